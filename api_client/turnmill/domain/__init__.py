@@ -1,0 +1,1 @@
+"""The rules of Turnmill, pure: no clock, no randomness, no I/O."""

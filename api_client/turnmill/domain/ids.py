@@ -1,0 +1,19 @@
+"""Identifiers: UUIDs that sort by time of creation, told apart by type."""
+
+from typing import NewType
+from uuid import UUID
+
+SessionId = NewType("SessionId", UUID)
+TurnId = NewType("TurnId", UUID)
+BatchId = NewType("BatchId", UUID)
+
+
+def uuid7(*, unix_ms: int, random_bits: int) -> UUID:
+    """Build a version 7 UUID (RFC 9562, section 5.7) from a time and 74 random bits.
+
+    New rows land at the right edge of their index, and a list sorted by id is sorted by age.
+    """
+    stamp = (unix_ms & 0xFFFF_FFFF_FFFF) << 80
+    upper = (random_bits >> 62) & 0xFFF
+    lower = random_bits & 0x3FFF_FFFF_FFFF_FFFF
+    return UUID(int=stamp | 0x7 << 76 | upper << 64 | 0b10 << 62 | lower)

@@ -1,0 +1,104 @@
+"""The states of a turn and of a session, and the moves between them, as data."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+
+
+class TurnState(StrEnum):
+    """Where a turn stands."""
+
+    QUEUED = "queued"  #: stands in the store, waits for a worker or for its place in the session
+    RUNNING = "running"  #: one worker holds the lease; a provider request may be in flight
+    RETRYING = "retrying"  #: a temporary error; due again at `available_at`
+    WAITING = "waiting"  #: the provider works in the background, or tool output is awaited
+    UNKNOWN = "unknown"  #: the lease ran out and the request may have left: to be reconciled
+    SUCCEEDED = "succeeded"  #: final; there is exactly one reply
+    FAILED = "failed"  #: final; a permanent error, or refused by policy
+    DEAD = "dead"  #: final; attempts, or losses in quarantine, exhausted: a dead letter
+    CANCELLED = "cancelled"  #: final; somebody asked for it
+    EXPIRED = "expired"  #: final; `expires_at` passed before it could run
+
+
+MOVES: Mapping[TurnState, frozenset[TurnState]] = MappingProxyType(
+    {
+        TurnState.QUEUED: frozenset({TurnState.RUNNING, TurnState.CANCELLED, TurnState.EXPIRED}),
+        TurnState.RUNNING: frozenset(
+            {
+                TurnState.SUCCEEDED,
+                TurnState.FAILED,
+                TurnState.DEAD,
+                TurnState.RETRYING,
+                TurnState.WAITING,
+                TurnState.UNKNOWN,
+                TurnState.QUEUED,  # released by a worker that drains, its attempt unspent
+                TurnState.CANCELLED,
+            }
+        ),
+        TurnState.RETRYING: frozenset(
+            {TurnState.RUNNING, TurnState.CANCELLED, TurnState.EXPIRED}
+        ),
+        TurnState.WAITING: frozenset({TurnState.RUNNING, TurnState.CANCELLED}),
+        TurnState.UNKNOWN: frozenset({TurnState.RUNNING, TurnState.CANCELLED}),
+        TurnState.SUCCEEDED: frozenset(),
+        TurnState.FAILED: frozenset({TurnState.QUEUED}),  # `retry`, in place
+        TurnState.DEAD: frozenset({TurnState.QUEUED}),  # `retry`, in place
+        TurnState.CANCELLED: frozenset(),
+        TurnState.EXPIRED: frozenset(),
+    }
+)
+
+FINAL = frozenset(
+    {
+        TurnState.SUCCEEDED,
+        TurnState.FAILED,
+        TurnState.DEAD,
+        TurnState.CANCELLED,
+        TurnState.EXPIRED,
+    }
+)
+
+#: Anything not final holds the line of its session.
+UNFINISHED = frozenset(TurnState) - FINAL
+
+#: States from which a worker may take a turn.
+CLAIMABLE = frozenset(
+    {TurnState.QUEUED, TurnState.RETRYING, TurnState.WAITING, TurnState.UNKNOWN}
+)
+
+
+def sources_of(target: TurnState) -> frozenset[TurnState]:
+    """Return the states from which a turn may move to `target`."""
+    return frozenset(state for state, targets in MOVES.items() if target in targets)
+
+
+class SessionStatus(StrEnum):
+    """Where a session stands."""
+
+    ACTIVE = "active"  #: takes messages, and its turns run
+    PAUSED = "paused"  #: takes messages; nothing runs until it is resumed
+    ARCHIVED = "archived"  #: keeps its history, refuses messages
+    DELETED = "deleted"  #: gone for callers; its rows go when the turn that runs has ended
+
+
+class Lane(StrEnum):
+    """Which queue a turn goes through."""
+
+    INTERACTIVE = "interactive"  #: somebody waits: one task a turn, a reserve of slots
+    BULK = "bulk"  #: nobody waits: many turns a task, what slots are left
+    QUARANTINE = "quarantine"  #: a turn whose worker was lost runs in a process apart
+
+
+class OnFailure(StrEnum):
+    """What a session does when one of its turns failed or died."""
+
+    CONTINUE = "continue"  #: the next turn runs
+    PAUSE = "pause"  #: the session is paused until somebody resumes it
+
+
+class OnAmbiguous(StrEnum):
+    """What is done with a turn whose request may have left before its worker was lost."""
+
+    RECONCILE = "reconcile"  #: ask the provider what became of it, then adopt or send again
+    RETRY = "retry"  #: send again at once
+    HOLD = "hold"  #: wait for an operator

@@ -1,0 +1,127 @@
+"""Settings: environment variables named TURNMILL_*, and the two profiles."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Self
+from urllib.parse import urlsplit
+
+from turnmill.domain.errors import InvalidSetting, UnsafeSetting
+
+_LOOPBACK = frozenset({"", "localhost", "127.0.0.1", "::1"})
+
+
+class Profile(StrEnum):
+    """Which mistakes are forgiven."""
+
+    DEVELOPMENT = "development"
+    PRODUCTION = "production"  #: refuses what is unsafe, naming the setting to change
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All that Turnmill reads from its environment. Provider keys are not here: see the worker."""
+
+    profile: Profile = Profile.DEVELOPMENT
+    database_url: str = ""
+    broker_url: str = ""
+    home: Path = Path(".turnmill")
+    lease: timedelta = timedelta(seconds=15)
+    concurrency: int = 1000  #: turns that one worker process holds at once
+    max_unfinished_per_user: int | None = 100_000
+    max_unfinished: int | None = None
+    hints_max: int = 1000  #: a client publishes nothing while a lane's queue is longer than this
+    max_text_bytes: int = 1_000_000  #: a message larger than this is refused
+    turn_timeout: timedelta = timedelta(minutes=10)  #: of one attempt, whatever the provider says
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Read TURNMILL_* and check them; raises InvalidSetting or UnsafeSetting."""
+        env = os.environ if environ is None else environ
+        settings = cls(
+            profile=_profile(env.get("TURNMILL_PROFILE", "development")),
+            database_url=env.get("TURNMILL_DATABASE_URL", ""),
+            broker_url=env.get("TURNMILL_BROKER_URL", ""),
+            home=Path(env.get("TURNMILL_HOME", ".turnmill")),
+            lease=_seconds(env, "TURNMILL_LEASE", default=15.0, least=0.5),
+            concurrency=_count(env, "TURNMILL_CONCURRENCY", default=1000),
+            max_unfinished_per_user=_bound(env, "TURNMILL_MAX_UNFINISHED_PER_USER", 100_000),
+            max_unfinished=_bound(env, "TURNMILL_MAX_UNFINISHED", None),
+            hints_max=_count(env, "TURNMILL_HINTS_MAX", default=1000),
+            max_text_bytes=_count(env, "TURNMILL_MAX_TEXT_BYTES", default=1_000_000),
+            turn_timeout=_seconds(env, "TURNMILL_TURN_TIMEOUT", default=600.0, least=0.1),
+        )
+        settings.check()
+        return settings
+
+    def check(self) -> None:
+        """Raise UnsafeSetting when the production profile forbids a value."""
+        if self.profile is not Profile.PRODUCTION:
+            return
+        for variable, url in (
+            ("TURNMILL_DATABASE_URL", self.database_url),
+            ("TURNMILL_BROKER_URL", self.broker_url),
+        ):
+            refuse_plaintext(variable, url)
+
+
+def refuse_plaintext(variable: str, url: str) -> None:
+    """Raise UnsafeSetting when `url` leads to another host without TLS."""
+    if not url or "://" not in url:
+        return
+    parts = urlsplit(url)
+    if (parts.hostname or "") in _LOOPBACK:
+        return
+    encrypted = parts.scheme in {"rediss", "amqps", "https"} or any(
+        f"sslmode={mode}" in parts.query for mode in ("require", "verify-ca", "verify-full")
+    )
+    if not encrypted:
+        raise UnsafeSetting(
+            f"{variable} leads to another host without TLS",
+            hint=f"use rediss:// or ?sslmode=verify-full in {variable},"
+            " or TURNMILL_PROFILE=development",
+        )
+
+
+def _profile(value: str) -> Profile:
+    try:
+        return Profile(value)
+    except ValueError:
+        raise InvalidSetting(
+            "TURNMILL_PROFILE is not a profile", hint="development or production"
+        ) from None
+
+
+def _seconds(env: Mapping[str, str], name: str, *, default: float, least: float) -> timedelta:
+    try:
+        seconds = float(env.get(name) or default)
+    except ValueError:
+        raise InvalidSetting(f"{name} is not a number", hint="seconds, such as 15") from None
+    if not least <= seconds <= 86_400:
+        raise InvalidSetting(f"{name} is out of range", hint=f"{least} to 86400 seconds")
+    return timedelta(seconds=seconds)
+
+
+def _count(env: Mapping[str, str], name: str, *, default: int) -> int:
+    bound = _bound(env, name, default)
+    if bound is None:
+        raise InvalidSetting(f"{name} must be a number", hint="a whole number from 1")
+    return bound
+
+
+def _bound(env: Mapping[str, str], name: str, default: int | None) -> int | None:
+    value = env.get(name)
+    if not value:
+        return default
+    if value.lower() == "none":
+        return None
+    try:
+        number = int(value)
+    except ValueError:
+        raise InvalidSetting(f"{name} is not a whole number", hint="from 1, or none") from None
+    if number < 1:
+        raise InvalidSetting(f"{name} is out of range", hint="a whole number from 1, or none")
+    return number

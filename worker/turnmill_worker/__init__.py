@@ -1,0 +1,1 @@
+"""Turnmill's worker: what operators run."""

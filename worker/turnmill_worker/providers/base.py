@@ -1,0 +1,109 @@
+"""What a provider is: four verbs, and the words that go in and out."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Protocol, runtime_checkable
+
+from turnmill.domain.ids import SessionId, TurnId
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One entry of the history as a provider sees it: a role and its text."""
+
+    role: str  #: user, assistant, tool or system
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """Everything that one call needs; nothing has to be looked up."""
+
+    turn_id: TurnId
+    session_id: SessionId
+    attempt: int  #: 1 for the first
+    fence: int  #: rises with every claim of the session
+    model: str
+    text: str  #: what the user says in this turn
+    history: Sequence[Part] = ()  #: of succeeded turns, oldest first; empty where `thread_ref` stands for it
+    system_prompt: str | None = None
+    thread_ref: str = ""  #: the provider's own name of the thread, as the last reply left it
+    native_ref: str = ""  #: the provider's own name of this turn's work, where it runs in the background
+    settings: Mapping[str, Any] = field(default_factory=dict)  #: temperature, max_output_tokens, thread, …
+    metadata: Mapping[str, Any] = field(default_factory=dict)  #: of the turn; never sent to a vendor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens as the provider counted them. `cached` ones are contained in `input`."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """The provider has answered."""
+
+    text: str
+    usage: Usage = field(default_factory=Usage)
+    finish_reason: str = "stop"  #: stop, length, content_filter, refusal, tool_calls
+    thread_ref: str = ""  #: continues the thread from here; empty when we hold the history
+    request_id: str = ""  #: to quote to the vendor's support
+    model: str = ""  #: the model that answered, for the price
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """The provider works in the background; ask again with `check`."""
+
+    native_ref: str
+    poll_after: timedelta = timedelta(seconds=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """The provider never executed the request: sending it is safe."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unknowable:
+    """The provider cannot tell whether it executed the request."""
+
+    resend_is_safe: bool = True  #: a thread that forks: a second call costs, but never doubles a turn
+
+
+Emit = Callable[[str], Awaitable[None]]
+
+
+@runtime_checkable
+class Provider(Protocol):
+    """One vendor, or one kind of server. Stateless but for its HTTP client; used from one event loop.
+
+    Every method has a timeout of its own and raises `turnmill.domain.errors.ProviderError` only:
+    NotSent, MaybeSent, ThreadLost or Rejected. Cancelling a call closes its connection.
+    """
+
+    name: str
+
+    async def open(self, session_id: SessionId, settings: Mapping[str, Any]) -> str:
+        """Return the provider's reference of a new thread, or "" where there is none to make."""
+        ...
+
+    async def send(self, request: Request, emit: Emit | None = None) -> Done | Running:
+        """Execute the turn. At most one request to the vendor is in flight; no retries in here."""
+        ...
+
+    async def check(self, request: Request) -> Done | Running | Absent | Unknowable:
+        """Find out what became of an earlier `send` of this turn. Never executes anything."""
+        ...
+
+    async def close(self, thread_ref: str) -> None:
+        """Give the provider's thread up. Gone already counts as success."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close connections; the process ends."""
+        ...
