@@ -1,0 +1,90 @@
+"""Real servers for the tests: one Postgres and one Valkey a run, a fresh database a test.
+
+postgres_server   the running `EmbeddedPostgres`: `.url`, `.pid`, `.url_of(database)`.
+valkey_server     the running `EmbeddedValkey`.
+database_url      a migrated, empty database for this test alone; dropped afterwards.
+broker_url        the Valkey of the run, emptied before the test.
+
+A test that stops, kills or freezes a server starts one of its own, since these are shared:
+
+    with EmbeddedPostgres(home, port=0, fsync=False) as postgres:
+        postgres.kill()
+        postgres.restart()
+
+with the fixture `home`, a folder that Postgres can reach also when the tests run as root.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+
+from turnmill.store import migrate
+from turnmill_worker.stack.home import Home
+from turnmill_worker.stack.postgres import EmbeddedPostgres
+from turnmill_worker.stack.valkey import EmbeddedValkey
+
+TEMPLATE = "turnmill_template"
+_database_numbers = count(1)
+
+
+def make_home() -> Home:
+    """Make a home where root's Postgres, which runs as another user, gets in."""
+    path = Path(tempfile.mkdtemp(prefix="turnmill-test-"))
+    path.chmod(0o711)
+    return Home(path)
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    home = make_home()
+    yield home.path
+    home.discard()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[EmbeddedPostgres]:
+    home = make_home()
+    with EmbeddedPostgres(home.path, port=0, fsync=False) as server:
+        yield server
+    home.discard()
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[EmbeddedValkey]:
+    home = make_home()
+    with EmbeddedValkey(home.path, port=0) as server:
+        yield server
+    home.discard()
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres_server: EmbeddedPostgres) -> str:
+    """Migrate once; every test's database is a copy."""
+    _administer(postgres_server, f'CREATE DATABASE "{TEMPLATE}"')
+    migrate.upgrade(postgres_server.url_of(TEMPLATE))
+    return TEMPLATE
+
+
+@pytest.fixture
+def database_url(postgres_server: EmbeddedPostgres, migrated_template: str) -> Iterator[str]:
+    name = f"test_{next(_database_numbers)}"
+    _administer(postgres_server, f'CREATE DATABASE "{name}" TEMPLATE "{migrated_template}"')
+    yield postgres_server.url_of(name)
+    _administer(postgres_server, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def broker_url(valkey_server: EmbeddedValkey) -> str:
+    with redis.Redis.from_url(valkey_server.url) as client:
+        client.flushall()
+    return valkey_server.url
+
+
+def _administer(server: EmbeddedPostgres, statement: str) -> None:
+    with psycopg.connect(server.url_of("postgres"), autocommit=True) as connection:
+        connection.execute(statement)

@@ -1,0 +1,91 @@
+"""The folder that one stack lives in: its data, its secrets, its logs, and a lock on it all."""
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from turnmill_worker.stack.errors import HomeInUse
+
+
+class Home:
+    """A folder such as `.turnmill/`. What it holds survives restarts, and is never in git."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()
+
+    def make(self) -> None:
+        """Make the folder where there is none."""
+        if self.path.is_dir():
+            return
+        # Root's Postgres runs as another user, who has to pass through to its own data.
+        self.path.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True)
+        (self.path / ".gitignore").write_text("*\n")
+
+    def log(self, name: str) -> Path:
+        """Return where the program `name` writes what it has to say."""
+        return self._folder("logs") / f"{name}.log"
+
+    def secret(self, name: str) -> str:
+        """Return a password that was drawn when it was first asked for."""
+        path = self._folder("secrets") / name
+        with contextlib.suppress(FileExistsError):
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(fd, "w") as file:
+                file.write(secrets.token_hex(16))
+        return path.read_text()
+
+    def remember(self, name: str, value: str) -> None:
+        """Keep a word about this home for the next run."""
+        path = self._folder("state") / name
+        unfinished = path.with_name(name + ".new")
+        unfinished.write_text(value)
+        unfinished.replace(path)
+
+    def remembered(self, name: str) -> str | None:
+        """Return what `remember` kept, or None."""
+        try:
+            return (self._folder("state") / name).read_text()
+        except FileNotFoundError:
+            return None
+
+    def forget(self, name: str) -> None:
+        """Undo `remember`."""
+        (self._folder("state") / name).unlink(missing_ok=True)
+
+    def remembered_port(self, name: str) -> int | None:
+        """Return the port that the program `name` had in the last run, or None."""
+        port = self.remembered(f"{name}.port") or ""
+        return int(port) if port.isdigit() else None
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the home alone; raises HomeInUse. The system lets go when this process ends."""
+        self.make()
+        with (self.path / "lock").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                holder = file.read().strip() or "unknown"
+                message = f"Turnmill already runs on {self.path} (process {holder})"
+                raise HomeInUse(message) from None
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
+            yield
+
+    def discard(self) -> None:
+        """Remove it with all data, wherever they are. Nothing may run on it any more."""
+        elsewhere = self.remembered("data-folder")
+        if elsewhere is not None:
+            shutil.rmtree(elsewhere, ignore_errors=True)
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def _folder(self, name: str) -> Path:
+        folder = self.path / name
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder

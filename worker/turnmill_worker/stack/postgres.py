@@ -1,0 +1,158 @@
+"""Postgres from the wheel's or the system's programs: loopback only, scram password, own data."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+from typing import ClassVar
+
+import psycopg
+
+from turnmill_worker.stack import account, binaries, logfile, ports, refuge
+from turnmill_worker.stack.account import Account
+from turnmill_worker.stack.errors import DidNotStart
+from turnmill_worker.stack.process import Program
+from turnmill_worker.stack.server import EmbeddedServer
+
+USER = DATABASE = "turnmill"
+
+_INITDB_TIMEOUT = timedelta(seconds=60)
+_CONNECT_TIMEOUT = timedelta(seconds=2)
+
+_SETTINGS = {
+    "listen_addresses": ports.LOOPBACK,
+    "unix_socket_directories": "",
+    "max_connections": "200",
+    "shared_buffers": "128MB",
+    "max_wal_size": "2GB",  # fewer checkpoints under load
+    "jit": "off",  # our statements are short; compiling them costs more than it gives
+    # A failing statement, its parameters and the DETAIL of its error can hold what a user wrote.
+    # The log keeps what the server says of itself.
+    "log_min_messages": "log",
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
+}
+
+
+class EmbeddedPostgres(EmbeddedServer):
+    """A Postgres of its own in `home`, with an empty database `turnmill`.
+
+    With `fsync=False` a crash of the machine may lose data, a crash of the server does not:
+    for tests.
+    """
+
+    name: ClassVar[str] = "postgres"
+    usual_port: ClassVar[int] = 5442
+
+    def __init__(self, home: Path, *, port: int | None = None, fsync: bool = True) -> None:
+        super().__init__(home, port=port)
+        self._fsync = fsync
+        self._account = account.for_postgres()
+        self._password = self.home.secret("postgres")
+        self._postgres: Path | None = None
+
+    @property
+    def url(self) -> str:
+        return self.url_of(DATABASE)
+
+    def url_of(self, database: str) -> str:
+        """Return the URL of another database on this server."""
+        return f"postgresql://{USER}:{self._password}@{ports.LOOPBACK}:{self.port}/{database}"
+
+    @property
+    def data(self) -> Path:
+        """Where the data are: in the home, unless the user of Postgres cannot reach it."""
+        elsewhere = self.home.remembered("data-folder")
+        return (self.home.path if elsewhere is None else Path(elsewhere)) / "postgres"
+
+    def prepare(self) -> None:
+        found = binaries.find_postgres()
+        if self._account is None:
+            self._postgres = found.path
+        else:
+            self._postgres = refuge.reachable_postgres(found, self._account)
+            self._find_reachable_place(self._account)
+        if not self.data.exists():
+            self._initdb(self._postgres.with_name("initdb"))
+
+    def program(self) -> Program:
+        if self._postgres is None:
+            self.prepare()
+        settings = {**_SETTINGS, "port": str(self.port)}
+        if not self._fsync:
+            settings |= {"fsync": "off", "full_page_writes": "off"}
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        return Program(
+            name=self.name,
+            argv=(str(self._postgres), "-D", str(self.data), *options),
+            log=self.home.log(self.name),
+            env=_clean_environment(),
+            cwd=Path("/"),
+            account=self._account,
+            # "Fast": ends the connections, writes a checkpoint, leaves.
+            stop_signal=signal.SIGINT,
+            orphan_signal=signal.SIGINT,
+        )
+
+    def is_ready(self) -> bool:
+        try:
+            self._connect().close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def welcome(self) -> None:
+        """Make the database `turnmill`."""
+        with self._connect() as connection, contextlib.suppress(psycopg.errors.DuplicateDatabase):
+            connection.execute(f'CREATE DATABASE "{DATABASE}"')
+
+    def _connect(self) -> psycopg.Connection:
+        return psycopg.connect(
+            self.url_of("postgres"),
+            autocommit=True,
+            connect_timeout=int(_CONNECT_TIMEOUT.total_seconds()),
+        )
+
+    def _find_reachable_place(self, account: Account) -> None:
+        if self.home.remembered("data-folder") is None and not account.can_enter(self.home.path):
+            self.home.remember("data-folder", str(refuge.new_data_folder(account)))
+
+    def _initdb(self, initdb: Path) -> None:
+        """Make the data folder; it appears complete or not at all."""
+        with tempfile.TemporaryDirectory(dir=self.data.parent, prefix="initdb-") as folder:
+            work = Path(folder)
+            password = work / "password"
+            password.write_text(self._password)
+            password.chmod(0o600)
+            if self._account is not None:
+                for path in (work, password):
+                    os.chown(path, self._account.uid, self._account.gid)
+            self._run_initdb(initdb, data=work / "data", password=password)
+            shutil.move(work / "data", self.data)
+
+    def _run_initdb(self, initdb: Path, *, data: Path, password: Path) -> None:
+        options = ["--auth=scram-sha-256", "--encoding=UTF8", "--no-locale", "--no-sync"]
+        log = self.home.log("initdb")
+        with logfile.open_for_child(log) as output:
+            done = subprocess.run(
+                [initdb, "-D", data, "-U", USER, f"--pwfile={password}", *options],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=_clean_environment(),
+                cwd="/",
+                timeout=_INITDB_TIMEOUT.total_seconds(),
+                check=False,
+                **(self._account.popen_arguments() if self._account else {}),
+            )
+        if done.returncode != 0:
+            raise DidNotStart("initdb failed", log_tail=logfile.tail(log))
+
+
+def _clean_environment() -> dict[str, str]:
+    """Return the environment without the PG* of somebody's other server."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PG")}
