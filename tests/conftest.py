@@ -23,7 +23,6 @@ import psycopg
 import pytest
 import redis
 
-from turnmill.store import migrate
 from turnmill_worker.stack.home import Home
 from turnmill_worker.stack.postgres import EmbeddedPostgres
 from turnmill_worker.stack.valkey import EmbeddedValkey
@@ -65,6 +64,8 @@ def valkey_server() -> Iterator[EmbeddedValkey]:
 @pytest.fixture(scope="session")
 def migrated_template(postgres_server: EmbeddedPostgres) -> str:
     """Migrate once; every test's database is a copy."""
+    from turnmill.store import migrate  # alembic is slow to import, and most tests need none
+
     _administer(postgres_server, f'CREATE DATABASE "{TEMPLATE}"')
     migrate.upgrade(postgres_server.url_of(TEMPLATE))
     return TEMPLATE
