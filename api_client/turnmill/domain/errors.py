@@ -1,44 +1,44 @@
 """Every error that Turnmill raises, each with a stable `code` and a `hint` at what to do.
 
-    TurnmillError
-    ├── ConfigurationError
-    │   ├── InvalidSetting          a variable or URL cannot be understood
-    │   ├── UnsafeSetting           the production profile refuses it
-    │   ├── MissingExtra            a part is not installed
-    │   └── UnsupportedByStore      SQLite cannot promise this
-    ├── StoreError
-    │   ├── StoreUnavailable        the database cannot be reached
-    │   ├── SchemaOutOfDate         migrations have not been run
-    │   ├── SessionBusy             another transaction holds the session
-    │   └── WrongIsolation          the caller's transaction has a frozen snapshot
-    ├── InvalidInput                (also a ValueError)
-    │   └── InvalidText             empty, too large, NUL, lone surrogate
-    ├── NotFound                    (also a LookupError)
-    │   ├── SessionNotFound
-    │   ├── TurnNotFound
-    │   └── BatchNotFound
-    ├── Conflict
-    │   ├── SessionArchived
-    │   ├── IdempotencyConflict     the key stands for other content
-    │   └── MoveRefused             the state of the turn or session does not allow it
-    ├── QueueFull                   `retry_after`
-    ├── NoReply
-    │   ├── TurnFailed              permanent error; `error_code`
-    │   │   └── TurnDead            attempts or losses exhausted
-    │   ├── TurnCancelled
-    │   └── TurnExpired
-    ├── TurnTimeout                 (also a TimeoutError) the turn goes on
-    └── ProviderError               raised by providers, never by a client
-        ├── NotSent                 nothing was executed: send again
-        │   ├── Unreachable
-        │   ├── RateLimited
-        │   ├── Overloaded
-        │   └── ThreadLocked
-        ├── MaybeSent               it may have been executed: check, then adopt or send again
-        ├── ThreadLost              the provider no longer has the thread: rebuild it once
-        └── Rejected                permanent
-            ├── ProviderUnknown
-            └── KeyMissing
+TurnmillError
+├── ConfigurationError
+│   ├── InvalidSetting          a variable or URL cannot be understood
+│   ├── UnsafeSetting           the production profile refuses it
+│   ├── MissingExtra            a part is not installed
+│   └── UnsupportedByStore      SQLite cannot promise this
+├── StoreError
+│   ├── StoreUnavailable        the database cannot be reached
+│   ├── SchemaOutOfDate         migrations have not been run
+│   ├── SessionBusy             another transaction holds the session
+│   └── WrongIsolation          the caller's transaction has a frozen snapshot
+├── InvalidInput                (also a ValueError)
+│   └── InvalidText             empty, too large, NUL, lone surrogate
+├── NotFound                    (also a LookupError)
+│   ├── SessionNotFound
+│   ├── TurnNotFound
+│   └── BatchNotFound
+├── Conflict
+│   ├── SessionArchived
+│   ├── IdempotencyConflict     the key stands for other content
+│   └── MoveRefused             the state of the turn or session does not allow it
+├── QueueFull                   `retry_after`
+├── NoReply
+│   ├── TurnFailed              permanent error; `error_code`
+│   │   └── TurnDead            attempts or losses exhausted
+│   ├── TurnCancelled
+│   └── TurnExpired
+├── TurnTimeout                 (also a TimeoutError) the turn goes on
+└── ProviderError               raised by providers, never by a client
+    ├── NotSent                 nothing was executed: send again
+    │   ├── Unreachable
+    │   ├── RateLimited
+    │   ├── Overloaded
+    │   └── ThreadLocked
+    ├── MaybeSent               it may have been executed: check, then adopt or send again
+    ├── ThreadLost              the provider no longer has the thread: rebuild it once
+    └── Rejected                permanent
+        ├── ProviderUnknown
+        └── KeyMissing
 """
 
 from collections.abc import Callable

@@ -35,9 +35,7 @@ MOVES: Mapping[TurnState, frozenset[TurnState]] = MappingProxyType(
                 TurnState.CANCELLED,
             }
         ),
-        TurnState.RETRYING: frozenset(
-            {TurnState.RUNNING, TurnState.CANCELLED, TurnState.EXPIRED}
-        ),
+        TurnState.RETRYING: frozenset({TurnState.RUNNING, TurnState.CANCELLED, TurnState.EXPIRED}),
         TurnState.WAITING: frozenset({TurnState.RUNNING, TurnState.CANCELLED}),
         TurnState.UNKNOWN: frozenset({TurnState.RUNNING, TurnState.CANCELLED}),
         TurnState.SUCCEEDED: frozenset(),
@@ -62,9 +60,7 @@ FINAL = frozenset(
 UNFINISHED = frozenset(TurnState) - FINAL
 
 #: States from which a worker may take a turn.
-CLAIMABLE = frozenset(
-    {TurnState.QUEUED, TurnState.RETRYING, TurnState.WAITING, TurnState.UNKNOWN}
-)
+CLAIMABLE = frozenset({TurnState.QUEUED, TurnState.RETRYING, TurnState.WAITING, TurnState.UNKNOWN})
 
 
 def sources_of(target: TurnState) -> frozenset[TurnState]:

@@ -1,0 +1,56 @@
+"""A store for asyncio: it runs the very functions of the store, so there is no second SQL."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from turnmill.store.database import CONNECT_ARGS, parse_url, translated
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class AsyncDatabase:
+    """A Postgres store and its pool of connections, used from one event loop."""
+
+    def __init__(self, url: str, *, pool_size: int = 5, overflow: int = 10) -> None:
+        self.url = parse_url(url)
+        self.engine: AsyncEngine = create_async_engine(
+            self.url,
+            pool_size=pool_size,
+            max_overflow=overflow,
+            pool_timeout=10,
+            pool_pre_ping=True,
+            hide_parameters=True,
+            connect_args=dict(CONNECT_ARGS),
+        )
+        self._single = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[AsyncConnection]:
+        """Run a transaction: committed at the end, rolled back on an error."""
+        with translated():
+            async with self.engine.begin() as conn:
+                yield conn
+
+    async def run(
+        self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a store function in a transaction of its own."""
+        async with self.begin() as conn:
+            return await conn.run_sync(function, *args, **kwargs)
+
+    async def run_single(
+        self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a store function whose statements are each a transaction of their own."""
+        with translated():
+            async with self._single.connect() as conn:
+                return await conn.run_sync(function, *args, **kwargs)
+
+    async def close(self) -> None:
+        """Give all connections back to the server."""
+        await self.engine.dispose()

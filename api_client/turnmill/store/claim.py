@@ -1,0 +1,255 @@
+"""Claiming turns: the right to call a provider once, under a lease and a rising fence."""
+
+import json
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+from sqlalchemy import Connection, insert, select, update
+
+from turnmill.domain.ids import SessionId, TurnId
+from turnmill.domain.states import CLAIMABLE, Lane, OnAmbiguous, SessionStatus, TurnState
+from turnmill.store.records import Claim
+from turnmill.store.tables import attempts, messages, sessions, sql_list, turns
+from turnmill.store.types import db_after, db_now
+
+_KIND = {TurnState.UNKNOWN: "check", TurnState.WAITING: "resume"}
+
+# The head and its due time stand in the session's row, so that after SKIP LOCKED got a newer
+# version of it, the conditions are checked again on what is true now.
+_BY_IDS = """
+    SELECT s.id, s.head_turn_id FROM turns t
+    JOIN sessions s ON s.id = t.session_id AND s.head_turn_id = t.id
+    WHERE t.id = ANY(%(ids)s::uuid[]) AND s.status = 'active'
+        AND s.head_due_at <= statement_timestamp() AND s.head_lane = ANY(%(lanes)s)
+        AND s.provider <> ALL(%(closed)s)
+    ORDER BY s.id FOR NO KEY UPDATE OF s SKIP LOCKED
+"""
+_BY_LANE = """
+    SELECT s.id, s.head_turn_id FROM (
+        SELECT DISTINCT provider FROM unnest(%(providers)s::text[]) AS p (provider)
+    ) AS open CROSS JOIN LATERAL (
+        SELECT id, head_turn_id FROM sessions
+        WHERE head_lane = %(lane)s AND provider = open.provider AND status = 'active'
+            AND head_due_at <= statement_timestamp()
+        ORDER BY head_due_at LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
+    ) AS s LIMIT %(limit)s
+"""
+_CLAIM = f"""
+WITH line AS ({{line}}), session AS (
+    UPDATE sessions s SET fence = s.fence + 1, head_due_at = NULL
+    FROM line WHERE s.id = line.id
+    RETURNING s.id, s.head_turn_id, s.fence, s.provider, s.model, s.system_prompt,
+        s.settings::text AS settings, s.provider_ref, s.on_ambiguous
+), turn AS (
+    UPDATE turns t SET
+        state = 'running',
+        attempt = t.attempt + CASE WHEN t.state IN ('queued', 'retrying') THEN 1 ELSE 0 END,
+        claims = t.claims + 1,
+        claimed_for = CASE t.state WHEN 'unknown' THEN 'check' WHEN 'waiting' THEN 'resume'
+            ELSE 'send' END,
+        sent_at = NULL,
+        lease_owner = %(owner)s,
+        lease_fence = session.fence,
+        lease_until = clock_timestamp() + %(lease)s,
+        started_at = COALESCE(t.started_at, clock_timestamp())
+    FROM session
+    WHERE t.id = session.head_turn_id AND t.state IN {sql_list(frozenset(CLAIMABLE))}
+    RETURNING t.id, t.session_id, t.lease_fence, t.attempt, t.max_attempts, t.claims, t.lane,
+        t.native_ref, t.metadata::text AS metadata, t.claimed_for AS kind
+), attempt AS (
+    INSERT INTO attempts (turn_id, fence, n, kind, worker)
+    SELECT id, lease_fence, claims, kind, %(owner)s FROM turn
+)
+SELECT turn.id, turn.session_id, turn.lease_fence, turn.kind, turn.attempt, turn.max_attempts,
+    turn.lane, session.provider, session.model, session.system_prompt, session.settings,
+    session.provider_ref, turn.native_ref, session.on_ambiguous, turn.metadata,
+    (SELECT content::text FROM messages m WHERE m.turn_id = turn.id AND m.position = 0) AS said,
+    CASE WHEN session.provider_ref = '' THEN (
+        SELECT json_agg(json_build_array(m.role, m.content) ORDER BY t.seq, m.position)::text
+        FROM turns t JOIN messages m ON m.turn_id = t.id
+        WHERE t.session_id = turn.session_id AND t.state = 'succeeded'
+    ) END AS history
+FROM turn JOIN session ON session.id = turn.session_id
+"""
+_CLAIM_BY_IDS = _CLAIM.format(line=_BY_IDS)
+_CLAIM_BY_LANE = _CLAIM.format(line=_BY_LANE)
+
+
+def claim(
+    conn: Connection,
+    turn_ids: Sequence[TurnId],
+    *,
+    owner: str,
+    lease: timedelta,
+    lanes: Collection[Lane] = (Lane.INTERACTIVE, Lane.BULK),
+    closed_providers: Collection[str] = (),
+) -> list[Claim]:
+    """Take those of the turns that are ours to run, each for one attempt.
+
+    A turn that is missing from the result is held by another worker, final, not due, paused, or
+    behind an unfinished turn of its session: do not call the provider. The lease runs on the
+    database's clock. A claim counts as possibly sent from its commit on.
+    """
+    if conn.dialect.name != "postgresql":
+        heads = _heads_by_ids(conn, turn_ids, lanes=lanes, closed=closed_providers)
+        return [_claim_stepwise(conn, head, owner=owner, lease=lease) for head in heads]
+    rows = conn.exec_driver_sql(
+        _CLAIM_BY_IDS,
+        {
+            "ids": list(turn_ids),
+            "lanes": [lane.value for lane in lanes],
+            "closed": list(closed_providers),
+            "owner": owner,
+            "lease": lease,
+        },
+    )
+    return [_from_row(row) for row in rows]
+
+
+def claim_due(
+    conn: Connection,
+    lane: Lane,
+    *,
+    limit: int,
+    providers: Sequence[str],
+    owner: str,
+    lease: timedelta,
+) -> list[Claim]:
+    """Take up to `limit` due turns of a lane, oldest first, of the providers named."""
+    if conn.dialect.name != "postgresql":
+        heads = _heads_by_lane(conn, lane, limit=limit, providers=providers)
+        return [_claim_stepwise(conn, head, owner=owner, lease=lease) for head in heads]
+    rows = conn.exec_driver_sql(
+        _CLAIM_BY_LANE,
+        {
+            "lane": lane.value,
+            "limit": limit,
+            "providers": list(providers),
+            "owner": owner,
+            "lease": lease,
+        },
+    )
+    return [_from_row(row) for row in rows]
+
+
+def succeeded_history(conn: Connection, session_id: SessionId) -> list[tuple[str, str]]:
+    """Return (role, text) of all messages of succeeded turns, in order: what a provider is sent."""
+    rows = conn.execute(
+        select(messages.c.role, messages.c.content)
+        .join(turns, turns.c.id == messages.c.turn_id)
+        .where(turns.c.session_id == session_id, turns.c.state == TurnState.SUCCEEDED)
+        .order_by(turns.c.seq, messages.c.position)
+    )
+    return [(row.role, text_of(row.content)) for row in rows]
+
+
+def text_of(content: Sequence[dict[str, Any]]) -> str:
+    """Return the text of a message's content."""
+    return "".join(part["text"] for part in content if part.get("type") == "text")
+
+
+def _from_row(row: Any) -> Claim:
+    history = json.loads(row[16]) if row[16] else ()
+    return Claim(
+        turn_id=TurnId(row[0]),
+        session_id=SessionId(row[1]),
+        fence=row[2],
+        kind=row[3],
+        attempt=row[4],
+        max_attempts=row[5],
+        lane=Lane(row[6]),
+        provider=row[7],
+        model=row[8],
+        system_prompt=row[9],
+        settings=json.loads(row[10]),
+        provider_ref=row[11],
+        native_ref=row[12],
+        on_ambiguous=OnAmbiguous(row[13]),
+        metadata=json.loads(row[14]),
+        text=text_of(json.loads(row[15])),
+        history=[(role, text_of(content)) for role, content in history],
+    )
+
+
+def _due_heads() -> Any:
+    return (
+        select(sessions, turns.c.state, turns.c.id.label("turn_id"))
+        .join(turns, turns.c.id == sessions.c.head_turn_id)
+        .where(
+            sessions.c.status == SessionStatus.ACTIVE,
+            sessions.c.head_due_at <= datetime.now(UTC),
+            turns.c.state.in_(CLAIMABLE),
+        )
+    )
+
+
+def _heads_by_ids(
+    conn: Connection, ids: Sequence[TurnId], *, lanes: Collection[Lane], closed: Collection[str]
+) -> Sequence[Any]:
+    query = _due_heads().where(
+        turns.c.id.in_(ids),
+        sessions.c.head_lane.in_(list(lanes)),
+        sessions.c.provider.not_in(list(closed)),
+    )
+    return conn.execute(query).all()
+
+
+def _heads_by_lane(
+    conn: Connection, lane: Lane, *, limit: int, providers: Sequence[str]
+) -> Sequence[Any]:
+    query = _due_heads().where(
+        sessions.c.head_lane == lane, sessions.c.provider.in_(list(providers))
+    )
+    return conn.execute(query.order_by(sessions.c.head_due_at).limit(limit)).all()
+
+
+def _claim_stepwise(conn: Connection, head: Any, *, owner: str, lease: timedelta) -> Claim:
+    kind = _KIND.get(TurnState(head.state), "send")
+    fence = head.fence + 1
+    conn.execute(
+        update(sessions).where(sessions.c.id == head.id).values(fence=fence, head_due_at=None)
+    )
+    turn = conn.execute(
+        update(turns)
+        .where(turns.c.id == head.turn_id)
+        .values(
+            state=TurnState.RUNNING,
+            attempt=turns.c.attempt + (1 if kind == "send" else 0),
+            claims=turns.c.claims + 1,
+            claimed_for=kind,
+            sent_at=None,
+            lease_owner=owner,
+            lease_fence=fence,
+            lease_until=db_after(lease.total_seconds()),
+            started_at=turns.c.started_at if head.state != TurnState.QUEUED else db_now(),
+        )
+        .returning(*turns.c)
+    ).one()
+    conn.execute(
+        insert(attempts).values(
+            turn_id=turn.id, fence=fence, n=turn.claims, kind=kind, worker=owner
+        )
+    )
+    said = conn.scalar(
+        select(messages.c.content).where(messages.c.turn_id == turn.id, messages.c.position == 0)
+    )
+    return Claim(
+        turn_id=TurnId(turn.id),
+        session_id=SessionId(head.id),
+        fence=fence,
+        kind=kind,
+        attempt=turn.attempt,
+        max_attempts=turn.max_attempts,
+        lane=Lane(turn.lane),
+        provider=head.provider,
+        model=head.model,
+        system_prompt=head.system_prompt,
+        settings=head.settings,
+        provider_ref=head.provider_ref,
+        native_ref=turn.native_ref,
+        on_ambiguous=OnAmbiguous(head.on_ambiguous),
+        metadata=turn.metadata,
+        text=text_of(cast("list[dict[str, Any]]", said)),
+        history=() if head.provider_ref else succeeded_history(conn, SessionId(head.id)),
+    )

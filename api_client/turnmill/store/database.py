@@ -1,0 +1,182 @@
+"""Opening a store by its URL, and speaking of its failures without quoting its contents."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from turnmill.domain.errors import (
+    InvalidSetting,
+    SchemaOutOfDate,
+    SessionBusy,
+    StoreError,
+    StoreUnavailable,
+)
+from turnmill.store.types import sqlite_now
+
+CONNECT_ARGS: dict[str, Any] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+    "options": "-c statement_timeout=30s -c lock_timeout=5s"
+    " -c idle_in_transaction_session_timeout=60s -c TimeZone=UTC",
+    "application_name": "turnmill",
+}
+
+_BY_SQLSTATE: dict[str, type[StoreError]] = {
+    "42P01": SchemaOutOfDate,
+    "42703": SchemaOutOfDate,
+    "3F000": SchemaOutOfDate,
+    "55P03": SessionBusy,
+}
+_GONE = ("08", "57P", "53", "25006", "58")
+
+
+def parse_url(text: str) -> URL:
+    """Return the URL with the driver that Turnmill uses; raises InvalidSetting, never quoting it."""
+    if not text:
+        raise InvalidSetting(
+            "no database URL is set",
+            hint="set TURNMILL_DATABASE_URL, or run `turnmill up` and use the URL that it prints",
+        )
+    try:
+        url = make_url(text)
+        backend = url.get_backend_name()
+    except (ArgumentError, NoSuchModuleError, ValueError):
+        raise InvalidSetting(
+            "the database URL cannot be understood",
+            hint="postgresql://user:password@host:5432/name, sqlite:///file.db or sqlite://",
+        ) from None
+    if backend in {"postgresql", "postgres"}:
+        return url.set(drivername="postgresql+psycopg")
+    if backend == "sqlite":
+        return url.set(drivername="sqlite+pysqlite")
+    raise InvalidSetting(
+        f"Turnmill has no store for {backend}", hint="use postgresql:// or sqlite://"
+    )
+
+
+def is_sqlite(text: str) -> bool:
+    """Tell whether the URL names a single-process store."""
+    return parse_url(text).get_backend_name() == "sqlite"
+
+
+class Database:
+    """A store and its pool of connections. Transactions are begun here, and only here."""
+
+    def __init__(self, url: str, *, pool_size: int = 5, overflow: int = 10) -> None:
+        self.url = parse_url(url)
+        self.in_memory = self.url.get_backend_name() == "sqlite" and not self.url.database
+        self.engine = _open(self.url, pool_size=pool_size, overflow=overflow)
+        self._single = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    @property
+    def is_postgres(self) -> bool:
+        """Tell whether the store keeps its promises across processes."""
+        return self.engine.dialect.name == "postgresql"
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """Run a transaction: committed at the end, rolled back on an error."""
+        with translated(), self.engine.begin() as conn:
+            yield conn
+
+    @contextmanager
+    def single(self) -> Iterator[Connection]:
+        """Run statements that are each a transaction of their own: one round trip, not three."""
+        if not self.is_postgres:
+            with self.begin() as conn:
+                yield conn
+            return
+        with translated(), self._single.connect() as conn:
+            yield conn
+
+    def close(self) -> None:
+        """Give all connections back to the server."""
+        self.engine.dispose()
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn a driver's error into ours: sqlstate and constraint only, for DETAIL quotes the row."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise store_error(error) from None
+    except PoolTimeout:
+        raise StoreUnavailable(
+            "no database connection became free", hint="raise the pool size, or send less at once"
+        ) from None
+
+
+def store_error(error: DBAPIError) -> StoreError:
+    """Return our error for a driver's, with no content in it."""
+    state: str = getattr(error.orig, "sqlstate", None) or ""
+    if state in _BY_SQLSTATE:
+        return _BY_SQLSTATE[state]()
+    if isinstance(error.orig, sqlite3.OperationalError):
+        return _sqlite_error(error.orig)
+    if error.connection_invalidated or not state and not isinstance(error, IntegrityError):
+        return StoreUnavailable()
+    if state.startswith(_GONE):
+        return StoreUnavailable(f"the database refused (sqlstate {state})")
+    diagnosis = getattr(error.orig, "diag", None)
+    constraint = getattr(diagnosis, "constraint_name", None) or "none"
+    return StoreError(
+        f"the database refused (sqlstate {state or 'unknown'}, constraint {constraint})"
+    )
+
+
+def _sqlite_error(error: sqlite3.OperationalError) -> StoreError:
+    text = str(error)
+    if "no such table" in text or "no such column" in text:
+        return SchemaOutOfDate()
+    if "locked" in text:
+        return SessionBusy("another process writes to the SQLite file")
+    return StoreUnavailable()
+
+
+def _open(url: URL, *, pool_size: int, overflow: int) -> Engine:
+    if url.get_backend_name() == "postgresql":
+        return create_engine(
+            url,
+            pool_size=pool_size,
+            max_overflow=overflow,
+            pool_timeout=10,
+            pool_pre_ping=True,
+            hide_parameters=True,
+            connect_args=dict(CONNECT_ARGS),
+        )
+    memory = not url.database
+    engine = create_engine(
+        url,
+        poolclass=QueuePool,
+        pool_size=1 if memory else pool_size,
+        max_overflow=0 if memory else overflow,
+        pool_timeout=10,
+        hide_parameters=True,
+        connect_args={"check_same_thread": False, "timeout": 10},
+    )
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_immediate)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves, see below
+    connection.create_function("turnmill_now", 1, sqlite_now)
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+
+
+def _begin_immediate(conn: Connection) -> None:
+    # SQLite's write lock stands for the lock of the session's row: it is taken before anything
+    # is read, so nothing that a function has read can change before it writes.
+    conn.exec_driver_sql("BEGIN IMMEDIATE")

@@ -1,0 +1,190 @@
+"""What is due: the dispatcher's look at the heads of all lines."""
+
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Connection, delete, select, update
+
+from turnmill.domain.ids import SessionId, TurnId
+from turnmill.domain.states import Lane, SessionStatus, TurnState
+from turnmill.store.line import lock_sessions, move_lines
+from turnmill.store.records import Head
+from turnmill.store.tables import announcements, sessions, turns
+from turnmill.store.types import db_asof, db_now
+
+_OPEN = "head_due_at IS NOT NULL AND status = 'active'"
+
+# A loose index scan: one probe for each pair of lane and provider, whatever the backlog.
+_BACKLOGS = f"""
+WITH RECURSIVE backlog AS (
+    (SELECT head_lane, provider FROM sessions WHERE {_OPEN}
+     ORDER BY head_lane, provider LIMIT 1)
+    UNION ALL
+    SELECT further.head_lane, further.provider FROM backlog CROSS JOIN LATERAL (
+        SELECT s.head_lane, s.provider FROM sessions s
+        WHERE {_OPEN} AND (s.head_lane, s.provider) > (backlog.head_lane, backlog.provider)
+        ORDER BY s.head_lane, s.provider LIMIT 1
+    ) AS further
+)
+SELECT head_lane, provider FROM backlog
+"""
+
+_ANNOUNCE = """
+WITH due AS (
+    SELECT head.id, head.head_turn_id FROM (
+        SELECT DISTINCT provider FROM unnest(%(providers)s::text[]) AS p (provider)
+    ) AS open CROSS JOIN LATERAL (
+        SELECT s.id, s.head_turn_id, s.head_due_at
+        FROM sessions s LEFT JOIN announcements a ON a.session_id = s.id
+        WHERE s.head_lane = %(lane)s AND s.provider = open.provider AND s.status = 'active'
+            AND s.head_due_at <= statement_timestamp() - %(grace)s::interval
+            AND (a.at IS NULL OR a.at < s.head_due_at
+                OR a.at < statement_timestamp() - %(quiet)s::interval)
+        ORDER BY s.head_due_at LIMIT %(limit)s
+    ) AS head ORDER BY head.head_due_at LIMIT %(limit)s
+), noted AS (
+    INSERT INTO announcements (session_id, at)
+    SELECT id, clock_timestamp() FROM due ORDER BY id
+    ON CONFLICT (session_id) DO UPDATE SET at = excluded.at
+)
+SELECT id, head_turn_id FROM due
+"""
+
+_COUNT = """
+SELECT count(*) FROM (
+    SELECT 1 FROM sessions WHERE head_lane = %(lane)s AND provider = ANY(%(providers)s)
+        AND status = 'active' AND head_due_at <= statement_timestamp() LIMIT %(limit)s
+) AS due
+"""
+
+# Every dispatcher hears of it; the one whose note is written publishes.
+_NOTE = """
+INSERT INTO announcements (session_id, at)
+SELECT s.id, clock_timestamp() FROM sessions s JOIN turns t ON t.id = s.head_turn_id
+WHERE t.id = ANY(%(ids)s::uuid[]) AND s.status = 'active'
+    AND s.head_due_at <= statement_timestamp()
+ORDER BY s.id
+ON CONFLICT (session_id) DO UPDATE SET at = excluded.at
+WHERE announcements.at < excluded.at - interval '1 second'
+RETURNING session_id
+"""
+
+
+def backlogs(conn: Connection) -> list[tuple[Lane, str]]:
+    """Return the (lane, provider) pairs that have a head waiting, due or not."""
+    if conn.dialect.name == "postgresql":
+        rows: Sequence[Any] = conn.exec_driver_sql(_BACKLOGS).all()
+    else:
+        rows = conn.execute(
+            select(sessions.c.head_lane, sessions.c.provider)
+            .where(
+                sessions.c.head_due_at.is_not(None),
+                sessions.c.status == SessionStatus.ACTIVE,
+            )
+            .distinct()
+        ).all()
+    return [(Lane(lane), provider) for lane, provider in rows]
+
+
+def announce_due(
+    conn: Connection,
+    lane: Lane,
+    *,
+    providers: Collection[str],
+    limit: int,
+    grace: timedelta,
+    quiet: timedelta,
+) -> list[Head]:
+    """Choose up to `limit` due heads to publish, oldest first, and note that they were announced.
+
+    Left out are heads due for less than `grace` (who made them due publishes them) and heads
+    announced less than `quiet` ago. A note that outlives a lost hint costs one `quiet`.
+    """
+    rows = conn.exec_driver_sql(
+        _ANNOUNCE,
+        {
+            "lane": lane.value,
+            "providers": list(providers),
+            "limit": limit,
+            "grace": grace,
+            "quiet": quiet,
+        },
+    )
+    return [
+        Head(turn_id=TurnId(turn_id), session_id=SessionId(session_id), lane=lane)
+        for session_id, turn_id in rows
+    ]
+
+
+def note_announced(conn: Connection, turn_ids: Sequence[TurnId]) -> list[Head]:
+    """Return those of the heads, due now, that this caller is to publish and nobody else."""
+    mine = {row[0] for row in conn.exec_driver_sql(_NOTE, {"ids": list(turn_ids)})}
+    rows = conn.execute(
+        select(sessions.c.id, sessions.c.head_turn_id, sessions.c.head_lane).where(
+            sessions.c.id.in_(mine), sessions.c.head_turn_id.is_not(None)
+        )
+    )
+    return [
+        Head(turn_id=TurnId(turn_id), session_id=SessionId(session_id), lane=Lane(lane))
+        for session_id, turn_id, lane in rows
+    ]
+
+
+def count_due(conn: Connection, lane: Lane, *, providers: Collection[str], limit: int) -> int:
+    """Count the due heads of a lane, up to `limit`."""
+    count: int = conn.exec_driver_sql(
+        _COUNT, {"lane": lane.value, "providers": list(providers), "limit": limit}
+    ).scalar_one()
+    return count
+
+
+def expire_overdue(conn: Connection, *, limit: int = 500) -> list[Head]:
+    """End queued and retrying turns whose `expires_at` has passed; return the heads due now."""
+    overdue = (
+        turns.c.state.in_((TurnState.QUEUED, TurnState.RETRYING)),
+        turns.c.expires_at <= db_asof(),
+    )
+    found = conn.execute(
+        select(turns.c.id, turns.c.session_id)
+        .where(*overdue)
+        .order_by(turns.c.expires_at)
+        .limit(limit)
+    ).all()
+    if not found:
+        return []
+    mine = lock_sessions(conn, {SessionId(row.session_id) for row in found}, wait=False)
+    moved = conn.execute(
+        update(turns)
+        .where(turns.c.id.in_([row.id for row in found if row.session_id in mine]), *overdue)
+        .values(state=TurnState.EXPIRED, error_code="expired", finished_at=db_now())
+        .returning(turns.c.session_id)
+    ).scalars()
+    ended: dict[SessionId, int] = {}
+    for session_id in moved:
+        ended[SessionId(session_id)] = ended.get(SessionId(session_id), 0) + 1
+    return move_lines(conn, ended)
+
+
+def purge_deleted(conn: Connection, *, limit: int = 100) -> int:
+    """Remove the rows of deleted sessions that nothing runs in any more; return how many."""
+    running = select(turns.c.id).where(
+        turns.c.session_id == sessions.c.id, turns.c.state == TurnState.RUNNING
+    )
+    ids = conn.scalars(
+        select(sessions.c.id)
+        .where(sessions.c.status == SessionStatus.DELETED, ~running.exists())
+        .limit(limit)
+    ).all()
+    mine = lock_sessions(conn, [SessionId(one) for one in ids], wait=False) if ids else set()
+    if not mine:
+        return 0
+    conn.execute(delete(announcements).where(announcements.c.session_id.in_(mine)))
+    gone = conn.execute(
+        delete(sessions).where(
+            sessions.c.id.in_(mine),
+            sessions.c.status == SessionStatus.DELETED,
+            ~running.exists(),
+        )
+    )
+    return gone.rowcount

@@ -1,0 +1,175 @@
+"""Leases: kept by those who hold them, taken from those who are lost."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Connection, and_, case, literal, or_, select, update
+
+from turnmill.domain.ids import SessionId, TurnId
+from turnmill.domain.states import FINAL, OnAmbiguous, TurnState
+from turnmill.store.line import lock_sessions, move_lines
+from turnmill.store.records import Head
+from turnmill.store.tables import attempts, sessions, turns
+from turnmill.store.types import db_after, db_asof, db_now
+
+#: A turn is dead after this many losses: one among others, then three in quarantine.
+LOSSES_TO_DEATH = 4
+
+_CHUNK = 500
+
+_EXTEND = """
+WITH mine AS (
+    SELECT t.id FROM unnest(%(ids)s::uuid[], %(fences)s::bigint[]) AS held (id, fence)
+    JOIN turns t ON t.id = held.id AND t.lease_fence = held.fence AND t.state = 'running'
+    ORDER BY t.id FOR NO KEY UPDATE OF t SKIP LOCKED
+), extended AS (
+    UPDATE turns t SET lease_until = clock_timestamp() + %(lease)s FROM mine WHERE t.id = mine.id
+    RETURNING t.id, t.cancel_requested
+)
+SELECT id, cancel_requested FROM extended
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beat:
+    """What a heartbeat brought back."""
+
+    extended: frozenset[TurnId]
+    cancelled: frozenset[TurnId]  #: somebody wants these to stop
+    gone: frozenset[TurnId]  #: the lease was lost: another worker may run these by now
+
+
+def extend(conn: Connection, held: Sequence[tuple[TurnId, int]], *, lease: timedelta) -> Beat:
+    """Extend the leases of the (turn, fence) pairs that the process really holds.
+
+    Rows that are being settled at this moment are skipped: they are in none of the sets.
+    """
+    if not held:
+        return Beat(extended=frozenset(), cancelled=frozenset(), gone=frozenset())
+    rows = _extended(conn, held, lease=lease)
+    extended = frozenset(TurnId(row[0]) for row in rows)
+    missing = {turn_id: fence for turn_id, fence in held if turn_id not in extended}
+    return Beat(
+        extended=extended,
+        cancelled=frozenset(TurnId(row[0]) for row in rows if row[1]),
+        gone=_gone(conn, missing) if missing else frozenset(),
+    )
+
+
+def _extended(
+    conn: Connection, held: Sequence[tuple[TurnId, int]], *, lease: timedelta
+) -> list[Any]:
+    ids = [turn_id for turn_id, _ in held]
+    if conn.dialect.name == "postgresql":
+        parameters = {"ids": ids, "fences": [fence for _, fence in held], "lease": lease}
+        return list(conn.exec_driver_sql(_EXTEND, parameters).all())
+    pairs = [and_(turns.c.id == turn_id, turns.c.lease_fence == fence) for turn_id, fence in held]
+    statement = (
+        update(turns)
+        .where(turns.c.state == TurnState.RUNNING, or_(*pairs))
+        .values(lease_until=db_after(lease.total_seconds()))
+        .returning(turns.c.id, turns.c.cancel_requested)
+    )
+    return list(conn.execute(statement).all())
+
+
+def _gone(conn: Connection, missing: dict[TurnId, int]) -> frozenset[TurnId]:
+    rows = conn.execute(
+        select(turns.c.id, turns.c.state, turns.c.lease_fence).where(turns.c.id.in_(missing))
+    ).all()
+    still = {
+        TurnId(row.id)
+        for row in rows
+        if row.state == TurnState.RUNNING and row.lease_fence == missing[TurnId(row.id)]
+    }
+    return frozenset(missing) - still
+
+
+def mark_sent(conn: Connection, turn_id: TurnId, *, fence: int) -> bool:
+    """Note that the request is about to leave; False when the turn is no longer ours.
+
+    Only sessions that hold ambiguous turns for an operator pay for this statement.
+    """
+    result = conn.execute(
+        update(turns)
+        .where(
+            turns.c.id == turn_id,
+            turns.c.state == TurnState.RUNNING,
+            turns.c.lease_fence == fence,
+        )
+        .values(sent_at=db_now())
+    )
+    return result.rowcount == 1
+
+
+def take_lost(conn: Connection, *, lease: timedelta, limit: int = _CHUNK) -> list[Head]:
+    """Take up to `limit` turns from owners whose lease ran out; return the heads due now.
+
+    A lost turn goes on as `unknown` (what became of the request is asked first), `retrying`,
+    `cancelled` or `dead`. Nothing is taken before the server has been up for one lease: its owner
+    could not reach it to extend.
+    """
+    expired = _expired_leases(conn, lease=lease, limit=limit)
+    if not expired:
+        return []
+    mine = lock_sessions(conn, {SessionId(row.session_id) for row in expired}, wait=False)
+    ids = [row.id for row in expired if row.session_id in mine]
+    moved = conn.execute(
+        update(turns)
+        .where(turns.c.id.in_(ids), *_run_out())
+        .values(**_lost_values())
+        .returning(turns.c.id, turns.c.session_id, turns.c.state)
+    ).all()
+    last = select(turns.c.lease_fence).where(turns.c.id == attempts.c.turn_id).scalar_subquery()
+    conn.execute(
+        update(attempts)
+        .where(attempts.c.turn_id.in_([row.id for row in moved]), attempts.c.fence == last)
+        .values(ended_at=db_now(), outcome="lost", error_code="worker_lost")
+    )
+    return move_lines(conn, {SessionId(row.session_id): int(row.state in FINAL) for row in moved})
+
+
+def _run_out() -> tuple[Any, ...]:
+    return turns.c.state == TurnState.RUNNING, turns.c.lease_until < db_asof()
+
+
+def _expired_leases(conn: Connection, *, lease: timedelta, limit: int) -> list[Any]:
+    if conn.dialect.name == "postgresql" and not _server_is_settled(conn, lease=lease):
+        return []
+    query = select(turns.c.id, turns.c.session_id).where(*_run_out())
+    return list(conn.execute(query.order_by(turns.c.lease_until).limit(limit)).all())
+
+
+def _server_is_settled(conn: Connection, *, lease: timedelta) -> bool:
+    settled: bool = conn.exec_driver_sql(
+        "SELECT clock_timestamp() - pg_postmaster_start_time() >= %(lease)s", {"lease": lease}
+    ).scalar_one()
+    return settled
+
+
+def _lost_values() -> dict[str, Any]:
+    """Return what a lost turn becomes. Its attempt is given back: losses are counted apart."""
+    ambiguity = (
+        select(sessions.c.on_ambiguous).where(sessions.c.id == turns.c.session_id).scalar_subquery()
+    )
+    never_left = and_(ambiguity == OnAmbiguous.HOLD, turns.c.sent_at.is_(None))
+    state = case(
+        (turns.c.cancel_requested, literal(TurnState.CANCELLED.value)),
+        (turns.c.lost + 1 >= LOSSES_TO_DEATH, literal(TurnState.DEAD.value)),
+        (or_(ambiguity == OnAmbiguous.RETRY, never_left), literal(TurnState.RETRYING.value)),
+        else_=literal(TurnState.UNKNOWN.value),
+    )
+    final = or_(turns.c.cancel_requested, turns.c.lost + 1 >= LOSSES_TO_DEATH)
+    spent = case((turns.c.claimed_for == "send", 1), else_=0)
+    return {
+        "state": state,
+        "attempt": turns.c.attempt - spent,
+        "lost": turns.c.lost + 1,
+        "lease_owner": None,
+        "lease_until": None,
+        "available_at": db_now(),
+        "error_code": case((turns.c.cancel_requested, "cancelled"), else_="worker_lost"),
+        "finished_at": case((final, db_now()), else_=None),
+    }

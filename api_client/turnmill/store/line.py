@@ -1,0 +1,90 @@
+"""The line of a session: locking it, and keeping its head true after a move of its turns."""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, case, literal, select, update
+
+from turnmill.domain.ids import SessionId, TurnId
+from turnmill.domain.states import UNFINISHED, Lane, OnAmbiguous, SessionStatus, TurnState
+from turnmill.store.records import Head
+from turnmill.store.tables import sessions, turns
+from turnmill.store.types import db_asof
+
+_WAIT = "SELECT id FROM sessions WHERE id = ANY(%(ids)s::uuid[]) ORDER BY id FOR NO KEY UPDATE"
+_SKIP = _WAIT + " SKIP LOCKED"
+
+
+def lock_sessions(
+    conn: Connection, session_ids: Collection[SessionId], *, wait: bool = True
+) -> set[SessionId]:
+    """Lock the sessions in the one order that everybody uses, and return those that are ours.
+
+    Statements after this one see all that earlier holders committed. With `wait` a busy session
+    is waited for, up to the connection's lock timeout (SessionBusy); without, it is left out.
+    On SQLite the transaction itself holds the write lock.
+    """
+    if conn.dialect.name != "postgresql":
+        return set(session_ids)
+    rows = conn.exec_driver_sql(_WAIT if wait else _SKIP, {"ids": list(session_ids)})
+    return {SessionId(row[0]) for row in rows}
+
+
+def head_columns() -> dict[str, Any]:
+    """Return the columns of `sessions` that name its head, as subqueries over its turns."""
+    held = and_(turns.c.state == TurnState.UNKNOWN, sessions.c.on_ambiguous == OnAmbiguous.HOLD)
+    lane = case((turns.c.lost > 0, literal(Lane.QUARANTINE.value)), else_=turns.c.lane)
+    due_at = case(
+        (turns.c.state == TurnState.RUNNING, None), (held, None), else_=turns.c.available_at
+    )
+
+    def of_first(column: Any) -> Any:
+        first = select(column).where(
+            turns.c.session_id == sessions.c.id, turns.c.state.in_(UNFINISHED)
+        )
+        return first.order_by(turns.c.seq).limit(1).scalar_subquery()
+
+    return {
+        "head_turn_id": of_first(turns.c.id),
+        "head_lane": of_first(lane),
+        "head_due_at": of_first(due_at),
+    }
+
+
+def move_lines(conn: Connection, ended: Mapping[SessionId, int]) -> list[Head]:
+    """Bring the heads of these sessions up to date and return those that are due now.
+
+    `ended` says how many turns of each became final (negative: were queued again). The caller's
+    transaction holds the sessions' locks and has moved the turns in an earlier statement.
+    """
+    by_count: defaultdict[int, list[SessionId]] = defaultdict(list)
+    for session_id, count in ended.items():
+        by_count[count].append(session_id)
+    heads: list[Head] = []
+    for count, ids in by_count.items():
+        rows = conn.execute(
+            update(sessions)
+            .where(sessions.c.id.in_(ids))
+            .values(unfinished=sessions.c.unfinished - count, **head_columns())
+            .returning(
+                sessions.c.id,
+                sessions.c.head_turn_id,
+                sessions.c.head_lane,
+                and_(
+                    sessions.c.head_due_at <= db_asof(),
+                    sessions.c.status == SessionStatus.ACTIVE,
+                ),
+            )
+        ).all()
+        heads += due_heads(rows)
+    return heads
+
+
+def due_heads(rows: Sequence[Row[Any]]) -> list[Head]:
+    """Return the heads among rows of (session id, head turn id, lane, due)."""
+    return [
+        Head(turn_id=TurnId(turn_id), session_id=SessionId(session_id), lane=Lane(lane))
+        for session_id, turn_id, lane, due in rows
+        if turn_id is not None and due
+    ]

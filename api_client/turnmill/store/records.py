@@ -1,0 +1,239 @@
+"""What store functions take and give: plain frozen records, no rows, no ORM."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from turnmill.domain.ids import BatchId, SessionId, TurnId
+from turnmill.domain.states import Lane, OnAmbiguous, OnFailure, SessionStatus, TurnState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewSession:
+    """A session to be created."""
+
+    id: SessionId
+    user_id: str
+    provider: str
+    model: str
+    key: str | None = None
+    system_prompt: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    on_failure: OnFailure = OnFailure.CONTINUE
+    on_ambiguous: OnAmbiguous = OnAmbiguous.RECONCILE
+    max_attempts: int = 5
+    idle_ttl: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRecord:
+    """A session as it stands."""
+
+    id: SessionId
+    key: str | None
+    user_id: str
+    provider: str
+    model: str
+    status: SessionStatus
+    system_prompt: str | None
+    settings: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+    on_failure: OnFailure
+    on_ambiguous: OnAmbiguous
+    max_attempts: int
+    idle_ttl: timedelta | None
+    unfinished: int  #: turns that are not final
+    turns_succeeded: int
+    turns_failed: int  #: failed or dead
+    input_tokens: int
+    output_tokens: int
+    cost_usd: Decimal  #: of all priced attempts
+    unpriced_attempts: int  #: attempts whose model has no known price
+    provider_ref: str
+    created_at: datetime
+    last_active_at: datetime
+    archived_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewTurn:
+    """A message to be accepted."""
+
+    id: TurnId
+    message_id: Any
+    text: str
+    lane: Lane = Lane.INTERACTIVE
+    idempotency_key: str | None = None
+    deliver_at: datetime | None = None
+    expires_at: datetime | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    max_attempts: int | None = None
+    batch_id: BatchId | None = None
+    batch_line: int | None = None
+    custom_id: str | None = None
+    retry_of: TurnId | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """What became of a message: it stands in the store."""
+
+    turn_id: TurnId
+    session_id: SessionId
+    created: bool  #: False: the idempotency key already stood for this turn
+    announce: bool  #: it is the head of its line and due: tell a worker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """The first unfinished turn of a session, which may run."""
+
+    turn_id: TurnId
+    session_id: SessionId
+    lane: Lane  #: quarantine for a turn whose worker was lost
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageRecord:
+    """One entry of a session's history."""
+
+    id: Any
+    turn_id: TurnId
+    seq: int
+    position: int
+    role: str  #: user, assistant, tool or system
+    text: str
+    state: TurnState  #: of the turn that it belongs to
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptRecord:
+    """One try of a turn."""
+
+    n: int
+    fence: int
+    kind: str  #: send, check (what became of it?) or resume
+    worker: str
+    started_at: datetime
+    ended_at: datetime | None
+    outcome: str | None  #: state that followed, or lost, released, absent
+    error_code: str | None
+    error_detail: str | None  #: the provider's words; may quote the user
+    provider_request_id: str | None
+    model: str | None
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    cost_usd: Decimal | None  #: None: no known price
+    provider_ms: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnRecord:
+    """A turn as it stands."""
+
+    id: TurnId
+    session_id: SessionId
+    seq: int
+    state: TurnState
+    lane: Lane
+    attempt: int  #: attempts spent of `max_attempts`
+    max_attempts: int
+    lost: int  #: how often its worker was lost
+    available_at: datetime
+    expires_at: datetime | None
+    lease_owner: str | None
+    lease_until: datetime | None
+    cancel_requested: bool
+    idempotency_key: str | None
+    batch_id: BatchId | None
+    custom_id: str | None
+    retry_of: TurnId | None
+    metadata: Mapping[str, Any]
+    error_code: str | None
+    finish_reason: str | None
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    cost_usd: Decimal | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """The right to run a turn once, and all that the call needs."""
+
+    turn_id: TurnId
+    session_id: SessionId
+    fence: int
+    kind: str  #: send, check or resume
+    attempt: int
+    max_attempts: int
+    lane: Lane
+    provider: str
+    model: str
+    system_prompt: str | None
+    settings: Mapping[str, Any]
+    provider_ref: str
+    native_ref: str
+    on_ambiguous: OnAmbiguous
+    metadata: Mapping[str, Any]
+    text: str
+    history: Sequence[tuple[str, str]]  #: (role, text) of succeeded turns; empty if provider_ref
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """The verdict over one attempt."""
+
+    turn_id: TurnId
+    session_id: SessionId
+    fence: int
+    state: TurnState
+    outcome: str  #: what the attempt row says
+    gives_attempt_back: bool = False
+    delay: timedelta = timedelta(0)  #: until the turn is due again, when it is not final
+    reply: str | None = None
+    finish_reason: str | None = None
+    provider_ref: str | None = None  #: None leaves the session's as it is
+    native_ref: str = ""
+    request_id: str = ""
+    model: str = ""
+    error_code: str | None = None
+    error_detail: str | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    cost_usd: Decimal | None = None
+    priced: bool = True  #: False: tokens were used, their price is not known
+    provider_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """What the store made of a settlement."""
+
+    turn_id: TurnId
+    state: TurnState  #: cancelled where somebody had asked for it
+    due_at: datetime | None  #: when the turn comes again; None when it is final
+    next: Head | None  #: a head that is due now: announce it at once
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fenced:
+    """The settlement came from an owner that no longer holds the turn; nothing was changed."""
+
+    turn_id: TurnId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Locked:
+    """Another transaction holds the session; nothing was changed: try again."""
+
+    turn_id: TurnId

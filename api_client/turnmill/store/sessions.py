@@ -1,0 +1,263 @@
+"""Sessions: creating, reading, changing, archiving, deleting."""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from turnmill.domain.errors import Conflict, MoveRefused, SessionArchived, SessionNotFound
+from turnmill.domain.ids import SessionId, TurnId
+from turnmill.domain.states import (
+    OnAmbiguous,
+    OnFailure,
+    SessionStatus,
+    TurnState,
+    sources_of,
+)
+from turnmill.store.claim import text_of
+from turnmill.store.line import lock_sessions, move_lines
+from turnmill.store.records import Head, MessageRecord, NewSession, SessionRecord
+from turnmill.store.tables import announcements, messages, sessions, turns
+from turnmill.store.types import db_now
+
+_COLUMNS = tuple(
+    sessions.c[name] for name in SessionRecord.__dataclass_fields__ if name != "idle_ttl"
+) + (sessions.c.idle_seconds,)
+
+
+def create(conn: Connection, new: NewSession) -> SessionRecord:
+    """Create the session, or return the one that its key already stands for.
+
+    Raises Conflict when the key belongs to another user, SessionArchived when it was archived.
+    """
+    dialect = postgresql if conn.dialect.name == "postgresql" else sqlite
+    statement = (
+        dialect.insert(sessions)
+        .values(_values(new))
+        .on_conflict_do_nothing(index_elements=[sessions.c.key])
+        .returning(*_COLUMNS)
+    )
+    row = conn.execute(statement).one_or_none()
+    if row is not None:
+        return _record(row)
+    found = by_key(conn, new.key or "")
+    if found.user_id != new.user_id:
+        raise Conflict("this session key belongs to another user", hint="put the user into the key")
+    if found.status is SessionStatus.ARCHIVED:
+        raise SessionArchived()
+    return found
+
+
+def create_many(conn: Connection, new: Sequence[NewSession]) -> None:
+    """Create sessions without keys, in one statement."""
+    conn.execute(insert(sessions), [_values(one) for one in new])
+
+
+def get(conn: Connection, session_id: SessionId) -> SessionRecord:
+    """Return the session, or raise SessionNotFound."""
+    return _one(conn, sessions.c.id == session_id)
+
+
+def by_key(conn: Connection, key: str) -> SessionRecord:
+    """Return the session with this key, or raise SessionNotFound."""
+    return _one(conn, sessions.c.key == key)
+
+
+def id_of_key(conn: Connection, key: str) -> SessionId:
+    """Return the id that the key stands for, or raise SessionNotFound."""
+    found = conn.scalar(select(sessions.c.id).where(sessions.c.key == key, _present()))
+    if found is None:
+        raise SessionNotFound()
+    return SessionId(found)
+
+
+def find(
+    conn: Connection,
+    *,
+    user_id: str | None = None,
+    status: SessionStatus | None = None,
+    after: SessionId | None = None,
+    limit: int = 100,
+) -> list[SessionRecord]:
+    """Return up to `limit` sessions, newest first; `after` is the last id of the page before."""
+    query = select(*_COLUMNS).where(_present())
+    if user_id is not None:
+        query = query.where(sessions.c.user_id == user_id)
+    if status is not None:
+        query = query.where(sessions.c.status == status)
+    if after is not None:
+        query = query.where(sessions.c.id < after)
+    rows = conn.execute(query.order_by(sessions.c.id.desc()).limit(limit))
+    return [_record(row) for row in rows]
+
+
+def change(conn: Connection, session_id: SessionId, values: Mapping[str, Any]) -> SessionRecord:
+    """Set columns of the session; turns that run keep what they were given."""
+    columns = dict(values)
+    if "idle_ttl" in columns:
+        columns["idle_seconds"] = _seconds(columns.pop("idle_ttl"))
+    row = conn.execute(
+        update(sessions)
+        .where(sessions.c.id == session_id, _present())
+        .values(**columns)
+        .returning(*_COLUMNS)
+    ).one_or_none()
+    if row is None:
+        raise SessionNotFound()
+    return _record(row)
+
+
+def archive(conn: Connection, session_id: SessionId) -> SessionRecord:
+    """Refuse messages from now on. Raises MoveRefused while a turn is unfinished."""
+    lock_sessions(conn, [session_id])
+    found = get(conn, session_id)
+    if found.status is SessionStatus.ARCHIVED:
+        return found
+    if found.unfinished:
+        raise MoveRefused(
+            f"{found.unfinished} turns of the session are unfinished",
+            hint="wait for them or cancel them, then archive",
+        )
+    return change(conn, session_id, {"status": SessionStatus.ARCHIVED, "archived_at": db_now()})
+
+
+def pause(conn: Connection, session_id: SessionId) -> SessionRecord:
+    """Start no turn of the session until it is resumed; messages are still accepted."""
+    return _switch(conn, session_id, SessionStatus.ACTIVE, SessionStatus.PAUSED)
+
+
+def resume(conn: Connection, session_id: SessionId) -> SessionRecord:
+    """Let the turns of a paused session run again."""
+    return _switch(conn, session_id, SessionStatus.PAUSED, SessionStatus.ACTIVE)
+
+
+def head_of(conn: Connection, session_id: SessionId) -> list[Head]:
+    """Return the session's head if it is due now."""
+    return move_lines(conn, {session_id: 0})
+
+
+def remove(conn: Connection, session_id: SessionId) -> list[TurnId]:
+    """Delete the session with every row; a turn that runs is not cut.
+
+    Then the rows stay, invisible, until that turn has ended, and its id is returned; everything
+    that was queued is cancelled at once.
+    """
+    lock_sessions(conn, [session_id])
+    get(conn, session_id)
+    running = conn.scalar(
+        select(turns.c.id).where(
+            turns.c.session_id == session_id, turns.c.state == TurnState.RUNNING
+        )
+    )
+    if running is None:
+        conn.execute(delete(announcements).where(announcements.c.session_id == session_id))
+        conn.execute(delete(sessions).where(sessions.c.id == session_id))
+        return []
+    cancelled = conn.execute(
+        update(turns)
+        .where(
+            turns.c.session_id == session_id,
+            turns.c.state.in_(sources_of(TurnState.CANCELLED) - {TurnState.RUNNING}),
+        )
+        .values(state=TurnState.CANCELLED, error_code="cancelled", finished_at=db_now())
+    )
+    move_lines(conn, {session_id: cancelled.rowcount})
+    conn.execute(
+        update(sessions)
+        .where(sessions.c.id == session_id)
+        .values(status=SessionStatus.DELETED, key=None)
+    )
+    return [TurnId(running)]
+
+
+def history(
+    conn: Connection, session_id: SessionId, *, after_seq: int = 0, limit: int = 500
+) -> list[MessageRecord]:
+    """Return messages of up to `limit` turns after turn number `after_seq`, in order."""
+    get(conn, session_id)
+    page = (
+        select(turns.c.id, turns.c.seq, turns.c.state)
+        .where(turns.c.session_id == session_id, turns.c.seq > after_seq)
+        .order_by(turns.c.seq)
+        .limit(limit)
+        .subquery()
+    )
+    rows = conn.execute(
+        select(messages, page.c.seq, page.c.state)
+        .join(page, page.c.id == messages.c.turn_id)
+        .order_by(page.c.seq, messages.c.position)
+    )
+    return [_message(row) for row in rows]
+
+
+def _message(row: Row[Any]) -> MessageRecord:
+    return MessageRecord(
+        id=row.id,
+        turn_id=TurnId(row.turn_id),
+        seq=row.seq,
+        position=row.position,
+        role=row.role,
+        text=text_of(row.content),
+        state=TurnState(row.state),
+        created_at=row.created_at,
+    )
+
+
+def _switch(
+    conn: Connection, session_id: SessionId, source: SessionStatus, target: SessionStatus
+) -> SessionRecord:
+    lock_sessions(conn, [session_id])
+    found = get(conn, session_id)
+    if found.status is target:
+        return found
+    if found.status is not source:
+        raise MoveRefused(f"a session that is {found.status} cannot become {target}")
+    return change(conn, session_id, {"status": target})
+
+
+def _present() -> Any:
+    return sessions.c.status != SessionStatus.DELETED
+
+
+def _one(conn: Connection, condition: Any) -> SessionRecord:
+    row = conn.execute(select(*_COLUMNS).where(condition, _present())).one_or_none()
+    if row is None:
+        raise SessionNotFound()
+    return _record(row)
+
+
+def _seconds(ttl: timedelta | None) -> int | None:
+    return None if ttl is None else int(ttl.total_seconds())
+
+
+def _values(new: NewSession) -> dict[str, Any]:
+    return {
+        "id": new.id,
+        "key": new.key,
+        "user_id": new.user_id,
+        "provider": new.provider,
+        "model": new.model,
+        "system_prompt": new.system_prompt,
+        "settings": dict(new.settings),
+        "metadata": dict(new.metadata),
+        "on_failure": new.on_failure,
+        "on_ambiguous": new.on_ambiguous,
+        "max_attempts": new.max_attempts,
+        "idle_seconds": _seconds(new.idle_ttl),
+    }
+
+
+def _record(row: Row[Any]) -> SessionRecord:
+    values = dict(row._mapping)
+    seconds = values.pop("idle_seconds")
+    return SessionRecord(
+        **values
+        | {
+            "idle_ttl": None if seconds is None else timedelta(seconds=seconds),
+            "status": SessionStatus(values["status"]),
+            "on_failure": OnFailure(values["on_failure"]),
+            "on_ambiguous": OnAmbiguous(values["on_ambiguous"]),
+        }
+    )

@@ -1,0 +1,299 @@
+"""Settling attempts: reply, usage, state and the next head of the line, in one commit."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, case, insert, select, update
+
+from turnmill.domain.ids import SessionId, TurnId
+from turnmill.domain.states import FINAL, UNFINISHED, Lane, OnFailure, TurnState
+from turnmill.store.accept import text_parts
+from turnmill.store.line import head_columns, lock_sessions
+from turnmill.store.records import Fenced, Head, Locked, Settled, Settlement
+from turnmill.store.tables import attempts, messages, sessions, sql_list, turns
+from turnmill.store.types import db_after, db_asof, db_now
+from turnmill.wire import SETTLED_CHANNEL
+
+_FINAL = sql_list(frozenset(FINAL))
+_UNFINISHED = sql_list(frozenset(UNFINISHED))
+
+# Runs while the sessions are locked, so its snapshot holds every message accepted for them.
+_SETTLE = f"""
+WITH verdict AS (
+    SELECT * FROM jsonb_to_recordset(%(rows)s::jsonb) AS v (
+        turn_id uuid, session_id uuid, message_id uuid, fence bigint, state text, outcome text,
+        gives_attempt_back boolean, delay double precision, reply jsonb, finish_reason text,
+        provider_ref text, native_ref text, request_id text, model text, error_code text,
+        error_detail text, input_tokens bigint, output_tokens bigint, cached_tokens bigint,
+        cost_usd numeric, priced boolean, provider_ms integer)
+), turn AS (
+    UPDATE turns t SET
+        state = CASE WHEN t.cancel_requested THEN 'cancelled' ELSE v.state END,
+        attempt = t.attempt
+            - CASE WHEN v.gives_attempt_back AND t.claimed_for = 'send' THEN 1 ELSE 0 END,
+        available_at = clock_timestamp() + make_interval(secs => v.delay),
+        lease_owner = NULL, lease_until = NULL,
+        native_ref = v.native_ref,
+        error_code = CASE WHEN t.cancel_requested THEN 'cancelled' ELSE v.error_code END,
+        finish_reason = v.finish_reason,
+        input_tokens = t.input_tokens + v.input_tokens,
+        output_tokens = t.output_tokens + v.output_tokens,
+        cached_tokens = t.cached_tokens + v.cached_tokens,
+        cost_usd = CASE WHEN v.cost_usd IS NULL THEN t.cost_usd
+            ELSE COALESCE(t.cost_usd, 0) + v.cost_usd END,
+        finished_at = CASE WHEN t.cancel_requested OR v.state IN {_FINAL}
+            THEN clock_timestamp() END
+    FROM verdict v
+    WHERE t.id = v.turn_id AND t.state = 'running' AND t.lease_fence = v.fence
+    RETURNING t.id, t.session_id, t.lease_fence, t.state, t.state IN {_FINAL} AS is_final, t.lane,
+        t.lost, t.available_at
+), reply AS (
+    INSERT INTO messages (id, session_id, turn_id, position, role, content, final)
+    SELECT v.message_id, turn.session_id, turn.id, 1, 'assistant', v.reply, true
+    FROM turn JOIN verdict v ON v.turn_id = turn.id
+    WHERE turn.state = 'succeeded'
+), attempt AS (
+    UPDATE attempts a SET
+        ended_at = clock_timestamp(),
+        outcome = CASE WHEN turn.state = 'cancelled' THEN 'cancelled' ELSE v.outcome END,
+        error_code = v.error_code, error_detail = v.error_detail,
+        provider_request_id = v.request_id, model = v.model,
+        input_tokens = v.input_tokens, output_tokens = v.output_tokens,
+        cached_tokens = v.cached_tokens, cost_usd = v.cost_usd, provider_ms = v.provider_ms
+    FROM turn JOIN verdict v ON v.turn_id = turn.id
+    WHERE a.turn_id = turn.id AND a.fence = turn.lease_fence
+), head AS (
+    SELECT turn.id AS settled_id, n.id, n.lane, n.lost, n.due_at
+    FROM turn LEFT JOIN LATERAL (
+        SELECT o.id, o.lane, o.lost,
+            CASE WHEN o.state IN ('queued', 'retrying', 'waiting') THEN o.available_at END AS due_at
+        FROM turns o
+        WHERE o.session_id = turn.session_id AND o.state IN {_UNFINISHED} AND o.id <> turn.id
+        ORDER BY o.seq LIMIT 1
+    ) n ON true
+    WHERE turn.is_final
+    UNION ALL
+    SELECT id, id, lane, lost, available_at FROM turn WHERE NOT is_final
+), session AS (
+    UPDATE sessions s SET
+        unfinished = s.unfinished - CASE WHEN turn.is_final THEN 1 ELSE 0 END,
+        head_turn_id = head.id,
+        head_lane = CASE WHEN head.lost > 0 THEN 'quarantine' ELSE head.lane END,
+        head_due_at = CASE WHEN turn.state = 'unknown' AND s.on_ambiguous = 'hold' THEN NULL
+            ELSE head.due_at END,
+        status = CASE WHEN s.on_failure = 'pause' AND s.status = 'active'
+            AND turn.state IN ('failed', 'dead') THEN 'paused' ELSE s.status END,
+        provider_ref = CASE WHEN turn.state = 'cancelled' THEN s.provider_ref
+            ELSE COALESCE(v.provider_ref, s.provider_ref) END,
+        turns_succeeded = s.turns_succeeded
+            + CASE WHEN turn.state = 'succeeded' THEN 1 ELSE 0 END,
+        turns_failed = s.turns_failed
+            + CASE WHEN turn.state IN ('failed', 'dead') THEN 1 ELSE 0 END,
+        input_tokens = s.input_tokens + v.input_tokens,
+        output_tokens = s.output_tokens + v.output_tokens,
+        cost_usd = s.cost_usd + COALESCE(v.cost_usd, 0),
+        unpriced_attempts = s.unpriced_attempts + CASE WHEN v.priced THEN 0 ELSE 1 END,
+        last_active_at = clock_timestamp()
+    FROM turn JOIN verdict v ON v.turn_id = turn.id JOIN head ON head.settled_id = turn.id
+    WHERE s.id = turn.session_id
+    RETURNING turn.id AS settled_id, turn.state, turn.is_final, turn.available_at,
+        s.id AS session_id, s.head_turn_id, s.head_lane,
+        s.head_due_at <= clock_timestamp() AND s.status = 'active' AS due
+), told AS (
+    SELECT pg_notify('{SETTLED_CHANNEL}', string_agg(settled_id::text, ','))
+    FROM session WHERE is_final HAVING count(*) > 0
+)
+SELECT session.*, told.pg_notify IS NULL FROM session LEFT JOIN told ON true
+"""
+
+
+def settle(
+    conn: Connection, settlements: Sequence[Settlement], *, message_ids: Sequence[Any]
+) -> list[Settled | Fenced | Locked]:
+    """Write verdicts, at most one for each session, and tell what came of each, in order.
+
+    The fence decides, never a clock: an owner frozen past its lease holds an old number, and its
+    late answer changes nothing (Fenced). A session that another transaction holds is passed over
+    (Locked): give that settlement again, alone. `message_ids` are ids for the replies.
+    """
+    if conn.dialect.name != "postgresql":
+        return [
+            _settle_stepwise(conn, settlement, message_id)
+            for settlement, message_id in zip(settlements, message_ids, strict=True)
+        ]
+    locked = lock_sessions(conn, [one.session_id for one in settlements], wait=False)
+    rows = [
+        _as_json(settlement, message_id)
+        for settlement, message_id in zip(settlements, message_ids, strict=True)
+        if settlement.session_id in locked
+    ]
+    done: dict[TurnId, Settled] = {}
+    if rows:
+        result = conn.exec_driver_sql(_SETTLE, {"rows": json.dumps(rows)})
+        done = {TurnId(row[0]): _settled(row) for row in result}
+    return [
+        done.get(settlement.turn_id)
+        or (
+            Fenced(turn_id=settlement.turn_id)
+            if settlement.session_id in locked
+            else Locked(turn_id=settlement.turn_id)
+        )
+        for settlement in settlements
+    ]
+
+
+def _as_json(settlement: Settlement, message_id: Any) -> dict[str, Any]:
+    return {
+        "turn_id": str(settlement.turn_id),
+        "session_id": str(settlement.session_id),
+        "message_id": str(message_id),
+        "fence": settlement.fence,
+        "state": settlement.state,
+        "outcome": settlement.outcome,
+        "gives_attempt_back": settlement.gives_attempt_back,
+        "delay": settlement.delay.total_seconds(),
+        "reply": None if settlement.reply is None else text_parts(settlement.reply),
+        "finish_reason": settlement.finish_reason,
+        "provider_ref": settlement.provider_ref,
+        "native_ref": settlement.native_ref,
+        "request_id": settlement.request_id,
+        "model": settlement.model,
+        "error_code": settlement.error_code,
+        "error_detail": settlement.error_detail,
+        "input_tokens": settlement.input_tokens,
+        "output_tokens": settlement.output_tokens,
+        "cached_tokens": settlement.cached_tokens,
+        "cost_usd": None if settlement.cost_usd is None else str(settlement.cost_usd),
+        "priced": settlement.priced,
+        "provider_ms": settlement.provider_ms,
+    }
+
+
+def _settled(row: Row[Any]) -> Settled:
+    settled_id, state, is_final, available_at, session_id, head_id, lane, due = row[:8]
+    head = (
+        Head(turn_id=TurnId(head_id), session_id=SessionId(session_id), lane=Lane(lane))
+        if head_id is not None and due
+        else None
+    )
+    return Settled(
+        turn_id=TurnId(settled_id),
+        state=TurnState(state),
+        due_at=None if is_final else available_at,
+        next=head,
+    )
+
+
+def _settle_stepwise(
+    conn: Connection, settlement: Settlement, message_id: Any
+) -> Settled | Fenced | Locked:
+    """Do the same in single steps; SQLite's write lock stands for the session's."""
+    mine = (
+        turns.c.id == settlement.turn_id,
+        turns.c.state == TurnState.RUNNING,
+        turns.c.lease_fence == settlement.fence,
+    )
+    turn = conn.execute(select(turns).where(*mine)).one_or_none()
+    if turn is None:
+        return Fenced(turn_id=settlement.turn_id)
+    state = TurnState.CANCELLED if turn.cancel_requested else settlement.state
+    row = conn.execute(
+        update(turns).where(*mine).values(**_turn_values(turn, settlement, state)).returning(turns)
+    ).one()
+    if state is TurnState.SUCCEEDED:
+        conn.execute(
+            insert(messages).values(
+                id=message_id,
+                session_id=settlement.session_id,
+                turn_id=settlement.turn_id,
+                position=1,
+                role="assistant",
+                content=text_parts(settlement.reply or ""),
+                final=True,
+            )
+        )
+    conn.execute(_attempt_update(settlement, state))
+    conn.execute(_session_update(settlement, state))
+    head = conn.execute(
+        select(
+            sessions.c.head_turn_id,
+            sessions.c.head_lane,
+            and_(sessions.c.head_due_at <= db_asof(), sessions.c.status == "active").label("due"),
+        ).where(sessions.c.id == settlement.session_id)
+    ).one()
+    return _settled(
+        (  # type: ignore[arg-type]
+            row.id,
+            state,
+            state in FINAL,
+            row.available_at,
+            settlement.session_id,
+            head.head_turn_id,
+            head.head_lane,
+            head.due,
+        )
+    )
+
+
+def _turn_values(turn: Row[Any], settlement: Settlement, state: TurnState) -> dict[str, Any]:
+    back = settlement.gives_attempt_back and turn.claimed_for == "send"
+    cost = turn.cost_usd
+    if settlement.cost_usd is not None:
+        cost = (cost or 0) + settlement.cost_usd
+    return {
+        "state": state,
+        "attempt": turn.attempt - (1 if back else 0),
+        "available_at": db_after(settlement.delay.total_seconds()),
+        "lease_owner": None,
+        "lease_until": None,
+        "native_ref": settlement.native_ref,
+        "error_code": "cancelled" if state is TurnState.CANCELLED else settlement.error_code,
+        "finish_reason": settlement.finish_reason,
+        "input_tokens": turn.input_tokens + settlement.input_tokens,
+        "output_tokens": turn.output_tokens + settlement.output_tokens,
+        "cached_tokens": turn.cached_tokens + settlement.cached_tokens,
+        "cost_usd": cost,
+        "finished_at": db_now() if state in FINAL else None,
+    }
+
+
+def _attempt_update(settlement: Settlement, state: TurnState) -> Any:
+    return (
+        update(attempts)
+        .where(attempts.c.turn_id == settlement.turn_id, attempts.c.fence == settlement.fence)
+        .values(
+            ended_at=db_now(),
+            outcome="cancelled" if state is TurnState.CANCELLED else settlement.outcome,
+            error_code=settlement.error_code,
+            error_detail=settlement.error_detail,
+            provider_request_id=settlement.request_id,
+            model=settlement.model,
+            input_tokens=settlement.input_tokens,
+            output_tokens=settlement.output_tokens,
+            cached_tokens=settlement.cached_tokens,
+            cost_usd=settlement.cost_usd,
+            provider_ms=settlement.provider_ms,
+        )
+    )
+
+
+def _session_update(settlement: Settlement, state: TurnState) -> Any:
+    failed = state in (TurnState.FAILED, TurnState.DEAD)
+    values: dict[str, Any] = {
+        "unfinished": sessions.c.unfinished - (1 if state in FINAL else 0),
+        "turns_succeeded": sessions.c.turns_succeeded + (state is TurnState.SUCCEEDED),
+        "turns_failed": sessions.c.turns_failed + (1 if failed else 0),
+        "input_tokens": sessions.c.input_tokens + settlement.input_tokens,
+        "output_tokens": sessions.c.output_tokens + settlement.output_tokens,
+        "cost_usd": sessions.c.cost_usd + (settlement.cost_usd or 0),
+        "unpriced_attempts": sessions.c.unpriced_attempts + (0 if settlement.priced else 1),
+        "last_active_at": db_now(),
+        **head_columns(),
+    }
+    if settlement.provider_ref is not None and state is not TurnState.CANCELLED:
+        values["provider_ref"] = settlement.provider_ref
+    if failed:
+        pauses = and_(sessions.c.on_failure == OnFailure.PAUSE, sessions.c.status == "active")
+        values["status"] = case((pauses, "paused"), else_=sessions.c.status)
+    return update(sessions).where(sessions.c.id == settlement.session_id).values(**values)

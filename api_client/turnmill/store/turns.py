@@ -1,0 +1,206 @@
+"""Turns after they were accepted: reading, cancelling, retrying."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Select, select, update
+
+from turnmill.domain.errors import MoveRefused, SessionArchived, TurnNotFound
+from turnmill.domain.ids import BatchId, SessionId, TurnId
+from turnmill.domain.states import FINAL, Lane, SessionStatus, TurnState, sources_of
+from turnmill.store.accept import accept
+from turnmill.store.claim import text_of
+from turnmill.store.line import lock_sessions, move_lines
+from turnmill.store.records import Accepted, AttemptRecord, Head, NewTurn, TurnRecord
+from turnmill.store.tables import attempts, messages, sessions, turns
+from turnmill.store.types import db_now
+from turnmill.wire import CANCEL_CHANNEL
+
+_COLUMNS = tuple(turns.c[name] for name in TurnRecord.__dataclass_fields__)
+
+
+def get(conn: Connection, turn_id: TurnId) -> TurnRecord:
+    """Return the turn as it stands, or raise TurnNotFound."""
+    row = conn.execute(_visible().where(turns.c.id == turn_id)).one_or_none()
+    if row is None:
+        raise TurnNotFound()
+    return _record(row)
+
+
+def find(
+    conn: Connection,
+    *,
+    session_id: SessionId | None = None,
+    batch_id: BatchId | None = None,
+    states: Sequence[TurnState] = (),
+    error_code: str | None = None,
+    after: TurnId | None = None,
+    limit: int = 100,
+) -> list[TurnRecord]:
+    """Return up to `limit` turns, newest first; `after` is the last id of the page before."""
+    query = _visible()
+    if session_id is not None:
+        query = query.where(turns.c.session_id == session_id)
+    if batch_id is not None:
+        query = query.where(turns.c.batch_id == batch_id)
+    if states:
+        query = query.where(turns.c.state.in_(states))
+    if error_code is not None:
+        query = query.where(turns.c.error_code == error_code)
+    if after is not None:
+        query = query.where(turns.c.id < after)
+    rows = conn.execute(query.order_by(turns.c.id.desc()).limit(limit))
+    return [_record(row) for row in rows]
+
+
+def finished(conn: Connection, turn_ids: Sequence[TurnId]) -> list[TurnId]:
+    """Return those of the turns that are final, or that are gone."""
+    unfinished = conn.scalars(
+        select(turns.c.id).where(turns.c.id.in_(turn_ids), turns.c.state.not_in(FINAL))
+    )
+    waiting = set(unfinished)
+    return [turn_id for turn_id in turn_ids if turn_id not in waiting]
+
+
+def reply_text(conn: Connection, turn_id: TurnId) -> str | None:
+    """Return the text of the reply, or None where there is none."""
+    content = conn.scalar(
+        select(messages.c.content).where(messages.c.turn_id == turn_id, messages.c.final)
+    )
+    return None if content is None else text_of(content)
+
+
+def attempts_of(conn: Connection, turn_id: TurnId) -> list[AttemptRecord]:
+    """Return all attempts of the turn, first one first."""
+    columns = [attempts.c[name] for name in AttemptRecord.__dataclass_fields__]
+    rows = conn.execute(
+        select(*columns).where(attempts.c.turn_id == turn_id).order_by(attempts.c.fence)
+    )
+    return [AttemptRecord(**row._mapping) for row in rows]
+
+
+def cancel(conn: Connection, turn_id: TurnId) -> tuple[TurnState, list[Head]]:
+    """End the turn, at once where nothing runs; return its state now and the heads due now.
+
+    A running turn keeps the state `running`: its owner is told to close the call, and the verdict
+    will be `cancelled` whatever the provider says. A final turn stays as it is.
+    """
+    state, session_id = _lock(conn, turn_id)
+    if state in FINAL:
+        return state, []
+    if state is TurnState.RUNNING:
+        conn.execute(update(turns).where(turns.c.id == turn_id).values(cancel_requested=True))
+        if conn.dialect.name == "postgresql":
+            conn.exec_driver_sql(
+                "SELECT pg_notify(%(channel)s, %(id)s)",
+                {"channel": CANCEL_CHANNEL, "id": str(turn_id)},
+            )
+        return state, []
+    conn.execute(
+        update(turns)
+        .where(turns.c.id == turn_id, turns.c.state.in_(sources_of(TurnState.CANCELLED)))
+        .values(state=TurnState.CANCELLED, error_code="cancelled", finished_at=db_now())
+    )
+    return TurnState.CANCELLED, move_lines(conn, {session_id: 1})
+
+
+def retry(conn: Connection, turn_id: TurnId, *, new_id: TurnId, message_id: UUID) -> Accepted:
+    """Run a failed or dead turn again.
+
+    In place, with all its attempts given back, while no later turn of the session has started;
+    otherwise as a new turn at the end of the session, `new_id`, with `retry_of`. Raises
+    MoveRefused for any other state.
+    """
+    state, session_id = _lock(conn, turn_id)
+    if state not in sources_of(TurnState.QUEUED) & FINAL:
+        raise MoveRefused(
+            f"a turn that is {state} cannot be retried", hint="only failed and dead turns can"
+        )
+    if _later_one_started(conn, turn_id, session_id):
+        return accept(conn, session_id, _copy(conn, turn_id, new_id, message_id))
+    status = conn.scalar(select(sessions.c.status).where(sessions.c.id == session_id))
+    if status == SessionStatus.ARCHIVED:
+        raise SessionArchived()
+    conn.execute(
+        update(turns)
+        .where(turns.c.id == turn_id)
+        .values(
+            state=TurnState.QUEUED,
+            attempt=0,
+            lost=0,
+            available_at=db_now(),
+            expires_at=None,
+            cancel_requested=False,
+            error_code=None,
+            finished_at=None,
+        )
+    )
+    heads = move_lines(conn, {session_id: -1})
+    announce = any(head.turn_id == turn_id for head in heads)
+    return Accepted(turn_id=turn_id, session_id=session_id, created=False, announce=announce)
+
+
+def release_held(conn: Connection, turn_id: TurnId) -> list[Head]:
+    """Let a turn that is held as ambiguous be sent again; return the heads due now."""
+    state, session_id = _lock(conn, turn_id)
+    if state is not TurnState.UNKNOWN:
+        raise MoveRefused(f"a turn that is {state} is not held", hint="only unknown turns are")
+    conn.execute(
+        update(sessions)
+        .where(sessions.c.id == session_id, sessions.c.head_turn_id == turn_id)
+        .values(head_due_at=db_now())
+    )
+    lane = conn.scalar(select(sessions.c.head_lane).where(sessions.c.id == session_id))
+    return [Head(turn_id=turn_id, session_id=session_id, lane=Lane(lane))]
+
+
+def _lock(conn: Connection, turn_id: TurnId) -> tuple[TurnState, SessionId]:
+    session_id = conn.scalar(select(turns.c.session_id).where(turns.c.id == turn_id))
+    if session_id is None:
+        raise TurnNotFound()
+    lock_sessions(conn, [SessionId(session_id)])
+    state = conn.scalar(select(turns.c.state).where(turns.c.id == turn_id))
+    if state is None:
+        raise TurnNotFound()
+    return TurnState(state), SessionId(session_id)
+
+
+def _later_one_started(conn: Connection, turn_id: TurnId, session_id: SessionId) -> bool:
+    seq = select(turns.c.seq).where(turns.c.id == turn_id).scalar_subquery()
+    later = select(turns.c.id).where(
+        turns.c.session_id == session_id, turns.c.seq > seq, turns.c.started_at.is_not(None)
+    )
+    return conn.execute(later.limit(1)).first() is not None
+
+
+def _copy(conn: Connection, turn_id: TurnId, new_id: TurnId, message_id: UUID) -> NewTurn:
+    old = conn.execute(select(turns).where(turns.c.id == turn_id)).one()
+    content = conn.scalars(
+        select(messages.c.content).where(messages.c.turn_id == turn_id, messages.c.position == 0)
+    ).one()
+    return NewTurn(
+        id=new_id,
+        message_id=message_id,
+        text=text_of(content),
+        lane=Lane(old.lane),
+        metadata=old.metadata,
+        max_attempts=old.max_attempts,
+        retry_of=turn_id,
+    )
+
+
+def _visible() -> Select[Any]:
+    """Turns of sessions that were not deleted."""
+    return (
+        select(*_COLUMNS)
+        .join(sessions, sessions.c.id == turns.c.session_id)
+        .where(sessions.c.status != SessionStatus.DELETED)
+    )
+
+
+def _record(row: Any) -> TurnRecord:
+    values = dict(row._mapping)
+    values["state"] = TurnState(values["state"])
+    values["lane"] = Lane(values["lane"])
+    return TurnRecord(**values)

@@ -1,0 +1,104 @@
+"""Column types and clock expressions that mean the same on Postgres and SQLite."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import JSON, ColumnElement, DateTime, Dialect, String
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+_SQLITE_FORMAT = "%Y-%m-%d %H:%M:%S.%f"
+
+Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+
+
+class Timestamp(TypeDecorator[datetime]):
+    """An aware datetime. SQLite keeps it as UTC text, which sorts as it should."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Use text where there is no type with a time zone."""
+        kind = DateTime(timezone=True) if dialect.name == "postgresql" else String(26)
+        return dialect.type_descriptor(kind)
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        """Refuse a naive datetime: nobody knows which instant it is."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a datetime must have a time zone")
+        return value if dialect.name == "postgresql" else sqlite_text(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        """Return an aware datetime in UTC."""
+        if value is None:
+            return None
+        if isinstance(value, str):
+            return datetime.strptime(value, _SQLITE_FORMAT).replace(tzinfo=UTC)
+        aware: datetime = value
+        return aware.astimezone(UTC)
+
+
+def sqlite_text(moment: datetime) -> str:
+    """Return `moment` as SQLite keeps it."""
+    return moment.astimezone(UTC).strftime(_SQLITE_FORMAT)
+
+
+def sqlite_now(offset_seconds: float = 0.0) -> str:
+    """Serve the SQL function `turnmill_now(seconds)` on SQLite connections."""
+    return sqlite_text(datetime.now(UTC) + timedelta(seconds=offset_seconds))
+
+
+class db_now(FunctionElement[datetime]):
+    """The database's clock at the moment a value is written."""
+
+    type = Timestamp()
+    inherit_cache = True
+
+
+class db_asof(FunctionElement[datetime]):
+    """The database's clock when the statement began: usable as an index condition."""
+
+    type = Timestamp()
+    inherit_cache = True
+
+
+class db_after(FunctionElement[datetime]):
+    """The database's clock plus a number of seconds, which may be negative."""
+
+    type = Timestamp()
+    inherit_cache = True
+
+    def __init__(self, seconds: ColumnElement[float] | float) -> None:
+        super().__init__(seconds)
+
+
+@compiles(db_now, "postgresql")
+def _now_pg(element: db_now, compiler: SQLCompiler, **kw: Any) -> str:
+    return "clock_timestamp()"
+
+
+@compiles(db_asof, "postgresql")
+def _asof_pg(element: db_asof, compiler: SQLCompiler, **kw: Any) -> str:
+    return "statement_timestamp()"
+
+
+@compiles(db_after, "postgresql")
+def _after_pg(element: db_after, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"clock_timestamp() + make_interval(secs => {compiler.process(element.clauses, **kw)})"
+
+
+@compiles(db_now, "sqlite")
+@compiles(db_asof, "sqlite")
+def _now_sqlite(element: FunctionElement[Any], compiler: SQLCompiler, **kw: Any) -> str:
+    return "(turnmill_now(0))"
+
+
+@compiles(db_after, "sqlite")
+def _after_sqlite(element: db_after, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"turnmill_now({compiler.process(element.clauses, **kw)})"
