@@ -278,8 +278,9 @@ class ProviderError(TurnmillError):
         detail: str = "",
         retry_after: timedelta | None = None,
         request_id: str = "",
+        hint: str | None = None,
     ) -> None:
-        super().__init__(error_code or self.code)
+        super().__init__(error_code or self.code, hint=hint)
         self.error_code = error_code or self.code
         self.detail = detail
         self.retry_after = retry_after

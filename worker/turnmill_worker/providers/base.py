@@ -26,21 +26,25 @@ class Request:
     fence: int  #: rises with every claim of the session
     model: str
     text: str  #: what the user says in this turn
-    history: Sequence[Part] = ()  #: of succeeded turns, oldest first; empty where `thread_ref` stands for it
+    #: of succeeded turns, oldest first; empty where `thread_ref` stands for it
+    history: Sequence[Part] = ()
     system_prompt: str | None = None
     thread_ref: str = ""  #: the provider's own name of the thread, as the last reply left it
-    native_ref: str = ""  #: the provider's own name of this turn's work, where it runs in the background
-    settings: Mapping[str, Any] = field(default_factory=dict)  #: temperature, max_output_tokens, thread, …
-    metadata: Mapping[str, Any] = field(default_factory=dict)  #: of the turn; never sent to a vendor
+    native_ref: str = ""  #: the provider's own name of this turn's work in the background
+    #: of the session: temperature, max_output_tokens, thread, timeout, …
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    #: of the turn; never sent to a vendor
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens as the provider counted them. `cached` ones are contained in `input`."""
+    """Tokens as the provider counted them; `input` contains those read from and put in a cache."""
 
     input_tokens: int = 0
     output_tokens: int = 0
-    cached_tokens: int = 0
+    cached_tokens: int = 0  #: of the input, read from the vendor's cache: cheaper
+    cache_write_tokens: int = 0  #: of the input, put in the vendor's cache: dearer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +76,8 @@ class Absent:
 class Unknowable:
     """The provider cannot tell whether it executed the request."""
 
-    resend_is_safe: bool = True  #: a thread that forks: a second call costs, but never doubles a turn
+    #: True where the thread forks: a second call costs, but never doubles a turn
+    resend_is_safe: bool = True
 
 
 Emit = Callable[[str], Awaitable[None]]
@@ -80,10 +85,11 @@ Emit = Callable[[str], Awaitable[None]]
 
 @runtime_checkable
 class Provider(Protocol):
-    """One vendor, or one kind of server. Stateless but for its HTTP client; used from one event loop.
+    """One vendor, or one kind of server.
 
-    Every method has a timeout of its own and raises `turnmill.domain.errors.ProviderError` only:
-    NotSent, MaybeSent, ThreadLost or Rejected. Cancelling a call closes its connection.
+    Stateless but for its HTTP client, and used from one event loop. Every method has a timeout of
+    its own and raises `turnmill.domain.errors.ProviderError` only: NotSent, MaybeSent, ThreadLost
+    or Rejected. Cancelling a call closes its connection.
     """
 
     name: str
@@ -93,11 +99,17 @@ class Provider(Protocol):
         ...
 
     async def send(self, request: Request, emit: Emit | None = None) -> Done | Running:
-        """Execute the turn. At most one request to the vendor is in flight; no retries in here."""
+        """Execute the turn. At most one request to the vendor is in flight; no retries in here.
+
+        `emit` is given the reply piece by piece; what it was given, joined, is the reply's text.
+        """
         ...
 
     async def check(self, request: Request) -> Done | Running | Absent | Unknowable:
-        """Find out what became of an earlier `send` of this turn. Never executes anything."""
+        """Find out what became of an earlier `send` of this turn. Never executes anything.
+
+        Raises what `send` would have raised when the vendor knows that the turn has failed.
+        """
         ...
 
     async def close(self, thread_ref: str) -> None:
