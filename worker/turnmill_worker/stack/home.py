@@ -27,20 +27,27 @@ class Home:
 
     def log(self, name: str) -> Path:
         """Return where the program `name` writes what it has to say."""
-        return self._folder("logs") / f"{name}.log"
+        return self.folder("logs") / f"{name}.log"
 
     def secret(self, name: str) -> str:
         """Return a password that was drawn when it was first asked for."""
-        path = self._folder("secrets") / name
+        path = self.folder("secrets") / name
         with contextlib.suppress(FileExistsError):
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(fd, "w") as file:
                 file.write(secrets.token_hex(16))
         return path.read_text()
 
+    def private_file(self, name: str, content: str) -> Path:
+        """Write a file that holds secrets, readable by its owner only."""
+        path = self.folder("secrets") / name
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(content)
+        return path
+
     def remember(self, name: str, value: str) -> None:
         """Keep a word about this home for the next run."""
-        path = self._folder("state") / name
+        path = self.folder("state") / name
         unfinished = path.with_name(name + ".new")
         unfinished.write_text(value)
         unfinished.replace(path)
@@ -48,13 +55,17 @@ class Home:
     def remembered(self, name: str) -> str | None:
         """Return what `remember` kept, or None."""
         try:
-            return (self._folder("state") / name).read_text()
+            return (self.folder("state") / name).read_text()
         except FileNotFoundError:
             return None
 
+    def remembered_names(self, prefix: str) -> list[str]:
+        """Return the names that begin so."""
+        return [path.name for path in self.folder("state").glob(f"{prefix}*")]
+
     def forget(self, name: str) -> None:
         """Undo `remember`."""
-        (self._folder("state") / name).unlink(missing_ok=True)
+        (self.folder("state") / name).unlink(missing_ok=True)
 
     def remembered_port(self, name: str) -> int | None:
         """Return the port that the program `name` had in the last run, or None."""
@@ -85,7 +96,8 @@ class Home:
             shutil.rmtree(elsewhere, ignore_errors=True)
         shutil.rmtree(self.path, ignore_errors=True)
 
-    def _folder(self, name: str) -> Path:
+    def folder(self, name: str) -> Path:
+        """Return a folder of its own for `name`, closed to others; made where there is none."""
         folder = self.path / name
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder

@@ -1,6 +1,5 @@
 """Postgres from the wheel's or the system's programs: loopback only, scram password, own data."""
 
-import contextlib
 import os
 import shutil
 import signal
@@ -10,8 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import ClassVar
 
-import psycopg
-
+from turnmill.store import server
 from turnmill_worker.stack import account, binaries, logfile, ports, refuge
 from turnmill_worker.stack.account import Account
 from turnmill_worker.stack.errors import DidNotStart
@@ -21,7 +19,6 @@ from turnmill_worker.stack.server import EmbeddedServer
 USER = DATABASE = "turnmill"
 
 _INITDB_TIMEOUT = timedelta(seconds=60)
-_CONNECT_TIMEOUT = timedelta(seconds=2)
 
 _SETTINGS = {
     "listen_addresses": ports.LOOPBACK,
@@ -79,7 +76,7 @@ class EmbeddedPostgres(EmbeddedServer):
         if not self.data.exists():
             self._initdb(self._postgres.with_name("initdb"))
 
-    def program(self) -> Program:
+    def _program(self) -> Program:
         if self._postgres is None:
             self.prepare()
         settings = {**_SETTINGS, "port": str(self.port)}
@@ -95,27 +92,17 @@ class EmbeddedPostgres(EmbeddedServer):
             account=self._account,
             # "Fast": ends the connections, writes a checkpoint, leaves.
             stop_signal=signal.SIGINT,
+            hurry_signal=signal.SIGQUIT,
             orphan_signal=signal.SIGINT,
         )
 
     def is_ready(self) -> bool:
-        try:
-            self._connect().close()
-        except psycopg.OperationalError:
-            return False
-        return True
+        return server.answers(self.url_of("postgres"))
 
     def welcome(self) -> None:
         """Make the database `turnmill`."""
-        with self._connect() as connection, contextlib.suppress(psycopg.errors.DuplicateDatabase):
-            connection.execute(f'CREATE DATABASE "{DATABASE}"')
-
-    def _connect(self) -> psycopg.Connection:
-        return psycopg.connect(
-            self.url_of("postgres"),
-            autocommit=True,
-            connect_timeout=int(_CONNECT_TIMEOUT.total_seconds()),
-        )
+        super().welcome()
+        server.create_database(self.url_of("postgres"), DATABASE)
 
     def _find_reachable_place(self, account: Account) -> None:
         if self.home.remembered("data-folder") is None and not account.can_enter(self.home.path):
@@ -123,6 +110,8 @@ class EmbeddedPostgres(EmbeddedServer):
 
     def _initdb(self, initdb: Path) -> None:
         """Make the data folder; it appears complete or not at all."""
+        for unfinished in self.data.parent.glob("initdb-*"):  # of a run that was killed
+            shutil.rmtree(unfinished)
         with tempfile.TemporaryDirectory(dir=self.data.parent, prefix="initdb-") as folder:
             work = Path(folder)
             password = work / "password"

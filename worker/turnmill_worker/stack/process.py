@@ -14,11 +14,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
 
+from turnmill_worker import readiness
 from turnmill_worker.stack import logfile
 from turnmill_worker.stack.account import Account
-
-#: How a child learns where to say that it is ready: an open file descriptor to write a byte to.
-READY_FD_VARIABLE = "TURNMILL_READY_FD"
 
 _PR_SET_PDEATHSIG = 1
 _LINUX = sys.platform.startswith("linux")
@@ -36,8 +34,9 @@ class Program:
     cwd: Path | None = None
     account: Account | None = None  #: None: that of this process
     stop_signal: signal.Signals = signal.SIGTERM  #: asks it to end in good order
+    hurry_signal: signal.Signals = signal.SIGTERM  #: asks it to leave everything and end
     orphan_signal: signal.Signals = signal.SIGKILL  #: what it gets when this process dies
-    tells_ready: bool = False  #: it writes to READY_FD_VARIABLE when it is ready
+    tells_ready: bool = False  #: it calls `readiness.tell`; where not, somebody has to ask it
 
 
 class Child:
@@ -47,7 +46,7 @@ class Child:
         self, program: Program, popen: subprocess.Popen[bytes], ready_fd: int | None
     ) -> None:
         self.program = program
-        self.ready_fd = ready_fd  #: readable as soon as the child is ready, or has ended
+        self._ready_fd = ready_fd  # readable as soon as the child is ready, or has ended
         self._popen = popen
 
     @classmethod
@@ -79,15 +78,19 @@ class Child:
 
     def told_ready(self) -> bool:
         """Return whether the child has said so since the last call."""
-        if self.ready_fd is None or not select.select([self.ready_fd], [], [], 0)[0]:
+        if self._ready_fd is None or not select.select([self._ready_fd], [], [], 0)[0]:
             return False
-        said = os.read(self.ready_fd, 1)  # nothing: it ended without a word
+        said = os.read(self._ready_fd, 1)  # nothing: it ended without a word
         self._forget_ready_fd()
         return bool(said)
 
     def ask_to_stop(self) -> None:
         """Send the program's own stop signal; harmless when it has ended."""
         self._popen.send_signal(self.program.stop_signal)
+
+    def hurry(self) -> None:
+        """Ask once more, urgently."""
+        self._popen.send_signal(self.program.hurry_signal)
 
     def kill(self) -> None:
         """Kill it and what is left of its session; returns when it is gone."""
@@ -108,8 +111,8 @@ class Child:
             os.killpg(self._popen.pid, signal.SIGKILL)
 
     def _forget_ready_fd(self) -> None:
-        _close(self.ready_fd)
-        self.ready_fd = None
+        _close(self._ready_fd)
+        self._ready_fd = None
 
 
 def wait_until(condition: Callable[[], bool], *, timeout: timedelta) -> bool:
@@ -125,7 +128,7 @@ def wait_until(condition: Callable[[], bool], *, timeout: timedelta) -> bool:
 def _popen(program: Program, *, ready_fd: int | None) -> subprocess.Popen[bytes]:
     env = dict(os.environ if program.env is None else program.env)
     if ready_fd is not None:
-        env[READY_FD_VARIABLE] = str(ready_fd)
+        env[readiness.VARIABLE] = str(ready_fd)
     identity: dict[str, Any] = program.account.popen_arguments() if program.account else {}
     with logfile.open_for_child(program.log) as log:
         return subprocess.Popen(

@@ -27,6 +27,7 @@ class EmbeddedServer(ABC):
         self.home = Home(home)
         self.home.make()
         self._port = port  #: None: that of the last run, else the usual one, else any
+        self._was_ready = False
         self._child: Child | None = None
 
     @property
@@ -39,25 +40,29 @@ class EmbeddedServer(ABC):
         """Make the files that the server needs before its first run."""
 
     @abstractmethod
-    def program(self) -> Program:
-        """Return what to run."""
+    def _program(self) -> Program:
+        """Return what to run on `self.port`."""
 
     @abstractmethod
     def is_ready(self) -> bool:
         """Ask the server, without waiting for it."""
 
-    def welcome(self) -> None:  # noqa: B027 - not every server has something to make
+    def welcome(self) -> None:
         """Make, once the server is ready, what its clients expect to find. May be repeated."""
+        self._was_ready = True
+        self.home.remember(f"{self.name}.port", str(self.port))
+
+    def program(self) -> Program:
+        """Return what to run. The port may move until the server was ready, then it stands."""
+        if not self._was_ready:
+            self._port = ports.choose(self.port)
+        return self._program()
 
     @property
     def port(self) -> int:
         if self._port is None:
             self._port = self.home.remembered_port(self.name) or self.usual_port
         return self._port
-
-    def settle_on_port(self) -> None:
-        """Choose another port when the wanted one is taken. Before the server has clients only."""
-        self._port = ports.choose(self.port)
 
     @property
     def pid(self) -> int:
@@ -68,9 +73,7 @@ class EmbeddedServer(ABC):
     def start(self) -> Self:
         """Return when the server answers; raises DidNotStart."""
         self.prepare()
-        self.settle_on_port()
         self._run()
-        self.home.remember(f"{self.name}.port", str(self.port))
         return self
 
     def stop(self) -> None:

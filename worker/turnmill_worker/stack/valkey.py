@@ -44,7 +44,7 @@ class EmbeddedValkey(EmbeddedServer):
     def prepare(self) -> None:
         self.data.mkdir(mode=0o700, exist_ok=True)
 
-    def program(self) -> Program:
+    def _program(self) -> Program:
         settings = self.data / "valkey.conf"  # a file, since a command line is seen by everybody
         settings.touch(mode=0o600)
         settings.write_text(

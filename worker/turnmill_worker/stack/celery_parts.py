@@ -1,0 +1,160 @@
+"""The parts of the stack that are Celery's: workers, beat and Flower."""
+
+import http.client
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from datetime import timedelta
+from http import HTTPStatus
+from urllib.parse import quote
+
+from turnmill_worker.stack import ports
+from turnmill_worker.stack.home import Home
+from turnmill_worker.stack.process import Program
+
+POOL_VARIABLE = "CELERY_CUSTOM_WORKER_POOL"
+FLOWER_PORT = 5555
+
+_PROBE_TIMEOUT = timedelta(seconds=1)
+
+#: Where set, Celery and Flower obey these more than what the stack tells them.
+_OVERRIDES = (
+    "CELERY_BROKER_URL",
+    "CELERY_BROKER_READ_URL",
+    "CELERY_BROKER_WRITE_URL",
+    "CELERY_RESULT_BACKEND",
+    "FLOWER_UNAUTHENTICATED_API",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CelerySetup:
+    """What every one of them is told."""
+
+    home: Home
+    app: str
+    database_url: str
+    broker_url: str
+
+    def environment(self) -> dict[str, str]:
+        env = {name: value for name, value in os.environ.items() if name not in _OVERRIDES}
+        env["TURNMILL_DATABASE_URL"] = self.database_url
+        env["TURNMILL_BROKER_URL"] = self.broker_url
+        env["TURNMILL_HOME"] = str(self.home.path)
+        env.setdefault(POOL_VARIABLE, "turnmill_worker.pool:TaskPool")
+        return env
+
+    def command(self, *arguments: str) -> tuple[str, ...]:
+        # -P: somebody's own celery.py in the working directory is not what is meant.
+        return (sys.executable, "-P", "-m", "celery", "-A", self.app, *arguments)
+
+
+class WorkerPart:
+    """One worker process."""
+
+    def __init__(self, setup: CelerySetup, *, number: int, concurrency: int) -> None:
+        self.name = f"worker{number}"
+        self._setup = setup
+        self._concurrency = concurrency
+
+    def program(self) -> Program:
+        options = ("--pool=custom", f"--concurrency={self._concurrency}", "--loglevel=INFO")
+        # Gossip and mingle find other workers; nobody needs them, and they cost a second.
+        quick = ("--without-gossip", "--without-mingle")
+        return Program(
+            name=self.name,
+            argv=self._setup.command("worker", f"--hostname={self.name}@%h", *options, *quick),
+            log=self._setup.home.log(self.name),
+            env=self._setup.environment(),
+            hurry_signal=signal.SIGQUIT,
+            tells_ready=True,
+        )
+
+    def is_ready(self) -> bool:
+        return False  # it tells
+
+    def welcome(self) -> None:
+        """Nothing is missing: it takes turns by itself."""
+
+
+class BeatPart:
+    """The clock of the schedule."""
+
+    name = "beat"
+
+    def __init__(self, setup: CelerySetup) -> None:
+        self._setup = setup
+
+    def program(self) -> Program:
+        schedule = self._setup.home.folder("beat") / "schedule"
+        return Program(
+            name=self.name,
+            argv=self._setup.command("beat", f"--schedule={schedule}", "--loglevel=INFO"),
+            log=self._setup.home.log(self.name),
+            env=self._setup.environment(),
+            tells_ready=True,
+        )
+
+    def is_ready(self) -> bool:
+        return False  # it tells
+
+    def welcome(self) -> None:
+        """Nothing is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlowerLogin:
+    """Who may look at Flower."""
+
+    user: str
+    password: str
+
+
+class FlowerPart:
+    """The window on tasks and workers; closed to whoever has no password."""
+
+    name = "flower"
+
+    def __init__(self, setup: CelerySetup, *, login: FlowerLogin) -> None:
+        self._setup = setup
+        self._login = login
+        self._was_ready = False
+        self._port = setup.home.remembered_port(self.name) or FLOWER_PORT
+
+    @property
+    def url(self) -> str:
+        """With user and password, as browsers and HTTP clients take it."""
+        user, password = quote(self._login.user, safe=""), quote(self._login.password, safe="")
+        return f"http://{user}:{password}@{ports.LOOPBACK}:{self._port}"
+
+    def program(self) -> Program:
+        if not self._was_ready:
+            self._port = ports.choose(self._port)
+        # A file of its own: a command line is seen by everybody, and without the option a
+        # flowerconfig.py in the working directory could open it.
+        config = self._setup.home.private_file(
+            "flower.py", f"basic_auth = [{f'{self._login.user}:{self._login.password}'!r}]\n"
+        )
+        listen = (f"--address={ports.LOOPBACK}", f"--port={self._port}")
+        return Program(
+            name=self.name,
+            argv=self._setup.command("flower", f"--conf={config}", *listen),
+            log=self._setup.home.log(self.name),
+            env=self._setup.environment(),
+        )
+
+    def is_ready(self) -> bool:
+        timeout = _PROBE_TIMEOUT.total_seconds()
+        connection = http.client.HTTPConnection(ports.LOOPBACK, self._port, timeout=timeout)
+        try:
+            connection.request("GET", "/healthcheck")
+            return connection.getresponse().status == HTTPStatus.OK
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def welcome(self) -> None:
+        self._was_ready = True
+        self._setup.home.remember(f"{self.name}.port", str(self._port))

@@ -1,0 +1,50 @@
+"""What the stack says when the first turn could be answered."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """Where everything is. The URLs hold passwords."""
+
+    database_url: str
+    broker_url: str
+    flower_url: str
+    pid: int  #: of the supervisor: TERM to it stops everything
+    home: Path
+    data: Path | None  #: of the embedded Postgres
+
+    def as_json(self) -> str:
+        """Return the one line that programs read."""
+        return json.dumps(
+            {
+                "event": "ready",
+                "database_url": self.database_url,
+                "broker_url": self.broker_url,
+                "flower_url": self.flower_url,
+                "pid": self.pid,
+            }
+        )
+
+    def as_text(self) -> str:
+        """Return the lines that people read."""
+        lines = [
+            f"database  {self.database_url}",
+            f"broker    {self.broker_url}",
+            f"flower    {self.flower_url}",
+            f"home      {self.home}",
+        ]
+        if self.data is not None and not self.data.is_relative_to(self.home):
+            lines.append(f"data      {self.data} (the user of Postgres cannot reach the home)")
+        lines += [
+            "",
+            "Use it from another terminal:",
+            f"    export TURNMILL_DATABASE_URL={self.database_url}",
+            f"    export TURNMILL_BROKER_URL={self.broker_url}",
+            "    turnmill chat",
+            "",
+            "Ctrl-C stops everything; the data stay.",
+        ]
+        return "\n".join(lines)

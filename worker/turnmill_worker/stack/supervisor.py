@@ -1,0 +1,165 @@
+"""`turnmill up`: the whole system on one machine, from its first process to its last."""
+
+import importlib
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+from turnmill_worker.stack import leftovers
+from turnmill_worker.stack.celery_parts import (
+    BeatPart,
+    CelerySetup,
+    FlowerLogin,
+    FlowerPart,
+    WorkerPart,
+)
+from turnmill_worker.stack.fleet import Fleet, StopRequested
+from turnmill_worker.stack.home import Home
+from turnmill_worker.stack.postgres import EmbeddedPostgres
+from turnmill_worker.stack.ready import Ready
+from turnmill_worker.stack.server import EmbeddedServer
+from turnmill_worker.stack.valkey import EmbeddedValkey
+from turnmill_worker.stack.wakeup import Wakeup
+from turnmill_worker.stack.watch import Part, Patience, Watch
+
+# With a second each for the hurried they stay below the ten in which everything has stopped.
+WORK_GRACE = timedelta(seconds=5)
+SERVER_GRACE = timedelta(seconds=2)
+
+
+def _say_nothing(line: str) -> None:
+    """Progress is not wanted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackOptions:
+    """What `up` is told. An empty URL means: bring a server along."""
+
+    home: Path
+    database_url: str = ""
+    broker_url: str = ""
+    workers: int = 1
+    concurrency: int = 1000
+    flower_login: FlowerLogin | None = None  #: None: a generated one
+    app: str = "turnmill_worker.app"
+    patience: Patience = field(default_factory=Patience)
+
+
+class Stack:
+    """Everything that `turnmill up` runs. Each is for one `run`."""
+
+    def __init__(self, options: StackOptions, *, say: Callable[[str], None] = _say_nothing) -> None:
+        self._options = options
+        self._say = say
+        self._home = Home(options.home)
+        self._wakeup = Wakeup()
+        self._fleet = Fleet(self._home, self._wakeup, patience=options.patience)
+        self._servers: list[Watch] = []
+
+    def run(self, on_ready: Callable[[Ready], None]) -> None:
+        """Start everything, tell `on_ready`, and stay until asked to stop. In the main thread.
+
+        Raises HomeInUse at once, and DidNotStart when a part died too often. Nothing that it
+        started runs any more when it returns or raises.
+        """
+        with self._home.lock(), self._wakeup:
+            leftovers.reap(self._home)
+            try:
+                on_ready(self._start())
+                self._fleet.stay()
+            except StopRequested:
+                self._say("stopping")
+            finally:
+                self._stop()
+
+    def request_stop(self) -> None:
+        """Make `run` return soon; from any thread."""
+        self._wakeup.request_stop()
+
+    def _start(self) -> Ready:
+        _in_thread(_load_migrations)  # while the servers start
+        valkey = None if self._options.broker_url else EmbeddedValkey(self._home.path)
+        postgres = None if self._options.database_url else EmbeddedPostgres(self._home.path)
+        self._start_servers([server for server in (valkey, postgres) if server is not None])
+        setup = CelerySetup(
+            home=self._home,
+            app=self._options.app,
+            database_url=postgres.url if postgres else self._options.database_url,
+            broker_url=valkey.url if valkey else self._options.broker_url,
+        )
+        self._say("migrating the database")
+        self._finish(lambda: _migrate(setup.database_url))
+        flower = self._start_celery(setup)
+        return Ready(
+            database_url=setup.database_url,
+            broker_url=setup.broker_url,
+            flower_url=flower.url,
+            pid=os.getpid(),
+            home=self._home.path,
+            data=postgres.data if postgres else None,
+        )
+
+    def _start_servers(self, servers: Sequence[EmbeddedServer]) -> None:
+        for server in servers:
+            self._say(f"starting {server.name}")
+            self._finish(server.prepare)
+            self._servers.append(self._fleet.add(server))
+        self._fleet.until_ready(self._servers)
+
+    def _start_celery(self, setup: CelerySetup) -> FlowerPart:
+        self._say(f"starting {self._options.workers} worker(s), beat and Flower")
+        watches = [self._fleet.add(part) for part in self._workers_and_beat(setup)]
+        # Flower asks the workers about themselves as soon as it starts, and only then.
+        self._fleet.until_ready(watches)
+        login = self._options.flower_login or self._generated_login()
+        flower = FlowerPart(setup, login=login)
+        self._fleet.until_ready([*watches, self._fleet.add(flower)])
+        return flower
+
+    def _workers_and_beat(self, setup: CelerySetup) -> list[Part]:
+        concurrency = self._options.concurrency
+        numbers = range(1, self._options.workers + 1)
+        workers = [WorkerPart(setup, number=n, concurrency=concurrency) for n in numbers]
+        return [*workers, BeatPart(setup)]
+
+    def _generated_login(self) -> FlowerLogin:
+        return FlowerLogin("turnmill", self._home.secret("flower"))
+
+    def _finish(self, call: Callable[[], object]) -> None:
+        """Run what may take a while, and stay open for signals and deaths meanwhile."""
+        running = _in_thread(call)
+        self._fleet.until(running.done)
+        running.result()
+
+    def _stop(self) -> None:
+        self._fleet.stop(grace=WORK_GRACE, keep=self._servers)
+        self._fleet.stop(grace=SERVER_GRACE)
+        leftovers.forget_all(self._home)
+
+
+def _in_thread(call: Callable[[], object]) -> Future[object]:
+    """Run it beside the main thread; unlike an executor's, the thread holds up no exit."""
+    future: Future[object] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
+def _load_migrations() -> object:
+    return importlib.import_module("turnmill.store.migrate")
+
+
+def _migrate(database_url: str) -> None:
+    from turnmill.store import migrate  # slow to import: `_load_migrations` began with it
+
+    migrate.upgrade(database_url)
