@@ -1,0 +1,93 @@
+"""Who is told that a turn is due: a broker, or the runner inside this process."""
+
+import threading
+from collections.abc import Sequence
+from typing import Protocol
+
+from turnmill.domain.errors import MissingExtra
+from turnmill.queue import Publisher
+from turnmill.settings import Settings
+from turnmill.store import migrate
+from turnmill.store.database import Database
+from turnmill.store.records import Head
+
+
+class Announcer(Protocol):
+    """Takes hints. Whatever it does with them, the turns stand in the store."""
+
+    def announce(self, heads: Sequence[Head]) -> int:
+        """Pass hints on and return how many; never raises."""
+        ...
+
+    def close(self) -> None:
+        """Let go of whatever it holds."""
+        ...
+
+
+class Silent:
+    """No broker was named: dispatchers will find what is due."""
+
+    def announce(self, heads: Sequence[Head]) -> int:
+        """Do nothing."""
+        return 0
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class InProcess:
+    """Runs turns of a single-process store in this process, from the first message on."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._runner: _Runner | None = None
+        with database.begin() as conn:
+            if database.in_memory:
+                migrate.create_all(conn)
+        if not database.in_memory:
+            migrate.upgrade(database.url.render_as_string(hide_password=False))
+            self._start()  # a file may hold turns of an earlier process
+
+    def announce(self, heads: Sequence[Head]) -> int:
+        """Wake the runner."""
+        self._start().wake()
+        return len(heads)
+
+    def close(self) -> None:
+        """Finish what runs, at most for a few seconds, and stop."""
+        if self._runner is not None:
+            self._runner.close()
+
+    def _start(self) -> "_Runner":
+        with self._lock:
+            if self._runner is None:
+                self._runner = _start_runner(self._database, self._settings)
+            return self._runner
+
+
+class _Runner(Protocol):
+    def wake(self) -> None: ...
+    def close(self) -> None: ...
+
+
+def announcer_for(database: Database, broker_url: str, settings: Settings) -> Announcer:
+    """Return whom this store and broker go with."""
+    if not database.is_postgres:
+        return InProcess(database, settings)
+    if not broker_url:
+        return Silent()
+    return Publisher(broker_url, hints_max=settings.hints_max)
+
+
+def _start_runner(database: Database, settings: Settings) -> _Runner:
+    try:
+        from turnmill_worker.runner import InProcessRunner  # noqa: PLC0415
+    except ImportError as error:
+        raise MissingExtra(
+            f"a single-process store needs the worker half ({error.name} is missing)",
+            hint="pip install 'turnmill[worker]'",
+        ) from None
+    runner: _Runner = InProcessRunner(database, settings)
+    return runner

@@ -1,0 +1,409 @@
+"""The client: what an application calls. It writes to the store, tells a worker, and goes on."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, Unpack
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from turnmill import intake
+from turnmill.announcing import Announcer, announcer_for
+from turnmill.backpressure import Room
+from turnmill.domain.errors import InvalidInput, TurnTimeout
+from turnmill.domain.ids import SessionId, TurnId
+from turnmill.domain.states import Lane, SessionStatus, TurnState
+from turnmill.options import SendOptions, SessionOptions
+from turnmill.reply import Reply, read_reply
+from turnmill.settings import Settings
+from turnmill.store import sessions as session_rows
+from turnmill.store import turns as turn_rows
+from turnmill.store.accept import accept, accept_within
+from turnmill.store.accept_many import accept_many
+from turnmill.store.database import Database
+from turnmill.store.records import (
+    Accepted,
+    AttemptRecord,
+    Head,
+    MessageRecord,
+    SessionRecord,
+    TurnRecord,
+)
+from turnmill.waiting import Waiter
+
+if TYPE_CHECKING:
+    from turnmill.batches import Batches
+
+#: A session as returned by the client, its id, or its key.
+SessionRef = SessionRecord | UUID | str
+
+
+class Client:
+    """Sends messages and reads what became of them. Thread-safe; close it, or use it in `with`."""
+
+    def __init__(
+        self, *, database_url: str = "", broker_url: str = "", settings: Settings | None = None
+    ) -> None:
+        """Connect to nothing yet. Raises InvalidSetting for a URL that cannot be understood.
+
+        Without a broker nobody is told at once: workers find the message within about a second.
+        A sqlite: URL runs turns inside this process.
+        """
+        self.settings = settings or Settings()
+        self._database = Database(database_url or self.settings.database_url)
+        self._announcer: Announcer = announcer_for(
+            self._database, broker_url or self.settings.broker_url, self.settings
+        )
+        self._room = Room(self.settings)
+        self._waiter = Waiter(self._database)
+        self.sessions = Sessions(self)
+        self.turns = Turns(self)
+
+    @classmethod
+    def from_env(cls) -> Self:
+        """Read TURNMILL_DATABASE_URL, TURNMILL_BROKER_URL and the other TURNMILL_* variables."""
+        return cls(settings=Settings.from_env())
+
+    def send(
+        self,
+        session: SessionRef,
+        text: str,
+        *,
+        connection: Connection | None = None,
+        **options: Unpack[SendOptions],
+    ) -> "Turn":
+        """Accept a message and return at once; the reply is written when a worker got it.
+
+        The message counts as accepted when it stands in the store. A broker that is down only
+        delays it: the dispatcher publishes it later. With `idempotency_key`, sending again
+        returns the turn that exists. With `connection`, the message belongs to the caller's
+        transaction, and is sent when the caller commits.
+
+        Raises InvalidInput, SessionNotFound, SessionArchived, IdempotencyConflict, QueueFull or
+        StoreError; after an error nothing was written.
+        """
+        new = intake.new_turn(text, max_text_bytes=self.settings.max_text_bytes, **options)
+        if connection is not None:
+            accepted = accept_within(connection, session_id(connection, session), new)
+            return Turn(self, accepted)
+        scope = self._database.single if new.idempotency_key is None else self._database.begin
+        with scope() as conn:
+            target = session_id(conn, session)
+            self._room.take(conn, target)
+            accepted = accept(conn, target, new)
+        self._announce(accepted, lane=new.lane)
+        return Turn(self, accepted)
+
+    def send_many(
+        self,
+        messages: Iterable[tuple[SessionRef, str]],
+        *,
+        lane: str = Lane.BULK,
+        **options: Unpack[SendOptions],
+    ) -> list["Turn"]:
+        """Accept many messages in one transaction: all of them, or none after an error."""
+        items = [
+            (
+                session,
+                intake.new_turn(
+                    text,
+                    max_text_bytes=self.settings.max_text_bytes,
+                    **{**options, "lane": lane},
+                ),
+            )
+            for session, text in messages
+        ]
+        with self._database.begin() as conn:
+            ids = resolve(conn, [session for session, _ in items])
+            for target in dict.fromkeys(ids):
+                self._room.take(conn, target, count=ids.count(target) if len(ids) < 50 else 1)
+            accepted = accept_many(
+                conn, [(target, new) for target, (_, new) in zip(ids, items, strict=True)]
+            )
+        self._announcer.announce(
+            [_head(one, Lane(lane)) for one in accepted if one.announce]
+        )
+        return [Turn(self, one) for one in accepted]
+
+    @cached_property
+    def batches(self) -> "Batches":
+        """Jobs of many turns, from a file and back into one."""
+        from turnmill.batches import Batches  # noqa: PLC0415
+
+        return Batches(self._database, self._announcer.announce)
+
+    def close(self) -> None:
+        """Stop waiting and give all connections back."""
+        self._waiter.close()
+        self._announcer.close()
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _announce(self, accepted: Accepted, *, lane: Lane) -> None:
+        if accepted.announce:
+            self._announcer.announce([_head(accepted, lane)])
+
+
+class Turn:
+    """One message on its way to a reply. `state` is as last seen: `refresh` looks again."""
+
+    def __init__(self, client: Client, accepted: Accepted) -> None:
+        self._client = client
+        self.id: TurnId = accepted.turn_id
+        self.session_id: SessionId = accepted.session_id
+        self.created = accepted.created  #: False: the idempotency key already stood for it
+        self._record: TurnRecord | None = None
+
+    def __repr__(self) -> str:
+        return f"Turn(id={str(self.id)!r})"
+
+    @property
+    def record(self) -> TurnRecord:
+        """All columns of the turn, as last seen."""
+        if self._record is None:
+            self.refresh()
+        assert self._record is not None
+        return self._record
+
+    @property
+    def state(self) -> TurnState:
+        """Where the turn stood when it was last looked at."""
+        return self.record.state
+
+    def refresh(self) -> Self:
+        """Look at the turn now. Raises TurnNotFound when its session was deleted."""
+        with self._client._database.single() as conn:
+            self._record = turn_rows.get(conn, self.id)
+        return self
+
+    def result(self, timeout: float | timedelta | None = None) -> Reply:
+        """Wait for the reply, at most `timeout` (seconds or timedelta; None: without end).
+
+        Raises TurnTimeout, which leaves the turn running; TurnFailed, TurnDead, TurnCancelled or
+        TurnExpired, each with `error_code`, when there is no reply.
+        """
+        seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        reply = self._read()
+        if reply is not None:
+            return reply
+        with self._client._waiter.expecting(self.id) as ended:
+            reply = self._read()
+            if reply is None and ended.wait(seconds):
+                reply = self._read()
+        if reply is None:
+            raise TurnTimeout(f"no reply to turn {self.id} after {seconds} s; it goes on")
+        return reply
+
+    def attempts(self) -> list[AttemptRecord]:
+        """Return every try so far, the first one first."""
+        with self._client._database.single() as conn:
+            return turn_rows.attempts_of(conn, self.id)
+
+    def cancel(self) -> TurnState:
+        """Ask that the turn end without a reply; returns its state now.
+
+        Where nothing runs that is `cancelled`. A running turn stays `running` until its worker
+        has closed the call to the provider; what was used so far is kept. A final turn stays.
+        """
+        with self._client._database.begin() as conn:
+            state, heads = turn_rows.cancel(conn, self.id)
+        self._client._announcer.announce(heads)
+        return state
+
+    def retry(self) -> "Turn":
+        """Run a failed or dead turn again: in place, or as a new turn at the session's end.
+
+        In place while no later turn of the session has started. Raises MoveRefused otherwise.
+        """
+        with self._client._database.begin() as conn:
+            accepted = turn_rows.retry(
+                conn, self.id, new_id=TurnId(intake.new_id()), message_id=intake.new_id()
+            )
+            lane = turn_rows.get(conn, accepted.turn_id).lane
+        self._client._announce(accepted, lane=lane)
+        return Turn(self._client, accepted)
+
+    def _read(self) -> Reply | None:
+        with self._client._database.single() as conn:
+            return read_reply(conn, self.id)
+
+
+class Turns:
+    """`client.turns`: turns by id and by filter."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def get(self, turn: TurnId | UUID | str) -> Turn:
+        """Return the turn, or raise TurnNotFound."""
+        with self._client._database.single() as conn:
+            return self._handle(turn_rows.get(conn, intake.turn_id(turn)))
+
+    def list(
+        self,
+        *,
+        session: SessionRef | None = None,
+        states: Sequence[TurnState | str] = (),
+        error_code: str | None = None,
+        after: TurnId | None = None,
+        limit: int = 100,
+    ) -> list[Turn]:
+        """Return up to `limit` turns, newest first; `after` is the last id of the page before."""
+        wanted = [intake.one_of(TurnState, state, name="state") for state in states]
+        with self._client._database.single() as conn:
+            found = turn_rows.find(
+                conn,
+                session_id=None if session is None else session_id(conn, session),
+                states=wanted,
+                error_code=error_code,
+                after=after,
+                limit=limit,
+            )
+        return [self._handle(record) for record in found]
+
+    def _handle(self, record: TurnRecord) -> Turn:
+        accepted = Accepted(
+            turn_id=record.id, session_id=record.session_id, created=False, announce=False
+        )
+        turn = Turn(self._client, accepted)
+        turn._record = record
+        return turn
+
+
+class Sessions:
+    """`client.sessions`: conversations of users."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._database = client._database
+
+    def create(
+        self,
+        *,
+        user_id: str,
+        provider: str = "mock",
+        model: str = "mock",
+        key: str | None = None,
+        **options: Unpack[SessionOptions],
+    ) -> SessionRecord:
+        """Create a session, or get the one that `key` stands for.
+
+        A provider that this process cannot see is accepted: the worker knows. Raises InvalidInput,
+        Conflict when the key belongs to another user, SessionArchived.
+        """
+        new = intake.new_session(
+            user_id=user_id,
+            provider=provider,
+            model=model,
+            key=key,
+            max_text_bytes=self._client.settings.max_text_bytes,
+            **{"system_prompt": None, **options},
+        )
+        with self._database.single() as conn:
+            return session_rows.create(conn, new)
+
+    def get(self, session: SessionRef) -> SessionRecord:
+        """Return the session as it stands now, or raise SessionNotFound."""
+        with self._database.single() as conn:
+            return session_rows.get(conn, session_id(conn, session))
+
+    def list(
+        self,
+        *,
+        user_id: str | None = None,
+        status: SessionStatus | str | None = None,
+        after: SessionId | None = None,
+        limit: int = 100,
+    ) -> list[SessionRecord]:
+        """Return up to `limit` sessions, newest first; `after` is the last id of the page before."""
+        wanted = None if status is None else intake.one_of(SessionStatus, status, name="status")
+        with self._database.single() as conn:
+            return session_rows.find(
+                conn, user_id=user_id, status=wanted, after=after, limit=limit
+            )
+
+    def history(self, session: SessionRef) -> Iterator[MessageRecord]:
+        """Yield all messages, ordered by turn, then position; read in pages."""
+        with self._database.single() as conn:
+            target = session_id(conn, session)
+            page = session_rows.history(conn, target)
+        while page:
+            yield from page
+            with self._database.single() as conn:
+                page = session_rows.history(conn, target, after_seq=page[-1].seq)
+
+    def update(self, session: SessionRef, **options: Unpack[SessionOptions]) -> SessionRecord:
+        """Change options of the session; a turn that runs keeps what it was given."""
+        values: Mapping[str, Any] = intake.session_options(
+            options, max_text_bytes=self._client.settings.max_text_bytes
+        )
+        if not values:
+            raise InvalidInput("nothing to update", hint="name an option, such as model=")
+        with self._database.single() as conn:
+            return session_rows.change(conn, session_id(conn, session), values)
+
+    def archive(self, session: SessionRef) -> SessionRecord:
+        """Refuse messages from now on; the history stays. MoveRefused while a turn is open."""
+        with self._database.begin() as conn:
+            return session_rows.archive(conn, session_id(conn, session))
+
+    def pause(self, session: SessionRef) -> SessionRecord:
+        """Start no turn of the session until `resume`; messages are still accepted."""
+        with self._database.begin() as conn:
+            return session_rows.pause(conn, session_id(conn, session))
+
+    def resume(self, session: SessionRef) -> SessionRecord:
+        """Let the turns of a paused session run again."""
+        with self._database.begin() as conn:
+            target = session_id(conn, session)
+            found = session_rows.resume(conn, target)
+            heads = session_rows.head_of(conn, target)
+        self._client._announcer.announce(heads)
+        return found
+
+    def delete(self, session: SessionRef) -> None:
+        """Remove the session with every row. A turn that runs is not cut: its rows go after it."""
+        with self._database.begin() as conn:
+            session_rows.remove(conn, session_id(conn, session))
+
+
+def session_id(conn: Connection, session: SessionRef) -> SessionId:
+    """Return the id of a session given as record, id or key; raises SessionNotFound."""
+    found = getattr(session, "id", session)
+    if isinstance(found, str):
+        return SessionId(as_id) if (as_id := intake.as_uuid(found)) else session_rows.id_of_key(
+            conn, found
+        )
+    if not isinstance(found, UUID):
+        raise InvalidInput("a session is given as record, id or key")
+    return SessionId(found)
+
+
+def resolve(conn: Connection, refs: Sequence[SessionRef]) -> list[SessionId]:
+    """Return the ids of many sessions, each key looked up once."""
+    known: dict[str, SessionId] = {}
+    ids = []
+    for ref in refs:
+        if isinstance(ref, str):
+            if ref not in known:
+                known[ref] = session_id(conn, ref)
+            ids.append(known[ref])
+        else:
+            ids.append(session_id(conn, ref))
+    return ids
+
+
+def _head(accepted: Accepted, lane: Lane) -> Head:
+    return Head(turn_id=accepted.turn_id, session_id=accepted.session_id, lane=lane)

@@ -1,0 +1,205 @@
+"""The one door into the broker: hints that a turn is due, ids only, lost at no cost."""
+
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from turnmill.domain.errors import InvalidSetting
+from turnmill.domain.states import Lane
+from turnmill.store.records import Head
+from turnmill.wire import LANE_QUEUES, RUN_BULK, RUN_QUARANTINE, RUN_TURN
+
+if TYPE_CHECKING:
+    from kombu import Connection, Producer
+
+logger = logging.getLogger("turnmill.queue")
+
+#: One hint of these lanes lets a worker take this many turns.
+TURNS_PER_HINT = {Lane.BULK: 50, Lane.QUARANTINE: 50}
+
+#: After a failure nothing is tried for this long: the dispatcher publishes what was left out.
+_BREAK_SECONDS = 2.0
+_DEPTH_SECONDS = 0.05
+_OPTIONS: Mapping[str, Any] = {
+    "socket_timeout": 1.0,
+    "socket_connect_timeout": 1.0,
+    "socket_keepalive": True,
+    "health_check_interval": 0,
+    "max_retries": 0,
+    "priority_steps": [0],
+}
+_SCHEMES = frozenset({"redis", "rediss", "sentinel", "amqp", "amqps", "pyamqp", "memory"})
+_EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+
+
+def check_broker_url(url: str) -> None:
+    """Raise InvalidSetting when no broker can be meant, without quoting the URL."""
+    scheme, found, _ = url.partition("://")
+    if not found or scheme.split("+")[0] not in _SCHEMES:
+        raise InvalidSetting(
+            "the broker URL cannot be understood", hint="redis://:password@host:6379/0"
+        )
+
+
+class Publisher:
+    """Tells workers what is due. Thread-safe, and safe to use after a fork."""
+
+    def __init__(self, broker_url: str, *, hints_max: int) -> None:
+        check_broker_url(broker_url)
+        self._url = broker_url
+        self._hints_max = hints_max
+        self._lock = threading.Lock()
+        self._producer: Producer | None = None
+        self._pid = 0
+        self._broken_until = 0.0
+        self._depths: dict[Lane, tuple[float, int]] = {}
+        self._origin = f"{os.getpid()}@{socket.gethostname()}"
+
+    def announce(self, heads: Sequence[Head], *, bounded: bool = True) -> int:
+        """Publish hints for these heads and return how many; never raises.
+
+        With `bounded`, nothing is published for a lane whose queue already holds `hints_max`
+        hints. A broker that is down costs the first caller at most two seconds, and the others
+        nothing: the message stands in the store, and the dispatcher finds it.
+        """
+        hints = list(_hints(heads))
+        if not hints or time.monotonic() < self._broken_until:
+            return 0
+        with self._lock:
+            if time.monotonic() < self._broken_until:
+                return 0
+            try:
+                return self._publish(hints, bounded=bounded)
+            except Exception as error:
+                # The edge to the broker: whatever went wrong there must not fail a send.
+                self._broken_until = time.monotonic() + _BREAK_SECONDS
+                self._drop()
+                logger.warning(
+                    "broker unreachable: %s; the dispatcher will announce what is due",
+                    type(error).__name__,
+                    extra={"action": "announce_failed", "hints": len(hints)},
+                )
+                return 0
+
+    def depth(self, lane: Lane) -> int | None:
+        """Return how many hints wait in the lane's queue, or None when the broker is down."""
+        with self._lock:
+            try:
+                return self._measure(lane)
+            except Exception as error:
+                self._broken_until = time.monotonic() + _BREAK_SECONDS
+                self._drop()
+                logger.warning("broker unreachable: %s", type(error).__name__)
+                return None
+
+    def close(self) -> None:
+        """Close the connection to the broker."""
+        with self._lock:
+            self._drop()
+
+    def _publish(self, hints: list[tuple[Lane, str, str, list[str]]], *, bounded: bool) -> int:
+        room = {lane: self._room(lane) for lane in {hint[0] for hint in hints}} if bounded else {}
+        producer = self._connected()
+        sent: Counter[Lane] = Counter()
+        with producer.batch():
+            for lane, task, task_id, args in hints:
+                if bounded and sent[lane] >= room[lane]:
+                    continue
+                self._put(producer, LANE_QUEUES[lane], task, task_id, args)
+                sent[lane] += 1
+        for lane, count in sent.items():
+            if lane in self._depths:
+                measured_at, depth = self._depths[lane]
+                self._depths[lane] = (measured_at, depth + count)
+        return sent.total()
+
+    def _put(
+        self, producer: "Producer", queue: str, task: str, task_id: str, args: list[str]
+    ) -> None:
+        """Write one message of Celery's protocol 2."""
+        producer.publish(
+            (args, {}, _EMBED),
+            exchange="",
+            routing_key=queue,
+            serializer="json",
+            delivery_mode=2,
+            correlation_id=task_id,
+            headers={
+                "lang": "py",
+                "task": task,
+                "id": task_id,
+                "root_id": task_id,
+                "parent_id": None,
+                "group": None,
+                "argsrepr": str(args),
+                "kwargsrepr": "{}",
+                "retries": 0,
+                "eta": None,
+                "expires": None,
+                "timelimit": [None, None],
+                "ignore_result": True,
+                "origin": self._origin,
+            },
+        )
+
+    def _room(self, lane: Lane) -> int:
+        measured_at, depth = self._depths.get(lane, (0.0, 0))
+        if time.monotonic() - measured_at > _DEPTH_SECONDS:
+            depth = self._measure(lane)
+            self._depths[lane] = (time.monotonic(), depth)
+        return max(0, self._hints_max - depth)
+
+    def _measure(self, lane: Lane) -> int:
+        from kombu.exceptions import ChannelError  # noqa: PLC0415
+
+        try:
+            found = self._connected().channel.queue_declare(LANE_QUEUES[lane], passive=True)
+        except ChannelError:
+            return 0  # an empty queue does not exist in Redis
+        return int(found.message_count)
+
+    def _connected(self) -> "Producer":
+        if self._producer is None or self._pid != os.getpid():
+            connection = connect(self._url)
+            self._producer = connection.Producer(auto_declare=False)
+            self._pid = os.getpid()
+        return self._producer
+
+    def _drop(self) -> None:
+        producer, self._producer = self._producer, None
+        self._depths.clear()
+        if producer is None or self._pid != os.getpid():
+            return
+        try:
+            producer.channel.connection.client.collapse()  # closes without a farewell round trip
+        except Exception as error:
+            logger.debug("closing a broken broker connection: %s", type(error).__name__)
+
+
+def connect(url: str) -> "Connection":
+    """Return a lazy connection with short timeouts."""
+    from kombu import Connection  # noqa: PLC0415
+
+    redis_like = url.startswith(("redis", "sentinel"))
+    return Connection(url, connect_timeout=1.0, transport_options=_OPTIONS if redis_like else {})
+
+
+def _hints(heads: Iterable[Head]) -> Iterable[tuple[Lane, str, str, list[str]]]:
+    """Yield (lane, task, task id, args): one for each interactive turn, few for the others."""
+    counts: Counter[Lane] = Counter()
+    for head in heads:
+        if head.lane is Lane.INTERACTIVE:
+            turn_id = str(head.turn_id)
+            yield head.lane, RUN_TURN, turn_id, [turn_id]
+        else:
+            counts[head.lane] += 1
+    for lane, count in counts.items():
+        task = RUN_BULK if lane is Lane.BULK else RUN_QUARANTINE
+        for _ in range(-(-count // TURNS_PER_HINT[lane])):
+            yield lane, task, str(uuid.uuid4()), []

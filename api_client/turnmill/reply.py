@@ -1,0 +1,107 @@
+"""What a turn came to: its reply, or the error that says why there is none."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+
+from sqlalchemy import Connection
+
+from turnmill.domain.errors import (
+    NoReply,
+    TurnCancelled,
+    TurnDead,
+    TurnExpired,
+    TurnFailed,
+)
+from turnmill.domain.ids import TurnId
+from turnmill.domain.states import FINAL, TurnState
+from turnmill.store import turns
+from turnmill.store.records import AttemptRecord, TurnRecord
+
+_ERRORS: Mapping[TurnState, type[NoReply]] = {
+    TurnState.FAILED: TurnFailed,
+    TurnState.DEAD: TurnDead,
+    TurnState.CANCELLED: TurnCancelled,
+    TurnState.EXPIRED: TurnExpired,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenUsage:
+    """Tokens of all attempts of the turn. Cached ones are contained in the input."""
+
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+
+    @property
+    def total_tokens(self) -> int:
+        """Return input and output together."""
+        return self.input_tokens + self.output_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """Where the time went."""
+
+    queued: timedelta  #: accepted until the first attempt began
+    provider: timedelta  #: spent in calls to the provider, all attempts
+    total: timedelta  #: accepted until the reply stood
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """The answer to a turn."""
+
+    turn_id: TurnId
+    text: str
+    usage: TokenUsage
+    cost_usd: Decimal | None  #: None: no known price; never 0 for an unknown one
+    finish_reason: str
+    timing: Timing
+    attempts: Sequence[AttemptRecord]
+
+
+def read_reply(conn: Connection, turn_id: TurnId) -> Reply | None:
+    """Return the reply, or None while the turn is not final.
+
+    Raises TurnFailed, TurnDead, TurnCancelled or TurnExpired for a turn that ended without one.
+    """
+    turn = turns.get(conn, turn_id)
+    if turn.state not in FINAL:
+        return None
+    if turn.state in _ERRORS:
+        raise no_reply(turn)
+    text = turns.reply_text(conn, turn_id) or ""
+    return _reply(turn, text, turns.attempts_of(conn, turn_id))
+
+
+def no_reply(turn: TurnRecord) -> NoReply:
+    """Return the error for a turn that ended without a reply."""
+    kind = _ERRORS[turn.state]
+    code = turn.error_code or turn.state.value
+    return kind(f"turn {turn.id} {turn.state}: {code}", turn_id=str(turn.id), error_code=code)
+
+
+def _reply(turn: TurnRecord, text: str, attempts: Sequence[AttemptRecord]) -> Reply:
+    ended = turn.finished_at or turn.created_at
+    started = attempts[0].started_at if attempts else ended
+    provider_ms = sum(attempt.provider_ms or 0 for attempt in attempts)
+    return Reply(
+        turn_id=turn.id,
+        text=text,
+        usage=TokenUsage(
+            input_tokens=turn.input_tokens,
+            output_tokens=turn.output_tokens,
+            cached_tokens=turn.cached_tokens,
+        ),
+        cost_usd=turn.cost_usd,
+        finish_reason=turn.finish_reason or "stop",
+        timing=Timing(
+            queued=max(started - turn.created_at, timedelta(0)),
+            provider=timedelta(milliseconds=provider_ms),
+            total=ended - turn.created_at,
+        ),
+        attempts=attempts,
+    )

@@ -1,0 +1,150 @@
+"""Waiting for turns to end: Postgres tells us, and a slow poll is the net under it."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from turnmill.domain.errors import StoreError
+from turnmill.domain.ids import TurnId
+from turnmill.intake import as_uuid
+from turnmill.store import turns
+from turnmill.store.database import Database
+from turnmill.wire import SETTLED_CHANNEL
+
+logger = logging.getLogger("turnmill.waiting")
+
+#: How often the store is asked about all turns waited for, where it can also tell us.
+POLL_SECONDS = 1.0
+#: Where it cannot (SQLite).
+FAST_POLL_SECONDS = 0.02
+#: At most so many turns are asked about in one statement.
+POLL_CHUNK = 1000
+_IDLE_SECONDS = 30.0
+
+
+class Waiter:
+    """One thread and one connection for all turns that a process waits for."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._events: dict[TurnId, list[threading.Event]] = {}
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._closed = threading.Event()
+        self._listening = threading.Event()
+
+    @contextmanager
+    def expecting(self, turn_id: TurnId) -> Iterator[threading.Event]:
+        """Yield an event that is set once the turn has ended.
+
+        Look at the turn's state after this, not before: what ends meanwhile is not missed.
+        """
+        event = threading.Event()
+        with self._lock:
+            self._events.setdefault(turn_id, []).append(event)
+            self._start()
+        self._listening.wait(timeout=2.0)
+        try:
+            yield event
+        finally:
+            with self._lock:
+                waiting = self._events.get(turn_id, [])
+                if event in waiting:
+                    waiting.remove(event)
+                if not waiting:
+                    self._events.pop(turn_id, None)
+
+    def close(self) -> None:
+        """Stop the thread; those who still wait run into their timeouts."""
+        self._closed.set()
+        if self._thread is not None:
+            self._thread.join(timeout=5.0)
+
+    def _start(self) -> None:
+        if self._thread is None or not self._thread.is_alive():
+            self._listening.clear()
+            self._thread = threading.Thread(target=self._run, name="turnmill-wait", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        watch = self._listen if self._database.is_postgres else self._poll_only
+        while not self._closed.is_set():
+            try:
+                if watch():
+                    return
+            except Exception as error:
+                # The edge of this thread: whoever waits must be able to go on after an outage.
+                logger.warning("cannot listen for results: %s", type(error).__name__)
+                self._listening.set()
+                self._closed.wait(POLL_SECONDS)
+
+    def _listen(self) -> bool:
+        """Wake waiters until nobody has waited for a while; True then."""
+        with self._database.single() as conn:
+            conn.exec_driver_sql(f"LISTEN {SETTLED_CHANNEL}")
+            driver: Any = conn.connection.driver_connection
+            try:
+                return self._follow(driver)
+            finally:
+                if not driver.closed:
+                    conn.exec_driver_sql("UNLISTEN *")
+
+    def _follow(self, driver: Any) -> bool:
+        self._poll()
+        self._listening.set()
+        idle_since = polled_at = time.monotonic()
+        while not self._closed.is_set():
+            for notice in driver.notifies(timeout=POLL_SECONDS, stop_after=1):
+                self._wake(settled_ids(notice.payload))
+            now = time.monotonic()
+            if self._events:
+                idle_since = now
+            if now - polled_at >= POLL_SECONDS:
+                self._poll()
+                polled_at = now
+            if self._gone_idle(now - idle_since):
+                return True
+        return True
+
+    def _poll_only(self) -> bool:
+        self._listening.set()
+        while not self._closed.wait(FAST_POLL_SECONDS):
+            self._poll()
+            if self._gone_idle(0.0 if self._events else _IDLE_SECONDS):
+                return True
+        return True
+
+    def _gone_idle(self, seconds: float) -> bool:
+        """Give the thread and its connection back; a later waiter starts them again."""
+        if seconds < _IDLE_SECONDS:
+            return False
+        with self._lock:
+            if self._events:
+                return False
+            self._thread = None
+            return True
+
+    def _poll(self) -> None:
+        waiting = list(self._events)
+        for start in range(0, len(waiting), POLL_CHUNK):
+            try:
+                with self._database.single() as conn:
+                    self._wake(turns.finished(conn, waiting[start : start + POLL_CHUNK]))
+            except StoreError as error:
+                logger.warning("cannot ask for results: %s", error.code)
+                return
+
+    def _wake(self, turn_ids: Iterable[TurnId]) -> None:
+        with self._lock:
+            for turn_id in turn_ids:
+                for event in self._events.pop(turn_id, ()):
+                    event.set()
+
+
+def settled_ids(payload: str) -> list[TurnId]:
+    """Return the ids in a notification of settled turns."""
+    found = (as_uuid(text) for text in payload.split(","))
+    return [TurnId(one) for one in found if one is not None]
