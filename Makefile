@@ -1,0 +1,43 @@
+# Turnmill's commands. They need Python 3.11 or newer, make, and pip (or uv, which is faster).
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PINS := constraints/build.txt constraints/worker.txt constraints/dev.txt
+STAMP := $(VENV)/installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check format constraints clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## Make .venv with everything in it, at the pinned versions
+
+$(STAMP): pyproject.toml tools/install.sh $(PINS)
+	@tools/install.sh "$(PYTHON)" $(VENV)
+	@touch $@
+
+demo: install ## Run real conversations through the real queue, on this machine
+	@$(BIN)/turnmill demo $(DEMO_ARGS)
+
+test: install ## Run the tests; PYTEST_ARGS="-k lease -x" narrows them
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: install ## Lint, format, types, import contracts, file sizes
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/file_size.py
+
+format: install ## Let ruff put the code in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+constraints: ## Pin anew all that is installed, with hashes
+	@tools/pin.sh "$(PYTHON)"
+
+clean: ## Remove .venv, builds and caches
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find api_client worker tests tools benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
