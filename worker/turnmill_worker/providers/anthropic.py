@@ -1,0 +1,103 @@
+"""Anthropic's Messages: the history is held by us and sent with each turn."""
+
+import json
+import os
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Self
+
+from anthropic import AsyncAnthropic
+
+from turnmill.domain.errors import KeyMissing, Overloaded, ProviderError, RateLimited, Rejected
+from turnmill.domain.ids import SessionId
+from turnmill_worker.providers.base import Absent, Done, Emit, Request, Running, Unknowable
+from turnmill_worker.providers.failures import error_object_of, error_of_status, payload_of
+from turnmill_worker.providers.formats import messages
+from turnmill_worker.providers.parameters import choice, timeout_of
+from turnmill_worker.providers.vendor import DEFAULT_TIMEOUT, Answer, Vendor
+
+#: Codes and error types that tell more than their status does.
+ERRORS: Mapping[str, type[ProviderError]] = MappingProxyType(
+    {
+        "rate_limit_error": RateLimited,
+        "overloaded_error": Overloaded,
+        "contract_spend_limit_reached": Rejected,
+        "enforced_spend_limit_reached": Rejected,
+    }
+)
+
+
+class AnthropicProvider:
+    """Messages. Nothing is kept by the vendor, so a resend costs, but never doubles a turn.
+
+    Settings: `max_output_tokens` (8192 unless given), `timeout` in seconds.
+    """
+
+    name = "anthropic"
+
+    def __init__(self, sdk: AsyncAnthropic) -> None:
+        self._sdk = sdk
+        self._vendor = Vendor(base_url=str(sdk.base_url), headers=self._headers)
+
+    @classmethod
+    def from_env(cls) -> Self:
+        """Read ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL."""
+        key = os.environ.get("ANTHROPIC_API_KEY")
+        if not key:
+            raise KeyMissing(hint="set ANTHROPIC_API_KEY in the environment of the worker")
+        base_url = os.environ.get("ANTHROPIC_BASE_URL") or None
+        # Its own spans may be told by the environment to hold the content of messages.
+        return cls(
+            AsyncAnthropic(api_key=key, base_url=base_url, max_retries=0, open_telemetry=False)
+        )
+
+    async def open(self, session_id: SessionId, settings: Mapping[str, Any]) -> str:
+        return ""
+
+    async def send(self, request: Request, emit: Emit | None = None) -> Done | Running:
+        choice(request.settings, "thread", among=("client",))
+        body = messages.body_of(request)
+        encoded = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        within = timeout_of(request.settings, default=DEFAULT_TIMEOUT)
+        answer = await self._vendor.call("POST", messages.PATH, encoded, within=within)
+        payload, request_id = _accepted(answer)
+        reply = messages.reply_of(payload, request_id=request_id)
+        if emit is not None and reply.text:
+            await emit(reply.text)
+        return reply
+
+    async def check(self, request: Request) -> Done | Running | Absent | Unknowable:
+        return Unknowable(resend_is_safe=True)  # the API keeps nothing that could be looked up
+
+    async def close(self, thread_ref: str) -> None:
+        """Do nothing: there is no thread at the vendor."""
+
+    async def aclose(self) -> None:
+        await self._vendor.aclose()
+        await self._sdk.close()
+
+    def _headers(self) -> dict[str, str]:
+        headers = {**self._sdk.default_headers, **self._sdk.auth_headers}
+        given = {name: value for name, value in headers.items() if isinstance(value, str)}
+        return {**given, "x-stainless-retry-count": "0"}
+
+
+def _accepted(answer: Answer) -> tuple[dict[str, Any], str]:
+    if not 200 <= answer.status < 300:
+        raise _refusal(answer)
+    request_id = answer.headers.get("request-id", "")
+    return payload_of(answer.body, request_id=request_id), request_id
+
+
+def _refusal(answer: Answer) -> ProviderError:
+    error = error_object_of(answer.body)
+    details = error.get("details")
+    code = details.get("error_code") if isinstance(details, dict) else None
+    return error_of_status(
+        answer.status,
+        headers=answer.headers,
+        code=code or error.get("type"),
+        detail=str(error.get("message") or ""),
+        request_id=answer.headers.get("request-id", ""),
+        by_code=ERRORS,
+    )

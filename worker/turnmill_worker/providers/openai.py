@@ -1,0 +1,144 @@
+"""OpenAI, and every server that speaks its Responses API or chat completions."""
+
+import json
+import os
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Self
+from urllib.parse import quote
+
+from openai import AsyncOpenAI
+
+from turnmill.domain.errors import (
+    KeyMissing,
+    Overloaded,
+    ProviderError,
+    RateLimited,
+    Rejected,
+    ThreadLocked,
+    ThreadLost,
+)
+from turnmill.domain.ids import SessionId
+from turnmill_worker.providers.base import Absent, Done, Emit, Request, Running, Unknowable
+from turnmill_worker.providers.failures import error_object_of, error_of_status, payload_of
+from turnmill_worker.providers.formats import chat, responses
+from turnmill_worker.providers.parameters import choice, timeout_of
+from turnmill_worker.providers.vendor import DEFAULT_TIMEOUT, Answer, Vendor
+
+#: Codes that tell more than their status does.
+ERRORS: Mapping[str, type[ProviderError]] = MappingProxyType(
+    {
+        "conversation_locked": ThreadLocked,
+        "previous_response_not_found": ThreadLost,
+        "insufficient_quota": Rejected,
+        "billing_not_active": Rejected,
+        "billing_hard_limit_reached": Rejected,
+        "rate_limit_exceeded": RateLimited,
+        "overloaded": Overloaded,
+    }
+)
+
+
+class OpenAIProvider:
+    """Responses as a chain kept by OpenAI, or with the history sent along.
+
+    Settings: `thread` = chain | client, `api` = responses | chat, `timeout` in seconds. A chain
+    forks where a response is sent again, so a resend costs, but never doubles a turn.
+    """
+
+    name = "openai"
+
+    def __init__(self, sdk: AsyncOpenAI) -> None:
+        self._sdk = sdk
+        self._vendor = Vendor(base_url=str(sdk.base_url), headers=self._headers)
+
+    @classmethod
+    def from_env(cls) -> Self:
+        """Read OPENAI_API_KEY and OPENAI_BASE_URL; the SDK reads organisation and project."""
+        key = os.environ.get("OPENAI_API_KEY")
+        if not key:
+            raise KeyMissing(hint="set OPENAI_API_KEY in the environment of the worker")
+        base_url = os.environ.get("OPENAI_BASE_URL") or None
+        return cls(AsyncOpenAI(api_key=key, base_url=base_url, max_retries=0))
+
+    async def open(self, session_id: SessionId, settings: Mapping[str, Any]) -> str:
+        return ""  # a chain begins with its first response
+
+    async def send(self, request: Request, emit: Emit | None = None) -> Done | Running:
+        if choice(request.settings, "api", among=("responses", "chat")) == "chat":
+            reply: Done | Running = await self._send_chat(request)
+        else:
+            reply = await self._send_response(request)
+        if emit is not None and isinstance(reply, Done) and reply.text:
+            await emit(reply.text)
+        return reply
+
+    async def check(self, request: Request) -> Done | Running | Absent | Unknowable:
+        if not request.native_ref:
+            return Unknowable(resend_is_safe=True)  # the API finds no response by our own names
+        answer = await self._vendor.call("GET", _path_of(request.native_ref))
+        if answer.status == 404:
+            return Unknowable(resend_is_safe=True)
+        payload, request_id = _accepted(answer)
+        return responses.reply_of(payload, chain=_is_chain(request), request_id=request_id)
+
+    async def close(self, thread_ref: str) -> None:
+        if thread_ref:
+            answer = await self._vendor.call("DELETE", _path_of(thread_ref))
+            if answer.status >= 300 and answer.status != 404:
+                raise _refusal(answer)
+
+    async def aclose(self) -> None:
+        await self._vendor.aclose()
+        await self._sdk.close()
+
+    async def _send_response(self, request: Request) -> Done | Running:
+        chain = _is_chain(request)
+        body = responses.body_of(request, chain=chain)
+        payload, request_id = await self._post(responses.PATH, body, request)
+        return responses.reply_of(payload, chain=chain, request_id=request_id)
+
+    async def _send_chat(self, request: Request) -> Done:
+        choice(request.settings, "thread", among=("client",))
+        payload, request_id = await self._post(chat.PATH, chat.body_of(request), request)
+        return chat.reply_of(payload, request_id=request_id)
+
+    async def _post(
+        self, path: str, body: Mapping[str, Any], request: Request
+    ) -> tuple[dict[str, Any], str]:
+        encoded = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        within = timeout_of(request.settings, default=DEFAULT_TIMEOUT)
+        return _accepted(await self._vendor.call("POST", path, encoded, within=within))
+
+    def _headers(self) -> dict[str, str]:
+        headers = {**self._sdk.default_headers, **self._sdk.auth_headers}
+        given = {name: value for name, value in headers.items() if isinstance(value, str)}
+        return {**given, "x-stainless-retry-count": "0"}
+
+
+def _is_chain(request: Request) -> bool:
+    return choice(request.settings, "thread", among=("chain", "client")) == "chain"
+
+
+def _path_of(response_id: str) -> str:
+    return f"{responses.PATH}/{quote(response_id, safe='')}"
+
+
+def _accepted(answer: Answer) -> tuple[dict[str, Any], str]:
+    if not 200 <= answer.status < 300:
+        raise _refusal(answer)
+    request_id = answer.headers.get("x-request-id", "")
+    return payload_of(answer.body, request_id=request_id), request_id
+
+
+def _refusal(answer: Answer) -> ProviderError:
+    error = error_object_of(answer.body)
+    code = error.get("code")
+    return error_of_status(
+        answer.status,
+        headers=answer.headers,
+        code=code if isinstance(code, str) else error.get("type"),
+        detail=str(error.get("message") or ""),
+        request_id=answer.headers.get("x-request-id", ""),
+        by_code=ERRORS,
+    )

@@ -1,0 +1,51 @@
+"""What a session's settings mean to a vendor: ours are taken out, the others are its own."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from turnmill.domain.errors import Rejected
+
+#: Settings that speak to Turnmill. Every other one is a parameter of the vendor's API.
+OURS = frozenset({"api", "mock", "thread", "timeout"})
+
+_TIMEOUT_MAX = timedelta(hours=24)
+
+
+def vendor_parameters(settings: Mapping[str, Any], *, reserved: frozenset[str]) -> dict[str, Any]:
+    """Return the settings to send along, or raise Rejected when one would break a promise.
+
+    `reserved` are the vendor's parameters that Turnmill itself decides: another message list, a
+    second reply or a stream would not be what was accepted and is stored.
+    """
+    refused = reserved.intersection(settings)
+    if refused:
+        raise setting_refused(min(refused), "Turnmill decides it")
+    return {name: value for name, value in settings.items() if name not in OURS}
+
+
+def choice(settings: Mapping[str, Any], name: str, *, among: tuple[str, ...]) -> str:
+    """Return one setting of ours; the first of `among` where it is not given."""
+    value = settings.get(name) or among[0]
+    if value not in among:
+        raise setting_refused(name, "it must be " + " or ".join(among))
+    return str(value)
+
+
+def timeout_of(settings: Mapping[str, Any], *, default: timedelta) -> timedelta:
+    """Return how long one call may take: the setting `timeout`, in seconds."""
+    value = settings.get("timeout")
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise setting_refused("timeout", "it must be a number of seconds above 0")
+    return timedelta(seconds=min(value, _TIMEOUT_MAX.total_seconds()))
+
+
+def setting_refused(name: str, reason: str) -> Rejected:
+    """Return the error for a setting of a session that cannot be used."""
+    return Rejected(
+        "setting_refused",
+        detail=f"setting {name!r}: {reason}",
+        hint="`turnmill sessions show` shows a session's settings; update or leave out this one",
+    )
