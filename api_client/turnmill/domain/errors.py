@@ -58,6 +58,7 @@ class TurnmillError(Exception):
 
     code: ClassVar[str] = "turnmill_error"
     hint: str = ""
+    index: int | None = None  #: which message, where several were sent in one call
 
     def __init__(self, message: str = "", *, hint: str | None = None) -> None:
         super().__init__(message or (self.__doc__ or "").strip().splitlines()[0])

@@ -1,0 +1,203 @@
+"""Accepting many messages in one statement: the path of batches and `send_many`."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from turnmill.domain.errors import (
+    IdempotencyConflict,
+    SessionArchived,
+    SessionNotFound,
+    TurnmillError,
+)
+from turnmill.domain.ids import SessionId, TurnId
+from turnmill.domain.states import SessionStatus
+from turnmill.store.accept import accept, content_hash, text_parts
+from turnmill.store.records import Accepted, NewTurn
+
+Item = tuple[SessionId, NewTurn]
+
+# Every writer locks sessions in this order. A lock returns the newest version of each row.
+_LOCK = """
+SELECT id, status FROM sessions WHERE id = ANY(%(ids)s::uuid[]) ORDER BY id FOR NO KEY UPDATE
+"""
+
+_KNOWN = """
+SELECT t.session_id, t.idempotency_key, t.id, t.idempotency_hash
+FROM unnest(%(session_ids)s::uuid[], %(keys)s::text[]) AS wanted (session_id, key)
+JOIN turns t ON t.session_id = wanted.session_id AND t.idempotency_key = wanted.key
+"""
+
+# Runs while the sessions are locked, so next_seq and the head are read in their newest version.
+_INSERT = """
+WITH item AS (
+    SELECT i.*,
+        row_number() OVER (PARTITION BY i.session_id ORDER BY i.n) AS place,
+        count(*) OVER (PARTITION BY i.session_id) AS added
+    FROM jsonb_to_recordset(%(rows)s::jsonb) AS i (
+        n integer, session_id uuid, turn_id uuid, message_id uuid, lane text, content jsonb,
+        deliver_at timestamptz, expires_at timestamptz, max_attempts integer,
+        idempotency_key text, hash text, batch_id uuid, batch_line bigint, custom_id text,
+        retry_of uuid, metadata jsonb)
+), session AS (
+    UPDATE sessions s SET
+        next_seq = s.next_seq + first.added,
+        unfinished = s.unfinished + first.added,
+        last_active_at = clock_timestamp(),
+        head_lane = CASE WHEN s.head_turn_id IS NULL THEN first.lane ELSE s.head_lane END,
+        head_due_at = CASE WHEN s.head_turn_id IS NULL
+            THEN COALESCE(first.deliver_at, clock_timestamp()) ELSE s.head_due_at END,
+        head_turn_id = COALESCE(s.head_turn_id, first.turn_id)
+    FROM item first
+    WHERE first.place = 1 AND s.id = first.session_id
+    RETURNING s.id, s.next_seq - first.added - 1 AS before, s.max_attempts,
+        CASE WHEN s.status = 'active' AND s.head_turn_id = first.turn_id
+            AND s.head_due_at <= clock_timestamp() THEN first.turn_id END AS announce
+), turn AS (
+    INSERT INTO turns (id, session_id, seq, lane, max_attempts, available_at, expires_at,
+        idempotency_key, idempotency_hash, batch_id, batch_line, custom_id, retry_of, metadata)
+    SELECT i.turn_id, i.session_id, s.before + i.place, i.lane,
+        COALESCE(i.max_attempts, s.max_attempts), COALESCE(i.deliver_at, clock_timestamp()),
+        i.expires_at, i.idempotency_key, decode(i.hash, 'hex'), i.batch_id, i.batch_line,
+        i.custom_id, i.retry_of, COALESCE(i.metadata, '{}')
+    FROM item i JOIN session s ON s.id = i.session_id
+    ORDER BY i.n
+), message AS (
+    INSERT INTO messages (id, session_id, turn_id, position, role, content)
+    SELECT message_id, session_id, turn_id, 0, 'user', content FROM item ORDER BY n
+)
+SELECT announce FROM session WHERE announce IS NOT NULL
+"""
+
+
+def accept_many(conn: Connection, items: Sequence[Item]) -> list[Accepted]:
+    """Accept messages in the order given, each as `accept` would; all of them, or none.
+
+    Messages of one session keep their order. The error for a message that cannot be accepted
+    carries its `index`; the caller rolls the transaction back then. Raises what `accept` raises,
+    and SessionBusy when another transaction holds a session for longer than the lock timeout.
+    """
+    if not items:
+        return []
+    if conn.dialect.name != "postgresql":
+        return _one_by_one(conn, items)
+    _lock_open(conn, items)
+    standing = _standing(conn, items)
+    due = _insert(conn, [item for item, found in zip(items, standing, strict=True) if not found])
+    return [
+        found
+        or Accepted(turn_id=turn.id, session_id=session_id, created=True, announce=turn.id in due)
+        for (session_id, turn), found in zip(items, standing, strict=True)
+    ]
+
+
+def _one_by_one(conn: Connection, items: Sequence[Item]) -> list[Accepted]:
+    accepted = []
+    for index, (session_id, turn) in enumerate(items):
+        try:
+            accepted.append(accept(conn, session_id, turn))
+        except TurnmillError as error:
+            raise _at(index, error) from None
+    return accepted
+
+
+def _lock_open(conn: Connection, items: Sequence[Item]) -> None:
+    """Lock all sessions, and raise unless every one of them takes messages."""
+    ids = list({session_id for session_id, _ in items})
+    rows = conn.exec_driver_sql(_LOCK, {"ids": ids})
+    status = {session_id: SessionStatus(word) for session_id, word in rows}
+    for index, (session_id, _) in enumerate(items):
+        match status.get(session_id):
+            case SessionStatus.ACTIVE | SessionStatus.PAUSED:
+                continue
+            case SessionStatus.ARCHIVED:
+                raise _at(index, SessionArchived(f"the session of message {index} is archived"))
+            case SessionStatus.DELETED | None:
+                raise _at(index, SessionNotFound(f"message {index} names no session"))
+
+
+def _at(index: int, error: TurnmillError) -> TurnmillError:
+    error.index = index
+    return error
+
+
+def _standing(conn: Connection, items: Sequence[Item]) -> list[Accepted | None]:
+    """Return, for each message, the turn that its key already stands for, or None.
+
+    A key may have been used before, or by an earlier message of the same call.
+    """
+    keyed = [(session_id, turn) for session_id, turn in items if turn.idempotency_key is not None]
+    if not keyed:
+        return [None] * len(items)
+    known = _known(conn, keyed)
+    standing: list[Accepted | None] = []
+    for index, (session_id, turn) in enumerate(items):
+        if turn.idempotency_key is None:
+            standing.append(None)
+            continue
+        digest = content_hash(turn.text)
+        found = known.setdefault((session_id, turn.idempotency_key), (turn.id, digest))
+        if found[1] != digest:
+            raise _at(
+                index,
+                IdempotencyConflict(
+                    f"the idempotency key of message {index} stands for other content"
+                ),
+            )
+        standing.append(None if found[0] == turn.id else _as_known(found[0], session_id))
+    return standing
+
+
+def _known(
+    conn: Connection, keyed: Sequence[Item]
+) -> dict[tuple[SessionId, str], tuple[TurnId, bytes]]:
+    rows = conn.exec_driver_sql(
+        _KNOWN,
+        {
+            "session_ids": [session_id for session_id, _ in keyed],
+            "keys": [turn.idempotency_key for _, turn in keyed],
+        },
+    )
+    return {
+        (SessionId(session_id), key): (TurnId(turn_id), bytes(digest))
+        for session_id, key, turn_id, digest in rows
+    }
+
+
+def _as_known(turn_id: TurnId, session_id: SessionId) -> Accepted:
+    return Accepted(turn_id=turn_id, session_id=session_id, created=False, announce=False)
+
+
+def _insert(conn: Connection, items: Sequence[Item]) -> set[TurnId]:
+    """Write the turns and return those that are to be announced."""
+    if not items:
+        return set()
+    rows = [_as_json(n, session_id, turn) for n, (session_id, turn) in enumerate(items)]
+    result: Sequence[Row[Any]] = conn.exec_driver_sql(_INSERT, {"rows": json.dumps(rows)}).all()
+    return {TurnId(row[0]) for row in result}
+
+
+def _as_json(n: int, session_id: SessionId, turn: NewTurn) -> dict[str, Any]:
+    """Return a row without what is NULL: most columns of most rows are."""
+    digest = None if turn.idempotency_key is None else content_hash(turn.text).hex()
+    row = {
+        "n": n,
+        "session_id": str(session_id),
+        "turn_id": str(turn.id),
+        "message_id": str(turn.message_id),
+        "lane": turn.lane,
+        "content": text_parts(turn.text),
+        "deliver_at": None if turn.deliver_at is None else turn.deliver_at.isoformat(),
+        "expires_at": None if turn.expires_at is None else turn.expires_at.isoformat(),
+        "max_attempts": turn.max_attempts,
+        "idempotency_key": turn.idempotency_key,
+        "hash": digest,
+        "batch_id": None if turn.batch_id is None else str(turn.batch_id),
+        "batch_line": turn.batch_line,
+        "custom_id": turn.custom_id,
+        "retry_of": None if turn.retry_of is None else str(turn.retry_of),
+        "metadata": dict(turn.metadata) or None,
+    }
+    return {name: value for name, value in row.items() if value is not None}
