@@ -1,11 +1,11 @@
 """Turnmill takes LLM conversation turns off an application's hands.
 
-    from turnmill import Client
+from turnmill import Client
 
-    client = Client.from_env()
-    session = client.sessions.create(user_id="ada", provider="mock", model="mock")
-    turn = client.send(session, "Hello")
-    print(turn.result(timeout=60).text)
+client = Client.from_env()
+session = client.sessions.create(user_id="ada", provider="mock", model="mock")
+turn = client.send(session, "Hello")
+print(turn.result(timeout=60).text)
 """
 
 from typing import TYPE_CHECKING, Any

@@ -122,9 +122,7 @@ class Client:
             accepted = accept_many(
                 conn, [(target, new) for target, (_, new) in zip(ids, items, strict=True)]
             )
-        self._announcer.announce(
-            [_head(one, Lane(lane)) for one in accepted if one.announce]
-        )
+        self._announcer.announce([_head(one, Lane(lane)) for one in accepted if one.announce])
         return [Turn(self, one) for one in accepted]
 
     @cached_property
@@ -330,9 +328,7 @@ class Sessions:
         """Return up to `limit` sessions, newest first; `after` is the last id of the page before."""
         wanted = None if status is None else intake.one_of(SessionStatus, status, name="status")
         with self._database.single() as conn:
-            return session_rows.find(
-                conn, user_id=user_id, status=wanted, after=after, limit=limit
-            )
+            return session_rows.find(conn, user_id=user_id, status=wanted, after=after, limit=limit)
 
     def history(self, session: SessionRef) -> Iterator[MessageRecord]:
         """Yield all messages, ordered by turn, then position; read in pages."""
@@ -383,8 +379,10 @@ def session_id(conn: Connection, session: SessionRef) -> SessionId:
     """Return the id of a session given as record, id or key; raises SessionNotFound."""
     found = getattr(session, "id", session)
     if isinstance(found, str):
-        return SessionId(as_id) if (as_id := intake.as_uuid(found)) else session_rows.id_of_key(
-            conn, found
+        return (
+            SessionId(as_id)
+            if (as_id := intake.as_uuid(found))
+            else session_rows.id_of_key(conn, found)
         )
     if not isinstance(found, UUID):
         raise InvalidInput("a session is given as record, id or key")

@@ -35,6 +35,7 @@ class Settings:
     max_unfinished: int | None = None
     hints_max: int = 1000  #: a client publishes nothing while a lane's queue is longer than this
     max_text_bytes: int = 1_000_000  #: a message larger than this is refused
+    grace: timedelta = timedelta(seconds=6)  #: how long a worker told to stop lets calls finish
     turn_timeout: timedelta = timedelta(minutes=10)  #: of one attempt, whatever the provider says
 
     @classmethod
@@ -52,6 +53,7 @@ class Settings:
             max_unfinished=_bound(env, "TURNMILL_MAX_UNFINISHED", None),
             hints_max=_count(env, "TURNMILL_HINTS_MAX", default=1000),
             max_text_bytes=_count(env, "TURNMILL_MAX_TEXT_BYTES", default=1_000_000),
+            grace=_seconds(env, "TURNMILL_GRACE", default=6.0, least=0.0),
             turn_timeout=_seconds(env, "TURNMILL_TURN_TIMEOUT", default=600.0, least=0.1),
         )
         settings.check()

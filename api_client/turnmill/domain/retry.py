@@ -21,8 +21,12 @@ class RetryPolicy:
         `jitter` is a number in [0, 1) that the caller draws. A wait named by the provider
         is a floor: we never come back earlier than asked.
         """
-        if isinstance(error, Rejected) or attempt >= max_attempts:
+        if self.is_permanent(error) or attempt >= max_attempts:
             return None
         window = min(self.ceiling, self.base * 2 ** min(attempt - 1, 30))
         floor = error.retry_after or timedelta(0)
         return max(floor, timedelta(0)) + window * jitter
+
+    def is_permanent(self, error: ProviderError) -> bool:
+        """Tell whether trying again can never help."""
+        return isinstance(error, Rejected)

@@ -9,9 +9,13 @@ from sqlalchemy import Connection, insert, select, update
 
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import CLAIMABLE, Lane, OnAmbiguous, SessionStatus, TurnState
+from turnmill.store.backlogs import BACKLOGS
 from turnmill.store.records import Claim
 from turnmill.store.tables import attempts, messages, sessions, sql_list, turns
 from turnmill.store.types import db_after, db_now
+
+#: From this number of losses on, a suspect runs alone.
+WORST_SUSPECT = 3
 
 _KIND = {TurnState.UNKNOWN: "check", TurnState.WAITING: "resume"}
 
@@ -25,15 +29,27 @@ _BY_IDS = """
         AND s.provider <> ALL(%(closed)s)
     ORDER BY s.id FOR NO KEY UPDATE OF s SKIP LOCKED
 """
-_BY_LANE = """
+_BY_LANE = f"""
     SELECT s.id, s.head_turn_id FROM (
-        SELECT DISTINCT provider FROM unnest(%(providers)s::text[]) AS p (provider)
+        SELECT provider FROM ({BACKLOGS}) AS backlog
+        WHERE head_lane = %(lane)s AND provider <> ALL(%(closed)s)
     ) AS open CROSS JOIN LATERAL (
         SELECT id, head_turn_id FROM sessions
         WHERE head_lane = %(lane)s AND provider = open.provider AND status = 'active'
             AND head_due_at <= statement_timestamp()
         ORDER BY head_due_at LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
     ) AS s LIMIT %(limit)s
+"""
+_SUSPECTS = """
+SELECT t.id FROM sessions s JOIN turns t ON t.id = s.head_turn_id
+WHERE s.head_lane = 'quarantine' AND s.status = 'active'
+    AND s.head_due_at <= statement_timestamp() AND LEAST(t.lost, %(worst)s) = %(lost)s
+ORDER BY s.head_due_at LIMIT %(limit)s
+"""
+_STILL_DUE = """
+SELECT t.id FROM turns t JOIN sessions s ON s.id = t.session_id AND s.head_turn_id = t.id
+WHERE t.id = ANY(%(ids)s::uuid[]) AND s.status = 'active' AND s.head_lane = ANY(%(lanes)s)
+    AND s.head_due_at <= statement_timestamp()
 """
 _CLAIM = f"""
 WITH line AS ({{line}}), session AS (
@@ -61,7 +77,7 @@ WITH line AS ({{line}}), session AS (
     INSERT INTO attempts (turn_id, fence, n, kind, worker)
     SELECT id, lease_fence, claims, kind, %(owner)s FROM turn
 )
-SELECT turn.id, turn.session_id, turn.lease_fence, turn.kind, turn.attempt, turn.max_attempts,
+SELECT turn.id, turn.session_id, turn.lease_fence, turn.kind, turn.claims, turn.attempt, turn.max_attempts,
     turn.lane, session.provider, session.model, session.system_prompt, session.settings,
     session.provider_ref, turn.native_ref, session.on_ambiguous, turn.metadata,
     (SELECT content::text FROM messages m WHERE m.turn_id = turn.id AND m.position = 0) AS said,
@@ -112,25 +128,46 @@ def claim_due(
     lane: Lane,
     *,
     limit: int,
-    providers: Sequence[str],
     owner: str,
     lease: timedelta,
+    closed_providers: Collection[str] = (),
 ) -> list[Claim]:
-    """Take up to `limit` due turns of a lane, oldest first, of the providers named."""
+    """Take up to `limit` due turns of a lane, oldest first, of the providers that are not closed."""
     if conn.dialect.name != "postgresql":
-        heads = _heads_by_lane(conn, lane, limit=limit, providers=providers)
+        heads = _heads_by_lane(conn, lane, limit=limit, closed=closed_providers)
         return [_claim_stepwise(conn, head, owner=owner, lease=lease) for head in heads]
     rows = conn.exec_driver_sql(
         _CLAIM_BY_LANE,
         {
             "lane": lane.value,
             "limit": limit,
-            "providers": list(providers),
+            "closed": list(closed_providers),
             "owner": owner,
             "lease": lease,
         },
     )
     return [_from_row(row) for row in rows]
+
+
+def claim_suspects(
+    conn: Connection, *, lost: int, limit: int, owner: str, lease: timedelta
+) -> list[Claim]:
+    """Take up to `limit` due turns in quarantine that were lost `lost` times (3: three or more)."""
+    if conn.dialect.name != "postgresql":
+        return claim_due(conn, Lane.QUARANTINE, limit=limit, owner=owner, lease=lease)
+    parameters = {"lost": lost, "worst": WORST_SUSPECT, "limit": limit}
+    ids = [TurnId(row[0]) for row in conn.exec_driver_sql(_SUSPECTS, parameters)]
+    return claim(conn, ids, owner=owner, lease=lease, lanes=(Lane.QUARANTINE,)) if ids else []
+
+
+def still_due(
+    conn: Connection, turn_ids: Sequence[TurnId], *, lanes: Collection[Lane]
+) -> list[TurnId]:
+    """Return those of the turns that a claim passed over though they are due: they were locked."""
+    if conn.dialect.name != "postgresql":
+        return []  # its write lock lets nobody pass over anything
+    parameters = {"ids": list(turn_ids), "lanes": [lane.value for lane in lanes]}
+    return [TurnId(row[0]) for row in conn.exec_driver_sql(_STILL_DUE, parameters)]
 
 
 def succeeded_history(conn: Connection, session_id: SessionId) -> list[tuple[str, str]]:
@@ -150,24 +187,25 @@ def text_of(content: Sequence[dict[str, Any]]) -> str:
 
 
 def _from_row(row: Any) -> Claim:
-    history = json.loads(row[16]) if row[16] else ()
+    history = json.loads(row[17]) if row[17] else ()
     return Claim(
         turn_id=TurnId(row[0]),
         session_id=SessionId(row[1]),
         fence=row[2],
         kind=row[3],
-        attempt=row[4],
-        max_attempts=row[5],
-        lane=Lane(row[6]),
-        provider=row[7],
-        model=row[8],
-        system_prompt=row[9],
-        settings=json.loads(row[10]),
-        provider_ref=row[11],
-        native_ref=row[12],
-        on_ambiguous=OnAmbiguous(row[13]),
-        metadata=json.loads(row[14]),
-        text=text_of(json.loads(row[15])),
+        n=row[4],
+        attempt=row[5],
+        max_attempts=row[6],
+        lane=Lane(row[7]),
+        provider=row[8],
+        model=row[9],
+        system_prompt=row[10],
+        settings=json.loads(row[11]),
+        provider_ref=row[12],
+        native_ref=row[13],
+        on_ambiguous=OnAmbiguous(row[14]),
+        metadata=json.loads(row[15]),
+        text=text_of(json.loads(row[16])),
         history=[(role, text_of(content)) for role, content in history],
     )
 
@@ -196,10 +234,10 @@ def _heads_by_ids(
 
 
 def _heads_by_lane(
-    conn: Connection, lane: Lane, *, limit: int, providers: Sequence[str]
+    conn: Connection, lane: Lane, *, limit: int, closed: Collection[str]
 ) -> Sequence[Any]:
     query = _due_heads().where(
-        sessions.c.head_lane == lane, sessions.c.provider.in_(list(providers))
+        sessions.c.head_lane == lane, sessions.c.provider.not_in(list(closed))
     )
     return conn.execute(query.order_by(sessions.c.head_due_at).limit(limit)).all()
 
@@ -239,6 +277,7 @@ def _claim_stepwise(conn: Connection, head: Any, *, owner: str, lease: timedelta
         session_id=SessionId(head.id),
         fence=fence,
         kind=kind,
+        n=turn.claims,
         attempt=turn.attempt,
         max_attempts=turn.max_attempts,
         lane=Lane(turn.lane),

@@ -13,23 +13,6 @@ from turnmill.store.records import Head
 from turnmill.store.tables import announcements, sessions, turns
 from turnmill.store.types import db_asof, db_now
 
-_OPEN = "head_due_at IS NOT NULL AND status = 'active'"
-
-# A loose index scan: one probe for each pair of lane and provider, whatever the backlog.
-_BACKLOGS = f"""
-WITH RECURSIVE backlog AS (
-    (SELECT head_lane, provider FROM sessions WHERE {_OPEN}
-     ORDER BY head_lane, provider LIMIT 1)
-    UNION ALL
-    SELECT further.head_lane, further.provider FROM backlog CROSS JOIN LATERAL (
-        SELECT s.head_lane, s.provider FROM sessions s
-        WHERE {_OPEN} AND (s.head_lane, s.provider) > (backlog.head_lane, backlog.provider)
-        ORDER BY s.head_lane, s.provider LIMIT 1
-    ) AS further
-)
-SELECT head_lane, provider FROM backlog
-"""
-
 _ANNOUNCE = """
 WITH due AS (
     SELECT head.id, head.head_turn_id FROM (
@@ -69,22 +52,6 @@ ON CONFLICT (session_id) DO UPDATE SET at = excluded.at
 WHERE announcements.at < excluded.at - interval '1 second'
 RETURNING session_id
 """
-
-
-def backlogs(conn: Connection) -> list[tuple[Lane, str]]:
-    """Return the (lane, provider) pairs that have a head waiting, due or not."""
-    if conn.dialect.name == "postgresql":
-        rows: Sequence[Any] = conn.exec_driver_sql(_BACKLOGS).all()
-    else:
-        rows = conn.execute(
-            select(sessions.c.head_lane, sessions.c.provider)
-            .where(
-                sessions.c.head_due_at.is_not(None),
-                sessions.c.status == SessionStatus.ACTIVE,
-            )
-            .distinct()
-        ).all()
-    return [(Lane(lane), provider) for lane, provider in rows]
 
 
 def announce_due(

@@ -104,6 +104,21 @@ def mark_sent(conn: Connection, turn_id: TurnId, *, fence: int) -> bool:
     return result.rowcount == 1
 
 
+def cancel_requested(conn: Connection) -> list[TurnId]:
+    """Return the running turns that somebody wants to stop."""
+    rows = conn.scalars(
+        select(turns.c.id).where(turns.c.state == TurnState.RUNNING, turns.c.cancel_requested)
+    )
+    return [TurnId(one) for one in rows]
+
+
+def end_leases(conn: Connection) -> None:
+    """End all leases: for a store that only one process uses, which has just started."""
+    conn.execute(
+        update(turns).where(turns.c.state == TurnState.RUNNING).values(lease_until=db_after(-1.0))
+    )
+
+
 def take_lost(conn: Connection, *, lease: timedelta, limit: int = _CHUNK) -> list[Head]:
     """Take up to `limit` turns from owners whose lease ran out; return the heads due now.
 

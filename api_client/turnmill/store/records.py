@@ -173,7 +173,8 @@ class Claim:
     session_id: SessionId
     fence: int
     kind: str  #: send, check or resume
-    attempt: int
+    n: int  #: how many claims of this turn there were, this one included
+    attempt: int  #: attempts spent, this one included
     max_attempts: int
     lane: Lane
     provider: str

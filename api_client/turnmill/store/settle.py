@@ -143,6 +143,16 @@ def settle(
     ]
 
 
+def was_settled(conn: Connection, turn_id: TurnId, fence: int) -> TurnState | None:
+    """Return the turn's state if the attempt under this fence was settled by its owner."""
+    outcome = conn.scalar(
+        select(attempts.c.outcome).where(attempts.c.turn_id == turn_id, attempts.c.fence == fence)
+    )
+    if outcome is None or outcome == "lost":
+        return None
+    return TurnState(conn.scalars(select(turns.c.state).where(turns.c.id == turn_id)).one())
+
+
 def _as_json(settlement: Settlement, message_id: Any) -> dict[str, Any]:
     return {
         "turn_id": str(settlement.turn_id),

@@ -1,0 +1,41 @@
+"""Lanes and providers that an operator has paused."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, insert, select
+
+from turnmill.domain.states import Lane
+from turnmill.store.tables import pauses
+
+#: Kinds of things that can be paused, besides sessions.
+LANE = "lane"
+PROVIDER = "provider"
+
+
+@dataclass(frozen=True, slots=True)
+class Pauses:
+    """What is paused. Workers know within about a second."""
+
+    lanes: frozenset[Lane] = frozenset()
+    providers: frozenset[str] = frozenset()
+
+
+def read_pauses(conn: Connection) -> Pauses:
+    """Return what is paused now."""
+    rows = conn.execute(select(pauses.c.kind, pauses.c.name)).all()
+    return Pauses(
+        lanes=frozenset(Lane(row.name) for row in rows if row.kind == LANE),
+        providers=frozenset(row.name for row in rows if row.kind == PROVIDER),
+    )
+
+
+def pause(conn: Connection, *, kind: str, name: str) -> None:
+    """Start no turn of the lane or provider any more. Pausing twice is pausing once."""
+    known = select(pauses.c.name).where(pauses.c.kind == kind, pauses.c.name == name)
+    if conn.execute(known).first() is None:
+        conn.execute(insert(pauses).values(kind=kind, name=name))
+
+
+def resume(conn: Connection, *, kind: str, name: str) -> None:
+    """Let its turns run again."""
+    conn.execute(delete(pauses).where(pauses.c.kind == kind, pauses.c.name == name))

@@ -1,0 +1,73 @@
+"""The Celery app: `celery -A turnmill_worker.app worker`, `beat` and `flower` work as they do."""
+
+import logging
+import os
+from typing import Any
+
+from celery import Celery, bootsteps, signals
+from turnmill.domain.errors import TurnmillError
+from turnmill.queue import check_broker_url
+from turnmill.settings import Settings
+
+from turnmill_worker import readiness
+from turnmill_worker.celery_config import config
+from turnmill_worker.process import ProcessWorks, check_store
+from turnmill_worker.schedule import beat_schedule
+from turnmill_worker.tasks import turns, upkeep
+
+logger = logging.getLogger("turnmill.app")
+
+settings = Settings.from_env()
+app = Celery("turnmill", set_as_current=True)
+app.conf.update(config(settings), beat_schedule=beat_schedule(os.environ))
+
+#: What this process runs turns with; made when a worker starts, not at import.
+process = ProcessWorks(settings)
+
+turns.register(app, process.works)
+upkeep.register(app, process)
+
+
+class TurnsStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Starts what runs turns after the pool, and ends it before: the last verdict gets written.
+
+    A step of the worker, not of the consumer: dispatcher and heartbeats outlive the broker.
+    """
+
+    requires = ("celery.worker.components:Pool",)
+    label = "Turns"
+
+    def start(self, worker: Any) -> None:
+        """Check the store and start; a set-up that cannot work ends the worker with one line."""
+        process.start(worker.pool)
+
+    def stop(self, worker: Any) -> None:
+        """Let calls finish for the grace period, then give back or reconcile the rest."""
+        process.stop()
+
+    def terminate(self, worker: Any) -> None:
+        """Close all calls at once."""
+        process.stop(at_once=True)
+
+
+app.steps["worker"].add(TurnsStep)
+
+
+@signals.celeryd_init.connect
+def refuse_bad_setup(**_: Any) -> None:
+    """End with one clear line before anything has been started."""
+    try:
+        check_broker_url(settings.broker_url)
+        check_store(settings)
+    except TurnmillError as error:
+        raise SystemExit(f"turnmill: {error}\n  hint: {error.hint}") from None
+
+
+@signals.worker_shutting_down.connect
+def stop_taking_turns(**_: Any) -> None:
+    """Neither claim nor announce from now on."""
+    process.drain()
+
+
+signals.worker_ready.connect(readiness.tell)
+signals.beat_init.connect(readiness.tell)

@@ -1,0 +1,213 @@
+"""The dispatcher: finds what is due, lost or overdue, and tells workers, about once a second."""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from turnmill.domain.errors import TurnmillError
+from turnmill.domain.ids import SessionId, TurnId
+from turnmill.domain.states import Lane
+from turnmill.queue import TURNS_PER_HINT, Publisher
+from turnmill.store.backlogs import backlogs
+from turnmill.store.database import Database
+from turnmill.store.due import (
+    announce_due,
+    count_due,
+    expire_overdue,
+    note_announced,
+    purge_deleted,
+)
+from turnmill.store.leases import take_lost
+from turnmill.store.pauses import Pauses, read_pauses
+from turnmill.store.records import Head
+from turnmill.waiting import settled_ids
+from turnmill.wire import CANCEL_CHANNEL, WAKE_CHANNEL
+
+logger = logging.getLogger("turnmill.dispatcher")
+
+TICK = timedelta(seconds=1)
+#: A queue is looked at this often for having run dry while more is due.
+_GLANCE_SECONDS = 0.1
+#: Who makes a head due publishes it; the dispatcher waits this long for that hint to be used.
+_GRACE_EMPTY = timedelta(milliseconds=300)
+_GRACE_BUSY = timedelta(seconds=2)
+#: A head is announced again when a hint has had no effect for so long.
+_QUIET_EMPTY = timedelta(seconds=1)
+_QUIET_BUSY = timedelta(seconds=10)
+_CHUNK = 500
+
+
+class Dispatcher:
+    """One thread and one connection. Any number of dispatchers may run at once."""
+
+    def __init__(
+        self,
+        database: Database,
+        publisher: Publisher,
+        *,
+        slots: int,
+        lease: timedelta,
+        on_cancel: Callable[[Sequence[TurnId]], None],
+        on_pauses: Callable[[Pauses], None],
+    ) -> None:
+        self._database = database
+        self._publisher = publisher
+        self._slots = slots
+        self._lease = lease
+        self._on_cancel = on_cancel
+        self._on_pauses = on_pauses
+        self._stopped = threading.Event()
+        self._draining = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="turnmill-dispatch", daemon=True)
+        self._more: set[Lane] = set()
+        self.ticks = 0
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def drain(self) -> None:
+        """Announce nothing any more: this process will not run it. Leases are still watched."""
+        self._draining.set()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5.0)
+
+    def tick(self) -> None:
+        """Look once at everything. Each step is a transaction of its own."""
+        heads: list[Head] = []
+        heads += self._repeat(lambda conn: take_lost(conn, lease=self._lease, limit=_CHUNK))
+        heads += self._repeat(lambda conn: expire_overdue(conn, limit=_CHUNK))
+        with self._database.begin() as conn:
+            purge_deleted(conn)
+        with self._database.single() as conn:
+            pauses = read_pauses(conn)
+        self._on_pauses(pauses)
+        if not self._draining.is_set():
+            self._publisher.announce(heads)
+            self._announce(pauses)
+        self.ticks += 1
+
+    def _repeat(self, step: Callable[[Any], list[Head]]) -> list[Head]:
+        """Run a step until it finds less than a chunk, at most a few times in a tick."""
+        heads: list[Head] = []
+        for _ in range(20):
+            with self._database.begin() as conn:
+                found = step(conn)
+            heads += found
+            if len(found) < _CHUNK // 2:
+                break
+        return heads
+
+    def _announce(self, pauses: Pauses) -> None:
+        with self._database.single() as conn:
+            waiting = backlogs(conn)
+        self._more.clear()
+        for lane in Lane:
+            providers = [
+                provider
+                for at, provider in waiting
+                if at is lane and provider not in pauses.providers
+            ]
+            if providers and lane not in pauses.lanes:
+                self._fill(lane, providers)
+
+    def _fill(self, lane: Lane, providers: Sequence[str]) -> None:
+        """Bring the lane's queue to about twice the slots, from the oldest heads on."""
+        depth = self._publisher.depth(lane)
+        if depth is None:
+            return
+        per_hint = TURNS_PER_HINT.get(lane, 1)
+        room = max(1, 2 * self._slots // per_hint) - depth
+        if room <= 0:
+            self._more.add(lane)
+            return
+        heads = (
+            self._choose(lane, providers, limit=room, empty=depth == 0)
+            if lane is Lane.INTERACTIVE
+            else self._count(lane, providers, limit=room * per_hint)
+        )
+        self._publisher.announce(heads, bounded=False)
+        if len(heads) >= room * per_hint:
+            self._more.add(lane)
+
+    def _choose(
+        self, lane: Lane, providers: Sequence[str], *, limit: int, empty: bool
+    ) -> list[Head]:
+        with self._database.single() as conn:
+            return announce_due(
+                conn,
+                lane,
+                providers=providers,
+                limit=limit,
+                grace=_GRACE_EMPTY if empty else _GRACE_BUSY,
+                quiet=_QUIET_EMPTY if empty else _QUIET_BUSY,
+            )
+
+    def _count(self, lane: Lane, providers: Sequence[str], *, limit: int) -> list[Head]:
+        """Return stand-ins for the due heads of a lane whose hints name no turn."""
+        with self._database.single() as conn:
+            due = count_due(conn, lane, providers=providers, limit=limit)
+        return [
+            Head(turn_id=TurnId(UUID(int=0)), session_id=SessionId(UUID(int=0)), lane=lane)
+        ] * due
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                self._watch()
+            except TurnmillError as error:
+                logger.warning("dispatcher: %s; trying again", error.code)
+            except Exception as error:
+                # The edge of this thread: without it, nothing lost would be found again.
+                logger.error("dispatcher failed: %s; trying again", type(error).__name__)
+            self._stopped.wait(1.0 + random.random())
+
+    def _watch(self) -> None:
+        """Tick and listen on one connection until something fails or we are stopped."""
+        with self._database.single() as conn:
+            conn.exec_driver_sql(f"LISTEN {WAKE_CHANNEL}")
+            conn.exec_driver_sql(f"LISTEN {CANCEL_CHANNEL}")
+            driver: Any = conn.connection.driver_connection
+            try:
+                while not self._stopped.is_set():
+                    self.tick()
+                    self._listen_until(driver, time.monotonic() + _with_jitter(TICK))
+            finally:
+                if not driver.closed:
+                    conn.exec_driver_sql("UNLISTEN *")
+
+    def _listen_until(self, driver: Any, end: float) -> None:
+        while not self._stopped.is_set() and (left := end - time.monotonic()) > 0:
+            for notice in driver.notifies(timeout=min(left, _GLANCE_SECONDS), stop_after=100):
+                self._on_notice(notice.channel, settled_ids(notice.payload))
+            if self._ran_dry():
+                return
+
+    def _on_notice(self, channel: str, turn_ids: list[TurnId]) -> None:
+        if channel == CANCEL_CHANNEL:
+            self._on_cancel(turn_ids)
+            return
+        if turn_ids and not self._draining.is_set():
+            with self._database.single() as conn:
+                heads = note_announced(conn, turn_ids)
+            self._publisher.announce(heads)
+
+    def _ran_dry(self) -> bool:
+        """Tell whether a queue that we could not fill up has been emptied meanwhile."""
+        return any(
+            (depth := self._publisher.depth(lane)) is not None and depth <= self._slots // 2
+            for lane in self._more
+        )
+
+
+def _with_jitter(period: timedelta) -> float:
+    return period.total_seconds() * (0.8 + 0.4 * random.random())

@@ -1,0 +1,93 @@
+"""A thread that handles in one go whatever has piled up since it last looked."""
+
+import asyncio
+import logging
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+logger = logging.getLogger("turnmill.grouping")
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_Job = tuple[asyncio.Future[Result], Item]
+
+
+class Grouped(Generic[Item, Result]):
+    """Passes items from an event loop to `handle`, many at a time and never by a timer.
+
+    While `handle` works, items pile up; a lone item is handled at once. `handle` returns one
+    result for each item, in order; what it raises, everybody in the group gets.
+    """
+
+    def __init__(
+        self, name: str, handle: Callable[[Sequence[Item]], Sequence[Result]], *, most: int
+    ) -> None:
+        self._handle = handle
+        self._most = most
+        self._inbox: queue.SimpleQueue[_Job[Result, Item] | None] = queue.SimpleQueue()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(target=self._run, name=f"turnmill-{name}", daemon=True)
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start the thread; results are delivered on `loop`."""
+        self._loop = loop
+        self._thread.start()
+
+    async def submit(self, item: Item) -> Result:
+        """Return the item's result. Cancelling the wait does not take the item back."""
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._inbox.put((future, item))
+        return await future
+
+    def stop(self) -> None:
+        """Handle what is left, then end the thread."""
+        self._inbox.put(None)
+        if self._thread.is_alive():
+            self._thread.join(timeout=30.0)
+
+    def _run(self) -> None:
+        while (group := self._next_group()) is not None:
+            try:
+                results: Sequence[Result | BaseException] = self._handle(
+                    [item for _, item in group]
+                )
+            except Exception as error:
+                # The edge of this thread: the error belongs to those who wait.
+                results = [error] * len(group)
+            futures = [future for future, _ in group]
+            assert self._loop is not None
+            try:
+                self._loop.call_soon_threadsafe(_deliver, futures, results)
+            except RuntimeError:
+                logger.warning("the event loop is gone; %d results dropped", len(group))
+
+    def _next_group(self) -> list[_Job[Result, Item]] | None:
+        first = self._inbox.get()
+        if first is None:
+            return None
+        group = [first]
+        while len(group) < self._most:
+            try:
+                job = self._inbox.get_nowait()
+            except queue.Empty:
+                break
+            if job is None:
+                self._inbox.put(None)
+                break
+            group.append(job)
+        return group
+
+
+def _deliver(
+    futures: Sequence["asyncio.Future[Result]"], results: Sequence[Result | BaseException]
+) -> None:
+    for future, result in zip(futures, results, strict=True):
+        if future.done():
+            continue  # nobody waits any more
+        if isinstance(result, BaseException):
+            future.set_exception(result)
+        else:
+            future.set_result(result)

@@ -1,0 +1,56 @@
+"""Heartbeats: keeping the leases of the turns that this process really holds."""
+
+import logging
+import threading
+from datetime import timedelta
+
+from turnmill.domain.errors import TurnmillError
+from turnmill.store.database import Database
+from turnmill.store.leases import extend
+
+from turnmill_worker.held import Held, Stop
+
+logger = logging.getLogger("turnmill.heartbeat")
+
+_CHUNK = 2000
+
+
+class Heartbeat:
+    """One thread and one connection; beats four times in a lease."""
+
+    def __init__(self, database: Database, held: Held, *, lease: timedelta) -> None:
+        self._database = database
+        self._held = held
+        self._lease = lease
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="turnmill-heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread. Call it after the last verdict was written."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5.0)
+
+    def beat(self) -> None:
+        """Extend all leases in hand, and stop the calls that nobody waits for any more."""
+        pairs = self._held.pairs()
+        for start in range(0, len(pairs), _CHUNK):
+            with self._database.single() as conn:
+                found = extend(conn, pairs[start : start + _CHUNK], lease=self._lease)
+            self._held.close_calls(list(found.cancelled), Stop.CANCELLED)
+            self._held.close_calls(list(found.gone), Stop.LEASE_LOST)
+
+    def _run(self) -> None:
+        period = self._lease.total_seconds() / 4
+        while not self._stopped.wait(period):
+            try:
+                self.beat()
+            except TurnmillError as error:
+                logger.warning("heartbeat: %s; trying again", error.code)
+            except Exception as error:
+                # The edge of this thread: without it every turn in hand would be lost.
+                logger.error("heartbeat failed: %s; trying again", type(error).__name__)

@@ -1,0 +1,78 @@
+"""The turns that this process holds: what heartbeats extend, and what can be stopped."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+
+from turnmill.domain.ids import TurnId
+from turnmill.store.records import Claim
+
+
+class Stop(Enum):
+    """Why a call to a provider was closed before it ended."""
+
+    CANCELLED = "cancelled"  #: somebody asked for it
+    LEASE_LOST = "lease_lost"  #: another worker may run the turn by now
+    DRAINING = "draining"  #: this process ends
+
+
+@dataclass(slots=True, eq=False)
+class Holding:
+    """One claim in hand."""
+
+    claim: Claim
+    sent: bool = False  #: the request may have left
+    stop: Stop | None = None
+    call: "asyncio.Task[object] | None" = field(default=None, repr=False)
+
+    def close_call(self, why: Stop) -> None:
+        """Stop the call, or keep it from starting. On the loop's thread only."""
+        if self.stop is None:
+            self.stop = why
+            if self.call is not None:
+                self.call.cancel()
+
+
+class Held:
+    """All claims in hand. Changed on the loop's thread; read from any."""
+
+    def __init__(self) -> None:
+        self._holdings: dict[TurnId, Holding] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def __len__(self) -> int:
+        return len(self._holdings)
+
+    @contextmanager
+    def holding(self, claim: Claim) -> Iterator[Holding]:
+        """Hold the claim until its verdict is written."""
+        self._loop = asyncio.get_running_loop()
+        holding = Holding(claim)
+        self._holdings[claim.turn_id] = holding
+        try:
+            yield holding
+        finally:
+            if self._holdings.get(claim.turn_id) is holding:
+                del self._holdings[claim.turn_id]
+
+    def pairs(self) -> list[tuple[TurnId, int]]:
+        """Return (turn, fence) of every claim in hand."""
+        return [(one.claim.turn_id, one.claim.fence) for one in list(self._holdings.values())]
+
+    def close_calls(self, turn_ids: Sequence[TurnId], why: Stop) -> None:
+        """Stop the calls of these turns, where they are ours. From any thread."""
+        mine = [self._holdings[one] for one in turn_ids if one in self._holdings]
+        self._on_loop(lambda: [one.close_call(why) for one in mine] if mine else None)
+
+    def close_all(self, why: Stop) -> None:
+        """Stop every call. From any thread."""
+        mine = list(self._holdings.values())
+        self._on_loop(lambda: [one.close_call(why) for one in mine])
+
+    def _on_loop(self, action: Callable[[], object]) -> None:
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            return
+        loop.call_soon_threadsafe(action)

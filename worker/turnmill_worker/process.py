@@ -1,0 +1,92 @@
+"""The one set of `Works` in a worker process, whatever pool it uses."""
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from typing import Any
+
+from turnmill.domain.errors import UnsupportedByStore
+from turnmill.settings import Settings
+from turnmill.store.database import Database, is_sqlite
+from turnmill.store.migrate import require_current
+
+from turnmill_worker.async_task import background_loop
+from turnmill_worker.held import Stop
+from turnmill_worker.works import Works
+
+logger = logging.getLogger("turnmill.process")
+
+
+class ProcessWorks:
+    """Makes, starts and stops the works of this process; made anew in a forked child."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._lock = threading.Lock()
+        self._works: Works | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = 0
+        self._slots = settings.concurrency
+
+    def works(self) -> Works:
+        """Return the works; a child of the prefork pool starts its own on first use."""
+        if self._works is None or self._pid != os.getpid():
+            with self._lock:
+                if self._works is None or self._pid != os.getpid():
+                    self._begin(background_loop(), dispatches=False)
+        assert self._works is not None
+        return self._works
+
+    def database(self) -> Database:
+        """Return the store of this process."""
+        return self.works().database
+
+    def start(self, pool: Any) -> None:
+        """Start beside the pool. On the asyncio pool, turns run on its loop."""
+        self._slots = int(pool.num_processes)
+        loop: asyncio.AbstractEventLoop = getattr(pool, "loop", None) or background_loop()
+        with self._lock:
+            self._begin(loop, dispatches=True)
+
+    def drain(self) -> None:
+        """Neither claim nor announce from now on."""
+        if self._works is not None:
+            self._works.drain()
+
+    def stop(self, *, at_once: bool = False) -> None:
+        """Wait until every verdict is written, as long as the grace period and a little more."""
+        works, loop = self._works, self._loop
+        if works is None or loop is None or self._pid != os.getpid():
+            return
+        works.drain()
+        if at_once:
+            works.held.close_all(Stop.DRAINING)
+        patience = self.settings.grace.total_seconds() + 5.0
+        deadline = time.monotonic() + patience
+        while len(works.held) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        asyncio.run_coroutine_threadsafe(works.stop(), loop).result(timeout=10.0)
+        self._works = None
+
+    def _begin(self, loop: asyncio.AbstractEventLoop, *, dispatches: bool) -> None:
+        works = Works(self.settings, slots=self._slots, dispatches=dispatches)
+
+        async def start() -> None:
+            works.start(asyncio.get_running_loop())
+
+        asyncio.run_coroutine_threadsafe(start(), loop).result(timeout=30.0)
+        self._works, self._loop, self._pid = works, loop, os.getpid()
+
+
+def check_store(settings: Settings) -> None:
+    """Raise unless workers can share this store and it has this version's tables."""
+    if is_sqlite(settings.database_url):
+        raise UnsupportedByStore("a Celery worker cannot share an SQLite store")
+    database = Database(settings.database_url, pool_size=1, overflow=0)
+    try:
+        with database.begin() as conn:
+            require_current(conn)
+    finally:
+        database.close()

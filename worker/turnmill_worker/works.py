@@ -1,0 +1,148 @@
+"""The composition root of a process that runs turns: what is built, started and stopped together."""
+
+import asyncio
+import logging
+import os
+import socket
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from turnmill.domain.ids import TurnId
+from turnmill.queue import Publisher
+from turnmill.settings import Settings
+from turnmill.store.database import Database
+from turnmill.store.pauses import Pauses
+from turnmill.store.records import Head
+
+from turnmill_worker.dispatcher import Dispatcher
+from turnmill_worker.grouping import Grouped
+from turnmill_worker.heartbeat import Heartbeat
+from turnmill_worker.held import Held, Stop
+from turnmill_worker.ledger import GroupedLedger
+from turnmill_worker.limits import Slots
+from turnmill_worker.pricing import price
+from turnmill_worker.providers.registry import ProviderRegistry
+from turnmill_worker.turn import Deps
+
+logger = logging.getLogger("turnmill.works")
+
+#: Hints for a later moment are kept in memory up to this many; the dispatcher sees to the rest.
+_MOST_TIMERS = 10_000
+_LONGEST_TIMER = timedelta(minutes=2)
+
+
+class Works:
+    """Everything that runs turns in this process, on one event loop."""
+
+    def __init__(self, settings: Settings, *, slots: int, dispatches: bool = True) -> None:
+        self.settings = settings
+        self.owner = f"{socket.gethostname()}:{os.getpid()}"
+        self.database = Database(settings.database_url)
+        self.held = Held()
+        self.providers = ProviderRegistry()
+        self.slots = Slots(slots)
+        self.draining = threading.Event()
+        self.publisher = Publisher(settings.broker_url, hints_max=settings.hints_max)
+        self.ledger = GroupedLedger(self.database, owner=self.owner, lease=settings.lease)
+        self._hints: Grouped[Head, None] = Grouped("hints", self._publish, most=1000)
+        self._heartbeat = Heartbeat(self.database, self.held, lease=settings.lease)
+        self._dispatcher = self._new_dispatcher() if dispatches else None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._background: set[asyncio.Task[None]] = set()
+        self._timers = 0
+        self._grace: threading.Timer | None = None
+        self.deps = Deps(
+            ledger=self.ledger,
+            held=self.held,
+            slots=self.slots,
+            provider=self.providers.get,
+            announce=self.announce,
+            announce_at=self.announce_at,
+            price=price,
+            turn_timeout=settings.turn_timeout,
+        )
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start threads and preload the providers that have keys, before any turn is taken."""
+        self._loop = loop
+        self._preload()
+        self.ledger.start(loop)
+        self._hints.start(loop)
+        self._heartbeat.start()
+        if self._dispatcher is not None:
+            self._dispatcher.start()
+
+    def drain(self) -> None:
+        """Take and announce nothing any more; close what still runs when the grace has passed."""
+        if self.draining.is_set():
+            return
+        self.draining.set()
+        if self._dispatcher is not None:
+            self._dispatcher.drain()
+        self._grace = threading.Timer(
+            self.settings.grace.total_seconds(), self.held.close_all, args=(Stop.DRAINING,)
+        )
+        self._grace.daemon = True
+        self._grace.start()
+
+    async def stop(self) -> None:
+        """Close providers and threads, after the last verdict was written."""
+        if self._grace is not None:
+            self._grace.cancel()
+        await self.providers.aclose()
+        await asyncio.to_thread(self._stop_threads)
+
+    def _preload(self) -> None:
+        for name, error in self.providers.preload().items():
+            logger.error("provider %s cannot be used: %s", name, error.error_code)
+
+    def announce(self, head: Head) -> None:
+        """Tell a worker that the head is due, from the loop's thread, without blocking it."""
+        if self._loop is not None:
+            task = self._loop.create_task(self._hints.submit(head))
+            self._background.add(task)
+            task.add_done_callback(self._background.discard)
+
+    def announce_at(self, head: Head, due_at: datetime) -> None:
+        """Tell a worker at a later moment; should we be gone by then, the dispatcher will."""
+        delay = due_at - datetime.now(UTC)
+        if self._loop is None or delay > _LONGEST_TIMER or self._timers >= _MOST_TIMERS:
+            return
+        self._timers += 1
+        self._loop.call_later(max(delay.total_seconds(), 0.0) + 0.002, self._ring, head)
+
+    def _ring(self, head: Head) -> None:
+        self._timers -= 1
+        if not self.draining.is_set():
+            self.announce(head)
+
+    def _publish(self, heads: Sequence[Head]) -> list[None]:
+        self.publisher.announce(heads)
+        return [None] * len(heads)
+
+    def _stop_threads(self) -> None:
+        self.ledger.stop()
+        self._hints.stop()
+        self._heartbeat.stop()
+        if self._dispatcher is not None:
+            self._dispatcher.stop()
+        self.publisher.close()
+        self.database.close()
+
+    def _new_dispatcher(self) -> Dispatcher:
+        return Dispatcher(
+            Database(self.settings.database_url, pool_size=2, overflow=0),
+            Publisher(self.settings.broker_url, hints_max=self.settings.hints_max),
+            slots=self.slots.total,
+            lease=self.settings.lease,
+            on_cancel=self._on_cancel,
+            on_pauses=self._on_pauses,
+        )
+
+    def _on_cancel(self, turn_ids: Sequence[TurnId]) -> None:
+        self.held.close_calls(turn_ids, Stop.CANCELLED)
+
+    def _on_pauses(self, pauses: Pauses) -> None:
+        self.ledger.closed_lanes = pauses.lanes
+        self.ledger.closed_providers = pauses.providers
