@@ -1,0 +1,80 @@
+"""The command line: `turnmill`. Each command is a module of its own, loaded when it is called."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from turnmill.domain.errors import NotFound, TurnmillError, TurnTimeout
+
+#: Command → what it does. The module has the same name and holds a click command `command`.
+COMMANDS = {
+    "up": "Run the whole system on this machine.",
+    "demo": "Show it at work on a throw-away home.",
+    "worker": "Run turns (Celery's worker on an asyncio pool).",
+    "beat": "Run the schedule (Celery's beat).",
+    "flower": "Run Flower, behind a password.",
+    "migrate": "Bring the database to this version.",
+    "doctor": "Find out what is wrong, and how to mend it.",
+    "send": "Send a message.",
+    "chat": "Talk in a terminal.",
+    "sessions": "List, show, archive and delete sessions.",
+    "turns": "List, show, retry and cancel turns.",
+    "batch": "Run many turns from a file.",
+    "queue": "Look at lanes, pause and resume them.",
+    "analytics": "Report usage and cost.",
+}
+
+OK, FAILED, USAGE, NOT_FOUND, STILL_RUNNING, PARTIAL = range(6)
+
+
+class LazyGroup(click.Group):
+    """Knows all commands by name, and imports the one that is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command's module."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"turnmill.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command("turnmill", cls=LazyGroup)
+@click.version_option(package_name="turnmill")
+def cli() -> None:
+    """LLM conversation turns, queued in Postgres, run by Celery workers, every attempt kept."""
+
+
+def main() -> None:
+    """Run the command line. An error is one line, a hint, and an exit code."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except TurnmillError as error:
+        click.echo(f"error: {error} [{error.code}]", err=True)
+        if error.hint:
+            click.echo(f"hint: {error.hint}", err=True)
+        sys.exit(_exit_code(error))
+    sys.exit(code if isinstance(code, int) else OK)
+
+
+def _exit_code(error: TurnmillError) -> int:
+    if isinstance(error, NotFound):
+        return NOT_FOUND
+    return STILL_RUNNING if isinstance(error, TurnTimeout) else FAILED

@@ -1,0 +1,5 @@
+"""`python -m turnmill.cli` is `turnmill`."""
+
+from turnmill.cli import main
+
+main()
