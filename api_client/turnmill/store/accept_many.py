@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 
 from turnmill.domain.errors import (
     IdempotencyConflict,
@@ -19,10 +19,18 @@ from turnmill.store.records import Accepted, NewTurn
 
 Item = tuple[SessionId, NewTurn]
 
+#: Rows of one statement: bounds the memory that its JSON takes on both sides.
+_CHUNK = 2000
+
 # Every writer locks sessions in this order. A lock returns the newest version of each row.
 _LOCK = """
-SELECT id, status FROM sessions WHERE id = ANY(%(ids)s::uuid[]) ORDER BY id FOR NO KEY UPDATE
+WITH locked AS (
+    SELECT status FROM sessions WHERE id = ANY(%(ids)s::uuid[]) ORDER BY id FOR NO KEY UPDATE
+)
+SELECT count(*) FROM locked WHERE status IN ('active', 'paused')
 """
+
+_STATUS = "SELECT id, status FROM sessions WHERE id = ANY(%(ids)s::uuid[])"
 
 _KNOWN = """
 SELECT t.session_id, t.idempotency_key, t.id, t.idempotency_hash
@@ -52,9 +60,9 @@ WITH item AS (
         head_turn_id = COALESCE(s.head_turn_id, first.turn_id)
     FROM item first
     WHERE first.place = 1 AND s.id = first.session_id
-    RETURNING s.id, s.next_seq - first.added - 1 AS before, s.max_attempts,
-        CASE WHEN s.status = 'active' AND s.head_turn_id = first.turn_id
-            AND s.head_due_at <= clock_timestamp() THEN first.turn_id END AS announce
+    RETURNING s.id, s.next_seq - first.added - 1 AS before, s.max_attempts, first.n,
+        s.status = 'active' AND s.head_turn_id = first.turn_id
+            AND s.head_due_at <= clock_timestamp() AS announce
 ), turn AS (
     INSERT INTO turns (id, session_id, seq, lane, max_attempts, available_at, expires_at,
         idempotency_key, idempotency_hash, batch_id, batch_line, custom_id, retry_of, metadata)
@@ -68,7 +76,7 @@ WITH item AS (
     INSERT INTO messages (id, session_id, turn_id, position, role, content)
     SELECT message_id, session_id, turn_id, 0, 'user', content FROM item ORDER BY n
 )
-SELECT announce FROM session WHERE announce IS NOT NULL
+SELECT n FROM session WHERE announce
 """
 
 
@@ -85,7 +93,10 @@ def accept_many(conn: Connection, items: Sequence[Item]) -> list[Accepted]:
         return _one_by_one(conn, items)
     _lock_open(conn, items)
     standing = _standing(conn, items)
-    due = _insert(conn, [item for item, found in zip(items, standing, strict=True) if not found])
+    new = [item for item, found in zip(items, standing, strict=True) if not found]
+    due: set[TurnId] = set()
+    for start in range(0, len(new), _CHUNK):
+        due |= _insert(conn, new[start : start + _CHUNK])
     return [
         found
         or Accepted(turn_id=turn.id, session_id=session_id, created=True, announce=turn.id in due)
@@ -106,15 +117,17 @@ def _one_by_one(conn: Connection, items: Sequence[Item]) -> list[Accepted]:
 def _lock_open(conn: Connection, items: Sequence[Item]) -> None:
     """Lock all sessions, and raise unless every one of them takes messages."""
     ids = list({session_id for session_id, _ in items})
-    rows = conn.exec_driver_sql(_LOCK, {"ids": ids})
-    status = {session_id: SessionStatus(word) for session_id, word in rows}
+    if conn.exec_driver_sql(_LOCK, {"ids": ids}).scalar_one() == len(ids):
+        return
+    rows = conn.exec_driver_sql(_STATUS, {"ids": ids})
+    status: dict[SessionId, str] = {row[0]: row[1] for row in rows}
     for index, (session_id, _) in enumerate(items):
         match status.get(session_id):
             case SessionStatus.ACTIVE | SessionStatus.PAUSED:
                 continue
             case SessionStatus.ARCHIVED:
                 raise _at(index, SessionArchived(f"the session of message {index} is archived"))
-            case SessionStatus.DELETED | None:
+            case _:
                 raise _at(index, SessionNotFound(f"message {index} names no session"))
 
 
@@ -172,11 +185,9 @@ def _as_known(turn_id: TurnId, session_id: SessionId) -> Accepted:
 
 def _insert(conn: Connection, items: Sequence[Item]) -> set[TurnId]:
     """Write the turns and return those that are to be announced."""
-    if not items:
-        return set()
     rows = [_as_json(n, session_id, turn) for n, (session_id, turn) in enumerate(items)]
-    result: Sequence[Row[Any]] = conn.exec_driver_sql(_INSERT, {"rows": json.dumps(rows)}).all()
-    return {TurnId(row[0]) for row in result}
+    due = conn.exec_driver_sql(_INSERT, {"rows": json.dumps(rows)}).scalars()
+    return {items[n][1].id for n in due}
 
 
 def _as_json(n: int, session_id: SessionId, turn: NewTurn) -> dict[str, Any]:
@@ -184,9 +195,9 @@ def _as_json(n: int, session_id: SessionId, turn: NewTurn) -> dict[str, Any]:
     digest = None if turn.idempotency_key is None else content_hash(turn.text).hex()
     row = {
         "n": n,
-        "session_id": str(session_id),
-        "turn_id": str(turn.id),
-        "message_id": str(turn.message_id),
+        "session_id": session_id.hex,
+        "turn_id": turn.id.hex,
+        "message_id": turn.message_id.hex,
         "lane": turn.lane,
         "content": text_parts(turn.text),
         "deliver_at": None if turn.deliver_at is None else turn.deliver_at.isoformat(),
@@ -194,10 +205,10 @@ def _as_json(n: int, session_id: SessionId, turn: NewTurn) -> dict[str, Any]:
         "max_attempts": turn.max_attempts,
         "idempotency_key": turn.idempotency_key,
         "hash": digest,
-        "batch_id": None if turn.batch_id is None else str(turn.batch_id),
+        "batch_id": None if turn.batch_id is None else turn.batch_id.hex,
         "batch_line": turn.batch_line,
         "custom_id": turn.custom_id,
-        "retry_of": None if turn.retry_of is None else str(turn.retry_of),
+        "retry_of": None if turn.retry_of is None else turn.retry_of.hex,
         "metadata": dict(turn.metadata) or None,
     }
     return {name: value for name, value in row.items() if value is not None}
