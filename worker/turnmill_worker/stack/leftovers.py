@@ -21,7 +21,7 @@ _PS_TIMEOUT_S = 5.0
 
 def record(home: Home, child: Child) -> None:
     """Note a child in the home, with what tells it from a later process of the same number."""
-    home.remember(_PREFIX + child.program.name, f"{child.pid} {_started(child.pid)}")
+    home.remember(_PREFIX + child.program.name, f"{child.pid} {started(child.pid)}")
 
 
 def forget_all(home: Home) -> None:
@@ -43,13 +43,13 @@ def reap(home: Home, *, grace: timedelta = timedelta(seconds=4)) -> None:
 def _alive(home: Home) -> list[int]:
     alive = []
     for name in home.remembered_names(_PREFIX):
-        number, _, started = (home.remembered(name) or "").partition(" ")
-        if number.isdigit() and started and _started(int(number)) == started:
+        number, _, then = (home.remembered(name) or "").partition(" ")
+        if number.isdigit() and then and started(int(number)) == then:
             alive.append(int(number))
     return alive
 
 
-def _started(pid: int) -> str:
+def started(pid: int) -> str:
     """Return when a process began, in the system's own words, or "" when it is gone."""
     return _started_by_proc(pid) if _LINUX else _started_by_ps(pid)
 

@@ -10,7 +10,7 @@ from turnmill_worker.stack.binaries import Binary, Source
 from turnmill_worker.stack.errors import OutOfReach
 
 #: Tried in this order. The first is where the system keeps data of its services.
-_ROOTS = (Path("/var/lib/turnmill"), Path("/var/tmp/turnmill"))
+ROOTS = (Path("/var/lib/turnmill"), Path("/var/tmp/turnmill"))
 
 
 def reachable_postgres(postgres: Binary, account: Account) -> Path:
@@ -36,7 +36,7 @@ def new_data_folder(account: Account) -> Path:
 
 
 def _root(account: Account) -> Path:
-    for root in _ROOTS:
+    for root in ROOTS:
         try:
             root.mkdir(mode=0o711, parents=True, exist_ok=True)
         except OSError:

@@ -8,6 +8,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from types import ModuleType
+from typing import TypeVar
 
 from turnmill_worker.stack import leftovers
 from turnmill_worker.stack.celery_parts import (
@@ -25,6 +27,8 @@ from turnmill_worker.stack.server import EmbeddedServer
 from turnmill_worker.stack.valkey import EmbeddedValkey
 from turnmill_worker.stack.wakeup import Wakeup
 from turnmill_worker.stack.watch import Part, Patience, Watch
+
+T = TypeVar("T")
 
 # With a second each for the hurried they stay below the ten in which everything has stopped.
 WORK_GRACE = timedelta(seconds=5)
@@ -81,7 +85,7 @@ class Stack:
         self._wakeup.request_stop()
 
     def _start(self) -> Ready:
-        _in_thread(_load_migrations)  # while the servers start
+        migrations = _in_thread(_load_migrations)  # while the servers start
         valkey = None if self._options.broker_url else EmbeddedValkey(self._home.path)
         postgres = None if self._options.database_url else EmbeddedPostgres(self._home.path)
         self._start_servers([server for server in (valkey, postgres) if server is not None])
@@ -92,7 +96,7 @@ class Stack:
             broker_url=valkey.url if valkey else self._options.broker_url,
         )
         self._say("migrating the database")
-        self._finish(lambda: _migrate(setup.database_url))
+        self._finish(lambda: migrations.result().upgrade(setup.database_url))
         flower = self._start_celery(setup)
         return Ready(
             database_url=setup.database_url,
@@ -141,9 +145,9 @@ class Stack:
         leftovers.forget_all(self._home)
 
 
-def _in_thread(call: Callable[[], object]) -> Future[object]:
+def _in_thread(call: Callable[[], T]) -> Future[T]:
     """Run it beside the main thread; unlike an executor's, the thread holds up no exit."""
-    future: Future[object] = Future()
+    future: Future[T] = Future()
 
     def run() -> None:
         try:
@@ -155,11 +159,5 @@ def _in_thread(call: Callable[[], object]) -> Future[object]:
     return future
 
 
-def _load_migrations() -> object:
-    return importlib.import_module("turnmill.store.migrate")
-
-
-def _migrate(database_url: str) -> None:
-    from turnmill.store import migrate  # slow to import: `_load_migrations` began with it
-
-    migrate.upgrade(database_url)
+def _load_migrations() -> ModuleType:
+    return importlib.import_module("turnmill.store.migrate")  # a second, when it is cold

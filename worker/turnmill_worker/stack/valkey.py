@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import ClassVar
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from turnmill_worker.stack import binaries, ports
 from turnmill_worker.stack.process import Program
@@ -63,7 +65,10 @@ class EmbeddedValkey(EmbeddedServer):
 
     def is_ready(self) -> bool:
         client = redis.Redis.from_url(
-            self.url, socket_connect_timeout=_PROBE_TIMEOUT_S, socket_timeout=_PROBE_TIMEOUT_S
+            self.url,
+            socket_connect_timeout=_PROBE_TIMEOUT_S,
+            socket_timeout=_PROBE_TIMEOUT_S,
+            retry=Retry(NoBackoff(), 0),  # whoever asks will ask again
         )
         try:
             return bool(client.ping())

@@ -56,7 +56,7 @@ class Watch:
         self.child: Child | None = None
         self._patience = patience
         self._on_start = on_start
-        self._deaths = 0  #: in a row, since it was ready
+        self._deaths = 0  #: in a row, before it was ready
         self._due = time.monotonic()  #: of the next start, or the end of patience with this one
 
     @property
@@ -89,17 +89,16 @@ class Watch:
     def _see_whether_ready(self, child: Child) -> None:
         if child.told_ready() if child.program.tells_ready else self.part.is_ready():
             self.ready = True
-            self._deaths = 0
             self.part.welcome()
         elif time.monotonic() > self._due:
             child.kill()
             self._count_death(child)
 
     def _count_death(self, child: Child) -> None:
-        was_ready = self.ready
+        # The end of one that was ready is no failed start: the row begins anew.
+        self._deaths = 0 if self.ready else self._deaths + 1
         self.end()
-        self._deaths += 1
-        if self._deaths >= self._patience.deaths and not was_ready:
+        if self._deaths >= self._patience.deaths:
             raise DidNotStart(
                 f"{self.part.name} died {self._deaths} times before it was ready",
                 log_tail=logfile.tail(child.program.log),
