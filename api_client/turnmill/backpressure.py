@@ -1,7 +1,8 @@
 """How many unfinished turns there may be: counted by short-lived sums, never by a shared row."""
 
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
@@ -47,6 +48,11 @@ class Room:
                 self._take(conn, user_id, bound=self._per_user, count=count)
         if self._in_all is not None:
             self._take(conn, _EVERYBODY, bound=self._in_all, count=count)
+
+    def take_many(self, conn: Connection, session_ids: Sequence[SessionId]) -> None:
+        """Raise QueueFull when these turns together would be too many, for anybody."""
+        for session_id, count in Counter(session_ids).items():
+            self.take(conn, session_id, count=count)
 
     def _take(self, conn: Connection, user_id: str, *, bound: int, count: int) -> None:
         known = self._sums.get(user_id)

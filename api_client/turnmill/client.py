@@ -1,7 +1,7 @@
 """The client: what an application calls. It writes to the store, tells a worker, and goes on."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
@@ -15,18 +15,17 @@ from turnmill.backpressure import Room
 from turnmill.domain.errors import InvalidInput, TurnTimeout
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, SessionStatus, TurnState
-from turnmill.options import SendOptions, SessionOptions
+from turnmill.options import MessageOptions, SendOptions, SessionOptions, SessionRules
+from turnmill.refs import SessionRef, accept_items, head_of, session_id
 from turnmill.reply import Reply, read_reply
 from turnmill.settings import Settings
 from turnmill.store import sessions as session_rows
 from turnmill.store import turns as turn_rows
 from turnmill.store.accept import accept, accept_within
-from turnmill.store.accept_many import accept_many
 from turnmill.store.database import Database
 from turnmill.store.records import (
     Accepted,
     AttemptRecord,
-    Head,
     MessageRecord,
     SessionRecord,
     TurnRecord,
@@ -35,9 +34,6 @@ from turnmill.waiting import Waiter
 
 if TYPE_CHECKING:
     from turnmill.batches import Batches
-
-#: A session as returned by the client, its id, or its key.
-SessionRef = SessionRecord | UUID | str
 
 
 class Client:
@@ -101,7 +97,7 @@ class Client:
         messages: Iterable[tuple[SessionRef, str]],
         *,
         lane: str = Lane.BULK,
-        **options: Unpack[SendOptions],
+        **options: Unpack[MessageOptions],
     ) -> list["Turn"]:
         """Accept many messages in one transaction: all of them, or none after an error."""
         items = [
@@ -110,19 +106,15 @@ class Client:
                 intake.new_turn(
                     text,
                     max_text_bytes=self.settings.max_text_bytes,
-                    **{**options, "lane": lane},
+                    lane=lane,
+                    **options,
                 ),
             )
             for session, text in messages
         ]
         with self._database.begin() as conn:
-            ids = resolve(conn, [session for session, _ in items])
-            for target in dict.fromkeys(ids):
-                self._room.take(conn, target, count=ids.count(target) if len(ids) < 50 else 1)
-            accepted = accept_many(
-                conn, [(target, new) for target, (_, new) in zip(ids, items, strict=True)]
-            )
-        self._announcer.announce([_head(one, Lane(lane)) for one in accepted if one.announce])
+            accepted = accept_items(conn, items, self._room)
+        self._announcer.announce([head_of(one, Lane(lane)) for one in accepted if one.announce])
         return [Turn(self, one) for one in accepted]
 
     @cached_property
@@ -151,7 +143,7 @@ class Client:
 
     def _announce(self, accepted: Accepted, *, lane: Lane) -> None:
         if accepted.announce:
-            self._announcer.announce([_head(accepted, lane)])
+            self._announcer.announce([head_of(accepted, lane)])
 
 
 class Turn:
@@ -294,7 +286,7 @@ class Sessions:
         provider: str = "mock",
         model: str = "mock",
         key: str | None = None,
-        **options: Unpack[SessionOptions],
+        **options: Unpack[SessionRules],
     ) -> SessionRecord:
         """Create a session, or get the one that `key` stands for.
 
@@ -307,7 +299,7 @@ class Sessions:
             model=model,
             key=key,
             max_text_bytes=self._client.settings.max_text_bytes,
-            **{"system_prompt": None, **options},
+            **options,
         )
         with self._database.single() as conn:
             return session_rows.create(conn, new)
@@ -373,35 +365,3 @@ class Sessions:
         """Remove the session with every row. A turn that runs is not cut: its rows go after it."""
         with self._database.begin() as conn:
             session_rows.remove(conn, session_id(conn, session))
-
-
-def session_id(conn: Connection, session: SessionRef) -> SessionId:
-    """Return the id of a session given as record, id or key; raises SessionNotFound."""
-    found = getattr(session, "id", session)
-    if isinstance(found, str):
-        return (
-            SessionId(as_id)
-            if (as_id := intake.as_uuid(found))
-            else session_rows.id_of_key(conn, found)
-        )
-    if not isinstance(found, UUID):
-        raise InvalidInput("a session is given as record, id or key")
-    return SessionId(found)
-
-
-def resolve(conn: Connection, refs: Sequence[SessionRef]) -> list[SessionId]:
-    """Return the ids of many sessions, each key looked up once."""
-    known: dict[str, SessionId] = {}
-    ids = []
-    for ref in refs:
-        if isinstance(ref, str):
-            if ref not in known:
-                known[ref] = session_id(conn, ref)
-            ids.append(known[ref])
-        else:
-            ids.append(session_id(conn, ref))
-    return ids
-
-
-def _head(accepted: Accepted, lane: Lane) -> Head:
-    return Head(turn_id=accepted.turn_id, session_id=accepted.session_id, lane=lane)

@@ -42,8 +42,8 @@ def new_session(
     provider: str,
     model: str,
     key: str | None,
-    system_prompt: str | None,
     max_text_bytes: int,
+    system_prompt: str | None = None,
     **options: Any,
 ) -> NewSession:
     """Check the arguments of `sessions.create`; raises InvalidInput."""
@@ -164,7 +164,9 @@ def _attempts(value: object) -> int:
     return value
 
 
-def _aware(moment: datetime | None, *, name: str) -> datetime | None:
-    if moment is not None and (not isinstance(moment, datetime) or moment.tzinfo is None):
+def _aware(moment: object, *, name: str) -> datetime | None:
+    if moment is None:
+        return None
+    if not isinstance(moment, datetime) or moment.tzinfo is None:
         raise InvalidInput(f"{name} must be a datetime with a time zone", hint="datetime.now(UTC)")
     return moment

@@ -16,7 +16,8 @@ from turnmill.store.records import Head
 from turnmill.wire import LANE_QUEUES, RUN_BULK, RUN_QUARANTINE, RUN_TURN
 
 if TYPE_CHECKING:
-    from kombu import Connection, Producer
+    from kombu.connection import Connection
+    from kombu.messaging import Producer
 
 logger = logging.getLogger("turnmill.queue")
 
@@ -184,7 +185,7 @@ class Publisher:
 
 def connect(url: str) -> "Connection":
     """Return a lazy connection with short timeouts."""
-    from kombu import Connection  # noqa: PLC0415
+    from kombu.connection import Connection  # noqa: PLC0415
 
     redis_like = url.startswith(("redis", "sentinel"))
     return Connection(url, connect_timeout=1.0, transport_options=_OPTIONS if redis_like else {})

@@ -28,7 +28,7 @@ turns.register(app, process.works)
 upkeep.register(app, process)
 
 
-class TurnsStep(bootsteps.StartStopStep):  # type: ignore[misc]
+class TurnsStep(bootsteps.StartStopStep):
     """Starts what runs turns after the pool, and ends it before: the last verdict gets written.
 
     A step of the worker, not of the consumer: dispatcher and heartbeats outlive the broker.

@@ -1,7 +1,7 @@
 """The turns that this process holds: what heartbeats extend, and what can be stopped."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -64,15 +64,16 @@ class Held:
     def close_calls(self, turn_ids: Sequence[TurnId], why: Stop) -> None:
         """Stop the calls of these turns, where they are ours. From any thread."""
         mine = [self._holdings[one] for one in turn_ids if one in self._holdings]
-        self._on_loop(lambda: [one.close_call(why) for one in mine] if mine else None)
+        self._stop(mine, why)
 
     def close_all(self, why: Stop) -> None:
         """Stop every call. From any thread."""
         mine = list(self._holdings.values())
-        self._on_loop(lambda: [one.close_call(why) for one in mine])
+        self._stop(mine, why)
 
-    def _on_loop(self, action: Callable[[], object]) -> None:
+    def _stop(self, holdings: Sequence[Holding], why: Stop) -> None:
         loop = self._loop
-        if loop is None or loop.is_closed():
+        if not holdings or loop is None or loop.is_closed():
             return
-        loop.call_soon_threadsafe(action)
+        for one in holdings:
+            loop.call_soon_threadsafe(one.close_call, why)

@@ -23,7 +23,8 @@ class RetryPolicy:
         """
         if self.is_permanent(error) or attempt >= max_attempts:
             return None
-        window = min(self.ceiling, self.base * 2 ** min(attempt - 1, 30))
+        doublings: int = 2 ** min(attempt - 1, 30)
+        window = min(self.ceiling, self.base * doublings)
         floor = error.retry_after or timedelta(0)
         return max(floor, timedelta(0)) + window * jitter
 

@@ -1,5 +1,6 @@
 """A store for asyncio: it runs the very functions of the store, so there is no second SQL."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Concatenate, ParamSpec, TypeVar
@@ -7,7 +8,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from turnmill.store.database import CONNECT_ARGS, parse_url, translated
+from turnmill.store.database import CONNECT_ARGS, Database, parse_url, translated
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -36,6 +37,13 @@ class AsyncDatabase:
             async with self.engine.begin() as conn:
                 yield conn
 
+    @asynccontextmanager
+    async def single(self) -> AsyncIterator[AsyncConnection]:
+        """Run statements that are each a transaction of their own."""
+        with translated():
+            async with self._single.connect() as conn:
+                yield conn
+
     async def run(
         self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
@@ -47,10 +55,32 @@ class AsyncDatabase:
         self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run a store function whose statements are each a transaction of their own."""
-        with translated():
-            async with self._single.connect() as conn:
-                return await conn.run_sync(function, *args, **kwargs)
+        async with self.single() as conn:
+            return await conn.run_sync(function, *args, **kwargs)
 
     async def close(self) -> None:
         """Give all connections back to the server."""
         await self.engine.dispose()
+
+
+class ThreadedDatabase:
+    """A single-process store behind the same verbs: every transaction runs in a thread."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def run(
+        self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a store function in a transaction of its own."""
+
+        def within() -> T:
+            with self._database.begin() as conn:
+                return function(conn, *args, **kwargs)
+
+        return await asyncio.to_thread(within)
+
+    run_single = run
+
+    async def close(self) -> None:
+        """Do nothing: whoever opened the store closes it."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Sequence
 from datetime import timedelta
-from typing import Any
 
 from sqlalchemy import Connection, delete, select, update
 

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, case, literal, select, update
+from sqlalchemy import Connection, and_, case, literal, select, update
 
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import UNFINISHED, Lane, OnAmbiguous, SessionStatus, TurnState
@@ -81,7 +81,7 @@ def move_lines(conn: Connection, ended: Mapping[SessionId, int]) -> list[Head]:
     return heads
 
 
-def due_heads(rows: Sequence[Row[Any]]) -> list[Head]:
+def due_heads(rows: Sequence[Any]) -> list[Head]:
     """Return the heads among rows of (session id, head turn id, lane, due)."""
     return [
         Head(turn_id=TurnId(turn_id), session_id=SessionId(session_id), lane=Lane(lane))

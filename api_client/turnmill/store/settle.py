@@ -180,7 +180,7 @@ def _as_json(settlement: Settlement, message_id: Any) -> dict[str, Any]:
     }
 
 
-def _settled(row: Row[Any]) -> Settled:
+def _settled(row: Any) -> Settled:
     settled_id, state, is_final, available_at, session_id, head_id, lane, due = row[:8]
     head = (
         Head(turn_id=TurnId(head_id), session_id=SessionId(session_id), lane=Lane(lane))
@@ -233,7 +233,7 @@ def _settle_stepwise(
         ).where(sessions.c.id == settlement.session_id)
     ).one()
     return _settled(
-        (  # type: ignore[arg-type]
+        (
             row.id,
             state,
             state in FINAL,

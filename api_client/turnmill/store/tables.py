@@ -1,4 +1,8 @@
-"""The tables. Their names and constraints are part of the contract: they make the promises physical."""
+"""The tables: their names and constraints are the contract, and make the promises physical."""
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import (
     DDL,
@@ -44,7 +48,7 @@ metadata = MetaData(
 )
 
 
-def sql_list(words: frozenset[str] | type[Lane]) -> str:
+def sql_list(words: Iterable[str]) -> str:
     """Return `('a', 'b')` for an IN condition, generated from the rules."""
     return "(" + ", ".join(f"'{word}'" for word in sorted(words)) + ")"
 
@@ -53,10 +57,10 @@ UNFINISHED_SQL = f"state IN {sql_list(frozenset(UNFINISHED))}"
 RUNNING_SQL = f"state = '{TurnState.RUNNING}'"
 
 # The tables that every turn updates keep room on their pages, so that most updates stay there.
-_ROOMY = {"postgresql_with": {"fillfactor": "80"}}
+_ROOMY: dict[str, Any] = {"postgresql_with": {"fillfactor": "80"}}
 
 
-def _one_of(column: str, words: type) -> CheckConstraint:
+def _one_of(column: str, words: type[StrEnum]) -> CheckConstraint:
     return CheckConstraint(f"{column} IN {sql_list(frozenset(words))}", name=f"{column}_known")
 
 
@@ -122,7 +126,26 @@ Index(
     postgresql_where=text("status = 'deleted'"),
     sqlite_where=text("status = 'deleted'"),
 )
-Index("ix_sessions_last_active_at", sessions.c.status, sessions.c.last_active_at)
+# Busy sessions are not in it, so that it costs a turn one entry, and not one a move.
+Index(
+    "ix_sessions_idle",
+    sessions.c.idle_seconds,
+    sessions.c.last_active_at,
+    postgresql_where=text("status = 'active' AND unfinished = 0"),
+    sqlite_where=text("status = 'active' AND unfinished = 0"),
+)
+Index(
+    "ix_sessions_archived_at",
+    sessions.c.archived_at,
+    postgresql_where=text("archived_at IS NOT NULL"),
+    sqlite_where=text("archived_at IS NOT NULL"),
+)
+Index(
+    "ix_sessions_unclosed",
+    sessions.c.id,
+    postgresql_where=text("status = 'archived' AND provider_ref <> ''"),
+    sqlite_where=text("status = 'archived' AND provider_ref <> ''"),
+)
 
 turns = Table(
     "turns",
@@ -264,7 +287,9 @@ announcements = Table(
 event.listen(
     announcements,
     "after_create",
-    DDL("ALTER TABLE announcements SET UNLOGGED").execute_if(dialect="postgresql"),
+    DDL("ALTER TABLE announcements SET UNLOGGED").execute_if(  # type: ignore[no-untyped-call]
+        dialect="postgresql"
+    ),
 )
 
 batches = Table(
@@ -276,6 +301,7 @@ batches = Table(
     Column("total", BigInteger),  # NULL until every line was submitted
     Column("metadata", Json, nullable=False, server_default=text("'{}'")),
     Column("created_at", Timestamp, nullable=False, server_default=db_now()),
+    Column("cancelled_at", Timestamp),
     UniqueConstraint("name"),
 )
 

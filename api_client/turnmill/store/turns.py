@@ -151,7 +151,7 @@ def release_held(conn: Connection, turn_id: TurnId) -> list[Head]:
         .where(sessions.c.id == session_id, sessions.c.head_turn_id == turn_id)
         .values(head_due_at=db_now())
     )
-    lane = conn.scalar(select(sessions.c.head_lane).where(sessions.c.id == session_id))
+    lane = conn.scalars(select(sessions.c.head_lane).where(sessions.c.id == session_id)).one()
     return [Head(turn_id=turn_id, session_id=session_id, lane=Lane(lane))]
 
 

@@ -27,6 +27,7 @@ def upgrade() -> None:
         sa.Column("total", sa.BigInteger(), nullable=True),
         sa.Column("metadata", Json, server_default=sa.text("'{}'"), nullable=False),
         sa.Column("created_at", Timestamp(), server_default=db_now(), nullable=False),
+        sa.Column("cancelled_at", Timestamp(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_batches")),
         sa.UniqueConstraint("name", name=op.f("uq_batches_name")),
     )
@@ -116,7 +117,25 @@ def upgrade() -> None:
             sqlite_where=sa.text("head_due_at IS NOT NULL AND status = 'active'"),
         )
         batch_op.create_index(
-            "ix_sessions_last_active_at", ["status", "last_active_at"], unique=False
+            "ix_sessions_idle",
+            ["idle_seconds", "last_active_at"],
+            unique=False,
+            postgresql_where=sa.text("status = 'active' AND unfinished = 0"),
+            sqlite_where=sa.text("status = 'active' AND unfinished = 0"),
+        )
+        batch_op.create_index(
+            "ix_sessions_archived_at",
+            ["archived_at"],
+            unique=False,
+            postgresql_where=sa.text("archived_at IS NOT NULL"),
+            sqlite_where=sa.text("archived_at IS NOT NULL"),
+        )
+        batch_op.create_index(
+            "ix_sessions_unclosed",
+            ["id"],
+            unique=False,
+            postgresql_where=sa.text("status = 'archived' AND provider_ref <> ''"),
+            sqlite_where=sa.text("status = 'archived' AND provider_ref <> ''"),
         )
         batch_op.create_index(
             "ix_sessions_unfinished",
@@ -378,7 +397,21 @@ def downgrade() -> None:
             postgresql_where=sa.text("unfinished > 0"),
             sqlite_where=sa.text("unfinished > 0"),
         )
-        batch_op.drop_index("ix_sessions_last_active_at")
+        batch_op.drop_index(
+            "ix_sessions_idle",
+            postgresql_where=sa.text("status = 'active' AND unfinished = 0"),
+            sqlite_where=sa.text("status = 'active' AND unfinished = 0"),
+        )
+        batch_op.drop_index(
+            "ix_sessions_archived_at",
+            postgresql_where=sa.text("archived_at IS NOT NULL"),
+            sqlite_where=sa.text("archived_at IS NOT NULL"),
+        )
+        batch_op.drop_index(
+            "ix_sessions_unclosed",
+            postgresql_where=sa.text("status = 'archived' AND provider_ref <> ''"),
+            sqlite_where=sa.text("status = 'archived' AND provider_ref <> ''"),
+        )
         batch_op.drop_index(
             "ix_sessions_due",
             postgresql_where=sa.text("head_due_at IS NOT NULL AND status = 'active'"),

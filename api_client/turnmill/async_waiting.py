@@ -1,0 +1,106 @@
+"""Waiting for turns to end, for asyncio: thousands of waiters on one connection."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from turnmill.domain.ids import TurnId
+from turnmill.store import turns
+from turnmill.store.async_database import AsyncDatabase, ThreadedDatabase
+from turnmill.waiting import FAST_POLL_SECONDS, POLL_CHUNK, POLL_SECONDS, settled_ids
+from turnmill.wire import SETTLED_CHANNEL
+
+logger = logging.getLogger("turnmill.waiting")
+
+
+class AsyncWaiter:
+    """One task and one connection for all turns that are waited for on an event loop."""
+
+    def __init__(self, database: AsyncDatabase | ThreadedDatabase) -> None:
+        self._database = database
+        self._events: dict[TurnId, list[asyncio.Event]] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._listening = asyncio.Event()
+
+    @asynccontextmanager
+    async def expecting(self, turn_id: TurnId) -> AsyncIterator[asyncio.Event]:
+        """Yield an event that is set once the turn has ended. Look at the state after this."""
+        event = asyncio.Event()
+        self._events.setdefault(turn_id, []).append(event)
+        if self._task is None or self._task.done():
+            self._listening.clear()
+            self._task = asyncio.create_task(self._run())
+        try:
+            async with asyncio.timeout(2.0):
+                await self._listening.wait()
+        except TimeoutError:
+            logger.warning("cannot listen for results yet")
+        try:
+            yield event
+        finally:
+            waiting = self._events.get(turn_id, [])
+            if event in waiting:
+                waiting.remove(event)
+            if not waiting:
+                self._events.pop(turn_id, None)
+
+    async def close(self) -> None:
+        """Stop the task; those who still wait run into their timeouts."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        """Wake waiters, through outages, until nobody waits any more."""
+        while self._events:
+            try:
+                if isinstance(self._database, AsyncDatabase):
+                    await self._listen(self._database)
+                else:
+                    await self._poll_only()
+            except Exception as error:
+                # The edge of this task: whoever waits must be able to go on after an outage.
+                logger.warning("cannot listen for results: %s", type(error).__name__)
+                self._listening.set()
+                await asyncio.sleep(POLL_SECONDS)
+
+    async def _listen(self, database: AsyncDatabase) -> None:
+        async with database.single() as conn:
+            await conn.exec_driver_sql(f"LISTEN {SETTLED_CHANNEL}")
+            driver: Any = (await conn.get_raw_connection()).driver_connection
+            try:
+                await self._follow(driver)
+            finally:
+                if not driver.closed:
+                    await driver.execute("UNLISTEN *")
+
+    async def _follow(self, driver: Any) -> None:
+        loop = asyncio.get_running_loop()
+        await self._poll()
+        self._listening.set()
+        polled_at = loop.time()
+        while self._events:
+            async for notice in driver.notifies(timeout=POLL_SECONDS, stop_after=1):
+                self._wake(settled_ids(notice.payload))
+            if loop.time() - polled_at >= POLL_SECONDS:
+                await self._poll()
+                polled_at = loop.time()
+
+    async def _poll_only(self) -> None:
+        self._listening.set()
+        while self._events:
+            await self._poll()
+            await asyncio.sleep(FAST_POLL_SECONDS)
+
+    async def _poll(self) -> None:
+        waiting = list(self._events)
+        for start in range(0, len(waiting), POLL_CHUNK):
+            chunk = waiting[start : start + POLL_CHUNK]
+            self._wake(await self._database.run_single(turns.finished, chunk))
+
+    def _wake(self, turn_ids: Iterable[TurnId]) -> None:
+        for turn_id in turn_ids:
+            for event in self._events.pop(turn_id, ()):
+                event.set()

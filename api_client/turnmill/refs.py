@@ -1,0 +1,58 @@
+"""Sessions as callers name them, and messages for many of them at once."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from turnmill import intake
+from turnmill.backpressure import Room
+from turnmill.domain.errors import InvalidInput
+from turnmill.domain.ids import SessionId
+from turnmill.domain.states import Lane
+from turnmill.store import sessions as session_rows
+from turnmill.store.accept_many import accept_many
+from turnmill.store.records import Accepted, Head, NewTurn, SessionRecord
+
+#: A session as returned by the client, its id, or its key.
+SessionRef = SessionRecord | UUID | str
+
+
+def session_id(conn: Connection, session: SessionRef) -> SessionId:
+    """Return the id of a session given as record, id or key; raises SessionNotFound."""
+    found = getattr(session, "id", session)
+    if isinstance(found, str):
+        as_id = intake.as_uuid(found)
+        return SessionId(as_id) if as_id else session_rows.id_of_key(conn, found)
+    if not isinstance(found, UUID):
+        raise InvalidInput("a session is given as record, id or key")
+    return SessionId(found)
+
+
+def resolve(conn: Connection, refs: Sequence[SessionRef]) -> list[SessionId]:
+    """Return the ids of many sessions, each key looked up once."""
+    known: dict[str, SessionId] = {}
+    ids = []
+    for ref in refs:
+        if not isinstance(ref, str):
+            ids.append(session_id(conn, ref))
+            continue
+        if ref not in known:
+            known[ref] = session_id(conn, ref)
+        ids.append(known[ref])
+    return ids
+
+
+def accept_items(
+    conn: Connection, items: Sequence[tuple[SessionRef, NewTurn]], room: Room
+) -> list[Accepted]:
+    """Accept messages for many sessions: all of them, or none after an error."""
+    ids = resolve(conn, [session for session, _ in items])
+    room.take_many(conn, ids)
+    turns = [new for _, new in items]
+    return accept_many(conn, list(zip(ids, turns, strict=True)))
+
+
+def head_of(accepted: Accepted, lane: Lane) -> Head:
+    """Return the hint for a message that is due at once."""
+    return Head(turn_id=accepted.turn_id, session_id=accepted.session_id, lane=lane)
