@@ -17,6 +17,7 @@ from turnmill.backpressure import Room
 from turnmill.domain.errors import InvalidInput, TurnTimeout
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, SessionStatus, TurnState
+from turnmill.grouping import Grouped
 from turnmill.options import MessageOptions, SendOptions, SessionOptions, SessionRules
 from turnmill.refs import SessionRef, accept_items, head_of, session_id
 from turnmill.reply import Reply, read_reply
@@ -56,6 +57,8 @@ class AsyncClient:
         self._announcer: Announcer = announcer_for(
             self._blocking, broker_url or self.settings.broker_url, self.settings
         )
+        # The broker's client blocks, and may block for a second: it has a thread of its own.
+        self._hints: Grouped[Head, None] = Grouped("hints", self._publish, most=1000)
         self._room = Room(self.settings)
         self._waiter = AsyncWaiter(self._database)
         self.sessions = AsyncSessions(self)
@@ -104,6 +107,8 @@ class AsyncClient:
     async def close(self) -> None:
         """Stop waiting and give all connections back."""
         await self._waiter.close()
+        if self._hints.started:
+            await asyncio.to_thread(self._hints.stop)
         await asyncio.to_thread(self._announcer.close)
         await self._database.close()
         self._blocking.close()
@@ -124,9 +129,13 @@ class AsyncClient:
             await self._tell([head_of(accepted, lane)])
 
     async def _tell(self, heads: Sequence[Head]) -> None:
-        # The broker's client blocks, and may block for a second: never on the loop.
-        if heads:
-            await asyncio.to_thread(self._announcer.announce, heads)
+        if heads and not self._hints.started:
+            self._hints.start(asyncio.get_running_loop())
+        await asyncio.gather(*(self._hints.submit(head) for head in heads))
+
+    def _publish(self, heads: Sequence[Head]) -> list[None]:
+        self._announcer.announce(heads)
+        return [None] * len(heads)
 
 
 class AsyncTurn:

@@ -67,14 +67,10 @@ class AsyncWaiter:
                 await asyncio.sleep(POLL_SECONDS)
 
     async def _listen(self, database: AsyncDatabase) -> None:
-        async with database.single() as conn:
+        async with database.apart() as conn:
             await conn.exec_driver_sql(f"LISTEN {SETTLED_CHANNEL}")
             driver: Any = (await conn.get_raw_connection()).driver_connection
-            try:
-                await self._follow(driver)
-            finally:
-                if not driver.closed:
-                    await driver.execute("UNLISTEN *")
+            await self._follow(driver)
 
     async def _follow(self, driver: Any) -> None:
         loop = asyncio.get_running_loop()

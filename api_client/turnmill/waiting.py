@@ -83,14 +83,9 @@ class Waiter:
 
     def _listen(self) -> bool:
         """Wake waiters until nobody has waited for a while; True then."""
-        with self._database.single() as conn:
+        with self._database.apart() as conn:
             conn.exec_driver_sql(f"LISTEN {SETTLED_CHANNEL}")
-            driver: Any = conn.connection.driver_connection
-            try:
-                return self._follow(driver)
-            finally:
-                if not driver.closed:
-                    conn.exec_driver_sql("UNLISTEN *")
+            return self._follow(conn.connection.driver_connection)
 
     def _follow(self, driver: Any) -> bool:
         self._poll()

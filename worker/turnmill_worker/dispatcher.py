@@ -173,17 +173,13 @@ class Dispatcher:
 
     def _watch(self) -> None:
         """Tick and listen on one connection until something fails or we are stopped."""
-        with self._database.single() as conn:
+        with self._database.apart() as conn:
             conn.exec_driver_sql(f"LISTEN {WAKE_CHANNEL}")
             conn.exec_driver_sql(f"LISTEN {CANCEL_CHANNEL}")
             driver: Any = conn.connection.driver_connection
-            try:
-                while not self._stopped.is_set():
-                    self.tick()
-                    self._listen_until(driver, time.monotonic() + _with_jitter(TICK))
-            finally:
-                if not driver.closed:
-                    conn.exec_driver_sql("UNLISTEN *")
+            while not self._stopped.is_set():
+                self.tick()
+                self._listen_until(driver, time.monotonic() + _with_jitter(TICK))
 
     def _listen_until(self, driver: Any, end: float) -> None:
         while not self._stopped.is_set() and (left := end - time.monotonic()) > 0:

@@ -16,7 +16,7 @@ from turnmill.store.leases import mark_sent
 from turnmill.store.records import Claim, Fenced, Locked, Settled, Settlement
 from turnmill.store.settle import settle, was_settled
 
-from turnmill_worker.grouping import Grouped
+from turnmill.grouping import Grouped
 
 logger = logging.getLogger("turnmill.ledger")
 

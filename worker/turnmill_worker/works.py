@@ -16,7 +16,7 @@ from turnmill.store.pauses import Pauses
 from turnmill.store.records import Head
 
 from turnmill_worker.dispatcher import Dispatcher
-from turnmill_worker.grouping import Grouped
+from turnmill.grouping import Grouped
 from turnmill_worker.heartbeat import Heartbeat
 from turnmill_worker.held import Held, Stop
 from turnmill_worker.ledger import GroupedLedger

@@ -87,6 +87,7 @@ def _options(
         broker_url=settings.broker_url,
         workers=workers,
         concurrency=concurrency or settings.concurrency,
+        call_grace=settings.grace,
         flower_login=_login(flower_auth) if flower_auth else None,
     )
 

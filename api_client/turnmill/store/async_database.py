@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, NullPool
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from turnmill.store.database import CONNECT_ARGS, Database, parse_url, translated
@@ -23,7 +23,7 @@ class AsyncDatabase:
             self.url,
             pool_size=pool_size,
             max_overflow=overflow,
-            pool_timeout=10,
+            pool_timeout=30,
             pool_pre_ping=True,
             hide_parameters=True,
             connect_args=dict(CONNECT_ARGS),
@@ -42,6 +42,20 @@ class AsyncDatabase:
         """Run statements that are each a transaction of their own."""
         with translated():
             async with self._single.connect() as conn:
+                yield conn
+
+    @asynccontextmanager
+    async def apart(self) -> AsyncIterator[AsyncConnection]:
+        """Open a connection beside the pool, for whoever keeps it for long."""
+        engine = create_async_engine(
+            self.url,
+            poolclass=NullPool,
+            isolation_level="AUTOCOMMIT",
+            hide_parameters=True,
+            connect_args=dict(CONNECT_ARGS),
+        )
+        with translated():
+            async with engine.connect() as conn:
                 yield conn
 
     async def run(

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -97,6 +97,19 @@ class Database:
         with translated(), self._single.connect() as conn:
             yield conn
 
+    @contextmanager
+    def apart(self) -> Iterator[Connection]:
+        """Open a connection beside the pool, for whoever keeps it for long."""
+        engine = create_engine(
+            self.url,
+            poolclass=NullPool,
+            isolation_level="AUTOCOMMIT",
+            hide_parameters=True,
+            connect_args=dict(CONNECT_ARGS),
+        )
+        with translated(), engine.connect() as conn:
+            yield conn
+
     def close(self) -> None:
         """Give all connections back to the server."""
         self.engine.dispose()
@@ -148,7 +161,7 @@ def _open(url: URL, *, pool_size: int, overflow: int) -> Engine:
             url,
             pool_size=pool_size,
             max_overflow=overflow,
-            pool_timeout=10,
+            pool_timeout=30,
             pool_pre_ping=True,
             hide_parameters=True,
             connect_args=dict(CONNECT_ARGS),

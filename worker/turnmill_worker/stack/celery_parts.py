@@ -36,12 +36,14 @@ class CelerySetup:
     app: str
     database_url: str
     broker_url: str
+    call_grace: timedelta
 
     def environment(self) -> dict[str, str]:
         env = {name: value for name, value in os.environ.items() if name not in _OVERRIDES}
         env["TURNMILL_DATABASE_URL"] = self.database_url
         env["TURNMILL_BROKER_URL"] = self.broker_url
         env["TURNMILL_HOME"] = str(self.home.path)
+        env["TURNMILL_GRACE"] = str(self.call_grace.total_seconds())
         env.setdefault(POOL_VARIABLE, "turnmill_worker.pool:TaskPool")
         return env
 
@@ -133,9 +135,8 @@ class FlowerPart:
             self._port = ports.choose(self._port)
         # A file of its own: a command line is seen by everybody, and without the option a
         # flowerconfig.py in the working directory could open it.
-        config = self._setup.home.private_file(
-            "flower.py", f"basic_auth = [{f'{self._login.user}:{self._login.password}'!r}]\n"
-        )
+        login = f"{self._login.user}:{self._login.password}"
+        config = self._setup.home.private_file("flower.conf.py", f"basic_auth = [{login!r}]\n")
         listen = (f"--address={ports.LOOPBACK}", f"--port={self._port}")
         return Program(
             name=self.name,

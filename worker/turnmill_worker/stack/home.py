@@ -40,7 +40,7 @@ class Home:
 
     def private_file(self, name: str, content: str) -> Path:
         """Write a file that holds secrets, readable by its owner only."""
-        path = self.folder("secrets") / name
+        path = self.path / name
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write(content)
         return path

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
+from turnmill.cli.running_home import READY_FILE
 from turnmill_worker.stack import leftovers
 from turnmill_worker.stack.celery_parts import (
     BeatPart,
@@ -31,8 +32,9 @@ from turnmill_worker.stack.watch import Part, Patience, Watch
 T = TypeVar("T")
 
 # With a second each for the hurried they stay below the ten in which everything has stopped.
-WORK_GRACE = timedelta(seconds=5)
-SERVER_GRACE = timedelta(seconds=2)
+WORK_GRACE = timedelta(seconds=6)
+SERVER_GRACE = timedelta(seconds=1.5)
+LONGEST_CALL_GRACE = timedelta(seconds=4)  #: the worker writes down what came of its calls after it
 
 
 def _say_nothing(line: str) -> None:
@@ -48,6 +50,7 @@ class StackOptions:
     broker_url: str = ""
     workers: int = 1
     concurrency: int = 1000
+    call_grace: timedelta = LONGEST_CALL_GRACE  #: how long calls may go on once it has to stop
     flower_login: FlowerLogin | None = None  #: None: a generated one
     app: str = "turnmill_worker.app"
     patience: Patience = field(default_factory=Patience)
@@ -73,7 +76,9 @@ class Stack:
         with self._home.lock(), self._wakeup:
             leftovers.reap(self._home)
             try:
-                on_ready(self._start())
+                ready = self._start()
+                self._home.private_file(READY_FILE, ready.as_json() + "\n")
+                on_ready(ready)
                 self._fleet.stay()
             except StopRequested:
                 self._say("stopping")
@@ -92,6 +97,7 @@ class Stack:
         setup = CelerySetup(
             home=self._home,
             app=self._options.app,
+            call_grace=min(self._options.call_grace, LONGEST_CALL_GRACE),
             database_url=postgres.url if postgres else self._options.database_url,
             broker_url=valkey.url if valkey else self._options.broker_url,
         )
@@ -142,6 +148,7 @@ class Stack:
     def _stop(self) -> None:
         self._fleet.stop(grace=WORK_GRACE, keep=self._servers)
         self._fleet.stop(grace=SERVER_GRACE)
+        (self._home.path / READY_FILE).unlink(missing_ok=True)
         leftovers.forget_all(self._home)
 
 

@@ -29,12 +29,12 @@ _FINISH = MappingProxyType(
 def body_of(request: Request) -> dict[str, Any]:
     """Return the JSON body.
 
-    Empty messages are left out, since the vendor refuses them; neighbours of one role it joins
+    Blank messages are left out, since the vendor refuses them; neighbours of one role it joins
     itself. System messages go to the front, the one place that every model takes them from.
     """
     body = vendor_parameters(request.settings, reserved=_RESERVED)
     body.setdefault("max_tokens", body.pop("max_output_tokens", DEFAULT_MAX_TOKENS))
-    parts = [part for part in (*request.history, Part("user", request.text)) if part.text]
+    parts = [part for part in (*request.history, Part("user", request.text)) if part.text.strip()]
     system = [part.text for part in parts if part.role == "system"]
     if request.system_prompt:
         system.insert(0, request.system_prompt)

@@ -42,6 +42,11 @@ class Grouped(Generic[Item, Result]):
         self._inbox.put((future, item))
         return await future
 
+    @property
+    def started(self) -> bool:
+        """Tell whether the thread runs."""
+        return self._loop is not None
+
     def stop(self) -> None:
         """Handle what is left, then end the thread."""
         self._inbox.put(None)

@@ -1,0 +1,74 @@
+"""When a session is idle, and for how long what is over is kept."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Self
+
+from turnmill.domain.errors import InvalidSetting
+from turnmill.domain.states import SessionStatus
+
+#: A paused session waits for somebody who will come back to it: it is never idle.
+ARCHIVABLE = frozenset({SessionStatus.ACTIVE})
+
+_NEVER = "never"
+_LONGEST_DAYS = 36_500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """How long things are kept. None keeps them for good."""
+
+    #: Of sessions without an `idle_ttl` of their own: archived after so long without activity.
+    idle_ttl: timedelta | None = timedelta(days=30)
+    #: Archived sessions are removed, with every message, after so long. Nobody's data goes unasked.
+    archived: timedelta | None = None
+    #: Notes about jobs that ran.
+    job_runs: timedelta = timedelta(days=30)
+    #: Notes about hints that were sent.
+    announcements: timedelta = timedelta(days=1)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        """Read TURNMILL_IDLE_DAYS and TURNMILL_KEEP_ARCHIVED_DAYS; raises InvalidSetting."""
+        return cls(
+            idle_ttl=_days(environ, "TURNMILL_IDLE_DAYS", default=cls().idle_ttl),
+            archived=_days(environ, "TURNMILL_KEEP_ARCHIVED_DAYS", default=cls().archived),
+        )
+
+
+def is_idle(
+    *,
+    status: SessionStatus,
+    unfinished: int,
+    last_active_at: datetime,
+    idle_ttl: timedelta | None,
+    default_ttl: timedelta | None,
+    now: datetime,
+) -> bool:
+    """Tell whether a session may be archived: nothing is unfinished, and nothing happened for long.
+
+    The session's own `idle_ttl` goes before the default; with neither it is never idle. The query
+    of `turnmill.store.upkeep` says the same in SQL, and a test holds them together.
+    """
+    ttl = idle_ttl if idle_ttl is not None else default_ttl
+    if ttl is None or unfinished or status not in ARCHIVABLE:
+        return False
+    return last_active_at < now - ttl
+
+
+def _days(environ: Mapping[str, str], name: str, *, default: timedelta | None) -> timedelta | None:
+    value = environ.get(name, "").strip().lower()
+    if not value:
+        return default
+    if value == _NEVER:
+        return None
+    try:
+        days = float(value)
+    except ValueError:
+        raise InvalidSetting(
+            f"{name} is not a number", hint=f"days, such as 30, or {_NEVER}"
+        ) from None
+    if not 0 < days <= _LONGEST_DAYS:
+        raise InvalidSetting(f"{name} is out of range", hint=f"above 0 to {_LONGEST_DAYS} days")
+    return timedelta(days=days)

@@ -1,0 +1,148 @@
+"""Upkeep of sessions, in chunks that hold few locks for a short time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, select, update
+
+from turnmill.domain.idle import ARCHIVABLE
+from turnmill.domain.ids import SessionId
+from turnmill.domain.states import SessionStatus
+from turnmill.store.line import lock_sessions
+from turnmill.store.tables import announcements, sessions, sql_list
+from turnmill.store.types import db_after, db_now
+
+_RESTING = f"status IN {sql_list(ARCHIVABLE)} AND unfinished = 0"
+
+# One probe of the index for each idle time that is in use, and one for the default, whatever the
+# number of sessions that are not idle.
+_IDLE = f"""
+WITH RECURSIVE own (seconds) AS (
+    SELECT min(idle_seconds) FROM sessions WHERE {_RESTING}
+    UNION ALL
+    SELECT (SELECT min(idle_seconds) FROM sessions
+            WHERE {_RESTING} AND idle_seconds > own.seconds)
+    FROM own WHERE own.seconds IS NOT NULL
+)
+(SELECT idle.id FROM own CROSS JOIN LATERAL (
+    SELECT id FROM sessions
+    WHERE {_RESTING} AND idle_seconds = own.seconds
+        AND last_active_at < statement_timestamp() - make_interval(secs => own.seconds)
+    ORDER BY last_active_at LIMIT %(limit)s
+) AS idle)
+UNION ALL
+(SELECT id FROM sessions
+WHERE {_RESTING} AND idle_seconds IS NULL
+    AND last_active_at < statement_timestamp() - %(default_ttl)s::interval
+ORDER BY last_active_at LIMIT %(limit)s)
+LIMIT %(limit)s
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenThread:
+    """The thread of an archived session that its provider still keeps."""
+
+    session_id: SessionId
+    provider: str
+    provider_ref: str
+
+
+def archive_idle(
+    conn: Connection, *, default_ttl: timedelta | None, limit: int = 200
+) -> list[SessionId]:
+    """Archive up to `limit` idle sessions and return them; the longest idle ones first.
+
+    A session with an unfinished turn is never idle, and one that somebody works with at this
+    moment is left out. `default_ttl` is for sessions without an idle time of their own.
+    """
+    found = _idle(conn, default_ttl=default_ttl, limit=limit)
+    if not found:
+        return []
+    mine = lock_sessions(conn, found, wait=False)
+    # Looked at again under the lock: a message may have come in between.
+    rows = conn.execute(
+        update(sessions)
+        .where(sessions.c.id.in_(mine), _is_idle(default_ttl))
+        .values(status=SessionStatus.ARCHIVED, archived_at=db_now())
+        .returning(sessions.c.id)
+    )
+    return [SessionId(row.id) for row in rows]
+
+
+def open_threads(
+    conn: Connection, *, after: SessionId | None = None, limit: int = 100
+) -> list[OpenThread]:
+    """Return archived sessions whose thread at the provider is to be closed, a page of them."""
+    query = select(sessions.c.id, sessions.c.provider, sessions.c.provider_ref).where(
+        sessions.c.status == SessionStatus.ARCHIVED, sessions.c.provider_ref != ""
+    )
+    if after is not None:
+        query = query.where(sessions.c.id > after)
+    rows = conn.execute(query.order_by(sessions.c.id).limit(limit))
+    return [
+        OpenThread(session_id=SessionId(session_id), provider=provider, provider_ref=ref)
+        for session_id, provider, ref in rows
+    ]
+
+
+def forget_threads(conn: Connection, closed: Sequence[OpenThread]) -> None:
+    """Note that these threads are gone at the provider: the history stands in our own rows."""
+    ids = [thread.session_id for thread in closed]
+    lock_sessions(conn, ids)
+    conn.execute(
+        update(sessions)
+        .where(sessions.c.id.in_(ids), sessions.c.status == SessionStatus.ARCHIVED)
+        .values(provider_ref="")
+    )
+
+
+def purge_archived(conn: Connection, *, older_than: timedelta, limit: int = 50) -> int:
+    """Remove sessions that were archived longer ago than that, with every row; return how many.
+
+    A session whose thread is still open at the provider stays until it was closed.
+    """
+    over = and_(
+        sessions.c.status == SessionStatus.ARCHIVED,
+        sessions.c.archived_at < db_after(-older_than.total_seconds()),
+        sessions.c.provider_ref == "",
+    )
+    found = conn.scalars(
+        select(sessions.c.id).where(over).order_by(sessions.c.archived_at).limit(limit)
+    ).all()
+    if not found:
+        return 0
+    mine = lock_sessions(conn, [SessionId(one) for one in found], wait=False)
+    conn.execute(delete(announcements).where(announcements.c.session_id.in_(mine)))
+    return conn.execute(delete(sessions).where(sessions.c.id.in_(mine), over)).rowcount
+
+
+def purge_announcements(conn: Connection, *, older_than: timedelta, limit: int = 5000) -> int:
+    """Forget up to `limit` notes about hints older than that; return how many."""
+    old = (
+        select(announcements.c.session_id)
+        .where(announcements.c.at < db_after(-older_than.total_seconds()))
+        .limit(limit)
+        .with_for_update(skip_locked=True)  # a dispatcher that is writing one is not waited for
+    )
+    return conn.execute(delete(announcements).where(announcements.c.session_id.in_(old))).rowcount
+
+
+def _idle(conn: Connection, *, default_ttl: timedelta | None, limit: int) -> Sequence[SessionId]:
+    if conn.dialect.name == "postgresql":
+        # Compared with NULL, no session is idle by default.
+        parameters = {"default_ttl": default_ttl, "limit": limit}
+        return [SessionId(row[0]) for row in conn.exec_driver_sql(_IDLE, parameters)]
+    query = select(sessions.c.id).where(_is_idle(default_ttl))
+    rows = conn.scalars(query.order_by(sessions.c.last_active_at).limit(limit))
+    return [SessionId(one) for one in rows]
+
+
+def _is_idle(default_ttl: timedelta | None) -> ColumnElement[bool]:
+    """Return `turnmill.domain.idle.is_idle` as a condition on the database's clock."""
+    own: ColumnElement[Any] = sessions.c.idle_seconds
+    seconds = own if default_ttl is None else func.coalesce(own, default_ttl.total_seconds())
+    resting = and_(sessions.c.status.in_(ARCHIVABLE), sessions.c.unfinished == 0)
+    return and_(resting, sessions.c.last_active_at < db_after(-seconds))
