@@ -1,0 +1,149 @@
+"""A stand-in for Anthropic: Messages."""
+
+from collections.abc import Mapping
+from itertools import count
+from typing import Any
+
+from aiohttp import web
+from anthropic.types.message_create_params import MessageCreateParamsNonStreaming
+from tests.doubles.vendor_double import (
+    Call,
+    Refused,
+    VendorDouble,
+    in_a_minute,
+    run_as_process,
+)
+
+KEY = "sk-ant-double"
+
+#: The vendor refuses parameters that it does not know; these are the ones that it does.
+PARAMETERS = frozenset(MessageCreateParamsNonStreaming.__annotations__)
+
+#: status, error type, error_code, headers
+_REFUSALS: dict[str, tuple[int, str, dict[str, str]]] = {
+    "rate_limited": (429, "rate_limit_error", {"retry-after": "7"}),
+    "rate_limited_ms": (429, "rate_limit_error", {"retry-after-ms": "250", "retry-after": "1"}),
+    "quota": (429, "rate_limit_error/enforced_spend_limit_reached", {}),
+    "overloaded": (529, "overloaded_error", {}),
+    "server_error": (500, "api_error", {}),
+    "no_such_model": (404, "not_found_error", {}),
+}
+
+_STOPS = {
+    "length": "max_tokens",
+    "content_filter": "refusal",
+    "refusal": "refusal",
+    "tool_calls": "tool_use",
+}
+
+
+class AnthropicDouble(VendorDouble):
+    """Echoes: `echo: Hello [2 before]`, the number of messages that came before."""
+
+    name = "Anthropic"
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self._numbers = count(1)
+
+    @property
+    def base_url(self) -> str:
+        """What goes into ANTHROPIC_BASE_URL."""
+        return self.url
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.post("/v1/messages", self.through_faults(self._create))]
+
+    def refusals(self) -> Mapping[str, Refused]:
+        plain = {
+            fault: Refused(status, code, "Scripted.", headers=headers)
+            for fault, (status, code, headers) in _REFUSALS.items()
+        }
+        date = {"retry-after": in_a_minute()}
+        plain["rate_limited_date"] = Refused(429, "rate_limit_error", "Scripted.", headers=date)
+        return plain
+
+    def error_body(self, refused: Refused) -> dict[str, Any]:
+        kind, _, code = refused.code.partition("/")
+        error: dict[str, Any] = {"type": kind, "message": refused.message}
+        if code:
+            error["details"] = {"error_code": code}
+        return {"type": "error", "error": error, "request_id": "req_double"}
+
+    def reply_headers(self) -> dict[str, str]:
+        return {"request-id": f"req_{next(self._numbers):06}"}
+
+    async def _create(self, call: Call) -> dict[str, Any]:
+        _authorised(call)
+        if not isinstance(call.body, dict):
+            raise Refused(400, "invalid_request_error", "The request body is not valid JSON.")
+        body = call.body
+        check_message_body(body)
+        text = _echo(body["messages"])
+        content: list[dict[str, Any]] = [{"type": "text", "text": text}]
+        if call.fault == "tool_calls":
+            content.append({"type": "tool_use", "id": "toolu_1", "name": "f", "input": {}})
+        return {
+            "id": f"msg_{next(self._numbers):08}",
+            "type": "message",
+            "role": "assistant",
+            "model": body["model"],
+            "content": content,
+            "stop_reason": _STOPS.get(call.fault, "end_turn"),
+            "stop_sequence": None,
+            "usage": {
+                "input_tokens": 383,
+                "cache_creation_input_tokens": 16,
+                "cache_read_input_tokens": 1024,
+                "output_tokens": 128,
+            },
+        }
+
+
+def check_message_body(body: dict[str, Any]) -> None:
+    """Raise Refused for what `POST /v1/messages` refuses."""
+    for name in ("model", "max_tokens", "messages"):
+        if name not in body:
+            raise Refused(400, "invalid_request_error", f"{name}: Field required")
+    unknown = set(body) - PARAMETERS
+    if unknown:
+        extra = f"{min(unknown)}: Extra inputs are not permitted"
+        raise Refused(400, "invalid_request_error", extra)
+    if body["max_tokens"] < 1 or not 0 <= body.get("temperature", 1) <= 1:
+        raise Refused(400, "invalid_request_error", "max_tokens or temperature is out of range")
+    if not isinstance(body.get("system", "-"), str) or not body.get("system", "-"):
+        raise Refused(400, "invalid_request_error", "system: text content blocks must be non-empty")
+    _check_messages(body["messages"])
+
+
+def _check_messages(messages: list[dict[str, Any]]) -> None:
+    if not messages:
+        raise Refused(400, "invalid_request_error", "messages: at least one message is required")
+    if messages[0].get("role") != "user":
+        wrong = 'messages: first message must use the "user" role'
+        raise Refused(400, "invalid_request_error", wrong)
+    for message in messages:
+        if set(message) != {"role", "content"} or message["role"] not in {"user", "assistant"}:
+            raise Refused(400, "invalid_request_error", "messages: unexpected role or field")
+        if not isinstance(message["content"], str) or not message["content"].strip():
+            empty = "messages: text content blocks must be non-empty"
+            raise Refused(400, "invalid_request_error", empty)
+
+
+def _authorised(call: Call) -> None:
+    given = call.headers.get("x-api-key") or call.headers.get("Authorization", "")
+    if not given:
+        raise Refused(401, "authentication_error", "x-api-key header is required")
+    if given.removeprefix("Bearer ") != KEY:
+        raise Refused(401, "authentication_error", "invalid x-api-key")
+    if "anthropic-version" not in call.headers:
+        wrong = "anthropic-version: header is required"
+        raise Refused(400, "invalid_request_error", wrong)
+
+
+def _echo(messages: list[dict[str, Any]]) -> str:
+    return f"echo: {messages[-1]['content']} [{len(messages) - 1} before]"
+
+
+if __name__ == "__main__":
+    run_as_process(AnthropicDouble)

@@ -1,0 +1,295 @@
+"""A stand-in for OpenAI: Responses (stored, chained, in the background) and chat completions."""
+
+import re
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+from aiohttp import web
+from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
+from openai.types.responses.response_create_params import ResponseCreateParamsNonStreaming
+from tests.doubles.vendor_double import (
+    Call,
+    Refused,
+    VendorDouble,
+    in_a_minute,
+    run_as_process,
+)
+
+KEY = "sk-double"
+RESPONSES_KEPT = 100_000
+
+#: The vendor refuses parameters that it does not know; these are the ones that it does.
+RESPONSE_PARAMETERS = frozenset(ResponseCreateParamsNonStreaming.__annotations__)
+CHAT_PARAMETERS = frozenset(CompletionCreateParamsNonStreaming.__annotations__)
+
+_REFUSALS = {
+    "rate_limited": (429, "rate_limit_exceeded", {"retry-after": "7"}),
+    "rate_limited_ms": (429, "rate_limit_exceeded", {"retry-after-ms": "250", "retry-after": "1"}),
+    "quota": (429, "insufficient_quota", {}),
+    "overloaded": (503, "server_overloaded", {}),
+    "server_error": (500, "server_error", {}),
+    "locked": (400, "conversation_locked", {}),
+    "no_such_model": (404, "model_not_found", {}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A response that can be looked up, and continued."""
+
+    items: tuple[dict[str, Any], ...]
+    payload: dict[str, Any]
+
+
+class OpenAIDouble(VendorDouble):
+    """Echoes: `echo: Hello [2 before]`, the number of messages that came before."""
+
+    name = "OpenAI"
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self._stored: OrderedDict[str, Stored] = OrderedDict()
+        self._numbers = count(1)
+
+    @property
+    def base_url(self) -> str:
+        """What goes into OPENAI_BASE_URL."""
+        return f"{self.url}/v1"
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.post("/v1/responses", self.through_faults(self._create)),
+            web.get("/v1/responses/{id}", self.through_faults(self._retrieve)),
+            web.delete("/v1/responses/{id}", self.through_faults(self._delete)),
+            web.post("/v1/chat/completions", self.through_faults(self._complete)),
+        ]
+
+    def refusals(self) -> Mapping[str, Refused]:
+        plain = {
+            fault: Refused(status, code, "Scripted.", headers=headers)
+            for fault, (status, code, headers) in _REFUSALS.items()
+        }
+        date = {"retry-after": in_a_minute()}
+        plain["rate_limited_date"] = Refused(429, "rate_limit_exceeded", "Scripted.", headers=date)
+        return plain
+
+    def error_body(self, refused: Refused) -> dict[str, Any]:
+        kind = "invalid_request_error" if refused.status < 500 else "server_error"
+        error = {"message": refused.message, "type": kind, "param": None, "code": refused.code}
+        return {"error": error}
+
+    def reply_headers(self) -> dict[str, str]:
+        return {"x-request-id": f"req_{next(self._numbers):06}", "openai-version": "2020-10-01"}
+
+    def forget(self) -> None:
+        """Lose all that was stored, as the vendor does after 30 days."""
+        self._stored.clear()
+
+    async def _create(self, call: Call) -> dict[str, Any]:
+        _authorised(call)
+        body = _object(call, RESPONSE_PARAMETERS)
+        check_response_body(body)
+        items = (*self._thread(body.get("previous_response_id")), *_items(body["input"]))
+        payload = self._response(body, items, outcome=call.fault)
+        if body.get("store", True):
+            said = [item for item in payload["output"] if item["type"] == "message"]
+            self._stored[payload["id"]] = Stored((*items, *said), payload)
+            if len(self._stored) > RESPONSES_KEPT:
+                self._stored.popitem(last=False)
+        if body.get("background"):
+            return {**payload, "status": "queued", "output": [], "usage": None}
+        return payload
+
+    async def _retrieve(self, call: Call) -> dict[str, Any]:
+        _authorised(call)
+        stored = self._find(call.path.rpartition("/")[2])
+        if call.fault == "in_progress":
+            return {**stored.payload, "status": "in_progress", "output": [], "usage": None}
+        return stored.payload
+
+    async def _delete(self, call: Call) -> dict[str, Any]:
+        _authorised(call)
+        name = call.path.rpartition("/")[2]
+        self._find(name)
+        del self._stored[name]
+        return {"id": name, "object": "response", "deleted": True}
+
+    async def _complete(self, call: Call) -> dict[str, Any]:
+        _authorised(call)
+        body = _object(call, CHAT_PARAMETERS)
+        check_chat_body(body)
+        talk = [message for message in body["messages"] if message["role"] != "system"]
+        text, finish = _outcome(call.fault, _echo(talk))
+        refusal = call.fault == "refusal"
+        said = {"content": None, "refusal": text} if refusal else {"content": text, "refusal": None}
+        choice = {"index": 0, "message": {"role": "assistant", **said}, "finish_reason": finish}
+        return {
+            "id": f"chatcmpl-{next(self._numbers)}",
+            "object": "chat.completion",
+            "created": 1_790_000_000,
+            "model": body["model"],
+            "choices": [{**choice, "logprobs": None}],
+            "usage": {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15},
+        }
+
+    def _thread(self, previous: str | None) -> tuple[dict[str, Any], ...]:
+        if previous is None:
+            return ()
+        if previous not in self._stored:
+            message = f"Previous response with id '{previous}' not found."
+            raise Refused(400, "previous_response_not_found", message)
+        return self._stored[previous].items
+
+    def _find(self, name: str) -> Stored:
+        if name not in self._stored:
+            raise Refused(404, "", f"Response with id '{name}' not found.")
+        return self._stored[name]
+
+    def _response(
+        self, body: dict[str, Any], items: tuple[dict[str, Any], ...], *, outcome: str
+    ) -> dict[str, Any]:
+        number = next(self._numbers)
+        text, _ = _outcome(outcome, _echo(list(items)))
+        incomplete = {"length": "max_output_tokens", "content_filter": "content_filter"}
+        failed = outcome.removeprefix("failed:") if outcome.startswith("failed:") else None
+        status = "failed" if failed else "incomplete" if outcome in incomplete else "completed"
+        reason = {"reason": incomplete[outcome]} if outcome in incomplete else None
+        return {
+            "id": f"resp_{number:08}",
+            "object": "response",
+            "created_at": 1_790_000_000,
+            "status": status,
+            "background": bool(body.get("background")),
+            "error": {"code": failed, "message": "Scripted."} if failed else None,
+            "incomplete_details": reason,
+            "instructions": body.get("instructions"),
+            "model": body["model"],
+            "output": [] if failed else _output(number, text, outcome=outcome),
+            "parallel_tool_calls": True,
+            "previous_response_id": body.get("previous_response_id"),
+            "store": body.get("store", True),
+            "temperature": body.get("temperature", 1.0),
+            "tool_choice": "auto",
+            "tools": [],
+            "top_p": 1.0,
+            "usage": None if failed else _usage(),
+        }
+
+
+def check_response_body(body: dict[str, Any]) -> None:
+    """Raise Refused for what `POST /responses` refuses."""
+    if not isinstance(body.get("model"), str):
+        raise Refused(400, "missing_required_parameter", "Missing required parameter: 'model'.")
+    if not body.get("input"):
+        raise Refused(400, "missing_required_parameter", "Missing required parameter: 'input'.")
+    if body.get("background") and not body.get("store", True):
+        raise Refused(400, "invalid_value", "Background requires store.")
+    if body.get("max_output_tokens", 16) < 16:
+        raise Refused(400, "integer_below_min_value", "Invalid 'max_output_tokens'.")
+    if not 0 <= body.get("temperature", 1) <= 2:
+        raise Refused(400, "decimal_above_max_value", "Invalid 'temperature'.")
+    if not isinstance(body.get("instructions", ""), str):
+        raise Refused(400, "invalid_type", "Invalid type for 'instructions'.")
+    for item in _items(body["input"]):
+        _check_item(item)
+
+
+def check_chat_body(body: dict[str, Any]) -> None:
+    """Raise Refused for what `POST /chat/completions` refuses."""
+    if not isinstance(body.get("model"), str):
+        raise Refused(400, "missing_required_parameter", "you must provide a model parameter")
+    if not body.get("messages"):
+        raise Refused(400, "missing_required_parameter", "Missing required parameter: 'messages'.")
+    for message in body["messages"]:
+        if message["role"] not in {"system", "developer", "user", "assistant"}:
+            raise Refused(400, "invalid_value", "Invalid value for role.")
+        if not isinstance(message.get("content"), str) or set(message) != {"role", "content"}:
+            raise Refused(400, "invalid_type", "Invalid type for content.")
+
+
+def _check_item(item: dict[str, Any]) -> None:
+    kinds = {"assistant": "output_text"}.get(item.get("role", ""), "input_text")
+    if item.get("role") not in {"user", "assistant", "system", "developer"}:
+        raise Refused(400, "invalid_value", "Invalid value for 'role'.")
+    if not set(item) <= {"type", "role", "content"} or item.get("type", "message") != "message":
+        raise Refused(400, "unknown_parameter", "Unknown parameter in 'input'.")
+    # llama.cpp, which speaks the same API, cannot tell what an untyped assistant item is.
+    if item["role"] == "assistant" and "type" not in item:
+        raise Refused(400, "invalid_value", "Cannot determine type of 'item'")
+    content = item.get("content")
+    if isinstance(content, str):
+        return
+    for block in content or [{}]:
+        if block.get("type") != kinds or not isinstance(block.get("text"), str):
+            raise Refused(400, "invalid_value", f"Supported values are: '{kinds}'.")
+
+
+def _authorised(call: Call) -> None:
+    given = call.headers.get("Authorization", "")
+    if not re.fullmatch(r"Bearer \S+", given):
+        raise Refused(401, "missing_api_key", "You didn't provide an API key.")
+    if given != f"Bearer {KEY}":
+        raise Refused(401, "invalid_api_key", "Incorrect API key provided.")
+
+
+def _object(call: Call, parameters: frozenset[str]) -> dict[str, Any]:
+    if call.headers.get("Content-Type") != "application/json" or not isinstance(call.body, dict):
+        raise Refused(400, "invalid_json", "We could not parse the JSON body of your request.")
+    unknown = set(call.body) - parameters
+    if unknown:
+        raise Refused(400, "unknown_parameter", f"Unknown parameter: '{min(unknown)}'.")
+    return call.body
+
+
+def _items(given: str | list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": given}] if isinstance(given, str) else given
+
+
+def _echo(items: list[dict[str, Any]]) -> str:
+    said = items[-1]["content"]
+    text = said if isinstance(said, str) else "".join(block["text"] for block in said)
+    return f"echo: {text} [{len(items) - 1} before]"
+
+
+def _outcome(fault: str, text: str) -> tuple[str, str]:
+    """Return the text and chat's finish reason."""
+    if fault == "refusal":
+        return "I can't help with that.", "stop"
+    finish = fault if fault in {"length", "content_filter", "tool_calls"} else "stop"
+    return text, finish
+
+
+def _output(number: int, text: str, *, outcome: str) -> list[dict[str, Any]]:
+    if outcome == "tool_calls":
+        call = {"id": f"fc_{number}", "call_id": f"call_{number}", "name": "f", "arguments": "{}"}
+        return [{"type": "function_call", "status": "completed", **call}]
+    block: dict[str, Any] = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+    if outcome == "refusal":
+        block = {"type": "refusal", "refusal": text}
+    return [
+        {"id": f"rs_{number}", "type": "reasoning", "summary": []},
+        {
+            "id": f"msg_{number}",
+            "type": "message",
+            "role": "assistant",
+            "status": "completed",
+            "content": [block],
+        },
+    ]
+
+
+def _usage() -> dict[str, Any]:
+    return {
+        "input_tokens": 1423,
+        "input_tokens_details": {"cached_tokens": 1024, "cache_write_tokens": 16},
+        "output_tokens": 128,
+        "output_tokens_details": {"reasoning_tokens": 64},
+        "total_tokens": 1551,
+    }
+
+
+if __name__ == "__main__":
+    run_as_process(OpenAIDouble)
