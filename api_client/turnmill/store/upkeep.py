@@ -50,26 +50,23 @@ class OpenThread:
     provider_ref: str
 
 
-def archive_idle(
-    conn: Connection, *, default_ttl: timedelta | None, limit: int = 200
-) -> list[SessionId]:
-    """Archive up to `limit` idle sessions and return them; the longest idle ones first.
+def archive_idle(conn: Connection, *, default_ttl: timedelta | None, limit: int = 200) -> int:
+    """Archive up to `limit` idle sessions and return how many; the longest idle ones first.
 
     A session with an unfinished turn is never idle, and one that somebody works with at this
     moment is left out. `default_ttl` is for sessions without an idle time of their own.
     """
     found = _idle(conn, default_ttl=default_ttl, limit=limit)
     if not found:
-        return []
+        return 0
     mine = lock_sessions(conn, found, wait=False)
     # Looked at again under the lock: a message may have come in between.
-    rows = conn.execute(
+    archived = conn.execute(
         update(sessions)
         .where(sessions.c.id.in_(mine), _is_idle(default_ttl))
         .values(status=SessionStatus.ARCHIVED, archived_at=db_now())
-        .returning(sessions.c.id)
     )
-    return [SessionId(row.id) for row in rows]
+    return archived.rowcount
 
 
 def open_threads(
