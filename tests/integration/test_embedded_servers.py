@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from turnmill_worker.stack import account, binaries, refuge
+from turnmill_worker.stack import account, binaries, ports, refuge
 from turnmill_worker.stack.binaries import Binary, Source
 from turnmill_worker.stack.home import Home
 from turnmill_worker.stack.postgres import EmbeddedPostgres
@@ -139,3 +140,15 @@ def test_a_server_keeps_its_port_from_run_to_run(home: Path) -> None:
         url = server.url
     with EmbeddedValkey(home) as server:
         assert server.url == url
+
+
+def test_a_server_whose_port_was_taken_meanwhile_moves_to_another(home: Path) -> None:
+    with EmbeddedValkey(home, port=0) as server:
+        port = server.port
+    with socket.socket() as taken:
+        taken.bind((ports.LOOPBACK, port))
+        taken.listen()
+        with EmbeddedValkey(home) as server:
+            assert server.port != port
+            with redis.Redis.from_url(server.url) as client:
+                assert client.ping()

@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -130,7 +131,7 @@ def _popen(program: Program, *, ready_fd: int | None) -> subprocess.Popen[bytes]
     if ready_fd is not None:
         env[readiness.VARIABLE] = str(ready_fd)
     identity: dict[str, Any] = program.account.popen_arguments() if program.account else {}
-    with logfile.open_for_child(program.log) as log:
+    with logfile.open_for_child(program.log) as log, _fork_beside_threads():
         return subprocess.Popen(
             program.argv,
             stdin=subprocess.DEVNULL,
@@ -140,10 +141,18 @@ def _popen(program: Program, *, ready_fd: int | None) -> subprocess.Popen[bytes]
             cwd=program.cwd,
             start_new_session=True,  # Ctrl-C is for the supervisor; it stops them in order
             pass_fds=() if ready_fd is None else (ready_fd,),
-            # One system call, no locks: safe beside threads.
-            preexec_fn=_die_with_parent(program.orphan_signal),  # noqa: PLW1509
+            preexec_fn=_die_with_parent(program.orphan_signal),  # noqa: PLW1509 - see below
             **identity,
         )
+
+
+@contextlib.contextmanager
+def _fork_beside_threads() -> Iterator[None]:
+    # Python 3.12 warns of locks that a child could find held by a thread that it does not have.
+    # Ours makes two system calls before it becomes another program, and takes no lock.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*fork.*")
+        yield
 
 
 def _die_with_parent(orphan_signal: signal.Signals) -> Callable[[], None] | None:

@@ -1,0 +1,219 @@
+"""`turnmill up`: real processes, from the ready line to the last one that ends."""
+
+import os
+import signal
+import socket
+import struct
+import sys
+import urllib.request
+from base64 import b64encode
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.parse import SplitResult, urlsplit
+
+import psycopg
+import pytest
+import redis
+from tests.conftest import make_home
+from tests.integration.stack_process import GONE_WITHIN, Up
+
+from turnmill_worker.stack.postgres import EmbeddedPostgres
+from turnmill_worker.stack.process import wait_until
+from turnmill_worker.stack.valkey import EmbeddedValkey
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
+
+SOON = timedelta(seconds=30)
+Line = dict[str, object]
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[tuple[Up, Line]]:
+    home = make_home()
+    with Up(home.path, "--workers", "2", "--concurrency", "10") as up:
+        yield up, up.ready()
+    home.discard()
+
+
+@pytest.fixture
+def servers(postgres_server: EmbeddedPostgres, valkey_server: EmbeddedValkey) -> dict[str, str]:
+    """The environment of an `up` that brings no servers along: it starts faster."""
+    return {
+        "TURNMILL_DATABASE_URL": postgres_server.url,
+        "TURNMILL_BROKER_URL": valkey_server.url,
+    }
+
+
+def fetch(url: SplitResult, *, path: str = "/", login: bool) -> int:
+    request = urllib.request.Request(f"http://{url.hostname}:{url.port}{path}")
+    if login:
+        pair = b64encode(f"{url.username}:{url.password}".encode()).decode()
+        request.add_header("Authorization", f"Basic {pair}")
+    try:
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return int(response.status)
+    except HTTPError as error:
+        with error:
+            return error.code
+
+
+def query(url: object, statement: str) -> list[tuple[object, ...]]:
+    with psycopg.connect(str(url), autocommit=True) as connection:
+        cursor = connection.execute(statement)
+        return cursor.fetchall() if cursor.description else []
+
+
+def answers(url: object) -> bool:
+    try:
+        return query(url, "SELECT 1") == [(1,)]
+    except psycopg.OperationalError:
+        return False
+
+
+def test_the_ready_line_says_where_everything_is(running: tuple[Up, Line]) -> None:
+    up, line = running
+
+    assert list(line) == ["event", "database_url", "broker_url", "flower_url", "pid"]
+    assert line["event"] == "ready"
+    assert line["pid"] == up.popen.pid
+    assert query(line["database_url"], "SELECT count(*) FROM turns") == [(0,)]
+    with redis.Redis.from_url(str(line["broker_url"])) as client:
+        assert client.ping()
+    assert fetch(urlsplit(str(line["flower_url"])), login=True) == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/workers", "/tasks", "/api/workers", "/api/tasks"])
+def test_flower_shows_nothing_without_the_password(running: tuple[Up, Line], path: str) -> None:
+    _, line = running
+    assert fetch(urlsplit(str(line["flower_url"])), path=path, login=False) == 401
+
+
+def test_each_worker_is_a_descendant_with_worker_among_its_arguments(
+    running: tuple[Up, Line],
+) -> None:
+    up, _ = running
+    assert len(up.workers()) == 2
+
+
+def test_no_password_stands_on_a_command_line(running: tuple[Up, Line]) -> None:
+    up, line = running
+    urls = [urlsplit(str(line[name])) for name in ("database_url", "broker_url", "flower_url")]
+    passwords = [url.password for url in urls]
+
+    seen = "\n".join(" ".join(process.argv) for process in up.descendants())
+
+    assert all(password and password not in seen for password in passwords)
+
+
+def test_everything_listens_on_loopback_only(running: tuple[Up, Line]) -> None:
+    up, _ = running
+    addresses = {address for process in up.descendants() for address in listening(process.pid)}
+    assert addresses == {"127.0.0.1"}
+
+
+def test_a_second_up_on_the_same_home_says_so_and_leaves_the_first_alone(
+    running: tuple[Up, Line],
+) -> None:
+    up, line = running
+    with Up(up.home) as second:
+        out, err = second.popen.communicate(timeout=20)
+
+    assert second.popen.returncode == 1
+    assert out == ""
+    assert f"process {up.popen.pid}" in err
+    assert answers(line["database_url"])
+
+
+def test_a_worker_that_was_killed_is_started_again(running: tuple[Up, Line]) -> None:
+    up, _ = running
+    before = {process.pid for process in up.workers()}
+
+    os.kill(min(before), signal.SIGKILL)
+
+    assert wait_until(lambda: len({p.pid for p in up.workers()} - before) == 1, timeout=SOON)
+    assert wait_until(lambda: len(up.workers()) == 2, timeout=SOON)
+
+
+def test_a_postgres_that_was_killed_comes_back_at_the_same_url(running: tuple[Up, Line]) -> None:
+    up, line = running
+    query(line["database_url"], "CREATE TABLE kept AS SELECT 7 AS n")
+    postgres = next(p for p in up.descendants() if p.argv and p.argv[0].endswith("/postgres"))
+
+    os.kill(postgres.pid, signal.SIGKILL)
+
+    assert wait_until(lambda: answers(line["database_url"]), timeout=SOON)
+    assert query(line["database_url"], "SELECT n FROM kept") == [(7,)]
+
+
+def test_term_and_kill_leave_no_process_and_the_data_are_there_at_the_next_start(
+    home: Path,
+) -> None:
+    with Up(home) as up:
+        line = up.ready()
+        query(line["database_url"], "CREATE TABLE kept AS SELECT 7 AS n")
+        rest, _ = up.stop(signal.SIGTERM)
+        assert up.popen.returncode == 0
+        assert rest == ""
+        assert up.survivors() == []
+    with Up(home) as up:
+        line = up.ready()
+        query(line["database_url"], "UPDATE kept SET n = 8")
+        up.stop(signal.SIGKILL)
+        assert wait_until(lambda: not up.survivors(), timeout=GONE_WITHIN)
+    with Up(home) as up:
+        assert up.ready()["database_url"] == line["database_url"]
+        assert query(line["database_url"], "SELECT n FROM kept") == [(8,)]
+        up.stop(signal.SIGINT)
+        assert up.survivors() == []
+
+
+def test_servers_named_by_variables_replace_the_embedded_ones(
+    home: Path, servers: dict[str, str]
+) -> None:
+    login = {"TURNMILL_FLOWER_AUTH": "ada:se:cret"}
+    with Up(home, env=servers | login) as up:
+        line = up.ready()
+        programs = {Path(p.argv[0]).name for p in up.descendants() if p.argv}
+
+    assert line["database_url"] == servers["TURNMILL_DATABASE_URL"]
+    assert line["broker_url"] == servers["TURNMILL_BROKER_URL"]
+    assert str(line["flower_url"]).startswith("http://ada:se%3Acret@127.0.0.1:")
+    assert programs.isdisjoint({"postgres", "valkey-server"})
+
+
+def test_a_worker_that_cannot_start_ends_up_with_the_tail_of_its_log(
+    home: Path, servers: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "broken_pool.py").write_text("raise RuntimeError('the pool is out of order')")
+    broken = {"CELERY_CUSTOM_WORKER_POOL": "broken_pool:TaskPool", "PYTHONPATH": str(tmp_path)}
+    with Up(home, env=servers | broken) as up:
+        out, err = up.popen.communicate(timeout=60)
+
+    assert up.popen.returncode == 1
+    assert out == ""
+    assert "worker1 died 5 times" in err
+    assert "the pool is out of order" in err
+
+
+def listening(pid: int) -> set[str]:
+    """Return the IPv4 and IPv6 addresses that a process listens on."""
+    inodes = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        target = os.readlink(descriptor)
+        if target.startswith("socket:["):
+            inodes.add(target[8:-1])
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and fields[9] in inodes:
+                found.add(_address(fields[1].partition(":")[0]))
+    return found
+
+
+def _address(text: str) -> str:
+    if len(text) != 8:
+        return text
+    return socket.inet_ntoa(struct.pack("<I", int(text, 16)))
