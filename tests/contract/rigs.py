@@ -52,7 +52,6 @@ class Rig:
     executed: Callable[[], int]  #: how many calls the vendor would have charged for
     double: VendorDouble | None = None  #: None for the mock, which is told by the turn itself
     keeps_threads: bool = False
-    runs_in_background: bool = False
     _metadata: dict[str, Any] = field(default_factory=dict)
 
     def meet(self, *faults: str) -> None:
@@ -76,7 +75,6 @@ async def _mock(stack: AsyncExitStack, folder: Path, **settings: str) -> Rig:
         settings=dict(settings),
         executed=lambda: sum(call.ended_at is not None for call in ledger.calls()),
         keeps_threads=settings.get("thread") == "chain",
-        runs_in_background=True,
     )
 
 
@@ -89,7 +87,6 @@ async def _openai(stack: AsyncExitStack, folder: Path, **settings: str) -> Rig:
         settings=dict(settings),
         executed=lambda: sum(call.executed for call in double.calls),
         keeps_threads=not settings,
-        runs_in_background=not settings,
     )
 
 

@@ -64,9 +64,8 @@ async def test_a_thread_goes_on_where_the_last_reply_left_it(rig: Rig) -> None:
         history += [Part("user", text), Part("assistant", reply.text)]
 
 
+@pytest.mark.parametrize("rig", ["mock-chain", "openai"], indirect=True)
 async def test_a_lost_thread_is_told_and_can_be_rebuilt_from_the_history(rig: Rig) -> None:
-    if not rig.keeps_threads:
-        pytest.skip("the history is held by us")
     first = await answered(rig)
     if rig.double is None:
         rig.meet("thread_lost")
@@ -154,9 +153,8 @@ async def test_looking_for_a_lost_turn_executes_nothing(rig: Rig) -> None:
         assert found == Unknowable(resend_is_safe=True)
 
 
+@pytest.mark.parametrize("rig", ["mock", "openai"], indirect=True)
 async def test_work_in_the_background_is_looked_up_until_it_is_done(rig: Rig) -> None:
-    if not rig.runs_in_background:
-        pytest.skip("this API has no background")
     if rig.double is None:
         rig.meet("running")
         request = rig.request()

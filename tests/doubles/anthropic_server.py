@@ -109,8 +109,8 @@ def check_message_body(body: dict[str, Any]) -> None:
     if unknown:
         extra = f"{min(unknown)}: Extra inputs are not permitted"
         raise Refused(400, "invalid_request_error", extra)
-    if body["max_tokens"] < 1 or not 0 <= body.get("temperature", 1) <= 1:
-        raise Refused(400, "invalid_request_error", "max_tokens or temperature is out of range")
+    if body["max_tokens"] < 1:
+        raise Refused(400, "invalid_request_error", "max_tokens: must be at least 1")
     if not isinstance(body.get("system", "-"), str) or not body.get("system", "-"):
         raise Refused(400, "invalid_request_error", "system: text content blocks must be non-empty")
     _check_messages(body["messages"])
