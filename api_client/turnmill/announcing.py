@@ -7,7 +7,6 @@ from typing import Protocol
 from turnmill.domain.errors import MissingExtra
 from turnmill.queue import Publisher
 from turnmill.settings import Settings
-from turnmill.store import migrate
 from turnmill.store.database import Database
 from turnmill.store.records import Head
 
@@ -43,6 +42,9 @@ class InProcess:
         self._settings = settings
         self._lock = threading.Lock()
         self._runner: _Runner | None = None
+        # Only here: Alembic costs a client 0.2 s to import, and most clients migrate nothing.
+        from turnmill.store import migrate  # noqa: PLC0415
+
         with database.begin() as conn:
             if database.in_memory:
                 migrate.create_all(conn)
