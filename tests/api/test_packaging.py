@@ -9,8 +9,9 @@ from importlib.metadata import requires, version
 from pathlib import Path
 
 import pytest
-import turnmill
 from packaging.requirements import Requirement
+
+import turnmill
 
 ROOT = Path(turnmill.__file__).resolve().parents[2]
 
