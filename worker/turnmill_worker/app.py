@@ -18,7 +18,7 @@ from turnmill_worker.tasks import turns, upkeep
 logger = logging.getLogger("turnmill.app")
 
 settings = Settings.from_env()
-app = Celery("turnmill", set_as_current=True)
+app = Celery("turnmill", task_cls="turnmill_worker.async_task:AsyncTask", set_as_current=True)
 app.conf.update(config(settings), beat_schedule=beat_schedule(os.environ))
 
 #: What this process runs turns with; made when a worker starts, not at import.
@@ -67,6 +67,13 @@ def refuse_bad_setup(**_: Any) -> None:
 def stop_taking_turns(**_: Any) -> None:
     """Neither claim nor announce from now on."""
     process.drain()
+
+
+@signals.after_setup_logger.connect
+def keep_hints_out_of_the_log(loglevel: int = logging.INFO, **_: Any) -> None:
+    """Log no line for each hint unless asked to: the rows tell more, and it would cost the most."""
+    for name in ("celery.worker.strategy", "celery.app.trace"):
+        logging.getLogger(name).setLevel(logging.WARNING if loglevel > logging.DEBUG else loglevel)
 
 
 signals.worker_ready.connect(readiness.tell)

@@ -7,8 +7,9 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
-from turnmill_worker.stack.errors import HomeInUse
+from turnmill_worker.stack.errors import HomeInUse, StackError
 
 
 class Home:
@@ -22,8 +23,15 @@ class Home:
         if self.path.is_dir():
             return
         # Root's Postgres runs as another user, who has to pass through to its own data.
-        self.path.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True)
-        (self.path / ".gitignore").write_text("*\n")
+        mode = 0o711 if os.geteuid() == 0 else 0o700
+        try:
+            self.path.mkdir(mode=mode, parents=True)
+            (self.path / ".gitignore").write_text("*\n")
+        except OSError as error:
+            raise StackError(
+                f"the home {self.path} cannot be made: {error.strerror}",
+                hint="choose another one with TURNMILL_HOME",
+            ) from error
 
     def log(self, name: str) -> Path:
         """Return where the program `name` writes what it has to say."""
@@ -76,7 +84,7 @@ class Home:
     def lock(self) -> Iterator[None]:
         """Hold the home alone; raises HomeInUse. The system lets go when this process ends."""
         self.make()
-        with (self.path / "lock").open("a+") as file:
+        with self._lock_file() as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -88,6 +96,15 @@ class Home:
             file.write(f"{os.getpid()}\n")
             file.flush()
             yield
+
+    def _lock_file(self) -> TextIO:
+        try:
+            return (self.path / "lock").open("a+")
+        except OSError as error:
+            raise StackError(
+                f"the home {self.path} cannot be used: {error.strerror}",
+                hint="choose another one with TURNMILL_HOME",
+            ) from error
 
     def discard(self) -> None:
         """Remove it with all data, wherever they are. Nothing may run on it any more."""

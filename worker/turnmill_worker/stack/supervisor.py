@@ -3,7 +3,7 @@
 import importlib
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import TypeVar
 
 from turnmill.cli.running_home import READY_FILE
+from turnmill.queue import check_broker_url
 from turnmill_worker.stack import leftovers
 from turnmill_worker.stack.celery_parts import (
     BeatPart,
@@ -20,12 +21,12 @@ from turnmill_worker.stack.celery_parts import (
     FlowerPart,
     WorkerPart,
 )
+from turnmill_worker.stack.errors import StackError
 from turnmill_worker.stack.fleet import Fleet, StopRequested
 from turnmill_worker.stack.home import Home
 from turnmill_worker.stack.postgres import EmbeddedPostgres
 from turnmill_worker.stack.ready import Ready
-from turnmill_worker.stack.server import EmbeddedServer
-from turnmill_worker.stack.valkey import EmbeddedValkey
+from turnmill_worker.stack.valkey import EmbeddedValkey, answers
 from turnmill_worker.stack.wakeup import Wakeup
 from turnmill_worker.stack.watch import Part, Patience, Watch
 
@@ -65,6 +66,8 @@ class Stack:
         self._home = Home(options.home)
         self._wakeup = Wakeup()
         self._fleet = Fleet(self._home, self._wakeup, patience=options.patience)
+        self._valkey = None if options.broker_url else EmbeddedValkey(options.home)
+        self._postgres = None if options.database_url else EmbeddedPostgres(options.home)
         self._servers: list[Watch] = []
 
     def run(self, on_ready: Callable[[Ready], None]) -> None:
@@ -91,16 +94,9 @@ class Stack:
 
     def _start(self) -> Ready:
         migrations = _in_thread(_load_migrations)  # while the servers start
-        valkey = None if self._options.broker_url else EmbeddedValkey(self._home.path)
-        postgres = None if self._options.database_url else EmbeddedPostgres(self._home.path)
-        self._start_servers([server for server in (valkey, postgres) if server is not None])
-        setup = CelerySetup(
-            home=self._home,
-            app=self._options.app,
-            call_grace=min(self._options.call_grace, LONGEST_CALL_GRACE),
-            database_url=postgres.url if postgres else self._options.database_url,
-            broker_url=valkey.url if valkey else self._options.broker_url,
-        )
+        self._start_servers()
+        setup = self._celery_setup()
+        self._finish(lambda: _check_broker(setup.broker_url))
         self._say("migrating the database")
         self._finish(lambda: migrations.result().upgrade(setup.database_url))
         flower = self._start_celery(setup)
@@ -110,15 +106,27 @@ class Stack:
             flower_url=flower.url,
             pid=os.getpid(),
             home=self._home.path,
-            data=postgres.data if postgres else None,
+            data=self._postgres.data if self._postgres else None,
         )
 
-    def _start_servers(self, servers: Sequence[EmbeddedServer]) -> None:
-        for server in servers:
-            self._say(f"starting {server.name}")
-            self._finish(server.prepare)
-            self._servers.append(self._fleet.add(server))
+    def _start_servers(self) -> None:
+        # Valkey starts while the files of Postgres are made.
+        for server in (self._valkey, self._postgres):
+            if server is not None:
+                self._say(f"starting {server.name}")
+                self._finish(server.prepare)
+                self._servers.append(self._fleet.add(server))
         self._fleet.until_ready(self._servers)
+
+    def _celery_setup(self) -> CelerySetup:
+        options = self._options
+        return CelerySetup(
+            home=self._home,
+            app=options.app,
+            call_grace=min(options.call_grace, LONGEST_CALL_GRACE),
+            database_url=self._postgres.url if self._postgres else options.database_url,
+            broker_url=self._valkey.url if self._valkey else options.broker_url,
+        )
 
     def _start_celery(self, setup: CelerySetup) -> FlowerPart:
         self._say(f"starting {self._options.workers} worker(s), beat and Flower")
@@ -150,6 +158,15 @@ class Stack:
         self._fleet.stop(grace=SERVER_GRACE)
         (self._home.path / READY_FILE).unlink(missing_ok=True)
         leftovers.forget_all(self._home)
+
+
+def _check_broker(url: str) -> None:
+    """Raise StackError when nobody answers: a worker would try again for ever."""
+    check_broker_url(url)
+    if url.startswith(("redis://", "rediss://")) and not answers(url):
+        raise StackError(
+            "the broker does not answer", hint="check TURNMILL_BROKER_URL and that the server runs"
+        )
 
 
 def _in_thread(call: Callable[[], T]) -> Future[T]:

@@ -64,15 +64,20 @@ class EmbeddedValkey(EmbeddedServer):
         )
 
     def is_ready(self) -> bool:
-        client = redis.Redis.from_url(
-            self.url,
-            socket_connect_timeout=_PROBE_TIMEOUT_S,
-            socket_timeout=_PROBE_TIMEOUT_S,
-            retry=Retry(NoBackoff(), 0),  # whoever asks will ask again
-        )
-        try:
-            return bool(client.ping())
-        except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
-            return False
-        finally:
-            client.close()
+        return answers(self.url)
+
+
+def answers(url: str) -> bool:
+    """Return whether the broker of a redis:// or rediss:// URL takes commands now."""
+    client = redis.Redis.from_url(
+        url,
+        socket_connect_timeout=_PROBE_TIMEOUT_S,
+        socket_timeout=_PROBE_TIMEOUT_S,
+        retry=Retry(NoBackoff(), 0),  # whoever asks will ask again
+    )
+    try:
+        return bool(client.ping())
+    except redis.exceptions.RedisError:
+        return False
+    finally:
+        client.close()
