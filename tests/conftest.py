@@ -22,8 +22,8 @@ from pathlib import Path
 import psycopg
 import pytest
 import redis
-from tests.guard import forbid_network
 
+from tests.guard import forbid_network
 from turnmill_worker.stack.home import Home
 from turnmill_worker.stack.postgres import EmbeddedPostgres
 from turnmill_worker.stack.valkey import EmbeddedValkey

@@ -60,7 +60,7 @@ class AsyncWaiter:
                     await self._listen(self._database)
                 else:
                     await self._poll_only()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001
                 # The edge of this task: whoever waits must be able to go on after an outage.
                 logger.warning("cannot listen for results: %s", type(error).__name__)
                 self._listening.set()

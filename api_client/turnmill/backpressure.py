@@ -32,7 +32,7 @@ class _Sum:
 
 
 class Room:
-    """Refuses messages beyond the bounds of the settings. Thread-safe: a lost update costs a look."""
+    """Refuses messages beyond the bounds. Thread-safe: a lost update costs another look."""
 
     def __init__(self, settings: Settings) -> None:
         self._per_user = settings.max_unfinished_per_user

@@ -317,7 +317,7 @@ class Sessions:
         after: SessionId | None = None,
         limit: int = 100,
     ) -> list[SessionRecord]:
-        """Return up to `limit` sessions, newest first; `after` is the last id of the page before."""
+        """Return up to `limit` sessions, newest first; `after` is the last id of a page."""
         wanted = None if status is None else intake.one_of(SessionStatus, status, name="status")
         with self._database.single() as conn:
             return session_rows.find(conn, user_id=user_id, status=wanted, after=after, limit=limit)

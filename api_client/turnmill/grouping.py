@@ -59,7 +59,7 @@ class Grouped(Generic[Item, Result]):
                 results: Sequence[Result | BaseException] = self._handle(
                     [item for _, item in group]
                 )
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001
                 # The edge of this thread: the error belongs to those who wait.
                 results = [error] * len(group)
             futures = [future for future, _ in group]

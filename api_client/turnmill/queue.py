@@ -77,7 +77,7 @@ class Publisher:
                 return 0
             try:
                 return self._publish(hints, bounded=bounded)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001
                 # The edge to the broker: whatever went wrong there must not fail a send.
                 self._broken_until = time.monotonic() + _BREAK_SECONDS
                 self._drop()
@@ -93,7 +93,7 @@ class Publisher:
         with self._lock:
             try:
                 return self._measure(lane)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001
                 self._broken_until = time.monotonic() + _BREAK_SECONDS
                 self._drop()
                 logger.warning("broker unreachable: %s", type(error).__name__)
@@ -179,7 +179,7 @@ class Publisher:
             return
         try:
             producer.channel.connection.client.collapse()  # closes without a farewell round trip
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             logger.debug("closing a broken broker connection: %s", type(error).__name__)
 
 

@@ -75,7 +75,7 @@ class Waiter:
             try:
                 if watch():
                     return
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001
                 # The edge of this thread: whoever waits must be able to go on after an outage.
                 logger.warning("cannot listen for results: %s", type(error).__name__)
                 self._listening.set()

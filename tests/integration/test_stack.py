@@ -16,9 +16,9 @@ from urllib.parse import SplitResult, urlsplit
 import psycopg
 import pytest
 import redis
+
 from tests.conftest import make_home
 from tests.integration.stack_process import GONE_WITHIN, Up
-
 from turnmill_worker.stack.postgres import EmbeddedPostgres
 from turnmill_worker.stack.process import wait_until
 from turnmill_worker.stack.valkey import EmbeddedValkey

@@ -5,10 +5,10 @@ import os
 from typing import Any
 
 from celery import Celery, bootsteps, signals
+
 from turnmill.domain.errors import TurnmillError
 from turnmill.queue import check_broker_url
 from turnmill.settings import Settings
-
 from turnmill_worker import readiness
 from turnmill_worker.celery_config import config
 from turnmill_worker.process import ProcessWorks, check_store

@@ -11,8 +11,6 @@ from celery import Task
 
 from turnmill_worker.bridge import await_here
 
-_lock = threading.Lock()
-_background: tuple[int, asyncio.AbstractEventLoop] | None = None
 
 
 class AsyncTask(Task):
@@ -32,15 +30,30 @@ class AsyncTask(Task):
         return _wait_for(result)
 
 
+class _Background:
+    """The loop beside the pool: started on first use, and anew in a forked child."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = 0
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None or self._pid != os.getpid():
+                self._loop, self._pid = asyncio.new_event_loop(), os.getpid()
+                threading.Thread(
+                    target=self._loop.run_forever, name="turnmill-loop", daemon=True
+                ).start()
+            return self._loop
+
+
+_background = _Background()
+
+
 def background_loop() -> asyncio.AbstractEventLoop:
-    """Return the loop beside the pool; a forked child gets one of its own."""
-    global _background
-    with _lock:
-        if _background is None or _background[0] != os.getpid():
-            loop = asyncio.new_event_loop()
-            threading.Thread(target=loop.run_forever, name="turnmill-loop", daemon=True).start()
-            _background = (os.getpid(), loop)
-        return _background[1]
+    """Return the loop that coroutines run on where the pool has none."""
+    return _background.loop()
 
 
 def _wait_for(coroutine: Coroutine[Any, Any, Any]) -> Any:

@@ -39,7 +39,7 @@ class Driven:
                 value = yield awaited
             except GeneratorExit:
                 raise
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001
                 awaited = stepper.throw(self._on_cancel(error))
             else:
                 awaited = stepper.switch(value)
@@ -65,6 +65,6 @@ def await_here(coroutine: Coroutine[Any, Any, Any]) -> Any:
         value, error = None, None
         try:
             value = parent.switch(awaited)
-        except BaseException as thrown:
+        except BaseException as thrown:  # noqa: BLE001
             # A cancellation or a time limit: it belongs to the coroutine, which may handle it.
             error = thrown

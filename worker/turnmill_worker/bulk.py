@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from turnmill.domain.states import Lane
 from turnmill.queue import TURNS_PER_HINT
 from turnmill.store.records import Claim
-
 from turnmill_worker.turn import Deps, run_claim
 
 #: A task ends after so many rounds, so that none of them lives for ever.

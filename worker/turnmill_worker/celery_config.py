@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kombu.entity import Queue
+
 from turnmill.settings import Settings
 from turnmill.wire import DEFAULT_QUEUE, LANE_QUEUES, UPKEEP_QUEUE
 

@@ -166,7 +166,7 @@ class Dispatcher:
                 self._watch()
             except TurnmillError as error:
                 logger.warning("dispatcher: %s; trying again", error.code)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001
                 # The edge of this thread: without it, nothing lost would be found again.
                 logger.error("dispatcher failed: %s; trying again", type(error).__name__)
             self._stopped.wait(1.0 + random.random())

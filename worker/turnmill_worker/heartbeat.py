@@ -7,7 +7,6 @@ from datetime import timedelta
 from turnmill.domain.errors import TurnmillError
 from turnmill.store.database import Database
 from turnmill.store.leases import extend
-
 from turnmill_worker.held import Held, Stop
 
 logger = logging.getLogger("turnmill.heartbeat")
@@ -51,6 +50,6 @@ class Heartbeat:
                 self.beat()
             except TurnmillError as error:
                 logger.warning("heartbeat: %s; trying again", error.code)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001
                 # The edge of this thread: without it every turn in hand would be lost.
                 logger.error("heartbeat failed: %s; trying again", type(error).__name__)

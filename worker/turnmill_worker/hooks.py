@@ -38,6 +38,6 @@ class Hooks:
         for hook in self.settled:
             try:
                 hook(claim, settled)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001
                 # The edge to other people's code. The turn stands; its text may be in the error.
                 logger.error("a hook failed: %s", type(error).__name__)

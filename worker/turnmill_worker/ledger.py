@@ -9,14 +9,13 @@ from typing import Protocol, TypeVar
 from turnmill.domain.errors import SessionBusy, StoreError, StoreUnavailable
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, TurnState
+from turnmill.grouping import Grouped
 from turnmill.intake import new_id
 from turnmill.store.claim import claim, claim_due, claim_suspects, still_due, succeeded_history
 from turnmill.store.database import Database
 from turnmill.store.leases import mark_sent
 from turnmill.store.records import Claim, Fenced, Locked, Settled, Settlement
 from turnmill.store.settle import settle, was_settled
-
-from turnmill.grouping import Grouped
 
 logger = logging.getLogger("turnmill.ledger")
 

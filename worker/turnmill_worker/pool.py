@@ -263,7 +263,7 @@ class TaskPool(BasePool):  # type: ignore[misc]
             return  # the time-out's callback has told Celery everything
         try:
             raise error
-        except BaseException:
+        except BaseException:  # noqa: BLE001
             self._post(job.error_callback, ExceptionInfo())
 
     def _post(self, function: Callable[..., Any], *args: Any) -> None:

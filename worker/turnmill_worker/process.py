@@ -11,7 +11,6 @@ from turnmill.domain.errors import UnsupportedByStore
 from turnmill.settings import Settings
 from turnmill.store.database import Database, is_sqlite
 from turnmill.store.migrate import require_current
-
 from turnmill_worker.async_task import background_loop
 from turnmill_worker.held import Stop
 from turnmill_worker.works import Works

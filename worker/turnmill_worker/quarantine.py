@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from turnmill.domain.states import Lane
 from turnmill.settings import Settings
 from turnmill.store.records import Claim
-
 from turnmill_worker.bulk import run_rounds
 from turnmill_worker.child import die_with_parent
 from turnmill_worker.works import Works
@@ -24,23 +23,27 @@ logger = logging.getLogger("turnmill.quarantine")
 #: How many suspects share a process, by how often they were lost.
 COMPANY: Mapping[int, int] = {1: 1000, 2: 32, 3: 1}
 _MOST_CHILDREN = 2
-_children = 0
 
 
-async def run_quarantine(settings: Settings) -> int | None:
-    """Run one child process until no suspects are due; None when enough children run already.
+class Quarantine:
+    """The children of one worker process, few at a time."""
 
-    Returns the child's exit code; a child that was killed by a poison turn is no error here: its
-    leases run out, and the losses are counted.
-    """
-    global _children
-    if _children >= _MOST_CHILDREN:
-        return None
-    _children += 1
-    try:
-        return await _run_child()
-    finally:
-        _children -= 1
+    def __init__(self) -> None:
+        self._children = 0
+
+    async def run(self) -> int | None:
+        """Run a child until no suspects are due; None when enough children run already.
+
+        Returns the child's exit code; a child that was killed by a poison turn is no error here:
+        its leases run out, and the losses are counted.
+        """
+        if self._children >= _MOST_CHILDREN:
+            return None
+        self._children += 1
+        try:
+            return await _run_child()
+        finally:
+            self._children -= 1
 
 
 async def _run_child() -> int:

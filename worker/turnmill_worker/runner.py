@@ -13,7 +13,6 @@ from turnmill.store.database import Database
 from turnmill.store.due import expire_overdue, purge_deleted
 from turnmill.store.leases import cancel_requested, end_leases, take_lost
 from turnmill.store.records import Claim, Head
-
 from turnmill_worker.held import Held, Stop
 from turnmill_worker.ledger import GroupedLedger
 from turnmill_worker.limits import Slots

@@ -14,7 +14,6 @@ from turnmill.domain.ids import TurnId
 from turnmill.domain.retry import RetryPolicy
 from turnmill.domain.states import OnAmbiguous, TurnState
 from turnmill.store.records import Claim, Fenced, Head, Settled, Settlement
-
 from turnmill_worker import verdict
 from turnmill_worker.held import Held, Holding, Stop
 from turnmill_worker.hooks import Hooks
@@ -150,7 +149,7 @@ async def _guarded(asking: Awaitable[Answer]) -> Answer:
         return await asking
     except (ProviderError, asyncio.CancelledError):
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         # The edge to other people's code. Its text may quote the user: the type is all we keep.
         logger.error("a provider raised %s", type(error).__name__)
         raise MaybeSent(f"bug:{type(error).__name__}") from None

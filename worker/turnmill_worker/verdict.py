@@ -10,7 +10,6 @@ from turnmill.domain.retry import RetryPolicy
 from turnmill.domain.states import OnAmbiguous, TurnState
 from turnmill.domain.text import storable
 from turnmill.store.records import Claim, Settlement
-
 from turnmill_worker.held import Stop
 from turnmill_worker.providers.base import Absent, Done, Running, Unknowable
 

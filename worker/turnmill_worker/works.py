@@ -1,4 +1,4 @@
-"""The composition root of a process that runs turns: what is built, started and stopped together."""
+"""The composition root of a process that runs turns: all that starts and stops together."""
 
 import asyncio
 import logging
@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from turnmill.domain.ids import TurnId
+from turnmill.grouping import Grouped
 from turnmill.queue import Publisher
 from turnmill.settings import Settings
 from turnmill.store.database import Database
 from turnmill.store.pauses import Pauses
 from turnmill.store.records import Head
-
 from turnmill_worker.dispatcher import Dispatcher
-from turnmill.grouping import Grouped
 from turnmill_worker.heartbeat import Heartbeat
 from turnmill_worker.held import Held, Stop
 from turnmill_worker.ledger import GroupedLedger

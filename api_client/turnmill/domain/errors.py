@@ -12,7 +12,8 @@ TurnmillError
 │   ├── SessionBusy             another transaction holds the session
 │   └── WrongIsolation          the caller's transaction has a frozen snapshot
 ├── InvalidInput                (also a ValueError)
-│   └── InvalidText             empty, too large, NUL, lone surrogate
+│   ├── InvalidText             empty, too large, NUL, lone surrogate
+│   └── InvalidBatchFile        `problems`: number of the line, and what is wrong with it
 ├── NotFound                    (also a LookupError)
 │   ├── SessionNotFound
 │   ├── TurnNotFound
@@ -28,6 +29,7 @@ TurnmillError
 │   ├── TurnCancelled
 │   └── TurnExpired
 ├── TurnTimeout                 (also a TimeoutError) the turn goes on
+│   └── BatchTimeout            so does the batch
 └── ProviderError               raised by providers, never by a client
     ├── NotSent                 nothing was executed: send again
     │   ├── Unreachable
@@ -41,7 +43,7 @@ TurnmillError
         └── KeyMissing
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, ClassVar
 
@@ -144,6 +146,17 @@ class InvalidText(InvalidInput):
     """The text is not acceptable."""
 
     code = "invalid_text"
+
+
+class InvalidBatchFile(InvalidInput):
+    """Lines of the file are not acceptable; nothing of it was submitted."""
+
+    code = "invalid_batch_file"
+    hint = 'a line is {"user_id" or "session", "text", "custom_id"?, "provider"?, "model"?, …}'
+
+    def __init__(self, message: str = "", *, problems: Sequence[tuple[int, str]] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
 
 
 class NotFound(TurnmillError, LookupError):
@@ -261,6 +274,13 @@ class TurnTimeout(TurnmillError, TimeoutError):
 
     code = "turn_timeout"
     hint = "call result() again, or look with `turnmill turns show ID`"
+
+
+class BatchTimeout(TurnTimeout):
+    """Turns of the batch are unfinished; they go on."""
+
+    code = "batch_timeout"
+    hint = "call wait() again, or look with `turnmill batch status ID`"
 
 
 class ProviderError(TurnmillError):

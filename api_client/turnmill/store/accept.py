@@ -23,7 +23,7 @@ from turnmill.wire import WAKE_CHANNEL
 _OPEN = (SessionStatus.ACTIVE, SessionStatus.PAUSED)
 
 # One statement. All that decides (seq, head) stands in the session's row, which the UPDATE locks
-# and reads in its newest version; a look at other tables would see the snapshot from before the lock.
+# and reads in its newest version; other tables are seen as they were before the lock.
 _ACCEPT = """
 WITH known AS (
     SELECT id, session_id, idempotency_hash FROM turns

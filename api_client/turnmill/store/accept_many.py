@@ -185,12 +185,12 @@ def _as_known(turn_id: TurnId, session_id: SessionId) -> Accepted:
 
 def _insert(conn: Connection, items: Sequence[Item]) -> set[TurnId]:
     """Write the turns and return those that are to be announced."""
-    rows = [_as_json(n, session_id, turn) for n, (session_id, turn) in enumerate(items)]
+    rows = [turn_row(n, session_id, turn) for n, (session_id, turn) in enumerate(items)]
     due = conn.exec_driver_sql(_INSERT, {"rows": json.dumps(rows)}).scalars()
     return {items[n][1].id for n in due}
 
 
-def _as_json(n: int, session_id: SessionId, turn: NewTurn) -> dict[str, Any]:
+def turn_row(n: int, session_id: SessionId, turn: NewTurn) -> dict[str, Any]:
     """Return a row without what is NULL: most columns of most rows are."""
     digest = None if turn.idempotency_key is None else content_hash(turn.text).hex()
     row = {

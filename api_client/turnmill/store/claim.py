@@ -77,7 +77,8 @@ WITH line AS ({{line}}), session AS (
     INSERT INTO attempts (turn_id, fence, n, kind, worker)
     SELECT id, lease_fence, claims, kind, %(owner)s FROM turn
 )
-SELECT turn.id, turn.session_id, turn.lease_fence, turn.kind, turn.claims, turn.attempt, turn.max_attempts,
+SELECT turn.id, turn.session_id, turn.lease_fence, turn.kind, turn.claims, turn.attempt,
+    turn.max_attempts,
     turn.lane, session.provider, session.model, session.system_prompt, session.settings,
     session.provider_ref, turn.native_ref, session.on_ambiguous, turn.metadata,
     (SELECT content::text FROM messages m WHERE m.turn_id = turn.id AND m.position = 0) AS said,
@@ -132,7 +133,7 @@ def claim_due(
     lease: timedelta,
     closed_providers: Collection[str] = (),
 ) -> list[Claim]:
-    """Take up to `limit` due turns of a lane, oldest first, of the providers that are not closed."""
+    """Take up to `limit` due turns of a lane, oldest first, of providers that are not closed."""
     if conn.dialect.name != "postgresql":
         heads = _heads_by_lane(conn, lane, limit=limit, closed=closed_providers)
         return [_claim_stepwise(conn, head, owner=owner, lease=lease) for head in heads]

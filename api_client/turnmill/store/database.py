@@ -39,7 +39,7 @@ _GONE = ("08", "57P", "53", "25006", "58")
 
 
 def parse_url(text: str) -> URL:
-    """Return the URL with the driver that Turnmill uses; raises InvalidSetting, never quoting it."""
+    """Return the URL with our driver in it; raises InvalidSetting, never quoting it."""
     if not text:
         raise InvalidSetting(
             "no database URL is set",
@@ -135,7 +135,7 @@ def store_error(error: DBAPIError) -> StoreError:
         return _BY_SQLSTATE[state]()
     if isinstance(error.orig, sqlite3.OperationalError):
         return _sqlite_error(error.orig)
-    if error.connection_invalidated or not state and not isinstance(error, IntegrityError):
+    if error.connection_invalidated or (not state and not isinstance(error, IntegrityError)):
         return StoreUnavailable()
     if state.startswith(_GONE):
         return StoreUnavailable(f"the database refused (sqlstate {state})")

@@ -298,7 +298,8 @@ batches = Table(
     Column("id", Uuid, primary_key=True),
     Column("name", Text, nullable=False),
     Column("content_hash", LargeBinary, nullable=False),
-    Column("total", BigInteger),  # NULL until every line was submitted
+    Column("last_line", BigInteger, nullable=False, server_default="0"),  # of the file, accepted
+    Column("total", BigInteger),  # NULL until every line was accepted
     Column("metadata", Json, nullable=False, server_default=text("'{}'")),
     Column("created_at", Timestamp, nullable=False, server_default=db_now()),
     Column("cancelled_at", Timestamp),

@@ -118,27 +118,33 @@ def retry(conn: Connection, turn_id: TurnId, *, new_id: TurnId, message_id: UUID
             f"a turn that is {state} cannot be retried", hint="only failed and dead turns can"
         )
     if _later_one_started(conn, turn_id, session_id):
-        return accept(conn, session_id, _copy(conn, turn_id, new_id, message_id))
+        copy = _copy(conn, turn_id, new_id, message_id)
+        if copy.batch_id is not None:
+            # The new turn takes the old one's place in the batch, whose results are to show it.
+            leave = {"batch_id": None, "batch_line": None}
+            conn.execute(update(turns).where(turns.c.id == turn_id).values(**leave))
+        return accept(conn, session_id, copy)
     status = conn.scalar(select(sessions.c.status).where(sessions.c.id == session_id))
     if status == SessionStatus.ARCHIVED:
         raise SessionArchived()
-    conn.execute(
-        update(turns)
-        .where(turns.c.id == turn_id)
-        .values(
-            state=TurnState.QUEUED,
-            attempt=0,
-            lost=0,
-            available_at=db_now(),
-            expires_at=None,
-            cancel_requested=False,
-            error_code=None,
-            finished_at=None,
-        )
-    )
+    conn.execute(update(turns).where(turns.c.id == turn_id).values(queued_again()))
     heads = move_lines(conn, {session_id: -1})
     announce = any(head.turn_id == turn_id for head in heads)
     return Accepted(turn_id=turn_id, session_id=session_id, created=False, announce=announce)
+
+
+def queued_again() -> dict[str, Any]:
+    """Return the columns of a failed turn that is to run again in place, all attempts given back."""
+    return {
+        "state": TurnState.QUEUED,
+        "attempt": 0,
+        "lost": 0,
+        "available_at": db_now(),
+        "expires_at": None,
+        "cancel_requested": False,
+        "error_code": None,
+        "finished_at": None,
+    }
 
 
 def release_held(conn: Connection, turn_id: TurnId) -> list[Head]:
@@ -186,6 +192,9 @@ def _copy(conn: Connection, turn_id: TurnId, new_id: TurnId, message_id: UUID) -
         lane=Lane(old.lane),
         metadata=old.metadata,
         max_attempts=old.max_attempts,
+        batch_id=old.batch_id,
+        batch_line=old.batch_line,
+        custom_id=old.custom_id,
         retry_of=turn_id,
     )
 

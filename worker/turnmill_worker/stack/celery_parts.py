@@ -143,6 +143,8 @@ class FlowerPart:
             argv=self._setup.command("flower", f"--conf={config}", *listen),
             log=self._setup.home.log(self.name),
             env=self._setup.environment(),
+            # It keeps nothing, and asked politely its threads can hold it up for seconds.
+            stop_signal=signal.SIGKILL,
         )
 
     def is_ready(self) -> bool:

@@ -6,17 +6,18 @@ from uuid import UUID
 
 from celery import Celery
 from celery.exceptions import Retry
+
 from turnmill import wire
 from turnmill.domain.ids import TurnId
-
 from turnmill_worker.bulk import run_bulk
-from turnmill_worker.quarantine import run_quarantine
+from turnmill_worker.quarantine import Quarantine
 from turnmill_worker.turn import Ended, NotOurs, Outrun, run_turn
 from turnmill_worker.works import Works
 
 
 def register(app: Celery, works: Callable[[], Works]) -> None:
     """Add the tasks to the app. `works` gives what the process has been set up with."""
+    quarantine = Quarantine()
 
     @app.task(name=wire.RUN_TURN, ignore_result=True)
     async def run_turn_task(turn_id: str) -> None:
@@ -44,4 +45,4 @@ def register(app: Celery, works: Callable[[], Works]) -> None:
         """Run what was lost before, in a process of its own."""
         here = works()
         if not here.draining.is_set():
-            await run_quarantine(here.settings)
+            await quarantine.run()

@@ -24,6 +24,7 @@ def upgrade() -> None:
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("content_hash", sa.LargeBinary(), nullable=False),
+        sa.Column("last_line", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("total", sa.BigInteger(), nullable=True),
         sa.Column("metadata", Json, server_default=sa.text("'{}'"), nullable=False),
         sa.Column("created_at", Timestamp(), server_default=db_now(), nullable=False),
