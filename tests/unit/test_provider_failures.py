@@ -1,0 +1,113 @@
+"""What a refused call means, whoever refuses it."""
+
+import contextlib
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from turnmill.domain.errors import (
+    MaybeSent,
+    Overloaded,
+    ProviderError,
+    RateLimited,
+    Rejected,
+    ThreadLocked,
+)
+from turnmill_worker.providers.failures import (
+    error_object_of,
+    error_of_status,
+    payload_of,
+    retry_after,
+    safe_code,
+)
+
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, Rejected),
+        (401, Rejected),
+        (404, Rejected),
+        (408, MaybeSent),
+        (409, ThreadLocked),
+        (422, Rejected),
+        (429, RateLimited),
+        (500, MaybeSent),
+        (502, MaybeSent),
+        (503, Overloaded),
+        (504, MaybeSent),
+        (524, MaybeSent),
+        (529, Overloaded),
+        (301, Rejected),
+    ],
+)
+def test_a_status_without_a_code_says_enough(status: int, kind: type[ProviderError]) -> None:
+    error = error_of_status(status, headers={})
+    assert (type(error), error.error_code) == (kind, f"http_{status}")
+
+
+def test_a_known_code_decides_before_the_status() -> None:
+    by_code = {"insufficient_quota": Rejected}
+    error = error_of_status(429, headers={}, code="insufficient_quota", by_code=by_code)
+    assert (type(error), error.error_code) == (Rejected, "insufficient_quota")
+
+
+@pytest.mark.parametrize("code", ["", None, 400, "what the user said", "x" * 65, "a\nb", ["a"]])
+def test_what_is_no_code_never_becomes_one(code: object) -> None:
+    assert safe_code(code) == ""
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait"),
+    [
+        ({}, None),
+        ({"retry-after": "7"}, timedelta(seconds=7)),
+        ({"retry-after": "0"}, timedelta(0)),
+        ({"retry-after": "1.5"}, timedelta(seconds=1.5)),
+        ({"retry-after-ms": "250", "retry-after": "9"}, timedelta(milliseconds=250)),
+        ({"retry-after": format_datetime(NOW + timedelta(seconds=30))}, timedelta(seconds=30)),
+        ({"retry-after": format_datetime(NOW - timedelta(seconds=30))}, timedelta(0)),
+        ({"retry-after": "1e12"}, timedelta(days=1)),
+        ({"retry-after": "inf"}, timedelta(days=1)),
+        ({"retry-after": "Fri, 01 Jan 2100 00:00:00 GMT"}, timedelta(days=1)),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "-1"}, None),
+        ({"retry-after": "soon"}, None),
+    ],
+)
+def test_the_wait_is_read_in_every_form(headers: dict[str, str], wait: timedelta | None) -> None:
+    assert retry_after(headers, now=NOW) == wait
+
+
+@given(st.text(max_size=40))
+def test_no_header_of_a_vendor_breaks_the_reading_of_the_wait(value: str) -> None:
+    wait = retry_after({"retry-after": value, "retry-after-ms": value}, now=NOW)
+    assert wait is None or timedelta(0) <= wait <= timedelta(days=1)
+
+
+@given(st.binary(max_size=60))
+def test_whatever_comes_back_is_an_object_or_may_have_been_executed(body: bytes) -> None:
+    assert isinstance(error_object_of(body), dict)
+    with contextlib.suppress(MaybeSent):
+        assert isinstance(payload_of(body), dict)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b'{"error": {"message": "no"}}', "no"),
+        (b'{"message": "no"}', "no"),
+        (b'{"error": "no"}', "no"),
+        (b"<html>", None),
+        (b"[" * 100_000, None),
+    ],
+)
+def test_an_error_is_found_in_whatever_form_a_server_puts_it(
+    body: bytes, message: str | None
+) -> None:
+    assert error_object_of(body).get("message") == message
