@@ -134,7 +134,7 @@ def retry(conn: Connection, turn_id: TurnId, *, new_id: TurnId, message_id: UUID
 
 
 def queued_again() -> dict[str, Any]:
-    """Return the columns of a failed turn that is to run again in place, all attempts given back."""
+    """Return the columns of a failed turn that runs again in place, all attempts given back."""
     return {
         "state": TurnState.QUEUED,
         "attempt": 0,
