@@ -150,6 +150,7 @@ class Stack:
     def _finish(self, call: Callable[[], object]) -> None:
         """Run what may take a while, and stay open for signals and deaths meanwhile."""
         running = _in_thread(call)
+        running.add_done_callback(lambda _: self._wakeup.wake())
         self._fleet.until(running.done)
         running.result()
 

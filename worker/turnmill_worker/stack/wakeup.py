@@ -47,7 +47,11 @@ class Wakeup:
     def request_stop(self) -> None:
         """Ask from inside the process; from any thread."""
         self.stop_requests += 1
-        with contextlib.suppress(BlockingIOError):  # full: it wakes up anyway
+        self.wake()
+
+    def wake(self) -> None:
+        """End the sleep; from any thread."""
+        with contextlib.suppress(OSError):  # full: it wakes up anyway; closed: nobody sleeps
             self._writing.send(b"\0")
 
     def sleep(self, longest: timedelta) -> None:
