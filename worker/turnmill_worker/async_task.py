@@ -12,7 +12,6 @@ from celery import Task
 from turnmill_worker.bridge import await_here
 
 
-
 class AsyncTask(Task):
     """Runs a coroutine on the asyncio pool's loop; under other pools, on one beside them.
 

@@ -73,7 +73,7 @@ class TaskPool(BasePool):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.limit = self.limit or 1
+        self.limit: int = kwargs.get("limit") or (args[0] if args else None) or 1
         self.loop = asyncio.new_event_loop()
         self._hub: Any = None
         self._thread = threading.Thread(target=self._run_loop, name="turnmill-pool", daemon=True)
