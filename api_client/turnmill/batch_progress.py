@@ -49,8 +49,8 @@ def drawn(*, what: str = "answered") -> Iterator[Callable[[BatchCounts], None]]:
 def drawn_lines(*, what: str) -> Iterator[Callable[[int, int], None]]:
     """Yield a function that draws (done, total)."""
     with _progress() as progress:
-        bar = progress.add_task(what, total=None, failed="")
-        yield lambda done, total: progress.update(bar, completed=done, total=total)
+        bar = progress.add_task(what, total=None, failed="", visible=False)
+        yield lambda done, total: progress.update(bar, completed=done, total=total, visible=True)
 
 
 def _progress() -> Progress:

@@ -33,6 +33,7 @@ from turnmill.store.records import (
 from turnmill.waiting import Waiter
 
 if TYPE_CHECKING:
+    from turnmill.analytics import Analytics
     from turnmill.batches import Batches
 
 
@@ -122,7 +123,18 @@ class Client:
         """Jobs of many turns, from a file and back into one."""
         from turnmill.batches import Batches  # noqa: PLC0415
 
-        return Batches(self._database, self._announcer.announce)
+        return Batches(
+            self._database,
+            self._announcer.announce,
+            max_text_bytes=self.settings.max_text_bytes,
+        )
+
+    @cached_property
+    def analytics(self) -> "Analytics":
+        """What all the turns came to, by day, provider and model."""
+        from turnmill.analytics import Analytics  # noqa: PLC0415
+
+        return Analytics(self._database)
 
     def close(self) -> None:
         """Stop waiting and give all connections back."""
