@@ -38,13 +38,13 @@ class Ready:
         ]
         if self.data is not None and not self.data.is_relative_to(self.home):
             lines.append(f"data      {self.data} (the user of Postgres cannot reach the home)")
-        lines += [
-            "",
-            "Use it from another terminal:",
-            f"    export TURNMILL_DATABASE_URL={self.database_url}",
-            f"    export TURNMILL_BROKER_URL={self.broker_url}",
-            "    turnmill chat",
-            "",
+        return "\n".join([*lines, "", *self._next_steps()])
+
+    def _next_steps(self) -> list[str]:
+        found = self.home == Path(".turnmill").resolve()
+        return [
+            "Talk to it from another terminal:",
+            "    turnmill chat" if found else f"    TURNMILL_HOME={self.home} turnmill chat",
+            "Applications take TURNMILL_DATABASE_URL and TURNMILL_BROKER_URL, as above.",
             "Ctrl-C stops everything; the data stay.",
         ]
-        return "\n".join(lines)
