@@ -81,10 +81,13 @@ def test_the_ready_line_says_where_everything_is(running: tuple[Up, Line]) -> No
     assert query(line["database_url"], "SELECT count(*) FROM turns") == [(0,)]
     with redis.Redis.from_url(str(line["broker_url"])) as client:
         assert client.ping()
-    assert fetch(urlsplit(str(line["flower_url"])), login=True) == 200
+    for path in ("/", "/metrics"):
+        assert fetch(urlsplit(str(line["flower_url"])), path=path, login=True) == 200
 
 
-@pytest.mark.parametrize("path", ["/", "/workers", "/tasks", "/api/workers", "/api/tasks"])
+@pytest.mark.parametrize(
+    "path", ["/", "/workers", "/tasks", "/broker", "/api/workers", "/api/tasks", "/metrics"]
+)
 def test_flower_shows_nothing_without_the_password(running: tuple[Up, Line], path: str) -> None:
     _, line = running
     assert fetch(urlsplit(str(line["flower_url"])), path=path, login=False) == 401
@@ -147,6 +150,7 @@ def test_a_postgres_that_was_killed_comes_back_at_the_same_url(running: tuple[Up
     assert query(line["database_url"], "SELECT n FROM kept") == [(7,)]
 
 
+@pytest.mark.slow
 def test_term_and_kill_leave_no_process_and_the_data_are_there_at_the_next_start(
     home: Path,
 ) -> None:

@@ -16,6 +16,15 @@ from turnmill_worker.stack.process import Program
 POOL_VARIABLE = "CELERY_CUSTOM_WORKER_POOL"
 FLOWER_PORT = 5555
 
+#: Flower runs this file. Of its own accord it shows /metrics to everybody.
+_FLOWER_CONFIG = """\
+from flower.views.monitor import Metrics
+from tornado.web import authenticated
+
+Metrics.get = authenticated(Metrics.get)
+basic_auth = [{login!r}]
+"""
+
 _PROBE_TIMEOUT = timedelta(seconds=1)
 
 #: Where set, Celery and Flower obey these more than what the stack tells them.
@@ -136,7 +145,7 @@ class FlowerPart:
         # A file of its own: a command line is seen by everybody, and without the option a
         # flowerconfig.py in the working directory could open it.
         login = f"{self._login.user}:{self._login.password}"
-        config = self._setup.home.private_file("flower.conf.py", f"basic_auth = [{login!r}]\n")
+        config = self._setup.home.private_file("flower.conf.py", _FLOWER_CONFIG.format(login=login))
         listen = (f"--address={ports.LOOPBACK}", f"--port={self._port}")
         return Program(
             name=self.name,
