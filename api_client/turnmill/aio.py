@@ -171,9 +171,6 @@ class AsyncTurn:
     async def result(self, timeout: float | timedelta | None = None) -> Reply:
         """Wait for the reply. See `Turn.result`."""
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-        reply = await self._read()
-        if reply is not None:
-            return reply
         async with self._client._waiter.expecting(self.id) as ended:
             reply = await self._read()
             if reply is None and await _happens(ended, seconds):

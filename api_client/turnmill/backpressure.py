@@ -22,7 +22,7 @@ _TURNS_PER_SECOND = 20_000
 _SHORTEST = 0.2
 _LONGEST = 10.0
 _KEPT = 10_000
-_EVERYBODY = ""
+_EVERYBODY = "*"
 
 
 @dataclass(slots=True)
@@ -42,26 +42,47 @@ class Room:
 
     def take(self, conn: Connection, session_id: SessionId, *, count: int = 1) -> None:
         """Raise QueueFull when `count` more turns of this session would be too many."""
+        now = time.monotonic()
         if self._per_user is not None:
-            user_id = self._user_of(conn, session_id)
+            user_id = self._users.get(session_id, "")
+            if now >= self._good_until(user_id):
+                user_id = self._look(conn, session_id, now, bound=self._per_user)
             if user_id is not None:
-                self._take(conn, user_id, bound=self._per_user, count=count)
+                self._count(user_id, bound=self._per_user, count=count)
         if self._in_all is not None:
-            self._take(conn, _EVERYBODY, bound=self._in_all, count=count)
+            if now >= self._good_until(_EVERYBODY):
+                self._note(_EVERYBODY, room.in_all(conn), now, bound=self._in_all)
+            self._count(_EVERYBODY, bound=self._in_all, count=count)
 
     def take_many(self, conn: Connection, session_ids: Sequence[SessionId]) -> None:
         """Raise QueueFull when these turns together would be too many, for anybody."""
         for session_id, count in Counter(session_ids).items():
             self.take(conn, session_id, count=count)
 
-    def _take(self, conn: Connection, user_id: str, *, bound: int, count: int) -> None:
+    def _look(
+        self, conn: Connection, session_id: SessionId, now: float, *, bound: int
+    ) -> str | None:
+        found = room.of_user(conn, session_id)
+        if found is None:
+            return None  # whoever writes next will say that there is no such session
+        user_id, unfinished = found
+        _remember(self._users, session_id, user_id)
+        self._note(user_id, unfinished, now, bound=bound)
+        return user_id
+
+    def _good_until(self, user_id: str) -> float:
         known = self._sums.get(user_id)
-        now = time.monotonic()
-        if known is None or now >= known.good_until:
-            unfinished = room.unfinished(conn, user_id=user_id or None)
-            lasts = max(bound - unfinished, 0) / _TURNS_PER_SECOND
-            known = _Sum(unfinished, now + min(max(lasts, _SHORTEST), _LONGEST))
-            _remember(self._sums, user_id, known)
+        return 0.0 if known is None else known.good_until
+
+    def _note(self, user_id: str, unfinished: int, now: float, *, bound: int) -> None:
+        lasts = max(bound - unfinished, 0) / _TURNS_PER_SECOND
+        good_until = now + min(max(lasts, _SHORTEST), _LONGEST)
+        _remember(self._sums, user_id, _Sum(unfinished, good_until))
+
+    def _count(self, user_id: str, *, bound: int, count: int) -> None:
+        known = self._sums.get(user_id)
+        if known is None:
+            return  # forgotten by another thread meanwhile
         if known.unfinished + count > bound:
             whose = "in all" if user_id == _EVERYBODY else "for this user"
             raise QueueFull(
@@ -69,12 +90,6 @@ class Room:
                 retry_after=timedelta(seconds=max(1.0, count / 100)),
             )
         known.unfinished += count
-
-    def _user_of(self, conn: Connection, session_id: SessionId) -> str | None:
-        user_id = self._users.get(session_id) or room.user_of(conn, session_id)
-        if user_id is not None:
-            _remember(self._users, session_id, user_id)
-        return user_id
 
 
 def _remember(cache: OrderedDict[K, V], key: K, value: V) -> None:

@@ -197,9 +197,6 @@ class Turn:
         TurnExpired, each with `error_code`, when there is no reply.
         """
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-        reply = self._read()
-        if reply is not None:
-            return reply
         with self._client._waiter.expecting(self.id) as ended:
             reply = self._read()
             if reply is None and ended.wait(seconds):

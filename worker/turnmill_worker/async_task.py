@@ -1,32 +1,74 @@
 """Tasks whose body is `async def`, under every pool that Celery has."""
 
 import asyncio
+import functools
 import inspect
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from typing import Any
 
-from celery import Task
+from billiard.exceptions import SoftTimeLimitExceeded
+from celery import Task, current_task
+from celery._state import _task_stack
 
-from turnmill_worker.bridge import await_here
+from turnmill_worker.bridge import Driven, await_here, can_await_here
+
+_Body = Callable[..., Coroutine[Any, Any, Any]]
 
 
 class AsyncTask(Task):
-    """Runs a coroutine on the asyncio pool's loop; under other pools, on one beside them.
+    """A task that may be `async def`; give it as `Celery(task_cls=…)` or `@app.task(base=…)`.
 
-    The pool's worker (a thread, a process) waits for the coroutine there, as it would for any
-    other task.
+    Such a body runs on the asyncio pool's loop. Under other pools it runs on a loop beside them,
+    while the pool's thread or process waits for it as for any other task. Called from a coroutine,
+    the task gives a coroutine to await; called from anywhere else, the result.
     """
 
     abstract = True
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the body. Celery's tracer calls this, within `self.request`."""
-        result = self.run(*args, **kwargs)
-        if not inspect.iscoroutine(result):
-            return result
-        return _wait_for(result)
+    #: The body is a coroutine: set by the class itself.
+    is_coroutine = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Let Celery see a plain function: its tracer and `autoretry_for` know no other."""
+        super().__init_subclass__(**kwargs)
+        run = cls.__dict__.get("run")
+        body = run.__func__ if isinstance(run, staticmethod) else run
+        if not inspect.iscoroutinefunction(body):
+            return
+        plain = _as_function(body)
+        cls.run = staticmethod(plain) if isinstance(run, staticmethod) else plain
+        cls.is_coroutine = True
+
+
+def background_loop() -> asyncio.AbstractEventLoop:
+    """Return the loop that coroutines run on where the pool has none; one in each process."""
+    return _background.loop()
+
+
+def _as_function(body: _Body) -> Callable[..., Any]:
+    @functools.wraps(body)
+    def function(*args: Any, **kwargs: Any) -> Any:
+        coroutine = body(*args, **kwargs)
+        if can_await_here():
+            return await_here(coroutine)
+        if _loop_runs_here():
+            return coroutine
+        return _Beside(coroutine).result()
+
+    # Whoever asks, a wrapped coroutine function must not pass for one itself.
+    del function.__wrapped__  # type: ignore[attr-defined]
+    return function
+
+
+def _loop_runs_here() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 class _Background:
@@ -50,13 +92,53 @@ class _Background:
 _background = _Background()
 
 
-def background_loop() -> asyncio.AbstractEventLoop:
-    """Return the loop that coroutines run on where the pool has none."""
-    return _background.loop()
+class _Beside:
+    """A coroutine on the background loop that sees the Celery request of the waiting thread."""
 
+    def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        self._coroutine = coroutine
+        self._celery_task = current_task._get_current_object()  # None outside of a worker
+        self._request = self._celery_task.request_stack.top if self._celery_task else None
+        self._limit: Exception | None = None
+        self._asyncio_task: asyncio.Task[Any] | None = None
+        self._loop = background_loop()
+        self._future: Future[Any] = asyncio.run_coroutine_threadsafe(self._run(), self._loop)
 
-def _wait_for(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    try:
-        return await_here(coroutine)
-    except LookupError:
-        return asyncio.run_coroutine_threadsafe(coroutine, background_loop()).result()
+    def result(self) -> Any:
+        """Wait for the coroutine. Prefork's soft time limit, raised here, is raised in there."""
+        while True:
+            try:
+                return self._future.result()
+            except SoftTimeLimitExceeded as limit:
+                if self._future.done():
+                    raise
+                self._loop.call_soon_threadsafe(self._interrupt, limit)
+            except BaseException:
+                self._future.cancel()
+                raise
+
+    async def _run(self) -> Any:
+        self._asyncio_task = asyncio.current_task()
+        return await Driven(self._with_request, self._interruption)
+
+    def _with_request(self) -> Any:
+        if self._celery_task is None:
+            return await_here(self._coroutine)
+        _task_stack.push(self._celery_task)
+        self._celery_task.request_stack.push(self._request)
+        try:
+            return await_here(self._coroutine)
+        finally:
+            self._celery_task.request_stack.pop()
+            _task_stack.pop()
+
+    def _interrupt(self, limit: Exception) -> None:
+        if self._asyncio_task is not None and not self._asyncio_task.done():
+            self._limit = limit
+            self._asyncio_task.cancel()
+
+    def _interruption(self) -> Exception | None:
+        limit, self._limit = self._limit, None
+        if limit is not None and self._asyncio_task is not None:
+            self._asyncio_task.uncancel()
+        return limit

@@ -5,17 +5,34 @@ from sqlalchemy import Connection, func, select
 from turnmill.domain.ids import SessionId
 from turnmill.store.tables import sessions
 
+_OF_USER = """
+SELECT s.user_id, (
+    SELECT COALESCE(sum(o.unfinished), 0) FROM sessions o
+    WHERE o.user_id = s.user_id AND o.unfinished > 0
+) FROM sessions s WHERE s.id = %(session_id)s
+"""
 
-def unfinished(conn: Connection, *, user_id: str | None) -> int:
-    """Return how many turns of the user, or of everybody, are not final."""
+
+def of_user(conn: Connection, session_id: SessionId) -> tuple[str, int] | None:
+    """Return whose session it is and how many turns of that user are not final, or None."""
+    if conn.dialect.name == "postgresql":
+        row = conn.exec_driver_sql(_OF_USER, {"session_id": session_id}).one_or_none()
+        return None if row is None else (row[0], int(row[1]))
+    user_id = conn.scalar(select(sessions.c.user_id).where(sessions.c.id == session_id))
+    if user_id is None:
+        return None
+    return user_id, _sum(conn, user_id)
+
+
+def in_all(conn: Connection) -> int:
+    """Return how many turns of everybody are not final."""
+    return _sum(conn, None)
+
+
+def _sum(conn: Connection, user_id: str | None) -> int:
     query = select(func.coalesce(func.sum(sessions.c.unfinished), 0)).where(
         sessions.c.unfinished > 0
     )
     if user_id is not None:
         query = query.where(sessions.c.user_id == user_id)
     return int(conn.execute(query).scalar_one())
-
-
-def user_of(conn: Connection, session_id: SessionId) -> str | None:
-    """Return whose session it is, or None when there is none."""
-    return conn.scalar(select(sessions.c.user_id).where(sessions.c.id == session_id))
