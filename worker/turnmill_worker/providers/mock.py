@@ -72,7 +72,8 @@ class Script:
         script = {**_mapping(request.settings), **_mapping(request.metadata)}
         faults = script.get("faults", ())
         if not isinstance(faults, str):
-            faults = faults[request.attempt - 1] if request.attempt <= len(faults) else "ok"
+            among = 1 <= request.attempt <= len(faults)  # 0: nothing was sent yet
+            faults = faults[request.attempt - 1] if among else "ok"
         if faults not in FAULTS:
             raise setting_refused("mock", "faults are " + ", ".join(FAULTS))
         return cls(
