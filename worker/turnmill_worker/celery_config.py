@@ -33,7 +33,9 @@ def config(settings: Settings) -> dict[str, Any]:
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_connection_timeout": 2.0,
-        "broker_pool_limit": 2,
+        # Flower asks in eight threads, each with two connections at once: with less than nine they
+        # wait for each other for ever, and Flower neither shows anything nor ends.
+        "broker_pool_limit": 16,
         "result_backend": None,
         "task_ignore_result": True,
         "task_acks_late": False,
