@@ -22,7 +22,7 @@ _TURNS_PER_SECOND = 20_000
 _SHORTEST = 0.2
 _LONGEST = 10.0
 _KEPT = 10_000
-_EVERYBODY = "*"
+_EVERYBODY = "\0"  # no user can be called that
 
 
 @dataclass(slots=True)
