@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,7 @@ class System:
     broker_url: str
     flower_url: str
     pid: int
+    home: Path
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +40,9 @@ def system() -> Iterator[System]:
     line = process.stdout.readline()
     assert line, "`turnmill up` ended before it was ready"
     ready = json.loads(line)
-    yield System(ready["database_url"], ready["broker_url"], ready["flower_url"], ready["pid"])
+    yield System(
+        ready["database_url"], ready["broker_url"], ready["flower_url"], ready["pid"], home.path
+    )
     process.terminate()
     process.wait(timeout=15)
     process.stdout.close()

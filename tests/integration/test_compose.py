@@ -142,8 +142,14 @@ def test_worker_beat_and_flower_become_healthy_and_answer(
 
 def await_health(machine: Machine, service: Service, process: Popen[bytes]) -> None:
     """Wait until the service's own check passes; fail with its log when it died or never does."""
-    wait_until(lambda: process.poll() is not None or machine.is_healthy(service), timeout=SOON)
-    assert machine.is_healthy(service), machine.log(service).read_text()
+    answers: list[bool] = []
+
+    def is_decided() -> bool:
+        answers.append(machine.is_healthy(service))
+        return answers[-1] or process.poll() is not None
+
+    wait_until(is_decided, timeout=SOON)
+    assert answers[-1], machine.log(service).read_text()
 
 
 def answer_of(machine: Machine, *, login: str | None) -> int:
