@@ -8,40 +8,145 @@ turn = client.send(session, "Hello")
 print(turn.result(timeout=60).text)
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from turnmill.domain import errors as _errors
-from turnmill.domain.errors import *  # noqa: F403
+from turnmill.domain.errors import (
+    BatchNotFound,
+    BatchTimeout,
+    ConfigurationError,
+    Conflict,
+    IdempotencyConflict,
+    InvalidBatchFile,
+    InvalidInput,
+    InvalidSetting,
+    InvalidText,
+    KeyMissing,
+    MaybeSent,
+    MissingExtra,
+    MoveRefused,
+    NoReply,
+    NotFound,
+    NotSent,
+    Overloaded,
+    ProviderError,
+    ProviderUnknown,
+    QueueFull,
+    RateLimited,
+    Rejected,
+    SchemaOutOfDate,
+    SessionArchived,
+    SessionBusy,
+    SessionNotFound,
+    StoreError,
+    StoreUnavailable,
+    ThreadLocked,
+    ThreadLost,
+    TurnCancelled,
+    TurnDead,
+    TurnExpired,
+    TurnFailed,
+    TurnmillError,
+    TurnNotFound,
+    TurnTimeout,
+    Unreachable,
+    UnsafeSetting,
+    UnsupportedByStore,
+    WrongIsolation,
+)
 from turnmill.domain.states import Lane, OnAmbiguous, OnFailure, SessionStatus, TurnState
 
 if TYPE_CHECKING:
     from turnmill.aio import AsyncClient, AsyncTurn
+    from turnmill.batches import Batch
     from turnmill.client import Client, Turn
     from turnmill.reply import Reply
     from turnmill.settings import Settings
     from turnmill.store.records import AttemptRecord, MessageRecord, SessionRecord
 
-_LAZY = {
-    "Client": "turnmill.client",
-    "Turn": "turnmill.client",
-    "AsyncClient": "turnmill.aio",
-    "AsyncTurn": "turnmill.aio",
-    "Reply": "turnmill.reply",
-    "Settings": "turnmill.settings",
-    "SessionRecord": "turnmill.store.records",
-    "MessageRecord": "turnmill.store.records",
-    "AttemptRecord": "turnmill.store.records",
-}
-_ERRORS = [name for name in dir(_errors) if isinstance(getattr(_errors, name), type)]
-_ERRORS = [name for name in _ERRORS if issubclass(getattr(_errors, name), _errors.TurnmillError)]
+__all__ = [
+    "AsyncClient",
+    "AsyncTurn",
+    "AttemptRecord",
+    "Batch",
+    "BatchNotFound",
+    "BatchTimeout",
+    "Client",
+    "ConfigurationError",
+    "Conflict",
+    "IdempotencyConflict",
+    "InvalidBatchFile",
+    "InvalidInput",
+    "InvalidSetting",
+    "InvalidText",
+    "KeyMissing",
+    "Lane",
+    "MaybeSent",
+    "MessageRecord",
+    "MissingExtra",
+    "MoveRefused",
+    "NoReply",
+    "NotFound",
+    "NotSent",
+    "OnAmbiguous",
+    "OnFailure",
+    "Overloaded",
+    "ProviderError",
+    "ProviderUnknown",
+    "QueueFull",
+    "RateLimited",
+    "Rejected",
+    "Reply",
+    "SchemaOutOfDate",
+    "SessionArchived",
+    "SessionBusy",
+    "SessionNotFound",
+    "SessionRecord",
+    "SessionStatus",
+    "Settings",
+    "StoreError",
+    "StoreUnavailable",
+    "ThreadLocked",
+    "ThreadLost",
+    "Turn",
+    "TurnCancelled",
+    "TurnDead",
+    "TurnExpired",
+    "TurnFailed",
+    "TurnNotFound",
+    "TurnState",
+    "TurnTimeout",
+    "TurnmillError",
+    "Unreachable",
+    "UnsafeSetting",
+    "UnsupportedByStore",
+    "WrongIsolation",
+]
 
 __version__ = "0.1.0"
 
+#: Loaded on first use: a program that only catches errors pays for no database.
+_LAZY = {
+    "AsyncClient": "turnmill.aio",
+    "AsyncTurn": "turnmill.aio",
+    "Batch": "turnmill.batches",
+    "Client": "turnmill.client",
+    "Turn": "turnmill.client",
+    "Reply": "turnmill.reply",
+    "Settings": "turnmill.settings",
+    "AttemptRecord": "turnmill.store.records",
+    "MessageRecord": "turnmill.store.records",
+    "SessionRecord": "turnmill.store.records",
+}
+
 
 def __getattr__(name: str) -> Any:
-    """Load the clients on first use: a program that only catches errors pays for no database."""
+    """Load the clients, and what they return, when they are first asked for."""
     if name not in _LAZY:
         raise AttributeError(f"module 'turnmill' has no attribute {name!r}")
-    from importlib import import_module  # noqa: PLC0415
+    value = globals()[name] = getattr(import_module(_LAZY[name]), name)
+    return value
 
-    return getattr(import_module(_LAZY[name]), name)
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])
