@@ -19,6 +19,8 @@ import redis
 
 from tests.conftest import make_home
 from tests.integration.stack_process import GONE_WITHIN, Up
+from turnmill import Client
+from turnmill.domain.states import TurnState
 from turnmill_worker.stack.postgres import EmbeddedPostgres
 from turnmill_worker.stack.process import wait_until
 from turnmill_worker.stack.valkey import EmbeddedValkey
@@ -150,25 +152,27 @@ def test_a_postgres_that_was_killed_comes_back_at_the_same_url(running: tuple[Up
     assert query(line["database_url"], "SELECT n FROM kept") == [(7,)]
 
 
+def client_of(line: Line) -> Client:
+    return Client(database_url=str(line["database_url"]), broker_url=str(line["broker_url"]))
+
+
 @pytest.mark.slow
-def test_term_and_kill_leave_no_process_and_the_data_are_there_at_the_next_start(
+def test_term_and_kill_leave_no_process_and_what_was_accepted_is_answered_after_the_next_start(
     home: Path,
 ) -> None:
-    with Up(home) as up:
-        line = up.ready()
-        query(line["database_url"], "CREATE TABLE kept AS SELECT 7 AS n")
+    with Up(home, env={"TURNMILL_MOCK_LATENCY": "600"}) as up, client_of(up.ready()) as client:
+        session = client.sessions.create(user_id="ada", provider="mock", model="m")
+        turn = client.send(session, "Are you there?")
+        assert wait_until(lambda: turn.refresh().state is TurnState.RUNNING, timeout=SOON)
         rest, _ = up.stop(signal.SIGTERM)
-        assert up.popen.returncode == 0
-        assert rest == ""
-        assert up.survivors() == []
-    with Up(home) as up:
-        line = up.ready()
-        query(line["database_url"], "UPDATE kept SET n = 8")
+        assert (up.popen.returncode, rest, up.survivors()) == (0, "", [])
+    with Up(home) as up, client_of(up.ready()) as client:
+        assert client.turns.get(turn.id).result(timeout=SOON).text
         up.stop(signal.SIGKILL)
         assert wait_until(lambda: not up.survivors(), timeout=GONE_WITHIN)
-    with Up(home) as up:
-        assert up.ready()["database_url"] == line["database_url"]
-        assert query(line["database_url"], "SELECT n FROM kept") == [(8,)]
+    with Up(home) as up, client_of(up.ready()) as client:
+        history = client.sessions.history(session.id)
+        assert [message.role for message in history] == ["user", "assistant"]
         up.stop(signal.SIGINT)
         assert up.survivors() == []
 
