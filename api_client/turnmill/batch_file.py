@@ -16,8 +16,9 @@ from turnmill.domain.text import check_name
 from turnmill.store.batches import Line
 from turnmill.store.records import NewSession
 
-#: Lines that are read, and accepted, together.
+#: Lines that are read, and accepted, together. SQLite has one lock for everybody: hold it shortly.
 CHUNK = 1000
+CHUNK_OF_SQLITE = 50
 
 _MOST_PROBLEMS = 20
 _ROOM_BESIDE_TEXT = 1_000_000
@@ -51,11 +52,11 @@ class BatchFile:
         # A character may be written as an escape of six bytes.
         self._max_line_bytes = 6 * max_text_bytes + _ROOM_BESIDE_TEXT
 
-    def chunks(self) -> Iterator[list[Numbered]]:
+    def chunks(self, size: int = CHUNK) -> Iterator[list[Numbered]]:
         """Yield all lines that are not blank, in order. Raises InvalidBatchFile."""
         with self._open() as file:
             lines = self._numbered(file)
-            while chunk := list(islice(lines, CHUNK)):
+            while chunk := list(islice(lines, size)):
                 yield chunk
 
     def parse(self, numbered: Numbered, *, batch_id: BatchId | None = None) -> Line:

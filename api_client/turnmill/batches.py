@@ -13,7 +13,14 @@ from typing import Any
 from uuid import UUID
 
 from turnmill import intake
-from turnmill.batch_file import BatchFile, Defaults, Digest, Inspection
+from turnmill.batch_file import (
+    CHUNK,
+    CHUNK_OF_SQLITE,
+    BatchFile,
+    Defaults,
+    Digest,
+    Inspection,
+)
 from turnmill.domain.errors import BatchTimeout, Conflict, InvalidInput
 from turnmill.domain.ids import BatchId
 from turnmill.domain.states import Lane
@@ -244,7 +251,8 @@ class _Submission:
                 yield chunk
 
     def _parsed(self) -> Iterator[tuple[int, list[Line]]]:
-        for chunk in self._file.chunks():
+        size = CHUNK if self._database.is_postgres else CHUNK_OF_SQLITE
+        for chunk in self._file.chunks(size):
             for numbered in chunk:
                 self._digest.add(numbered)
             yield (

@@ -121,7 +121,10 @@ class InProcessRunner:
             async with asyncio.timeout(_LOOK_EVERY.total_seconds()):
                 await self._wakeup.wait()
         except TimeoutError:
-            await asyncio.to_thread(self._look_around)
+            try:
+                await asyncio.to_thread(self._look_around)
+            except StoreError as error:
+                logger.warning("runner: %s; trying again", error.code)
 
     def _look_around(self) -> None:
         with self._database.begin() as conn:

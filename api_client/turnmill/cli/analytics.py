@@ -14,23 +14,8 @@ if TYPE_CHECKING:
 
     from turnmill.store.usage import Usage
 
-_COLUMNS = (
-    "day",
-    "provider",
-    "model",
-    "turns",
-    "succeeded",
-    "failed",
-    "dead",
-    "cancelled",
-    "expired",
-    "attempts",
-    "retries",
-    "tokens in",
-    "cached",
-    "tokens out",
-    "cost USD",
-)
+#: What fits on a screen; `--json` has every figure.
+_COLUMNS = ("day", "model", "turns", "ok", "not ok", "retries", "in", "out", "USD")
 
 
 @click.group("analytics")
@@ -66,25 +51,19 @@ def report(*, days: int, by: str, refresh: bool, as_json: bool) -> None:
         return
     print_table(_COLUMNS, _rows(found.lines), title=f"{found.first} to {found.last}, UTC")
     if any(line.unpriced_attempts for line in found.lines):
-        click.echo("+: some attempts have no known price, and are not in the cost", err=True)
+        click.echo("+ some attempts have no known price and are not in it", err=True)
 
 
 def _rows(lines: Sequence[Usage]) -> Iterator[tuple[object, ...]]:
     for line in lines:
         yield (
             line.day or "all",
-            line.provider,
-            line.model,
+            f"{line.provider} {line.model}" if line.provider != line.model else line.model,
             line.turns,
             line.succeeded,
-            line.failed,
-            line.dead,
-            line.cancelled,
-            line.expired,
-            line.attempts,
+            line.turns - line.succeeded,
             line.retries,
-            f"{line.input_tokens:,}",
-            f"{line.cached_tokens:,}",
-            f"{line.output_tokens:,}",
+            line.input_tokens,
+            line.output_tokens,
             f"{line.cost_usd:.4f}{'+' if line.unpriced_attempts else ''}",
         )
