@@ -5,9 +5,9 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+
 from tests.contract.rigs import RIGS, Rig
 from tests.doubles import anthropic_server, openai_server
-
 from turnmill_worker.providers.anthropic import AnthropicProvider
 from turnmill_worker.providers.openai import OpenAIProvider
 

@@ -11,9 +11,9 @@ from uuid import uuid4
 
 from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI
+
 from tests.doubles import anthropic_server, openai_server
 from tests.doubles.vendor_double import VendorDouble
-
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill_worker.providers.anthropic import AnthropicProvider
 from turnmill_worker.providers.base import Part, Provider, Request

@@ -8,9 +8,9 @@ from typing import Any
 import anthropic as sdk
 import pytest
 from anthropic.types import Message
+
 from tests.contract.rigs import a_history, a_request
 from tests.doubles.anthropic_server import KEY, AnthropicDouble
-
 from turnmill.domain.errors import (
     KeyMissing,
     MaybeSent,

@@ -9,9 +9,9 @@ import openai as sdk
 import pytest
 from openai.types.chat import ChatCompletion
 from openai.types.responses import Response
+
 from tests.contract.rigs import a_history, a_request
 from tests.doubles.openai_server import KEY, OpenAIDouble
-
 from turnmill.domain.errors import (
     KeyMissing,
     MaybeSent,

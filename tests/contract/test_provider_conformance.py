@@ -6,8 +6,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from tests.contract.rigs import Rig, a_history
 
+from tests.contract.rigs import Rig, a_history
 from turnmill.domain.errors import (
     MaybeSent,
     NotSent,

@@ -6,6 +6,7 @@ from typing import Any
 
 from aiohttp import web
 from anthropic.types.message_create_params import MessageCreateParamsNonStreaming
+
 from tests.doubles.vendor_double import (
     Call,
     Refused,

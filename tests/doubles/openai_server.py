@@ -10,6 +10,7 @@ from typing import Any
 from aiohttp import web
 from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
 from openai.types.responses.response_create_params import ResponseCreateParamsNonStreaming
+
 from tests.doubles.vendor_double import (
     Call,
     Refused,

@@ -136,5 +136,5 @@ def test_every_error_has_a_code_and_survives_pickling() -> None:
 
     error = QueueFull(retry_after=Settings().lease)
     again = pickle.loads(pickle.dumps(error))
-    assert isinstance(again, TurnmillError)
+    assert isinstance(again, QueueFull)
     assert (again.code, again.retry_after) == ("queue_full", error.retry_after)
