@@ -10,8 +10,8 @@ from concurrent.futures import Future
 from typing import Any
 
 from billiard.exceptions import SoftTimeLimitExceeded
-from celery import Task, current_task
-from celery._state import _task_stack
+from celery import Task
+from celery._state import _task_stack, get_current_task
 
 from turnmill_worker.bridge import Driven, await_here, can_await_here
 
@@ -58,8 +58,6 @@ def _as_function(body: _Body) -> Callable[..., Any]:
             return coroutine
         return _Beside(coroutine).result()
 
-    # Whoever asks, a wrapped coroutine function must not pass for one itself.
-    del function.__wrapped__  # type: ignore[attr-defined]
     return function
 
 
@@ -97,7 +95,7 @@ class _Beside:
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         self._coroutine = coroutine
-        self._celery_task = current_task._get_current_object()  # None outside of a worker
+        self._celery_task = get_current_task()  # None outside of a worker
         self._request = self._celery_task.request_stack.top if self._celery_task else None
         self._limit: Exception | None = None
         self._asyncio_task: asyncio.Task[Any] | None = None

@@ -5,58 +5,84 @@ import logging
 import sys
 import threading
 import time
+from datetime import timedelta
+from types import FrameType
 
 logger = logging.getLogger("turnmill.pool")
 
-_PERIOD = 0.25
-_TOO_LONG = 0.5
-_QUIET = 30.0
+_FRAMES = 8
 
 
 class LoopWatch:
-    """Asks the loop for a sign of life, and looks where it is when none comes."""
+    """Asks the loop for a sign of life, and looks where it is when none comes.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.longest = 0.0  #: seconds that the loop was blocked at most
+    A block of `too_long` plus `period` is always seen, a shorter one by chance. Of blocks that
+    follow each other within `quiet`, the first is logged and the others are counted.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        too_long: timedelta = timedelta(seconds=0.5),
+        period: timedelta = timedelta(seconds=0.25),
+        quiet: timedelta = timedelta(seconds=30),
+    ) -> None:
+        self.blocks = 0  #: how often the loop has been blocked
+        self.longest = timedelta(0)  #: the longest that it took to give a sign of life
         self._loop = loop
+        self._too_long, self._period, self._quiet = too_long, period, quiet
+        self._unlogged = 0
+        self._logged_at = float("-inf")
         self._stopped = threading.Event()
         self._alive = threading.Event()
-        self._watched: threading.Thread | None = None
-        self._logged_at = 0.0
         self._thread = threading.Thread(target=self._run, name="turnmill-watch", daemon=True)
+        self._watched = 0
 
     def start(self, watched: threading.Thread) -> None:
-        """Watch the loop that runs on this thread."""
-        self._watched = watched
+        """Watch the loop, which runs on this thread."""
+        self._watched = watched.ident or 0
         self._thread.start()
 
     def stop(self) -> None:
-        """End the watch."""
+        """End the watch, before the loop is closed."""
         self._stopped.set()
+        self._alive.set()
+        self._thread.join(timeout=1.0)
 
     def _run(self) -> None:
-        while not self._stopped.wait(_PERIOD):
+        while not self._stopped.wait(self._period.total_seconds()):
             self._alive.clear()
             asked_at = time.monotonic()
             self._loop.call_soon_threadsafe(self._alive.set)
-            if not self._alive.wait(_TOO_LONG) and not self._stopped.is_set():
+            if not self._alive.wait(self._too_long.total_seconds()):
                 self._report()
-                while not self._alive.wait(1.0) and not self._stopped.is_set():
-                    pass
-            self.longest = max(self.longest, time.monotonic() - asked_at)
+                self._alive.wait()
+            self.longest = max(self.longest, timedelta(seconds=time.monotonic() - asked_at))
 
     def _report(self) -> None:
-        if time.monotonic() - self._logged_at < _QUIET or self._watched is None:
+        self.blocks += 1
+        now = time.monotonic()
+        frame = sys._current_frames().get(self._watched)
+        if frame is None or now - self._logged_at < self._quiet.total_seconds():
+            self._unlogged += 1
             return
-        self._logged_at = time.monotonic()
-        frame = sys._current_frames().get(self._watched.ident or 0)
-        if frame is None:
-            return
-        code = frame.f_code
         logger.warning(
-            "the event loop has been blocked for %.1f s in %s (%s:%d)",
-            _TOO_LONG,
-            code.co_qualname,
-            code.co_filename,
-            frame.f_lineno,
+            "the event loop is blocked for more than %.1f s (%d more times since the last such"
+            " line); every task of this process waits for: %s",
+            self._too_long.total_seconds(),
+            self._unlogged,
+            _place(frame),
         )
+        self._logged_at, self._unlogged = now, 0
+
+
+def _place(innermost: FrameType) -> str:
+    """Return where the code is, from the inside out: functions, files and lines, no values."""
+    places: list[str] = []
+    frame: FrameType | None = innermost
+    while frame is not None and len(places) < _FRAMES:
+        code = frame.f_code
+        places.append(f"{code.co_qualname} ({code.co_filename}:{frame.f_lineno})")
+        frame = frame.f_back
+    return " < ".join(places)

@@ -1,279 +1,294 @@
 """The asyncio pool: thousands of Celery tasks at once in one process, on one event loop.
 
 Celery's consumer keeps the main thread and its hub; the event loop has a thread of its own. The
-two meet at two doors only: the inbox (`call_soon_threadsafe`) and the outbox (`Hub.call_soon`),
-each crossed once for all that has piled up. So Celery's state and the broker's connection are
-touched by the main thread alone.
+two meet at two mailboxes only, each crossed once for all that has piled up, so that Celery's state
+and the broker's connection are touched by the main thread alone. Celery's own semaphore bounds how
+many tasks are in here, and with them the mailboxes.
 """
 
 import asyncio
 import functools
 import inspect
-import threading
+import itertools
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
-from billiard.einfo import ExceptionInfo
-from billiard.exceptions import SoftTimeLimitExceeded, Terminated
+from celery import signals
 from celery.concurrency.base import BasePool
+from celery.exceptions import ImproperlyConfigured
 from celery.utils.log import get_logger
+from celery.worker import state
 
-from turnmill_worker.bridge import Driven
-from turnmill_worker.loop_watch import LoopWatch
+from turnmill_worker.crossing import Bell, Mailbox
+from turnmill_worker.pool_loop import Callback, Job, LoopThread
 
 logger = get_logger("turnmill.pool")
 
-_SYNC_THREADS = 8
-_SOFT, _HARD = "soft time limit", "hard time limit"
-_TERMINATE_SECONDS = 5.0
+#: Ordinary tasks that run at once, each in a thread.
+SYNC_THREADS = 8
+#: How long cancelled tasks may take to clean up before the process leaves them behind.
+_CLEANUP = timedelta(seconds=5)
+_LOOK_AGAIN = timedelta(seconds=0.2)
 
 
-@dataclass(slots=True, eq=False, weakref_slot=True)
-class Job:
-    """One task in the pool; what Celery keeps as the result of `apply_async`."""
-
-    pool: "TaskPool"
-    name: str
-    run: Callable[[], Any]
-    callback: Callable[..., Any] | None
-    accept_callback: Callable[..., Any] | None
-    error_callback: Callable[..., Any] | None
-    timeout_callback: Callable[..., Any] | None
-    soft: float | None
-    hard: float | None
-    number: int = 0
-    stopped_by: str | int | None = None
-    task: "asyncio.Task[Any] | None" = None
-    timers: list[asyncio.TimerHandle] = field(default_factory=list)
-
-    def terminate(self, signal: int | None = None) -> None:
-        """Cancel the coroutine. From any thread; Celery's `revoke(terminate=True)` comes here."""
-        self.pool.loop.call_soon_threadsafe(self.pool.cancel, self, signal or 15)
-
-    def on_cancel(self, error: BaseException) -> BaseException:
-        """Return what the task's code sees when it is interrupted."""
-        if self.stopped_by == _SOFT:
-            self.stopped_by = None
-            assert self.task is not None
-            self.task.uncancel()
-            return SoftTimeLimitExceeded(self.soft)  # type: ignore[no-any-return]
-        return error
-
-
-class TaskPool(BasePool):  # type: ignore[misc]
-    """Celery's pool interface over an event loop. `limit` counts tasks."""
+class TaskPool(BasePool):
+    """Celery's pool interface over an event loop. All of it is called on the main thread."""
 
     body_can_be_buffer = True
     signal_safe = False
-    task_join_will_block = False
+    uses_semaphore = True
+
+    limit: int  #: tasks that run at once
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.limit: int = kwargs.get("limit") or (args[0] if args else None) or 1
-        self.loop = asyncio.new_event_loop()
-        self._hub: Any = None
-        self._thread = threading.Thread(target=self._run_loop, name="turnmill-pool", daemon=True)
-        self._threads = ThreadPoolExecutor(_SYNC_THREADS, thread_name_prefix="turnmill-sync")
-        self._watch = LoopWatch(self.loop)
-        self._inbox: deque[Job] = deque()
-        self._inbox_armed = False
-        self._outbox: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
-        self._outbox_armed = False
-        self._waiting: deque[Job] = deque()
+        self._bell = Bell()
+        self._outbox: Mailbox[Callable[[], None]] = Mailbox(self._bell.ring)
+        self._loop_thread = LoopThread(self._outbox, self._ended)
+        self._threads = ThreadPoolExecutor(SYNC_THREADS, thread_name_prefix="turnmill-sync")
+        self._numbers = itertools.count(1)
         self._jobs: dict[int, Job] = {}
-        self._numbers = 0
+        self._semaphore: Any = self.options.get("semaphore")
+        self._tasks: Mapping[str, Any] = {}
+        self._hub: Any = None
 
-    # What Celery calls, on the main thread.
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop that coroutine tasks run on; it stands from `start` to the end of `stop`.
+
+        Boot steps of the worker that require Celery's `Pool` start what they need on it, and stop
+        that before the pool.
+        """
+        return self._loop_thread.loop
+
+    # Start, and each connection to the broker.
 
     def on_start(self) -> None:
-        """Start the loop."""
-        for option in ("max_tasks_per_child", "maxtasksperchild", "max_memory_per_child"):
-            if self.options.get(option):
-                logger.warning("%s has no meaning: the asyncio pool has no children", option)
-        self._thread.start()
-        self._watch.start(self._thread)
+        """Start the loop; raises ImproperlyConfigured for what cannot work."""
+        if self._semaphore is None:
+            raise ImproperlyConfigured("the asyncio pool needs a Redis or an AMQP broker")
+        self._tasks = self.app.tasks
+        _refuse_unknown_coroutines(self._tasks)
+        _warn_of_limits(self._tasks, self.options)
+        self._loop_thread.start()
+        signals.worker_ready.connect(self._on_worker_ready)
 
     def register_with_event_loop(self, hub: Any) -> None:
-        """Remember the hub that callbacks go to."""
+        """Let the hub take what the outbox holds; again after each reconnect to the broker."""
         self._hub = hub
-        if self._outbox:
-            hub.call_soon(self.flush_outbox)
+        hub.add_reader(self._bell, self._answer)
+
+    def flush(self) -> None:
+        """Give up what waits for a thread: the connection that it came from is lost.
+
+        Those that run go on, and keep their slots, which Celery's semaphore has just forgotten.
+        """
+        self._drop_waiting()
+        self._balance()
+
+    # Jobs.
 
     def on_apply(
         self,
-        target: Callable[..., Any],
+        target: Callback,
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
-        callback: Callable[..., Any] | None = None,
-        accept_callback: Callable[..., Any] | None = None,
-        error_callback: Callable[..., Any] | None = None,
-        timeout_callback: Callable[..., Any] | None = None,
+        callback: Callback | None = None,
+        accept_callback: Callback | None = None,
+        error_callback: Callback | None = None,
+        timeout_callback: Callback | None = None,
         soft_timeout: float | None = None,
         timeout: float | None = None,
         **_: Any,
-    ) -> Job:
-        """Take a task in. It starts as soon as fewer than `limit` run."""
+    ) -> Job | None:
+        """Start a task; None when the pool is closing: its message goes back to the queue."""
+        if self._state != self.RUN:
+            return None
         job = Job(
-            pool=self,
-            name=args[0] if args and isinstance(args[0], str) else "",
+            number=next(self._numbers),
+            name=str(args[0]) if args else "",
             run=functools.partial(target, *args, **(kwargs or {})),
+            stop=self.terminate_job,
             callback=callback,
             accept_callback=accept_callback,
             error_callback=error_callback,
             timeout_callback=timeout_callback,
-            soft=soft_timeout or self.options.get("soft_timeout"),
-            hard=timeout or self.options.get("timeout"),
+            soft_limit=soft_timeout or self.options.get("soft_timeout"),
+            hard_limit=timeout or self.options.get("timeout"),
         )
-        self._inbox.append(job)
-        if not self._inbox_armed:
-            self._inbox_armed = True
-            self.loop.call_soon_threadsafe(self._take_in)
+        self._jobs[job.number] = job
+        if getattr(self._tasks.get(job.name), "is_coroutine", False):
+            job.accept()
+            self._loop_thread.launch(job)
+        else:
+            job.future = self._threads.submit(self._run_in_thread, job)
         return job
 
     def terminate_job(self, pid: int, signal: int | None = None) -> None:
-        """Cancel the job that Celery knows by this number."""
+        """Cancel the job of this number, which Celery takes for a process id."""
         job = self._jobs.get(pid)
-        if job is not None:
-            job.terminate(signal)
+        if job is None or job.given_up:
+            return
+        job.given_up = True
+        if job.future is None:
+            self._loop_thread.cancel(job)
+        elif job.future.cancel():
+            job.accept()  # so that Celery announces it as revoked now
+            self._forget(job)
+        else:
+            logger.warning("%s runs in a thread and cannot be stopped; it is ignored", job.name)
 
-    def on_stop(self) -> None:
-        """Warm shutdown: wait for what runs. The hub has stopped, so its callbacks run here."""
-        while self._jobs or self._waiting or self._inbox or self._outbox:
-            self.flush_outbox()
-            time.sleep(0.005)
-        self._end()
+    def _run_in_thread(self, job: Job) -> None:
+        self._outbox.put(job.accept)
+        callback, outcome = job.run_to_end()
+        self._outbox.put(functools.partial(self._ended, job, callback, outcome))
 
-    def on_terminate(self) -> None:
-        """Cold shutdown: cancel everything, and leave after a few seconds whatever happens."""
-        self._waiting.clear()
+    def _answer(self) -> None:
+        self._bell.hush()
+        self._take_out()
+
+    def _take_out(self, *, patience: timedelta = timedelta(0)) -> None:
+        for call in self._outbox.take(patience=patience):
+            try:
+                call()
+            except Exception:
+                # The edge to Celery's callbacks: one that fails must not take the others along.
+                logger.exception("a callback of the pool failed")
+
+    def _ended(self, job: Job, callback: Callback | None, outcome: Any) -> None:
+        try:
+            if callback is not None and not job.given_up:
+                callback(outcome)
+        finally:
+            self._forget(job)
+
+    def _forget(self, job: Job) -> None:
+        self._jobs.pop(job.number, None)
+        self._balance()
+
+    def _drop_waiting(self) -> None:
         for job in list(self._jobs.values()):
-            job.terminate()
-        deadline = time.monotonic() + _TERMINATE_SECONDS
-        while (self._jobs or self._outbox) and time.monotonic() < deadline:
-            self.flush_outbox()
-            time.sleep(0.005)
-        self._end()
+            if job.future is not None and job.future.cancel():
+                self._forget(job)
+
+    # Slots.
 
     def grow(self, n: int = 1) -> None:
         """Run `n` more tasks at once."""
         self.limit += n
-        self.loop.call_soon_threadsafe(self._take_in)
+        self._balance()
 
     def shrink(self, n: int = 1) -> None:
-        """Run `n` tasks fewer at once, from the next one on."""
-        self.limit = max(1, self.limit - n)
+        """Run `n` tasks fewer at once, as those that run come to their end."""
+        self.limit = max(self.limit - n, 1)
+        self._balance()
 
-    @property
-    def num_processes(self) -> int:
-        """Return how many tasks run at once; Celery's name for it."""
-        return int(self.limit)
+    def _balance(self) -> None:
+        """Let Celery's semaphore hold the slots that are free, and start what waits for them.
+
+        Left to itself it counts wrongly when it is resized, or cleared after a lost connection.
+        """
+        if self._state != self.RUN:
+            return
+        semaphore = self._semaphore
+        semaphore.initial_value = self.limit
+        semaphore.value = min(semaphore.value, max(self.limit - len(self._jobs), 0))
+        while semaphore.value < self.limit - len(self._jobs):
+            semaphore.release()
 
     def _get_info(self) -> dict[str, Any]:
         info: dict[str, Any] = super()._get_info()
+        watch = self._loop_thread.watch
         return info | {
             "running": len(self._jobs),
-            "waiting": len(self._waiting) + len(self._inbox),
-            "longest-block-seconds": round(self._watch.longest, 3),
+            "threads": SYNC_THREADS,
+            "loop-blocks": watch.blocks,
+            "loop-longest-block": round(watch.longest.total_seconds(), 3),
         }
 
-    def flush_outbox(self) -> None:
-        """Call back into Celery, on the main thread."""
-        self._outbox_armed = False
-        while self._outbox:
-            function, args = self._outbox.popleft()
-            try:
-                function(*args)
-            except Exception:
-                # The edge to Celery's callbacks: one that fails must not lose the others.
-                logger.exception("a callback of the pool failed")
+    # Shutdown.
 
-    # What happens on the loop's thread.
+    def on_stop(self) -> None:
+        """Warm shutdown: wait for what runs. The hub has stopped, so its callbacks run here."""
+        self._drop_waiting()
+        self._drain()
+        if not _is_cold():
+            self._end()
+        # Else a signal handler calls us, and `terminate` follows: until then, others need the loop.
 
-    def cancel(self, job: Job, reason: str | int) -> None:
-        """Interrupt a job that runs, or forget one that waits."""
-        if job.task is not None and not job.task.done():
-            job.stopped_by = reason
-            job.task.cancel()
-        elif job in self._waiting:
-            self._waiting.remove(job)
-            self._fail(job, Terminated(reason))
+    def on_terminate(self) -> None:
+        """Cold shutdown: cancel everything, and leave after a few seconds whatever happens."""
+        self._drop_waiting()
+        for number in list(self._jobs):
+            self.terminate_job(number)
+        self._drain(patience=_CLEANUP)
+        self._end()
 
-    def _run_loop(self) -> None:
-        asyncio.set_event_loop(self.loop)
-        self.loop.run_forever()
-
-    def _take_in(self) -> None:
-        self._inbox_armed = False
-        while self._inbox:
-            self._waiting.append(self._inbox.popleft())
-        while self._waiting and len(self._jobs) < self.limit:
-            self._launch(self._waiting.popleft())
-
-    def _launch(self, job: Job) -> None:
-        self._numbers += 1
-        job.number = self._numbers
-        self._jobs[job.number] = job
-        if job.accept_callback is not None:
-            self._post(job.accept_callback, job.number, time.monotonic())
-        body = self._drive(job) if self._is_async(job.name) else self._in_thread(job)
-        job.task = self.loop.create_task(body)
-        job.task.add_done_callback(functools.partial(self._finish, job))
-        if job.soft:
-            job.timers.append(self.loop.call_later(job.soft, self._time_out, job, _SOFT))
-        if job.hard:
-            job.timers.append(self.loop.call_later(job.hard, self._time_out, job, _HARD))
-
-    async def _drive(self, job: Job) -> Any:
-        return await Driven(job.run, job.on_cancel)
-
-    async def _in_thread(self, job: Job) -> Any:
-        return await self.loop.run_in_executor(self._threads, job.run)
-
-    def _is_async(self, name: str) -> bool:
-        task = self.app.tasks.get(name) if self.app is not None else None
-        return inspect.iscoroutinefunction(getattr(task, "run", None))
-
-    def _time_out(self, job: Job, limit: str) -> None:
-        if job.task is None or job.task.done():
-            return
-        if job.timeout_callback is not None:
-            seconds = job.soft if limit == _SOFT else job.hard
-            self._post(functools.partial(job.timeout_callback, limit == _SOFT, seconds))
-        self.cancel(job, limit)
-
-    def _finish(self, job: Job, task: "asyncio.Task[Any]") -> None:
-        for timer in job.timers:
-            timer.cancel()
-        del self._jobs[job.number]
-        if task.cancelled():
-            self._fail(job, Terminated(job.stopped_by or 15))
-        elif (error := task.exception()) is not None:
-            self._fail(job, error)
-        elif job.callback is not None:
-            self._post(job.callback, task.result())
-        if self._waiting:
-            self._take_in()
-
-    def _fail(self, job: Job, error: BaseException) -> None:
-        if job.error_callback is None or job.stopped_by == _HARD:
-            return  # the time-out's callback has told Celery everything
-        try:
-            raise error
-        except BaseException:  # noqa: BLE001
-            self._post(job.error_callback, ExceptionInfo())
-
-    def _post(self, function: Callable[..., Any], *args: Any) -> None:
-        self._outbox.append((function, args))
-        if not self._outbox_armed and self._hub is not None:
-            self._outbox_armed = True
-            self._hub.call_soon(self.flush_outbox)
+    def _drain(self, *, patience: timedelta | None = None) -> None:
+        """Wait until no job is left; once the shutdown is a cold one, not for long."""
+        began = time.monotonic()
+        while self._jobs:
+            if patience is None and _is_cold():
+                began, patience = time.monotonic(), _CLEANUP
+            if patience is not None and time.monotonic() - began > patience.total_seconds():
+                names = sorted({job.name for job in self._jobs.values()})
+                logger.error("%d tasks do not end: %s", len(self._jobs), ", ".join(names))
+                self._jobs.clear()
+            self._take_out(patience=_LOOK_AGAIN)
+        self._take_out()
 
     def _end(self) -> None:
-        self._watch.stop()
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(timeout=5.0)
+        self._loop_thread.stop()
         self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._hub is not None:
+            self._hub.remove(self._bell)
+            self._hub = None
+        self._bell.close()
+
+    def _on_worker_ready(self, sender: Any, **_: Any) -> None:
+        # During a soft shutdown Celery sleeps in a signal handler. Nobody would take the outbox
+        # meanwhile, and tasks that have ended would be cancelled after it.
+        worker = sender.controller
+        if worker.pool is self:
+            worker.wait_for_soft_shutdown = functools.partial(self._wait_softly, worker)
+
+    def _wait_softly(self, worker: Any) -> None:
+        seconds = worker.app.conf.worker_soft_shutdown_timeout
+        if seconds > 0 and self._jobs:
+            logger.warning("Initiating Soft Shutdown, terminating in %s seconds", seconds)
+            deadline = time.monotonic() + seconds
+            while self._jobs and time.monotonic() < deadline:
+                self._take_out(patience=_LOOK_AGAIN)
+
+
+def _is_cold() -> bool:
+    """Tell whether Celery's cold shutdown has begun."""
+    return state.should_terminate is not None and state.should_terminate is not False
+
+
+def _refuse_unknown_coroutines(tasks: Mapping[str, Any]) -> None:
+    names = [
+        name
+        for name, task in tasks.items()
+        if inspect.iscoroutinefunction(getattr(task, "_orig_run", task.run))
+    ]
+    if names:
+        raise ImproperlyConfigured(
+            f"async def, but not of the class AsyncTask: {', '.join(sorted(names))}"
+        )
+
+
+def _warn_of_limits(tasks: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    for option in ("maxtasksperchild", "max_memory_per_child"):
+        if options.get(option):
+            logger.warning("%s is ignored: the asyncio pool has no child processes", option)
+    names = [
+        name
+        for name, task in tasks.items()
+        if not getattr(task, "is_coroutine", False) and (task.time_limit or task.soft_time_limit)
+    ]
+    if names:
+        logger.warning("time limits do not stop tasks in threads: %s", ", ".join(sorted(names)))
