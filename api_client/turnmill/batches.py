@@ -277,7 +277,7 @@ def as_line(result: Result) -> dict[str, Any]:
             "input_tokens": result.input_tokens,
             "output_tokens": result.output_tokens,
             "cached_tokens": result.cached_tokens,
-            "cost_usd": None if result.cost_usd is None else str(result.cost_usd),
+            "cost_usd": None if result.cost_usd is None else format(result.cost_usd, "f"),
         },
         "error": None if result.error_code is None else {"code": result.error_code},
     }
