@@ -44,8 +44,8 @@ class Room:
         """Raise QueueFull when `count` more turns of this session would be too many."""
         now = time.monotonic()
         if self._per_user is not None:
-            user_id: str | None = self._users.get(session_id, "")
-            if now >= self._good_until(user_id):
+            user_id = self._users.get(session_id)
+            if user_id is None or now >= self._good_until(user_id):
                 user_id = self._look(conn, session_id, now, bound=self._per_user)
             if user_id is not None:
                 self._count(user_id, bound=self._per_user, count=count)

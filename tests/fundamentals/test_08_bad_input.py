@@ -18,7 +18,6 @@ from turnmill import (
     SessionNotFound,
     Settings,
     StoreUnavailable,
-    TurnmillError,
     TurnNotFound,
 )
 
