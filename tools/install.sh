@@ -22,7 +22,7 @@ if command -v uv >/dev/null; then
 else
     echo "Installing into $venv with pip: half a minute" >&2
     "$python" -m venv --clear "$venv"
-    # No byte code ahead of time: a third of the time would go into modules that nobody imports.
+    # Byte code is made below, by all cores at once.
     install=("$venv/bin/python" -m pip --disable-pip-version-check --quiet --quiet install --no-compile)
     # A newer pip first: it reads the pages of large projects in half the time.
     "${install[@]}" --no-deps --require-hashes --requirement constraints/build.txt
@@ -32,3 +32,6 @@ fi
 # Turnmill itself comes from this folder and has no hash. Its build needs nothing but the pinned
 # setuptools, so nothing else is fetched for it.
 "${install[@]}" --no-deps --no-build-isolation --editable .
+# Each of the system's processes would compile what it imports for itself: seconds at every start,
+# and at every one of them where PYTHONDONTWRITEBYTECODE is set.
+"$venv/bin/python" -m compileall -q -j 0 "$venv"/lib/python3*/site-packages api_client worker >/dev/null || true

@@ -9,6 +9,7 @@ from turnmill.queue import Publisher
 from turnmill.settings import Settings
 from turnmill.store.database import Database
 from turnmill.store.records import Head
+from turnmill.store.revision import create_all
 
 
 class Announcer(Protocol):
@@ -47,7 +48,7 @@ class InProcess:
 
         with database.begin() as conn:
             if database.in_memory:
-                migrate.create_all(conn)
+                create_all(conn)
         if not database.in_memory:
             migrate.upgrade(database.url.render_as_string(hide_password=False))
             self._start()  # a file may hold turns of an earlier process

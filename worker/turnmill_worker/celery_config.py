@@ -8,8 +8,6 @@ from kombu.entity import Queue
 from turnmill.settings import Settings
 from turnmill.wire import DEFAULT_QUEUE, LANE_QUEUES, UPKEEP_QUEUE
 
-QUEUES = (*LANE_QUEUES.values(), UPKEEP_QUEUE, DEFAULT_QUEUE)
-
 _REDIS_OPTIONS: Mapping[str, Any] = {
     "socket_timeout": 5.0,
     "socket_connect_timeout": 2.0,
@@ -24,12 +22,28 @@ _REDIS_OPTIONS: Mapping[str, Any] = {
 }
 
 
+def _transport(broker_url: str) -> str | None:
+    """Return the transport that saves round trips; others set themselves up by their URL."""
+    return "turnmill_worker.transport:Transport" if broker_url.startswith("redis://") else None
+
+
+def _hint_queues(redis_like: bool) -> list[Queue]:
+    """Return the queues of hints. In Redis they are popped and forgotten.
+
+    Keeping a message until it is acknowledged costs two of the three round trips that it makes;
+    a hint may be lost. RabbitMQ would push everything at once to a consumer that never
+    acknowledges, so there it does.
+    """
+    return [Queue(name, no_ack=redis_like) for name in LANE_QUEUES.values()]
+
+
 def config(settings: Settings) -> dict[str, Any]:
     """Return Celery's configuration for these settings."""
     redis_like = settings.broker_url.startswith(("redis", "sentinel"))
     return {
         "broker_url": settings.broker_url or None,
         "broker_transport_options": dict(_REDIS_OPTIONS) if redis_like else {},
+        "broker_transport": _transport(settings.broker_url),
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_connection_timeout": 2.0,
@@ -41,7 +55,7 @@ def config(settings: Settings) -> dict[str, Any]:
         "task_acks_late": False,
         "task_serializer": "json",
         "accept_content": ["json"],
-        "task_queues": [Queue(name) for name in QUEUES],
+        "task_queues": [*_hint_queues(redis_like), Queue(UPKEEP_QUEUE), Queue(DEFAULT_QUEUE)],
         "task_default_queue": DEFAULT_QUEUE,
         "task_create_missing_queues": False,
         "task_store_errors_even_if_ignored": False,

@@ -10,7 +10,7 @@ from typing import Any
 from turnmill.domain.errors import UnsupportedByStore
 from turnmill.settings import Settings
 from turnmill.store.database import Database, is_sqlite
-from turnmill.store.migrate import require_current
+from turnmill.store.revision import require_current
 from turnmill_worker.async_task import background_loop
 from turnmill_worker.held import Stop
 from turnmill_worker.works import Works
@@ -71,6 +71,8 @@ class ProcessWorks:
 
     def _begin(self, loop: asyncio.AbstractEventLoop, *, dispatches: bool) -> None:
         works = Works(self.settings, slots=self._slots, dispatches=dispatches)
+
+        works.preload()
 
         async def start() -> None:
             works.start(asyncio.get_running_loop())

@@ -96,6 +96,7 @@ async def _main(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, works.drain)
+    works.preload()
     works.start(loop)
     try:
         await run_suspects(works)

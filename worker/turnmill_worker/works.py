@@ -20,6 +20,7 @@ from turnmill_worker.heartbeat import Heartbeat
 from turnmill_worker.held import Held, Stop
 from turnmill_worker.ledger import GroupedLedger
 from turnmill_worker.limits import Slots
+from turnmill_worker.pricing import preload as preload_prices
 from turnmill_worker.pricing import price
 from turnmill_worker.providers.registry import ProviderRegistry
 from turnmill_worker.turn import Deps
@@ -63,9 +64,8 @@ class Works:
         )
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Start threads and preload the providers that have keys, before any turn is taken."""
+        """Start the threads, on the loop's thread, before any turn is taken."""
         self._loop = loop
-        self._preload()
         self.ledger.start(loop)
         self._hints.start(loop)
         self._heartbeat.start()
@@ -92,7 +92,9 @@ class Works:
         await self.providers.aclose()
         await asyncio.to_thread(self._stop_threads)
 
-    def _preload(self) -> None:
+    def preload(self) -> None:
+        """Import what the first turn would otherwise wait for. On any thread, before `start`."""
+        preload_prices()
         for name, error in self.providers.preload().items():
             logger.error("provider %s cannot be used: %s", name, error.error_code)
 

@@ -17,8 +17,13 @@ def take_slot(conn: Connection, name: str, slot: datetime) -> bool:
     Commit before the job starts. A slot whose job died is not run again: the next one will do.
     """
     dialect = postgresql if conn.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(job_runs).values(name=name, slot=slot).on_conflict_do_nothing()
-    return conn.execute(statement).rowcount == 1
+    statement = (
+        dialect.insert(job_runs)
+        .values(name=name, slot=slot)
+        .on_conflict_do_nothing()
+        .returning(job_runs.c.slot)
+    )
+    return conn.execute(statement).first() is not None
 
 
 def finish_slot(conn: Connection, name: str, slot: datetime, *, result: Mapping[str, Any]) -> None:

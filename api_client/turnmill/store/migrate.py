@@ -2,14 +2,9 @@
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, text
 
-from turnmill.domain.errors import SchemaOutOfDate
 from turnmill.store.database import Database
-from turnmill.store.tables import metadata
-
-#: The revision that this code needs; a test holds it equal to the newest migration.
-HEAD = "0001"
 
 _LOCK = 7_211_884_301  # any number: two `migrate` at once take turns
 
@@ -36,28 +31,6 @@ def downgrade(database_url: str, revision: str) -> None:
             command.downgrade(_config(conn), revision)
     finally:
         database.close()
-
-
-def create_all(conn: Connection) -> None:
-    """Create the tables of a store that lives in memory, where there is nothing to migrate."""
-    metadata.create_all(conn)
-
-
-def current(conn: Connection) -> str | None:
-    """Return the revision that the database is at, or None for an empty one."""
-    if not inspect(conn).has_table("alembic_version"):
-        return None
-    revision: str | None = conn.scalar(text("SELECT version_num FROM alembic_version"))
-    return revision
-
-
-def require_current(conn: Connection) -> None:
-    """Raise SchemaOutOfDate unless the database is at the revision that this code needs."""
-    found = current(conn)
-    if found != HEAD:
-        raise SchemaOutOfDate(
-            f"the database is at revision {found or 'none'}, this version needs {HEAD}"
-        )
 
 
 def _config(conn: Connection) -> Config:

@@ -49,8 +49,10 @@ def sqlite_text(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime(_SQLITE_FORMAT)
 
 
-def sqlite_now(offset_seconds: float = 0.0) -> str:
-    """Serve the SQL function `turnmill_now(seconds)` on SQLite connections."""
+def sqlite_now(offset_seconds: float | None) -> str | None:
+    """Serve the SQL function `turnmill_now(seconds)` on SQLite connections; NULL for NULL."""
+    if offset_seconds is None:
+        return None
     return sqlite_text(datetime.now(UTC) + timedelta(seconds=offset_seconds))
 
 
