@@ -65,11 +65,8 @@ def roll_up(conn: Connection, day: date) -> int:
         conn.exec_driver_sql(_LOCK)
     conn.execute(delete(usage_daily).where(usage_daily.c.day == day))
     columns = ["day", "provider", "model", *_FIGURES, "rolled_up_at"]
-    written = conn.execute(
-        insert(usage_daily).from_select(columns, _figures_of(day)),
-        execution_options={"preserve_rowcount": True},
-    )
-    return written.rowcount
+    statement = insert(usage_daily).from_select(columns, _figures_of(day))
+    return len(conn.execute(statement.returning(usage_daily.c.model)).all())
 
 
 def report(conn: Connection, *, first: date, last: date, by_day: bool = True) -> list[Usage]:

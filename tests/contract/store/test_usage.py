@@ -1,0 +1,158 @@
+"""Usage per day: exact when counted twice, and when turns end late."""
+
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+
+from tests import rows
+from turnmill.domain.ids import TurnId
+from turnmill.domain.states import TurnState
+from turnmill.intake import new_id
+from turnmill.store import turns, usage
+from turnmill.store.database import Database
+from turnmill.store.usage import Usage
+
+TODAY = datetime.now(UTC).date()
+NOON = datetime(2026, 3, 14, 12, 0, tzinfo=UTC)
+PI_DAY = NOON.date()
+
+
+def count(store: Database, *days: date) -> list[int]:
+    with store.begin() as conn:
+        return [usage.roll_up(conn, day) for day in days]
+
+
+def report(store: Database, first: date, last: date, *, by_day: bool = True) -> list[Usage]:
+    with store.begin() as conn:
+        return usage.report(conn, first=first, last=last, by_day=by_day)
+
+
+def one(store: Database, day: date) -> Usage:
+    found = report(store, day, day)
+    assert len(found) == 1
+    return found[0]
+
+
+def test_turns_are_counted_by_state(store: Database) -> None:
+    session = rows.start(store)
+    for state in (TurnState.SUCCEEDED, TurnState.SUCCEEDED, TurnState.FAILED, TurnState.DEAD):
+        rows.run(store, rows.send(store, session), state)
+    open_turn = rows.send(store, session)
+    with store.begin() as conn:
+        turns.cancel(conn, open_turn)
+    rows.send(store, session)
+    count(store, TODAY)
+    line = one(store, TODAY)
+    assert (line.turns, line.succeeded, line.failed, line.dead) == (5, 2, 1, 1)
+    assert (line.cancelled, line.expired) == (1, 0)
+
+
+def test_tokens_and_cost_of_every_attempt_are_counted(store: Database) -> None:
+    turn = rows.send(store, rows.start(store))
+    rows.run(store, turn, TurnState.RETRYING, tokens=(7, 0, 0), cost=Decimal("0.5"))
+    rows.run(store, turn, tokens=(100, 50, 20), cost=Decimal("0.0000000001"))
+    count(store, TODAY)
+    line = one(store, TODAY)
+    assert (line.input_tokens, line.output_tokens, line.cached_tokens) == (107, 50, 20)
+    assert line.cost_usd == Decimal("0.5000000001")
+    assert (line.turns, line.attempts, line.retries) == (1, 2, 1)
+
+
+def test_a_price_that_is_not_known_is_told_apart_from_nothing(store: Database) -> None:
+    session = rows.start(store)
+    rows.run(store, rows.send(store, session), cost=None)
+    rows.run(store, rows.send(store, session), TurnState.FAILED, cost=None, tokens=(0, 0, 0))
+    count(store, TODAY)
+    line = one(store, TODAY)
+    assert (line.unpriced_attempts, line.cost_usd) == (1, Decimal(0))
+
+
+def test_counting_twice_changes_nothing(store: Database) -> None:
+    session = rows.start(store)
+    for _ in range(3):
+        rows.run(store, rows.send(store, session))
+    assert count(store, TODAY) == [1]
+    first = report(store, TODAY, TODAY)
+    assert count(store, TODAY, TODAY) == [1, 1]
+    assert report(store, TODAY, TODAY) == first
+
+
+def test_a_turn_that_ended_late_is_counted_on_its_day(store: Database) -> None:
+    session = rows.start(store)
+    early, late = (rows.send(store, session) for _ in range(2))
+    rows.run(store, early)
+    rows.ended_at(store, early, NOON)
+    count(store, PI_DAY)
+    rows.run(store, late)
+    rows.ended_at(store, late, NOON + timedelta(hours=11, minutes=59))
+    count(store, PI_DAY)
+    assert one(store, PI_DAY).turns == 2
+
+
+def test_a_day_is_a_utc_day_from_its_first_to_its_last_instant(store: Database) -> None:
+    session = rows.start(store)
+    midnight = NOON.replace(hour=0)
+    moments = (
+        midnight - timedelta(microseconds=1),
+        midnight,
+        midnight + timedelta(days=1, microseconds=-1),
+        midnight + timedelta(days=1),
+    )
+    for moment in moments:
+        turn = rows.send(store, session)
+        rows.run(store, turn)
+        rows.ended_at(store, turn, moment)
+    days = [PI_DAY + timedelta(days=offset) for offset in (-1, 0, 1)]
+    count(store, *days)
+    assert [one(store, day).turns for day in days] == [1, 2, 1]
+
+
+def test_a_failed_turn_that_succeeds_later_moves_to_its_new_day(store: Database) -> None:
+    turn = rows.send(store, rows.start(store))
+    rows.run(store, turn, TurnState.FAILED)
+    count(store, TODAY)
+    with store.begin() as conn:
+        turns.retry(conn, turn, new_id=TurnId(new_id()), message_id=new_id())
+    assert count(store, TODAY) == [0]
+    assert report(store, TODAY, TODAY) == []
+    rows.run(store, turn)
+    count(store, TODAY)
+    line = one(store, TODAY)
+    assert (line.turns, line.succeeded, line.failed, line.attempts) == (1, 1, 0, 2)
+
+
+def test_each_provider_and_model_has_a_line_dearest_first(store: Database) -> None:
+    for provider, model, cost in (("a", "small", "1"), ("a", "large", "5"), ("b", "small", "3")):
+        session = rows.start(store, provider=provider, model=model)
+        rows.run(store, rows.send(store, session), cost=Decimal(cost))
+    assert count(store, TODAY) == [3]
+    lines = report(store, TODAY, TODAY)
+    assert [(line.provider, line.model) for line in lines] == [
+        ("a", "large"),
+        ("b", "small"),
+        ("a", "small"),
+    ]
+
+
+def test_days_add_up(store: Database) -> None:
+    session = rows.start(store)
+    for offset in range(3):
+        turn = rows.send(store, session)
+        rows.run(store, turn)
+        rows.ended_at(store, turn, NOON + timedelta(days=offset))
+    days = usage.days_until(PI_DAY + timedelta(days=2), days=3)
+    count(store, *days)
+    by_day = report(store, days[0], days[-1])
+    assert [line.day for line in by_day] == list(reversed(days))
+    total = report(store, days[0], days[-1], by_day=False)
+    assert [(line.day, line.turns, line.cost_usd) for line in total] == [(None, 3, Decimal("0.75"))]
+
+
+def test_a_report_says_how_fresh_it_is(store: Database) -> None:
+    rows.run(store, rows.send(store, rows.start(store)))
+    with store.begin() as conn:
+        assert usage.rolled_up_at(conn, first=TODAY, last=TODAY) is None
+        before = datetime.now(UTC) - timedelta(seconds=1)
+        usage.roll_up(conn, TODAY)
+        found = usage.rolled_up_at(conn, first=TODAY, last=TODAY)
+    assert found is not None
+    assert before < found < datetime.now(UTC) + timedelta(seconds=1)

@@ -1,0 +1,111 @@
+"""Sessions and turns for tests, made and settled as clients and workers do it."""
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Connection, update
+
+from turnmill import intake
+from turnmill.domain.ids import SessionId, TurnId
+from turnmill.domain.states import Lane, TurnState
+from turnmill.store import sessions
+from turnmill.store.accept import accept
+from turnmill.store.claim import claim
+from turnmill.store.database import Database
+from turnmill.store.records import NewTurn, Settled, Settlement
+from turnmill.store.settle import settle
+from turnmill.store.tables import sessions as session_rows
+from turnmill.store.tables import turns as turn_rows
+
+LEASE = timedelta(seconds=30)
+
+
+def start(
+    store: Database,
+    *,
+    user_id: str = "ada",
+    provider: str = "mock",
+    model: str = "mock",
+    key: str | None = None,
+    **options: Any,
+) -> SessionId:
+    """Create a session."""
+    new = intake.new_session(
+        user_id=user_id,
+        provider=provider,
+        model=model,
+        key=key,
+        max_text_bytes=1000,
+        **{"system_prompt": None, **options},
+    )
+    with store.begin() as conn:
+        return sessions.create(conn, new).id
+
+
+def say(text: str = "hello", **options: Any) -> NewTurn:
+    """Return a message that is to be accepted."""
+    return intake.new_turn(text, max_text_bytes=1000, **options)
+
+
+def send(store: Database, session: SessionId, text: str = "hello", **options: Any) -> TurnId:
+    """Accept a message."""
+    with store.begin() as conn:
+        return accept(conn, session, say(text, **options)).turn_id
+
+
+def run(
+    store: Database,
+    turn: TurnId,
+    state: TurnState = TurnState.SUCCEEDED,
+    *,
+    cost: Decimal | None = Decimal("0.25"),
+    tokens: tuple[int, int, int] = (10, 5, 2),
+    **verdict: Any,
+) -> None:
+    """Claim the turn and settle it, as a worker does."""
+    with store.begin() as conn:
+        claims = claim(conn, [turn], owner="test", lease=LEASE, lanes=list(Lane))
+        assert len(claims) == 1, "the turn is not to be run now"
+        settled = settle(
+            conn,
+            [
+                Settlement(
+                    turn_id=turn,
+                    session_id=claims[0].session_id,
+                    fence=claims[0].fence,
+                    state=state,
+                    outcome=verdict.pop("outcome", state.value),
+                    reply="yes" if state is TurnState.SUCCEEDED else None,
+                    input_tokens=tokens[0],
+                    output_tokens=tokens[1],
+                    cached_tokens=tokens[2],
+                    cost_usd=cost,
+                    priced=cost is not None or not any(tokens),
+                    **verdict,
+                )
+            ],
+            message_ids=[intake.new_id()],
+        )
+    assert isinstance(settled[0], Settled)
+
+
+def set_session(store: Database, session: SessionId, **columns: Any) -> None:
+    """Write columns of a session, past every rule."""
+    with store.begin() as conn:
+        conn.execute(update(session_rows).where(session_rows.c.id == session).values(**columns))
+
+
+def ended_at(store: Database, turn: TurnId, moment: datetime) -> None:
+    """Let a final turn have ended at another moment."""
+    with store.begin() as conn:
+        conn.execute(update(turn_rows).where(turn_rows.c.id == turn).values(finished_at=moment))
+
+
+def age(conn: Connection, session: SessionId, by: timedelta) -> None:
+    """Let the session's last activity be so long ago."""
+    conn.execute(
+        update(session_rows)
+        .where(session_rows.c.id == session)
+        .values(last_active_at=sessions.get(conn, session).last_active_at - by)
+    )
