@@ -40,6 +40,8 @@ _GRACE_BUSY = timedelta(seconds=2)
 _QUIET_EMPTY = timedelta(seconds=1)
 _QUIET_BUSY = timedelta(seconds=10)
 _CHUNK = 500
+#: A child in quarantine takes all that it can get: more hints than children are of no use.
+_MOST_HINTS = {Lane.QUARANTINE: 2}
 
 
 class Dispatcher:
@@ -126,7 +128,7 @@ class Dispatcher:
         if depth is None:
             return
         per_hint = TURNS_PER_HINT.get(lane, 1)
-        room = max(1, 2 * self._slots // per_hint) - depth
+        room = min(max(1, 2 * self._slots // per_hint), _MOST_HINTS.get(lane, 10**9)) - depth
         if room <= 0:
             self._more.add(lane)
             return
