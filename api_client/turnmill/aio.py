@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import Concatenate, ParamSpec, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 from uuid import UUID
 
 from sqlalchemy import Connection
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from turnmill import intake
 from turnmill.announcing import Announcer, announcer_for
@@ -19,7 +19,7 @@ from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, SessionStatus, TurnState
 from turnmill.grouping import Grouped
 from turnmill.options import MessageOptions, SendOptions, SessionOptions, SessionRules
-from turnmill.refs import SessionRef, accept_items, head_of, session_id
+from turnmill.refs import SessionRef, accept_items, head_of, joined, session_id
 from turnmill.reply import Reply, read_reply
 from turnmill.settings import Settings
 from turnmill.store import sessions as session_rows
@@ -36,6 +36,9 @@ from turnmill.store.records import (
     SessionRecord,
     TurnRecord,
 )
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session as OrmSession
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -74,13 +77,14 @@ class AsyncClient:
         session: SessionRef,
         text: str,
         *,
-        connection: AsyncConnection | None = None,
+        connection: AsyncConnection | AsyncSession | None = None,
         **options: Unpack[SendOptions],
     ) -> "AsyncTurn":
         """Accept a message and return at once. See `Client.send`."""
         new = intake.new_turn(text, max_text_bytes=self.settings.max_text_bytes, **options)
         if connection is not None:
-            accepted = await connection.run_sync(_accept_within, session, new)
+            within: Any = connection  # both have the verb, each gives what it wraps
+            accepted = await within.run_sync(_accept_within, session, new)
             return AsyncTurn(self, accepted)
         run = self._database.run if new.idempotency_key else self._database.run_single
         accepted = await run(_accept, session, new, self._room)
@@ -183,6 +187,10 @@ class AsyncTurn:
         """Return every try so far, the first one first."""
         return await self._client._database.run_single(turn_rows.attempts_of, self.id)
 
+    async def messages(self) -> list[MessageRecord]:
+        """Return what was said in this turn so far: the user's message first."""
+        return await self._client._database.run_single(turn_rows.messages_of, self.id)
+
     async def cancel(self) -> TurnState:
         """Ask that the turn end without a reply; returns its state now. See `Turn.cancel`."""
         state, heads = await self._client._database.run(turn_rows.cancel, self.id)
@@ -194,6 +202,11 @@ class AsyncTurn:
         accepted, lane = await self._client._database.run(_retry, self.id)
         await self._client._announce(accepted, lane=lane)
         return AsyncTurn(self._client, accepted)
+
+    async def release(self) -> None:
+        """Send a turn that is held as ambiguous again. See `Turn.release`."""
+        heads = await self._client._database.run(turn_rows.release_held, self.id)
+        await self._client._tell(heads)
 
     async def _read(self) -> Reply | None:
         return await self._client._database.run_single(read_reply, self.id)
@@ -351,7 +364,8 @@ def _accept(conn: Connection, session: SessionRef, new: NewTurn, room: Room) -> 
     return accept(conn, target, new)
 
 
-def _accept_within(conn: Connection, session: SessionRef, new: NewTurn) -> Accepted:
+def _accept_within(given: "Connection | OrmSession", session: SessionRef, new: NewTurn) -> Accepted:
+    conn = joined(given)
     return accept_within(conn, session_id(conn, session), new)
 
 

@@ -16,7 +16,7 @@ from turnmill.domain.errors import InvalidInput, TurnTimeout
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, SessionStatus, TurnState
 from turnmill.options import MessageOptions, SendOptions, SessionOptions, SessionRules
-from turnmill.refs import SessionRef, accept_items, head_of, session_id
+from turnmill.refs import SessionRef, accept_items, head_of, joined, session_id
 from turnmill.reply import Reply, read_reply
 from turnmill.settings import Settings
 from turnmill.store import sessions as session_rows
@@ -33,8 +33,11 @@ from turnmill.store.records import (
 from turnmill.waiting import Waiter
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session as OrmSession
+
     from turnmill.analytics import Analytics
     from turnmill.batches import Batches
+    from turnmill.lanes import Lanes
 
 
 class Client:
@@ -68,22 +71,23 @@ class Client:
         session: SessionRef,
         text: str,
         *,
-        connection: Connection | None = None,
+        connection: "Connection | OrmSession | None" = None,
         **options: Unpack[SendOptions],
     ) -> "Turn":
         """Accept a message and return at once; the reply is written when a worker got it.
 
         The message counts as accepted when it stands in the store. A broker that is down only
         delays it: the dispatcher publishes it later. With `idempotency_key`, sending again
-        returns the turn that exists. With `connection`, the message belongs to the caller's
-        transaction, and is sent when the caller commits.
+        returns the turn that exists. With `connection` (a SQLAlchemy Connection or ORM Session),
+        the message belongs to the caller's transaction, and is sent when the caller commits.
 
         Raises InvalidInput, SessionNotFound, SessionArchived, IdempotencyConflict, QueueFull or
         StoreError; after an error nothing was written.
         """
         new = intake.new_turn(text, max_text_bytes=self.settings.max_text_bytes, **options)
         if connection is not None:
-            accepted = accept_within(connection, session_id(connection, session), new)
+            within = joined(connection)
+            accepted = accept_within(within, session_id(within, session), new)
             return Turn(self, accepted)
         scope = self._database.single if new.idempotency_key is None else self._database.begin
         with scope() as conn:
@@ -135,6 +139,13 @@ class Client:
         from turnmill.analytics import Analytics  # noqa: PLC0415
 
         return Analytics(self._database)
+
+    @cached_property
+    def lanes(self) -> "Lanes":
+        """What waits and runs in each lane; lanes and providers can be paused."""
+        from turnmill.lanes import Lanes  # noqa: PLC0415
+
+        return Lanes(self._database)
 
     def close(self) -> None:
         """Stop waiting and give all connections back."""
@@ -210,6 +221,11 @@ class Turn:
         with self._client._database.single() as conn:
             return turn_rows.attempts_of(conn, self.id)
 
+    def messages(self) -> list[MessageRecord]:
+        """Return what was said in this turn so far: the user's message first."""
+        with self._client._database.single() as conn:
+            return turn_rows.messages_of(conn, self.id)
+
     def cancel(self) -> TurnState:
         """Ask that the turn end without a reply; returns its state now.
 
@@ -233,6 +249,12 @@ class Turn:
             lane = turn_rows.get(conn, accepted.turn_id).lane
         self._client._announce(accepted, lane=lane)
         return Turn(self._client, accepted)
+
+    def release(self) -> None:
+        """Send a turn that is held as ambiguous again; raises MoveRefused for any other."""
+        with self._client._database.begin() as conn:
+            heads = turn_rows.release_held(conn, self.id)
+        self._client._announcer.announce(heads)
 
     def _read(self) -> Reply | None:
         with self._client._database.single() as conn:

@@ -90,6 +90,8 @@ class Publisher:
 
     def depth(self, lane: Lane) -> int | None:
         """Return how many hints wait in the lane's queue, or None when the broker is down."""
+        if time.monotonic() < self._broken_until:
+            return None
         with self._lock:
             try:
                 return self._measure(lane)

@@ -1,6 +1,7 @@
 """Sessions as callers name them, and messages for many of them at once."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -13,6 +14,9 @@ from turnmill.domain.states import Lane
 from turnmill.store import sessions as session_rows
 from turnmill.store.accept_many import accept_many
 from turnmill.store.records import Accepted, Head, NewTurn, SessionRecord
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session as OrmSession
 
 #: A session as returned by the client, its id, or its key.
 SessionRef = SessionRecord | UUID | str
@@ -27,6 +31,20 @@ def session_id(conn: Connection, session: SessionRef) -> SessionId:
     if not isinstance(found, UUID):
         raise InvalidInput("a session is given as record, id or key")
     return SessionId(found)
+
+
+def joined(given: "Connection | OrmSession") -> Connection:
+    """Return the connection of the caller's transaction."""
+    if isinstance(given, Connection):
+        return given
+    if callable(connection := getattr(given, "connection", None)):
+        found = connection()  # an ORM session: its transaction begins now, if it had not
+        if isinstance(found, Connection):
+            return found
+    raise InvalidInput(
+        "connection must be a SQLAlchemy Connection or ORM Session",
+        hint="AsyncClient takes an AsyncConnection or AsyncSession",
+    )
 
 
 def resolve(conn: Connection, refs: Sequence[SessionRef]) -> list[SessionId]:

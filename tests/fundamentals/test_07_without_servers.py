@@ -1,10 +1,13 @@
 """For tests and small tools: the same client on SQLite or in memory, turns run in this process."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy.orm import Session as OrmSession
 
 from turnmill import Client, TurnDead
+from turnmill.testing import memory_client, messages_seen, script
 
 WAIT = 30
 
@@ -44,3 +47,25 @@ def test_a_file_is_gone_on_with_by_the_next_process(tmp_path: Path) -> None:
         client.send("ada:notes", "first").result(timeout=WAIT)
     with Client(database_url=url) as client:
         assert "[2 before]" in client.send("ada:notes", "second").result(timeout=WAIT).text
+
+
+def test_my_own_tests_script_the_mock_provider() -> None:
+    with memory_client() as client:
+        session = client.sessions.create(user_id="ada")
+        client.send(session, "first").result(timeout=WAIT)
+        told = script(faults=["overloaded", "ok"], latency=timedelta(seconds=0.01))
+        reply = client.send(session, "second", metadata=told).result(timeout=WAIT)
+        scripted = client.send(session, "third", metadata=script(reply="as you say"))
+        assert messages_seen(reply.text) == 2
+        assert len(reply.attempts) == 2
+        assert scripted.result(timeout=WAIT).text == "as you say"
+
+
+def test_a_message_joins_the_transaction_of_an_orm_session(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'turnmill.db'}"
+    with Client(database_url=url) as client:
+        session = client.sessions.create(user_id="ada")
+        with OrmSession(client._database.engine) as mine:
+            turn = client.send(session, "from my unit of work", connection=mine)
+            mine.commit()
+        assert "unit of work" in turn.result(timeout=WAIT).text

@@ -3,6 +3,7 @@
 from sqlalchemy import Connection, inspect, text
 
 from turnmill.domain.errors import SchemaOutOfDate
+from turnmill.store.database import Database
 from turnmill.store.tables import metadata
 
 #: The revision that this code needs; a test holds it equal to the newest migration.
@@ -20,6 +21,16 @@ def current(conn: Connection) -> str | None:
         return None
     revision: str | None = conn.scalar(text("SELECT version_num FROM alembic_version"))
     return revision
+
+
+def revision_of(database_url: str) -> str | None:
+    """Return the revision of the database at this URL, or None for an empty one."""
+    database = Database(database_url, pool_size=1, overflow=0)
+    try:
+        with database.begin() as conn:
+            return current(conn)
+    finally:
+        database.close()
 
 
 def require_current(conn: Connection) -> None:
