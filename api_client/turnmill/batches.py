@@ -149,16 +149,17 @@ class Batch:
             while True:
                 began = time.monotonic()
                 counts = self.counts
+                took = time.monotonic() - began
                 show(counts)
                 if counts.is_done:
                     return counts
-                now = time.monotonic()
-                if deadline is not None and now >= deadline:
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
                     open_turns = counts.accepted - counts.finished
                     raise BatchTimeout(f"{open_turns} turns of batch {self.id} are unfinished")
                 # A look at a large batch costs something: most of the time nobody looks.
-                pause = min(max(10 * (now - began), _SHORTEST_POLL), _LONGEST_POLL)
-                time.sleep(pause if deadline is None else min(pause, deadline - now))
+                pause = min(max(10 * took, _SHORTEST_POLL), _LONGEST_POLL)
+                time.sleep(pause if left is None else min(pause, left))
 
     def iter_results(self) -> Iterator[Result]:
         """Yield what each line came to, in the order of the file; read in pages."""

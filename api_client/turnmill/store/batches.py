@@ -182,7 +182,7 @@ def counts(conn: Connection, batch_id: BatchId) -> BatchCounts:
         select(turns.c.state, func.count())
         .where(turns.c.batch_id == batch_id)
         .group_by(turns.c.state)
-    ).tuples()
+    )
     return BatchCounts(
         total=batch.total,
         closed=batch.total is not None or batch.cancelled_at is not None,

@@ -1,0 +1,439 @@
+"""Batches: a file of turns, all of it or nothing, submitted once however often."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import rows
+from turnmill.batches import Batch, Batches
+from turnmill.domain.errors import (
+    BatchNotFound,
+    BatchTimeout,
+    Conflict,
+    InvalidBatchFile,
+    InvalidInput,
+    MoveRefused,
+)
+from turnmill.domain.states import Lane, SessionStatus, TurnState
+from turnmill.intake import new_id
+from turnmill.store import sessions
+from turnmill.store import turns as turn_store
+from turnmill.store.claim import claim
+from turnmill.store.database import Database
+from turnmill.store.records import Head, TurnRecord
+
+Write = Callable[..., Path]
+
+
+class Crash(Exception):
+    """The submitter was killed here."""
+
+
+@pytest.fixture
+def published() -> list[Head]:
+    return []
+
+
+@pytest.fixture
+def batches(store: Database, published: list[Head]) -> Batches:
+    return Batches(store, published.extend, max_text_bytes=1000)
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def to_file(*lines: dict[str, Any] | str, name: str = "jobs.jsonl") -> Path:
+        path = tmp_path / name
+        texts = (line if isinstance(line, str) else json.dumps(line) for line in lines)
+        path.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+        return path
+
+    return to_file
+
+
+def hello(number: int, **fields: Any) -> dict[str, Any]:
+    return {"custom_id": f"line-{number}", "user_id": f"user-{number}", "text": "hi"} | fields
+
+
+def turns_of(store: Database, batch: Batch) -> list[TurnRecord]:
+    """Return the turns of a batch in the order of their lines."""
+    ids = [result.turn_id for result in batch.iter_results()]
+    with store.begin() as conn:
+        return [turn_store.get(conn, one) for one in ids]
+
+
+def run_all(store: Database, batch: Batch, states: Sequence[TurnState]) -> None:
+    for turn, state in zip(turns_of(store, batch), states, strict=True):
+        rows.run(store, turn.id, state, error_code=None if state == "succeeded" else "broken")
+
+
+def test_every_line_becomes_a_turn_of_the_bulk_lane(
+    store: Database, batches: Batches, write: Write, published: list[Head]
+) -> None:
+    batch = batches.create(write(*(hello(n) for n in range(3))))
+    found = turns_of(store, batch)
+    assert [turn.custom_id for turn in found] == ["line-0", "line-1", "line-2"]
+    assert {turn.lane for turn in found} == {Lane.BULK}
+    assert {head.turn_id for head in published} == {turn.id for turn in found}
+    assert (batch.counts.total, batch.counts.states) == (3, {TurnState.QUEUED: 3})
+
+
+def test_a_line_with_a_user_gets_a_session_of_its_own(
+    store: Database, batches: Batches, write: Write
+) -> None:
+    line = hello(0, provider="p", model="m", system_prompt="be kind", metadata={"a": 1})
+    batch = batches.create(write(line, hello(0)))
+    first, second = turns_of(store, batch)
+    assert first.metadata == {"a": 1}
+    assert first.session_id != second.session_id
+    with store.begin() as conn:
+        session = sessions.get(conn, first.session_id)
+    assert (session.user_id, session.provider, session.model) == ("user-0", "p", "m")
+    assert session.system_prompt == "be kind"
+
+
+def test_lines_of_a_session_are_appended_to_it_in_order(
+    store: Database, batches: Batches, write: Write
+) -> None:
+    session = rows.start(store, key="ada:support")
+    rows.send(store, session, "before")
+    lines = [{"session": ref, "text": ref} for ref in ("ada:support", str(session))]
+    batches.create(write(*lines))
+    with store.begin() as conn:
+        said = [message.text for message in sessions.history(conn, session)]
+    assert said == ["before", "ada:support", str(session)]
+
+
+def test_lines_may_leave_provider_and_model_to_the_call(
+    store: Database, batches: Batches, write: Write
+) -> None:
+    path = write(hello(0), hello(1, model="own"))
+    batch = batches.create(path, provider="openai", model="default")
+    turns = turns_of(store, batch)
+    with store.begin() as conn:
+        found = [sessions.get(conn, turn.session_id) for turn in turns]
+    assert [(one.provider, one.model) for one in found] == [
+        ("openai", "default"),
+        ("openai", "own"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("{", "no JSON"),
+        ("[]", "no JSON object"),
+        ({"text": "hi"}, "needs one of"),
+        ({"text": "hi", "user_id": "a", "session": "b"}, "needs one of"),
+        (hello(0, text=""), "text is empty"),
+        (hello(0, text=7), "text must be a str"),
+        (hello(0, text="x" * 1001), "more than 1000"),
+        (hello(0, text="a\0b"), "NUL"),
+        (hello(0, text="a\ud800b"), "surrogate"),
+        (hello(0, txt="hi"), "unknown field 'txt'"),
+        (hello(0, custom_id=""), "custom_id"),
+        (hello(0, user_id=None), "user_id"),
+        (hello(0, metadata=[]), "metadata"),
+        (hello(0, provider="openai"), "model"),
+        ({"session": "nobody", "text": "hi"}, "no session of this id or key"),
+        ({"session": str(new_id()), "text": "hi"}, "no session of this id or key"),
+        ({"session": "s", "text": "hi", "model": "m"}, "the session has its own"),
+    ],
+)
+def test_a_bad_line_is_named_and_nothing_is_written(
+    store: Database, batches: Batches, write: Write, line: Any, what: str
+) -> None:
+    with pytest.raises(InvalidBatchFile, match=f"line 2: .*{what}") as caught:
+        batches.create(write(hello(1), line, hello(3)))
+    assert [number for number, _ in caught.value.problems] == [2]
+    assert batches.list() == []
+    with store.begin() as conn:
+        assert sessions.find(conn) == []
+
+
+def test_all_bad_lines_are_named_at_once(batches: Batches, write: Write) -> None:
+    with pytest.raises(InvalidBatchFile, match="and 2 more") as caught:
+        batches.create(write("{", hello(2), "{", "{", "", "{", {"session": "no", "text": "hi"}))
+    assert [number for number, _ in caught.value.problems] == [1, 3, 4, 6, 7]
+
+
+def test_the_error_for_a_bad_line_does_not_quote_it(batches: Batches, write: Write) -> None:
+    with pytest.raises(InvalidBatchFile) as caught:
+        batches.create(write('{"text": "canary', hello(1, text="canary\0"), '"canary"'))
+    assert "canary" not in str(caught.value) + str(caught.value.problems)
+
+
+def test_an_archived_session_is_a_bad_line(store: Database, batches: Batches, write: Write) -> None:
+    session = rows.start(store)
+    with store.begin() as conn:
+        sessions.archive(conn, session)
+    with pytest.raises(InvalidBatchFile):
+        batches.create(write({"session": str(session), "text": "hi"}))
+
+
+def test_an_empty_file_is_refused(batches: Batches, write: Write) -> None:
+    with pytest.raises(InvalidBatchFile, match="no lines"):
+        batches.create(write("", "  "))
+
+
+def test_a_file_that_cannot_be_read_is_refused(batches: Batches, tmp_path: Path) -> None:
+    with pytest.raises(InvalidBatchFile, match="cannot read"):
+        batches.create(tmp_path / "missing.jsonl")
+
+
+def test_blank_lines_and_a_byte_order_mark_are_no_lines(
+    store: Database, batches: Batches, write: Write
+) -> None:
+    path = write(hello(1), "", hello(3))
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    batch = batches.create(path)
+    assert batch.counts.total == 2
+    assert [result.line for result in batch.iter_results()] == [1, 3]
+
+
+def test_submitting_the_same_file_again_is_the_same_batch(
+    batches: Batches, write: Write, published: list[Head]
+) -> None:
+    path = write(*(hello(n) for n in range(3)))
+    first = batches.create(path)
+    told = len(published)
+    again = batches.create(path)
+    assert again.id == first.id
+    assert again.counts.accepted == 3
+    assert len(published) == told
+
+
+def test_other_content_under_the_same_name_is_a_conflict(batches: Batches, write: Write) -> None:
+    batches.create(write(hello(0)), name="nightly")
+    with pytest.raises(Conflict):
+        batches.create(write(hello(1)), name="nightly")
+    with pytest.raises(Conflict):
+        batches.create(write(hello(0)), name="nightly", provider="p", model="m")
+
+
+def test_a_submitter_that_was_killed_goes_on_where_it_stopped(
+    store: Database, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("turnmill.batches.CHUNK", 4)
+    monkeypatch.setattr("turnmill.batches.CHUNK_OF_SQLITE", 4)
+    path = write(*(hello(n) for n in range(10)), {"session": "shared", "text": "last"})
+    rows.start(store, key="shared")
+
+    def die(heads: Sequence[Head]) -> None:
+        raise Crash
+
+    with pytest.raises(Crash):
+        Batches(store, die).create(path)
+    half = Batches(store, die).list()[0]
+    assert (half.counts.accepted, half.counts.total, half.counts.closed) == (4, None, False)
+
+    whole = Batches(store, lambda _: None).create(path)
+    assert whole.id == half.id
+    assert whole.counts.total == whole.counts.accepted == 11
+    assert [result.line for result in whole.iter_results()] == list(range(1, 12))
+
+
+def test_a_file_changed_while_it_is_submitted_is_not_called_complete(
+    store: Database, batches: Batches, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(hello(0), hello(1))
+    inspect = Batches._inspect
+
+    def inspect_then_change(self: Batches, file: Any) -> tuple[bytes, int]:
+        found = inspect(self, file)
+        write(hello(0), hello(1, text="other"))
+        return found
+
+    monkeypatch.setattr(Batches, "_inspect", inspect_then_change)
+    with pytest.raises(Conflict, match="changed while"):
+        batches.create(path)
+    assert batches.list()[0].counts.total is None
+
+
+def test_a_batch_is_found_by_id_and_by_name(batches: Batches, write: Write) -> None:
+    batch = batches.create(write(hello(0)), name="nightly")
+    assert batches.get("nightly").id == batches.get(str(batch.id)).id == batch.id
+    assert batches.get(batch.id).name == "nightly"
+    for missing in ("weekly", new_id()):
+        with pytest.raises(BatchNotFound):
+            batches.get(missing)
+
+
+def test_an_unknown_mode_is_refused(batches: Batches, write: Write) -> None:
+    with pytest.raises(InvalidInput):
+        batches.create(write(hello(0)), mode="fast")
+
+
+def test_results_stand_in_the_order_of_the_file_with_text_usage_and_error(
+    store: Database, batches: Batches, write: Write, tmp_path: Path
+) -> None:
+    batch = batches.create(write(*(hello(n) for n in range(3))))
+    run_all(store, batch, [TurnState.SUCCEEDED, TurnState.FAILED, TurnState.SUCCEEDED])
+    out = tmp_path / "out.jsonl"
+    assert batch.results(out) == 3
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [line["custom_id"] for line in lines] == ["line-0", "line-1", "line-2"]
+    assert [line["text"] for line in lines] == ["yes", None, "yes"]
+    assert [line["error"] for line in lines] == [None, {"code": "broken"}, None]
+    assert lines[0]["usage"] == {
+        "input_tokens": 10,
+        "output_tokens": 5,
+        "cached_tokens": 2,
+        "cost_usd": lines[0]["usage"]["cost_usd"],
+    }
+    assert float(lines[0]["usage"]["cost_usd"]) == 0.25
+    assert set(lines[0]) == {
+        "custom_id", "turn_id", "session_id", "state", "text", "usage", "error",
+    }  # fmt: skip
+
+
+def test_a_results_file_is_whole_or_as_it_was(
+    batches: Batches, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = batches.create(write(hello(0), hello(1)))
+    out = tmp_path / "out.jsonl"
+    out.write_text("before")
+    result = next(batch.iter_results())
+
+    def broken(self: Batch) -> Any:
+        yield result
+        raise Crash
+
+    monkeypatch.setattr(Batch, "iter_results", broken)
+    with pytest.raises(Crash):
+        batch.results(out)
+    assert out.read_text() == "before"
+    assert sorted(path.name for path in tmp_path.iterdir() if "out" in path.name) == ["out.jsonl"]
+
+
+def test_waiting_ends_when_every_turn_is_final(
+    store: Database, batches: Batches, write: Write
+) -> None:
+    batch = batches.create(write(*(hello(n) for n in range(2))))
+    seen: list[int] = []
+
+    def settle_one(counts: Any) -> None:
+        seen.append(counts.finished)
+        waiting = [turn for turn in turns_of(store, batch) if turn.state is TurnState.QUEUED]
+        if waiting:
+            rows.run(store, waiting[0].id)
+
+    counts = batch.wait(progress=settle_one, timeout=30)
+    assert seen == [0, 1, 2]
+    assert counts.is_done
+    assert counts.succeeded == 2
+
+
+def test_waiting_gives_up_in_time_and_leaves_the_batch_running(
+    batches: Batches, write: Write
+) -> None:
+    batch = batches.create(write(hello(0)))
+    with pytest.raises(BatchTimeout, match="1 turns"):
+        batch.wait(timeout=0.01)
+    assert batch.counts.states == {TurnState.QUEUED: 1}
+
+
+def test_cancelling_ends_what_waits_and_asks_what_runs_to_stop(
+    store: Database, batches: Batches, write: Write
+) -> None:
+    batch = batches.create(write(*(hello(n) for n in range(3))))
+    done, running, queued = turns_of(store, batch)
+    rows.run(store, done.id)
+    with store.begin() as conn:
+        claim(conn, [running.id], owner="w", lease=rows.LEASE)
+    assert batch.cancel() == 2
+    after = turns_of(store, batch)
+    assert [turn.state for turn in after] == ["succeeded", "running", "cancelled"]
+    assert after[1].cancel_requested
+    assert not batch.counts.is_done
+    with store.begin() as conn:
+        assert sessions.get(conn, queued.session_id).unfinished == 0
+
+
+def test_cancelling_lets_later_turns_of_the_session_run(
+    store: Database, batches: Batches, write: Write, published: list[Head]
+) -> None:
+    session = rows.start(store, key="shared")
+    batch = batches.create(write(*({"session": "shared", "text": f"{n}"} for n in range(3))))
+    later = rows.send(store, session, "later")
+    published.clear()
+    batch.cancel()
+    assert [head.turn_id for head in published] == [later]
+    rows.run(store, later)
+
+
+def test_a_cancelled_batch_takes_no_more_lines(
+    store: Database, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("turnmill.batches.CHUNK", 1)
+    monkeypatch.setattr("turnmill.batches.CHUNK_OF_SQLITE", 1)
+    path = write(hello(0), hello(1))
+
+    def cancel(heads: Sequence[Head]) -> None:
+        other.list()[0].cancel()
+
+    other = Batches(store, lambda _: None)
+    with pytest.raises(MoveRefused, match="cancelled"):
+        Batches(store, cancel).create(path)
+    with pytest.raises(MoveRefused, match="cancelled"):
+        other.create(path)
+    counts = other.list()[0].counts
+    assert (counts.total, counts.states) == (None, {TurnState.CANCELLED: 1})
+    assert counts.is_done
+
+
+def test_failed_and_dead_turns_run_again_in_place(
+    store: Database, batches: Batches, write: Write, published: list[Head]
+) -> None:
+    batch = batches.create(write(*(hello(n) for n in range(3))))
+    run_all(store, batch, [TurnState.FAILED, TurnState.SUCCEEDED, TurnState.DEAD])
+    before = turns_of(store, batch)
+    published.clear()
+    assert batch.retry_failed() == 2
+    assert {head.turn_id for head in published} == {before[0].id, before[2].id}
+    for turn in (before[0], before[2]):
+        rows.run(store, turn.id)
+    assert batch.counts.states == {TurnState.SUCCEEDED: 3}
+    assert batch.retry_failed() == 0
+
+
+def test_a_failed_turn_behind_which_others_ran_is_run_again_at_the_end(
+    store: Database, batches: Batches, write: Write
+) -> None:
+    rows.start(store, key="shared")
+    batch = batches.create(write(*({"session": "shared", "text": f"{n}"} for n in range(3))))
+    run_all(store, batch, [TurnState.FAILED, TurnState.SUCCEEDED, TurnState.FAILED])
+    before = turns_of(store, batch)
+    assert batch.retry_failed() == 2
+    after = turns_of(store, batch)
+    assert after[1:] == [before[1], after[2]]
+    assert (after[0].retry_of, after[0].seq) == (before[0].id, 4)
+    assert after[2].id == before[2].id
+    for turn in (after[2], after[0]):
+        rows.run(store, turn.id)
+    assert [result.state for result in batch.iter_results()] == ["succeeded"] * 3
+    assert batch.counts.states == {TurnState.SUCCEEDED: 3}
+
+
+def test_failed_turns_of_archived_sessions_stay_as_they_are(
+    store: Database, batches: Batches, write: Write
+) -> None:
+    batch = batches.create(write(hello(0)))
+    run_all(store, batch, [TurnState.FAILED])
+    rows.set_session(store, turns_of(store, batch)[0].session_id, status=SessionStatus.ARCHIVED)
+    assert batch.retry_failed() == 0
+    assert batch.counts.states == {TurnState.FAILED: 1}
+
+
+def test_a_deleted_session_takes_its_lines_out_of_the_results(
+    store: Database, batches: Batches, write: Write
+) -> None:
+    path = write(*(hello(n) for n in range(3)))
+    batch = batches.create(path)
+    gone = turns_of(store, batch)[1].session_id
+    with store.begin() as conn:
+        sessions.remove(conn, gone)
+    assert [result.line for result in batch.iter_results()] == [1, 3]
+    assert batches.create(path).counts.accepted == 2
