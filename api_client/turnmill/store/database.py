@@ -25,7 +25,7 @@ CONNECT_ARGS: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,
     "options": "-c statement_timeout=30s -c lock_timeout=5s"
-    " -c idle_in_transaction_session_timeout=60s -c TimeZone=UTC",
+    " -c idle_in_transaction_session_timeout=60s -c TimeZone=UTC -c jit=off",
     "application_name": "turnmill",
 }
 
