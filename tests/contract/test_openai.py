@@ -151,6 +151,14 @@ async def test_a_role_that_has_no_text_form_is_refused_unsent(
     assert not openai_double.calls
 
 
+async def test_a_text_that_is_no_unicode_is_refused_unsent(
+    openai: OpenAIProvider, openai_double: OpenAIDouble
+) -> None:
+    error = await failure(openai, text="half a pair \ud800")
+    assert (type(error), error.error_code) == (Rejected, "unencodable")
+    assert not openai_double.calls
+
+
 @pytest.mark.parametrize(
     ("fault", "kind", "code"),
     [

@@ -1,6 +1,5 @@
 """Anthropic's Messages: the history is held by us and sent with each turn."""
 
-import json
 import os
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -57,9 +56,8 @@ class AnthropicProvider:
     async def send(self, request: Request, emit: Emit | None = None) -> Done | Running:
         choice(request.settings, "thread", among=("client",))
         body = messages.body_of(request)
-        encoded = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
         within = timeout_of(request.settings, default=DEFAULT_TIMEOUT)
-        answer = await self._vendor.call("POST", messages.PATH, encoded, within=within)
+        answer = await self._vendor.call("POST", messages.PATH, body, within=within)
         payload, request_id = _accepted(answer)
         reply = messages.reply_of(payload, request_id=request_id)
         if emit is not None and reply.text:

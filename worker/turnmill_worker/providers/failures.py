@@ -1,6 +1,5 @@
 """What a refused call to a vendor means: come again, find out what happened, or give up."""
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -8,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from types import MappingProxyType
 from typing import Any
+
+from pydantic_core import from_json
 
 from turnmill.domain.errors import (
     MaybeSent,
@@ -86,8 +87,8 @@ def retry_after(headers: Mapping[str, str], *, now: datetime) -> timedelta | Non
 def payload_of(body: bytes, *, request_id: str = "") -> dict[str, Any]:
     """Parse the body of a successful answer; what is no JSON object may yet have been executed."""
     try:
-        payload = json.loads(body)
-    except (ValueError, RecursionError):
+        payload = from_json(body)
+    except ValueError:
         payload = None
     if not isinstance(payload, dict):
         raise MaybeSent("bad_json", request_id=request_id)
@@ -100,8 +101,8 @@ def error_object_of(body: bytes) -> Mapping[str, Any]:
     A proxy answers with HTML, and some servers put the fields at the top.
     """
     try:
-        payload = json.loads(body)
-    except (ValueError, RecursionError):
+        payload = from_json(body)
+    except ValueError:
         return {}
     error = payload.get("error", payload) if isinstance(payload, dict) else {}
     return error if isinstance(error, dict) else {"message": str(error)}

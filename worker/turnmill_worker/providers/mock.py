@@ -1,8 +1,8 @@
 """A provider without a vendor: the same reply, usage and latency for the same turn, and faults.
 
-The reply is one line, such as `Understood. You said: Hello [2 before]`: the first words come from the
-seed, the text is cut at 200 characters, and the number counts the messages of the history that the
-provider was shown, so that a test can see both order and completeness. `messages_seen` reads it.
+The reply is one line, such as `Understood. You said: Hello [2 before]`: the first words come from
+the seed, the text is cut at 200 characters, and the number counts the messages of the history that
+the provider was shown, so that a test can see whether all were there. `messages_seen` reads it.
 
 A script in the settings of a session, or in the metadata of a turn, under the key `mock`:
 

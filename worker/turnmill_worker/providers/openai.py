@@ -1,6 +1,5 @@
 """OpenAI, and every server that speaks its Responses API or chat completions."""
 
-import json
 import os
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -106,9 +105,8 @@ class OpenAIProvider:
     async def _post(
         self, path: str, body: Mapping[str, Any], request: Request
     ) -> tuple[dict[str, Any], str]:
-        encoded = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
         within = timeout_of(request.settings, default=DEFAULT_TIMEOUT)
-        return _accepted(await self._vendor.call("POST", path, encoded, within=within))
+        return _accepted(await self._vendor.call("POST", path, body, within=within))
 
     def _headers(self) -> dict[str, str]:
         headers = {**self._sdk.default_headers, **self._sdk.auth_headers}

@@ -9,11 +9,12 @@ import io
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import httpx2
+from pydantic_core import PydanticSerializationError, to_json
 
 from turnmill.domain.errors import MaybeSent, ProviderError, Rejected, Unreachable
 
@@ -28,6 +29,7 @@ _LARGE_BODY = 2**20
 
 #: First match wins. Whatever is not here happened after bytes could have left.
 _FAILURES: tuple[tuple[type[Exception], type[ProviderError], str], ...] = (
+    (PydanticSerializationError, Rejected, "unencodable"),
     (aiohttp.InvalidURL, Rejected, "invalid_url"),
     (aiohttp.NonHttpUrlClientError, Rejected, "invalid_url"),
     (aiohttp.ConnectionTimeoutError, Unreachable, "connect_timeout"),
@@ -61,7 +63,7 @@ class Vendor:
         self,
         method: str,
         path: str,
-        body: bytes | None = None,
+        body: Mapping[str, Any] | None = None,
         *,
         within: timedelta = DEFAULT_TIMEOUT,
     ) -> Answer:
@@ -71,10 +73,11 @@ class Vendor:
         """
         session = self._session or self._connect()
         try:
+            encoded = None if body is None else to_json(body)
             async with session.request(
                 method,
                 self._base_url + path,
-                data=io.BytesIO(body) if body and len(body) > _LARGE_BODY else body,
+                data=io.BytesIO(encoded) if encoded and len(encoded) > _LARGE_BODY else encoded,
                 allow_redirects=False,
                 timeout=_timeouts(within),
             ) as response:
