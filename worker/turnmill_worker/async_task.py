@@ -98,6 +98,7 @@ class _Beside:
         self._celery_task = get_current_task()  # None outside of a worker
         self._request = self._celery_task.request_stack.top if self._celery_task else None
         self._limit: Exception | None = None
+        self._exit: BaseException | None = None
         self._asyncio_task: asyncio.Task[Any] | None = None
         self._loop = background_loop()
         self._future: Future[Any] = asyncio.run_coroutine_threadsafe(self._run(), self._loop)
@@ -106,7 +107,8 @@ class _Beside:
         """Wait for the coroutine. Prefork's soft time limit, raised here, is raised in there."""
         while True:
             try:
-                return self._future.result()
+                result = self._future.result()
+                break
             except SoftTimeLimitExceeded as limit:
                 if self._future.done():
                     raise
@@ -114,10 +116,17 @@ class _Beside:
             except BaseException:
                 self._future.cancel()
                 raise
+        if self._exit is not None:
+            raise self._exit
+        return result
 
     async def _run(self) -> Any:
         self._asyncio_task = asyncio.current_task()
-        return await Driven(self._with_request, self._interruption)
+        try:
+            return await Driven(self._with_request, self._interruption)
+        except (SystemExit, KeyboardInterrupt) as error:
+            # They would end the loop, and with it every other task.
+            self._exit = error
 
     def _with_request(self) -> Any:
         if self._celery_task is None:

@@ -45,14 +45,14 @@ class TaskPool(BasePool):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._bell = Bell()
-        self._outbox: Mailbox[Callable[[], None]] = Mailbox(self._bell.ring)
+        self._outbox: Mailbox[Callable[[], None]] = Mailbox(self._wake_hub)
         self._loop_thread = LoopThread(self._outbox, self._ended)
         self._threads = ThreadPoolExecutor(SYNC_THREADS, thread_name_prefix="turnmill-sync")
         self._numbers = itertools.count(1)
         self._jobs: dict[int, Job] = {}
         self._semaphore: Any = self.options.get("semaphore")
         self._tasks: Mapping[str, Any] = {}
+        self._bell: Bell | None = None
         self._hub: Any = None
 
     @property
@@ -73,13 +73,14 @@ class TaskPool(BasePool):
         self._tasks = self.app.tasks
         _refuse_unknown_coroutines(self._tasks)
         _warn_of_limits(self._tasks, self.options)
+        self._bell = Bell()
         self._loop_thread.start()
         signals.worker_ready.connect(self._on_worker_ready)
 
     def register_with_event_loop(self, hub: Any) -> None:
         """Let the hub take what the outbox holds; again after each reconnect to the broker."""
         self._hub = hub
-        hub.add_reader(self._bell, self._answer)
+        hub.add_reader(self._bell, self._answer, self._bell)
 
     def flush(self) -> None:
         """Give up what waits for a thread: the connection that it came from is lost.
@@ -146,8 +147,14 @@ class TaskPool(BasePool):
         callback, outcome = job.run_to_end()
         self._outbox.put(functools.partial(self._ended, job, callback, outcome))
 
-    def _answer(self) -> None:
-        self._bell.hush()
+    def _wake_hub(self) -> None:
+        # Not by `Hub.call_soon`: what Celery itself calls soon from there, such as late
+        # acknowledgements, would wait for the hub's next poll to end, up to a second.
+        if self._bell is not None:
+            self._bell.ring()
+
+    def _answer(self, bell: Bell) -> None:
+        bell.hush()
         self._take_out()
 
     def _take_out(self, *, patience: timedelta = timedelta(0)) -> None:
@@ -243,10 +250,12 @@ class TaskPool(BasePool):
     def _end(self) -> None:
         self._loop_thread.stop()
         self._threads.shutdown(wait=False, cancel_futures=True)
+        bell, self._bell = self._bell, None
+        if bell is None:
+            return
         if self._hub is not None:
-            self._hub.remove(self._bell)
-            self._hub = None
-        self._bell.close()
+            self._hub.remove(bell)
+        bell.close()
 
     def _on_worker_ready(self, sender: Any, **_: Any) -> None:
         # During a soft shutdown Celery sleeps in a signal handler. Nobody would take the outbox

@@ -1,0 +1,243 @@
+"""A Celery app for the tests of the pool: one task for each thing that a pool must do well."""
+
+import asyncio
+import os
+import threading
+import time
+from typing import Any
+
+import redis
+from celery import Celery, Task, current_task, signals
+from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
+
+from turnmill_worker.async_task import AsyncTask
+
+BROKER_VARIABLE = "POOL_TEST_BROKER"
+CONF_VARIABLE = "POOL_TEST_CONF"  #: lines of "setting=number"
+
+
+def make_app(broker_url: str, **conf: float) -> Celery:
+    """Return an app on database 0 of the server; results in 1, what tasks note in 2."""
+    app = Celery("pool_tests", broker=broker_url, task_cls=AsyncTask, set_as_current=False)
+    app.conf.update(
+        result_backend=with_database(broker_url, 1),
+        broker_connection_retry_on_startup=True,
+        broker_transport_options={
+            "visibility_timeout": conf.pop("visibility_timeout", 3600),
+            "unacked_restore_interval": 1,
+            "unacked_restore_throttle": 1,
+            "socket_timeout": 5,
+            "socket_connect_timeout": 1,
+        },
+        worker_prefetch_multiplier=4,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_hijack_root_logger=False,
+        task_send_sent_event=True,
+        **conf,
+    )
+    return app
+
+
+def with_database(url: str, number: int) -> str:
+    return url.removesuffix("/0") + f"/{number}"
+
+
+def _conf() -> dict[str, float]:
+    lines = os.environ.get(CONF_VARIABLE, "").split()
+    return {name: float(value) for name, _, value in (line.partition("=") for line in lines)}
+
+
+_broker_url = os.environ.get(BROKER_VARIABLE, "redis://127.0.0.1:1/0")
+app = make_app(_broker_url, **_conf())
+notes = redis.Redis.from_url(with_database(_broker_url, 2), decode_responses=True)
+
+
+def _note(name: str) -> Any:
+    def receiver(sender: Any, task_id: str | None = None, **_: Any) -> None:
+        notes.rpush(f"signals:{task_id or sender.request.id}", name)
+
+    return receiver
+
+
+for _signal in ("prerun", "postrun", "success", "failure", "retry"):
+    getattr(signals, f"task_{_signal}").connect(_note(_signal), weak=False)
+
+
+def _enter(gauge: str) -> None:
+    running = notes.incr(f"{gauge}:running")
+    notes.zadd(f"{gauge}:peak", {"peak": running}, gt=True)
+
+
+def _leave(gauge: str) -> None:
+    notes.decr(f"{gauge}:running")
+    notes.incr(f"{gauge}:done")
+
+
+@app.task(bind=True)
+async def identity(self: Task) -> list[Any]:
+    before = self.request.id
+    await asyncio.sleep(0.01)
+    return [
+        before,
+        self.request.id,
+        current_task.request.id,
+        self.request.delivery_info is not None,
+    ]
+
+
+@app.task
+async def nap(seconds: float, gauge: str = "nap") -> float:
+    _enter(gauge)
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        _leave(gauge)
+    return seconds
+
+
+@app.task(acks_late=True)
+async def late_nap(seconds: float, gauge: str = "nap") -> float:
+    _enter(gauge)
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        _leave(gauge)
+    return seconds
+
+
+@app.task
+def sync_nap(seconds: float, gauge: str = "nap") -> str:
+    _enter(gauge)
+    time.sleep(seconds)
+    _leave(gauge)
+    return threading.current_thread().name
+
+
+@app.task
+async def add(left: int, right: int) -> int:
+    await asyncio.sleep(0)
+    return left + right
+
+
+@app.task
+def sync_sum(numbers: list[int]) -> int:
+    return sum(numbers)
+
+
+@app.task
+async def add_by_another(left: int, right: int) -> int:
+    return int(await add(left, right))
+
+
+@app.task
+def sync_add_by_another(left: int, right: int) -> int:
+    return int(add(left, right))
+
+
+@app.task(bind=True, max_retries=3)
+async def flaky(self: Task) -> int:
+    await asyncio.sleep(0)
+    if self.request.retries < 2:
+        raise self.retry(countdown=0, exc=ValueError("again"))
+    return int(self.request.retries)
+
+
+@app.task(bind=True, autoretry_for=(KeyError,), default_retry_delay=0, max_retries=3)
+async def auto(self: Task) -> int:
+    await asyncio.sleep(0)
+    if self.request.retries < 2:
+        raise KeyError("again")
+    return int(self.request.retries)
+
+
+@app.task
+async def boom() -> None:
+    await asyncio.sleep(0)
+    raise RuntimeError("boom")
+
+
+@app.task(acks_late=True)
+async def ignored() -> None:
+    await asyncio.sleep(0)
+    raise Ignore
+
+
+@app.task(acks_late=True)
+async def rejected() -> None:
+    await asyncio.sleep(0)
+    raise Reject("no", requeue=False)
+
+
+@app.task
+async def retried_elsewhere() -> None:
+    await asyncio.sleep(0)
+    raise Retry("later", when=60)
+
+
+@app.task
+async def exits() -> None:
+    await asyncio.sleep(0)
+    raise SystemExit(3)
+
+
+@app.task
+async def cancels_itself() -> None:
+    await asyncio.sleep(0)
+    raise asyncio.CancelledError
+
+
+@app.task(soft_time_limit=0.3)
+async def softly_limited(seconds: float) -> str:
+    try:
+        await asyncio.sleep(seconds)
+    except SoftTimeLimitExceeded:
+        await asyncio.sleep(0.01)
+        return "cleaned up"
+    return "slept"
+
+
+@app.task(time_limit=0.3)
+async def hardly_limited(seconds: float, gauge: str = "hard") -> str:
+    _enter(gauge)
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        _leave(gauge)
+    return "slept"
+
+
+@app.task(soft_time_limit=1)
+async def softly_limited_seconds(seconds: float) -> str:
+    try:
+        await asyncio.sleep(seconds)
+    except SoftTimeLimitExceeded:
+        return "cleaned up"
+    return "slept"
+
+
+@app.task
+async def structured() -> list[Any]:
+    try:
+        async with asyncio.timeout(0.02):
+            await asyncio.sleep(5)
+    except TimeoutError:
+        async with asyncio.TaskGroup() as group:
+            child = group.create_task(asyncio.sleep(0.01, "child"))
+        return ["timed out", child.result()]
+    return []
+
+
+@app.task
+async def stubborn(seconds: float) -> str:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError:
+            notes.incr("stubborn")
+    return "slept"
+
+
+@app.task
+async def blocks_the_loop(seconds: float) -> None:
+    time.sleep(seconds)  # noqa: ASYNC251 - what the watch is to find
