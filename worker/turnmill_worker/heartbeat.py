@@ -7,6 +7,7 @@ from datetime import timedelta
 from turnmill.domain.errors import TurnmillError
 from turnmill.store.database import Database
 from turnmill.store.leases import extend
+from turnmill_worker import clock
 from turnmill_worker.held import Held, Stop
 
 logger = logging.getLogger("turnmill.heartbeat")
@@ -38,8 +39,10 @@ class Heartbeat:
         """Extend all leases in hand, and stop the calls that nobody waits for any more."""
         pairs = self._held.pairs()
         for start in range(0, len(pairs), _CHUNK):
+            asked_at = clock.now()
             with self._database.single() as conn:
                 found = extend(conn, pairs[start : start + _CHUNK], lease=self._lease)
+            self._held.extended(found.extended, until=asked_at + self._lease.total_seconds())
             self._held.close_calls(list(found.cancelled), Stop.CANCELLED)
             self._held.close_calls(list(found.gone), Stop.LEASE_LOST)
 

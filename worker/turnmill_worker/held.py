@@ -1,13 +1,14 @@
 """The turns that this process holds: what heartbeats extend, and what can be stopped."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 
 from turnmill.domain.ids import TurnId
 from turnmill.store.records import Claim
+from turnmill_worker import clock
 
 
 class Stop(Enum):
@@ -25,7 +26,21 @@ class Holding:
     claim: Claim
     sent: bool = False  #: the request may have left
     stop: Stop | None = None
+    lease_ends: float = field(init=False)  #: on the clock of `turnmill_worker.clock`
     call: "asyncio.Task[object] | None" = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self.lease_ends = self.claim.lease_ends
+
+    def may_begin(self) -> bool:
+        """Tell whether something new may be started: nobody said stop, and the lease stands.
+
+        A process that was frozen past its lease learns here, before it calls a provider, that
+        another worker may run the turn by now.
+        """
+        if self.stop is None and clock.now() >= self.lease_ends:
+            self.stop = Stop.LEASE_LOST
+        return self.stop is None
 
     def close_call(self, why: Stop) -> None:
         """Stop the call, or keep it from starting. On the loop's thread only."""
@@ -60,6 +75,13 @@ class Held:
     def pairs(self) -> list[tuple[TurnId, int]]:
         """Return (turn, fence) of every claim in hand."""
         return [(one.claim.turn_id, one.claim.fence) for one in list(self._holdings.values())]
+
+    def extended(self, turn_ids: Iterable[TurnId], *, until: float) -> None:
+        """Note that these leases now stand until then, on our clock. From any thread."""
+        for turn_id in turn_ids:
+            holding = self._holdings.get(turn_id)
+            if holding is not None:
+                holding.lease_ends = max(holding.lease_ends, until)
 
     def close_calls(self, turn_ids: Sequence[TurnId], why: Stop) -> None:
         """Stop the calls of these turns, where they are ours. From any thread."""

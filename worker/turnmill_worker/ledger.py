@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Protocol, TypeVar
 
@@ -16,6 +17,7 @@ from turnmill.store.database import Database
 from turnmill.store.leases import mark_sent
 from turnmill.store.records import Claim, Fenced, Locked, Settled, Settlement
 from turnmill.store.settle import settle, was_settled
+from turnmill_worker import clock
 
 logger = logging.getLogger("turnmill.ledger")
 
@@ -134,8 +136,9 @@ class GroupedLedger:
             return function(conn, *args)
 
     def _claim_lane(self, lane: Lane, limit: int) -> list[Claim]:
+        asked_at = clock.now()
         with self._database.single() as conn:
-            return claim_due(
+            claims = claim_due(
                 conn,
                 lane,
                 limit=limit,
@@ -143,27 +146,34 @@ class GroupedLedger:
                 owner=self._owner,
                 lease=self._lease,
             )
+        return self._timed(claims, asked_at)
 
     def _claim_suspects(self, lost: int, limit: int) -> list[Claim]:
+        asked_at = clock.now()
         with self._database.single() as conn:
-            return claim_suspects(
+            claims = claim_suspects(
                 conn, lost=lost, limit=limit, owner=self._owner, lease=self._lease
             )
+        return self._timed(claims, asked_at)
+
+    def _timed(self, claims: Sequence[Claim], asked_at: float) -> list[Claim]:
+        """Write into the claims when their leases end here: on our clock, and rather too early."""
+        ends = asked_at + self._lease.total_seconds()
+        return [replace(one, lease_ends=ends) for one in claims]
 
     def _claim_group(self, turn_ids: Sequence[TurnId]) -> list[Claim | _Busy | None]:
         lanes = [lane for lane in self.lanes if lane not in self.closed_lanes]
+        asked_at = clock.now()
         with self._database.single() as conn:
-            found = {
-                one.turn_id: one
-                for one in claim(
-                    conn,
-                    list(dict.fromkeys(turn_ids)),
-                    owner=self._owner,
-                    lease=self._lease,
-                    lanes=lanes,
-                    closed_providers=self.closed_providers,
-                )
-            }
+            claims = claim(
+                conn,
+                list(dict.fromkeys(turn_ids)),
+                owner=self._owner,
+                lease=self._lease,
+                lanes=lanes,
+                closed_providers=self.closed_providers,
+            )
+            found = {one.turn_id: one for one in self._timed(claims, asked_at)}
             missing = [turn_id for turn_id in turn_ids if turn_id not in found]
             busy = set(still_due(conn, missing, lanes=lanes)) if missing else set()
         # Two hints of one turn in one group: the first of them gets the claim.

@@ -116,7 +116,7 @@ async def attempt(claim: Claim, holding: Holding, deps: Deps) -> Settlement:
 
 async def _call(claim: Claim, holding: Holding, deps: Deps) -> Answer:
     """Make the call in a task of its own, so that it can be closed without us."""
-    if holding.stop is not None:
+    if not holding.may_begin():
         raise asyncio.CancelledError
     holding.call = asyncio.ensure_future(_guarded(_ask(claim, holding, deps)))
     try:
@@ -133,6 +133,8 @@ async def _ask(claim: Claim, holding: Holding, deps: Deps) -> Answer:
         return await provider.check(request)
     if claim.on_ambiguous is OnAmbiguous.HOLD and not await deps.ledger.mark_sent(claim):
         raise asyncio.CancelledError
+    if not holding.may_begin():
+        raise asyncio.CancelledError
     holding.sent = True
     ask = pipeline(deps.middleware, provider.send)
     try:
@@ -140,6 +142,8 @@ async def _ask(claim: Claim, holding: Holding, deps: Deps) -> Answer:
     except ThreadLost:
         # The chain is gone at the vendor: rebuild it once from what we hold.
         history = [Part(role, text) for role, text in await deps.ledger.history(claim.session_id)]
+        if not holding.may_begin():
+            raise asyncio.CancelledError from None
         return await ask(request_of(claim, history=history, thread_ref=""))
 
 

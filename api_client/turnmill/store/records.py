@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from math import inf
 from typing import Any
 
 from turnmill.domain.ids import BatchId, SessionId, TurnId
@@ -187,6 +188,7 @@ class Claim:
     metadata: Mapping[str, Any]
     text: str
     history: Sequence[tuple[str, str]]  #: (role, text) of succeeded turns; empty if provider_ref
+    lease_ends: float = inf  #: on a clock of the process that claimed; the store leaves it open
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,65 @@
+"""What a process may still do with the claims that it holds."""
+
+import asyncio
+from math import inf
+from uuid import uuid4
+
+from turnmill.domain.ids import SessionId, TurnId
+from turnmill.domain.states import Lane, OnAmbiguous
+from turnmill.store.records import Claim
+from turnmill_worker import clock
+from turnmill_worker.held import Held, Stop
+
+
+def claim_until(lease_ends: float) -> Claim:
+    return Claim(
+        turn_id=TurnId(uuid4()),
+        session_id=SessionId(uuid4()),
+        fence=1,
+        kind="send",
+        n=1,
+        attempt=1,
+        max_attempts=5,
+        lane=Lane.INTERACTIVE,
+        provider="mock",
+        model="mock",
+        system_prompt=None,
+        settings={},
+        provider_ref="",
+        native_ref="",
+        on_ambiguous=OnAmbiguous.RECONCILE,
+        metadata={},
+        text="hello",
+        history=(),
+        lease_ends=lease_ends,
+    )
+
+
+def test_an_owner_past_its_lease_begins_nothing_new() -> None:
+    async def hold() -> None:
+        with Held().holding(claim_until(clock.now() - 1)) as holding:
+            assert not holding.may_begin()
+            assert holding.stop is Stop.LEASE_LOST
+
+    asyncio.run(hold())
+
+
+def test_a_heartbeat_gives_an_owner_more_time_and_never_less() -> None:
+    async def hold() -> None:
+        held = Held()
+        claim = claim_until(clock.now() - 1)
+        with held.holding(claim) as holding:
+            held.extended([claim.turn_id], until=clock.now() + 60)
+            held.extended([claim.turn_id], until=clock.now() + 30)
+            assert holding.may_begin()
+            assert holding.lease_ends > clock.now() + 50
+
+    asyncio.run(hold())
+
+
+def test_a_store_of_one_process_leaves_the_lease_open() -> None:
+    async def hold() -> None:
+        with Held().holding(claim_until(inf)) as holding:
+            assert holding.may_begin()
+
+    asyncio.run(hold())
