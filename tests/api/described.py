@@ -13,10 +13,13 @@ from typing import is_typeddict
 import turnmill
 from turnmill import cli, client, options, wire
 from turnmill.aio import AsyncSessions, AsyncTurns
+from turnmill.analytics import Analytics
+from turnmill.batches import Batches
 from turnmill.domain.errors import TurnmillError
+from turnmill.lanes import Lanes
 
 #: Reached by an attribute of a client, never made by a user.
-_REACHED = (AsyncSessions, AsyncTurns, client.Sessions, client.Turns)
+_REACHED = (Analytics, AsyncSessions, AsyncTurns, Batches, Lanes, client.Sessions, client.Turns)
 
 
 def lines() -> list[str]:

@@ -1,9 +1,9 @@
 """What an installation brings, what importing it costs, and what the wheel holds."""
 
+import os
 import shutil
 import subprocess
 import sys
-import time
 import zipfile
 from importlib.metadata import requires, version
 from pathlib import Path
@@ -73,8 +73,8 @@ def test_the_adapters_load_when_they_are_used_and_not_before() -> None:
 def test_importing_a_client_costs_under_150_ms_beyond_sqlalchemy() -> None:
     code = "import time, sqlalchemy.ext.asyncio\n"
     code += "from sqlalchemy.dialects import postgresql, sqlite\n"
-    code += "begun = time.perf_counter()\nfrom turnmill import Client, AsyncClient\n"
-    code += "print(time.perf_counter() - begun)"
+    code += "begun = time.process_time()\nfrom turnmill import Client, AsyncClient\n"
+    code += "print(time.process_time() - begun)"
     assert any(float(run_python(code)) < 0.150 for _ in range(8))
 
 
@@ -84,9 +84,13 @@ def test_the_command_line_helps_within_300_ms() -> None:
 
 
 def seconds_of(*command: str) -> float:
-    begun = time.perf_counter()
+    """Return what the command cost of a core: unlike the clock on the wall, the same when busy."""
+    before = os.times()
     subprocess.run(command, check=True, capture_output=True, timeout=60)
-    return time.perf_counter() - begun
+    after = os.times()
+    return (
+        after.children_user - before.children_user + after.children_system - before.children_system
+    )
 
 
 def test_a_users_own_worker_module_disturbs_nothing(tmp_path: Path) -> None:
