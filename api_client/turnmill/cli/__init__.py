@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 
@@ -67,10 +68,14 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except TurnmillError as error:
-        click.echo(f"error: {error} [{error.code}]", err=True)
-        if error.hint:
-            click.echo(f"hint: {error.hint}", err=True)
+        from turnmill.cli.context import show_error
+
+        show_error(error)
         sys.exit(_exit_code(error))
+    except BrokenPipeError:
+        # Whoever read stdout has seen enough, as `head` does; and wants no traceback for it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
     sys.exit(code if isinstance(code, int) else OK)
 
 

@@ -1,9 +1,14 @@
 """Bringing a database to this version's schema."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import Connection, text
 
+from turnmill.domain.errors import InvalidInput
 from turnmill.store.database import Database
 
 _LOCK = 7_211_884_301  # any number: two `migrate` at once take turns
@@ -18,7 +23,8 @@ def upgrade(database_url: str, revision: str = "head") -> None:
                 conn.execute(text("SET LOCAL statement_timeout = 0"))
                 conn.execute(text("SET LOCAL lock_timeout = '60s'"))
                 conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-            command.upgrade(_config(conn), revision)
+            with _known_revisions():
+                command.upgrade(_config(conn), revision)
     finally:
         database.close()
 
@@ -27,10 +33,18 @@ def downgrade(database_url: str, revision: str) -> None:
     """Go back to an earlier revision; `base` removes every table."""
     database = Database(database_url)
     try:
-        with database.begin() as conn:
+        with database.begin() as conn, _known_revisions():
             command.downgrade(_config(conn), revision)
     finally:
         database.close()
+
+
+@contextmanager
+def _known_revisions() -> Iterator[None]:
+    try:
+        yield
+    except CommandError as error:
+        raise InvalidInput(str(error), hint="name a revision of this version, or `head`") from None
 
 
 def _config(conn: Connection) -> Config:

@@ -47,6 +47,7 @@ class SessionRecord:
     max_attempts: int
     idle_ttl: timedelta | None
     unfinished: int  #: turns that are not final
+    head_turn_id: TurnId | None  #: the first of them: the others wait for it
     turns_succeeded: int
     turns_failed: int  #: failed or dead
     input_tokens: int

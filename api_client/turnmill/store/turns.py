@@ -12,7 +12,15 @@ from turnmill.domain.states import FINAL, Lane, SessionStatus, TurnState, source
 from turnmill.store.accept import accept
 from turnmill.store.claim import text_of
 from turnmill.store.line import lock_sessions, move_lines
-from turnmill.store.records import Accepted, AttemptRecord, Head, NewTurn, TurnRecord
+from turnmill.store.records import (
+    Accepted,
+    AttemptRecord,
+    Head,
+    MessageRecord,
+    NewTurn,
+    TurnRecord,
+)
+from turnmill.store.sessions import history
 from turnmill.store.tables import attempts, messages, sessions, turns
 from turnmill.store.types import db_now
 from turnmill.wire import CANCEL_CHANNEL
@@ -78,6 +86,12 @@ def attempts_of(conn: Connection, turn_id: TurnId) -> list[AttemptRecord]:
         select(*columns).where(attempts.c.turn_id == turn_id).order_by(attempts.c.fence)
     )
     return [AttemptRecord(**row._mapping) for row in rows]
+
+
+def messages_of(conn: Connection, turn_id: TurnId) -> list[MessageRecord]:
+    """Return the messages of the turn in order, the user's first; raises TurnNotFound."""
+    turn = get(conn, turn_id)
+    return history(conn, turn.session_id, after_seq=turn.seq - 1, limit=1)
 
 
 def cancel(conn: Connection, turn_id: TurnId) -> tuple[TurnState, list[Head]]:

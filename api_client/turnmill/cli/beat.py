@@ -1,0 +1,37 @@
+"""`turnmill beat`: Celery's beat, the clock of the schedule."""
+
+from __future__ import annotations
+
+import click
+
+from turnmill.cli.celery_program import (
+    PASSES_ON,
+    become,
+    passed_on,
+    require_worker_half,
+    settings_of_servers,
+)
+
+
+@click.command("beat", context_settings=PASSES_ON)
+@click.option(
+    "-s",
+    "--schedule",
+    type=click.Path(dir_okay=False),
+    help="Where beat notes when it sent what.  [default: in TURNMILL_HOME]",
+)
+@click.pass_context
+def command(ctx: click.Context, *, schedule: str | None) -> None:
+    """Send what the schedule says. A second beat does no harm: each job runs once for its time.
+
+    Further options go to `celery beat`: -l DEBUG, --pidfile FILE, …
+    """
+    require_worker_half("greenlet")
+    settings = settings_of_servers()
+    if schedule is None:
+        folder = settings.home / "beat"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Not the file of a beat that `turnmill up` runs: two must not write one file.
+        schedule = str(folder / "schedule-of-beat")
+    ours = [f"--schedule={schedule}", "--loglevel=INFO"]
+    become("beat", passed_on(ctx, *ours), settings=settings, environ={})

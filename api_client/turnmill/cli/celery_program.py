@@ -1,0 +1,83 @@
+"""Becoming one of Celery's own programs, set up for Turnmill."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from turnmill.domain.errors import InvalidSetting, MissingExtra
+
+if TYPE_CHECKING:
+    from turnmill.settings import Settings
+
+APP = "turnmill_worker.app"
+
+#: Of commands that hand on to Celery what they do not know themselves.
+PASSES_ON = {"ignore_unknown_options": True, "allow_extra_args": True}
+
+#: Where set, Celery and Flower obey these more than what Turnmill tells them.
+_OVERRIDES = frozenset(
+    {
+        "CELERY_BROKER_URL",
+        "CELERY_BROKER_READ_URL",
+        "CELERY_BROKER_WRITE_URL",
+        "CELERY_RESULT_BACKEND",
+        "FLOWER_BASIC_AUTH",
+        "FLOWER_UNAUTHENTICATED_API",
+    }
+)
+
+
+def require_worker_half(*modules: str) -> None:
+    """Raise MissingExtra unless these modules, which the extra brings, are there."""
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingExtra(
+            f"the worker half is not installed ({', '.join(missing)} is missing)",
+            hint="pip install 'turnmill[worker]'",
+        )
+
+
+def settings_of_servers() -> Settings:
+    """Return the settings with the URLs of both servers, or raise InvalidSetting."""
+    from turnmill.cli.running_home import settings_of_home
+
+    settings = settings_of_home()
+    for variable, url in (
+        ("TURNMILL_DATABASE_URL", settings.database_url),
+        ("TURNMILL_BROKER_URL", settings.broker_url),
+    ):
+        if not url:
+            raise InvalidSetting(
+                f"{variable} is not set",
+                hint=f"set {variable}, or run `turnmill up`, which brings the servers along",
+            )
+    return settings
+
+
+def become(
+    program: str, arguments: Sequence[str], *, settings: Settings, environ: Mapping[str, str]
+) -> NoReturn:
+    """Turn this process into `celery -A turnmill_worker.app PROGRAM …`; signals reach it."""
+    env = {name: value for name, value in os.environ.items() if name not in _OVERRIDES}
+    env["TURNMILL_DATABASE_URL"] = settings.database_url
+    env["TURNMILL_BROKER_URL"] = settings.broker_url
+    env.update(environ)
+    # -P: somebody's own celery.py in the working directory is not what is meant.
+    argv = [sys.executable, "-P", "-m", "celery", "-A", APP, program, *arguments]
+    sys.stdout.flush()
+    os.execve(sys.executable, argv, env)
+
+
+def passed_on(ctx: click.Context, *ours: str, reserved: Sequence[str] = ()) -> list[str]:
+    """Return our options and then the caller's, which win; UsageError for a reserved one."""
+    for argument in ctx.args:
+        name = argument.partition("=")[0].lstrip("-").replace("_", "-")
+        if argument.startswith("-") and name in reserved:
+            raise click.UsageError(f"--{name} is set by Turnmill")
+    return [*ours, *ctx.args]

@@ -1,0 +1,170 @@
+"""Checks of the database and the broker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+from turnmill.cli.findings import Level, Patient, note, ok, place_of, skipped, wrong
+from turnmill.cli.wording import duration
+
+#: Beyond this the times in rows and in logs no longer go together.
+_WORST_SKEW = timedelta(seconds=2)
+_MOST_VIOLATIONS = 5
+_UNREACHABLE = "the database cannot be used"
+
+Findings = Iterator[tuple[Level, str, str]]
+
+
+def check_settings(patient: Patient) -> Findings:
+    """Which profile, and whether it refuses anything."""
+    settings = patient.settings
+    patient.settings.check()
+    yield ok(f"profile {settings.profile}, home {settings.home}")
+
+
+def check_database(patient: Patient) -> Findings:
+    """Whether it answers, keeps what it confirms, and takes every text."""
+    from turnmill.store.database import Database
+    from turnmill.store.vitals import vitals
+
+    database = Database(patient.settings.database_url, pool_size=1, overflow=0)
+    with database.begin() as conn:
+        found = vitals(conn)
+    patient.database = database
+    yield ok(f"{found.product} at {place_of(patient.settings.database_url)}")
+    if not database.is_postgres:
+        yield note("SQLite serves one process: no Celery worker, no second application")
+    if found.encoding != "UTF8":
+        yield wrong(
+            f"its encoding is {found.encoding}: not every text can be stored",
+            "create the database WITH ENCODING 'UTF8'",
+        )
+    if not found.durable:
+        yield note(
+            "it confirms commits before they are on disk: a crash loses accepted messages",
+            "fsync = on, synchronous_commit = on",
+        )
+    if found.most_connections and found.connections > 0.8 * found.most_connections:
+        yield note(
+            f"{found.connections} of {found.most_connections} connections are taken",
+            "raise max_connections, or put pgbouncer before it",
+        )
+
+
+def check_schema(patient: Patient) -> Findings:
+    """Whether the migrations have been run."""
+    from turnmill.store import revision
+
+    if patient.database is None:
+        yield skipped(_UNREACHABLE)
+        return
+    with patient.database.begin() as conn:
+        found = revision.current(conn)
+    if found == revision.HEAD:
+        yield ok(f"revision {found}")
+        return
+    patient.database.close()
+    patient.database = None
+    is_newer = found is not None and found > revision.HEAD
+    yield wrong(
+        f"the database is at revision {found or 'none'}, this version needs {revision.HEAD}",
+        "install the version that migrated it" if is_newer else "turnmill migrate",
+    )
+
+
+def check_clock(patient: Patient) -> Findings:
+    """Whether the database's clock and this one agree."""
+    from turnmill.store.vitals import vitals
+
+    if patient.database is None:
+        yield skipped(_UNREACHABLE)
+        return
+    with patient.database.begin() as conn:
+        before = datetime.now(UTC)
+        there = vitals(conn).now
+        after = datetime.now(UTC)
+    skew = max(before - there, there - after, timedelta(0))
+    if skew > _WORST_SKEW:
+        yield wrong(
+            f"the database's clock and this one are {duration(skew)} apart",
+            "let NTP set both; leases are safe, times in rows and logs do not match",
+        )
+    else:
+        yield ok(f"within {duration(max(skew, after - before))} of the database's")
+
+
+def check_invariants(patient: Patient) -> Findings:
+    """Whether any row breaks a promise."""
+    from turnmill.store.invariants import violations
+
+    if patient.database is None:
+        yield skipped(_UNREACHABLE)
+        return
+    with patient.database.begin() as conn:
+        found = violations(conn, limit=_MOST_VIOLATIONS)
+    for violation in found:
+        yield wrong(f"{violation}: {violation.promise}", "report it, with this line")
+    if not found:
+        yield ok("no row breaks a promise")
+
+
+def check_broker(patient: Patient) -> Findings:
+    """Whether it answers and keeps what it was given."""
+    from turnmill.broker import BrokerSilent, ask_broker, is_redis
+    from turnmill.queue import check_broker_url
+
+    url = patient.settings.broker_url
+    if not url:
+        yield from _without_broker(patient)
+        return
+    check_broker_url(url)
+    if not is_redis(url):
+        yield from _other_broker(patient)
+        return
+    try:
+        vitals = ask_broker(url)
+    except BrokerSilent as error:
+        yield wrong(
+            f"no answer from {place_of(url)} ({error}); messages are accepted all the same",
+            "start it, or check TURNMILL_BROKER_URL",
+        )
+        return
+    yield ok(f"{vitals.product} at {place_of(url)}")
+    if vitals.evicts:
+        yield from _evicting(patient, vitals.eviction)
+
+
+def _without_broker(patient: Patient) -> Findings:
+    if patient.settings.database_url.startswith("sqlite"):
+        yield ok("none, and SQLite needs none")
+    else:
+        yield wrong("TURNMILL_BROKER_URL is not set", "set it, or run `turnmill up`")
+
+
+def _other_broker(patient: Patient) -> Findings:
+    from turnmill.domain.states import Lane
+    from turnmill.queue import Publisher
+
+    publisher = Publisher(patient.settings.broker_url, hints_max=1)
+    place = place_of(patient.settings.broker_url)
+    try:
+        answers = publisher.depth(Lane.INTERACTIVE) is not None
+    finally:
+        publisher.close()
+    yield (
+        ok(f"at {place}")
+        if answers
+        else wrong(f"no answer from {place}", "start it, or check TURNMILL_BROKER_URL")
+    )
+
+
+def _evicting(patient: Patient, policy: str) -> Findings:
+    from turnmill.settings import Profile
+
+    fix = "set maxmemory-policy to noeviction"
+    what = f"it evicts ({policy}): hints vanish when its memory is full"
+    if patient.settings.profile is Profile.PRODUCTION:
+        yield wrong(f"{what}; workers refuse to start", fix)
+    else:
+        yield note(f"{what}; the production profile refuses that", fix)

@@ -1,0 +1,102 @@
+"""`turnmill doctor`: what is wrong, and how to mend it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+
+import click
+
+from turnmill.cli import FAILED, OK, check_parts, check_servers
+from turnmill.cli.context import json_option, print_json, say, stdout_console
+from turnmill.cli.findings import Check, Finding, Level, Patient, run_check
+from turnmill.domain.errors import InvalidSetting, UnsafeSetting
+from turnmill.settings import Profile
+
+#: In this order: a check may build on what an earlier one has found.
+CHECKS: Mapping[str, Check] = MappingProxyType(
+    {
+        "settings": check_servers.check_settings,
+        "installed": check_parts.check_installed,
+        "database": check_servers.check_database,
+        "schema": check_servers.check_schema,
+        "clock": check_servers.check_clock,
+        "invariants": check_servers.check_invariants,
+        "broker": check_servers.check_broker,
+        "providers": check_parts.check_providers,
+        "workers": check_parts.check_workers,
+        "schedule": check_parts.check_schedule,
+        "flower": check_parts.check_flower,
+        "binaries": check_parts.check_binaries,
+    }
+)
+
+_MARKS = {
+    Level.OK: "[green]✓[/green]",
+    Level.NOTE: "[yellow]•[/yellow]",
+    Level.WRONG: "[bold red]✗[/bold red]",
+    Level.SKIPPED: "[dim]–[/dim]",
+}
+
+
+@click.command("doctor")
+@json_option
+def command(*, as_json: bool) -> int:
+    """Look at everything that Turnmill needs; exit code 1 when something is wrong.
+
+    Reads TURNMILL_* and provider keys from this environment: run it where a worker runs.
+    """
+    findings = []
+    for finding in _all_findings():
+        findings.append(finding)
+        if not as_json:
+            _print(finding)
+    wrong = sum(finding.level is Level.WRONG for finding in findings)
+    if as_json:
+        found = [dataclasses.asdict(finding) for finding in findings]
+        print_json({"ok": wrong == 0, "wrong": wrong, "findings": found})
+    else:
+        say(f"\n{wrong} wrong" if wrong else "\nnothing is wrong")
+    return FAILED if wrong else OK
+
+
+def _all_findings() -> Iterator[Finding]:
+    try:
+        patient = _patient()
+    except InvalidSetting as error:
+        # Nothing can be looked at with settings that nobody understands.
+        yield Finding(check="settings", level=Level.WRONG, what=str(error), fix=error.hint)
+    else:
+        yield from examine(patient)
+
+
+def examine(patient: Patient) -> Iterator[Finding]:
+    """Yield what each check comes to."""
+    try:
+        for name, check in CHECKS.items():
+            yield from run_check(name, check, patient)
+    finally:
+        if patient.database is not None:
+            patient.database.close()
+
+
+def _patient() -> Patient:
+    from turnmill.cli.running_home import flower_url_of_home, settings_of_home
+
+    try:
+        settings = settings_of_home()
+    except UnsafeSetting:
+        # Look at the rest all the same; the check of the settings says what is refused.
+        settings = settings_of_home(os.environ | {"TURNMILL_PROFILE": "development"})
+        settings = dataclasses.replace(settings, profile=Profile.PRODUCTION)
+    return Patient(settings=settings, environ=os.environ, flower_url=flower_url_of_home(settings))
+
+
+def _print(finding: Finding) -> None:
+    console = stdout_console()
+    console.print(f"{_MARKS[finding.level]} [dim]{finding.check:<10}[/dim]", end=" ")
+    console.print(finding.what, markup=False)
+    if finding.fix:
+        console.print(f"{'':13}→ {finding.fix}", style="bold", markup=False)

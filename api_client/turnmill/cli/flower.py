@@ -1,0 +1,47 @@
+"""`turnmill flower`: the window on tasks and workers, behind a login."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+import click
+
+from turnmill.cli.celery_program import (
+    PASSES_ON,
+    become,
+    passed_on,
+    require_worker_half,
+    settings_of_servers,
+)
+from turnmill.domain.errors import UnsafeSetting
+
+VARIABLE = "TURNMILL_FLOWER_AUTH"
+
+
+@click.command("flower", context_settings=PASSES_ON)
+@click.pass_context
+def command(ctx: click.Context) -> None:
+    """Run Flower for whoever knows TURNMILL_FLOWER_AUTH (user:password), on loopback unless told.
+
+    Further options go to Flower: --port=5555, --address=0.0.0.0, --url-prefix=flower, …
+    """
+    require_worker_half("flower", "greenlet")
+    login = os.environ.get(VARIABLE, "")
+    user, _, password = login.partition(":")
+    if not user or not password:
+        raise UnsafeSetting(
+            "Flower would be open to everybody" if not login else f"{VARIABLE} is no login",
+            hint=f"set {VARIABLE}=user:password; `turnmill up` generates one by itself",
+        )
+    settings = settings_of_servers()
+    ours = [f"--conf={_config_file()}", "--address=127.0.0.1"]
+    arguments = passed_on(ctx, *ours, reserved=("conf", "basic-auth"))
+    become("flower", arguments, settings=settings, environ={})
+
+
+def _config_file() -> str:
+    found = importlib.util.find_spec("turnmill_worker.flower_config")
+    assert found is not None
+    assert found.origin is not None
+    return found.origin

@@ -1,0 +1,75 @@
+"""What `send` and `chat` share: whose conversation it is, and how a reply is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from turnmill.cli.context import current_user
+from turnmill.cli.wording import dollars, duration
+
+if TYPE_CHECKING:
+    from turnmill.client import Client
+    from turnmill.reply import Reply
+    from turnmill.store.records import SessionRecord
+
+_OPTIONS = (
+    click.option(
+        "--session", metavar="KEY|ID", help="Go on here. With --user, a new key makes a session."
+    ),
+    click.option("--user", metavar="USER", help="Who speaks.  [default: you]"),
+    click.option("--provider", default="mock", show_default=True, help="Of a new session."),
+    click.option("--model", help="Of a new session.  [default: mock, for mock]"),
+    click.option("--system-prompt", metavar="TEXT", help="Of a new session."),
+)
+
+
+def conversation_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say which session is meant."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def open_session(
+    client: Client,
+    *,
+    session: str | None,
+    user: str | None,
+    provider: str,
+    model: str | None,
+    system_prompt: str | None,
+) -> SessionRecord:
+    """Return the session that is meant, a new one where none is named.
+
+    Raises SessionNotFound, or UsageError when a new one would lack a model.
+    """
+    if session is not None and user is None:
+        return client.sessions.get(session)
+    if model is None and provider != "mock":
+        raise click.UsageError(f"name a model of {provider} with --model")
+    return client.sessions.create(
+        user_id=user or current_user(),
+        provider=provider,
+        model=model or "mock",
+        key=session,
+        system_prompt=system_prompt,
+    )
+
+
+def line_about(reply: Reply) -> str:
+    """Return where the time and the tokens went, in one line."""
+    parts = [
+        f"{duration(reply.timing.queued)} queued",
+        f"{duration(reply.timing.provider)} at the provider",
+        f"{reply.usage.total_tokens:,} tokens",
+    ]
+    if reply.cost_usd is not None:
+        parts.append(dollars(reply.cost_usd))
+    if len(reply.attempts) > 1:
+        parts.append(f"{len(reply.attempts)} attempts")
+    if reply.finish_reason != "stop":
+        parts.append(f"ended by {reply.finish_reason}")
+    return ", ".join(parts)

@@ -1,0 +1,76 @@
+"""How moments, durations, costs and states read in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+from types import MappingProxyType
+
+from rich.text import Text
+
+from turnmill.domain.states import SessionStatus, TurnState
+
+_STYLES: Mapping[str, str] = MappingProxyType(
+    {
+        TurnState.SUCCEEDED: "green",
+        TurnState.FAILED: "red",
+        TurnState.DEAD: "bold red",
+        TurnState.RUNNING: "cyan",
+        TurnState.RETRYING: "yellow",
+        TurnState.WAITING: "yellow",
+        TurnState.UNKNOWN: "yellow",
+        TurnState.CANCELLED: "dim",
+        TurnState.EXPIRED: "dim",
+        SessionStatus.PAUSED: "yellow",
+        SessionStatus.ARCHIVED: "dim",
+        "lost": "red",
+        "maybe_sent": "yellow",
+        "abandoned": "yellow",
+    }
+)
+
+#: (seconds in it, its name, and that of the smaller unit beside it), the largest first.
+_UNITS = ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min"), (60, "min", 1, "s"))
+
+
+def duration(span: timedelta) -> str:
+    """Return `12 ms`, `4.2 s`, `3 min 5 s`, `2 h 5 min` or `5 d 3 h`."""
+    seconds = max(0.0, span.total_seconds())
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = int(seconds)
+    size, name, small, small_name = next(unit for unit in _UNITS if whole >= unit[0])
+    rest = whole % size // small
+    return f"{whole // size} {name}" + (f" {rest} {small_name}" if rest else "")
+
+
+def relative(moment: datetime, *, now: datetime) -> str:
+    """Return `3.1 s ago` or `in 3.1 s`."""
+    if moment > now:
+        return f"in {duration(moment - now)}"
+    return f"{duration(now - moment)} ago"
+
+
+def moment_text(moment: datetime) -> str:
+    """Return date and time to the millisecond, in UTC."""
+    return f"{moment:%Y-%m-%d %H:%M:%S}.{moment.microsecond // 1000:03d} UTC"
+
+
+def clock_text(moment: datetime) -> str:
+    """Return the time of day to the millisecond."""
+    return f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03d}"
+
+
+def dollars(cost: Decimal | None) -> str:
+    """Return the cost, or `n/a` where no price is known; never 0 for an unknown one."""
+    if cost is None:
+        return "n/a"
+    return f"${cost:.6f}".rstrip("0").rstrip(".") if cost else "$0"
+
+
+def styled(word: str) -> Text:
+    """Return a state or outcome in its colour."""
+    return Text(word, style=_STYLES.get(word, ""))

@@ -1,0 +1,58 @@
+"""Lanes: `client.lanes`, what waits and runs, and the brakes that an operator can put on."""
+
+from collections.abc import Sequence
+
+from turnmill import intake
+from turnmill.domain.errors import InvalidInput
+from turnmill.domain.states import Lane
+from turnmill.domain.text import check_name
+from turnmill.store import lanes as lane_rows
+from turnmill.store import pauses as pause_rows
+from turnmill.store.database import Database
+from turnmill.store.lanes import LaneLoad
+from turnmill.store.pauses import Pauses
+
+
+class Lanes:
+    """`client.lanes`: lanes and providers, looked at, paused and resumed."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def loads(self) -> Sequence[LaneLoad]:
+        """Return what waits and runs, for every lane and provider that has anything unfinished."""
+        with self._database.single() as conn:
+            return lane_rows.loads(conn)
+
+    def paused(self) -> Pauses:
+        """Return what is paused now."""
+        with self._database.single() as conn:
+            return pause_rows.read_pauses(conn)
+
+    def pause(self, *, lane: str | None = None, provider: str | None = None) -> None:
+        """Start none of these turns any more; messages are still accepted, and what runs goes on.
+
+        Workers know within about a second. Pausing twice is pausing once.
+        """
+        named = _named(lane, provider)
+        with self._database.begin() as conn:
+            for kind, name in named:
+                pause_rows.pause(conn, kind=kind, name=name)
+
+    def resume(self, *, lane: str | None = None, provider: str | None = None) -> None:
+        """Let these turns run again; dispatchers find what is due within about a second."""
+        named = _named(lane, provider)
+        with self._database.begin() as conn:
+            for kind, name in named:
+                pause_rows.resume(conn, kind=kind, name=name)
+
+
+def _named(lane: str | None, provider: str | None) -> list[tuple[str, str]]:
+    found = []
+    if lane is not None:
+        found.append((pause_rows.LANE, intake.one_of(Lane, lane, name="lane").value))
+    if provider is not None:
+        found.append((pause_rows.PROVIDER, check_name(provider, name="provider")))
+    if not found:
+        raise InvalidInput("nothing is named", hint="name a lane or a provider")
+    return found
