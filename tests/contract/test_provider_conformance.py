@@ -79,6 +79,14 @@ async def test_a_lost_thread_is_told_and_can_be_rebuilt_from_the_history(rig: Ri
     assert messages_seen(rebuilt.text) == 2
 
 
+async def test_a_thread_that_is_kept_elsewhere_is_never_answered_without_its_history(
+    rig: Rig,
+) -> None:
+    with pytest.raises(ThreadLost):
+        await rig.provider.send(rig.request(thread_ref="thread-of-another-vendor"))
+    assert rig.executed() == 0
+
+
 async def test_a_rate_limit_names_the_wait_and_nothing_was_executed(rig: Rig) -> None:
     rig.meet("rate_limited")
     with pytest.raises(RateLimited) as caught:

@@ -79,7 +79,12 @@ class OpenAIDouble(VendorDouble):
 
     def error_body(self, refused: Refused) -> dict[str, Any]:
         kind = "invalid_request_error" if refused.status < 500 else "server_error"
-        error = {"message": refused.message, "type": kind, "param": None, "code": refused.code}
+        error = {
+            "message": refused.message,
+            "type": kind,
+            "param": refused.param,
+            "code": refused.code,
+        }
         return {"error": error}
 
     def reply_headers(self) -> dict[str, str]:
@@ -139,6 +144,9 @@ class OpenAIDouble(VendorDouble):
     def _thread(self, previous: str | None) -> tuple[dict[str, Any], ...]:
         if previous is None:
             return ()
+        if not previous.startswith("resp_"):
+            wrong = f"Invalid 'previous_response_id': '{previous}'."
+            raise Refused(400, "invalid_value", wrong, param="previous_response_id")
         if previous not in self._stored:
             message = f"Previous response with id '{previous}' not found."
             raise Refused(400, "previous_response_not_found", message)

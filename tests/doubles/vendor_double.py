@@ -45,9 +45,16 @@ class Refused(Exception):
     """The vendor refuses the request."""
 
     def __init__(
-        self, status: int, code: str, message: str, *, headers: Mapping[str, str] | None = None
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
+        self.param = param
         self.status = status
         self.code = code
         self.message = message

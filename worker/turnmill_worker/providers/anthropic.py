@@ -12,7 +12,7 @@ from turnmill.domain.ids import SessionId
 from turnmill_worker.providers.base import Absent, Done, Emit, Request, Running, Unknowable
 from turnmill_worker.providers.failures import error_object_of, error_of_status, payload_of
 from turnmill_worker.providers.formats import messages
-from turnmill_worker.providers.parameters import choice, timeout_of
+from turnmill_worker.providers.parameters import choice, refuse_thread, timeout_of
 from turnmill_worker.providers.vendor import DEFAULT_TIMEOUT, Answer, Vendor
 
 #: Codes and error types that tell more than their status does.
@@ -55,6 +55,7 @@ class AnthropicProvider:
 
     async def send(self, request: Request, emit: Emit | None = None) -> Done | Running:
         choice(request.settings, "thread", among=("client",))
+        refuse_thread(request)
         body = messages.body_of(request)
         within = timeout_of(request.settings, default=DEFAULT_TIMEOUT)
         answer = await self._vendor.call("POST", messages.PATH, body, within=within)

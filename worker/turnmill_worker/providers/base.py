@@ -108,7 +108,8 @@ class Provider(Protocol):
     async def check(self, request: Request) -> Done | Running | Absent | Unknowable:
         """Find out what became of an earlier `send` of this turn. Never executes anything.
 
-        Raises what `send` would have raised when the vendor knows that the turn has failed.
+        Absent also when it has failed in a way that another try may heal; Rejected is raised when
+        it has failed for good. Any other error says that the question was not answered.
         """
         ...
 

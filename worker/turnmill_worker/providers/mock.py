@@ -48,11 +48,12 @@ from turnmill_worker.providers.base import (
     Usage,
 )
 from turnmill_worker.providers.mock_ledger import Ledger
-from turnmill_worker.providers.parameters import setting_refused
+from turnmill_worker.providers.parameters import choice, refuse_thread, setting_refused
 
 OPENINGS = ("Noted.", "I see.", "Understood.", "Right.")
 
 _SEEN = re.compile(r"\[(\d+) before\]$")
+_THREAD = re.compile(r"mock-thread-(\d+)")
 _TEXT_SHOWN = 200
 _HANG = timedelta(hours=1)  #: longer than any timeout of a caller
 
@@ -116,6 +117,8 @@ class MockProvider:
 
     async def send(self, request: Request, emit: Emit | None = None) -> Done | Running:
         script = Script.of(request)
+        if not _is_chain(request) or not _THREAD.fullmatch(request.thread_ref):
+            refuse_thread(request)
         reply = await FAULTS[script.fault](self, request, script)
         if emit is not None and isinstance(reply, Done):
             for piece in re.split(r"(?<=\s)(?=\S)", reply.text):
@@ -182,11 +185,10 @@ class MockProvider:
         text = script.reply
         if text is None:
             text = f"{opening} You said: {request.text[:_TEXT_SHOWN]} [{seen} before]"
-        is_chain = request.settings.get("thread") == "chain"
         return Done(
             text=text,
             usage=_usage(request, text),
-            thread_ref=f"mock-thread-{seen + 2}" if is_chain else "",
+            thread_ref=f"mock-thread-{seen + 2}" if _is_chain(request) else "",
             request_id=f"mock-{request.turn_id}-{request.attempt}",
             model=request.model,
         )
@@ -264,10 +266,13 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
 )
 
 
+def _is_chain(request: Request) -> bool:
+    return choice(request.settings, "thread", among=("client", "chain")) == "chain"
+
+
 def _messages_before(request: Request) -> int:
-    if request.thread_ref:
-        return int(request.thread_ref.rpartition("-")[2])
-    return len(request.history)
+    kept = _THREAD.fullmatch(request.thread_ref)
+    return int(kept[1]) if kept else len(request.history)
 
 
 def _usage(request: Request, reply: str) -> Usage:

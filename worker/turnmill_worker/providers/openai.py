@@ -10,6 +10,7 @@ from openai import AsyncOpenAI
 
 from turnmill.domain.errors import (
     KeyMissing,
+    NotSent,
     Overloaded,
     ProviderError,
     RateLimited,
@@ -21,7 +22,7 @@ from turnmill.domain.ids import SessionId
 from turnmill_worker.providers.base import Absent, Done, Emit, Request, Running, Unknowable
 from turnmill_worker.providers.failures import error_object_of, error_of_status, payload_of
 from turnmill_worker.providers.formats import chat, responses
-from turnmill_worker.providers.parameters import choice, timeout_of
+from turnmill_worker.providers.parameters import choice, refuse_thread, timeout_of
 from turnmill_worker.providers.vendor import DEFAULT_TIMEOUT, Answer, Vendor
 
 #: Codes that tell more than their status does.
@@ -79,7 +80,10 @@ class OpenAIProvider:
         if answer.status == 404:
             return Unknowable(resend_is_safe=True)
         payload, request_id = _accepted(answer)
-        return responses.reply_of(payload, chain=_is_chain(request), request_id=request_id)
+        try:
+            return responses.reply_of(payload, chain=_is_chain(request), request_id=request_id)
+        except NotSent:
+            return Absent()  # the work has ended without an answer
 
     async def close(self, thread_ref: str) -> None:
         if thread_ref:
@@ -93,12 +97,15 @@ class OpenAIProvider:
 
     async def _send_response(self, request: Request) -> Done | Running:
         chain = _is_chain(request)
+        if not chain:
+            refuse_thread(request)
         body = responses.body_of(request, chain=chain)
         payload, request_id = await self._post(responses.PATH, body, request)
         return responses.reply_of(payload, chain=chain, request_id=request_id)
 
     async def _send_chat(self, request: Request) -> Done:
         choice(request.settings, "thread", among=("client",))
+        refuse_thread(request)
         payload, request_id = await self._post(chat.PATH, chat.body_of(request), request)
         return chat.reply_of(payload, request_id=request_id)
 
@@ -131,12 +138,16 @@ def _accepted(answer: Answer) -> tuple[dict[str, Any], str]:
 
 def _refusal(answer: Answer) -> ProviderError:
     error = error_object_of(answer.body)
+    message = str(error.get("message") or "")
     code = error.get("code")
+    if "previous_response" in f"{error.get('param')} {message}":
+        # Forgotten, of another vendor, or of a server that keeps no threads: each has its own code.
+        code = "previous_response_not_found"
     return error_of_status(
         answer.status,
         headers=answer.headers,
         code=code if isinstance(code, str) else error.get("type"),
-        detail=str(error.get("message") or ""),
+        detail=message,
         request_id=answer.headers.get("x-request-id", ""),
         by_code=ERRORS,
     )

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from turnmill.domain.errors import Rejected
+from turnmill.domain.errors import Rejected, ThreadLost
+from turnmill_worker.providers.base import Request
 
 #: Settings that speak to Turnmill. Every other one is a parameter of the vendor's API.
 OURS = frozenset({"api", "mock", "thread", "timeout"})
@@ -40,6 +41,16 @@ def timeout_of(settings: Mapping[str, Any], *, default: timedelta) -> timedelta:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         raise setting_refused("timeout", "it must be a number of seconds above 0")
     return timedelta(seconds=min(value, _TIMEOUT_MAX.total_seconds()))
+
+
+def refuse_thread(request: Request) -> None:
+    """Raise ThreadLost when the session's thread is kept where this call will not look.
+
+    The session was moved to another provider, or to a history of our own: its messages are not in
+    the request, and an answer without them would be wrong.
+    """
+    if request.thread_ref:
+        raise ThreadLost("thread_kept_elsewhere")
 
 
 def setting_refused(name: str, reason: str) -> Rejected:
