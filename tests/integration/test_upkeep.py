@@ -142,7 +142,7 @@ def test_every_job_leaves_a_note_of_what_it_did(store: Database, work: Upkeep) -
     with store.begin() as conn:
         noted = conn.execute(text("SELECT name FROM job_runs WHERE finished_at IS NOT NULL"))
         assert len(noted.all()) == 4
-        assert jobs.last_run(conn, "turnmill.self_check") is not None
+        assert jobs.run_of(conn, "turnmill.self_check", SLOT) == {"violations": 0}
 
 
 def test_a_job_that_dies_leaves_its_slot_taken_and_the_next_one_runs(

@@ -35,15 +35,14 @@ def finish_slot(conn: Connection, name: str, slot: datetime, *, result: Mapping[
     )
 
 
-def last_run(conn: Connection, name: str) -> tuple[datetime, Mapping[str, Any]] | None:
-    """Return when the job last finished and what it counted, or None when it never did."""
+def run_of(conn: Connection, name: str, slot: datetime) -> Mapping[str, Any] | None:
+    """Return what the job counted in this slot, or None when it has not finished there."""
     row = conn.execute(
-        select(job_runs.c.finished_at, job_runs.c.result)
-        .where(job_runs.c.name == name, job_runs.c.finished_at.is_not(None))
-        .order_by(job_runs.c.slot.desc())
-        .limit(1)
+        select(job_runs.c.result).where(
+            job_runs.c.name == name, job_runs.c.slot == slot, job_runs.c.finished_at.is_not(None)
+        )
     ).one_or_none()
-    return None if row is None else (row.finished_at, row.result)
+    return None if row is None else row.result
 
 
 def purge_runs(conn: Connection, *, older_than: timedelta) -> int:

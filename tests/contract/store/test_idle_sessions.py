@@ -187,13 +187,11 @@ def test_a_slot_is_taken_once(store: Database) -> None:
 def test_what_a_job_counted_is_kept(store: Database) -> None:
     slot = datetime.now(UTC)
     with store.begin() as conn:
-        jobs.take_slot(conn, "job", slot - timedelta(minutes=1))
-        jobs.finish_slot(conn, "job", slot - timedelta(minutes=1), result={"done": 3})
         jobs.take_slot(conn, "job", slot)
-        found = jobs.last_run(conn, "job")
-        assert found is not None
-        assert found[1] == {"done": 3}
-        assert jobs.last_run(conn, "other") is None
+        assert jobs.run_of(conn, "job", slot) is None
+        jobs.finish_slot(conn, "job", slot, result={"done": 3})
+        assert jobs.run_of(conn, "job", slot) == {"done": 3}
+        assert jobs.run_of(conn, "other", slot) is None
 
 
 def test_old_runs_are_forgotten(store: Database) -> None:

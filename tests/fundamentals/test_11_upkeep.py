@@ -1,0 +1,73 @@
+"""What beat starts: a worker does it, once for a slot, however often it was sent."""
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from celery import Celery
+
+from tests.fundamentals.conftest import System
+from turnmill import Client, wire
+from turnmill.store import jobs
+from turnmill.store.database import Database
+
+WAIT = 30
+
+
+@pytest.fixture
+def store(system: System) -> Iterator[Database]:
+    database = Database(system.database_url)
+    yield database
+    database.close()
+
+
+def send(system: System, task: str, slot: datetime, *, times: int) -> None:
+    """Send what so many beats would have sent."""
+    with Celery(broker=system.broker_url) as app:
+        for _ in range(times):
+            app.send_task(task, args=[slot.isoformat()], queue=wire.UPKEEP_QUEUE)
+
+
+def outcome(store: Database, task: str, slot: datetime) -> dict[str, int]:
+    """Wait until the job has finished for this slot."""
+    deadline = time.monotonic() + WAIT
+    while time.monotonic() < deadline:
+        with store.begin() as conn:
+            found = jobs.run_of(conn, task, slot)
+        if found is not None:
+            return dict(found)
+    raise AssertionError(f"{task} has not finished")
+
+
+def test_idle_sessions_are_archived(system: System, client: Client, store: Database) -> None:
+    idle = client.sessions.create(user_id="ada", idle_ttl=timedelta(seconds=1))
+    busy = client.sessions.create(user_id="ada", idle_ttl=timedelta(hours=1))
+    deadline = time.monotonic() + WAIT
+    slot = datetime.now(UTC)
+    while client.sessions.get(idle).status == "active" and time.monotonic() < deadline:
+        slot += timedelta(seconds=1)
+        send(system, wire.ARCHIVE_IDLE, slot, times=1)
+        outcome(store, wire.ARCHIVE_IDLE, slot)
+    assert client.sessions.get(idle).status == "archived"
+    assert client.sessions.get(busy).status == "active"
+
+
+def test_usage_is_rolled_up_once_for_a_slot(
+    system: System, client: Client, store: Database
+) -> None:
+    session = client.sessions.create(user_id="ada", provider="mock", model="only-here")
+    client.send(session, "Hello").result(timeout=WAIT)
+    slot = datetime.now(UTC)
+    send(system, wire.ROLL_UP_USAGE, slot, times=5)
+    assert outcome(store, wire.ROLL_UP_USAGE, slot)["lines"] >= 1
+    report = client.analytics.report(days=2, refresh=False)
+    assert [line.succeeded for line in report.lines if line.model == "only-here"] == [1]
+
+
+def test_the_self_check_finds_nothing_after_all_that_was_tried_before(
+    system: System, store: Database
+) -> None:
+    slot = datetime.now(UTC)
+    send(system, wire.SELF_CHECK, slot, times=1)
+    assert outcome(store, wire.SELF_CHECK, slot) == {"violations": 0}

@@ -1,0 +1,166 @@
+"""Submitting from processes that die and from several at once: each line once, in order."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from tests import rows
+from turnmill.batches import Batches
+from turnmill.domain.ids import SessionId
+from turnmill.store import sessions
+from turnmill.store.accept_many import accept_many
+from turnmill.store.database import Database
+from turnmill.store.invariants import violations
+from turnmill.store.records import NewTurn
+
+LINES = 3000
+
+SUBMIT = """
+import sys
+from pathlib import Path
+from turnmill.batches import Batches
+from turnmill.store.database import Database
+
+def after_each_chunk(heads):
+    print(len(heads), flush=True)
+    sys.stdin.readline()  # goes on when the test says so
+
+Batches(Database(sys.argv[1]), after_each_chunk).create(Path(sys.argv[2]))
+"""
+
+
+@pytest.fixture
+def store(database_url: str) -> Iterator[Database]:
+    database = Database(database_url)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def jobs_file(store: Database, tmp_path: Path) -> Path:
+    for n in range(3):
+        rows.start(store, key=f"shared-{n}")
+    path = tmp_path / "jobs.jsonl"
+    with path.open("w") as file:
+        for n in range(LINES):
+            where = {"session": f"shared-{n % 3}"} if n % 10 == 0 else {"user_id": f"user-{n}"}
+            file.write(json.dumps(where | {"custom_id": f"{n}", "text": f"message {n}"}) + "\n")
+    return path
+
+
+def submitter(database_url: str, path: Path) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", SUBMIT, database_url, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def assert_whole(store: Database, batches: Batches) -> None:
+    (batch,) = batches.list()
+    results = list(batch.iter_results())
+    assert [result.custom_id for result in results] == [f"{n}" for n in range(LINES)]
+    assert batch.counts.total == batch.counts.accepted == LINES
+    with store.begin() as conn:
+        found = conn.execute(text("SELECT count(*) FROM sessions")).scalar_one()
+        assert found == 3 + LINES * 9 // 10
+        for n in range(3):
+            shared = sessions.by_key(conn, f"shared-{n}")
+            said = [int(one.text.split()[1]) for one in sessions.history(conn, shared.id)]
+            assert said == sorted(said)
+        assert violations(conn) == []
+
+
+@pytest.mark.parametrize("chunks", [1, 2])
+def test_a_submitter_killed_between_two_chunks_is_continued_by_the_next(
+    store: Database, database_url: str, jobs_file: Path, chunks: int
+) -> None:
+    with submitter(database_url, jobs_file) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for _ in range(chunks - 1):
+            assert process.stdout.readline()
+            process.stdin.write("\n")
+            process.stdin.flush()
+        assert process.stdout.readline()
+        process.send_signal(signal.SIGKILL)
+        process.wait(timeout=10)
+    batches = Batches(store, lambda _: None)
+    (half,) = batches.list()
+    assert (half.counts.accepted, half.counts.total) == (1000 * chunks, None)
+    batches.create(jobs_file)
+    assert_whole(store, batches)
+
+
+def test_a_submitter_killed_at_any_moment_loses_and_doubles_nothing(
+    store: Database, database_url: str, jobs_file: Path
+) -> None:
+    draw = random.Random(7)
+    batches = Batches(store, lambda _: None)
+    for _ in range(4):
+        with submitter(database_url, jobs_file) as process:
+            assert process.stdin is not None
+            process.stdin.write("\n" * 10)
+            process.stdin.flush()
+            deadline = time.monotonic() + draw.uniform(0.3, 1.2)
+            while time.monotonic() < deadline and process.poll() is None:
+                os.sched_yield()
+            process.kill()
+            process.wait(timeout=10)
+    batches.create(jobs_file)
+    assert_whole(store, batches)
+
+
+def test_two_submitters_at_once_make_one_batch(store: Database, jobs_file: Path) -> None:
+    batches = Batches(store, lambda _: None)
+    with ThreadPoolExecutor(3) as pool:
+        made = list(pool.map(lambda _: batches.create(jobs_file), range(3)))
+    assert len({batch.id for batch in made}) == 1
+    assert_whole(store, batches)
+
+
+def test_many_acceptors_of_the_same_sessions_never_deadlock(store: Database) -> None:
+    known = [rows.start(store, user_id=f"user-{n}") for n in range(20)]
+
+    def accept_some(seed: int) -> int:
+        draw = random.Random(seed)
+        total = 0
+        for _ in range(10):
+            items: list[tuple[SessionId, NewTurn]] = [
+                (session, rows.say()) for session in draw.choices(known, k=50)
+            ]
+            with store.begin() as conn:
+                total += len(accept_many(conn, items))
+        return total
+
+    with ThreadPoolExecutor(6) as pool:
+        assert sum(pool.map(accept_some, range(6))) == 3000
+    with store.begin() as conn:
+        assert sum(sessions.get(conn, one).unfinished for one in known) == 3000
+        assert violations(conn) == []
+
+
+def test_a_key_used_by_many_acceptors_at_once_makes_one_turn(store: Database) -> None:
+    session = rows.start(store)
+
+    def accept_key(_: int) -> tuple[object, bool]:
+        items = [(session, rows.say("same", idempotency_key=f"key-{n}")) for n in range(10)]
+        with store.begin() as conn:
+            accepted = accept_many(conn, items)
+        return tuple(one.turn_id for one in accepted), accepted[0].created
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(accept_key, range(16)))
+    assert len({ids for ids, _ in answers}) == 1
+    assert [created for _, created in answers].count(True) == 1
