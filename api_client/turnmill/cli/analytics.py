@@ -14,8 +14,25 @@ if TYPE_CHECKING:
 
     from turnmill.store.usage import Usage
 
-#: What fits on a screen; `--json` has every figure.
-_COLUMNS = ("day", "model", "turns", "ok", "not ok", "retries", "in", "out", "USD")
+_COLUMNS = (
+    "day",
+    "provider",
+    "model",
+    "turns",
+    "ok",
+    "failed",
+    "dead",
+    "cancelled",
+    "expired",
+    "attempts",
+    "retries",
+    "in",
+    "cached",
+    "out",
+    "USD",
+)
+#: Left out of a narrow terminal, the last one first.
+_SPARE = ("provider", "in", "out", "retries", "dead", "attempts", "cached", "expired", "cancelled")
 
 
 @click.group("analytics")
@@ -49,7 +66,13 @@ def report(*, days: int, by: str, refresh: bool, as_json: bool) -> None:
     if not found.lines:
         click.echo(f"no turn ended from {found.first} to {found.last}", err=True)
         return
-    print_table(_COLUMNS, _rows(found.lines), title=f"{found.first} to {found.last}, UTC")
+    print_table(
+        _COLUMNS,
+        _rows(found.lines),
+        title=f"{found.first} to {found.last}, UTC",
+        right=_COLUMNS[3:],
+        spare=_SPARE,
+    )
     if any(line.unpriced_attempts for line in found.lines):
         click.echo("+ some attempts have no known price and are not in it", err=True)
 
@@ -58,12 +81,18 @@ def _rows(lines: Sequence[Usage]) -> Iterator[tuple[object, ...]]:
     for line in lines:
         yield (
             line.day or "all",
-            f"{line.provider} {line.model}" if line.provider != line.model else line.model,
+            line.provider,
+            line.model,
             line.turns,
             line.succeeded,
-            line.turns - line.succeeded,
+            line.failed,
+            line.dead,
+            line.cancelled,
+            line.expired,
+            line.attempts,
             line.retries,
-            line.input_tokens,
-            line.output_tokens,
+            f"{line.input_tokens:,}",
+            f"{line.cached_tokens:,}",
+            f"{line.output_tokens:,}",
             f"{line.cost_usd:.4f}{'+' if line.unpriced_attempts else ''}",
         )
