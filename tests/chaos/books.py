@@ -1,0 +1,162 @@
+"""The books: what the store says, what the provider says, and whether the two agree."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, Self
+from uuid import UUID
+
+from tests.chaos.system import System
+from turnmill.store.database import Database
+from turnmill.store.invariants import violations
+from turnmill_worker.providers.mock import messages_seen
+from turnmill_worker.providers.mock_ledger import Call
+
+_TURNS = """
+SELECT t.id, t.session_id, t.seq, t.state, t.lost, t.finished_at,
+    (SELECT array_agg(m.content->0->>'text') FROM messages m WHERE m.turn_id = t.id AND m.final)
+FROM turns t ORDER BY t.session_id, t.seq
+"""
+_ATTEMPTS = "SELECT turn_id, fence, kind, worker, started_at, ended_at, outcome FROM attempts"
+_FINAL = frozenset({"succeeded", "failed", "dead", "cancelled", "expired"})
+
+
+@dataclass(frozen=True, slots=True)
+class TurnLine:
+    """A turn as the store has it."""
+
+    id: UUID
+    session_id: UUID
+    seq: int
+    state: str
+    lost: int
+    finished_at: datetime | None
+    replies: list[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptLine:
+    """An attempt as the store has it."""
+
+    turn_id: UUID
+    fence: int
+    kind: str
+    worker: str
+    started_at: datetime
+    ended_at: datetime | None
+    outcome: str | None
+
+
+@dataclass(frozen=True)
+class Books:
+    """Everything that both sides wrote down."""
+
+    turns: list[TurnLine]
+    attempts: list[AttemptLine]
+    calls: list[Call]
+    violations: list[Any]  #: of the package's own invariants
+
+    @classmethod
+    def of(cls, system: System) -> Self:
+        database = Database(system.database_url, pool_size=1, overflow=0)
+        try:
+            with database.begin() as conn:
+                found = list(violations(conn))
+        finally:
+            database.close()
+        return cls(
+            turns=[TurnLine(*row) for row in system.rows(_TURNS)],
+            attempts=[AttemptLine(*row) for row in system.rows(_ATTEMPTS)],
+            calls=system.ledger.calls(),
+            violations=found,
+        )
+
+    def complaints(self) -> list[str]:
+        """Return every promise that was broken, in words; empty when all is well."""
+        return [
+            *(f"invariant: {one}" for one in self.violations),
+            *(f"doubled: {one}" for one in self.doubled()),
+            *(f"out of order: {one}" for one in self.out_of_order()),
+            *(f"overlap: {one}" for one in self.overlaps()),
+            *(f"called after it was final: {one}" for one in self.called_after_final()),
+        ]
+
+    @property
+    def unfinished(self) -> list[UUID]:
+        return [turn.id for turn in self.turns if turn.state not in _FINAL]
+
+    def count(self, state: str) -> int:
+        return sum(turn.state == state for turn in self.turns)
+
+    @cached_property
+    def calls_by_turn(self) -> Counter[UUID]:
+        return Counter(call.turn_id for call in self.calls)
+
+    def doubled(self) -> list[str]:
+        """Return turns with two replies, and calls that no claim of their own stands for."""
+        sends = {(one.turn_id, one.fence) for one in self.attempts if one.kind == "send"}
+        called = Counter((call.turn_id, call.fence) for call in self.calls)
+        return [
+            *(f"{turn.id} has two replies" for turn in self.turns if len(turn.replies or ()) > 1),
+            *(f"{key} was called {number} times" for key, number in called.items() if number > 1),
+            *(f"{key} was called unclaimed" for key in called.keys() - sends),
+        ]
+
+    def out_of_order(self) -> Iterator[str]:
+        """Yield turns whose call did not see exactly the turns before them, or ended too early."""
+        for line in self._lines().values():
+            answered = [turn for turn in line if turn.state == "succeeded" and turn.replies]
+            for number, turn in enumerate(answered):
+                assert turn.replies is not None
+                if messages_seen(turn.replies[0]) != 2 * number:
+                    yield f"{turn.id} did not see its history"
+            finished = [turn.finished_at for turn in answered if turn.finished_at]
+            if any(earlier > later for earlier, later in pairwise(finished)):
+                yield f"replies of session {line[0].session_id} crossed"
+
+    def overlaps(self) -> Iterator[str]:
+        """Yield calls of a session that began while the one before was in flight and ours.
+
+        The call of a lost worker counts until its loss was noticed.
+        """
+        ended = {(one.turn_id, one.fence): one.ended_at for one in self.attempts}
+        by_session: defaultdict[UUID, list[Call]] = defaultdict(list)
+        for call in self.calls:
+            by_session[call.session_id].append(call)
+        for calls in by_session.values():
+            for earlier, later in pairwise(sorted(calls, key=lambda call: call.fence)):
+                noticed = ended.get((earlier.turn_id, earlier.fence))
+                ends = [earlier.ended_at, noticed.timestamp() if noticed else None]
+                if later.started_at < min((end for end in ends if end), default=float("inf")):
+                    yield f"{later.turn_id} began during {earlier.turn_id}"
+
+    def called_after_final(self) -> Iterator[str]:
+        """Yield calls that began after their turn had ended."""
+        finished = {turn.id: turn.finished_at for turn in self.turns}
+        for call in self.calls:
+            end = finished.get(call.turn_id)
+            if end is not None and call.started_at > end.timestamp():
+                yield f"{call.turn_id} under fence {call.fence}"
+
+    def refused_zombies(self) -> int:
+        """Return how many calls were answered after their worker had been given up."""
+        lost = {
+            (one.turn_id, one.fence): one.ended_at
+            for one in self.attempts
+            if one.outcome == "lost" and one.ended_at
+        }
+        return sum(
+            call.ended_at is not None
+            and (call.turn_id, call.fence) in lost
+            and call.ended_at > lost[call.turn_id, call.fence].timestamp()
+            for call in self.calls
+        )
+
+    def _lines(self) -> dict[UUID, list[TurnLine]]:
+        lines: defaultdict[UUID, list[TurnLine]] = defaultdict(list)
+        for turn in self.turns:
+            lines[turn.session_id].append(turn)
+        return lines

@@ -1,0 +1,95 @@
+"""A worker that dies at a named point, once: `celery -A tests.chaos.faulty_worker worker`.
+
+The file that TURNMILL_TRAP names holds the point, and what happens there. It is taken away before
+the worker falls, so that the worker which comes after it is a sound one.
+"""
+
+import functools
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from turnmill.domain.errors import StoreUnavailable
+from turnmill.queue import Publisher
+from turnmill_worker import dispatcher, turn
+from turnmill_worker.app import app
+from turnmill_worker.dispatcher import Dispatcher
+from turnmill_worker.ledger import GroupedLedger
+
+__all__ = ["app"]
+
+VARIABLE = "TURNMILL_TRAP"
+
+
+def kill() -> None:
+    """Die without a word."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    signal.pause()
+
+
+def freeze() -> None:
+    """Stop until somebody says SIGCONT."""
+    signal.raise_signal(signal.SIGSTOP)  # of this very thread: it does not run on for a moment
+
+
+def lose_the_connection() -> None:
+    """Fail as when the connection breaks."""
+    raise StoreUnavailable
+
+
+FALLS: dict[str, Callable[[], None]] = {
+    "kill": kill,
+    "freeze": freeze,
+    "disconnect": lose_the_connection,
+}
+
+
+def step_on(point: str) -> None:
+    """Fall into the trap if it lies here."""
+    trap = Path(os.environ[VARIABLE])
+    try:
+        where, how = trap.read_text().split()
+    except (FileNotFoundError, ValueError):
+        return
+    if where == point:
+        trap.unlink()
+        FALLS[how]()
+
+
+def around(holder: Any, name: str, *, before: str = "", after: str = "") -> None:
+    """Put points before and after a function; after it, only where it has found something."""
+    original = getattr(holder, name)
+
+    @functools.wraps(original)
+    def trapped(*args: Any, **kwargs: Any) -> Any:
+        if before:
+            step_on(before)
+        result = original(*args, **kwargs)
+        if after and result:
+            step_on(after)
+        return result
+
+    setattr(holder, name, trapped)
+
+
+around(GroupedLedger, "_claim_group", before="claim.before", after="claim.after")
+around(GroupedLedger, "_write", before="settle.before", after="settle.after")
+around(Dispatcher, "_choose", after="announce.noted")
+around(dispatcher, "take_lost", after="lost.uncommitted")
+around(Publisher, "announce", before="publish.before", after="publish.after")
+around(turn, "request_of", after="call.before")
+
+_mark_sent = GroupedLedger.mark_sent
+
+
+async def mark_sent(self: GroupedLedger, claim: Any) -> bool:
+    """Mark, between two points."""
+    step_on("mark.before")
+    marked = await _mark_sent(self, claim)
+    step_on("mark.after")
+    return marked
+
+
+GroupedLedger.mark_sent = mark_sent  # type: ignore[method-assign]
