@@ -2,10 +2,33 @@
 
 from decimal import Decimal
 
+import genai_prices
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from turnmill_worker.pricing import price
 from turnmill_worker.providers.base import Usage
+
+#: Flat ones of both vendors, and ones that are dearer for a long input.
+MODELS = (
+    ("openai", "gpt-4o-mini"),
+    ("openai", "gpt-5"),
+    ("anthropic", "claude-haiku-4-5"),
+    ("anthropic", "claude-sonnet-4-5"),
+    ("google", "gemini-2.5-pro"),
+)
+
+
+@st.composite
+def usages(draw: st.DrawFn) -> Usage:
+    fresh, cached, written, output = (draw(st.integers(0, 10**6)) for _ in range(4))
+    return Usage(
+        input_tokens=fresh + cached + written,
+        output_tokens=output,
+        cached_tokens=cached,
+        cache_write_tokens=written,
+    )
 
 
 def test_a_listed_model_has_its_price() -> None:
@@ -13,18 +36,30 @@ def test_a_listed_model_has_its_price() -> None:
     assert price("openai", "gpt-4o-mini", usage) == Decimal("0.75")
 
 
-def test_tokens_of_a_cache_have_a_price_of_their_own() -> None:
-    plain = price("anthropic", "claude-sonnet-4-5", Usage(input_tokens=100_000))
-    read = price(
-        "anthropic", "claude-sonnet-4-5", Usage(input_tokens=100_000, cached_tokens=100_000)
+@settings(deadline=None)  # a shared machine has its moments
+@given(st.sampled_from(MODELS), usages())
+def test_a_price_is_the_one_of_the_list_to_the_last_digit(
+    model: tuple[str, str], usage: Usage
+) -> None:
+    listed = genai_prices.calc_price(
+        genai_prices.Usage(
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cache_read_tokens=usage.cached_tokens,
+            cache_write_tokens=usage.cache_write_tokens,
+        ),
+        model[1],
+        provider_id=model[0],
     )
-    written = price(
-        "anthropic", "claude-sonnet-4-5", Usage(input_tokens=100_000, cache_write_tokens=100_000)
-    )
-    assert plain is not None
-    assert read is not None
-    assert written is not None
-    assert read < plain < written
+    assert price(*model, usage) == listed.total_price
+
+
+def test_a_long_input_is_dearer_where_the_list_says_so() -> None:
+    short = price("google", "gemini-2.5-pro", Usage(input_tokens=100_000))
+    long = price("google", "gemini-2.5-pro", Usage(input_tokens=1_000_000))
+    assert short is not None
+    assert long is not None
+    assert long > short * 10
 
 
 def test_nothing_used_costs_nothing() -> None:
@@ -39,6 +74,14 @@ def test_what_is_not_listed_has_no_price_rather_than_none_to_pay(provider: str, 
     assert price(provider, model, Usage(input_tokens=10, output_tokens=10)) is None
 
 
-@pytest.mark.parametrize("usage", [Usage(input_tokens=1, cached_tokens=2), Usage(input_tokens=-1)])
+@pytest.mark.parametrize(
+    "usage",
+    [
+        Usage(input_tokens=1, cached_tokens=2),
+        Usage(input_tokens=1, cache_write_tokens=2),
+        Usage(input_tokens=-1),
+        Usage(output_tokens=-1),
+    ],
+)
 def test_counts_that_make_no_sense_have_no_price_and_harm_nobody(usage: Usage) -> None:
     assert price("openai", "gpt-4o-mini", usage) is None

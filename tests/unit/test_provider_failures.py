@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from turnmill.domain.errors import (
@@ -84,12 +84,14 @@ def test_the_wait_is_read_in_every_form(headers: dict[str, str], wait: timedelta
     assert retry_after(headers, now=NOW) == wait
 
 
+@settings(deadline=None)  # a shared machine has its moments
 @given(st.text(max_size=40))
 def test_no_header_of_a_vendor_breaks_the_reading_of_the_wait(value: str) -> None:
     wait = retry_after({"retry-after": value, "retry-after-ms": value}, now=NOW)
     assert wait is None or timedelta(0) <= wait <= timedelta(days=1)
 
 
+@settings(deadline=None)  # a shared machine has its moments
 @given(st.binary(max_size=60))
 def test_whatever_comes_back_is_an_object_or_may_have_been_executed(body: bytes) -> None:
     assert isinstance(error_object_of(body), dict)

@@ -1,10 +1,17 @@
 """What a reply has cost, by the price list of genai-prices; what is not listed has no price."""
 
+import time
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache, lru_cache
 from types import ModuleType
 
 from turnmill_worker.providers.base import Usage
+
+#: How long a price is believed: some models are cheaper at night, and all may change with a day.
+_BELIEVED_SECONDS = 300
+
+_MILLION = 1_000_000
 
 
 def price(provider: str, model: str, usage: Usage) -> Decimal | None:
@@ -13,20 +20,10 @@ def price(provider: str, model: str, usage: Usage) -> Decimal | None:
     Never 0 for want of a price: a budget must be able to tell "free" from "unknown". The list is
     the one that came with the installed package; nothing is fetched.
     """
-    if not _is_listed(provider, model):
+    if not _makes_sense(usage) or not _is_listed(provider, model):
         return None
-    genai_prices = _price_list()
-    try:
-        counted = genai_prices.Usage(
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
-            cache_read_tokens=usage.cached_tokens,
-            cache_write_tokens=usage.cache_write_tokens,
-        )
-        total = genai_prices.calc_price(counted, model, provider_id=provider).total_price
-    except ValueError:  # counts that contradict each other, such as more cached than sent
-        return None
-    return Decimal(total)
+    rates = _rates(provider, model, int(time.time() // _BELIEVED_SECONDS))
+    return rates.cost(usage) if rates else _calculated(provider, model, usage)
 
 
 def preload() -> None:
@@ -34,14 +31,76 @@ def preload() -> None:
     _price_list()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """US dollars a token, where they do not depend on how many there are."""
+
+    call: Decimal
+    fresh: Decimal
+    cached: Decimal
+    written: Decimal
+    output: Decimal
+
+    def cost(self, usage: Usage) -> Decimal:
+        """Return the cost of one call."""
+        fresh = usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens
+        return (
+            self.call
+            + self.fresh * fresh
+            + self.cached * usage.cached_tokens
+            + self.written * usage.cache_write_tokens
+            + self.output * usage.output_tokens
+        )
+
+
+@lru_cache(maxsize=1024)
+def _rates(provider: str, model: str, _slot: int) -> Rates | None:
+    """Find the rates by asking the list for round numbers; None where they change with the size.
+
+    The list takes 0.1 ms for each answer, as much as a whole turn may cost in the bulk lane.
+    """
+
+    def cost(tokens: int, **also: int) -> Decimal:
+        return _calculated(provider, model, Usage(input_tokens=tokens, **also))
+
+    call = cost(0)
+    if cost(1000 * _MILLION) - call != (cost(1) - call) * 1000 * _MILLION:
+        return None
+    if cost(1000 * _MILLION, output_tokens=_MILLION) - cost(1000 * _MILLION) != (
+        cost(0, output_tokens=_MILLION) - call
+    ):
+        return None
+    return Rates(
+        call=call,
+        fresh=(cost(_MILLION) - call) / _MILLION,
+        cached=(cost(_MILLION, cached_tokens=_MILLION) - call) / _MILLION,
+        written=(cost(_MILLION, cache_write_tokens=_MILLION) - call) / _MILLION,
+        output=(cost(0, output_tokens=_MILLION) - call) / _MILLION,
+    )
+
+
+def _makes_sense(usage: Usage) -> bool:
+    parts = (usage.cached_tokens, usage.cache_write_tokens, usage.output_tokens)
+    return min(parts) >= 0 and usage.cached_tokens + usage.cache_write_tokens <= usage.input_tokens
+
+
 @lru_cache(maxsize=1024)
 def _is_listed(provider: str, model: str) -> bool:
-    nothing = _price_list().Usage(input_tokens=0, output_tokens=0)
     try:
-        _price_list().calc_price(nothing, model, provider_id=provider)
+        _calculated(provider, model, Usage())
     except LookupError:
         return False
     return True
+
+
+def _calculated(provider: str, model: str, usage: Usage) -> Decimal:
+    counted = _price_list().Usage(
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cache_read_tokens=usage.cached_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+    )
+    return Decimal(_price_list().calc_price(counted, model, provider_id=provider).total_price)
 
 
 @cache
