@@ -130,8 +130,7 @@ def _waiting(patient: Patient) -> Findings:
 
 def check_schedule(patient: Patient) -> Findings:
     """Whether the table and its overrides can be read, and whether beat seems to run."""
-    from turnmill import wire
-    from turnmill.store.jobs import last_run
+    from turnmill.store.vitals import last_job_at
     from turnmill_worker.schedule import beat_schedule
 
     lines = beat_schedule(patient.environ)
@@ -139,12 +138,12 @@ def check_schedule(patient: Patient) -> Findings:
     if patient.database is None or not patient.database.is_postgres:
         return
     with patient.database.begin() as conn:
-        run = last_run(conn, wire.ARCHIVE_IDLE)
-    if run is None:
+        last = last_job_at(conn)
+    if last is None:
         yield note("no job has run so far: the first ones come within five minutes of a beat")
-    elif datetime.now(UTC) - run[0] > _BEAT_SILENT:
-        age = duration(datetime.now(UTC) - run[0])
-        yield note(f"idle sessions were last archived {age} ago: does a beat run?", "turnmill beat")
+    elif datetime.now(UTC) - last > _BEAT_SILENT:
+        age = duration(datetime.now(UTC) - last)
+        yield note(f"the last job began {age} ago: does a beat run?", "turnmill beat")
 
 
 def check_flower(patient: Patient) -> Findings:

@@ -116,7 +116,7 @@ def print_view(view: TurnView, *, console: Console | None = None) -> None:
         console.print(f"[dim]{name:<9}[/dim]", end=" ")
         console.print(value, markup=False)
     console.print()
-    _print_attempts(view, console)
+    print_attempts(view, console)
     for outcome in dict.fromkeys(one.outcome or "" for one in view.attempts):
         if outcome in MEANINGS:
             console.print(f"{outcome}: {MEANINGS[outcome]}", style="dim", markup=False)
@@ -125,6 +125,17 @@ def print_view(view: TurnView, *, console: Console | None = None) -> None:
         console.print(message.text, markup=False)
     for step in next_steps(view.turn):
         console.print(f"\nnext: {step}", style="dim", markup=False)
+
+
+def print_attempts(view: TurnView, console: Console) -> None:
+    """Print one line for each attempt: when, how long, what came of it and why."""
+    if not view.attempts:
+        console.print("no attempt so far", style="dim")
+        return
+    plain = all(one.kind == "send" for one in view.attempts)
+    spare = ("worker", "tokens", "kind") if plain else ("worker", "tokens")
+    rows = _attempt_rows(view)
+    print_table(_ATTEMPT_COLUMNS, rows, right=("#", "after", "took"), spare=spare, console=console)
 
 
 def _facts(view: TurnView) -> Iterator[tuple[str, Any]]:
@@ -168,16 +179,6 @@ def _time_line(view: TurnView) -> str:
 def _cost(view: TurnView) -> str:
     cost = dollars(view.turn.cost_usd)
     return "no known price" if cost == "n/a" else cost
-
-
-def _print_attempts(view: TurnView, console: Console) -> None:
-    if not view.attempts:
-        console.print("no attempt so far", style="dim")
-        return
-    plain = all(one.kind == "send" for one in view.attempts)
-    spare = ("worker", "tokens", "kind") if plain else ("worker", "tokens")
-    rows = _attempt_rows(view)
-    print_table(_ATTEMPT_COLUMNS, rows, right=("#", "after", "took"), spare=spare, console=console)
 
 
 def _attempt_rows(view: TurnView) -> Iterator[tuple[object, ...]]:

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, func, select
 
 from turnmill.domain.states import SessionStatus
-from turnmill.store.tables import sessions
+from turnmill.store.tables import job_runs, sessions
+from turnmill.store.types import Timestamp
 
 _ASK = """
 SELECT current_setting('server_version'), clock_timestamp(), current_setting('server_encoding'),
@@ -58,3 +59,10 @@ def providers_in_use(conn: Connection) -> dict[str, int]:
         .group_by(sessions.c.provider)
     )
     return dict(rows.tuples().all())
+
+
+def last_job_at(conn: Connection) -> datetime | None:
+    """Return when a job of the schedule last began, or None when none ever did."""
+    newest = func.max(job_runs.c.started_at, type_=Timestamp)
+    found: datetime | None = conn.scalar(select(newest))
+    return found

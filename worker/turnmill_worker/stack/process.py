@@ -36,7 +36,8 @@ class Program:
     account: Account | None = None  #: None: that of this process
     stop_signal: signal.Signals = signal.SIGTERM  #: asks it to end in good order
     hurry_signal: signal.Signals = signal.SIGTERM  #: asks it to leave everything and end
-    orphan_signal: signal.Signals = signal.SIGKILL  #: what it gets when this process dies
+    #: what it gets when this process dies; None: nothing, it lives on
+    orphan_signal: signal.Signals | None = signal.SIGKILL
     tells_ready: bool = False  #: it calls `readiness.tell`; where not, somebody has to ask it
 
 
@@ -155,10 +156,10 @@ def _fork_beside_threads() -> Iterator[None]:
         yield
 
 
-def _die_with_parent(orphan_signal: signal.Signals) -> Callable[[], None] | None:
-    """Return what a child runs before its program; None where the system cannot do it."""
+def _die_with_parent(orphan_signal: signal.Signals | None) -> Callable[[], None] | None:
+    """Return what a child runs before its program; None where there is nothing to run."""
     libc, parent = _libc, os.getpid()
-    if libc is None:
+    if libc is None or orphan_signal is None:
         return None
 
     def bind() -> None:

@@ -1,0 +1,125 @@
+"""What the demo shows when all turns have ended."""
+
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from decimal import Decimal
+
+from rich.console import Console
+from rich.text import Text
+
+from turnmill.cli.context import print_table
+from turnmill.cli.turn_view import TurnView, as_document, look_at, print_attempts
+from turnmill.cli.wording import dollars, duration, styled
+from turnmill.client import Client
+from turnmill.domain.states import TurnState
+from turnmill_worker.stack.demo import Played, System
+from turnmill_worker.stack.demo_script import Line
+
+_COLUMNS = ("user", "turn", "state", "attempts", "queued ms", "provider ms", "tokens", "cost")
+_NUMBERS = ("turn", "attempts", "queued ms", "provider ms", "tokens", "cost")
+
+Ended = tuple[Line, TurnView]
+
+
+def look_at_all(client: Client, played: Sequence[Played]) -> list[list[Ended]]:
+    """Read what became of every turn, conversation by conversation."""
+    return [
+        [(line, look_at(client, turn, text=True)) for line, turn in one.turns] for one in played
+    ]
+
+
+def went_as_told(told: Sequence[Sequence[Ended]]) -> bool:
+    """Tell whether every turn ended as the script says."""
+    return all(view.turn.state is line.ends for one in told for line, view in one)
+
+
+def as_documents(told: Sequence[Sequence[Ended]]) -> list[dict[str, object]]:
+    """Return every turn as programs read it."""
+    return [
+        {"user": view.session.user_id, "accident": line.accident or None, **as_document(view)}
+        for one in told
+        for line, view in one
+    ]
+
+
+def print_report(console: Console, told: Sequence[Sequence[Ended]], *, took: timedelta) -> None:
+    """Print the conversations, the accidents attempt by attempt, and where time and money went."""
+    for one in told:
+        _print_conversation(console, one)
+    for one in told:
+        for line, view in one:
+            if line.accident:
+                _print_accident(console, line, view)
+    console.print(_heading("What happened"))
+    rows = (_row(view) for one in told for _, view in one)
+    print_table(_COLUMNS, rows, right=_NUMBERS, console=console)
+    console.print()
+    console.print(_summary([view for one in told for _, view in one], took=took), markup=False)
+
+
+def print_next_steps(console: Console, system: System, *, kept: bool) -> None:
+    """Say where Flower is, and how to send a message of one's own."""
+    console.print()
+    if kept:
+        console.print(f"Flower   {system.flower_url}", markup=False)
+        console.print("It goes on running. Send a message of your own:", markup=False)
+        console.print(f'    TURNMILL_HOME={system.home} turnmill send "Hello" --wait', markup=False)
+        console.print("Stop it and remove its data:", markup=False)
+        console.print(f"    kill {system.pid} && rm -r {system.home}", markup=False)
+        return
+    console.print(f"Flower   {system.flower_url}  (until now; --keep leaves it running)")
+    console.print("Send a message of your own:", markup=False)
+    console.print("    turnmill up", markup=False)
+    console.print('    turnmill send "Hello" --wait     # in another terminal, here', markup=False)
+
+
+def _print_conversation(console: Console, one: Sequence[Ended]) -> None:
+    session = one[0][1].session
+    console.print(_heading(f"{session.user_id} and {session.model}"))
+    for line, view in one:
+        console.print(_said("you", line.text))
+        if view.reply is not None:
+            console.print(_said(session.provider, view.reply))
+        else:
+            what = f"no reply: {view.turn.state} ({view.turn.error_code})"
+            console.print(_said("", what), style="red")
+    console.print()
+
+
+def _print_accident(console: Console, line: Line, view: TurnView) -> None:
+    console.print(_heading(f"The turn of {view.session.user_id} that {line.accident}"))
+    print_attempts(view, console)
+    console.print()
+
+
+def _said(who: str, text: str) -> Text:
+    return Text.assemble((f"{who:>9}  ", "dim"), text)
+
+
+def _heading(text: str) -> Text:
+    return Text(text, style="bold")
+
+
+def _row(view: TurnView) -> Iterator[object]:
+    turn = view.turn
+    yield view.session.user_id
+    yield turn.seq
+    yield styled(turn.state)
+    yield len(view.attempts)
+    yield _ms(view.queued)
+    yield _ms(view.provider)
+    yield turn.input_tokens + turn.output_tokens
+    yield dollars(turn.cost_usd)
+
+
+def _ms(span: timedelta | None) -> str:
+    return "" if span is None else f"{span.total_seconds() * 1000:,.0f}"
+
+
+def _summary(views: Sequence[TurnView], *, took: timedelta) -> str:
+    states = [view.turn.state for view in views]
+    ended = ", ".join(f"{states.count(state)} {state}" for state in TurnState if state in states)
+    attempts = sum(len(view.attempts) for view in views)
+    costs = [view.turn.cost_usd for view in views if view.turn.cost_usd is not None]
+    cost = dollars(sum(costs, Decimal(0))) if costs else "no cost known: the mock has no price"
+    return f"{len(views)} turns in {duration(took)}: {ended}; {attempts} attempts; {cost}"
