@@ -242,6 +242,16 @@ async def test_an_address_that_leads_nowhere_was_sent_nothing(
     assert (type(error), error.error_code) == (kind, code)
 
 
+async def test_the_proxy_of_the_environment_is_used(
+    openai_double: OpenAIDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", openai_double.url)
+    provider = OpenAIProvider(sdk.AsyncOpenAI(api_key=KEY, base_url="http://vendor.invalid/v1"))
+    await done(provider)
+    await provider.aclose()
+    assert openai_double.last.headers["Host"] == "vendor.invalid"
+
+
 async def test_without_a_key_there_is_no_provider(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "")
     with pytest.raises(KeyMissing, match="key_missing") as caught:

@@ -13,7 +13,7 @@ from turnmill_worker.providers.base import Absent, Done, Emit, Request, Running,
 from turnmill_worker.providers.failures import error_object_of, error_of_status, payload_of
 from turnmill_worker.providers.formats import messages
 from turnmill_worker.providers.parameters import choice, refuse_thread, timeout_of
-from turnmill_worker.providers.vendor import DEFAULT_TIMEOUT, Answer, Vendor
+from turnmill_worker.providers.vendor import DEFAULT_TIMEOUT, Answer, Vendor, headers_of
 
 #: Codes and error types that tell more than their status does.
 ERRORS: Mapping[str, type[ProviderError]] = MappingProxyType(
@@ -36,7 +36,10 @@ class AnthropicProvider:
 
     def __init__(self, sdk: AsyncAnthropic) -> None:
         self._sdk = sdk
-        self._vendor = Vendor(base_url=str(sdk.base_url), headers=self._headers)
+        self._vendor = Vendor(
+            base_url=str(sdk.base_url),
+            headers=lambda: headers_of(sdk.default_headers, sdk.auth_headers),
+        )
 
     @classmethod
     def from_env(cls) -> Self:
@@ -74,11 +77,6 @@ class AnthropicProvider:
     async def aclose(self) -> None:
         await self._vendor.aclose()
         await self._sdk.close()
-
-    def _headers(self) -> dict[str, str]:
-        headers = {**self._sdk.default_headers, **self._sdk.auth_headers}
-        given = {name: value for name, value in headers.items() if isinstance(value, str)}
-        return {**given, "x-stainless-retry-count": "0"}
 
 
 def _accepted(answer: Answer) -> tuple[dict[str, Any], str]:

@@ -70,9 +70,7 @@ class Ledger:
     def _read(self, turn_id: TurnId | None) -> list[Call]:
         calls: list[Call] = []
         last: dict[tuple[str, int], int] = {}
-        for entry in self._entries():
-            if turn_id is not None and entry["turn"] != str(turn_id):
-                continue
+        for entry in self._entries("" if turn_id is None else str(turn_id)):
             key = entry["turn"], entry["fence"]
             if entry["event"] == "started":
                 last[key] = len(calls)  # a second call under one fence stays visible as a second
@@ -81,12 +79,14 @@ class Ledger:
                 calls[last[key]] = replace(calls[last[key]], ended_at=entry["at"])
         return calls
 
-    def _entries(self) -> Iterator[dict[str, Any]]:
+    def _entries(self, part: str) -> Iterator[dict[str, Any]]:
+        """Yield the entries of the lines that contain `part`."""
         if not self._path.exists():
             return
         with self._path.open() as lines:
             for line in lines:
-                yield json.loads(line)
+                if part in line:
+                    yield json.loads(line)
 
 
 def _call(entry: dict[str, Any]) -> Call:

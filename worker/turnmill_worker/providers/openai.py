@@ -23,7 +23,7 @@ from turnmill_worker.providers.base import Absent, Done, Emit, Request, Running,
 from turnmill_worker.providers.failures import error_object_of, error_of_status, payload_of
 from turnmill_worker.providers.formats import chat, responses
 from turnmill_worker.providers.parameters import choice, refuse_thread, timeout_of
-from turnmill_worker.providers.vendor import DEFAULT_TIMEOUT, Answer, Vendor
+from turnmill_worker.providers.vendor import DEFAULT_TIMEOUT, Answer, Vendor, headers_of
 
 #: Codes that tell more than their status does.
 ERRORS: Mapping[str, type[ProviderError]] = MappingProxyType(
@@ -50,7 +50,10 @@ class OpenAIProvider:
 
     def __init__(self, sdk: AsyncOpenAI) -> None:
         self._sdk = sdk
-        self._vendor = Vendor(base_url=str(sdk.base_url), headers=self._headers)
+        self._vendor = Vendor(
+            base_url=str(sdk.base_url),
+            headers=lambda: headers_of(sdk.default_headers, sdk.auth_headers),
+        )
 
     @classmethod
     def from_env(cls) -> Self:
@@ -115,11 +118,6 @@ class OpenAIProvider:
         within = timeout_of(request.settings, default=DEFAULT_TIMEOUT)
         return _accepted(await self._vendor.call("POST", path, body, within=within))
 
-    def _headers(self) -> dict[str, str]:
-        headers = {**self._sdk.default_headers, **self._sdk.auth_headers}
-        given = {name: value for name, value in headers.items() if isinstance(value, str)}
-        return {**given, "x-stainless-retry-count": "0"}
-
 
 def _is_chain(request: Request) -> bool:
     return choice(request.settings, "thread", among=("chain", "client")) == "chain"
@@ -140,7 +138,7 @@ def _refusal(answer: Answer) -> ProviderError:
     error = error_object_of(answer.body)
     message = str(error.get("message") or "")
     code = error.get("code")
-    if "previous_response" in f"{error.get('param')} {message}":
+    if answer.status < 500 and "previous_response" in f"{error.get('param')} {message}":
         # Forgotten, of another vendor, or of a server that keeps no threads: each has its own code.
         code = "previous_response_not_found"
     return error_of_status(

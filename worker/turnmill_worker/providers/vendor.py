@@ -21,9 +21,8 @@ from turnmill.domain.errors import MaybeSent, ProviderError, Rejected, Unreachab
 DEFAULT_TIMEOUT = timedelta(minutes=10)
 CONNECT_TIMEOUT = timedelta(seconds=10)
 MOST_CONNECTIONS = 20_000  #: of one process; slots bound the calls well below
-KEEP_ALIVE = timedelta(
-    seconds=30
-)  #: shorter than the vendors' own, so that they rarely hang up first
+#: Shorter than the vendors' own, so that they rarely hang up on a request that is on its way.
+KEEP_ALIVE = timedelta(seconds=30)
 
 _LARGE_BODY = 2**20
 
@@ -108,6 +107,13 @@ class Vendor:
         return self._session
 
 
+def headers_of(*given: Mapping[str, object]) -> dict[str, str]:
+    """Return the headers of an SDK's client, as it sends them with a first attempt."""
+    named = {name: value for headers in given for name, value in headers.items()}
+    sent = {name: value for name, value in named.items() if isinstance(value, str)}
+    return {**sent, "x-stainless-retry-count": "0"}
+
+
 def _failure_of(error: Exception) -> ProviderError:
     for kind, meaning, code in _FAILURES:
         if isinstance(error, kind):
@@ -129,4 +135,5 @@ def _proxy_for(url: str) -> str | None:
     target = httpx2.URL(url)
     if proxy_bypass(target.host):
         return None
-    return getproxies().get(target.scheme)
+    proxies = getproxies()
+    return proxies.get(target.scheme) or proxies.get("all")
