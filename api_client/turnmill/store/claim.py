@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, or_, select, update
 
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import CLAIMABLE, Lane, OnAmbiguous, SessionStatus, TurnState
@@ -19,14 +19,20 @@ WORST_SUSPECT = 3
 
 _KIND = {TurnState.UNKNOWN: "check", TurnState.WAITING: "resume"}
 
+# What has expired is not run any more, also when no dispatcher has had the time to say so.
+_NOT_OVERDUE = """COALESCE((
+            SELECT q.expires_at FROM turns q
+            WHERE q.id = s.head_turn_id AND q.state IN ('queued', 'retrying')
+        ), 'infinity') > statement_timestamp()"""
+
 # The head and its due time stand in the session's row, so that after SKIP LOCKED got a newer
 # version of it, the conditions are checked again on what is true now.
-_BY_IDS = """
+_BY_IDS = f"""
     SELECT s.id, s.head_turn_id FROM turns t
     JOIN sessions s ON s.id = t.session_id AND s.head_turn_id = t.id
     WHERE t.id = ANY(%(ids)s::uuid[]) AND s.status = 'active'
         AND s.head_due_at <= statement_timestamp() AND s.head_lane = ANY(%(lanes)s)
-        AND s.provider <> ALL(%(closed)s)
+        AND s.provider <> ALL(%(closed)s) AND {_NOT_OVERDUE}
     ORDER BY s.id FOR NO KEY UPDATE OF s SKIP LOCKED
 """
 _BY_LANE = f"""
@@ -34,10 +40,10 @@ _BY_LANE = f"""
         SELECT provider FROM ({BACKLOGS}) AS backlog
         WHERE head_lane = %(lane)s AND provider <> ALL(%(closed)s)
     ) AS open CROSS JOIN LATERAL (
-        SELECT id, head_turn_id FROM sessions
-        WHERE head_lane = %(lane)s AND provider = open.provider AND status = 'active'
-            AND head_due_at <= statement_timestamp()
-        ORDER BY head_due_at LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
+        SELECT s.id, s.head_turn_id FROM sessions s
+        WHERE s.head_lane = %(lane)s AND s.provider = open.provider AND s.status = 'active'
+            AND s.head_due_at <= statement_timestamp() AND {_NOT_OVERDUE}
+        ORDER BY s.head_due_at LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
     ) AS s LIMIT %(limit)s
 """
 _SUSPECTS = """
@@ -46,10 +52,10 @@ WHERE s.head_lane = 'quarantine' AND s.status = 'active'
     AND s.head_due_at <= statement_timestamp() AND LEAST(t.lost, %(worst)s) = %(lost)s
 ORDER BY s.head_due_at LIMIT %(limit)s
 """
-_STILL_DUE = """
+_STILL_DUE = f"""
 SELECT t.id FROM turns t JOIN sessions s ON s.id = t.session_id AND s.head_turn_id = t.id
 WHERE t.id = ANY(%(ids)s::uuid[]) AND s.status = 'active' AND s.head_lane = ANY(%(lanes)s)
-    AND s.head_due_at <= statement_timestamp()
+    AND s.head_due_at <= statement_timestamp() AND {_NOT_OVERDUE}
 """
 _CLAIM = f"""
 WITH line AS ({{line}}), session AS (
@@ -219,6 +225,11 @@ def _due_heads() -> Any:
             sessions.c.status == SessionStatus.ACTIVE,
             sessions.c.head_due_at <= datetime.now(UTC),
             turns.c.state.in_(CLAIMABLE),
+            or_(
+                turns.c.state.not_in((TurnState.QUEUED, TurnState.RETRYING)),
+                turns.c.expires_at.is_(None),
+                turns.c.expires_at > datetime.now(UTC),
+            ),
         )
     )
 
@@ -261,7 +272,7 @@ def _claim_stepwise(conn: Connection, head: Any, *, owner: str, lease: timedelta
             lease_owner=owner,
             lease_fence=fence,
             lease_until=db_after(lease.total_seconds()),
-            started_at=turns.c.started_at if head.state != TurnState.QUEUED else db_now(),
+            started_at=func.coalesce(turns.c.started_at, db_now()),
         )
         .returning(*turns.c)
     ).one()
