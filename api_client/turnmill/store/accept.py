@@ -15,6 +15,7 @@ from turnmill.domain.errors import (
 )
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import SessionStatus
+from turnmill.store.database import translated
 from turnmill.store.records import Accepted, NewTurn
 from turnmill.store.tables import messages, sessions, turns
 from turnmill.store.types import db_now
@@ -77,7 +78,7 @@ def accept(conn: Connection, session_id: SessionId, turn: NewTurn) -> Accepted:
         return Accepted(
             turn_id=turn.id, session_id=session_id, created=True, announce=bool(announce)
         )
-    if known_id is None:
+    if known_id is None or _is_gone(conn, session_id):
         raise why_closed(conn, session_id)
     if bytes(known_hash) != content_hash(turn.text):
         raise IdempotencyConflict()
@@ -88,18 +89,22 @@ def accept_within(conn: Connection, session_id: SessionId, turn: NewTurn) -> Acc
     """Accept in the caller's transaction; a worker is told by Postgres when the caller commits.
 
     Raises WrongIsolation unless the transaction is READ COMMITTED: a frozen snapshot cannot see
-    the keys that others have used meanwhile.
+    the keys that others have used meanwhile. Raises SessionBusy when the caller's lock timeout
+    ends the wait for the session; the caller then rolls back.
     """
-    if conn.dialect.name == "postgresql":
+    if conn.dialect.name != "postgresql":
+        with translated():
+            return accept(conn, session_id, turn)
+    with translated():
         level = conn.exec_driver_sql("SHOW transaction_isolation").scalar_one()
         if level != "read committed":
             raise WrongIsolation(f"the transaction given is {str(level).upper()}")
-    accepted = accept(conn, session_id, turn)
-    if accepted.announce and conn.dialect.name == "postgresql":
-        conn.exec_driver_sql(
-            "SELECT pg_notify(%(channel)s, %(id)s)",
-            {"channel": WAKE_CHANNEL, "id": str(accepted.turn_id)},
-        )
+        accepted = accept(conn, session_id, turn)
+        if accepted.announce:
+            conn.exec_driver_sql(
+                "SELECT pg_notify(%(channel)s, %(id)s)",
+                {"channel": WAKE_CHANNEL, "id": str(accepted.turn_id)},
+            )
     return accepted
 
 
@@ -121,6 +126,11 @@ def why_closed(conn: Connection, session_id: SessionId) -> SessionNotFound | Ses
     if status == SessionStatus.ARCHIVED:
         return SessionArchived()
     return SessionNotFound()
+
+
+def _is_gone(conn: Connection, session_id: SessionId) -> bool:
+    status = conn.scalar(select(sessions.c.status).where(sessions.c.id == session_id))
+    return status in (None, SessionStatus.DELETED)
 
 
 def text_parts(text: str) -> list[dict[str, str]]:

@@ -34,8 +34,11 @@ _BY_SQLSTATE: dict[str, type[StoreError]] = {
     "42703": SchemaOutOfDate,
     "3F000": SchemaOutOfDate,
     "55P03": SessionBusy,
+    "40P01": SessionBusy,
 }
-_GONE = ("08", "57P", "53", "25006", "58")
+# Lost connections, shut-downs, timeouts of statements and of idle transactions, read-only
+# stand-bys, full disks: the same statement may succeed later.
+_GONE = ("08", "57", "53", "25006", "25P03", "25P04", "58")
 
 
 def parse_url(text: str) -> URL:
