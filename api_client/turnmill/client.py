@@ -370,7 +370,7 @@ class Sessions:
         )
         if not values:
             raise InvalidInput("nothing to update", hint="name an option, such as model=")
-        with self._database.single() as conn:
+        with self._database.begin() as conn:
             return session_rows.change(conn, session_id(conn, session), values)
 
     def archive(self, session: SessionRef) -> SessionRecord:

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, delete, select, update
 
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, SessionStatus, TurnState
-from turnmill.store.line import lock_sessions, move_lines
+from turnmill.store.line import lock_sessions, move_lines, skipping_busy
 from turnmill.store.records import Head
 from turnmill.store.tables import announcements, sessions, turns
 from turnmill.store.types import db_asof, db_now
@@ -111,18 +111,19 @@ def expire_overdue(conn: Connection, *, limit: int = 500) -> list[Head]:
         turns.c.state.in_((TurnState.QUEUED, TurnState.RETRYING)),
         turns.c.expires_at <= db_asof(),
     )
-    found = conn.execute(
-        select(turns.c.id, turns.c.session_id)
+    query = (
+        select(turns.c.id)
+        .join(sessions, sessions.c.id == turns.c.session_id)
         .where(*overdue)
         .order_by(turns.c.expires_at)
         .limit(limit)
-    ).all()
+    )
+    found = conn.scalars(skipping_busy(query)).all()
     if not found:
         return []
-    mine = lock_sessions(conn, {SessionId(row.session_id) for row in found}, wait=False)
     moved = conn.execute(
         update(turns)
-        .where(turns.c.id.in_([row.id for row in found if row.session_id in mine]), *overdue)
+        .where(turns.c.id.in_(found), *overdue)
         .values(state=TurnState.EXPIRED, error_code="expired", finished_at=db_now())
         .returning(turns.c.session_id)
     ).scalars()

@@ -66,6 +66,18 @@ INVARIANTS: tuple[Invariant, ...] = (
         """,
     ),
     Invariant(
+        name="turns_are_totalled",
+        promise="A session's totals are the numbers of its turns that succeeded, and that failed.",
+        broken="""
+            SELECT s.id AS session_id, NULL AS turn_id
+            FROM sessions s LEFT JOIN turns t ON t.session_id = s.id
+            WHERE {sessions}
+            GROUP BY s.id, s.turns_succeeded, s.turns_failed
+            HAVING s.turns_succeeded <> sum(CASE WHEN t.state = 'succeeded' THEN 1 ELSE 0 END)
+                OR s.turns_failed <> sum(CASE WHEN t.state IN ('failed', 'dead') THEN 1 ELSE 0 END)
+        """,
+    ),
+    Invariant(
         name="head_is_due_unless_running_or_held",
         promise="A head has a due time unless it runs or is held for an operator: it is found.",
         broken="""
@@ -74,7 +86,8 @@ INVARIANTS: tuple[Invariant, ...] = (
             WHERE {sessions} AND (
                 (t.state = 'running' AND s.head_due_at IS NOT NULL)
                 OR (t.state <> 'running' AND s.head_due_at IS NULL
-                    AND NOT (t.state = 'unknown' AND s.on_ambiguous = 'hold')))
+                    AND NOT (t.state = 'unknown' AND s.on_ambiguous = 'hold'
+                        AND t.sent_at IS NOT NULL)))
         """,
     ),
     Invariant(

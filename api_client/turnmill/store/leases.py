@@ -9,7 +9,7 @@ from sqlalchemy import Connection, and_, case, literal, or_, select, update
 
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import FINAL, OnAmbiguous, TurnState
-from turnmill.store.line import lock_sessions, move_lines
+from turnmill.store.line import move_lines, note_failures, skipping_busy
 from turnmill.store.records import Head
 from turnmill.store.tables import attempts, sessions, turns
 from turnmill.store.types import db_after, db_asof, db_now
@@ -123,14 +123,12 @@ def take_lost(conn: Connection, *, lease: timedelta, limit: int = _CHUNK) -> lis
     """Take up to `limit` turns from owners whose lease ran out; return the heads due now.
 
     A lost turn goes on as `unknown` (what became of the request is asked first), `retrying`,
-    `cancelled` or `dead`. Nothing is taken before the server has been up for one lease: its owner
-    could not reach it to extend.
+    `waiting`, `cancelled` or `dead`. Nothing is taken before the server has been up for one lease:
+    its owner could not reach it to extend.
     """
-    expired = _expired_leases(conn, lease=lease, limit=limit)
-    if not expired:
+    ids = _expired_leases(conn, lease=lease, limit=limit)
+    if not ids:
         return []
-    mine = lock_sessions(conn, {SessionId(row.session_id) for row in expired}, wait=False)
-    ids = [row.id for row in expired if row.session_id in mine]
     moved = conn.execute(
         update(turns)
         .where(turns.c.id.in_(ids), *_run_out())
@@ -143,6 +141,9 @@ def take_lost(conn: Connection, *, lease: timedelta, limit: int = _CHUNK) -> lis
         .where(attempts.c.turn_id.in_([row.id for row in moved]), attempts.c.fence == last)
         .values(ended_at=db_now(), outcome="lost", error_code="worker_lost")
     )
+    dead = [SessionId(row.session_id) for row in moved if row.state == TurnState.DEAD]
+    if dead:
+        note_failures(conn, dead)
     return move_lines(conn, {SessionId(row.session_id): int(row.state in FINAL) for row in moved})
 
 
@@ -150,11 +151,17 @@ def _run_out() -> tuple[Any, ...]:
     return turns.c.state == TurnState.RUNNING, turns.c.lease_until < db_asof()
 
 
-def _expired_leases(conn: Connection, *, lease: timedelta, limit: int) -> list[Any]:
+def _expired_leases(conn: Connection, *, lease: timedelta, limit: int) -> list[TurnId]:
     if conn.dialect.name == "postgresql" and not _server_is_settled(conn, lease=lease):
         return []
-    query = select(turns.c.id, turns.c.session_id).where(*_run_out())
-    return list(conn.execute(query.order_by(turns.c.lease_until).limit(limit)).all())
+    query = (
+        select(turns.c.id)
+        .join(sessions, sessions.c.id == turns.c.session_id)
+        .where(*_run_out())
+        .order_by(turns.c.lease_until)
+        .limit(limit)
+    )
+    return [TurnId(one) for one in conn.scalars(skipping_busy(query))]
 
 
 def _server_is_settled(conn: Connection, *, lease: timedelta) -> bool:
@@ -165,7 +172,10 @@ def _server_is_settled(conn: Connection, *, lease: timedelta) -> bool:
 
 
 def _lost_values() -> dict[str, Any]:
-    """Return what a lost turn becomes. Its attempt is given back: losses are counted apart."""
+    """Return what a lost turn becomes. Its attempt is given back: losses are counted apart.
+
+    A lost question is asked again: whoever asks, executes nothing.
+    """
     ambiguity = (
         select(sessions.c.on_ambiguous).where(sessions.c.id == turns.c.session_id).scalar_subquery()
     )
@@ -173,6 +183,8 @@ def _lost_values() -> dict[str, Any]:
     state = case(
         (turns.c.cancel_requested, literal(TurnState.CANCELLED.value)),
         (turns.c.lost + 1 >= LOSSES_TO_DEATH, literal(TurnState.DEAD.value)),
+        (turns.c.claimed_for == "resume", literal(TurnState.WAITING.value)),
+        (turns.c.claimed_for == "check", literal(TurnState.UNKNOWN.value)),
         (or_(ambiguity == OnAmbiguous.RETRY, never_left), literal(TurnState.RETRYING.value)),
         else_=literal(TurnState.UNKNOWN.value),
     )

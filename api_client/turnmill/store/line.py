@@ -4,10 +4,17 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, literal, select, update
+from sqlalchemy import Connection, Select, and_, case, literal, select, update
 
 from turnmill.domain.ids import SessionId, TurnId
-from turnmill.domain.states import UNFINISHED, Lane, OnAmbiguous, SessionStatus, TurnState
+from turnmill.domain.states import (
+    UNFINISHED,
+    Lane,
+    OnAmbiguous,
+    OnFailure,
+    SessionStatus,
+    TurnState,
+)
 from turnmill.store.records import Head
 from turnmill.store.tables import sessions, turns
 from turnmill.store.types import db_asof
@@ -33,7 +40,12 @@ def lock_sessions(
 
 def head_columns() -> dict[str, Any]:
     """Return the columns of `sessions` that name its head, as subqueries over its turns."""
-    held = and_(turns.c.state == TurnState.UNKNOWN, sessions.c.on_ambiguous == OnAmbiguous.HOLD)
+    # Where it counts, a call is noted before it leaves: without the note there is nothing to hold.
+    held = and_(
+        turns.c.state == TurnState.UNKNOWN,
+        turns.c.sent_at.is_not(None),
+        sessions.c.on_ambiguous == OnAmbiguous.HOLD,
+    )
     lane = case((turns.c.lost > 0, literal(Lane.QUARANTINE.value)), else_=turns.c.lane)
     due_at = case(
         (turns.c.state == TurnState.RUNNING, None), (held, None), else_=turns.c.available_at
@@ -55,7 +67,8 @@ def head_columns() -> dict[str, Any]:
 def move_lines(conn: Connection, ended: Mapping[SessionId, int]) -> list[Head]:
     """Bring the heads of these sessions up to date and return those that are due now.
 
-    `ended` says how many turns of each became final (negative: were queued again). The caller's
+    `ended` says how many turns of each became final (negative: failed ones that were queued again,
+    and count as failed no more). The caller's
     transaction holds the sessions' locks and has moved the turns in an earlier statement.
     """
     by_count: defaultdict[int, list[SessionId]] = defaultdict(list)
@@ -66,7 +79,11 @@ def move_lines(conn: Connection, ended: Mapping[SessionId, int]) -> list[Head]:
         rows = conn.execute(
             update(sessions)
             .where(sessions.c.id.in_(ids))
-            .values(unfinished=sessions.c.unfinished - count, **head_columns())
+            .values(
+                unfinished=sessions.c.unfinished - count,
+                turns_failed=sessions.c.turns_failed + min(count, 0),
+                **head_columns(),
+            )
             .returning(
                 sessions.c.id,
                 sessions.c.head_turn_id,
@@ -79,6 +96,36 @@ def move_lines(conn: Connection, ended: Mapping[SessionId, int]) -> list[Head]:
         ).all()
         heads += due_heads(rows)
     return heads
+
+
+def note_failures(conn: Connection, session_ids: Collection[SessionId]) -> None:
+    """Count one more failed turn in each session, and pause those that want to be paused by it.
+
+    Before `move_lines`, which then knows that a paused session has no head to announce.
+    """
+    conn.execute(
+        update(sessions)
+        .where(sessions.c.id.in_(session_ids))
+        .values(turns_failed=sessions.c.turns_failed + 1, status=status_after_failure())
+    )
+
+
+def status_after_failure() -> Any:
+    """Return the session's status after one of its turns failed or died, as an expression."""
+    pauses = and_(
+        sessions.c.on_failure == OnFailure.PAUSE, sessions.c.status == SessionStatus.ACTIVE
+    )
+    return case((pauses, SessionStatus.PAUSED.value), else_=sessions.c.status)
+
+
+def skipping_busy(query: Select[Any]) -> Select[Any]:
+    """Lock the sessions that a query over `sessions` finds, and leave out those that are busy.
+
+    Nobody is waited for, so the order of the locks does not matter; and since the limit counts
+    what was locked, one busy session with a long line hides nobody else's. The next statement
+    sees all that earlier holders committed, and has to ask again what the query asked.
+    """
+    return query.with_for_update(of=sessions, key_share=True, skip_locked=True)
 
 
 def due_heads(rows: Sequence[Any]) -> list[Head]:

@@ -96,6 +96,9 @@ def find(
 def change(conn: Connection, session_id: SessionId, values: Mapping[str, Any]) -> SessionRecord:
     """Set columns of the session; turns that run keep what they were given."""
     columns = dict(values)
+    holds_otherwise = "on_ambiguous" in columns
+    if holds_otherwise:
+        lock_sessions(conn, [session_id])
     if "idle_ttl" in columns:
         columns["idle_seconds"] = _seconds(columns.pop("idle_ttl"))
     row = conn.execute(
@@ -106,6 +109,8 @@ def change(conn: Connection, session_id: SessionId, values: Mapping[str, Any]) -
     ).one_or_none()
     if row is None:
         raise SessionNotFound()
+    if holds_otherwise:
+        move_lines(conn, {session_id: 0})
     return _record(row)
 
 
@@ -135,6 +140,7 @@ def resume(conn: Connection, session_id: SessionId) -> SessionRecord:
 
 def head_of(conn: Connection, session_id: SessionId) -> list[Head]:
     """Return the session's head if it is due now."""
+    lock_sessions(conn, [session_id])
     return move_lines(conn, {session_id: 0})
 
 

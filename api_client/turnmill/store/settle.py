@@ -4,12 +4,12 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, case, insert, select, update
+from sqlalchemy import Connection, Row, and_, insert, select, update
 
 from turnmill.domain.ids import SessionId, TurnId
-from turnmill.domain.states import FINAL, UNFINISHED, Lane, OnFailure, TurnState
+from turnmill.domain.states import FINAL, UNFINISHED, Lane, TurnState
 from turnmill.store.accept import text_parts
-from turnmill.store.line import head_columns, lock_sessions
+from turnmill.store.line import head_columns, lock_sessions, status_after_failure
 from turnmill.store.records import Fenced, Head, Locked, Settled, Settlement
 from turnmill.store.tables import attempts, messages, sessions, sql_list, turns
 from turnmill.store.types import db_after, db_asof, db_now
@@ -17,6 +17,10 @@ from turnmill.wire import SETTLED_CHANNEL
 
 _FINAL = sql_list(frozenset(FINAL))
 _UNFINISHED = sql_list(frozenset(UNFINISHED))
+
+#: A turn that is given back goes to where it was claimed from: a question is not a call, and must
+#: not become one because the worker that asked it ends.
+_GIVEN_BACK = {"check": TurnState.UNKNOWN, "resume": TurnState.WAITING}
 
 # Runs while the sessions are locked, so its snapshot holds every message accepted for them.
 _SETTLE = f"""
@@ -29,12 +33,15 @@ WITH verdict AS (
         cost_usd numeric, priced boolean, provider_ms integer)
 ), turn AS (
     UPDATE turns t SET
-        state = CASE WHEN t.cancel_requested THEN 'cancelled' ELSE v.state END,
+        state = CASE WHEN t.cancel_requested THEN 'cancelled'
+            WHEN v.state = 'queued' AND t.claimed_for = 'check' THEN 'unknown'
+            WHEN v.state = 'queued' AND t.claimed_for = 'resume' THEN 'waiting'
+            ELSE v.state END,
         attempt = t.attempt
             - CASE WHEN v.gives_attempt_back AND t.claimed_for = 'send' THEN 1 ELSE 0 END,
         available_at = clock_timestamp() + make_interval(secs => v.delay),
         lease_owner = NULL, lease_until = NULL,
-        native_ref = v.native_ref,
+        native_ref = CASE WHEN v.state = 'queued' THEN t.native_ref ELSE v.native_ref END,
         error_code = CASE WHEN t.cancel_requested THEN 'cancelled' ELSE v.error_code END,
         finish_reason = v.finish_reason,
         input_tokens = t.input_tokens + v.input_tokens,
@@ -47,7 +54,7 @@ WITH verdict AS (
     FROM verdict v
     WHERE t.id = v.turn_id AND t.state = 'running' AND t.lease_fence = v.fence
     RETURNING t.id, t.session_id, t.lease_fence, t.state, t.state IN {_FINAL} AS is_final, t.lane,
-        t.lost, t.available_at
+        t.lost, t.sent_at, t.available_at
 ), reply AS (
     INSERT INTO messages (id, session_id, turn_id, position, role, content, final)
     SELECT v.message_id, turn.session_id, turn.id, 1, 'assistant', v.reply, true
@@ -64,7 +71,7 @@ WITH verdict AS (
     FROM turn JOIN verdict v ON v.turn_id = turn.id
     WHERE a.turn_id = turn.id AND a.fence = turn.lease_fence
 ), head AS (
-    SELECT turn.id AS settled_id, n.id, n.lane, n.lost, n.due_at
+    SELECT turn.id AS settled_id, n.id, n.lane, n.lost, n.due_at, false AS is_held
     FROM turn LEFT JOIN LATERAL (
         SELECT o.id, o.lane, o.lost,
             CASE WHEN o.state IN ('queued', 'retrying', 'waiting') THEN o.available_at END AS due_at
@@ -74,13 +81,14 @@ WITH verdict AS (
     ) n ON true
     WHERE turn.is_final
     UNION ALL
-    SELECT id, id, lane, lost, available_at FROM turn WHERE NOT is_final
+    SELECT id, id, lane, lost, available_at, state = 'unknown' AND sent_at IS NOT NULL
+    FROM turn WHERE NOT is_final
 ), session AS (
     UPDATE sessions s SET
         unfinished = s.unfinished - CASE WHEN turn.is_final THEN 1 ELSE 0 END,
         head_turn_id = head.id,
         head_lane = CASE WHEN head.lost > 0 THEN 'quarantine' ELSE head.lane END,
-        head_due_at = CASE WHEN turn.state = 'unknown' AND s.on_ambiguous = 'hold' THEN NULL
+        head_due_at = CASE WHEN head.is_held AND s.on_ambiguous = 'hold' THEN NULL
             ELSE head.due_at END,
         status = CASE WHEN s.on_failure = 'pause' AND s.status = 'active'
             AND turn.state IN ('failed', 'dead') THEN 'paused' ELSE s.status END,
@@ -207,7 +215,7 @@ def _settle_stepwise(
     turn = conn.execute(select(turns).where(*mine)).one_or_none()
     if turn is None:
         return Fenced(turn_id=settlement.turn_id)
-    state = TurnState.CANCELLED if turn.cancel_requested else settlement.state
+    state = _state_after(turn, settlement)
     row = conn.execute(
         update(turns).where(*mine).values(**_turn_values(turn, settlement, state)).returning(turns)
     ).one()
@@ -246,7 +254,16 @@ def _settle_stepwise(
     )
 
 
+def _state_after(turn: Row[Any], settlement: Settlement) -> TurnState:
+    if turn.cancel_requested:
+        return TurnState.CANCELLED
+    if settlement.state is TurnState.QUEUED:
+        return _GIVEN_BACK.get(turn.claimed_for, TurnState.QUEUED)
+    return settlement.state
+
+
 def _turn_values(turn: Row[Any], settlement: Settlement, state: TurnState) -> dict[str, Any]:
+    released = settlement.state is TurnState.QUEUED
     back = settlement.gives_attempt_back and turn.claimed_for == "send"
     cost = turn.cost_usd
     if settlement.cost_usd is not None:
@@ -257,7 +274,7 @@ def _turn_values(turn: Row[Any], settlement: Settlement, state: TurnState) -> di
         "available_at": db_after(settlement.delay.total_seconds()),
         "lease_owner": None,
         "lease_until": None,
-        "native_ref": settlement.native_ref,
+        "native_ref": turn.native_ref if released else settlement.native_ref,
         "error_code": "cancelled" if state is TurnState.CANCELLED else settlement.error_code,
         "finish_reason": settlement.finish_reason,
         "input_tokens": turn.input_tokens + settlement.input_tokens,
@@ -304,6 +321,5 @@ def _session_update(settlement: Settlement, state: TurnState) -> Any:
     if settlement.provider_ref is not None and state is not TurnState.CANCELLED:
         values["provider_ref"] = settlement.provider_ref
     if failed:
-        pauses = and_(sessions.c.on_failure == OnFailure.PAUSE, sessions.c.status == "active")
-        values["status"] = case((pauses, "paused"), else_=sessions.c.status)
+        values["status"] = status_after_failure()
     return update(sessions).where(sessions.c.id == settlement.session_id).values(**values)

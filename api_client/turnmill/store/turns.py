@@ -154,6 +154,7 @@ def queued_again() -> dict[str, Any]:
         "attempt": 0,
         "lost": 0,
         "available_at": db_now(),
+        "native_ref": "",
         "expires_at": None,
         "cancel_requested": False,
         "error_code": None,
@@ -162,21 +163,25 @@ def queued_again() -> dict[str, Any]:
 
 
 def release_held(conn: Connection, turn_id: TurnId) -> list[Head]:
-    """Let a turn that is held as ambiguous be sent again; return the heads due now."""
+    """Let a turn that is held as ambiguous go on; return the heads due now.
+
+    The provider is asked what became of it, where it can tell, and otherwise it is sent again.
+    """
     state, session_id = _lock(conn, turn_id)
     if state is not TurnState.UNKNOWN:
         raise MoveRefused(f"a turn that is {state} is not held", hint="only unknown turns are")
-    conn.execute(
-        update(sessions)
-        .where(sessions.c.id == session_id, sessions.c.head_turn_id == turn_id)
-        .values(head_due_at=db_now())
-    )
-    lane = conn.scalars(select(sessions.c.head_lane).where(sessions.c.id == session_id)).one()
-    return [Head(turn_id=turn_id, session_id=session_id, lane=Lane(lane))]
+    # The note that a call had left is what holds the turn.
+    let_go = {"sent_at": None, "available_at": db_now()}
+    conn.execute(update(turns).where(turns.c.id == turn_id).values(let_go))
+    return move_lines(conn, {session_id: 0})
 
 
 def _lock(conn: Connection, turn_id: TurnId) -> tuple[TurnState, SessionId]:
-    session_id = conn.scalar(select(turns.c.session_id).where(turns.c.id == turn_id))
+    session_id = conn.scalar(
+        select(turns.c.session_id)
+        .join(sessions, sessions.c.id == turns.c.session_id)
+        .where(turns.c.id == turn_id, sessions.c.status != SessionStatus.DELETED)
+    )
     if session_id is None:
         raise TurnNotFound()
     lock_sessions(conn, [SessionId(session_id)])
