@@ -95,6 +95,16 @@ class Books:
     def calls_by_turn(self) -> Counter[UUID]:
         return Counter(call.turn_id for call in self.calls)
 
+    def attempts_of(self, turn_id: UUID) -> list[AttemptLine]:
+        return self._attempts_by_turn.get(turn_id, [])
+
+    @cached_property
+    def _attempts_by_turn(self) -> dict[UUID, list[AttemptLine]]:
+        found: defaultdict[UUID, list[AttemptLine]] = defaultdict(list)
+        for attempt in self.attempts:
+            found[attempt.turn_id].append(attempt)
+        return found
+
     def doubled(self) -> list[str]:
         """Return turns with two replies, and calls that no claim of their own stands for."""
         sends = {(one.turn_id, one.fence) for one in self.attempts if one.kind == "send"}

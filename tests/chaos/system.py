@@ -167,13 +167,12 @@ class System:
         self.await_ready(worker)
         return worker
 
-    def start_beat(self) -> Child:
-        """Start a beat and return when it is ready."""
+    def launch_beat(self) -> Child:
+        """Start a beat and return at once."""
         name = f"beat{next(self._names)}"
         schedule = self.folder / f"{name}.schedule"
         beat = self._celery(name, "-A", "turnmill_worker.app", "beat", f"--schedule={schedule}")
         self.workers[name] = beat
-        self.await_ready(beat)
         return beat
 
     def await_ready(self, *children: Child) -> None:

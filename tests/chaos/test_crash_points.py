@@ -254,7 +254,9 @@ def test_15_a_dispatcher_that_dies_half_way_leaves_no_half(stage: Stage) -> None
 
 
 def test_16_turns_go_on_when_beat_is_dead(stage: Stage) -> None:
-    kill(stage.system.start_beat())
+    beat = stage.system.launch_beat()
+    stage.system.await_ready(beat)
+    kill(beat)
     retried = stage.send(script={"faults": ["rate_limited"]})
     later = stage.client.send(
         stage.session(), TEXT, deliver_at=datetime.now(UTC) + timedelta(seconds=1)
