@@ -5,7 +5,6 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from turnmill import intake
+from turnmill.ahead import one_ahead
 from turnmill.batch_file import (
     CHUNK,
     CHUNK_OF_SQLITE,
@@ -222,7 +222,7 @@ class _Submission:
     ) -> None:
         """Accept what is left; Conflict when the file is not the one that was inspected."""
         seen = 0
-        for count, lines in self._chunks():
+        for count, lines in one_ahead(self._parsed()):
             self._accept(lines)
             seen += count
             if on_accepted is not None:
@@ -241,15 +241,6 @@ class _Submission:
         with self._database.begin() as conn:
             accepted = rows.accept_lines(conn, self._batch.id, lines)
         self._publish([_head(one) for one in accepted if one.announce])
-
-    def _chunks(self) -> Iterator[tuple[int, list[Line]]]:
-        """Yield chunks, the next one being read while the store is busy with the last."""
-        chunks = self._parsed()
-        with ThreadPoolExecutor(1, thread_name_prefix="turnmill-batch") as reader:
-            upcoming = reader.submit(next, chunks, None)
-            while (chunk := upcoming.result()) is not None:
-                upcoming = reader.submit(next, chunks, None)
-                yield chunk
 
     def _parsed(self) -> Iterator[tuple[int, list[Line]]]:
         size = CHUNK if self._database.is_postgres else CHUNK_OF_SQLITE

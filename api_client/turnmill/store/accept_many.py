@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from turnmill.ahead import one_ahead
 from turnmill.domain.errors import (
     IdempotencyConflict,
     SessionArchived,
@@ -94,9 +95,7 @@ def accept_many(conn: Connection, items: Sequence[Item]) -> list[Accepted]:
     _lock_open(conn, items)
     standing = _standing(conn, items)
     new = [item for item, found in zip(items, standing, strict=True) if not found]
-    due: set[TurnId] = set()
-    for start in range(0, len(new), _CHUNK):
-        due |= _insert(conn, new[start : start + _CHUNK])
+    due = _insert(conn, new)
     return [
         found
         or Accepted(turn_id=turn.id, session_id=session_id, created=True, announce=turn.id in due)
@@ -185,9 +184,17 @@ def _as_known(turn_id: TurnId, session_id: SessionId) -> Accepted:
 
 def _insert(conn: Connection, items: Sequence[Item]) -> set[TurnId]:
     """Write the turns and return those that are to be announced."""
-    rows = [turn_row(n, session_id, turn) for n, (session_id, turn) in enumerate(items)]
-    due = conn.exec_driver_sql(_INSERT, {"rows": json.dumps(rows)}).scalars()
-    return {items[n][1].id for n in due}
+    rows = (_rows(items, start) for start in range(0, len(items), _CHUNK))
+    due: set[TurnId] = set()
+    for chunk in one_ahead(rows) if len(items) > _CHUNK else rows:
+        found = conn.exec_driver_sql(_INSERT, {"rows": chunk}).scalars()
+        due.update(items[n][1].id for n in found)
+    return due
+
+
+def _rows(items: Sequence[Item], start: int) -> str:
+    chunk = items[start : start + _CHUNK]
+    return json.dumps([turn_row(start + n, *item) for n, item in enumerate(chunk)])
 
 
 def turn_row(n: int, session_id: SessionId, turn: NewTurn) -> dict[str, Any]:
