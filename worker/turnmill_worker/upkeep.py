@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from turnmill import wire
@@ -13,6 +13,7 @@ from turnmill.domain.idle import Retention
 from turnmill.domain.ids import SessionId
 from turnmill.store import jobs, upkeep, usage
 from turnmill.store.database import Database
+from turnmill.store.invariants import violations
 from turnmill.store.upkeep import OpenThread
 from turnmill_worker.providers.base import Provider
 
@@ -24,6 +25,7 @@ MOST_CHUNKS = 200
 _CLOSES_AT_ONCE = 10
 _CLOSE_SECONDS = 30.0
 _DAYS_ROLLED_UP = 2
+_CHECKED_BACK = timedelta(hours=2)
 
 Counts = Mapping[str, int]
 
@@ -63,10 +65,10 @@ class Upkeep:
         return await self._once(wire.ROLL_UP_USAGE, slot, job)
 
     async def self_check(self, slot: datetime) -> Counts | None:
-        """Count and log the rows that break a promise."""
+        """Count and log what breaks a promise, in sessions of the last two hours and open ones."""
 
         async def job() -> Counts:
-            return {"violations": await asyncio.to_thread(self._check)}
+            return {"violations": await asyncio.to_thread(self._check, slot - _CHECKED_BACK)}
 
         return await self._once(wire.SELF_CHECK, slot, job)
 
@@ -166,14 +168,14 @@ class Upkeep:
                 lines += usage.roll_up(conn, day)
         return lines
 
-    def _check(self) -> int:
-        from turnmill.store.invariants import violations  # noqa: PLC0415
-
-        with self._database.begin() as conn:
-            found = violations(conn)
+    def _check(self, since: datetime) -> int:
+        with self._database.single() as conn:
+            found = violations(conn, since=since)
         for violation in found:
             logger.error(
-                "a promise is broken: %s", violation, extra={"action": "invariant_violated"}
+                "a promise is broken: %s",
+                violation,
+                extra={"action": "invariant_violated", "invariant": violation.name},
             )
         return len(found)
 
