@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import resource
 import threading
 import time
 from typing import Any
@@ -45,6 +46,7 @@ class ProcessWorks:
     def start(self, pool: Any) -> None:
         """Start beside the pool. On the asyncio pool, turns run on its loop."""
         self._slots = int(pool.num_processes)
+        _allow_open_files(self._slots)
         loop: asyncio.AbstractEventLoop = getattr(pool, "loop", None) or background_loop()
         with self._lock:
             self._begin(loop, dispatches=True)
@@ -79,6 +81,17 @@ class ProcessWorks:
 
         asyncio.run_coroutine_threadsafe(start(), loop).result(timeout=30.0)
         self._works, self._loop, self._pid = works, loop, os.getpid()
+
+
+def _allow_open_files(slots: int) -> None:
+    """Raise the soft limit of open files: each call in flight holds a connection."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * slots + 1024
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        if most < wanted:
+            logger.warning("%d open files are allowed, %d turns want %d", most, slots, wanted)
 
 
 def check_store(settings: Settings) -> None:
