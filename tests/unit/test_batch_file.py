@@ -1,0 +1,113 @@
+"""What a batch file may hold, line by line; checked before anything is written."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from turnmill.batches import Batches
+from turnmill.domain.errors import InvalidBatchFile
+from turnmill.intake import new_id
+from turnmill.store.database import Database
+from turnmill.store.revision import create_all
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def store() -> Iterator[Database]:
+    database = Database("sqlite://")
+    with database.begin() as conn:
+        create_all(conn)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def batches(store: Database) -> Batches:
+    return Batches(store, lambda _: None, max_text_bytes=1000)
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def to_file(*lines: dict[str, Any] | str) -> Path:
+        path = tmp_path / "jobs.jsonl"
+        texts = (line if isinstance(line, str) else json.dumps(line) for line in lines)
+        path.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+        return path
+
+    return to_file
+
+
+def hello(number: int, **fields: Any) -> dict[str, Any]:
+    return {"custom_id": f"line-{number}", "user_id": f"user-{number}", "text": "hi"} | fields
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("{", "no JSON"),
+        ("[]", "no JSON object"),
+        ({"text": "hi"}, "needs one of"),
+        ({"text": "hi", "user_id": "a", "session": "b"}, "needs one of"),
+        (hello(0, text=""), "text is empty"),
+        (hello(0, text=7), "text must be a str"),
+        (hello(0, text="x" * 1001), "more than 1000"),
+        (hello(0, text="a\0b"), "NUL"),
+        (hello(0, text="a\ud800b"), "surrogate"),
+        (hello(0, txt="hi"), "unknown field 'txt'"),
+        (hello(0, custom_id=""), "custom_id"),
+        (hello(0, user_id=None), "user_id"),
+        (hello(0, metadata=[]), "metadata"),
+        (hello(0, provider="openai"), "model"),
+        ({"session": "nobody", "text": "hi"}, "no session of this id or key"),
+        ({"session": str(new_id()), "text": "hi"}, "no session of this id or key"),
+        ({"session": "s", "text": "hi", "model": "m"}, "the session has its own"),
+    ],
+)
+def test_a_bad_line_is_named_with_what_is_wrong(
+    batches: Batches, write: Write, line: Any, what: str
+) -> None:
+    with pytest.raises(InvalidBatchFile, match=f"line 2: .*{what}") as caught:
+        batches.create(write(hello(1), line, hello(3)))
+    assert [number for number, _ in caught.value.problems] == [2]
+    assert batches.list() == []
+
+
+def test_all_bad_lines_are_named_at_once(batches: Batches, write: Write) -> None:
+    with pytest.raises(InvalidBatchFile, match="and 2 more") as caught:
+        batches.create(write("{", hello(2), "{", "{", "", "{", {"session": "no", "text": "hi"}))
+    assert [number for number, _ in caught.value.problems] == [1, 3, 4, 6, 7]
+
+
+def test_the_error_for_a_bad_line_does_not_quote_it(batches: Batches, write: Write) -> None:
+    with pytest.raises(InvalidBatchFile) as caught:
+        batches.create(write('{"text": "canary', hello(1, text="canary\0"), '"canary"'))
+    assert "canary" not in str(caught.value) + str(caught.value.problems)
+
+
+def test_an_empty_file_is_refused(batches: Batches, write: Write) -> None:
+    with pytest.raises(InvalidBatchFile, match="no lines"):
+        batches.create(write("", "  "))
+
+
+def test_a_file_that_cannot_be_read_is_refused(batches: Batches, tmp_path: Path) -> None:
+    with pytest.raises(InvalidBatchFile, match="cannot read"):
+        batches.create(tmp_path / "missing.jsonl")
+
+
+def test_blank_lines_and_a_byte_order_mark_are_no_lines(batches: Batches, write: Write) -> None:
+    path = write(hello(1), "", hello(3))
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    batch = batches.create(path)
+    assert batch.counts.total == 2
+    assert [result.line for result in batch.iter_results()] == [1, 3]
+
+
+def test_a_line_too_long_to_be_a_message_is_not_read_into_memory(
+    batches: Batches, write: Write
+) -> None:
+    with pytest.raises(InvalidBatchFile, match="line 2: longer than 1006000 bytes"):
+        batches.create(write(hello(1), hello(2, text="x" * 1_006_001)))
