@@ -22,8 +22,11 @@ _REDIS_OPTIONS: Mapping[str, Any] = {
 }
 
 
-def _transport(broker_url: str) -> str | None:
-    """Return the transport that saves round trips; others set themselves up by their URL."""
+def worker_transport(broker_url: str) -> str | None:
+    """Return the transport that saves a worker round trips; others set themselves up by URL.
+
+    For workers alone: Flower goes by the name of the transport to find out about queues.
+    """
     return "turnmill_worker.transport:Transport" if broker_url.startswith("redis://") else None
 
 
@@ -43,7 +46,6 @@ def config(settings: Settings) -> dict[str, Any]:
     return {
         "broker_url": settings.broker_url or None,
         "broker_transport_options": dict(_REDIS_OPTIONS) if redis_like else {},
-        "broker_transport": _transport(settings.broker_url),
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_connection_timeout": 2.0,
