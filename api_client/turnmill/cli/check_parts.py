@@ -199,7 +199,7 @@ def check_binaries(patient: Patient) -> Findings:
         if patient.environ.get(variable):
             yield ok(f"{name}: none would be started, {variable} names one")
         else:
-            yield ok(f"{name}: {found.path} (from the {found.source})")
+            yield ok(f"{name}: from the {found.source}, {found.path}")
 
 
 def _count(number: int, what: str) -> str:

@@ -79,7 +79,7 @@ def print_table(
     """Print a table that keeps its shape in a pipe and fits into a narrow terminal.
 
     Columns named in `right` hold numbers. Those in `spare` are left out, the last one first, as
-    long as the terminal is too narrow for all; what still does not fit is folded.
+    long as the terminal is too narrow for all; what still does not fit is folded, but for ids.
     """
     console = console or stdout_console()
     cells = [[_cell(value) for value in row] for row in rows]
@@ -92,6 +92,18 @@ def print_table(
         left_out.add(name)
         table = _table(columns, cells, title=title, right=right, left_out=left_out)
     console.print(table)
+
+
+def print_facts(facts: Iterable[tuple[str, object]], *, console: Console | None = None) -> None:
+    """Print names and what they stand for, one below the other."""
+    from rich.table import Table
+
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(min_width=9, style="dim")
+    grid.add_column(overflow="fold")
+    for name, value in facts:
+        grid.add_row(name, _cell(value))
+    (console or stdout_console()).print(grid)
 
 
 def stdout_console() -> Console:
@@ -144,8 +156,12 @@ def _table(
     )
     kept = [at for at, name in enumerate(columns) if name not in left_out]
     for at in kept:
-        justify = "right" if columns[at] in right else "left"
-        table.add_column(columns[at], overflow="fold", justify=justify)  # type: ignore[arg-type]
+        table.add_column(
+            columns[at],
+            overflow="fold",
+            no_wrap=columns[at] == "id",
+            justify="right" if columns[at] in right else "left",
+        )
     for row in rows:
         table.add_row(*(row[at] for at in kept))
     return table

@@ -34,10 +34,10 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
 )
 
 _MARKS = {
-    Level.OK: "[green]✓[/green]",
-    Level.NOTE: "[yellow]•[/yellow]",
-    Level.WRONG: "[bold red]✗[/bold red]",
-    Level.SKIPPED: "[dim]–[/dim]",
+    Level.OK: ("✓", "green"),
+    Level.NOTE: ("•", "yellow"),
+    Level.WRONG: ("✗", "bold red"),
+    Level.SKIPPED: ("–", "dim"),
 }
 
 
@@ -95,8 +95,15 @@ def _patient() -> Patient:
 
 
 def _print(finding: Finding) -> None:
-    console = stdout_console()
-    console.print(f"{_MARKS[finding.level]} [dim]{finding.check:<10}[/dim]", end=" ")
-    console.print(finding.what, markup=False)
+    from rich.table import Table
+    from rich.text import Text
+
+    mark, style = _MARKS[finding.level]
+    line = Table.grid(padding=(0, 1))
+    line.add_column(style=style)
+    line.add_column(min_width=10, style="dim")
+    line.add_column(overflow="fold")
+    line.add_row(mark, finding.check, Text(finding.what))
     if finding.fix:
-        console.print(f"{'':13}→ {finding.fix}", style="bold", markup=False)
+        line.add_row("", "", Text(f"→ {finding.fix}", style="bold"))
+    stdout_console().print(line)

@@ -13,6 +13,7 @@ from turnmill.cli.context import (
     fields,
     json_option,
     open_client,
+    print_facts,
     print_json,
     print_table,
     say,
@@ -32,13 +33,14 @@ _COLUMNS = (
     "status",
     "open",
     "active",
-    "asks",
     "key",
+    "asks",
     "replies",
     "failed",
     "tokens",
     "cost",
 )
+_NUMBERS = ("open", "replies", "failed", "tokens", "cost")
 _TURN_COLUMNS = ("turn", "state", "accepted", "attempts", "error", "id")
 _STATUSES = [status.value for status in SessionStatus if status is not SessionStatus.DELETED]
 
@@ -73,8 +75,7 @@ def ls(
     elif not found:
         say('no such sessions; `turnmill send "Hello"` makes one')
     else:
-        numbers = ("open", "replies", "failed", "tokens", "cost")
-        print_table(_COLUMNS, map(_row, found), right=numbers, spare=_COLUMNS[4:])
+        print_table(_COLUMNS, map(_row, found), right=_NUMBERS, spare=_COLUMNS[4:])
     if len(found) == limit:
         say(f"more: --after {found[-1].id}")
 
@@ -167,8 +168,8 @@ def _row(session: SessionRecord) -> tuple[object, ...]:
         styled(session.status),
         session.unfinished,
         relative(session.last_active_at, now=datetime.now(UTC)),
-        f"{session.provider} {session.model}",
         session.key,
+        f"{session.provider} {session.model}",
         session.turns_succeeded,
         session.turns_failed,
         f"{session.input_tokens + session.output_tokens:,}",
@@ -204,11 +205,8 @@ def _facts(session: SessionRecord) -> Iterator[tuple[str, object]]:
 
 
 def _print_facts(session: SessionRecord) -> None:
-    console = stdout_console()
-    for name, value in _facts(session):
-        console.print(f"[dim]{name:<9}[/dim]", end=" ")
-        console.print(value, markup=False)
-    console.print()
+    print_facts(_facts(session))
+    click.echo()
 
 
 def _print_conversation(client: Client, session: SessionRecord) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from turnmill.cli.context import fields, print_table, stdout_console
+from turnmill.cli.context import fields, print_facts, print_table, stdout_console
 from turnmill.cli.obstacles import next_steps, obstacles
 from turnmill.cli.wording import clock_text, dollars, duration, moment_text, relative, styled
 from turnmill.domain.states import FINAL, TurnState
@@ -112,9 +112,7 @@ def as_document(view: TurnView) -> dict[str, Any]:
 def print_view(view: TurnView, *, console: Console | None = None) -> None:
     """Print it on one screen."""
     console = console or stdout_console()
-    for name, value in _facts(view):
-        console.print(f"[dim]{name:<9}[/dim]", end=" ")
-        console.print(value, markup=False)
+    print_facts(_facts(view), console=console)
     console.print()
     print_attempts(view, console)
     for outcome in dict.fromkeys(one.outcome or "" for one in view.attempts):
@@ -157,8 +155,10 @@ def _facts(view: TurnView) -> Iterator[tuple[str, Any]]:
         yield "cancel", "asked for: the worker closes the call within about a second"
     for obstacle in view.obstacles:
         yield "waits", obstacle
-    yield "time", _time_line(view)
-    yield "used", f"{turn.input_tokens:,} tokens in, {turn.output_tokens:,} out, {_cost(view)}"
+    if view.queued is not None:
+        yield "time", f"{duration(view.queued)} queued, {duration(view.provider)} at the provider"
+    if turn.input_tokens or turn.output_tokens:
+        yield "used", f"{turn.input_tokens:,} tokens in, {turn.output_tokens:,} out, {_cost(turn)}"
 
 
 def _state_line(turn: TurnRecord) -> Any:
@@ -171,14 +171,8 @@ def _state_line(turn: TurnRecord) -> Any:
     return line
 
 
-def _time_line(view: TurnView) -> str:
-    queued = "not started" if view.queued is None else f"{duration(view.queued)} queued"
-    return f"{queued}, {duration(view.provider)} at the provider"
-
-
-def _cost(view: TurnView) -> str:
-    cost = dollars(view.turn.cost_usd)
-    return "no known price" if cost == "n/a" else cost
+def _cost(turn: TurnRecord) -> str:
+    return "no known price" if turn.cost_usd is None else dollars(turn.cost_usd)
 
 
 def _attempt_rows(view: TurnView) -> Iterator[tuple[object, ...]]:

@@ -32,7 +32,7 @@ _STATES = [state.value for state in TurnState]
 _FAILED_STATES = [TurnState.DEAD.value, TurnState.FAILED.value]
 _PAGE = 500
 
-turn_ids = click.argument("turn_ids", metavar="TURN...", nargs=-1)
+turn_ids = click.argument("turn_ids", metavar="TURN...", nargs=-1, required=True)
 session_option = click.option("--session", metavar="KEY|ID", help="Of this session only.")
 error_option = click.option("--error-code", metavar="CODE", help="That ended with this code.")
 
@@ -93,7 +93,7 @@ def show(*, turn_id: str, text: bool, as_json: bool) -> None:
 
 
 @command.command("retry")
-@turn_ids
+@click.argument("turn_ids", metavar="[TURN...]", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="All that the filters below let through.")
 @click.option(
     "--state",
@@ -120,7 +120,8 @@ def retry(
 
     In place while no later turn of the session has started, otherwise as a new turn at its end.
     """
-    _require_one_kind(turn_ids, every=every)
+    if bool(turn_ids) == every:
+        raise click.UsageError("name turns by their ids, or say --all")
     with open_client() as client:
         if not every:
             return _each(client, turn_ids, _retry, as_json=as_json)
@@ -139,7 +140,6 @@ def retry(
 @json_option
 def cancel(*, turn_ids: tuple[str, ...], as_json: bool) -> int:
     """End turns without a reply; a running one as soon as its worker has closed the call."""
-    _require_one_kind(turn_ids, every=False)
     with open_client() as client:
         return _each(client, turn_ids, _cancel, as_json=as_json)
 
@@ -149,14 +149,8 @@ def cancel(*, turn_ids: tuple[str, ...], as_json: bool) -> int:
 @json_option
 def release(*, turn_ids: tuple[str, ...], as_json: bool) -> int:
     """Let turns go on that are held because their request may have been executed."""
-    _require_one_kind(turn_ids, every=False)
     with open_client() as client:
         return _each(client, turn_ids, _release, as_json=as_json)
-
-
-def _require_one_kind(turn_ids: Sequence[str], *, every: bool) -> None:
-    if bool(turn_ids) == every:
-        raise click.UsageError("name turns by their ids; `turnmill turns ls` lists them")
 
 
 def _collect(client: Client, *, most: int, **filters: Any) -> list[str]:

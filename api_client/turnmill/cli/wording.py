@@ -40,7 +40,7 @@ def duration(span: timedelta) -> str:
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 60:
-        return f"{seconds:.1f} s"
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     whole = int(seconds)
     size, name, small, small_name = next(unit for unit in _UNITS if whole >= unit[0])
     rest = whole % size // small
@@ -48,10 +48,10 @@ def duration(span: timedelta) -> str:
 
 
 def relative(moment: datetime, *, now: datetime) -> str:
-    """Return `3.1 s ago` or `in 3.1 s`."""
-    if moment > now:
-        return f"in {duration(moment - now)}"
-    return f"{duration(now - moment)} ago"
+    """Return `3.1 s ago`, `2 min ago` or `in 3.1 s`: the largest unit says enough."""
+    span = duration(abs(now - moment))
+    rough = " ".join(span.split()[:2])
+    return f"in {rough}" if moment > now else f"{rough} ago"
 
 
 def moment_text(moment: datetime) -> str:
