@@ -93,6 +93,8 @@ class Publisher:
         if time.monotonic() < self._broken_until:
             return None
         with self._lock:
+            if time.monotonic() < self._broken_until:
+                return None
             try:
                 return self._measure(lane)
             except Exception as error:  # noqa: BLE001

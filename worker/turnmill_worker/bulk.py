@@ -1,12 +1,16 @@
 """Many turns under one task: the bulk lane and quarantine take what is due until nothing is."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 
+from turnmill.domain.errors import StoreError
 from turnmill.domain.states import Lane
 from turnmill.queue import TURNS_PER_HINT
 from turnmill.store.records import Claim
 from turnmill_worker.turn import Deps, run_claim
+
+logger = logging.getLogger("turnmill.bulk")
 
 #: A task ends after so many rounds, so that none of them lives for ever.
 _MOST_ROUNDS = 20
@@ -48,6 +52,9 @@ async def _round(deps: Deps, take: Take, slots: int) -> int:
         claims = await take(slots)
         deps.slots.give_back(unused - len(claims))
         unused = 0
+    except StoreError as error:
+        logger.warning("cannot claim: %s; the dispatcher will announce them again", error.code)
+        return 0
     finally:
         deps.slots.give_back(unused)
     await asyncio.gather(*(_in_slot(claim, deps) for claim in claims))

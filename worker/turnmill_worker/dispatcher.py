@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from turnmill.domain.errors import TurnmillError
@@ -18,7 +18,9 @@ from turnmill.store.database import Database
 from turnmill.store.due import (
     announce_due,
     count_due,
+    count_unheard,
     expire_overdue,
+    forget_announced,
     note_announced,
     purge_deleted,
 )
@@ -33,13 +35,18 @@ logger = logging.getLogger("turnmill.dispatcher")
 TICK = timedelta(seconds=1)
 #: A queue is looked at this often for having run dry while more is due.
 _GLANCE_SECONDS = 0.1
-#: Who makes a head due publishes it; the dispatcher waits this long for that hint to be used.
-_GRACE_EMPTY = timedelta(milliseconds=300)
-_GRACE_BUSY = timedelta(seconds=2)
-#: A head is announced again when a hint has had no effect for so long.
-_QUIET_EMPTY = timedelta(seconds=1)
-_QUIET_BUSY = timedelta(seconds=10)
 _CHUNK = 500
+
+
+class _Waits(NamedTuple):
+    """How long hints are given before another one is published."""
+
+    grace: timedelta  #: who makes a head due publishes it: time for that hint to be used
+    quiet: timedelta  #: time for a hint of a dispatcher's to be used
+
+
+_WAITS_EMPTY = _Waits(timedelta(milliseconds=300), timedelta(seconds=1))  # the queue is empty
+_WAITS_BUSY = _Waits(timedelta(seconds=2), timedelta(seconds=10))
 #: A child in quarantine takes all that it can get: more hints than children are of no use.
 _MOST_HINTS = {Lane.QUARANTINE: 2}
 
@@ -132,27 +139,46 @@ class Dispatcher:
         if room <= 0:
             self._more.add(lane)
             return
-        heads = (
-            self._choose(lane, providers, limit=room, empty=depth == 0)
-            if lane is Lane.INTERACTIVE
-            else self._count(lane, providers, limit=room * per_hint)
-        )
-        self._publisher.announce(heads, bounded=False)
+        if lane is Lane.INTERACTIVE:
+            heads = self._choose(lane, providers, limit=room, depth=depth)
+            self._publish_noted(heads, bounded=False)
+        else:
+            heads = self._count(lane, providers, limit=room * per_hint)
+            self._publisher.announce(heads, bounded=False)
         if len(heads) >= room * per_hint:
             self._more.add(lane)
 
+    def _publish_noted(self, heads: Sequence[Head], *, bounded: bool) -> None:
+        """Publish heads that were noted as announced; take the notes back if that fails."""
+        if self._publisher.announce(heads, bounded=bounded) < len(heads):
+            with self._database.single() as conn:
+                forget_announced(conn, heads)
+
     def _choose(
-        self, lane: Lane, providers: Sequence[str], *, limit: int, empty: bool
+        self, lane: Lane, providers: Sequence[str], *, limit: int, depth: int
     ) -> list[Head]:
         with self._database.single() as conn:
+            waits = _WAITS_EMPTY
+            if depth > 0 and not self._hints_were_lost(conn, lane, providers, depth):
+                waits = _WAITS_BUSY
             return announce_due(
-                conn,
-                lane,
-                providers=providers,
-                limit=limit,
-                grace=_GRACE_EMPTY if empty else _GRACE_BUSY,
-                quiet=_QUIET_EMPTY if empty else _QUIET_BUSY,
+                conn, lane, providers=providers, limit=limit, grace=waits.grace, quiet=waits.quiet
             )
+
+    def _hints_were_lost(self, conn: Any, lane: Lane, providers: Sequence[str], depth: int) -> bool:
+        """Tell whether more heads were announced, and not taken, than there are hints.
+
+        A broker that was emptied fills up again, but not with the hints that it has lost.
+        """
+        unheard = count_unheard(
+            conn,
+            lane,
+            providers=providers,
+            quiet=_WAITS_EMPTY.quiet,
+            among=2 * self._slots,
+            limit=depth + 1,
+        )
+        return unheard > depth
 
     def _count(self, lane: Lane, providers: Sequence[str], *, limit: int) -> list[Head]:
         """Return stand-ins for the due heads of a lane whose hints name no turn."""
@@ -197,7 +223,7 @@ class Dispatcher:
         if turn_ids and not self._draining.is_set():
             with self._database.single() as conn:
                 heads = note_announced(conn, turn_ids)
-            self._publisher.announce(heads)
+            self._publish_noted(heads, bounded=True)
 
     def _ran_dry(self) -> bool:
         """Tell whether a queue that we could not fill up has been emptied meanwhile."""

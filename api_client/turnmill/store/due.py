@@ -40,6 +40,23 @@ SELECT count(*) FROM (
 ) AS due
 """
 
+# Every head that was announced and is still due stands for one hint on its way. Looked for among
+# the oldest: those that dispatchers announce first.
+_UNHEARD = """
+SELECT count(*) FROM (
+    SELECT FROM (
+        SELECT DISTINCT provider FROM unnest(%(providers)s::text[]) AS p (provider)
+    ) AS open CROSS JOIN LATERAL (
+        SELECT s.id, s.head_due_at FROM sessions s
+        WHERE s.head_lane = %(lane)s AND s.provider = open.provider AND s.status = 'active'
+            AND s.head_due_at <= statement_timestamp()
+        ORDER BY s.head_due_at LIMIT %(among)s
+    ) AS head JOIN announcements a ON a.session_id = head.id
+    WHERE a.at >= head.head_due_at AND a.at < statement_timestamp() - %(quiet)s::interval
+    LIMIT %(limit)s
+) AS unheard
+"""
+
 # Every dispatcher hears of it; the one whose note is written publishes.
 _NOTE = """
 INSERT INTO announcements (session_id, at)
@@ -95,6 +112,42 @@ def note_announced(conn: Connection, turn_ids: Sequence[TurnId]) -> list[Head]:
         Head(turn_id=TurnId(turn_id), session_id=SessionId(session_id), lane=Lane(lane))
         for session_id, turn_id, lane in rows
     ]
+
+
+def count_unheard(
+    conn: Connection,
+    lane: Lane,
+    *,
+    providers: Collection[str],
+    quiet: timedelta,
+    among: int,
+    limit: int,
+) -> int:
+    """Count, up to `limit`, heads announced longer than `quiet` ago that nobody has taken.
+
+    More of them than hints in the queue: some hints were lost. Only the `among` oldest due heads
+    are looked at.
+    """
+    count: int = conn.exec_driver_sql(
+        _UNHEARD,
+        {
+            "lane": lane.value,
+            "providers": list(providers),
+            "quiet": quiet,
+            "among": among,
+            "limit": limit,
+        },
+    ).scalar_one()
+    return count
+
+
+def forget_announced(conn: Connection, heads: Sequence[Head]) -> None:
+    """Take back the notes of heads that could not be published after all."""
+    conn.execute(
+        delete(announcements).where(
+            announcements.c.session_id.in_([head.session_id for head in heads])
+        )
+    )
 
 
 def count_due(conn: Connection, lane: Lane, *, providers: Collection[str], limit: int) -> int:

@@ -1,0 +1,88 @@
+"""Hints that never arrived: the dispatcher notices, whatever else is in the queue."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import psycopg
+import pytest
+import redis
+
+from turnmill import Client
+from turnmill.domain.states import Lane
+from turnmill.queue import Publisher
+from turnmill.store.database import Database
+from turnmill.wire import LANE_QUEUES
+from turnmill_worker.dispatcher import Dispatcher
+
+QUEUE = LANE_QUEUES[Lane.INTERACTIVE]
+
+
+@pytest.fixture
+def broker(broker_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(broker_url) as connection:
+        yield connection
+
+
+@pytest.fixture
+def dispatcher(database_url: str, broker_url: str) -> Iterator[Dispatcher]:
+    database = Database(database_url)
+    publisher = Publisher(broker_url, hints_max=1000)
+    yield Dispatcher(
+        database,
+        publisher,
+        slots=50,
+        lease=timedelta(seconds=15),
+        on_cancel=lambda _: None,
+        on_pauses=lambda _: None,
+    )
+    publisher.close()
+    database.close()
+
+
+def send_unheard(database_url: str, count: int) -> None:
+    """Let that many sessions be due for a while, without anybody having been told."""
+    with Client(database_url=database_url) as mute:
+        for _ in range(count):
+            mute.send(mute.sessions.create(user_id="ada"), "hello")
+    run(database_url, "UPDATE sessions SET head_due_at = head_due_at - interval '1 minute'")
+
+
+def run(database_url: str, statement: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(statement)
+
+
+def test_hints_that_a_flushed_broker_lost_are_published_again_beside_new_ones(
+    dispatcher: Dispatcher, broker: redis.Redis, database_url: str
+) -> None:
+    send_unheard(database_url, 5)
+    dispatcher.tick()
+    assert broker.llen(QUEUE) == 5
+    broker.flushall()
+    broker.lpush(QUEUE, "somebody's new hint")
+    run(database_url, "UPDATE announcements SET at = at - interval '1.1 seconds'")
+    dispatcher.tick()
+    assert broker.llen(QUEUE) == 1 + 5
+
+
+def test_hints_that_wait_in_a_busy_queue_are_not_published_twice(
+    dispatcher: Dispatcher, broker: redis.Redis, database_url: str
+) -> None:
+    send_unheard(database_url, 5)
+    dispatcher.tick()
+    run(database_url, "UPDATE announcements SET at = at - interval '5 seconds'")
+    dispatcher.tick()
+    assert broker.llen(QUEUE) == 5
+
+
+def test_heads_that_the_broker_refused_count_as_never_announced(
+    dispatcher: Dispatcher, broker: redis.Redis, database_url: str
+) -> None:
+    send_unheard(database_url, 5)
+    broker.config_set("maxmemory", "1")
+    try:
+        dispatcher.tick()
+    finally:
+        broker.config_set("maxmemory", "0")
+    with psycopg.connect(database_url) as connection:
+        assert connection.execute("SELECT count(*) FROM announcements").fetchone() == (0,)
