@@ -10,10 +10,11 @@ from turnmill.domain.errors import TurnmillError
 from turnmill.queue import check_broker_url
 from turnmill.settings import Settings
 from turnmill_worker import readiness
-from turnmill_worker.celery_config import config, worker_transport
+from turnmill_worker.celery_config import config
 from turnmill_worker.process import ProcessWorks, check_store
 from turnmill_worker.schedule import beat_schedule
 from turnmill_worker.tasks import turns, upkeep
+from turnmill_worker.transport import use_hint_transport
 
 logger = logging.getLogger("turnmill.app")
 
@@ -61,7 +62,7 @@ def refuse_bad_setup(**_: Any) -> None:
         check_store(settings)
     except TurnmillError as error:
         raise SystemExit(f"turnmill: {error}\n  hint: {error.hint}") from None
-    app.conf.broker_transport = worker_transport(settings.broker_url)
+    use_hint_transport()
 
 
 @signals.worker_shutting_down.connect

@@ -22,14 +22,6 @@ _REDIS_OPTIONS: Mapping[str, Any] = {
 }
 
 
-def worker_transport(broker_url: str) -> str | None:
-    """Return the transport that saves a worker round trips; others set themselves up by URL.
-
-    For workers alone: Flower goes by the name of the transport to find out about queues.
-    """
-    return "turnmill_worker.transport:Transport" if broker_url.startswith("redis://") else None
-
-
 def _hint_queues(redis_like: bool) -> list[Queue]:
     """Return the queues of hints. In Redis they are popped and forgotten.
 

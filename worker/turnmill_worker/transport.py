@@ -7,7 +7,7 @@ else, and every queue that does keep its messages, works as in `kombu.transport.
 
 from typing import Any
 
-from kombu.transport import redis
+from kombu.transport import TRANSPORT_ALIASES, redis
 
 
 class QoS(redis.QoS):
@@ -29,3 +29,12 @@ class Transport(redis.Transport):
     """Redis, for hints."""
 
     Channel = Channel
+
+
+def use_hint_transport() -> None:
+    """Let this process reach `redis:` and `rediss:` through our transport, under their own names.
+
+    For workers, before they connect; whoever looks at a connection's URL sees what it was given.
+    """
+    for name in ("redis", "rediss"):
+        TRANSPORT_ALIASES[name] = f"{__name__}:Transport"
