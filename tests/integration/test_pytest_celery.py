@@ -20,7 +20,7 @@ WAIT = 60
 READY = "ready."
 
 
-class WorkerProcess(CeleryWorkerContainer):  # type: ignore[misc]
+class WorkerProcess(CeleryWorkerContainer):
     """What pytest-celery asks of a container, answered by a process."""
 
     def __init__(self, name: str, folder: Path, env: dict[str, str]) -> None:

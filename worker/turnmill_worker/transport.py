@@ -16,7 +16,7 @@ class QoS(redis.QoS):
     def ack(self, delivery_tag: Any) -> None:
         """Remove the message from what is kept, if it is."""
         if delivery_tag in self._delivered:
-            super().ack(delivery_tag)
+            super().ack(delivery_tag)  # type: ignore[no-untyped-call]
 
 
 class Channel(redis.Channel):
