@@ -9,6 +9,7 @@ from typing import Any
 import redis
 from celery import Celery, Task, current_task, signals
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
+from kombu.entity import Queue
 
 from turnmill_worker.async_task import AsyncTask
 
@@ -33,6 +34,7 @@ def make_app(broker_url: str, **conf: float) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_hijack_root_logger=False,
         task_send_sent_event=True,
+        task_queues=[Queue("celery"), Queue("hints", no_ack=True)],
         **conf,
     )
     return app
@@ -103,6 +105,11 @@ async def late_nap(seconds: float, gauge: str = "nap") -> float:
     finally:
         _leave(gauge)
     return seconds
+
+
+@app.task(Request="turnmill_worker.hint_request:HintRequest")
+async def hint(seconds: float, gauge: str) -> float:
+    return float(await nap(seconds, gauge))
 
 
 @app.task

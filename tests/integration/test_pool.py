@@ -5,6 +5,8 @@ Where the two differ, the name of the test says so, and a table beside it says h
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
+from typing import Any
 
 import pytest
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
@@ -43,6 +45,10 @@ def settled(worker: PoolWorker, task_id: str, event: str) -> list[str]:
     """Wait for the last event of a task; return them all in order, without that of the sender."""
     assert wait_until(lambda: event in worker.events_of(task_id), timeout=SOON)
     return [kind for kind in worker.events_of(task_id) if kind != "task-sent"]
+
+
+def until_echo(entries: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    return takewhile(lambda entry: not str(entry["command"]).startswith("ECHO"), entries)
 
 
 # What a task sees
@@ -117,6 +123,19 @@ def test_a_message_that_is_ignored_or_rejected_is_gone(worker: PoolWorker, task:
 def test_a_late_acknowledgement_comes_as_soon_as_the_task_has_ended(worker: PoolWorker) -> None:
     worker.send("late_nap", 0.01).get()
     assert wait_until(lambda: worker.unacknowledged() == 0, timeout=timedelta(seconds=0.5))
+
+
+@pytest.mark.parametrize(("task", "queue", "written"), [("nap", "celery", 1), ("hint", "hints", 0)])
+def test_only_what_is_to_be_acknowledged_is_written_down_as_such(
+    worker: PoolWorker, gauge: str, task: str, queue: str, written: int
+) -> None:
+    with worker.broker.monitor() as monitor:  # type: ignore[no-untyped-call]
+        assert worker.send(task, 0.0, gauge, queue=queue).get() == 0.0
+        worker.broker.echo("the end")
+        said = [str(entry["command"]) for entry in until_echo(monitor.listen())]
+    assert [command.startswith(f"LPUSH {queue} ") for command in said].count(True) == 1
+    for verb in ("ZADD unacked_index ", "ZREM unacked_index "):
+        assert [command.startswith(verb) for command in said].count(True) == written
 
 
 def test_chains_and_chords_pass_results_on(worker: PoolWorker) -> None:
