@@ -5,13 +5,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from turnmill.domain.errors import InvalidSetting, UnsafeSetting
 
-_LOOPBACK = frozenset({"", "localhost", "127.0.0.1", "::1"})
+_TLS_SCHEMES = frozenset({"rediss", "amqps"})
+_SSL_MODES = frozenset({"require", "verify-ca", "verify-full"})
 
 
 class Profile(StrEnum):
@@ -72,20 +74,45 @@ class Settings:
 
 def refuse_plaintext(variable: str, url: str) -> None:
     """Raise UnsafeSetting when `url` leads to another host without TLS."""
-    if not url or "://" not in url:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return  # whoever connects says what is wrong with it
+    if all(_is_here(host) for host in _hosts(parts)) or _is_encrypted(parts):
         return
-    parts = urlsplit(url)
-    if (parts.hostname or "") in _LOOPBACK:
-        return
-    encrypted = parts.scheme in {"rediss", "amqps", "https"} or any(
-        f"sslmode={mode}" in parts.query for mode in ("require", "verify-ca", "verify-full")
+    raise UnsafeSetting(
+        f"{variable} leads to another host without TLS",
+        hint=f"use rediss:// or ?sslmode=verify-full in {variable},"
+        " or TURNMILL_PROFILE=development",
     )
-    if not encrypted:
-        raise UnsafeSetting(
-            f"{variable} leads to another host without TLS",
-            hint=f"use rediss:// or ?sslmode=verify-full in {variable},"
-            " or TURNMILL_PROFILE=development",
-        )
+
+
+def _hosts(parts: SplitResult) -> list[str]:
+    """Return all hosts that a URL names: libpq takes several, and takes them as parameters too."""
+    places = parts.netloc.rpartition("@")[2].split(",")
+    found = [
+        place.partition("]")[0].strip("[") if "]" in place else place.partition(":")[0]
+        for place in places
+    ]
+    query = parse_qs(parts.query)
+    for name in ("host", "hostaddr"):
+        found += [host for value in query.get(name, ()) for host in value.split(",")]
+    return [host for host in found if host]
+
+
+def _is_here(host: str) -> bool:
+    if host == "localhost" or host.startswith("/"):  # a folder of sockets
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_encrypted(parts: SplitResult) -> bool:
+    if parts.scheme.startswith("postgres"):
+        return parse_qs(parts.query).get("sslmode", [""])[-1] in _SSL_MODES
+    return parts.scheme in _TLS_SCHEMES
 
 
 def _profile(value: str) -> Profile:

@@ -2,15 +2,18 @@
 
 import logging
 import os
+import sys
 from typing import Any
 
 from celery import Celery, bootsteps, signals
 
+from turnmill.broker import refuse_eviction
 from turnmill.domain.errors import TurnmillError
 from turnmill.queue import check_broker_url
 from turnmill.settings import Settings
 from turnmill_worker import readiness
 from turnmill_worker.celery_config import config
+from turnmill_worker.flower_guard import guard_flower
 from turnmill_worker.process import ProcessWorks, check_store
 from turnmill_worker.schedule import beat_schedule
 from turnmill_worker.tasks import turns, upkeep
@@ -19,6 +22,7 @@ from turnmill_worker.transport import use_hint_transport
 logger = logging.getLogger("turnmill.app")
 
 settings = Settings.from_env()
+guard_flower(settings, argv=sys.argv, environ=os.environ)
 app = Celery("turnmill", task_cls="turnmill_worker.async_task:AsyncTask", set_as_current=True)
 app.conf.update(config(settings), beat_schedule=beat_schedule(os.environ))
 
@@ -59,6 +63,7 @@ def refuse_bad_setup(**_: Any) -> None:
     """End with one clear line before anything has been started."""
     try:
         check_broker_url(settings.broker_url)
+        refuse_eviction(settings)
         check_store(settings)
     except TurnmillError as error:
         raise SystemExit(f"turnmill: {error}\n  hint: {error.hint}") from None

@@ -20,18 +20,6 @@ APP = "turnmill_worker.app"
 #: Of commands that hand on to Celery what they do not know themselves.
 PASSES_ON = {"ignore_unknown_options": True, "allow_extra_args": True}
 
-#: Where set, Celery and Flower obey these more than what Turnmill tells them.
-_OVERRIDES = frozenset(
-    {
-        "CELERY_BROKER_URL",
-        "CELERY_BROKER_READ_URL",
-        "CELERY_BROKER_WRITE_URL",
-        "CELERY_RESULT_BACKEND",
-        "FLOWER_BASIC_AUTH",
-        "FLOWER_UNAUTHENTICATED_API",
-    }
-)
-
 
 def require_worker_half(*modules: str) -> None:
     """Raise MissingExtra unless these modules, which the extra brings, are there."""
@@ -64,7 +52,9 @@ def become(
     program: str, arguments: Sequence[str], *, settings: Settings, environ: Mapping[str, str]
 ) -> NoReturn:
     """Turn this process into `celery -A turnmill_worker.app PROGRAM …`; signals reach it."""
-    env = {name: value for name, value in os.environ.items() if name not in _OVERRIDES}
+    from turnmill_worker.stack.celery_parts import OVERRIDES
+
+    env = {name: value for name, value in os.environ.items() if name not in OVERRIDES}
     env["TURNMILL_DATABASE_URL"] = settings.database_url
     env["TURNMILL_BROKER_URL"] = settings.broker_url
     env.update(environ)

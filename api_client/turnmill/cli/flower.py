@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 
 import click
@@ -16,8 +15,6 @@ from turnmill.cli.celery_program import (
 )
 from turnmill.domain.errors import UnsafeSetting
 
-VARIABLE = "TURNMILL_FLOWER_AUTH"
-
 
 @click.command("flower", context_settings=PASSES_ON)
 @click.pass_context
@@ -27,21 +24,16 @@ def command(ctx: click.Context) -> None:
     Further options go to Flower: --port=5555, --address=0.0.0.0, --url-prefix=flower, …
     """
     require_worker_half("flower", "greenlet")
-    login = os.environ.get(VARIABLE, "")
+    from turnmill_worker.stack.celery_parts import FLOWER_AUTH, FLOWER_CONFIG
+
+    login = os.environ.get(FLOWER_AUTH, "")
     user, _, password = login.partition(":")
     if not user or not password:
         raise UnsafeSetting(
-            "Flower would be open to everybody" if not login else f"{VARIABLE} is no login",
-            hint=f"set {VARIABLE}=user:password; `turnmill up` generates one by itself",
+            "Flower would be open to everybody" if not login else f"{FLOWER_AUTH} is no login",
+            hint=f"set {FLOWER_AUTH}=user:password; `turnmill up` generates one by itself",
         )
     settings = settings_of_servers()
-    ours = [f"--conf={_config_file()}", "--address=127.0.0.1"]
+    ours = [FLOWER_CONFIG, "--address=127.0.0.1"]
     arguments = passed_on(ctx, *ours, reserved=("conf", "basic-auth"))
     become("flower", arguments, settings=settings, environ={})
-
-
-def _config_file() -> str:
-    found = importlib.util.find_spec("turnmill_worker.flower_config")
-    assert found is not None
-    assert found.origin is not None
-    return found.origin

@@ -41,7 +41,7 @@ _COLUMNS = (
     "cost",
 )
 _NUMBERS = ("open", "replies", "failed", "tokens", "cost")
-_TURN_COLUMNS = ("turn", "state", "accepted", "attempts", "error", "id")
+_TURN_COLUMNS = ("turn", "id", "state", "accepted", "attempts", "error")
 _STATUSES = [status.value for status in SessionStatus if status is not SessionStatus.DELETED]
 
 session_argument = click.argument("session", metavar="SESSION")
@@ -228,8 +228,8 @@ def _print_turns(client: Client, session: SessionRecord) -> None:
         accepted = relative(record.created_at, now=now)
         attempts = f"{record.attempt}/{record.max_attempts}"
         rows.append(
-            (record.seq, styled(record.state), accepted, attempts, record.error_code, record.id)
+            (record.seq, record.id, styled(record.state), accepted, attempts, record.error_code)
         )
     if rows:
-        print_table(_TURN_COLUMNS, rows, right=("turn",))
+        print_table(_TURN_COLUMNS, rows, right=("turn",), spare=("attempts", "accepted"))
         say(f"what was said: turnmill sessions show {session.id} --text")

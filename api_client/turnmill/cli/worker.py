@@ -12,9 +12,6 @@ from turnmill.cli.celery_program import (
     settings_of_servers,
 )
 
-#: Read by Celery before anything else: what `--pool custom` means.
-_POOL = {"CELERY_CUSTOM_WORKER_POOL": "turnmill_worker.pool:TaskPool"}
-
 
 @click.command("worker", context_settings=PASSES_ON)
 @click.option(
@@ -37,10 +34,12 @@ def command(ctx: click.Context, *, concurrency: int | None, events: bool) -> Non
     Further options go to `celery worker`: -n NAME, -Q QUEUES, -l DEBUG, --pool threads, …
     """
     require_worker_half("greenlet")
+    from turnmill_worker.stack.celery_parts import POOL
+
     settings = settings_of_servers()
     # Gossip and mingle find other workers; nobody needs them, and they cost a second.
     ours = ["--pool=custom", "--loglevel=INFO", "--without-gossip", "--without-mingle"]
     ours.append(f"--concurrency={concurrency or settings.concurrency}")
     if events:
         ours.append("--events")
-    become("worker", passed_on(ctx, *ours), settings=settings, environ=_POOL)
+    become("worker", passed_on(ctx, *ours), settings=settings, environ=dict([POOL]))

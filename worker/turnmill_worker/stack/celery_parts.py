@@ -13,26 +13,22 @@ from turnmill_worker.stack import ports
 from turnmill_worker.stack.home import Home
 from turnmill_worker.stack.process import Program
 
-POOL_VARIABLE = "CELERY_CUSTOM_WORKER_POOL"
+#: Read by Celery before anything else: what `--pool custom` means.
+POOL = ("CELERY_CUSTOM_WORKER_POOL", "turnmill_worker.pool:TaskPool")
 FLOWER_PORT = 5555
-
-#: Flower runs this file. Of its own accord it shows /metrics to everybody.
-_FLOWER_CONFIG = """\
-from flower.views.monitor import Metrics
-from tornado.web import authenticated
-
-Metrics.get = authenticated(Metrics.get)
-basic_auth = [{login!r}]
-"""
+FLOWER_AUTH = "TURNMILL_FLOWER_AUTH"
+#: A flowerconfig.py in the working directory is not what is meant: it could open Flower.
+FLOWER_CONFIG = f"--conf={os.devnull}"
 
 _PROBE_TIMEOUT = timedelta(seconds=1)
 
 #: Where set, Celery and Flower obey these more than what the stack tells them.
-_OVERRIDES = (
+OVERRIDES = (
     "CELERY_BROKER_URL",
     "CELERY_BROKER_READ_URL",
     "CELERY_BROKER_WRITE_URL",
     "CELERY_RESULT_BACKEND",
+    "FLOWER_BASIC_AUTH",
     "FLOWER_UNAUTHENTICATED_API",
 )
 
@@ -48,12 +44,12 @@ class CelerySetup:
     call_grace: timedelta
 
     def environment(self) -> dict[str, str]:
-        env = {name: value for name, value in os.environ.items() if name not in _OVERRIDES}
+        env = {name: value for name, value in os.environ.items() if name not in OVERRIDES}
         env["TURNMILL_DATABASE_URL"] = self.database_url
         env["TURNMILL_BROKER_URL"] = self.broker_url
         env["TURNMILL_HOME"] = str(self.home.path)
         env["TURNMILL_GRACE"] = str(self.call_grace.total_seconds())
-        env.setdefault(POOL_VARIABLE, "turnmill_worker.pool:TaskPool")
+        env.setdefault(*POOL)
         return env
 
     def command(self, *arguments: str) -> tuple[str, ...]:
@@ -142,16 +138,14 @@ class FlowerPart:
     def program(self) -> Program:
         if not self._was_ready:
             self._port = ports.choose(self._port)
-        # A file of its own: a command line is seen by everybody, and without the option a
-        # flowerconfig.py in the working directory could open it.
         login = f"{self._login.user}:{self._login.password}"
-        config = self._setup.home.private_file("flower.conf.py", _FLOWER_CONFIG.format(login=login))
         listen = (f"--address={ports.LOOPBACK}", f"--port={self._port}")
         return Program(
             name=self.name,
-            argv=self._setup.command("flower", f"--conf={config}", *listen),
+            argv=self._setup.command("flower", FLOWER_CONFIG, *listen),
             log=self._setup.home.log(self.name),
-            env=self._setup.environment(),
+            # Not on the command line, which is seen by everybody.
+            env=self._setup.environment() | {FLOWER_AUTH: login},
             # It keeps nothing, and asked politely its threads can hold it up for seconds.
             stop_signal=signal.SIGKILL,
         )
