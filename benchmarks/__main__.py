@@ -1,0 +1,212 @@
+"""The benchmark: python -m benchmarks [--full] [--out FILE] [--only PART].
+
+The short form takes about four minutes, the full one over an hour.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psutil  # type: ignore[import-untyped]
+
+from benchmarks import client_side, growth, throughput, waiting_times
+from benchmarks.ground import Ground, ground
+from benchmarks.parts import Spread
+from benchmarks.stand_in import limit, stand_in
+from benchmarks.systems import SYSTEMS, Point
+from benchmarks.throughput import Windows
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """How much is measured."""
+
+    name: str
+    windows: Windows
+    points: tuple[tuple[str, int, float], ...]  #: system, in flight, latency in seconds
+    paced: tuple[tuple[str, int, float], ...]  #: system, in flight, sends in a second
+    paced_seconds: float
+    rounds: int  #: of what a client does
+    sessions: int  #: of 20 messages each, in the database of every run
+    stored: tuple[int, ...]
+    lengths: tuple[int, ...]
+    queued: tuple[int, int]  #: over all sessions, and in one
+    processes: tuple[int, ...]
+
+
+_ALL = ("interactive", "bulk", "threads", "prefork", "floor")
+_IN_FLIGHT = (10, 100, 1000, 2000, 4000)
+
+SHORT = Form(
+    name="short",
+    windows=Windows(count=5, seconds=2.0, settling=4.0),
+    points=(
+        ("interactive", 2000, 1.0),
+        ("bulk", 4000, 1.0),
+        ("threads", 1000, 1.0),
+        ("prefork", 32, 1.0),
+        ("floor", 2000, 1.0),
+    ),
+    paced=(("interactive", 2000, 150.0), ("threads", 200, 30.0)),
+    paced_seconds=5.0,
+    rounds=5,
+    sessions=10_000,
+    stored=(1_000, 10_000),
+    lengths=(10, 200),
+    queued=(10_000, 1_000),
+    processes=(),
+)
+FULL = Form(
+    name="full",
+    windows=Windows(count=5, seconds=5.0, settling=6.0),
+    points=tuple(
+        (system, in_flight, latency)
+        for latency in (0.0, 0.2, 1.0)
+        for in_flight in _IN_FLIGHT
+        for system in _ALL
+        if in_flight <= SYSTEMS[system].most_in_flight
+    )
+    + tuple(("prefork", 64, latency) for latency in (0.2, 1.0)),
+    paced=(("interactive", 2000, 300.0), ("interactive", 2000, 50.0), ("threads", 1000, 30.0)),
+    paced_seconds=20.0,
+    rounds=9,
+    sessions=20_000,
+    stored=(1_000, 10_000, 100_000, 1_000_000),
+    lengths=(10, 100, 500, 2_000),
+    queued=(1_000_000, 100_000),
+    processes=(1, 2, 3, 4),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--full", action="store_true", help="every latency and load; growth to 10⁶")
+    parser.add_argument("--only", choices=("throughput", "waiting", "client", "growth"))
+    parser.add_argument("--out", type=Path, help="default: benchmarks/results/<form>.json")
+    given = parser.parse_args()
+    form = FULL if given.full else SHORT
+    out = given.out or RESULTS / f"{form.name}.json"
+    known = json.loads(out.read_text()) if given.only and out.exists() else {}
+    with ground() as here:
+        found = known | {"form": form.name, "conditions": conditions(), "provider": provider(here)}
+        for name, part in sections(form, here):
+            if given.only in (None, name):
+                tell(f"== {name}")
+                found[name] = part()
+                write(out, found)
+    tell(f"written: {out}")
+
+
+def sections(form: Form, here: Ground) -> Iterator[tuple[str, Any]]:
+    template = here.template(sessions=form.sessions)
+    yield "throughput", lambda: all_points(form, here, template)
+    yield "waiting", lambda: all_waiting(form, here, template)
+    yield "client", lambda: client_side.measure(here, rounds=form.rounds)
+    yield "growth", lambda: all_growth(form, here, template)
+
+
+def all_points(form: Form, here: Ground, template: str) -> list[dict[str, object]]:
+    found = []
+    for name, in_flight, latency in form.points:
+        point = Point(in_flight=in_flight, latency=timedelta(seconds=latency))
+        one = throughput.measure(
+            SYSTEMS[name], point, ground=here, template=template, windows=form.windows
+        )
+        cpu = one.cpu_ms.get("all")
+        tell(
+            f"{name:12} {in_flight:5} in flight, {latency} s:"
+            f" {one.turns_per_s.median:8.1f} turns/s,"
+            f" {cpu.median if cpu else 0:7.2f} ms a turn, {one.pss_mb:6.0f} MB"
+        )
+        found.append(one.as_json())
+    return found
+
+
+def all_waiting(form: Form, here: Ground, template: str) -> dict[str, object]:
+    paced = []
+    for name, in_flight, rate in form.paced:
+        one = waiting_times.measure(
+            SYSTEMS[name],
+            Point(in_flight=in_flight, latency=timedelta(seconds=1)),
+            rate=rate,
+            seconds=form.paced_seconds,
+            ground=here,
+            template=template,
+        )
+        tell(f"{name:12} {rate:5.0f}/s: p50 {one.p50_ms} p95 {one.p95_ms} p99 {one.p99_ms} ms")
+        paced.append(one.as_json())
+    lone = sorted(waiting_times.idle(here, SYSTEMS["interactive"], turns=200))
+    idle = {"p50_ms": round(lone[100], 2), "p95_ms": round(lone[190], 2), "turns": len(lone)}
+    tell(f"idle turn: p50 {idle['p50_ms']} ms, p95 {idle['p95_ms']} ms")
+    return {"paced": paced, "idle": idle}
+
+
+def all_growth(form: Form, here: Ground, template: str) -> dict[str, object]:
+    spread, one = form.queued
+    return {
+        "stored": growth.stored_turns(here, form.stored, rounds=form.rounds),
+        "lengths": growth.long_sessions(here, form.lengths, rounds=3),
+        "queues": growth.queues(here, spread=spread, one=one),
+        "processes": growth.processes(here, template, form.processes, windows=form.windows),
+    }
+
+
+def provider(here: Ground) -> dict[str, object]:
+    """Measure the stand-in before anything that depends on it."""
+    with stand_in(here.folder, latency=timedelta(0)) as one:
+        rates = Spread.of([limit(one) for _ in range(5)], digits=0)
+    if one.kind != "C":
+        tell("no C compiler: the stand-in is a slow one, and the figures are bounded by it")
+    tell(f"the stand-in ({one.kind}) answers {rates.median:.0f} requests/s")
+    return {"kind": one.kind, "requests_per_s": rates.as_json()}
+
+
+def conditions() -> dict[str, object]:
+    """Say what the figures were measured on."""
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _git("rev-parse", "--short", "HEAD"),
+        "changed": bool(_git("status", "--porcelain", "--", "api_client", "worker")),
+        "cores": os.cpu_count(),
+        "processor": _processor(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9),
+        "system": platform.platform(terse=True),
+        "python": platform.python_version(),
+        "load_before": [round(one, 2) for one in os.getloadavg()],
+    }
+
+
+def write(out: Path, found: dict[str, Any]) -> None:
+    out.parent.mkdir(exist_ok=True)
+    out.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments], capture_output=True, text=True, timeout=10, check=False
+    )
+    return done.stdout.strip()
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+if __name__ == "__main__":
+    main()
