@@ -12,7 +12,14 @@ from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, TurnState
 from turnmill.grouping import Grouped
 from turnmill.intake import new_id
-from turnmill.store.claim import claim, claim_due, claim_suspects, still_due, succeeded_history
+from turnmill.store.claim import (
+    claim,
+    claim_due,
+    claim_suspects,
+    due_suspicions,
+    still_due,
+    succeeded_history,
+)
 from turnmill.store.database import Database
 from turnmill.store.leases import mark_sent
 from turnmill.store.records import Claim, Fenced, Locked, Settled, Settlement
@@ -94,6 +101,10 @@ class GroupedLedger:
         if lane in self.closed_lanes or limit < 1:
             return []
         return await asyncio.to_thread(self._claim_lane, lane, limit)
+
+    async def suspicions(self) -> set[int]:
+        """Return how often the suspects that are due were lost (3: so often or more)."""
+        return await asyncio.to_thread(self._within, due_suspicions)
 
     async def claim_suspects(self, *, lost: int, limit: int) -> list[Claim]:
         """Take up to `limit` turns in quarantine that were lost so often."""

@@ -1,61 +1,77 @@
-"""Quarantine: turns whose worker was lost run in a child process, so that a poison one hurts few.
+"""Quarantine: turns whose worker was lost run in child processes, so that a poison one hurts few.
 
 A loss says nothing about which of a thousand turns was to blame. Suspects therefore run in ever
 smaller companies: many after the first loss, few after the second, alone from the third on. Only
 a turn that has been lost alone can die of it; its neighbours have long succeeded by then.
+
+Each company is a process of its own, so that those who are hardly suspected need not wait for
+those who are. A child stays for a while when it has nothing to do: who loses one worker often
+loses a second one soon, and a process takes its time to start.
 """
 
 import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+import time
+from collections.abc import Mapping
+from datetime import timedelta
 
-from turnmill.domain.states import Lane
+from turnmill.domain.errors import StoreError
 from turnmill.settings import Settings
 from turnmill.store.records import Claim
-from turnmill_worker.bulk import run_rounds
 from turnmill_worker.child import die_with_parent
+from turnmill_worker.turn import run_claim
 from turnmill_worker.works import Works
 
 logger = logging.getLogger("turnmill.quarantine")
 
-#: How many suspects share a process, by how often they were lost.
+#: How many suspects share a process, by how often they were lost (the last: so often or more).
 COMPANY: Mapping[int, int] = {1: 1000, 2: 32, 3: 1}
-_MOST_CHILDREN = 2
+
+_STAY = timedelta(seconds=20)
+_LOOK_EVERY = timedelta(milliseconds=250)
 
 
 class Quarantine:
-    """The children of one worker process, few at a time."""
+    """The children of one worker process: at most one for each kind of company."""
 
     def __init__(self) -> None:
-        self._children = 0
+        self._inhabited: set[int] = set()
 
-    async def run(self) -> int | None:
-        """Run a child until no suspects are due; None when enough children run already.
+    async def run(self, works: Works) -> dict[int, int]:
+        """Run a child for each kind of suspects that is due, until none have been due for a while.
 
-        Returns the child's exit code; a child that was killed by a poison turn is no error here:
-        its leases run out, and the losses are counted.
+        Returns the children's exit codes by number of losses. A child that was killed by a poison
+        turn is no error here: its leases run out, and the losses are counted.
         """
-        if self._children >= _MOST_CHILDREN:
-            return None
-        self._children += 1
         try:
-            return await _run_child()
+            wanted = await works.ledger.suspicions()
+        except StoreError as error:
+            logger.warning("cannot look for suspects: %s", error.code)
+            return {}
+        new = sorted(wanted - self._inhabited)
+        self._inhabited |= set(new)
+        try:
+            codes = await asyncio.gather(*(_run_child(lost, works.draining) for lost in new))
         finally:
-            self._children -= 1
+            self._inhabited -= set(new)
+        return dict(zip(new, codes, strict=True))
 
 
-async def _run_child() -> int:
+async def _run_child(lost: int, draining: threading.Event) -> int:
     child = await asyncio.create_subprocess_exec(
         sys.executable,
+        "-P",  # whatever lies in the working directory is not what is meant
         "-m",
         "turnmill_worker.quarantine",
         "worker",
+        str(lost),
         stdin=asyncio.subprocess.DEVNULL,
     )
     try:
-        code = await child.wait()
+        code = await _end_of(child, draining)
     except asyncio.CancelledError:
         child.terminate()
         await child.wait()
@@ -65,46 +81,75 @@ async def _run_child() -> int:
     return code
 
 
-async def run_suspects(works: Works) -> int:
-    """Take and run suspects, the least suspicious first, until none are due; return how many."""
-    total = 0
-    while not works.draining.is_set():
-        ran = 0
-        for lost, company in COMPANY.items():
-            ran += await _run_company(works, lost=lost, company=company)
-        total += ran
-        if ran == 0:
-            break
+async def _end_of(child: asyncio.subprocess.Process, draining: threading.Event) -> int:
+    """Wait for the child, and tell it when this worker drains: it gives back what it has."""
+    ending = asyncio.ensure_future(child.wait())
+    while not draining.is_set():
+        await asyncio.wait({ending}, timeout=_LOOK_EVERY.total_seconds())
+        if ending.done():
+            return ending.result()
+    child.terminate()
+    return await ending
+
+
+async def run_suspects(works: Works, *, lost: int, stay: timedelta = _STAY) -> int:
+    """Run suspects as they become due, until none have for a while; return how many."""
+    company: set[asyncio.Task[object]] = set()
+    total, busy_at = 0, time.monotonic()
+    while not works.draining.is_set() and time.monotonic() - busy_at < stay.total_seconds():
+        for claim in await _claims(works, lost=lost, most=COMPANY[lost] - len(company)):
+            company.add(asyncio.ensure_future(run_claim(claim, works.deps)))
+            total += 1
+        if company:
+            busy_at = time.monotonic()
+        company = await _some_time_with(company)
+    if company:
+        await asyncio.wait(company)
     return total
 
 
-async def _run_company(works: Works, *, lost: int, company: int) -> int:
-    async def take(most: int) -> Sequence[Claim]:
+async def _claims(works: Works, *, lost: int, most: int) -> list[Claim]:
+    if most < 1:
+        return []
+    try:
         return await works.ledger.claim_suspects(lost=lost, limit=most)
+    except StoreError as error:
+        logger.warning("cannot claim suspects: %s; trying again", error.code)
+        return []
 
-    return await run_rounds(
-        works.deps,
-        Lane.INTERACTIVE,  # the whole process is set apart: nothing is reserved in it
-        take,
-        most=company,
-        keep_on=lambda: not works.draining.is_set(),
+
+async def _some_time_with(company: set[asyncio.Task[object]]) -> set[asyncio.Task[object]]:
+    """Let the turns run for a while, and return those that have not ended."""
+    if not company:
+        await asyncio.sleep(_LOOK_EVERY.total_seconds())
+        return company
+    done, rest = await asyncio.wait(
+        company, timeout=_LOOK_EVERY.total_seconds(), return_when=asyncio.FIRST_COMPLETED
     )
+    for task in done:
+        if task.exception() is not None:
+            # Its verdict could not be written for a long time: its lease has run out by now.
+            logger.error("a turn ended with %s", type(task.exception()).__name__)
+    return rest
 
 
-async def _main(settings: Settings) -> None:
-    works = Works(settings, slots=max(COMPANY.values()), dispatches=False)
+async def _main(settings: Settings, *, lost: int) -> None:
+    works = Works(settings, slots=COMPANY[lost], dispatches=False)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, works.drain)
-    works.preload()
     works.start(loop)
     try:
-        await run_suspects(works)
+        await run_suspects(works, lost=lost)
     finally:
         await works.stop()
 
 
 if __name__ == "__main__":
     die_with_parent(signal.SIGTERM)
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
-    asyncio.run(_main(Settings.from_env()))
+    logging.basicConfig(
+        level=logging.INFO,
+        stream=sys.stderr,
+        format=f"[%(asctime)s %(levelname)s %(name)s {sys.argv[-1]}] %(message)s",
+    )
+    asyncio.run(_main(Settings.from_env(), lost=int(sys.argv[-1])))

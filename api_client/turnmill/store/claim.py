@@ -52,6 +52,11 @@ WHERE s.head_lane = 'quarantine' AND s.status = 'active'
     AND s.head_due_at <= statement_timestamp() AND LEAST(t.lost, %(worst)s) = %(lost)s
 ORDER BY s.head_due_at LIMIT %(limit)s
 """
+_SUSPICIONS = """
+SELECT DISTINCT LEAST(t.lost, %(worst)s) FROM sessions s JOIN turns t ON t.id = s.head_turn_id
+WHERE s.head_lane = 'quarantine' AND s.status = 'active'
+    AND s.head_due_at <= statement_timestamp()
+"""
 _STILL_DUE = f"""
 SELECT t.id FROM turns t JOIN sessions s ON s.id = t.session_id AND s.head_turn_id = t.id
 WHERE t.id = ANY(%(ids)s::uuid[]) AND s.status = 'active' AND s.head_lane = ANY(%(lanes)s)
@@ -154,6 +159,11 @@ def claim_due(
         },
     )
     return [_from_row(row) for row in rows]
+
+
+def due_suspicions(conn: Connection) -> set[int]:
+    """Return how often the turns due in quarantine were lost (WORST_SUSPECT: so often or more)."""
+    return set(conn.exec_driver_sql(_SUSPICIONS, {"worst": WORST_SUSPECT}).scalars())
 
 
 def claim_suspects(

@@ -45,4 +45,4 @@ def register(app: Celery, works: Callable[[], Works]) -> None:
         """Run what was lost before, in a process of its own."""
         here = works()
         if not here.draining.is_set():
-            await quarantine.run()
+            await quarantine.run(here)
