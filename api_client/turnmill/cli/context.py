@@ -130,6 +130,8 @@ def code_of(done: int, *, wanted: int) -> int:
 
 def show_error(error: TurnmillError) -> None:
     """Print one line on what went wrong, and one on what to do."""
+    if log_tail := getattr(error, "log_tail", ""):
+        say(log_tail)
     say(f"error: {error} [{error.code}]")
     if error.hint:
         say(f"hint: {error.hint}")

@@ -13,6 +13,7 @@ import click
 from turnmill.cli import FAILED, OK
 from turnmill.cli.celery_program import require_worker_half
 from turnmill.cli.context import json_option, print_json, say, stdout_console
+from turnmill.domain.errors import KeyMissing
 
 
 @click.command("demo")
@@ -32,12 +33,16 @@ def command(*, provider: str, model: str | None, keep: bool, as_json: bool) -> i
     provider, which asks nobody. Nothing is left behind, unless --keep says so.
     """
     require_worker_half("greenlet", "flower")
-    from turnmill.client import Client
-    from turnmill_worker.stack import demo, demo_report
+    from turnmill_worker.stack.throwaway import throw_away
 
-    demo.require_key(provider)
+    _require_key(provider)
     voice = _Voice()
-    with voice, demo.running_system(keep=keep, say=voice.say) as system:
+    with voice, throw_away(keep=keep, say=voice.say) as started:
+        # Imported while it starts.
+        from turnmill.client import Client
+        from turnmill_worker.stack import demo, demo_report
+
+        system = started.ready(voice.say)
         began = time.monotonic()
         with Client(database_url=system.database_url, broker_url=system.broker_url) as client:
             played = demo.play(client, provider=provider, model=model)
@@ -54,6 +59,16 @@ def command(*, provider: str, model: str | None, keep: bool, as_json: bool) -> i
             demo_report.print_report(console, told, took=took)
             demo_report.print_next_steps(console, system, kept=keep)
     return OK if demo_report.went_as_told(told) else FAILED
+
+
+def _require_key(provider: str) -> None:
+    from turnmill_worker.providers.registry import ProviderRegistry
+
+    if variable := ProviderRegistry().missing_key(provider):
+        raise KeyMissing(
+            f"{variable} is not set",
+            hint=f"set {variable}, or leave --provider out: the mock needs no key",
+        )
 
 
 class _Voice:

@@ -51,7 +51,6 @@ def command(
     Ctrl-C stops everything; the data stay.
     """
     _require_extras()
-    from turnmill_worker.stack.errors import DidNotStart
     from turnmill_worker.stack.supervisor import Stack
 
     options = _options(
@@ -61,12 +60,7 @@ def command(
         concurrency=concurrency,
         flower_auth=flower_auth,
     )
-    try:
-        Stack(options, say=_say).run(_print_json if as_json else _print_text)
-    except DidNotStart as error:
-        if error.log_tail:
-            click.echo(error.log_tail, err=True)
-        raise
+    Stack(options, say=_say).run(_print_json if as_json else _print_text)
 
 
 def _options(

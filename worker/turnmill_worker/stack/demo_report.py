@@ -12,8 +12,9 @@ from turnmill.cli.turn_view import TurnView, as_document, look_at, print_attempt
 from turnmill.cli.wording import dollars, duration, styled
 from turnmill.client import Client
 from turnmill.domain.states import TurnState
-from turnmill_worker.stack.demo import Played, System
+from turnmill_worker.stack.demo import Played
 from turnmill_worker.stack.demo_script import Line
+from turnmill_worker.stack.throwaway import System
 
 _COLUMNS = ("user", "turn", "state", "attempts", "queued ms", "provider ms", "tokens", "cost")
 _NUMBERS = ("turn", "attempts", "queued ms", "provider ms", "tokens", "cost")
