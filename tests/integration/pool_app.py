@@ -120,6 +120,11 @@ def sync_nap(seconds: float, gauge: str = "nap") -> str:
     return threading.current_thread().name
 
 
+@app.task(acks_late=True)
+def late_sync_nap(seconds: float, gauge: str = "nap") -> None:
+    sync_nap(seconds, gauge)
+
+
 @app.task
 async def add(left: int, right: int) -> int:
     await asyncio.sleep(0)

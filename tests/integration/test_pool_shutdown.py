@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.pool_worker import SOON, PoolWorker, Sent
+from turnmill_worker.pool import SYNC_THREADS
 from turnmill_worker.stack.process import wait_until
 from turnmill_worker.stack.valkey import EmbeddedValkey
 
@@ -30,6 +31,25 @@ def test_a_warm_shutdown_ends_what_runs_and_gives_back_what_waits(
         assert worker.done("warm") == SLOTS
         assert worker.unacknowledged() == 0
         assert worker.queued() == SLOTS
+
+
+def test_ordinary_tasks_that_wait_for_a_thread_can_be_revoked_and_are_given_back(
+    broker_url: str, tmp_path: Path
+) -> None:
+    with PoolWorker("asyncio", broker_url, tmp_path, "--concurrency=20") as worker:
+        for _ in range(SYNC_THREADS):
+            worker.send("late_sync_nap", 2.0, "sync")
+        assert wait_until(lambda: worker.running("sync") == SYNC_THREADS, timeout=SOON)
+        revoked, waiting = (worker.send("late_sync_nap", 2.0, "sync") for _ in range(2))
+        assert wait_until(lambda: worker.unacknowledged() == SYNC_THREADS + 2, timeout=SOON)
+        worker.app.control.revoke(revoked.id, terminate=True)
+        assert wait_until(lambda: revoked.state == "REVOKED", timeout=SOON)
+        worker.signal(signal.SIGTERM)
+        assert worker.gone() == 0
+        assert worker.done("sync") == SYNC_THREADS
+        assert waiting.state == "PENDING"
+        assert worker.unacknowledged() == 0
+        assert worker.queued() == 1
 
 
 def test_a_soft_shutdown_waits_so_long_and_gives_back_the_rest(
