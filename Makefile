@@ -7,7 +7,7 @@ PINS := constraints/build.txt constraints/worker.txt constraints/dev.txt
 STAMP := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format constraints clean
+.PHONY: help install demo test bench bench-full check format constraints clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,14 @@ check: install ## Lint, format, types, import contracts, file sizes
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/file_size.py
+
+bench: install ## Measure side by side with plain Celery, in about four minutes
+	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.render
+
+bench-full: install ## The same at every latency and load, with growth to a million turns
+	$(BIN)/python -m benchmarks --full
+	$(BIN)/python -m benchmarks.render
 
 format: install ## Let ruff put the code in order
 	$(BIN)/ruff check --fix .

@@ -111,7 +111,7 @@ def sections(form: Form, here: Ground) -> Iterator[tuple[str, Any]]:
     template = here.template(sessions=form.sessions)
     yield "throughput", lambda: all_points(form, here, template)
     yield "waiting", lambda: all_waiting(form, here, template)
-    yield "client", lambda: client_side.measure(here, rounds=form.rounds)
+    yield "client", lambda: client_side.measure(here, template, rounds=form.rounds)
     yield "growth", lambda: all_growth(form, here, template)
 
 

@@ -24,9 +24,8 @@ _FEW = 200
 _MANY = 10_000
 
 
-def measure(ground: Ground, *, rounds: int) -> dict[str, object]:
+def measure(ground: Ground, template: str, *, rounds: int) -> dict[str, object]:
     """Return milliseconds, and turns accepted in a second."""
-    template = ground.template(sessions=1, turns=0)
     with ground.database(template) as url:
         settings = Settings(
             database_url=url, broker_url=ground.valkey.url, max_unfinished_per_user=None
