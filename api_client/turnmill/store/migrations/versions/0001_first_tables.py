@@ -326,16 +326,12 @@ def upgrade() -> None:
             "role IN ('user', 'assistant', 'tool', 'system')", name=op.f("ck_messages_role_known")
         ),
         sa.ForeignKeyConstraint(
-            ["session_id"], ["sessions.id"], name=op.f("fk_messages_session_id"), ondelete="CASCADE"
-        ),
-        sa.ForeignKeyConstraint(
             ["turn_id"], ["turns.id"], name=op.f("fk_messages_turn_id"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_messages")),
         sa.UniqueConstraint("turn_id", "position", name=op.f("uq_messages_turn_id_position")),
     )
     with op.batch_alter_table("messages", schema=None) as batch_op:
-        batch_op.create_index("ix_messages_session_id", ["session_id"], unique=False)
         batch_op.create_index(
             "uq_messages_one_reply",
             ["turn_id"],
@@ -353,7 +349,6 @@ def downgrade() -> None:
             postgresql_where=sa.text("final"),
             sqlite_where=sa.text("final"),
         )
-        batch_op.drop_index("ix_messages_session_id")
 
     op.drop_table("messages")
     op.drop_table("attempts")
