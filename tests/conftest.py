@@ -16,6 +16,7 @@ with the fixture `home`, a folder that Postgres can reach also when the tests ru
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -76,10 +77,8 @@ def migrated_template(postgres_server: EmbeddedPostgres) -> str:
 
 @pytest.fixture
 def database_url(postgres_server: EmbeddedPostgres, migrated_template: str) -> Iterator[str]:
-    name = f"test_{next(_database_numbers)}"
-    _administer(postgres_server, f'CREATE DATABASE "{name}" TEMPLATE "{migrated_template}"')
-    yield postgres_server.url_of(name)
-    _administer(postgres_server, f'DROP DATABASE "{name}" WITH (FORCE)')
+    with fresh_database(postgres_server, migrated_template) as url:
+        yield url
 
 
 @pytest.fixture
@@ -87,6 +86,15 @@ def broker_url(valkey_server: EmbeddedValkey) -> str:
     with redis.Redis.from_url(valkey_server.url) as client:
         client.flushall()
     return valkey_server.url
+
+
+@contextmanager
+def fresh_database(server: EmbeddedPostgres, template: str = "template1") -> Iterator[str]:
+    """Make a database for as long as it is needed: a copy of `template`, by default empty."""
+    name = f"test_{next(_database_numbers)}"
+    _administer(server, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    yield server.url_of(name)
+    _administer(server, f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 def _administer(server: EmbeddedPostgres, statement: str) -> None:
