@@ -53,7 +53,10 @@ def main() -> None:
 
 
 def record(here: Ground, template: str, lane: str, *, seconds: int) -> str:
-    """Return py-spy's raw stacks of one worker process under full load: frames;…;leaf count."""
+    """Return py-spy's raw stacks of one busy worker process, `frames;…;leaf count` a line.
+
+    Of the threads that hold the interpreter only: elsewhere waiting and working look alike.
+    """
     system, latency = SYSTEMS[lane], timedelta(seconds=1)
     point = Point(in_flight=2000, latency=latency, processes=1)
     output = here.folder / f"{lane}.stacks"
@@ -65,7 +68,18 @@ def record(here: Ground, template: str, lane: str, *, seconds: int) -> str:
         with running(system, point, here, database_url=url, provider_url=provider.url) as workers:
             while provider.counts().served < point.in_flight:
                 time.sleep(0.2)
-            options = ["-d", str(seconds), "-r", "200", "-f", "raw", "-t", "-o", str(output)]
+            options = [
+                "-d",
+                str(seconds),
+                "-r",
+                "200",
+                "-f",
+                "raw",
+                "-t",
+                "--gil",
+                "-o",
+                str(output),
+            ]
             command = ["py-spy", "record", "-p", str(workers[0]), *options]
             subprocess.run(command, check=True, capture_output=True, timeout=seconds + 60)
     return output.read_text()

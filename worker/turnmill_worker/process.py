@@ -1,6 +1,7 @@
 """The one set of `Works` in a worker process, whatever pool it uses."""
 
 import asyncio
+import gc
 import logging
 import os
 import resource
@@ -17,6 +18,9 @@ from turnmill_worker.held import Stop
 from turnmill_worker.works import Works
 
 logger = logging.getLogger("turnmill.process")
+
+#: Allocations between two looks at what is young; thousands of turns in flight are not garbage.
+_COLLECT_AFTER = 10_000
 
 
 class ProcessWorks:
@@ -75,6 +79,7 @@ class ProcessWorks:
         works = Works(self.settings, slots=self._slots, dispatches=dispatches)
 
         works.preload()
+        _spare_the_collector()
 
         async def start() -> None:
             works.start(asyncio.get_running_loop())
@@ -92,6 +97,17 @@ def _allow_open_files(slots: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
         if most < wanted:
             logger.warning("%d open files are allowed, %d turns want %d", most, slots, wanted)
+
+
+def _spare_the_collector() -> None:
+    """Let the garbage collector look at what turns leave behind, and seldom at the rest.
+
+    A full collection otherwise walks through everything that the SDKs and SQLAlchemy have made at
+    import, again and again, while all turns of the process wait for it.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER, 10, 10)
 
 
 def check_store(settings: Settings) -> None:
