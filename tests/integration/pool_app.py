@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import redis
-from celery import Celery, Task, current_task, signals
+from celery import Celery, Task, bootsteps, current_task, signals
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 from kombu.entity import Queue
 
@@ -52,6 +52,32 @@ def _conf() -> dict[str, float]:
 _broker_url = os.environ.get(BROKER_VARIABLE, "redis://127.0.0.1:1/0")
 app = make_app(_broker_url, **_conf())
 notes = redis.Redis.from_url(with_database(_broker_url, 2), decode_responses=True)
+
+
+class LoopUser(bootsteps.StartStopStep):
+    """What needs the pool's loop from the start of the worker to its end."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def start(self, worker: Any) -> None:
+        self._note(worker, "started")
+
+    def stop(self, worker: Any) -> None:
+        self._note(worker, "stopped")
+
+    def terminate(self, worker: Any) -> None:
+        self._note(worker, "terminated")
+
+    def _note(self, worker: Any, what: str) -> None:
+        async def note() -> None:
+            await asyncio.sleep(0)
+            notes.rpush("loop user", what)
+
+        if hasattr(worker.pool, "loop"):
+            asyncio.run_coroutine_threadsafe(note(), worker.pool.loop).result(timeout=5)
+
+
+app.steps["worker"].add(LoopUser)
 
 
 def _note(name: str) -> Any:
@@ -198,13 +224,18 @@ async def cancels_itself() -> None:
     raise asyncio.CancelledError
 
 
+async def _clean_up() -> str:
+    await asyncio.sleep(0.01)
+    task = asyncio.current_task()
+    return "cleaned up" if task and not task.cancelling() else "still cancelled"
+
+
 @app.task(soft_time_limit=0.3)
 async def softly_limited(seconds: float) -> str:
     try:
         await asyncio.sleep(seconds)
     except SoftTimeLimitExceeded:
-        await asyncio.sleep(0.01)
-        return "cleaned up"
+        return await _clean_up()
     return "slept"
 
 
@@ -223,7 +254,7 @@ async def softly_limited_seconds(seconds: float) -> str:
     try:
         await asyncio.sleep(seconds)
     except SoftTimeLimitExceeded:
-        return "cleaned up"
+        return await _clean_up()
     return "slept"
 
 

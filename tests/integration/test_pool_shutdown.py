@@ -17,6 +17,11 @@ def late_naps(worker: PoolWorker, number: int, seconds: float, gauge: str) -> li
     return [worker.send("late_nap", seconds, gauge) for _ in range(number)]
 
 
+def loop_user(worker: PoolWorker) -> list[str]:
+    """Return what a boot step did on the pool's loop."""
+    return [str(what) for what in worker.notes.lrange("loop user", 0, -1)]
+
+
 @pytest.mark.parametrize("pool", ["asyncio", "threads"])
 def test_a_warm_shutdown_ends_what_runs_and_gives_back_what_waits(
     pool: str, broker_url: str, tmp_path: Path
@@ -31,6 +36,7 @@ def test_a_warm_shutdown_ends_what_runs_and_gives_back_what_waits(
         assert worker.done("warm") == SLOTS
         assert worker.unacknowledged() == 0
         assert worker.queued() == SLOTS
+        assert loop_user(worker) == (["started", "stopped"] if pool == "asyncio" else [])
 
 
 def test_ordinary_tasks_that_wait_for_a_thread_can_be_revoked_and_are_given_back(
@@ -56,9 +62,11 @@ def test_a_soft_shutdown_waits_so_long_and_gives_back_the_rest(
     broker_url: str, tmp_path: Path
 ) -> None:
     conf = ["worker_soft_shutdown_timeout=1.5"]
-    with PoolWorker("asyncio", broker_url, tmp_path, "--concurrency=8", conf=conf) as worker:
+    with PoolWorker("asyncio", broker_url, tmp_path, "--concurrency=5", conf=conf) as worker:
         short = late_naps(worker, 2, 0.7, "short")
         long = late_naps(worker, 3, 60.0, "long")
+        late_naps(worker, 1, 0.1, "waiting")
+        assert wait_until(lambda: worker.unacknowledged() == 6, timeout=SOON)
         assert wait_until(
             lambda: worker.running("short") + worker.running("long") == 5, timeout=SOON
         )
@@ -67,8 +75,10 @@ def test_a_soft_shutdown_waits_so_long_and_gives_back_the_rest(
         assert [one.state for one in short] == ["SUCCESS"] * 2
         assert "SUCCESS" not in [one.state for one in long]
         assert worker.running("long") == 0
+        assert worker.done("waiting") == 0
         assert worker.unacknowledged() == 0
-        assert worker.queued() == 3
+        assert worker.queued() == 4
+        assert loop_user(worker) == ["started", "terminated"]
 
 
 def test_a_cold_shutdown_during_a_warm_one_cancels_and_gives_back(
@@ -115,6 +125,7 @@ def test_tasks_survive_a_restart_of_the_broker_and_keep_their_slots(
         for _ in range(SLOTS - 1):
             worker.send("nap", 6.0, "restart")
         assert wait_until(lambda: worker.running("restart") == SLOTS - 1, timeout=SOON)
+        assert wait_until(lambda: worker.unacknowledged() == 0, timeout=SOON)
         server.kill()
         server.restart()
         for _ in range(4):

@@ -198,8 +198,6 @@ class TaskPool(BasePool):
 
         Left to itself it counts wrongly when it is resized, or cleared after a lost connection.
         """
-        if self._state != self.RUN:
-            return
         semaphore = self._semaphore
         semaphore.initial_value = self.limit
         semaphore.value = min(semaphore.value, max(self.limit - len(self._jobs), 0))
@@ -268,6 +266,7 @@ class TaskPool(BasePool):
         seconds = worker.app.conf.worker_soft_shutdown_timeout
         if seconds > 0 and self._jobs:
             logger.warning("Initiating Soft Shutdown, terminating in %s seconds", seconds)
+            self.close()  # what waits for a slot is better given back than started and cancelled
             deadline = time.monotonic() + seconds
             while self._jobs and time.monotonic() < deadline:
                 self._take_out(patience=_LOOK_AGAIN)

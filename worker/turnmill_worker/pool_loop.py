@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from billiard.einfo import ExceptionInfo
-from billiard.exceptions import SoftTimeLimitExceeded, WorkerLostError
+from billiard.exceptions import SoftTimeLimitExceeded
 
 from turnmill_worker.bridge import Driven
 from turnmill_worker.crossing import Mailbox
@@ -56,12 +56,9 @@ class Job:
         """Run Celery's tracer; return the callback that takes the outcome, and the outcome."""
         try:
             return self.callback, self.run()
-        except (SystemExit, KeyboardInterrupt) as error:
-            # They would end the loop, and with it every other task.
-            lost = WorkerLostError(f"the task raised {type(error).__name__}")
-            return self.error_callback, _info(lost.with_traceback(error.__traceback__))
         except BaseException as error:  # noqa: BLE001
-            # The edge to other people's code: whatever it raises is the end of this task only.
+            # The edge to other people's code. Whatever it raises is the end of this task only:
+            # a `SystemExit`, too, which would end the loop, and with it every other task.
             return self.error_callback, _info(error)
 
     def interruption(self) -> Exception | None:
