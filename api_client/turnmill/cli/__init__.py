@@ -61,7 +61,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command line. An error is one line, a hint, and an exit code."""
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(prog_name="turnmill", standalone_mode=False)
     except click.exceptions.Abort:
         sys.exit(130)
     except click.ClickException as error:

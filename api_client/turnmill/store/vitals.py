@@ -58,7 +58,7 @@ def providers_in_use(conn: Connection) -> dict[str, int]:
         .where(sessions.c.status.in_((SessionStatus.ACTIVE, SessionStatus.PAUSED)))
         .group_by(sessions.c.provider)
     )
-    return dict(rows.tuples().all())
+    return {row[0]: row[1] for row in rows}
 
 
 def last_job_at(conn: Connection) -> datetime | None:

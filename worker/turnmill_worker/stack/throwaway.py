@@ -68,7 +68,6 @@ class ThrowAway:
         wait_until(lambda: self._child.poll() is not None, timeout=_STOP_WITHIN)
         self._child.kill()
 
-
     def _noted(self) -> System | None:
         try:
             found: dict[str, Any] = json.loads((self._home.path / READY_FILE).read_text())

@@ -1,0 +1,269 @@
+"""The command line without servers: an SQLite file, bad input, and what it refuses."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.terminal import Terminal, clean_environment
+from turnmill.cli import COMMANDS, main
+from turnmill_worker.stack.valkey import EmbeddedValkey
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Terminal:
+    return Terminal(tmp_path, {"TURNMILL_DATABASE_URL": f"sqlite:///{tmp_path}/turns.db"})
+
+
+def test_help_loads_neither_sqlalchemy_nor_celery() -> None:
+    code = (
+        "import sys; sys.argv = ['turnmill', '--help']\n"
+        "from turnmill.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'sqlalchemy', 'celery', 'kombu', 'rich', 'redis'} & set(sys.modules)\n"
+        "sys.exit(','.join(heavy) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(command in done.stdout for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str, alone: Terminal) -> None:
+    said = alone.run(command, "--help")
+    assert said.code == 0
+    assert f"Usage: turnmill {command}" in said.out
+
+
+def test_a_conversation_in_a_file_needs_no_server(alone: Terminal) -> None:
+    first = alone.run("send", "one", "--session", "ada:x", "--user", "ada", "--wait")
+    second = alone.run("send", "two", "--session", "ada:x", "--wait")
+    shown = alone.run("sessions", "show", "ada:x", "--text", "--json").json()
+
+    assert (first.code, second.code) == (0, 0)
+    assert second.out.endswith("two [2 before]\n")
+    assert [message["role"] for message in shown["messages"]] == ["user", "assistant"] * 2
+
+
+def test_sessions_are_listed_paused_archived_and_deleted(alone: Terminal) -> None:
+    alone.run("send", "one", "--session", "ada:x", "--user", "ada", "--wait")
+
+    [session] = alone.run("sessions", "ls", "--user", "ada", "--json").lines()
+    assert (session["key"], session["turns_succeeded"]) == ("ada:x", 1)
+    for command, status in (("pause", "paused"), ("resume", "active"), ("archive", "archived")):
+        assert alone.run("sessions", command, "ada:x", "--json").json()["status"] == status
+    refused = alone.run("send", "two", "--session", "ada:x")
+    assert (refused.code, "session_archived" in refused.err) == (1, True)
+    assert alone.run("sessions", "delete", "ada:x").code == 0
+    assert alone.run("sessions", "show", "ada:x").code == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (("send", "hi", "--session", "nobody"), 3, "turnmill sessions ls"),
+        (("turns", "show", "0190b2a4-0000-7000-8000-000000000000"), 3, "turnmill turns ls"),
+        (("turns", "show", "no-id"), 1, "turnmill turns ls"),
+        (("send", "", "--user", "ada"), 1, "invalid_text"),
+        (("send", "hi", "--provider", "openai"), 2, "--model"),
+        (("turns", "retry"), 2, "--all"),
+        (("queue", "pause"), 1, "name a lane or a provider"),
+        (("nonsense",), 2, "No such command"),
+        (("worker",), 1, "TURNMILL_BROKER_URL is not set"),
+        (("demo", "--provider", "openai"), 1, "set OPENAI_API_KEY"),
+    ],
+)
+def test_an_error_is_a_line_a_next_step_and_an_exit_code(
+    alone: Terminal, arguments: tuple[str, ...], code: int, told: str
+) -> None:
+    said = alone.run(*arguments)
+    assert (said.code, said.out) == (code, "")
+    assert told in said.err
+    assert "Traceback" not in said.err
+
+
+def test_migrate_says_from_where_to_where_and_back(tmp_path: Path) -> None:
+    alone = Terminal(tmp_path, {"TURNMILL_DATABASE_URL": f"sqlite:///{tmp_path}/new.db"})
+
+    up = alone.run("migrate", "--json").json()
+    again = alone.run("migrate")
+    down = alone.run("migrate", "--downgrade", "base", "--json").json()
+    unknown = alone.run("migrate", "--revision", "9999")
+
+    assert (up["from"], up["to"]) == (None, up["needed"])
+    assert "nothing to do" in again.out
+    assert (down["from"], down["to"]) == (up["to"], None)
+    assert (unknown.code, "Traceback" in unknown.err) == (1, False)
+
+
+def test_doctor_says_what_is_missing_and_how_to_get_it(tmp_path: Path) -> None:
+    said = Terminal(tmp_path, {}).run("doctor", "--json")
+
+    wrong = {one["check"]: one for one in said.json()["findings"] if one["level"] == "wrong"}
+    assert said.code == 1
+    assert set(wrong) == {"database", "broker"}
+    assert "turnmill up" in wrong["database"]["fix"]
+
+
+def test_doctor_asks_for_the_migration(
+    postgres_server: Any, broker_url: str, tmp_path: Path
+) -> None:
+    environment = {
+        "TURNMILL_DATABASE_URL": postgres_server.url_of("postgres"),
+        "TURNMILL_BROKER_URL": broker_url,
+    }
+    said = Terminal(tmp_path, environment).run("doctor", "--json")
+
+    fixes = {one["check"]: one["fix"] for one in said.json()["findings"] if one["level"] == "wrong"}
+    assert said.code == 1
+    assert fixes == {"schema": "turnmill migrate", "workers": "turnmill worker"}
+
+
+def test_an_unintelligible_setting_is_a_finding_too(tmp_path: Path) -> None:
+    said = Terminal(tmp_path, {"TURNMILL_LEASE": "soon"}).run("doctor", "--json")
+
+    [finding] = said.json()["findings"]
+    assert (said.code, finding["check"]) == (1, "settings")
+    assert "TURNMILL_LEASE" in finding["what"]
+
+
+@pytest.mark.parametrize(
+    ("command", "module"), [("worker", "greenlet"), ("beat", "greenlet"), ("flower", "flower")]
+)
+def test_a_light_install_names_the_missing_extra(
+    command: str,
+    module: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == module else find(name)
+    )
+    monkeypatch.setattr(sys, "argv", ["turnmill", command])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 1
+    assert f"{module} is missing" in said
+    assert "pip install 'turnmill[worker]'" in said
+
+
+@pytest.fixture
+def executed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, str]]]:
+    """Note what this process would have become."""
+    found: list[tuple[list[str], dict[str, str]]] = []
+
+    def note(path: str, argv: list[str], env: dict[str, str]) -> None:
+        found.append((argv, env))
+        raise SystemExit(0)
+
+    monkeypatch.setattr(os, "execve", note)
+    monkeypatch.setenv("TURNMILL_DATABASE_URL", "postgresql://u:db-secret@127.0.0.1/x")
+    monkeypatch.setenv("TURNMILL_BROKER_URL", "redis://:broker-secret@127.0.0.1:6379/0")
+    monkeypatch.setenv("TURNMILL_FLOWER_AUTH", "ada:flower-secret")
+    monkeypatch.setenv("CELERY_BROKER_URL", "redis://127.0.0.1:1/0")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "among"),
+    [
+        (("worker", "--concurrency", "7", "-n", "w1@%h"), ("--concurrency=7", "-n", "w1@%h")),
+        (("worker", "--events"), ("--events", "--concurrency=1000", "--pool=custom")),
+        (("beat", "--schedule", "s"), ("--schedule=s",)),
+        (("flower", "--port=7777"), ("--port=7777", "--address=127.0.0.1")),
+    ],
+)
+def test_celery_gets_our_options_and_the_callers_but_no_secret_and_no_other_broker(
+    executed: list[tuple[list[str], dict[str, str]]],
+    arguments: tuple[str, ...],
+    among: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["turnmill", *arguments])
+    with pytest.raises(SystemExit):
+        main()
+    [(argv, env)] = executed
+    assert argv[1:6] == ["-P", "-m", "celery", "-A", "turnmill_worker.app"]
+    assert set(among) <= set(argv)
+    assert "secret" not in " ".join(argv)
+    assert env["TURNMILL_BROKER_URL"].startswith("redis://:broker-secret")
+    assert "CELERY_BROKER_URL" not in env
+
+
+def test_flower_refuses_to_run_without_a_login(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    executed: list[tuple[list[str], dict[str, str]]],
+) -> None:
+    for login in ("", "ada", "ada:", ":secret"):
+        monkeypatch.setenv("TURNMILL_FLOWER_AUTH", login)
+        monkeypatch.setattr(sys, "argv", ["turnmill", "flower"])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 1
+        assert "TURNMILL_FLOWER_AUTH=user:password" in capsys.readouterr().err
+    assert executed == []
+
+
+@pytest.mark.parametrize("option", ["--basic-auth=eve:x", "--basic_auth=eve:x", "--conf=mine.py"])
+def test_flowers_login_cannot_be_replaced_on_the_command_line(
+    option: str,
+    monkeypatch: pytest.MonkeyPatch,
+    executed: list[tuple[list[str], dict[str, str]]],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["turnmill", "flower", option])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert (ended.value.code, executed) == (2, [])
+
+
+def test_production_refuses_flower_without_a_login_also_as_celery_runs_it(tmp_path: Path) -> None:
+    environment = clean_environment() | {
+        "TURNMILL_PROFILE": "production",
+        "TURNMILL_DATABASE_URL": "postgresql://u:p@127.0.0.1/x",
+        "TURNMILL_BROKER_URL": "redis://127.0.0.1:1/0",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "celery", "-A", "turnmill_worker.app", "flower"],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "Flower would be open to everybody" in done.stderr
+
+
+def test_production_refuses_a_broker_that_evicts_and_doctor_says_so(
+    home: Path, database_url: str, tmp_path: Path
+) -> None:
+    with EmbeddedValkey(home, port=0) as valkey:
+        import redis
+
+        with redis.Redis.from_url(valkey.url) as client:
+            client.config_set("maxmemory-policy", "allkeys-lru")
+        there = Terminal(
+            tmp_path,
+            {
+                "TURNMILL_PROFILE": "production",
+                "TURNMILL_DATABASE_URL": database_url,
+                "TURNMILL_BROKER_URL": valkey.url,
+            },
+        )
+        worker = there.spawn("-m", "turnmill.cli", "worker")
+        doctor = there.run("doctor", "--json")
+
+    assert worker.code != 0
+    assert "evicts (allkeys-lru)" in worker.err
+    assert "set its maxmemory-policy to noeviction" in worker.err
+    broker = [one for one in doctor.json()["findings"] if one["check"] == "broker"]
+    assert [one["level"] for one in broker] == ["ok", "wrong"]
