@@ -1,0 +1,119 @@
+"""Migrations end where the tables of the code begin, and can be undone."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, inspect
+
+from tests import rows, steps
+from tests.conftest import fresh_database
+from tests.crowd import at_once, succeeded
+from turnmill.domain.errors import SchemaOutOfDate
+from turnmill.store import migrate, revision
+from turnmill.store.database import Database
+from turnmill.store.tables import metadata
+from turnmill_worker.stack.postgres import EmbeddedPostgres
+
+
+@pytest.fixture(params=["postgres", "sqlite"])
+def empty_url(
+    request: pytest.FixtureRequest, postgres_server: EmbeddedPostgres, tmp_path: Path
+) -> Iterator[str]:
+    if request.param == "postgres":
+        with fresh_database(postgres_server) as url:
+            yield url
+    else:
+        yield f"sqlite:///{tmp_path / 'turns.db'}"
+
+
+@pytest.fixture
+def empty(empty_url: str) -> Iterator[Database]:
+    database = Database(empty_url, pool_size=1)
+    yield database
+    database.close()
+
+
+def tables(conn: Connection) -> set[str]:
+    return set(inspect(conn).get_table_names())
+
+
+def test_migrations_end_at_the_tables_of_the_code(empty: Database, empty_url: str) -> None:
+    migrate.upgrade(empty_url)
+    with empty.begin() as conn:
+        context = MigrationContext.configure(conn, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_migrations_make_the_very_constraints_and_indexes_of_the_code(
+    empty: Database, empty_url: str
+) -> None:
+    with empty.begin() as conn:
+        revision.create_all(conn)
+        expected = definitions(conn)
+        metadata.drop_all(conn)
+    migrate.upgrade(empty_url)
+    with empty.begin() as conn:
+        assert definitions(conn) == expected
+
+
+def definitions(conn: Connection) -> list[str]:
+    """Return every index, constraint and column as the database itself describes it."""
+    if conn.dialect.name == "postgresql":
+        found = conn.exec_driver_sql(
+            "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'"
+            " UNION ALL"
+            " SELECT concat_ws(' ', conrelid::regclass, conname, pg_get_constraintdef(oid))"
+            " FROM pg_constraint WHERE connamespace = 'public'::regnamespace"
+            " UNION ALL SELECT concat_ws(' ', relname, relpersistence, reloptions)"
+            " FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'"
+        )
+    else:
+        found = conn.exec_driver_sql("SELECT sql FROM sqlite_master WHERE type = 'index'")
+    ours = (row[0] for row in found if row[0] and "alembic_version" not in row[0])
+    return sorted(ours)
+
+
+def test_going_back_to_the_beginning_leaves_nothing(empty: Database, empty_url: str) -> None:
+    migrate.upgrade(empty_url)
+    migrate.downgrade(empty_url, "base")
+    with empty.begin() as conn:
+        assert tables(conn) == {"alembic_version"}
+        assert revision.current(conn) is None
+
+
+def test_what_went_back_can_come_again(empty: Database, empty_url: str) -> None:
+    migrate.upgrade(empty_url)
+    migrate.downgrade(empty_url, "base")
+    migrate.upgrade(empty_url)
+    steps.answer(empty, rows.send(empty, rows.start(empty)))
+
+
+def test_migrating_twice_is_migrating_once(empty: Database, empty_url: str) -> None:
+    migrate.upgrade(empty_url)
+    session = rows.start(empty)
+    migrate.upgrade(empty_url)
+    assert steps.session(empty, session).id == session
+
+
+def test_two_migrations_at_once_take_turns(postgres_server: EmbeddedPostgres) -> None:
+    with fresh_database(postgres_server) as url:
+        succeeded(at_once(*[partial(migrate.upgrade, url)] * 4))
+        assert revision.revision_of(url) == revision.HEAD
+
+
+def test_the_code_needs_the_newest_migration() -> None:
+    scripts = ScriptDirectory(str(Path(migrate.__file__).with_name("migrations")))
+    assert scripts.get_heads() == [revision.HEAD]
+
+
+def test_a_database_that_was_not_migrated_is_refused(empty: Database, empty_url: str) -> None:
+    with pytest.raises(SchemaOutOfDate, match="revision none"), empty.begin() as conn:
+        revision.require_current(conn)
+    migrate.upgrade(empty_url)
+    with empty.begin() as conn:
+        revision.require_current(conn)
