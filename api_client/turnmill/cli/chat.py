@@ -14,6 +14,7 @@ from turnmill.cli.context import code_of, json_option, open_client, print_json, 
 from turnmill.cli.talk import conversation_options, line_about, open_session
 from turnmill.cli.turn_view import as_document, look_at
 from turnmill.domain.errors import NoReply, TurnmillError
+from turnmill.domain.states import TurnState
 
 if TYPE_CHECKING:
     from turnmill.client import Client, Turn
@@ -81,7 +82,8 @@ class Chat:
             with _spinner(f"{self._session.provider} is asked"):
                 reply = turn.result()
         except KeyboardInterrupt:
-            say(f"cancelled: the turn is {turn.cancel()}")
+            told = "" if turn.cancel() is TurnState.CANCELLED else ": its worker closes the call"
+            say(f"cancelled{told}")
         except NoReply as error:
             show_error(error)
             say(f"next: turnmill turns show {turn.id}")

@@ -107,7 +107,7 @@ class _Voice:
 
     def draw(self, total: int, done: int, what: str) -> None:
         """Draw how many turns are final."""
-        line = f"{done} of {total} turns answered"
+        line = f"{done} of {total} turns ended"
         self._bar.update(self._task, description=line, total=total, completed=done, what=what)
 
     def end(self) -> None:
