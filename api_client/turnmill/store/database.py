@@ -6,7 +6,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from turnmill.domain.errors import (
@@ -18,14 +24,20 @@ from turnmill.domain.errors import (
 )
 from turnmill.store.types import sqlite_now
 
+# Without sequential scans: the server keeps the plans of its foreign-key checks as long as the
+# connection, and on a young store, whose tables are a page long, it would plan to read all of them
+# for each row. Where no index serves a statement, it still reads the table.
+_OPTIONS = (
+    "-c statement_timeout=30s -c lock_timeout=5s -c idle_in_transaction_session_timeout=60s"
+    " -c TimeZone=UTC -c jit=off -c enable_seqscan=off"
+)
 CONNECT_ARGS: dict[str, Any] = {
     "connect_timeout": 5,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,
-    "options": "-c statement_timeout=30s -c lock_timeout=5s"
-    " -c idle_in_transaction_session_timeout=60s -c TimeZone=UTC -c jit=off",
+    "options": _OPTIONS,
     "application_name": "turnmill",
 }
 
@@ -38,6 +50,7 @@ _BY_SQLSTATE: dict[str, type[StoreError]] = {
 }
 # Lost connections, shut-downs, timeouts of statements and of idle transactions, read-only
 # stand-bys, full disks: the same statement may succeed later.
+_OUT_OF_REACH = (OperationalError, InterfaceError)
 _GONE = ("08", "57", "53", "25006", "25P03", "25P04", "58")
 
 
@@ -138,7 +151,7 @@ def store_error(error: DBAPIError) -> StoreError:
         return _BY_SQLSTATE[state]()
     if isinstance(error.orig, sqlite3.OperationalError):
         return _sqlite_error(error.orig)
-    if error.connection_invalidated or (not state and not isinstance(error, IntegrityError)):
+    if error.connection_invalidated or (not state and isinstance(error, _OUT_OF_REACH)):
         return StoreUnavailable()
     if state.startswith(_GONE):
         return StoreUnavailable(f"the database refused (sqlstate {state})")
