@@ -12,6 +12,7 @@ from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 from kombu.entity import Queue
 
 from turnmill_worker.async_task import AsyncTask
+from turnmill_worker.transport import use_hint_transport
 
 BROKER_VARIABLE = "POOL_TEST_BROKER"
 CONF_VARIABLE = "POOL_TEST_CONF"  #: lines of "setting=number"
@@ -50,6 +51,8 @@ def _conf() -> dict[str, float]:
 
 
 _broker_url = os.environ.get(BROKER_VARIABLE, "redis://127.0.0.1:1/0")
+if BROKER_VARIABLE in os.environ:
+    use_hint_transport()  # a worker, reaching its broker as Turnmill's do
 app = make_app(_broker_url, **_conf())
 notes = redis.Redis.from_url(with_database(_broker_url, 2), decode_responses=True)
 
@@ -133,7 +136,7 @@ async def late_nap(seconds: float, gauge: str = "nap") -> float:
     return seconds
 
 
-@app.task(Request="turnmill_worker.hint_request:HintRequest")
+@app.task
 async def hint(seconds: float, gauge: str) -> float:
     return float(await nap(seconds, gauge))
 
@@ -176,11 +179,12 @@ def sync_add_by_another(left: int, right: int) -> int:
 async def flaky(self: Task) -> int:
     await asyncio.sleep(0)
     if self.request.retries < 2:
-        raise self.retry(countdown=0, exc=ValueError("again"))
+        # Not at once: the next run would overtake this one, which is yet to be stored as RETRY.
+        raise self.retry(countdown=0.2, exc=ValueError("again"))
     return int(self.request.retries)
 
 
-@app.task(bind=True, autoretry_for=(KeyError,), default_retry_delay=0, max_retries=3)
+@app.task(bind=True, autoretry_for=(KeyError,), default_retry_delay=0.2, max_retries=3)
 async def auto(self: Task) -> int:
     await asyncio.sleep(0)
     if self.request.retries < 2:
