@@ -68,8 +68,8 @@ class Stage:
         self.fall()
 
     def owner(self, turn: Turn) -> Child:
-        """Return the worker that runs the turn."""
-        holder = turn.refresh().record.lease_owner or ""
+        """Return the worker that runs the turn, itself or in its quarantine."""
+        holder = (turn.refresh().record.lease_owner or "").partition("/")[0]
         return next(one for one in self.workers() if holder.endswith(f":{one.pid}"))
 
     @contextmanager

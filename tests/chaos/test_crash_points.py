@@ -5,6 +5,7 @@ to the rescue; `stage.client_falls` runs a client that kills itself. Only where 
 a beat run.
 """
 
+import json
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -218,6 +219,16 @@ def test_14_a_poison_turn_dies_of_its_losses_and_its_session_goes_on(stage: Stag
     assert all(worker.poll() is None for worker in stage.workers())
 
 
+def test_14_a_suspect_outlives_the_worker_that_keeps_it_in_quarantine(stage: Stage) -> None:
+    turn = stage.send(script=ENDLESS)
+    stage.await_call(turn)
+    stage.kill_owner(turn)
+    _cure(stage, turn, latency=2.0)
+    until(lambda: len(stage.system.calls_of(turn.id)) == 2)
+    stage.kill_owner(turn)
+    assert course(turn.result(timeout=WAIT).attempts) == [LOST, ("check", "unknowable"), SENT]
+
+
 def test_15_a_loss_that_eight_dispatchers_find_at_once_counts_once(stage: Stage) -> None:
     database = Database(stage.system.database_url, pool_size=8)
     together = threading.Barrier(8)
@@ -281,9 +292,10 @@ def test_17_a_worker_whose_clock_is_an_hour_off_loses_and_delays_nothing(
     assert reply.timing.total < timedelta(seconds=30)
 
 
-def _cure(stage: Stage, turn: Turn) -> None:
-    """Let the provider answer the turn at once from now on."""
-    stage.system.rows("UPDATE turns SET metadata = '{}' WHERE id = %s RETURNING id", turn.id)
+def _cure(stage: Stage, turn: Turn, *, latency: float = 0.0) -> None:
+    """Let the provider answer the turn from now on."""
+    script = json.dumps({"mock": {"latency": latency}})
+    stage.system.rows("UPDATE turns SET metadata = %s WHERE id = %s RETURNING id", script, turn.id)
 
 
 def _claim_and_vanish(database: Database, turns: Sequence[Turn]) -> None:

@@ -21,7 +21,7 @@ from turnmill.store.claim import (
     succeeded_history,
 )
 from turnmill.store.database import Database
-from turnmill.store.leases import mark_sent
+from turnmill.store.leases import end_leases, mark_sent
 from turnmill.store.records import Claim, Fenced, Locked, Settled, Settlement
 from turnmill.store.settle import settle, was_settled
 from turnmill_worker import clock
@@ -109,6 +109,13 @@ class GroupedLedger:
     async def claim_suspects(self, *, lost: int, limit: int) -> list[Claim]:
         """Take up to `limit` turns in quarantine that were lost so often."""
         return await asyncio.to_thread(self._claim_suspects, lost, limit)
+
+    async def give_up(self, owner: str) -> None:
+        """End the leases of a process that is known to be dead, instead of waiting for them."""
+        try:
+            await asyncio.to_thread(self._within, end_leases, owner)
+        except StoreError as error:
+            logger.warning("leases are left to run out: %s", error.code)
 
     async def settle(self, settlement: Settlement) -> Settled | Fenced:
         """Write the verdict; through a restart of the database, and past a locked session."""

@@ -11,6 +11,7 @@ loses a second one soon, and a process takes its time to start.
 
 import asyncio
 import logging
+import secrets
 import signal
 import sys
 import threading
@@ -44,7 +45,7 @@ class Quarantine:
         """Run a child for each kind of suspects that is due, until none have been due for a while.
 
         Returns the children's exit codes by number of losses. A child that was killed by a poison
-        turn is no error here: its leases run out, and the losses are counted.
+        turn is no error here: its leases end with it, and the losses are counted.
         """
         try:
             wanted = await works.ledger.suspicions()
@@ -54,13 +55,14 @@ class Quarantine:
         new = sorted(wanted - self._inhabited)
         self._inhabited |= set(new)
         try:
-            codes = await asyncio.gather(*(_run_child(lost, works.draining) for lost in new))
+            codes = await asyncio.gather(*(_run_child(works, lost) for lost in new))
         finally:
             self._inhabited -= set(new)
         return dict(zip(new, codes, strict=True))
 
 
-async def _run_child(lost: int, draining: threading.Event) -> int:
+async def _run_child(works: Works, lost: int) -> int:
+    owner = f"{works.owner}/{lost}-{secrets.token_hex(4)}"
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         "-P",  # whatever lies in the working directory is not what is meant
@@ -68,16 +70,20 @@ async def _run_child(lost: int, draining: threading.Event) -> int:
         "turnmill_worker.quarantine",
         "worker",
         str(lost),
+        owner,
         stdin=asyncio.subprocess.DEVNULL,
+        # Who kills us with all that is ours must not kill suspects: that would count against them.
+        start_new_session=True,
     )
     try:
-        code = await _end_of(child, draining)
+        code = await _end_of(child, works.draining)
     except asyncio.CancelledError:
         child.terminate()
         await child.wait()
         raise
     if code != 0:
         logger.warning("quarantine ended with code %d", code, extra={"action": "quarantine_lost"})
+        await works.ledger.give_up(owner)
     return code
 
 
@@ -133,8 +139,8 @@ async def _some_time_with(company: set[asyncio.Task[object]]) -> set[asyncio.Tas
     return rest
 
 
-async def _main(settings: Settings, *, lost: int) -> None:
-    works = Works(settings, slots=COMPANY[lost], dispatches=False)
+async def _main(settings: Settings, *, lost: int, owner: str) -> None:
+    works = Works(settings, slots=COMPANY[lost], dispatches=False, owner=owner)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, works.drain)
@@ -150,6 +156,6 @@ if __name__ == "__main__":
     logging.basicConfig(
         level=logging.INFO,
         stream=sys.stderr,
-        format=f"[%(asctime)s %(levelname)s %(name)s {sys.argv[-1]}] %(message)s",
+        format="[%(asctime)s %(levelname)s %(name)s in quarantine] %(message)s",
     )
-    asyncio.run(_main(Settings.from_env(), lost=int(sys.argv[-1])))
+    asyncio.run(_main(Settings.from_env(), lost=int(sys.argv[-2]), owner=sys.argv[-1]))

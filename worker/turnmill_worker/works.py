@@ -35,9 +35,11 @@ _LONGEST_TIMER = timedelta(minutes=2)
 class Works:
     """Everything that runs turns in this process, on one event loop."""
 
-    def __init__(self, settings: Settings, *, slots: int, dispatches: bool = True) -> None:
+    def __init__(
+        self, settings: Settings, *, slots: int, dispatches: bool = True, owner: str = ""
+    ) -> None:
         self.settings = settings
-        self.owner = f"{socket.gethostname()}:{os.getpid()}"
+        self.owner = owner or f"{socket.gethostname()}:{os.getpid()}"
         self.database = Database(settings.database_url)
         self.held = Held()
         self.providers = ProviderRegistry()

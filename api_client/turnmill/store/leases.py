@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, literal, or_, select, update
+from sqlalchemy import Connection, and_, case, literal, or_, select, true, update
 
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import FINAL, OnAmbiguous, TurnState
@@ -112,10 +112,16 @@ def cancel_requested(conn: Connection) -> list[TurnId]:
     return [TurnId(one) for one in rows]
 
 
-def end_leases(conn: Connection) -> None:
-    """End all leases: for a store that only one process uses, which has just started."""
+def end_leases(conn: Connection, owner: str | None = None) -> None:
+    """End the leases of an owner that is known to be dead; all leases if none is named.
+
+    All of them: for a store that only one process uses, which has just started.
+    """
+    whose = true() if owner is None else turns.c.lease_owner == owner
     conn.execute(
-        update(turns).where(turns.c.state == TurnState.RUNNING).values(lease_until=db_after(-1.0))
+        update(turns)
+        .where(turns.c.state == TurnState.RUNNING, whose)
+        .values(lease_until=db_after(-1.0))
     )
 
 
