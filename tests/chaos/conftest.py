@@ -2,11 +2,15 @@
 
 import os
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 
 from tests.chaos.books import Books
 from tests.chaos.system import Servers, System
+
+#: Minutes instead of seconds, thousands instead of hundreds.
+LONG_TESTS = bool(os.environ.get("TURNMILL_LONG_TESTS"))
 
 
 @pytest.fixture(scope="session")
@@ -23,10 +27,13 @@ def system(servers: Servers) -> Iterator[System]:
         assert Books.of(system).complaints() == []
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if os.environ.get("TURNMILL_LONG_TESTS"):
-        return
-    long = pytest.mark.skip(reason="takes minutes; TURNMILL_LONG_TESTS=1 runs it")
-    for item in items:
-        if "chaos" in item.path.parts and item.get_closest_marker("slow"):
-            item.add_marker(long)
+@pytest.fixture
+def many() -> int:
+    """How many turns are in flight at once where the point is that they are many."""
+    return 2000 if LONG_TESTS else 300
+
+
+@pytest.fixture
+def outage() -> timedelta:
+    """How long a server is away."""
+    return timedelta(seconds=60 if LONG_TESTS else 6)

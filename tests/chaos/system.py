@@ -12,6 +12,7 @@ Start servers and workers from the main thread: a child ends with the thread tha
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -43,6 +44,7 @@ READY_WITHIN = timedelta(seconds=60)
 PATIENCE = timedelta(seconds=60)
 
 _TEMPLATE = "chaos_template"
+_LEDGER = "ledger.jsonl"
 _database_numbers = count(1)
 
 
@@ -108,8 +110,10 @@ class System:
     def __post_init__(self) -> None:
         self.database = f"chaos_{next(_database_numbers)}"
         self.folder = self.servers.home.folder(self.database)
-        self.ledger = Ledger(self.folder / "ledger.jsonl")
+        self.ledger = Ledger(self.folder / _LEDGER)
         self._names = count(1)
+        self._lock = threading.Lock()
+        self._connection: psycopg.Connection | None = None
 
     def __enter__(self) -> Self:
         self.servers.administer(f'CREATE DATABASE "{self.database}" TEMPLATE "{_TEMPLATE}"')
@@ -125,6 +129,7 @@ class System:
     ) -> None:
         for worker in self.workers.values():
             worker.kill()
+        self._disconnect()
         self.servers.administer(f'DROP DATABASE "{self.database}" WITH (FORCE)')
 
     @property
@@ -145,7 +150,7 @@ class System:
             "TURNMILL_BROKER_URL": self.broker_url,
             "TURNMILL_LEASE": str(self.lease.total_seconds()),
             "TURNMILL_GRACE": str(self.grace.total_seconds()),
-            "TURNMILL_MOCK_LEDGER": str(self.folder / "ledger.jsonl"),
+            "TURNMILL_MOCK_LEDGER": str(self.folder / _LEDGER),
             **self.environment,
         }
 
@@ -192,13 +197,32 @@ class System:
         )
 
     def rows(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        """Ask the database."""
-        with psycopg.connect(self.database_url, autocommit=True) as connection:
-            return connection.execute(query, parameters).fetchall()
+        """Ask the database; raises OperationalError while it is down."""
+        with self._lock:
+            try:
+                return self._connected().execute(query, parameters).fetchall()
+            except psycopg.OperationalError:  # it has been restarted since the last question
+                self._disconnect()
+                return self._connected().execute(query, parameters).fetchall()
+
+    def _connected(self) -> psycopg.Connection:
+        if self._connection is None:
+            self._connection = psycopg.connect(self.database_url, autocommit=True)
+        return self._connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def calls_of(self, turn_id: TurnId) -> list[Call]:
         """Return the calls that the provider got for a turn."""
         return self.ledger.calls_of(turn_id)
+
+    def count_calls(self, event: str = "started") -> int:
+        """Return how many calls the provider has got, or `completed`; cheaper than reading them."""
+        path = self.folder / _LEDGER
+        return path.read_bytes().count(f'"{event}"'.encode()) if path.exists() else 0
 
     def logs(self) -> str:
         """Return what all workers have said."""

@@ -1,0 +1,21 @@
+"""Chaos as a test: half a minute from a fixed seed. `make chaos` runs it for longer."""
+
+from datetime import timedelta
+
+import pytest
+from rich.console import Console
+
+from tests.chaos.chaos import Chaos, Plan
+from tests.chaos.report import show
+from tests.chaos.system import Servers
+
+PLAN = Plan(duration=timedelta(seconds=30), seed="1", fault_every=2.5)
+
+
+@pytest.mark.timeout(400)
+def test_whatever_happens_nothing_is_lost_doubled_or_out_of_order(servers: Servers) -> None:
+    outcome = Chaos(PLAN, servers).run()
+    show(outcome, Console(width=100))
+    assert outcome.complaints() == []
+    assert len(outcome.books.turns) > 100
+    assert len(outcome.blows) >= 5
