@@ -60,7 +60,8 @@ SELECT count(*) FROM (
 # Every dispatcher hears of it; the one whose note is written publishes.
 _NOTE = """
 INSERT INTO announcements (session_id, at)
-SELECT s.id, clock_timestamp() FROM sessions s JOIN turns t ON t.id = s.head_turn_id
+SELECT s.id, clock_timestamp()
+FROM turns t JOIN sessions s ON s.id = t.session_id AND s.head_turn_id = t.id
 WHERE t.id = ANY(%(ids)s::uuid[]) AND s.status = 'active'
     AND s.head_due_at <= statement_timestamp()
 ORDER BY s.id
