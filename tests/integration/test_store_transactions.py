@@ -189,8 +189,16 @@ def test_what_the_database_cannot_store_is_an_error_without_the_text(store: Data
     claim = steps.take_one(store, steps.send(store, rows.start(store)).turn_id)
     with pytest.raises(StoreError) as caught:
         steps.end(store, claim, reply=f"{CANARY}\0")
+    assert not isinstance(caught.value, StoreUnavailable)
     assert CANARY not in told(caught.value)
     steps.end(store, claim)
+
+
+def test_what_the_driver_refuses_is_not_a_database_out_of_reach(store: Database) -> None:
+    with pytest.raises(StoreError) as caught:
+        steps.take(store, steps.send(store, rows.start(store)).turn_id, owner=f"{CANARY}\0")
+    assert not isinstance(caught.value, StoreUnavailable)
+    assert CANARY not in told(caught.value)
 
 
 def test_a_statement_that_takes_too_long_may_be_tried_again(store: Database) -> None:

@@ -48,9 +48,9 @@ _BY_SQLSTATE: dict[str, type[StoreError]] = {
     "55P03": SessionBusy,
     "40P01": SessionBusy,
 }
+_OUT_OF_REACH = (OperationalError, InterfaceError)
 # Lost connections, shut-downs, timeouts of statements and of idle transactions, read-only
 # stand-bys, full disks: the same statement may succeed later.
-_OUT_OF_REACH = (OperationalError, InterfaceError)
 _GONE = ("08", "57", "53", "25006", "25P03", "25P04", "58")
 
 
