@@ -235,9 +235,9 @@ class Protocol(RuleBasedStateMachine):
                 sessions.change(conn, session, {"on_ambiguous": "reconcile"})
                 sessions.resume(conn, session)
         for _ in range(10 * len(self.seen) + 10):
+            self._work_for_a_while()
             if all(one.state in FINAL for one in self.seen.values()):
                 break
-            self._work_for_a_while()
         steps.assert_sound(self.store, drained=bool(self.lines))
 
     def _work_for_a_while(self) -> None:

@@ -1,0 +1,320 @@
+"""Each statement of the hot path finds its rows by its index, in a store full of waiting turns."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import md5
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import Connection, event
+
+from tests import rows, steps
+from tests.conftest import fresh_database
+from turnmill.domain.ids import SessionId, TurnId
+from turnmill.domain.states import Lane, TurnState
+from turnmill.intake import new_id
+from turnmill.store import leases, sessions, turns
+from turnmill.store.accept import accept
+from turnmill.store.backlogs import backlogs
+from turnmill.store.claim import claim, claim_due, claim_suspects, still_due
+from turnmill.store.database import Database
+from turnmill.store.due import (
+    announce_due,
+    count_due,
+    expire_overdue,
+    note_announced,
+    purge_deleted,
+)
+from turnmill.store.invariants import violations
+from turnmill.store.records import Claim
+from turnmill.store.settle import settle
+from turnmill.store.tables import turns as turn_rows
+from turnmill_worker.stack.postgres import EmbeddedPostgres
+
+LINES = 20_000
+LONGEST_LINE = 20_000
+FIRST_RUNNING = 19_000
+LEASE = timedelta(seconds=15)
+_WHOLE = "Seq Scan"
+
+#: A line of one waiting turn for each of many sessions, and one session with a very long line.
+_CROWD = f"""
+WITH line AS (
+    SELECT n, md5('s' || n)::uuid AS id, md5('t' || n)::uuid AS turn_id,
+        now() - make_interval(secs => n) AS due_at
+    FROM generate_series(1, {LINES}) AS n
+), session AS (
+    INSERT INTO sessions (id, user_id, provider, model, next_seq, unfinished, head_turn_id,
+        head_lane, head_due_at)
+    SELECT id, 'user ' || mod(n, 500), 'mock', 'mock', 2, 1, turn_id,
+        CASE WHEN mod(n, 2) = 0 THEN 'bulk' ELSE 'interactive' END, due_at
+    FROM line
+), turn AS (
+    INSERT INTO turns (id, session_id, seq, max_attempts, lane, available_at)
+    SELECT turn_id, id, 1, 5, CASE WHEN mod(n, 2) = 0 THEN 'bulk' ELSE 'interactive' END, due_at
+    FROM line
+)
+INSERT INTO messages (id, session_id, turn_id, position, role, content)
+SELECT md5('m' || n)::uuid, id, turn_id, 0, 'user', '[{{"type": "text", "text": "hi"}}]' FROM line
+"""
+_RUNNING = f"""
+WITH running AS (
+    UPDATE turns SET state = 'running', lease_owner = 'one', lease_fence = 1, attempt = 1,
+        claims = 1, started_at = now(), lease_until = now() + interval '1 hour'
+    WHERE id IN (SELECT md5('t' || n)::uuid FROM generate_series({FIRST_RUNNING}, {LINES}) AS n)
+    RETURNING id, session_id
+), attempt AS (
+    INSERT INTO attempts (turn_id, fence, n, kind, worker)
+    SELECT id, 1, 1, 'send', 'one' FROM running
+)
+UPDATE sessions s SET fence = 1, head_due_at = NULL FROM running WHERE s.id = running.session_id
+"""
+_LONG_LINE = f"""
+WITH turn AS (
+    INSERT INTO turns (id, session_id, seq, max_attempts)
+    SELECT md5('l' || n)::uuid, md5('s1')::uuid, n + 1, 5
+    FROM generate_series(1, {LONGEST_LINE}) AS n
+), message AS (
+    INSERT INTO messages (id, session_id, turn_id, position, role, content)
+    SELECT md5('k' || n)::uuid, md5('s1')::uuid, md5('l' || n)::uuid, 0, 'user', '[]'
+    FROM generate_series(1, {LONGEST_LINE}) AS n
+)
+UPDATE sessions SET next_seq = {LONGEST_LINE} + 2, unfinished = {LONGEST_LINE} + 1
+WHERE id = md5('s1')::uuid
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How Postgres ran the statements of one call."""
+
+    indexes: frozenset[str]
+    scanned: frozenset[str]  #: tables that were read from one end to the other
+    pages: int  #: of 8 kB that were touched
+
+
+@pytest.fixture(scope="module")
+def crowded(postgres_server: EmbeddedPostgres, migrated_template: str) -> Iterator[Database]:
+    with fresh_database(postgres_server, migrated_template) as url:
+        database = Database(url)
+        with database.begin() as conn:
+            conn.exec_driver_sql(_CROWD)
+            conn.exec_driver_sql(_RUNNING)
+            conn.exec_driver_sql(_LONG_LINE)
+        with database.single() as conn:
+            conn.exec_driver_sql("VACUUM ANALYZE")
+        yield database
+        database.close()
+
+
+@contextmanager
+def undone(database: Database) -> Iterator[Connection]:
+    with database.engine.connect() as conn:
+        yield conn
+        conn.rollback()
+
+
+def plan_of(
+    database: Database,
+    call: Callable[[Connection], object],
+    *,
+    before: Callable[[Connection], object] = lambda _: None,
+) -> Plan:
+    """Run the call, then ask Postgres how it runs each of its statements; nothing stays."""
+    asked: list[tuple[str, Any]] = []
+
+    def note(_conn: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        asked.append((statement, parameters))
+
+    with undone(database) as conn:
+        event.listen(conn, "before_cursor_execute", note)
+        call(conn)
+        event.remove(conn, "before_cursor_execute", note)
+    with undone(database) as conn:
+        before(conn)
+        plans = [_explained(conn, statement, parameters) for statement, parameters in asked]
+    nodes = [node for plan in plans for node in _nodes(plan)]
+    return Plan(
+        indexes=frozenset(node["Index Name"] for node in nodes if "Index Name" in node),
+        scanned=frozenset(node["Relation Name"] for node in nodes if node["Node Type"] == _WHOLE),
+        pages=sum(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] for plan in plans),
+    )
+
+
+def _explained(conn: Connection, statement: str, parameters: Any) -> dict[str, Any]:
+    explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}"
+    found = conn.exec_driver_sql(explain, parameters).scalar_one()
+    plan: dict[str, Any] = (json.loads(found) if isinstance(found, str) else found)[0]["Plan"]
+    return plan
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from _nodes(child)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A call, the indexes without which it would read far too much, and what it may touch."""
+
+    call: Callable[[Connection], object]
+    needs: frozenset[str]
+    pages: int
+
+
+def head(n: int) -> TurnId:
+    """Return the turn at the head of line number `n`; even ones are bulk."""
+    return TurnId(UUID(md5(f"t{n}".encode(), usedforsecurity=False).hexdigest()))
+
+
+def line(n: int) -> SessionId:
+    """Return the session of line number `n`; the first one is very long."""
+    return SessionId(UUID(md5(f"s{n}".encode(), usedforsecurity=False).hexdigest()))
+
+
+def claim_ten(conn: Connection) -> list[Claim]:
+    return claim(conn, [head(n) for n in range(1, 11)], owner="one", lease=LEASE)
+
+
+def settle_ten(conn: Connection) -> None:
+    claims = claim_ten(conn)
+    assert len(claims) == 10
+    verdicts = [steps.verdict(one, TurnState.SUCCEEDED) for one in claims]
+    settle(conn, verdicts, message_ids=[new_id() for _ in claims])
+
+
+def lose_ten(conn: Connection) -> None:
+    held = [one.turn_id for one in claim_ten(conn)]
+    past = datetime.now(UTC) - timedelta(hours=1)
+    conn.execute(turn_rows.update().where(turn_rows.c.id.in_(held)).values(lease_until=past))
+    assert len(leases.take_lost(conn, lease=timedelta(0), limit=500)) == 10
+
+
+def expire_ten(conn: Connection) -> None:
+    past = datetime.now(UTC) - timedelta(hours=1)
+    overdue = [head(n) for n in range(1, 11)]
+    conn.execute(turn_rows.update().where(turn_rows.c.id.in_(overdue)).values(expires_at=past))
+    expire_overdue(conn)
+
+
+def announce(conn: Connection) -> object:
+    return announce_due(
+        conn, Lane.INTERACTIVE, providers=["mock"], limit=10, grace=LEASE, quiet=LEASE
+    )
+
+
+DUE = frozenset({"ix_sessions_due"})
+CASES = {
+    "a send": Case(
+        call=lambda conn: accept(conn, line(3), rows.say(idempotency_key="k")),
+        needs=frozenset({"pk_sessions", "uq_turns_session_id_idempotency_key"}),
+        pages=150,
+    ),
+    "a send to a very long line": Case(
+        call=lambda conn: accept(conn, line(1), rows.say()),
+        needs=frozenset({"pk_sessions"}),
+        pages=150,
+    ),
+    "a claim by hints": Case(
+        call=claim_ten,
+        needs=frozenset({"pk_turns", "pk_sessions", "uq_messages_turn_id_position"}),
+        pages=1500,
+    ),
+    "a claim in a lane": Case(
+        call=lambda conn: claim_due(conn, Lane.BULK, limit=10, owner="one", lease=LEASE),
+        needs=DUE | {"pk_turns", "pk_sessions"},
+        pages=1000,
+    ),
+    "a claim of suspects": Case(
+        call=lambda conn: claim_suspects(conn, lost=1, limit=10, owner="one", lease=LEASE),
+        needs=DUE,
+        pages=50,
+    ),
+    "what a claim passed over": Case(
+        call=lambda conn: still_due(conn, [head(3)], lanes=list(Lane)),
+        needs=frozenset({"pk_turns", "pk_sessions"}),
+        pages=50,
+    ),
+    "a settle of ten": Case(
+        call=settle_ten,
+        needs=frozenset({"pk_turns", "pk_sessions", "pk_attempts", "ix_turns_line"}),
+        pages=2500,
+    ),
+    "a heartbeat of ten": Case(
+        call=lambda conn: leases.extend(
+            conn, [(one.turn_id, one.fence) for one in claim_ten(conn)], lease=LEASE
+        ),
+        needs=frozenset({"pk_turns"}),
+        pages=2000,
+    ),
+    "a look for lost turns": Case(
+        call=lose_ten,
+        needs=frozenset({"ix_turns_lease", "ix_turns_line", "pk_sessions", "pk_attempts"}),
+        pages=4000,
+    ),
+    "a look for overdue turns": Case(
+        call=expire_ten,
+        needs=frozenset({"ix_turns_expiry", "ix_turns_line", "pk_sessions"}),
+        pages=2000,
+    ),
+    "an announcement": Case(call=announce, needs=DUE, pages=400),
+    "a count of what is due": Case(
+        call=lambda conn: count_due(conn, Lane.BULK, providers=["mock"], limit=1000),
+        needs=DUE,
+        pages=1500,
+    ),
+    "a look at all backlogs": Case(call=backlogs, needs=DUE, pages=50),
+    "a wake": Case(
+        call=lambda conn: note_announced(conn, [head(3)]),
+        needs=frozenset({"pk_turns", "pk_sessions"}),
+        pages=80,
+    ),
+    "a look for deleted sessions": Case(
+        call=purge_deleted, needs=frozenset({"ix_sessions_deleted"}), pages=20
+    ),
+    "a cancel in a very long line": Case(
+        call=lambda conn: turns.cancel(conn, head(1)),
+        needs=frozenset({"pk_turns", "pk_sessions", "ix_turns_line"}),
+        pages=400,
+    ),
+    "the head of a very long line": Case(
+        call=lambda conn: sessions.head_of(conn, line(1)),
+        needs=frozenset({"pk_sessions", "ix_turns_line"}),
+        pages=150,
+    ),
+    "a page of history": Case(
+        call=lambda conn: sessions.history(conn, line(1), after_seq=10_000, limit=10),
+        needs=frozenset({"uq_turns_session_id_seq", "uq_messages_turn_id_position"}),
+        pages=150,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_rows_are_found_by_their_index(crowded: Database, name: str) -> None:
+    plan = plan_of(crowded, CASES[name].call)
+    assert plan.scanned == frozenset()
+    assert CASES[name].needs <= plan.indexes
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_work_does_not_grow_with_what_waits(crowded: Database, name: str) -> None:
+    assert plan_of(crowded, CASES[name].call).pages <= CASES[name].pages
+
+
+def test_a_lost_index_is_noticed(crowded: Database) -> None:
+    def without_it(conn: Connection) -> None:
+        conn.exec_driver_sql("DROP INDEX ix_sessions_due")
+
+    plan = plan_of(crowded, announce, before=without_it)
+    assert plan.pages > 10 * CASES["an announcement"].pages
+
+
+def test_an_hourly_look_at_the_promises_finds_a_full_store_sound(crowded: Database) -> None:
+    with undone(crowded) as conn:
+        assert violations(conn, since=datetime.now(UTC) - timedelta(hours=1)) == []
