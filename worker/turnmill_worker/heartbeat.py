@@ -39,12 +39,14 @@ class Heartbeat:
         """Extend all leases in hand, and stop the calls that nobody waits for any more."""
         pairs = self._held.pairs()
         for start in range(0, len(pairs), _CHUNK):
+            chunk = pairs[start : start + _CHUNK]
             asked_at = clock.now()
             with self._database.single() as conn:
-                found = extend(conn, pairs[start : start + _CHUNK], lease=self._lease)
-            self._held.extended(found.extended, until=asked_at + self._lease.total_seconds())
+                found = extend(conn, chunk, lease=self._lease)
+            ends = asked_at + self._lease.total_seconds()
+            self._held.extended((pair for pair in chunk if pair[0] in found.extended), until=ends)
+            self._held.lost(pair for pair in chunk if pair[0] in found.gone)
             self._held.close_calls(list(found.cancelled), Stop.CANCELLED)
-            self._held.close_calls(list(found.gone), Stop.LEASE_LOST)
 
     def _run(self) -> None:
         period = self._lease.total_seconds() / 4

@@ -76,12 +76,18 @@ class Held:
         """Return (turn, fence) of every claim in hand."""
         return [(one.claim.turn_id, one.claim.fence) for one in list(self._holdings.values())]
 
-    def extended(self, turn_ids: Iterable[TurnId], *, until: float) -> None:
+    def extended(self, pairs: Iterable[tuple[TurnId, int]], *, until: float) -> None:
         """Note that these leases now stand until then, on our clock. From any thread."""
-        for turn_id in turn_ids:
-            holding = self._holdings.get(turn_id)
-            if holding is not None:
-                holding.lease_ends = max(holding.lease_ends, until)
+        for holding in self._of(pairs):
+            holding.lease_ends = max(holding.lease_ends, until)
+
+    def lost(self, pairs: Iterable[tuple[TurnId, int]]) -> None:
+        """Stop the calls of these claims: another worker may run the turns. From any thread.
+
+        A turn may have been settled and claimed again by us since they were looked at: the claim
+        under the next fence is another one, and goes on.
+        """
+        self._stop(self._of(pairs), Stop.LEASE_LOST)
 
     def close_calls(self, turn_ids: Sequence[TurnId], why: Stop) -> None:
         """Stop the calls of these turns, where they are ours. From any thread."""
@@ -92,6 +98,10 @@ class Held:
         """Stop every call. From any thread."""
         mine = list(self._holdings.values())
         self._stop(mine, why)
+
+    def _of(self, pairs: Iterable[tuple[TurnId, int]]) -> list[Holding]:
+        found = ((self._holdings.get(turn_id), fence) for turn_id, fence in pairs)
+        return [one for one, fence in found if one is not None and one.claim.fence == fence]
 
     def _stop(self, holdings: Sequence[Holding], why: Stop) -> None:
         loop = self._loop
