@@ -48,6 +48,17 @@ def test_forty_clients_with_one_key_make_one_turn_and_no_gap(store: Database) ->
     assert steps.line(store, session).next_seq == 2
 
 
+def test_a_key_that_another_client_is_using_is_waited_for(store: Database) -> None:
+    session = rows.start(store)
+    with ThreadPoolExecutor(1) as thread:
+        with store.begin() as conn:
+            first = accept(conn, session, rows.say("hi", idempotency_key="k"))
+            sending = thread.submit(steps.send, store, session, "hi", idempotency_key="k")
+            until_blocked(store)
+        again = sending.result(timeout=DEADLINE)
+    assert (again.turn_id, again.created) == (first.turn_id, False)
+
+
 def test_forty_clients_with_one_key_and_two_texts_make_one_turn(store: Database) -> None:
     session = rows.start(store)
     texts = ["one", "two"] * (CLIENTS // 2)

@@ -1,0 +1,179 @@
+"""Broken versions of the protocol, each with the test that tells it from the real one."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from turnmill.store import accept, claim, database, leases, settle, turns
+from turnmill.store.tables import turns as turn_rows
+
+_CLAIMING = "tests/contract/store/test_claiming.py"
+_LOSSES = "tests/contract/store/test_losses.py"
+_MOVES = "tests/contract/store/test_moves.py"
+_SENDING = "tests/contract/store/test_sending.py"
+_SETTLING = "tests/contract/store/test_settling.py"
+_RACES = "tests/integration/test_store_races.py"
+_CONSTRAINTS = "tests/integration/test_store_constraints.py"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mutant:
+    """One rule that is left out."""
+
+    rule: str
+    #: Leaves the rule out; the patches are undone when the test has ended.
+    breaks: Callable[[pytest.MonkeyPatch], None]
+    killed_by: str  #: id of the test that must fail
+
+
+def without(
+    module: Any, name: str, *changes: tuple[str, str]
+) -> Callable[[pytest.MonkeyPatch], None]:
+    """Return what replaces words of an SQL statement, each of which must be there once."""
+
+    def apply(patch: pytest.MonkeyPatch) -> None:
+        statement: str = getattr(module, name)
+        for old, new in changes:
+            if statement.count(old) != 1:
+                raise AssertionError(f"{name} no longer says {old!r} once: renew the mutant")
+            statement = statement.replace(old, new)
+        patch.setattr(module, name, statement)
+
+    return apply
+
+
+def instead(module: Any, name: str, function: Any) -> Callable[[pytest.MonkeyPatch], None]:
+    """Return what puts another function in the place of one."""
+    return lambda patch: patch.setattr(module, name, function)
+
+
+def _losses_uncounted(patch: pytest.MonkeyPatch) -> None:
+    real = leases._lost_values
+    patch.setattr(leases, "_lost_values", lambda: real() | {"lost": turn_rows.c.lost})
+
+
+def _no_unique_running(patch: pytest.MonkeyPatch) -> None:
+    real = database._open
+
+    def open_without(*args: Any, **options: Any) -> Engine:
+        engine = real(*args, **options)
+        with engine.begin() as conn:
+            conn.exec_driver_sql("DROP INDEX IF EXISTS uq_turns_one_running")
+        return engine
+
+    patch.setattr(database, "_open", open_without)
+
+
+MUTANTS = {
+    "no_fence": Mutant(
+        rule="a verdict counts only under the fence of the last claim",
+        breaks=without(settle, "_SETTLE", (" AND t.lease_fence = v.fence", "")),
+        killed_by=f"{_SETTLING}::test_a_zombie_writes_nothing_while_its_successor_runs[postgres]",
+    ),
+    "no_dispatcher": Mutant(
+        rule="somebody looks for leases that ran out",
+        breaks=instead(leases, "_expired_leases", lambda *_, **__: []),
+        killed_by=f"{_LOSSES}::test_a_lost_turn_is_asked_about_before_it_is_sent_again[postgres]",
+    ),
+    "head_not_checked": Mutant(
+        rule="only the head of a line is claimed",
+        breaks=without(
+            claim,
+            "_CLAIM_BY_IDS",
+            ("ON s.id = t.session_id AND s.head_turn_id = t.id", "ON s.id = t.session_id"),
+            ("SELECT s.id, s.head_turn_id FROM", "SELECT s.id, t.id AS head_turn_id FROM"),
+            ("RETURNING s.id, s.head_turn_id,", "RETURNING s.id, line.head_turn_id,"),
+        ),
+        killed_by=f"{_CLAIMING}::test_only_the_head_of_a_line_is_claimed[postgres]",
+    ),
+    "due_time_not_checked": Mutant(
+        rule="a turn runs when it is due, and not before",
+        breaks=without(claim, "_CLAIM_BY_IDS", ("AND s.head_due_at <= statement_timestamp()", "")),
+        killed_by=f"{_SETTLING}::test_a_temporary_error_comes_back_when_it_is_due[postgres]",
+    ),
+    "lost_not_counted": Mutant(
+        rule="losses are counted, and kill in the end",
+        breaks=_losses_uncounted,
+        killed_by=f"{_LOSSES}::test_a_turn_dies_of_three_losses_in_quarantine"
+        "_and_the_line_goes_on[postgres]",
+    ),
+    "no_unique_running": Mutant(
+        rule="the database itself refuses a second running turn",
+        breaks=_no_unique_running,
+        killed_by=f"{_CONSTRAINTS}::test_the_database_refuses[a second running turn in a session]",
+    ),
+    "key_not_checked": Mutant(
+        rule="a key that is known names its turn",
+        breaks=without(accept, "_ACCEPT", ("idempotency_key = %(idempotency_key)s", "false")),
+        killed_by=f"{_SENDING}::test_the_same_key_and_content_is_the_same_turn[postgres]",
+    ),
+    "key_checked_before_the_lock": Mutant(
+        rule="a key is looked up after the session is locked",
+        breaks=instead(accept, "lock_session", lambda *_: None),
+        killed_by=f"{_RACES}::test_a_key_that_another_client_is_using_is_waited_for",
+    ),
+    "content_not_compared": Mutant(
+        rule="a key stands for its content",
+        breaks=instead(accept, "content_hash", lambda _: b"same"),
+        killed_by=f"{_SENDING}::test_the_same_key_for_other_content_is_a_conflict"
+        "_and_leaves_no_gap[postgres]",
+    ),
+    "settle_without_lock": Mutant(
+        rule="a verdict looks for the next head while it holds the session",
+        breaks=instead(settle, "lock_sessions", lambda _, ids, **__: set(ids)),
+        killed_by=f"{_RACES}::test_an_answer_does_not_wait_for_a_send_that_is_being_written",
+    ),
+    "heartbeat_without_fence": Mutant(
+        rule="a heartbeat extends only what is really held",
+        breaks=without(leases, "_EXTEND", (" AND t.lease_fence = held.fence", "")),
+        killed_by=f"{_LOSSES}::test_a_heartbeat_under_an_old_fence_extends_nothing[postgres]",
+    ),
+    "cancel_forgotten": Mutant(
+        rule="a verdict after a cancel is cancelled",
+        breaks=without(
+            settle, "_SETTLE", ("state = CASE WHEN t.cancel_requested", "state = CASE WHEN false")
+        ),
+        killed_by=f"{_SETTLING}::test_a_cancelled_call_ends_cancelled_keeps_its_cost"
+        "_and_no_reply[postgres]",
+    ),
+    "resume_spends_an_attempt": Mutant(
+        rule="a question about a turn spends no attempt",
+        breaks=without(
+            claim,
+            "_CLAIM_BY_IDS",
+            ("CASE WHEN t.state IN ('queued', 'retrying') THEN 1", "CASE WHEN true THEN 1"),
+        ),
+        killed_by=f"{_SETTLING}::test_background_work_is_resumed"
+        "_without_spending_an_attempt[postgres]",
+    ),
+    "released_question_is_sent": Mutant(
+        rule="a question that is given back stays a question",
+        breaks=without(
+            settle,
+            "_SETTLE",
+            ("WHEN v.state = 'queued' AND t.claimed_for = 'check' THEN 'unknown'", ""),
+        ),
+        killed_by=f"{_SETTLING}::test_a_question_that_is_given_back_stays"
+        "_a_question[postgres-unknown-check]",
+    ),
+    "failed_turns_in_the_history": Mutant(
+        rule="a provider is told of turns that succeeded",
+        breaks=without(claim, "_CLAIM_BY_IDS", ("AND t.state = 'succeeded'", "")),
+        killed_by=f"{_CLAIMING}::test_the_history_is_that_of_succeeded_turns_in_order[postgres]",
+    ),
+    "retry_overtakes": Mutant(
+        rule="a retry in place never runs after a later turn",
+        breaks=instead(turns, "_later_one_started", lambda *_: False),
+        killed_by=f"{_MOVES}::test_a_retry_after_a_later_turn_has_started"
+        "_is_a_new_turn_at_the_end[postgres-succeeded]",
+    ),
+    "young_server_trusted": Mutant(
+        rule="no lease is taken before the server has been up for one",
+        breaks=instead(leases, "_server_is_settled", lambda *_, **__: True),
+        killed_by=f"{_LOSSES}::test_nothing_is_taken_before_the_server"
+        "_has_been_up_for_a_lease[postgres]",
+    ),
+}
