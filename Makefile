@@ -7,7 +7,7 @@ PINS := constraints/build.txt constraints/worker.txt constraints/dev.txt
 STAMP := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test bench bench-full check format constraints clean chaos
+.PHONY: help install demo test bench bench-full check format constraints clean chaos mutants
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ check: install ## Lint, format, types, import contracts, file sizes
 
 chaos: install ## Faults at random for MINUTES (10), from SEED (1); exits 1 if a promise was broken
 	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)
+
+mutants: install ## Break the protocol on purpose; each mutant is killed by a named test
+	$(BIN)/python -m tests.mutants
 
 bench: install ## Measure side by side with plain Celery, in about four minutes
 	$(BIN)/python -m benchmarks
