@@ -1,0 +1,112 @@
+"""Settings: read from TURNMILL_*, refused with the variable's name and never its value."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from turnmill.domain.errors import InvalidSetting, UnsafeSetting
+from turnmill.settings import Profile, Settings
+
+REMOTE_DATABASE = "postgresql://me:secret-word@db.example.com/turnmill"
+REMOTE_BROKER = "redis://:secret-word@redis.example.com:6379/0"
+
+
+def read(**variables: str) -> Settings:
+    return Settings.from_env({f"TURNMILL_{name}": value for name, value in variables.items()})
+
+
+def test_an_empty_environment_is_the_default() -> None:
+    assert read() == Settings()
+    assert Settings().profile is Profile.DEVELOPMENT
+    assert Settings().lease == timedelta(seconds=15)
+
+
+def test_the_environment_of_the_process_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TURNMILL_CONCURRENCY", "17")
+    assert Settings.from_env().concurrency == 17
+
+
+def test_every_variable_sets_its_field() -> None:
+    found = read(
+        DATABASE_URL="sqlite://",
+        BROKER_URL="redis://127.0.0.1",
+        HOME="/somewhere",
+        LEASE="2.5",
+        CONCURRENCY="20",
+        MAX_UNFINISHED_PER_USER="7",
+        MAX_UNFINISHED="8",
+        HINTS_MAX="9",
+        MAX_TEXT_BYTES="10",
+        GRACE="0",
+        TURN_TIMEOUT="30",
+    )
+    assert (found.database_url, found.broker_url) == ("sqlite://", "redis://127.0.0.1")
+    assert (found.home, found.lease) == (Path("/somewhere"), timedelta(seconds=2.5))
+    assert (found.max_unfinished_per_user, found.max_unfinished) == (7, 8)
+    assert (found.concurrency, found.hints_max, found.max_text_bytes) == (20, 9, 10)
+    assert (found.grace, found.turn_timeout) == (timedelta(0), timedelta(seconds=30))
+
+
+def test_a_bound_can_be_lifted() -> None:
+    assert read(MAX_UNFINISHED_PER_USER="none").max_unfinished_per_user is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PROFILE", "staging"),
+        ("LEASE", "soon"),
+        ("LEASE", "0.1"),
+        ("LEASE", "nan"),
+        ("LEASE", "inf"),
+        ("LEASE", "100000"),
+        ("TURN_TIMEOUT", "0"),
+        ("GRACE", "-1"),
+        ("CONCURRENCY", "many"),
+        ("CONCURRENCY", "0"),
+        ("CONCURRENCY", "1.5"),
+        ("CONCURRENCY", "none"),
+        ("MAX_UNFINISHED", "-1"),
+        ("HINTS_MAX", "none"),
+    ],
+)
+def test_what_cannot_be_understood_is_refused_by_name(name: str, value: str) -> None:
+    with pytest.raises(InvalidSetting, match=f"TURNMILL_{name}") as caught:
+        read(**{name: value})
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "url"), [("DATABASE_URL", REMOTE_DATABASE), ("BROKER_URL", REMOTE_BROKER)]
+)
+def test_production_refuses_another_host_without_encryption(name: str, url: str) -> None:
+    with pytest.raises(UnsafeSetting, match=f"TURNMILL_{name}") as caught:
+        read(PROFILE="production", **{name: url})
+    assert "secret-word" not in f"{caught.value} {caught.value.hint}"
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("DATABASE_URL", f"{REMOTE_DATABASE}?sslmode=verify-full"),
+        ("DATABASE_URL", f"{REMOTE_DATABASE}?sslmode=require"),
+        ("DATABASE_URL", "postgresql://me@localhost/turnmill"),
+        ("DATABASE_URL", "postgresql://me@[::1]/turnmill"),
+        ("DATABASE_URL", "sqlite:///turns.db"),
+        ("BROKER_URL", REMOTE_BROKER.replace("redis://", "rediss://")),
+        ("BROKER_URL", "redis://127.0.0.1:6379"),
+    ],
+)
+def test_production_takes_what_is_encrypted_or_stays_on_the_machine(name: str, url: str) -> None:
+    assert read(PROFILE="production", **{name: url}).profile is Profile.PRODUCTION
+
+
+@pytest.mark.parametrize("mode", ["disable", "allow", "prefer", ""])
+def test_a_mode_that_may_fall_back_to_plain_text_is_not_encryption(mode: str) -> None:
+    with pytest.raises(UnsafeSetting):
+        read(PROFILE="production", DATABASE_URL=f"{REMOTE_DATABASE}?sslmode={mode}")
+
+
+def test_development_forgives() -> None:
+    assert read(DATABASE_URL=REMOTE_DATABASE).database_url == REMOTE_DATABASE
