@@ -20,7 +20,7 @@ from turnmill_worker.loop_watch import LoopWatch
 Callback = Callable[..., Any]
 
 _START_PATIENCE = timedelta(seconds=10)
-_STOP_PATIENCE = timedelta(seconds=5)
+_STOP_PATIENCE = timedelta(seconds=2)
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True, kw_only=True)
