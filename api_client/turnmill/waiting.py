@@ -23,6 +23,8 @@ FAST_POLL_SECONDS = 0.02
 #: At most so many turns are asked about in one statement.
 POLL_CHUNK = 1000
 _IDLE_SECONDS = 30.0
+#: How long the thread listens before it looks whether it was closed.
+_SLICE_SECONDS = 0.1
 
 
 class Waiter:
@@ -92,7 +94,7 @@ class Waiter:
         self._listening.set()
         idle_since = polled_at = time.monotonic()
         while not self._closed.is_set():
-            for notice in driver.notifies(timeout=POLL_SECONDS, stop_after=1):
+            for notice in driver.notifies(timeout=_SLICE_SECONDS, stop_after=1):
                 self._wake(settled_ids(notice.payload))
             now = time.monotonic()
             if self._events:
