@@ -24,7 +24,7 @@ from turnmill.store.due import (
     note_announced,
     purge_deleted,
 )
-from turnmill.store.leases import take_lost
+from turnmill.store.leases import in_doubt, take_lost
 from turnmill.store.pauses import Pauses, read_pauses
 from turnmill.store.records import Head
 from turnmill.waiting import settled_ids
@@ -63,13 +63,16 @@ class Dispatcher:
         lease: timedelta,
         on_cancel: Callable[[Sequence[TurnId]], None],
         on_pauses: Callable[[Pauses], None],
+        on_doubt: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_doubt` is called when some worker seems to be about to lose its leases."""
         self._database = database
         self._publisher = publisher
         self._slots = slots
         self._lease = lease
         self._on_cancel = on_cancel
         self._on_pauses = on_pauses
+        self._on_doubt = on_doubt
         self._stopped = threading.Event()
         self._draining = threading.Event()
         self._thread = threading.Thread(target=self._run, name="turnmill-dispatch", daemon=True)
@@ -99,6 +102,9 @@ class Dispatcher:
             purge_deleted(conn)
         with self._database.single() as conn:
             pauses = read_pauses(conn)
+            doubtful = not self._draining.is_set() and in_doubt(conn, lease=self._lease)
+        if doubtful:
+            self._on_doubt()
         self._on_pauses(pauses)
         if not self._draining.is_set():
             self._publisher.announce(heads)

@@ -5,8 +5,9 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from turnmill.domain.ids import TurnId
 from turnmill.grouping import Grouped
@@ -23,6 +24,7 @@ from turnmill_worker.limits import Slots
 from turnmill_worker.pricing import preload as preload_prices
 from turnmill_worker.pricing import price
 from turnmill_worker.providers.registry import ProviderRegistry
+from turnmill_worker.quarantine import Quarantine
 from turnmill_worker.turn import Deps
 
 logger = logging.getLogger("turnmill.works")
@@ -47,11 +49,12 @@ class Works:
         self.draining = threading.Event()
         self.publisher = Publisher(settings.broker_url, hints_max=settings.hints_max)
         self.ledger = GroupedLedger(self.database, owner=self.owner, lease=settings.lease)
+        self.quarantine = Quarantine(self.ledger, owner=self.owner, draining=self.draining)
         self._hints: Grouped[Head, None] = Grouped("hints", self._publish, most=1000)
         self._heartbeat = Heartbeat(self.database, self.held, lease=settings.lease)
         self._dispatcher = self._new_dispatcher() if dispatches else None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._background: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[Any]] = set()
         self._timers = 0
         self._grace: threading.Timer | None = None
         self.deps = Deps(
@@ -103,9 +106,13 @@ class Works:
     def announce(self, head: Head) -> None:
         """Tell a worker that the head is due, from the loop's thread, without blocking it."""
         if self._loop is not None:
-            task = self._loop.create_task(self._hints.submit(head))
-            self._background.add(task)
-            task.add_done_callback(self._background.discard)
+            self._in_background(self._hints.submit(head))
+
+    def _in_background(self, work: Coroutine[Any, Any, Any]) -> None:
+        assert self._loop is not None
+        task = self._loop.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     def announce_at(self, head: Head, due_at: datetime) -> None:
         """Tell a worker at a later moment; should we be gone by then, the dispatcher will."""
@@ -141,6 +148,7 @@ class Works:
             lease=self.settings.lease,
             on_cancel=self._on_cancel,
             on_pauses=self._on_pauses,
+            on_doubt=self._on_doubt,
         )
 
     def _on_cancel(self, turn_ids: Sequence[TurnId]) -> None:
@@ -149,3 +157,8 @@ class Works:
     def _on_pauses(self, pauses: Pauses) -> None:
         self.ledger.closed_lanes = pauses.lanes
         self.ledger.closed_providers = pauses.providers
+
+    def _on_doubt(self) -> None:
+        if self._loop is not None:
+            work = self.quarantine.prepare()
+            self._loop.call_soon_threadsafe(self._in_background, work)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Connection, and_, case, literal, or_, select, true, update
 
@@ -11,7 +12,7 @@ from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import FINAL, OnAmbiguous, TurnState
 from turnmill.store.line import move_lines, note_failures, skipping_busy
 from turnmill.store.records import Head
-from turnmill.store.tables import attempts, sessions, turns
+from turnmill.store.tables import RUNNING_SQL, attempts, sessions, turns
 from turnmill.store.types import db_after, db_asof, db_now
 
 #: A turn is dead after this many losses: one among others, then three in quarantine.
@@ -29,6 +30,21 @@ WITH mine AS (
     RETURNING t.id, t.cancel_requested
 )
 SELECT id, cancel_requested FROM extended
+"""
+
+
+# The note stands under no session's id; whoever writes it is the one who prepares.
+_IN_DOUBT = f"""
+WITH doubtful AS (
+    SELECT FROM turns WHERE {RUNNING_SQL}
+        AND lease_until < clock_timestamp() + %(lease)s::interval / 2
+        AND lease_until > clock_timestamp() - %(lease)s::interval
+    LIMIT 1
+)
+INSERT INTO announcements (session_id, at) SELECT %(nobody)s, clock_timestamp() FROM doubtful
+ON CONFLICT (session_id) DO UPDATE SET at = excluded.at
+WHERE announcements.at < excluded.at - %(lease)s::interval
+RETURNING at
 """
 
 
@@ -123,6 +139,15 @@ def end_leases(conn: Connection, owner: str | None = None) -> None:
         .where(turns.c.state == TurnState.RUNNING, whose)
         .values(lease_until=db_after(-1.0))
     )
+
+
+def in_doubt(conn: Connection, *, lease: timedelta) -> bool:
+    """Tell whether a lease seems to be about to run out: its owner has missed two heartbeats.
+
+    True for one caller in a lease only: the one who is to prepare for the loss.
+    """
+    parameters = {"lease": lease, "nobody": UUID(int=0)}
+    return conn.exec_driver_sql(_IN_DOUBT, parameters).first() is not None
 
 
 def take_lost(conn: Connection, *, lease: timedelta, limit: int = _CHUNK) -> list[Head]:

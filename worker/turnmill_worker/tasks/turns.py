@@ -10,14 +10,12 @@ from celery.exceptions import Retry
 from turnmill import wire
 from turnmill.domain.ids import TurnId
 from turnmill_worker.bulk import run_bulk
-from turnmill_worker.quarantine import Quarantine
 from turnmill_worker.turn import Ended, NotOurs, Outrun, run_turn
 from turnmill_worker.works import Works
 
 
 def register(app: Celery, works: Callable[[], Works]) -> None:
     """Add the tasks to the app. `works` gives what the process has been set up with."""
-    quarantine = Quarantine()
 
     @app.task(name=wire.RUN_TURN, ignore_result=True)
     async def run_turn_task(turn_id: str) -> None:
@@ -43,6 +41,4 @@ def register(app: Celery, works: Callable[[], Works]) -> None:
     @app.task(name=wire.RUN_QUARANTINE, ignore_result=True)
     async def run_quarantine_task() -> None:
         """Run what was lost before, in a process of its own."""
-        here = works()
-        if not here.draining.is_set():
-            await quarantine.run(here)
+        await works().quarantine.run()
