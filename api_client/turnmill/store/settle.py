@@ -1,7 +1,7 @@
 """Settling attempts: reply, usage, state and the next head of the line, in one commit."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, insert, select, update
@@ -140,15 +140,22 @@ def settle(
     if rows:
         result = conn.exec_driver_sql(_SETTLE, {"rows": json.dumps(rows)})
         done = {TurnId(row[0]): _settled(row) for row in result}
+    busy = _standing(conn, {one.session_id for one in settlements} - locked)
     return [
-        done.get(settlement.turn_id)
-        or (
-            Fenced(turn_id=settlement.turn_id)
-            if settlement.session_id in locked
-            else Locked(turn_id=settlement.turn_id)
-        )
-        for settlement in settlements
+        done.get(one.turn_id) or (Locked if one.session_id in busy else Fenced)(turn_id=one.turn_id)
+        for one in settlements
     ]
+
+
+def _standing(conn: Connection, passed_over: Collection[SessionId]) -> set[SessionId]:
+    """Return those of the sessions that were not locked because somebody else holds them.
+
+    The others are gone, with the turn whose verdict this is: there is nothing to wait for.
+    """
+    if not passed_over:
+        return set()
+    rows = conn.scalars(select(sessions.c.id).where(sessions.c.id.in_(passed_over)))
+    return {SessionId(one) for one in rows}
 
 
 def was_settled(conn: Connection, turn_id: TurnId, fence: int) -> TurnState | None:

@@ -10,6 +10,7 @@ from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import TurnState
 from turnmill.store import sessions, turns
 from turnmill.store.database import Database
+from turnmill.store.due import purge_deleted
 from turnmill.store.records import Claim, Fenced, Settled
 from turnmill.store.settle import was_settled
 
@@ -193,6 +194,21 @@ def test_a_zombie_of_an_attempt_that_was_lost_writes_nothing(store: Database) ->
     steps.lose(store, zombie.turn_id)
     assert isinstance(steps.end(store, zombie, TurnState.FAILED), Fenced)
     assert steps.state(store, zombie.turn_id) is TurnState.UNKNOWN
+
+
+def test_a_verdict_on_a_turn_that_is_gone_is_refused_for_good(store: Database) -> None:
+    zombie, other = one_claimed(store), one_claimed(store)
+    with store.begin() as conn:
+        sessions.remove(conn, zombie.session_id)
+    steps.lose(store, zombie.turn_id)
+    with store.begin() as conn:
+        assert purge_deleted(conn) == 1
+    results = steps.end_all(
+        store,
+        steps.verdict(zombie, TurnState.SUCCEEDED),
+        steps.verdict(other, TurnState.SUCCEEDED),
+    )
+    assert [type(one) for one in results] == [Fenced, Settled]
 
 
 def test_an_owner_past_its_lease_may_still_write_while_nobody_took_over(store: Database) -> None:
