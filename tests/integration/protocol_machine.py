@@ -63,6 +63,7 @@ class Protocol(RuleBasedStateMachine):
             for table in reversed(metadata.sorted_tables):
                 conn.execute(table.delete())
         self.lines = [rows.start(self.store, **kind) for kind in KINDS]
+        self.send_many(order=[*range(len(KINDS))] * 2)
 
     # What clients do.
 
@@ -143,6 +144,19 @@ class Protocol(RuleBasedStateMachine):
     @rule(lane=st.sampled_from(Lane), limit=st.integers(1, 4))
     def deliver_lane(self, lane: Lane, limit: int) -> None:
         self._took(steps.take_due(self.store, lane, limit=limit))
+
+    @rule()
+    def deliver_everything_twice(self) -> None:
+        for _ in range(2):
+            self._took(steps.take(self.store, *self.seen))
+
+    @rule(state=st.sampled_from(VERDICTS))
+    def zombies_write(self, state: TurnState) -> None:
+        zombies = {claim.session_id: claim for claim in self.held}
+        self.everybody_is_lost()
+        self.deliver_everything_twice()
+        if zombies:
+            self._settle(list(zombies.values()), state, 0)
 
     @rule(which=some)
     def request_leaves(self, which: int) -> None:
