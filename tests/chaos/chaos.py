@@ -127,7 +127,7 @@ class Chaos:
         self.blows: list[Blow] = []
         self.most_hints = 0
         self.gone: list[str] = []
-        self._were_ready: set[int] = set()
+        self._ready: set[int] = set()
         self._draw = random.Random(f"{plan.seed}:faults")
         self._liftings: list[tuple[float, int, Blow, Callable[[], None]]] = []
         self._numbers = count()
@@ -137,9 +137,18 @@ class Chaos:
         with self.system:
             workers = [self.system.launch_worker() for _ in range(self.plan.workers)]
             self.system.await_ready(*workers)
-            self._were_ready |= {worker.pid for worker in workers}
+            self._ready |= {worker.pid for worker in workers}
             self.traffic.start()
-            self._hurt(Targets(self.system, self._draw, workers, lease=LEASE, clock=time.time))
+            self._hurt(
+                Targets(
+                    self.system,
+                    self._draw,
+                    workers,
+                    lease=LEASE,
+                    clock=time.time,
+                    ready=self._ready,
+                )
+            )
             self.traffic.stop()
             wait_until(lambda: self._drained(workers), timeout=DRAIN_WITHIN)
             if self.plan.keep is not None:
@@ -190,9 +199,9 @@ class Chaos:
         """Start workers anew that ended: allowed only to those that were not ready yet."""
         for place, worker in enumerate(workers):
             if worker.told_ready():
-                self._were_ready.add(worker.pid)
+                self._ready.add(worker.pid)
             if worker.poll() is not None:
-                if worker.pid in self._were_ready:
+                if worker.pid in self._ready:
                     self.gone.append(worker.program.name)
                 workers[place] = self.system.launch_worker()
 

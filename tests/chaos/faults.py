@@ -44,13 +44,19 @@ class Targets:
     lease: timedelta
     clock: Callable[[], float]
     beats: list[Child] = field(default_factory=list)
-    frozen: set[int] = field(default_factory=set)  #: by number of the process
+    ready: set[int] = field(default_factory=set)  #: workers, by number of the process
+    frozen: set[int] = field(default_factory=set)
     redis_hurt: bool = False
     postgres_hurt: bool = False
 
-    def able(self) -> list[Child]:
-        """Return the workers that run and are not frozen."""
-        return [one for one in self.workers if one.poll() is None and one.pid not in self.frozen]
+    def victim(self) -> Child | None:
+        """Choose a worker that runs turns; None unless another one does, too."""
+        able = [
+            one
+            for one in self.workers
+            if one.poll() is None and one.pid in self.ready and one.pid not in self.frozen
+        ]
+        return self.draw.choice(able) if len(able) > 1 else None
 
     def held_by(self, worker: Child) -> dict[UUID, int]:
         return dict(self._ask(_RUNNING, f"%:{worker.pid}"))
@@ -70,33 +76,30 @@ Strike = Callable[[Targets, Blow], tuple[float, Callable[[], None]] | None]
 
 
 def kill_worker(at: Targets, blow: Blow) -> tuple[float, Callable[[], None]] | None:
-    worker = at.draw.choice(at.workers)
-    if worker.poll() is not None:
+    worker = at.victim()
+    if worker is None:
         return None
     blow.hurt = at.held_by(worker)
     kill(worker)
     blow.waiting_since = at.clock()
-    at.frozen.discard(worker.pid)
     at.workers[at.workers.index(worker)] = at.system.launch_worker()
     return 0.0, lambda: None
 
 
 def end_worker(at: Targets, blow: Blow) -> tuple[float, Callable[[], None]] | None:
     """TERM, as a rolling restart does."""
-    able = at.able()
-    if not able:
+    worker = at.victim()
+    if worker is None:
         return None
-    worker = at.draw.choice(able)
     worker.ask_to_stop()
     at.workers[at.workers.index(worker)] = at.system.launch_worker()
     return 0.0, lambda: None
 
 
 def freeze_worker(at: Targets, blow: Blow) -> tuple[float, Callable[[], None]] | None:
-    able = at.able()
-    if len(able) < 2:
+    worker = at.victim()
+    if worker is None:
         return None
-    worker = at.draw.choice(able)
     blow.hurt = at.held_by(worker)
     os.kill(worker.pid, signal.SIGSTOP)
     blow.waiting_since = at.clock()
