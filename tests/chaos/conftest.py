@@ -9,9 +9,6 @@ import pytest
 from tests.chaos.books import Books
 from tests.chaos.system import Servers, System
 
-#: Minutes instead of seconds, thousands instead of hundreds.
-LONG_TESTS = bool(os.environ.get("TURNMILL_LONG_TESTS"))
-
 
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Servers]:
@@ -30,10 +27,10 @@ def system(servers: Servers) -> Iterator[System]:
 @pytest.fixture
 def many() -> int:
     """How many turns are in flight at once where the point is that they are many."""
-    return 2000 if LONG_TESTS else 300
+    return int(os.environ.get("TURNMILL_TEST_MANY", "500"))
 
 
 @pytest.fixture
 def outage() -> timedelta:
     """How long a server is away."""
-    return timedelta(seconds=60 if LONG_TESTS else 6)
+    return timedelta(seconds=float(os.environ.get("TURNMILL_TEST_OUTAGE", "5")))

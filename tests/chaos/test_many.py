@@ -7,6 +7,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+import pytest
+
 from tests.chaos.books import Books
 from tests.chaos.load import (
     LONG,
@@ -88,6 +90,7 @@ def test_forty_hints_for_one_session_make_one_call_at_a_time(system: System) -> 
         assert [len(system.calls_of(turn.id)) for turn in turns] == [1] * 5
 
 
+@pytest.mark.slow
 def test_bulk_neither_starves_nor_delays_interactive(system: System) -> None:
     system.start_worker(concurrency=40)
     with system.client() as client:
@@ -134,6 +137,8 @@ def test_a_message_in_a_transaction_that_was_rolled_back_was_never_sent(system: 
     database.close()
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_one_poison_turn_among_many_dies_alone(system: System, many: int) -> None:
     victim = system.start_worker(concurrency=many + 100)
     with system.client() as client:
@@ -153,6 +158,8 @@ def test_one_poison_turn_among_many_dies_alone(system: System, many: int) -> Non
     assert (books.count("succeeded"), books.count("dead")) == (many, 1)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_all_turns_of_a_killed_worker_are_taken_over(system: System, many: int) -> None:
     victim = system.start_worker(concurrency=many)
     with system.client() as client:
