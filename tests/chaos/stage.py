@@ -30,9 +30,7 @@ class Stage:
 
     def workers(self) -> list[Child]:
         """Return two sound workers; waits for those that are yet to be ready."""
-        for gone in [child for child in self._ready if child.poll() is not None]:
-            self._ready.remove(gone)
-            self._coming.append(self._launch())
+        self._replace_the_gone()
         self.system.await_ready(*self._coming)
         self._ready += self._coming
         self._coming.clear()
@@ -57,10 +55,8 @@ class Stage:
 
     def fall(self) -> None:
         """Wait until a worker has died in the trap, and let its successor come."""
-        until(lambda: any(child.poll() is not None for child in self._ready))
-        gone = next(child for child in self._ready if child.poll() is not None)
-        self._ready.remove(gone)
-        self._coming.append(self._launch())
+        until(self._gone)
+        self._replace_the_gone()
 
     def kill_owner(self, turn: Turn) -> None:
         """Kill the worker that runs the turn."""
@@ -94,6 +90,15 @@ class Stage:
             check=False,
         )
         assert done.returncode == -signal.SIGKILL
+
+    def _gone(self) -> list[Child]:
+        return [child for child in [*self._ready, *self._coming] if child.poll() is not None]
+
+    def _replace_the_gone(self) -> None:
+        for gone in self._gone():
+            # A successor may step into the trap before it is counted among the ready.
+            (self._ready if gone in self._ready else self._coming).remove(gone)
+            self._coming.append(self._launch())
 
     def _launch(self) -> Child:
         return self.system.launch_worker(app=FAULTY, TURNMILL_TRAP=str(self.trap))

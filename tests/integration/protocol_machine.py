@@ -1,5 +1,6 @@
 """The protocol as a state machine: everybody does anything, in any order, at any time."""
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,7 +12,7 @@ from sqlalchemy import func, text, update
 from tests import rows, steps
 from turnmill.domain.errors import IdempotencyConflict
 from turnmill.domain.ids import SessionId, TurnId
-from turnmill.domain.states import FINAL, MOVES, Lane, TurnState
+from turnmill.domain.states import FINAL, MOVES, UNFINISHED, Lane, TurnState
 from turnmill.store import claim as claims
 from turnmill.store import leases, sessions, turns
 from turnmill.store.accept_many import accept_many
@@ -29,10 +30,16 @@ KINDS: tuple[dict[str, Any], ...] = (
     {"on_ambiguous": "hold", "on_failure": "continue", "max_attempts": 1},
 )
 VERDICTS = sorted(MOVES[TurnState.RUNNING] - {TurnState.CANCELLED})
+GIVEN_BACK = {
+    "send": TurnState.QUEUED,
+    "check": TurnState.UNKNOWN,
+    "resume": TurnState.WAITING,
+}
 A_LEASE = 60
 
 some = st.integers(min_value=0, max_value=1_000_000)
 lines = st.integers(min_value=0, max_value=len(KINDS) - 1)
+words = st.sampled_from(["same", "other"])
 seconds = st.one_of(st.none(), st.integers(min_value=-5, max_value=40))
 
 
@@ -80,8 +87,12 @@ class Protocol(RuleBasedStateMachine):
         )
         self.seen[sent.turn_id] = Seen(self.lines[line], said)
 
-    @rule(line=lines, key=st.integers(0, 3), word=st.sampled_from(["same", "other"]))
-    def send_with_key(self, line: int, key: int, word: str) -> None:
+    @rule(line=lines, key=st.integers(0, 1), words=st.lists(words, min_size=1, max_size=3))
+    def send_with_key(self, line: int, key: int, words: list[str]) -> None:
+        for word in words:
+            self._send_with_key(line, key, word)
+
+    def _send_with_key(self, line: int, key: int, word: str) -> None:
         session = self.lines[line]
         known = self.keys.get((session, key))
         try:
@@ -102,9 +113,9 @@ class Protocol(RuleBasedStateMachine):
             accept_many(conn, items)
         self.seen |= {new.id: Seen(session, new.text) for session, new in items}
 
-    @rule(which=some)
-    def cancel(self, which: int) -> None:
-        if turn_id := self._some_turn(which):
+    @rule(which=some, states=st.sampled_from([UNFINISHED, frozenset({TurnState.RUNNING}), FINAL]))
+    def cancel(self, which: int, states: frozenset[TurnState]) -> None:
+        if turn_id := self._some_turn(which, states):
             state = steps.cancel(self.store, turn_id)
             assert state in FINAL | {TurnState.RUNNING}
 
@@ -120,10 +131,10 @@ class Protocol(RuleBasedStateMachine):
         else:
             self.seen[again.turn_id] = Seen(old.line, old.text)
 
-    @rule(line=lines, pausing=st.booleans())
-    def pause_or_resume(self, line: int, *, pausing: bool) -> None:
+    @rule(line=lines, verb=st.sampled_from([sessions.pause, sessions.resume, sessions.resume]))
+    def pause_or_resume(self, line: int, verb: Callable[..., object]) -> None:
         with self.store.begin() as conn:
-            (sessions.pause if pausing else sessions.resume)(conn, self.lines[line])
+            verb(conn, self.lines[line])
             sessions.head_of(conn, self.lines[line])
 
     @rule(line=lines)
@@ -136,10 +147,13 @@ class Protocol(RuleBasedStateMachine):
 
     # What workers do.
 
-    @rule(which=some)
-    def deliver(self, which: int) -> None:
-        if turn_id := self._some_turn(which):
+    @rule(which=some, leaves=st.booleans())
+    def deliver(self, which: int, *, leaves: bool) -> None:
+        if turn_id := self._some_turn(which, UNFINISHED):
             self._took(steps.take(self.store, turn_id))
+        if leaves:
+            for claim in self.held:
+                assert steps.mark_sent(self.store, claim) == self._is_current(claim)
 
     @rule(lane=st.sampled_from(Lane), limit=st.integers(1, 4))
     def deliver_lane(self, lane: Lane, limit: int) -> None:
@@ -152,17 +166,13 @@ class Protocol(RuleBasedStateMachine):
 
     @rule(state=st.sampled_from(VERDICTS))
     def zombies_write(self, state: TurnState) -> None:
+        self.deliver_everything_twice()
         zombies = {claim.session_id: claim for claim in self.held}
         self.everybody_is_lost()
         self.deliver_everything_twice()
+        self.beat()
         if zombies:
             self._settle(list(zombies.values()), state, 0)
-
-    @rule(which=some)
-    def request_leaves(self, which: int) -> None:
-        if self.held:
-            claim = self.held[which % len(self.held)]
-            assert steps.mark_sent(self.store, claim) == self._is_current(claim)
 
     @rule(which=some, state=st.sampled_from(VERDICTS), delay=st.integers(0, 40))
     def settle(self, which: int, state: TurnState, delay: int) -> None:
@@ -185,15 +195,34 @@ class Protocol(RuleBasedStateMachine):
 
     # What dispatchers, operators and time do.
 
+    @rule(by=st.integers(0, 50), dies=st.booleans())
+    def time_passes_and_a_dispatcher_looks(self, by: int, *, dies: bool) -> None:
+        self._move_time(by)
+        if dies:
+            self._dispatcher_dies_half_way()
+        else:
+            self._dispatch()
+
     @rule()
-    def dispatch(self) -> None:
+    def everybody_is_lost(self) -> None:
+        before = self._losses()
+        self._move_time(A_LEASE)
+        steps.look_for_lost(self.store)
+        after = self._losses()
+        assert all(after[turn_id] == lost + 1 for turn_id, lost in before.items())
+
+    def _losses(self) -> dict[TurnId, int]:
+        """Return how often each turn was lost that ran after the last step."""
+        running = [key for key, one in self.seen.items() if one.state is TurnState.RUNNING]
+        return {turn_id: steps.turn(self.store, turn_id).lost for turn_id in running}
+
+    def _dispatch(self) -> None:
         steps.look_for_lost(self.store)
         steps.expire(self.store)
         with self.store.begin() as conn:
             purge_deleted(conn)
 
-    @rule()
-    def dispatcher_dies_half_way(self) -> None:
+    def _dispatcher_dies_half_way(self) -> None:
         class Killed(Exception):
             pass
 
@@ -203,15 +232,6 @@ class Protocol(RuleBasedStateMachine):
                 raise Killed
         except Killed:
             pass
-
-    @rule(by=st.integers(1, 50))
-    def time_passes(self, by: int) -> None:
-        self._move_time(by)
-
-    @rule()
-    def everybody_is_lost(self) -> None:
-        self._move_time(A_LEASE)
-        steps.look_for_lost(self.store)
 
     @rule(which=some)
     def release_held(self, which: int) -> None:
@@ -256,7 +276,7 @@ class Protocol(RuleBasedStateMachine):
 
     def _work_for_a_while(self) -> None:
         self._move_time(A_LEASE)
-        self.dispatch()
+        self._dispatch()
         for session in self.lines:
             with self.store.begin() as conn:
                 sessions.resume(conn, session)
@@ -266,8 +286,8 @@ class Protocol(RuleBasedStateMachine):
                 steps.end(self.store, claim)
         self.nothing_is_lost_and_final_is_final()
 
-    def _some_turn(self, which: int, states: set[TurnState] | None = None) -> TurnId | None:
-        fitting = [key for key, one in self.seen.items() if states is None or one.state in states]
+    def _some_turn(self, which: int, states: Collection[TurnState]) -> TurnId | None:
+        fitting = [key for key, one in self.seen.items() if one.state in states]
         return fitting[which % len(fitting)] if fitting else None
 
     def _took(self, taken: list[Claim]) -> None:
@@ -296,7 +316,7 @@ class Protocol(RuleBasedStateMachine):
             return conn.execute(query).first() is not None
 
     def _settle(self, group: list[Claim], state: TurnState, delay: int) -> None:
-        current = [self._is_current(claim) for claim in group]
+        expected = [self._should_become(claim, _verdict(claim, state)) for claim in group]
         results = steps.end_all(
             self.store,
             *(
@@ -304,8 +324,16 @@ class Protocol(RuleBasedStateMachine):
                 for claim in group
             ),
         )
-        expected = [Settled if one else Fenced for one in current]
-        assert [type(one) for one in results] == expected
+        assert expected == [one.state if isinstance(one, Settled) else None for one in results]
+        assert all(isinstance(one, Settled | Fenced) for one in results)
+
+    def _should_become(self, claim: Claim, state: TurnState) -> TurnState | None:
+        """Return what the verdict is to make of the turn; None: it comes from a zombie."""
+        if not self._is_current(claim):
+            return None
+        if steps.turn(self.store, claim.turn_id).cancel_requested:
+            return TurnState.CANCELLED
+        return GIVEN_BACK[claim.kind] if state is TurnState.QUEUED else state
 
     def _move_time(self, by: int) -> None:
         """Let `by` seconds pass, by moving all that is due later so much nearer."""
