@@ -24,6 +24,7 @@ from celery.worker import state
 
 from turnmill_worker.crossing import Bell, Mailbox
 from turnmill_worker.pool_loop import Callback, Job, LoopThread
+from turnmill_worker.transport import take_at_once
 
 logger = get_logger("turnmill.pool")
 
@@ -75,6 +76,7 @@ class TaskPool(BasePool):
         _warn_of_limits(self._tasks, self.options)
         self._bell = Bell()
         self._loop_thread.start()
+        take_at_once(self._room)
         signals.worker_ready.connect(self._on_worker_ready)
 
     def register_with_event_loop(self, hub: Any) -> None:
@@ -192,6 +194,10 @@ class TaskPool(BasePool):
         """Run `n` tasks fewer at once, as those that run come to their end."""
         self.limit = max(self.limit - n, 1)
         self._balance()
+
+    def _room(self) -> int:
+        """Return how many messages could start at once."""
+        return self.limit - len(state.reserved_requests)
 
     def _balance(self) -> None:
         """Let Celery's semaphore hold the slots that are free, and start what waits for them.
