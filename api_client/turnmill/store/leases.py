@@ -12,7 +12,7 @@ from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import FINAL, OnAmbiguous, TurnState
 from turnmill.store.line import move_lines, note_failures, skipping_busy
 from turnmill.store.records import Head
-from turnmill.store.tables import RUNNING_SQL, attempts, sessions, turns
+from turnmill.store.tables import RUNNING_SQL, STILL_RUNNING, attempts, sessions, turns
 from turnmill.store.types import db_after, db_asof, db_now
 
 #: A turn is dead after this many losses: one among others, then three in quarantine.
@@ -20,10 +20,10 @@ LOSSES_TO_DEATH = 4
 
 _CHUNK = 500
 
-_EXTEND = """
+_EXTEND = f"""
 WITH mine AS (
     SELECT t.id FROM unnest(%(ids)s::uuid[], %(fences)s::bigint[]) AS held (id, fence)
-    JOIN turns t ON t.id = held.id AND t.lease_fence = held.fence AND t.state = 'running'
+    JOIN turns t ON t.id = held.id AND t.lease_fence = held.fence AND {STILL_RUNNING}
     ORDER BY t.id FOR NO KEY UPDATE OF t SKIP LOCKED
 ), extended AS (
     UPDATE turns t SET lease_until = clock_timestamp() + %(lease)s FROM mine WHERE t.id = mine.id

@@ -7,16 +7,17 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, insert, select, update
 
 from turnmill.domain.ids import SessionId, TurnId
-from turnmill.domain.states import FINAL, UNFINISHED, Lane, TurnState
+from turnmill.domain.states import CLAIMABLE, FINAL, UNFINISHED, Lane, TurnState
 from turnmill.store.accept import text_parts
 from turnmill.store.line import head_columns, lock_sessions, status_after_failure
 from turnmill.store.records import Fenced, Head, Locked, Settled, Settlement
-from turnmill.store.tables import attempts, messages, sessions, sql_list, turns
+from turnmill.store.tables import STILL_RUNNING, attempts, messages, sessions, sql_list, turns
 from turnmill.store.types import db_after, db_asof, db_now
 from turnmill.wire import SETTLED_CHANNEL
 
 _FINAL = sql_list(frozenset(FINAL))
 _UNFINISHED = sql_list(frozenset(UNFINISHED))
+_DUE = sql_list(frozenset(CLAIMABLE - {TurnState.UNKNOWN}))
 
 #: A turn that is given back goes to where it was claimed from: a question is not a call, and must
 #: not become one because the worker that asked it ends.
@@ -52,7 +53,7 @@ WITH verdict AS (
         finished_at = CASE WHEN t.cancel_requested OR v.state IN {_FINAL}
             THEN clock_timestamp() END
     FROM verdict v
-    WHERE t.id = v.turn_id AND t.state = 'running' AND t.lease_fence = v.fence
+    WHERE t.id = v.turn_id AND {STILL_RUNNING} AND t.lease_fence = v.fence
     RETURNING t.id, t.session_id, t.lease_fence, t.state, t.state IN {_FINAL} AS is_final, t.lane,
         t.lost, t.sent_at, t.available_at
 ), reply AS (
@@ -70,26 +71,25 @@ WITH verdict AS (
         cached_tokens = v.cached_tokens, cost_usd = v.cost_usd, provider_ms = v.provider_ms
     FROM turn JOIN verdict v ON v.turn_id = turn.id
     WHERE a.turn_id = turn.id AND a.fence = turn.lease_fence
-), head AS (
-    SELECT turn.id AS settled_id, n.id, n.lane, n.lost, n.due_at, false AS is_held
-    FROM turn LEFT JOIN LATERAL (
-        SELECT o.id, o.lane, o.lost,
-            CASE WHEN o.state IN ('queued', 'retrying', 'waiting') THEN o.available_at END AS due_at
-        FROM turns o
-        WHERE o.session_id = turn.session_id AND o.state IN {_UNFINISHED} AND o.id <> turn.id
-        ORDER BY o.seq LIMIT 1
-    ) n ON true
-    WHERE turn.is_final
-    UNION ALL
-    SELECT id, id, lane, lost, available_at, state = 'unknown' AND sent_at IS NOT NULL
-    FROM turn WHERE NOT is_final
 ), session AS (
     UPDATE sessions s SET
         unfinished = s.unfinished - CASE WHEN turn.is_final THEN 1 ELSE 0 END,
-        head_turn_id = head.id,
-        head_lane = CASE WHEN head.lost > 0 THEN 'quarantine' ELSE head.lane END,
-        head_due_at = CASE WHEN head.is_held AND s.on_ambiguous = 'hold' THEN NULL
-            ELSE head.due_at END,
+        (head_turn_id, head_lane, head_due_at) = (
+            SELECT next.id, CASE WHEN next.lost > 0 THEN 'quarantine' ELSE next.lane END,
+                next.due_at
+            FROM (
+                (SELECT o.id, o.lane, o.lost, CASE WHEN o.state IN {_DUE} THEN o.available_at END
+                FROM turns o
+                WHERE turn.is_final AND o.session_id = turn.session_id
+                    AND o.state IN {_UNFINISHED} AND o.id <> turn.id
+                ORDER BY o.seq LIMIT 1)
+                UNION ALL
+                SELECT turn.id, turn.lane, turn.lost, CASE WHEN NOT (turn.state = 'unknown'
+                    AND turn.sent_at IS NOT NULL AND s.on_ambiguous = 'hold')
+                    THEN turn.available_at END
+                WHERE NOT turn.is_final
+            ) AS next (id, lane, lost, due_at)
+        ),
         status = CASE WHEN s.on_failure = 'pause' AND s.status = 'active'
             AND turn.state IN ('failed', 'dead') THEN 'paused' ELSE s.status END,
         provider_ref = CASE WHEN turn.state = 'cancelled' THEN s.provider_ref
@@ -103,7 +103,7 @@ WITH verdict AS (
         cost_usd = s.cost_usd + COALESCE(v.cost_usd, 0),
         unpriced_attempts = s.unpriced_attempts + CASE WHEN v.priced THEN 0 ELSE 1 END,
         last_active_at = clock_timestamp()
-    FROM turn JOIN verdict v ON v.turn_id = turn.id JOIN head ON head.settled_id = turn.id
+    FROM turn JOIN verdict v ON v.turn_id = turn.id
     WHERE s.id = turn.session_id
     RETURNING turn.id AS settled_id, turn.state, turn.is_final, turn.available_at,
         s.id AS session_id, s.head_turn_id, s.head_lane,
