@@ -12,6 +12,7 @@ from benchmarks import plain_celery
 from benchmarks.ground import Ground
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane
+from turnmill_worker.stack.celery_parts import command_of
 from turnmill_worker.stack.process import Child, Program
 
 Queued = Sequence[tuple[TurnId, SessionId]]
@@ -48,11 +49,9 @@ def _celery(*arguments: str) -> tuple[str, ...]:
 
 def _turnmill(slots: Callable[[int], int]) -> Callable[[Point], list[tuple[str, ...]]]:
     def commands(point: Point) -> list[tuple[str, ...]]:
-        worker = ("-A", "turnmill_worker.app", "worker", *_QUIET)
+        worker = command_of("worker", *_QUIET, app="turnmill_worker.app")
         each = slots(-(-point.in_flight // point.processes))
-        return [
-            _celery(*worker, "-c", str(each), "-n", f"w{n}@bench") for n in range(point.processes)
-        ]
+        return [(*worker, "-c", str(each), "-n", f"w{n}@bench") for n in range(point.processes)]
 
     return commands
 

@@ -51,17 +51,15 @@ def settings_of_servers() -> Settings:
 def become(
     program: str, arguments: Sequence[str], *, settings: Settings, environ: Mapping[str, str]
 ) -> NoReturn:
-    """Turn this process into `celery -A turnmill_worker.app PROGRAM …`; signals reach it."""
-    from turnmill_worker.stack.celery_parts import OVERRIDES
+    """Turn this process into one of Celery's programs; signals reach it."""
+    from turnmill_worker.stack.celery_parts import OVERRIDES, command_of
 
     env = {name: value for name, value in os.environ.items() if name not in OVERRIDES}
     env["TURNMILL_DATABASE_URL"] = settings.database_url
     env["TURNMILL_BROKER_URL"] = settings.broker_url
     env.update(environ)
-    # -P: somebody's own celery.py in the working directory is not what is meant.
-    argv = [sys.executable, "-P", "-m", "celery", "-A", APP, program, *arguments]
     sys.stdout.flush()
-    os.execve(sys.executable, argv, env)
+    os.execve(sys.executable, command_of(program, *arguments, app=APP), env)
 
 
 def passed_on(ctx: click.Context, *ours: str, reserved: Sequence[str] = ()) -> list[str]:

@@ -52,9 +52,15 @@ class CelerySetup:
         env.setdefault(*POOL)
         return env
 
-    def command(self, *arguments: str) -> tuple[str, ...]:
-        # -P: somebody's own celery.py in the working directory is not what is meant.
-        return (sys.executable, "-P", "-m", "celery", "-A", self.app, *arguments)
+    def command(self, program: str, *arguments: str) -> tuple[str, ...]:
+        return command_of(program, *arguments, app=self.app)
+
+
+def command_of(program: str, *arguments: str, app: str) -> tuple[str, ...]:
+    """Return the command that runs one of Celery's programs."""
+    module = "turnmill_worker" if program in {"worker", "beat"} else "celery"
+    # -P: somebody's own celery.py in the working directory is not what is meant.
+    return (sys.executable, "-P", "-m", module, "-A", app, program, *arguments)
 
 
 class WorkerPart:

@@ -1,0 +1,32 @@
+"""`python -m turnmill_worker worker|beat`: Celery's own commands, and nothing beside.
+
+`celery` itself loads the plugins of its command line first, Flower with all its own among them: 24
+MB in a worker that never uses them. `celery -A turnmill_worker.app worker` does the same work.
+"""
+
+import click
+from celery.app.utils import find_app
+from celery.bin.base import CLIContext
+from celery.bin.beat import beat
+from celery.bin.worker import worker
+
+from turnmill.domain.errors import TurnmillError
+
+
+@click.group()
+@click.option("-A", "--app", default="turnmill_worker.app", help="The Celery app.")
+@click.pass_context
+def main(ctx: click.Context, app: str) -> None:
+    """Run one of Celery's programs for Turnmill."""
+    try:
+        found = find_app(app)
+    except TurnmillError as error:
+        raise click.ClickException(str(error)) from None
+    ctx.obj = CLIContext(app=found, no_color=None, workdir=None, quiet=False)
+
+
+main.add_command(worker)
+main.add_command(beat)
+
+if __name__ == "__main__":
+    main(prog_name="python -m turnmill_worker")
