@@ -13,11 +13,11 @@ from tests import rows, steps
 from turnmill.domain.errors import IdempotencyConflict
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import FINAL, MOVES, UNFINISHED, Lane, TurnState
-from turnmill.store import claim as claims
 from turnmill.store import leases, sessions, turns
 from turnmill.store.accept_many import accept_many
 from turnmill.store.database import Database
 from turnmill.store.due import purge_deleted
+from turnmill.store.history import succeeded_history
 from turnmill.store.records import Claim, Fenced, Settled
 from turnmill.store.tables import metadata
 from turnmill.store.tables import sessions as session_rows
@@ -303,7 +303,7 @@ class Protocol(RuleBasedStateMachine):
         answered = [(one.role, one.text) for one in told if one.state is TurnState.SUCCEEDED]
         assert list(claim.history) == answered
         with self.store.begin() as conn:
-            assert claims.succeeded_history(conn, claim.session_id) == answered
+            assert succeeded_history(conn, claim.session_id) == answered
 
     def _is_current(self, claim: Claim) -> bool:
         columns = turn_rows.c

@@ -141,7 +141,7 @@ async def _ask(claim: Claim, holding: Holding, deps: Deps) -> Answer:
         return await ask(request)
     except ThreadLost:
         # The chain is gone at the vendor: rebuild it once from what we hold.
-        history = [Part(role, text) for role, text in await deps.ledger.history(claim.session_id)]
+        history = await deps.ledger.history(claim.session_id)
         if not holding.may_begin():
             raise asyncio.CancelledError from None
         return await ask(request_of(claim, history=history, thread_ref=""))
@@ -170,7 +170,7 @@ def request_of(
         fence=claim.fence,
         model=claim.model,
         text=claim.text,
-        history=[Part(role, text) for role, text in claim.history] if history is None else history,
+        history=claim.history if history is None else history,
         system_prompt=claim.system_prompt,
         thread_ref=claim.provider_ref if thread_ref is None else thread_ref,
         native_ref=claim.native_ref,

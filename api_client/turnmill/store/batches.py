@@ -14,7 +14,7 @@ from turnmill.domain.errors import BatchNotFound, Conflict, MoveRefused, Session
 from turnmill.domain.ids import BatchId, SessionId, TurnId
 from turnmill.domain.states import FINAL, SessionStatus, TurnState
 from turnmill.store.accept_many import accept_many
-from turnmill.store.claim import text_of
+from turnmill.store.history import text_of
 from turnmill.store.records import Accepted, NewSession, NewTurn
 from turnmill.store.start_many import start_many
 from turnmill.store.tables import batches, messages, sessions, turns

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, func, insert, or_, select, update
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import CLAIMABLE, Lane, OnAmbiguous, SessionStatus, TurnState
 from turnmill.store.backlogs import BACKLOGS
+from turnmill.store.history import StoredHistory, succeeded_history, text_of
 from turnmill.store.records import Claim
 from turnmill.store.tables import attempts, messages, sessions, sql_list, turns
 from turnmill.store.types import db_after, db_now
@@ -19,11 +20,17 @@ WORST_SUSPECT = 3
 
 _KIND = {TurnState.UNKNOWN: "check", TurnState.WAITING: "resume"}
 
-# What has expired is not run any more, also when no dispatcher has had the time to say so.
-_NOT_OVERDUE = """COALESCE((
-            SELECT q.expires_at FROM turns q
-            WHERE q.id = s.head_turn_id AND q.state IN ('queued', 'retrying')
-        ), 'infinity') > statement_timestamp()"""
+# What has expired is not run any more, also when no dispatcher has had the time to say so. That
+# nothing has, which is the rule, is found once for all heads.
+_NOT_OVERDUE = """(
+            NOT EXISTS (
+                SELECT FROM turns WHERE state IN ('queued', 'retrying')
+                    AND expires_at <= statement_timestamp()
+            ) OR COALESCE((
+                SELECT q.expires_at FROM turns q
+                WHERE q.id = s.head_turn_id AND q.state IN ('queued', 'retrying')
+            ), 'infinity') > statement_timestamp()
+        )"""
 
 # The head and its due time stand in the session's row, so that after SKIP LOCKED got a newer
 # version of it, the conditions are checked again on what is true now.
@@ -187,24 +194,7 @@ def still_due(
     return [TurnId(row[0]) for row in conn.exec_driver_sql(_STILL_DUE, parameters)]
 
 
-def succeeded_history(conn: Connection, session_id: SessionId) -> list[tuple[str, str]]:
-    """Return (role, text) of all messages of succeeded turns, in order: what a provider is sent."""
-    rows = conn.execute(
-        select(messages.c.role, messages.c.content)
-        .join(turns, turns.c.id == messages.c.turn_id)
-        .where(turns.c.session_id == session_id, turns.c.state == TurnState.SUCCEEDED)
-        .order_by(turns.c.seq, messages.c.position)
-    )
-    return [(row.role, text_of(row.content)) for row in rows]
-
-
-def text_of(content: Sequence[dict[str, Any]]) -> str:
-    """Return the text of a message's content."""
-    return "".join(part["text"] for part in content if part.get("type") == "text")
-
-
 def _from_row(row: Any) -> Claim:
-    history = json.loads(row[17]) if row[17] else ()
     return Claim(
         turn_id=TurnId(row[0]),
         session_id=SessionId(row[1]),
@@ -223,7 +213,7 @@ def _from_row(row: Any) -> Claim:
         on_ambiguous=OnAmbiguous(row[14]),
         metadata=json.loads(row[15]),
         text=text_of(json.loads(row[16])),
-        history=[(role, text_of(content)) for role, content in history],
+        history=StoredHistory(row[17]) if row[17] else [],
     )
 
 

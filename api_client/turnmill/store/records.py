@@ -8,6 +8,7 @@ from math import inf
 from typing import Any
 
 from turnmill.domain.ids import BatchId, SessionId, TurnId
+from turnmill.domain.parts import Part
 from turnmill.domain.states import Lane, OnAmbiguous, OnFailure, SessionStatus, TurnState
 
 
@@ -188,7 +189,7 @@ class Claim:
     on_ambiguous: OnAmbiguous
     metadata: Mapping[str, Any]
     text: str
-    history: Sequence[tuple[str, str]]  #: (role, text) of succeeded turns; empty if provider_ref
+    history: Sequence[Part]  #: of succeeded turns, oldest first; empty where provider_ref stands
     lease_ends: float = inf  #: on a clock of the process that claimed; the store leaves it open
 
 

@@ -16,7 +16,7 @@ from turnmill.domain.states import (
     TurnState,
     sources_of,
 )
-from turnmill.store.claim import text_of
+from turnmill.store.history import text_of
 from turnmill.store.line import lock_sessions, move_lines
 from turnmill.store.records import Head, MessageRecord, NewSession, SessionRecord
 from turnmill.store.tables import announcements, messages, sessions, turns

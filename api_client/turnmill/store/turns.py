@@ -10,7 +10,7 @@ from turnmill.domain.errors import MoveRefused, SessionArchived, TurnNotFound
 from turnmill.domain.ids import BatchId, SessionId, TurnId
 from turnmill.domain.states import FINAL, Lane, SessionStatus, TurnState, sources_of
 from turnmill.store.accept import accept
-from turnmill.store.claim import text_of
+from turnmill.store.history import text_of
 from turnmill.store.line import lock_sessions, move_lines
 from turnmill.store.records import (
     Accepted,

@@ -11,6 +11,7 @@ from turnmill.intake import new_id
 from turnmill.store import claim as claims
 from turnmill.store import sessions
 from turnmill.store.database import Database
+from turnmill.store.history import succeeded_history
 
 pytestmark = pytest.mark.usefixtures("sound")
 
@@ -158,7 +159,7 @@ def test_a_thread_at_the_provider_stands_for_the_history(store: Database) -> Non
     claim = steps.take_one(store, steps.send(store, session, "two").turn_id)
     assert (claim.provider_ref, list(claim.history)) == ("resp_1", [])
     with store.begin() as conn:
-        rebuilt = claims.succeeded_history(conn, session)
+        rebuilt = succeeded_history(conn, session)
     assert rebuilt == [("user", "one"), ("assistant", "answer to one")]
 
 

@@ -13,7 +13,7 @@ from turnmill_worker.providers.base import Absent, Done, Emit, Request, Running,
 from turnmill_worker.providers.failures import error_object_of, error_of_status, payload_of
 from turnmill_worker.providers.formats import messages
 from turnmill_worker.providers.parameters import choice, refuse_thread, timeout_of
-from turnmill_worker.providers.vendor import DEFAULT_TIMEOUT, Answer, Vendor, headers_of
+from turnmill_worker.providers.vendor import DEFAULT_TIMEOUT, Answer, Vendor, encoded, headers_of
 
 #: Codes and error types that tell more than their status does.
 ERRORS: Mapping[str, type[ProviderError]] = MappingProxyType(
@@ -59,7 +59,7 @@ class AnthropicProvider:
     async def send(self, request: Request, emit: Emit | None = None) -> Done | Running:
         choice(request.settings, "thread", among=("client",))
         refuse_thread(request)
-        body = messages.body_of(request)
+        body = encoded(messages.body_of(request))
         within = timeout_of(request.settings, default=DEFAULT_TIMEOUT)
         answer = await self._vendor.call("POST", messages.PATH, body, within=within)
         payload, request_id = _accepted(answer)

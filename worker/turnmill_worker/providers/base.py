@@ -6,14 +6,7 @@ from datetime import timedelta
 from typing import Any, Protocol, runtime_checkable
 
 from turnmill.domain.ids import SessionId, TurnId
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One entry of the history as a provider sees it: a role and its text."""
-
-    role: str  #: user, assistant, tool or system
-    text: str
+from turnmill.domain.parts import Part as Part
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

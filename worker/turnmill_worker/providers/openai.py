@@ -23,7 +23,7 @@ from turnmill_worker.providers.base import Absent, Done, Emit, Request, Running,
 from turnmill_worker.providers.failures import error_object_of, error_of_status, payload_of
 from turnmill_worker.providers.formats import chat, responses
 from turnmill_worker.providers.parameters import choice, refuse_thread, timeout_of
-from turnmill_worker.providers.vendor import DEFAULT_TIMEOUT, Answer, Vendor, headers_of
+from turnmill_worker.providers.vendor import DEFAULT_TIMEOUT, Answer, Vendor, encoded, headers_of
 
 #: Codes that tell more than their status does.
 ERRORS: Mapping[str, type[ProviderError]] = MappingProxyType(
@@ -102,19 +102,17 @@ class OpenAIProvider:
         chain = _is_chain(request)
         if not chain:
             refuse_thread(request)
-        body = responses.body_of(request, chain=chain)
+        body = encoded(responses.body_of(request, chain=chain))
         payload, request_id = await self._post(responses.PATH, body, request)
         return responses.reply_of(payload, chain=chain, request_id=request_id)
 
     async def _send_chat(self, request: Request) -> Done:
         choice(request.settings, "thread", among=("client",))
         refuse_thread(request)
-        payload, request_id = await self._post(chat.PATH, chat.body_of(request), request)
+        payload, request_id = await self._post(chat.PATH, encoded(chat.body_of(request)), request)
         return chat.reply_of(payload, request_id=request_id)
 
-    async def _post(
-        self, path: str, body: Mapping[str, Any], request: Request
-    ) -> tuple[dict[str, Any], str]:
+    async def _post(self, path: str, body: bytes, request: Request) -> tuple[dict[str, Any], str]:
         within = timeout_of(request.settings, default=DEFAULT_TIMEOUT)
         return _accepted(await self._vendor.call("POST", path, body, within=within))
 

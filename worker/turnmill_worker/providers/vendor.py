@@ -28,7 +28,6 @@ _LARGE_BODY = 2**20
 
 #: First match wins. Whatever is not here happened after bytes could have left.
 _FAILURES: tuple[tuple[type[Exception], type[ProviderError], str], ...] = (
-    (PydanticSerializationError, Rejected, "unencodable"),
     (aiohttp.InvalidURL, Rejected, "invalid_url"),
     (aiohttp.NonHttpUrlClientError, Rejected, "invalid_url"),
     (aiohttp.ConnectionTimeoutError, Unreachable, "connect_timeout"),
@@ -62,21 +61,20 @@ class Vendor:
         self,
         method: str,
         path: str,
-        body: Mapping[str, Any] | None = None,
+        body: bytes | None = None,
         *,
         within: timedelta = DEFAULT_TIMEOUT,
     ) -> Answer:
-        """Make one request and read its answer, whatever the status.
+        """Make one request, with a body from `encoded`, and read its answer, whatever the status.
 
         Raises Unreachable when nothing has left, MaybeSent when something may have.
         """
         session = self._session or self._connect()
         try:
-            encoded = None if body is None else to_json(body)
             async with session.request(
                 method,
                 self._base_url + path,
-                data=io.BytesIO(encoded) if encoded and len(encoded) > _LARGE_BODY else encoded,
+                data=io.BytesIO(body) if body and len(body) > _LARGE_BODY else body,
                 allow_redirects=False,
                 timeout=_timeouts(within),
             ) as response:
@@ -105,6 +103,18 @@ class Vendor:
             proxy=_proxy_for(self._base_url),
         )
         return self._session
+
+
+def encoded(body: Mapping[str, Any]) -> bytes:
+    """Return the body as JSON; raises Rejected for what has no form there.
+
+    Done by the provider, so that of a call in flight only these bytes are kept.
+    """
+    try:
+        return to_json(body)
+    except PydanticSerializationError as error:
+        detail = type(error).__name__
+    raise Rejected("unencodable", detail=detail)
 
 
 def headers_of(*given: Mapping[str, object]) -> dict[str, str]:

@@ -1,0 +1,71 @@
+"""What was said in a session: as rows, and as what a provider is sent."""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, overload
+
+from sqlalchemy import Connection, select
+
+from turnmill.domain.ids import SessionId
+from turnmill.domain.parts import Part
+from turnmill.domain.states import TurnState
+from turnmill.store.tables import messages, turns
+
+
+class StoredHistory(Sequence[Part]):
+    """Messages as the JSON that the store has returned, read anew by whoever looks.
+
+    A provider looks once, and then waits for seconds with thousands of others: read at once, each
+    history would be kept in memory as lists of strings, several times its size.
+    """
+
+    __slots__ = ("_json", "_length")
+
+    def __init__(self, rows: str) -> None:
+        """`rows` is a JSON array of [role, content]."""
+        self._json = rows
+        self._length: int | None = None  # asked by `list()` and `[*…]` after they began to read
+
+    def __iter__(self) -> Iterator[Part]:
+        return iter(self._parts())
+
+    def __len__(self) -> int:
+        return len(self._parts()) if self._length is None else self._length
+
+    @overload
+    def __getitem__(self, index: int) -> Part: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Part]: ...
+    def __getitem__(self, index: int | slice) -> Part | Sequence[Part]:
+        return self._parts()[index]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and self._parts() == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"<StoredHistory of {len(self._json)} characters>"  # never what was said
+
+    def _parts(self) -> list[Part]:
+        parts = [Part(role, text_of(content)) for role, content in json.loads(self._json)]
+        self._length = len(parts)
+        return parts
+
+
+def succeeded_history(conn: Connection, session_id: SessionId) -> list[Part]:
+    """Return all messages of succeeded turns, in order: what a provider is sent."""
+    rows = conn.execute(
+        select(messages.c.role, messages.c.content)
+        .join(turns, turns.c.id == messages.c.turn_id)
+        .where(turns.c.session_id == session_id, turns.c.state == TurnState.SUCCEEDED)
+        .order_by(turns.c.seq, messages.c.position)
+    )
+    return [Part(row.role, text_of(row.content)) for row in rows]
+
+
+def text_of(content: Sequence[dict[str, Any]]) -> str:
+    """Return the text of a message's content."""
+    if len(content) == 1 and content[0].get("type") == "text":
+        return str(content[0]["text"])
+    return "".join(part["text"] for part in content if part.get("type") == "text")
