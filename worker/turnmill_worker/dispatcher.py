@@ -141,7 +141,7 @@ class Dispatcher:
         if depth is None:
             return
         per_hint = TURNS_PER_HINT.get(lane, 1)
-        room = min(max(1, 2 * self._slots // per_hint), _MOST_HINTS.get(lane, 10**9)) - depth
+        room = self._wanted(lane) - depth
         if room <= 0:
             self._more.add(lane)
             return
@@ -153,6 +153,11 @@ class Dispatcher:
             self._publisher.announce(heads, bounded=False)
         if len(heads) >= room * per_hint:
             self._more.add(lane)
+
+    def _wanted(self, lane: Lane) -> int:
+        """Return how many hints keep the slots of this process busy for a while."""
+        hints = 2 * self._slots // TURNS_PER_HINT.get(lane, 1)
+        return min(max(1, hints), _MOST_HINTS.get(lane, hints))
 
     def _publish_noted(self, heads: Sequence[Head], *, bounded: bool) -> None:
         """Publish heads that were noted as announced; take the notes back if that fails."""
@@ -234,7 +239,7 @@ class Dispatcher:
     def _ran_dry(self) -> bool:
         """Tell whether a queue that we could not fill up has been emptied meanwhile."""
         return any(
-            (depth := self._publisher.depth(lane)) is not None and depth <= self._slots // 2
+            (depth := self._publisher.depth(lane)) is not None and depth <= self._wanted(lane) // 4
             for lane in self._more
         )
 

@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 
 from turnmill.domain.errors import SessionBusy, StoreError, StoreUnavailable
 from turnmill.domain.ids import SessionId, TurnId
+from turnmill.domain.parts import Part
 from turnmill.domain.states import Lane, TurnState
 from turnmill.grouping import Grouped
 from turnmill.intake import new_id
@@ -18,9 +19,9 @@ from turnmill.store.claim import (
     claim_suspects,
     due_suspicions,
     still_due,
-    succeeded_history,
 )
 from turnmill.store.database import Database
+from turnmill.store.history import succeeded_history
 from turnmill.store.leases import end_leases, mark_sent
 from turnmill.store.records import Claim, Fenced, Locked, Settled, Settlement
 from turnmill.store.settle import settle, was_settled
@@ -51,8 +52,8 @@ class Ledger(Protocol):
         """Write the verdict, however long the store is away."""
         ...
 
-    async def history(self, session_id: SessionId) -> Sequence[tuple[str, str]]:
-        """Return (role, text) of all succeeded turns."""
+    async def history(self, session_id: SessionId) -> Sequence[Part]:
+        """Return the messages of all succeeded turns."""
         ...
 
     async def mark_sent(self, claim: Claim) -> bool:
@@ -74,6 +75,8 @@ class GroupedLedger:
         self.closed_lanes: Collection[Lane] = ()
         self.closed_providers: Collection[str] = ()
         self.lanes: tuple[Lane, ...] = (Lane.INTERACTIVE, Lane.BULK)
+        # Those who take what is due at the same time read past each other's rows.
+        self._one_at_a_time = asyncio.Lock()
         self._claims = Grouped("claims", self._claim_group, most=_MOST)
         self._settles = Grouped("settles", self._settle_group, most=_MOST)
 
@@ -100,7 +103,8 @@ class GroupedLedger:
         """Take up to `limit` due turns of the lane, unless it is paused."""
         if lane in self.closed_lanes or limit < 1:
             return []
-        return await asyncio.to_thread(self._claim_lane, lane, limit)
+        async with self._one_at_a_time:
+            return await asyncio.to_thread(self._claim_lane, lane, limit)
 
     async def suspicions(self) -> set[int]:
         """Return how often the suspects that are due were lost (3: so often or more)."""
@@ -136,8 +140,8 @@ class GroupedLedger:
                 return result
             await asyncio.sleep(pause)
 
-    async def history(self, session_id: SessionId) -> Sequence[tuple[str, str]]:
-        """Return (role, text) of all succeeded turns."""
+    async def history(self, session_id: SessionId) -> Sequence[Part]:
+        """Return the messages of all succeeded turns."""
         return await asyncio.to_thread(self._within, succeeded_history, session_id)
 
     async def mark_sent(self, claim: Claim) -> bool:

@@ -56,8 +56,8 @@ class Slots:
         self._wake_patient()
 
     def _worthwhile(self, most: int) -> int:
-        """Return how many free slots are worth a claim of their own."""
-        return max(1, min(most, self.total - self.reserve) // 4)
+        """Return how many free slots are worth a claim of their own, at most one in twenty."""
+        return max(1, min(most, (self.total - self.reserve) // 20))
 
     def _wake_patient(self) -> None:
         while self._patient and self.free(Lane.BULK) > 0:
