@@ -281,7 +281,9 @@ class AsyncSessions:
             max_text_bytes=self._client.settings.max_text_bytes,
             **options,
         )
-        return await self._database.run_single(session_rows.create, new)
+        record = await self._database.run_single(session_rows.create, new)
+        self._client._room.note(record)
+        return record
 
     async def get(self, session: SessionRef) -> SessionRecord:
         """Return the session as it stands now, or raise SessionNotFound."""

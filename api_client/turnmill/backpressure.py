@@ -13,6 +13,7 @@ from turnmill.domain.errors import QueueFull
 from turnmill.domain.ids import SessionId
 from turnmill.settings import Settings
 from turnmill.store import room
+from turnmill.store.records import SessionRecord
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -39,6 +40,10 @@ class Room:
         self._in_all = settings.max_unfinished
         self._users: OrderedDict[SessionId, str] = OrderedDict()
         self._sums: OrderedDict[str, _Sum] = OrderedDict()
+
+    def note(self, session: SessionRecord) -> None:
+        """Remember whose session it is: its first message then asks nobody."""
+        _remember(self._users, session.id, session.user_id)
 
     def take(self, conn: Connection, session_id: SessionId, *, count: int = 1) -> None:
         """Raise QueueFull when `count` more turns of this session would be too many."""

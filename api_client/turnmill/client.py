@@ -333,7 +333,9 @@ class Sessions:
             **options,
         )
         with self._database.single() as conn:
-            return session_rows.create(conn, new)
+            record = session_rows.create(conn, new)
+        self._client._room.note(record)
+        return record
 
     def get(self, session: SessionRef) -> SessionRecord:
         """Return the session as it stands now, or raise SessionNotFound."""

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from turnmill.domain.errors import InvalidSetting
@@ -173,6 +174,7 @@ class Publisher:
         if self._producer is None or self._pid != os.getpid():
             connection = connect(self._url)
             self._producer = connection.Producer(auto_declare=False)
+            _keep_client(self._producer.channel)
             self._pid = os.getpid()
         return self._producer
 
@@ -193,6 +195,12 @@ def connect(url: str) -> "Connection":
 
     redis_like = url.startswith(("redis", "sentinel"))
     return Connection(url, connect_timeout=1.0, transport_options=_OPTIONS if redis_like else {})
+
+
+def _keep_client(channel: Any) -> None:
+    """Let kombu's Redis channel keep its client: it makes one for each message, in 0.3 ms."""
+    if make := getattr(channel, "Client", None):
+        channel.Client = lru_cache(maxsize=2)(make)  # by its pool of connections
 
 
 def _hints(heads: Iterable[Head]) -> Iterable[tuple[Lane, str, str, list[str]]]:

@@ -22,6 +22,7 @@ from turnmill.store.due import (
     expire_overdue,
     forget_announced,
     note_announced,
+    overdue,
     purge_deleted,
 )
 from turnmill.store.leases import in_doubt, take_lost
@@ -96,13 +97,17 @@ class Dispatcher:
     def tick(self) -> None:
         """Look once at everything. Each step is a transaction of its own."""
         heads: list[Head] = []
-        heads += self._repeat(lambda conn: take_lost(conn, lease=self._lease, limit=_CHUNK))
-        heads += self._repeat(lambda conn: expire_overdue(conn, limit=_CHUNK))
-        with self._database.begin() as conn:
-            purge_deleted(conn)
         with self._database.single() as conn:
+            found = overdue(conn)
             pauses = read_pauses(conn)
             doubtful = not self._draining.is_set() and in_doubt(conn, lease=self._lease)
+        if found.lost:
+            heads += self._repeat(lambda conn: take_lost(conn, lease=self._lease, limit=_CHUNK))
+        if found.expired:
+            heads += self._repeat(lambda conn: expire_overdue(conn, limit=_CHUNK))
+        if found.deleted:
+            with self._database.begin() as conn:
+                purge_deleted(conn)
         if doubtful:
             self._on_doubt()
         self._on_pauses(pauses)

@@ -9,7 +9,7 @@ BatchId = NewType("BatchId", UUID)
 
 
 def uuid7(*, unix_ms: int, random_bits: int) -> UUID:
-    """Build a version 7 UUID (RFC 9562, section 5.7) from a time and 74 random bits.
+    """Build a version 7 UUID (RFC 9562, section 5.7) from a time and 74 or more random bits.
 
     New rows land at the right edge of their index, and a list sorted by id is sorted by age.
     """

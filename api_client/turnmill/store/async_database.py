@@ -8,7 +8,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from sqlalchemy import Connection, NullPool
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from turnmill.store.database import CONNECT_ARGS, Database, parse_url, translated
+from turnmill.store.database import CONNECT_ARGS, Database, parse_url, ping_the_idle, translated
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -24,10 +24,10 @@ class AsyncDatabase:
             pool_size=pool_size,
             max_overflow=overflow,
             pool_timeout=30,
-            pool_pre_ping=True,
             hide_parameters=True,
             connect_args=dict(CONNECT_ARGS),
         )
+        ping_the_idle(self.engine.sync_engine)
         self._single = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @asynccontextmanager
