@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from turnmill import Client, TurnDead, TurnFailed, TurnState
+from turnmill import Client, TurnDead, TurnFailed
 
 WAIT = 60
 
