@@ -87,7 +87,7 @@ def _cycle_cost(ground: Ground, *, sessions: int, turns: int, rounds: int) -> di
         queued = queue_turns(url, turns=min(sessions, _GROUP * (rounds + 1)), lane=Lane.INTERACTIVE)
         ids = [turn_id for turn_id, _ in queued]
         groups = [ids[start : start + _GROUP] for start in range(0, len(ids), _GROUP)]
-        database = Database(url)
+        database = Database(url, generic_plans=True)
         try:
             times = [_cycle(database, group) for group in groups]
         finally:
@@ -119,7 +119,7 @@ def _cycle(database: Database, group: Sequence[TurnId]) -> tuple[float, float]:
         for one in claims
     ]
     between = time.perf_counter()
-    with database.begin() as conn:
+    with database.single() as conn:
         settle(conn, verdicts, message_ids=[new_id() for _ in verdicts])
     return (claimed - began) * 1000, (time.perf_counter() - between) * 1000
 

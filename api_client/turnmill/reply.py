@@ -15,9 +15,9 @@ from turnmill.domain.errors import (
     TurnFailed,
 )
 from turnmill.domain.ids import TurnId
-from turnmill.domain.states import FINAL, TurnState
-from turnmill.store import turns
-from turnmill.store.records import AttemptRecord, TurnRecord
+from turnmill.domain.states import TurnState
+from turnmill.store.outcome import Outcome, outcome_of
+from turnmill.store.records import AttemptRecord
 
 _ERRORS: Mapping[TurnState, type[NoReply]] = {
     TurnState.FAILED: TurnFailed,
@@ -68,29 +68,28 @@ def read_reply(conn: Connection, turn_id: TurnId) -> Reply | None:
 
     Raises TurnFailed, TurnDead, TurnCancelled or TurnExpired for a turn that ended without one.
     """
-    turn = turns.get(conn, turn_id)
-    if turn.state not in FINAL:
+    ended = outcome_of(conn, turn_id)
+    if ended is None:
         return None
-    if turn.state in _ERRORS:
-        raise no_reply(turn)
-    text = turns.reply_text(conn, turn_id) or ""
-    return _reply(turn, text, turns.attempts_of(conn, turn_id))
+    if ended.state in _ERRORS:
+        raise no_reply(turn_id, ended.state, ended.error_code)
+    return _reply(turn_id, ended)
 
 
-def no_reply(turn: TurnRecord) -> NoReply:
+def no_reply(turn_id: TurnId, state: TurnState, error_code: str | None) -> NoReply:
     """Return the error for a turn that ended without a reply."""
-    kind = _ERRORS[turn.state]
-    code = turn.error_code or turn.state.value
-    return kind(f"turn {turn.id} {turn.state}: {code}", turn_id=str(turn.id), error_code=code)
+    code = error_code or state.value
+    text = f"turn {turn_id} {state}: {code}"
+    return _ERRORS[state](text, turn_id=str(turn_id), error_code=code)
 
 
-def _reply(turn: TurnRecord, text: str, attempts: Sequence[AttemptRecord]) -> Reply:
+def _reply(turn_id: TurnId, turn: Outcome) -> Reply:
     ended = turn.finished_at or turn.created_at
-    started = attempts[0].started_at if attempts else ended
-    provider_ms = sum(attempt.provider_ms or 0 for attempt in attempts)
+    started = turn.attempts[0].started_at if turn.attempts else ended
+    provider_ms = sum(attempt.provider_ms or 0 for attempt in turn.attempts)
     return Reply(
-        turn_id=turn.id,
-        text=text,
+        turn_id=turn_id,
+        text=turn.text or "",
         usage=TokenUsage(
             input_tokens=turn.input_tokens,
             output_tokens=turn.output_tokens,
@@ -103,5 +102,5 @@ def _reply(turn: TurnRecord, text: str, attempts: Sequence[AttemptRecord]) -> Re
             provider=timedelta(milliseconds=provider_ms),
             total=ended - turn.created_at,
         ),
-        attempts=attempts,
+        attempts=turn.attempts,
     )

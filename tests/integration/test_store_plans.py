@@ -1,10 +1,11 @@
 """Each statement of the hot path finds its rows by its index, in a store full of waiting turns."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from hashlib import md5
 from typing import Any
 from uuid import UUID
@@ -182,8 +183,10 @@ def claim_ten(conn: Connection) -> list[Claim]:
 
 
 def settle_ten(conn: Connection) -> None:
-    claims = claim_ten(conn)
-    assert len(claims) == 10
+    settle_all(conn, claim_ten(conn))
+
+
+def settle_all(conn: Connection, claims: Sequence[Claim]) -> None:
     verdicts = [steps.verdict(one, TurnState.SUCCEEDED) for one in claims]
     settle(conn, verdicts, message_ids=[new_id() for _ in claims])
 
@@ -305,6 +308,56 @@ def test_rows_are_found_by_their_index(crowded: Database, name: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_the_work_does_not_grow_with_what_waits(crowded: Database, name: str) -> None:
     assert plan_of(crowded, CASES[name].call).pages <= CASES[name].pages
+
+
+def test_a_group_costs_what_its_turns_cost(crowded: Database) -> None:
+    def answer(conn: Connection, *, last: int) -> None:
+        ids = [head(n) for n in range(2, last + 2)]
+        claims = claim(conn, ids, owner="one", lease=LEASE)
+        assert len(claims) == last
+        settle_all(conn, claims)
+
+    with closing(
+        Database(crowded.url.render_as_string(hide_password=False), generic_plans=True)
+    ) as worker:
+        ten = pages_read(worker, partial(answer, last=10))
+        hundreds = pages_read(worker, partial(answer, last=200))
+    assert hundreds <= 30 * ten
+
+
+def test_what_a_worker_says_on_and_on_is_planned_once(database_url: str) -> None:
+    with closing(Database(database_url, generic_plans=True)) as worker:
+        for _ in range(12):
+            steps.answer(worker, steps.send(worker, rows.start(worker)).turn_id)
+        with worker.single() as conn:
+            counts = conn.exec_driver_sql(
+                "SELECT generic_plans, custom_plans FROM pg_prepared_statements"
+                " WHERE statement LIKE '%%UPDATE turns%%'"
+            ).all()
+    assert len(counts) == 2, "claim and settle"
+    assert all(generic > 0 and not custom for generic, custom in counts)
+
+
+def pages_read(database: Database, call: Callable[[Connection], object]) -> int:
+    """Run the call, and ask Postgres for the pages of tables and indexes that it touched."""
+    with undone(database) as conn:
+        call(conn)  # whatever is read only once
+    before = _pages_so_far(database)
+    with undone(database) as conn:
+        call(conn)
+    return _pages_so_far(database) - before
+
+
+def _pages_so_far(database: Database) -> int:
+    with database.single() as conn:
+        conn.exec_driver_sql("SELECT pg_stat_force_next_flush()")
+        conn.exec_driver_sql("SELECT pg_stat_clear_snapshot()")
+        return int(
+            conn.exec_driver_sql(
+                "SELECT sum(heap_blks_hit + heap_blks_read + idx_blks_hit + idx_blks_read)"
+                " FROM pg_statio_user_tables"
+            ).scalar_one()
+        )
 
 
 def test_a_lost_index_is_noticed(crowded: Database) -> None:

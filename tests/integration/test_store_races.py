@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 
 import pytest
@@ -141,6 +142,64 @@ def test_an_answer_does_not_wait_for_a_send_that_is_being_written(store: Databas
     assert isinstance(found, Settled)
     assert found.next is not None
     assert found.next.turn_id == sent.turn_id
+
+
+def test_a_send_is_seen_by_an_answer_that_began_before_it_was_written(store: Database) -> None:
+    claim = running(store)
+    with gated(store) as role, ThreadPoolExecutor(1) as thread:
+        with closed_gate(store):
+            ending = thread.submit(end_as, role, store, claim)
+            until_blocked(store)  # its snapshot is taken, its lock is not
+            sent = steps.send(store, claim.session_id)
+        assert isinstance(ending.result(timeout=DEADLINE), Locked)
+    found = steps.end(store, claim)
+    assert isinstance(found, Settled)
+    assert found.next is not None
+    assert found.next.turn_id == sent.turn_id
+
+
+@contextmanager
+def gated(store: Database) -> Iterator[str]:
+    """Yield a role whose statements wait at a gate when they come to read a session's row."""
+    role = f"gated_{new_id().hex}"
+    with store.begin() as conn:
+        for statement in _GATE:
+            conn.exec_driver_sql(statement.format(role=role))
+    try:
+        yield role
+    finally:
+        with store.begin() as conn:
+            conn.exec_driver_sql("DROP POLICY gate ON sessions")
+            conn.exec_driver_sql("ALTER TABLE sessions DISABLE ROW LEVEL SECURITY")
+            conn.exec_driver_sql(f"DROP OWNED BY {role}")
+            conn.exec_driver_sql(f"DROP ROLE {role}")
+
+
+_GATE = (
+    "CREATE ROLE {role}",
+    "GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}",
+    "CREATE FUNCTION pass_gate() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN"
+    " PERFORM pg_advisory_lock_shared(7), pg_advisory_unlock_shared(7); RETURN true; END $$",
+    "ALTER TABLE sessions ENABLE ROW LEVEL SECURITY",
+    "CREATE POLICY gate ON sessions USING (pass_gate())",
+)
+
+
+@contextmanager
+def closed_gate(store: Database) -> Iterator[None]:
+    with store.single() as conn:
+        conn.exec_driver_sql("SELECT pg_advisory_lock(7)")
+        try:
+            yield
+        finally:
+            conn.exec_driver_sql("SELECT pg_advisory_unlock(7)")
+
+
+def end_as(role: str, store: Database, claim: Claim) -> Settled | Fenced | Locked:
+    with store.begin() as conn:
+        conn.exec_driver_sql(f"SET LOCAL ROLE {role}")
+        (found,) = settle(conn, [steps.verdict(claim, TurnState.SUCCEEDED)], message_ids=[new_id()])
+        return found
 
 
 def test_a_session_that_is_held_stalls_no_neighbour(store: Database) -> None:

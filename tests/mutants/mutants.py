@@ -123,8 +123,13 @@ MUTANTS = {
     ),
     "settle_without_lock": Mutant(
         rule="a verdict looks for the next head while it holds the session",
-        breaks=instead(settle, "lock_sessions", lambda _, ids, **__: set(ids)),
+        breaks=without(settle, "_SETTLE", ("FOR NO KEY UPDATE SKIP LOCKED", "")),
         killed_by=f"{_RACES}::test_an_answer_does_not_wait_for_a_send_that_is_being_written",
+    ),
+    "settle_by_an_old_snapshot": Mutant(
+        rule="a verdict names no next head by a snapshot that is older than its lock",
+        breaks=without(settle, "_SETTLE", (" AND s.xmin = line.version", "")),
+        killed_by=f"{_RACES}::test_a_send_is_seen_by_an_answer_that_began_before_it_was_written",
     ),
     "heartbeat_without_fence": Mutant(
         rule="a heartbeat extends only what is really held",

@@ -31,6 +31,7 @@ logger = logging.getLogger("turnmill.ledger")
 
 T = TypeVar("T")
 
+#: Of a group: the ids of those that ended fit into one notification of Postgres (8,000 bytes).
 _MOST = 200
 #: A reply in hand is offered to the store for this long; then its lease has long been taken.
 KEEP_REPLIES = timedelta(minutes=15)
@@ -212,7 +213,7 @@ class GroupedLedger:
 
     def _write(self, settlements: Sequence[Settlement]) -> list[Settled | Fenced | Locked]:
         try:
-            with self._database.begin() as conn:
+            with self._database.single() as conn:
                 return settle(conn, settlements, message_ids=[new_id() for _ in settlements])
         except (StoreUnavailable, SessionBusy):
             raise

@@ -48,7 +48,8 @@ class Works:
         self.slots = Slots(slots)
         self.draining = threading.Event()
         self.publisher = Publisher(settings.broker_url, hints_max=settings.hints_max)
-        self.ledger = GroupedLedger(self.database, owner=self.owner, lease=settings.lease)
+        self._turns = Database(settings.database_url, generic_plans=True)
+        self.ledger = GroupedLedger(self._turns, owner=self.owner, lease=settings.lease)
         self.quarantine = Quarantine(self.ledger, owner=self.owner, draining=self.draining)
         self._hints: Grouped[Head, None] = Grouped("hints", self._publish, most=1000)
         self._heartbeat = Heartbeat(self.database, self.held, lease=settings.lease)
@@ -138,6 +139,7 @@ class Works:
         if self._dispatcher is not None:
             self._dispatcher.stop()
         self.publisher.close()
+        self._turns.close()
         self.database.close()
 
     def _new_dispatcher(self) -> Dispatcher:

@@ -203,7 +203,7 @@ def _error(turn: TurnRecord) -> dict[str, str] | None:
 
     if turn.state not in FINAL or turn.state is TurnState.SUCCEEDED:
         return None
-    error = no_reply(turn)
+    error = no_reply(turn.id, turn.state, turn.error_code)
     return {"code": error.error_code, "kind": error.code, "hint": error.hint}
 
 

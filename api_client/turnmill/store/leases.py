@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, and_, case, literal, or_, select, true, update
+from sqlalchemy import Connection, and_, case, literal, or_, select, text, true, update
 
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import FINAL, OnAmbiguous, TurnState
@@ -134,11 +134,7 @@ def end_leases(conn: Connection, owner: str | None = None) -> None:
     All of them: for a store that only one process uses, which has just started.
     """
     whose = true() if owner is None else turns.c.lease_owner == owner
-    conn.execute(
-        update(turns)
-        .where(turns.c.state == TurnState.RUNNING, whose)
-        .values(lease_until=db_after(-1.0))
-    )
+    conn.execute(update(turns).where(text(RUNNING_SQL), whose).values(lease_until=db_after(-1.0)))
 
 
 def in_doubt(conn: Connection, *, lease: timedelta) -> bool:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row, and_, insert, select, update
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import CLAIMABLE, FINAL, UNFINISHED, Lane, TurnState
 from turnmill.store.accept import text_parts
-from turnmill.store.line import head_columns, lock_sessions, status_after_failure
+from turnmill.store.line import head_columns, status_after_failure
 from turnmill.store.records import Fenced, Head, Locked, Settled, Settlement
 from turnmill.store.tables import STILL_RUNNING, attempts, messages, sessions, sql_list, turns
 from turnmill.store.types import db_after, db_asof, db_now
@@ -23,7 +23,9 @@ _DUE = sql_list(frozenset(CLAIMABLE - {TurnState.UNKNOWN}))
 #: not become one because the worker that asked it ends.
 _GIVEN_BACK = {"check": TurnState.UNKNOWN, "resume": TurnState.WAITING}
 
-# Runs while the sessions are locked, so its snapshot holds every message accepted for them.
+# One statement, so its snapshot is older than its locks. Whoever moves a turn updates the row of
+# its session; a lock brings that row's newest version, and `xmin` tells it from the one in the
+# snapshot. Where they differ the line has moved: the session is left out as if it were busy.
 _SETTLE = f"""
 WITH verdict AS (
     SELECT * FROM jsonb_to_recordset(%(rows)s::jsonb) AS v (
@@ -32,6 +34,11 @@ WITH verdict AS (
         provider_ref text, native_ref text, request_id text, model text, error_code text,
         error_detail text, input_tokens bigint, output_tokens bigint, cached_tokens bigint,
         cost_usd numeric, priced boolean, provider_ms integer)
+), line AS (
+    SELECT id, xmin AS version FROM sessions WHERE id = ANY(%(session_ids)s::uuid[])
+    ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+), mine AS (
+    SELECT s.id FROM line JOIN sessions s ON s.id = line.id AND s.xmin = line.version
 ), turn AS (
     UPDATE turns t SET
         state = CASE WHEN t.cancel_requested THEN 'cancelled'
@@ -52,7 +59,7 @@ WITH verdict AS (
             ELSE COALESCE(t.cost_usd, 0) + v.cost_usd END,
         finished_at = CASE WHEN t.cancel_requested OR v.state IN {_FINAL}
             THEN clock_timestamp() END
-    FROM verdict v
+    FROM verdict v JOIN mine ON mine.id = v.session_id
     WHERE t.id = v.turn_id AND {STILL_RUNNING} AND t.lease_fence = v.fence
     RETURNING t.id, t.session_id, t.lease_fence, t.state, t.state IN {_FINAL} AS is_final, t.lane,
         t.lost, t.sent_at, t.available_at
@@ -112,7 +119,11 @@ WITH verdict AS (
     SELECT pg_notify('{SETTLED_CHANNEL}', string_agg(settled_id::text, ','))
     FROM session WHERE is_final HAVING count(*) > 0
 )
-SELECT session.*, told.pg_notify IS NULL FROM session LEFT JOIN told ON true
+SELECT session_id, settled_id, state, is_final, available_at, head_turn_id, head_lane, due
+FROM session LEFT JOIN told ON pg_notify IS NOT NULL
+UNION ALL
+SELECT id, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+FROM mine WHERE id NOT IN (SELECT session_id FROM session)
 """
 
 
@@ -122,25 +133,24 @@ def settle(
     """Write verdicts, at most one for each session, and tell what came of each, in order.
 
     The fence decides, never a clock: an owner frozen past its lease holds an old number, and its
-    late answer changes nothing (Fenced). A session that another transaction holds is passed over
-    (Locked): give that settlement again, alone. `message_ids` are ids for the replies.
+    late answer changes nothing (Fenced). A session that another transaction holds, or has changed
+    since the statement began, is passed over (Locked): give that settlement again. `message_ids`
+    are ids for the replies. One statement, and its own transaction unless the caller began one.
     """
     if conn.dialect.name != "postgresql":
         return [
             _settle_stepwise(conn, settlement, message_id)
             for settlement, message_id in zip(settlements, message_ids, strict=True)
         ]
-    locked = lock_sessions(conn, [one.session_id for one in settlements], wait=False)
+    session_ids = [one.session_id for one in settlements]
     rows = [
         _as_json(settlement, message_id)
         for settlement, message_id in zip(settlements, message_ids, strict=True)
-        if settlement.session_id in locked
     ]
-    done: dict[TurnId, Settled] = {}
-    if rows:
-        result = conn.exec_driver_sql(_SETTLE, {"rows": json.dumps(rows)})
-        done = {TurnId(row[0]): _settled(row) for row in result}
-    busy = _standing(conn, {one.session_id for one in settlements} - locked)
+    parameters = {"rows": json.dumps(rows), "session_ids": session_ids}
+    found = conn.exec_driver_sql(_SETTLE, parameters).all()
+    done = {TurnId(row[1]): _settled(row) for row in found if row[1] is not None}
+    busy = _standing(conn, set(session_ids) - {SessionId(row[0]) for row in found})
     return [
         done.get(one.turn_id) or (Locked if one.session_id in busy else Fenced)(turn_id=one.turn_id)
         for one in settlements
@@ -148,7 +158,7 @@ def settle(
 
 
 def _standing(conn: Connection, passed_over: Collection[SessionId]) -> set[SessionId]:
-    """Return those of the sessions that were not locked because somebody else holds them.
+    """Return those of the sessions that were passed over because somebody else is at them.
 
     The others are gone, with the turn whose verdict this is: there is nothing to wait for.
     """
@@ -196,7 +206,7 @@ def _as_json(settlement: Settlement, message_id: Any) -> dict[str, Any]:
 
 
 def _settled(row: Any) -> Settled:
-    settled_id, state, is_final, available_at, session_id, head_id, lane, due = row[:8]
+    session_id, settled_id, state, is_final, available_at, head_id, lane, due = row
     head = (
         Head(turn_id=TurnId(head_id), session_id=SessionId(session_id), lane=Lane(lane))
         if head_id is not None and due
@@ -249,11 +259,11 @@ def _settle_stepwise(
     ).one()
     return _settled(
         (
+            settlement.session_id,
             row.id,
             state,
             state in FINAL,
             row.available_at,
-            settlement.session_id,
             head.head_turn_id,
             head.head_lane,
             head.due,

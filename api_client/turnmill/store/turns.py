@@ -71,14 +71,6 @@ def finished(conn: Connection, turn_ids: Sequence[TurnId]) -> list[TurnId]:
     return [turn_id for turn_id in turn_ids if turn_id not in waiting]
 
 
-def reply_text(conn: Connection, turn_id: TurnId) -> str | None:
-    """Return the text of the reply, or None where there is none."""
-    content = conn.scalar(
-        select(messages.c.content).where(messages.c.turn_id == turn_id, messages.c.final)
-    )
-    return None if content is None else text_of(content)
-
-
 def attempts_of(conn: Connection, turn_id: TurnId) -> list[AttemptRecord]:
     """Return all attempts of the turn, first one first."""
     columns = [attempts.c[name] for name in AttemptRecord.__dataclass_fields__]

@@ -309,5 +309,3 @@ def test_turns_that_are_final_are_known_and_so_are_those_that_are_gone(store: Da
         sessions.remove(conn, gone.session_id)
         ids: list[TurnId] = [done.turn_id, running.turn_id, gone.turn_id]
         assert turns.finished(conn, ids) == [done.turn_id, gone.turn_id]
-        assert turns.reply_text(conn, done.turn_id) == "answer to hello"
-        assert turns.reply_text(conn, running.turn_id) is None
