@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from datetime import timedelta
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 from uuid import UUID
@@ -99,12 +100,16 @@ class AsyncClient:
         **options: Unpack[MessageOptions],
     ) -> list["AsyncTurn"]:
         """Accept many messages in one transaction. See `Client.send_many`."""
+        given = list(messages)
         limit = self.settings.max_text_bytes
-        items = [
-            (session, intake.new_turn(text, max_text_bytes=limit, lane=lane, **options))
-            for session, text in messages
-        ]
-        accepted = await self._database.run(accept_items, items, self._room)
+        new = intake.new_turns(
+            [text for _, text in given], max_text_bytes=limit, lane=lane, **options
+        )
+        refs = [session for session, _ in given]
+        keyed = "idempotency_key" in options
+        accepted = await self._database.run(
+            partial(accept_items, keyed=keyed), refs, new, self._room
+        )
         await self._tell([head_of(one, Lane(lane)) for one in accepted if one.announce])
         return [AsyncTurn(self, one) for one in accepted]
 

@@ -65,11 +65,12 @@ class BatchFile:
         custom_id = fields.get("custom_id")
         if custom_id is not None:
             custom_id = check_name(custom_id, name="custom_id")
+        metadata: Any = fields.get("metadata")
         turn = intake.new_turn(
             fields.get("text", ""),
             max_text_bytes=self._max_text_bytes,
             lane=Lane.BULK,
-            metadata=fields.get("metadata"),
+            metadata=metadata,
         )
         return Line(
             number=numbered.number,

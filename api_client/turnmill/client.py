@@ -105,20 +105,14 @@ class Client:
         **options: Unpack[MessageOptions],
     ) -> list["Turn"]:
         """Accept many messages in one transaction: all of them, or none after an error."""
-        items = [
-            (
-                session,
-                intake.new_turn(
-                    text,
-                    max_text_bytes=self.settings.max_text_bytes,
-                    lane=lane,
-                    **options,
-                ),
-            )
-            for session, text in messages
-        ]
+        given = list(messages)
+        limit = self.settings.max_text_bytes
+        new = intake.new_turns(
+            [text for _, text in given], max_text_bytes=limit, lane=lane, **options
+        )
         with self._database.begin() as conn:
-            accepted = accept_items(conn, items, self._room)
+            refs = [session for session, _ in given]
+            accepted = accept_items(conn, refs, new, self._room, keyed="idempotency_key" in options)
         self._announcer.announce([head_of(one, Lane(lane)) for one in accepted if one.announce])
         return [Turn(self, one) for one in accepted]
 

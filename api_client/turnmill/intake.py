@@ -2,15 +2,16 @@
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Unpack
 from uuid import UUID
 
 from turnmill.domain.errors import InvalidInput
 from turnmill.domain.ids import SessionId, TurnId, uuid7
 from turnmill.domain.states import Lane, OnAmbiguous, OnFailure
 from turnmill.domain.text import check_json, check_name, check_text
+from turnmill.options import SendOptions
 from turnmill.store.records import NewSession, NewTurn
 
 _MAX_JSON = 100_000
@@ -102,34 +103,52 @@ def _rules(values: Mapping[str, Any]) -> dict[str, Any]:
     return checked
 
 
-def new_turn(
-    text: str,
+def new_turn(text: str, *, max_text_bytes: int, **options: Unpack[SendOptions]) -> NewTurn:
+    """Check the arguments of `send`; raises InvalidInput."""
+    return next(new_turns([text], max_text_bytes=max_text_bytes, **options))
+
+
+def new_turns(
+    texts: Sequence[str], *, max_text_bytes: int, **options: Unpack[SendOptions]
+) -> Iterator[NewTurn]:
+    """Check the arguments of `send_many`: the options now, each text when it is come to.
+
+    Raises InvalidInput.
+    """
+    checked = _turn_options(**options)
+    return (
+        NewTurn(
+            id=TurnId(new_id()),
+            message_id=new_id(),
+            text=check_text(text, max_bytes=max_text_bytes),
+            **checked,
+        )
+        for text in texts
+    )
+
+
+def _turn_options(
     *,
-    max_text_bytes: int,
     idempotency_key: str | None = None,
     lane: str = Lane.INTERACTIVE,
     deliver_at: datetime | None = None,
     expires: datetime | None = None,
     metadata: Mapping[str, Any] | None = None,
     max_attempts: int | None = None,
-) -> NewTurn:
-    """Check the arguments of `send`; raises InvalidInput."""
+) -> dict[str, Any]:
     chosen = one_of(Lane, lane, name="lane")
     if chosen is Lane.QUARANTINE:
         raise InvalidInput("nothing is sent to quarantine", hint="interactive or bulk")
-    return NewTurn(
-        id=TurnId(new_id()),
-        message_id=new_id(),
-        text=check_text(text, max_bytes=max_text_bytes),
-        lane=chosen,
-        idempotency_key=None
+    return {
+        "lane": chosen,
+        "idempotency_key": None
         if idempotency_key is None
         else check_name(idempotency_key, name="idempotency_key"),
-        deliver_at=_aware(deliver_at, name="deliver_at"),
-        expires_at=_aware(expires, name="expires"),
-        metadata=check_json(metadata, name="metadata", max_bytes=_MAX_JSON),
-        max_attempts=None if max_attempts is None else _attempts(max_attempts),
-    )
+        "deliver_at": _aware(deliver_at, name="deliver_at"),
+        "expires_at": _aware(expires, name="expires"),
+        "metadata": check_json(metadata, name="metadata", max_bytes=_MAX_JSON),
+        "max_attempts": None if max_attempts is None else _attempts(max_attempts),
+    }
 
 
 def one_of(kind: Any, value: object, *, name: str) -> Any:

@@ -1,6 +1,6 @@
 """Sessions as callers name them, and messages for many of them at once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -12,7 +12,7 @@ from turnmill.domain.errors import InvalidInput
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import Lane
 from turnmill.store import sessions as session_rows
-from turnmill.store.accept_many import accept_many
+from turnmill.store.accept_many import accept_many, accept_new
 from turnmill.store.records import Accepted, Head, NewTurn, SessionRecord
 
 if TYPE_CHECKING:
@@ -62,13 +62,22 @@ def resolve(conn: Connection, refs: Sequence[SessionRef]) -> list[SessionId]:
 
 
 def accept_items(
-    conn: Connection, items: Sequence[tuple[SessionRef, NewTurn]], room: Room
+    conn: Connection,
+    refs: Sequence[SessionRef],
+    turns: Iterator[NewTurn],
+    room: Room,
+    *,
+    keyed: bool,
 ) -> list[Accepted]:
-    """Accept messages for many sessions: all of them, or none after an error."""
-    ids = resolve(conn, [session for session, _ in items])
+    """Accept a message for each of the sessions: all of them, or none after an error.
+
+    Unless they have keys, messages are made while those before them are being written.
+    """
+    ids = resolve(conn, refs)
     room.take_many(conn, ids)
-    turns = [new for _, new in items]
-    return accept_many(conn, list(zip(ids, turns, strict=True)))
+    if keyed:
+        return accept_many(conn, list(zip(ids, turns, strict=True)))
+    return accept_new(conn, ids, turns)
 
 
 def head_of(accepted: Accepted, lane: Lane) -> Head:

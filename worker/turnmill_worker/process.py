@@ -78,6 +78,7 @@ class ProcessWorks:
     def _begin(self, loop: asyncio.AbstractEventLoop, *, dispatches: bool) -> None:
         works = Works(self.settings, slots=self._slots, dispatches=dispatches)
 
+        gc.disable()  # what is imported now stays
         works.preload()
         _spare_the_collector()
 
@@ -105,8 +106,8 @@ def _spare_the_collector() -> None:
     A full collection otherwise walks through everything that the SDKs and SQLAlchemy have made at
     import, again and again, while all turns of the process wait for it.
     """
-    gc.collect()
     gc.freeze()
+    gc.enable()
     gc.set_threshold(_COLLECT_AFTER, 10, 10)
 
 

@@ -1,7 +1,8 @@
 """Accepting many messages in one statement: the path of batches and `send_many`."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice, pairwise
 from typing import Any
 
 from sqlalchemy import Connection
@@ -22,6 +23,8 @@ Item = tuple[SessionId, NewTurn]
 
 #: Rows of one statement: bounds the memory that its JSON takes on both sides.
 _CHUNK = 2000
+#: Of the first one: until it is made, the server has nothing to do.
+_FIRST = 500
 
 # Every writer locks sessions in this order. A lock returns the newest version of each row.
 _LOCK = """
@@ -92,14 +95,32 @@ def accept_many(conn: Connection, items: Sequence[Item]) -> list[Accepted]:
         return []
     if conn.dialect.name != "postgresql":
         return _one_by_one(conn, items)
-    _lock_open(conn, items)
+    _lock_open(conn, [session_id for session_id, _ in items])
     standing = _standing(conn, items)
     new = [item for item, found in zip(items, standing, strict=True) if not found]
-    due = _insert(conn, new)
+    _, due = _insert(conn, iter(new), count=len(new)) if new else ([], set())
     return [
         found
         or Accepted(turn_id=turn.id, session_id=session_id, created=True, announce=turn.id in due)
         for (session_id, turn), found in zip(items, standing, strict=True)
+    ]
+
+
+def accept_new(
+    conn: Connection, session_ids: Sequence[SessionId], new_turns: Iterator[NewTurn]
+) -> list[Accepted]:
+    """Accept a message without a key for each of the sessions, as `accept_many` would.
+
+    Each is taken from `new_turns` while the server writes those before it.
+    """
+    items = zip(session_ids, new_turns, strict=True)
+    if conn.dialect.name != "postgresql" or not session_ids:
+        return _one_by_one(conn, list(items))
+    _lock_open(conn, session_ids)
+    made, due = _insert(conn, items, count=len(session_ids))
+    return [
+        Accepted(turn_id=turn.id, session_id=session_id, created=True, announce=turn.id in due)
+        for session_id, turn in made
     ]
 
 
@@ -113,14 +134,14 @@ def _one_by_one(conn: Connection, items: Sequence[Item]) -> list[Accepted]:
     return accepted
 
 
-def _lock_open(conn: Connection, items: Sequence[Item]) -> None:
+def _lock_open(conn: Connection, session_ids: Sequence[SessionId]) -> None:
     """Lock all sessions, and raise unless every one of them takes messages."""
-    ids = list({session_id for session_id, _ in items})
+    ids = list(set(session_ids))
     if conn.exec_driver_sql(_LOCK, {"ids": ids}).scalar_one() == len(ids):
         return
     rows = conn.exec_driver_sql(_STATUS, {"ids": ids})
     status: dict[SessionId, str] = {row[0]: row[1] for row in rows}
-    for index, (session_id, _) in enumerate(items):
+    for index, session_id in enumerate(session_ids):
         match status.get(session_id):
             case SessionStatus.ACTIVE | SessionStatus.PAUSED:
                 continue
@@ -182,19 +203,24 @@ def _as_known(turn_id: TurnId, session_id: SessionId) -> Accepted:
     return Accepted(turn_id=turn_id, session_id=session_id, created=False, announce=False)
 
 
-def _insert(conn: Connection, items: Sequence[Item]) -> set[TurnId]:
-    """Write the turns and return those that are to be announced."""
-    rows = (_rows(items, start) for start in range(0, len(items), _CHUNK))
+def _insert(
+    conn: Connection, items: Iterator[Item], *, count: int
+) -> tuple[list[Item], set[TurnId]]:
+    """Write so many turns; return them, and which of them are to be announced."""
+    made: list[Item] = []
     due: set[TurnId] = set()
-    for chunk in one_ahead(rows) if len(items) > _CHUNK else rows:
+    chunks = _chunks(items, made, count=count)
+    for chunk in one_ahead(chunks) if count > _FIRST else chunks:
         found = conn.exec_driver_sql(_INSERT, {"rows": chunk}).scalars()
-        due.update(items[n][1].id for n in found)
-    return due
+        due.update(made[n][1].id for n in found)
+    return made, due
 
 
-def _rows(items: Sequence[Item], start: int) -> str:
-    chunk = items[start : start + _CHUNK]
-    return json.dumps([turn_row(start + n, *item) for n, item in enumerate(chunk)])
+def _chunks(items: Iterator[Item], made: list[Item], *, count: int) -> Iterator[str]:
+    starts = [0, *range(_FIRST, count, _CHUNK)]
+    for start, end in pairwise([*starts, count]):
+        made.extend(islice(items, end - start))
+        yield json.dumps([turn_row(n, *made[n]) for n in range(start, end)])
 
 
 def turn_row(n: int, session_id: SessionId, turn: NewTurn) -> dict[str, Any]:
