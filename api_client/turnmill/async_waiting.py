@@ -9,7 +9,13 @@ from typing import Any
 from turnmill.domain.ids import TurnId
 from turnmill.store import turns
 from turnmill.store.async_database import AsyncDatabase, ThreadedDatabase
-from turnmill.waiting import FAST_POLL_SECONDS, POLL_CHUNK, POLL_SECONDS, settled_ids
+from turnmill.waiting import (
+    FAST_POLL_SECONDS,
+    IDLE_SECONDS,
+    POLL_CHUNK,
+    POLL_SECONDS,
+    settled_ids,
+)
 from turnmill.wire import SETTLED_CHANNEL
 
 logger = logging.getLogger("turnmill.waiting")
@@ -53,7 +59,7 @@ class AsyncWaiter:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
-        """Wake waiters, through outages, until nobody waits any more."""
+        """Wake waiters, through outages, until nobody has waited for a while."""
         while self._events:
             try:
                 if isinstance(self._database, AsyncDatabase):
@@ -76,13 +82,15 @@ class AsyncWaiter:
         loop = asyncio.get_running_loop()
         await self._poll()
         self._listening.set()
-        polled_at = loop.time()
-        while self._events:
+        polled_at = waited_at = loop.time()
+        while loop.time() - waited_at < IDLE_SECONDS:
             async for notice in driver.notifies(timeout=POLL_SECONDS, stop_after=1):
                 self._wake(settled_ids(notice.payload))
             if loop.time() - polled_at >= POLL_SECONDS:
                 await self._poll()
                 polled_at = loop.time()
+            if self._events:
+                waited_at = loop.time()
 
     async def _poll_only(self) -> None:
         self._listening.set()

@@ -162,13 +162,13 @@ class Publisher:
         return max(0, self._hints_max - depth)
 
     def _measure(self, lane: Lane) -> int:
+        channel: Any = self._connected().channel
+        # What kombu's virtual transports ask their server. A passive declaration over Redis asks
+        # first whether the queue exists: a round trip more, and a lone send waits for it.
+        if size := getattr(channel, "_size", None):
+            return int(size(LANE_QUEUES[lane]))
         from kombu.exceptions import ChannelError  # noqa: PLC0415
 
-        channel: Any = self._connected().channel
-        if size := getattr(channel, "_size", None):
-            # What every transport without queues of its own tells: one round trip, where a
-            # passive declaration over Redis takes two, and a lone send waits for them.
-            return int(size(LANE_QUEUES[lane]))
         try:
             found = channel.queue_declare(LANE_QUEUES[lane], passive=True)
         except ChannelError:

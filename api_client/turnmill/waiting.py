@@ -22,7 +22,8 @@ POLL_SECONDS = 1.0
 FAST_POLL_SECONDS = 0.02
 #: At most so many turns are asked about in one statement.
 POLL_CHUNK = 1000
-_IDLE_SECONDS = 30.0
+#: A connection that listens is kept for this long after the last waiter.
+IDLE_SECONDS = 30.0
 #: How long the thread listens before it looks whether it was closed.
 _SLICE_SECONDS = 0.1
 
@@ -110,13 +111,13 @@ class Waiter:
         self._listening.set()
         while not self._closed.wait(FAST_POLL_SECONDS):
             self._poll()
-            if self._gone_idle(0.0 if self._events else _IDLE_SECONDS):
+            if self._gone_idle(0.0 if self._events else IDLE_SECONDS):
                 return True
         return True
 
     def _gone_idle(self, seconds: float) -> bool:
         """Give the thread and its connection back; a later waiter starts them again."""
-        if seconds < _IDLE_SECONDS:
+        if seconds < IDLE_SECONDS:
             return False
         with self._lock:
             if self._events:

@@ -31,6 +31,7 @@ from turnmill.store.due import (
     purge_deleted,
 )
 from turnmill.store.invariants import violations
+from turnmill.store.outcome import outcome_of
 from turnmill.store.records import Claim
 from turnmill.store.settle import settle
 from turnmill.store.tables import turns as turn_rows
@@ -247,6 +248,11 @@ CASES = {
         call=settle_ten,
         needs=frozenset({"pk_turns", "pk_sessions", "pk_attempts", "ix_turns_line"}),
         pages=2500,
+    ),
+    "a reply": Case(
+        call=lambda conn: outcome_of(conn, head(3)),
+        needs=frozenset({"pk_turns", "pk_sessions", "pk_attempts", "uq_messages_one_reply"}),
+        pages=50,
     ),
     "a heartbeat of ten": Case(
         call=lambda conn: leases.extend(

@@ -98,7 +98,7 @@ def accept_many(conn: Connection, items: Sequence[Item]) -> list[Accepted]:
     _lock_open(conn, [session_id for session_id, _ in items])
     standing = _standing(conn, items)
     new = [item for item, found in zip(items, standing, strict=True) if not found]
-    _, due = _insert(conn, iter(new), count=len(new)) if new else ([], set())
+    _, due = _insert(conn, iter(new), count=len(new))
     return [
         found
         or Accepted(turn_id=turn.id, session_id=session_id, created=True, announce=turn.id in due)
@@ -217,7 +217,7 @@ def _insert(
 
 
 def _chunks(items: Iterator[Item], made: list[Item], *, count: int) -> Iterator[str]:
-    starts = [0, *range(_FIRST, count, _CHUNK)]
+    starts = [0, *range(_FIRST, count, _CHUNK)] if count else []
     for start, end in pairwise([*starts, count]):
         made.extend(islice(items, end - start))
         yield json.dumps([turn_row(n, *made[n]) for n in range(start, end)])
