@@ -255,13 +255,13 @@ def test_15_a_dispatcher_that_dies_half_way_leaves_no_half(stage: Stage) -> None
     owner = stage.owner(turn)
     stage.arm("lost.uncommitted")
     kill(owner)
-    stage.fall()
-    stage.fall()
-    assert turn.refresh().record.lost == 0
     _cure(stage, turn)
+    stage.fall()  # the owner
+    stage.fall()  # the one that has found the loss, and has not committed it
     stage.workers()
-    turn.result(timeout=WAIT)
+    reply = turn.result(timeout=WAIT)
     assert turn.refresh().record.lost == 1
+    assert course(reply.attempts).count(LOST) == 1
 
 
 def test_16_turns_go_on_when_beat_is_dead(stage: Stage) -> None:
