@@ -92,7 +92,7 @@ SYSTEMS = {
             title="Turnmill, interactive lane",
             lane=Lane.INTERACTIVE,
             most_in_flight=4000,
-            expected=1100,
+            expected=1500,
             commands=_turnmill(lambda wanted: wanted),
         ),
         System(
