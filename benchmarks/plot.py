@@ -1,16 +1,15 @@
-"""The results as a picture: turns in a second, and CPU for each of them, as bars in an SVG."""
+"""The short form as a picture: turns in a second, and CPU for each of them, as bars."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from xml.sax.saxutils import escape
 
+from benchmarks import svg
+from benchmarks.svg import INK, rect, text
 from benchmarks.systems import SYSTEMS
 
 _WIDTH, _LABELS, _FIGURES, _BAR, _GAP, _TOP = 860, 250, 90, 22, 12, 58
 _COLOURS = {"worker": "#2f6f8f", "postgres": "#d08c3c", "redis": "#b04a4a"}
 _RATE = "#2f6f8f"
-_INK, _FAINT = "#1c2529", "#66757c"
-_FONT = "font-family='system-ui, sans-serif'"
 
 Row = Mapping[str, Any]
 
@@ -19,19 +18,14 @@ def picture(rows: Sequence[Row], *, note: str) -> str:
     """Return an SVG of two panels, one row a system in each."""
     height = _panel_height(rows)
     whole = 2 * height + 40
-    return "\n".join(
-        [
-            f"<svg xmlns='http://www.w3.org/2000/svg' width='{_WIDTH}' height='{whole}'"
-            f" viewBox='0 0 {_WIDTH} {whole}' role='img'>",
-            f"<rect width='{_WIDTH}' height='{whole}' fill='#ffffff'/>",
-            *_rates(rows),
-            f"<g transform='translate(0 {height})'>",
-            *_costs(rows),
-            "</g>",
-            _text(20, whole - 16, note, size=12, colour=_FAINT),
-            "</svg>\n",
-        ]
-    )
+    drawn = [
+        *_rates(rows),
+        f"<g transform='translate(0 {height})'>",
+        *_costs(rows),
+        "</g>",
+        text(20, whole - 16, note, size=12, colour=svg.FAINT),
+    ]
+    return svg.document(_WIDTH, whole, drawn)
 
 
 def _panel_height(rows: Sequence[Row]) -> int:
@@ -40,29 +34,29 @@ def _panel_height(rows: Sequence[Row]) -> int:
 
 def _rates(rows: Sequence[Row]) -> list[str]:
     scale = _scale([row["turns_per_s"]["most"] for row in rows])
-    drawn = [_text(20, 30, "Turns in a second (line: least to most)", size=16)]
+    drawn = [text(20, 30, "Turns in a second (line: least to most)", size=16)]
     for number, row in enumerate(rows):
         y, rate = _y(number), row["turns_per_s"]
         drawn += [
             _label(y, row),
-            _rect(_LABELS, y, rate["median"] * scale, _RATE),
+            rect(_LABELS, y, rate["median"] * scale, _BAR, _RATE),
             _whisker(y, rate["least"] * scale, rate["most"] * scale),
-            _text(_LABELS + rate["most"] * scale + 10, y + 16, f"{rate['median']:,.0f}"),
+            text(_LABELS + rate["most"] * scale + 10, y + 16, f"{rate['median']:,.0f}"),
         ]
     return drawn
 
 
 def _costs(rows: Sequence[Row]) -> list[str]:
     scale = _scale([row["cpu_ms"]["all"]["median"] for row in rows])
-    drawn = [_text(20, 30, "CPU for a turn, in milliseconds", size=16), *_legend()]
+    drawn = [text(20, 30, "CPU for a turn, in milliseconds", size=16), *_legend()]
     for number, row in enumerate(rows):
         y, x = _y(number), float(_LABELS)
         drawn.append(_label(y, row))
         for part, colour in _COLOURS.items():
             width = row["cpu_ms"][part]["median"] * scale
-            drawn.append(_rect(x, y, width, colour))
+            drawn.append(rect(x, y, width, _BAR, colour))
             x += width
-        drawn.append(_text(x + 10, y + 16, f"{row['cpu_ms']['all']['median']:.2f}"))
+        drawn.append(text(x + 10, y + 16, f"{row['cpu_ms']['all']['median']:.2f}"))
     return drawn
 
 
@@ -70,13 +64,13 @@ def _legend() -> list[str]:
     drawn = []
     for number, (part, colour) in enumerate(_COLOURS.items()):
         x = _WIDTH - 300 + number * 95
-        drawn += [_rect(x, 18, 14, colour, height=14), _text(x + 20, 30, part, size=13)]
+        drawn += [rect(x, 18, 14, 14, colour), text(x + 20, 30, part, size=13)]
     return drawn
 
 
 def _label(y: float, row: Row) -> str:
     title = f"{SYSTEMS[row['system']].title} ({row['in_flight']:,})"
-    return _text(_LABELS - 12, y + 16, title, anchor="end")
+    return text(_LABELS - 12, y + 16, title, anchor="end")
 
 
 def _scale(values: Sequence[float]) -> float:
@@ -87,22 +81,9 @@ def _y(number: int) -> float:
     return _TOP + number * (_BAR + _GAP)
 
 
-def _rect(x: float, y: float, width: float, colour: str, *, height: float = _BAR) -> str:
-    return f"<rect x='{x:.1f}' y='{y}' width='{width:.1f}' height='{height}' fill='{colour}'/>"
-
-
 def _whisker(y: float, least: float, most: float) -> str:
     middle = y + _BAR / 2
     return (
         f"<line x1='{_LABELS + least:.1f}' x2='{_LABELS + most:.1f}' y1='{middle}' y2='{middle}'"
-        f" stroke='{_INK}' stroke-width='2'/>"
-    )
-
-
-def _text(
-    x: float, y: float, text: str, *, size: int = 14, colour: str = _INK, anchor: str = "start"
-) -> str:
-    return (
-        f"<text x='{x:.1f}' y='{y:.1f}' font-size='{size}' fill='{colour}'"
-        f" text-anchor='{anchor}' {_FONT}>{escape(text)}</text>"
+        f" stroke='{INK}' stroke-width='2'/>"
     )

@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.plot import picture
+from benchmarks.curves import picture as curves
+from benchmarks.plot import picture as bars
 from benchmarks.systems import SYSTEMS
 
 _ROOT = Path(__file__).parent.parent
 _RESULTS = _ROOT / "benchmarks" / "results"
-_PICTURE = _ROOT / "docs" / "benchmarks.svg"
-_PAGES = (_ROOT / "docs" / "benchmarks.md", _ROOT / "README.md")
+_DOCS = _ROOT / "docs"
 _MARKED = re.compile(r"(<!-- benchmark:(\w+) -->\n).*?(<!-- /benchmark -->)", re.DOTALL)
 _HEADLINE_LATENCY_S = 1.0
 
@@ -23,12 +23,23 @@ Found = Mapping[str, Any]
 
 
 def main() -> None:
-    full = _RESULTS / "full.json"
-    found = json.loads((full if full.exists() else _RESULTS / "short.json").read_text())
-    _PICTURE.write_text(picture(headline(found), note=machine(found)))
-    for page in _PAGES:
-        if page.exists():
-            page.write_text(rendered(page.read_text(), found))
+    if found := _read("short.json"):
+        (_DOCS / "benchmarks.svg").write_text(bars(headline(found), note=machine(found)))
+        _fill(_DOCS / "benchmarks.md", found)
+        _fill(_ROOT / "README.md", found)
+    if found := _read("full.json"):
+        drawn = curves(found["throughput"], note=machine(found))
+        (_DOCS / "benchmarks-full.svg").write_text(drawn)
+        _fill(_DOCS / "benchmarks-full.md", found)
+
+
+def _read(name: str) -> Found | None:
+    path = _RESULTS / name
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _fill(page: Path, found: Found) -> None:
+    page.write_text(rendered(page.read_text(), found))
 
 
 def rendered(page: str, found: Found) -> str:

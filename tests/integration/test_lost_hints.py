@@ -1,6 +1,7 @@
 """Hints that never arrived: the dispatcher notices, whatever else is in the queue."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 import psycopg
@@ -25,12 +26,18 @@ def broker(broker_url: str) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def dispatcher(database_url: str, broker_url: str) -> Iterator[Dispatcher]:
+    with dispatcher_of(50, database_url, broker_url) as dispatcher:
+        yield dispatcher
+
+
+@contextmanager
+def dispatcher_of(slots: int, database_url: str, broker_url: str) -> Iterator[Dispatcher]:
     database = Database(database_url)
     publisher = Publisher(broker_url, hints_max=1000)
     yield Dispatcher(
         database,
         publisher,
-        slots=50,
+        slots=slots,
         lease=timedelta(seconds=15),
         on_cancel=lambda _: None,
         on_pauses=lambda _: None,
@@ -39,11 +46,11 @@ def dispatcher(database_url: str, broker_url: str) -> Iterator[Dispatcher]:
     database.close()
 
 
-def send_unheard(database_url: str, count: int) -> None:
+def send_unheard(database_url: str, count: int, *, lane: Lane = Lane.INTERACTIVE) -> None:
     """Let that many sessions be due for a while, without anybody having been told."""
     with Client(database_url=database_url) as mute:
         for _ in range(count):
-            mute.send(mute.sessions.create(user_id="ada"), "hello")
+            mute.send(mute.sessions.create(user_id="ada"), "hello", lane=lane)
     run(database_url, "UPDATE sessions SET head_due_at = head_due_at - interval '1 minute'")
 
 
@@ -86,3 +93,14 @@ def test_heads_that_the_broker_refused_count_as_never_announced(
         broker.config_set("maxmemory", "0")
     with psycopg.connect(database_url) as connection:
         assert connection.execute("SELECT count(*) FROM announcements").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("slots", [1, 10, 24, 26])
+@pytest.mark.parametrize("lane", [Lane.INTERACTIVE, Lane.BULK])
+def test_a_worker_of_a_few_slots_finds_what_nobody_told_it(
+    lane: Lane, slots: int, broker: redis.Redis, database_url: str, broker_url: str
+) -> None:
+    send_unheard(database_url, 2, lane=lane)
+    with dispatcher_of(slots, database_url, broker_url) as dispatcher:
+        dispatcher.tick()
+    assert broker.llen(LANE_QUEUES[lane]) == (2 if lane is Lane.INTERACTIVE else 1)

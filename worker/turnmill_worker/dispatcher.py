@@ -161,8 +161,8 @@ class Dispatcher:
 
     def _wanted(self, lane: Lane) -> int:
         """Return how many hints keep the slots of this process busy for a while."""
-        hints = 2 * self._slots // TURNS_PER_HINT.get(lane, 1)
-        return min(max(1, hints), _MOST_HINTS.get(lane, hints))
+        hints = max(1, 2 * self._slots // TURNS_PER_HINT.get(lane, 1))
+        return min(hints, _MOST_HINTS.get(lane, hints))
 
     def _publish_noted(self, heads: Sequence[Head], *, bounded: bool) -> None:
         """Publish heads that were noted as announced; take the notes back if that fails."""
