@@ -28,12 +28,13 @@ from turnmill.domain.states import Lane, TurnState
 from turnmill.store.backlogs import backlogs
 from turnmill.store.claim import claim, claim_due
 from turnmill.store.database import CONNECT_ARGS, Database
-from turnmill.store.due import announce_due
+from turnmill.store.due import Waits, announce_due
 from turnmill.store.records import Claim, Settlement
 from turnmill.store.settle import settle
 
 RESULTS = Path(__file__).parent / "results"
 _LEASE = timedelta(minutes=5)
+_WAITS = Waits(grace=timedelta(0), quiet=timedelta(seconds=1))
 _MOST_LINES = 40
 
 Statement = tuple[str, Mapping[str, Any]]
@@ -128,8 +129,9 @@ def plans(here: Ground, template: str) -> str:
                     Lane.INTERACTIVE,
                     providers=["openai"],
                     limit=1000,
-                    grace=timedelta(0),
-                    quiet=timedelta(seconds=1),
+                    hints=100,
+                    waits=_WAITS,
+                    dry=_WAITS,
                 )
                 conn.rollback()
         finally:

@@ -14,7 +14,7 @@ from turnmill.store import sessions
 from turnmill.store.backlogs import backlogs
 from turnmill.store.claim import claim_suspects
 from turnmill.store.database import Database
-from turnmill.store.due import announce_due, count_due, note_announced
+from turnmill.store.due import Waits, announce_due, count_due, note_announced
 from turnmill.store.records import Head
 
 GRACE = QUIET = timedelta(seconds=10)
@@ -38,8 +38,11 @@ def announce(
     grace: timedelta = NOW,
     quiet: timedelta = QUIET,
 ) -> list[TurnId]:
+    waits = Waits(grace, quiet)
     with store.single() as conn:
-        heads = announce_due(conn, lane, providers=providers, limit=limit, grace=grace, quiet=quiet)
+        heads = announce_due(
+            conn, lane, providers=providers, limit=limit, hints=0, waits=waits, dry=waits
+        )
     return [head.turn_id for head in heads]
 
 

@@ -24,6 +24,7 @@ from turnmill.store.backlogs import backlogs
 from turnmill.store.claim import claim, claim_due, claim_suspects, still_due
 from turnmill.store.database import Database
 from turnmill.store.due import (
+    Waits,
     announce_due,
     count_due,
     expire_overdue,
@@ -207,8 +208,9 @@ def expire_ten(conn: Connection) -> None:
 
 
 def announce(conn: Connection) -> object:
+    waits = Waits(LEASE, LEASE)
     return announce_due(
-        conn, Lane.INTERACTIVE, providers=["mock"], limit=10, grace=LEASE, quiet=LEASE
+        conn, Lane.INTERACTIVE, providers=["mock"], limit=10, hints=5, waits=waits, dry=waits
     )
 
 

@@ -26,7 +26,7 @@ from turnmill.domain.ids import SessionId
 from turnmill.domain.states import Lane
 from turnmill.store.accept import accept, accept_within
 from turnmill.store.database import Database
-from turnmill.store.due import announce_due
+from turnmill.store.due import Waits, announce_due
 from turnmill.store.tables import messages
 from turnmill.wire import WAKE_CHANNEL
 from turnmill_worker.stack.postgres import EmbeddedPostgres
@@ -112,14 +112,10 @@ def test_a_commit_whose_wake_was_lost_is_found_by_the_next_look(
 ) -> None:
     with theirs.begin() as mine:
         sent = accept_within(mine, rows.start(store), rows.say())
+    waits = Waits(grace=timedelta(0), quiet=timedelta(seconds=1))
     with store.single() as conn:
         (head,) = announce_due(
-            conn,
-            Lane.INTERACTIVE,
-            providers=["mock"],
-            limit=10,
-            grace=timedelta(0),
-            quiet=timedelta(seconds=1),
+            conn, Lane.INTERACTIVE, providers=["mock"], limit=10, hints=0, waits=waits, dry=waits
         )
     assert head.turn_id == sent.turn_id
 

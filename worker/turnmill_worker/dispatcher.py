@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from turnmill.domain.errors import TurnmillError
@@ -16,9 +16,9 @@ from turnmill.queue import TURNS_PER_HINT, Publisher
 from turnmill.store.backlogs import backlogs
 from turnmill.store.database import Database
 from turnmill.store.due import (
+    Waits,
     announce_due,
     count_due,
-    count_unheard,
     expire_overdue,
     forget_announced,
     note_announced,
@@ -39,15 +39,8 @@ _GLANCE_SECONDS = 0.1
 _CHUNK = 500
 
 
-class _Waits(NamedTuple):
-    """How long hints are given before another one is published."""
-
-    grace: timedelta  #: who makes a head due publishes it: time for that hint to be used
-    quiet: timedelta  #: time for a hint of a dispatcher's to be used
-
-
-_WAITS_EMPTY = _Waits(timedelta(milliseconds=300), timedelta(seconds=1))  # the queue is empty
-_WAITS_BUSY = _Waits(timedelta(seconds=2), timedelta(seconds=10))
+_WAITS_DRY = Waits(timedelta(milliseconds=300), timedelta(seconds=1))
+_WAITS_BUSY = Waits(timedelta(seconds=2), timedelta(seconds=10))
 #: A child in quarantine takes all that it can get: more hints than children are of no use.
 _MOST_HINTS = {Lane.QUARANTINE: 2}
 
@@ -84,6 +77,10 @@ class Dispatcher:
         """Start the thread."""
         self._thread.start()
 
+    def resize(self, slots: int) -> None:
+        """Announce as much as keeps so many slots busy."""
+        self._slots = slots
+
     def drain(self) -> None:
         """Announce nothing any more: this process will not run it. Leases are still watched."""
         self._draining.set()
@@ -101,6 +98,7 @@ class Dispatcher:
             found = overdue(conn)
             pauses = read_pauses(conn)
             doubtful = not self._draining.is_set() and in_doubt(conn, lease=self._lease)
+            waiting = backlogs(conn)
         if found.lost:
             heads += self._repeat(lambda conn: take_lost(conn, lease=self._lease, limit=_CHUNK))
         if found.expired:
@@ -113,7 +111,7 @@ class Dispatcher:
         self._on_pauses(pauses)
         if not self._draining.is_set():
             self._publisher.announce(heads)
-            self._announce(pauses)
+            self._announce(waiting, pauses)
         self.ticks += 1
 
     def _repeat(self, step: Callable[[Any], list[Head]]) -> list[Head]:
@@ -127,9 +125,7 @@ class Dispatcher:
                 break
         return heads
 
-    def _announce(self, pauses: Pauses) -> None:
-        with self._database.single() as conn:
-            waiting = backlogs(conn)
+    def _announce(self, waiting: Sequence[tuple[Lane, str]], pauses: Pauses) -> None:
         self._more.clear()
         for lane in Lane:
             providers = [
@@ -174,27 +170,16 @@ class Dispatcher:
         self, lane: Lane, providers: Sequence[str], *, limit: int, depth: int
     ) -> list[Head]:
         with self._database.single() as conn:
-            waits = _WAITS_EMPTY
-            if depth > 0 and not self._hints_were_lost(conn, lane, providers, depth):
-                waits = _WAITS_BUSY
             return announce_due(
-                conn, lane, providers=providers, limit=limit, grace=waits.grace, quiet=waits.quiet
+                conn,
+                lane,
+                providers=providers,
+                limit=limit,
+                hints=depth,
+                waits=_WAITS_BUSY,
+                dry=_WAITS_DRY,
+                among=2 * self._slots,
             )
-
-    def _hints_were_lost(self, conn: Any, lane: Lane, providers: Sequence[str], depth: int) -> bool:
-        """Tell whether more heads were announced, and not taken, than there are hints.
-
-        A broker that was emptied fills up again, but not with the hints that it has lost.
-        """
-        unheard = count_unheard(
-            conn,
-            lane,
-            providers=providers,
-            quiet=_WAITS_EMPTY.quiet,
-            among=2 * self._slots,
-            limit=depth + 1,
-        )
-        return unheard > depth
 
     def _count(self, lane: Lane, providers: Sequence[str], *, limit: int) -> list[Head]:
         """Return stand-ins for the due heads of a lane whose hints name no turn."""

@@ -14,12 +14,17 @@ class Slots:
     """Counts turns, not tasks. A slot is taken before the claim. Used on one event loop."""
 
     def __init__(self, total: int) -> None:
-        self.total = total
-        #: Bulk and quarantine never take these, so that an interactive turn starts at once.
-        self.reserve = min(max(total // 10, _LEAST_RESERVE), total - 1) if total > 1 else 0
         self.in_use = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._patient: deque[asyncio.Future[None]] = deque()
+        self.resize(total)
+
+    def resize(self, total: int) -> None:
+        """Hold up to `total` turns from now on. Those beyond it run on to their ends."""
+        self.total = total
+        #: Bulk and quarantine never take these, so that an interactive turn starts at once.
+        self.reserve = min(max(total // 10, _LEAST_RESERVE), total - 1) if total > 1 else 0
+        self._let_in()
 
     def free(self, lane: Lane) -> int:
         """Return how many turns of the lane could start now."""
@@ -50,16 +55,19 @@ class Slots:
 
     def give_back(self, count: int = 1) -> None:
         """Give slots back; those who wait get them first."""
-        for _ in range(count):
-            if not self._hand_over():
-                self.in_use -= 1
-        self._wake_patient()
+        self.in_use -= count
+        self._let_in()
 
     def _worthwhile(self, most: int) -> int:
         """Return how many free slots are worth a claim of their own, at most one in twenty."""
         return max(1, min(most, (self.total - self.reserve) // 20))
 
-    def _wake_patient(self) -> None:
+    def _let_in(self) -> None:
+        while self._waiting and self.in_use < self.total:
+            place = self._waiting.popleft()
+            if not place.done():
+                self.in_use += 1
+                place.set_result(None)
         while self._patient and self.free(Lane.BULK) > 0:
             place = self._patient.popleft()
             if not place.done():
@@ -76,11 +84,3 @@ class Slots:
             if place.done() and not place.cancelled():
                 self.give_back()
             raise
-
-    def _hand_over(self) -> bool:
-        while self._waiting:
-            place = self._waiting.popleft()
-            if not place.done():
-                place.set_result(None)
-                return True
-        return False

@@ -43,6 +43,8 @@ class TaskPool(BasePool):
     uses_semaphore = True
 
     limit: int  #: tasks that run at once
+    #: Told the limit whenever it has changed, for those who count on it.
+    on_limit: Callable[[int], None] = staticmethod(lambda limit: None)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -187,13 +189,16 @@ class TaskPool(BasePool):
 
     def grow(self, n: int = 1) -> None:
         """Run `n` more tasks at once."""
-        self.limit += n
-        self._balance()
+        self._resize(self.limit + n)
 
     def shrink(self, n: int = 1) -> None:
         """Run `n` tasks fewer at once, as those that run come to their end."""
-        self.limit = max(self.limit - n, 1)
+        self._resize(max(self.limit - n, 1))
+
+    def _resize(self, limit: int) -> None:
+        self.limit = limit
         self._balance()
+        self.on_limit(limit)
 
     def _room(self) -> int:
         """Return how many messages could start at once."""

@@ -48,12 +48,18 @@ class ProcessWorks:
         return self.works().database
 
     def start(self, pool: Any) -> None:
-        """Start beside the pool. On the asyncio pool, turns run on its loop."""
+        """Start beside the pool. On the asyncio pool, turns run on its loop and grow with it."""
         self._slots = int(pool.num_processes)
         _allow_open_files(self._slots)
         loop: asyncio.AbstractEventLoop = getattr(pool, "loop", None) or background_loop()
         with self._lock:
             self._begin(loop, dispatches=True)
+        pool.on_limit = self._resize
+
+    def _resize(self, slots: int) -> None:
+        _allow_open_files(slots)
+        if self._works is not None:
+            self._works.resize(slots)
 
     def drain(self) -> None:
         """Neither claim nor announce from now on."""

@@ -78,6 +78,13 @@ class Works:
         if self._dispatcher is not None:
             self._dispatcher.start()
 
+    def resize(self, slots: int) -> None:
+        """Run so many turns at once from now on. From any thread."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self.slots.resize, slots)
+        if self._dispatcher is not None:
+            self._dispatcher.resize(slots)
+
     def drain(self) -> None:
         """Take and announce nothing any more; close what still runs when the grace has passed."""
         if self.draining.is_set():

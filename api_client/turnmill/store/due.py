@@ -13,17 +13,42 @@ from turnmill.store.records import Head
 from turnmill.store.tables import announcements, sessions, turns
 from turnmill.store.types import db_asof, db_now
 
-_ANNOUNCE = """
-WITH due AS (
+# Every head that was announced and is still due stands for one hint on its way. Looked for among
+# the oldest: those that dispatchers announce first.
+_UNHEARD = """
+SELECT count(*) FROM (
+    SELECT FROM (
+        SELECT DISTINCT provider FROM unnest(%(providers)s::text[]) AS p (provider)
+    ) AS open CROSS JOIN LATERAL (
+        SELECT s.id, s.head_due_at FROM sessions s
+        WHERE s.head_lane = %(lane)s AND s.provider = open.provider AND s.status = 'active'
+            AND s.head_due_at <= statement_timestamp()
+        ORDER BY s.head_due_at LIMIT %(among)s
+    ) AS head JOIN announcements a ON a.session_id = head.id
+    WHERE a.at >= head.head_due_at
+        AND a.at < statement_timestamp() - %(dry_quiet)s::interval
+    LIMIT %(hints)s + 1
+) AS unheard
+"""
+
+# The hints of a broker that was emptied are lost: it fills up again, but not with them.
+_ANNOUNCE = f"""
+WITH queue AS MATERIALIZED (
+    SELECT CASE WHEN %(hints)s = 0 THEN true ELSE ({_UNHEARD}) > %(hints)s END AS dry
+), wait AS MATERIALIZED (
+    SELECT CASE WHEN dry THEN %(dry_grace)s::interval ELSE %(grace)s::interval END AS grace,
+        CASE WHEN dry THEN %(dry_quiet)s::interval ELSE %(quiet)s::interval END AS quiet
+    FROM queue
+), due AS (
     SELECT head.id, head.head_turn_id FROM (
         SELECT DISTINCT provider FROM unnest(%(providers)s::text[]) AS p (provider)
     ) AS open CROSS JOIN LATERAL (
         SELECT s.id, s.head_turn_id, s.head_due_at
         FROM sessions s LEFT JOIN announcements a ON a.session_id = s.id
         WHERE s.head_lane = %(lane)s AND s.provider = open.provider AND s.status = 'active'
-            AND s.head_due_at <= statement_timestamp() - %(grace)s::interval
+            AND s.head_due_at <= statement_timestamp() - (SELECT grace FROM wait)
             AND (a.at IS NULL OR a.at < s.head_due_at
-                OR a.at < statement_timestamp() - %(quiet)s::interval)
+                OR a.at < statement_timestamp() - (SELECT quiet FROM wait))
         ORDER BY s.head_due_at LIMIT %(limit)s
     ) AS head ORDER BY head.head_due_at LIMIT %(limit)s
 ), noted AS (
@@ -39,23 +64,6 @@ SELECT count(*) FROM (
     SELECT 1 FROM sessions WHERE head_lane = %(lane)s AND provider = ANY(%(providers)s)
         AND status = 'active' AND head_due_at <= statement_timestamp() LIMIT %(limit)s
 ) AS due
-"""
-
-# Every head that was announced and is still due stands for one hint on its way. Looked for among
-# the oldest: those that dispatchers announce first.
-_UNHEARD = """
-SELECT count(*) FROM (
-    SELECT FROM (
-        SELECT DISTINCT provider FROM unnest(%(providers)s::text[]) AS p (provider)
-    ) AS open CROSS JOIN LATERAL (
-        SELECT s.id, s.head_due_at FROM sessions s
-        WHERE s.head_lane = %(lane)s AND s.provider = open.provider AND s.status = 'active'
-            AND s.head_due_at <= statement_timestamp()
-        ORDER BY s.head_due_at LIMIT %(among)s
-    ) AS head JOIN announcements a ON a.session_id = head.id
-    WHERE a.at >= head.head_due_at AND a.at < statement_timestamp() - %(quiet)s::interval
-    LIMIT %(limit)s
-) AS unheard
 """
 
 # Every dispatcher hears of it; the one whose note is written publishes.
@@ -80,6 +88,13 @@ class Overdue(NamedTuple):
     deleted: bool
 
 
+class Waits(NamedTuple):
+    """How long hints are given before another one is published."""
+
+    grace: timedelta  #: who makes a head due publishes it: time for that hint to be used
+    quiet: timedelta  #: time for a hint of a dispatcher's to be used
+
+
 def overdue(conn: Connection) -> Overdue:
     """Look, in one round trip, for what is rarely there; three indexes that are mostly empty."""
     lost = select(turns.c.id).where(
@@ -97,13 +112,17 @@ def announce_due(
     *,
     providers: Collection[str],
     limit: int,
-    grace: timedelta,
-    quiet: timedelta,
+    hints: int,
+    waits: Waits,
+    dry: Waits,
+    among: int = 1000,
 ) -> list[Head]:
     """Choose up to `limit` due heads to publish, oldest first, and note that they were announced.
 
-    Left out are heads due for less than `grace` (who made them due publishes them) and heads
-    announced less than `quiet` ago. A note that outlives a lost hint costs one `quiet`.
+    `hints` is how many wait in the queue. As long as they are those that were published, `waits`
+    says what is left alone. With none, or with fewer than the `among` oldest due heads were
+    announced and nobody came (hints were lost), `dry` does. A note that outlives a lost hint costs
+    one `quiet`.
     """
     rows = conn.exec_driver_sql(
         _ANNOUNCE,
@@ -111,8 +130,12 @@ def announce_due(
             "lane": lane.value,
             "providers": list(providers),
             "limit": limit,
-            "grace": grace,
-            "quiet": quiet,
+            "hints": hints,
+            "among": among,
+            "grace": waits.grace,
+            "quiet": waits.quiet,
+            "dry_grace": dry.grace,
+            "dry_quiet": dry.quiet,
         },
     )
     return [
@@ -133,33 +156,6 @@ def note_announced(conn: Connection, turn_ids: Sequence[TurnId]) -> list[Head]:
         Head(turn_id=TurnId(turn_id), session_id=SessionId(session_id), lane=Lane(lane))
         for session_id, turn_id, lane in rows
     ]
-
-
-def count_unheard(
-    conn: Connection,
-    lane: Lane,
-    *,
-    providers: Collection[str],
-    quiet: timedelta,
-    among: int,
-    limit: int,
-) -> int:
-    """Count, up to `limit`, heads announced longer than `quiet` ago that nobody has taken.
-
-    More of them than hints in the queue: some hints were lost. Only the `among` oldest due heads
-    are looked at.
-    """
-    count: int = conn.exec_driver_sql(
-        _UNHEARD,
-        {
-            "lane": lane.value,
-            "providers": list(providers),
-            "quiet": quiet,
-            "among": among,
-            "limit": limit,
-        },
-    ).scalar_one()
-    return count
 
 
 def forget_announced(conn: Connection, heads: Sequence[Head]) -> None:

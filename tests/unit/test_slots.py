@@ -1,0 +1,104 @@
+"""Slots: who gets the next one, and what a change of their number does to those who wait."""
+
+import asyncio
+
+import pytest
+
+from turnmill.domain.states import Lane
+from turnmill_worker.limits import Slots
+
+pytestmark = pytest.mark.anyio
+
+
+class Visitor:
+    """Somebody who takes one slot and keeps it until told to leave."""
+
+    def __init__(self, slots: Slots) -> None:
+        self.inside = False
+        self._leave = asyncio.Event()
+        self.task = asyncio.ensure_future(self._visit(slots))
+
+    async def _visit(self, slots: Slots) -> None:
+        async with slots.one():
+            self.inside = True
+            await self._leave.wait()
+        self.inside = False
+
+    async def leave(self) -> None:
+        self._leave.set()
+        await self.task
+
+
+async def arrive(slots: Slots, count: int) -> list[Visitor]:
+    visitors = [Visitor(slots) for _ in range(count)]
+    await settle()
+    return visitors
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def inside(visitors: list[Visitor]) -> list[bool]:
+    return [one.inside for one in visitors]
+
+
+async def test_who_came_first_gets_the_slot_that_becomes_free() -> None:
+    visitors = await arrive(Slots(1), 3)
+    assert inside(visitors) == [True, False, False]
+    await visitors[0].leave()
+    await settle()
+    assert inside(visitors) == [False, True, False]
+
+
+async def test_more_slots_let_those_in_who_wait() -> None:
+    slots = Slots(1)
+    visitors = await arrive(slots, 4)
+    slots.resize(3)
+    await settle()
+    assert inside(visitors) == [True, True, True, False]
+    assert slots.in_use == 3
+
+
+async def test_fewer_slots_send_nobody_out_and_let_nobody_in_until_there_is_room() -> None:
+    slots = Slots(3)
+    visitors = await arrive(slots, 4)
+    slots.resize(1)
+    await visitors[0].leave()
+    await visitors[1].leave()
+    await settle()
+    assert inside(visitors) == [False, False, True, False]
+    await visitors[2].leave()
+    await settle()
+    assert inside(visitors) == [False, False, False, True]
+
+
+async def test_who_is_cancelled_while_waiting_or_on_the_way_in_keeps_no_slot() -> None:
+    slots = Slots(1)
+    first, waiting, last = await arrive(slots, 3)
+    waiting.task.cancel()
+    await settle()
+    await first.leave()
+    last.task.cancel()  # the slot is already his, and he does not know yet
+    await settle()
+    assert slots.in_use == 0
+
+
+async def test_bulk_waits_for_what_is_worth_a_claim_and_leaves_a_reserve() -> None:
+    slots = Slots(100)
+    taken = await slots.some(Lane.BULK, most=500)
+    assert taken == 100 - slots.reserve
+    patient = asyncio.ensure_future(slots.some(Lane.BULK, most=50))
+    slots.give_back(3)
+    await settle()
+    assert not patient.done()
+    slots.resize(200)
+    await settle()
+    assert await patient == 50
+
+
+@pytest.mark.parametrize("total", range(1, 30))
+async def test_every_lane_has_at_least_one_slot_of_however_few(total: int) -> None:
+    slots = Slots(total)
+    assert all(slots.free(lane) > 0 for lane in Lane)
