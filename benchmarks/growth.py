@@ -152,7 +152,6 @@ def _tick_cost(url: str, ground: Ground) -> dict[str, object]:
         slots=1000,
         lease=_LEASE,
         on_cancel=lambda _: None,
-        on_pauses=lambda _: None,
     )
     try:
         filling = _timed(dispatcher.tick)  # the queue is empty: two thousand hints are sent

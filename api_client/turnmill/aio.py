@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from types import TracebackType
@@ -18,7 +19,7 @@ from turnmill.backpressure import Room
 from turnmill.domain.errors import InvalidInput, TurnTimeout
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, SessionStatus, TurnState
-from turnmill.grouping import Grouped
+from turnmill.grouping import Grouped, Stopped
 from turnmill.options import MessageOptions, SendOptions, SessionOptions, SessionRules
 from turnmill.refs import SessionRef, accept_items, head_of, joined, session_id
 from turnmill.reply import Reply, read_reply
@@ -140,7 +141,8 @@ class AsyncClient:
     async def _tell(self, heads: Sequence[Head]) -> None:
         if heads and not self._hints.started:
             self._hints.start(asyncio.get_running_loop())
-        await asyncio.gather(*(self._hints.submit(head) for head in heads))
+        with suppress(Stopped):  # the messages stand, and a dispatcher finds them
+            await asyncio.gather(*(self._hints.submit(head) for head in heads))
 
     def _publish(self, heads: Sequence[Head]) -> list[None]:
         self._announcer.announce(heads)

@@ -7,12 +7,20 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
+from turnmill.domain.errors import StoreError
+
 logger = logging.getLogger("turnmill.grouping")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _Job = tuple[asyncio.Future[Result], Item]
+
+
+class Stopped(StoreError):
+    """The thread has ended, and nothing is handled any more."""
+
+    code = "stopped"
 
 
 class Grouped(Generic[Item, Result]):
@@ -29,6 +37,7 @@ class Grouped(Generic[Item, Result]):
         self._most = most
         self._inbox: queue.SimpleQueue[_Job[Result, Item] | None] = queue.SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopped = False
         self._thread = threading.Thread(target=self._run, name=f"turnmill-{name}", daemon=True)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -37,7 +46,12 @@ class Grouped(Generic[Item, Result]):
         self._thread.start()
 
     async def submit(self, item: Item) -> Result:
-        """Return the item's result. Cancelling the wait does not take the item back."""
+        """Return the item's result. Cancelling the wait does not take the item back.
+
+        Raises Stopped after `stop`.
+        """
+        if self._stopped:
+            raise Stopped
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._inbox.put((future, item))
         return await future
@@ -48,10 +62,13 @@ class Grouped(Generic[Item, Result]):
         return self._loop is not None
 
     def stop(self) -> None:
-        """Handle what is left, then end the thread."""
+        """Handle what is left, then end the thread. Who came too late gets Stopped."""
+        self._stopped = True
         self._inbox.put(None)
         if self._thread.is_alive():
             self._thread.join(timeout=30.0)
+        while not self._thread.is_alive() and (late := self._at_once(1)):
+            self._tell(late, [Stopped()])
 
     def _run(self) -> None:
         while (group := self._next_group()) is not None:
@@ -62,19 +79,28 @@ class Grouped(Generic[Item, Result]):
             except Exception as error:  # noqa: BLE001
                 # The edge of this thread: the error belongs to those who wait.
                 results = [error] * len(group)
-            futures = [future for future, _ in group]
-            assert self._loop is not None
-            try:
-                self._loop.call_soon_threadsafe(_deliver, futures, results)
-            except RuntimeError:
-                logger.warning("the event loop is gone; %d results dropped", len(group))
+            self._tell(group, results)
+
+    def _tell(
+        self, group: Sequence[_Job[Result, Item]], results: Sequence[Result | BaseException]
+    ) -> None:
+        futures = [future for future, _ in group]
+        assert self._loop is not None
+        try:
+            self._loop.call_soon_threadsafe(_deliver, futures, results)
+        except RuntimeError:
+            logger.warning("the event loop is gone; %d results dropped", len(group))
 
     def _next_group(self) -> list[_Job[Result, Item]] | None:
         first = self._inbox.get()
         if first is None:
             return None
-        group = [first]
-        while len(group) < self._most:
+        return [first, *self._at_once(self._most - 1)]
+
+    def _at_once(self, most: int) -> list[_Job[Result, Item]]:
+        """Return up to `most` jobs that wait already."""
+        found: list[_Job[Result, Item]] = []
+        while len(found) < most:
             try:
                 job = self._inbox.get_nowait()
             except queue.Empty:
@@ -82,8 +108,8 @@ class Grouped(Generic[Item, Result]):
             if job is None:
                 self._inbox.put(None)
                 break
-            group.append(job)
-        return group
+            found.append(job)
+        return found
 
 
 def _deliver(

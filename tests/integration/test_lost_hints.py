@@ -40,7 +40,6 @@ def dispatcher_of(slots: int, database_url: str, broker_url: str) -> Iterator[Di
         slots=slots,
         lease=timedelta(seconds=15),
         on_cancel=lambda _: None,
-        on_pauses=lambda _: None,
     )
     publisher.close()
     database.close()

@@ -17,20 +17,21 @@ from turnmill_worker.stack.process import Child, Program, wait_until
 
 SOON = timedelta(seconds=20)
 
-Start = Callable[..., AbstractContextManager[Path]]
+Start = Callable[..., AbstractContextManager[Child]]
 
 
 @pytest.fixture
 def start(database_url: str, broker_url: str, tmp_path: Path) -> Start:
-    """Return what starts a worker with some options; it yields the log, and kills it at last."""
+    """Return what starts a worker with some options; the worker is killed at last."""
 
     @contextmanager
-    def started(*options: str, latency: str = "0.05") -> Iterator[Path]:
+    def started(*options: str, latency: str = "0.05") -> Iterator[Child]:
         env = {
             **os.environ,
             "TURNMILL_DATABASE_URL": database_url,
             "TURNMILL_BROKER_URL": broker_url,
             "TURNMILL_MOCK_LATENCY": latency,
+            "TURNMILL_GRACE": "1",
             "AUTOSCALE_KEEPALIVE": "1",
         }
         options = (*options, "--hostname=w@test", "--without-gossip", "--without-mingle")
@@ -39,18 +40,22 @@ def start(database_url: str, broker_url: str, tmp_path: Path) -> Start:
         child = Child.spawn(Program(name="worker", argv=argv, log=log, env=env))
         try:
             assert wait_until(lambda: "ready." in log.read_text(), timeout=SOON), log.read_text()
-            yield log
+            yield child
         finally:
             child.kill()
 
     return started
 
 
-def send(database_url: str, count: int, *, lane: Lane = Lane.INTERACTIVE) -> None:
+def send(
+    database_url: str, count: int, *, lane: Lane = Lane.INTERACTIVE, seconds: float | None = None
+) -> None:
     """Send one turn to each of so many sessions, and tell no worker: the dispatcher finds them."""
+    metadata = {} if seconds is None else {"mock": {"latency": seconds}}
     with Client(database_url=database_url) as client:
         for _ in range(count):
-            client.send(client.sessions.create(user_id="ada"), "Hello", lane=lane)
+            session = client.sessions.create(user_id="ada")
+            client.send(session, "Hello", lane=lane, metadata=metadata)
 
 
 def count(database_url: str, state: str) -> int:
@@ -72,6 +77,35 @@ def test_a_small_worker_answers_more_turns_than_it_has_slots(
     send(database_url, 50, lane=lane)
     with start(f"--concurrency={concurrency}"):
         assert wait_until(lambda: count(database_url, "succeeded") == 50, timeout=SOON)
+
+
+@pytest.mark.parametrize("concurrency", [2, 20])
+def test_bulk_turns_that_wait_leave_room_for_interactive_ones(
+    concurrency: int, start: Start, database_url: str, broker_url: str
+) -> None:
+    send(database_url, 500, lane=Lane.BULK, seconds=120.0)
+    with (
+        start(f"--concurrency={concurrency}"),
+        Client(database_url=database_url, broker_url=broker_url) as client,
+    ):
+        assert wait_until(lambda: count(database_url, "running") > 0, timeout=SOON)
+        session = client.sessions.create(user_id="ada")
+        for _ in range(60):  # meanwhile the dispatcher looks at the lane again and again
+            client.send(session, "Hello").result(timeout=SOON.total_seconds())
+
+
+def test_a_worker_that_ends_begins_none_of_the_turns_that_wait_for_a_slot(
+    start: Start, database_url: str, broker_url: str
+) -> None:
+    send(database_url, 40, seconds=120.0)
+    with start("--concurrency=3") as worker:
+        assert holds(database_url, 3)
+        worker.ask_to_stop()
+        assert wait_until(lambda: worker.poll() is not None, timeout=SOON)
+        assert worker.poll() == 0
+    assert count(database_url, "running") == 0
+    with psycopg.connect(database_url) as conn:
+        assert conn.execute("SELECT count(*) FROM attempts").fetchone() == (3,)
 
 
 def test_a_pool_that_is_told_to_grow_holds_more_turns__and_fewer_when_told_to_shrink(

@@ -82,3 +82,14 @@ def test_a_lease_lost_under_an_older_fence_does_not_stop_the_claim_after_it() ->
             assert holding.stop is Stop.LEASE_LOST
 
     asyncio.run(hold())
+
+
+def test_once_all_calls_were_closed_none_begins_any_more() -> None:
+    async def hold() -> None:
+        held = Held()
+        held.close_all(Stop.DRAINING)
+        with held.holding(claim_until(inf)) as holding:
+            assert not holding.may_begin()
+            assert holding.stop is Stop.DRAINING
+
+    asyncio.run(hold())

@@ -85,17 +85,55 @@ async def test_who_is_cancelled_while_waiting_or_on_the_way_in_keeps_no_slot() -
     assert slots.in_use == 0
 
 
+async def full_of_bulk(total: int) -> Slots:
+    slots = Slots(total)
+    assert await slots.some(Lane.BULK, most=10_000) == total - slots.reserve
+    return slots
+
+
 async def test_bulk_waits_for_what_is_worth_a_claim_and_leaves_a_reserve() -> None:
-    slots = Slots(100)
-    taken = await slots.some(Lane.BULK, most=500)
-    assert taken == 100 - slots.reserve
+    slots = await full_of_bulk(100)
     patient = asyncio.ensure_future(slots.some(Lane.BULK, most=50))
+    await settle()
     slots.give_back(3)
     await settle()
     assert not patient.done()
     slots.resize(200)
     await settle()
     assert await patient == 50
+
+
+async def test_bulk_takes_less_than_that_when_it_has_waited_for_a_while() -> None:
+    slots = await full_of_bulk(100)
+    patient = asyncio.ensure_future(slots.some(Lane.BULK, most=50))
+    await settle()
+    slots.give_back(3)
+    assert await asyncio.wait_for(patient, timeout=10) == 3
+
+
+@pytest.mark.parametrize("total", [1, 2, 3, 20, 1000])
+async def test_tasks_that_wait_for_slots_never_fill_the_pool(total: int) -> None:
+    slots = await full_of_bulk(total)
+    tasks = [asyncio.ensure_future(slots.some(Lane.BULK, most=50)) for _ in range(2 * total)]
+    await settle()
+    waiting = [task for task in tasks if not task.done()]
+    assert not slots.takes(Lane.BULK)
+    assert {task.result() for task in tasks if task.done()} == {0}
+    holding = total - slots.reserve  # at most a task for each slot
+    assert holding + len(waiting) < total or total == 1
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert slots.takes(Lane.BULK) == (total > 2)
+
+
+async def test_who_is_cancelled_after_the_call_passes_it_on() -> None:
+    slots = await full_of_bulk(200)
+    first, second = (asyncio.ensure_future(slots.some(Lane.BULK, most=9)) for _ in range(2))
+    await settle()
+    slots.give_back(9)  # calls the first, who does not know yet
+    first.cancel()
+    assert await asyncio.wait_for(second, timeout=10) == 9
 
 
 @pytest.mark.parametrize("total", range(1, 30))

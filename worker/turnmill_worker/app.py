@@ -44,7 +44,7 @@ class TurnsStep(bootsteps.StartStopStep):
 
     def start(self, worker: Any) -> None:
         """Check the store and start; a set-up that cannot work ends the worker with one line."""
-        process.start(worker.pool)
+        process.start(worker.pool, most=worker.max_concurrency)
 
     def stop(self, worker: Any) -> None:
         """Let calls finish for the grace period, then give back or reconcile the rest."""

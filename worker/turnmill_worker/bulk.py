@@ -1,8 +1,7 @@
-"""Many turns under one task: the bulk lane and quarantine take what is due until nothing is."""
+"""The bulk lane: many turns under one task, which takes what is due until nothing is."""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
 
 from turnmill.domain.errors import StoreError
 from turnmill.domain.states import Lane
@@ -15,41 +14,28 @@ logger = logging.getLogger("turnmill.bulk")
 #: A task ends after so many rounds, so that none of them lives for ever.
 _MOST_ROUNDS = 20
 
-Take = Callable[[int], Awaitable[Sequence[Claim]]]
 
-
-async def run_bulk(deps: Deps, *, keep_on: Callable[[], bool]) -> int:
-    """Run due turns of the bulk lane, as many at once as slots allow; return how many."""
-    lane = Lane.BULK
-
-    async def take(most: int) -> Sequence[Claim]:
-        return await deps.ledger.claim_due(lane, limit=most)
-
-    return await run_rounds(deps, lane, take, most=TURNS_PER_HINT[lane], keep_on=keep_on)
-
-
-async def run_rounds(
-    deps: Deps, lane: Lane, take: Take, *, most: int, keep_on: Callable[[], bool]
-) -> int:
-    """Take and run up to `most` turns at once, round after round, until less than that is due."""
+async def run_bulk(deps: Deps) -> int:
+    """Take and run due turns, as many at once as slots allow, until none are; return how many."""
+    most = TURNS_PER_HINT[Lane.BULK]
     total = 0
     for _ in range(_MOST_ROUNDS):
-        slots = await deps.slots.some(lane, most=most)
-        if not keep_on():
+        slots = await deps.slots.some(Lane.BULK, most=most)
+        if not slots or not deps.keep_on():
             deps.slots.give_back(slots)
-            return total
-        ran = await _round(deps, take, slots)
+            break
+        ran = await _round(deps, slots)
         total += ran
         if ran < slots:
-            return total
+            break
     return total
 
 
-async def _round(deps: Deps, take: Take, slots: int) -> int:
+async def _round(deps: Deps, slots: int) -> int:
     """Run one round. Each turn gives its slot back when it ends, not when the round does."""
     unused = slots
     try:
-        claims = await take(slots)
+        claims = await deps.ledger.claim_due(Lane.BULK, limit=slots)
         deps.slots.give_back(unused - len(claims))
         unused = 0
     except StoreError as error:

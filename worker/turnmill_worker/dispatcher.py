@@ -56,16 +56,19 @@ class Dispatcher:
         slots: int,
         lease: timedelta,
         on_cancel: Callable[[Sequence[TurnId]], None],
-        on_pauses: Callable[[Pauses], None],
+        takes: Callable[[Lane], bool] = lambda _: True,
         on_doubt: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_doubt` is called when some worker seems to be about to lose its leases."""
+        """`on_doubt` is called when some worker seems to be about to lose its leases.
+
+        `takes` tells whether another task of a lane would be of use in this process.
+        """
         self._database = database
         self._publisher = publisher
         self._slots = slots
         self._lease = lease
         self._on_cancel = on_cancel
-        self._on_pauses = on_pauses
+        self._takes = takes
         self._on_doubt = on_doubt
         self._stopped = threading.Event()
         self._draining = threading.Event()
@@ -108,7 +111,6 @@ class Dispatcher:
                 purge_deleted(conn)
         if doubtful:
             self._on_doubt()
-        self._on_pauses(pauses)
         if not self._draining.is_set():
             self._publisher.announce(heads)
             self._announce(waiting, pauses)
@@ -138,6 +140,9 @@ class Dispatcher:
 
     def _fill(self, lane: Lane, providers: Sequence[str]) -> None:
         """Bring the lane's queue to about twice the slots, from the oldest heads on."""
+        if not self._takes(lane):
+            self._more.add(lane)
+            return
         depth = self._publisher.depth(lane)
         if depth is None:
             return
@@ -229,7 +234,9 @@ class Dispatcher:
     def _ran_dry(self) -> bool:
         """Tell whether a queue that we could not fill up has been emptied meanwhile."""
         return any(
-            (depth := self._publisher.depth(lane)) is not None and depth <= self._wanted(lane) // 4
+            self._takes(lane)
+            and (depth := self._publisher.depth(lane)) is not None
+            and depth <= self._wanted(lane) // 4
             for lane in self._more
         )
 

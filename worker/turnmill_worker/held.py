@@ -56,6 +56,7 @@ class Held:
     def __init__(self) -> None:
         self._holdings: dict[TurnId, Holding] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed: Stop | None = None
 
     def __len__(self) -> int:
         return len(self._holdings)
@@ -64,7 +65,7 @@ class Held:
     def holding(self, claim: Claim) -> Iterator[Holding]:
         """Hold the claim until its verdict is written."""
         self._loop = asyncio.get_running_loop()
-        holding = Holding(claim)
+        holding = Holding(claim, stop=self._closed)
         self._holdings[claim.turn_id] = holding
         try:
             yield holding
@@ -95,7 +96,8 @@ class Held:
         self._stop(mine, why)
 
     def close_all(self, why: Stop) -> None:
-        """Stop every call. From any thread."""
+        """Stop every call, and let none begin any more. From any thread."""
+        self._closed = why
         mine = list(self._holdings.values())
         self._stop(mine, why)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Protocol, TypeVar
@@ -35,6 +35,8 @@ T = TypeVar("T")
 _MOST = 200
 #: A reply in hand is offered to the store for this long; then its lease has long been taken.
 KEEP_REPLIES = timedelta(minutes=15)
+#: Whose turns run by their ids.
+_LANES = (Lane.INTERACTIVE, Lane.BULK)
 _PAUSES = (0.005, 0.02, 0.08, 0.3, 1.0)
 
 
@@ -73,9 +75,6 @@ class GroupedLedger:
         self._database = database
         self._owner = owner
         self._lease = lease
-        self.closed_lanes: Collection[Lane] = ()
-        self.closed_providers: Collection[str] = ()
-        self.lanes: tuple[Lane, ...] = (Lane.INTERACTIVE, Lane.BULK)
         # Those who take what is due at the same time read past each other's rows.
         self._one_at_a_time = asyncio.Lock()
         self._claims = Grouped("claims", self._claim_group, most=_MOST)
@@ -102,7 +101,7 @@ class GroupedLedger:
 
     async def claim_due(self, lane: Lane, *, limit: int) -> list[Claim]:
         """Take up to `limit` due turns of the lane, unless it is paused."""
-        if lane in self.closed_lanes or limit < 1:
+        if limit < 1:
             return []
         async with self._one_at_a_time:
             return await asyncio.to_thread(self._claim_lane, lane, limit)
@@ -165,7 +164,6 @@ class GroupedLedger:
                 conn,
                 lane,
                 limit=limit,
-                closed_providers=self.closed_providers,
                 owner=self._owner,
                 lease=self._lease,
             )
@@ -185,7 +183,6 @@ class GroupedLedger:
         return [replace(one, lease_ends=ends) for one in claims]
 
     def _claim_group(self, turn_ids: Sequence[TurnId]) -> list[Claim | _Busy | None]:
-        lanes = [lane for lane in self.lanes if lane not in self.closed_lanes]
         asked_at = clock.now()
         with self._database.single() as conn:
             claims = claim(
@@ -193,12 +190,11 @@ class GroupedLedger:
                 list(dict.fromkeys(turn_ids)),
                 owner=self._owner,
                 lease=self._lease,
-                lanes=lanes,
-                closed_providers=self.closed_providers,
+                lanes=_LANES,
             )
             found = {one.turn_id: one for one in self._timed(claims, asked_at)}
             missing = [turn_id for turn_id in turn_ids if turn_id not in found]
-            busy = set(still_due(conn, missing, lanes=lanes)) if missing else set()
+            busy = set(still_due(conn, missing, lanes=_LANES)) if missing else set()
         # Two hints of one turn in one group: the first of them gets the claim.
         return [found.pop(one, None) or (_Busy() if one in busy else None) for one in turn_ids]
 

@@ -4,10 +4,15 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 from turnmill.domain.states import Lane
 
 _LEAST_RESERVE = 16
+#: Who waits for many slots takes what there is after so long.
+_PATIENCE = timedelta(milliseconds=250)
+#: One task may wait for slots for so many that bulk can have: enough to fill what becomes free.
+_SLOTS_PER_WAITING = 50
 
 
 class Slots:
@@ -24,6 +29,9 @@ class Slots:
         self.total = total
         #: Bulk and quarantine never take these, so that an interactive turn starts at once.
         self.reserve = min(max(total // 10, _LEAST_RESERVE), total - 1) if total > 1 else 0
+        bulk = total - self.reserve
+        self._worthwhile = max(1, bulk // 20)  # so many free slots are worth a claim of their own
+        self._most_waiting = min(max(1, bulk // _SLOTS_PER_WAITING), max(self.reserve - 1, 0))
         self._let_in()
 
     def free(self, lane: Lane) -> int:
@@ -43,12 +51,25 @@ class Slots:
         finally:
             self.give_back()
 
+    def takes(self, lane: Lane) -> bool:
+        """Tell whether a task of the lane would find slots, or may wait for some. From any thread.
+
+        A task that waits has a place in the pool, and only as many may wait as can be of use: or
+        they would fill the pool, and an interactive turn would find its slots free and no place.
+        """
+        return self.free(lane) >= self._worthwhile or self._may_wait()
+
     async def some(self, lane: Lane, *, most: int) -> int:
-        """Take up to `most` slots, at least one; waits until a worthwhile number is free."""
-        while self.free(lane) < self._worthwhile(most):
-            place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._patient.append(place)
-            await place
+        """Take up to `most` slots, at least one; waits until a worthwhile number is free.
+
+        Returns 0 at once where others wait already, see `takes`.
+        """
+        wanted = min(most, self._worthwhile)
+        while self.free(lane) < wanted:
+            if not self._may_wait():
+                return 0
+            if not await self._something_free():
+                wanted = 1
         taken = min(most, self.free(lane))
         self.in_use += taken
         return taken
@@ -58,9 +79,8 @@ class Slots:
         self.in_use -= count
         self._let_in()
 
-    def _worthwhile(self, most: int) -> int:
-        """Return how many free slots are worth a claim of their own, at most one in twenty."""
-        return max(1, min(most, (self.total - self.reserve) // 20))
+    def _may_wait(self) -> bool:
+        return len(self._patient) < self._most_waiting
 
     def _let_in(self) -> None:
         while self._waiting and self.in_use < self.total:
@@ -73,6 +93,24 @@ class Slots:
             if not place.done():
                 place.set_result(None)
                 return
+
+    async def _something_free(self) -> bool:
+        """Wait until slots were given back; False when that takes longer than the patience."""
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._patient.append(place)
+        try:
+            async with asyncio.timeout(_PATIENCE.total_seconds()):
+                await place
+        except TimeoutError:
+            return False
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled():
+                self._let_in()  # the next one in our place
+            raise
+        finally:
+            if place in self._patient:
+                self._patient.remove(place)
+        return True
 
     async def _turn_in_line(self) -> None:
         """Wait for a slot that somebody hands over, already counted."""

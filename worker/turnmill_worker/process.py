@@ -33,6 +33,7 @@ class ProcessWorks:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = 0
         self._slots = settings.concurrency
+        self._least = 0  #: slots, however small the pool is made
 
     def works(self) -> Works:
         """Return the works; a child of the prefork pool starts its own on first use."""
@@ -47,16 +48,22 @@ class ProcessWorks:
         """Return the store of this process."""
         return self.works().database
 
-    def start(self, pool: Any) -> None:
-        """Start beside the pool. On the asyncio pool, turns run on its loop and grow with it."""
-        self._slots = int(pool.num_processes)
+    def start(self, pool: Any, *, most: int | None = None) -> None:
+        """Start beside the pool. On the asyncio pool, turns run on its loop and grow with it.
+
+        `most` is what an autoscaled pool may grow to. It counts tasks, of which one may hold many
+        turns, and shrinks when few tasks come: the turns are bounded by what it may grow to.
+        """
+        self._least = most or 0
+        self._slots = most or int(pool.num_processes)
         _allow_open_files(self._slots)
         loop: asyncio.AbstractEventLoop = getattr(pool, "loop", None) or background_loop()
         with self._lock:
             self._begin(loop, dispatches=True)
         pool.on_limit = self._resize
 
-    def _resize(self, slots: int) -> None:
+    def _resize(self, limit: int) -> None:
+        slots = max(limit, self._least)
         _allow_open_files(slots)
         if self._works is not None:
             self._works.resize(slots)
@@ -76,7 +83,7 @@ class ProcessWorks:
             works.held.close_all(Stop.DRAINING)
         patience = self.settings.grace.total_seconds() + 5.0
         deadline = time.monotonic() + patience
-        while len(works.held) and time.monotonic() < deadline:
+        while works.slots.in_use and time.monotonic() < deadline:
             time.sleep(0.01)
         asyncio.run_coroutine_threadsafe(works.stop(), loop).result(timeout=10.0)
         self._works = None

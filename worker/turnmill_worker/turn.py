@@ -50,6 +50,7 @@ class Deps:
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     middleware: Sequence[Middleware] = ()
     hooks: Hooks = field(default_factory=Hooks)
+    keep_on: Callable[[], bool] = lambda: True  #: whether a turn may still be claimed
     turn_timeout: timedelta = timedelta(minutes=10)
     jitter: Callable[[], float] = random.random
 
@@ -79,6 +80,8 @@ Outcome = NotOurs | Ended | Outrun
 async def run_turn(turn_id: TurnId, deps: Deps) -> Outcome:
     """Run the turn if it is ours to run. May be called any number of times for one turn."""
     async with deps.slots.one():
+        if not deps.keep_on():
+            return NotOurs()  # the hint is gone, the row is not: another dispatcher announces it
         try:
             claim = await deps.ledger.claim(turn_id)
         except StoreError as error:
@@ -153,8 +156,9 @@ async def _guarded(asking: Awaitable[Answer]) -> Answer:
         return await asking
     except (ProviderError, asyncio.CancelledError):
         raise
-    except Exception as error:  # noqa: BLE001
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
         # The edge to other people's code. Its text may quote the user: the type is all we keep.
+        # One that wants to exit would take the event loop, and thousands of turns, with it.
         logger.error("a provider raised %s", type(error).__name__)
         raise MaybeSent(f"bug:{type(error).__name__}") from None
 

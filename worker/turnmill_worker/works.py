@@ -6,15 +6,16 @@ import os
 import socket
 import threading
 from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from turnmill.domain.ids import TurnId
-from turnmill.grouping import Grouped
+from turnmill.domain.states import Lane
+from turnmill.grouping import Grouped, Stopped
 from turnmill.queue import Publisher
 from turnmill.settings import Settings
 from turnmill.store.database import Database
-from turnmill.store.pauses import Pauses
 from turnmill.store.records import Head
 from turnmill_worker.dispatcher import Dispatcher
 from turnmill_worker.heartbeat import Heartbeat
@@ -66,6 +67,7 @@ class Works:
             announce=self.announce,
             announce_at=self.announce_at,
             price=price,
+            keep_on=lambda: not self.draining.is_set(),
             turn_timeout=settings.turn_timeout,
         )
 
@@ -114,7 +116,11 @@ class Works:
     def announce(self, head: Head) -> None:
         """Tell a worker that the head is due, from the loop's thread, without blocking it."""
         if self._loop is not None:
-            self._in_background(self._hints.submit(head))
+            self._in_background(self._hint(head))
+
+    async def _hint(self, head: Head) -> None:
+        with suppress(Stopped):  # the dispatcher of another worker finds it
+            await self._hints.submit(head)
 
     def _in_background(self, work: Coroutine[Any, Any, Any]) -> None:
         assert self._loop is not None
@@ -156,16 +162,12 @@ class Works:
             slots=self.slots.total,
             lease=self.settings.lease,
             on_cancel=self._on_cancel,
-            on_pauses=self._on_pauses,
+            takes=lambda lane: lane is not Lane.BULK or self.slots.takes(lane),
             on_doubt=self._on_doubt,
         )
 
     def _on_cancel(self, turn_ids: Sequence[TurnId]) -> None:
         self.held.close_calls(turn_ids, Stop.CANCELLED)
-
-    def _on_pauses(self, pauses: Pauses) -> None:
-        self.ledger.closed_lanes = pauses.lanes
-        self.ledger.closed_providers = pauses.providers
 
     def _on_doubt(self) -> None:
         if self._loop is not None:

@@ -11,8 +11,9 @@ from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import CLAIMABLE, Lane, OnAmbiguous, SessionStatus, TurnState
 from turnmill.store.backlogs import BACKLOGS
 from turnmill.store.history import StoredHistory, succeeded_history, text_of
+from turnmill.store.pauses import LANE, PROVIDER
 from turnmill.store.records import Claim
-from turnmill.store.tables import attempts, messages, sessions, sql_list, turns
+from turnmill.store.tables import attempts, messages, pauses, sessions, sql_list, turns
 from turnmill.store.types import db_after, db_now
 
 #: From this number of losses on, a suspect runs alone.
@@ -32,6 +33,12 @@ _NOT_OVERDUE = """(
             ), 'infinity') > statement_timestamp()
         )"""
 
+# Found once for a statement; there are few, and seldom any.
+_PAUSED_LANES = "ARRAY(SELECT name FROM pauses WHERE kind = 'lane')"
+_PAUSED_PROVIDERS = "ARRAY(SELECT name FROM pauses WHERE kind = 'provider')"
+_NOT_PAUSED = f"""s.head_lane <> ALL({_PAUSED_LANES})
+        AND s.provider <> ALL({_PAUSED_PROVIDERS})"""
+
 # The head and its due time stand in the session's row, so that after SKIP LOCKED got a newer
 # version of it, the conditions are checked again on what is true now.
 _BY_IDS = f"""
@@ -39,13 +46,14 @@ _BY_IDS = f"""
     JOIN sessions s ON s.id = t.session_id AND s.head_turn_id = t.id
     WHERE t.id = ANY(%(ids)s::uuid[]) AND s.status = 'active'
         AND s.head_due_at <= statement_timestamp() AND s.head_lane = ANY(%(lanes)s)
-        AND s.provider <> ALL(%(closed)s) AND {_NOT_OVERDUE}
+        AND {_NOT_PAUSED} AND {_NOT_OVERDUE}
     ORDER BY s.id FOR NO KEY UPDATE OF s SKIP LOCKED
 """
+# The providers in an order of chance: a batch for one of them does not wait for another one's.
 _BY_LANE = f"""
     SELECT s.id, s.head_turn_id FROM (
-        SELECT provider FROM ({BACKLOGS}) AS backlog
-        WHERE head_lane = %(lane)s AND provider <> ALL(%(closed)s)
+        SELECT s.provider FROM ({BACKLOGS}) AS s
+        WHERE s.head_lane = %(lane)s AND {_NOT_PAUSED} ORDER BY random()
     ) AS open CROSS JOIN LATERAL (
         SELECT s.id, s.head_turn_id FROM sessions s
         WHERE s.head_lane = %(lane)s AND s.provider = open.provider AND s.status = 'active'
@@ -53,21 +61,21 @@ _BY_LANE = f"""
         ORDER BY s.head_due_at LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
     ) AS s LIMIT %(limit)s
 """
-_SUSPECTS = """
+_SUSPECTS = f"""
 SELECT t.id FROM sessions s JOIN turns t ON t.id = s.head_turn_id
-WHERE s.head_lane = 'quarantine' AND s.status = 'active'
+WHERE s.head_lane = 'quarantine' AND s.status = 'active' AND {_NOT_PAUSED}
     AND s.head_due_at <= statement_timestamp() AND LEAST(t.lost, %(worst)s) = %(lost)s
 ORDER BY s.head_due_at LIMIT %(limit)s
 """
-_SUSPICIONS = """
+_SUSPICIONS = f"""
 SELECT DISTINCT LEAST(t.lost, %(worst)s) FROM sessions s JOIN turns t ON t.id = s.head_turn_id
-WHERE s.head_lane = 'quarantine' AND s.status = 'active'
+WHERE s.head_lane = 'quarantine' AND s.status = 'active' AND {_NOT_PAUSED}
     AND s.head_due_at <= statement_timestamp()
 """
 _STILL_DUE = f"""
 SELECT t.id FROM turns t JOIN sessions s ON s.id = t.session_id AND s.head_turn_id = t.id
 WHERE t.id = ANY(%(ids)s::uuid[]) AND s.status = 'active' AND s.head_lane = ANY(%(lanes)s)
-    AND s.head_due_at <= statement_timestamp() AND {_NOT_OVERDUE}
+    AND s.head_due_at <= statement_timestamp() AND {_NOT_PAUSED} AND {_NOT_OVERDUE}
 """
 _CLAIM = f"""
 WITH line AS ({{line}}), session AS (
@@ -118,7 +126,6 @@ def claim(
     owner: str,
     lease: timedelta,
     lanes: Collection[Lane] = (Lane.INTERACTIVE, Lane.BULK),
-    closed_providers: Collection[str] = (),
 ) -> list[Claim]:
     """Take those of the turns that are ours to run, each for one attempt.
 
@@ -127,14 +134,13 @@ def claim(
     database's clock. A claim counts as possibly sent from its commit on.
     """
     if conn.dialect.name != "postgresql":
-        heads = _heads_by_ids(conn, turn_ids, lanes=lanes, closed=closed_providers)
+        heads = _heads_by_ids(conn, turn_ids, lanes=lanes)
         return [_claim_stepwise(conn, head, owner=owner, lease=lease) for head in heads]
     rows = conn.exec_driver_sql(
         _CLAIM_BY_IDS,
         {
             "ids": list(turn_ids),
             "lanes": [lane.value for lane in lanes],
-            "closed": list(closed_providers),
             "owner": owner,
             "lease": lease,
         },
@@ -149,18 +155,16 @@ def claim_due(
     limit: int,
     owner: str,
     lease: timedelta,
-    closed_providers: Collection[str] = (),
 ) -> list[Claim]:
-    """Take up to `limit` due turns of a lane, oldest first, of providers that are not closed."""
+    """Take up to `limit` due turns of a lane; those of one provider oldest first."""
     if conn.dialect.name != "postgresql":
-        heads = _heads_by_lane(conn, lane, limit=limit, closed=closed_providers)
+        heads = _heads_by_lane(conn, lane, limit=limit)
         return [_claim_stepwise(conn, head, owner=owner, lease=lease) for head in heads]
     rows = conn.exec_driver_sql(
         _CLAIM_BY_LANE,
         {
             "lane": lane.value,
             "limit": limit,
-            "closed": list(closed_providers),
             "owner": owner,
             "lease": lease,
         },
@@ -224,6 +228,8 @@ def _due_heads() -> Any:
         .where(
             sessions.c.status == SessionStatus.ACTIVE,
             sessions.c.head_due_at <= datetime.now(UTC),
+            sessions.c.head_lane.not_in(select(pauses.c.name).where(pauses.c.kind == LANE)),
+            sessions.c.provider.not_in(select(pauses.c.name).where(pauses.c.kind == PROVIDER)),
             turns.c.state.in_(CLAIMABLE),
             or_(
                 turns.c.state.not_in((TurnState.QUEUED, TurnState.RETRYING)),
@@ -235,22 +241,14 @@ def _due_heads() -> Any:
 
 
 def _heads_by_ids(
-    conn: Connection, ids: Sequence[TurnId], *, lanes: Collection[Lane], closed: Collection[str]
+    conn: Connection, ids: Sequence[TurnId], *, lanes: Collection[Lane]
 ) -> Sequence[Any]:
-    query = _due_heads().where(
-        turns.c.id.in_(ids),
-        sessions.c.head_lane.in_(list(lanes)),
-        sessions.c.provider.not_in(list(closed)),
-    )
+    query = _due_heads().where(turns.c.id.in_(ids), sessions.c.head_lane.in_(list(lanes)))
     return conn.execute(query).all()
 
 
-def _heads_by_lane(
-    conn: Connection, lane: Lane, *, limit: int, closed: Collection[str]
-) -> Sequence[Any]:
-    query = _due_heads().where(
-        sessions.c.head_lane == lane, sessions.c.provider.not_in(list(closed))
-    )
+def _heads_by_lane(conn: Connection, lane: Lane, *, limit: int) -> Sequence[Any]:
+    query = _due_heads().where(sessions.c.head_lane == lane)
     return conn.execute(query.order_by(sessions.c.head_due_at).limit(limit)).all()
 
 

@@ -9,7 +9,7 @@ from turnmill.domain.ids import TurnId
 from turnmill.domain.states import FINAL, Lane, OnAmbiguous, TurnState
 from turnmill.intake import new_id
 from turnmill.store import claim as claims
-from turnmill.store import sessions
+from turnmill.store import pauses, sessions
 from turnmill.store.database import Database
 from turnmill.store.history import succeeded_history
 
@@ -85,29 +85,26 @@ def test_a_paused_session_is_passed_over_until_it_is_resumed(store: Database) ->
     assert len(steps.take(store, sent)) == 1
 
 
-def test_a_closed_provider_is_passed_over(store: Database) -> None:
-    sent = steps.send(store, rows.start(store, provider="openai")).turn_id
+@pytest.mark.parametrize(("kind", "name"), [("provider", "openai"), ("lane", "bulk")])
+def test_what_is_paused_is_passed_over_until_it_is_resumed(
+    kind: str, name: str, store: Database
+) -> None:
+    paused = steps.send(store, rows.start(store, provider="openai"), lane="bulk").turn_id
     other = steps.send(store, rows.start(store, provider="mock")).turn_id
     with store.begin() as conn:
-        found = claims.claim(
-            conn, [sent, other], owner="one", lease=steps.LEASE, closed_providers=["openai"]
-        )
-    assert [claim.turn_id for claim in found] == [other]
-
-
-def test_a_closed_provider_is_passed_over_in_its_lane(store: Database) -> None:
-    steps.send(store, rows.start(store, provider="openai"), lane="bulk")
-    other = steps.send(store, rows.start(store, provider="mock"), lane="bulk").turn_id
+        pauses.pause(conn, kind=kind, name=name)
+    assert [claim.turn_id for claim in steps.take(store, paused, other)] == [other]
+    assert steps.take_due(store, Lane.BULK) == []
     with store.begin() as conn:
-        found = claims.claim_due(
-            conn,
-            Lane.BULK,
-            limit=9,
-            owner="one",
-            lease=steps.LEASE,
-            closed_providers=["openai"],
-        )
-    assert [claim.turn_id for claim in found] == [other]
+        pauses.resume(conn, kind=kind, name=name)
+    assert [claim.turn_id for claim in steps.take_due(store, Lane.BULK)] == [paused]
+
+
+def test_a_turn_of_a_paused_provider_does_not_count_as_due_and_locked(store: Database) -> None:
+    sent = steps.send(store, rows.start(store, provider="openai")).turn_id
+    with store.begin() as conn:
+        pauses.pause(conn, kind=pauses.PROVIDER, name="openai")
+        assert claims.still_due(conn, [sent], lanes=[Lane.INTERACTIVE]) == []
 
 
 def test_a_hint_in_the_wrong_lane_claims_nothing(store: Database) -> None:

@@ -20,10 +20,7 @@ def register(app: Celery, works: Callable[[], Works]) -> None:
     @app.task(name=wire.RUN_TURN, ignore_result=True)
     async def run_turn_task(turn_id: str) -> None:
         """Run one turn. The row says whether it may; a second delivery is harmless."""
-        here = works()
-        if here.draining.is_set():
-            return  # the hint is gone, the row is not: another worker's dispatcher announces it
-        match await run_turn(TurnId(UUID(turn_id)), here.deps):
+        match await run_turn(TurnId(UUID(turn_id)), works().deps):
             case Ended(due_at=due_at, error_code=code) if due_at is not None:
                 # Shown by Flower as RETRY; nothing is published: the row says when.
                 raise Retry(code, when=due_at)
@@ -35,8 +32,7 @@ def register(app: Celery, works: Callable[[], Works]) -> None:
     @app.task(name=wire.RUN_BULK, ignore_result=True)
     async def run_bulk_task() -> None:
         """Run what is due in the bulk lane."""
-        here = works()
-        await run_bulk(here.deps, keep_on=lambda: not here.draining.is_set())
+        await run_bulk(works().deps)
 
     @app.task(name=wire.RUN_QUARANTINE, ignore_result=True)
     async def run_quarantine_task() -> None:

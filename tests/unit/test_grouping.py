@@ -1,0 +1,90 @@
+"""Grouped work: a lone item at once, many together, and an end at which nobody is left waiting."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from turnmill.grouping import Grouped, Stopped
+
+pytestmark = pytest.mark.anyio
+
+Work = Grouped[int, int]
+
+
+class Desk:
+    """Doubles numbers, a group at a time, and not before it is let."""
+
+    def __init__(self) -> None:
+        self.groups: list[list[int]] = []
+        self.open = threading.Event()
+        self.busy = threading.Event()
+
+    def handle(self, numbers: Sequence[int]) -> list[int]:
+        self.busy.set()
+        self.open.wait(10)
+        self.groups.append(list(numbers))
+        return [2 * number for number in numbers]
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+@pytest.fixture
+async def work(desk: Desk) -> AsyncIterator[Work]:
+    work: Work = Grouped("doubling", desk.handle, most=3)
+    work.start(asyncio.get_running_loop())
+    yield work
+    desk.open.set()
+    await asyncio.to_thread(work.stop)
+
+
+async def submit(work: Work, *numbers: int) -> "list[asyncio.Task[int]]":
+    tasks = [asyncio.create_task(work.submit(number)) for number in numbers]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def test_what_piled_up_meanwhile_is_handled_together_up_to_a_bound(
+    work: Work, desk: Desk
+) -> None:
+    first = await submit(work, 1)
+    await asyncio.to_thread(desk.busy.wait, 10)
+    rest = await submit(work, 2, 3, 4, 5)
+    desk.open.set()
+    assert await asyncio.gather(*first, *rest) == [2, 4, 6, 8, 10]
+    assert desk.groups == [[1], [2, 3, 4], [5]]
+
+
+async def test_the_end_waits_for_what_was_given_before_it(work: Work, desk: Desk) -> None:
+    given = await submit(work, 1, 2, 3, 4, 5)
+    ending = asyncio.create_task(asyncio.to_thread(work.stop))
+    desk.open.set()
+    await ending
+    assert await asyncio.gather(*given) == [2, 4, 6, 8, 10]
+
+
+async def test_who_comes_after_the_end_is_told_and_does_not_wait_for_ever(
+    work: Work, desk: Desk
+) -> None:
+    desk.open.set()
+    await asyncio.to_thread(work.stop)
+    with pytest.raises(Stopped):
+        await asyncio.wait_for(work.submit(1), timeout=10)
+
+
+async def test_an_error_is_that_of_everybody_in_the_group_and_of_nobody_after() -> None:
+    def handle(numbers: Sequence[int]) -> list[int]:
+        if 0 in numbers:
+            raise ZeroDivisionError
+        return list(numbers)
+
+    work: Work = Grouped("dividing", handle, most=3)
+    work.start(asyncio.get_running_loop())
+    with pytest.raises(ZeroDivisionError):
+        await work.submit(0)
+    assert await work.submit(1) == 1
+    await asyncio.to_thread(work.stop)

@@ -1,0 +1,123 @@
+"""Running a turn: what is not begun any more, and what a provider cannot do to its neighbours."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import inf
+from types import SimpleNamespace
+from typing import Any, cast
+from uuid import uuid4
+
+import pytest
+
+from turnmill.domain.ids import SessionId, TurnId
+from turnmill.domain.parts import Part
+from turnmill.domain.states import Lane, OnAmbiguous, TurnState
+from turnmill.store.records import Claim, Fenced, Settled, Settlement
+from turnmill_worker.held import Held
+from turnmill_worker.limits import Slots
+from turnmill_worker.providers.base import Done, Provider, Request
+from turnmill_worker.turn import Deps, Ended, NotOurs, run_turn
+
+pytestmark = pytest.mark.anyio
+
+
+@dataclass
+class Ledger:
+    """Gives every claim that is asked for, and keeps what it was told."""
+
+    claimed: list[TurnId] = field(default_factory=list)
+    settled: list[Settlement] = field(default_factory=list)
+
+    async def claim(self, turn_id: TurnId) -> Claim | None:
+        self.claimed.append(turn_id)
+        return claim_of(turn_id)
+
+    async def claim_due(self, lane: Lane, *, limit: int) -> list[Claim]:
+        return []
+
+    async def settle(self, settlement: Settlement) -> Settled | Fenced:
+        self.settled.append(settlement)
+        state = settlement.state
+        return Settled(turn_id=settlement.turn_id, state=state, due_at=None, next=None)
+
+    async def history(self, session_id: SessionId) -> Sequence[Part]:
+        return []
+
+    async def mark_sent(self, claim: Claim) -> bool:
+        return True
+
+
+def claim_of(turn_id: TurnId) -> Claim:
+    return Claim(
+        turn_id=turn_id,
+        session_id=SessionId(uuid4()),
+        fence=1,
+        kind="send",
+        n=1,
+        attempt=1,
+        max_attempts=5,
+        lane=Lane.INTERACTIVE,
+        provider="theirs",
+        model="large",
+        system_prompt=None,
+        settings={},
+        provider_ref="",
+        native_ref="",
+        on_ambiguous=OnAmbiguous.RETRY,
+        metadata={},
+        text="hello",
+        history=[],
+        lease_ends=inf,
+    )
+
+
+def deps_of(ledger: Ledger, send: Any, **options: Any) -> Deps:
+    provider = cast(Provider, SimpleNamespace(send=send))
+    return Deps(
+        ledger=ledger,
+        held=Held(),
+        slots=Slots(1),
+        provider=lambda _: provider,
+        announce=lambda _: None,
+        announce_at=lambda *_: None,
+        price=lambda *_: None,
+        **options,
+    )
+
+
+async def test_a_turn_that_waited_for_a_slot_until_the_worker_drains_is_left_to_others() -> None:
+    ledger = Ledger()
+    begun, draining, ending = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def send(request: Request) -> Done:
+        begun.set()
+        await ending.wait()
+        return Done(text="hello")
+
+    deps = deps_of(ledger, send, keep_on=lambda: not draining.is_set())
+    first, second = TurnId(uuid4()), TurnId(uuid4())
+    running = [asyncio.create_task(run_turn(one, deps)) for one in (first, second)]
+    await begun.wait()
+    draining.set()
+    ending.set()
+    outcomes = await asyncio.gather(*running)
+    assert isinstance(outcomes[0], Ended)
+    assert outcomes[1] == NotOurs()
+    assert ledger.claimed == [first]
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), RuntimeError("secret")])
+async def test_whatever_a_provider_raises_ends_its_own_turn_and_not_the_loop(
+    error: BaseException,
+) -> None:
+    async def send(request: Request) -> Done:
+        raise error
+
+    ledger = Ledger()
+    outcome = await run_turn(TurnId(uuid4()), deps_of(ledger, send))
+    assert isinstance(outcome, Ended)
+    (settlement,) = ledger.settled
+    assert settlement.state is TurnState.RETRYING
+    assert settlement.error_code == f"bug:{type(error).__name__}"
+    assert "secret" not in repr(settlement)
