@@ -301,7 +301,7 @@ class Protocol(RuleBasedStateMachine):
         with self.store.begin() as conn:
             told = sessions.history(conn, claim.session_id)
         answered = [(one.role, one.text) for one in told if one.state is TurnState.SUCCEEDED]
-        assert list(claim.history) == answered
+        assert list(claim.history or ()) == answered
         with self.store.begin() as conn:
             assert succeeded_history(conn, claim.session_id) == answered
 

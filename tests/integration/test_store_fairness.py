@@ -1,4 +1,4 @@
-"""Who is passed over, and who is not: providers side by side, and what an operator has paused."""
+"""Who waits for whom: providers side by side, sessions long and short, and what was paused."""
 
 from collections.abc import Iterator
 
@@ -6,10 +6,11 @@ import pytest
 
 from tests import rows, steps
 from turnmill.domain.ids import TurnId
-from turnmill.domain.states import Lane
+from turnmill.domain.states import Lane, TurnState
 from turnmill.store import claim as claims
 from turnmill.store import pauses
 from turnmill.store.database import Database
+from turnmill.store.history import succeeded_history
 
 
 @pytest.fixture
@@ -44,3 +45,20 @@ def test_suspects_wait_while_they_are_paused(kind: str, name: str, store: Databa
         assert found == []
         pauses.resume(conn, kind=kind, name=name)
         assert len(claims.claim_suspects(conn, lost=1, limit=9, owner="one", lease=steps.LEASE))
+
+
+def test_a_claim_brings_a_short_history_along_and_leaves_a_long_one_to_be_read_apart(
+    store: Database,
+) -> None:
+    session = rows.start(store)
+    for _ in range(100):
+        steps.answer(store, steps.send(store, session).turn_id)
+    with_history = steps.take_one(store, steps.send(store, session).turn_id)
+    assert with_history.history is not None
+    assert len(with_history.history) == 200
+    steps.end(store, with_history, TurnState.SUCCEEDED, reply="yes")
+    without = steps.take_one(store, steps.send(store, session).turn_id)
+    assert without.history is None
+    with store.single() as conn:
+        assert len(succeeded_history(conn, session)) == 202
+    steps.end(store, without, TurnState.SUCCEEDED, reply="yes")

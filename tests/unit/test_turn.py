@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from types import SimpleNamespace
 from typing import Any, cast
@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import pytest
 
+from turnmill.domain.errors import StoreUnavailable
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.parts import Part
 from turnmill.domain.states import Lane, OnAmbiguous, TurnState
@@ -21,6 +22,8 @@ from turnmill_worker.turn import Deps, Ended, NotOurs, run_turn
 
 pytestmark = pytest.mark.anyio
 
+SAID = [Part("user", "Hello"), Part("assistant", "Hello."), Part("user", "And then?")]
+
 
 @dataclass
 class Ledger:
@@ -28,10 +31,12 @@ class Ledger:
 
     claimed: list[TurnId] = field(default_factory=list)
     settled: list[Settlement] = field(default_factory=list)
+    brought: Sequence[Part] | None = ()  #: with a claim
+    away: bool = False
 
     async def claim(self, turn_id: TurnId) -> Claim | None:
         self.claimed.append(turn_id)
-        return claim_of(turn_id)
+        return replace(claim_of(turn_id), history=self.brought)
 
     async def claim_due(self, lane: Lane, *, limit: int) -> list[Claim]:
         return []
@@ -42,7 +47,9 @@ class Ledger:
         return Settled(turn_id=settlement.turn_id, state=state, due_at=None, next=None)
 
     async def history(self, session_id: SessionId) -> Sequence[Part]:
-        return []
+        if self.away:
+            raise StoreUnavailable
+        return SAID
 
     async def mark_sent(self, claim: Claim) -> bool:
         return True
@@ -121,3 +128,27 @@ async def test_whatever_a_provider_raises_ends_its_own_turn_and_not_the_loop(
     assert settlement.state is TurnState.RETRYING
     assert settlement.error_code == f"bug:{type(error).__name__}"
     assert "secret" not in repr(settlement)
+
+
+async def test_a_long_history_is_read_apart_from_the_claim_and_before_the_call() -> None:
+    asked: list[Request] = []
+
+    async def send(request: Request) -> Done:
+        asked.append(request)
+        return Done(text="Hello.")
+
+    ledger = Ledger(brought=None)
+    await run_turn(TurnId(uuid4()), deps_of(ledger, send))
+    assert [request.history for request in asked] == [SAID]
+    assert ledger.settled[0].state is TurnState.SUCCEEDED
+
+
+async def test_without_its_history_a_turn_is_not_sent_and_comes_again() -> None:
+    async def send(request: Request) -> Done:
+        raise AssertionError("sent without a history")
+
+    ledger = Ledger(brought=None, away=True)
+    await run_turn(TurnId(uuid4()), deps_of(ledger, send))
+    (settlement,) = ledger.settled
+    assert settlement.state is TurnState.RETRYING
+    assert settlement.error_code == "store_unavailable"

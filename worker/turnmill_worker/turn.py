@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from turnmill.domain.errors import MaybeSent, ProviderError, StoreError, ThreadLost
+from turnmill.domain.errors import MaybeSent, NotSent, ProviderError, StoreError, ThreadLost
 from turnmill.domain.ids import TurnId
 from turnmill.domain.retry import RetryPolicy
 from turnmill.domain.states import OnAmbiguous, TurnState
@@ -131,9 +131,12 @@ async def _call(claim: Claim, holding: Holding, deps: Deps) -> Answer:
 
 async def _ask(claim: Claim, holding: Holding, deps: Deps) -> Answer:
     provider = deps.provider(claim.provider)
-    request = request_of(claim)
     if claim.kind != "send":
-        return await provider.check(request)
+        return await provider.check(request_of(claim, history=claim.history or ()))
+    history = claim.history
+    if history is None:
+        history = await _history(claim, deps)
+    request = request_of(claim, history=history)
     if claim.on_ambiguous is OnAmbiguous.HOLD and not await deps.ledger.mark_sent(claim):
         raise asyncio.CancelledError
     if not holding.may_begin():
@@ -144,10 +147,17 @@ async def _ask(claim: Claim, holding: Holding, deps: Deps) -> Answer:
         return await ask(request)
     except ThreadLost:
         # The chain is gone at the vendor: rebuild it once from what we hold.
-        history = await deps.ledger.history(claim.session_id)
+        history = await _history(claim, deps)
         if not holding.may_begin():
             raise asyncio.CancelledError from None
         return await ask(request_of(claim, history=history, thread_ref=""))
+
+
+async def _history(claim: Claim, deps: Deps) -> Sequence[Part]:
+    try:
+        return await deps.ledger.history(claim.session_id)
+    except StoreError as error:
+        raise NotSent(error.code) from None
 
 
 async def _guarded(asking: Awaitable[Answer]) -> Answer:
@@ -163,9 +173,7 @@ async def _guarded(asking: Awaitable[Answer]) -> Answer:
         raise MaybeSent(f"bug:{type(error).__name__}") from None
 
 
-def request_of(
-    claim: Claim, *, history: Sequence[Part] | None = None, thread_ref: str | None = None
-) -> Request:
+def request_of(claim: Claim, *, history: Sequence[Part], thread_ref: str | None = None) -> Request:
     """Return what the provider is given for this claim."""
     return Request(
         turn_id=claim.turn_id,
@@ -174,7 +182,7 @@ def request_of(
         fence=claim.fence,
         model=claim.model,
         text=claim.text,
-        history=claim.history if history is None else history,
+        history=history,
         system_prompt=claim.system_prompt,
         thread_ref=claim.provider_ref if thread_ref is None else thread_ref,
         native_ref=claim.native_ref,

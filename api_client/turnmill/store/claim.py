@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, insert, or_, select, update
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import CLAIMABLE, Lane, OnAmbiguous, SessionStatus, TurnState
 from turnmill.store.backlogs import BACKLOGS
-from turnmill.store.history import StoredHistory, succeeded_history, text_of
+from turnmill.store.history import HISTORY_OF, StoredHistory, succeeded_history, text_of
 from turnmill.store.pauses import LANE, PROVIDER
 from turnmill.store.records import Claim
 from turnmill.store.tables import attempts, messages, pauses, sessions, sql_list, turns
@@ -18,6 +18,10 @@ from turnmill.store.types import db_after, db_now
 
 #: From this number of losses on, a suspect runs alone.
 WORST_SUSPECT = 3
+
+#: Up to so many succeeded turns, a claim brings the history along. Who claims together with a
+#: session of thousands would wait for all that was ever said in it.
+_SHORT = 100
 
 _KIND = {TurnState.UNKNOWN: "check", TurnState.WAITING: "resume"}
 
@@ -82,7 +86,8 @@ WITH line AS ({{line}}), session AS (
     UPDATE sessions s SET fence = s.fence + 1, head_due_at = NULL
     FROM line WHERE s.id = line.id
     RETURNING s.id, s.head_turn_id, s.fence, s.provider, s.model, s.system_prompt,
-        s.settings::text AS settings, s.provider_ref, s.on_ambiguous
+        s.settings::text AS settings, s.provider_ref, s.on_ambiguous,
+        s.turns_succeeded > {_SHORT} AS long
 ), turn AS (
     UPDATE turns t SET
         state = 'running',
@@ -108,11 +113,9 @@ SELECT turn.id, turn.session_id, turn.lease_fence, turn.kind, turn.claims, turn.
     turn.lane, session.provider, session.model, session.system_prompt, session.settings,
     session.provider_ref, turn.native_ref, session.on_ambiguous, turn.metadata,
     (SELECT content::text FROM messages m WHERE m.turn_id = turn.id AND m.position = 0) AS said,
-    CASE WHEN session.provider_ref = '' THEN (
-        SELECT json_agg(json_build_array(m.role, m.content) ORDER BY t.seq, m.position)::text
-        FROM turns t JOIN messages m ON m.turn_id = t.id
-        WHERE t.session_id = turn.session_id AND t.state = 'succeeded'
-    ) END AS history
+    CASE WHEN session.provider_ref = '' AND NOT session.long THEN (
+        {HISTORY_OF.format("turn.session_id")}
+    ) END AS history, session.provider_ref = '' AND session.long
 FROM turn JOIN session ON session.id = turn.session_id
 """
 _CLAIM_BY_IDS = _CLAIM.format(line=_BY_IDS)
@@ -217,7 +220,7 @@ def _from_row(row: Any) -> Claim:
         on_ambiguous=OnAmbiguous(row[14]),
         metadata=json.loads(row[15]),
         text=text_of(json.loads(row[16])),
-        history=StoredHistory(row[17]) if row[17] else [],
+        history=None if row[18] else StoredHistory(row[17]) if row[17] else [],
     )
 
 

@@ -189,7 +189,9 @@ class Claim:
     on_ambiguous: OnAmbiguous
     metadata: Mapping[str, Any]
     text: str
-    history: Sequence[Part]  #: of succeeded turns, oldest first; empty where provider_ref stands
+    #: of succeeded turns, oldest first; empty where provider_ref stands; None where it is long,
+    #: and to be read apart
+    history: Sequence[Part] | None
     lease_ends: float = inf  #: on a clock of the process that claimed; the store leaves it open
 
 
