@@ -118,7 +118,7 @@ def look_for_lost(store: Database) -> list[Head]:
 def expire(store: Database) -> list[Head]:
     """Do what a dispatcher does about what is overdue."""
     with store.begin() as conn:
-        return expire_overdue(conn)
+        return expire_overdue(conn).heads
 
 
 def beat(store: Database, *held: Claim) -> leases.Beat:

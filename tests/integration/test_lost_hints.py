@@ -103,3 +103,14 @@ def test_a_worker_of_a_few_slots_finds_what_nobody_told_it(
     with dispatcher_of(slots, database_url, broker_url) as dispatcher:
         dispatcher.tick()
     assert broker.llen(LANE_QUEUES[lane]) == (2 if lane is Lane.INTERACTIVE else 1)
+
+
+def test_one_look_ends_all_that_is_overdue_also_when_nobody_stands_behind_it(
+    dispatcher: Dispatcher, database_url: str
+) -> None:
+    send_unheard(database_url, 1100)
+    run(database_url, "UPDATE turns SET expires_at = statement_timestamp()")
+    dispatcher.tick()
+    with psycopg.connect(database_url) as connection:
+        states = connection.execute("SELECT state, count(*) FROM turns GROUP BY state").fetchall()
+    assert states == [("expired", 1100)]

@@ -103,7 +103,7 @@ class Dispatcher:
             doubtful = not self._draining.is_set() and in_doubt(conn, lease=self._lease)
             waiting = backlogs(conn)
         if found.lost:
-            heads += self._repeat(lambda conn: take_lost(conn, lease=self._lease, limit=_CHUNK))
+            heads += self._repeat(self._take_lost)
         if found.expired:
             heads += self._repeat(lambda conn: expire_overdue(conn, limit=_CHUNK))
         if found.deleted:
@@ -116,16 +116,20 @@ class Dispatcher:
             self._announce(waiting, pauses)
         self.ticks += 1
 
-    def _repeat(self, step: Callable[[Any], list[Head]]) -> list[Head]:
-        """Run a step until it finds less than a chunk, at most a few times in a tick."""
+    def _repeat(self, step: Callable[[Any], tuple[int, list[Head]]]) -> list[Head]:
+        """Run a step until it moves less than a chunk, at most a few times in a tick."""
         heads: list[Head] = []
         for _ in range(20):
             with self._database.begin() as conn:
-                found = step(conn)
+                moved, found = step(conn)
             heads += found
-            if len(found) < _CHUNK // 2:
+            if moved < _CHUNK // 2:
                 break
         return heads
+
+    def _take_lost(self, conn: Any) -> tuple[int, list[Head]]:
+        heads = take_lost(conn, lease=self._lease, limit=_CHUNK)
+        return len(heads), heads
 
     def _announce(self, waiting: Sequence[tuple[Lane, str]], pauses: Pauses) -> None:
         self._more.clear()

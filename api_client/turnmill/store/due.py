@@ -175,8 +175,15 @@ def count_due(conn: Connection, lane: Lane, *, providers: Collection[str], limit
     return count
 
 
-def expire_overdue(conn: Connection, *, limit: int = 500) -> list[Head]:
-    """End queued and retrying turns whose `expires_at` has passed; return the heads due now."""
+class Expired(NamedTuple):
+    """What was ended because its time was up."""
+
+    turns: int
+    heads: list[Head]  #: due now, where somebody stands behind them
+
+
+def expire_overdue(conn: Connection, *, limit: int = 500) -> Expired:
+    """End up to `limit` queued and retrying turns whose `expires_at` has passed."""
     condition = _expired()
     query = (
         select(turns.c.id)
@@ -187,7 +194,7 @@ def expire_overdue(conn: Connection, *, limit: int = 500) -> list[Head]:
     )
     found = conn.scalars(skipping_busy(query)).all()
     if not found:
-        return []
+        return Expired(0, [])
     moved = conn.execute(
         update(turns)
         .where(turns.c.id.in_(found), *condition)
@@ -197,7 +204,7 @@ def expire_overdue(conn: Connection, *, limit: int = 500) -> list[Head]:
     ended: dict[SessionId, int] = {}
     for session_id in moved:
         ended[SessionId(session_id)] = ended.get(SessionId(session_id), 0) + 1
-    return move_lines(conn, ended)
+    return Expired(sum(ended.values()), move_lines(conn, ended))
 
 
 def _expired() -> tuple[ColumnElement[bool], ...]:
