@@ -17,6 +17,7 @@ from turnmill.intake import new_id
 from turnmill.queue import Publisher
 from turnmill.store.claim import claim
 from turnmill.store.database import Database
+from turnmill.store.history import succeeded_history
 from turnmill.store.migrate import upgrade
 from turnmill.store.records import Settlement
 from turnmill.store.settle import settle
@@ -92,19 +93,26 @@ def _cycle_cost(ground: Ground, *, sessions: int, turns: int, rounds: int) -> di
             times = [_cycle(database, group) for group in groups]
         finally:
             database.close()
-    claims, settles = ([part / _GROUP for part in parts] for parts in zip(*times, strict=True))
-    return {
-        "claim_ms": round(median(claims[1:]), 3),
-        "settle_ms": round(median(settles[1:]), 3),
-    }
+    parts = ([part / _GROUP for part in group] for group in zip(*times, strict=True))
+    names = ("claim_ms", "history_ms", "settle_ms")
+    return {name: round(median(part[1:]), 3) for name, part in zip(names, parts, strict=True)}
 
 
-def _cycle(database: Database, group: Sequence[TurnId]) -> tuple[float, float]:
-    """Claim and settle a group as a process does; return the milliseconds of both."""
+def _cycle(database: Database, group: Sequence[TurnId]) -> tuple[float, float, float]:
+    """Claim and settle a group as a process does.
+
+    Returns the milliseconds of claiming, of reading the histories that a claim leaves out, and of
+    settling.
+    """
     began = time.perf_counter()
     with database.single() as conn:
         claims = claim(conn, group, owner="bench", lease=_LEASE)
     claimed = time.perf_counter()
+    for one in claims:
+        if one.history is None:
+            with database.single() as conn:
+                succeeded_history(conn, one.session_id)
+    read = time.perf_counter()
     verdicts = [
         Settlement(
             turn_id=one.turn_id,
@@ -121,7 +129,8 @@ def _cycle(database: Database, group: Sequence[TurnId]) -> tuple[float, float]:
     between = time.perf_counter()
     with database.single() as conn:
         settle(conn, verdicts, message_ids=[new_id() for _ in verdicts])
-    return (claimed - began) * 1000, (time.perf_counter() - between) * 1000
+    settled = time.perf_counter()
+    return (claimed - began) * 1000, (read - claimed) * 1000, (settled - between) * 1000
 
 
 def _queue_by_sql(url: str, *, each: int) -> None:

@@ -201,7 +201,11 @@ def _rate(row: Found) -> float:
 
 
 def _claim_and_settle(row: Found) -> str:
-    return f"claim {row['claim_ms']} ms, settle {row['settle_ms']} ms a turn, in groups of 50"
+    read = row.get("history_ms", 0)
+    apart = f", reading the history apart {read} ms" if read >= 0.01 else ""
+    return (
+        f"claim {row['claim_ms']} ms, settle {row['settle_ms']} ms a turn, in groups of 50{apart}"
+    )
 
 
 def _spread(spread: Found | None, shape: str) -> str:
