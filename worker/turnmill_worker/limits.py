@@ -9,7 +9,7 @@ from datetime import timedelta
 from turnmill.domain.states import Lane
 
 _LEAST_RESERVE = 16
-#: Who waits for many slots takes what there is after so long.
+#: When nobody has got many slots for so long, who waits for many takes what there is.
 _PATIENCE = timedelta(milliseconds=250)
 #: One task may wait for slots for so many that bulk can have: enough to fill what becomes free.
 _SLOTS_PER_WAITING = 50
@@ -20,6 +20,7 @@ class Slots:
 
     def __init__(self, total: int) -> None:
         self.in_use = 0
+        self._taken_at = 0.0  #: when many slots were taken at once, on the loop's clock
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._patient: deque[asyncio.Future[None]] = deque()
         self.resize(total)
@@ -64,15 +65,19 @@ class Slots:
 
         Returns 0 at once where others wait already, see `takes`.
         """
-        wanted = min(most, self._worthwhile)
-        while self.free(lane) < wanted:
+        loop = asyncio.get_running_loop()
+        while self.free(lane) < self._wanted(most, now=loop.time()):
             if not self._may_wait():
                 return 0
-            if not await self._something_free():
-                wanted = 1
+            await self._something_free()
         taken = min(most, self.free(lane))
         self.in_use += taken
+        self._taken_at = loop.time()
         return taken
+
+    def _wanted(self, most: int, *, now: float) -> int:
+        idle = now - self._taken_at > _PATIENCE.total_seconds()
+        return 1 if idle else min(most, self._worthwhile)
 
     def give_back(self, count: int = 1) -> None:
         """Give slots back; those who wait get them first."""
@@ -94,15 +99,15 @@ class Slots:
                 place.set_result(None)
                 return
 
-    async def _something_free(self) -> bool:
-        """Wait until slots were given back; False when that takes longer than the patience."""
+    async def _something_free(self) -> None:
+        """Wait until slots were given back, or as long as the patience."""
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._patient.append(place)
         try:
             async with asyncio.timeout(_PATIENCE.total_seconds()):
                 await place
         except TimeoutError:
-            return False
+            return
         except asyncio.CancelledError:
             if place.done() and not place.cancelled():
                 self._let_in()  # the next one in our place
@@ -110,7 +115,6 @@ class Slots:
         finally:
             if place in self._patient:
                 self._patient.remove(place)
-        return True
 
     async def _turn_in_line(self) -> None:
         """Wait for a slot that somebody hands over, already counted."""
