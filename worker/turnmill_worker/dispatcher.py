@@ -2,6 +2,7 @@
 
 import logging
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -56,24 +57,25 @@ class Dispatcher:
         slots: int,
         lease: timedelta,
         on_cancel: Callable[[Sequence[TurnId]], None],
-        takes: Callable[[Lane], bool] = lambda _: True,
+        bulk_places: Callable[[], int] = lambda: sys.maxsize,
         on_doubt: Callable[[], None] = lambda: None,
     ) -> None:
         """`on_doubt` is called when some worker seems to be about to lose its leases.
 
-        `takes` tells whether another task of a lane would be of use in this process.
+        `bulk_places` tells how many more tasks of the bulk lane are of use to this process.
         """
         self._database = database
         self._publisher = publisher
         self._slots = slots
         self._lease = lease
         self._on_cancel = on_cancel
-        self._takes = takes
+        self._bulk_places = bulk_places
         self._on_doubt = on_doubt
         self._stopped = threading.Event()
         self._draining = threading.Event()
         self._thread = threading.Thread(target=self._run, name="turnmill-dispatch", daemon=True)
-        self._more: set[Lane] = set()
+        #: Lanes with more that is due than was published, and the providers that it is for.
+        self._more: dict[Lane, Sequence[str]] = {}
         self.ticks = 0
 
     def start(self) -> None:
@@ -144,16 +146,15 @@ class Dispatcher:
 
     def _fill(self, lane: Lane, providers: Sequence[str]) -> None:
         """Bring the lane's queue to about twice the slots, from the oldest heads on."""
-        if not self._takes(lane):
-            self._more.add(lane)
-            return
         depth = self._publisher.depth(lane)
         if depth is None:
             return
         per_hint = TURNS_PER_HINT.get(lane, 1)
         room = self._wanted(lane) - depth
+        if lane is Lane.BULK:
+            room = min(room, self._bulk_places())
         if room <= 0:
-            self._more.add(lane)
+            self._more[lane] = providers
             return
         if lane is Lane.INTERACTIVE:
             heads = self._choose(lane, providers, limit=room, depth=depth)
@@ -162,7 +163,7 @@ class Dispatcher:
             heads = self._count(lane, providers, limit=room * per_hint)
             self._publisher.announce(heads, bounded=False)
         if len(heads) >= room * per_hint:
-            self._more.add(lane)
+            self._more[lane] = providers
 
     def _wanted(self, lane: Lane) -> int:
         """Return how many hints keep the slots of this process busy for a while."""
@@ -223,8 +224,7 @@ class Dispatcher:
         while not self._stopped.is_set() and (left := end - time.monotonic()) > 0:
             for notice in driver.notifies(timeout=min(left, _GLANCE_SECONDS), stop_after=100):
                 self._on_notice(notice.channel, settled_ids(notice.payload))
-            if self._ran_dry():
-                return
+            self._refill()
 
     def _on_notice(self, channel: str, turn_ids: list[TurnId]) -> None:
         if channel == CANCEL_CHANNEL:
@@ -235,14 +235,21 @@ class Dispatcher:
                 heads = note_announced(conn, turn_ids)
             self._publish_noted(heads, bounded=True)
 
-    def _ran_dry(self) -> bool:
-        """Tell whether a queue that we could not fill up has been emptied meanwhile."""
-        return any(
-            self._takes(lane)
-            and (depth := self._publisher.depth(lane)) is not None
-            and depth <= self._wanted(lane) // 4
-            for lane in self._more
-        )
+    def _refill(self) -> None:
+        """Fill up again, before the next tick, what has been emptied meanwhile."""
+        if self._draining.is_set():
+            return
+        for lane, providers in list(self._more.items()):
+            if self._is_dry(lane):
+                del self._more[lane]
+                self._fill(lane, providers)
+
+    def _is_dry(self, lane: Lane) -> bool:
+        quarter = self._wanted(lane) // 4
+        if lane is Lane.BULK and self._bulk_places() < max(1, quarter):
+            return False
+        depth = self._publisher.depth(lane)
+        return depth is not None and depth <= quarter
 
 
 def _with_jitter(period: timedelta) -> float:

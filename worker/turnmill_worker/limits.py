@@ -52,18 +52,20 @@ class Slots:
         finally:
             self.give_back()
 
-    def takes(self, lane: Lane) -> bool:
-        """Tell whether a task of the lane would find slots, or may wait for some. From any thread.
+    def places(self, lane: Lane, *, each: int) -> int:
+        """Return how many more tasks of `each` turns find slots, or may wait. From any thread.
 
         A task that waits has a place in the pool, and only as many may wait as can be of use: or
         they would fill the pool, and an interactive turn would find its slots free and no place.
         """
-        return self.free(lane) >= self._worthwhile or self._may_wait()
+        free = self.free(lane)
+        ready = -(-free // each) if free >= self._worthwhile else 0
+        return ready + self._most_waiting - len(self._patient)
 
     async def some(self, lane: Lane, *, most: int) -> int:
         """Take up to `most` slots, at least one; waits until a worthwhile number is free.
 
-        Returns 0 at once where others wait already, see `takes`.
+        Returns 0 at once where others wait already, see `places`.
         """
         loop = asyncio.get_running_loop()
         while self.free(lane) < self._wanted(most, now=loop.time()):
