@@ -32,7 +32,7 @@ class Lanes:
     def pause(self, *, lane: str | None = None, provider: str | None = None) -> None:
         """Start none of these turns any more; messages are still accepted, and what runs goes on.
 
-        Workers know within about a second. Pausing twice is pausing once.
+        It holds for every claim that begins after this call. Pausing twice is pausing once.
         """
         named = _named(lane, provider)
         with self._database.begin() as conn:

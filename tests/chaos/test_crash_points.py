@@ -223,7 +223,7 @@ def test_14_a_suspect_outlives_the_worker_that_keeps_it_in_quarantine(stage: Sta
     turn = stage.send(script=ENDLESS)
     stage.await_call(turn)
     stage.kill_owner(turn)
-    _cure(stage, turn, latency=2.0)
+    _cure(stage, turn, latency=5.0)
     until(lambda: len(stage.system.calls_of(turn.id)) == 2)
     stage.kill_owner(turn)
     assert course(turn.result(timeout=WAIT).attempts) == [LOST, ("check", "unknowable"), SENT]

@@ -119,10 +119,9 @@ def announce_due(
 ) -> list[Head]:
     """Choose up to `limit` due heads to publish, oldest first, and note that they were announced.
 
-    `hints` is how many wait in the queue. As long as they are those that were published, `waits`
-    says what is left alone. With none, or with fewer than the `among` oldest due heads were
-    announced and nobody came (hints were lost), `dry` does. A note that outlives a lost hint costs
-    one `quiet`.
+    `hints` is how many wait in the queue. `waits` says which heads are left alone, and `dry` says
+    it where no hints wait, or fewer than were given to the `among` oldest due heads: some were
+    lost. A note that outlives a lost hint costs one `quiet`.
     """
     rows = conn.exec_driver_sql(
         _ANNOUNCE,

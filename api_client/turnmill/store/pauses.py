@@ -14,7 +14,7 @@ PROVIDER = "provider"
 
 @dataclass(frozen=True, slots=True)
 class Pauses:
-    """What is paused. Workers know within about a second."""
+    """What is paused. Every claim asks."""
 
     lanes: frozenset[Lane] = frozenset()
     providers: frozenset[str] = frozenset()
