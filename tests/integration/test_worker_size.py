@@ -94,6 +94,14 @@ def test_bulk_turns_that_wait_leave_room_for_interactive_ones(
             client.send(session, "Hello").result(timeout=SOON.total_seconds())
 
 
+def test_a_slow_bulk_turn_keeps_no_other_one_waiting(start: Start, database_url: str) -> None:
+    send(database_url, 3, lane=Lane.BULK, seconds=120.0)
+    send(database_url, 100, lane=Lane.BULK)
+    with start("--concurrency=20"):
+        assert wait_until(lambda: count(database_url, "succeeded") == 100, timeout=SOON)
+        assert count(database_url, "running") == 3
+
+
 def test_a_worker_that_ends_begins_none_of_the_turns_that_wait_for_a_slot(
     start: Start, database_url: str, broker_url: str
 ) -> None:

@@ -1,6 +1,7 @@
 """Slots: who gets the next one, and what a change of their number does to those who wait."""
 
 import asyncio
+from contextlib import ExitStack
 
 import pytest
 
@@ -112,19 +113,23 @@ async def test_bulk_takes_less_than_that_when_it_has_waited_for_a_while() -> Non
 
 
 @pytest.mark.parametrize("total", [1, 2, 3, 20, 1000])
-async def test_tasks_that_wait_for_slots_never_fill_the_pool(total: int) -> None:
-    slots = await full_of_bulk(total)
-    tasks = [asyncio.ensure_future(slots.some(Lane.BULK, most=50)) for _ in range(2 * total)]
-    await settle()
-    waiting = [task for task in tasks if not task.done()]
-    assert slots.places(Lane.BULK, each=50) == 0
-    assert {task.result() for task in tasks if task.done()} == {0}
-    holding = total - slots.reserve  # at most a task for each slot
-    assert holding + len(waiting) < total or total == 1
-    for task in waiting:
-        task.cancel()
-    await asyncio.gather(*waiting, return_exceptions=True)
-    assert (slots.places(Lane.BULK, each=50) > 0) == (total > 2)
+async def test_tasks_of_many_turns_never_fill_the_pool(total: int) -> None:
+    slots = Slots(total)
+    with ExitStack() as tasks:
+        while slots.bulk_places():
+            tasks.enter_context(slots.bulk_task())  # their last turns are still running
+        assert slots._tasks == total - slots.reserve
+    assert slots.bulk_places()
+
+
+async def test_two_tasks_claim_and_more_are_of_no_use_until_one_of_them_has_claimed_enough() -> (
+    None
+):
+    slots = Slots(1000)
+    with slots.bulk_task(), slots.claiming(), slots.bulk_task():
+        with slots.claiming():
+            assert slots.bulk_places() == 0
+        assert slots.bulk_places() == 1
 
 
 async def test_who_is_cancelled_after_the_call_passes_it_on() -> None:

@@ -245,11 +245,10 @@ class Dispatcher:
                 self._fill(lane, providers)
 
     def _is_dry(self, lane: Lane) -> bool:
-        quarter = self._wanted(lane) // 4
-        if lane is Lane.BULK and self._bulk_places() < max(1, quarter):
+        if lane is Lane.BULK and self._bulk_places() < 1:
             return False
         depth = self._publisher.depth(lane)
-        return depth is not None and depth <= quarter
+        return depth is not None and depth <= self._wanted(lane) // 4
 
 
 def _with_jitter(period: timedelta) -> float:

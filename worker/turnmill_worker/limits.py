@@ -2,17 +2,25 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
+from typing import NamedTuple
 
 from turnmill.domain.states import Lane
 
 _LEAST_RESERVE = 16
 #: When nobody has got many slots for so long, who waits for many takes what there is.
 _PATIENCE = timedelta(milliseconds=250)
-#: One task may wait for slots for so many that bulk can have: enough to fill what becomes free.
-_SLOTS_PER_WAITING = 50
+#: Tasks that claim many turns, at once: claims are made one by one, and another task stands by.
+_MOST_CLAIMING = 2
+
+
+class _Patient(NamedTuple):
+    """Somebody who waits for many slots."""
+
+    place: asyncio.Future[None]
+    wanted: int
 
 
 class Slots:
@@ -21,8 +29,10 @@ class Slots:
     def __init__(self, total: int) -> None:
         self.in_use = 0
         self._taken_at = 0.0  #: when many slots were taken at once, on the loop's clock
+        self._claiming = 0
+        self._tasks = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._patient: deque[asyncio.Future[None]] = deque()
+        self._patient: deque[_Patient] = deque()
         self.resize(total)
 
     def resize(self, total: int) -> None:
@@ -32,7 +42,7 @@ class Slots:
         self.reserve = min(max(total // 10, _LEAST_RESERVE), total - 1) if total > 1 else 0
         bulk = total - self.reserve
         self._worthwhile = max(1, bulk // 20)  # so many free slots are worth a claim of their own
-        self._most_waiting = min(max(1, bulk // _SLOTS_PER_WAITING), max(self.reserve - 1, 0))
+        self._most_tasks = bulk  # each has at least one turn, but for those that claim
         self._let_in()
 
     def free(self, lane: Lane) -> int:
@@ -52,26 +62,37 @@ class Slots:
         finally:
             self.give_back()
 
-    def places(self, lane: Lane, *, each: int) -> int:
-        """Return how many more tasks of `each` turns find slots, or may wait. From any thread.
+    def bulk_places(self) -> int:
+        """Return how many more tasks of many turns each are of use. From any thread.
 
-        A task that waits has a place in the pool, and only as many may wait as can be of use: or
-        they would fill the pool, and an interactive turn would find its slots free and no place.
+        Every task takes a place in the pool. Were they not bounded, they would fill it while they
+        wait, and an interactive turn would find slots that are free, and no place.
         """
-        free = self.free(lane)
-        ready = -(-free // each) if free >= self._worthwhile else 0
-        return ready + self._most_waiting - len(self._patient)
+        return max(0, min(_MOST_CLAIMING - self._claiming, self._most_tasks - self._tasks))
+
+    @contextmanager
+    def bulk_task(self) -> Iterator[None]:
+        """Count a task of many turns."""
+        self._tasks += 1
+        try:
+            yield
+        finally:
+            self._tasks -= 1
+
+    @contextmanager
+    def claiming(self) -> Iterator[None]:
+        """Count a task as one that claims."""
+        self._claiming += 1
+        try:
+            yield
+        finally:
+            self._claiming -= 1
 
     async def some(self, lane: Lane, *, most: int) -> int:
-        """Take up to `most` slots, at least one; waits until a worthwhile number is free.
-
-        Returns 0 at once where others wait already, see `places`.
-        """
+        """Take up to `most` slots, at least one; waits until a worthwhile number is free."""
         loop = asyncio.get_running_loop()
         while self.free(lane) < self._wanted(most, now=loop.time()):
-            if not self._may_wait():
-                return 0
-            await self._something_free()
+            await self._free_for(min(most, self._worthwhile))
         taken = min(most, self.free(lane))
         self.in_use += taken
         self._taken_at = loop.time()
@@ -86,25 +107,23 @@ class Slots:
         self.in_use -= count
         self._let_in()
 
-    def _may_wait(self) -> bool:
-        return len(self._patient) < self._most_waiting
-
     def _let_in(self) -> None:
         while self._waiting and self.in_use < self.total:
             place = self._waiting.popleft()
             if not place.done():
                 self.in_use += 1
                 place.set_result(None)
-        while self._patient and self.free(Lane.BULK) > 0:
-            place = self._patient.popleft()
+        while self._patient and self.free(Lane.BULK) >= self._patient[0].wanted:
+            place = self._patient.popleft().place
             if not place.done():
                 place.set_result(None)
                 return
 
-    async def _something_free(self) -> None:
-        """Wait until slots were given back, or as long as the patience."""
+    async def _free_for(self, wanted: int) -> None:
+        """Wait until so many slots are free, or as long as the patience."""
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._patient.append(place)
+        patient = _Patient(place, wanted)
+        self._patient.append(patient)
         try:
             async with asyncio.timeout(_PATIENCE.total_seconds()):
                 await place
@@ -115,8 +134,8 @@ class Slots:
                 self._let_in()  # the next one in our place
             raise
         finally:
-            if place in self._patient:
-                self._patient.remove(place)
+            if patient in self._patient:
+                self._patient.remove(patient)
 
     async def _turn_in_line(self) -> None:
         """Wait for a slot that somebody hands over, already counted."""

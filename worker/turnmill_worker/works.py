@@ -11,9 +11,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from turnmill.domain.ids import TurnId
-from turnmill.domain.states import Lane
 from turnmill.grouping import Grouped, Stopped
-from turnmill.queue import TURNS_PER_HINT, Publisher
+from turnmill.queue import Publisher
 from turnmill.settings import Settings
 from turnmill.store.database import Database
 from turnmill.store.records import Head
@@ -162,12 +161,9 @@ class Works:
             slots=self.slots.total,
             lease=self.settings.lease,
             on_cancel=self._on_cancel,
-            bulk_places=self._bulk_places,
+            bulk_places=self.slots.bulk_places,
             on_doubt=self._on_doubt,
         )
-
-    def _bulk_places(self) -> int:
-        return self.slots.places(Lane.BULK, each=TURNS_PER_HINT[Lane.BULK])
 
     def _on_cancel(self, turn_ids: Sequence[TurnId]) -> None:
         self.held.close_calls(turn_ids, Stop.CANCELLED)
