@@ -65,8 +65,12 @@ class Stage:
 
     def owner(self, turn: Turn) -> Child:
         """Return the worker that runs the turn, itself or in its quarantine."""
-        holder = (turn.refresh().record.lease_owner or "").partition("/")[0]
-        return next(one for one in self.workers() if holder.endswith(f":{one.pid}"))
+        record = turn.refresh().record
+        holder = (record.lease_owner or "").partition("/")[0]
+        found = {f":{one.pid}": one for one in self.workers()}
+        owner = next((one for pid, one in found.items() if holder.endswith(pid)), None)
+        assert owner is not None, f"{record.state} by {record.lease_owner}, not one of {found}"
+        return owner
 
     @contextmanager
     def frozen(self, *children: Child) -> Iterator[None]:

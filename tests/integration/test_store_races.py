@@ -16,7 +16,7 @@ from turnmill.intake import new_id
 from turnmill.store import sessions
 from turnmill.store.accept import accept
 from turnmill.store.accept_many import accept_many
-from turnmill.store.claim import still_due
+from turnmill.store.claim import claim_due, still_due
 from turnmill.store.database import Database
 from turnmill.store.due import purge_deleted
 from turnmill.store.records import Accepted, Claim, Fenced, Locked, NewTurn, Settled
@@ -156,6 +156,29 @@ def test_a_send_is_seen_by_an_answer_that_began_before_it_was_written(store: Dat
     assert isinstance(found, Settled)
     assert found.next is not None
     assert found.next.turn_id == sent.turn_id
+
+
+def test_a_claim_by_lane_that_began_before_an_answer_leaves_the_next_turn_to_a_later_one(
+    store: Database,
+) -> None:
+    session = rows.start(store)
+    first, second = (steps.send(store, session, lane="bulk").turn_id for _ in "ab")
+    with gated(store) as role, ThreadPoolExecutor(1) as thread:
+        with closed_gate(store):
+            claiming = thread.submit(take_due_as, role, store)
+            until_blocked(store)  # its snapshot is taken, its lock is not
+            steps.answer(store, first)
+        assert claiming.result(timeout=DEADLINE) == []
+    (claim,) = steps.take_due(store)
+    assert claim.turn_id == second
+    assert claim.history is not None
+    assert len(claim.history) == 2
+
+
+def take_due_as(role: str, store: Database) -> list[Claim]:
+    with store.begin() as conn:
+        conn.exec_driver_sql(f"SET LOCAL ROLE {role}")
+        return claim_due(conn, Lane.BULK, limit=10, owner="bulk", lease=steps.LEASE)
 
 
 @contextmanager

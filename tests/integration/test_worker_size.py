@@ -120,12 +120,11 @@ def test_a_pool_that_is_told_to_grow_holds_more_turns__and_fewer_when_told_to_sh
     start: Start, database_url: str, broker_url: str
 ) -> None:
     send(database_url, 30)
-    control = Celery(broker=broker_url).control
-    with start("--concurrency=3", latency="2"):
+    with Celery(broker=broker_url) as app, start("--concurrency=3", latency="2"):
         assert holds(database_url, 3)
-        control.pool_grow(4, destination=["w@test"])
+        app.control.pool_grow(4, destination=["w@test"])
         assert holds(database_url, 7)
-        control.pool_shrink(5, destination=["w@test"])
+        app.control.pool_shrink(5, destination=["w@test"])
         assert holds(database_url, 2)
 
 

@@ -131,12 +131,12 @@ async def _call(claim: Claim, holding: Holding, deps: Deps) -> Answer:
 
 async def _ask(claim: Claim, holding: Holding, deps: Deps) -> Answer:
     provider = deps.provider(claim.provider)
-    if claim.kind != "send":
-        return await provider.check(request_of(claim, history=claim.history or ()))
     history = claim.history
     if history is None:
         history = await _history(claim, deps)
     request = request_of(claim, history=history)
+    if claim.kind != "send":
+        return await provider.check(request)
     if claim.on_ambiguous is OnAmbiguous.HOLD and not await deps.ledger.mark_sent(claim):
         raise asyncio.CancelledError
     if not holding.may_begin():

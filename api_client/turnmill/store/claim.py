@@ -54,16 +54,20 @@ _BY_IDS = f"""
     ORDER BY s.id FOR NO KEY UPDATE OF s SKIP LOCKED
 """
 # The providers in an order of chance: a batch for one of them does not wait for another one's.
+# A lock returns the newest version of a row. Where the line has moved since this statement's
+# snapshot, the answer before the new head would be missing from its history: passed over.
 _BY_LANE = f"""
     SELECT s.id, s.head_turn_id FROM (
         SELECT s.provider FROM ({BACKLOGS}) AS s
         WHERE s.head_lane = %(lane)s AND {_NOT_PAUSED} ORDER BY random()
     ) AS open CROSS JOIN LATERAL (
-        SELECT s.id, s.head_turn_id FROM sessions s
+        SELECT s.id, s.head_turn_id, s.fence FROM sessions s
         WHERE s.head_lane = %(lane)s AND s.provider = open.provider AND s.status = 'active'
             AND s.head_due_at <= statement_timestamp() AND {_NOT_OVERDUE}
         ORDER BY s.head_due_at LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
-    ) AS s LIMIT %(limit)s
+    ) AS s JOIN sessions seen
+        ON seen.id = s.id AND seen.head_turn_id = s.head_turn_id AND seen.fence = s.fence
+    LIMIT %(limit)s
 """
 _SUSPECTS = f"""
 SELECT t.id FROM sessions s JOIN turns t ON t.id = s.head_turn_id
