@@ -10,6 +10,7 @@ those who are. `turnmill_worker.suspects` is what runs in it.
 
 import asyncio
 import logging
+import os
 import secrets
 import sys
 import threading
@@ -85,6 +86,7 @@ class Quarantine:
             "worker",
             str(lost),
             owner,
+            str(os.getpid()),
             stdin=asyncio.subprocess.DEVNULL,
             # Who kills us with all that is ours must not kill suspects: it counts against them.
             start_new_session=True,

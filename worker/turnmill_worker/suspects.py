@@ -1,4 +1,4 @@
-"""A process of suspects: `python -m turnmill_worker.suspects worker LOST OWNER`.
+"""A process of suspects: `python -m turnmill_worker.suspects worker LOST OWNER PARENT`.
 
 It runs turns in quarantine that were lost so often, under the owner's name that its parent chose.
 It stays for a while when it has nothing to do: who loses one worker often loses a second one soon,
@@ -83,10 +83,10 @@ async def _main(settings: Settings, *, lost: int, owner: str) -> None:
 
 
 if __name__ == "__main__":
-    die_with_parent(signal.SIGTERM)
+    die_with_parent(signal.SIGTERM, parent=int(sys.argv[-1]))
     logging.basicConfig(
         level=logging.INFO,
         stream=sys.stderr,
         format="[%(asctime)s %(levelname)s %(name)s in quarantine] %(message)s",
     )
-    asyncio.run(_main(Settings.from_env(), lost=int(sys.argv[-2]), owner=sys.argv[-1]))
+    asyncio.run(_main(Settings.from_env(), lost=int(sys.argv[-3]), owner=sys.argv[-2]))
