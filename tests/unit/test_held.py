@@ -3,42 +3,15 @@
 import asyncio
 from dataclasses import replace
 from math import inf
-from uuid import uuid4
 
-from turnmill.domain.ids import SessionId, TurnId
-from turnmill.domain.states import Lane, OnAmbiguous
-from turnmill.store.records import Claim
+from tests.claims import a_claim
 from turnmill_worker import clock
 from turnmill_worker.held import Held, Stop
 
 
-def claim_until(lease_ends: float) -> Claim:
-    return Claim(
-        turn_id=TurnId(uuid4()),
-        session_id=SessionId(uuid4()),
-        fence=1,
-        kind="send",
-        n=1,
-        attempt=1,
-        max_attempts=5,
-        lane=Lane.INTERACTIVE,
-        provider="mock",
-        model="mock",
-        system_prompt=None,
-        settings={},
-        provider_ref="",
-        native_ref="",
-        on_ambiguous=OnAmbiguous.RECONCILE,
-        metadata={},
-        text="hello",
-        history=(),
-        lease_ends=lease_ends,
-    )
-
-
 def test_an_owner_past_its_lease_begins_nothing_new() -> None:
     async def hold() -> None:
-        with Held().holding(claim_until(clock.now() - 1)) as holding:
+        with Held().holding(a_claim(lease_ends=clock.now() - 1)) as holding:
             assert not holding.may_begin()
             assert holding.stop is Stop.LEASE_LOST
 
@@ -48,7 +21,7 @@ def test_an_owner_past_its_lease_begins_nothing_new() -> None:
 def test_a_heartbeat_gives_an_owner_more_time_and_never_less() -> None:
     async def hold() -> None:
         held = Held()
-        claim = claim_until(clock.now() - 1)
+        claim = a_claim(lease_ends=clock.now() - 1)
         with held.holding(claim) as holding:
             held.extended([(claim.turn_id, 1)], until=clock.now() + 60)
             held.extended([(claim.turn_id, 1)], until=clock.now() + 30)
@@ -60,7 +33,7 @@ def test_a_heartbeat_gives_an_owner_more_time_and_never_less() -> None:
 
 def test_a_store_of_one_process_leaves_the_lease_open() -> None:
     async def hold() -> None:
-        with Held().holding(claim_until(inf)) as holding:
+        with Held().holding(a_claim(lease_ends=inf)) as holding:
             assert holding.may_begin()
 
     asyncio.run(hold())
@@ -69,7 +42,7 @@ def test_a_store_of_one_process_leaves_the_lease_open() -> None:
 def test_a_lease_lost_under_an_older_fence_does_not_stop_the_claim_after_it() -> None:
     async def hold() -> None:
         held = Held()
-        first = claim_until(clock.now() + 60)
+        first = a_claim(lease_ends=clock.now() + 60)
         with held.holding(first):
             pairs = held.pairs()
         second = replace(first, fence=first.fence + 1)
@@ -88,7 +61,7 @@ def test_once_all_calls_were_closed_none_begins_any_more() -> None:
     async def hold() -> None:
         held = Held()
         held.close_all(Stop.DRAINING)
-        with held.holding(claim_until(inf)) as holding:
+        with held.holding(a_claim(lease_ends=inf)) as holding:
             assert not holding.may_begin()
             assert holding.stop is Stop.DRAINING
 

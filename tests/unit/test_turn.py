@@ -2,15 +2,16 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from math import inf
+from dataclasses import dataclass, field
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 from uuid import uuid4
 
 import pytest
 
-from turnmill.domain.errors import StoreUnavailable
+from tests.claims import a_claim
+from turnmill.domain.errors import StoreUnavailable, ThreadLost, Unreachable
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.parts import Part
 from turnmill.domain.states import Lane, OnAmbiguous, TurnState
@@ -33,10 +34,12 @@ class Ledger:
     settled: list[Settlement] = field(default_factory=list)
     brought: Sequence[Part] | None = ()  #: with a claim
     away: bool = False
+    options: dict[str, Any] = field(default_factory=dict)  #: of every claim
 
     async def claim(self, turn_id: TurnId) -> Claim | None:
         self.claimed.append(turn_id)
-        return replace(claim_of(turn_id), history=self.brought)
+        options = {"on_ambiguous": OnAmbiguous.RETRY, "history": self.brought} | self.options
+        return a_claim(turn_id=turn_id, **options)
 
     async def claim_due(self, lane: Lane, *, limit: int) -> list[Claim]:
         return []
@@ -55,32 +58,8 @@ class Ledger:
         return True
 
 
-def claim_of(turn_id: TurnId) -> Claim:
-    return Claim(
-        turn_id=turn_id,
-        session_id=SessionId(uuid4()),
-        fence=1,
-        kind="send",
-        n=1,
-        attempt=1,
-        max_attempts=5,
-        lane=Lane.INTERACTIVE,
-        provider="theirs",
-        model="large",
-        system_prompt=None,
-        settings={},
-        provider_ref="",
-        native_ref="",
-        on_ambiguous=OnAmbiguous.RETRY,
-        metadata={},
-        text="hello",
-        history=[],
-        lease_ends=inf,
-    )
-
-
-def deps_of(ledger: Ledger, send: Any, **options: Any) -> Deps:
-    provider = cast(Provider, SimpleNamespace(send=send))
+def deps_of(ledger: Ledger, send: Any, *, check: Any = None, **options: Any) -> Deps:
+    provider = cast(Provider, SimpleNamespace(send=send, check=check))
     return Deps(
         ledger=ledger,
         held=Held(),
@@ -143,12 +122,37 @@ async def test_a_long_history_is_read_apart_from_the_claim_and_before_the_call()
     assert ledger.settled[0].state is TurnState.SUCCEEDED
 
 
-async def test_without_its_history_a_turn_is_not_sent_and_comes_again() -> None:
+@pytest.mark.parametrize("kind", ["send", "check", "resume"])
+async def test_without_its_history_a_turn_is_given_back_with_its_last_attempt(kind: str) -> None:
     async def send(request: Request) -> Done:
         raise AssertionError("sent without a history")
 
-    ledger = Ledger(brought=None, away=True)
+    last = {"kind": kind, "attempt": 1, "max_attempts": 1}
+    ledger = Ledger(brought=None, away=True, options=last)
+    await run_turn(TurnId(uuid4()), deps_of(ledger, send, check=send))
+    (settlement,) = ledger.settled
+    assert settlement.state is TurnState.QUEUED
+    assert settlement.gives_attempt_back
+
+
+async def test_a_chain_that_is_gone_and_cannot_be_rebuilt_now_owes_nothing() -> None:
+    async def send(request: Request) -> Done:
+        raise ThreadLost("previous_response_not_found")
+
+    ledger = Ledger(away=True)
     await run_turn(TurnId(uuid4()), deps_of(ledger, send))
     (settlement,) = ledger.settled
-    assert settlement.state is TurnState.RETRYING
-    assert settlement.error_code == "store_unavailable"
+    assert settlement.state is TurnState.QUEUED
+    assert settlement.gives_attempt_back
+
+
+async def test_a_question_is_asked_again_after_a_pause_also_when_no_attempt_is_left() -> None:
+    async def check(request: Request) -> Done:
+        raise Unreachable("connect_timeout")
+
+    last = {"kind": "check", "attempt": 3, "max_attempts": 3}
+    ledger = Ledger(options=last)
+    await run_turn(TurnId(uuid4()), deps_of(ledger, check, check=check, jitter=lambda: 0.5))
+    (settlement,) = ledger.settled
+    assert settlement.state is TurnState.UNKNOWN
+    assert settlement.delay > timedelta(0)

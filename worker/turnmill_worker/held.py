@@ -65,8 +65,9 @@ class Held:
     def holding(self, claim: Claim) -> Iterator[Holding]:
         """Hold the claim until its verdict is written."""
         self._loop = asyncio.get_running_loop()
-        holding = Holding(claim, stop=self._closed)
+        holding = Holding(claim)
         self._holdings[claim.turn_id] = holding
+        holding.stop = self._closed  # looked at last: who closes all looks at the holdings last
         try:
             yield holding
         finally:

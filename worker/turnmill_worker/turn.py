@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from turnmill.domain.errors import MaybeSent, NotSent, ProviderError, StoreError, ThreadLost
+from turnmill.domain.errors import MaybeSent, ProviderError, StoreError, ThreadLost
 from turnmill.domain.ids import TurnId
 from turnmill.domain.retry import RetryPolicy
 from turnmill.domain.states import OnAmbiguous, TurnState
@@ -146,10 +146,12 @@ async def _ask(claim: Claim, holding: Holding, deps: Deps) -> Answer:
     try:
         return await ask(request)
     except ThreadLost:
-        # The chain is gone at the vendor: rebuild it once from what we hold.
+        # The vendor lost the chain and executed nothing: rebuild it once from what we hold.
+        holding.sent = False
         history = await _history(claim, deps)
         if not holding.may_begin():
             raise asyncio.CancelledError from None
+        holding.sent = True
         return await ask(request_of(claim, history=history, thread_ref=""))
 
 
@@ -157,7 +159,10 @@ async def _history(claim: Claim, deps: Deps) -> Sequence[Part]:
     try:
         return await deps.ledger.history(claim.session_id)
     except StoreError as error:
-        raise NotSent(error.code) from None
+        # Nothing was sent, so nothing is owed: the turn is given back with its attempt, as soon as
+        # the store takes that.
+        logger.warning("cannot read a history: %s", error.code)
+        raise asyncio.CancelledError from None
 
 
 async def _guarded(asking: Awaitable[Answer]) -> Answer:

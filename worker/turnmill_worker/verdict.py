@@ -67,9 +67,9 @@ def _send_again(claim: Claim, *, outcome: str) -> Verdict:
 
 def of_error(claim: Claim, error: ProviderError, *, policy: RetryPolicy, jitter: float) -> Verdict:
     """Return the verdict on a provider's error: try again, ask what became of it, or give up."""
-    delay = policy.delay_after(
-        error, attempt=claim.attempt, max_attempts=claim.max_attempts, jitter=jitter
-    )
+    # A question costs no attempt, and is asked again after a pause also when none is left.
+    most = claim.max_attempts if claim.kind == "send" else claim.attempt + 1
+    delay = policy.delay_after(error, attempt=claim.attempt, max_attempts=most, jitter=jitter)
     state, outcome = _after_error(claim, error, exhausted=delay is None, policy=policy)
     return Verdict(
         state=state,
