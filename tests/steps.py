@@ -112,7 +112,7 @@ def lose(store: Database, *turn_ids: TurnId) -> list[Head]:
 def look_for_lost(store: Database) -> list[Head]:
     """Do what a dispatcher does about leases."""
     with store.begin() as conn:
-        return leases.take_lost(conn, lease=timedelta(0))
+        return leases.take_lost(conn, lease=timedelta(0)).heads
 
 
 def expire(store: Database) -> list[Head]:

@@ -236,7 +236,7 @@ def test_15_a_loss_that_eight_dispatchers_find_at_once_counts_once(stage: Stage)
     def look(_: int) -> int:
         together.wait()
         with database.begin() as conn:
-            return len(take_lost(conn, lease=timedelta(0), limit=500))
+            return take_lost(conn, lease=timedelta(0), limit=500).turns
 
     with stage.frozen(), ThreadPoolExecutor(8) as pool:
         turns = [stage.send() for _ in range(20)]

@@ -14,6 +14,7 @@ from turnmill.queue import Publisher
 from turnmill.store.database import Database
 from turnmill.wire import LANE_QUEUES
 from turnmill_worker.dispatcher import Dispatcher
+from turnmill_worker.stack.process import wait_until
 
 QUEUE = LANE_QUEUES[Lane.INTERACTIVE]
 
@@ -114,3 +115,21 @@ def test_one_look_ends_all_that_is_overdue_also_when_nobody_stands_behind_it(
     with psycopg.connect(database_url) as connection:
         states = connection.execute("SELECT state, count(*) FROM turns GROUP BY state").fetchall()
     assert states == [("expired", 1100)]
+
+
+@pytest.mark.parametrize("lane", [Lane.INTERACTIVE, Lane.BULK])
+def test_an_emptied_queue_is_filled_before_the_next_look(
+    lane: Lane, broker: redis.Redis, database_url: str, broker_url: str
+) -> None:
+    send_unheard(database_url, 60, lane=lane)
+    with dispatcher_of(10, database_url, broker_url) as dispatcher:
+        dispatcher.tick()
+        first = broker.llen(LANE_QUEUES[lane])
+        broker.delete(LANE_QUEUES[lane])  # all are taken
+
+        def filled() -> bool:
+            dispatcher._refill()
+            return broker.llen(LANE_QUEUES[lane]) == first
+
+        assert wait_until(filled, timeout=timedelta(seconds=10))
+        assert dispatcher.ticks == 1

@@ -59,8 +59,8 @@ def test_the_leases_of_a_dead_process_end_at_once_and_no_others(
     hold(database, turn, owner="host:1/1-ab", for_another=LEASE)
     with database.begin() as conn:
         end_leases(conn, "host:1/1-cd")
-        assert take_lost(conn, lease=timedelta(0)) == []
+        assert take_lost(conn, lease=timedelta(0)).heads == []
         end_leases(conn, "host:1/1-ab")
-        assert [head.turn_id for head in take_lost(conn, lease=timedelta(0))] == [turn.id]
+        assert [head.turn_id for head in take_lost(conn, lease=timedelta(0)).heads] == [turn.id]
     with database.begin() as conn:
         assert due_suspicions(conn) == {1}

@@ -197,7 +197,7 @@ def lose_ten(conn: Connection) -> None:
     held = [one.turn_id for one in claim_ten(conn)]
     past = datetime.now(UTC) - timedelta(hours=1)
     conn.execute(turn_rows.update().where(turn_rows.c.id.in_(held)).values(lease_until=past))
-    assert len(leases.take_lost(conn, lease=timedelta(0), limit=500)) == 10
+    assert leases.take_lost(conn, lease=timedelta(0), limit=500).turns == 10
 
 
 def expire_ten(conn: Connection) -> None:

@@ -28,7 +28,7 @@ from turnmill.store.due import (
 )
 from turnmill.store.leases import in_doubt, take_lost
 from turnmill.store.pauses import Pauses, read_pauses
-from turnmill.store.records import Head
+from turnmill.store.records import Head, Moved
 from turnmill.waiting import settled_ids
 from turnmill.wire import CANCEL_CHANNEL, WAKE_CHANNEL
 
@@ -105,7 +105,7 @@ class Dispatcher:
             doubtful = not self._draining.is_set() and in_doubt(conn, lease=self._lease)
             waiting = backlogs(conn)
         if found.lost:
-            heads += self._repeat(self._take_lost)
+            heads += self._repeat(lambda conn: take_lost(conn, lease=self._lease, limit=_CHUNK))
         if found.expired:
             heads += self._repeat(lambda conn: expire_overdue(conn, limit=_CHUNK))
         if found.deleted:
@@ -118,20 +118,16 @@ class Dispatcher:
             self._announce(waiting, pauses)
         self.ticks += 1
 
-    def _repeat(self, step: Callable[[Any], tuple[int, list[Head]]]) -> list[Head]:
+    def _repeat(self, step: Callable[[Any], Moved]) -> list[Head]:
         """Run a step until it moves less than a chunk, at most a few times in a tick."""
         heads: list[Head] = []
         for _ in range(20):
             with self._database.begin() as conn:
-                moved, found = step(conn)
-            heads += found
-            if moved < _CHUNK // 2:
+                moved = step(conn)
+            heads += moved.heads
+            if moved.turns < _CHUNK // 2:
                 break
         return heads
-
-    def _take_lost(self, conn: Any) -> tuple[int, list[Head]]:
-        heads = take_lost(conn, lease=self._lease, limit=_CHUNK)
-        return len(heads), heads
 
     def _announce(self, waiting: Sequence[tuple[Lane, str]], pauses: Pauses) -> None:
         self._more.clear()
@@ -145,7 +141,10 @@ class Dispatcher:
                 self._fill(lane, providers)
 
     def _fill(self, lane: Lane, providers: Sequence[str]) -> None:
-        """Bring the lane's queue to about twice the slots, from the oldest heads on."""
+        """Bring the lane's queue to about twice the slots, from the oldest heads on.
+
+        Of the bulk lane only as many hints are published as tasks are of use here.
+        """
         depth = self._publisher.depth(lane)
         if depth is None:
             return
@@ -162,7 +161,8 @@ class Dispatcher:
         else:
             heads = self._count(lane, providers, limit=room * per_hint)
             self._publisher.announce(heads, bounded=False)
-        if len(heads) >= room * per_hint:
+        # A hint of the bulk lane may be used up by a worker that has no room.
+        if len(heads) >= room * per_hint or (heads and lane is Lane.BULK):
             self._more[lane] = providers
 
     def _wanted(self, lane: Lane) -> int:

@@ -96,7 +96,7 @@ class InProcessRunner:
         """Take what an earlier process left running: no other one can hold it."""
         with self._database.begin() as conn:
             end_leases(conn)
-            while take_lost(conn, lease=timedelta(0)):
+            while take_lost(conn, lease=timedelta(0)).turns:
                 pass
 
     async def _start_due(self, deps: Deps, ledger: GroupedLedger) -> bool:

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, delete, select, update
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, SessionStatus, TurnState
 from turnmill.store.line import lock_sessions, move_lines, skipping_busy
-from turnmill.store.records import Head
+from turnmill.store.records import Head, Moved
 from turnmill.store.tables import announcements, sessions, turns
 from turnmill.store.types import db_asof, db_now
 
@@ -174,14 +174,7 @@ def count_due(conn: Connection, lane: Lane, *, providers: Collection[str], limit
     return count
 
 
-class Expired(NamedTuple):
-    """What was ended because its time was up."""
-
-    turns: int
-    heads: list[Head]  #: due now, where somebody stands behind them
-
-
-def expire_overdue(conn: Connection, *, limit: int = 500) -> Expired:
+def expire_overdue(conn: Connection, *, limit: int = 500) -> Moved:
     """End up to `limit` queued and retrying turns whose `expires_at` has passed."""
     condition = _expired()
     query = (
@@ -193,7 +186,7 @@ def expire_overdue(conn: Connection, *, limit: int = 500) -> Expired:
     )
     found = conn.scalars(skipping_busy(query)).all()
     if not found:
-        return Expired(0, [])
+        return Moved(0, [])
     moved = conn.execute(
         update(turns)
         .where(turns.c.id.in_(found), *condition)
@@ -203,7 +196,7 @@ def expire_overdue(conn: Connection, *, limit: int = 500) -> Expired:
     ended: dict[SessionId, int] = {}
     for session_id in moved:
         ended[SessionId(session_id)] = ended.get(SessionId(session_id), 0) + 1
-    return Expired(sum(ended.values()), move_lines(conn, ended))
+    return Moved(sum(ended.values()), move_lines(conn, ended))
 
 
 def _expired() -> tuple[ColumnElement[bool], ...]:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, and_, case, literal, or_, select, text, true,
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import FINAL, OnAmbiguous, TurnState
 from turnmill.store.line import move_lines, note_failures, skipping_busy
-from turnmill.store.records import Head
+from turnmill.store.records import Moved
 from turnmill.store.tables import RUNNING_SQL, STILL_RUNNING, attempts, sessions, turns
 from turnmill.store.types import db_after, db_asof, db_now
 
@@ -146,8 +146,8 @@ def in_doubt(conn: Connection, *, lease: timedelta) -> bool:
     return conn.exec_driver_sql(_IN_DOUBT, parameters).first() is not None
 
 
-def take_lost(conn: Connection, *, lease: timedelta, limit: int = _CHUNK) -> list[Head]:
-    """Take up to `limit` turns from owners whose lease ran out; return the heads due now.
+def take_lost(conn: Connection, *, lease: timedelta, limit: int = _CHUNK) -> Moved:
+    """Take up to `limit` turns from owners whose lease ran out.
 
     A lost turn goes on as `unknown` (what became of the request is asked first), `retrying`,
     `waiting`, `cancelled` or `dead`. Nothing is taken before the server has been up for one lease:
@@ -155,7 +155,7 @@ def take_lost(conn: Connection, *, lease: timedelta, limit: int = _CHUNK) -> lis
     """
     ids = _expired_leases(conn, lease=lease, limit=limit)
     if not ids:
-        return []
+        return Moved(0, [])
     moved = conn.execute(
         update(turns)
         .where(turns.c.id.in_(ids), *_run_out())
@@ -171,7 +171,8 @@ def take_lost(conn: Connection, *, lease: timedelta, limit: int = _CHUNK) -> lis
     dead = [SessionId(row.session_id) for row in moved if row.state == TurnState.DEAD]
     if dead:
         note_failures(conn, dead)
-    return move_lines(conn, {SessionId(row.session_id): int(row.state in FINAL) for row in moved})
+    ended = {SessionId(row.session_id): int(row.state in FINAL) for row in moved}
+    return Moved(len(moved), move_lines(conn, ended))
 
 
 def _run_out() -> tuple[Any, ...]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
 from turnmill.domain.ids import BatchId, SessionId, TurnId
 from turnmill.domain.parts import Part
@@ -97,6 +97,13 @@ class Head:
     turn_id: TurnId
     session_id: SessionId
     lane: Lane  #: quarantine for a turn whose worker was lost
+
+
+class Moved(NamedTuple):
+    """What became of turns whose time was up."""
+
+    turns: int
+    heads: list[Head]  #: due now, of their lines; fewer than turns where nobody stands behind them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

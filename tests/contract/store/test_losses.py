@@ -176,7 +176,7 @@ def test_a_process_that_owns_its_store_takes_all_leases_when_it_starts(store: Da
     claim = one_claimed(store)
     with store.begin() as conn:
         leases.end_leases(conn)
-        heads = leases.take_lost(conn, lease=timedelta(0))
+        heads = leases.take_lost(conn, lease=timedelta(0)).heads
     assert [head.turn_id for head in heads] == [claim.turn_id]
 
 
@@ -186,7 +186,7 @@ def test_nothing_is_taken_before_the_server_has_been_up_for_a_lease(store: Datab
         conn.execute(
             turn_rows.update().values(lease_until=datetime.now(UTC) - timedelta(seconds=1))
         )
-        heads = leases.take_lost(conn, lease=timedelta(days=365))
+        heads = leases.take_lost(conn, lease=timedelta(days=365)).heads
     expected = [] if store.is_postgres else [claim.turn_id]
     assert [head.turn_id for head in heads] == expected
 
@@ -200,5 +200,5 @@ def test_a_look_takes_no_more_than_its_limit_and_the_oldest_first(store: Databas
                 .where(turn_rows.c.id == claim.turn_id)
                 .values(lease_until=datetime.now(UTC) - age * steps.AGO)
             )
-        heads = leases.take_lost(conn, lease=timedelta(0), limit=2)
+        heads = leases.take_lost(conn, lease=timedelta(0), limit=2).heads
     assert {head.turn_id for head in heads} == {claims[1].turn_id, claims[2].turn_id}
