@@ -48,6 +48,9 @@ async def _claim(deps: Deps, room: int) -> Sequence[Claim]:
             claims = await deps.ledger.claim_due(Lane.BULK, limit=room)
     except StoreError as error:
         logger.warning("cannot claim: %s; the dispatcher will announce them again", error.code)
+    except Exception as error:  # noqa: BLE001
+        # The edge to the turns that run already: they must not be cancelled for it.
+        logger.error("a claim failed: %s", type(error).__name__)
     finally:
         deps.slots.give_back(room - len(claims))
     return claims
