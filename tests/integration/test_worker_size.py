@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -119,13 +120,15 @@ def test_a_worker_that_ends_begins_none_of_the_turns_that_wait_for_a_slot(
 def test_a_pool_that_is_told_to_grow_holds_more_turns__and_fewer_when_told_to_shrink(
     start: Start, database_url: str, broker_url: str
 ) -> None:
-    send(database_url, 30)
+    send(database_url, 200)
     with Celery(broker=broker_url) as app, start("--concurrency=3", latency="2"):
         assert holds(database_url, 3)
         app.control.pool_grow(4, destination=["w@test"])
         assert holds(database_url, 7)
         app.control.pool_shrink(5, destination=["w@test"])
         assert holds(database_url, 2)
+        more = partial(wait_until, lambda: count(database_url, "running") > 2)
+        assert not more(timeout=timedelta(seconds=4))
 
 
 def test_an_autoscaled_worker_holds_as_many_turns_as_it_may_grow_to(
