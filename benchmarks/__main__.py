@@ -45,7 +45,7 @@ class Form:
     processes: tuple[int, ...]
 
 
-_ALL = ("interactive", "bulk", "threads", "prefork", "floor")
+_ALL = ("interactive", "bulk", "threads", "prefork", "bare")
 _IN_FLIGHT = (10, 100, 1000, 2000, 4000)
 _LATENCIES = (0.0, 0.2, 1.0)
 
@@ -57,7 +57,7 @@ SHORT = Form(
         ("bulk", 4000, 1.0),
         ("threads", 1000, 1.0),
         ("prefork", 32, 1.0),
-        ("floor", 2000, 1.0),
+        ("bare", 2000, 1.0),
     ),
     paced=(("interactive", 2000, 1.0, 150.0), ("threads", 200, 1.0, 30.0)),
     paced_seconds=5.0,

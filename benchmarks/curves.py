@@ -18,7 +18,7 @@ _COLOURS = {
     "bulk": "#3d9a6b",
     "threads": "#d08c3c",
     "prefork": "#b04a4a",
-    "floor": "#8a8f98",
+    "bare": "#8a8f98",
 }
 _PANEL_WIDTH, _PANEL_HEIGHT, _MARGIN, _LEFT, _TOP = 250, 220, 62, 66, 76
 _GRID = "#e3e7e9"

@@ -1,4 +1,4 @@
-"""CPU of one provider call in the worker's process: ours, the SDK's two ways, and the floor.
+"""CPU of one provider call in the worker's process: ours, the SDK's two ways, and aiohttp alone.
 
 python -m benchmarks.provider_cost [--calls 1000] [--rounds 5] [--json]
 
@@ -100,7 +100,7 @@ async def openai_costs(url: str, *, messages: int, calls: int, rounds: int) -> l
     headers = {**client.auth_headers, "Content-Type": "application/json"}
     session = aiohttp.ClientSession(headers=headers, connector=aiohttp.TCPConnector(limit=0))
 
-    async def floor() -> object:
+    async def aiohttp_alone() -> object:
         async with session.post(f"{url}/v1/responses", data=json.dumps(body).encode()) as answer:
             return json.loads(await answer.read())
 
@@ -112,7 +112,7 @@ async def openai_costs(url: str, *, messages: int, calls: int, rounds: int) -> l
         DOCUMENTED: lambda: client.responses.create(**body),
         "openai: the SDK's post, raw cast": post,
         "openai: this adapter": lambda: provider.send(request),
-        "openai: aiohttp alone": floor,
+        "openai: aiohttp alone": aiohttp_alone,
     }
     costs = []
     for way, ask in ways.items():

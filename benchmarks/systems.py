@@ -69,10 +69,10 @@ def _plain(pool: str, *options: str) -> Callable[[Point], list[tuple[str, ...]]]
     return commands
 
 
-def _floor(point: Point) -> list[tuple[str, ...]]:
+def _bare(point: Point) -> list[tuple[str, ...]]:
     each = str(max(1, point.in_flight // point.processes))
     shares = range(point.processes)
-    command = (sys.executable, "-m", "benchmarks.floor", each)
+    command = (sys.executable, "-m", "benchmarks.bare", each)
     return [(*command, str(share), str(point.processes)) for share in shares]
 
 
@@ -122,12 +122,12 @@ SYSTEMS = {
             publish=publish_plain,
         ),
         System(
-            name="floor",
-            title="the floor: no queue",
+            name="bare",
+            title="bare asyncio: no queue",
             lane=Lane.INTERACTIVE,
             most_in_flight=4000,
             expected=1500,
-            commands=_floor,
+            commands=_bare,
         ),
     )
 }

@@ -1,6 +1,6 @@
-"""The floor: raw aiohttp and two raw statements a turn. No queue, no lease, no recovery.
+"""Bare asyncio: raw aiohttp and two raw statements a turn. No queue, no lease, no recovery.
 
-python -m benchmarks.floor IN_FLIGHT SHARE SHARES, with TURNMILL_DATABASE_URL and OPENAI_BASE_URL
+python -m benchmarks.bare IN_FLIGHT SHARE SHARES, with TURNMILL_DATABASE_URL and OPENAI_BASE_URL
 """
 
 import asyncio
@@ -38,7 +38,7 @@ WITH turn AS (
     SELECT uuidv7(), session_id, id, 1, 'assistant', %(content)s::jsonb, true FROM turn
 ), attempt AS (
     INSERT INTO attempts (turn_id, fence, n, kind, worker, ended_at, outcome)
-    SELECT id, 1, 1, 'send', 'floor', clock_timestamp(), 'succeeded' FROM turn
+    SELECT id, 1, 1, 'send', 'bare', clock_timestamp(), 'succeeded' FROM turn
 )
 UPDATE sessions s SET unfinished = unfinished - 1, head_due_at = NULL,
     head_turn_id = CASE WHEN unfinished > 1 THEN head_turn_id END
