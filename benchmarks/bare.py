@@ -19,28 +19,28 @@ import psycopg
 _THREADS = 8
 _QUEUED = """
 SELECT id FROM (
-    SELECT id, row_number() OVER (ORDER BY id) AS n FROM turns WHERE state = 'queued'
+    SELECT id, row_number() OVER (ORDER BY id) AS n FROM turnmill.turns WHERE state = 'queued'
 ) AS t WHERE n %% %s = %s ORDER BY id
 """
 _READ = """
 SELECT t.session_id, (
     SELECT json_agg(json_build_array(m.role, m.content->0->>'text') ORDER BY o.seq, m.position)
-    FROM turns o JOIN messages m ON m.turn_id = o.id
+    FROM turnmill.turns o JOIN turnmill.messages m ON m.turn_id = o.id
     WHERE o.session_id = t.session_id AND (o.state = 'succeeded' OR o.id = t.id)
-) FROM turns t WHERE t.id = %s
+) FROM turnmill.turns t WHERE t.id = %s
 """
 _WRITE = """
 WITH turn AS (
-    UPDATE turns SET state = 'succeeded', attempt = 1, finished_at = clock_timestamp()
+    UPDATE turnmill.turns SET state = 'succeeded', attempt = 1, finished_at = clock_timestamp()
     WHERE id = %(turn)s RETURNING id, session_id
 ), reply AS (
-    INSERT INTO messages (id, session_id, turn_id, position, role, content, final)
+    INSERT INTO turnmill.messages (id, session_id, turn_id, position, role, content, final)
     SELECT uuidv7(), session_id, id, 1, 'assistant', %(content)s::jsonb, true FROM turn
 ), attempt AS (
-    INSERT INTO attempts (turn_id, fence, n, kind, worker, ended_at, outcome)
+    INSERT INTO turnmill.attempts (turn_id, fence, n, kind, worker, ended_at, outcome)
     SELECT id, 1, 1, 'send', 'bare', clock_timestamp(), 'succeeded' FROM turn
 )
-UPDATE sessions s SET unfinished = unfinished - 1, head_due_at = NULL,
+UPDATE turnmill.sessions s SET unfinished = unfinished - 1, head_due_at = NULL,
     head_turn_id = CASE WHEN unfinished > 1 THEN head_turn_id END
 FROM turn WHERE s.id = turn.session_id
 """

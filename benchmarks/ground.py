@@ -26,28 +26,30 @@ _TEXT = "A durable queue decouples the moment of sending from that of answering.
 _FILL = (
     "SET session_replication_role = replica",
     """
-    INSERT INTO sessions (id, user_id, provider, model, settings, next_seq, turns_succeeded)
+    INSERT INTO turnmill.sessions (id, user_id, provider, model, settings, next_seq,
+        turns_succeeded)
     SELECT uuidv7(), 'user-' || n %% 100, %(provider)s, 'gpt-5-mini', '{"thread": "client"}',
         %(turns)s + 1, %(turns)s
     FROM generate_series(1, %(sessions)s) AS n
     """,
     """
-    INSERT INTO turns (id, session_id, seq, state, attempt, max_attempts, started_at, finished_at)
+    INSERT INTO turnmill.turns (id, session_id, seq, state, attempt, max_attempts, started_at,
+        finished_at)
     SELECT uuidv7(), s.id, seq, 'succeeded', 1, 5, now(), now()
-    FROM sessions s CROSS JOIN generate_series(1, %(turns)s) AS seq
+    FROM turnmill.sessions s CROSS JOIN generate_series(1, %(turns)s) AS seq
     """,
     """
-    INSERT INTO messages (id, session_id, turn_id, position, role, content, final)
+    INSERT INTO turnmill.messages (id, session_id, turn_id, position, role, content, final)
     SELECT uuidv7(), t.session_id, t.id, p,
         CASE p WHEN 0 THEN 'user' ELSE 'assistant' END,
         jsonb_build_array(jsonb_build_object('type', 'text', 'text', %(text)s::text)), p = 1
-    FROM turns t CROSS JOIN generate_series(0, 1) AS p
+    FROM turnmill.turns t CROSS JOIN generate_series(0, 1) AS p
     """,
     """
-    INSERT INTO attempts (turn_id, fence, n, kind, worker, ended_at, outcome)
-    SELECT id, seq, 1, 'send', 'worker', now(), 'succeeded' FROM turns
+    INSERT INTO turnmill.attempts (turn_id, fence, n, kind, worker, ended_at, outcome)
+    SELECT id, seq, 1, 'send', 'worker', now(), 'succeeded' FROM turnmill.turns
     """,
-    "UPDATE sessions SET fence = %(turns)s",
+    "UPDATE turnmill.sessions SET fence = %(turns)s",
     "SET session_replication_role = DEFAULT",
 )
 
@@ -118,7 +120,7 @@ def fill(url: str, *, sessions: int, turns: int, provider: str = "openai") -> No
 def queue_turns(url: str, *, turns: int, lane: Lane) -> list[tuple[TurnId, SessionId]]:
     """Accept `turns` messages, spread over all sessions, and tell nobody."""
     with psycopg.connect(url) as conn:
-        rows = conn.execute("SELECT id FROM sessions ORDER BY id")
+        rows = conn.execute("SELECT id FROM turnmill.sessions ORDER BY id")
         ids = [SessionId(row[0]) for row in rows]
     queued = []
     with quiet_client(url) as client:
@@ -127,7 +129,7 @@ def queue_turns(url: str, *, turns: int, lane: Lane) -> list[tuple[TurnId, Sessi
             sent = client.send_many(((one, "And then? " * 10) for one in chosen), lane=lane)
             queued += [(turn.id, turn.session_id) for turn in sent]
     with psycopg.connect(url, autocommit=True) as conn:
-        conn.execute("VACUUM ANALYZE sessions, turns, messages")
+        conn.execute("VACUUM ANALYZE turnmill.sessions, turnmill.turns, turnmill.messages")
     return queued
 
 

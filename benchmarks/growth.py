@@ -138,15 +138,16 @@ def _queue_by_sql(url: str, *, each: int) -> None:
     with psycopg.connect(url, autocommit=True) as conn:
         conn.execute("SET session_replication_role = replica")
         conn.execute(
-            "INSERT INTO turns (id, session_id, seq, max_attempts)"
+            "INSERT INTO turnmill.turns (id, session_id, seq, max_attempts)"
             " SELECT uuidv7(), s.id, s.next_seq + n, 5"
-            " FROM sessions s CROSS JOIN generate_series(0, %s) AS n",
+            " FROM turnmill.sessions s CROSS JOIN generate_series(0, %s) AS n",
             (each - 1,),
         )
         conn.execute(
-            "UPDATE sessions s SET unfinished = %s, next_seq = next_seq + %s, head_turn_id = t.id,"
+            "UPDATE turnmill.sessions s"
+            " SET unfinished = %s, next_seq = next_seq + %s, head_turn_id = t.id,"
             " head_lane = 'interactive', head_due_at = now()"
-            " FROM turns t WHERE t.session_id = s.id AND t.seq = s.next_seq",
+            " FROM turnmill.turns t WHERE t.session_id = s.id AND t.seq = s.next_seq",
             (each, each),
         )
         conn.execute("VACUUM ANALYZE")

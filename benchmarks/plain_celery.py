@@ -20,24 +20,27 @@ from psycopg.types.json import Jsonb
 QUEUE = "plain"
 _MOST_CONNECTIONS = 16  #: of a process to Postgres; with more, they wait for its two cores
 _HISTORY = """
-SELECT m.role, m.content->0->>'text' FROM messages m JOIN turns t ON t.id = m.turn_id
+SELECT m.role, m.content->0->>'text' FROM turnmill.messages m
+JOIN turnmill.turns t ON t.id = m.turn_id
 WHERE t.session_id = %s AND (t.state = 'succeeded' OR t.id = %s) ORDER BY t.seq, m.position
 """
 _REPLY = """
-INSERT INTO messages (id, session_id, turn_id, position, role, content, final)
+INSERT INTO turnmill.messages (id, session_id, turn_id, position, role, content, final)
 VALUES (uuidv7(), %s, %s, 1, 'assistant', %s, true)
 """
 _TURN = """
-UPDATE turns SET state = 'succeeded', attempt = 1, input_tokens = %s, output_tokens = %s,
+UPDATE turnmill.turns SET state = 'succeeded', attempt = 1, input_tokens = %s, output_tokens = %s,
     finish_reason = 'stop', started_at = now(), finished_at = clock_timestamp() WHERE id = %s
 """
 _ATTEMPT = """
-INSERT INTO attempts (turn_id, fence, n, kind, worker, ended_at, outcome, provider_request_id,
+INSERT INTO turnmill.attempts (turn_id, fence, n, kind, worker, ended_at, outcome,
+    provider_request_id,
     model, input_tokens, output_tokens)
 VALUES (%s, 1, 1, 'send', 'plain', clock_timestamp(), 'succeeded', %s, %s, %s, %s)
 """
 _SESSION = """
-UPDATE sessions SET unfinished = unfinished - 1, head_due_at = NULL, last_active_at = now(),
+UPDATE turnmill.sessions
+SET unfinished = unfinished - 1, head_due_at = NULL, last_active_at = now(),
     head_turn_id = CASE WHEN unfinished > 1 THEN head_turn_id END,
     turns_succeeded = turns_succeeded + 1, input_tokens = input_tokens + %s,
     output_tokens = output_tokens + %s WHERE id = %s

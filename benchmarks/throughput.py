@@ -106,7 +106,7 @@ def _await_first_answer(provider: StandIn) -> None:
 def _turns_done(url: str, moments: Sequence[float]) -> list[int]:
     """Count the turns that ended between the moments, by the rows and not by what was asked."""
     query = (
-        "SELECT count(*) FROM turns WHERE finished_at > to_timestamp(%s)"
+        "SELECT count(*) FROM turnmill.turns WHERE finished_at > to_timestamp(%s)"
         " AND finished_at <= to_timestamp(%s) AND state = 'succeeded'"
     )
     with psycopg.connect(url) as conn:
@@ -120,7 +120,9 @@ def _turns_done(url: str, moments: Sequence[float]) -> list[int]:
 
 def _left(url: str) -> int:
     with psycopg.connect(url) as conn:
-        row = conn.execute("SELECT count(*) FROM turns WHERE state <> 'succeeded'").fetchone()
+        row = conn.execute(
+            "SELECT count(*) FROM turnmill.turns WHERE state <> 'succeeded'"
+        ).fetchone()
         assert row is not None
         return int(row[0])
 

@@ -131,7 +131,9 @@ def _pace(send: Send, ids: list[SessionId], *, rate: float, seconds: float) -> N
 
 def _sessions(url: str) -> list[SessionId]:
     with psycopg.connect(url) as conn:
-        rows: list[tuple[UUID]] = conn.execute("SELECT id FROM sessions ORDER BY id").fetchall()
+        rows: list[tuple[UUID]] = conn.execute(
+            "SELECT id FROM turnmill.sessions ORDER BY id"
+        ).fetchall()
     return [SessionId(row[0]) for row in rows]
 
 
@@ -139,11 +141,11 @@ def _times(url: str, began: float) -> list[float]:
     """Wait for the last turn, then return the milliseconds of all that were sent since."""
     deadline = time.monotonic() + _FINISH_S
     with psycopg.connect(url, autocommit=True) as conn:
-        unfinished = "SELECT 1 FROM sessions WHERE unfinished > 0 LIMIT 1"
+        unfinished = "SELECT 1 FROM turnmill.sessions WHERE unfinished > 0 LIMIT 1"
         while conn.execute(unfinished).fetchone() and time.monotonic() < deadline:
             time.sleep(0.2)
         rows = conn.execute(
-            "SELECT extract(epoch FROM finished_at - created_at) * 1000 FROM turns"
+            "SELECT extract(epoch FROM finished_at - created_at) * 1000 FROM turnmill.turns"
             " WHERE state = 'succeeded' AND created_at > to_timestamp(%s)",
             (began,),
         ).fetchall()

@@ -55,9 +55,11 @@ class AsyncClient:
         """Connect to nothing yet. See `Client.__init__`."""
         self.settings = settings or Settings()
         url = database_url or self.settings.database_url
-        self._blocking = Database(url, pool_size=1)
+        self._blocking = Database(url, schema=self.settings.schema, pool_size=1)
         self._database: AsyncDatabase | ThreadedDatabase = (
-            AsyncDatabase(url) if self._blocking.is_postgres else ThreadedDatabase(self._blocking)
+            AsyncDatabase(url, schema=self.settings.schema)
+            if self._blocking.is_postgres
+            else ThreadedDatabase(self._blocking)
         )
         self._announcer: Announcer = announcer_for(
             self._blocking, broker_url or self.settings.broker_url, self.settings
@@ -373,8 +375,10 @@ def _accept(conn: Connection, session: SessionRef, new: NewTurn, room: Room) -> 
     return accept(conn, target, new)
 
 
-def _accept_within(given: "Connection | OrmSession", session: SessionRef, new: NewTurn) -> Accepted:
-    conn = joined(given)
+def _accept_within(
+    given: "Connection | OrmSession", session: SessionRef, new: NewTurn, schema: str | None
+) -> Accepted:
+    conn = joined(given, schema=schema)
     return accept_within(conn, session_id(conn, session), new)
 
 

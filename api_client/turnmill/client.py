@@ -52,7 +52,9 @@ class Client:
         A sqlite: URL runs turns inside this process.
         """
         self.settings = settings or Settings()
-        self._database = Database(database_url or self.settings.database_url)
+        self._database = Database(
+            database_url or self.settings.database_url, schema=self.settings.schema
+        )
         self._announcer: Announcer = announcer_for(
             self._database, broker_url or self.settings.broker_url, self.settings
         )
@@ -86,7 +88,7 @@ class Client:
         """
         new = intake.new_turn(text, max_text_bytes=self.settings.max_text_bytes, **options)
         if connection is not None:
-            within = joined(connection)
+            within = joined(connection, schema=self._database.schema)
             accepted = accept_within(within, session_id(within, session), new)
             return Turn(self, accepted)
         scope = self._database.single if new.idempotency_key is None else self._database.begin

@@ -14,6 +14,7 @@ from turnmill.domain.states import Lane
 from turnmill.store import sessions as session_rows
 from turnmill.store.accept_many import accept_many, accept_new
 from turnmill.store.records import Accepted, Head, NewTurn, SessionRecord
+from turnmill.store.schema_name import translate
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session as OrmSession
@@ -33,14 +34,14 @@ def session_id(conn: Connection, session: SessionRef) -> SessionId:
     return SessionId(found)
 
 
-def joined(given: "Connection | OrmSession") -> Connection:
-    """Return the connection of the caller's transaction."""
+def joined(given: "Connection | OrmSession", *, schema: str | None) -> Connection:
+    """Return the connection of the caller's transaction; our tables stand in `schema`."""
     if isinstance(given, Connection):
-        return given
+        return translate(given, schema)
     if callable(connection := getattr(given, "connection", None)):
         found = connection()  # an ORM session: its transaction begins now, if it had not
         if isinstance(found, Connection):
-            return found
+            return translate(found, schema)
     raise InvalidInput(
         "connection must be a SQLAlchemy Connection or ORM Session",
         hint="AsyncClient takes an AsyncConnection or AsyncSession",

@@ -1,6 +1,7 @@
 """Settings: environment variables named TURNMILL_*, and the two profiles."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,6 +14,7 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 from turnmill.domain.errors import InvalidSetting, UnsafeSetting
 
 _TLS_SCHEMES = frozenset({"rediss", "amqps"})
+_SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _SSL_MODES = frozenset({"require", "verify-ca", "verify-full"})
 
 
@@ -29,6 +31,7 @@ class Settings:
 
     profile: Profile = Profile.DEVELOPMENT
     database_url: str = ""
+    schema: str = "turnmill"  #: of Postgres, that the tables stand in
     broker_url: str = ""
     home: Path = Path(".turnmill")
     lease: timedelta = timedelta(seconds=15)
@@ -47,6 +50,7 @@ class Settings:
         settings = cls(
             profile=_profile(env.get("TURNMILL_PROFILE", "development")),
             database_url=env.get("TURNMILL_DATABASE_URL", ""),
+            schema=_schema(env.get("TURNMILL_SCHEMA") or "turnmill"),
             broker_url=env.get("TURNMILL_BROKER_URL", ""),
             home=Path(env.get("TURNMILL_HOME", ".turnmill")),
             lease=_seconds(env, "TURNMILL_LEASE", default=15.0, least=0.5),
@@ -122,6 +126,15 @@ def _profile(value: str) -> Profile:
         raise InvalidSetting(
             "TURNMILL_PROFILE is not a profile", hint="development or production"
         ) from None
+
+
+def _schema(value: str) -> str:
+    if not _SCHEMA.fullmatch(value) or value.startswith("pg_"):
+        raise InvalidSetting(
+            "TURNMILL_SCHEMA cannot be a schema's name",
+            hint="lower-case letters, digits and _, at most 63, such as turnmill",
+        )
+    return value
 
 
 def _seconds(env: Mapping[str, str], name: str, *, default: float, least: float) -> timedelta:

@@ -17,10 +17,13 @@ from turnmill_worker.providers.mock_ledger import Call
 
 _TURNS = """
 SELECT t.id, t.session_id, t.seq, t.state, t.lost, t.finished_at,
-    (SELECT array_agg(m.content->0->>'text') FROM messages m WHERE m.turn_id = t.id AND m.final)
-FROM turns t ORDER BY t.session_id, t.seq
+    (SELECT array_agg(m.content->0->>'text') FROM turnmill.messages m
+    WHERE m.turn_id = t.id AND m.final)
+FROM turnmill.turns t ORDER BY t.session_id, t.seq
 """
-_ATTEMPTS = "SELECT turn_id, fence, kind, worker, started_at, ended_at, outcome FROM attempts"
+_ATTEMPTS = (
+    "SELECT turn_id, fence, kind, worker, started_at, ended_at, outcome FROM turnmill.attempts"
+)
 _FINAL = frozenset({"succeeded", "failed", "dead", "cancelled", "expired"})
 
 

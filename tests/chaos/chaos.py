@@ -209,7 +209,7 @@ class Chaos:
         self._look_after(workers)
         try:
             [(unfinished,)] = self.system.rows(
-                "SELECT count(*) FROM turns WHERE finished_at IS NULL"
+                "SELECT count(*) FROM turnmill.turns WHERE finished_at IS NULL"
             )
         except OperationalError:
             return False

@@ -14,9 +14,11 @@ from psycopg import OperationalError
 from tests.chaos.system import System, kill
 from turnmill_worker.stack.process import Child
 
-_RUNNING = "SELECT id, lease_fence FROM turns WHERE state = 'running' AND lease_owner LIKE %s"
+_RUNNING = (
+    "SELECT id, lease_fence FROM turnmill.turns WHERE state = 'running' AND lease_owner LIKE %s"
+)
 _DUE = """
-SELECT head_turn_id, fence FROM sessions
+SELECT head_turn_id, fence FROM turnmill.sessions
 WHERE status = 'active' AND head_due_at <= clock_timestamp()
 """
 _NOW = "SELECT extract(epoch FROM clock_timestamp())::float8"

@@ -35,14 +35,14 @@ def await_end(system: System, *, within: timedelta = LONG) -> None:
 
 
 def unfinished(system: System) -> int:
-    [(count,)] = system.rows("SELECT count(*) FROM turns WHERE finished_at IS NULL")
+    [(count,)] = system.rows("SELECT count(*) FROM turnmill.turns WHERE finished_at IS NULL")
     return int(count)
 
 
 def soften(system: System, turns: Sequence[Turn]) -> None:
     """Let the provider answer these turns at once from now on."""
     ids = [turn.id for turn in turns]
-    system.rows("UPDATE turns SET metadata = '{}' WHERE id = ANY(%s) RETURNING id", ids)
+    system.rows("UPDATE turnmill.turns SET metadata = '{}' WHERE id = ANY(%s) RETURNING id", ids)
 
 
 def seconds_to_take_over(system: System, since: float) -> list[float]:
@@ -50,7 +50,7 @@ def seconds_to_take_over(system: System, since: float) -> list[float]:
     rows = system.rows(
         """
         SELECT extract(epoch FROM min(later.started_at))::float8 - %s
-        FROM attempts lost JOIN attempts later
+        FROM turnmill.attempts lost JOIN turnmill.attempts later
             ON later.turn_id = lost.turn_id AND later.fence > lost.fence
         WHERE lost.outcome = 'lost' GROUP BY lost.turn_id, lost.fence
         """,

@@ -297,7 +297,9 @@ def test_17_workers_whose_clocks_are_an_hour_off_lose_and_delay_nothing(stage: S
 def _cure(stage: Stage, turn: Turn, *, latency: float = 0.0) -> None:
     """Let the provider answer the turn from now on."""
     script = json.dumps({"mock": {"latency": latency}})
-    stage.system.rows("UPDATE turns SET metadata = %s WHERE id = %s RETURNING id", script, turn.id)
+    stage.system.rows(
+        "UPDATE turnmill.turns SET metadata = %s WHERE id = %s RETURNING id", script, turn.id
+    )
 
 
 def _claim_and_vanish(database: Database, turns: Sequence[Turn]) -> None:

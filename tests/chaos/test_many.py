@@ -63,7 +63,7 @@ def test_forty_clients_with_one_key_make_one_turn(system: System) -> None:
     assert len(turns) == 1
     assert sum(created for _, created in answers) == 1
     assert 10 <= sum(turn == "conflict" for turn, _ in answers) <= 30
-    assert system.rows("SELECT seq FROM turns WHERE id = %s", later.id) == [(2,)]
+    assert system.rows("SELECT seq FROM turnmill.turns WHERE id = %s", later.id) == [(2,)]
     system.start_worker()
     await_end(system)
 

@@ -73,7 +73,7 @@ def assert_whole(store: Database, batches: Batches) -> None:
     assert [result.custom_id for result in results] == [f"{n}" for n in range(LINES)]
     assert batch.counts.total == batch.counts.accepted == LINES
     with store.begin() as conn:
-        found = conn.execute(text("SELECT count(*) FROM sessions")).scalar_one()
+        found = conn.execute(text("SELECT count(*) FROM turnmill.sessions")).scalar_one()
         assert found == 3 + LINES * 9 // 10
         for n in range(3):
             shared = sessions.by_key(conn, f"shared-{n}")

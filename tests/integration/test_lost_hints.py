@@ -51,7 +51,9 @@ def send_unheard(database_url: str, count: int, *, lane: Lane = Lane.INTERACTIVE
     with Client(database_url=database_url) as mute:
         for _ in range(count):
             mute.send(mute.sessions.create(user_id="ada"), "hello", lane=lane)
-    run(database_url, "UPDATE sessions SET head_due_at = head_due_at - interval '1 minute'")
+    run(
+        database_url, "UPDATE turnmill.sessions SET head_due_at = head_due_at - interval '1 minute'"
+    )
 
 
 def run(database_url: str, statement: str) -> None:
@@ -67,7 +69,7 @@ def test_hints_that_a_flushed_broker_lost_are_published_again_beside_new_ones(
     assert broker.llen(QUEUE) == 5
     broker.flushall()
     broker.lpush(QUEUE, "somebody's new hint")
-    run(database_url, "UPDATE announcements SET at = at - interval '1.1 seconds'")
+    run(database_url, "UPDATE turnmill.announcements SET at = at - interval '1.1 seconds'")
     dispatcher.tick()
     assert broker.llen(QUEUE) == 1 + 5
 
@@ -77,7 +79,7 @@ def test_hints_that_wait_in_a_busy_queue_are_not_published_twice(
 ) -> None:
     send_unheard(database_url, 5)
     dispatcher.tick()
-    run(database_url, "UPDATE announcements SET at = at - interval '5 seconds'")
+    run(database_url, "UPDATE turnmill.announcements SET at = at - interval '5 seconds'")
     dispatcher.tick()
     assert broker.llen(QUEUE) == 5
 
@@ -92,7 +94,7 @@ def test_heads_that_the_broker_refused_count_as_never_announced(
     finally:
         broker.config_set("maxmemory", "0")
     with psycopg.connect(database_url) as connection:
-        assert connection.execute("SELECT count(*) FROM announcements").fetchone() == (0,)
+        assert connection.execute("SELECT count(*) FROM turnmill.announcements").fetchone() == (0,)
 
 
 @pytest.mark.parametrize("slots", [1, 10, 24, 26])
@@ -110,10 +112,12 @@ def test_one_look_ends_all_that_is_overdue_also_when_nobody_stands_behind_it(
     dispatcher: Dispatcher, database_url: str
 ) -> None:
     send_unheard(database_url, 1100)
-    run(database_url, "UPDATE turns SET expires_at = statement_timestamp()")
+    run(database_url, "UPDATE turnmill.turns SET expires_at = statement_timestamp()")
     dispatcher.tick()
     with psycopg.connect(database_url) as connection:
-        states = connection.execute("SELECT state, count(*) FROM turns GROUP BY state").fetchall()
+        states = connection.execute(
+            "SELECT state, count(*) FROM turnmill.turns GROUP BY state"
+        ).fetchall()
     assert states == [("expired", 1100)]
 
 

@@ -80,7 +80,7 @@ def test_the_ready_line_says_where_everything_is(running: tuple[Up, Line]) -> No
     assert list(line) == ["event", "database_url", "broker_url", "flower_url", "pid"]
     assert line["event"] == "ready"
     assert line["pid"] == up.popen.pid
-    assert query(line["database_url"], "SELECT count(*) FROM turns") == [(0,)]
+    assert query(line["database_url"], "SELECT count(*) FROM turnmill.turns") == [(0,)]
     with redis.Redis.from_url(str(line["broker_url"])) as client:
         assert client.ping()
     for path in ("/", "/metrics"):

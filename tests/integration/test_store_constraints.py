@@ -10,50 +10,53 @@ from turnmill.domain.states import TurnState
 from turnmill.store.database import Database
 
 _RUN = (
-    "UPDATE turns SET state = 'running', lease_owner = 'two', lease_fence = 99,"
+    "UPDATE turnmill.turns SET state = 'running', lease_owner = 'two', lease_fence = 99,"
     " lease_until = now() WHERE state = 'queued'"
 )
 _REPLY = (
-    "INSERT INTO messages (id, session_id, turn_id, position, role, content, final)"
+    "INSERT INTO turnmill.messages (id, session_id, turn_id, position, role, content, final)"
     " SELECT gen_random_uuid(), session_id, turn_id, 7, 'assistant', '[]', true"
-    " FROM messages WHERE final"
+    " FROM turnmill.messages WHERE final"
 )
 
 FORBIDDEN = {
     "a second running turn in a session": (_RUN, "uq_turns_one_running"),
     "a second reply to a turn": (_REPLY, "uq_messages_one_reply"),
-    "two turns with one number": ("UPDATE turns SET seq = 1", "uq_turns_session_id_seq"),
+    "two turns with one number": ("UPDATE turnmill.turns SET seq = 1", "uq_turns_session_id_seq"),
     "two turns with one key": (
-        "UPDATE turns SET idempotency_key = 'k'",
+        "UPDATE turnmill.turns SET idempotency_key = 'k'",
         "uq_turns_session_id_idempotency_key",
     ),
     "a turn that runs without a lease": (
-        "UPDATE turns SET lease_owner = NULL, lease_until = NULL WHERE state = 'running'",
+        "UPDATE turnmill.turns SET lease_owner = NULL, lease_until = NULL WHERE state = 'running'",
         "ck_turns_running_is_leased",
     ),
     "a lease on a turn that does not run": (
-        "UPDATE turns SET lease_owner = 'x', lease_until = now() WHERE state = 'queued'",
+        "UPDATE turnmill.turns SET lease_owner = 'x', lease_until = now() WHERE state = 'queued'",
         "ck_turns_running_is_leased",
     ),
     "a lease without an end": (
-        "UPDATE turns SET lease_until = NULL WHERE state = 'running'",
+        "UPDATE turnmill.turns SET lease_until = NULL WHERE state = 'running'",
         "ck_turns_lease_has_end",
     ),
     "more attempts than allowed": (
-        "UPDATE turns SET attempt = max_attempts + 1",
+        "UPDATE turnmill.turns SET attempt = max_attempts + 1",
         "ck_turns_attempts_finite",
     ),
-    "a state that nobody knows": ("UPDATE turns SET state = 'lost'", "ck_turns_state_known"),
+    "a state that nobody knows": (
+        "UPDATE turnmill.turns SET state = 'lost'",
+        "ck_turns_state_known",
+    ),
     "an open line without a head": (
-        "UPDATE sessions SET head_turn_id = NULL",
+        "UPDATE turnmill.sessions SET head_turn_id = NULL",
         "ck_sessions_head_stands_for_line",
     ),
     "fewer than no unfinished turns": (
-        "UPDATE sessions SET unfinished = -1",
+        "UPDATE turnmill.sessions SET unfinished = -1",
         "ck_sessions_unfinished_counts",
     ),
     "an attempt that ended in nothing": (
-        "UPDATE attempts SET outcome = NULL WHERE ended_at IS NOT NULL",
+        "UPDATE turnmill.attempts SET outcome = NULL WHERE ended_at IS NOT NULL",
         "ck_attempts_ended_has_outcome",
     ),
 }
@@ -83,5 +86,7 @@ def test_every_state_that_the_code_knows_is_known_to_the_database(store: Databas
     with store.engine.connect() as conn:
         for state in TurnState:
             unleased = "" if state is TurnState.RUNNING else ", lease_owner=NULL, lease_until=NULL"
-            conn.exec_driver_sql(f"UPDATE turns SET state = '{state}'{unleased} WHERE seq = 2")
+            conn.exec_driver_sql(
+                f"UPDATE turnmill.turns SET state = '{state}'{unleased} WHERE seq = 2"
+            )
             conn.rollback()

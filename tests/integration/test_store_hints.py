@@ -87,7 +87,7 @@ def test_notes_that_a_crash_of_the_server_took_cost_a_doubled_hint(store: Databa
     turn = sent(store)
     announce(store)
     with store.begin() as conn:
-        conn.exec_driver_sql("TRUNCATE announcements")
+        conn.exec_driver_sql("TRUNCATE turnmill.announcements")
     assert announce(store) == [turn]
 
 

@@ -51,42 +51,43 @@ WITH line AS (
         now() - make_interval(secs => n) AS due_at
     FROM generate_series(1, {LINES}) AS n
 ), session AS (
-    INSERT INTO sessions (id, user_id, provider, model, next_seq, unfinished, head_turn_id,
+    INSERT INTO turnmill.sessions (id, user_id, provider, model, next_seq, unfinished, head_turn_id,
         head_lane, head_due_at)
     SELECT id, 'user ' || mod(n, 500), 'mock', 'mock', 2, 1, turn_id,
         CASE WHEN mod(n, 2) = 0 THEN 'bulk' ELSE 'interactive' END, due_at
     FROM line
 ), turn AS (
-    INSERT INTO turns (id, session_id, seq, max_attempts, lane, available_at)
+    INSERT INTO turnmill.turns (id, session_id, seq, max_attempts, lane, available_at)
     SELECT turn_id, id, 1, 5, CASE WHEN mod(n, 2) = 0 THEN 'bulk' ELSE 'interactive' END, due_at
     FROM line
 )
-INSERT INTO messages (id, session_id, turn_id, position, role, content)
+INSERT INTO turnmill.messages (id, session_id, turn_id, position, role, content)
 SELECT md5('m' || n)::uuid, id, turn_id, 0, 'user', '[{{"type": "text", "text": "hi"}}]' FROM line
 """
 _RUNNING = f"""
 WITH running AS (
-    UPDATE turns SET state = 'running', lease_owner = 'one', lease_fence = 1, attempt = 1,
+    UPDATE turnmill.turns SET state = 'running', lease_owner = 'one', lease_fence = 1, attempt = 1,
         claims = 1, started_at = now(), lease_until = now() + interval '1 hour'
     WHERE id IN (SELECT md5('t' || n)::uuid FROM generate_series({FIRST_RUNNING}, {LINES}) AS n)
     RETURNING id, session_id
 ), attempt AS (
-    INSERT INTO attempts (turn_id, fence, n, kind, worker)
+    INSERT INTO turnmill.attempts (turn_id, fence, n, kind, worker)
     SELECT id, 1, 1, 'send', 'one' FROM running
 )
-UPDATE sessions s SET fence = 1, head_due_at = NULL FROM running WHERE s.id = running.session_id
+UPDATE turnmill.sessions s SET fence = 1, head_due_at = NULL FROM running
+WHERE s.id = running.session_id
 """
 _LONG_LINE = f"""
 WITH turn AS (
-    INSERT INTO turns (id, session_id, seq, max_attempts)
+    INSERT INTO turnmill.turns (id, session_id, seq, max_attempts)
     SELECT md5('l' || n)::uuid, md5('s1')::uuid, n + 1, 5
     FROM generate_series(1, {LONGEST_LINE}) AS n
 ), message AS (
-    INSERT INTO messages (id, session_id, turn_id, position, role, content)
+    INSERT INTO turnmill.messages (id, session_id, turn_id, position, role, content)
     SELECT md5('k' || n)::uuid, md5('s1')::uuid, md5('l' || n)::uuid, 0, 'user', '[]'
     FROM generate_series(1, {LONGEST_LINE}) AS n
 )
-UPDATE sessions SET next_seq = {LONGEST_LINE} + 2, unfinished = {LONGEST_LINE} + 1
+UPDATE turnmill.sessions SET next_seq = {LONGEST_LINE} + 2, unfinished = {LONGEST_LINE} + 1
 WHERE id = md5('s1')::uuid
 """
 
@@ -340,7 +341,7 @@ def test_what_a_worker_says_on_and_on_is_planned_once(database_url: str) -> None
         with worker.single() as conn:
             counts = conn.exec_driver_sql(
                 "SELECT generic_plans, custom_plans FROM pg_prepared_statements"
-                " WHERE statement LIKE '%%UPDATE turns%%'"
+                " WHERE statement LIKE '%%UPDATE turnmill.turns%%'"
             ).all()
     assert len(counts) == 2, "claim and settle"
     assert all(generic > 0 and not custom for generic, custom in counts)

@@ -192,19 +192,20 @@ def gated(store: Database) -> Iterator[str]:
         yield role
     finally:
         with store.begin() as conn:
-            conn.exec_driver_sql("DROP POLICY gate ON sessions")
-            conn.exec_driver_sql("ALTER TABLE sessions DISABLE ROW LEVEL SECURITY")
+            conn.exec_driver_sql("DROP POLICY gate ON turnmill.sessions")
+            conn.exec_driver_sql("ALTER TABLE turnmill.sessions DISABLE ROW LEVEL SECURITY")
             conn.exec_driver_sql(f"DROP OWNED BY {role}")
             conn.exec_driver_sql(f"DROP ROLE {role}")
 
 
 _GATE = (
     "CREATE ROLE {role}",
-    "GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}",
+    "GRANT USAGE ON SCHEMA turnmill TO {role}",
+    "GRANT ALL ON ALL TABLES IN SCHEMA turnmill TO {role}",
     "CREATE FUNCTION pass_gate() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN"
     " PERFORM pg_advisory_lock_shared(7), pg_advisory_unlock_shared(7); RETURN true; END $$",
-    "ALTER TABLE sessions ENABLE ROW LEVEL SECURITY",
-    "CREATE POLICY gate ON sessions USING (pass_gate())",
+    "ALTER TABLE turnmill.sessions ENABLE ROW LEVEL SECURITY",
+    "CREATE POLICY gate ON turnmill.sessions USING (pass_gate())",
 )
 
 
@@ -252,8 +253,12 @@ def test_a_held_session_with_a_long_line_hides_no_lost_or_overdue_turn(store: Da
     overdue = steps.send(store, other).turn_id
     lost, kept = running(store), running(store)
     with store.begin() as conn:
-        conn.exec_driver_sql("UPDATE turns SET expires_at = created_at WHERE state = 'queued'")
-        conn.exec_driver_sql("UPDATE turns SET lease_until = created_at WHERE state = 'running'")
+        conn.exec_driver_sql(
+            "UPDATE turnmill.turns SET expires_at = created_at WHERE state = 'queued'"
+        )
+        conn.exec_driver_sql(
+            "UPDATE turnmill.turns SET lease_until = created_at WHERE state = 'running'"
+        )
     with store.begin() as conn:
         accept(conn, busy, rows.say())
         accept(conn, kept.session_id, rows.say())
@@ -267,7 +272,7 @@ def test_a_held_session_with_a_long_line_hides_no_lost_or_overdue_turn(store: Da
 def test_dispatchers_at_once_count_every_loss_once(store: Database) -> None:
     claims = [running(store) for _ in range(60)]
     with store.begin() as conn:
-        conn.exec_driver_sql("UPDATE turns SET lease_until = created_at")
+        conn.exec_driver_sql("UPDATE turnmill.turns SET lease_until = created_at")
     heads = succeeded(at_once(*[partial(steps.look_for_lost, store)] * 6))
     rest = steps.look_for_lost(store)
     found = [head.turn_id for group in (*heads, rest) for head in group]
@@ -279,7 +284,9 @@ def test_an_answer_and_a_dispatcher_never_both_have_the_turn(store: Database) ->
     for _ in range(ROUNDS):
         claims = [running(store) for _ in range(6)]
         with store.begin() as conn:
-            conn.exec_driver_sql("UPDATE turns SET lease_until = created_at WHERE state='running'")
+            conn.exec_driver_sql(
+                "UPDATE turnmill.turns SET lease_until = created_at WHERE state='running'"
+            )
         ends = [partial(until_settled, store, claim) for claim in claims]
         results = succeeded(at_once(*ends, partial(steps.look_for_lost, store)))
         for claim, result in zip(claims, results[: len(claims)], strict=True):

@@ -140,7 +140,9 @@ def test_every_job_leaves_a_note_of_what_it_did(store: Database, work: Upkeep) -
     for job in (work.archive_idle, work.roll_up_usage, work.self_check, work.purge):
         assert asyncio.run(job(SLOT)) is not None
     with store.begin() as conn:
-        noted = conn.execute(text("SELECT name FROM job_runs WHERE finished_at IS NOT NULL"))
+        noted = conn.execute(
+            text("SELECT name FROM turnmill.job_runs WHERE finished_at IS NOT NULL")
+        )
         assert len(noted.all()) == 4
         assert jobs.run_of(conn, "turnmill.self_check", SLOT) == {"violations": 0}
 
@@ -224,7 +226,7 @@ def test_a_session_somebody_writes_to_is_left_for_the_next_time(store: Database)
     held, free = idle(store), idle(store)
     with store.begin() as writer:
         writer.execute(
-            text("SELECT 1 FROM sessions WHERE id = :id FOR NO KEY UPDATE"), {"id": held}
+            text("SELECT 1 FROM turnmill.sessions WHERE id = :id FOR NO KEY UPDATE"), {"id": held}
         )
         with store.begin() as conn:
             assert upkeep.archive_idle(conn, default_ttl=30 * DAY) == 1
@@ -237,12 +239,12 @@ def test_idle_sessions_are_found_by_index_among_many_that_are_not(store: Databas
     with store.begin() as conn:
         conn.execute(
             text(
-                "INSERT INTO sessions (id, user_id, provider, model, idle_seconds)"
+                "INSERT INTO turnmill.sessions (id, user_id, provider, model, idle_seconds)"
                 " SELECT gen_random_uuid(), 'u', 'p', 'm', CASE n % 4 WHEN 0 THEN 86400 END"
                 " FROM generate_series(1, 20000) AS n"
             )
         )
-        conn.execute(text("ANALYZE sessions"))
+        conn.execute(text("ANALYZE turnmill.sessions"))
         plan = conn.exec_driver_sql(
             f"EXPLAIN (ANALYZE, BUFFERS) {upkeep._IDLE}",
             {"default_ttl": 30 * DAY, "limit": 200},

@@ -61,7 +61,9 @@ def send(
 
 def count(database_url: str, state: str) -> int:
     with psycopg.connect(database_url) as conn:
-        row = conn.execute("SELECT count(*) FROM turns WHERE state = %s", (state,)).fetchone()
+        row = conn.execute(
+            "SELECT count(*) FROM turnmill.turns WHERE state = %s", (state,)
+        ).fetchone()
     assert row is not None
     return int(row[0])
 
@@ -114,7 +116,7 @@ def test_a_worker_that_ends_begins_none_of_the_turns_that_wait_for_a_slot(
         assert worker.poll() == 0
     assert count(database_url, "running") == 0
     with psycopg.connect(database_url) as conn:
-        assert conn.execute("SELECT count(*) FROM attempts").fetchone() == (3,)
+        assert conn.execute("SELECT count(*) FROM turnmill.attempts").fetchone() == (3,)
 
 
 def test_a_pool_that_is_told_to_grow_holds_more_turns__and_fewer_when_told_to_shrink(

@@ -128,9 +128,9 @@ def check_store(settings: Settings) -> None:
     """Raise unless workers can share this store and it has this version's tables."""
     if is_sqlite(settings.database_url):
         raise UnsupportedByStore("a Celery worker cannot share an SQLite store")
-    database = Database(settings.database_url, pool_size=1, overflow=0)
+    database = Database(settings.database_url, schema=settings.schema, pool_size=1, overflow=0)
     try:
         with database.begin() as conn:
-            require_current(conn)
+            require_current(conn, schema=database.schema)
     finally:
         database.close()

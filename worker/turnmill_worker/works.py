@@ -42,13 +42,13 @@ class Works:
     ) -> None:
         self.settings = settings
         self.owner = owner or f"{socket.gethostname()}:{os.getpid()}"
-        self.database = Database(settings.database_url)
+        self.database = Database(settings.database_url, schema=settings.schema)
         self.held = Held()
         self.providers = ProviderRegistry()
         self.slots = Slots(slots)
         self.draining = threading.Event()
         self.publisher = Publisher(settings.broker_url, hints_max=settings.hints_max)
-        self._turns = Database(settings.database_url, generic_plans=True)
+        self._turns = Database(settings.database_url, schema=settings.schema, generic_plans=True)
         self.ledger = GroupedLedger(self._turns, owner=self.owner, lease=settings.lease)
         self.quarantine = Quarantine(self.ledger, owner=self.owner, draining=self.draining)
         self._hints: Grouped[Head, None] = Grouped("hints", self._publish, most=1000)
@@ -156,7 +156,9 @@ class Works:
 
     def _new_dispatcher(self) -> Dispatcher:
         return Dispatcher(
-            Database(self.settings.database_url, pool_size=2, overflow=0),
+            Database(
+                self.settings.database_url, schema=self.settings.schema, pool_size=2, overflow=0
+            ),
             Publisher(self.settings.broker_url, hints_max=self.settings.hints_max),
             slots=self.slots.total,
             lease=self.settings.lease,

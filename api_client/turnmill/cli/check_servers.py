@@ -28,7 +28,9 @@ def check_database(patient: Patient) -> Findings:
     from turnmill.store.database import Database
     from turnmill.store.vitals import vitals
 
-    database = Database(patient.settings.database_url, pool_size=1, overflow=0)
+    database = Database(
+        patient.settings.database_url, schema=patient.settings.schema, pool_size=1, overflow=0
+    )
     with database.begin() as conn:
         found = vitals(conn)
     patient.database = database
@@ -54,23 +56,28 @@ def check_database(patient: Patient) -> Findings:
 
 def check_schema(patient: Patient) -> Findings:
     """Whether the migrations have been run."""
+    from turnmill.domain.errors import SchemaOutOfDate
     from turnmill.store import revision
 
     if patient.database is None:
         yield skipped(_UNREACHABLE)
         return
-    with patient.database.begin() as conn:
-        found = revision.current(conn)
-    if found == revision.HEAD:
-        yield ok(f"revision {found}")
+    schema = patient.database.schema
+    try:
+        with patient.database.begin() as conn:
+            found = revision.current(conn, schema=schema)
+            revision.require_current(conn, schema=schema)
+    except SchemaOutOfDate as error:
+        patient.database.close()
+        patient.database = None
+        yield wrong(str(error), error.hint)
         return
-    patient.database.close()
-    patient.database = None
-    is_newer = found is not None and found > revision.HEAD
-    yield wrong(
-        f"the database is at revision {found or 'none'}, this version needs {revision.HEAD}",
-        "install the version that migrated it" if is_newer else "turnmill migrate",
-    )
+    yield ok(f"revision {found}" + (f", schema {schema}" if schema else ""))
+    if found is not None and found < revision.HEAD:
+        yield note(
+            "migrations wait for the end of the version before",
+            "turnmill migrate --finish, once none of its workers and clients runs any more",
+        )
 
 
 def check_clock(patient: Patient) -> Findings:

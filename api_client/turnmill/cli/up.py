@@ -78,6 +78,7 @@ def _options(
     return StackOptions(
         home=home or settings.home,
         database_url=settings.database_url,
+        schema=settings.schema,
         broker_url=settings.broker_url,
         workers=workers,
         concurrency=concurrency or settings.concurrency,

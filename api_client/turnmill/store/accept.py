@@ -17,6 +17,7 @@ from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import SessionStatus
 from turnmill.store.database import translated
 from turnmill.store.records import Accepted, NewTurn
+from turnmill.store.schema_name import execute
 from turnmill.store.tables import messages, sessions, turns
 from turnmill.store.types import db_now
 from turnmill.wire import WAKE_CHANNEL
@@ -27,10 +28,10 @@ _OPEN = (SessionStatus.ACTIVE, SessionStatus.PAUSED)
 # and reads in its newest version; other tables are seen as they were before the lock.
 _ACCEPT = """
 WITH known AS (
-    SELECT id, session_id, idempotency_hash FROM turns
+    SELECT id, session_id, idempotency_hash FROM turnmill.turns
     WHERE session_id = %(session_id)s AND idempotency_key = %(idempotency_key)s
 ), session AS (
-    UPDATE sessions SET
+    UPDATE turnmill.sessions SET
         next_seq = next_seq + 1,
         unfinished = unfinished + 1,
         last_active_at = clock_timestamp(),
@@ -44,7 +45,7 @@ WITH known AS (
         status = 'active' AND head_turn_id = %(turn_id)s
             AND head_due_at <= clock_timestamp() AS announce
 ), turn AS (
-    INSERT INTO turns (id, session_id, seq, lane, max_attempts, available_at, expires_at,
+    INSERT INTO turnmill.turns (id, session_id, seq, lane, max_attempts, available_at, expires_at,
         idempotency_key, idempotency_hash, batch_id, batch_line, custom_id, retry_of, metadata)
     SELECT %(turn_id)s, id, seq, %(lane)s, COALESCE(%(max_attempts)s::int, max_attempts),
         COALESCE(%(deliver_at)s::timestamptz, clock_timestamp()), %(expires_at)s::timestamptz,
@@ -52,7 +53,7 @@ WITH known AS (
         %(retry_of)s, %(metadata)s::jsonb
     FROM session
 ), message AS (
-    INSERT INTO messages (id, session_id, turn_id, position, role, content)
+    INSERT INTO turnmill.messages (id, session_id, turn_id, position, role, content)
     SELECT %(message_id)s, id, %(turn_id)s, 0, 'user', %(content)s::jsonb FROM session
 )
 SELECT session.announce, known.id AS known_id, known.idempotency_hash AS known_hash
@@ -70,7 +71,7 @@ def accept(conn: Connection, session_id: SessionId, turn: NewTurn) -> Accepted:
     if conn.dialect.name == "postgresql":
         if turn.idempotency_key is not None:
             lock_session(conn, session_id)
-        row = conn.exec_driver_sql(_ACCEPT, _parameters(session_id, turn)).one()
+        row = execute(conn, _ACCEPT, _parameters(session_id, turn)).one()
         created, announce, known_id, known_hash = row[0] is not None, row[0], row[1], row[2]
     else:
         created, announce, known_id, known_hash = _accept_stepwise(conn, session_id, turn)
@@ -96,12 +97,13 @@ def accept_within(conn: Connection, session_id: SessionId, turn: NewTurn) -> Acc
         with translated():
             return accept(conn, session_id, turn)
     with translated():
-        level = conn.exec_driver_sql("SHOW transaction_isolation").scalar_one()
+        level = execute(conn, "SHOW transaction_isolation").scalar_one()
         if level != "read committed":
             raise WrongIsolation(f"the transaction given is {str(level).upper()}")
         accepted = accept(conn, session_id, turn)
         if accepted.announce:
-            conn.exec_driver_sql(
+            execute(
+                conn,
                 "SELECT pg_notify(%(channel)s, %(id)s)",
                 {"channel": WAKE_CHANNEL, "id": str(accepted.turn_id)},
             )
@@ -110,8 +112,10 @@ def accept_within(conn: Connection, session_id: SessionId, turn: NewTurn) -> Acc
 
 def lock_session(conn: Connection, session_id: SessionId) -> None:
     """Wait for the session's row. What the next statement reads is newer than the lock."""
-    conn.exec_driver_sql(
-        "SELECT 1 FROM sessions WHERE id = %(id)s FOR NO KEY UPDATE", {"id": session_id}
+    execute(
+        conn,
+        "SELECT 1 FROM turnmill.sessions WHERE id = %(id)s FOR NO KEY UPDATE",
+        {"id": session_id},
     )
 
 

@@ -18,6 +18,7 @@ from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import SessionStatus
 from turnmill.store.accept import accept, content_hash, text_parts
 from turnmill.store.records import Accepted, NewTurn
+from turnmill.store.schema_name import execute
 
 Item = tuple[SessionId, NewTurn]
 
@@ -29,17 +30,18 @@ _FIRST = 500
 # Every writer locks sessions in this order. A lock returns the newest version of each row.
 _LOCK = """
 WITH locked AS (
-    SELECT status FROM sessions WHERE id = ANY(%(ids)s::uuid[]) ORDER BY id FOR NO KEY UPDATE
+    SELECT status FROM turnmill.sessions WHERE id = ANY(%(ids)s::uuid[])
+    ORDER BY id FOR NO KEY UPDATE
 )
 SELECT count(*) FROM locked WHERE status IN ('active', 'paused')
 """
 
-_STATUS = "SELECT id, status FROM sessions WHERE id = ANY(%(ids)s::uuid[])"
+_STATUS = "SELECT id, status FROM turnmill.sessions WHERE id = ANY(%(ids)s::uuid[])"
 
 _KNOWN = """
 SELECT t.session_id, t.idempotency_key, t.id, t.idempotency_hash
 FROM unnest(%(session_ids)s::uuid[], %(keys)s::text[]) AS wanted (session_id, key)
-JOIN turns t ON t.session_id = wanted.session_id AND t.idempotency_key = wanted.key
+JOIN turnmill.turns t ON t.session_id = wanted.session_id AND t.idempotency_key = wanted.key
 """
 
 # Runs while the sessions are locked, so next_seq and the head are read in their newest version.
@@ -54,7 +56,7 @@ WITH item AS (
         idempotency_key text, hash text, batch_id uuid, batch_line bigint, custom_id text,
         retry_of uuid, metadata jsonb)
 ), session AS (
-    UPDATE sessions s SET
+    UPDATE turnmill.sessions s SET
         next_seq = s.next_seq + first.added,
         unfinished = s.unfinished + first.added,
         last_active_at = clock_timestamp(),
@@ -68,7 +70,7 @@ WITH item AS (
         s.status = 'active' AND s.head_turn_id = first.turn_id
             AND s.head_due_at <= clock_timestamp() AS announce
 ), turn AS (
-    INSERT INTO turns (id, session_id, seq, lane, max_attempts, available_at, expires_at,
+    INSERT INTO turnmill.turns (id, session_id, seq, lane, max_attempts, available_at, expires_at,
         idempotency_key, idempotency_hash, batch_id, batch_line, custom_id, retry_of, metadata)
     SELECT i.turn_id, i.session_id, s.before + i.place, i.lane,
         COALESCE(i.max_attempts, s.max_attempts), COALESCE(i.deliver_at, clock_timestamp()),
@@ -77,7 +79,7 @@ WITH item AS (
     FROM item i JOIN session s ON s.id = i.session_id
     ORDER BY i.n
 ), message AS (
-    INSERT INTO messages (id, session_id, turn_id, position, role, content)
+    INSERT INTO turnmill.messages (id, session_id, turn_id, position, role, content)
     SELECT message_id, session_id, turn_id, 0, 'user', content FROM item ORDER BY n
 )
 SELECT n FROM session WHERE announce
@@ -137,9 +139,9 @@ def _one_by_one(conn: Connection, items: Sequence[Item]) -> list[Accepted]:
 def _lock_open(conn: Connection, session_ids: Sequence[SessionId]) -> None:
     """Lock all sessions, and raise unless every one of them takes messages."""
     ids = list(set(session_ids))
-    if conn.exec_driver_sql(_LOCK, {"ids": ids}).scalar_one() == len(ids):
+    if execute(conn, _LOCK, {"ids": ids}).scalar_one() == len(ids):
         return
-    rows = conn.exec_driver_sql(_STATUS, {"ids": ids})
+    rows = execute(conn, _STATUS, {"ids": ids})
     status: dict[SessionId, str] = {row[0]: row[1] for row in rows}
     for index, session_id in enumerate(session_ids):
         match status.get(session_id):
@@ -186,7 +188,8 @@ def _standing(conn: Connection, items: Sequence[Item]) -> list[Accepted | None]:
 def _known(
     conn: Connection, keyed: Sequence[Item]
 ) -> dict[tuple[SessionId, str], tuple[TurnId, bytes]]:
-    rows = conn.exec_driver_sql(
+    rows = execute(
+        conn,
         _KNOWN,
         {
             "session_ids": [session_id for session_id, _ in keyed],
@@ -211,7 +214,7 @@ def _insert(
     due: set[TurnId] = set()
     chunks = _chunks(items, made, count=count)
     for chunk in one_ahead(chunks) if count > _FIRST else chunks:
-        found = conn.exec_driver_sql(_INSERT, {"rows": chunk}).scalars()
+        found = execute(conn, _INSERT, {"rows": chunk}).scalars()
         due.update(made[n][1].id for n in found)
     return made, due
 

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, NullPool
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from turnmill.store.database import CONNECT_ARGS, Database, parse_url, ping_the_idle, translated
+from turnmill.store.schema_name import SCHEMA, execution_options
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -17,7 +18,9 @@ T = TypeVar("T")
 class AsyncDatabase:
     """A Postgres store and its pool of connections, used from one event loop."""
 
-    def __init__(self, url: str, *, pool_size: int = 5, overflow: int = 10) -> None:
+    def __init__(
+        self, url: str, *, schema: str = SCHEMA, pool_size: int = 5, overflow: int = 10
+    ) -> None:
         self.url = parse_url(url)
         self.engine: AsyncEngine = create_async_engine(
             self.url,
@@ -25,6 +28,7 @@ class AsyncDatabase:
             max_overflow=overflow,
             pool_timeout=30,
             hide_parameters=True,
+            execution_options=execution_options(schema),
             connect_args=dict(CONNECT_ARGS),
         )
         ping_the_idle(self.engine.sync_engine)

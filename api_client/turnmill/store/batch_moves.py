@@ -13,6 +13,7 @@ from turnmill.domain.states import FINAL, Lane, SessionStatus, TurnState, source
 from turnmill.store.batches import locked
 from turnmill.store.line import lock_sessions, move_lines
 from turnmill.store.records import Head
+from turnmill.store.schema_name import execute
 from turnmill.store.tables import batches, sessions, turns
 from turnmill.store.turns import queued_again, retry
 from turnmill.store.types import db_now
@@ -147,7 +148,8 @@ def _retry(conn: Connection, turn_id: TurnId, *, new_id: Callable[[], UUID]) -> 
 
 def _tell_owners(conn: Connection, running: Sequence[UUID]) -> None:
     if running and conn.dialect.name == "postgresql":
-        conn.exec_driver_sql(
+        execute(
+            conn,
             "SELECT pg_notify(%(channel)s, id::text) FROM unnest(%(ids)s::uuid[]) AS t (id)",
             {"channel": CANCEL_CHANNEL, "ids": list(running)},
         )

@@ -13,6 +13,7 @@ from turnmill.store.backlogs import BACKLOGS
 from turnmill.store.history import HISTORY_OF, StoredHistory, succeeded_history, text_of
 from turnmill.store.pauses import LANE, PROVIDER
 from turnmill.store.records import Claim
+from turnmill.store.schema_name import execute
 from turnmill.store.tables import attempts, messages, pauses, sessions, sql_list, turns
 from turnmill.store.types import db_after, db_now
 
@@ -29,25 +30,25 @@ _KIND = {TurnState.UNKNOWN: "check", TurnState.WAITING: "resume"}
 # nothing has, which is the rule, is found once for all heads.
 _NOT_OVERDUE = """(
             NOT EXISTS (
-                SELECT FROM turns WHERE state IN ('queued', 'retrying')
+                SELECT FROM turnmill.turns WHERE state IN ('queued', 'retrying')
                     AND expires_at <= statement_timestamp()
             ) OR COALESCE((
-                SELECT q.expires_at FROM turns q
+                SELECT q.expires_at FROM turnmill.turns q
                 WHERE q.id = s.head_turn_id AND q.state IN ('queued', 'retrying')
             ), 'infinity') > statement_timestamp()
         )"""
 
 # Found once for a statement; there are few, and seldom any.
-_PAUSED_LANES = "ARRAY(SELECT name FROM pauses WHERE kind = 'lane')"
-_PAUSED_PROVIDERS = "ARRAY(SELECT name FROM pauses WHERE kind = 'provider')"
+_PAUSED_LANES = "ARRAY(SELECT name FROM turnmill.pauses WHERE kind = 'lane')"
+_PAUSED_PROVIDERS = "ARRAY(SELECT name FROM turnmill.pauses WHERE kind = 'provider')"
 _NOT_PAUSED = f"""s.head_lane <> ALL({_PAUSED_LANES})
         AND s.provider <> ALL({_PAUSED_PROVIDERS})"""
 
 # The head and its due time stand in the session's row, so that after SKIP LOCKED got a newer
 # version of it, the conditions are checked again on what is true now.
 _BY_IDS = f"""
-    SELECT s.id, s.head_turn_id FROM turns t
-    JOIN sessions s ON s.id = t.session_id AND s.head_turn_id = t.id
+    SELECT s.id, s.head_turn_id FROM turnmill.turns t
+    JOIN turnmill.sessions s ON s.id = t.session_id AND s.head_turn_id = t.id
     WHERE t.id = ANY(%(ids)s::uuid[]) AND s.status = 'active'
         AND s.head_due_at <= statement_timestamp() AND s.head_lane = ANY(%(lanes)s)
         AND {_NOT_PAUSED} AND {_NOT_OVERDUE}
@@ -61,39 +62,41 @@ _BY_LANE = f"""
         SELECT s.provider FROM ({BACKLOGS}) AS s
         WHERE s.head_lane = %(lane)s AND {_NOT_PAUSED} ORDER BY random()
     ) AS open CROSS JOIN LATERAL (
-        SELECT s.id, s.head_turn_id, s.fence FROM sessions s
+        SELECT s.id, s.head_turn_id, s.fence FROM turnmill.sessions s
         WHERE s.head_lane = %(lane)s AND s.provider = open.provider AND s.status = 'active'
             AND s.head_due_at <= statement_timestamp() AND {_NOT_OVERDUE}
         ORDER BY s.head_due_at LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
-    ) AS s JOIN sessions seen
+    ) AS s JOIN turnmill.sessions seen
         ON seen.id = s.id AND seen.head_turn_id = s.head_turn_id AND seen.fence = s.fence
     LIMIT %(limit)s
 """
 _SUSPECTS = f"""
-SELECT t.id FROM sessions s JOIN turns t ON t.id = s.head_turn_id
+SELECT t.id FROM turnmill.sessions s JOIN turnmill.turns t ON t.id = s.head_turn_id
 WHERE s.head_lane = 'quarantine' AND s.status = 'active' AND {_NOT_PAUSED}
     AND s.head_due_at <= statement_timestamp() AND LEAST(t.lost, %(worst)s) = %(lost)s
 ORDER BY s.head_due_at LIMIT %(limit)s
 """
 _SUSPICIONS = f"""
-SELECT DISTINCT LEAST(t.lost, %(worst)s) FROM sessions s JOIN turns t ON t.id = s.head_turn_id
+SELECT DISTINCT LEAST(t.lost, %(worst)s) FROM turnmill.sessions s
+JOIN turnmill.turns t ON t.id = s.head_turn_id
 WHERE s.head_lane = 'quarantine' AND s.status = 'active' AND {_NOT_PAUSED}
     AND s.head_due_at <= statement_timestamp()
 """
 _STILL_DUE = f"""
-SELECT t.id FROM turns t JOIN sessions s ON s.id = t.session_id AND s.head_turn_id = t.id
+SELECT t.id FROM turnmill.turns t
+JOIN turnmill.sessions s ON s.id = t.session_id AND s.head_turn_id = t.id
 WHERE t.id = ANY(%(ids)s::uuid[]) AND s.status = 'active' AND s.head_lane = ANY(%(lanes)s)
     AND s.head_due_at <= statement_timestamp() AND {_NOT_PAUSED} AND {_NOT_OVERDUE}
 """
 _CLAIM = f"""
 WITH line AS ({{line}}), session AS (
-    UPDATE sessions s SET fence = s.fence + 1, head_due_at = NULL
+    UPDATE turnmill.sessions s SET fence = s.fence + 1, head_due_at = NULL
     FROM line WHERE s.id = line.id
     RETURNING s.id, s.head_turn_id, s.fence, s.provider, s.model, s.system_prompt,
         s.settings::text AS settings, s.provider_ref, s.on_ambiguous,
         s.turns_succeeded > {_SHORT} AS long
 ), turn AS (
-    UPDATE turns t SET
+    UPDATE turnmill.turns t SET
         state = 'running',
         attempt = t.attempt + CASE WHEN t.state IN ('queued', 'retrying') THEN 1 ELSE 0 END,
         claims = t.claims + 1,
@@ -109,14 +112,15 @@ WITH line AS ({{line}}), session AS (
     RETURNING t.id, t.session_id, t.lease_fence, t.attempt, t.max_attempts, t.claims, t.lane,
         t.native_ref, t.metadata::text AS metadata, t.claimed_for AS kind
 ), attempt AS (
-    INSERT INTO attempts (turn_id, fence, n, kind, worker)
+    INSERT INTO turnmill.attempts (turn_id, fence, n, kind, worker)
     SELECT id, lease_fence, claims, kind, %(owner)s FROM turn
 )
 SELECT turn.id, turn.session_id, turn.lease_fence, turn.kind, turn.claims, turn.attempt,
     turn.max_attempts,
     turn.lane, session.provider, session.model, session.system_prompt, session.settings,
     session.provider_ref, turn.native_ref, session.on_ambiguous, turn.metadata,
-    (SELECT content::text FROM messages m WHERE m.turn_id = turn.id AND m.position = 0) AS said,
+    (SELECT content::text FROM turnmill.messages m
+    WHERE m.turn_id = turn.id AND m.position = 0) AS said,
     CASE WHEN session.provider_ref = '' AND NOT session.long THEN (
         {HISTORY_OF.format("turn.session_id")}
     ) END AS history, session.provider_ref = '' AND session.long
@@ -143,7 +147,8 @@ def claim(
     if conn.dialect.name != "postgresql":
         heads = _heads_by_ids(conn, turn_ids, lanes=lanes)
         return [_claim_stepwise(conn, head, owner=owner, lease=lease) for head in heads]
-    rows = conn.exec_driver_sql(
+    rows = execute(
+        conn,
         _CLAIM_BY_IDS,
         {
             "ids": list(turn_ids),
@@ -167,7 +172,8 @@ def claim_due(
     if conn.dialect.name != "postgresql":
         heads = _heads_by_lane(conn, lane, limit=limit)
         return [_claim_stepwise(conn, head, owner=owner, lease=lease) for head in heads]
-    rows = conn.exec_driver_sql(
+    rows = execute(
+        conn,
         _CLAIM_BY_LANE,
         {
             "lane": lane.value,
@@ -181,7 +187,7 @@ def claim_due(
 
 def due_suspicions(conn: Connection) -> set[int]:
     """Return how often the turns due in quarantine were lost (WORST_SUSPECT: so often or more)."""
-    return set(conn.exec_driver_sql(_SUSPICIONS, {"worst": WORST_SUSPECT}).scalars())
+    return set(execute(conn, _SUSPICIONS, {"worst": WORST_SUSPECT}).scalars())
 
 
 def claim_suspects(
@@ -191,7 +197,7 @@ def claim_suspects(
     if conn.dialect.name != "postgresql":
         return claim_due(conn, Lane.QUARANTINE, limit=limit, owner=owner, lease=lease)
     parameters = {"lost": lost, "worst": WORST_SUSPECT, "limit": limit}
-    ids = [TurnId(row[0]) for row in conn.exec_driver_sql(_SUSPECTS, parameters)]
+    ids = [TurnId(row[0]) for row in execute(conn, _SUSPECTS, parameters)]
     return claim(conn, ids, owner=owner, lease=lease, lanes=(Lane.QUARANTINE,)) if ids else []
 
 
@@ -202,7 +208,7 @@ def still_due(
     if conn.dialect.name != "postgresql":
         return []  # its write lock lets nobody pass over anything
     parameters = {"ids": list(turn_ids), "lanes": [lane.value for lane in lanes]}
-    return [TurnId(row[0]) for row in conn.exec_driver_sql(_STILL_DUE, parameters)]
+    return [TurnId(row[0]) for row in execute(conn, _STILL_DUE, parameters)]
 
 
 def _from_row(row: Any) -> Claim:

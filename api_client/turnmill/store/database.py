@@ -26,6 +26,7 @@ from turnmill.domain.errors import (
     StoreError,
     StoreUnavailable,
 )
+from turnmill.store.schema_name import SCHEMA, execution_options
 from turnmill.store.types import sqlite_now
 
 # Without sequential scans: the server keeps the plans of its foreign-key checks as long as the
@@ -97,13 +98,29 @@ class Database:
     """A store and its pool of connections. Transactions are begun here, and only here."""
 
     def __init__(
-        self, url: str, *, pool_size: int = 5, overflow: int = 10, generic_plans: bool = False
+        self,
+        url: str,
+        *,
+        schema: str = SCHEMA,
+        pool_size: int = 5,
+        overflow: int = 10,
+        generic_plans: bool = False,
     ) -> None:
-        """With `generic_plans`, the server plans a statement without looking at its parameters."""
+        """Tables stand in `schema`; SQLite has none.
+
+        With `generic_plans`, the server plans a statement without looking at its parameters.
+        """
         self.url = parse_url(url)
+        self.schema = schema if self.url.get_backend_name() == "postgresql" else None
         self.in_memory = self.url.get_backend_name() == "sqlite" and not self.url.database
         options = _OPTIONS + _GENERIC_PLANS if generic_plans else _OPTIONS
-        self.engine = _open(self.url, pool_size=pool_size, overflow=overflow, options=options)
+        self.engine = _open(
+            self.url,
+            schema=self.schema,
+            pool_size=pool_size,
+            overflow=overflow,
+            options=options,
+        )
         self._single = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @property
@@ -185,7 +202,8 @@ def _sqlite_error(error: sqlite3.OperationalError) -> StoreError:
     return StoreUnavailable()
 
 
-def _open(url: URL, *, pool_size: int, overflow: int, options: str) -> Engine:
+def _open(url: URL, *, schema: str | None, pool_size: int, overflow: int, options: str) -> Engine:
+    options_of_schema = execution_options(schema)
     if url.get_backend_name() == "postgresql":
         engine = create_engine(
             url,
@@ -193,6 +211,7 @@ def _open(url: URL, *, pool_size: int, overflow: int, options: str) -> Engine:
             max_overflow=overflow,
             pool_timeout=30,
             hide_parameters=True,
+            execution_options=options_of_schema,
             connect_args=CONNECT_ARGS | {"options": options},
         )
         ping_the_idle(engine)
@@ -205,6 +224,7 @@ def _open(url: URL, *, pool_size: int, overflow: int, options: str) -> Engine:
         max_overflow=0 if memory else overflow,
         pool_timeout=10,
         hide_parameters=True,
+        execution_options=options_of_schema,
         connect_args={"check_same_thread": False, "timeout": 10},
     )
     event.listen(engine, "connect", _prepare_sqlite)

@@ -10,6 +10,7 @@ from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, SessionStatus, TurnState
 from turnmill.store.line import lock_sessions, move_lines, skipping_busy
 from turnmill.store.records import Head, Moved
+from turnmill.store.schema_name import execute
 from turnmill.store.tables import announcements, sessions, turns
 from turnmill.store.types import db_asof, db_now
 
@@ -20,11 +21,11 @@ SELECT count(*) FROM (
     SELECT FROM (
         SELECT DISTINCT provider FROM unnest(%(providers)s::text[]) AS p (provider)
     ) AS open CROSS JOIN LATERAL (
-        SELECT s.id, s.head_due_at FROM sessions s
+        SELECT s.id, s.head_due_at FROM turnmill.sessions s
         WHERE s.head_lane = %(lane)s AND s.provider = open.provider AND s.status = 'active'
             AND s.head_due_at <= statement_timestamp()
         ORDER BY s.head_due_at LIMIT %(among)s
-    ) AS head JOIN announcements a ON a.session_id = head.id
+    ) AS head JOIN turnmill.announcements a ON a.session_id = head.id
     WHERE a.at >= head.head_due_at
         AND a.at < statement_timestamp() - %(dry_quiet)s::interval
     LIMIT %(hints)s + 1
@@ -44,7 +45,7 @@ WITH queue AS MATERIALIZED (
         SELECT DISTINCT provider FROM unnest(%(providers)s::text[]) AS p (provider)
     ) AS open CROSS JOIN LATERAL (
         SELECT s.id, s.head_turn_id, s.head_due_at
-        FROM sessions s LEFT JOIN announcements a ON a.session_id = s.id
+        FROM turnmill.sessions s LEFT JOIN turnmill.announcements a ON a.session_id = s.id
         WHERE s.head_lane = %(lane)s AND s.provider = open.provider AND s.status = 'active'
             AND s.head_due_at <= statement_timestamp() - (SELECT grace FROM wait)
             AND (a.at IS NULL OR a.at < s.head_due_at
@@ -52,7 +53,7 @@ WITH queue AS MATERIALIZED (
         ORDER BY s.head_due_at LIMIT %(limit)s
     ) AS head ORDER BY head.head_due_at LIMIT %(limit)s
 ), noted AS (
-    INSERT INTO announcements (session_id, at)
+    INSERT INTO turnmill.announcements (session_id, at)
     SELECT id, clock_timestamp() FROM due ORDER BY id
     ON CONFLICT (session_id) DO UPDATE SET at = excluded.at
 )
@@ -61,16 +62,16 @@ SELECT id, head_turn_id FROM due
 
 _COUNT = """
 SELECT count(*) FROM (
-    SELECT 1 FROM sessions WHERE head_lane = %(lane)s AND provider = ANY(%(providers)s)
+    SELECT 1 FROM turnmill.sessions WHERE head_lane = %(lane)s AND provider = ANY(%(providers)s)
         AND status = 'active' AND head_due_at <= statement_timestamp() LIMIT %(limit)s
 ) AS due
 """
 
 # Every dispatcher hears of it; the one whose note is written publishes.
 _NOTE = """
-INSERT INTO announcements (session_id, at)
+INSERT INTO turnmill.announcements (session_id, at)
 SELECT s.id, clock_timestamp()
-FROM turns t JOIN sessions s ON s.id = t.session_id AND s.head_turn_id = t.id
+FROM turnmill.turns t JOIN turnmill.sessions s ON s.id = t.session_id AND s.head_turn_id = t.id
 WHERE t.id = ANY(%(ids)s::uuid[]) AND s.status = 'active'
     AND s.head_due_at <= statement_timestamp()
 ORDER BY s.id
@@ -123,7 +124,8 @@ def announce_due(
     it where no hints wait, or fewer than were given to the `among` oldest due heads: some were
     lost. A note that outlives a lost hint costs one `quiet`.
     """
-    rows = conn.exec_driver_sql(
+    rows = execute(
+        conn,
         _ANNOUNCE,
         {
             "lane": lane.value,
@@ -145,7 +147,7 @@ def announce_due(
 
 def note_announced(conn: Connection, turn_ids: Sequence[TurnId]) -> list[Head]:
     """Return those of the heads, due now, that this caller is to publish and nobody else."""
-    mine = {row[0] for row in conn.exec_driver_sql(_NOTE, {"ids": list(turn_ids)})}
+    mine = {row[0] for row in execute(conn, _NOTE, {"ids": list(turn_ids)})}
     rows = conn.execute(
         select(sessions.c.id, sessions.c.head_turn_id, sessions.c.head_lane).where(
             sessions.c.id.in_(mine), sessions.c.head_turn_id.is_not(None)
@@ -168,8 +170,8 @@ def forget_announced(conn: Connection, heads: Sequence[Head]) -> None:
 
 def count_due(conn: Connection, lane: Lane, *, providers: Collection[str], limit: int) -> int:
     """Count the due heads of a lane, up to `limit`."""
-    count: int = conn.exec_driver_sql(
-        _COUNT, {"lane": lane.value, "providers": list(providers), "limit": limit}
+    count: int = execute(
+        conn, _COUNT, {"lane": lane.value, "providers": list(providers), "limit": limit}
     ).scalar_one()
     return count
 

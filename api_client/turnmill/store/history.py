@@ -9,12 +9,13 @@ from sqlalchemy import Connection, select
 from turnmill.domain.ids import SessionId
 from turnmill.domain.parts import Part
 from turnmill.domain.states import TurnState
+from turnmill.store.schema_name import execute
 from turnmill.store.tables import messages, turns
 
 #: What a provider is sent of a session, as JSON; the session's id is put in.
 HISTORY_OF = """
 SELECT json_agg(json_build_array(m.role, m.content) ORDER BY t.seq, m.position)::text
-FROM turns t JOIN messages m ON m.turn_id = t.id
+FROM turnmill.turns t JOIN turnmill.messages m ON m.turn_id = t.id
 WHERE t.session_id = {} AND t.state = 'succeeded'
 """
 _HISTORY = HISTORY_OF.format("%(session)s")
@@ -64,7 +65,7 @@ class StoredHistory(Sequence[Part]):
 def succeeded_history(conn: Connection, session_id: SessionId) -> Sequence[Part]:
     """Return all messages of succeeded turns, in order: what a provider is sent."""
     if conn.dialect.name == "postgresql":
-        found = conn.exec_driver_sql(_HISTORY, {"session": session_id}).scalar()
+        found = execute(conn, _HISTORY, {"session": session_id}).scalar()
         return StoredHistory(found) if found else []
     rows = conn.execute(
         select(messages.c.role, messages.c.content)

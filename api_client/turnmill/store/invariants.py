@@ -10,6 +10,7 @@ from sqlalchemy import Connection, TextClause, Uuid, bindparam, column, text
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import FINAL, UNFINISHED
 from turnmill.store.leases import LOSSES_TO_DEATH
+from turnmill.store.schema_name import named
 from turnmill.store.tables import sql_list
 from turnmill.store.types import Timestamp
 
@@ -49,9 +50,10 @@ INVARIANTS: tuple[Invariant, ...] = (
         name="head_is_first_unfinished",
         promise="The head of a session is its first unfinished turn: nothing waits unseen.",
         broken=f"""
-            SELECT s.id AS session_id, s.head_turn_id AS turn_id FROM sessions s
+            SELECT s.id AS session_id, s.head_turn_id AS turn_id FROM turnmill.sessions s
             WHERE {{sessions}} AND s.head_turn_id {{differs_from}} (
-                SELECT t.id FROM turns t WHERE t.session_id = s.id AND t.state IN {_UNFINISHED}
+                SELECT t.id FROM turnmill.turns t
+                WHERE t.session_id = s.id AND t.state IN {_UNFINISHED}
                 ORDER BY t.seq LIMIT 1)
         """,
     ),
@@ -59,9 +61,9 @@ INVARIANTS: tuple[Invariant, ...] = (
         name="unfinished_is_counted",
         promise="A session counts exactly its turns that are not final.",
         broken=f"""
-            SELECT s.id AS session_id, NULL AS turn_id FROM sessions s
+            SELECT s.id AS session_id, NULL AS turn_id FROM turnmill.sessions s
             WHERE {{sessions}} AND s.unfinished <> (
-                SELECT count(*) FROM turns t
+                SELECT count(*) FROM turnmill.turns t
                 WHERE t.session_id = s.id AND t.state IN {_UNFINISHED})
         """,
     ),
@@ -70,7 +72,7 @@ INVARIANTS: tuple[Invariant, ...] = (
         promise="A session's totals are the numbers of its turns that succeeded, and that failed.",
         broken="""
             SELECT s.id AS session_id, NULL AS turn_id
-            FROM sessions s LEFT JOIN turns t ON t.session_id = s.id
+            FROM turnmill.sessions s LEFT JOIN turnmill.turns t ON t.session_id = s.id
             WHERE {sessions}
             GROUP BY s.id, s.turns_succeeded, s.turns_failed
             HAVING s.turns_succeeded <> sum(CASE WHEN t.state = 'succeeded' THEN 1 ELSE 0 END)
@@ -82,7 +84,7 @@ INVARIANTS: tuple[Invariant, ...] = (
         promise="A head has a due time unless it runs or is held for an operator: it is found.",
         broken="""
             SELECT s.id AS session_id, t.id AS turn_id
-            FROM sessions s JOIN turns t ON t.id = s.head_turn_id
+            FROM turnmill.sessions s JOIN turnmill.turns t ON t.id = s.head_turn_id
             WHERE {sessions} AND (
                 (t.state = 'running' AND s.head_due_at IS NOT NULL)
                 OR (t.state <> 'running' AND s.head_due_at IS NULL
@@ -94,7 +96,7 @@ INVARIANTS: tuple[Invariant, ...] = (
         name="no_head_no_due_time",
         promise="A session with nothing to run is announced to nobody.",
         broken="""
-            SELECT s.id AS session_id, NULL AS turn_id FROM sessions s
+            SELECT s.id AS session_id, NULL AS turn_id FROM turnmill.sessions s
             WHERE {sessions} AND s.head_turn_id IS NULL
                 AND (s.head_due_at IS NOT NULL OR s.head_lane IS NOT NULL)
         """,
@@ -104,7 +106,7 @@ INVARIANTS: tuple[Invariant, ...] = (
         promise="A head waits in the lane of its turn, and in quarantine once it was lost.",
         broken="""
             SELECT s.id AS session_id, t.id AS turn_id
-            FROM sessions s JOIN turns t ON t.id = s.head_turn_id
+            FROM turnmill.sessions s JOIN turnmill.turns t ON t.id = s.head_turn_id
             WHERE {sessions} AND s.head_lane {differs_from}
                 CASE WHEN t.lost > 0 THEN 'quarantine' ELSE t.lane END
         """,
@@ -114,9 +116,9 @@ INVARIANTS: tuple[Invariant, ...] = (
         promise="A turn has exactly one reply if it succeeded, and none otherwise.",
         broken="""
             SELECT s.id AS session_id, t.id AS turn_id
-            FROM sessions s JOIN turns t ON t.session_id = s.id
+            FROM turnmill.sessions s JOIN turnmill.turns t ON t.session_id = s.id
             WHERE {sessions} AND CASE WHEN t.state = 'succeeded' THEN 1 ELSE 0 END <> (
-                SELECT count(*) FROM messages m
+                SELECT count(*) FROM turnmill.messages m
                 WHERE m.turn_id = t.id AND m.final AND m.role = 'assistant')
         """,
     ),
@@ -125,11 +127,11 @@ INVARIANTS: tuple[Invariant, ...] = (
         promise="Every turn has one user message, and every message is of its turn's session.",
         broken="""
             SELECT s.id AS session_id, t.id AS turn_id
-            FROM sessions s JOIN turns t ON t.session_id = s.id
+            FROM turnmill.sessions s JOIN turnmill.turns t ON t.session_id = s.id
             WHERE {sessions} AND (
-                1 <> (SELECT count(*) FROM messages m
+                1 <> (SELECT count(*) FROM turnmill.messages m
                     WHERE m.turn_id = t.id AND m.role = 'user' AND m.position = 0)
-                OR EXISTS (SELECT 1 FROM messages m
+                OR EXISTS (SELECT 1 FROM turnmill.messages m
                     WHERE m.turn_id = t.id AND m.session_id <> t.session_id))
         """,
     ),
@@ -138,7 +140,7 @@ INVARIANTS: tuple[Invariant, ...] = (
         promise="At most one turn of a session runs.",
         broken="""
             SELECT s.id AS session_id, NULL AS turn_id
-            FROM sessions s JOIN turns t ON t.session_id = s.id
+            FROM turnmill.sessions s JOIN turnmill.turns t ON t.session_id = s.id
             WHERE {sessions} AND t.state = 'running'
             GROUP BY s.id HAVING count(*) > 1
         """,
@@ -148,15 +150,15 @@ INVARIANTS: tuple[Invariant, ...] = (
         promise="A turn runs exactly while somebody holds its lease and its attempt has no end.",
         broken="""
             SELECT s.id AS session_id, t.id AS turn_id
-            FROM sessions s JOIN turns t ON t.session_id = s.id
+            FROM turnmill.sessions s JOIN turnmill.turns t ON t.session_id = s.id
             WHERE {sessions} AND (
                 (t.state = 'running') <> (t.lease_owner IS NOT NULL)
                 OR (t.state = 'running') <> (t.lease_until IS NOT NULL)
                 OR CASE WHEN t.state = 'running' THEN 1 ELSE 0 END <> (
-                    SELECT count(*) FROM attempts a
+                    SELECT count(*) FROM turnmill.attempts a
                     WHERE a.turn_id = t.id AND a.ended_at IS NULL)
                 OR (t.state = 'running' AND NOT EXISTS (
-                    SELECT 1 FROM attempts a
+                    SELECT 1 FROM turnmill.attempts a
                     WHERE a.turn_id = t.id AND a.fence = t.lease_fence AND a.ended_at IS NULL)))
         """,
     ),
@@ -165,7 +167,7 @@ INVARIANTS: tuple[Invariant, ...] = (
         promise="A turn has an end exactly if it is final.",
         broken=f"""
             SELECT s.id AS session_id, t.id AS turn_id
-            FROM sessions s JOIN turns t ON t.session_id = s.id
+            FROM turnmill.sessions s JOIN turnmill.turns t ON t.session_id = s.id
             WHERE {{sessions}} AND (t.state IN {_FINAL}) <> (t.finished_at IS NOT NULL)
         """,
     ),
@@ -176,8 +178,8 @@ INVARIANTS: tuple[Invariant, ...] = (
             SELECT line.session_id, line.turn_id FROM (
                 SELECT t.session_id, t.id AS turn_id, t.seq,
                     lag(t.seq) OVER (PARTITION BY t.session_id ORDER BY a.fence) AS before
-                FROM sessions s JOIN turns t ON t.session_id = s.id
-                JOIN attempts a ON a.turn_id = t.id
+                FROM turnmill.sessions s JOIN turnmill.turns t ON t.session_id = s.id
+                JOIN turnmill.attempts a ON a.turn_id = t.id
                 WHERE {sessions}
             ) AS line WHERE line.before > line.seq
         """,
@@ -189,8 +191,8 @@ INVARIANTS: tuple[Invariant, ...] = (
             SELECT line.session_id, line.turn_id FROM (
                 SELECT t.session_id, t.id AS turn_id, a.started_at,
                     lag(a.fence) OVER before AS fence, lag(a.ended_at) OVER before AS ended_at
-                FROM sessions s JOIN turns t ON t.session_id = s.id
-                JOIN attempts a ON a.turn_id = t.id
+                FROM turnmill.sessions s JOIN turnmill.turns t ON t.session_id = s.id
+                JOIN turnmill.attempts a ON a.turn_id = t.id
                 WHERE {sessions}
                 WINDOW before AS (PARTITION BY t.session_id ORDER BY a.fence)
             ) AS line
@@ -204,10 +206,10 @@ INVARIANTS: tuple[Invariant, ...] = (
         " and keeps a row of each claim.",
         broken=f"""
             SELECT s.id AS session_id, t.id AS turn_id
-            FROM sessions s JOIN turns t ON t.session_id = s.id
+            FROM turnmill.sessions s JOIN turnmill.turns t ON t.session_id = s.id
             WHERE {{sessions}} AND (
                 t.attempt < 0 OR t.attempt > t.max_attempts OR t.lost > {LOSSES_TO_DEATH}
-                OR t.claims <> (SELECT count(*) FROM attempts a WHERE a.turn_id = t.id))
+                OR t.claims <> (SELECT count(*) FROM turnmill.attempts a WHERE a.turn_id = t.id))
         """,
     ),
     Invariant(
@@ -215,8 +217,8 @@ INVARIANTS: tuple[Invariant, ...] = (
         promise="Every claim of a session has a fence of its own, one above that before it.",
         broken="""
             SELECT s.id AS session_id, NULL AS turn_id
-            FROM sessions s LEFT JOIN turns t ON t.session_id = s.id
-            LEFT JOIN attempts a ON a.turn_id = t.id
+            FROM turnmill.sessions s LEFT JOIN turnmill.turns t ON t.session_id = s.id
+            LEFT JOIN turnmill.attempts a ON a.turn_id = t.id
             WHERE {sessions}
             GROUP BY s.id, s.fence
             HAVING count(DISTINCT a.fence) <> s.fence OR count(a.fence) <> s.fence
@@ -228,7 +230,7 @@ INVARIANTS: tuple[Invariant, ...] = (
         promise="The turns of a session are numbered from 1, without a gap.",
         broken="""
             SELECT s.id AS session_id, NULL AS turn_id
-            FROM sessions s LEFT JOIN turns t ON t.session_id = s.id
+            FROM turnmill.sessions s LEFT JOIN turnmill.turns t ON t.session_id = s.id
             WHERE {sessions}
             GROUP BY s.id, s.next_seq
             HAVING count(DISTINCT t.seq) <> s.next_seq - 1 OR count(t.seq) <> s.next_seq - 1
@@ -240,8 +242,8 @@ INVARIANTS: tuple[Invariant, ...] = (
         promise="What a session and a turn have used is the sum of their attempts.",
         broken="""
             SELECT s.id AS session_id, NULL AS turn_id
-            FROM sessions s LEFT JOIN turns t ON t.session_id = s.id
-            LEFT JOIN attempts a ON a.turn_id = t.id
+            FROM turnmill.sessions s LEFT JOIN turnmill.turns t ON t.session_id = s.id
+            LEFT JOIN turnmill.attempts a ON a.turn_id = t.id
             WHERE {sessions}
             GROUP BY s.id, s.input_tokens, s.output_tokens
             HAVING COALESCE(sum(a.input_tokens), 0) <> s.input_tokens
@@ -256,7 +258,7 @@ DRAINED = Invariant(
     promise="Everything that was accepted comes to an end.",
     broken=f"""
         SELECT s.id AS session_id, t.id AS turn_id
-        FROM sessions s JOIN turns t ON t.session_id = s.id
+        FROM turnmill.sessions s JOIN turnmill.turns t ON t.session_id = s.id
         WHERE {{sessions}} AND t.state IN {_UNFINISHED}
     """,
 )
@@ -264,8 +266,8 @@ DRAINED = Invariant(
 _EVERY = "1 = 1"
 # Two halves, so that each has its index: the lines that are open, and what ended in the window.
 _TOUCHED = f"""s.id IN (
-    SELECT t.session_id FROM turns t WHERE t.state IN {_UNFINISHED}
-    UNION SELECT t.session_id FROM turns t WHERE t.finished_at >= :since)"""
+    SELECT t.session_id FROM turnmill.turns t WHERE t.state IN {_UNFINISHED}
+    UNION SELECT t.session_id FROM turnmill.turns t WHERE t.finished_at >= :since)"""
 
 
 def violations(
@@ -306,7 +308,9 @@ def _statement(conn: Connection, invariant: Invariant, *, windowed: bool) -> Any
         sessions=_TOUCHED if windowed else _EVERY,
         differs_from="IS DISTINCT FROM" if conn.dialect.name == "postgresql" else "IS NOT",
     )
-    statement: TextClause = text(f"SELECT session_id, turn_id FROM ({sql}) AS broken LIMIT :limit")
+    statement: TextClause = text(
+        f"SELECT session_id, turn_id FROM ({named(conn, sql)}) AS broken LIMIT :limit"
+    )
     if windowed:
         statement = statement.bindparams(bindparam("since", type_=Timestamp()))
     return statement.columns(column("session_id", Uuid()), column("turn_id", Uuid()))

@@ -12,6 +12,7 @@ from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import FINAL, OnAmbiguous, TurnState
 from turnmill.store.line import move_lines, note_failures, skipping_busy
 from turnmill.store.records import Moved
+from turnmill.store.schema_name import execute
 from turnmill.store.tables import RUNNING_SQL, STILL_RUNNING, attempts, sessions, turns
 from turnmill.store.types import db_after, db_asof, db_now
 
@@ -23,10 +24,11 @@ _CHUNK = 500
 _EXTEND = f"""
 WITH mine AS (
     SELECT t.id FROM unnest(%(ids)s::uuid[], %(fences)s::bigint[]) AS held (id, fence)
-    JOIN turns t ON t.id = held.id AND t.lease_fence = held.fence AND {STILL_RUNNING}
+    JOIN turnmill.turns t ON t.id = held.id AND t.lease_fence = held.fence AND {STILL_RUNNING}
     ORDER BY t.id FOR NO KEY UPDATE OF t SKIP LOCKED
 ), extended AS (
-    UPDATE turns t SET lease_until = clock_timestamp() + %(lease)s FROM mine WHERE t.id = mine.id
+    UPDATE turnmill.turns t SET lease_until = clock_timestamp() + %(lease)s FROM mine
+    WHERE t.id = mine.id
     RETURNING t.id, t.cancel_requested
 )
 SELECT id, cancel_requested FROM extended
@@ -36,12 +38,13 @@ SELECT id, cancel_requested FROM extended
 # The note stands under no session's id; whoever writes it is the one who prepares.
 _IN_DOUBT = f"""
 WITH doubtful AS (
-    SELECT FROM turns WHERE {RUNNING_SQL}
+    SELECT FROM turnmill.turns WHERE {RUNNING_SQL}
         AND lease_until < clock_timestamp() + %(lease)s::interval / 2
         AND lease_until > clock_timestamp() - %(lease)s::interval
     LIMIT 1
 )
-INSERT INTO announcements (session_id, at) SELECT %(nobody)s, clock_timestamp() FROM doubtful
+INSERT INTO turnmill.announcements (session_id, at) SELECT %(nobody)s, clock_timestamp()
+FROM doubtful
 ON CONFLICT (session_id) DO UPDATE SET at = excluded.at
 WHERE announcements.at < excluded.at - %(lease)s::interval
 RETURNING at
@@ -80,7 +83,7 @@ def _extended(
     ids = [turn_id for turn_id, _ in held]
     if conn.dialect.name == "postgresql":
         parameters = {"ids": ids, "fences": [fence for _, fence in held], "lease": lease}
-        return list(conn.exec_driver_sql(_EXTEND, parameters).all())
+        return list(execute(conn, _EXTEND, parameters).all())
     pairs = [and_(turns.c.id == turn_id, turns.c.lease_fence == fence) for turn_id, fence in held]
     statement = (
         update(turns)
@@ -143,7 +146,7 @@ def in_doubt(conn: Connection, *, lease: timedelta) -> bool:
     True for one caller in a lease only: the one who is to prepare for the loss.
     """
     parameters = {"lease": lease, "nobody": UUID(int=0)}
-    return conn.exec_driver_sql(_IN_DOUBT, parameters).first() is not None
+    return execute(conn, _IN_DOUBT, parameters).first() is not None
 
 
 def take_lost(conn: Connection, *, lease: timedelta, limit: int = _CHUNK) -> Moved:
@@ -193,8 +196,8 @@ def _expired_leases(conn: Connection, *, lease: timedelta, limit: int) -> list[T
 
 
 def _server_is_settled(conn: Connection, *, lease: timedelta) -> bool:
-    settled: bool = conn.exec_driver_sql(
-        "SELECT clock_timestamp() - pg_postmaster_start_time() >= %(lease)s", {"lease": lease}
+    settled: bool = execute(
+        conn, "SELECT clock_timestamp() - pg_postmaster_start_time() >= %(lease)s", {"lease": lease}
     ).scalar_one()
     return settled
 

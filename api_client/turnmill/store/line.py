@@ -16,10 +16,13 @@ from turnmill.domain.states import (
     TurnState,
 )
 from turnmill.store.records import Head
+from turnmill.store.schema_name import execute
 from turnmill.store.tables import sessions, turns
 from turnmill.store.types import db_asof
 
-_WAIT = "SELECT id FROM sessions WHERE id = ANY(%(ids)s::uuid[]) ORDER BY id FOR NO KEY UPDATE"
+_WAIT = (
+    "SELECT id FROM turnmill.sessions WHERE id = ANY(%(ids)s::uuid[]) ORDER BY id FOR NO KEY UPDATE"
+)
 _SKIP = _WAIT + " SKIP LOCKED"
 
 
@@ -34,7 +37,7 @@ def lock_sessions(
     """
     if conn.dialect.name != "postgresql":
         return set(session_ids)
-    rows = conn.exec_driver_sql(_WAIT if wait else _SKIP, {"ids": list(session_ids)})
+    rows = execute(conn, _WAIT if wait else _SKIP, {"ids": list(session_ids)})
     return {SessionId(row[0]) for row in rows}
 
 

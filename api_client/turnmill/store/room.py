@@ -3,20 +3,21 @@
 from sqlalchemy import Connection, func, select
 
 from turnmill.domain.ids import SessionId
+from turnmill.store.schema_name import execute
 from turnmill.store.tables import sessions
 
 _OF_USER = """
 SELECT s.user_id, (
-    SELECT COALESCE(sum(o.unfinished), 0) FROM sessions o
+    SELECT COALESCE(sum(o.unfinished), 0) FROM turnmill.sessions o
     WHERE o.user_id = s.user_id AND o.unfinished > 0
-) FROM sessions s WHERE s.id = %(session_id)s
+) FROM turnmill.sessions s WHERE s.id = %(session_id)s
 """
 
 
 def of_user(conn: Connection, session_id: SessionId) -> tuple[str, int] | None:
     """Return whose session it is and how many turns of that user are not final, or None."""
     if conn.dialect.name == "postgresql":
-        row = conn.exec_driver_sql(_OF_USER, {"session_id": session_id}).one_or_none()
+        row = execute(conn, _OF_USER, {"session_id": session_id}).one_or_none()
         return None if row is None else (row[0], int(row[1]))
     user_id = conn.scalar(select(sessions.c.user_id).where(sessions.c.id == session_id))
     if user_id is None:

@@ -11,6 +11,7 @@ from turnmill.domain.states import CLAIMABLE, FINAL, UNFINISHED, Lane, TurnState
 from turnmill.store.accept import text_parts
 from turnmill.store.line import head_columns, status_after_failure
 from turnmill.store.records import Fenced, Head, Locked, Settled, Settlement
+from turnmill.store.schema_name import execute
 from turnmill.store.tables import STILL_RUNNING, attempts, messages, sessions, sql_list, turns
 from turnmill.store.types import db_after, db_asof, db_now
 from turnmill.wire import SETTLED_CHANNEL
@@ -35,12 +36,12 @@ WITH verdict AS (
         error_detail text, input_tokens bigint, output_tokens bigint, cached_tokens bigint,
         cost_usd numeric, priced boolean, provider_ms integer)
 ), line AS (
-    SELECT id, xmin AS version FROM sessions WHERE id = ANY(%(session_ids)s::uuid[])
+    SELECT id, xmin AS version FROM turnmill.sessions WHERE id = ANY(%(session_ids)s::uuid[])
     ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
 ), mine AS (
-    SELECT s.id FROM line JOIN sessions s ON s.id = line.id AND s.xmin = line.version
+    SELECT s.id FROM line JOIN turnmill.sessions s ON s.id = line.id AND s.xmin = line.version
 ), turn AS (
-    UPDATE turns t SET
+    UPDATE turnmill.turns t SET
         state = CASE WHEN t.cancel_requested THEN 'cancelled'
             WHEN v.state = 'queued' AND t.claimed_for = 'check' THEN 'unknown'
             WHEN v.state = 'queued' AND t.claimed_for = 'resume' THEN 'waiting'
@@ -64,12 +65,12 @@ WITH verdict AS (
     RETURNING t.id, t.session_id, t.lease_fence, t.state, t.state IN {_FINAL} AS is_final, t.lane,
         t.lost, t.sent_at, t.available_at
 ), reply AS (
-    INSERT INTO messages (id, session_id, turn_id, position, role, content, final)
+    INSERT INTO turnmill.messages (id, session_id, turn_id, position, role, content, final)
     SELECT v.message_id, turn.session_id, turn.id, 1, 'assistant', v.reply, true
     FROM turn JOIN verdict v ON v.turn_id = turn.id
     WHERE turn.state = 'succeeded'
 ), attempt AS (
-    UPDATE attempts a SET
+    UPDATE turnmill.attempts a SET
         ended_at = clock_timestamp(),
         outcome = CASE WHEN turn.state = 'cancelled' THEN 'cancelled' ELSE v.outcome END,
         error_code = v.error_code, error_detail = v.error_detail,
@@ -79,14 +80,14 @@ WITH verdict AS (
     FROM turn JOIN verdict v ON v.turn_id = turn.id
     WHERE a.turn_id = turn.id AND a.fence = turn.lease_fence
 ), session AS (
-    UPDATE sessions s SET
+    UPDATE turnmill.sessions s SET
         unfinished = s.unfinished - CASE WHEN turn.is_final THEN 1 ELSE 0 END,
         (head_turn_id, head_lane, head_due_at) = (
             SELECT next.id, CASE WHEN next.lost > 0 THEN 'quarantine' ELSE next.lane END,
                 next.due_at
             FROM (
                 (SELECT o.id, o.lane, o.lost, CASE WHEN o.state IN {_DUE} THEN o.available_at END
-                FROM turns o
+                FROM turnmill.turns o
                 WHERE turn.is_final AND o.session_id = turn.session_id
                     AND o.state IN {_UNFINISHED} AND o.id <> turn.id
                 ORDER BY o.seq LIMIT 1)
@@ -148,7 +149,7 @@ def settle(
         for settlement, message_id in zip(settlements, message_ids, strict=True)
     ]
     parameters = {"rows": json.dumps(rows), "session_ids": session_ids}
-    found = conn.exec_driver_sql(_SETTLE, parameters).all()
+    found = execute(conn, _SETTLE, parameters).all()
     done = {TurnId(row[1]): _settled(row) for row in found if row[1] is not None}
     busy = _standing(conn, set(session_ids) - {SessionId(row[0]) for row in found})
     return [

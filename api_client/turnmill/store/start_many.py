@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from turnmill.domain.ids import SessionId
 from turnmill.store.accept_many import accept_many, turn_row
 from turnmill.store.records import Accepted, NewSession, NewTurn
+from turnmill.store.schema_name import execute
 from turnmill.store.sessions import create_many
 
 Start = tuple[NewSession, NewTurn]
@@ -22,8 +23,8 @@ WITH item AS (
         idempotency_key text, hash text, batch_id uuid, batch_line bigint, custom_id text,
         metadata jsonb, session jsonb)
 ), started AS (
-    INSERT INTO sessions (id, key, user_id, provider, model, system_prompt, settings, metadata,
-        on_failure, on_ambiguous, max_attempts, idle_seconds,
+    INSERT INTO turnmill.sessions (id, key, user_id, provider, model, system_prompt, settings,
+        metadata, on_failure, on_ambiguous, max_attempts, idle_seconds,
         next_seq, unfinished, head_turn_id, head_lane, head_due_at)
     SELECT i.session_id, s.key, s.user_id, s.provider, s.model, s.system_prompt, s.settings,
         s.metadata, s.on_failure, s.on_ambiguous, s.max_attempts, s.idle_seconds,
@@ -34,14 +35,14 @@ WITH item AS (
         idle_seconds bigint)
     ORDER BY i.n
 ), turn AS (
-    INSERT INTO turns (id, session_id, seq, lane, max_attempts, available_at, expires_at,
+    INSERT INTO turnmill.turns (id, session_id, seq, lane, max_attempts, available_at, expires_at,
         idempotency_key, idempotency_hash, batch_id, batch_line, custom_id, metadata)
     SELECT turn_id, session_id, 1, lane, COALESCE(max_attempts, (session->>'max_attempts')::int),
         COALESCE(deliver_at, clock_timestamp()), expires_at, idempotency_key,
         decode(hash, 'hex'), batch_id, batch_line, custom_id, COALESCE(metadata, '{}')
     FROM item ORDER BY n
 ), message AS (
-    INSERT INTO messages (id, session_id, turn_id, position, role, content)
+    INSERT INTO turnmill.messages (id, session_id, turn_id, position, role, content)
     SELECT message_id, session_id, turn_id, 0, 'user', content FROM item ORDER BY n
 )
 SELECT n FROM item WHERE deliver_at IS NULL OR deliver_at <= clock_timestamp()
@@ -62,7 +63,7 @@ def start_many(conn: Connection, starts: Sequence[Start]) -> list[Accepted]:
         turn_row(n, session.id, turn) | {"session": _session_row(session)}
         for n, (session, turn) in enumerate(starts)
     ]
-    due = set(conn.exec_driver_sql(_START, {"rows": json.dumps(rows)}).scalars())
+    due = set(execute(conn, _START, {"rows": json.dumps(rows)}).scalars())
     return [
         Accepted(turn_id=turn.id, session_id=SessionId(session.id), created=True, announce=n in due)
         for n, (session, turn) in enumerate(starts)

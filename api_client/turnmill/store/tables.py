@@ -35,16 +35,18 @@ from turnmill.domain.states import (
     SessionStatus,
     TurnState,
 )
+from turnmill.store.schema_name import SCHEMA
 from turnmill.store.types import Json, Timestamp, db_now
 
 metadata = MetaData(
+    schema=SCHEMA,
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
         "uq": "uq_%(table_name)s_%(column_0_N_name)s",
         "ck": "ck_%(table_name)s_%(constraint_name)s",
         "fk": "fk_%(table_name)s_%(column_0_N_name)s",
         "pk": "pk_%(table_name)s",
-    }
+    },
 )
 
 
@@ -290,7 +292,7 @@ announcements = Table(
 event.listen(
     announcements,
     "after_create",
-    DDL("ALTER TABLE announcements SET UNLOGGED").execute_if(  # type: ignore[no-untyped-call]
+    DDL("ALTER TABLE %(fullname)s SET UNLOGGED").execute_if(  # type: ignore[no-untyped-call]
         dialect="postgresql"
     ),
 )

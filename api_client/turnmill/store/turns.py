@@ -20,6 +20,7 @@ from turnmill.store.records import (
     NewTurn,
     TurnRecord,
 )
+from turnmill.store.schema_name import execute
 from turnmill.store.sessions import history
 from turnmill.store.tables import attempts, messages, sessions, turns
 from turnmill.store.types import db_now
@@ -98,7 +99,8 @@ def cancel(conn: Connection, turn_id: TurnId) -> tuple[TurnState, list[Head]]:
     if state is TurnState.RUNNING:
         conn.execute(update(turns).where(turns.c.id == turn_id).values(cancel_requested=True))
         if conn.dialect.name == "postgresql":
-            conn.exec_driver_sql(
+            execute(
+                conn,
                 "SELECT pg_notify(%(channel)s, %(id)s)",
                 {"channel": CANCEL_CHANNEL, "id": str(turn_id)},
             )

@@ -11,6 +11,7 @@ from turnmill.domain.idle import ARCHIVABLE
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import SessionStatus
 from turnmill.store.line import lock_sessions
+from turnmill.store.schema_name import execute
 from turnmill.store.tables import announcements, sessions, sql_list
 from turnmill.store.types import db_after, db_now
 
@@ -20,20 +21,20 @@ _RESTING = f"status IN {sql_list(ARCHIVABLE)} AND unfinished = 0"
 # number of sessions that are not idle.
 _IDLE = f"""
 WITH RECURSIVE own (seconds) AS (
-    SELECT min(idle_seconds) FROM sessions WHERE {_RESTING}
+    SELECT min(idle_seconds) FROM turnmill.sessions WHERE {_RESTING}
     UNION ALL
-    SELECT (SELECT min(idle_seconds) FROM sessions
+    SELECT (SELECT min(idle_seconds) FROM turnmill.sessions
             WHERE {_RESTING} AND idle_seconds > own.seconds)
     FROM own WHERE own.seconds IS NOT NULL
 )
 (SELECT idle.id FROM own CROSS JOIN LATERAL (
-    SELECT id FROM sessions
+    SELECT id FROM turnmill.sessions
     WHERE {_RESTING} AND idle_seconds = own.seconds
         AND last_active_at < statement_timestamp() - make_interval(secs => own.seconds)
     ORDER BY last_active_at LIMIT %(limit)s
 ) AS idle)
 UNION ALL
-(SELECT id FROM sessions
+(SELECT id FROM turnmill.sessions
 WHERE {_RESTING} AND idle_seconds IS NULL
     AND last_active_at < statement_timestamp() - %(default_ttl)s::interval
 ORDER BY last_active_at LIMIT %(limit)s)
@@ -131,7 +132,7 @@ def _idle(conn: Connection, *, default_ttl: timedelta | None, limit: int) -> Seq
     if conn.dialect.name == "postgresql":
         # Compared with NULL, no session is idle by default.
         parameters = {"default_ttl": default_ttl, "limit": limit}
-        return [SessionId(row[0]) for row in conn.exec_driver_sql(_IDLE, parameters)]
+        return [SessionId(row[0]) for row in execute(conn, _IDLE, parameters)]
     query = select(sessions.c.id).where(_is_idle(default_ttl))
     rows = conn.scalars(query.order_by(sessions.c.last_active_at).limit(limit))
     return [SessionId(one) for one in rows]

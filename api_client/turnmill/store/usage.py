@@ -10,10 +10,11 @@ from sqlalchemy import Connection, Select, case, delete, func, insert, literal, 
 from sqlalchemy import Date as DateType
 
 from turnmill.domain.states import FINAL, TurnState
+from turnmill.store.schema_name import execute
 from turnmill.store.tables import attempts, sessions, turns, usage_daily
 from turnmill.store.types import Timestamp, db_now
 
-_LOCK = "LOCK TABLE usage_daily IN SHARE ROW EXCLUSIVE MODE"
+_LOCK = "LOCK TABLE turnmill.usage_daily IN SHARE ROW EXCLUSIVE MODE"
 
 #: What adds up from day to day.
 _FIGURES = (
@@ -62,7 +63,7 @@ def roll_up(conn: Connection, day: date) -> int:
     once take turns.
     """
     if conn.dialect.name == "postgresql":
-        conn.exec_driver_sql(_LOCK)
+        execute(conn, _LOCK)
     conn.execute(delete(usage_daily).where(usage_daily.c.day == day))
     columns = ["day", "provider", "model", *_FIGURES, "rolled_up_at"]
     statement = insert(usage_daily).from_select(columns, _figures_of(day))

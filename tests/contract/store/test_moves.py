@@ -11,6 +11,7 @@ from turnmill.domain.states import FINAL, TurnState
 from turnmill.intake import new_id
 from turnmill.store import sessions, turns
 from turnmill.store.database import Database
+from turnmill.store.schema_name import execute
 
 pytestmark = pytest.mark.usefixtures("sound")
 
@@ -27,7 +28,7 @@ def brought_to(store: Database, session: SessionId, state: TurnState) -> TurnId:
             steps.cancel(store, sent)
         case TurnState.EXPIRED:
             with store.begin() as conn:
-                conn.exec_driver_sql("UPDATE turns SET expires_at = created_at")
+                execute(conn, "UPDATE turnmill.turns SET expires_at = created_at")
             steps.expire(store)
         case TurnState.RUNNING:
             steps.take_one(store, sent)
@@ -190,7 +191,7 @@ def test_several_turns_of_a_line_expire_at_once(store: Database) -> None:
 def test_what_a_provider_may_work_on_does_not_expire(store: Database, state: TurnState) -> None:
     sent = brought_to(store, rows.start(store), state)
     with store.begin() as conn:
-        conn.exec_driver_sql("UPDATE turns SET expires_at = created_at")
+        execute(conn, "UPDATE turnmill.turns SET expires_at = created_at")
     steps.expire(store)
     assert steps.state(store, sent) is state
     if state is not TurnState.RUNNING:
@@ -200,7 +201,7 @@ def test_what_a_provider_may_work_on_does_not_expire(store: Database, state: Tur
 def test_a_turn_that_waits_for_its_retry_expires(store: Database) -> None:
     sent = brought_to(store, rows.start(store), TurnState.RETRYING)
     with store.begin() as conn:
-        conn.exec_driver_sql("UPDATE turns SET expires_at = created_at")
+        execute(conn, "UPDATE turnmill.turns SET expires_at = created_at")
     steps.expire(store)
     assert steps.state(store, sent) is TurnState.EXPIRED
 

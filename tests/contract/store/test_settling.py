@@ -12,6 +12,7 @@ from turnmill.store import sessions, turns
 from turnmill.store.database import Database
 from turnmill.store.due import purge_deleted
 from turnmill.store.records import Claim, Fenced, Settled
+from turnmill.store.schema_name import execute
 from turnmill.store.settle import was_settled
 
 pytestmark = pytest.mark.usefixtures("sound")
@@ -214,7 +215,7 @@ def test_a_verdict_on_a_turn_that_is_gone_is_refused_for_good(store: Database) -
 def test_an_owner_past_its_lease_may_still_write_while_nobody_took_over(store: Database) -> None:
     claim = one_claimed(store)
     with store.begin() as conn:
-        conn.exec_driver_sql("UPDATE turns SET lease_until = created_at")
+        execute(conn, "UPDATE turnmill.turns SET lease_until = created_at")
     assert settled(steps.end(store, claim)).state is TurnState.SUCCEEDED
 
 

@@ -48,6 +48,7 @@ class StackOptions:
 
     home: Path
     database_url: str = ""
+    schema: str = "turnmill"
     broker_url: str = ""
     workers: int = 1
     concurrency: int = 1000
@@ -98,7 +99,8 @@ class Stack:
         setup = self._celery_setup()
         self._finish(lambda: _check_broker(setup.broker_url))
         self._say("migrating the database")
-        self._finish(lambda: migrations.result().upgrade(setup.database_url))
+        schema = self._options.schema
+        self._finish(lambda: migrations.result().upgrade(setup.database_url, schema=schema))
         flower = self._start_celery(setup)
         return Ready(
             database_url=setup.database_url,

@@ -2,11 +2,18 @@
 
 from alembic import context
 
+from turnmill.store.revision import VERSION_TABLE
 from turnmill.store.tables import metadata
 
+_given = context.config.attributes
+
 context.configure(
-    connection=context.config.attributes["connection"],
+    connection=_given["connection"],
     target_metadata=metadata,
+    version_table=VERSION_TABLE,
+    version_table_schema=_given["schema"],
+    on_version_apply=_given["noted"],
+    transaction_per_migration=True,
     compare_server_default=False,
     render_as_batch=True,
 )
