@@ -90,9 +90,14 @@ def broker_url(valkey_server: EmbeddedValkey) -> str:
 
 @contextmanager
 def fresh_database(server: EmbeddedPostgres, template: str = "template1") -> Iterator[str]:
-    """Make a database for as long as it is needed: a copy of `template`, by default empty."""
+    """Make a database for as long as it is needed: a copy of `template`, by default empty.
+
+    Bare names lead nowhere in a copy: our statements say where the tables stand.
+    """
     name = f"test_{next(_database_numbers)}"
     _administer(server, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    if template != "template1":
+        _administer(server, f"ALTER DATABASE \"{name}\" SET search_path = ''")
     yield server.url_of(name)
     _administer(server, f'DROP DATABASE "{name}" WITH (FORCE)')
 

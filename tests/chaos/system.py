@@ -117,6 +117,7 @@ class System:
 
     def __enter__(self) -> Self:
         self.servers.administer(f'CREATE DATABASE "{self.database}" TEMPLATE "{_TEMPLATE}"')
+        self.servers.administer(f"ALTER DATABASE \"{self.database}\" SET search_path = ''")
         with self.servers.redis() as connection:
             connection.flushall()
         return self
