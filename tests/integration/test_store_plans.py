@@ -371,7 +371,7 @@ def _pages_so_far(database: Database) -> int:
 
 def test_a_lost_index_is_noticed(crowded: Database) -> None:
     def without_it(conn: Connection) -> None:
-        conn.exec_driver_sql("DROP INDEX ix_sessions_due")
+        conn.exec_driver_sql("DROP INDEX turnmill.ix_sessions_due")
 
     plan = plan_of(crowded, announce, before=without_it)
     assert plan.pages > 10 * CASES["an announcement"].pages

@@ -202,10 +202,10 @@ _GATE = (
     "CREATE ROLE {role}",
     "GRANT USAGE ON SCHEMA turnmill TO {role}",
     "GRANT ALL ON ALL TABLES IN SCHEMA turnmill TO {role}",
-    "CREATE FUNCTION pass_gate() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN"
+    "CREATE FUNCTION turnmill.pass_gate() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN"
     " PERFORM pg_advisory_lock_shared(7), pg_advisory_unlock_shared(7); RETURN true; END $$",
     "ALTER TABLE turnmill.sessions ENABLE ROW LEVEL SECURITY",
-    "CREATE POLICY gate ON turnmill.sessions USING (pass_gate())",
+    "CREATE POLICY gate ON turnmill.sessions USING (turnmill.pass_gate())",
 )
 
 

@@ -70,7 +70,8 @@ def check_schema(patient: Patient) -> Findings:
     except SchemaOutOfDate as error:
         patient.database.close()
         patient.database = None
-        yield wrong(str(error), error.hint)
+        older = found is None or found < revision.NEEDS
+        yield wrong(str(error), "turnmill migrate" if older else error.hint)
         return
     yield ok(f"revision {found}" + (f", schema {schema}" if schema else ""))
     if found is not None and found < revision.HEAD:
