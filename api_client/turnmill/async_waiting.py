@@ -3,9 +3,10 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+from turnmill.domain.errors import StoreError
 from turnmill.domain.ids import TurnId
 from turnmill.store import turns
 from turnmill.store.async_database import AsyncDatabase, ThreadedDatabase
@@ -70,6 +71,8 @@ class AsyncWaiter:
                 # The edge of this task: whoever waits must be able to go on after an outage.
                 logger.warning("cannot listen for results: %s", type(error).__name__)
                 self._listening.set()
+                with suppress(StoreError):  # as in `Waiter`: who is told nothing still asks
+                    await self._poll()
                 await asyncio.sleep(POLL_SECONDS)
 
     async def _listen(self, database: AsyncDatabase) -> None:

@@ -109,6 +109,10 @@ class Waiter:
                 # The edge of this thread: whoever waits must be able to go on after an outage.
                 logger.warning("cannot listen for results: %s", type(error).__name__)
                 self._listening.set()
+                # A stand-by tells nobody, a full server has no connection for it: we still ask.
+                self._poll()
+                if self._gone_idle(0.0 if self._events else IDLE_SECONDS):
+                    return
                 self._closed.wait(POLL_SECONDS)
 
     def _listen(self) -> bool:

@@ -14,12 +14,13 @@ import pytest
 from tests import steps
 from tests.crowd import DEADLINE
 from turnmill import AsyncClient, Client, Reply, TurnTimeout
+from turnmill.async_waiting import AsyncWaiter
 from turnmill.client import Turn
-from turnmill.domain.errors import BatchTimeout, StoreUnavailable
+from turnmill.domain.errors import BatchTimeout, StoreFull, StoreUnavailable
 from turnmill.domain.states import TurnState
 from turnmill.store import batches as batch_rows
 from turnmill.store.database import Database
-from turnmill.waiting import Deadline
+from turnmill.waiting import Deadline, Waiter
 from turnmill.wire import SETTLED_CHANNEL
 from turnmill_worker.stack.process import wait_until
 
@@ -146,9 +147,7 @@ def test_no_time_at_all_is_one_look(
 
 
 def test_one_look_waits_for_no_listener(turn: Turn, monkeypatch: pytest.MonkeyPatch) -> None:
-    from turnmill import waiting as waiting_module
-
-    monkeypatch.setattr(waiting_module.Waiter, "_listen", lambda self: self._closed.wait(DEADLINE))
+    monkeypatch.setattr(Waiter, "_listen", lambda self: self._closed.wait(DEADLINE))
     began = time.monotonic()
     with pytest.raises(TurnTimeout):
         turn.result(timeout=0)
@@ -181,12 +180,27 @@ def test_a_wait_outlives_the_connections_it_was_begun_with(
         assert reply.result(DEADLINE).text
 
 
+def test_who_cannot_be_told_asks(
+    store: Database, turn: Turn, waiting: Waiting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = threading.Event()
+
+    def refuse(*_: object) -> None:
+        refused.set()
+        raise StoreFull
+
+    for kind in (Waiter, AsyncWaiter):
+        monkeypatch.setattr(kind, "_listen", refuse)
+    reply = waiting.result(None)
+    assert refused.wait(DEADLINE)
+    steps.answer(store, turn.id)
+    assert reply.result(DEADLINE).text
+
+
 def test_an_answer_whose_news_was_lost_is_found_at_the_deadline(
     store: Database, turn: Turn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from turnmill import waiting as waiting_module
-
-    monkeypatch.setattr(waiting_module.Waiter, "_wake", lambda self, turn_ids: None)
+    monkeypatch.setattr(Waiter, "_wake", lambda self, turn_ids: None)
     with ThreadPoolExecutor(1) as thread:
         reply = thread.submit(turn.result, 0.5)
         steps.answer(store, turn.id)
