@@ -15,6 +15,8 @@ from sqlalchemy import Connection, text
 
 from tests import rows, steps
 from tests.crowd import DEADLINE
+from turnmill.cli.check_servers import check_database
+from turnmill.cli.findings import Level, Patient
 from turnmill.client import Client
 from turnmill.domain.errors import (
     AccessDenied,
@@ -24,6 +26,7 @@ from turnmill.domain.errors import (
     StoreUnavailable,
 )
 from turnmill.domain.states import Lane, TurnState
+from turnmill.settings import Settings
 from turnmill.store import async_database, database
 from turnmill.store.async_database import AsyncDatabase
 from turnmill.store.database import Database
@@ -209,6 +212,18 @@ async def test_a_reply_in_hand_waits_until_the_database_takes_writes_again(
             assert isinstance(settled, Settled)
             client.send(session, "now")
         assert steps.state(store, claim.turn_id) is TurnState.SUCCEEDED
+
+
+def test_doctor_names_a_database_that_takes_no_writes(
+    database_url: str, administer: Callable[..., None]
+) -> None:
+    administer("ALTER DATABASE {} SET default_transaction_read_only = on")
+    patient = Patient(settings=Settings(database_url=database_url), environ={})
+    found = list(check_database(patient))
+    assert patient.database is not None
+    patient.database.close()
+    said = [what for level, what, _ in found if level is Level.WRONG]
+    assert said == ["it takes no writes: replies in hand wait, messages are refused"]
 
 
 async def test_a_reply_in_hand_waits_until_a_locked_table_is_free(
