@@ -20,6 +20,7 @@ from turnmill.cli.findings import Level, Patient
 from turnmill.client import Client
 from turnmill.domain.errors import (
     AccessDenied,
+    SessionBusy,
     StoreError,
     StoreFull,
     StoreReadOnly,
@@ -27,10 +28,11 @@ from turnmill.domain.errors import (
 )
 from turnmill.domain.states import Lane, TurnState
 from turnmill.settings import Settings
-from turnmill.store import async_database, database
+from turnmill.store import async_database, database, leases
 from turnmill.store.async_database import AsyncDatabase
 from turnmill.store.database import Database
 from turnmill.store.records import Fenced, Settled, Settlement
+from turnmill_worker import runner
 from turnmill_worker.ledger import GroupedLedger
 from turnmill_worker.stack.process import wait_until
 
@@ -344,3 +346,19 @@ async def test_a_server_that_does_not_let_us_in_says_why_and_what_helps(
     await concurrent.close()
     assert caught.value.hint
     assert "secret" not in str(caught.value) + caught.value.hint
+
+
+def test_turns_in_this_process_run_as_soon_as_the_file_is_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    busy = iter([True, True])
+
+    def end_leases(conn: Connection) -> None:
+        if next(busy, False):
+            raise SessionBusy
+        leases.end_leases(conn)
+
+    monkeypatch.setattr(runner, "end_leases", end_leases)
+    with Client(database_url="sqlite://") as client:
+        assert client.send(client.sessions.create(user_id="ada"), "hello").result(DEADLINE).text
+    assert list(busy) == []
