@@ -284,11 +284,12 @@ async def test_a_verdict_that_cannot_be_stored_fails_its_own_turn_alone(
         assert (ended[2].state, ended[2].error_code) == (TurnState.FAILED, "reply_unstorable")
 
 
-def test_a_connection_whose_plans_are_stale_is_used_no_more(database_url: str) -> None:
+@pytest.mark.parametrize("scope", ["single", "begin"])
+def test_a_connection_whose_plans_are_stale_is_used_no_more(database_url: str, scope: str) -> None:
     with opened(database_url) as store:
 
         def look() -> None:
-            with store.single() as conn:
+            with getattr(store, scope)() as conn:
                 conn.exec_driver_sql("SELECT * FROM jobs_seen", ()).all()
 
         with psycopg.connect(database_url, autocommit=True) as owner:
