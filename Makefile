@@ -7,7 +7,7 @@ PINS := constraints/build.txt constraints/worker.txt constraints/dev.txt
 STAMP := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test bench bench-full check format constraints clean chaos mutants
+.PHONY: help install demo test bench bench-full bench-pair check format constraints clean chaos mutants
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ bench: install ## Measure side by side with plain Celery, in about four minutes
 bench-full: install ## The same at every latency and load, with growth to a million turns
 	$(BIN)/python -m benchmarks --full
 	$(BIN)/python -m benchmarks.render
+
+bench-pair: install ## Measure this tree and BASE=<commit> in turns, in about eight minutes
+	$(BIN)/python -m benchmarks.pair "$(BASE)"
 
 format: install ## Let ruff put the code in order
 	$(BIN)/ruff check --fix .

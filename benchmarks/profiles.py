@@ -27,7 +27,7 @@ from benchmarks.systems import SYSTEMS, Point, running
 from turnmill.domain.states import Lane, TurnState
 from turnmill.store.backlogs import backlogs
 from turnmill.store.claim import claim, claim_due
-from turnmill.store.database import CONNECT_ARGS, Database
+from turnmill.store.database import Database, connect_args, parse_url
 from turnmill.store.due import Waits, announce_due
 from turnmill.store.records import Claim, Settlement
 from turnmill.store.settle import settle
@@ -156,7 +156,7 @@ def recorded(conn: Connection) -> Iterator[list[Statement]]:
 
 def _explained(url: str, statements: Sequence[Statement]) -> Iterator[str]:
     """Run the statements again in one transaction, each under EXPLAIN; nothing is kept."""
-    with psycopg.connect(url, options=str(CONNECT_ARGS["options"])) as conn:
+    with psycopg.connect(url, options=str(connect_args(parse_url(url))["options"])) as conn:
         for statement, given in statements:
             rows = conn.execute(
                 b"EXPLAIN (ANALYZE, BUFFERS, COSTS OFF, TIMING OFF) " + statement.encode(), given

@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from turnmill.domain.errors import (
+    AccessDenied,
     BatchNotFound,
     BatchTimeout,
     ConfigurationError,
@@ -39,6 +40,8 @@ from turnmill.domain.errors import (
     SessionBusy,
     SessionNotFound,
     StoreError,
+    StoreFull,
+    StoreReadOnly,
     StoreUnavailable,
     ThreadLocked,
     ThreadLost,
@@ -51,6 +54,7 @@ from turnmill.domain.errors import (
     TurnTimeout,
     Unreachable,
     UnsafeSetting,
+    Unstorable,
     UnsupportedByStore,
     WrongIsolation,
 )
@@ -65,6 +69,7 @@ if TYPE_CHECKING:
     from turnmill.store.records import AttemptRecord, MessageRecord, SessionRecord
 
 __all__ = [
+    "AccessDenied",
     "AsyncClient",
     "AsyncTurn",
     "AttemptRecord",
@@ -105,6 +110,8 @@ __all__ = [
     "SessionStatus",
     "Settings",
     "StoreError",
+    "StoreFull",
+    "StoreReadOnly",
     "StoreUnavailable",
     "ThreadLocked",
     "ThreadLost",
@@ -119,6 +126,7 @@ __all__ = [
     "TurnmillError",
     "Unreachable",
     "UnsafeSetting",
+    "Unstorable",
     "UnsupportedByStore",
     "WrongIsolation",
 ]

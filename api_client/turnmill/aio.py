@@ -14,9 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from turnmill import intake
 from turnmill.announcing import Announcer, announcer_for
-from turnmill.async_waiting import AsyncWaiter
+from turnmill.async_waiting import AsyncWaiter, happens
 from turnmill.backpressure import Room
-from turnmill.domain.errors import InvalidInput, TurnTimeout
+from turnmill.domain.errors import InvalidInput, SessionBusy, StoreUnavailable, TurnTimeout
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, SessionStatus, TurnState
 from turnmill.grouping import Grouped, Stopped
@@ -38,6 +38,7 @@ from turnmill.store.records import (
     SessionRecord,
     TurnRecord,
 )
+from turnmill.waiting import Deadline
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session as OrmSession
@@ -183,13 +184,16 @@ class AsyncTurn:
 
     async def result(self, timeout: float | timedelta | None = None) -> Reply:
         """Wait for the reply. See `Turn.result`."""
-        seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-        async with self._client._waiter.expecting(self.id) as ended:
+        deadline = Deadline(timeout)
+        async with self._client._waiter.expecting(self.id, deadline) as woken:
             reply = await self._read()
-            if reply is None and await _happens(ended, seconds):
-                reply = await self._read()
+            while reply is None and not deadline.passed:
+                await happens(woken, deadline.left)
+                woken.clear()
+                with suppress(StoreUnavailable, SessionBusy):  # the next wake-up, or the deadline
+                    reply = await self._read()
         if reply is None:
-            raise TurnTimeout(f"no reply to turn {self.id} after {seconds} s; it goes on")
+            raise TurnTimeout(f"no reply to turn {self.id} after {deadline.seconds} s; it goes on")
         return reply
 
     async def attempts(self) -> list[AttemptRecord]:
@@ -387,12 +391,3 @@ def _retry(conn: Connection, turn_id: TurnId) -> tuple[Accepted, Lane]:
         conn, turn_id, new_id=TurnId(intake.new_id()), message_id=intake.new_id()
     )
     return accepted, turn_rows.get(conn, accepted.turn_id).lane
-
-
-async def _happens(event: asyncio.Event, seconds: float | None) -> bool:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return False
-    return True

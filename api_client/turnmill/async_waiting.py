@@ -3,17 +3,20 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+from turnmill.domain.errors import StoreError
 from turnmill.domain.ids import TurnId
 from turnmill.store import turns
 from turnmill.store.async_database import AsyncDatabase, ThreadedDatabase
 from turnmill.waiting import (
     FAST_POLL_SECONDS,
     IDLE_SECONDS,
+    LISTENING_SECONDS,
     POLL_CHUNK,
     POLL_SECONDS,
+    Deadline,
     settled_ids,
 )
 from turnmill.wire import SETTLED_CHANNEL
@@ -31,32 +34,30 @@ class AsyncWaiter:
         self._listening = asyncio.Event()
 
     @asynccontextmanager
-    async def expecting(self, turn_id: TurnId) -> AsyncIterator[asyncio.Event]:
-        """Yield an event that is set once the turn has ended. Look at the state after this."""
+    async def expecting(self, turn_id: TurnId, deadline: Deadline) -> AsyncIterator[asyncio.Event]:
+        """Yield an event that is set whenever the turn may have ended. See `Waiter.expecting`."""
         event = asyncio.Event()
+        if deadline.passed:
+            yield event  # one look needs nobody who listens
+            return
         self._events.setdefault(turn_id, []).append(event)
         if self._task is None or self._task.done():
             self._listening.clear()
             self._task = asyncio.create_task(self._run())
         try:
-            async with asyncio.timeout(2.0):
-                await self._listening.wait()
-        except TimeoutError:
-            logger.warning("cannot listen for results yet")
-        try:
+            await happens(self._listening, min(LISTENING_SECONDS, deadline.left))
             yield event
         finally:
-            waiting = self._events.get(turn_id, [])
-            if event in waiting:
-                waiting.remove(event)
-            if not waiting:
-                self._events.pop(turn_id, None)
+            self._events[turn_id].remove(event)
+            if not self._events[turn_id]:
+                del self._events[turn_id]
 
     async def close(self) -> None:
         """Stop the task; those who still wait run into their timeouts."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None  # with it goes a connection that was yet to be made
 
     async def _run(self) -> None:
         """Wake waiters, through outages, until nobody has waited for a while."""
@@ -70,6 +71,8 @@ class AsyncWaiter:
                 # The edge of this task: whoever waits must be able to go on after an outage.
                 logger.warning("cannot listen for results: %s", type(error).__name__)
                 self._listening.set()
+                with suppress(StoreError):  # as in `Waiter`: who is told nothing still asks
+                    await self._poll()
                 await asyncio.sleep(POLL_SECONDS)
 
     async def _listen(self, database: AsyncDatabase) -> None:
@@ -106,5 +109,15 @@ class AsyncWaiter:
 
     def _wake(self, turn_ids: Iterable[TurnId]) -> None:
         for turn_id in turn_ids:
-            for event in self._events.pop(turn_id, ()):
+            for event in self._events.get(turn_id, ()):
                 event.set()
+
+
+async def happens(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for the event, and tell whether it came in time."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True

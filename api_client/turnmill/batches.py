@@ -5,7 +5,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,13 @@ from turnmill.batch_file import (
     Digest,
     Inspection,
 )
-from turnmill.domain.errors import BatchTimeout, Conflict, InvalidInput
+from turnmill.domain.errors import (
+    BatchTimeout,
+    Conflict,
+    InvalidInput,
+    SessionBusy,
+    StoreUnavailable,
+)
 from turnmill.domain.ids import BatchId
 from turnmill.domain.states import Lane
 from turnmill.store import batch_moves
@@ -29,6 +35,7 @@ from turnmill.store import batches as rows
 from turnmill.store.batches import BatchCounts, BatchRecord, Line, Result
 from turnmill.store.database import Database
 from turnmill.store.records import Accepted, Head, NewSession
+from turnmill.waiting import Deadline
 
 Publish = Callable[[Sequence[Head]], object]
 OnCounts = Callable[[BatchCounts], None]
@@ -140,26 +147,27 @@ class Batch:
         """Wait until every turn is final, at most `timeout` (seconds or timedelta).
 
         `progress=True` draws a bar on stderr; a function is given the counts. Raises BatchTimeout,
-        which leaves the batch running. A batch whose submitter was killed half-way is never done:
-        create it again from the same file, or cancel it.
+        which leaves the batch running. A database that goes away meanwhile is waited for
+        too. A batch whose submitter was killed half-way is never done: create it again from the
+        same file, or cancel it.
         """
-        seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-        deadline = None if seconds is None else time.monotonic() + seconds
+        deadline = Deadline(timeout)
+        counts = self.counts
         with _shown(progress) as show:
-            while True:
-                began = time.monotonic()
-                counts = self.counts
-                took = time.monotonic() - began
-                show(counts)
-                if counts.is_done:
-                    return counts
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
+            show(counts)
+            pause = _SHORTEST_POLL
+            while not counts.is_done:
+                if deadline.passed:
                     open_turns = counts.accepted - counts.finished
                     raise BatchTimeout(f"{open_turns} turns of batch {self.id} are unfinished")
+                time.sleep(min(pause, deadline.left))
+                began = time.monotonic()
+                with suppress(StoreUnavailable, SessionBusy):
+                    counts = self.counts
                 # A look at a large batch costs something: most of the time nobody looks.
-                pause = min(max(10 * took, _SHORTEST_POLL), _LONGEST_POLL)
-                time.sleep(pause if left is None else min(pause, left))
+                pause = min(max(10 * (time.monotonic() - began), _SHORTEST_POLL), _LONGEST_POLL)
+                show(counts)
+        return counts
 
     def iter_results(self) -> Iterator[Result]:
         """Yield what each line came to, in the order of the file; read in pages."""

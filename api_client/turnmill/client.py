@@ -1,6 +1,7 @@
 """The client: what an application calls. It writes to the store, tells a worker, and goes on."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from functools import cached_property
 from types import TracebackType
@@ -12,7 +13,7 @@ from sqlalchemy import Connection
 from turnmill import intake
 from turnmill.announcing import Announcer, announcer_for
 from turnmill.backpressure import Room
-from turnmill.domain.errors import InvalidInput, TurnTimeout
+from turnmill.domain.errors import InvalidInput, SessionBusy, StoreUnavailable, TurnTimeout
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, SessionStatus, TurnState
 from turnmill.options import MessageOptions, SendOptions, SessionOptions, SessionRules
@@ -30,7 +31,7 @@ from turnmill.store.records import (
     SessionRecord,
     TurnRecord,
 )
-from turnmill.waiting import Waiter
+from turnmill.waiting import Deadline, Waiter
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session as OrmSession
@@ -198,18 +199,22 @@ class Turn:
         return self
 
     def result(self, timeout: float | timedelta | None = None) -> Reply:
-        """Wait for the reply, at most `timeout` (seconds or timedelta; None: without end).
+        """Wait for the reply, at most `timeout` (seconds or timedelta; None: without end; 0: look).
 
-        Raises TurnTimeout, which leaves the turn running; TurnFailed, TurnDead, TurnCancelled or
-        TurnExpired, each with `error_code`, when there is no reply.
+        A database that goes away meanwhile is waited for too. Raises TurnTimeout, which leaves the
+        turn running; TurnFailed, TurnDead, TurnCancelled or TurnExpired, each with `error_code`,
+        when there is no reply.
         """
-        seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-        with self._client._waiter.expecting(self.id) as ended:
+        deadline = Deadline(timeout)
+        with self._client._waiter.expecting(self.id, deadline) as woken:
             reply = self._read()
-            if reply is None and ended.wait(seconds):
-                reply = self._read()
+            while reply is None and not deadline.passed:
+                woken.wait(deadline.left)
+                woken.clear()
+                with suppress(StoreUnavailable, SessionBusy):  # the next wake-up, or the deadline
+                    reply = self._read()
         if reply is None:
-            raise TurnTimeout(f"no reply to turn {self.id} after {seconds} s; it goes on")
+            raise TurnTimeout(f"no reply to turn {self.id} after {deadline.seconds} s; it goes on")
         return reply
 
     def attempts(self) -> list[AttemptRecord]:

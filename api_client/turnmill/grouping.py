@@ -27,11 +27,16 @@ class Grouped(Generic[Item, Result]):
     """Passes items from an event loop to `handle`, many at a time and never by a timer.
 
     While `handle` works, items pile up; a lone item is handled at once. `handle` returns one
-    result for each item, in order; what it raises, everybody in the group gets.
+    result for each item, in order, an exception where an item has none; what it raises,
+    everybody in the group gets.
     """
 
     def __init__(
-        self, name: str, handle: Callable[[Sequence[Item]], Sequence[Result]], *, most: int
+        self,
+        name: str,
+        handle: Callable[[Sequence[Item]], Sequence[Result | BaseException]],
+        *,
+        most: int,
     ) -> None:
         self._handle = handle
         self._most = most

@@ -5,6 +5,8 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from math import inf
 from typing import Any
 
 from turnmill.domain.errors import StoreError
@@ -26,6 +28,29 @@ POLL_CHUNK = 1000
 IDLE_SECONDS = 30.0
 #: How long the thread listens before it looks whether it was closed.
 _SLICE_SECONDS = 0.1
+#: Nobody waits longer at a stretch: what a lock or a loop takes for a time has a bound.
+_LONGEST_SECONDS = 3600.0
+#: Until it listens, for whoever has so long.
+LISTENING_SECONDS = 2.0
+
+
+class Deadline:
+    """How long somebody is willing to wait, on a clock that nobody sets."""
+
+    def __init__(self, timeout: float | timedelta | None) -> None:
+        """`timeout` is in seconds or a timedelta; None is without end, what is below 0 is 0."""
+        self.seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        self._at = inf if self.seconds is None else time.monotonic() + self.seconds
+
+    @property
+    def left(self) -> float:
+        """Return the seconds that are left, at most an hour: ask again then."""
+        return max(0.0, min(self._at - time.monotonic(), _LONGEST_SECONDS))
+
+    @property
+    def passed(self) -> bool:
+        """Tell whether nothing is left."""
+        return self.left <= 0
 
 
 class Waiter:
@@ -40,25 +65,27 @@ class Waiter:
         self._listening = threading.Event()
 
     @contextmanager
-    def expecting(self, turn_id: TurnId) -> Iterator[threading.Event]:
-        """Yield an event that is set once the turn has ended.
+    def expecting(self, turn_id: TurnId, deadline: Deadline) -> Iterator[threading.Event]:
+        """Yield an event that is set whenever the turn may have ended.
 
-        Look at the turn's state after this, not before: what ends meanwhile is not missed.
+        Clear it, then look at the turn's state: what ends meanwhile is not missed. A wake-up is a
+        hint; who still has no answer waits for the next.
         """
         event = threading.Event()
+        if deadline.passed:
+            yield event  # one look needs nobody who listens
+            return
         with self._lock:
             self._events.setdefault(turn_id, []).append(event)
             self._start()
-        self._listening.wait(timeout=2.0)
+        self._listening.wait(timeout=min(LISTENING_SECONDS, deadline.left))
         try:
             yield event
         finally:
             with self._lock:
-                waiting = self._events.get(turn_id, [])
-                if event in waiting:
-                    waiting.remove(event)
-                if not waiting:
-                    self._events.pop(turn_id, None)
+                self._events[turn_id].remove(event)
+                if not self._events[turn_id]:
+                    del self._events[turn_id]
 
     def close(self) -> None:
         """Stop the thread; those who still wait run into their timeouts."""
@@ -82,6 +109,10 @@ class Waiter:
                 # The edge of this thread: whoever waits must be able to go on after an outage.
                 logger.warning("cannot listen for results: %s", type(error).__name__)
                 self._listening.set()
+                # A stand-by tells nobody, a full server has no connection for it: we still ask.
+                self._poll()
+                if self._gone_idle(0.0 if self._events else IDLE_SECONDS):
+                    return
                 self._closed.wait(POLL_SECONDS)
 
     def _listen(self) -> bool:
@@ -138,7 +169,7 @@ class Waiter:
     def _wake(self, turn_ids: Iterable[TurnId]) -> None:
         with self._lock:
             for turn_id in turn_ids:
-                for event in self._events.pop(turn_id, ()):
+                for event in self._events.get(turn_id, ()):
                     event.set()
 
 

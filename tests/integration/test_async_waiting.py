@@ -10,6 +10,7 @@ from tests.crowd import DEADLINE
 from turnmill.async_waiting import AsyncWaiter
 from turnmill.store.async_database import AsyncDatabase
 from turnmill.store.database import Database
+from turnmill.waiting import Deadline
 from turnmill_worker.stack.process import wait_until
 
 pytestmark = pytest.mark.anyio
@@ -32,7 +33,7 @@ async def test_one_wait_after_another_listens_on_one_connection(database_url: st
     try:
         for _ in range(3):
             turn_id = steps.send(store, rows.start(store)).turn_id
-            async with waiter.expecting(turn_id) as ended:
+            async with waiter.expecting(turn_id, Deadline(None)) as ended:
                 seen.append(listeners(store))
                 await asyncio.to_thread(steps.answer, store, turn_id)
                 await asyncio.wait_for(ended.wait(), timeout=DEADLINE)

@@ -55,6 +55,8 @@ class Ledger:
         return SAID
 
     async def mark_sent(self, claim: Claim) -> bool:
+        if self.away:
+            raise StoreUnavailable
         return True
 
 
@@ -156,3 +158,14 @@ async def test_a_question_is_asked_again_after_a_pause_also_when_no_attempt_is_l
     (settlement,) = ledger.settled
     assert settlement.state is TurnState.UNKNOWN
     assert settlement.delay > timedelta(0)
+
+
+async def test_a_send_that_cannot_be_noted_first_does_not_leave__the_turn_is_given_back() -> None:
+    ledger = Ledger(away=True, options={"on_ambiguous": OnAmbiguous.HOLD})
+
+    async def send(request: Request) -> Done:
+        raise AssertionError("it left without its note")
+
+    await run_turn(TurnId(uuid4()), deps_of(ledger, send))
+    (settlement,) = ledger.settled
+    assert (settlement.state, settlement.gives_attempt_back) == (TurnState.QUEUED, True)

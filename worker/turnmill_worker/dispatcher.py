@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from turnmill.domain.errors import TurnmillError
+from turnmill.domain.errors import SessionBusy, TurnmillError
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane
 from turnmill.queue import TURNS_PER_HINT, Publisher
@@ -122,8 +122,11 @@ class Dispatcher:
         """Run a step until it moves less than a chunk, at most a few times in a tick."""
         heads: list[Head] = []
         for _ in range(20):
-            with self._database.begin() as conn:
-                moved = step(conn)
+            try:
+                with self._database.begin() as conn:
+                    moved = step(conn)
+            except SessionBusy:
+                break  # in the next tick; all else that is due must not wait for it
             heads += moved.heads
             if moved.turns < _CHUNK // 2:
                 break

@@ -13,6 +13,8 @@ from turnmill_worker.held import Held, Stop
 logger = logging.getLogger("turnmill.heartbeat")
 
 _CHUNK = 2000
+#: After a beat that failed: leases run out meanwhile.
+_AGAIN_SECONDS = 1.0
 
 
 class Heartbeat:
@@ -50,9 +52,12 @@ class Heartbeat:
 
     def _run(self) -> None:
         period = self._lease.total_seconds() / 4
-        while not self._stopped.wait(period):
+        pause = period
+        while not self._stopped.wait(pause):
+            pause = min(_AGAIN_SECONDS, period)
             try:
                 self.beat()
+                pause = period
             except TurnmillError as error:
                 logger.warning("heartbeat: %s; trying again", error.code)
             except Exception as error:  # noqa: BLE001

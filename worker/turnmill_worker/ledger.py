@@ -3,15 +3,16 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Protocol, TypeVar
 
-from turnmill.domain.errors import SessionBusy, StoreError, StoreUnavailable
+from turnmill.domain.errors import SessionBusy, StoreError, StoreUnavailable, Unstorable
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.parts import Part
 from turnmill.domain.states import Lane, TurnState
-from turnmill.grouping import Grouped
+from turnmill.grouping import Grouped, Stopped
 from turnmill.intake import new_id
 from turnmill.store.claim import (
     claim,
@@ -30,6 +31,11 @@ from turnmill_worker import clock
 logger = logging.getLogger("turnmill.ledger")
 
 T = TypeVar("T")
+
+#: The tables do not take the verdict, or it cannot even be written down for them.
+_UNSTORABLE = (Unstorable, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError)
+
+_Written = Settled | Fenced | Locked | StoreError
 
 #: Of a group: the ids of those that ended fit into one notification of Postgres (8,000 bytes).
 _MOST = 200
@@ -78,7 +84,10 @@ class GroupedLedger:
         # Those who take what is due at the same time read past each other's rows.
         self._one_at_a_time = asyncio.Lock()
         self._claims = Grouped("claims", self._claim_group, most=_MOST)
-        self._settles = Grouped("settles", self._settle_group, most=_MOST)
+        self._settles: Grouped[Settlement, Settled | Fenced | Locked] = Grouped(
+            "settles", self._settle_group, most=_MOST
+        )
+        self._refusal: str | None = None  #: why the store took no verdict when it was last asked
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the two writer threads."""
@@ -93,9 +102,10 @@ class GroupedLedger:
     async def claim(self, turn_id: TurnId) -> Claim | None:
         """Take the turn; a session that is locked for a moment is asked for again."""
         for pause in _PAUSES:
-            found = await self._claims.submit(turn_id)
-            if not isinstance(found, _Busy):
-                return found
+            with suppress(SessionBusy):
+                found = await self._claims.submit(turn_id)
+                if not isinstance(found, _Busy):
+                    return found
             await asyncio.sleep(pause)
         return None
 
@@ -104,45 +114,50 @@ class GroupedLedger:
         if limit < 1:
             return []
         async with self._one_at_a_time:
-            return await asyncio.to_thread(self._claim_lane, lane, limit)
+            return await _patiently(self._claim_lane, lane, limit)
 
     async def suspicions(self) -> set[int]:
         """Return how often the suspects that are due were lost (3: so often or more)."""
-        return await asyncio.to_thread(self._within, due_suspicions)
+        return await _patiently(self._within, due_suspicions)
 
     async def claim_suspects(self, *, lost: int, limit: int) -> list[Claim]:
         """Take up to `limit` turns in quarantine that were lost so often."""
-        return await asyncio.to_thread(self._claim_suspects, lost, limit)
+        return await _patiently(self._claim_suspects, lost, limit)
 
     async def give_up(self, owner: str) -> None:
         """End the leases of a process that is known to be dead, instead of waiting for them."""
         try:
-            await asyncio.to_thread(self._within, end_leases, owner)
+            await _patiently(self._within, end_leases, owner)
         except StoreError as error:
             logger.warning("leases are left to run out: %s", error.code)
 
     async def settle(self, settlement: Settlement) -> Settled | Fenced:
-        """Write the verdict; through a restart of the database, and past a locked session."""
+        """Write the verdict, however often the store refuses: it may mean that, and still change.
+
+        What it can never take fails its turn as `reply_unstorable`. Raises StoreError when a reply
+        was kept for long enough, or when not even that failure can be stored.
+        """
         deadline = asyncio.get_running_loop().time() + KEEP_REPLIES.total_seconds()
         tries = 0
         while True:
-            pause = _PAUSES[min(tries, len(_PAUSES) - 1)]
-            tries += 1
             try:
                 result = await self._settles.submit(settlement)
-            except (StoreUnavailable, SessionBusy):
+                if isinstance(result, Fenced) and tries:
+                    result = await asyncio.to_thread(self._perhaps_ours, settlement, result)
+            except (Stopped, Unstorable):
+                raise
+            except StoreError:
                 if asyncio.get_running_loop().time() > deadline:
                     raise
-                result = Locked(turn_id=settlement.turn_id)
-            if isinstance(result, Fenced) and tries > 1:
-                return await asyncio.to_thread(self._perhaps_ours, settlement, result)
-            if not isinstance(result, Locked):
-                return result
-            await asyncio.sleep(pause)
+            else:
+                if not isinstance(result, Locked):
+                    return result
+            await asyncio.sleep(_PAUSES[min(tries, len(_PAUSES) - 1)])
+            tries += 1
 
     async def history(self, session_id: SessionId) -> Sequence[Part]:
         """Return the messages of all succeeded turns."""
-        return await asyncio.to_thread(self._within, succeeded_history, session_id)
+        return await _patiently(self._within, succeeded_history, session_id)
 
     async def mark_sent(self, claim: Claim) -> bool:
         """Note that the request is about to leave."""
@@ -151,7 +166,7 @@ class GroupedLedger:
             with self._database.single() as conn:
                 return mark_sent(conn, claim.turn_id, fence=claim.fence)
 
-        return await asyncio.to_thread(mark)
+        return await _patiently(mark)
 
     def _within(self, function: Callable[..., T], *args: object) -> T:
         with self._database.single() as conn:
@@ -198,7 +213,7 @@ class GroupedLedger:
         # Two hints of one turn in one group: the first of them gets the claim.
         return [found.pop(one, None) or (_Busy() if one in busy else None) for one in turn_ids]
 
-    def _settle_group(self, settlements: Sequence[Settlement]) -> list[Settled | Fenced | Locked]:
+    def _settle_group(self, settlements: Sequence[Settlement]) -> list[_Written]:
         by_session: dict[SessionId, Settlement] = {}
         for settlement in settlements:
             by_session.setdefault(settlement.session_id, settlement)
@@ -207,22 +222,57 @@ class GroupedLedger:
         # A second verdict for a session is a zombie's or its successor's: in the next group.
         return [results.get(id(one), Locked(turn_id=one.turn_id)) for one in settlements]
 
-    def _write(self, settlements: Sequence[Settlement]) -> list[Settled | Fenced | Locked]:
+    def _write(self, settlements: Sequence[Settlement]) -> Sequence[_Written]:
+        """Write them together; where one may be to blame for a refusal, one by one."""
         try:
-            with self._database.single() as conn:
-                return settle(conn, settlements, message_ids=[new_id() for _ in settlements])
-        except (StoreUnavailable, SessionBusy):
+            written = self._commit(settlements)
+        except (StoreUnavailable, SessionBusy) as error:
+            self._note_refusal(error)
             raise
-        except StoreError as error:
+        except Exception as error:  # noqa: BLE001
+            # Whatever one of them is made of, the replies of its neighbours are paid for.
             if len(settlements) > 1:
-                # One row that the store refuses must not fail its neighbours.
-                return [self._write([one])[0] for one in settlements]
-            logger.error(
-                "the store refused a verdict: %s",
-                error,
-                extra={"action": "settle_refused", "turn_id": str(settlements[0].turn_id)},
-            )
-            return self._write([_unstorable(settlements[0])])
+                return self._write_one_by_one(settlements)
+            return [self._refused(settlements[0], error)]
+        self._note_refusal(None)
+        return written
+
+    def _write_one_by_one(self, settlements: Sequence[Settlement]) -> Sequence[_Written]:
+        written: list[_Written] = []
+        for settlement in settlements:
+            try:
+                written += self._write([settlement])
+            except (StoreUnavailable, SessionBusy) as error:
+                # The others would meet the same: they are given again.
+                return written + [error] * (len(settlements) - len(written))
+        return written
+
+    def _commit(self, settlements: Sequence[Settlement]) -> Sequence[_Written]:
+        with self._database.single() as conn:
+            return settle(conn, settlements, message_ids=[new_id() for _ in settlements])
+
+    def _refused(self, settlement: Settlement, error: Exception) -> _Written:
+        """Fail a turn whose verdict can never be stored; return an error that may pass."""
+        if not isinstance(error, _UNSTORABLE):
+            refusal = error if isinstance(error, StoreError) else StoreError(type(error).__name__)
+            self._note_refusal(refusal)
+            return refusal
+        logger.error(
+            "the store refused a verdict: %s",
+            error if isinstance(error, StoreError) else type(error).__name__,
+            extra={"action": "settle_refused", "turn_id": str(settlement.turn_id)},
+        )
+        try:
+            return self._commit([_unstorable(settlement)])[0]
+        except StoreError as again:
+            return again
+
+    def _note_refusal(self, error: StoreError | None) -> None:
+        """Log that replies are kept, when the reason changes, and that they are written again."""
+        code = None if error is None else error.code
+        if code != self._refusal:
+            self._refusal = code
+            logger.warning("replies wait for the store: %s", error or "written again")
 
     def _perhaps_ours(self, settlement: Settlement, fenced: Fenced) -> Settled | Fenced:
         """Tell a commit that nobody acknowledged from a lease that was lost."""
@@ -232,9 +282,16 @@ class GroupedLedger:
         return Settled(turn_id=settlement.turn_id, state=state, due_at=None, next=None)
 
 
+async def _patiently(step: Callable[..., T], *args: object) -> T:
+    """Run a step in a thread; one that another transaction was in the way of is run again."""
+    for pause in _PAUSES[:-1]:
+        with suppress(SessionBusy):
+            return await asyncio.to_thread(step, *args)
+        await asyncio.sleep(pause)
+    return await asyncio.to_thread(step, *args)
+
+
 def _unstorable(settlement: Settlement) -> Settlement:
-    if settlement.error_code == "reply_unstorable":
-        raise StoreError("the store refuses even the verdict that it refuses the reply")
     return Settlement(
         turn_id=settlement.turn_id,
         session_id=settlement.session_id,

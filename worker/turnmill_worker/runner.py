@@ -64,7 +64,7 @@ class InProcessRunner:
         ledger = GroupedLedger(self._database, owner="in-process", lease=timedelta(days=1))
         ledger.start(asyncio.get_running_loop())
         deps = self._deps(ledger)
-        await asyncio.to_thread(self._take_over)
+        await self._begin()
         while not self._closing:
             self._wakeup.clear()
             try:
@@ -91,6 +91,17 @@ class InProcessRunner:
 
     def _on_head(self, head: Head) -> None:
         self._wakeup.set()
+
+    async def _begin(self) -> None:
+        """Take over, as soon as the store lets us."""
+        while not self._closing:
+            try:
+                await asyncio.to_thread(self._take_over)
+            except StoreError as error:
+                logger.warning("runner: %s; trying again", error.code)
+                await asyncio.sleep(_LOOK_EVERY.total_seconds())
+            else:
+                return
 
     def _take_over(self) -> None:
         """Take what an earlier process left running: no other one can hold it."""

@@ -137,7 +137,7 @@ async def _ask(claim: Claim, holding: Holding, deps: Deps) -> Answer:
     request = request_of(claim, history=history)
     if claim.kind != "send":
         return await provider.check(request)
-    if claim.on_ambiguous is OnAmbiguous.HOLD and not await deps.ledger.mark_sent(claim):
+    if claim.on_ambiguous is OnAmbiguous.HOLD and not await _marked(claim, deps):
         raise asyncio.CancelledError
     if not holding.may_begin():
         raise asyncio.CancelledError
@@ -163,6 +163,16 @@ async def _history(claim: Claim, deps: Deps) -> Sequence[Part]:
         # the store takes that.
         logger.warning("cannot read a history: %s", error.code)
         raise asyncio.CancelledError from None
+
+
+async def _marked(claim: Claim, deps: Deps) -> bool:
+    """Note that the request is about to leave; False when it must not."""
+    try:
+        return await deps.ledger.mark_sent(claim)
+    except StoreError as error:
+        # As above: without the note nothing leaves, so nothing is owed.
+        logger.warning("cannot note a send: %s", error.code)
+        return False
 
 
 async def _guarded(asking: Awaitable[Answer]) -> Answer:

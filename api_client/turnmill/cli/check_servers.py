@@ -37,6 +37,11 @@ def check_database(patient: Patient) -> Findings:
     yield ok(f"{found.product} at {place_of(patient.settings.database_url)}")
     if not database.is_postgres:
         yield note("SQLite serves one process: no Celery worker, no second application")
+    if found.read_only:
+        yield wrong(
+            "it takes no writes: replies in hand wait, messages are refused",
+            "use the primary, or switch default_transaction_read_only off",
+        )
     if found.encoding != "UTF8":
         yield wrong(
             f"its encoding is {found.encoding}: not every text can be stored",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -78,9 +77,8 @@ def _tell_accepted(turn: Turn, *, as_json: bool) -> None:
 
 
 def _wait(client: Client, turn: Turn, *, timeout: float | None, as_json: bool) -> int:
-    limit = None if timeout is None else timedelta(seconds=timeout)
     try:
-        reply = turn.result(timeout=limit)
+        reply = turn.result(timeout=timeout)
     except (NoReply, TurnTimeout) as error:
         if not as_json:
             show_error(error)

@@ -7,9 +7,13 @@ TurnmillError
 │   ├── MissingExtra            a part is not installed
 │   └── UnsupportedByStore      SQLite cannot promise this
 ├── StoreError
-│   ├── StoreUnavailable        the database cannot be reached
+│   ├── StoreUnavailable        the database cannot be reached, or not serve now: try again
+│   │   ├── StoreReadOnly       it takes no writes now
+│   │   └── StoreFull           no disk, memory or connection is left there
+│   ├── AccessDenied            password, privilege or name: somebody has to change something
 │   ├── SchemaOutOfDate         migrations have not been run
-│   ├── SessionBusy             another transaction holds the session
+│   ├── SessionBusy             another transaction is in the way: try again
+│   ├── Unstorable              the tables do not take this value, now or later
 │   └── WrongIsolation          the caller's transaction has a frozen snapshot
 ├── InvalidInput                (also a ValueError)
 │   ├── InvalidText             empty, too large, NUL, lone surrogate
@@ -115,6 +119,27 @@ class StoreUnavailable(StoreError):
     hint = "check TURNMILL_DATABASE_URL and that the server runs; `turnmill doctor` tells more"
 
 
+class StoreReadOnly(StoreUnavailable):
+    """The database takes no writes now."""
+
+    code = "store_read_only"
+    hint = "a stand-by, or default_transaction_read_only: use the primary, or switch it off"
+
+
+class StoreFull(StoreUnavailable):
+    """The database has nothing left of what this needs."""
+
+    code = "store_full"
+    hint = "make room on the server; `turnmill doctor` tells more"
+
+
+class AccessDenied(StoreError):
+    """The database does not let us in, or not do this."""
+
+    code = "access_denied"
+    hint = "check TURNMILL_DATABASE_URL, and what the role may do"
+
+
 class SchemaOutOfDate(StoreError):
     """The database has not been migrated to this version."""
 
@@ -127,6 +152,12 @@ class SessionBusy(StoreError):
 
     code = "session_busy"
     hint = "try again when the other transaction has ended"
+
+
+class Unstorable(StoreError):
+    """The tables do not take this."""
+
+    code = "unstorable"
 
 
 class WrongIsolation(StoreError):

@@ -15,8 +15,8 @@ from turnmill.domain.errors import (
 )
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import SessionStatus
-from turnmill.store.database import translated
 from turnmill.store.records import Accepted, NewTurn
+from turnmill.store.refusals import translated
 from turnmill.store.schema_name import execute
 from turnmill.store.tables import messages, sessions, turns
 from turnmill.store.types import db_now

@@ -8,7 +8,15 @@ from typing import Concatenate, ParamSpec, TypeVar
 from sqlalchemy import Connection, NullPool
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from turnmill.store.database import CONNECT_ARGS, Database, parse_url, ping_the_idle, translated
+from turnmill.store.database import (
+    ISOLATION,
+    Database,
+    connect_args,
+    is_pinned,
+    parse_url,
+    tend,
+)
+from turnmill.store.refusals import translated
 from turnmill.store.schema_name import SCHEMA, execution_options
 
 P = ParamSpec("P")
@@ -27,11 +35,12 @@ class AsyncDatabase:
             pool_size=pool_size,
             max_overflow=overflow,
             pool_timeout=30,
+            isolation_level=ISOLATION,
             hide_parameters=True,
             execution_options=execution_options(schema),
-            connect_args=dict(CONNECT_ARGS),
+            connect_args=connect_args(self.url),
         )
-        ping_the_idle(self.engine.sync_engine)
+        tend(self.engine.sync_engine)
         self._single = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @asynccontextmanager
@@ -43,10 +52,16 @@ class AsyncDatabase:
 
     @asynccontextmanager
     async def single(self) -> AsyncIterator[AsyncConnection]:
-        """Run statements that are each a transaction of their own."""
+        """Run statements that are each a transaction of their own. See `Database.single`."""
         with translated():
             async with self._single.connect() as conn:
-                yield conn
+                inner = conn.sync_connection
+                if inner is not None and is_pinned(inner):
+                    yield conn
+                    return
+                await conn.execution_options(isolation_level=ISOLATION)
+                async with conn.begin():
+                    yield conn
 
     @asynccontextmanager
     async def apart(self) -> AsyncIterator[AsyncConnection]:
@@ -56,7 +71,7 @@ class AsyncDatabase:
             poolclass=NullPool,
             isolation_level="AUTOCOMMIT",
             hide_parameters=True,
-            connect_args=dict(CONNECT_ARGS),
+            connect_args=connect_args(self.url),
         )
         with translated():
             async with engine.connect() as conn:

@@ -1,6 +1,5 @@
-"""Opening a store by its URL, and speaking of its failures without quoting its contents."""
+"""Opening a store by its URL."""
 
-import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,24 +7,11 @@ from math import inf
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engine, event, make_url
-from sqlalchemy.exc import (
-    ArgumentError,
-    DBAPIError,
-    InterfaceError,
-    InvalidatePoolError,
-    NoSuchModuleError,
-    OperationalError,
-)
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import ArgumentError, InvalidatePoolError, NoSuchModuleError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from turnmill.domain.errors import (
-    InvalidSetting,
-    SchemaOutOfDate,
-    SessionBusy,
-    StoreError,
-    StoreUnavailable,
-)
+from turnmill.domain.errors import InvalidSetting
+from turnmill.store.refusals import drop_spoiled, translated
 from turnmill.store.schema_name import SCHEMA, execution_options
 from turnmill.store.types import sqlite_now
 
@@ -39,30 +25,17 @@ _OPTIONS = (
 # For those who run the same few statements on and on. The server would plan a claim anew each time:
 # it takes an array of unknown length for ten elements, and so prefers the plan for the one it sees.
 # Not for statements whose conditions on states are parameters: no partial index would serve them.
-_GENERIC_PLANS = " -c plan_cache_mode=force_generic_plan"
-CONNECT_ARGS: dict[str, Any] = {
-    "connect_timeout": 5,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 20_000,
-    "options": _OPTIONS,
-    "application_name": "turnmill",
-}
+_GENERIC_PLANS = "-c plan_cache_mode=force_generic_plan"
+# What a database or a role may set otherwise, and what our statements cannot do without: they read
+# a row anew after they have waited for it, and the driver reads one form of dates only.
+_PINNED = (
+    r"-c default_transaction_isolation=read\ committed -c DateStyle=ISO -c IntervalStyle=postgres"
+)
+#: Of explicit transactions, in their BEGIN: no pooler between us and the server can lose that.
+ISOLATION = "READ COMMITTED"
 
 _TRUSTED_SECONDS = 1.0  #: a connection that was used since then is taken to stand
-
-_BY_SQLSTATE: dict[str, type[StoreError]] = {
-    "42P01": SchemaOutOfDate,
-    "42703": SchemaOutOfDate,
-    "3F000": SchemaOutOfDate,
-    "55P03": SessionBusy,
-    "40P01": SessionBusy,
-}
-_OUT_OF_REACH = (OperationalError, InterfaceError)
-# Lost connections, shut-downs, timeouts of statements and of idle transactions, read-only
-# stand-bys, full disks: the same statement may succeed later.
-_GONE = ("08", "57", "53", "25006", "25P03", "25P04", "58")
+_PINNED_KEY = "turnmill_pinned"
 
 
 def parse_url(text: str) -> URL:
@@ -113,13 +86,12 @@ class Database:
         self.url = parse_url(url)
         self.schema = schema if self.url.get_backend_name() == "postgresql" else None
         self.in_memory = self.url.get_backend_name() == "sqlite" and not self.url.database
-        options = _OPTIONS + _GENERIC_PLANS if generic_plans else _OPTIONS
         self.engine = _open(
             self.url,
             schema=self.schema,
             pool_size=pool_size,
             overflow=overflow,
-            options=options,
+            generic_plans=generic_plans,
         )
         self._single = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
@@ -136,13 +108,21 @@ class Database:
 
     @contextmanager
     def single(self) -> Iterator[Connection]:
-        """Run statements that are each a transaction of their own: one round trip, not three."""
+        """Run statements that are each a transaction of their own: one round trip, not three.
+
+        Where that would not be READ COMMITTED, they are a transaction together.
+        """
         if not self.is_postgres:
             with self.begin() as conn:
                 yield conn
             return
         with translated(), self._single.connect() as conn:
-            yield conn
+            if is_pinned(conn):
+                yield conn
+                return
+            conn.execution_options(isolation_level=ISOLATION)
+            with conn.begin():
+                yield conn
 
     @contextmanager
     def apart(self) -> Iterator[Connection]:
@@ -152,7 +132,7 @@ class Database:
             poolclass=NullPool,
             isolation_level="AUTOCOMMIT",
             hide_parameters=True,
-            connect_args=dict(CONNECT_ARGS),
+            connect_args=connect_args(self.url),
         )
         with translated(), engine.connect() as conn:
             yield conn
@@ -162,47 +142,47 @@ class Database:
         self.engine.dispose()
 
 
-@contextmanager
-def translated() -> Iterator[None]:
-    """Turn a driver's error into ours: sqlstate and constraint only, for DETAIL quotes the row."""
-    try:
-        yield
-    except DBAPIError as error:
-        raise store_error(error) from None
-    except PoolTimeout:
-        raise StoreUnavailable(
-            "no database connection became free", hint="raise the pool size, or send less at once"
-        ) from None
+def connect_args(url: URL, *, generic_plans: bool = False) -> dict[str, Any]:
+    """Return what a connection to Postgres begins with; options in the URL win over ours."""
+    theirs = url.query.get("options", "")
+    given = theirs if isinstance(theirs, str) else " ".join(theirs)
+    options = (_OPTIONS, _GENERIC_PLANS if generic_plans else "", given, _PINNED)
+    return {
+        "connect_timeout": 5,
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 20_000,
+        "client_encoding": "utf8",
+        "options": " ".join(filter(None, options)),
+        "application_name": "turnmill",
+    }
 
 
-def store_error(error: DBAPIError) -> StoreError:
-    """Return our error for a driver's, with no content in it."""
-    state: str = getattr(error.orig, "sqlstate", None) or ""
-    if state in _BY_SQLSTATE:
-        return _BY_SQLSTATE[state]()
-    if isinstance(error.orig, sqlite3.OperationalError):
-        return _sqlite_error(error.orig)
-    if error.connection_invalidated or (not state and isinstance(error, _OUT_OF_REACH)):
-        return StoreUnavailable()
-    if state.startswith(_GONE):
-        return StoreUnavailable(f"the database refused (sqlstate {state})")
-    diagnosis = getattr(error.orig, "diag", None)
-    constraint = getattr(diagnosis, "constraint_name", None) or "none"
-    return StoreError(
-        f"the database refused (sqlstate {state or 'unknown'}, constraint {constraint})"
-    )
+def is_pinned(conn: Connection) -> bool:
+    """Tell whether a statement without a BEGIN is READ COMMITTED on this connection."""
+    return bool(conn.info.get(_PINNED_KEY))
 
 
-def _sqlite_error(error: sqlite3.OperationalError) -> StoreError:
-    text = str(error)
-    if "no such table" in text or "no such column" in text:
-        return SchemaOutOfDate()
-    if "locked" in text:
-        return SessionBusy("another process writes to the SQLite file")
-    return StoreUnavailable()
+def tend(engine: Engine) -> None:
+    """Look after the connections of an engine on Postgres, from the first to the last moment."""
+    event.listen(engine, "connect", _look_at_defaults)
+    ping_the_idle(engine)
+    drop_spoiled(engine)
 
 
-def _open(url: URL, *, schema: str | None, pool_size: int, overflow: int, options: str) -> Engine:
+def _look_at_defaults(connection: Any, record: ConnectionPoolEntry) -> None:
+    # A pooler may have dropped our options; the database's or the role's defaults count then.
+    cursor = connection.cursor()
+    cursor.execute("SHOW default_transaction_isolation")
+    record.info[_PINNED_KEY] = cursor.fetchone() == ("read committed",)
+    cursor.close()
+    connection.rollback()
+
+
+def _open(
+    url: URL, *, schema: str | None, pool_size: int, overflow: int, generic_plans: bool
+) -> Engine:
     options_of_schema = execution_options(schema)
     if url.get_backend_name() == "postgresql":
         engine = create_engine(
@@ -210,11 +190,12 @@ def _open(url: URL, *, schema: str | None, pool_size: int, overflow: int, option
             pool_size=pool_size,
             max_overflow=overflow,
             pool_timeout=30,
+            isolation_level=ISOLATION,
             hide_parameters=True,
             execution_options=options_of_schema,
-            connect_args=CONNECT_ARGS | {"options": options},
+            connect_args=connect_args(url, generic_plans=generic_plans),
         )
-        ping_the_idle(engine)
+        tend(engine)
         return engine
     memory = not url.database
     engine = create_engine(

@@ -18,8 +18,9 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, inspect, text
 
 from turnmill.domain.errors import InvalidInput, SessionBusy
-from turnmill.store.database import Database, translated
+from turnmill.store.database import Database
 from turnmill.store.moving_in import Moved, move_in
+from turnmill.store.refusals import translated
 from turnmill.store.revision import OLD_VERSION_TABLE, VERSION_TABLE, current
 from turnmill.store.schema_name import SCHEMA, execute
 

@@ -12,7 +12,8 @@ from turnmill.store.types import Timestamp
 _ASK = """
 SELECT current_setting('server_version'), clock_timestamp(), current_setting('server_encoding'),
     current_setting('fsync') = 'on' AND current_setting('synchronous_commit') <> 'off',
-    current_setting('max_connections')::int, (SELECT count(*) FROM pg_stat_activity)
+    current_setting('max_connections')::int, (SELECT count(*) FROM pg_stat_activity),
+    current_setting('transaction_read_only') = 'on'
 """
 
 
@@ -26,6 +27,7 @@ class Vitals:
     durable: bool  #: a commit stands on disk before it is confirmed
     most_connections: int | None
     connections: int
+    read_only: bool  #: it takes no writes, from this role and now
 
 
 def vitals(conn: Connection) -> Vitals:
@@ -39,6 +41,7 @@ def vitals(conn: Connection) -> Vitals:
             durable=True,
             most_connections=None,
             connections=1,
+            read_only=False,
         )
     row = conn.exec_driver_sql(_ASK).one()
     return Vitals(
@@ -48,6 +51,7 @@ def vitals(conn: Connection) -> Vitals:
         durable=row[3],
         most_connections=row[4],
         connections=row[5],
+        read_only=row[6],
     )
 
 
