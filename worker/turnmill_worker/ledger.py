@@ -209,20 +209,19 @@ class GroupedLedger:
 
     def _write(self, settlements: Sequence[Settlement]) -> list[Settled | Fenced | Locked]:
         try:
-            with self._database.single() as conn:
-                return settle(conn, settlements, message_ids=[new_id() for _ in settlements])
+            return self._settle(settlements)
         except (StoreUnavailable, SessionBusy):
             raise
-        except StoreError as error:
+        except Exception as error:  # noqa: BLE001
+            # The edge to the neighbours: one row that cannot be written must not fail them.
             if len(settlements) > 1:
-                # One row that the store refuses must not fail its neighbours.
                 return [self._write([one])[0] for one in settlements]
-            logger.error(
-                "the store refused a verdict: %s",
-                error,
-                extra={"action": "settle_refused", "turn_id": str(settlements[0].turn_id)},
-            )
-            return self._write([_unstorable(settlements[0])])
+            _log_refusal(settlements[0], error)
+            return self._settle([_without_content(settlements[0])])
+
+    def _settle(self, settlements: Sequence[Settlement]) -> list[Settled | Fenced | Locked]:
+        with self._database.single() as conn:
+            return settle(conn, settlements, message_ids=[new_id() for _ in settlements])
 
     def _perhaps_ours(self, settlement: Settlement, fenced: Fenced) -> Settled | Fenced:
         """Tell a commit that nobody acknowledged from a lease that was lost."""
@@ -232,15 +231,30 @@ class GroupedLedger:
         return Settled(turn_id=settlement.turn_id, state=state, due_at=None, next=None)
 
 
-def _unstorable(settlement: Settlement) -> Settlement:
-    if settlement.error_code == "reply_unstorable":
-        raise StoreError("the store refuses even the verdict that it refuses the reply")
+def _log_refusal(settlement: Settlement, error: Exception) -> None:
+    # Ours names the sqlstate; the words of any other may quote the row.
+    what = str(error) if isinstance(error, StoreError) else type(error).__name__
+    logger.error(
+        "the store refused a verdict: %s",
+        what,
+        extra={"action": "settle_refused", "turn_id": str(settlement.turn_id)},
+    )
+
+
+def _without_content(settlement: Settlement) -> Settlement:
+    """Return the verdict without a word of anybody's: its reply is lost, and its turn has failed.
+
+    A turn that is to be tried again, or was to end anyhow, comes to that.
+    """
+    loses = settlement.state in (TurnState.SUCCEEDED, TurnState.WAITING)
     return Settlement(
         turn_id=settlement.turn_id,
         session_id=settlement.session_id,
         fence=settlement.fence,
-        state=TurnState.FAILED,
-        outcome="failed",
-        error_code="reply_unstorable",
+        state=TurnState.FAILED if loses else settlement.state,
+        outcome="failed" if loses else settlement.outcome,
+        gives_attempt_back=settlement.gives_attempt_back and not loses,
+        delay=settlement.delay,
+        error_code="reply_unstorable" if loses else settlement.error_code,
         provider_ms=settlement.provider_ms,
     )
