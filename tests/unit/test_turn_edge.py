@@ -271,9 +271,10 @@ async def test_a_row_that_cannot_be_read_is_a_fault_whose_words_nobody_hears(
     assert SECRET not in caplog.text
 
 
-async def test_code_that_breaks_over_a_question_is_not_asked_for_ever() -> None:
+@pytest.mark.parametrize("policy", OnAmbiguous)
+async def test_code_that_breaks_over_a_question_is_not_asked_for_ever(policy: OnAmbiguous) -> None:
     for n, state in ((1, TurnState.UNKNOWN), (5 + MAX_FAULTS, TurnState.DEAD)):
-        ledger = FakeLedger(options={"kind": "check", "n": n})
+        ledger = FakeLedger(options={"kind": "check", "n": n, "on_ambiguous": policy})
         check = does(RAISED["SystemExit"])
         verdict = await verdict_on(deps_of(ledger, None, check=check), ledger)
         assert (verdict.state, verdict.error_code) == (state, "bug:SystemExit")

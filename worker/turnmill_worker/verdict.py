@@ -99,13 +99,15 @@ def _after_error(
 ) -> tuple[TurnState, str]:
     if policy.is_permanent(error):
         return TurnState.FAILED, "failed"
-    if claim.kind != "send" and claim.n < claim.max_attempts + _questions(claim, error):
+    if claim.kind != "send":
+        if claim.n >= claim.max_attempts + _questions(claim, error):
+            return TurnState.DEAD, "dead"
         # A question that was not answered is asked again: sending now could double the turn.
         state = TurnState.WAITING if claim.kind == "resume" else TurnState.UNKNOWN
         return state, "unanswered"
     if isinstance(error, MaybeSent) and claim.on_ambiguous is not OnAmbiguous.RETRY:
         return TurnState.UNKNOWN, "maybe_sent"
-    if exhausted or claim.kind != "send":
+    if exhausted:
         return TurnState.DEAD, "dead"
     return TurnState.RETRYING, "retrying"
 
