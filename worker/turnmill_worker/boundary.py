@@ -142,6 +142,7 @@ def _sound_error(error: ProviderError) -> ProviderError:
         detail=_words(_field(error, "detail")),
         retry_after=wait,
         request_id=_name(_field(error, "request_id"), most=MAX_ID),
+        hint=_words(_field(error, "hint")),
     )
 
 

@@ -17,7 +17,7 @@ from turnmill.domain.errors import (
     ProviderUnknown,
     Rejected,
 )
-from turnmill_worker.boundary import name_of
+from turnmill_worker.boundary import MAX_DETAIL, error_of, name_of
 from turnmill_worker.calls import Call
 from turnmill_worker.providers.base import Provider
 
@@ -113,25 +113,26 @@ class ProviderRegistry:
 
 def _build(name: str, point: EntryPoint) -> Provider:
     try:
-        from_env: Callable[[], Provider] = point.load()
+        from_env: Callable[[], object] = point.load()
         provider = from_env()
-    except ProviderError:
-        raise
+        if isinstance(provider, Provider):
+            return provider
+        what = f"it made a {name_of(provider)}, which is no Provider"
+    except ProviderError as error:
+        raise error_of(error) from None
     except ConfigurationError as error:
         raise Rejected(error.code, detail=str(error), hint=error.hint) from None
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001
         # The edge to a package of somebody's, which may even want to exit while it is imported.
-        raise _broken(name, point, _told(error)) from None
-    if not isinstance(provider, Provider):
-        raise _broken(name, point, f"it made a {name_of(provider)}, which is no Provider")
-    return provider
+        what = _told(error)
+    raise _broken(name, point, what)
 
 
 def _told(error: BaseException) -> str:
     try:
-        return f"{name_of(error)}: {error}"
+        return f"{name_of(error)}: {error}"[:MAX_DETAIL]
     except Exception:  # noqa: BLE001
         return name_of(error)  # its words cannot be had
 
