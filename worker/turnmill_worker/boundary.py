@@ -11,6 +11,7 @@ its words may quote the user.
 import logging
 import re
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import fields
 from datetime import timedelta
 from decimal import Decimal
 from inspect import CO_ITERABLE_COROUTINE
@@ -61,6 +62,12 @@ _KINDS: Collection[type[ProviderError]] = frozenset(
 
 class Bug(MaybeSent):
     """Other people's code broke, and nobody knows what it had done until then."""
+
+
+class BadAnswer(Rejected):
+    """What was returned is no answer that can be kept: it is not asked for again."""
+
+    code = "bad_answer"
 
 
 async def judged(
@@ -155,18 +162,18 @@ def _sound(
     return _bad(f"it is a {name_of(answer)}")
 
 
-def _bad(what: str) -> Rejected:
+def _bad(what: str) -> BadAnswer:
     logger.error("a provider returned something else than an answer: %s", what)
-    return Rejected("bad_answer", detail=f"the provider's answer is none: {what}")
+    return BadAnswer(detail=f"the provider's answer is none: {what}")
 
 
-def _done(answer: object, max_bytes: int) -> Done | Rejected:
+def _done(answer: object, max_bytes: int) -> Done | BadAnswer:
     text = _field(answer, "text")
     if not _is(text, str):
         return _bad(f"its text is a {name_of(text)}")
     text = str.__str__(text)
     if len(text) > max_bytes or (len(text) > max_bytes // 4 and _bytes_of(text) > max_bytes):
-        return Rejected("reply_too_large", detail=f"the reply is longer than {max_bytes} bytes")
+        return BadAnswer("reply_too_large", detail=f"the reply is longer than {max_bytes} bytes")
     return Done(
         text=text,
         usage=_usage(_field(answer, "usage")),
@@ -177,7 +184,7 @@ def _done(answer: object, max_bytes: int) -> Done | Rejected:
     )
 
 
-def _running(answer: object, _: int) -> Running | Rejected:
+def _running(answer: object, _: int) -> Running | BadAnswer:
     native_ref = _field(answer, "native_ref")
     if native_ref != "" and not _name(native_ref, most=MAX_REF):
         return _bad("its native_ref cannot be kept")  # and nobody could ask for the work again
@@ -221,13 +228,9 @@ def _field(thing: object, name: str) -> Any:
 
 
 def _usage(usage: object) -> Usage:
-    known = usage if _is(usage, Usage) else None
-    return Usage(
-        input_tokens=_count(_field(known, "input_tokens")),
-        output_tokens=_count(_field(known, "output_tokens")),
-        cached_tokens=_count(_field(known, "cached_tokens")),
-        cache_write_tokens=_count(_field(known, "cache_write_tokens")),
-    )
+    if not _is(usage, Usage):
+        usage = None
+    return Usage(**{name: judge(_field(usage, name)) for name, judge in _COUNTED.items()})
 
 
 def _count(tokens: object) -> int | None:
@@ -237,6 +240,12 @@ def _count(tokens: object) -> int | None:
 def _code(value: Any) -> str:
     """Return a word that may stand in logs and labels, or ""."""
     return str.__str__(value) if _is(value, str) and _CODE.fullmatch(value) else ""
+
+
+#: What is known of a call's usage: counts, and what counts them.
+_COUNTED: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
+    {one.name: _code if one.type is str else _count for one in fields(Usage)}
+)
 
 
 def _name(value: Any, *, most: int) -> str:

@@ -10,8 +10,9 @@ logger = logging.getLogger("turnmill.calls")
 
 T = TypeVar("T")
 
-#: How long a call that was cancelled may take to end. Less than what any shutdown waits for.
-PATIENCE = timedelta(seconds=2)
+#: How long a call that was cancelled may take to end: time to hang up in good order, and less than
+#: the five seconds that a shutdown waits beyond the grace.
+PATIENCE = timedelta(seconds=4)
 
 
 class Call(Generic[T]):

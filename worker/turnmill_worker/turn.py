@@ -266,7 +266,8 @@ def _report(claim: Claim, settlement: Settlement, settled: Settled | Fenced, dep
             extra={"action": "fenced", "turn_id": str(claim.turn_id), "fence": claim.fence},
         )
         return Outrun()
-    boundary.attempted("an announcement", lambda: _announce(claim, settled, deps))
+    if settled.next is not None or settled.due_at is not None:
+        boundary.attempted("an announcement", lambda: _announce(claim, settled, deps))
     deps.hooks.turn_settled(claim, settled)
     return Ended(state=settled.state, due_at=settled.due_at, error_code=settlement.error_code)
 

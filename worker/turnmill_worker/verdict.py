@@ -101,7 +101,7 @@ def _after_error(
         return TurnState.FAILED, "failed"
     if claim.kind != "send":
         if claim.n >= claim.max_attempts + _questions(claim, error):
-            return TurnState.DEAD, "dead"
+            return TurnState.DEAD, "dead"  # whatever the error is: sending again is not safe
         # A question that was not answered is asked again: sending now could double the turn.
         state = TurnState.WAITING if claim.kind == "resume" else TurnState.UNKNOWN
         return state, "unanswered"
