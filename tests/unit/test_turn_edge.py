@@ -335,3 +335,23 @@ async def test_a_claim_that_fails_is_not_quoted_and_nothing_reaches_celery(
     await run_turn(a_turn(), deps)
     assert deps.slots.in_use == 0
     assert SECRET not in caplog.text
+
+
+async def test_a_task_that_celery_ends_again_and_again_at_last_costs_attempts() -> None:
+    async def send(request: Request) -> Done:
+        begun.set()
+        await asyncio.sleep(SOON)
+        raise AssertionError("it was cancelled")
+
+    given_back = []
+    for n in (1, 5 + MAX_FAULTS):
+        begun = asyncio.Event()
+        ledger = FakeLedger(options={"n": n})
+        running = asyncio.ensure_future(run_turn(a_turn(), deps_of(ledger, send)))
+        await begun.wait()
+        running.cancel()
+        await asyncio.wait_for(running, SOON)
+        (verdict,) = ledger.settled
+        assert (verdict.state, verdict.error_code) == (TurnState.UNKNOWN, "revoked")
+        given_back.append(verdict.gives_attempt_back)
+    assert given_back == [True, False]

@@ -19,6 +19,7 @@ class Stop(Enum):
     CANCELLED = "cancelled"  #: somebody asked for it
     LEASE_LOST = "lease_lost"  #: another worker may run the turn by now
     DRAINING = "draining"  #: this process ends
+    REVOKED = "revoked"  #: Celery ended the task, by a time limit of its own or for an operator
     TIMED_OUT = "turn_timeout"  #: the attempt has taken as long as one may
 
 

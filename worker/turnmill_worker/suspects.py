@@ -55,7 +55,10 @@ async def _claims(works: Works, *, lost: int, most: int) -> list[Claim]:
         return await works.ledger.claim_suspects(lost=lost, limit=most)
     except StoreError as error:
         logger.warning("cannot claim suspects: %s; trying again", error.code)
-        return []
+    except Exception as error:  # noqa: BLE001
+        # The edge to the suspects that run already: their losses would count if we ended.
+        logger.error("cannot claim suspects: %s; trying again", name_of(error))
+    return []
 
 
 async def _some_time_with(company: set[asyncio.Task[object]]) -> set[asyncio.Task[object]]:

@@ -119,7 +119,7 @@ def _verdict(claim: Claim, found: Found, holding: Holding, deps: Deps) -> Verdic
     if found is Stop.TIMED_OUT:
         found = (MaybeSent if holding.sent else NotSent)(found.value)
     if isinstance(found, Stop):
-        return verdict.of_stop(found, sent=holding.sent)
+        return verdict.of_stop(claim, found, sent=holding.sent)
     if isinstance(found, Fault):
         return verdict.of_fault(claim, found, policy=deps.policy, jitter=deps.jitter())
     if isinstance(found, ProviderError):
@@ -140,7 +140,7 @@ async def _call(claim: Claim, holding: Holding, deps: Deps) -> Found:
     within = deps.turn_timeout.total_seconds()
     timer = asyncio.get_running_loop().call_later(within, holding.close_call, Stop.TIMED_OUT)
     try:
-        await _end_of(call, holding)
+        await _end_of(call, holding, deps)
     finally:
         timer.cancel()
     found = call.result()
@@ -150,14 +150,14 @@ async def _call(claim: Claim, holding: Holding, deps: Deps) -> Found:
     return Bug("bug:CancelledError") if found is None else found
 
 
-async def _end_of(call: Call[Found], holding: Holding) -> None:
+async def _end_of(call: Call[Found], holding: Holding, deps: Deps) -> None:
     """Wait for the call, and close it when somebody wants us to end."""
     while not call.over:
         try:
             await call.wait()
         except asyncio.CancelledError:
             # Celery revoked the task or ends in a hurry: the row must not wait for its lease.
-            holding.close_call(Stop.DRAINING)
+            holding.close_call(Stop.REVOKED if deps.keep_on() else Stop.DRAINING)
         except Exception:  # noqa: BLE001
             # The edge to the pool: a soft time limit of Celery's is raised where we wait.
             holding.close_call(Stop.TIMED_OUT)

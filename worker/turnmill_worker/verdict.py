@@ -136,10 +136,12 @@ def of_fault(claim: Claim, fault: Fault, *, policy: RetryPolicy, jitter: float) 
     )
 
 
-def of_stop(why: Stop, *, sent: bool) -> Verdict:
+def of_stop(claim: Claim, why: Stop, *, sent: bool) -> Verdict:
     """Return the verdict on a call that was closed by us.
 
-    A release relies on what this process itself knows: nothing was sent, so nothing is owed.
+    A release relies on what this process itself knows: nothing was sent, so nothing is owed. A
+    worker that ends takes no attempt; tasks that Celery ends again and again, with a time limit
+    that is too short for the provider, at last do.
     """
     if why is Stop.CANCELLED:
         return Verdict(state=TurnState.CANCELLED, outcome="cancelled", error_code="cancelled")
@@ -147,7 +149,7 @@ def of_stop(why: Stop, *, sent: bool) -> Verdict:
         return Verdict(
             state=TurnState.UNKNOWN,
             outcome="abandoned",
-            gives_attempt_back=True,
+            gives_attempt_back=why is not Stop.REVOKED or claim.n < claim.max_attempts + MAX_FAULTS,
             error_code=why.value,
         )
     return Verdict(
