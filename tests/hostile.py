@@ -141,7 +141,7 @@ RAISED: Mapping[str, Callable[[], BaseException]] = {
         SECRET, [SystemExit(SECRET), GeneratorExit(SECRET)]
     ),
     "group of one": lambda: ExceptionGroup(SECRET, [told(NotSent)]),
-    "Unspeakable": UnspeakableError,
+    "UnspeakableError": UnspeakableError,
     "BrokenError": BrokenError,
     "Untold": Untold,
     "code not a str": lambda: told(NotSent, error_code=17),
@@ -201,8 +201,8 @@ LATER: Mapping[str, Callable[[], Any]] = {
     "in a year": lambda: Running(native_ref="job", poll_after=timedelta(days=365)),
     "at the end of time": lambda: Running(native_ref="job", poll_after=timedelta.max),
     "yesterday": lambda: Running(native_ref="job", poll_after=timedelta(days=-1)),
-    "NaN": lambda: Running(native_ref="job", poll_after=float("nan")),  # type: ignore[arg-type]
-    "None": lambda: Running(native_ref="job", poll_after=None),  # type: ignore[arg-type]
+    "at NaN": lambda: Running(native_ref="job", poll_after=float("nan")),  # type: ignore[arg-type]
+    "at no time": lambda: Running(native_ref="job", poll_after=None),  # type: ignore[arg-type]
 }
 
 #: Answers to a question, which `send` may not give.

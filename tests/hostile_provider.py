@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from tests import hostile
 from tests.hostile import SECRET
+from turnmill.domain.errors import ProviderError
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill_worker.providers.base import Done, Request, Usage
 
@@ -23,6 +24,14 @@ MADE: Mapping[str, Callable[[], Any]] = {
     **hostile.LATER,
     **hostile.OF_A_QUESTION,
 }
+
+
+#: What breaks, instead of telling an error.
+BUGS = [
+    name
+    for name, make in hostile.RAISED.items()
+    if not isinstance(make(), ProviderError | ExceptionGroup)
+]
 
 
 class HostileProvider:
