@@ -1,7 +1,12 @@
 """Quarantine as its parent sees it: when a child is wanted, and what a dead one leaves behind."""
 
+import asyncio
+import signal
+import sys
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +15,9 @@ from turnmill.client import Turn
 from turnmill.store.claim import claim, due_suspicions
 from turnmill.store.database import Database
 from turnmill.store.leases import end_leases, extend, in_doubt, take_lost
+from turnmill_worker import quarantine
+from turnmill_worker.quarantine import Quarantine
+from turnmill_worker.stack.process import wait_until
 
 LEASE = timedelta(seconds=20)
 
@@ -64,3 +72,39 @@ def test_the_leases_of_a_dead_process_end_at_once_and_no_others(
         assert [head.turn_id for head in take_lost(conn, lease=timedelta(0)).heads] == [turn.id]
     with database.begin() as conn:
         assert due_suspicions(conn) == {1}
+
+
+class Owners:
+    """Takes note of whose leases were ended."""
+
+    def __init__(self) -> None:
+        self.given_up: list[str] = []
+
+    async def suspicions(self) -> set[int]:
+        return {1}
+
+    async def give_up(self, owner: str) -> None:
+        self.given_up.append(owner)
+
+
+def test_a_child_that_does_not_end_is_killed_when_its_worker_drains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Its event loop is blocked for good, so that it hears nothing.
+    child = tmp_path / "child"
+    child.write_text(f"#!/bin/sh\ntrap '' TERM\ntouch {tmp_path}/runs\nexec sleep 60\n")
+    child.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(child))
+    monkeypatch.setattr(quarantine, "_CLEANUP", timedelta(0))
+    owners, draining = Owners(), threading.Event()
+
+    async def main() -> dict[int, int]:
+        one = Quarantine(owners, owner="us", draining=draining, grace=timedelta(seconds=0.2))
+        running = asyncio.ensure_future(one.run())
+        runs = (tmp_path / "runs").exists
+        assert await asyncio.to_thread(wait_until, runs, timeout=timedelta(seconds=20))
+        draining.set()
+        return await asyncio.wait_for(running, 20)
+
+    assert asyncio.run(main()) == {1: -signal.SIGKILL}
+    assert len(owners.given_up) == 1 and owners.given_up[0].startswith("us/")

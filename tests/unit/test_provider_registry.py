@@ -1,14 +1,22 @@
 """Which providers there are, and what is said when one cannot be had."""
 
+import asyncio
+import contextlib
 import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from turnmill.domain.errors import KeyMissing, ProviderUnknown, Rejected
+from turnmill_worker import loops
+from turnmill_worker.calls import Call
+from turnmill_worker.loops import run_to_end
+from turnmill_worker.providers import registry
 from turnmill_worker.providers.base import Provider
 from turnmill_worker.providers.mock import MockProvider
 from turnmill_worker.providers.registry import ProviderRegistry
@@ -108,6 +116,8 @@ def test_the_example_package_is_found_by_its_entry_point(
         ("import no_such_module_of_anybody", "ModuleNotFoundError"),
         ("def from_env(): raise RuntimeError('out of order')", "out of order"),
         ("def from_env(): return object()", "no Provider"),
+        ("raise SystemExit('no key')", "SystemExit: no key"),
+        ("def from_env():\n  class E(BaseException): __str__ = 1 .real\n  raise E", "E"),
         ("", "AttributeError"),
     ],
 )
@@ -149,3 +159,31 @@ def test_preloading_makes_what_it_can_and_tells_what_it_cannot(install: Install)
     failures = registry.preload()
     assert set(failures) == {"broken"}
     assert isinstance(registry.get("mock"), MockProvider)
+
+
+async def _hang() -> None:
+    while True:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+
+
+async def _leave() -> None:
+    raise SystemExit(3)
+
+
+def test_closing_one_provider_that_breaks_or_hangs_keeps_neither_the_others_nor_the_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(registry, "_CLOSE_WITHIN", timedelta(seconds=0.05))
+    monkeypatch.setattr(loops, "_PATIENCE", timedelta(seconds=0.05))
+    monkeypatch.setattr(Call.close, "__kwdefaults__", {"patience": timedelta(seconds=0.05)})
+    closed: list[str] = []
+
+    async def close() -> None:
+        closed.append("the last")
+
+    used = ProviderRegistry({})
+    providers = {"hangs": _hang, "leaves": _leave, "last": close}
+    used._loaded = {name: SimpleNamespace(aclose=verb) for name, verb in providers.items()}
+    run_to_end(asyncio.new_event_loop(), used.aclose())
+    assert closed == ["the last"]

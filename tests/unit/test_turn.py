@@ -1,81 +1,23 @@
 """Running a turn: what is not begun any more, and what a provider cannot do to its neighbours."""
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import timedelta
-from types import SimpleNamespace
-from typing import Any, cast
 from uuid import uuid4
 
 import pytest
 
-from tests.claims import a_claim
-from turnmill.domain.errors import StoreUnavailable, ThreadLost, Unreachable
-from turnmill.domain.ids import SessionId, TurnId
-from turnmill.domain.parts import Part
-from turnmill.domain.states import Lane, OnAmbiguous, TurnState
-from turnmill.store.records import Claim, Fenced, Settled, Settlement
-from turnmill_worker.held import Held
-from turnmill_worker.limits import Slots
-from turnmill_worker.providers.base import Done, Provider, Request
-from turnmill_worker.turn import Deps, Ended, NotOurs, run_turn
+from tests.ledgers import SAID, FakeLedger, deps_of
+from turnmill.domain.errors import ThreadLost, Unreachable
+from turnmill.domain.ids import TurnId
+from turnmill.domain.states import OnAmbiguous, TurnState
+from turnmill_worker.providers.base import Done, Request
+from turnmill_worker.turn import Ended, NotOurs, run_turn
 
 pytestmark = pytest.mark.anyio
 
-SAID = [Part("user", "Hello"), Part("assistant", "Hello."), Part("user", "And then?")]
-
-
-@dataclass
-class Ledger:
-    """Gives every claim that is asked for, and keeps what it was told."""
-
-    claimed: list[TurnId] = field(default_factory=list)
-    settled: list[Settlement] = field(default_factory=list)
-    brought: Sequence[Part] | None = ()  #: with a claim
-    away: bool = False
-    options: dict[str, Any] = field(default_factory=dict)  #: of every claim
-
-    async def claim(self, turn_id: TurnId) -> Claim | None:
-        self.claimed.append(turn_id)
-        options = {"on_ambiguous": OnAmbiguous.RETRY, "history": self.brought} | self.options
-        return a_claim(turn_id=turn_id, **options)
-
-    async def claim_due(self, lane: Lane, *, limit: int) -> list[Claim]:
-        return []
-
-    async def settle(self, settlement: Settlement) -> Settled | Fenced:
-        self.settled.append(settlement)
-        state = settlement.state
-        return Settled(turn_id=settlement.turn_id, state=state, due_at=None, next=None)
-
-    async def history(self, session_id: SessionId) -> Sequence[Part]:
-        if self.away:
-            raise StoreUnavailable
-        return SAID
-
-    async def mark_sent(self, claim: Claim) -> bool:
-        if self.away:
-            raise StoreUnavailable
-        return True
-
-
-def deps_of(ledger: Ledger, send: Any, *, check: Any = None, **options: Any) -> Deps:
-    provider = cast(Provider, SimpleNamespace(send=send, check=check))
-    return Deps(
-        ledger=ledger,
-        held=Held(),
-        slots=Slots(1),
-        provider=lambda _: provider,
-        announce=lambda _: None,
-        announce_at=lambda *_: None,
-        price=lambda *_: None,
-        **options,
-    )
-
 
 async def test_a_turn_that_waited_for_a_slot_until_the_worker_drains_is_left_to_others() -> None:
-    ledger = Ledger()
+    ledger = FakeLedger()
     begun, draining, ending = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def send(request: Request) -> Done:
@@ -102,7 +44,7 @@ async def test_whatever_a_provider_raises_ends_its_own_turn_and_not_the_loop(
     async def send(request: Request) -> Done:
         raise error
 
-    ledger = Ledger()
+    ledger = FakeLedger()
     outcome = await run_turn(TurnId(uuid4()), deps_of(ledger, send))
     assert isinstance(outcome, Ended)
     (settlement,) = ledger.settled
@@ -118,7 +60,7 @@ async def test_a_long_history_is_read_apart_from_the_claim_and_before_the_call()
         asked.append(request)
         return Done(text="Hello.")
 
-    ledger = Ledger(brought=None)
+    ledger = FakeLedger(brought=None)
     await run_turn(TurnId(uuid4()), deps_of(ledger, send))
     assert [request.history for request in asked] == [SAID]
     assert ledger.settled[0].state is TurnState.SUCCEEDED
@@ -130,7 +72,7 @@ async def test_without_its_history_a_turn_is_given_back_with_its_last_attempt(ki
         raise AssertionError("sent without a history")
 
     last = {"kind": kind, "attempt": 1, "max_attempts": 1}
-    ledger = Ledger(brought=None, away=True, options=last)
+    ledger = FakeLedger(brought=None, away=True, options=last)
     await run_turn(TurnId(uuid4()), deps_of(ledger, send, check=send))
     (settlement,) = ledger.settled
     assert settlement.state is TurnState.QUEUED
@@ -141,7 +83,7 @@ async def test_a_chain_that_is_gone_and_cannot_be_rebuilt_now_owes_nothing() -> 
     async def send(request: Request) -> Done:
         raise ThreadLost("previous_response_not_found")
 
-    ledger = Ledger(away=True)
+    ledger = FakeLedger(away=True)
     await run_turn(TurnId(uuid4()), deps_of(ledger, send))
     (settlement,) = ledger.settled
     assert settlement.state is TurnState.QUEUED
@@ -153,7 +95,7 @@ async def test_a_question_is_asked_again_after_a_pause_also_when_no_attempt_is_l
         raise Unreachable("connect_timeout")
 
     last = {"kind": "check", "attempt": 3, "max_attempts": 3}
-    ledger = Ledger(options=last)
+    ledger = FakeLedger(options=last)
     await run_turn(TurnId(uuid4()), deps_of(ledger, check, check=check, jitter=lambda: 0.5))
     (settlement,) = ledger.settled
     assert settlement.state is TurnState.UNKNOWN
@@ -161,7 +103,7 @@ async def test_a_question_is_asked_again_after_a_pause_also_when_no_attempt_is_l
 
 
 async def test_a_send_that_cannot_be_noted_first_does_not_leave__the_turn_is_given_back() -> None:
-    ledger = Ledger(away=True, options={"on_ambiguous": OnAmbiguous.HOLD})
+    ledger = FakeLedger(away=True, options={"on_ambiguous": OnAmbiguous.HOLD})
 
     async def send(request: Request) -> Done:
         raise AssertionError("it left without its note")

@@ -8,6 +8,7 @@ from turnmill.domain.errors import StoreError
 from turnmill.domain.states import Lane
 from turnmill.queue import TURNS_PER_HINT
 from turnmill.store.records import Claim
+from turnmill_worker.boundary import name_of
 from turnmill_worker.turn import Deps, run_claim
 
 logger = logging.getLogger("turnmill.bulk")
@@ -50,7 +51,7 @@ async def _claim(deps: Deps, room: int) -> Sequence[Claim]:
         logger.warning("cannot claim: %s; the dispatcher will announce them again", error.code)
     except Exception as error:  # noqa: BLE001
         # The edge to the turns that run already: they must not be cancelled for it.
-        logger.error("a claim failed: %s", type(error).__name__)
+        logger.error("a claim failed: %s", name_of(error))
     finally:
         deps.slots.give_back(room - len(claims))
     return claims
@@ -59,6 +60,8 @@ async def _claim(deps: Deps, room: int) -> Sequence[Claim]:
 async def _run(claim: Claim, deps: Deps) -> None:
     try:
         await run_claim(claim, deps)
-    except Exception as error:  # noqa: BLE001
-        # The edge to its neighbours: a verdict that could not be written must not stop them.
-        logger.error("a turn ended with %s", type(error).__name__)
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # noqa: BLE001
+        # The edge to its neighbours: whatever is wrong with one turn must not stop the others.
+        logger.error("a turn ended with %s", name_of(error))

@@ -5,10 +5,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from turnmill.domain.ids import TurnId
 from turnmill.store.records import Claim
 from turnmill_worker import clock
+from turnmill_worker.calls import Call
 
 
 class Stop(Enum):
@@ -17,6 +19,8 @@ class Stop(Enum):
     CANCELLED = "cancelled"  #: somebody asked for it
     LEASE_LOST = "lease_lost"  #: another worker may run the turn by now
     DRAINING = "draining"  #: this process ends
+    REVOKED = "revoked"  #: Celery ended the task, by a time limit of its own or for an operator
+    TIMED_OUT = "turn_timeout"  #: the attempt has taken as long as one may
 
 
 @dataclass(slots=True, eq=False)
@@ -27,7 +31,7 @@ class Holding:
     sent: bool = False  #: the request may have left
     stop: Stop | None = None
     lease_ends: float = field(init=False)  #: on the clock of `turnmill_worker.clock`
-    call: "asyncio.Task[object] | None" = field(default=None, repr=False)
+    call: Call[Any] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self.lease_ends = self.claim.lease_ends
@@ -47,7 +51,7 @@ class Holding:
         if self.stop is None:
             self.stop = why
             if self.call is not None:
-                self.call.cancel()
+                self.call.close()
 
 
 class Held:

@@ -1,10 +1,13 @@
 """What others may do when a turn was settled. The built-in hook writes one line to the log."""
 
+import inspect
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from turnmill.store.records import Claim, Settled
+from turnmill_worker.boundary import attempted
 
 logger = logging.getLogger("turnmill.turn")
 
@@ -36,8 +39,7 @@ class Hooks:
     def turn_settled(self, claim: Claim, settled: Settled) -> None:
         """Call every hook; one that fails does not keep the others from being called."""
         for hook in self.settled:
-            try:
-                hook(claim, settled)
-            except Exception as error:  # noqa: BLE001
-                # The edge to other people's code. The turn stands; its text may be in the error.
-                logger.error("a hook failed: %s", type(error).__name__)
+            made: object = attempted("a hook", partial(hook, claim, settled))
+            if inspect.iscoroutine(made):
+                made.close()
+                logger.error("a hook is async def and was not run: hooks are plain functions")

@@ -263,7 +263,7 @@ class GroupedLedger:
             extra={"action": "settle_refused", "turn_id": str(settlement.turn_id)},
         )
         try:
-            return self._commit([_unstorable(settlement)])[0]
+            return self._commit([_without_content(settlement)])[0]
         except StoreError as again:
             return again
 
@@ -291,13 +291,20 @@ async def _patiently(step: Callable[..., T], *args: object) -> T:
     return await asyncio.to_thread(step, *args)
 
 
-def _unstorable(settlement: Settlement) -> Settlement:
+def _without_content(settlement: Settlement) -> Settlement:
+    """Return the verdict without a word of anybody's: its reply is lost, and its turn has failed.
+
+    A turn that is to be tried again, or was to end anyhow, comes to that.
+    """
+    loses = settlement.state in (TurnState.SUCCEEDED, TurnState.WAITING)
     return Settlement(
         turn_id=settlement.turn_id,
         session_id=settlement.session_id,
         fence=settlement.fence,
-        state=TurnState.FAILED,
-        outcome="failed",
-        error_code="reply_unstorable",
+        state=TurnState.FAILED if loses else settlement.state,
+        outcome="failed" if loses else settlement.outcome,
+        gives_attempt_back=settlement.gives_attempt_back and not loses,
+        delay=settlement.delay,
+        error_code="reply_unstorable" if loses else settlement.error_code,
         provider_ms=settlement.provider_ms,
     )

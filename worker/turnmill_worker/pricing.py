@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache, lru_cache
 from types import ModuleType
+from typing import NamedTuple
 
 from turnmill_worker.providers.base import Usage
 
@@ -20,10 +21,11 @@ def price(provider: str, model: str, usage: Usage) -> Decimal | None:
     Never 0 for want of a price: a budget must be able to tell "free" from "unknown". The list is
     the one that came with the installed package; nothing is fetched.
     """
-    if not _makes_sense(usage) or not _is_listed(provider, model):
+    counts = _counts(usage)
+    if counts is None or not _is_listed(provider, model):
         return None
     rates = _rates(provider, model, int(time.time() // _BELIEVED_SECONDS))
-    return rates.cost(usage) if rates else _calculated(provider, model, usage)
+    return rates.cost(counts) if rates else _calculated(provider, model, usage)
 
 
 def preload() -> None:
@@ -41,15 +43,14 @@ class Rates:
     written: Decimal
     output: Decimal
 
-    def cost(self, usage: Usage) -> Decimal:
+    def cost(self, counts: "_Counts") -> Decimal:
         """Return the cost of one call."""
-        fresh = usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens
         return (
             self.call
-            + self.fresh * fresh
-            + self.cached * usage.cached_tokens
-            + self.written * usage.cache_write_tokens
-            + self.output * usage.output_tokens
+            + self.fresh * counts.fresh
+            + self.cached * counts.cached
+            + self.written * counts.written
+            + self.output * counts.output
         )
 
 
@@ -79,9 +80,21 @@ def _rates(provider: str, model: str, _slot: int) -> Rates | None:
     )
 
 
-def _makes_sense(usage: Usage) -> bool:
-    parts = (usage.cached_tokens, usage.cache_write_tokens, usage.output_tokens)
-    return min(parts) >= 0 and usage.cached_tokens + usage.cache_write_tokens <= usage.input_tokens
+class _Counts(NamedTuple):
+    fresh: int
+    cached: int
+    written: int
+    output: int
+
+
+def _counts(usage: Usage) -> _Counts | None:
+    """Return the tokens by their prices, or None where some are unknown or make no sense."""
+    given, output = usage.input_tokens, usage.output_tokens
+    cached, written = usage.cached_tokens, usage.cache_write_tokens
+    if given is None or output is None or cached is None or written is None:
+        return None
+    counts = _Counts(fresh=given - cached - written, cached=cached, written=written, output=output)
+    return counts if min(counts) >= 0 else None
 
 
 @lru_cache(maxsize=1024)

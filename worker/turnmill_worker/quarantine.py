@@ -9,6 +9,7 @@ those who are. `turnmill_worker.suspects` is what runs in it.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
@@ -25,6 +26,8 @@ logger = logging.getLogger("turnmill.quarantine")
 LEAST_SUSPECT = 1
 
 _LOOK_EVERY = timedelta(milliseconds=250)
+#: What a child may take beyond the grace to write its verdicts and close its providers.
+_CLEANUP = timedelta(seconds=8)
 
 
 class Ledger(Protocol):
@@ -42,10 +45,18 @@ class Ledger(Protocol):
 class Quarantine:
     """The children of one worker process: at most one for each kind of company."""
 
-    def __init__(self, ledger: Ledger, *, owner: str, draining: threading.Event) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        owner: str,
+        draining: threading.Event,
+        grace: timedelta = timedelta(seconds=6),
+    ) -> None:
         self._ledger = ledger
         self._owner = owner
         self._draining = draining
+        self._patience = grace + _CLEANUP
         self._inhabited: set[int] = set()
 
     async def run(self) -> dict[int, int]:
@@ -94,8 +105,7 @@ class Quarantine:
         try:
             code = await self._end_of(child)
         except asyncio.CancelledError:
-            child.terminate()
-            await child.wait()
+            await self._told_to_end(child, asyncio.ensure_future(child.wait()))
             raise
         if code != 0:
             logger.warning(
@@ -111,5 +121,17 @@ class Quarantine:
             await asyncio.wait({ending}, timeout=_LOOK_EVERY.total_seconds())
             if ending.done():
                 return ending.result()
-        child.terminate()
+        return await self._told_to_end(child, ending)
+
+    async def _told_to_end(
+        self, child: asyncio.subprocess.Process, ending: asyncio.Future[int]
+    ) -> int:
+        """Ask the child to end, and kill it where it cannot: its loop may be blocked for good."""
+        with contextlib.suppress(ProcessLookupError):
+            child.terminate()
+        await asyncio.wait({ending}, timeout=self._patience.total_seconds())
+        if not ending.done():
+            logger.error("quarantine does not end: it is killed")
+            with contextlib.suppress(ProcessLookupError):
+                child.kill()
         return await ending

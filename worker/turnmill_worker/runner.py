@@ -13,9 +13,11 @@ from turnmill.store.database import Database
 from turnmill.store.due import expire_overdue, purge_deleted
 from turnmill.store.leases import cancel_requested, end_leases, take_lost
 from turnmill.store.records import Claim, Head
+from turnmill_worker.boundary import name_of
 from turnmill_worker.held import Held, Stop
 from turnmill_worker.ledger import GroupedLedger
 from turnmill_worker.limits import Slots
+from turnmill_worker.loops import run_to_end
 from turnmill_worker.pricing import price
 from turnmill_worker.providers.registry import ProviderRegistry
 from turnmill_worker.turn import Deps, run_claim
@@ -57,8 +59,7 @@ class InProcessRunner:
         self._thread.join(timeout=self._settings.grace.total_seconds() + 5.0)
 
     def _run(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._main())
+        run_to_end(self._loop, self._main())
 
     async def _main(self) -> None:
         ledger = GroupedLedger(self._database, owner="in-process", lease=timedelta(days=1))
@@ -72,6 +73,9 @@ class InProcessRunner:
                     continue
             except StoreError as error:
                 logger.warning("runner: %s; trying again", error.code)
+            except Exception as error:  # noqa: BLE001
+                # The edge of this thread: without it nothing would run any more.
+                logger.error("runner: %s; trying again", name_of(error))
             await self._rest()
         await self._finish()
         await self._providers.aclose()
@@ -124,6 +128,9 @@ class InProcessRunner:
     async def _one(self, claim: Claim, deps: Deps) -> None:
         try:
             await run_claim(claim, deps)
+        except Exception as error:  # noqa: BLE001
+            # The edge of a task that nobody waits for.
+            logger.error("a turn ended with %s", name_of(error))
         finally:
             self._wakeup.set()
 
@@ -136,6 +143,9 @@ class InProcessRunner:
                 await asyncio.to_thread(self._look_around)
             except StoreError as error:
                 logger.warning("runner: %s; trying again", error.code)
+            except Exception as error:  # noqa: BLE001
+                # The edge of this thread, as above.
+                logger.error("runner: %s; trying again", name_of(error))
 
     def _look_around(self) -> None:
         with self._database.begin() as conn:

@@ -7,6 +7,7 @@ and a process takes its time to start.
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 import time
@@ -16,7 +17,9 @@ from datetime import timedelta
 from turnmill.domain.errors import StoreError
 from turnmill.settings import Settings
 from turnmill.store.records import Claim
+from turnmill_worker.boundary import name_of
 from turnmill_worker.child import die_with_parent
+from turnmill_worker.loops import run_to_end
 from turnmill_worker.turn import run_claim
 from turnmill_worker.works import Works
 
@@ -52,7 +55,10 @@ async def _claims(works: Works, *, lost: int, most: int) -> list[Claim]:
         return await works.ledger.claim_suspects(lost=lost, limit=most)
     except StoreError as error:
         logger.warning("cannot claim suspects: %s; trying again", error.code)
-        return []
+    except Exception as error:  # noqa: BLE001
+        # The edge to the suspects that run already: their losses would count if we ended.
+        logger.error("cannot claim suspects: %s; trying again", name_of(error))
+    return []
 
 
 async def _some_time_with(company: set[asyncio.Task[object]]) -> set[asyncio.Task[object]]:
@@ -64,9 +70,8 @@ async def _some_time_with(company: set[asyncio.Task[object]]) -> set[asyncio.Tas
         company, timeout=_LOOK_EVERY.total_seconds(), return_when=asyncio.FIRST_COMPLETED
     )
     for task in done:
-        if task.exception() is not None:
-            # Its verdict could not be written for a long time: its lease has run out by now.
-            logger.error("a turn ended with %s", type(task.exception()).__name__)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("a turn ended with %s", name_of(error))
     return rest
 
 
@@ -89,4 +94,9 @@ if __name__ == "__main__":
         stream=sys.stderr,
         format="[%(asctime)s %(levelname)s %(name)s in quarantine] %(message)s",
     )
-    asyncio.run(_main(Settings.from_env(), lost=int(sys.argv[-3]), owner=sys.argv[-2]))
+    lost, owner = int(sys.argv[-3]), sys.argv[-2]
+    run_to_end(asyncio.new_event_loop(), _main(Settings.from_env(), lost=lost, owner=owner))
+    # All is written. A thread that a provider left behind must not keep the process: the
+    # interpreter would wait for it.
+    logging.shutdown()
+    os._exit(0)

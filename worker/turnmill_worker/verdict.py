@@ -5,16 +5,27 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import assert_never
 
-from turnmill.domain.errors import MaybeSent, ProviderError
+from turnmill.domain.errors import MaybeSent, NotSent, ProviderError
 from turnmill.domain.retry import RetryPolicy
 from turnmill.domain.states import OnAmbiguous, TurnState
 from turnmill.domain.text import storable
 from turnmill.store.records import Claim, Settlement
+from turnmill_worker.boundary import Bug
 from turnmill_worker.held import Stop
 from turnmill_worker.providers.base import Absent, Done, Running, Unknowable
 
 #: How often a provider may leave the question unanswered what became of a turn.
 MAX_QUESTIONS = 1000
+#: How often more than its attempts a turn may be claimed in vain: because it could not be put to
+#: its provider, or because the provider's code breaks over the question.
+MAX_FAULTS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """The turn could not be put to its provider, for a reason on our side: nothing was sent."""
+
+    code: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,16 +79,17 @@ def _send_again(claim: Claim, *, outcome: str) -> Verdict:
 def of_error(claim: Claim, error: ProviderError, *, policy: RetryPolicy, jitter: float) -> Verdict:
     """Return the verdict on a provider's error: try again, ask what became of it, or give up."""
     # A question costs no attempt, and is asked again after a pause also when none is left.
-    most = claim.max_attempts if claim.kind == "send" else claim.attempt + 1
-    delay = policy.delay_after(error, attempt=claim.attempt, max_attempts=most, jitter=jitter)
+    tries = claim.attempt if claim.kind == "send" else claim.n
+    most = claim.max_attempts if claim.kind == "send" else claim.n + 1
+    delay = policy.delay_after(error, attempt=tries, max_attempts=most, jitter=jitter)
     state, outcome = _after_error(claim, error, exhausted=delay is None, policy=policy)
     return Verdict(
         state=state,
         outcome=outcome,
         delay=delay or timedelta(0),
         native_ref=claim.native_ref if state is TurnState.WAITING else "",
-        error_code=error.error_code[:200],
-        error_detail=storable(error.detail)[:4000] or None,
+        error_code=error.error_code,
+        error_detail=storable(error.detail) or None,
         request_id=error.request_id,
     )
 
@@ -87,21 +99,49 @@ def _after_error(
 ) -> tuple[TurnState, str]:
     if policy.is_permanent(error):
         return TurnState.FAILED, "failed"
-    if claim.kind != "send" and claim.n < claim.max_attempts + MAX_QUESTIONS:
+    if claim.kind != "send":
+        if claim.n >= claim.max_attempts + _questions(claim, error):
+            return TurnState.DEAD, "dead"  # whatever the error is: sending again is not safe
         # A question that was not answered is asked again: sending now could double the turn.
         state = TurnState.WAITING if claim.kind == "resume" else TurnState.UNKNOWN
         return state, "unanswered"
     if isinstance(error, MaybeSent) and claim.on_ambiguous is not OnAmbiguous.RETRY:
         return TurnState.UNKNOWN, "maybe_sent"
-    if exhausted or claim.kind != "send":
+    if exhausted:
         return TurnState.DEAD, "dead"
     return TurnState.RETRYING, "retrying"
 
 
-def of_stop(why: Stop, *, sent: bool) -> Verdict:
+def _questions(claim: Claim, error: ProviderError) -> int:
+    # Work in the background is polled often: its claims do not tell how often the code broke.
+    return MAX_FAULTS if isinstance(error, Bug) and claim.kind == "check" else MAX_QUESTIONS
+
+
+def of_fault(claim: Claim, fault: Fault, *, policy: RetryPolicy, jitter: float) -> Verdict:
+    """Return the verdict on a turn that could not be put to its provider: given back, with bounds.
+
+    It costs no attempt, but it is no waiting that is meant either: pauses grow, and end.
+    """
+    most = MAX_QUESTIONS if claim.kind == "resume" else MAX_FAULTS
+    if claim.n >= claim.max_attempts + most:
+        return Verdict(state=TurnState.DEAD, outcome="dead", error_code=fault.code)
+    error = NotSent(fault.code)
+    delay = policy.delay_after(error, attempt=claim.n, max_attempts=claim.n + 1, jitter=jitter)
+    return Verdict(
+        state=TurnState.QUEUED,
+        outcome="released",
+        gives_attempt_back=True,
+        delay=delay or timedelta(0),
+        error_code=fault.code,
+    )
+
+
+def of_stop(claim: Claim, why: Stop, *, sent: bool) -> Verdict:
     """Return the verdict on a call that was closed by us.
 
-    A release relies on what this process itself knows: nothing was sent, so nothing is owed.
+    A release relies on what this process itself knows: nothing was sent, so nothing is owed. A
+    worker that ends takes no attempt; tasks that Celery ends again and again, with a time limit
+    that is too short for the provider, at last do.
     """
     if why is Stop.CANCELLED:
         return Verdict(state=TurnState.CANCELLED, outcome="cancelled", error_code="cancelled")
@@ -109,7 +149,7 @@ def of_stop(why: Stop, *, sent: bool) -> Verdict:
         return Verdict(
             state=TurnState.UNKNOWN,
             outcome="abandoned",
-            gives_attempt_back=True,
+            gives_attempt_back=why is not Stop.REVOKED or claim.n < claim.max_attempts + MAX_FAULTS,
             error_code=why.value,
         )
     return Verdict(
@@ -143,9 +183,9 @@ def settlement(
         model=(reply.model if reply else "") or claim.model,
         error_code=verdict.error_code,
         error_detail=verdict.error_detail,
-        input_tokens=usage.input_tokens if usage else 0,
-        output_tokens=usage.output_tokens if usage else 0,
-        cached_tokens=usage.cached_tokens if usage else 0,
+        input_tokens=(usage.input_tokens if usage else 0) or 0,
+        output_tokens=(usage.output_tokens if usage else 0) or 0,
+        cached_tokens=(usage.cached_tokens if usage else 0) or 0,
         cost_usd=cost_usd,
         priced=reply is None or cost_usd is not None,
         provider_ms=provider_ms,

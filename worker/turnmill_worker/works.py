@@ -21,6 +21,7 @@ from turnmill_worker.heartbeat import Heartbeat
 from turnmill_worker.held import Held, Stop
 from turnmill_worker.ledger import GroupedLedger
 from turnmill_worker.limits import Slots
+from turnmill_worker.loops import log_type
 from turnmill_worker.pricing import preload as preload_prices
 from turnmill_worker.pricing import price
 from turnmill_worker.providers.registry import ProviderRegistry
@@ -50,7 +51,9 @@ class Works:
         self.publisher = Publisher(settings.broker_url, hints_max=settings.hints_max)
         self._turns = Database(settings.database_url, schema=settings.schema, generic_plans=True)
         self.ledger = GroupedLedger(self._turns, owner=self.owner, lease=settings.lease)
-        self.quarantine = Quarantine(self.ledger, owner=self.owner, draining=self.draining)
+        self.quarantine = Quarantine(
+            self.ledger, owner=self.owner, draining=self.draining, grace=settings.grace
+        )
         self._hints: Grouped[Head, None] = Grouped("hints", self._publish, most=1000)
         self._heartbeat = Heartbeat(self.database, self.held, lease=settings.lease)
         self._dispatcher = self._new_dispatcher() if dispatches else None
@@ -73,6 +76,7 @@ class Works:
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the threads, on the loop's thread, before any turn is taken."""
         self._loop = loop
+        loop.set_exception_handler(log_type)
         self.ledger.start(loop)
         self._hints.start(loop)
         self._heartbeat.start()

@@ -32,12 +32,15 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens as the provider counted them; `input` contains those read from and put in a cache."""
+    """Tokens as the provider counted them; `input` contains those read from and put in a cache.
 
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cached_tokens: int = 0  #: of the input, read from the vendor's cache: cheaper
-    cache_write_tokens: int = 0  #: of the input, put in the vendor's cache: dearer
+    None is what nobody knows, which is not the same as none.
+    """
+
+    input_tokens: int | None = 0
+    output_tokens: int | None = 0
+    cached_tokens: int | None = 0  #: of the input, read from the vendor's cache: cheaper
+    cache_write_tokens: int | None = 0  #: of the input, put in the vendor's cache: dearer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,10 @@
 """Which providers there are: entry points, loaded by name when a turn first needs one."""
 
+import asyncio
+import logging
 import os
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from threading import Lock
@@ -14,7 +17,13 @@ from turnmill.domain.errors import (
     ProviderUnknown,
     Rejected,
 )
+from turnmill_worker.boundary import MAX_DETAIL, error_of, name_of
+from turnmill_worker.calls import Call
 from turnmill_worker.providers.base import Provider
+
+logger = logging.getLogger("turnmill.providers")
+
+_CLOSE_WITHIN = timedelta(seconds=2)
 
 GROUP = "turnmill.providers"
 
@@ -76,8 +85,7 @@ class ProviderRegistry:
 
     async def aclose(self) -> None:
         """Close the connections of all that were used."""
-        for provider in self._loaded.values():
-            await provider.aclose()
+        await asyncio.gather(*(_closed(provider) for provider in self._loaded.values()))
 
     @cached_property
     def _entry_points(self) -> Mapping[str, tuple[EntryPoint, ...]]:
@@ -105,17 +113,43 @@ class ProviderRegistry:
 
 def _build(name: str, point: EntryPoint) -> Provider:
     try:
-        from_env: Callable[[], Provider] = point.load()
+        from_env: Callable[[], object] = point.load()
         provider = from_env()
-    except ProviderError:
-        raise
+        if isinstance(provider, Provider):
+            return provider
+        what = f"it made a {name_of(provider)}, which is no Provider"
+    except ProviderError as error:
+        raise error_of(error) from None
     except ConfigurationError as error:
         raise Rejected(error.code, detail=str(error), hint=error.hint) from None
-    except Exception as error:
-        raise _broken(name, point, f"{type(error).__name__}: {error}") from error
-    if not isinstance(provider, Provider):
-        raise _broken(name, point, f"it made a {type(provider).__name__}, which is no Provider")
-    return provider
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001
+        # The edge to a package of somebody's, which may even want to exit while it is imported.
+        what = _told(error)
+    raise _broken(name, point, what)
+
+
+def _told(error: BaseException) -> str:
+    try:
+        return f"{name_of(error)}: {error}"[:MAX_DETAIL]
+    except Exception:  # noqa: BLE001
+        return name_of(error)  # its words cannot be had
+
+
+async def _closed(provider: Provider) -> None:
+    """Close a provider; one that breaks or hangs keeps neither the others nor the process."""
+    closing = Call(_close(provider))
+    timer = asyncio.get_running_loop().call_later(_CLOSE_WITHIN.total_seconds(), closing.close)
+    await closing.wait()
+    timer.cancel()
+
+
+async def _close(provider: Provider) -> None:
+    try:
+        await provider.aclose()
+    except BaseException as error:  # noqa: BLE001
+        logger.error("a provider cannot be closed: %s", name_of(error))
 
 
 def _broken(name: str, point: EntryPoint, what: str) -> Rejected:

@@ -1,0 +1,73 @@
+"""The store as a turn sees it, for tests that have none."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, cast
+
+from tests.claims import a_claim
+from turnmill.domain.errors import StoreUnavailable
+from turnmill.domain.ids import SessionId, TurnId
+from turnmill.domain.parts import Part
+from turnmill.domain.states import Lane, OnAmbiguous
+from turnmill.store.records import Claim, Fenced, Settled, Settlement
+from turnmill_worker.held import Held
+from turnmill_worker.limits import Slots
+from turnmill_worker.providers.base import Provider
+from turnmill_worker.turn import Deps
+
+SAID = [Part("user", "Hello"), Part("assistant", "Hello."), Part("user", "And then?")]
+
+
+@dataclass
+class FakeLedger:
+    """Gives every claim that is asked for, and keeps what it was told."""
+
+    claimed: list[TurnId] = field(default_factory=list)
+    settled: list[Settlement] = field(default_factory=list)
+    brought: Sequence[Part] | None = ()  #: with a claim
+    away: bool = False
+    options: dict[str, Any] = field(default_factory=dict)  #: of every claim
+    refuses: Exception | None = None  #: what every settle raises
+
+    async def claim(self, turn_id: TurnId) -> Claim | None:
+        self.claimed.append(turn_id)
+        options = {"on_ambiguous": OnAmbiguous.RETRY, "history": self.brought} | self.options
+        return a_claim(turn_id=turn_id, **options)
+
+    async def claim_due(self, lane: Lane, *, limit: int) -> list[Claim]:
+        return []
+
+    async def settle(self, settlement: Settlement) -> Settled | Fenced:
+        if self.refuses is not None:
+            raise self.refuses
+        self.settled.append(settlement)
+        state = settlement.state
+        return Settled(turn_id=settlement.turn_id, state=state, due_at=None, next=None)
+
+    async def history(self, session_id: SessionId) -> Sequence[Part]:
+        if self.away:
+            raise StoreUnavailable
+        return SAID
+
+    async def mark_sent(self, claim: Claim) -> bool:
+        if self.away:
+            raise StoreUnavailable
+        return True
+
+
+def deps_of(
+    ledger: FakeLedger, send: Callable[..., Any] | None, *, check: Any = None, **options: Any
+) -> Deps:
+    """Return what a turn needs, with a provider of these two verbs."""
+    provider = cast(Provider, SimpleNamespace(send=send, check=check))
+    values: dict[str, Any] = {
+        "ledger": ledger,
+        "held": Held(),
+        "slots": Slots(1),
+        "provider": lambda _: provider,
+        "announce": lambda _: None,
+        "announce_at": lambda *_: None,
+        "price": lambda *_: None,
+    }
+    return Deps(**values | options)

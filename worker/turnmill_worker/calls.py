@@ -1,0 +1,64 @@
+"""Work of other people's code in a task of its own: it can be closed, and left behind."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from datetime import timedelta
+from typing import Any, Generic, TypeVar
+
+logger = logging.getLogger("turnmill.calls")
+
+T = TypeVar("T")
+
+#: How long a call that was cancelled may take to end: time to hang up in good order, and less than
+#: the five seconds that a shutdown waits beyond the grace.
+PATIENCE = timedelta(seconds=4)
+
+
+class Call(Generic[T]):
+    """One call, which begins at once. Used on one event loop.
+
+    Cancelling whoever waits for it does not cancel it. One that refuses to be cancelled is left
+    behind after a short patience: it may go on, and nobody waits for it or hears of its result.
+    """
+
+    __slots__ = ("_left", "_loop", "_task", "_waiting")
+
+    def __init__(self, work: Coroutine[Any, Any, T]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._left = False
+        self._waiting: asyncio.Future[None] | None = None
+        self._task = self._loop.create_task(work)
+        self._task.add_done_callback(self._wake)
+
+    def close(self, *, patience: timedelta = PATIENCE) -> None:
+        """Cancel it."""
+        self._task.cancel()
+        self._loop.call_later(patience.total_seconds(), self._leave)
+
+    @property
+    def over(self) -> bool:
+        """Tell whether there is nothing to wait for any more."""
+        return self._left or self._task.done()
+
+    async def wait(self) -> None:
+        """Return when it has ended or is left behind. One may wait at a time."""
+        if not self.over:
+            self._waiting = self._loop.create_future()
+            await self._waiting
+
+    def result(self) -> T | None:
+        """Return what came of it; None where it was cancelled or left behind. Raises its error."""
+        if not self._task.done() or self._task.cancelled():
+            return None
+        return self._task.result()
+
+    def _leave(self) -> None:
+        if not self._task.done():
+            self._left = True
+            logger.error("a call does not end though it was cancelled: it is left behind")
+            self._wake()
+
+    def _wake(self, _: object = None) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
