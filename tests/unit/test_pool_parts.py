@@ -224,7 +224,7 @@ def test_a_pool_says_which_limits_it_cannot_keep(
     pool.start()
     pool.stop()
     assert "max_memory_per_child is ignored" in caplog.text
-    assert "time limits do not stop tasks in threads: ordinary" in caplog.text
+    assert "a hard one leaves it behind: ordinary" in caplog.text
 
 
 # The watch

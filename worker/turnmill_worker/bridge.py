@@ -109,10 +109,14 @@ class Driven:
         self._stepper = None
 
 
-def can_await_here() -> bool:
-    """Tell whether the caller is a driven function, and not a coroutine that it waits for."""
+def can_await_here(*, nested: bool = False) -> bool:
+    """Tell whether the caller is a driven function, and not a coroutine that it waits for.
+
+    With `nested`, a function that such a coroutine has called counts too: it can wait, and holds
+    up that coroutine alone.
+    """
     current = greenlet.getcurrent()
-    return isinstance(current, _Stepper) and not current.in_coroutine
+    return isinstance(current, _Stepper) and (nested or not current.in_coroutine)
 
 
 def await_here(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -120,11 +124,11 @@ def await_here(coroutine: Coroutine[Any, Any, Any]) -> Any:
     stepper = greenlet.getcurrent()
     assert isinstance(stepper, _Stepper)
     assert stepper.parent is not None
-    stepper.in_coroutine = True
+    outer, stepper.in_coroutine = stepper.in_coroutine, True
     try:
         return _step_through(coroutine, stepper.parent)
     finally:
-        stepper.in_coroutine = False
+        stepper.in_coroutine = outer
         if stepper.given_up:
             # Celery's tracer would store what a revoked task returns, and start what follows it.
             raise greenlet.GreenletExit

@@ -1,6 +1,8 @@
 """An event loop that no code on it can end, and an exit of the process that no thread holds up."""
 
 import asyncio
+import atexit
+import concurrent.futures.thread  # noqa: F401 - registers itself first, and is called after us
 import functools
 import logging
 import os
@@ -15,7 +17,9 @@ logger = logging.getLogger("turnmill.pool")
 _at_exit: Callable[[Callable[[], None]], None] | None = getattr(threading, "_register_atexit", None)
 
 
-def run_for_good(loop: asyncio.AbstractEventLoop, *, wanted: Callable[[], bool]) -> None:
+def run_for_good(
+    loop: asyncio.AbstractEventLoop, *, wanted: Callable[[], bool] = lambda: True
+) -> None:
     """Run the loop as long as it is wanted, whatever its tasks raise.
 
     A `SystemExit` in a child task or in a callback comes out of `run_forever`, and `loop.stop()`
@@ -46,11 +50,13 @@ def _count_down(patience: timedelta, code: Callable[[], int]) -> None:
     timer = threading.Timer(patience.total_seconds(), _leave, (code,))
     timer.daemon = True
     timer.start()
+    atexit.register(timer.cancel)  # called once no thread is waited for any more
 
 
 def _leave(code: Callable[[], int]) -> None:
-    main = threading.main_thread()
-    names = [t.name for t in threading.enumerate() if t is not main and not t.daemon]
-    if names:
-        logger.error("the process leaves threads behind that do not end: %s", ", ".join(names))
-        os._exit(code())
+    # Daemons, too: an executor's threads are, where a daemon has started them, and are waited for.
+    names = [t.name for t in threading.enumerate() if t is not threading.main_thread()]
+    logger.error(
+        "the process leaves threads behind, of which some do not end: %s", ", ".join(names)
+    )
+    os._exit(code())

@@ -8,7 +8,6 @@ many tasks are in here, and with them the mailboxes.
 
 import asyncio
 import functools
-import inspect
 import itertools
 import threading
 import time
@@ -23,6 +22,7 @@ from celery.platforms import EX_FAILURE
 from celery.utils.log import get_logger
 from celery.worker import state
 
+from turnmill_worker.async_task import AsyncTask, gives_async_generator, gives_coroutine
 from turnmill_worker.crossing import Bell, Mailbox
 from turnmill_worker.lasting import bound_exit
 from turnmill_worker.pool_loop import CLEANUP, Callback, Job, LoopThread, where
@@ -37,7 +37,7 @@ SYNC_THREADS = 8
 #: itself is ended by the loop. What is left then holds the loop, and is left behind.
 _LEAVE = CLEANUP + timedelta(seconds=1)
 #: How long the process then waits for threads of other people's executors.
-_EXIT = timedelta(seconds=5)
+_EXIT = timedelta(seconds=3)
 _LOOK_AGAIN = timedelta(seconds=0.2)
 
 
@@ -320,12 +320,25 @@ def _refuse_unknown_coroutines(tasks: Mapping[str, Any]) -> None:
     names = [
         name
         for name, task in tasks.items()
-        if inspect.iscoroutinefunction(getattr(task, "_orig_run", task.run))
+        if not isinstance(task, AsyncTask) and any(map(_is_async, _bodies(task)))
     ]
     if names:
         raise ImproperlyConfigured(
             f"async def, but not of the class AsyncTask: {', '.join(sorted(names))}"
         )
+
+
+def _bodies(task: Any) -> tuple[Any, ...]:
+    """Return what a task may run: as it was given, and as Celery has wrapped it."""
+    return (
+        getattr(task, "_decorated_fun", None),
+        getattr(task, "_orig_run", task.run),
+        type(task).__call__,
+    )
+
+
+def _is_async(body: Any) -> bool:
+    return gives_coroutine(body) or gives_async_generator(body)
 
 
 def _warn_of_limits(tasks: Mapping[str, Any], options: Mapping[str, Any]) -> None:
@@ -338,4 +351,7 @@ def _warn_of_limits(tasks: Mapping[str, Any], options: Mapping[str, Any]) -> Non
         if not getattr(task, "is_coroutine", False) and (task.time_limit or task.soft_time_limit)
     ]
     if names:
-        logger.warning("time limits do not stop tasks in threads: %s", ", ".join(sorted(names)))
+        logger.warning(
+            "a soft time limit does not reach a thread, and a hard one leaves it behind: %s",
+            ", ".join(sorted(names)),
+        )

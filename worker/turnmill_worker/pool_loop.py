@@ -274,6 +274,10 @@ def describe(error: BaseException) -> Any:
     """Return what Celery's callbacks take for an error, of any error."""
     try:
         return ExceptionInfo((type(error), error, error.__traceback__))
-    except BaseException:  # noqa: BLE001 - its own code runs, to show it
-        unreadable = RuntimeError(f"{type(error).__name__}, which cannot be shown")
-        return ExceptionInfo((RuntimeError, unreadable, None))
+    except BaseException:  # noqa: BLE001, S110 - its own code runs, to show it
+        pass
+    try:
+        raise RuntimeError(f"{type(error).__name__}, which cannot be shown")
+    except RuntimeError as substitute:
+        substitute.__context__ = None  # else it would be shown after all
+        return ExceptionInfo((RuntimeError, substitute, substitute.__traceback__))
