@@ -61,6 +61,7 @@ class TaskPool(BasePool):
         self._jobs: dict[int, Job] = {}
         self._semaphore: Any = self.options.get("semaphore")
         self._tasks: Mapping[str, Any] = {}
+        self._balancing = False
         self._bell: Bell | None = None
         self._hub: Any = None
 
@@ -234,13 +235,21 @@ class TaskPool(BasePool):
     def _balance(self) -> None:
         """Let Celery's semaphore hold the slots that are free, and start what waits for them.
 
-        Left to itself it counts wrongly when it is resized, or cleared after a lost connection.
+        Left to itself it counts wrongly when it is resized, or cleared after a lost connection. And
+        it would start the next one from within each that is found revoked: a thousand that had
+        expired while they waited were a RecursionError in the middle of a command to the broker.
         """
-        semaphore = self._semaphore
-        semaphore.initial_value = self.limit
-        semaphore.value = min(semaphore.value, max(self.limit - len(self._jobs), 0))
-        while semaphore.value < self.limit - len(self._jobs):
-            semaphore.release()
+        if self._balancing:
+            return
+        self._balancing = True
+        try:
+            semaphore = self._semaphore
+            semaphore.initial_value = self.limit
+            semaphore.value = min(semaphore.value, max(self.limit - len(self._jobs), 0))
+            while semaphore.value < self.limit - len(self._jobs):
+                semaphore.release()
+        finally:
+            self._balancing = False
 
     def _get_info(self) -> dict[str, Any]:
         info: dict[str, Any] = super()._get_info()
@@ -300,6 +309,7 @@ class TaskPool(BasePool):
         worker = sender.controller
         if worker.pool is self:
             worker.wait_for_soft_shutdown = functools.partial(self._wait_softly, worker)
+            worker._quick_release = self._balance
 
     def _wait_softly(self, worker: Any) -> None:
         seconds = worker.app.conf.worker_soft_shutdown_timeout

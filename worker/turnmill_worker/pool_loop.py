@@ -241,6 +241,7 @@ class LoopThread:
 
     def _report(self, job: Job, callback: Callback | None, outcome: Any) -> None:
         self._disarm(job)
+        job.driven = None  # which holds the job in turn
         self._outbox.put(functools.partial(self._ended, job, callback, outcome))
 
     # On the watch's thread.
