@@ -11,7 +11,7 @@ from celery import Task
 from celery.exceptions import WorkerShutdown, WorkerTerminate
 from greenlet import GreenletExit
 
-from tests.integration.pool_app import app, notes
+from tests.integration.pool_app import app, enter, leave, notes
 
 
 class Rude(BaseException):
@@ -114,6 +114,15 @@ async def callback_raises(kind: str) -> str:
     asyncio.get_running_loop().call_soon(_raise, kind)
     await asyncio.sleep(0.01)
     return "went on"
+
+
+@app.task
+async def waits_at(gate: str) -> None:
+    """Run until the gate is open."""
+    enter(gate)
+    while not notes.exists(f"{gate}:open"):  # noqa: ASYNC110 - opened from elsewhere
+        await asyncio.sleep(0.02)
+    leave(gate)
 
 
 # Hooks

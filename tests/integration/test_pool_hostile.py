@@ -29,12 +29,15 @@ def worker(
 
 
 def is_whole(worker: PoolWorker) -> bool:
-    """Tell whether nothing runs, and as many tasks as there are slots run at once."""
+    """Tell whether nothing runs, and as many tasks as there are slots then run at once."""
     assert wait_until(lambda: worker.inspect("stats")["pool"]["running"] == 0, timeout=SOON)
-    gauge = f"whole:{time.monotonic()}"
-    naps = [worker.send_other("pool_app.nap", 0.4, gauge) for _ in range(SLOTS + 1)]
-    assert [nap.get() for nap in naps] == [0.4] * len(naps)
-    return worker.peak(gauge) == SLOTS and worker.inspect("active") == []
+    gate = f"gate:{time.monotonic()}"
+    sent = [worker.send("waits_at", gate) for _ in range(SLOTS + 1)]
+    assert wait_until(lambda: worker.running(gate) == SLOTS, timeout=SOON)
+    worker.notes.set(f"{gate}:open", 1)
+    for one in sent:
+        one.get()
+    return worker.peak(gate) == SLOTS and worker.inspect("active") == []
 
 
 def outcome(sent: Sent) -> str:
@@ -74,9 +77,11 @@ def test_a_hook_that_raises_keeps_no_slot(worker: PoolWorker) -> None:
 
 @pytest.mark.parametrize("task", ["stops_the_loop", "takes_the_loop_over"])
 def test_a_task_that_meddles_with_the_loop_leaves_it_running(worker: PoolWorker, task: str) -> None:
-    assert worker.send(task).get() == "went on"
-    assert is_whole(worker)
-    worker.send("gives_the_loop_back").get()
+    try:
+        assert worker.send(task).get() == "went on"
+        assert is_whole(worker)
+    finally:
+        worker.send("gives_the_loop_back").get()
 
 
 def test_a_task_cannot_close_the_loop(worker: PoolWorker) -> None:
