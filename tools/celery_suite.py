@@ -62,6 +62,7 @@ def start(
     (folder / pool).mkdir()
     path = (checkout, folder / "site", TOOLS)
     env = os.environ | {
+        "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])),
         "PYTHONPATH": os.pathsep.join(map(str, path)),
         "CELERY_SUITE_POOL": POOLS[pool],
         "CELERY_SUITE_FOLDER": str(folder / pool),
