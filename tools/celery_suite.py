@@ -34,8 +34,6 @@ NEEDS = (
 )
 #: Wants an account at Azure.
 LEFT_OUT = "t/integration/test_backend.py"
-#: Of one test. Celery's own mark says 300 where a test may be run again.
-TIMEOUT_S = 300
 
 Outcomes = Mapping[str, str]
 
@@ -69,7 +67,7 @@ def start(
     }
     argv = [
         *(sys.executable, "-m", "pytest", "-p", "celery_suite_plugin", "-p", "no:cacheprovider"),
-        *("--numprocesses", str(jobs), "--timeout", str(TIMEOUT_S), "-q", "--ignore", LEFT_OUT),
+        *("--numprocesses", str(jobs), "-q", "--ignore", LEFT_OUT),
         *(f"--junitxml={folder / pool}.xml", *(extra or ["t/integration"])),
     ]
     with (folder / f"{pool}.log").open("wb") as log:
