@@ -7,7 +7,7 @@ PINS := constraints/build.txt constraints/worker.txt constraints/dev.txt
 STAMP := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test bench bench-full bench-pair check format constraints clean chaos mutants
+.PHONY: help install demo test bench bench-full bench-pair check format constraints clean chaos mutants celery-suite
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ chaos: install ## Faults at random for MINUTES (10), from SEED (1); exits 1 if a
 
 mutants: install ## Break the protocol on purpose; each mutant is killed by a named test
 	$(BIN)/python -m tests.mutants
+
+celery-suite: install ## Celery's own integration tests, on the pool and on threads; CELERY=its source
+	$(BIN)/python tools/celery_suite.py $(CELERY)
 
 bench: install ## Measure side by side with plain Celery, in about four minutes
 	$(BIN)/python -m benchmarks

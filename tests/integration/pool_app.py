@@ -94,12 +94,12 @@ for _signal in ("prerun", "postrun", "success", "failure", "retry"):
     getattr(signals, f"task_{_signal}").connect(_note(_signal), weak=False)
 
 
-def _enter(gauge: str) -> None:
+def enter(gauge: str) -> None:
     running = notes.incr(f"{gauge}:running")
     notes.zadd(f"{gauge}:peak", {"peak": running}, gt=True)
 
 
-def _leave(gauge: str) -> None:
+def leave(gauge: str) -> None:
     notes.decr(f"{gauge}:running")
     notes.incr(f"{gauge}:done")
 
@@ -118,21 +118,21 @@ async def identity(self: Task) -> list[Any]:
 
 @app.task
 async def nap(seconds: float, gauge: str = "nap") -> float:
-    _enter(gauge)
+    enter(gauge)
     try:
         await asyncio.sleep(seconds)
     finally:
-        _leave(gauge)
+        leave(gauge)
     return seconds
 
 
 @app.task(acks_late=True)
 async def late_nap(seconds: float, gauge: str = "nap") -> float:
-    _enter(gauge)
+    enter(gauge)
     try:
         await asyncio.sleep(seconds)
     finally:
-        _leave(gauge)
+        leave(gauge)
     return seconds
 
 
@@ -143,9 +143,9 @@ async def hint(seconds: float, gauge: str) -> float:
 
 @app.task
 def sync_nap(seconds: float, gauge: str = "nap") -> str:
-    _enter(gauge)
+    enter(gauge)
     time.sleep(seconds)
-    _leave(gauge)
+    leave(gauge)
     return threading.current_thread().name
 
 
@@ -245,11 +245,11 @@ async def softly_limited(seconds: float) -> str:
 
 @app.task(time_limit=0.3)
 async def hardly_limited(seconds: float, gauge: str = "hard") -> str:
-    _enter(gauge)
+    enter(gauge)
     try:
         await asyncio.sleep(seconds)
     finally:
-        _leave(gauge)
+        leave(gauge)
     return "slept"
 
 

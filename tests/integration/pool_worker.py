@@ -57,8 +57,10 @@ class PoolWorker:
         *options: str,
         conf: Sequence[str] = (),
         env: dict[str, str] | None = None,
+        tasks: str = "pool_app",
     ) -> None:
         self.pool = pool
+        self._tasks = f"tests.integration.{tasks}"
         self.broker_url = broker_url
         self.log = folder / f"{pool}.log"
         self.app = pool_app.make_app(broker_url)
@@ -70,7 +72,7 @@ class PoolWorker:
         )
         self.name = f"{pool}@test"
         self._argv = [
-            *(sys.executable, "-m", "celery", "-A", "tests.integration.pool_app", "worker"),
+            *(sys.executable, "-m", "celery", "-A", self._tasks, "worker"),
             *(f"--pool={POOLS[pool]}", f"--hostname={self.name}", *_QUICK, *options),
         ]
         self._env = os.environ | {
@@ -130,8 +132,14 @@ class PoolWorker:
         return [event["type"] for event in self.events if event.get("uuid") == task_id]
 
     def send(self, name: str, *args: Any, **options: Any) -> Sent:
-        """Send a task of `pool_app`."""
-        task = f"tests.integration.pool_app.{name}"
+        """Send a task of the worker's module."""
+        return self._send(f"{self._tasks}.{name}", args, options)
+
+    def send_other(self, name: str, *args: Any, **options: Any) -> Sent:
+        """Send a task of another module of these tests."""
+        return self._send(f"tests.integration.{name}", args, options)
+
+    def _send(self, task: str, args: Sequence[Any], options: dict[str, Any]) -> Sent:
         sent = self._sender.send_task(task, args=args, **options)
         return Sent(str(sent.id), self.app.backend)
 
@@ -157,6 +165,10 @@ class PoolWorker:
 
     def peak(self, gauge: str) -> int:
         return int(self.notes.zscore(f"{gauge}:peak", "peak") or 0)
+
+    def noted(self, what: str) -> bool:
+        """Tell whether a task has counted this, once."""
+        return self.notes.get(what) == "1"
 
     def signal(self, number: signal.Signals) -> None:
         assert self.popen is not None

@@ -1,6 +1,7 @@
 """How a worker ends, dies, loses its broker and grows: a process of its own for each test."""
 
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,23 @@ def test_what_a_killed_worker_had_not_acknowledged_runs_again(
         worker.start()
         assert [one.get(within=3 * SOON) for one in sent] == [1.0] * 3
         assert worker.done("killed") == 3
+
+
+# Tasks that do not end
+
+
+def test_a_cold_shutdown_leaves_behind_whatever_does_not_end(
+    broker_url: str, tmp_path: Path
+) -> None:
+    with PoolWorker(
+        "asyncio", broker_url, tmp_path, "--concurrency=4", tasks="pool_hostile"
+    ) as worker:
+        for task in ("ignores", "hangs_in_a_thread", "hangs_elsewhere", "spins"):
+            worker.send(f"{task}_without_end")
+            assert wait_until(partial(worker.noted, task), timeout=SOON)
+        worker.signal(signal.SIGQUIT)
+        worker.gone()
+        assert "the process leaves threads behind" in worker.logged()
 
 
 # The broker goes away

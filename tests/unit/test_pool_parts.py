@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -224,7 +225,29 @@ def test_a_pool_says_which_limits_it_cannot_keep(
     pool.start()
     pool.stop()
     assert "max_memory_per_child is ignored" in caplog.text
-    assert "time limits do not stop tasks in threads: ordinary" in caplog.text
+    assert "a hard one leaves it behind: ordinary" in caplog.text
+
+
+# Slots
+
+
+def test_any_number_of_tasks_revoked_while_they_waited_are_passed_over(app: Celery) -> None:
+    slots = LaxBoundedSemaphore(1)
+    pool = TaskPool(1, app=app, semaphore=slots)
+    worker = SimpleNamespace(pool=pool)
+    pool._on_worker_ready(sender=SimpleNamespace(controller=worker))
+    passed_over: list[int] = []
+
+    def find_it_revoked(number: int) -> None:
+        passed_over.append(number)
+        worker._quick_release()
+
+    slots.acquire(lambda: None)
+    for number in range(5_000):
+        slots.acquire(find_it_revoked, number)
+    pool.flush()
+    assert passed_over == list(range(5_000))
+    assert slots.value == 1
 
 
 # The watch

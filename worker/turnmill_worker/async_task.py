@@ -5,25 +5,31 @@ import functools
 import inspect
 import os
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any
 
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Task
 from celery._state import _task_stack, get_current_task
+from celery.exceptions import ImproperlyConfigured
 
 from turnmill_worker.bridge import Driven, await_here, can_await_here
+from turnmill_worker.lasting import run_for_good
 
-_Body = Callable[..., Coroutine[Any, Any, Any]]
+#: Celery calls these as functions, some of them on a worker's main thread.
+_HOOKS = ("before_start", "on_success", "on_failure", "on_retry", "after_return")
 
 
 class AsyncTask(Task):
     """A task that may be `async def`; give it as `Celery(task_cls=…)` or `@app.task(base=…)`.
 
     Such a body runs on the asyncio pool's loop. Under other pools it runs on a loop beside them,
-    while the pool's thread or process waits for it as for any other task. Called from a coroutine,
-    the task gives a coroutine to await; called from anywhere else, the result.
+    while the pool's thread or process waits for it as for any other task; so does a coroutine that
+    an ordinary function returns. Called from a coroutine, the task gives a coroutine to await;
+    called from anywhere else, or by `apply`, the result.
+
+    ImproperlyConfigured is raised for what would be `async` in vain.
     """
 
     abstract = True
@@ -32,15 +38,21 @@ class AsyncTask(Task):
     is_coroutine = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Let Celery see a plain function: its tracer and `autoretry_for` know no other."""
+        """Let Celery see plain functions: its tracer and `autoretry_for` know no others."""
         super().__init_subclass__(**kwargs)
-        run = cls.__dict__.get("run")
-        body = run.__func__ if isinstance(run, staticmethod) else run
-        if not inspect.iscoroutinefunction(body):
-            return
-        plain = _as_function(body)
-        cls.run = staticmethod(plain) if isinstance(run, staticmethod) else plain
-        cls.is_coroutine = True
+        _refuse_hooks(cls)
+        functions = [_as_method(cls, name) for name in ("run", "__call__")]
+        cls.is_coroutine = any(getattr(function, "is_coroutine", False) for function in functions)
+
+
+def gives_coroutine(body: Any) -> bool:
+    """Tell whether this function, or object that is called as one, is `async def`."""
+    return inspect.iscoroutinefunction(body) or inspect.iscoroutinefunction(type(body).__call__)
+
+
+def gives_async_generator(body: Any) -> bool:
+    """Tell whether it is `async def` with a `yield`: that has no result for Celery to keep."""
+    return inspect.isasyncgenfunction(body) or inspect.isasyncgenfunction(type(body).__call__)
 
 
 def background_loop() -> asyncio.AbstractEventLoop:
@@ -48,17 +60,86 @@ def background_loop() -> asyncio.AbstractEventLoop:
     return _background.loop()
 
 
-def _as_function(body: _Body) -> Callable[..., Any]:
+def _refuse_hooks(cls: type[Task]) -> None:
+    hooks = [name for name in _HOOKS if gives_coroutine(getattr(cls, name))]
+    if hooks:
+        raise ImproperlyConfigured(
+            f"{cls.name or cls.__name__}: {', '.join(hooks)} may not be async def,"
+            " since Celery calls it as a function"
+        )
+
+
+def _as_method(cls: type[Task], name: str) -> Any:
+    """Put a function in the place of what the class has under this name; return it."""
+    found = inspect.getattr_static(cls, name)
+    body = found.__func__ if isinstance(found, staticmethod) else found
+    if hasattr(body, "is_coroutine") or body is inspect.getattr_static(Task, name):
+        return body
+    validates = name == "run" and getattr(cls, "_dump_pydantic_arguments", None) is not None
+    if gives_async_generator(inspect.unwrap(body) if validates else body):
+        raise ImproperlyConfigured(
+            f"{cls.name or cls.__name__} is an async generator; a task returns one result"
+        )
+    function = _with_models(body) if validates else _as_function(body)
+    setattr(cls, name, staticmethod(function) if isinstance(found, staticmethod) else function)
+    return function
+
+
+def _as_function(body: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(body)
     def function(*args: Any, **kwargs: Any) -> Any:
-        coroutine = body(*args, **kwargs)
-        if can_await_here():
-            return await_here(coroutine)
-        if _loop_runs_here():
-            return coroutine
-        return _Beside(coroutine).result()
+        result = body(*args, **kwargs)
+        return _wait_for(result) if inspect.isawaitable(result) else result
 
+    function.is_coroutine = gives_coroutine(body)  # type: ignore[attr-defined]
     return function
+
+
+def _with_models(wrapper: Any) -> Callable[..., Any]:
+    """Return Celery's pydantic wrapper around a function: it would take a coroutine for a result.
+
+    Celery keeps what the wrapper calls, and all that it does with the models, in its closure.
+    """
+    names = wrapper.__code__.co_freevars
+    if "task_fun" not in names:
+        raise ImproperlyConfigured("pydantic=True is unknown in the form that this Celery gives it")
+    cell = wrapper.__closure__[names.index("task_fun")]
+    body = cell.cell_contents = _as_function(cell.cell_contents)
+
+    @functools.wraps(wrapper)
+    def function(*args: Any, **kwargs: Any) -> Any:
+        call = functools.partial(wrapper, *args, **kwargs)
+        return _drive(call) if body.is_coroutine and _is_for_await() else call()  # type: ignore[attr-defined]
+
+    function.is_coroutine = body.is_coroutine  # type: ignore[attr-defined]
+    return function
+
+
+async def _drive(function: Callable[[], Any]) -> Any:
+    return await Driven(function)
+
+
+def _wait_for(awaitable: Awaitable[Any]) -> Any:
+    if _is_for_await():
+        return awaitable
+    coroutine = awaitable if inspect.iscoroutine(awaitable) else _await(awaitable)
+    if can_await_here(nested=True):
+        return await_here(coroutine)
+    return _Beside(coroutine).result()
+
+
+async def _await(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
+
+
+def _is_for_await() -> bool:
+    """Tell whether a coroutine calls the task, which will await what it gets."""
+    if can_await_here() or not _loop_runs_here():
+        return False
+    task = get_current_task()
+    request = task.request_stack.top if task else None
+    # `apply`, and with it `delay` of an eager app, is Celery's tracer, and takes no coroutine.
+    return request is None or not request.is_eager
 
 
 def _loop_runs_here() -> bool:
@@ -82,7 +163,7 @@ class _Background:
             if self._loop is None or self._pid != os.getpid():
                 self._loop, self._pid = asyncio.new_event_loop(), os.getpid()
                 threading.Thread(
-                    target=self._loop.run_forever, name="turnmill-loop", daemon=True
+                    target=run_for_good, args=(self._loop,), name="turnmill-loop", daemon=True
                 ).start()
             return self._loop
 
@@ -101,6 +182,9 @@ class _Beside:
         self._exit: BaseException | None = None
         self._asyncio_task: asyncio.Task[Any] | None = None
         self._loop = background_loop()
+        if self._loop is asyncio._get_running_loop():
+            coroutine.close()
+            raise RuntimeError("a coroutine cannot wait here for a task; await it")
         self._future: Future[Any] = asyncio.run_coroutine_threadsafe(self._run(), self._loop)
 
     def result(self) -> Any:

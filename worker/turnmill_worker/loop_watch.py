@@ -5,6 +5,7 @@ import logging
 import sys
 import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from types import FrameType
 
@@ -17,7 +18,8 @@ class LoopWatch:
     """Asks the loop for a sign of life, and looks where it is when none comes.
 
     A block of `too_long` plus `period` is always seen, a shorter one by chance. Of blocks that
-    follow each other within `quiet`, the first is logged and the others are counted.
+    follow each other within `quiet`, the first is logged and the others are counted. As long as a
+    block lasts, `blocked` is called each `too_long`, on the watch's thread.
     """
 
     def __init__(
@@ -27,11 +29,13 @@ class LoopWatch:
         too_long: timedelta = timedelta(seconds=0.5),
         period: timedelta = timedelta(seconds=0.25),
         quiet: timedelta = timedelta(seconds=30),
+        blocked: Callable[[], None] = lambda: None,
     ) -> None:
         self.blocks = 0  #: how often the loop has been blocked
         self.longest = timedelta(0)  #: the longest that it took to give a sign of life
         self._loop = loop
         self._too_long, self._period, self._quiet = too_long, period, quiet
+        self._blocked = blocked
         self._unlogged = 0
         self._logged_at = float("-inf")
         self._stopped = threading.Event()
@@ -57,7 +61,9 @@ class LoopWatch:
             self._loop.call_soon_threadsafe(self._alive.set)
             if not self._alive.wait(self._too_long.total_seconds()):
                 self._report()
-                self._alive.wait()
+                self._blocked()
+                while not self._alive.wait(self._too_long.total_seconds()):
+                    self._blocked()
             self.longest = max(self.longest, timedelta(seconds=time.monotonic() - asked_at))
 
     def _report(self) -> None:

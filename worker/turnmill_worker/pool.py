@@ -8,30 +8,36 @@ many tasks are in here, and with them the mailboxes.
 
 import asyncio
 import functools
-import inspect
 import itertools
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 from celery import signals
 from celery.concurrency.base import BasePool
-from celery.exceptions import ImproperlyConfigured
+from celery.exceptions import ImproperlyConfigured, WorkerShutdown, WorkerTerminate
+from celery.platforms import EX_FAILURE
 from celery.utils.log import get_logger
 from celery.worker import state
 
+from turnmill_worker.async_task import AsyncTask, gives_async_generator, gives_coroutine
 from turnmill_worker.crossing import Bell, Mailbox
-from turnmill_worker.pool_loop import Callback, Job, LoopThread
+from turnmill_worker.lasting import bound_exit
+from turnmill_worker.pool_loop import CLEANUP, Callback, Job, LoopThread, where
+from turnmill_worker.task_threads import TaskThreads
 from turnmill_worker.transport import take_at_once
 
 logger = get_logger("turnmill.pool")
 
 #: Ordinary tasks that run at once, each in a thread.
 SYNC_THREADS = 8
-#: How long cancelled tasks may take to clean up before the process leaves them behind.
-_CLEANUP = timedelta(seconds=5)
+#: How long the end of the pool waits for cancelled tasks: so long that one that does not end by
+#: itself is ended by the loop. What is left then holds the loop, and is left behind.
+_LEAVE = CLEANUP + timedelta(seconds=1)
+#: How long the process then waits for threads of other people's executors.
+_EXIT = timedelta(seconds=3)
 _LOOK_AGAIN = timedelta(seconds=0.2)
 
 
@@ -49,12 +55,13 @@ class TaskPool(BasePool):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._outbox: Mailbox[Callable[[], None]] = Mailbox(self._wake_hub)
-        self._loop_thread = LoopThread(self._outbox, self._ended)
-        self._threads = ThreadPoolExecutor(SYNC_THREADS, thread_name_prefix="turnmill-sync")
+        self._loop_thread = LoopThread(self._outbox, self._ended, self._lose_loop)
+        self._threads = TaskThreads(SYNC_THREADS, self._run_in_thread)
         self._numbers = itertools.count(1)
         self._jobs: dict[int, Job] = {}
         self._semaphore: Any = self.options.get("semaphore")
         self._tasks: Mapping[str, Any] = {}
+        self._balancing = False
         self._bell: Bell | None = None
         self._hub: Any = None
 
@@ -78,6 +85,8 @@ class TaskPool(BasePool):
         _warn_of_limits(self._tasks, self.options)
         self._bell = Bell()
         self._loop_thread.start()
+        if threading.current_thread() is threading.main_thread():
+            bound_exit(_EXIT, code=lambda: int(_is_cold()))
         take_at_once(self._room)
         signals.worker_ready.connect(self._on_worker_ready)
 
@@ -112,9 +121,10 @@ class TaskPool(BasePool):
         """Start a task; None when the pool is closing: its message goes back to the queue."""
         if self._state != self.RUN:
             return None
+        name = str(args[0]) if args else ""
         job = Job(
             number=next(self._numbers),
-            name=str(args[0]) if args else "",
+            name=name,
             run=functools.partial(target, *args, **(kwargs or {})),
             stop=self.terminate_job,
             callback=callback,
@@ -123,13 +133,14 @@ class TaskPool(BasePool):
             timeout_callback=timeout_callback,
             soft_limit=soft_timeout or self.options.get("soft_timeout"),
             hard_limit=timeout or self.options.get("timeout"),
+            in_thread=not getattr(self._tasks.get(name), "is_coroutine", False),
         )
         self._jobs[job.number] = job
-        if getattr(self._tasks.get(job.name), "is_coroutine", False):
-            job.accept()
-            self._loop_thread.launch(job)
+        if job.in_thread:
+            self._threads.submit(job)
         else:
-            job.future = self._threads.submit(self._run_in_thread, job)
+            self._call(job.accept)
+            self._loop_thread.launch(job)
         return job
 
     def terminate_job(self, pid: int, signal: int | None = None) -> None:
@@ -138,16 +149,17 @@ class TaskPool(BasePool):
         if job is None or job.given_up:
             return
         job.given_up = True
-        if job.future is None:
+        if not job.in_thread:
             self._loop_thread.cancel(job)
-        elif job.future.cancel():
-            job.accept()  # so that Celery announces it as revoked now
-            self._forget(job)
-        else:
-            logger.warning("%s runs in a thread and cannot be stopped; it is ignored", job.name)
+            return
+        if self._threads.withdraw(job):
+            self._call(job.accept)  # so that Celery announces it as revoked now
+        self._forget(job)
 
     def _run_in_thread(self, job: Job) -> None:
         self._outbox.put(job.accept)
+        if job.hard_limit:
+            self._loop_thread.arm(job)
         callback, outcome = job.run_to_end()
         self._outbox.put(functools.partial(self._ended, job, callback, outcome))
 
@@ -163,13 +175,22 @@ class TaskPool(BasePool):
 
     def _take_out(self, *, patience: timedelta = timedelta(0)) -> None:
         for call in self._outbox.take(patience=patience):
-            try:
-                call()
-            except Exception:
-                # The edge to Celery's callbacks: one that fails must not take the others along.
-                logger.exception("a callback of the pool failed")
+            self._call(call)
+
+    def _call(self, call: Callable[[], object]) -> None:
+        """Make a call that ends in Celery, and in people's hooks: it must not take others along."""
+        try:
+            call()
+        except (WorkerShutdown, WorkerTerminate):
+            raise  # from a signal handler
+        except BaseException as error:  # noqa: BLE001
+            logger.error("a callback of Celery's failed: %s", where(error))
 
     def _ended(self, job: Job, callback: Callback | None, outcome: Any) -> None:
+        if job.number not in self._jobs:  # given up before
+            if job.in_thread:
+                self._threads.came_back()
+            return
         try:
             if callback is not None and not job.given_up:
                 callback(outcome)
@@ -177,13 +198,20 @@ class TaskPool(BasePool):
             self._forget(job)
 
     def _forget(self, job: Job) -> None:
-        self._jobs.pop(job.number, None)
+        del self._jobs[job.number]
+        if job.in_thread:
+            self._threads.ended(job)
+            if job.hard_limit:
+                self._loop_thread.disarm(job)
         self._balance()
 
     def _drop_waiting(self) -> None:
-        for job in list(self._jobs.values()):
-            if job.future is not None and job.future.cancel():
-                self._forget(job)
+        for job in self._threads.withdraw_all():
+            self._forget(job)
+
+    def _lose_loop(self) -> None:
+        logger.critical("the event loop has been closed by a task; the worker ends")
+        state.should_terminate = EX_FAILURE
 
     # Slots.
 
@@ -207,13 +235,21 @@ class TaskPool(BasePool):
     def _balance(self) -> None:
         """Let Celery's semaphore hold the slots that are free, and start what waits for them.
 
-        Left to itself it counts wrongly when it is resized, or cleared after a lost connection.
+        Left to itself it counts wrongly when it is resized, or cleared after a lost connection. And
+        it would start the next one from within each that is found revoked: a thousand that had
+        expired while they waited were a RecursionError in the middle of a command to the broker.
         """
-        semaphore = self._semaphore
-        semaphore.initial_value = self.limit
-        semaphore.value = min(semaphore.value, max(self.limit - len(self._jobs), 0))
-        while semaphore.value < self.limit - len(self._jobs):
-            semaphore.release()
+        if self._balancing:
+            return
+        self._balancing = True
+        try:
+            semaphore = self._semaphore
+            semaphore.initial_value = self.limit
+            semaphore.value = min(semaphore.value, max(self.limit - len(self._jobs), 0))
+            while semaphore.value < self.limit - len(self._jobs):
+                semaphore.release()
+        finally:
+            self._balancing = False
 
     def _get_info(self) -> dict[str, Any]:
         info: dict[str, Any] = super()._get_info()
@@ -221,6 +257,7 @@ class TaskPool(BasePool):
         return info | {
             "running": len(self._jobs),
             "threads": SYNC_THREADS,
+            "threads-left": self._threads.left,
             "loop-blocks": watch.blocks,
             "loop-longest-block": round(watch.longest.total_seconds(), 3),
         }
@@ -240,15 +277,15 @@ class TaskPool(BasePool):
         self._drop_waiting()
         for number in list(self._jobs):
             self.terminate_job(number)
-        self._drain(patience=_CLEANUP)
+        self._drain(patience=_LEAVE)
         self._end()
 
     def _drain(self, *, patience: timedelta | None = None) -> None:
-        """Wait until no job is left; once the shutdown is a cold one, not for long."""
+        """Wait until no job is left; not for long in a cold shutdown, or once all are given up."""
         began = time.monotonic()
         while self._jobs:
-            if patience is None and _is_cold():
-                began, patience = time.monotonic(), _CLEANUP
+            if patience is None and (_is_cold() or all(j.given_up for j in self._jobs.values())):
+                began, patience = time.monotonic(), _LEAVE
             if patience is not None and time.monotonic() - began > patience.total_seconds():
                 names = sorted({job.name for job in self._jobs.values()})
                 logger.error("%d tasks do not end: %s", len(self._jobs), ", ".join(names))
@@ -258,7 +295,7 @@ class TaskPool(BasePool):
 
     def _end(self) -> None:
         self._loop_thread.stop()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.stop()
         bell, self._bell = self._bell, None
         if bell is None:
             return
@@ -272,6 +309,7 @@ class TaskPool(BasePool):
         worker = sender.controller
         if worker.pool is self:
             worker.wait_for_soft_shutdown = functools.partial(self._wait_softly, worker)
+            worker._quick_release = self._balance
 
     def _wait_softly(self, worker: Any) -> None:
         seconds = worker.app.conf.worker_soft_shutdown_timeout
@@ -292,12 +330,25 @@ def _refuse_unknown_coroutines(tasks: Mapping[str, Any]) -> None:
     names = [
         name
         for name, task in tasks.items()
-        if inspect.iscoroutinefunction(getattr(task, "_orig_run", task.run))
+        if not isinstance(task, AsyncTask) and any(map(_is_async, _bodies(task)))
     ]
     if names:
         raise ImproperlyConfigured(
             f"async def, but not of the class AsyncTask: {', '.join(sorted(names))}"
         )
+
+
+def _bodies(task: Any) -> tuple[Any, ...]:
+    """Return what a task may run: as it was given, and as Celery has wrapped it."""
+    return (
+        getattr(task, "_decorated_fun", None),
+        getattr(task, "_orig_run", task.run),
+        type(task).__call__,
+    )
+
+
+def _is_async(body: Any) -> bool:
+    return gives_coroutine(body) or gives_async_generator(body)
 
 
 def _warn_of_limits(tasks: Mapping[str, Any], options: Mapping[str, Any]) -> None:
@@ -310,4 +361,7 @@ def _warn_of_limits(tasks: Mapping[str, Any], options: Mapping[str, Any]) -> Non
         if not getattr(task, "is_coroutine", False) and (task.time_limit or task.soft_time_limit)
     ]
     if names:
-        logger.warning("time limits do not stop tasks in threads: %s", ", ".join(sorted(names)))
+        logger.warning(
+            "a soft time limit does not reach a thread, and a hard one leaves it behind: %s",
+            ", ".join(sorted(names)),
+        )

@@ -1,9 +1,12 @@
 """The pool's event loop, on a thread of its own: coroutine tasks start, time out and end here."""
 
 import asyncio
+import contextlib
 import functools
+import logging
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -13,12 +16,19 @@ from typing import Any
 from billiard.einfo import ExceptionInfo
 from billiard.exceptions import SoftTimeLimitExceeded
 
+from turnmill_worker.breaker import Breaker, Steps
 from turnmill_worker.bridge import Driven
 from turnmill_worker.crossing import Mailbox
+from turnmill_worker.lasting import run_for_good
 from turnmill_worker.loop_watch import LoopWatch
+
+logger = logging.getLogger("turnmill.pool")
 
 Callback = Callable[..., Any]
 
+#: How long a cancelled task may take to clean up.
+CLEANUP = timedelta(seconds=5)
+_PLACES = 8
 _START_PATIENCE = timedelta(seconds=10)
 _STOP_PATIENCE = timedelta(seconds=2)
 
@@ -37,10 +47,13 @@ class Job:
     timeout_callback: Callback | None
     soft_limit: float | None  #: seconds, as Celery gives them
     hard_limit: float | None
+    in_thread: bool  #: an ordinary task, not a coroutine
     given_up: bool = False  #: Celery has been told how it ended, whatever it does now
     interrupted: bool = False  #: the soft time limit has passed; the code is yet to see it
+    struck: bool = False  #: it held the loop when it might not go on
+    overdue_at: float | None = None  #: the clock's reading at which the hard time limit passes
+    driven: Driven | None = None
     asyncio_task: "asyncio.Task[Any] | None" = None
-    future: "Future[None] | None" = None  #: of an ordinary task, which runs in a thread
     timers: list[asyncio.TimerHandle] = field(default_factory=list)
 
     def terminate(self, signal: int | None = None) -> None:
@@ -59,7 +72,7 @@ class Job:
         except BaseException as error:  # noqa: BLE001
             # The edge to other people's code. Whatever it raises is the end of this task only:
             # a `SystemExit`, too, which would end the loop, and with it every other task.
-            return self.error_callback, _info(error)
+            return self.error_callback, describe(error)
 
     def interruption(self) -> Exception | None:
         """Return what the task's code sees instead of its cancellation."""
@@ -68,6 +81,10 @@ class Job:
         self.interrupted = False
         self.asyncio_task.uncancel()
         return SoftTimeLimitExceeded(self.soft_limit)  # type: ignore[no-any-return]
+
+    def is_over(self) -> bool:
+        """Tell whether it may not go on: given up, or past its hard time limit."""
+        return self.given_up or (self.overdue_at is not None and time.monotonic() > self.overdue_at)
 
 
 #: A job, the callback that takes the outcome, and the outcome.
@@ -83,10 +100,14 @@ class LoopThread:
     loop: asyncio.AbstractEventLoop
     watch: LoopWatch
 
-    def __init__(self, outbox: Mailbox[Callable[[], None]], ended: Ended) -> None:
+    def __init__(
+        self, outbox: Mailbox[Callable[[], None]], ended: Ended, lost: Callable[[], None]
+    ) -> None:
         self._outbox = outbox
         self._ended = ended
+        self._lost = lost
         self._inbox: Mailbox[Job] = Mailbox(self._wake)
+        self._breaker: Breaker[Job] = Breaker()
         self._thread: threading.Thread | None = None
 
     # From the main thread.
@@ -99,7 +120,7 @@ class LoopThread:
         )
         self._thread.start()
         self.loop = started.result(timeout=_START_PATIENCE.total_seconds())
-        self.watch = LoopWatch(self.loop)
+        self.watch = LoopWatch(self.loop, blocked=self._break_off)
         self.watch.start(self._thread)
 
     def stop(self) -> None:
@@ -108,7 +129,8 @@ class LoopThread:
         if thread is None:
             return
         self.watch.stop()
-        self.loop.call_soon_threadsafe(self.loop.stop)
+        with contextlib.suppress(RuntimeError):  # somebody has closed it
+            self.loop.call_soon_threadsafe(self.loop.stop)
         thread.join(timeout=_STOP_PATIENCE.total_seconds())
 
     def launch(self, job: Job) -> None:
@@ -116,8 +138,20 @@ class LoopThread:
         self._inbox.put(job)
 
     def cancel(self, job: Job) -> None:
-        """Cancel a job that was launched."""
-        self.loop.call_soon_threadsafe(self._cancel, job)
+        """Cancel a job that was launched; it has so long to clean up, and is ended then."""
+        self._soon(self._cancel, job)
+
+    def arm(self, job: Job) -> None:
+        """Watch the hard time limit of a job that runs in a thread."""
+        self._soon(self._arm, job)
+
+    def disarm(self, job: Job) -> None:
+        """Watch it no longer."""
+        self._soon(self._disarm, job)
+
+    def _soon(self, call: Callable[..., object], *args: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is lost, and the worker about to end
+            self.loop.call_soon_threadsafe(call, *args)
 
     # On the loop's thread.
 
@@ -125,27 +159,53 @@ class LoopThread:
         with asyncio.Runner() as runner:  # at its end it cancels what is left
             loop = runner.get_loop()
             started.set_result(loop)
-            loop.run_forever()
+            run_for_good(loop, wanted=lambda: self._thread is not None)
+        if self._thread is not None:
+            self._outbox.put(self._lost)
 
     def _wake(self) -> None:
-        self.loop.call_soon_threadsafe(self._take_in)
+        self._soon(self._take_in)
 
     def _take_in(self) -> None:
         for job in self._inbox.take():
-            self._launch(job)
+            if job.given_up:  # before it began
+                self._report(job, None, None)
+            else:
+                self._launch(job)
 
     def _launch(self, job: Job) -> None:
-        job.asyncio_task = self.loop.create_task(_drive(job))
-        job.asyncio_task.add_done_callback(functools.partial(self._report, job))
+        steps = Steps(self._breaker, job)
+        job.driven = Driven(job.run_to_end, job.interruption, stepping=steps)
+        # Not by `create_task`: its factory is anybody's to replace.
+        job.asyncio_task = asyncio.Task(_drive(job.driven), loop=self.loop)
+        job.asyncio_task.add_done_callback(functools.partial(self._done, job))
         if job.soft_limit:
             job.timers.append(self.loop.call_later(job.soft_limit, self._pass_soft_limit, job))
+        self._arm(job)
+
+    def _arm(self, job: Job) -> None:
         if job.hard_limit:
+            job.overdue_at = time.monotonic() + job.hard_limit
             job.timers.append(self.loop.call_later(job.hard_limit, self._pass_hard_limit, job))
 
+    def _disarm(self, job: Job) -> None:
+        for timer in job.timers:
+            timer.cancel()
+        job.timers.clear()
+
     def _cancel(self, job: Job) -> None:
-        if job.asyncio_task is not None:
-            job.interrupted = False
-            job.asyncio_task.cancel()
+        if job.driven is None or job.asyncio_task is None or job.asyncio_task.done():
+            return
+        job.interrupted = False
+        job.driven.give_up()
+        job.asyncio_task.cancel()
+        job.timers.append(self.loop.call_later(CLEANUP.total_seconds(), self._kill, job))
+
+    def _kill(self, job: Job) -> None:
+        assert job.driven is not None
+        logger.error("%s has ignored its cancellation; it is ended where it waits", job.name)
+        job.driven.kill()
+        self._report(job, None, None)
 
     def _pass_soft_limit(self, job: Job) -> None:
         if job.asyncio_task is None or job.given_up:
@@ -155,30 +215,70 @@ class LoopThread:
         job.asyncio_task.cancel()
 
     def _pass_hard_limit(self, job: Job) -> None:
-        if job.given_up:
-            return
+        if not job.given_up:
+            self._give_up(job)
+            self._cancel(job)
+            if job.in_thread:
+                self._report(job, None, None)
+
+    def _give_up(self, job: Job) -> None:
         job.given_up = True
         self._tell_timeout(job, soft=False, seconds=job.hard_limit)
-        self._cancel(job)
 
     def _tell_timeout(self, job: Job, *, soft: bool, seconds: float | None) -> None:
         if job.timeout_callback is not None:
             self._outbox.put(functools.partial(job.timeout_callback, soft, seconds))
 
-    def _report(self, job: Job, asyncio_task: "asyncio.Task[tuple[Callback | None, Any]]") -> None:
-        for timer in job.timers:
-            timer.cancel()
-        if asyncio_task.cancelled():
-            callback, outcome = job.error_callback, _info(asyncio.CancelledError())
-        else:
+    def _done(self, job: Job, asyncio_task: "asyncio.Task[tuple[Callback | None, Any]]") -> None:
+        try:
             callback, outcome = asyncio_task.result()
+        except BaseException as error:  # noqa: BLE001
+            # Cancelled before it began; or broken off in our own code.
+            callback, outcome = job.error_callback, describe(error)
+            if job.driven is not None:
+                job.driven.kill()
+        self._report(job, callback, outcome)
+
+    def _report(self, job: Job, callback: Callback | None, outcome: Any) -> None:
+        self._disarm(job)
+        job.driven = None  # which holds the job in turn
         self._outbox.put(functools.partial(self._ended, job, callback, outcome))
 
+    # On the watch's thread.
 
-async def _drive(job: Job) -> tuple[Callback | None, Any]:
-    ended: tuple[Callback | None, Any] = await Driven(job.run_to_end, job.interruption)
+    def _break_off(self) -> None:
+        """End the job that holds the loop, if it may not go on."""
+        job = self._breaker.current
+        if job is None or not job.is_over():
+            return
+        if not job.given_up:
+            self._give_up(job)
+        if not job.struck:
+            job.struck = True
+            logger.error("%s may not go on, and holds the event loop; it is broken off", job.name)
+        self._breaker.strike(job)
+
+
+async def _drive(driven: Driven) -> tuple[Callback | None, Any]:
+    ended: tuple[Callback | None, Any] = await driven
     return ended
 
 
-def _info(error: BaseException) -> Any:
-    return ExceptionInfo((type(error), error, error.__traceback__))
+def where(error: BaseException) -> str:
+    """Return the class of an error and the places it came from: no text, which may quote a user."""
+    places = traceback.extract_tb(error.__traceback__)[-_PLACES:]
+    lines = " < ".join(f"{at.name} ({at.filename}:{at.lineno})" for at in reversed(places))
+    return f"{type(error).__name__} at {lines}"
+
+
+def describe(error: BaseException) -> Any:
+    """Return what Celery's callbacks take for an error, of any error."""
+    try:
+        return ExceptionInfo((type(error), error, error.__traceback__))
+    except BaseException:  # noqa: BLE001, S110 - its own code runs, to show it
+        pass
+    try:
+        raise RuntimeError(f"{type(error).__name__}, which cannot be shown")
+    except RuntimeError as substitute:
+        substitute.__context__ = None  # else it would be shown after all
+        return ExceptionInfo((RuntimeError, substitute, substitute.__traceback__))
