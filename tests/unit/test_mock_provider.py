@@ -59,7 +59,7 @@ def test_usage_grows_with_what_is_shown_and_said() -> None:
     short = answer(MockProvider(), a_request()).usage
     history = [Part("user", "x" * 400)]
     long = answer(MockProvider(), a_request(history=history, system_prompt="y" * 400)).usage
-    assert long.input_tokens == short.input_tokens + 200
+    assert (long.input_tokens or 0) - (short.input_tokens or 0) == 200
 
 
 def test_a_reply_counts_the_messages_that_it_was_shown() -> None:

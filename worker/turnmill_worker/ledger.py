@@ -33,6 +33,8 @@ T = TypeVar("T")
 
 #: Of a group: the ids of those that ended fit into one notification of Postgres (8,000 bytes).
 _MOST = 200
+#: Characters of replies: a group takes no more, so that it holds this and one reply at most.
+_HEAVIEST = 4_000_000
 #: A reply in hand is offered to the store for this long; then its lease has long been taken.
 KEEP_REPLIES = timedelta(minutes=15)
 #: Whose turns run by their ids.
@@ -78,7 +80,9 @@ class GroupedLedger:
         # Those who take what is due at the same time read past each other's rows.
         self._one_at_a_time = asyncio.Lock()
         self._claims = Grouped("claims", self._claim_group, most=_MOST)
-        self._settles = Grouped("settles", self._settle_group, most=_MOST)
+        self._settles = Grouped(
+            "settles", self._settle_group, most=_MOST, weigh=_weight_of, heaviest=_HEAVIEST
+        )
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the two writer threads."""
@@ -230,6 +234,10 @@ class GroupedLedger:
         if state is None:
             return fenced
         return Settled(turn_id=settlement.turn_id, state=state, due_at=None, next=None)
+
+
+def _weight_of(settlement: Settlement) -> int:
+    return len(settlement.reply or "")
 
 
 def _unstorable(settlement: Settlement) -> Settlement:
