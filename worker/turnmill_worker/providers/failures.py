@@ -83,7 +83,8 @@ STATUS_OF: Mapping[str, int] = MappingProxyType(
 _CODE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _CODE_OF_STATUS: Mapping[int, str] = MappingProxyType({402: "insufficient_credits"})
 
-_SAYS_LITTLE = frozenset({"error", "invalid_request_error", "unknown_error"})
+_SAYS_NOTHING = frozenset({"", "about:blank", "error"})
+_SAYS_LITTLE = frozenset({"invalid_request_error", "unknown_error"})
 
 #: Where vendors put the words.
 _WORDS = ("title", "message", "msg", "detail", "error", "error_description", "errors")
@@ -106,7 +107,7 @@ def error_of_status(
     The first of the vendor's `codes` that is one decides before the status does:
     `insufficient_quota` is a 429 that no waiting heals.
     """
-    known = next(filter(None, map(safe_code, codes)), "")
+    known = next((one for one in map(safe_code, codes) if one not in _SAYS_NOTHING), "")
     if known in _SAYS_LITTLE and status in _CODE_OF_STATUS:
         known = ""
     kind = BY_CODE.get(known) or BY_STATUS.get(status)
