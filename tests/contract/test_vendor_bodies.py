@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import time
 import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Callable
@@ -219,14 +220,14 @@ async def test_nobody_waits_while_a_large_answer_is_unpacked(vendor: RawVendor) 
     provider = vendor.provider("chat")
     vendor.meet(http(bomb(), headers={"Content-Encoding": "gzip"}))
     calls = [asyncio.create_task(failure(provider)) for _ in range(8)]
-    longest, loop = 0.0, asyncio.get_running_loop()
+    longest = 0.0
     while not all(call.done() for call in calls):
-        before = loop.time()
+        before = time.thread_time()  # of this thread, which is the loop's: others may be busy
         await asyncio.sleep(0.001)
-        longest = max(longest, loop.time() - before)
+        longest = max(longest, time.thread_time() - before)
     await provider.aclose()
     assert {call.result().error_code for call in calls} == {"reply_too_large"}
-    assert longest < 0.5  # seconds; unpacked whole and at once each takes more
+    assert longest < 0.1  # seconds; to unpack one takes several times as long
 
 
 @pytest.mark.parametrize("size", [10_000, 10_000_000])

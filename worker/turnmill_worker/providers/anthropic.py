@@ -73,7 +73,7 @@ class AnthropicProvider:
 
 
 async def _read(answer: Answer) -> Done:
-    if not 200 <= answer.status < 300:
+    if not answer.accepted:
         raise refusal(answer, request_id=_REQUEST_ID, codes=_CODES)
     reply_of = partial(messages.reply_of, request_id=id_in(answer, _REQUEST_ID))
     return await read(answer, reply_of, request_id=_REQUEST_ID)

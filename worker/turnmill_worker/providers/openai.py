@@ -1,14 +1,14 @@
 """OpenAI, and every server that speaks its Responses API or chat completions."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 from openai import AsyncOpenAI
 
-from turnmill.domain.errors import KeyMissing, NotSent, ProviderError, ThreadLost
+from turnmill.domain.errors import KeyMissing, ProviderError, ThreadLost
 from turnmill.domain.ids import SessionId
 from turnmill_worker.providers.answers import id_in, read, refusal
 from turnmill_worker.providers.base import Absent, Done, Emit, Request, Running, Unknowable
@@ -16,6 +16,8 @@ from turnmill_worker.providers.failures import error_object_of
 from turnmill_worker.providers.formats import chat, responses
 from turnmill_worker.providers.parameters import choice, refuse_thread, timeout_of
 from turnmill_worker.providers.vendor import DEFAULT_TIMEOUT, Answer, Vendor, encoded, headers_of
+
+T = TypeVar("T")
 
 _REQUEST_ID = "x-request-id"
 #: Where the vendor's codes are, the finest first.
@@ -65,10 +67,7 @@ class OpenAIProvider:
         answer = await self._vendor.call("GET", _path_of(request.native_ref))
         if answer.status == 404:
             return Unknowable(resend_is_safe=True)
-        try:
-            return await _read_response(answer, request)
-        except NotSent:
-            return Absent()  # the work has ended without an answer
+        return await _read(answer, request, responses.found_of)
 
     async def close(self, thread_ref: str) -> None:
         if thread_ref:
@@ -85,13 +84,14 @@ class OpenAIProvider:
         if not chain:
             refuse_thread(request)
         body = encoded(responses.body_of(request, chain=chain))
-        return await _read_response(await self._post(responses.PATH, body, request), request)
+        answer = await self._post(responses.PATH, body, request)
+        return await _read(answer, request, responses.reply_of)
 
     async def _send_chat(self, request: Request) -> Done:
         choice(request.settings, "thread", among=("client",))
         refuse_thread(request)
         answer = await self._post(chat.PATH, encoded(chat.body_of(request)), request)
-        if not _is_accepted(answer):
+        if not answer.accepted:
             raise _refusal(answer)
         reply_of = partial(chat.reply_of, request_id=id_in(answer, _REQUEST_ID))
         return await read(answer, reply_of, request_id=_REQUEST_ID)
@@ -101,13 +101,13 @@ class OpenAIProvider:
         return await self._vendor.call("POST", path, body, within=within)
 
 
-async def _read_response(answer: Answer, request: Request) -> Done | Running:
-    if not _is_accepted(answer):
+async def _read(answer: Answer, request: Request, reply_of: Callable[..., T]) -> T:
+    """Return what `reply_of` makes of a response; raises what its refusal means."""
+    if not answer.accepted:
         raise _refusal(answer, thread_ref=request.thread_ref)
-    reply_of = partial(
-        responses.reply_of, chain=_is_chain(request), request_id=id_in(answer, _REQUEST_ID)
-    )
-    return await read(answer, reply_of, request_id=_REQUEST_ID)
+    chain, request_id = _is_chain(request), id_in(answer, _REQUEST_ID)
+    bound = partial(reply_of, chain=chain, request_id=request_id)
+    return await read(answer, bound, request_id=_REQUEST_ID)
 
 
 def _is_chain(request: Request) -> bool:
@@ -116,10 +116,6 @@ def _is_chain(request: Request) -> bool:
 
 def _path_of(response_id: str) -> str:
     return f"{responses.PATH}/{quote(response_id, safe='')}"
-
-
-def _is_accepted(answer: Answer) -> bool:
-    return 200 <= answer.status < 300
 
 
 def _refusal(answer: Answer, *, thread_ref: str = "") -> ProviderError:

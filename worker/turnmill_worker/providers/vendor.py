@@ -76,6 +76,11 @@ class Answer(NamedTuple):
     body: bytes  #: inflated; of a refusal perhaps only its beginning
     framed: bool = True  #: False: the server hung up, and only that said that this is the end
 
+    @property
+    def accepted(self) -> bool:
+        """Tell whether the vendor has done what it was asked to."""
+        return 200 <= self.status < 300
+
 
 class _Connector(aiohttp.TCPConnector):
     async def connect(self, *args: Any, **kwargs: Any) -> aiohttp.connector.Connection:

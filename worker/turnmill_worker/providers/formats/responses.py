@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Any
 
 from turnmill.domain.errors import NotSent, ProviderError, RateLimited, Rejected
-from turnmill_worker.providers.base import Done, Part, Request, Running, Usage
+from turnmill_worker.providers.base import Absent, Done, Part, Request, Running, Usage
 from turnmill_worker.providers.failures import (
     error_of_inside,
     raise_error_inside,
@@ -60,6 +60,7 @@ _FAILED: Mapping[str, type[ProviderError]] = MappingProxyType(
     }
 )
 
+_ENDED = ("failed", "cancelled")
 _INCOMPLETE = MappingProxyType({"content_filter": "content_filter", "steered": "stop"})
 
 
@@ -85,7 +86,7 @@ def reply_of(payload: Mapping[str, Any], *, chain: bool, request_id: str) -> Don
     given = name(payload.get("id"))
     if status in ("queued", "in_progress") and given:
         return Running(native_ref=given)
-    if status in ("failed", "cancelled"):
+    if status in _ENDED:
         raise _failure(payload, status=str(status))
     raise_error_inside(payload)
     items = mappings(payload.get("output"))
@@ -101,6 +102,19 @@ def reply_of(payload: Mapping[str, Any], *, chain: bool, request_id: str) -> Don
         request_id=request_id,
         model=name(payload.get("model")),
     )
+
+
+def found_of(
+    payload: Mapping[str, Any], *, chain: bool, request_id: str
+) -> Done | Running | Absent:
+    """Read a response that was looked up; Absent where it has ended without an answer.
+
+    An error beside it is one of the question: it raises, and says nothing about the work.
+    """
+    status = payload.get("status")
+    if status in _ENDED and isinstance(_failure(payload, status=str(status)), NotSent):
+        return Absent()
+    return reply_of(payload, chain=chain, request_id=request_id)
 
 
 def _item(part: Part) -> dict[str, Any]:
