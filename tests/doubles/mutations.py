@@ -135,6 +135,9 @@ class Mutant:
 def mutant(api: str, dice: random.Random) -> Mutant:
     """Return an answer of this API that was changed at random."""
     payload = copy.deepcopy(PAYLOADS[api])
+    if api == "chat" and dice.random() < 0.3:
+        parts = [{"type": "text", "text": "Paris"}, {"type": "refusal", "refusal": ""}]
+        payload["choices"][0]["message"]["content"] = parts
     for _ in range(dice.choice((1, 1, 2, 3, 5))):
         _change(payload, dice)
     drawn = dice.random()

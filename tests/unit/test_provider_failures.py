@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +17,7 @@ from turnmill.domain.errors import (
     Rejected,
     ThreadLocked,
 )
+from turnmill_worker.providers.answers import read, refusal
 from turnmill_worker.providers.failures import (
     error_object_of,
     error_of_status,
@@ -23,6 +25,10 @@ from turnmill_worker.providers.failures import (
     safe_code,
     words_of_body,
 )
+from turnmill_worker.providers.formats import chat
+from turnmill_worker.providers.vendor import Answer
+
+pytestmark = pytest.mark.anyio
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
@@ -95,6 +101,19 @@ def test_no_header_of_a_vendor_breaks_the_reading_of_the_wait(value: str) -> Non
 def test_no_body_of_a_refusal_breaks_its_reading(body: bytes) -> None:
     assert isinstance(error_object_of(body), Mapping)
     assert isinstance(words_of_body(body), str)
+
+
+@pytest.mark.parametrize("odd", [b"9" * 5_000, b"[" * 900 + b"]" * 900, b'{"a":' * 200 + b"1"])
+@pytest.mark.parametrize("where", [b'{"error": {"message": %b}}', b'{"error": {"code": %b}}'])
+async def test_no_value_in_an_error_breaks_its_reading(odd: bytes, where: bytes) -> None:
+    odd += b"}" * odd.count(b"{")
+    answer = Answer(200, {}, where % odd)
+    with pytest.raises(Rejected):
+        await read(answer, partial(chat.reply_of, request_id=""))
+    refused = answer._replace(status=400)
+    error = refusal(refused, request_id="", codes=("code", "type"))
+    assert (type(error), error.error_code) == (Rejected, "http_400")
+    assert error.detail.strip("[{")
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def error_of_inside(error: Mapping[str, Any]) -> ProviderError:
         status or 400,
         headers={},
         codes=[*named, "" if status else "error_in_reply"],
-        detail=words_of(error) or json.dumps(error, default=str, ensure_ascii=False),
+        detail=words_of(error) or _as_words(error),
     )
 
 
@@ -196,19 +196,24 @@ def words_of(value: object) -> str:
         return ""
     holder = mapping(value.get("error")) or value
     found = [_as_words(holder[name]) for name in _WORDS if holder.get(name)]
-    return ": ".join(dict.fromkeys(found))[:DETAIL_MAX]
+    return ": ".join(filter(None, dict.fromkeys(found)))[:DETAIL_MAX]
 
 
 def _as_words(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+    if isinstance(value, str):
+        return value
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return ""  # too deep, or a number of thousands of digits: the body itself is kept then
 
 
 def _status_of(code: object) -> int | None:
     if isinstance(code, str) and not code.isdecimal():
         return STATUS_OF.get(code.lower())
-    if isinstance(code, bool) or not isinstance(code, int | str) or len(str(code)) != 3:
-        return None
-    return int(code) if 400 <= int(code) <= 599 else None
+    if isinstance(code, str) and len(code) == 3:
+        code = int(code)
+    return code if isinstance(code, int) and 400 <= code <= 599 else None
 
 
 def _parsed(body: bytes) -> Any:

@@ -67,6 +67,8 @@ class OpenAIProvider:
         answer = await self._vendor.call("GET", _path_of(request.native_ref))
         if answer.status == 404:
             return Unknowable(resend_is_safe=True)
+        if not answer.accepted:
+            raise _refusal(answer)
         return await _read(answer, request, responses.found_of)
 
     async def close(self, thread_ref: str) -> None:

@@ -36,9 +36,9 @@ MOST_CONNECTIONS = 20_000  #: of one process; slots bound the calls well below
 #: Shorter than the vendors' own, so that they rarely hang up on a request that is on its way.
 KEEP_ALIVE = timedelta(seconds=30)
 
-#: Of an answer's headers, each and together with their names: as much as the SDKs' client reads.
+#: Of one header with its name: as much as the SDKs' client reads of all together.
 HEADER_BYTES_MAX = 100 * 1024
-HEADERS_MAX = 1000
+HEADERS_MAX = 256
 
 _LARGE_BODY = 2**20
 #: Bodies larger than that, of all calls together, that are read at the same time.

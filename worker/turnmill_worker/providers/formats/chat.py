@@ -74,7 +74,7 @@ def _said(message: Mapping[str, Any]) -> tuple[str, str]:
     if isinstance(content, list | dict):
         parts = mappings(content)
         refusal = refusal or "".join(text(one.get("refusal")) for one in parts)
-        texts = [one.get("text") for one in parts if one.get("type") in {"text", "output_text"}]
+        texts = [one.get("text") for one in parts if one.get("type") in ("text", "output_text")]
         if not parts:
             raise Unreadable
         return joined(texts), refusal

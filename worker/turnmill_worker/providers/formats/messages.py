@@ -101,8 +101,8 @@ def _usage(usage: Mapping[str, Any]) -> Usage:
 
 
 def _tier(usage: Mapping[str, Any]) -> str:
-    """Return what decides the price beside the tokens; fast or in one region costs more."""
-    tier = name(usage.get("service_tier"))
-    if usage.get("speed") == "fast":
-        return "fast" if tier in {"", "standard"} else f"{tier}, fast"
-    return tier
+    """Return what decides the price beside the tokens: the tier, the speed and the region."""
+    tier, speed = name(usage.get("service_tier")), name(usage.get("speed"))
+    region = name(usage.get("inference_geo"))
+    given = [tier, speed, "" if region in ("global", "not_available") else region]
+    return ", ".join(one for one in given if one not in ("", "standard"))
