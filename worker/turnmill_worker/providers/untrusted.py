@@ -1,5 +1,6 @@
 """Values out of a vendor's JSON: each of the type that it should have, or as if it were absent."""
 
+import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -11,6 +12,7 @@ NAME_MAX = 256
 #: Of one call. No model reads or writes as many, and sums of them stay within a bigint.
 TOKENS_MAX = 10**9
 
+_TIER = re.compile(r"[A-Za-z0-9_-]{0,40}")
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -48,6 +50,13 @@ def name(value: object) -> str:
     """Return an id or a name as it is, or "" where none could be stored or sent back."""
     fits = isinstance(value, str) and len(value) <= NAME_MAX and value.isprintable()
     return str(value) if fits else ""
+
+
+def tier(value: object) -> str:
+    """Return what a vendor names the tier, "" where it names none: that is the standard one."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) and _TIER.fullmatch(value) else "unknown"
 
 
 def count(value: object) -> int | None:

@@ -17,6 +17,7 @@ from turnmill_worker.providers.untrusted import (
     mappings,
     name,
     text,
+    tier,
 )
 
 PATH = "chat/completions"
@@ -96,5 +97,5 @@ def _usage(payload: Mapping[str, Any]) -> Usage:
         input_tokens=count(usage.get("prompt_tokens")),
         output_tokens=count(usage.get("completion_tokens")),
         cached_tokens=count_if_any(details.get("cached_tokens")),
-        service_tier=name(payload.get("service_tier")),
+        service_tier=tier(payload.get("service_tier")),
     )

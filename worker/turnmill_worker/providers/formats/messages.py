@@ -17,6 +17,7 @@ from turnmill_worker.providers.untrusted import (
     mappings,
     name,
     text,
+    tier,
     total,
 )
 
@@ -24,6 +25,9 @@ PATH = "v1/messages"
 DEFAULT_MAX_TOKENS = 8192  #: the vendor wants a number; the setting `max_output_tokens` changes it
 
 _RESERVED = TOOLS | {"messages", "model", "prefill", "stream", "system"}
+
+#: What changes no price.
+_ORDINARY = frozenset({"", "standard", "global", "not_available"})
 
 _FINISH = MappingProxyType(
     {
@@ -102,7 +106,5 @@ def _usage(usage: Mapping[str, Any]) -> Usage:
 
 def _tier(usage: Mapping[str, Any]) -> str:
     """Return what decides the price beside the tokens: the tier, the speed and the region."""
-    tier, speed = name(usage.get("service_tier")), name(usage.get("speed"))
-    region = name(usage.get("inference_geo"))
-    given = [tier, speed, "" if region in ("global", "not_available") else region]
-    return ", ".join(one for one in given if one not in ("", "standard"))
+    named = [tier(usage.get(name)) for name in ("service_tier", "speed", "inference_geo")]
+    return ".".join(one for one in named if one not in _ORDINARY)

@@ -23,6 +23,7 @@ from turnmill_worker.providers.untrusted import (
     mappings,
     name,
     text,
+    tier,
 )
 
 PATH = "responses"
@@ -173,7 +174,7 @@ def _usage(payload: Mapping[str, Any]) -> Usage:
         output_tokens=count(usage.get("output_tokens")),
         cached_tokens=count_if_any(details.get("cached_tokens")),
         cache_write_tokens=count_if_any(details.get("cache_write_tokens")),
-        service_tier=name(payload.get("service_tier")),
+        service_tier=tier(payload.get("service_tier")),
     )
 
 
