@@ -8,6 +8,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from types import MappingProxyType
@@ -217,10 +218,10 @@ def _status_of(code: object) -> int | None:
 
 
 def _parsed(body: bytes) -> Any:
-    try:
-        return from_json(body)
-    except ValueError:
-        return None
+    for parse in (from_json, json.loads):  # the second takes a byte order mark, and surrogates
+        with suppress(ValueError, RecursionError):
+            return parse(body)
+    return None
 
 
 def _longest(value: str) -> float:
