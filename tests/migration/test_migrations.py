@@ -8,7 +8,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, MetaData, inspect
+from sqlalchemy import Connection, MetaData, inspect, update
 
 from tests import rows, steps
 from tests.conftest import fresh_database
@@ -17,7 +17,7 @@ from turnmill.domain.errors import SchemaOutOfDate, StoreError
 from turnmill.store import migrate, revision
 from turnmill.store.database import Database
 from turnmill.store.schema_name import SCHEMA
-from turnmill.store.tables import metadata
+from turnmill.store.tables import attempts, metadata
 from turnmill_worker.stack.postgres import EmbeddedPostgres
 
 #: Tables of `migrate` itself.
@@ -133,11 +133,10 @@ def test_tokens_that_are_unknown_count_as_0_where_a_schema_cannot_say_so(
     before = scripts.get_revision("0004").down_revision
     assert isinstance(before, str)
     migrate.downgrade(empty_url, before)
-    with empty.begin() as conn:
-        found = conn.exec_driver_sql("SELECT input_tokens, cached_tokens FROM turns").one()
-    assert tuple(found) == (0, 0)
+    found = steps.turn(empty, turn)
+    assert (found.input_tokens, found.cached_tokens) == (0, 0)
     with pytest.raises(StoreError), empty.begin() as conn:
-        conn.exec_driver_sql("UPDATE attempts SET output_tokens = NULL")
+        conn.execute(update(attempts).values(output_tokens=None))
     migrate.upgrade(empty_url)
     again = rows.send(empty, rows.start(empty))
     rows.run(empty, again, cost=None, tokens=(None, None, None))
