@@ -60,7 +60,7 @@ def run(
     state: TurnState = TurnState.SUCCEEDED,
     *,
     cost: Decimal | None = Decimal("0.25"),
-    tokens: tuple[int, int, int] = (10, 5, 2),
+    tokens: tuple[int | None, int | None, int | None] = (10, 5, 2),
     **verdict: Any,
 ) -> None:
     """Claim the turn and settle it, as a worker does."""
@@ -81,7 +81,7 @@ def run(
                     output_tokens=tokens[1],
                     cached_tokens=tokens[2],
                     cost_usd=cost,
-                    priced=cost is not None or not any(tokens),
+                    priced=cost is not None or tokens == (0, 0, 0),
                     **verdict,
                 )
             ],

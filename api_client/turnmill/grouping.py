@@ -5,7 +5,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from turnmill.domain.errors import StoreError
 
@@ -23,6 +23,10 @@ class Stopped(StoreError):
     code = "stopped"
 
 
+def _weightless(item: Any) -> int:
+    return 0
+
+
 class Grouped(Generic[Item, Result]):
     """Passes items from an event loop to `handle`, many at a time and never by a timer.
 
@@ -37,9 +41,14 @@ class Grouped(Generic[Item, Result]):
         handle: Callable[[Sequence[Item]], Sequence[Result | BaseException]],
         *,
         most: int,
+        weigh: Callable[[Item], int] = _weightless,
+        heaviest: int = 1,
     ) -> None:
+        """A group holds `most` items, and takes no more once it weighs `heaviest`."""
         self._handle = handle
         self._most = most
+        self._weigh = weigh
+        self._heaviest = heaviest
         self._inbox: queue.SimpleQueue[_Job[Result, Item] | None] = queue.SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped = False
@@ -100,12 +109,12 @@ class Grouped(Generic[Item, Result]):
         first = self._inbox.get()
         if first is None:
             return None
-        return [first, *self._at_once(self._most - 1)]
+        return [first, *self._at_once(self._most - 1, weight=self._weigh(first[1]))]
 
-    def _at_once(self, most: int) -> list[_Job[Result, Item]]:
-        """Return up to `most` jobs that wait already."""
+    def _at_once(self, most: int, *, weight: int = 0) -> list[_Job[Result, Item]]:
+        """Return up to `most` jobs that wait already, for a group that weighs so much."""
         found: list[_Job[Result, Item]] = []
-        while len(found) < most:
+        while len(found) < most and weight < self._heaviest:
             try:
                 job = self._inbox.get_nowait()
             except queue.Empty:
@@ -113,6 +122,7 @@ class Grouped(Generic[Item, Result]):
             if job is None:
                 self._inbox.put(None)
                 break
+            weight += self._weigh(job[1])
             found.append(job)
         return found
 

@@ -29,15 +29,20 @@ _ERRORS: Mapping[TurnState, type[NoReply]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenUsage:
-    """Tokens of all attempts of the turn. Cached ones are contained in the input."""
+    """Tokens of all attempts of the turn. Cached ones are contained in the input.
 
-    input_tokens: int
-    output_tokens: int
-    cached_tokens: int
+    None is unknown: the provider of an attempt did not say, or said what makes no sense.
+    """
+
+    input_tokens: int | None
+    output_tokens: int | None
+    cached_tokens: int | None
 
     @property
-    def total_tokens(self) -> int:
-        """Return input and output together."""
+    def total_tokens(self) -> int | None:
+        """Return input and output together; None where one of them is unknown."""
+        if self.input_tokens is None or self.output_tokens is None:
+            return None
         return self.input_tokens + self.output_tokens
 
 

@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 from turnmill.domain.errors import InvalidSetting, UnsafeSetting
 
 _TLS_SCHEMES = frozenset({"rediss", "amqps"})
+_REPLY_BYTES_MAX = 16 * 2**20
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _SSL_MODES = frozenset({"require", "verify-ca", "verify-full"})
 
@@ -42,6 +43,7 @@ class Settings:
     max_text_bytes: int = 1_000_000  #: a message larger than this is refused
     grace: timedelta = timedelta(seconds=6)  #: how long a worker told to stop lets calls finish
     turn_timeout: timedelta = timedelta(minutes=10)  #: of one attempt, whatever the provider says
+    max_reply_bytes: int = _REPLY_BYTES_MAX  #: a vendor's answer larger than this is refused
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
@@ -61,6 +63,7 @@ class Settings:
             max_text_bytes=_count(env, "TURNMILL_MAX_TEXT_BYTES", default=1_000_000),
             grace=_seconds(env, "TURNMILL_GRACE", default=6.0, least=0.0),
             turn_timeout=_seconds(env, "TURNMILL_TURN_TIMEOUT", default=600.0, least=0.1),
+            max_reply_bytes=max_reply_bytes(env),
         )
         settings.check()
         return settings
@@ -74,6 +77,12 @@ class Settings:
             ("TURNMILL_BROKER_URL", self.broker_url),
         ):
             refuse_plaintext(variable, url)
+
+
+def max_reply_bytes(environ: Mapping[str, str] | None = None) -> int:
+    """Return how large a vendor's answer may be; providers read it as they read their keys."""
+    env = os.environ if environ is None else environ
+    return _count(env, "TURNMILL_MAX_REPLY_BYTES", default=_REPLY_BYTES_MAX)
 
 
 def refuse_plaintext(variable: str, url: str) -> None:

@@ -228,7 +228,7 @@ def summary(outcome: Outcome) -> Counter[str]:
         {
             "turns": len(books.turns),
             "succeeded": books.count("succeeded"),
-            "failed (rejected)": books.count("failed"),
+            "failed (rejected, unreadable)": books.count("failed"),
             "cancelled": books.count("cancelled"),
             "dead": books.count("dead"),
             "repeated keys": outcome.traffic.repeats,

@@ -111,8 +111,8 @@ async def test_a_parameter_that_the_vendor_does_not_know_fails_with_its_code(
         ("bad_gateway", MaybeSent, "http_502"),
         ("drop", MaybeSent, "disconnected"),
         ("cut", MaybeSent, "truncated"),
-        ("bad_json", MaybeSent, "bad_json"),
-        ("bad_reply", MaybeSent, "bad_reply"),
+        ("bad_json", Rejected, "unreadable_reply"),
+        ("bad_reply", Rejected, "unreadable_reply"),
     ],
 )
 async def test_what_goes_wrong_is_told_apart_by_what_it_means(

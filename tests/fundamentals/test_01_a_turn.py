@@ -24,8 +24,8 @@ def test_send_returns_before_the_provider_has_answered(client: Client) -> None:
 def test_a_reply_tells_what_it_used_and_how_long_it_took(client: Client) -> None:
     session = client.sessions.create(user_id="ada")
     reply = client.send(session, "Count me").result(timeout=WAIT)
-    assert reply.usage.input_tokens > 0
-    assert reply.usage.output_tokens > 0
+    assert reply.usage.input_tokens
+    assert reply.usage.output_tokens
     assert reply.finish_reason == "stop"
     assert timedelta(0) <= reply.timing.queued <= reply.timing.total
 

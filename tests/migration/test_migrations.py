@@ -8,16 +8,16 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, MetaData, inspect
+from sqlalchemy import Connection, MetaData, inspect, update
 
 from tests import rows, steps
 from tests.conftest import fresh_database
 from tests.crowd import at_once, succeeded
-from turnmill.domain.errors import SchemaOutOfDate
+from turnmill.domain.errors import SchemaOutOfDate, StoreError
 from turnmill.store import migrate, revision
 from turnmill.store.database import Database
 from turnmill.store.schema_name import SCHEMA
-from turnmill.store.tables import metadata
+from turnmill.store.tables import attempts, metadata
 from turnmill_worker.stack.postgres import EmbeddedPostgres
 
 #: Tables of `migrate` itself.
@@ -121,6 +121,26 @@ def test_what_went_back_can_come_again(empty: Database, empty_url: str) -> None:
     migrate.downgrade(empty_url, "base")
     migrate.upgrade(empty_url)
     steps.answer(empty, rows.send(empty, rows.start(empty)))
+
+
+def test_tokens_that_are_unknown_count_as_0_where_a_schema_cannot_say_so(
+    empty: Database, empty_url: str
+) -> None:
+    migrate.upgrade(empty_url)
+    turn = rows.send(empty, rows.start(empty))
+    rows.run(empty, turn, cost=None, tokens=(None, None, None))
+    scripts = ScriptDirectory(str(Path(migrate.__file__).with_name("migrations")))
+    before = scripts.get_revision("0004").down_revision
+    assert isinstance(before, str)
+    migrate.downgrade(empty_url, before)
+    found = steps.turn(empty, turn)
+    assert (found.input_tokens, found.cached_tokens) == (0, 0)
+    with pytest.raises(StoreError), empty.begin() as conn:
+        conn.execute(update(attempts).values(output_tokens=None))
+    migrate.upgrade(empty_url)
+    again = rows.send(empty, rows.start(empty))
+    rows.run(empty, again, cost=None, tokens=(None, None, None))
+    assert steps.turn(empty, again).input_tokens is None
 
 
 def test_migrating_twice_is_migrating_once(empty: Database, empty_url: str) -> None:

@@ -59,6 +59,18 @@ async def test_what_piled_up_meanwhile_is_handled_together_up_to_a_bound(
     assert desk.groups == [[1], [2, 3, 4], [5]]
 
 
+async def test_a_group_takes_no_more_once_it_is_heavy(desk: Desk) -> None:
+    work: Work = Grouped("weighing", desk.handle, most=100, weigh=lambda one: one, heaviest=10)
+    work.start(asyncio.get_running_loop())
+    first = await submit(work, 1)
+    await asyncio.to_thread(desk.busy.wait, 10)
+    rest = await submit(work, 4, 5, 6, 50, 1, 2)
+    desk.open.set()
+    await asyncio.gather(*first, *rest)
+    await asyncio.to_thread(work.stop)
+    assert desk.groups == [[1], [4, 5, 6], [50], [1, 2]]
+
+
 async def test_the_end_waits_for_what_was_given_before_it(work: Work, desk: Desk) -> None:
     given = await submit(work, 1, 2, 3, 4, 5)
     ending = asyncio.create_task(asyncio.to_thread(work.stop))

@@ -1,6 +1,7 @@
 """What a reply has cost."""
 
 from decimal import Decimal
+from typing import Any
 
 import genai_prices
 import pytest
@@ -24,6 +25,7 @@ MODELS = (
 def usages(draw: st.DrawFn) -> Usage:
     fresh, cached, written, output = (draw(st.integers(0, 10**6)) for _ in range(4))
     return Usage(
+        cache_write_1h_tokens=draw(st.integers(0, written)),
         input_tokens=fresh + cached + written,
         output_tokens=output,
         cached_tokens=cached,
@@ -47,6 +49,7 @@ def test_a_price_is_the_one_of_the_list_to_the_last_digit(
             output_tokens=usage.output_tokens,
             cache_read_tokens=usage.cached_tokens,
             cache_write_tokens=usage.cache_write_tokens,
+            cache_write_1h_tokens=usage.cache_write_1h_tokens,
         ),
         model[1],
         provider_id=model[0],
@@ -55,15 +58,55 @@ def test_a_price_is_the_one_of_the_list_to_the_last_digit(
 
 
 def test_a_long_input_is_dearer_where_the_list_says_so() -> None:
-    short = price("google", "gemini-2.5-pro", Usage(input_tokens=100_000))
-    long = price("google", "gemini-2.5-pro", Usage(input_tokens=1_000_000))
+    short = price("google", "gemini-2.5-pro", Usage(input_tokens=100_000, output_tokens=0))
+    long = price("google", "gemini-2.5-pro", Usage(input_tokens=1_000_000, output_tokens=0))
     assert short is not None
     assert long is not None
     assert long > short * 10
 
 
 def test_nothing_used_costs_nothing() -> None:
-    assert price("openai", "gpt-4o-mini", Usage()) == 0
+    assert price("openai", "gpt-4o-mini", Usage(input_tokens=0, output_tokens=0)) == 0
+
+
+@pytest.mark.parametrize(
+    "unknown", ["input_tokens", "output_tokens", "cached_tokens", "cache_write_1h_tokens"]
+)
+def test_what_is_unknown_has_no_price(unknown: str) -> None:
+    known: dict[str, Any] = {"input_tokens": 10, "output_tokens": 10}
+    assert price("openai", "gpt-4o-mini", Usage(**known)) is not None
+    assert price("openai", "gpt-4o-mini", Usage(**{**known, unknown: None})) is None
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "tier", "cost"),
+    [
+        ("openai", "gpt-5-mini", "", "0.00225"),
+        ("openai", "gpt-5-mini", "default", "0.00225"),
+        ("openai", "gpt-5-mini", "flex", "0.001125"),
+        ("openai", "gpt-5-mini", "priority", "0.00405"),
+        ("openai", "gpt-5-mini", "batch", "0.001125"),
+        ("openai", "gpt-5-mini", "scale", None),
+        ("openai", "gpt-4.1-nano", "flex", None),
+        ("anthropic", "claude-sonnet-4-5", "standard", "0.018"),
+        ("anthropic", "claude-sonnet-4-5", "batch", "0.009"),
+        ("anthropic", "claude-sonnet-4-5", "priority", None),
+    ],
+)
+def test_the_tier_that_served_the_call_decides_its_price(
+    provider: str, model: str, tier: str, cost: str | None
+) -> None:
+    usage = Usage(input_tokens=1000, output_tokens=1000, service_tier=tier)
+    assert price(provider, model, usage) == (None if cost is None else Decimal(cost))
+
+
+def test_what_is_kept_in_a_cache_for_an_hour_is_dearer_than_what_is_kept_for_minutes() -> None:
+    written: dict[str, Any] = {"input_tokens": 10**5, "output_tokens": 0}
+    written["cache_write_tokens"] = 10**5
+    model = ("anthropic", "claude-sonnet-4-5-20250929")
+    assert price(*model, Usage(**written)) == Decimal("0.375")
+    assert price(*model, Usage(**written, cache_write_1h_tokens=10**5)) == Decimal("0.6")
+    assert price(*model, Usage(**written, cache_write_1h_tokens=10**5 + 1)) is None
 
 
 @pytest.mark.parametrize(
@@ -77,10 +120,10 @@ def test_what_is_not_listed_has_no_price_rather_than_none_to_pay(provider: str, 
 @pytest.mark.parametrize(
     "usage",
     [
-        Usage(input_tokens=1, cached_tokens=2),
-        Usage(input_tokens=1, cache_write_tokens=2),
-        Usage(input_tokens=-1),
-        Usage(output_tokens=-1),
+        Usage(input_tokens=1, output_tokens=1, cached_tokens=2),
+        Usage(input_tokens=1, output_tokens=1, cache_write_tokens=2),
+        Usage(input_tokens=-1, output_tokens=1),
+        Usage(input_tokens=1, output_tokens=-1),
     ],
 )
 def test_counts_that_make_no_sense_have_no_price_and_harm_nobody(usage: Usage) -> None:

@@ -1,8 +1,9 @@
 """What a refused call means, whoever refuses it."""
 
-import contextlib
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -16,13 +17,18 @@ from turnmill.domain.errors import (
     Rejected,
     ThreadLocked,
 )
+from turnmill_worker.providers.answers import read, refusal
 from turnmill_worker.providers.failures import (
     error_object_of,
     error_of_status,
-    payload_of,
     retry_after,
     safe_code,
+    words_of_body,
 )
+from turnmill_worker.providers.formats import chat
+from turnmill_worker.providers.vendor import Answer
+
+pytestmark = pytest.mark.anyio
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
@@ -52,8 +58,7 @@ def test_a_status_without_a_code_says_enough(status: int, kind: type[ProviderErr
 
 
 def test_a_known_code_decides_before_the_status() -> None:
-    by_code = {"insufficient_quota": Rejected}
-    error = error_of_status(429, headers={}, code="insufficient_quota", by_code=by_code)
+    error = error_of_status(429, headers={}, codes=["insufficient_quota"])
     assert (type(error), error.error_code) == (Rejected, "insufficient_quota")
 
 
@@ -71,7 +76,7 @@ def test_what_is_no_code_never_becomes_one(code: object) -> None:
         ({"retry-after": "1.5"}, timedelta(seconds=1.5)),
         ({"retry-after-ms": "250", "retry-after": "9"}, timedelta(milliseconds=250)),
         ({"retry-after": format_datetime(NOW + timedelta(seconds=30))}, timedelta(seconds=30)),
-        ({"retry-after": format_datetime(NOW - timedelta(seconds=30))}, timedelta(0)),
+        ({"retry-after": format_datetime(NOW - timedelta(seconds=30))}, None),
         ({"retry-after": "1e12"}, timedelta(days=1)),
         ({"retry-after": "inf"}, timedelta(days=1)),
         ({"retry-after": "Fri, 01 Jan 2100 00:00:00 GMT"}, timedelta(days=1)),
@@ -93,10 +98,22 @@ def test_no_header_of_a_vendor_breaks_the_reading_of_the_wait(value: str) -> Non
 
 @settings(deadline=None)  # a shared machine has its moments
 @given(st.binary(max_size=60))
-def test_whatever_comes_back_is_an_object_or_may_have_been_executed(body: bytes) -> None:
-    assert isinstance(error_object_of(body), dict)
-    with contextlib.suppress(MaybeSent):
-        assert isinstance(payload_of(body), dict)
+def test_no_body_of_a_refusal_breaks_its_reading(body: bytes) -> None:
+    assert isinstance(error_object_of(body), Mapping)
+    assert isinstance(words_of_body(body), str)
+
+
+@pytest.mark.parametrize("odd", [b"9" * 5_000, b"[" * 900 + b"]" * 900, b'{"a":' * 200 + b"1"])
+@pytest.mark.parametrize("where", [b'{"error": {"message": %b}}', b'{"error": {"code": %b}}'])
+async def test_no_value_in_an_error_breaks_its_reading(odd: bytes, where: bytes) -> None:
+    odd += b"}" * odd.count(b"{")
+    answer = Answer(200, {}, where % odd)
+    with pytest.raises(Rejected):
+        await read(answer, partial(chat.reply_of, request_id=""))
+    refused = answer._replace(status=400)
+    error = refusal(refused, request_id="", codes=("code", "type"))
+    assert (type(error), error.error_code) == (Rejected, "http_400")
+    assert error.detail.strip("[{")
 
 
 @pytest.mark.parametrize(
@@ -104,7 +121,10 @@ def test_whatever_comes_back_is_an_object_or_may_have_been_executed(body: bytes)
     [
         (b'{"error": {"message": "no"}}', "no"),
         (b'{"message": "no"}', "no"),
-        (b'{"error": "no"}', "no"),
+        (b'[{"error": {"message": "no"}}]', "no"),
+        (b'\xef\xbb\xbf{"error": {"message": "no"}}', "no"),
+        ('{"error": {"message": "no"}}'.encode("utf-16"), "no"),
+        (b'{"error": {"message": "no", "param": "\\ud83d"}}', "no"),
         (b"<html>", None),
         (b"[" * 100_000, None),
     ],

@@ -40,7 +40,9 @@ def test_every_variable_sets_its_field() -> None:
         MAX_TEXT_BYTES="10",
         GRACE="0",
         TURN_TIMEOUT="30",
+        MAX_REPLY_BYTES="1000",
     )
+    assert found.max_reply_bytes == 1000
     assert (found.database_url, found.broker_url) == ("sqlite://", "redis://127.0.0.1")
     assert (found.home, found.lease) == (Path("/somewhere"), timedelta(seconds=2.5))
     assert (found.max_unfinished_per_user, found.max_unfinished) == (7, 8)
@@ -69,6 +71,8 @@ def test_a_bound_can_be_lifted() -> None:
         ("CONCURRENCY", "none"),
         ("MAX_UNFINISHED", "-1"),
         ("HINTS_MAX", "none"),
+        ("MAX_REPLY_BYTES", "0"),
+        ("MAX_REPLY_BYTES", "none"),
     ],
 )
 def test_what_cannot_be_understood_is_refused_by_name(name: str, value: str) -> None:

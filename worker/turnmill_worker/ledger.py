@@ -39,6 +39,8 @@ _Written = Settled | Fenced | Locked | StoreError
 
 #: Of a group: the ids of those that ended fit into one notification of Postgres (8,000 bytes).
 _MOST = 200
+#: Characters of replies: a group takes no more, so that it holds this and one reply at most.
+_HEAVIEST = 4_000_000
 #: A reply in hand is offered to the store for this long; then its lease has long been taken.
 KEEP_REPLIES = timedelta(minutes=15)
 #: Whose turns run by their ids.
@@ -85,7 +87,7 @@ class GroupedLedger:
         self._one_at_a_time = asyncio.Lock()
         self._claims = Grouped("claims", self._claim_group, most=_MOST)
         self._settles: Grouped[Settlement, Settled | Fenced | Locked] = Grouped(
-            "settles", self._settle_group, most=_MOST
+            "settles", self._settle_group, most=_MOST, weigh=_weight_of, heaviest=_HEAVIEST
         )
         self._refusal: str | None = None  #: why the store took no verdict when it was last asked
 
@@ -280,6 +282,10 @@ class GroupedLedger:
         if state is None:
             return fenced
         return Settled(turn_id=settlement.turn_id, state=state, due_at=None, next=None)
+
+
+def _weight_of(settlement: Settlement) -> int:
+    return len(settlement.reply or "")
 
 
 async def _patiently(step: Callable[..., T], *args: object) -> T:

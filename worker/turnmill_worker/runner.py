@@ -91,6 +91,7 @@ class InProcessRunner:
             announce_at=lambda head, due_at: None,
             price=price,
             turn_timeout=self._settings.turn_timeout,
+            max_reply_bytes=self._settings.max_reply_bytes,
         )
 
     def _on_head(self, head: Head) -> None:

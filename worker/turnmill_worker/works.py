@@ -71,6 +71,7 @@ class Works:
             price=price,
             keep_on=lambda: not self.draining.is_set(),
             turn_timeout=settings.turn_timeout,
+            max_reply_bytes=settings.max_reply_bytes,
         )
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from turnmill.cli.context import current_user
-from turnmill.cli.wording import dollars, duration
+from turnmill.cli.wording import dollars, duration, tokens
 
 if TYPE_CHECKING:
     from turnmill.client import Client
@@ -64,7 +64,7 @@ def line_about(reply: Reply) -> str:
     parts = [
         f"{duration(reply.timing.queued)} queued",
         f"{duration(reply.timing.provider)} at the provider",
-        f"{reply.usage.total_tokens:,} tokens",
+        f"{tokens(reply.usage.total_tokens)} tokens",
     ]
     if reply.cost_usd is not None:
         parts.append(dollars(reply.cost_usd))

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from turnmill.cli.context import fields, print_facts, print_table, stdout_console
 from turnmill.cli.obstacles import next_steps, obstacles
-from turnmill.cli.wording import clock_text, dollars, duration, moment_text, relative, styled
+from turnmill.cli.wording import (
+    clock_text,
+    dollars,
+    duration,
+    moment_text,
+    relative,
+    styled,
+    tokens,
+    total_tokens,
+)
 from turnmill.domain.states import FINAL, TurnState
 
 if TYPE_CHECKING:
@@ -92,7 +101,7 @@ def as_document(view: TurnView) -> dict[str, Any]:
     return {
         **fields(turn, "id", "session_id", "seq", "state"),
         **({"text": view.reply} if with_text else {}),
-        "usage": {**used, "total_tokens": turn.input_tokens + turn.output_tokens},
+        "usage": {**used, "total_tokens": total_tokens(turn.input_tokens, turn.output_tokens)},
         "cost_usd": turn.cost_usd,
         "finish_reason": turn.finish_reason,
         "timing": {
@@ -157,8 +166,9 @@ def _facts(view: TurnView) -> Iterator[tuple[str, Any]]:
         yield "waits", obstacle
     if view.queued is not None:
         yield "time", f"{duration(view.queued)} queued, {duration(view.provider)} at the provider"
-    if turn.input_tokens or turn.output_tokens:
-        yield "used", f"{turn.input_tokens:,} tokens in, {turn.output_tokens:,} out, {_cost(turn)}"
+    if total_tokens(turn.input_tokens, turn.output_tokens) != 0:
+        counts = f"{tokens(turn.input_tokens)} tokens in, {tokens(turn.output_tokens)} out"
+        yield "used", f"{counts}, {_cost(turn)}"
 
 
 def _state_line(turn: TurnRecord) -> Any:
@@ -188,7 +198,7 @@ def _attempt_rows(view: TurnView) -> Iterator[tuple[object, ...]]:
             one.error_code,
             one.worker,
             one.kind,
-            f"{one.input_tokens}+{one.output_tokens}",
+            f"{tokens(one.input_tokens)}+{tokens(one.output_tokens)}",
         )
         before = ended or one.started_at
 

@@ -54,6 +54,16 @@ def relative(moment: datetime, *, now: datetime) -> str:
     return f"in {rough}" if moment > now else f"{rough} ago"
 
 
+def tokens(number: int | None) -> str:
+    """Return `1,551`, or `unknown` for what a provider did not say."""
+    return "unknown" if number is None else f"{number:,}"
+
+
+def total_tokens(told: int | None, said: int | None) -> int | None:
+    """Return the sum; None where a part of it is unknown."""
+    return None if told is None or said is None else told + said
+
+
 def moment_text(moment: datetime) -> str:
     """Return date and time to the millisecond, in UTC."""
     return f"{moment:%Y-%m-%d %H:%M:%S}.{moment.microsecond // 1000:03d} UTC"

@@ -1,12 +1,13 @@
 """What may be stored as text, and what is done with text that may not."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from turnmill.domain.errors import InvalidInput, InvalidText
 
-_SURROGATES = range(0xD800, 0xE000)
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def check_text(text: object, *, name: str = "text", max_bytes: int) -> str:
@@ -73,9 +74,14 @@ def check_json(value: Mapping[str, Any] | None, *, name: str, max_bytes: int) ->
 
 def storable(text: str) -> str:
     """Return a provider's text with what no database stores replaced by U+FFFD."""
-    if "\0" not in text and text.isascii():
+    if "\0" not in text and (text.isascii() or _is_unicode(text)):
         return text
-    return "".join(
-        "\N{REPLACEMENT CHARACTER}" if char == "\0" or ord(char) in _SURROGATES else char
-        for char in text
-    )
+    return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

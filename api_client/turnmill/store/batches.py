@@ -81,9 +81,9 @@ class Result:
     session_id: SessionId
     state: TurnState
     text: str | None  #: None unless it succeeded
-    input_tokens: int
-    output_tokens: int
-    cached_tokens: int
+    input_tokens: int | None  #: None: the provider did not say
+    output_tokens: int | None
+    cached_tokens: int | None
     cost_usd: Decimal | None
     error_code: str | None
 

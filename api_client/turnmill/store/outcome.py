@@ -25,9 +25,9 @@ class Outcome:
     finish_reason: str | None
     created_at: datetime
     finished_at: datetime | None
-    input_tokens: int
-    output_tokens: int
-    cached_tokens: int
+    input_tokens: int | None
+    output_tokens: int | None
+    cached_tokens: int | None
     cost_usd: Decimal | None
     text: str | None  #: None: it ended without a reply
     attempts: Sequence[AttemptRecord]  #: first one first

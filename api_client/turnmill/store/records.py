@@ -135,9 +135,9 @@ class AttemptRecord:
     error_detail: str | None  #: the provider's words; may quote the user
     provider_request_id: str | None
     model: str | None
-    input_tokens: int
-    output_tokens: int
-    cached_tokens: int
+    input_tokens: int | None  #: None: the provider did not say
+    output_tokens: int | None
+    cached_tokens: int | None
     cost_usd: Decimal | None  #: None: no known price
     provider_ms: int | None
 
@@ -166,9 +166,9 @@ class TurnRecord:
     metadata: Mapping[str, Any]
     error_code: str | None
     finish_reason: str | None
-    input_tokens: int
-    output_tokens: int
-    cached_tokens: int
+    input_tokens: int | None  #: of all attempts; None where one of them is unknown
+    output_tokens: int | None
+    cached_tokens: int | None
     cost_usd: Decimal | None
     created_at: datetime
     started_at: datetime | None
@@ -221,9 +221,9 @@ class Settlement:
     model: str = ""
     error_code: str | None = None
     error_detail: str | None = None
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cached_tokens: int = 0
+    input_tokens: int | None = 0  #: None: tokens were used, nobody knows how many
+    output_tokens: int | None = 0
+    cached_tokens: int | None = 0
     cost_usd: Decimal | None = None
     priced: bool = True  #: False: tokens were used, their price is not known
     provider_ms: int | None = None

@@ -106,8 +106,8 @@ WITH verdict AS (
             + CASE WHEN turn.state = 'succeeded' THEN 1 ELSE 0 END,
         turns_failed = s.turns_failed
             + CASE WHEN turn.state IN ('failed', 'dead') THEN 1 ELSE 0 END,
-        input_tokens = s.input_tokens + v.input_tokens,
-        output_tokens = s.output_tokens + v.output_tokens,
+        input_tokens = s.input_tokens + COALESCE(v.input_tokens, 0),
+        output_tokens = s.output_tokens + COALESCE(v.output_tokens, 0),
         cost_usd = s.cost_usd + COALESCE(v.cost_usd, 0),
         unpriced_attempts = s.unpriced_attempts + CASE WHEN v.priced THEN 0 ELSE 1 END,
         last_active_at = clock_timestamp()
@@ -295,12 +295,17 @@ def _turn_values(turn: Row[Any], settlement: Settlement, state: TurnState) -> di
         "native_ref": turn.native_ref if released else settlement.native_ref,
         "error_code": "cancelled" if state is TurnState.CANCELLED else settlement.error_code,
         "finish_reason": settlement.finish_reason,
-        "input_tokens": turn.input_tokens + settlement.input_tokens,
-        "output_tokens": turn.output_tokens + settlement.output_tokens,
-        "cached_tokens": turn.cached_tokens + settlement.cached_tokens,
+        "input_tokens": _sum(turn.input_tokens, settlement.input_tokens),
+        "output_tokens": _sum(turn.output_tokens, settlement.output_tokens),
+        "cached_tokens": _sum(turn.cached_tokens, settlement.cached_tokens),
         "cost_usd": cost,
         "finished_at": db_now() if state in FINAL else None,
     }
+
+
+def _sum(so_far: int | None, more: int | None) -> int | None:
+    """Add as SQL does: what is unknown in part is unknown."""
+    return None if so_far is None or more is None else so_far + more
 
 
 def _attempt_update(settlement: Settlement, state: TurnState) -> Any:
@@ -329,8 +334,8 @@ def _session_update(settlement: Settlement, state: TurnState) -> Any:
         "unfinished": sessions.c.unfinished - (1 if state in FINAL else 0),
         "turns_succeeded": sessions.c.turns_succeeded + (state is TurnState.SUCCEEDED),
         "turns_failed": sessions.c.turns_failed + (1 if failed else 0),
-        "input_tokens": sessions.c.input_tokens + settlement.input_tokens,
-        "output_tokens": sessions.c.output_tokens + settlement.output_tokens,
+        "input_tokens": sessions.c.input_tokens + (settlement.input_tokens or 0),
+        "output_tokens": sessions.c.output_tokens + (settlement.output_tokens or 0),
         "cost_usd": sessions.c.cost_usd + (settlement.cost_usd or 0),
         "unpriced_attempts": sessions.c.unpriced_attempts + (0 if settlement.priced else 1),
         "last_active_at": db_now(),

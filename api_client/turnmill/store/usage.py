@@ -49,7 +49,7 @@ class Usage:
     expired: int
     attempts: int
     retries: int  #: calls beyond the first one of each turn
-    input_tokens: int
+    input_tokens: int  #: as far as they are known
     output_tokens: int
     cached_tokens: int  #: of the input, read from the vendor's cache
     cost_usd: Decimal  #: of all priced attempts
@@ -144,8 +144,9 @@ def _figures_of(day: date) -> Select[Any]:
 
 def _spent_on(ended: Any) -> Any:
     """Sum up the attempts of each turn, in the order of the figures."""
+    # One that used nothing has no price to be known; of an unknown number it is not known.
     unpriced = attempts.c.cost_usd.is_(None) & (
-        attempts.c.input_tokens + attempts.c.output_tokens > 0
+        func.coalesce(attempts.c.input_tokens + attempts.c.output_tokens, 1) > 0
     )
     sent = func.count().filter(attempts.c.kind == "send", attempts.c.outcome != "released")
     return (

@@ -2,12 +2,14 @@
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
 from tests import rows, steps
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import TurnState
+from turnmill.reply import TokenUsage, read_reply
 from turnmill.store import sessions, turns
 from turnmill.store.database import Database
 from turnmill.store.due import purge_deleted
@@ -290,6 +292,30 @@ def test_what_every_attempt_used_adds_up(store: Database) -> None:
     steps.end(store, steps.take_one(store, claim.turn_id), cost_usd=Decimal("0.5"))
     turn = steps.turn(store, claim.turn_id)
     assert (turn.input_tokens, turn.output_tokens, turn.cost_usd) == (6, 4, Decimal("0.75"))
+
+
+UNKNOWN: dict[str, Any] = {"input_tokens": None, "output_tokens": None, "cached_tokens": None}
+
+
+def test_what_one_attempt_used_unknown_is_unknown_of_the_turn_and_a_sum_of_what_is_known(
+    store: Database,
+) -> None:
+    session = rows.start(store)
+    first = steps.take_one(store, steps.send(store, session).turn_id)
+    steps.end(store, first, TurnState.RETRYING, **UNKNOWN, priced=False)
+    again = steps.take_one(store, first.turn_id)
+    steps.end(store, again)  # 3 tokens in, 2 out
+    steps.answer(store, steps.send(store, session).turn_id)
+    turn, found = steps.turn(store, first.turn_id), steps.session(store, session)
+    assert (turn.input_tokens, turn.output_tokens, turn.cached_tokens) == (None, None, None)
+    assert (found.input_tokens, found.output_tokens, found.unpriced_attempts) == (6, 4, 1)
+    with store.begin() as conn:
+        attempts = turns.attempts_of(conn, first.turn_id)
+        reply = read_reply(conn, first.turn_id)
+    assert [one.input_tokens for one in attempts] == [None, 3]
+    assert reply is not None
+    assert reply.usage == TokenUsage(input_tokens=None, output_tokens=None, cached_tokens=None)
+    assert reply.usage.total_tokens is None
 
 
 def test_a_thread_moves_on_with_answers_only(store: Database) -> None:

@@ -66,6 +66,16 @@ def test_a_price_that_is_not_known_is_told_apart_from_nothing(store: Database) -
     assert (line.unpriced_attempts, line.cost_usd) == (1, Decimal(0))
 
 
+def test_tokens_that_are_unknown_add_nothing_and_their_price_is_not_known(store: Database) -> None:
+    session = rows.start(store)
+    rows.run(store, rows.send(store, session))
+    rows.run(store, rows.send(store, session), cost=None, tokens=(None, None, None))
+    count(store, TODAY)
+    line = one(store, TODAY)
+    assert (line.input_tokens, line.output_tokens, line.cached_tokens) == (10, 5, 2)
+    assert (line.succeeded, line.unpriced_attempts) == (2, 1)
+
+
 def test_counting_twice_changes_nothing(store: Database) -> None:
     session = rows.start(store)
     for _ in range(3):

@@ -2,28 +2,22 @@
 
 import os
 from collections.abc import Mapping
-from types import MappingProxyType
+from functools import partial
 from typing import Any, Self
 
 from anthropic import AsyncAnthropic
 
-from turnmill.domain.errors import KeyMissing, Overloaded, ProviderError, RateLimited, Rejected
+from turnmill.domain.errors import KeyMissing
 from turnmill.domain.ids import SessionId
+from turnmill_worker.providers.answers import id_in, read, refusal
 from turnmill_worker.providers.base import Absent, Done, Emit, Request, Running, Unknowable
-from turnmill_worker.providers.failures import error_object_of, error_of_status, payload_of
 from turnmill_worker.providers.formats import messages
 from turnmill_worker.providers.parameters import choice, refuse_thread, timeout_of
 from turnmill_worker.providers.vendor import DEFAULT_TIMEOUT, Answer, Vendor, encoded, headers_of
 
-#: Codes and error types that tell more than their status does.
-ERRORS: Mapping[str, type[ProviderError]] = MappingProxyType(
-    {
-        "rate_limit_error": RateLimited,
-        "overloaded_error": Overloaded,
-        "contract_spend_limit_reached": Rejected,
-        "enforced_spend_limit_reached": Rejected,
-    }
-)
+_REQUEST_ID = "request-id"
+#: Where the vendor's codes are, the finest first.
+_CODES = ("details.error_code", "type")
 
 
 class AnthropicProvider:
@@ -62,8 +56,7 @@ class AnthropicProvider:
         body = encoded(messages.body_of(request))
         within = timeout_of(request.settings, default=DEFAULT_TIMEOUT)
         answer = await self._vendor.call("POST", messages.PATH, body, within=within)
-        payload, request_id = _accepted(answer)
-        reply = messages.reply_of(payload, request_id=request_id)
+        reply = await _read(answer)
         if emit is not None and reply.text:
             await emit(reply.text)
         return reply
@@ -79,22 +72,8 @@ class AnthropicProvider:
         await self._sdk.close()
 
 
-def _accepted(answer: Answer) -> tuple[dict[str, Any], str]:
-    if not 200 <= answer.status < 300:
-        raise _refusal(answer)
-    request_id = answer.headers.get("request-id", "")
-    return payload_of(answer.body, request_id=request_id), request_id
-
-
-def _refusal(answer: Answer) -> ProviderError:
-    error = error_object_of(answer.body)
-    details = error.get("details")
-    code = details.get("error_code") if isinstance(details, dict) else None
-    return error_of_status(
-        answer.status,
-        headers=answer.headers,
-        code=code or error.get("type"),
-        detail=str(error.get("message") or ""),
-        request_id=answer.headers.get("request-id", ""),
-        by_code=ERRORS,
-    )
+async def _read(answer: Answer) -> Done:
+    if not answer.accepted:
+        raise refusal(answer, request_id=_REQUEST_ID, codes=_CODES)
+    reply_of = partial(messages.reply_of, request_id=id_in(answer, _REQUEST_ID))
+    return await read(answer, reply_of, request_id=_REQUEST_ID)

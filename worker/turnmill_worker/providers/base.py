@@ -34,13 +34,15 @@ class Request:
 class Usage:
     """Tokens as the provider counted them; `input` contains those read from and put in a cache.
 
-    None is what nobody knows, which is not the same as none.
+    None is what it did not say, or said in a way that makes no sense: unknown, which is not 0.
     """
 
-    input_tokens: int | None = 0
-    output_tokens: int | None = 0
+    input_tokens: int | None = None
+    output_tokens: int | None = None
     cached_tokens: int | None = 0  #: of the input, read from the vendor's cache: cheaper
     cache_write_tokens: int | None = 0  #: of the input, put in the vendor's cache: dearer
+    cache_write_1h_tokens: int | None = 0  #: of those, the ones that are kept for an hour: dearer
+    service_tier: str = ""  #: in which the vendor says it served the call; decides the price
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

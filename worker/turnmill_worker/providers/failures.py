@@ -1,8 +1,14 @@
-"""What a refused call to a vendor means: come again, find out what happened, or give up."""
+"""What a refused call to a vendor means: come again, find out what happened, or give up.
 
+Classes come from statuses, codes and types. A vendor's message may quote the user: it is kept with
+the attempt, and decides nothing.
+"""
+
+import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from types import MappingProxyType
@@ -18,6 +24,7 @@ from turnmill.domain.errors import (
     Rejected,
     ThreadLocked,
 )
+from turnmill_worker.providers.untrusted import mapping, mappings
 
 #: By HTTP status. The other 5xx may have been executed, all else is refused for good.
 BY_STATUS: Mapping[int, type[ProviderError]] = MappingProxyType(
@@ -30,35 +37,118 @@ BY_STATUS: Mapping[int, type[ProviderError]] = MappingProxyType(
     }
 )
 
+#: Codes and types of both vendors that tell more than the status that they come with.
+BY_CODE: Mapping[str, type[ProviderError]] = MappingProxyType(
+    {
+        "billing_hard_limit_reached": Rejected,
+        "billing_not_active": Rejected,
+        "contract_spend_limit_reached": Rejected,
+        "conversation_locked": ThreadLocked,
+        "enforced_spend_limit_reached": Rejected,
+        "insufficient_quota": Rejected,
+        "overloaded": Overloaded,
+        "overloaded_error": Overloaded,
+        "rate_limit_error": RateLimited,
+        "rate_limit_exceeded": RateLimited,
+    }
+)
+
+#: An error inside a 200 has no status of its own; these codes and types stand for one.
+STATUS_OF: Mapping[str, int] = MappingProxyType(
+    {
+        "api_error": 500,
+        "billing_error": 402,
+        "deadline_exceeded": 504,
+        "engine_overloaded": 503,
+        "insufficient_credits": 402,
+        "internal": 500,
+        "internal_error": 500,
+        "internal_server_error": 500,
+        "overloaded": 503,
+        "overloaded_error": 529,
+        "rate_limit_error": 429,
+        "rate_limit_exceeded": 429,
+        "rate_limited": 429,
+        "resource_exhausted": 429,
+        "server_error": 500,
+        "server_overloaded": 503,
+        "service_unavailable": 503,
+        "timeout": 504,
+        "timeout_error": 504,
+        "too_many_requests": 429,
+        "unavailable": 503,
+        "upstream_error": 502,
+    }
+)
+
 _CODE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
-_DETAIL_MAX = 2_000
-_WAIT_MAX = timedelta(days=1)
+_CODE_OF_STATUS: Mapping[int, str] = MappingProxyType({402: "insufficient_credits"})
+
+_SAYS_NOTHING = frozenset({"", "about:blank", "error"})
+_SAYS_LITTLE = frozenset({"invalid_request_error", "unknown_error"})
+
+#: Where vendors put the words.
+_WORDS = ("title", "message", "msg", "detail", "error", "error_description", "errors")
+
+DETAIL_MAX = 2_000
+#: The longest wait that is obeyed; a longer one counts as this long.
+WAIT_MAX = timedelta(days=1)
 
 
 def error_of_status(
     status: int,
     *,
     headers: Mapping[str, str],
-    code: object = "",
+    codes: Sequence[object] = (),
     detail: str = "",
     request_id: str = "",
-    by_code: Mapping[str, type[ProviderError]] = MappingProxyType({}),
 ) -> ProviderError:
     """Return the error that an HTTP answer other than 2xx stands for.
 
-    The vendor's `code` decides before the status does: `insufficient_quota` is a 429 that no
-    waiting heals.
+    The first of the vendor's `codes` that is one decides before the status does:
+    `insufficient_quota` is a 429 that no waiting heals.
     """
-    known = safe_code(code)
-    kind = by_code.get(known) or BY_STATUS.get(status)
+    known = next((one for one in map(safe_code, codes) if one not in _SAYS_NOTHING), "")
+    if known in _SAYS_LITTLE and status in _CODE_OF_STATUS:
+        known = ""
+    kind = BY_CODE.get(known) or BY_STATUS.get(status)
     if kind is None:
         kind = MaybeSent if status >= 500 else Rejected
     return kind(
-        known or f"http_{status}",
-        detail=detail[:_DETAIL_MAX],
+        known or _CODE_OF_STATUS.get(status) or f"http_{status}",
+        detail=detail[:DETAIL_MAX],
         retry_after=retry_after(headers, now=datetime.now(UTC)),
         request_id=request_id,
     )
+
+
+def raise_error_inside(payload: Mapping[str, Any]) -> None:
+    """Raise what the error in a 200 stands for, where it tells of one."""
+    choice = mapping(next(iter(mappings(payload.get("choices"))), None))
+    for holder in (payload, choice):
+        if error := holder.get("error"):
+            raise error_of_inside(error if isinstance(error, dict) else {"message": error})
+    if payload.get("type") == "error" or payload.get("object") == "error":
+        raise error_of_inside(payload)
+
+
+def error_of_inside(error: Mapping[str, Any]) -> ProviderError:
+    """Return what an error inside a 200 stands for: the same as with the status that it names."""
+    codes = [error.get(name) for name in ("code", "status", "type")]
+    named = [code for code in codes if safe_code(code) and not str(code).isdecimal()]
+    status = status_in(error)
+    return error_of_status(
+        status or 400,
+        headers={},
+        codes=[*named, "" if status else "error_in_reply"],
+        detail=words_of(error) or _as_words(error),
+    )
+
+
+def status_in(error: Mapping[str, Any]) -> int | None:
+    """Return the HTTP status that an error object names, as a number or by its code or type."""
+    codes = (error.get(name) for name in ("code", "status", "type"))
+    return next(filter(None, map(_status_of, codes)), None)
 
 
 def safe_code(code: object) -> str:
@@ -70,47 +160,86 @@ def retry_after(headers: Mapping[str, str], *, now: datetime) -> timedelta | Non
     """Return the wait that the vendor asks for, or None when it names none that makes sense.
 
     `retry-after-ms` is finer than `Retry-After`, which holds seconds or a date (RFC 9110, 10.2.3).
-    More than a day counts as a day.
+    A date counts from the answer's own `Date`, since our clock may be another one. Of several the
+    longest counts, and more than WAIT_MAX counts as that.
     """
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        seconds = _number(headers.get(name)) * unit
+        seconds = _longest(headers.get(name, "")) * unit
         if seconds >= 0:
-            return min(timedelta(seconds=min(seconds, 1e6)), _WAIT_MAX)
-    try:
-        due = parsedate_to_datetime(headers.get("retry-after", ""))
-    except ValueError:
-        return None
-    due = due if due.tzinfo else due.replace(tzinfo=UTC)
-    return min(max(due - now, timedelta(0)), _WAIT_MAX)
-
-
-def payload_of(body: bytes, *, request_id: str = "") -> dict[str, Any]:
-    """Parse the body of a successful answer; what is no JSON object may yet have been executed."""
-    try:
-        payload = from_json(body)
-    except ValueError:
-        payload = None
-    if not isinstance(payload, dict):
-        raise MaybeSent("bad_json", request_id=request_id)
-    return payload
+            return min(timedelta(seconds=min(seconds, 1e6)), WAIT_MAX)
+    due = _moment(headers.get("retry-after", ""))
+    wait = due - (_moment(headers.get("date", "")) or now) if due else timedelta(0)
+    return min(wait, WAIT_MAX) if wait > timedelta(0) else None
 
 
 def error_object_of(body: bytes) -> Mapping[str, Any]:
     """Return the `error` object of a refusal's body, or {} when there is none.
 
-    A proxy answers with HTML, and some servers put the fields at the top.
+    Some servers put the fields at the top, and some answer with a list of one.
     """
-    try:
-        payload = from_json(body)
-    except ValueError:
-        return {}
-    error = payload.get("error", payload) if isinstance(payload, dict) else {}
-    return error if isinstance(error, dict) else {"message": str(error)}
+    payload = _parsed(body)
+    if isinstance(payload, list):
+        payload = next(iter(mappings(payload)), None)
+    top = mapping(payload)
+    return mapping(top.get("error")) or top
 
 
-def _number(value: str | None) -> float:
+def words_of_body(body: bytes) -> str:
+    """Return the vendor's words in a refusal, whatever its shape: at worst its beginning."""
+    return words_of(_parsed(body)) or body[:DETAIL_MAX].decode(errors="replace").strip()
+
+
+def words_of(value: object) -> str:
+    """Return the words in an error, in whatever shape a vendor has put them; "" when none."""
+    if isinstance(value, list):
+        value = next((one for one in value if isinstance(one, dict)), None)
+    if not isinstance(value, dict):
+        return ""
+    holder = mapping(value.get("error")) or value
+    found = [_as_words(holder[name]) for name in _WORDS if holder.get(name)]
+    return ": ".join(filter(None, dict.fromkeys(found)))[:DETAIL_MAX]
+
+
+def _as_words(value: object) -> str:
+    if isinstance(value, str):
+        return value
     try:
-        number = float(value) if value is not None else -1.0
+        return json.dumps(value, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return ""  # too deep, or a number of thousands of digits: the body itself is kept then
+
+
+def _status_of(code: object) -> int | None:
+    if isinstance(code, str) and not code.isdecimal():
+        return STATUS_OF.get(code.lower())
+    if isinstance(code, str) and len(code) == 3:
+        code = int(code)
+    return code if isinstance(code, int) and 400 <= code <= 599 else None
+
+
+def _parsed(body: bytes) -> Any:
+    for parse in (from_json, json.loads):  # the second takes a byte order mark, and surrogates
+        with suppress(ValueError, RecursionError):
+            return parse(body)
+    return None
+
+
+def _longest(value: str) -> float:
+    """Return the largest number of a list of them, or -1 where none is a wait."""
+    return max(map(_number, value.split(",")), default=-1.0)
+
+
+def _number(value: str) -> float:
+    try:
+        number = float(value)
     except ValueError:
         return -1.0
     return -1.0 if math.isnan(number) else number
+
+
+def _moment(value: str) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(value)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -214,12 +214,12 @@ def _refused(kind: type[ProviderError], code: str) -> Fault:
     return refuse
 
 
-def _lost_reply(code: str) -> Fault:
-    """Return a fault in which the vendor answers and the answer never arrives whole."""
+def _lost_reply(kind: type[ProviderError], code: str) -> Fault:
+    """Return a fault in which the vendor answers and the answer is of no use."""
 
     async def lose(mock: MockProvider, request: Request, script: Script) -> Done:
         await mock.answer(request, script)
-        raise MaybeSent(code)
+        raise kind(code)
 
     return lose
 
@@ -257,8 +257,8 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
         "unreachable": _refused(Unreachable, "unreachable"),
         "rejected": _refused(Rejected, "invalid_prompt"),
         "maybe_sent": _maybe_sent,  #: dropped in the middle: nobody knows
-        "cut": _lost_reply("truncated"),  #: executed to the end, and the ledger says so
-        "bad_json": _lost_reply("bad_json"),
+        "cut": _lost_reply(MaybeSent, "truncated"),  #: executed to the end, and the ledger says so
+        "bad_json": _lost_reply(Rejected, "unreadable_reply"),  #: and paid: it is not asked again
         "hang": _hang,  #: never answers
         "thread_lost": _lose_thread,  #: only where there is a thread
         "segfault": _segfault,  #: takes the whole process with it

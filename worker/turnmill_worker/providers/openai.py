@@ -1,42 +1,27 @@
 """OpenAI, and every server that speaks its Responses API or chat completions."""
 
 import os
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any, Self
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 from openai import AsyncOpenAI
 
-from turnmill.domain.errors import (
-    KeyMissing,
-    NotSent,
-    Overloaded,
-    ProviderError,
-    RateLimited,
-    Rejected,
-    ThreadLocked,
-    ThreadLost,
-)
+from turnmill.domain.errors import KeyMissing, ProviderError, ThreadLost
 from turnmill.domain.ids import SessionId
+from turnmill_worker.providers.answers import id_in, read, refusal
 from turnmill_worker.providers.base import Absent, Done, Emit, Request, Running, Unknowable
-from turnmill_worker.providers.failures import error_object_of, error_of_status, payload_of
+from turnmill_worker.providers.failures import error_object_of
 from turnmill_worker.providers.formats import chat, responses
 from turnmill_worker.providers.parameters import choice, refuse_thread, timeout_of
 from turnmill_worker.providers.vendor import DEFAULT_TIMEOUT, Answer, Vendor, encoded, headers_of
 
-#: Codes that tell more than their status does.
-ERRORS: Mapping[str, type[ProviderError]] = MappingProxyType(
-    {
-        "conversation_locked": ThreadLocked,
-        "previous_response_not_found": ThreadLost,
-        "insufficient_quota": Rejected,
-        "billing_not_active": Rejected,
-        "billing_hard_limit_reached": Rejected,
-        "rate_limit_exceeded": RateLimited,
-        "overloaded": Overloaded,
-    }
-)
+T = TypeVar("T")
+
+_REQUEST_ID = "x-request-id"
+#: Where the vendor's codes are, the finest first.
+_CODES = ("code", "type")
 
 
 class OpenAIProvider:
@@ -82,11 +67,9 @@ class OpenAIProvider:
         answer = await self._vendor.call("GET", _path_of(request.native_ref))
         if answer.status == 404:
             return Unknowable(resend_is_safe=True)
-        payload, request_id = _accepted(answer)
-        try:
-            return responses.reply_of(payload, chain=_is_chain(request), request_id=request_id)
-        except NotSent:
-            return Absent()  # the work has ended without an answer
+        if not answer.accepted:
+            raise _refusal(answer)
+        return await _read(answer, request, responses.found_of)
 
     async def close(self, thread_ref: str) -> None:
         if thread_ref:
@@ -103,18 +86,30 @@ class OpenAIProvider:
         if not chain:
             refuse_thread(request)
         body = encoded(responses.body_of(request, chain=chain))
-        payload, request_id = await self._post(responses.PATH, body, request)
-        return responses.reply_of(payload, chain=chain, request_id=request_id)
+        answer = await self._post(responses.PATH, body, request)
+        return await _read(answer, request, responses.reply_of)
 
     async def _send_chat(self, request: Request) -> Done:
         choice(request.settings, "thread", among=("client",))
         refuse_thread(request)
-        payload, request_id = await self._post(chat.PATH, encoded(chat.body_of(request)), request)
-        return chat.reply_of(payload, request_id=request_id)
+        answer = await self._post(chat.PATH, encoded(chat.body_of(request)), request)
+        if not answer.accepted:
+            raise _refusal(answer)
+        reply_of = partial(chat.reply_of, request_id=id_in(answer, _REQUEST_ID))
+        return await read(answer, reply_of, request_id=_REQUEST_ID)
 
-    async def _post(self, path: str, body: bytes, request: Request) -> tuple[dict[str, Any], str]:
+    async def _post(self, path: str, body: bytes, request: Request) -> Answer:
         within = timeout_of(request.settings, default=DEFAULT_TIMEOUT)
-        return _accepted(await self._vendor.call("POST", path, body, within=within))
+        return await self._vendor.call("POST", path, body, within=within)
+
+
+async def _read(answer: Answer, request: Request, reply_of: Callable[..., T]) -> T:
+    """Return what `reply_of` makes of a response; raises what its refusal means."""
+    if not answer.accepted:
+        raise _refusal(answer, thread_ref=request.thread_ref)
+    chain, request_id = _is_chain(request), id_in(answer, _REQUEST_ID)
+    bound = partial(reply_of, chain=chain, request_id=request_id)
+    return await read(answer, bound, request_id=_REQUEST_ID)
 
 
 def _is_chain(request: Request) -> bool:
@@ -125,25 +120,25 @@ def _path_of(response_id: str) -> str:
     return f"{responses.PATH}/{quote(response_id, safe='')}"
 
 
-def _accepted(answer: Answer) -> tuple[dict[str, Any], str]:
-    if not 200 <= answer.status < 300:
-        raise _refusal(answer)
-    request_id = answer.headers.get("x-request-id", "")
-    return payload_of(answer.body, request_id=request_id), request_id
+def _refusal(answer: Answer, *, thread_ref: str = "") -> ProviderError:
+    """Return what a refusal means; of the thread that was named in the request, it may be lost."""
+    error = refusal(answer, request_id=_REQUEST_ID, codes=_CODES)
+    if thread_ref and answer.status in (400, 404) and _is_about_thread(answer):
+        return ThreadLost(
+            "previous_response_not_found", detail=error.detail, request_id=error.request_id
+        )
+    return error
 
 
-def _refusal(answer: Answer) -> ProviderError:
+def _is_about_thread(answer: Answer) -> bool:
+    """Tell whether the refusal is one of the thread rather than of what was said in this turn.
+
+    Forgotten, of another vendor, or of a server that keeps no threads: each has its own code, but
+    names the parameter. And a thread that cannot go on, since a call in it has no output, is told
+    as a fault of `input` without a code: what the turn itself put there would have one.
+    """
     error = error_object_of(answer.body)
-    message = str(error.get("message") or "")
-    code = error.get("code")
-    if answer.status < 500 and "previous_response" in f"{error.get('param')} {message}":
-        # Forgotten, of another vendor, or of a server that keeps no threads: each has its own code.
-        code = "previous_response_not_found"
-    return error_of_status(
-        answer.status,
-        headers=answer.headers,
-        code=code if isinstance(code, str) else error.get("type"),
-        detail=message,
-        request_id=answer.headers.get("x-request-id", ""),
-        by_code=ERRORS,
-    )
+    code, param = error.get("code"), error.get("param")
+    if code == "previous_response_not_found" or param == "previous_response_id":
+        return True
+    return param == "input" and code in (None, "", "invalid_request_error")

@@ -10,6 +10,19 @@ from turnmill_worker.providers.base import Request
 #: Settings that speak to Turnmill. Every other one is a parameter of the vendor's API.
 OURS = frozenset({"api", "mock", "thread", "timeout"})
 
+#: The model would call tools that nobody here runs, and a call without its output bricks a thread.
+TOOLS = frozenset(
+    {
+        "function_call",
+        "functions",
+        "max_tool_calls",
+        "mcp_servers",
+        "parallel_tool_calls",
+        "tool_choice",
+        "tools",
+    }
+)
+
 _TIMEOUT_MAX = timedelta(hours=24)
 
 

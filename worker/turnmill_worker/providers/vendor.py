@@ -5,8 +5,10 @@ reports a connection that was dropped after sending as one that could not be mad
 where to, as whom and with which headers, and this module sends.
 """
 
+import asyncio
 import io
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -17,6 +19,16 @@ import httpx2
 from pydantic_core import PydanticSerializationError, to_json
 
 from turnmill.domain.errors import MaybeSent, ProviderError, Rejected, Unreachable
+from turnmill.settings import max_reply_bytes
+from turnmill_worker.providers.inflating import (
+    ACCEPTED,
+    Corrupt,
+    CutShort,
+    TooLarge,
+    encodings_of,
+    inflated,
+)
+from turnmill_worker.providers.small_tls import small_buffers
 
 DEFAULT_TIMEOUT = timedelta(minutes=10)
 CONNECT_TIMEOUT = timedelta(seconds=10)
@@ -24,16 +36,32 @@ MOST_CONNECTIONS = 20_000  #: of one process; slots bound the calls well below
 #: Shorter than the vendors' own, so that they rarely hang up on a request that is on its way.
 KEEP_ALIVE = timedelta(seconds=30)
 
+#: Of one header with its name: as much as the SDKs' client reads of all together.
+HEADER_BYTES_MAX = 100 * 1024
+HEADERS_MAX = 256
+
 _LARGE_BODY = 2**20
+#: Bodies larger than that, of all calls together, that are read at the same time.
+_LARGE_AT_ONCE = 4
+#: Of a refusal: it is read for its code and the first words.
+_REFUSAL_BYTES_MAX = 64 * 1024
+#: What is inflated, or parsed, without leaving the event loop: a millisecond.
+AT_ONCE = 256 * 1024
 
 #: First match wins. Whatever is not here happened after bytes could have left.
 _FAILURES: tuple[tuple[type[Exception], type[ProviderError], str], ...] = (
     (aiohttp.InvalidURL, Rejected, "invalid_url"),
     (aiohttp.NonHttpUrlClientError, Rejected, "invalid_url"),
+    (aiohttp.ClientHttpProxyError, Unreachable, "proxy_refused"),
     (aiohttp.ConnectionTimeoutError, Unreachable, "connect_timeout"),
     (aiohttp.ClientConnectorError, Unreachable, "unreachable"),
     (TimeoutError, MaybeSent, "timeout"),
     (aiohttp.ClientPayloadError, MaybeSent, "truncated"),
+    (CutShort, MaybeSent, "truncated"),
+    (TooLarge, Rejected, "reply_too_large"),
+    # It has answered: asking again would be paid again, and be answered in the same way.
+    (Corrupt, Rejected, "unreadable_reply"),
+    (aiohttp.ClientResponseError, Rejected, "unreadable_reply"),
     (aiohttp.ClientError, MaybeSent, "disconnected"),
     (OSError, MaybeSent, "disconnected"),
     (ValueError, Rejected, "invalid_url"),
@@ -45,16 +73,38 @@ class Answer(NamedTuple):
 
     status: int
     headers: Mapping[str, str]  #: names in any case
-    body: bytes
+    body: bytes  #: inflated; of a refusal perhaps only its beginning
+    framed: bool = True  #: False: the server hung up, and only that said that this is the end
+
+    @property
+    def accepted(self) -> bool:
+        """Tell whether the vendor has done what it was asked to."""
+        return 200 <= self.status < 300
+
+
+class _Connector(aiohttp.TCPConnector):
+    async def connect(self, *args: Any, **kwargs: Any) -> aiohttp.connector.Connection:
+        with small_buffers():
+            return await super().connect(*args, **kwargs)
 
 
 class Vendor:
     """A keep-alive pool of connections to one base URL, with one set of headers."""
 
-    def __init__(self, *, base_url: str, headers: Callable[[], Mapping[str, str]]) -> None:
-        """`headers` is asked once, on the event loop that the connections belong to."""
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        headers: Callable[[], Mapping[str, str]],
+        reply_bytes_max: int | None = None,
+    ) -> None:
+        """`headers` is asked once, on the event loop that the connections belong to.
+
+        A larger answer is refused; TURNMILL_MAX_REPLY_BYTES counts unless a bound is given.
+        """
         self._base_url = base_url.rstrip("/") + "/"
         self._headers = headers
+        self._reply_bytes_max = reply_bytes_max or max_reply_bytes()
         self._session: aiohttp.ClientSession | None = None
 
     async def call(
@@ -67,7 +117,8 @@ class Vendor:
     ) -> Answer:
         """Make one request, with a body from `encoded`, and read its answer, whatever the status.
 
-        Raises Unreachable when nothing has left, MaybeSent when something may have.
+        Raises Unreachable when nothing has left, MaybeSent when something may have and the answer
+        did not arrive whole, Rejected when it arrived and is too large or cannot be read.
         """
         session = self._session or self._connect()
         try:
@@ -78,8 +129,8 @@ class Vendor:
                 allow_redirects=False,
                 timeout=_timeouts(within),
             ) as response:
-                return Answer(response.status, response.headers, await response.read())
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+                return await self._answer(response)
+        except (aiohttp.ClientError, OSError, ValueError, TooLarge, CutShort, Corrupt) as error:
             failure = _failure_of(error)
         raise failure  # out here, so that the vendor's exception and its text are not chained to it
 
@@ -89,20 +140,75 @@ class Vendor:
             session, self._session = self._session, None
             await session.close()
 
+    async def _answer(self, response: aiohttp.ClientResponse) -> Answer:
+        accepted = 200 <= response.status < 300
+        body = await (self._body_of(response) if accepted else _refusal_of(response))
+        return Answer(response.status, response.headers, body, _is_framed(response))
+
+    async def _body_of(self, response: aiohttp.ClientResponse) -> bytes:
+        most = self._reply_bytes_max
+        if (response.content_length or 0) > most:
+            raise TooLarge
+        wire = bytearray()
+        await _read_into(wire, response, most=min(most, _LARGE_BODY))
+        if len(wire) > _LARGE_BODY:
+            async with self._large:
+                await _read_into(wire, response, most=most)
+        if len(wire) > most:
+            raise TooLarge
+        return await _inflated(bytes(wire), response, most=most)
+
     def _connect(self) -> aiohttp.ClientSession:
         encrypted = self._base_url.startswith("https:")
+        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
+            connector=_Connector(
                 limit=MOST_CONNECTIONS,
                 keepalive_timeout=KEEP_ALIVE.total_seconds(),
                 # The same roots of trust as the SDK's own client.
                 ssl=httpx2.create_ssl_context() if encrypted else True,
             ),
-            headers=self._headers(),
+            headers={**self._headers(), "Accept-Encoding": ACCEPTED},
             cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,  # it has no bound: 0.4 MB of gzip may hold 400 MB
+            max_line_size=HEADER_BYTES_MAX,
+            max_field_size=HEADER_BYTES_MAX,
+            max_headers=HEADERS_MAX,
             proxy=_proxy_for(self._base_url),
         )
         return self._session
+
+
+async def _read_into(wire: bytearray, response: aiohttp.ClientResponse, *, most: int) -> None:
+    """Read on, to the end or until `wire` holds more than `most` bytes."""
+    while len(wire) <= most and (piece := await response.content.readany()):
+        wire += piece
+
+
+async def _inflated(wire: bytes, response: aiohttp.ClientResponse, *, most: int) -> bytes:
+    encodings = encodings_of(",".join(response.headers.getall("Content-Encoding", ())))
+    if not encodings:
+        return wire
+    if len(wire) <= AT_ONCE:
+        with suppress(TooLarge):  # for here
+            return inflated(wire, encodings, most=min(most, AT_ONCE))
+    return await asyncio.to_thread(inflated, wire, encodings, most=most)
+
+
+async def _refusal_of(response: aiohttp.ClientResponse) -> bytes:
+    """Return the beginning of the body, whatever becomes of the rest: the status has said it."""
+    wire = bytearray()
+    with suppress(aiohttp.ClientError, OSError):
+        await _read_into(wire, response, most=_REFUSAL_BYTES_MAX)
+    try:
+        return await _inflated(bytes(wire[:_REFUSAL_BYTES_MAX]), response, most=2**20)
+    except (TooLarge, CutShort, Corrupt):
+        return b""
+
+
+def _is_framed(response: aiohttp.ClientResponse) -> bool:
+    headers = response.headers
+    return "Content-Length" in headers or "Transfer-Encoding" in headers or response.status == 204
 
 
 def encoded(body: Mapping[str, Any]) -> bytes:

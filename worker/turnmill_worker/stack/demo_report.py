@@ -9,7 +9,7 @@ from rich.text import Text
 
 from turnmill.cli.context import print_table
 from turnmill.cli.turn_view import TurnView, as_document, look_at, print_attempts
-from turnmill.cli.wording import dollars, duration, styled
+from turnmill.cli.wording import dollars, duration, styled, tokens, total_tokens
 from turnmill.client import Client
 from turnmill.domain.states import TurnState
 from turnmill_worker.stack.demo import Played
@@ -109,7 +109,7 @@ def _row(view: TurnView) -> Iterator[object]:
     yield len(view.attempts)
     yield _ms(view.queued)
     yield _ms(view.provider)
-    yield turn.input_tokens + turn.output_tokens
+    yield tokens(total_tokens(turn.input_tokens, turn.output_tokens))
     yield dollars(turn.cost_usd)
 
 

@@ -4,13 +4,25 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from turnmill.domain.errors import MaybeSent, Rejected
+from turnmill.domain.errors import NotSent, Rejected
 from turnmill_worker.providers.base import Done, Part, Request, Usage
-from turnmill_worker.providers.parameters import vendor_parameters
+from turnmill_worker.providers.failures import raise_error_inside
+from turnmill_worker.providers.parameters import TOOLS, vendor_parameters
+from turnmill_worker.providers.untrusted import (
+    Unreadable,
+    count,
+    count_if_any,
+    joined,
+    mapping,
+    mappings,
+    name,
+    text,
+    tier,
+)
 
 PATH = "chat/completions"
 
-_RESERVED = frozenset({"messages", "model", "n", "store", "stream", "stream_options"})
+_RESERVED = TOOLS | {"messages", "model", "n", "store", "stream", "stream_options"}
 
 _FINISH = MappingProxyType(
     {
@@ -36,20 +48,40 @@ def body_of(request: Request) -> dict[str, Any]:
 
 
 def reply_of(payload: Mapping[str, Any], *, request_id: str) -> Done:
-    """Read a chat completion; raises MaybeSent when it is none."""
-    try:
-        choice = payload["choices"][0]
-        message = choice["message"]
-        refusal = message.get("refusal")
-        return Done(
-            text=message.get("content") or refusal or "",
-            usage=_usage(payload.get("usage") or {}),
-            finish_reason="refusal" if refusal else _FINISH.get(choice["finish_reason"], "stop"),
-            request_id=request_id,
-            model=payload.get("model") or "",
-        )
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise MaybeSent("bad_reply", detail=type(error).__name__, request_id=request_id) from None
+    """Read a chat completion; raises the error that it tells of, or Unreadable."""
+    raise_error_inside(payload)
+    choices = mappings(payload.get("choices"))
+    if not choices:
+        raise Unreadable
+    choice = choices[0]
+    finish = text(choice.get("finish_reason"))
+    if finish == "error":
+        raise NotSent("finish_reason_error")  # there will be no answer
+    said, refusal = _said(mapping(choice.get("message")))
+    return Done(
+        text=said or refusal,
+        usage=_usage(payload),
+        finish_reason="refusal" if refusal else _FINISH.get(finish, "stop"),
+        request_id=request_id,
+        model=name(payload.get("model")),
+    )
+
+
+def _said(message: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what the model says, and its refusal; some servers send parts where a text was."""
+    content, refusal = message.get("content"), text(message.get("refusal"))
+    if isinstance(content, str):
+        return text(content), refusal
+    if isinstance(content, list | dict):
+        parts = mappings(content)
+        refusal = refusal or "".join(text(one.get("refusal")) for one in parts)
+        texts = [one.get("text") for one in parts if one.get("type") in ("text", "output_text")]
+        if not parts:
+            raise Unreadable
+        return joined(texts), refusal
+    if content is not None or not message:
+        raise Unreadable
+    return "", refusal
 
 
 def _message(part: Part) -> dict[str, str]:
@@ -58,10 +90,12 @@ def _message(part: Part) -> dict[str, str]:
     return {"role": part.role, "content": part.text}
 
 
-def _usage(usage: Mapping[str, Any]) -> Usage:
-    details = usage.get("prompt_tokens_details") or {}
+def _usage(payload: Mapping[str, Any]) -> Usage:
+    usage = mapping(payload.get("usage"))
+    details = mapping(usage.get("prompt_tokens_details"))
     return Usage(
-        input_tokens=usage.get("prompt_tokens") or 0,
-        output_tokens=usage.get("completion_tokens") or 0,
-        cached_tokens=details.get("cached_tokens") or 0,
+        input_tokens=count(usage.get("prompt_tokens")),
+        output_tokens=count(usage.get("completion_tokens")),
+        cached_tokens=count_if_any(details.get("cached_tokens")),
+        service_tier=tier(payload.get("service_tier")),
     )

@@ -4,14 +4,30 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from turnmill.domain.errors import MaybeSent, Rejected
+from turnmill.domain.errors import Rejected
 from turnmill_worker.providers.base import Done, Part, Request, Usage
-from turnmill_worker.providers.parameters import vendor_parameters
+from turnmill_worker.providers.failures import raise_error_inside
+from turnmill_worker.providers.parameters import TOOLS, vendor_parameters
+from turnmill_worker.providers.untrusted import (
+    Unreadable,
+    count,
+    count_if_any,
+    joined,
+    mapping,
+    mappings,
+    name,
+    text,
+    tier,
+    total,
+)
 
 PATH = "v1/messages"
 DEFAULT_MAX_TOKENS = 8192  #: the vendor wants a number; the setting `max_output_tokens` changes it
 
-_RESERVED = frozenset({"messages", "model", "prefill", "stream", "system"})
+_RESERVED = TOOLS | {"messages", "model", "prefill", "stream", "system"}
+
+#: What changes no price.
+_ORDINARY = frozenset({"", "standard", "global", "not_available"})
 
 _FINISH = MappingProxyType(
     {
@@ -46,18 +62,24 @@ def body_of(request: Request) -> dict[str, Any]:
 
 
 def reply_of(payload: Mapping[str, Any], *, request_id: str) -> Done:
-    """Read a message object; raises MaybeSent when it is none."""
-    try:
-        texts = [block["text"] for block in payload["content"] if block["type"] == "text"]
-        return Done(
-            text="".join(texts),
-            usage=_usage(payload["usage"]),
-            finish_reason=_FINISH.get(payload["stop_reason"], "stop"),
-            request_id=request_id,
-            model=payload.get("model") or "",
-        )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise MaybeSent("bad_reply", detail=type(error).__name__, request_id=request_id) from None
+    """Read a message object; raises the error that it tells of, or Unreadable."""
+    raise_error_inside(payload)
+    return Done(
+        text=_said(payload.get("content")),
+        usage=_usage(mapping(payload.get("usage"))),
+        finish_reason=_FINISH.get(text(payload.get("stop_reason")), "stop"),
+        request_id=request_id,
+        model=name(payload.get("model")),
+    )
+
+
+def _said(content: object) -> str:
+    if isinstance(content, str):
+        return text(content)
+    blocks = mappings(content)
+    if not blocks and content != []:
+        raise Unreadable
+    return joined(block.get("text") for block in blocks if block.get("type") == "text")
 
 
 def _message(part: Part) -> dict[str, str]:
@@ -67,12 +89,22 @@ def _message(part: Part) -> dict[str, str]:
 
 
 def _usage(usage: Mapping[str, Any]) -> Usage:
-    read = usage.get("cache_read_input_tokens") or 0
-    written = usage.get("cache_creation_input_tokens") or 0
+    fresh = count(usage.get("input_tokens"))
+    read = count_if_any(usage.get("cache_read_input_tokens"))
+    written = count_if_any(usage.get("cache_creation_input_tokens"))
+    lives = mapping(usage.get("cache_creation"))
     # The vendor's `input_tokens` leaves out what came from or went to its cache; ours is the sum.
     return Usage(
-        input_tokens=usage["input_tokens"] + read + written,
-        output_tokens=usage["output_tokens"],
+        input_tokens=total(fresh, read, written),
+        output_tokens=count(usage.get("output_tokens")),
         cached_tokens=read,
         cache_write_tokens=written,
+        cache_write_1h_tokens=count_if_any(lives.get("ephemeral_1h_input_tokens")),
+        service_tier=_tier(usage),
     )
+
+
+def _tier(usage: Mapping[str, Any]) -> str:
+    """Return what decides the price beside the tokens: the tier, the speed and the region."""
+    named = [tier(usage.get(name)) for name in ("service_tier", "speed", "inference_geo")]
+    return ".".join(one for one in named if one not in _ORDINARY)

@@ -1,27 +1,54 @@
 """OpenAI's Responses API: `POST /responses`, as a chain or with the history sent along."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from turnmill.domain.errors import MaybeSent, NotSent, ProviderError, RateLimited, Rejected
-from turnmill_worker.providers.base import Done, Part, Request, Running, Usage
-from turnmill_worker.providers.failures import safe_code
-from turnmill_worker.providers.parameters import vendor_parameters
+from turnmill.domain.errors import NotSent, ProviderError, RateLimited, Rejected
+from turnmill_worker.providers.base import Absent, Done, Part, Request, Running, Usage
+from turnmill_worker.providers.failures import (
+    error_of_inside,
+    raise_error_inside,
+    safe_code,
+    status_in,
+    words_of,
+)
+from turnmill_worker.providers.parameters import TOOLS, vendor_parameters
+from turnmill_worker.providers.untrusted import (
+    Unreadable,
+    count,
+    count_if_any,
+    joined,
+    mapping,
+    mappings,
+    name,
+    text,
+    tier,
+)
 
 PATH = "responses"
 
-_RESERVED = frozenset(
+_RESERVED = TOOLS | {
+    "conversation",
+    "input",
+    "instructions",
+    "model",
+    "previous_response_id",
+    "prompt",
+    "store",
+    "stream",
+    "stream_options",
+}
+
+#: Calls that the vendor answers itself. Every other one waits for somebody else's output, and a
+#: chain that has none goes no further.
+_ANSWERED = frozenset(
     {
-        "conversation",
-        "input",
-        "instructions",
-        "model",
-        "previous_response_id",
-        "prompt",
-        "store",
-        "stream",
-        "stream_options",
+        "code_interpreter_call",
+        "file_search_call",
+        "image_generation_call",
+        "mcp_call",
+        "web_search_call",
     }
 )
 
@@ -34,6 +61,7 @@ _FAILED: Mapping[str, type[ProviderError]] = MappingProxyType(
     }
 )
 
+_ENDED = ("failed", "cancelled")
 _INCOMPLETE = MappingProxyType({"content_filter": "content_filter", "steered": "stop"})
 
 
@@ -54,23 +82,40 @@ def body_of(request: Request, *, chain: bool) -> dict[str, Any]:
 
 
 def reply_of(payload: Mapping[str, Any], *, chain: bool, request_id: str) -> Done | Running:
-    """Read a response object; raises when it failed, or is none."""
-    try:
-        status = payload["status"]
-        if status in {"queued", "in_progress"}:
-            return Running(native_ref=payload["id"])
-        if status not in {"completed", "incomplete"}:
-            raise _failure(payload, status=status, request_id=request_id)
-        return Done(
-            text=_text(payload["output"], "output_text") or _text(payload["output"], "refusal"),
-            usage=_usage(payload.get("usage") or {}),
-            finish_reason=_finish_reason(payload),
-            thread_ref=payload["id"] if chain else "",
-            request_id=request_id,
-            model=payload.get("model") or "",
-        )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise MaybeSent("bad_reply", detail=type(error).__name__, request_id=request_id) from None
+    """Read a response object; raises when it failed or tells of an error, or Unreadable."""
+    status = payload.get("status")
+    given = name(payload.get("id"))
+    if status in ("queued", "in_progress") and given:
+        return Running(native_ref=given)
+    if status in _ENDED:
+        raise _failure(payload, status=str(status))
+    raise_error_inside(payload)
+    items = mappings(payload.get("output"))
+    said, refusal = _said(items)
+    if not (said or refusal) and not _may_be_empty(payload, status):
+        raise Unreadable
+    unanswered = any(_is_unanswered(item) for item in items)
+    return Done(
+        text=said or refusal,
+        usage=_usage(payload),
+        finish_reason=_finish_reason(payload, called=unanswered, refused=bool(refusal)),
+        thread_ref=given if chain and not unanswered else "",
+        request_id=request_id,
+        model=name(payload.get("model")),
+    )
+
+
+def found_of(
+    payload: Mapping[str, Any], *, chain: bool, request_id: str
+) -> Done | Running | Absent:
+    """Read a response that was looked up; Absent where it has ended without an answer.
+
+    An error beside it is one of the question: it raises, and says nothing about the work.
+    """
+    status = payload.get("status")
+    if status in _ENDED and isinstance(_failure(payload, status=str(status)), NotSent):
+        return Absent()
+    return reply_of(payload, chain=chain, request_id=request_id)
 
 
 def _item(part: Part) -> dict[str, Any]:
@@ -83,38 +128,60 @@ def _item(part: Part) -> dict[str, Any]:
     return {"role": part.role, "content": part.text}
 
 
-def _text(output: list[dict[str, Any]], kind: str) -> str:
-    return "".join(
-        content["text" if kind == "output_text" else kind]
-        for item in output
-        if item["type"] == "message"
-        for content in item["content"]
-        if content["type"] == kind
-    )
+def _may_be_empty(payload: Mapping[str, Any], status: object) -> bool:
+    """Tell whether nothing said is what the vendor means, and not what we fail to find."""
+    if status not in (None, "completed", "incomplete"):
+        return False
+    output = payload.get("output")
+    return output == [] or any(text(item.get("type")) for item in mappings(output))
 
 
-def _finish_reason(payload: Mapping[str, Any]) -> str:
-    if payload["status"] == "incomplete":
-        reason = (payload.get("incomplete_details") or {}).get("reason")
-        return _INCOMPLETE.get(str(reason), "length")
-    kinds = {item["type"] for item in payload["output"]}
-    if kinds & {"function_call", "custom_tool_call"}:
+def _said(items: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """Return what the model says, and its refusal; some servers send a text where parts were."""
+    texts: list[object] = []
+    refusals: list[object] = []
+    for item in items:
+        if item.get("type") != "message":
+            continue
+        content = item.get("content")
+        parts = mappings(content)
+        if not parts and content != []:
+            texts.append(content)
+        texts += [one.get("text") for one in parts if one.get("type") in ("output_text", "text")]
+        refusals += [one.get("refusal") for one in parts if one.get("type") == "refusal"]
+    return joined(texts), joined(refusals)
+
+
+def _is_unanswered(item: Mapping[str, Any]) -> bool:
+    kind = text(item.get("type"))
+    return kind.endswith(("_call", "_approval_request")) and kind not in _ANSWERED
+
+
+def _finish_reason(payload: Mapping[str, Any], *, called: bool, refused: bool) -> str:
+    if payload.get("status") == "incomplete":
+        reason = text(mapping(payload.get("incomplete_details")).get("reason"))
+        return _INCOMPLETE.get(reason, "length")
+    if called:
         return "tool_calls"
-    return "refusal" if _text(payload["output"], "refusal") else "stop"
+    return "refusal" if refused else "stop"
 
 
-def _usage(usage: Mapping[str, Any]) -> Usage:
-    details = usage.get("input_tokens_details") or {}
+def _usage(payload: Mapping[str, Any]) -> Usage:
+    usage = mapping(payload.get("usage"))
+    details = mapping(usage.get("input_tokens_details"))
     return Usage(
-        input_tokens=usage.get("input_tokens") or 0,
-        output_tokens=usage.get("output_tokens") or 0,
-        cached_tokens=details.get("cached_tokens") or 0,
-        cache_write_tokens=details.get("cache_write_tokens") or 0,
+        input_tokens=count(usage.get("input_tokens")),
+        output_tokens=count(usage.get("output_tokens")),
+        cached_tokens=count_if_any(details.get("cached_tokens")),
+        cache_write_tokens=count_if_any(details.get("cache_write_tokens")),
+        service_tier=tier(payload.get("service_tier")),
     )
 
 
-def _failure(payload: Mapping[str, Any], *, status: str, request_id: str) -> ProviderError:
-    error = payload.get("error") or {}
-    code = safe_code(error.get("code")) or safe_code(f"response_{status}")
+def _failure(payload: Mapping[str, Any], *, status: str) -> ProviderError:
+    error = mapping(payload.get("error"))
+    code = safe_code(error.get("code"))
+    if code not in _FAILED and status_in(error):
+        return error_of_inside(error)
     kind = _FAILED.get(code, Rejected)
-    return kind(code, detail=str(error.get("message") or ""), request_id=request_id)
+    return kind(code or f"response_{status}", detail=words_of(payload))

@@ -1,0 +1,67 @@
+"""A session of a client, through the store, with a vendor that answers oddly."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.doubles.raw_vendor import RawVendor, http
+from tests.doubles.vendor_thread import VendorThread
+from turnmill import Client, TurnFailed
+from turnmill.testing import memory_client
+
+WAIT = 30
+
+
+@pytest.fixture
+def vendor(monkeypatch: pytest.MonkeyPatch) -> Iterator[RawVendor]:
+    with VendorThread() as vendor:
+        monkeypatch.setenv("OPENAI_API_KEY", "k")
+        monkeypatch.setenv("OPENAI_BASE_URL", vendor.url)
+        yield vendor
+
+
+@pytest.fixture
+def client(vendor: RawVendor) -> Iterator[Client]:
+    with memory_client() as client:
+        yield client
+
+
+def a_response(*output: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    said = {"type": "message", "content": [{"type": "output_text", "text": "Paris"}]}
+    return {"id": "resp_1", "status": "completed", "output": list(output) or [said], **fields}
+
+
+def test_a_tool_call_that_nobody_answers_does_not_end_the_session(
+    client: Client, vendor: RawVendor
+) -> None:
+    call = {"type": "function_call", "call_id": "call_1", "name": "f", "arguments": "{}"}
+    vendor.meet(http(a_response()), http(a_response(call, id="resp_2")), http(a_response()))
+    session = client.sessions.create(user_id="ada", provider="openai", model="gpt-5-mini")
+    replies = [client.send(session, text).result(timeout=WAIT) for text in ("1", "2", "3")]
+    assert [reply.text for reply in replies] == ["Paris", "", "Paris"]
+    assert [body.get("previous_response_id") for body in vendor.bodies] == [None, "resp_1", None]
+    said = [item["content"] for item in vendor.bodies[2]["input"] if item["role"] == "user"]
+    assert said == ["1", "2", "3"]
+
+
+def test_what_was_used_is_unknown_where_the_vendor_does_not_say(
+    client: Client, vendor: RawVendor
+) -> None:
+    vendor.meet(http(a_response()))
+    session = client.sessions.create(user_id="ada", provider="openai", model="gpt-5-mini")
+    reply = client.send(session, "Hello").result(timeout=WAIT)
+    assert (reply.usage.total_tokens, reply.cost_usd) == (None, None)
+    assert client.sessions.get(session).unpriced_attempts == 1
+
+
+def test_the_vendors_words_are_kept_with_the_attempt(client: Client, vendor: RawVendor) -> None:
+    vendor.meet(http(b"<html>Welcome to the hotel</html>"))
+    session = client.sessions.create(user_id="ada", provider="openai", model="gpt-5-mini")
+    turn = client.send(session, "Hello")
+    with pytest.raises(TurnFailed) as caught:
+        turn.result(timeout=WAIT)
+    (attempt,) = turn.attempts()
+    assert attempt.error_code == "unreadable_reply"
+    assert attempt.error_detail == "<html>Welcome to the hotel</html>"
+    assert "hotel" not in str(caught.value)

@@ -1,0 +1,110 @@
+"""What a call in flight holds of memory where the connection is encrypted."""
+
+import asyncio
+import shutil
+import ssl
+import subprocess
+import sys
+import tracemalloc
+from asyncio import sslproto
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from openai import AsyncOpenAI
+
+from tests.contract.rigs import a_request
+from turnmill_worker.providers.openai import OpenAIProvider
+from turnmill_worker.providers.small_tls import SMALL, small_buffers
+
+pytestmark = pytest.mark.anyio
+
+CALLS = 100
+#: With asyncio's own buffer a call holds 270,000 that Python knows of.
+BYTES_A_CALL = 60_000
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Make a certificate of 127.0.0.1 that signs itself, and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs the openssl command, to make a certificate")
+    folder = tmp_path_factory.mktemp("tls")
+    made = folder / "certificate.pem", folder / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    command += ["-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1"]
+    command += ["-out", str(made[0]), "-keyout", str(made[1])]
+    subprocess.run(command, check=True, capture_output=True, timeout=30)
+    return made
+
+
+@pytest.fixture
+def silent(certificate: tuple[Path, Path]) -> Iterator["subprocess.Popen[str]"]:
+    command = [sys.executable, "-m", "tests.doubles.silent_tls_vendor", *map(str, certificate)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    yield process
+    process.kill()
+    process.communicate(timeout=10)
+
+
+@pytest.fixture
+async def provider(
+    silent: "subprocess.Popen[str]",
+    certificate: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[OpenAIProvider]:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+    url = f"https://127.0.0.1:{await arrived(silent)}/v1"
+    provider = OpenAIProvider(AsyncOpenAI(api_key="k", base_url=url))
+    yield provider
+    await provider.aclose()
+
+
+async def arrived(silent: "subprocess.Popen[str]") -> str:
+    assert silent.stdout is not None
+    return (await asyncio.wait_for(asyncio.to_thread(silent.stdout.readline), 20)).strip()
+
+
+async def test_a_call_in_flight_over_tls_holds_little(
+    provider: OpenAIProvider, silent: "subprocess.Popen[str]"
+) -> None:
+    async def begin(count: int) -> list[asyncio.Task[object]]:
+        begun = [asyncio.create_task(provider.send(a_request())) for _ in range(count)]
+        for _ in begun:
+            assert await arrived(silent) == "request"
+        return list(begun)
+
+    calls = await begin(1)
+    tracemalloc.start()
+    calls += await begin(CALLS)
+    held, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    for call in calls:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+    assert held / CALLS < BYTES_A_CALL
+    assert peak / CALLS < BYTES_A_CALL  # while connecting too
+
+
+async def test_other_connections_of_the_process_are_as_they_were(
+    provider: OpenAIProvider, silent: "subprocess.Popen[str]", certificate: tuple[Path, Path]
+) -> None:
+    call = asyncio.create_task(provider.send(a_request()))
+    assert await arrived(silent) == "request"
+    context = ssl.create_default_context(cafile=certificate[0])
+    port = int(str(provider._sdk.base_url.port))
+    with small_buffers():
+        _, ours = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+    _, theirs = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+    sizes = [buffer_of(writer) for writer in (ours, theirs)]
+    for writer in (ours, theirs):
+        writer.close()
+    call.cancel()
+    await asyncio.gather(call, return_exceptions=True)
+    assert sizes == [SMALL, 256 * 1024]
+
+
+def buffer_of(writer: asyncio.StreamWriter) -> int:
+    protocol: sslproto.SSLProtocol = writer.transport._ssl_protocol  # type: ignore[attr-defined]
+    return len(protocol.get_buffer(-1))

@@ -1,0 +1,110 @@
+"""A vendor that answers byte by byte what a test wrote down, whether or not it makes sense."""
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Self
+
+from anthropic import AsyncAnthropic
+from openai import AsyncOpenAI
+
+from turnmill_worker.providers.anthropic import AnthropicProvider
+from turnmill_worker.providers.base import Provider
+from turnmill_worker.providers.openai import OpenAIProvider
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wire:
+    """What goes over the wire for one request."""
+
+    raw: bytes
+    hang_up: bool = False  #: close the connection after it
+
+
+def http(
+    body: bytes | Mapping[str, Any],
+    *,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    missing: int = 0,
+) -> Wire:
+    """Return a whole answer; one that lacks its last `missing` bytes where that is asked for."""
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    lines = {"Content-Type": "application/json", "Content-Length": str(len(content))}
+    head = "".join(f"{name}: {value}\r\n" for name, value in {**lines, **(headers or {})}.items())
+    sent = content[: len(content) - missing]
+    raw = f"HTTP/1.1 {status} Said\r\n{head}\r\n".encode() + sent
+    return Wire(raw=raw, hang_up=missing > 0)
+
+
+@dataclass(slots=True)
+class RawVendor:
+    """Answers requests with what stands in `answers`, the last one for ever."""
+
+    answers: deque[Wire] = field(default_factory=deque)
+    bodies: list[Any] = field(default_factory=list)  #: of the POSTs that came in
+    _server: asyncio.Server | None = None
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=2**24)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+
+    @property
+    def url(self) -> str:
+        """The root of the server."""
+        assert self._server is not None
+        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    def meet(self, *answers: Wire) -> None:
+        """Answer the next requests with these, and forget what was asked before."""
+        self.answers = deque(answers)
+        self.bodies = []
+
+    def provider(self, api: str) -> Provider:
+        """Return a provider that speaks to this vendor."""
+        if api == "messages":
+            return AnthropicProvider(_anthropic().with_options(base_url=self.url))
+        return OpenAIProvider(_openai().with_options(base_url=self.url))
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, asyncio.IncompleteReadError):
+            while await self._answer(reader, writer):
+                pass
+        writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        length = int(head.partition("content-length: ")[2].partition("\r\n")[0] or 0)
+        body = await reader.readexactly(length)
+        if head.startswith("post"):
+            self.bodies.append(json.loads(body))
+        answer = self.answers.popleft() if len(self.answers) > 1 else self.answers[0]
+        writer.write(answer.raw)
+        await writer.drain()
+        return not answer.hang_up
+
+
+@cache
+def _openai() -> AsyncOpenAI:
+    return AsyncOpenAI(api_key="k")  # takes 0.1 s to make
+
+
+@cache
+def _anthropic() -> AsyncAnthropic:
+    return AsyncAnthropic(api_key="k")
+
+
+#: What a session has to say so that its turns go to this API.
+SETTINGS: Mapping[str, Mapping[str, Any]] = {
+    "responses": {},
+    "chat": {"api": "chat"},
+    "messages": {},
+}

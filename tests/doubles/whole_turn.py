@@ -1,0 +1,69 @@
+"""A turn run to its end without a store: claimed again at once as often as the verdict asks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.claims import a_claim
+from turnmill.domain.ids import SessionId, TurnId
+from turnmill.domain.parts import Part
+from turnmill.domain.states import FINAL, Lane, OnAmbiguous, TurnState
+from turnmill.store.records import Claim, Fenced, Settled, Settlement
+from turnmill_worker.held import Held
+from turnmill_worker.limits import Slots
+from turnmill_worker.pricing import price
+from turnmill_worker.providers.base import Provider
+from turnmill_worker.turn import Deps, run_claim
+
+_MOST_CLAIMS = 30
+_KINDS = {TurnState.UNKNOWN: "check", TurnState.WAITING: "resume"}
+
+
+@dataclass(slots=True)
+class Books:
+    """What a store would know of the session."""
+
+    past: list[Part] = field(default_factory=list)
+    settled: list[Settlement] = field(default_factory=list)
+
+    async def claim(self, turn_id: TurnId) -> Claim | None:
+        raise NotImplementedError
+
+    async def claim_due(self, lane: Lane, *, limit: int) -> list[Claim]:
+        raise NotImplementedError
+
+    async def settle(self, settlement: Settlement) -> Settled | Fenced:
+        self.settled.append(settlement)
+        return Settled(turn_id=settlement.turn_id, state=settlement.state, due_at=None, next=None)
+
+    async def history(self, session_id: SessionId) -> Sequence[Part]:
+        return self.past
+
+    async def mark_sent(self, claim: Claim) -> bool:
+        return True
+
+
+async def run_to_end(provider: Provider, books: Books, **of_claim: Any) -> Settlement:
+    """Run a turn until it is final, and return the last verdict; `books` have them all."""
+    deps = Deps(
+        ledger=books,
+        held=Held(),
+        slots=Slots(1),
+        provider=lambda _: provider,
+        announce=lambda _: None,
+        announce_at=lambda *_: None,
+        price=price,
+    )
+    vendor = "anthropic" if provider.name == "anthropic" else "openai"
+    progress: dict[str, Any] = {"attempt": 0, "native_ref": "", "kind": "send"}
+    for number in range(1, _MOST_CLAIMS):
+        progress["attempt"] += progress["kind"] == "send"
+        options = {"provider": vendor, "history": (), "on_ambiguous": OnAmbiguous.RECONCILE}
+        claim = a_claim(n=number, fence=number, **options | of_claim | progress)
+        await run_claim(claim, deps)
+        last = books.settled[-1]
+        if last.state in FINAL:
+            return last
+        progress["kind"] = _KINDS.get(last.state, "send")
+        progress["native_ref"] = last.native_ref
+    raise AssertionError(f"no end after {_MOST_CLAIMS} claims: {last.error_code}")

@@ -1,0 +1,154 @@
+"""From the bytes that a vendor answered to a reply of ours: the one way, for every API.
+
+An answer that arrived was paid for. It is kept, or its turn fails with the vendor's words; that we
+cannot read it is never a reason to ask again. Only a body that was cut short may have more to it.
+"""
+
+import asyncio
+import json
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from pydantic_core import from_json
+
+from turnmill.domain.errors import MaybeSent, ProviderError, Rejected
+from turnmill_worker.providers.failures import (
+    DETAIL_MAX,
+    error_object_of,
+    error_of_inside,
+    error_of_status,
+    retry_after,
+    status_in,
+    words_of,
+    words_of_body,
+)
+from turnmill_worker.providers.untrusted import Unreadable, name
+from turnmill_worker.providers.vendor import AT_ONCE, Answer
+
+T = TypeVar("T")
+
+#: Of one answer's JSON. Each takes some 100 bytes when parsed, however short it is written.
+VALUES_MAX = 2_000_000
+
+_LONG_NUMBER = 300
+_CHARSET = re.compile(r"charset=\"?([\w.:-]+)", re.IGNORECASE)
+
+
+async def read(
+    answer: Answer, reply_of: Callable[[Mapping[str, Any]], T], *, request_id: str = ""
+) -> T:
+    """Return what `reply_of` makes of the payload of a 2xx; it raises Unreadable for no reply.
+
+    `request_id` is the name of the header that holds it. Raises Rejected when the answer holds no
+    reply, the class of the error when it tells of one, and MaybeSent when it was cut short.
+    """
+    if len(answer.body) > AT_ONCE:
+        # The loop goes on beside it, but for the single steps of the parser.
+        found = await asyncio.to_thread(_read, answer, reply_of)
+    else:
+        found = _read(answer, reply_of)
+    if not isinstance(found, ProviderError):
+        return found
+    found.request_id = found.request_id or id_in(answer, request_id)
+    found.retry_after = found.retry_after or retry_after(answer.headers, now=datetime.now(UTC))
+    raise found
+
+
+def id_in(answer: Answer, header: str) -> str:
+    """Return the vendor's id of the request, to quote to its support."""
+    return name(answer.headers.get(header, "")) if header else ""
+
+
+def refusal(answer: Answer, *, request_id: str, codes: tuple[str, ...]) -> ProviderError:
+    """Return what an answer other than 2xx means; `codes` are the paths to the vendor's codes."""
+    error = error_object_of(answer.body)
+    return error_of_status(
+        answer.status,
+        headers=answer.headers,
+        codes=[_at(error, path) for path in codes],
+        detail=words_of_body(answer.body),
+        request_id=id_in(answer, request_id),
+    )
+
+
+def payload_of(answer: Answer) -> dict[str, Any] | None:
+    """Return the object that a body holds, or None when it holds none.
+
+    What the official SDKs read is read: a byte order mark, lone surrogates, UTF-16, numbers of any
+    size; and what stands behind the object is left out.
+    """
+    for parse in (_parsed, _parsed_leniently):
+        try:
+            payload = parse(answer)
+        except (ValueError, RecursionError):
+            continue
+        return payload if isinstance(payload, dict) else None
+    return None
+
+
+def _read(answer: Answer, reply_of: Callable[[Mapping[str, Any]], T]) -> T | ProviderError:
+    """Return the reply or the error, which is raised where no other is being handled."""
+    body = answer.body
+    if len(body) > AT_ONCE and sum(map(body.count, (b",", b"[", b"{"))) > VALUES_MAX:
+        return Rejected("reply_too_large")
+    payload = payload_of(answer)
+    if payload is None:
+        return _no_payload(answer)
+    try:
+        return reply_of(payload)
+    except ProviderError as error:
+        return error
+    except Unreadable:
+        return _no_reply(answer, payload)
+
+
+def _no_payload(answer: Answer) -> ProviderError:
+    if not answer.framed:
+        return MaybeSent("truncated")  # it ends where the connection did
+    return Rejected("unreadable_reply", detail=_beginning(answer))
+
+
+def _no_reply(answer: Answer, payload: Mapping[str, Any]) -> ProviderError:
+    if status_in(payload) is not None:
+        return error_of_inside(payload)
+    return Rejected("unreadable_reply", detail=words_of(payload) or _beginning(answer))
+
+
+def _beginning(answer: Answer) -> str:
+    return answer.body[:DETAIL_MAX].decode(errors="replace").strip()
+
+
+def _parsed(answer: Answer) -> Any:
+    return from_json(answer.body)
+
+
+def _parsed_leniently(answer: Answer) -> Any:
+    return _DECODER.raw_decode(_decoded(answer).lstrip("\ufeff \t\r\n"))[0]
+
+
+def _decoded(answer: Answer) -> str:
+    encoding = json.detect_encoding(answer.body)
+    try:
+        return answer.body.decode(encoding, "surrogatepass")
+    except UnicodeDecodeError:
+        charset = _CHARSET.search(answer.headers.get("content-type", ""))
+    with suppress(LookupError):
+        return answer.body.decode(charset[1] if charset else encoding, "replace")
+    return answer.body.decode(encoding, "replace")
+
+
+def _whole_number(digits: str) -> int | float:
+    return int(digits) if len(digits) < _LONG_NUMBER else float("inf")
+
+
+def _at(error: Mapping[str, Any], path: str) -> object:
+    found: object = error
+    for step in path.split("."):
+        found = found.get(step) if isinstance(found, dict) else None
+    return found
+
+
+_DECODER = json.JSONDecoder(parse_int=_whole_number)
