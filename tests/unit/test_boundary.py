@@ -49,7 +49,14 @@ def every_word(error: ProviderError) -> str:
 
 
 async def test_a_sound_answer_is_returned_as_it_is_in_every_field() -> None:
-    usage = Usage(input_tokens=5, output_tokens=4, cached_tokens=3, cache_write_tokens=1)
+    usage = Usage(
+        input_tokens=9,
+        output_tokens=4,
+        cached_tokens=3,
+        cache_write_tokens=2,
+        cache_write_1h_tokens=1,
+        service_tier="flex",
+    )
     answer = Done(
         text="Paris",
         usage=usage,
@@ -133,7 +140,9 @@ async def test_an_answer_that_arrived_is_kept_whatever_else_is_wrong_with_it(mak
     assert type(answer) is Done
     assert answer.text == "Paris"
     assert all(type(getattr(answer, one)) is str for one in ("model", "thread_ref", "request_id"))
-    counts = [getattr(answer.usage, one.name) for one in fields(Usage)]
+    assert type(answer.usage.service_tier) is str
+    counted = [one.name for one in fields(Usage) if one.name != "service_tier"]
+    counts = [getattr(answer.usage, one) for one in counted]
     assert all(count is None or 0 <= count <= boundary.MAX_TOKENS for count in counts)
 
 
