@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -148,8 +147,7 @@ def cancel(*, batch: str, as_json: bool) -> None:
 
 
 def _watch(batch: Batch, *, timeout: float | None, as_json: bool) -> int:
-    limit = None if timeout is None else timedelta(seconds=timeout)
-    counts = batch.wait(progress=True, timeout=limit)
+    counts = batch.wait(progress=True, timeout=timeout)
     _say(batch, counts, as_json=as_json)
     return _code(counts)
 

@@ -10,7 +10,8 @@ TurnmillError
 │   ├── StoreUnavailable        the database cannot be reached
 │   ├── SchemaOutOfDate         migrations have not been run
 │   ├── SessionBusy             another transaction holds the session
-│   └── WrongIsolation          the caller's transaction has a frozen snapshot
+│   ├── WrongIsolation          the caller's transaction has a frozen snapshot
+│   └── UnreadableRow           a row holds what nobody expects
 ├── InvalidInput                (also a ValueError)
 │   ├── InvalidText             empty, too large, NUL, lone surrogate
 │   └── InvalidBatchFile        `problems`: number of the line, and what is wrong with it
@@ -134,6 +135,13 @@ class WrongIsolation(StoreError):
 
     code = "wrong_isolation"
     hint = "a REPEATABLE READ or SERIALIZABLE snapshot cannot see who else sent to the session"
+
+
+class UnreadableRow(StoreError):
+    """A row of the store cannot be read."""
+
+    code = "unreadable_row"
+    hint = "`turnmill doctor` lists rows that are out of bounds; all others are not touched by it"
 
 
 class InvalidInput(TurnmillError, ValueError):

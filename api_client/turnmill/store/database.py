@@ -26,6 +26,7 @@ from turnmill.domain.errors import (
     StoreError,
     StoreUnavailable,
 )
+from turnmill.domain.json_values import lenient_json
 from turnmill.store.schema_name import SCHEMA, execution_options
 from turnmill.store.types import sqlite_now
 
@@ -40,6 +41,20 @@ _OPTIONS = (
 # it takes an array of unknown length for ten elements, and so prefers the plan for the one it sees.
 # Not for statements whose conditions on states are parameters: no partial index would serve them.
 _GENERIC_PLANS = " -c plan_cache_mode=force_generic_plan"
+
+
+class _Readers:
+    """What psycopg asks for the loaders of a connection."""
+
+    connection = None
+
+    @property
+    def adapters(self) -> Any:
+        from turnmill.store.lenient import ADAPTERS  # noqa: PLC0415
+
+        return ADAPTERS
+
+
 CONNECT_ARGS: dict[str, Any] = {
     "connect_timeout": 5,
     "keepalives_idle": 10,
@@ -48,6 +63,7 @@ CONNECT_ARGS: dict[str, Any] = {
     "tcp_user_timeout": 20_000,
     "options": _OPTIONS,
     "application_name": "turnmill",
+    "context": _Readers(),
 }
 
 _TRUSTED_SECONDS = 1.0  #: a connection that was used since then is taken to stand
@@ -226,6 +242,7 @@ def _open(url: URL, *, schema: str | None, pool_size: int, overflow: int, option
         hide_parameters=True,
         execution_options=options_of_schema,
         connect_args={"check_same_thread": False, "timeout": 10},
+        json_deserializer=lenient_json,
     )
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_immediate)
