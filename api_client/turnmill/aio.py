@@ -16,6 +16,7 @@ from turnmill import intake
 from turnmill.announcing import Announcer, announcer_for
 from turnmill.async_waiting import AsyncWaiter, happens
 from turnmill.backpressure import Room
+from turnmill.domain.arguments import one_of, wait_seconds
 from turnmill.domain.errors import InvalidInput, SessionBusy, StoreUnavailable, TurnTimeout
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, SessionStatus, TurnState
@@ -89,6 +90,8 @@ class AsyncClient:
         new = intake.new_turn(text, max_text_bytes=self.settings.max_text_bytes, **options)
         if connection is not None:
             within: Any = connection  # both have the verb, each gives what it wraps
+            if not callable(getattr(within, "run_sync", None)):
+                raise InvalidInput("connection must be an AsyncConnection or AsyncSession")
             accepted = await within.run_sync(_accept_within, session, new)
             return AsyncTurn(self, accepted)
         run = self._database.run if new.idempotency_key else self._database.run_single
@@ -104,12 +107,9 @@ class AsyncClient:
         **options: Unpack[MessageOptions],
     ) -> list["AsyncTurn"]:
         """Accept many messages in one transaction. See `Client.send_many`."""
-        given = list(messages)
+        refs, texts = intake.pairs(messages)
         limit = self.settings.max_text_bytes
-        new = intake.new_turns(
-            [text for _, text in given], max_text_bytes=limit, lane=lane, **options
-        )
-        refs = [session for session, _ in given]
+        new = intake.new_turns(texts, max_text_bytes=limit, lane=lane, **options)
         keyed = "idempotency_key" in options
         accepted = await self._database.run(
             partial(accept_items, keyed=keyed), refs, new, self._room
@@ -184,7 +184,7 @@ class AsyncTurn:
 
     async def result(self, timeout: float | timedelta | None = None) -> Reply:
         """Wait for the reply. See `Turn.result`."""
-        deadline = Deadline(timeout)
+        deadline = Deadline(wait_seconds(timeout))
         async with self._client._waiter.expecting(self.id, deadline) as woken:
             reply = await self._read()
             while reply is None and not deadline.passed:
@@ -246,16 +246,17 @@ class AsyncTurns:
         limit: int = 100,
     ) -> list[AsyncTurn]:
         """Return up to `limit` turns, newest first. See `Turns.list`."""
-        wanted = [intake.one_of(TurnState, state, name="state") for state in states]
+        wanted = intake.states(states)
+        code = intake.name_or_none(error_code, name="error_code")
+        page = intake.listing(after=after, limit=limit)
 
         def find(conn: Connection) -> list[TurnRecord]:
             return turn_rows.find(
                 conn,
                 session_id=None if session is None else session_id(conn, session),
                 states=wanted,
-                error_code=error_code,
-                after=after,
-                limit=limit,
+                error_code=code,
+                **page,
             )
 
         return [self._handle(one) for one in await self._client._database.run_single(find)]
@@ -311,9 +312,11 @@ class AsyncSessions:
         limit: int = 100,
     ) -> list[SessionRecord]:
         """Return up to `limit` sessions, newest first. See `Sessions.list`."""
-        wanted = None if status is None else intake.one_of(SessionStatus, status, name="status")
+        wanted = None if status is None else one_of(SessionStatus, status, name="status")
+        user = intake.name_or_none(user_id, name="user_id")
+        page = intake.listing(after=after, limit=limit)
         return await self._database.run_single(
-            session_rows.find, user_id=user_id, status=wanted, after=after, limit=limit
+            session_rows.find, user_id=user, status=wanted, **page
         )
 
     async def history(self, session: SessionRef) -> AsyncIterator[MessageRecord]:

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-from turnmill.domain.errors import InvalidInput
+from turnmill.domain.arguments import whole
+from turnmill.domain.bounds import MOST_DAYS
 from turnmill.store import usage
 from turnmill.store.database import Database
 from turnmill.store.usage import Usage
-
-_LONGEST = 3660
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,10 +33,9 @@ class Analytics:
         Beat writes the figures every ten minutes. With `refresh`, those of today are written anew
         before they are read; that takes as long as it takes to read the turns of a day.
         """
-        if not 1 <= days <= _LONGEST:
-            raise InvalidInput(f"days must be from 1 to {_LONGEST}")
+        back = whole(days, name="days", most=MOST_DAYS) - 1
         last = datetime.now(UTC).date()
-        first = last - timedelta(days=days - 1)
+        first = last - timedelta(days=back)
         with self._database.begin() as conn:
             if refresh:
                 usage.roll_up(conn, last)

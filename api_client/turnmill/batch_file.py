@@ -4,11 +4,11 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from turnmill import intake
+from turnmill.domain.bounds import STATEMENT_BYTES
 from turnmill.domain.errors import InvalidBatchFile, InvalidInput
 from turnmill.domain.ids import BatchId, SessionId
 from turnmill.domain.states import Lane
@@ -21,6 +21,7 @@ CHUNK = 1000
 CHUNK_OF_SQLITE = 50
 
 _MOST_PROBLEMS = 20
+_LABEL_LENGTH = 150
 _ROOM_BESIDE_TEXT = 1_000_000
 _OF_SESSION = frozenset({"provider", "model", "system_prompt"})
 _FIELDS = frozenset({"custom_id", "user_id", "session", "text", "metadata"}) | _OF_SESSION
@@ -47,6 +48,8 @@ class BatchFile:
 
     def __init__(self, path: Path, *, defaults: Defaults, max_text_bytes: int) -> None:
         self.path = path
+        #: The file's name as it may be stored: names of files are bytes, and may be long.
+        self.label = "".join(c if c.isprintable() else "_" for c in path.name)[:_LABEL_LENGTH]
         self._defaults = defaults
         self._max_text_bytes = max_text_bytes
         # A character may be written as an escape of six bytes.
@@ -55,8 +58,15 @@ class BatchFile:
     def chunks(self, size: int = CHUNK) -> Iterator[list[Numbered]]:
         """Yield all lines that are not blank, in order. Raises InvalidBatchFile."""
         with self._open() as file:
-            lines = self._numbered(file)
-            while chunk := list(islice(lines, size)):
+            chunk: list[Numbered] = []
+            weight = 0
+            for line in self._numbered(file):
+                weight += len(line.content)
+                if chunk and (len(chunk) == size or weight > STATEMENT_BYTES):
+                    yield chunk
+                    chunk, weight = [], len(line.content)
+                chunk.append(line)
+            if chunk:
                 yield chunk
 
     def parse(self, numbered: Numbered, *, batch_id: BatchId | None = None) -> Line:
@@ -104,7 +114,9 @@ class BatchFile:
         try:
             return self.path.open("rb")
         except OSError as error:
-            raise InvalidBatchFile(f"cannot read {self.path}: {error.strerror}") from None
+            raise InvalidBatchFile(f"cannot read {self.label}: {error.strerror}") from None
+        except ValueError:
+            raise InvalidBatchFile("cannot read the file: no file has such a name") from None
 
     def _numbered(self, file: BinaryIO) -> Iterator[Numbered]:
         number = 0
@@ -177,14 +189,21 @@ class Inspection:
             return None
 
 
+def path_of(value: object) -> Path:
+    """Return the path of a file, or raise InvalidInput."""
+    if not isinstance(value, str | Path) or "\0" in str(value) or not str(value):
+        raise InvalidInput("path must be a str or Path", hint="of a file, without NUL")
+    return Path(value)
+
+
 def _fields_of(content: bytes) -> dict[str, Any]:
     try:
         fields = json.loads(content.decode())
     except UnicodeDecodeError as error:
         raise InvalidInput(f"no UTF-8 at byte {error.start}") from None
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also a number of more digits than Python reads
         where = f" at character {error.pos}" if isinstance(error, json.JSONDecodeError) else ""
-        raise InvalidInput(f"no JSON{where}") from None
+        raise InvalidInput(f"no JSON{where}", hint="one JSON object a line") from None
     if not isinstance(fields, dict):
         raise InvalidInput("no JSON object")
     if unknown := fields.keys() - _FIELDS:

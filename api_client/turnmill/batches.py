@@ -20,7 +20,9 @@ from turnmill.batch_file import (
     Defaults,
     Digest,
     Inspection,
+    path_of,
 )
+from turnmill.domain.arguments import wait_seconds
 from turnmill.domain.errors import (
     BatchTimeout,
     Conflict,
@@ -30,6 +32,7 @@ from turnmill.domain.errors import (
 )
 from turnmill.domain.ids import BatchId
 from turnmill.domain.states import Lane
+from turnmill.domain.text import check_name
 from turnmill.store import batch_moves
 from turnmill.store import batches as rows
 from turnmill.store.batches import BatchCounts, BatchRecord, Line, Result
@@ -75,18 +78,22 @@ class Batches:
         told (lines accepted, lines in all) from time to time.
         """
         if mode not in _MODES:
-            raise InvalidInput(f"mode must be one of {', '.join(_MODES)}")
-        defaults = Defaults(provider=provider, model=model)
-        file = BatchFile(Path(path), defaults=defaults, max_text_bytes=self._max_text_bytes)
+            raise InvalidInput(f"mode must be one of {', '.join(_MODES)}", hint="mode='auto'")
+        defaults = Defaults(
+            provider=check_name(provider, name="provider"),
+            model=intake.name_or_none(model, name="model"),
+        )
+        wanted = intake.name_or_none(name, name="name")
+        file = BatchFile(path_of(path), defaults=defaults, max_text_bytes=self._max_text_bytes)
         content, total = self._inspect(file)
         identity = _identity(content, defaults)
         with self._database.begin() as conn:
             record = rows.create(
                 conn,
                 BatchId(intake.new_id()),
-                name=name or f"{file.path.name}-{identity.hex()[:12]}",
+                name=wanted or f"{file.label}-{identity.hex()[:12]}",
                 content_hash=identity,
-                metadata={"mode": mode, "file": file.path.name},
+                metadata={"mode": mode, "file": file.label},
             )
         if record.total is None:
             submission = _Submission(self._database, self._publish, file, record)
@@ -95,15 +102,18 @@ class Batches:
 
     def get(self, batch: UUID | str) -> "Batch":
         """Return the batch of this id or name, or raise BatchNotFound."""
-        as_id = intake.as_uuid(batch) if isinstance(batch, str) else batch
+        found = intake.bare(batch)
+        name = check_name(found, name="batch") if isinstance(found, str) else ""
+        as_id = intake.as_uuid(name) if name else intake.identifier(found, name="batch")
         with self._database.single() as conn:
-            record = rows.get(conn, str(batch) if as_id is None else BatchId(as_id))
+            record = rows.get(conn, name if as_id is None else BatchId(as_id))
         return Batch(self._database, self._publish, record)
 
     def list(self, *, after: UUID | None = None, limit: int = 100) -> "list[Batch]":
         """Return up to `limit` batches, newest first; `after` is the last id of the page before."""
+        page = intake.listing(after=after, limit=limit)
         with self._database.single() as conn:
-            found = rows.find(conn, after=None if after is None else BatchId(after), limit=limit)
+            found = rows.find(conn, **page)
         return [Batch(self._database, self._publish, record) for record in found]
 
     def _inspect(self, file: BatchFile) -> tuple[bytes, int]:
@@ -151,7 +161,7 @@ class Batch:
         too. A batch whose submitter was killed half-way is never done: create it again from the
         same file, or cancel it.
         """
-        deadline = Deadline(timeout)
+        deadline = Deadline(wait_seconds(timeout))
         counts = self.counts
         with _shown(progress) as show:
             show(counts)
@@ -186,7 +196,7 @@ class Batch:
         The file is there with all its lines, or not at all. Turns that are not final yet have
         their state and no text.
         """
-        return write_lines(Path(path), (as_line(result) for result in self.iter_results()))
+        return write_lines(path_of(path), (as_line(result) for result in self.iter_results()))
 
     def retry_failed(self) -> int:
         """Run failed and dead turns again, and return how many; those of archived sessions stay."""

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from turnmill import intake
 from turnmill.announcing import Announcer, announcer_for
 from turnmill.backpressure import Room
+from turnmill.domain.arguments import one_of, wait_seconds
 from turnmill.domain.errors import InvalidInput, SessionBusy, StoreUnavailable, TurnTimeout
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, SessionStatus, TurnState
@@ -107,14 +108,11 @@ class Client:
         lane: str = Lane.BULK,
         **options: Unpack[MessageOptions],
     ) -> list["Turn"]:
-        """Accept many messages in one transaction: all of them, or none after an error."""
-        given = list(messages)
+        """Accept up to 100,000 messages in one transaction: all, or none after an error."""
+        refs, texts = intake.pairs(messages)
         limit = self.settings.max_text_bytes
-        new = intake.new_turns(
-            [text for _, text in given], max_text_bytes=limit, lane=lane, **options
-        )
+        new = intake.new_turns(texts, max_text_bytes=limit, lane=lane, **options)
         with self._database.begin() as conn:
-            refs = [session for session, _ in given]
             accepted = accept_items(conn, refs, new, self._room, keyed="idempotency_key" in options)
         self._announcer.announce([head_of(one, Lane(lane)) for one in accepted if one.announce])
         return [Turn(self, one) for one in accepted]
@@ -205,7 +203,7 @@ class Turn:
         turn running; TurnFailed, TurnDead, TurnCancelled or TurnExpired, each with `error_code`,
         when there is no reply.
         """
-        deadline = Deadline(timeout)
+        deadline = Deadline(wait_seconds(timeout))
         with self._client._waiter.expecting(self.id, deadline) as woken:
             reply = self._read()
             while reply is None and not deadline.passed:
@@ -283,15 +281,16 @@ class Turns:
         limit: int = 100,
     ) -> list[Turn]:
         """Return up to `limit` turns, newest first; `after` is the last id of the page before."""
-        wanted = [intake.one_of(TurnState, state, name="state") for state in states]
+        wanted = intake.states(states)
+        code = intake.name_or_none(error_code, name="error_code")
+        page = intake.listing(after=after, limit=limit)
         with self._client._database.single() as conn:
             found = turn_rows.find(
                 conn,
                 session_id=None if session is None else session_id(conn, session),
                 states=wanted,
-                error_code=error_code,
-                after=after,
-                limit=limit,
+                error_code=code,
+                **page,
             )
         return [self._handle(record) for record in found]
 
@@ -352,9 +351,11 @@ class Sessions:
         limit: int = 100,
     ) -> list[SessionRecord]:
         """Return up to `limit` sessions, newest first; `after` is the last id of a page."""
-        wanted = None if status is None else intake.one_of(SessionStatus, status, name="status")
+        wanted = None if status is None else one_of(SessionStatus, status, name="status")
+        user = intake.name_or_none(user_id, name="user_id")
+        page = intake.listing(after=after, limit=limit)
         with self._database.single() as conn:
-            return session_rows.find(conn, user_id=user_id, status=wanted, after=after, limit=limit)
+            return session_rows.find(conn, user_id=user, status=wanted, **page)
 
     def history(self, session: SessionRef) -> Iterator[MessageRecord]:
         """Yield all messages, ordered by turn, then position; read in pages."""

@@ -2,20 +2,30 @@
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Unpack
 from uuid import UUID
 
+from turnmill.domain.arguments import moment, one_of, page_size, span, whole
+from turnmill.domain.bounds import (
+    LONGEST_IDLE,
+    LONGEST_TIMEOUT,
+    MOST_ATTEMPTS,
+    MOST_MESSAGES,
+    SETTING_CHOICES,
+    SHORTEST_IDLE,
+    SHORTEST_TIMEOUT,
+)
 from turnmill.domain.errors import InvalidInput
 from turnmill.domain.ids import SessionId, TurnId, uuid7
-from turnmill.domain.states import Lane, OnAmbiguous, OnFailure
-from turnmill.domain.text import check_json, check_name, check_text
+from turnmill.domain.json_values import json_object
+from turnmill.domain.states import Lane, OnAmbiguous, OnFailure, TurnState
+from turnmill.domain.text import check_name, check_text
 from turnmill.options import SendOptions
 from turnmill.store.records import NewSession, NewTurn
 
-_MAX_JSON = 100_000
-_MAX_ATTEMPTS = 100
+_PAIRS = '[(session, "text"), …]'
 
 #: Columns that `sessions.update` may set.
 UPDATABLE = frozenset(
@@ -70,7 +80,7 @@ def session_key(key: str) -> str:
 
 def session_options(values: Mapping[str, Any], *, max_text_bytes: int) -> dict[str, Any]:
     """Check the options of a session that may be changed later; raises InvalidInput."""
-    unknown = set(values) - UPDATABLE
+    unknown = values.keys() - UPDATABLE
     if unknown:
         raise InvalidInput(
             f"a session has no option {', '.join(sorted(unknown))}",
@@ -83,10 +93,37 @@ def session_options(values: Mapping[str, Any], *, max_text_bytes: int) -> dict[s
         )
     if "model" in checked:
         checked["model"] = check_name(checked["model"], name="model")
-    for name in ("settings", "metadata"):
-        if name in checked:
-            checked[name] = check_json(checked[name], name=name, max_bytes=_MAX_JSON)
+    if "settings" in checked:
+        checked["settings"] = _settings(checked["settings"])
+    if "metadata" in checked:
+        checked["metadata"] = json_object(checked["metadata"], name="metadata")
     return checked | _rules(checked)
+
+
+def _settings(value: object) -> dict[str, Any]:
+    """Return the settings; those that speak to Turnmill must be such as it understands.
+
+    All others are parameters of the vendor's, which only the worker knows.
+    """
+    settings = json_object(value, name="settings")
+    for name, choices in SETTING_CHOICES.items():
+        if settings.get(name) not in (None, *choices):
+            raise InvalidInput(
+                f"setting {name!r} must be one of {', '.join(choices)}",
+                hint="leave it out for the provider's default",
+            )
+    timeout = settings.get("timeout")
+    shortest, longest = SHORTEST_TIMEOUT.total_seconds(), LONGEST_TIMEOUT.total_seconds()
+    if timeout is not None and (
+        isinstance(timeout, bool)
+        or not isinstance(timeout, int | float)
+        or not shortest <= timeout <= longest
+    ):
+        raise InvalidInput(
+            f"setting 'timeout' must be from {shortest:g} to {longest:g} seconds",
+            hint="it bounds one call; leave it out for the provider's default",
+        )
+    return settings
 
 
 def _rules(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,9 +134,9 @@ def _rules(values: Mapping[str, Any]) -> dict[str, Any]:
     if "max_attempts" in values:
         checked["max_attempts"] = _attempts(values["max_attempts"])
     if values.get("idle_ttl") is not None:
-        ttl = values["idle_ttl"]
-        if not isinstance(ttl, timedelta) or ttl < timedelta(seconds=1):
-            raise InvalidInput("idle_ttl must be a timedelta of at least a second")
+        checked["idle_ttl"] = span(
+            values["idle_ttl"], name="idle_ttl", least=SHORTEST_IDLE, most=LONGEST_IDLE
+        )
     return checked
 
 
@@ -138,25 +175,60 @@ def _turn_options(
 ) -> dict[str, Any]:
     chosen = one_of(Lane, lane, name="lane")
     if chosen is Lane.QUARANTINE:
-        raise InvalidInput("nothing is sent to quarantine", hint="interactive or bulk")
+        raise InvalidInput("nothing is sent to quarantine", hint="lane: interactive or bulk")
+    due_at, expires_at = moment(deliver_at, name="deliver_at"), moment(expires, name="expires")
+    if due_at is not None and expires_at is not None and expires_at <= due_at:
+        raise InvalidInput("expires must be after deliver_at", hint="it could never run")
     return {
         "lane": chosen,
         "idempotency_key": None
         if idempotency_key is None
         else check_name(idempotency_key, name="idempotency_key"),
-        "deliver_at": _aware(deliver_at, name="deliver_at"),
-        "expires_at": _aware(expires, name="expires"),
-        "metadata": check_json(metadata, name="metadata", max_bytes=_MAX_JSON),
+        "deliver_at": due_at,
+        "expires_at": expires_at,
+        "metadata": json_object(metadata, name="metadata"),
         "max_attempts": None if max_attempts is None else _attempts(max_attempts),
     }
 
 
-def one_of(kind: Any, value: object, *, name: str) -> Any:
-    """Return the member of an enumeration, or raise InvalidInput naming all of them."""
-    try:
-        return kind(value)
-    except ValueError:
-        raise InvalidInput(f"{name} must be one of {', '.join(kind)}") from None
+def pairs(messages: object) -> tuple[list[Any], list[Any]]:
+    """Return the sessions and the texts of `send_many`; raises InvalidInput.
+
+    Nothing was written yet, so that an iterable that fails half-way costs nothing.
+    """
+    if not isinstance(messages, Iterable) or isinstance(messages, str | bytes):
+        raise InvalidInput("messages must be pairs of session and text", hint=_PAIRS)
+    sessions, texts = [], []
+    for index, one in enumerate(messages):
+        if index == MOST_MESSAGES:
+            raise InvalidInput(
+                f"messages are more than {MOST_MESSAGES}", hint="send them in several calls"
+            )
+        if not isinstance(one, tuple | list) or len(one) != 2:
+            raise InvalidInput(f"message {index} is no pair of session and text", hint=_PAIRS)
+        sessions.append(one[0])
+        texts.append(one[1])
+    return sessions, texts
+
+
+def listing(*, after: object, limit: object) -> dict[str, Any]:
+    """Return the arguments of a page of a listing; raises InvalidInput."""
+    return {
+        "after": None if after is None else identifier(after, name="after"),
+        "limit": page_size(limit),
+    }
+
+
+def states(wanted: object) -> list[TurnState]:
+    """Return the states that a listing is to show; raises InvalidInput."""
+    if isinstance(wanted, str) or not isinstance(wanted, Collection):
+        raise InvalidInput("states must be a sequence of states", hint='states=["failed", "dead"]')
+    return [one_of(TurnState, state, name="state") for state in wanted]
+
+
+def name_or_none(value: object, *, name: str) -> str | None:
+    """Return what a listing is filtered by; raises InvalidInput."""
+    return None if value is None else check_name(value, name=name)
 
 
 def as_uuid(text: str) -> UUID | None:
@@ -169,23 +241,29 @@ def as_uuid(text: str) -> UUID | None:
 
 def turn_id(value: object) -> TurnId:
     """Return the id of a turn given as handle, UUID or text; raises InvalidInput."""
-    found = getattr(value, "id", value)
+    return TurnId(identifier(value, name="turn", hint="`turnmill turns ls` lists them"))
+
+
+def identifier(value: object, *, name: str, hint: str = "an id as a listing shows it") -> UUID:
+    """Return the id that is given as UUID, as text, or by what bears it; raises InvalidInput."""
+    found = bare(value)
     if isinstance(found, str):
-        found = as_uuid(found)
+        found = as_uuid(str.__str__(found))
     if not isinstance(found, UUID):
-        raise InvalidInput("a turn is named by its id", hint="`turnmill turns ls` lists them")
-    return TurnId(found)
+        raise InvalidInput(f"{name} must be an id", hint=hint)
+    return found
+
+
+def bare(value: object) -> object:
+    """Return the id of what bears one, such as a record or handle; anything else as it is."""
+    if isinstance(value, str | UUID):
+        return value
+    try:
+        return getattr(value, "id", value)
+    except Exception:  # noqa: BLE001
+        # The edge to a caller's own type: it names nothing then, which whoever asks will say.
+        return None
 
 
 def _attempts(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _MAX_ATTEMPTS:
-        raise InvalidInput(f"max_attempts must be a whole number from 1 to {_MAX_ATTEMPTS}")
-    return value
-
-
-def _aware(moment: object, *, name: str) -> datetime | None:
-    if moment is None:
-        return None
-    if not isinstance(moment, datetime) or moment.tzinfo is None:
-        raise InvalidInput(f"{name} must be a datetime with a time zone", hint="datetime.now(UTC)")
-    return moment
+    return whole(value, name="max_attempts", most=MOST_ATTEMPTS)

@@ -11,6 +11,7 @@ from turnmill.backpressure import Room
 from turnmill.domain.errors import InvalidInput
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import Lane
+from turnmill.domain.text import check_name
 from turnmill.store import sessions as session_rows
 from turnmill.store.accept_many import accept_many, accept_new
 from turnmill.store.records import Accepted, Head, NewTurn, SessionRecord
@@ -19,18 +20,21 @@ from turnmill.store.schema_name import translate
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session as OrmSession
 
+_HINT = "what `client.sessions.create` has returned, its id, or its key"
+
 #: A session as returned by the client, its id, or its key.
 SessionRef = SessionRecord | UUID | str
 
 
 def session_id(conn: Connection, session: SessionRef) -> SessionId:
     """Return the id of a session given as record, id or key; raises SessionNotFound."""
-    found = getattr(session, "id", session)
+    found = intake.bare(session)
     if isinstance(found, str):
-        as_id = intake.as_uuid(found)
-        return SessionId(as_id) if as_id else session_rows.id_of_key(conn, found)
+        name = check_name(found, name="session")
+        as_id = intake.as_uuid(name)
+        return SessionId(as_id) if as_id else session_rows.id_of_key(conn, name)
     if not isinstance(found, UUID):
-        raise InvalidInput("a session is given as record, id or key")
+        raise InvalidInput("session must be a record, id or key", hint=_HINT)
     return SessionId(found)
 
 
@@ -56,9 +60,10 @@ def resolve(conn: Connection, refs: Sequence[SessionRef]) -> list[SessionId]:
         if not isinstance(ref, str):
             ids.append(session_id(conn, ref))
             continue
-        if ref not in known:
-            known[ref] = session_id(conn, ref)
-        ids.append(known[ref])
+        name = str.__str__(ref)
+        if name not in known:
+            known[name] = session_id(conn, name)
+        ids.append(known[name])
     return ids
 
 

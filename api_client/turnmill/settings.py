@@ -15,7 +15,10 @@ from turnmill.domain.errors import InvalidSetting, UnsafeSetting
 
 _TLS_SCHEMES = frozenset({"rediss", "amqps"})
 _REPLY_BYTES_MAX = 16 * 2**20
+_MOST_REPLY = 256_000_000
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+#: A JSON value of Postgres holds 256 MB, and a statement carries more than one text.
+_MOST_TEXT = 64_000_000
 _SSL_MODES = frozenset({"require", "verify-ca", "verify-full"})
 
 
@@ -56,11 +59,11 @@ class Settings:
             broker_url=env.get("TURNMILL_BROKER_URL", ""),
             home=Path(env.get("TURNMILL_HOME", ".turnmill")),
             lease=_seconds(env, "TURNMILL_LEASE", default=15.0, least=0.5),
-            concurrency=_count(env, "TURNMILL_CONCURRENCY", default=1000),
+            concurrency=_count(env, "TURNMILL_CONCURRENCY", 1000, most=100_000),
             max_unfinished_per_user=_bound(env, "TURNMILL_MAX_UNFINISHED_PER_USER", 100_000),
             max_unfinished=_bound(env, "TURNMILL_MAX_UNFINISHED", None),
-            hints_max=_count(env, "TURNMILL_HINTS_MAX", default=1000),
-            max_text_bytes=_count(env, "TURNMILL_MAX_TEXT_BYTES", default=1_000_000),
+            hints_max=_count(env, "TURNMILL_HINTS_MAX", 1000, most=1_000_000),
+            max_text_bytes=_count(env, "TURNMILL_MAX_TEXT_BYTES", 1_000_000, most=_MOST_TEXT),
             grace=_seconds(env, "TURNMILL_GRACE", default=6.0, least=0.0),
             turn_timeout=_seconds(env, "TURNMILL_TURN_TIMEOUT", default=600.0, least=0.1),
             max_reply_bytes=max_reply_bytes(env),
@@ -82,7 +85,7 @@ class Settings:
 def max_reply_bytes(environ: Mapping[str, str] | None = None) -> int:
     """Return how large a vendor's answer may be; providers read it as they read their keys."""
     env = os.environ if environ is None else environ
-    return _count(env, "TURNMILL_MAX_REPLY_BYTES", default=_REPLY_BYTES_MAX)
+    return _count(env, "TURNMILL_MAX_REPLY_BYTES", _REPLY_BYTES_MAX, most=_MOST_REPLY)
 
 
 def refuse_plaintext(variable: str, url: str) -> None:
@@ -156,10 +159,10 @@ def _seconds(env: Mapping[str, str], name: str, *, default: float, least: float)
     return timedelta(seconds=seconds)
 
 
-def _count(env: Mapping[str, str], name: str, *, default: int) -> int:
+def _count(env: Mapping[str, str], name: str, default: int, *, most: int) -> int:
     bound = _bound(env, name, default)
-    if bound is None:
-        raise InvalidSetting(f"{name} must be a number", hint="a whole number from 1")
+    if bound is None or bound > most:
+        raise InvalidSetting(f"{name} is out of range", hint=f"a whole number from 1 to {most}")
     return bound
 
 

@@ -73,6 +73,12 @@ def test_sessions_are_listed_paused_archived_and_deleted(alone: Terminal) -> Non
         (("send", "hi", "--provider", "openai"), 2, "--model"),
         (("turns", "retry"), 2, "--all"),
         (("queue", "pause"), 1, "name a lane or a provider"),
+        (("queue", "pause", "--provider", "opneai"), 1, "--force"),
+        (("send", "hi", "--user", "ada", "--wait", "--timeout", "nan"), 1, "timeout must be"),
+        (("send", "hi", "--user", "ada", "--wait", "--timeout", "inf"), 1, "timeout must be"),
+        (("send", "hi", "--user", "ada", "--idempotency-key", "k" * 300), 1, "idempotency_key"),
+        (("send", "hi", "--session", "\ud800"), 1, "cannot be printed"),
+        (("turns", "ls", "--limit", "1000000000000"), 2, "--limit"),
         (("nonsense",), 2, "No such command"),
         (("worker",), 1, "TURNMILL_BROKER_URL is not set"),
         (("demo", "--provider", "openai"), 1, "set OPENAI_API_KEY"),
@@ -108,6 +114,23 @@ def test_doctor_says_what_is_missing_and_how_to_get_it(tmp_path: Path) -> None:
     assert said.code == 1
     assert set(wrong) == {"database", "broker"}
     assert "turnmill up" in wrong["database"]["fix"]
+
+
+def test_every_command_names_a_misspelt_variable_and_its_output_stays_as_it_is(
+    alone: Terminal,
+) -> None:
+    slip = Terminal(alone.folder, {**alone.environment, "TURNMILL_CONCURENCY": "50"})
+    for command in (("turns", "ls", "--json"), ("queue", "ls", "--json"), ("worker",)):
+        said, plain = slip.run(*command), alone.run(*command)
+        assert said.err.count("TURNMILL_CONCURENCY") == 1
+        assert "is TURNMILL_CONCURRENCY meant?" in said.err
+        assert (said.out, said.code) == (plain.out, plain.code)
+    [finding] = [
+        one
+        for one in slip.run("doctor", "--json").json()["findings"]
+        if "TURNMILL_CONCURENCY" in one["what"]
+    ]
+    assert (finding["check"], finding["level"]) == ("settings", "note")
 
 
 def test_doctor_asks_for_the_migration(

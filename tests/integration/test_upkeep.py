@@ -254,3 +254,18 @@ def test_idle_sessions_are_found_by_index_among_many_that_are_not(store: Databas
     assert "shared hit=" in next(line for line in lines if "Buffers" in line)
     touched = int(next(line for line in lines if "Buffers" in line).split("hit=")[1].split()[0])
     assert touched < 100
+
+
+def test_a_job_that_fails_says_so_where_doctor_looks(
+    store: Database, work: Upkeep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> int:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(upkeep, "archive_idle", broken)
+    for slot in (SLOT, SLOT + timedelta(minutes=5)):
+        with pytest.raises(ZeroDivisionError):
+            asyncio.run(work.archive_idle(slot))
+    with store.begin() as conn:
+        [failing] = jobs.failing_jobs(conn)
+    assert (failing.slot, failing.error_code) == (SLOT + timedelta(minutes=5), "ZeroDivisionError")

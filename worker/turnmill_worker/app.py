@@ -11,6 +11,7 @@ from turnmill.broker import refuse_eviction
 from turnmill.domain.errors import TurnmillError
 from turnmill.queue import check_broker_url
 from turnmill.settings import Settings
+from turnmill.variables import slips
 from turnmill_worker import readiness
 from turnmill_worker.celery_config import config
 from turnmill_worker.flower_guard import guard_flower
@@ -74,6 +75,13 @@ def refuse_bad_setup(**_: Any) -> None:
 def stop_taking_turns(**_: Any) -> None:
     """Neither claim nor announce from now on."""
     process.drain()
+
+
+@signals.after_setup_logger.connect
+def name_slips(**_: Any) -> None:
+    """Say which variables were set in vain: a worker or beat does not do then what was meant."""
+    for line in slips(os.environ):
+        logger.warning(line)
 
 
 @signals.after_setup_logger.connect

@@ -4,11 +4,12 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
 from turnmill import wire
-from turnmill.domain.errors import ProviderError
+from turnmill.domain.errors import ProviderError, StoreError, TurnmillError
 from turnmill.domain.idle import Retention
 from turnmill.domain.ids import SessionId
 from turnmill.store import jobs, upkeep, usage
@@ -86,7 +87,12 @@ class Upkeep:
         """Run the job and return its counts, or None when the slot was taken before."""
         if not await asyncio.to_thread(self._take, name, slot):
             return None
-        counts = await job()
+        try:
+            counts = await job()
+        except Exception as error:
+            code = error.code if isinstance(error, TurnmillError) else type(error).__name__
+            await asyncio.to_thread(self._fail, name, slot, code)
+            raise
         await asyncio.to_thread(self._finish, name, slot, counts)
         logger.info(
             "%s: %s",
@@ -103,6 +109,12 @@ class Upkeep:
     def _finish(self, name: str, slot: datetime, counts: Counts) -> None:
         with self._database.begin() as conn:
             jobs.finish_slot(conn, name, slot, result=counts)
+
+    def _fail(self, name: str, slot: datetime, code: str) -> None:
+        """Note for `turnmill doctor` what stood in the way; where even that fails, it shows too."""
+        logger.error("%s failed: %s", name, code, extra={"action": "job_failed", "job": name})
+        with suppress(StoreError), self._database.begin() as conn:
+            jobs.fail_slot(conn, name, slot, error_code=code)
 
     async def _close_threads(self) -> tuple[int, int]:
         """Close what archived sessions left open; what fails is tried again in the next slot."""

@@ -9,6 +9,7 @@ from importlib import import_module
 import click
 
 from turnmill.domain.errors import NotFound, TurnmillError, TurnTimeout
+from turnmill.variables import slips
 
 #: Command → what it does. The module has the same name and holds a click command `command`.
 COMMANDS = {
@@ -56,6 +57,8 @@ class LazyGroup(click.Group):
 @click.version_option(package_name="turnmill")
 def cli() -> None:
     """LLM conversation turns, queued in Postgres, run by Celery workers, every attempt kept."""
+    for line in slips(os.environ):
+        click.echo(f"warning: {line}", err=True)
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from turnmill.cli.findings import Level, Patient, note, ok, place_of, skipped, wrong
-from turnmill.cli.wording import duration
+from turnmill.cli.wording import duration, moment_text
 
 _PING_SECONDS = 1.0
 #: A job of the schedule begins every five minutes unless somebody changed that.
@@ -130,6 +130,7 @@ def _waiting(patient: Patient) -> Findings:
 
 def check_schedule(patient: Patient) -> Findings:
     """Whether the table and its overrides can be read, and whether beat seems to run."""
+    from turnmill.store.jobs import failing_jobs
     from turnmill.store.vitals import last_job_at
     from turnmill_worker.schedule import beat_schedule
 
@@ -138,7 +139,13 @@ def check_schedule(patient: Patient) -> Findings:
     if patient.database is None or not patient.database.is_postgres:
         return
     with patient.database.begin() as conn:
-        last = last_job_at(conn)
+        last, failing = last_job_at(conn), failing_jobs(conn)
+    for job in failing:
+        yield wrong(
+            f"{job.name} has not succeeded for two slots, the last one at"
+            f" {moment_text(job.slot)}: {job.error_code}",
+            "the log of the workers tells more",
+        )
     if last is None:
         yield note("no job has run so far: the first ones come within five minutes of a beat")
     elif datetime.now(UTC) - last > _BEAT_SILENT:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from turnmill.cli.findings import Level, Patient, note, ok, place_of, skipped, wrong
 from turnmill.cli.wording import duration
+from turnmill.variables import slips
 
 #: Beyond this the times in rows and in logs no longer go together.
 _WORST_SKEW = timedelta(seconds=2)
@@ -21,6 +22,8 @@ def check_settings(patient: Patient) -> Findings:
     settings = patient.settings
     patient.settings.check()
     yield ok(f"profile {settings.profile}, home {settings.home}")
+    for line in slips(patient.environ):
+        yield note(line, "docs/settings.md has all of them")
 
 
 def check_database(patient: Patient) -> Findings:
@@ -120,6 +123,21 @@ def check_invariants(patient: Patient) -> Findings:
         yield wrong(f"{violation}: {violation.promise}", "report it, with this line")
     if not found:
         yield ok("no row breaks a promise")
+
+
+def check_rows(patient: Patient) -> Findings:
+    """Whether any row is out of the bounds that new ones are held to."""
+    from turnmill.store.odd_rows import odd_rows
+
+    if patient.database is None:
+        yield skipped(_UNREACHABLE)
+        return
+    with patient.database.begin() as conn:
+        found = odd_rows(conn, limit=_MOST_VIOLATIONS)
+    for row in found:
+        yield note(str(row), "it stops nobody else; delete or archive it, or mend it in SQL")
+    if not found:
+        yield ok("all rows are within bounds")
 
 
 def check_broker(patient: Patient) -> Findings:

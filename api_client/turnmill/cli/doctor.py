@@ -24,6 +24,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "schema": check_servers.check_schema,
         "clock": check_servers.check_clock,
         "invariants": check_servers.check_invariants,
+        "rows": check_servers.check_rows,
         "broker": check_servers.check_broker,
         "providers": check_parts.check_providers,
         "workers": check_parts.check_workers,

@@ -75,11 +75,12 @@ def ls(*, as_json: bool) -> None:
 
 @command.command("pause")
 @target_options
+@click.option("--force", is_flag=True, help="Also a provider that nobody has asked for so far.")
 @json_option
-def pause(*, lane: str | None, provider: str | None, as_json: bool) -> None:
+def pause(*, lane: str | None, provider: str | None, force: bool, as_json: bool) -> None:
     """Start no turn of a lane or provider; messages are still accepted, and what runs goes on."""
     with open_client() as client:
-        client.lanes.pause(lane=lane, provider=provider)
+        client.lanes.pause(lane=lane, provider=provider, force=force)
         _tell(client.lanes.paused(), as_json=as_json)
 
 

@@ -11,7 +11,8 @@ from turnmill.cli import FAILED, OK, STILL_RUNNING
 from turnmill.cli.context import json_option, open_client, print_json, say, show_error
 from turnmill.cli.talk import conversation_options, line_about, open_session
 from turnmill.cli.turn_view import as_document, look_at
-from turnmill.domain.errors import NoReply, TurnTimeout
+from turnmill.domain.arguments import wait_seconds
+from turnmill.domain.errors import InvalidText, NoReply, TurnTimeout
 
 if TYPE_CHECKING:
     from turnmill.client import Client, Turn
@@ -50,17 +51,26 @@ def command(
     Returns as soon as the message stands in the store. With --wait the reply is all that goes to
     stdout; with --wait --json it is one object with usage, cost and every attempt.
     """
-    message = sys.stdin.read() if text == "-" else text
+    wait_seconds(timeout)  # before anything is sent
     options: Any = {"lane": lane}
     if idempotency_key is not None:
         options["idempotency_key"] = idempotency_key
     with open_client() as client:
+        message = _from_stdin(client.settings.max_text_bytes) if text == "-" else text
         session = open_session(client, **conversation)
         turn = client.send(session, message, **options)
         if wait:
             return _wait(client, turn, timeout=timeout, as_json=as_json)
         _tell_accepted(turn, as_json=as_json)
         return OK
+
+
+def _from_stdin(most: int) -> str:
+    """Read what is to be sent, and no more than shows that it is too long."""
+    try:
+        return sys.stdin.read(most + 1)
+    except UnicodeDecodeError:
+        raise InvalidText("text is no UTF-8", hint="convert it, as with iconv") from None
 
 
 def _tell_accepted(turn: Turn, *, as_json: bool) -> None:

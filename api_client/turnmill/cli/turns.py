@@ -104,7 +104,7 @@ def show(*, turn_id: str, text: bool, as_json: bool) -> None:
 )
 @error_option
 @session_option
-@click.option("--limit", type=click.IntRange(1), default=10_000, show_default=True)
+@click.option("--limit", type=click.IntRange(1, 100_000), default=10_000, show_default=True)
 @json_option
 def retry(
     *,

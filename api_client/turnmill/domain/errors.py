@@ -14,7 +14,8 @@ TurnmillError
 │   ├── SchemaOutOfDate         migrations have not been run
 │   ├── SessionBusy             another transaction is in the way: try again
 │   ├── Unstorable              the tables do not take this value, now or later
-│   └── WrongIsolation          the caller's transaction has a frozen snapshot
+│   ├── WrongIsolation          the caller's transaction has a frozen snapshot
+│   └── UnreadableRow           a row holds what nobody expects
 ├── InvalidInput                (also a ValueError)
 │   ├── InvalidText             empty, too large, NUL, lone surrogate
 │   └── InvalidBatchFile        `problems`: number of the line, and what is wrong with it
@@ -165,6 +166,13 @@ class WrongIsolation(StoreError):
 
     code = "wrong_isolation"
     hint = "a REPEATABLE READ or SERIALIZABLE snapshot cannot see who else sent to the session"
+
+
+class UnreadableRow(StoreError):
+    """A row of the store cannot be read."""
+
+    code = "unreadable_row"
+    hint = "`turnmill doctor` lists rows that are out of bounds; all others are not touched by it"
 
 
 class InvalidInput(TurnmillError, ValueError):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Self
 
+from turnmill.domain.bounds import LONGEST_IDLE
 from turnmill.domain.errors import InvalidSetting
 from turnmill.domain.states import SessionStatus
 
@@ -54,7 +55,7 @@ def is_idle(
     ttl = idle_ttl if idle_ttl is not None else default_ttl
     if ttl is None or unfinished or status not in ARCHIVABLE:
         return False
-    return last_active_at < now - ttl
+    return last_active_at < now - min(ttl, LONGEST_IDLE)
 
 
 def _days(environ: Mapping[str, str], name: str, *, default: timedelta | None) -> timedelta | None:

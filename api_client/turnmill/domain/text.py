@@ -1,22 +1,28 @@
 """What may be stored as text, and what is done with text that may not."""
 
-import json
 import re
-from collections.abc import Mapping
-from typing import Any
 
+from turnmill.domain.bounds import NAME_LENGTH
 from turnmill.domain.errors import InvalidInput, InvalidText
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
-def check_text(text: object, *, name: str = "text", max_bytes: int) -> str:
+def check_text(
+    text: object,
+    *,
+    name: str = "text",
+    max_bytes: int,
+    hint: str = "shorten it, or raise TURNMILL_MAX_TEXT_BYTES",
+) -> str:
     """Return `text` if every store and provider can take it, else raise InvalidText.
 
-    The error says where and what, and never quotes the text.
+    The error says where and what, and never quotes the text. `hint` is what to do about one that
+    is too long.
     """
     if not isinstance(text, str):
         raise InvalidText(f"{name} must be a str, not {type(text).__name__}")
+    text = str.__str__(text)  # of a subclass, what it holds and not what it says
     if not text.strip():
         raise InvalidText(f"{name} is empty", hint="send something to answer")
     try:
@@ -27,10 +33,7 @@ def check_text(text: object, *, name: str = "text", max_bytes: int) -> str:
             hint="decode the source with errors='replace'",
         ) from None
     if size > max_bytes:
-        raise InvalidText(
-            f"{name} is {size} bytes long, more than {max_bytes}",
-            hint="shorten it, or raise TURNMILL_MAX_TEXT_BYTES",
-        )
+        raise InvalidText(f"{name} is {size} bytes long, more than {max_bytes}", hint=hint)
     position = text.find("\0")
     if position >= 0:
         raise InvalidText(
@@ -39,37 +42,19 @@ def check_text(text: object, *, name: str = "text", max_bytes: int) -> str:
     return text
 
 
-def check_name(value: object, *, name: str, max_length: int = 200) -> str:
+def check_name(value: object, *, name: str) -> str:
     """Return a short identifier such as a user id or key, else raise InvalidInput."""
-    if not isinstance(value, str) or not value.strip():
-        raise InvalidInput(f"{name} must be a non-empty str")
-    if len(value) > max_length:
-        raise InvalidInput(f"{name} is longer than {max_length} characters")
-    if not value.isprintable():
-        raise InvalidInput(f"{name} holds a character that cannot be printed")
-    return value
-
-
-def check_json(value: Mapping[str, Any] | None, *, name: str, max_bytes: int) -> dict[str, Any]:
-    """Return `value` as a dict that JSON columns can hold, else raise InvalidInput."""
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise InvalidInput(f"{name} must be a mapping, not {type(value).__name__}")
-    try:
-        text = json.dumps(dict(value), allow_nan=False, ensure_ascii=False)
-        size = len(text.encode())
-    except (TypeError, ValueError, RecursionError):
-        raise InvalidInput(
-            f"{name} cannot be written as JSON",
-            hint="str keys; str, int, finite float, bool, None, list and dict as values",
-        ) from None
-    if size > max_bytes:
-        raise InvalidInput(f"{name} is {size} bytes long, more than {max_bytes}")
-    if "\\u0000" in text:
-        raise InvalidText(f"{name} holds a NUL", hint="remove it: no database stores it")
-    parsed: dict[str, Any] = json.loads(text)
-    return parsed
+    hint = f"1 to {NAME_LENGTH} characters that can be printed"
+    if not isinstance(value, str):
+        raise InvalidInput(f"{name} must be a str, not {type(value).__name__}", hint=hint)
+    text = str.__str__(value)
+    if not text.strip():
+        raise InvalidInput(f"{name} is empty", hint=hint)
+    if len(text) > NAME_LENGTH:
+        raise InvalidInput(f"{name} is longer than {NAME_LENGTH} characters", hint=hint)
+    if not text.isprintable():
+        raise InvalidInput(f"{name} holds a character that cannot be printed", hint=hint)
+    return text
 
 
 def storable(text: str) -> str:

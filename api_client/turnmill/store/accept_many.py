@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from itertools import islice, pairwise
 from typing import Any
 
 from sqlalchemy import Connection
 
 from turnmill.ahead import one_ahead
+from turnmill.domain.bounds import STATEMENT_BYTES
 from turnmill.domain.errors import (
     IdempotencyConflict,
     SessionArchived,
@@ -212,18 +212,27 @@ def _insert(
     """Write so many turns; return them, and which of them are to be announced."""
     made: list[Item] = []
     due: set[TurnId] = set()
-    chunks = _chunks(items, made, count=count)
+    chunks = _chunks(items, made)
     for chunk in one_ahead(chunks) if count > _FIRST else chunks:
         found = execute(conn, _INSERT, {"rows": chunk}).scalars()
         due.update(made[n][1].id for n in found)
     return made, due
 
 
-def _chunks(items: Iterator[Item], made: list[Item], *, count: int) -> Iterator[str]:
-    starts = [0, *range(_FIRST, count, _CHUNK)] if count else []
-    for start, end in pairwise([*starts, count]):
-        made.extend(islice(items, end - start))
-        yield json.dumps([turn_row(n, *made[n]) for n in range(start, end)])
+def _chunks(items: Iterator[Item], made: list[Item]) -> Iterator[str]:
+    """Yield the rows of one statement after the other, and note the items in `made`."""
+    rows: list[str] = []
+    weight, most = 0, _FIRST
+    for n, item in enumerate(items):
+        made.append(item)
+        row = json.dumps(turn_row(n, *item))
+        weight += len(row)
+        if rows and (len(rows) == most or weight > STATEMENT_BYTES):
+            yield f"[{','.join(rows)}]"
+            rows, weight, most = [], len(row), _CHUNK
+        rows.append(row)
+    if rows:
+        yield f"[{','.join(rows)}]"
 
 
 def turn_row(n: int, session_id: SessionId, turn: NewTurn) -> dict[str, Any]:

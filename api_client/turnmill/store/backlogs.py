@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from turnmill.domain.states import Lane, SessionStatus
+from turnmill.store.readable import readable
 from turnmill.store.schema_name import execute
 from turnmill.store.tables import sessions
 
@@ -40,4 +41,4 @@ def backlogs(conn: Connection) -> list[tuple[Lane, str]]:
             )
             .distinct()
         ).all()
-    return [(Lane(lane), provider) for lane, provider in rows]
+    return list(readable(rows, lambda row: (Lane(row[0]), str(row[1]))))

@@ -2,12 +2,14 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, select, update
 
+from turnmill.domain.errors import UnreadableRow
 from turnmill.domain.ids import BatchId, SessionId, TurnId
 from turnmill.domain.states import FINAL, Lane, SessionStatus, TurnState, sources_of
 from turnmill.store.batches import locked
@@ -93,7 +95,8 @@ def retry_page(
         .order_by(turns.c.batch_line)
     ).all()
     for turn_id in rest:
-        heads += _retry(conn, TurnId(turn_id), new_id=new_id)
+        with suppress(UnreadableRow):  # it stays as it is; the others run
+            heads += _retry(conn, TurnId(turn_id), new_id=new_id)
     return Page(last_line=found[-1].batch_line, moved=len(again) + len(rest), heads=heads)
 
 

@@ -10,11 +10,18 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, and_, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from turnmill.domain.errors import BatchNotFound, Conflict, MoveRefused, SessionNotFound
+from turnmill.domain.errors import (
+    BatchNotFound,
+    Conflict,
+    MoveRefused,
+    SessionNotFound,
+    UnreadableRow,
+)
 from turnmill.domain.ids import BatchId, SessionId, TurnId
 from turnmill.domain.states import FINAL, SessionStatus, TurnState
 from turnmill.store.accept_many import accept_many
 from turnmill.store.history import text_of
+from turnmill.store.readable import ODD, readable
 from turnmill.store.records import Accepted, NewSession, NewTurn
 from turnmill.store.start_many import start_many
 from turnmill.store.tables import batches, messages, sessions, turns
@@ -123,7 +130,7 @@ def find(conn: Connection, *, after: BatchId | None = None, limit: int = 100) ->
     query = select(batches).order_by(batches.c.id.desc()).limit(limit)
     if after is not None:
         query = query.where(batches.c.id < after)
-    return [_record(row) for row in conn.execute(query)]
+    return list(readable(conn.execute(query), _record))
 
 
 def accept_lines(conn: Connection, batch_id: BatchId, lines: Sequence[Line]) -> list[Accepted]:
@@ -202,7 +209,7 @@ def results(
         .order_by(turns.c.batch_line)
         .limit(limit)
     )
-    return [_result(row) for row in rows]
+    return list(readable(rows, _result))
 
 
 def locked(conn: Connection, batch_id: BatchId) -> BatchRecord:
@@ -236,16 +243,20 @@ def _record(row: Row[Any]) -> BatchRecord:
 
 
 def _result(row: Row[Any]) -> Result:
+    try:
+        text, error_code = None if row.content is None else text_of(row.content), row.error_code
+    except ODD:
+        text, error_code = None, UnreadableRow.code
     return Result(
         line=row.batch_line,
         custom_id=row.custom_id,
         turn_id=TurnId(row.id),
         session_id=SessionId(row.session_id),
         state=TurnState(row.state),
-        text=None if row.content is None else text_of(row.content),
+        text=text,
         input_tokens=row.input_tokens,
         output_tokens=row.output_tokens,
         cached_tokens=row.cached_tokens,
         cost_usd=row.cost_usd,
-        error_code=row.error_code,
+        error_code=error_code,
     )

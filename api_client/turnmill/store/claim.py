@@ -1,19 +1,22 @@
 """Claiming turns: the right to call a provider once, under a lease and a rising fence."""
 
-import json
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from functools import partial
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, func, insert, or_, select, update
 
 from turnmill.domain.ids import SessionId, TurnId
+from turnmill.domain.json_values import Unreadable, lenient_json
 from turnmill.domain.states import CLAIMABLE, Lane, OnAmbiguous, SessionStatus, TurnState
 from turnmill.store.backlogs import BACKLOGS
 from turnmill.store.history import HISTORY_OF, StoredHistory, succeeded_history, text_of
 from turnmill.store.pauses import LANE, PROVIDER
+from turnmill.store.readable import ODD
 from turnmill.store.records import Claim
 from turnmill.store.schema_name import execute
+from turnmill.store.settle import end_unreadable
 from turnmill.store.tables import attempts, messages, pauses, sessions, sql_list, turns
 from turnmill.store.types import db_after, db_now
 
@@ -146,8 +149,10 @@ def claim(
     """
     if conn.dialect.name != "postgresql":
         heads = _heads_by_ids(conn, turn_ids, lanes=lanes)
-        return [_claim_stepwise(conn, head, owner=owner, lease=lease) for head in heads]
-    rows = execute(
+        return _read(
+            conn, [_claim_stepwise(conn, head, owner=owner, lease=lease) for head in heads]
+        )
+    found = execute(
         conn,
         _CLAIM_BY_IDS,
         {
@@ -157,7 +162,7 @@ def claim(
             "lease": lease,
         },
     )
-    return [_from_row(row) for row in rows]
+    return _read(conn, [_Taken(row[0], row[1], row[2], partial(_from_row, row)) for row in found])
 
 
 def claim_due(
@@ -171,8 +176,10 @@ def claim_due(
     """Take up to `limit` due turns of a lane; those of one provider oldest first."""
     if conn.dialect.name != "postgresql":
         heads = _heads_by_lane(conn, lane, limit=limit)
-        return [_claim_stepwise(conn, head, owner=owner, lease=lease) for head in heads]
-    rows = execute(
+        return _read(
+            conn, [_claim_stepwise(conn, head, owner=owner, lease=lease) for head in heads]
+        )
+    found = execute(
         conn,
         _CLAIM_BY_LANE,
         {
@@ -182,7 +189,7 @@ def claim_due(
             "lease": lease,
         },
     )
-    return [_from_row(row) for row in rows]
+    return _read(conn, [_Taken(row[0], row[1], row[2], partial(_from_row, row)) for row in found])
 
 
 def due_suspicions(conn: Connection) -> set[int]:
@@ -211,6 +218,29 @@ def still_due(
     return [TurnId(row[0]) for row in execute(conn, _STILL_DUE, parameters)]
 
 
+class _Taken(NamedTuple):
+    """A turn that is ours now, and what is still to be read of it."""
+
+    turn_id: TurnId
+    session_id: SessionId
+    fence: int
+    read: Callable[[], Claim]
+
+
+def _read(conn: Connection, taken: Sequence[_Taken]) -> list[Claim]:
+    """Return the claims that can be read. The turn of any other has failed then, and says why."""
+    claims: list[Claim] = []
+    odd: list[_Taken] = []
+    for one in taken:
+        try:
+            claims.append(one.read())
+        except ODD:
+            odd.append(one)
+    if odd:
+        end_unreadable(conn, [(one.turn_id, one.session_id, one.fence) for one in odd])
+    return claims
+
+
 def _from_row(row: Any) -> Claim:
     return Claim(
         turn_id=TurnId(row[0]),
@@ -224,14 +254,21 @@ def _from_row(row: Any) -> Claim:
         provider=row[8],
         model=row[9],
         system_prompt=row[10],
-        settings=json.loads(row[11]),
+        settings=_object(lenient_json(row[11])),
         provider_ref=row[12],
         native_ref=row[13],
         on_ambiguous=OnAmbiguous(row[14]),
-        metadata=json.loads(row[15]),
-        text=text_of(json.loads(row[16])),
+        metadata=_object(lenient_json(row[15])),
+        text=text_of(lenient_json(row[16])),
         history=None if row[18] else StoredHistory(row[17]) if row[17] else [],
     )
+
+
+def _object(found: Any) -> dict[str, Any]:
+    """Return what settings and metadata are, or raise TypeError."""
+    if not isinstance(found, dict) or isinstance(found, Unreadable):
+        raise TypeError("not an object")
+    return found
 
 
 def _due_heads() -> Any:
@@ -265,7 +302,7 @@ def _heads_by_lane(conn: Connection, lane: Lane, *, limit: int) -> Sequence[Any]
     return conn.execute(query.order_by(sessions.c.head_due_at).limit(limit)).all()
 
 
-def _claim_stepwise(conn: Connection, head: Any, *, owner: str, lease: timedelta) -> Claim:
+def _claim_stepwise(conn: Connection, head: Any, *, owner: str, lease: timedelta) -> _Taken:
     kind = _KIND.get(TurnState(head.state), "send")
     fence = head.fence + 1
     conn.execute(
@@ -292,14 +329,18 @@ def _claim_stepwise(conn: Connection, head: Any, *, owner: str, lease: timedelta
             turn_id=turn.id, fence=fence, n=turn.claims, kind=kind, worker=owner
         )
     )
+    return _Taken(turn.id, head.id, fence, partial(_from_rows, conn, head, turn))
+
+
+def _from_rows(conn: Connection, head: Any, turn: Any) -> Claim:
     said = conn.scalar(
         select(messages.c.content).where(messages.c.turn_id == turn.id, messages.c.position == 0)
     )
     return Claim(
         turn_id=TurnId(turn.id),
         session_id=SessionId(head.id),
-        fence=fence,
-        kind=kind,
+        fence=turn.lease_fence,
+        kind=turn.claimed_for,
         n=turn.claims,
         attempt=turn.attempt,
         max_attempts=turn.max_attempts,
@@ -307,11 +348,11 @@ def _claim_stepwise(conn: Connection, head: Any, *, owner: str, lease: timedelta
         provider=head.provider,
         model=head.model,
         system_prompt=head.system_prompt,
-        settings=head.settings,
+        settings=_object(head.settings),
         provider_ref=head.provider_ref,
         native_ref=turn.native_ref,
         on_ambiguous=OnAmbiguous(head.on_ambiguous),
-        metadata=turn.metadata,
-        text=text_of(cast("list[dict[str, Any]]", said)),
+        metadata=_object(turn.metadata),
+        text=text_of(said),
         history=() if head.provider_ref else succeeded_history(conn, SessionId(head.id)),
     )

@@ -11,6 +11,7 @@ from sqlalchemy.exc import ArgumentError, InvalidatePoolError, NoSuchModuleError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from turnmill.domain.errors import InvalidSetting
+from turnmill.domain.json_values import lenient_json
 from turnmill.store.refusals import drop_spoiled, translated
 from turnmill.store.schema_name import SCHEMA, execution_options
 from turnmill.store.types import sqlite_now
@@ -33,6 +34,19 @@ _PINNED = (
 )
 #: Of explicit transactions, in their BEGIN: no pooler between us and the server can lose that.
 ISOLATION = "READ COMMITTED"
+
+
+class _Readers:
+    """What psycopg asks for the loaders of a connection."""
+
+    connection = None
+
+    @property
+    def adapters(self) -> Any:
+        from turnmill.store.lenient import ADAPTERS  # noqa: PLC0415
+
+        return ADAPTERS
+
 
 _TRUSTED_SECONDS = 1.0  #: a connection that was used since then is taken to stand
 _PINNED_KEY = "turnmill_pinned"
@@ -156,6 +170,7 @@ def connect_args(url: URL, *, generic_plans: bool = False) -> dict[str, Any]:
         "client_encoding": "utf8",
         "options": " ".join(filter(None, options)),
         "application_name": "turnmill",
+        "context": _Readers(),
     }
 
 
@@ -207,6 +222,7 @@ def _open(
         hide_parameters=True,
         execution_options=options_of_schema,
         connect_args={"check_same_thread": False, "timeout": 10},
+        json_deserializer=lenient_json,
     )
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_immediate)

@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any, overload
+from typing import overload
 
 from sqlalchemy import Connection, select
 
+from turnmill.domain.errors import Rejected, UnreadableRow
 from turnmill.domain.ids import SessionId
 from turnmill.domain.parts import Part
 from turnmill.domain.states import TurnState
+from turnmill.store.readable import ODD
 from turnmill.store.schema_name import execute
 from turnmill.store.tables import messages, turns
 
@@ -57,7 +59,11 @@ class StoredHistory(Sequence[Part]):
         return f"<StoredHistory of {len(self._json)} characters>"  # never what was said
 
     def _parts(self) -> list[Part]:
-        parts = [Part(role, text_of(content)) for role, content in json.loads(self._json)]
+        try:
+            parts = [Part(role, text_of(content)) for role, content in json.loads(self._json)]
+        except ODD:
+            # It will not become readable: the turn ends, and says why.
+            raise Rejected(UnreadableRow.code, hint=UnreadableRow.hint) from None
         self._length = len(parts)
         return parts
 
@@ -76,8 +82,18 @@ def succeeded_history(conn: Connection, session_id: SessionId) -> Sequence[Part]
     return [Part(row.role, text_of(row.content)) for row in rows]
 
 
-def text_of(content: Sequence[dict[str, Any]]) -> str:
-    """Return the text of a message's content."""
+def text_of(content: object) -> str:
+    """Return the text of a message's content; raises one of `readable.ODD` for any other thing."""
+    if not isinstance(content, list):
+        raise TypeError("content is a list of parts")
     if len(content) == 1 and content[0].get("type") == "text":
         return str(content[0]["text"])
     return "".join(part["text"] for part in content if part.get("type") == "text")
+
+
+def shown_text(content: object) -> str:
+    """Return the text of a message for a listing, in which one that cannot be read is marked."""
+    try:
+        return text_of(content)
+    except ODD:
+        return "\N{REPLACEMENT CHARACTER}"

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, func, select
 
 from turnmill.domain.states import Lane, SessionStatus, TurnState
+from turnmill.store.readable import readable
 from turnmill.store.tables import sessions, turns
 from turnmill.store.types import Timestamp, db_asof
 
@@ -56,7 +57,7 @@ def _of_heads(conn: Connection) -> list[LaneLoad]:
         .where(sessions.c.unfinished > 0)
         .group_by(sessions.c.head_lane, sessions.c.provider)
     )
-    return [_load(row._mapping) for row in rows]
+    return list(readable(rows, lambda row: _load(row._mapping)))
 
 
 def _running(conn: Connection) -> list[tuple[Lane, str, int]]:
@@ -66,7 +67,7 @@ def _running(conn: Connection) -> list[tuple[Lane, str, int]]:
         .where(turns.c.state == TurnState.RUNNING)
         .group_by(sessions.c.head_lane, sessions.c.provider)
     )
-    return [(Lane(lane), provider, count) for lane, provider, count in rows]
+    return list(readable(rows, lambda row: (Lane(row[0]), str(row[1]), int(row[2]))))
 
 
 def _load(row: Any) -> LaneLoad:

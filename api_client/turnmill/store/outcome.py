@@ -12,6 +12,7 @@ from turnmill.domain.errors import TurnNotFound
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import FINAL, SessionStatus, TurnState
 from turnmill.store.history import text_of
+from turnmill.store.readable import read_one
 from turnmill.store.records import AttemptRecord
 from turnmill.store.tables import attempts, messages, sessions, turns
 
@@ -68,7 +69,7 @@ def outcome_of(conn: Connection, turn_id: TurnId) -> Outcome | None:
     if not rows:
         raise TurnNotFound()
     last = rows[-1]
-    state = TurnState(last[0])
+    state = read_one(last[0], TurnState)
     if state not in FINAL:
         return None
     width = len(_OF_TURN)
@@ -76,7 +77,7 @@ def outcome_of(conn: Connection, turn_id: TurnId) -> Outcome | None:
     content = last[width]
     return Outcome(
         **(ended | {"state": state}),
-        text=None if content is None else text_of(content),
+        text=None if content is None else read_one(content, text_of),
         attempts=[_attempt(row[width + 1 :]) for row in rows if row[_FENCE] is not None],
     )
 

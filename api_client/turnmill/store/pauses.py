@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete, insert, select
 
 from turnmill.domain.states import Lane
+from turnmill.store.readable import readable
 from turnmill.store.tables import pauses
 
 #: Kinds of things that can be paused, besides sessions.
@@ -23,8 +24,9 @@ class Pauses:
 def read_pauses(conn: Connection) -> Pauses:
     """Return what is paused now."""
     rows = conn.execute(select(pauses.c.kind, pauses.c.name)).all()
+    lanes = [row.name for row in rows if row.kind == LANE]
     return Pauses(
-        lanes=frozenset(Lane(row.name) for row in rows if row.kind == LANE),
+        lanes=frozenset(readable(lanes, Lane)),
         providers=frozenset(row.name for row in rows if row.kind == PROVIDER),
     )
 

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from turnmill.domain.bounds import LONGEST_IDLE
 from turnmill.domain.errors import Conflict, MoveRefused, SessionArchived, SessionNotFound
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import (
@@ -16,8 +17,9 @@ from turnmill.domain.states import (
     TurnState,
     sources_of,
 )
-from turnmill.store.history import text_of
+from turnmill.store.history import shown_text
 from turnmill.store.line import lock_sessions, move_lines
+from turnmill.store.readable import read_one, readable
 from turnmill.store.records import Head, MessageRecord, NewSession, SessionRecord
 from turnmill.store.tables import announcements, messages, sessions, turns
 from turnmill.store.types import db_now
@@ -41,7 +43,7 @@ def create(conn: Connection, new: NewSession) -> SessionRecord:
     )
     row = conn.execute(statement).one_or_none()
     if row is not None:
-        return _record(row)
+        return read_one(row, _record)
     found = by_key(conn, new.key or "")
     if found.user_id != new.user_id:
         raise Conflict("this session key belongs to another user", hint="put the user into the key")
@@ -90,7 +92,7 @@ def find(
     if after is not None:
         query = query.where(sessions.c.id < after)
     rows = conn.execute(query.order_by(sessions.c.id.desc()).limit(limit))
-    return [_record(row) for row in rows]
+    return list(readable(rows, _record))
 
 
 def change(conn: Connection, session_id: SessionId, values: Mapping[str, Any]) -> SessionRecord:
@@ -111,7 +113,7 @@ def change(conn: Connection, session_id: SessionId, values: Mapping[str, Any]) -
         raise SessionNotFound()
     if holds_otherwise:
         move_lines(conn, {session_id: 0})
-    return _record(row)
+    return read_one(row, _record)
 
 
 def archive(conn: Connection, session_id: SessionId) -> SessionRecord:
@@ -195,7 +197,7 @@ def history(
         .join(page, page.c.id == messages.c.turn_id)
         .order_by(page.c.seq, messages.c.position)
     )
-    return [_message(row) for row in rows]
+    return list(readable(rows, _message))
 
 
 def _message(row: Row[Any]) -> MessageRecord:
@@ -205,7 +207,7 @@ def _message(row: Row[Any]) -> MessageRecord:
         seq=row.seq,
         position=row.position,
         role=row.role,
-        text=text_of(row.content),
+        text=shown_text(row.content),
         state=TurnState(row.state),
         created_at=row.created_at,
     )
@@ -231,11 +233,15 @@ def _one(conn: Connection, condition: Any) -> SessionRecord:
     row = conn.execute(select(*_COLUMNS).where(condition, _present())).one_or_none()
     if row is None:
         raise SessionNotFound()
-    return _record(row)
+    return read_one(row, _record)
 
 
 def _seconds(ttl: timedelta | None) -> int | None:
     return None if ttl is None else int(ttl.total_seconds())
+
+
+def _idle_ttl(seconds: int) -> timedelta:
+    return timedelta(seconds=max(0, min(seconds, int(LONGEST_IDLE.total_seconds()))))
 
 
 def _values(new: NewSession) -> dict[str, Any]:
@@ -261,7 +267,7 @@ def _record(row: Row[Any]) -> SessionRecord:
     return SessionRecord(
         **values
         | {
-            "idle_ttl": None if seconds is None else timedelta(seconds=seconds),
+            "idle_ttl": None if seconds is None else _idle_ttl(seconds),
             "status": SessionStatus(values["status"]),
             "on_failure": OnFailure(values["on_failure"]),
             "on_ambiguous": OnAmbiguous(values["on_ambiguous"]),

@@ -6,6 +6,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, insert, select, update
 
+from turnmill.domain.bounds import LONGEST_DELAY
+from turnmill.domain.errors import UnreadableRow
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import CLAIMABLE, FINAL, UNFINISHED, Lane, TurnState
 from turnmill.store.accept import text_parts
@@ -158,6 +160,25 @@ def settle(
     ]
 
 
+def end_unreadable(conn: Connection, claimed: Sequence[tuple[TurnId, SessionId, int]]) -> None:
+    """End turns as failed whose claimed rows, (turn, session, fence), nobody can read.
+
+    A dispatcher announces the heads behind them.
+    """
+    verdicts = [
+        Settlement(
+            turn_id=turn_id,
+            session_id=session_id,
+            fence=fence,
+            state=TurnState.FAILED,
+            outcome="failed",
+            error_code=UnreadableRow.code,
+        )
+        for turn_id, session_id, fence in claimed
+    ]
+    settle(conn, verdicts, message_ids=[one.turn_id for one in verdicts])  # none has a reply
+
+
 def _standing(conn: Connection, passed_over: Collection[SessionId]) -> set[SessionId]:
     """Return those of the sessions that were passed over because somebody else is at them.
 
@@ -188,7 +209,7 @@ def _as_json(settlement: Settlement, message_id: Any) -> dict[str, Any]:
         "state": settlement.state,
         "outcome": settlement.outcome,
         "gives_attempt_back": settlement.gives_attempt_back,
-        "delay": settlement.delay.total_seconds(),
+        "delay": min(settlement.delay, LONGEST_DELAY).total_seconds(),
         "reply": None if settlement.reply is None else text_parts(settlement.reply),
         "finish_reason": settlement.finish_reason,
         "provider_ref": settlement.provider_ref,
@@ -289,7 +310,7 @@ def _turn_values(turn: Row[Any], settlement: Settlement, state: TurnState) -> di
     return {
         "state": state,
         "attempt": turn.attempt - (1 if back else 0),
-        "available_at": db_after(settlement.delay.total_seconds()),
+        "available_at": db_after(min(settlement.delay, LONGEST_DELAY).total_seconds()),
         "lease_owner": None,
         "lease_until": None,
         "native_ref": turn.native_ref if released else settlement.native_ref,

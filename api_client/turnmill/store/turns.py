@@ -12,6 +12,7 @@ from turnmill.domain.states import FINAL, Lane, SessionStatus, TurnState, source
 from turnmill.store.accept import accept
 from turnmill.store.history import text_of
 from turnmill.store.line import lock_sessions, move_lines
+from turnmill.store.readable import read_one, readable
 from turnmill.store.records import (
     Accepted,
     AttemptRecord,
@@ -34,7 +35,7 @@ def get(conn: Connection, turn_id: TurnId) -> TurnRecord:
     row = conn.execute(_visible().where(turns.c.id == turn_id)).one_or_none()
     if row is None:
         raise TurnNotFound()
-    return _record(row)
+    return read_one(row, _record)
 
 
 def find(
@@ -60,7 +61,7 @@ def find(
     if after is not None:
         query = query.where(turns.c.id < after)
     rows = conn.execute(query.order_by(turns.c.id.desc()).limit(limit))
-    return [_record(row) for row in rows]
+    return list(readable(rows, _record))
 
 
 def finished(conn: Connection, turn_ids: Sequence[TurnId]) -> list[TurnId]:
@@ -182,7 +183,7 @@ def _lock(conn: Connection, turn_id: TurnId) -> tuple[TurnState, SessionId]:
     state = conn.scalar(select(turns.c.state).where(turns.c.id == turn_id))
     if state is None:
         raise TurnNotFound()
-    return TurnState(state), SessionId(session_id)
+    return read_one(state, TurnState), SessionId(session_id)
 
 
 def _later_one_started(conn: Connection, turn_id: TurnId, session_id: SessionId) -> bool:
@@ -201,7 +202,7 @@ def _copy(conn: Connection, turn_id: TurnId, new_id: TurnId, message_id: UUID) -
     return NewTurn(
         id=new_id,
         message_id=message_id,
-        text=text_of(content),
+        text=read_one(content, text_of),
         lane=Lane(old.lane),
         metadata=old.metadata,
         max_attempts=old.max_attempts,

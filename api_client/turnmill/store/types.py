@@ -10,6 +10,8 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from turnmill.domain.bounds import EARLIEST, LATEST
+
 _SQLITE_FORMAT = "%Y-%m-%d %H:%M:%S.%f"
 
 Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
@@ -39,9 +41,23 @@ class Timestamp(TypeDecorator[datetime]):
         if value is None:
             return None
         if isinstance(value, str):
-            return datetime.strptime(value, _SQLITE_FORMAT).replace(tzinfo=UTC)
-        aware: datetime = value
-        return aware.astimezone(UTC)
+            return _of_sqlite(value)
+        return within_python(value)
+
+
+def within_python(moment: datetime) -> datetime:
+    """Return the instant in UTC, or the nearest bound where that lies beyond Python's years."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        return EARLIEST if moment.year < EARLIEST.year else LATEST
+
+
+def _of_sqlite(text: str) -> datetime:
+    try:
+        return datetime.strptime(text, _SQLITE_FORMAT).replace(tzinfo=UTC)
+    except ValueError:
+        return LATEST  # it sorts after every instant that can be read
 
 
 def sqlite_text(moment: datetime) -> str:
@@ -53,7 +69,10 @@ def sqlite_now(offset_seconds: float | None) -> str | None:
     """Serve the SQL function `turnmill_now(seconds)` on SQLite connections; NULL for NULL."""
     if offset_seconds is None:
         return None
-    return sqlite_text(datetime.now(UTC) + timedelta(seconds=offset_seconds))
+    try:
+        return sqlite_text(datetime.now(UTC) + timedelta(seconds=offset_seconds))
+    except OverflowError:
+        return sqlite_text(EARLIEST if offset_seconds < 0 else LATEST)
 
 
 class db_now(FunctionElement[datetime]):

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, select, update
 
+from turnmill.domain.bounds import LONGEST_IDLE
 from turnmill.domain.idle import ARCHIVABLE
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import SessionStatus
@@ -15,6 +16,8 @@ from turnmill.store.schema_name import execute
 from turnmill.store.tables import announcements, sessions, sql_list
 from turnmill.store.types import db_after, db_now
 
+# An older row may hold what no timestamp can be moved by: nothing is idle for so long anyway.
+_LONGEST = int(LONGEST_IDLE.total_seconds())
 _RESTING = f"status IN {sql_list(ARCHIVABLE)} AND unfinished = 0"
 
 # One probe of the index for each idle time that is in use, and one for the default, whatever the
@@ -30,7 +33,8 @@ WITH RECURSIVE own (seconds) AS (
 (SELECT idle.id FROM own CROSS JOIN LATERAL (
     SELECT id FROM turnmill.sessions
     WHERE {_RESTING} AND idle_seconds = own.seconds
-        AND last_active_at < statement_timestamp() - make_interval(secs => own.seconds)
+        AND last_active_at < statement_timestamp()
+            - make_interval(secs => GREATEST(0, LEAST(own.seconds, {_LONGEST})))
     ORDER BY last_active_at LIMIT %(limit)s
 ) AS idle)
 UNION ALL
@@ -143,4 +147,5 @@ def _is_idle(default_ttl: timedelta | None) -> ColumnElement[bool]:
     own: ColumnElement[Any] = sessions.c.idle_seconds
     seconds = own if default_ttl is None else func.coalesce(own, default_ttl.total_seconds())
     resting = and_(sessions.c.status.in_(ARCHIVABLE), sessions.c.unfinished == 0)
+    seconds = case((seconds > _LONGEST, _LONGEST), (seconds < 0, 0), else_=seconds)
     return and_(resting, sessions.c.last_active_at < db_after(-seconds))

@@ -6,7 +6,18 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, Select, case, delete, func, insert, literal, select
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Numeric,
+    Select,
+    case,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+)
 from sqlalchemy import Date as DateType
 
 from turnmill.domain.states import FINAL, TurnState
@@ -15,6 +26,10 @@ from turnmill.store.tables import attempts, sessions, turns, usage_daily
 from turnmill.store.types import Timestamp, db_now
 
 _LOCK = "LOCK TABLE turnmill.usage_daily IN SHARE ROW EXCLUSIVE MODE"
+
+#: What columns of the figures hold.
+_MOST = 2**63 - 1
+_MOST_DOLLARS = Decimal(10) ** 10 - 1
 
 #: What adds up from day to day.
 _FIGURES = (
@@ -134,12 +149,20 @@ def _figures_of(day: date) -> Select[Any]:
                     TurnState.EXPIRED,
                 )
             ),
-            *(func.coalesce(func.sum(column), 0) for column in list(spent.c)[1:]),
+            *(_bounded_sum(column) for column in list(spent.c)[1:]),
             db_now(),
         )
         .join_from(ended, spent, spent.c.turn_id == ended.c.id, isouter=True)
         .group_by(ended.c.provider, ended.c.model)
     )
+
+
+def _bounded_sum(column: Any) -> Any:
+    """Return the sum as far as the table can hold it: one absurd row must not stop the figures."""
+    total = func.coalesce(func.sum(column), 0)
+    is_money = column.name == "cost_usd"
+    most = literal(_MOST_DOLLARS, Numeric(20, 10)) if is_money else literal(_MOST, BigInteger)
+    return case((total > most, most), else_=total)
 
 
 def _spent_on(ended: Any) -> Any:

@@ -65,6 +65,12 @@ def providers_in_use(conn: Connection) -> dict[str, int]:
     return {row[0]: row[1] for row in rows}
 
 
+def is_asked_for(conn: Connection, provider: str) -> bool:
+    """Tell whether any session has this provider."""
+    found = select(sessions.c.id).where(sessions.c.provider == provider).limit(1)
+    return conn.execute(found).first() is not None
+
+
 def last_job_at(conn: Connection) -> datetime | None:
     """Return when a job of the schedule last began, or None when none ever did."""
     newest = func.max(job_runs.c.started_at, type_=Timestamp)

@@ -3,12 +3,15 @@
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
+from sqlalchemy import update
+
 from tests import rows
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import TurnState
 from turnmill.intake import new_id
 from turnmill.store import turns, usage
 from turnmill.store.database import Database
+from turnmill.store.tables import attempts
 from turnmill.store.usage import Usage
 
 TODAY = datetime.now(UTC).date()
@@ -166,3 +169,15 @@ def test_a_report_says_how_fresh_it_is(store: Database) -> None:
         found = usage.rolled_up_at(conn, first=TODAY, last=TODAY)
     assert found is not None
     assert before < found < datetime.now(UTC) + timedelta(seconds=1)
+
+
+def test_an_absurd_row_does_not_stop_the_figures_of_its_day(store: Database) -> None:
+    session = rows.start(store)
+    turns = [rows.send(store, session) for _ in range(2)]
+    for turn in turns:
+        rows.run(store, turn)
+    tokens = 2**62 if store.is_postgres else 5  # SQLite cannot add such numbers at all
+    with store.begin() as conn:
+        conn.execute(update(attempts).values(input_tokens=tokens, cost_usd=9_000_000_000))
+    assert count(store, TODAY) == [1]
+    assert one(store, TODAY).cost_usd == 9_999_999_999

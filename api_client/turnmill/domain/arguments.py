@@ -1,0 +1,91 @@
+"""Numbers, times and choices that callers hand in: within bounds, or InvalidInput."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from turnmill.domain.bounds import EARLIEST, LATEST, LONGEST_WAIT, MOST_ROWS
+from turnmill.domain.errors import InvalidInput
+
+
+def whole(value: object, *, name: str, most: int, least: int = 1) -> int:
+    """Return a whole number from `least` to `most`."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        number = int.__int__(value)  # of a subclass, what it holds and not what it says
+        if least <= number <= most:
+            return number
+    raise InvalidInput(
+        f"{name} must be a whole number from {least} to {most}", hint=f"{name}={least} or more"
+    )
+
+
+def page_size(limit: object) -> int:
+    """Return how many rows a listing may have."""
+    try:
+        return whole(limit, name="limit", most=MOST_ROWS)
+    except InvalidInput as error:
+        error.hint = "read on in pages: after= is the last id of the page before"
+        raise
+
+
+def one_of(kind: Any, value: object, *, name: str) -> Any:
+    """Return the member of an enumeration of words, or raise InvalidInput naming all of them."""
+    try:
+        if isinstance(value, str):
+            return kind(str.__str__(value))
+    except ValueError:
+        pass
+    raise InvalidInput(
+        f"{name} must be one of {', '.join(kind)}", hint=f"{name}={next(iter(kind))!s}"
+    )
+
+
+def moment(value: object, *, name: str) -> datetime | None:
+    """Return an instant, in UTC, that every reader can hold in its own time zone; None for None."""
+    if value is None:
+        return None
+    if not isinstance(value, datetime):
+        raise InvalidInput(
+            f"{name} must be a datetime, not {type(value).__name__}", hint="datetime.now(UTC)"
+        )
+    try:
+        offset = value.utcoffset()
+        instant = None if offset is None else value.astimezone(UTC)
+    except Exception:  # noqa: BLE001
+        # Past the years that Python knows, or a time zone of the caller's own that fails.
+        raise _out_of_range(name) from None
+    if instant is None:
+        raise InvalidInput(f"{name} must be a datetime with a time zone", hint="datetime.now(UTC)")
+    if not EARLIEST <= instant < LATEST:
+        raise _out_of_range(name)
+    return datetime.combine(instant.date(), instant.time(), UTC)  # of a subclass: a plain one
+
+
+def wait_seconds(value: object, *, name: str = "timeout") -> float | None:
+    """Return how long somebody would wait, given as seconds or timedelta; None: for ever."""
+    if value is None:
+        return None
+    found = timedelta.total_seconds(value) if isinstance(value, timedelta) else value
+    longest = LONGEST_WAIT.total_seconds()
+    if isinstance(found, int | float) and not isinstance(found, bool) and 0 <= found <= longest:
+        return float(found)
+    raise InvalidInput(
+        f"{name} must be from 0 to {longest:.0f} seconds, or a timedelta",
+        hint="None waits without end",
+    )
+
+
+def span(value: object, *, name: str, least: timedelta, most: timedelta) -> timedelta:
+    """Return a timedelta of whole seconds within bounds."""
+    if isinstance(value, timedelta) and least <= value <= most and not value.microseconds:
+        return value
+    raise InvalidInput(
+        f"{name} must be a timedelta of whole seconds, from {least.seconds} to {most.days} days",
+        hint=f"timedelta(days=30), or None for no {name} of its own",
+    )
+
+
+def _out_of_range(name: str) -> InvalidInput:
+    return InvalidInput(
+        f"{name} must be from the year {EARLIEST.year} to the year {LATEST.year - 1}",
+        hint="leave it out for a moment that never comes",
+    )

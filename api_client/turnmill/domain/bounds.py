@@ -1,0 +1,45 @@
+"""How wide the door is: bounds on what callers hand in, each of which every reader can hold."""
+
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+
+#: Of ids, keys and names, in characters; no character has more bytes than this in UTF-8.
+NAME_LENGTH = 200
+BYTES_PER_CHARACTER = 4
+
+#: Of metadata and settings. Readers recurse: some of them give up below a hundred.
+JSON_BYTES = 100_000
+JSON_DEPTH = 32
+#: Of JSON in rows, whoever wrote them: deeper than this is not shown to anybody.
+READABLE_DEPTH = 200
+#: Of a whole number in JSON, signed or not. Beyond it, readers lose digits or refuse.
+JSON_BITS = 64
+#: What Postgres may take for it: a number of two characters has up to twelve bytes there.
+JSON_STORED_BYTES = 1_000_000
+
+#: Of due and expiry times: every reader holds them, in any time zone, and a century more.
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST = datetime(9000, 1, 1, tzinfo=UTC)
+
+SHORTEST_IDLE = timedelta(seconds=1)
+LONGEST_IDLE = timedelta(days=36_500)
+
+MOST_ATTEMPTS = 100
+#: Of what one statement carries: Postgres takes 256 MB of JSON, and both sides hold it whole.
+STATEMENT_BYTES = 32_000_000
+#: Of one page of a listing.
+MOST_ROWS = 10_000
+#: Of one `send_many`; a batch file has no such bound.
+MOST_MESSAGES = 100_000
+MOST_DAYS = 3_660
+
+LONGEST_WAIT = timedelta(days=366)
+#: Between two attempts, whoever asks for it.
+LONGEST_DELAY = timedelta(days=366)
+
+#: Of one call to a provider, as the setting `timeout` says it.
+SHORTEST_TIMEOUT = timedelta(milliseconds=10)
+LONGEST_TIMEOUT = timedelta(hours=24)
+
+#: Settings that speak to Turnmill, whatever the vendor, and what they may be.
+SETTING_CHOICES = MappingProxyType({"thread": ("chain", "client"), "api": ("responses", "chat")})

@@ -1,0 +1,37 @@
+"""Rows that cannot be read: each fails alone, and those beside it are read."""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+from turnmill.domain.errors import UnreadableRow
+
+logger = logging.getLogger("turnmill.store")
+
+T = TypeVar("T")
+
+#: What reading a row may raise that holds what nobody expects.
+ODD = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
+
+
+def readable(rows: Iterable[Any], read: Callable[[Any], T]) -> Iterator[T]:
+    """Yield what the rows say; one that cannot be read is noted, and left out."""
+    for row in rows:
+        try:
+            found = read(row)
+        except ODD as error:
+            logger.warning(
+                "a row cannot be read: %s",
+                type(error).__name__,
+                extra={"action": "unreadable_row", "row": str(row[0])},
+            )
+            continue
+        yield found
+
+
+def read_one(row: Any, read: Callable[[Any], T]) -> T:
+    """Return what the row says, or raise UnreadableRow."""
+    try:
+        return read(row)
+    except ODD:
+        raise UnreadableRow() from None

@@ -1,0 +1,60 @@
+"""Every TURNMILL_* variable that anything of ours reads; any other one is a slip of somebody's."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+
+PREFIX = "TURNMILL_"
+
+#: A test holds this table to the code.
+VARIABLES = frozenset(
+    {
+        "TURNMILL_BROKER_URL",
+        "TURNMILL_CONCURRENCY",
+        "TURNMILL_DATABASE_URL",
+        "TURNMILL_FLOWER_AUTH",
+        "TURNMILL_GRACE",
+        "TURNMILL_HINTS_MAX",
+        "TURNMILL_HOME",
+        "TURNMILL_IDLE_DAYS",
+        "TURNMILL_KEEP_ARCHIVED_DAYS",
+        "TURNMILL_LEASE",
+        "TURNMILL_MAX_TEXT_BYTES",
+        "TURNMILL_MAX_REPLY_BYTES",
+        "TURNMILL_BACKGROUND_TIMEOUT",
+        "TURNMILL_SCHEMA",
+        "TURNMILL_MAX_UNFINISHED",
+        "TURNMILL_MAX_UNFINISHED_PER_USER",
+        "TURNMILL_MOCK_LATENCY",
+        "TURNMILL_MOCK_LEDGER",
+        "TURNMILL_MOCK_SEED",
+        "TURNMILL_PROFILE",
+        "TURNMILL_READY_FD",
+        "TURNMILL_SCHEDULE_ARCHIVE_IDLE_SESSIONS",
+        "TURNMILL_SCHEDULE_PURGE",
+        "TURNMILL_SCHEDULE_ROLL_UP_USAGE",
+        "TURNMILL_SCHEDULE_SELF_CHECK",
+        "TURNMILL_TURN_TIMEOUT",
+    }
+)
+
+#: How like a known name another one is, from 0 to 1, to be taken for it.
+_ALIKE = 0.6
+_ALIKE_WITHOUT_PREFIX = 0.85
+
+
+def slips(environ: Mapping[str, str]) -> list[str]:
+    """Return a line on each variable that looks like ours and is read by nothing of ours."""
+    return [line for name in sorted(environ) if (line := _slip(name))]
+
+
+def _slip(name: str) -> str:
+    upper = name.upper()
+    if name in VARIABLES or not upper.startswith("TURN"):
+        return ""
+    ours = upper.startswith(PREFIX)
+    alike = get_close_matches(
+        upper, VARIABLES, n=1, cutoff=_ALIKE if ours else _ALIKE_WITHOUT_PREFIX
+    )
+    if alike:
+        return f"{name} is read by nothing: is {alike[0]} meant?"
+    return f"{name} is read by nothing of Turnmill's" if ours else ""

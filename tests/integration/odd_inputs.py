@@ -1,0 +1,250 @@
+"""What callers may hand in: a verb, one of its arguments, and values that nobody expects."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import UUID, uuid4
+
+from hypothesis import strategies as st
+
+from turnmill import Client
+from turnmill.domain.ids import SessionId, TurnId
+
+
+class Loud(str):
+    """A str that says something else than it holds."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "\0"
+
+    def encode(self, *_: Any) -> bytes:
+        raise RuntimeError("not for you")
+
+
+class Treacherous(Mapping[str, Any]):
+    """A mapping that fails half-way."""
+
+    def __getitem__(self, key: str) -> Any:
+        raise RuntimeError("not for you")
+
+    def __iter__(self) -> Iterator[str]:
+        yield "a"
+        raise RuntimeError("not for you")
+
+    def __len__(self) -> int:
+        return 2
+
+
+class Endless(Mapping[str, Any]):
+    """A mapping that never ends."""
+
+    def __getitem__(self, key: str) -> Any:
+        return key
+
+    def __iter__(self) -> Iterator[str]:
+        n = 0
+        while True:
+            yield str(n)
+            n += 1
+
+    def __len__(self) -> int:
+        return 1
+
+
+class Nameless:
+    """Something whose id cannot be asked for."""
+
+    @property
+    def id(self) -> UUID:
+        raise RuntimeError("not for you")
+
+
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def circle() -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    value["again"] = [value]
+    return value
+
+
+_WORDS = (
+    *("", " ", "\n", "\0", "a\0b", "\ud800", "a\u200bb", "x" * 201, "é" * 200, "😀" * 200),
+    *("m" * 1_000_000, "mock", "interactive", "bulk", "quarantine", "pause", "retry", "active"),
+    *("\\u0000", "C:\\u0000x", str(UUID(int=7)), "{urn:uuid:}", "5", "nan", Loud("ada"), "../.."),
+)
+_NUMBERS = (
+    *(0, 1, -1, 5, 100, 101, 10_000, 10_001, 2**31, 2**53 + 1, 2**63, 2**64, 10**12, 10**5000),
+    *(0.0, -0.0, 0.5, 1e-9, 1e23, 1e300, 5e-324, float("nan"), float("inf"), -float("inf")),
+    *(True, False, Decimal("1.5"), Decimal("NaN")),
+)
+_WEST, _EAST = timezone(-timedelta(hours=12)), timezone(timedelta(hours=14))
+_TIMES = (
+    *(datetime.max, datetime.min, datetime(2030, 1, 1), date(2030, 1, 1)),  # noqa: DTZ001, DTZ901
+    *(datetime.max.replace(tzinfo=zone) for zone in (UTC, _WEST, _EAST)),
+    *(datetime.min.replace(tzinfo=zone) for zone in (UTC, _WEST, _EAST)),
+    *(datetime(year, 6, 1, 12, 30, 1, 7, tzinfo=_EAST) for year in (1969, 1970, 2030, 8999, 9000)),
+    *(timedelta.max, timedelta.min, timedelta(0), timedelta(days=-1), timedelta(microseconds=1)),
+    *(timedelta(seconds=1.5), timedelta(days=30), timedelta(days=36_500), timedelta(days=36_501)),
+)
+_OBJECTS = (
+    *({}, {"a": 1}, {"path": "C:\\u0000x"}, {"\0": 1}, {"a": "\0"}, {1: 2}, {None: 1}, {"a": {1}}),
+    *({"a": nested(31)}, {"a": nested(32)}, {"a": nested(988)}, {"a": nested(20_000)}, circle()),
+    *({"a": 10**5000}, {"a": 2**64 - 1}, {"a": 2**65}, {"a": 1e23}, {"a": 2.0**60}, {"a": -0.0}),
+    *({"a": float("nan")}, {"a": b"x"}, {"a": Decimal(1)}, {"a": "\ud800"}, {"\ud800": 1}),
+    *({"a": "x" * 100_001}, {str(n): n for n in range(20_000)}, {"a": Loud("b")}, {Loud("a"): 1}),
+    *({"timeout": value} for value in (1e-9, 0, -1, 0.01, 30, 1e9, True, "soon", float("inf"))),
+    *({"thread": value} for value in ("chain", "client", "none", 1, ["chain"])),
+    *({"api": "chat"}, {"api": 5}, {"temperature": 0.7, "tools": [{"a": None}]}),
+    *(Treacherous(), Endless(), Nameless()),
+)
+_PLAIN: st.SearchStrategy[Any] = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.binary(max_size=5)
+)
+#: Each of which broke something once, or stands beside one that did.
+KNOWN = (*_WORDS, *_NUMBERS, *_TIMES, *_OBJECTS, None, b"x", [], (), object())
+VALUES: st.SearchStrategy[Any] = st.one_of(
+    st.sampled_from(KNOWN),
+    _PLAIN,
+    st.datetimes(timezones=st.none() | st.sampled_from((UTC, _WEST, _EAST))),
+    st.timedeltas(),
+    st.uuids(),
+    st.recursive(
+        _PLAIN,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+        max_leaves=8,
+    ),
+)
+
+
+class Place(NamedTuple):
+    """Where values are tried."""
+
+    client: Client
+    session: SessionId  #: paused, so that nothing runs
+    final: TurnId  #: a turn that has ended
+    file: Path  #: a batch of one line
+
+
+class Verb(NamedTuple):
+    """A call with one argument left open, and what shows it of what came of it, if anything."""
+
+    call: Callable[[Place, Any], Any]
+    shows: Callable[[Place, Any], Any] | None = None
+
+
+def _sent(name: str, column: str | None = None) -> Verb:
+    shown: Any = None
+    if column is not None:
+        shown = lambda at, turn: getattr(at.client.turns.get(turn.id).record, column)  # noqa: E731
+    return Verb(lambda at, value: at.client.send(at.session, "x", **{name: value}), shown)
+
+
+def _created(name: str) -> Verb:
+    def call(at: Place, value: Any) -> Any:
+        return at.client.sessions.create(**{"user_id": "eve", name: value})
+
+    return Verb(call, lambda at, made: getattr(at.client.sessions.get(made), name))
+
+
+def _updated(name: str) -> Verb:
+    def call(at: Place, value: Any) -> Any:
+        return at.client.sessions.update(at.session, **{name: value})
+
+    return Verb(call, lambda at, made: getattr(at.client.sessions.get(made), name))
+
+
+def _text_of(at: Place, turn: Any) -> str:
+    return at.client.turns.get(turn.id).messages()[0].text
+
+
+def _given(verb: Callable[[Place], Callable[..., Any]], name: str) -> Verb:
+    return Verb(lambda at, value: verb(at)(**{name: value}))
+
+
+def _batched(field: str, at: Place, value: Any) -> Any:
+    line = {"user_id": "eve", "text": "x"} | {field: value}
+    try:
+        at.file.write_text(json.dumps(line))
+    except (TypeError, ValueError, RecursionError, UnicodeEncodeError):
+        return None
+    return at.client.batches.create(at.file, name=str(uuid4()))
+
+
+_SESSION = ("settings", "metadata", "on_failure", "on_ambiguous", "max_attempts", "idle_ttl")
+_FIELDS = ("user_id", "session", "text", "custom_id", "metadata", "provider", "model", "x")
+
+VERBS: Mapping[str, Verb] = {
+    "send(text)": Verb(lambda at, value: at.client.send(at.session, value), _text_of),
+    "send(session)": Verb(lambda at, value: at.client.send(value, "x")),
+    "send(metadata)": _sent("metadata", "metadata"),
+    "send(deliver_at)": _sent("deliver_at", "available_at"),
+    "send(expires)": _sent("expires", "expires_at"),
+    "send(max_attempts)": _sent("max_attempts", "max_attempts"),
+    "send(lane)": _sent("lane", "lane"),
+    "send(idempotency_key)": _sent("idempotency_key"),
+    "send_many(messages)": Verb(lambda at, value: at.client.send_many(value)),
+    "send_many(pair)": Verb(lambda at, value: at.client.send_many([(at.session, "x"), value])),
+    "send_many(text)": Verb(
+        lambda at, value: at.client.send_many([(at.session, "x"), (at.session, value)])
+    ),
+    "send_many(session)": Verb(
+        lambda at, value: at.client.send_many([(at.session, "x"), (value, "x")])
+    ),
+    "send_many(metadata)": Verb(
+        lambda at, value: at.client.send_many([(at.session, "x")], metadata=value)
+    ),
+    **{
+        f"create({name})": _created(name)
+        for name in ("user_id", "provider", "model", "key", "system_prompt", *_SESSION)
+    },
+    **{f"update({name})": _updated(name) for name in ("model", "system_prompt", *_SESSION)},
+    "sessions.get": Verb(lambda at, value: at.client.sessions.get(value)),
+    "sessions.archive": Verb(lambda at, value: at.client.sessions.archive(value)),
+    "sessions.history": Verb(lambda at, value: list(at.client.sessions.history(value))),
+    **{
+        f"sessions.list({name})": _given(lambda at: at.client.sessions.list, name)
+        for name in ("user_id", "status", "after", "limit")
+    },
+    "turns.get": Verb(lambda at, value: at.client.turns.get(value)),
+    "result(timeout)": Verb(lambda at, value: at.client.turns.get(at.final).result(value)),
+    **{
+        f"turns.list({name})": _given(lambda at: at.client.turns.list, name)
+        for name in ("session", "states", "error_code", "after", "limit")
+    },
+    "batches.get": Verb(lambda at, value: at.client.batches.get(value)),
+    "batches.list(limit)": Verb(lambda at, value: at.client.batches.list(limit=value)),
+    "batches.list(after)": Verb(lambda at, value: at.client.batches.list(after=value)),
+    "batches.create(path)": Verb(lambda at, value: at.client.batches.create(value)),
+    **{
+        f"batches.create({name})": _given(
+            lambda at: partial(at.client.batches.create, at.file), name
+        )
+        for name in ("name", "provider", "model", "mode")
+    },
+    **{f"batch line {name}": Verb(partial(_batched, name)) for name in _FIELDS},
+    "lanes.pause(lane)": Verb(lambda at, value: at.client.lanes.pause(lane=value)),
+    "lanes.pause(provider)": Verb(lambda at, value: at.client.lanes.pause(provider=value)),
+    "lanes.resume(lane)": Verb(lambda at, value: at.client.lanes.resume(lane=value)),
+    "lanes.resume(provider)": Verb(lambda at, value: at.client.lanes.resume(provider=value)),
+    "analytics.report(days)": Verb(lambda at, value: at.client.analytics.report(days=value)),
+}
+
+
+def as_stored(value: Any) -> Any:
+    """Return what an accepted value is equal to when it comes back: JSON knows no tuples."""
+    if isinstance(value, dict):
+        return {str.__str__(key): as_stored(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_stored(one) for one in value]
+    return str.__str__(value) if isinstance(value, str) else value

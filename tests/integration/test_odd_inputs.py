@@ -1,0 +1,119 @@
+"""Whatever callers hand in: a typed error with nothing written, or it stands and comes back."""
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import text
+
+from tests import rows, steps
+from tests.integration.odd_inputs import KNOWN, VALUES, VERBS, Place, as_stored
+from turnmill import Client, TurnmillError
+from turnmill.domain.ids import TurnId
+from turnmill.store import upkeep, usage
+from turnmill.store.database import Database
+from turnmill.store.odd_rows import odd_rows
+from turnmill.store.revision import create_all
+
+#: TURNMILL_PROPERTY_EXAMPLES=50000 looks longer, and elsewhere each time.
+_ASKED = int(os.environ.get("TURNMILL_PROPERTY_EXAMPLES", "0"))
+_EXAMPLES = _ASKED or 400
+
+#: Of which callers' inputs make rows.
+_TABLES = ("sessions", "turns", "messages WHERE role = 'user'", "batches", "pauses")
+
+
+@pytest.fixture(params=["postgres", "memory"])
+def client(request: pytest.FixtureRequest) -> Iterator[Client]:
+    url = request.getfixturevalue("database_url") if request.param == "postgres" else "sqlite://"
+    with Client(database_url=url) as client:
+        if request.param == "memory":
+            with client._database.begin() as conn:
+                create_all(conn)
+        yield client
+
+
+@pytest.fixture
+def place(client: Client, tmp_path: Path) -> Place:
+    store = client._database
+    answered = rows.send(store, rows.start(store, user_id="bob"), "of somebody else")
+    rows.run(store, answered)
+    session = client.sessions.create(user_id="eve", key="eve:1")
+    client.sessions.pause(session)
+    client.lanes.pause(lane="bulk")  # batches make sessions that would run
+    file = tmp_path / "batch.jsonl"
+    file.write_text('{"user_id": "eve", "text": "x"}')
+    return Place(client, session.id, answered, file)
+
+
+def written(store: Database) -> list[int]:
+    with store.begin() as conn:
+        place = "turnmill." if store.is_postgres else ""
+        return [conn.scalar(text(f"SELECT count(*) FROM {place}{table}")) or 0 for table in _TABLES]
+
+
+@pytest.mark.timeout(0 if _ASKED else 120)
+def test_a_value_is_refused_with_nothing_written_or_comes_back_equal(place: Place) -> None:
+    store = place.client._database
+    of_somebody_else = everything_of(store, place.final)
+
+    @settings(
+        max_examples=_EXAMPLES,
+        derandomize=not _ASKED,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(name=st.sampled_from(sorted(VERBS)), value=VALUES)
+    def look(name: str, value: Any) -> None:
+        try_one(place, name, value)
+
+    look()
+    assert everything_of(store, place.final) == of_somebody_else
+    everything_works(place.client)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_every_argument_withstands_every_value_that_broke_something(place: Place) -> None:
+    for name in sorted(VERBS):
+        for value in KNOWN:
+            try_one(place, name, value)
+    everything_works(place.client)
+
+
+def try_one(place: Place, name: str, value: Any) -> None:
+    verb, store = VERBS[name], place.client._database
+    before = written(store)
+    try:
+        made = verb.call(place, value)
+    except TurnmillError:
+        assert written(store) == before, "half-written"
+        return
+    if verb.shows is not None and value is not None:
+        assert verb.shows(place, made) == as_stored(value)
+
+
+def everything_of(store: Database, turn: TurnId) -> Any:
+    return steps.turn(store, turn), steps.outcomes(store, turn)
+
+
+def everything_works(client: Client) -> None:
+    """List everything, and do the jobs of the schedule."""
+    for page in (client.sessions.list, client.turns.list, client.batches.list):
+        assert page(limit=10_000)
+    for session in client.sessions.list(limit=200):
+        list(client.sessions.history(session))
+    for batch in client.batches.list(limit=20):
+        list(batch.iter_results())
+    client.lanes.loads()
+    with client._database.begin() as conn:
+        assert odd_rows(conn) == []
+        upkeep.archive_idle(conn, default_ttl=None)
+        usage.roll_up(conn, datetime.now(UTC).date())
+    steps.assert_sound(client._database)
