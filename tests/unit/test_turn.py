@@ -19,7 +19,7 @@ from turnmill.store.records import Claim, Fenced, Settled, Settlement
 from turnmill_worker.held import Held
 from turnmill_worker.limits import Slots
 from turnmill_worker.providers.base import Done, Provider, Request
-from turnmill_worker.turn import Deps, Ended, NotOurs, run_turn
+from turnmill_worker.turn import Deps, Ended, NotOurs, Outrun, run_turn
 
 pytestmark = pytest.mark.anyio
 
@@ -32,6 +32,8 @@ class Ledger:
 
     claimed: list[TurnId] = field(default_factory=list)
     settled: list[Settlement] = field(default_factory=list)
+    kept_late: list[Settlement] = field(default_factory=list)
+    fenced: bool = False
     brought: Sequence[Part] | None = ()  #: with a claim
     away: bool = False
     options: dict[str, Any] = field(default_factory=dict)  #: of every claim
@@ -46,8 +48,13 @@ class Ledger:
 
     async def settle(self, settlement: Settlement) -> Settled | Fenced:
         self.settled.append(settlement)
+        if self.fenced:
+            return Fenced(turn_id=settlement.turn_id)
         state = settlement.state
         return Settled(turn_id=settlement.turn_id, state=state, due_at=None, next=None)
+
+    async def keep_late(self, settlement: Settlement) -> None:
+        self.kept_late.append(settlement)
 
     async def history(self, session_id: SessionId) -> Sequence[Part]:
         if self.away:
@@ -133,6 +140,18 @@ async def test_without_its_history_a_turn_is_given_back_with_its_last_attempt(ki
     (settlement,) = ledger.settled
     assert settlement.state is TurnState.QUEUED
     assert settlement.gives_attempt_back
+
+
+@pytest.mark.parametrize("kept", [("resp_1",), ()])
+async def test_only_what_a_vendor_keeps_is_written_down_by_a_worker_that_lost_its_turn(
+    kept: tuple[str, ...],
+) -> None:
+    async def send(request: Request) -> Done:
+        return Done(text="Hello.", kept=kept)
+
+    ledger = Ledger(fenced=True)
+    assert await run_turn(TurnId(uuid4()), deps_of(ledger, send)) == Outrun()
+    assert [[one.ref for one in late.kept] for late in ledger.kept_late] == [[*kept]] * len(kept)
 
 
 async def test_a_chain_that_is_gone_and_cannot_be_rebuilt_now_owes_nothing() -> None:

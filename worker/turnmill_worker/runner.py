@@ -10,9 +10,10 @@ from turnmill.domain.errors import StoreError
 from turnmill.domain.states import Lane
 from turnmill.settings import Settings
 from turnmill.store.database import Database
-from turnmill.store.due import expire_overdue, purge_deleted
+from turnmill.store.due import expire_overdue, overdue, purge_deleted
 from turnmill.store.leases import cancel_requested, end_leases, take_lost
 from turnmill.store.records import Claim, Head
+from turnmill_worker.closing import Closing
 from turnmill_worker.held import Held, Stop
 from turnmill_worker.ledger import GroupedLedger
 from turnmill_worker.limits import Slots
@@ -39,6 +40,8 @@ class InProcessRunner:
         self._loop = asyncio.new_event_loop()
         self._wakeup = asyncio.Event()
         self._closing = False
+        self._kept = False  # by a vendor, though nobody needs it any more
+        self._closer: asyncio.Task[None] | None = None
         self._held = Held()
         self._providers = ProviderRegistry()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -64,6 +67,7 @@ class InProcessRunner:
         ledger = GroupedLedger(self._database, owner="in-process", lease=timedelta(days=1))
         ledger.start(asyncio.get_running_loop())
         deps = self._deps(ledger)
+        closing = Closing(self._database, self._providers.get)
         await asyncio.to_thread(self._take_over)
         while not self._closing:
             self._wakeup.clear()
@@ -73,6 +77,7 @@ class InProcessRunner:
             except StoreError as error:
                 logger.warning("runner: %s; trying again", error.code)
             await self._rest()
+            self._give_up(closing)
         await self._finish()
         await self._providers.aclose()
         await asyncio.to_thread(ledger.stop)
@@ -87,6 +92,7 @@ class InProcessRunner:
             announce_at=lambda head, due_at: None,
             price=price,
             turn_timeout=self._settings.turn_timeout,
+            background_timeout=self._settings.background_timeout,
         )
 
     def _on_head(self, head: Head) -> None:
@@ -116,6 +122,11 @@ class InProcessRunner:
         finally:
             self._wakeup.set()
 
+    def _give_up(self, closing: Closing) -> None:
+        """Let vendors delete what nobody needs any more, beside the turns."""
+        if self._kept and (self._closer is None or self._closer.done()):
+            self._closer = self._loop.create_task(closing.run_in_background())
+
     async def _rest(self) -> None:
         try:
             async with asyncio.timeout(_LOOK_EVERY.total_seconds()):
@@ -131,6 +142,7 @@ class InProcessRunner:
             expire_overdue(conn)
             purge_deleted(conn)
             cancelled = cancel_requested(conn)
+            self._kept = overdue(conn).kept
         self._held.close_calls(cancelled, Stop.CANCELLED)
 
     async def _finish(self) -> None:

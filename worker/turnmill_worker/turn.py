@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any, TypeVar
 
 from turnmill.domain.errors import MaybeSent, ProviderError, StoreError, ThreadLost
 from turnmill.domain.ids import TurnId
@@ -20,20 +21,12 @@ from turnmill_worker.hooks import Hooks
 from turnmill_worker.ledger import Ledger
 from turnmill_worker.limits import Slots
 from turnmill_worker.middleware import Middleware, pipeline
-from turnmill_worker.providers.base import (
-    Absent,
-    Done,
-    Part,
-    Provider,
-    Request,
-    Running,
-    Unknowable,
-    Usage,
-)
+from turnmill_worker.providers.base import Part, Provider, Request, Usage
+from turnmill_worker.verdict import Answer
 
 logger = logging.getLogger("turnmill.turn")
 
-Answer = Done | Running | Absent | Unknowable
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +45,7 @@ class Deps:
     hooks: Hooks = field(default_factory=Hooks)
     keep_on: Callable[[], bool] = lambda: True  #: whether a turn may still be claimed
     turn_timeout: timedelta = timedelta(minutes=10)
+    background_timeout: timedelta = verdict.BACKGROUND_TIMEOUT
     jitter: Callable[[], float] = random.random
 
 
@@ -97,6 +91,8 @@ async def run_claim(claim: Claim, deps: Deps) -> Outcome:
     with deps.held.holding(claim) as holding:
         settlement = await attempt(claim, holding, deps)
         settled = await shielded(deps.ledger.settle(settlement))
+    if isinstance(settled, Fenced) and settlement.kept:
+        await shielded(deps.ledger.keep_late(settlement))
     return _report(claim, settlement, settled, deps)
 
 
@@ -105,9 +101,9 @@ async def attempt(claim: Claim, holding: Holding, deps: Deps) -> Settlement:
     began = time.monotonic()
     try:
         answer = await _call(claim, holding, deps)
-        found = verdict.of_answer(claim, answer)
+        found = verdict.of_answer(claim, answer, **_rules(deps))
     except ProviderError as error:
-        found = verdict.of_error(claim, error, policy=deps.policy, jitter=deps.jitter())
+        found = verdict.of_error(claim, error, **_rules(deps))
     except asyncio.CancelledError:
         # Celery revoked the task or ends in a hurry: the row must not wait for its lease.
         found = verdict.of_stop(holding.stop or Stop.DRAINING, sent=holding.sent)
@@ -115,6 +111,14 @@ async def attempt(claim: Claim, holding: Holding, deps: Deps) -> Settlement:
     cost = deps.price(claim.provider, reply.model or claim.model, reply.usage) if reply else None
     elapsed = time.monotonic() - began
     return verdict.settlement(claim, found, provider_ms=round(elapsed * 1000), cost_usd=cost)
+
+
+def _rules(deps: Deps) -> dict[str, Any]:
+    return {
+        "policy": deps.policy,
+        "jitter": deps.jitter(),
+        "patience": deps.background_timeout,
+    }
 
 
 async def _call(claim: Claim, holding: Holding, deps: Deps) -> Answer:
@@ -196,7 +200,7 @@ def request_of(claim: Claim, *, history: Sequence[Part], thread_ref: str | None 
     )
 
 
-async def shielded(settling: Awaitable[Settled | Fenced]) -> Settled | Fenced:
+async def shielded(settling: Awaitable[T]) -> T:
     """Finish writing even when the task is cancelled: a verdict in hand is not dropped."""
     task = asyncio.ensure_future(settling)
     while True:

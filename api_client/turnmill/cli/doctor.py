@@ -26,6 +26,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "invariants": check_servers.check_invariants,
         "broker": check_servers.check_broker,
         "providers": check_parts.check_providers,
+        "vendors": check_parts.check_vendors,
         "workers": check_parts.check_workers,
         "schedule": check_parts.check_schedule,
         "flower": check_parts.check_flower,

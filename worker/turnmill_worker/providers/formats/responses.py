@@ -1,6 +1,6 @@
 """OpenAI's Responses API: `POST /responses`, as a chain or with the history sent along."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -31,6 +31,8 @@ _FAILED: Mapping[str, type[ProviderError]] = MappingProxyType(
         "rate_limit_exceeded": RateLimited,
         "server_error": NotSent,
         "vector_store_timeout": NotSent,
+        "response_cancelled": NotSent,  # by somebody at the vendor: a turn of ours that was
+        # cancelled is final, and not looked up any more
     }
 )
 
@@ -57,10 +59,11 @@ def reply_of(payload: Mapping[str, Any], *, chain: bool, request_id: str) -> Don
     """Read a response object; raises when it failed, or is none."""
     try:
         status = payload["status"]
+        kept = _kept(payload, chain=chain)
         if status in {"queued", "in_progress"}:
-            return Running(native_ref=payload["id"])
+            return Running(native_ref=payload["id"], kept=kept)
         if status not in {"completed", "incomplete"}:
-            raise _failure(payload, status=status, request_id=request_id)
+            raise _failure(payload, status=status, kept=kept, request_id=request_id)
         return Done(
             text=_text(payload["output"], "output_text") or _text(payload["output"], "refusal"),
             usage=_usage(payload.get("usage") or {}),
@@ -68,6 +71,7 @@ def reply_of(payload: Mapping[str, Any], *, chain: bool, request_id: str) -> Don
             thread_ref=payload["id"] if chain else "",
             request_id=request_id,
             model=payload.get("model") or "",
+            kept=kept,
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise MaybeSent("bad_reply", detail=type(error).__name__, request_id=request_id) from None
@@ -113,8 +117,17 @@ def _usage(usage: Mapping[str, Any]) -> Usage:
     )
 
 
-def _failure(payload: Mapping[str, Any], *, status: str, request_id: str) -> ProviderError:
+def _kept(payload: Mapping[str, Any], *, chain: bool) -> tuple[str, ...]:
+    """Return what the vendor stores, as it was asked to: also what failed, or leads nowhere."""
+    name = payload.get("id")
+    return (name,) if chain and isinstance(name, str) and name else ()
+
+
+def _failure(
+    payload: Mapping[str, Any], *, status: str, kept: Sequence[str], request_id: str
+) -> ProviderError:
     error = payload.get("error") or {}
     code = safe_code(error.get("code")) or safe_code(f"response_{status}")
     kind = _FAILED.get(code, Rejected)
-    return kind(code, detail=str(error.get("message") or ""), request_id=request_id)
+    detail = str(error.get("message") or "")
+    return kind(code, detail=detail, kept=kept, request_id=request_id)
