@@ -25,6 +25,8 @@ class FakeLedger:
 
     claimed: list[TurnId] = field(default_factory=list)
     settled: list[Settlement] = field(default_factory=list)
+    kept_late: list[Settlement] = field(default_factory=list)
+    fenced: bool = False
     brought: Sequence[Part] | None = ()  #: with a claim
     away: bool = False
     options: dict[str, Any] = field(default_factory=dict)  #: of every claim
@@ -42,8 +44,13 @@ class FakeLedger:
         if self.refuses is not None:
             raise self.refuses
         self.settled.append(settlement)
+        if self.fenced:
+            return Fenced(turn_id=settlement.turn_id)
         state = settlement.state
         return Settled(turn_id=settlement.turn_id, state=state, due_at=None, next=None)
+
+    async def keep_late(self, settlement: Settlement) -> None:
+        self.kept_late.append(settlement)
 
     async def history(self, session_id: SessionId) -> Sequence[Part]:
         if self.away:

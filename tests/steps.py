@@ -22,6 +22,7 @@ from turnmill.store.records import (
     Claim,
     Fenced,
     Head,
+    Kept,
     Locked,
     SessionRecord,
     Settled,
@@ -70,6 +71,8 @@ def verdict(claim: Claim, state: TurnState, **options: Any) -> Settlement:
         values["reply"] = f"answer to {claim.text}"
     if state is TurnState.QUEUED:
         values |= {"outcome": "released", "gives_attempt_back": True}
+    if "kept" not in options:
+        values["kept"] = kept_by(claim, state, **options)
     return Settlement(
         turn_id=claim.turn_id,
         session_id=claim.session_id,
@@ -77,6 +80,26 @@ def verdict(claim: Claim, state: TurnState, **options: Any) -> Settlement:
         state=state,
         **values | options,
     )
+
+
+def kept_by(
+    claim: Claim, state: TurnState, *, provider_ref: str = "", native_ref: str = "", **_: Any
+) -> list[Kept]:
+    """Return what a vendor that keeps everything would hold by now."""
+    waits = state in {TurnState.WAITING, TurnState.QUEUED}
+    work = native_ref or claim.native_ref
+    return [
+        Kept(
+            ref=ref,
+            provider=claim.provider,
+            stored=True,
+            running=ref == work and state not in {TurnState.SUCCEEDED, TurnState.RETRYING},
+            wanted=(waits and ref == work)
+            or (state is TurnState.SUCCEEDED and ref == provider_ref),
+        )
+        for ref in dict.fromkeys((provider_ref, work, claim.native_ref))
+        if ref
+    ]
 
 
 def end(

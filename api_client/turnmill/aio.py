@@ -30,6 +30,7 @@ from turnmill.store import turns as turn_rows
 from turnmill.store.accept import accept, accept_within
 from turnmill.store.async_database import AsyncDatabase, ThreadedDatabase
 from turnmill.store.database import Database
+from turnmill.store.kept import Keeping, kept_of
 from turnmill.store.records import (
     Accepted,
     AttemptRecord,
@@ -318,6 +319,11 @@ class AsyncSessions:
         return await self._database.run_single(
             session_rows.find, user_id=user, status=wanted, **page
         )
+
+    async def kept(self, session: SessionRef) -> Keeping:
+        """Return how much vendors keep of the session. See `Sessions.kept`."""
+        target = await self._database.run_single(session_id, session)
+        return await self._database.run_single(kept_of, target)
 
     async def history(self, session: SessionRef) -> AsyncIterator[MessageRecord]:
         """Yield all messages, ordered by turn, then position; read in pages."""

@@ -25,6 +25,7 @@ from turnmill.store import sessions as session_rows
 from turnmill.store import turns as turn_rows
 from turnmill.store.accept import accept, accept_within
 from turnmill.store.database import Database
+from turnmill.store.kept import Keeping, kept_of
 from turnmill.store.records import (
     Accepted,
     AttemptRecord,
@@ -356,6 +357,11 @@ class Sessions:
         page = intake.listing(after=after, limit=limit)
         with self._database.single() as conn:
             return session_rows.find(conn, user_id=user, status=wanted, **page)
+
+    def kept(self, session: SessionRef) -> Keeping:
+        """Return how many answers and threads of the session vendors keep, by ids of their own."""
+        with self._database.single() as conn:
+            return kept_of(conn, session_id(conn, session))
 
     def history(self, session: SessionRef) -> Iterator[MessageRecord]:
         """Yield all messages, ordered by turn, then position; read in pages."""

@@ -47,6 +47,7 @@ class Settings:
     grace: timedelta = timedelta(seconds=6)  #: how long a worker told to stop lets calls finish
     turn_timeout: timedelta = timedelta(minutes=10)  #: of one attempt, whatever the provider says
     max_reply_bytes: int = _REPLY_BYTES_MAX  #: a vendor's answer larger than this is refused
+    background_timeout: timedelta = timedelta(days=1)  #: for how long work there is looked up
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
@@ -67,6 +68,9 @@ class Settings:
             grace=_seconds(env, "TURNMILL_GRACE", default=6.0, least=0.0),
             turn_timeout=_seconds(env, "TURNMILL_TURN_TIMEOUT", default=600.0, least=0.1),
             max_reply_bytes=max_reply_bytes(env),
+            background_timeout=_seconds(
+                env, "TURNMILL_BACKGROUND_TIMEOUT", default=86_400.0, least=1.0, most=30 * 86_400
+            ),
         )
         settings.check()
         return settings
@@ -149,13 +153,15 @@ def _schema(value: str) -> str:
     return value
 
 
-def _seconds(env: Mapping[str, str], name: str, *, default: float, least: float) -> timedelta:
+def _seconds(
+    env: Mapping[str, str], name: str, *, default: float, least: float, most: float = 86_400
+) -> timedelta:
     try:
         seconds = float(env.get(name) or default)
     except ValueError:
         raise InvalidSetting(f"{name} is not a number", hint="seconds, such as 15") from None
-    if not least <= seconds <= 86_400:
-        raise InvalidSetting(f"{name} is out of range", hint=f"{least} to 86400 seconds")
+    if not least <= seconds <= most:
+        raise InvalidSetting(f"{name} is out of range", hint=f"{least} to {most} seconds")
     return timedelta(seconds=seconds)
 
 

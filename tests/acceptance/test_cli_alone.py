@@ -4,13 +4,19 @@ import importlib.util
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
+from tests import rows, steps
 from tests.acceptance.terminal import Terminal, clean_environment
 from turnmill.cli import COMMANDS, main
+from turnmill.store import migrate, sessions
+from turnmill.store.database import Database
+from turnmill.store.tables import kept_refs
 from turnmill_worker.stack.valkey import EmbeddedValkey
 
 
@@ -131,6 +137,26 @@ def test_every_command_names_a_misspelt_variable_and_its_output_stays_as_it_is(
         if "TURNMILL_CONCURENCY" in one["what"]
     ]
     assert (finding["check"], finding["level"]) == ("settings", "note")
+
+
+def test_what_vendors_still_keep_is_shown_until_it_is_gone(alone: Terminal, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/turns.db"
+    migrate.upgrade(url)
+    store = Database(url)
+    session = rows.start(store, provider="gone")
+    steps.end(store, steps.take_one(store, rows.send(store, session)), provider_ref="resp_1")
+    with store.begin() as conn:
+        sessions.archive(conn, session)
+        ago = datetime.now(UTC) - timedelta(hours=2)
+        conn.execute(update(kept_refs).values(unwanted_at=ago, error_code="provider_unknown"))
+    store.close()
+    shown = alone.run("sessions", "show", str(session))
+    doctor = alone.run("doctor", "--json").json()
+    assert "keeps 1 answers or threads, to be deleted since 2 h ago" in " ".join(shown.out.split())
+    [found] = [one for one in doctor["findings"] if one["check"] == "vendors"]
+    assert found["level"] == "wrong"
+    assert found["what"].startswith("gone: 1 answer still to be deleted there, the oldest for 2 h")
+    assert found["what"].endswith("last refused with provider_unknown")
 
 
 def test_doctor_asks_for_the_migration(

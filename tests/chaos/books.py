@@ -21,9 +21,10 @@ SELECT t.id, t.session_id, t.seq, t.state, t.lost, t.finished_at,
     WHERE m.turn_id = t.id AND m.final)
 FROM turnmill.turns t ORDER BY t.session_id, t.seq
 """
-_ATTEMPTS = (
-    "SELECT turn_id, fence, kind, worker, started_at, ended_at, outcome FROM turnmill.attempts"
-)
+# Under the fence of the call: that of the row is the one of the last look at it.
+_ATTEMPTS = """
+SELECT turn_id, fence - polls, kind, worker, started_at, ended_at, outcome FROM turnmill.attempts
+"""
 _FINAL = frozenset({"succeeded", "failed", "dead", "cancelled", "expired"})
 
 

@@ -15,6 +15,7 @@ from turnmill.domain.errors import StoreUnavailable
 from turnmill.queue import Publisher
 from turnmill_worker import dispatcher, turn
 from turnmill_worker.app import app
+from turnmill_worker.closing import Closing
 from turnmill_worker.dispatcher import Dispatcher
 from turnmill_worker.ledger import GroupedLedger
 
@@ -80,6 +81,7 @@ around(Dispatcher, "_choose", after="announce.noted")
 around(dispatcher, "take_lost", after="lost.uncommitted")
 around(Publisher, "announce", before="publish.before", after="publish.after")
 around(turn, "request_of", after="call.before")
+around(Closing, "_note", before="close.unnoted")
 
 _mark_sent = GroupedLedger.mark_sent
 

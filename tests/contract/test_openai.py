@@ -24,7 +24,7 @@ from turnmill.domain.errors import (
     ThreadLost,
     Unreachable,
 )
-from turnmill_worker.providers.base import Absent, Done, Part, Running, Unknowable, Usage
+from turnmill_worker.providers.base import Done, Part, Usage
 from turnmill_worker.providers.openai import OpenAIProvider
 
 pytestmark = pytest.mark.anyio
@@ -296,41 +296,6 @@ async def test_usage_holds_what_the_vendor_charges_differently(openai: OpenAIPro
     assert (await done(openai)).usage == Usage(
         input_tokens=1423, output_tokens=128, cached_tokens=1024, cache_write_tokens=16
     )
-
-
-async def test_work_in_the_background_is_running_until_it_is_done(
-    openai: OpenAIProvider, openai_double: OpenAIDouble
-) -> None:
-    begun = await openai.send(a_request(settings={"background": True}))
-    assert isinstance(begun, Running)
-    request = a_request(native_ref=begun.native_ref)
-    openai_double.meet("in_progress")
-    assert await openai.check(request) == begun
-    finished = await openai.check(request)
-    assert isinstance(finished, Done)
-    assert finished.thread_ref == begun.native_ref
-    openai_double.forget()
-    assert await openai.check(request) == Unknowable(resend_is_safe=True)
-
-
-@pytest.mark.parametrize("code", ["server_error", "rate_limit_exceeded"])
-async def test_work_in_the_background_that_failed_for_now_is_sent_again(
-    openai: OpenAIProvider, openai_double: OpenAIDouble, code: str
-) -> None:
-    openai_double.meet(f"failed:{code}")
-    begun = await openai.send(a_request(settings={"background": True}))
-    assert isinstance(begun, Running)
-    assert await openai.check(a_request(native_ref=begun.native_ref)) == Absent()
-
-
-async def test_work_in_the_background_that_failed_for_good_is_refused(
-    openai: OpenAIProvider, openai_double: OpenAIDouble
-) -> None:
-    openai_double.meet("failed:invalid_prompt")
-    begun = await openai.send(a_request(settings={"background": True}))
-    assert isinstance(begun, Running)
-    with pytest.raises(Rejected, match="invalid_prompt"):
-        await openai.check(a_request(native_ref=begun.native_ref))
 
 
 async def test_a_closed_thread_is_deleted_at_the_vendor(

@@ -3,7 +3,7 @@
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -34,6 +34,7 @@ _REFUSALS = {
     "server_error": (500, "server_error", {}),
     "locked": (400, "conversation_locked", {}),
     "no_such_model": (404, "model_not_found", {}),
+    "bad_key": (401, "invalid_api_key", {}),
 }
 
 
@@ -42,7 +43,8 @@ class Stored:
     """A response that can be looked up, and continued."""
 
     items: tuple[dict[str, Any], ...]
-    payload: dict[str, Any]
+    payload: dict[str, Any]  #: as it will be in the end
+    begun: bool = False  #: work in the background that has not ended
 
 
 class OpenAIDouble(VendorDouble):
@@ -64,6 +66,7 @@ class OpenAIDouble(VendorDouble):
         return [
             web.post("/v1/responses", self.through_faults(self._create)),
             web.get("/v1/responses/{id}", self.through_faults(self._retrieve)),
+            web.post("/v1/responses/{id}/cancel", self.through_faults(self._cancel)),
             web.delete("/v1/responses/{id}", self.through_faults(self._delete)),
             web.post("/v1/chat/completions", self.through_faults(self._complete)),
         ]
@@ -90,6 +93,16 @@ class OpenAIDouble(VendorDouble):
     def reply_headers(self) -> dict[str, str]:
         return {"x-request-id": f"req_{next(self._numbers):06}", "openai-version": "2020-10-01"}
 
+    @property
+    def kept(self) -> Mapping[str, Stored]:
+        """What is stored, by its id."""
+        return self._stored
+
+    def finish(self) -> None:
+        """Let all work in the background come to its end."""
+        for name, one in self._stored.items():
+            self._stored[name] = replace(one, begun=False)
+
     def forget(self) -> None:
         """Lose all that was stored, as the vendor does after 30 days."""
         self._stored.clear()
@@ -102,7 +115,8 @@ class OpenAIDouble(VendorDouble):
         payload = self._response(body, items, outcome=call.fault)
         if body.get("store", True):
             said = [item for item in payload["output"] if item["type"] == "message"]
-            self._stored[payload["id"]] = Stored((*items, *said), payload)
+            slow = call.fault == "slow"
+            self._stored[payload["id"]] = Stored((*items, *said), payload, begun=slow)
             if len(self._stored) > RESPONSES_KEPT:
                 self._stored.popitem(last=False)
         if body.get("background"):
@@ -112,9 +126,24 @@ class OpenAIDouble(VendorDouble):
     async def _retrieve(self, call: Call) -> dict[str, Any]:
         _authorised(call)
         stored = self._find(call.path.rpartition("/")[2])
-        if call.fault == "in_progress":
+        if call.fault == "in_progress" or stored.begun:
             return {**stored.payload, "status": "in_progress", "output": [], "usage": None}
         return stored.payload
+
+    async def _cancel(self, call: Call) -> dict[str, Any]:
+        """Only work in the background can be cancelled; what has ended is returned as it is.
+
+        https://developers.openai.com/api/docs/guides/background
+        """
+        _authorised(call)
+        name = call.path.split("/")[-2]
+        stored = self._find(name)
+        if not stored.payload["background"]:
+            raise Refused(400, "", "Only background responses can be cancelled.")
+        if stored.begun:
+            ended: dict[str, Any] = {"status": "cancelled", "output": [], "usage": None}
+            self._stored[name] = Stored(stored.items, {**stored.payload, **ended})
+        return self._stored[name].payload
 
     async def _delete(self, call: Call) -> dict[str, Any]:
         _authorised(call)

@@ -76,7 +76,7 @@ class VendorDouble:
         self.calls: deque[Call] = deque(maxlen=CALLS_KEPT)
         self.arrived = asyncio.Event()  #: set by the first request
         self.port = 0
-        self._latency = latency.total_seconds()
+        self.latency = latency.total_seconds()  #: of every answer
         self._rates = rates
         self._random = random.Random(seed)
         self._script: deque[str] = deque()
@@ -181,8 +181,8 @@ class VendorDouble:
             return PLAIN[fault]()
         if fault == "hang":
             await _until_abandoned(call)
-        if self._latency:
-            await asyncio.sleep(self._latency)
+        if self.latency:
+            await asyncio.sleep(self.latency)
         payload = await answer(call)
         call.executed = True
         if fault == "drop":

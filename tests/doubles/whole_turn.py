@@ -36,6 +36,9 @@ class Books:
         self.settled.append(settlement)
         return Settled(turn_id=settlement.turn_id, state=settlement.state, due_at=None, next=None)
 
+    async def keep_late(self, settlement: Settlement) -> None:
+        raise NotImplementedError
+
     async def history(self, session_id: SessionId) -> Sequence[Part]:
         return self.past
 

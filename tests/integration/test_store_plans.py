@@ -18,7 +18,7 @@ from tests.conftest import fresh_database
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, TurnState
 from turnmill.intake import new_id
-from turnmill.store import leases, sessions, turns
+from turnmill.store import kept, leases, sessions, turns
 from turnmill.store.accept import accept
 from turnmill.store.backlogs import backlogs
 from turnmill.store.claim import claim, claim_due, claim_suspects, still_due
@@ -189,6 +189,21 @@ def settle_ten(conn: Connection) -> None:
     settle_all(conn, claim_ten(conn))
 
 
+def settle_ten_kept(conn: Connection) -> None:
+    verdicts = [
+        steps.verdict(one, TurnState.SUCCEEDED, provider_ref=f"resp_{one.turn_id}")
+        for one in claim_ten(conn)
+    ]
+    settle(conn, verdicts, message_ids=[new_id() for _ in verdicts])
+
+
+def ask_ten(conn: Connection) -> None:
+    """Let ten turns wait for work in the background, and claim them again to ask for it."""
+    verdicts = [steps.verdict(one, TurnState.WAITING, native_ref="bg") for one in claim_ten(conn)]
+    settle(conn, verdicts, message_ids=[new_id() for _ in verdicts])
+    assert {one.kind for one in claim_ten(conn)} == {"resume"}
+
+
 def settle_all(conn: Connection, claims: Sequence[Claim]) -> None:
     verdicts = [steps.verdict(one, TurnState.SUCCEEDED) for one in claims]
     settle(conn, verdicts, message_ids=[new_id() for _ in claims])
@@ -251,6 +266,24 @@ CASES = {
         call=settle_ten,
         needs=frozenset({"pk_turns", "pk_sessions", "pk_attempts", "ix_turns_line"}),
         pages=2500,
+    ),
+    "a settle of ten that vendors keep": Case(
+        call=settle_ten_kept,
+        needs=frozenset({"pk_turns", "pk_sessions", "pk_attempts", "ix_turns_line"}),
+        pages=2800,
+    ),
+    "a look for what vendors keep": Case(
+        call=lambda conn: kept.take_due(conn, again_after=LEASE, limit=10),
+        needs=frozenset({"ix_kept_refs_due_at", "pk_kept_refs"}),
+        pages=100,
+    ),
+    "the end of a session that vendors keep": Case(
+        call=lambda conn: kept.give_up_all(conn, [line(4)]),
+        needs=frozenset({"pk_kept_refs", "pk_sessions"}),
+        pages=100,
+    ),
+    "a question about ten turns": Case(
+        call=ask_ten, needs=frozenset({"pk_turns", "pk_sessions", "pk_attempts"}), pages=5000
     ),
     "a reply": Case(
         call=lambda conn: outcome_of(conn, head(3)),

@@ -1,6 +1,7 @@
 """Migrations end where the tables of the code begin, and can be undone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -14,12 +15,16 @@ from tests import rows, steps
 from tests.conftest import fresh_database
 from tests.crowd import at_once, succeeded
 from turnmill.domain.errors import SchemaOutOfDate, StoreError
+from turnmill.domain.ids import SessionId
+from turnmill.intake import new_id
 from turnmill.store import migrate, revision
 from turnmill.store.bounds import within_bounds
 from turnmill.store.database import Database
+from turnmill.store.kept import KeptRef, kept_of, take_due
 from turnmill.store.odd_rows import odd_rows
 from turnmill.store.schema_name import SCHEMA
-from turnmill.store.tables import attempts, metadata
+from turnmill.store.sessions import remove
+from turnmill.store.tables import attempts, metadata, sessions, turns
 from turnmill_worker.stack.postgres import EmbeddedPostgres
 
 #: Tables of `migrate` itself.
@@ -160,6 +165,37 @@ def test_migrating_twice_is_migrating_once(empty: Database, empty_url: str) -> N
     session = rows.start(empty)
     migrate.upgrade(empty_url)
     assert steps.session(empty, session).id == session
+
+
+def test_what_vendors_kept_before_it_was_written_down_is_known_after_the_migration(
+    empty: Database, empty_url: str
+) -> None:
+    migrate.upgrade(empty_url, "0001")
+    live, archived, waiting = (new_id() for _ in range(3))
+    turn = new_id()
+    of_all = {"user_id": "ada", "provider": "openai", "model": "m"}
+    with empty.begin() as conn:
+        for one, status, ref in (
+            (live, "active", "resp_1"),
+            (archived, "archived", "resp_2"),
+            (waiting, "active", ""),
+        ):
+            values = {"id": one, "status": status, "provider_ref": ref, **of_all}
+            conn.execute(sessions.insert().values(values))
+        row = {"id": turn, "session_id": waiting, "seq": 1, "max_attempts": 5}
+        row |= {"state": "waiting", "native_ref": "bg_1"}
+        conn.execute(turns.insert().values(row))
+    migrate.upgrade(empty_url)
+    with empty.begin() as conn:
+        assert refs(take_due(conn, again_after=timedelta(hours=1))) == {"resp_2"}
+        for one in (live, waiting):
+            assert kept_of(conn, SessionId(one)).count == 1
+            remove(conn, SessionId(one))
+        assert refs(take_due(conn, again_after=timedelta(hours=1))) == {"resp_1", "bg_1"}
+
+
+def refs(found: Sequence[KeptRef]) -> set[str]:
+    return {one.ref for one in found}
 
 
 def test_two_migrations_at_once_take_turns(postgres_server: EmbeddedPostgres) -> None:

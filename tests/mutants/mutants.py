@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from turnmill.store import accept, claim, database, leases, settle, turns
+from turnmill.store import accept, claim, database, kept, leases, settle, turns
 from turnmill.store.tables import turns as turn_rows
 
 _CLAIMING = "tests/contract/store/test_claiming.py"
+_KEPT = "tests/contract/store/test_kept.py"
 _LOSSES = "tests/contract/store/test_losses.py"
 _MOVES = "tests/contract/store/test_moves.py"
 _SENDING = "tests/contract/store/test_sending.py"
@@ -174,6 +175,30 @@ MUTANTS = {
         breaks=instead(turns, "_later_one_started", lambda *_: False),
         killed_by=f"{_MOVES}::test_a_retry_after_a_later_turn_has_started"
         "_is_a_new_turn_at_the_end[postgres-succeeded]",
+    ),
+    "kept_ids_forgotten": Mutant(
+        rule="what a vendor keeps is written down with the verdict",
+        breaks=lambda patch: patch.setattr(settle, "KEEP", "kept AS (SELECT)"),
+        killed_by=f"{_KEPT}::test_a_chain_of_nine_turns_is_known_by_nine_ids[postgres]",
+    ),
+    "ended_but_kept": Mutant(
+        rule="all that vendors keep of a session is given up when it ends",
+        breaks=instead(kept, "_mark", lambda *_: None),
+        killed_by=f"{_KEPT}::test_every_id_is_to_be_given_up_when_the_session_ends"
+        "[postgres-archive]",
+    ),
+    "work_goes_on_after_a_cancel": Mutant(
+        rule="work for a turn that was cancelled is stopped",
+        breaks=instead(turns, "give_up_work", lambda *_: None),
+        killed_by=f"{_KEPT}::test_work_for_a_turn_that_ends_without_it_is_to_be_stopped"
+        "[postgres-_cancel]",
+    ),
+    "each_look_is_an_attempt": Mutant(
+        rule="a look at work in the background is no attempt of its own",
+        breaks=without(
+            claim, "_CLAIM_BY_IDS", ("FROM turn WHERE turn.kind <> 'send'", "FROM turn WHERE false")
+        ),
+        killed_by=f"{_KEPT}::test_polls_are_counted_on_the_attempt_that_they_are_about[postgres]",
     ),
     "young_server_trusted": Mutant(
         rule="no lease is taken before the server has been up for one",

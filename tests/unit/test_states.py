@@ -26,6 +26,7 @@ CHART = {
         "unknown",
         "queued",
         "cancelled",
+        "expired",
     },
     "retrying": {"running", "cancelled", "expired"},
     "waiting": {"running", "cancelled"},

@@ -11,7 +11,7 @@ from turnmill.domain.errors import ThreadLost, Unreachable
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import OnAmbiguous, TurnState
 from turnmill_worker.providers.base import Done, Request
-from turnmill_worker.turn import Ended, NotOurs, run_turn
+from turnmill_worker.turn import Ended, NotOurs, Outrun, run_turn
 
 pytestmark = pytest.mark.anyio
 
@@ -77,6 +77,18 @@ async def test_without_its_history_a_turn_is_given_back_with_its_last_attempt(ki
     (settlement,) = ledger.settled
     assert settlement.state is TurnState.QUEUED
     assert settlement.gives_attempt_back
+
+
+@pytest.mark.parametrize("kept", [("resp_1",), ()])
+async def test_only_what_a_vendor_keeps_is_written_down_by_a_worker_that_lost_its_turn(
+    kept: tuple[str, ...],
+) -> None:
+    async def send(request: Request) -> Done:
+        return Done(text="Hello.", kept=kept)
+
+    ledger = FakeLedger(fenced=True)
+    assert await run_turn(TurnId(uuid4()), deps_of(ledger, send)) == Outrun()
+    assert [[one.ref for one in late.kept] for late in ledger.kept_late] == [[*kept]] * len(kept)
 
 
 async def test_a_chain_that_is_gone_and_cannot_be_rebuilt_now_owes_nothing() -> None:

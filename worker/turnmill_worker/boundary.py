@@ -15,6 +15,7 @@ from dataclasses import fields
 from datetime import timedelta
 from decimal import Decimal
 from inspect import CO_ITERABLE_COROUTINE
+from itertools import islice
 from types import GeneratorType, MappingProxyType
 from typing import Any, TypeVar
 
@@ -23,6 +24,7 @@ from turnmill.domain.errors import MaybeSent, NotSent, ProviderError, Rejected
 from turnmill_worker.providers.base import (
     Absent,
     Done,
+    Failed,
     Provider,
     Running,
     Unknowable,
@@ -33,17 +35,18 @@ logger = logging.getLogger("turnmill.boundary")
 
 T = TypeVar("T")
 
-Answer = Done | Running | Absent | Unknowable
+Answer = Done | Running | Failed | Absent | Unknowable
 
 #: What each verb of a provider may answer with.
 OF_SEND: tuple[type[Answer], ...] = (Done, Running)
-OF_CHECK: tuple[type[Answer], ...] = (Done, Running, Absent, Unknowable)
+OF_CHECK: tuple[type[Answer], ...] = (Done, Running, Failed, Absent, Unknowable)
 
 #: A reply beyond it fails its turn.
 MAX_REPLY_BYTES = 16 * 1024 * 1024
 MAX_DETAIL = 4000  #: characters of a vendor's own words
 MAX_ID = 200  #: characters of a request id, and of a model's name
 MAX_REF = 1000  #: characters of a vendor's name for a thread, or for work in the background
+MAX_KEPT = 100  #: ids of what a vendor stores, in one answer
 MAX_TOKENS = 10**9
 MAX_COST = Decimal(10**6)  #: US dollars, of one call
 LONGEST_WAIT = timedelta(days=1)  #: that a provider can ask for after an error
@@ -150,6 +153,7 @@ def _sound_error(error: ProviderError) -> ProviderError:
         retry_after=wait,
         request_id=_name(_field(error, "request_id"), most=MAX_ID),
         hint=_words(_field(error, "hint")),
+        kept=_refs(_field(error, "kept")),
     )
 
 
@@ -181,6 +185,7 @@ def _done(answer: object, max_bytes: int) -> Done | BadAnswer:
         thread_ref=_name(_field(answer, "thread_ref"), most=MAX_REF),
         request_id=_name(_field(answer, "request_id"), most=MAX_ID),
         model=_name(_field(answer, "model"), most=MAX_ID),
+        kept=_refs(_field(answer, "kept")),
     )
 
 
@@ -192,7 +197,15 @@ def _running(answer: object, _: int) -> Running | BadAnswer:
     return Running(
         native_ref=_name(native_ref, most=MAX_REF),
         poll_after=_POLL_AFTER if wait is None else wait,
+        kept=_refs(_field(answer, "kept")),
     )
+
+
+def _failed(answer: object, _: int) -> Failed | BadAnswer:
+    error = _field(answer, "error")
+    if not _is(error, ProviderError):
+        return _bad(f"its error is a {name_of(error)}")
+    return Failed(error=_sound_error(error))
 
 
 def _absent(_: object, __: int) -> Absent:
@@ -204,7 +217,13 @@ def _unknowable(answer: object, _: int) -> Unknowable:
 
 
 _SOUND: Mapping[type[Answer], Callable[[object, int], Answer | ProviderError]] = MappingProxyType(
-    {Done: _done, Running: _running, Absent: _absent, Unknowable: _unknowable}
+    {
+        Done: _done,
+        Running: _running,
+        Failed: _failed,
+        Absent: _absent,
+        Unknowable: _unknowable,
+    }
 )
 
 
@@ -253,6 +272,17 @@ def _name(value: Any, *, most: int) -> str:
     if _is(value, str) and str.__len__(value) <= most and str.isprintable(value):
         return str.__str__(value)
     return ""
+
+
+def _refs(value: Any) -> tuple[str, ...]:
+    """Return the names among what is said to be kept; a lone one is one of them."""
+    if _is(value, str):
+        value = (value,)
+    try:
+        names = [_name(one, most=MAX_REF) for one in islice(value, MAX_KEPT)]
+    except BaseException:  # noqa: BLE001
+        return ()
+    return tuple(filter(None, names))
 
 
 def _words(value: Any) -> str:

@@ -59,9 +59,11 @@ class Dispatcher:
         on_cancel: Callable[[Sequence[TurnId]], None],
         bulk_places: Callable[[], int] = lambda: sys.maxsize,
         on_doubt: Callable[[], None] = lambda: None,
+        on_kept: Callable[[], None] = lambda: None,
     ) -> None:
         """`on_doubt` is called when some worker seems to be about to lose its leases.
 
+        `on_kept` is called while vendors keep, or still work on, what nobody needs any more.
         `bulk_places` tells how many more tasks of the bulk lane are of use to this process.
         """
         self._database = database
@@ -71,6 +73,7 @@ class Dispatcher:
         self._on_cancel = on_cancel
         self._bulk_places = bulk_places
         self._on_doubt = on_doubt
+        self._on_kept = on_kept
         self._stopped = threading.Event()
         self._draining = threading.Event()
         self._thread = threading.Thread(target=self._run, name="turnmill-dispatch", daemon=True)
@@ -113,6 +116,8 @@ class Dispatcher:
                 purge_deleted(conn)
         if doubtful:
             self._on_doubt()
+        if found.kept and not self._draining.is_set():
+            self._on_kept()
         if not self._draining.is_set():
             self._publisher.announce(heads)
             self._announce(waiting, pauses)

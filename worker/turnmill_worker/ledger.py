@@ -12,6 +12,7 @@ from turnmill.domain.errors import SessionBusy, StoreError, StoreUnavailable, Un
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.parts import Part
 from turnmill.domain.states import Lane, TurnState
+from turnmill.domain.text import storable
 from turnmill.grouping import Grouped, Stopped
 from turnmill.intake import new_id
 from turnmill.store.claim import (
@@ -23,6 +24,7 @@ from turnmill.store.claim import (
 )
 from turnmill.store.database import Database
 from turnmill.store.history import succeeded_history
+from turnmill.store.kept import keep_late
 from turnmill.store.leases import end_leases, mark_sent
 from turnmill.store.records import Claim, Fenced, Locked, Settled, Settlement
 from turnmill.store.settle import settle, was_settled
@@ -61,6 +63,10 @@ class Ledger(Protocol):
 
     async def settle(self, settlement: Settlement) -> Settled | Fenced:
         """Write the verdict, however long the store is away."""
+        ...
+
+    async def keep_late(self, settlement: Settlement) -> None:
+        """Remember what a vendor keeps of a turn that this process has lost."""
         ...
 
     async def history(self, session_id: SessionId) -> Sequence[Part]:
@@ -156,6 +162,27 @@ class GroupedLedger:
                     return result
             await asyncio.sleep(_PAUSES[min(tries, len(_PAUSES) - 1)])
             tries += 1
+
+    async def keep_late(self, settlement: Settlement) -> None:
+        """Remember what a vendor keeps of a turn that was lost; in a statement of its own."""
+
+        def keep() -> None:
+            with self._database.begin() as conn:
+                keep_late(conn, settlement)
+
+        for pause in _PAUSES:
+            try:
+                return await asyncio.to_thread(keep)
+            except StoreError as error:
+                code = error.code
+                await asyncio.sleep(pause)
+        # Nobody knows the ids but us: say so, by the turn and never by its content.
+        logger.error(
+            "what a vendor keeps of a lost turn could not be noted: %s",
+            code,
+            extra={"action": "kept_unnoted", "turn_id": str(settlement.turn_id)},
+        )
+        return None
 
     async def history(self, session_id: SessionId) -> Sequence[Part]:
         """Return the messages of all succeeded turns."""
@@ -313,4 +340,5 @@ def _without_content(settlement: Settlement) -> Settlement:
         delay=settlement.delay,
         error_code="reply_unstorable" if loses else settlement.error_code,
         provider_ms=settlement.provider_ms,
+        kept=[one for one in settlement.kept if storable(one.ref) == one.ref],
     )

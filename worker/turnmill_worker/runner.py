@@ -10,10 +10,11 @@ from turnmill.domain.errors import StoreError
 from turnmill.domain.states import Lane
 from turnmill.settings import Settings
 from turnmill.store.database import Database
-from turnmill.store.due import expire_overdue, purge_deleted
+from turnmill.store.due import expire_overdue, overdue, purge_deleted
 from turnmill.store.leases import cancel_requested, end_leases, take_lost
 from turnmill.store.records import Claim, Head
 from turnmill_worker.boundary import name_of
+from turnmill_worker.closing import Closing
 from turnmill_worker.held import Held, Stop
 from turnmill_worker.ledger import GroupedLedger
 from turnmill_worker.limits import Slots
@@ -41,6 +42,8 @@ class InProcessRunner:
         self._loop = asyncio.new_event_loop()
         self._wakeup = asyncio.Event()
         self._closing = False
+        self._kept = False  # by a vendor, though nobody needs it any more
+        self._closer: asyncio.Task[None] | None = None
         self._held = Held()
         self._providers = ProviderRegistry()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -65,6 +68,7 @@ class InProcessRunner:
         ledger = GroupedLedger(self._database, owner="in-process", lease=timedelta(days=1))
         ledger.start(asyncio.get_running_loop())
         deps = self._deps(ledger)
+        closing = Closing(self._database, self._providers.get)
         await self._begin()
         while not self._closing:
             self._wakeup.clear()
@@ -77,6 +81,7 @@ class InProcessRunner:
                 # The edge of this thread: without it nothing would run any more.
                 logger.error("runner: %s; trying again", name_of(error))
             await self._rest()
+            self._give_up(closing)
         await self._finish()
         await self._providers.aclose()
         await asyncio.to_thread(ledger.stop)
@@ -92,6 +97,7 @@ class InProcessRunner:
             price=price,
             turn_timeout=self._settings.turn_timeout,
             max_reply_bytes=self._settings.max_reply_bytes,
+            background_timeout=self._settings.background_timeout,
         )
 
     def _on_head(self, head: Head) -> None:
@@ -135,6 +141,11 @@ class InProcessRunner:
         finally:
             self._wakeup.set()
 
+    def _give_up(self, closing: Closing) -> None:
+        """Let vendors delete what nobody needs any more, beside the turns."""
+        if self._kept and (self._closer is None or self._closer.done()):
+            self._closer = self._loop.create_task(closing.run_in_background())
+
     async def _rest(self) -> None:
         try:
             async with asyncio.timeout(_LOOK_EVERY.total_seconds()):
@@ -153,6 +164,7 @@ class InProcessRunner:
             expire_overdue(conn)
             purge_deleted(conn)
             cancelled = cancel_requested(conn)
+            self._kept = overdue(conn).kept
         self._held.close_calls(cancelled, Stop.CANCELLED)
 
     async def _finish(self) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import TypeVar
 
 from turnmill.domain.errors import MaybeSent, NotSent, ProviderError, StoreError, ThreadLost
 from turnmill.domain.ids import TurnId
@@ -23,12 +24,14 @@ from turnmill_worker.ledger import Ledger
 from turnmill_worker.limits import Slots
 from turnmill_worker.middleware import Middleware, pipeline
 from turnmill_worker.providers.base import Done, Part, Provider, Request, Usage
-from turnmill_worker.verdict import Fault, Verdict
+from turnmill_worker.verdict import Fault, Rules, Verdict
 
 logger = logging.getLogger("turnmill.turn")
 
 #: What came of an attempt to ask a provider.
 Found = Answer | ProviderError | Fault | Stop
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +51,7 @@ class Deps:
     keep_on: Callable[[], bool] = lambda: True  #: whether a turn may still be claimed
     turn_timeout: timedelta = timedelta(minutes=10)
     max_reply_bytes: int = boundary.MAX_REPLY_BYTES
+    background_timeout: timedelta = verdict.BACKGROUND_TIMEOUT
     jitter: Callable[[], float] = random.random
 
 
@@ -99,6 +103,8 @@ async def run_claim(claim: Claim, deps: Deps) -> Outcome:
     with deps.held.holding(claim) as holding:
         settlement = await attempt(claim, holding, deps)
         settled = await _written(settlement, deps)
+    if isinstance(settled, Fenced) and settlement.kept:
+        await shielded(deps.ledger.keep_late(settlement))
     return _report(claim, settlement, settled, deps)
 
 
@@ -123,8 +129,12 @@ def _verdict(claim: Claim, found: Found, holding: Holding, deps: Deps) -> Verdic
     if isinstance(found, Fault):
         return verdict.of_fault(claim, found, policy=deps.policy, jitter=deps.jitter())
     if isinstance(found, ProviderError):
-        return verdict.of_error(claim, found, policy=deps.policy, jitter=deps.jitter())
-    return verdict.of_answer(claim, found)
+        return verdict.of_error(claim, found, **_rules(deps))
+    return verdict.of_answer(claim, found, **_rules(deps))
+
+
+def _rules(deps: Deps) -> Rules:
+    return {"policy": deps.policy, "jitter": deps.jitter(), "patience": deps.background_timeout}
 
 
 def _cost(claim: Claim, reply: Done, deps: Deps) -> Decimal | None:
@@ -248,7 +258,7 @@ async def _written(settlement: Settlement, deps: Deps) -> Settled | Fenced:
         return Fenced(turn_id=settlement.turn_id)
 
 
-async def shielded(settling: Awaitable[Settled | Fenced]) -> Settled | Fenced:
+async def shielded(settling: Awaitable[T]) -> T:
     """Finish writing even when the task is cancelled: a verdict in hand is not dropped."""
     task = asyncio.ensure_future(settling)
     while True:

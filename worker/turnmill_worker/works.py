@@ -16,6 +16,7 @@ from turnmill.queue import Publisher
 from turnmill.settings import Settings
 from turnmill.store.database import Database
 from turnmill.store.records import Head
+from turnmill_worker.closing import Closing
 from turnmill_worker.dispatcher import Dispatcher
 from turnmill_worker.heartbeat import Heartbeat
 from turnmill_worker.held import Held, Stop
@@ -54,6 +55,7 @@ class Works:
         self.quarantine = Quarantine(
             self.ledger, owner=self.owner, draining=self.draining, grace=settings.grace
         )
+        self.closing = Closing(self.database, self.providers.get)
         self._hints: Grouped[Head, None] = Grouped("hints", self._publish, most=1000)
         self._heartbeat = Heartbeat(self.database, self.held, lease=settings.lease)
         self._dispatcher = self._new_dispatcher() if dispatches else None
@@ -72,6 +74,7 @@ class Works:
             keep_on=lambda: not self.draining.is_set(),
             turn_timeout=settings.turn_timeout,
             max_reply_bytes=settings.max_reply_bytes,
+            background_timeout=settings.background_timeout,
         )
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -170,10 +173,16 @@ class Works:
             on_cancel=self._on_cancel,
             bulk_places=self.slots.bulk_places,
             on_doubt=self._on_doubt,
+            on_kept=self._on_kept,
         )
 
     def _on_cancel(self, turn_ids: Sequence[TurnId]) -> None:
         self.held.close_calls(turn_ids, Stop.CANCELLED)
+
+    def _on_kept(self) -> None:
+        if self._loop is not None:
+            work = self.closing.run_in_background()
+            self._loop.call_soon_threadsafe(self._in_background, work)
 
     def _on_doubt(self) -> None:
         if self._loop is not None:

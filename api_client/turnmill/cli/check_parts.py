@@ -13,6 +13,8 @@ _PING_SECONDS = 1.0
 #: A job of the schedule begins every five minutes unless somebody changed that.
 _BEAT_SILENT = timedelta(minutes=15)
 _LONG_DUE = timedelta(seconds=30)
+#: A worker deletes within seconds what nobody needs any more.
+_LONG_KEPT = timedelta(hours=1)
 
 Findings = Iterator[tuple[Level, str, str]]
 
@@ -62,6 +64,27 @@ def check_providers(patient: Patient) -> Findings:
                 yield wrong(f"{name}: {error.error_code}: {error.detail}", error.hint)
             else:
                 yield ok(f"{name}: can be used; {used_by}")
+
+
+def check_vendors(patient: Patient) -> Findings:
+    """Whether vendors keep what is to be deleted there."""
+    from turnmill.store.kept import backlog
+
+    if patient.database is None:
+        return
+    with patient.database.begin() as conn:
+        found = backlog(conn)
+    for one in found:
+        waited = datetime.now(UTC) - one.since
+        what = f"{one.provider}: {_count(one.count, 'answer')} still to be deleted there"
+        what += f", the oldest for {duration(waited)}"
+        what += f"; last refused with {one.error_code}" if one.error_code else ""
+        if waited > _LONG_KEPT:
+            yield wrong(what, f"a worker that may use {one.provider}: its key, its address")
+        else:
+            yield note(what, "a worker deletes them, and tries again until it has")
+    if not found:
+        yield ok("nothing is kept anywhere that nobody needs any more")
 
 
 def _without_key(name: str, variable: str, *, sessions: int) -> tuple[Level, str, str]:

@@ -27,6 +27,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "rows": check_servers.check_rows,
         "broker": check_servers.check_broker,
         "providers": check_parts.check_providers,
+        "vendors": check_parts.check_vendors,
         "workers": check_parts.check_workers,
         "schedule": check_parts.check_schedule,
         "flower": check_parts.check_flower,

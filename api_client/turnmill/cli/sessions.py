@@ -25,6 +25,7 @@ from turnmill.domain.states import SessionStatus
 
 if TYPE_CHECKING:
     from turnmill.client import Client
+    from turnmill.store.kept import Keeping
     from turnmill.store.records import SessionRecord
 
 _COLUMNS = (
@@ -88,10 +89,13 @@ def show(*, session: str, text: bool, as_json: bool) -> None:
     """Show a session and its latest turns; with --text, the conversation."""
     with open_client() as client:
         found = client.sessions.get(session)
+        kept = client.sessions.kept(found)
         if as_json:
-            print_json(_document(found) | _content(client, found, text=text))
+            content = _content(client, found, text=text)
+            print_json(_document(found) | {"kept": fields(kept, "count", "unwanted_at")} | content)
             return
-        _print_facts(found)
+        print_facts((*_facts(found), *_at_vendors(kept)))
+        click.echo()
         if text:
             _print_conversation(client, found)
         else:
@@ -204,9 +208,12 @@ def _facts(session: SessionRecord) -> Iterator[tuple[str, object]]:
     yield "used", f"{tokens}, {_cost(session)}"
 
 
-def _print_facts(session: SessionRecord) -> None:
-    print_facts(_facts(session))
-    click.echo()
+def _at_vendors(kept: Keeping) -> Iterator[tuple[str, object]]:
+    if kept.unwanted_at is not None:
+        since = relative(kept.unwanted_at, now=datetime.now(UTC))
+        yield "vendor", f"keeps {kept.count} answers or threads, to be deleted since {since}"
+    elif kept.count:
+        yield "vendor", f"keeps {kept.count} answers or threads until the session ends"
 
 
 def _print_conversation(client: Client, session: SessionRecord) -> None:

@@ -139,7 +139,7 @@ def print_attempts(view: TurnView, console: Console) -> None:
     if not view.attempts:
         console.print("no attempt so far", style="dim")
         return
-    plain = all(one.kind == "send" for one in view.attempts)
+    plain = all(one.kind == "send" and not one.polls for one in view.attempts)
     spare = ("worker", "tokens", "kind") if plain else ("worker", "tokens")
     rows = _attempt_rows(view)
     print_table(_ATTEMPT_COLUMNS, rows, right=("#", "after", "took"), spare=spare, console=console)
@@ -197,7 +197,7 @@ def _attempt_rows(view: TurnView) -> Iterator[tuple[object, ...]]:
             styled(one.outcome or "running"),
             one.error_code,
             one.worker,
-            one.kind,
+            f"{one.kind}, asked {one.polls} ×" if one.polls else one.kind,
             f"{tokens(one.input_tokens)}+{tokens(one.output_tokens)}",
         )
         before = ended or one.started_at

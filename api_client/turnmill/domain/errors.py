@@ -326,7 +326,8 @@ class ProviderError(TurnmillError):
     """A provider could not answer.
 
     `error_code` is what the attempt row keeps; `detail` is the provider's own text: it may quote
-    the user, so it is stored in the database and shown nowhere else.
+    the user, so it is stored in the database and shown nowhere else. `kept` are the vendor's ids of
+    what it stored all the same, to be deleted there.
     """
 
     code = "provider_error"
@@ -338,9 +339,11 @@ class ProviderError(TurnmillError):
         detail: str = "",
         retry_after: timedelta | None = None,
         request_id: str = "",
+        kept: Sequence[str] = (),
         hint: str | None = None,
     ) -> None:
         super().__init__(error_code or self.code, hint=hint)
+        self.kept = tuple(kept)
         self.error_code = error_code or self.code
         self.detail = detail
         self.retry_after = retry_after

@@ -17,7 +17,7 @@ class TurnState(StrEnum):
     FAILED = "failed"  #: final; a permanent error, or refused by policy
     DEAD = "dead"  #: final; attempts, or losses in quarantine, exhausted: a dead letter
     CANCELLED = "cancelled"  #: final; somebody asked for it
-    EXPIRED = "expired"  #: final; `expires_at` passed before it could run
+    EXPIRED = "expired"  #: final; `expires_at` passed before it could run, or in the background
 
 
 MOVES: Mapping[TurnState, frozenset[TurnState]] = MappingProxyType(
@@ -33,6 +33,7 @@ MOVES: Mapping[TurnState, frozenset[TurnState]] = MappingProxyType(
                 TurnState.UNKNOWN,
                 TurnState.QUEUED,  # released by a worker that drains, its attempt unspent
                 TurnState.CANCELLED,
+                TurnState.EXPIRED,  # while the provider worked on it in the background
             }
         ),
         TurnState.RETRYING: frozenset({TurnState.RUNNING, TurnState.CANCELLED, TurnState.EXPIRED}),

@@ -13,6 +13,7 @@ from turnmill.domain.errors import UnreadableRow
 from turnmill.domain.ids import BatchId, SessionId, TurnId
 from turnmill.domain.states import FINAL, Lane, SessionStatus, TurnState, sources_of
 from turnmill.store.batches import locked
+from turnmill.store.kept import give_up_work
 from turnmill.store.line import lock_sessions, move_lines
 from turnmill.store.records import Head
 from turnmill.store.schema_name import execute
@@ -49,12 +50,14 @@ def cancel_page(
     if not found:
         return None
     ids = [row.id for row in found]
-    ended = conn.scalars(
+    ended = conn.execute(
         update(turns)
         .where(turns.c.id.in_(ids), turns.c.state.in_(_NOT_RUNNING))
         .values(state=TurnState.CANCELLED, error_code="cancelled", finished_at=db_now())
-        .returning(turns.c.session_id)
+        .returning(turns.c.id, turns.c.session_id)
     ).all()
+    of_sessions = Counter(SessionId(row.session_id) for row in ended)
+    give_up_work(conn, of_sessions, [TurnId(row.id) for row in ended])
     running = conn.scalars(
         update(turns)
         .where(turns.c.id.in_(ids), turns.c.state == TurnState.RUNNING)
@@ -65,7 +68,7 @@ def cancel_page(
     return Page(
         last_line=found[-1].batch_line,
         moved=len(ended) + len(running),
-        heads=move_lines(conn, Counter(SessionId(one) for one in ended)),
+        heads=move_lines(conn, of_sessions),
     )
 
 

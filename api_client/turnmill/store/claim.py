@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from sqlalchemy import Connection, func, insert, or_, select, update
 
@@ -18,7 +19,7 @@ from turnmill.store.records import Claim
 from turnmill.store.schema_name import execute
 from turnmill.store.settle import end_unreadable
 from turnmill.store.tables import attempts, messages, pauses, sessions, sql_list, turns
-from turnmill.store.types import db_after, db_now
+from turnmill.store.types import Timestamp, db_after, db_now
 
 #: From this number of losses on, a suspect runs alone.
 WORST_SUSPECT = 3
@@ -26,6 +27,9 @@ WORST_SUSPECT = 3
 #: Up to so many succeeded turns, a claim brings the history along. Who claims together with a
 #: session of thousands would wait for all that was ever said in it.
 _SHORT = 100
+
+#: After these, a question is the same attempt as before: it is asked a second time.
+_GOES_ON = ("waiting", "unanswered", "released")
 
 _KIND = {TurnState.UNKNOWN: "check", TurnState.WAITING: "resume"}
 
@@ -113,10 +117,19 @@ WITH line AS ({{line}}), session AS (
     FROM session
     WHERE t.id = session.head_turn_id AND t.state IN {sql_list(frozenset(CLAIMABLE))}
     RETURNING t.id, t.session_id, t.lease_fence, t.attempt, t.max_attempts, t.claims, t.lane,
-        t.native_ref, t.metadata::text AS metadata, t.claimed_for AS kind
+        t.native_ref, t.metadata::text AS metadata, t.claimed_for AS kind,
+        CASE WHEN t.claimed_for <> 'send' THEN t.expires_at END AS expires_at
+), asked AS (
+    UPDATE turnmill.attempts a SET fence = turn.lease_fence, polls = a.polls + 1,
+        worker = %(owner)s, ended_at = NULL, outcome = NULL
+    FROM turn WHERE turn.kind <> 'send' AND a.turn_id = turn.id
+        AND a.fence = (SELECT max(o.fence) FROM turnmill.attempts o WHERE o.turn_id = turn.id)
+        AND a.outcome IN {sql_list(_GOES_ON)}
+    RETURNING a.turn_id
 ), attempt AS (
     INSERT INTO turnmill.attempts (turn_id, fence, n, kind, worker)
     SELECT id, lease_fence, claims, kind, %(owner)s FROM turn
+    WHERE kind = 'send' OR id NOT IN (SELECT turn_id FROM asked)
 )
 SELECT turn.id, turn.session_id, turn.lease_fence, turn.kind, turn.claims, turn.attempt,
     turn.max_attempts,
@@ -126,7 +139,11 @@ SELECT turn.id, turn.session_id, turn.lease_fence, turn.kind, turn.claims, turn.
     WHERE m.turn_id = turn.id AND m.position = 0) AS said,
     CASE WHEN session.provider_ref = '' AND NOT session.long THEN (
         {HISTORY_OF.format("turn.session_id")}
-    ) END AS history, session.provider_ref = '' AND session.long
+    ) END AS history, session.provider_ref = '' AND session.long,
+    CASE WHEN turn.kind <> 'send' THEN clock_timestamp() - (
+        SELECT max(a.started_at) FROM turnmill.attempts a
+        WHERE a.turn_id = turn.id AND a.kind = 'send'
+    ) END AS waited, turn.expires_at - clock_timestamp() AS expires_in
 FROM turn JOIN session ON session.id = turn.session_id
 """
 _CLAIM_BY_IDS = _CLAIM.format(line=_BY_IDS)
@@ -261,6 +278,8 @@ def _from_row(row: Any) -> Claim:
         metadata=_object(lenient_json(row[15])),
         text=text_of(lenient_json(row[16])),
         history=None if row[18] else StoredHistory(row[17]) if row[17] else [],
+        waited=row[19] or timedelta(0),
+        expires_in=row[20],
     )
 
 
@@ -324,15 +343,12 @@ def _claim_stepwise(conn: Connection, head: Any, *, owner: str, lease: timedelta
         )
         .returning(*turns.c)
     ).one()
-    conn.execute(
-        insert(attempts).values(
-            turn_id=turn.id, fence=fence, n=turn.claims, kind=kind, worker=owner
-        )
-    )
-    return _Taken(turn.id, head.id, fence, partial(_from_rows, conn, head, turn))
+    waited = _waited(conn, turn.id) if kind != "send" else timedelta(0)
+    _note_attempt(conn, turn, owner=owner)
+    return _Taken(turn.id, head.id, fence, partial(_from_rows, conn, head, turn, waited))
 
 
-def _from_rows(conn: Connection, head: Any, turn: Any) -> Claim:
+def _from_rows(conn: Connection, head: Any, turn: Any, waited: timedelta) -> Claim:
     said = conn.scalar(
         select(messages.c.content).where(messages.c.turn_id == turn.id, messages.c.position == 0)
     )
@@ -355,4 +371,50 @@ def _from_rows(conn: Connection, head: Any, turn: Any) -> Claim:
         metadata=_object(turn.metadata),
         text=text_of(said),
         history=() if head.provider_ref else succeeded_history(conn, SessionId(head.id)),
+        waited=waited,
+        expires_in=_left(turn.expires_at) if turn.claimed_for != "send" else None,
     )
+
+
+def _note_attempt(conn: Connection, turn: Any, *, owner: str) -> None:
+    """Begin an attempt, or carry on with the one that a question is about."""
+    last = select(func.max(attempts.c.fence)).where(attempts.c.turn_id == turn.id)
+    goes_on = (
+        update(attempts)
+        .where(
+            attempts.c.turn_id == turn.id,
+            attempts.c.fence == last.scalar_subquery(),
+            attempts.c.outcome.in_(_GOES_ON),
+        )
+        .values(
+            fence=turn.lease_fence,
+            polls=attempts.c.polls + 1,
+            worker=owner,
+            ended_at=None,
+            outcome=None,
+        )
+    )
+    if turn.claimed_for != "send" and conn.execute(goes_on).rowcount:
+        return
+    conn.execute(
+        insert(attempts).values(
+            turn_id=turn.id,
+            fence=turn.lease_fence,
+            n=turn.claims,
+            kind=turn.claimed_for,
+            worker=owner,
+        )
+    )
+
+
+def _waited(conn: Connection, turn_id: UUID) -> timedelta:
+    sent_at = conn.scalar(
+        select(func.max(attempts.c.started_at, type_=Timestamp)).where(
+            attempts.c.turn_id == turn_id, attempts.c.kind == "send"
+        )
+    )
+    return timedelta(0) if sent_at is None else datetime.now(UTC) - sent_at
+
+
+def _left(expires_at: datetime | None) -> timedelta | None:
+    return None if expires_at is None else expires_at - datetime.now(UTC)

@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Connection, delete, select, update
 
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, SessionStatus, TurnState
+from turnmill.store.kept import give_up_all, is_due
 from turnmill.store.line import lock_sessions, move_lines, skipping_busy
 from turnmill.store.records import Head, Moved
 from turnmill.store.schema_name import execute
@@ -82,11 +83,12 @@ RETURNING session_id
 
 
 class Overdue(NamedTuple):
-    """Whether there is anything to be done about turns and sessions whose time is up."""
+    """Whether there is anything to be done about what has had its time."""
 
     lost: bool
     expired: bool
     deleted: bool
+    kept: bool  #: by a vendor, though nobody needs it any more
 
 
 class Waits(NamedTuple):
@@ -97,13 +99,13 @@ class Waits(NamedTuple):
 
 
 def overdue(conn: Connection) -> Overdue:
-    """Look, in one round trip, for what is rarely there; three indexes that are mostly empty."""
+    """Look, in one round trip, for what is rarely there; four indexes that are mostly empty."""
     lost = select(turns.c.id).where(
         turns.c.state == TurnState.RUNNING, turns.c.lease_until < db_asof()
     )
     expired = select(turns.c.id).where(*_expired())
     deleted = select(sessions.c.id).where(sessions.c.status == SessionStatus.DELETED)
-    row = conn.execute(select(lost.exists(), expired.exists(), deleted.exists())).one()
+    row = conn.execute(select(lost.exists(), expired.exists(), deleted.exists(), is_due())).one()
     return Overdue(*map(bool, row))
 
 
@@ -222,6 +224,7 @@ def purge_deleted(conn: Connection, *, limit: int = 100) -> int:
     if not mine:
         return 0
     conn.execute(delete(announcements).where(announcements.c.session_id.in_(mine)))
+    give_up_all(conn, mine)
     gone = conn.execute(
         delete(sessions).where(
             sessions.c.id.in_(mine),

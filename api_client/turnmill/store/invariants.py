@@ -203,26 +203,30 @@ INVARIANTS: tuple[Invariant, ...] = (
     Invariant(
         name="attempts_are_finite",
         promise="A turn spends no more attempts than it may, is lost no more often than kills it,"
-        " and keeps a row of each claim.",
+        " and keeps a row of each attempt, with the number of claims that asked for it.",
         broken=f"""
             SELECT s.id AS session_id, t.id AS turn_id
             FROM turnmill.sessions s JOIN turnmill.turns t ON t.session_id = s.id
             WHERE {{sessions}} AND (
                 t.attempt < 0 OR t.attempt > t.max_attempts OR t.lost > {LOSSES_TO_DEATH}
-                OR t.claims <> (SELECT count(*) FROM turnmill.attempts a WHERE a.turn_id = t.id))
+                OR t.claims <> (
+                    SELECT COALESCE(sum(1 + a.polls), 0) FROM turnmill.attempts a
+                    WHERE a.turn_id = t.id))
         """,
     ),
     Invariant(
         name="fence_rises",
-        promise="Every claim of a session has a fence of its own, one above that before it.",
+        promise="Every claim of a session has a fence of its own, one above that before it;"
+        " an attempt stands under that of its last claim.",
         broken="""
             SELECT s.id AS session_id, NULL AS turn_id
             FROM turnmill.sessions s LEFT JOIN turnmill.turns t ON t.session_id = s.id
             LEFT JOIN turnmill.attempts a ON a.turn_id = t.id
             WHERE {sessions}
             GROUP BY s.id, s.fence
-            HAVING count(DISTINCT a.fence) <> s.fence OR count(a.fence) <> s.fence
-                OR COALESCE(max(a.fence), 0) <> s.fence
+            HAVING count(DISTINCT a.fence) <> count(a.fence)
+                OR COALESCE(sum(1 + a.polls), 0) <> s.fence OR COALESCE(max(a.fence), 0) <> s.fence
+                OR COALESCE(min(a.fence - a.polls), 1) <> 1
         """,
     ),
     Invariant(
@@ -235,6 +239,41 @@ INVARIANTS: tuple[Invariant, ...] = (
             GROUP BY s.id, s.next_seq
             HAVING count(DISTINCT t.seq) <> s.next_seq - 1 OR count(t.seq) <> s.next_seq - 1
                 OR COALESCE(min(t.seq), 1) <> 1 OR COALESCE(max(t.seq), 0) <> s.next_seq - 1
+        """,
+    ),
+    Invariant(
+        name="what_a_vendor_keeps_is_known",
+        promise="The thread that a session stands on, and work that a turn waits for, are known as"
+        " something that the vendor keeps.",
+        broken="""
+            SELECT s.id AS session_id, NULL AS turn_id FROM turnmill.sessions s
+            WHERE {sessions} AND s.provider_ref <> '' AND NOT EXISTS (
+                SELECT 1 FROM turnmill.kept_refs k
+                WHERE k.session_id = s.id AND k.ref = s.provider_ref)
+            UNION ALL
+            SELECT s.id, t.id FROM turnmill.sessions s JOIN turnmill.turns t ON t.session_id = s.id
+            WHERE {sessions} AND t.state = 'waiting' AND t.native_ref <> '' AND NOT EXISTS (
+                SELECT 1 FROM turnmill.kept_refs k
+                WHERE k.session_id = s.id AND k.ref = t.native_ref AND k.running)
+        """,
+    ),
+    Invariant(
+        name="nobody_works_for_a_turn_that_ended",
+        promise="What a vendor still does for a turn that has ended is to be stopped.",
+        broken=f"""
+            SELECT s.id AS session_id, t.id AS turn_id
+            FROM turnmill.sessions s JOIN turnmill.turns t ON t.session_id = s.id
+            JOIN turnmill.kept_refs k ON k.session_id = s.id AND k.turn_id = t.id
+            WHERE {{sessions}} AND k.running AND k.due_at IS NULL AND t.state IN {_FINAL}
+        """,
+    ),
+    Invariant(
+        name="what_ended_is_given_up",
+        promise="What vendors keep of an archived session is to be deleted there.",
+        broken="""
+            SELECT s.id AS session_id, NULL AS turn_id FROM turnmill.sessions s
+            JOIN turnmill.kept_refs k ON k.session_id = s.id
+            WHERE {sessions} AND s.status IN ('archived', 'deleted') AND k.due_at IS NULL
         """,
     ),
     Invariant(

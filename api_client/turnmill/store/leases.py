@@ -10,6 +10,7 @@ from sqlalchemy import Connection, and_, case, literal, or_, select, text, true,
 
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import FINAL, OnAmbiguous, TurnState
+from turnmill.store.kept import give_up_work
 from turnmill.store.line import move_lines, note_failures, skipping_busy
 from turnmill.store.records import Moved
 from turnmill.store.schema_name import execute
@@ -170,6 +171,12 @@ def take_lost(conn: Connection, *, lease: timedelta, limit: int = _CHUNK) -> Mov
         update(attempts)
         .where(attempts.c.turn_id.in_([row.id for row in moved]), attempts.c.fence == last)
         .values(ended_at=db_now(), outcome="lost", error_code="worker_lost")
+    )
+    final = [row for row in moved if row.state in FINAL]
+    give_up_work(
+        conn,
+        [SessionId(row.session_id) for row in final],
+        [TurnId(row.id) for row in final],
     )
     dead = [SessionId(row.session_id) for row in moved if row.state == TurnState.DEAD]
     if dead:

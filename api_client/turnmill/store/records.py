@@ -140,6 +140,7 @@ class AttemptRecord:
     cached_tokens: int | None
     cost_usd: Decimal | None  #: None: no known price
     provider_ms: int | None
+    polls: int = 0  #: how often the provider was asked what has become of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,7 +200,21 @@ class Claim:
     #: of succeeded turns, oldest first; empty where provider_ref stands; None where it is long,
     #: and to be read apart
     history: Sequence[Part] | None
+    #: of a question, on the database's clock: since the call, and until the turn expires
+    waited: timedelta = timedelta(0)
+    expires_in: timedelta | None = None
     lease_ends: float = inf  #: on a clock of the process that claimed; the store leaves it open
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """Something that a vendor keeps of a turn, under an id of its own."""
+
+    ref: str
+    provider: str
+    stored: bool  #: to be deleted when nobody needs it any more
+    running: bool  #: the vendor may still be at work
+    wanted: bool  #: somebody may come back to it; a cancelled turn never does
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,6 +242,7 @@ class Settlement:
     cost_usd: Decimal | None = None
     priced: bool = True  #: False: tokens were used, their price is not known
     provider_ms: int | None = None
+    kept: Sequence[Kept] = ()  #: what the vendor holds by now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from turnmill.domain.states import (
     sources_of,
 )
 from turnmill.store.history import shown_text
+from turnmill.store.kept import give_up_all
 from turnmill.store.line import lock_sessions, move_lines
 from turnmill.store.readable import read_one, readable
 from turnmill.store.records import Head, MessageRecord, NewSession, SessionRecord
@@ -127,6 +128,7 @@ def archive(conn: Connection, session_id: SessionId) -> SessionRecord:
             f"{found.unfinished} turns of the session are unfinished",
             hint="wait for them or cancel them, then archive",
         )
+    give_up_all(conn, [session_id])
     return change(conn, session_id, {"status": SessionStatus.ARCHIVED, "archived_at": db_now()})
 
 
@@ -160,6 +162,7 @@ def remove(conn: Connection, session_id: SessionId) -> list[TurnId]:
         )
     )
     if running is None:
+        give_up_all(conn, [session_id])
         conn.execute(delete(announcements).where(announcements.c.session_id == session_id))
         conn.execute(delete(sessions).where(sessions.c.id == session_id))
         return []
@@ -172,6 +175,7 @@ def remove(conn: Connection, session_id: SessionId) -> list[TurnId]:
         .values(state=TurnState.CANCELLED, error_code="cancelled", finished_at=db_now())
     )
     move_lines(conn, {session_id: cancelled.rowcount})
+    give_up_all(conn, [session_id])
     conn.execute(
         update(sessions)
         .where(sessions.c.id == session_id)

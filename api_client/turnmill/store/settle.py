@@ -2,15 +2,18 @@
 
 import json
 from collections.abc import Collection, Sequence
+from dataclasses import asdict
+from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, insert, select, update
+from sqlalchemy import Connection, Row, and_, func, insert, select, update
 
 from turnmill.domain.bounds import LONGEST_DELAY
 from turnmill.domain.errors import UnreadableRow
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import CLAIMABLE, FINAL, UNFINISHED, Lane, TurnState
 from turnmill.store.accept import text_parts
+from turnmill.store.kept import KEEP, keep
 from turnmill.store.line import head_columns, status_after_failure
 from turnmill.store.records import Fenced, Head, Locked, Settled, Settlement
 from turnmill.store.schema_name import execute
@@ -26,6 +29,9 @@ _DUE = sql_list(frozenset(CLAIMABLE - {TurnState.UNKNOWN}))
 #: not become one because the worker that asked it ends.
 _GIVEN_BACK = {"check": TurnState.UNKNOWN, "resume": TurnState.WAITING}
 
+# Where what vendors keep is put in, if a group brings any.
+_TOLD = "told AS ("
+
 # One statement, so its snapshot is older than its locks. Whoever moves a turn updates the row of
 # its session; a lock brings that row's newest version, and `xmin` tells it from the one in the
 # snapshot. Where they differ the line has moved: the session is left out as if it were busy.
@@ -36,7 +42,7 @@ WITH verdict AS (
         gives_attempt_back boolean, delay double precision, reply jsonb, finish_reason text,
         provider_ref text, native_ref text, request_id text, model text, error_code text,
         error_detail text, input_tokens bigint, output_tokens bigint, cached_tokens bigint,
-        cost_usd numeric, priced boolean, provider_ms integer)
+        cost_usd numeric, priced boolean, provider_ms integer, kept jsonb)
 ), line AS (
     SELECT id, xmin AS version FROM turnmill.sessions WHERE id = ANY(%(session_ids)s::uuid[])
     ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
@@ -77,8 +83,12 @@ WITH verdict AS (
         outcome = CASE WHEN turn.state = 'cancelled' THEN 'cancelled' ELSE v.outcome END,
         error_code = v.error_code, error_detail = v.error_detail,
         provider_request_id = v.request_id, model = v.model,
-        input_tokens = v.input_tokens, output_tokens = v.output_tokens,
-        cached_tokens = v.cached_tokens, cost_usd = v.cost_usd, provider_ms = v.provider_ms
+        input_tokens = a.input_tokens + v.input_tokens,
+        output_tokens = a.output_tokens + v.output_tokens,
+        cached_tokens = a.cached_tokens + v.cached_tokens,
+        cost_usd = CASE WHEN v.cost_usd IS NULL THEN a.cost_usd
+            ELSE COALESCE(a.cost_usd, 0) + v.cost_usd END,
+        provider_ms = COALESCE(a.provider_ms, 0) + v.provider_ms
     FROM turn JOIN verdict v ON v.turn_id = turn.id
     WHERE a.turn_id = turn.id AND a.fence = turn.lease_fence
 ), session AS (
@@ -118,7 +128,7 @@ WITH verdict AS (
     RETURNING turn.id AS settled_id, turn.state, turn.is_final, turn.available_at,
         s.id AS session_id, s.head_turn_id, s.head_lane,
         s.head_due_at <= clock_timestamp() AND s.status = 'active' AS due
-), told AS (
+), {_TOLD}
     SELECT pg_notify('{SETTLED_CHANNEL}', string_agg(settled_id::text, ','))
     FROM session WHERE is_final HAVING count(*) > 0
 )
@@ -151,7 +161,10 @@ def settle(
         for settlement, message_id in zip(settlements, message_ids, strict=True)
     ]
     parameters = {"rows": json.dumps(rows), "session_ids": session_ids}
-    found = execute(conn, _SETTLE, parameters).all()
+    statement = _SETTLE
+    if any(one.kept for one in settlements):
+        statement = statement.replace(_TOLD, f"{KEEP}, {_TOLD}")
+    found = execute(conn, statement, parameters).all()
     done = {TurnId(row[1]): _settled(row) for row in found if row[1] is not None}
     busy = _standing(conn, set(session_ids) - {SessionId(row[0]) for row in found})
     return [
@@ -224,6 +237,7 @@ def _as_json(settlement: Settlement, message_id: Any) -> dict[str, Any]:
         "cost_usd": None if settlement.cost_usd is None else str(settlement.cost_usd),
         "priced": settlement.priced,
         "provider_ms": settlement.provider_ms,
+        "kept": [asdict(one) for one in settlement.kept] or None,
     }
 
 
@@ -271,6 +285,7 @@ def _settle_stepwise(
             )
         )
     conn.execute(_attempt_update(settlement, state))
+    keep(conn, settlement, cancelled=state is TurnState.CANCELLED)
     conn.execute(_session_update(settlement, state))
     head = conn.execute(
         select(
@@ -340,13 +355,18 @@ def _attempt_update(settlement: Settlement, state: TurnState) -> Any:
             error_detail=settlement.error_detail,
             provider_request_id=settlement.request_id,
             model=settlement.model,
-            input_tokens=settlement.input_tokens,
-            output_tokens=settlement.output_tokens,
-            cached_tokens=settlement.cached_tokens,
-            cost_usd=settlement.cost_usd,
-            provider_ms=settlement.provider_ms,
+            input_tokens=attempts.c.input_tokens + settlement.input_tokens,
+            output_tokens=attempts.c.output_tokens + settlement.output_tokens,
+            cached_tokens=attempts.c.cached_tokens + settlement.cached_tokens,
+            cost_usd=_with(attempts.c.cost_usd, settlement.cost_usd),
+            provider_ms=func.coalesce(attempts.c.provider_ms, 0) + settlement.provider_ms,
         )
     )
+
+
+def _with(spent: Any, cost: Decimal | None) -> Any:
+    """Return what was spent and the cost, if that is known: an unknown one is never 0."""
+    return spent if cost is None else func.coalesce(spent, 0) + cost
 
 
 def _session_update(settlement: Settlement, state: TurnState) -> Any:

@@ -154,12 +154,6 @@ Index(
     postgresql_where=text("archived_at IS NOT NULL"),
     sqlite_where=text("archived_at IS NOT NULL"),
 )
-Index(
-    "ix_sessions_unclosed",
-    sessions.c.id,
-    postgresql_where=text("status = 'archived' AND provider_ref <> ''"),
-    sqlite_where=text("status = 'archived' AND provider_ref <> ''"),
-)
 
 turns = Table(
     "turns",
@@ -277,6 +271,7 @@ attempts = Table(
     Column("worker", Text, nullable=False),
     Column("started_at", Timestamp, nullable=False, server_default=db_now()),
     Column("ended_at", Timestamp),
+    Column("polls", Integer, nullable=False, server_default="0"),  # later claims that asked for it
     Column("outcome", Text),
     Column("error_code", Text),
     Column("error_detail", Text),
@@ -290,6 +285,32 @@ attempts = Table(
     PrimaryKeyConstraint("turn_id", "fence"),
     CheckConstraint("kind IN ('send', 'check', 'resume')", name="kind_known"),
     CheckConstraint("(ended_at IS NULL) = (outcome IS NULL)", name="ended_has_outcome"),
+)
+
+# What vendors keep of a session, by their own ids. No foreign key: a row stays until the vendor has
+# deleted what it names, also when session and turn are long gone. Ids only, no content.
+kept_refs = Table(
+    "kept_refs",
+    metadata,
+    Column("session_id", Uuid, nullable=False),
+    Column("ref", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("turn_id", Uuid),  # NULL: known from the session only
+    Column("stored", Boolean, nullable=False),  # to be closed when nobody needs it any more
+    Column("running", Boolean, nullable=False),  # the vendor may be at work: to be cancelled first
+    Column("created_at", Timestamp, nullable=False, server_default=db_now()),
+    Column("unwanted_at", Timestamp),  # NULL: its session goes on
+    Column("due_at", Timestamp),  # when the vendor is asked, for the first time or again
+    Column("tries", Integer, nullable=False, server_default="0"),
+    Column("error_code", Text),  # of the last try
+    PrimaryKeyConstraint("session_id", "ref"),
+    CheckConstraint("(due_at IS NULL) = (unwanted_at IS NULL)", name="unwanted_is_due"),
+)
+Index(
+    "ix_kept_refs_due_at",
+    kept_refs.c.due_at,
+    postgresql_where=text("due_at IS NOT NULL"),
+    sqlite_where=text("due_at IS NOT NULL"),
 )
 
 # When a head was last announced. Lost with a crash of the server, at the cost of a doubled hint.

@@ -11,6 +11,7 @@ from turnmill.domain.ids import BatchId, SessionId, TurnId
 from turnmill.domain.states import FINAL, Lane, SessionStatus, TurnState, sources_of
 from turnmill.store.accept import accept
 from turnmill.store.history import text_of
+from turnmill.store.kept import give_up_work
 from turnmill.store.line import lock_sessions, move_lines
 from turnmill.store.readable import read_one, readable
 from turnmill.store.records import (
@@ -92,7 +93,8 @@ def cancel(conn: Connection, turn_id: TurnId) -> tuple[TurnState, list[Head]]:
     """End the turn, at once where nothing runs; return its state now and the heads due now.
 
     A running turn keeps the state `running`: its owner is told to close the call, and the verdict
-    will be `cancelled` whatever the provider says. A final turn stays as it is.
+    will be `cancelled` whatever the provider says. Work that a vendor does for it in the background
+    is stopped by a worker afterwards. A final turn stays as it is.
     """
     state, session_id = _lock(conn, turn_id)
     if state in FINAL:
@@ -111,6 +113,7 @@ def cancel(conn: Connection, turn_id: TurnId) -> tuple[TurnState, list[Head]]:
         .where(turns.c.id == turn_id, turns.c.state.in_(sources_of(TurnState.CANCELLED)))
         .values(state=TurnState.CANCELLED, error_code="cancelled", finished_at=db_now())
     )
+    give_up_work(conn, [session_id], [turn_id])
     return TurnState.CANCELLED, move_lines(conn, {session_id: 1})
 
 

@@ -1,7 +1,6 @@
 """Upkeep of sessions, in chunks that hold few locks for a short time."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +10,7 @@ from turnmill.domain.bounds import LONGEST_IDLE
 from turnmill.domain.idle import ARCHIVABLE
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import SessionStatus
+from turnmill.store.kept import give_up_all
 from turnmill.store.line import lock_sessions
 from turnmill.store.schema_name import execute
 from turnmill.store.tables import announcements, sessions, sql_list
@@ -46,15 +46,6 @@ LIMIT %(limit)s
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenThread:
-    """The thread of an archived session that its provider still keeps."""
-
-    session_id: SessionId
-    provider: str
-    provider_ref: str
-
-
 def archive_idle(conn: Connection, *, default_ttl: timedelta | None, limit: int = 200) -> int:
     """Archive up to `limit` idle sessions and return how many; the longest idle ones first.
 
@@ -66,50 +57,24 @@ def archive_idle(conn: Connection, *, default_ttl: timedelta | None, limit: int 
         return 0
     mine = lock_sessions(conn, found, wait=False)
     # Looked at again under the lock: a message may have come in between.
-    archived = conn.execute(
+    archived = conn.scalars(
         update(sessions)
         .where(sessions.c.id.in_(mine), _is_idle(default_ttl))
         .values(status=SessionStatus.ARCHIVED, archived_at=db_now())
-    )
-    return archived.rowcount
-
-
-def open_threads(
-    conn: Connection, *, after: SessionId | None = None, limit: int = 100
-) -> list[OpenThread]:
-    """Return archived sessions whose thread at the provider is to be closed, a page of them."""
-    query = select(sessions.c.id, sessions.c.provider, sessions.c.provider_ref).where(
-        sessions.c.status == SessionStatus.ARCHIVED, sessions.c.provider_ref != ""
-    )
-    if after is not None:
-        query = query.where(sessions.c.id > after)
-    rows = conn.execute(query.order_by(sessions.c.id).limit(limit))
-    return [
-        OpenThread(session_id=SessionId(session_id), provider=provider, provider_ref=ref)
-        for session_id, provider, ref in rows
-    ]
-
-
-def forget_threads(conn: Connection, closed: Sequence[OpenThread]) -> None:
-    """Note that these threads are gone at the provider: the history stands in our own rows."""
-    ids = [thread.session_id for thread in closed]
-    lock_sessions(conn, ids)
-    conn.execute(
-        update(sessions)
-        .where(sessions.c.id.in_(ids), sessions.c.status == SessionStatus.ARCHIVED)
-        .values(provider_ref="")
-    )
+        .returning(sessions.c.id)
+    ).all()
+    give_up_all(conn, [SessionId(one) for one in archived])
+    return len(archived)
 
 
 def purge_archived(conn: Connection, *, older_than: timedelta, limit: int = 50) -> int:
     """Remove sessions that were archived longer ago than that, with every row; return how many.
 
-    A session whose thread is still open at the provider stays until it was closed.
+    What vendors still keep of them stays known until it was deleted there.
     """
     over = and_(
         sessions.c.status == SessionStatus.ARCHIVED,
         sessions.c.archived_at < db_after(-older_than.total_seconds()),
-        sessions.c.provider_ref == "",
     )
     found = conn.scalars(
         select(sessions.c.id).where(over).order_by(sessions.c.archived_at).limit(limit)
@@ -118,6 +83,7 @@ def purge_archived(conn: Connection, *, older_than: timedelta, limit: int = 50) 
         return 0
     mine = lock_sessions(conn, [SessionId(one) for one in found], wait=False)
     conn.execute(delete(announcements).where(announcements.c.session_id.in_(mine)))
+    give_up_all(conn, mine)
     return conn.execute(delete(sessions).where(sessions.c.id.in_(mine), over)).rowcount
 
 

@@ -119,20 +119,6 @@ def test_the_query_says_what_the_rule_says(store: Database) -> None:
         rows.set_session(store, session, status=SessionStatus.ARCHIVED, archived_at=now)
 
 
-def test_threads_of_archived_sessions_stay_known_until_they_were_closed(store: Database) -> None:
-    live, gone = old(store, DAY), old(store, 40 * DAY)
-    for session in (live, gone):
-        rows.set_session(store, session, provider_ref=f"thread-{session}")
-    archive(store)
-    with store.begin() as conn:
-        threads = upkeep.open_threads(conn)
-        assert [(one.session_id, one.provider_ref) for one in threads] == [(gone, f"thread-{gone}")]
-        assert upkeep.open_threads(conn, after=gone) == []
-        upkeep.forget_threads(conn, threads)
-        assert upkeep.open_threads(conn) == []
-        assert sessions.get(conn, live).provider_ref == f"thread-{live}"
-
-
 def test_sessions_archived_long_ago_go_with_every_row(store: Database) -> None:
     session, kept = rows.start(store), rows.start(store, user_id="bob")
     for one in (session, kept):
@@ -148,18 +134,6 @@ def test_sessions_archived_long_ago_go_with_every_row(store: Database) -> None:
     with store.begin() as conn:
         for table, left in ((turn_rows, 1), (messages, 2), (attempts, 1)):
             assert conn.execute(select(func.count()).select_from(table)).scalar_one() == left
-
-
-def test_a_session_whose_thread_is_still_open_is_not_removed(store: Database) -> None:
-    session = rows.start(store)
-    with store.begin() as conn:
-        sessions.archive(conn, session)
-    long_ago = datetime.now(UTC) - 100 * DAY
-    rows.set_session(store, session, archived_at=long_ago, provider_ref="thread")
-    with store.begin() as conn:
-        assert upkeep.purge_archived(conn, older_than=90 * DAY) == 0
-        upkeep.forget_threads(conn, upkeep.open_threads(conn))
-        assert upkeep.purge_archived(conn, older_than=90 * DAY) == 1
 
 
 def test_old_notes_about_hints_go_in_chunks(store: Database) -> None:

@@ -147,7 +147,7 @@ def test_background_work_is_resumed_without_spending_an_attempt(store: Database)
         claim = steps.take_one(store, claim.turn_id)
         assert (claim.kind, claim.native_ref, claim.attempt) == ("resume", f"bg_{number}", 1)
     steps.end(store, claim)
-    assert steps.outcomes(store, claim.turn_id) == ["waiting", "waiting", "waiting", "succeeded"]
+    assert steps.outcomes(store, claim.turn_id) == ["succeeded"]
 
 
 def test_an_unknown_turn_is_asked_about_without_spending_an_attempt(store: Database) -> None:

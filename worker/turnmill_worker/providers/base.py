@@ -1,10 +1,11 @@
-"""What a provider is: four verbs, and the words that go in and out."""
+"""What a provider is: its verbs, and the words that go in and out."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Protocol, runtime_checkable
 
+from turnmill.domain.errors import ProviderError
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.parts import Part as Part
 
@@ -55,6 +56,8 @@ class Done:
     thread_ref: str = ""  #: continues the thread from here; empty when we hold the history
     request_id: str = ""  #: to quote to the vendor's support
     model: str = ""  #: the model that answered, for the price
+    #: what the vendor stores from now on, `thread_ref` aside: each is closed when the session ends
+    kept: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +65,15 @@ class Running:
     """The provider works in the background; ask again with `check`."""
 
     native_ref: str
-    poll_after: timedelta = timedelta(seconds=2)
+    poll_after: timedelta = timedelta(seconds=2)  #: at the least; long work is asked for less often
+    kept: Sequence[str] = ()  #: what the vendor stores already, often `native_ref` itself
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """The work in the background has ended without an answer, as a call with this error would."""
+
+    error: ProviderError
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +98,8 @@ class Provider(Protocol):
 
     Stateless but for its HTTP client, and used from one event loop. Every method has a timeout of
     its own and raises `turnmill.domain.errors.ProviderError` only: NotSent, MaybeSent, ThreadLost
-    or Rejected. Cancelling a call closes its connection.
+    or Rejected. Cancelling a call closes its connection; only where that stops no work, and the
+    vendor is about to name it, may the call end with its answer all the same.
     """
 
     name: str
@@ -103,18 +115,27 @@ class Provider(Protocol):
         """
         ...
 
-    async def check(self, request: Request) -> Done | Running | Absent | Unknowable:
+    async def check(self, request: Request) -> Done | Running | Failed | Absent | Unknowable:
         """Find out what became of an earlier `send` of this turn. Never executes anything.
 
-        Absent also when it has failed in a way that another try may heal; Rejected is raised when
-        it has failed for good. Any other error says that the question was not answered.
+        Whatever is raised, Rejected too, says that the question was not answered: the key may have
+        been changed. It is asked again, and what the vendor did meanwhile is not lost.
         """
         ...
 
     async def close(self, thread_ref: str) -> None:
-        """Give the provider's thread up. Gone already counts as success."""
+        """Delete a thread, or something else that was `kept`. Gone already counts as success."""
         ...
 
     async def aclose(self) -> None:
         """Close connections; the process ends."""
+        ...
+
+
+@runtime_checkable
+class Cancels(Protocol):
+    """A provider whose work in the background can be stopped. Others let it run to its end."""
+
+    async def cancel(self, native_ref: str) -> None:
+        """Stop the work. That it has ended, or is gone, counts as success."""
         ...

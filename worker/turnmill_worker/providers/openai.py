@@ -1,7 +1,9 @@
 """OpenAI, and every server that speaks its Responses API or chat completions."""
 
+import asyncio
 import os
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from functools import partial
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
@@ -11,7 +13,7 @@ from openai import AsyncOpenAI
 from turnmill.domain.errors import KeyMissing, ProviderError, ThreadLost
 from turnmill.domain.ids import SessionId
 from turnmill_worker.providers.answers import id_in, read, refusal
-from turnmill_worker.providers.base import Absent, Done, Emit, Request, Running, Unknowable
+from turnmill_worker.providers.base import Absent, Done, Emit, Failed, Request, Running, Unknowable
 from turnmill_worker.providers.failures import error_object_of
 from turnmill_worker.providers.formats import chat, responses
 from turnmill_worker.providers.parameters import choice, refuse_thread, timeout_of
@@ -22,6 +24,9 @@ T = TypeVar("T")
 _REQUEST_ID = "x-request-id"
 #: Where the vendor's codes are, the finest first.
 _CODES = ("code", "type")
+
+_NOTHING_TO_STOP = frozenset({400, 404})
+_NAMED_WITHIN = timedelta(seconds=3)
 
 
 class OpenAIProvider:
@@ -61,7 +66,7 @@ class OpenAIProvider:
             await emit(reply.text)
         return reply
 
-    async def check(self, request: Request) -> Done | Running | Absent | Unknowable:
+    async def check(self, request: Request) -> Done | Running | Failed | Absent | Unknowable:
         if not request.native_ref:
             return Unknowable(resend_is_safe=True)  # the API finds no response by our own names
         answer = await self._vendor.call("GET", _path_of(request.native_ref))
@@ -70,6 +75,16 @@ class OpenAIProvider:
         if not answer.accepted:
             raise _refusal(answer)
         return await _read(answer, request, responses.found_of)
+
+    async def cancel(self, native_ref: str) -> None:
+        """Stop a response in the background.
+
+        One that has ended is returned as it stands, one that is in no background is a 400:
+        https://developers.openai.com/api/docs/guides/background
+        """
+        answer = await self._vendor.call("POST", f"{_path_of(native_ref)}/cancel")
+        if not answer.accepted and answer.status not in _NOTHING_TO_STOP:
+            raise _refusal(answer)
 
     async def close(self, thread_ref: str) -> None:
         if thread_ref:
@@ -86,8 +101,25 @@ class OpenAIProvider:
         if not chain:
             refuse_thread(request)
         body = encoded(responses.body_of(request, chain=chain))
-        answer = await self._post(responses.PATH, body, request)
+        post = self._begin if request.settings.get("background") else self._post
+        answer = await post(responses.PATH, body, request)
         return await _read(answer, request, responses.reply_of)
+
+    async def _begin(self, path: str, body: bytes, request: Request) -> Answer:
+        """Begin what goes on though we hang up: a call that is closed waits for its id a little.
+
+        Only by that can the work be found again, or stopped.
+        """
+        posting = asyncio.ensure_future(self._post(path, body, request))
+        try:
+            return await asyncio.shield(posting)
+        except asyncio.CancelledError:
+            done, _ = await asyncio.wait([posting], timeout=_NAMED_WITHIN.total_seconds())
+            if done and not posting.cancelled() and posting.exception() is None:
+                return posting.result()
+            raise
+        finally:
+            posting.cancel()
 
     async def _send_chat(self, request: Request) -> Done:
         choice(request.settings, "thread", among=("client",))

@@ -24,7 +24,7 @@ def register(app: Celery, process: ProcessWorks, environ: Mapping[str, str] = os
 
     @app.task(name=wire.ARCHIVE_IDLE, ignore_result=True)
     async def archive_idle_task(slot: str | None = None) -> None:
-        """Archive idle sessions, and close their threads at the providers."""
+        """Archive idle sessions, and delete what providers keep of those that ended."""
         await upkeep().archive_idle(_moment(slot))
 
     @app.task(name=wire.ROLL_UP_USAGE, ignore_result=True)

@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Any
 
 from turnmill.domain.errors import NotSent, ProviderError, RateLimited, Rejected
-from turnmill_worker.providers.base import Absent, Done, Part, Request, Running, Usage
+from turnmill_worker.providers.base import Done, Failed, Part, Request, Running, Usage
 from turnmill_worker.providers.failures import (
     error_of_inside,
     raise_error_inside,
@@ -58,6 +58,8 @@ _FAILED: Mapping[str, type[ProviderError]] = MappingProxyType(
         "rate_limit_exceeded": RateLimited,
         "server_error": NotSent,
         "vector_store_timeout": NotSent,
+        "response_cancelled": NotSent,  # by somebody at the vendor: a turn of ours that was
+        # cancelled is final, and not looked up any more
     }
 )
 
@@ -85,10 +87,11 @@ def reply_of(payload: Mapping[str, Any], *, chain: bool, request_id: str) -> Don
     """Read a response object; raises when it failed or tells of an error, or Unreadable."""
     status = payload.get("status")
     given = name(payload.get("id"))
+    kept = _kept(given, chain=chain)
     if status in ("queued", "in_progress") and given:
-        return Running(native_ref=given)
+        return Running(native_ref=given, kept=kept)
     if status in _ENDED:
-        raise _failure(payload, status=str(status))
+        raise _failure(payload, status=str(status), kept=kept)
     raise_error_inside(payload)
     items = mappings(payload.get("output"))
     said, refusal = _said(items)
@@ -102,19 +105,23 @@ def reply_of(payload: Mapping[str, Any], *, chain: bool, request_id: str) -> Don
         thread_ref=given if chain and not unanswered else "",
         request_id=request_id,
         model=name(payload.get("model")),
+        kept=kept,
     )
 
 
 def found_of(
     payload: Mapping[str, Any], *, chain: bool, request_id: str
-) -> Done | Running | Absent:
-    """Read a response that was looked up; Absent where it has ended without an answer.
+) -> Done | Running | Failed:
+    """Read a response that was looked up; Failed where it has ended without an answer.
 
     An error beside it is one of the question: it raises, and says nothing about the work.
     """
     status = payload.get("status")
-    if status in _ENDED and isinstance(_failure(payload, status=str(status)), NotSent):
-        return Absent()
+    if status in _ENDED:
+        kept = _kept(name(payload.get("id")), chain=chain)
+        error = _failure(payload, status=str(status), kept=kept)
+        error.request_id = request_id
+        return Failed(error=error)
     return reply_of(payload, chain=chain, request_id=request_id)
 
 
@@ -178,10 +185,17 @@ def _usage(payload: Mapping[str, Any]) -> Usage:
     )
 
 
-def _failure(payload: Mapping[str, Any], *, status: str) -> ProviderError:
+def _kept(given: str, *, chain: bool) -> tuple[str, ...]:
+    """Return what the vendor stores, as it was asked to: also what failed, or leads nowhere."""
+    return (given,) if chain and given else ()
+
+
+def _failure(payload: Mapping[str, Any], *, status: str, kept: tuple[str, ...]) -> ProviderError:
     error = mapping(payload.get("error"))
-    code = safe_code(error.get("code"))
+    code = safe_code(error.get("code")) or safe_code(f"response_{status}")
     if code not in _FAILED and status_in(error):
-        return error_of_inside(error)
-    kind = _FAILED.get(code, Rejected)
-    return kind(code or f"response_{status}", detail=words_of(payload))
+        found = error_of_inside(error)
+    else:
+        found = _FAILED.get(code, Rejected)(code, detail=words_of(payload))
+    found.kept = kept
+    return found
