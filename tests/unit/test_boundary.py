@@ -64,6 +64,7 @@ async def test_a_sound_answer_is_returned_as_it_is_in_every_field() -> None:
         thread_ref="resp_1",
         request_id="req_1",
         model="gpt-5-mini",
+        kept=("resp_0", "resp_1"),
     )
     default = Done(text="")
     for one in fields(Done):
