@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from turnmill.domain.errors import (
     BatchNotFound,
     BatchTimeout,
+    BegunBeforeFork,
     ConfigurationError,
     Conflict,
     IdempotencyConflict,
@@ -71,6 +72,7 @@ __all__ = [
     "Batch",
     "BatchNotFound",
     "BatchTimeout",
+    "BegunBeforeFork",
     "Client",
     "ConfigurationError",
     "Conflict",

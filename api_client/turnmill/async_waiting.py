@@ -3,10 +3,11 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from turnmill.domain.ids import TurnId
+from turnmill.per_loop import PerLoop
 from turnmill.store import turns
 from turnmill.store.async_database import AsyncDatabase, ThreadedDatabase
 from turnmill.waiting import (
@@ -22,6 +23,21 @@ logger = logging.getLogger("turnmill.waiting")
 
 
 class AsyncWaiter:
+    """Waits for turns on whatever event loop it is asked."""
+
+    def __init__(self, database: AsyncDatabase | ThreadedDatabase) -> None:
+        self._watches = PerLoop(lambda: _Watch(database), close=_Watch.close, drop=lambda _: None)
+
+    def expecting(self, turn_id: TurnId) -> AbstractAsyncContextManager[asyncio.Event]:
+        """Give an event that is set once the turn has ended. Look at the state after this."""
+        return self._watches.here().expecting(turn_id)
+
+    async def close(self) -> None:
+        """Stop waiting; those who still wait run into their timeouts."""
+        await self._watches.close()
+
+
+class _Watch:
     """One task and one connection for all turns that are waited for on an event loop."""
 
     def __init__(self, database: AsyncDatabase | ThreadedDatabase) -> None:
@@ -32,7 +48,7 @@ class AsyncWaiter:
 
     @asynccontextmanager
     async def expecting(self, turn_id: TurnId) -> AsyncIterator[asyncio.Event]:
-        """Yield an event that is set once the turn has ended. Look at the state after this."""
+        """See `AsyncWaiter.expecting`."""
         event = asyncio.Event()
         self._events.setdefault(turn_id, []).append(event)
         if self._task is None or self._task.done():
@@ -53,7 +69,7 @@ class AsyncWaiter:
                 self._events.pop(turn_id, None)
 
     async def close(self) -> None:
-        """Stop the task; those who still wait run into their timeouts."""
+        """Stop the task."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

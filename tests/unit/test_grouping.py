@@ -36,7 +36,6 @@ def desk() -> Desk:
 @pytest.fixture
 async def work(desk: Desk) -> AsyncIterator[Work]:
     work: Work = Grouped("doubling", desk.handle, most=3)
-    work.start(asyncio.get_running_loop())
     yield work
     desk.open.set()
     await asyncio.to_thread(work.stop)
@@ -83,7 +82,6 @@ async def test_an_error_is_that_of_everybody_in_the_group_and_of_nobody_after() 
         return list(numbers)
 
     work: Work = Grouped("dividing", handle, most=3)
-    work.start(asyncio.get_running_loop())
     with pytest.raises(ZeroDivisionError):
         await work.submit(0)
     assert await work.submit(1) == 1

@@ -80,11 +80,6 @@ class GroupedLedger:
         self._claims = Grouped("claims", self._claim_group, most=_MOST)
         self._settles = Grouped("settles", self._settle_group, most=_MOST)
 
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Start the two writer threads."""
-        self._claims.start(loop)
-        self._settles.start(loop)
-
     def stop(self) -> None:
         """Write what is left and stop."""
         self._claims.stop()

@@ -62,7 +62,6 @@ class InProcessRunner:
 
     async def _main(self) -> None:
         ledger = GroupedLedger(self._database, owner="in-process", lease=timedelta(days=1))
-        ledger.start(asyncio.get_running_loop())
         deps = self._deps(ledger)
         await asyncio.to_thread(self._take_over)
         while not self._closing:

@@ -73,8 +73,6 @@ class Works:
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the threads, on the loop's thread, before any turn is taken."""
         self._loop = loop
-        self.ledger.start(loop)
-        self._hints.start(loop)
         self._heartbeat.start()
         if self._dispatcher is not None:
             self._dispatcher.start()

@@ -14,6 +14,7 @@ from turnmill.domain.errors import (
     ProviderUnknown,
     Rejected,
 )
+from turnmill.forking import in_child
 from turnmill_worker.providers.base import Provider
 
 GROUP = "turnmill.providers"
@@ -30,6 +31,11 @@ class ProviderRegistry:
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         self._environ = environ
         self._loaded: dict[str, Provider] = {}
+        self.start_afresh()
+        in_child(self)
+
+    def start_afresh(self) -> None:
+        """Keep the providers, whose connections begin anew themselves: see `turnmill.forking`."""
         self._lock = Lock()
 
     def names(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ where to, as whom and with which headers, and this module sends.
 
 import io
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ import httpx2
 from pydantic_core import PydanticSerializationError, to_json
 
 from turnmill.domain.errors import MaybeSent, ProviderError, Rejected, Unreachable
+from turnmill.per_loop import PerLoop
 
 DEFAULT_TIMEOUT = timedelta(minutes=10)
 CONNECT_TIMEOUT = timedelta(seconds=10)
@@ -52,10 +54,10 @@ class Vendor:
     """A keep-alive pool of connections to one base URL, with one set of headers."""
 
     def __init__(self, *, base_url: str, headers: Callable[[], Mapping[str, str]]) -> None:
-        """`headers` is asked once, on the event loop that the connections belong to."""
+        """`headers` is asked once on each event loop that connections belong to."""
         self._base_url = base_url.rstrip("/") + "/"
         self._headers = headers
-        self._session: aiohttp.ClientSession | None = None
+        self._sessions = PerLoop(self._connect, close=aiohttp.ClientSession.close, drop=_drop)
 
     async def call(
         self,
@@ -69,7 +71,7 @@ class Vendor:
 
         Raises Unreachable when nothing has left, MaybeSent when something may have.
         """
-        session = self._session or self._connect()
+        session = self._sessions.here()
         try:
             async with session.request(
                 method,
@@ -85,13 +87,11 @@ class Vendor:
 
     async def aclose(self) -> None:
         """Close the connections; a later call opens new ones."""
-        if self._session is not None:
-            session, self._session = self._session, None
-            await session.close()
+        await self._sessions.close()
 
     def _connect(self) -> aiohttp.ClientSession:
         encrypted = self._base_url.startswith("https:")
-        self._session = aiohttp.ClientSession(
+        return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=MOST_CONNECTIONS,
                 keepalive_timeout=KEEP_ALIVE.total_seconds(),
@@ -102,7 +102,14 @@ class Vendor:
             cookie_jar=aiohttp.DummyCookieJar(),
             proxy=_proxy_for(self._base_url),
         )
-        return self._session
+
+
+def _drop(session: aiohttp.ClientSession) -> None:
+    """Let go of connections whose event loop is gone; their sockets close as they are collected."""
+    closing = session.close()
+    with suppress(StopIteration):
+        closing.send(None)
+    closing.close()
 
 
 def encoded(body: Mapping[str, Any]) -> bytes:
