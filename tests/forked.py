@@ -21,14 +21,13 @@ class Forked(Generic[T]):
 
     def __init__(self, work: Callable[[], T]) -> None:
         self._read, write = os.pipe()
-        self.pid = _fork()
+        self.pid = fork()
         if self.pid == 0:
-            os.close(self._read)
             _work(work, write)
         os.close(write)
 
     def result(self, *, within: float = PATIENCE) -> T:
-        """Return what the work returned; its error fails the test, and so does a child that hangs."""
+        """Return what the work returned. Its error fails the test; so does a child that hangs."""
         said = self._said(deadline=time.monotonic() + within)
         os.close(self._read)
         if said is None:
@@ -36,7 +35,7 @@ class Forked(Generic[T]):
         os.waitpid(self.pid, 0)
         assert said is not None, "the child hangs"
         assert said, "the child died"
-        done, value = pickle.loads(said)  # noqa: S301 - what our own child wrote
+        done, value = pickle.loads(said)
         assert done, value
         return value  # type: ignore[no-any-return]
 
@@ -58,8 +57,9 @@ def forked(work: Callable[[], T], *, within: float = PATIENCE) -> T:
     return Forked(work).result(within=within)
 
 
-def _fork() -> int:
-    with warnings.catch_warnings():  # of threads beside the fork: they are what is tested
+def fork() -> int:
+    """Fork, beside threads too."""
+    with warnings.catch_warnings():  # of threads: they are what is tested
         warnings.simplefilter("ignore", DeprecationWarning)
         return os.fork()
 

@@ -4,7 +4,7 @@ from typing import Any
 from weakref import WeakSet
 
 from psycopg import Error
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, ExceptionContext, event
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from turnmill.domain.errors import BegunBeforeFork
@@ -21,6 +21,7 @@ class Opened:
     def watch(self, engine: Engine) -> None:
         """Know the connections that this engine opens from now on."""
         event.listen(engine, "connect", self._note)
+        event.listen(engine, "handle_error", _as_it_is)
 
     def start_afresh(self) -> None:
         """Make the parent's connections unusable here, and harmless to the parent."""
@@ -56,6 +57,12 @@ class _Parents:
 
     def close(self) -> None:
         """Do nothing: the parent uses it."""
+
+
+def _as_it_is(context: ExceptionContext) -> None:
+    """Let our own error through: SQLAlchemy would wrap it, and quote the statement."""
+    if isinstance(context.original_exception, BegunBeforeFork):
+        raise context.original_exception
 
 
 def _take_away(entry: ConnectionPoolEntry) -> None:
