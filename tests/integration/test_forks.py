@@ -272,16 +272,16 @@ def test_the_server_notices_the_death_of_a_parent_whose_child_lives_on(
 def test_a_thread_that_waits_for_the_broker_at_the_fork_holds_up_no_child(
     database_url: str, store: Database
 ) -> None:
-    session = rows.start(store)
+    session, another = rows.start(store), rows.start(store)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
         with Client(database_url=database_url, broker_url=url) as client:
             sender = threading.Thread(target=client.send, args=(session, "hello"))
             sender.start()
             with silent.accept()[0]:  # it says nothing: the thread waits, and holds a lock
-                turn = forked(lambda: client.send(session, "from the child").id)
+                turn = forked(lambda: client.send(another, "from the child").id)
                 sender.join(timeout=20)
-            assert client.turns.get(turn).session_id == session
+            assert client.turns.get(turn).session_id == another
 
 
 def test_threads_that_hold_every_lock_at_the_fork_hold_up_no_child(
