@@ -77,9 +77,17 @@ class Fork:
 
 
 def _in_child() -> None:
-    importing.release()
+    failures = []
     for forkable in list(_forkables):
-        forkable.start_afresh()
+        try:
+            forkable.start_afresh()
+        except Exception as error:  # noqa: BLE001
+            # The beginning of a process: all others must be renewed none the less.
+            failures.append(error)
+    with suppress(RuntimeError):  # who forks in C may have left out the hook before
+        importing.release()
+    if failures:
+        raise failures[0]  # Python writes it to stderr
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows

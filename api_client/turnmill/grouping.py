@@ -63,9 +63,8 @@ class Grouped(Generic[Item, Result]):
 
     def stop(self) -> None:
         """Handle what is left, then end the thread. Who came too late gets Stopped."""
-        self._stopped = True
         with self._starting:
-            thread = self._thread
+            self._stopped, thread = True, self._thread
         self._inbox.put(None)
         if thread is not None:
             thread.join(timeout=30.0)
@@ -74,7 +73,9 @@ class Grouped(Generic[Item, Result]):
 
     def _start(self) -> None:
         with self._starting:
-            if self._thread is None and not self._stopped:
+            if self._stopped:
+                raise Stopped
+            if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._run, name=f"turnmill-{self._name}", daemon=True
                 )

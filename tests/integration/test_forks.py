@@ -373,6 +373,20 @@ def test_a_submission_that_was_cut_by_a_fork_does_not_wait_for_the_parents_threa
     assert list(pieces) == [1, 2]
 
 
+def test_a_child_that_was_forked_out_of_a_running_loop_has_one_of_its_own(
+    database_url: str, broker_url: str, sessions: list[SessionId]
+) -> None:
+    reader = OnLoops(database_url, broker_url)
+
+    async def fork_while_running() -> None:
+        assert len(await reader.client.sessions.list()) == SESSIONS
+        assert forked(lambda: foreign(reader, sessions, 0)) == []
+        assert len(await reader.client.sessions.list()) == SESSIONS
+        await reader.client.close()
+
+    asyncio.run(fork_while_running())
+
+
 def test_coroutines_of_a_child_run_on_a_loop_of_its_own() -> None:
     async def answer() -> int:
         return os.getpid()

@@ -3,6 +3,9 @@
 import asyncio
 import threading
 
+import pytest
+
+from turnmill import per_loop
 from turnmill.per_loop import PerLoop
 
 
@@ -64,7 +67,8 @@ def test_all_are_closed_each_on_its_own_loop_while_that_runs() -> None:
     assert (mine.end, found[0].end, gone.end) == ("closed", "closed", "dropped")
 
 
-def test_a_loop_that_hangs_holds_up_nobody_who_closes() -> None:
+def test_a_loop_that_hangs_holds_up_nobody_who_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(per_loop, "_CLOSE_SECONDS", 0.1)
     one_each, made, over = things(), threading.Event(), threading.Event()
     found: list[Thing] = []
 
