@@ -3,7 +3,6 @@
 import asyncio
 from asyncio import AbstractEventLoop
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Generic, TypeVar
 
 from turnmill.forking import in_child, leave_to_parent
@@ -12,7 +11,7 @@ T = TypeVar("T")
 
 #: Loops that stand still may run again; of more than this the oldest ones are taken for forgotten.
 _MOST_STANDING = 16
-#: A loop of another thread gets this long to close what is its own.
+#: A loop of another thread is waited for so long while it closes what is its own.
 _CLOSE_SECONDS = 5.0
 
 
@@ -64,18 +63,23 @@ class PerLoop(Generic[T]):
         self._made = {}
 
     async def _close_elsewhere(self, loop: AbstractEventLoop, one: T) -> bool:
-        """Let another thread's loop close it; False when it does not run."""
+        """Let another thread's loop close it, later if it is busy; False when it does not run."""
 
         async def close() -> None:
             await self._close(one)
 
         if not loop.is_running():
             return False
-        closing = asyncio.run_coroutine_threadsafe(close(), loop)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_CLOSE_SECONDS):
-                await asyncio.wrap_future(closing)
-        return not closing.cancelled()
+        closing = close()
+        try:
+            closed = asyncio.run_coroutine_threadsafe(closing, loop)
+        except RuntimeError:  # it was closed at this moment
+            closing.close()
+            return False
+        done, _ = await asyncio.wait([asyncio.wrap_future(closed)], timeout=_CLOSE_SECONDS)
+        for each in done:
+            each.result()
+        return True
 
     def _drop_forgotten(self) -> None:
         known = list(self._made)
