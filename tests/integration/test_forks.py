@@ -219,7 +219,7 @@ def test_a_child_that_closes_its_client_and_ends_closes_nothing_of_the_parents(
 
 
 def test_a_transaction_that_was_open_at_the_fork_is_the_parents_alone(store: Database) -> None:
-    session = rows.start(store)
+    rows.start(store)
 
     def use(conn: Connection) -> list[str]:
         codes = []
@@ -232,10 +232,10 @@ def test_a_transaction_that_was_open_at_the_fork_is_the_parents_alone(store: Dat
         return codes
 
     with store.begin() as conn:
-        conn.execute(text("UPDATE sessions SET model = 'new'"))
+        conn.execute(text("UPDATE turnmill.sessions SET model = 'new'"))
         assert forked(lambda: use(conn)) == ["begun_before_fork"] * 2
     with store.begin() as conn:
-        assert conn.execute(text("SELECT model FROM sessions")).scalar_one() == "new", session
+        assert conn.execute(text("SELECT model FROM turnmill.sessions")).scalar_one() == "new"
 
 
 def test_the_server_notices_the_death_of_a_parent_whose_child_lives_on(
