@@ -4,6 +4,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from turnmill.domain.errors import BegunBeforeFork
+from turnmill.forking import Fork
+
 T = TypeVar("T")
 
 
@@ -13,9 +16,11 @@ def one_ahead(pieces: Iterator[T]) -> Iterator[T]:
     Worth it where the caller mostly waits, as for a database. An error is raised where its piece
     would have come.
     """
-    done = object()
+    done, fork = object(), Fork()
     with ThreadPoolExecutor(1, thread_name_prefix="turnmill-ahead") as thread:
         upcoming = thread.submit(next, pieces, done)
         while (piece := upcoming.result()) is not done:
             upcoming = thread.submit(next, pieces, done)
             yield piece  # type: ignore[misc]
+            if fork.passed:
+                raise BegunBeforeFork  # the thread is the parent's

@@ -50,7 +50,7 @@ T = TypeVar("T")
 
 
 class AsyncClient:
-    """Sends messages and reads what became of them, on one event loop. See `Client`."""
+    """Sends messages and reads what became of them, on any event loop. See `Client`."""
 
     def __init__(
         self, *, database_url: str = "", broker_url: str = "", settings: Settings | None = None
@@ -121,8 +121,7 @@ class AsyncClient:
     async def close(self) -> None:
         """Stop waiting and give all connections back."""
         await self._waiter.close()
-        if self._hints.started:
-            await asyncio.to_thread(self._hints.stop)
+        await asyncio.to_thread(self._hints.stop)
         await asyncio.to_thread(self._announcer.close)
         await self._database.close()
         self._blocking.close()
@@ -143,8 +142,6 @@ class AsyncClient:
             await self._tell([head_of(accepted, lane)])
 
     async def _tell(self, heads: Sequence[Head]) -> None:
-        if heads and not self._hints.started:
-            self._hints.start(asyncio.get_running_loop())
         with suppress(Stopped):  # the messages stand, and a dispatcher finds them
             await asyncio.gather(*(self._hints.submit(head) for head in heads))
 

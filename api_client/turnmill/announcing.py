@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from turnmill.domain.errors import MissingExtra
+from turnmill.forking import in_child, leave_to_parent
 from turnmill.queue import Publisher
 from turnmill.settings import Settings
 from turnmill.store.database import Database
@@ -36,7 +37,10 @@ class Silent:
 
 
 class InProcess:
-    """Runs turns of a single-process store in this process, from the first message on."""
+    """Runs turns of a single-process store in this process, from the first message on.
+
+    Not in its children, whose store refuses everything.
+    """
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
@@ -52,6 +56,7 @@ class InProcess:
         if not database.in_memory:
             migrate.upgrade(database.url.render_as_string(hide_password=False))
             self._start()  # a file may hold turns of an earlier process
+        in_child(self)
 
     def announce(self, heads: Sequence[Head]) -> int:
         """Wake the runner."""
@@ -62,6 +67,12 @@ class InProcess:
         """Finish what runs, at most for a few seconds, and stop."""
         if self._runner is not None:
             self._runner.close()
+
+    def start_afresh(self) -> None:
+        """Leave the runner to the parent: see `turnmill.forking`."""
+        leave_to_parent(self._runner)
+        self._runner = None
+        self._lock = threading.Lock()
 
     def _start(self) -> "_Runner":
         with self._lock:

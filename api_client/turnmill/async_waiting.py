@@ -3,11 +3,12 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any
 
 from turnmill.domain.errors import StoreError
 from turnmill.domain.ids import TurnId
+from turnmill.per_loop import PerLoop
 from turnmill.store import turns
 from turnmill.store.async_database import AsyncDatabase, ThreadedDatabase
 from turnmill.waiting import (
@@ -25,6 +26,23 @@ logger = logging.getLogger("turnmill.waiting")
 
 
 class AsyncWaiter:
+    """Waits for turns on whatever event loop it is asked."""
+
+    def __init__(self, database: AsyncDatabase | ThreadedDatabase) -> None:
+        self._watches = PerLoop(lambda: _Watch(database), close=_Watch.close, drop=lambda _: None)
+
+    def expecting(
+        self, turn_id: TurnId, deadline: Deadline
+    ) -> AbstractAsyncContextManager[asyncio.Event]:
+        """Give an event that is set whenever the turn may have ended. See `Waiter.expecting`."""
+        return self._watches.here().expecting(turn_id, deadline)
+
+    async def close(self) -> None:
+        """Stop waiting; those who still wait run into their timeouts."""
+        await self._watches.close()
+
+
+class _Watch:
     """One task and one connection for all turns that are waited for on an event loop."""
 
     def __init__(self, database: AsyncDatabase | ThreadedDatabase) -> None:
@@ -35,7 +53,7 @@ class AsyncWaiter:
 
     @asynccontextmanager
     async def expecting(self, turn_id: TurnId, deadline: Deadline) -> AsyncIterator[asyncio.Event]:
-        """Yield an event that is set whenever the turn may have ended. See `Waiter.expecting`."""
+        """See `AsyncWaiter.expecting`."""
         event = asyncio.Event()
         if deadline.passed:
             yield event  # one look needs nobody who listens
@@ -53,7 +71,7 @@ class AsyncWaiter:
                 del self._events[turn_id]
 
     async def close(self) -> None:
-        """Stop the task; those who still wait run into their timeouts."""
+        """Stop the task."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

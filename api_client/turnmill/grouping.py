@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 from turnmill.domain.errors import StoreError
+from turnmill.forking import in_child
 
 logger = logging.getLogger("turnmill.grouping")
 
@@ -15,6 +16,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _Job = tuple[asyncio.Future[Result], Item]
+_Told = tuple[asyncio.Future[Result], Result | BaseException]
 
 
 class Stopped(StoreError):
@@ -28,7 +30,7 @@ def _weightless(item: Any) -> int:
 
 
 class Grouped(Generic[Item, Result]):
-    """Passes items from an event loop to `handle`, many at a time and never by a timer.
+    """Passes items from event loops to `handle`, many at a time and never by a timer.
 
     While `handle` works, items pile up; a lone item is handled at once. `handle` returns one
     result for each item, in order, an exception where an item has none; what it raises,
@@ -45,19 +47,20 @@ class Grouped(Generic[Item, Result]):
         heaviest: int = 1,
     ) -> None:
         """A group holds `most` items, and takes no more once it weighs `heaviest`."""
+        self._name = name
         self._handle = handle
         self._most = most
         self._weigh = weigh
         self._heaviest = heaviest
-        self._inbox: queue.SimpleQueue[_Job[Result, Item] | None] = queue.SimpleQueue()
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped = False
-        self._thread = threading.Thread(target=self._run, name=f"turnmill-{name}", daemon=True)
+        self.start_afresh()
+        in_child(self)
 
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Start the thread; results are delivered on `loop`."""
-        self._loop = loop
-        self._thread.start()
+    def start_afresh(self) -> None:
+        """Begin with nothing, and without a thread until somebody submits."""
+        self._inbox: queue.SimpleQueue[_Job[Result, Item] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
 
     async def submit(self, item: Item) -> Result:
         """Return the item's result. Cancelling the wait does not take the item back.
@@ -66,23 +69,31 @@ class Grouped(Generic[Item, Result]):
         """
         if self._stopped:
             raise Stopped
+        if self._thread is None:
+            self._start()
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._inbox.put((future, item))
         return await future
 
-    @property
-    def started(self) -> bool:
-        """Tell whether the thread runs."""
-        return self._loop is not None
-
     def stop(self) -> None:
         """Handle what is left, then end the thread. Who came too late gets Stopped."""
-        self._stopped = True
+        with self._starting:
+            self._stopped, thread = True, self._thread
         self._inbox.put(None)
-        if self._thread.is_alive():
-            self._thread.join(timeout=30.0)
-        while not self._thread.is_alive() and (late := self._at_once(1)):
+        if thread is not None:
+            thread.join(timeout=30.0)
+        while (thread is None or not thread.is_alive()) and (late := self._at_once(1)):
             self._tell(late, [Stopped()])
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._stopped:
+                raise Stopped
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name=f"turnmill-{self._name}", daemon=True
+                )
+                self._thread.start()
 
     def _run(self) -> None:
         while (group := self._next_group()) is not None:
@@ -98,12 +109,14 @@ class Grouped(Generic[Item, Result]):
     def _tell(
         self, group: Sequence[_Job[Result, Item]], results: Sequence[Result | BaseException]
     ) -> None:
-        futures = [future for future, _ in group]
-        assert self._loop is not None
-        try:
-            self._loop.call_soon_threadsafe(_deliver, futures, results)
-        except RuntimeError:
-            logger.warning("the event loop is gone; %d results dropped", len(group))
+        told: dict[asyncio.AbstractEventLoop, list[_Told[Result]]] = {}
+        for (future, _), result in zip(group, results, strict=True):
+            told.setdefault(future.get_loop(), []).append((future, result))
+        for loop, results_there in told.items():
+            try:
+                loop.call_soon_threadsafe(_deliver, results_there)
+            except RuntimeError:
+                logger.warning("the event loop is gone; %d results dropped", len(results_there))
 
     def _next_group(self) -> list[_Job[Result, Item]] | None:
         first = self._inbox.get()
@@ -127,10 +140,8 @@ class Grouped(Generic[Item, Result]):
         return found
 
 
-def _deliver(
-    futures: Sequence["asyncio.Future[Result]"], results: Sequence[Result | BaseException]
-) -> None:
-    for future, result in zip(futures, results, strict=True):
+def _deliver(told: Sequence[_Told[Result]]) -> None:
+    for future, result in told:
         if future.done():
             continue  # nobody waits any more
         if isinstance(result, BaseException):

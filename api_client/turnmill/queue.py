@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from turnmill.domain.errors import InvalidSetting
 from turnmill.domain.states import Lane
+from turnmill.forking import importing, in_child, leave_to_parent
 from turnmill.store.records import Head
 from turnmill.wire import LANE_QUEUES, RUN_BULK, RUN_QUARANTINE, RUN_TURN
 
@@ -56,10 +57,16 @@ class Publisher:
         check_broker_url(broker_url)
         self._url = broker_url
         self._hints_max = hints_max
-        self._lock = threading.Lock()
-        self._producer: Producer | None = None
-        self._pid = 0
         self._broken_until = 0.0
+        self._producer: Producer | None = None
+        self.start_afresh()
+        in_child(self)
+
+    def start_afresh(self) -> None:
+        """Connect anew: see `turnmill.forking`."""
+        leave_to_parent(self._producer)
+        self._producer = None
+        self._lock = threading.Lock()
         self._depths: dict[Lane, tuple[float, int]] = {}
         self._origin = f"{os.getpid()}@{socket.gethostname()}"
 
@@ -176,17 +183,16 @@ class Publisher:
         return int(found.message_count)
 
     def _connected(self) -> "Producer":
-        if self._producer is None or self._pid != os.getpid():
+        if self._producer is None:
             connection = connect(self._url)
             self._producer = connection.Producer(auto_declare=False)
             _keep_client(self._producer.channel)
-            self._pid = os.getpid()
         return self._producer
 
     def _drop(self) -> None:
         producer, self._producer = self._producer, None
         self._depths.clear()
-        if producer is None or self._pid != os.getpid():
+        if producer is None:
             return
         try:
             producer.channel.connection.client.collapse()  # closes without a farewell round trip
@@ -196,7 +202,8 @@ class Publisher:
 
 def connect(url: str) -> "Connection":
     """Return a lazy connection with short timeouts."""
-    from kombu.connection import Connection  # noqa: PLC0415
+    with importing:
+        from kombu.connection import Connection  # noqa: PLC0415
 
     redis_like = url.startswith(("redis", "sentinel"))
     return Connection(url, connect_timeout=1.0, transport_options=_OPTIONS if redis_like else {})

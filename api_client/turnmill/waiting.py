@@ -11,6 +11,7 @@ from typing import Any
 
 from turnmill.domain.errors import StoreError
 from turnmill.domain.ids import TurnId
+from turnmill.forking import in_child
 from turnmill.intake import as_uuid
 from turnmill.store import turns
 from turnmill.store.database import Database
@@ -58,11 +59,19 @@ class Waiter:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._closed = threading.Event()
+        self.start_afresh()
+        in_child(self)
+
+    def start_afresh(self) -> None:
+        """Begin with nobody who waits, and without a thread: see `turnmill.forking`."""
         self._events: dict[TurnId, list[threading.Event]] = {}
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._closed = threading.Event()
         self._listening = threading.Event()
+        closed, self._closed = self._closed.is_set(), threading.Event()
+        if closed:
+            self._closed.set()
 
     @contextmanager
     def expecting(self, turn_id: TurnId, deadline: Deadline) -> Iterator[threading.Event]:

@@ -11,6 +11,7 @@ from celery import Celery, Task, bootsteps, current_task, signals
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 from kombu.entity import Queue
 
+from tests.integration.preloaded import Preloaded
 from turnmill_worker.async_task import AsyncTask
 from turnmill_worker.transport import use_hint_transport
 
@@ -54,6 +55,7 @@ _broker_url = os.environ.get(BROKER_VARIABLE, "redis://127.0.0.1:1/0")
 if BROKER_VARIABLE in os.environ:
     use_hint_transport()  # a worker, reaching its broker as Turnmill's do
 app = make_app(_broker_url, **_conf())
+preloaded = Preloaded() if "TURNMILL_DATABASE_URL" in os.environ else None
 notes = redis.Redis.from_url(with_database(_broker_url, 2), decode_responses=True)
 
 
@@ -102,6 +104,12 @@ def enter(gauge: str) -> None:
 def leave(gauge: str) -> None:
     notes.decr(f"{gauge}:running")
     notes.incr(f"{gauge}:done")
+
+
+@app.task
+def read_history(kind: str, session: str) -> list[str]:
+    assert preloaded is not None
+    return preloaded.texts(kind, session)
 
 
 @app.task(bind=True)

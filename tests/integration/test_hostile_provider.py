@@ -142,7 +142,6 @@ def store(database_url: str) -> Iterator[Database]:
 def working(store: Database, provider: HostileProvider) -> Iterator[tuple[Deps, GroupedLedger]]:
     """Give what a worker has on the running loop."""
     ledger = GroupedLedger(store, owner="tests", lease=timedelta(minutes=5))
-    ledger.start(asyncio.get_running_loop())
     yield (
         Deps(
             ledger=ledger,

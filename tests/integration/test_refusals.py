@@ -65,7 +65,6 @@ def opened(url: str) -> Iterator[Database]:
 @asynccontextmanager
 async def a_ledger(store: Database, owner: str = "one") -> AsyncIterator[GroupedLedger]:
     ledger = GroupedLedger(store, owner=owner, lease=LEASE)
-    ledger.start(asyncio.get_running_loop())
     try:
         yield ledger
     finally:

@@ -43,7 +43,6 @@ def store(request: pytest.FixtureRequest) -> Any:
 def settle(store: Database, verdicts: Sequence[Settlement]) -> list[Settled | Fenced]:
     async def main() -> list[Settled | Fenced]:
         ledger = GroupedLedger(store, owner="tests", lease=steps.LEASE)
-        ledger.start(asyncio.get_running_loop())
         try:
             return await asyncio.gather(*(ledger.settle(one) for one in verdicts))
         finally:

@@ -36,7 +36,6 @@ def desk() -> Desk:
 @pytest.fixture
 async def work(desk: Desk) -> AsyncIterator[Work]:
     work: Work = Grouped("doubling", desk.handle, most=3)
-    work.start(asyncio.get_running_loop())
     yield work
     desk.open.set()
     await asyncio.to_thread(work.stop)
@@ -61,7 +60,6 @@ async def test_what_piled_up_meanwhile_is_handled_together_up_to_a_bound(
 
 async def test_a_group_takes_no_more_once_it_is_heavy(desk: Desk) -> None:
     work: Work = Grouped("weighing", desk.handle, most=100, weigh=lambda one: one, heaviest=10)
-    work.start(asyncio.get_running_loop())
     first = await submit(work, 1)
     await asyncio.to_thread(desk.busy.wait, 10)
     rest = await submit(work, 4, 5, 6, 50, 1, 2)
@@ -95,7 +93,6 @@ async def test_an_error_is_that_of_everybody_in_the_group_and_of_nobody_after() 
         return list(numbers)
 
     work: Work = Grouped("dividing", handle, most=3)
-    work.start(asyncio.get_running_loop())
     with pytest.raises(ZeroDivisionError):
         await work.submit(0)
     assert await work.submit(1) == 1

@@ -78,7 +78,6 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Store:
 @asynccontextmanager
 async def ledger_of(store: Store) -> AsyncIterator[GroupedLedger]:
     ledger = GroupedLedger(cast(Database, store), owner="one", lease=timedelta(seconds=30))
-    ledger.start(asyncio.get_running_loop())
     try:
         yield ledger
     finally:

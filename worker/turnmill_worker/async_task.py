@@ -3,7 +3,6 @@
 import asyncio
 import functools
 import inspect
-import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
@@ -14,6 +13,7 @@ from celery import Task
 from celery._state import _task_stack, get_current_task
 from celery.exceptions import ImproperlyConfigured
 
+from turnmill.forking import in_child, leave_to_parent
 from turnmill_worker.bridge import Driven, await_here, can_await_here
 from turnmill_worker.lasting import run_for_good
 
@@ -154,14 +154,19 @@ class _Background:
     """The loop beside the pool: started on first use, and anew in a forked child."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._pid = 0
+        self.start_afresh()
+        in_child(self)
+
+    def start_afresh(self) -> None:
+        leave_to_parent(self._loop)  # its selector is one with the parent's
+        self._loop = None
+        self._lock = threading.Lock()
 
     def loop(self) -> asyncio.AbstractEventLoop:
         with self._lock:
-            if self._loop is None or self._pid != os.getpid():
-                self._loop, self._pid = asyncio.new_event_loop(), os.getpid()
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
                 threading.Thread(
                     target=run_for_good, args=(self._loop,), name="turnmill-loop", daemon=True
                 ).start()

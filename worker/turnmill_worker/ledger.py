@@ -97,11 +97,6 @@ class GroupedLedger:
         )
         self._refusal: str | None = None  #: why the store took no verdict when it was last asked
 
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Start the two writer threads."""
-        self._claims.start(loop)
-        self._settles.start(loop)
-
     def stop(self) -> None:
         """Write what is left and stop."""
         self._claims.stop()

@@ -3,13 +3,13 @@
 import asyncio
 import gc
 import logging
-import os
 import resource
 import threading
 import time
 from typing import Any
 
 from turnmill.domain.errors import UnsupportedByStore
+from turnmill.forking import in_child, leave_to_parent
 from turnmill.settings import Settings
 from turnmill.store.database import Database, is_sqlite
 from turnmill.store.revision import require_current
@@ -28,18 +28,24 @@ class ProcessWorks:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._lock = threading.Lock()
         self._works: Works | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._pid = 0
         self._slots = settings.concurrency
         self._least = 0  #: slots, however small the pool is made
+        self.start_afresh()
+        in_child(self)
+
+    def start_afresh(self) -> None:
+        """Leave the works to the parent: see `turnmill.forking`."""
+        leave_to_parent(self._works)
+        self._works = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = threading.Lock()
 
     def works(self) -> Works:
         """Return the works; a child of the prefork pool starts its own on first use."""
-        if self._works is None or self._pid != os.getpid():
+        if self._works is None:
             with self._lock:
-                if self._works is None or self._pid != os.getpid():
+                if self._works is None:
                     self._begin(background_loop(), dispatches=False)
         assert self._works is not None
         return self._works
@@ -76,7 +82,7 @@ class ProcessWorks:
     def stop(self, *, at_once: bool = False) -> None:
         """Wait until every verdict is written, as long as the grace period and a little more."""
         works, loop = self._works, self._loop
-        if works is None or loop is None or self._pid != os.getpid():
+        if works is None or loop is None:
             return
         works.drain()
         if at_once:
@@ -99,7 +105,7 @@ class ProcessWorks:
             works.start(asyncio.get_running_loop())
 
         asyncio.run_coroutine_threadsafe(start(), loop).result(timeout=30.0)
-        self._works, self._loop, self._pid = works, loop, os.getpid()
+        self._works, self._loop = works, loop
 
 
 def _allow_open_files(slots: int) -> None:

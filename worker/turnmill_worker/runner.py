@@ -66,7 +66,6 @@ class InProcessRunner:
 
     async def _main(self) -> None:
         ledger = GroupedLedger(self._database, owner="in-process", lease=timedelta(days=1))
-        ledger.start(asyncio.get_running_loop())
         deps = self._deps(ledger)
         closing = Closing(self._database, self._providers.get)
         await self._begin()

@@ -81,8 +81,6 @@ class Works:
         """Start the threads, on the loop's thread, before any turn is taken."""
         self._loop = loop
         loop.set_exception_handler(log_type)
-        self.ledger.start(loop)
-        self._hints.start(loop)
         self._heartbeat.start()
         if self._dispatcher is not None:
             self._dispatcher.start()

@@ -28,6 +28,7 @@ TurnmillError
 │   ├── IdempotencyConflict     the key stands for other content
 │   └── MoveRefused             the state of the turn or session does not allow it
 ├── QueueFull                   `retry_after`
+├── BegunBeforeFork             it belongs to the parent process
 ├── NoReply
 │   ├── TurnFailed              permanent error; `error_code`
 │   │   └── TurnDead            attempts or losses exhausted
@@ -262,6 +263,13 @@ class QueueFull(TurnmillError):
     ) -> None:
         super().__init__(message, hint=hint)
         self.retry_after = retry_after
+
+
+class BegunBeforeFork(TurnmillError):
+    """This was begun before a fork, and belongs to the parent process."""
+
+    code = "begun_before_fork"
+    hint = "begin it again in this process; clients that were made before a fork can be used"
 
 
 class NoReply(TurnmillError):

@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Concatenate, ParamSpec, TypeVar
+from functools import partial
+from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, NullPool
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from turnmill.per_loop import PerLoop
 from turnmill.store.database import (
     ISOLATION,
     Database,
@@ -16,6 +18,7 @@ from turnmill.store.database import (
     parse_url,
     tend,
 )
+from turnmill.store.opened import Opened
 from turnmill.store.refusals import translated
 from turnmill.store.schema_name import SCHEMA, execution_options
 
@@ -24,13 +27,14 @@ T = TypeVar("T")
 
 
 class AsyncDatabase:
-    """A Postgres store and its pool of connections, used from one event loop."""
+    """A Postgres store with a pool of connections for each event loop that it is used on."""
 
     def __init__(
         self, url: str, *, schema: str = SCHEMA, pool_size: int = 5, overflow: int = 10
     ) -> None:
         self.url = parse_url(url)
-        self.engine: AsyncEngine = create_async_engine(
+        self._new_engine = partial(
+            create_async_engine,
             self.url,
             pool_size=pool_size,
             max_overflow=overflow,
@@ -40,21 +44,20 @@ class AsyncDatabase:
             execution_options=execution_options(schema),
             connect_args=connect_args(self.url),
         )
-        tend(self.engine.sync_engine)
-        self._single = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._engines = PerLoop(self._open, close=_Engines.close, drop=_Engines.drop)
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
         """Run a transaction: committed at the end, rolled back on an error."""
         with translated():
-            async with self.engine.begin() as conn:
+            async with self._engines.here().engine.begin() as conn:
                 yield conn
 
     @asynccontextmanager
     async def single(self) -> AsyncIterator[AsyncConnection]:
         """Run statements that are each a transaction of their own. See `Database.single`."""
         with translated():
-            async with self._single.connect() as conn:
+            async with self._engines.here().single.connect() as conn:
                 inner = conn.sync_connection
                 if inner is not None and is_pinned(inner):
                     yield conn
@@ -73,6 +76,7 @@ class AsyncDatabase:
             hide_parameters=True,
             connect_args=connect_args(self.url),
         )
+        self._engines.here().opened.watch(engine.sync_engine)
         with translated():
             async with engine.connect() as conn:
                 yield conn
@@ -92,8 +96,29 @@ class AsyncDatabase:
             return await conn.run_sync(function, *args, **kwargs)
 
     async def close(self) -> None:
-        """Give all connections back to the server."""
+        """Give all connections back to the server, those of other event loops too."""
+        await self._engines.close()
+
+    def _open(self) -> "_Engines":
+        engine = self._new_engine()
+        tend(engine.sync_engine)
+        opened = Opened()
+        opened.watch(engine.sync_engine)
+        return _Engines(engine, engine.execution_options(isolation_level="AUTOCOMMIT"), opened)
+
+
+class _Engines(NamedTuple):
+    """What belongs to one event loop."""
+
+    engine: AsyncEngine
+    single: AsyncEngine  #: of the same pool: every statement is a transaction of its own
+    opened: Opened
+
+    async def close(self) -> None:
         await self.engine.dispose()
+
+    def drop(self) -> None:
+        self.opened.drop()
 
 
 class ThreadedDatabase:

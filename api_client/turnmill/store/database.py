@@ -1,17 +1,21 @@
 """Opening a store by its URL."""
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, InvalidatePoolError, NoSuchModuleError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from turnmill.domain.errors import InvalidSetting
+from turnmill.domain.errors import InvalidSetting, UnsupportedByStore
 from turnmill.domain.json_values import lenient_json
+from turnmill.forking import in_child
+from turnmill.store.opened import Opened
 from turnmill.store.refusals import drop_spoiled, translated
 from turnmill.store.schema_name import SCHEMA, execution_options
 from turnmill.store.types import sqlite_now
@@ -82,7 +86,11 @@ def is_sqlite(text: str) -> bool:
 
 
 class Database:
-    """A store and its pool of connections. Transactions are begun here, and only here."""
+    """A store and its pool of connections. Transactions are begun here, and only here.
+
+    A forked child opens connections of its own, to a server. An SQLite file and a store in memory
+    stay with the process that opened them: UnsupportedByStore in its children.
+    """
 
     def __init__(
         self,
@@ -100,24 +108,30 @@ class Database:
         self.url = parse_url(url)
         self.schema = schema if self.url.get_backend_name() == "postgresql" else None
         self.in_memory = self.url.get_backend_name() == "sqlite" and not self.url.database
-        self.engine = _open(
+        #: Whether the store keeps its promises across processes.
+        self.is_postgres = self.url.get_backend_name() == "postgresql"
+        self._new_engine = partial(
+            _open,
             self.url,
             schema=self.schema,
             pool_size=pool_size,
             overflow=overflow,
             generic_plans=generic_plans,
         )
-        self._single = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._opened = Opened()
+        self._lock = threading.Lock()
+        self._engines: _Engines | None = self._open()
+        in_child(self)
 
     @property
-    def is_postgres(self) -> bool:
-        """Tell whether the store keeps its promises across processes."""
-        return self.engine.dialect.name == "postgresql"
+    def engine(self) -> Engine:
+        """The engine of this process."""
+        return self._of_process().engine
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
         """Run a transaction: committed at the end, rolled back on an error."""
-        with translated(), self.engine.begin() as conn:
+        with translated(), self._of_process().engine.begin() as conn:
             yield conn
 
     @contextmanager
@@ -130,7 +144,7 @@ class Database:
             with self.begin() as conn:
                 yield conn
             return
-        with translated(), self._single.connect() as conn:
+        with translated(), self._of_process().single.connect() as conn:
             if is_pinned(conn):
                 yield conn
                 return
@@ -148,12 +162,44 @@ class Database:
             hide_parameters=True,
             connect_args=connect_args(self.url),
         )
+        self._opened.watch(engine)
         with translated(), engine.connect() as conn:
             yield conn
 
     def close(self) -> None:
         """Give all connections back to the server."""
-        self.engine.dispose()
+        if self._engines is not None:
+            self._engines.engine.dispose()
+
+    def start_afresh(self) -> None:
+        """Open connections anew: see `turnmill.forking`."""
+        self._engines = None
+        self._lock = threading.Lock()
+
+    def _of_process(self) -> "_Engines":
+        if (found := self._engines) is not None:
+            return found
+        if not self.is_postgres:
+            # What SQLite knows of locks is of the parent, and it would believe that in a
+            # connection that is opened here, too.
+            raise UnsupportedByStore(
+                "this store was opened before a fork: it belongs to the parent process",
+                hint="open it after the fork, in one process alone, or use a postgresql:// URL",
+            )
+        with self._lock:
+            if self._engines is None:
+                self._engines = self._open()
+            return self._engines
+
+    def _open(self) -> "_Engines":
+        engine = self._new_engine()
+        self._opened.watch(engine)
+        return _Engines(engine, engine.execution_options(isolation_level="AUTOCOMMIT"))
+
+
+class _Engines(NamedTuple):
+    engine: Engine
+    single: Engine  #: of the same pool: every statement is a transaction of its own
 
 
 def connect_args(url: URL, *, generic_plans: bool = False) -> dict[str, Any]:

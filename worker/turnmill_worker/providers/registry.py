@@ -17,6 +17,7 @@ from turnmill.domain.errors import (
     ProviderUnknown,
     Rejected,
 )
+from turnmill.forking import in_child
 from turnmill_worker.boundary import MAX_DETAIL, error_of, name_of
 from turnmill_worker.calls import Call
 from turnmill_worker.providers.base import Provider
@@ -39,6 +40,11 @@ class ProviderRegistry:
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         self._environ = environ
         self._loaded: dict[str, Provider] = {}
+        self.start_afresh()
+        in_child(self)
+
+    def start_afresh(self) -> None:
+        """Keep the providers, whose connections begin anew themselves: see `turnmill.forking`."""
         self._lock = Lock()
 
     def names(self) -> tuple[str, ...]:

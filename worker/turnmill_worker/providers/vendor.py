@@ -19,6 +19,7 @@ import httpx2
 from pydantic_core import PydanticSerializationError, to_json
 
 from turnmill.domain.errors import MaybeSent, ProviderError, Rejected, Unreachable
+from turnmill.per_loop import PerLoop
 from turnmill.settings import max_reply_bytes
 from turnmill_worker.providers.inflating import (
     ACCEPTED,
@@ -98,14 +99,14 @@ class Vendor:
         headers: Callable[[], Mapping[str, str]],
         reply_bytes_max: int | None = None,
     ) -> None:
-        """`headers` is asked once, on the event loop that the connections belong to.
+        """`headers` is asked once on each event loop that connections belong to.
 
         A larger answer is refused; TURNMILL_MAX_REPLY_BYTES counts unless a bound is given.
         """
         self._base_url = base_url.rstrip("/") + "/"
         self._headers = headers
         self._reply_bytes_max = reply_bytes_max or max_reply_bytes()
-        self._session: aiohttp.ClientSession | None = None
+        self._pools = PerLoop(self._connect, close=_Pool.close, drop=_Pool.drop)
 
     async def call(
         self,
@@ -120,48 +121,45 @@ class Vendor:
         Raises Unreachable when nothing has left, MaybeSent when something may have and the answer
         did not arrive whole, Rejected when it arrived and is too large or cannot be read.
         """
-        session = self._session or self._connect()
+        pool = self._pools.here()
         try:
-            async with session.request(
+            async with pool.session.request(
                 method,
                 self._base_url + path,
                 data=io.BytesIO(body) if body and len(body) > _LARGE_BODY else body,
                 allow_redirects=False,
                 timeout=_timeouts(within),
             ) as response:
-                return await self._answer(response)
+                return await self._answer(response, pool)
         except (aiohttp.ClientError, OSError, ValueError, TooLarge, CutShort, Corrupt) as error:
             failure = _failure_of(error)
         raise failure  # out here, so that the vendor's exception and its text are not chained to it
 
     async def aclose(self) -> None:
         """Close the connections; a later call opens new ones."""
-        if self._session is not None:
-            session, self._session = self._session, None
-            await session.close()
+        await self._pools.close()
 
-    async def _answer(self, response: aiohttp.ClientResponse) -> Answer:
+    async def _answer(self, response: aiohttp.ClientResponse, pool: "_Pool") -> Answer:
         accepted = 200 <= response.status < 300
-        body = await (self._body_of(response) if accepted else _refusal_of(response))
+        body = await (self._body_of(response, pool) if accepted else _refusal_of(response))
         return Answer(response.status, response.headers, body, _is_framed(response))
 
-    async def _body_of(self, response: aiohttp.ClientResponse) -> bytes:
+    async def _body_of(self, response: aiohttp.ClientResponse, pool: "_Pool") -> bytes:
         most = self._reply_bytes_max
         if (response.content_length or 0) > most:
             raise TooLarge
         wire = bytearray()
         await _read_into(wire, response, most=min(most, _LARGE_BODY))
         if len(wire) > _LARGE_BODY:
-            async with self._large:
+            async with pool.large:
                 await _read_into(wire, response, most=most)
         if len(wire) > most:
             raise TooLarge
         return await _inflated(bytes(wire), response, most=most)
 
-    def _connect(self) -> aiohttp.ClientSession:
+    def _connect(self) -> "_Pool":
         encrypted = self._base_url.startswith("https:")
-        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
-        self._session = aiohttp.ClientSession(
+        session = aiohttp.ClientSession(
             connector=_Connector(
                 limit=MOST_CONNECTIONS,
                 keepalive_timeout=KEEP_ALIVE.total_seconds(),
@@ -176,7 +174,24 @@ class Vendor:
             max_headers=HEADERS_MAX,
             proxy=_proxy_for(self._base_url),
         )
-        return self._session
+        return _Pool(session, asyncio.Semaphore(_LARGE_AT_ONCE))
+
+
+class _Pool(NamedTuple):
+    """What belongs to one event loop."""
+
+    session: aiohttp.ClientSession
+    large: asyncio.Semaphore  #: large bodies that are read at once
+
+    async def close(self) -> None:
+        await self.session.close()
+
+    def drop(self) -> None:
+        """Let go of connections whose loop is gone; their sockets close as they are collected."""
+        closing = self.session.close()
+        with suppress(StopIteration):
+            closing.send(None)
+        closing.close()
 
 
 async def _read_into(wire: bytearray, response: aiohttp.ClientResponse, *, most: int) -> None:
