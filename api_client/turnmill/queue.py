@@ -28,9 +28,11 @@ TURNS_PER_HINT = {Lane.BULK: 50, Lane.QUARANTINE: 50}
 #: After a failure nothing is tried for this long: the dispatcher publishes what was left out.
 _BREAK_SECONDS = 2.0
 _DEPTH_SECONDS = 0.05
+#: To connect, and to be answered: a caller waits for both, and for no more than a second.
+_TIMEOUT_SECONDS = 0.4
 _OPTIONS: Mapping[str, Any] = {
-    "socket_timeout": 1.0,
-    "socket_connect_timeout": 1.0,
+    "socket_timeout": _TIMEOUT_SECONDS,
+    "socket_connect_timeout": _TIMEOUT_SECONDS,
     "socket_keepalive": True,
     "health_check_interval": 0,
     "max_retries": 0,

@@ -15,7 +15,7 @@ from turnmill.domain.errors import StoreUnavailable
 from turnmill.queue import Publisher
 from turnmill_worker import dispatcher, turn
 from turnmill_worker.app import app
-from turnmill_worker.dispatcher import Dispatcher
+from turnmill_worker.feeder import Feeder
 from turnmill_worker.ledger import GroupedLedger
 
 __all__ = ["app"]
@@ -76,7 +76,7 @@ def around(holder: Any, name: str, *, before: str = "", after: str = "") -> None
 
 around(GroupedLedger, "_claim_group", before="claim.before", after="claim.after")
 around(GroupedLedger, "_write", before="settle.before", after="settle.after")
-around(Dispatcher, "_choose", after="announce.noted")
+around(Feeder, "_choose", after="announce.noted")
 around(dispatcher, "take_lost", after="lost.uncommitted")
 around(Publisher, "announce", before="publish.before", after="publish.after")
 around(turn, "request_of", after="call.before")

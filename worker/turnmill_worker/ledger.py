@@ -13,6 +13,7 @@ from turnmill.domain.parts import Part
 from turnmill.domain.states import Lane, TurnState
 from turnmill.grouping import Grouped
 from turnmill.intake import new_id
+from turnmill.store.backlogs import longest_waits
 from turnmill.store.claim import (
     claim,
     claim_due,
@@ -105,6 +106,10 @@ class GroupedLedger:
             return []
         async with self._one_at_a_time:
             return await asyncio.to_thread(self._claim_lane, lane, limit)
+
+    async def longest_waits(self) -> dict[Lane, timedelta]:
+        """Return how long the first in each lane has been due and not taken."""
+        return await asyncio.to_thread(self._within, longest_waits)
 
     async def suspicions(self) -> set[int]:
         """Return how often the suspects that are due were lost (3: so often or more)."""
