@@ -59,6 +59,7 @@ class Publisher:
         self._url = broker_url
         self._hints_max = hints_max
         self._lock = threading.Lock()
+        self._connection: Connection | None = None
         self._producer: Producer | None = None
         self._pid = 0
         self._broken_until = 0.0
@@ -69,8 +70,8 @@ class Publisher:
         """Publish hints for these heads and return how many; never raises.
 
         With `bounded`, nothing is published for a lane whose queue already holds `hints_max`
-        hints. A broker that is down costs the first caller at most two seconds, and the others
-        nothing: the message stands in the store, and the dispatcher finds it.
+        hints. A broker that is down costs one caller at most a second, and then for two seconds
+        nobody anything: the message stands in the store, and workers find it.
         """
         hints = list(_hints(heads))
         if not hints or time.monotonic() < self._broken_until:
@@ -179,19 +180,19 @@ class Publisher:
 
     def _connected(self) -> "Producer":
         if self._producer is None or self._pid != os.getpid():
-            connection = connect(self._url)
-            self._producer = connection.Producer(auto_declare=False)
-            _keep_client(self._producer.channel)
-            self._pid = os.getpid()
+            self._connection, self._pid = connect(self._url), os.getpid()
+            producer = self._connection.Producer(auto_declare=False)
+            _keep_client(producer.channel)
+            self._producer = producer
         return self._producer
 
     def _drop(self) -> None:
-        producer, self._producer = self._producer, None
+        connection, self._connection, self._producer = self._connection, None, None
         self._depths.clear()
-        if producer is None or self._pid != os.getpid():
+        if connection is None or self._pid != os.getpid():
             return
         try:
-            producer.channel.connection.client.collapse()  # closes without a farewell round trip
+            connection.collect()  # closes without a farewell round trip, and never connects anew
         except Exception as error:  # noqa: BLE001
             logger.debug("closing a broken broker connection: %s", type(error).__name__)
 

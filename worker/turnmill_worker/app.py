@@ -33,6 +33,7 @@ app = Celery(
     "turnmill",
     task_cls="turnmill_worker.async_task:AsyncTask",
     amqp="turnmill_worker.reconnect:PromptAMQP",
+    events="turnmill_worker.reconnect:PromptEvents",
     set_as_current=True,
 )
 app.conf.update(config(settings), beat_schedule=beat_schedule(os.environ))
