@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-import redis
-
-from tests.chaos.system import Servers, System
+from tests.chaos.system import System
 from turnmill.wire import LANE_QUEUES
 
 _LOOPBACK = "127.0.0.1"
@@ -138,7 +137,8 @@ class BreakableSystem(System):
         """Break the broker in this way for a while."""
         return KINDS[kind](self)
 
-    def close(self) -> None:
+    def __exit__(self, *details: Any) -> None:
+        super().__exit__(*details)
         self.line.close()
 
 
@@ -158,51 +158,38 @@ def _frozen(system: BreakableSystem) -> Iterator[None]:
 
 
 @contextmanager
-def _told(servers: Servers, breaks: Callable[[redis.Redis], object], *mends: str) -> Iterator[None]:
-    with servers.redis() as connection:
-        breaks(connection)
-    try:
-        yield
-    finally:
-        with servers.redis() as connection:
-            connection.execute_command(*mends)
+def _told(system: BreakableSystem, *commands: str, mended_by: str) -> Iterator[None]:
+    """Break it by what it is told."""
+    with system.servers.redis() as connection:
+        for command in commands:
+            connection.execute_command(*command.split())
+        try:
+            yield
+        finally:
+            connection.execute_command(*mended_by.split())
 
 
 def _full(system: BreakableSystem) -> AbstractContextManager[None]:
-    return _told(
-        system.servers,
-        lambda redis: redis.config_set("maxmemory", "1"),
-        *("CONFIG", "SET", "maxmemory", "0"),
-    )
+    return _told(system, "CONFIG SET maxmemory 1", mended_by="CONFIG SET maxmemory 0")
 
 
 def _read_only(system: BreakableSystem) -> AbstractContextManager[None]:
     """A replica of something that is not there, as after a failover that went wrong."""
-    return _told(
-        system.servers,
-        lambda redis: redis.execute_command("REPLICAOF", _LOOPBACK, "1"),
-        *("REPLICAOF", "NO", "ONE"),
-    )
+    return _told(system, f"REPLICAOF {_LOOPBACK} 1", mended_by="REPLICAOF NO ONE")
 
 
 def _wrongly_keyed(system: BreakableSystem) -> AbstractContextManager[None]:
-    def break_keys(connection: redis.Redis) -> None:
-        for queue in LANE_QUEUES.values():
-            connection.set(queue, "somebody else's")
-
-    return _told(system.servers, break_keys, "DEL", *LANE_QUEUES.values())
+    """Somebody else uses the names of the queues for something else."""
+    queues = LANE_QUEUES.values()
+    taken = [f"SET {queue} something" for queue in queues]
+    return _told(system, *taken, mended_by=f"DEL {' '.join(queues)}")
 
 
 def _littered(system: BreakableSystem) -> AbstractContextManager[None]:
-    """What lies in the queues is not a message."""
-    stop = threading.Event()
-
-    def litter(connection: redis.Redis) -> None:
-        for queue in LANE_QUEUES.values():
-            connection.delete(queue)
-            connection.rpush(queue, *["no message"] * 1000)
-
-    return _told(system.servers, litter, "DEL", *LANE_QUEUES.values())
+    """What lies in the queues is no message, and there is much of it."""
+    queues = LANE_QUEUES.values()
+    litter = [f"LPUSH {queue} {'litter ' * 1000}" for queue in queues]
+    return _told(system, *litter, mended_by="PING")
 
 
 @contextmanager
@@ -221,11 +208,7 @@ def _locked(system: BreakableSystem) -> Iterator[None]:
 
 def _forbidden(system: BreakableSystem) -> AbstractContextManager[None]:
     """The user may no longer do what hints need."""
-    return _told(
-        system.servers,
-        lambda redis: redis.execute_command("ACL", "SETUSER", "default", "-@list"),
-        *("ACL", "SETUSER", "default", "+@all"),
-    )
+    return _told(system, "ACL SETUSER default -@list", mended_by="ACL SETUSER default +@all")
 
 
 def _black_holed(system: BreakableSystem) -> AbstractContextManager[None]:

@@ -23,7 +23,7 @@ from turnmill_worker.feeder import News
 logger = logging.getLogger("turnmill.dispatcher")
 
 TICK = timedelta(seconds=1)
-#: How long the thread listens before it looks whether it was stopped.
+#: How long the thread waits for notices before it looks whether it was stopped.
 _SLICE_SECONDS = 0.1
 _CHUNK = 500
 
@@ -41,11 +41,13 @@ class Dispatcher:
         lease: timedelta,
         tell: Callable[[News], None],
         on_cancel: Callable[[Sequence[TurnId]], None],
+        listen: Callable[[], None] = lambda: None,
         on_due: Callable[[], None] = lambda: None,
         on_doubt: Callable[[], None] = lambda: None,
     ) -> None:
         """`tell` has workers told, and never waits for a broker.
 
+        `listen` is called about ten times a second, to notice whether hints come.
         `on_due` is called when something was due and not yet taken at the moment of a look;
         `on_doubt` when some worker seems to be about to lose its leases.
         """
@@ -53,6 +55,7 @@ class Dispatcher:
         self._lease = lease
         self._tell = tell
         self._on_cancel = on_cancel
+        self._listen = listen
         self._on_due = on_due
         self._on_doubt = on_doubt
         self._stopped = threading.Event()
@@ -134,6 +137,7 @@ class Dispatcher:
         while not self._stopped.is_set() and (left := end - time.monotonic()) > 0:
             for notice in driver.notifies(timeout=min(left, _SLICE_SECONDS), stop_after=100):
                 self._on_notice(notice.channel, settled_ids(notice.payload))
+            self._listen()
 
     def _on_notice(self, channel: str, turn_ids: list[TurnId]) -> None:
         if channel == CANCEL_CHANNEL:

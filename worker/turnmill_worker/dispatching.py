@@ -45,6 +45,7 @@ class Dispatching:
             lease=settings.lease,
             tell=self._feeder.tell,
             on_cancel=on_cancel,
+            listen=self._poller.listen,
             on_due=self._poller.wake,
             on_doubt=on_doubt,
         )

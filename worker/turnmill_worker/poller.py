@@ -24,11 +24,15 @@ logger = logging.getLogger("turnmill.poller")
 #: what has been due for so long, nobody was told of.
 _PATIENCE = timedelta(milliseconds=750)
 _LOOK_EVERY = timedelta(milliseconds=250)
-#: The same for as long as this has turned out to be so.
+#: The same while it has turned out to be so.
 _PATIENCE_ALONE = timedelta(milliseconds=100)
 _LOOK_EVERY_ALONE = timedelta(milliseconds=100)
+#: A hint has a process started somewhere, and that takes its time.
+_PATIENCE_QUARANTINE = timedelta(seconds=2)
 #: How long after the last turn that was taken so.
 _ALONE_FOR = timedelta(seconds=5)
+#: How long a wake lasts: until the dispatcher looks again.
+_WAKEFUL = timedelta(seconds=1.5)
 #: Turns that are taken at once: other processes look for work, too.
 _HANDFUL = 50
 
@@ -51,79 +55,102 @@ class Ledger(Protocol):
 
 
 class Poller:
-    """One asyncio task of a process with a dispatcher. Costs no query while hints come."""
+    """One asyncio task of a process with a dispatcher.
+
+    While nothing is left lying it sleeps, and while hints come it makes no query.
+    """
 
     def __init__(
-        self, deps: Deps, ledger: Ledger, hints: Hints, *, quarantine: Callable[[], Awaitable[Any]]
+        self,
+        deps: Deps,
+        ledger: Ledger,
+        hints: Hints,
+        *,
+        quarantine: Callable[[], Awaitable[Any]],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`quarantine` runs what is due there, in processes of its own."""
         self._deps = deps
         self._ledger = ledger
         self._hints = hints
         self._quarantine = quarantine
+        self._clock = clock
         self._counts = dict.fromkeys(Lane, 0)
-        self._heard_at = dict.fromkeys(Lane, time.monotonic())
-        self._due = False
+        self._heard_at = dict.fromkeys(Lane, clock())
+        self._looks_until = 0.0
         self._alone_until = 0.0  #: hints are not to be expected until then
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._woken = asyncio.Event()
         self._started: set[asyncio.Task[Any]] = set()
         self._turns = 0  #: tasks that run turns, among those
 
-    def wake(self) -> None:
-        """Something is due and was not taken yet. From any thread."""
-        self._due = True
-
-    async def run(self) -> None:
-        """Look until cancelled."""
-        while True:
-            every = _LOOK_EVERY_ALONE if self._is_alone() else _LOOK_EVERY
-            await asyncio.sleep(every.total_seconds())
-            try:
-                await self.look()
-            except StoreError as error:
-                logger.warning("cannot look for what is due: %s; trying again", error.code)
-            except Exception as error:  # noqa: BLE001
-                # The edge of this task: without it, turns would depend on the broker.
-                logger.error("looking for what is due failed: %s", type(error).__name__)
-
-    async def look(self) -> None:
-        """Take what has been left lying in the lanes that no hints come for."""
-        self._listen()
-        if not self._due or not self._deps.keep_on():
-            return
-        lanes = [one for one in self._hints.lanes() if self._is_deaf(one) and self._room(one)]
-        if not lanes:
-            return
-        self._due = False
-        waits = await self._ledger.longest_waits()
-        patience = _PATIENCE_ALONE if self._is_alone() else _PATIENCE
-        taken = 0
-        for lane in lanes:
-            if waits.get(lane, timedelta(0)) >= patience:
-                taken += await self._take(lane)
-        if taken:
-            self._note_alone()
-        # What is younger comes into question soon; all else is for the dispatcher to see.
-        soon = any(waits[lane] < patience for lane in lanes if lane in waits)
-        self._due |= soon or self._is_alone()
-
-    def _listen(self) -> None:
-        """Notice which lanes have had hints since the last look."""
+    def listen(self) -> None:
+        """Notice which lanes have had hints. From any thread, often: it costs next to nothing."""
         for lane in Lane:
             count = self._hints.heard(lane)
             if count != self._counts[lane]:
                 self._counts[lane] = count
-                self._heard_at[lane] = time.monotonic()
+                self._heard_at[lane] = self._clock()
+
+    def wake(self) -> None:
+        """Look for a while: something is due, and was not taken yet. From any thread."""
+        self._looks_until = self._clock() + _WAKEFUL.total_seconds()
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._woken.set)
+
+    async def run(self) -> None:
+        """Look whenever woken, until cancelled."""
+        self._loop = asyncio.get_running_loop()
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            while self._clock() < self._looks_until:
+                try:
+                    await self.look()
+                except StoreError as error:
+                    logger.warning("cannot look for what is due: %s; trying again", error.code)
+                except Exception as error:  # noqa: BLE001
+                    # The edge of this task: without it, turns would depend on the broker.
+                    logger.error("looking for what is due failed: %s", type(error).__name__)
+                every = _LOOK_EVERY_ALONE if self._is_alone() else _LOOK_EVERY
+                await asyncio.sleep(every.total_seconds())
+
+    async def look(self) -> None:
+        """Take what has been left lying in the lanes that no hints come for."""
+        self.listen()
+        if not self._deps.keep_on():
+            return
+        lanes = [one for one in self._hints.lanes() if self._is_deaf(one) and self._room(one)]
+        if not lanes:
+            return
+        waits = await self._ledger.longest_waits()
+        taken, soon = 0, False
+        for lane in waits.keys() & set(lanes):
+            if waits[lane] >= self._patience(lane):
+                taken += await self._take(lane)
+            else:
+                soon = True
+        if taken:
+            self._note_alone()
+        elif not soon:
+            self._looks_until = self._alone_until  # all else is for the dispatcher to see
 
     def _is_deaf(self, lane: Lane) -> bool:
-        return time.monotonic() - self._heard_at[lane] > _PATIENCE.total_seconds()
+        return self._clock() - self._heard_at[lane] > _PATIENCE.total_seconds()
+
+    def _patience(self, lane: Lane) -> timedelta:
+        if lane is Lane.QUARANTINE:
+            return _PATIENCE if self._is_alone() else _PATIENCE_QUARANTINE
+        return _PATIENCE_ALONE if self._is_alone() else _PATIENCE
 
     def _is_alone(self) -> bool:
-        return time.monotonic() < self._alone_until
+        return self._clock() < self._alone_until
 
     def _note_alone(self) -> None:
         if not self._is_alone():
             logger.warning("no hints come: taking what is due without", extra={"action": "polling"})
-        self._alone_until = time.monotonic() + _ALONE_FOR.total_seconds()
+        self._alone_until = self._clock() + _ALONE_FOR.total_seconds()
+        self._looks_until = max(self._looks_until, self._alone_until)
 
     def _room(self, lane: Lane) -> int:
         """Return how many tasks for the lane could start."""
@@ -160,7 +187,11 @@ class Poller:
         return len(claims)
 
     async def _visit(self) -> None:
-        await self._quarantine()
+        try:
+            await self._quarantine()
+        except Exception as error:  # noqa: BLE001
+            # The edge to the operating system, which may refuse a process.
+            logger.error("quarantine failed: %s", type(error).__name__)
 
     def _run_turns(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         self._turns += 1
