@@ -38,6 +38,11 @@ _OPTIONS: Mapping[str, Any] = {
     "max_retries": 0,
     "priority_steps": [0],
 }
+_AMQP_OPTIONS: Mapping[str, Any] = {
+    "read_timeout": _TIMEOUT_SECONDS,
+    "write_timeout": _TIMEOUT_SECONDS,
+    "max_retries": 0,
+}
 _SCHEMES = frozenset({"redis", "rediss", "sentinel", "amqp", "amqps", "pyamqp", "memory"})
 _EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
@@ -202,7 +207,8 @@ def connect(url: str) -> "Connection":
     from kombu.connection import Connection  # noqa: PLC0415
 
     redis_like = url.startswith(("redis", "sentinel"))
-    return Connection(url, connect_timeout=1.0, transport_options=_OPTIONS if redis_like else {})
+    options = _OPTIONS if redis_like else _AMQP_OPTIONS if "amqp" in url.split(":")[0] else {}
+    return Connection(url, connect_timeout=_TIMEOUT_SECONDS, transport_options=options)
 
 
 def _keep_client(channel: Any) -> None:
