@@ -1,9 +1,11 @@
 """Celery's consumer, in a worker that outlives its broker."""
 
 import time
+import warnings
 from typing import Any
 
 from billiard.exceptions import WorkerLostError
+from celery.exceptions import CPendingDeprecationWarning
 from celery.worker.consumer import Consumer
 from celery.worker.state import maybe_shutdown
 
@@ -42,7 +44,9 @@ class SteadyConsumer(Consumer):
         """Drop the connection, and take a breath."""
         if isinstance(exc, _FATAL):
             raise exc
-        super().on_connection_error_after_connected(exc)
+        with warnings.catch_warnings():  # of what Celery 6 will do with tasks that we have none of
+            warnings.simplefilter("ignore", CPendingDeprecationWarning)
+            super().on_connection_error_after_connected(exc)
         self._breathe()
 
     def _breathe(self) -> None:
