@@ -35,14 +35,14 @@ QUICK = ("killed", "black-holed", "wrongly keyed")
 
 _TO_QUARANTINE = """
 WITH suspect AS (
-    UPDATE turns SET lane = 'quarantine', lost = 1 WHERE id = ANY(%s) RETURNING session_id
+    UPDATE turnmill.turns SET lane = 'quarantine', lost = 1 WHERE id = ANY(%s) RETURNING session_id
 )
-UPDATE sessions SET head_lane = 'quarantine', head_due_at = clock_timestamp()
+UPDATE turnmill.sessions SET head_lane = 'quarantine', head_due_at = clock_timestamp()
 WHERE id IN (SELECT session_id FROM suspect) RETURNING id, clock_timestamp()
 """
 _ANSWERS = """
 SELECT lane, max(extract(epoch FROM finished_at - created_at))::float8, count(*)
-FROM turns WHERE id = ANY(%s) GROUP BY lane
+FROM turnmill.turns WHERE id = ANY(%s) GROUP BY lane
 """
 
 
