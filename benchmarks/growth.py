@@ -22,6 +22,7 @@ from turnmill.store.migrate import upgrade
 from turnmill.store.records import Settlement
 from turnmill.store.settle import settle
 from turnmill_worker.dispatcher import Dispatcher
+from turnmill_worker.feeder import Feeder
 
 _LEASE = timedelta(minutes=5)
 _GROUP = 50  #: turns in a commit; what a busy process reaches
@@ -156,13 +157,8 @@ def _queue_by_sql(url: str, *, each: int) -> None:
 def _tick_cost(url: str, ground: Ground) -> dict[str, object]:
     database = Database(url)
     publisher = Publisher(ground.valkey.url, hints_max=1000)
-    dispatcher = Dispatcher(
-        database,
-        publisher,
-        slots=1000,
-        lease=_LEASE,
-        on_cancel=lambda _: None,
-    )
+    feeder = Feeder(database, publisher, slots=1000)
+    dispatcher = Dispatcher(database, lease=_LEASE, tell=feeder.feed, on_cancel=lambda _: None)
     try:
         filling = _timed(dispatcher.tick)  # the queue is empty: two thousand hints are sent
         times = [_timed(dispatcher.tick) for _ in range(20)]

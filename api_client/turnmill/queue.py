@@ -29,13 +29,20 @@ TURNS_PER_HINT = {Lane.BULK: 50, Lane.QUARANTINE: 50}
 #: After a failure nothing is tried for this long: the dispatcher publishes what was left out.
 _BREAK_SECONDS = 2.0
 _DEPTH_SECONDS = 0.05
+#: To connect, and to be answered: a caller waits for both, and for no more than a second.
+_TIMEOUT_SECONDS = 0.4
 _OPTIONS: Mapping[str, Any] = {
-    "socket_timeout": 1.0,
-    "socket_connect_timeout": 1.0,
+    "socket_timeout": _TIMEOUT_SECONDS,
+    "socket_connect_timeout": _TIMEOUT_SECONDS,
     "socket_keepalive": True,
     "health_check_interval": 0,
     "max_retries": 0,
     "priority_steps": [0],
+}
+_AMQP_OPTIONS: Mapping[str, Any] = {
+    "read_timeout": _TIMEOUT_SECONDS,
+    "write_timeout": _TIMEOUT_SECONDS,
+    "max_retries": 0,
 }
 _SCHEMES = frozenset({"redis", "rediss", "sentinel", "amqp", "amqps", "pyamqp", "memory"})
 _EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
@@ -57,6 +64,7 @@ class Publisher:
         check_broker_url(broker_url)
         self._url = broker_url
         self._hints_max = hints_max
+        self._connection: Connection | None = None
         self._broken_until = 0.0
         self._producer: Producer | None = None
         self.start_afresh()
@@ -64,8 +72,8 @@ class Publisher:
 
     def start_afresh(self) -> None:
         """Connect anew: see `turnmill.forking`."""
-        leave_to_parent(self._producer)
-        self._producer = None
+        leave_to_parent(self._producer, self._connection)
+        self._producer = self._connection = None
         self._lock = threading.Lock()
         self._depths: dict[Lane, tuple[float, int]] = {}
         self._origin = f"{os.getpid()}@{socket.gethostname()}"
@@ -74,8 +82,8 @@ class Publisher:
         """Publish hints for these heads and return how many; never raises.
 
         With `bounded`, nothing is published for a lane whose queue already holds `hints_max`
-        hints. A broker that is down costs the first caller at most two seconds, and the others
-        nothing: the message stands in the store, and the dispatcher finds it.
+        hints. A broker that is down costs one caller at most a second, and then for two seconds
+        nobody anything: the message stands in the store, and workers find it.
         """
         hints = list(_hints(heads))
         if not hints or time.monotonic() < self._broken_until:
@@ -184,18 +192,19 @@ class Publisher:
 
     def _connected(self) -> "Producer":
         if self._producer is None:
-            connection = connect(self._url)
-            self._producer = connection.Producer(auto_declare=False)
-            _keep_client(self._producer.channel)
+            self._connection = connect(self._url)
+            producer = self._connection.Producer(auto_declare=False)
+            _keep_client(producer.channel)
+            self._producer = producer
         return self._producer
 
     def _drop(self) -> None:
-        producer, self._producer = self._producer, None
+        connection, self._connection, self._producer = self._connection, None, None
         self._depths.clear()
-        if producer is None:
+        if connection is None:
             return
         try:
-            producer.channel.connection.client.collapse()  # closes without a farewell round trip
+            connection.collect()  # closes without a farewell round trip, and never connects anew
         except Exception as error:  # noqa: BLE001
             logger.debug("closing a broken broker connection: %s", type(error).__name__)
 
@@ -206,7 +215,8 @@ def connect(url: str) -> "Connection":
         from kombu.connection import Connection  # noqa: PLC0415
 
     redis_like = url.startswith(("redis", "sentinel"))
-    return Connection(url, connect_timeout=1.0, transport_options=_OPTIONS if redis_like else {})
+    options = _OPTIONS if redis_like else _AMQP_OPTIONS if "amqp" in url.split(":")[0] else {}
+    return Connection(url, connect_timeout=_TIMEOUT_SECONDS, transport_options=options)
 
 
 def _keep_client(channel: Any) -> None:

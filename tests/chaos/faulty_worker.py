@@ -16,8 +16,9 @@ from turnmill.queue import Publisher
 from turnmill_worker import dispatcher, turn
 from turnmill_worker.app import app
 from turnmill_worker.closing import Closing
-from turnmill_worker.dispatcher import Dispatcher
+from turnmill_worker.feeder import Feeder
 from turnmill_worker.ledger import GroupedLedger
+from turnmill_worker.poller import Poller
 
 __all__ = ["app"]
 
@@ -45,6 +46,14 @@ FALLS: dict[str, Callable[[], None]] = {
     "freeze": freeze,
     "disconnect": lose_the_connection,
 }
+
+
+def lies_at() -> str:
+    """Return the point where the trap lies; empty where there is none."""
+    try:
+        return Path(os.environ[VARIABLE]).read_text().partition(" ")[0]
+    except FileNotFoundError:
+        return ""
 
 
 def step_on(point: str) -> None:
@@ -76,12 +85,30 @@ def around(holder: Any, name: str, *, before: str = "", after: str = "") -> None
 
 
 around(GroupedLedger, "_claim_group", before="claim.before", after="claim.after")
+around(GroupedLedger, "_claim_lane", after="poll.after")
 around(GroupedLedger, "_write", before="settle.before", after="settle.after")
-around(Dispatcher, "_choose", after="announce.noted")
+around(Feeder, "_choose", after="announce.noted")
 around(dispatcher, "take_lost", after="lost.uncommitted")
 around(Publisher, "announce", before="publish.before", after="publish.after")
 around(turn, "request_of", after="call.before")
 around(Closing, "_note", before="close.unnoted")
+
+_look, _feed = Poller.look, Feeder.feed
+
+
+async def look(self: Poller) -> None:
+    """Look away while the trap is laid for the feeder, which would often come too late."""
+    if lies_at() not in {"announce.noted", "publish.after"}:
+        await _look(self)
+
+
+def feed(self: Feeder, news: Any) -> None:
+    """Tell nobody while the trap is laid for the poller, which would often come too late."""
+    if lies_at() != "poll.after":
+        _feed(self, news)
+
+
+Poller.look, Feeder.feed = look, feed  # type: ignore[method-assign]
 
 _mark_sent = GroupedLedger.mark_sent
 

@@ -173,11 +173,13 @@ class System:
         self.await_ready(worker)
         return worker
 
-    def launch_beat(self) -> Child:
+    def launch_beat(self, **variables: str) -> Child:
         """Start a beat and return at once."""
         name = f"beat{next(self._names)}"
         schedule = self.folder / f"{name}.schedule"
-        beat = self._celery(name, "-A", "turnmill_worker.app", "beat", f"--schedule={schedule}")
+        beat = self._celery(
+            name, "-A", "turnmill_worker.app", "beat", f"--schedule={schedule}", **variables
+        )
         self.workers[name] = beat
         return beat
 

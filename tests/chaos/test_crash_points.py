@@ -108,6 +108,14 @@ def test_7_a_turn_whose_worker_died_after_the_claim_is_asked_about_and_sent(stag
     assert len(stage.system.calls_of(turn.id)) == 1
 
 
+def test_7_a_turn_that_was_taken_without_a_hint_is_no_less_safe(stage: Stage) -> None:
+    stage.arm("poll.after")
+    with Client(database_url=stage.system.database_url) as mute:
+        turn = stage.client.turns.get(mute.send(stage.session(), TEXT).id)
+    stage.fall()
+    assert course(turn.result(timeout=WAIT).attempts) == [LOST, ("check", "absent"), SENT]
+
+
 def test_8_a_turn_that_is_not_marked_as_sent_is_sent_again_without_asking(stage: Stage) -> None:
     stage.arm("mark.before")
     turn = stage.send(session=stage.session(on_ambiguous="hold"))

@@ -61,3 +61,14 @@ def test_a_worker_pops_no_more_than_it_has_slots_for(broker_url: str, tmp_path: 
         assert worker.inspect("reserved") == []
         assert worker.broker.llen("hints") == 7
         worker.broker.delete("hints")
+
+
+@pytest.mark.parametrize("slots", [1, 20], ids=["one by one", "by the handful"])
+def test_what_is_no_message_is_dropped_and_the_hints_behind_it_are_taken(
+    slots: int, broker_url: str, tmp_path: Path
+) -> None:
+    with PoolWorker("asyncio", broker_url, tmp_path, f"--concurrency={slots}") as worker:
+        worker.broker.lpush("hints", *["litter"] * 50)
+        worker.send("hint", 0.0, "taken", queue="hints")
+        assert wait_until(lambda: worker.done("taken") == 1, timeout=SOON)
+        assert worker.broker.llen("hints") == 0

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 
 import psycopg
@@ -14,6 +15,7 @@ from turnmill.queue import Publisher
 from turnmill.store.database import Database
 from turnmill.wire import LANE_QUEUES
 from turnmill_worker.dispatcher import Dispatcher
+from turnmill_worker.feeder import Feeder
 from turnmill_worker.stack.process import wait_until
 
 QUEUE = LANE_QUEUES[Lane.INTERACTIVE]
@@ -25,24 +27,38 @@ def broker(broker_url: str) -> Iterator[redis.Redis]:
         yield connection
 
 
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A dispatcher, and the feeder that it tells; without their threads."""
+
+    dispatcher: Dispatcher
+    feeder: Feeder
+
+    def tick(self) -> None:
+        self.dispatcher.tick()
+
+    def refill(self) -> None:
+        self.feeder.refill()
+
+
 @pytest.fixture
-def dispatcher(database_url: str, broker_url: str) -> Iterator[Dispatcher]:
+def dispatcher(database_url: str, broker_url: str) -> Iterator[Pair]:
     with dispatcher_of(50, database_url, broker_url) as dispatcher:
         yield dispatcher
 
 
 @contextmanager
-def dispatcher_of(slots: int, database_url: str, broker_url: str) -> Iterator[Dispatcher]:
+def dispatcher_of(slots: int, database_url: str, broker_url: str) -> Iterator[Pair]:
     database = Database(database_url)
-    publisher = Publisher(broker_url, hints_max=1000)
-    yield Dispatcher(
+    feeder = Feeder(database, Publisher(broker_url, hints_max=1000), slots=slots)
+    dispatcher = Dispatcher(
         database,
-        publisher,
-        slots=slots,
         lease=timedelta(seconds=15),
+        tell=feeder.feed,
         on_cancel=lambda _: None,
     )
-    publisher.close()
+    yield Pair(dispatcher, feeder)
+    feeder.stop()
     database.close()
 
 
@@ -62,7 +78,7 @@ def run(database_url: str, statement: str) -> None:
 
 
 def test_hints_that_a_flushed_broker_lost_are_published_again_beside_new_ones(
-    dispatcher: Dispatcher, broker: redis.Redis, database_url: str
+    dispatcher: Pair, broker: redis.Redis, database_url: str
 ) -> None:
     send_unheard(database_url, 5)
     dispatcher.tick()
@@ -75,7 +91,7 @@ def test_hints_that_a_flushed_broker_lost_are_published_again_beside_new_ones(
 
 
 def test_hints_that_wait_in_a_busy_queue_are_not_published_twice(
-    dispatcher: Dispatcher, broker: redis.Redis, database_url: str
+    dispatcher: Pair, broker: redis.Redis, database_url: str
 ) -> None:
     send_unheard(database_url, 5)
     dispatcher.tick()
@@ -85,7 +101,7 @@ def test_hints_that_wait_in_a_busy_queue_are_not_published_twice(
 
 
 def test_heads_that_the_broker_refused_count_as_never_announced(
-    dispatcher: Dispatcher, broker: redis.Redis, database_url: str
+    dispatcher: Pair, broker: redis.Redis, database_url: str
 ) -> None:
     send_unheard(database_url, 5)
     broker.config_set("maxmemory", "1")
@@ -109,7 +125,7 @@ def test_a_worker_of_a_few_slots_finds_what_nobody_told_it(
 
 
 def test_one_look_ends_all_that_is_overdue_also_when_nobody_stands_behind_it(
-    dispatcher: Dispatcher, database_url: str
+    dispatcher: Pair, database_url: str
 ) -> None:
     send_unheard(database_url, 1100)
     run(database_url, "UPDATE turnmill.turns SET expires_at = statement_timestamp()")
@@ -132,8 +148,8 @@ def test_an_emptied_queue_is_filled_before_the_next_look(
         broker.delete(LANE_QUEUES[lane])  # all are taken
 
         def filled() -> bool:
-            dispatcher._refill()
+            dispatcher.refill()
             return broker.llen(LANE_QUEUES[lane]) == first
 
         assert wait_until(filled, timeout=timedelta(seconds=10))
-        assert dispatcher.ticks == 1
+        assert dispatcher.dispatcher.ticks == 1

@@ -144,7 +144,11 @@ def test_every_lane_and_provider_with_something_waiting_is_known(store: Database
     steps.take_one(store, sent(store, provider="d"))
     with store.single() as conn:
         found = backlogs(conn)
-    expected = [(lane, name) for lane in (Lane.BULK, Lane.INTERACTIVE) for name in "abc"]
+    expected = [
+        (lane, name, due)
+        for lane, due in ((Lane.BULK, False), (Lane.INTERACTIVE, True))
+        for name in "abc"
+    ]
     assert found == expected
 
 

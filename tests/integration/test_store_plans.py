@@ -20,7 +20,7 @@ from turnmill.domain.states import Lane, TurnState
 from turnmill.intake import new_id
 from turnmill.store import kept, leases, sessions, turns
 from turnmill.store.accept import accept
-from turnmill.store.backlogs import backlogs
+from turnmill.store.backlogs import backlogs, longest_waits
 from turnmill.store.claim import claim, claim_due, claim_suspects, still_due
 from turnmill.store.database import Database
 from turnmill.store.due import (
@@ -314,6 +314,7 @@ CASES = {
         pages=1500,
     ),
     "a look at all backlogs": Case(call=backlogs, needs=DUE, pages=50),
+    "a look for what nobody took": Case(call=longest_waits, needs=DUE, pages=50),
     "a wake": Case(
         call=lambda conn: note_announced(conn, [head(3)]),
         needs=frozenset({"pk_turns", "pk_sessions"}),

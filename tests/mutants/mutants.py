@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 
 from turnmill.store import accept, claim, database, kept, leases, settle, turns
 from turnmill.store.tables import turns as turn_rows
+from turnmill_worker.poller import Poller
 
 _CLAIMING = "tests/contract/store/test_claiming.py"
 _KEPT = "tests/contract/store/test_kept.py"
@@ -18,6 +19,7 @@ _SENDING = "tests/contract/store/test_sending.py"
 _SETTLING = "tests/contract/store/test_settling.py"
 _RACES = "tests/integration/test_store_races.py"
 _CONSTRAINTS = "tests/integration/test_store_constraints.py"
+_POLLER = "tests/unit/test_poller.py"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,5 +207,15 @@ MUTANTS = {
         breaks=instead(leases, "_server_is_settled", lambda *_, **__: True),
         killed_by=f"{_LOSSES}::test_nothing_is_taken_before_the_server"
         "_has_been_up_for_a_lease[postgres]",
+    ),
+    "no_poller": Mutant(
+        rule="what nobody was told of is taken all the same",
+        breaks=instead(Poller, "_is_deaf", lambda *_: False),
+        killed_by=f"{_POLLER}::test_what_has_been_left_lying_is_taken_when_no_hints_come[asyncio]",
+    ),
+    "hints_not_heard": Mutant(
+        rule="where hints come, they are waited for",
+        breaks=instead(Poller, "listen", lambda _: None),
+        killed_by=f"{_POLLER}::test_where_hints_come_nothing_is_taken_and_nothing_asked[asyncio]",
     ),
 }

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from datetime import timedelta
 from typing import Any
 
 from celery import Celery, bootsteps, signals
@@ -15,6 +16,7 @@ from turnmill.variables import slips
 from turnmill_worker import readiness
 from turnmill_worker.celery_config import config
 from turnmill_worker.flower_guard import guard_flower
+from turnmill_worker.hearing import hints_of
 from turnmill_worker.process import ProcessWorks, check_store
 from turnmill_worker.schedule import beat_schedule
 from turnmill_worker.tasks import turns, upkeep
@@ -22,9 +24,19 @@ from turnmill_worker.transport import use_hint_transport
 
 logger = logging.getLogger("turnmill.app")
 
+#: A worker runs turns before it is connected to its broker, and counts as ready when that takes
+#: longer than this.
+_CONNECTED_WITHIN = timedelta(seconds=3)
+
 settings = Settings.from_env()
 guard_flower(settings, argv=sys.argv, environ=os.environ)
-app = Celery("turnmill", task_cls="turnmill_worker.async_task:AsyncTask", set_as_current=True)
+app = Celery(
+    "turnmill",
+    task_cls="turnmill_worker.async_task:AsyncTask",
+    amqp="turnmill_worker.reconnect:PromptAMQP",
+    events="turnmill_worker.reconnect:PromptEvents",
+    set_as_current=True,
+)
 app.conf.update(config(settings), beat_schedule=beat_schedule(os.environ))
 
 #: What this process runs turns with; made when a worker starts, not at import.
@@ -45,7 +57,8 @@ class TurnsStep(bootsteps.StartStopStep):
 
     def start(self, worker: Any) -> None:
         """Check the store and start; a set-up that cannot work ends the worker with one line."""
-        process.start(worker.pool, most=worker.max_concurrency)
+        process.start(worker.pool, hints_of(worker), most=worker.max_concurrency)
+        readiness.tell_within(_CONNECTED_WITHIN)
 
     def stop(self, worker: Any) -> None:
         """Let calls finish for the grace period, then give back or reconcile the rest."""

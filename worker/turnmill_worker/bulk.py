@@ -31,9 +31,9 @@ async def run_bulk(deps: Deps) -> int:
             with slots.claiming():
                 for _ in range(_MOST_ROUNDS):
                     room = await slots.some(Lane.BULK, most=TURNS_PER_HINT[Lane.BULK])
-                    claims = await _claim(deps, room)
+                    claims = await claim_many(deps, Lane.BULK, room)
                     for claim in claims:
-                        turn = turns.create_task(_run(claim, deps))
+                        turn = turns.create_task(run_one(claim, deps))
                         turn.add_done_callback(lambda _: slots.give_back())
                     total += len(claims)
                     if len(claims) < room:
@@ -41,12 +41,12 @@ async def run_bulk(deps: Deps) -> int:
     return total
 
 
-async def _claim(deps: Deps, room: int) -> Sequence[Claim]:
+async def claim_many(deps: Deps, lane: Lane, room: int) -> Sequence[Claim]:
     """Claim due turns for slots that were taken, and give back those that are left over."""
     claims: Sequence[Claim] = ()
     try:
         if deps.keep_on():
-            claims = await deps.ledger.claim_due(Lane.BULK, limit=room)
+            claims = await deps.ledger.claim_due(lane, limit=room)
     except StoreError as error:
         logger.warning("cannot claim: %s; the dispatcher will announce them again", error.code)
     except Exception as error:  # noqa: BLE001
@@ -57,7 +57,8 @@ async def _claim(deps: Deps, room: int) -> Sequence[Claim]:
     return claims
 
 
-async def _run(claim: Claim, deps: Deps) -> None:
+async def run_one(claim: Claim, deps: Deps) -> None:
+    """Run one of many turns, and raise nothing."""
     try:
         await run_claim(claim, deps)
     except asyncio.CancelledError:

@@ -9,10 +9,13 @@ from turnmill.settings import Settings
 from turnmill.wire import DEFAULT_QUEUE, LANE_QUEUES, UPKEEP_QUEUE
 
 _REDIS_OPTIONS: Mapping[str, Any] = {
-    "socket_timeout": 5.0,
-    "socket_connect_timeout": 2.0,
+    # An attempt to connect takes a second at the most, and the next one comes a second later.
+    "socket_timeout": 1.0,
+    "socket_connect_timeout": 1.0,
     "socket_keepalive": True,
-    "health_check_interval": 10,
+    # A connection that nobody answers on is given up after three to five seconds. An idle one is
+    # answered every second, and never asked.
+    "health_check_interval": 2,
     "retry_on_timeout": False,
     "priority_steps": [0],
     # Messages are acknowledged before they run, so none of them comes back.
@@ -40,7 +43,7 @@ def config(settings: Settings) -> dict[str, Any]:
         "broker_transport_options": dict(_REDIS_OPTIONS) if redis_like else {},
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
-        "broker_connection_timeout": 2.0,
+        "broker_connection_timeout": 1.0,
         # Flower asks in eight threads, each with two connections at once: with less than nine they
         # wait for each other for ever, and Flower neither shows anything nor ends.
         "broker_pool_limit": 16,
@@ -54,6 +57,7 @@ def config(settings: Settings) -> dict[str, Any]:
         "task_create_missing_queues": False,
         "task_store_errors_even_if_ignored": False,
         "worker_pool": "turnmill_worker.pool:TaskPool",
+        "worker_consumer": "turnmill_worker.consumer:SteadyConsumer",
         "worker_concurrency": settings.concurrency,
         "worker_prefetch_multiplier": 1,
         "worker_disable_prefetch": redis_like,

@@ -15,6 +15,7 @@ from turnmill.domain.states import Lane, TurnState
 from turnmill.domain.text import storable
 from turnmill.grouping import Grouped, Stopped
 from turnmill.intake import new_id
+from turnmill.store.backlogs import longest_waits
 from turnmill.store.claim import (
     claim,
     claim_due,
@@ -118,6 +119,10 @@ class GroupedLedger:
             return []
         async with self._one_at_a_time:
             return await _patiently(self._claim_lane, lane, limit)
+
+    async def longest_waits(self) -> dict[Lane, timedelta]:
+        """Return how long the first in each lane has been due and not taken."""
+        return await asyncio.to_thread(self._within, longest_waits)
 
     async def suspicions(self) -> set[int]:
         """Return how often the suspects that are due were lost (3: so often or more)."""

@@ -79,6 +79,11 @@ class Slots:
         finally:
             self._tasks -= 1
 
+    @property
+    def is_claimed_for(self) -> bool:
+        """Tell whether a task of many turns claims, or waits for the slots to."""
+        return self._claiming > 0
+
     @contextmanager
     def claiming(self) -> Iterator[None]:
         """Count a task as one that claims."""
@@ -87,6 +92,12 @@ class Slots:
             yield
         finally:
             self._claiming -= 1
+
+    def take(self, lane: Lane, *, most: int) -> int:
+        """Take up to `most` slots, as many as are free now; none where somebody waits for one."""
+        taken = min(most, self.free(lane))
+        self.in_use += taken
+        return taken
 
     async def some(self, lane: Lane, *, most: int) -> int:
         """Take up to `most` slots, at least one; waits until a worthwhile number is free."""

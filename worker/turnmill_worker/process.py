@@ -15,6 +15,7 @@ from turnmill.store.database import Database, is_sqlite
 from turnmill.store.revision import require_current
 from turnmill_worker.async_task import background_loop
 from turnmill_worker.held import Stop
+from turnmill_worker.poller import Hints
 from turnmill_worker.works import Works
 
 logger = logging.getLogger("turnmill.process")
@@ -46,7 +47,7 @@ class ProcessWorks:
         if self._works is None:
             with self._lock:
                 if self._works is None:
-                    self._begin(background_loop(), dispatches=False)
+                    self._begin(background_loop())
         assert self._works is not None
         return self._works
 
@@ -54,7 +55,7 @@ class ProcessWorks:
         """Return the store of this process."""
         return self.works().database
 
-    def start(self, pool: Any, *, most: int | None = None) -> None:
+    def start(self, pool: Any, hints: Hints, *, most: int | None = None) -> None:
         """Start beside the pool. On the asyncio pool, turns run on its loop and grow with it.
 
         `most` is what an autoscaled pool may grow to. It counts tasks, of which one may hold many
@@ -65,7 +66,7 @@ class ProcessWorks:
         _allow_open_files(self._slots)
         loop: asyncio.AbstractEventLoop = getattr(pool, "loop", None) or background_loop()
         with self._lock:
-            self._begin(loop, dispatches=True)
+            self._begin(loop, hints=hints)
         pool.on_limit = self._resize
 
     def _resize(self, limit: int) -> None:
@@ -94,8 +95,8 @@ class ProcessWorks:
         asyncio.run_coroutine_threadsafe(works.stop(), loop).result(timeout=10.0)
         self._works = None
 
-    def _begin(self, loop: asyncio.AbstractEventLoop, *, dispatches: bool) -> None:
-        works = Works(self.settings, slots=self._slots, dispatches=dispatches)
+    def _begin(self, loop: asyncio.AbstractEventLoop, *, hints: Hints | None = None) -> None:
+        works = Works(self.settings, slots=self._slots, hints=hints)
 
         gc.disable()  # what is imported now stays
         works.preload()

@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import threading
+from datetime import timedelta
 
 #: Holds the number of the open file descriptor; not set where nobody wants to know.
 VARIABLE = "TURNMILL_READY_FD"
@@ -15,3 +17,10 @@ def tell(**_: object) -> None:
     with contextlib.suppress(OSError):  # nobody listens any more
         os.write(int(descriptor), b"\n")
         os.close(int(descriptor))
+
+
+def tell_within(time: timedelta) -> None:
+    """Say so after this time, unless `tell` was called before."""
+    timer = threading.Timer(time.total_seconds(), tell)
+    timer.daemon = True
+    timer.start()

@@ -76,7 +76,7 @@ async def _some_time_with(company: set[asyncio.Task[object]]) -> set[asyncio.Tas
 
 
 async def _main(settings: Settings, *, lost: int, owner: str) -> None:
-    works = Works(settings, slots=COMPANY[lost], dispatches=False, owner=owner)
+    works = Works(settings, slots=COMPANY[lost], owner=owner)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, works.drain)

@@ -5,6 +5,7 @@ is consumed with `no_ack` keeps nothing to acknowledge, but kombu's Redis channe
 round trip to remove what is not there. Everything else works as in `kombu.transport.redis`.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from queue import Empty
 from time import monotonic
@@ -14,6 +15,8 @@ from kombu.transport import TRANSPORT_ALIASES, redis
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
 from redis.exceptions import NoPermissionError, ResponseError
+
+logger = logging.getLogger("turnmill.transport")
 
 #: Messages popped at once: enough that the round trip does not matter, few enough that the main
 #: thread looks at everything else in between, and that other workers get their share.
@@ -59,7 +62,11 @@ class Channel(redis.Channel):
 
     def _brpop_read(self, **options: Any) -> Any:
         if not self._pops_many:
-            return super()._brpop_read(**options)
+            try:
+                return super()._brpop_read(**options)
+            except ValueError:
+                _drop_litter()
+                raise Empty from None
         try:
             popped = self.client.parse_response(self.client.connection, "BLMPOP", **options)
         except self.connection_errors:
@@ -87,11 +94,21 @@ class Channel(redis.Channel):
         try:
             for message in messages:
                 delivered += 1
-                self.connection._deliver(loads(bytes_to_str(message)), queue)
+                try:
+                    body = loads(bytes_to_str(message))
+                except ValueError:
+                    _drop_litter()
+                    continue
+                self.connection._deliver(body, queue)
         finally:
             if left := messages[delivered:]:
                 with self.conn_or_acquire() as client:
                     client.rpush(key, *reversed(left))
+
+
+def _drop_litter() -> None:
+    """Let go of what is no message: nobody could ever read it, and others wait behind it."""
+    logger.warning("something in a queue is no message; it is dropped")
 
 
 class Transport(redis.Transport):

@@ -17,12 +17,13 @@ from turnmill.settings import Settings
 from turnmill.store.database import Database
 from turnmill.store.records import Head
 from turnmill_worker.closing import Closing
-from turnmill_worker.dispatcher import Dispatcher
+from turnmill_worker.dispatching import Dispatching
 from turnmill_worker.heartbeat import Heartbeat
 from turnmill_worker.held import Held, Stop
 from turnmill_worker.ledger import GroupedLedger
 from turnmill_worker.limits import Slots
 from turnmill_worker.loops import log_type
+from turnmill_worker.poller import Hints
 from turnmill_worker.pricing import preload as preload_prices
 from turnmill_worker.pricing import price
 from turnmill_worker.providers.registry import ProviderRegistry
@@ -40,8 +41,9 @@ class Works:
     """Everything that runs turns in this process, on one event loop."""
 
     def __init__(
-        self, settings: Settings, *, slots: int, dispatches: bool = True, owner: str = ""
+        self, settings: Settings, *, slots: int, hints: Hints | None = None, owner: str = ""
     ) -> None:
+        """With `hints`, this process dispatches; without, it runs what it is given."""
         self.settings = settings
         self.owner = owner or f"{socket.gethostname()}:{os.getpid()}"
         self.database = Database(settings.database_url, schema=settings.schema)
@@ -58,7 +60,6 @@ class Works:
         self.closing = Closing(self.database, self.providers.get)
         self._hints: Grouped[Head, None] = Grouped("hints", self._publish, most=1000)
         self._heartbeat = Heartbeat(self.database, self.held, lease=settings.lease)
-        self._dispatcher = self._new_dispatcher() if dispatches else None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._background: set[asyncio.Task[Any]] = set()
         self._timers = 0
@@ -76,29 +77,30 @@ class Works:
             max_reply_bytes=settings.max_reply_bytes,
             background_timeout=settings.background_timeout,
         )
+        self._dispatching = None if hints is None else self._new_dispatching(hints)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the threads, on the loop's thread, before any turn is taken."""
         self._loop = loop
         loop.set_exception_handler(log_type)
         self._heartbeat.start()
-        if self._dispatcher is not None:
-            self._dispatcher.start()
+        if self._dispatching is not None:
+            self._dispatching.start(loop)
 
     def resize(self, slots: int) -> None:
         """Run so many turns at once from now on. From any thread."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self.slots.resize, slots)
-        if self._dispatcher is not None:
-            self._dispatcher.resize(slots)
+        if self._dispatching is not None:
+            self._dispatching.resize(slots)
 
     def drain(self) -> None:
         """Take and announce nothing any more; close what still runs when the grace has passed."""
         if self.draining.is_set():
             return
         self.draining.set()
-        if self._dispatcher is not None:
-            self._dispatcher.drain()
+        if self._dispatching is not None:
+            self._dispatching.drain()
         self._grace = threading.Timer(
             self.settings.grace.total_seconds(), self.held.close_all, args=(Stop.DRAINING,)
         )
@@ -109,6 +111,8 @@ class Works:
         """Close providers and threads, after the last verdict was written."""
         if self._grace is not None:
             self._grace.cancel()
+        if self._dispatching is not None:
+            self._dispatching.stop_polling()
         await self.providers.aclose()
         await asyncio.to_thread(self._stop_threads)
 
@@ -154,22 +158,20 @@ class Works:
         self.ledger.stop()
         self._hints.stop()
         self._heartbeat.stop()
-        if self._dispatcher is not None:
-            self._dispatcher.stop()
+        if self._dispatching is not None:
+            self._dispatching.stop()
         self.publisher.close()
         self._turns.close()
         self.database.close()
 
-    def _new_dispatcher(self) -> Dispatcher:
-        return Dispatcher(
-            Database(
-                self.settings.database_url, schema=self.settings.schema, pool_size=2, overflow=0
-            ),
-            Publisher(self.settings.broker_url, hints_max=self.settings.hints_max),
-            slots=self.slots.total,
-            lease=self.settings.lease,
+    def _new_dispatching(self, hints: Hints) -> Dispatching:
+        return Dispatching(
+            self.settings,
+            hints,
+            self.deps,
+            ledger=self.ledger,
+            quarantine=self.quarantine,
             on_cancel=self._on_cancel,
-            bulk_places=self.slots.bulk_places,
             on_doubt=self._on_doubt,
             on_kept=self._on_kept,
         )

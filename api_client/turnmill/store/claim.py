@@ -13,7 +13,7 @@ from turnmill.domain.json_values import Unreadable, lenient_json
 from turnmill.domain.states import CLAIMABLE, Lane, OnAmbiguous, SessionStatus, TurnState
 from turnmill.store.backlogs import BACKLOGS
 from turnmill.store.history import HISTORY_OF, StoredHistory, succeeded_history, text_of
-from turnmill.store.pauses import LANE, PROVIDER
+from turnmill.store.pauses import LANE, NOT_PAUSED, PROVIDER
 from turnmill.store.readable import ODD
 from turnmill.store.records import Claim
 from turnmill.store.schema_name import execute
@@ -45,12 +45,6 @@ _NOT_OVERDUE = """(
             ), 'infinity') > statement_timestamp()
         )"""
 
-# Found once for a statement; there are few, and seldom any.
-_PAUSED_LANES = "ARRAY(SELECT name FROM turnmill.pauses WHERE kind = 'lane')"
-_PAUSED_PROVIDERS = "ARRAY(SELECT name FROM turnmill.pauses WHERE kind = 'provider')"
-_NOT_PAUSED = f"""s.head_lane <> ALL({_PAUSED_LANES})
-        AND s.provider <> ALL({_PAUSED_PROVIDERS})"""
-
 # The head and its due time stand in the session's row, so that after SKIP LOCKED got a newer
 # version of it, the conditions are checked again on what is true now.
 _BY_IDS = f"""
@@ -58,7 +52,7 @@ _BY_IDS = f"""
     JOIN turnmill.sessions s ON s.id = t.session_id AND s.head_turn_id = t.id
     WHERE t.id = ANY(%(ids)s::uuid[]) AND s.status = 'active'
         AND s.head_due_at <= statement_timestamp() AND s.head_lane = ANY(%(lanes)s)
-        AND {_NOT_PAUSED} AND {_NOT_OVERDUE}
+        AND {NOT_PAUSED} AND {_NOT_OVERDUE}
     ORDER BY s.id FOR NO KEY UPDATE OF s SKIP LOCKED
 """
 # The providers in an order of chance: a batch for one of them does not wait for another one's.
@@ -67,7 +61,7 @@ _BY_IDS = f"""
 _BY_LANE = f"""
     SELECT s.id, s.head_turn_id FROM (
         SELECT s.provider FROM ({BACKLOGS}) AS s
-        WHERE s.head_lane = %(lane)s AND {_NOT_PAUSED} ORDER BY random()
+        WHERE s.head_lane = %(lane)s AND {NOT_PAUSED} ORDER BY random()
     ) AS open CROSS JOIN LATERAL (
         SELECT s.id, s.head_turn_id, s.fence FROM turnmill.sessions s
         WHERE s.head_lane = %(lane)s AND s.provider = open.provider AND s.status = 'active'
@@ -79,21 +73,21 @@ _BY_LANE = f"""
 """
 _SUSPECTS = f"""
 SELECT t.id FROM turnmill.sessions s JOIN turnmill.turns t ON t.id = s.head_turn_id
-WHERE s.head_lane = 'quarantine' AND s.status = 'active' AND {_NOT_PAUSED}
+WHERE s.head_lane = 'quarantine' AND s.status = 'active' AND {NOT_PAUSED}
     AND s.head_due_at <= statement_timestamp() AND LEAST(t.lost, %(worst)s) = %(lost)s
 ORDER BY s.head_due_at LIMIT %(limit)s
 """
 _SUSPICIONS = f"""
 SELECT DISTINCT LEAST(t.lost, %(worst)s) FROM turnmill.sessions s
 JOIN turnmill.turns t ON t.id = s.head_turn_id
-WHERE s.head_lane = 'quarantine' AND s.status = 'active' AND {_NOT_PAUSED}
+WHERE s.head_lane = 'quarantine' AND s.status = 'active' AND {NOT_PAUSED}
     AND s.head_due_at <= statement_timestamp()
 """
 _STILL_DUE = f"""
 SELECT t.id FROM turnmill.turns t
 JOIN turnmill.sessions s ON s.id = t.session_id AND s.head_turn_id = t.id
 WHERE t.id = ANY(%(ids)s::uuid[]) AND s.status = 'active' AND s.head_lane = ANY(%(lanes)s)
-    AND s.head_due_at <= statement_timestamp() AND {_NOT_PAUSED} AND {_NOT_OVERDUE}
+    AND s.head_due_at <= statement_timestamp() AND {NOT_PAUSED} AND {_NOT_OVERDUE}
 """
 _CLAIM = f"""
 WITH line AS ({{line}}), session AS (

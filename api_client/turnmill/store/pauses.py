@@ -12,6 +12,13 @@ from turnmill.store.tables import pauses
 LANE = "lane"
 PROVIDER = "provider"
 
+# Found once for a statement; there are few, and seldom any.
+_LANES = "ARRAY(SELECT name FROM turnmill.pauses WHERE kind = 'lane')"
+_PROVIDERS = "ARRAY(SELECT name FROM turnmill.pauses WHERE kind = 'provider')"
+#: A condition on sessions, called s.
+NOT_PAUSED = f"""s.head_lane <> ALL({_LANES})
+        AND s.provider <> ALL({_PROVIDERS})"""
+
 
 @dataclass(frozen=True, slots=True)
 class Pauses:
