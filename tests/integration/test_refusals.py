@@ -252,14 +252,15 @@ async def test_a_reply_in_hand_waits_until_its_role_may_write_again(
     try:
         with psycopg.connect(database_url, autocommit=True) as owner, opened(database_url) as store:
             claim = steps.take_one(store, steps.send(store, rows.start(store)).turn_id)
-            owner.execute("GRANT SELECT, UPDATE ON ALL TABLES IN SCHEMA public TO writer")
+            owner.execute("GRANT USAGE ON SCHEMA turnmill TO writer")
+            owner.execute("GRANT SELECT, UPDATE ON ALL TABLES IN SCHEMA turnmill TO writer")
             url = urlsplit(database_url)
             theirs = url._replace(netloc=f"writer:x@{url.hostname}:{url.port}").geturl()
             with opened(theirs) as limited:
                 settled = await kept_then_settled(
                     limited,
                     steps.verdict(claim, TurnState.SUCCEEDED),
-                    passes=lambda: owner.execute("GRANT INSERT ON messages TO writer"),
+                    passes=lambda: owner.execute("GRANT INSERT ON turnmill.messages TO writer"),
                 )
             assert isinstance(settled, Settled)
             owner.execute("DROP OWNED BY writer")
@@ -289,13 +290,13 @@ def test_a_connection_whose_plans_are_stale_is_used_no_more(database_url: str, s
 
         def look() -> None:
             with getattr(store, scope)() as conn:
-                conn.exec_driver_sql("SELECT * FROM jobs_seen", ()).all()
+                conn.exec_driver_sql("SELECT * FROM public.jobs_seen", ()).all()
 
         with psycopg.connect(database_url, autocommit=True) as owner:
-            owner.execute("CREATE TABLE jobs_seen (a int)")
+            owner.execute("CREATE TABLE public.jobs_seen (a int)")
             for _ in range(7):
                 look()
-            owner.execute("ALTER TABLE jobs_seen ADD COLUMN b int")
+            owner.execute("ALTER TABLE public.jobs_seen ADD COLUMN b int")
         with pytest.raises(StoreUnavailable, match="0A000"):
             look()
         look()

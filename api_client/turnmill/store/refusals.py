@@ -244,8 +244,14 @@ def _state_said(words: str) -> str:
     return next((state for said, state in _SAID if said.search(words)), "")
 
 
+#: What Python's module says, without a code, of a value that has no form there.
+_UNBINDABLE = "Error binding parameter"
+
+
 def _of_sqlite(error: sqlite3.Error) -> StoreError:
     code: int | None = getattr(error, "sqlite_errorcode", None)
+    if code is None and str(error).startswith(_UNBINDABLE):
+        return Unstorable("a value cannot be handed to the database")
     if code is None:
         return StoreError("SQLite's driver refused")
     if code == sqlite3.SQLITE_ERROR and str(error).startswith(("no such table", "no such column")):
