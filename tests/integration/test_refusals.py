@@ -343,7 +343,7 @@ async def test_a_server_that_does_not_let_us_in_says_why_and_what_helps(
     with opened(url) as store, pytest.raises(kind, match=says) as caught:
         steps.count_turns(store)
     with pytest.raises(kind, match=says):
-        await concurrent.run_single(lambda conn: conn.exec_driver_sql("TABLE turns"))
+        await concurrent.run_single(lambda conn: conn.exec_driver_sql("TABLE turnmill.turns"))
     await concurrent.close()
     assert caught.value.hint
     assert "secret" not in str(caught.value) + caught.value.hint
