@@ -14,10 +14,12 @@ import pytest
 from tests import steps
 from tests.crowd import DEADLINE
 from turnmill import AsyncClient, Client, Reply, TurnTimeout, async_waiting
+from turnmill import reply as reply_of_turn
 from turnmill.client import Turn
 from turnmill.domain.errors import BatchTimeout, StoreFull, StoreUnavailable
 from turnmill.domain.states import TurnState
 from turnmill.store import batches as batch_rows
+from turnmill.store import outcome
 from turnmill.store.database import Database
 from turnmill.waiting import Deadline, Waiter
 from turnmill.wire import SETTLED_CHANNEL
@@ -163,11 +165,23 @@ def test_any_time_that_can_be_said_can_be_waited(
 
 
 def test_a_wait_outlives_the_connections_it_was_begun_with(
-    database_url: str, store: Database, turn: Turn, waiting: Waiting
+    database_url: str,
+    store: Database,
+    turn: Turn,
+    waiting: Waiting,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    looked = threading.Event()
+
+    def outcome_of(conn: Any, turn_id: Any) -> Any:
+        found = outcome.outcome_of(conn, turn_id)
+        looked.set()  # what comes now is news
+        return found
+
+    monkeypatch.setattr(reply_of_turn, "outcome_of", outcome_of)
     with psycopg.connect(database_url, autocommit=True) as admin:
         reply = waiting.result(DEADLINE)
-        until(lambda: admin.execute(_LISTENING).fetchone() is not None)
+        assert looked.wait(DEADLINE)
         admin.execute(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
