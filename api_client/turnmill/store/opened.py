@@ -3,7 +3,6 @@
 from typing import Any
 from weakref import WeakSet
 
-from psycopg import Error
 from sqlalchemy import Engine, ExceptionContext, event
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -78,6 +77,8 @@ def _take_away(entry: ConnectionPoolEntry) -> None:
 
 def _socket_of(driver: Any) -> int | None:
     """Return the descriptor, or None for what has no socket: a file, a closed connection."""
+    from psycopg import Error  # noqa: PLC0415  whoever connects to nothing needs no driver
+
     try:
         return int(driver.pgconn.socket)
     except (AttributeError, Error):
