@@ -107,19 +107,6 @@ def test_a_generator_that_a_task_leaves_open_is_closed(worker: PoolWorker) -> No
 # What does not end
 
 
-def test_a_task_that_ignores_its_hard_limit_is_ended_and_named(worker: PoolWorker) -> None:
-    sent = {task: worker.send(task) for task in STUBBORN}
-    for one in sent.values():
-        with pytest.raises(TimeLimitExceeded):
-            one.get()
-    assert is_whole(worker)
-    lines = [line for line in worker.logged().splitlines() if "ERROR" in line]
-    for task in STUBBORN:
-        ended = [line for line in lines if f".{task} " in line]
-        assert len(ended) == 1, task
-    assert worker.inspect("stats")["pool"]["threads-left"] >= 1
-
-
 def test_a_task_that_ignores_its_revocation_is_ended(worker: PoolWorker) -> None:
     for task in ("ignores", "hangs_in_a_thread", "spins"):
         sent = worker.send(f"{task}_without_end")
@@ -139,9 +126,18 @@ def test_what_a_revoked_task_returns_is_not_stored(worker: PoolWorker) -> None:
     assert sent.state == "REVOKED"
 
 
-def test_a_warm_shutdown_does_not_wait_for_tasks_that_were_given_up(worker: PoolWorker) -> None:
-    for sent in [worker.send(task) for task in STUBBORN]:
+def test_a_task_that_ignores_its_hard_limit_is_ended_and_no_warm_shutdown_waits_for_it(
+    worker: PoolWorker,
+) -> None:
+    sent = {task: worker.send(task) for task in STUBBORN}
+    for one in sent.values():
         with pytest.raises(TimeLimitExceeded):
-            sent.get()
+            one.get()
+    assert is_whole(worker)
+    lines = [line for line in worker.logged().splitlines() if "ERROR" in line]
+    for task in STUBBORN:
+        ended = [line for line in lines if f".{task} " in line]
+        assert len(ended) == 1, task
+    assert worker.inspect("stats")["pool"]["threads-left"] >= 1
     worker.signal(signal.SIGTERM)
     assert worker.gone() == 0

@@ -23,7 +23,7 @@ def loop_user(worker: PoolWorker) -> list[str]:
     return [str(what) for what in worker.notes.lrange("loop user", 0, -1)]
 
 
-@pytest.mark.parametrize("pool", ["asyncio", "threads"])
+@pytest.mark.parametrize("pool", ["asyncio", pytest.param("threads", marks=[pytest.mark.slow])])
 def test_a_warm_shutdown_ends_what_runs_and_gives_back_what_waits(
     pool: str, broker_url: str, tmp_path: Path
 ) -> None:

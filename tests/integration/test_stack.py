@@ -191,6 +191,7 @@ def test_servers_named_by_variables_replace_the_embedded_ones(
     assert programs.isdisjoint({"postgres", "valkey-server"})
 
 
+@pytest.mark.slow  # five starts of a worker; with a script: tests/unit/test_stack_watch.py
 def test_a_worker_that_cannot_start_ends_up_with_the_tail_of_its_log(
     home: Path, servers: dict[str, str], tmp_path: Path
 ) -> None:

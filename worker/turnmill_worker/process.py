@@ -105,7 +105,10 @@ class ProcessWorks:
         async def start() -> None:
             works.start(asyncio.get_running_loop())
 
-        asyncio.run_coroutine_threadsafe(start(), loop).result(timeout=30.0)
+        if asyncio._get_running_loop() is loop:  # a turn of a forked child asks, from there
+            works.start(loop)
+        else:
+            asyncio.run_coroutine_threadsafe(start(), loop).result(timeout=30.0)
         self._works, self._loop = works, loop
 
 
