@@ -192,3 +192,19 @@ def test_a_single_id_is_not_taken_apart() -> None:
     assert settled.kept == (
         Kept(ref="resp_1", provider="theirs", stored=True, running=False, wanted=True),
     )
+
+
+def test_a_fault_of_ours_does_not_lose_work_that_was_looked_up_for_long() -> None:
+    claim = resumed(n=1441, waited=timedelta(hours=23))
+    found = verdict.of_fault(claim, verdict.Fault("unreadable_row"), **RULES)
+    assert (found.state, found.error_code) == (TurnState.QUEUED, "unreadable_row")
+    ended = verdict.of_fault(resumed(waited=DAY), verdict.Fault("unreadable_row"), **RULES)
+    assert (ended.state, ended.runs_on) == (TurnState.FAILED, True)
+
+
+@pytest.mark.parametrize("kind", ["resume", "check"])
+def test_an_answer_that_is_too_large_is_not_asked_for_again(kind: str) -> None:
+    claim = resumed() if kind == "resume" else a_claim(kind=kind)
+    found = verdict.of_error(claim, Rejected("reply_too_large"), **RULES)
+    assert (found.state, found.error_code) == (TurnState.FAILED, "reply_too_large")
+    assert not any(running or wanted for _, _, running, wanted in kept_by(claim, found))

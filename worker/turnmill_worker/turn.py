@@ -127,7 +127,7 @@ def _verdict(claim: Claim, found: Found, holding: Holding, deps: Deps) -> Verdic
     if isinstance(found, Stop):
         return verdict.of_stop(claim, found, sent=holding.sent)
     if isinstance(found, Fault):
-        return verdict.of_fault(claim, found, policy=deps.policy, jitter=deps.jitter())
+        return verdict.of_fault(claim, found, **_rules(deps))
     if isinstance(found, ProviderError):
         return verdict.of_error(claim, found, **_rules(deps))
     return verdict.of_answer(claim, found, **_rules(deps))

@@ -21,8 +21,9 @@ BACKGROUND_TIMEOUT = timedelta(days=1)
 #: How often more than its attempts a turn may be claimed in vain: because it could not be put to
 #: its provider, or because the provider's code breaks over the question.
 MAX_FAULTS = 20
-#: The same for work in the background, which is claimed for each look at it.
-MAX_LOOKS = 1000
+
+#: Of an answer that is there, and stays as large as it is.
+_TOO_LARGE = "reply_too_large"
 
 _MOST_IDS = 100
 _LONGEST_ID = 1_000
@@ -127,9 +128,11 @@ def of_error(
 
 
 def _ends_the_question(claim: Claim, error: ProviderError) -> bool:
-    """Tell whether asking again can never help: the provider's own code is at fault."""
+    """Tell whether asking again can never help: the provider's code, or the answer, is at fault."""
+    if isinstance(error, BadAnswer) or error.error_code == _TOO_LARGE:
+        return True
     breaks = isinstance(error, Bug) and claim.kind == "check"
-    return isinstance(error, BadAnswer) or (breaks and claim.n >= claim.max_attempts + MAX_FAULTS)
+    return breaks and claim.n >= claim.max_attempts + MAX_FAULTS
 
 
 def _after_error(
@@ -198,15 +201,21 @@ def _ids(given: object) -> tuple[str, ...]:
     return tuple(one for one in ids if storable(one) == one)[:_MOST_IDS]
 
 
-def of_fault(claim: Claim, fault: Fault, *, policy: RetryPolicy, jitter: float) -> Verdict:
+def of_fault(
+    claim: Claim, fault: Fault, *, policy: RetryPolicy, jitter: float, patience: timedelta
+) -> Verdict:
     """Return the verdict on a turn that could not be put to its provider: given back, with bounds.
 
-    It costs no attempt, but it is no waiting that is meant either: pauses grow, and end.
+    It costs no attempt, but it is no waiting that is meant either: pauses grow, and end. Work in
+    the background is claimed for each look at it, so that its claims tell nothing: its time does.
     """
-    most = MAX_LOOKS if claim.kind == "resume" else MAX_FAULTS
-    if claim.n >= claim.max_attempts + most:
-        return Verdict(state=TurnState.DEAD, outcome="dead", error_code=fault.code, runs_on=True)
     error = NotSent(fault.code)
+    if claim.kind == "resume":
+        asked = _unanswered(claim, error, policy=policy, jitter=jitter, patience=patience)
+        if asked.state is not TurnState.WAITING:
+            return asked
+    elif claim.n >= claim.max_attempts + MAX_FAULTS:
+        return Verdict(state=TurnState.DEAD, outcome="dead", error_code=fault.code, runs_on=True)
     delay = policy.delay_after(error, attempt=claim.n, max_attempts=claim.n + 1, jitter=jitter)
     return Verdict(
         state=TurnState.QUEUED,
