@@ -64,7 +64,7 @@ def _no_unique_running(patch: pytest.MonkeyPatch) -> None:
     def open_without(*args: Any, **options: Any) -> Engine:
         engine = real(*args, **options)
         with engine.begin() as conn:
-            conn.exec_driver_sql("DROP INDEX IF EXISTS uq_turns_one_running")
+            conn.exec_driver_sql("DROP INDEX IF EXISTS turnmill.uq_turns_one_running")
         return engine
 
     patch.setattr(database, "_open", open_without)

@@ -208,3 +208,9 @@ def test_an_answer_that_is_too_large_is_not_asked_for_again(kind: str) -> None:
     found = verdict.of_error(claim, Rejected("reply_too_large"), **RULES)
     assert (found.state, found.error_code) == (TurnState.FAILED, "reply_too_large")
     assert not any(running or wanted for _, _, running, wanted in kept_by(claim, found))
+
+
+def test_work_that_is_said_to_go_on_without_a_name_keeps_the_name_that_it_has() -> None:
+    claim = resumed()
+    found = verdict.of_answer(claim, Running(native_ref=""), **RULES)
+    assert (found.state, found.native_ref) == (TurnState.WAITING, claim.native_ref)

@@ -93,6 +93,17 @@ async def judged(
         return error_of(error)
 
 
+async def done(act: Callable[[], object]) -> ProviderError | None:
+    """Do what has no answer, and return what stood in the way; raises nothing. See `judged`."""
+    try:
+        found: Any = act()
+        if _can_be_awaited(found):
+            await found
+    except BaseException as error:  # noqa: BLE001
+        return error_of(error)
+    return None
+
+
 def provided(find: Callable[[str], Provider], name: str) -> Provider | ProviderError:
     """Return the provider of this name, or what stands in the way; nothing was sent then."""
     try:

@@ -11,7 +11,8 @@ from turnmill.domain.errors import NotSent, ProviderError, StoreError
 from turnmill.store import kept
 from turnmill.store.database import Database
 from turnmill.store.kept import KeptRef
-from turnmill_worker.boundary import error_of
+from turnmill_worker import boundary
+from turnmill_worker.calls import Call
 from turnmill_worker.providers.base import Cancels, Provider
 
 logger = logging.getLogger("turnmill.closing")
@@ -85,22 +86,32 @@ class Closing:
         return await asyncio.gather(*(give_up(one) for one in page))
 
     async def _one(self, one: KeptRef) -> ProviderError | None:
-        """Give it up and return None, or what stood in the way."""
+        """Give it up and return None, or what stood in the way; one that does not end is left."""
+        call = Call(self._asked(one))
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _TIMEOUT.total_seconds()
+        timer = loop.call_at(deadline, call.close)
         try:
-            async with asyncio.timeout(_TIMEOUT.total_seconds()):
-                provider = self._provider(one.provider)
-                if one.running and isinstance(provider, Cancels):
-                    await provider.cancel(one.ref)
-                if one.stored:
-                    await provider.close(one.ref)
-        except TimeoutError:
-            return NotSent("timeout")
-        except BaseException as error:
-            # The edge to a provider, maybe a user's own: one that breaks must not stop the others.
-            if _is_cancelled():
-                raise
-            return error_of(error)
-        return None
+            await call.wait()
+        except asyncio.CancelledError:
+            call.close()
+            raise
+        finally:
+            timer.cancel()
+        return NotSent("timeout") if loop.time() >= deadline else call.result()
+
+    async def _asked(self, one: KeptRef) -> ProviderError | None:
+        """Ask the provider, which may be a user's own: whatever it raises is told, as one error."""
+        provider = boundary.provided(self._provider, one.provider)
+        if isinstance(provider, ProviderError):
+            return provider
+        error = None
+        if one.running and isinstance(provider, Cancels):
+            stops = provider
+            error = await boundary.done(lambda: stops.cancel(one.ref))
+        if error is None and one.stored:
+            error = await boundary.done(lambda: provider.close(one.ref))
+        return error
 
     def _let_rest(self, page: Sequence[KeptRef], failed: set[int]) -> None:
         answered = {one.provider for one in page if id(one) not in failed}
@@ -113,12 +124,6 @@ class Closing:
             for one, error in errors:
                 if error is not None:
                     kept.put_off(conn, one, error_code=error.error_code, delay=_pause(one, error))
-
-
-def _is_cancelled() -> bool:
-    """Tell whether somebody of ours wants this to end, which a provider's own words do not."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _pause(one: KeptRef, error: ProviderError) -> timedelta:

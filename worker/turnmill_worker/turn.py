@@ -122,6 +122,8 @@ async def attempt(claim: Claim, holding: Holding, deps: Deps) -> Settlement:
 
 
 def _verdict(claim: Claim, found: Found, holding: Holding, deps: Deps) -> Verdict:
+    if found is Stop.REVOKED and claim.kind != "send":
+        found = NotSent(found.value)  # a question: it is asked again after a pause
     if found is Stop.TIMED_OUT:
         found = (MaybeSent if holding.sent else NotSent)(found.value)
     if isinstance(found, Stop):

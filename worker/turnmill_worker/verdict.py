@@ -80,7 +80,7 @@ def of_answer(
             waiting = Verdict(
                 state=TurnState.WAITING,
                 outcome="waiting",
-                native_ref=answer.native_ref,
+                native_ref=answer.native_ref or claim.native_ref,
                 kept=_ids(answer.kept),
                 runs_on=True,
             )
