@@ -98,13 +98,14 @@ async def answer_all(ledger: GroupedLedger, sending: "asyncio.Future[None]") -> 
     """Take what is due until nothing is, and settle each turn by itself, as a worker does."""
     settling: set[asyncio.Task[Settled | Fenced]] = set()
     while True:
-        told_all = sending.done()
+        # Asked before the look: a turn that is settled meanwhile leaves one that the look missed.
+        was_quiet = sending.done() and all(one.done() for one in settling)
         claims = await ledger.claim_due(Lane.BULK, limit=20)
         for claim in claims:
             one = ledger.settle(steps.verdict(claim, TurnState.SUCCEEDED))
             settling.add(asyncio.ensure_future(one))
-        if not claims and all(one.done() for one in settling):
-            if told_all:
+        if not claims:
+            if was_quiet:
                 break
             await asyncio.sleep(0.005)
     for settled in await asyncio.gather(*settling):
