@@ -22,12 +22,12 @@ from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, SessionStatus, TurnState
 from turnmill.grouping import Grouped, Stopped
 from turnmill.options import MessageOptions, SendOptions, SessionOptions, SessionRules
-from turnmill.refs import SessionRef, accept_items, head_of, joined, session_id
+from turnmill.refs import SessionRef, accept_items, accept_joined, head_of, session_id
 from turnmill.reply import Reply, read_reply
 from turnmill.settings import Settings
 from turnmill.store import sessions as session_rows
 from turnmill.store import turns as turn_rows
-from turnmill.store.accept import accept, accept_within
+from turnmill.store.accept import accept
 from turnmill.store.async_database import AsyncDatabase, ThreadedDatabase
 from turnmill.store.database import Database
 from turnmill.store.kept import Keeping, kept_of
@@ -43,7 +43,7 @@ from turnmill.store.records import (
 from turnmill.waiting import Deadline
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session as OrmSession
+    pass
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -93,7 +93,7 @@ class AsyncClient:
             within: Any = connection  # both have the verb, each gives what it wraps
             if not callable(getattr(within, "run_sync", None)):
                 raise InvalidInput("connection must be an AsyncConnection or AsyncSession")
-            accepted = await within.run_sync(_accept_within, session, new)
+            accepted = await within.run_sync(accept_joined, session, new, self._blocking.schema)
             return AsyncTurn(self, accepted)
         run = self._database.run if new.idempotency_key else self._database.run_single
         accepted = await run(_accept, session, new, self._room)
@@ -383,13 +383,6 @@ def _accept(conn: Connection, session: SessionRef, new: NewTurn, room: Room) -> 
     target = session_id(conn, session)
     room.take(conn, target)
     return accept(conn, target, new)
-
-
-def _accept_within(
-    given: "Connection | OrmSession", session: SessionRef, new: NewTurn, schema: str | None
-) -> Accepted:
-    conn = joined(given, schema=schema)
-    return accept_within(conn, session_id(conn, session), new)
 
 
 def _retry(conn: Connection, turn_id: TurnId) -> tuple[Accepted, Lane]:

@@ -18,12 +18,12 @@ from turnmill.domain.errors import InvalidInput, SessionBusy, StoreUnavailable, 
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, SessionStatus, TurnState
 from turnmill.options import MessageOptions, SendOptions, SessionOptions, SessionRules
-from turnmill.refs import SessionRef, accept_items, head_of, joined, session_id
+from turnmill.refs import SessionRef, accept_items, accept_joined, head_of, session_id
 from turnmill.reply import Reply, read_reply
 from turnmill.settings import Settings
 from turnmill.store import sessions as session_rows
 from turnmill.store import turns as turn_rows
-from turnmill.store.accept import accept, accept_within
+from turnmill.store.accept import accept
 from turnmill.store.database import Database
 from turnmill.store.kept import Keeping, kept_of
 from turnmill.store.records import (
@@ -91,9 +91,8 @@ class Client:
         """
         new = intake.new_turn(text, max_text_bytes=self.settings.max_text_bytes, **options)
         if connection is not None:
-            within = joined(connection, schema=self._database.schema)
-            accepted = accept_within(within, session_id(within, session), new)
-            return Turn(self, accepted)
+            schema = self._database.schema
+            return Turn(self, accept_joined(connection, session, new, schema))
         scope = self._database.single if new.idempotency_key is None else self._database.begin
         with scope() as conn:
             target = session_id(conn, session)

@@ -13,8 +13,10 @@ from turnmill.domain.ids import SessionId
 from turnmill.domain.states import Lane
 from turnmill.domain.text import check_name
 from turnmill.store import sessions as session_rows
+from turnmill.store.accept import accept_within
 from turnmill.store.accept_many import accept_many, accept_new
 from turnmill.store.records import Accepted, Head, NewTurn, SessionRecord
+from turnmill.store.refusals import translated
 from turnmill.store.schema_name import translate
 
 if TYPE_CHECKING:
@@ -38,14 +40,32 @@ def session_id(conn: Connection, session: SessionRef) -> SessionId:
     return SessionId(found)
 
 
-def joined(given: "Connection | OrmSession", *, schema: str | None) -> Connection:
-    """Return the connection of the caller's transaction; our tables stand in `schema`."""
+def accept_joined(
+    given: "Connection | OrmSession", session: SessionRef, new: NewTurn, schema: str | None
+) -> Accepted:
+    """Accept a message in the caller's transaction; our tables stand in `schema` (None: SQLite).
+
+    What the caller's driver says is translated, too: its own words may quote the message.
+    """
+    with translated():
+        conn = _joined(given)
+        if (conn.dialect.name == "postgresql") != (schema is not None):
+            raise InvalidInput(
+                f"the connection is to a {conn.dialect.name} database, and the client's is not",
+                hint="give a connection to the database of the client",
+            )
+        conn = translate(conn, schema)
+        return accept_within(conn, session_id(conn, session), new)
+
+
+def _joined(given: "Connection | OrmSession") -> Connection:
+    """Return the connection of the caller's transaction."""
     if isinstance(given, Connection):
-        return translate(given, schema)
+        return given
     if callable(connection := getattr(given, "connection", None)):
         found = connection()  # an ORM session: its transaction begins now, if it had not
         if isinstance(found, Connection):
-            return translate(found, schema)
+            return found
     raise InvalidInput(
         "connection must be a SQLAlchemy Connection or ORM Session",
         hint="AsyncClient takes an AsyncConnection or AsyncSession",

@@ -1,5 +1,6 @@
 """Our tables share a database with an application's, whatever those are called."""
 
+import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -7,11 +8,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from tests.conftest import fresh_database
 from tests.migration.application import Application
-from turnmill import Client, InvalidSetting, Settings, StoreUnavailable
+from turnmill import AsyncClient, Client, InvalidInput, InvalidSetting, Settings, StoreUnavailable
 from turnmill.store import migrate, revision
 from turnmill.store.database import Database
 from turnmill.store.invariants import violations
@@ -72,6 +74,40 @@ def test_a_message_and_a_row_of_the_application_are_one_transaction(
         with engine.connect() as conn:
             assert conn.execute(text("SELECT seat FROM sessions")).scalars().all() == ["window"]
         assert len(client.turns.list(session=session)) == 1
+    engine.dispose()
+
+
+@pytest.mark.parametrize("schema", ["turnmill", "talks"])
+def test_an_async_message_and_a_row_of_the_application_are_one_transaction(
+    url: str, application: Application, schema: str
+) -> None:
+    application.migrate()
+    migrate.upgrade(url, schema=schema)
+
+    async def send() -> None:
+        engine = create_async_engine(application.url)
+        settings = Settings(database_url=url, schema=schema)
+        async with AsyncClient(settings=settings) as client:
+            await client.sessions.create(user_id="ada", key="desk:1")
+            async with engine.begin() as conn:
+                await conn.execute(text("INSERT INTO sessions (id, seat) VALUES (1, 'window')"))
+                await client.send("desk:1", "kept", connection=conn)
+            async with AsyncSession(engine) as orm:
+                await client.send("desk:1", "rolled back", connection=orm)
+                await orm.rollback()
+            assert len(await client.turns.list(session="desk:1")) == 1
+        await engine.dispose()
+
+    asyncio.run(send())
+
+
+def test_a_connection_to_another_kind_of_database_is_refused(url: str) -> None:
+    migrate.upgrade(url)
+    engine = create_engine("sqlite://")
+    with Client(database_url=url) as client, engine.connect() as conn:
+        session = client.sessions.create(user_id="ada")
+        with pytest.raises(InvalidInput, match="sqlite"):
+            client.send(session, "hello", connection=conn)
     engine.dispose()
 
 

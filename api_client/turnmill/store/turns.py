@@ -6,8 +6,9 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Select, select, update
 
-from turnmill.domain.errors import MoveRefused, SessionArchived, TurnNotFound
+from turnmill.domain.errors import MoveRefused, SessionArchived, TurnNotFound, UnreadableRow
 from turnmill.domain.ids import BatchId, SessionId, TurnId
+from turnmill.domain.json_values import Unreadable
 from turnmill.domain.states import FINAL, Lane, SessionStatus, TurnState, sources_of
 from turnmill.store.accept import accept
 from turnmill.store.history import text_of
@@ -199,6 +200,8 @@ def _later_one_started(conn: Connection, turn_id: TurnId, session_id: SessionId)
 
 def _copy(conn: Connection, turn_id: TurnId, new_id: TurnId, message_id: UUID) -> NewTurn:
     old = conn.execute(select(turns).where(turns.c.id == turn_id)).one()
+    if isinstance(old.metadata, Unreadable):
+        raise UnreadableRow()  # the copy would be without it, and nobody told
     content = conn.scalars(
         select(messages.c.content).where(messages.c.turn_id == turn_id, messages.c.position == 0)
     ).one()
