@@ -119,8 +119,8 @@ class Provider(Protocol):
         """Find out what became of an earlier `send` of this turn. Never executes anything.
 
         Whatever is raised, Rejected too, says that the question was not answered: the key may have
-        been changed. It is asked again, and what the vendor did meanwhile is not lost. Only
-        `reply_too_large` ends it: the answer is there, and will not shrink.
+        been changed. It is asked again, and what the vendor did meanwhile is not lost.
+        `reply_too_large` ends it, since the answer will not shrink; so does what is no answer.
         """
         ...
 
