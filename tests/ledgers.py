@@ -11,10 +11,10 @@ from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.parts import Part
 from turnmill.domain.states import Lane, OnAmbiguous
 from turnmill.store.records import Claim, Fenced, Settled, Settlement
-from turnmill_worker.held import Held
-from turnmill_worker.limits import Slots
-from turnmill_worker.providers.base import Provider
-from turnmill_worker.turn import Deps
+from turnmill_worker.providers.port import Provider
+from turnmill_worker.turn.in_hand import Held
+from turnmill_worker.turn.run import Deps
+from turnmill_worker.turn.slots import Slots
 
 SAID = [Part("user", "Hello"), Part("assistant", "Hello."), Part("user", "And then?")]
 

@@ -33,7 +33,7 @@ time.time = stepped_time
 dt.datetime = SteppedDatetime  # type: ignore[misc]
 
 from turnmill_worker.app import app  # noqa: E402
-from turnmill_worker.providers import mock_ledger  # noqa: E402
+from turnmill_worker.providers.mock import ledger as mock_ledger  # noqa: E402
 
 __all__ = ["app"]
 

@@ -31,8 +31,8 @@ from tests.conftest import make_home
 from turnmill import Client
 from turnmill.domain.ids import TurnId
 from turnmill.settings import Settings
-from turnmill.store import migrate
-from turnmill_worker.providers.mock_ledger import Call, Ledger
+from turnmill.store.schema import migrate
+from turnmill_worker.providers.mock.ledger import Call, Ledger
 from turnmill_worker.stack.home import Home
 from turnmill_worker.stack.postgres import EmbeddedPostgres
 from turnmill_worker.stack.process import Child, Program, wait_until

@@ -15,11 +15,11 @@ from openai import AsyncOpenAI
 from tests.doubles import anthropic_server, openai_server
 from tests.doubles.vendor_double import VendorDouble
 from turnmill.domain.ids import SessionId, TurnId
-from turnmill_worker.providers.anthropic import AnthropicProvider
-from turnmill_worker.providers.base import Part, Provider, Request
-from turnmill_worker.providers.mock import MockProvider
-from turnmill_worker.providers.mock_ledger import Ledger
-from turnmill_worker.providers.openai import OpenAIProvider
+from turnmill_worker.providers.anthropic.provider import AnthropicProvider
+from turnmill_worker.providers.mock.ledger import Ledger
+from turnmill_worker.providers.mock.provider import MockProvider
+from turnmill_worker.providers.openai.provider import OpenAIProvider
+from turnmill_worker.providers.port import Part, Provider, Request
 
 
 def a_request(text: str = "Hello", **given: Any) -> Request:

@@ -16,9 +16,10 @@ from tests.doubles.whole_turn import Books, run_to_end
 from turnmill.domain.errors import ProviderError, Rejected
 from turnmill.domain.states import TurnState
 from turnmill_worker.providers.answers import read
-from turnmill_worker.providers.base import Done, Running
-from turnmill_worker.providers.formats import chat, messages, responses
-from turnmill_worker.providers.vendor import Answer
+from turnmill_worker.providers.anthropic import messages
+from turnmill_worker.providers.http import Answer
+from turnmill_worker.providers.openai import chat, responses
+from turnmill_worker.providers.port import Done, Running
 
 pytestmark = pytest.mark.anyio
 

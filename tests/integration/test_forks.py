@@ -21,11 +21,11 @@ from tests import rows, steps
 from tests.forked import Forked, fork, forked
 from turnmill import AsyncClient, AsyncTurn, BegunBeforeFork, Client, Turn, UnsupportedByStore
 from turnmill.ahead import one_ahead
+from turnmill.broker.publisher import Publisher
 from turnmill.domain.ids import SessionId
 from turnmill.forking import importing
-from turnmill.queue import Publisher
 from turnmill.store.database import Database
-from turnmill_worker.async_task import background_loop
+from turnmill_worker.pool.async_task import background_loop
 from turnmill_worker.stack.process import wait_until
 
 SESSIONS = 4

@@ -25,22 +25,25 @@ from turnmill.domain.ids import TurnId
 from turnmill.domain.retry import RetryPolicy
 from turnmill.domain.states import FINAL, Lane, OnAmbiguous, TurnState
 from turnmill.settings import Settings
-from turnmill.store import turns
 from turnmill.store.database import Database
-from turnmill.store.revision import create_all
-from turnmill.store.tables import sessions as session_rows
-from turnmill.store.tables import turns as turn_rows
-from turnmill_worker import calls, loops, suspects, verdict
-from turnmill_worker.bulk import run_bulk
-from turnmill_worker.held import Held
-from turnmill_worker.ledger import GroupedLedger
-from turnmill_worker.limits import Slots
+from turnmill.store.nouns import turns
+from turnmill.store.schema.revision import create_all
+from turnmill.store.schema.tables import sessions as session_rows
+from turnmill.store.schema.tables import turns as turn_rows
+from turnmill_worker.pool import loops
+from turnmill_worker.process import suspects
+from turnmill_worker.process.embedded import InProcessRunner
+from turnmill_worker.process.runtime import Works
+from turnmill_worker.process.suspects import run_suspects
+from turnmill_worker.providers import calls
 from turnmill_worker.providers.registry import ProviderRegistry
-from turnmill_worker.runner import InProcessRunner
 from turnmill_worker.stack.process import wait_until
-from turnmill_worker.suspects import run_suspects
-from turnmill_worker.turn import Deps
-from turnmill_worker.works import Works
+from turnmill_worker.turn import verdict
+from turnmill_worker.turn.bulk import run_bulk
+from turnmill_worker.turn.in_hand import Held
+from turnmill_worker.turn.ledger import GroupedLedger
+from turnmill_worker.turn.run import Deps
+from turnmill_worker.turn.slots import Slots
 
 NEIGHBOURS = 50
 MOST_ATTEMPTS = 3

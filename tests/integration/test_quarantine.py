@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from turnmill import Client
-from turnmill.client import Turn
-from turnmill.store.claim import claim, due_suspicions
 from turnmill.store.database import Database
-from turnmill.store.leases import end_leases, extend, in_doubt, take_lost
-from turnmill_worker import quarantine
-from turnmill_worker.quarantine import Quarantine
+from turnmill.store.line.claim import claim, due_suspicions
+from turnmill.store.line.leases import end_leases, extend, in_doubt, take_lost
+from turnmill.sync.client import Turn
+from turnmill_worker.process import quarantine
+from turnmill_worker.process.quarantine import Quarantine
 from turnmill_worker.stack.process import wait_until
 
 LEASE = timedelta(seconds=20)

@@ -10,11 +10,11 @@ from tests import rows, steps
 from tests.crowd import at_once, succeeded
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import Lane, TurnState
-from turnmill.store import sessions
-from turnmill.store.backlogs import backlogs
-from turnmill.store.claim import claim_suspects
 from turnmill.store.database import Database
-from turnmill.store.due import Waits, announce_due, count_due, note_announced
+from turnmill.store.line.backlogs import backlogs
+from turnmill.store.line.claim import claim_suspects
+from turnmill.store.line.due import Waits, announce_due, count_due, note_announced
+from turnmill.store.nouns import sessions
 from turnmill.store.records import Head
 
 GRACE = QUIET = timedelta(seconds=10)

@@ -5,8 +5,8 @@ from dataclasses import replace
 from math import inf
 
 from tests.claims import a_claim
-from turnmill_worker import clock
-from turnmill_worker.held import Held, Stop
+from turnmill_worker.turn import clock
+from turnmill_worker.turn.in_hand import Held, Stop
 
 
 def test_an_owner_past_its_lease_begins_nothing_new() -> None:

@@ -13,9 +13,9 @@ import pytest
 
 from turnmill.domain.errors import InvalidSetting, MaybeSent, RateLimited, Rejected, ThreadLost
 from turnmill.domain.ids import SessionId, TurnId
-from turnmill_worker.providers.base import Absent, Done, Part, Request, Running, Unknowable
-from turnmill_worker.providers.mock import FAULTS, MockProvider, messages_seen
-from turnmill_worker.providers.mock_ledger import Ledger
+from turnmill_worker.providers.mock.ledger import Ledger
+from turnmill_worker.providers.mock.provider import FAULTS, MockProvider, messages_seen
+from turnmill_worker.providers.port import Absent, Done, Part, Request, Running, Unknowable
 
 
 def a_request(text: str = "Hello", **given: Any) -> Request:
@@ -190,7 +190,7 @@ def test_work_in_the_background_runs_until_its_time_is_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr("turnmill_worker.providers.mock.time.time", lambda: now)
+    monkeypatch.setattr("turnmill_worker.providers.mock.provider.time.time", lambda: now)
     mock = MockProvider()
     request = a_request(metadata=scripted(faults="running", latency=60))
     begun = send(mock, request)

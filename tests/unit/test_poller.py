@@ -13,11 +13,11 @@ import pytest
 from tests.claims import a_claim
 from turnmill.domain.states import Lane
 from turnmill.store.records import Claim, Settled, Settlement
-from turnmill_worker.held import Held
-from turnmill_worker.limits import Slots
-from turnmill_worker.poller import Hints, Poller
-from turnmill_worker.providers.base import Done, Provider, Request
-from turnmill_worker.turn import Deps
+from turnmill_worker.process.poller import Hints, Poller
+from turnmill_worker.providers.port import Done, Provider, Request
+from turnmill_worker.turn.in_hand import Held
+from turnmill_worker.turn.run import Deps
+from turnmill_worker.turn.slots import Slots
 
 pytestmark = pytest.mark.anyio
 

@@ -25,8 +25,8 @@ from turnmill_worker.providers.failures import (
     safe_code,
     words_of_body,
 )
-from turnmill_worker.providers.formats import chat
-from turnmill_worker.providers.vendor import Answer
+from turnmill_worker.providers.http import Answer
+from turnmill_worker.providers.openai import chat
 
 pytestmark = pytest.mark.anyio
 

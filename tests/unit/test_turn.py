@@ -10,8 +10,8 @@ from tests.ledgers import SAID, FakeLedger, deps_of
 from turnmill.domain.errors import ThreadLost, Unreachable
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import OnAmbiguous, TurnState
-from turnmill_worker.providers.base import Done, Request
-from turnmill_worker.turn import Ended, NotOurs, Outrun, run_turn
+from turnmill_worker.providers.port import Done, Request
+from turnmill_worker.turn.run import Ended, NotOurs, Outrun, run_turn
 
 pytestmark = pytest.mark.anyio
 

@@ -17,14 +17,14 @@ from turnmill.domain.errors import StoreError, ThreadLost
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import OnAmbiguous, TurnState
 from turnmill.store.records import Claim, Settled, Settlement
-from turnmill_worker import calls
-from turnmill_worker.bridge import Driven, await_here
-from turnmill_worker.held import Held, Stop
-from turnmill_worker.hooks import Hooks
-from turnmill_worker.limits import Slots
-from turnmill_worker.providers.base import Done, Provider, Request
-from turnmill_worker.turn import Deps, Ended, Outrun, run_turn
-from turnmill_worker.verdict import MAX_FAULTS
+from turnmill_worker.pool.bridge import Driven, await_here
+from turnmill_worker.providers import calls
+from turnmill_worker.providers.port import Done, Provider, Request
+from turnmill_worker.turn.hooks import Hooks
+from turnmill_worker.turn.in_hand import Held, Stop
+from turnmill_worker.turn.run import Deps, Ended, Outrun, run_turn
+from turnmill_worker.turn.slots import Slots
+from turnmill_worker.turn.verdict import MAX_FAULTS
 
 pytestmark = pytest.mark.anyio
 

@@ -17,9 +17,9 @@ from turnmill.domain.errors import (
 from turnmill.domain.retry import RetryPolicy
 from turnmill.domain.states import TurnState
 from turnmill.store.records import Claim, Kept
-from turnmill_worker import verdict
-from turnmill_worker.held import Stop
-from turnmill_worker.providers.base import Done, Failed, Running, Unknowable
+from turnmill_worker.providers.port import Done, Failed, Running, Unknowable
+from turnmill_worker.turn import verdict
+from turnmill_worker.turn.in_hand import Stop
 
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)

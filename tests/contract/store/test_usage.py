@@ -8,11 +8,11 @@ from sqlalchemy import update
 from tests import rows
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import TurnState
-from turnmill.intake import new_id
-from turnmill.store import turns, usage
+from turnmill.new_ids import new_id
 from turnmill.store.database import Database
-from turnmill.store.tables import attempts
-from turnmill.store.usage import Usage
+from turnmill.store.nouns import turns, usage
+from turnmill.store.nouns.usage import Usage
+from turnmill.store.schema.tables import attempts
 
 TODAY = datetime.now(UTC).date()
 NOON = datetime(2026, 3, 14, 12, 0, tzinfo=UTC)

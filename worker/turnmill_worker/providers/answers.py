@@ -25,8 +25,8 @@ from turnmill_worker.providers.failures import (
     words_of,
     words_of_body,
 )
+from turnmill_worker.providers.http import AT_ONCE, Answer
 from turnmill_worker.providers.untrusted import Unreadable, name
-from turnmill_worker.providers.vendor import AT_ONCE, Answer
 
 T = TypeVar("T")
 
