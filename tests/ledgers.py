@@ -12,7 +12,7 @@ from turnmill.domain.parts import Part
 from turnmill.domain.states import Lane, OnAmbiguous
 from turnmill.store.records import Claim, Fenced, Settled, Settlement
 from turnmill_worker.providers.port import Provider
-from turnmill_worker.turn.in_hand import Held
+from turnmill_worker.turn.in_hand import InHand
 from turnmill_worker.turn.run import Deps
 from turnmill_worker.turn.slots import Slots
 
@@ -70,7 +70,7 @@ def deps_of(
     provider = cast(Provider, SimpleNamespace(send=send, check=check))
     values: dict[str, Any] = {
         "ledger": ledger,
-        "held": Held(),
+        "held": InHand(),
         "slots": Slots(1),
         "provider": lambda _: provider,
         "announce": lambda _: None,

@@ -12,7 +12,7 @@ from uuid import UUID
 from tests.chaos.system import System
 from turnmill.store.database import Database
 from turnmill.store.upkeep.invariants import violations
-from turnmill_worker.providers.mock.ledger import Call
+from turnmill_worker.providers.mock.executions import Call
 from turnmill_worker.providers.mock.provider import messages_seen
 
 _TURNS = """

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, text
 
 from tests import rows, steps
 from tests.crowd import DEADLINE
-from turnmill.cli.doctor.findings import Level, Patient
+from turnmill.cli.doctor.findings import Examination, Level
 from turnmill.cli.doctor.servers import check_database
 from turnmill.domain.errors import (
     AccessDenied,
@@ -221,10 +221,10 @@ def test_doctor_names_a_database_that_takes_no_writes(
     database_url: str, administer: Callable[..., None]
 ) -> None:
     administer("ALTER DATABASE {} SET default_transaction_read_only = on")
-    patient = Patient(settings=Settings(database_url=database_url), environ={})
-    found = list(check_database(patient))
-    assert patient.database is not None
-    patient.database.close()
+    examination = Examination(settings=Settings(database_url=database_url), environ={})
+    found = list(check_database(examination))
+    assert examination.database is not None
+    examination.database.close()
     said = [what for level, what, _ in found if level is Level.WRONG]
     assert said == ["it takes no writes: replies in hand wait, messages are refused"]
 

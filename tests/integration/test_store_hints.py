@@ -41,7 +41,7 @@ def announce(
     waits = Waits(grace, quiet)
     with store.single() as conn:
         heads = announce_due(
-            conn, lane, providers=providers, limit=limit, hints=0, waits=waits, dry=waits
+            conn, lane, providers=providers, limit=limit, hints=0, waits=waits, drained=waits
         )
     return [head.turn_id for head in heads]
 

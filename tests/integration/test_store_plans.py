@@ -228,7 +228,7 @@ def expire_ten(conn: Connection) -> None:
 def announce(conn: Connection) -> object:
     waits = Waits(LEASE, LEASE)
     return announce_due(
-        conn, Lane.INTERACTIVE, providers=["mock"], limit=10, hints=5, waits=waits, dry=waits
+        conn, Lane.INTERACTIVE, providers=["mock"], limit=10, hints=5, waits=waits, drained=waits
     )
 
 

@@ -115,7 +115,13 @@ def test_a_commit_whose_wake_was_lost_is_found_by_the_next_look(
     waits = Waits(grace=timedelta(0), quiet=timedelta(seconds=1))
     with store.single() as conn:
         (head,) = announce_due(
-            conn, Lane.INTERACTIVE, providers=["mock"], limit=10, hints=0, waits=waits, dry=waits
+            conn,
+            Lane.INTERACTIVE,
+            providers=["mock"],
+            limit=10,
+            hints=0,
+            waits=waits,
+            drained=waits,
         )
     assert head.turn_id == sent.turn_id
 

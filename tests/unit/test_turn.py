@@ -25,7 +25,7 @@ async def test_a_turn_that_waited_for_a_slot_until_the_worker_drains_is_left_to_
         await ending.wait()
         return Done(text="hello")
 
-    deps = deps_of(ledger, send, keep_on=lambda: not draining.is_set())
+    deps = deps_of(ledger, send, accepting=lambda: not draining.is_set())
     first, second = TurnId(uuid4()), TurnId(uuid4())
     running = [asyncio.create_task(run_turn(one, deps)) for one in (first, second)]
     await begun.wait()

@@ -20,7 +20,7 @@ from turnmill_worker.celery.hearing import hints_of
 from turnmill_worker.celery.schedule import beat_schedule
 from turnmill_worker.celery.tasks import turns, upkeep
 from turnmill_worker.pool.transport import use_hint_transport
-from turnmill_worker.process.host import ProcessWorks, check_store
+from turnmill_worker.process.host import Host, check_store
 
 logger = logging.getLogger("turnmill.app")
 
@@ -40,9 +40,9 @@ app = Celery(
 app.conf.update(config(settings), beat_schedule=beat_schedule(os.environ))
 
 #: What this process runs turns with; made when a worker starts, not at import.
-process = ProcessWorks(settings)
+process = Host(settings)
 
-turns.register(app, process.works)
+turns.register(app, process.runtime)
 upkeep.register(app, process)
 
 

@@ -38,7 +38,7 @@ from turnmill.store.records import (
     TurnRecord,
 )
 from turnmill.verbs import intake
-from turnmill.verbs.backpressure import Room
+from turnmill.verbs.backpressure import Backpressure
 from turnmill.verbs.options import MessageOptions, SendOptions, SessionOptions, SessionRules
 from turnmill.verbs.refs import SessionRef, accept_items, accept_joined, head_of, session_id
 from turnmill.verbs.reply import Reply, read_reply
@@ -70,7 +70,7 @@ class AsyncClient:
         )
         # The broker's client blocks, and may block for a second: it has a thread of its own.
         self._hints: Grouped[Head, None] = Grouped("hints", self._publish, most=1000)
-        self._room = Room(self.settings)
+        self._backpressure = Backpressure(self.settings)
         self._waiter = AsyncWaiter(self._database)
         self.sessions = AsyncSessions(self)
         self.turns = AsyncTurns(self)
@@ -97,7 +97,7 @@ class AsyncClient:
             accepted = await within.run_sync(accept_joined, session, new, self._blocking.schema)
             return AsyncTurn(self, accepted)
         run = self._database.run if new.idempotency_key else self._database.run_single
-        accepted = await run(_accept, session, new, self._room)
+        accepted = await run(_accept, session, new, self._backpressure)
         await self._announce(accepted, lane=new.lane)
         return AsyncTurn(self, accepted)
 
@@ -114,7 +114,7 @@ class AsyncClient:
         new = intake.new_turns(texts, max_text_bytes=limit, lane=lane, **options)
         keyed = "idempotency_key" in options
         accepted = await self._database.run(
-            partial(accept_items, keyed=keyed), refs, new, self._room
+            partial(accept_items, keyed=keyed), refs, new, self._backpressure
         )
         await self._tell([head_of(one, Lane(lane)) for one in accepted if one.announce])
         return [AsyncTurn(self, one) for one in accepted]
@@ -295,7 +295,7 @@ class AsyncSessions:
             **options,
         )
         record = await self._database.run_single(session_rows.create, new)
-        self._client._room.note(record)
+        self._client._backpressure.note(record)
         return record
 
     async def get(self, session: SessionRef) -> SessionRecord:
@@ -380,9 +380,11 @@ class AsyncSessions:
         return await self._database.run(within)
 
 
-def _accept(conn: Connection, session: SessionRef, new: NewTurn, room: Room) -> Accepted:
+def _accept(
+    conn: Connection, session: SessionRef, new: NewTurn, backpressure: Backpressure
+) -> Accepted:
     target = session_id(conn, session)
-    room.take(conn, target)
+    backpressure.take(conn, target)
     return accept(conn, target, new)
 
 

@@ -31,7 +31,7 @@ from turnmill.store.records import (
     TurnRecord,
 )
 from turnmill.verbs import intake
-from turnmill.verbs.backpressure import Room
+from turnmill.verbs.backpressure import Backpressure
 from turnmill.verbs.options import MessageOptions, SendOptions, SessionOptions, SessionRules
 from turnmill.verbs.refs import SessionRef, accept_items, accept_joined, head_of, session_id
 from turnmill.verbs.reply import Reply, read_reply
@@ -62,7 +62,7 @@ class Client:
         self._announcer: Announcer = announcer_for(
             self._database, broker_url or self.settings.broker_url, self.settings
         )
-        self._room = Room(self.settings)
+        self._backpressure = Backpressure(self.settings)
         self._waiter = Waiter(self._database)
         self.sessions = Sessions(self)
         self.turns = Turns(self)
@@ -97,7 +97,7 @@ class Client:
         scope = self._database.single if new.idempotency_key is None else self._database.begin
         with scope() as conn:
             target = session_id(conn, session)
-            self._room.take(conn, target)
+            self._backpressure.take(conn, target)
             accepted = accept(conn, target, new)
         self._announce(accepted, lane=new.lane)
         return Turn(self, accepted)
@@ -114,7 +114,9 @@ class Client:
         limit = self.settings.max_text_bytes
         new = intake.new_turns(texts, max_text_bytes=limit, lane=lane, **options)
         with self._database.begin() as conn:
-            accepted = accept_items(conn, refs, new, self._room, keyed="idempotency_key" in options)
+            accepted = accept_items(
+                conn, refs, new, self._backpressure, keyed="idempotency_key" in options
+            )
         self._announcer.announce([head_of(one, Lane(lane)) for one in accepted if one.announce])
         return [Turn(self, one) for one in accepted]
 
@@ -333,7 +335,7 @@ class Sessions:
         )
         with self._database.single() as conn:
             record = session_rows.create(conn, new)
-        self._client._room.note(record)
+        self._client._backpressure.note(record)
         return record
 
     def get(self, session: SessionRef) -> SessionRecord:

@@ -8,7 +8,7 @@ from turnmill.domain.arguments import whole
 from turnmill.domain.bounds import MOST_DAYS
 from turnmill.store.database import Database
 from turnmill.store.nouns import usage
-from turnmill.store.nouns.usage import Usage
+from turnmill.store.nouns.usage import UsageRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +17,7 @@ class Report:
 
     first: date
     last: date
-    lines: Sequence[Usage]
+    lines: Sequence[UsageRow]
     rolled_up_at: datetime | None  #: how fresh the lines are; None: there are none
 
 

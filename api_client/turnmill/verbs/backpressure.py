@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from turnmill.domain.errors import QueueFull
 from turnmill.domain.ids import SessionId
 from turnmill.settings import Settings
-from turnmill.store.nouns import room
+from turnmill.store.nouns import unfinished as counted
 from turnmill.store.records import SessionRecord
 
 K = TypeVar("K")
@@ -32,7 +32,7 @@ class _Sum:
     good_until: float
 
 
-class Room:
+class Backpressure:
     """Refuses messages beyond the bounds. Thread-safe: a lost update costs another look."""
 
     def __init__(self, settings: Settings) -> None:
@@ -56,7 +56,7 @@ class Room:
                 self._count(user_id, bound=self._per_user, count=count)
         if self._in_all is not None:
             if now >= self._good_until(_EVERYBODY):
-                self._note(_EVERYBODY, room.in_all(conn), now, bound=self._in_all)
+                self._note(_EVERYBODY, counted.in_all(conn), now, bound=self._in_all)
             self._count(_EVERYBODY, bound=self._in_all, count=count)
 
     def take_many(self, conn: Connection, session_ids: Sequence[SessionId]) -> None:
@@ -67,7 +67,7 @@ class Room:
     def _look(
         self, conn: Connection, session_id: SessionId, now: float, *, bound: int
     ) -> str | None:
-        found = room.of_user(conn, session_id)
+        found = counted.of_user(conn, session_id)
         if found is None:
             return None  # whoever writes next will say that there is no such session
         user_id, unfinished = found

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from turnmill.ahead import one_ahead
 from turnmill.domain.arguments import wait_seconds
 from turnmill.domain.checks import check_name
 from turnmill.domain.errors import (
@@ -25,6 +24,7 @@ from turnmill.domain.ids import BatchId, as_uuid
 from turnmill.domain.states import Lane
 from turnmill.listening.thread import Deadline
 from turnmill.new_ids import new_id
+from turnmill.prefetch import prefetched
 from turnmill.store.database import Database
 from turnmill.store.nouns import batch_moves
 from turnmill.store.nouns import batches as rows
@@ -241,7 +241,7 @@ class _Submission:
     ) -> None:
         """Accept what is left; Conflict when the file is not the one that was inspected."""
         seen = 0
-        for count, lines in one_ahead(self._parsed()):
+        for count, lines in prefetched(self._parsed()):
             self._accept(lines)
             seen += count
             if on_accepted is not None:

@@ -17,7 +17,7 @@ from turnmill.store.records import Accepted, Head, NewTurn, SessionRecord
 from turnmill.store.refusals import translated
 from turnmill.store.schema_name import translate
 from turnmill.verbs import intake
-from turnmill.verbs.backpressure import Room
+from turnmill.verbs.backpressure import Backpressure
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session as OrmSession
@@ -91,7 +91,7 @@ def accept_items(
     conn: Connection,
     refs: Sequence[SessionRef],
     turns: Iterator[NewTurn],
-    room: Room,
+    backpressure: Backpressure,
     *,
     keyed: bool,
 ) -> list[Accepted]:
@@ -100,7 +100,7 @@ def accept_items(
     Unless they have keys, messages are made while those before them are being written.
     """
     ids = resolve(conn, refs)
-    room.take_many(conn, ids)
+    backpressure.take_many(conn, ids)
     if keyed:
         return accept_many(conn, list(zip(ids, turns, strict=True)))
     return accept_new(conn, ids, turns)

@@ -14,7 +14,7 @@ from turnmill.listening.thread import settled_ids
 from turnmill.store.database import Database
 from turnmill.store.line.backlogs import Backlog, backlogs
 from turnmill.store.line.due import expire_overdue, overdue, purge_deleted
-from turnmill.store.line.leases import in_doubt, take_lost
+from turnmill.store.line.leases import late_heartbeats, take_lost
 from turnmill.store.line.pauses import Pauses, read_pauses
 from turnmill.store.records import Head, Moved
 from turnmill.wire import CANCEL_CHANNEL, WAKE_CHANNEL
@@ -86,7 +86,7 @@ class Dispatcher:
         with self._database.single() as conn:
             found = overdue(conn)
             pauses = read_pauses(conn)
-            doubtful = not self._draining.is_set() and in_doubt(conn, lease=self._lease)
+            doubtful = not self._draining.is_set() and late_heartbeats(conn, lease=self._lease)
             waiting = backlogs(conn)
         due = _open(waiting, pauses)
         if due:

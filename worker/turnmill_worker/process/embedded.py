@@ -18,7 +18,7 @@ from turnmill_worker.process.closing import Closing
 from turnmill_worker.providers.boundary import name_of
 from turnmill_worker.providers.pricing import price
 from turnmill_worker.providers.registry import ProviderRegistry
-from turnmill_worker.turn.in_hand import Held, Stop
+from turnmill_worker.turn.in_hand import InHand, Stop
 from turnmill_worker.turn.ledger import GroupedLedger
 from turnmill_worker.turn.run import Deps, run_claim
 from turnmill_worker.turn.slots import Slots
@@ -44,7 +44,7 @@ class InProcessRunner:
         self._closing = False
         self._kept = False  # by a vendor, though nobody needs it any more
         self._closer: asyncio.Task[None] | None = None
-        self._held = Held()
+        self._in_hand = InHand()
         self._providers = ProviderRegistry()
         self._tasks: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._run, name="turnmill-runner", daemon=True)
@@ -88,7 +88,7 @@ class InProcessRunner:
     def _deps(self, ledger: GroupedLedger) -> Deps:
         return Deps(
             ledger=ledger,
-            held=self._held,
+            in_hand=self._in_hand,
             slots=Slots(_SLOTS),
             provider=self._providers.get,
             announce=self._on_head,
@@ -164,12 +164,12 @@ class InProcessRunner:
             purge_deleted(conn)
             cancelled = cancel_requested(conn)
             self._kept = overdue(conn).kept
-        self._held.close_calls(cancelled, Stop.CANCELLED)
+        self._in_hand.close_calls(cancelled, Stop.CANCELLED)
 
     async def _finish(self) -> None:
         tasks: Sequence[asyncio.Task[None]] = list(self._tasks)
         if not tasks:
             return
         await asyncio.wait(tasks, timeout=self._settings.grace.total_seconds())
-        self._held.close_all(Stop.DRAINING)
+        self._in_hand.close_all(Stop.DRAINING)
         await asyncio.wait(tasks, timeout=5.0)

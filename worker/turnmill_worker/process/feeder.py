@@ -24,7 +24,7 @@ _GLANCE_SECONDS = 0.1
 #: While the broker keeps us waiting, the next look finds what is beyond so many.
 _MOST_NEWS = 1000
 
-_WAITS_DRY = Waits(timedelta(milliseconds=300), timedelta(seconds=1))
+_WAITS_DRAINED = Waits(timedelta(milliseconds=300), timedelta(seconds=1))
 _WAITS_BUSY = Waits(timedelta(seconds=2), timedelta(seconds=10))
 #: A child in quarantine takes all that it can get: more hints than children are of no use.
 _MOST_HINTS = {Lane.QUARANTINE: 2}
@@ -109,7 +109,7 @@ class Feeder:
     def refill(self) -> None:
         """Fill up again, before the next look, what has been emptied meanwhile."""
         for lane, providers in list(self._more.items()):
-            if self._is_dry(lane):
+            if self._is_drained(lane):
                 del self._more[lane]
                 self._fill(lane, providers)
 
@@ -179,7 +179,7 @@ class Feeder:
                 limit=limit,
                 hints=depth,
                 waits=_WAITS_BUSY,
-                dry=_WAITS_DRY,
+                drained=_WAITS_DRAINED,
                 among=2 * self._slots,
             )
 
@@ -191,7 +191,7 @@ class Feeder:
             Head(turn_id=TurnId(UUID(int=0)), session_id=SessionId(UUID(int=0)), lane=lane)
         ] * due
 
-    def _is_dry(self, lane: Lane) -> bool:
+    def _is_drained(self, lane: Lane) -> bool:
         if lane is Lane.BULK and self._bulk_places() < 1:
             return False
         depth = self._publisher.depth(lane)

@@ -8,7 +8,7 @@ from turnmill.domain.errors import TurnmillError
 from turnmill.store.database import Database
 from turnmill.store.line.leases import extend
 from turnmill_worker.turn import clock
-from turnmill_worker.turn.in_hand import Held, Stop
+from turnmill_worker.turn.in_hand import InHand, Stop
 
 logger = logging.getLogger("turnmill.heartbeat")
 
@@ -20,9 +20,9 @@ _AGAIN_SECONDS = 1.0
 class Heartbeat:
     """One thread and one connection; beats four times in a lease."""
 
-    def __init__(self, database: Database, held: Held, *, lease: timedelta) -> None:
+    def __init__(self, database: Database, in_hand: InHand, *, lease: timedelta) -> None:
         self._database = database
-        self._held = held
+        self._in_hand = in_hand
         self._lease = lease
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="turnmill-heartbeat", daemon=True)
@@ -39,16 +39,18 @@ class Heartbeat:
 
     def beat(self) -> None:
         """Extend all leases in hand, and stop the calls that nobody waits for any more."""
-        pairs = self._held.pairs()
+        pairs = self._in_hand.pairs()
         for start in range(0, len(pairs), _CHUNK):
             chunk = pairs[start : start + _CHUNK]
             asked_at = clock.now()
             with self._database.single() as conn:
                 found = extend(conn, chunk, lease=self._lease)
             ends = asked_at + self._lease.total_seconds()
-            self._held.extended((pair for pair in chunk if pair[0] in found.extended), until=ends)
-            self._held.lost(pair for pair in chunk if pair[0] in found.gone)
-            self._held.close_calls(list(found.cancelled), Stop.CANCELLED)
+            self._in_hand.extended(
+                (pair for pair in chunk if pair[0] in found.extended), until=ends
+            )
+            self._in_hand.lost(pair for pair in chunk if pair[0] in found.gone)
+            self._in_hand.close_calls(list(found.cancelled), Stop.CANCELLED)
 
     def _run(self) -> None:
         period = self._lease.total_seconds() / 4

@@ -1,4 +1,4 @@
-"""The one set of `Works` in a worker process, whatever pool it uses."""
+"""The one set of `Runtime` in a worker process, whatever pool it uses."""
 
 import asyncio
 import gc
@@ -15,7 +15,7 @@ from turnmill.store.database import Database, is_sqlite
 from turnmill.store.schema.revision import require_current
 from turnmill_worker.pool.async_task import background_loop
 from turnmill_worker.process.poller import Hints
-from turnmill_worker.process.runtime import Works
+from turnmill_worker.process.runtime import Runtime
 from turnmill_worker.turn.in_hand import Stop
 
 logger = logging.getLogger("turnmill.process")
@@ -24,12 +24,12 @@ logger = logging.getLogger("turnmill.process")
 _COLLECT_AFTER = 10_000
 
 
-class ProcessWorks:
+class Host:
     """Makes, starts and stops the works of this process; made anew in a forked child."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._works: Works | None = None
+        self._runtime: Runtime | None = None
         self._slots = settings.concurrency
         self._least = 0  #: slots, however small the pool is made
         self.start_afresh()
@@ -37,23 +37,23 @@ class ProcessWorks:
 
     def start_afresh(self) -> None:
         """Leave the works to the parent: see `turnmill.forking`."""
-        leave_to_parent(self._works)
-        self._works = None
+        leave_to_parent(self._runtime)
+        self._runtime = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = threading.Lock()
 
-    def works(self) -> Works:
+    def runtime(self) -> Runtime:
         """Return the works; a child of the prefork pool starts its own on first use."""
-        if self._works is None:
+        if self._runtime is None:
             with self._lock:
-                if self._works is None:
+                if self._runtime is None:
                     self._begin(background_loop())
-        assert self._works is not None
-        return self._works
+        assert self._runtime is not None
+        return self._runtime
 
     def database(self) -> Database:
         """Return the store of this process."""
-        return self.works().database
+        return self.runtime().database
 
     def start(self, pool: Any, hints: Hints, *, most: int | None = None) -> None:
         """Start beside the pool. On the asyncio pool, turns run on its loop and grow with it.
@@ -72,44 +72,44 @@ class ProcessWorks:
     def _resize(self, limit: int) -> None:
         slots = max(limit, self._least)
         _allow_open_files(slots)
-        if self._works is not None:
-            self._works.resize(slots)
+        if self._runtime is not None:
+            self._runtime.resize(slots)
 
     def drain(self) -> None:
         """Neither claim nor announce from now on."""
-        if self._works is not None:
-            self._works.drain()
+        if self._runtime is not None:
+            self._runtime.drain()
 
     def stop(self, *, at_once: bool = False) -> None:
         """Wait until every verdict is written, as long as the grace period and a little more."""
-        works, loop = self._works, self._loop
-        if works is None or loop is None:
+        runtime, loop = self._runtime, self._loop
+        if runtime is None or loop is None:
             return
-        works.drain()
+        runtime.drain()
         if at_once:
-            works.held.close_all(Stop.DRAINING)
+            runtime.in_hand.close_all(Stop.DRAINING)
         patience = self.settings.grace.total_seconds() + 5.0
         deadline = time.monotonic() + patience
-        while works.slots.in_use and time.monotonic() < deadline:
+        while runtime.slots.in_use and time.monotonic() < deadline:
             time.sleep(0.01)
-        asyncio.run_coroutine_threadsafe(works.stop(), loop).result(timeout=10.0)
-        self._works = None
+        asyncio.run_coroutine_threadsafe(runtime.stop(), loop).result(timeout=10.0)
+        self._runtime = None
 
     def _begin(self, loop: asyncio.AbstractEventLoop, *, hints: Hints | None = None) -> None:
-        works = Works(self.settings, slots=self._slots, hints=hints)
+        runtime = Runtime(self.settings, slots=self._slots, hints=hints)
 
         gc.disable()  # what is imported now stays
-        works.preload()
+        runtime.preload()
         _spare_the_collector()
 
         async def start() -> None:
-            works.start(asyncio.get_running_loop())
+            runtime.start(asyncio.get_running_loop())
 
         if asyncio._get_running_loop() is loop:  # a turn of a forked child asks, from there
-            works.start(loop)
+            runtime.start(loop)
         else:
             asyncio.run_coroutine_threadsafe(start(), loop).result(timeout=30.0)
-        self._works, self._loop = works, loop
+        self._runtime, self._loop = runtime, loop
 
 
 def _allow_open_files(slots: int) -> None:

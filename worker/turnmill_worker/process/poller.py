@@ -46,7 +46,7 @@ class Hints:
     elsewhere: Callable[[], int]  #: how many tasks the pool runs in processes of its own
 
 
-class Ledger(Protocol):
+class PollerStore(Protocol):
     """What the poller needs of the store, beside what running a turn needs."""
 
     async def longest_waits(self) -> dict[Lane, timedelta]:
@@ -63,7 +63,7 @@ class Poller:
     def __init__(
         self,
         deps: Deps,
-        ledger: Ledger,
+        ledger: PollerStore,
         hints: Hints,
         *,
         quarantine: Callable[[], Awaitable[Any]],
@@ -118,7 +118,7 @@ class Poller:
     async def look(self) -> None:
         """Take what has been left lying in the lanes that no hints come for."""
         self.listen()
-        if not self._deps.keep_on():
+        if not self._deps.accepting():
             return
         lanes = [one for one in self._hints.lanes() if self._is_deaf(one) and self._room(one)]
         if not lanes:

@@ -5,7 +5,7 @@ smaller companies: many after the first loss, few after the second, alone from t
 a turn that has been lost alone can die of it; its neighbours have long succeeded by then.
 
 Each company is a process of its own, so that those who are hardly suspected need not wait for
-those who are. `turnmill_worker.process.suspects` is what runs in it.
+those who are. `turnmill_worker.process.quarantine_child` is what runs in it.
 """
 
 import asyncio
@@ -30,10 +30,10 @@ _LOOK_EVERY = timedelta(milliseconds=250)
 _CLEANUP = timedelta(seconds=8)
 
 
-class Ledger(Protocol):
+class QuarantineStore(Protocol):
     """What quarantine needs of the store."""
 
-    async def suspicions(self) -> set[int]:
+    async def loss_counts(self) -> set[int]:
         """Return how often the suspects that are due were lost."""
         ...
 
@@ -47,7 +47,7 @@ class Quarantine:
 
     def __init__(
         self,
-        ledger: Ledger,
+        ledger: QuarantineStore,
         *,
         owner: str,
         draining: threading.Event,
@@ -66,7 +66,7 @@ class Quarantine:
         turn is no error here: its leases end with it, and the losses are counted.
         """
         try:
-            wanted = await self._ledger.suspicions()
+            wanted = await self._ledger.loss_counts()
         except StoreError as error:
             logger.warning("cannot look for suspects: %s", error.code)
             return {}
@@ -93,7 +93,7 @@ class Quarantine:
             sys.executable,
             "-P",  # whatever lies in the working directory is not what is meant
             "-m",
-            "turnmill_worker.process.suspects",
+            "turnmill_worker.process.quarantine_child",
             "worker",
             str(lost),
             owner,

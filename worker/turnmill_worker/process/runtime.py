@@ -25,7 +25,7 @@ from turnmill_worker.process.quarantine import Quarantine
 from turnmill_worker.providers.pricing import preload as preload_prices
 from turnmill_worker.providers.pricing import price
 from turnmill_worker.providers.registry import ProviderRegistry
-from turnmill_worker.turn.in_hand import Held, Stop
+from turnmill_worker.turn.in_hand import InHand, Stop
 from turnmill_worker.turn.ledger import GroupedLedger
 from turnmill_worker.turn.run import Deps
 from turnmill_worker.turn.slots import Slots
@@ -37,7 +37,7 @@ _MOST_TIMERS = 10_000
 _LONGEST_TIMER = timedelta(minutes=2)
 
 
-class Works:
+class Runtime:
     """Everything that runs turns in this process, on one event loop."""
 
     def __init__(
@@ -47,7 +47,7 @@ class Works:
         self.settings = settings
         self.owner = owner or f"{socket.gethostname()}:{os.getpid()}"
         self.database = Database(settings.database_url, schema=settings.schema)
-        self.held = Held()
+        self.in_hand = InHand()
         self.providers = ProviderRegistry()
         self.slots = Slots(slots)
         self.draining = threading.Event()
@@ -59,20 +59,20 @@ class Works:
         )
         self.closing = Closing(self.database, self.providers.get)
         self._hints: Grouped[Head, None] = Grouped("hints", self._publish, most=1000)
-        self._heartbeat = Heartbeat(self.database, self.held, lease=settings.lease)
+        self._heartbeat = Heartbeat(self.database, self.in_hand, lease=settings.lease)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._background: set[asyncio.Task[Any]] = set()
         self._timers = 0
         self._grace: threading.Timer | None = None
         self.deps = Deps(
             ledger=self.ledger,
-            held=self.held,
+            in_hand=self.in_hand,
             slots=self.slots,
             provider=self.providers.get,
             announce=self.announce,
             announce_at=self.announce_at,
             price=price,
-            keep_on=lambda: not self.draining.is_set(),
+            accepting=lambda: not self.draining.is_set(),
             turn_timeout=settings.turn_timeout,
             max_reply_bytes=settings.max_reply_bytes,
             background_timeout=settings.background_timeout,
@@ -102,7 +102,7 @@ class Works:
         if self._dispatching is not None:
             self._dispatching.drain()
         self._grace = threading.Timer(
-            self.settings.grace.total_seconds(), self.held.close_all, args=(Stop.DRAINING,)
+            self.settings.grace.total_seconds(), self.in_hand.close_all, args=(Stop.DRAINING,)
         )
         self._grace.daemon = True
         self._grace.start()
@@ -177,7 +177,7 @@ class Works:
         )
 
     def _on_cancel(self, turn_ids: Sequence[TurnId]) -> None:
-        self.held.close_calls(turn_ids, Stop.CANCELLED)
+        self.in_hand.close_calls(turn_ids, Stop.CANCELLED)
 
     def _on_kept(self) -> None:
         if self._loop is not None:

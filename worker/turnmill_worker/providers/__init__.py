@@ -1,4 +1,4 @@
-"""Providers: one room for each vendor; others come by entry point. What they speak is named here."""
+"""Providers: a room for each vendor; others come by entry point. What they speak is named here."""
 
 from turnmill_worker.providers.port import (
     Absent,

@@ -69,7 +69,7 @@ _FAILURES: tuple[tuple[type[Exception], type[ProviderError], str], ...] = (
 )
 
 
-class Answer(NamedTuple):
+class RawAnswer(NamedTuple):
     """What came back, read to its end."""
 
     status: int
@@ -115,7 +115,7 @@ class Vendor:
         body: bytes | None = None,
         *,
         within: timedelta = DEFAULT_TIMEOUT,
-    ) -> Answer:
+    ) -> RawAnswer:
         """Make one request, with a body from `encoded`, and read its answer, whatever the status.
 
         Raises Unreachable when nothing has left, MaybeSent when something may have and the answer
@@ -139,10 +139,10 @@ class Vendor:
         """Close the connections; a later call opens new ones."""
         await self._pools.close()
 
-    async def _answer(self, response: aiohttp.ClientResponse, pool: "_Pool") -> Answer:
+    async def _answer(self, response: aiohttp.ClientResponse, pool: "_Pool") -> RawAnswer:
         accepted = 200 <= response.status < 300
         body = await (self._body_of(response, pool) if accepted else _refusal_of(response))
-        return Answer(response.status, response.headers, body, _is_framed(response))
+        return RawAnswer(response.status, response.headers, body, _is_framed(response))
 
     async def _body_of(self, response: aiohttp.ClientResponse, pool: "_Pool") -> bytes:
         most = self._reply_bytes_max

@@ -45,7 +45,7 @@ async def claim_many(deps: Deps, lane: Lane, room: int) -> Sequence[Claim]:
     """Claim due turns for slots that were taken, and give back those that are left over."""
     claims: Sequence[Claim] = ()
     try:
-        if deps.keep_on():
+        if deps.accepting():
             claims = await deps.ledger.claim_due(lane, limit=room)
     except StoreError as error:
         logger.warning("cannot claim: %s; the dispatcher will announce them again", error.code)

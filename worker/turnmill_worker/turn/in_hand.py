@@ -54,7 +54,7 @@ class Holding:
                 self.call.close()
 
 
-class Held:
+class InHand:
     """All claims in hand. Changed on the loop's thread; read from any."""
 
     def __init__(self) -> None:

@@ -118,7 +118,7 @@ class GroupedLedger:
         """Return how long the first in each lane has been due and not taken."""
         return await asyncio.to_thread(self._within, longest_waits)
 
-    async def suspicions(self) -> set[int]:
+    async def loss_counts(self) -> set[int]:
         """Return how often the suspects that are due were lost (3: so often or more)."""
         return await _patiently(self._within, due_suspicions)
 

@@ -22,7 +22,7 @@ from turnmill_worker.providers.calls import Call
 from turnmill_worker.providers.port import Done, Part, Provider, Request, Usage
 from turnmill_worker.turn import verdict
 from turnmill_worker.turn.hooks import Hooks
-from turnmill_worker.turn.in_hand import Held, Holding, Stop
+from turnmill_worker.turn.in_hand import Holding, InHand, Stop
 from turnmill_worker.turn.ledger import Ledger
 from turnmill_worker.turn.slots import Slots
 from turnmill_worker.turn.verdict import Fault, Rules, Verdict
@@ -40,7 +40,7 @@ class Deps:
     """What running turns needs; one of it in each process."""
 
     ledger: Ledger
-    held: Held
+    in_hand: InHand
     slots: Slots
     provider: Callable[[str], Provider]  #: by name; raises ProviderUnknown or KeyMissing
     announce: Callable[[Head], None]  #: tells a worker; never blocks, never raises
@@ -49,7 +49,7 @@ class Deps:
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     middleware: Sequence[Middleware] = ()
     hooks: Hooks = field(default_factory=Hooks)
-    keep_on: Callable[[], bool] = lambda: True  #: whether a turn may still be claimed
+    accepting: Callable[[], bool] = lambda: True  #: whether a turn may still be claimed
     turn_timeout: timedelta = timedelta(minutes=10)
     max_reply_bytes: int = boundary.MAX_REPLY_BYTES
     background_timeout: timedelta = verdict.BACKGROUND_TIMEOUT
@@ -81,7 +81,7 @@ Outcome = NotOurs | Ended | Outrun
 async def run_turn(turn_id: TurnId, deps: Deps) -> Outcome:
     """Run the turn if it is ours to run. May be called any number of times for one turn."""
     async with deps.slots.one():
-        if not deps.keep_on():
+        if not deps.accepting():
             return NotOurs()  # the hint is gone, the row is not: another dispatcher announces it
         claim = await _claim(turn_id, deps)
         return NotOurs() if claim is None else await run_claim(claim, deps)
@@ -101,7 +101,7 @@ async def _claim(turn_id: TurnId, deps: Deps) -> Claim | None:
 
 async def run_claim(claim: Claim, deps: Deps) -> Outcome:
     """Ask the provider and write down what came of it, whatever it is."""
-    with deps.held.holding(claim) as holding:
+    with deps.in_hand.holding(claim) as holding:
         settlement = await attempt(claim, holding, deps)
         settled = await _written(settlement, deps)
     if isinstance(settled, Fenced) and settlement.kept:
@@ -170,7 +170,7 @@ async def _end_of(call: Call[Found], holding: Holding, deps: Deps) -> None:
             await call.wait()
         except asyncio.CancelledError:
             # Celery revoked the task or ends in a hurry: the row must not wait for its lease.
-            holding.close_call(Stop.REVOKED if deps.keep_on() else Stop.DRAINING)
+            holding.close_call(Stop.REVOKED if deps.accepting() else Stop.DRAINING)
         except Exception:  # noqa: BLE001
             # The edge to the pool: a soft time limit of Celery's is raised where we wait.
             holding.close_call(Stop.TIMED_OUT)

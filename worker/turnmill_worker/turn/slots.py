@@ -16,7 +16,7 @@ _PATIENCE = timedelta(milliseconds=250)
 _MOST_CLAIMING = 2
 
 
-class _Patient(NamedTuple):
+class _Waiter(NamedTuple):
     """Somebody who waits for many slots."""
 
     place: asyncio.Future[None]
@@ -32,7 +32,7 @@ class Slots:
         self._claiming = 0
         self._tasks = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._patient: deque[_Patient] = deque()
+        self._waiters: deque[_Waiter] = deque()
         self.resize(total)
 
     def resize(self, total: int) -> None:
@@ -124,8 +124,8 @@ class Slots:
             if not place.done():
                 self.in_use += 1
                 place.set_result(None)
-        while self._patient and self.free(Lane.BULK) >= self._patient[0].wanted:
-            place = self._patient.popleft().place
+        while self._waiters and self.free(Lane.BULK) >= self._waiters[0].wanted:
+            place = self._waiters.popleft().place
             if not place.done():
                 place.set_result(None)
                 return
@@ -133,8 +133,8 @@ class Slots:
     async def _free_for(self, wanted: int) -> None:
         """Wait until so many slots are free, or as long as the patience."""
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        patient = _Patient(place, wanted)
-        self._patient.append(patient)
+        waiter = _Waiter(place, wanted)
+        self._waiters.append(waiter)
         try:
             async with asyncio.timeout(_PATIENCE.total_seconds()):
                 await place
@@ -145,8 +145,8 @@ class Slots:
                 self._let_in()  # the next one in our place
             raise
         finally:
-            if patient in self._patient:
-                self._patient.remove(patient)
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
 
     async def _turn_in_line(self) -> None:
         """Wait for a slot that somebody hands over, already counted."""

@@ -11,7 +11,7 @@ from turnmill.domain.errors import MaybeSent, NotSent, ProviderError
 from turnmill.domain.retry import RetryPolicy
 from turnmill.domain.states import OnAmbiguous, TurnState
 from turnmill.store.records import Claim, Kept, Settlement
-from turnmill_worker.providers.boundary import BadAnswer, Bug
+from turnmill_worker.providers.boundary import Answer, BadAnswer, Bug
 from turnmill_worker.providers.port import Absent, Done, Failed, Running, Unknowable
 from turnmill_worker.turn.in_hand import Stop
 
@@ -27,8 +27,6 @@ _TOO_LARGE = "reply_too_large"
 
 _MOST_IDS = 100
 _LONGEST_ID = 1_000
-
-Answer = Done | Running | Failed | Absent | Unknowable
 
 
 class Rules(TypedDict):

@@ -13,7 +13,7 @@ from turnmill.show.tables import print_json, print_table
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from turnmill.store.nouns.usage import Usage
+    from turnmill.store.nouns.usage import UsageRow
 
 _COLUMNS = (
     "day",
@@ -78,7 +78,7 @@ def report(*, days: int, by: str, refresh: bool, as_json: bool) -> None:
         click.echo("+ some attempts have no known price and are not in it", err=True)
 
 
-def _rows(lines: Sequence[Usage]) -> Iterator[tuple[object, ...]]:
+def _rows(lines: Sequence[UsageRow]) -> Iterator[tuple[object, ...]]:
     for line in lines:
         yield (
             line.day or "all",

@@ -12,7 +12,7 @@ import click
 from turnmill.cli import FAILED, OK
 from turnmill.cli.context import json_option, say
 from turnmill.cli.doctor import parts, servers
-from turnmill.cli.doctor.findings import Check, Finding, Level, Patient, run_check
+from turnmill.cli.doctor.findings import Check, Examination, Finding, Level, run_check
 from turnmill.domain.errors import InvalidSetting, UnsafeSetting
 from turnmill.settings import Profile
 from turnmill.show.tables import print_json, stdout_console
@@ -68,25 +68,25 @@ def command(*, as_json: bool) -> int:
 
 def _all_findings() -> Iterator[Finding]:
     try:
-        patient = _patient()
+        examination = _examination()
     except InvalidSetting as error:
         # Nothing can be looked at with settings that nobody understands.
         yield Finding(check="settings", level=Level.WRONG, what=str(error), fix=error.hint)
     else:
-        yield from examine(patient)
+        yield from examine(examination)
 
 
-def examine(patient: Patient) -> Iterator[Finding]:
+def examine(examination: Examination) -> Iterator[Finding]:
     """Yield what each check comes to."""
     try:
         for name, check in CHECKS.items():
-            yield from run_check(name, check, patient)
+            yield from run_check(name, check, examination)
     finally:
-        if patient.database is not None:
-            patient.database.close()
+        if examination.database is not None:
+            examination.database.close()
 
 
-def _patient() -> Patient:
+def _examination() -> Examination:
     from turnmill.running_home import flower_url_of_home, settings_of_home
 
     try:
@@ -95,7 +95,9 @@ def _patient() -> Patient:
         # Look at the rest all the same; the check of the settings says what is refused.
         settings = settings_of_home(os.environ | {"TURNMILL_PROFILE": "development"})
         settings = dataclasses.replace(settings, profile=Profile.PRODUCTION)
-    return Patient(settings=settings, environ=os.environ, flower_url=flower_url_of_home(settings))
+    return Examination(
+        settings=settings, environ=os.environ, flower_url=flower_url_of_home(settings)
+    )
 
 
 def _print(finding: Finding) -> None:

@@ -34,7 +34,7 @@ class Finding:
 
 
 @dataclass(slots=True, kw_only=True)
-class Patient:
+class Examination:
     """What is examined. A check may note here what later ones build on."""
 
     settings: Settings
@@ -44,13 +44,13 @@ class Patient:
     providers_in_use: Mapping[str, int] = field(default_factory=dict)  #: sessions of each
 
 
-Check = Callable[[Patient], Iterator[tuple[Level, str, str]]]
+Check = Callable[[Examination], Iterator[tuple[Level, str, str]]]
 
 
-def run_check(name: str, check: Check, patient: Patient) -> Iterator[Finding]:
+def run_check(name: str, check: Check, examination: Examination) -> Iterator[Finding]:
     """Run one check; whatever goes wrong in it is a finding, and the next one runs."""
     try:
-        for level, what, fix in check(patient):
+        for level, what, fix in check(examination):
             yield Finding(check=name, level=level, what=what, fix=fix)
     except TurnmillError as error:
         what = f"{error} [{error.code}]"

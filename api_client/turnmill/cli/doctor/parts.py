@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from turnmill.cli.doctor.findings import Level, Patient, note, ok, place_of, skipped, wrong
+from turnmill.cli.doctor.findings import Examination, Level, note, ok, place_of, skipped, wrong
 from turnmill.show.wording import duration, moment_text
 
 _PING_SECONDS = 1.0
@@ -19,7 +19,7 @@ _LONG_KEPT = timedelta(hours=1)
 Findings = Iterator[tuple[Level, str, str]]
 
 
-def check_installed(patient: Patient) -> Findings:
+def check_installed(examination: Examination) -> Findings:
     """Which extras are there."""
     from turnmill import __version__
 
@@ -37,17 +37,17 @@ def check_installed(patient: Patient) -> Findings:
             )
 
 
-def check_providers(patient: Patient) -> Findings:
+def check_providers(examination: Examination) -> Findings:
     """Whether every provider can be loaded, and every session's provider can be used."""
     from turnmill.domain.errors import ProviderError
     from turnmill.store.upkeep.vitals import providers_in_use
     from turnmill_worker.providers.registry import ProviderRegistry
 
     in_use: dict[str, int] = {}
-    if patient.database is not None:
-        with patient.database.begin() as conn:
+    if examination.database is not None:
+        with examination.database.begin() as conn:
             in_use = providers_in_use(conn)
-    registry = ProviderRegistry(patient.environ)
+    registry = ProviderRegistry(examination.environ)
     for name in sorted({*registry.names(), *in_use}):
         used_by = _count(in_use.get(name, 0), "session")
         if name not in registry.names():
@@ -66,13 +66,13 @@ def check_providers(patient: Patient) -> Findings:
                 yield ok(f"{name}: can be used; {used_by}")
 
 
-def check_vendors(patient: Patient) -> Findings:
+def check_vendors(examination: Examination) -> Findings:
     """Whether vendors keep what is to be deleted there."""
     from turnmill.store.kept import backlog
 
-    if patient.database is None:
+    if examination.database is None:
         return
-    with patient.database.begin() as conn:
+    with examination.database.begin() as conn:
         found = backlog(conn)
     for one in found:
         waited = datetime.now(UTC) - one.since
@@ -96,9 +96,9 @@ def _without_key(name: str, variable: str, *, sessions: int) -> tuple[Level, str
     return note(f"{name}: {variable} is not set here; no session asks for it")
 
 
-def check_workers(patient: Patient) -> Findings:
+def check_workers(examination: Examination) -> Findings:
     """Whether a worker answers, and whether anything has waited for long."""
-    settings = patient.settings
+    settings = examination.settings
     if settings.database_url.startswith("sqlite"):
         yield skipped("with SQLite, turns run in the process that sends them")
         return
@@ -110,7 +110,7 @@ def check_workers(patient: Patient) -> Findings:
         yield ok(f"{_count(len(names), 'worker')}: {', '.join(sorted(names))}")
     else:
         yield wrong("no worker answers: turns are accepted and wait", "turnmill worker")
-    yield from _waiting(patient)
+    yield from _waiting(examination)
 
 
 def _answering(broker_url: str) -> list[str]:
@@ -134,12 +134,12 @@ def _answering(broker_url: str) -> list[str]:
     return [name for answer in found for name in answer]
 
 
-def _waiting(patient: Patient) -> Findings:
+def _waiting(examination: Examination) -> Findings:
     from turnmill.store.nouns.lanes import loads
 
-    if patient.database is None:
+    if examination.database is None:
         return
-    with patient.database.begin() as conn:
+    with examination.database.begin() as conn:
         found = loads(conn)
     for load in found:
         waited = datetime.now(UTC) - (load.oldest_due_at or datetime.now(UTC))
@@ -151,17 +151,17 @@ def _waiting(patient: Patient) -> Findings:
             )
 
 
-def check_schedule(patient: Patient) -> Findings:
+def check_schedule(examination: Examination) -> Findings:
     """Whether the table and its overrides can be read, and whether beat seems to run."""
     from turnmill.store.upkeep.jobs import failing_jobs
     from turnmill.store.upkeep.vitals import last_job_at
     from turnmill_worker.celery.schedule import beat_schedule
 
-    lines = beat_schedule(patient.environ)
+    lines = beat_schedule(examination.environ)
     yield ok(f"{_count(len(lines), 'job')} in the schedule")
-    if patient.database is None or not patient.database.is_postgres:
+    if examination.database is None or not examination.database.is_postgres:
         return
-    with patient.database.begin() as conn:
+    with examination.database.begin() as conn:
         last, failing = last_job_at(conn), failing_jobs(conn)
     for job in failing:
         yield wrong(
@@ -176,12 +176,12 @@ def check_schedule(patient: Patient) -> Findings:
         yield note(f"the last job began {age} ago: does a beat run?", "turnmill beat")
 
 
-def check_flower(patient: Patient) -> Findings:
+def check_flower(examination: Examination) -> Findings:
     """Whether Flower has a login."""
-    login = patient.environ.get("TURNMILL_FLOWER_AUTH", "")
+    login = examination.environ.get("TURNMILL_FLOWER_AUTH", "")
     user, _, password = login.partition(":")
-    if patient.flower_url:
-        place = place_of(patient.flower_url)
+    if examination.flower_url:
+        place = place_of(examination.flower_url)
         if _is_open(place):
             yield wrong(f"http://{place} shows everything to everybody", "restart `turnmill up`")
         else:
@@ -210,12 +210,12 @@ def _is_open(place: str) -> bool:
         connection.close()
 
 
-def check_binaries(patient: Patient) -> Findings:
+def check_binaries(examination: Examination) -> Findings:
     """Which programs `turnmill up` would start."""
     from turnmill_worker.stack import binaries
     from turnmill_worker.stack.errors import BinaryMissing
 
-    settings = patient.settings
+    settings = examination.settings
     wanted = (
         ("Postgres", "TURNMILL_DATABASE_URL", settings.database_url, binaries.find_postgres),
         ("Valkey", "TURNMILL_BROKER_URL", settings.broker_url, binaries.find_valkey),
@@ -226,7 +226,7 @@ def check_binaries(patient: Patient) -> Findings:
         except BinaryMissing as error:
             yield note(f"{name}: {error}", "" if url else error.hint)
             continue
-        if patient.environ.get(variable):
+        if examination.environ.get(variable):
             yield ok(f"{name}: none would be started, {variable} names one")
         else:
             yield ok(f"{name}: from the {found.source}, {found.path}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from turnmill.cli.doctor.findings import Level, Patient, note, ok, place_of, skipped, wrong
+from turnmill.cli.doctor.findings import Examination, Level, note, ok, place_of, skipped, wrong
 from turnmill.show.wording import duration
 from turnmill.variables import slips
 
@@ -17,27 +17,30 @@ _UNREACHABLE = "the database cannot be used"
 Findings = Iterator[tuple[Level, str, str]]
 
 
-def check_settings(patient: Patient) -> Findings:
+def check_settings(examination: Examination) -> Findings:
     """Which profile, and whether it refuses anything."""
-    settings = patient.settings
-    patient.settings.check()
+    settings = examination.settings
+    examination.settings.check()
     yield ok(f"profile {settings.profile}, home {settings.home}")
-    for line in slips(patient.environ):
+    for line in slips(examination.environ):
         yield note(line, "docs/settings.md has all of them")
 
 
-def check_database(patient: Patient) -> Findings:
+def check_database(examination: Examination) -> Findings:
     """Whether it answers, keeps what it confirms, and takes every text."""
     from turnmill.store.database import Database
     from turnmill.store.upkeep.vitals import vitals
 
     database = Database(
-        patient.settings.database_url, schema=patient.settings.schema, pool_size=1, overflow=0
+        examination.settings.database_url,
+        schema=examination.settings.schema,
+        pool_size=1,
+        overflow=0,
     )
     with database.begin() as conn:
         found = vitals(conn)
-    patient.database = database
-    yield ok(f"{found.product} at {place_of(patient.settings.database_url)}")
+    examination.database = database
+    yield ok(f"{found.product} at {place_of(examination.settings.database_url)}")
     if not database.is_postgres:
         yield note("SQLite serves one process: no Celery worker, no second application")
     if found.read_only:
@@ -62,22 +65,22 @@ def check_database(patient: Patient) -> Findings:
         )
 
 
-def check_schema(patient: Patient) -> Findings:
+def check_schema(examination: Examination) -> Findings:
     """Whether the migrations have been run."""
     from turnmill.domain.errors import SchemaOutOfDate
     from turnmill.store.schema import revision
 
-    if patient.database is None:
+    if examination.database is None:
         yield skipped(_UNREACHABLE)
         return
-    schema = patient.database.schema
+    schema = examination.database.schema
     try:
-        with patient.database.begin() as conn:
+        with examination.database.begin() as conn:
             found = revision.current(conn, schema=schema)
             revision.require_current(conn, schema=schema)
     except SchemaOutOfDate as error:
-        patient.database.close()
-        patient.database = None
+        examination.database.close()
+        examination.database = None
         older = found is None or found < revision.NEEDS
         yield wrong(str(error), "turnmill migrate" if older else error.hint)
         return
@@ -89,14 +92,14 @@ def check_schema(patient: Patient) -> Findings:
         )
 
 
-def check_clock(patient: Patient) -> Findings:
+def check_clock(examination: Examination) -> Findings:
     """Whether the database's clock and this one agree."""
     from turnmill.store.upkeep.vitals import vitals
 
-    if patient.database is None:
+    if examination.database is None:
         yield skipped(_UNREACHABLE)
         return
-    with patient.database.begin() as conn:
+    with examination.database.begin() as conn:
         before = datetime.now(UTC)
         there = vitals(conn).now
         after = datetime.now(UTC)
@@ -110,14 +113,14 @@ def check_clock(patient: Patient) -> Findings:
         yield ok(f"within {duration(max(skew, after - before))} of the database's")
 
 
-def check_invariants(patient: Patient) -> Findings:
+def check_invariants(examination: Examination) -> Findings:
     """Whether any row breaks a promise."""
     from turnmill.store.upkeep.invariants import violations
 
-    if patient.database is None:
+    if examination.database is None:
         yield skipped(_UNREACHABLE)
         return
-    with patient.database.begin() as conn:
+    with examination.database.begin() as conn:
         found = violations(conn, limit=_MOST_VIOLATIONS)
     for violation in found:
         yield wrong(f"{violation}: {violation.promise}", "report it, with this line")
@@ -125,14 +128,14 @@ def check_invariants(patient: Patient) -> Findings:
         yield ok("no row breaks a promise")
 
 
-def check_rows(patient: Patient) -> Findings:
+def check_rows(examination: Examination) -> Findings:
     """Whether any row is out of the bounds that new ones are held to."""
     from turnmill.store.upkeep.odd_rows import odd_rows
 
-    if patient.database is None:
+    if examination.database is None:
         yield skipped(_UNREACHABLE)
         return
-    with patient.database.begin() as conn:
+    with examination.database.begin() as conn:
         found = odd_rows(conn, limit=_MOST_VIOLATIONS)
     for row in found:
         yield note(str(row), "it stops nobody else; delete or archive it, or mend it in SQL")
@@ -140,18 +143,18 @@ def check_rows(patient: Patient) -> Findings:
         yield ok("all rows are within bounds")
 
 
-def check_broker(patient: Patient) -> Findings:
+def check_broker(examination: Examination) -> Findings:
     """Whether it answers and keeps what it was given."""
     from turnmill.broker.publisher import check_broker_url
     from turnmill.broker.vitals import BrokerSilent, ask_broker, is_redis
 
-    url = patient.settings.broker_url
+    url = examination.settings.broker_url
     if not url:
-        yield from _without_broker(patient)
+        yield from _without_broker(examination)
         return
     check_broker_url(url)
     if not is_redis(url):
-        yield from _other_broker(patient)
+        yield from _other_broker(examination)
         return
     try:
         vitals = ask_broker(url)
@@ -163,22 +166,22 @@ def check_broker(patient: Patient) -> Findings:
         return
     yield ok(f"{vitals.product} at {place_of(url)}")
     if vitals.evicts:
-        yield from _evicting(patient, vitals.eviction)
+        yield from _evicting(examination, vitals.eviction)
 
 
-def _without_broker(patient: Patient) -> Findings:
-    if patient.settings.database_url.startswith("sqlite"):
+def _without_broker(examination: Examination) -> Findings:
+    if examination.settings.database_url.startswith("sqlite"):
         yield ok("none, and SQLite needs none")
     else:
         yield wrong("TURNMILL_BROKER_URL is not set", "set it, or run `turnmill up`")
 
 
-def _other_broker(patient: Patient) -> Findings:
+def _other_broker(examination: Examination) -> Findings:
     from turnmill.broker.publisher import Publisher
     from turnmill.domain.states import Lane
 
-    publisher = Publisher(patient.settings.broker_url, hints_max=1)
-    place = place_of(patient.settings.broker_url)
+    publisher = Publisher(examination.settings.broker_url, hints_max=1)
+    place = place_of(examination.settings.broker_url)
     try:
         answers = publisher.depth(Lane.INTERACTIVE) is not None
     finally:
@@ -190,12 +193,12 @@ def _other_broker(patient: Patient) -> Findings:
     )
 
 
-def _evicting(patient: Patient, policy: str) -> Findings:
+def _evicting(examination: Examination, policy: str) -> Findings:
     from turnmill.settings import Profile
 
     fix = "set maxmemory-policy to noeviction"
     what = f"it evicts ({policy}): hints vanish when its memory is full"
-    if patient.settings.profile is Profile.PRODUCTION:
+    if examination.settings.profile is Profile.PRODUCTION:
         yield wrong(f"{what}; workers refuse to start", fix)
     else:
         yield note(f"{what}; the production profile refuses that", fix)

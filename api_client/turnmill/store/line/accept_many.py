@@ -6,7 +6,6 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from turnmill.ahead import one_ahead
 from turnmill.domain.bounds import STATEMENT_BYTES
 from turnmill.domain.errors import (
     IdempotencyConflict,
@@ -16,6 +15,7 @@ from turnmill.domain.errors import (
 )
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import SessionStatus
+from turnmill.prefetch import prefetched
 from turnmill.store.line.accept import accept, content_hash, text_parts
 from turnmill.store.records import Accepted, NewTurn
 from turnmill.store.schema_name import execute
@@ -98,7 +98,7 @@ def accept_many(conn: Connection, items: Sequence[Item]) -> list[Accepted]:
     if conn.dialect.name != "postgresql":
         return _one_by_one(conn, items)
     _lock_open(conn, [session_id for session_id, _ in items])
-    standing = _standing(conn, items)
+    standing = _accepted_before(conn, items)
     new = [item for item, found in zip(items, standing, strict=True) if not found]
     _, due = _insert(conn, iter(new), count=len(new))
     return [
@@ -158,7 +158,7 @@ def _at(index: int, error: TurnmillError) -> TurnmillError:
     return error
 
 
-def _standing(conn: Connection, items: Sequence[Item]) -> list[Accepted | None]:
+def _accepted_before(conn: Connection, items: Sequence[Item]) -> list[Accepted | None]:
     """Return, for each message, the turn that its key already stands for, or None.
 
     A key may have been used before, or by an earlier message of the same call.
@@ -213,7 +213,7 @@ def _insert(
     made: list[Item] = []
     due: set[TurnId] = set()
     chunks = _chunks(items, made)
-    for chunk in one_ahead(chunks) if count > _FIRST else chunks:
+    for chunk in prefetched(chunks) if count > _FIRST else chunks:
         found = execute(conn, _INSERT, {"rows": chunk}).scalars()
         due.update(made[n][1].id for n in found)
     return made, due

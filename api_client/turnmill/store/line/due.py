@@ -17,7 +17,7 @@ from turnmill.store.types import db_asof, db_now
 
 # Every head that was announced and is still due stands for one hint on its way. Looked for among
 # the oldest: those that dispatchers announce first.
-_UNHEARD = """
+_UNANSWERED = """
 SELECT count(*) FROM (
     SELECT FROM (
         SELECT DISTINCT provider FROM unnest(%(providers)s::text[]) AS p (provider)
@@ -28,18 +28,18 @@ SELECT count(*) FROM (
         ORDER BY s.head_due_at LIMIT %(among)s
     ) AS head JOIN turnmill.announcements a ON a.session_id = head.id
     WHERE a.at >= head.head_due_at
-        AND a.at < statement_timestamp() - %(dry_quiet)s::interval
+        AND a.at < statement_timestamp() - %(drained_quiet)s::interval
     LIMIT %(hints)s + 1
-) AS unheard
+) AS unanswered
 """
 
 # The hints of a broker that was emptied are lost: it fills up again, but not with them.
 _ANNOUNCE = f"""
 WITH queue AS MATERIALIZED (
-    SELECT CASE WHEN %(hints)s = 0 THEN true ELSE ({_UNHEARD}) > %(hints)s END AS dry
+    SELECT CASE WHEN %(hints)s = 0 THEN true ELSE ({_UNANSWERED}) > %(hints)s END AS drained
 ), wait AS MATERIALIZED (
-    SELECT CASE WHEN dry THEN %(dry_grace)s::interval ELSE %(grace)s::interval END AS grace,
-        CASE WHEN dry THEN %(dry_quiet)s::interval ELSE %(quiet)s::interval END AS quiet
+    SELECT CASE WHEN drained THEN %(drained_grace)s::interval ELSE %(grace)s::interval END AS grace,
+        CASE WHEN drained THEN %(drained_quiet)s::interval ELSE %(quiet)s::interval END AS quiet
     FROM queue
 ), due AS (
     SELECT head.id, head.head_turn_id FROM (
@@ -117,13 +117,13 @@ def announce_due(
     limit: int,
     hints: int,
     waits: Waits,
-    dry: Waits,
+    drained: Waits,
     among: int = 1000,
 ) -> list[Head]:
     """Choose up to `limit` due heads to publish, oldest first, and note that they were announced.
 
-    `hints` is how many wait in the queue. `waits` says which heads are left alone, and `dry` says
-    it where no hints wait, or fewer than were given to the `among` oldest due heads: some were
+    `hints` is how many wait in the queue. `waits` says which heads are left alone, and `drained`
+    says it where no hints wait, or fewer than were given to the `among` oldest due heads: some were
     lost. A note that outlives a lost hint costs one `quiet`.
     """
     rows = execute(
@@ -137,8 +137,8 @@ def announce_due(
             "among": among,
             "grace": waits.grace,
             "quiet": waits.quiet,
-            "dry_grace": dry.grace,
-            "dry_quiet": dry.quiet,
+            "drained_grace": drained.grace,
+            "drained_quiet": drained.quiet,
         },
     )
     return [

@@ -141,7 +141,7 @@ def end_leases(conn: Connection, owner: str | None = None) -> None:
     conn.execute(update(turns).where(text(RUNNING_SQL), whose).values(lease_until=db_after(-1.0)))
 
 
-def in_doubt(conn: Connection, *, lease: timedelta) -> bool:
+def late_heartbeats(conn: Connection, *, lease: timedelta) -> bool:
     """Tell whether a lease seems to be about to run out: its owner has missed two heartbeats.
 
     True for one caller in a lease only: the one who is to prepare for the loss.

@@ -173,7 +173,7 @@ def settle(
         statement = statement.replace(_TOLD, f"{KEEP}, {_TOLD}")
     found = execute(conn, statement, parameters).all()
     done = {TurnId(row[1]): _settled(row) for row in found if row[1] is not None}
-    busy = _standing(conn, set(session_ids) - {SessionId(row[0]) for row in found})
+    busy = _still_open(conn, set(session_ids) - {SessionId(row[0]) for row in found})
     return [
         done.get(one.turn_id) or (Locked if one.session_id in busy else Fenced)(turn_id=one.turn_id)
         for one in settlements
@@ -199,7 +199,7 @@ def end_unreadable(conn: Connection, claimed: Sequence[tuple[TurnId, SessionId, 
     settle(conn, verdicts, message_ids=[one.turn_id for one in verdicts])  # none has a reply
 
 
-def _standing(conn: Connection, passed_over: Collection[SessionId]) -> set[SessionId]:
+def _still_open(conn: Connection, passed_over: Collection[SessionId]) -> set[SessionId]:
     """Return those of the sessions that were passed over because somebody else is at them.
 
     The others are gone, with the turn whose verdict this is: there is nothing to wait for.

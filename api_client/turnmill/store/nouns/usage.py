@@ -50,7 +50,7 @@ _FIGURES = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
+class UsageRow:
     """What the turns that ended on a UTC day came to; with all their attempts, whenever made."""
 
     day: date | None  #: None: of all days together
@@ -85,7 +85,7 @@ def roll_up(conn: Connection, day: date) -> int:
     return len(conn.execute(statement.returning(usage_daily.c.model)).all())
 
 
-def report(conn: Connection, *, first: date, last: date, by_day: bool = True) -> list[Usage]:
+def report(conn: Connection, *, first: date, last: date, by_day: bool = True) -> list[UsageRow]:
     """Return the figures of these days, both included: newest day first, then dearest first."""
     columns: list[Any] = [usage_daily.c.provider, usage_daily.c.model]
     if by_day:
@@ -189,9 +189,9 @@ def _spent_on(ended: Any) -> Any:
     )
 
 
-def _usage(row: Any) -> Usage:
+def _usage(row: Any) -> UsageRow:
     figures = {name: int(row[name]) for name in _FIGURES if name != "cost_usd"}
-    return Usage(
+    return UsageRow(
         day=row.get("day"),
         provider=row["provider"],
         model=row["model"],

@@ -27,7 +27,7 @@ from turnmill.store.schema_name import SCHEMA, execute
 T = TypeVar("T")
 
 #: Folders of migrations, as Alembic names them.
-VERSIONS: tuple[str, ...] = ("turnmill.store:migrations/versions",)
+VERSIONS: tuple[str, ...] = ("turnmill.store.schema:migrations/versions",)
 
 _LOCK = 7_211_884_301  # any number: two `migrate` at once take turns
 #: A lock that is not had by then is asked for again later: behind a waiting ALTER TABLE everybody
@@ -183,7 +183,7 @@ def _known_revisions() -> Iterator[None]:
 
 def _config(conn: Connection, schema: str | None) -> Config:
     config = Config()
-    config.set_main_option("script_location", "turnmill.store:migrations")
+    config.set_main_option("script_location", "turnmill.store.schema:migrations")
     config.set_main_option("path_separator", "newline")
     config.set_main_option("version_locations", "\n".join(VERSIONS))
     config.attributes["connection"] = conn

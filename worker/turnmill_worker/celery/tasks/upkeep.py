@@ -8,11 +8,11 @@ from celery import Celery
 
 from turnmill import wire
 from turnmill.domain.idle import Retention
-from turnmill_worker.process.host import ProcessWorks
+from turnmill_worker.process.host import Host
 from turnmill_worker.upkeep.jobs import Upkeep
 
 
-def register(app: Celery, process: ProcessWorks, environ: Mapping[str, str] = os.environ) -> None:
+def register(app: Celery, process: Host, environ: Mapping[str, str] = os.environ) -> None:
     """Add the tasks to the app. `process` gives the store and the providers when one runs.
 
     Raises InvalidSetting for what the environment says of retention.
@@ -20,7 +20,7 @@ def register(app: Celery, process: ProcessWorks, environ: Mapping[str, str] = os
     retention = Retention.from_env(environ)
 
     def upkeep() -> Upkeep:
-        return Upkeep(process.database(), process.works().providers.get, retention=retention)
+        return Upkeep(process.database(), process.runtime().providers.get, retention=retention)
 
     @app.task(name=wire.ARCHIVE_IDLE, ignore_result=True)
     async def archive_idle_task(slot: str | None = None) -> None:

@@ -11,7 +11,7 @@ from turnmill.domain.errors import KeyMissing
 from turnmill.domain.ids import SessionId
 from turnmill_worker.providers.answers import id_in, read, refusal
 from turnmill_worker.providers.anthropic import messages
-from turnmill_worker.providers.http import DEFAULT_TIMEOUT, Answer, Vendor, encoded, headers_of
+from turnmill_worker.providers.http import DEFAULT_TIMEOUT, RawAnswer, Vendor, encoded, headers_of
 from turnmill_worker.providers.parameters import choice, refuse_thread, timeout_of
 from turnmill_worker.providers.port import Absent, Done, Emit, Request, Running, Unknowable
 
@@ -72,7 +72,7 @@ class AnthropicProvider:
         await self._sdk.close()
 
 
-async def _read(answer: Answer) -> Done:
+async def _read(answer: RawAnswer) -> Done:
     if not answer.accepted:
         raise refusal(answer, request_id=_REQUEST_ID, codes=_CODES)
     reply_of = partial(messages.reply_of, request_id=id_in(answer, _REQUEST_ID))

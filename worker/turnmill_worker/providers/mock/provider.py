@@ -38,7 +38,7 @@ from turnmill.domain.errors import (
     Unreachable,
 )
 from turnmill.domain.ids import SessionId
-from turnmill_worker.providers.mock.ledger import Ledger
+from turnmill_worker.providers.mock.executions import Executions
 from turnmill_worker.providers.parameters import choice, refuse_thread, setting_refused
 from turnmill_worker.providers.port import Absent, Done, Emit, Request, Running, Unknowable, Usage
 
@@ -92,7 +92,7 @@ class MockProvider:
         """`latency` is the shortest and the longest; a turn and attempt always draw the same."""
         self._seed = seed
         self._latency = latency
-        self._ledger = Ledger(ledger) if ledger else None
+        self._ledger = Executions(ledger) if ledger else None
 
     @classmethod
     def from_env(cls) -> Self:

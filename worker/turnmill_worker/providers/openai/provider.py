@@ -14,7 +14,7 @@ from turnmill.domain.errors import KeyMissing, ProviderError, ThreadLost
 from turnmill.domain.ids import SessionId
 from turnmill_worker.providers.answers import id_in, read, refusal
 from turnmill_worker.providers.failures import error_object_of
-from turnmill_worker.providers.http import DEFAULT_TIMEOUT, Answer, Vendor, encoded, headers_of
+from turnmill_worker.providers.http import DEFAULT_TIMEOUT, RawAnswer, Vendor, encoded, headers_of
 from turnmill_worker.providers.openai import chat, responses
 from turnmill_worker.providers.parameters import choice, refuse_thread, timeout_of
 from turnmill_worker.providers.port import Absent, Done, Emit, Failed, Request, Running, Unknowable
@@ -105,7 +105,7 @@ class OpenAIProvider:
         answer = await post(responses.PATH, body, request)
         return await _read(answer, request, responses.reply_of)
 
-    async def _begin(self, path: str, body: bytes, request: Request) -> Answer:
+    async def _begin(self, path: str, body: bytes, request: Request) -> RawAnswer:
         """Begin what goes on though we hang up: a call that is closed waits for its id a little.
 
         Only by that can the work be found again, or stopped.
@@ -130,12 +130,12 @@ class OpenAIProvider:
         reply_of = partial(chat.reply_of, request_id=id_in(answer, _REQUEST_ID))
         return await read(answer, reply_of, request_id=_REQUEST_ID)
 
-    async def _post(self, path: str, body: bytes, request: Request) -> Answer:
+    async def _post(self, path: str, body: bytes, request: Request) -> RawAnswer:
         within = timeout_of(request.settings, default=DEFAULT_TIMEOUT)
         return await self._vendor.call("POST", path, body, within=within)
 
 
-async def _read(answer: Answer, request: Request, reply_of: Callable[..., T]) -> T:
+async def _read(answer: RawAnswer, request: Request, reply_of: Callable[..., T]) -> T:
     """Return what `reply_of` makes of a response; raises what its refusal means."""
     if not answer.accepted:
         raise _refusal(answer, thread_ref=request.thread_ref)
@@ -152,7 +152,7 @@ def _path_of(response_id: str) -> str:
     return f"{responses.PATH}/{quote(response_id, safe='')}"
 
 
-def _refusal(answer: Answer, *, thread_ref: str = "") -> ProviderError:
+def _refusal(answer: RawAnswer, *, thread_ref: str = "") -> ProviderError:
     """Return what a refusal means; of the thread that was named in the request, it may be lost."""
     error = refusal(answer, request_id=_REQUEST_ID, codes=_CODES)
     if thread_ref and answer.status in (400, 404) and _is_about_thread(answer):
@@ -162,7 +162,7 @@ def _refusal(answer: Answer, *, thread_ref: str = "") -> ProviderError:
     return error
 
 
-def _is_about_thread(answer: Answer) -> bool:
+def _is_about_thread(answer: RawAnswer) -> bool:
     """Tell whether the refusal is one of the thread rather than of what was said in this turn.
 
     Forgotten, of another vendor, or of a server that keeps no threads: each has its own code, but

@@ -10,7 +10,7 @@ from turnmill.forking import Fork
 T = TypeVar("T")
 
 
-def one_ahead(pieces: Iterator[T]) -> Iterator[T]:
+def prefetched(pieces: Iterator[T]) -> Iterator[T]:
     """Yield the pieces, each made on a thread while the caller still works with the one before.
 
     Worth it where the caller mostly waits, as for a database. An error is raised where its piece

@@ -29,7 +29,7 @@ class Call:
     ended_at: float | None = None  #: None: the vendor never finished, or never said so
 
 
-class Ledger:
+class Executions:
     """An append-only file of calls."""
 
     def __init__(self, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A process of suspects: `python -m turnmill_worker.process.suspects worker LOST OWNER PARENT`.
+"""A child in quarantine, started as `python -m` this module `worker LOST OWNER PARENT`.
 
 It runs turns in quarantine that were lost so often, under the owner's name that its parent chose.
 It stays for a while when it has nothing to do: who loses one worker often loses a second one soon,
@@ -19,40 +19,40 @@ from turnmill.settings import Settings
 from turnmill.store.records import Claim
 from turnmill_worker.pool.loops import run_to_end
 from turnmill_worker.process.child import die_with_parent
-from turnmill_worker.process.runtime import Works
+from turnmill_worker.process.runtime import Runtime
 from turnmill_worker.providers.boundary import name_of
 from turnmill_worker.turn.run import run_claim
 
 logger = logging.getLogger("turnmill.quarantine")
 
 #: How many suspects share a process, by how often they were lost (the last: so often or more).
-COMPANY: Mapping[int, int] = {1: 1000, 2: 32, 3: 1}
+MOST_TOGETHER: Mapping[int, int] = {1: 1000, 2: 32, 3: 1}
 
 _STAY = timedelta(seconds=20)
 _LOOK_EVERY = timedelta(milliseconds=250)
 
 
-async def run_suspects(works: Works, *, lost: int, stay: timedelta = _STAY) -> int:
+async def run_suspects(runtime: Runtime, *, lost: int, stay: timedelta = _STAY) -> int:
     """Run suspects as they become due, until none have for a while; return how many."""
-    company: set[asyncio.Task[object]] = set()
+    together: set[asyncio.Task[object]] = set()
     total, busy_at = 0, time.monotonic()
-    while not works.draining.is_set() and time.monotonic() - busy_at < stay.total_seconds():
-        for claim in await _claims(works, lost=lost, most=COMPANY[lost] - len(company)):
-            company.add(asyncio.ensure_future(run_claim(claim, works.deps)))
+    while not runtime.draining.is_set() and time.monotonic() - busy_at < stay.total_seconds():
+        for claim in await _claims(runtime, lost=lost, most=MOST_TOGETHER[lost] - len(together)):
+            together.add(asyncio.ensure_future(run_claim(claim, runtime.deps)))
             total += 1
-        if company:
+        if together:
             busy_at = time.monotonic()
-        company = await _some_time_with(company)
-    if company:
-        await asyncio.wait(company)
+        together = await _some_time_with(together)
+    if together:
+        await asyncio.wait(together)
     return total
 
 
-async def _claims(works: Works, *, lost: int, most: int) -> list[Claim]:
+async def _claims(runtime: Runtime, *, lost: int, most: int) -> list[Claim]:
     if most < 1:
         return []
     try:
-        return await works.ledger.claim_suspects(lost=lost, limit=most)
+        return await runtime.ledger.claim_suspects(lost=lost, limit=most)
     except StoreError as error:
         logger.warning("cannot claim suspects: %s; trying again", error.code)
     except Exception as error:  # noqa: BLE001
@@ -61,13 +61,13 @@ async def _claims(works: Works, *, lost: int, most: int) -> list[Claim]:
     return []
 
 
-async def _some_time_with(company: set[asyncio.Task[object]]) -> set[asyncio.Task[object]]:
+async def _some_time_with(together: set[asyncio.Task[object]]) -> set[asyncio.Task[object]]:
     """Let the turns run for a while, and return those that have not ended."""
-    if not company:
+    if not together:
         await asyncio.sleep(_LOOK_EVERY.total_seconds())
-        return company
+        return together
     done, rest = await asyncio.wait(
-        company, timeout=_LOOK_EVERY.total_seconds(), return_when=asyncio.FIRST_COMPLETED
+        together, timeout=_LOOK_EVERY.total_seconds(), return_when=asyncio.FIRST_COMPLETED
     )
     for task in done:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -76,15 +76,15 @@ async def _some_time_with(company: set[asyncio.Task[object]]) -> set[asyncio.Tas
 
 
 async def _main(settings: Settings, *, lost: int, owner: str) -> None:
-    works = Works(settings, slots=COMPANY[lost], owner=owner)
+    runtime = Runtime(settings, slots=MOST_TOGETHER[lost], owner=owner)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, works.drain)
-    works.start(loop)
+        loop.add_signal_handler(number, runtime.drain)
+    runtime.start(loop)
     try:
-        await run_suspects(works, lost=lost)
+        await run_suspects(runtime, lost=lost)
     finally:
-        await works.stop()
+        await runtime.stop()
 
 
 if __name__ == "__main__":
