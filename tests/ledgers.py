@@ -70,7 +70,7 @@ def deps_of(
     provider = cast(Provider, SimpleNamespace(send=send, check=check))
     values: dict[str, Any] = {
         "ledger": ledger,
-        "held": InHand(),
+        "in_hand": InHand(),
         "slots": Slots(1),
         "provider": lambda _: provider,
         "announce": lambda _: None,

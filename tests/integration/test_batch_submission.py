@@ -28,7 +28,7 @@ LINES = 3000
 SUBMIT = """
 import sys
 from pathlib import Path
-from turnmill.batches import Batches
+from turnmill.verbs.batches import Batches
 from turnmill.store.database import Database
 
 def after_each_chunk(heads):
