@@ -9,9 +9,9 @@ from statistics import median
 
 from benchmarks.ground import Ground
 from benchmarks.parts import Spread
-from turnmill.client import Client
 from turnmill.settings import Settings
 from turnmill.store.records import SessionRecord
+from turnmill.sync.client import Client
 
 _IMPORT = """
 import time, sqlalchemy

@@ -11,11 +11,11 @@ import psycopg
 import redis
 from psycopg import sql
 
-from turnmill.client import Client
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane
 from turnmill.settings import Settings
-from turnmill.store.migrate import upgrade
+from turnmill.store.schema.migrate import upgrade
+from turnmill.sync.client import Client
 from turnmill_worker.stack.postgres import EmbeddedPostgres
 from turnmill_worker.stack.valkey import EmbeddedValkey
 

@@ -11,18 +11,18 @@ import psycopg
 from benchmarks import throughput
 from benchmarks.ground import Ground, fill, queue_turns
 from benchmarks.systems import SYSTEMS, Point
+from turnmill.broker.publisher import Publisher
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import Lane, TurnState
-from turnmill.intake import new_id
-from turnmill.queue import Publisher
-from turnmill.store.claim import claim
+from turnmill.new_ids import new_id
 from turnmill.store.database import Database
-from turnmill.store.history import succeeded_history
-from turnmill.store.migrate import upgrade
+from turnmill.store.line.claim import claim
+from turnmill.store.line.history import succeeded_history
+from turnmill.store.line.settle import settle
 from turnmill.store.records import Settlement
-from turnmill.store.settle import settle
-from turnmill_worker.dispatcher import Dispatcher
-from turnmill_worker.feeder import Feeder
+from turnmill.store.schema.migrate import upgrade
+from turnmill_worker.process.dispatcher import Dispatcher
+from turnmill_worker.process.feeder import Feeder
 
 _LEASE = timedelta(minutes=5)
 _GROUP = 50  #: turns in a commit; what a busy process reaches

@@ -25,12 +25,12 @@ from benchmarks.ground import Ground, ground, queue_turns
 from benchmarks.stand_in import stand_in
 from benchmarks.systems import SYSTEMS, Point, running
 from turnmill.domain.states import Lane, TurnState
-from turnmill.store.backlogs import backlogs
-from turnmill.store.claim import claim, claim_due
 from turnmill.store.database import Database, connect_args, parse_url
-from turnmill.store.due import Waits, announce_due
+from turnmill.store.line.backlogs import backlogs
+from turnmill.store.line.claim import claim, claim_due
+from turnmill.store.line.due import Waits, announce_due
+from turnmill.store.line.settle import settle
 from turnmill.store.records import Claim, Settlement
-from turnmill.store.settle import settle
 
 RESULTS = Path(__file__).parent / "results"
 _LEASE = timedelta(minutes=5)

@@ -24,10 +24,10 @@ from anthropic import AsyncAnthropic
 
 from tests.doubles import anthropic_server, openai_server
 from turnmill.domain.ids import SessionId, TurnId
-from turnmill_worker.providers.anthropic import AnthropicProvider
-from turnmill_worker.providers.base import Part, Request
-from turnmill_worker.providers.formats import responses
-from turnmill_worker.providers.openai import OpenAIProvider
+from turnmill_worker.providers.anthropic.provider import AnthropicProvider
+from turnmill_worker.providers.openai import responses
+from turnmill_worker.providers.openai.provider import OpenAIProvider
+from turnmill_worker.providers.port import Part, Request
 
 IN_FLIGHT = 50
 HISTORIES = (20, 80)

@@ -12,9 +12,9 @@ import psycopg
 from benchmarks.ground import Ground, quiet_client
 from benchmarks.stand_in import stand_in
 from benchmarks.systems import Point, System, running
-from turnmill.client import Client
 from turnmill.domain.ids import SessionId
 from turnmill.settings import Settings
+from turnmill.sync.client import Client
 
 _WARM_S = 2.0
 _FINISH_S = 30.0

@@ -68,7 +68,7 @@ def valkey_server() -> Iterator[EmbeddedValkey]:
 @pytest.fixture(scope="session")
 def migrated_template(postgres_server: EmbeddedPostgres) -> str:
     """Migrate once; every test's database is a copy."""
-    from turnmill.store import migrate  # alembic is slow to import, and most tests need none
+    from turnmill.store.schema import migrate  # alembic is slow to import, and most tests need none
 
     _administer(postgres_server, f'CREATE DATABASE "{TEMPLATE}"')
     migrate.upgrade(postgres_server.url_of(TEMPLATE))

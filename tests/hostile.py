@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any, NoReturn
 
 from turnmill.domain.errors import MaybeSent, NotSent, ProviderError, RateLimited, Rejected
-from turnmill_worker.providers.base import Absent, Done, Running, Unknowable, Usage
+from turnmill_worker.providers.port import Absent, Done, Running, Unknowable, Usage
 
 SECRET = "what-the-user-said"
 

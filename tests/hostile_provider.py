@@ -15,7 +15,7 @@ from tests import hostile
 from tests.hostile import SECRET
 from turnmill.domain.errors import ProviderError
 from turnmill.domain.ids import SessionId, TurnId
-from turnmill_worker.providers.base import Done, Request, Usage
+from turnmill_worker.providers.port import Done, Request, Usage
 
 MADE: Mapping[str, Callable[[], Any]] = {
     **hostile.RAISED,

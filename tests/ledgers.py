@@ -11,10 +11,10 @@ from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.parts import Part
 from turnmill.domain.states import Lane, OnAmbiguous
 from turnmill.store.records import Claim, Fenced, Settled, Settlement
-from turnmill_worker.held import Held
-from turnmill_worker.limits import Slots
-from turnmill_worker.providers.base import Provider
-from turnmill_worker.turn import Deps
+from turnmill_worker.providers.port import Provider
+from turnmill_worker.turn.in_hand import InHand
+from turnmill_worker.turn.run import Deps
+from turnmill_worker.turn.slots import Slots
 
 SAID = [Part("user", "Hello"), Part("assistant", "Hello."), Part("user", "And then?")]
 
@@ -70,7 +70,7 @@ def deps_of(
     provider = cast(Provider, SimpleNamespace(send=send, check=check))
     values: dict[str, Any] = {
         "ledger": ledger,
-        "held": Held(),
+        "in_hand": InHand(),
         "slots": Slots(1),
         "provider": lambda _: provider,
         "announce": lambda _: None,

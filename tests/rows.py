@@ -6,17 +6,18 @@ from typing import Any
 
 from sqlalchemy import Connection, update
 
-from turnmill import intake
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, TurnState
-from turnmill.store import sessions
-from turnmill.store.accept import accept
-from turnmill.store.claim import claim
+from turnmill.new_ids import new_id
 from turnmill.store.database import Database
+from turnmill.store.line.accept import accept
+from turnmill.store.line.claim import claim
+from turnmill.store.line.settle import settle
+from turnmill.store.nouns import sessions
 from turnmill.store.records import NewTurn, Settled, Settlement
-from turnmill.store.settle import settle
-from turnmill.store.tables import sessions as session_rows
-from turnmill.store.tables import turns as turn_rows
+from turnmill.store.schema.tables import sessions as session_rows
+from turnmill.store.schema.tables import turns as turn_rows
+from turnmill.verbs import intake
 
 LEASE = timedelta(seconds=30)
 
@@ -85,7 +86,7 @@ def run(
                     **verdict,
                 )
             ],
-            message_ids=[intake.new_id()],
+            message_ids=[new_id()],
         )
     assert isinstance(settled[0], Settled)
 

@@ -8,15 +8,16 @@ from typing import Any
 from sqlalchemy import func, select, update
 
 from tests import rows
-from turnmill import intake
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, TurnState
-from turnmill.store import claim as claims
-from turnmill.store import leases, sessions, turns
-from turnmill.store.accept import accept
+from turnmill.new_ids import new_id
 from turnmill.store.database import Database
-from turnmill.store.due import expire_overdue
-from turnmill.store.invariants import violations
+from turnmill.store.line import claim as claims
+from turnmill.store.line import leases
+from turnmill.store.line.accept import accept
+from turnmill.store.line.due import expire_overdue
+from turnmill.store.line.settle import settle
+from turnmill.store.nouns import sessions, turns
 from turnmill.store.records import (
     Accepted,
     Claim,
@@ -29,9 +30,9 @@ from turnmill.store.records import (
     Settlement,
     TurnRecord,
 )
-from turnmill.store.settle import settle
-from turnmill.store.tables import sessions as session_rows
-from turnmill.store.tables import turns as turn_rows
+from turnmill.store.schema.tables import sessions as session_rows
+from turnmill.store.schema.tables import turns as turn_rows
+from turnmill.store.upkeep.invariants import violations
 
 LEASE = timedelta(seconds=30)
 #: Older than any server of the tests: their leases have run out as soon as they are moved there.
@@ -113,7 +114,7 @@ def end(
 def end_all(store: Database, *settlements: Settlement) -> list[Settled | Fenced | Locked]:
     """Settle several claims in one group."""
     with store.begin() as conn:
-        return settle(conn, settlements, message_ids=[intake.new_id() for _ in settlements])
+        return settle(conn, settlements, message_ids=[new_id() for _ in settlements])
 
 
 def answer(store: Database, turn_id: TurnId) -> None:
@@ -165,9 +166,7 @@ def cancel(store: Database, turn_id: TurnId) -> TurnState:
 def retry(store: Database, turn_id: TurnId) -> Accepted:
     """Run a failed turn again."""
     with store.begin() as conn:
-        return turns.retry(
-            conn, turn_id, new_id=TurnId(intake.new_id()), message_id=intake.new_id()
-        )
+        return turns.retry(conn, turn_id, new_id=TurnId(new_id()), message_id=new_id())
 
 
 def turn(store: Database, turn_id: TurnId) -> TurnRecord:

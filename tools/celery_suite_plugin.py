@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from celery import concurrency
 
-from turnmill_worker.child import die_with_parent
+from turnmill_worker.process.child import die_with_parent
 from turnmill_worker.stack import binaries, ports, valkey
 from turnmill_worker.stack.process import wait_until
 

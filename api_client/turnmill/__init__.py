@@ -63,12 +63,12 @@ from turnmill.domain.errors import (
 from turnmill.domain.states import Lane, OnAmbiguous, OnFailure, SessionStatus, TurnState
 
 if TYPE_CHECKING:
-    from turnmill.aio import AsyncClient, AsyncTurn
-    from turnmill.batches import Batch
-    from turnmill.client import Client, Turn
-    from turnmill.reply import Reply
+    from turnmill.aio.client import AsyncClient, AsyncTurn
     from turnmill.settings import Settings
     from turnmill.store.records import AttemptRecord, MessageRecord, SessionRecord
+    from turnmill.sync.client import Client, Turn
+    from turnmill.verbs.batches import Batch
+    from turnmill.verbs.reply import Reply
 
 __all__ = [
     "AccessDenied",
@@ -139,12 +139,12 @@ __version__ = "0.1.0"
 
 #: Loaded on first use: a program that only catches errors pays for no database.
 _LAZY = {
-    "AsyncClient": "turnmill.aio",
-    "AsyncTurn": "turnmill.aio",
-    "Batch": "turnmill.batches",
-    "Client": "turnmill.client",
-    "Turn": "turnmill.client",
-    "Reply": "turnmill.reply",
+    "AsyncClient": "turnmill.aio.client",
+    "AsyncTurn": "turnmill.aio.client",
+    "Batch": "turnmill.verbs.batches",
+    "Client": "turnmill.sync.client",
+    "Turn": "turnmill.sync.client",
+    "Reply": "turnmill.verbs.reply",
     "Settings": "turnmill.settings",
     "AttemptRecord": "turnmill.store.records",
     "MessageRecord": "turnmill.store.records",

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from turnmill.client import Client
 from turnmill.domain.errors import MissingExtra
 from turnmill.settings import Settings
+from turnmill.sync.client import Client
 
 
 def memory_client() -> Client:
@@ -36,7 +36,7 @@ def script(
     """Return metadata for `send` that tells the mock provider what to do.
 
     `faults` has one entry for each attempt, "ok" for none and ever after; one word goes for every
-    attempt. `turnmill_worker.providers.mock` lists them.
+    attempt. `turnmill_worker.providers.mock.provider` lists them.
     """
     told: dict[str, Any] = {}
     if faults:
@@ -53,7 +53,7 @@ def script(
 def messages_seen(reply: str) -> int:
     """Return how many messages of the history the mock was shown, from the text of its reply."""
     try:
-        from turnmill_worker.providers import mock  # noqa: PLC0415
+        from turnmill_worker.providers.mock import provider as mock  # noqa: PLC0415
     except ImportError as error:
         raise MissingExtra(
             f"the mock provider belongs to the worker half ({error.name} is missing)",

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from turnmill.domain.errors import KeyMissing, Rejected
 from turnmill.domain.ids import SessionId
-from turnmill_worker.providers.base import Done, Emit, Request, Unknowable, Usage
+from turnmill_worker.providers import Done, Emit, Request, Unknowable, Usage
 
 
 class EchoProvider:

@@ -39,7 +39,7 @@ def there() -> Iterator[Terminal]:
 
 @pytest.fixture
 def client(there: Terminal) -> Iterator[Client]:
-    from turnmill.cli.running_home import settings_of_home
+    from turnmill.running_home import settings_of_home
 
     settings = settings_of_home({"TURNMILL_HOME": str(there.folder / ".turnmill")})
     with Client(settings=settings) as client:

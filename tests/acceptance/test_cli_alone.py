@@ -14,9 +14,10 @@ from sqlalchemy import update
 from tests import rows, steps
 from tests.acceptance.terminal import Terminal, clean_environment
 from turnmill.cli import COMMANDS, main
-from turnmill.store import migrate, sessions
 from turnmill.store.database import Database
-from turnmill.store.tables import kept_refs
+from turnmill.store.nouns import sessions
+from turnmill.store.schema import migrate
+from turnmill.store.schema.tables import kept_refs
 from turnmill_worker.stack.valkey import EmbeddedValkey
 
 

@@ -11,12 +11,14 @@ from enum import Enum
 from typing import is_typeddict
 
 import turnmill
-from turnmill import cli, client, options, wire
-from turnmill.aio import AsyncSessions, AsyncTurns
-from turnmill.analytics import Analytics
-from turnmill.batches import Batches
+from turnmill import cli, wire
+from turnmill.aio.client import AsyncSessions, AsyncTurns
 from turnmill.domain.errors import TurnmillError
-from turnmill.lanes import Lanes
+from turnmill.sync import client
+from turnmill.verbs import options
+from turnmill.verbs.analytics import Analytics
+from turnmill.verbs.batches import Batches
+from turnmill.verbs.lanes import Lanes
 
 #: Reached by an attribute of a client, never made by a user.
 _REACHED = (Analytics, AsyncSessions, AsyncTurns, Batches, Lanes, client.Sessions, client.Turns)

@@ -142,7 +142,7 @@ def test_the_wheel_holds_every_module_and_migration_of_the_source(wheel: zipfile
         for path in (ROOT / folder).rglob("*")
         if path.suffix in {".py", ".mako", ".sql"}
     }
-    assert "turnmill/store/migrations/script.py.mako" in expected
+    assert "turnmill/store/schema/migrations/script.py.mako" in expected
     assert expected <= set(wheel.namelist())
 
 

@@ -6,7 +6,8 @@ import pytest
 
 import turnmill
 from tests.api.described import lines
-from turnmill import aio, client
+from turnmill.aio import client as aio
+from turnmill.sync import client
 
 ACCEPTED = Path(__file__).with_name("public_api.txt")
 

@@ -11,9 +11,9 @@ from uuid import UUID
 
 from tests.chaos.system import System
 from turnmill.store.database import Database
-from turnmill.store.invariants import violations
-from turnmill_worker.providers.mock import messages_seen
-from turnmill_worker.providers.mock_ledger import Call
+from turnmill.store.upkeep.invariants import violations
+from turnmill_worker.providers.mock.executions import Call
+from turnmill_worker.providers.mock.provider import messages_seen
 
 _TURNS = """
 SELECT t.id, t.session_id, t.seq, t.state, t.lost, t.finished_at,

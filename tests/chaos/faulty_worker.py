@@ -11,14 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from turnmill.broker.publisher import Publisher
 from turnmill.domain.errors import StoreUnavailable
-from turnmill.queue import Publisher
-from turnmill_worker import dispatcher, turn
 from turnmill_worker.app import app
-from turnmill_worker.closing import Closing
-from turnmill_worker.feeder import Feeder
-from turnmill_worker.ledger import GroupedLedger
-from turnmill_worker.poller import Poller
+from turnmill_worker.process import dispatcher
+from turnmill_worker.process.closing import Closing
+from turnmill_worker.process.feeder import Feeder
+from turnmill_worker.process.poller import Poller
+from turnmill_worker.turn import run as turn
+from turnmill_worker.turn.ledger import GroupedLedger
 
 __all__ = ["app"]
 

@@ -33,9 +33,9 @@ time.time = stepped_time
 dt.datetime = SteppedDatetime  # type: ignore[misc]
 
 from turnmill_worker.app import app  # noqa: E402
-from turnmill_worker.providers import mock_ledger  # noqa: E402
+from turnmill_worker.providers.mock import executions as executions  # noqa: E402
 
 __all__ = ["app"]
 
 # The provider is another party: its clock is right.
-mock_ledger.time = SimpleNamespace(time=_true_time)  # type: ignore[assignment,attr-defined]
+executions.time = SimpleNamespace(time=_true_time)  # type: ignore[assignment,attr-defined]

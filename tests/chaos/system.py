@@ -31,8 +31,8 @@ from tests.conftest import make_home
 from turnmill import Client
 from turnmill.domain.ids import TurnId
 from turnmill.settings import Settings
-from turnmill.store import migrate
-from turnmill_worker.providers.mock_ledger import Call, Ledger
+from turnmill.store.schema import migrate
+from turnmill_worker.providers.mock.executions import Call, Executions
 from turnmill_worker.stack.home import Home
 from turnmill_worker.stack.postgres import EmbeddedPostgres
 from turnmill_worker.stack.process import Child, Program, wait_until
@@ -110,7 +110,7 @@ class System:
     def __post_init__(self) -> None:
         self.database = f"chaos_{next(_database_numbers)}"
         self.folder = self.servers.home.folder(self.database)
-        self.ledger = Ledger(self.folder / _LEDGER)
+        self.ledger = Executions(self.folder / _LEDGER)
         self._names = count(1)
         self._lock = threading.Lock()
         self._connection: psycopg.Connection | None = None

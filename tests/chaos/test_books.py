@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 from tests.chaos.books import AttemptLine, Books, TurnLine
 from turnmill.domain.ids import SessionId, TurnId
-from turnmill_worker.providers.mock_ledger import Call
+from turnmill_worker.providers.mock.executions import Call
 
 BEGAN = datetime(2026, 11, 1, tzinfo=UTC)
 SESSION = SessionId(uuid4())

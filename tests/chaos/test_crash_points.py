@@ -18,10 +18,10 @@ from tests.chaos.faulty_client import TEXT
 from tests.chaos.stage import Stage, course
 from tests.chaos.system import PATIENCE, Servers, System, kill, until
 from turnmill import Client
-from turnmill.client import Turn
-from turnmill.store.claim import claim
 from turnmill.store.database import Database
-from turnmill.store.leases import LOSSES_TO_DEATH, take_lost
+from turnmill.store.line.claim import claim
+from turnmill.store.line.leases import LOSSES_TO_DEATH, take_lost
+from turnmill.sync.client import Turn
 
 WAIT = PATIENCE.total_seconds()
 LEASE = timedelta(seconds=1.5)

@@ -11,8 +11,8 @@ from tests.chaos.books import Books
 from tests.chaos.load import await_end
 from tests.chaos.system import System, kill, until
 from turnmill import SchemaOutOfDate
-from turnmill.store import migrate, revision
 from turnmill.store.database import Database
+from turnmill.store.schema import migrate, revision
 
 LATER = "tests.migration:later"
 _SESSIONS = 20

@@ -8,8 +8,8 @@ import pytest
 
 from tests.contract.rigs import RIGS, Rig
 from tests.doubles import anthropic_server, openai_server
-from turnmill_worker.providers.anthropic import AnthropicProvider
-from turnmill_worker.providers.openai import OpenAIProvider
+from turnmill_worker.providers.anthropic.provider import AnthropicProvider
+from turnmill_worker.providers.openai.provider import OpenAIProvider
 
 
 @pytest.fixture

@@ -15,11 +15,11 @@ from openai import AsyncOpenAI
 from tests.doubles import anthropic_server, openai_server
 from tests.doubles.vendor_double import VendorDouble
 from turnmill.domain.ids import SessionId, TurnId
-from turnmill_worker.providers.anthropic import AnthropicProvider
-from turnmill_worker.providers.base import Part, Provider, Request
-from turnmill_worker.providers.mock import MockProvider
-from turnmill_worker.providers.mock_ledger import Ledger
-from turnmill_worker.providers.openai import OpenAIProvider
+from turnmill_worker.providers.anthropic.provider import AnthropicProvider
+from turnmill_worker.providers.mock.executions import Executions
+from turnmill_worker.providers.mock.provider import MockProvider
+from turnmill_worker.providers.openai.provider import OpenAIProvider
+from turnmill_worker.providers.port import Part, Provider, Request
 
 
 def a_request(text: str = "Hello", **given: Any) -> Request:
@@ -69,7 +69,7 @@ class Rig:
 
 
 async def _mock(stack: AsyncExitStack, folder: Path, **settings: str) -> Rig:
-    ledger = Ledger(folder / "ledger")
+    ledger = Executions(folder / "ledger")
     return Rig(
         provider=MockProvider(ledger=folder / "ledger"),
         settings=dict(settings),

@@ -19,8 +19,8 @@ from turnmill.domain.errors import (
     RateLimited,
     Rejected,
 )
-from turnmill_worker.providers.anthropic import AnthropicProvider
-from turnmill_worker.providers.base import Done, Part, Usage
+from turnmill_worker.providers.anthropic.provider import AnthropicProvider
+from turnmill_worker.providers.port import Done, Part, Usage
 
 pytestmark = pytest.mark.anyio
 

@@ -24,8 +24,8 @@ from turnmill.domain.errors import (
     ThreadLost,
     Unreachable,
 )
-from turnmill_worker.providers.base import Done, Part, Usage
-from turnmill_worker.providers.openai import OpenAIProvider
+from turnmill_worker.providers.openai.provider import OpenAIProvider
+from turnmill_worker.providers.port import Done, Part, Usage
 
 pytestmark = pytest.mark.anyio
 

@@ -11,8 +11,8 @@ import pytest
 from tests.contract.rigs import a_request
 from tests.doubles.openai_server import KEY, OpenAIDouble
 from turnmill.domain.errors import NotSent, Overloaded, ProviderError, RateLimited, Rejected
-from turnmill_worker.providers.base import Done, Failed, Running, Unknowable
-from turnmill_worker.providers.openai import OpenAIProvider
+from turnmill_worker.providers.openai.provider import OpenAIProvider
+from turnmill_worker.providers.port import Done, Failed, Running, Unknowable
 
 pytestmark = pytest.mark.anyio
 
@@ -99,7 +99,9 @@ async def test_a_call_that_is_closed_while_it_begins_work_still_brings_the_works
 async def test_a_call_that_is_closed_and_hears_of_no_work_ends_as_every_other(
     openai: OpenAIProvider, openai_double: OpenAIDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("turnmill_worker.providers.openai._NAMED_WITHIN", timedelta(seconds=0.05))
+    monkeypatch.setattr(
+        "turnmill_worker.providers.openai.provider._NAMED_WITHIN", timedelta(seconds=0.05)
+    )
     openai_double.meet("hang")
     call = asyncio.create_task(openai.send(a_request(settings={"background": True})))
     await asyncio.wait_for(openai_double.arrived.wait(), 5)

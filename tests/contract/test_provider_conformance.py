@@ -17,8 +17,8 @@ from turnmill.domain.errors import (
     Rejected,
     ThreadLost,
 )
-from turnmill_worker.providers.base import Absent, Done, Part, Provider, Running, Unknowable
-from turnmill_worker.providers.mock import messages_seen
+from turnmill_worker.providers.mock.provider import messages_seen
+from turnmill_worker.providers.port import Absent, Done, Part, Provider, Running, Unknowable
 
 pytestmark = pytest.mark.anyio
 

@@ -15,7 +15,7 @@ import pytest
 from tests.contract.rigs import a_request
 from tests.doubles.raw_vendor import SETTINGS, RawVendor, Wire, http
 from turnmill.domain.errors import MaybeSent, ProviderError, Rejected
-from turnmill_worker.providers.base import Done, Provider
+from turnmill_worker.providers.port import Done, Provider
 
 pytestmark = pytest.mark.anyio
 

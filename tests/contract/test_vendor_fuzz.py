@@ -16,9 +16,10 @@ from tests.doubles.whole_turn import Books, run_to_end
 from turnmill.domain.errors import ProviderError, Rejected
 from turnmill.domain.states import TurnState
 from turnmill_worker.providers.answers import read
-from turnmill_worker.providers.base import Done, Running
-from turnmill_worker.providers.formats import chat, messages, responses
-from turnmill_worker.providers.vendor import Answer
+from turnmill_worker.providers.anthropic import messages
+from turnmill_worker.providers.http import RawAnswer
+from turnmill_worker.providers.openai import chat, responses
+from turnmill_worker.providers.port import Done, Running
 
 pytestmark = pytest.mark.anyio
 
@@ -85,7 +86,7 @@ async def test_ten_thousand_bodies_are_a_reply_or_an_error_that_says_whether_to_
         head, _, body = changed.wire.raw.partition(b"\r\n\r\n")
         if changed.wire.hang_up or b"Content-Encoding" in head or b" 200 " not in head:
             continue  # read by the client, or not at all
-        found = await outcome(Answer(200, {}, body), api)
+        found = await outcome(RawAnswer(200, {}, body), api)
         fine = isinstance(found, Done | Rejected) or changed.may_be_asked_again
         assert fine, (number, body[:3_000], found)
         endings[type(found).__name__] += 1
@@ -93,7 +94,7 @@ async def test_ten_thousand_bodies_are_a_reply_or_an_error_that_says_whether_to_
     assert endings["Rejected"] > 500
 
 
-async def outcome(answer: Answer, api: str) -> Done | Running | ProviderError:
+async def outcome(answer: RawAnswer, api: str) -> Done | Running | ProviderError:
     try:
         return await read(answer, REPLIES[api])
     except ProviderError as error:

@@ -12,9 +12,9 @@ from typing import Any, Self
 from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI
 
-from turnmill_worker.providers.anthropic import AnthropicProvider
-from turnmill_worker.providers.base import Provider
-from turnmill_worker.providers.openai import OpenAIProvider
+from turnmill_worker.providers.anthropic.provider import AnthropicProvider
+from turnmill_worker.providers.openai.provider import OpenAIProvider
+from turnmill_worker.providers.port import Provider
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

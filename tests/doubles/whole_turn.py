@@ -9,11 +9,11 @@ from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.parts import Part
 from turnmill.domain.states import FINAL, Lane, OnAmbiguous, TurnState
 from turnmill.store.records import Claim, Fenced, Settled, Settlement
-from turnmill_worker.held import Held
-from turnmill_worker.limits import Slots
-from turnmill_worker.pricing import price
-from turnmill_worker.providers.base import Provider
-from turnmill_worker.turn import Deps, run_claim
+from turnmill_worker.providers.port import Provider
+from turnmill_worker.providers.pricing import price
+from turnmill_worker.turn.in_hand import InHand
+from turnmill_worker.turn.run import Deps, run_claim
+from turnmill_worker.turn.slots import Slots
 
 _MOST_CLAIMS = 30
 _KINDS = {TurnState.UNKNOWN: "check", TurnState.WAITING: "resume"}
@@ -50,7 +50,7 @@ async def run_to_end(provider: Provider, books: Books, **of_claim: Any) -> Settl
     """Run a turn until it is final, and return the last verdict; `books` have them all."""
     deps = Deps(
         ledger=books,
-        held=Held(),
+        in_hand=InHand(),
         slots=Slots(1),
         provider=lambda _: provider,
         announce=lambda _: None,

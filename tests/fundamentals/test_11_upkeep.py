@@ -9,8 +9,8 @@ from celery import Celery
 
 from tests.fundamentals.conftest import System
 from turnmill import Client, wire
-from turnmill.store import jobs
 from turnmill.store.database import Database
+from turnmill.store.upkeep import jobs
 
 WAIT = 30
 

@@ -12,8 +12,8 @@ from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 from kombu.entity import Queue
 
 from tests.integration.preloaded import Preloaded
-from turnmill_worker.async_task import AsyncTask
-from turnmill_worker.transport import use_hint_transport
+from turnmill_worker.pool.async_task import AsyncTask
+from turnmill_worker.pool.transport import use_hint_transport
 
 BROKER_VARIABLE = "POOL_TEST_BROKER"
 CONF_VARIABLE = "POOL_TEST_CONF"  #: lines of "setting=number"

@@ -13,15 +13,16 @@ from tests import rows, steps
 from turnmill.domain.errors import IdempotencyConflict
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import FINAL, MOVES, UNFINISHED, Lane, TurnState
-from turnmill.store import leases, sessions, turns
-from turnmill.store.accept_many import accept_many
 from turnmill.store.database import Database
-from turnmill.store.due import purge_deleted
-from turnmill.store.history import succeeded_history
+from turnmill.store.line import leases
+from turnmill.store.line.accept_many import accept_many
+from turnmill.store.line.due import purge_deleted
+from turnmill.store.line.history import succeeded_history
+from turnmill.store.nouns import sessions, turns
 from turnmill.store.records import Claim, Fenced, Settled
-from turnmill.store.tables import metadata
-from turnmill.store.tables import sessions as session_rows
-from turnmill.store.tables import turns as turn_rows
+from turnmill.store.schema.tables import metadata
+from turnmill.store.schema.tables import sessions as session_rows
+from turnmill.store.schema.tables import turns as turn_rows
 
 #: Each line is of another kind: what is done with what may have been sent, and after a failure.
 KINDS: tuple[dict[str, Any], ...] = (

@@ -7,10 +7,10 @@ import pytest
 
 from tests import rows, steps
 from tests.crowd import DEADLINE
-from turnmill.async_waiting import AsyncWaiter
+from turnmill.listening.task import AsyncWaiter
+from turnmill.listening.thread import Deadline
 from turnmill.store.async_database import AsyncDatabase
 from turnmill.store.database import Database
-from turnmill.waiting import Deadline
 from turnmill_worker.stack.process import wait_until
 
 pytestmark = pytest.mark.anyio

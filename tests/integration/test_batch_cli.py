@@ -9,12 +9,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests import rows
-from turnmill.batches import Batches
-from turnmill.cli.analytics import command as analytics
-from turnmill.cli.batch import command as batch
+from turnmill.cli.commands.analytics import command as analytics
+from turnmill.cli.commands.batch import command as batch
 from turnmill.domain.errors import BatchNotFound, BatchTimeout, InvalidBatchFile
 from turnmill.domain.states import TurnState
 from turnmill.store.database import Database
+from turnmill.verbs.batches import Batches
 
 Run = Callable[..., Result]
 

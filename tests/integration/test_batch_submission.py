@@ -15,20 +15,20 @@ import pytest
 from sqlalchemy import text
 
 from tests import rows
-from turnmill.batches import Batches
 from turnmill.domain.ids import SessionId
-from turnmill.store import sessions
-from turnmill.store.accept_many import accept_many
 from turnmill.store.database import Database
-from turnmill.store.invariants import violations
+from turnmill.store.line.accept_many import accept_many
+from turnmill.store.nouns import sessions
 from turnmill.store.records import NewTurn
+from turnmill.store.upkeep.invariants import violations
+from turnmill.verbs.batches import Batches
 
 LINES = 3000
 
 SUBMIT = """
 import sys
 from pathlib import Path
-from turnmill.batches import Batches
+from turnmill.verbs.batches import Batches
 from turnmill.store.database import Database
 
 def after_each_chunk(heads):

@@ -20,12 +20,12 @@ from sqlalchemy import Connection, text
 from tests import rows, steps
 from tests.forked import Forked, fork, forked
 from turnmill import AsyncClient, AsyncTurn, BegunBeforeFork, Client, Turn, UnsupportedByStore
-from turnmill.ahead import one_ahead
+from turnmill.broker.publisher import Publisher
 from turnmill.domain.ids import SessionId
 from turnmill.forking import importing
-from turnmill.queue import Publisher
+from turnmill.prefetch import prefetched
 from turnmill.store.database import Database
-from turnmill_worker.async_task import background_loop
+from turnmill_worker.pool.async_task import background_loop
 from turnmill_worker.stack.process import wait_until
 
 SESSIONS = 4
@@ -119,7 +119,7 @@ def client(database_url: str, broker_url: str) -> Iterator[Client]:
 
 
 @contextmanager
-def busy(*works: Callable[[], None]) -> Iterator[None]:
+def busy(*runtime: Callable[[], None]) -> Iterator[None]:
     """Do these again and again, each on a thread of its own, and see that none fails."""
     over, errors = threading.Event(), []
 
@@ -130,7 +130,7 @@ def busy(*works: Callable[[], None]) -> Iterator[None]:
         except Exception as error:  # noqa: BLE001
             errors.append(error)
 
-    threads = [threading.Thread(target=run, args=(work,)) for work in works]
+    threads = [threading.Thread(target=run, args=(work,)) for work in runtime]
     for thread in threads:
         thread.start()
     try:
@@ -361,7 +361,7 @@ def test_a_store_without_a_server_is_refused_to_a_child_and_goes_on_for_its_pare
 
 
 def test_a_submission_that_was_cut_by_a_fork_does_not_wait_for_the_parents_thread() -> None:
-    pieces = one_ahead(iter(range(3)))
+    pieces = prefetched(iter(range(3)))
     assert next(pieces) == 0
 
     def go_on() -> str:

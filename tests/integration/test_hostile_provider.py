@@ -25,22 +25,25 @@ from turnmill.domain.ids import TurnId
 from turnmill.domain.retry import RetryPolicy
 from turnmill.domain.states import FINAL, Lane, OnAmbiguous, TurnState
 from turnmill.settings import Settings
-from turnmill.store import turns
 from turnmill.store.database import Database
-from turnmill.store.revision import create_all
-from turnmill.store.tables import sessions as session_rows
-from turnmill.store.tables import turns as turn_rows
-from turnmill_worker import calls, loops, suspects, verdict
-from turnmill_worker.bulk import run_bulk
-from turnmill_worker.held import Held
-from turnmill_worker.ledger import GroupedLedger
-from turnmill_worker.limits import Slots
+from turnmill.store.nouns import turns
+from turnmill.store.schema.revision import create_all
+from turnmill.store.schema.tables import sessions as session_rows
+from turnmill.store.schema.tables import turns as turn_rows
+from turnmill_worker.pool import loops
+from turnmill_worker.process import quarantine_child as suspects
+from turnmill_worker.process.embedded import InProcessRunner
+from turnmill_worker.process.quarantine_child import run_suspects
+from turnmill_worker.process.runtime import Runtime
+from turnmill_worker.providers import calls
 from turnmill_worker.providers.registry import ProviderRegistry
-from turnmill_worker.runner import InProcessRunner
 from turnmill_worker.stack.process import wait_until
-from turnmill_worker.suspects import run_suspects
-from turnmill_worker.turn import Deps
-from turnmill_worker.works import Works
+from turnmill_worker.turn import verdict
+from turnmill_worker.turn.bulk import run_bulk
+from turnmill_worker.turn.in_hand import InHand
+from turnmill_worker.turn.ledger import GroupedLedger
+from turnmill_worker.turn.run import Deps
+from turnmill_worker.turn.slots import Slots
 
 NEIGHBOURS = 50
 MOST_ATTEMPTS = 3
@@ -79,13 +82,13 @@ class Crowd:
     def hurry(self) -> None:
         """Let the time have come for all that waits; give up what is held for an operator."""
         past = datetime.now(UTC) - timedelta(seconds=1)
-        due, held = session_rows.c.head_due_at, turn_rows.c.state == TurnState.UNKNOWN
+        due, in_hand = session_rows.c.head_due_at, turn_rows.c.state == TurnState.UNKNOWN
         with self.store.begin() as conn:
             conn.execute(update(session_rows).where(due.is_not(None)).values(head_due_at=past))
             found = conn.scalars(
                 select(turn_rows.c.id)
                 .join(session_rows, session_rows.c.head_turn_id == turn_rows.c.id)
-                .where(held, due.is_(None))
+                .where(in_hand, due.is_(None))
             ).all()
         for turn in found:
             steps.cancel(self.store, TurnId(turn))
@@ -145,7 +148,7 @@ def working(store: Database, provider: HostileProvider) -> Iterator[tuple[Deps, 
     yield (
         Deps(
             ledger=ledger,
-            held=Held(),
+            in_hand=InHand(),
             slots=Slots(200),
             provider=lambda _: provider,
             announce=lambda _: None,
@@ -171,7 +174,7 @@ def bulk(crowd: Crowd, provider: HostileProvider) -> None:
                     await asyncio.to_thread(crowd.hurry)
                     await run_bulk(deps)
             assert deps.slots.in_use == 0
-            assert len(deps.held) == 0
+            assert len(deps.in_hand) == 0
 
     on_a_loop(main)
 
@@ -184,12 +187,12 @@ def quarantine(crowd: Crowd, provider: HostileProvider) -> None:
 
     async def main() -> None:
         with working(crowd.store, provider) as (deps, ledger):
-            works = SimpleNamespace(draining=Event(), ledger=ledger, deps=deps)
+            runtime = SimpleNamespace(draining=Event(), ledger=ledger, deps=deps)
             async with asyncio.timeout(WITHIN.total_seconds()):
                 while await asyncio.to_thread(crowd.unfinished):
                     await asyncio.to_thread(crowd.hurry)
-                    await run_suspects(cast(Works, works), lost=1, stay=timedelta(seconds=0.01))
-            assert len(deps.held) == 0
+                    await run_suspects(cast(Runtime, runtime), lost=1, stay=timedelta(seconds=0.01))
+            assert len(deps.in_hand) == 0
 
     on_a_loop(main)
 

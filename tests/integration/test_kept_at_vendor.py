@@ -13,12 +13,12 @@ from tests import steps
 from tests.doubles.on_a_thread import Vendor
 from tests.doubles.openai_server import KEY
 from turnmill import Client, TurnCancelled, TurnExpired, TurnFailed, TurnState
-from turnmill.client import Turn
 from turnmill.domain.ids import SessionId
 from turnmill.store import kept
 from turnmill.store.database import Database
-from turnmill.store.tables import attempts, kept_refs
-from turnmill.store.tables import turns as turn_rows
+from turnmill.store.schema.tables import attempts, kept_refs
+from turnmill.store.schema.tables import turns as turn_rows
+from turnmill.sync.client import Turn
 
 WAIT = 20
 CANARY = "CANARY-51c0"
@@ -37,7 +37,7 @@ def vendor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Vendor]:
 
 @pytest.fixture
 def client(vendor: Vendor, tmp_path: Path) -> Iterator[Client]:
-    from turnmill.store import migrate
+    from turnmill.store.schema import migrate
 
     url = f"sqlite:///{tmp_path / 'turns.db'}"
     migrate.upgrade(url)

@@ -10,12 +10,12 @@ import pytest
 import redis
 
 from turnmill import Client
+from turnmill.broker.publisher import Publisher
 from turnmill.domain.states import Lane
-from turnmill.queue import Publisher
 from turnmill.store.database import Database
 from turnmill.wire import LANE_QUEUES
-from turnmill_worker.dispatcher import Dispatcher
-from turnmill_worker.feeder import Feeder
+from turnmill_worker.process.dispatcher import Dispatcher
+from turnmill_worker.process.feeder import Feeder
 from turnmill_worker.stack.process import wait_until
 
 QUEUE = LANE_QUEUES[Lane.INTERACTIVE]

@@ -15,10 +15,11 @@ from tests import rows, steps
 from tests.integration.odd_inputs import KNOWN, VALUES, VERBS, Place, as_stored
 from turnmill import Client, TurnmillError
 from turnmill.domain.ids import TurnId
-from turnmill.store import upkeep, usage
 from turnmill.store.database import Database
-from turnmill.store.odd_rows import odd_rows
-from turnmill.store.revision import create_all
+from turnmill.store.nouns import usage
+from turnmill.store.schema.revision import create_all
+from turnmill.store.upkeep import retention as upkeep
+from turnmill.store.upkeep.odd_rows import odd_rows
 
 #: TURNMILL_PROPERTY_EXAMPLES=50000 looks longer, and elsewhere each time.
 _ASKED = int(os.environ.get("TURNMILL_PROPERTY_EXAMPLES", "0"))

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ValidationError
 
 from tests.integration import pool_app, pool_kinds
 from tests.integration.pool_worker import SOON, PoolWorker
-from turnmill_worker.async_task import AsyncTask
-from turnmill_worker.pool import TaskPool
+from turnmill_worker.pool.async_task import AsyncTask
+from turnmill_worker.pool.task_pool import TaskPool
 from turnmill_worker.stack.process import wait_until
 from turnmill_worker.stack.valkey import EmbeddedValkey
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.pool_worker import SOON, PoolWorker, Sent
-from turnmill_worker.pool import SYNC_THREADS
+from turnmill_worker.pool.task_pool import SYNC_THREADS
 from turnmill_worker.stack.process import wait_until
 from turnmill_worker.stack.valkey import EmbeddedValkey
 

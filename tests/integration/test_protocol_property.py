@@ -9,7 +9,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tests.integration.protocol_machine import Protocol
 from turnmill.store.database import Database
-from turnmill.store.revision import create_all
+from turnmill.store.schema.revision import create_all
 
 #: TURNMILL_PROPERTY_EXAMPLES=5000 looks longer, and elsewhere each time.
 _ASKED = int(os.environ.get("TURNMILL_PROPERTY_EXAMPLES", "0"))

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from turnmill import Client
-from turnmill.client import Turn
-from turnmill.store.claim import claim, due_suspicions
 from turnmill.store.database import Database
-from turnmill.store.leases import end_leases, extend, in_doubt, take_lost
-from turnmill_worker import quarantine
-from turnmill_worker.quarantine import Quarantine
+from turnmill.store.line.claim import claim, due_suspicions
+from turnmill.store.line.leases import end_leases, extend, late_heartbeats, take_lost
+from turnmill.sync.client import Turn
+from turnmill_worker.process import quarantine
+from turnmill_worker.process.quarantine import Quarantine
 from turnmill_worker.stack.process import wait_until
 
 LEASE = timedelta(seconds=20)
@@ -44,7 +44,7 @@ def hold(database: Database, turn: Turn, *, owner: str, for_another: timedelta) 
 
 def ask_whether_in_doubt(database: Database) -> bool:
     with database.begin() as conn:
-        return in_doubt(conn, lease=LEASE)
+        return late_heartbeats(conn, lease=LEASE)
 
 
 def test_one_dispatcher_is_told_that_an_owner_has_missed_two_heartbeats(
@@ -80,7 +80,7 @@ class Owners:
     def __init__(self) -> None:
         self.given_up: list[str] = []
 
-    async def suspicions(self) -> set[int]:
+    async def loss_counts(self) -> set[int]:
         return {1}
 
     async def give_up(self, owner: str) -> None:

@@ -15,9 +15,8 @@ from sqlalchemy import Connection, text
 
 from tests import rows, steps
 from tests.crowd import DEADLINE
-from turnmill.cli.check_servers import check_database
-from turnmill.cli.findings import Level, Patient
-from turnmill.client import Client
+from turnmill.cli.doctor.findings import Examination, Level
+from turnmill.cli.doctor.servers import check_database
 from turnmill.domain.errors import (
     AccessDenied,
     SessionBusy,
@@ -28,13 +27,15 @@ from turnmill.domain.errors import (
 )
 from turnmill.domain.states import Lane, TurnState
 from turnmill.settings import Settings
-from turnmill.store import async_database, database, leases
+from turnmill.store import async_database, database
 from turnmill.store.async_database import AsyncDatabase
 from turnmill.store.database import Database
+from turnmill.store.line import leases
 from turnmill.store.records import Fenced, Settled, Settlement
-from turnmill_worker import runner
-from turnmill_worker.ledger import GroupedLedger
+from turnmill.sync.client import Client
+from turnmill_worker.process import embedded as runner
 from turnmill_worker.stack.process import wait_until
+from turnmill_worker.turn.ledger import GroupedLedger
 
 pytestmark = pytest.mark.anyio
 
@@ -220,10 +221,10 @@ def test_doctor_names_a_database_that_takes_no_writes(
     database_url: str, administer: Callable[..., None]
 ) -> None:
     administer("ALTER DATABASE {} SET default_transaction_read_only = on")
-    patient = Patient(settings=Settings(database_url=database_url), environ={})
-    found = list(check_database(patient))
-    assert patient.database is not None
-    patient.database.close()
+    examination = Examination(settings=Settings(database_url=database_url), environ={})
+    found = list(check_database(examination))
+    assert examination.database is not None
+    examination.database.close()
     said = [what for level, what, _ in found if level is Level.WRONG]
     assert said == ["it takes no writes: replies in hand wait, messages are refused"]
 

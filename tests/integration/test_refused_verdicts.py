@@ -14,7 +14,7 @@ from turnmill.domain.ids import TurnId
 from turnmill.domain.states import TurnState
 from turnmill.store.database import Database
 from turnmill.store.records import Fenced, Settled, Settlement
-from turnmill_worker.ledger import GroupedLedger
+from turnmill_worker.turn.ledger import GroupedLedger
 
 #: What makes the store, or whoever writes to it, refuse a verdict; and what it comes to.
 REFUSED: dict[str, tuple[TurnState, dict[str, Any], TurnState]] = {
@@ -29,7 +29,7 @@ REFUSED: dict[str, tuple[TurnState, dict[str, Any], TurnState]] = {
 
 @pytest.fixture(params=["postgres", "memory"])
 def store(request: pytest.FixtureRequest) -> Any:
-    from turnmill.store.revision import create_all
+    from turnmill.store.schema.revision import create_all
 
     postgres = request.param == "postgres"
     store = Database(request.getfixturevalue("database_url") if postgres else "sqlite://")

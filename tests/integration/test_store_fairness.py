@@ -7,10 +7,10 @@ import pytest
 from tests import rows, steps
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import Lane, TurnState
-from turnmill.store import claim as claims
-from turnmill.store import pauses
 from turnmill.store.database import Database
-from turnmill.store.history import succeeded_history
+from turnmill.store.line import claim as claims
+from turnmill.store.line import pauses
+from turnmill.store.line.history import succeeded_history
 
 
 @pytest.fixture

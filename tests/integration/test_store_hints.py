@@ -10,11 +10,11 @@ from tests import rows, steps
 from tests.crowd import at_once, succeeded
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import Lane, TurnState
-from turnmill.store import sessions
-from turnmill.store.backlogs import backlogs
-from turnmill.store.claim import claim_suspects
 from turnmill.store.database import Database
-from turnmill.store.due import Waits, announce_due, count_due, note_announced
+from turnmill.store.line.backlogs import backlogs
+from turnmill.store.line.claim import claim_suspects
+from turnmill.store.line.due import Waits, announce_due, count_due, note_announced
+from turnmill.store.nouns import sessions
 from turnmill.store.records import Head
 
 GRACE = QUIET = timedelta(seconds=10)
@@ -41,7 +41,7 @@ def announce(
     waits = Waits(grace, quiet)
     with store.single() as conn:
         heads = announce_due(
-            conn, lane, providers=providers, limit=limit, hints=0, waits=waits, dry=waits
+            conn, lane, providers=providers, limit=limit, hints=0, waits=waits, drained=waits
         )
     return [head.turn_id for head in heads]
 

@@ -11,9 +11,9 @@ from tests.crowd import at_once, succeeded
 from turnmill.domain.errors import MoveRefused
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import FINAL, TurnState
-from turnmill.store import sessions, turns
-from turnmill.store.accept_many import accept_many
 from turnmill.store.database import Database
+from turnmill.store.line.accept_many import accept_many
+from turnmill.store.nouns import sessions, turns
 from turnmill.store.records import Claim, Locked
 
 THREADS = 10

@@ -17,13 +17,14 @@ from tests import rows, steps
 from tests.conftest import fresh_database
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, TurnState
-from turnmill.intake import new_id
-from turnmill.store import kept, leases, sessions, turns
-from turnmill.store.accept import accept
-from turnmill.store.backlogs import backlogs, longest_waits
-from turnmill.store.claim import claim, claim_due, claim_suspects, still_due
+from turnmill.new_ids import new_id
+from turnmill.store import kept
 from turnmill.store.database import Database
-from turnmill.store.due import (
+from turnmill.store.line import leases
+from turnmill.store.line.accept import accept
+from turnmill.store.line.backlogs import backlogs, longest_waits
+from turnmill.store.line.claim import claim, claim_due, claim_suspects, still_due
+from turnmill.store.line.due import (
     Waits,
     announce_due,
     count_due,
@@ -31,11 +32,12 @@ from turnmill.store.due import (
     note_announced,
     purge_deleted,
 )
-from turnmill.store.invariants import violations
-from turnmill.store.outcome import outcome_of
+from turnmill.store.line.settle import settle
+from turnmill.store.nouns import sessions, turns
+from turnmill.store.nouns.outcome import outcome_of
 from turnmill.store.records import Claim
-from turnmill.store.settle import settle
-from turnmill.store.tables import turns as turn_rows
+from turnmill.store.schema.tables import turns as turn_rows
+from turnmill.store.upkeep.invariants import violations
 from turnmill_worker.stack.postgres import EmbeddedPostgres
 
 LINES = 20_000
@@ -226,7 +228,7 @@ def expire_ten(conn: Connection) -> None:
 def announce(conn: Connection) -> object:
     waits = Waits(LEASE, LEASE)
     return announce_due(
-        conn, Lane.INTERACTIVE, providers=["mock"], limit=10, hints=5, waits=waits, dry=waits
+        conn, Lane.INTERACTIVE, providers=["mock"], limit=10, hints=5, waits=waits, drained=waits
     )
 
 

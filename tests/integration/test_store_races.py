@@ -12,15 +12,15 @@ from tests.crowd import DEADLINE, at_once, succeeded, until_blocked
 from turnmill.domain.errors import IdempotencyConflict, TurnNotFound
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, TurnState
-from turnmill.intake import new_id
-from turnmill.store import sessions
-from turnmill.store.accept import accept
-from turnmill.store.accept_many import accept_many
-from turnmill.store.claim import claim_due, still_due
+from turnmill.new_ids import new_id
 from turnmill.store.database import Database
-from turnmill.store.due import purge_deleted
+from turnmill.store.line.accept import accept
+from turnmill.store.line.accept_many import accept_many
+from turnmill.store.line.claim import claim_due, still_due
+from turnmill.store.line.due import purge_deleted
+from turnmill.store.line.settle import settle
+from turnmill.store.nouns import sessions
 from turnmill.store.records import Accepted, Claim, Fenced, Locked, NewTurn, Settled
-from turnmill.store.settle import settle
 
 CLIENTS = 40
 ROUNDS = 12

@@ -24,10 +24,10 @@ from turnmill.domain.errors import (
 )
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import Lane
-from turnmill.store.accept import accept, accept_within
 from turnmill.store.database import Database
-from turnmill.store.due import Waits, announce_due
-from turnmill.store.tables import messages
+from turnmill.store.line.accept import accept, accept_within
+from turnmill.store.line.due import Waits, announce_due
+from turnmill.store.schema.tables import messages
 from turnmill.wire import WAKE_CHANNEL
 from turnmill_worker.stack.postgres import EmbeddedPostgres
 
@@ -115,7 +115,13 @@ def test_a_commit_whose_wake_was_lost_is_found_by_the_next_look(
     waits = Waits(grace=timedelta(0), quiet=timedelta(seconds=1))
     with store.single() as conn:
         (head,) = announce_due(
-            conn, Lane.INTERACTIVE, providers=["mock"], limit=10, hints=0, waits=waits, dry=waits
+            conn,
+            Lane.INTERACTIVE,
+            providers=["mock"],
+            limit=10,
+            hints=0,
+            waits=waits,
+            drained=waits,
         )
     assert head.turn_id == sent.turn_id
 

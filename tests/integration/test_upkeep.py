@@ -14,11 +14,13 @@ from turnmill.domain.errors import Overloaded, ProviderUnknown
 from turnmill.domain.idle import Retention
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import SessionStatus
-from turnmill.store import jobs, sessions, upkeep, usage
 from turnmill.store.database import Database
-from turnmill.store.tables import kept_refs
-from turnmill_worker.providers.mock import MockProvider
-from turnmill_worker.upkeep import Upkeep
+from turnmill.store.nouns import sessions, usage
+from turnmill.store.schema.tables import kept_refs
+from turnmill.store.upkeep import jobs
+from turnmill.store.upkeep import retention as upkeep
+from turnmill_worker.providers.mock.provider import MockProvider
+from turnmill_worker.upkeep.jobs import Upkeep
 
 SLOT = datetime.now(UTC).replace(second=0, microsecond=0)
 DAY = timedelta(days=1)

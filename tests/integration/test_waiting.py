@@ -13,15 +13,16 @@ import pytest
 
 from tests import steps
 from tests.crowd import DEADLINE
-from turnmill import AsyncClient, Client, Reply, TurnTimeout, async_waiting
-from turnmill import reply as reply_of_turn
-from turnmill.client import Turn
+from turnmill import AsyncClient, Client, Reply, TurnTimeout
 from turnmill.domain.errors import BatchTimeout, StoreFull, StoreUnavailable
 from turnmill.domain.states import TurnState
-from turnmill.store import batches as batch_rows
-from turnmill.store import outcome
+from turnmill.listening import task as async_waiting
+from turnmill.listening.thread import Deadline, Waiter
 from turnmill.store.database import Database
-from turnmill.waiting import Deadline, Waiter
+from turnmill.store.nouns import batches as batch_rows
+from turnmill.store.nouns import outcome
+from turnmill.sync.client import Turn
+from turnmill.verbs import reply as reply_of_turn
 from turnmill.wire import SETTLED_CHANNEL
 from turnmill_worker.stack.process import wait_until
 

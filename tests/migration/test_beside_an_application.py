@@ -14,9 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from tests.conftest import fresh_database
 from tests.migration.application import Application
 from turnmill import AsyncClient, Client, InvalidInput, InvalidSetting, Settings, StoreUnavailable
-from turnmill.store import migrate, revision
 from turnmill.store.database import Database
-from turnmill.store.invariants import violations
+from turnmill.store.schema import migrate, revision
+from turnmill.store.upkeep.invariants import violations
 from turnmill_worker.stack.postgres import EmbeddedPostgres
 from turnmill_worker.stack.process import wait_until
 

@@ -16,15 +16,15 @@ from tests.conftest import fresh_database
 from tests.crowd import at_once, succeeded
 from turnmill.domain.errors import SchemaOutOfDate, StoreError
 from turnmill.domain.ids import SessionId
-from turnmill.intake import new_id
-from turnmill.store import migrate, revision
-from turnmill.store.bounds import within_bounds
+from turnmill.new_ids import new_id
 from turnmill.store.database import Database
 from turnmill.store.kept import KeptRef, kept_of, take_due
-from turnmill.store.odd_rows import odd_rows
+from turnmill.store.nouns.sessions import remove
+from turnmill.store.schema import migrate, revision
+from turnmill.store.schema.bounds import within_bounds
+from turnmill.store.schema.tables import attempts, metadata, sessions, turns
 from turnmill.store.schema_name import SCHEMA
-from turnmill.store.sessions import remove
-from turnmill.store.tables import attempts, metadata, sessions, turns
+from turnmill.store.upkeep.odd_rows import odd_rows
 from turnmill_worker.stack.postgres import EmbeddedPostgres
 
 #: Tables of `migrate` itself.

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from turnmill.store import accept, claim, database, kept, leases, settle, turns
-from turnmill.store.tables import turns as turn_rows
-from turnmill_worker.poller import Poller
+from turnmill.store import database, kept
+from turnmill.store.line import accept, claim, leases, settle
+from turnmill.store.nouns import turns
+from turnmill.store.schema.tables import turns as turn_rows
+from turnmill_worker.process.poller import Poller
 
 _CLAIMING = "tests/contract/store/test_claiming.py"
 _KEPT = "tests/contract/store/test_kept.py"

@@ -12,7 +12,7 @@ from turnmill.domain import bounds
 from turnmill.domain.arguments import moment, page_size, span, wait_seconds, whole
 from turnmill.domain.errors import InvalidInput, InvalidText
 from turnmill.domain.json_values import Unreadable, json_object, lenient_json, nesting
-from turnmill.intake import pairs
+from turnmill.verbs.intake import pairs
 
 
 def deep(levels: int) -> Any:

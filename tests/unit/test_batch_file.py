@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from turnmill.batches import Batches
 from turnmill.domain.errors import InvalidBatchFile
-from turnmill.intake import new_id
+from turnmill.new_ids import new_id
 from turnmill.store.database import Database
-from turnmill.store.revision import create_all
+from turnmill.store.schema.revision import create_all
+from turnmill.verbs.batches import Batches
 
 Write = Callable[..., Path]
 

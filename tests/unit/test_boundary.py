@@ -19,9 +19,9 @@ from turnmill.domain.errors import (
     Rejected,
     ThreadLost,
 )
-from turnmill_worker import boundary
-from turnmill_worker.boundary import OF_CHECK, OF_SEND, Answer, Bug
-from turnmill_worker.providers.base import Done, Provider, Running, Unknowable, Usage
+from turnmill_worker.providers import boundary
+from turnmill_worker.providers.boundary import OF_CHECK, OF_SEND, Answer, Bug
+from turnmill_worker.providers.port import Done, Provider, Running, Unknowable, Usage
 
 pytestmark = pytest.mark.anyio
 

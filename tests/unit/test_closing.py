@@ -11,8 +11,9 @@ import pytest
 from turnmill.domain.ids import SessionId
 from turnmill.store.database import Database
 from turnmill.store.kept import KeptRef
-from turnmill_worker import calls, closing
-from turnmill_worker.closing import Closing
+from turnmill_worker.process import closing
+from turnmill_worker.process.closing import Closing
+from turnmill_worker.providers import calls
 
 pytestmark = pytest.mark.anyio
 

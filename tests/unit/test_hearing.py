@@ -12,7 +12,7 @@ from celery.worker import state
 
 from turnmill.domain.states import Lane
 from turnmill.wire import RUN_TURN
-from turnmill_worker.hearing import hints_of
+from turnmill_worker.celery.hearing import hints_of
 
 
 def worker(pool: type[BasePool], *, queues: Iterable[str] = (), connected: bool = True) -> Any:

@@ -5,13 +5,13 @@ from dataclasses import replace
 from math import inf
 
 from tests.claims import a_claim
-from turnmill_worker import clock
-from turnmill_worker.held import Held, Stop
+from turnmill_worker.turn import clock
+from turnmill_worker.turn.in_hand import InHand, Stop
 
 
 def test_an_owner_past_its_lease_begins_nothing_new() -> None:
     async def hold() -> None:
-        with Held().holding(a_claim(lease_ends=clock.now() - 1)) as holding:
+        with InHand().holding(a_claim(lease_ends=clock.now() - 1)) as holding:
             assert not holding.may_begin()
             assert holding.stop is Stop.LEASE_LOST
 
@@ -20,11 +20,11 @@ def test_an_owner_past_its_lease_begins_nothing_new() -> None:
 
 def test_a_heartbeat_gives_an_owner_more_time_and_never_less() -> None:
     async def hold() -> None:
-        held = Held()
+        in_hand = InHand()
         claim = a_claim(lease_ends=clock.now() - 1)
-        with held.holding(claim) as holding:
-            held.extended([(claim.turn_id, 1)], until=clock.now() + 60)
-            held.extended([(claim.turn_id, 1)], until=clock.now() + 30)
+        with in_hand.holding(claim) as holding:
+            in_hand.extended([(claim.turn_id, 1)], until=clock.now() + 60)
+            in_hand.extended([(claim.turn_id, 1)], until=clock.now() + 30)
             assert holding.may_begin()
             assert holding.lease_ends > clock.now() + 50
 
@@ -33,7 +33,7 @@ def test_a_heartbeat_gives_an_owner_more_time_and_never_less() -> None:
 
 def test_a_store_of_one_process_leaves_the_lease_open() -> None:
     async def hold() -> None:
-        with Held().holding(a_claim(lease_ends=inf)) as holding:
+        with InHand().holding(a_claim(lease_ends=inf)) as holding:
             assert holding.may_begin()
 
     asyncio.run(hold())
@@ -41,16 +41,16 @@ def test_a_store_of_one_process_leaves_the_lease_open() -> None:
 
 def test_a_lease_lost_under_an_older_fence_does_not_stop_the_claim_after_it() -> None:
     async def hold() -> None:
-        held = Held()
+        in_hand = InHand()
         first = a_claim(lease_ends=clock.now() + 60)
-        with held.holding(first):
-            pairs = held.pairs()
+        with in_hand.holding(first):
+            pairs = in_hand.pairs()
         second = replace(first, fence=first.fence + 1)
-        with held.holding(second) as holding:
-            held.lost(pairs)
+        with in_hand.holding(second) as holding:
+            in_hand.lost(pairs)
             await asyncio.sleep(0)
             assert holding.may_begin()
-            held.lost(held.pairs())
+            in_hand.lost(in_hand.pairs())
             await asyncio.sleep(0)
             assert holding.stop is Stop.LEASE_LOST
 
@@ -59,9 +59,9 @@ def test_a_lease_lost_under_an_older_fence_does_not_stop_the_claim_after_it() ->
 
 def test_once_all_calls_were_closed_none_begins_any_more() -> None:
     async def hold() -> None:
-        held = Held()
-        held.close_all(Stop.DRAINING)
-        with held.holding(a_claim(lease_ends=inf)) as holding:
+        in_hand = InHand()
+        in_hand.close_all(Stop.DRAINING)
+        with in_hand.holding(a_claim(lease_ends=inf)) as holding:
             assert not holding.may_begin()
             assert holding.stop is Stop.DRAINING
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from turnmill.domain.ids import uuid7
-from turnmill.intake import new_id
+from turnmill.new_ids import new_id
 
 millis = st.integers(0, 2**48 - 1)
 bits = st.integers(0, 2**74 - 1)

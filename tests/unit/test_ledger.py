@@ -23,8 +23,8 @@ from turnmill.domain.errors import (
 from turnmill.domain.states import Lane, TurnState
 from turnmill.store.database import Database
 from turnmill.store.records import Settled, Settlement
-from turnmill_worker import ledger as ledger_module
-from turnmill_worker.ledger import GroupedLedger
+from turnmill_worker.turn import ledger as ledger_module
+from turnmill_worker.turn.ledger import GroupedLedger
 
 pytestmark = pytest.mark.anyio
 

@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from tests.hostile import SECRET
-from turnmill_worker import loops
+from turnmill_worker.pool import loops
 
 
 async def _exit() -> None:

@@ -13,9 +13,9 @@ import pytest
 
 from turnmill.domain.errors import InvalidSetting, MaybeSent, RateLimited, Rejected, ThreadLost
 from turnmill.domain.ids import SessionId, TurnId
-from turnmill_worker.providers.base import Absent, Done, Part, Request, Running, Unknowable
-from turnmill_worker.providers.mock import FAULTS, MockProvider, messages_seen
-from turnmill_worker.providers.mock_ledger import Ledger
+from turnmill_worker.providers.mock.executions import Executions
+from turnmill_worker.providers.mock.provider import FAULTS, MockProvider, messages_seen
+from turnmill_worker.providers.port import Absent, Done, Part, Request, Running, Unknowable
 
 
 def a_request(text: str = "Hello", **given: Any) -> Request:
@@ -190,7 +190,7 @@ def test_work_in_the_background_runs_until_its_time_is_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr("turnmill_worker.providers.mock.time.time", lambda: now)
+    monkeypatch.setattr("turnmill_worker.providers.mock.provider.time.time", lambda: now)
     mock = MockProvider()
     request = a_request(metadata=scripted(faults="running", latency=60))
     begun = send(mock, request)
@@ -202,7 +202,7 @@ def test_work_in_the_background_runs_until_its_time_is_over(
 
 
 def test_the_ledger_holds_every_call_with_ids_and_times_and_no_content(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "ledger")
+    ledger = Executions(tmp_path / "ledger")
     mock = MockProvider(ledger=tmp_path / "ledger")
     requests = [a_request("CANARY", attempt=n, fence=10 + n) for n in (1, 2)]
     for request in requests:
@@ -220,7 +220,7 @@ def test_the_ledger_shows_a_turn_that_was_called_twice_under_one_fence(tmp_path:
     request = a_request()
     send(mock, request)
     send(mock, request)
-    assert len(Ledger(tmp_path / "ledger").calls_of(request.turn_id)) == 2
+    assert len(Executions(tmp_path / "ledger").calls_of(request.turn_id)) == 2
 
 
 def _ask(path: Path, request: Request) -> None:
@@ -235,7 +235,7 @@ def test_a_segfault_takes_the_process_and_leaves_a_call_without_an_end(tmp_path:
     child.start()
     child.join(timeout=60)
     assert child.exitcode == -signal.SIGSEGV
-    (call,) = Ledger(tmp_path / "ledger").calls()
+    (call,) = Executions(tmp_path / "ledger").calls()
     assert (call.turn_id, call.ended_at) == (request.turn_id, None)
 
 
@@ -249,7 +249,7 @@ def test_many_processes_share_one_ledger(tmp_path: Path) -> None:
         child.start()
     for child in children:
         child.join(timeout=60)
-    called = {call.turn_id for call in Ledger(tmp_path / "ledger").calls()}
+    called = {call.turn_id for call in Executions(tmp_path / "ledger").calls()}
     assert called == {request.turn_id for request in requests}
 
 

@@ -13,11 +13,11 @@ import pytest
 from tests.claims import a_claim
 from turnmill.domain.states import Lane
 from turnmill.store.records import Claim, Settled, Settlement
-from turnmill_worker.held import Held
-from turnmill_worker.limits import Slots
-from turnmill_worker.poller import Hints, Poller
-from turnmill_worker.providers.base import Done, Provider, Request
-from turnmill_worker.turn import Deps
+from turnmill_worker.process.poller import Hints, Poller
+from turnmill_worker.providers.port import Done, Provider, Request
+from turnmill_worker.turn.in_hand import InHand
+from turnmill_worker.turn.run import Deps
+from turnmill_worker.turn.slots import Slots
 
 pytestmark = pytest.mark.anyio
 
@@ -68,13 +68,13 @@ class World:
     def __post_init__(self) -> None:
         self.deps = Deps(
             ledger=cast(Any, self.ledger),
-            held=Held(),
+            in_hand=InHand(),
             slots=Slots(self.slots),
             provider=lambda _: cast(Provider, SimpleNamespace(send=self._send)),
             announce=lambda _: None,
             announce_at=lambda *_: None,
             price=lambda *_: None,
-            keep_on=lambda: not self.draining,
+            accepting=lambda: not self.draining,
         )
         self.poller = Poller(
             self.deps,

@@ -16,11 +16,11 @@ from celery import Celery, Task
 from celery.exceptions import ImproperlyConfigured
 from kombu.asynchronous.semaphore import LaxBoundedSemaphore
 
-from turnmill_worker.async_task import AsyncTask
-from turnmill_worker.bridge import Driven, await_here
-from turnmill_worker.crossing import Bell, Mailbox
-from turnmill_worker.loop_watch import LoopWatch
-from turnmill_worker.pool import TaskPool
+from turnmill_worker.pool.async_task import AsyncTask
+from turnmill_worker.pool.bridge import Driven, await_here
+from turnmill_worker.pool.crossing import Bell, Mailbox
+from turnmill_worker.pool.task_pool import TaskPool
+from turnmill_worker.pool.watch import LoopWatch
 
 SOON = timedelta(seconds=5)
 

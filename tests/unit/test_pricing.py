@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from turnmill_worker.pricing import price
-from turnmill_worker.providers.base import Usage
+from turnmill_worker.providers.port import Usage
+from turnmill_worker.providers.pricing import price
 
 #: Flat ones of both vendors, and ones that are dearer for a long input.
 MODELS = (

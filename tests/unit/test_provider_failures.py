@@ -25,8 +25,8 @@ from turnmill_worker.providers.failures import (
     safe_code,
     words_of_body,
 )
-from turnmill_worker.providers.formats import chat
-from turnmill_worker.providers.vendor import Answer
+from turnmill_worker.providers.http import RawAnswer
+from turnmill_worker.providers.openai import chat
 
 pytestmark = pytest.mark.anyio
 
@@ -107,7 +107,7 @@ def test_no_body_of_a_refusal_breaks_its_reading(body: bytes) -> None:
 @pytest.mark.parametrize("where", [b'{"error": {"message": %b}}', b'{"error": {"code": %b}}'])
 async def test_no_value_in_an_error_breaks_its_reading(odd: bytes, where: bytes) -> None:
     odd += b"}" * odd.count(b"{")
-    answer = Answer(200, {}, where % odd)
+    answer = RawAnswer(200, {}, where % odd)
     with pytest.raises(Rejected):
         await read(answer, partial(chat.reply_of, request_id=""))
     refused = answer._replace(status=400)

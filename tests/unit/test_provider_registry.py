@@ -13,12 +13,12 @@ from types import SimpleNamespace
 import pytest
 
 from turnmill.domain.errors import KeyMissing, ProviderUnknown, Rejected
-from turnmill_worker import loops
-from turnmill_worker.calls import Call
-from turnmill_worker.loops import run_to_end
+from turnmill_worker.pool import loops
+from turnmill_worker.pool.loops import run_to_end
 from turnmill_worker.providers import registry
-from turnmill_worker.providers.base import Provider
-from turnmill_worker.providers.mock import MockProvider
+from turnmill_worker.providers.calls import Call
+from turnmill_worker.providers.mock.provider import MockProvider
+from turnmill_worker.providers.port import Provider
 from turnmill_worker.providers.registry import ProviderRegistry
 
 ECHO = Path(__file__).parents[2] / "examples" / "echo_provider"

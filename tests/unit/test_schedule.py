@@ -9,7 +9,7 @@ from celery.beat import BeatLazyFunc
 
 from turnmill import wire
 from turnmill.domain.errors import InvalidSetting
-from turnmill_worker.schedule import SCHEDULE, beat_schedule, current_slot, variable_of
+from turnmill_worker.celery.schedule import SCHEDULE, beat_schedule, current_slot, variable_of
 
 
 def test_every_line_goes_to_the_upkeep_queue_with_its_slot_and_expires() -> None:

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 import pytest
 
 from turnmill.domain.states import Lane
-from turnmill_worker.limits import Slots
+from turnmill_worker.turn.slots import Slots
 
 pytestmark = pytest.mark.anyio
 

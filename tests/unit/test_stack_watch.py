@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from turnmill_worker import readiness
+from turnmill_worker.celery import readiness
 from turnmill_worker.stack.errors import DidNotStart
 from turnmill_worker.stack.process import Child, Program, wait_until
 from turnmill_worker.stack.watch import Patience, Watch

@@ -12,7 +12,7 @@ from turnmill.domain.states import (
     TurnState,
     sources_of,
 )
-from turnmill.store.tables import UNFINISHED_SQL, sql_list
+from turnmill.store.schema.tables import UNFINISHED_SQL, sql_list
 
 #: The chart of the design, written down a second time by hand.
 CHART = {

@@ -10,8 +10,8 @@ from tests.ledgers import SAID, FakeLedger, deps_of
 from turnmill.domain.errors import ThreadLost, Unreachable
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import OnAmbiguous, TurnState
-from turnmill_worker.providers.base import Done, Request
-from turnmill_worker.turn import Ended, NotOurs, Outrun, run_turn
+from turnmill_worker.providers.port import Done, Request
+from turnmill_worker.turn.run import Ended, NotOurs, Outrun, run_turn
 
 pytestmark = pytest.mark.anyio
 
@@ -25,7 +25,7 @@ async def test_a_turn_that_waited_for_a_slot_until_the_worker_drains_is_left_to_
         await ending.wait()
         return Done(text="hello")
 
-    deps = deps_of(ledger, send, keep_on=lambda: not draining.is_set())
+    deps = deps_of(ledger, send, accepting=lambda: not draining.is_set())
     first, second = TurnId(uuid4()), TurnId(uuid4())
     running = [asyncio.create_task(run_turn(one, deps)) for one in (first, second)]
     await begun.wait()

@@ -17,14 +17,14 @@ from turnmill.domain.errors import StoreError, ThreadLost
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import OnAmbiguous, TurnState
 from turnmill.store.records import Claim, Settled, Settlement
-from turnmill_worker import calls
-from turnmill_worker.bridge import Driven, await_here
-from turnmill_worker.held import Held, Stop
-from turnmill_worker.hooks import Hooks
-from turnmill_worker.limits import Slots
-from turnmill_worker.providers.base import Done, Provider, Request
-from turnmill_worker.turn import Deps, Ended, Outrun, run_turn
-from turnmill_worker.verdict import MAX_FAULTS
+from turnmill_worker.pool.bridge import Driven, await_here
+from turnmill_worker.providers import calls
+from turnmill_worker.providers.port import Done, Provider, Request
+from turnmill_worker.turn.hooks import Hooks
+from turnmill_worker.turn.in_hand import InHand, Stop
+from turnmill_worker.turn.run import Deps, Ended, Outrun, run_turn
+from turnmill_worker.turn.slots import Slots
+from turnmill_worker.turn.verdict import MAX_FAULTS
 
 pytestmark = pytest.mark.anyio
 
@@ -57,7 +57,7 @@ async def verdict_on(deps: Deps, ledger: FakeLedger) -> Settlement:
     outcome = await asyncio.wait_for(run_turn(a_turn(), deps), SOON)
     assert isinstance(outcome, Ended)
     assert deps.slots.in_use == 0
-    assert len(deps.held) == 0
+    assert len(deps.in_hand) == 0
     return ledger.settled[-1]
 
 
@@ -115,7 +115,7 @@ async def test_a_cancellation_that_is_not_ours_costs_an_attempt_and_ours_does_no
     running = [asyncio.ensure_future(run_turn(one, deps)) for one in (ours, theirs)]
     for _ in running:
         await waiting.acquire()
-    deps.held.close_calls([ours], Stop.CANCELLED)
+    deps.in_hand.close_calls([ours], Stop.CANCELLED)
     await asyncio.wait_for(asyncio.gather(*running), SOON)
     found = {one.turn_id: one for one in ledger.settled}
     assert found[ours].state is TurnState.CANCELLED
@@ -164,9 +164,9 @@ async def test_a_call_that_refuses_to_be_cancelled_is_left_behind(how: str, kind
     running = asyncio.ensure_future(run_turn(turn, deps))
     await begun.wait()
     if how == "cancel":
-        deps.held.close_calls([turn], Stop.CANCELLED)
+        deps.in_hand.close_calls([turn], Stop.CANCELLED)
     elif how == "drain":
-        deps.held.close_all(Stop.DRAINING)
+        deps.in_hand.close_all(Stop.DRAINING)
     elif how == "revoke":
         running.cancel()
     assert isinstance(await asyncio.wait_for(running, SOON), Ended)
@@ -200,7 +200,7 @@ async def test_an_answer_in_hand_is_kept_though_the_call_was_closed() -> None:
     deps = deps_of(ledger, send)
     running = asyncio.ensure_future(run_turn(a_turn(), deps))
     await begun.wait()
-    deps.held.close_all(Stop.DRAINING)
+    deps.in_hand.close_all(Stop.DRAINING)
     await asyncio.wait_for(running, SOON)
     assert ledger.settled[0].reply == "just in time"
 
@@ -320,7 +320,7 @@ async def test_a_store_that_refuses_a_verdict_is_not_quoted_and_nothing_reaches_
 ) -> None:
     caplog.set_level(logging.DEBUG)
     ledger = FakeLedger(refuses=refusal)
-    deps = deps_of(ledger, does(lambda: Done(text=SECRET)), held=Held())
+    deps = deps_of(ledger, does(lambda: Done(text=SECRET)), in_hand=InHand())
     assert await run_turn(a_turn(), deps) == Outrun()
     assert SECRET not in caplog.text
 

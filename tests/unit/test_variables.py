@@ -8,7 +8,7 @@ import pytest
 import turnmill
 import turnmill_worker
 from turnmill.variables import VARIABLES, slips
-from turnmill_worker.schedule import SCHEDULE, variable_of
+from turnmill_worker.celery.schedule import SCHEDULE, variable_of
 
 SOURCES = [Path(str(package.__file__)).parent for package in (turnmill, turnmill_worker)]
 

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from tests.forked import forked
-from turnmill_worker.providers.vendor import Vendor
+from turnmill_worker.providers.http import Vendor
 
 
 class _Echo(BaseHTTPRequestHandler):

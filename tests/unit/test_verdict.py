@@ -17,9 +17,10 @@ from turnmill.domain.errors import (
 from turnmill.domain.retry import RetryPolicy
 from turnmill.domain.states import TurnState
 from turnmill.store.records import Claim, Kept
-from turnmill_worker import verdict
-from turnmill_worker.held import Stop
-from turnmill_worker.providers.base import Done, Failed, Running, Unknowable
+from turnmill_worker.providers.boundary import Answer
+from turnmill_worker.providers.port import Done, Failed, Running, Unknowable
+from turnmill_worker.turn import verdict
+from turnmill_worker.turn.in_hand import Stop
 
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
@@ -163,7 +164,7 @@ def test_work_that_failed_is_judged_as_a_call_with_its_error(
     ],
 )
 def test_what_the_vendor_keeps_is_named_with_every_answer(
-    claim: Claim, answer: verdict.Answer, left: list[tuple[str, bool, bool, bool]]
+    claim: Claim, answer: Answer, left: list[tuple[str, bool, bool, bool]]
 ) -> None:
     assert kept_by(claim, verdict.of_answer(claim, answer, **RULES)) == left
 

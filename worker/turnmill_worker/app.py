@@ -8,19 +8,19 @@ from typing import Any
 
 from celery import Celery, bootsteps, signals
 
-from turnmill.broker import refuse_eviction
+from turnmill.broker.publisher import check_broker_url
+from turnmill.broker.vitals import refuse_eviction
 from turnmill.domain.errors import TurnmillError
-from turnmill.queue import check_broker_url
 from turnmill.settings import Settings
 from turnmill.variables import slips
-from turnmill_worker import readiness
-from turnmill_worker.celery_config import config
-from turnmill_worker.flower_guard import guard_flower
-from turnmill_worker.hearing import hints_of
-from turnmill_worker.process import ProcessWorks, check_store
-from turnmill_worker.schedule import beat_schedule
-from turnmill_worker.tasks import turns, upkeep
-from turnmill_worker.transport import use_hint_transport
+from turnmill_worker.celery import readiness
+from turnmill_worker.celery.config import config
+from turnmill_worker.celery.flower import guard_flower
+from turnmill_worker.celery.hearing import hints_of
+from turnmill_worker.celery.schedule import beat_schedule
+from turnmill_worker.celery.tasks import turns, upkeep
+from turnmill_worker.pool.transport import use_hint_transport
+from turnmill_worker.process.host import Host, check_store
 
 logger = logging.getLogger("turnmill.app")
 
@@ -32,17 +32,17 @@ settings = Settings.from_env()
 guard_flower(settings, argv=sys.argv, environ=os.environ)
 app = Celery(
     "turnmill",
-    task_cls="turnmill_worker.async_task:AsyncTask",
-    amqp="turnmill_worker.reconnect:PromptAMQP",
-    events="turnmill_worker.reconnect:PromptEvents",
+    task_cls="turnmill_worker.pool:AsyncTask",
+    amqp="turnmill_worker.celery.reconnect:PromptAMQP",
+    events="turnmill_worker.celery.reconnect:PromptEvents",
     set_as_current=True,
 )
 app.conf.update(config(settings), beat_schedule=beat_schedule(os.environ))
 
 #: What this process runs turns with; made when a worker starts, not at import.
-process = ProcessWorks(settings)
+process = Host(settings)
 
-turns.register(app, process.works)
+turns.register(app, process.runtime)
 upkeep.register(app, process)
 
 

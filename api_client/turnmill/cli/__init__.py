@@ -43,7 +43,7 @@ class LazyGroup(click.Group):
         """Import the command's module."""
         if cmd_name not in COMMANDS:
             return None
-        module = import_module(f"turnmill.cli.{cmd_name}")
+        module = import_module(f"turnmill.cli.commands.{cmd_name}")
         command: click.Command = module.command
         return command
 

@@ -33,7 +33,7 @@ def require_worker_half(*modules: str) -> None:
 
 def settings_of_servers() -> Settings:
     """Return the settings with the URLs of both servers, or raise InvalidSetting."""
-    from turnmill.cli.running_home import settings_of_home
+    from turnmill.running_home import settings_of_home
 
     settings = settings_of_home()
     for variable, url in (

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import date, timedelta
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,23 +14,17 @@ from turnmill.domain.errors import TurnmillError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rich.console import Console
-    from rich.table import Table
-
-    from turnmill.client import Client
+    from turnmill.sync.client import Client
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One line of JSON on stdout.")
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
-
-#: Of a table that goes into a pipe or file: nothing is folded there.
-_PIPE_WIDTH = 10_000
 
 
 @contextmanager
 def open_client() -> Iterator[Client]:
     """Yield a client set up by TURNMILL_* variables, or by a running `turnmill up` in the home."""
-    from turnmill.cli.running_home import settings_of_home
-    from turnmill.client import Client
+    from turnmill.running_home import settings_of_home
+    from turnmill.sync.client import Client
 
     with Client(settings=settings_of_home()) as client:
         yield client
@@ -62,63 +51,6 @@ def say(line: str) -> None:
     click.echo(line, err=True)
 
 
-def print_json(value: Any) -> None:
-    """Print one line of JSON: ids and times as text, costs as text, never rounded."""
-    click.echo(json.dumps(value, default=_plain, ensure_ascii=False))
-
-
-def print_table(
-    columns: Sequence[str],
-    rows: Iterable[Iterable[object]],
-    *,
-    title: str | None = None,
-    right: Collection[str] = (),
-    spare: Sequence[str] = (),
-    console: Console | None = None,
-) -> None:
-    """Print a table that keeps its shape in a pipe and fits into a narrow terminal.
-
-    Columns named in `right` hold numbers. Those in `spare` are left out, the last one first, as
-    long as the terminal is too narrow for all; what still does not fit is folded, but for ids.
-    """
-    console = console or stdout_console()
-    cells = [[_cell(value) for value in row] for row in rows]
-    left_out: set[str] = set()
-    table = _table(columns, cells, title=title, right=right, left_out=left_out)
-    for name in reversed(spare):
-        wanted = console.measure(table, options=console.options.update(max_width=_PIPE_WIDTH))
-        if wanted.maximum <= console.width:
-            break
-        left_out.add(name)
-        table = _table(columns, cells, title=title, right=right, left_out=left_out)
-    console.print(table)
-
-
-def print_facts(facts: Iterable[tuple[str, object]], *, console: Console | None = None) -> None:
-    """Print names and what they stand for, one below the other."""
-    from rich.table import Table
-
-    grid = Table.grid(padding=(0, 1))
-    grid.add_column(min_width=9, style="dim")
-    grid.add_column(overflow="fold")
-    for name, value in facts:
-        grid.add_row(name, _cell(value))
-    (console or stdout_console()).print(grid)
-
-
-def stdout_console() -> Console:
-    """Return rich's door to stdout: as wide as the terminal, or as it takes."""
-    from rich.console import Console
-
-    narrow = sys.stdout.isatty() or "COLUMNS" in os.environ
-    return Console(width=None if narrow else _PIPE_WIDTH, highlight=False, soft_wrap=not narrow)
-
-
-def fields(record: Any, *names: str) -> Mapping[str, Any]:
-    """Return the named attributes of a record as a mapping."""
-    return {name: getattr(record, name) for name in names}
-
-
 def code_of(done: int, *, wanted: int) -> int:
     """Return the exit code of a command that was to do several things."""
     from turnmill.cli import FAILED, OK, PARTIAL
@@ -135,56 +67,3 @@ def show_error(error: TurnmillError) -> None:
     say(f"error: {error} [{error.code}]")
     if error.hint:
         say(f"hint: {error.hint}")
-
-
-def _table(
-    columns: Sequence[str],
-    rows: Sequence[Sequence[Any]],
-    *,
-    title: str | None,
-    right: Collection[str],
-    left_out: Collection[str],
-) -> Table:
-    from rich.table import Table
-
-    table = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=None,
-        pad_edge=False,
-        padding=(0, 2, 0, 0),
-        header_style="dim",
-    )
-    kept = [at for at, name in enumerate(columns) if name not in left_out]
-    for at in kept:
-        table.add_column(
-            columns[at],
-            overflow="fold",
-            no_wrap=columns[at] == "id",
-            justify="right" if columns[at] in right else "left",
-        )
-    for row in rows:
-        table.add_row(*(row[at] for at in kept))
-    return table
-
-
-def _cell(value: object) -> Any:
-    """Return what rich prints as it stands: text of users is no markup."""
-    from rich.text import Text
-
-    if isinstance(value, Text):
-        return value
-    return Text("" if value is None else str(value))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, date):  # a datetime is one too
-        return value.isoformat()
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    if isinstance(value, Decimal):
-        return format(value, "f")  # never 0E-10
-    if isinstance(value, UUID):
-        return str(value)
-    raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from turnmill.cli.context import current_user
-from turnmill.cli.wording import dollars, duration, tokens
+from turnmill.show.wording import dollars, duration, tokens
 
 if TYPE_CHECKING:
-    from turnmill.client import Client
-    from turnmill.reply import Reply
     from turnmill.store.records import SessionRecord
+    from turnmill.sync.client import Client
+    from turnmill.verbs.reply import Reply
 
 _OPTIONS = (
     click.option(

@@ -50,7 +50,7 @@ def is_idle(
     """Tell whether a session may be archived: nothing is unfinished, and nothing happened for long.
 
     The session's own `idle_ttl` goes before the default; with neither it is never idle. The query
-    of `turnmill.store.upkeep` says the same in SQL, and a test holds them together.
+    of `turnmill.store.upkeep.retention` says the same in SQL, and a test holds them together.
     """
     ttl = idle_ttl if idle_ttl is not None else default_ttl
     if ttl is None or unfinished or status not in ARCHIVABLE:

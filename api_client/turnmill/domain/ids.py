@@ -17,3 +17,11 @@ def uuid7(*, unix_ms: int, random_bits: int) -> UUID:
     upper = (random_bits >> 62) & 0xFFF
     lower = random_bits & 0x3FFF_FFFF_FFFF_FFFF
     return UUID(int=stamp | 0x7 << 76 | upper << 64 | 0b10 << 62 | lower)
+
+
+def as_uuid(text: str) -> UUID | None:
+    """Return the UUID that the text spells, or None."""
+    try:
+        return UUID(text)
+    except ValueError:
+        return None

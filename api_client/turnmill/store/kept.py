@@ -29,7 +29,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import SessionStatus, TurnState
 from turnmill.store.records import Kept, Settlement
-from turnmill.store.tables import kept_refs, sessions
+from turnmill.store.schema.tables import kept_refs, sessions
 from turnmill.store.types import Timestamp, db_after, db_asof, db_now
 
 #: A part of the statement that settles, for groups that bring something to be remembered. What a

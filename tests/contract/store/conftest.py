@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests import steps
-from turnmill.store import migrate
 from turnmill.store.database import Database
-from turnmill.store.revision import create_all
+from turnmill.store.schema import migrate
+from turnmill.store.schema.revision import create_all
 
 
 @pytest.fixture(scope="session")

@@ -9,11 +9,11 @@ from tests import rows
 from turnmill.domain.errors import IdempotencyConflict, SessionArchived, SessionNotFound
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import Lane, TurnState
-from turnmill.intake import new_id
-from turnmill.store import sessions, turns
-from turnmill.store.accept_many import accept_many
+from turnmill.new_ids import new_id
 from turnmill.store.database import Database
-from turnmill.store.tables import turns as turn_rows
+from turnmill.store.line.accept_many import accept_many
+from turnmill.store.nouns import sessions, turns
+from turnmill.store.schema.tables import turns as turn_rows
 
 
 def count(store: Database) -> int:

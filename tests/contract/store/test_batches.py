@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from tests import rows
-from turnmill.batches import Batch, Batches
 from turnmill.domain.errors import (
     BatchNotFound,
     BatchTimeout,
@@ -18,12 +17,13 @@ from turnmill.domain.errors import (
     MoveRefused,
 )
 from turnmill.domain.states import Lane, SessionStatus, TurnState
-from turnmill.intake import new_id
-from turnmill.store import sessions
-from turnmill.store import turns as turn_store
-from turnmill.store.claim import claim
+from turnmill.new_ids import new_id
 from turnmill.store.database import Database
+from turnmill.store.line.claim import claim
+from turnmill.store.nouns import sessions
+from turnmill.store.nouns import turns as turn_store
 from turnmill.store.records import Head, TurnRecord
+from turnmill.verbs.batches import Batch, Batches
 
 Write = Callable[..., Path]
 
@@ -162,8 +162,8 @@ def test_other_content_under_the_same_name_is_a_conflict(batches: Batches, write
 def test_a_submitter_that_was_killed_goes_on_where_it_stopped(
     store: Database, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("turnmill.batches.CHUNK", 4)
-    monkeypatch.setattr("turnmill.batches.CHUNK_OF_SQLITE", 4)
+    monkeypatch.setattr("turnmill.verbs.batches.CHUNK", 4)
+    monkeypatch.setattr("turnmill.verbs.batches.CHUNK_OF_SQLITE", 4)
     path = write(*(hello(n) for n in range(10)), {"session": "shared", "text": "last"})
     rows.start(store, key="shared")
 
@@ -313,8 +313,8 @@ def test_cancelling_lets_later_turns_of_the_session_run(
 def test_a_cancelled_batch_takes_no_more_lines(
     store: Database, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("turnmill.batches.CHUNK", 1)
-    monkeypatch.setattr("turnmill.batches.CHUNK_OF_SQLITE", 1)
+    monkeypatch.setattr("turnmill.verbs.batches.CHUNK", 1)
+    monkeypatch.setattr("turnmill.verbs.batches.CHUNK_OF_SQLITE", 1)
     path = write(hello(0), hello(1))
 
     def cancel(heads: Sequence[Head]) -> None:

@@ -7,11 +7,12 @@ import pytest
 from tests import rows, steps
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import FINAL, Lane, OnAmbiguous, TurnState
-from turnmill.intake import new_id
-from turnmill.store import claim as claims
-from turnmill.store import pauses, sessions
+from turnmill.new_ids import new_id
 from turnmill.store.database import Database
-from turnmill.store.history import succeeded_history
+from turnmill.store.line import claim as claims
+from turnmill.store.line import pauses
+from turnmill.store.line.history import succeeded_history
+from turnmill.store.nouns import sessions
 
 pytestmark = pytest.mark.usefixtures("sound")
 

@@ -6,8 +6,8 @@ from tests import rows, steps
 from turnmill.domain.errors import MoveRefused
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import TurnState
-from turnmill.store import sessions, turns
 from turnmill.store.database import Database
+from turnmill.store.nouns import sessions, turns
 from turnmill.store.records import Claim, Head
 
 pytestmark = pytest.mark.usefixtures("sound")

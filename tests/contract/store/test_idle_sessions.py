@@ -11,11 +11,13 @@ from turnmill.domain.errors import SessionArchived, SessionNotFound
 from turnmill.domain.idle import is_idle
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import SessionStatus, TurnState
-from turnmill.intake import new_id
-from turnmill.store import jobs, sessions, turns, upkeep
+from turnmill.new_ids import new_id
 from turnmill.store.database import Database
-from turnmill.store.tables import announcements, attempts, messages
-from turnmill.store.tables import turns as turn_rows
+from turnmill.store.nouns import sessions, turns
+from turnmill.store.schema.tables import announcements, attempts, messages
+from turnmill.store.schema.tables import turns as turn_rows
+from turnmill.store.upkeep import jobs
+from turnmill.store.upkeep import retention as upkeep
 
 DAY = timedelta(days=1)
 

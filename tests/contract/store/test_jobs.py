@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import update
 
-from turnmill.store import jobs
 from turnmill.store.database import Database
-from turnmill.store.jobs import FailingJob
-from turnmill.store.tables import job_runs
+from turnmill.store.schema.tables import job_runs
+from turnmill.store.upkeep import jobs
+from turnmill.store.upkeep.jobs import FailingJob
 
 FIRST = datetime(2030, 1, 1, tzinfo=UTC)
 SLOTS = [FIRST + n * timedelta(minutes=5) for n in range(4)]

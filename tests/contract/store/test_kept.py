@@ -9,17 +9,20 @@ from sqlalchemy import insert, select, update
 from tests import rows, steps
 from turnmill.domain.ids import BatchId, SessionId, TurnId
 from turnmill.domain.states import TurnState
-from turnmill.intake import new_id
-from turnmill.store import batch_moves, kept, leases, sessions, turns, upkeep
+from turnmill.new_ids import new_id
+from turnmill.store import kept
 from turnmill.store.database import Database
-from turnmill.store.due import overdue, purge_deleted
-from turnmill.store.invariants import violations
 from turnmill.store.kept import Keeping, KeptRef
+from turnmill.store.line import leases
+from turnmill.store.line.due import overdue, purge_deleted
+from turnmill.store.nouns import batch_moves, sessions, turns
 from turnmill.store.records import Claim, Fenced, Kept, Settled
-from turnmill.store.tables import attempts, kept_refs
-from turnmill.store.tables import batches as batch_rows
-from turnmill.store.tables import sessions as session_rows
-from turnmill.store.tables import turns as turn_rows
+from turnmill.store.schema.tables import attempts, kept_refs
+from turnmill.store.schema.tables import batches as batch_rows
+from turnmill.store.schema.tables import sessions as session_rows
+from turnmill.store.schema.tables import turns as turn_rows
+from turnmill.store.upkeep import retention as upkeep
+from turnmill.store.upkeep.invariants import violations
 
 pytestmark = pytest.mark.usefixtures("sound")
 

@@ -6,10 +6,10 @@ import pytest
 
 from tests import rows, steps
 from turnmill.domain.states import Lane, TurnState
-from turnmill.store import leases
 from turnmill.store.database import Database
+from turnmill.store.line import leases
 from turnmill.store.records import Claim
-from turnmill.store.tables import turns as turn_rows
+from turnmill.store.schema.tables import turns as turn_rows
 
 pytestmark = pytest.mark.usefixtures("sound")
 

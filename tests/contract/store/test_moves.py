@@ -8,9 +8,9 @@ from tests import rows, steps
 from turnmill.domain.errors import MoveRefused, SessionArchived, SessionNotFound, TurnNotFound
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import FINAL, TurnState
-from turnmill.intake import new_id
-from turnmill.store import sessions, turns
+from turnmill.new_ids import new_id
 from turnmill.store.database import Database
+from turnmill.store.nouns import sessions, turns
 from turnmill.store.schema_name import execute
 
 pytestmark = pytest.mark.usefixtures("sound")

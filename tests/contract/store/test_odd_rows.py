@@ -10,11 +10,12 @@ from tests import rows, steps
 from turnmill.domain.bounds import EARLIEST, LATEST
 from turnmill.domain.errors import UnreadableRow
 from turnmill.domain.states import Lane, SessionStatus, TurnState
-from turnmill.store import batches, lanes, outcome, sessions, turns, upkeep, usage
-from turnmill.store.claim import claim, claim_due
 from turnmill.store.database import Database
-from turnmill.store.due import expire_overdue
-from turnmill.store.odd_rows import odd_rows
+from turnmill.store.line.claim import claim, claim_due
+from turnmill.store.line.due import expire_overdue
+from turnmill.store.nouns import batches, lanes, outcome, sessions, turns, usage
+from turnmill.store.upkeep import retention as upkeep
+from turnmill.store.upkeep.odd_rows import odd_rows
 
 DEEP = "[" * 988 + "]" * 988
 TOO_DEEP_TO_READ = "[" * 5000 + "]" * 5000

@@ -8,9 +8,9 @@ from tests import rows, steps
 from turnmill.domain.errors import IdempotencyConflict, SessionArchived, SessionNotFound
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import Lane, TurnState
-from turnmill.intake import new_id
-from turnmill.store import sessions
+from turnmill.new_ids import new_id
 from turnmill.store.database import Database
+from turnmill.store.nouns import sessions
 
 pytestmark = pytest.mark.usefixtures("sound")
 

@@ -9,13 +9,13 @@ from tests import rows, steps
 from turnmill.domain.errors import Conflict, MoveRefused, SessionArchived, SessionNotFound
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import OnFailure, SessionStatus, TurnState
-from turnmill.intake import new_id
-from turnmill.store import sessions
+from turnmill.new_ids import new_id
 from turnmill.store.database import Database
-from turnmill.store.due import purge_deleted
-from turnmill.store.tables import attempts, messages
-from turnmill.store.tables import sessions as session_rows
-from turnmill.store.tables import turns as turn_rows
+from turnmill.store.line.due import purge_deleted
+from turnmill.store.nouns import sessions
+from turnmill.store.schema.tables import attempts, messages
+from turnmill.store.schema.tables import sessions as session_rows
+from turnmill.store.schema.tables import turns as turn_rows
 
 pytestmark = pytest.mark.usefixtures("sound")
 

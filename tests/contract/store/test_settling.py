@@ -9,13 +9,13 @@ import pytest
 from tests import rows, steps
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import TurnState
-from turnmill.reply import TokenUsage, read_reply
-from turnmill.store import sessions, turns
 from turnmill.store.database import Database
-from turnmill.store.due import purge_deleted
+from turnmill.store.line.due import purge_deleted
+from turnmill.store.line.settle import was_settled
+from turnmill.store.nouns import sessions, turns
 from turnmill.store.records import Claim, Fenced, Settled
 from turnmill.store.schema_name import execute
-from turnmill.store.settle import was_settled
+from turnmill.verbs.reply import TokenUsage, read_reply
 
 pytestmark = pytest.mark.usefixtures("sound")
 

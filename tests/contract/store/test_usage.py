@@ -8,11 +8,11 @@ from sqlalchemy import update
 from tests import rows
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import TurnState
-from turnmill.intake import new_id
-from turnmill.store import turns, usage
+from turnmill.new_ids import new_id
 from turnmill.store.database import Database
-from turnmill.store.tables import attempts
-from turnmill.store.usage import Usage
+from turnmill.store.nouns import turns, usage
+from turnmill.store.nouns.usage import UsageRow
+from turnmill.store.schema.tables import attempts
 
 TODAY = datetime.now(UTC).date()
 NOON = datetime(2026, 3, 14, 12, 0, tzinfo=UTC)
@@ -24,12 +24,12 @@ def count(store: Database, *days: date) -> list[int]:
         return [usage.roll_up(conn, day) for day in days]
 
 
-def report(store: Database, first: date, last: date, *, by_day: bool = True) -> list[Usage]:
+def report(store: Database, first: date, last: date, *, by_day: bool = True) -> list[UsageRow]:
     with store.begin() as conn:
         return usage.report(conn, first=first, last=last, by_day=by_day)
 
 
-def one(store: Database, day: date) -> Usage:
+def one(store: Database, day: date) -> UsageRow:
     found = report(store, day, day)
     assert len(found) == 1
     return found[0]

@@ -25,8 +25,8 @@ from turnmill_worker.providers.failures import (
     words_of,
     words_of_body,
 )
+from turnmill_worker.providers.http import AT_ONCE, RawAnswer
 from turnmill_worker.providers.untrusted import Unreadable, name
-from turnmill_worker.providers.vendor import AT_ONCE, Answer
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ _CHARSET = re.compile(r"charset=\"?([\w.:-]+)", re.IGNORECASE)
 
 
 async def read(
-    answer: Answer, reply_of: Callable[[Mapping[str, Any]], T], *, request_id: str = ""
+    answer: RawAnswer, reply_of: Callable[[Mapping[str, Any]], T], *, request_id: str = ""
 ) -> T:
     """Return what `reply_of` makes of the payload of a 2xx; it raises Unreadable for no reply.
 
@@ -57,12 +57,12 @@ async def read(
     raise found
 
 
-def id_in(answer: Answer, header: str) -> str:
+def id_in(answer: RawAnswer, header: str) -> str:
     """Return the vendor's id of the request, to quote to its support."""
     return name(answer.headers.get(header, "")) if header else ""
 
 
-def refusal(answer: Answer, *, request_id: str, codes: tuple[str, ...]) -> ProviderError:
+def refusal(answer: RawAnswer, *, request_id: str, codes: tuple[str, ...]) -> ProviderError:
     """Return what an answer other than 2xx means; `codes` are the paths to the vendor's codes."""
     error = error_object_of(answer.body)
     return error_of_status(
@@ -74,7 +74,7 @@ def refusal(answer: Answer, *, request_id: str, codes: tuple[str, ...]) -> Provi
     )
 
 
-def payload_of(answer: Answer) -> dict[str, Any] | None:
+def payload_of(answer: RawAnswer) -> dict[str, Any] | None:
     """Return the object that a body holds, or None when it holds none.
 
     What the official SDKs read is read: a byte order mark, lone surrogates, UTF-16, numbers of any
@@ -89,7 +89,7 @@ def payload_of(answer: Answer) -> dict[str, Any] | None:
     return None
 
 
-def _read(answer: Answer, reply_of: Callable[[Mapping[str, Any]], T]) -> T | ProviderError:
+def _read(answer: RawAnswer, reply_of: Callable[[Mapping[str, Any]], T]) -> T | ProviderError:
     """Return the reply or the error, which is raised where no other is being handled."""
     body = answer.body
     if len(body) > AT_ONCE and sum(map(body.count, (b",", b"[", b"{"))) > VALUES_MAX:
@@ -105,31 +105,31 @@ def _read(answer: Answer, reply_of: Callable[[Mapping[str, Any]], T]) -> T | Pro
         return _no_reply(answer, payload)
 
 
-def _no_payload(answer: Answer) -> ProviderError:
+def _no_payload(answer: RawAnswer) -> ProviderError:
     if not answer.framed:
         return MaybeSent("truncated")  # it ends where the connection did
     return Rejected("unreadable_reply", detail=_beginning(answer))
 
 
-def _no_reply(answer: Answer, payload: Mapping[str, Any]) -> ProviderError:
+def _no_reply(answer: RawAnswer, payload: Mapping[str, Any]) -> ProviderError:
     if status_in(payload) is not None:
         return error_of_inside(payload)
     return Rejected("unreadable_reply", detail=words_of(payload) or _beginning(answer))
 
 
-def _beginning(answer: Answer) -> str:
+def _beginning(answer: RawAnswer) -> str:
     return answer.body[:DETAIL_MAX].decode(errors="replace").strip()
 
 
-def _parsed(answer: Answer) -> Any:
+def _parsed(answer: RawAnswer) -> Any:
     return from_json(answer.body)
 
 
-def _parsed_leniently(answer: Answer) -> Any:
+def _parsed_leniently(answer: RawAnswer) -> Any:
     return _DECODER.raw_decode(_decoded(answer).lstrip("\ufeff \t\r\n"))[0]
 
 
-def _decoded(answer: Answer) -> str:
+def _decoded(answer: RawAnswer) -> str:
     encoding = json.detect_encoding(answer.body)
     try:
         return answer.body.decode(encoding, "surrogatepass")

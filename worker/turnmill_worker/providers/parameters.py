@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from turnmill.domain.errors import Rejected, ThreadLost
-from turnmill_worker.providers.base import Request
+from turnmill_worker.providers.port import Request
 
 #: Settings that speak to Turnmill. Every other one is a parameter of the vendor's API.
 OURS = frozenset({"api", "mock", "thread", "timeout"})

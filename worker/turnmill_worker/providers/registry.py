@@ -18,9 +18,9 @@ from turnmill.domain.errors import (
     Rejected,
 )
 from turnmill.forking import in_child
-from turnmill_worker.boundary import MAX_DETAIL, error_of, name_of
-from turnmill_worker.calls import Call
-from turnmill_worker.providers.base import Provider
+from turnmill_worker.providers.boundary import MAX_DETAIL, error_of, name_of
+from turnmill_worker.providers.calls import Call
+from turnmill_worker.providers.port import Provider
 
 logger = logging.getLogger("turnmill.providers")
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from turnmill.domain.text import storable
+from turnmill.domain.checks import storable
 
 #: Of an id, a model's name or a tier. The vendors' longest are about 80 characters long.
 NAME_MAX = 256

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from turnmill.client import Client, Turn
 from turnmill.domain.errors import TurnTimeout
 from turnmill.domain.states import UNFINISHED, TurnState
 from turnmill.store.records import SessionRecord
+from turnmill.sync.client import Client, Turn
 from turnmill_worker.stack.demo_script import (
     CONVERSATIONS,
     MODELS,

@@ -7,11 +7,11 @@ from decimal import Decimal
 from rich.console import Console
 from rich.text import Text
 
-from turnmill.cli.context import print_table
-from turnmill.cli.turn_view import TurnView, as_document, look_at, print_attempts
-from turnmill.cli.wording import dollars, duration, styled, tokens, total_tokens
-from turnmill.client import Client
 from turnmill.domain.states import TurnState
+from turnmill.show.tables import print_table
+from turnmill.show.turn_view import TurnView, as_document, look_at, print_attempts
+from turnmill.show.wording import dollars, duration, styled, tokens, total_tokens
+from turnmill.sync.client import Client
 from turnmill_worker.stack.demo import Played
 from turnmill_worker.stack.demo_script import Line
 from turnmill_worker.stack.throwaway import System

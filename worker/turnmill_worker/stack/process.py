@@ -15,7 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
 
-from turnmill_worker import readiness
+from turnmill_worker.celery import readiness
 from turnmill_worker.stack import logfile
 from turnmill_worker.stack.account import Account
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
-from turnmill.cli.running_home import READY_FILE
-from turnmill.queue import check_broker_url
+from turnmill.broker.publisher import check_broker_url
+from turnmill.running_home import READY_FILE
 from turnmill_worker.stack import leftovers
 from turnmill_worker.stack.celery_parts import (
     BeatPart,
@@ -187,4 +187,4 @@ def _in_thread(call: Callable[[], T]) -> Future[T]:
 
 
 def _load_migrations() -> ModuleType:
-    return importlib.import_module("turnmill.store.migrate")  # a second, when it is cold
+    return importlib.import_module("turnmill.store.schema.migrate")  # a second, when it is cold

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from turnmill.cli.running_home import READY_FILE
+from turnmill.running_home import READY_FILE
 from turnmill_worker.stack import logfile
 from turnmill_worker.stack.errors import DidNotStart
 from turnmill_worker.stack.home import Home

@@ -1,0 +1,1 @@
+"""What a broker URL means, and the one door into the broker."""

@@ -1,0 +1,185 @@
+"""`turnmill batch`: many turns from a file, and back into one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from turnmill.cli import FAILED, OK, PARTIAL, STILL_RUNNING
+from turnmill.cli.context import json_option, open_client
+from turnmill.show.tables import print_json, print_table
+
+if TYPE_CHECKING:
+    from turnmill.store.nouns.batches import BatchCounts
+    from turnmill.verbs.batches import Batch
+
+batch_argument = click.argument("batch", metavar="BATCH")
+
+
+@click.group("batch")
+def command() -> None:
+    """Run many turns from a file.
+
+    A line of the file is a JSON object: "text", and either "user_id" (a session of its own) or
+    "session" (key or id of one that exists); also "custom_id", "provider", "model",
+    "system_prompt" and "metadata". BATCH is an id or a name.
+    """
+
+
+@command.command("submit")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--name", help="What the batch is known by.  [default: file name and content]")
+@click.option("--provider", default="mock", show_default=True, help="For lines that name none.")
+@click.option("--model", help="For lines that name none.")
+@click.option("--mode", type=click.Choice(["auto", "live"]), default="auto", show_default=True)
+@click.option("--watch", is_flag=True, help="Stay until every turn is final.")
+@json_option
+def submit(
+    *,
+    file: Path,
+    name: str | None,
+    provider: str,
+    model: str | None,
+    mode: str,
+    watch: bool,
+    as_json: bool,
+) -> int:
+    """Submit FILE. After a crash the same command goes on where it stopped."""
+    from turnmill.verbs.batch_progress import drawn_lines
+
+    with open_client() as client:
+        with drawn_lines(what="submitted") as draw:
+            batch = client.batches.create(
+                file, mode=mode, name=name, provider=provider, model=model, on_accepted=draw
+            )
+        if watch:
+            return _watch(batch, timeout=None, as_json=as_json)
+        counts = batch.counts
+        _say(batch, counts, as_json=as_json)
+        return OK
+
+
+@command.command("ls")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@json_option
+def ls(*, limit: int, as_json: bool) -> None:
+    """List batches, newest first."""
+    with open_client() as client:
+        records = [batch.record for batch in client.batches.list(limit=limit)]
+    if as_json:
+        for record in records:
+            print_json({"id": record.id, "name": record.name, "total": record.total})
+        return
+    print_table(
+        ("id", "name", "turns", "created"),
+        ((one.id, one.name, one.total, f"{one.created_at:%Y-%m-%d %H:%M}") for one in records),
+    )
+
+
+@command.command("status")
+@batch_argument
+@json_option
+def status(*, batch: str, as_json: bool) -> int:
+    """Show how many turns are in which state."""
+    with open_client() as client:
+        found = client.batches.get(batch)
+        counts = found.counts
+    _say(found, counts, as_json=as_json)
+    return _code(counts)
+
+
+@command.command("watch")
+@batch_argument
+@click.option("--timeout", type=click.FloatRange(min=0), help="Seconds.  [default: without end]")
+@json_option
+def watch(*, batch: str, timeout: float | None, as_json: bool) -> int:
+    """Draw the progress until every turn is final."""
+    with open_client() as client:
+        return _watch(client.batches.get(batch), timeout=timeout, as_json=as_json)
+
+
+@command.command("results")
+@batch_argument
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where to write.  [default: stdout]",
+)
+def results(*, batch: str, output: Path | None) -> int:
+    """Write one JSON object a line, in the order of the file."""
+    from turnmill.verbs.batches import as_line
+
+    with open_client() as client:
+        found = client.batches.get(batch)
+        counts = found.counts  # before the results: what is final then, is final in them
+        if output is None:
+            for result in found.iter_results():
+                print_json(as_line(result))
+        else:
+            click.echo(f"{found.results(output)} lines in {output}", err=True)
+    if not counts.is_done:
+        click.echo(f"turns are unfinished: `turnmill batch watch {found.id}`", err=True)
+    return _code(counts)
+
+
+@command.command("retry-failed")
+@batch_argument
+@json_option
+def retry_failed(*, batch: str, as_json: bool) -> None:
+    """Run failed and dead turns again."""
+    with open_client() as client:
+        found = client.batches.get(batch)
+        moved = found.retry_failed()
+    _tell(found, f"{moved} turns run again", retried=moved, as_json=as_json)
+
+
+@command.command("cancel")
+@batch_argument
+@json_option
+def cancel(*, batch: str, as_json: bool) -> None:
+    """Accept no further line, and end what is not final."""
+    with open_client() as client:
+        found = client.batches.get(batch)
+        moved = found.cancel()
+    _tell(found, f"{moved} turns cancelled", cancelled=moved, as_json=as_json)
+
+
+def _watch(batch: Batch, *, timeout: float | None, as_json: bool) -> int:
+    counts = batch.wait(progress=True, timeout=timeout)
+    _say(batch, counts, as_json=as_json)
+    return _code(counts)
+
+
+def _code(counts: BatchCounts) -> int:
+    if not counts.is_done:
+        return STILL_RUNNING
+    if counts.succeeded == counts.accepted:
+        return OK
+    return PARTIAL if counts.succeeded else FAILED
+
+
+def _say(batch: Batch, counts: BatchCounts, *, as_json: bool) -> None:
+    states = {state.value: count for state, count in counts.states.items()}
+    if as_json:
+        line = {"id": batch.id, "name": batch.name, "total": counts.total}
+        print_json(line | {"done": counts.is_done, "states": states})
+        return
+    click.echo(f"batch {batch.id} ({batch.name})")
+    parts = ", ".join(f"{count} {state}" for state, count in states.items()) or "no turns"
+    click.echo(f"{counts.accepted} turns: {parts}")
+    if not counts.closed:
+        click.echo("not all lines were submitted: submit the file again to go on", err=True)
+    elif not counts.is_done:
+        click.echo(f"next: turnmill batch watch {batch.id}", err=True)
+    else:
+        click.echo(f"next: turnmill batch results {batch.id} -o results.jsonl", err=True)
+
+
+def _tell(batch: Batch, text: str, *, as_json: bool, **numbers: int) -> None:
+    if as_json:
+        print_json({"id": batch.id, **numbers})
+    else:
+        click.echo(text)

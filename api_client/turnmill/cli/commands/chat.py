@@ -1,0 +1,123 @@
+"""`turnmill chat`: a conversation in a terminal, or line by line from a pipe."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from turnmill.cli import OK
+from turnmill.cli.context import code_of, json_option, open_client, say, show_error
+from turnmill.cli.talk import conversation_options, line_about, open_session
+from turnmill.domain.errors import NoReply, TurnmillError
+from turnmill.domain.states import TurnState
+from turnmill.show.tables import print_json
+from turnmill.show.turn_view import as_document, look_at
+
+if TYPE_CHECKING:
+    from turnmill.store.records import SessionRecord
+    from turnmill.sync.client import Client, Turn
+
+_PROMPT = "you> "
+_QUIT = "/quit"
+_HELP = f"/history  what was said    /session  which one it is    {_QUIT}  or Ctrl-D"
+
+
+@click.command("chat")
+@conversation_options
+@json_option
+def command(*, as_json: bool, **conversation: Any) -> int:
+    """Talk: each line is a message, and its reply is waited for.
+
+    Ctrl-C cancels a message that is being answered. With a pipe as stdin, replies go to stdout and
+    all else to stderr; with --json, each reply is one object.
+    """
+    is_tty = sys.stdin.isatty()
+    with open_client() as client:
+        session = open_session(client, **conversation)
+        chat = Chat(client, session, as_json=as_json)
+        if is_tty:
+            say(f"{session.provider} {session.model}, session {session.id}\n{_HELP}\n")
+        for line in _typed_lines() if is_tty else sys.stdin:
+            if line.strip() == _QUIT:
+                break
+            chat.hear(line)
+        say(f"go on: turnmill chat --session {session.key or session.id}")
+    return OK if is_tty else code_of(chat.answered, wanted=chat.sent)
+
+
+class Chat:
+    """One conversation: what is typed is sent, and its reply shown before the next line."""
+
+    def __init__(self, client: Client, session: SessionRecord, *, as_json: bool) -> None:
+        self.sent = 0
+        self.answered = 0
+        self._client = client
+        self._session = session
+        self._as_json = as_json
+        self._commands: Mapping[str, Callable[[], None]] = {
+            "/history": self._show_history,
+            "/session": lambda: say(f"session {session.id} of {session.user_id}"),
+            "/help": lambda: say(_HELP),
+        }
+
+    def hear(self, line: str) -> None:
+        """Send a line and show the reply, or do what it commands; an error is shown."""
+        text = line.strip()
+        if text in self._commands:
+            self._commands[text]()
+        elif text.startswith("/"):
+            say(f"there is no such command; {_HELP}")
+        elif text:
+            self.sent += 1
+            try:
+                self._await_reply(self._client.send(self._session, text))
+            except TurnmillError as error:
+                show_error(error)
+
+    def _await_reply(self, turn: Turn) -> None:
+        try:
+            with _spinner(f"{self._session.provider} is asked"):
+                reply = turn.result()
+        except KeyboardInterrupt:
+            told = "" if turn.cancel() is TurnState.CANCELLED else ": its worker closes the call"
+            say(f"cancelled{told}")
+        except NoReply as error:
+            show_error(error)
+            say(f"next: turnmill turns show {turn.id}")
+        else:
+            self.answered += 1
+            if not self._as_json:
+                click.echo(reply.text)
+                say(click.style(line_about(reply), dim=True))
+        if self._as_json:
+            print_json(as_document(look_at(self._client, turn, text=True)))
+
+    def _show_history(self) -> None:
+        for message in self._client.sessions.history(self._session):
+            say(f"{message.role}: {message.text}")
+
+
+def _typed_lines() -> Iterator[str]:
+    """Yield what a person types, until Ctrl-D or Ctrl-C; with the line editing that there is."""
+    try:
+        import readline  # noqa: F401  its import is what gives `input` a history
+    except ImportError:
+        say("no line editing here")
+    while True:
+        try:
+            yield input(_PROMPT)
+        except (EOFError, KeyboardInterrupt):
+            say("")
+            return
+
+
+def _spinner(text: str) -> AbstractContextManager[object]:
+    if not sys.stderr.isatty():
+        return nullcontext()
+    from rich.console import Console
+
+    return Console(stderr=True).status(text)

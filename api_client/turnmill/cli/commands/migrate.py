@@ -1,0 +1,68 @@
+"""`turnmill migrate`: the database at this version's schema."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from turnmill.cli.context import confirm, json_option, say, yes_option
+from turnmill.show.tables import print_json
+
+if TYPE_CHECKING:
+    from turnmill.store.schema.migrate import Migrated
+
+
+@click.command("migrate")
+@click.option("--revision", default="head", show_default=True, help="Up to this revision.")
+@click.option("--finish", is_flag=True, help="Also what the version before cannot live with.")
+@click.option("--downgrade", metavar="REVISION", help="Back to this one; `base` removes all.")
+@yes_option
+@json_option
+def command(
+    *, revision: str, finish: bool, downgrade: str | None, yes: bool, as_json: bool
+) -> None:
+    """Bring the database to this version's schema. Safe to run twice, and from two places at once.
+
+    Workers of the version before go on while it runs, and after it, until --finish. --downgrade
+    loses what the later schema holds.
+    """
+    from turnmill.running_home import settings_of_home
+    from turnmill.store.schema import migrate
+    from turnmill.store.schema.revision import HEAD, NEEDS, revision_of
+
+    settings = settings_of_home()
+    url, schema = settings.database_url, settings.schema
+    before = revision_of(url, schema=schema)
+    if downgrade is not None:
+        confirm(f"Go back from revision {before} to {downgrade}, and lose data?", yes=yes)
+        migrate.downgrade(url, downgrade, schema=schema)
+    else:
+        done = migrate.upgrade(url, revision, schema=schema, finish=finish)
+        before = done.before
+        if not as_json:
+            _tell(done, schema)
+    after = revision_of(url, schema=schema)
+    left = migrate.unfinished(url, schema=schema)
+    if as_json:
+        print_json({"from": before, "to": after, "needed": NEEDS, "newest": HEAD, "left": left})
+        return
+    moved = f"{before or 'nothing'} → {after or 'nothing'}"
+    click.echo(f"schema {moved}" if before != after else f"schema {after}: nothing to do")
+    if after is None or after < NEEDS:
+        say(f"this version needs revision {NEEDS}: turnmill migrate")
+    elif left:
+        say(f"{left} more once no older worker runs: turnmill migrate --finish")
+
+
+def _tell(done: Migrated, schema: str) -> None:
+    """Say what was done beside the migrations."""
+    if done.moved is None:
+        return
+    if done.moved.tables_from:
+        click.echo(f"tables moved from the schema {done.moved.tables_from} to {schema}")
+    if done.moved.search_path:
+        click.echo(
+            f"search_path of the role {schema} in this database set to {done.moved.search_path}:"
+            " its bare names mean what they meant"
+        )

@@ -1,0 +1,105 @@
+"""`turnmill send`: one message, and its reply if it is waited for."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from turnmill.cli import FAILED, OK, STILL_RUNNING
+from turnmill.cli.context import json_option, open_client, say, show_error
+from turnmill.cli.talk import conversation_options, line_about, open_session
+from turnmill.domain.arguments import wait_seconds
+from turnmill.domain.errors import InvalidText, NoReply, TurnTimeout
+from turnmill.show.tables import print_json
+from turnmill.show.turn_view import as_document, look_at
+
+if TYPE_CHECKING:
+    from turnmill.sync.client import Client, Turn
+
+
+@click.command("send")
+@click.argument("text")
+@conversation_options
+@click.option("--wait", is_flag=True, help="Stay for the reply.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    help="Seconds to wait; then exit code 4, and the turn goes on.  [default: without end]",
+)
+@click.option("--idempotency-key", metavar="KEY", help="Sending again finds the same turn.")
+@click.option(
+    "--lane",
+    type=click.Choice(["interactive", "bulk"]),
+    default="interactive",
+    show_default=True,
+    help="bulk: nobody waits for it.",
+)
+@json_option
+def command(
+    *,
+    text: str,
+    wait: bool,
+    timeout: float | None,
+    idempotency_key: str | None,
+    lane: str,
+    as_json: bool,
+    **conversation: Any,
+) -> int:
+    """Send TEXT (or, for -, what comes on stdin) to a session, or to a new one.
+
+    Returns as soon as the message stands in the store. With --wait the reply is all that goes to
+    stdout; with --wait --json it is one object with usage, cost and every attempt.
+    """
+    wait_seconds(timeout)  # before anything is sent
+    options: Any = {"lane": lane}
+    if idempotency_key is not None:
+        options["idempotency_key"] = idempotency_key
+    with open_client() as client:
+        message = _from_stdin(client.settings.max_text_bytes) if text == "-" else text
+        session = open_session(client, **conversation)
+        turn = client.send(session, message, **options)
+        if wait:
+            return _wait(client, turn, timeout=timeout, as_json=as_json)
+        _tell_accepted(turn, as_json=as_json)
+        return OK
+
+
+def _from_stdin(most: int) -> str:
+    """Read what is to be sent, and no more than shows that it is too long."""
+    try:
+        return sys.stdin.read(most + 1)
+    except UnicodeDecodeError:
+        raise InvalidText("text is no UTF-8", hint="convert it, as with iconv") from None
+
+
+def _tell_accepted(turn: Turn, *, as_json: bool) -> None:
+    if as_json:
+        state = turn.refresh().state
+        accepted = {"id": turn.id, "session_id": turn.session_id, "state": state}
+        print_json(accepted | {"created": turn.created})
+        return
+    click.echo(f"turn {turn.id}")
+    if not turn.created:
+        say("the idempotency key stood for this turn already: nothing was sent")
+    say(f"next: turnmill turns show {turn.id} --text")
+    say(f'      turnmill send "…" --session {turn.session_id}')
+
+
+def _wait(client: Client, turn: Turn, *, timeout: float | None, as_json: bool) -> int:
+    try:
+        reply = turn.result(timeout=timeout)
+    except (NoReply, TurnTimeout) as error:
+        if not as_json:
+            show_error(error)
+            say(f"next: turnmill turns show {turn.id}")
+        code = STILL_RUNNING if isinstance(error, TurnTimeout) else FAILED
+    else:
+        if not as_json:
+            click.echo(reply.text)
+            say(f"turn {turn.id}: {line_about(reply)}")
+        code = OK
+    if as_json:
+        print_json(as_document(look_at(client, turn, text=True)))
+    return code

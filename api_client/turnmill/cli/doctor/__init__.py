@@ -1,0 +1,1 @@
+"""What `turnmill doctor` looks at."""

@@ -1,0 +1,1 @@
+"""Waiting for Postgres to tell, in threads and on an event loop."""

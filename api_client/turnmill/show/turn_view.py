@@ -1,0 +1,221 @@
+"""A turn for people and for programs: what happened to it, attempt by attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from turnmill.domain.states import FINAL, TurnState
+from turnmill.show.obstacles import next_steps, obstacles
+from turnmill.show.tables import fields, print_facts, print_table, stdout_console
+from turnmill.show.wording import (
+    clock_text,
+    dollars,
+    duration,
+    moment_text,
+    relative,
+    styled,
+    tokens,
+    total_tokens,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from turnmill.store.records import AttemptRecord, MessageRecord, SessionRecord, TurnRecord
+    from turnmill.sync.client import Client, Turn
+
+#: What an outcome that is not plain to everybody means.
+MEANINGS: Mapping[str, str] = MappingProxyType(
+    {
+        "lost": "the worker vanished and its lease ran out; this spends no attempt",
+        "released": "given back unsent: a worker stopped or could not ask; this spends no attempt",
+        "abandoned": "cut by a worker that stopped; the provider is asked what became of it",
+        "maybe_sent": "broken off half-way; the provider is asked what became of it",
+        "absent": "the provider never executed it, so it is sent again",
+        "unknowable": "the provider cannot tell what became of it, so it is sent again",
+        "unanswered": "the provider did not say what became of it; it is asked again",
+        "waiting": "the provider works on it in the background",
+    }
+)
+
+_ATTEMPT_COLUMNS = ("#", "began", "after", "took", "outcome", "reason", "worker", "kind", "tokens")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnView:
+    """A turn with all that is known of it."""
+
+    turn: TurnRecord
+    session: SessionRecord
+    attempts: Sequence[AttemptRecord]
+    messages: Sequence[MessageRecord] | None  #: None: nobody asked for content
+    obstacles: Sequence[str]  #: why it does not run, where that is not plain
+
+    @property
+    def reply(self) -> str | None:
+        """Return the text of the reply, if there is one and it was asked for."""
+        if self.turn.state is not TurnState.SUCCEEDED or not self.messages:
+            return None
+        return self.messages[-1].text
+
+    @property
+    def queued(self) -> timedelta | None:
+        """Return how long it took until the first attempt began, or None before that."""
+        if not self.attempts:
+            return None
+        return max(self.attempts[0].started_at - self.turn.created_at, timedelta(0))
+
+    @property
+    def provider(self) -> timedelta:
+        """Return the time spent in calls to the provider."""
+        return timedelta(milliseconds=sum(one.provider_ms or 0 for one in self.attempts))
+
+    @property
+    def total(self) -> timedelta | None:
+        """Return the time from acceptance to the end, or None before that."""
+        ended = self.turn.finished_at
+        return None if ended is None else ended - self.turn.created_at
+
+
+def look_at(client: Client, turn: Turn, *, text: bool) -> TurnView:
+    """Read the turn as it stands now. Raises TurnNotFound."""
+    record = turn.refresh().record
+    session = client.sessions.get(record.session_id)
+    return TurnView(
+        turn=record,
+        session=session,
+        attempts=turn.attempts(),
+        messages=turn.messages() if text else None,
+        obstacles=obstacles(client, record, session, now=datetime.now(UTC)),
+    )
+
+
+def as_document(view: TurnView) -> dict[str, Any]:
+    """Return what programs read; content only where it was asked for."""
+    turn, with_text = view.turn, view.messages is not None
+    used = fields(turn, "input_tokens", "output_tokens", "cached_tokens")
+    return {
+        **fields(turn, "id", "session_id", "seq", "state"),
+        **({"text": view.reply} if with_text else {}),
+        "usage": {**used, "total_tokens": total_tokens(turn.input_tokens, turn.output_tokens)},
+        "cost_usd": turn.cost_usd,
+        "finish_reason": turn.finish_reason,
+        "timing": {
+            "queued_ms": _ms(view.queued),
+            "provider_ms": _ms(view.provider),
+            "total_ms": _ms(view.total),
+        },
+        "error": _error(turn),
+        **fields(turn, "lane", "attempt", "max_attempts", "lost", "available_at", "expires_at"),
+        **fields(turn, "lease_owner", "lease_until", "cancel_requested", "idempotency_key"),
+        **fields(turn, "retry_of", "created_at", "started_at", "finished_at"),
+        "waits_for": list(view.obstacles),
+        "attempts": [_attempt(one, with_text=with_text) for one in view.attempts],
+    }
+
+
+def print_view(view: TurnView, *, console: Console | None = None) -> None:
+    """Print it on one screen."""
+    console = console or stdout_console()
+    print_facts(_facts(view), console=console)
+    console.print()
+    print_attempts(view, console)
+    for outcome in dict.fromkeys(one.outcome or "" for one in view.attempts):
+        if outcome in MEANINGS:
+            console.print(f"{outcome}: {MEANINGS[outcome]}", style="dim", markup=False)
+    for message in view.messages or ():
+        console.print(f"\n{message.role}:", style="bold")
+        console.print(message.text, markup=False)
+    for step in next_steps(view.turn):
+        console.print(f"\nnext: {step}", style="dim", markup=False)
+
+
+def print_attempts(view: TurnView, console: Console) -> None:
+    """Print one line for each attempt: when, how long, what came of it and why."""
+    if not view.attempts:
+        console.print("no attempt so far", style="dim")
+        return
+    plain = all(one.kind == "send" and not one.polls for one in view.attempts)
+    spare = ("worker", "tokens", "kind") if plain else ("worker", "tokens")
+    rows = _attempt_rows(view)
+    print_table(_ATTEMPT_COLUMNS, rows, right=("#", "after", "took"), spare=spare, console=console)
+
+
+def _facts(view: TurnView) -> Iterator[tuple[str, Any]]:
+    turn, session, now = view.turn, view.session, datetime.now(UTC)
+    yield "turn", str(turn.id)
+    yield "state", _state_line(turn)
+    name = session.key or str(session.id)
+    yield "session", f"{name}, turn {turn.seq} of it, user {session.user_id}"
+    yield "asks", f"{session.provider} {session.model}, lane {turn.lane}"
+    yield "accepted", f"{moment_text(turn.created_at)}, {relative(turn.created_at, now=now)}"
+    if turn.retry_of is not None:
+        yield "again", f"a second run of turn {turn.retry_of}"
+    if turn.finished_at is not None and view.total is not None:
+        yield "ended", f"{moment_text(turn.finished_at)}, {duration(view.total)} later"
+    if turn.state is TurnState.RUNNING and turn.lease_until is not None:
+        until = f"{clock_text(turn.lease_until)}, {relative(turn.lease_until, now=now)}"
+        yield "held", f"by {turn.lease_owner}, lease until {until}"
+    if turn.cancel_requested and turn.state not in FINAL:
+        yield "cancel", "asked for: the worker closes the call within about a second"
+    for obstacle in view.obstacles:
+        yield "waits", obstacle
+    if view.queued is not None:
+        yield "time", f"{duration(view.queued)} queued, {duration(view.provider)} at the provider"
+    if total_tokens(turn.input_tokens, turn.output_tokens) != 0:
+        counts = f"{tokens(turn.input_tokens)} tokens in, {tokens(turn.output_tokens)} out"
+        yield "used", f"{counts}, {_cost(turn)}"
+
+
+def _state_line(turn: TurnRecord) -> Any:
+    line = styled(turn.state)
+    line.append(f", {turn.attempt} of {turn.max_attempts} attempts spent", style="default")
+    if turn.lost:
+        line.append(f", lost {turn.lost} times", style="default")
+    if turn.error_code:
+        line.append(f": {turn.error_code}", style="default")
+    return line
+
+
+def _cost(turn: TurnRecord) -> str:
+    return "no known price" if turn.cost_usd is None else dollars(turn.cost_usd)
+
+
+def _attempt_rows(view: TurnView) -> Iterator[tuple[object, ...]]:
+    before = view.turn.created_at
+    for one in view.attempts:
+        ended = one.ended_at
+        yield (
+            one.n,
+            clock_text(one.started_at),
+            duration(one.started_at - before),
+            duration((ended or datetime.now(UTC)) - one.started_at),
+            styled(one.outcome or "running"),
+            one.error_code,
+            one.worker,
+            f"{one.kind}, asked {one.polls} ×" if one.polls else one.kind,
+            f"{tokens(one.input_tokens)}+{tokens(one.output_tokens)}",
+        )
+        before = ended or one.started_at
+
+
+def _attempt(one: AttemptRecord, *, with_text: bool) -> dict[str, Any]:
+    names = [name for name in one.__dataclass_fields__ if with_text or name != "error_detail"]
+    return dict(fields(one, *names))
+
+
+def _error(turn: TurnRecord) -> dict[str, str] | None:
+    from turnmill.verbs.reply import no_reply
+
+    if turn.state not in FINAL or turn.state is TurnState.SUCCEEDED:
+        return None
+    error = no_reply(turn.id, turn.state, turn.error_code)
+    return {"code": error.error_code, "kind": error.code, "hint": error.hint}
+
+
+def _ms(span: timedelta | None) -> int | None:
+    return None if span is None else round(span.total_seconds() * 1000)

@@ -1,0 +1,1 @@
+"""The protocol: the only writers of a turn's state."""

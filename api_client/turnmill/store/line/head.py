@@ -1,0 +1,140 @@
+"""The line of a session: locking it, and keeping its head true after a move of its turns."""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Select, and_, case, literal, select, update
+
+from turnmill.domain.ids import SessionId, TurnId
+from turnmill.domain.states import (
+    UNFINISHED,
+    Lane,
+    OnAmbiguous,
+    OnFailure,
+    SessionStatus,
+    TurnState,
+)
+from turnmill.store.records import Head
+from turnmill.store.schema.tables import sessions, turns
+from turnmill.store.schema_name import execute
+from turnmill.store.types import db_asof
+
+_WAIT = (
+    "SELECT id FROM turnmill.sessions WHERE id = ANY(%(ids)s::uuid[]) ORDER BY id FOR NO KEY UPDATE"
+)
+_SKIP = _WAIT + " SKIP LOCKED"
+
+
+def lock_sessions(
+    conn: Connection, session_ids: Collection[SessionId], *, wait: bool = True
+) -> set[SessionId]:
+    """Lock the sessions in the one order that everybody uses, and return those that are ours.
+
+    Statements after this one see all that earlier holders committed. With `wait` a busy session
+    is waited for, up to the connection's lock timeout (SessionBusy); without, it is left out.
+    On SQLite the transaction itself holds the write lock.
+    """
+    if conn.dialect.name != "postgresql":
+        return set(session_ids)
+    rows = execute(conn, _WAIT if wait else _SKIP, {"ids": list(session_ids)})
+    return {SessionId(row[0]) for row in rows}
+
+
+def head_columns() -> dict[str, Any]:
+    """Return the columns of `sessions` that name its head, as subqueries over its turns."""
+    # Where it counts, a call is noted before it leaves: without the note there is nothing to hold.
+    held = and_(
+        turns.c.state == TurnState.UNKNOWN,
+        turns.c.sent_at.is_not(None),
+        sessions.c.on_ambiguous == OnAmbiguous.HOLD,
+    )
+    lane = case((turns.c.lost > 0, literal(Lane.QUARANTINE.value)), else_=turns.c.lane)
+    due_at = case(
+        (turns.c.state == TurnState.RUNNING, None), (held, None), else_=turns.c.available_at
+    )
+
+    def of_first(column: Any) -> Any:
+        first = select(column).where(
+            turns.c.session_id == sessions.c.id, turns.c.state.in_(UNFINISHED)
+        )
+        return first.order_by(turns.c.seq).limit(1).scalar_subquery()
+
+    return {
+        "head_turn_id": of_first(turns.c.id),
+        "head_lane": of_first(lane),
+        "head_due_at": of_first(due_at),
+    }
+
+
+def move_lines(conn: Connection, ended: Mapping[SessionId, int]) -> list[Head]:
+    """Bring the heads of these sessions up to date and return those that are due now.
+
+    `ended` says how many turns of each became final (negative: failed ones that were queued again,
+    and count as failed no more). The caller's
+    transaction holds the sessions' locks and has moved the turns in an earlier statement.
+    """
+    by_count: defaultdict[int, list[SessionId]] = defaultdict(list)
+    for session_id, count in ended.items():
+        by_count[count].append(session_id)
+    heads: list[Head] = []
+    for count, ids in by_count.items():
+        rows = conn.execute(
+            update(sessions)
+            .where(sessions.c.id.in_(ids))
+            .values(
+                unfinished=sessions.c.unfinished - count,
+                turns_failed=sessions.c.turns_failed + min(count, 0),
+                **head_columns(),
+            )
+            .returning(
+                sessions.c.id,
+                sessions.c.head_turn_id,
+                sessions.c.head_lane,
+                and_(
+                    sessions.c.head_due_at <= db_asof(),
+                    sessions.c.status == SessionStatus.ACTIVE,
+                ),
+            )
+        ).all()
+        heads += due_heads(rows)
+    return heads
+
+
+def note_failures(conn: Connection, session_ids: Collection[SessionId]) -> None:
+    """Count one more failed turn in each session, and pause those that want to be paused by it.
+
+    Before `move_lines`, which then knows that a paused session has no head to announce.
+    """
+    conn.execute(
+        update(sessions)
+        .where(sessions.c.id.in_(session_ids))
+        .values(turns_failed=sessions.c.turns_failed + 1, status=status_after_failure())
+    )
+
+
+def status_after_failure() -> Any:
+    """Return the session's status after one of its turns failed or died, as an expression."""
+    pauses = and_(
+        sessions.c.on_failure == OnFailure.PAUSE, sessions.c.status == SessionStatus.ACTIVE
+    )
+    return case((pauses, SessionStatus.PAUSED.value), else_=sessions.c.status)
+
+
+def skipping_busy(query: Select[Any]) -> Select[Any]:
+    """Lock the sessions that a query over `sessions` finds, and leave out those that are busy.
+
+    Nobody is waited for, so the order of the locks does not matter; and since the limit counts
+    what was locked, one busy session with a long line hides nobody else's. The next statement
+    sees all that earlier holders committed, and has to ask again what the query asked.
+    """
+    return query.with_for_update(of=sessions, key_share=True, skip_locked=True)
+
+
+def due_heads(rows: Sequence[Any]) -> list[Head]:
+    """Return the heads among rows of (session id, head turn id, lane, due)."""
+    return [
+        Head(turn_id=TurnId(turn_id), session_id=SessionId(session_id), lane=Lane(lane))
+        for session_id, turn_id, lane, due in rows
+        if turn_id is not None and due
+    ]

@@ -1,0 +1,240 @@
+"""Leases: kept by those who hold them, taken from those who are lost."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, and_, case, literal, or_, select, text, true, update
+
+from turnmill.domain.ids import SessionId, TurnId
+from turnmill.domain.states import FINAL, OnAmbiguous, TurnState
+from turnmill.store.kept import give_up_work
+from turnmill.store.line.head import move_lines, note_failures, skipping_busy
+from turnmill.store.records import Moved
+from turnmill.store.schema.tables import RUNNING_SQL, STILL_RUNNING, attempts, sessions, turns
+from turnmill.store.schema_name import execute
+from turnmill.store.types import db_after, db_asof, db_now
+
+#: A turn is dead after this many losses: one among others, then three in quarantine.
+LOSSES_TO_DEATH = 4
+
+_CHUNK = 500
+
+_EXTEND = f"""
+WITH mine AS (
+    SELECT t.id FROM unnest(%(ids)s::uuid[], %(fences)s::bigint[]) AS held (id, fence)
+    JOIN turnmill.turns t ON t.id = held.id AND t.lease_fence = held.fence AND {STILL_RUNNING}
+    ORDER BY t.id FOR NO KEY UPDATE OF t SKIP LOCKED
+), extended AS (
+    UPDATE turnmill.turns t SET lease_until = clock_timestamp() + %(lease)s FROM mine
+    WHERE t.id = mine.id
+    RETURNING t.id, t.cancel_requested
+)
+SELECT id, cancel_requested FROM extended
+"""
+
+
+# The note stands under no session's id; whoever writes it is the one who prepares.
+_IN_DOUBT = f"""
+WITH doubtful AS (
+    SELECT FROM turnmill.turns WHERE {RUNNING_SQL}
+        AND lease_until < clock_timestamp() + %(lease)s::interval / 2
+        AND lease_until > clock_timestamp() - %(lease)s::interval
+    LIMIT 1
+)
+INSERT INTO turnmill.announcements (session_id, at) SELECT %(nobody)s, clock_timestamp()
+FROM doubtful
+ON CONFLICT (session_id) DO UPDATE SET at = excluded.at
+WHERE announcements.at < excluded.at - %(lease)s::interval
+RETURNING at
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beat:
+    """What a heartbeat brought back."""
+
+    extended: frozenset[TurnId]
+    cancelled: frozenset[TurnId]  #: somebody wants these to stop
+    gone: frozenset[TurnId]  #: the lease was lost: another worker may run these by now
+
+
+def extend(conn: Connection, held: Sequence[tuple[TurnId, int]], *, lease: timedelta) -> Beat:
+    """Extend the leases of the (turn, fence) pairs that the process really holds.
+
+    Rows that are being settled at this moment are skipped: they are in none of the sets.
+    """
+    if not held:
+        return Beat(extended=frozenset(), cancelled=frozenset(), gone=frozenset())
+    rows = _extended(conn, held, lease=lease)
+    extended = frozenset(TurnId(row[0]) for row in rows)
+    missing = {turn_id: fence for turn_id, fence in held if turn_id not in extended}
+    return Beat(
+        extended=extended,
+        cancelled=frozenset(TurnId(row[0]) for row in rows if row[1]),
+        gone=_gone(conn, missing) if missing else frozenset(),
+    )
+
+
+def _extended(
+    conn: Connection, held: Sequence[tuple[TurnId, int]], *, lease: timedelta
+) -> list[Any]:
+    ids = [turn_id for turn_id, _ in held]
+    if conn.dialect.name == "postgresql":
+        parameters = {"ids": ids, "fences": [fence for _, fence in held], "lease": lease}
+        return list(execute(conn, _EXTEND, parameters).all())
+    pairs = [and_(turns.c.id == turn_id, turns.c.lease_fence == fence) for turn_id, fence in held]
+    statement = (
+        update(turns)
+        .where(turns.c.state == TurnState.RUNNING, or_(*pairs))
+        .values(lease_until=db_after(lease.total_seconds()))
+        .returning(turns.c.id, turns.c.cancel_requested)
+    )
+    return list(conn.execute(statement).all())
+
+
+def _gone(conn: Connection, missing: dict[TurnId, int]) -> frozenset[TurnId]:
+    rows = conn.execute(
+        select(turns.c.id, turns.c.state, turns.c.lease_fence).where(turns.c.id.in_(missing))
+    ).all()
+    still = {
+        TurnId(row.id)
+        for row in rows
+        if row.state == TurnState.RUNNING and row.lease_fence == missing[TurnId(row.id)]
+    }
+    return frozenset(missing) - still
+
+
+def mark_sent(conn: Connection, turn_id: TurnId, *, fence: int) -> bool:
+    """Note that the request is about to leave; False when the turn is no longer ours.
+
+    Only sessions that hold ambiguous turns for an operator pay for this statement.
+    """
+    result = conn.execute(
+        update(turns)
+        .where(
+            turns.c.id == turn_id,
+            turns.c.state == TurnState.RUNNING,
+            turns.c.lease_fence == fence,
+        )
+        .values(sent_at=db_now())
+    )
+    return result.rowcount == 1
+
+
+def cancel_requested(conn: Connection) -> list[TurnId]:
+    """Return the running turns that somebody wants to stop."""
+    rows = conn.scalars(
+        select(turns.c.id).where(turns.c.state == TurnState.RUNNING, turns.c.cancel_requested)
+    )
+    return [TurnId(one) for one in rows]
+
+
+def end_leases(conn: Connection, owner: str | None = None) -> None:
+    """End the leases of an owner that is known to be dead; all leases if none is named.
+
+    All of them: for a store that only one process uses, which has just started.
+    """
+    whose = true() if owner is None else turns.c.lease_owner == owner
+    conn.execute(update(turns).where(text(RUNNING_SQL), whose).values(lease_until=db_after(-1.0)))
+
+
+def late_heartbeats(conn: Connection, *, lease: timedelta) -> bool:
+    """Tell whether a lease seems to be about to run out: its owner has missed two heartbeats.
+
+    True for one caller in a lease only: the one who is to prepare for the loss.
+    """
+    parameters = {"lease": lease, "nobody": UUID(int=0)}
+    return execute(conn, _IN_DOUBT, parameters).first() is not None
+
+
+def take_lost(conn: Connection, *, lease: timedelta, limit: int = _CHUNK) -> Moved:
+    """Take up to `limit` turns from owners whose lease ran out.
+
+    A lost turn goes on as `unknown` (what became of the request is asked first), `retrying`,
+    `waiting`, `cancelled` or `dead`. Nothing is taken before the server has been up for one lease:
+    its owner could not reach it to extend.
+    """
+    ids = _expired_leases(conn, lease=lease, limit=limit)
+    if not ids:
+        return Moved(0, [])
+    moved = conn.execute(
+        update(turns)
+        .where(turns.c.id.in_(ids), *_run_out())
+        .values(**_lost_values())
+        .returning(turns.c.id, turns.c.session_id, turns.c.state)
+    ).all()
+    last = select(turns.c.lease_fence).where(turns.c.id == attempts.c.turn_id).scalar_subquery()
+    conn.execute(
+        update(attempts)
+        .where(attempts.c.turn_id.in_([row.id for row in moved]), attempts.c.fence == last)
+        .values(ended_at=db_now(), outcome="lost", error_code="worker_lost")
+    )
+    final = [row for row in moved if row.state in FINAL]
+    give_up_work(
+        conn,
+        [SessionId(row.session_id) for row in final],
+        [TurnId(row.id) for row in final],
+    )
+    dead = [SessionId(row.session_id) for row in moved if row.state == TurnState.DEAD]
+    if dead:
+        note_failures(conn, dead)
+    ended = {SessionId(row.session_id): int(row.state in FINAL) for row in moved}
+    return Moved(len(moved), move_lines(conn, ended))
+
+
+def _run_out() -> tuple[Any, ...]:
+    return turns.c.state == TurnState.RUNNING, turns.c.lease_until < db_asof()
+
+
+def _expired_leases(conn: Connection, *, lease: timedelta, limit: int) -> list[TurnId]:
+    if conn.dialect.name == "postgresql" and not _server_is_settled(conn, lease=lease):
+        return []
+    query = (
+        select(turns.c.id)
+        .join(sessions, sessions.c.id == turns.c.session_id)
+        .where(*_run_out())
+        .order_by(turns.c.lease_until)
+        .limit(limit)
+    )
+    return [TurnId(one) for one in conn.scalars(skipping_busy(query))]
+
+
+def _server_is_settled(conn: Connection, *, lease: timedelta) -> bool:
+    settled: bool = execute(
+        conn, "SELECT clock_timestamp() - pg_postmaster_start_time() >= %(lease)s", {"lease": lease}
+    ).scalar_one()
+    return settled
+
+
+def _lost_values() -> dict[str, Any]:
+    """Return what a lost turn becomes. Its attempt is given back: losses are counted apart.
+
+    A lost question is asked again: whoever asks, executes nothing.
+    """
+    ambiguity = (
+        select(sessions.c.on_ambiguous).where(sessions.c.id == turns.c.session_id).scalar_subquery()
+    )
+    never_left = and_(ambiguity == OnAmbiguous.HOLD, turns.c.sent_at.is_(None))
+    state = case(
+        (turns.c.cancel_requested, literal(TurnState.CANCELLED.value)),
+        (turns.c.lost + 1 >= LOSSES_TO_DEATH, literal(TurnState.DEAD.value)),
+        (turns.c.claimed_for == "resume", literal(TurnState.WAITING.value)),
+        (turns.c.claimed_for == "check", literal(TurnState.UNKNOWN.value)),
+        (or_(ambiguity == OnAmbiguous.RETRY, never_left), literal(TurnState.RETRYING.value)),
+        else_=literal(TurnState.UNKNOWN.value),
+    )
+    final = or_(turns.c.cancel_requested, turns.c.lost + 1 >= LOSSES_TO_DEATH)
+    spent = case((turns.c.claimed_for == "send", 1), else_=0)
+    return {
+        "state": state,
+        "attempt": turns.c.attempt - spent,
+        "lost": turns.c.lost + 1,
+        "lease_owner": None,
+        "lease_until": None,
+        "available_at": db_now(),
+        "error_code": case((turns.c.cancel_requested, "cancelled"), else_="worker_lost"),
+        "finished_at": case((final, db_now()), else_=None),
+    }

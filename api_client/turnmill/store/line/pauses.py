@@ -1,0 +1,50 @@
+"""Lanes and providers that an operator has paused."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, insert, select
+
+from turnmill.domain.states import Lane
+from turnmill.store.readable import readable
+from turnmill.store.schema.tables import pauses
+
+#: Kinds of things that can be paused, besides sessions.
+LANE = "lane"
+PROVIDER = "provider"
+
+# Found once for a statement; there are few, and seldom any.
+_LANES = "ARRAY(SELECT name FROM turnmill.pauses WHERE kind = 'lane')"
+_PROVIDERS = "ARRAY(SELECT name FROM turnmill.pauses WHERE kind = 'provider')"
+#: A condition on sessions, called s.
+NOT_PAUSED = f"""s.head_lane <> ALL({_LANES})
+        AND s.provider <> ALL({_PROVIDERS})"""
+
+
+@dataclass(frozen=True, slots=True)
+class Pauses:
+    """What is paused. Every claim asks."""
+
+    lanes: frozenset[Lane] = frozenset()
+    providers: frozenset[str] = frozenset()
+
+
+def read_pauses(conn: Connection) -> Pauses:
+    """Return what is paused now."""
+    rows = conn.execute(select(pauses.c.kind, pauses.c.name)).all()
+    lanes = [row.name for row in rows if row.kind == LANE]
+    return Pauses(
+        lanes=frozenset(readable(lanes, Lane)),
+        providers=frozenset(row.name for row in rows if row.kind == PROVIDER),
+    )
+
+
+def pause(conn: Connection, *, kind: str, name: str) -> None:
+    """Start no turn of the lane or provider any more. Pausing twice is pausing once."""
+    known = select(pauses.c.name).where(pauses.c.kind == kind, pauses.c.name == name)
+    if conn.execute(known).first() is None:
+        conn.execute(insert(pauses).values(kind=kind, name=name))
+
+
+def resume(conn: Connection, *, kind: str, name: str) -> None:
+    """Let its turns run again."""
+    conn.execute(delete(pauses).where(pauses.c.kind == kind, pauses.c.name == name))

@@ -1,0 +1,1 @@
+"""Reading and changing what is not on a turn's hot path."""

@@ -1,0 +1,254 @@
+"""Sessions: creating, reading, changing, archiving, deleting."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from turnmill.domain.bounds import LONGEST_IDLE
+from turnmill.domain.errors import Conflict, MoveRefused, SessionArchived, SessionNotFound
+from turnmill.domain.ids import SessionId, TurnId
+from turnmill.domain.states import (
+    OnAmbiguous,
+    OnFailure,
+    SessionStatus,
+    TurnState,
+    sources_of,
+)
+from turnmill.store.kept import give_up_all
+from turnmill.store.line.head import lock_sessions, move_lines
+from turnmill.store.line.history import shown_text
+from turnmill.store.line.opening import row_of, whole_seconds
+from turnmill.store.readable import read_one, readable
+from turnmill.store.records import Head, MessageRecord, NewSession, SessionRecord
+from turnmill.store.schema.tables import announcements, messages, sessions, turns
+from turnmill.store.types import db_now
+
+_COLUMNS = tuple(
+    sessions.c[name] for name in SessionRecord.__dataclass_fields__ if name != "idle_ttl"
+) + (sessions.c.idle_seconds,)
+
+
+def create(conn: Connection, new: NewSession) -> SessionRecord:
+    """Create the session, or return the one that its key already stands for.
+
+    Raises Conflict when the key belongs to another user, SessionArchived when it was archived.
+    """
+    dialect = postgresql if conn.dialect.name == "postgresql" else sqlite
+    statement = (
+        dialect.insert(sessions)
+        .values(row_of(new))
+        .on_conflict_do_nothing(index_elements=[sessions.c.key])
+        .returning(*_COLUMNS)
+    )
+    row = conn.execute(statement).one_or_none()
+    if row is not None:
+        return read_one(row, _record)
+    found = by_key(conn, new.key or "")
+    if found.user_id != new.user_id:
+        raise Conflict("this session key belongs to another user", hint="put the user into the key")
+    if found.status is SessionStatus.ARCHIVED:
+        raise SessionArchived()
+    return found
+
+
+def get(conn: Connection, session_id: SessionId) -> SessionRecord:
+    """Return the session, or raise SessionNotFound."""
+    return _one(conn, sessions.c.id == session_id)
+
+
+def by_key(conn: Connection, key: str) -> SessionRecord:
+    """Return the session with this key, or raise SessionNotFound."""
+    return _one(conn, sessions.c.key == key)
+
+
+def id_of_key(conn: Connection, key: str) -> SessionId:
+    """Return the id that the key stands for, or raise SessionNotFound."""
+    found = conn.scalar(select(sessions.c.id).where(sessions.c.key == key, _present()))
+    if found is None:
+        raise SessionNotFound()
+    return SessionId(found)
+
+
+def find(
+    conn: Connection,
+    *,
+    user_id: str | None = None,
+    status: SessionStatus | None = None,
+    after: SessionId | None = None,
+    limit: int = 100,
+) -> list[SessionRecord]:
+    """Return up to `limit` sessions, newest first; `after` is the last id of the page before."""
+    query = select(*_COLUMNS).where(_present())
+    if user_id is not None:
+        query = query.where(sessions.c.user_id == user_id)
+    if status is not None:
+        query = query.where(sessions.c.status == status)
+    if after is not None:
+        query = query.where(sessions.c.id < after)
+    rows = conn.execute(query.order_by(sessions.c.id.desc()).limit(limit))
+    return list(readable(rows, _record))
+
+
+def change(conn: Connection, session_id: SessionId, values: Mapping[str, Any]) -> SessionRecord:
+    """Set columns of the session; turns that run keep what they were given."""
+    columns = dict(values)
+    holds_otherwise = "on_ambiguous" in columns
+    if holds_otherwise:
+        lock_sessions(conn, [session_id])
+    if "idle_ttl" in columns:
+        columns["idle_seconds"] = whole_seconds(columns.pop("idle_ttl"))
+    row = conn.execute(
+        update(sessions)
+        .where(sessions.c.id == session_id, _present())
+        .values(**columns)
+        .returning(*_COLUMNS)
+    ).one_or_none()
+    if row is None:
+        raise SessionNotFound()
+    if holds_otherwise:
+        move_lines(conn, {session_id: 0})
+    return read_one(row, _record)
+
+
+def archive(conn: Connection, session_id: SessionId) -> SessionRecord:
+    """Refuse messages from now on. Raises MoveRefused while a turn is unfinished."""
+    lock_sessions(conn, [session_id])
+    found = get(conn, session_id)
+    if found.status is SessionStatus.ARCHIVED:
+        return found
+    if found.unfinished:
+        raise MoveRefused(
+            f"{found.unfinished} turns of the session are unfinished",
+            hint="wait for them or cancel them, then archive",
+        )
+    give_up_all(conn, [session_id])
+    return change(conn, session_id, {"status": SessionStatus.ARCHIVED, "archived_at": db_now()})
+
+
+def pause(conn: Connection, session_id: SessionId) -> SessionRecord:
+    """Start no turn of the session until it is resumed; messages are still accepted."""
+    return _switch(conn, session_id, SessionStatus.ACTIVE, SessionStatus.PAUSED)
+
+
+def resume(conn: Connection, session_id: SessionId) -> SessionRecord:
+    """Let the turns of a paused session run again."""
+    return _switch(conn, session_id, SessionStatus.PAUSED, SessionStatus.ACTIVE)
+
+
+def head_of(conn: Connection, session_id: SessionId) -> list[Head]:
+    """Return the session's head if it is due now."""
+    lock_sessions(conn, [session_id])
+    return move_lines(conn, {session_id: 0})
+
+
+def remove(conn: Connection, session_id: SessionId) -> list[TurnId]:
+    """Delete the session with every row; a turn that runs is not cut.
+
+    Then the rows stay, invisible, until that turn has ended, and its id is returned; everything
+    that was queued is cancelled at once.
+    """
+    lock_sessions(conn, [session_id])
+    get(conn, session_id)
+    running = conn.scalar(
+        select(turns.c.id).where(
+            turns.c.session_id == session_id, turns.c.state == TurnState.RUNNING
+        )
+    )
+    if running is None:
+        give_up_all(conn, [session_id])
+        conn.execute(delete(announcements).where(announcements.c.session_id == session_id))
+        conn.execute(delete(sessions).where(sessions.c.id == session_id))
+        return []
+    cancelled = conn.execute(
+        update(turns)
+        .where(
+            turns.c.session_id == session_id,
+            turns.c.state.in_(sources_of(TurnState.CANCELLED) - {TurnState.RUNNING}),
+        )
+        .values(state=TurnState.CANCELLED, error_code="cancelled", finished_at=db_now())
+    )
+    move_lines(conn, {session_id: cancelled.rowcount})
+    give_up_all(conn, [session_id])
+    conn.execute(
+        update(sessions)
+        .where(sessions.c.id == session_id)
+        .values(status=SessionStatus.DELETED, key=None)
+    )
+    return [TurnId(running)]
+
+
+def history(
+    conn: Connection, session_id: SessionId, *, after_seq: int = 0, limit: int = 500
+) -> list[MessageRecord]:
+    """Return messages of up to `limit` turns after turn number `after_seq`, in order."""
+    get(conn, session_id)
+    page = (
+        select(turns.c.id, turns.c.seq, turns.c.state)
+        .where(turns.c.session_id == session_id, turns.c.seq > after_seq)
+        .order_by(turns.c.seq)
+        .limit(limit)
+        .subquery()
+    )
+    rows = conn.execute(
+        select(messages, page.c.seq, page.c.state)
+        .join(page, page.c.id == messages.c.turn_id)
+        .order_by(page.c.seq, messages.c.position)
+    )
+    return list(readable(rows, _message))
+
+
+def _message(row: Row[Any]) -> MessageRecord:
+    return MessageRecord(
+        id=row.id,
+        turn_id=TurnId(row.turn_id),
+        seq=row.seq,
+        position=row.position,
+        role=row.role,
+        text=shown_text(row.content),
+        state=TurnState(row.state),
+        created_at=row.created_at,
+    )
+
+
+def _switch(
+    conn: Connection, session_id: SessionId, source: SessionStatus, target: SessionStatus
+) -> SessionRecord:
+    lock_sessions(conn, [session_id])
+    found = get(conn, session_id)
+    if found.status is target:
+        return found
+    if found.status is not source:
+        raise MoveRefused(f"a session that is {found.status} cannot become {target}")
+    return change(conn, session_id, {"status": target})
+
+
+def _present() -> Any:
+    return sessions.c.status != SessionStatus.DELETED
+
+
+def _one(conn: Connection, condition: Any) -> SessionRecord:
+    row = conn.execute(select(*_COLUMNS).where(condition, _present())).one_or_none()
+    if row is None:
+        raise SessionNotFound()
+    return read_one(row, _record)
+
+
+def _idle_ttl(seconds: int) -> timedelta:
+    return timedelta(seconds=max(0, min(seconds, int(LONGEST_IDLE.total_seconds()))))
+
+
+def _record(row: Row[Any]) -> SessionRecord:
+    values = dict(row._mapping)
+    seconds = values.pop("idle_seconds")
+    return SessionRecord(
+        **values
+        | {
+            "idle_ttl": None if seconds is None else _idle_ttl(seconds),
+            "status": SessionStatus(values["status"]),
+            "on_failure": OnFailure(values["on_failure"]),
+            "on_ambiguous": OnAmbiguous(values["on_ambiguous"]),
+        }
+    )

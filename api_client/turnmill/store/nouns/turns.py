@@ -1,0 +1,235 @@
+"""Turns after they were accepted: reading, cancelling, retrying."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Select, select, update
+
+from turnmill.domain.errors import MoveRefused, SessionArchived, TurnNotFound, UnreadableRow
+from turnmill.domain.ids import BatchId, SessionId, TurnId
+from turnmill.domain.json_values import Unreadable
+from turnmill.domain.states import FINAL, Lane, SessionStatus, TurnState, sources_of
+from turnmill.store.kept import give_up_work
+from turnmill.store.line.accept import accept
+from turnmill.store.line.head import lock_sessions, move_lines
+from turnmill.store.line.history import text_of
+from turnmill.store.nouns.sessions import history
+from turnmill.store.readable import read_one, readable
+from turnmill.store.records import (
+    Accepted,
+    AttemptRecord,
+    Head,
+    MessageRecord,
+    NewTurn,
+    TurnRecord,
+)
+from turnmill.store.schema.tables import attempts, messages, sessions, turns
+from turnmill.store.schema_name import execute
+from turnmill.store.types import db_now
+from turnmill.wire import CANCEL_CHANNEL
+
+_COLUMNS = tuple(turns.c[name] for name in TurnRecord.__dataclass_fields__)
+
+
+def get(conn: Connection, turn_id: TurnId) -> TurnRecord:
+    """Return the turn as it stands, or raise TurnNotFound."""
+    row = conn.execute(_visible().where(turns.c.id == turn_id)).one_or_none()
+    if row is None:
+        raise TurnNotFound()
+    return read_one(row, _record)
+
+
+def find(
+    conn: Connection,
+    *,
+    session_id: SessionId | None = None,
+    batch_id: BatchId | None = None,
+    states: Sequence[TurnState] = (),
+    error_code: str | None = None,
+    after: TurnId | None = None,
+    limit: int = 100,
+) -> list[TurnRecord]:
+    """Return up to `limit` turns, newest first; `after` is the last id of the page before."""
+    query = _visible()
+    if session_id is not None:
+        query = query.where(turns.c.session_id == session_id)
+    if batch_id is not None:
+        query = query.where(turns.c.batch_id == batch_id)
+    if states:
+        query = query.where(turns.c.state.in_(states))
+    if error_code is not None:
+        query = query.where(turns.c.error_code == error_code)
+    if after is not None:
+        query = query.where(turns.c.id < after)
+    rows = conn.execute(query.order_by(turns.c.id.desc()).limit(limit))
+    return list(readable(rows, _record))
+
+
+def finished(conn: Connection, turn_ids: Sequence[TurnId]) -> list[TurnId]:
+    """Return those of the turns that are final, or that are gone."""
+    unfinished = conn.scalars(
+        select(turns.c.id).where(turns.c.id.in_(turn_ids), turns.c.state.not_in(FINAL))
+    )
+    waiting = set(unfinished)
+    return [turn_id for turn_id in turn_ids if turn_id not in waiting]
+
+
+def attempts_of(conn: Connection, turn_id: TurnId) -> list[AttemptRecord]:
+    """Return all attempts of the turn, first one first."""
+    columns = [attempts.c[name] for name in AttemptRecord.__dataclass_fields__]
+    rows = conn.execute(
+        select(*columns).where(attempts.c.turn_id == turn_id).order_by(attempts.c.fence)
+    )
+    return [AttemptRecord(**row._mapping) for row in rows]
+
+
+def messages_of(conn: Connection, turn_id: TurnId) -> list[MessageRecord]:
+    """Return the messages of the turn in order, the user's first; raises TurnNotFound."""
+    turn = get(conn, turn_id)
+    return history(conn, turn.session_id, after_seq=turn.seq - 1, limit=1)
+
+
+def cancel(conn: Connection, turn_id: TurnId) -> tuple[TurnState, list[Head]]:
+    """End the turn, at once where nothing runs; return its state now and the heads due now.
+
+    A running turn keeps the state `running`: its owner is told to close the call, and the verdict
+    will be `cancelled` whatever the provider says. Work that a vendor does for it in the background
+    is stopped by a worker afterwards. A final turn stays as it is.
+    """
+    state, session_id = _lock(conn, turn_id)
+    if state in FINAL:
+        return state, []
+    if state is TurnState.RUNNING:
+        conn.execute(update(turns).where(turns.c.id == turn_id).values(cancel_requested=True))
+        if conn.dialect.name == "postgresql":
+            execute(
+                conn,
+                "SELECT pg_notify(%(channel)s, %(id)s)",
+                {"channel": CANCEL_CHANNEL, "id": str(turn_id)},
+            )
+        return state, []
+    conn.execute(
+        update(turns)
+        .where(turns.c.id == turn_id, turns.c.state.in_(sources_of(TurnState.CANCELLED)))
+        .values(state=TurnState.CANCELLED, error_code="cancelled", finished_at=db_now())
+    )
+    give_up_work(conn, [session_id], [turn_id])
+    return TurnState.CANCELLED, move_lines(conn, {session_id: 1})
+
+
+def retry(conn: Connection, turn_id: TurnId, *, new_id: TurnId, message_id: UUID) -> Accepted:
+    """Run a failed or dead turn again.
+
+    In place, with all its attempts given back, while no later turn of the session has started;
+    otherwise as a new turn at the end of the session, `new_id`, with `retry_of`. Raises
+    MoveRefused for any other state.
+    """
+    state, session_id = _lock(conn, turn_id)
+    if state not in sources_of(TurnState.QUEUED) & FINAL:
+        raise MoveRefused(
+            f"a turn that is {state} cannot be retried", hint="only failed and dead turns can"
+        )
+    if _later_one_started(conn, turn_id, session_id):
+        copy = _copy(conn, turn_id, new_id, message_id)
+        if copy.batch_id is not None:
+            # The new turn takes the old one's place in the batch, whose results are to show it.
+            leave = {"batch_id": None, "batch_line": None}
+            conn.execute(update(turns).where(turns.c.id == turn_id).values(**leave))
+        return accept(conn, session_id, copy)
+    status = conn.scalar(select(sessions.c.status).where(sessions.c.id == session_id))
+    if status == SessionStatus.ARCHIVED:
+        raise SessionArchived()
+    conn.execute(update(turns).where(turns.c.id == turn_id).values(queued_again()))
+    heads = move_lines(conn, {session_id: -1})
+    announce = any(head.turn_id == turn_id for head in heads)
+    return Accepted(turn_id=turn_id, session_id=session_id, created=False, announce=announce)
+
+
+def queued_again() -> dict[str, Any]:
+    """Return the columns of a failed turn that runs again in place, all attempts given back."""
+    return {
+        "state": TurnState.QUEUED,
+        "attempt": 0,
+        "lost": 0,
+        "available_at": db_now(),
+        "native_ref": "",
+        "expires_at": None,
+        "cancel_requested": False,
+        "error_code": None,
+        "finished_at": None,
+    }
+
+
+def release_held(conn: Connection, turn_id: TurnId) -> list[Head]:
+    """Let a turn that is held as ambiguous go on; return the heads due now.
+
+    The provider is asked what became of it, where it can tell, and otherwise it is sent again.
+    """
+    state, session_id = _lock(conn, turn_id)
+    if state is not TurnState.UNKNOWN:
+        raise MoveRefused(f"a turn that is {state} is not held", hint="only unknown turns are")
+    # The note that a call had left is what holds the turn.
+    let_go = {"sent_at": None, "available_at": db_now()}
+    conn.execute(update(turns).where(turns.c.id == turn_id).values(let_go))
+    return move_lines(conn, {session_id: 0})
+
+
+def _lock(conn: Connection, turn_id: TurnId) -> tuple[TurnState, SessionId]:
+    session_id = conn.scalar(
+        select(turns.c.session_id)
+        .join(sessions, sessions.c.id == turns.c.session_id)
+        .where(turns.c.id == turn_id, sessions.c.status != SessionStatus.DELETED)
+    )
+    if session_id is None:
+        raise TurnNotFound()
+    lock_sessions(conn, [SessionId(session_id)])
+    state = conn.scalar(select(turns.c.state).where(turns.c.id == turn_id))
+    if state is None:
+        raise TurnNotFound()
+    return read_one(state, TurnState), SessionId(session_id)
+
+
+def _later_one_started(conn: Connection, turn_id: TurnId, session_id: SessionId) -> bool:
+    seq = select(turns.c.seq).where(turns.c.id == turn_id).scalar_subquery()
+    later = select(turns.c.id).where(
+        turns.c.session_id == session_id, turns.c.seq > seq, turns.c.started_at.is_not(None)
+    )
+    return conn.execute(later.limit(1)).first() is not None
+
+
+def _copy(conn: Connection, turn_id: TurnId, new_id: TurnId, message_id: UUID) -> NewTurn:
+    old = conn.execute(select(turns).where(turns.c.id == turn_id)).one()
+    if isinstance(old.metadata, Unreadable):
+        raise UnreadableRow()  # the copy would be without it, and nobody told
+    content = conn.scalars(
+        select(messages.c.content).where(messages.c.turn_id == turn_id, messages.c.position == 0)
+    ).one()
+    return NewTurn(
+        id=new_id,
+        message_id=message_id,
+        text=read_one(content, text_of),
+        lane=Lane(old.lane),
+        metadata=old.metadata,
+        max_attempts=old.max_attempts,
+        batch_id=old.batch_id,
+        batch_line=old.batch_line,
+        custom_id=old.custom_id,
+        retry_of=turn_id,
+    )
+
+
+def _visible() -> Select[Any]:
+    """Turns of sessions that were not deleted."""
+    return (
+        select(*_COLUMNS)
+        .join(sessions, sessions.c.id == turns.c.session_id)
+        .where(sessions.c.status != SessionStatus.DELETED)
+    )
+
+
+def _record(row: Any) -> TurnRecord:
+    values = dict(row._mapping)
+    values["state"] = TurnState(values["state"])
+    values["lane"] = Lane(values["lane"])
+    return TurnRecord(**values)

@@ -1,0 +1,209 @@
+"""Bringing a database to this version's schema, with workers of the version before still at work.
+
+A migration is `pre` when the code of before goes on running on what it leaves, and `post` when it
+does not: it waits until that code is gone. Each runs in a transaction of its own, unless it asks
+for none, and waits for locks only for moments, so that nobody queues behind it.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Connection, inspect, text
+
+from turnmill.domain.errors import InvalidInput, SessionBusy
+from turnmill.store.database import Database
+from turnmill.store.refusals import translated
+from turnmill.store.schema.moving_in import Moved, move_in
+from turnmill.store.schema.revision import OLD_VERSION_TABLE, VERSION_TABLE, current
+from turnmill.store.schema_name import SCHEMA, execute
+
+T = TypeVar("T")
+
+#: Folders of migrations, as Alembic names them.
+VERSIONS: tuple[str, ...] = ("turnmill.store.schema:migrations/versions",)
+
+_LOCK = 7_211_884_301  # any number: two `migrate` at once take turns
+#: A lock that is not had by then is asked for again later: behind a waiting ALTER TABLE everybody
+#: else waits too.
+_LOCK_TIMEOUT = "2s"
+_TRIES = 30
+_PAUSE_SECONDS = 1.0
+
+_REVISIONS = """
+CREATE TABLE IF NOT EXISTS turnmill.revisions (
+    revision text PRIMARY KEY,
+    serves text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
+)
+"""
+_NOTE = """
+INSERT INTO turnmill.revisions (revision, serves) VALUES (%(revision)s, %(serves)s)
+ON CONFLICT (revision) DO UPDATE SET serves = EXCLUDED.serves, applied_at = clock_timestamp()
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migrated:
+    """What `upgrade` did."""
+
+    before: str | None  #: the revision that was found; None: an empty store
+    after: str | None
+    moved: Moved | None  #: what moving into the schema took, where it was needed
+
+
+def upgrade(
+    database_url: str, revision: str = "head", *, schema: str = SCHEMA, finish: bool = True
+) -> Migrated:
+    """Run the migrations that are missing. Safe to run twice, and at once from two places.
+
+    Without `finish`, the newest ones of the kind `post` are left for when the code of before is
+    gone; an empty store gets them at once. Raises SessionBusy when others held a lock for minutes.
+    """
+    database = Database(database_url, schema=schema, pool_size=1, overflow=0)
+    try:
+        if not database.is_postgres:
+            return _upgrade_file(database, revision)
+        with _migrating(database) as (conn, moved):
+            before = current(conn, schema=schema)
+            target = revision
+            if revision == "head" and not finish and before is not None:
+                target = _without_last_posts(_config(conn, schema), at_least=before)
+            conn.commit()
+            _patiently(conn, lambda: command.upgrade(_config(conn, schema), target))
+            return Migrated(before=before, after=current(conn, schema=schema), moved=moved)
+    finally:
+        database.close()
+
+
+def downgrade(database_url: str, revision: str, *, schema: str = SCHEMA) -> None:
+    """Go back to an earlier revision; `base` removes every table but the note of revisions."""
+    database = Database(database_url, schema=schema, pool_size=1, overflow=0)
+    try:
+        if not database.is_postgres:
+            with database.begin() as conn, _known_revisions():
+                _rename_version_table(conn)
+                command.downgrade(_config(conn, None), revision)
+            return
+        with _migrating(database) as (conn, _):
+            _patiently(conn, lambda: command.downgrade(_config(conn, schema), revision))
+    finally:
+        database.close()
+
+
+def unfinished(database_url: str, *, schema: str = SCHEMA) -> int:
+    """Return how many migrations are still to be run."""
+    database = Database(database_url, schema=schema, pool_size=1, overflow=0)
+    try:
+        with database.begin() as conn:
+            found = current(conn, schema=database.schema)
+            scripts = ScriptDirectory.from_config(_config(conn, database.schema))
+            return sum(1 for _ in scripts.iterate_revisions("head", found or "base"))
+    finally:
+        database.close()
+
+
+@contextmanager
+def _migrating(database: Database) -> Iterator[tuple[Connection, Moved | None]]:
+    """Yield a connection that sees our schema only, while no other `migrate` runs."""
+    schema = database.schema
+    assert schema is not None
+    with database.engine.connect() as conn:
+        execute(conn, "SET statement_timeout = 0")
+        execute(conn, "SET lock_timeout = 0")
+        execute(conn, "SELECT pg_advisory_lock(%(key)s)", {"key": _LOCK})
+        execute(conn, f"SET lock_timeout = '{_LOCK_TIMEOUT}'")
+        conn.commit()
+        try:
+            yield conn, _patiently(conn, lambda: _enter(conn, schema))
+        finally:
+            conn.rollback()
+            conn.invalidate()  # with its settings and its lock
+
+
+def _enter(conn: Connection, schema: str) -> Moved | None:
+    with conn.begin():
+        moved = move_in(conn, schema)
+        conn.execute(text(f'SET search_path = "{schema}"'))
+        execute(conn, _REVISIONS)
+    return moved
+
+
+def _patiently(conn: Connection, step: Callable[[], T]) -> T:
+    """Run a step that may be repeated, until it gets its locks."""
+    for _ in range(_TRIES):
+        try:
+            with _known_revisions(), translated():
+                return step()
+        except SessionBusy:
+            conn.rollback()
+            time.sleep(_PAUSE_SECONDS)
+    raise SessionBusy(
+        "a lock that a migration needs is held by somebody else",
+        hint="end long transactions on Turnmill's tables, and run it again",
+    )
+
+
+def _upgrade_file(database: Database, revision: str) -> Migrated:
+    with database.begin() as conn, _known_revisions():
+        before = current(conn, schema=None)
+        _rename_version_table(conn)
+        command.upgrade(_config(conn, None), revision)
+        return Migrated(before=before, after=current(conn, schema=None), moved=None)
+
+
+def _rename_version_table(conn: Connection) -> None:
+    """Let a file of before keep its revision under the name of today."""
+    names = inspect(conn).get_table_names()
+    if OLD_VERSION_TABLE in names and VERSION_TABLE not in names:
+        conn.execute(text(f"ALTER TABLE {OLD_VERSION_TABLE} RENAME TO {VERSION_TABLE}"))
+
+
+def _without_last_posts(config: Config, *, at_least: str) -> str:
+    """Return the newest revision of the kind `pre`, or the one that the database has, if later."""
+    for script in ScriptDirectory.from_config(config).walk_revisions():
+        if script.revision <= at_least or getattr(script.module, "phase", "pre") == "pre":
+            return script.revision
+    return at_least
+
+
+@contextmanager
+def _known_revisions() -> Iterator[None]:
+    try:
+        yield
+    except CommandError as error:
+        raise InvalidInput(str(error), hint="name a revision of this version, or `head`") from None
+
+
+def _config(conn: Connection, schema: str | None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", "turnmill.store.schema:migrations")
+    config.set_main_option("path_separator", "newline")
+    config.set_main_option("version_locations", "\n".join(VERSIONS))
+    config.attributes["connection"] = conn
+    config.attributes["schema"] = schema
+    config.attributes["noted"] = _note if schema else _note_nothing
+    return config
+
+
+def _note(*, ctx: Any, step: Any, **_: Any) -> None:
+    """Write down, in the migration's transaction, which code the new revision serves."""
+    if not step.is_upgrade:
+        left = {"revision": step.source_revision_ids[0]}
+        execute(
+            ctx.connection, "DELETE FROM turnmill.revisions WHERE revision = %(revision)s", left
+        )
+        return
+    module = step.up_revision.module
+    serves = getattr(module, "serves", step.up_revision_id)
+    execute(ctx.connection, _NOTE, {"revision": step.up_revision_id, "serves": serves})
+
+
+def _note_nothing(**_: Any) -> None:
+    """Serve a file: one process uses it, of one version."""

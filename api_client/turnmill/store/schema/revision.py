@@ -1,0 +1,77 @@
+"""Which schema a database has, and which ones this code runs on."""
+
+from sqlalchemy import Connection, inspect, text
+
+from turnmill.domain.errors import SchemaOutOfDate
+from turnmill.store.database import Database
+from turnmill.store.schema.tables import metadata
+from turnmill.store.schema_name import SCHEMA, execute
+
+#: The newest revision that this code knows; a test holds it equal to the newest migration.
+HEAD = "0004"
+#: The oldest revision that this code runs on: that of its newest migration of the kind `pre`.
+NEEDS = "0004"
+
+#: Our own: an application with Alembic has a table `alembic_version` in the same database.
+VERSION_TABLE = "schema_version"
+#: Where versions of before kept the revision.
+OLD_VERSION_TABLE = "alembic_version"
+
+
+def create_all(conn: Connection) -> None:
+    """Create the tables of a store that lives in memory, where there is nothing to migrate."""
+    metadata.create_all(conn)
+
+
+def current(conn: Connection, *, schema: str | None = SCHEMA) -> str | None:
+    """Return the revision of the tables in this schema (None: SQLite), or None for none."""
+    place = schema if conn.dialect.name == "postgresql" else None
+    tables = (VERSION_TABLE,) if place else (VERSION_TABLE, OLD_VERSION_TABLE)
+    for table in tables:
+        if inspect(conn).has_table(table, schema=place):
+            name = f'"{place}".{table}' if place else table
+            revision: str | None = conn.scalar(text(f"SELECT version_num FROM {name}"))
+            return revision
+    return None
+
+
+def revision_of(database_url: str, *, schema: str = SCHEMA) -> str | None:
+    """Return the revision of the database at this URL, or None for an empty one."""
+    database = Database(database_url, schema=schema, pool_size=1, overflow=0)
+    try:
+        with database.begin() as conn:
+            return current(conn, schema=database.schema)
+    finally:
+        database.close()
+
+
+def require_current(conn: Connection, *, schema: str | None = SCHEMA) -> None:
+    """Raise SchemaOutOfDate unless this code runs on the database as it is.
+
+    That is so from `NEEDS` to `HEAD`, and on later revisions for as long as they say that they
+    serve code which knows no more than `HEAD`: versions of before and after run side by side.
+    """
+    found = current(conn, schema=schema)
+    if found is not None and NEEDS <= found <= HEAD:
+        return
+    if found is None or found < NEEDS:
+        raise SchemaOutOfDate(
+            f"the database is at revision {found or 'none'}, this version needs {NEEDS}"
+        )
+    served = _serves(conn, found)
+    if served > HEAD:
+        raise SchemaOutOfDate(
+            f"the database is at revision {found}, which serves versions from {served} on;"
+            f" this one knows up to {HEAD}",
+            hint="install the version that migrated it",
+        )
+
+
+def _serves(conn: Connection, revision: str) -> str:
+    """Return the revision that code must know of at least to run on this one."""
+    found: str | None = execute(
+        conn,
+        "SELECT serves FROM turnmill.revisions WHERE revision = %(revision)s",
+        {"revision": revision},
+    ).scalar()
+    return found or revision

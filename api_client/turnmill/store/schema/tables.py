@@ -1,0 +1,389 @@
+"""The tables: their names and constraints are the contract, and make the promises physical."""
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    DDL,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Date,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    event,
+    false,
+    text,
+)
+
+from turnmill.domain.states import (
+    UNFINISHED,
+    Lane,
+    OnAmbiguous,
+    OnFailure,
+    SessionStatus,
+    TurnState,
+)
+from turnmill.store.schema.bounds import within_bounds
+from turnmill.store.schema_name import SCHEMA
+from turnmill.store.types import Json, Timestamp, db_now
+
+metadata = MetaData(
+    schema=SCHEMA,
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    },
+)
+
+
+def sql_list(words: Iterable[str]) -> str:
+    """Return `('a', 'b')` for an IN condition, generated from the rules."""
+    return "(" + ", ".join(f"'{word}'" for word in sorted(words)) + ")"
+
+
+UNFINISHED_SQL = f"state IN {sql_list(frozenset(UNFINISHED))}"
+RUNNING_SQL = f"state = '{TurnState.RUNNING}'"
+#: The same for turns `t` that are found by their ids. The planner must not see that it is the same:
+#: statistics from a quiet hour tell it that the index of running turns is empty, and it would read
+#: all of it to find one.
+STILL_RUNNING = f"(t.state || '') = '{TurnState.RUNNING}'"
+
+# The tables that every turn updates keep room on their pages, so that most updates stay there.
+_ROOMY: dict[str, Any] = {"postgresql_with": {"fillfactor": "80"}}
+
+
+def _bounded(table: str) -> CheckConstraint:
+    """Hold what callers hand in to its bounds; on Postgres, the migration that came later does."""
+    held = CheckConstraint(within_bounds(table, dialect="sqlite"), name="within_bounds")
+    return held.ddl_if(dialect="sqlite")
+
+
+def _one_of(column: str, words: type[StrEnum]) -> CheckConstraint:
+    return CheckConstraint(f"{column} IN {sql_list(frozenset(words))}", name=f"{column}_known")
+
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("key", Text, unique=True),
+    Column("user_id", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("status", Text, nullable=False, server_default=SessionStatus.ACTIVE),
+    Column("system_prompt", Text),
+    Column("settings", Json, nullable=False, server_default=text("'{}'")),
+    Column("metadata", Json, nullable=False, server_default=text("'{}'")),
+    Column("provider_ref", Text, nullable=False, server_default=""),
+    Column("on_failure", Text, nullable=False, server_default=OnFailure.CONTINUE),
+    Column("on_ambiguous", Text, nullable=False, server_default=OnAmbiguous.RECONCILE),
+    Column("max_attempts", Integer, nullable=False, server_default="5"),
+    Column("idle_seconds", BigInteger),
+    # The line of the session. Every move of a turn holds this row's lock and leaves these true.
+    Column("next_seq", BigInteger, nullable=False, server_default="1"),
+    Column("fence", BigInteger, nullable=False, server_default="0"),
+    Column("unfinished", Integer, nullable=False, server_default="0"),
+    Column("head_turn_id", Uuid),
+    Column("head_lane", Text),
+    Column("head_due_at", Timestamp),  # NULL: nothing to announce (none, running, or held)
+    # Totals of all attempts.
+    Column("turns_succeeded", BigInteger, nullable=False, server_default="0"),
+    Column("turns_failed", BigInteger, nullable=False, server_default="0"),
+    Column("input_tokens", BigInteger, nullable=False, server_default="0"),
+    Column("output_tokens", BigInteger, nullable=False, server_default="0"),
+    Column("cost_usd", Numeric(20, 10), nullable=False, server_default="0"),
+    Column("unpriced_attempts", BigInteger, nullable=False, server_default="0"),
+    Column("created_at", Timestamp, nullable=False, server_default=db_now()),
+    Column("last_active_at", Timestamp, nullable=False, server_default=db_now()),
+    Column("archived_at", Timestamp),
+    _one_of("status", SessionStatus),
+    _one_of("on_failure", OnFailure),
+    _one_of("on_ambiguous", OnAmbiguous),
+    CheckConstraint("unfinished >= 0", name="unfinished_counts"),
+    _bounded("sessions"),
+    CheckConstraint("(unfinished = 0) = (head_turn_id IS NULL)", name="head_stands_for_line"),
+    **_ROOMY,
+)
+Index("ix_sessions_user_id", sessions.c.user_id, sessions.c.id)
+Index(
+    "ix_sessions_due",
+    sessions.c.head_lane,
+    sessions.c.provider,
+    sessions.c.head_due_at,
+    postgresql_where=text("head_due_at IS NOT NULL AND status = 'active'"),
+    sqlite_where=text("head_due_at IS NOT NULL AND status = 'active'"),
+)
+Index(
+    "ix_sessions_unfinished",
+    sessions.c.user_id,
+    postgresql_where=text("unfinished > 0"),
+    sqlite_where=text("unfinished > 0"),
+)
+Index(
+    "ix_sessions_deleted",
+    sessions.c.id,
+    postgresql_where=text("status = 'deleted'"),
+    sqlite_where=text("status = 'deleted'"),
+)
+# Busy sessions are not in it, so that it costs a turn one entry, and not one a move.
+Index(
+    "ix_sessions_idle",
+    sessions.c.idle_seconds,
+    sessions.c.last_active_at,
+    postgresql_where=text("status = 'active' AND unfinished = 0"),
+    sqlite_where=text("status = 'active' AND unfinished = 0"),
+)
+Index(
+    "ix_sessions_archived_at",
+    sessions.c.archived_at,
+    postgresql_where=text("archived_at IS NOT NULL"),
+    sqlite_where=text("archived_at IS NOT NULL"),
+)
+
+turns = Table(
+    "turns",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("session_id", Uuid, ForeignKey("sessions.id", ondelete="CASCADE"), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("state", Text, nullable=False, server_default=TurnState.QUEUED),
+    Column("lane", Text, nullable=False, server_default=Lane.INTERACTIVE),
+    Column("attempt", Integer, nullable=False, server_default="0"),
+    Column("max_attempts", Integer, nullable=False),
+    Column("claims", Integer, nullable=False, server_default="0"),
+    Column("claimed_for", Text),  # of the last claim: send, check or resume
+    Column("lost", Integer, nullable=False, server_default="0"),
+    Column("available_at", Timestamp, nullable=False, server_default=db_now()),
+    Column("expires_at", Timestamp),
+    Column("lease_owner", Text),
+    Column("lease_fence", BigInteger),
+    Column("lease_until", Timestamp),
+    Column("sent_at", Timestamp),
+    Column("cancel_requested", Boolean, nullable=False, server_default=false()),
+    Column("native_ref", Text, nullable=False, server_default=""),
+    Column("idempotency_key", Text),
+    Column("idempotency_hash", LargeBinary),
+    Column("batch_id", Uuid, ForeignKey("batches.id", ondelete="SET NULL")),
+    Column("batch_line", BigInteger),
+    Column("custom_id", Text),
+    Column("retry_of", Uuid),
+    Column("metadata", Json, nullable=False, server_default=text("'{}'")),
+    Column("error_code", Text),
+    Column("finish_reason", Text),
+    # NULL: unknown. What is unknown in one attempt is so in its turn; a session sums what is known.
+    Column("input_tokens", BigInteger, server_default="0"),
+    Column("output_tokens", BigInteger, server_default="0"),
+    Column("cached_tokens", BigInteger, server_default="0"),
+    Column("cost_usd", Numeric(20, 10)),
+    Column("created_at", Timestamp, nullable=False, server_default=db_now()),
+    Column("started_at", Timestamp),
+    Column("finished_at", Timestamp),
+    UniqueConstraint("session_id", "seq"),
+    UniqueConstraint("session_id", "idempotency_key"),
+    UniqueConstraint("batch_id", "batch_line"),
+    _one_of("state", TurnState),
+    _one_of("lane", Lane),
+    CheckConstraint(f"({RUNNING_SQL}) = (lease_owner IS NOT NULL)", name="running_is_leased"),
+    CheckConstraint("(lease_owner IS NULL) = (lease_until IS NULL)", name="lease_has_end"),
+    CheckConstraint("attempt >= 0 AND attempt <= max_attempts", name="attempts_finite"),
+    CheckConstraint("lost >= 0 AND lost <= 8", name="losses_finite"),
+    _bounded("turns"),
+    **_ROOMY,
+)
+Index(
+    "uq_turns_one_running",
+    turns.c.session_id,
+    unique=True,
+    postgresql_where=text(RUNNING_SQL),
+    sqlite_where=text(RUNNING_SQL),
+)
+Index(
+    "ix_turns_line",
+    turns.c.session_id,
+    turns.c.seq,
+    postgresql_where=text(UNFINISHED_SQL),
+    sqlite_where=text(UNFINISHED_SQL),
+)
+Index(
+    "ix_turns_lease",
+    turns.c.lease_until,
+    postgresql_where=text(RUNNING_SQL),
+    sqlite_where=text(RUNNING_SQL),
+)
+Index(
+    "ix_turns_expiry",
+    turns.c.expires_at,
+    postgresql_where=text("expires_at IS NOT NULL AND state IN ('queued', 'retrying')"),
+    sqlite_where=text("expires_at IS NOT NULL AND state IN ('queued', 'retrying')"),
+)
+Index("ix_turns_finished_at", turns.c.finished_at, postgresql_using="brin")
+Index(
+    "ix_turns_failed",
+    turns.c.id,
+    postgresql_where=text("state IN ('dead', 'failed')"),
+    sqlite_where=text("state IN ('dead', 'failed')"),
+)
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("session_id", Uuid, nullable=False),  # goes with its turn: checking it too costs 6 µs
+    Column("turn_id", Uuid, ForeignKey("turns.id", ondelete="CASCADE"), nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("content", Json, nullable=False),  # [{"type": "text", "text": "…"}]
+    Column("final", Boolean, nullable=False, server_default=false()),
+    Column("created_at", Timestamp, nullable=False, server_default=db_now()),
+    UniqueConstraint("turn_id", "position"),
+    CheckConstraint("role IN ('user', 'assistant', 'tool', 'system')", name="role_known"),
+)
+Index(
+    "uq_messages_one_reply",
+    messages.c.turn_id,
+    unique=True,
+    postgresql_where=text("final"),
+    sqlite_where=text("final"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("turn_id", Uuid, ForeignKey("turns.id", ondelete="CASCADE"), nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    Column("n", Integer, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("worker", Text, nullable=False),
+    Column("started_at", Timestamp, nullable=False, server_default=db_now()),
+    Column("ended_at", Timestamp),
+    Column("polls", Integer, nullable=False, server_default="0"),  # later claims that asked for it
+    Column("outcome", Text),
+    Column("error_code", Text),
+    Column("error_detail", Text),
+    Column("provider_request_id", Text),
+    Column("model", Text),
+    Column("input_tokens", BigInteger, server_default="0"),
+    Column("output_tokens", BigInteger, server_default="0"),
+    Column("cached_tokens", BigInteger, server_default="0"),
+    Column("cost_usd", Numeric(20, 10)),
+    Column("provider_ms", Integer),
+    PrimaryKeyConstraint("turn_id", "fence"),
+    CheckConstraint("kind IN ('send', 'check', 'resume')", name="kind_known"),
+    CheckConstraint("(ended_at IS NULL) = (outcome IS NULL)", name="ended_has_outcome"),
+)
+
+# What vendors keep of a session, by their own ids. No foreign key: a row stays until the vendor has
+# deleted what it names, also when session and turn are long gone. Ids only, no content.
+kept_refs = Table(
+    "kept_refs",
+    metadata,
+    Column("session_id", Uuid, nullable=False),
+    Column("ref", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("turn_id", Uuid),  # NULL: known from the session only
+    Column("stored", Boolean, nullable=False),  # to be closed when nobody needs it any more
+    Column("running", Boolean, nullable=False),  # the vendor may be at work: to be cancelled first
+    Column("created_at", Timestamp, nullable=False, server_default=db_now()),
+    Column("unwanted_at", Timestamp),  # NULL: its session goes on
+    Column("due_at", Timestamp),  # when the vendor is asked, for the first time or again
+    Column("tries", Integer, nullable=False, server_default="0"),
+    Column("error_code", Text),  # of the last try
+    PrimaryKeyConstraint("session_id", "ref"),
+    CheckConstraint("(due_at IS NULL) = (unwanted_at IS NULL)", name="unwanted_is_due"),
+)
+Index(
+    "ix_kept_refs_due_at",
+    kept_refs.c.due_at,
+    postgresql_where=text("due_at IS NOT NULL"),
+    sqlite_where=text("due_at IS NOT NULL"),
+)
+
+# When a head was last announced. Lost with a crash of the server, at the cost of a doubled hint.
+announcements = Table(
+    "announcements",
+    metadata,
+    Column("session_id", Uuid, primary_key=True),
+    Column("at", Timestamp, nullable=False),
+)
+event.listen(
+    announcements,
+    "after_create",
+    DDL("ALTER TABLE %(fullname)s SET UNLOGGED").execute_if(  # type: ignore[no-untyped-call]
+        dialect="postgresql"
+    ),
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("content_hash", LargeBinary, nullable=False),
+    Column("last_line", BigInteger, nullable=False, server_default="0"),  # of the file, accepted
+    Column("total", BigInteger),  # NULL until every line was accepted
+    Column("metadata", Json, nullable=False, server_default=text("'{}'")),
+    Column("created_at", Timestamp, nullable=False, server_default=db_now()),
+    Column("cancelled_at", Timestamp),
+    UniqueConstraint("name"),
+    _bounded("batches"),
+)
+
+pauses = Table(
+    "pauses",
+    metadata,
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("since", Timestamp, nullable=False, server_default=db_now()),
+    PrimaryKeyConstraint("kind", "name"),
+    CheckConstraint("kind IN ('lane', 'provider')", name="kind_known"),
+    _bounded("pauses"),
+)
+
+job_runs = Table(
+    "job_runs",
+    metadata,
+    Column("name", Text, nullable=False),
+    Column("slot", Timestamp, nullable=False),
+    Column("started_at", Timestamp, nullable=False, server_default=db_now()),
+    Column("finished_at", Timestamp),
+    Column("result", Json),
+    PrimaryKeyConstraint("name", "slot"),
+)
+
+usage_daily = Table(
+    "usage_daily",
+    metadata,
+    Column("day", Date, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("turns", BigInteger, nullable=False),
+    Column("succeeded", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("dead", BigInteger, nullable=False),
+    Column("cancelled", BigInteger, nullable=False),
+    Column("expired", BigInteger, nullable=False),
+    Column("attempts", BigInteger, nullable=False),
+    Column("retries", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("cost_usd", Numeric(20, 10), nullable=False),
+    Column("unpriced_attempts", BigInteger, nullable=False),
+    Column("rolled_up_at", Timestamp, nullable=False, server_default=db_now()),
+    PrimaryKeyConstraint("day", "provider", "model"),
+)

@@ -1,0 +1,1 @@
+"""What beat's jobs do to rows, and the promises that rows keep."""

@@ -1,0 +1,100 @@
+"""Jobs that beat starts: each runs once for a slot, however many beats there are."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from turnmill.store.schema.tables import job_runs
+from turnmill.store.types import db_after, db_now
+
+#: So many in a row are more than an accident.
+_SLOTS = 2
+_LONGEST_RUN = timedelta(minutes=30)
+
+
+def take_slot(conn: Connection, name: str, slot: datetime) -> bool:
+    """Take the slot for this job; False when somebody has taken it before.
+
+    Commit before the job starts. A slot whose job died is not run again: the next one will do.
+    """
+    dialect = postgresql if conn.dialect.name == "postgresql" else sqlite
+    statement = (
+        dialect.insert(job_runs)
+        .values(name=name, slot=slot)
+        .on_conflict_do_nothing()
+        .returning(job_runs.c.slot)
+    )
+    return conn.execute(statement).first() is not None
+
+
+def finish_slot(conn: Connection, name: str, slot: datetime, *, result: Mapping[str, Any]) -> None:
+    """Note that the job is done, and what it counted."""
+    conn.execute(
+        update(job_runs)
+        .where(job_runs.c.name == name, job_runs.c.slot == slot)
+        .values(finished_at=db_now(), result=dict(result))
+    )
+
+
+def fail_slot(conn: Connection, name: str, slot: datetime, *, error_code: str) -> None:
+    """Note why the job did not finish; the next slot will do its work."""
+    conn.execute(
+        update(job_runs)
+        .where(job_runs.c.name == name, job_runs.c.slot == slot)
+        .values(result={"error_code": error_code})
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailingJob:
+    """A job that has not succeeded in its last two slots."""
+
+    name: str
+    slot: datetime  #: the last one that it failed in
+    error_code: str
+
+
+def failing_jobs(conn: Connection) -> list[FailingJob]:
+    """Return the jobs whose last two runs that are over have not finished.
+
+    A run that noted neither end nor error is over when it began long ago: its worker was lost.
+    """
+    over = or_(
+        job_runs.c.finished_at.is_not(None),
+        job_runs.c.result.is_not(None),
+        job_runs.c.started_at < db_after(-_LONGEST_RUN.total_seconds()),
+    )
+    place = func.row_number().over(partition_by=job_runs.c.name, order_by=job_runs.c.slot.desc())
+    runs = select(job_runs, place.label("place")).where(over).subquery()
+    last: dict[str, list[Any]] = {}
+    for row in conn.execute(select(runs).where(runs.c.place <= _SLOTS).order_by(runs.c.place)):
+        last.setdefault(row.name, []).append(row)
+    return [
+        FailingJob(
+            name=name,
+            slot=rows[0].slot,
+            error_code=(rows[0].result or {}).get("error_code", "worker_lost"),
+        )
+        for name, rows in sorted(last.items())
+        if len(rows) == _SLOTS and all(row.finished_at is None for row in rows)
+    ]
+
+
+def run_of(conn: Connection, name: str, slot: datetime) -> Mapping[str, Any] | None:
+    """Return what the job counted in this slot, or None when it has not finished there."""
+    row = conn.execute(
+        select(job_runs.c.result).where(
+            job_runs.c.name == name, job_runs.c.slot == slot, job_runs.c.finished_at.is_not(None)
+        )
+    ).one_or_none()
+    return None if row is None else row.result
+
+
+def purge_runs(conn: Connection, *, older_than: timedelta) -> int:
+    """Forget runs of slots older than that; return how many."""
+    past = db_after(-older_than.total_seconds())
+    return conn.execute(delete(job_runs).where(job_runs.c.slot < past)).rowcount

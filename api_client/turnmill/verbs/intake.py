@@ -1,0 +1,255 @@
+"""Checking what callers hand in, and making records of it: shared by both clients."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Unpack
+from uuid import UUID
+
+from turnmill.domain.arguments import moment, one_of, page_size, span, whole
+from turnmill.domain.bounds import (
+    LONGEST_IDLE,
+    LONGEST_TIMEOUT,
+    MOST_ATTEMPTS,
+    MOST_MESSAGES,
+    SETTING_CHOICES,
+    SHORTEST_IDLE,
+    SHORTEST_TIMEOUT,
+)
+from turnmill.domain.checks import check_name, check_text
+from turnmill.domain.errors import InvalidInput
+from turnmill.domain.ids import SessionId, TurnId, as_uuid
+from turnmill.domain.json_values import json_object
+from turnmill.domain.states import Lane, OnAmbiguous, OnFailure, TurnState
+from turnmill.new_ids import new_id
+from turnmill.store.records import NewSession, NewTurn
+from turnmill.verbs.options import SendOptions
+
+_PAIRS = '[(session, "text"), …]'
+
+#: Columns that `sessions.update` may set.
+UPDATABLE = frozenset(
+    {
+        "model",
+        "system_prompt",
+        "settings",
+        "metadata",
+        "on_failure",
+        "on_ambiguous",
+        "max_attempts",
+        "idle_ttl",
+    }
+)
+
+
+def new_session(
+    *,
+    user_id: str,
+    provider: str,
+    model: str,
+    key: str | None,
+    max_text_bytes: int,
+    system_prompt: str | None = None,
+    **options: Any,
+) -> NewSession:
+    """Check the arguments of `sessions.create`; raises InvalidInput."""
+    return NewSession(
+        id=SessionId(new_id()),
+        user_id=check_name(user_id, name="user_id"),
+        provider=check_name(provider, name="provider"),
+        model=check_name(model, name="model"),
+        key=None if key is None else session_key(key),
+        **session_options(
+            {"system_prompt": system_prompt, **options}, max_text_bytes=max_text_bytes
+        ),
+    )
+
+
+def session_key(key: str) -> str:
+    """Return the key, or raise InvalidInput: a key that reads as an id could mean two sessions."""
+    checked = check_name(key, name="key")
+    if as_uuid(checked) is not None:
+        raise InvalidInput("a session key must not look like a UUID", hint="add a prefix")
+    return checked
+
+
+def session_options(values: Mapping[str, Any], *, max_text_bytes: int) -> dict[str, Any]:
+    """Check the options of a session that may be changed later; raises InvalidInput."""
+    unknown = values.keys() - UPDATABLE
+    if unknown:
+        raise InvalidInput(
+            f"a session has no option {', '.join(sorted(unknown))}",
+            hint=f"known: {', '.join(sorted(UPDATABLE))}",
+        )
+    checked = dict(values)
+    if checked.get("system_prompt") is not None:
+        checked["system_prompt"] = check_text(
+            checked["system_prompt"], name="system_prompt", max_bytes=max_text_bytes
+        )
+    if "model" in checked:
+        checked["model"] = check_name(checked["model"], name="model")
+    if "settings" in checked:
+        checked["settings"] = _settings(checked["settings"])
+    if "metadata" in checked:
+        checked["metadata"] = json_object(checked["metadata"], name="metadata")
+    return checked | _rules(checked)
+
+
+def _settings(value: object) -> dict[str, Any]:
+    """Return the settings; those that speak to Turnmill must be such as it understands.
+
+    All others are parameters of the vendor's, which only the worker knows.
+    """
+    settings = json_object(value, name="settings")
+    for name, choices in SETTING_CHOICES.items():
+        if settings.get(name) not in (None, *choices):
+            raise InvalidInput(
+                f"setting {name!r} must be one of {', '.join(choices)}",
+                hint="leave it out for the provider's default",
+            )
+    timeout = settings.get("timeout")
+    shortest, longest = SHORTEST_TIMEOUT.total_seconds(), LONGEST_TIMEOUT.total_seconds()
+    if timeout is not None and (
+        isinstance(timeout, bool)
+        or not isinstance(timeout, int | float)
+        or not shortest <= timeout <= longest
+    ):
+        raise InvalidInput(
+            f"setting 'timeout' must be from {shortest:g} to {longest:g} seconds",
+            hint="it bounds one call; leave it out for the provider's default",
+        )
+    return settings
+
+
+def _rules(values: Mapping[str, Any]) -> dict[str, Any]:
+    checked: dict[str, Any] = {}
+    for name, kind in (("on_failure", OnFailure), ("on_ambiguous", OnAmbiguous)):
+        if name in values:
+            checked[name] = one_of(kind, values[name], name=name)
+    if "max_attempts" in values:
+        checked["max_attempts"] = _attempts(values["max_attempts"])
+    if values.get("idle_ttl") is not None:
+        checked["idle_ttl"] = span(
+            values["idle_ttl"], name="idle_ttl", least=SHORTEST_IDLE, most=LONGEST_IDLE
+        )
+    return checked
+
+
+def new_turn(text: str, *, max_text_bytes: int, **options: Unpack[SendOptions]) -> NewTurn:
+    """Check the arguments of `send`; raises InvalidInput."""
+    return next(new_turns([text], max_text_bytes=max_text_bytes, **options))
+
+
+def new_turns(
+    texts: Sequence[str], *, max_text_bytes: int, **options: Unpack[SendOptions]
+) -> Iterator[NewTurn]:
+    """Check the arguments of `send_many`: the options now, each text when it is come to.
+
+    Raises InvalidInput.
+    """
+    checked = _turn_options(**options)
+    return (
+        NewTurn(
+            id=TurnId(new_id()),
+            message_id=new_id(),
+            text=check_text(text, max_bytes=max_text_bytes),
+            **checked,
+        )
+        for text in texts
+    )
+
+
+def _turn_options(
+    *,
+    idempotency_key: str | None = None,
+    lane: str = Lane.INTERACTIVE,
+    deliver_at: datetime | None = None,
+    expires: datetime | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    max_attempts: int | None = None,
+) -> dict[str, Any]:
+    chosen = one_of(Lane, lane, name="lane")
+    if chosen is Lane.QUARANTINE:
+        raise InvalidInput("nothing is sent to quarantine", hint="lane: interactive or bulk")
+    due_at, expires_at = moment(deliver_at, name="deliver_at"), moment(expires, name="expires")
+    if due_at is not None and expires_at is not None and expires_at <= due_at:
+        raise InvalidInput("expires must be after deliver_at", hint="it could never run")
+    return {
+        "lane": chosen,
+        "idempotency_key": None
+        if idempotency_key is None
+        else check_name(idempotency_key, name="idempotency_key"),
+        "deliver_at": due_at,
+        "expires_at": expires_at,
+        "metadata": json_object(metadata, name="metadata"),
+        "max_attempts": None if max_attempts is None else _attempts(max_attempts),
+    }
+
+
+def pairs(messages: object) -> tuple[list[Any], list[Any]]:
+    """Return the sessions and the texts of `send_many`; raises InvalidInput.
+
+    Nothing was written yet, so that an iterable that fails half-way costs nothing.
+    """
+    if not isinstance(messages, Iterable) or isinstance(messages, str | bytes):
+        raise InvalidInput("messages must be pairs of session and text", hint=_PAIRS)
+    sessions, texts = [], []
+    for index, one in enumerate(messages):
+        if index == MOST_MESSAGES:
+            raise InvalidInput(
+                f"messages are more than {MOST_MESSAGES}", hint="send them in several calls"
+            )
+        if not isinstance(one, tuple | list) or len(one) != 2:
+            raise InvalidInput(f"message {index} is no pair of session and text", hint=_PAIRS)
+        sessions.append(one[0])
+        texts.append(one[1])
+    return sessions, texts
+
+
+def listing(*, after: object, limit: object) -> dict[str, Any]:
+    """Return the arguments of a page of a listing; raises InvalidInput."""
+    return {
+        "after": None if after is None else identifier(after, name="after"),
+        "limit": page_size(limit),
+    }
+
+
+def states(wanted: object) -> list[TurnState]:
+    """Return the states that a listing is to show; raises InvalidInput."""
+    if isinstance(wanted, str) or not isinstance(wanted, Collection):
+        raise InvalidInput("states must be a sequence of states", hint='states=["failed", "dead"]')
+    return [one_of(TurnState, state, name="state") for state in wanted]
+
+
+def name_or_none(value: object, *, name: str) -> str | None:
+    """Return what a listing is filtered by; raises InvalidInput."""
+    return None if value is None else check_name(value, name=name)
+
+
+def turn_id(value: object) -> TurnId:
+    """Return the id of a turn given as handle, UUID or text; raises InvalidInput."""
+    return TurnId(identifier(value, name="turn", hint="`turnmill turns ls` lists them"))
+
+
+def identifier(value: object, *, name: str, hint: str = "an id as a listing shows it") -> UUID:
+    """Return the id that is given as UUID, as text, or by what bears it; raises InvalidInput."""
+    found = bare(value)
+    if isinstance(found, str):
+        found = as_uuid(str.__str__(found))
+    if not isinstance(found, UUID):
+        raise InvalidInput(f"{name} must be an id", hint=hint)
+    return found
+
+
+def bare(value: object) -> object:
+    """Return the id of what bears one, such as a record or handle; anything else as it is."""
+    if isinstance(value, str | UUID):
+        return value
+    try:
+        return getattr(value, "id", value)
+    except Exception:  # noqa: BLE001
+        # The edge to a caller's own type: it names nothing then, which whoever asks will say.
+        return None
+
+
+def _attempts(value: object) -> int:
+    return whole(value, name="max_attempts", most=MOST_ATTEMPTS)

@@ -1,0 +1,111 @@
+"""What a turn came to: its reply, or the error that says why there is none."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+
+from sqlalchemy import Connection
+
+from turnmill.domain.errors import (
+    NoReply,
+    TurnCancelled,
+    TurnDead,
+    TurnExpired,
+    TurnFailed,
+)
+from turnmill.domain.ids import TurnId
+from turnmill.domain.states import TurnState
+from turnmill.store.nouns.outcome import Outcome, outcome_of
+from turnmill.store.records import AttemptRecord
+
+_ERRORS: Mapping[TurnState, type[NoReply]] = {
+    TurnState.FAILED: TurnFailed,
+    TurnState.DEAD: TurnDead,
+    TurnState.CANCELLED: TurnCancelled,
+    TurnState.EXPIRED: TurnExpired,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenUsage:
+    """Tokens of all attempts of the turn. Cached ones are contained in the input.
+
+    None is unknown: the provider of an attempt did not say, or said what makes no sense.
+    """
+
+    input_tokens: int | None
+    output_tokens: int | None
+    cached_tokens: int | None
+
+    @property
+    def total_tokens(self) -> int | None:
+        """Return input and output together; None where one of them is unknown."""
+        if self.input_tokens is None or self.output_tokens is None:
+            return None
+        return self.input_tokens + self.output_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """Where the time went."""
+
+    queued: timedelta  #: accepted until the first attempt began
+    provider: timedelta  #: spent in calls to the provider, all attempts
+    total: timedelta  #: accepted until the reply stood
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """The answer to a turn."""
+
+    turn_id: TurnId
+    text: str
+    usage: TokenUsage
+    cost_usd: Decimal | None  #: None: no known price; never 0 for an unknown one
+    finish_reason: str
+    timing: Timing
+    attempts: Sequence[AttemptRecord]
+
+
+def read_reply(conn: Connection, turn_id: TurnId) -> Reply | None:
+    """Return the reply, or None while the turn is not final.
+
+    Raises TurnFailed, TurnDead, TurnCancelled or TurnExpired for a turn that ended without one.
+    """
+    ended = outcome_of(conn, turn_id)
+    if ended is None:
+        return None
+    if ended.state in _ERRORS:
+        raise no_reply(turn_id, ended.state, ended.error_code)
+    return _reply(turn_id, ended)
+
+
+def no_reply(turn_id: TurnId, state: TurnState, error_code: str | None) -> NoReply:
+    """Return the error for a turn that ended without a reply."""
+    code = error_code or state.value
+    text = f"turn {turn_id} {state}: {code}"
+    return _ERRORS[state](text, turn_id=str(turn_id), error_code=code)
+
+
+def _reply(turn_id: TurnId, turn: Outcome) -> Reply:
+    ended = turn.finished_at or turn.created_at
+    started = turn.attempts[0].started_at if turn.attempts else ended
+    provider_ms = sum(attempt.provider_ms or 0 for attempt in turn.attempts)
+    return Reply(
+        turn_id=turn_id,
+        text=turn.text or "",
+        usage=TokenUsage(
+            input_tokens=turn.input_tokens,
+            output_tokens=turn.output_tokens,
+            cached_tokens=turn.cached_tokens,
+        ),
+        cost_usd=turn.cost_usd,
+        finish_reason=turn.finish_reason or "stop",
+        timing=Timing(
+            queued=max(started - turn.created_at, timedelta(0)),
+            provider=timedelta(milliseconds=provider_ms),
+            total=ended - turn.created_at,
+        ),
+        attempts=turn.attempts,
+    )

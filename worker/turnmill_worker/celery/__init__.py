@@ -1,0 +1,1 @@
+"""How Celery is set up, and its tasks."""

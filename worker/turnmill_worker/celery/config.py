@@ -1,0 +1,76 @@
+"""How Celery is set up: a carrier of hints, which keeps nothing and decides nothing."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from kombu.entity import Queue
+
+from turnmill.settings import Settings
+from turnmill.wire import DEFAULT_QUEUE, LANE_QUEUES, UPKEEP_QUEUE
+
+_REDIS_OPTIONS: Mapping[str, Any] = {
+    # An attempt to connect takes a second at the most, and the next one comes a second later.
+    "socket_timeout": 1.0,
+    "socket_connect_timeout": 1.0,
+    "socket_keepalive": True,
+    # A connection that nobody answers on is given up after three to five seconds. An idle one is
+    # answered every second, and never asked.
+    "health_check_interval": 2,
+    "retry_on_timeout": False,
+    "priority_steps": [0],
+    # Messages are acknowledged before they run, so none of them comes back.
+    "visibility_timeout": 3600,
+    "unacked_restore_interval": 5,
+    "unacked_restore_throttle": 1,
+}
+
+
+def _hint_queues(redis_like: bool) -> list[Queue]:
+    """Return the queues of hints. In Redis they are popped and forgotten.
+
+    Keeping a message until it is acknowledged costs two of the three round trips that it makes;
+    a hint may be lost. RabbitMQ would push everything at once to a consumer that never
+    acknowledges, so there it does.
+    """
+    return [Queue(name, no_ack=redis_like) for name in LANE_QUEUES.values()]
+
+
+def config(settings: Settings) -> dict[str, Any]:
+    """Return Celery's configuration for these settings."""
+    redis_like = settings.broker_url.startswith(("redis", "sentinel"))
+    return {
+        "broker_url": settings.broker_url or None,
+        "broker_transport_options": dict(_REDIS_OPTIONS) if redis_like else {},
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_connection_timeout": 1.0,
+        # Flower asks in eight threads, each with two connections at once: with less than nine they
+        # wait for each other for ever, and Flower neither shows anything nor ends.
+        "broker_pool_limit": 16,
+        "result_backend": None,
+        "task_ignore_result": True,
+        "task_acks_late": False,
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "task_queues": [*_hint_queues(redis_like), Queue(UPKEEP_QUEUE), Queue(DEFAULT_QUEUE)],
+        "task_default_queue": DEFAULT_QUEUE,
+        "task_create_missing_queues": False,
+        "task_store_errors_even_if_ignored": False,
+        "worker_pool": "turnmill_worker.pool:TaskPool",
+        "worker_consumer": "turnmill_worker.celery.consumer:SteadyConsumer",
+        "worker_concurrency": settings.concurrency,
+        "worker_prefetch_multiplier": 1,
+        "worker_disable_prefetch": redis_like,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_hijack_root_logger": True,
+        "worker_redirect_stdouts": False,
+        "worker_log_format": "[%(asctime)s %(levelname)s %(name)s] %(message)s",
+        # A line for each message would be the most expensive thing that a turn does.
+        "worker_task_log_format": "[%(asctime)s %(levelname)s %(name)s] %(message)s",
+        "event_queue_ttl": 60.0,
+        "event_queue_expires": 60.0,
+        "control_queue_ttl": 60.0,
+        "timezone": "UTC",
+        "enable_utc": True,
+        "beat_max_loop_interval": 30,
+    }

@@ -1,0 +1,1 @@
+"""What stands around the call to a provider, one small file each."""

@@ -1,0 +1,1 @@
+"""What one worker process consists of, and how it starts and stops."""

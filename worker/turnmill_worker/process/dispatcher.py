@@ -1,0 +1,167 @@
+"""The dispatcher: finds what is due, lost or overdue, and has workers told, about once a second."""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from turnmill.domain.errors import SessionBusy, TurnmillError
+from turnmill.domain.ids import TurnId
+from turnmill.listening.thread import settled_ids
+from turnmill.store.database import Database
+from turnmill.store.line.backlogs import Backlog, backlogs
+from turnmill.store.line.due import expire_overdue, overdue, purge_deleted
+from turnmill.store.line.leases import late_heartbeats, take_lost
+from turnmill.store.line.pauses import Pauses, read_pauses
+from turnmill.store.records import Head, Moved
+from turnmill.wire import CANCEL_CHANNEL, WAKE_CHANNEL
+from turnmill_worker.process.feeder import News
+
+logger = logging.getLogger("turnmill.dispatcher")
+
+TICK = timedelta(seconds=1)
+#: How long the thread waits for notices before it looks whether it was stopped.
+_SLICE_SECONDS = 0.1
+_CHUNK = 500
+
+
+class Dispatcher:
+    """One thread and one connection. Any number of dispatchers may run at once.
+
+    It knows the database only: a broker that is away makes it no slower.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        lease: timedelta,
+        tell: Callable[[News], None],
+        on_cancel: Callable[[Sequence[TurnId]], None],
+        listen: Callable[[], None] = lambda: None,
+        on_due: Callable[[], None] = lambda: None,
+        on_doubt: Callable[[], None] = lambda: None,
+        on_kept: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`tell` has workers told, and never waits for a broker.
+
+        `listen` is called about ten times a second, to notice whether hints come.
+        `on_due` is called when something was due and not yet taken at the moment of a look;
+        `on_doubt` when some worker seems to be about to lose its leases; `on_kept` while vendors
+        keep, or still work on, what nobody needs any more.
+        """
+        self._database = database
+        self._lease = lease
+        self._tell = tell
+        self._on_cancel = on_cancel
+        self._listen = listen
+        self._on_due = on_due
+        self._on_doubt = on_doubt
+        self._on_kept = on_kept
+        self._stopped = threading.Event()
+        self._draining = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="turnmill-dispatch", daemon=True)
+        self.ticks = 0
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def drain(self) -> None:
+        """Have nothing told any more: this process will not run it. Leases are still watched."""
+        self._draining.set()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5.0)
+
+    def tick(self) -> None:
+        """Look once at everything. Each step is a transaction of its own."""
+        heads: list[Head] = []
+        with self._database.single() as conn:
+            found = overdue(conn)
+            pauses = read_pauses(conn)
+            doubtful = not self._draining.is_set() and late_heartbeats(conn, lease=self._lease)
+            waiting = backlogs(conn)
+        due = _open(waiting, pauses)
+        if due:
+            self._on_due()
+        if found.lost:
+            heads += self._repeat(lambda conn: take_lost(conn, lease=self._lease, limit=_CHUNK))
+        if found.expired:
+            heads += self._repeat(lambda conn: expire_overdue(conn, limit=_CHUNK))
+        if found.deleted:
+            with self._database.begin() as conn:
+                purge_deleted(conn)
+        if doubtful:
+            self._on_doubt()
+        if found.kept and not self._draining.is_set():
+            self._on_kept()
+        if not self._draining.is_set():
+            self._tell(News(heads=heads, due=due))
+        self.ticks += 1
+
+    def _repeat(self, step: Callable[[Any], Moved]) -> list[Head]:
+        """Run a step until it moves less than a chunk, at most a few times in a tick."""
+        heads: list[Head] = []
+        for _ in range(20):
+            try:
+                with self._database.begin() as conn:
+                    moved = step(conn)
+            except SessionBusy:
+                break  # in the next tick; all else that is due must not wait for it
+            heads += moved.heads
+            if moved.turns < _CHUNK // 2:
+                break
+        return heads
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                self._watch()
+            except TurnmillError as error:
+                logger.warning("dispatcher: %s; trying again", error.code)
+            except Exception as error:  # noqa: BLE001
+                # The edge of this thread: without it, nothing lost would be found again.
+                logger.error("dispatcher failed: %s; trying again", type(error).__name__)
+            self._stopped.wait(1.0 + random.random())
+
+    def _watch(self) -> None:
+        """Tick and listen on one connection until something fails or we are stopped."""
+        with self._database.apart() as conn:
+            conn.exec_driver_sql(f"LISTEN {WAKE_CHANNEL}")
+            conn.exec_driver_sql(f"LISTEN {CANCEL_CHANNEL}")
+            driver: Any = conn.connection.driver_connection
+            while not self._stopped.is_set():
+                self.tick()
+                self._listen_until(driver, time.monotonic() + _with_jitter(TICK))
+
+    def _listen_until(self, driver: Any, end: float) -> None:
+        while not self._stopped.is_set() and (left := end - time.monotonic()) > 0:
+            for notice in driver.notifies(timeout=min(left, _SLICE_SECONDS), stop_after=100):
+                self._on_notice(notice.channel, settled_ids(notice.payload))
+            self._listen()
+
+    def _on_notice(self, channel: str, turn_ids: list[TurnId]) -> None:
+        if channel == CANCEL_CHANNEL:
+            self._on_cancel(turn_ids)
+        elif turn_ids and not self._draining.is_set():
+            self._tell(News(woken=turn_ids))
+
+
+def _open(waiting: Sequence[Backlog], pauses: Pauses) -> list[Backlog]:
+    """Return what is due and not paused."""
+    return [
+        one
+        for one in waiting
+        if one.due and one.lane not in pauses.lanes and one.provider not in pauses.providers
+    ]
+
+
+def _with_jitter(period: timedelta) -> float:
+    return period.total_seconds() * (0.8 + 0.4 * random.random())

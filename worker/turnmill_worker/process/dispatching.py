@@ -1,0 +1,80 @@
+"""What finds work for a process: the dispatcher, the feeder of the queues, and the poller."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from turnmill.broker.publisher import Publisher
+from turnmill.domain.ids import TurnId
+from turnmill.settings import Settings
+from turnmill.store.database import Database
+from turnmill_worker.process.dispatcher import Dispatcher
+from turnmill_worker.process.feeder import Feeder
+from turnmill_worker.process.poller import Hints, Poller
+from turnmill_worker.process.quarantine import Quarantine
+from turnmill_worker.turn.ledger import GroupedLedger
+from turnmill_worker.turn.run import Deps
+
+
+class Dispatching:
+    """The three of them, started and stopped together."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        hints: Hints,
+        deps: Deps,
+        *,
+        ledger: GroupedLedger,
+        quarantine: Quarantine,
+        on_cancel: Callable[[Sequence[TurnId]], None],
+        on_doubt: Callable[[], None],
+        on_kept: Callable[[], None],
+    ) -> None:
+        # One connection for the dispatcher, one for the feeder.
+        self._database = Database(
+            settings.database_url, schema=settings.schema, pool_size=2, overflow=0
+        )
+        self._poller = Poller(deps, ledger, hints, quarantine=quarantine.run)
+        self._feeder = Feeder(
+            self._database,
+            Publisher(settings.broker_url, hints_max=settings.hints_max),
+            slots=deps.slots.total,
+            bulk_places=deps.slots.bulk_places,
+        )
+        self._dispatcher = Dispatcher(
+            self._database,
+            lease=settings.lease,
+            tell=self._feeder.tell,
+            on_cancel=on_cancel,
+            listen=self._poller.listen,
+            on_due=self._poller.wake,
+            on_doubt=on_doubt,
+            on_kept=on_kept,
+        )
+        self._polling: asyncio.Task[None] | None = None
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start, on the loop's thread."""
+        self._polling = loop.create_task(self._poller.run())
+        self._feeder.start()
+        self._dispatcher.start()
+
+    def resize(self, slots: int) -> None:
+        """Have as much told as keeps so many slots busy."""
+        self._feeder.resize(slots)
+
+    def drain(self) -> None:
+        """Have nothing told any more. Lost leases are still looked for."""
+        self._dispatcher.drain()
+        self._feeder.drain()
+
+    def stop_polling(self) -> None:
+        """Take nothing any more, on the loop's thread."""
+        if self._polling is not None:
+            self._polling.cancel()
+
+    def stop(self) -> None:
+        """End the threads."""
+        self._dispatcher.stop()
+        self._feeder.stop()
+        self._database.close()

@@ -1,0 +1,175 @@
+"""Running the turns of a single-process store inside the application's own process."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Sequence
+from datetime import timedelta
+
+from turnmill.domain.errors import StoreError
+from turnmill.domain.states import Lane
+from turnmill.settings import Settings
+from turnmill.store.database import Database
+from turnmill.store.line.due import expire_overdue, overdue, purge_deleted
+from turnmill.store.line.leases import cancel_requested, end_leases, take_lost
+from turnmill.store.records import Claim, Head
+from turnmill_worker.pool.loops import run_to_end
+from turnmill_worker.process.closing import Closing
+from turnmill_worker.providers.boundary import name_of
+from turnmill_worker.providers.pricing import price
+from turnmill_worker.providers.registry import ProviderRegistry
+from turnmill_worker.turn.in_hand import InHand, Stop
+from turnmill_worker.turn.ledger import GroupedLedger
+from turnmill_worker.turn.run import Deps, run_claim
+from turnmill_worker.turn.slots import Slots
+
+logger = logging.getLogger("turnmill.runner")
+
+_SLOTS = 100
+_LOOK_EVERY = timedelta(milliseconds=200)
+
+
+class InProcessRunner:
+    """A thread with an event loop that runs what is due, until it is closed.
+
+    It keeps order, retries and history as a worker does. What it cannot promise: a second process
+    on the same file, or a turn that takes its process with it.
+    """
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._settings = settings
+        self._loop = asyncio.new_event_loop()
+        self._wakeup = asyncio.Event()
+        self._closing = False
+        self._kept = False  # by a vendor, though nobody needs it any more
+        self._closer: asyncio.Task[None] | None = None
+        self._in_hand = InHand()
+        self._providers = ProviderRegistry()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._thread = threading.Thread(target=self._run, name="turnmill-runner", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Look now for what is due."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wakeup.set)
+
+    def close(self) -> None:
+        """Let calls finish for the grace period, give back what was not sent, and stop."""
+        self._closing = True
+        self.wake()
+        self._thread.join(timeout=self._settings.grace.total_seconds() + 5.0)
+
+    def _run(self) -> None:
+        run_to_end(self._loop, self._main())
+
+    async def _main(self) -> None:
+        ledger = GroupedLedger(self._database, owner="in-process", lease=timedelta(days=1))
+        deps = self._deps(ledger)
+        closing = Closing(self._database, self._providers.get)
+        await self._begin()
+        while not self._closing:
+            self._wakeup.clear()
+            try:
+                if await self._start_due(deps, ledger):
+                    continue
+            except StoreError as error:
+                logger.warning("runner: %s; trying again", error.code)
+            except Exception as error:  # noqa: BLE001
+                # The edge of this thread: without it nothing would run any more.
+                logger.error("runner: %s; trying again", name_of(error))
+            await self._rest()
+            self._give_up(closing)
+        await self._finish()
+        await self._providers.aclose()
+        await asyncio.to_thread(ledger.stop)
+
+    def _deps(self, ledger: GroupedLedger) -> Deps:
+        return Deps(
+            ledger=ledger,
+            in_hand=self._in_hand,
+            slots=Slots(_SLOTS),
+            provider=self._providers.get,
+            announce=self._on_head,
+            announce_at=lambda head, due_at: None,
+            price=price,
+            turn_timeout=self._settings.turn_timeout,
+            max_reply_bytes=self._settings.max_reply_bytes,
+            background_timeout=self._settings.background_timeout,
+        )
+
+    def _on_head(self, head: Head) -> None:
+        self._wakeup.set()
+
+    async def _begin(self) -> None:
+        """Take over, as soon as the store lets us."""
+        while not self._closing:
+            try:
+                await asyncio.to_thread(self._take_over)
+            except StoreError as error:
+                logger.warning("runner: %s; trying again", error.code)
+                await asyncio.sleep(_LOOK_EVERY.total_seconds())
+            else:
+                return
+
+    def _take_over(self) -> None:
+        """Take what an earlier process left running: no other one can hold it."""
+        with self._database.begin() as conn:
+            end_leases(conn)
+            while take_lost(conn, lease=timedelta(0)).turns:
+                pass
+
+    async def _start_due(self, deps: Deps, ledger: GroupedLedger) -> bool:
+        claims: list[Claim] = []
+        for lane in Lane:
+            free = _SLOTS - len(self._tasks) - len(claims)
+            claims += await ledger.claim_due(lane, limit=free)
+        for claim in claims:
+            task = asyncio.get_running_loop().create_task(self._one(claim, deps))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return bool(claims)
+
+    async def _one(self, claim: Claim, deps: Deps) -> None:
+        try:
+            await run_claim(claim, deps)
+        except Exception as error:  # noqa: BLE001
+            # The edge of a task that nobody waits for.
+            logger.error("a turn ended with %s", name_of(error))
+        finally:
+            self._wakeup.set()
+
+    def _give_up(self, closing: Closing) -> None:
+        """Let vendors delete what nobody needs any more, beside the turns."""
+        if self._kept and (self._closer is None or self._closer.done()):
+            self._closer = self._loop.create_task(closing.run_in_background())
+
+    async def _rest(self) -> None:
+        try:
+            async with asyncio.timeout(_LOOK_EVERY.total_seconds()):
+                await self._wakeup.wait()
+        except TimeoutError:
+            try:
+                await asyncio.to_thread(self._look_around)
+            except StoreError as error:
+                logger.warning("runner: %s; trying again", error.code)
+            except Exception as error:  # noqa: BLE001
+                # The edge of this thread, as above.
+                logger.error("runner: %s; trying again", name_of(error))
+
+    def _look_around(self) -> None:
+        with self._database.begin() as conn:
+            expire_overdue(conn)
+            purge_deleted(conn)
+            cancelled = cancel_requested(conn)
+            self._kept = overdue(conn).kept
+        self._in_hand.close_calls(cancelled, Stop.CANCELLED)
+
+    async def _finish(self) -> None:
+        tasks: Sequence[asyncio.Task[None]] = list(self._tasks)
+        if not tasks:
+            return
+        await asyncio.wait(tasks, timeout=self._settings.grace.total_seconds())
+        self._in_hand.close_all(Stop.DRAINING)
+        await asyncio.wait(tasks, timeout=5.0)

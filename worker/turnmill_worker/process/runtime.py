@@ -1,0 +1,190 @@
+"""The composition root of a process that runs turns: all that starts and stops together."""
+
+import asyncio
+import logging
+import os
+import socket
+import threading
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from turnmill.broker.publisher import Publisher
+from turnmill.domain.ids import TurnId
+from turnmill.grouping import Grouped, Stopped
+from turnmill.settings import Settings
+from turnmill.store.database import Database
+from turnmill.store.records import Head
+from turnmill_worker.pool.loops import log_type
+from turnmill_worker.process.closing import Closing
+from turnmill_worker.process.dispatching import Dispatching
+from turnmill_worker.process.heartbeat import Heartbeat
+from turnmill_worker.process.poller import Hints
+from turnmill_worker.process.quarantine import Quarantine
+from turnmill_worker.providers.pricing import preload as preload_prices
+from turnmill_worker.providers.pricing import price
+from turnmill_worker.providers.registry import ProviderRegistry
+from turnmill_worker.turn.in_hand import InHand, Stop
+from turnmill_worker.turn.ledger import GroupedLedger
+from turnmill_worker.turn.run import Deps
+from turnmill_worker.turn.slots import Slots
+
+logger = logging.getLogger("turnmill.works")
+
+#: Hints for a later moment are kept in memory up to this many; the dispatcher sees to the rest.
+_MOST_TIMERS = 10_000
+_LONGEST_TIMER = timedelta(minutes=2)
+
+
+class Runtime:
+    """Everything that runs turns in this process, on one event loop."""
+
+    def __init__(
+        self, settings: Settings, *, slots: int, hints: Hints | None = None, owner: str = ""
+    ) -> None:
+        """With `hints`, this process dispatches; without, it runs what it is given."""
+        self.settings = settings
+        self.owner = owner or f"{socket.gethostname()}:{os.getpid()}"
+        self.database = Database(settings.database_url, schema=settings.schema)
+        self.in_hand = InHand()
+        self.providers = ProviderRegistry()
+        self.slots = Slots(slots)
+        self.draining = threading.Event()
+        self.publisher = Publisher(settings.broker_url, hints_max=settings.hints_max)
+        self._turns = Database(settings.database_url, schema=settings.schema, generic_plans=True)
+        self.ledger = GroupedLedger(self._turns, owner=self.owner, lease=settings.lease)
+        self.quarantine = Quarantine(
+            self.ledger, owner=self.owner, draining=self.draining, grace=settings.grace
+        )
+        self.closing = Closing(self.database, self.providers.get)
+        self._hints: Grouped[Head, None] = Grouped("hints", self._publish, most=1000)
+        self._heartbeat = Heartbeat(self.database, self.in_hand, lease=settings.lease)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._background: set[asyncio.Task[Any]] = set()
+        self._timers = 0
+        self._grace: threading.Timer | None = None
+        self.deps = Deps(
+            ledger=self.ledger,
+            in_hand=self.in_hand,
+            slots=self.slots,
+            provider=self.providers.get,
+            announce=self.announce,
+            announce_at=self.announce_at,
+            price=price,
+            accepting=lambda: not self.draining.is_set(),
+            turn_timeout=settings.turn_timeout,
+            max_reply_bytes=settings.max_reply_bytes,
+            background_timeout=settings.background_timeout,
+        )
+        self._dispatching = None if hints is None else self._new_dispatching(hints)
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start the threads, on the loop's thread, before any turn is taken."""
+        self._loop = loop
+        loop.set_exception_handler(log_type)
+        self._heartbeat.start()
+        if self._dispatching is not None:
+            self._dispatching.start(loop)
+
+    def resize(self, slots: int) -> None:
+        """Run so many turns at once from now on. From any thread."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self.slots.resize, slots)
+        if self._dispatching is not None:
+            self._dispatching.resize(slots)
+
+    def drain(self) -> None:
+        """Take and announce nothing any more; close what still runs when the grace has passed."""
+        if self.draining.is_set():
+            return
+        self.draining.set()
+        if self._dispatching is not None:
+            self._dispatching.drain()
+        self._grace = threading.Timer(
+            self.settings.grace.total_seconds(), self.in_hand.close_all, args=(Stop.DRAINING,)
+        )
+        self._grace.daemon = True
+        self._grace.start()
+
+    async def stop(self) -> None:
+        """Close providers and threads, after the last verdict was written."""
+        if self._grace is not None:
+            self._grace.cancel()
+        if self._dispatching is not None:
+            self._dispatching.stop_polling()
+        await self.providers.aclose()
+        await asyncio.to_thread(self._stop_threads)
+
+    def preload(self) -> None:
+        """Import what the first turn would otherwise wait for. On any thread, before `start`."""
+        preload_prices()
+        for name, error in self.providers.preload().items():
+            logger.error("provider %s cannot be used: %s", name, error.error_code)
+
+    def announce(self, head: Head) -> None:
+        """Tell a worker that the head is due, from the loop's thread, without blocking it."""
+        if self._loop is not None:
+            self._in_background(self._hint(head))
+
+    async def _hint(self, head: Head) -> None:
+        with suppress(Stopped):  # the dispatcher of another worker finds it
+            await self._hints.submit(head)
+
+    def _in_background(self, work: Coroutine[Any, Any, Any]) -> None:
+        assert self._loop is not None
+        task = self._loop.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    def announce_at(self, head: Head, due_at: datetime) -> None:
+        """Tell a worker at a later moment; should we be gone by then, the dispatcher will."""
+        delay = due_at - datetime.now(UTC)
+        if self._loop is None or delay > _LONGEST_TIMER or self._timers >= _MOST_TIMERS:
+            return
+        self._timers += 1
+        self._loop.call_later(max(delay.total_seconds(), 0.0) + 0.002, self._ring, head)
+
+    def _ring(self, head: Head) -> None:
+        self._timers -= 1
+        if not self.draining.is_set():
+            self.announce(head)
+
+    def _publish(self, heads: Sequence[Head]) -> list[None]:
+        self.publisher.announce(heads)
+        return [None] * len(heads)
+
+    def _stop_threads(self) -> None:
+        self.ledger.stop()
+        self._hints.stop()
+        self._heartbeat.stop()
+        if self._dispatching is not None:
+            self._dispatching.stop()
+        self.publisher.close()
+        self._turns.close()
+        self.database.close()
+
+    def _new_dispatching(self, hints: Hints) -> Dispatching:
+        return Dispatching(
+            self.settings,
+            hints,
+            self.deps,
+            ledger=self.ledger,
+            quarantine=self.quarantine,
+            on_cancel=self._on_cancel,
+            on_doubt=self._on_doubt,
+            on_kept=self._on_kept,
+        )
+
+    def _on_cancel(self, turn_ids: Sequence[TurnId]) -> None:
+        self.in_hand.close_calls(turn_ids, Stop.CANCELLED)
+
+    def _on_kept(self) -> None:
+        if self._loop is not None:
+            work = self.closing.run_in_background()
+            self._loop.call_soon_threadsafe(self._in_background, work)
+
+    def _on_doubt(self) -> None:
+        if self._loop is not None:
+            work = self.quarantine.prepare()
+            self._loop.call_soon_threadsafe(self._in_background, work)

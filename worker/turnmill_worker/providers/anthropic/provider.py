@@ -1,0 +1,79 @@
+"""Anthropic's Messages: the history is held by us and sent with each turn."""
+
+import os
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Self
+
+from anthropic import AsyncAnthropic
+
+from turnmill.domain.errors import KeyMissing
+from turnmill.domain.ids import SessionId
+from turnmill_worker.providers.answers import id_in, read, refusal
+from turnmill_worker.providers.anthropic import messages
+from turnmill_worker.providers.http import DEFAULT_TIMEOUT, RawAnswer, Vendor, encoded, headers_of
+from turnmill_worker.providers.parameters import choice, refuse_thread, timeout_of
+from turnmill_worker.providers.port import Absent, Done, Emit, Request, Running, Unknowable
+
+_REQUEST_ID = "request-id"
+#: Where the vendor's codes are, the finest first.
+_CODES = ("details.error_code", "type")
+
+
+class AnthropicProvider:
+    """Messages. Nothing is kept by the vendor, so a resend costs, but never doubles a turn.
+
+    Settings: `max_output_tokens` (8192 unless given), `timeout` in seconds.
+    """
+
+    name = "anthropic"
+
+    def __init__(self, sdk: AsyncAnthropic) -> None:
+        self._sdk = sdk
+        self._vendor = Vendor(
+            base_url=str(sdk.base_url),
+            headers=lambda: headers_of(sdk.default_headers, sdk.auth_headers),
+        )
+
+    @classmethod
+    def from_env(cls) -> Self:
+        """Read ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL."""
+        key = os.environ.get("ANTHROPIC_API_KEY")
+        if not key:
+            raise KeyMissing(hint="set ANTHROPIC_API_KEY in the environment of the worker")
+        base_url = os.environ.get("ANTHROPIC_BASE_URL") or None
+        # Its own spans may be told by the environment to hold the content of messages.
+        return cls(
+            AsyncAnthropic(api_key=key, base_url=base_url, max_retries=0, open_telemetry=False)
+        )
+
+    async def open(self, session_id: SessionId, settings: Mapping[str, Any]) -> str:
+        return ""
+
+    async def send(self, request: Request, emit: Emit | None = None) -> Done | Running:
+        choice(request.settings, "thread", among=("client",))
+        refuse_thread(request)
+        body = encoded(messages.body_of(request))
+        within = timeout_of(request.settings, default=DEFAULT_TIMEOUT)
+        answer = await self._vendor.call("POST", messages.PATH, body, within=within)
+        reply = await _read(answer)
+        if emit is not None and reply.text:
+            await emit(reply.text)
+        return reply
+
+    async def check(self, request: Request) -> Done | Running | Absent | Unknowable:
+        return Unknowable(resend_is_safe=True)  # the API keeps nothing that could be looked up
+
+    async def close(self, thread_ref: str) -> None:
+        """Do nothing: there is no thread at the vendor."""
+
+    async def aclose(self) -> None:
+        await self._vendor.aclose()
+        await self._sdk.close()
+
+
+async def _read(answer: RawAnswer) -> Done:
+    if not answer.accepted:
+        raise refusal(answer, request_id=_REQUEST_ID, codes=_CODES)
+    reply_of = partial(messages.reply_of, request_id=id_in(answer, _REQUEST_ID))
+    return await read(answer, reply_of, request_id=_REQUEST_ID)

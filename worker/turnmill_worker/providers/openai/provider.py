@@ -1,0 +1,176 @@
+"""OpenAI, and every server that speaks its Responses API or chat completions."""
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from functools import partial
+from typing import Any, Self, TypeVar
+from urllib.parse import quote
+
+from openai import AsyncOpenAI
+
+from turnmill.domain.errors import KeyMissing, ProviderError, ThreadLost
+from turnmill.domain.ids import SessionId
+from turnmill_worker.providers.answers import id_in, read, refusal
+from turnmill_worker.providers.failures import error_object_of
+from turnmill_worker.providers.http import DEFAULT_TIMEOUT, RawAnswer, Vendor, encoded, headers_of
+from turnmill_worker.providers.openai import chat, responses
+from turnmill_worker.providers.parameters import choice, refuse_thread, timeout_of
+from turnmill_worker.providers.port import Absent, Done, Emit, Failed, Request, Running, Unknowable
+
+T = TypeVar("T")
+
+_REQUEST_ID = "x-request-id"
+#: Where the vendor's codes are, the finest first.
+_CODES = ("code", "type")
+
+_NOTHING_TO_STOP = frozenset({400, 404})
+_NAMED_WITHIN = timedelta(seconds=3)
+
+
+class OpenAIProvider:
+    """Responses as a chain kept by OpenAI, or with the history sent along.
+
+    Settings: `thread` = chain | client, `api` = responses | chat, `timeout` in seconds. A chain
+    forks where a response is sent again, so a resend costs, but never doubles a turn.
+    """
+
+    name = "openai"
+
+    def __init__(self, sdk: AsyncOpenAI) -> None:
+        self._sdk = sdk
+        self._vendor = Vendor(
+            base_url=str(sdk.base_url),
+            headers=lambda: headers_of(sdk.default_headers, sdk.auth_headers),
+        )
+
+    @classmethod
+    def from_env(cls) -> Self:
+        """Read OPENAI_API_KEY and OPENAI_BASE_URL; the SDK reads organisation and project."""
+        key = os.environ.get("OPENAI_API_KEY")
+        if not key:
+            raise KeyMissing(hint="set OPENAI_API_KEY in the environment of the worker")
+        base_url = os.environ.get("OPENAI_BASE_URL") or None
+        return cls(AsyncOpenAI(api_key=key, base_url=base_url, max_retries=0))
+
+    async def open(self, session_id: SessionId, settings: Mapping[str, Any]) -> str:
+        return ""  # a chain begins with its first response
+
+    async def send(self, request: Request, emit: Emit | None = None) -> Done | Running:
+        if choice(request.settings, "api", among=("responses", "chat")) == "chat":
+            reply: Done | Running = await self._send_chat(request)
+        else:
+            reply = await self._send_response(request)
+        if emit is not None and isinstance(reply, Done) and reply.text:
+            await emit(reply.text)
+        return reply
+
+    async def check(self, request: Request) -> Done | Running | Failed | Absent | Unknowable:
+        if not request.native_ref:
+            return Unknowable(resend_is_safe=True)  # the API finds no response by our own names
+        answer = await self._vendor.call("GET", _path_of(request.native_ref))
+        if answer.status == 404:
+            return Unknowable(resend_is_safe=True)
+        if not answer.accepted:
+            raise _refusal(answer)
+        return await _read(answer, request, responses.found_of)
+
+    async def cancel(self, native_ref: str) -> None:
+        """Stop a response in the background.
+
+        One that has ended is returned as it stands, one that is in no background is a 400:
+        https://developers.openai.com/api/docs/guides/background
+        """
+        answer = await self._vendor.call("POST", f"{_path_of(native_ref)}/cancel")
+        if not answer.accepted and answer.status not in _NOTHING_TO_STOP:
+            raise _refusal(answer)
+
+    async def close(self, thread_ref: str) -> None:
+        if thread_ref:
+            answer = await self._vendor.call("DELETE", _path_of(thread_ref))
+            if answer.status >= 300 and answer.status != 404:
+                raise _refusal(answer)
+
+    async def aclose(self) -> None:
+        await self._vendor.aclose()
+        await self._sdk.close()
+
+    async def _send_response(self, request: Request) -> Done | Running:
+        chain = _is_chain(request)
+        if not chain:
+            refuse_thread(request)
+        body = encoded(responses.body_of(request, chain=chain))
+        post = self._begin if request.settings.get("background") else self._post
+        answer = await post(responses.PATH, body, request)
+        return await _read(answer, request, responses.reply_of)
+
+    async def _begin(self, path: str, body: bytes, request: Request) -> RawAnswer:
+        """Begin what goes on though we hang up: a call that is closed waits for its id a little.
+
+        Only by that can the work be found again, or stopped.
+        """
+        posting = asyncio.ensure_future(self._post(path, body, request))
+        try:
+            return await asyncio.shield(posting)
+        except asyncio.CancelledError:
+            done, _ = await asyncio.wait([posting], timeout=_NAMED_WITHIN.total_seconds())
+            if done and not posting.cancelled() and posting.exception() is None:
+                return posting.result()
+            raise
+        finally:
+            posting.cancel()
+
+    async def _send_chat(self, request: Request) -> Done:
+        choice(request.settings, "thread", among=("client",))
+        refuse_thread(request)
+        answer = await self._post(chat.PATH, encoded(chat.body_of(request)), request)
+        if not answer.accepted:
+            raise _refusal(answer)
+        reply_of = partial(chat.reply_of, request_id=id_in(answer, _REQUEST_ID))
+        return await read(answer, reply_of, request_id=_REQUEST_ID)
+
+    async def _post(self, path: str, body: bytes, request: Request) -> RawAnswer:
+        within = timeout_of(request.settings, default=DEFAULT_TIMEOUT)
+        return await self._vendor.call("POST", path, body, within=within)
+
+
+async def _read(answer: RawAnswer, request: Request, reply_of: Callable[..., T]) -> T:
+    """Return what `reply_of` makes of a response; raises what its refusal means."""
+    if not answer.accepted:
+        raise _refusal(answer, thread_ref=request.thread_ref)
+    chain, request_id = _is_chain(request), id_in(answer, _REQUEST_ID)
+    bound = partial(reply_of, chain=chain, request_id=request_id)
+    return await read(answer, bound, request_id=_REQUEST_ID)
+
+
+def _is_chain(request: Request) -> bool:
+    return choice(request.settings, "thread", among=("chain", "client")) == "chain"
+
+
+def _path_of(response_id: str) -> str:
+    return f"{responses.PATH}/{quote(response_id, safe='')}"
+
+
+def _refusal(answer: RawAnswer, *, thread_ref: str = "") -> ProviderError:
+    """Return what a refusal means; of the thread that was named in the request, it may be lost."""
+    error = refusal(answer, request_id=_REQUEST_ID, codes=_CODES)
+    if thread_ref and answer.status in (400, 404) and _is_about_thread(answer):
+        return ThreadLost(
+            "previous_response_not_found", detail=error.detail, request_id=error.request_id
+        )
+    return error
+
+
+def _is_about_thread(answer: RawAnswer) -> bool:
+    """Tell whether the refusal is one of the thread rather than of what was said in this turn.
+
+    Forgotten, of another vendor, or of a server that keeps no threads: each has its own code, but
+    names the parameter. And a thread that cannot go on, since a call in it has no output, is told
+    as a fault of `input` without a code: what the turn itself put there would have one.
+    """
+    error = error_object_of(answer.body)
+    code, param = error.get("code"), error.get("param")
+    if code == "previous_response_not_found" or param == "previous_response_id":
+        return True
+    return param == "input" and code in (None, "", "invalid_request_error")

@@ -1,0 +1,118 @@
+"""The turns that this process holds: what heartbeats extend, and what can be stopped."""
+
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from turnmill.domain.ids import TurnId
+from turnmill.store.records import Claim
+from turnmill_worker.providers.calls import Call
+from turnmill_worker.turn import clock
+
+
+class Stop(Enum):
+    """Why a call to a provider was closed before it ended."""
+
+    CANCELLED = "cancelled"  #: somebody asked for it
+    LEASE_LOST = "lease_lost"  #: another worker may run the turn by now
+    DRAINING = "draining"  #: this process ends
+    REVOKED = "revoked"  #: Celery ended the task, by a time limit of its own or for an operator
+    TIMED_OUT = "turn_timeout"  #: the attempt has taken as long as one may
+
+
+@dataclass(slots=True, eq=False)
+class Holding:
+    """One claim in hand."""
+
+    claim: Claim
+    sent: bool = False  #: the request may have left
+    stop: Stop | None = None
+    lease_ends: float = field(init=False)  #: on the clock of `turnmill_worker.turn.clock`
+    call: Call[Any] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self.lease_ends = self.claim.lease_ends
+
+    def may_begin(self) -> bool:
+        """Tell whether something new may be started: nobody said stop, and the lease stands.
+
+        A process that was frozen past its lease learns here, before it calls a provider, that
+        another worker may run the turn by now.
+        """
+        if self.stop is None and clock.now() >= self.lease_ends:
+            self.stop = Stop.LEASE_LOST
+        return self.stop is None
+
+    def close_call(self, why: Stop) -> None:
+        """Stop the call, or keep it from starting. On the loop's thread only."""
+        if self.stop is None:
+            self.stop = why
+            if self.call is not None:
+                self.call.close()
+
+
+class InHand:
+    """All claims in hand. Changed on the loop's thread; read from any."""
+
+    def __init__(self) -> None:
+        self._holdings: dict[TurnId, Holding] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed: Stop | None = None
+
+    def __len__(self) -> int:
+        return len(self._holdings)
+
+    @contextmanager
+    def holding(self, claim: Claim) -> Iterator[Holding]:
+        """Hold the claim until its verdict is written."""
+        self._loop = asyncio.get_running_loop()
+        holding = Holding(claim)
+        self._holdings[claim.turn_id] = holding
+        holding.stop = self._closed  # looked at last: who closes all looks at the holdings last
+        try:
+            yield holding
+        finally:
+            if self._holdings.get(claim.turn_id) is holding:
+                del self._holdings[claim.turn_id]
+
+    def pairs(self) -> list[tuple[TurnId, int]]:
+        """Return (turn, fence) of every claim in hand."""
+        return [(one.claim.turn_id, one.claim.fence) for one in list(self._holdings.values())]
+
+    def extended(self, pairs: Iterable[tuple[TurnId, int]], *, until: float) -> None:
+        """Note that these leases now stand until then, on our clock. From any thread."""
+        for holding in self._of(pairs):
+            holding.lease_ends = max(holding.lease_ends, until)
+
+    def lost(self, pairs: Iterable[tuple[TurnId, int]]) -> None:
+        """Stop the calls of these claims: another worker may run the turns. From any thread.
+
+        A turn may have been settled and claimed again by us since they were looked at: the claim
+        under the next fence is another one, and goes on.
+        """
+        self._stop(self._of(pairs), Stop.LEASE_LOST)
+
+    def close_calls(self, turn_ids: Sequence[TurnId], why: Stop) -> None:
+        """Stop the calls of these turns, where they are ours. From any thread."""
+        mine = [self._holdings[one] for one in turn_ids if one in self._holdings]
+        self._stop(mine, why)
+
+    def close_all(self, why: Stop) -> None:
+        """Stop every call, and let none begin any more. From any thread."""
+        self._closed = why
+        mine = list(self._holdings.values())
+        self._stop(mine, why)
+
+    def _of(self, pairs: Iterable[tuple[TurnId, int]]) -> list[Holding]:
+        found = ((self._holdings.get(turn_id), fence) for turn_id, fence in pairs)
+        return [one for one, fence in found if one is not None and one.claim.fence == fence]
+
+    def _stop(self, holdings: Sequence[Holding], why: Stop) -> None:
+        loop = self._loop
+        if not holdings or loop is None or loop.is_closed():
+            return
+        for one in holdings:
+            loop.call_soon_threadsafe(one.close_call, why)

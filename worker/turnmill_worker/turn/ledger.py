@@ -1,0 +1,338 @@
+"""The worker's side of the store: claims and settles of a process, grouped into few commits."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from typing import Protocol, TypeVar
+
+from turnmill.domain.checks import storable
+from turnmill.domain.errors import SessionBusy, StoreError, StoreUnavailable, Unstorable
+from turnmill.domain.ids import SessionId, TurnId
+from turnmill.domain.parts import Part
+from turnmill.domain.states import Lane, TurnState
+from turnmill.grouping import Grouped, Stopped
+from turnmill.new_ids import new_id
+from turnmill.store.database import Database
+from turnmill.store.kept import keep_late
+from turnmill.store.line.backlogs import longest_waits
+from turnmill.store.line.claim import claim, claim_due, claim_suspects, due_suspicions, still_due
+from turnmill.store.line.history import succeeded_history
+from turnmill.store.line.leases import end_leases, mark_sent
+from turnmill.store.line.settle import settle, was_settled
+from turnmill.store.records import Claim, Fenced, Locked, Settled, Settlement
+from turnmill_worker.turn import clock
+
+logger = logging.getLogger("turnmill.ledger")
+
+T = TypeVar("T")
+
+#: The tables do not take the verdict, or it cannot even be written down for them.
+_UNSTORABLE = (Unstorable, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError)
+
+_Written = Settled | Fenced | Locked | StoreError
+
+#: Of a group: the ids of those that ended fit into one notification of Postgres (8,000 bytes).
+_MOST = 200
+#: Characters of replies: a group takes no more, so that it holds this and one reply at most.
+_HEAVIEST = 4_000_000
+#: A reply in hand is offered to the store for this long; then its lease has long been taken.
+KEEP_REPLIES = timedelta(minutes=15)
+#: Whose turns run by their ids.
+_LANES = (Lane.INTERACTIVE, Lane.BULK)
+_PAUSES = (0.005, 0.02, 0.08, 0.3, 1.0)
+
+
+class Ledger(Protocol):
+    """What running a turn needs of the store."""
+
+    async def claim(self, turn_id: TurnId) -> Claim | None:
+        """Take the turn for one attempt; None when it is not ours to run."""
+        ...
+
+    async def claim_due(self, lane: Lane, *, limit: int) -> list[Claim]:
+        """Take up to `limit` due turns of a lane."""
+        ...
+
+    async def settle(self, settlement: Settlement) -> Settled | Fenced:
+        """Write the verdict, however long the store is away."""
+        ...
+
+    async def keep_late(self, settlement: Settlement) -> None:
+        """Remember what a vendor keeps of a turn that this process has lost."""
+        ...
+
+    async def history(self, session_id: SessionId) -> Sequence[Part]:
+        """Return the messages of all succeeded turns."""
+        ...
+
+    async def mark_sent(self, claim: Claim) -> bool:
+        """Note that the request is about to leave; False when the turn is no longer ours."""
+        ...
+
+
+class _Busy:
+    """Somebody holds the session for a moment: ask again."""
+
+
+class GroupedLedger:
+    """The ledger of one process on one store."""
+
+    def __init__(self, database: Database, *, owner: str, lease: timedelta) -> None:
+        self._database = database
+        self._owner = owner
+        self._lease = lease
+        # Those who take what is due at the same time read past each other's rows.
+        self._one_at_a_time = asyncio.Lock()
+        self._claims = Grouped("claims", self._claim_group, most=_MOST)
+        self._settles: Grouped[Settlement, Settled | Fenced | Locked] = Grouped(
+            "settles", self._settle_group, most=_MOST, weigh=_weight_of, heaviest=_HEAVIEST
+        )
+        self._refusal: str | None = None  #: why the store took no verdict when it was last asked
+
+    def stop(self) -> None:
+        """Write what is left and stop."""
+        self._claims.stop()
+        self._settles.stop()
+
+    async def claim(self, turn_id: TurnId) -> Claim | None:
+        """Take the turn; a session that is locked for a moment is asked for again."""
+        for pause in _PAUSES:
+            with suppress(SessionBusy):
+                found = await self._claims.submit(turn_id)
+                if not isinstance(found, _Busy):
+                    return found
+            await asyncio.sleep(pause)
+        return None
+
+    async def claim_due(self, lane: Lane, *, limit: int) -> list[Claim]:
+        """Take up to `limit` due turns of the lane, unless it is paused."""
+        if limit < 1:
+            return []
+        async with self._one_at_a_time:
+            return await _patiently(self._claim_lane, lane, limit)
+
+    async def longest_waits(self) -> dict[Lane, timedelta]:
+        """Return how long the first in each lane has been due and not taken."""
+        return await asyncio.to_thread(self._within, longest_waits)
+
+    async def loss_counts(self) -> set[int]:
+        """Return how often the suspects that are due were lost (3: so often or more)."""
+        return await _patiently(self._within, due_suspicions)
+
+    async def claim_suspects(self, *, lost: int, limit: int) -> list[Claim]:
+        """Take up to `limit` turns in quarantine that were lost so often."""
+        return await _patiently(self._claim_suspects, lost, limit)
+
+    async def give_up(self, owner: str) -> None:
+        """End the leases of a process that is known to be dead, instead of waiting for them."""
+        try:
+            await _patiently(self._within, end_leases, owner)
+        except StoreError as error:
+            logger.warning("leases are left to run out: %s", error.code)
+
+    async def settle(self, settlement: Settlement) -> Settled | Fenced:
+        """Write the verdict, however often the store refuses: it may mean that, and still change.
+
+        What it can never take fails its turn as `reply_unstorable`. Raises StoreError when a reply
+        was kept for long enough, or when not even that failure can be stored.
+        """
+        deadline = asyncio.get_running_loop().time() + KEEP_REPLIES.total_seconds()
+        tries = 0
+        while True:
+            try:
+                result = await self._settles.submit(settlement)
+                if isinstance(result, Fenced) and tries:
+                    result = await asyncio.to_thread(self._perhaps_ours, settlement, result)
+            except (Stopped, Unstorable):
+                raise
+            except StoreError:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise
+            else:
+                if not isinstance(result, Locked):
+                    return result
+            await asyncio.sleep(_PAUSES[min(tries, len(_PAUSES) - 1)])
+            tries += 1
+
+    async def keep_late(self, settlement: Settlement) -> None:
+        """Remember what a vendor keeps of a turn that was lost; in a statement of its own."""
+
+        def keep() -> None:
+            with self._database.begin() as conn:
+                keep_late(conn, settlement)
+
+        for pause in _PAUSES:
+            try:
+                return await asyncio.to_thread(keep)
+            except StoreError as error:
+                code = error.code
+                await asyncio.sleep(pause)
+        # Nobody knows the ids but us: say so, by the turn and never by its content.
+        logger.error(
+            "what a vendor keeps of a lost turn could not be noted: %s",
+            code,
+            extra={"action": "kept_unnoted", "turn_id": str(settlement.turn_id)},
+        )
+        return None
+
+    async def history(self, session_id: SessionId) -> Sequence[Part]:
+        """Return the messages of all succeeded turns."""
+        return await _patiently(self._within, succeeded_history, session_id)
+
+    async def mark_sent(self, claim: Claim) -> bool:
+        """Note that the request is about to leave."""
+
+        def mark() -> bool:
+            with self._database.single() as conn:
+                return mark_sent(conn, claim.turn_id, fence=claim.fence)
+
+        return await _patiently(mark)
+
+    def _within(self, function: Callable[..., T], *args: object) -> T:
+        with self._database.single() as conn:
+            return function(conn, *args)
+
+    def _claim_lane(self, lane: Lane, limit: int) -> list[Claim]:
+        asked_at = clock.now()
+        with self._database.single() as conn:
+            claims = claim_due(
+                conn,
+                lane,
+                limit=limit,
+                owner=self._owner,
+                lease=self._lease,
+            )
+        return self._timed(claims, asked_at)
+
+    def _claim_suspects(self, lost: int, limit: int) -> list[Claim]:
+        asked_at = clock.now()
+        with self._database.single() as conn:
+            claims = claim_suspects(
+                conn, lost=lost, limit=limit, owner=self._owner, lease=self._lease
+            )
+        return self._timed(claims, asked_at)
+
+    def _timed(self, claims: Sequence[Claim], asked_at: float) -> list[Claim]:
+        """Write into the claims when their leases end here: on our clock, and rather too early."""
+        ends = asked_at + self._lease.total_seconds()
+        return [replace(one, lease_ends=ends) for one in claims]
+
+    def _claim_group(self, turn_ids: Sequence[TurnId]) -> list[Claim | _Busy | None]:
+        asked_at = clock.now()
+        with self._database.single() as conn:
+            claims = claim(
+                conn,
+                list(dict.fromkeys(turn_ids)),
+                owner=self._owner,
+                lease=self._lease,
+                lanes=_LANES,
+            )
+            found = {one.turn_id: one for one in self._timed(claims, asked_at)}
+            missing = [turn_id for turn_id in turn_ids if turn_id not in found]
+            busy = set(still_due(conn, missing, lanes=_LANES)) if missing else set()
+        # Two hints of one turn in one group: the first of them gets the claim.
+        return [found.pop(one, None) or (_Busy() if one in busy else None) for one in turn_ids]
+
+    def _settle_group(self, settlements: Sequence[Settlement]) -> list[_Written]:
+        by_session: dict[SessionId, Settlement] = {}
+        for settlement in settlements:
+            by_session.setdefault(settlement.session_id, settlement)
+        chosen = list(by_session.values())
+        results = {id(one): result for one, result in zip(chosen, self._write(chosen), strict=True)}
+        # A second verdict for a session is a zombie's or its successor's: in the next group.
+        return [results.get(id(one), Locked(turn_id=one.turn_id)) for one in settlements]
+
+    def _write(self, settlements: Sequence[Settlement]) -> Sequence[_Written]:
+        """Write them together; where one may be to blame for a refusal, one by one."""
+        try:
+            written = self._commit(settlements)
+        except (StoreUnavailable, SessionBusy) as error:
+            self._note_refusal(error)
+            raise
+        except Exception as error:  # noqa: BLE001
+            # Whatever one of them is made of, the replies of its neighbours are paid for.
+            if len(settlements) > 1:
+                return self._write_one_by_one(settlements)
+            return [self._refused(settlements[0], error)]
+        self._note_refusal(None)
+        return written
+
+    def _write_one_by_one(self, settlements: Sequence[Settlement]) -> Sequence[_Written]:
+        written: list[_Written] = []
+        for settlement in settlements:
+            try:
+                written += self._write([settlement])
+            except (StoreUnavailable, SessionBusy) as error:
+                # The others would meet the same: they are given again.
+                return written + [error] * (len(settlements) - len(written))
+        return written
+
+    def _commit(self, settlements: Sequence[Settlement]) -> Sequence[_Written]:
+        with self._database.single() as conn:
+            return settle(conn, settlements, message_ids=[new_id() for _ in settlements])
+
+    def _refused(self, settlement: Settlement, error: Exception) -> _Written:
+        """Fail a turn whose verdict can never be stored; return an error that may pass."""
+        if not isinstance(error, _UNSTORABLE):
+            refusal = error if isinstance(error, StoreError) else StoreError(type(error).__name__)
+            self._note_refusal(refusal)
+            return refusal
+        logger.error(
+            "the store refused a verdict: %s",
+            error if isinstance(error, StoreError) else type(error).__name__,
+            extra={"action": "settle_refused", "turn_id": str(settlement.turn_id)},
+        )
+        try:
+            return self._commit([_without_content(settlement)])[0]
+        except StoreError as again:
+            return again
+
+    def _note_refusal(self, error: StoreError | None) -> None:
+        """Log that replies are kept, when the reason changes, and that they are written again."""
+        code = None if error is None else error.code
+        if code != self._refusal:
+            self._refusal = code
+            logger.warning("replies wait for the store: %s", error or "written again")
+
+    def _perhaps_ours(self, settlement: Settlement, fenced: Fenced) -> Settled | Fenced:
+        """Tell a commit that nobody acknowledged from a lease that was lost."""
+        state = self._within(was_settled, settlement.turn_id, settlement.fence)
+        if state is None:
+            return fenced
+        return Settled(turn_id=settlement.turn_id, state=state, due_at=None, next=None)
+
+
+def _weight_of(settlement: Settlement) -> int:
+    return len(settlement.reply or "")
+
+
+async def _patiently(step: Callable[..., T], *args: object) -> T:
+    """Run a step in a thread; one that another transaction was in the way of is run again."""
+    for pause in _PAUSES[:-1]:
+        with suppress(SessionBusy):
+            return await asyncio.to_thread(step, *args)
+        await asyncio.sleep(pause)
+    return await asyncio.to_thread(step, *args)
+
+
+def _without_content(settlement: Settlement) -> Settlement:
+    """Return the verdict without a word of anybody's: its reply is lost, and its turn has failed.
+
+    A turn that is to be tried again, or was to end anyhow, comes to that.
+    """
+    loses = settlement.state in (TurnState.SUCCEEDED, TurnState.WAITING)
+    return Settlement(
+        turn_id=settlement.turn_id,
+        session_id=settlement.session_id,
+        fence=settlement.fence,
+        state=TurnState.FAILED if loses else settlement.state,
+        outcome="failed" if loses else settlement.outcome,
+        gives_attempt_back=settlement.gives_attempt_back and not loses,
+        delay=settlement.delay,
+        error_code="reply_unstorable" if loses else settlement.error_code,
+        provider_ms=settlement.provider_ms,
+        kept=[one for one in settlement.kept if storable(one.ref) == one.ref],
+    )

@@ -1,0 +1,293 @@
+"""Running a turn: claim, ask, settle. Knows nothing of Celery."""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import TypeVar
+
+from turnmill.domain.errors import MaybeSent, NotSent, ProviderError, StoreError, ThreadLost
+from turnmill.domain.ids import TurnId
+from turnmill.domain.retry import RetryPolicy
+from turnmill.domain.states import OnAmbiguous, TurnState
+from turnmill.store.records import Claim, Fenced, Head, Settled, Settlement
+from turnmill_worker.layers.pipeline import Middleware, pipeline
+from turnmill_worker.providers import boundary
+from turnmill_worker.providers.boundary import Answer, Bug
+from turnmill_worker.providers.calls import Call
+from turnmill_worker.providers.port import Done, Part, Provider, Request, Usage
+from turnmill_worker.turn import verdict
+from turnmill_worker.turn.hooks import Hooks
+from turnmill_worker.turn.in_hand import Holding, InHand, Stop
+from turnmill_worker.turn.ledger import Ledger
+from turnmill_worker.turn.slots import Slots
+from turnmill_worker.turn.verdict import Fault, Rules, Verdict
+
+logger = logging.getLogger("turnmill.turn")
+
+#: What came of an attempt to ask a provider.
+Found = Answer | ProviderError | Fault | Stop
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deps:
+    """What running turns needs; one of it in each process."""
+
+    ledger: Ledger
+    in_hand: InHand
+    slots: Slots
+    provider: Callable[[str], Provider]  #: by name; raises ProviderUnknown or KeyMissing
+    announce: Callable[[Head], None]  #: tells a worker; never blocks, never raises
+    announce_at: Callable[[Head, datetime], None]  #: the same at a later moment, best effort
+    price: Callable[[str, str, Usage], Decimal | None]  #: provider, model, usage
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
+    middleware: Sequence[Middleware] = ()
+    hooks: Hooks = field(default_factory=Hooks)
+    accepting: Callable[[], bool] = lambda: True  #: whether a turn may still be claimed
+    turn_timeout: timedelta = timedelta(minutes=10)
+    max_reply_bytes: int = boundary.MAX_REPLY_BYTES
+    background_timeout: timedelta = verdict.BACKGROUND_TIMEOUT
+    jitter: Callable[[], float] = random.random
+
+
+@dataclass(frozen=True, slots=True)
+class NotOurs:
+    """Somebody else runs the turn, or nobody may: nothing was done."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """The verdict stands in the store."""
+
+    state: TurnState
+    due_at: datetime | None  #: when the turn comes again; None when it is final
+    error_code: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outrun:
+    """What we found out changes nothing: the lease was lost before it could be written."""
+
+
+Outcome = NotOurs | Ended | Outrun
+
+
+async def run_turn(turn_id: TurnId, deps: Deps) -> Outcome:
+    """Run the turn if it is ours to run. May be called any number of times for one turn."""
+    async with deps.slots.one():
+        if not deps.accepting():
+            return NotOurs()  # the hint is gone, the row is not: another dispatcher announces it
+        claim = await _claim(turn_id, deps)
+        return NotOurs() if claim is None else await run_claim(claim, deps)
+
+
+async def _claim(turn_id: TurnId, deps: Deps) -> Claim | None:
+    try:
+        return await deps.ledger.claim(turn_id)
+    except StoreError as error:
+        logger.warning("cannot claim: %s", error.code, extra={"turn_id": str(turn_id)})
+    except Exception as error:  # noqa: BLE001
+        # The edge to Celery, which would log the words of the error: they may quote a row.
+        name = boundary.name_of(error)
+        logger.error("a claim failed: %s", name, extra={"turn_id": str(turn_id)})
+    return None
+
+
+async def run_claim(claim: Claim, deps: Deps) -> Outcome:
+    """Ask the provider and write down what came of it, whatever it is."""
+    with deps.in_hand.holding(claim) as holding:
+        settlement = await attempt(claim, holding, deps)
+        settled = await _written(settlement, deps)
+    if isinstance(settled, Fenced) and settlement.kept:
+        await shielded(deps.ledger.keep_late(settlement))
+    return _report(claim, settlement, settled, deps)
+
+
+async def attempt(claim: Claim, holding: Holding, deps: Deps) -> Settlement:
+    """Return the verdict over one attempt; raises nothing of the provider's."""
+    began = time.monotonic()
+    found = _verdict(claim, await _call(claim, holding, deps), holding, deps)
+    elapsed = time.monotonic() - began
+    return verdict.settlement(
+        claim,
+        found,
+        provider_ms=round(elapsed * 1000),
+        cost_usd=_cost(claim, found.reply, deps) if found.reply else None,
+    )
+
+
+def _verdict(claim: Claim, found: Found, holding: Holding, deps: Deps) -> Verdict:
+    if found is Stop.REVOKED and claim.kind != "send":
+        found = NotSent(found.value)  # a question: it is asked again after a pause
+    if found is Stop.TIMED_OUT:
+        found = (MaybeSent if holding.sent else NotSent)(found.value)
+    if isinstance(found, Stop):
+        return verdict.of_stop(claim, found, sent=holding.sent)
+    if isinstance(found, Fault):
+        return verdict.of_fault(claim, found, **_rules(deps))
+    if isinstance(found, ProviderError):
+        return verdict.of_error(claim, found, **_rules(deps))
+    return verdict.of_answer(claim, found, **_rules(deps))
+
+
+def _rules(deps: Deps) -> Rules:
+    return {"policy": deps.policy, "jitter": deps.jitter(), "patience": deps.background_timeout}
+
+
+def _cost(claim: Claim, reply: Done, deps: Deps) -> Decimal | None:
+    model = reply.model or claim.model
+    return boundary.cost_of(lambda: deps.price(claim.provider, model, reply.usage))
+
+
+async def _call(claim: Claim, holding: Holding, deps: Deps) -> Found:
+    """Make the call in a task of its own, so that it can be closed, or left behind, without us."""
+    if not holding.may_begin():
+        return holding.stop or Stop.LEASE_LOST
+    call = holding.call = Call(_asked(claim, holding, deps))
+    within = deps.turn_timeout.total_seconds()
+    timer = asyncio.get_running_loop().call_later(within, holding.close_call, Stop.TIMED_OUT)
+    try:
+        await _end_of(call, holding, deps)
+    finally:
+        timer.cancel()
+    found = call.result()
+    if holding.stop is not None and (found is None or isinstance(found, Bug)):
+        return holding.stop  # it was us: what a call raises when it is closed tells nothing
+    # Cancelled, and by nobody of ours: by a future, say, that a provider shares between turns.
+    return Bug("bug:CancelledError") if found is None else found
+
+
+async def _end_of(call: Call[Found], holding: Holding, deps: Deps) -> None:
+    """Wait for the call, and close it when somebody wants us to end."""
+    while not call.over:
+        try:
+            await call.wait()
+        except asyncio.CancelledError:
+            # Celery revoked the task or ends in a hurry: the row must not wait for its lease.
+            holding.close_call(Stop.REVOKED if deps.accepting() else Stop.DRAINING)
+        except Exception:  # noqa: BLE001
+            # The edge to the pool: a soft time limit of Celery's is raised where we wait.
+            holding.close_call(Stop.TIMED_OUT)
+
+
+async def _asked(claim: Claim, holding: Holding, deps: Deps) -> Found:
+    """Ask, and return what came of it. All that is raised in here is ours: theirs is judged."""
+    try:
+        return await _ask(claim, holding, deps)
+    except StoreError as error:
+        fault = Fault(error.code)
+    except Exception as error:  # noqa: BLE001
+        # The edge of a turn, which has to come to an end: say, a row of its history is corrupt.
+        fault = Fault(f"bug:{boundary.name_of(error)}"[:64])
+    # Nothing was sent, so nothing is owed: the turn is given back with its attempt, as soon as
+    # the store takes that.
+    logger.warning("cannot ask a provider: %s", fault.code, extra={"turn_id": str(claim.turn_id)})
+    return fault
+
+
+async def _ask(claim: Claim, holding: Holding, deps: Deps) -> Found:
+    provider = boundary.provided(deps.provider, claim.provider)
+    if isinstance(provider, ProviderError):
+        return provider
+    history = claim.history
+    if history is None:
+        history = await deps.ledger.history(claim.session_id)
+    request = request_of(claim, history=history)
+    if claim.kind != "send":
+        return await boundary.judged(
+            lambda: provider.check(request),
+            among=boundary.OF_CHECK,
+            max_bytes=deps.max_reply_bytes,
+        )
+    if claim.on_ambiguous is OnAmbiguous.HOLD and not await deps.ledger.mark_sent(claim):
+        return Stop.LEASE_LOST
+    found = await _send(provider, request, holding, deps)
+    if isinstance(found, ThreadLost):
+        # The vendor lost the chain and executed nothing: rebuild it once from what we hold.
+        holding.sent = False
+        history = await deps.ledger.history(claim.session_id)
+        request = request_of(claim, history=history, thread_ref="")
+        found = await _send(provider, request, holding, deps)
+    return found
+
+
+async def _send(provider: Provider, request: Request, holding: Holding, deps: Deps) -> Found:
+    if not holding.may_begin():
+        return holding.stop or Stop.LEASE_LOST
+    holding.sent = True
+    return await boundary.judged(
+        lambda: pipeline(deps.middleware, provider.send)(request),
+        among=boundary.OF_SEND,
+        max_bytes=deps.max_reply_bytes,
+    )
+
+
+def request_of(claim: Claim, *, history: Sequence[Part], thread_ref: str | None = None) -> Request:
+    """Return what the provider is given for this claim."""
+    return Request(
+        turn_id=claim.turn_id,
+        session_id=claim.session_id,
+        attempt=claim.attempt,
+        fence=claim.fence,
+        model=claim.model,
+        text=claim.text,
+        history=history,
+        system_prompt=claim.system_prompt,
+        thread_ref=claim.provider_ref if thread_ref is None else thread_ref,
+        native_ref=claim.native_ref,
+        settings=claim.settings,
+        metadata=claim.metadata,
+    )
+
+
+async def _written(settlement: Settlement, deps: Deps) -> Settled | Fenced:
+    """Write the verdict; where the store does not take it for long, the lease is lost by now."""
+    try:
+        return await shielded(deps.ledger.settle(settlement))
+    except Exception as error:  # noqa: BLE001
+        # The edge to Celery, which would log the words of the error: they may quote a reply.
+        code = error.code if isinstance(error, StoreError) else boundary.name_of(error)
+        logger.error(
+            "a verdict cannot be written: %s",
+            code,
+            extra={"action": "unwritten", "turn_id": str(settlement.turn_id)},
+        )
+        return Fenced(turn_id=settlement.turn_id)
+
+
+async def shielded(settling: Awaitable[T]) -> T:
+    """Finish writing even when the task is cancelled: a verdict in hand is not dropped."""
+    task = asyncio.ensure_future(settling)
+    while True:
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled():
+                raise
+
+
+def _report(claim: Claim, settlement: Settlement, settled: Settled | Fenced, deps: Deps) -> Outcome:
+    if isinstance(settled, Fenced):
+        logger.warning(
+            "lease lost before the verdict; nothing was changed",
+            extra={"action": "fenced", "turn_id": str(claim.turn_id), "fence": claim.fence},
+        )
+        return Outrun()
+    if settled.next is not None or settled.due_at is not None:
+        boundary.attempted("an announcement", lambda: _announce(claim, settled, deps))
+    deps.hooks.turn_settled(claim, settled)
+    return Ended(state=settled.state, due_at=settled.due_at, error_code=settlement.error_code)
+
+
+def _announce(claim: Claim, settled: Settled, deps: Deps) -> None:
+    if settled.next is not None:
+        deps.announce(settled.next)
+    elif settled.due_at is not None:
+        head = Head(turn_id=claim.turn_id, session_id=claim.session_id, lane=claim.lane)
+        deps.announce_at(head, settled.due_at)

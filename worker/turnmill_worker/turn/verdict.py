@@ -1,0 +1,308 @@
+"""From what a provider did to what the store is told: pure, one function for each case."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any, TypedDict, assert_never
+
+from turnmill.domain.checks import storable
+from turnmill.domain.errors import MaybeSent, NotSent, ProviderError
+from turnmill.domain.retry import RetryPolicy
+from turnmill.domain.states import OnAmbiguous, TurnState
+from turnmill.store.records import Claim, Kept, Settlement
+from turnmill_worker.providers.boundary import Answer, BadAnswer, Bug
+from turnmill_worker.providers.port import Absent, Done, Failed, Running, Unknowable
+from turnmill_worker.turn.in_hand import Stop
+
+#: For so long a provider is asked what has become of a turn.
+BACKGROUND_TIMEOUT = timedelta(days=1)
+
+#: How often more than its attempts a turn may be claimed in vain: because it could not be put to
+#: its provider, or because the provider's code breaks over the question.
+MAX_FAULTS = 20
+
+#: Of an answer that is there, and stays as large as it is.
+_TOO_LARGE = "reply_too_large"
+
+_MOST_IDS = 100
+_LONGEST_ID = 1_000
+
+
+class Rules(TypedDict):
+    """What verdicts go by, besides the claim and what came of it."""
+
+    policy: RetryPolicy
+    jitter: float  #: in [0, 1)
+    patience: timedelta  #: for how long work in the background is looked up
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """The turn could not be put to its provider, for a reason on our side: nothing was sent."""
+
+    code: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What is to be written about one attempt, but for the identity of the turn."""
+
+    state: TurnState
+    outcome: str
+    gives_attempt_back: bool = False
+    delay: timedelta = timedelta(0)
+    reply: Done | None = None
+    native_ref: str = ""
+    kept: Sequence[str] = ()  #: what the vendor stores, by its own ids
+    runs_on: bool = False  #: the vendor may still be at work in the background
+    error_code: str | None = None
+    error_detail: str | None = None
+    request_id: str = ""
+
+
+def of_answer(
+    claim: Claim, answer: Answer, *, policy: RetryPolicy, jitter: float, patience: timedelta
+) -> Verdict:
+    """Return the verdict on what `send` or `check` returned."""
+    match answer:
+        case Done():
+            return Verdict(
+                state=TurnState.SUCCEEDED,
+                outcome="succeeded",
+                reply=answer,
+                request_id=answer.request_id,
+                kept=(*_ids(answer.kept), *_ids(answer.thread_ref)),
+            )
+        case Running():
+            waiting = Verdict(
+                state=TurnState.WAITING,
+                outcome="waiting",
+                native_ref=answer.native_ref or claim.native_ref,
+                kept=_ids(answer.kept),
+                runs_on=True,
+            )
+            pause = policy.ask_again_after(claim.waited, floor=answer.poll_after, jitter=jitter)
+            return _asked_again(claim, waiting, pause=pause, patience=patience)
+        case Failed():
+            as_a_call = replace(claim, kind="send", native_ref="")
+            return of_error(
+                as_a_call, answer.error, policy=policy, jitter=jitter, patience=patience
+            )
+        case Absent():
+            return _send_again(claim, outcome="absent")
+        case Unknowable():
+            if answer.resend_is_safe or claim.on_ambiguous is not OnAmbiguous.RECONCILE:
+                return _send_again(claim, outcome="unknowable")
+            return Verdict(state=TurnState.FAILED, outcome="failed", error_code="ambiguous")
+        case _:
+            assert_never(answer)
+
+
+def _send_again(claim: Claim, *, outcome: str) -> Verdict:
+    if claim.attempt >= claim.max_attempts:
+        return Verdict(state=TurnState.DEAD, outcome="dead", error_code="attempts_exhausted")
+    return Verdict(state=TurnState.RETRYING, outcome=outcome)
+
+
+def of_error(
+    claim: Claim,
+    error: ProviderError,
+    *,
+    policy: RetryPolicy,
+    jitter: float,
+    patience: timedelta,
+) -> Verdict:
+    """Return the verdict on a provider's error: try again, ask what became of it, or give up."""
+    if claim.kind != "send" and not _ends_the_question(claim, error):
+        return _unanswered(claim, error, policy=policy, jitter=jitter, patience=patience)
+    delay = policy.delay_after(
+        error, attempt=claim.attempt, max_attempts=claim.max_attempts, jitter=jitter
+    )
+    if claim.kind != "send":
+        delay = None  # sending again is not safe
+    state, outcome = _after_error(claim, error, exhausted=delay is None, policy=policy)
+    return Verdict(state=state, outcome=outcome, delay=delay or timedelta(0), **_words(error))
+
+
+def _ends_the_question(claim: Claim, error: ProviderError) -> bool:
+    """Tell whether asking again can never help: the provider's code, or the answer, is at fault."""
+    if isinstance(error, BadAnswer) or error.error_code == _TOO_LARGE:
+        return True
+    breaks = isinstance(error, Bug) and claim.kind == "check"
+    return breaks and claim.n >= claim.max_attempts + MAX_FAULTS
+
+
+def _after_error(
+    claim: Claim, error: ProviderError, *, exhausted: bool, policy: RetryPolicy
+) -> tuple[TurnState, str]:
+    if policy.is_permanent(error):
+        return TurnState.FAILED, "failed"
+    is_call = claim.kind == "send"
+    if is_call and isinstance(error, MaybeSent) and claim.on_ambiguous is not OnAmbiguous.RETRY:
+        return TurnState.UNKNOWN, "maybe_sent"
+    return (TurnState.DEAD, "dead") if exhausted else (TurnState.RETRYING, "retrying")
+
+
+def _unanswered(
+    claim: Claim,
+    error: ProviderError,
+    *,
+    policy: RetryPolicy,
+    jitter: float,
+    patience: timedelta,
+) -> Verdict:
+    """Ask again, whatever stood in the way: sending now could double the turn, or pay it twice."""
+    unanswered = Verdict(
+        state=TurnState.WAITING if claim.kind == "resume" else TurnState.UNKNOWN,
+        outcome="unanswered",
+        native_ref=claim.native_ref,
+        runs_on=True,
+        **_words(error),
+    )
+    floor = error.retry_after or timedelta(0)
+    pause = policy.ask_again_after(claim.waited, floor=floor, jitter=jitter)
+    return _asked_again(claim, unanswered, pause=pause, patience=patience)
+
+
+def _asked_again(
+    claim: Claim, verdict: Verdict, *, pause: timedelta, patience: timedelta
+) -> Verdict:
+    """Return the verdict with the pause until the next question, or the end of all patience."""
+    left = patience - claim.waited
+    if claim.expires_in is not None:
+        left = min(left, claim.expires_in)
+    if claim.kind == "send" or left > timedelta(0):
+        return replace(verdict, delay=min(pause, max(left, timedelta(0))))
+    if claim.expires_in is not None and claim.expires_in <= timedelta(0):
+        state, code = TurnState.EXPIRED, "expired"
+    elif verdict.native_ref:
+        state, code = TurnState.FAILED, "background_timeout"
+    else:
+        state, code = TurnState.DEAD, "ambiguous"
+    return replace(verdict, state=state, outcome=state.value, native_ref="", error_code=code)
+
+
+def _words(error: ProviderError) -> dict[str, Any]:
+    return {
+        "error_code": error.error_code[:200],
+        "error_detail": storable(error.detail)[:4000] or None,
+        "request_id": error.request_id,
+        "kept": _ids(error.kept),
+    }
+
+
+def _ids(given: object) -> tuple[str, ...]:
+    """Return what can be a vendor's id; more than a few, or long ones, are none."""
+    found = given if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
+    ids = (one for one in found if isinstance(one, str) and 0 < len(one) <= _LONGEST_ID)
+    return tuple(one for one in ids if storable(one) == one)[:_MOST_IDS]
+
+
+def of_fault(
+    claim: Claim, fault: Fault, *, policy: RetryPolicy, jitter: float, patience: timedelta
+) -> Verdict:
+    """Return the verdict on a turn that could not be put to its provider: given back, with bounds.
+
+    It costs no attempt, but it is no waiting that is meant either: pauses grow, and end. Work in
+    the background is claimed for each look at it, so that its claims tell nothing: its time does.
+    """
+    error = NotSent(fault.code)
+    if claim.kind == "resume":
+        asked = _unanswered(claim, error, policy=policy, jitter=jitter, patience=patience)
+        if asked.state is not TurnState.WAITING:
+            return asked
+    elif claim.n >= claim.max_attempts + MAX_FAULTS:
+        return Verdict(state=TurnState.DEAD, outcome="dead", error_code=fault.code, runs_on=True)
+    delay = policy.delay_after(error, attempt=claim.n, max_attempts=claim.n + 1, jitter=jitter)
+    return Verdict(
+        state=TurnState.QUEUED,
+        outcome="released",
+        gives_attempt_back=True,
+        delay=delay or timedelta(0),
+        error_code=fault.code,
+        runs_on=True,
+    )
+
+
+def of_stop(claim: Claim, why: Stop, *, sent: bool) -> Verdict:
+    """Return the verdict on a call that was closed by us.
+
+    A release relies on what this process itself knows: nothing was sent, so nothing is owed. A
+    worker that ends takes no attempt; tasks that Celery ends again and again, with a time limit
+    that is too short for the provider, at last do.
+    """
+    if why is Stop.CANCELLED:
+        return Verdict(
+            state=TurnState.CANCELLED, outcome="cancelled", error_code="cancelled", runs_on=True
+        )
+    if sent:
+        return Verdict(
+            state=TurnState.UNKNOWN,
+            outcome="abandoned",
+            gives_attempt_back=why is not Stop.REVOKED or claim.n < claim.max_attempts + MAX_FAULTS,
+            error_code=why.value,
+        )
+    return Verdict(
+        state=TurnState.QUEUED,
+        outcome="released",
+        gives_attempt_back=True,
+        error_code=None,
+        runs_on=True,
+    )
+
+
+def settlement(
+    claim: Claim,
+    verdict: Verdict,
+    *,
+    provider_ms: int,
+    cost_usd: Decimal | None,
+) -> Settlement:
+    """Return the verdict with the identity of the turn and the price of the reply."""
+    reply = verdict.reply
+    usage = reply.usage if reply else None
+    return Settlement(
+        turn_id=claim.turn_id,
+        session_id=claim.session_id,
+        fence=claim.fence,
+        state=verdict.state,
+        outcome=verdict.outcome,
+        gives_attempt_back=verdict.gives_attempt_back,
+        delay=verdict.delay,
+        reply=storable(reply.text) if reply else None,
+        finish_reason=reply.finish_reason if reply else None,
+        provider_ref=reply.thread_ref if reply else None,
+        native_ref=verdict.native_ref,
+        request_id=verdict.request_id,
+        model=(reply.model if reply else "") or claim.model,
+        error_code=verdict.error_code,
+        error_detail=verdict.error_detail,
+        input_tokens=usage.input_tokens if usage else 0,
+        output_tokens=usage.output_tokens if usage else 0,
+        cached_tokens=usage.cached_tokens if usage else 0,
+        cost_usd=cost_usd,
+        priced=reply is None or cost_usd is not None,
+        provider_ms=provider_ms,
+        kept=_kept(claim, verdict),
+    )
+
+
+def _kept(claim: Claim, verdict: Verdict) -> tuple[Kept, ...]:
+    """Return what the vendor keeps of this turn by now, and whether anybody will come back to it.
+
+    Only what a succeeded turn left is continued from, and only a waiting one's work is looked up.
+    """
+    work = verdict.native_ref or claim.native_ref
+    waits = verdict.state in {TurnState.WAITING, TurnState.QUEUED}
+    held = {TurnState.WAITING, TurnState.QUEUED, TurnState.SUCCEEDED}
+    return tuple(
+        Kept(
+            ref=ref,
+            provider=claim.provider,
+            stored=ref in verdict.kept,
+            running=ref == work and verdict.runs_on,
+            wanted=(waits and ref == work) or (verdict.state in held and ref in verdict.kept),
+        )
+        for ref in dict.fromkeys((*verdict.kept, *_ids(work), *_ids(claim.native_ref)))
+    )

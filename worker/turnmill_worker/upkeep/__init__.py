@@ -1,0 +1,1 @@
+"""What beat's jobs do."""
