@@ -8,7 +8,7 @@ import pytest
 from tests import rows, steps
 from tests.crowd import DEADLINE
 from turnmill.listening.task import AsyncWaiter
-from turnmill.listening.thread import Deadline
+from turnmill.listening.watchlist import Deadline
 from turnmill.store.async_database import AsyncDatabase
 from turnmill.store.database import Database
 from turnmill_worker.stack.process import wait_until

@@ -17,7 +17,8 @@ from turnmill import AsyncClient, Client, Reply, TurnTimeout
 from turnmill.domain.errors import BatchTimeout, StoreFull, StoreUnavailable
 from turnmill.domain.states import TurnState
 from turnmill.listening import task as async_waiting
-from turnmill.listening.thread import Deadline, Waiter
+from turnmill.listening.thread import Waiter
+from turnmill.listening.watchlist import Deadline
 from turnmill.store.database import Database
 from turnmill.store.nouns import batches as batch_rows
 from turnmill.store.nouns import outcome

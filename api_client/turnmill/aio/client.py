@@ -19,7 +19,7 @@ from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, SessionStatus, TurnState
 from turnmill.grouping import Grouped, Stopped
 from turnmill.listening.task import AsyncWaiter, happens
-from turnmill.listening.thread import Deadline
+from turnmill.listening.watchlist import Deadline
 from turnmill.new_ids import new_id
 from turnmill.settings import Settings
 from turnmill.store.async_database import AsyncDatabase, ThreadedDatabase

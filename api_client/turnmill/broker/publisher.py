@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from kombu.connection import Connection
     from kombu.messaging import Producer
 
-logger = logging.getLogger("turnmill.broker.publisher")
+logger = logging.getLogger("turnmill.queue")
 
 #: One hint of these lanes lets a worker take this many turns.
 TURNS_PER_HINT = {Lane.BULK: 50, Lane.QUARANTINE: 50}

@@ -1,28 +1,21 @@
-"""Waiting for turns to end, for asyncio: thousands of waiters on one connection."""
+"""Listening on an event loop: thousands who wait for turns to end, on one connection."""
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any
 
 from turnmill.domain.errors import StoreError
 from turnmill.domain.ids import TurnId
-from turnmill.listening.thread import (
-    FAST_POLL_SECONDS,
-    IDLE_SECONDS,
-    LISTENING_SECONDS,
-    POLL_CHUNK,
-    POLL_SECONDS,
-    Deadline,
-    settled_ids,
-)
+from turnmill.listening.notices import TOLD_POLL_SECONDS, UNTOLD_POLL_SECONDS, Notice, notice_of
+from turnmill.listening.watchlist import LISTENING_SECONDS, Deadline, Watchlist
 from turnmill.per_loop import PerLoop
 from turnmill.store.async_database import AsyncDatabase, ThreadedDatabase
 from turnmill.store.nouns import turns
 from turnmill.wire import SETTLED_CHANNEL
 
-logger = logging.getLogger("turnmill.listening.thread")
+logger = logging.getLogger("turnmill.waiting")
 
 
 class AsyncWaiter:
@@ -42,12 +35,35 @@ class AsyncWaiter:
         await self._watches.close()
 
 
+class _Listener:
+    """See `turnmill.listening.thread.Listener`."""
+
+    poll_seconds = TOLD_POLL_SECONDS
+
+    def __init__(self, driver: Any) -> None:
+        self._driver = driver
+
+    async def hear(self) -> Sequence[Notice]:
+        heard = self._driver.notifies(timeout=TOLD_POLL_SECONDS, stop_after=1)
+        return [notice_of(one) async for one in heard]
+
+
+class _Untold:
+    """A store that tells nothing: who listens looks often."""
+
+    poll_seconds = UNTOLD_POLL_SECONDS
+
+    async def hear(self) -> Sequence[Notice]:
+        await asyncio.sleep(UNTOLD_POLL_SECONDS)
+        return ()
+
+
 class _Watch:
     """One task and one connection for all turns that are waited for on an event loop."""
 
     def __init__(self, database: AsyncDatabase | ThreadedDatabase) -> None:
         self._database = database
-        self._events: dict[TurnId, list[asyncio.Event]] = {}
+        self._watchlist = Watchlist[asyncio.Event]()
         self._task: asyncio.Task[None] | None = None
         self._listening = asyncio.Event()
 
@@ -58,17 +74,16 @@ class _Watch:
         if deadline.passed:
             yield event  # one look needs nobody who listens
             return
-        self._events.setdefault(turn_id, []).append(event)
+        self._watchlist.add(turn_id, event)
         if self._task is None or self._task.done():
             self._listening.clear()
+            self._watchlist.began(_now())
             self._task = asyncio.create_task(self._run())
         try:
             await happens(self._listening, min(LISTENING_SECONDS, deadline.left))
             yield event
         finally:
-            self._events[turn_id].remove(event)
-            if not self._events[turn_id]:
-                del self._events[turn_id]
+            self._watchlist.remove(turn_id, event)
 
     async def close(self) -> None:
         """Stop the task."""
@@ -78,57 +93,42 @@ class _Watch:
             self._task = None  # with it goes a connection that was yet to be made
 
     async def _run(self) -> None:
-        """Wake waiters, through outages, until nobody has waited for a while."""
-        while self._events:
+        """Wake those who wait, through outages, until nobody has waited for a while."""
+        while not self._watchlist.is_idle(_now()):
             try:
-                if isinstance(self._database, AsyncDatabase):
-                    await self._listen(self._database)
-                else:
-                    await self._poll_only()
+                await self._listen()
             except Exception as error:  # noqa: BLE001
                 # The edge of this task: whoever waits must be able to go on after an outage.
                 logger.warning("cannot listen for results: %s", type(error).__name__)
                 self._listening.set()
                 with suppress(StoreError):  # as in `Waiter`: who is told nothing still asks
-                    await self._poll()
-                await asyncio.sleep(POLL_SECONDS)
+                    await self._ask(every=0.0)
+                await asyncio.sleep(TOLD_POLL_SECONDS)
 
-    async def _listen(self, database: AsyncDatabase) -> None:
-        async with database.apart() as conn:
+    async def _listen(self) -> None:
+        if not isinstance(self._database, AsyncDatabase):
+            await self._follow(_Untold())
+            return
+        async with self._database.apart() as conn:
             await conn.exec_driver_sql(f"LISTEN {SETTLED_CHANNEL}")
             driver: Any = (await conn.get_raw_connection()).driver_connection
-            await self._follow(driver)
+            await self._follow(_Listener(driver))
 
-    async def _follow(self, driver: Any) -> None:
-        loop = asyncio.get_running_loop()
-        await self._poll()
+    async def _follow(self, listener: _Listener | _Untold) -> None:
+        await self._ask(every=0.0)  # for what ended before anybody listened
         self._listening.set()
-        polled_at = waited_at = loop.time()
-        while loop.time() - waited_at < IDLE_SECONDS:
-            async for notice in driver.notifies(timeout=POLL_SECONDS, stop_after=1):
-                self._wake(settled_ids(notice.payload))
-            if loop.time() - polled_at >= POLL_SECONDS:
-                await self._poll()
-                polled_at = loop.time()
-            if self._events:
-                waited_at = loop.time()
+        while not self._watchlist.is_idle(_now()):
+            for notice in await listener.hear():
+                self._watchlist.wake(notice.turn_ids)
+            await self._ask(every=listener.poll_seconds)
 
-    async def _poll_only(self) -> None:
-        self._listening.set()
-        while self._events:
-            await self._poll()
-            await asyncio.sleep(FAST_POLL_SECONDS)
+    async def _ask(self, *, every: float) -> None:
+        for turn_ids in list(self._watchlist.to_ask(_now(), every=every)):
+            self._watchlist.wake(await self._database.run_single(turns.finished, turn_ids))
 
-    async def _poll(self) -> None:
-        waiting = list(self._events)
-        for start in range(0, len(waiting), POLL_CHUNK):
-            chunk = waiting[start : start + POLL_CHUNK]
-            self._wake(await self._database.run_single(turns.finished, chunk))
 
-    def _wake(self, turn_ids: Iterable[TurnId]) -> None:
-        for turn_id in turn_ids:
-            for event in self._events.get(turn_id, ()):
-                event.set()
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 async def happens(event: asyncio.Event, seconds: float) -> bool:

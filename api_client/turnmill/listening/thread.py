@@ -1,56 +1,58 @@
-"""Waiting for turns to end: Postgres tells us, and a slow poll is the net under it."""
+"""Listening on a thread: for turns to end, and for what dispatchers are told."""
 
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
-from math import inf
 from typing import Any
 
 from turnmill.domain.errors import StoreError
-from turnmill.domain.ids import TurnId, as_uuid
+from turnmill.domain.ids import TurnId
 from turnmill.forking import in_child
+from turnmill.listening.notices import TOLD_POLL_SECONDS, UNTOLD_POLL_SECONDS, Notice, notice_of
+from turnmill.listening.watchlist import LISTENING_SECONDS, Deadline, Watchlist
 from turnmill.store.database import Database
 from turnmill.store.nouns import turns
 from turnmill.wire import SETTLED_CHANNEL
 
-logger = logging.getLogger("turnmill.listening.thread")
+logger = logging.getLogger("turnmill.waiting")
 
-#: How often the store is asked about all turns waited for, where it can also tell us.
-POLL_SECONDS = 1.0
-#: Where it cannot (SQLite).
-FAST_POLL_SECONDS = 0.02
-#: At most so many turns are asked about in one statement.
-POLL_CHUNK = 1000
-#: A connection that listens is kept for this long after the last waiter.
-IDLE_SECONDS = 30.0
-#: How long the thread listens before it looks whether it was closed.
-_SLICE_SECONDS = 0.1
-#: Nobody waits longer at a stretch: what a lock or a loop takes for a time has a bound.
-_LONGEST_SECONDS = 3600.0
-#: Until it listens, for whoever has so long.
-LISTENING_SECONDS = 2.0
+#: How long a thread listens before it looks whether it was closed.
+SLICE_SECONDS = 0.1
 
 
-class Deadline:
-    """How long somebody is willing to wait, on a clock that nobody sets."""
+class Listener:
+    """A connection on which Postgres tells of turns. For one thread."""
 
-    def __init__(self, timeout: float | timedelta | None) -> None:
-        """`timeout` is in seconds or a timedelta; None is without end, what is below 0 is 0."""
-        self.seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-        self._at = inf if self.seconds is None else time.monotonic() + self.seconds
+    #: How often to ask all the same: a notice may be lost.
+    poll_seconds = TOLD_POLL_SECONDS
 
-    @property
-    def left(self) -> float:
-        """Return the seconds that are left, at most an hour: ask again then."""
-        return max(0.0, min(self._at - time.monotonic(), _LONGEST_SECONDS))
+    def __init__(self, driver: Any) -> None:
+        self._driver = driver
 
-    @property
-    def passed(self) -> bool:
-        """Tell whether nothing is left."""
-        return self.left <= 0
+    def hear(self, seconds: float = SLICE_SECONDS, *, most: int = 1) -> Sequence[Notice]:
+        """Return what was told when `seconds` are over, or about `most` notices have come."""
+        return [notice_of(one) for one in self._driver.notifies(timeout=seconds, stop_after=most)]
+
+
+class _Untold:
+    """A store that tells nothing: who listens looks often."""
+
+    poll_seconds = UNTOLD_POLL_SECONDS
+
+    def hear(self) -> Sequence[Notice]:
+        time.sleep(UNTOLD_POLL_SECONDS)
+        return ()
+
+
+@contextmanager
+def listen(database: Database, channels: Sequence[str]) -> Iterator[Listener]:
+    """Yield a listener on a connection of its own, which is closed at the end."""
+    with database.apart() as conn:
+        for channel in channels:
+            conn.exec_driver_sql(f"LISTEN {channel}")
+        yield Listener(conn.connection.driver_connection)
 
 
 class Waiter:
@@ -64,7 +66,7 @@ class Waiter:
 
     def start_afresh(self) -> None:
         """Begin with nobody who waits, and without a thread: see `turnmill.forking`."""
-        self._events: dict[TurnId, list[threading.Event]] = {}
+        self._watchlist = Watchlist[threading.Event]()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._listening = threading.Event()
@@ -84,16 +86,14 @@ class Waiter:
             yield event  # one look needs nobody who listens
             return
         with self._lock:
-            self._events.setdefault(turn_id, []).append(event)
+            self._watchlist.add(turn_id, event)
             self._start()
         self._listening.wait(timeout=min(LISTENING_SECONDS, deadline.left))
         try:
             yield event
         finally:
             with self._lock:
-                self._events[turn_id].remove(event)
-                if not self._events[turn_id]:
-                    del self._events[turn_id]
+                self._watchlist.remove(turn_id, event)
 
     def close(self) -> None:
         """Stop the thread; those who still wait run into their timeouts."""
@@ -104,84 +104,62 @@ class Waiter:
     def _start(self) -> None:
         if self._thread is None or not self._thread.is_alive():
             self._listening.clear()
+            self._watchlist.began(time.monotonic())
             self._thread = threading.Thread(target=self._run, name="turnmill-wait", daemon=True)
             self._thread.start()
 
     def _run(self) -> None:
-        watch = self._listen if self._database.is_postgres else self._poll_only
         while not self._closed.is_set():
             try:
-                if watch():
-                    return
+                self._listen()
             except Exception as error:  # noqa: BLE001
                 # The edge of this thread: whoever waits must be able to go on after an outage.
                 logger.warning("cannot listen for results: %s", type(error).__name__)
-                self._listening.set()
                 # A stand-by tells nobody, a full server has no connection for it: we still ask.
-                self._poll()
-                if self._gone_idle(0.0 if self._events else IDLE_SECONDS):
-                    return
-                self._closed.wait(POLL_SECONDS)
+                self._listening.set()
+                self._ask(every=0.0)
+                self._closed.wait(TOLD_POLL_SECONDS)
+            if self._gone_idle():
+                return
 
-    def _listen(self) -> bool:
-        """Wake waiters until nobody has waited for a while; True then."""
-        with self._database.apart() as conn:
-            conn.exec_driver_sql(f"LISTEN {SETTLED_CHANNEL}")
-            return self._follow(conn.connection.driver_connection)
+    def _listen(self) -> None:
+        """Wake those who wait until nobody has waited for a while."""
+        if not self._database.is_postgres:
+            self._follow(_Untold())
+            return
+        with listen(self._database, [SETTLED_CHANNEL]) as listener:
+            self._follow(listener)
 
-    def _follow(self, driver: Any) -> bool:
-        self._poll()
+    def _follow(self, listener: Listener | _Untold) -> None:
+        self._ask(every=0.0)  # for what ended before anybody listened
         self._listening.set()
-        idle_since = polled_at = time.monotonic()
         while not self._closed.is_set():
-            for notice in driver.notifies(timeout=_SLICE_SECONDS, stop_after=1):
-                self._wake(settled_ids(notice.payload))
-            now = time.monotonic()
-            if self._events:
-                idle_since = now
-            if now - polled_at >= POLL_SECONDS:
-                self._poll()
-                polled_at = now
-            if self._gone_idle(now - idle_since):
-                return True
-        return True
+            for notice in listener.hear():
+                self._wake(notice.turn_ids)
+            self._ask(every=listener.poll_seconds)
+            with self._lock:
+                if self._watchlist.is_idle(time.monotonic()):
+                    return
 
-    def _poll_only(self) -> bool:
-        self._listening.set()
-        while not self._closed.wait(FAST_POLL_SECONDS):
-            self._poll()
-            if self._gone_idle(0.0 if self._events else IDLE_SECONDS):
-                return True
-        return True
-
-    def _gone_idle(self, seconds: float) -> bool:
-        """Give the thread and its connection back; a later waiter starts them again."""
-        if seconds < IDLE_SECONDS:
-            return False
+    def _gone_idle(self) -> bool:
+        """Give the thread back; a later waiter starts another one."""
         with self._lock:
-            if self._events:
+            if not self._watchlist.is_idle(time.monotonic()):
                 return False
             self._thread = None
             return True
 
-    def _poll(self) -> None:
-        waiting = list(self._events)
-        for start in range(0, len(waiting), POLL_CHUNK):
+    def _ask(self, *, every: float) -> None:
+        with self._lock:
+            asked = list(self._watchlist.to_ask(time.monotonic(), every=every))
+        for turn_ids in asked:
             try:
                 with self._database.single() as conn:
-                    self._wake(turns.finished(conn, waiting[start : start + POLL_CHUNK]))
+                    self._wake(turns.finished(conn, turn_ids))
             except StoreError as error:
                 logger.warning("cannot ask for results: %s", error.code)
                 return
 
     def _wake(self, turn_ids: Iterable[TurnId]) -> None:
         with self._lock:
-            for turn_id in turn_ids:
-                for event in self._events.get(turn_id, ()):
-                    event.set()
-
-
-def settled_ids(payload: str) -> list[TurnId]:
-    """Return the ids in a notification of settled turns."""
-    found = (as_uuid(text) for text in payload.split(","))
-    return [TurnId(one) for one in found if one is not None]
+            self._watchlist.wake(turn_ids)

@@ -15,7 +15,8 @@ from turnmill.domain.arguments import one_of, wait_seconds
 from turnmill.domain.errors import InvalidInput, SessionBusy, StoreUnavailable, TurnTimeout
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, SessionStatus, TurnState
-from turnmill.listening.thread import Deadline, Waiter
+from turnmill.listening.thread import Waiter
+from turnmill.listening.watchlist import Deadline
 from turnmill.new_ids import new_id
 from turnmill.settings import Settings
 from turnmill.store.database import Database

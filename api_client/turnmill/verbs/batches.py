@@ -22,7 +22,7 @@ from turnmill.domain.errors import (
 )
 from turnmill.domain.ids import BatchId, as_uuid
 from turnmill.domain.states import Lane
-from turnmill.listening.thread import Deadline
+from turnmill.listening.watchlist import Deadline
 from turnmill.new_ids import new_id
 from turnmill.prefetch import prefetched
 from turnmill.store.database import Database

@@ -10,7 +10,8 @@ from typing import Any
 
 from turnmill.domain.errors import SessionBusy, TurnmillError
 from turnmill.domain.ids import TurnId
-from turnmill.listening.thread import settled_ids
+from turnmill.listening.notices import Notice
+from turnmill.listening.thread import SLICE_SECONDS, Listener, listen
 from turnmill.store.database import Database
 from turnmill.store.line.backlogs import Backlog, backlogs
 from turnmill.store.line.due import expire_overdue, overdue, purge_deleted
@@ -23,8 +24,8 @@ from turnmill_worker.process.feeder import News
 logger = logging.getLogger("turnmill.dispatcher")
 
 TICK = timedelta(seconds=1)
-#: How long the thread waits for notices before it looks whether it was stopped.
-_SLICE_SECONDS = 0.1
+#: So many notices are taken before the thread looks whether it was stopped.
+_NOTICES = 100
 _CHUNK = 500
 
 
@@ -133,25 +134,22 @@ class Dispatcher:
 
     def _watch(self) -> None:
         """Tick and listen on one connection until something fails or we are stopped."""
-        with self._database.apart() as conn:
-            conn.exec_driver_sql(f"LISTEN {WAKE_CHANNEL}")
-            conn.exec_driver_sql(f"LISTEN {CANCEL_CHANNEL}")
-            driver: Any = conn.connection.driver_connection
+        with listen(self._database, [WAKE_CHANNEL, CANCEL_CHANNEL]) as listener:
             while not self._stopped.is_set():
                 self.tick()
-                self._listen_until(driver, time.monotonic() + _with_jitter(TICK))
+                self._listen_until(listener, time.monotonic() + _with_jitter(TICK))
 
-    def _listen_until(self, driver: Any, end: float) -> None:
+    def _listen_until(self, listener: Listener, end: float) -> None:
         while not self._stopped.is_set() and (left := end - time.monotonic()) > 0:
-            for notice in driver.notifies(timeout=min(left, _SLICE_SECONDS), stop_after=100):
-                self._on_notice(notice.channel, settled_ids(notice.payload))
+            for notice in listener.hear(min(left, SLICE_SECONDS), most=_NOTICES):
+                self._on_notice(notice)
             self._listen()
 
-    def _on_notice(self, channel: str, turn_ids: list[TurnId]) -> None:
-        if channel == CANCEL_CHANNEL:
-            self._on_cancel(turn_ids)
-        elif turn_ids and not self._draining.is_set():
-            self._tell(News(woken=turn_ids))
+    def _on_notice(self, notice: Notice) -> None:
+        if notice.channel == CANCEL_CHANNEL:
+            self._on_cancel(notice.turn_ids)
+        elif notice.turn_ids and not self._draining.is_set():
+            self._tell(News(woken=notice.turn_ids))
 
 
 def _open(waiting: Sequence[Backlog], pauses: Pauses) -> list[Backlog]:
