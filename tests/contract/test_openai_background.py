@@ -11,6 +11,7 @@ import pytest
 from tests.contract.rigs import a_request
 from tests.doubles.openai_server import KEY, OpenAIDouble
 from turnmill.domain.errors import NotSent, Overloaded, ProviderError, RateLimited, Rejected
+from turnmill_worker.providers.openai import responses
 from turnmill_worker.providers.openai.provider import OpenAIProvider
 from turnmill_worker.providers.port import Done, Failed, Running, Unknowable
 
@@ -56,6 +57,18 @@ async def test_work_in_the_background_that_failed_says_why_as_a_call_would(
     assert isinstance(found, Failed)
     assert (type(found.error), found.error.error_code) == (kind, code)
     assert (found.error.detail, found.error.kept) == ("Scripted.", (begun.native_ref,))
+
+
+@pytest.mark.parametrize("status", ["completed", "incomplete"])
+@pytest.mark.parametrize("output", [None, "Hello", [None], [{"text": "no type"}]])
+def test_work_that_is_over_and_holds_no_reply_has_failed_and_is_asked_about_no_more(
+    status: str, output: Any
+) -> None:
+    payload = {"id": "resp_1", "status": status, "output": output}
+    found = responses.found_of(payload, chain=True, request_id="req_1")
+    assert isinstance(found, Failed)
+    assert (found.error.error_code, found.error.kept) == ("unreadable_reply", ("resp_1",))
+    assert found.error.request_id == "req_1"
 
 
 @pytest.mark.parametrize("fault", ["bad_key", "rate_limited", "server_error", "cut", "bad_json"])

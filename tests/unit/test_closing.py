@@ -68,3 +68,36 @@ async def test_whatever_a_provider_raises_is_one_error(raised: type[BaseExceptio
     error = await closing_at(close)._one(a_kept_ref())
     assert error is not None
     assert error.error_code == f"bug:{raised.__name__}"
+
+
+async def test_a_process_that_ends_waits_for_the_page_in_hand_and_takes_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun, answered, noted = asyncio.Event(), asyncio.Event(), list[Any]()
+
+    async def close(ref: str) -> None:
+        begun.set()
+        await answered.wait()
+
+    under_test = closing_at(close)
+    pages = iter([[a_kept_ref()], [a_kept_ref()]])
+    monkeypatch.setattr(under_test, "_take", lambda: next(pages))
+    monkeypatch.setattr(under_test, "_note", noted.append)
+    run = asyncio.create_task(under_test.run())
+    await asyncio.wait_for(begun.wait(), 5)
+    stop = asyncio.create_task(under_test.stop())
+    await asyncio.sleep(0)
+    assert not stop.done()
+    answered.set()
+    await asyncio.wait_for(stop, 5)
+    assert (await run)["closed"] == 1
+    assert len(noted) == 1
+
+
+async def test_a_page_that_does_not_end_holds_no_process_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(closing, "_LAST_PAGE", timedelta(seconds=0.05))
+    under_test = closing_at(None)
+    async with under_test._running:
+        await asyncio.wait_for(under_test.stop(), 5)

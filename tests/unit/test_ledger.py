@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, cast
 
@@ -169,3 +170,18 @@ async def test_who_was_in_the_way_of_another_transaction_asks_again(
     async with ledger_of(store) as ledger:
         with pytest.raises(SessionBusy):
             await ask(ledger)
+
+
+@pytest.mark.parametrize(
+    "heavy",
+    [
+        {"reply": "x" * 4_000_000},
+        {"reply": "\N{GRINNING FACE}" * 1_000_000},  # four bytes each
+        {"reply": None, "error_detail": "x" * 4_000_000},
+    ],
+)
+def test_what_is_heavy_in_bytes_ends_its_group(heavy: dict[str, Any]) -> None:
+    light = ledger_module._weight_of(a_verdict())
+    weight = ledger_module._weight_of(replace(a_verdict(), **heavy))
+    assert light < 100
+    assert weight >= ledger_module._HEAVIEST

@@ -1,5 +1,6 @@
 """What is written about an answer or an error: when it is asked again, and what is left behind."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -201,6 +202,15 @@ def test_a_fault_of_ours_does_not_lose_work_that_was_looked_up_for_long() -> Non
     assert (found.state, found.error_code) == (TurnState.QUEUED, "unreadable_row")
     ended = verdict.of_fault(resumed(waited=DAY), verdict.Fault("unreadable_row"), **RULES)
     assert (ended.state, ended.runs_on) == (TurnState.FAILED, True)
+
+
+def test_a_fault_of_ours_does_not_lose_a_turn_that_was_asked_about_often() -> None:
+    claim = a_claim(kind="check", n=1441, waited=timedelta(hours=23))
+    found = verdict.of_fault(claim, verdict.Fault("unreadable_row"), **RULES)
+    assert (found.state, found.gives_attempt_back) == (TurnState.QUEUED, True)
+    over = replace(claim, waited=DAY)
+    ended = verdict.of_fault(over, verdict.Fault("unreadable_row"), **RULES)
+    assert (ended.state, ended.error_code) == (TurnState.DEAD, "ambiguous")
 
 
 @pytest.mark.parametrize("kind", ["resume", "check"])

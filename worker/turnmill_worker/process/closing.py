@@ -5,6 +5,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 
 from turnmill.domain.errors import NotSent, ProviderError, StoreError
@@ -23,6 +24,8 @@ MOST_PAGES = 200
 _PAGE = 40
 _AT_ONCE = 20
 _TIMEOUT = timedelta(seconds=30)
+#: What a process that ends gives its last page; then providers are closed under it.
+_LAST_PAGE = timedelta(seconds=2)
 #: Longer than a page can take: whoever took it is gone.
 _AGAIN_AFTER = timedelta(minutes=2)
 _FIRST_PAUSE = timedelta(seconds=10)
@@ -41,6 +44,7 @@ class Closing:
         self._provider = provider
         self._running = asyncio.Lock()
         self._resting: dict[str, float] = {}  #: providers, and until when
+        self._stopped = False
 
     async def run(self) -> Counts:
         """Give up what is due and return how much was closed, and how much was not."""
@@ -49,6 +53,8 @@ class Closing:
         closed, failures = 0, Counter[tuple[str, str]]()
         async with self._running:
             for _ in range(MOST_PAGES):
+                if self._stopped:
+                    break  # what is left is due, in another process
                 page = await asyncio.to_thread(self._take)
                 if not page:
                     break
@@ -60,6 +66,13 @@ class Closing:
                 await asyncio.to_thread(self._note, errors)
         _tell(failures)
         return {"closed": closed, "not_closed": failures.total()}
+
+    async def stop(self) -> None:
+        """Take no further page; wait a little for the one in hand, while providers still answer."""
+        self._stopped = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_PAGE.total_seconds()), self._running:
+                pass
 
     async def run_in_background(self) -> None:
         """Do the same where nobody waits for it: the store may be away."""

@@ -82,6 +82,7 @@ class InProcessRunner:
             await self._rest()
             self._give_up(closing)
         await self._finish()
+        await closing.stop()
         await self._providers.aclose()
         await asyncio.to_thread(ledger.stop)
 

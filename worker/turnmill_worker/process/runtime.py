@@ -113,6 +113,7 @@ class Runtime:
             self._grace.cancel()
         if self._dispatching is not None:
             self._dispatching.stop_polling()
+        await self.closing.stop()
         await self.providers.aclose()
         await asyncio.to_thread(self._stop_threads)
 

@@ -36,7 +36,8 @@ _Written = Settled | Fenced | Locked | StoreError
 
 #: Of a group: the ids of those that ended fit into one notification of Postgres (8,000 bytes).
 _MOST = 200
-#: Characters of replies: a group takes no more, so that it holds this and one reply at most.
+#: Bytes of replies and of vendors' words: a group takes no more, so that it holds this and one
+#: verdict at most.
 _HEAVIEST = 4_000_000
 #: A reply in hand is offered to the store for this long; then its lease has long been taken.
 KEEP_REPLIES = timedelta(minutes=15)
@@ -306,7 +307,14 @@ class GroupedLedger:
 
 
 def _weight_of(settlement: Settlement) -> int:
-    return len(settlement.reply or "")
+    return _bytes_of(settlement.reply) + _bytes_of(settlement.error_detail)
+
+
+def _bytes_of(text: str | None) -> int:
+    """Return how many bytes a text takes at the most; its length is known, and is not counted."""
+    if not text:
+        return 0
+    return len(text) if text.isascii() else 4 * len(text)
 
 
 async def _patiently(step: Callable[..., T], *args: object) -> T:

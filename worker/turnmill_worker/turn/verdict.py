@@ -204,13 +204,14 @@ def of_fault(
 ) -> Verdict:
     """Return the verdict on a turn that could not be put to its provider: given back, with bounds.
 
-    It costs no attempt, but it is no waiting that is meant either: pauses grow, and end. Work in
-    the background is claimed for each look at it, so that its claims tell nothing: its time does.
+    It costs no attempt, but it is no waiting that is meant either: pauses grow, and end. What may
+    have been executed is claimed for each look at it, so that its claims tell nothing: its time
+    does.
     """
     error = NotSent(fault.code)
-    if claim.kind == "resume":
+    if claim.kind != "send":
         asked = _unanswered(claim, error, policy=policy, jitter=jitter, patience=patience)
-        if asked.state is not TurnState.WAITING:
+        if asked.state not in {TurnState.WAITING, TurnState.UNKNOWN}:
             return asked
     elif claim.n >= claim.max_attempts + MAX_FAULTS:
         return Verdict(state=TurnState.DEAD, outcome="dead", error_code=fault.code, runs_on=True)

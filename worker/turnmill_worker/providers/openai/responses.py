@@ -64,6 +64,7 @@ _FAILED: Mapping[str, type[ProviderError]] = MappingProxyType(
 )
 
 _ENDED = ("failed", "cancelled")
+_OVER = ("completed", "incomplete")
 _INCOMPLETE = MappingProxyType({"content_filter": "content_filter", "steered": "stop"})
 
 
@@ -122,7 +123,17 @@ def found_of(
         error = _failure(payload, status=str(status), kept=kept)
         error.request_id = request_id
         return Failed(error=error)
-    return reply_of(payload, chain=chain, request_id=request_id)
+    try:
+        return reply_of(payload, chain=chain, request_id=request_id)
+    except Unreadable:
+        if status not in _OVER:
+            raise
+        # It has ended and will say the same tomorrow: as the answer to a call, it has no reply.
+        kept = _kept(name(payload.get("id")), chain=chain)
+        error = Rejected(
+            "unreadable_reply", detail=words_of(payload), request_id=request_id, kept=kept
+        )
+        return Failed(error=error)
 
 
 def _item(part: Part) -> dict[str, Any]:
