@@ -17,8 +17,8 @@ from statistics import median
 from benchmarks.ground import Ground, ground
 from benchmarks.systems import SYSTEMS, Point, running
 from benchmarks.throughput import Windows, measure
+from turnmill import Client
 from turnmill.settings import Settings
-from turnmill.sync.client import Client
 
 _WINDOWS = Windows(count=2, seconds=1.5, settling=1.5)
 _LOAD = Point(in_flight=800, latency=timedelta(milliseconds=200))
