@@ -19,7 +19,7 @@ POOLS = {
     "asyncio": "turnmill_worker.pool:TaskPool",
 }
 #: How long one test that runs alone may take, with the start and the end of its worker.
-ALONE_WITHIN = timedelta(minutes=2)
+ALONE_WITHIN = timedelta(minutes=3)
 #: Wants an account at Azure.
 _LEFT_OUT = "t/integration/test_backend.py"
 
@@ -36,20 +36,26 @@ class Suite:
     async def together(self, *, until: float) -> dict[str, Runs]:
         """Run all tests on both pools at once; `until` is a reading of the loop's clock."""
         argv = ("--numprocesses", str(self.jobs), "--max-worker-restart", "1000", *self.tests)
-        found = await asyncio.gather(*(self._run(p, "together", argv, until=until) for p in POOLS))
+        runs = (self._run(pool, "together", argv, None, until=until) for pool in POOLS)
+        found = await asyncio.gather(*runs)
         return {
             pool: {test: [outcome] for test, outcome in outcomes.items()}
             for pool, outcomes in zip(POOLS, found, strict=True)
         }
 
-    async def alone(self, tests: Sequence[str], times: int, *, until: float) -> dict[str, Runs]:
-        """Run each of these tests so many times on both pools, or fewer where time is up."""
+    async def alone(
+        self, name: str, tests: Sequence[str], times: int, *, until: float
+    ) -> dict[str, Runs]:
+        """Run each of these tests so many times on both pools, or fewer where time is up.
+
+        The results go into folders of this name.
+        """
         free = asyncio.Semaphore(2 * self.jobs)
         found: dict[str, dict[str, list[Outcome]]] = {pool: {} for pool in POOLS}
 
-        async def once(pool: str, test: str, name: str) -> None:
+        async def once(pool: str, test: str, folder: str) -> None:
             async with free:
-                outcome = await self._once(pool, test, name, until=until)
+                outcome = await self._once(pool, test, folder, until=until)
             if outcome is not None:
                 found[pool].setdefault(test, []).append(outcome)
 
@@ -57,7 +63,7 @@ class Suite:
             for time in range(times):
                 for number, test in enumerate(tests):
                     for pool in POOLS:
-                        group.create_task(once(pool, test, f"alone-{number}-{time}"))
+                        group.create_task(once(pool, test, f"{name}-{number}-{time}"))
         return {pool: dict(runs) for pool, runs in found.items()}
 
     async def _once(self, pool: str, test: str, name: str, *, until: float) -> Outcome | None:
@@ -65,13 +71,15 @@ class Suite:
         if clock() > until:
             return None
         end = min(until, clock() + ALONE_WITHIN.total_seconds())
-        outcome = (await self._run(pool, name, (test,), until=end)).get(test)
+        outcome = (await self._run(pool, name, (test.split("::")[0],), test, until=end)).get(test)
         if outcome is not None and outcome.ended != "not run":
             return outcome
         stuck = Outcome("failed", "its process did not come to its end")
         return stuck if clock() < until else None
 
-    async def _run(self, pool: str, name: str, argv: Sequence[str], *, until: float) -> Outcomes:
+    async def _run(
+        self, pool: str, name: str, argv: Sequence[str], only: str | None, *, until: float
+    ) -> Outcomes:
         folder = self.folder / pool / name
         folder.mkdir(parents=True)
         command = (sys.executable, "-m", "pytest", "-p", "tools.celery_suite.plugin", "-q")
@@ -79,7 +87,7 @@ class Suite:
             process = await asyncio.create_subprocess_exec(
                 *(*command, "-p", "no:cacheprovider", "--ignore", _LEFT_OUT, *argv),
                 cwd=self.checkout,
-                env=self._environment(pool, folder),
+                env=self._environment(pool, folder, only),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -95,13 +103,16 @@ class Suite:
                 os.killpg(process.pid, signal.SIGKILL)
         return read(folder / "outcomes")
 
-    def _environment(self, pool: str, folder: Path) -> dict[str, str]:
+    def _environment(self, pool: str, folder: Path, only: str | None) -> dict[str, str]:
         path = (self.checkout, self.folder / "site", ROOT)
         ours = {
             "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])),
             "PYTHONPATH": os.pathsep.join(map(str, path)),
             "CELERY_SUITE_POOL": POOLS[pool],
             "CELERY_SUITE_FOLDER": str(folder),
+            "WORKER_LOGLEVEL": "INFO",  # as Celery runs it: some tests read the log
         }
+        if only is not None:
+            ours["CELERY_SUITE_ONLY"] = only
         kept = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
         return kept | ours
