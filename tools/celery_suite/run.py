@@ -101,6 +101,7 @@ class Suite:
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
         return read(folder / "outcomes")
 
     def _environment(self, pool: str, folder: Path, only: str | None) -> dict[str, str]:
