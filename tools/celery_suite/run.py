@@ -19,7 +19,7 @@ POOLS = {
     "asyncio": "turnmill_worker.pool:TaskPool",
 }
 #: How long one test that runs alone may take, with the start and the end of its worker.
-ALONE_WITHIN = timedelta(minutes=3)
+ALONE_WITHIN = timedelta(minutes=4)
 #: Wants an account at Azure.
 _LEFT_OUT = "t/integration/test_backend.py"
 
