@@ -111,7 +111,7 @@ class Suite:
             "PYTHONPATH": os.pathsep.join(map(str, path)),
             "CELERY_SUITE_POOL": POOLS[pool],
             "CELERY_SUITE_FOLDER": str(folder),
-            "WORKER_LOGLEVEL": "INFO",  # as Celery runs it: some tests read the log
+            "WORKER_LOGLEVEL": "INFO",  # two tests look for it in the log
         }
         if only is not None:
             ours["CELERY_SUITE_ONLY"] = only
