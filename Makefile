@@ -38,7 +38,7 @@ mutants: install ## Break the protocol on purpose; each mutant is killed by a na
 	$(BIN)/python -m tests.mutants
 
 celery-suite: install ## Celery's own integration tests, on the pool and on threads; CELERY=its source
-	$(BIN)/python tools/celery_suite.py $(CELERY)
+	$(BIN)/python -m tools.celery_suite $(CELERY) $(CELERY_SUITE_ARGS)
 
 bench: install ## Measure side by side with plain Celery, in about four minutes
 	$(BIN)/python -m benchmarks

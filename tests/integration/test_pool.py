@@ -215,7 +215,9 @@ def test_inspect_tells_what_runs_and_what_waits(worker: PoolWorker, gauge: str) 
     settled(worker, waiting.id, "task-received")
     assert running <= {one["id"] for one in worker.inspect("active")}
     assert waiting.id in {one["id"] for one in worker.inspect("reserved")}
-    assert worker.inspect("stats")["pool"]["max-concurrency"] == SLOTS
+    stats = worker.inspect("stats")
+    assert stats["pool"]["max-concurrency"] == SLOTS
+    assert stats["pool"].get("processes") == {"asyncio": [stats["pid"]]}.get(worker.pool)
     assert waiting.get() == 3
 
 

@@ -9,6 +9,7 @@ many tasks are in here, and with them the mailboxes.
 import asyncio
 import functools
 import itertools
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -255,6 +256,7 @@ class TaskPool(BasePool):
         info: dict[str, Any] = super()._get_info()
         watch = self._loop_thread.watch
         return info | {
+            "processes": [os.getpid()],
             "running": len(self._jobs),
             "threads": SYNC_THREADS,
             "threads-left": self._threads.left,
