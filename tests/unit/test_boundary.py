@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -204,3 +204,20 @@ def test_a_price_function_that_breaks_knows_no_price(
     caplog.set_level(logging.DEBUG)
     assert boundary.cost_of(price) is None
     assert SECRET not in caplog.text
+
+
+def test_every_field_of_a_reply_is_looked_at_before_it_is_taken_as_it_is() -> None:
+    """Each field is given something odd in turn: a new one must be judged on both ways."""
+    whole = Done(text="hi", usage=Usage(input_tokens=1, output_tokens=1, service_tier="flex"))
+    assert boundary._is_sound(whole, max_bytes=100)
+    for one in fields(Done):
+        odd = replace(whole, **{one.name: object()})
+        assert not boundary._is_sound(odd, max_bytes=100), one.name
+    for one in fields(Usage):
+        odd = replace(whole, usage=replace(whole.usage, **{one.name: object()}))
+        assert not boundary._is_sound(odd, max_bytes=100), one.name
+
+
+async def test_a_sound_reply_is_not_copied() -> None:
+    whole = Done(text="hi", usage=Usage(input_tokens=1), thread_ref="resp_1", kept=("resp_1",))
+    assert await of_send(lambda: whole) is whole

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from math import inf
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from turnmill.domain.ids import BatchId, SessionId, TurnId
 from turnmill.domain.parts import Part
@@ -204,6 +204,14 @@ class Claim:
     waited: timedelta = timedelta(0)
     expires_in: timedelta | None = None
     lease_ends: float = inf  #: on a clock of the process that claimed; the store leaves it open
+
+    def held_until(self, ends: float) -> Self:
+        """Write down when the lease ends, before anybody else has seen the claim.
+
+        A copy of all the rest for one number would be the dearest step of a claim.
+        """
+        object.__setattr__(self, "lease_ends", ends)
+        return self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -171,6 +171,8 @@ def _sound_error(error: ProviderError) -> ProviderError:
 def _sound(
     answer: object, *, among: tuple[type[Answer], ...], max_bytes: int
 ) -> Answer | ProviderError:
+    if type(answer) is Done and _is_sound(answer, max_bytes=max_bytes):
+        return answer
     for kind in among:
         if _is(answer, kind):
             return _SOUND[kind](answer, max_bytes)
@@ -198,6 +200,43 @@ def _done(answer: object, max_bytes: int) -> Done | BadAnswer:
         model=_name(_field(answer, "model"), most=MAX_ID),
         kept=_refs(_field(answer, "kept")),
     )
+
+
+def _is_sound(done: Done, *, max_bytes: int) -> bool:
+    """Tell whether nothing at all is wrong with a reply: it is taken as it is, without a copy.
+
+    Of exactly these types nothing runs when a field is read. Reading all fields one by one as below
+    takes five times as long, and nearly all replies are sound.
+    """
+    usage = done.usage
+    return (
+        type(done.text) is str
+        and len(done.text) <= max_bytes // 4
+        and type(usage) is Usage
+        and _is_count(usage.input_tokens)
+        and _is_count(usage.output_tokens)
+        and _is_count(usage.cached_tokens)
+        and _is_count(usage.cache_write_tokens)
+        and _is_count(usage.cache_write_1h_tokens)
+        and type(usage.service_tier) is str
+        and (not usage.service_tier or _CODE.fullmatch(usage.service_tier) is not None)
+        and type(done.finish_reason) is str
+        and _CODE.fullmatch(done.finish_reason) is not None
+        and _is_plain(done.thread_ref, most=MAX_REF)
+        and _is_plain(done.request_id, most=MAX_ID)
+        and _is_plain(done.model, most=MAX_ID)
+        and type(done.kept) is tuple
+        and len(done.kept) <= MAX_KEPT
+        and all(one and _is_plain(one, most=MAX_REF) for one in done.kept)
+    )
+
+
+def _is_count(tokens: object) -> bool:
+    return tokens is None or (type(tokens) is int and 0 <= tokens <= MAX_TOKENS)
+
+
+def _is_plain(name: object, *, most: int) -> bool:
+    return type(name) is str and len(name) <= most and name.isprintable()
 
 
 def _running(answer: object, _: int) -> Running | BadAnswer:

@@ -53,6 +53,10 @@ class Call(Generic[T]):
             return None
         return self._task.result()
 
+    def value(self) -> T:
+        """Return what came of work that nobody closes; raises its error, CancelledError too."""
+        return self._task.result()
+
     def _leave(self) -> None:
         if not self._task.done():
             self._left = True

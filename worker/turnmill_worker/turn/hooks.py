@@ -16,6 +16,8 @@ Hook = Callable[[Claim, Settled], None]
 
 def log_settled(claim: Claim, settled: Settled) -> None:
     """Log ids and state, never content."""
+    if not logger.isEnabledFor(logging.DEBUG):
+        return
     logger.debug(
         "turn %s %s",
         claim.turn_id,

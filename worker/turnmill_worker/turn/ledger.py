@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import timedelta
 from typing import Protocol, TypeVar
 
@@ -219,7 +218,7 @@ class GroupedLedger:
     def _timed(self, claims: Sequence[Claim], asked_at: float) -> list[Claim]:
         """Write into the claims when their leases end here: on our clock, and rather too early."""
         ends = asked_at + self._lease.total_seconds()
-        return [replace(one, lease_ends=ends) for one in claims]
+        return [one.held_until(ends) for one in claims]
 
     def _claim_group(self, turn_ids: Sequence[TurnId]) -> list[Claim | _Busy | None]:
         asked_at = clock.now()

@@ -4,11 +4,12 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from turnmill.domain.errors import MaybeSent, NotSent, ProviderError, StoreError, ThreadLost
 from turnmill.domain.ids import TurnId
@@ -261,15 +262,13 @@ async def _written(settlement: Settlement, deps: Deps) -> Settled | Fenced:
         return Fenced(turn_id=settlement.turn_id)
 
 
-async def shielded(settling: Awaitable[T]) -> T:
+async def shielded(writing: Coroutine[Any, Any, T]) -> T:
     """Finish writing even when the task is cancelled: a verdict in hand is not dropped."""
-    task = asyncio.ensure_future(settling)
-    while True:
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            if task.cancelled():
-                raise
+    call = Call(writing)
+    while not call.over:
+        with suppress(asyncio.CancelledError):
+            await call.wait()
+    return call.value()
 
 
 def _report(claim: Claim, settlement: Settlement, settled: Settled | Fenced, deps: Deps) -> Outcome:

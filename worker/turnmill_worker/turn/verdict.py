@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any, TypedDict, assert_never
+from typing import Any, TypedDict, TypeGuard, assert_never
 
 from turnmill.domain.checks import storable
 from turnmill.domain.errors import MaybeSent, NotSent, ProviderError
@@ -194,9 +194,14 @@ def _words(error: ProviderError) -> dict[str, Any]:
 
 def _ids(given: object) -> tuple[str, ...]:
     """Return what can be a vendor's id; more than a few, or long ones, are none."""
+    if not given:
+        return ()
     found = given if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
-    ids = (one for one in found if isinstance(one, str) and 0 < len(one) <= _LONGEST_ID)
-    return tuple(one for one in ids if storable(one) == one)[:_MOST_IDS]
+    return tuple(one for one in found if _is_id(one))[:_MOST_IDS]
+
+
+def _is_id(one: object) -> TypeGuard[str]:
+    return isinstance(one, str) and 0 < len(one) <= _LONGEST_ID and storable(one) == one
 
 
 def of_fault(
@@ -295,15 +300,17 @@ def _kept(claim: Claim, verdict: Verdict) -> tuple[Kept, ...]:
     Only what a succeeded turn left is continued from, and only a waiting one's work is looked up.
     """
     work = verdict.native_ref or claim.native_ref
-    waits = verdict.state in {TurnState.WAITING, TurnState.QUEUED}
-    held = {TurnState.WAITING, TurnState.QUEUED, TurnState.SUCCEEDED}
+    if not (work or verdict.kept):
+        return ()
+    waits = verdict.state is TurnState.WAITING or verdict.state is TurnState.QUEUED
+    goes_on = waits or verdict.state is TurnState.SUCCEEDED
     return tuple(
         Kept(
             ref=ref,
             provider=claim.provider,
             stored=ref in verdict.kept,
             running=ref == work and verdict.runs_on,
-            wanted=(waits and ref == work) or (verdict.state in held and ref in verdict.kept),
+            wanted=(waits and ref == work) or (goes_on and ref in verdict.kept),
         )
         for ref in dict.fromkeys((*verdict.kept, *_ids(work), *_ids(claim.native_ref)))
     )

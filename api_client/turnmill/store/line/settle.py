@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import asdict
 from decimal import Decimal
 from typing import Any
 
@@ -15,7 +14,7 @@ from turnmill.domain.states import CLAIMABLE, FINAL, UNFINISHED, Lane, TurnState
 from turnmill.store.kept import KEEP, keep
 from turnmill.store.line.accept import text_parts
 from turnmill.store.line.head import head_columns, status_after_failure
-from turnmill.store.records import Fenced, Head, Locked, Settled, Settlement
+from turnmill.store.records import Fenced, Head, Kept, Locked, Settled, Settlement
 from turnmill.store.schema.tables import (
     STILL_RUNNING,
     attempts,
@@ -244,7 +243,17 @@ def _as_json(settlement: Settlement, message_id: Any) -> dict[str, Any]:
         "cost_usd": None if settlement.cost_usd is None else str(settlement.cost_usd),
         "priced": settlement.priced,
         "provider_ms": settlement.provider_ms,
-        "kept": [asdict(one) for one in settlement.kept] or None,
+        "kept": [_kept_as_json(one) for one in settlement.kept] or None,
+    }
+
+
+def _kept_as_json(kept: Kept) -> dict[str, Any]:
+    return {
+        "ref": kept.ref,
+        "provider": kept.provider,
+        "stored": kept.stored,
+        "running": kept.running,
+        "wanted": kept.wanted,
     }
 
 
