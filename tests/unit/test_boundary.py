@@ -210,11 +210,12 @@ def test_every_field_of_a_reply_is_looked_at_before_it_is_taken_as_it_is() -> No
     """Each field is given something odd in turn: a new one must be judged on both ways."""
     whole = Done(text="hi", usage=Usage(input_tokens=1, output_tokens=1, service_tier="flex"))
     assert boundary._is_sound(whole, max_bytes=100)
+    nothing: Any = object()
     for one in fields(Done):
-        odd = replace(whole, **{one.name: object()})
+        odd = replace(whole, **{one.name: nothing})
         assert not boundary._is_sound(odd, max_bytes=100), one.name
     for one in fields(Usage):
-        odd = replace(whole, usage=replace(whole.usage, **{one.name: object()}))
+        odd = replace(whole, usage=replace(whole.usage, **{one.name: nothing}))
         assert not boundary._is_sound(odd, max_bytes=100), one.name
 
 
