@@ -38,6 +38,7 @@ class Settings:
     schema: str = "turnmill"  #: of Postgres, that the tables stand in
     broker_url: str = ""
     home: Path = Path(".turnmill")
+    alive_file: Path | None = None  #: a worker touches it every five seconds
     lease: timedelta = timedelta(seconds=15)
     concurrency: int = 1000  #: turns that one worker process holds at once
     max_unfinished_per_user: int | None = 100_000
@@ -59,6 +60,7 @@ class Settings:
             schema=_schema(env.get("TURNMILL_SCHEMA") or "turnmill"),
             broker_url=env.get("TURNMILL_BROKER_URL", ""),
             home=Path(env.get("TURNMILL_HOME", ".turnmill")),
+            alive_file=Path(file) if (file := env.get("TURNMILL_ALIVE_FILE")) else None,
             lease=_seconds(env, "TURNMILL_LEASE", default=15.0, least=0.5),
             concurrency=_count(env, "TURNMILL_CONCURRENCY", 1000, most=100_000),
             max_unfinished_per_user=_bound(env, "TURNMILL_MAX_UNFINISHED_PER_USER", 100_000),

@@ -8,6 +8,7 @@ PREFIX = "TURNMILL_"
 #: A test holds this table to the code.
 VARIABLES = frozenset(
     {
+        "TURNMILL_ALIVE_FILE",
         "TURNMILL_BROKER_URL",
         "TURNMILL_CONCURRENCY",
         "TURNMILL_DATABASE_URL",

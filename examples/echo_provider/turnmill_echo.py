@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, Self
 
-from turnmill.domain.errors import KeyMissing, Rejected
+from turnmill.domain.errors import KeyMissing, Rejected, ThreadLost
 from turnmill.domain.ids import SessionId
 from turnmill_worker.providers import Done, Emit, Request, Unknowable, Usage
 
@@ -31,6 +31,8 @@ class EchoProvider:
 
     async def send(self, request: Request, emit: Emit | None = None) -> Done:
         """Answer; a real provider would make exactly one HTTP request here, without retries."""
+        if request.thread_ref:  # of another provider, which kept what is missing in this request
+            raise ThreadLost("thread_kept_elsewhere")
         if request.model != "echo-1":
             raise Rejected("model_not_found", detail=f"there is no model {request.model!r}")
         text = request.text.upper() if self._loud else request.text

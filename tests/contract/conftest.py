@@ -1,13 +1,12 @@
 """Providers against stand-ins for their vendors."""
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
-from pathlib import Path
 
 import pytest
 
-from tests.contract.rigs import RIGS, Rig
+from tests.contract.rigs import RIGS, rig_of
 from tests.doubles import anthropic_server, openai_server
+from turnmill.testing.provider_contract import Rig
 from turnmill_worker.providers.anthropic.provider import AnthropicProvider
 from turnmill_worker.providers.openai.provider import OpenAIProvider
 
@@ -52,6 +51,6 @@ async def anthropic(
 
 
 @pytest.fixture(params=list(RIGS))
-async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Rig]:
-    async with AsyncExitStack() as stack:
-        yield await RIGS[request.param](stack, tmp_path)
+async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
+    async with rig_of(request.param) as rig:
+        yield rig

@@ -1,103 +1,151 @@
-"""One way to speak to every provider, so that the same promise can be put to each."""
+"""Every provider of the package with the stand-in for its vendor, for the suite of the package."""
 
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Any
-from uuid import uuid4
 
 from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI
 
 from tests.doubles import anthropic_server, openai_server
 from tests.doubles.vendor_double import VendorDouble
-from turnmill.domain.ids import SessionId, TurnId
+from turnmill.testing.provider_contract import Fault, Rig
+from turnmill.testing.provider_contract import a_history as a_history
+from turnmill.testing.provider_contract import a_request as a_request_of_any
 from turnmill_worker.providers.anthropic.provider import AnthropicProvider
 from turnmill_worker.providers.mock.executions import Executions
-from turnmill_worker.providers.mock.provider import MockProvider
+from turnmill_worker.providers.mock.provider import MockProvider, messages_seen
 from turnmill_worker.providers.openai.provider import OpenAIProvider
-from turnmill_worker.providers.port import Part, Provider, Request
+from turnmill_worker.providers.port import Done, Provider, Request
+
+MODEL = "gpt-5-mini"
 
 
 def a_request(text: str = "Hello", **given: Any) -> Request:
-    """Return a request of a new turn in a new session."""
-    defaults: dict[str, Any] = {
-        "turn_id": TurnId(uuid4()),
-        "session_id": SessionId(uuid4()),
-        "attempt": 1,
-        "fence": 1,
-        "model": "gpt-5-mini",
-    }
-    return Request(text=text, **{**defaults, **given})
+    """Return a request for the model of these tests."""
+    return a_request_of_any(text, **{"model": MODEL, **given})
 
 
-def a_history(turns: int) -> list[Part]:
-    """Return the messages of that many earlier turns, oldest first."""
-    return [
-        part
-        for number in range(turns)
-        for part in (Part("user", f"question {number}"), Part("assistant", f"answer {number}"))
-    ]
+#: What the doubles and the mock call the faults, where they have another word for it.
+_AT_DOUBLES = {Fault.REFUSED: "no_such_model", Fault.UNREADABLE: "bad_json"}
+_AT_THE_MOCK = {
+    Fault.REFUSED: "rejected",
+    Fault.UNREADABLE: "bad_json",
+    Fault.SERVER_ERROR: "maybe_sent",
+    Fault.BACKGROUND: "running",
+}
+
+_OF_ALL = frozenset(Fault) - {Fault.THREAD_LOST, Fault.BACKGROUND}
 
 
-@dataclass(slots=True, kw_only=True)
-class Rig:
-    """A provider with its vendor, and how the promises are put to it."""
+@dataclass(kw_only=True)
+class MockRig(Rig):
+    """The mock, which is told by the turn itself what to do."""
 
-    provider: Provider
-    settings: dict[str, Any]
-    executed: Callable[[], int]  #: how many calls the vendor would have charged for
-    double: VendorDouble | None = None  #: None for the mock, which is told by the turn itself
-    keeps_threads: bool = False
-    _metadata: dict[str, Any] = field(default_factory=dict)
+    ledger: Executions
+    _told: dict[str, Any] = field(default_factory=dict)
 
-    def meet(self, *faults: str) -> None:
-        """Let the next request meet these faults."""
-        if self.double is not None:
-            self.double.meet(*faults)
-        else:
-            self._metadata = {"mock": {"faults": list(faults), "retry_after": 7}}
+    async def meet(self, fault: Fault | None) -> None:
+        word = "ok" if fault is None else _AT_THE_MOCK.get(fault, str(fault))
+        self._told = {"mock": {"faults": word, "retry_after": 7}}
 
     def request(self, text: str = "Hello", **given: Any) -> Request:
-        """Return a request with the settings of this rig."""
-        settings = {**self.settings, **given.pop("settings", {})}
-        metadata, self._metadata = self._metadata, {}
-        return a_request(text, settings=settings, metadata=metadata, **given)
+        return super().request(text, metadata=self._told, **given)
+
+    def executed(self) -> int:
+        return sum(call.ended_at is not None for call in self.ledger.calls())
+
+    def messages_seen(self, reply: Done) -> int:
+        return messages_seen(reply.text)
+
+
+@dataclass(kw_only=True)
+class DoubleRig(Rig):
+    """A provider whose vendor is a server on 127.0.0.1."""
+
+    double: VendorDouble
+    _background: bool = False
+
+    async def meet(self, fault: Fault | None) -> None:
+        self._background = fault is Fault.BACKGROUND
+        self.double.always = ""
+        if fault is Fault.UNREACHABLE:
+            await self.double.stop()
+        elif fault is Fault.THREAD_LOST:
+            assert isinstance(self.double, openai_server.OpenAIDouble)
+            self.double.forget()
+        elif fault is not None and not self._background:
+            self.double.always = _AT_DOUBLES.get(fault, str(fault))
+
+    def request(self, text: str = "Hello", **given: Any) -> Request:
+        if self._background:
+            given["settings"] = {"background": True, **given.get("settings", {})}
+        return super().request(text, **given)
+
+    def requests(self) -> int:
+        return len(self.double.calls)
+
+    def executed(self) -> int:
+        return sum(call.executed and call.method == "POST" for call in self.double.calls)
+
+    def kept(self) -> Collection[str] | None:
+        double = self.double
+        return list(double.kept) if isinstance(double, openai_server.OpenAIDouble) else None
+
+    def messages_seen(self, reply: Done) -> int:
+        return messages_seen(reply.text)
 
 
 async def _mock(stack: AsyncExitStack, folder: Path, **settings: str) -> Rig:
-    ledger = Executions(folder / "ledger")
-    return Rig(
-        provider=MockProvider(ledger=folder / "ledger"),
-        settings=dict(settings),
-        executed=lambda: sum(call.ended_at is not None for call in ledger.calls()),
-        keeps_threads=settings.get("thread") == "chain",
+    ledger = folder / "ledger"
+    faults = frozenset(Fault) - {Fault.NO_USAGE}
+    return MockRig(
+        provider=MockProvider(ledger=ledger),
+        model=MODEL,
+        settings=settings,
+        faults=faults if settings else faults - {Fault.THREAD_LOST},
+        impatient=None,
+        unusable={"mock": {"faults": ["no such fault"]}},
+        environment={},
+        another=partial(MockProvider, ledger=ledger),
+        ledger=Executions(ledger),
     )
 
 
 async def _openai(stack: AsyncExitStack, folder: Path, **settings: str) -> Rig:
     double = await stack.enter_async_context(openai_server.OpenAIDouble())
-    sdk = AsyncOpenAI(api_key=openai_server.KEY, base_url=double.base_url, max_retries=0)
-    return Rig(
-        provider=_closed_by(stack, OpenAIProvider(sdk)),
+
+    def made() -> OpenAIProvider:
+        sdk = AsyncOpenAI(api_key=openai_server.KEY, base_url=double.base_url, max_retries=0)
+        return OpenAIProvider(sdk)
+
+    return DoubleRig(
+        provider=_closed_by(stack, made()),
+        model=MODEL,
         double=double,
-        settings=dict(settings),
-        executed=lambda: sum(call.executed for call in double.calls),
-        keeps_threads=not settings,
+        settings=settings,
+        faults=_OF_ALL if settings else frozenset(Fault),
+        unusable={"thread": "no such kind"},
+        environment={"OPENAI_API_KEY": openai_server.KEY},
+        another=made,
     )
 
 
 async def _anthropic(stack: AsyncExitStack, folder: Path) -> Rig:
     double = await stack.enter_async_context(anthropic_server.AnthropicDouble())
     sdk = AsyncAnthropic(api_key=anthropic_server.KEY, base_url=double.base_url, max_retries=0)
-    return Rig(
+    return DoubleRig(
         provider=_closed_by(stack, AnthropicProvider(sdk)),
+        model=MODEL,
         double=double,
-        settings={},
-        executed=lambda: sum(call.executed for call in double.calls),
+        faults=_OF_ALL,
+        unusable={"thread": "no such kind"},
+        environment={"ANTHROPIC_API_KEY": anthropic_server.KEY},
     )
 
 
@@ -117,3 +165,11 @@ RIGS: Mapping[str, Callable[[AsyncExitStack, Path], Awaitable[Rig]]] = MappingPr
         "anthropic": _anthropic,
     }
 )
+
+
+@asynccontextmanager
+async def rig_of(name: str) -> AsyncIterator[Rig]:
+    """Yield one of them, and take it down in the end."""
+    with TemporaryDirectory() as folder:
+        async with AsyncExitStack() as stack:
+            yield await RIGS[name](stack, Path(folder))

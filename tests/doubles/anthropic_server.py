@@ -92,13 +92,17 @@ class AnthropicDouble(VendorDouble):
             "content": content,
             "stop_reason": _STOPS.get(call.fault, "end_turn"),
             "stop_sequence": None,
-            "usage": {
-                "input_tokens": 383,
-                "cache_creation_input_tokens": 16,
-                "cache_read_input_tokens": 1024,
-                "output_tokens": 128,
-            },
+            "usage": None if call.fault == "no_usage" else _usage(),
         }
+
+
+def _usage() -> dict[str, int]:
+    return {
+        "input_tokens": 383,
+        "cache_creation_input_tokens": 16,
+        "cache_read_input_tokens": 1024,
+        "output_tokens": 128,
+    }
 
 
 def check_message_body(body: dict[str, Any]) -> None:

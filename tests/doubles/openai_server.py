@@ -167,7 +167,7 @@ class OpenAIDouble(VendorDouble):
             "created": 1_790_000_000,
             "model": body["model"],
             "choices": [{**choice, "logprobs": None}],
-            "usage": {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15},
+            "usage": None if call.fault == "no_usage" else _chat_usage(),
         }
 
     def _thread(self, previous: str | None) -> tuple[dict[str, Any], ...]:
@@ -213,7 +213,7 @@ class OpenAIDouble(VendorDouble):
             "tool_choice": "auto",
             "tools": [],
             "top_p": 1.0,
-            "usage": None if failed else _usage(),
+            "usage": None if failed or outcome == "no_usage" else _usage(),
         }
 
 
@@ -317,6 +317,10 @@ def _output(number: int, text: str, *, outcome: str) -> list[dict[str, Any]]:
             "content": [block],
         },
     ]
+
+
+def _chat_usage() -> dict[str, Any]:
+    return {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15}
 
 
 def _usage() -> dict[str, Any]:

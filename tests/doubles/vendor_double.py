@@ -76,6 +76,7 @@ class VendorDouble:
         self.calls: deque[Call] = deque(maxlen=CALLS_KEPT)
         self.arrived = asyncio.Event()  #: set by the first request
         self.port = 0
+        self.always = ""  #: the fault of every request, until it is taken back
         self.latency = latency.total_seconds()  #: of every answer
         self._rates = rates
         self._random = random.Random(seed)
@@ -192,6 +193,8 @@ class VendorDouble:
         return web.json_response(payload, headers=self.reply_headers())
 
     def _next_fault(self) -> str:
+        if self.always:
+            return self.always
         if self._script:
             return self._script.popleft()
         drawn = self._random.random()

@@ -2,9 +2,12 @@
 
 import base64
 import os
+import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from http.client import HTTPConnection
 from pathlib import Path
@@ -163,6 +166,22 @@ def answer_of(machine: Machine, *, login: str | None) -> int:
         return connection.getresponse().status
     finally:
         connection.close()
+
+
+def test_a_worker_is_healthy_without_its_broker_and_not_when_it_stands_still(
+    machine: Machine,
+) -> None:
+    worker = services(GIVEN)["worker"]
+    nobody = f"redis://127.0.0.1:{ports.choose(0)}/0"
+    alone = replace(machine, environment={**machine.environment, "TURNMILL_BROKER_URL": nobody})
+    with alone.started(worker) as process:
+        await_health(alone, worker, process)
+        process.send_signal(signal.SIGSTOP)
+        long_ago = time.time() - 90
+        os.utime(alone.folder / "alive", (long_ago, long_ago))
+        assert not alone.is_healthy(worker)
+        process.send_signal(signal.SIGCONT)
+        await_health(alone, worker, process)
 
 
 def test_a_dead_worker_is_not_healthy(machine: Machine) -> None:

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
+from tests.acceptance.terminal import Terminal
 from tests.conftest import fresh_database
 from tests.migration.application import Application
 from turnmill import AsyncClient, Client, InvalidInput, InvalidSetting, Settings, StoreUnavailable
@@ -252,6 +253,24 @@ def an_old_store(url: str) -> None:
         conn.execute("ALTER ROLE turnmill IN DATABASE " + conn.info.dbname + " RESET search_path")
         conn.execute("SET search_path = public")
         conn.execute(_OLD_ROWS)
+
+
+def test_doctor_knows_a_store_of_the_version_before_and_the_way_out(
+    url: str, tmp_path: Path
+) -> None:
+    there = Terminal(tmp_path, {"TURNMILL_DATABASE_URL": url})
+    migrated = {"check": "schema", "level": "wrong"}
+    an_old_store(url)
+    [found] = [
+        one
+        for one in there.run("doctor", "--json").json()["findings"]
+        if one.items() >= migrated.items()
+    ]
+    assert "a store of the version before" in found["what"]
+    assert "schema public" in found["what"]
+    assert found["fix"] == "stop its workers and clients, then: turnmill migrate"
+    assert there.run("migrate").code == 0
+    assert wrong() == []
 
 
 def test_a_database_whose_tables_are_elsewhere_says_what_to_run(url: str) -> None:

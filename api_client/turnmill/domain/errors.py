@@ -223,7 +223,7 @@ class BatchNotFound(NotFound):
     """There is no such batch."""
 
     code = "batch_not_found"
-    hint = "`turnmill batch submit` prints the id of a batch"
+    hint = "`turnmill batch ls` lists them"
 
 
 class Conflict(TurnmillError):

@@ -27,6 +27,14 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, default=_plain, ensure_ascii=False))
 
 
+def print_outcome(sentence: str, document: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print what a command has done: a sentence for people, a document for programs."""
+    if as_json:
+        print_json(document)
+    else:
+        click.echo(sentence)
+
+
 def print_table(
     columns: Sequence[str],
     rows: Iterable[Iterable[object]],

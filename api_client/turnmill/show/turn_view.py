@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from turnmill.domain.states import FINAL, TurnState
 from turnmill.show.obstacles import next_steps, obstacles
-from turnmill.show.tables import fields, print_facts, print_table, stdout_console
+from turnmill.show.tables import (
+    fields,
+    print_facts,
+    print_json,
+    print_table,
+    stdout_console,
+)
+from turnmill.show.turn_listing import summary
 from turnmill.show.wording import (
     clock_text,
     dollars,
@@ -97,25 +104,25 @@ def look_at(client: Client, turn: Turn, *, text: bool) -> TurnView:
 def as_document(view: TurnView) -> dict[str, Any]:
     """Return what programs read; content only where it was asked for."""
     turn, with_text = view.turn, view.messages is not None
-    used = fields(turn, "input_tokens", "output_tokens", "cached_tokens")
     return {
-        **fields(turn, "id", "session_id", "seq", "state"),
+        **summary(turn),
         **({"text": view.reply} if with_text else {}),
-        "usage": {**used, "total_tokens": total_tokens(turn.input_tokens, turn.output_tokens)},
-        "cost_usd": turn.cost_usd,
-        "finish_reason": turn.finish_reason,
         "timing": {
             "queued_ms": _ms(view.queued),
             "provider_ms": _ms(view.provider),
             "total_ms": _ms(view.total),
         },
-        "error": _error(turn),
-        **fields(turn, "lane", "attempt", "max_attempts", "lost", "available_at", "expires_at"),
-        **fields(turn, "lease_owner", "lease_until", "cancel_requested", "idempotency_key"),
-        **fields(turn, "retry_of", "created_at", "started_at", "finished_at"),
         "waits_for": list(view.obstacles),
         "attempts": [_attempt(one, with_text=with_text) for one in view.attempts],
     }
+
+
+def print_turn(view: TurnView, *, as_json: bool) -> None:
+    """Print it for programs, or for people."""
+    if as_json:
+        print_json(as_document(view))
+    else:
+        print_view(view)
 
 
 def print_view(view: TurnView, *, console: Console | None = None) -> None:
@@ -206,15 +213,6 @@ def _attempt_rows(view: TurnView) -> Iterator[tuple[object, ...]]:
 def _attempt(one: AttemptRecord, *, with_text: bool) -> dict[str, Any]:
     names = [name for name in one.__dataclass_fields__ if with_text or name != "error_detail"]
     return dict(fields(one, *names))
-
-
-def _error(turn: TurnRecord) -> dict[str, str] | None:
-    from turnmill.verbs.reply import no_reply
-
-    if turn.state not in FINAL or turn.state is TurnState.SUCCEEDED:
-        return None
-    error = no_reply(turn.id, turn.state, turn.error_code)
-    return {"code": error.error_code, "kind": error.code, "hint": error.hint}
 
 
 def _ms(span: timedelta | None) -> int | None:

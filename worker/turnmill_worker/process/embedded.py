@@ -15,6 +15,7 @@ from turnmill.store.line.leases import cancel_requested, end_leases, take_lost
 from turnmill.store.records import Claim, Head
 from turnmill_worker.pool.loops import run_to_end
 from turnmill_worker.process.closing import Closing
+from turnmill_worker.process.elected import Elected
 from turnmill_worker.providers.boundary import name_of
 from turnmill_worker.providers.pricing import price
 from turnmill_worker.providers.registry import ProviderRegistry
@@ -32,8 +33,8 @@ _LOOK_EVERY = timedelta(milliseconds=200)
 class InProcessRunner:
     """A thread with an event loop that runs what is due, until it is closed.
 
-    It keeps order, retries and history as a worker does. What it cannot promise: a second process
-    on the same file, or a turn that takes its process with it.
+    It keeps order, retries and history as a worker does. Of several on one file one runs turns, and
+    the others wait for its end. What it cannot promise: a turn that takes its process with it.
     """
 
     def __init__(self, database: Database, settings: Settings) -> None:
@@ -45,6 +46,7 @@ class InProcessRunner:
         self._kept = False  # by a vendor, though nobody needs it any more
         self._closer: asyncio.Task[None] | None = None
         self._in_hand = InHand()
+        self._elected = Elected(database.url.database)
         self._providers = ProviderRegistry()
         self._tasks: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._run, name="turnmill-runner", daemon=True)
@@ -85,6 +87,7 @@ class InProcessRunner:
         await closing.stop()
         await self._providers.aclose()
         await asyncio.to_thread(ledger.stop)
+        self._elected.give_back()
 
     def _deps(self, ledger: GroupedLedger) -> Deps:
         return Deps(
@@ -104,15 +107,17 @@ class InProcessRunner:
         self._wakeup.set()
 
     async def _begin(self) -> None:
-        """Take over, as soon as the store lets us."""
+        """Take over, as soon as no other process runs the turns of this store, and it lets us."""
         while not self._closing:
             try:
-                await asyncio.to_thread(self._take_over)
+                if self._elected.wins():
+                    await asyncio.to_thread(self._take_over)
+                    return
             except StoreError as error:
                 logger.warning("runner: %s; trying again", error.code)
-                await asyncio.sleep(_LOOK_EVERY.total_seconds())
-            else:
-                return
+            except OSError as error:
+                logger.warning("runner: no lock beside the file: %s; trying again", name_of(error))
+            await asyncio.sleep(_LOOK_EVERY.total_seconds())
 
     def _take_over(self) -> None:
         """Take what an earlier process left running: no other one can hold it."""

@@ -17,6 +17,7 @@ from turnmill.settings import Settings
 from turnmill.store.database import Database
 from turnmill.store.records import Head
 from turnmill_worker.pool.loops import log_type
+from turnmill_worker.process.alive import Alive
 from turnmill_worker.process.closing import Closing
 from turnmill_worker.process.dispatching import Dispatching
 from turnmill_worker.process.heartbeat import Heartbeat
@@ -78,12 +79,17 @@ class Runtime:
             background_timeout=settings.background_timeout,
         )
         self._dispatching = None if hints is None else self._new_dispatching(hints)
+        # Of a worker, not of the children of its pool.
+        file = settings.alive_file if hints is not None else None
+        self._alive = None if file is None else Alive(file)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the threads, on the loop's thread, before any turn is taken."""
         self._loop = loop
         loop.set_exception_handler(log_type)
         self._heartbeat.start()
+        if self._alive is not None:
+            self._alive.start(loop)
         if self._dispatching is not None:
             self._dispatching.start(loop)
 
@@ -113,6 +119,8 @@ class Runtime:
             self._grace.cancel()
         if self._dispatching is not None:
             self._dispatching.stop_polling()
+        if self._alive is not None:
+            self._alive.stop()
         await self.closing.stop()
         await self.providers.aclose()
         await asyncio.to_thread(self._stop_threads)

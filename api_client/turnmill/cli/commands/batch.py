@@ -9,7 +9,9 @@ import click
 
 from turnmill.cli import FAILED, OK, PARTIAL, STILL_RUNNING
 from turnmill.cli.context import json_option, open_client
-from turnmill.show.tables import print_json, print_table
+from turnmill.cli.listing import page_options, print_page
+from turnmill.show.batch_view import BATCHES, print_batch
+from turnmill.show.tables import print_json, print_outcome
 
 if TYPE_CHECKING:
     from turnmill.store.nouns.batches import BatchCounts
@@ -57,25 +59,24 @@ def submit(
         if watch:
             return _watch(batch, timeout=None, as_json=as_json)
         counts = batch.counts
-        _say(batch, counts, as_json=as_json)
+        print_batch(batch, counts, as_json=as_json)
         return OK
 
 
 @command.command("ls")
-@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
-@json_option
-def ls(*, limit: int, as_json: bool) -> None:
+@page_options("batch")
+def ls(*, limit: int, after: str | None, as_json: bool) -> None:
     """List batches, newest first."""
     with open_client() as client:
-        records = [batch.record for batch in client.batches.list(limit=limit)]
-    if as_json:
-        for record in records:
-            print_json({"id": record.id, "name": record.name, "total": record.total})
-        return
-    print_table(
-        ("id", "name", "turns", "created"),
-        ((one.id, one.name, one.total, f"{one.created_at:%Y-%m-%d %H:%M}") for one in records),
-    )
+        print_page(
+            client.batches.list,
+            BATCHES,
+            find=client.batches.get,
+            after=after,
+            limit=limit,
+            as_json=as_json,
+            nothing="no batches; `turnmill batch submit FILE` makes one",
+        )
 
 
 @command.command("status")
@@ -86,7 +87,7 @@ def status(*, batch: str, as_json: bool) -> int:
     with open_client() as client:
         found = client.batches.get(batch)
         counts = found.counts
-    _say(found, counts, as_json=as_json)
+    print_batch(found, counts, as_json=as_json)
     return _code(counts)
 
 
@@ -133,7 +134,7 @@ def retry_failed(*, batch: str, as_json: bool) -> None:
     with open_client() as client:
         found = client.batches.get(batch)
         moved = found.retry_failed()
-    _tell(found, f"{moved} turns run again", retried=moved, as_json=as_json)
+    print_outcome(f"{moved} turns run again", {"id": found.id, "retried": moved}, as_json=as_json)
 
 
 @command.command("cancel")
@@ -144,12 +145,12 @@ def cancel(*, batch: str, as_json: bool) -> None:
     with open_client() as client:
         found = client.batches.get(batch)
         moved = found.cancel()
-    _tell(found, f"{moved} turns cancelled", cancelled=moved, as_json=as_json)
+    print_outcome(f"{moved} turns cancelled", {"id": found.id, "cancelled": moved}, as_json=as_json)
 
 
 def _watch(batch: Batch, *, timeout: float | None, as_json: bool) -> int:
     counts = batch.wait(progress=True, timeout=timeout)
-    _say(batch, counts, as_json=as_json)
+    print_batch(batch, counts, as_json=as_json)
     return _code(counts)
 
 
@@ -159,27 +160,3 @@ def _code(counts: BatchCounts) -> int:
     if counts.succeeded == counts.accepted:
         return OK
     return PARTIAL if counts.succeeded else FAILED
-
-
-def _say(batch: Batch, counts: BatchCounts, *, as_json: bool) -> None:
-    states = {state.value: count for state, count in counts.states.items()}
-    if as_json:
-        line = {"id": batch.id, "name": batch.name, "total": counts.total}
-        print_json(line | {"done": counts.is_done, "states": states})
-        return
-    click.echo(f"batch {batch.id} ({batch.name})")
-    parts = ", ".join(f"{count} {state}" for state, count in states.items()) or "no turns"
-    click.echo(f"{counts.accepted} turns: {parts}")
-    if not counts.closed:
-        click.echo("not all lines were submitted: submit the file again to go on", err=True)
-    elif not counts.is_done:
-        click.echo(f"next: turnmill batch watch {batch.id}", err=True)
-    else:
-        click.echo(f"next: turnmill batch results {batch.id} -o results.jsonl", err=True)
-
-
-def _tell(batch: Batch, text: str, *, as_json: bool, **numbers: int) -> None:
-    if as_json:
-        print_json({"id": batch.id, **numbers})
-    else:
-        click.echo(text)

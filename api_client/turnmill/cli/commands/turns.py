@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from turnmill.cli import PARTIAL
 from turnmill.cli.context import code_of, json_option, open_client, say
+from turnmill.cli.listing import page_options, print_page
 from turnmill.domain.errors import MoveRefused, TurnmillError
 from turnmill.domain.states import FINAL, TurnState
-from turnmill.show.tables import fields, print_json, print_table
-from turnmill.show.turn_view import as_document, look_at, print_view
-from turnmill.show.wording import relative, styled
+from turnmill.show.tables import print_outcome
+from turnmill.show.turn_listing import TURNS
+from turnmill.show.turn_view import look_at, print_turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from turnmill.sync.client import Client, Turn
 
-_COLUMNS = ("id", "state", "accepted", "attempts", "error", "lane", "seq", "session")
 _STATES = [state.value for state in TurnState]
 _FAILED_STATES = [TurnState.DEAD.value, TurnState.FAILED.value]
 _PAGE = 500
@@ -39,9 +39,7 @@ def command() -> None:
 @click.option("--state", "states", multiple=True, type=click.Choice(_STATES), help="Repeatable.")
 @session_option
 @error_option
-@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
-@click.option("--after", metavar="TURN", help="Go on after the last one of the page before.")
-@json_option
+@page_options("turn")
 def ls(
     *,
     states: tuple[str, ...],
@@ -53,22 +51,15 @@ def ls(
 ) -> None:
     """List turns, newest first."""
     with open_client() as client:
-        found = client.turns.list(
-            session=session,
-            states=states,
-            error_code=error_code,
-            after=None if after is None else client.turns.get(after).id,
+        print_page(
+            partial(client.turns.list, session=session, states=states, error_code=error_code),
+            TURNS,
+            find=client.turns.get,
+            after=after,
             limit=limit,
+            as_json=as_json,
+            nothing="no such turns",
         )
-    if as_json:
-        for turn in found:
-            print_json(fields(turn.record, *turn.record.__dataclass_fields__))
-    elif not found:
-        say("no such turns")
-    else:
-        print_table(_COLUMNS, map(_row, found), right=("seq",), spare=_COLUMNS[5:])
-    if len(found) == limit:
-        say(f"more: --after {found[-1].id}")
 
 
 @command.command("show")
@@ -79,10 +70,7 @@ def show(*, turn_id: str, text: bool, as_json: bool) -> None:
     """Tell what happened to a turn, attempt by attempt."""
     with open_client() as client:
         view = look_at(client, client.turns.get(turn_id), text=text)
-    if as_json:
-        print_json(as_document(view))
-    else:
-        print_view(view)
+    print_turn(view, as_json=as_json)
 
 
 @command.command("retry")
@@ -177,10 +165,7 @@ def _each(
             say(f"{turn_id}  {error} [{error.code}]")
             continue
         done += 1
-        if as_json:
-            print_json({"id": turn_id, **document})
-        else:
-            click.echo(f"{turn_id}  {sentence}")
+        print_outcome(f"{turn_id}  {sentence}", {"id": turn_id, **document}, as_json=as_json)
     return code_of(done, wanted=len(turn_ids))
 
 
@@ -204,17 +189,3 @@ def _cancel(turn: Turn) -> tuple[str, dict[str, Any]]:
 def _release(turn: Turn) -> tuple[str, dict[str, Any]]:
     turn.release()
     return "goes on", {"state": turn.refresh().state}
-
-
-def _row(turn: Turn) -> tuple[object, ...]:
-    record = turn.record
-    return (
-        record.id,
-        styled(record.state),
-        relative(record.created_at, now=datetime.now(UTC)),
-        f"{record.attempt}/{record.max_attempts}" + (f" +{record.lost}" if record.lost else ""),
-        record.error_code,
-        record.lane,
-        record.seq,
-        record.session_id,
-    )

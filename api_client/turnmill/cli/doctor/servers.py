@@ -42,7 +42,7 @@ def check_database(examination: Examination) -> Findings:
     examination.database = database
     yield ok(f"{found.product} at {place_of(examination.settings.database_url)}")
     if not database.is_postgres:
-        yield note("SQLite serves one process: no Celery worker, no second application")
+        yield note("SQLite serves this machine: no Celery worker, and one process runs all turns")
     if found.read_only:
         yield wrong(
             "it takes no writes: replies in hand wait, messages are refused",
@@ -68,7 +68,7 @@ def check_database(examination: Examination) -> Findings:
 def check_schema(examination: Examination) -> Findings:
     """Whether the migrations have been run."""
     from turnmill.domain.errors import SchemaOutOfDate
-    from turnmill.store.schema import revision
+    from turnmill.store.schema import moving_in, revision
 
     if examination.database is None:
         yield skipped(_UNREACHABLE)
@@ -77,10 +77,18 @@ def check_schema(examination: Examination) -> Findings:
     try:
         with examination.database.begin() as conn:
             found = revision.current(conn, schema=schema)
+            old_home = moving_in.home_of_before(conn, schema) if found is None and schema else None
             revision.require_current(conn, schema=schema)
     except SchemaOutOfDate as error:
         examination.database.close()
         examination.database = None
+        if old_home is not None:
+            yield wrong(
+                f"a store of the version before: its tables stand in schema {old_home},"
+                f" not yet in schema {schema}",
+                "stop its workers and clients, then: turnmill migrate",
+            )
+            return
         older = found is None or found < revision.NEEDS
         yield wrong(str(error), "turnmill migrate" if older else error.hint)
         return

@@ -1,5 +1,6 @@
 """Into a schema of our own: made where it is missing, with the tables of a store of before."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
@@ -49,24 +50,35 @@ def move_in(conn: Connection, schema: str) -> Moved | None:
     """
     if conn.scalar(_IS_MOVED, {"table": f'"{schema}".{VERSION_TABLE}'}):
         return None
-    old_home = conn.scalar(_OLD_HOME, {"schema": schema})
+    old_home = home_of_before(conn, schema)
     search_path = None
     if not conn.scalar(_EXISTS, {"schema": schema}):
         search_path = _keep_names_of_others(conn, schema)
         conn.execute(text(f'CREATE SCHEMA "{schema}"'))
     if old_home is not None:
-        old_home = _bring(conn, old_home, schema)
+        _bring(conn, old_home, schema)
     return Moved(tables_from=old_home, search_path=search_path)
 
 
-def _bring(conn: Connection, old_home: str, schema: str) -> str | None:
-    """Move every table, with its rows, indexes and constraints; returns where they stood."""
-    versions = f'"{old_home}".{OLD_VERSION_TABLE}'
-    if not conn.scalar(_IS_MOVED, {"table": versions}):
+def home_of_before(conn: Connection, schema: str) -> str | None:
+    """Return the schema in which the tables of a store of before stand, or None."""
+    home: str | None = conn.scalar(_OLD_HOME, {"schema": schema})
+    if home is None or not conn.scalar(_IS_MOVED, {"table": _versions_in(home)}):
         return None
-    noted = conn.scalars(text(f"SELECT version_num FROM {versions}")).all()
-    if _REVISION not in noted:
-        return None
+    return home if _REVISION in _noted(conn, home) else None
+
+
+def _versions_in(home: str) -> str:
+    return f'"{home}".{OLD_VERSION_TABLE}'
+
+
+def _noted(conn: Connection, home: str) -> Sequence[str]:
+    return conn.scalars(text(f"SELECT version_num FROM {_versions_in(home)}")).all()
+
+
+def _bring(conn: Connection, old_home: str, schema: str) -> None:
+    """Move every table, with its rows, indexes and constraints."""
+    versions, noted = _versions_in(old_home), _noted(conn, old_home)
     for table in _TABLES:
         conn.execute(text(f'ALTER TABLE "{old_home}"."{table}" SET SCHEMA "{schema}"'))
     conn.execute(
@@ -77,7 +89,6 @@ def _bring(conn: Connection, old_home: str, schema: str) -> str | None:
         conn.execute(text(f"DROP TABLE {versions}"))
     else:  # an application has written into it, too
         conn.execute(text(f"DELETE FROM {versions} WHERE version_num = :one"), {"one": _REVISION})
-    return old_home
 
 
 def _keep_names_of_others(conn: Connection, schema: str) -> str | None:

@@ -1,0 +1,59 @@
+"""What every `ls` that is read in pages shares: --limit, --after, --json, and where it goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
+from uuid import UUID
+
+import click
+
+from turnmill.cli.context import json_option, say
+from turnmill.show.listing import Listing, print_listing
+
+MOST = 1000  #: on one page
+
+
+class Listed(Protocol):
+    """What bears the id by which a listing goes on."""
+
+    @property
+    def id(self) -> UUID: ...  # noqa: D102
+
+
+T = TypeVar("T", bound=Listed)
+
+
+def page_options(noun: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add --limit, --after and --json to a command that lists `noun`s."""
+    limit = click.option(
+        "--limit", type=click.IntRange(1, MOST), default=20, show_default=True, help="Of a page."
+    )
+    after = click.option(
+        "--after", metavar=noun.upper(), help="Go on after the last one of the page before."
+    )
+    return lambda function: limit(after(json_option(function)))
+
+
+def print_page(
+    read: Callable[..., Sequence[T]],
+    listing: Listing[T],
+    *,
+    find: Callable[[str], Listed],
+    after: str | None,
+    limit: int,
+    as_json: bool,
+    nothing: str,
+) -> None:
+    """Print one page, and say how to go on where there is more.
+
+    `read` takes `after` and `limit`. `find` raises NotFound or InvalidInput for an `after` that is
+    no id of this kind; and `nothing` is said where the listing is empty.
+    """
+    last = None if after is None else find(after).id
+    found = read(after=last, limit=limit)
+    print_listing(found, listing, as_json=as_json)
+    if not found:
+        say(nothing)
+    elif read(after=found[-1].id, limit=1):
+        say(f"more: --after {found[-1].id}")

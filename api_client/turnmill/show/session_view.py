@@ -1,0 +1,162 @@
+"""A session for people and for programs: what it is, and what was said in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from turnmill.show.listing import Listing
+from turnmill.show.tables import fields, print_facts, print_json, print_table, stdout_console
+from turnmill.show.wording import dollars, duration, moment_text, relative, styled
+
+if TYPE_CHECKING:
+    from turnmill.store.kept import Keeping
+    from turnmill.store.records import MessageRecord, SessionRecord
+    from turnmill.sync.client import Turn
+
+
+_COLUMNS = (
+    "id",
+    "user",
+    "status",
+    "open",
+    "active",
+    "key",
+    "asks",
+    "replies",
+    "failed",
+    "tokens",
+    "cost",
+)
+_NUMBERS = ("open", "replies", "failed", "tokens", "cost")
+_TURN_COLUMNS = ("turn", "id", "state", "accepted", "attempts", "error")
+
+
+def as_document(session: SessionRecord) -> dict[str, Any]:
+    """Return what programs read; what was said is not in it."""
+    names = [name for name in session.__dataclass_fields__ if name != "system_prompt"]
+    return dict(fields(session, *names))
+
+
+def print_session(
+    session: SessionRecord,
+    kept: Keeping,
+    *,
+    history: Iterable[MessageRecord] | None,
+    as_json: bool,
+) -> None:
+    """Print what is known of it; with the conversation where `history` is given."""
+    if as_json:
+        document = as_document(session) | {"kept": fields(kept, "count", "unwanted_at")}
+        print_json(document | ({} if history is None else _content(session, history)))
+        return
+    print_facts((*_facts(session), *_at_vendors(kept)))
+    click.echo()
+    if history is not None:
+        _print_conversation(session, history)
+
+
+def print_status(session: SessionRecord, *, as_json: bool) -> None:
+    """Print what a command has made of its status."""
+    if as_json:
+        print_json(as_document(session))
+    else:
+        click.echo(f"{session.id}  {session.status}")
+
+
+def print_deleted(session: SessionRecord, *, as_json: bool) -> None:
+    """Print that it is gone."""
+    if as_json:
+        print_json({"id": session.id, "deleted": True})
+    else:
+        click.echo(f"{session.id}  deleted")
+
+
+def print_latest(turns: Iterable[Turn]) -> None:
+    """Print its latest turns, which are given the newest first, in the order of the session."""
+    rows = [_turn_row(turn) for turn in turns][::-1]
+    if rows:
+        print_table(_TURN_COLUMNS, rows, right=("turn",), spare=("attempts", "accepted"))
+
+
+def _turn_row(turn: Turn) -> tuple[object, ...]:
+    record, now = turn.record, datetime.now(UTC)
+    accepted = relative(record.created_at, now=now)
+    attempts = f"{record.attempt}/{record.max_attempts}"
+    return (record.seq, record.id, styled(record.state), accepted, attempts, record.error_code)
+
+
+def _content(session: SessionRecord, history: Iterable[MessageRecord]) -> dict[str, Any]:
+    names = ("turn_id", "seq", "position", "role", "state", "text", "created_at")
+    messages = [fields(one, *names) for one in history]
+    return {"system_prompt": session.system_prompt, "messages": messages}
+
+
+def _print_conversation(session: SessionRecord, history: Iterable[MessageRecord]) -> None:
+    console = stdout_console()
+    if session.system_prompt is not None:
+        console.print("system", style="bold")
+        console.print(session.system_prompt + "\n", markup=False)
+    for message in history:
+        console.print(message.role, style="bold", end=" ")
+        console.print(f"turn {message.seq}, {message.state}", style="dim")
+        console.print(message.text + "\n", markup=False)
+
+
+def _row(session: SessionRecord) -> tuple[object, ...]:
+    return (
+        session.id,
+        session.user_id,
+        styled(session.status),
+        session.unfinished,
+        relative(session.last_active_at, now=datetime.now(UTC)),
+        session.key,
+        f"{session.provider} {session.model}",
+        session.turns_succeeded,
+        session.turns_failed,
+        f"{session.input_tokens + session.output_tokens:,}",
+        _cost(session),
+    )
+
+
+def _cost(session: SessionRecord) -> str:
+    """Return the cost; `+` says that some attempts have no known price."""
+    if session.unpriced_attempts and not session.cost_usd:
+        return "n/a"
+    return dollars(session.cost_usd) + ("+" if session.unpriced_attempts else "")
+
+
+def _facts(session: SessionRecord) -> Iterator[tuple[str, object]]:
+    now = datetime.now(UTC)
+    yield "session", str(session.id)
+    if session.key is not None:
+        yield "key", session.key
+    yield "user", session.user_id
+    yield "status", styled(session.status)
+    yield "asks", f"{session.provider} {session.model}"
+    yield "created", moment_text(session.created_at)
+    yield "active", relative(session.last_active_at, now=now)
+    if session.idle_ttl is not None:
+        yield "archived", f"after {duration(session.idle_ttl)} without a message"
+    done = f"{session.turns_succeeded} replies, {session.turns_failed} failed"
+    yield "turns", f"{done}, {session.unfinished} unfinished"
+    if session.head_turn_id is not None:
+        yield "next", f"turn {session.head_turn_id}: turnmill turns show {session.head_turn_id}"
+    tokens = f"{session.input_tokens:,} tokens in, {session.output_tokens:,} out"
+    yield "used", f"{tokens}, {_cost(session)}"
+
+
+def _at_vendors(kept: Keeping) -> Iterator[tuple[str, object]]:
+    if kept.unwanted_at is not None:
+        since = relative(kept.unwanted_at, now=datetime.now(UTC))
+        yield "vendor", f"keeps {kept.count} answers or threads, to be deleted since {since}"
+    elif kept.count:
+        yield "vendor", f"keeps {kept.count} answers or threads until the session ends"
+
+
+SESSIONS: Listing[SessionRecord] = Listing(
+    columns=_COLUMNS, row=_row, document=as_document, numbers=_NUMBERS, spare=_COLUMNS[4:]
+)

@@ -1,0 +1,75 @@
+"""A report of usage and cost, for people and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from turnmill.show.tables import print_json, print_table
+
+if TYPE_CHECKING:
+    from turnmill.store.nouns.usage import UsageRow
+    from turnmill.verbs.analytics import Report
+
+_COLUMNS = (
+    "day",
+    "provider",
+    "model",
+    "turns",
+    "ok",
+    "failed",
+    "dead",
+    "cancelled",
+    "expired",
+    "attempts",
+    "retries",
+    "in",
+    "cached",
+    "out",
+    "USD",
+)
+#: Left out of a narrow terminal, the last one first.
+_SPARE = ("provider", "in", "out", "retries", "dead", "attempts", "cached", "expired", "cancelled")
+
+
+def print_report(found: Report, *, as_json: bool) -> None:
+    """Print it, with a note where a cost is not all that was spent."""
+    if as_json:
+        print_json(asdict(found))
+        return
+    if not found.lines:
+        click.echo(f"no turn ended from {found.first} to {found.last}", err=True)
+        return
+    print_table(
+        _COLUMNS,
+        _rows(found.lines),
+        title=f"{found.first} to {found.last}, UTC",
+        right=_COLUMNS[3:],
+        spare=_SPARE,
+    )
+    if any(line.unpriced_attempts for line in found.lines):
+        click.echo("+ some attempts have no known price and are not in it", err=True)
+
+
+def _rows(lines: Sequence[UsageRow]) -> Iterator[tuple[object, ...]]:
+    for line in lines:
+        yield (
+            line.day or "all",
+            line.provider,
+            line.model,
+            line.turns,
+            line.succeeded,
+            line.failed,
+            line.dead,
+            line.cancelled,
+            line.expired,
+            line.attempts,
+            line.retries,
+            f"{line.input_tokens:,}",
+            f"{line.cached_tokens:,}",
+            f"{line.output_tokens:,}",
+            f"{line.cost_usd:.4f}{'+' if line.unpriced_attempts else ''}",
+        )
