@@ -54,8 +54,12 @@ def without(
 
 def settling_without(*changes: tuple[str, str]) -> Callable[[pytest.MonkeyPatch], None]:
     """Return what replaces words of both statements that settle."""
-    both = [without(settling, name, *changes) for name in ("_SETTLE", "_SETTLE_ALL")]
-    return lambda patch: [breaks(patch) for breaks in both][-1]
+
+    def apply(patch: pytest.MonkeyPatch) -> None:
+        for name in ("_SETTLE", "_SETTLE_ALL"):
+            without(settling, name, *changes)(patch)
+
+    return apply
 
 
 def instead(module: Any, name: str, function: Any) -> Callable[[pytest.MonkeyPatch], None]:
