@@ -52,7 +52,7 @@ def accept_joined(
         conn = _joined(given)
         if (Capability.SCHEMAS in capabilities_of(conn)) != (schema is not None):
             raise InvalidInput(
-                "the connection is to another kind of database than the client's",
+                f"the connection is to a {conn.dialect.name} database, and the client's is not",
                 hint="give a connection to the database of the client",
             )
         conn = translate(conn, schema)
