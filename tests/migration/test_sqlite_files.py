@@ -76,6 +76,21 @@ def opened(path: Path) -> Client:
     return Client(settings=Settings(database_url=url_of(path), grace=timedelta(seconds=1)))
 
 
+def test_of_attempts_before_it_is_not_known_what_went_into_a_cache(path: Path) -> None:
+    written_at(path, "0004")
+    attempt = "INSERT INTO attempts (turn_id, fence, n, kind, worker) SELECT id, 1, 1, 'send', 'w'"
+    with sqlite3.connect(path) as old:
+        old.create_function("turnmill_now", 1, lambda _: "2026-01-01 00:00:00.000000")
+        old.execute(f"{attempt} FROM turns")
+    old.close()
+    client = opened(path)
+    try:
+        [turn] = client.turns.list()
+        assert [one.cache_write_tokens for one in turn.attempts()] == [None]
+    finally:
+        client.close()
+
+
 def assert_whole(path: Path) -> None:
     """What was said stands, what is said now is answered, and no column is missing."""
     client = opened(path)

@@ -153,6 +153,7 @@ class AttemptRecord:
     input_tokens: int | None  #: None: the provider did not say
     output_tokens: int | None
     cached_tokens: int | None
+    cache_write_tokens: int | None
     cost_usd: Decimal | None  #: None: no known price
     provider_ms: int | None
     polls: int = 0  #: how often the provider was asked what has become of it
@@ -263,6 +264,7 @@ class Settlement:
     input_tokens: int | None = 0  #: None: tokens were used, nobody knows how many
     output_tokens: int | None = 0
     cached_tokens: int | None = 0
+    cache_write_tokens: int | None = 0
     cost_usd: Decimal | None = None
     priced: bool = True  #: False: tokens were used, their price is not known
     provider_ms: int | None = None

@@ -35,6 +35,7 @@ COUNTS: Mapping[str, tuple[Table, ...]] = MappingProxyType(
         "input_tokens": (turns, attempts, sessions),
         "output_tokens": (turns, attempts, sessions),
         "cached_tokens": (turns, attempts),
+        "cache_write_tokens": (attempts,),
     }
 )
 
@@ -86,6 +87,8 @@ def _added(table: Table) -> dict[str, Callable[..., Any]]:
     """Return the sums of this table, each as an expression over the row and the verdict."""
 
     def more(name: str) -> Callable[..., Any]:
+        if table.c[name].server_default is None:  # nothing has been said so far
+            return lambda row, v, *_: func.coalesce(row[name], 0) + v[name]
         if table is sessions:
             return lambda row, v, *_: row[name] + func.coalesce(v[name], 0)
         return lambda row, v, *_: row[name] + v[name]
