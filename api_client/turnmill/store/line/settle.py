@@ -9,6 +9,7 @@ from turnmill.domain.errors import UnreadableRow
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import TurnState
 from turnmill.store.engine import engine_of
+from turnmill.store.postgres import settling as _built_at_import  # noqa: F401
 from turnmill.store.records import Fenced, Locked, Settled, Settlement
 from turnmill.store.schema.tables import attempts, turns
 

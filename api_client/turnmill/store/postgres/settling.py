@@ -1,6 +1,5 @@
 """Settling on Postgres: a group of verdicts in one statement, built once from what is declared."""
 
-import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -134,9 +133,9 @@ def settle(
     brought = {rider.name: _brought(rider, settlements, message_ids) for rider in RIDERS}
     every = any(brought[rider.name] for rider in RIDERS if not rider.always)
     parameters = {
-        "rows": _json([row_of(one) for one in settlements]),
+        "rows": in_json([row_of(one) for one in settlements]),
         "session_ids": session_ids,
-        **{name: _json(rows) for name, rows in brought.items()},
+        **{name: in_json(rows) for name, rows in brought.items()},
     }
     found = execute(conn, _SETTLE_ALL if every else _SETTLE, parameters).all()
     done = {TurnId(row[1]): settled(row) for row in found if row[1] is not None}
@@ -155,10 +154,6 @@ def _brought(
         for settlement, message_id in zip(settlements, message_ids, strict=True)
         for row in rider.rows_of(settlement, message_id)
     ]
-
-
-def _json(rows: Sequence[Mapping[str, Any]]) -> str:
-    return json.dumps(rows, default=in_json)
 
 
 def _still_open(conn: Connection, passed_over: Collection[SessionId]) -> set[SessionId]:

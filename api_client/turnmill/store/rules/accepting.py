@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from operator import attrgetter
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from sqlalchemy import Connection, Table, select
 from sqlalchemy.dialects import postgresql
@@ -108,12 +109,18 @@ def session_values(new: NewSession) -> dict[str, Any]:
 
 def as_json(rows: Mapping[str, Any]) -> str:
     """Return a row as a recordset reads it, without what is NULL: most of most rows is."""
-    return json.dumps({k: v for k, v in rows.items() if v is not None}, default=in_json)
+    return in_json({name: value for name, value in rows.items() if value is not None})
 
 
-def in_json(value: Any) -> str:
+def _in_words(value: Any) -> str:
     """Return what JSON has no form for, in the words of the column's type."""
+    if isinstance(value, UUID):
+        return value.hex
     return "\\x" + value.hex() if isinstance(value, bytes) else str(value)
+
+
+#: Writes rows as JSON, from which a recordset reads them.
+in_json = json.JSONEncoder(default=_in_words).encode
 
 
 def accepted(conn: Connection, session_id: SessionId, turn: NewTurn, written: Written) -> Accepted:
