@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from turnmill.store import database, kept
-from turnmill.store.line import accept, claim, leases, settle
+from turnmill.store import database, kept, postgres
+from turnmill.store.line import leases
 from turnmill.store.nouns import turns
+from turnmill.store.postgres import accepting, claiming, settling
+from turnmill.store.rules import accepting as accepting_rules
 from turnmill.store.schema.tables import turns as turn_rows
 from turnmill_worker.process.poller import Poller
 
@@ -50,6 +52,16 @@ def without(
     return apply
 
 
+def settling_without(*changes: tuple[str, str]) -> Callable[[pytest.MonkeyPatch], None]:
+    """Return what replaces words of both statements that settle."""
+
+    def apply(patch: pytest.MonkeyPatch) -> None:
+        for name in ("_SETTLE", "_SETTLE_ALL"):
+            without(settling, name, *changes)(patch)
+
+    return apply
+
+
 def instead(module: Any, name: str, function: Any) -> Callable[[pytest.MonkeyPatch], None]:
     """Return what puts another function in the place of one."""
     return lambda patch: patch.setattr(module, name, function)
@@ -75,7 +87,7 @@ def _no_unique_running(patch: pytest.MonkeyPatch) -> None:
 MUTANTS = {
     "no_fence": Mutant(
         rule="a verdict counts only under the fence of the last claim",
-        breaks=without(settle, "_SETTLE", (" AND t.lease_fence = v.fence", "")),
+        breaks=settling_without((" AND t.lease_fence = v.fence", "")),
         killed_by=f"{_SETTLING}::test_a_zombie_writes_nothing_while_its_successor_runs[postgres]",
     ),
     "no_dispatcher": Mutant(
@@ -86,7 +98,7 @@ MUTANTS = {
     "head_not_checked": Mutant(
         rule="only the head of a line is claimed",
         breaks=without(
-            claim,
+            claiming,
             "_CLAIM_BY_IDS",
             ("ON s.id = t.session_id AND s.head_turn_id = t.id", "ON s.id = t.session_id"),
             ("SELECT s.id, s.head_turn_id FROM", "SELECT s.id, t.id AS head_turn_id FROM"),
@@ -96,7 +108,9 @@ MUTANTS = {
     ),
     "due_time_not_checked": Mutant(
         rule="a turn runs when it is due, and not before",
-        breaks=without(claim, "_CLAIM_BY_IDS", ("AND s.head_due_at <= statement_timestamp()", "")),
+        breaks=without(
+            claiming, "_CLAIM_BY_IDS", ("AND s.head_due_at <= statement_timestamp()", "")
+        ),
         killed_by=f"{_SETTLING}::test_a_temporary_error_comes_back_when_it_is_due[postgres]",
     ),
     "lost_not_counted": Mutant(
@@ -112,39 +126,39 @@ MUTANTS = {
     ),
     "key_not_checked": Mutant(
         rule="a key that is known names its turn",
-        breaks=without(accept, "_ACCEPT", ("idempotency_key = %(idempotency_key)s", "false")),
+        breaks=without(accepting, "_ACCEPT", ("idempotency_key = %(idempotency_key)s", "false")),
         killed_by=f"{_SENDING}::test_the_same_key_and_content_is_the_same_turn[postgres]",
     ),
     "key_checked_before_the_lock": Mutant(
         rule="a key is looked up after the session is locked",
-        breaks=instead(accept, "lock_session", lambda *_: None),
+        breaks=instead(accepting, "lock_session", lambda *_: None),
         killed_by=f"{_RACES}::test_a_key_that_another_client_is_using_is_waited_for",
     ),
     "content_not_compared": Mutant(
         rule="a key stands for its content",
-        breaks=instead(accept, "content_hash", lambda _: b"same"),
+        breaks=instead(accepting_rules, "content_hash", lambda _: b"same"),
         killed_by=f"{_SENDING}::test_the_same_key_for_other_content_is_a_conflict"
         "_and_leaves_no_gap[postgres]",
     ),
     "settle_without_lock": Mutant(
         rule="a verdict looks for the next head while it holds the session",
-        breaks=without(settle, "_SETTLE", ("FOR NO KEY UPDATE SKIP LOCKED", "")),
+        breaks=settling_without(("FOR NO KEY UPDATE SKIP LOCKED", "")),
         killed_by=f"{_RACES}::test_an_answer_does_not_wait_for_a_send_that_is_being_written",
     ),
     "settle_by_an_old_snapshot": Mutant(
         rule="a verdict names no next head by a snapshot that is older than its lock",
-        breaks=without(settle, "_SETTLE", (" AND s.xmin = line.version", "")),
+        breaks=settling_without((" AND s.xmin = line.version", "")),
         killed_by=f"{_RACES}::test_a_send_is_seen_by_an_answer_that_began_before_it_was_written",
     ),
     "heartbeat_without_fence": Mutant(
         rule="a heartbeat extends only what is really held",
-        breaks=without(leases, "_EXTEND", (" AND t.lease_fence = held.fence", "")),
+        breaks=without(claiming, "_EXTEND", (" AND t.lease_fence = held.fence", "")),
         killed_by=f"{_LOSSES}::test_a_heartbeat_under_an_old_fence_extends_nothing[postgres]",
     ),
     "cancel_forgotten": Mutant(
         rule="a verdict after a cancel is cancelled",
-        breaks=without(
-            settle, "_SETTLE", ("state = CASE WHEN t.cancel_requested", "state = CASE WHEN false")
+        breaks=settling_without(
+            ("state = CASE WHEN t.cancel_requested", "state = CASE WHEN false")
         ),
         killed_by=f"{_SETTLING}::test_a_cancelled_call_ends_cancelled_keeps_its_cost"
         "_and_no_reply[postgres]",
@@ -152,7 +166,7 @@ MUTANTS = {
     "resume_spends_an_attempt": Mutant(
         rule="a question about a turn spends no attempt",
         breaks=without(
-            claim,
+            claiming,
             "_CLAIM_BY_IDS",
             ("CASE WHEN t.state IN ('queued', 'retrying') THEN 1", "CASE WHEN true THEN 1"),
         ),
@@ -161,17 +175,15 @@ MUTANTS = {
     ),
     "released_question_is_sent": Mutant(
         rule="a question that is given back stays a question",
-        breaks=without(
-            settle,
-            "_SETTLE",
-            ("WHEN v.state = 'queued' AND t.claimed_for = 'check' THEN 'unknown'", ""),
+        breaks=settling_without(
+            ("WHEN (v.state = 'queued' AND t.claimed_for = 'check') THEN 'unknown'", ""),
         ),
         killed_by=f"{_SETTLING}::test_a_question_that_is_given_back_stays"
         "_a_question[postgres-unknown-check]",
     ),
     "failed_turns_in_the_history": Mutant(
         rule="a provider is told of turns that succeeded",
-        breaks=without(claim, "_CLAIM_BY_IDS", ("AND t.state = 'succeeded'", "")),
+        breaks=without(claiming, "_CLAIM_BY_IDS", ("AND t.state = 'succeeded'", "")),
         killed_by=f"{_CLAIMING}::test_the_history_is_that_of_succeeded_turns_in_order[postgres]",
     ),
     "retry_overtakes": Mutant(
@@ -182,7 +194,7 @@ MUTANTS = {
     ),
     "kept_ids_forgotten": Mutant(
         rule="what a vendor keeps is written down with the verdict",
-        breaks=lambda patch: patch.setattr(settle, "KEEP", "kept AS (SELECT)"),
+        breaks=lambda patch: patch.setattr(settling, "_SETTLE_ALL", settling._SETTLE),
         killed_by=f"{_KEPT}::test_a_chain_of_nine_turns_is_known_by_nine_ids[postgres]",
     ),
     "ended_but_kept": Mutant(
@@ -200,13 +212,15 @@ MUTANTS = {
     "each_look_is_an_attempt": Mutant(
         rule="a look at work in the background is no attempt of its own",
         breaks=without(
-            claim, "_CLAIM_BY_IDS", ("FROM turn WHERE turn.kind <> 'send'", "FROM turn WHERE false")
+            claiming,
+            "_CLAIM_BY_IDS",
+            ("FROM turn WHERE turn.kind <> 'send'", "FROM turn WHERE false"),
         ),
         killed_by=f"{_KEPT}::test_polls_are_counted_on_the_attempt_that_they_are_about[postgres]",
     ),
     "young_server_trusted": Mutant(
         rule="no lease is taken before the server has been up for one",
-        breaks=instead(leases, "_server_is_settled", lambda *_, **__: True),
+        breaks=instead(postgres, "has_been_up", lambda *_: True),
         killed_by=f"{_LOSSES}::test_nothing_is_taken_before_the_server"
         "_has_been_up_for_a_lease[postgres]",
     ),

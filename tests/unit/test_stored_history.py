@@ -3,7 +3,7 @@
 import json
 
 from turnmill.domain.parts import Part
-from turnmill.store.line.history import StoredHistory
+from turnmill.store.content import StoredHistory
 
 SAID = [
     ["user", [{"type": "text", "text": "a secret"}]],

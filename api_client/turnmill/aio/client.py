@@ -23,6 +23,7 @@ from turnmill.listening.watchlist import Deadline
 from turnmill.new_ids import new_id
 from turnmill.settings import Settings
 from turnmill.store.async_database import AsyncDatabase, ThreadedDatabase
+from turnmill.store.capabilities import Capability
 from turnmill.store.database import Database
 from turnmill.store.kept import Keeping, kept_of
 from turnmill.store.line.accept import accept
@@ -62,7 +63,7 @@ class AsyncClient:
         self._blocking = Database(url, schema=self.settings.schema, pool_size=1)
         self._database: AsyncDatabase | ThreadedDatabase = (
             AsyncDatabase(url, schema=self.settings.schema)
-            if self._blocking.is_postgres
+            if self._blocking.can(Capability.SHARED)
             else ThreadedDatabase(self._blocking)
         )
         self._announcer: Announcer = announcer_for(

@@ -9,6 +9,7 @@ from turnmill.broker.publisher import Publisher
 from turnmill.domain.errors import MissingExtra
 from turnmill.forking import in_child, leave_to_parent
 from turnmill.settings import Settings
+from turnmill.store.capabilities import Capability
 from turnmill.store.database import Database
 from turnmill.store.records import Head
 from turnmill.store.schema.revision import create_all
@@ -55,9 +56,9 @@ class InProcess:
         from turnmill.store.schema import migrate  # noqa: PLC0415
 
         with database.begin() as conn:
-            if database.in_memory:
+            if not database.can(Capability.LASTING):
                 create_all(conn)
-        if not database.in_memory:
+        if database.can(Capability.LASTING):
             migrate.upgrade(database.url.render_as_string(hide_password=False))
             self._start()  # a file may hold turns of an earlier process
         in_child(self)
@@ -92,7 +93,7 @@ class _Runner(Protocol):
 
 def announcer_for(database: Database, broker_url: str, settings: Settings) -> Announcer:
     """Return whom this store and broker go with."""
-    if not database.is_postgres:
+    if not database.can(Capability.SHARED):
         return InProcess(database, settings)
     if not broker_url:
         return Silent()

@@ -12,6 +12,7 @@ from turnmill.domain.ids import TurnId
 from turnmill.forking import in_child
 from turnmill.listening.notices import TOLD_POLL_SECONDS, UNTOLD_POLL_SECONDS, Notice, notice_of
 from turnmill.listening.watchlist import LISTENING_SECONDS, Deadline, Watchlist
+from turnmill.store.capabilities import Capability
 from turnmill.store.database import Database
 from turnmill.store.nouns import turns
 from turnmill.wire import SETTLED_CHANNEL
@@ -124,7 +125,7 @@ class Waiter:
 
     def _listen(self) -> None:
         """Wake those who wait until nobody has waited for a while."""
-        if not self._database.is_postgres:
+        if not self._database.can(Capability.NOTIFY):
             self._follow(_Untold())
             return
         with listen(self._database, [SETTLED_CHANNEL]) as listener:

@@ -15,6 +15,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from turnmill.domain.errors import InvalidSetting, UnsupportedByStore
 from turnmill.domain.json_values import lenient_json
 from turnmill.forking import in_child
+from turnmill.store.capabilities import FILE, MEMORY, SERVER, Capability
 from turnmill.store.opened import Opened
 from turnmill.store.refusals import drop_spoiled, translated
 from turnmill.store.schema_name import SCHEMA, execution_options
@@ -80,11 +81,6 @@ def parse_url(text: str) -> URL:
     )
 
 
-def is_sqlite(text: str) -> bool:
-    """Tell whether the URL names a single-process store."""
-    return parse_url(text).get_backend_name() == "sqlite"
-
-
 class Database:
     """A store and its pool of connections. Transactions are begun here, and only here.
 
@@ -107,9 +103,9 @@ class Database:
         """
         self.url = parse_url(url)
         self.schema = schema if self.url.get_backend_name() == "postgresql" else None
-        self.in_memory = self.url.get_backend_name() == "sqlite" and not self.url.database
-        #: Whether the store keeps its promises across processes.
         self.is_postgres = self.url.get_backend_name() == "postgresql"
+        alone = FILE if self.url.database else MEMORY
+        self._capabilities = SERVER if self.is_postgres else alone
         self._new_engine = partial(
             _open,
             self.url,
@@ -122,6 +118,10 @@ class Database:
         self._lock = threading.Lock()
         self._engines: _Engines | None = self._open()
         in_child(self)
+
+    def can(self, capability: Capability) -> bool:
+        """Tell whether this store can promise that."""
+        return capability in self._capabilities
 
     @property
     def engine(self) -> Engine:

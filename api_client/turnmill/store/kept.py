@@ -8,7 +8,6 @@ times if need be: asking a vendor twice to stop or to delete does no harm.
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -17,43 +16,18 @@ from sqlalchemy import (
     delete,
     false,
     func,
-    literal,
     or_,
     select,
     true,
     tuple_,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
 from turnmill.domain.ids import SessionId, TurnId
-from turnmill.domain.states import SessionStatus, TurnState
-from turnmill.store.records import Kept, Settlement
+from turnmill.domain.states import SessionStatus
+from turnmill.store.records import Settlement
 from turnmill.store.schema.tables import kept_refs, sessions
-from turnmill.store.types import Timestamp, db_after, db_asof, db_now
-
-#: A part of the statement that settles, for groups that bring something to be remembered. What a
-#: turn leaves behind that nobody will continue from is given up in the same commit; the thread that
-#: the session stands on is not, though a cancelled turn came back with it.
-KEEP = f"""kept AS (
-    INSERT INTO turnmill.kept_refs AS known (
-        session_id, ref, provider, turn_id, stored, running, unwanted_at, due_at
-    )
-    SELECT turn.session_id, k.ref, k.provider, turn.id, k.stored, k.running, gone.at, gone.at
-    FROM turn JOIN verdict v ON v.turn_id = turn.id
-    JOIN turnmill.sessions s ON s.id = turn.session_id
-    CROSS JOIN LATERAL jsonb_to_recordset(v.kept) AS k (
-        ref text, provider text, stored boolean, running boolean, wanted boolean
-    ) CROSS JOIN LATERAL (
-        SELECT CASE WHEN s.status = '{SessionStatus.DELETED}' OR k.ref <> s.provider_ref AND
-            (turn.state = '{TurnState.CANCELLED}' OR NOT k.wanted) THEN clock_timestamp() END AS at
-    ) AS gone
-    ON CONFLICT (session_id, ref) DO UPDATE SET
-        stored = known.stored OR excluded.stored,
-        running = excluded.running,
-        unwanted_at = COALESCE(known.unwanted_at, excluded.unwanted_at),
-        due_at = COALESCE(known.due_at, excluded.due_at)
-)"""
+from turnmill.store.types import Timestamp, db_after, db_asof, db_now, insert_into
 
 _LOOKED_BACK = timedelta(days=2)
 
@@ -88,32 +62,6 @@ class Keeping:
     unwanted_at: datetime | None  #: since when it is to be deleted there; None: the session goes on
 
 
-def keep(conn: Connection, settlement: Settlement, *, cancelled: bool) -> None:
-    """Do what KEEP does, in single steps."""
-    session = conn.execute(
-        select(sessions.c.status, sessions.c.provider_ref).where(
-            sessions.c.id == settlement.session_id
-        )
-    ).one()
-    for one in settlement.kept:
-        replaced = one.ref != session.provider_ref and (cancelled or not one.wanted)
-        unwanted = replaced or session.status == SessionStatus.DELETED
-        statement = _insert(conn, settlement, one, unwanted=unwanted)
-        conn.execute(
-            statement.on_conflict_do_update(
-                index_elements=[kept_refs.c.session_id, kept_refs.c.ref],
-                set_={
-                    "stored": or_(kept_refs.c.stored, statement.excluded.stored),
-                    "running": statement.excluded.running,
-                    "unwanted_at": func.coalesce(
-                        kept_refs.c.unwanted_at, statement.excluded.unwanted_at
-                    ),
-                    "due_at": func.coalesce(kept_refs.c.due_at, statement.excluded.due_at),
-                },
-            )
-        )
-
-
 def keep_late(conn: Connection, settlement: Settlement) -> None:
     """Remember what came back to an owner that has lost its turn; nobody will continue from it.
 
@@ -124,7 +72,17 @@ def keep_late(conn: Connection, settlement: Settlement) -> None:
             sessions.c.id == settlement.session_id, sessions.c.provider_ref == one.ref
         )
         if conn.execute(current).first() is None:
-            conn.execute(_insert(conn, settlement, one, unwanted=True).on_conflict_do_nothing())
+            statement = insert_into(conn, kept_refs).values(
+                session_id=settlement.session_id,
+                ref=one.ref,
+                provider=one.provider,
+                turn_id=settlement.turn_id,
+                stored=one.stored,
+                running=one.running,
+                unwanted_at=db_now(),
+                due_at=db_now(),
+            )
+            conn.execute(statement.on_conflict_do_nothing())
 
 
 def give_up_all(conn: Connection, session_ids: Collection[SessionId]) -> None:
@@ -137,7 +95,7 @@ def give_up_all(conn: Connection, session_ids: Collection[SessionId]) -> None:
     heads = select(
         sessions.c.id, sessions.c.provider_ref, sessions.c.provider, true(), false()
     ).where(sessions.c.id.in_(ids), sessions.c.provider_ref != "")
-    statement = _dialect(conn).insert(kept_refs)
+    statement = insert_into(conn, kept_refs)
     names = ["session_id", "ref", "provider", "stored", "running"]
     conn.execute(statement.from_select(names, heads).on_conflict_do_nothing())
     _mark(conn, kept_refs.c.session_id.in_(ids))
@@ -274,25 +232,3 @@ def _mark(conn: Connection, which: ColumnElement[bool]) -> int:
         .values(due_at=db_now(), unwanted_at=db_now())
     )
     return marked.rowcount
-
-
-def _insert(conn: Connection, settlement: Settlement, one: Kept, *, unwanted: bool) -> Any:
-    at = db_now() if unwanted else literal(None, Timestamp)
-    return (
-        _dialect(conn)
-        .insert(kept_refs)
-        .values(
-            session_id=settlement.session_id,
-            ref=one.ref,
-            provider=one.provider,
-            turn_id=settlement.turn_id,
-            stored=one.stored,
-            running=one.running,
-            unwanted_at=at,
-            due_at=at,
-        )
-    )
-
-
-def _dialect(conn: Connection) -> Any:
-    return postgresql if conn.dialect.name == "postgresql" else sqlite

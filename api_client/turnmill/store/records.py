@@ -1,6 +1,6 @@
 """What store functions take and give: plain frozen records, no rows, no ORM."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -90,6 +90,21 @@ class Accepted:
     announce: bool  #: it is the head of its line and due: tell a worker
 
 
+class Written(NamedTuple):
+    """What an engine made of a message; neither created nor known: the session takes none."""
+
+    created: bool
+    announce: bool
+    known_id: Any  #: of the turn that the key stands for
+    known_hash: Any  #: of its content
+
+
+#: A message and the session that it is for.
+Item = tuple[SessionId, NewTurn]
+#: A session that does not exist yet, and its first message.
+Start = tuple[NewSession, NewTurn]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
     """The first unfinished turn of a session, which may run."""
@@ -138,6 +153,7 @@ class AttemptRecord:
     input_tokens: int | None  #: None: the provider did not say
     output_tokens: int | None
     cached_tokens: int | None
+    cache_write_tokens: int | None
     cost_usd: Decimal | None  #: None: no known price
     provider_ms: int | None
     polls: int = 0  #: how often the provider was asked what has become of it
@@ -214,6 +230,15 @@ class Claim:
         return self
 
 
+class Taken(NamedTuple):
+    """A turn that is ours now, and what is still to be read of it."""
+
+    turn_id: TurnId
+    session_id: SessionId
+    fence: int
+    read: Callable[[], Claim]  #: raises one of `readable.ODD` where a row holds what nobody expects
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
     """Something that a vendor keeps of a turn, under an id of its own."""
@@ -247,6 +272,7 @@ class Settlement:
     input_tokens: int | None = 0  #: None: tokens were used, nobody knows how many
     output_tokens: int | None = 0
     cached_tokens: int | None = 0
+    cache_write_tokens: int | None = 0
     cost_usd: Decimal | None = None
     priced: bool = True  #: False: tokens were used, their price is not known
     provider_ms: int | None = None
@@ -275,3 +301,16 @@ class Locked:
     """Another transaction holds the session; nothing was changed: try again."""
 
     turn_id: TurnId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vitals:
+    """A store as it stands."""
+
+    product: str  #: with its version
+    now: datetime  #: by its own clock
+    encoding: str
+    durable: bool  #: a commit stands on disk before it is confirmed
+    most_connections: int | None
+    connections: int
+    read_only: bool  #: it takes no writes, from this role and now

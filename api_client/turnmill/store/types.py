@@ -1,12 +1,15 @@
-"""Column types and clock expressions that mean the same on Postgres and SQLite."""
+"""Column types, clock expressions and statements that mean the same on Postgres and SQLite."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import JSON, ColumnElement, DateTime, Dialect, String
+from sqlalchemy import JSON, ColumnElement, Connection, DateTime, Dialect, String, Table
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.elements import ClauseElement
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
@@ -89,6 +92,16 @@ class db_asof(FunctionElement[datetime]):
     inherit_cache = True
 
 
+class db_asof_after(FunctionElement[datetime]):
+    """The clock when the statement began, plus seconds: usable as an index condition."""
+
+    type = Timestamp()
+    inherit_cache = True
+
+    def __init__(self, seconds: ColumnElement[float] | float) -> None:
+        super().__init__(seconds)
+
+
 class db_after(FunctionElement[datetime]):
     """The database's clock plus a number of seconds, which may be negative."""
 
@@ -109,6 +122,12 @@ def _asof_pg(element: db_asof, compiler: SQLCompiler, **kw: Any) -> str:
     return "statement_timestamp()"
 
 
+@compiles(db_asof_after, "postgresql")
+def _asof_after_pg(element: db_asof_after, compiler: SQLCompiler, **kw: Any) -> str:
+    seconds = compiler.process(element.clauses, **kw)
+    return f"statement_timestamp() + make_interval(secs => {seconds})"
+
+
 @compiles(db_after, "postgresql")
 def _after_pg(element: db_after, compiler: SQLCompiler, **kw: Any) -> str:
     return f"clock_timestamp() + make_interval(secs => {compiler.process(element.clauses, **kw)})"
@@ -121,5 +140,37 @@ def _now_sqlite(element: FunctionElement[Any], compiler: SQLCompiler, **kw: Any)
 
 
 @compiles(db_after, "sqlite")
-def _after_sqlite(element: db_after, compiler: SQLCompiler, **kw: Any) -> str:
+@compiles(db_asof_after, "sqlite")
+def _after_sqlite(element: FunctionElement[Any], compiler: SQLCompiler, **kw: Any) -> str:
     return f"turnmill_now({compiler.process(element.clauses, **kw)})"
+
+
+def insert_into(conn: Connection, table: Table) -> Any:
+    """Return an INSERT that knows ON CONFLICT, for the store behind the connection."""
+    return insert_for(conn.dialect.name, table)
+
+
+def insert_for(dialect: str, table: Table) -> Any:
+    """Return an INSERT that knows ON CONFLICT: each dialect has a class of its own for that."""
+    return (postgresql if dialect == "postgresql" else sqlite).insert(table)
+
+
+class lock_table(Executable, ClauseElement):
+    """Let one transaction at a time write to the table; SQLite's has its write lock already."""
+
+    inherit_cache = False
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+
+
+@compiles(lock_table, "postgresql")
+def _lock_pg(element: lock_table, compiler: SQLCompiler, **kw: Any) -> str:
+    # Rendered as in a FROM, so that the schema's real name is put in.
+    table = compiler.process(element.table, asfrom=True, **kw)
+    return f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE"
+
+
+@compiles(lock_table, "sqlite")
+def _lock_sqlite(element: lock_table, compiler: SQLCompiler, **kw: Any) -> str:
+    return "SELECT 1"

@@ -25,6 +25,7 @@ from turnmill.domain.states import Lane
 from turnmill.listening.watchlist import Deadline
 from turnmill.new_ids import new_id
 from turnmill.prefetch import prefetched
+from turnmill.store.capabilities import Capability
 from turnmill.store.database import Database
 from turnmill.store.nouns import batch_moves
 from turnmill.store.nouns import batches as rows
@@ -262,7 +263,7 @@ class _Submission:
         self._publish([_head(one) for one in accepted if one.announce])
 
     def _parsed(self) -> Iterator[tuple[int, list[Line]]]:
-        size = CHUNK if self._database.is_postgres else CHUNK_OF_SQLITE
+        size = CHUNK if self._database.can(Capability.ROW_LOCKS) else CHUNK_OF_SQLITE
         for chunk in self._file.chunks(size):
             for numbered in chunk:
                 self._digest.add(numbered)

@@ -10,6 +10,7 @@ from turnmill.domain.checks import check_name
 from turnmill.domain.errors import InvalidInput
 from turnmill.domain.ids import SessionId, as_uuid
 from turnmill.domain.states import Lane
+from turnmill.store.capabilities import Capability, capabilities_of
 from turnmill.store.line.accept import accept_within
 from turnmill.store.line.accept_many import accept_many, accept_new
 from turnmill.store.nouns import sessions as session_rows
@@ -49,7 +50,7 @@ def accept_joined(
     """
     with translated():
         conn = _joined(given)
-        if (conn.dialect.name == "postgresql") != (schema is not None):
+        if (Capability.SCHEMAS in capabilities_of(conn)) != (schema is not None):
             raise InvalidInput(
                 f"the connection is to a {conn.dialect.name} database, and the client's is not",
                 hint="give a connection to the database of the client",

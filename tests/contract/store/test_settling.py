@@ -294,6 +294,25 @@ def test_what_every_attempt_used_adds_up(store: Database) -> None:
     assert (turn.input_tokens, turn.output_tokens, turn.cost_usd) == (6, 4, Decimal("0.75"))
 
 
+def test_what_went_into_the_vendors_cache_is_known_of_each_attempt_once_it_was_told(
+    store: Database,
+) -> None:
+    def written(turn_id: TurnId) -> list[int | None]:
+        with store.begin() as conn:
+            return [one.cache_write_tokens for one in turns.attempts_of(conn, turn_id)]
+
+    session = rows.start(store)
+    first = steps.take_one(store, steps.send(store, session).turn_id)
+    assert written(first.turn_id) == [None]
+    steps.end(store, first, TurnState.WAITING, native_ref="bg", cache_write_tokens=3)
+    steps.due_now(store, first.turn_id)
+    steps.end(store, steps.take_one(store, first.turn_id), cache_write_tokens=13)
+    assert written(first.turn_id) == [16]
+    again = steps.take_one(store, steps.send(store, session).turn_id)
+    steps.end(store, again, cache_write_tokens=None, priced=False)
+    assert written(again.turn_id) == [None]
+
+
 UNKNOWN: dict[str, Any] = {"input_tokens": None, "output_tokens": None, "cached_tokens": None}
 
 

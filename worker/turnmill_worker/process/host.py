@@ -11,7 +11,8 @@ from typing import Any
 from turnmill.domain.errors import UnsupportedByStore
 from turnmill.forking import in_child, leave_to_parent
 from turnmill.settings import Settings
-from turnmill.store.database import Database, is_sqlite
+from turnmill.store.capabilities import Capability, capabilities_at
+from turnmill.store.database import Database
 from turnmill.store.schema.revision import require_current
 from turnmill_worker.pool.async_task import background_loop
 from turnmill_worker.process.poller import Hints
@@ -136,7 +137,7 @@ def _spare_the_collector() -> None:
 
 def check_store(settings: Settings) -> None:
     """Raise unless workers can share this store and it has this version's tables."""
-    if is_sqlite(settings.database_url):
+    if Capability.SHARED not in capabilities_at(settings.database_url):
         raise UnsupportedByStore("a Celery worker cannot share an SQLite store")
     database = Database(settings.database_url, schema=settings.schema, pool_size=1, overflow=0)
     try:

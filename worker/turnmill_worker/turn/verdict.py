@@ -11,8 +11,9 @@ from turnmill.domain.errors import MaybeSent, NotSent, ProviderError
 from turnmill.domain.retry import RetryPolicy
 from turnmill.domain.states import OnAmbiguous, TurnState
 from turnmill.store.records import Claim, Kept, Settlement
+from turnmill.store.rules.settling import COUNTS
 from turnmill_worker.providers.boundary import Answer, BadAnswer, Bug
-from turnmill_worker.providers.port import Absent, Done, Failed, Running, Unknowable
+from turnmill_worker.providers.port import Absent, Done, Failed, Running, Unknowable, Usage
 from turnmill_worker.turn.in_hand import Stop
 
 #: For so long a provider is asked what has become of a turn.
@@ -284,14 +285,17 @@ def settlement(
         model=(reply.model if reply else "") or claim.model,
         error_code=verdict.error_code,
         error_detail=verdict.error_detail,
-        input_tokens=usage.input_tokens if usage else 0,
-        output_tokens=usage.output_tokens if usage else 0,
-        cached_tokens=usage.cached_tokens if usage else 0,
+        **_counts(usage),
         cost_usd=cost_usd,
         priced=reply is None or cost_usd is not None,
         provider_ms=provider_ms,
         kept=_kept(claim, verdict),
     )
+
+
+def _counts(usage: Usage | None) -> dict[str, Any]:
+    """Return what the store counts, as the provider did; without a reply nothing was used."""
+    return {name: getattr(usage, name) if usage else 0 for name in COUNTS}
 
 
 def _kept(claim: Claim, verdict: Verdict) -> tuple[Kept, ...]:

@@ -71,9 +71,10 @@ def _options(
     concurrency: int | None,
     flower_auth: str | None,
 ) -> StackOptions:
+    from turnmill.store.capabilities import Capability, capabilities_at
     from turnmill_worker.stack.supervisor import StackOptions
 
-    if settings.database_url.startswith("sqlite"):
+    if Capability.SHARED not in capabilities_at(settings.database_url):
         raise UnsupportedByStore("workers in processes of their own need Postgres")
     return StackOptions(
         home=home or settings.home,

@@ -98,8 +98,10 @@ def _without_key(name: str, variable: str, *, sessions: int) -> tuple[Level, str
 
 def check_workers(examination: Examination) -> Findings:
     """Whether a worker answers, and whether anything has waited for long."""
+    from turnmill.store.capabilities import Capability, capabilities_at
+
     settings = examination.settings
-    if settings.database_url.startswith("sqlite"):
+    if Capability.SHARED not in capabilities_at(settings.database_url):
         yield skipped("with SQLite, turns run in the process that sends them")
         return
     if not settings.broker_url:
@@ -153,13 +155,14 @@ def _waiting(examination: Examination) -> Findings:
 
 def check_schedule(examination: Examination) -> Findings:
     """Whether the table and its overrides can be read, and whether beat seems to run."""
+    from turnmill.store.capabilities import Capability
     from turnmill.store.upkeep.jobs import failing_jobs
     from turnmill.store.upkeep.vitals import last_job_at
     from turnmill_worker.celery.schedule import beat_schedule
 
     lines = beat_schedule(examination.environ)
     yield ok(f"{_count(len(lines), 'job')} in the schedule")
-    if examination.database is None or not examination.database.is_postgres:
+    if examination.database is None or not examination.database.can(Capability.SHARED):
         return
     with examination.database.begin() as conn:
         last, failing = last_job_at(conn), failing_jobs(conn)

@@ -28,6 +28,7 @@ def check_settings(examination: Examination) -> Findings:
 
 def check_database(examination: Examination) -> Findings:
     """Whether it answers, keeps what it confirms, and takes every text."""
+    from turnmill.store.capabilities import Capability
     from turnmill.store.database import Database
     from turnmill.store.upkeep.vitals import vitals
 
@@ -41,7 +42,7 @@ def check_database(examination: Examination) -> Findings:
         found = vitals(conn)
     examination.database = database
     yield ok(f"{found.product} at {place_of(examination.settings.database_url)}")
-    if not database.is_postgres:
+    if not database.can(Capability.SHARED):
         yield note("SQLite serves this machine: no Celery worker, and one process runs all turns")
     if found.read_only:
         yield wrong(
@@ -178,7 +179,9 @@ def check_broker(examination: Examination) -> Findings:
 
 
 def _without_broker(examination: Examination) -> Findings:
-    if examination.settings.database_url.startswith("sqlite"):
+    from turnmill.store.capabilities import Capability, capabilities_at
+
+    if Capability.SHARED not in capabilities_at(examination.settings.database_url):
         yield ok("none, and SQLite needs none")
     else:
         yield wrong("TURNMILL_BROKER_URL is not set", "set it, or run `turnmill up`")

@@ -8,78 +8,13 @@ from sqlalchemy import ColumnElement, Connection, delete, select, update
 
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, SessionStatus, TurnState
+from turnmill.store.capabilities import Capability, require
 from turnmill.store.kept import give_up_all, is_due
 from turnmill.store.line.head import lock_sessions, move_lines, skipping_busy
+from turnmill.store.postgres import feeding
 from turnmill.store.records import Head, Moved
 from turnmill.store.schema.tables import announcements, sessions, turns
-from turnmill.store.schema_name import execute
 from turnmill.store.types import db_asof, db_now
-
-# Every head that was announced and is still due stands for one hint on its way. Looked for among
-# the oldest: those that dispatchers announce first.
-_UNANSWERED = """
-SELECT count(*) FROM (
-    SELECT FROM (
-        SELECT DISTINCT provider FROM unnest(%(providers)s::text[]) AS p (provider)
-    ) AS open CROSS JOIN LATERAL (
-        SELECT s.id, s.head_due_at FROM turnmill.sessions s
-        WHERE s.head_lane = %(lane)s AND s.provider = open.provider AND s.status = 'active'
-            AND s.head_due_at <= statement_timestamp()
-        ORDER BY s.head_due_at LIMIT %(among)s
-    ) AS head JOIN turnmill.announcements a ON a.session_id = head.id
-    WHERE a.at >= head.head_due_at
-        AND a.at < statement_timestamp() - %(drained_quiet)s::interval
-    LIMIT %(hints)s + 1
-) AS unanswered
-"""
-
-# The hints of a broker that was emptied are lost: it fills up again, but not with them.
-_ANNOUNCE = f"""
-WITH queue AS MATERIALIZED (
-    SELECT CASE WHEN %(hints)s = 0 THEN true ELSE ({_UNANSWERED}) > %(hints)s END AS drained
-), wait AS MATERIALIZED (
-    SELECT CASE WHEN drained THEN %(drained_grace)s::interval ELSE %(grace)s::interval END AS grace,
-        CASE WHEN drained THEN %(drained_quiet)s::interval ELSE %(quiet)s::interval END AS quiet
-    FROM queue
-), due AS (
-    SELECT head.id, head.head_turn_id FROM (
-        SELECT DISTINCT provider FROM unnest(%(providers)s::text[]) AS p (provider)
-    ) AS open CROSS JOIN LATERAL (
-        SELECT s.id, s.head_turn_id, s.head_due_at
-        FROM turnmill.sessions s LEFT JOIN turnmill.announcements a ON a.session_id = s.id
-        WHERE s.head_lane = %(lane)s AND s.provider = open.provider AND s.status = 'active'
-            AND s.head_due_at <= statement_timestamp() - (SELECT grace FROM wait)
-            AND (a.at IS NULL OR a.at < s.head_due_at
-                OR a.at < statement_timestamp() - (SELECT quiet FROM wait))
-        ORDER BY s.head_due_at LIMIT %(limit)s
-    ) AS head ORDER BY head.head_due_at LIMIT %(limit)s
-), noted AS (
-    INSERT INTO turnmill.announcements (session_id, at)
-    SELECT id, clock_timestamp() FROM due ORDER BY id
-    ON CONFLICT (session_id) DO UPDATE SET at = excluded.at
-)
-SELECT id, head_turn_id FROM due
-"""
-
-_COUNT = """
-SELECT count(*) FROM (
-    SELECT 1 FROM turnmill.sessions WHERE head_lane = %(lane)s AND provider = ANY(%(providers)s)
-        AND status = 'active' AND head_due_at <= statement_timestamp() LIMIT %(limit)s
-) AS due
-"""
-
-# Every dispatcher hears of it; the one whose note is written publishes.
-_NOTE = """
-INSERT INTO turnmill.announcements (session_id, at)
-SELECT s.id, clock_timestamp()
-FROM turnmill.turns t JOIN turnmill.sessions s ON s.id = t.session_id AND s.head_turn_id = t.id
-WHERE t.id = ANY(%(ids)s::uuid[]) AND s.status = 'active'
-    AND s.head_due_at <= statement_timestamp()
-ORDER BY s.id
-ON CONFLICT (session_id) DO UPDATE SET at = excluded.at
-WHERE announcements.at < excluded.at - interval '1 second'
-RETURNING session_id
-"""
 
 
 class Overdue(NamedTuple):
@@ -126,9 +61,9 @@ def announce_due(
     says it where no hints wait, or fewer than were given to the `among` oldest due heads: some were
     lost. A note that outlives a lost hint costs one `quiet`.
     """
-    rows = execute(
+    require(conn, Capability.SHARED)
+    rows = feeding.announce_due(
         conn,
-        _ANNOUNCE,
         {
             "lane": lane.value,
             "providers": list(providers),
@@ -149,7 +84,8 @@ def announce_due(
 
 def note_announced(conn: Connection, turn_ids: Sequence[TurnId]) -> list[Head]:
     """Return those of the heads, due now, that this caller is to publish and nobody else."""
-    mine = {row[0] for row in execute(conn, _NOTE, {"ids": list(turn_ids)})}
+    require(conn, Capability.SHARED)
+    mine = feeding.note_announced(conn, turn_ids)
     rows = conn.execute(
         select(sessions.c.id, sessions.c.head_turn_id, sessions.c.head_lane).where(
             sessions.c.id.in_(mine), sessions.c.head_turn_id.is_not(None)
@@ -172,10 +108,10 @@ def forget_announced(conn: Connection, heads: Sequence[Head]) -> None:
 
 def count_due(conn: Connection, lane: Lane, *, providers: Collection[str], limit: int) -> int:
     """Count the due heads of a lane, up to `limit`."""
-    count: int = execute(
-        conn, _COUNT, {"lane": lane.value, "providers": list(providers), "limit": limit}
-    ).scalar_one()
-    return count
+    require(conn, Capability.SHARED)
+    return feeding.count_due(
+        conn, {"lane": lane.value, "providers": list(providers), "limit": limit}
+    )
 
 
 def expire_overdue(conn: Connection, *, limit: int = 500) -> Moved:

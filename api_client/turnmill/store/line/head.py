@@ -4,26 +4,18 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, case, literal, select, update
+from sqlalchemy import Connection, Select, and_, case, select, update
 
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import (
-    UNFINISHED,
     Lane,
-    OnAmbiguous,
     OnFailure,
     SessionStatus,
-    TurnState,
 )
 from turnmill.store.records import Head
-from turnmill.store.schema.tables import sessions, turns
-from turnmill.store.schema_name import execute
+from turnmill.store.rules.heads import head_columns
+from turnmill.store.schema.tables import sessions
 from turnmill.store.types import db_asof
-
-_WAIT = (
-    "SELECT id FROM turnmill.sessions WHERE id = ANY(%(ids)s::uuid[]) ORDER BY id FOR NO KEY UPDATE"
-)
-_SKIP = _WAIT + " SKIP LOCKED"
 
 
 def lock_sessions(
@@ -33,38 +25,11 @@ def lock_sessions(
 
     Statements after this one see all that earlier holders committed. With `wait` a busy session
     is waited for, up to the connection's lock timeout (SessionBusy); without, it is left out.
-    On SQLite the transaction itself holds the write lock.
+    SQLite has no such locks: its transaction holds the write lock.
     """
-    if conn.dialect.name != "postgresql":
-        return set(session_ids)
-    rows = execute(conn, _WAIT if wait else _SKIP, {"ids": list(session_ids)})
-    return {SessionId(row[0]) for row in rows}
-
-
-def head_columns() -> dict[str, Any]:
-    """Return the columns of `sessions` that name its head, as subqueries over its turns."""
-    # Where it counts, a call is noted before it leaves: without the note there is nothing to hold.
-    held = and_(
-        turns.c.state == TurnState.UNKNOWN,
-        turns.c.sent_at.is_not(None),
-        sessions.c.on_ambiguous == OnAmbiguous.HOLD,
-    )
-    lane = case((turns.c.lost > 0, literal(Lane.QUARANTINE.value)), else_=turns.c.lane)
-    due_at = case(
-        (turns.c.state == TurnState.RUNNING, None), (held, None), else_=turns.c.available_at
-    )
-
-    def of_first(column: Any) -> Any:
-        first = select(column).where(
-            turns.c.session_id == sessions.c.id, turns.c.state.in_(UNFINISHED)
-        )
-        return first.order_by(turns.c.seq).limit(1).scalar_subquery()
-
-    return {
-        "head_turn_id": of_first(turns.c.id),
-        "head_lane": of_first(lane),
-        "head_due_at": of_first(due_at),
-    }
+    wanted = select(sessions.c.id).where(sessions.c.id.in_(list(session_ids)))
+    ours = wanted.order_by(sessions.c.id).with_for_update(key_share=True, skip_locked=not wait)
+    return {SessionId(one) for one in conn.scalars(ours)}
 
 
 def move_lines(conn: Connection, ended: Mapping[SessionId, int]) -> list[Head]:

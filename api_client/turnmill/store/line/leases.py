@@ -4,52 +4,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import Connection, and_, case, literal, or_, select, text, true, update
 
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import FINAL, OnAmbiguous, TurnState
+from turnmill.store.capabilities import Capability, require
+from turnmill.store.engine import engine_of
 from turnmill.store.kept import give_up_work
 from turnmill.store.line.head import move_lines, note_failures, skipping_busy
+from turnmill.store.postgres import feeding
 from turnmill.store.records import Moved
-from turnmill.store.schema.tables import RUNNING_SQL, STILL_RUNNING, attempts, sessions, turns
-from turnmill.store.schema_name import execute
+from turnmill.store.schema.tables import RUNNING_SQL, attempts, sessions, turns
 from turnmill.store.types import db_after, db_asof, db_now
 
 #: A turn is dead after this many losses: one among others, then three in quarantine.
 LOSSES_TO_DEATH = 4
 
 _CHUNK = 500
-
-_EXTEND = f"""
-WITH mine AS (
-    SELECT t.id FROM unnest(%(ids)s::uuid[], %(fences)s::bigint[]) AS held (id, fence)
-    JOIN turnmill.turns t ON t.id = held.id AND t.lease_fence = held.fence AND {STILL_RUNNING}
-    ORDER BY t.id FOR NO KEY UPDATE OF t SKIP LOCKED
-), extended AS (
-    UPDATE turnmill.turns t SET lease_until = clock_timestamp() + %(lease)s FROM mine
-    WHERE t.id = mine.id
-    RETURNING t.id, t.cancel_requested
-)
-SELECT id, cancel_requested FROM extended
-"""
-
-
-# The note stands under no session's id; whoever writes it is the one who prepares.
-_IN_DOUBT = f"""
-WITH doubtful AS (
-    SELECT FROM turnmill.turns WHERE {RUNNING_SQL}
-        AND lease_until < clock_timestamp() + %(lease)s::interval / 2
-        AND lease_until > clock_timestamp() - %(lease)s::interval
-    LIMIT 1
-)
-INSERT INTO turnmill.announcements (session_id, at) SELECT %(nobody)s, clock_timestamp()
-FROM doubtful
-ON CONFLICT (session_id) DO UPDATE SET at = excluded.at
-WHERE announcements.at < excluded.at - %(lease)s::interval
-RETURNING at
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,31 +40,14 @@ def extend(conn: Connection, held: Sequence[tuple[TurnId, int]], *, lease: timed
     """
     if not held:
         return Beat(extended=frozenset(), cancelled=frozenset(), gone=frozenset())
-    rows = _extended(conn, held, lease=lease)
-    extended = frozenset(TurnId(row[0]) for row in rows)
+    rows = engine_of(conn).extend(conn, held, lease=lease)
+    extended = frozenset(turn_id for turn_id, _ in rows)
     missing = {turn_id: fence for turn_id, fence in held if turn_id not in extended}
     return Beat(
         extended=extended,
-        cancelled=frozenset(TurnId(row[0]) for row in rows if row[1]),
+        cancelled=frozenset(turn_id for turn_id, wanted in rows if wanted),
         gone=_gone(conn, missing) if missing else frozenset(),
     )
-
-
-def _extended(
-    conn: Connection, held: Sequence[tuple[TurnId, int]], *, lease: timedelta
-) -> list[Any]:
-    ids = [turn_id for turn_id, _ in held]
-    if conn.dialect.name == "postgresql":
-        parameters = {"ids": ids, "fences": [fence for _, fence in held], "lease": lease}
-        return list(execute(conn, _EXTEND, parameters).all())
-    pairs = [and_(turns.c.id == turn_id, turns.c.lease_fence == fence) for turn_id, fence in held]
-    statement = (
-        update(turns)
-        .where(turns.c.state == TurnState.RUNNING, or_(*pairs))
-        .values(lease_until=db_after(lease.total_seconds()))
-        .returning(turns.c.id, turns.c.cancel_requested)
-    )
-    return list(conn.execute(statement).all())
 
 
 def _gone(conn: Connection, missing: dict[TurnId, int]) -> frozenset[TurnId]:
@@ -146,8 +101,8 @@ def late_heartbeats(conn: Connection, *, lease: timedelta) -> bool:
 
     True for one caller in a lease only: the one who is to prepare for the loss.
     """
-    parameters = {"lease": lease, "nobody": UUID(int=0)}
-    return execute(conn, _IN_DOUBT, parameters).first() is not None
+    require(conn, Capability.SHARED)
+    return feeding.late_heartbeats(conn, lease)
 
 
 def take_lost(conn: Connection, *, lease: timedelta, limit: int = _CHUNK) -> Moved:
@@ -190,7 +145,7 @@ def _run_out() -> tuple[Any, ...]:
 
 
 def _expired_leases(conn: Connection, *, lease: timedelta, limit: int) -> list[TurnId]:
-    if conn.dialect.name == "postgresql" and not _server_is_settled(conn, lease=lease):
+    if not engine_of(conn).has_been_up(conn, lease):
         return []
     query = (
         select(turns.c.id)
@@ -200,13 +155,6 @@ def _expired_leases(conn: Connection, *, lease: timedelta, limit: int) -> list[T
         .limit(limit)
     )
     return [TurnId(one) for one in conn.scalars(skipping_busy(query))]
-
-
-def _server_is_settled(conn: Connection, *, lease: timedelta) -> bool:
-    settled: bool = execute(
-        conn, "SELECT clock_timestamp() - pg_postmaster_start_time() >= %(lease)s", {"lease": lease}
-    ).scalar_one()
-    return settled
 
 
 def _lost_values() -> dict[str, Any]:

@@ -6,18 +6,12 @@ from sqlalchemy import Connection, delete, insert, select
 
 from turnmill.domain.states import Lane
 from turnmill.store.readable import readable
+from turnmill.store.rules import claiming
 from turnmill.store.schema.tables import pauses
 
 #: Kinds of things that can be paused, besides sessions.
-LANE = "lane"
-PROVIDER = "provider"
-
-# Found once for a statement; there are few, and seldom any.
-_LANES = "ARRAY(SELECT name FROM turnmill.pauses WHERE kind = 'lane')"
-_PROVIDERS = "ARRAY(SELECT name FROM turnmill.pauses WHERE kind = 'provider')"
-#: A condition on sessions, called s.
-NOT_PAUSED = f"""s.head_lane <> ALL({_LANES})
-        AND s.provider <> ALL({_PROVIDERS})"""
+LANE = claiming.LANE
+PROVIDER = claiming.PROVIDER
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,13 @@ from sqlalchemy import ColumnElement, Connection, select, update
 from turnmill.domain.errors import UnreadableRow
 from turnmill.domain.ids import BatchId, SessionId, TurnId
 from turnmill.domain.states import FINAL, Lane, SessionStatus, TurnState, sources_of
+from turnmill.store.engine import engine_of
 from turnmill.store.kept import give_up_work
 from turnmill.store.line.head import lock_sessions, move_lines
 from turnmill.store.nouns.batches import locked
 from turnmill.store.nouns.turns import queued_again, retry
 from turnmill.store.records import Head
 from turnmill.store.schema.tables import batches, sessions, turns
-from turnmill.store.schema_name import execute
 from turnmill.store.types import db_now
 from turnmill.wire import CANCEL_CHANNEL
 
@@ -64,7 +64,8 @@ def cancel_page(
         .values(cancel_requested=True)
         .returning(turns.c.id)
     ).all()
-    _tell_owners(conn, running)
+    if running:
+        engine_of(conn).notify(conn, CANCEL_CHANNEL, running)
     return Page(
         last_line=found[-1].batch_line,
         moved=len(ended) + len(running),
@@ -150,12 +151,3 @@ def _retry(conn: Connection, turn_id: TurnId, *, new_id: Callable[[], UUID]) -> 
     if not accepted.announce:
         return []
     return [Head(turn_id=accepted.turn_id, session_id=accepted.session_id, lane=Lane.BULK)]
-
-
-def _tell_owners(conn: Connection, running: Sequence[UUID]) -> None:
-    if running and conn.dialect.name == "postgresql":
-        execute(
-            conn,
-            "SELECT pg_notify(%(channel)s, id::text) FROM unnest(%(ids)s::uuid[]) AS t (id)",
-            {"channel": CANCEL_CHANNEL, "ids": list(running)},
-        )

@@ -8,7 +8,6 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Row, and_, func, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from turnmill.domain.errors import (
     BatchNotFound,
@@ -19,12 +18,13 @@ from turnmill.domain.errors import (
 )
 from turnmill.domain.ids import BatchId, SessionId, TurnId
 from turnmill.domain.states import FINAL, SessionStatus, TurnState
+from turnmill.store.content import text_of
 from turnmill.store.line.accept_many import accept_many
-from turnmill.store.line.history import text_of
 from turnmill.store.line.start_many import start_many
 from turnmill.store.readable import ODD, readable
 from turnmill.store.records import Accepted, NewSession, NewTurn
 from turnmill.store.schema.tables import batches, messages, sessions, turns
+from turnmill.store.types import insert_into
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,9 +104,8 @@ def create(
     metadata: Mapping[str, Any],
 ) -> BatchRecord:
     """Create the batch, or return the one of this name; Conflict when it has other content."""
-    dialect = postgresql if conn.dialect.name == "postgresql" else sqlite
     conn.execute(
-        dialect.insert(batches)
+        insert_into(conn, batches)
         .values(id=batch_id, name=name, content_hash=content_hash, metadata=dict(metadata))
         .on_conflict_do_nothing(index_elements=[batches.c.name])
     )

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, and_, bindparam, func, select
 from turnmill.domain.errors import TurnNotFound
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import FINAL, SessionStatus, TurnState
-from turnmill.store.line.history import text_of
+from turnmill.store.content import text_of
 from turnmill.store.readable import read_one
 from turnmill.store.records import AttemptRecord
 from turnmill.store.schema.tables import attempts, messages, sessions, turns

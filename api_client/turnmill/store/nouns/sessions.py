@@ -5,7 +5,6 @@ from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from turnmill.domain.bounds import LONGEST_IDLE
 from turnmill.domain.errors import Conflict, MoveRefused, SessionArchived, SessionNotFound
@@ -17,14 +16,14 @@ from turnmill.domain.states import (
     TurnState,
     sources_of,
 )
+from turnmill.store.content import shown_text
 from turnmill.store.kept import give_up_all
 from turnmill.store.line.head import lock_sessions, move_lines
-from turnmill.store.line.history import shown_text
-from turnmill.store.line.opening import row_of, whole_seconds
 from turnmill.store.readable import read_one, readable
 from turnmill.store.records import Head, MessageRecord, NewSession, SessionRecord
+from turnmill.store.rules.accepting import session_values, whole_seconds
 from turnmill.store.schema.tables import announcements, messages, sessions, turns
-from turnmill.store.types import db_now
+from turnmill.store.types import db_now, insert_into
 
 _COLUMNS = tuple(
     sessions.c[name] for name in SessionRecord.__dataclass_fields__ if name != "idle_ttl"
@@ -36,10 +35,9 @@ def create(conn: Connection, new: NewSession) -> SessionRecord:
 
     Raises Conflict when the key belongs to another user, SessionArchived when it was archived.
     """
-    dialect = postgresql if conn.dialect.name == "postgresql" else sqlite
     statement = (
-        dialect.insert(sessions)
-        .values(row_of(new))
+        insert_into(conn, sessions)
+        .values(id=new.id, **session_values(new))
         .on_conflict_do_nothing(index_elements=[sessions.c.key])
         .returning(*_COLUMNS)
     )

@@ -10,10 +10,11 @@ from turnmill.domain.errors import MoveRefused, SessionArchived, TurnNotFound, U
 from turnmill.domain.ids import BatchId, SessionId, TurnId
 from turnmill.domain.json_values import Unreadable
 from turnmill.domain.states import FINAL, Lane, SessionStatus, TurnState, sources_of
+from turnmill.store.content import text_of
+from turnmill.store.engine import engine_of
 from turnmill.store.kept import give_up_work
 from turnmill.store.line.accept import accept
 from turnmill.store.line.head import lock_sessions, move_lines
-from turnmill.store.line.history import text_of
 from turnmill.store.nouns.sessions import history
 from turnmill.store.readable import read_one, readable
 from turnmill.store.records import (
@@ -25,7 +26,6 @@ from turnmill.store.records import (
     TurnRecord,
 )
 from turnmill.store.schema.tables import attempts, messages, sessions, turns
-from turnmill.store.schema_name import execute
 from turnmill.store.types import db_now
 from turnmill.wire import CANCEL_CHANNEL
 
@@ -102,12 +102,7 @@ def cancel(conn: Connection, turn_id: TurnId) -> tuple[TurnState, list[Head]]:
         return state, []
     if state is TurnState.RUNNING:
         conn.execute(update(turns).where(turns.c.id == turn_id).values(cancel_requested=True))
-        if conn.dialect.name == "postgresql":
-            execute(
-                conn,
-                "SELECT pg_notify(%(channel)s, %(id)s)",
-                {"channel": CANCEL_CHANNEL, "id": str(turn_id)},
-            )
+        engine_of(conn).notify(conn, CANCEL_CHANNEL, [turn_id])
         return state, []
     conn.execute(
         update(turns)

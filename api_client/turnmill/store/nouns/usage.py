@@ -22,10 +22,7 @@ from sqlalchemy import Date as DateType
 
 from turnmill.domain.states import FINAL, TurnState
 from turnmill.store.schema.tables import attempts, sessions, turns, usage_daily
-from turnmill.store.schema_name import execute
-from turnmill.store.types import Timestamp, db_now
-
-_LOCK = "LOCK TABLE turnmill.usage_daily IN SHARE ROW EXCLUSIVE MODE"
+from turnmill.store.types import Timestamp, db_now, lock_table
 
 #: What columns of the figures hold.
 _MOST = 2**63 - 1
@@ -77,8 +74,7 @@ def roll_up(conn: Connection, day: date) -> int:
     Exact when run twice, and when a turn of that day was settled after the last run. Two runs at
     once take turns.
     """
-    if conn.dialect.name == "postgresql":
-        execute(conn, _LOCK)
+    conn.execute(lock_table(usage_daily))
     conn.execute(delete(usage_daily).where(usage_daily.c.day == day))
     columns = ["day", "provider", "model", *_FIGURES, "rolled_up_at"]
     statement = insert(usage_daily).from_select(columns, _figures_of(day))

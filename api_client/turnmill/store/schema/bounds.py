@@ -6,9 +6,12 @@ Names of columns and words of ours only; numbers come from `turnmill.domain.boun
 from collections.abc import Mapping
 from datetime import datetime
 
+from sqlalchemy import Connection
+
 from turnmill.domain.bounds import (
     BYTES_PER_CHARACTER,
     EARLIEST,
+    JSON_DEPTH,
     JSON_STORED_BYTES,
     LATEST,
     LONGEST_IDLE,
@@ -19,6 +22,12 @@ from turnmill.domain.bounds import (
 
 _NAME_BYTES = NAME_LENGTH * BYTES_PER_CHARACTER
 _IDLE = (int(SHORTEST_IDLE.total_seconds()), int(LONGEST_IDLE.total_seconds()))
+
+_MANY_BRACKETS = {
+    "postgresql": "{column}::text ~ '([[{{][^]}}]*){{" + str(JSON_DEPTH + 1) + "}}'",
+    "sqlite": "length({column}) - length(replace(replace({column}, '[', ''), '{{', ''))"
+    f" > {JSON_DEPTH}",
+}
 
 #: Of each table: what callers hand in, by kind of bound.
 _HANDED_IN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
@@ -49,6 +58,16 @@ def conditions(table: str, *, dialect: str) -> dict[str, str]:
         for kind, columns in _HANDED_IN[table].items()
         for column in columns
     }
+
+
+def conditions_on(conn: Connection, table: str) -> dict[str, str]:
+    """Return the conditions in the words of the store behind the connection."""
+    return conditions(table, dialect=conn.dialect.name)
+
+
+def many_brackets(conn: Connection, column: str) -> str:
+    """Return whether a document may be nested too deeply: it has as many brackets in a row."""
+    return _MANY_BRACKETS[conn.dialect.name].format(column=column)
 
 
 def within_bounds(table: str, *, dialect: str) -> str:

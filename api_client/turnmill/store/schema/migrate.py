@@ -20,8 +20,15 @@ from sqlalchemy import Connection, inspect, text
 from turnmill.domain.errors import InvalidInput, SessionBusy
 from turnmill.store.database import Database
 from turnmill.store.refusals import translated
+from turnmill.store.schema.files import refuse_file, refuse_incomplete_file
 from turnmill.store.schema.moving_in import Moved, move_in
-from turnmill.store.schema.revision import OLD_VERSION_TABLE, VERSION_TABLE, current
+from turnmill.store.schema.revision import (
+    HEAD,
+    OLD_VERSION_TABLE,
+    VERSION_TABLE,
+    current,
+    has_old_version_table,
+)
 from turnmill.store.schema_name import SCHEMA, execute
 
 T = TypeVar("T")
@@ -151,17 +158,26 @@ def _patiently(conn: Connection, step: Callable[[], T]) -> T:
 
 
 def _upgrade_file(database: Database, revision: str) -> Migrated:
+    """Bring a file along in one transaction: killed at any moment, it is as it was before."""
     with database.begin() as conn, _known_revisions():
         before = current(conn, schema=None)
+        refuse_file(conn, before, known=_revisions(conn))
         _rename_version_table(conn)
         command.upgrade(_config(conn, None), revision)
-        return Migrated(before=before, after=current(conn, schema=None), moved=None)
+        after = current(conn, schema=None)
+        if after == HEAD:
+            refuse_incomplete_file(conn)
+        return Migrated(before=before, after=after, moved=None)
+
+
+def _revisions(conn: Connection) -> set[str]:
+    scripts = ScriptDirectory.from_config(_config(conn, None))
+    return {script.revision for script in scripts.walk_revisions()}
 
 
 def _rename_version_table(conn: Connection) -> None:
     """Let a file of before keep its revision under the name of today."""
-    names = inspect(conn).get_table_names()
-    if OLD_VERSION_TABLE in names and VERSION_TABLE not in names:
+    if not inspect(conn).has_table(VERSION_TABLE) and has_old_version_table(conn):
         conn.execute(text(f"ALTER TABLE {OLD_VERSION_TABLE} RENAME TO {VERSION_TABLE}"))
 
 

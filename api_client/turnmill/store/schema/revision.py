@@ -3,19 +3,21 @@
 from sqlalchemy import Connection, inspect, text
 
 from turnmill.domain.errors import SchemaOutOfDate
+from turnmill.store.capabilities import Capability, capabilities_of
 from turnmill.store.database import Database
-from turnmill.store.schema.tables import metadata
+from turnmill.store.schema.tables import metadata, sessions
 from turnmill.store.schema_name import SCHEMA, execute
 
 #: The newest revision that this code knows; a test holds it equal to the newest migration.
-HEAD = "0004"
+HEAD = "0005"
 #: The oldest revision that this code runs on: that of its newest migration of the kind `pre`.
-NEEDS = "0004"
+NEEDS = "0005"
 
 #: Our own: an application with Alembic has a table `alembic_version` in the same database.
 VERSION_TABLE = "schema_version"
 #: Where versions of before kept the revision.
 OLD_VERSION_TABLE = "alembic_version"
+_FIRST = "0001"  # no later one was ever written there
 
 
 def create_all(conn: Connection) -> None:
@@ -25,14 +27,22 @@ def create_all(conn: Connection) -> None:
 
 def current(conn: Connection, *, schema: str | None = SCHEMA) -> str | None:
     """Return the revision of the tables in this schema (None: SQLite), or None for none."""
-    place = schema if conn.dialect.name == "postgresql" else None
-    tables = (VERSION_TABLE,) if place else (VERSION_TABLE, OLD_VERSION_TABLE)
-    for table in tables:
-        if inspect(conn).has_table(table, schema=place):
-            name = f'"{place}".{table}' if place else table
-            revision: str | None = conn.scalar(text(f"SELECT version_num FROM {name}"))
-            return revision
-    return None
+    place = schema if Capability.SCHEMAS in capabilities_of(conn) else None
+    if inspect(conn).has_table(VERSION_TABLE, schema=place):
+        name = f'"{place}".{VERSION_TABLE}' if place else VERSION_TABLE
+        revision: str | None = conn.scalar(text(f"SELECT version_num FROM {name}"))
+        return revision
+    return _FIRST if place is None and has_old_version_table(conn) else None
+
+
+def has_old_version_table(conn: Connection) -> bool:
+    """Tell whether a file has our revision in a table that an application may also have."""
+    found = inspect(conn)
+    if not found.has_table(OLD_VERSION_TABLE) or not found.has_table(sessions.name):
+        return False
+    ours = any(one["name"] == "head_turn_id" for one in found.get_columns(sessions.name))
+    noted = conn.scalars(text(f"SELECT version_num FROM {OLD_VERSION_TABLE}")).all()
+    return ours and noted == [_FIRST]
 
 
 def revision_of(database_url: str, *, schema: str = SCHEMA) -> str | None:
@@ -69,6 +79,8 @@ def require_current(conn: Connection, *, schema: str | None = SCHEMA) -> None:
 
 def _serves(conn: Connection, revision: str) -> str:
     """Return the revision that code must know of at least to run on this one."""
+    if Capability.ROLLING_MIGRATIONS not in capabilities_of(conn):
+        return revision
     found: str | None = execute(
         conn,
         "SELECT serves FROM turnmill.revisions WHERE revision = %(revision)s",

@@ -280,6 +280,7 @@ attempts = Table(
     Column("input_tokens", BigInteger, server_default="0"),
     Column("output_tokens", BigInteger, server_default="0"),
     Column("cached_tokens", BigInteger, server_default="0"),
+    Column("cache_write_tokens", BigInteger),  # NULL until a verdict says it
     Column("cost_usd", Numeric(20, 10)),
     Column("provider_ms", Integer),
     PrimaryKeyConstraint("turn_id", "fence"),

@@ -45,16 +45,17 @@ class Violation:
         return f"{self.name} ({where})"
 
 
+# `NOT EXISTS (SELECT a INTERSECT SELECT b)` is `a IS DISTINCT FROM b` in words that SQLite knows.
 INVARIANTS: tuple[Invariant, ...] = (
     Invariant(
         name="head_is_first_unfinished",
         promise="The head of a session is its first unfinished turn: nothing waits unseen.",
         broken=f"""
             SELECT s.id AS session_id, s.head_turn_id AS turn_id FROM turnmill.sessions s
-            WHERE {{sessions}} AND s.head_turn_id {{differs_from}} (
+            WHERE {{sessions}} AND NOT EXISTS (SELECT s.head_turn_id INTERSECT SELECT (
                 SELECT t.id FROM turnmill.turns t
                 WHERE t.session_id = s.id AND t.state IN {_UNFINISHED}
-                ORDER BY t.seq LIMIT 1)
+                ORDER BY t.seq LIMIT 1))
         """,
     ),
     Invariant(
@@ -107,8 +108,8 @@ INVARIANTS: tuple[Invariant, ...] = (
         broken="""
             SELECT s.id AS session_id, t.id AS turn_id
             FROM turnmill.sessions s JOIN turnmill.turns t ON t.id = s.head_turn_id
-            WHERE {sessions} AND s.head_lane {differs_from}
-                CASE WHEN t.lost > 0 THEN 'quarantine' ELSE t.lane END
+            WHERE {sessions} AND NOT EXISTS (SELECT s.head_lane INTERSECT SELECT
+                CASE WHEN t.lost > 0 THEN 'quarantine' ELSE t.lane END)
         """,
     ),
     Invariant(
@@ -343,10 +344,7 @@ def _broken(
 
 
 def _statement(conn: Connection, invariant: Invariant, *, windowed: bool) -> Any:
-    sql = invariant.broken.format(
-        sessions=_TOUCHED if windowed else _EVERY,
-        differs_from="IS DISTINCT FROM" if conn.dialect.name == "postgresql" else "IS NOT",
-    )
+    sql = invariant.broken.format(sessions=_TOUCHED if windowed else _EVERY)
     statement: TextClause = text(
         f"SELECT session_id, turn_id FROM ({named(conn, sql)}) AS broken LIMIT :limit"
     )

@@ -6,10 +6,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from turnmill.store.schema.tables import job_runs
-from turnmill.store.types import db_after, db_now
+from turnmill.store.types import db_after, db_now, insert_into
 
 #: So many in a row are more than an accident.
 _SLOTS = 2
@@ -21,9 +20,8 @@ def take_slot(conn: Connection, name: str, slot: datetime) -> bool:
 
     Commit before the job starts. A slot whose job died is not run again: the next one will do.
     """
-    dialect = postgresql if conn.dialect.name == "postgresql" else sqlite
     statement = (
-        dialect.insert(job_runs)
+        insert_into(conn, job_runs)
         .values(name=name, slot=slot)
         .on_conflict_do_nothing()
         .returning(job_runs.c.slot)

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from turnmill.domain.bounds import JSON_DEPTH
 from turnmill.domain.json_values import nesting
-from turnmill.store.schema.bounds import conditions
+from turnmill.store.schema.bounds import conditions_on, many_brackets
 from turnmill.store.schema.tables import batches, pauses, sessions, turns
 from turnmill.store.schema_name import SCHEMA, execute
 
@@ -17,11 +17,6 @@ _TABLES = (sessions, turns, batches, pauses)
 _NESTED = ((sessions, "settings"), (sessions, "metadata"), (turns, "metadata"))
 #: Rows with so many brackets in a row are looked at, up to this number.
 _MOST_LOOKED_AT = 1000
-_MANY_BRACKETS = {
-    "postgresql": "{column}::text ~ '([[{{][^]}}]*){{" + str(JSON_DEPTH + 1) + "}}'",
-    "sqlite": "length({column}) - length(replace(replace({column}, '[', ''), '{{', ''))"
-    f" > {JSON_DEPTH}",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +42,7 @@ def odd_rows(conn: Connection, *, limit: int = 20) -> list[OddRow]:
 
 
 def _out_of_bounds(conn: Connection, table: Any, *, limit: int) -> Iterator[OddRow]:
-    held = conditions(table.name, dialect=conn.dialect.name)
+    held = conditions_on(conn, table.name)
     key = next(iter(table.primary_key.columns)).name
     broken = ", ".join(f"NOT ({condition})" for condition in held.values())
     anything = " OR ".join(f"NOT ({condition})" for condition in held.values())
@@ -61,7 +56,7 @@ def _out_of_bounds(conn: Connection, table: Any, *, limit: int) -> Iterator[OddR
 
 
 def _too_deep(conn: Connection, table: Any, column: str) -> Iterator[OddRow]:
-    many = _MANY_BRACKETS[conn.dialect.name].format(column=column)
+    many = many_brackets(conn, column)
     rows = execute(
         conn,
         f"SELECT id, CAST({column} AS text) FROM {SCHEMA}.{table.name}"

@@ -1,10 +1,21 @@
 """Upkeep of sessions, in chunks that hold few locks for a short time."""
 
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    Select,
+    and_,
+    case,
+    delete,
+    func,
+    literal_column,
+    select,
+    update,
+)
 
 from turnmill.domain.bounds import LONGEST_IDLE
 from turnmill.domain.idle import ARCHIVABLE
@@ -12,38 +23,11 @@ from turnmill.domain.ids import SessionId
 from turnmill.domain.states import SessionStatus
 from turnmill.store.kept import give_up_all
 from turnmill.store.line.head import lock_sessions
-from turnmill.store.schema.tables import announcements, sessions, sql_list
-from turnmill.store.schema_name import execute
-from turnmill.store.types import db_after, db_now
+from turnmill.store.schema.tables import announcements, sessions
+from turnmill.store.types import db_after, db_asof_after, db_now
 
 # An older row may hold what no timestamp can be moved by: nothing is idle for so long anyway.
 _LONGEST = int(LONGEST_IDLE.total_seconds())
-_RESTING = f"status IN {sql_list(ARCHIVABLE)} AND unfinished = 0"
-
-# One probe of the index for each idle time that is in use, and one for the default, whatever the
-# number of sessions that are not idle.
-_IDLE = f"""
-WITH RECURSIVE own (seconds) AS (
-    SELECT min(idle_seconds) FROM turnmill.sessions WHERE {_RESTING}
-    UNION ALL
-    SELECT (SELECT min(idle_seconds) FROM turnmill.sessions
-            WHERE {_RESTING} AND idle_seconds > own.seconds)
-    FROM own WHERE own.seconds IS NOT NULL
-)
-(SELECT idle.id FROM own CROSS JOIN LATERAL (
-    SELECT id FROM turnmill.sessions
-    WHERE {_RESTING} AND idle_seconds = own.seconds
-        AND last_active_at < statement_timestamp()
-            - make_interval(secs => GREATEST(0, LEAST(own.seconds, {_LONGEST})))
-    ORDER BY last_active_at LIMIT %(limit)s
-) AS idle)
-UNION ALL
-(SELECT id FROM turnmill.sessions
-WHERE {_RESTING} AND idle_seconds IS NULL
-    AND last_active_at < statement_timestamp() - %(default_ttl)s::interval
-ORDER BY last_active_at LIMIT %(limit)s)
-LIMIT %(limit)s
-"""
 
 
 def archive_idle(conn: Connection, *, default_ttl: timedelta | None, limit: int = 200) -> int:
@@ -98,14 +82,55 @@ def purge_announcements(conn: Connection, *, older_than: timedelta, limit: int =
     return conn.execute(delete(announcements).where(announcements.c.session_id.in_(old))).rowcount
 
 
-def _idle(conn: Connection, *, default_ttl: timedelta | None, limit: int) -> Sequence[SessionId]:
-    if conn.dialect.name == "postgresql":
-        # Compared with NULL, no session is idle by default.
-        parameters = {"default_ttl": default_ttl, "limit": limit}
-        return [SessionId(row[0]) for row in execute(conn, _IDLE, parameters)]
-    query = select(sessions.c.id).where(_is_idle(default_ttl))
-    rows = conn.scalars(query.order_by(sessions.c.last_active_at).limit(limit))
-    return [SessionId(one) for one in rows]
+def _idle(conn: Connection, *, default_ttl: timedelta | None, limit: int) -> list[SessionId]:
+    """Find idle sessions by one probe of the index for each idle time that is in use.
+
+    Whatever the number of sessions that are not idle.
+    """
+    found: list[SessionId] = []
+    for seconds in [*conn.scalars(_idle_times()), None]:
+        after = default_ttl if seconds is None else timedelta(seconds=_clamped(seconds))
+        if after is None or len(found) == limit:
+            break
+        idle = _idle_since(sessions, seconds, after.total_seconds())
+        page = select(sessions.c.id).where(idle).order_by(sessions.c.last_active_at)
+        found += map(SessionId, conn.scalars(page.limit(limit - len(found))))
+    return found
+
+
+def _idle_times() -> Select[Any]:
+    """Select the idle times of their own that sessions have, if any of these is idle."""
+    first = select(func.min(sessions.c.idle_seconds).label("seconds")).where(_resting(sessions))
+    own = first.cte("own", recursive=True)
+    s, idle = sessions.alias("s"), sessions.alias("idle")
+    further = select(func.min(s.c.idle_seconds)).where(
+        _resting(s), s.c.idle_seconds > own.c.seconds
+    )
+    own = own.union_all(
+        select(further.scalar_subquery()).where(own.c.seconds.is_not(None)).correlate(None)
+    )
+    any_idle = select(idle.c.id).where(_idle_since(idle, own.c.seconds, _clamp(own.c.seconds)))
+    return select(own.c.seconds).where(any_idle.exists())
+
+
+def _idle_since(s: FromClause, seconds: Any, after: Any) -> ColumnElement[bool]:
+    """Return whether sessions of this idle time have been idle for so long, for the index."""
+    own = s.c.idle_seconds.is_(None) if seconds is None else s.c.idle_seconds == seconds
+    return and_(_resting(s), own, s.c.last_active_at < db_asof_after(-after))
+
+
+def _resting(s: FromClause) -> ColumnElement[bool]:
+    # In words, not in parameters: or no plan that is kept could use the partial index.
+    archivable: list[Any] = [literal_column(f"'{status}'") for status in sorted(ARCHIVABLE)]
+    return and_(s.c.status.in_(archivable), s.c.unfinished == literal_column("0"))
+
+
+def _clamped(seconds: int) -> int:
+    return max(0, min(seconds, _LONGEST))
+
+
+def _clamp(seconds: ColumnElement[Any]) -> ColumnElement[Any]:
+    return case((seconds > _LONGEST, _LONGEST), (seconds < 0, 0), else_=seconds)
 
 
 def _is_idle(default_ttl: timedelta | None) -> ColumnElement[bool]:
@@ -113,5 +138,4 @@ def _is_idle(default_ttl: timedelta | None) -> ColumnElement[bool]:
     own: ColumnElement[Any] = sessions.c.idle_seconds
     seconds = own if default_ttl is None else func.coalesce(own, default_ttl.total_seconds())
     resting = and_(sessions.c.status.in_(ARCHIVABLE), sessions.c.unfinished == 0)
-    seconds = case((seconds > _LONGEST, _LONGEST), (seconds < 0, 0), else_=seconds)
-    return and_(resting, sessions.c.last_active_at < db_after(-seconds))
+    return and_(resting, sessions.c.last_active_at < db_after(-_clamp(seconds)))

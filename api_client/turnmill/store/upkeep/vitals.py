@@ -1,58 +1,19 @@
 """What a store says about itself, for a diagnosis."""
 
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from sqlalchemy import Connection, func, select
 
 from turnmill.domain.states import SessionStatus
+from turnmill.store.engine import engine_of
+from turnmill.store.records import Vitals
 from turnmill.store.schema.tables import job_runs, sessions
 from turnmill.store.types import Timestamp
-
-_ASK = """
-SELECT current_setting('server_version'), clock_timestamp(), current_setting('server_encoding'),
-    current_setting('fsync') = 'on' AND current_setting('synchronous_commit') <> 'off',
-    current_setting('max_connections')::int, (SELECT count(*) FROM pg_stat_activity),
-    current_setting('transaction_read_only') = 'on'
-"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Vitals:
-    """A store as it stands."""
-
-    product: str  #: with its version
-    now: datetime  #: by its own clock
-    encoding: str
-    durable: bool  #: a commit stands on disk before it is confirmed
-    most_connections: int | None
-    connections: int
-    read_only: bool  #: it takes no writes, from this role and now
 
 
 def vitals(conn: Connection) -> Vitals:
     """Ask the store about itself."""
-    if conn.dialect.name != "postgresql":
-        version: str = conn.exec_driver_sql("SELECT sqlite_version()").scalar_one()
-        return Vitals(
-            product=f"SQLite {version}",
-            now=datetime.now(UTC),
-            encoding="UTF8",
-            durable=True,
-            most_connections=None,
-            connections=1,
-            read_only=False,
-        )
-    row = conn.exec_driver_sql(_ASK).one()
-    return Vitals(
-        product=f"PostgreSQL {row[0]}",
-        now=row[1].astimezone(UTC),
-        encoding=row[2],
-        durable=row[3],
-        most_connections=row[4],
-        connections=row[5],
-        read_only=row[6],
-    )
+    return engine_of(conn).vitals(conn)
 
 
 def providers_in_use(conn: Connection) -> dict[str, int]:

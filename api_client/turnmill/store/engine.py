@@ -1,0 +1,134 @@
+"""The engine of a connection: how the moves of the hot path are made there."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import timedelta
+from types import MappingProxyType
+from typing import Any, Protocol
+
+from sqlalchemy import Connection
+
+from turnmill.domain.ids import SessionId, TurnId
+from turnmill.domain.parts import Part
+from turnmill.domain.states import Lane
+from turnmill.store import lite, postgres
+from turnmill.store.records import (
+    Accepted,
+    Fenced,
+    Item,
+    Locked,
+    NewTurn,
+    Settled,
+    Settlement,
+    Start,
+    Taken,
+    Vitals,
+    Written,
+)
+
+
+class Engine(Protocol):
+    """Everything that is not one statement of SQLAlchemy's for all stores. See `store.line`."""
+
+    def accept(self, conn: Connection, session_id: SessionId, turn: NewTurn, /) -> Written:
+        """Write a turn and its message, unless its key is known or its session is closed."""
+        ...
+
+    def accept_many(self, conn: Connection, items: Sequence[Item], /) -> list[Accepted]:
+        """Accept messages that may have keys, in the order given; all of them, or none."""
+        ...
+
+    def accept_new(
+        self,
+        conn: Connection,
+        session_ids: Sequence[SessionId],
+        new_turns: Iterator[NewTurn],
+        /,
+    ) -> list[Accepted]:
+        """Accept messages without keys, made while those before them are written."""
+        ...
+
+    def start_many(self, conn: Connection, starts: Sequence[Start], /) -> list[Accepted]:
+        """Create sessions that do not exist yet, each with its first message."""
+        ...
+
+    def claim(
+        self,
+        conn: Connection,
+        turn_ids: Sequence[TurnId],
+        /,
+        *,
+        owner: str,
+        lease: timedelta,
+        lanes: Collection[Lane],
+    ) -> list[Taken]:
+        """Take those of the turns that are due heads in these lanes."""
+        ...
+
+    def claim_due(
+        self, conn: Connection, lane: Lane, /, *, limit: int, owner: str, lease: timedelta
+    ) -> list[Taken]:
+        """Take due heads of a lane; those of one provider oldest first."""
+        ...
+
+    def claim_suspects(
+        self, conn: Connection, /, *, lost: int, limit: int, owner: str, lease: timedelta
+    ) -> list[Taken]:
+        """Take due heads in quarantine that were lost so often."""
+        ...
+
+    def still_due(
+        self, conn: Connection, turn_ids: Sequence[TurnId], /, *, lanes: Collection[Lane]
+    ) -> list[TurnId]:
+        """Return those that are due and were passed over, because somebody had locked them."""
+        ...
+
+    def settle(
+        self,
+        conn: Connection,
+        settlements: Sequence[Settlement],
+        /,
+        *,
+        message_ids: Sequence[Any],
+    ) -> list[Settled | Fenced | Locked]:
+        """Write verdicts, at most one for each session, and tell what came of each, in order."""
+        ...
+
+    def extend(
+        self, conn: Connection, held: Sequence[tuple[TurnId, int]], /, *, lease: timedelta
+    ) -> list[tuple[TurnId, bool]]:
+        """Extend the leases of these (turn, fence) pairs; of each, whether to cancel it."""
+        ...
+
+    def history(self, conn: Connection, session_id: SessionId, /) -> Sequence[Part]:
+        """Return all messages of succeeded turns, in order."""
+        ...
+
+    def backlogs(self, conn: Connection, /) -> Sequence[Any]:
+        """Return rows of (lane, provider, due) for what has a head waiting."""
+        ...
+
+    # What only a server has something to say to.
+
+    def notify(self, conn: Connection, channel: str, ids: Collection[Any], /) -> None:
+        """Tell those who listen, once this transaction commits."""
+        ...
+
+    def require_fresh_reads(self, conn: Connection, /) -> None:
+        """Raise WrongIsolation where the caller's transaction reads an old snapshot."""
+        ...
+
+    def has_been_up(self, conn: Connection, span: timedelta, /) -> bool:
+        """Tell whether owners of turns could reach the store for so long."""
+        ...
+
+    def vitals(self, conn: Connection, /) -> Vitals:
+        """Ask the store about itself."""
+        ...
+
+
+_ENGINES: Mapping[str, Engine] = MappingProxyType({"postgresql": postgres, "sqlite": lite})
+
+
+def engine_of(conn: Connection) -> Engine:
+    """Return the engine for the store behind the connection: the one place that asks."""
+    return _ENGINES[conn.dialect.name]

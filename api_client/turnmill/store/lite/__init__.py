@@ -1,0 +1,32 @@
+"""The engine for SQLite, in a file or in memory: the same moves in single steps."""
+
+from turnmill.store.lite.accepting import accept, accept_many, accept_new, start_many
+from turnmill.store.lite.claiming import claim, claim_due, claim_suspects, extend, still_due
+from turnmill.store.lite.looking import (
+    backlogs,
+    has_been_up,
+    history,
+    notify,
+    require_fresh_reads,
+    vitals,
+)
+from turnmill.store.lite.settling import settle
+
+__all__ = [
+    "accept",
+    "accept_many",
+    "accept_new",
+    "backlogs",
+    "claim",
+    "claim_due",
+    "claim_suspects",
+    "extend",
+    "has_been_up",
+    "history",
+    "notify",
+    "require_fresh_reads",
+    "settle",
+    "start_many",
+    "still_due",
+    "vitals",
+]

@@ -1,0 +1,90 @@
+"""Accepting in single steps: the write lock of SQLite stands for the session's."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from turnmill.domain.errors import TurnmillError
+from turnmill.domain.ids import SessionId
+from turnmill.domain.states import SessionStatus
+from turnmill.store.content import text_parts
+from turnmill.store.records import Accepted, Item, NewTurn, Start, Written
+from turnmill.store.rules.accepting import accepted, at_message, session_values, turn_values
+from turnmill.store.schema.tables import messages, sessions, turns
+from turnmill.store.types import db_now
+
+_OPEN = (SessionStatus.ACTIVE, SessionStatus.PAUSED)
+
+
+def accept(conn: Connection, session_id: SessionId, turn: NewTurn) -> Written:
+    """Write a turn and its message, unless its key is known or its session is closed."""
+    if turn.idempotency_key is not None:
+        known = conn.execute(
+            select(turns.c.id, turns.c.idempotency_hash).where(
+                turns.c.session_id == session_id,
+                turns.c.idempotency_key == turn.idempotency_key,
+            )
+        ).one_or_none()
+        if known is not None:
+            return Written(False, False, known.id, known.idempotency_hash)
+    row = conn.execute(
+        select(sessions).where(sessions.c.id == session_id, sessions.c.status.in_(_OPEN))
+    ).one_or_none()
+    if row is None:
+        return Written(False, False, None, None)
+    is_head = row.head_turn_id is None
+    due_at = turn.deliver_at or datetime.now(UTC)
+    line: dict[str, Any] = {"next_seq": row.next_seq + 1, "unfinished": row.unfinished + 1}
+    if is_head:
+        line |= {"head_turn_id": turn.id, "head_lane": turn.lane, "head_due_at": due_at}
+    conn.execute(
+        update(sessions).where(sessions.c.id == session_id).values(last_active_at=db_now(), **line)
+    )
+    _insert(conn, row, turn, due_at=due_at)
+    announce = is_head and row.status == SessionStatus.ACTIVE and due_at <= datetime.now(UTC)
+    return Written(True, announce, None, None)
+
+
+def accept_many(conn: Connection, items: Sequence[Item]) -> list[Accepted]:
+    """Accept messages one by one; the caller rolls back where one of them cannot be."""
+    done = []
+    for index, (session_id, turn) in enumerate(items):
+        try:
+            done.append(accepted(conn, session_id, turn, accept(conn, session_id, turn)))
+        except TurnmillError as error:
+            raise at_message(index, error) from None
+    return done
+
+
+def accept_new(
+    conn: Connection, session_ids: Sequence[SessionId], new_turns: Iterator[NewTurn]
+) -> list[Accepted]:
+    """Accept messages without keys one by one."""
+    return accept_many(conn, list(zip(session_ids, new_turns, strict=True)))
+
+
+def start_many(conn: Connection, starts: Sequence[Start]) -> list[Accepted]:
+    """Create sessions that do not exist yet, then accept the first message of each."""
+    rows = [{"id": session.id, **session_values(session)} for session, _ in starts]
+    conn.execute(insert(sessions), rows)
+    return accept_many(conn, [(session.id, turn) for session, turn in starts])
+
+
+def _insert(conn: Connection, session: Any, turn: NewTurn, *, due_at: datetime) -> None:
+    """Write the rows; what the caller left open is the session's to say, or the table's."""
+    values = {name: value for name, value in turn_values(turn).items() if value is not None}
+    place = {"id": turn.id, "session_id": session.id, "seq": session.next_seq}
+    most = {"max_attempts": turn.max_attempts or session.max_attempts}
+    conn.execute(insert(turns).values(values | place | most | {"available_at": due_at}))
+    conn.execute(
+        insert(messages).values(
+            id=turn.message_id,
+            session_id=session.id,
+            turn_id=turn.id,
+            position=0,
+            role="user",
+            content=text_parts(turn.text),
+        )
+    )

@@ -1,0 +1,197 @@
+"""Claiming in single steps."""
+
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, and_, func, insert, or_, select, update
+
+from turnmill.domain.ids import SessionId, TurnId
+from turnmill.domain.states import CLAIMABLE, Lane, OnAmbiguous, SessionStatus, TurnState
+from turnmill.store.content import object_of, text_of
+from turnmill.store.lite.looking import history
+from turnmill.store.records import Claim, Taken
+from turnmill.store.rules.claiming import GOES_ON, KIND, LANE, PROVIDER
+from turnmill.store.schema.tables import attempts, messages, pauses, sessions, turns
+from turnmill.store.types import Timestamp, db_after, db_now
+
+
+def claim(
+    conn: Connection,
+    turn_ids: Sequence[TurnId],
+    *,
+    owner: str,
+    lease: timedelta,
+    lanes: Collection[Lane],
+) -> list[Taken]:
+    """Take those of the turns that are due heads in these lanes."""
+    heads = _heads_by_ids(conn, turn_ids, lanes=lanes)
+    return [_take(conn, head, owner=owner, lease=lease) for head in heads]
+
+
+def claim_due(
+    conn: Connection, lane: Lane, *, limit: int, owner: str, lease: timedelta
+) -> list[Taken]:
+    """Take due heads of a lane, oldest first."""
+    heads = _heads_by_lane(conn, lane, limit=limit)
+    return [_take(conn, head, owner=owner, lease=lease) for head in heads]
+
+
+def claim_suspects(
+    conn: Connection, *, lost: int, limit: int, owner: str, lease: timedelta
+) -> list[Taken]:
+    """Take due heads in quarantine, however often they were lost: one process runs them all."""
+    return claim_due(conn, Lane.QUARANTINE, limit=limit, owner=owner, lease=lease)
+
+
+def still_due(
+    conn: Connection, turn_ids: Sequence[TurnId], *, lanes: Collection[Lane]
+) -> list[TurnId]:
+    """Return nothing: the write lock lets nobody pass over anything."""
+    return []
+
+
+def extend(
+    conn: Connection, held: Sequence[tuple[TurnId, int]], *, lease: timedelta
+) -> list[tuple[TurnId, bool]]:
+    """Extend leases that are held, and tell of each whether a cancel was asked for."""
+    pairs = [and_(turns.c.id == turn_id, turns.c.lease_fence == fence) for turn_id, fence in held]
+    statement = (
+        update(turns)
+        .where(turns.c.state == TurnState.RUNNING, or_(*pairs))
+        .values(lease_until=db_after(lease.total_seconds()))
+        .returning(turns.c.id, turns.c.cancel_requested)
+    )
+    return [(TurnId(row.id), row.cancel_requested) for row in conn.execute(statement)]
+
+
+def _due_heads() -> Any:
+    return (
+        select(sessions, turns.c.state, turns.c.id.label("turn_id"))
+        .join(turns, turns.c.id == sessions.c.head_turn_id)
+        .where(
+            sessions.c.status == SessionStatus.ACTIVE,
+            sessions.c.head_due_at <= datetime.now(UTC),
+            sessions.c.head_lane.not_in(select(pauses.c.name).where(pauses.c.kind == LANE)),
+            sessions.c.provider.not_in(select(pauses.c.name).where(pauses.c.kind == PROVIDER)),
+            turns.c.state.in_(CLAIMABLE),
+            or_(
+                turns.c.state.not_in((TurnState.QUEUED, TurnState.RETRYING)),
+                turns.c.expires_at.is_(None),
+                turns.c.expires_at > datetime.now(UTC),
+            ),
+        )
+    )
+
+
+def _heads_by_ids(
+    conn: Connection, ids: Sequence[TurnId], *, lanes: Collection[Lane]
+) -> Sequence[Any]:
+    query = _due_heads().where(turns.c.id.in_(ids), sessions.c.head_lane.in_(list(lanes)))
+    return conn.execute(query).all()
+
+
+def _heads_by_lane(conn: Connection, lane: Lane, *, limit: int) -> Sequence[Any]:
+    query = _due_heads().where(sessions.c.head_lane == lane)
+    return conn.execute(query.order_by(sessions.c.head_due_at).limit(limit)).all()
+
+
+def _take(conn: Connection, head: Any, *, owner: str, lease: timedelta) -> Taken:
+    kind = KIND.get(TurnState(head.state), "send")
+    fence = head.fence + 1
+    conn.execute(
+        update(sessions).where(sessions.c.id == head.id).values(fence=fence, head_due_at=None)
+    )
+    turn = conn.execute(
+        update(turns)
+        .where(turns.c.id == head.turn_id)
+        .values(
+            state=TurnState.RUNNING,
+            attempt=turns.c.attempt + (1 if kind == "send" else 0),
+            claims=turns.c.claims + 1,
+            claimed_for=kind,
+            sent_at=None,
+            lease_owner=owner,
+            lease_fence=fence,
+            lease_until=db_after(lease.total_seconds()),
+            started_at=func.coalesce(turns.c.started_at, db_now()),
+        )
+        .returning(*turns.c)
+    ).one()
+    waited = _waited(conn, turn.id) if kind != "send" else timedelta(0)
+    _note_attempt(conn, turn, owner=owner)
+    return Taken(turn.id, head.id, fence, partial(_from_rows, conn, head, turn, waited))
+
+
+def _from_rows(conn: Connection, head: Any, turn: Any, waited: timedelta) -> Claim:
+    said = conn.scalar(
+        select(messages.c.content).where(messages.c.turn_id == turn.id, messages.c.position == 0)
+    )
+    return Claim(
+        turn_id=TurnId(turn.id),
+        session_id=SessionId(head.id),
+        fence=turn.lease_fence,
+        kind=turn.claimed_for,
+        n=turn.claims,
+        attempt=turn.attempt,
+        max_attempts=turn.max_attempts,
+        lane=Lane(turn.lane),
+        provider=head.provider,
+        model=head.model,
+        system_prompt=head.system_prompt,
+        settings=object_of(head.settings),
+        provider_ref=head.provider_ref,
+        native_ref=turn.native_ref,
+        on_ambiguous=OnAmbiguous(head.on_ambiguous),
+        metadata=object_of(turn.metadata),
+        text=text_of(said),
+        history=() if head.provider_ref else history(conn, SessionId(head.id)),
+        waited=waited,
+        expires_in=_left(turn.expires_at) if turn.claimed_for != "send" else None,
+    )
+
+
+def _note_attempt(conn: Connection, turn: Any, *, owner: str) -> None:
+    """Begin an attempt, or carry on with the one that a question is about."""
+    last = select(func.max(attempts.c.fence)).where(attempts.c.turn_id == turn.id)
+    goes_on = (
+        update(attempts)
+        .where(
+            attempts.c.turn_id == turn.id,
+            attempts.c.fence == last.scalar_subquery(),
+            attempts.c.outcome.in_(GOES_ON),
+        )
+        .values(
+            fence=turn.lease_fence,
+            polls=attempts.c.polls + 1,
+            worker=owner,
+            ended_at=None,
+            outcome=None,
+        )
+    )
+    if turn.claimed_for != "send" and conn.execute(goes_on).rowcount:
+        return
+    conn.execute(
+        insert(attempts).values(
+            turn_id=turn.id,
+            fence=turn.lease_fence,
+            n=turn.claims,
+            kind=turn.claimed_for,
+            worker=owner,
+        )
+    )
+
+
+def _waited(conn: Connection, turn_id: UUID) -> timedelta:
+    sent_at = conn.scalar(
+        select(func.max(attempts.c.started_at, type_=Timestamp)).where(
+            attempts.c.turn_id == turn_id, attempts.c.kind == "send"
+        )
+    )
+    return timedelta(0) if sent_at is None else datetime.now(UTC) - sent_at
+
+
+def _left(expires_at: datetime | None) -> timedelta | None:
+    return None if expires_at is None else expires_at - datetime.now(UTC)

@@ -1,0 +1,90 @@
+"""Settling in single steps, by the same declarations."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, and_, literal, select, union_all, update
+
+from turnmill.domain.states import FINAL, TurnState
+from turnmill.store.records import Fenced, Locked, Settled, Settlement
+from turnmill.store.rules.heads import head_columns, settled
+from turnmill.store.rules.riders import RIDERS, insert_of
+from turnmill.store.rules.settling import FIELDS, OF_ATTEMPT, OF_SESSION, OF_TURN
+from turnmill.store.schema.tables import attempts, sessions, turns
+from turnmill.store.types import db_asof
+
+
+class _Verdict(dict[str, Any]):
+    """What a settlement says, as values that an expression takes for columns."""
+
+    __getattr__ = dict.__getitem__
+
+
+def settle(
+    conn: Connection, settlements: Sequence[Settlement], *, message_ids: Sequence[Any]
+) -> list[Settled | Fenced | Locked]:
+    """Write verdicts, one after the other."""
+    return [
+        _settle(conn, settlement, message_id)
+        for settlement, message_id in zip(settlements, message_ids, strict=True)
+    ]
+
+
+def _settle(conn: Connection, settlement: Settlement, message_id: Any) -> Settled | Fenced | Locked:
+    v = _Verdict({field.name: literal(field.read(settlement), field.type) for field in FIELDS})
+    turn = conn.execute(
+        update(turns)
+        .where(
+            turns.c.id == settlement.turn_id,
+            turns.c.state == TurnState.RUNNING,
+            turns.c.lease_fence == settlement.fence,
+        )
+        .values(_by(OF_TURN, turns.c, v))
+        .returning(turns.c.state, turns.c.available_at)
+    ).one_or_none()
+    if turn is None:
+        return Fenced(turn_id=settlement.turn_id)
+    state = literal(turn.state)
+    conn.execute(
+        update(attempts)
+        .where(attempts.c.turn_id == settlement.turn_id, attempts.c.fence == settlement.fence)
+        .values(_by(OF_ATTEMPT, attempts.c, v, state))
+    )
+    _bring(conn, settlement, message_id)
+    conn.execute(
+        update(sessions)
+        .where(sessions.c.id == settlement.session_id)
+        .values(_by(OF_SESSION, sessions.c, v, state) | head_columns())
+    )
+    is_due = and_(sessions.c.head_due_at <= db_asof(), sessions.c.status == "active")
+    head = conn.execute(
+        select(sessions.c.head_turn_id, sessions.c.head_lane, is_due).where(
+            sessions.c.id == settlement.session_id
+        )
+    ).one()
+    final = TurnState(turn.state) in FINAL
+    ids = (settlement.session_id, settlement.turn_id)
+    return settled((*ids, turn.state, final, turn.available_at, *head))
+
+
+def _by(rules: Mapping[str, Callable[..., Any]], *of: Any) -> dict[str, Any]:
+    return {name: rule(*of) for name, rule in rules.items()}
+
+
+def _bring(conn: Connection, settlement: Settlement, message_id: Any) -> None:
+    """Write the rows that go with the verdict."""
+    for rider in RIDERS:
+        rows = rider.rows_of(settlement, message_id)
+        if not rows:
+            continue
+        turn_id = literal(settlement.turn_id, turns.c.id.type).label("turn_id")
+        values = [
+            select(
+                turn_id,
+                *(literal(row[name], kind).label(name) for name, kind in rider.says.items()),
+            )
+            for row in rows
+        ]
+        conn.execute(
+            insert_of(rider, brought=union_all(*values).subquery("r"), turn=turns, dialect="sqlite")
+        )

@@ -1,0 +1,334 @@
+"""Accepting on Postgres: one message in one statement, many in a few."""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import Connection
+
+from turnmill.domain.bounds import STATEMENT_BYTES
+from turnmill.domain.errors import (
+    IdempotencyConflict,
+    SessionArchived,
+    SessionNotFound,
+    WrongIsolation,
+)
+from turnmill.domain.ids import SessionId, TurnId
+from turnmill.domain.states import SessionStatus
+from turnmill.prefetch import prefetched
+from turnmill.store.content import content_hash, text_parts
+from turnmill.store.records import Accepted, Item, NewTurn, Start, Written
+from turnmill.store.rules.accepting import (
+    SESSION,
+    SESSION_TYPES,
+    TURN,
+    TURN_TYPES,
+    as_json,
+    at_message,
+    columns,
+    session_values,
+    turn_values,
+)
+from turnmill.store.schema.tables import turns
+from turnmill.store.schema_name import execute
+
+#: Rows of one statement: bounds the memory that its JSON takes on both sides.
+_CHUNK = 2000
+#: Of the first one: until it is made, the server has nothing to do.
+_FIRST = 500
+
+# What a turn's columns become, of parameters and of rows.
+_GIVEN = ", ".join(
+    one.written(f"%({one.column})s::{one.type_in(turns)}", most="max_attempts") for one in TURN
+)
+_LISTED = ", ".join(one.written(f"i.{one.column}", most="s.max_attempts") for one in TURN)
+_STARTING = ", ".join(
+    one.written(f"i.{one.column}", most="(i.session->>'max_attempts')::int") for one in TURN
+)
+
+# One statement. All that decides (seq, head) stands in the session's row, which the UPDATE locks
+# and reads in its newest version; other tables are seen as they were before the lock.
+_ACCEPT = f"""
+WITH known AS (
+    SELECT id, session_id, idempotency_hash FROM turnmill.turns
+    WHERE session_id = %(session_id)s AND idempotency_key = %(idempotency_key)s
+), session AS (
+    UPDATE turnmill.sessions SET
+        next_seq = next_seq + 1,
+        unfinished = unfinished + 1,
+        last_active_at = clock_timestamp(),
+        head_lane = CASE WHEN head_turn_id IS NULL THEN %(lane)s ELSE head_lane END,
+        head_due_at = CASE WHEN head_turn_id IS NULL
+            THEN COALESCE(%(available_at)s::timestamptz, clock_timestamp()) ELSE head_due_at END,
+        head_turn_id = COALESCE(head_turn_id, %(turn_id)s)
+    WHERE id = %(session_id)s AND status IN ('active', 'paused')
+        AND NOT EXISTS (SELECT FROM known)
+    RETURNING id, next_seq - 1 AS seq, max_attempts,
+        status = 'active' AND head_turn_id = %(turn_id)s
+            AND head_due_at <= clock_timestamp() AS announce
+), turn AS (
+    INSERT INTO turnmill.turns (id, session_id, seq, {columns(TURN)})
+    SELECT %(turn_id)s, id, seq, {_GIVEN}
+    FROM session
+), message AS (
+    INSERT INTO turnmill.messages (id, session_id, turn_id, position, role, content)
+    SELECT %(message_id)s, id, %(turn_id)s, 0, 'user', %(content)s::jsonb FROM session
+)
+SELECT session.announce, known.id AS known_id, known.idempotency_hash AS known_hash
+FROM (SELECT) AS one LEFT JOIN session ON true LEFT JOIN known ON true
+"""
+
+# Every writer locks sessions in this order. A lock returns the newest version of each row.
+_LOCK = """
+WITH locked AS (
+    SELECT status FROM turnmill.sessions WHERE id = ANY(%(ids)s::uuid[])
+    ORDER BY id FOR NO KEY UPDATE
+)
+SELECT count(*) FROM locked WHERE status IN ('active', 'paused')
+"""
+
+_STATUS = "SELECT id, status FROM turnmill.sessions WHERE id = ANY(%(ids)s::uuid[])"
+
+_KNOWN = """
+SELECT t.session_id, t.idempotency_key, t.id, t.idempotency_hash
+FROM unnest(%(session_ids)s::uuid[], %(keys)s::text[]) AS wanted (session_id, key)
+JOIN turnmill.turns t ON t.session_id = wanted.session_id AND t.idempotency_key = wanted.key
+"""
+
+# Runs while the sessions are locked, so next_seq and the head are read in their newest version.
+_INSERT = f"""
+WITH item AS (
+    SELECT i.*,
+        row_number() OVER (PARTITION BY i.session_id ORDER BY i.n) AS place,
+        count(*) OVER (PARTITION BY i.session_id) AS added
+    FROM jsonb_to_recordset(%(rows)s::jsonb) AS i (
+        n integer, session_id uuid, turn_id uuid, message_id uuid, content jsonb, {TURN_TYPES})
+), session AS (
+    UPDATE turnmill.sessions s SET
+        next_seq = s.next_seq + first.added,
+        unfinished = s.unfinished + first.added,
+        last_active_at = clock_timestamp(),
+        head_lane = CASE WHEN s.head_turn_id IS NULL THEN first.lane ELSE s.head_lane END,
+        head_due_at = CASE WHEN s.head_turn_id IS NULL
+            THEN COALESCE(first.available_at, clock_timestamp()) ELSE s.head_due_at END,
+        head_turn_id = COALESCE(s.head_turn_id, first.turn_id)
+    FROM item first
+    WHERE first.place = 1 AND s.id = first.session_id
+    RETURNING s.id, s.next_seq - first.added - 1 AS before, s.max_attempts, first.n,
+        s.status = 'active' AND s.head_turn_id = first.turn_id
+            AND s.head_due_at <= clock_timestamp() AS announce
+), turn AS (
+    INSERT INTO turnmill.turns (id, session_id, seq, {columns(TURN)})
+    SELECT i.turn_id, i.session_id, s.before + i.place, {_LISTED}
+    FROM item i JOIN session s ON s.id = i.session_id
+    ORDER BY i.n
+), message AS (
+    INSERT INTO turnmill.messages (id, session_id, turn_id, position, role, content)
+    SELECT message_id, session_id, turn_id, 0, 'user', content FROM item ORDER BY n
+)
+SELECT n FROM session WHERE announce
+"""
+
+# Nobody else can know these sessions yet: each is written as it stands after its first message.
+_START = f"""
+WITH item AS (
+    SELECT * FROM jsonb_to_recordset(%(rows)s::jsonb) AS i (
+        n integer, session_id uuid, turn_id uuid, message_id uuid, content jsonb, session jsonb,
+        {TURN_TYPES})
+), started AS (
+    INSERT INTO turnmill.sessions (id, {columns(SESSION)},
+        next_seq, unfinished, head_turn_id, head_lane, head_due_at)
+    SELECT i.session_id, {", ".join(f"s.{one.column}" for one in SESSION)},
+        2, 1, i.turn_id, i.lane, COALESCE(i.available_at, clock_timestamp())
+    FROM item i CROSS JOIN jsonb_to_record(i.session) AS s ({SESSION_TYPES})
+    ORDER BY i.n
+), turn AS (
+    INSERT INTO turnmill.turns (id, session_id, seq, {columns(TURN)})
+    SELECT i.turn_id, i.session_id, 1, {_STARTING}
+    FROM item i ORDER BY i.n
+), message AS (
+    INSERT INTO turnmill.messages (id, session_id, turn_id, position, role, content)
+    SELECT message_id, session_id, turn_id, 0, 'user', content FROM item ORDER BY n
+)
+SELECT n FROM item WHERE available_at IS NULL OR available_at <= clock_timestamp()
+"""
+
+
+def accept(conn: Connection, session_id: SessionId, turn: NewTurn) -> Written:
+    """Write a turn and its message, unless its key is known or its session is closed."""
+    if turn.idempotency_key is not None:
+        lock_session(conn, session_id)
+    row = execute(conn, _ACCEPT, _parameters(session_id, turn)).one()
+    return Written(row[0] is not None, bool(row[0]), row[1], row[2])
+
+
+def _parameters(session_id: SessionId, turn: NewTurn) -> dict[str, Any]:
+    values = turn_values(turn)
+    return values | {
+        "session_id": session_id,
+        "turn_id": turn.id,
+        "message_id": turn.message_id,
+        "metadata": None if values["metadata"] is None else json.dumps(values["metadata"]),
+        "content": json.dumps(text_parts(turn.text)),
+    }
+
+
+def lock_session(conn: Connection, session_id: SessionId) -> None:
+    """Wait for the session's row. What the next statement reads is newer than the lock."""
+    execute(
+        conn,
+        "SELECT 1 FROM turnmill.sessions WHERE id = %(id)s FOR NO KEY UPDATE",
+        {"id": session_id},
+    )
+
+
+def require_fresh_reads(conn: Connection) -> None:
+    """Raise WrongIsolation unless the caller's transaction is READ COMMITTED."""
+    level = execute(conn, "SHOW transaction_isolation").scalar_one()
+    if level != "read committed":
+        raise WrongIsolation(f"the transaction given is {str(level).upper()}")
+
+
+def accept_many(conn: Connection, items: Sequence[Item]) -> list[Accepted]:
+    """Accept messages that may have keys, in the order given; all of them, or none."""
+    _lock_open(conn, [session_id for session_id, _ in items])
+    standing = _accepted_before(conn, items)
+    new = [item for item, found in zip(items, standing, strict=True) if not found]
+    _, due = _insert(conn, iter(new), count=len(new))
+    return [
+        found
+        or Accepted(turn_id=turn.id, session_id=session_id, created=True, announce=turn.id in due)
+        for (session_id, turn), found in zip(items, standing, strict=True)
+    ]
+
+
+def accept_new(
+    conn: Connection, session_ids: Sequence[SessionId], new_turns: Iterator[NewTurn]
+) -> list[Accepted]:
+    """Accept messages without keys, each made while the server writes those before it."""
+    _lock_open(conn, session_ids)
+    items = zip(session_ids, new_turns, strict=True)
+    made, due = _insert(conn, items, count=len(session_ids))
+    return [
+        Accepted(turn_id=turn.id, session_id=session_id, created=True, announce=turn.id in due)
+        for session_id, turn in made
+    ]
+
+
+def start_many(conn: Connection, starts: Sequence[Start]) -> list[Accepted]:
+    """Create sessions that do not exist yet, each with its first message."""
+    rows = [
+        as_json(_row(n, session.id, turn) | {"session": session_values(session)})
+        for n, (session, turn) in enumerate(starts)
+    ]
+    due = set(execute(conn, _START, {"rows": f"[{','.join(rows)}]"}).scalars())
+    return [
+        Accepted(turn_id=turn.id, session_id=session.id, created=True, announce=n in due)
+        for n, (session, turn) in enumerate(starts)
+    ]
+
+
+def _lock_open(conn: Connection, session_ids: Sequence[SessionId]) -> None:
+    """Lock all sessions, and raise unless every one of them takes messages."""
+    ids = list(set(session_ids))
+    if execute(conn, _LOCK, {"ids": ids}).scalar_one() == len(ids):
+        return
+    rows = execute(conn, _STATUS, {"ids": ids})
+    status: dict[SessionId, str] = {row[0]: row[1] for row in rows}
+    for index, session_id in enumerate(session_ids):
+        match status.get(session_id):
+            case SessionStatus.ACTIVE | SessionStatus.PAUSED:
+                continue
+            case SessionStatus.ARCHIVED:
+                raise at_message(
+                    index, SessionArchived(f"the session of message {index} is archived")
+                )
+            case _:
+                raise at_message(index, SessionNotFound(f"message {index} names no session"))
+
+
+def _accepted_before(conn: Connection, items: Sequence[Item]) -> list[Accepted | None]:
+    """Return, for each message, the turn that its key already stands for, or None.
+
+    A key may have been used before, or by an earlier message of the same call.
+    """
+    keyed = [(session_id, turn) for session_id, turn in items if turn.idempotency_key is not None]
+    if not keyed:
+        return [None] * len(items)
+    known = _known(conn, keyed)
+    standing: list[Accepted | None] = []
+    for index, (session_id, turn) in enumerate(items):
+        if turn.idempotency_key is None:
+            standing.append(None)
+            continue
+        digest = content_hash(turn.text)
+        found = known.setdefault((session_id, turn.idempotency_key), (turn.id, digest))
+        if found[1] != digest:
+            raise at_message(
+                index,
+                IdempotencyConflict(
+                    f"the idempotency key of message {index} stands for other content"
+                ),
+            )
+        standing.append(None if found[0] == turn.id else _as_known(found[0], session_id))
+    return standing
+
+
+def _known(
+    conn: Connection, keyed: Sequence[Item]
+) -> dict[tuple[SessionId, str], tuple[TurnId, bytes]]:
+    rows = execute(
+        conn,
+        _KNOWN,
+        {
+            "session_ids": [session_id for session_id, _ in keyed],
+            "keys": [turn.idempotency_key for _, turn in keyed],
+        },
+    )
+    return {
+        (SessionId(session_id), key): (TurnId(turn_id), bytes(digest))
+        for session_id, key, turn_id, digest in rows
+    }
+
+
+def _as_known(turn_id: TurnId, session_id: SessionId) -> Accepted:
+    return Accepted(turn_id=turn_id, session_id=session_id, created=False, announce=False)
+
+
+def _insert(
+    conn: Connection, items: Iterator[Item], *, count: int
+) -> tuple[list[Item], set[TurnId]]:
+    """Write so many turns; return them, and which of them are to be announced."""
+    made: list[Item] = []
+    due: set[TurnId] = set()
+    chunks = _chunks(items, made)
+    for chunk in prefetched(chunks) if count > _FIRST else chunks:
+        found = execute(conn, _INSERT, {"rows": chunk}).scalars()
+        due.update(made[n][1].id for n in found)
+    return made, due
+
+
+def _chunks(items: Iterator[Item], made: list[Item]) -> Iterator[str]:
+    """Yield the rows of one statement after the other, and note the items in `made`."""
+    rows: list[str] = []
+    weight, most = 0, _FIRST
+    for n, item in enumerate(items):
+        made.append(item)
+        row = as_json(_row(n, *item))
+        weight += len(row)
+        if rows and (len(rows) == most or weight > STATEMENT_BYTES):
+            yield f"[{','.join(rows)}]"
+            rows, weight, most = [], len(row), _CHUNK
+        rows.append(row)
+    if rows:
+        yield f"[{','.join(rows)}]"
+
+
+def _row(n: int, session_id: SessionId, turn: NewTurn) -> dict[str, Any]:
+    return turn_values(turn) | {
+        "n": n,
+        "session_id": session_id,
+        "turn_id": turn.id,
+        "message_id": turn.message_id,
+        "content": text_parts(turn.text),
+    }

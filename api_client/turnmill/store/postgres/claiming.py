@@ -1,0 +1,240 @@
+"""Claiming on Postgres: the head of a line, its lease and all that the call needs at once."""
+
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection
+
+from turnmill.domain.ids import SessionId, TurnId
+from turnmill.domain.json_values import lenient_json
+from turnmill.domain.states import CLAIMABLE, Lane, OnAmbiguous
+from turnmill.store.content import StoredHistory, object_of, text_of
+from turnmill.store.postgres.looking import BACKLOGS, HISTORY_OF, NOT_PAUSED
+from turnmill.store.records import Claim, Taken
+from turnmill.store.rules.claiming import GOES_ON
+from turnmill.store.schema.tables import STILL_RUNNING, sql_list
+from turnmill.store.schema_name import execute
+
+#: From this number of losses on, a suspect runs alone.
+WORST_SUSPECT = 3
+
+#: Up to so many succeeded turns, a claim brings the history along. Who claims together with a
+#: session of thousands would wait for all that was ever said in it.
+_SHORT = 100
+
+# What has expired is not run any more, also when no dispatcher has had the time to say so. That
+# nothing has, which is the rule, is found once for all heads.
+_NOT_OVERDUE = """(
+            NOT EXISTS (
+                SELECT FROM turnmill.turns WHERE state IN ('queued', 'retrying')
+                    AND expires_at <= statement_timestamp()
+            ) OR COALESCE((
+                SELECT q.expires_at FROM turnmill.turns q
+                WHERE q.id = s.head_turn_id AND q.state IN ('queued', 'retrying')
+            ), 'infinity') > statement_timestamp()
+        )"""
+
+# The head and its due time stand in the session's row, so that after SKIP LOCKED got a newer
+# version of it, the conditions are checked again on what is true now.
+_BY_IDS = f"""
+    SELECT s.id, s.head_turn_id FROM turnmill.turns t
+    JOIN turnmill.sessions s ON s.id = t.session_id AND s.head_turn_id = t.id
+    WHERE t.id = ANY(%(ids)s::uuid[]) AND s.status = 'active'
+        AND s.head_due_at <= statement_timestamp() AND s.head_lane = ANY(%(lanes)s)
+        AND {NOT_PAUSED} AND {_NOT_OVERDUE}
+    ORDER BY s.id FOR NO KEY UPDATE OF s SKIP LOCKED
+"""
+# The providers in an order of chance: a batch for one of them does not wait for another one's.
+# A lock returns the newest version of a row. Where the line has moved since this statement's
+# snapshot, the answer before the new head would be missing from its history: passed over.
+_BY_LANE = f"""
+    SELECT s.id, s.head_turn_id FROM (
+        SELECT s.provider FROM ({BACKLOGS}) AS s
+        WHERE s.head_lane = %(lane)s AND {NOT_PAUSED} ORDER BY random()
+    ) AS open CROSS JOIN LATERAL (
+        SELECT s.id, s.head_turn_id, s.fence FROM turnmill.sessions s
+        WHERE s.head_lane = %(lane)s AND s.provider = open.provider AND s.status = 'active'
+            AND s.head_due_at <= statement_timestamp() AND {_NOT_OVERDUE}
+        ORDER BY s.head_due_at LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
+    ) AS s JOIN turnmill.sessions seen
+        ON seen.id = s.id AND seen.head_turn_id = s.head_turn_id AND seen.fence = s.fence
+    LIMIT %(limit)s
+"""
+_SUSPECTS = f"""
+SELECT t.id FROM turnmill.sessions s JOIN turnmill.turns t ON t.id = s.head_turn_id
+WHERE s.head_lane = 'quarantine' AND s.status = 'active' AND {NOT_PAUSED}
+    AND s.head_due_at <= statement_timestamp() AND LEAST(t.lost, %(worst)s) = %(lost)s
+ORDER BY s.head_due_at LIMIT %(limit)s
+"""
+_SUSPICIONS = f"""
+SELECT DISTINCT LEAST(t.lost, %(worst)s) FROM turnmill.sessions s
+JOIN turnmill.turns t ON t.id = s.head_turn_id
+WHERE s.head_lane = 'quarantine' AND s.status = 'active' AND {NOT_PAUSED}
+    AND s.head_due_at <= statement_timestamp()
+"""
+_STILL_DUE = f"""
+SELECT t.id FROM turnmill.turns t
+JOIN turnmill.sessions s ON s.id = t.session_id AND s.head_turn_id = t.id
+WHERE t.id = ANY(%(ids)s::uuid[]) AND s.status = 'active' AND s.head_lane = ANY(%(lanes)s)
+    AND s.head_due_at <= statement_timestamp() AND {NOT_PAUSED} AND {_NOT_OVERDUE}
+"""
+_CLAIM = f"""
+WITH line AS ({{line}}), session AS (
+    UPDATE turnmill.sessions s SET fence = s.fence + 1, head_due_at = NULL
+    FROM line WHERE s.id = line.id
+    RETURNING s.id, s.head_turn_id, s.fence, s.provider, s.model, s.system_prompt,
+        s.settings::text AS settings, s.provider_ref, s.on_ambiguous,
+        s.turns_succeeded > {_SHORT} AS long
+), turn AS (
+    UPDATE turnmill.turns t SET
+        state = 'running',
+        attempt = t.attempt + CASE WHEN t.state IN ('queued', 'retrying') THEN 1 ELSE 0 END,
+        claims = t.claims + 1,
+        claimed_for = CASE t.state WHEN 'unknown' THEN 'check' WHEN 'waiting' THEN 'resume'
+            ELSE 'send' END,
+        sent_at = NULL,
+        lease_owner = %(owner)s,
+        lease_fence = session.fence,
+        lease_until = clock_timestamp() + %(lease)s,
+        started_at = COALESCE(t.started_at, clock_timestamp())
+    FROM session
+    WHERE t.id = session.head_turn_id AND t.state IN {sql_list(frozenset(CLAIMABLE))}
+    RETURNING t.id, t.session_id, t.lease_fence, t.attempt, t.max_attempts, t.claims, t.lane,
+        t.native_ref, t.metadata::text AS metadata, t.claimed_for AS kind,
+        CASE WHEN t.claimed_for <> 'send' THEN t.expires_at END AS expires_at
+), asked AS (
+    UPDATE turnmill.attempts a SET fence = turn.lease_fence, polls = a.polls + 1,
+        worker = %(owner)s, ended_at = NULL, outcome = NULL
+    FROM turn WHERE turn.kind <> 'send' AND a.turn_id = turn.id
+        AND a.fence = (SELECT max(o.fence) FROM turnmill.attempts o WHERE o.turn_id = turn.id)
+        AND a.outcome IN {sql_list(GOES_ON)}
+    RETURNING a.turn_id
+), attempt AS (
+    INSERT INTO turnmill.attempts (turn_id, fence, n, kind, worker)
+    SELECT id, lease_fence, claims, kind, %(owner)s FROM turn
+    WHERE kind = 'send' OR id NOT IN (SELECT turn_id FROM asked)
+)
+SELECT turn.id, turn.session_id, turn.lease_fence, turn.kind, turn.claims, turn.attempt,
+    turn.max_attempts,
+    turn.lane, session.provider, session.model, session.system_prompt, session.settings,
+    session.provider_ref, turn.native_ref, session.on_ambiguous, turn.metadata,
+    (SELECT content::text FROM turnmill.messages m
+    WHERE m.turn_id = turn.id AND m.position = 0) AS said,
+    CASE WHEN session.provider_ref = '' AND NOT session.long THEN (
+        {HISTORY_OF.format("turn.session_id")}
+    ) END AS history, session.provider_ref = '' AND session.long,
+    CASE WHEN turn.kind <> 'send' THEN clock_timestamp() - (
+        SELECT max(a.started_at) FROM turnmill.attempts a
+        WHERE a.turn_id = turn.id AND a.kind = 'send'
+    ) END AS waited, turn.expires_at - clock_timestamp() AS expires_in
+FROM turn JOIN session ON session.id = turn.session_id
+"""
+_CLAIM_BY_IDS = _CLAIM.format(line=_BY_IDS)
+_CLAIM_BY_LANE = _CLAIM.format(line=_BY_LANE)
+_EXTEND = f"""
+WITH mine AS (
+    SELECT t.id FROM unnest(%(ids)s::uuid[], %(fences)s::bigint[]) AS held (id, fence)
+    JOIN turnmill.turns t ON t.id = held.id AND t.lease_fence = held.fence AND {STILL_RUNNING}
+    ORDER BY t.id FOR NO KEY UPDATE OF t SKIP LOCKED
+), extended AS (
+    UPDATE turnmill.turns t SET lease_until = clock_timestamp() + %(lease)s FROM mine
+    WHERE t.id = mine.id
+    RETURNING t.id, t.cancel_requested
+)
+SELECT id, cancel_requested FROM extended
+"""
+
+
+def claim(
+    conn: Connection,
+    turn_ids: Sequence[TurnId],
+    *,
+    owner: str,
+    lease: timedelta,
+    lanes: Collection[Lane],
+) -> list[Taken]:
+    """Take those of the turns that are due heads in these lanes."""
+    parameters = {
+        "ids": list(turn_ids),
+        "lanes": [lane.value for lane in lanes],
+        "owner": owner,
+        "lease": lease,
+    }
+    return _taken(execute(conn, _CLAIM_BY_IDS, parameters))
+
+
+def claim_due(
+    conn: Connection, lane: Lane, *, limit: int, owner: str, lease: timedelta
+) -> list[Taken]:
+    """Take due heads of a lane, those of one provider oldest first."""
+    parameters = {"lane": lane.value, "limit": limit, "owner": owner, "lease": lease}
+    return _taken(execute(conn, _CLAIM_BY_LANE, parameters))
+
+
+def claim_suspects(
+    conn: Connection, *, lost: int, limit: int, owner: str, lease: timedelta
+) -> list[Taken]:
+    """Take due heads in quarantine that were lost so often."""
+    parameters = {"lost": lost, "worst": WORST_SUSPECT, "limit": limit}
+    ids = [TurnId(row[0]) for row in execute(conn, _SUSPECTS, parameters)]
+    if not ids:
+        return []
+    return claim(conn, ids, owner=owner, lease=lease, lanes=(Lane.QUARANTINE,))
+
+
+def due_suspicions(conn: Connection) -> set[int]:
+    """Return how often the turns due in quarantine were lost."""
+    return set(execute(conn, _SUSPICIONS, {"worst": WORST_SUSPECT}).scalars())
+
+
+def still_due(
+    conn: Connection, turn_ids: Sequence[TurnId], *, lanes: Collection[Lane]
+) -> list[TurnId]:
+    """Return those that are due and were passed over, because somebody had locked them."""
+    parameters = {"ids": list(turn_ids), "lanes": [lane.value for lane in lanes]}
+    return [TurnId(row[0]) for row in execute(conn, _STILL_DUE, parameters)]
+
+
+def extend(
+    conn: Connection, held: Sequence[tuple[TurnId, int]], *, lease: timedelta
+) -> list[tuple[TurnId, bool]]:
+    """Extend leases that are held, and tell of each whether a cancel was asked for."""
+    parameters = {
+        "ids": [turn_id for turn_id, _ in held],
+        "fences": [fence for _, fence in held],
+        "lease": lease,
+    }
+    return [(TurnId(row[0]), row[1]) for row in execute(conn, _EXTEND, parameters)]
+
+
+def _taken(rows: Any) -> list[Taken]:
+    return [
+        Taken(TurnId(row[0]), SessionId(row[1]), row[2], partial(_from_row, row)) for row in rows
+    ]
+
+
+def _from_row(row: Any) -> Claim:
+    return Claim(
+        turn_id=TurnId(row[0]),
+        session_id=SessionId(row[1]),
+        fence=row[2],
+        kind=row[3],
+        n=row[4],
+        attempt=row[5],
+        max_attempts=row[6],
+        lane=Lane(row[7]),
+        provider=row[8],
+        model=row[9],
+        system_prompt=row[10],
+        settings=object_of(lenient_json(row[11])),
+        provider_ref=row[12],
+        native_ref=row[13],
+        on_ambiguous=OnAmbiguous(row[14]),
+        metadata=object_of(lenient_json(row[15])),
+        text=text_of(lenient_json(row[16])),
+        history=None if row[18] else StoredHistory(row[17]) if row[17] else [],
+        waited=row[19] or timedelta(0),
+        expires_in=row[20],
+    )

@@ -1,0 +1,114 @@
+"""Looking at Postgres: what was said, what waits, and how the server is."""
+
+from collections.abc import Collection, Sequence
+from datetime import UTC, timedelta
+from typing import Any
+
+from sqlalchemy import Connection
+
+from turnmill.domain.ids import SessionId
+from turnmill.domain.parts import Part
+from turnmill.store.content import StoredHistory
+from turnmill.store.records import Vitals
+from turnmill.store.schema_name import execute
+
+#: What a provider is sent of a session, as JSON; the session's id is put in.
+HISTORY_OF = """
+SELECT json_agg(json_build_array(m.role, m.content) ORDER BY t.seq, m.position)::text
+FROM turnmill.turns t JOIN turnmill.messages m ON m.turn_id = t.id
+WHERE t.session_id = {} AND t.state = 'succeeded'
+"""
+_HISTORY = HISTORY_OF.format("%(session)s")
+
+# Found once for a statement; there are few, and seldom any.
+_LANES = "ARRAY(SELECT name FROM turnmill.pauses WHERE kind = 'lane')"
+_PROVIDERS = "ARRAY(SELECT name FROM turnmill.pauses WHERE kind = 'provider')"
+#: A condition on sessions, called s.
+NOT_PAUSED = f"""s.head_lane <> ALL({_LANES})
+        AND s.provider <> ALL({_PROVIDERS})"""
+
+OPEN_SQL = "head_due_at IS NOT NULL AND status = 'active'"
+
+# A loose index scan: one probe for each pair of lane and provider, whatever the backlog.
+BACKLOGS = f"""
+WITH RECURSIVE backlog AS (
+    (SELECT head_lane, provider FROM turnmill.sessions WHERE {OPEN_SQL}
+     ORDER BY head_lane, provider LIMIT 1)
+    UNION ALL
+    SELECT further.head_lane, further.provider FROM backlog CROSS JOIN LATERAL (
+        SELECT s.head_lane, s.provider FROM turnmill.sessions s
+        WHERE {OPEN_SQL} AND (s.head_lane, s.provider) > (backlog.head_lane, backlog.provider)
+        ORDER BY s.head_lane, s.provider LIMIT 1
+    ) AS further
+)
+SELECT head_lane, provider FROM backlog
+"""
+_OLDEST = f"""
+SELECT head_due_at FROM turnmill.sessions o
+WHERE {OPEN_SQL} AND o.head_lane = s.head_lane AND o.provider = s.provider
+ORDER BY o.head_due_at LIMIT 1
+"""
+_DUE = f"""
+SELECT s.head_lane, s.provider, ({_OLDEST}) <= statement_timestamp() FROM ({BACKLOGS}) AS s
+"""
+_WAITS = f"""
+SELECT s.head_lane, max(statement_timestamp() - oldest.head_due_at)
+FROM ({BACKLOGS}) AS s CROSS JOIN LATERAL ({_OLDEST}) AS oldest
+WHERE {NOT_PAUSED} AND oldest.head_due_at <= statement_timestamp()
+GROUP BY s.head_lane
+"""
+
+
+_ASK = """
+SELECT current_setting('server_version'), clock_timestamp(), current_setting('server_encoding'),
+    current_setting('fsync') = 'on' AND current_setting('synchronous_commit') <> 'off',
+    current_setting('max_connections')::int, (SELECT count(*) FROM pg_stat_activity),
+    current_setting('transaction_read_only') = 'on'
+"""
+
+
+def history(conn: Connection, session_id: SessionId) -> Sequence[Part]:
+    """Return all messages of succeeded turns, in order."""
+    found = execute(conn, _HISTORY, {"session": session_id}).scalar()
+    return StoredHistory(found) if found else []
+
+
+def backlogs(conn: Connection) -> Sequence[Any]:
+    """Return rows of (lane, provider, due) for what has a head waiting."""
+    return execute(conn, _DUE).all()
+
+
+def longest_waits(conn: Connection) -> Sequence[Any]:
+    """Return rows of (lane, how long its first has been due)."""
+    return execute(conn, _WAITS).all()
+
+
+def notify(conn: Connection, channel: str, ids: Collection[Any]) -> None:
+    """Tell those who listen, once this transaction commits."""
+    execute(
+        conn,
+        "SELECT pg_notify(%(channel)s, id) FROM unnest(%(ids)s::text[]) AS t (id)",
+        {"channel": channel, "ids": [str(one) for one in ids]},
+    )
+
+
+def has_been_up(conn: Connection, span: timedelta) -> bool:
+    """Tell whether the server has been up for so long: its clients could reach it meanwhile."""
+    found: bool = execute(
+        conn, "SELECT clock_timestamp() - pg_postmaster_start_time() >= %(span)s", {"span": span}
+    ).scalar_one()
+    return found
+
+
+def vitals(conn: Connection) -> Vitals:
+    """Ask the server about itself."""
+    row = conn.exec_driver_sql(_ASK).one()
+    return Vitals(
+        product=f"PostgreSQL {row[0]}",
+        now=row[1].astimezone(UTC),
+        encoding=row[2],
+        durable=row[3],
+        most_connections=row[4],
+        connections=row[5],
+        read_only=row[6],
+    )

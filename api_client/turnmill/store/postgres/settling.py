@@ -1,0 +1,167 @@
+"""Settling on Postgres: a group of verdicts in one statement, built once from what is declared."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Text, Uuid, column, select, table
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.types import TypeEngine
+
+from turnmill.domain.ids import SessionId, TurnId
+from turnmill.domain.states import CLAIMABLE, FINAL, UNFINISHED, TurnState
+from turnmill.store.records import Fenced, Locked, Settled, Settlement
+from turnmill.store.rules.accepting import in_json
+from turnmill.store.rules.heads import settled
+from turnmill.store.rules.riders import RIDERS, Rider, insert_of
+from turnmill.store.rules.settling import FIELDS, OF_ATTEMPT, OF_SESSION, OF_TURN, row_of
+from turnmill.store.schema.tables import STILL_RUNNING, attempts, sessions, sql_list, turns
+from turnmill.store.schema_name import execute
+from turnmill.wire import SETTLED_CHANNEL
+
+# Named parameters, so that no percent sign in a text of ours is doubled.
+_DIALECT = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
+
+_FINAL = sql_list(frozenset(FINAL))
+_UNFINISHED = sql_list(frozenset(UNFINISHED))
+_DUE = sql_list(frozenset(CLAIMABLE - {TurnState.UNKNOWN}))
+
+_T, _A, _S = turns.alias("t").c, attempts.alias("a").c, sessions.alias("s").c
+_V = table("v", *(column(field.name, field.type) for field in FIELDS)).c
+_TURN = table("turn", column("id", Uuid()), column("session_id", Uuid()), column("state", Text()))
+_STATE = _TURN.c.state
+
+
+def _rendered(clause: Any) -> str:
+    return str(clause.compile(dialect=_DIALECT, compile_kwargs={"literal_binds": True}))
+
+
+def _typed(types: Mapping[str, TypeEngine[Any]]) -> str:
+    """Return names and types, as a recordset declares them."""
+    return ", ".join(f"{name} {kind.compile(dialect=_DIALECT)}" for name, kind in types.items())
+
+
+def _sets(rules: Mapping[str, Callable[..., Any]], *of: Any) -> str:
+    """Return what an UPDATE sets by these rules."""
+    return ",\n        ".join(f"{name} = {_rendered(rule(*of))}" for name, rule in rules.items())
+
+
+def _part(rider: Rider) -> str:
+    """Return the parts of the statement that read what a rider brings, and write it."""
+    types = {"turn_id": Uuid(), **rider.says}
+    brought = table("r", *(column(name, kind) for name, kind in types.items()))
+    insert = _rendered(insert_of(rider, brought=brought, turn=_TURN, dialect="postgresql"))
+    source = f"jsonb_to_recordset(%({rider.name})s::jsonb) AS r ({_typed(types)})"
+    return f"{rider.name} AS (\n{insert.replace('JOIN r ON', f'JOIN {source} ON')}\n), "
+
+
+_VERDICT = _typed({field.name: field.type for field in FIELDS})
+_RIDERS = "<riders>"
+
+# One statement, so its snapshot is older than its locks. Whoever moves a turn updates the row of
+# its session; a lock brings that row's newest version, and `xmin` tells it from the one in the
+# snapshot. Where they differ the line has moved: the session is left out as if it were busy.
+_STATEMENT = f"""
+WITH verdict AS (
+    SELECT * FROM jsonb_to_recordset(%(rows)s::jsonb) AS v ({_VERDICT})
+), line AS (
+    SELECT id, xmin AS version FROM turnmill.sessions WHERE id = ANY(%(session_ids)s::uuid[])
+    ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+), mine AS (
+    SELECT s.id FROM line JOIN turnmill.sessions s ON s.id = line.id AND s.xmin = line.version
+), turn AS (
+    UPDATE turnmill.turns t SET
+        {_sets(OF_TURN, _T, _V)}
+    FROM verdict v JOIN mine ON mine.id = v.session_id
+    WHERE t.id = v.turn_id AND {STILL_RUNNING} AND t.lease_fence = v.fence
+    RETURNING t.id, t.session_id, t.lease_fence, t.state, t.state IN {_FINAL} AS is_final, t.lane,
+        t.lost, t.sent_at, t.available_at
+), attempt AS (
+    UPDATE turnmill.attempts a SET
+        {_sets(OF_ATTEMPT, _A, _V, _STATE)}
+    FROM turn JOIN verdict v ON v.turn_id = turn.id
+    WHERE a.turn_id = turn.id AND a.fence = turn.lease_fence
+), session AS (
+    UPDATE turnmill.sessions s SET
+        {_sets(OF_SESSION, _S, _V, _STATE)},
+        (head_turn_id, head_lane, head_due_at) = (
+            SELECT next.id, CASE WHEN next.lost > 0 THEN 'quarantine' ELSE next.lane END,
+                next.due_at
+            FROM (
+                (SELECT o.id, o.lane, o.lost, CASE WHEN o.state IN {_DUE} THEN o.available_at END
+                FROM turnmill.turns o
+                WHERE turn.is_final AND o.session_id = turn.session_id
+                    AND o.state IN {_UNFINISHED} AND o.id <> turn.id
+                ORDER BY o.seq LIMIT 1)
+                UNION ALL
+                SELECT turn.id, turn.lane, turn.lost, CASE WHEN NOT (turn.state = 'unknown'
+                    AND turn.sent_at IS NOT NULL AND s.on_ambiguous = 'hold')
+                    THEN turn.available_at END
+                WHERE NOT turn.is_final
+            ) AS next (id, lane, lost, due_at)
+        )
+    FROM turn JOIN verdict v ON v.turn_id = turn.id
+    WHERE s.id = turn.session_id
+    RETURNING turn.id AS settled_id, turn.state, turn.is_final, turn.available_at,
+        s.id AS session_id, s.head_turn_id, s.head_lane,
+        s.head_due_at <= clock_timestamp() AND s.status = 'active' AS due
+), {_RIDERS}told AS (
+    SELECT pg_notify('{SETTLED_CHANNEL}', string_agg(settled_id::text, ','))
+    FROM session WHERE is_final HAVING count(*) > 0
+)
+SELECT session_id, settled_id, state, is_final, available_at, head_turn_id, head_lane, due
+FROM session LEFT JOIN told ON pg_notify IS NOT NULL
+UNION ALL
+SELECT id, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+FROM mine WHERE id NOT IN (SELECT session_id FROM session)
+"""
+
+
+def _with(riders: Iterable[Rider]) -> str:
+    return _STATEMENT.replace(_RIDERS, "".join(map(_part, riders)))
+
+
+#: With what most verdicts bring, and with all that any may bring.
+_SETTLE = _with(rider for rider in RIDERS if rider.always)
+_SETTLE_ALL = _with(RIDERS)
+
+
+def settle(
+    conn: Connection, settlements: Sequence[Settlement], *, message_ids: Sequence[Any]
+) -> list[Settled | Fenced | Locked]:
+    """Write verdicts, at most one for each session, in one statement."""
+    session_ids = [one.session_id for one in settlements]
+    brought = {rider.name: _brought(rider, settlements, message_ids) for rider in RIDERS}
+    every = any(brought[rider.name] for rider in RIDERS if not rider.always)
+    parameters = {
+        "rows": in_json([row_of(one) for one in settlements]),
+        "session_ids": session_ids,
+        **{name: in_json(rows) for name, rows in brought.items()},
+    }
+    found = execute(conn, _SETTLE_ALL if every else _SETTLE, parameters).all()
+    done = {TurnId(row[1]): settled(row) for row in found if row[1] is not None}
+    busy = _still_open(conn, set(session_ids) - {SessionId(row[0]) for row in found})
+    return [
+        done.get(one.turn_id) or (Locked if one.session_id in busy else Fenced)(turn_id=one.turn_id)
+        for one in settlements
+    ]
+
+
+def _brought(
+    rider: Rider, settlements: Sequence[Settlement], message_ids: Sequence[Any]
+) -> list[dict[str, Any]]:
+    return [
+        {"turn_id": settlement.turn_id, **row}
+        for settlement, message_id in zip(settlements, message_ids, strict=True)
+        for row in rider.rows_of(settlement, message_id)
+    ]
+
+
+def _still_open(conn: Connection, passed_over: Collection[SessionId]) -> set[SessionId]:
+    """Return those of the sessions that were passed over because somebody else is at them.
+
+    The others are gone, with the turn whose verdict this is: there is nothing to wait for.
+    """
+    if not passed_over:
+        return set()
+    rows = conn.scalars(select(sessions.c.id).where(sessions.c.id.in_(passed_over)))
+    return {SessionId(one) for one in rows}

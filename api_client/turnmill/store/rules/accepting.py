@@ -1,0 +1,155 @@
+"""What an accept writes of a turn and of a new session."""
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from operator import attrgetter
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import Connection, Table, select
+from sqlalchemy.dialects import postgresql
+
+from turnmill.domain.errors import (
+    IdempotencyConflict,
+    SessionArchived,
+    SessionNotFound,
+    TurnmillError,
+)
+from turnmill.domain.ids import SessionId, TurnId
+from turnmill.domain.states import SessionStatus
+from turnmill.store.content import content_hash
+from turnmill.store.records import Accepted, NewSession, NewTurn, Written
+from turnmill.store.schema.tables import sessions, turns
+
+_POSTGRES = postgresql.dialect()  # type: ignore[no-untyped-call]
+
+
+class Field(NamedTuple):
+    """A column, and the value that a record gives it."""
+
+    column: str
+    read: Callable[[Any], Any]
+    #: in SQL, where the value is NULL; `{most}` stands for the attempts that the session allows
+    default: str | None = None
+
+    def type_in(self, table: Table) -> str:
+        """Return the column's type in Postgres' words."""
+        return table.c[self.column].type.compile(dialect=_POSTGRES)
+
+    def written(self, given: str, *, most: str) -> str:
+        """Return what the column becomes."""
+        return f"COALESCE({given}, {self.default.format(most=most)})" if self.default else given
+
+
+def _hash(turn: NewTurn) -> bytes | None:
+    return None if turn.idempotency_key is None else content_hash(turn.text)
+
+
+def _metadata(turn: NewTurn) -> dict[str, Any] | None:
+    return dict(turn.metadata) or None
+
+
+#: Of a turn, besides its ids and its place in the line.
+TURN: tuple[Field, ...] = (
+    Field("lane", attrgetter("lane.value")),
+    Field("max_attempts", attrgetter("max_attempts"), default="{most}"),
+    Field("available_at", attrgetter("deliver_at"), default="clock_timestamp()"),
+    Field("expires_at", attrgetter("expires_at")),
+    Field("idempotency_key", attrgetter("idempotency_key")),
+    Field("idempotency_hash", _hash),
+    Field("batch_id", attrgetter("batch_id")),
+    Field("batch_line", attrgetter("batch_line")),
+    Field("custom_id", attrgetter("custom_id")),
+    Field("retry_of", attrgetter("retry_of")),
+    Field("metadata", _metadata, default="'{{}}'"),
+)
+
+
+def whole_seconds(ttl: timedelta | None) -> int | None:
+    """Return a span as the columns hold it."""
+    return None if ttl is None else int(ttl.total_seconds())
+
+
+#: Of a session, besides its id and its line.
+SESSION: tuple[Field, ...] = (
+    Field("key", attrgetter("key")),
+    Field("user_id", attrgetter("user_id")),
+    Field("provider", attrgetter("provider")),
+    Field("model", attrgetter("model")),
+    Field("system_prompt", attrgetter("system_prompt")),
+    Field("settings", lambda new: dict(new.settings)),
+    Field("metadata", lambda new: dict(new.metadata)),
+    Field("on_failure", attrgetter("on_failure")),
+    Field("on_ambiguous", attrgetter("on_ambiguous")),
+    Field("max_attempts", attrgetter("max_attempts")),
+    Field("idle_seconds", lambda new: whole_seconds(new.idle_ttl)),
+)
+
+
+def columns(fields: tuple[Field, ...]) -> str:
+    """Return the names, as an INSERT lists them."""
+    return ", ".join(one.column for one in fields)
+
+
+def typed(fields: tuple[Field, ...], table: Table) -> str:
+    """Return names and types, as a recordset declares them."""
+    return ", ".join(f"{one.column} {one.type_in(table)}" for one in fields)
+
+
+def turn_values(turn: NewTurn) -> dict[str, Any]:
+    """Return the columns of a turn; NULL is what the caller left open."""
+    return {one.column: one.read(turn) for one in TURN}
+
+
+def session_values(new: NewSession) -> dict[str, Any]:
+    """Return the columns of a new session."""
+    return {one.column: one.read(new) for one in SESSION}
+
+
+def as_json(rows: Mapping[str, Any]) -> str:
+    """Return a row as a recordset reads it, without what is NULL: most of most rows is."""
+    return in_json({name: value for name, value in rows.items() if value is not None})
+
+
+def _in_words(value: Any) -> str:
+    """Return what JSON has no form for, in the words of the column's type."""
+    if isinstance(value, UUID):
+        return value.hex
+    return "\\x" + value.hex() if isinstance(value, bytes) else str(value)
+
+
+#: Writes rows as JSON, from which a recordset reads them.
+in_json = json.JSONEncoder(default=_in_words).encode
+
+
+def accepted(conn: Connection, session_id: SessionId, turn: NewTurn, written: Written) -> Accepted:
+    """Return what became of a message, or raise why it was not written."""
+    created, announce, known_id, known_hash = written
+    if created:
+        return Accepted(turn_id=turn.id, session_id=session_id, created=True, announce=announce)
+    if known_id is None or _status(conn, session_id) in (None, SessionStatus.DELETED):
+        raise _why_closed(conn, session_id)
+    if bytes(known_hash) != content_hash(turn.text):
+        raise IdempotencyConflict()
+    return Accepted(turn_id=TurnId(known_id), session_id=session_id, created=False, announce=False)
+
+
+def _why_closed(conn: Connection, session_id: SessionId) -> SessionNotFound | SessionArchived:
+    """Return the error that explains why the session takes no message."""
+    archived = _status(conn, session_id) == SessionStatus.ARCHIVED
+    return SessionArchived() if archived else SessionNotFound()
+
+
+def _status(conn: Connection, session_id: SessionId) -> str | None:
+    return conn.scalar(select(sessions.c.status).where(sessions.c.id == session_id))
+
+
+def at_message(index: int, error: TurnmillError) -> TurnmillError:
+    """Say which of many messages the error is about."""
+    error.index = index
+    return error
+
+
+TURN_TYPES = typed(TURN, turns)
+SESSION_TYPES = typed(SESSION, sessions)

@@ -1,0 +1,130 @@
+"""Rows of other tables that go with a verdict, in the same commit."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import Boolean, FromClause, Select, Table, Text, and_, case, func, or_, select, true
+from sqlalchemy.types import TypeEngine
+
+from turnmill.domain.states import SessionStatus, TurnState
+from turnmill.store.content import text_parts
+from turnmill.store.records import Settlement
+from turnmill.store.schema.tables import kept_refs, messages, sessions
+from turnmill.store.types import db_now, insert_for
+
+
+class Rider(NamedTuple):
+    """Rows that a verdict brings: what they say, and what is written of it."""
+
+    name: str  #: of its part of a statement
+    table: Table
+    says: Mapping[str, TypeEngine[Any]]  #: what each row that is brought says
+    rows_of: Callable[[Settlement, Any], Sequence[Mapping[str, Any]]]
+    #: what is written for a row `r` of a turn, whose state is what it has become
+    writes: Callable[[FromClause, FromClause], Select[Any]]
+    #: what becomes of a row that stands already, from that and the new one; {}: there is none
+    merges: Mapping[str, Callable[[Any, Any], Any]]
+    always: bool  #: most verdicts bring some
+
+
+def insert_of(rider: Rider, *, brought: FromClause, turn: FromClause, dialect: str) -> Any:
+    """Return the INSERT of all rows brought for these turns."""
+    chosen = rider.writes(brought, turn)
+    names = [one.name for one in chosen.selected_columns]
+    statement = insert_for(dialect, rider.table).from_select(names, chosen)
+    if not rider.merges:
+        return statement
+    known, new = rider.table.c, statement.excluded
+    return statement.on_conflict_do_update(
+        index_elements=list(rider.table.primary_key.columns),
+        set_={name: merge(known[name], new[name]) for name, merge in rider.merges.items()},
+    )
+
+
+def _reply(settlement: Settlement, message_id: Any) -> Sequence[Mapping[str, Any]]:
+    if settlement.state is not TurnState.SUCCEEDED:
+        return ()
+    content = text_parts(settlement.reply or "")
+    return ({"id": message_id, "position": 1, "role": "assistant", "content": content},)
+
+
+def _reply_rows(r: Any, turn: Any) -> Select[Any]:
+    """Write nothing for a turn that somebody has cancelled meanwhile."""
+    final = (turn.c.state == TurnState.SUCCEEDED.value).label("final")
+    return (
+        select(
+            turn.c.session_id,
+            turn.c.id.label("turn_id"),
+            *(r.c[name] for name in REPLY.says),
+            final,
+        )
+        .join_from(turn, r, r.c.turn_id == turn.c.id)
+        .where(turn.c.state == TurnState.SUCCEEDED.value)
+    )
+
+
+REPLY = Rider(
+    name="reply",
+    table=messages,
+    says={name: messages.c[name].type for name in ("id", "position", "role", "content")},
+    rows_of=_reply,
+    writes=_reply_rows,
+    merges={},
+    always=True,
+)
+
+
+def _kept(settlement: Settlement, _: Any) -> Sequence[Mapping[str, Any]]:
+    return [{name: getattr(one, name) for name in KEPT.says} for one in settlement.kept]
+
+
+def _kept_rows(r: Any, turn: Any) -> Select[Any]:
+    """What a turn leaves behind that nobody will continue from is given up in the same commit.
+
+    The thread that the session stands on is not, though a cancelled turn came back with it.
+    """
+    s = sessions.alias("s")
+    left = or_(turn.c.state == TurnState.CANCELLED.value, ~r.c.wanted)
+    unwanted = or_(
+        s.c.status == SessionStatus.DELETED.value, and_(r.c.ref != s.c.provider_ref, left)
+    )
+    since = case((unwanted, db_now()))
+    return (
+        select(
+            turn.c.session_id,
+            r.c.ref,
+            r.c.provider,
+            turn.c.id.label("turn_id"),
+            r.c.stored,
+            r.c.running,
+            since.label("unwanted_at"),
+            since.label("due_at"),
+        )
+        .join_from(turn, r, r.c.turn_id == turn.c.id)
+        .join(s, s.c.id == turn.c.session_id)
+        .where(true())  # or SQLite takes ON CONFLICT for a condition of the join
+    )
+
+
+KEPT = Rider(
+    name="kept",
+    table=kept_refs,
+    says={
+        "ref": Text(),
+        "provider": Text(),
+        "stored": Boolean(),
+        "running": Boolean(),
+        "wanted": Boolean(),
+    },
+    rows_of=_kept,
+    writes=_kept_rows,
+    merges={
+        "stored": or_,
+        "running": lambda known, new: new,
+        "unwanted_at": func.coalesce,
+        "due_at": func.coalesce,
+    },
+    always=False,
+)
+
+RIDERS: tuple[Rider, ...] = (REPLY, KEPT)
