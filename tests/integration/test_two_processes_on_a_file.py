@@ -68,7 +68,7 @@ def test_turns_of_both_are_run_by_the_first_and_after_its_death_by_the_second(
 
         other.kill()
         assert wait_until(lambda: bool(ours.calls_of(hanging.id)), timeout=SOON)
-        assert client.send(client.sessions.create(user_id="eve"), "Hello").result(timeout=30)
+        assert client.send(client.sessions.create(user_id="eve"), "Hi").result(timeout=30).text
         assert {call.turn_id for call in ours.calls()}.isdisjoint(turn.id for turn in turns)
 
 
