@@ -22,7 +22,7 @@ from benchmarks.ground import ground, queue_turns
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane
 from turnmill.store.database import Database, connect_args
-from turnmill.store.line import claim as claims
+from turnmill.store.postgres import claiming
 from turnmill.store.schema_name import execute
 
 LEASE = timedelta(seconds=15)
@@ -30,7 +30,7 @@ EXPIRES_SECONDS = 300
 PROMPTS = (200, 8000)  #: characters
 SETTINGS = {"temperature": 0.2, "max_output_tokens": 800, "timeout": 60}
 #: The statement of a claim that finds prompt and settings elsewhere.
-WITHOUT = claims._CLAIM_BY_IDS.replace(
+WITHOUT = claiming._CLAIM_BY_IDS.replace(
     "session.system_prompt, session.settings", "NULL::text, '{}'::json"
 )
 
@@ -42,7 +42,7 @@ class Side:
     """Both servers, and what is kept in the cache."""
 
     conn: Connection
-    cache: "redis.Redis[bytes]"
+    cache: redis.Redis
     row: str  #: of a session, as the cache has it
 
     def claim(self, statement: str, turns: Sequence[tuple[TurnId, SessionId]]) -> None:
@@ -54,7 +54,7 @@ class Side:
         assert len(found) == len(turns), f"{len(found)} of {len(turns)} claimed"
 
     def now(self, turns: Sequence[tuple[TurnId, SessionId]]) -> None:
-        self.claim(claims._CLAIM_BY_IDS, turns)
+        self.claim(claiming._CLAIM_BY_IDS, turns)
 
     def without(self, turns: Sequence[tuple[TurnId, SessionId]]) -> None:
         self.claim(WITHOUT, turns)

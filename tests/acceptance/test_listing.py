@@ -37,7 +37,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def there(folder: Path) -> Terminal:
+def there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    monkeypatch.delenv("COLUMNS", raising=False)  # pytest's own terminal
     return Terminal(folder, {"TURNMILL_DATABASE_URL": f"sqlite:///{folder}/turns.db"})
 
 
