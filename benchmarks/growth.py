@@ -12,9 +12,9 @@ from benchmarks import throughput
 from benchmarks.ground import Ground, fill, queue_turns
 from benchmarks.systems import SYSTEMS, Point
 from turnmill.broker.publisher import Publisher
+from turnmill.domain.content import Message
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import Lane, TurnState
-from turnmill.new_ids import new_id
 from turnmill.store.database import Database
 from turnmill.store.line.claim import claim
 from turnmill.store.line.history import succeeded_history
@@ -121,7 +121,7 @@ def _cycle(database: Database, group: Sequence[TurnId]) -> tuple[float, float, f
             fence=one.fence,
             state=TurnState.SUCCEEDED,
             outcome="succeeded",
-            reply=_REPLY,
+            replies=(Message.of("assistant", _REPLY),),
             input_tokens=1423,
             output_tokens=128,
         )
@@ -129,7 +129,7 @@ def _cycle(database: Database, group: Sequence[TurnId]) -> tuple[float, float, f
     ]
     between = time.perf_counter()
     with database.single() as conn:
-        settle(conn, verdicts, message_ids=[new_id() for _ in verdicts])
+        settle(conn, verdicts)
     settled = time.perf_counter()
     return (claimed - began) * 1000, (read - claimed) * 1000, (settled - between) * 1000
 

@@ -24,6 +24,7 @@ from sqlalchemy import Connection, event
 from benchmarks.ground import Ground, ground, queue_turns
 from benchmarks.stand_in import stand_in
 from benchmarks.systems import SYSTEMS, Point, running
+from turnmill.domain.content import Message
 from turnmill.domain.states import Lane, TurnState
 from turnmill.store.database import Database, connect_args, parse_url
 from turnmill.store.line.backlogs import backlogs
@@ -122,7 +123,7 @@ def plans(here: Ground, template: str) -> str:
             with database.engine.connect() as conn, recorded(conn) as statements:
                 claims = claim(conn, queued[:50], owner="plans", lease=_LEASE)
                 claim_due(conn, Lane.INTERACTIVE, limit=50, owner="plans", lease=_LEASE)
-                settle(conn, [_verdict(one) for one in claims], message_ids=_ids(claims))
+                settle(conn, [_verdict(one) for one in claims])
                 backlogs(conn)
                 announce_due(
                     conn,
@@ -172,7 +173,7 @@ def _verdict(one: Claim) -> Settlement:
         fence=one.fence,
         state=TurnState.SUCCEEDED,
         outcome="succeeded",
-        reply="Certainly.",
+        replies=(Message.of("assistant", "Certainly."),),
     )
 
 

@@ -23,11 +23,12 @@ import openai
 from anthropic import AsyncAnthropic
 
 from tests.doubles import anthropic_server, openai_server
+from turnmill.domain.content import Message
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill_worker.providers.anthropic.provider import AnthropicProvider
 from turnmill_worker.providers.openai import responses
 from turnmill_worker.providers.openai.provider import OpenAIProvider
-from turnmill_worker.providers.port import Part, Request
+from turnmill_worker.providers.port import Request
 
 IN_FLIGHT = 50
 HISTORIES = (20, 80)
@@ -49,7 +50,7 @@ class Cost:
 
 def a_request(messages: int) -> Request:
     text = "A durable queue decouples the moment of sending from that of answering. " * 3
-    history = [Part(("user", "assistant")[n % 2], text) for n in range(messages)]
+    history = [Message.of(("user", "assistant")[n % 2], text) for n in range(messages)]
     return Request(
         turn_id=TurnId(uuid4()),
         session_id=SessionId(uuid4()),

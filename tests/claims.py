@@ -4,8 +4,10 @@ from math import inf
 from typing import Any
 from uuid import uuid4
 
+from turnmill.domain.content import Message
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, OnAmbiguous
+from turnmill.store.codec import StoredHistory
 from turnmill.store.records import Claim
 
 
@@ -28,8 +30,9 @@ def a_claim(**options: Any) -> Claim:
         "native_ref": "",
         "on_ambiguous": OnAmbiguous.RECONCILE,
         "metadata": {},
-        "text": "hello",
-        "history": (),
+        "messages": [Message.of("user", "hello")],
+        "next_position": 1,
+        "history": StoredHistory(),
         "lease_ends": inf,
     }
     return Claim(**values | options)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NoReturn
 
+from turnmill.domain.content import Image, Native, Text
 from turnmill.domain.errors import MaybeSent, NotSent, ProviderError, RateLimited, Rejected
 from turnmill_worker.providers.port import Absent, Done, Running, Unknowable, Usage
 
@@ -164,6 +165,16 @@ NO_ANSWER: Mapping[str, Callable[[], Any]] = {
     "Unspeakable": Unspeakable,
     "generator": a_generator,
     "async generator": some_pieces,
+    "parts None of text": lambda: Done(parts=[Text(None)]),  # type: ignore[arg-type]
+    "parts str": lambda: Done(parts=SECRET),  # type: ignore[arg-type]
+    "parts of str": lambda: Done(parts=[SECRET]),  # type: ignore[list-item]
+    "parts dict": lambda: Done(parts=[{"type": "text", "text": SECRET}]),  # type: ignore[list-item]
+    "parts Unspeakable": lambda: Done(parts=[Text("Paris"), Unspeakable()]),  # type: ignore[list-item]
+    "parts generator": lambda: Done(parts=(Text(SECRET) for _ in range(2))),  # type: ignore[arg-type]
+    "parts without end": lambda: Done(parts=[Text("")] * 1001),
+    "an image without strings": lambda: Done(parts=[Image(url=Unspeakable())]),  # type: ignore[arg-type]
+    "an item that is no JSON": lambda: Done(parts=[Native(provider="theirs", item=SECRET)]),
+    "a kind that it does not take": lambda: Done(parts=[Text("Paris"), Image(url=SECRET)]),
     "text None": lambda: odd(text=None),
     "text bytes": lambda: odd(text=SECRET.encode()),
     "text Unspeakable": lambda: odd(text=Unspeakable()),

@@ -6,17 +6,27 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from tests.claims import a_claim
+from turnmill.domain.content import Message
 from turnmill.domain.errors import StoreUnavailable
 from turnmill.domain.ids import SessionId, TurnId
-from turnmill.domain.parts import Part
 from turnmill.domain.states import Lane, OnAmbiguous
+from turnmill.store.codec import StoredHistory, content_of
 from turnmill.store.records import Claim, Fenced, Settled, Settlement
 from turnmill_worker.providers.port import Provider
 from turnmill_worker.turn.in_hand import InHand
 from turnmill_worker.turn.run import Deps
 from turnmill_worker.turn.slots import Slots
 
-SAID = [Part("user", "Hello"), Part("assistant", "Hello."), Part("user", "And then?")]
+SAID = [
+    Message.of("user", "Hello"),
+    Message.of("assistant", "Hello."),
+    Message.of("user", "And then?"),
+]
+
+
+def stored(messages: Sequence[Message]) -> StoredHistory:
+    """Return the history that the store would return for these messages."""
+    return StoredHistory.of_rows((one.role, content_of(one.parts)) for one in messages)
 
 
 @dataclass
@@ -27,7 +37,7 @@ class FakeLedger:
     settled: list[Settlement] = field(default_factory=list)
     kept_late: list[Settlement] = field(default_factory=list)
     fenced: bool = False
-    brought: Sequence[Part] | None = ()  #: with a claim
+    brought: StoredHistory | None = field(default_factory=StoredHistory)  #: with a claim
     away: bool = False
     options: dict[str, Any] = field(default_factory=dict)  #: of every claim
     refuses: Exception | None = None  #: what every settle raises
@@ -52,10 +62,10 @@ class FakeLedger:
     async def keep_late(self, settlement: Settlement) -> None:
         self.kept_late.append(settlement)
 
-    async def history(self, session_id: SessionId) -> Sequence[Part]:
+    async def history(self, session_id: SessionId) -> StoredHistory:
         if self.away:
             raise StoreUnavailable
-        return SAID
+        return stored(SAID)
 
     async def mark_sent(self, claim: Claim) -> bool:
         if self.away:

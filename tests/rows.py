@@ -6,9 +6,9 @@ from typing import Any
 
 from sqlalchemy import Connection, update
 
+from turnmill.domain.content import Message
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, TurnState
-from turnmill.new_ids import new_id
 from turnmill.store.database import Database
 from turnmill.store.line.accept import accept
 from turnmill.store.line.claim import claim
@@ -77,7 +77,9 @@ def run(
                     fence=claims[0].fence,
                     state=state,
                     outcome=verdict.pop("outcome", state.value),
-                    reply="yes" if state is TurnState.SUCCEEDED else None,
+                    replies=[Message.of("assistant", "yes")]
+                    if state is TurnState.SUCCEEDED
+                    else (),
                     input_tokens=tokens[0],
                     output_tokens=tokens[1],
                     cached_tokens=tokens[2],
@@ -86,7 +88,6 @@ def run(
                     **verdict,
                 )
             ],
-            message_ids=[new_id()],
         )
     assert isinstance(settled[0], Settled)
 

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import func, select, update
 
 from tests import rows
+from turnmill.domain.content import Message
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, TurnState
 from turnmill.new_ids import new_id
@@ -69,7 +70,9 @@ def verdict(claim: Claim, state: TurnState, **options: Any) -> Settlement:
     """Return what a worker found out about its claim."""
     values: dict[str, Any] = {"outcome": state.value, "input_tokens": 3, "output_tokens": 2}
     if state is TurnState.SUCCEEDED:
-        values["reply"] = f"answer to {claim.text}"
+        said = options.pop("reply", f"answer to {claim.text}")
+        values["replies"] = [Message.of("assistant", said)]
+        values["position"] = claim.next_position
     if state is TurnState.QUEUED:
         values |= {"outcome": "released", "gives_attempt_back": True}
     if "kept" not in options:
@@ -114,7 +117,7 @@ def end(
 def end_all(store: Database, *settlements: Settlement) -> list[Settled | Fenced | Locked]:
     """Settle several claims in one group."""
     with store.begin() as conn:
-        return settle(conn, settlements, message_ids=[new_id() for _ in settlements])
+        return settle(conn, settlements)
 
 
 def answer(store: Database, turn_id: TurnId) -> None:
@@ -166,7 +169,7 @@ def cancel(store: Database, turn_id: TurnId) -> TurnState:
 def retry(store: Database, turn_id: TurnId) -> Accepted:
     """Run a failed turn again."""
     with store.begin() as conn:
-        return turns.retry(conn, turn_id, new_id=TurnId(new_id()), message_id=new_id())
+        return turns.retry(conn, turn_id, new_id=TurnId(new_id()))
 
 
 def turn(store: Database, turn_id: TurnId) -> TurnRecord:

@@ -11,6 +11,17 @@ print(turn.result(timeout=60).text)
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from turnmill.domain.content import (
+    Audio,
+    File,
+    Image,
+    Message,
+    Native,
+    Part,
+    Text,
+    ToolCall,
+    ToolOutput,
+)
 from turnmill.domain.errors import (
     AccessDenied,
     BatchNotFound,
@@ -58,6 +69,7 @@ from turnmill.domain.errors import (
     UnsafeSetting,
     Unstorable,
     UnsupportedByStore,
+    UnsupportedPart,
     WrongIsolation,
 )
 from turnmill.domain.states import Lane, OnAmbiguous, OnFailure, SessionStatus, TurnState
@@ -75,6 +87,7 @@ __all__ = [
     "AsyncClient",
     "AsyncTurn",
     "AttemptRecord",
+    "Audio",
     "Batch",
     "BatchNotFound",
     "BatchTimeout",
@@ -82,7 +95,9 @@ __all__ = [
     "Client",
     "ConfigurationError",
     "Conflict",
+    "File",
     "IdempotencyConflict",
+    "Image",
     "InvalidBatchFile",
     "InvalidInput",
     "InvalidSetting",
@@ -90,15 +105,18 @@ __all__ = [
     "KeyMissing",
     "Lane",
     "MaybeSent",
+    "Message",
     "MessageRecord",
     "MissingExtra",
     "MoveRefused",
+    "Native",
     "NoReply",
     "NotFound",
     "NotSent",
     "OnAmbiguous",
     "OnFailure",
     "Overloaded",
+    "Part",
     "ProviderError",
     "ProviderUnknown",
     "QueueFull",
@@ -116,8 +134,11 @@ __all__ = [
     "StoreFull",
     "StoreReadOnly",
     "StoreUnavailable",
+    "Text",
     "ThreadLocked",
     "ThreadLost",
+    "ToolCall",
+    "ToolOutput",
     "Turn",
     "TurnCancelled",
     "TurnDead",
@@ -132,6 +153,7 @@ __all__ = [
     "UnsafeSetting",
     "Unstorable",
     "UnsupportedByStore",
+    "UnsupportedPart",
     "WrongIsolation",
 ]
 

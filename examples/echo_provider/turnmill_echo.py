@@ -38,7 +38,7 @@ class EchoProvider:
         text = request.text.upper() if self._loud else request.text
         if emit is not None:
             await emit(text)
-        shown = sum(len(part.text) for part in request.history) + len(request.text)
+        shown = sum(len(message.text) for message in request.history) + len(request.text)
         usage = Usage(input_tokens=shown, output_tokens=len(text))
         return Done(text=text, usage=usage, model=request.model)
 

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from typing import is_typeddict
+from types import UnionType
+from typing import get_args, is_typeddict
 
 import turnmill
 from turnmill import cli, wire
@@ -43,8 +44,10 @@ def _wire_names() -> Iterator[tuple[str, str]]:
             yield name, value
 
 
-def _of_class(name: str, each: type) -> Iterator[str]:
-    if is_typeddict(each):
+def _of_class(name: str, each: type | UnionType) -> Iterator[str]:
+    if isinstance(each, UnionType):
+        yield f"{name} = {' | '.join(one.__name__ for one in get_args(each))}"
+    elif is_typeddict(each):
         yield f"{name} {{{', '.join(sorted(each.__annotations__))}}}"
     elif issubclass(each, TurnmillError):
         yield f"{name}({', '.join(base.__name__ for base in each.__bases__)}) code={each.code}"

@@ -37,7 +37,7 @@ def test_error_codes_are_told_apart() -> None:
     errors = [
         each
         for each in (getattr(turnmill, name) for name in turnmill.__all__)
-        if issubclass(each, turnmill.TurnmillError)
+        if isinstance(each, type) and issubclass(each, turnmill.TurnmillError)
     ]
     codes = [each.code for each in errors]
     assert len(set(codes)) == len(codes)

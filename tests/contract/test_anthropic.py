@@ -7,10 +7,10 @@ from typing import Any
 
 import anthropic as sdk
 import pytest
-from anthropic.types import Message
 
 from tests.contract.rigs import a_history, a_request
 from tests.doubles.anthropic_server import KEY, AnthropicDouble
+from turnmill.domain.content import Message
 from turnmill.domain.errors import (
     KeyMissing,
     MaybeSent,
@@ -20,7 +20,7 @@ from turnmill.domain.errors import (
     Rejected,
 )
 from turnmill_worker.providers.anthropic.provider import AnthropicProvider
-from turnmill_worker.providers.port import Done, Part, Usage
+from turnmill_worker.providers.port import Done, Usage
 
 pytestmark = pytest.mark.anyio
 
@@ -60,10 +60,10 @@ async def test_what_the_vendor_refuses_in_a_history_is_put_so_that_it_does_not(
     anthropic: AnthropicProvider, anthropic_double: AnthropicDouble
 ) -> None:
     history = [
-        Part("user", "question"),
-        Part("assistant", " \n"),  # a reply that was only a tool call
-        Part("system", "It is late."),
-        Part("user", "again"),
+        Message.of("user", "question"),
+        Message.of("assistant", " \n"),  # a reply that was only a tool call
+        Message.of("system", "It is late."),
+        Message.of("user", "again"),
     ]
     await done(anthropic, "And?", system_prompt="Be brief.", history=history)
     assert anthropic_double.last.body["system"] == "Be brief.\n\nIt is late."
@@ -223,7 +223,7 @@ async def test_the_stand_in_answers_as_the_vendor_does(anthropic_double: Anthrop
         message = await client.messages.create(
             model="m", max_tokens=9, messages=[{"role": "user", "content": "Hello"}]
         )
-        Message.model_validate(message.model_dump(), strict=True)
+        sdk.types.Message.model_validate(message.model_dump(), strict=True)
     await client.close()
 
 

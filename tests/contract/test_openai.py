@@ -12,6 +12,7 @@ from openai.types.responses import Response
 
 from tests.contract.rigs import a_history, a_request
 from tests.doubles.openai_server import KEY, OpenAIDouble
+from turnmill.domain.content import Message
 from turnmill.domain.errors import (
     KeyMissing,
     MaybeSent,
@@ -25,7 +26,7 @@ from turnmill.domain.errors import (
     Unreachable,
 )
 from turnmill_worker.providers.openai.provider import OpenAIProvider
-from turnmill_worker.providers.port import Done, Part, Usage
+from turnmill_worker.providers.port import Done, Usage
 
 pytestmark = pytest.mark.anyio
 
@@ -65,7 +66,7 @@ async def test_a_chain_sends_only_what_the_vendor_lacks(
 async def test_a_history_held_by_us_is_sent_in_the_long_form_and_not_stored(
     openai: OpenAIProvider, openai_double: OpenAIDouble
 ) -> None:
-    history = [Part("system", "It is late."), *a_history(1)]
+    history = [Message.of("system", "It is late."), *a_history(1)]
     reply = await done(openai, "And?", settings=CLIENT, history=history)
     assert reply.thread_ref == ""
     said = {"type": "output_text", "text": "answer 0"}
@@ -146,7 +147,7 @@ async def test_a_parameter_that_the_vendor_does_not_know_fails_with_its_code(
 async def test_a_role_that_has_no_text_form_is_refused_unsent(
     openai: OpenAIProvider, openai_double: OpenAIDouble
 ) -> None:
-    error = await failure(openai, history=[Part("tool", "42")])
+    error = await failure(openai, history=[Message.of("tool", "42")])
     assert (type(error), error.error_code) == (Rejected, "unsupported_role")
     assert not openai_double.calls
 

@@ -188,7 +188,7 @@ class SaysZeroForUnknown(AnyDone):
 
 class SaysTheSameToAll(AnyDone):
     def changed(self, reply: Done) -> Done:
-        return replace(reply, text="4711 " + reply.text.partition(" [")[2].join(("[", "")))
+        return reply.with_text("4711 " + reply.text.partition(" [")[2].join(("[", "")))
 
 
 class EmitsAnotherText(SmallProvider):

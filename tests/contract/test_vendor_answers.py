@@ -11,7 +11,7 @@ import pytest
 
 from tests.doubles.raw_vendor import SETTINGS, RawVendor, http
 from tests.doubles.whole_turn import Books, run_to_end
-from turnmill.domain.parts import Part
+from turnmill.domain.content import Message
 from turnmill.store.records import Settlement
 from turnmill_worker.providers.failures import retry_after
 
@@ -27,7 +27,7 @@ NOW = datetime(2026, 11, 25, 10, 0, tzinfo=UTC)
 #: How an expectation is read from the last verdict.
 READ: dict[str, Callable[[Settlement], object]] = {
     "state": lambda one: one.state.value,
-    "text": lambda one: one.reply,
+    "text": lambda one: one.text,
     "code": lambda one: one.error_code,
     "model": lambda one: one.model,
     "thread": lambda one: one.provider_ref,
@@ -113,8 +113,14 @@ async def test_a_response_that_cannot_be_continued_is_followed_by_the_whole_hist
 ) -> None:
     vendor.meet(http(first), http(a_response()))
     one = await ask(vendor, "responses", provider_ref="resp_0")
-    past = [Part("user", "hello"), Part("assistant", one.reply or "")]
-    await ask(vendor, "responses", provider_ref=one.provider_ref, history=past, text="And?")
+    past = [Message.of("user", "hello"), Message.of("assistant", one.text or "")]
+    await ask(
+        vendor,
+        "responses",
+        provider_ref=one.provider_ref,
+        history=past,
+        messages=[Message.of("user", "And?")],
+    )
     assert vendor.bodies[0]["previous_response_id"] == "resp_0"
     assert "previous_response_id" not in vendor.bodies[1]
     assert [item["role"] for item in vendor.bodies[1]["input"]] == ["user", "assistant", "user"]
@@ -139,7 +145,7 @@ async def test_a_thread_that_is_refused_is_built_anew_once(
     vendor: RawVendor, status: int, code: str | None, param: str | None
 ) -> None:
     vendor.meet(http(refused(code, param), status=status))
-    books = Books(past=[Part("user", "hello"), Part("assistant", "Hello.")])
+    books = Books(past=[Message.of("user", "hello"), Message.of("assistant", "Hello.")])
     last = await ask(vendor, "responses", books, provider_ref="resp_0")
     assert last.state == "failed"
     assert ["previous_response_id" in body for body in vendor.bodies] == [True, False]

@@ -68,7 +68,7 @@ async def test_whatever_a_vendor_answers_is_final_and_is_asked_for_once(
         assert 1 <= len(vendor.bodies) <= most, told
         for known in (last.input_tokens, last.output_tokens, last.cached_tokens):
             assert known is None or 0 <= known < 2**40, told
-        f"{last.reply}{last.provider_ref}{last.model}{last.request_id}".encode()
+        f"{last.text}{last.provider_ref}{last.model}{last.request_id}".encode()
         endings[last.state] += 1
     await provider.aclose()
     assert _memory() - before < 100 * 2**20

@@ -1,13 +1,14 @@
 """A turn run to its end without a store: claimed again at once as often as the verdict asks."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from tests.claims import a_claim
+from tests.ledgers import stored
+from turnmill.domain.content import Message
 from turnmill.domain.ids import SessionId, TurnId
-from turnmill.domain.parts import Part
 from turnmill.domain.states import FINAL, Lane, OnAmbiguous, TurnState
+from turnmill.store.codec import StoredHistory
 from turnmill.store.records import Claim, Fenced, Settled, Settlement
 from turnmill_worker.providers.port import Provider
 from turnmill_worker.providers.pricing import price
@@ -23,7 +24,7 @@ _KINDS = {TurnState.UNKNOWN: "check", TurnState.WAITING: "resume"}
 class Books:
     """What a store would know of the session."""
 
-    past: list[Part] = field(default_factory=list)
+    past: list[Message] = field(default_factory=list)
     settled: list[Settlement] = field(default_factory=list)
 
     async def claim(self, turn_id: TurnId) -> Claim | None:
@@ -39,8 +40,8 @@ class Books:
     async def keep_late(self, settlement: Settlement) -> None:
         raise NotImplementedError
 
-    async def history(self, session_id: SessionId) -> Sequence[Part]:
-        return self.past
+    async def history(self, session_id: SessionId) -> StoredHistory:
+        return stored(self.past)
 
     async def mark_sent(self, claim: Claim) -> bool:
         return True
@@ -61,7 +62,11 @@ async def run_to_end(provider: Provider, books: Books, **of_claim: Any) -> Settl
     progress: dict[str, Any] = {"attempt": 0, "native_ref": "", "kind": "send"}
     for number in range(1, _MOST_CLAIMS):
         progress["attempt"] += progress["kind"] == "send"
-        options = {"provider": vendor, "history": (), "on_ambiguous": OnAmbiguous.RECONCILE}
+        options = {
+            "provider": vendor,
+            "history": StoredHistory(),
+            "on_ambiguous": OnAmbiguous.RECONCILE,
+        }
         claim = a_claim(n=number, fence=number, **options | of_claim | progress)
         await run_claim(claim, deps)
         last = books.settled[-1]

@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from tests.fundamentals.conftest import System
-from turnmill import Client, TurnFailed, TurnState
+from turnmill import Client, Image, Text, TurnFailed, TurnState, UnsupportedPart
 
 WAIT = 30
 CANARY = "canary-7f3a91c2"
@@ -59,7 +59,9 @@ def test_the_words_of_users_and_providers_stand_in_postgres_and_nowhere_else(
 ) -> None:
     session = client.sessions.create(user_id="ada", system_prompt=f"prompt {CANARY}")
     with monitored(system.broker_url) as commands:
-        client.send(session, CANARY).result(timeout=WAIT)
+        client.send(session, [Text(f"{CANARY} "), Text(CANARY)]).result(timeout=WAIT)
+        with pytest.raises(UnsupportedPart) as unsent:
+            client.send(session, [Text(CANARY), Image(url=CANARY)])
         refused = client.send(session, CANARY, metadata={"mock": {"faults": "rejected"}})
         with pytest.raises(TurnFailed) as caught:
             refused.result(timeout=WAIT)
@@ -71,6 +73,6 @@ def test_the_words_of_users_and_providers_stand_in_postgres_and_nowhere_else(
         assert not any(CANARY in str(broker.dump(key)) for key in broker.scan_iter())
     assert not any(CANARY in page(system.flower_url, path) for path in PAGES)
     assert CANARY not in logs(system.home)
-    assert CANARY not in f"{caught.value!r} {caught.value.hint}"
+    assert CANARY not in f"{caught.value!r} {caught.value.hint} {unsent.value!r}"
     assert refused.refresh().state is TurnState.FAILED
     assert sum(CANARY in message.text for message in client.sessions.history(session)) == 5

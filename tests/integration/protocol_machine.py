@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from sqlalchemy import func, select, text, update
 
 from tests import rows, steps
+from turnmill.domain.content import Message
 from turnmill.domain.errors import IdempotencyConflict
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import FINAL, MOVES, UNFINISHED, Lane, TurnState
@@ -303,7 +304,9 @@ class Protocol(RuleBasedStateMachine):
     def _check_history(self, claim: Claim) -> None:
         with self.store.begin() as conn:
             told = sessions.history(conn, claim.session_id)
-        answered = [(one.role, one.text) for one in told if one.state is TurnState.SUCCEEDED]
+        answered = [
+            Message(one.role, one.parts) for one in told if one.state is TurnState.SUCCEEDED
+        ]
         assert list(claim.history or ()) == answered
         with self.store.begin() as conn:
             assert succeeded_history(conn, claim.session_id) == answered

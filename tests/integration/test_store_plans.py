@@ -17,7 +17,6 @@ from tests import rows, steps
 from tests.conftest import fresh_database
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, TurnState
-from turnmill.new_ids import new_id
 from turnmill.store import kept
 from turnmill.store.database import Database
 from turnmill.store.line import leases
@@ -196,19 +195,19 @@ def settle_ten_kept(conn: Connection) -> None:
         steps.verdict(one, TurnState.SUCCEEDED, provider_ref=f"resp_{one.turn_id}")
         for one in claim_ten(conn)
     ]
-    settle(conn, verdicts, message_ids=[new_id() for _ in verdicts])
+    settle(conn, verdicts)
 
 
 def ask_ten(conn: Connection) -> None:
     """Let ten turns wait for work in the background, and claim them again to ask for it."""
     verdicts = [steps.verdict(one, TurnState.WAITING, native_ref="bg") for one in claim_ten(conn)]
-    settle(conn, verdicts, message_ids=[new_id() for _ in verdicts])
+    settle(conn, verdicts)
     assert {one.kind for one in claim_ten(conn)} == {"resume"}
 
 
 def settle_all(conn: Connection, claims: Sequence[Claim]) -> None:
     verdicts = [steps.verdict(one, TurnState.SUCCEEDED) for one in claims]
-    settle(conn, verdicts, message_ids=[new_id() for _ in claims])
+    settle(conn, verdicts)
 
 
 def lose_ten(conn: Connection) -> None:

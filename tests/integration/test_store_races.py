@@ -125,7 +125,7 @@ def test_a_send_waits_for_an_answer_that_is_being_written(store: Database) -> No
     claim = running(store)
     with ThreadPoolExecutor(1) as thread:
         with store.begin() as conn:
-            settle(conn, [steps.verdict(claim, TurnState.SUCCEEDED)], message_ids=[new_id()])
+            settle(conn, [steps.verdict(claim, TurnState.SUCCEEDED)])
             sending = thread.submit(steps.send, store, claim.session_id)
             until_blocked(store)
         sent = sending.result(timeout=DEADLINE)
@@ -222,7 +222,7 @@ def closed_gate(store: Database) -> Iterator[None]:
 def end_as(role: str, store: Database, claim: Claim) -> Settled | Fenced | Locked:
     with store.begin() as conn:
         conn.exec_driver_sql(f"SET LOCAL ROLE {role}")
-        (found,) = settle(conn, [steps.verdict(claim, TurnState.SUCCEEDED)], message_ids=[new_id()])
+        (found,) = settle(conn, [steps.verdict(claim, TurnState.SUCCEEDED)])
         return found
 
 

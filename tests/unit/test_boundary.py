@@ -19,7 +19,7 @@ from turnmill.domain.errors import (
     Rejected,
     ThreadLost,
 )
-from turnmill_worker.providers import boundary
+from turnmill_worker.providers import boundary, foreign
 from turnmill_worker.providers.boundary import OF_CHECK, OF_SEND, Answer, Bug
 from turnmill_worker.providers.port import Done, Provider, Running, Unknowable, Usage
 
@@ -80,7 +80,7 @@ async def test_whatever_is_raised_is_one_error_of_ours_without_a_word_of_it(
 ) -> None:
     error = await of_raising(make)
     assert isinstance(error, NotSent | MaybeSent | Rejected)
-    assert boundary._CODE.fullmatch(error.error_code)
+    assert foreign.CODE.fullmatch(error.error_code)
     assert type(error.detail) is str and len(error.detail) <= boundary.MAX_DETAIL
     assert type(error.request_id) is str and len(error.request_id) <= boundary.MAX_ID
     assert error.retry_after is None

@@ -11,6 +11,7 @@ import pytest
 
 from tests.claims import a_claim
 from tests.steps import verdict
+from turnmill.domain.content import Message, ToolOutput
 from turnmill.domain.errors import (
     AccessDenied,
     SchemaOutOfDate,
@@ -175,9 +176,11 @@ async def test_who_was_in_the_way_of_another_transaction_asks_again(
 @pytest.mark.parametrize(
     "heavy",
     [
-        {"reply": "x" * 4_000_000},
-        {"reply": "\N{GRINNING FACE}" * 1_000_000},  # four bytes each
-        {"reply": None, "error_detail": "x" * 4_000_000},
+        {"replies": [Message.of("assistant", "x" * 4_000_000)]},
+        # four bytes each
+        {"replies": [Message.of("assistant", "\N{GRINNING FACE}" * 1_000_000)]},
+        {"replies": [Message("tool", [ToolOutput(call_id="1", output="x" * 4_000_000)])]},
+        {"replies": (), "error_detail": "x" * 4_000_000},
     ],
 )
 def test_what_is_heavy_in_bytes_ends_its_group(heavy: dict[str, Any]) -> None:

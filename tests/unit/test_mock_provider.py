@@ -11,11 +11,12 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from turnmill.domain.content import Message
 from turnmill.domain.errors import InvalidSetting, MaybeSent, RateLimited, Rejected, ThreadLost
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill_worker.providers.mock.executions import Executions
 from turnmill_worker.providers.mock.provider import FAULTS, MockProvider, messages_seen
-from turnmill_worker.providers.port import Absent, Done, Part, Request, Running, Unknowable
+from turnmill_worker.providers.port import Absent, Done, Request, Running, Unknowable
 
 
 def a_request(text: str = "Hello", **given: Any) -> Request:
@@ -26,7 +27,7 @@ def a_request(text: str = "Hello", **given: Any) -> Request:
         "fence": 1,
         "model": "mock-1",
     }
-    return Request(text=text, **{**defaults, **given})
+    return Request(messages=[Message.of("user", text)], **{**defaults, **given})
 
 
 def scripted(**script: Any) -> dict[str, Any]:
@@ -57,13 +58,13 @@ def test_another_seed_answers_in_other_words() -> None:
 
 def test_usage_grows_with_what_is_shown_and_said() -> None:
     short = answer(MockProvider(), a_request()).usage
-    history = [Part("user", "x" * 400)]
+    history = [Message.of("user", "x" * 400)]
     long = answer(MockProvider(), a_request(history=history, system_prompt="y" * 400)).usage
     assert (long.input_tokens or 0) - (short.input_tokens or 0) == 200
 
 
 def test_a_reply_counts_the_messages_that_it_was_shown() -> None:
-    history = [Part("user", "a"), Part("assistant", "b")]
+    history = [Message.of("user", "a"), Message.of("assistant", "b")]
     assert messages_seen(answer(MockProvider(), a_request(history=history)).text) == 2
     with pytest.raises(ValueError, match="not a reply of the mock"):
         messages_seen("Hello")

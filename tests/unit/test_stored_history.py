@@ -2,14 +2,14 @@
 
 import json
 
-from turnmill.domain.parts import Part
-from turnmill.store.content import StoredHistory
+from turnmill.domain.content import Image, Message
+from turnmill.store.codec import StoredHistory
 
 SAID = [
     ["user", [{"type": "text", "text": "a secret"}]],
     ["assistant", [{"type": "text", "text": "Kept."}]],
 ]
-PARTS = [Part("user", "a secret"), Part("assistant", "Kept.")]
+PARTS = [Message.of("user", "a secret"), Message.of("assistant", "Kept.")]
 
 
 def test_a_stored_history_reads_as_its_messages() -> None:
@@ -25,6 +25,9 @@ def test_a_stored_history_does_not_tell_a_log_what_was_said() -> None:
     assert "secret" not in repr(history) + str(history)
 
 
-def test_a_message_of_several_parts_is_their_text_in_order() -> None:
-    parts = [{"type": "text", "text": "one "}, {"type": "image"}, {"type": "text", "text": "two"}]
-    assert list(StoredHistory(json.dumps([["user", parts]]))) == [Part("user", "one two")]
+def test_the_text_of_a_message_is_that_of_its_parts_in_order_and_others_stay_beside_it() -> None:
+    image = {"type": "image", "url": "https://example.org/a.png"}
+    parts = [{"type": "text", "text": "one "}, image, {"type": "text", "text": "two"}]
+    (message,) = StoredHistory(json.dumps([["user", parts]]))
+    assert message.text == "one two"
+    assert message.parts[1] == Image(url="https://example.org/a.png")

@@ -202,7 +202,7 @@ async def test_an_answer_in_hand_is_kept_though_the_call_was_closed() -> None:
     await begun.wait()
     deps.in_hand.close_all(Stop.DRAINING)
     await asyncio.wait_for(running, SOON)
-    assert ledger.settled[0].reply == "just in time"
+    assert ledger.settled[0].text == "just in time"
 
 
 async def test_a_soft_time_limit_of_celery_costs_an_attempt() -> None:
@@ -301,7 +301,7 @@ async def test_price_hooks_and_announcements_that_raise_lose_no_verdict(
     answers = does(lambda: Done(text="Paris"))
     deps = deps_of(ledger, answers, price=breaks, announce_at=breaks, announce=breaks, hooks=hooks)
     verdict = await verdict_on(deps, ledger)
-    assert (verdict.reply, verdict.cost_usd, verdict.priced) == ("Paris", None, False)
+    assert (verdict.text, verdict.cost_usd, verdict.priced) == ("Paris", None, False)
     assert told == [verdict.turn_id]
     assert SECRET not in caplog.text
 
@@ -310,7 +310,7 @@ async def test_tokens_that_make_no_sense_are_no_free_call() -> None:
     ledger = FakeLedger()
     send = does(PARIS["usage absurd"])
     verdict = await verdict_on(deps_of(ledger, send, price=lambda *_: Decimal("NaN")), ledger)
-    assert (verdict.reply, verdict.output_tokens) == ("Paris", 5)
+    assert (verdict.text, verdict.output_tokens) == ("Paris", 5)
     assert (verdict.cost_usd, verdict.priced) == (None, False)
 
 

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from turnmill.broker.announcing import Announcer, announcer_for
 from turnmill.domain.arguments import one_of, wait_seconds
+from turnmill.domain.content import Said
 from turnmill.domain.errors import InvalidInput, SessionBusy, StoreUnavailable, TurnTimeout
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, SessionStatus, TurnState
@@ -84,7 +85,7 @@ class AsyncClient:
     async def send(
         self,
         session: SessionRef,
-        text: str,
+        text: Said,
         *,
         connection: AsyncConnection | AsyncSession | None = None,
         **options: Unpack[SendOptions],
@@ -104,7 +105,7 @@ class AsyncClient:
 
     async def send_many(
         self,
-        messages: Iterable[tuple[SessionRef, str]],
+        messages: Iterable[tuple[SessionRef, Said]],
         *,
         lane: str = Lane.BULK,
         **options: Unpack[MessageOptions],
@@ -390,5 +391,5 @@ def _accept(
 
 
 def _retry(conn: Connection, turn_id: TurnId) -> tuple[Accepted, Lane]:
-    accepted = turn_rows.retry(conn, turn_id, new_id=TurnId(new_id()), message_id=new_id())
+    accepted = turn_rows.retry(conn, turn_id, new_id=TurnId(new_id()))
     return accepted, turn_rows.get(conn, accepted.turn_id).lane

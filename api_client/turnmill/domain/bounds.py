@@ -43,3 +43,5 @@ LONGEST_TIMEOUT = timedelta(hours=24)
 
 #: Settings that speak to Turnmill, whatever the vendor, and what they may be.
 SETTING_CHOICES = MappingProxyType({"thread": ("chain", "client"), "api": ("responses", "chat")})
+#: Parts of one message.
+MOST_PARTS = 1000

@@ -18,6 +18,7 @@ TurnmillError
 │   └── UnreadableRow           a row holds what nobody expects
 ├── InvalidInput                (also a ValueError)
 │   ├── InvalidText             empty, too large, NUL, lone surrogate
+│   ├── UnsupportedPart         a kind of content that no provider here can be sent
 │   └── InvalidBatchFile        `problems`: number of the line, and what is wrong with it
 ├── NotFound                    (also a LookupError)
 │   ├── SessionNotFound
@@ -186,6 +187,13 @@ class InvalidText(InvalidInput):
     """The text is not acceptable."""
 
     code = "invalid_text"
+
+
+class UnsupportedPart(InvalidInput):
+    """A message holds a kind of content that it cannot be sent with."""
+
+    code = "unsupported_part"
+    hint = "send it as text"
 
 
 class InvalidBatchFile(InvalidInput):

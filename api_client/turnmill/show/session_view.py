@@ -10,7 +10,7 @@ import click
 
 from turnmill.show.listing import Listing
 from turnmill.show.tables import fields, print_facts, print_json, print_table, stdout_console
-from turnmill.show.wording import dollars, duration, moment_text, relative, styled
+from turnmill.show.wording import dollars, duration, moment_text, relative, said, styled
 
 if TYPE_CHECKING:
     from turnmill.store.kept import Keeping
@@ -90,8 +90,10 @@ def _turn_row(turn: Turn) -> tuple[object, ...]:
 
 
 def _content(session: SessionRecord, history: Iterable[MessageRecord]) -> dict[str, Any]:
-    names = ("turn_id", "seq", "position", "role", "state", "text", "created_at")
-    messages = [fields(one, *names) for one in history]
+    from turnmill.store.codec import exported
+
+    names = ("turn_id", "seq", "position", "role", "state", "created_at")
+    messages = [{**fields(one, *names), **exported(one.parts)} for one in history]
     return {"system_prompt": session.system_prompt, "messages": messages}
 
 
@@ -103,7 +105,7 @@ def _print_conversation(session: SessionRecord, history: Iterable[MessageRecord]
     for message in history:
         console.print(message.role, style="bold", end=" ")
         console.print(f"turn {message.seq}, {message.state}", style="dim")
-        console.print(message.text + "\n", markup=False)
+        console.print(said(message.parts) + "\n", markup=False)
 
 
 def _row(session: SessionRecord) -> tuple[object, ...]:

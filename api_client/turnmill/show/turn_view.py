@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from turnmill.domain.content import Part
 from turnmill.domain.states import FINAL, TurnState
 from turnmill.show.obstacles import next_steps, obstacles
 from turnmill.show.tables import (
@@ -24,6 +25,7 @@ from turnmill.show.wording import (
     duration,
     moment_text,
     relative,
+    said,
     styled,
     tokens,
     total_tokens,
@@ -63,11 +65,11 @@ class TurnView:
     obstacles: Sequence[str]  #: why it does not run, where that is not plain
 
     @property
-    def reply(self) -> str | None:
-        """Return the text of the reply, if there is one and it was asked for."""
+    def reply(self) -> Sequence[Part] | None:
+        """Return what the reply says, if there is one and it was asked for."""
         if self.turn.state is not TurnState.SUCCEEDED or not self.messages:
             return None
-        return self.messages[-1].text
+        return self.messages[-1].parts
 
     @property
     def queued(self) -> timedelta | None:
@@ -106,7 +108,7 @@ def as_document(view: TurnView) -> dict[str, Any]:
     turn, with_text = view.turn, view.messages is not None
     return {
         **summary(turn),
-        **({"text": view.reply} if with_text else {}),
+        **(_said(view.reply) if with_text else {}),
         "timing": {
             "queued_ms": _ms(view.queued),
             "provider_ms": _ms(view.provider),
@@ -125,6 +127,12 @@ def print_turn(view: TurnView, *, as_json: bool) -> None:
         print_view(view)
 
 
+def _said(reply: Sequence[Part] | None) -> dict[str, Any]:
+    from turnmill.store.codec import exported
+
+    return {"text": None} if reply is None else exported(reply)
+
+
 def print_view(view: TurnView, *, console: Console | None = None) -> None:
     """Print it on one screen."""
     console = console or stdout_console()
@@ -136,7 +144,7 @@ def print_view(view: TurnView, *, console: Console | None = None) -> None:
             console.print(f"{outcome}: {MEANINGS[outcome]}", style="dim", markup=False)
     for message in view.messages or ():
         console.print(f"\n{message.role}:", style="bold")
-        console.print(message.text, markup=False)
+        console.print(said(message.parts), markup=False)
     for step in next_steps(view.turn):
         console.print(f"\nnext: {step}", style="dim", markup=False)
 

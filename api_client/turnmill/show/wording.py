@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from types import MappingProxyType
 
 from rich.text import Text
 
+from turnmill.domain import content
+from turnmill.domain.content import Part
 from turnmill.domain.states import SessionStatus, TurnState
 
 _STYLES: Mapping[str, str] = MappingProxyType(
@@ -32,6 +34,12 @@ _STYLES: Mapping[str, str] = MappingProxyType(
 
 #: (seconds in it, its name, and that of the smaller unit beside it), the largest first.
 _UNITS = ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min"), (60, "min", 1, "s"))
+
+
+def said(parts: Sequence[Part]) -> str:
+    """Return the text of a message; what else it holds stands in brackets on lines of its own."""
+    shown = [one.text if isinstance(one, content.Text) else f"\n[{one.kind}]\n" for one in parts]
+    return "".join(shown).strip("\n") if len(shown) > 1 else "".join(shown)
 
 
 def duration(span: timedelta) -> str:

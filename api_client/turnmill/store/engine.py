@@ -8,9 +8,9 @@ from typing import Any, Protocol
 from sqlalchemy import Connection
 
 from turnmill.domain.ids import SessionId, TurnId
-from turnmill.domain.parts import Part
 from turnmill.domain.states import Lane
 from turnmill.store import lite, postgres
+from turnmill.store.codec import StoredHistory
 from turnmill.store.records import (
     Accepted,
     Fenced,
@@ -87,8 +87,6 @@ class Engine(Protocol):
         conn: Connection,
         settlements: Sequence[Settlement],
         /,
-        *,
-        message_ids: Sequence[Any],
     ) -> list[Settled | Fenced | Locked]:
         """Write verdicts, at most one for each session, and tell what came of each, in order."""
         ...
@@ -99,7 +97,7 @@ class Engine(Protocol):
         """Extend the leases of these (turn, fence) pairs; of each, whether to cancel it."""
         ...
 
-    def history(self, conn: Connection, session_id: SessionId, /) -> Sequence[Part]:
+    def history(self, conn: Connection, session_id: SessionId, /) -> StoredHistory:
         """Return all messages of succeeded turns, in order."""
         ...
 

@@ -7,9 +7,10 @@ from decimal import Decimal
 from math import inf
 from typing import Any, NamedTuple, Self
 
+from turnmill.domain.content import Message, Part, text_of, text_of_all
 from turnmill.domain.ids import BatchId, SessionId, TurnId
-from turnmill.domain.parts import Part
 from turnmill.domain.states import Lane, OnAmbiguous, OnFailure, SessionStatus, TurnState
+from turnmill.store.codec import StoredHistory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,11 +64,10 @@ class SessionRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewTurn:
-    """A message to be accepted."""
+    """A turn to be accepted."""
 
     id: TurnId
-    message_id: Any
-    text: str
+    messages: Sequence[Message]  #: what is said in it
     lane: Lane = Lane.INTERACTIVE
     idempotency_key: str | None = None
     deliver_at: datetime | None = None
@@ -78,6 +78,11 @@ class NewTurn:
     batch_line: int | None = None
     custom_id: str | None = None
     retry_of: TurnId | None = None
+
+    @property
+    def text(self) -> str:
+        """Return the words of all its messages."""
+        return text_of_all(self.messages)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,9 +135,14 @@ class MessageRecord:
     seq: int
     position: int
     role: str  #: user, assistant, tool or system
-    text: str
+    parts: Sequence[Part]
     state: TurnState  #: of the turn that it belongs to
     created_at: datetime
+
+    @property
+    def text(self) -> str:
+        """Return its words; what is no text is in `parts` alone."""
+        return text_of(self.parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,10 +222,11 @@ class Claim:
     native_ref: str
     on_ambiguous: OnAmbiguous
     metadata: Mapping[str, Any]
-    text: str
+    messages: Sequence[Message]  #: what is said in this turn
+    next_position: int  #: of a message that follows them
     #: of succeeded turns, oldest first; empty where provider_ref stands; None where it is long,
     #: and to be read apart
-    history: Sequence[Part] | None
+    history: StoredHistory | None
     #: of a question, on the database's clock: since the call, and until the turn expires
     waited: timedelta = timedelta(0)
     expires_in: timedelta | None = None
@@ -228,6 +239,11 @@ class Claim:
         """
         object.__setattr__(self, "lease_ends", ends)
         return self
+
+    @property
+    def text(self) -> str:
+        """Return the words of all its messages."""
+        return text_of_all(self.messages)
 
 
 class Taken(NamedTuple):
@@ -261,7 +277,8 @@ class Settlement:
     outcome: str  #: what the attempt row says
     gives_attempt_back: bool = False
     delay: timedelta = timedelta(0)  #: until the turn is due again, when it is not final
-    reply: str | None = None
+    replies: Sequence[Message] = ()  #: what the provider has said
+    position: int = 1  #: of the first of them within the turn
     finish_reason: str | None = None
     provider_ref: str | None = None  #: None leaves the session's as it is
     native_ref: str = ""
@@ -277,6 +294,11 @@ class Settlement:
     priced: bool = True  #: False: tokens were used, their price is not known
     provider_ms: int | None = None
     kept: Sequence[Kept] = ()  #: what the vendor holds by now
+
+    @property
+    def text(self) -> str | None:
+        """Return the words of the reply; None where there is none."""
+        return text_of_all(self.replies) if self.replies else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from turnmill.broker.announcing import Announcer, announcer_for
 from turnmill.domain.arguments import one_of, wait_seconds
+from turnmill.domain.content import Said
 from turnmill.domain.errors import InvalidInput, SessionBusy, StoreUnavailable, TurnTimeout
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, SessionStatus, TurnState
@@ -76,7 +77,7 @@ class Client:
     def send(
         self,
         session: SessionRef,
-        text: str,
+        text: Said,
         *,
         connection: "Connection | OrmSession | None" = None,
         **options: Unpack[SendOptions],
@@ -105,7 +106,7 @@ class Client:
 
     def send_many(
         self,
-        messages: Iterable[tuple[SessionRef, str]],
+        messages: Iterable[tuple[SessionRef, Said]],
         *,
         lane: str = Lane.BULK,
         **options: Unpack[MessageOptions],
@@ -246,7 +247,7 @@ class Turn:
         In place while no later turn of the session has started. Raises MoveRefused otherwise.
         """
         with self._client._database.begin() as conn:
-            accepted = turn_rows.retry(conn, self.id, new_id=TurnId(new_id()), message_id=new_id())
+            accepted = turn_rows.retry(conn, self.id, new_id=TurnId(new_id()))
             lane = turn_rows.get(conn, accepted.turn_id).lane
         self._client._announce(accepted, lane=lane)
         return Turn(self._client, accepted)

@@ -10,8 +10,8 @@ import pytest
 
 from turnmill.domain.errors import ProviderError
 from turnmill.testing.provider_rig import Fault, Rig
-from turnmill_worker.providers.boundary import MAX_REPLY_BYTES, judged
-from turnmill_worker.providers.port import Done, Request
+from turnmill_worker.providers.boundary import MAX_REPLY_BYTES, judged, taken_by
+from turnmill_worker.providers.port import Done, Provider, Request
 
 T = TypeVar("T")
 
@@ -65,14 +65,15 @@ async def error_of(rig: Rig, request: Request) -> BaseException | None:
     return None
 
 
-async def is_sound(answer: Any, *, among: tuple[type[Any], ...]) -> None:
+async def is_sound(answer: Any, *, among: tuple[type[Any], ...], provider: Provider) -> None:
     """Compare it with what a worker makes of it: what differs makes no sense to it."""
-    sound: Any = await judged(lambda: answer, among=among, max_bytes=MAX_REPLY_BYTES)
+    takes = taken_by(provider)
+    sound: Any = await judged(lambda: answer, among=among, max_bytes=MAX_REPLY_BYTES, takes=takes)
     if type(sound) is not type(answer):
         _unsound(f"{type(answer).__name__} is no answer that can be kept")
     for one in fields(sound):
         given, taken = getattr(answer, one.name), getattr(sound, one.name)
-        if one.name == "kept":
+        if one.name in ("kept", "parts"):
             given = tuple(given)
         if one.name != "error" and given != taken:
             _unsound(f"`{one.name}` is a {type(given).__name__} that counts as {taken!r}")

@@ -19,6 +19,7 @@ from functools import wraps
 from typing import Any, TypeVar
 from unittest.mock import patch
 
+from turnmill.domain.content import Message
 from turnmill.domain.errors import (
     ConfigurationError,
     KeyMissing,
@@ -28,7 +29,6 @@ from turnmill.domain.errors import (
     Rejected,
     ThreadLost,
 )
-from turnmill.domain.parts import Part
 
 try:
     import pytest
@@ -132,11 +132,13 @@ class ProviderContract:
     @promise
     async def test_every_field_of_a_reply_is_what_it_is_declared_to_be(self, rig: Rig) -> None:
         request = rig.request()
-        await is_sound(await rig.provider.send(request), among=OF_SEND)
-        await is_sound(await rig.provider.check(request), among=OF_CHECK)
+        await is_sound(await rig.provider.send(request), among=OF_SEND, provider=rig.provider)
+        await is_sound(await rig.provider.check(request), among=OF_CHECK, provider=rig.provider)
         if Fault.BACKGROUND in rig.faults:
             await rig.meet(Fault.BACKGROUND)
-            await is_sound(await rig.provider.send(rig.request()), among=OF_SEND)
+            await is_sound(
+                await rig.provider.send(rig.request()), among=OF_SEND, provider=rig.provider
+            )
 
     @promise
     async def test_tokens_are_counted_or_unknown_and_never_0_of_something(self, rig: Rig) -> None:
@@ -178,7 +180,7 @@ class ProviderContract:
 
     @promise
     async def test_a_thread_goes_on_where_the_last_reply_left_it(self, rig: Rig) -> None:
-        history: list[Part] = []
+        history: list[Message] = []
         thread_ref = ""
         for turn in range(3):
             shown = [] if thread_ref else history
@@ -186,7 +188,7 @@ class ProviderContract:
             seen = had(rig.messages_seen(reply), "a stand-in that tells what it was shown")
             assert seen == 2 * turn
             thread_ref = reply.thread_ref
-            history += [Part("user", f"question {turn}"), Part("assistant", reply.text)]
+            history += [Message.of("user", f"question {turn}"), Message.of("assistant", reply.text)]
 
     @promise
     async def test_a_thread_that_is_kept_elsewhere_is_not_answered_without_its_history(

@@ -8,8 +8,8 @@ from typing import Any
 from uuid import uuid4
 
 from turnmill.domain import errors
+from turnmill.domain.content import Message
 from turnmill.domain.ids import SessionId, TurnId
-from turnmill.domain.parts import Part
 from turnmill_worker.providers.port import Done, Provider, Request
 
 
@@ -104,14 +104,15 @@ def a_request(text: str = "Hello", **given: Any) -> Request:
         "attempt": 1,
         "fence": 1,
         "model": "model-1",
+        "messages": [Message.of("user", text)],
     }
-    return Request(text=text, **{**defaults, **given})
+    return Request(**{**defaults, **given})
 
 
-def a_history(turns: int) -> list[Part]:
+def a_history(turns: int) -> list[Message]:
     """Return the messages of that many earlier turns, oldest first."""
     return [
-        part
+        Message.of(role, f"{said} {number}")
         for number in range(turns)
-        for part in (Part("user", f"question {number}"), Part("assistant", f"answer {number}"))
+        for role, said in (("user", "question"), ("assistant", "answer"))
     ]

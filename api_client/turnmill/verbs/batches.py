@@ -26,6 +26,7 @@ from turnmill.listening.watchlist import Deadline
 from turnmill.new_ids import new_id
 from turnmill.prefetch import prefetched
 from turnmill.store.capabilities import Capability
+from turnmill.store.codec import exported
 from turnmill.store.database import Database
 from turnmill.store.nouns import batch_moves
 from turnmill.store.nouns import batches as rows
@@ -284,7 +285,7 @@ def as_line(result: Result) -> dict[str, Any]:
         "turn_id": str(result.turn_id),
         "session_id": str(result.session_id),
         "state": result.state.value,
-        "text": result.text,
+        **({"text": None} if result.parts is None else exported(result.parts)),
         "usage": {
             "input_tokens": result.input_tokens,
             "output_tokens": result.output_tokens,

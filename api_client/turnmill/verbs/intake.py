@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Any, Unpack
 from uuid import UUID
 
@@ -11,12 +12,14 @@ from turnmill.domain.bounds import (
     LONGEST_TIMEOUT,
     MOST_ATTEMPTS,
     MOST_MESSAGES,
+    MOST_PARTS,
     SETTING_CHOICES,
     SHORTEST_IDLE,
     SHORTEST_TIMEOUT,
 )
 from turnmill.domain.checks import check_name, check_text
-from turnmill.domain.errors import InvalidInput
+from turnmill.domain.content import Message, Part, Said, Text
+from turnmill.domain.errors import InvalidInput, InvalidText, UnsupportedPart
 from turnmill.domain.ids import SessionId, TurnId, as_uuid
 from turnmill.domain.json_values import json_object
 from turnmill.domain.states import Lane, OnAmbiguous, OnFailure, TurnState
@@ -25,6 +28,7 @@ from turnmill.store.records import NewSession, NewTurn
 from turnmill.verbs.options import SendOptions
 
 _PAIRS = '[(session, "text"), …]'
+_PARTS = 'a text, or [Text("…"), …]'
 
 #: Columns that `sessions.update` may set.
 UPDATABLE = frozenset(
@@ -134,15 +138,15 @@ def _rules(values: Mapping[str, Any]) -> dict[str, Any]:
     return checked
 
 
-def new_turn(text: str, *, max_text_bytes: int, **options: Unpack[SendOptions]) -> NewTurn:
+def new_turn(said: Said, *, max_text_bytes: int, **options: Unpack[SendOptions]) -> NewTurn:
     """Check the arguments of `send`; raises InvalidInput."""
-    return next(new_turns([text], max_text_bytes=max_text_bytes, **options))
+    return next(new_turns([said], max_text_bytes=max_text_bytes, **options))
 
 
 def new_turns(
-    texts: Sequence[str], *, max_text_bytes: int, **options: Unpack[SendOptions]
+    all_said: Sequence[Said], *, max_text_bytes: int, **options: Unpack[SendOptions]
 ) -> Iterator[NewTurn]:
-    """Check the arguments of `send_many`: the options now, each text when it is come to.
+    """Check the arguments of `send_many`: the options now, each message when it is come to.
 
     Raises InvalidInput.
     """
@@ -150,12 +154,47 @@ def new_turns(
     return (
         NewTurn(
             id=TurnId(new_id()),
-            message_id=new_id(),
-            text=check_text(text, max_bytes=max_text_bytes),
+            messages=(Message("user", parts_of(said, max_text_bytes=max_text_bytes)),),
             **checked,
         )
-        for text in texts
+        for said in all_said
     )
+
+
+def parts_of(said: object, *, max_text_bytes: int) -> tuple[Part, ...]:
+    """Return what a user says as parts, for the time being of text; raises InvalidInput.
+
+    Raises UnsupportedPart for every kind that no provider here can be sent: at the door, so that
+    nothing is accepted which could only fail.
+    """
+    if isinstance(said, Part):
+        said = [said]
+    if not isinstance(said, list | tuple):
+        return (Text(check_text(said, max_bytes=max_text_bytes)),)
+    texts = [_words(part, n) for n, part in enumerate(_listed(said))]
+    check_text("".join(texts), max_bytes=max_text_bytes)
+    return tuple([Text(text) for text in texts])
+
+
+def _listed(said: list[Any] | tuple[Any, ...]) -> list[Any]:
+    try:
+        found = [*islice(said, MOST_PARTS + 1)]
+    except Exception as error:  # noqa: BLE001
+        # The edge to a caller's own kind of list.
+        raise InvalidInput(f"parts cannot be read: {type(error).__name__}", hint=_PARTS) from None
+    if len(found) > MOST_PARTS:
+        raise InvalidInput(f"parts are more than {MOST_PARTS}", hint="send several messages")
+    return found
+
+
+def _words(part: object, n: int) -> str:
+    if not isinstance(part, Part):
+        raise InvalidInput(f"part {n} is a {type(part).__name__}, no part", hint=_PARTS)
+    if not isinstance(part, Text):
+        raise UnsupportedPart(f"part {n} is of the kind {part.kind}")
+    if not isinstance(part.text, str):
+        raise InvalidText(f"the text of part {n} must be a str, not {type(part.text).__name__}")
+    return str.__str__(part.text)
 
 
 def _turn_options(

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from sqlalchemy import Connection
 
+from turnmill.domain.content import Part, text_of
 from turnmill.domain.errors import (
     NoReply,
     TurnCancelled,
@@ -60,12 +61,17 @@ class Reply:
     """The answer to a turn."""
 
     turn_id: TurnId
-    text: str
+    parts: Sequence[Part]
     usage: TokenUsage
     cost_usd: Decimal | None  #: None: no known price; never 0 for an unknown one
     finish_reason: str
     timing: Timing
     attempts: Sequence[AttemptRecord]
+
+    @property
+    def text(self) -> str:
+        """Return its words; what is no text is in `parts` alone."""
+        return text_of(self.parts)
 
 
 def read_reply(conn: Connection, turn_id: TurnId) -> Reply | None:
@@ -94,7 +100,7 @@ def _reply(turn_id: TurnId, turn: Outcome) -> Reply:
     provider_ms = sum(attempt.provider_ms or 0 for attempt in turn.attempts)
     return Reply(
         turn_id=turn_id,
-        text=turn.text or "",
+        parts=turn.parts or (),
         usage=TokenUsage(
             input_tokens=turn.input_tokens,
             output_tokens=turn.output_tokens,

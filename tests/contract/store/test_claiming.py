@@ -5,9 +5,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests import rows, steps
+from turnmill.domain.content import Message
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import FINAL, Lane, OnAmbiguous, TurnState
 from turnmill.new_ids import new_id
+from turnmill.store.codec import StoredHistory
 from turnmill.store.database import Database
 from turnmill.store.line import claim as claims
 from turnmill.store.line import pauses
@@ -30,7 +32,11 @@ def test_a_claim_brings_all_that_the_call_needs(store: Database) -> None:
     sent = steps.send(store, session, "hello", metadata={"ticket": 991}).turn_id
     claim = steps.take_one(store, sent)
     assert (claim.turn_id, claim.session_id, claim.kind) == (sent, session, "send")
-    assert (claim.text, claim.history, claim.system_prompt) == ("hello", [], "Be brief.")
+    assert (claim.text, claim.history, claim.system_prompt) == (
+        "hello",
+        StoredHistory(),
+        "Be brief.",
+    )
     assert (claim.provider, claim.model, claim.settings) == (
         "openai",
         "small",
@@ -142,11 +148,11 @@ def test_the_history_is_that_of_succeeded_turns_in_order(store: Database) -> Non
         sent = steps.send(store, session, f"question {number}").turn_id
         steps.end(store, steps.take_one(store, sent), final)
     claim = steps.take_one(store, steps.send(store, session, "and now?").turn_id)
-    assert list(claim.history or ()) == [
-        ("user", "question 0"),
-        ("assistant", "answer to question 0"),
-        ("user", "question 2"),
-        ("assistant", "answer to question 2"),
+    assert claim.history == [
+        Message.of("user", "question 0"),
+        Message.of("assistant", "answer to question 0"),
+        Message.of("user", "question 2"),
+        Message.of("assistant", "answer to question 2"),
     ]
 
 
@@ -158,7 +164,7 @@ def test_a_thread_at_the_provider_stands_for_the_history(store: Database) -> Non
     assert (claim.provider_ref, list(claim.history or ())) == ("resp_1", [])
     with store.begin() as conn:
         rebuilt = succeeded_history(conn, session)
-    assert rebuilt == [("user", "one"), ("assistant", "answer to one")]
+    assert rebuilt == [Message.of("user", "one"), Message.of("assistant", "answer to one")]
 
 
 def test_every_claim_of_a_session_has_a_higher_fence(store: Database) -> None:

@@ -185,5 +185,5 @@ def test_a_failed_turn_that_is_run_again_keeps_its_session_awake(store: Database
     rows.run(store, turn, TurnState.FAILED)
     with store.begin() as conn:
         rows.age(conn, session, 400 * DAY)
-        turns.retry(conn, turn, new_id=TurnId(new_id()), message_id=new_id())
+        turns.retry(conn, turn, new_id=TurnId(new_id()))
     assert archive(store) == 0

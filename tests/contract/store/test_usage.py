@@ -124,7 +124,7 @@ def test_a_failed_turn_that_succeeds_later_moves_to_its_new_day(store: Database)
     rows.run(store, turn, TurnState.FAILED)
     count(store, TODAY)
     with store.begin() as conn:
-        turns.retry(conn, turn, new_id=TurnId(new_id()), message_id=new_id())
+        turns.retry(conn, turn, new_id=TurnId(new_id()))
     assert count(store, TODAY) == [0]
     assert report(store, TODAY, TODAY) == []
     rows.run(store, turn)

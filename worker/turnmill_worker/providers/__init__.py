@@ -2,6 +2,7 @@
 
 from turnmill_worker.providers.port import (
     Absent,
+    Accepts,
     Cancels,
     Done,
     Emit,
@@ -15,6 +16,7 @@ from turnmill_worker.providers.port import (
 
 __all__ = [
     "Absent",
+    "Accepts",
     "Cancels",
     "Done",
     "Emit",

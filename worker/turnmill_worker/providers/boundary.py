@@ -9,7 +9,6 @@ its words may quote the user.
 """
 
 import logging
-import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields
 from datetime import timedelta
@@ -20,7 +19,10 @@ from types import GeneratorType, MappingProxyType
 from typing import Any, TypeVar
 
 from turnmill.domain import errors
+from turnmill.domain.content import TEXT_ONLY, Kind
 from turnmill.domain.errors import MaybeSent, NotSent, ProviderError, Rejected
+from turnmill_worker.providers.foreign import CODE, field, is_a
+from turnmill_worker.providers.foreign import name_of as name_of
 from turnmill_worker.providers.port import (
     Absent,
     Done,
@@ -30,6 +32,8 @@ from turnmill_worker.providers.port import (
     Unknowable,
     Usage,
 )
+from turnmill_worker.providers.said import are_longer, is_one_text, parts_of
+from turnmill_worker.providers.said import taken_by as taken_by
 
 logger = logging.getLogger("turnmill.boundary")
 
@@ -53,7 +57,6 @@ LONGEST_WAIT = timedelta(days=1)  #: that a provider can ask for after an error
 LONGEST_POLL = timedelta(hours=1)
 _POLL_AFTER = timedelta(seconds=2)  #: where a provider names no time that makes sense
 
-_CODE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _NOTHING = timedelta(0)
 
 _KINDS: Collection[type[ProviderError]] = frozenset(
@@ -78,8 +81,11 @@ async def judged(
     *,
     among: tuple[type[Answer], ...],
     max_bytes: int,
+    takes: frozenset[Kind] = TEXT_ONLY,
 ) -> Answer | ProviderError:
     """Return what a provider answers, or the error that it stands for; raises nothing.
+
+    What it says has to be of kinds that it `takes` itself: it will be shown it with the next turn.
 
     A cancellation comes back as a `Bug` too: who has cancelled the call knows that it did, and
     else nobody of ours has.
@@ -88,7 +94,8 @@ async def judged(
         answer: Any = ask()
         if _can_be_awaited(answer):
             answer = await answer
-        return _sound(answer, among=among, max_bytes=max_bytes)
+        found = _sound(answer, among=among, max_bytes=max_bytes)
+        return _untaken(found, takes) or found
     except BaseException as error:  # noqa: BLE001
         return error_of(error)
 
@@ -147,24 +154,18 @@ def error_of(raised: BaseException) -> ProviderError:
     return Bug(f"bug:{name}"[:64])
 
 
-def name_of(thing: object) -> str:
-    """Return the name of its class, which is code and no content; never fails."""
-    name = type.__dict__["__name__"].__get__(type(thing))
-    return name if _CODE.fullmatch(name) else "unnamed"
-
-
 def _sound_error(error: ProviderError) -> ProviderError:
     kind: type[ProviderError] = next(
         (one for one in type(error).__mro__ if one in _KINDS), MaybeSent
     )
-    wait = _span(_field(error, "retry_after"), most=LONGEST_WAIT)
+    wait = _span(field(error, "retry_after"), most=LONGEST_WAIT)
     return kind(
-        _code(_field(error, "error_code")) or kind.code,
-        detail=_words(_field(error, "detail")),
+        _code(field(error, "error_code")) or kind.code,
+        detail=_words(field(error, "detail")),
         retry_after=wait,
-        request_id=_name(_field(error, "request_id"), most=MAX_ID),
-        hint=_words(_field(error, "hint")),
-        kept=_refs(_field(error, "kept")),
+        request_id=_name(field(error, "request_id"), most=MAX_ID),
+        hint=_words(field(error, "hint")),
+        kept=_refs(field(error, "kept")),
     )
 
 
@@ -174,9 +175,17 @@ def _sound(
     if type(answer) is Done and _is_sound(answer, max_bytes=max_bytes):
         return answer
     for kind in among:
-        if _is(answer, kind):
+        if is_a(answer, kind):
             return _SOUND[kind](answer, max_bytes)
     return _bad(f"it is a {name_of(answer)}")
+
+
+def _untaken(answer: Answer | ProviderError, takes: frozenset[Kind]) -> BadAnswer | None:
+    if isinstance(answer, Done):
+        for part in answer.parts:
+            if type(part) not in takes:
+                return _bad(f"it says a {part.kind}, which the provider does not take itself")
+    return None
 
 
 def _bad(what: str) -> BadAnswer:
@@ -185,20 +194,19 @@ def _bad(what: str) -> BadAnswer:
 
 
 def _done(answer: object, max_bytes: int) -> Done | BadAnswer:
-    text = _field(answer, "text")
-    if not _is(text, str):
-        return _bad(f"its text is a {name_of(text)}")
-    text = str.__str__(text)
-    if len(text) > max_bytes or (len(text) > max_bytes // 4 and _bytes_of(text) > max_bytes):
+    parts = parts_of(answer)
+    if isinstance(parts, str):
+        return _bad(parts)
+    if are_longer(parts, max_bytes):
         return BadAnswer("reply_too_large", detail=f"the reply is longer than {max_bytes} bytes")
     return Done(
-        text=text,
-        usage=_usage(_field(answer, "usage")),
-        finish_reason=_code(_field(answer, "finish_reason")) or "unknown",
-        thread_ref=_name(_field(answer, "thread_ref"), most=MAX_REF),
-        request_id=_name(_field(answer, "request_id"), most=MAX_ID),
-        model=_name(_field(answer, "model"), most=MAX_ID),
-        kept=_refs(_field(answer, "kept")),
+        parts=parts,
+        usage=_usage(field(answer, "usage")),
+        finish_reason=_code(field(answer, "finish_reason")) or "unknown",
+        thread_ref=_name(field(answer, "thread_ref"), most=MAX_REF),
+        request_id=_name(field(answer, "request_id"), most=MAX_ID),
+        model=_name(field(answer, "model"), most=MAX_ID),
+        kept=_refs(field(answer, "kept")),
     )
 
 
@@ -210,8 +218,7 @@ def _is_sound(done: Done, *, max_bytes: int) -> bool:
     """
     usage = done.usage
     return (
-        type(done.text) is str
-        and len(done.text) <= max_bytes // 4
+        is_one_text(done.parts, most=max_bytes // 4)
         and type(usage) is Usage
         and _is_count(usage.input_tokens)
         and _is_count(usage.output_tokens)
@@ -219,9 +226,9 @@ def _is_sound(done: Done, *, max_bytes: int) -> bool:
         and _is_count(usage.cache_write_tokens)
         and _is_count(usage.cache_write_1h_tokens)
         and type(usage.service_tier) is str
-        and (not usage.service_tier or _CODE.fullmatch(usage.service_tier) is not None)
+        and (not usage.service_tier or CODE.fullmatch(usage.service_tier) is not None)
         and type(done.finish_reason) is str
-        and _CODE.fullmatch(done.finish_reason) is not None
+        and CODE.fullmatch(done.finish_reason) is not None
         and _is_plain(done.thread_ref, most=MAX_REF)
         and _is_plain(done.request_id, most=MAX_ID)
         and _is_plain(done.model, most=MAX_ID)
@@ -240,20 +247,20 @@ def _is_plain(name: object, *, most: int) -> bool:
 
 
 def _running(answer: object, _: int) -> Running | BadAnswer:
-    native_ref = _field(answer, "native_ref")
+    native_ref = field(answer, "native_ref")
     if native_ref != "" and not _name(native_ref, most=MAX_REF):
         return _bad("its native_ref cannot be kept")  # and nobody could ask for the work again
-    wait = _span(_field(answer, "poll_after"), most=LONGEST_POLL)
+    wait = _span(field(answer, "poll_after"), most=LONGEST_POLL)
     return Running(
         native_ref=_name(native_ref, most=MAX_REF),
         poll_after=_POLL_AFTER if wait is None else wait,
-        kept=_refs(_field(answer, "kept")),
+        kept=_refs(field(answer, "kept")),
     )
 
 
 def _failed(answer: object, _: int) -> Failed | BadAnswer:
-    error = _field(answer, "error")
-    if not _is(error, ProviderError):
+    error = field(answer, "error")
+    if not is_a(error, ProviderError):
         return _bad(f"its error is a {name_of(error)}")
     return Failed(error=_sound_error(error))
 
@@ -263,7 +270,7 @@ def _absent(_: object, __: int) -> Absent:
 
 
 def _unknowable(answer: object, _: int) -> Unknowable:
-    return Unknowable(resend_is_safe=_field(answer, "resend_is_safe") is True)
+    return Unknowable(resend_is_safe=field(answer, "resend_is_safe") is True)
 
 
 _SOUND: Mapping[type[Answer], Callable[[object, int], Answer | ProviderError]] = MappingProxyType(
@@ -277,29 +284,16 @@ _SOUND: Mapping[type[Answer], Callable[[object, int], Answer | ProviderError]] =
 )
 
 
-def _is(thing: Any, kind: type) -> bool:
-    """Tell whether it is one, whatever the thing itself says of its class."""
-    return issubclass(type(thing), kind)
-
-
 def _can_be_awaited(thing: Any) -> bool:
     if type(thing) is GeneratorType:
         return bool(thing.gi_code.co_flags & CO_ITERABLE_COROUTINE)  # of `types.coroutine`
     return hasattr(type(thing), "__await__")
 
 
-def _field(thing: object, name: str) -> Any:
-    """Read an attribute of somebody's object, once; None where it cannot be read."""
-    try:
-        return getattr(thing, name)
-    except BaseException:  # noqa: BLE001
-        return None
-
-
 def _usage(usage: object) -> Usage:
-    if not _is(usage, Usage):
+    if not is_a(usage, Usage):
         usage = None
-    return Usage(**{name: judge(_field(usage, name)) for name, judge in _COUNTED.items()})
+    return Usage(**{name: judge(field(usage, name)) for name, judge in _COUNTED.items()})
 
 
 def _count(tokens: object) -> int | None:
@@ -308,7 +302,7 @@ def _count(tokens: object) -> int | None:
 
 def _code(value: Any) -> str:
     """Return a word that may stand in logs and labels, or ""."""
-    return str.__str__(value) if _is(value, str) and _CODE.fullmatch(value) else ""
+    return str.__str__(value) if is_a(value, str) and CODE.fullmatch(value) else ""
 
 
 #: What is known of a call's usage: counts, and what counts them.
@@ -319,14 +313,14 @@ _COUNTED: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
 
 def _name(value: Any, *, most: int) -> str:
     """Return a name that any store can keep, or ""."""
-    if _is(value, str) and str.__len__(value) <= most and str.isprintable(value):
+    if is_a(value, str) and str.__len__(value) <= most and str.isprintable(value):
         return str.__str__(value)
     return ""
 
 
 def _refs(value: Any) -> tuple[str, ...]:
     """Return the names among what is said to be kept; a lone one is one of them."""
-    if _is(value, str):
+    if is_a(value, str):
         value = (value,)
     try:
         names = [_name(one, most=MAX_REF) for one in islice(value, MAX_KEPT)]
@@ -336,12 +330,12 @@ def _refs(value: Any) -> tuple[str, ...]:
 
 
 def _words(value: Any) -> str:
-    return str.__str__(value)[:MAX_DETAIL] if _is(value, str) else ""
+    return str.__str__(value)[:MAX_DETAIL] if is_a(value, str) else ""
 
 
 def _span(value: Any, *, most: timedelta) -> timedelta | None:
     """Return a time from 0 to `most`, or None where it is none."""
-    if not _is(value, timedelta):
+    if not is_a(value, timedelta):
         return None
     span = timedelta(
         days=timedelta.days.__get__(value),
@@ -349,7 +343,3 @@ def _span(value: Any, *, most: timedelta) -> timedelta | None:
         microseconds=timedelta.microseconds.__get__(value),
     )
     return min(span, most) if span >= _NOTHING else None
-
-
-def _bytes_of(text: str) -> int:
-    return len(str.encode(text, "utf-8", "surrogatepass"))

@@ -1,13 +1,13 @@
 """What a provider is: its verbs, and the words that go in and out."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Protocol, runtime_checkable
 
+from turnmill.domain.content import Kind, Message, Part, Text, text_of, text_of_all, with_text
 from turnmill.domain.errors import ProviderError
 from turnmill.domain.ids import SessionId, TurnId
-from turnmill.domain.parts import Part as Part
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,9 +19,9 @@ class Request:
     attempt: int  #: 1 for the first
     fence: int  #: rises with every claim of the session
     model: str
-    text: str  #: what the user says in this turn
+    messages: Sequence[Message]  #: what is said in this turn
     #: of succeeded turns, oldest first; empty where `thread_ref` stands for it
-    history: Sequence[Part] = ()
+    history: Sequence[Message] = ()
     system_prompt: str | None = None
     thread_ref: str = ""  #: the provider's own name of the thread, as the last reply left it
     native_ref: str = ""  #: the provider's own name of this turn's work in the background
@@ -29,6 +29,11 @@ class Request:
     settings: Mapping[str, Any] = field(default_factory=dict)
     #: of the turn; never sent to a vendor
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """Return the words of this turn; all that a provider needs who takes nothing else."""
+        return text_of_all(self.messages)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,18 +51,56 @@ class Usage:
     service_tier: str = ""  #: in which the vendor says it served the call; decides the price
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
-    """The provider has answered."""
+_UNCOUNTED = Usage()
 
-    text: str
-    usage: Usage = field(default_factory=Usage)
+
+@dataclass(frozen=True, slots=True, kw_only=True, init=False)
+class Done:
+    """The provider has answered: `Done(text="…")`, or `Done(parts=[…])` where it says more."""
+
+    parts: Sequence[Part]  #: of what it says
+    usage: Usage = _UNCOUNTED
     finish_reason: str = "stop"  #: stop, length, content_filter, refusal, tool_calls
     thread_ref: str = ""  #: continues the thread from here; empty when we hold the history
     request_id: str = ""  #: to quote to the vendor's support
     model: str = ""  #: the model that answered, for the price
     #: what the vendor stores from now on, `thread_ref` aside: each is closed when the session ends
     kept: Sequence[str] = ()
+
+    def __init__(
+        self,
+        *,
+        text: str | None = None,
+        parts: Sequence[Part] | None = None,
+        usage: Usage = _UNCOUNTED,
+        finish_reason: str = "stop",
+        thread_ref: str = "",
+        request_id: str = "",
+        model: str = "",
+        kept: Sequence[str] = (),
+    ) -> None:
+        """With both, `text` takes the place of the text among the parts."""
+        if parts is None:
+            parts = (Text(text),)  # type: ignore[arg-type]  # judged where all answers are
+        elif text is not None:
+            parts = with_text(parts, text)
+        put = object.__setattr__
+        put(self, "parts", parts)
+        put(self, "usage", usage)
+        put(self, "finish_reason", finish_reason)
+        put(self, "thread_ref", thread_ref)
+        put(self, "request_id", request_id)
+        put(self, "model", model)
+        put(self, "kept", kept)
+
+    @property
+    def text(self) -> str:
+        """Return its words; what is no text is in `parts` alone."""
+        return text_of(self.parts)
+
+    def with_text(self, text: str) -> "Done":
+        """Return the same answer in other words; what is no text stays."""
+        return replace(self, parts=with_text(self.parts, text))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +174,13 @@ class Provider(Protocol):
     async def aclose(self) -> None:
         """Close connections; the process ends."""
         ...
+
+
+@runtime_checkable
+class Accepts(Protocol):
+    """A provider that takes more than text. Any other is sent nothing else."""
+
+    accepts: frozenset[Kind]  #: of `turnmill.domain.content`; a turn with any other part fails
 
 
 @runtime_checkable

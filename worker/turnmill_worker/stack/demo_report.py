@@ -10,7 +10,7 @@ from rich.text import Text
 from turnmill.domain.states import TurnState
 from turnmill.show.tables import print_table
 from turnmill.show.turn_view import TurnView, as_document, look_at, print_attempts
-from turnmill.show.wording import dollars, duration, styled, tokens, total_tokens
+from turnmill.show.wording import dollars, duration, said, styled, tokens, total_tokens
 from turnmill.sync.client import Client
 from turnmill_worker.stack.demo import Played
 from turnmill_worker.stack.demo_script import Line
@@ -80,7 +80,7 @@ def _print_conversation(console: Console, one: Sequence[Ended]) -> None:
     for line, view in one:
         console.print(_said("you", line.text))
         if view.reply is not None:
-            console.print(_said(session.provider, view.reply))
+            console.print(_said(session.provider, said(view.reply)))
         else:
             what = f"no reply: {view.turn.state} ({view.turn.error_code})"
             console.print(_said("", what), style="red")

@@ -8,12 +8,12 @@ from datetime import timedelta
 from typing import Protocol, TypeVar
 
 from turnmill.domain.checks import storable
+from turnmill.domain.content import strings_of
 from turnmill.domain.errors import SessionBusy, StoreError, StoreUnavailable, Unstorable
 from turnmill.domain.ids import SessionId, TurnId
-from turnmill.domain.parts import Part
 from turnmill.domain.states import Lane, TurnState
 from turnmill.grouping import Grouped, Stopped
-from turnmill.new_ids import new_id
+from turnmill.store.codec import StoredHistory
 from turnmill.store.database import Database
 from turnmill.store.kept import keep_late
 from turnmill.store.line.backlogs import longest_waits
@@ -64,7 +64,7 @@ class Ledger(Protocol):
         """Remember what a vendor keeps of a turn that this process has lost."""
         ...
 
-    async def history(self, session_id: SessionId) -> Sequence[Part]:
+    async def history(self, session_id: SessionId) -> StoredHistory:
         """Return the messages of all succeeded turns."""
         ...
 
@@ -178,7 +178,7 @@ class GroupedLedger:
         )
         return None
 
-    async def history(self, session_id: SessionId) -> Sequence[Part]:
+    async def history(self, session_id: SessionId) -> StoredHistory:
         """Return the messages of all succeeded turns."""
         return await _patiently(self._within, succeeded_history, session_id)
 
@@ -272,7 +272,7 @@ class GroupedLedger:
 
     def _commit(self, settlements: Sequence[Settlement]) -> Sequence[_Written]:
         with self._database.single() as conn:
-            return settle(conn, settlements, message_ids=[new_id() for _ in settlements])
+            return settle(conn, settlements)
 
     def _refused(self, settlement: Settlement, error: Exception) -> _Written:
         """Fail a turn whose verdict can never be stored; return an error that may pass."""
@@ -306,7 +306,9 @@ class GroupedLedger:
 
 
 def _weight_of(settlement: Settlement) -> int:
-    return _bytes_of(settlement.reply) + _bytes_of(settlement.error_detail)
+    said = (part for message in settlement.replies for part in message.parts)
+    content = sum(_bytes_of(text) for part in said for text in strings_of(part))
+    return content + _bytes_of(settlement.error_detail)
 
 
 def _bytes_of(text: str | None) -> int:

@@ -4,13 +4,14 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, TypeVar
 
+from turnmill.domain.content import Message
 from turnmill.domain.errors import MaybeSent, NotSent, ProviderError, StoreError, ThreadLost
 from turnmill.domain.ids import TurnId
 from turnmill.domain.retry import RetryPolicy
@@ -20,7 +21,8 @@ from turnmill_worker.layers.pipeline import Middleware, pipeline
 from turnmill_worker.providers import boundary
 from turnmill_worker.providers.boundary import Answer, Bug
 from turnmill_worker.providers.calls import Call
-from turnmill_worker.providers.port import Done, Part, Provider, Request, Usage
+from turnmill_worker.providers.fitting import fitted
+from turnmill_worker.providers.port import Done, Provider, Request, Running, Usage
 from turnmill_worker.turn import verdict
 from turnmill_worker.turn.hooks import Hooks
 from turnmill_worker.turn.in_hand import Holding, InHand, Stop
@@ -205,6 +207,7 @@ async def _ask(claim: Claim, holding: Holding, deps: Deps) -> Found:
             lambda: provider.check(request),
             among=boundary.OF_CHECK,
             max_bytes=deps.max_reply_bytes,
+            takes=boundary.taken_by(provider),
         )
     if claim.on_ambiguous is OnAmbiguous.HOLD and not await deps.ledger.mark_sent(claim):
         return Stop.LEASE_LOST
@@ -221,15 +224,24 @@ async def _ask(claim: Claim, holding: Holding, deps: Deps) -> Found:
 async def _send(provider: Provider, request: Request, holding: Holding, deps: Deps) -> Found:
     if not holding.may_begin():
         return holding.stop or Stop.LEASE_LOST
+
+    takes = boundary.taken_by(provider)
+
+    def send(request: Request) -> Awaitable[Done | Running]:
+        return provider.send(fitted(request, name=getattr(provider, "name", ""), takes=takes))
+
     holding.sent = True
     return await boundary.judged(
-        lambda: pipeline(deps.middleware, provider.send)(request),
+        lambda: pipeline(deps.middleware, send)(request),
         among=boundary.OF_SEND,
         max_bytes=deps.max_reply_bytes,
+        takes=takes,
     )
 
 
-def request_of(claim: Claim, *, history: Sequence[Part], thread_ref: str | None = None) -> Request:
+def request_of(
+    claim: Claim, *, history: Sequence[Message], thread_ref: str | None = None
+) -> Request:
     """Return what the provider is given for this claim."""
     return Request(
         turn_id=claim.turn_id,
@@ -237,7 +249,7 @@ def request_of(claim: Claim, *, history: Sequence[Part], thread_ref: str | None 
         attempt=claim.attempt,
         fence=claim.fence,
         model=claim.model,
-        text=claim.text,
+        messages=claim.messages,
         history=history,
         system_prompt=claim.system_prompt,
         thread_ref=claim.provider_ref if thread_ref is None else thread_ref,

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any, TypedDict, TypeGuard, assert_never
 
 from turnmill.domain.checks import storable
+from turnmill.domain.content import Message, Part, Text, changed
 from turnmill.domain.errors import MaybeSent, NotSent, ProviderError
 from turnmill.domain.retry import RetryPolicy
 from turnmill.domain.states import OnAmbiguous, TurnState
@@ -277,7 +278,8 @@ def settlement(
         outcome=verdict.outcome,
         gives_attempt_back=verdict.gives_attempt_back,
         delay=verdict.delay,
-        reply=storable(reply.text) if reply else None,
+        replies=(Message("assistant", _storable(reply.parts)),) if reply else (),
+        position=claim.next_position,
         finish_reason=reply.finish_reason if reply else None,
         provider_ref=reply.thread_ref if reply else None,
         native_ref=verdict.native_ref,
@@ -296,6 +298,14 @@ def settlement(
 def _counts(usage: Usage | None) -> dict[str, Any]:
     """Return what the store counts, as the provider did; without a reply nothing was used."""
     return {name: getattr(usage, name) if usage else 0 for name in COUNTS}
+
+
+def _storable(parts: Sequence[Part]) -> tuple[Part, ...]:
+    """Return the parts with what no database stores replaced."""
+    return tuple(
+        Text(storable(part.text)) if isinstance(part, Text) else changed(part, storable)
+        for part in parts
+    )
 
 
 def _kept(claim: Claim, verdict: Verdict) -> tuple[Kept, ...]:

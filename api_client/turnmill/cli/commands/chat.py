@@ -16,6 +16,7 @@ from turnmill.domain.errors import NoReply, TurnmillError
 from turnmill.domain.states import TurnState
 from turnmill.show.tables import print_json
 from turnmill.show.turn_view import as_document, look_at
+from turnmill.show.wording import said
 
 if TYPE_CHECKING:
     from turnmill.store.records import SessionRecord
@@ -91,14 +92,14 @@ class Chat:
         else:
             self.answered += 1
             if not self._as_json:
-                click.echo(reply.text)
+                click.echo(said(reply.parts))
                 say(click.style(line_about(reply), dim=True))
         if self._as_json:
             print_json(as_document(look_at(self._client, turn, text=True)))
 
     def _show_history(self) -> None:
         for message in self._client.sessions.history(self._session):
-            say(f"{message.role}: {message.text}")
+            say(f"{message.role}: {said(message.parts)}")
 
 
 def _typed_lines() -> Iterator[str]:

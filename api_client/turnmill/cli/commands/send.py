@@ -14,6 +14,7 @@ from turnmill.domain.arguments import wait_seconds
 from turnmill.domain.errors import InvalidText, NoReply, TurnTimeout
 from turnmill.show.tables import print_json
 from turnmill.show.turn_view import as_document, look_at
+from turnmill.show.wording import said
 
 if TYPE_CHECKING:
     from turnmill.sync.client import Client, Turn
@@ -97,7 +98,7 @@ def _wait(client: Client, turn: Turn, *, timeout: float | None, as_json: bool) -
         code = STILL_RUNNING if isinstance(error, TurnTimeout) else FAILED
     else:
         if not as_json:
-            click.echo(reply.text)
+            click.echo(said(reply.parts))
             say(f"turn {turn.id}: {line_about(reply)}")
         code = OK
     if as_json:

@@ -1,7 +1,6 @@
 """Settling attempts: reply, usage, state and the next head of the line, in one commit."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from sqlalchemy import Connection, select
 
@@ -14,17 +13,15 @@ from turnmill.store.records import Fenced, Locked, Settled, Settlement
 from turnmill.store.schema.tables import attempts, turns
 
 
-def settle(
-    conn: Connection, settlements: Sequence[Settlement], *, message_ids: Sequence[Any]
-) -> list[Settled | Fenced | Locked]:
+def settle(conn: Connection, settlements: Sequence[Settlement]) -> list[Settled | Fenced | Locked]:
     """Write verdicts, at most one for each session, and tell what came of each, in order.
 
     The fence decides, never a clock: an owner frozen past its lease holds an old number, and its
     late answer changes nothing (Fenced). A session that another transaction holds, or has changed
-    since the statement began, is passed over (Locked): give that settlement again. `message_ids`
-    are ids for the replies. One statement, and its own transaction unless the caller began one.
+    since the statement began, is passed over (Locked): give that settlement again. One statement,
+    and its own transaction unless the caller began one.
     """
-    return engine_of(conn).settle(conn, settlements, message_ids=message_ids)
+    return engine_of(conn).settle(conn, settlements)
 
 
 def end_unreadable(conn: Connection, claimed: Sequence[tuple[TurnId, SessionId, int]]) -> None:
@@ -43,7 +40,7 @@ def end_unreadable(conn: Connection, claimed: Sequence[tuple[TurnId, SessionId, 
         )
         for turn_id, session_id, fence in claimed
     ]
-    settle(conn, verdicts, message_ids=[one.turn_id for one in verdicts])  # none has a reply
+    settle(conn, verdicts)
 
 
 def was_settled(conn: Connection, turn_id: TurnId, fence: int) -> TurnState | None:

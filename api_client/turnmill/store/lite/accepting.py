@@ -9,7 +9,7 @@ from sqlalchemy import Connection, insert, select, update
 from turnmill.domain.errors import TurnmillError
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import SessionStatus
-from turnmill.store.content import text_parts
+from turnmill.store.codec import rows_of
 from turnmill.store.records import Accepted, Item, NewTurn, Start, Written
 from turnmill.store.rules.accepting import accepted, at_message, session_values, turn_values
 from turnmill.store.schema.tables import messages, sessions, turns
@@ -78,13 +78,5 @@ def _insert(conn: Connection, session: Any, turn: NewTurn, *, due_at: datetime) 
     place = {"id": turn.id, "session_id": session.id, "seq": session.next_seq}
     most = {"max_attempts": turn.max_attempts or session.max_attempts}
     conn.execute(insert(turns).values(values | place | most | {"available_at": due_at}))
-    conn.execute(
-        insert(messages).values(
-            id=turn.message_id,
-            session_id=session.id,
-            turn_id=turn.id,
-            position=0,
-            role="user",
-            content=text_parts(turn.text),
-        )
-    )
+    theirs = {"session_id": session.id, "turn_id": turn.id}
+    conn.execute(insert(messages), [one | theirs for one in rows_of(turn.messages)])

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, and_, func, insert, or_, select, update
 
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import CLAIMABLE, Lane, OnAmbiguous, SessionStatus, TurnState
-from turnmill.store.content import object_of, text_of
+from turnmill.store.codec import StoredHistory, object_of, said_from
 from turnmill.store.lite.looking import history
 from turnmill.store.records import Claim, Taken
 from turnmill.store.rules.claiming import GOES_ON, KIND, LANE, PROVIDER
@@ -126,9 +126,12 @@ def _take(conn: Connection, head: Any, *, owner: str, lease: timedelta) -> Taken
 
 
 def _from_rows(conn: Connection, head: Any, turn: Any, waited: timedelta) -> Claim:
-    said = conn.scalar(
-        select(messages.c.content).where(messages.c.turn_id == turn.id, messages.c.position == 0)
+    rows = conn.execute(
+        select(messages.c.role, messages.c.content, messages.c.position)
+        .where(messages.c.turn_id == turn.id)
+        .order_by(messages.c.position)
     )
+    said, behind = said_from([tuple(row) for row in rows])
     return Claim(
         turn_id=TurnId(turn.id),
         session_id=SessionId(head.id),
@@ -146,8 +149,9 @@ def _from_rows(conn: Connection, head: Any, turn: Any, waited: timedelta) -> Cla
         native_ref=turn.native_ref,
         on_ambiguous=OnAmbiguous(head.on_ambiguous),
         metadata=object_of(turn.metadata),
-        text=text_of(said),
-        history=() if head.provider_ref else history(conn, SessionId(head.id)),
+        messages=said,
+        next_position=behind,
+        history=StoredHistory() if head.provider_ref else history(conn, SessionId(head.id)),
         waited=waited,
         expires_in=_left(turn.expires_at) if turn.claimed_for != "send" else None,
     )

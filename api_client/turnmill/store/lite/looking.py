@@ -7,14 +7,13 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from turnmill.domain.ids import SessionId
-from turnmill.domain.parts import Part
 from turnmill.domain.states import SessionStatus, TurnState
-from turnmill.store.content import text_of
+from turnmill.store.codec import StoredHistory
 from turnmill.store.records import Vitals
 from turnmill.store.schema.tables import messages, sessions, turns
 
 
-def history(conn: Connection, session_id: SessionId) -> Sequence[Part]:
+def history(conn: Connection, session_id: SessionId) -> StoredHistory:
     """Return all messages of succeeded turns, in order."""
     rows = conn.execute(
         select(messages.c.role, messages.c.content)
@@ -22,7 +21,7 @@ def history(conn: Connection, session_id: SessionId) -> Sequence[Part]:
         .where(turns.c.session_id == session_id, turns.c.state == TurnState.SUCCEEDED)
         .order_by(turns.c.seq, messages.c.position)
     )
-    return [Part(row.role, text_of(row.content)) for row in rows]
+    return StoredHistory.of_rows((row.role, row.content) for row in rows)
 
 
 def backlogs(conn: Connection) -> Sequence[Any]:

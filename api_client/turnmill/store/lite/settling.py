@@ -20,17 +20,12 @@ class _Verdict(dict[str, Any]):
     __getattr__ = dict.__getitem__
 
 
-def settle(
-    conn: Connection, settlements: Sequence[Settlement], *, message_ids: Sequence[Any]
-) -> list[Settled | Fenced | Locked]:
+def settle(conn: Connection, settlements: Sequence[Settlement]) -> list[Settled | Fenced | Locked]:
     """Write verdicts, one after the other."""
-    return [
-        _settle(conn, settlement, message_id)
-        for settlement, message_id in zip(settlements, message_ids, strict=True)
-    ]
+    return [_settle(conn, settlement) for settlement in settlements]
 
 
-def _settle(conn: Connection, settlement: Settlement, message_id: Any) -> Settled | Fenced | Locked:
+def _settle(conn: Connection, settlement: Settlement) -> Settled | Fenced | Locked:
     v = _Verdict({field.name: literal(field.read(settlement), field.type) for field in FIELDS})
     turn = conn.execute(
         update(turns)
@@ -50,7 +45,7 @@ def _settle(conn: Connection, settlement: Settlement, message_id: Any) -> Settle
         .where(attempts.c.turn_id == settlement.turn_id, attempts.c.fence == settlement.fence)
         .values(_by(OF_ATTEMPT, attempts.c, v, state))
     )
-    _bring(conn, settlement, message_id)
+    _bring(conn, settlement)
     conn.execute(
         update(sessions)
         .where(sessions.c.id == settlement.session_id)
@@ -71,10 +66,10 @@ def _by(rules: Mapping[str, Callable[..., Any]], *of: Any) -> dict[str, Any]:
     return {name: rule(*of) for name, rule in rules.items()}
 
 
-def _bring(conn: Connection, settlement: Settlement, message_id: Any) -> None:
+def _bring(conn: Connection, settlement: Settlement) -> None:
     """Write the rows that go with the verdict."""
     for rider in RIDERS:
-        rows = rider.rows_of(settlement, message_id)
+        rows = rider.rows_of(settlement)
         if not rows:
             continue
         turn_id = literal(settlement.turn_id, turns.c.id.type).label("turn_id")

@@ -147,7 +147,7 @@ def _queue_again(conn: Connection, ids: Sequence[UUID]) -> list[SessionId]:
 
 
 def _retry(conn: Connection, turn_id: TurnId, *, new_id: Callable[[], UUID]) -> list[Head]:
-    accepted = retry(conn, turn_id, new_id=TurnId(new_id()), message_id=new_id())
+    accepted = retry(conn, turn_id, new_id=TurnId(new_id()))
     if not accepted.announce:
         return []
     return [Head(turn_id=accepted.turn_id, session_id=accepted.session_id, lane=Lane.BULK)]

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, and_, func, or_, select, update
 
+from turnmill.domain.content import Part, text_of
 from turnmill.domain.errors import (
     BatchNotFound,
     Conflict,
@@ -18,7 +19,7 @@ from turnmill.domain.errors import (
 )
 from turnmill.domain.ids import BatchId, SessionId, TurnId
 from turnmill.domain.states import FINAL, SessionStatus, TurnState
-from turnmill.store.content import text_of
+from turnmill.store.codec import parts_from
 from turnmill.store.line.accept_many import accept_many
 from turnmill.store.line.start_many import start_many
 from turnmill.store.readable import ODD, readable
@@ -87,12 +88,17 @@ class Result:
     turn_id: TurnId
     session_id: SessionId
     state: TurnState
-    text: str | None  #: None unless it succeeded
+    parts: Sequence[Part] | None  #: of its reply; None unless it succeeded
     input_tokens: int | None  #: None: the provider did not say
     output_tokens: int | None
     cached_tokens: int | None
     cost_usd: Decimal | None
     error_code: str | None
+
+    @property
+    def text(self) -> str | None:
+        """Return the words of the reply; None unless it succeeded."""
+        return None if self.parts is None else text_of(self.parts)
 
 
 def create(
@@ -243,16 +249,17 @@ def _record(row: Row[Any]) -> BatchRecord:
 
 def _result(row: Row[Any]) -> Result:
     try:
-        text, error_code = None if row.content is None else text_of(row.content), row.error_code
+        content, error_code = row.content, row.error_code
+        parts = None if content is None else parts_from(content)
     except ODD:
-        text, error_code = None, UnreadableRow.code
+        parts, error_code = None, UnreadableRow.code
     return Result(
         line=row.batch_line,
         custom_id=row.custom_id,
         turn_id=TurnId(row.id),
         session_id=SessionId(row.session_id),
         state=TurnState(row.state),
-        text=text,
+        parts=parts,
         input_tokens=row.input_tokens,
         output_tokens=row.output_tokens,
         cached_tokens=row.cached_tokens,

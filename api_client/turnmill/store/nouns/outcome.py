@@ -8,10 +8,11 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, func, select
 
+from turnmill.domain.content import Part
 from turnmill.domain.errors import TurnNotFound
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import FINAL, SessionStatus, TurnState
-from turnmill.store.content import text_of
+from turnmill.store.codec import parts_from
 from turnmill.store.readable import read_one
 from turnmill.store.records import AttemptRecord
 from turnmill.store.schema.tables import attempts, messages, sessions, turns
@@ -30,12 +31,12 @@ class Outcome:
     output_tokens: int | None
     cached_tokens: int | None
     cost_usd: Decimal | None
-    text: str | None  #: None: it ended without a reply
+    parts: Sequence[Part] | None  #: of its reply; None: it ended without a reply
     attempts: Sequence[AttemptRecord]  #: first one first
 
 
 _OF_TURN = tuple(
-    turns.c[name] for name in Outcome.__dataclass_fields__ if name not in {"text", "attempts"}
+    turns.c[name] for name in Outcome.__dataclass_fields__ if name not in {"parts", "attempts"}
 )
 _OF_ATTEMPT = tuple(attempts.c[name] for name in AttemptRecord.__dataclass_fields__)
 _LAST = (
@@ -77,7 +78,7 @@ def outcome_of(conn: Connection, turn_id: TurnId) -> Outcome | None:
     content = last[width]
     return Outcome(
         **(ended | {"state": state}),
-        text=None if content is None else read_one(content, text_of),
+        parts=None if content is None else read_one(content, parts_from),
         attempts=[_attempt(row[width + 1 :]) for row in rows if row[_FENCE] is not None],
     )
 

@@ -16,7 +16,7 @@ from turnmill.domain.states import (
     TurnState,
     sources_of,
 )
-from turnmill.store.content import shown_text
+from turnmill.store.codec import shown_parts
 from turnmill.store.kept import give_up_all
 from turnmill.store.line.head import lock_sessions, move_lines
 from turnmill.store.readable import read_one, readable
@@ -205,7 +205,7 @@ def _message(row: Row[Any]) -> MessageRecord:
         seq=row.seq,
         position=row.position,
         role=row.role,
-        text=shown_text(row.content),
+        parts=shown_parts(row.content),
         state=TurnState(row.state),
         created_at=row.created_at,
     )

@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import Connection, Select, select, update
 
+from turnmill.domain.content import Message
 from turnmill.domain.errors import MoveRefused, SessionArchived, TurnNotFound, UnreadableRow
 from turnmill.domain.ids import BatchId, SessionId, TurnId
 from turnmill.domain.json_values import Unreadable
 from turnmill.domain.states import FINAL, Lane, SessionStatus, TurnState, sources_of
-from turnmill.store.content import text_of
+from turnmill.store.codec import parts_from
 from turnmill.store.engine import engine_of
 from turnmill.store.kept import give_up_work
 from turnmill.store.line.accept import accept
@@ -113,7 +113,7 @@ def cancel(conn: Connection, turn_id: TurnId) -> tuple[TurnState, list[Head]]:
     return TurnState.CANCELLED, move_lines(conn, {session_id: 1})
 
 
-def retry(conn: Connection, turn_id: TurnId, *, new_id: TurnId, message_id: UUID) -> Accepted:
+def retry(conn: Connection, turn_id: TurnId, *, new_id: TurnId) -> Accepted:
     """Run a failed or dead turn again.
 
     In place, with all its attempts given back, while no later turn of the session has started;
@@ -126,7 +126,7 @@ def retry(conn: Connection, turn_id: TurnId, *, new_id: TurnId, message_id: UUID
             f"a turn that is {state} cannot be retried", hint="only failed and dead turns can"
         )
     if _later_one_started(conn, turn_id, session_id):
-        copy = _copy(conn, turn_id, new_id, message_id)
+        copy = _copy(conn, turn_id, new_id)
         if copy.batch_id is not None:
             # The new turn takes the old one's place in the batch, whose results are to show it.
             leave = {"batch_id": None, "batch_line": None}
@@ -193,17 +193,18 @@ def _later_one_started(conn: Connection, turn_id: TurnId, session_id: SessionId)
     return conn.execute(later.limit(1)).first() is not None
 
 
-def _copy(conn: Connection, turn_id: TurnId, new_id: TurnId, message_id: UUID) -> NewTurn:
+def _copy(conn: Connection, turn_id: TurnId, new_id: TurnId) -> NewTurn:
     old = conn.execute(select(turns).where(turns.c.id == turn_id)).one()
     if isinstance(old.metadata, Unreadable):
         raise UnreadableRow()  # the copy would be without it, and nobody told
-    content = conn.scalars(
-        select(messages.c.content).where(messages.c.turn_id == turn_id, messages.c.position == 0)
-    ).one()
+    said = conn.execute(
+        select(messages.c.role, messages.c.content)
+        .where(messages.c.turn_id == turn_id)
+        .order_by(messages.c.position)
+    ).all()
     return NewTurn(
         id=new_id,
-        message_id=message_id,
-        text=read_one(content, text_of),
+        messages=[Message(one.role, read_one(one.content, parts_from)) for one in said],
         lane=Lane(old.lane),
         metadata=old.metadata,
         max_attempts=old.max_attempts,

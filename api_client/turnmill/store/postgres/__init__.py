@@ -1,7 +1,6 @@
 """The engine for a server: one fast statement for each move of a group."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from sqlalchemy import Connection
 
@@ -36,12 +35,10 @@ __all__ = [
 ]
 
 
-def settle(
-    conn: Connection, settlements: Sequence[Settlement], *, message_ids: Sequence[Any]
-) -> list[Settled | Fenced | Locked]:
+def settle(conn: Connection, settlements: Sequence[Settlement]) -> list[Settled | Fenced | Locked]:
     """Write verdicts, at most one for each session, in one statement."""
     # Its statements take 10 ms to build, and whoever imports us to send a message never settles;
     # workers have them from the start, by `line.settle`.
     from turnmill.store.postgres import settling  # noqa: PLC0415
 
-    return settling.settle(conn, settlements, message_ids=message_ids)
+    return settling.settle(conn, settlements)

@@ -1,6 +1,5 @@
 """Accepting on Postgres: one message in one statement, many in a few."""
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ from turnmill.domain.errors import (
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import SessionStatus
 from turnmill.prefetch import prefetched
-from turnmill.store.content import content_hash, text_parts
+from turnmill.store.codec import content_hash, rows_of
 from turnmill.store.records import Accepted, Item, NewTurn, Start, Written
 from turnmill.store.rules.accepting import (
     SESSION,
@@ -26,6 +25,7 @@ from turnmill.store.rules.accepting import (
     as_json,
     at_message,
     columns,
+    in_json,
     session_values,
     turn_values,
 )
@@ -46,9 +46,17 @@ _STARTING = ", ".join(
     one.written(f"i.{one.column}", most="(i.session->>'max_attempts')::int") for one in TURN
 )
 
+# The first message of a turn goes with its row; few turns have more of them.
+_MORE = "id uuid, position integer, role text, content jsonb"
+_SAID = "message_id uuid, role text, content jsonb, more jsonb"
+_SEVERAL = "<several>"
+_WITH_SEVERAL = f"""UNION ALL
+    SELECT m.id, session.id, %(turn_id)s, m.position, m.role, m.content
+    FROM session CROSS JOIN jsonb_to_recordset(%(more)s::jsonb) AS m ({_MORE})"""
+
 # One statement. All that decides (seq, head) stands in the session's row, which the UPDATE locks
 # and reads in its newest version; other tables are seen as they were before the lock.
-_ACCEPT = f"""
+_TEMPLATE = f"""
 WITH known AS (
     SELECT id, session_id, idempotency_hash FROM turnmill.turns
     WHERE session_id = %(session_id)s AND idempotency_key = %(idempotency_key)s
@@ -72,11 +80,14 @@ WITH known AS (
     FROM session
 ), message AS (
     INSERT INTO turnmill.messages (id, session_id, turn_id, position, role, content)
-    SELECT %(message_id)s, id, %(turn_id)s, 0, 'user', %(content)s::jsonb FROM session
+    SELECT %(message_id)s, id, %(turn_id)s, 0, %(role)s, %(content)s::jsonb FROM session
+    {_SEVERAL}
 )
 SELECT session.announce, known.id AS known_id, known.idempotency_hash AS known_hash
 FROM (SELECT) AS one LEFT JOIN session ON true LEFT JOIN known ON true
 """
+_ACCEPT = _TEMPLATE.replace(_SEVERAL, "")
+_ACCEPT_SEVERAL = _TEMPLATE.replace(_SEVERAL, _WITH_SEVERAL)
 
 # Every writer locks sessions in this order. A lock returns the newest version of each row.
 _LOCK = """
@@ -102,7 +113,7 @@ WITH item AS (
         row_number() OVER (PARTITION BY i.session_id ORDER BY i.n) AS place,
         count(*) OVER (PARTITION BY i.session_id) AS added
     FROM jsonb_to_recordset(%(rows)s::jsonb) AS i (
-        n integer, session_id uuid, turn_id uuid, message_id uuid, content jsonb, {TURN_TYPES})
+        n integer, session_id uuid, turn_id uuid, {_SAID}, {TURN_TYPES})
 ), session AS (
     UPDATE turnmill.sessions s SET
         next_seq = s.next_seq + first.added,
@@ -124,7 +135,11 @@ WITH item AS (
     ORDER BY i.n
 ), message AS (
     INSERT INTO turnmill.messages (id, session_id, turn_id, position, role, content)
-    SELECT message_id, session_id, turn_id, 0, 'user', content FROM item ORDER BY n
+    SELECT message_id, session_id, turn_id, 0, role, content FROM item
+    UNION ALL
+    SELECT m.id, i.session_id, i.turn_id, m.position, m.role, m.content
+    FROM item i CROSS JOIN jsonb_to_recordset(i.more) AS m ({_MORE})
+    WHERE i.more IS NOT NULL
 )
 SELECT n FROM session WHERE announce
 """
@@ -133,8 +148,7 @@ SELECT n FROM session WHERE announce
 _START = f"""
 WITH item AS (
     SELECT * FROM jsonb_to_recordset(%(rows)s::jsonb) AS i (
-        n integer, session_id uuid, turn_id uuid, message_id uuid, content jsonb, session jsonb,
-        {TURN_TYPES})
+        n integer, session_id uuid, turn_id uuid, session jsonb, {_SAID}, {TURN_TYPES})
 ), started AS (
     INSERT INTO turnmill.sessions (id, {columns(SESSION)},
         next_seq, unfinished, head_turn_id, head_lane, head_due_at)
@@ -148,7 +162,11 @@ WITH item AS (
     FROM item i ORDER BY i.n
 ), message AS (
     INSERT INTO turnmill.messages (id, session_id, turn_id, position, role, content)
-    SELECT message_id, session_id, turn_id, 0, 'user', content FROM item ORDER BY n
+    SELECT message_id, session_id, turn_id, 0, role, content FROM item
+    UNION ALL
+    SELECT m.id, i.session_id, i.turn_id, m.position, m.role, m.content
+    FROM item i CROSS JOIN jsonb_to_recordset(i.more) AS m ({_MORE})
+    WHERE i.more IS NOT NULL
 )
 SELECT n FROM item WHERE available_at IS NULL OR available_at <= clock_timestamp()
 """
@@ -158,19 +176,27 @@ def accept(conn: Connection, session_id: SessionId, turn: NewTurn) -> Written:
     """Write a turn and its message, unless its key is known or its session is closed."""
     if turn.idempotency_key is not None:
         lock_session(conn, session_id)
-    row = execute(conn, _ACCEPT, _parameters(session_id, turn)).one()
+    statement = _ACCEPT if len(turn.messages) == 1 else _ACCEPT_SEVERAL
+    row = execute(conn, statement, _parameters(session_id, turn)).one()
     return Written(row[0] is not None, bool(row[0]), row[1], row[2])
 
 
 def _parameters(session_id: SessionId, turn: NewTurn) -> dict[str, Any]:
-    values = turn_values(turn)
+    values = turn_values(turn) | _said(turn)
     return values | {
         "session_id": session_id,
         "turn_id": turn.id,
-        "message_id": turn.message_id,
-        "metadata": None if values["metadata"] is None else json.dumps(values["metadata"]),
-        "content": json.dumps(text_parts(turn.text)),
+        "metadata": None if values["metadata"] is None else in_json(values["metadata"]),
+        "content": in_json(values["content"]),
+        "more": in_json(values["more"]),
     }
+
+
+def _said(turn: NewTurn) -> dict[str, Any]:
+    """Return the first message of a turn, and those that follow it."""
+    first, *more = rows_of(turn.messages)
+    content = {"role": first["role"], "content": first["content"]}
+    return {"message_id": first["id"], **content, "more": more or None}
 
 
 def lock_session(conn: Connection, session_id: SessionId) -> None:
@@ -261,7 +287,7 @@ def _accepted_before(conn: Connection, items: Sequence[Item]) -> list[Accepted |
         if turn.idempotency_key is None:
             standing.append(None)
             continue
-        digest = content_hash(turn.text)
+        digest = content_hash(turn.messages)
         found = known.setdefault((session_id, turn.idempotency_key), (turn.id, digest))
         if found[1] != digest:
             raise at_message(
@@ -325,10 +351,4 @@ def _chunks(items: Iterator[Item], made: list[Item]) -> Iterator[str]:
 
 
 def _row(n: int, session_id: SessionId, turn: NewTurn) -> dict[str, Any]:
-    return turn_values(turn) | {
-        "n": n,
-        "session_id": session_id,
-        "turn_id": turn.id,
-        "message_id": turn.message_id,
-        "content": text_parts(turn.text),
-    }
+    return turn_values(turn) | _said(turn) | {"n": n, "session_id": session_id, "turn_id": turn.id}

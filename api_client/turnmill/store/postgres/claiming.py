@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.json_values import lenient_json
 from turnmill.domain.states import CLAIMABLE, Lane, OnAmbiguous
-from turnmill.store.content import StoredHistory, object_of, text_of
+from turnmill.store.codec import StoredHistory, object_of, said_from
 from turnmill.store.postgres.looking import BACKLOGS, HISTORY_OF, NOT_PAUSED
 from turnmill.store.records import Claim, Taken
 from turnmill.store.rules.claiming import GOES_ON
@@ -120,8 +120,8 @@ SELECT turn.id, turn.session_id, turn.lease_fence, turn.kind, turn.claims, turn.
     turn.max_attempts,
     turn.lane, session.provider, session.model, session.system_prompt, session.settings,
     session.provider_ref, turn.native_ref, session.on_ambiguous, turn.metadata,
-    (SELECT content::text FROM turnmill.messages m
-    WHERE m.turn_id = turn.id AND m.position = 0) AS said,
+    (SELECT json_agg(json_build_array(m.role, m.content, m.position) ORDER BY m.position)::text
+    FROM turnmill.messages m WHERE m.turn_id = turn.id) AS said,
     CASE WHEN session.provider_ref = '' AND NOT session.long THEN (
         {HISTORY_OF.format("turn.session_id")}
     ) END AS history, session.provider_ref = '' AND session.long,
@@ -216,6 +216,7 @@ def _taken(rows: Any) -> list[Taken]:
 
 
 def _from_row(row: Any) -> Claim:
+    messages, behind = said_from(lenient_json(row[16]))
     return Claim(
         turn_id=TurnId(row[0]),
         session_id=SessionId(row[1]),
@@ -233,8 +234,9 @@ def _from_row(row: Any) -> Claim:
         native_ref=row[13],
         on_ambiguous=OnAmbiguous(row[14]),
         metadata=object_of(lenient_json(row[15])),
-        text=text_of(lenient_json(row[16])),
-        history=None if row[18] else StoredHistory(row[17]) if row[17] else [],
+        messages=messages,
+        next_position=behind,
+        history=None if row[18] else StoredHistory(row[17] or "[]"),
         waited=row[19] or timedelta(0),
         expires_in=row[20],
     )

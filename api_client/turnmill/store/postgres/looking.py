@@ -7,8 +7,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from turnmill.domain.ids import SessionId
-from turnmill.domain.parts import Part
-from turnmill.store.content import StoredHistory
+from turnmill.store.codec import StoredHistory
 from turnmill.store.records import Vitals
 from turnmill.store.schema_name import execute
 
@@ -67,10 +66,10 @@ SELECT current_setting('server_version'), clock_timestamp(), current_setting('se
 """
 
 
-def history(conn: Connection, session_id: SessionId) -> Sequence[Part]:
+def history(conn: Connection, session_id: SessionId) -> StoredHistory:
     """Return all messages of succeeded turns, in order."""
     found = execute(conn, _HISTORY, {"session": session_id}).scalar()
-    return StoredHistory(found) if found else []
+    return StoredHistory(found or "[]")
 
 
 def backlogs(conn: Connection) -> Sequence[Any]:

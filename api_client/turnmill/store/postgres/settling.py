@@ -125,12 +125,10 @@ _SETTLE = _with(rider for rider in RIDERS if rider.always)
 _SETTLE_ALL = _with(RIDERS)
 
 
-def settle(
-    conn: Connection, settlements: Sequence[Settlement], *, message_ids: Sequence[Any]
-) -> list[Settled | Fenced | Locked]:
+def settle(conn: Connection, settlements: Sequence[Settlement]) -> list[Settled | Fenced | Locked]:
     """Write verdicts, at most one for each session, in one statement."""
     session_ids = [one.session_id for one in settlements]
-    brought = {rider.name: _brought(rider, settlements, message_ids) for rider in RIDERS}
+    brought = {rider.name: _brought(rider, settlements) for rider in RIDERS}
     every = any(brought[rider.name] for rider in RIDERS if not rider.always)
     parameters = {
         "rows": in_json([row_of(one) for one in settlements]),
@@ -146,13 +144,11 @@ def settle(
     ]
 
 
-def _brought(
-    rider: Rider, settlements: Sequence[Settlement], message_ids: Sequence[Any]
-) -> list[dict[str, Any]]:
+def _brought(rider: Rider, settlements: Sequence[Settlement]) -> list[dict[str, Any]]:
     return [
         {"turn_id": settlement.turn_id, **row}
-        for settlement, message_id in zip(settlements, message_ids, strict=True)
-        for row in rider.rows_of(settlement, message_id)
+        for settlement in settlements
+        for row in rider.rows_of(settlement)
     ]
 
 

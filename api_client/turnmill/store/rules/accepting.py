@@ -19,7 +19,7 @@ from turnmill.domain.errors import (
 )
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import SessionStatus
-from turnmill.store.content import content_hash
+from turnmill.store.codec import content_hash
 from turnmill.store.records import Accepted, NewSession, NewTurn, Written
 from turnmill.store.schema.tables import sessions, turns
 
@@ -44,7 +44,7 @@ class Field(NamedTuple):
 
 
 def _hash(turn: NewTurn) -> bytes | None:
-    return None if turn.idempotency_key is None else content_hash(turn.text)
+    return None if turn.idempotency_key is None else content_hash(turn.messages)
 
 
 def _metadata(turn: NewTurn) -> dict[str, Any] | None:
@@ -138,7 +138,7 @@ def accepted(conn: Connection, session_id: SessionId, turn: NewTurn, written: Wr
         return Accepted(turn_id=turn.id, session_id=session_id, created=True, announce=announce)
     if known_id is None or _status(conn, session_id) in (None, SessionStatus.DELETED):
         raise _why_closed(conn, session_id)
-    if bytes(known_hash) != content_hash(turn.text):
+    if bytes(known_hash) != content_hash(turn.messages):
         raise IdempotencyConflict()
     return Accepted(turn_id=TurnId(known_id), session_id=session_id, created=False, announce=False)
 

@@ -7,7 +7,7 @@ from sqlalchemy import Boolean, FromClause, Select, Table, Text, and_, case, fun
 from sqlalchemy.types import TypeEngine
 
 from turnmill.domain.states import SessionStatus, TurnState
-from turnmill.store.content import text_parts
+from turnmill.store.codec import rows_of
 from turnmill.store.records import Settlement
 from turnmill.store.schema.tables import kept_refs, messages, sessions
 from turnmill.store.types import db_now, insert_for
@@ -19,7 +19,7 @@ class Rider(NamedTuple):
     name: str  #: of its part of a statement
     table: Table
     says: Mapping[str, TypeEngine[Any]]  #: what each row that is brought says
-    rows_of: Callable[[Settlement, Any], Sequence[Mapping[str, Any]]]
+    rows_of: Callable[[Settlement], Sequence[Mapping[str, Any]]]
     #: what is written for a row `r` of a turn, whose state is what it has become
     writes: Callable[[FromClause, FromClause], Select[Any]]
     #: what becomes of a row that stands already, from that and the new one; {}: there is none
@@ -41,22 +41,23 @@ def insert_of(rider: Rider, *, brought: FromClause, turn: FromClause, dialect: s
     )
 
 
-def _reply(settlement: Settlement, message_id: Any) -> Sequence[Mapping[str, Any]]:
+def _reply(settlement: Settlement) -> Sequence[Mapping[str, Any]]:
+    """Return all that was said in reply; the last of it is the reply to show."""
     if settlement.state is not TurnState.SUCCEEDED:
         return ()
-    content = text_parts(settlement.reply or "")
-    return ({"id": message_id, "position": 1, "role": "assistant", "content": content},)
+    rows = rows_of(settlement.replies, first=settlement.position)
+    for row in rows:
+        row["final"] = row is rows[-1]
+    return rows
 
 
 def _reply_rows(r: Any, turn: Any) -> Select[Any]:
     """Write nothing for a turn that somebody has cancelled meanwhile."""
-    final = (turn.c.state == TurnState.SUCCEEDED.value).label("final")
     return (
         select(
             turn.c.session_id,
             turn.c.id.label("turn_id"),
             *(r.c[name] for name in REPLY.says),
-            final,
         )
         .join_from(turn, r, r.c.turn_id == turn.c.id)
         .where(turn.c.state == TurnState.SUCCEEDED.value)
@@ -66,7 +67,7 @@ def _reply_rows(r: Any, turn: Any) -> Select[Any]:
 REPLY = Rider(
     name="reply",
     table=messages,
-    says={name: messages.c[name].type for name in ("id", "position", "role", "content")},
+    says={name: messages.c[name].type for name in ("id", "position", "role", "content", "final")},
     rows_of=_reply,
     writes=_reply_rows,
     merges={},
@@ -74,7 +75,7 @@ REPLY = Rider(
 )
 
 
-def _kept(settlement: Settlement, _: Any) -> Sequence[Mapping[str, Any]]:
+def _kept(settlement: Settlement) -> Sequence[Mapping[str, Any]]:
     return [{name: getattr(one, name) for name in KEPT.says} for one in settlement.kept]
 
 

@@ -1,13 +1,15 @@
 """Anthropic's Messages API: `POST /v1/messages`, the history sent along."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from turnmill.domain.content import Message, Native, Part
 from turnmill.domain.errors import Rejected
 from turnmill_worker.providers.failures import raise_error_inside
+from turnmill_worker.providers.fitting import item_of, natives, words
 from turnmill_worker.providers.parameters import TOOLS, vendor_parameters
-from turnmill_worker.providers.port import Done, Part, Request, Usage
+from turnmill_worker.providers.port import Done, Request, Usage
 from turnmill_worker.providers.untrusted import (
     Unreadable,
     count,
@@ -22,6 +24,7 @@ from turnmill_worker.providers.untrusted import (
 )
 
 PATH = "v1/messages"
+API = "messages"  #: of native parts
 DEFAULT_MAX_TOKENS = 8192  #: the vendor wants a number; the setting `max_output_tokens` changes it
 
 _RESERVED = TOOLS | {"messages", "model", "prefill", "stream", "system"}
@@ -50,14 +53,16 @@ def body_of(request: Request) -> dict[str, Any]:
     """
     body = vendor_parameters(request.settings, reserved=_RESERVED)
     body.setdefault("max_tokens", body.pop("max_output_tokens", DEFAULT_MAX_TOKENS))
-    parts = [part for part in (*request.history, Part("user", request.text)) if part.text.strip()]
-    system = [part.text for part in parts if part.role == "system"]
+    said = [(one.role, _content(one)) for one in (*request.history, *request.messages)]
+    system = [content for role, content in said if role == "system" and isinstance(content, str)]
     if request.system_prompt:
         system.insert(0, request.system_prompt)
     if system:
         body["system"] = "\n\n".join(system)
     body["model"] = request.model
-    body["messages"] = [_message(part) for part in parts if part.role != "system"]
+    body["messages"] = [
+        _message(role, content) for role, content in said if content and role != "system"
+    ]
     return body
 
 
@@ -82,10 +87,26 @@ def _said(content: object) -> str:
     return joined(block.get("text") for block in blocks if block.get("type") == "text")
 
 
-def _message(part: Part) -> dict[str, str]:
-    if part.role not in {"user", "assistant"}:
-        raise Rejected("unsupported_role", detail=f"a message with the role {part.role}")
-    return {"role": part.role, "content": part.text}
+def _content(message: Message) -> str | list[Any]:
+    """Return a text, or blocks where the vendor's own stand among its words; "" for nothing."""
+    if message.role == "system" or not any(isinstance(one, Native) for one in message.parts):
+        said = words(message.parts)
+        return said if said.strip() else ""
+    return [*_blocks(message.parts)]
+
+
+def _blocks(parts: Sequence[Part]) -> Iterator[Any]:
+    for part in parts:
+        if isinstance(part, Native):
+            yield from (item_of(one) for one in natives([part], api=API))
+        elif (said := words([part])).strip():
+            yield {"type": "text", "text": said}
+
+
+def _message(role: str, content: str | list[Any]) -> dict[str, Any]:
+    if role not in {"user", "assistant"}:
+        raise Rejected("unsupported_role", detail=f"a message with the role {role}")
+    return {"role": role, "content": content}
 
 
 def _usage(usage: Mapping[str, Any]) -> Usage:

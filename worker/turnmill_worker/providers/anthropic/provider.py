@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from anthropic import AsyncAnthropic
 
+from turnmill.domain.content import Kind, Native, Text
 from turnmill.domain.errors import KeyMissing
 from turnmill.domain.ids import SessionId
 from turnmill_worker.providers.answers import id_in, read, refusal
@@ -27,6 +28,7 @@ class AnthropicProvider:
     """
 
     name = "anthropic"
+    accepts: frozenset[Kind] = frozenset({Text, Native})
 
     def __init__(self, sdk: AsyncAnthropic) -> None:
         self._sdk = sdk

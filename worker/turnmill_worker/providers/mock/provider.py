@@ -271,7 +271,7 @@ def _messages_before(request: Request) -> int:
 
 
 def _usage(request: Request, reply: str) -> Usage:
-    shown = [part.text for part in request.history]
+    shown = [one.text for one in request.history]
     told = sum(map(len, (*shown, request.text, request.system_prompt or "")))
     return Usage(input_tokens=told // 4 + 1, output_tokens=len(reply) // 4 + 1)
 

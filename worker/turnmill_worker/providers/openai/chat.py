@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from turnmill.domain.content import Message, Native
 from turnmill.domain.errors import NotSent, Rejected
 from turnmill_worker.providers.failures import raise_error_inside
+from turnmill_worker.providers.fitting import item_of, natives, words
 from turnmill_worker.providers.parameters import TOOLS, vendor_parameters
-from turnmill_worker.providers.port import Done, Part, Request, Usage
+from turnmill_worker.providers.port import Done, Request, Usage
 from turnmill_worker.providers.untrusted import (
     Unreadable,
     count,
@@ -21,6 +23,7 @@ from turnmill_worker.providers.untrusted import (
 )
 
 PATH = "chat/completions"
+API = "chat"  #: of native parts
 
 _RESERVED = TOOLS | {"messages", "model", "n", "store", "stream", "stream_options"}
 
@@ -40,10 +43,10 @@ def body_of(request: Request) -> dict[str, Any]:
     body = vendor_parameters(request.settings, reserved=_RESERVED)
     if "max_output_tokens" in body:
         body["max_tokens"] = body.pop("max_output_tokens")
-    system = [Part("system", request.system_prompt)] if request.system_prompt else []
-    parts = [*system, *request.history, Part("user", request.text)]
+    system = [Message.of("system", request.system_prompt)] if request.system_prompt else []
+    said = [*system, *request.history, *request.messages]
     body["model"] = request.model
-    body["messages"] = [_message(part) for part in parts]
+    body["messages"] = [_message(one) for one in said]
     return body
 
 
@@ -84,10 +87,15 @@ def _said(message: Mapping[str, Any]) -> tuple[str, str]:
     return "", refusal
 
 
-def _message(part: Part) -> dict[str, str]:
-    if part.role not in {"user", "assistant", "system"}:
-        raise Rejected("unsupported_role", detail=f"a message with the role {part.role}")
-    return {"role": part.role, "content": part.text}
+def _message(message: Message) -> dict[str, Any]:
+    """Return a message: its words, and the fields of the server's own that came with them."""
+    if message.role not in {"user", "assistant", "system"}:
+        raise Rejected("unsupported_role", detail=f"a message with the role {message.role}")
+    own: dict[str, Any] = {}
+    for native in natives(message.parts, api=API):
+        own |= mapping(item_of(native))
+    said = words([one for one in message.parts if not isinstance(one, Native)])
+    return {**own, "role": message.role, "content": said}
 
 
 def _usage(payload: Mapping[str, Any]) -> Usage:

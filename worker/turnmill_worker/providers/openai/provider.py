@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from openai import AsyncOpenAI
 
+from turnmill.domain.content import Kind, Native, Text
 from turnmill.domain.errors import KeyMissing, ProviderError, ThreadLost
 from turnmill.domain.ids import SessionId
 from turnmill_worker.providers.answers import id_in, read, refusal
@@ -37,6 +38,7 @@ class OpenAIProvider:
     """
 
     name = "openai"
+    accepts: frozenset[Kind] = frozenset({Text, Native})
 
     def __init__(self, sdk: AsyncOpenAI) -> None:
         self._sdk = sdk

@@ -1,9 +1,11 @@
 """OpenAI's Responses API: `POST /responses`, as a chain or with the history sent along."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from types import MappingProxyType
 from typing import Any
 
+from turnmill.domain.content import Message, Native, Part, Text
 from turnmill.domain.errors import NotSent, ProviderError, RateLimited, Rejected
 from turnmill_worker.providers.failures import (
     error_of_inside,
@@ -12,8 +14,9 @@ from turnmill_worker.providers.failures import (
     status_in,
     words_of,
 )
+from turnmill_worker.providers.fitting import item_of, natives, words
 from turnmill_worker.providers.parameters import TOOLS, vendor_parameters
-from turnmill_worker.providers.port import Done, Failed, Part, Request, Running, Usage
+from turnmill_worker.providers.port import Done, Failed, Request, Running, Usage
 from turnmill_worker.providers.untrusted import (
     Unreadable,
     count,
@@ -27,6 +30,7 @@ from turnmill_worker.providers.untrusted import (
 )
 
 PATH = "responses"
+API = "responses"  #: of native parts
 
 _RESERVED = TOOLS | {
     "conversation",
@@ -70,17 +74,18 @@ _INCOMPLETE = MappingProxyType({"content_filter": "content_filter", "steered": "
 
 def body_of(request: Request, *, chain: bool) -> dict[str, Any]:
     """Return the JSON body. A chain is kept by the vendor, so only what it lacks is sent."""
-    parts = [*request.history, Part("user", request.text)]
     body = vendor_parameters(request.settings, reserved=_RESERVED)
     body["model"] = request.model
     body["store"] = chain
+    said: Sequence[Message] = request.messages
     if chain and request.thread_ref:
         body["previous_response_id"] = request.thread_ref
-        parts = parts[-1:]
+    else:
+        said = [*request.history, *said]
     if request.system_prompt:
         # Not carried along by a chain: https://platform.openai.com/docs/api-reference/responses
         body["instructions"] = request.system_prompt
-    body["input"] = [_item(part) for part in parts]
+    body["input"] = [item for message in said for item in _items(message)]
     return body
 
 
@@ -136,14 +141,27 @@ def found_of(
         return Failed(error=error)
 
 
-def _item(part: Part) -> dict[str, Any]:
-    if part.role == "assistant":
+def _items(message: Message) -> Iterator[Any]:
+    """Yield what a message is here: its words, and items of the vendor's own where they stood."""
+    if message.role not in {"user", "assistant", "system"}:
+        raise Rejected("unsupported_role", detail=f"a message with the role {message.role}")
+    for is_native, run in groupby(message.parts or (Text(""),), _is_native):
+        if is_native:
+            yield from (item_of(one) for one in natives(run, api=API))
+        else:
+            yield _item(message.role, words([*run]))
+
+
+def _is_native(part: Part) -> bool:
+    return isinstance(part, Native)
+
+
+def _item(role: str, said: str) -> dict[str, Any]:
+    if role == "assistant":
         # The long form: llama.cpp takes no other for what the model said.
-        content = [{"type": "output_text", "text": part.text}]
+        content = [{"type": "output_text", "text": said}]
         return {"type": "message", "role": "assistant", "content": content}
-    if part.role not in {"user", "system"}:
-        raise Rejected("unsupported_role", detail=f"a message with the role {part.role}")
-    return {"role": part.role, "content": part.text}
+    return {"role": role, "content": said}
 
 
 def _may_be_empty(payload: Mapping[str, Any], status: object) -> bool:

@@ -1,0 +1,162 @@
+"""What is said: messages, and the parts that a message is made of."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Words."""
+
+    kind: ClassVar[str] = "text"
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Attachment:
+    """What is kept elsewhere: a reference, never the bytes."""
+
+    id: str = ""  #: of an attachment that Turnmill keeps
+    url: str = ""  #: where it can be fetched
+    sha256: str = ""  #: of its bytes, in hex
+    media_type: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image(_Attachment):
+    """A picture."""
+
+    kind: ClassVar[str] = "image"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File(_Attachment):
+    """A document, or any other file."""
+
+    kind: ClassVar[str] = "file"
+
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audio(_Attachment):
+    """Something to be heard."""
+
+    kind: ClassVar[str] = "audio"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCall:
+    """The model wants a tool to be run."""
+
+    kind: ClassVar[str] = "tool_call"
+
+    id: str
+    name: str
+    arguments: str  #: as the model wrote them: JSON, or what was to be JSON
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolOutput:
+    """What a tool returned."""
+
+    kind: ClassVar[str] = "tool_output"
+
+    call_id: str  #: of the ToolCall
+    output: str
+    is_error: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Native:
+    """An item of one vendor's own that must travel back as it came, such as signed thinking.
+
+    It means nothing to anybody else, and is sent to nobody else.
+    """
+
+    kind: ClassVar[str] = "native"
+
+    provider: str  #: the provider's name here
+    item: str  #: JSON as it came, so that neither the order of its keys nor a number changes
+    api: str = ""  #: which API of the provider's, where it has several
+
+
+Part = Text | Image | File | Audio | ToolCall | ToolOutput | Native
+Kind = (
+    type[Text]
+    | type[Image]
+    | type[File]
+    | type[Audio]
+    | type[ToolCall]
+    | type[ToolOutput]
+    | type[Native]
+)
+
+#: Every kind of part, by the name under which it is stored.
+KINDS: Mapping[str, Kind] = MappingProxyType(
+    {one.kind: one for one in (Text, Image, File, Audio, ToolCall, ToolOutput, Native)}
+)
+
+#: What a caller may say: a text, a part, or several of them.
+Said = str | Part | Sequence[Part]
+
+#: What is taken of somebody who only knows text.
+TEXT_ONLY: frozenset[Kind] = frozenset({Text})
+
+_STRINGS: Mapping[Kind, Sequence[str]] = MappingProxyType(
+    {kind: [one.name for one in fields(kind) if one.type is str] for kind in KINDS.values()}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One entry of a conversation: who says what."""
+
+    role: str  #: user, assistant, tool or system
+    parts: Sequence[Part]
+
+    @property
+    def text(self) -> str:
+        """Return its words; what is no text is in `parts` alone."""
+        return text_of(self.parts)
+
+    @classmethod
+    def of(cls, role: str, text: str) -> "Message":
+        """Return a message that is text only."""
+        return cls(role, (Text(text),))
+
+
+def text_of(parts: Sequence[Part]) -> str:
+    """Return the words among the parts, joined as they stand."""
+    if len(parts) == 1 and isinstance(first := parts[0], Text):
+        return first.text
+    return "".join(part.text for part in parts if isinstance(part, Text))
+
+
+def text_of_all(messages: Sequence[Message]) -> str:
+    """Return the words of several messages, a blank line between them."""
+    if len(messages) == 1:
+        return messages[0].text
+    return "\n\n".join([one.text for one in messages])
+
+
+def with_text(parts: Sequence[Part], text: str) -> tuple[Part, ...]:
+    """Return the parts with another text: where the first stood, or else at the end."""
+    place = next((n for n, part in enumerate(parts) if isinstance(part, Text)), len(parts))
+    others = [part for part in parts[place:] if not isinstance(part, Text)]
+    return (*parts[:place], Text(text), *others)
+
+
+def strings_of(part: Part) -> Iterator[str]:
+    """Yield all strings that a part holds."""
+    return (getattr(part, name) for name in _STRINGS[type(part)])
+
+
+def changed(part: Part, change: Callable[[str], str]) -> Part:
+    """Return the part with each of its strings changed."""
+    old: Any = part
+    new: Part = replace(old, **{name: change(getattr(old, name)) for name in _STRINGS[type(old)]})
+    return new

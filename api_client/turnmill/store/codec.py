@@ -1,0 +1,182 @@
+"""Content as it is stored: the one place where messages become JSON, and JSON becomes messages."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from typing import Any, overload
+
+from turnmill.domain.content import KINDS, Kind, Message, Part, Text, text_of
+from turnmill.domain.errors import Rejected, UnreadableRow
+from turnmill.domain.json_values import Unreadable
+from turnmill.new_ids import new_id
+from turnmill.store.readable import ODD
+
+#: Changes a message on its way to one who cannot take all of it; None leaves it out.
+Fit = Callable[[Message], Message | None]
+
+_FIELDS: Mapping[Kind, Mapping[str, Any]] = {
+    kind: {one.name: one.type for one in fields(kind)} for kind in KINDS.values()
+}
+_DEFAULTS: Mapping[Kind, Mapping[str, Any]] = {
+    kind: {one.name: one.default for one in fields(kind)} for kind in KINDS.values()
+}
+#: Stands where a part of a listed message cannot be read.
+_UNREADABLE = Text("\N{REPLACEMENT CHARACTER}")
+
+
+def content_of(parts: Sequence[Part]) -> list[dict[str, Any]]:
+    """Return what is stored of a message's parts, to be written as JSON."""
+    return [
+        {"type": "text", "text": part.text} if isinstance(part, Text) else _stored(part)
+        for part in parts
+    ]
+
+
+def parts_from(content: object) -> tuple[Part, ...]:
+    """Return the parts that are stored; raises one of `readable.ODD` where one cannot be read.
+
+    So it is with a kind or a field that a newer version wrote: what nobody here understands is
+    never left out.
+    """
+    if not isinstance(content, list):
+        raise TypeError("content is a list of parts")
+    if len(content) == 1:
+        return (_part(content[0]),)
+    return tuple([_part(one) for one in content])
+
+
+def said_from(rows: Sequence[tuple[str, Any, int]]) -> tuple[tuple[Message, ...], int]:
+    """Return the messages of a turn, and the position behind them; raises one of `readable.ODD`.
+
+    `rows` are (role, content, position), in order: of a turn without any there is nothing to ask.
+    """
+    messages = tuple([Message(role, parts_from(content)) for role, content, _ in rows])
+    return messages, rows[-1][2] + 1
+
+
+def shown_parts(content: object) -> tuple[Part, ...]:
+    """Return the parts for a listing, in which those that cannot be read are marked."""
+    if not isinstance(content, list):
+        return (_UNREADABLE,)
+    return tuple([_shown(one) for one in content])
+
+
+def rows_of(messages: Sequence[Message], *, first: int = 0) -> list[dict[str, Any]]:
+    """Return what is written of messages that follow one another, from this position on."""
+    return [
+        {"id": new_id(), "position": n, "role": one.role, "content": content_of(one.parts)}
+        for n, one in enumerate(messages, first)
+    ]
+
+
+def exported(parts: Sequence[Part]) -> dict[str, Any]:
+    """Return a message's content for a file or a program: its text, and all parts if it is more."""
+    more = any(not isinstance(part, Text) for part in parts)
+    return {"text": text_of(parts)} | ({"parts": content_of(parts)} if more else {})
+
+
+def content_hash(messages: Sequence[Message]) -> bytes:
+    """Return what is compared of two turns under one idempotency key: content only.
+
+    Of one plain text it is what it was before messages had parts. No text begins with the NUL
+    that stands before everything else.
+    """
+    if len(messages) == 1 and messages[0].role == "user" and len(messages[0].parts) == 1:
+        only = messages[0].parts[0]
+        if isinstance(only, Text):
+            return hashlib.sha256(only.text.encode()).digest()
+    canonical = [[one.role, content_of(one.parts)] for one in messages]
+    document = json.dumps(canonical, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(b"\0" + document.encode()).digest()
+
+
+class StoredHistory(Sequence[Message]):
+    """Messages as the JSON that the store has returned, read anew by whoever looks.
+
+    A provider looks once, and then waits for seconds with thousands of others: read at once, each
+    history would be kept in memory as lists of messages, several times its size.
+    """
+
+    __slots__ = ("_fit", "_json", "_length")
+
+    def __init__(self, rows: str = "[]", *, fit: Fit | None = None) -> None:
+        """`rows` is a JSON array of [role, content]; what `fit` raises, looking raises."""
+        self._json = rows
+        self._fit = fit
+        self._length: int | None = None  # asked by `list()` and `[*…]` after they began to read
+
+    @classmethod
+    def of_rows(cls, rows: Iterable[tuple[str, Any]]) -> "StoredHistory":
+        """Return the history of rows whose JSON a driver has read already."""
+        return cls(json.dumps([[role, content] for role, content in rows]))
+
+    def fitted(self, fit: Fit) -> "StoredHistory":
+        """Return the same history as one is to see it who cannot take all of it."""
+        return StoredHistory(self._json, fit=fit)
+
+    def __iter__(self) -> Iterator[Message]:
+        return iter(self._messages())
+
+    def __len__(self) -> int:
+        return len(self._messages()) if self._length is None else self._length
+
+    @overload
+    def __getitem__(self, index: int) -> Message: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Message]: ...
+    def __getitem__(self, index: int | slice) -> Message | Sequence[Message]:
+        return self._messages()[index]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and self._messages() == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"<StoredHistory of {len(self._json)} characters>"  # never what was said
+
+    def _messages(self) -> list[Message]:
+        try:
+            found = [Message(role, parts_from(said)) for role, said in json.loads(self._json)]
+        except ODD:
+            # It will not become readable: the turn ends, and says why.
+            raise Rejected(UnreadableRow.code, hint=UnreadableRow.hint) from None
+        if self._fit is not None:
+            found = [one for one in map(self._fit, found) if one is not None]
+        self._length = len(found)
+        return found
+
+
+def object_of(found: Any) -> dict[str, Any]:
+    """Return what settings and metadata are, or raise TypeError."""
+    if not isinstance(found, dict) or isinstance(found, Unreadable):
+        raise TypeError("not an object")
+    return found
+
+
+def _stored(part: Part) -> dict[str, Any]:
+    """Return a part without what is not said of it: the hash of it must not change with us."""
+    defaults = _DEFAULTS[type(part)]
+    said = {name: getattr(part, name) for name in defaults}
+    return {"type": part.kind} | {
+        name: value for name, value in said.items() if value != defaults[name]
+    }
+
+
+def _part(stored: Any) -> Part:
+    if stored["type"] == "text" and len(stored) == 2 and type(stored["text"]) is str:
+        return Text(stored["text"])  # most parts are
+    kind = KINDS[stored["type"]]
+    types = _FIELDS[kind]
+    values = {name: value for name, value in stored.items() if name != "type"}
+    if any(type(value) is not types[name] for name, value in values.items()):
+        raise TypeError("a field is of another type")
+    return kind(**values)
+
+
+def _shown(stored: object) -> Part:
+    try:
+        return _part(stored)
+    except ODD:
+        return _UNREADABLE

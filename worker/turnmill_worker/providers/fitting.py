@@ -1,0 +1,94 @@
+"""What of a conversation one provider can be sent: nothing else leaves, and nothing is left out."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from turnmill.domain.content import Kind, Message, Native, Part, Text
+from turnmill.domain.errors import Rejected, UnreadableRow, UnsupportedPart
+from turnmill.store.codec import StoredHistory
+from turnmill_worker.providers.port import Request
+
+
+def fitted(request: Request, *, name: str, takes: frozenset[Kind]) -> Request:
+    """Return the request as a provider of this name can be sent it, which takes these kinds.
+
+    Of natives it sees its own. Raises Rejected where a message holds a part that it does not
+    take: at once for what is said in this turn, and for the history when it is looked at.
+    """
+    fit = _fit(name, takes)
+    history = request.history
+    return replace(
+        request,
+        messages=_all(fit, request.messages),
+        history=history.fitted(fit) if isinstance(history, StoredHistory) else _all(fit, history),
+    )
+
+
+def words(parts: Sequence[Part]) -> str:
+    """Return the text that the parts are, joined; raises Rejected for one that is something else.
+
+    For an API, or a place in it, that knows nothing else.
+    """
+    if len(parts) == 1 and isinstance(first := parts[0], Text):
+        return first.text
+    return "".join([_words(part) for part in parts])
+
+
+def item_of(native: Native) -> Any:
+    """Return a native item as it is sent; raises Rejected where it is no JSON."""
+    try:
+        return json.loads(native.item)
+    except (ValueError, RecursionError):
+        raise Rejected(UnreadableRow.code, hint=UnreadableRow.hint) from None
+
+
+def natives(parts: Iterable[Part], *, api: str) -> Iterator[Native]:
+    """Yield the natives among the parts that are of this API; any other means nothing to it."""
+    for part in parts:
+        if isinstance(part, Native) and part.api in ("", api):
+            yield part
+
+
+def _all(
+    fit: Callable[[Message], Message | None], messages: Sequence[Message]
+) -> Sequence[Message]:
+    return [one for one in map(fit, messages) if one is not None]
+
+
+def _fit(name: str, takes: frozenset[Kind]) -> Callable[[Message], Message | None]:
+    plain = takes - {Native}
+
+    def fit(message: Message) -> Message | None:
+        parts = message.parts
+        if len(parts) == 1 and type(parts[0]) in plain:
+            return message  # most are
+        kept = [one for one in parts if not _is_of_another(one, name)]
+        for part in kept:
+            if type(part) not in takes:
+                raise unsupported(part)
+        if len(kept) == len(parts):
+            return message
+        return Message(message.role, kept) if kept else None
+
+    return fit
+
+
+def _is_of_another(part: Part, name: str) -> bool:
+    return isinstance(part, Native) and part.provider != name
+
+
+def _words(part: Part) -> str:
+    if isinstance(part, Text):
+        return part.text
+    raise unsupported(part)
+
+
+def unsupported(part: Part) -> Rejected:
+    """Return the error for a part that a provider cannot be sent."""
+    return Rejected(
+        UnsupportedPart.code,
+        detail=f"a part of the kind {part.kind}",
+        hint="move the session to a provider that takes it; nothing was sent",
+    )
