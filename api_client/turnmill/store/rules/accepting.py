@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
+from decimal import Decimal
 from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -107,20 +108,27 @@ def session_values(new: NewSession) -> dict[str, Any]:
     return {one.column: one.read(new) for one in SESSION}
 
 
-def as_json(rows: Mapping[str, Any]) -> str:
-    """Return a row as a recordset reads it, without what is NULL: most of most rows is."""
-    return in_json({name: value for name, value in rows.items() if value is not None})
-
-
 def _in_words(value: Any) -> str:
-    """Return what JSON has no form for, in the words of the column's type."""
+    """Return what JSON has no form for, in the words of the column's type; TypeError for others."""
     if isinstance(value, UUID):
         return value.hex
-    return "\\x" + value.hex() if isinstance(value, bytes) else str(value)
+    if isinstance(value, (datetime, Decimal)):
+        return str(value)
+    raise TypeError(f"a {type(value).__name__} is no JSON")
+
+
+def _or_bytes(value: Any) -> str:
+    return "\\x" + value.hex() if isinstance(value, bytes) else _in_words(value)
 
 
 #: Writes rows as JSON, from which a recordset reads them.
 in_json = json.JSONEncoder(default=_in_words).encode
+_with_bytes = json.JSONEncoder(default=_or_bytes).encode
+
+
+def as_json(row: Mapping[str, Any]) -> str:
+    """Return an accepted row in JSON, without what is NULL: most of most rows is."""
+    return _with_bytes({name: value for name, value in row.items() if value is not None})
 
 
 def accepted(conn: Connection, session_id: SessionId, turn: NewTurn, written: Written) -> Accepted:
