@@ -311,10 +311,10 @@ def _weight_of(settlement: Settlement) -> int:
     return content + _bytes_of(settlement.error_detail)
 
 
-def _bytes_of(text: str | None) -> int:
+def _bytes_of(text: object) -> int:
     """Return how many bytes a text takes at the most; its length is known, and is not counted."""
-    if not text:
-        return 0
+    if not isinstance(text, str):
+        return 0  # or nothing at all: the store will refuse it, and its neighbours go on
     return len(text) if text.isascii() else 4 * len(text)
 
 
