@@ -16,6 +16,7 @@ from turnmill.store.schema.tables import turns as turn_rows
 from turnmill_worker.process.poller import Poller
 
 _CLAIMING = "tests/contract/store/test_claiming.py"
+_CONTENT = "tests/contract/store/test_content.py"
 _KEPT = "tests/contract/store/test_kept.py"
 _LOSSES = "tests/contract/store/test_losses.py"
 _MOVES = "tests/contract/store/test_moves.py"
@@ -133,6 +134,21 @@ MUTANTS = {
         rule="a key is looked up after the session is locked",
         breaks=instead(accepting, "lock_session", lambda *_: None),
         killed_by=f"{_RACES}::test_a_key_that_another_client_is_using_is_waited_for",
+    ),
+    "only_first_message_asked": Mutant(
+        rule="a turn asks all that is said in it",
+        breaks=without(
+            claiming,
+            "_CLAIM_BY_IDS",
+            ("m WHERE m.turn_id = turn.id)", "m WHERE m.turn_id = turn.id AND m.position = 0)"),
+        ),
+        killed_by=f"{_CONTENT}::test_every_kind_of_part_is_stored_and_shown[postgres]",
+    ),
+    "only_first_message_kept": Mutant(
+        rule="each of many turns is written whole",
+        breaks=without(accepting, "_INSERT", ("WHERE i.more IS NOT NULL", "WHERE false")),
+        killed_by=f"{_CONTENT}::test_many_turns_of_several_messages_are_each_whole"
+        "[postgres-accept_many]",
     ),
     "content_not_compared": Mutant(
         rule="a key stands for its content",
