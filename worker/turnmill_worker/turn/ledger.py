@@ -22,7 +22,7 @@ from turnmill.store.line.history import succeeded_history
 from turnmill.store.line.leases import end_leases, mark_sent
 from turnmill.store.line.settle import settle, was_settled
 from turnmill.store.records import Claim, Fenced, Locked, Settled, Settlement
-from turnmill_worker.turn import clock
+from turnmill_worker.layers import clock
 
 logger = logging.getLogger("turnmill.ledger")
 

@@ -150,6 +150,7 @@ def _from_rows(conn: Connection, head: Any, turn: Any, waited: timedelta) -> Cla
         history=() if head.provider_ref else history(conn, SessionId(head.id)),
         waited=waited,
         expires_in=_left(turn.expires_at) if turn.claimed_for != "send" else None,
+        user_id=head.user_id,
     )
 
 
@@ -171,7 +172,8 @@ def _note_attempt(conn: Connection, turn: Any, *, owner: str) -> None:
             outcome=None,
         )
     )
-    if turn.claimed_for != "send" and conn.execute(goes_on).rowcount:
+    again = turn.claimed_for != "send" or turn.waits_for is not None
+    if again and conn.execute(goes_on).rowcount:
         return
     conn.execute(
         insert(attempts).values(

@@ -75,6 +75,7 @@ FIELDS: tuple[Field, ...] = (
     _said("cost_usd", Numeric()),
     _said("priced", Boolean()),
     _said("provider_ms", Integer()),
+    _said("waits_for", Text()),
 )
 
 
@@ -124,6 +125,9 @@ OF_TURN: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "attempt": lambda t, v: (
             t.attempt - case((and_(v.gives_attempt_back, t.claimed_for == "send"), 1), else_=0)
         ),
+        # What was put off was no claim in vain, of which there may only be so many.
+        "claims": lambda t, v: t.claims - case((v.waits_for.is_not(None), 1), else_=0),
+        "waits_for": lambda t, v: v.waits_for,
         "available_at": lambda t, v: db_after(v.delay),
         "lease_owner": lambda t, v: null(),
         "lease_until": lambda t, v: null(),

@@ -184,6 +184,7 @@ turns = Table(
     Column("retry_of", Uuid),
     Column("metadata", Json, nullable=False, server_default=text("'{}'")),
     Column("error_code", Text),
+    Column("waits_for", Text),  # NULL: for nothing that a layer named
     Column("finish_reason", Text),
     # NULL: unknown. What is unknown in one attempt is so in its turn; a session sums what is known.
     Column("input_tokens", BigInteger, server_default="0"),
