@@ -89,9 +89,6 @@ class SmallProvider:
     def from_env(cls) -> Self:
         raise KeyMissing(hint="it exists in tests only")
 
-    async def open(self, session_id: SessionId, settings: Mapping[str, Any]) -> str:
-        return ""
-
     async def send(self, request: Request, emit: Emit | None = None) -> Done | Running:
         if "colour" in request.settings:
             raise Rejected("setting_refused")

@@ -4,18 +4,18 @@ A worker, a child in quarantine and the runner inside an application differ in w
 and whom; what stands around a provider's call, and how long it may take, is the same for all.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 
 from turnmill.settings import Settings
 from turnmill.store.records import Head
-from turnmill_worker.layers.call import Layer
+from turnmill_worker.layers.measure import measure
 from turnmill_worker.layers.registered import registered
+from turnmill_worker.process.measuring import Measuring
 from turnmill_worker.providers.port import Provider
 from turnmill_worker.providers.pricing import price
 from turnmill_worker.turn.in_hand import InHand
 from turnmill_worker.turn.ledger import Ledger
-from turnmill_worker.turn.observers import Observer
 from turnmill_worker.turn.run import Deps
 from turnmill_worker.turn.slots import Slots
 
@@ -30,8 +30,7 @@ def assemble(
     announce: Callable[[Head], None],
     announce_at: Callable[[Head, datetime], None],
     accepting: Callable[[], bool] = lambda: True,
-    measure: Layer | None = None,
-    observers: Sequence[Observer] = (),
+    measuring: Measuring | None = None,
 ) -> Deps:
     """Return what a process runs turns with. Raises InvalidSetting for unknown layers."""
     return Deps(
@@ -44,8 +43,8 @@ def assemble(
         price=price,
         accepting=accepting,
         layers=registered(settings.layers),
-        measure=measure,
-        observers=observers,
+        measure=None if measuring is None else measure(measuring.called),
+        observers=() if measuring is None else (measuring.observed,),
         turn_timeout=settings.turn_timeout,
         max_reply_bytes=settings.max_reply_bytes,
         background_timeout=settings.background_timeout,

@@ -42,7 +42,6 @@ class InProcessRunner:
         """Raises InvalidSetting for layers that are not there."""
         self._database = database
         self._settings = settings
-        self._loop = asyncio.new_event_loop()
         self._wakeup = asyncio.Event()
         self._closing = False
         self._kept = False  # by a vendor, though nobody needs it any more
@@ -61,6 +60,7 @@ class InProcessRunner:
             announce=self._on_head,
             announce_at=lambda head, due_at: None,
         )
+        self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="turnmill-runner", daemon=True)
         self._thread.start()
 

@@ -74,6 +74,8 @@ class BadAnswer(Rejected):
 class Fault(NotSent):
     """The turn could not be put to its provider, for a reason on our side: no attempt is spent."""
 
+    code = "fault"
+
 
 #: What may be raised: each error of ours is its own kind, also when it is judged a second time.
 _KINDS: Collection[type[ProviderError]] = frozenset(
