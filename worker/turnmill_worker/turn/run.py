@@ -245,7 +245,7 @@ async def _written(settlement: Settlement, deps: Deps) -> Settled | Fenced:
 
 async def shielded(writing: Coroutine[Any, Any, T]) -> T:
     """Finish writing even when the task is cancelled: a verdict in hand is not dropped."""
-    call = Call(writing)
+    call = calls.Call(writing)
     while not call.over:
         with suppress(asyncio.CancelledError):
             await call.wait()
