@@ -408,4 +408,4 @@ def test_a_turn_that_was_put_off_is_cancelled_like_any_other(store: Database) ->
 
 
 def test_a_claim_names_the_user_whose_session_it_is(store: Database) -> None:
-    assert one_claimed(store, user="grace").user_id == "grace"
+    assert one_claimed(store, user_id="grace").user_id == "grace"
