@@ -134,7 +134,7 @@ def _from_rows(conn: Connection, head: Any, turn: Any, waited: timedelta) -> Cla
         session_id=SessionId(head.id),
         fence=turn.lease_fence,
         kind=turn.claimed_for,
-        n=turn.claims,
+        n=turn.claims - turn.put_off,
         attempt=turn.attempt,
         max_attempts=turn.max_attempts,
         lane=Lane(turn.lane),
@@ -179,7 +179,7 @@ def _note_attempt(conn: Connection, turn: Any, *, owner: str) -> None:
         insert(attempts).values(
             turn_id=turn.id,
             fence=turn.lease_fence,
-            n=turn.claims,
+            n=turn.claims - turn.put_off,
             kind=turn.claimed_for,
             worker=owner,
         )

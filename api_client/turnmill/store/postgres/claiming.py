@@ -101,7 +101,8 @@ WITH line AS ({{line}}), session AS (
         started_at = COALESCE(t.started_at, clock_timestamp())
     FROM session
     WHERE t.id = session.head_turn_id AND t.state IN {sql_list(frozenset(CLAIMABLE))}
-    RETURNING t.id, t.session_id, t.lease_fence, t.attempt, t.max_attempts, t.claims, t.lane,
+    RETURNING t.id, t.session_id, t.lease_fence, t.attempt, t.max_attempts,
+        t.claims - t.put_off AS claims, t.lane,
         t.native_ref, t.metadata::text AS metadata, t.claimed_for AS kind,
         t.claimed_for <> 'send' OR t.waits_for IS NOT NULL AS goes_on,
         CASE WHEN t.claimed_for <> 'send' THEN t.expires_at END AS expires_at

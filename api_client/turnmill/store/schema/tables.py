@@ -166,6 +166,7 @@ turns = Table(
     Column("attempt", Integer, nullable=False, server_default="0"),
     Column("max_attempts", Integer, nullable=False),
     Column("claims", Integer, nullable=False, server_default="0"),
+    Column("put_off", Integer, nullable=False, server_default="0"),  # claims that came to no call
     Column("claimed_for", Text),  # of the last claim: send, check or resume
     Column("lost", Integer, nullable=False, server_default="0"),
     Column("available_at", Timestamp, nullable=False, server_default=db_now()),

@@ -1,4 +1,4 @@
-"""A turn that was put off says what it waits for."""
+"""A turn that was put off says what it waits for, and how often it was."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,8 +12,10 @@ serves = "0001"
 def upgrade() -> None:
     """Apply."""
     op.add_column("turns", sa.Column("waits_for", sa.Text()))
+    op.add_column("turns", sa.Column("put_off", sa.Integer(), server_default="0", nullable=False))
 
 
 def downgrade() -> None:
     """Undo."""
+    op.drop_column("turns", "put_off")
     op.drop_column("turns", "waits_for")
