@@ -13,16 +13,24 @@ import pytest
 from tests.claims import a_claim
 from tests.hostile import RAISED, SECRET
 from tests.ledgers import SAID, FakeLedger, deps_of
-from turnmill.domain.errors import InvalidSetting, ProviderError, RateLimited, ThreadLost
+from turnmill.domain.errors import (
+    InvalidInput,
+    InvalidSetting,
+    ProviderError,
+    RateLimited,
+    ThreadLost,
+)
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import OnAmbiguous, TurnState
 from turnmill.store.records import Settlement
+from turnmill.verbs.intake import session_options
 from turnmill_worker.layers import registered
 from turnmill_worker.layers.call import Call, Go, Layer
 from turnmill_worker.layers.guard import TOO_LATE
 from turnmill_worker.layers.holding import Stop
 from turnmill_worker.layers.registered import Named
 from turnmill_worker.providers.boundary import Answer
+from turnmill_worker.providers.parameters import vendor_parameters
 from turnmill_worker.providers.port import Done, NotNow, Request, Running, Usage
 from turnmill_worker.turn.run import run_claim, run_turn
 from turnmill_worker.turn.verdict import MAX_FAULTS
@@ -359,6 +367,26 @@ async def test_a_row_imports_nothing_and_a_name_that_is_not_registered_fails_its
     monkeypatch.setattr(registered, "import_module", lambda _: pytest.fail("imported"))
     verdict = await verdict_of(settings={"layers": chosen})
     assert (verdict.state, verdict.error_code) == (TurnState.FAILED, code)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["redact", ["Redact"], ["a=b:c"], ["os:system"], ["x" * 41], [""], [1], ["a"] * 33, {"a": 1}],
+)
+def test_a_client_takes_names_of_layers_and_nothing_else(value: Any) -> None:
+    with pytest.raises(InvalidInput, match="'layers'"):
+        session_options({"settings": {"layers": value}}, max_text_bytes=10)
+
+
+def test_a_client_takes_what_may_be_the_name_of_a_layer() -> None:
+    settings = {"layers": ["redact", "limit_2"]}
+    assert session_options({"settings": settings}, max_text_bytes=10) == {"settings": settings}
+    assert session_options({"settings": {"layers": None}}, max_text_bytes=10)
+
+
+def test_the_choice_of_layers_is_no_parameter_of_a_vendor() -> None:
+    settings = {"layers": ["redact"], "temperature": 1}
+    assert vendor_parameters(settings, reserved=frozenset()) == {"temperature": 1}
 
 
 async def test_a_chain_is_put_together_once_for_each_choice() -> None:
