@@ -14,7 +14,7 @@ from typing import Any, Self
 from tests import hostile
 from tests.hostile import SECRET
 from turnmill.domain.errors import ProviderError
-from turnmill.domain.ids import SessionId, TurnId
+from turnmill.domain.ids import TurnId
 from turnmill_worker.providers.port import Done, Request, Usage
 
 MADE: Mapping[str, Callable[[], Any]] = {
@@ -45,9 +45,6 @@ class HostileProvider:
     @classmethod
     def from_env(cls) -> Self:
         return cls()
-
-    async def open(self, session_id: SessionId, settings: Mapping[str, Any]) -> str:
-        return ""
 
     async def send(self, request: Request, emit: object = None) -> Any:
         does = request.metadata.get("does") or ["well"]

@@ -49,6 +49,9 @@ class Settings:
     turn_timeout: timedelta = timedelta(minutes=10)  #: of one attempt, whatever the provider says
     max_reply_bytes: int = _REPLY_BYTES_MAX  #: a vendor's answer larger than this is refused
     background_timeout: timedelta = timedelta(days=1)  #: for how long work there is looked up
+    layers: str = ""  #: of a worker, around its providers: see docs/middleware.md
+    metrics_port: int | None = None  #: where a worker serves its metrics; None: nowhere
+    metrics_host: str = "127.0.0.1"
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
@@ -73,6 +76,9 @@ class Settings:
             background_timeout=_seconds(
                 env, "TURNMILL_BACKGROUND_TIMEOUT", default=86_400.0, least=1.0, most=30 * 86_400
             ),
+            layers=env.get("TURNMILL_LAYERS", ""),
+            metrics_port=_port(env, "TURNMILL_METRICS_PORT"),
+            metrics_host=env.get("TURNMILL_METRICS_HOST") or "127.0.0.1",
         )
         settings.check()
         return settings
@@ -172,6 +178,10 @@ def _count(env: Mapping[str, str], name: str, default: int, *, most: int) -> int
     if bound is None or bound > most:
         raise InvalidSetting(f"{name} is out of range", hint=f"a whole number from 1 to {most}")
     return bound
+
+
+def _port(env: Mapping[str, str], name: str) -> int | None:
+    return _count(env, name, 1, most=65_535) if env.get(name) else None
 
 
 def _bound(env: Mapping[str, str], name: str, default: int | None) -> int | None:

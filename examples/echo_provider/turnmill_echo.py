@@ -1,11 +1,9 @@
 """A provider for Turnmill that says what it was told: the smallest one that keeps all promises."""
 
 import os
-from collections.abc import Mapping
-from typing import Any, Self
+from typing import Self
 
 from turnmill.domain.errors import KeyMissing, Rejected, ThreadLost
-from turnmill.domain.ids import SessionId
 from turnmill_worker.providers import Done, Emit, Request, Unknowable, Usage
 
 
@@ -24,10 +22,6 @@ class EchoProvider:
         if not voice:
             raise KeyMissing(hint="set ECHO_VOICE to loud or quiet in the worker's environment")
         return cls(loud=voice == "loud")
-
-    async def open(self, session_id: SessionId, settings: Mapping[str, Any]) -> str:
-        """There is no thread to make: the history is sent with every turn."""
-        return ""
 
     async def send(self, request: Request, emit: Emit | None = None) -> Done:
         """Answer; a real provider would make exactly one HTTP request here, without retries."""

@@ -5,7 +5,7 @@ that the caller chose; so every promise of the contract suite can be put to it.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -22,7 +22,6 @@ from turnmill.domain.errors import (
     ThreadLost,
     Unreachable,
 )
-from turnmill.domain.ids import SessionId
 from turnmill.testing.provider_contract import Fault, Rig
 from turnmill_worker.providers import (
     Absent,
@@ -88,9 +87,6 @@ class SmallProvider:
     @classmethod
     def from_env(cls) -> Self:
         raise KeyMissing(hint="it exists in tests only")
-
-    async def open(self, session_id: SessionId, settings: Mapping[str, Any]) -> str:
-        return ""
 
     async def send(self, request: Request, emit: Emit | None = None) -> Done | Running:
         if "colour" in request.settings:

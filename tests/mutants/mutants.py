@@ -230,7 +230,7 @@ MUTANTS = {
         breaks=without(
             claiming,
             "_CLAIM_BY_IDS",
-            ("FROM turn WHERE turn.kind <> 'send'", "FROM turn WHERE false"),
+            ("FROM turn WHERE turn.goes_on", "FROM turn WHERE false"),
         ),
         killed_by=f"{_KEPT}::test_polls_are_counted_on_the_attempt_that_they_are_about[postgres]",
     ),

@@ -5,8 +5,9 @@ from dataclasses import replace
 from math import inf
 
 from tests.claims import a_claim
-from turnmill_worker.turn import clock
-from turnmill_worker.turn.in_hand import InHand, Stop
+from turnmill_worker.layers import clock
+from turnmill_worker.layers.holding import Stop
+from turnmill_worker.turn.in_hand import InHand
 
 
 def test_an_owner_past_its_lease_begins_nothing_new() -> None:

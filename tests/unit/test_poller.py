@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import SimpleNamespace
@@ -11,6 +11,8 @@ from typing import Any, cast
 import pytest
 
 from tests.claims import a_claim
+from turnmill.domain.content import Message
+from turnmill.domain.ids import SessionId
 from turnmill.domain.states import Lane
 from turnmill.store.records import Claim, Settled, Settlement
 from turnmill_worker.process.poller import Hints, Poller
@@ -43,6 +45,12 @@ class Ledger:
         count = min(limit, self.due[lane])
         self.due[lane] -= count
         return [a_claim(lane=lane) for _ in range(count)]
+
+    async def history(self, session_id: SessionId) -> Sequence[Message]:
+        return ()
+
+    async def mark_sent(self, claim: Claim) -> bool:
+        return True
 
     async def settle(self, settlement: Settlement) -> Settled:
         state = settlement.state

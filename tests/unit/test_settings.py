@@ -73,6 +73,9 @@ def test_a_bound_can_be_lifted() -> None:
         ("HINTS_MAX", "none"),
         ("MAX_REPLY_BYTES", "0"),
         ("MAX_REPLY_BYTES", "none"),
+        ("METRICS_PORT", "0"),
+        ("METRICS_PORT", "65536"),
+        ("METRICS_PORT", "none"),
     ],
 )
 def test_what_cannot_be_understood_is_refused_by_name(name: str, value: str) -> None:

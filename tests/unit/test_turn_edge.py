@@ -1,4 +1,4 @@
-"""Running a turn whose provider, price, hooks or store do what they should not."""
+"""Running a turn whose provider, price, observers or store do what they should not."""
 
 import asyncio
 import logging
@@ -16,12 +16,16 @@ from tests.ledgers import FakeLedger, deps_of
 from turnmill.domain.errors import StoreError, ThreadLost
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import OnAmbiguous, TurnState
-from turnmill.store.records import Claim, Settled, Settlement
+from turnmill.store.records import Claim, Settlement
+from turnmill_worker.layers.call import Call, Go
+from turnmill_worker.layers.holding import Stop
+from turnmill_worker.layers.registered import Named
 from turnmill_worker.pool.bridge import Driven, await_here
 from turnmill_worker.providers import calls
+from turnmill_worker.providers.boundary import Answer
 from turnmill_worker.providers.port import Done, Provider, Request
-from turnmill_worker.turn.hooks import Hooks
-from turnmill_worker.turn.in_hand import InHand, Stop
+from turnmill_worker.turn.in_hand import InHand
+from turnmill_worker.turn.observers import Observed
 from turnmill_worker.turn.run import Deps, Ended, Outrun, run_turn
 from turnmill_worker.turn.slots import Slots
 from turnmill_worker.turn.verdict import MAX_FAULTS
@@ -87,14 +91,14 @@ async def test_whatever_a_provider_does_is_one_attempt_with_a_verdict_that_quote
 async def test_a_layer_or_a_factory_that_raises_is_judged_as_its_provider(
     make: Callable[[], BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def layer(request: Request, ask: Any) -> Done:
+    async def layer(call: Call, go: Go) -> Answer:
         raise make()
 
     def factory(name: str) -> Provider:
         raise make()
 
     answers = does(lambda: Done(text="never"))
-    for options in ({"middleware": [layer]}, {"provider": factory}):
+    for options in ({"layers": [Named(name="theirs", layer=layer)]}, {"provider": factory}):
         ledger = FakeLedger()
         verdict = await verdict_on(deps_of(ledger, answers, **options), ledger)
         assert verdict.state in {TurnState.RETRYING, TurnState.FAILED}
@@ -282,7 +286,7 @@ async def test_code_that_breaks_over_a_question_is_not_asked_for_ever(policy: On
 
 
 @pytest.mark.parametrize("make", RAISED.values(), ids=RAISED)
-async def test_price_hooks_and_announcements_that_raise_lose_no_verdict(
+async def test_price_observers_and_announcements_that_raise_lose_no_verdict(
     make: Callable[[], BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:
     told: list[TurnId] = []
@@ -293,13 +297,21 @@ async def test_price_hooks_and_announcements_that_raise_lose_no_verdict(
     async def never_awaited(*_: Any) -> None:
         raise AssertionError
 
-    def tells(claim: Claim, settled: Settled) -> None:
-        told.append(claim.turn_id)
+    def tells(seen: Observed) -> None:
+        assert "Paris" not in repr(seen)
+        told.append(seen.turn_id)
 
-    hooks = Hooks(settled=(breaks, never_awaited, tells))  # type: ignore[arg-type]
+    observers = (breaks, never_awaited, tells)
     ledger = FakeLedger()
     answers = does(lambda: Done(text="Paris"))
-    deps = deps_of(ledger, answers, price=breaks, announce_at=breaks, announce=breaks, hooks=hooks)
+    deps = deps_of(
+        ledger,
+        answers,
+        price=breaks,
+        announce_at=breaks,
+        announce=breaks,
+        observers=observers,
+    )
     verdict = await verdict_on(deps, ledger)
     assert (verdict.text, verdict.cost_usd, verdict.priced) == ("Paris", None, False)
     assert told == [verdict.turn_id]

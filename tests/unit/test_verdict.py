@@ -18,10 +18,10 @@ from turnmill.domain.errors import (
 from turnmill.domain.retry import RetryPolicy
 from turnmill.domain.states import TurnState
 from turnmill.store.records import Claim, Kept
-from turnmill_worker.providers.boundary import Answer
+from turnmill_worker.layers.holding import Stop
+from turnmill_worker.providers.boundary import Answer, Fault
 from turnmill_worker.providers.port import Done, Failed, Running, Unknowable
 from turnmill_worker.turn import verdict
-from turnmill_worker.turn.in_hand import Stop
 
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
@@ -198,18 +198,18 @@ def test_a_single_id_is_not_taken_apart() -> None:
 
 def test_a_fault_of_ours_does_not_lose_work_that_was_looked_up_for_long() -> None:
     claim = resumed(n=1441, waited=timedelta(hours=23))
-    found = verdict.of_fault(claim, verdict.Fault("unreadable_row"), **RULES)
+    found = verdict.of_fault(claim, Fault("unreadable_row"), **RULES)
     assert (found.state, found.error_code) == (TurnState.QUEUED, "unreadable_row")
-    ended = verdict.of_fault(resumed(waited=DAY), verdict.Fault("unreadable_row"), **RULES)
+    ended = verdict.of_fault(resumed(waited=DAY), Fault("unreadable_row"), **RULES)
     assert (ended.state, ended.runs_on) == (TurnState.FAILED, True)
 
 
 def test_a_fault_of_ours_does_not_lose_a_turn_that_was_asked_about_often() -> None:
     claim = a_claim(kind="check", n=1441, waited=timedelta(hours=23))
-    found = verdict.of_fault(claim, verdict.Fault("unreadable_row"), **RULES)
+    found = verdict.of_fault(claim, Fault("unreadable_row"), **RULES)
     assert (found.state, found.gives_attempt_back) == (TurnState.QUEUED, True)
     over = replace(claim, waited=DAY)
-    ended = verdict.of_fault(over, verdict.Fault("unreadable_row"), **RULES)
+    ended = verdict.of_fault(over, Fault("unreadable_row"), **RULES)
     assert (ended.state, ended.error_code) == (TurnState.DEAD, "ambiguous")
 
 

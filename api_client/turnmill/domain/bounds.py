@@ -41,6 +41,10 @@ LONGEST_DELAY = timedelta(days=366)
 SHORTEST_TIMEOUT = timedelta(milliseconds=10)
 LONGEST_TIMEOUT = timedelta(hours=24)
 
+#: Layers that a worker may have, and a session may choose; and how their names read.
+MOST_LAYERS = 32
+LAYER_NAME = "[a-z][a-z0-9_-]{0,39}"
+
 #: Settings that speak to Turnmill, whatever the vendor, and what they may be.
 SETTING_CHOICES = MappingProxyType({"thread": ("chain", "client"), "api": ("responses", "chat")})
 #: Parts of one message.

@@ -123,6 +123,10 @@ class Message:
         """Return its words; what is no text is in `parts` alone."""
         return text_of(self.parts)
 
+    def with_text(self, text: str) -> "Message":
+        """Return the same message in other words; what is no text stays."""
+        return Message(self.role, with_text(self.parts, text))
+
     @classmethod
     def of(cls, role: str, text: str) -> "Message":
         """Return a message that is text only."""

@@ -31,6 +31,8 @@ def obstacles(
     found += _brakes(client, turn, session)
     if turn.state is TurnState.UNKNOWN and session.on_ambiguous is OnAmbiguous.HOLD:
         found.append("for a decision: its request may have been executed")
+    if turn.waits_for and turn.available_at > now:
+        found.append(f"for {turn.waits_for}: asked again {relative(turn.available_at, now=now)}")
     return found or _due(turn, now=now)
 
 

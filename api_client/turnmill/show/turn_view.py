@@ -42,6 +42,7 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
     {
         "lost": "the worker vanished and its lease ran out; this spends no attempt",
         "released": "given back unsent: a worker stopped or could not ask; this spends no attempt",
+        "not_now": "put off unsent, by a layer that waits for something; this spends no attempt",
         "abandoned": "cut by a worker that stopped; the provider is asked what became of it",
         "maybe_sent": "broken off half-way; the provider is asked what became of it",
         "absent": "the provider never executed it, so it is sent again",

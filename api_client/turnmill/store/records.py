@@ -192,6 +192,7 @@ class TurnRecord:
     retry_of: TurnId | None
     metadata: Mapping[str, Any]
     error_code: str | None
+    waits_for: str | None  #: what it was put off for, when it was last given back
     finish_reason: str | None
     input_tokens: int | None  #: of all attempts; None where one of them is unknown
     output_tokens: int | None
@@ -230,6 +231,7 @@ class Claim:
     #: of a question, on the database's clock: since the call, and until the turn expires
     waited: timedelta = timedelta(0)
     expires_in: timedelta | None = None
+    user_id: str = ""  #: whose session it is
     lease_ends: float = inf  #: on a clock of the process that claimed; the store leaves it open
 
     def held_until(self, ends: float) -> Self:
@@ -294,6 +296,7 @@ class Settlement:
     priced: bool = True  #: False: tokens were used, their price is not known
     provider_ms: int | None = None
     kept: Sequence[Kept] = ()  #: what the vendor holds by now
+    waits_for: str | None = None  #: what a layer put the call off for: it was no attempt at all
 
     @property
     def text(self) -> str | None:

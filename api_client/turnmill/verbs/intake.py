@@ -1,5 +1,6 @@
 """Checking what callers hand in, and making records of it: shared by both clients."""
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
@@ -8,9 +9,11 @@ from uuid import UUID
 
 from turnmill.domain.arguments import moment, one_of, page_size, span, whole
 from turnmill.domain.bounds import (
+    LAYER_NAME,
     LONGEST_IDLE,
     LONGEST_TIMEOUT,
     MOST_ATTEMPTS,
+    MOST_LAYERS,
     MOST_MESSAGES,
     MOST_PARTS,
     SETTING_CHOICES,
@@ -27,6 +30,7 @@ from turnmill.new_ids import new_id
 from turnmill.store.records import NewSession, NewTurn
 from turnmill.verbs.options import SendOptions
 
+_LAYER_NAME = re.compile(LAYER_NAME)
 _PAIRS = '[(session, "text"), …]'
 _PARTS = 'a text, or [Text("…"), …]'
 
@@ -121,7 +125,23 @@ def _settings(value: object) -> dict[str, Any]:
             f"setting 'timeout' must be from {shortest:g} to {longest:g} seconds",
             hint="it bounds one call; leave it out for the provider's default",
         )
+    _check_layers(settings.get("layers"))
     return settings
+
+
+def _check_layers(names: object) -> None:
+    """Raise InvalidInput unless these may be names of layers; which there are, the worker knows."""
+    if names is None:
+        return
+    if (
+        not isinstance(names, list)
+        or len(names) > MOST_LAYERS
+        or not all(isinstance(one, str) and _LAYER_NAME.fullmatch(one) for one in names)
+    ):
+        raise InvalidInput(
+            f"setting 'layers' must be a list of up to {MOST_LAYERS} names of layers",
+            hint='such as ["redact"]; the worker\'s TURNMILL_LAYERS says which there are',
+        )
 
 
 def _rules(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,13 +13,14 @@ from turnmill.store.database import Database
 from turnmill.store.line.due import expire_overdue, overdue, purge_deleted
 from turnmill.store.line.leases import cancel_requested, end_leases, take_lost
 from turnmill.store.records import Claim, Head
+from turnmill_worker.layers.holding import Stop
 from turnmill_worker.pool.loops import run_to_end
+from turnmill_worker.process.assembly import assemble
 from turnmill_worker.process.closing import Closing
 from turnmill_worker.process.elected import Elected
 from turnmill_worker.providers.boundary import name_of
-from turnmill_worker.providers.pricing import price
 from turnmill_worker.providers.registry import ProviderRegistry
-from turnmill_worker.turn.in_hand import InHand, Stop
+from turnmill_worker.turn.in_hand import InHand
 from turnmill_worker.turn.ledger import GroupedLedger
 from turnmill_worker.turn.run import Deps, run_claim
 from turnmill_worker.turn.slots import Slots
@@ -38,9 +39,9 @@ class InProcessRunner:
     """
 
     def __init__(self, database: Database, settings: Settings) -> None:
+        """Raises InvalidSetting for layers that are not there."""
         self._database = database
         self._settings = settings
-        self._loop = asyncio.new_event_loop()
         self._wakeup = asyncio.Event()
         self._closing = False
         self._kept = False  # by a vendor, though nobody needs it any more
@@ -49,6 +50,17 @@ class InProcessRunner:
         self._elected = Elected(database.url.database)
         self._providers = ProviderRegistry()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ledger = GroupedLedger(database, owner="in-process", lease=timedelta(days=1))
+        self._deps = assemble(
+            settings,
+            ledger=self._ledger,
+            in_hand=self._in_hand,
+            slots=Slots(_SLOTS),
+            provider=self._providers.get,
+            announce=self._on_head,
+            announce_at=lambda head, due_at: None,
+        )
+        self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="turnmill-runner", daemon=True)
         self._thread.start()
 
@@ -67,8 +79,7 @@ class InProcessRunner:
         run_to_end(self._loop, self._main())
 
     async def _main(self) -> None:
-        ledger = GroupedLedger(self._database, owner="in-process", lease=timedelta(days=1))
-        deps = self._deps(ledger)
+        deps, ledger = self._deps, self._ledger
         closing = Closing(self._database, self._providers.get)
         await self._begin()
         while not self._closing:
@@ -88,20 +99,6 @@ class InProcessRunner:
         await self._providers.aclose()
         await asyncio.to_thread(ledger.stop)
         self._elected.give_back()
-
-    def _deps(self, ledger: GroupedLedger) -> Deps:
-        return Deps(
-            ledger=ledger,
-            in_hand=self._in_hand,
-            slots=Slots(_SLOTS),
-            provider=self._providers.get,
-            announce=self._on_head,
-            announce_at=lambda head, due_at: None,
-            price=price,
-            turn_timeout=self._settings.turn_timeout,
-            max_reply_bytes=self._settings.max_reply_bytes,
-            background_timeout=self._settings.background_timeout,
-        )
 
     def _on_head(self, head: Head) -> None:
         self._wakeup.set()

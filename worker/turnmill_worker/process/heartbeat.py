@@ -7,8 +7,9 @@ from datetime import timedelta
 from turnmill.domain.errors import TurnmillError
 from turnmill.store.database import Database
 from turnmill.store.line.leases import extend
-from turnmill_worker.turn import clock
-from turnmill_worker.turn.in_hand import InHand, Stop
+from turnmill_worker.layers import clock
+from turnmill_worker.layers.holding import Stop
+from turnmill_worker.turn.in_hand import InHand
 
 logger = logging.getLogger("turnmill.heartbeat")
 

@@ -14,10 +14,10 @@ from turnmill.settings import Settings
 from turnmill.store.capabilities import Capability, capabilities_at
 from turnmill.store.database import Database
 from turnmill.store.schema.revision import require_current
+from turnmill_worker.layers.holding import Stop
 from turnmill_worker.pool.async_task import background_loop
 from turnmill_worker.process.poller import Hints
 from turnmill_worker.process.runtime import Runtime
-from turnmill_worker.turn.in_hand import Stop
 
 logger = logging.getLogger("turnmill.process")
 

@@ -16,19 +16,20 @@ from turnmill.grouping import Grouped, Stopped
 from turnmill.settings import Settings
 from turnmill.store.database import Database
 from turnmill.store.records import Head
+from turnmill_worker.layers.holding import Stop
 from turnmill_worker.pool.loops import log_type
 from turnmill_worker.process.alive import Alive
+from turnmill_worker.process.assembly import assemble
 from turnmill_worker.process.closing import Closing
 from turnmill_worker.process.dispatching import Dispatching
 from turnmill_worker.process.heartbeat import Heartbeat
+from turnmill_worker.process.measuring import Measuring, measuring
 from turnmill_worker.process.poller import Hints
 from turnmill_worker.process.quarantine import Quarantine
 from turnmill_worker.providers.pricing import preload as preload_prices
-from turnmill_worker.providers.pricing import price
 from turnmill_worker.providers.registry import ProviderRegistry
-from turnmill_worker.turn.in_hand import InHand, Stop
+from turnmill_worker.turn.in_hand import InHand
 from turnmill_worker.turn.ledger import GroupedLedger
-from turnmill_worker.turn.run import Deps
 from turnmill_worker.turn.slots import Slots
 
 logger = logging.getLogger("turnmill.works")
@@ -65,18 +66,17 @@ class Runtime:
         self._background: set[asyncio.Task[Any]] = set()
         self._timers = 0
         self._grace: threading.Timer | None = None
-        self.deps = Deps(
+        self._measuring = None if hints is None else self._new_measuring()
+        self.deps = assemble(
+            settings,
             ledger=self.ledger,
             in_hand=self.in_hand,
             slots=self.slots,
             provider=self.providers.get,
             announce=self.announce,
             announce_at=self.announce_at,
-            price=price,
             accepting=lambda: not self.draining.is_set(),
-            turn_timeout=settings.turn_timeout,
-            max_reply_bytes=settings.max_reply_bytes,
-            background_timeout=settings.background_timeout,
+            measuring=self._measuring,
         )
         self._dispatching = None if hints is None else self._new_dispatching(hints)
         # Of a worker, not of the children of its pool.
@@ -90,6 +90,8 @@ class Runtime:
         self._heartbeat.start()
         if self._alive is not None:
             self._alive.start(loop)
+        if self._measuring is not None:
+            self._measuring.server.start()
         if self._dispatching is not None:
             self._dispatching.start(loop)
 
@@ -167,11 +169,25 @@ class Runtime:
         self.ledger.stop()
         self._hints.stop()
         self._heartbeat.stop()
+        if self._measuring is not None:
+            self._measuring.server.stop()
         if self._dispatching is not None:
             self._dispatching.stop()
         self.publisher.close()
         self._turns.close()
         self.database.close()
+
+    def _new_measuring(self) -> Measuring | None:
+        """Return what counts and serves, where that is asked for; else nothing is even imported."""
+        if self.settings.metrics_port is None:
+            return None
+        return measuring(
+            self.settings,
+            providers=self.providers.names(),
+            ledger=self.ledger,
+            in_hand=self.in_hand,
+            slots=self.slots,
+        )
 
     def _new_dispatching(self, hints: Hints) -> Dispatching:
         return Dispatching(

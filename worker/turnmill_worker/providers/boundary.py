@@ -1,6 +1,6 @@
 """The edge to other people's code: what it raises or returns becomes a sound answer, or an error.
 
-Providers, middleware, price functions and hooks may be anybody's. Nothing that they raise passes
+Providers, layers, price functions and observers may be anybody's. Nothing that they raise passes
 this module, no BaseException either: it would end an event loop, and with it thousands of turns.
 Nothing that they return passes it unread: every field is taken once, judged, and put into a plain
 object of ours. An answer whose text is good is kept whatever else is wrong with it, for it is paid
@@ -11,7 +11,7 @@ its words may quote the user.
 import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from inspect import CO_ITERABLE_COROUTINE
 from itertools import islice
@@ -27,6 +27,7 @@ from turnmill_worker.providers.port import (
     Absent,
     Done,
     Failed,
+    NotNow,
     Provider,
     Running,
     Unknowable,
@@ -39,7 +40,7 @@ logger = logging.getLogger("turnmill.boundary")
 
 T = TypeVar("T")
 
-Answer = Done | Running | Failed | Absent | Unknowable
+Answer = Done | Running | Failed | Absent | Unknowable | NotNow
 
 #: What each verb of a provider may answer with.
 OF_SEND: tuple[type[Answer], ...] = (Done, Running)
@@ -55,15 +56,12 @@ MAX_TOKENS = 10**9
 MAX_COST = Decimal(10**6)  #: US dollars, of one call
 LONGEST_WAIT = timedelta(days=1)  #: that a provider can ask for after an error
 LONGEST_POLL = timedelta(hours=1)
+LONGEST_NOT_NOW = timedelta(days=1)  #: that a layer can put a call off for, each time
+_SHORTEST_NOT_NOW = timedelta(seconds=0.1)  #: each time is a claim and a settle
+_NOT_NOW_FOR = timedelta(seconds=5)  #: where a layer names no time that makes sense
 _POLL_AFTER = timedelta(seconds=2)  #: where a provider names no time that makes sense
 
 _NOTHING = timedelta(0)
-
-_KINDS: Collection[type[ProviderError]] = frozenset(
-    one
-    for one in vars(errors).values()
-    if isinstance(one, type) and issubclass(one, ProviderError) and one is not ProviderError
-)
 
 
 class Bug(MaybeSent):
@@ -74,6 +72,20 @@ class BadAnswer(Rejected):
     """What was returned is no answer that can be kept: it is not asked for again."""
 
     code = "bad_answer"
+
+
+class Fault(NotSent):
+    """The turn could not be put to its provider, for a reason on our side: no attempt is spent."""
+
+    code = "fault"
+
+
+#: What may be raised: each error of ours is its own kind, also when it is judged a second time.
+_KINDS: Collection[type[ProviderError]] = frozenset(
+    one
+    for one in (*vars(errors).values(), Bug, BadAnswer, Fault)
+    if isinstance(one, type) and issubclass(one, ProviderError) and one is not ProviderError
+)
 
 
 async def judged(
@@ -273,6 +285,25 @@ def _unknowable(answer: object, _: int) -> Unknowable:
     return Unknowable(resend_is_safe=field(answer, "resend_is_safe") is True)
 
 
+def _not_now(answer: object, _: int) -> NotNow:
+    until = field(answer, "until")
+    if is_a(until, datetime):
+        until = _until(until)
+    span = _span(until, most=LONGEST_NOT_NOW)
+    return NotNow(
+        until=_NOT_NOW_FOR if span is None else max(span, _SHORTEST_NOT_NOW),
+        waits_for=_code(field(answer, "waits_for")) or "unnamed",
+    )
+
+
+def _until(moment: datetime) -> timedelta | None:
+    """Return how far ahead it is, on this machine's clock; None where nobody can tell."""
+    try:
+        return max(moment - datetime.now(UTC), _NOTHING)
+    except BaseException:  # noqa: BLE001
+        return None  # it has no time zone, or is a class of somebody's
+
+
 _SOUND: Mapping[type[Answer], Callable[[object, int], Answer | ProviderError]] = MappingProxyType(
     {
         Done: _done,
@@ -280,6 +311,7 @@ _SOUND: Mapping[type[Answer], Callable[[object, int], Answer | ProviderError]] =
         Failed: _failed,
         Absent: _absent,
         Unknowable: _unknowable,
+        NotNow: _not_now,
     }
 )
 

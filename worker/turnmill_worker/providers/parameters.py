@@ -8,7 +8,7 @@ from turnmill.domain.errors import Rejected, ThreadLost
 from turnmill_worker.providers.port import Request
 
 #: Settings that speak to Turnmill. Every other one is a parameter of the vendor's API.
-OURS = frozenset({"api", "mock", "thread", "timeout"})
+OURS = frozenset({"api", "layers", "mock", "thread", "timeout"})
 
 #: The model would call tools that nobody here runs, and a call without its output bricks a thread.
 TOOLS = frozenset(

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Protocol, runtime_checkable
 
 from turnmill.domain.content import Kind, Message, Part, Text, text_of, text_of_all, with_text
@@ -29,6 +29,7 @@ class Request:
     settings: Mapping[str, Any] = field(default_factory=dict)
     #: of the turn; never sent to a vendor
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    user_id: str = ""  #: whose session it is; never sent to a vendor
 
     @property
     def text(self) -> str:
@@ -132,6 +133,19 @@ class Unknowable:
     resend_is_safe: bool = True
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotNow:
+    """A layer puts the call off: the turn is given back, and no attempt is spent.
+
+    For what a layer has to wait for: a limit, a budget, an account. Never a provider's answer, and
+    too late where the request may have been executed.
+    """
+
+    until: timedelta | datetime  #: from now, or an aware moment; from 0.1 s to a day ahead
+    #: what the turn waits for, for people to read: a name such as `budget`, never content
+    waits_for: str
+
+
 Emit = Callable[[str], Awaitable[None]]
 
 
@@ -146,10 +160,6 @@ class Provider(Protocol):
     """
 
     name: str
-
-    async def open(self, session_id: SessionId, settings: Mapping[str, Any]) -> str:
-        """Return the provider's reference of a new thread, or "" where there is none to make."""
-        ...
 
     async def send(self, request: Request, emit: Emit | None = None) -> Done | Running:
         """Execute the turn. At most one request to the vendor is in flight; no retries in here.

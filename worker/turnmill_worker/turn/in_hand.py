@@ -3,55 +3,10 @@
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from enum import Enum
-from typing import Any
 
 from turnmill.domain.ids import TurnId
 from turnmill.store.records import Claim
-from turnmill_worker.providers.calls import Call
-from turnmill_worker.turn import clock
-
-
-class Stop(Enum):
-    """Why a call to a provider was closed before it ended."""
-
-    CANCELLED = "cancelled"  #: somebody asked for it
-    LEASE_LOST = "lease_lost"  #: another worker may run the turn by now
-    DRAINING = "draining"  #: this process ends
-    REVOKED = "revoked"  #: Celery ended the task, by a time limit of its own or for an operator
-    TIMED_OUT = "turn_timeout"  #: the attempt has taken as long as one may
-
-
-@dataclass(slots=True, eq=False)
-class Holding:
-    """One claim in hand."""
-
-    claim: Claim
-    sent: bool = False  #: the request may have left
-    stop: Stop | None = None
-    lease_ends: float = field(init=False)  #: on the clock of `turnmill_worker.turn.clock`
-    call: Call[Any] | None = field(default=None, repr=False)
-
-    def __post_init__(self) -> None:
-        self.lease_ends = self.claim.lease_ends
-
-    def may_begin(self) -> bool:
-        """Tell whether something new may be started: nobody said stop, and the lease stands.
-
-        A process that was frozen past its lease learns here, before it calls a provider, that
-        another worker may run the turn by now.
-        """
-        if self.stop is None and clock.now() >= self.lease_ends:
-            self.stop = Stop.LEASE_LOST
-        return self.stop is None
-
-    def close_call(self, why: Stop) -> None:
-        """Stop the call, or keep it from starting. On the loop's thread only."""
-        if self.stop is None:
-            self.stop = why
-            if self.call is not None:
-                self.call.close()
+from turnmill_worker.layers.holding import Holding, Stop
 
 
 class InHand:

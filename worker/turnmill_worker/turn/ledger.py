@@ -22,7 +22,7 @@ from turnmill.store.line.history import succeeded_history
 from turnmill.store.line.leases import end_leases, mark_sent
 from turnmill.store.line.settle import settle, was_settled
 from turnmill.store.records import Claim, Fenced, Locked, Settled, Settlement
-from turnmill_worker.turn import clock
+from turnmill_worker.layers import clock
 
 logger = logging.getLogger("turnmill.ledger")
 
@@ -116,7 +116,11 @@ class GroupedLedger:
 
     async def longest_waits(self) -> dict[Lane, timedelta]:
         """Return how long the first in each lane has been due and not taken."""
-        return await asyncio.to_thread(self._within, longest_waits)
+        return await asyncio.to_thread(self.longest_waits_now)
+
+    def longest_waits_now(self) -> dict[Lane, timedelta]:
+        """Return the same, to a thread that may wait for it."""
+        return self._within(longest_waits)
 
     async def loss_counts(self) -> set[int]:
         """Return how often the suspects that are due were lost (3: so often or more)."""

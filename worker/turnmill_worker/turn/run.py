@@ -4,36 +4,38 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, TypeVar
 
-from turnmill.domain.content import Message
-from turnmill.domain.errors import MaybeSent, NotSent, ProviderError, StoreError, ThreadLost
+from turnmill.domain.content import TEXT_ONLY
+from turnmill.domain.content import Kind as PartKind
+from turnmill.domain.errors import MaybeSent, NotSent, ProviderError, StoreError
 from turnmill.domain.ids import TurnId
 from turnmill.domain.retry import RetryPolicy
-from turnmill.domain.states import OnAmbiguous, TurnState
+from turnmill.domain.states import TurnState
 from turnmill.store.records import Claim, Fenced, Head, Settled, Settlement
-from turnmill_worker.layers.pipeline import Middleware, pipeline
-from turnmill_worker.providers import boundary
-from turnmill_worker.providers.boundary import Answer, Bug
-from turnmill_worker.providers.calls import Call
-from turnmill_worker.providers.fitting import fitted
-from turnmill_worker.providers.port import Done, Provider, Request, Running, Usage
+from turnmill_worker.layers.call import Call, Kind, Layer
+from turnmill_worker.layers.chains import Chains
+from turnmill_worker.layers.holding import Holding, Stop
+from turnmill_worker.layers.registered import Named
+from turnmill_worker.providers import boundary, calls
+from turnmill_worker.providers.boundary import Answer, Bug, Fault
+from turnmill_worker.providers.port import Done, Provider, Request, Usage
 from turnmill_worker.turn import verdict
-from turnmill_worker.turn.hooks import Hooks
-from turnmill_worker.turn.in_hand import Holding, InHand, Stop
+from turnmill_worker.turn.in_hand import InHand
 from turnmill_worker.turn.ledger import Ledger
+from turnmill_worker.turn.observers import Observer, tell
 from turnmill_worker.turn.slots import Slots
-from turnmill_worker.turn.verdict import Fault, Rules, Verdict
+from turnmill_worker.turn.verdict import Rules, Verdict
 
 logger = logging.getLogger("turnmill.turn")
 
 #: What came of an attempt to ask a provider.
-Found = Answer | ProviderError | Fault | Stop
+Found = Answer | ProviderError | Stop
 
 T = TypeVar("T")
 
@@ -50,13 +52,27 @@ class Deps:
     announce_at: Callable[[Head, datetime], None]  #: the same at a later moment, best effort
     price: Callable[[str, str, Usage], Decimal | None]  #: provider, model, usage
     policy: RetryPolicy = field(default_factory=RetryPolicy)
-    middleware: Sequence[Middleware] = ()
-    hooks: Hooks = field(default_factory=Hooks)
+    layers: Sequence[Named] = ()  #: that the operator registered, outermost first
+    measure: Layer | None = None  #: outside of them, where calls are counted
+    observers: Sequence[Observer] = ()  #: told after each commit
     accepting: Callable[[], bool] = lambda: True  #: whether a turn may still be claimed
     turn_timeout: timedelta = timedelta(minutes=10)
     max_reply_bytes: int = boundary.MAX_REPLY_BYTES
     background_timeout: timedelta = verdict.BACKGROUND_TIMEOUT
     jitter: Callable[[], float] = random.random
+    chains: Chains = field(init=False, repr=False)  #: all around the providers
+
+    def __post_init__(self) -> None:
+        chains = Chains(
+            find=self.provider,
+            read_history=self.ledger.history,
+            mark_sent=self.ledger.mark_sent,
+            turn_timeout=self.turn_timeout,
+            max_reply_bytes=self.max_reply_bytes,
+            theirs=self.layers,
+            measure=self.measure,
+        )
+        object.__setattr__(self, "chains", chains)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,13 +168,8 @@ async def _call(claim: Claim, holding: Holding, deps: Deps) -> Found:
     """Make the call in a task of its own, so that it can be closed, or left behind, without us."""
     if not holding.may_begin():
         return holding.stop or Stop.LEASE_LOST
-    call = holding.call = Call(_asked(claim, holding, deps))
-    within = deps.turn_timeout.total_seconds()
-    timer = asyncio.get_running_loop().call_later(within, holding.close_call, Stop.TIMED_OUT)
-    try:
-        await _end_of(call, holding, deps)
-    finally:
-        timer.cancel()
+    call = holding.call = calls.Call(_asked(claim, holding, deps))
+    await _end_of(call, holding, deps)
     found = call.result()
     if holding.stop is not None and (found is None or isinstance(found, Bug)):
         return holding.stop  # it was us: what a call raises when it is closed tells nothing
@@ -166,7 +177,7 @@ async def _call(claim: Claim, holding: Holding, deps: Deps) -> Found:
     return Bug("bug:CancelledError") if found is None else found
 
 
-async def _end_of(call: Call[Found], holding: Holding, deps: Deps) -> None:
+async def _end_of(call: calls.Call[Found], holding: Holding, deps: Deps) -> None:
     """Wait for the call, and close it when somebody wants us to end."""
     while not call.over:
         try:
@@ -180,79 +191,51 @@ async def _end_of(call: Call[Found], holding: Holding, deps: Deps) -> None:
 
 
 async def _asked(claim: Claim, holding: Holding, deps: Deps) -> Found:
-    """Ask, and return what came of it. All that is raised in here is ours: theirs is judged."""
+    """Ask through all layers, and return what came of it."""
+    kind: Kind = "send" if claim.kind == "send" else "check"
+    call = Call(
+        claim=claim,
+        request=request_of(claim),
+        kind=kind,
+        holding=holding,
+        takes=_taken(deps.provider, claim.provider),
+    )
+    found: ProviderError
     try:
-        return await _ask(claim, holding, deps)
-    except StoreError as error:
-        fault = Fault(error.code)
+        go = deps.chains.of(claim.settings.get("layers"))
+        return await go(call)
+    except ProviderError as error:
+        found = error
     except Exception as error:  # noqa: BLE001
-        # The edge of a turn, which has to come to an end: say, a row of its history is corrupt.
-        fault = Fault(f"bug:{boundary.name_of(error)}"[:64])
-    # Nothing was sent, so nothing is owed: the turn is given back with its attempt, as soon as
-    # the store takes that.
-    logger.warning("cannot ask a provider: %s", fault.code, extra={"turn_id": str(claim.turn_id)})
-    return fault
-
-
-async def _ask(claim: Claim, holding: Holding, deps: Deps) -> Found:
-    provider = boundary.provided(deps.provider, claim.provider)
-    if isinstance(provider, ProviderError):
-        return provider
-    history = claim.history
-    if history is None:
-        history = await deps.ledger.history(claim.session_id)
-    request = request_of(claim, history=history)
-    if claim.kind != "send":
-        return await boundary.judged(
-            lambda: provider.check(request),
-            among=boundary.OF_CHECK,
-            max_bytes=deps.max_reply_bytes,
-            takes=boundary.taken_by(provider),
+        # The edge of a turn, which has to come to an end. All that is raised as such is ours.
+        found = Fault(f"bug:{boundary.name_of(error)}"[:64])
+    if isinstance(found, Fault):
+        # Nothing is owed: the turn is given back with its attempt, as soon as the store takes it.
+        logger.warning(
+            "cannot ask a provider: %s", found.error_code, extra={"turn_id": str(claim.turn_id)}
         )
-    if claim.on_ambiguous is OnAmbiguous.HOLD and not await deps.ledger.mark_sent(claim):
-        return Stop.LEASE_LOST
-    found = await _send(provider, request, holding, deps)
-    if isinstance(found, ThreadLost):
-        # The vendor lost the chain and executed nothing: rebuild it once from what we hold.
-        holding.sent = False
-        history = await deps.ledger.history(claim.session_id)
-        request = request_of(claim, history=history, thread_ref="")
-        found = await _send(provider, request, holding, deps)
     return found
 
 
-async def _send(provider: Provider, request: Request, holding: Holding, deps: Deps) -> Found:
-    if not holding.may_begin():
-        return holding.stop or Stop.LEASE_LOST
-
-    takes = boundary.taken_by(provider)
-
-    def send(request: Request) -> Awaitable[Done | Running]:
-        return provider.send(fitted(request, name=getattr(provider, "name", ""), takes=takes))
-
-    holding.sent = True
-    return await boundary.judged(
-        lambda: pipeline(deps.middleware, send)(request),
-        among=boundary.OF_SEND,
-        max_bytes=deps.max_reply_bytes,
-        takes=takes,
-    )
+def _taken(find: Callable[[str], Provider], name: str) -> frozenset[PartKind]:
+    provider = boundary.provided(find, name)
+    # Where there is none, whoever is to ask it says so.
+    return TEXT_ONLY if isinstance(provider, ProviderError) else boundary.taken_by(provider)
 
 
-def request_of(
-    claim: Claim, *, history: Sequence[Message], thread_ref: str | None = None
-) -> Request:
-    """Return what the provider is given for this claim."""
+def request_of(claim: Claim) -> Request:
+    """Return what the provider is given for this claim; a long history is read later."""
     return Request(
         turn_id=claim.turn_id,
         session_id=claim.session_id,
+        user_id=claim.user_id,
         attempt=claim.attempt,
         fence=claim.fence,
         model=claim.model,
         messages=claim.messages,
-        history=history,
+        history=() if claim.history is None else claim.history,
         system_prompt=claim.system_prompt,
-        thread_ref=claim.provider_ref if thread_ref is None else thread_ref,
+        thread_ref=claim.provider_ref,
         native_ref=claim.native_ref,
         settings=claim.settings,
         metadata=claim.metadata,
@@ -276,7 +259,7 @@ async def _written(settlement: Settlement, deps: Deps) -> Settled | Fenced:
 
 async def shielded(writing: Coroutine[Any, Any, T]) -> T:
     """Finish writing even when the task is cancelled: a verdict in hand is not dropped."""
-    call = Call(writing)
+    call = calls.Call(writing)
     while not call.over:
         with suppress(asyncio.CancelledError):
             await call.wait()
@@ -292,7 +275,7 @@ def _report(claim: Claim, settlement: Settlement, settled: Settled | Fenced, dep
         return Outrun()
     if settled.next is not None or settled.due_at is not None:
         boundary.attempted("an announcement", lambda: _announce(claim, settled, deps))
-    deps.hooks.turn_settled(claim, settled)
+    tell(deps.observers, claim, settlement, settled)
     return Ended(state=settled.state, due_at=settled.due_at, error_code=settlement.error_code)
 
 

@@ -13,9 +13,9 @@ from turnmill.domain.retry import RetryPolicy
 from turnmill.domain.states import OnAmbiguous, TurnState
 from turnmill.store.records import Claim, Kept, Settlement
 from turnmill.store.rules.settling import COUNTS
-from turnmill_worker.providers.boundary import Answer, BadAnswer, Bug
-from turnmill_worker.providers.port import Absent, Done, Failed, Running, Unknowable, Usage
-from turnmill_worker.turn.in_hand import Stop
+from turnmill_worker.layers.holding import Stop
+from turnmill_worker.providers.boundary import Answer, BadAnswer, Bug, Fault
+from turnmill_worker.providers.port import Absent, Done, Failed, NotNow, Running, Unknowable, Usage
 
 #: For so long a provider is asked what has become of a turn.
 BACKGROUND_TIMEOUT = timedelta(days=1)
@@ -39,13 +39,6 @@ class Rules(TypedDict):
     patience: timedelta  #: for how long work in the background is looked up
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """The turn could not be put to its provider, for a reason on our side: nothing was sent."""
-
-    code: str
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """What is to be written about one attempt, but for the identity of the turn."""
@@ -61,6 +54,7 @@ class Verdict:
     error_code: str | None = None
     error_detail: str | None = None
     request_id: str = ""
+    waits_for: str | None = None  #: what a layer put the turn off for
 
 
 def of_answer(
@@ -97,8 +91,31 @@ def of_answer(
             if answer.resend_is_safe or claim.on_ambiguous is not OnAmbiguous.RECONCILE:
                 return _send_again(claim, outcome="unknowable")
             return Verdict(state=TurnState.FAILED, outcome="failed", error_code="ambiguous")
+        case NotNow():
+            return _put_off(claim, answer, patience=patience)
         case _:
             assert_never(answer)
+
+
+def _put_off(claim: Claim, answer: NotNow, *, patience: timedelta) -> Verdict:
+    """Give the turn back as it was claimed: it is no attempt, and no fault of anybody's.
+
+    A call waits for as long as its turn may; a question no longer than any other question.
+    """
+    assert isinstance(answer.until, timedelta)  # the boundary sees to it
+    put_off = Verdict(
+        state=TurnState.QUEUED,
+        outcome="not_now",
+        gives_attempt_back=True,
+        delay=answer.until,
+        runs_on=True,
+        waits_for=answer.waits_for,
+    )
+    if claim.kind == "send":
+        return put_off
+    state = TurnState.WAITING if claim.kind == "resume" else TurnState.UNKNOWN
+    question = replace(put_off, state=state, native_ref=claim.native_ref)
+    return _asked_again(claim, question, pause=answer.until, patience=patience)
 
 
 def _send_again(claim: Claim, *, outcome: str) -> Verdict:
@@ -215,20 +232,22 @@ def of_fault(
     have been executed is claimed for each look at it, so that its claims tell nothing: its time
     does.
     """
-    error = NotSent(fault.code)
+    error = NotSent(fault.error_code)
     if claim.kind != "send":
         asked = _unanswered(claim, error, policy=policy, jitter=jitter, patience=patience)
         if asked.state not in {TurnState.WAITING, TurnState.UNKNOWN}:
             return asked
     elif claim.n >= claim.max_attempts + MAX_FAULTS:
-        return Verdict(state=TurnState.DEAD, outcome="dead", error_code=fault.code, runs_on=True)
+        return Verdict(
+            state=TurnState.DEAD, outcome="dead", error_code=fault.error_code, runs_on=True
+        )
     delay = policy.delay_after(error, attempt=claim.n, max_attempts=claim.n + 1, jitter=jitter)
     return Verdict(
         state=TurnState.QUEUED,
         outcome="released",
         gives_attempt_back=True,
         delay=delay or timedelta(0),
-        error_code=fault.code,
+        error_code=fault.error_code,
         runs_on=True,
     )
 
@@ -292,6 +311,7 @@ def settlement(
         priced=reply is None or cost_usd is not None,
         provider_ms=provider_ms,
         kept=_kept(claim, verdict),
+        waits_for=verdict.waits_for,
     )
 
 

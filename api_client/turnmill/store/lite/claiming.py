@@ -137,7 +137,7 @@ def _from_rows(conn: Connection, head: Any, turn: Any, waited: timedelta) -> Cla
         session_id=SessionId(head.id),
         fence=turn.lease_fence,
         kind=turn.claimed_for,
-        n=turn.claims,
+        n=turn.claims - turn.put_off,
         attempt=turn.attempt,
         max_attempts=turn.max_attempts,
         lane=Lane(turn.lane),
@@ -154,6 +154,7 @@ def _from_rows(conn: Connection, head: Any, turn: Any, waited: timedelta) -> Cla
         history=StoredHistory() if head.provider_ref else history(conn, SessionId(head.id)),
         waited=waited,
         expires_in=_left(turn.expires_at) if turn.claimed_for != "send" else None,
+        user_id=head.user_id,
     )
 
 
@@ -175,13 +176,14 @@ def _note_attempt(conn: Connection, turn: Any, *, owner: str) -> None:
             outcome=None,
         )
     )
-    if turn.claimed_for != "send" and conn.execute(goes_on).rowcount:
+    again = turn.claimed_for != "send" or turn.waits_for is not None
+    if again and conn.execute(goes_on).rowcount:
         return
     conn.execute(
         insert(attempts).values(
             turn_id=turn.id,
             fence=turn.lease_fence,
-            n=turn.claims,
+            n=turn.claims - turn.put_off,
             kind=turn.claimed_for,
             worker=owner,
         )

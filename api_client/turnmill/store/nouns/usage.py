@@ -24,6 +24,9 @@ from turnmill.domain.states import FINAL, TurnState
 from turnmill.store.schema.tables import attempts, sessions, turns, usage_daily
 from turnmill.store.types import Timestamp, db_now, lock_table
 
+#: Outcomes of a claim that came to no request.
+_UNSENT = ("released", "not_now")
+
 #: What columns of the figures hold.
 _MOST = 2**63 - 1
 _MOST_DOLLARS = Decimal(10) ** 10 - 1
@@ -167,7 +170,7 @@ def _spent_on(ended: Any) -> Any:
     unpriced = attempts.c.cost_usd.is_(None) & (
         func.coalesce(attempts.c.input_tokens + attempts.c.output_tokens, 1) > 0
     )
-    sent = func.count().filter(attempts.c.kind == "send", attempts.c.outcome != "released")
+    sent = func.count().filter(attempts.c.kind == "send", attempts.c.outcome.not_in(_UNSENT))
     return (
         select(
             attempts.c.turn_id,

@@ -85,7 +85,7 @@ WITH line AS ({{line}}), session AS (
     UPDATE turnmill.sessions s SET fence = s.fence + 1, head_due_at = NULL
     FROM line WHERE s.id = line.id
     RETURNING s.id, s.head_turn_id, s.fence, s.provider, s.model, s.system_prompt,
-        s.settings::text AS settings, s.provider_ref, s.on_ambiguous,
+        s.settings::text AS settings, s.provider_ref, s.on_ambiguous, s.user_id,
         s.turns_succeeded > {_SHORT} AS long
 ), turn AS (
     UPDATE turnmill.turns t SET
@@ -101,20 +101,22 @@ WITH line AS ({{line}}), session AS (
         started_at = COALESCE(t.started_at, clock_timestamp())
     FROM session
     WHERE t.id = session.head_turn_id AND t.state IN {sql_list(frozenset(CLAIMABLE))}
-    RETURNING t.id, t.session_id, t.lease_fence, t.attempt, t.max_attempts, t.claims, t.lane,
+    RETURNING t.id, t.session_id, t.lease_fence, t.attempt, t.max_attempts,
+        t.claims - t.put_off AS claims, t.lane,
         t.native_ref, t.metadata::text AS metadata, t.claimed_for AS kind,
+        t.claimed_for <> 'send' OR t.waits_for IS NOT NULL AS goes_on,
         CASE WHEN t.claimed_for <> 'send' THEN t.expires_at END AS expires_at
 ), asked AS (
     UPDATE turnmill.attempts a SET fence = turn.lease_fence, polls = a.polls + 1,
         worker = %(owner)s, ended_at = NULL, outcome = NULL
-    FROM turn WHERE turn.kind <> 'send' AND a.turn_id = turn.id
+    FROM turn WHERE turn.goes_on AND a.turn_id = turn.id
         AND a.fence = (SELECT max(o.fence) FROM turnmill.attempts o WHERE o.turn_id = turn.id)
         AND a.outcome IN {sql_list(GOES_ON)}
     RETURNING a.turn_id
 ), attempt AS (
     INSERT INTO turnmill.attempts (turn_id, fence, n, kind, worker)
     SELECT id, lease_fence, claims, kind, %(owner)s FROM turn
-    WHERE kind = 'send' OR id NOT IN (SELECT turn_id FROM asked)
+    WHERE NOT goes_on OR id NOT IN (SELECT turn_id FROM asked)
 )
 SELECT turn.id, turn.session_id, turn.lease_fence, turn.kind, turn.claims, turn.attempt,
     turn.max_attempts,
@@ -128,7 +130,8 @@ SELECT turn.id, turn.session_id, turn.lease_fence, turn.kind, turn.claims, turn.
     CASE WHEN turn.kind <> 'send' THEN clock_timestamp() - (
         SELECT max(a.started_at) FROM turnmill.attempts a
         WHERE a.turn_id = turn.id AND a.kind = 'send'
-    ) END AS waited, turn.expires_at - clock_timestamp() AS expires_in
+    ) END AS waited, turn.expires_at - clock_timestamp() AS expires_in,
+    session.user_id
 FROM turn JOIN session ON session.id = turn.session_id
 """
 _CLAIM_BY_IDS = _CLAIM.format(line=_BY_IDS)
@@ -239,4 +242,5 @@ def _from_row(row: Any) -> Claim:
         history=None if row[18] else StoredHistory(row[17] or "[]"),
         waited=row[19] or timedelta(0),
         expires_in=row[20],
+        user_id=row[21],
     )

@@ -10,8 +10,9 @@ KIND: Mapping[TurnState, str] = MappingProxyType(
     {TurnState.UNKNOWN: "check", TurnState.WAITING: "resume"}
 )
 
-#: After these, a question is the same attempt as before: it is asked a second time.
-GOES_ON = ("waiting", "unanswered", "released")
+#: After these, a question is the same attempt as before: it is asked a second time. So is a call
+#: that was put off, and was none yet.
+GOES_ON = ("waiting", "unanswered", "released", "not_now")
 
 #: Kinds of things that can be paused, besides sessions.
 LANE = "lane"

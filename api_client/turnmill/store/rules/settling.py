@@ -75,6 +75,7 @@ FIELDS: tuple[Field, ...] = (
     _said("cost_usd", Numeric()),
     _said("priced", Boolean()),
     _said("provider_ms", Integer()),
+    _said("waits_for", Text()),
 )
 
 
@@ -106,6 +107,10 @@ def _in(state: Any, *states: TurnState) -> Any:
     return state.in_(sorted(one.value for one in states))
 
 
+def _one_if(condition: Any) -> Any:
+    return case((condition, 1), else_=0)
+
+
 def _given_back(row: Any, v: Any, kind: str) -> Any:
     return and_(v.state == TurnState.QUEUED.value, row.claimed_for == kind)
 
@@ -124,6 +129,9 @@ OF_TURN: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "attempt": lambda t, v: (
             t.attempt - case((and_(v.gives_attempt_back, t.claimed_for == "send"), 1), else_=0)
         ),
+        # What was put off was no claim in vain, of which there may only be so many.
+        "put_off": lambda t, v: t.put_off + _one_if(v.waits_for.is_not(None)),
+        "waits_for": lambda t, v: v.waits_for,
         "available_at": lambda t, v: db_after(v.delay),
         "lease_owner": lambda t, v: null(),
         "lease_until": lambda t, v: null(),
@@ -156,10 +164,6 @@ OF_ATTEMPT: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "provider_ms": lambda a, v, state: func.coalesce(a.provider_ms, 0) + v.provider_ms,
     }
 )
-
-
-def _one_if(condition: Any) -> Any:
-    return case((condition, 1), else_=0)
 
 
 def _failed(state: Any) -> Any:

@@ -166,6 +166,7 @@ turns = Table(
     Column("attempt", Integer, nullable=False, server_default="0"),
     Column("max_attempts", Integer, nullable=False),
     Column("claims", Integer, nullable=False, server_default="0"),
+    Column("put_off", Integer, nullable=False, server_default="0"),  # claims that came to no call
     Column("claimed_for", Text),  # of the last claim: send, check or resume
     Column("lost", Integer, nullable=False, server_default="0"),
     Column("available_at", Timestamp, nullable=False, server_default=db_now()),
@@ -184,6 +185,7 @@ turns = Table(
     Column("retry_of", Uuid),
     Column("metadata", Json, nullable=False, server_default=text("'{}'")),
     Column("error_code", Text),
+    Column("waits_for", Text),  # NULL: for nothing that a layer named
     Column("finish_reason", Text),
     # NULL: unknown. What is unknown in one attempt is so in its turn; a session sums what is known.
     Column("input_tokens", BigInteger, server_default="0"),

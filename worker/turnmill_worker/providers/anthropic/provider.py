@@ -1,15 +1,13 @@
 """Anthropic's Messages: the history is held by us and sent with each turn."""
 
 import os
-from collections.abc import Mapping
 from functools import partial
-from typing import Any, Self
+from typing import Self
 
 from anthropic import AsyncAnthropic
 
 from turnmill.domain.content import Kind, Native, Text
 from turnmill.domain.errors import KeyMissing
-from turnmill.domain.ids import SessionId
 from turnmill_worker.providers.answers import id_in, read, refusal
 from turnmill_worker.providers.anthropic import messages
 from turnmill_worker.providers.http import DEFAULT_TIMEOUT, RawAnswer, Vendor, encoded, headers_of
@@ -48,9 +46,6 @@ class AnthropicProvider:
         return cls(
             AsyncAnthropic(api_key=key, base_url=base_url, max_retries=0, open_telemetry=False)
         )
-
-    async def open(self, session_id: SessionId, settings: Mapping[str, Any]) -> str:
-        return ""
 
     async def send(self, request: Request, emit: Emit | None = None) -> Done | Running:
         choice(request.settings, "thread", among=("client",))

@@ -37,7 +37,6 @@ from turnmill.domain.errors import (
     ThreadLost,
     Unreachable,
 )
-from turnmill.domain.ids import SessionId
 from turnmill_worker.providers.mock.executions import Executions
 from turnmill_worker.providers.parameters import choice, refuse_thread, setting_refused
 from turnmill_worker.providers.port import Absent, Done, Emit, Request, Running, Unknowable, Usage
@@ -103,9 +102,6 @@ class MockProvider:
             latency=_range(os.environ.get("TURNMILL_MOCK_LATENCY") or "0"),
             ledger=Path(ledger) if ledger else None,
         )
-
-    async def open(self, session_id: SessionId, settings: Mapping[str, Any]) -> str:
-        return ""
 
     async def send(self, request: Request, emit: Emit | None = None) -> Done | Running:
         script = Script.of(request)

@@ -2,17 +2,16 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 from urllib.parse import quote
 
 from openai import AsyncOpenAI
 
 from turnmill.domain.content import Kind, Native, Text
 from turnmill.domain.errors import KeyMissing, ProviderError, ThreadLost
-from turnmill.domain.ids import SessionId
 from turnmill_worker.providers.answers import id_in, read, refusal
 from turnmill_worker.providers.failures import error_object_of
 from turnmill_worker.providers.http import DEFAULT_TIMEOUT, RawAnswer, Vendor, encoded, headers_of
@@ -55,9 +54,6 @@ class OpenAIProvider:
             raise KeyMissing(hint="set OPENAI_API_KEY in the environment of the worker")
         base_url = os.environ.get("OPENAI_BASE_URL") or None
         return cls(AsyncOpenAI(api_key=key, base_url=base_url, max_retries=0))
-
-    async def open(self, session_id: SessionId, settings: Mapping[str, Any]) -> str:
-        return ""  # a chain begins with its first response
 
     async def send(self, request: Request, emit: Emit | None = None) -> Done | Running:
         if choice(request.settings, "api", among=("responses", "chat")) == "chat":

@@ -1,0 +1,51 @@
+"""The assembly: the one place where what running turns needs is put together.
+
+A worker, a child in quarantine and the runner inside an application differ in what they announce
+and whom; what stands around a provider's call, and how long it may take, is the same for all.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from turnmill.settings import Settings
+from turnmill.store.records import Head
+from turnmill_worker.layers.measure import measure
+from turnmill_worker.layers.registered import registered
+from turnmill_worker.process.measuring import Measuring
+from turnmill_worker.providers.port import Provider
+from turnmill_worker.providers.pricing import price
+from turnmill_worker.turn.in_hand import InHand
+from turnmill_worker.turn.ledger import Ledger
+from turnmill_worker.turn.run import Deps
+from turnmill_worker.turn.slots import Slots
+
+
+def assemble(
+    settings: Settings,
+    *,
+    ledger: Ledger,
+    in_hand: InHand,
+    slots: Slots,
+    provider: Callable[[str], Provider],
+    announce: Callable[[Head], None],
+    announce_at: Callable[[Head, datetime], None],
+    accepting: Callable[[], bool] = lambda: True,
+    measuring: Measuring | None = None,
+) -> Deps:
+    """Return what a process runs turns with. Raises InvalidSetting for unknown layers."""
+    return Deps(
+        ledger=ledger,
+        in_hand=in_hand,
+        slots=slots,
+        provider=provider,
+        announce=announce,
+        announce_at=announce_at,
+        price=price,
+        accepting=accepting,
+        layers=registered(settings.layers),
+        measure=None if measuring is None else measure(measuring.called),
+        observers=() if measuring is None else (measuring.observed,),
+        turn_timeout=settings.turn_timeout,
+        max_reply_bytes=settings.max_reply_bytes,
+        background_timeout=settings.background_timeout,
+    )
