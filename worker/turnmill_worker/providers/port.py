@@ -132,6 +132,7 @@ class Unknowable:
     resend_is_safe: bool = True
 
 
+#: Is given a piece of the reply.
 Emit = Callable[[str], Awaitable[None]]
 
 
