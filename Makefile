@@ -7,7 +7,7 @@ PINS := constraints/build.txt constraints/worker.txt constraints/dev.txt
 STAMP := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test bench bench-full bench-pair check format constraints clean chaos mutants celery-suite
+.PHONY: help install demo test bench bench-full bench-pair check format sync docs constraints clean chaos mutants celery-suite
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,12 +24,14 @@ demo: install ## Run real conversations through the real queue, on this machine
 test: install ## Run the tests, three at a time; PYTEST_ARGS="-k lease -x" narrows them
 	@$(BIN)/python -m pytest --numprocesses 3 --dist worksteal $(PYTEST_ARGS)
 
-check: install ## Lint, format, types, import contracts, file sizes
+check: install ## Lint, format, types, import contracts, file sizes, what is generated
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/file_size.py
+	$(BIN)/python tools/sync.py --check
+	$(BIN)/python tools/api_reference.py --check
 
 chaos: install ## Faults at random for MINUTES (10), from SEED (1); exits 1 if a promise was broken
 	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)
@@ -54,6 +56,12 @@ bench-pair: install ## Measure this tree and BASE=<commit> in turns, in about ei
 format: install ## Let ruff put the code in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+sync: install ## Make the client for threads from the one for asyncio
+	$(BIN)/python tools/sync.py
+
+docs: install ## Write the API reference from the docstrings
+	$(BIN)/python tools/api_reference.py
 
 constraints: ## Pin anew all that is installed, with hashes
 	@tools/pin.sh "$(PYTHON)"

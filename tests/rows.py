@@ -38,7 +38,7 @@ def start(
         model=model,
         key=key,
         max_text_bytes=1000,
-        **{"system_prompt": None, **options},
+        **options,
     )
     with store.begin() as conn:
         return sessions.create(conn, new).id
@@ -46,7 +46,7 @@ def start(
 
 def say(text: str = "hello", **options: Any) -> NewTurn:
     """Return a message that is to be accepted."""
-    return intake.new_turn(text, max_text_bytes=1000, **options)
+    return intake.new_turn(text, intake.turn_options(**options), max_text_bytes=1000)
 
 
 def send(store: Database, session: SessionId, text: str = "hello", **options: Any) -> TurnId:

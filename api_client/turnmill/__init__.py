@@ -75,22 +75,49 @@ from turnmill.domain.errors import (
 from turnmill.domain.states import Lane, OnAmbiguous, OnFailure, SessionStatus, TurnState
 
 if TYPE_CHECKING:
-    from turnmill.aio.client import AsyncClient, AsyncTurn
-    from turnmill.settings import Settings
-    from turnmill.store.records import AttemptRecord, MessageRecord, SessionRecord
-    from turnmill.sync.client import Client, Turn
-    from turnmill.verbs.batches import Batch
-    from turnmill.verbs.reply import Reply
+    from turnmill.aio.analytics import AsyncAnalytics
+    from turnmill.aio.batches import AsyncBatch, AsyncBatches
+    from turnmill.aio.client import AsyncClient
+    from turnmill.aio.lanes import AsyncLanes
+    from turnmill.aio.sessions import AsyncSessions
+    from turnmill.aio.turns import AsyncTurn, AsyncTurns
+    from turnmill.settings import Profile, Settings
+    from turnmill.store.kept import Keeping
+    from turnmill.store.line.pauses import Pauses
+    from turnmill.store.nouns.batches import BatchCounts, BatchRecord, BatchResult
+    from turnmill.store.nouns.lanes import LaneLoad
+    from turnmill.store.nouns.usage import UsageRow
+    from turnmill.store.records import AttemptRecord, MessageRecord, SessionRecord, TurnRecord
+    from turnmill.sync.analytics import Analytics
+    from turnmill.sync.batches import Batch, Batches
+    from turnmill.sync.client import Client
+    from turnmill.sync.lanes import Lanes
+    from turnmill.sync.sessions import Sessions
+    from turnmill.sync.turns import Turn, Turns
+    from turnmill.verbs.analytics import Report
+    from turnmill.verbs.intake import Unchanged
+    from turnmill.verbs.reply import Reply, Timing, TokenUsage
 
 __all__ = [
     "AccessDenied",
+    "Analytics",
+    "AsyncAnalytics",
+    "AsyncBatch",
+    "AsyncBatches",
     "AsyncClient",
+    "AsyncLanes",
+    "AsyncSessions",
     "AsyncTurn",
+    "AsyncTurns",
     "AttemptRecord",
     "Audio",
     "Batch",
+    "BatchCounts",
     "BatchNotFound",
+    "BatchRecord",
+    "BatchResult",
     "BatchTimeout",
+    "Batches",
     "BegunBeforeFork",
     "Client",
     "ConfigurationError",
@@ -102,8 +129,11 @@ __all__ = [
     "InvalidInput",
     "InvalidSetting",
     "InvalidText",
+    "Keeping",
     "KeyMissing",
     "Lane",
+    "LaneLoad",
+    "Lanes",
     "MaybeSent",
     "Message",
     "MessageRecord",
@@ -117,18 +147,22 @@ __all__ = [
     "OnFailure",
     "Overloaded",
     "Part",
+    "Pauses",
+    "Profile",
     "ProviderError",
     "ProviderUnknown",
     "QueueFull",
     "RateLimited",
     "Rejected",
     "Reply",
+    "Report",
     "SchemaOutOfDate",
     "SessionArchived",
     "SessionBusy",
     "SessionNotFound",
     "SessionRecord",
     "SessionStatus",
+    "Sessions",
     "Settings",
     "StoreError",
     "StoreFull",
@@ -137,6 +171,8 @@ __all__ = [
     "Text",
     "ThreadLocked",
     "ThreadLost",
+    "Timing",
+    "TokenUsage",
     "ToolCall",
     "ToolOutput",
     "Turn",
@@ -145,15 +181,19 @@ __all__ = [
     "TurnExpired",
     "TurnFailed",
     "TurnNotFound",
+    "TurnRecord",
     "TurnState",
     "TurnTimeout",
     "TurnmillError",
+    "Turns",
+    "Unchanged",
     "Unreachable",
     "UnreadableRow",
     "UnsafeSetting",
     "Unstorable",
     "UnsupportedByStore",
     "UnsupportedPart",
+    "UsageRow",
     "WrongIsolation",
 ]
 
@@ -161,16 +201,40 @@ __version__ = "0.1.0"
 
 #: Loaded on first use: a program that only catches errors pays for no database.
 _LAZY = {
+    "Analytics": "turnmill.sync.analytics",
+    "AsyncAnalytics": "turnmill.aio.analytics",
+    "AsyncBatch": "turnmill.aio.batches",
+    "AsyncBatches": "turnmill.aio.batches",
     "AsyncClient": "turnmill.aio.client",
-    "AsyncTurn": "turnmill.aio.client",
-    "Batch": "turnmill.verbs.batches",
-    "Client": "turnmill.sync.client",
-    "Turn": "turnmill.sync.client",
-    "Reply": "turnmill.verbs.reply",
-    "Settings": "turnmill.settings",
+    "AsyncLanes": "turnmill.aio.lanes",
+    "AsyncSessions": "turnmill.aio.sessions",
+    "AsyncTurn": "turnmill.aio.turns",
+    "AsyncTurns": "turnmill.aio.turns",
     "AttemptRecord": "turnmill.store.records",
+    "Batch": "turnmill.sync.batches",
+    "BatchCounts": "turnmill.store.nouns.batches",
+    "BatchRecord": "turnmill.store.nouns.batches",
+    "BatchResult": "turnmill.store.nouns.batches",
+    "Batches": "turnmill.sync.batches",
+    "Client": "turnmill.sync.client",
+    "Keeping": "turnmill.store.kept",
+    "LaneLoad": "turnmill.store.nouns.lanes",
+    "Lanes": "turnmill.sync.lanes",
     "MessageRecord": "turnmill.store.records",
+    "Pauses": "turnmill.store.line.pauses",
+    "Profile": "turnmill.settings",
+    "Reply": "turnmill.verbs.reply",
+    "Report": "turnmill.verbs.analytics",
     "SessionRecord": "turnmill.store.records",
+    "Sessions": "turnmill.sync.sessions",
+    "Settings": "turnmill.settings",
+    "Timing": "turnmill.verbs.reply",
+    "TokenUsage": "turnmill.verbs.reply",
+    "Turn": "turnmill.sync.turns",
+    "TurnRecord": "turnmill.store.records",
+    "Turns": "turnmill.sync.turns",
+    "Unchanged": "turnmill.verbs.intake",
+    "UsageRow": "turnmill.store.nouns.usage",
 }
 
 

@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for n in range(5):
             client.batches.create(file, name=f"a batch with a long name, number {n}")
         moment = client.sessions.get("s0").created_at
-        with client._database.begin() as conn:
+        with client._executor.database.begin() as conn:
             for table in (sessions, turns, batches):
                 conn.execute(update(table).values(created_at=moment))
     return folder

@@ -3,36 +3,28 @@
 `python -m tests.api.described > tests/api/public_api.txt` accepts a change of it.
 """
 
+import ast
 import inspect
 import sys
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from enum import Enum
+from pathlib import Path
 from types import UnionType
-from typing import get_args, is_typeddict
+from typing import get_args
 
 import turnmill
 from turnmill import cli, wire
-from turnmill.aio.client import AsyncSessions, AsyncTurns
 from turnmill.domain.errors import TurnmillError
-from turnmill.sync import client
-from turnmill.verbs import options
-from turnmill.verbs.analytics import Analytics
-from turnmill.verbs.batches import Batches
-from turnmill.verbs.lanes import Lanes
-
-#: Reached by an attribute of a client, never made by a user.
-_REACHED = (Analytics, AsyncSessions, AsyncTurns, Batches, Lanes, client.Sessions, client.Turns)
+from turnmill_worker.providers import port
 
 
 def lines() -> list[str]:
     """Return the whole surface."""
     found: list[str] = []
-    named = {name: getattr(turnmill, name) for name in turnmill.__all__}
-    reached = {each.__name__: each for each in _REACHED}
-    typed = {name: each for name, each in vars(options).items() if is_typeddict(each)}
-    for name, each in sorted({**named, **reached, **typed}.items()):
-        found.extend(_of_class(name, each))
+    for name in sorted(turnmill.__all__):
+        found.extend(_of_class(name, getattr(turnmill, name)))
+    found.extend(_of_port())
     found.extend(f"turnmill {command}" for command in sorted(cli.COMMANDS))
     found.extend(f"wire.{name} = {value}" for name, value in _wire_names())
     return found
@@ -47,14 +39,14 @@ def _wire_names() -> Iterator[tuple[str, str]]:
 def _of_class(name: str, each: type | UnionType) -> Iterator[str]:
     if isinstance(each, UnionType):
         yield f"{name} = {' | '.join(one.__name__ for one in get_args(each))}"
-    elif is_typeddict(each):
-        yield f"{name} {{{', '.join(sorted(each.__annotations__))}}}"
     elif issubclass(each, TurnmillError):
         yield f"{name}({', '.join(base.__name__ for base in each.__bases__)}) code={each.code}"
     elif issubclass(each, Enum):
         yield f"{name} = {' | '.join(str(member.value) for member in each)}"
     elif is_dataclass(each):
         yield f"{name}({', '.join(field.name for field in fields(each))})"
+        own = set(vars(each)) - {field.name for field in fields(each)}
+        yield from (f"{name}.{one}" for one in sorted(own) if not one.startswith("_"))
     else:
         yield f"{name}{_parameters(each)}"
         yield from _members(name, each)
@@ -65,11 +57,9 @@ def _members(name: str, each: type) -> Iterator[str]:
         if attribute.startswith("_"):
             continue
         member = inspect.getattr_static(each, attribute)
-        if callable(member):
-            awaited = "await " if inspect.iscoroutinefunction(member) else ""
-            yield f"{awaited}{name}.{attribute}{_parameters(member)}"
-        else:
-            yield f"{name}.{attribute}"
+        awaited = "await " if inspect.iscoroutinefunction(getattr(member, "fget", member)) else ""
+        shown = _parameters(member) if callable(member) else ""
+        yield f"{awaited}{name}.{attribute}{shown}"
 
 
 def _parameters(function: object) -> str:
@@ -82,6 +72,28 @@ def _parameters(function: object) -> str:
     ]
     without = signature.replace(parameters=bare, return_annotation=inspect.Signature.empty)
     return str(without)
+
+
+def _of_port() -> Iterator[str]:
+    """Yield what authors of providers write against, types included: it is read, not evaluated."""
+    assert port.__file__ is not None
+    for node in ast.parse(Path(port.__file__).read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef):
+            of = f"providers.{node.name}"
+            bases = ", ".join(ast.unparse(base) for base in node.bases)
+            yield f"{of}({bases})"
+            yield from (line for part in node.body for line in _of_part(of, part))
+        elif isinstance(node, ast.Assign):
+            yield f"providers.{ast.unparse(node)}"
+
+
+def _of_part(of: str, part: ast.stmt) -> Iterator[str]:
+    if isinstance(part, ast.AnnAssign):
+        yield f"{of}.{ast.unparse(part)}"
+    elif isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef):
+        awaited = "await " if isinstance(part, ast.AsyncFunctionDef) else ""
+        returned = "" if part.returns is None else f" -> {ast.unparse(part.returns)}"
+        yield f"{awaited}{of}.{part.name}({ast.unparse(part.args)}){returned}"
 
 
 if __name__ == "__main__":

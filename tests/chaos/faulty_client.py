@@ -36,7 +36,7 @@ def after_commit(client: Client, session: str, key: str) -> None:
 
 def before_publish(client: Client, session: str, key: str) -> None:
     """Die when the message stands and nobody was told."""
-    client._announcer.announce = die  # type: ignore[method-assign,assignment]
+    client._executor.announcer.announce = die  # type: ignore[method-assign,assignment]
     client.send(session, TEXT, idempotency_key=key)
 
 

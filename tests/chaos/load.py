@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.chaos.system import System, until
 from turnmill import Client
-from turnmill.sync.client import Turn
+from turnmill.sync.turns import Turn
 
 LONG = timedelta(minutes=3)
 

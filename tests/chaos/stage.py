@@ -11,7 +11,7 @@ from typing import Any
 from tests.chaos.system import PATIENCE, ROOT, System, kill, until
 from turnmill import Client
 from turnmill.store.records import AttemptRecord
-from turnmill.sync.client import Turn
+from turnmill.sync.turns import Turn
 from turnmill_worker.stack.process import Child
 
 FAULTY = "tests.chaos.faulty_worker"  # never imported here: it would lay its traps in the test

@@ -97,7 +97,7 @@ def suspects(system: BreakableSystem, client: Client, count: int) -> list[TurnId
 def await_hints(system: BreakableSystem, client: Client) -> None:
     """Wait until a client publishes again, and workers take what was published."""
     head = Head(turn_id=TurnId(uuid4()), session_id=SessionId(uuid4()), lane=Lane.INTERACTIVE)
-    until(lambda: client._announcer.announce([head]) == 1, within=BACK_WITHIN)
+    until(lambda: client._executor.announcer.announce([head]) == 1, within=BACK_WITHIN)
     with system.servers.redis() as redis:
         until(lambda: redis.llen(LANE_QUEUES[Lane.INTERACTIVE]) == 0, within=BACK_WITHIN)
 

@@ -21,7 +21,7 @@ from turnmill import Client
 from turnmill.store.database import Database
 from turnmill.store.line.claim import claim
 from turnmill.store.line.leases import LOSSES_TO_DEATH, take_lost
-from turnmill.sync.client import Turn
+from turnmill.sync.turns import Turn
 
 WAIT = PATIENCE.total_seconds()
 LEASE = timedelta(seconds=1.5)

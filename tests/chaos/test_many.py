@@ -84,7 +84,7 @@ def test_forty_hints_for_one_session_make_one_call_at_a_time(system: System) -> 
         def hint(_: int) -> None:
             with system.client() as mine:
                 while unfinished(system):
-                    mine._announcer.announce(heads)
+                    mine._executor.announcer.announce(heads)
 
         at_once(8, hint)
         assert [len(system.calls_of(turn.id)) for turn in turns] == [1] * 5

@@ -11,7 +11,7 @@ from uuid import UUID
 from tests.chaos.system import System
 from turnmill import Client
 from turnmill.domain.errors import IdempotencyConflict, StoreError
-from turnmill.sync.client import Turn
+from turnmill.sync.turns import Turn
 
 #: What the provider does to a turn, by how often; a script has one entry an attempt.
 SCRIPTS: dict[str, tuple[int, list[str]]] = {

@@ -65,7 +65,7 @@ def test_a_message_joins_the_transaction_of_an_orm_session(tmp_path: Path) -> No
     url = f"sqlite:///{tmp_path / 'turnmill.db'}"
     with Client(database_url=url) as client:
         session = client.sessions.create(user_id="ada")
-        with OrmSession(client._database.engine) as mine:
+        with OrmSession(client._executor.database.engine) as mine:
             turn = client.send(session, "from my unit of work", connection=mine)
             mine.commit()
         assert "unit of work" in turn.result(timeout=WAIT).text

@@ -60,6 +60,10 @@ def test_text_that_no_store_can_take_is_refused(client: Client, text: Any, says:
         lambda client, session: client.send(42, "x"),
         lambda client, session: client.sessions.update(session),
         lambda client, session: client.sessions.update(session, colour="red"),
+        lambda client, session: client.sessions.create(user_id="ada", colour="red"),
+        lambda client, session: client.send(session, "x", colour="red"),
+        lambda client, session: client.send_many([(session, "x")], colour="red"),
+        lambda client, session: client.batches.create("jobs.jsonl", colour="red"),
         lambda client, session: client.sessions.create(user_id=""),
         lambda client, session: client.sessions.create(user_id="u", key=str(uuid4())),
         lambda client, session: client.turns.get("not an id"),
@@ -148,7 +152,7 @@ def test_what_looks_like_an_escape_is_text_and_comes_back_as_it_was(client: Clie
 
 def test_in_a_transaction_of_the_callers_own_nothing_is_written_either(client: Client) -> None:
     session = client.sessions.create(user_id="ada")
-    with client._database.begin() as connection:
+    with client._executor.database.begin() as connection:
         with pytest.raises(InvalidInput, match="metadata"):
             client.send(session, "x", metadata={"a": DEEP}, connection=connection)
         with pytest.raises(InvalidInput, match="session"):

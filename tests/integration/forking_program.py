@@ -30,7 +30,7 @@ def main(database_url: str, broker_url: str) -> None:
 
 def connections(client: Client, broker_url: str) -> tuple[int, set[str]]:
     """Return the server's process of the idle connection, and the broker's ids of its clients."""
-    with client._database.begin() as conn:
+    with client._executor.database.begin() as conn:
         backend = conn.execute(text("SELECT pg_backend_pid()")).scalar_one()
     with redis.Redis.from_url(broker_url) as broker:
         here = broker.client_id()

@@ -9,12 +9,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests import rows
+from tests.batch_clients import batches_of
 from turnmill.cli.commands.analytics import command as analytics
 from turnmill.cli.commands.batch import command as batch
 from turnmill.domain.errors import BatchNotFound, BatchTimeout, InvalidBatchFile
 from turnmill.domain.states import TurnState
 from turnmill.store.database import Database
-from turnmill.verbs.batches import Batches
 
 Run = Callable[..., Result]
 
@@ -48,7 +48,7 @@ def jobs_file(tmp_path: Path) -> Path:
 
 
 def settle_all(store: Database, *states: TurnState) -> None:
-    (found,) = Batches(store, lambda _: None).list()
+    (found,) = batches_of(store).list()
     for result, state in zip(found.iter_results(), states, strict=True):
         rows.run(store, result.turn_id, state)
 

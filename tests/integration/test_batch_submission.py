@@ -15,27 +15,28 @@ import pytest
 from sqlalchemy import text
 
 from tests import rows
+from tests.batch_clients import batches_of
 from turnmill.domain.ids import SessionId
 from turnmill.store.database import Database
 from turnmill.store.line.accept_many import accept_many
 from turnmill.store.nouns import sessions
 from turnmill.store.records import NewTurn
 from turnmill.store.upkeep.invariants import violations
-from turnmill.verbs.batches import Batches
+from turnmill.sync.batches import Batches
 
 LINES = 3000
 
 SUBMIT = """
 import sys
 from pathlib import Path
-from turnmill.verbs.batches import Batches
+from tests.batch_clients import batches_of
 from turnmill.store.database import Database
 
 def after_each_chunk(heads):
     print(len(heads), flush=True)
     sys.stdin.readline()  # goes on when the test says so
 
-Batches(Database(sys.argv[1]), after_each_chunk).create(Path(sys.argv[2]))
+batches_of(Database(sys.argv[1]), after_each_chunk).create(Path(sys.argv[2]))
 """
 
 
@@ -96,7 +97,7 @@ def test_a_submitter_killed_between_two_chunks_is_continued_by_the_next(
         assert process.stdout.readline()
         process.send_signal(signal.SIGKILL)
         process.wait(timeout=10)
-    batches = Batches(store, lambda _: None)
+    batches = batches_of(store)
     (half,) = batches.list()
     assert (half.counts.accepted, half.counts.total) == (1000 * chunks, None)
     batches.create(jobs_file)
@@ -107,7 +108,7 @@ def test_a_submitter_killed_at_any_moment_loses_and_doubles_nothing(
     store: Database, database_url: str, jobs_file: Path
 ) -> None:
     draw = random.Random(7)
-    batches = Batches(store, lambda _: None)
+    batches = batches_of(store)
     for _ in range(4):
         with submitter(database_url, jobs_file) as process:
             assert process.stdin is not None
@@ -123,7 +124,7 @@ def test_a_submitter_killed_at_any_moment_loses_and_doubles_nothing(
 
 
 def test_two_submitters_at_once_make_one_batch(store: Database, jobs_file: Path) -> None:
-    batches = Batches(store, lambda _: None)
+    batches = batches_of(store)
     with ThreadPoolExecutor(3) as pool:
         made = list(pool.map(lambda _: batches.create(jobs_file), range(3)))
     assert len({batch.id for batch in made}) == 1

@@ -289,9 +289,9 @@ def test_threads_that_hold_every_lock_at_the_fork_hold_up_no_child(
 ) -> None:
     turn = client.send(client.sessions.create(user_id="ada"), "hello")
     held = [
-        client._waiter._lock,
-        client._database._lock,
-        cast("Publisher", client._announcer)._lock,
+        client._executor.waiter._lock,
+        client._executor.database._lock,
+        cast("Publisher", client._executor.announcer)._lock,
     ]
     ready, over = threading.Event(), threading.Event()
 

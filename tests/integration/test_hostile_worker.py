@@ -13,7 +13,7 @@ from tests.chaos.system import ROOT, Servers, System, until
 from tests.hostile import NO_ANSWER, PARIS, RAISED, SECRET
 from turnmill import Client
 from turnmill.domain.states import FINAL, Lane, TurnState
-from turnmill.sync.client import Turn
+from turnmill.sync.turns import Turn
 
 ENTRY_POINT = "[turnmill.providers]\nhostile = tests.hostile_provider:HostileProvider.from_env\n"
 STUBBORN = ("hang", "refuse")

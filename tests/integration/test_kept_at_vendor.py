@@ -18,7 +18,7 @@ from turnmill.store import kept
 from turnmill.store.database import Database
 from turnmill.store.schema.tables import attempts, kept_refs
 from turnmill.store.schema.tables import turns as turn_rows
-from turnmill.sync.client import Turn
+from turnmill.sync.turns import Turn
 
 WAIT = 20
 CANARY = "CANARY-51c0"
@@ -47,7 +47,7 @@ def client(vendor: Vendor, tmp_path: Path) -> Iterator[Client]:
 
 @pytest.fixture
 def store(client: Client) -> Database:
-    return client._database
+    return client._executor.database
 
 
 def start(client: Client, **settings: Any) -> SessionId:

@@ -14,14 +14,13 @@ from pathlib import Path
 import pytest
 
 from tests import steps
-from turnmill import Client
+from turnmill import Client, Turn
 from turnmill.domain.errors import InvalidSetting, TurnFailed
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import TurnState
 from turnmill.settings import Settings
 from turnmill.show.turn_view import look_at
 from turnmill.store.database import Database
-from turnmill.sync.client import Turn
 from turnmill_worker.stack import ports
 from turnmill_worker.stack.celery_parts import POOL, command_of
 from turnmill_worker.stack.process import wait_until

@@ -34,14 +34,14 @@ def client(request: pytest.FixtureRequest) -> Iterator[Client]:
     url = request.getfixturevalue("database_url") if request.param == "postgres" else "sqlite://"
     with Client(database_url=url) as client:
         if request.param == "memory":
-            with client._database.begin() as conn:
+            with client._executor.database.begin() as conn:
                 create_all(conn)
         yield client
 
 
 @pytest.fixture
 def place(client: Client, tmp_path: Path) -> Place:
-    store = client._database
+    store = client._executor.database
     answered = rows.send(store, rows.start(store, user_id="bob"), "of somebody else")
     rows.run(store, answered)
     session = client.sessions.create(user_id="eve", key="eve:1")
@@ -60,7 +60,7 @@ def written(store: Database) -> list[int]:
 
 @pytest.mark.timeout(0 if _ASKED else 120)
 def test_a_value_is_refused_with_nothing_written_or_comes_back_equal(place: Place) -> None:
-    store = place.client._database
+    store = place.client._executor.database
     of_somebody_else = everything_of(store, place.final)
 
     @settings(
@@ -89,7 +89,7 @@ def test_every_argument_withstands_every_value_that_broke_something(place: Place
 
 
 def try_one(place: Place, name: str, value: Any) -> None:
-    verb, store = VERBS[name], place.client._database
+    verb, store = VERBS[name], place.client._executor.database
     before = written(store)
     try:
         made = verb.call(place, value)
@@ -113,8 +113,8 @@ def everything_works(client: Client) -> None:
     for batch in client.batches.list(limit=20):
         list(batch.iter_results())
     client.lanes.loads()
-    with client._database.begin() as conn:
+    with client._executor.database.begin() as conn:
         assert odd_rows(conn) == []
         upkeep.archive_idle(conn, default_ttl=None)
         usage.roll_up(conn, datetime.now(UTC).date())
-    steps.assert_sound(client._database)
+    steps.assert_sound(client._executor.database)

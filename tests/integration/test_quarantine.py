@@ -14,7 +14,7 @@ from turnmill import Client
 from turnmill.store.database import Database
 from turnmill.store.line.claim import claim, due_suspicions
 from turnmill.store.line.leases import end_leases, extend, late_heartbeats, take_lost
-from turnmill.sync.client import Turn
+from turnmill.sync.turns import Turn
 from turnmill_worker.process import quarantine
 from turnmill_worker.process.quarantine import Quarantine
 from turnmill_worker.stack.process import wait_until

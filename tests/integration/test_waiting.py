@@ -22,7 +22,7 @@ from turnmill.listening.watchlist import Deadline
 from turnmill.store.database import Database
 from turnmill.store.nouns import batches as batch_rows
 from turnmill.store.nouns import outcome
-from turnmill.sync.client import Turn
+from turnmill.sync.turns import Turn
 from turnmill.verbs import reply as reply_of_turn
 from turnmill.wire import SETTLED_CHANNEL
 from turnmill_worker.stack.process import wait_until

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from tests.batch_clients import batches_of
 from turnmill.domain.errors import InvalidBatchFile
 from turnmill.new_ids import new_id
 from turnmill.store.database import Database
 from turnmill.store.schema.revision import create_all
-from turnmill.verbs.batches import Batches
+from turnmill.sync.batches import Batches
 
 Write = Callable[..., Path]
 
@@ -27,7 +28,7 @@ def store() -> Iterator[Database]:
 
 @pytest.fixture
 def batches(store: Database) -> Batches:
-    return Batches(store, lambda _: None, max_text_bytes=1000)
+    return batches_of(store, max_text_bytes=1000)
 
 
 @pytest.fixture

@@ -82,13 +82,13 @@ async def test_a_row_imports_nothing_and_a_name_that_is_not_registered_fails_its
 )
 def test_a_client_takes_names_of_layers_and_nothing_else(value: Any) -> None:
     with pytest.raises(InvalidInput, match="'layers'"):
-        session_options({"settings": {"layers": value}}, max_text_bytes=10)
+        session_options(settings={"layers": value}, max_text_bytes=10)
 
 
 def test_a_client_takes_what_may_be_the_name_of_a_layer() -> None:
     settings = {"layers": ["redact", "limit_2"]}
-    assert session_options({"settings": settings}, max_text_bytes=10) == {"settings": settings}
-    assert session_options({"settings": {"layers": None}}, max_text_bytes=10)
+    assert session_options(settings=settings, max_text_bytes=10) == {"settings": settings}
+    assert session_options(settings={"layers": None}, max_text_bytes=10)
 
 
 def test_the_choice_of_layers_is_no_parameter_of_a_vendor() -> None:

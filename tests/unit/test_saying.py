@@ -9,7 +9,7 @@ from tests import contents
 from turnmill.domain.bounds import MOST_PARTS
 from turnmill.domain.content import Message, Text
 from turnmill.domain.errors import InvalidInput, InvalidText, UnsupportedPart
-from turnmill.verbs.intake import new_turn, parts_of
+from turnmill.verbs.intake import new_turn, parts_of, turn_options
 
 
 def said(value: object, *, most: int = 1000) -> Any:
@@ -44,7 +44,7 @@ def test_a_text_is_one_part() -> None:
 
 
 def test_a_turn_carries_what_was_said_as_the_users_message() -> None:
-    new = new_turn([Text("Hel"), Text("lo")], max_text_bytes=100)
+    new = new_turn([Text("Hel"), Text("lo")], turn_options(), max_text_bytes=100)
     assert new.messages == (Message("user", (Text("Hel"), Text("lo"))),)
     assert new.text == "Hello"
 

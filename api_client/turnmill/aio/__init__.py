@@ -1,1 +1,1 @@
-"""The client for asyncio."""
+"""The client for asyncio, and the source of the one for threads: see `tools/sync.py`."""

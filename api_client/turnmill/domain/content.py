@@ -84,6 +84,7 @@ class Native:
     api: str = ""  #: which API of the provider's, where it has several
 
 
+#: What a message is made of.
 Part = Text | Image | File | Audio | ToolCall | ToolOutput | Native
 Kind = (
     type[Text]

@@ -80,7 +80,7 @@ class _Watch:
             self._watchlist.began(_now())
             self._task = asyncio.create_task(self._run())
         try:
-            await happens(self._listening, min(LISTENING_SECONDS, deadline.left))
+            await async_happens(self._listening, min(LISTENING_SECONDS, deadline.left))
             yield event
         finally:
             self._watchlist.remove(turn_id, event)
@@ -131,7 +131,7 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-async def happens(event: asyncio.Event, seconds: float) -> bool:
+async def async_happens(event: asyncio.Event, seconds: float) -> bool:
     """Wait for the event, and tell whether it came in time."""
     try:
         async with asyncio.timeout(seconds):

@@ -164,3 +164,8 @@ class Waiter:
     def _wake(self, turn_ids: Iterable[TurnId]) -> None:
         with self._lock:
             self._watchlist.wake(turn_ids)
+
+
+def happens(event: threading.Event, seconds: float) -> bool:
+    """Wait for the event, and tell whether it came in time."""
+    return event.wait(seconds)

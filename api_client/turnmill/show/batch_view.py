@@ -11,7 +11,7 @@ from turnmill.show.tables import fields, print_json
 
 if TYPE_CHECKING:
     from turnmill.store.nouns.batches import BatchCounts
-    from turnmill.verbs.batches import Batch
+    from turnmill.sync.batches import Batch
 
 
 def as_document(batch: Batch) -> dict[str, Any]:

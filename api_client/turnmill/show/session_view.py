@@ -15,7 +15,7 @@ from turnmill.show.wording import dollars, duration, moment_text, relative, said
 if TYPE_CHECKING:
     from turnmill.store.kept import Keeping
     from turnmill.store.records import MessageRecord, SessionRecord
-    from turnmill.sync.client import Turn
+    from turnmill.sync.turns import Turn
 
 
 _COLUMNS = (

@@ -12,7 +12,7 @@ from turnmill.show.wording import relative, styled, total_tokens
 
 if TYPE_CHECKING:
     from turnmill.store.records import TurnRecord
-    from turnmill.sync.client import Turn
+    from turnmill.sync.turns import Turn
 
 _COLUMNS = ("id", "state", "accepted", "attempts", "error", "lane", "seq", "session")
 

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from turnmill.store.records import AttemptRecord, MessageRecord, SessionRecord, TurnRecord
-    from turnmill.sync.client import Client, Turn
+    from turnmill.sync.client import Client
+    from turnmill.sync.turns import Turn
 
 #: What an outcome that is not plain to everybody means.
 MEANINGS: Mapping[str, str] = MappingProxyType(

@@ -2,11 +2,11 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from math import inf
-from typing import Any, NamedTuple
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, InvalidatePoolError, NoSuchModuleError
@@ -20,6 +20,9 @@ from turnmill.store.opened import Opened
 from turnmill.store.refusals import drop_spoiled, translated
 from turnmill.store.schema_name import SCHEMA, execution_options
 from turnmill.store.types import sqlite_now
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 # Without sequential scans: the server keeps the plans of its foreign-key checks as long as the
 # connection, and on a young store, whose tables are a page long, it would plan to read all of them
@@ -151,6 +154,20 @@ class Database:
             conn.execution_options(isolation_level=ISOLATION)
             with conn.begin():
                 yield conn
+
+    def run(
+        self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a store function in a transaction of its own."""
+        with self.begin() as conn:
+            return function(conn, *args, **kwargs)
+
+    def run_single(
+        self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a store function whose statements are each a transaction of their own."""
+        with self.single() as conn:
+            return function(conn, *args, **kwargs)
 
     @contextmanager
     def apart(self) -> Iterator[Connection]:

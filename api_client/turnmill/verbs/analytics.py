@@ -6,9 +6,9 @@ from datetime import UTC, date, datetime, timedelta
 
 from turnmill.domain.arguments import whole
 from turnmill.domain.bounds import MOST_DAYS
-from turnmill.store.database import Database
 from turnmill.store.nouns import usage
 from turnmill.store.nouns.usage import UsageRow
+from turnmill.verbs.verb import Connection, Effect, Verb, transaction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,27 +21,21 @@ class Report:
     rolled_up_at: datetime | None  #: how fresh the lines are; None: there are none
 
 
-class Analytics:
-    """`client.analytics`: reports."""
+def report(*, days: int, by_day: bool, refresh: bool) -> Verb[Report]:
+    """Read what the turns of the last days came to, those of today written anew before."""
+    back = whole(days, name="days", most=MOST_DAYS) - 1
+    last = datetime.now(UTC).date()
+    first = last - timedelta(days=back)
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def on(conn: Connection) -> Effect[Report]:
+        if refresh:
+            usage.roll_up(conn, last)
+        found = Report(
+            first=first,
+            last=last,
+            lines=usage.report(conn, first=first, last=last, by_day=by_day),
+            rolled_up_at=usage.rolled_up_at(conn, first=first, last=last),
+        )
+        return Effect(found)
 
-    def report(self, *, days: int = 7, by_day: bool = True, refresh: bool = True) -> Report:
-        """Return what the turns that ended in the last `days` UTC days came to.
-
-        Beat writes the figures every ten minutes. With `refresh`, those of today are written anew
-        before they are read; that takes as long as it takes to read the turns of a day.
-        """
-        back = whole(days, name="days", most=MOST_DAYS) - 1
-        last = datetime.now(UTC).date()
-        first = last - timedelta(days=back)
-        with self._database.begin() as conn:
-            if refresh:
-                usage.roll_up(conn, last)
-            return Report(
-                first=first,
-                last=last,
-                lines=usage.report(conn, first=first, last=last, by_day=by_day),
-                rolled_up_at=usage.rolled_up_at(conn, first=first, last=last),
-            )
+    return transaction(on)

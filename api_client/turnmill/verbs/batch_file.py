@@ -78,9 +78,8 @@ class BatchFile:
         metadata: Any = fields.get("metadata")
         turn = intake.new_turn(
             fields.get("text", ""),
+            intake.turn_options(lane=Lane.BULK, metadata=metadata),
             max_text_bytes=self._max_text_bytes,
-            lane=Lane.BULK,
-            metadata=metadata,
         )
         return Line(
             number=numbered.number,

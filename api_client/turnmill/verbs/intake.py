@@ -1,10 +1,13 @@
 """Checking what callers hand in, and making records of it: shared by both clients."""
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Collection, Iterable, Mapping
+from datetime import datetime, timedelta
+from enum import Enum
+from functools import partial
+from inspect import signature
 from itertools import islice
-from typing import Any, Unpack
+from typing import Any
 from uuid import UUID
 
 from turnmill.domain.arguments import moment, one_of, page_size, span, whole
@@ -28,25 +31,22 @@ from turnmill.domain.json_values import json_object
 from turnmill.domain.states import Lane, OnAmbiguous, OnFailure, TurnState
 from turnmill.new_ids import new_id
 from turnmill.store.records import NewSession, NewTurn
-from turnmill.verbs.options import SendOptions
 
 _LAYER_NAME = re.compile(LAYER_NAME)
 _PAIRS = '[(session, "text"), …]'
 _PARTS = 'a text, or [Text("…"), …]'
 
-#: Columns that `sessions.update` may set.
-UPDATABLE = frozenset(
-    {
-        "model",
-        "system_prompt",
-        "settings",
-        "metadata",
-        "on_failure",
-        "on_ambiguous",
-        "max_attempts",
-        "idle_ttl",
-    }
-)
+
+class Unchanged(Enum):
+    """What `sessions.update` takes for an option that is to stay as it is, where None says more."""
+
+    UNCHANGED = "unchanged"
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+UNCHANGED = Unchanged.UNCHANGED
 
 
 def new_session(
@@ -56,7 +56,6 @@ def new_session(
     model: str,
     key: str | None,
     max_text_bytes: int,
-    system_prompt: str | None = None,
     **options: Any,
 ) -> NewSession:
     """Check the arguments of `sessions.create`; raises InvalidInput."""
@@ -66,9 +65,7 @@ def new_session(
         provider=check_name(provider, name="provider"),
         model=check_name(model, name="model"),
         key=None if key is None else session_key(key),
-        **session_options(
-            {"system_prompt": system_prompt, **options}, max_text_bytes=max_text_bytes
-        ),
+        **session_options(max_text_bytes=max_text_bytes, **options),
     )
 
 
@@ -80,26 +77,40 @@ def session_key(key: str) -> str:
     return checked
 
 
-def session_options(values: Mapping[str, Any], *, max_text_bytes: int) -> dict[str, Any]:
-    """Check the options of a session that may be changed later; raises InvalidInput."""
-    unknown = values.keys() - UPDATABLE
-    if unknown:
-        raise InvalidInput(
-            f"a session has no option {', '.join(sorted(unknown))}",
-            hint=f"known: {', '.join(sorted(UPDATABLE))}",
-        )
-    checked = dict(values)
-    if checked.get("system_prompt") is not None:
-        checked["system_prompt"] = check_text(
-            checked["system_prompt"], name="system_prompt", max_bytes=max_text_bytes
-        )
-    if "model" in checked:
-        checked["model"] = check_name(checked["model"], name="model")
-    if "settings" in checked:
-        checked["settings"] = _settings(checked["settings"])
-    if "metadata" in checked:
-        checked["metadata"] = json_object(checked["metadata"], name="metadata")
-    return checked | _rules(checked)
+def session_options(
+    *,
+    max_text_bytes: int,
+    model: str | Unchanged = UNCHANGED,
+    system_prompt: str | Unchanged | None = UNCHANGED,
+    settings: Mapping[str, Any] | Unchanged | None = UNCHANGED,
+    metadata: Mapping[str, Any] | Unchanged | None = UNCHANGED,
+    on_failure: str | Unchanged = UNCHANGED,
+    on_ambiguous: str | Unchanged = UNCHANGED,
+    max_attempts: int | Unchanged = UNCHANGED,
+    idle_ttl: timedelta | Unchanged | None = UNCHANGED,
+) -> dict[str, Any]:
+    """Return those options of a session that were given, checked; raises InvalidInput."""
+    checks: tuple[tuple[str, object, Callable[[Any], object]], ...] = (
+        ("model", model, partial(check_name, name="model")),
+        ("system_prompt", system_prompt, partial(_system_prompt, max_bytes=max_text_bytes)),
+        ("settings", settings, _settings),
+        ("metadata", metadata, partial(json_object, name="metadata")),
+        ("on_failure", on_failure, partial(one_of, OnFailure, name="on_failure")),
+        ("on_ambiguous", on_ambiguous, partial(one_of, OnAmbiguous, name="on_ambiguous")),
+        ("max_attempts", max_attempts, _attempts),
+        ("idle_ttl", idle_ttl, _idle_ttl),
+    )
+    return {name: check(value) for name, value, check in checks if value is not UNCHANGED}
+
+
+def _system_prompt(value: object, *, max_bytes: int) -> str | None:
+    return None if value is None else check_text(value, name="system_prompt", max_bytes=max_bytes)
+
+
+def _idle_ttl(value: object) -> timedelta | None:
+    if value is None:
+        return None
+    return span(value, name="idle_ttl", least=SHORTEST_IDLE, most=LONGEST_IDLE)
 
 
 def _settings(value: object) -> dict[str, Any]:
@@ -144,40 +155,42 @@ def _check_layers(names: object) -> None:
         )
 
 
-def _rules(values: Mapping[str, Any]) -> dict[str, Any]:
-    checked: dict[str, Any] = {}
-    for name, kind in (("on_failure", OnFailure), ("on_ambiguous", OnAmbiguous)):
-        if name in values:
-            checked[name] = one_of(kind, values[name], name=name)
-    if "max_attempts" in values:
-        checked["max_attempts"] = _attempts(values["max_attempts"])
-    if values.get("idle_ttl") is not None:
-        checked["idle_ttl"] = span(
-            values["idle_ttl"], name="idle_ttl", least=SHORTEST_IDLE, most=LONGEST_IDLE
-        )
-    return checked
+#: What may be said of a message besides its text: columns of its turn, checked.
+TurnOptions = Mapping[str, Any]
 
 
-def new_turn(said: Said, *, max_text_bytes: int, **options: Unpack[SendOptions]) -> NewTurn:
-    """Check the arguments of `send`; raises InvalidInput."""
-    return next(new_turns([said], max_text_bytes=max_text_bytes, **options))
+def turn_options(
+    *,
+    lane: str = Lane.INTERACTIVE,
+    idempotency_key: str | None = None,
+    deliver_at: datetime | None = None,
+    expires: datetime | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    max_attempts: int | None = None,
+) -> TurnOptions:
+    """Check the options of `send` and `send_many`; raises InvalidInput."""
+    chosen = one_of(Lane, lane, name="lane")
+    if chosen is Lane.QUARANTINE:
+        raise InvalidInput("nothing is sent to quarantine", hint="lane: interactive or bulk")
+    due_at, expires_at = moment(deliver_at, name="deliver_at"), moment(expires, name="expires")
+    if due_at is not None and expires_at is not None and expires_at <= due_at:
+        raise InvalidInput("expires must be after deliver_at", hint="it could never run")
+    return {
+        "lane": chosen,
+        "idempotency_key": name_or_none(idempotency_key, name="idempotency_key"),
+        "deliver_at": due_at,
+        "expires_at": expires_at,
+        "metadata": json_object(metadata, name="metadata"),
+        "max_attempts": None if max_attempts is None else _attempts(max_attempts),
+    }
 
 
-def new_turns(
-    all_said: Sequence[Said], *, max_text_bytes: int, **options: Unpack[SendOptions]
-) -> Iterator[NewTurn]:
-    """Check the arguments of `send_many`: the options now, each message when it is come to.
-
-    Raises InvalidInput.
-    """
-    checked = _turn_options(**options)
-    return (
-        NewTurn(
-            id=TurnId(new_id()),
-            messages=(Message("user", parts_of(said, max_text_bytes=max_text_bytes)),),
-            **checked,
-        )
-        for said in all_said
+def new_turn(said: Said, options: TurnOptions, *, max_text_bytes: int) -> NewTurn:
+    """Check a message; raises InvalidInput."""
+    return NewTurn(
+        id=TurnId(new_id()),
+        messages=(Message("user", parts_of(said, max_text_bytes=max_text_bytes)),),
+        **options,
     )
 
 
@@ -217,31 +230,18 @@ def _words(part: object, n: int) -> str:
     return str.__str__(part.text)
 
 
-def _turn_options(
-    *,
-    idempotency_key: str | None = None,
-    lane: str = Lane.INTERACTIVE,
-    deliver_at: datetime | None = None,
-    expires: datetime | None = None,
-    metadata: Mapping[str, Any] | None = None,
-    max_attempts: int | None = None,
-) -> dict[str, Any]:
-    chosen = one_of(Lane, lane, name="lane")
-    if chosen is Lane.QUARANTINE:
-        raise InvalidInput("nothing is sent to quarantine", hint="lane: interactive or bulk")
-    due_at, expires_at = moment(deliver_at, name="deliver_at"), moment(expires, name="expires")
-    if due_at is not None and expires_at is not None and expires_at <= due_at:
-        raise InvalidInput("expires must be after deliver_at", hint="it could never run")
-    return {
-        "lane": chosen,
-        "idempotency_key": None
-        if idempotency_key is None
-        else check_name(idempotency_key, name="idempotency_key"),
-        "deliver_at": due_at,
-        "expires_at": expires_at,
-        "metadata": json_object(metadata, name="metadata"),
-        "max_attempts": None if max_attempts is None else _attempts(max_attempts),
-    }
+def options_of(verb: Callable[..., object]) -> frozenset[str]:
+    """Return what the verb may be told by keyword."""
+    return frozenset(signature(verb).parameters)
+
+
+def refuse_unknown(given: Collection[str], *, known: frozenset[str], verb: str) -> None:
+    """Raise InvalidInput for an option that the verb does not have: Python would name no others."""
+    if unknown := set(given) - known:
+        raise InvalidInput(
+            f"{verb} has no option {', '.join(sorted(unknown))}",
+            hint=f"known: {', '.join(sorted(known - {'self'}))}",
+        )
 
 
 def pairs(messages: object) -> tuple[list[Any], list[Any]]:

@@ -1,70 +1,62 @@
 """Lanes: `client.lanes`, what waits and runs, and the brakes that an operator can put on."""
 
-from collections.abc import Sequence
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING
 
 from turnmill.domain.arguments import one_of
 from turnmill.domain.checks import check_name
 from turnmill.domain.errors import InvalidInput
 from turnmill.domain.states import Lane
-from turnmill.store.database import Database
 from turnmill.store.line import pauses as pause_rows
 from turnmill.store.line.pauses import Pauses
-from turnmill.store.nouns import lanes as lane_rows
+from turnmill.store.nouns import lanes as rows
 from turnmill.store.nouns.lanes import LaneLoad
 from turnmill.store.upkeep.vitals import is_asked_for, providers_in_use
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
+from turnmill.verbs.verb import Connection, Effect, Verb, single, transaction
 
 #: Packages register their providers under it.
 PROVIDERS = "turnmill.providers"
 
 
-class Lanes:
-    """`client.lanes`: lanes and providers, looked at, paused and resumed."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def loads(self) -> Sequence[LaneLoad]:
-        """Return what waits and runs, for every lane and provider that has anything unfinished."""
-        with self._database.single() as conn:
-            return lane_rows.loads(conn)
-
-    def paused(self) -> Pauses:
-        """Return what is paused now."""
-        with self._database.single() as conn:
-            return pause_rows.read_pauses(conn)
-
-    def pause(
-        self, *, lane: str | None = None, provider: str | None = None, force: bool = False
-    ) -> None:
-        """Start none of these turns any more; messages are still accepted, and what runs goes on.
-
-        It holds for every claim that begins after this call. Pausing twice is pausing once. Raises
-        InvalidInput for a provider that is neither installed here nor asked for by any session,
-        unless `force` says that it is meant.
-        """
-        named = _named(lane, provider)
-        with self._database.begin() as conn:
-            if provider is not None and not force:
-                _refuse_unknown(conn, provider)
-            for kind, name in named:
-                pause_rows.pause(conn, kind=kind, name=name)
-
-    def resume(self, *, lane: str | None = None, provider: str | None = None) -> None:
-        """Let these turns run again; dispatchers find what is due within about a second."""
-        named = _named(lane, provider)
-        with self._database.begin() as conn:
-            for kind, name in named:
-                pause_rows.resume(conn, kind=kind, name=name)
+def loads() -> Verb[list[LaneLoad]]:
+    """Read what waits and runs."""
+    return single(lambda conn: Effect(rows.loads(conn)))
 
 
-def _refuse_unknown(conn: "Connection", provider: str) -> None:
-    installed = {one.name for one in entry_points(group=PROVIDERS)}
-    if provider in installed or is_asked_for(conn, provider):
+def paused() -> Verb[Pauses]:
+    """Read what is paused."""
+    return single(lambda conn: Effect(pause_rows.read_pauses(conn)))
+
+
+def pause(*, lane: str | None, provider: str | None, force: bool) -> Verb[None]:
+    """Start none of these turns any more."""
+    named = _named(lane, provider)
+
+    def on(conn: Connection) -> Effect[None]:
+        if provider is not None and not force:
+            _refuse_unknown(conn, provider)
+        for kind, name in named:
+            pause_rows.pause(conn, kind=kind, name=name)
+        return Effect(None)
+
+    return transaction(on)
+
+
+def resume(*, lane: str | None, provider: str | None) -> Verb[None]:
+    """Let these turns run again."""
+    named = _named(lane, provider)
+
+    def on(conn: Connection) -> Effect[None]:
+        for kind, name in named:
+            pause_rows.resume(conn, kind=kind, name=name)
+        return Effect(None)
+
+    return transaction(on)
+
+
+def _refuse_unknown(conn: Connection, provider: str) -> None:
+    if is_asked_for(conn, provider):
+        return
+    if provider in {one.name for one in entry_points(group=PROVIDERS)}:
         return
     in_use = ", ".join(sorted(providers_in_use(conn))) or "none"
     raise InvalidInput(

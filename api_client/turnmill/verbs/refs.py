@@ -9,12 +9,11 @@ from sqlalchemy import Connection
 from turnmill.domain.checks import check_name
 from turnmill.domain.errors import InvalidInput
 from turnmill.domain.ids import SessionId, as_uuid
-from turnmill.domain.states import Lane
 from turnmill.store.capabilities import Capability, capabilities_of
 from turnmill.store.line.accept import accept_within
 from turnmill.store.line.accept_many import accept_many, accept_new
 from turnmill.store.nouns import sessions as session_rows
-from turnmill.store.records import Accepted, Head, NewTurn, SessionRecord
+from turnmill.store.records import Accepted, NewTurn, SessionRecord
 from turnmill.store.refusals import translated
 from turnmill.store.schema_name import translate
 from turnmill.verbs import intake
@@ -105,8 +104,3 @@ def accept_items(
     if keyed:
         return accept_many(conn, list(zip(ids, turns, strict=True)))
     return accept_new(conn, ids, turns)
-
-
-def head_of(accepted: Accepted, lane: Lane) -> Head:
-    """Return the hint for a message that is due at once."""
-    return Head(turn_id=accepted.turn_id, session_id=accepted.session_id, lane=lane)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests import rows
+from tests.batch_clients import batches_of
 from turnmill.domain.errors import (
     BatchNotFound,
     BatchTimeout,
@@ -23,7 +24,8 @@ from turnmill.store.line.claim import claim
 from turnmill.store.nouns import sessions
 from turnmill.store.nouns import turns as turn_store
 from turnmill.store.records import Head, TurnRecord
-from turnmill.verbs.batches import Batch, Batches
+from turnmill.sync.batches import Batch, Batches
+from turnmill.verbs.batches import Submission
 
 Write = Callable[..., Path]
 
@@ -39,7 +41,7 @@ def published() -> list[Head]:
 
 @pytest.fixture
 def batches(store: Database, published: list[Head]) -> Batches:
-    return Batches(store, published.extend, max_text_bytes=1000)
+    return batches_of(store, published.extend, max_text_bytes=1000)
 
 
 @pytest.fixture
@@ -171,11 +173,11 @@ def test_a_submitter_that_was_killed_goes_on_where_it_stopped(
         raise Crash
 
     with pytest.raises(Crash):
-        Batches(store, die).create(path)
-    half = Batches(store, die).list()[0]
+        batches_of(store, die).create(path)
+    half = batches_of(store, die).list()[0]
     assert (half.counts.accepted, half.counts.total, half.counts.closed) == (4, None, False)
 
-    whole = Batches(store, lambda _: None).create(path)
+    whole = batches_of(store).create(path)
     assert whole.id == half.id
     assert whole.counts.total == whole.counts.accepted == 11
     assert [result.line for result in whole.iter_results()] == list(range(1, 12))
@@ -187,10 +189,9 @@ def test_a_file_changed_while_it_is_submitted_is_not_called_complete(
     path = write(hello(0), hello(1))
     inspect = Batches._inspect
 
-    def inspect_then_change(self: Batches, file: Any) -> tuple[bytes, int]:
-        found = inspect(self, file)
+    def inspect_then_change(self: Batches, submission: Submission) -> None:
+        inspect(self, submission)
         write(hello(0), hello(1, text="other"))
-        return found
 
     monkeypatch.setattr(Batches, "_inspect", inspect_then_change)
     with pytest.raises(Conflict, match="changed while"):
@@ -244,10 +245,10 @@ def test_a_results_file_is_whole_or_as_it_was(
     result = next(batch.iter_results())
 
     def broken(self: Batch) -> Any:
-        yield result
+        yield [result]
         raise Crash
 
-    monkeypatch.setattr(Batch, "iter_results", broken)
+    monkeypatch.setattr(Batch, "_pages", broken)
     with pytest.raises(Crash):
         batch.results(out)
     assert out.read_text() == "before"
@@ -320,9 +321,9 @@ def test_a_cancelled_batch_takes_no_more_lines(
     def cancel(heads: Sequence[Head]) -> None:
         other.list()[0].cancel()
 
-    other = Batches(store, lambda _: None)
+    other = batches_of(store)
     with pytest.raises(MoveRefused, match="cancelled"):
-        Batches(store, cancel).create(path)
+        batches_of(store, cancel).create(path)
     with pytest.raises(MoveRefused, match="cancelled"):
         other.create(path)
     counts = other.list()[0].counts

@@ -146,6 +146,7 @@ class NotNow:
     waits_for: str
 
 
+#: Is given a piece of the reply.
 Emit = Callable[[str], Awaitable[None]]
 
 

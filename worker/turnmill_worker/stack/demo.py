@@ -8,7 +8,8 @@ from datetime import timedelta
 from turnmill.domain.errors import TurnTimeout
 from turnmill.domain.states import UNFINISHED, TurnState
 from turnmill.store.records import SessionRecord
-from turnmill.sync.client import Client, Turn
+from turnmill.sync.client import Client
+from turnmill.sync.turns import Turn
 from turnmill_worker.stack.demo_script import (
     CONVERSATIONS,
     MODELS,

@@ -15,7 +15,7 @@ from turnmill.show.tables import print_json, print_outcome
 
 if TYPE_CHECKING:
     from turnmill.store.nouns.batches import BatchCounts
-    from turnmill.verbs.batches import Batch
+    from turnmill.sync.batches import Batch
 
 batch_argument = click.argument("batch", metavar="BATCH")
 
@@ -111,7 +111,7 @@ def watch(*, batch: str, timeout: float | None, as_json: bool) -> int:
 )
 def results(*, batch: str, output: Path | None) -> int:
     """Write one JSON object a line, in the order of the file."""
-    from turnmill.verbs.batches import as_line
+    from turnmill.verbs.batch_results import as_line
 
     with open_client() as client:
         found = client.batches.get(batch)

@@ -20,7 +20,8 @@ from turnmill.show.wording import said
 
 if TYPE_CHECKING:
     from turnmill.store.records import SessionRecord
-    from turnmill.sync.client import Client, Turn
+    from turnmill.sync.client import Client
+    from turnmill.sync.turns import Turn
 
 _PROMPT = "you> "
 _QUIT = "/quit"

@@ -17,7 +17,8 @@ from turnmill.show.turn_view import as_document, look_at
 from turnmill.show.wording import said
 
 if TYPE_CHECKING:
-    from turnmill.sync.client import Client, Turn
+    from turnmill.sync.client import Client
+    from turnmill.sync.turns import Turn
 
 
 @click.command("send")

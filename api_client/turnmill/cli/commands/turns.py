@@ -19,7 +19,8 @@ from turnmill.show.turn_view import look_at, print_turn
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from turnmill.sync.client import Client, Turn
+    from turnmill.sync.client import Client
+    from turnmill.sync.turns import Turn
 
 _STATES = [state.value for state in TurnState]
 _FAILED_STATES = [TurnState.DEAD.value, TurnState.FAILED.value]

@@ -80,7 +80,7 @@ class BatchCounts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class BatchResult:
     """What a line came to."""
 
     line: int
@@ -204,7 +204,7 @@ def counts(conn: Connection, batch_id: BatchId) -> BatchCounts:
 
 def results(
     conn: Connection, batch_id: BatchId, *, after_line: int = 0, limit: int = 500
-) -> list[Result]:
+) -> list[BatchResult]:
     """Return what up to `limit` lines after that one came to, in the order of the file."""
     reply = and_(messages.c.turn_id == turns.c.id, messages.c.final)
     rows = conn.execute(
@@ -247,13 +247,13 @@ def _record(row: Row[Any]) -> BatchRecord:
     return BatchRecord(**{name: getattr(row, name) for name in BatchRecord.__dataclass_fields__})
 
 
-def _result(row: Row[Any]) -> Result:
+def _result(row: Row[Any]) -> BatchResult:
     try:
         content, error_code = row.content, row.error_code
         parts = None if content is None else parts_from(content)
     except ODD:
         parts, error_code = None, UnreadableRow.code
-    return Result(
+    return BatchResult(
         line=row.batch_line,
         custom_id=row.custom_id,
         turn_id=TurnId(row.id),

@@ -1,0 +1,142 @@
+"""Sessions: conversations of users."""
+
+from collections.abc import AsyncIterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+from turnmill.domain.ids import SessionId
+from turnmill.domain.states import OnAmbiguous, OnFailure, SessionStatus
+from turnmill.executor.task import AsyncExecutor, async_knowing
+from turnmill.store.kept import Keeping
+from turnmill.store.records import MessageRecord, SessionRecord
+from turnmill.verbs import intake, sessions
+from turnmill.verbs.intake import UNCHANGED, Unchanged
+from turnmill.verbs.refs import SessionRef
+
+
+class AsyncSessions:
+    """`client.sessions`: conversations of users."""
+
+    def __init__(self, executor: AsyncExecutor) -> None:
+        self._executor = executor
+
+    @async_knowing
+    async def create(
+        self,
+        *,
+        user_id: str,
+        provider: str = "mock",
+        model: str = "mock",
+        key: str | None = None,
+        system_prompt: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        on_failure: str = OnFailure.CONTINUE,
+        on_ambiguous: str = OnAmbiguous.RECONCILE,
+        max_attempts: int = 5,
+        idle_ttl: timedelta | None = None,
+    ) -> SessionRecord:
+        """Create a session, or get the one that `key` stands for.
+
+        - `settings`: for the provider: temperature, max_output_tokens, thread, …
+        - `metadata`: kept with the session, never sent to a vendor.
+        - `on_failure`: what a failed turn means for those behind it: `continue`, or `pause`.
+        - `on_ambiguous`: what is done where nobody can tell whether a request was executed:
+          `reconcile` (ask the provider), `retry`, or `hold` for an operator.
+        - `max_attempts`: of each turn.
+        - `idle_ttl`: archived when nothing happened for so long, in whole seconds.
+
+        A provider that this process cannot see is accepted: the worker knows. Raises InvalidInput,
+        Conflict when the key belongs to another user, SessionArchived.
+        """
+        new = intake.new_session(
+            user_id=user_id,
+            provider=provider,
+            model=model,
+            key=key,
+            system_prompt=system_prompt,
+            settings=settings,
+            metadata=metadata,
+            on_failure=on_failure,
+            on_ambiguous=on_ambiguous,
+            max_attempts=max_attempts,
+            idle_ttl=idle_ttl,
+            max_text_bytes=self._executor.settings.max_text_bytes,
+        )
+        return await self._executor.run(sessions.create(new, self._executor.backpressure))
+
+    async def get(self, session: SessionRef) -> SessionRecord:
+        """Return the session as it stands now, or raise SessionNotFound."""
+        return await self._executor.run(sessions.get(session))
+
+    async def list(
+        self,
+        *,
+        user_id: str | None = None,
+        status: SessionStatus | str | None = None,
+        after: SessionId | None = None,
+        limit: int = 100,
+    ) -> list[SessionRecord]:
+        """Return up to `limit` sessions, newest first; `after` is the last id of a page."""
+        verb = sessions.find(user_id=user_id, status=status, after=after, limit=limit)
+        return await self._executor.run(verb)
+
+    async def kept(self, session: SessionRef) -> Keeping:
+        """Return how many answers and threads of the session vendors keep, by ids of their own."""
+        return await self._executor.run(sessions.kept(session))
+
+    async def history(self, session: SessionRef) -> AsyncIterator[MessageRecord]:
+        """Yield all messages, ordered by turn, then position; read in pages."""
+        target = await self._executor.run(sessions.id_of(session))
+        page = await self._executor.run(sessions.history(target))
+        while page:
+            for message in page:
+                yield message
+            page = await self._executor.run(sessions.history(target, after_seq=page[-1].seq))
+
+    @async_knowing
+    async def update(
+        self,
+        session: SessionRef,
+        *,
+        model: str | Unchanged = UNCHANGED,
+        system_prompt: str | Unchanged | None = UNCHANGED,
+        settings: Mapping[str, Any] | Unchanged | None = UNCHANGED,
+        metadata: Mapping[str, Any] | Unchanged | None = UNCHANGED,
+        on_failure: str | Unchanged = UNCHANGED,
+        on_ambiguous: str | Unchanged = UNCHANGED,
+        max_attempts: int | Unchanged = UNCHANGED,
+        idle_ttl: timedelta | Unchanged | None = UNCHANGED,
+    ) -> SessionRecord:
+        """Change options of the session, as `create` explains them; the others stay as they are.
+
+        A turn that runs keeps what it was given. Raises InvalidInput, SessionNotFound.
+        """
+        values = intake.session_options(
+            model=model,
+            system_prompt=system_prompt,
+            settings=settings,
+            metadata=metadata,
+            on_failure=on_failure,
+            on_ambiguous=on_ambiguous,
+            max_attempts=max_attempts,
+            idle_ttl=idle_ttl,
+            max_text_bytes=self._executor.settings.max_text_bytes,
+        )
+        return await self._executor.run(sessions.update(session, values))
+
+    async def archive(self, session: SessionRef) -> SessionRecord:
+        """Refuse messages from now on; the history stays. MoveRefused while a turn is open."""
+        return await self._executor.run(sessions.archive(session))
+
+    async def pause(self, session: SessionRef) -> SessionRecord:
+        """Start no turn of the session until `resume`; messages are still accepted."""
+        return await self._executor.run(sessions.pause(session))
+
+    async def resume(self, session: SessionRef) -> SessionRecord:
+        """Let the turns of a paused session run again."""
+        return await self._executor.run(sessions.resume(session))
+
+    async def delete(self, session: SessionRef) -> None:
+        """Remove the session with every row. A turn that runs is not cut: its rows go after it."""
+        await self._executor.run(sessions.delete(session))

@@ -1,0 +1,1 @@
+"""Doing verbs, on threads and as tasks: on the connection that a verb asks for; a worker told."""

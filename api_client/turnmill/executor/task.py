@@ -1,0 +1,127 @@
+"""Doing verbs on an event loop."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
+from functools import wraps
+from typing import Any, ParamSpec, Self, TypeVar
+
+from turnmill.broker.announcing import Announcer, announcer_for
+from turnmill.domain.errors import InvalidInput
+from turnmill.domain.ids import TurnId
+from turnmill.grouping import Grouped, Stopped
+from turnmill.listening.task import AsyncWaiter
+from turnmill.listening.watchlist import Deadline
+from turnmill.settings import Settings
+from turnmill.store.async_database import AsyncDatabase, ThreadedDatabase
+from turnmill.store.capabilities import Capability
+from turnmill.store.database import Database
+from turnmill.store.records import Head
+from turnmill.verbs.backpressure import Backpressure
+from turnmill.verbs.intake import options_of, refuse_unknown
+from turnmill.verbs.verb import Verb
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class AsyncExecutor:
+    """A store, and whom to tell. What a client and all its handles share, on any event loop."""
+
+    def __init__(
+        self,
+        database: AsyncDatabase | ThreadedDatabase,
+        blocking: Database,
+        announcer: Announcer,
+        settings: Settings,
+    ) -> None:
+        """`blocking` is the same store, for those who write to it on threads of their own."""
+        self.database = database
+        self.announcer = announcer
+        self.settings = settings
+        self.backpressure = Backpressure(settings)
+        self.schema = blocking.schema
+        #: Whoever writes has the whole store: do it in small steps.
+        self.has_one_writer = not blocking.can(Capability.ROW_LOCKS)
+        self.waiter = AsyncWaiter(database)
+        self._blocking = blocking
+        # The broker's client blocks, and may block for a second: it has a thread of its own.
+        self._hints: Grouped[Head, None] = Grouped("hints", self._publish, most=1000)
+
+    @classmethod
+    def opened(cls, settings: Settings, *, database_url: str, broker_url: str) -> Self:
+        """Make one for these URLs."""
+        blocking = Database(database_url, schema=settings.schema, pool_size=1)
+        database = (
+            AsyncDatabase(database_url, schema=settings.schema)
+            if blocking.can(Capability.SHARED)
+            else ThreadedDatabase(blocking)
+        )
+        return cls(database, blocking, announcer_for(blocking, broker_url, settings), settings)
+
+    async def run(self, verb: Verb[T]) -> T:
+        """Do it, on the kind of connection that it asks for, and tell a worker what is due."""
+        run = self.database.run if verb.atomic else self.database.run_single
+        effect = await run(verb.on)
+        if effect.heads:
+            await self._tell(effect.heads)
+        return effect.result
+
+    async def run_joined(self, connection: object, on: Callable[[Any], T]) -> T:
+        """Do it on a connection of the caller's, who commits, or does not."""
+        within: Any = connection  # both kinds have the verb, each gives what it wraps
+        if not callable(getattr(within, "run_sync", None)):
+            raise InvalidInput("connection must be an AsyncConnection or AsyncSession")
+        found: T = await within.run_sync(on)
+        return found
+
+    def run_at_once(self, verb: Verb[T]) -> T:
+        """Raise InvalidInput: a property cannot wait for the store."""
+        raise InvalidInput("the turn has not been looked at", hint="await turn.refresh()")
+
+    def expecting(
+        self, turn_id: TurnId, deadline: Deadline
+    ) -> AbstractAsyncContextManager[asyncio.Event]:
+        """Give an event that is set whenever the turn may have ended. See `Waiter.expecting`."""
+        return self.waiter.expecting(turn_id, deadline)
+
+    async def close(self) -> None:
+        """Stop waiting and give all connections back."""
+        await self.waiter.close()
+        await asyncio.to_thread(self._hints.stop)
+        await asyncio.to_thread(self.announcer.close)
+        await self.database.close()
+        self._blocking.close()
+
+    async def _tell(self, heads: Sequence[Head]) -> None:
+        with suppress(Stopped):  # the messages stand, and a dispatcher finds them
+            await asyncio.gather(*(self._hints.submit(head) for head in heads))
+
+    def _publish(self, heads: Sequence[Head]) -> list[None]:
+        self.announcer.announce(heads)
+        return [None] * len(heads)
+
+
+def async_knowing(
+    verb: Callable[P, Coroutine[Any, Any, T]],
+) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Let the verb refuse an option that it does not have as any other bad input."""
+    known = options_of(verb)
+
+    @wraps(verb)
+    async def checked(*args: P.args, **kwargs: P.kwargs) -> T:
+        if not known.issuperset(kwargs):
+            refuse_unknown(kwargs, known=known, verb=verb.__name__)
+        return await verb(*args, **kwargs)
+
+    return checked
+
+
+async def async_aside(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Do what takes its time, on a thread."""
+    return await asyncio.to_thread(function, *args, **kwargs)
+
+
+async def async_pause(seconds: float) -> None:
+    """Wait."""
+    await asyncio.sleep(seconds)

@@ -1,0 +1,94 @@
+"""Doing verbs on the caller's thread."""
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import wraps
+from typing import ParamSpec, Self, TypeVar
+
+from turnmill.broker.announcing import Announcer, announcer_for
+from turnmill.domain.ids import TurnId
+from turnmill.listening.thread import Waiter
+from turnmill.listening.watchlist import Deadline
+from turnmill.settings import Settings
+from turnmill.store.capabilities import Capability
+from turnmill.store.database import Database
+from turnmill.verbs.backpressure import Backpressure
+from turnmill.verbs.intake import options_of, refuse_unknown
+from turnmill.verbs.verb import Verb
+
+P = ParamSpec("P")
+T = TypeVar("T")
+C = TypeVar("C")
+
+
+class Executor:
+    """A store, and whom to tell. What a client and all its handles share; thread-safe."""
+
+    def __init__(self, database: Database, announcer: Announcer, settings: Settings) -> None:
+        self.database = database
+        self.announcer = announcer
+        self.settings = settings
+        self.backpressure = Backpressure(settings)
+        self.schema = database.schema
+        #: Whoever writes has the whole store: do it in small steps.
+        self.has_one_writer = not database.can(Capability.ROW_LOCKS)
+        self.waiter = Waiter(database)
+
+    @classmethod
+    def opened(cls, settings: Settings, *, database_url: str, broker_url: str) -> Self:
+        """Make one for these URLs."""
+        database = Database(database_url, schema=settings.schema)
+        return cls(database, announcer_for(database, broker_url, settings), settings)
+
+    def run(self, verb: Verb[T]) -> T:
+        """Do it, on the kind of connection that it asks for, and tell a worker what is due."""
+        run = self.database.run if verb.atomic else self.database.run_single
+        effect = run(verb.on)
+        if effect.heads:
+            self.announcer.announce(effect.heads)
+        return effect.result
+
+    def run_joined(self, connection: C, on: Callable[[C], T]) -> T:
+        """Do it on a connection of the caller's, who commits, or does not."""
+        return on(connection)
+
+    def run_at_once(self, verb: Verb[T]) -> T:
+        """Do it for a property."""
+        return self.run(verb)
+
+    def expecting(
+        self, turn_id: TurnId, deadline: Deadline
+    ) -> AbstractContextManager[threading.Event]:
+        """Give an event that is set whenever the turn may have ended. See `Waiter.expecting`."""
+        return self.waiter.expecting(turn_id, deadline)
+
+    def close(self) -> None:
+        """Stop waiting and give all connections back."""
+        self.waiter.close()
+        self.announcer.close()
+        self.database.close()
+
+
+def knowing(verb: Callable[P, T]) -> Callable[P, T]:
+    """Let the verb refuse an option that it does not have as any other bad input."""
+    known = options_of(verb)
+
+    @wraps(verb)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> T:
+        if not known.issuperset(kwargs):
+            refuse_unknown(kwargs, known=known, verb=verb.__name__)
+        return verb(*args, **kwargs)
+
+    return checked
+
+
+def aside(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Do what takes its time."""
+    return function(*args, **kwargs)
+
+
+def pause(seconds: float) -> None:
+    """Wait."""
+    time.sleep(seconds)

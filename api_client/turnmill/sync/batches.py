@@ -1,0 +1,194 @@
+# Made from aio/batches.py by `make sync`: change that.
+"""Batches: jobs of many turns from a file and back into one."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from datetime import timedelta
+from pathlib import Path
+from uuid import UUID
+
+from turnmill.domain.arguments import wait_seconds
+from turnmill.domain.errors import BatchTimeout, SessionBusy, StoreUnavailable
+from turnmill.domain.ids import BatchId
+from turnmill.executor.thread import Executor, aside, knowing, pause
+from turnmill.listening.watchlist import Deadline
+from turnmill.prefetch import prefetched
+from turnmill.store.nouns.batch_moves import Page
+from turnmill.store.nouns.batches import BatchCounts, BatchRecord, BatchResult
+from turnmill.verbs import batches
+from turnmill.verbs.batch_file import path_of
+from turnmill.verbs.batch_results import ResultsFile
+from turnmill.verbs.batches import OnCounts, Submission, shown
+from turnmill.verbs.verb import Verb
+
+_SHORTEST_POLL = 0.25
+_LONGEST_POLL = 5.0
+
+
+class Batches:
+    """`client.batches`: create, get and list them."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+
+    @knowing
+    def create(
+        self,
+        path: str | Path,
+        *,
+        mode: str = "auto",
+        name: str | None = None,
+        provider: str = "mock",
+        model: str | None = None,
+        on_accepted: Callable[[int, int], None] | None = None,
+    ) -> "Batch":
+        """Accept every line of the file as a turn of the bulk lane.
+
+        The whole file is checked first: InvalidBatchFile names the lines that are wrong, and
+        nothing was accepted then. `provider` and `model` are for lines that name none. A batch is
+        known by `name`, or else by the file's name and content: after a crash of the submitter,
+        the same call goes on where it stopped, and no line is accepted twice. Conflict when the
+        name stands for other content; MoveRefused when the batch was cancelled. `on_accepted` is
+        told (lines accepted, lines in all) from time to time.
+        """
+        submission = Submission(
+            path,
+            mode=mode,
+            name=name,
+            provider=provider,
+            model=model,
+            max_text_bytes=self._executor.settings.max_text_bytes,
+        )
+        self._inspect(submission)
+        record = self._executor.run(submission.create())
+        if record.total is None:
+            self._accept(submission, record, on_accepted)
+        return self.get(record.id)
+
+    def get(self, batch: UUID | str) -> "Batch":
+        """Return the batch of this id or name, or raise BatchNotFound."""
+        return Batch(self._executor, self._executor.run(batches.get(batch)))
+
+    def list(self, *, after: UUID | None = None, limit: int = 100) -> "list[Batch]":
+        """Return up to `limit` batches, newest first; `after` is the last id of the page before."""
+        found = self._executor.run(batches.find(after=after, limit=limit))
+        return [Batch(self._executor, record) for record in found]
+
+    def _inspect(self, submission: Submission) -> None:
+        chunks = submission.inspected()
+        while (lines := aside(next, chunks, None)) is not None:
+            self._executor.run(submission.refuse_unknown(lines))
+
+    def _accept(
+        self,
+        submission: Submission,
+        record: BatchRecord,
+        on_accepted: Callable[[int, int], None] | None,
+    ) -> None:
+        seen = 0
+        parsed = submission.parsed(record, small=self._executor.has_one_writer)
+        with closing(prefetched(parsed)) as chunks:
+            for count, lines in chunks:
+                self._executor.run(batches.accept_lines(record.id, lines))
+                seen += count
+                if on_accepted is not None:
+                    on_accepted(seen, submission.total)
+        self._executor.run(submission.finish(record))
+
+
+class Batch:
+    """One batch. `counts` looks at the store each time."""
+
+    def __init__(self, executor: Executor, record: BatchRecord) -> None:
+        self._executor = executor
+        self.id: BatchId = record.id
+        self.name: str = record.name
+        self.record: BatchRecord = record  #: as it was when this handle was made
+
+    def __repr__(self) -> str:
+        return f"Batch(id={str(self.id)!r}, name={self.name!r})"
+
+    @property
+    def counts(self) -> BatchCounts:
+        """How many turns are in which state, now. On asyncio it is awaited."""
+        return self._executor.run(batches.counts(self.id))
+
+    def wait(
+        self,
+        *,
+        progress: bool | OnCounts = False,
+        timeout: float | timedelta | None = None,
+    ) -> BatchCounts:
+        """Wait until every turn is final, at most `timeout` (seconds or timedelta).
+
+        `progress=True` draws a bar on stderr; a function is given the counts. Raises BatchTimeout,
+        which leaves the batch running. A database that goes away meanwhile is waited for
+        too. A batch whose submitter was killed half-way is never done: create it again from the
+        same file, or cancel it.
+        """
+        deadline = Deadline(wait_seconds(timeout))
+        counts = self.counts
+        with shown(progress) as show:
+            show(counts)
+            interval = _SHORTEST_POLL
+            while not counts.is_done:
+                if deadline.passed:
+                    open_turns = counts.accepted - counts.finished
+                    raise BatchTimeout(f"{open_turns} turns of batch {self.id} are unfinished")
+                pause(min(interval, deadline.left))
+                began = time.monotonic()
+                with suppress(StoreUnavailable, SessionBusy):
+                    counts = self.counts
+                # A look at a large batch costs something: most of the time nobody looks.
+                took = time.monotonic() - began
+                interval = min(max(10 * took, _SHORTEST_POLL), _LONGEST_POLL)
+                show(counts)
+        return counts
+
+    def iter_results(self) -> Iterator[BatchResult]:
+        """Yield what each line came to, in the order of the file; read in pages."""
+        for page in self._pages():
+            for result in page:
+                yield result
+
+    def results(self, path: str | Path) -> int:
+        """Write one JSON object a line, in the order of the file; return how many.
+
+        The file is there with all its lines, or not at all. Turns that are not final yet have
+        their state and no text.
+        """
+        file = aside(ResultsFile, path_of(path))
+        try:
+            for page in self._pages():
+                aside(file.write, page)
+            aside(file.finish)
+        finally:
+            file.close()
+        return file.lines
+
+    def retry_failed(self) -> int:
+        """Run failed and dead turns again, and return how many; those of archived sessions stay."""
+        return self._in_pages(batches.retry_page)
+
+    def cancel(self) -> int:
+        """Accept no further line and end what is not final; return how many turns that were.
+
+        Running turns end when their worker has closed the call; see `Turn.cancel`.
+        """
+        self._executor.run(batches.mark_cancelled(self.id))
+        return self._in_pages(batches.cancel_page)
+
+    def _pages(self) -> Iterator[list[BatchResult]]:
+        page = self._executor.run(batches.results(self.id, after_line=0))
+        while page:
+            yield page
+            page = self._executor.run(batches.results(self.id, after_line=page[-1].line))
+
+    def _in_pages(self, move: Callable[[BatchId, int], Verb[Page | None]]) -> int:
+        moved = 0
+        page = self._executor.run(move(self.id, 0))
+        while page is not None:
+            moved += page.moved
+            page = self._executor.run(move(self.id, page.last_line))
+        return moved

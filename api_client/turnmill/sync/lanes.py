@@ -1,0 +1,39 @@
+# Made from aio/lanes.py by `make sync`: change that.
+"""Lanes: what waits and runs, and the brakes that an operator can put on."""
+
+from collections.abc import Sequence
+
+from turnmill.executor.thread import Executor
+from turnmill.store.line.pauses import Pauses
+from turnmill.store.nouns.lanes import LaneLoad
+from turnmill.verbs import lanes
+
+
+class Lanes:
+    """`client.lanes`: lanes and providers, looked at, paused and resumed."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+
+    def loads(self) -> Sequence[LaneLoad]:
+        """Return what waits and runs, for every lane and provider that has anything unfinished."""
+        return self._executor.run(lanes.loads())
+
+    def paused(self) -> Pauses:
+        """Return what is paused now."""
+        return self._executor.run(lanes.paused())
+
+    def pause(
+        self, *, lane: str | None = None, provider: str | None = None, force: bool = False
+    ) -> None:
+        """Start none of these turns any more; messages are still accepted, and what runs goes on.
+
+        It holds for every claim that begins after this call. Pausing twice is pausing once. Raises
+        InvalidInput for a provider that is neither installed here nor asked for by any session,
+        unless `force` says that it is meant.
+        """
+        self._executor.run(lanes.pause(lane=lane, provider=provider, force=force))
+
+    def resume(self, *, lane: str | None = None, provider: str | None = None) -> None:
+        """Let these turns run again; dispatchers find what is due within about a second."""
+        self._executor.run(lanes.resume(lane=lane, provider=provider))

@@ -1,0 +1,136 @@
+# Made from aio/turns.py by `make sync`: change that.
+"""Turns: messages on their way to a reply."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import timedelta
+from typing import Self
+from uuid import UUID
+
+from turnmill.domain.arguments import wait_seconds
+from turnmill.domain.errors import SessionBusy, StoreUnavailable, TurnTimeout
+from turnmill.domain.ids import SessionId, TurnId
+from turnmill.domain.states import TurnState
+from turnmill.executor.thread import Executor
+from turnmill.listening.thread import happens
+from turnmill.listening.watchlist import Deadline
+from turnmill.store.records import Accepted, AttemptRecord, MessageRecord, TurnRecord
+from turnmill.verbs import turns
+from turnmill.verbs.refs import SessionRef
+from turnmill.verbs.reply import Reply
+
+
+class Turn:
+    """One message on its way to a reply. `state` is as last seen: `refresh` looks again."""
+
+    def __init__(self, executor: Executor, accepted: Accepted) -> None:
+        self._executor = executor
+        self.id: TurnId = accepted.turn_id
+        self.session_id: SessionId = accepted.session_id
+        self.created: bool = accepted.created  #: False: the idempotency key already stood for it
+        self._record: TurnRecord | None = None
+
+    def __repr__(self) -> str:
+        return f"Turn(id={str(self.id)!r})"
+
+    @property
+    def record(self) -> TurnRecord:
+        """All columns of the turn, as last seen.
+
+        One that was just sent has not been looked at. On threads that is done now; on asyncio,
+        where a property cannot wait, InvalidInput asks for a `refresh` that is awaited.
+        """
+        if self._record is None:
+            self._record = self._executor.run_at_once(turns.get(self.id))
+        return self._record
+
+    @property
+    def state(self) -> TurnState:
+        """Where the turn stood when it was last looked at. See `record`."""
+        return self.record.state
+
+    def refresh(self) -> Self:
+        """Look at the turn now. Raises TurnNotFound when its session was deleted."""
+        self._record = self._executor.run(turns.get(self.id))
+        return self
+
+    def result(self, timeout: float | timedelta | None = None) -> Reply:
+        """Wait for the reply, at most `timeout` (seconds or timedelta; None: without end; 0: look).
+
+        A database that goes away meanwhile is waited for too. Raises TurnTimeout, which leaves the
+        turn running; TurnFailed, TurnDead, TurnCancelled or TurnExpired, each with `error_code`,
+        when there is no reply.
+        """
+        deadline = Deadline(wait_seconds(timeout))
+        look = turns.reply(self.id)
+        with self._executor.expecting(self.id, deadline) as woken:
+            reply = self._executor.run(look)
+            while reply is None and not deadline.passed:
+                happens(woken, deadline.left)
+                woken.clear()
+                with suppress(StoreUnavailable, SessionBusy):  # the next wake-up, or the deadline
+                    reply = self._executor.run(look)
+        if reply is None:
+            raise TurnTimeout(f"no reply to turn {self.id} after {deadline.seconds} s; it goes on")
+        return reply
+
+    def attempts(self) -> list[AttemptRecord]:
+        """Return every try so far, the first one first."""
+        return self._executor.run(turns.attempts(self.id))
+
+    def messages(self) -> list[MessageRecord]:
+        """Return what was said in this turn so far: the user's message first."""
+        return self._executor.run(turns.messages(self.id))
+
+    def cancel(self) -> TurnState:
+        """Ask that the turn end without a reply; returns its state now.
+
+        Where nothing runs that is `cancelled`. A running turn stays `running` until its worker
+        has closed the call to the provider; what was used so far is kept. A final turn stays.
+        """
+        return self._executor.run(turns.cancel(self.id))
+
+    def retry(self) -> "Turn":
+        """Run a failed or dead turn again: in place, or as a new turn at the session's end.
+
+        In place while no later turn of the session has started. Raises MoveRefused otherwise.
+        """
+        return Turn(self._executor, self._executor.run(turns.retry(self.id)))
+
+    def release(self) -> None:
+        """Send a turn that is held as ambiguous again; raises MoveRefused for any other."""
+        self._executor.run(turns.release(self.id))
+
+
+class Turns:
+    """`client.turns`: turns by id and by filter."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+
+    def get(self, turn: TurnId | UUID | str) -> Turn:
+        """Return the turn, or raise TurnNotFound."""
+        return self._handle(self._executor.run(turns.get(turn)))
+
+    def list(
+        self,
+        *,
+        session: SessionRef | None = None,
+        states: Sequence[TurnState | str] = (),
+        error_code: str | None = None,
+        after: TurnId | None = None,
+        limit: int = 100,
+    ) -> list[Turn]:
+        """Return up to `limit` turns, newest first; `after` is the last id of the page before."""
+        verb = turns.find(
+            session=session, states=states, error_code=error_code, after=after, limit=limit
+        )
+        return [self._handle(record) for record in self._executor.run(verb)]
+
+    def _handle(self, record: TurnRecord) -> Turn:
+        accepted = Accepted(
+            turn_id=record.id, session_id=record.session_id, created=False, announce=False
+        )
+        turn = Turn(self._executor, accepted)
+        turn._record = record
+        return turn

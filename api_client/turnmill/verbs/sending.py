@@ -1,0 +1,63 @@
+"""Sending: `client.send` and `client.send_many`."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from turnmill.domain.content import Said
+from turnmill.domain.states import Lane
+from turnmill.store.line.accept import accept
+from turnmill.store.records import Accepted, Head, NewTurn
+from turnmill.verbs import intake
+from turnmill.verbs.backpressure import Backpressure
+from turnmill.verbs.refs import SessionRef, accept_items, accept_joined, session_id
+from turnmill.verbs.verb import Connection, Effect, Verb, single, transaction
+
+
+def send(session: SessionRef, new: NewTurn, backpressure: Backpressure) -> Verb[Accepted]:
+    """Accept a message.
+
+    Without a key that is one statement. With one, the session is locked first, and what stands
+    under the key is read behind that lock.
+    """
+
+    def on(conn: Connection) -> Effect[Accepted]:
+        target = session_id(conn, session)
+        backpressure.take(conn, target)
+        accepted = accept(conn, target, new)
+        return Effect(accepted, heads_of([accepted], new.lane))
+
+    return single(on) if new.idempotency_key is None else transaction(on)
+
+
+def send_many(
+    messages: Iterable[tuple[SessionRef, Said]],
+    options: intake.TurnOptions,
+    backpressure: Backpressure,
+    *,
+    max_text_bytes: int,
+) -> Verb[list[Accepted]]:
+    """Accept a message for each pair of session and text: all of them, or none."""
+    refs, texts = intake.pairs(messages)
+    # Each when it is come to: some are made while those before them are being written.
+    turns = (intake.new_turn(one, options, max_text_bytes=max_text_bytes) for one in texts)
+    keyed = options["idempotency_key"] is not None
+
+    def on(conn: Connection) -> Effect[list[Accepted]]:
+        accepted = accept_items(conn, refs, turns, backpressure, keyed=keyed)
+        return Effect(accepted, heads_of(accepted, options["lane"]))
+
+    return transaction(on)
+
+
+def joining(session: SessionRef, new: NewTurn, schema: str | None) -> Callable[[Any], Accepted]:
+    """Return what accepts a message on a connection of the caller's, in his transaction."""
+    return lambda given: accept_joined(given, session, new, schema)
+
+
+def heads_of(accepted: Iterable[Accepted], lane: Lane) -> list[Head]:
+    """Return the hints for those of the messages that are due at once."""
+    return [
+        Head(turn_id=one.turn_id, session_id=one.session_id, lane=lane)
+        for one in accepted
+        if one.announce
+    ]

@@ -1,0 +1,103 @@
+"""Sessions: `client.sessions`, conversations of users."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from turnmill.domain.arguments import one_of
+from turnmill.domain.errors import InvalidInput
+from turnmill.domain.ids import SessionId
+from turnmill.domain.states import SessionStatus
+from turnmill.store.kept import Keeping, kept_of
+from turnmill.store.nouns import sessions as rows
+from turnmill.store.records import MessageRecord, NewSession, SessionRecord
+from turnmill.verbs import intake
+from turnmill.verbs.backpressure import Backpressure
+from turnmill.verbs.refs import SessionRef, session_id
+from turnmill.verbs.verb import Connection, Effect, Verb, single, transaction
+
+T = TypeVar("T")
+
+
+def create(new: NewSession, backpressure: Backpressure) -> Verb[SessionRecord]:
+    """Create the session, or get the one that its key stands for."""
+
+    def on(conn: Connection) -> Effect[SessionRecord]:
+        record = rows.create(conn, new)
+        backpressure.note(record)
+        return Effect(record)
+
+    return single(on)
+
+
+def get(session: SessionRef) -> Verb[SessionRecord]:
+    """Read the session."""
+    return single(_of(session, rows.get))
+
+
+def find(
+    *, user_id: str | None, status: SessionStatus | str | None, after: object, limit: int
+) -> Verb[list[SessionRecord]]:
+    """Read a page of sessions, newest first."""
+    wanted = None if status is None else one_of(SessionStatus, status, name="status")
+    user = intake.name_or_none(user_id, name="user_id")
+    page = intake.listing(after=after, limit=limit)
+    return single(lambda conn: Effect(rows.find(conn, user_id=user, status=wanted, **page)))
+
+
+def kept(session: SessionRef) -> Verb[Keeping]:
+    """Read how much vendors keep of the session."""
+    return single(_of(session, kept_of))
+
+
+def id_of(session: SessionRef) -> Verb[SessionId]:
+    """Find out which session is named."""
+    return single(lambda conn: Effect(session_id(conn, session)))
+
+
+def history(target: SessionId, *, after_seq: int = 0) -> Verb[list[MessageRecord]]:
+    """Read a page of messages."""
+    return single(lambda conn: Effect(rows.history(conn, target, after_seq=after_seq)))
+
+
+def update(session: SessionRef, values: Mapping[str, Any]) -> Verb[SessionRecord]:
+    """Change options of the session: `values` are checked already."""
+    if not values:
+        raise InvalidInput("nothing to update", hint="name an option, such as model=")
+    return transaction(_of(session, lambda conn, one: rows.change(conn, one, values)))
+
+
+def archive(session: SessionRef) -> Verb[SessionRecord]:
+    """Refuse messages from now on."""
+    return transaction(_of(session, rows.archive))
+
+
+def pause(session: SessionRef) -> Verb[SessionRecord]:
+    """Start no turn of the session."""
+    return transaction(_of(session, rows.pause))
+
+
+def resume(session: SessionRef) -> Verb[SessionRecord]:
+    """Let the turns of a paused session run again."""
+
+    def on(conn: Connection) -> Effect[SessionRecord]:
+        target = session_id(conn, session)
+        return Effect(rows.resume(conn, target), rows.head_of(conn, target))
+
+    return transaction(on)
+
+
+def delete(session: SessionRef) -> Verb[None]:
+    """Remove the session with every row."""
+
+    def on(conn: Connection) -> Effect[None]:
+        rows.remove(conn, session_id(conn, session))
+        return Effect(None)
+
+    return transaction(on)
+
+
+def _of(
+    session: SessionRef, function: Callable[[Connection, SessionId], T]
+) -> Callable[[Connection], Effect[T]]:
+    """Return what does this with the session, given as record, id or key."""
+    return lambda conn: Effect(function(conn, session_id(conn, session)))

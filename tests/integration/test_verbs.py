@@ -1,0 +1,218 @@
+"""Verbs of both clients, and what each of them needs of a connection."""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, event
+
+import turnmill
+from tests import rows
+from turnmill import AsyncClient, Batch, Client, InvalidBatchFile, InvalidInput, Turn, TurnState
+from turnmill.domain.states import Lane
+from turnmill.verbs import sending
+from turnmill.verbs.backpressure import Backpressure
+from turnmill.verbs.intake import new_turn, turn_options
+
+WRITES = ("INSERT", "UPDATE", "DELETE", "LOCK", "WITH")
+LOCKS = ("FOR UPDATE", "FOR NO KEY UPDATE", "FOR SHARE")
+
+
+def held(client: Client) -> Turn:
+    turn = client.turns.list(states=["queued"])[-1]
+    rows.run(client._executor.database, turn.id, TurnState.UNKNOWN)
+    return turn
+
+
+def cancelled(batch: Batch) -> Batch:
+    batch.cancel()
+    return batch
+
+
+#: Every verb of a client, with a session that has a failed turn and one that waits.
+VERBS: dict[str, Callable[[Client, Path], object]] = {
+    "Client.send": lambda c, _: c.send("s", "hello"),
+    "Client.send keyed": lambda c, _: c.send("s", "hello", idempotency_key="k"),
+    "Client.send_many": lambda c, _: c.send_many([("s", "hello"), ("s", "again")]),
+    "Sessions.create": lambda c, _: c.sessions.create(user_id="ada", key="new"),
+    "Sessions.get": lambda c, _: c.sessions.get("s"),
+    "Sessions.list": lambda c, _: c.sessions.list(user_id="ada"),
+    "Sessions.kept": lambda c, _: c.sessions.kept("s"),
+    "Sessions.history": lambda c, _: list(c.sessions.history("s")),
+    "Sessions.update": lambda c, _: c.sessions.update("s", model="m", on_ambiguous="hold"),
+    "Sessions.archive": lambda c, _: c.sessions.archive(c.sessions.create(user_id="ada")),
+    "Sessions.pause": lambda c, _: c.sessions.pause("s"),
+    "Sessions.resume": lambda c, _: c.sessions.resume("s"),
+    "Sessions.delete": lambda c, _: c.sessions.delete(c.sessions.create(user_id="ada")),
+    "Turns.get": lambda c, _: c.turns.get(c.turns.list()[0].id),
+    "Turns.list": lambda c, _: c.turns.list(session="s"),
+    "Turn.refresh": lambda c, _: c.turns.list()[0].refresh(),
+    "Turn.result": lambda c, _: c.turns.list(states=["succeeded"])[0].result(timeout=0),
+    "Turn.attempts": lambda c, _: c.turns.list()[0].attempts(),
+    "Turn.messages": lambda c, _: c.turns.list()[0].messages(),
+    "Turn.cancel": lambda c, _: c.turns.list(states=["queued"])[0].cancel(),
+    "Turn.retry": lambda c, _: c.turns.list(states=["failed"])[0].retry(),
+    "Turn.release": lambda c, _: held(c).release(),
+    "Batches.create": lambda c, path: c.batches.create(path, name="new"),
+    "Batches.get": lambda c, _: c.batches.get("old"),
+    "Batches.list": lambda c, _: c.batches.list(),
+    "Batch.counts": lambda c, _: c.batches.get("old").counts,
+    "Batch.wait": lambda c, _: cancelled(c.batches.get("old")).wait(),
+    "Batch.iter_results": lambda c, _: list(c.batches.get("old").iter_results()),
+    "Batch.results": lambda c, path: c.batches.get("old").results(path.with_suffix(".out")),
+    "Batch.retry_failed": lambda c, _: c.batches.get("old").retry_failed(),
+    "Batch.cancel": lambda c, _: c.batches.get("old").cancel(),
+    "Lanes.loads": lambda c, _: c.lanes.loads(),
+    "Lanes.paused": lambda c, _: c.lanes.paused(),
+    "Lanes.pause": lambda c, _: c.lanes.pause(lane="bulk", provider="mock"),
+    "Lanes.resume": lambda c, _: c.lanes.resume(lane="bulk", provider="mock"),
+    "Analytics.report": lambda c, _: c.analytics.report(days=2),
+}
+#: These ask no store.
+OTHERS = {"Client.from_env", "Client.close", "Turn.record", "Turn.state"}
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> Path:
+    path = tmp_path / "jobs.jsonl"
+    lines = ({"user_id": f"user-{n}", "text": "hi"} for n in range(3))
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def client(database_url: str, jobs: Path) -> Iterator[Client]:
+    with Client(database_url=database_url) as made:
+        made.sessions.create(user_id="ada", key="s")
+        store = made._executor.database
+        for state in (TurnState.SUCCEEDED, TurnState.FAILED):
+            rows.run(store, made.send("s", "hello").id, state)
+        made.send("s", "waits")
+        made.batches.create(jobs, name="old")
+        yield made
+
+
+def test_the_table_of_verbs_has_all_of_them() -> None:
+    listed = {name.partition(" ")[0] for name in VERBS} | OTHERS
+    nouns = ("Client", "Sessions", "Turns", "Turn", "Batches", "Batch", "Lanes", "Analytics")
+    owners = {noun: vars(getattr(turnmill, noun)) for noun in nouns}
+    properties = {"Client.analytics", "Client.batches", "Client.lanes"}
+    found = {
+        f"{noun}.{verb}" for noun, all_of in owners.items() for verb in all_of if verb[0] != "_"
+    }
+    assert found - properties == listed
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_a_verb_without_a_transaction_writes_once_and_relies_on_no_lock(
+    name: str, client: Client, jobs: Path
+) -> None:
+    alone: dict[int, list[str]] = {}
+
+    def note(conn: Connection, _cursor: Any, statement: str, *_: Any) -> None:
+        if conn.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
+            written = statement.lstrip().upper()
+            if written.startswith(WRITES) or any(lock in written for lock in LOCKS):
+                alone.setdefault(id(conn), []).append(statement)
+
+    engine = client._executor.database.engine
+    event.listen(engine, "before_cursor_execute", note)
+    VERBS[name](client, jobs)
+    event.remove(engine, "before_cursor_execute", note)
+    for statements in alone.values():
+        assert len(statements) == 1
+        assert not any(lock in statements[0].upper() for lock in LOCKS)
+
+
+@pytest.mark.parametrize(("key", "atomic"), [(None, False), ("k", True)])
+def test_sending_with_a_key_asks_for_a_transaction(
+    key: str | None, atomic: bool, client: Client
+) -> None:
+    options = turn_options(idempotency_key=key)
+    new = new_turn("hello", options, max_text_bytes=100)
+    verb = sending.send("s", new, Backpressure(client.settings))
+    assert verb.atomic is atomic
+
+
+@pytest.fixture(params=["postgres", "memory"])
+def url(request: pytest.FixtureRequest) -> str:
+    if request.param == "memory":
+        return "sqlite://"
+    return str(request.getfixturevalue("database_url"))
+
+
+def on_a_loop(url: str, work: Callable[[AsyncClient], Any]) -> Any:
+    async def run() -> Any:
+        async with AsyncClient(database_url=url) as client:
+            return await asyncio.wait_for(work(client), timeout=60)
+
+    return asyncio.run(run())
+
+
+def test_a_batch_is_submitted_awaited_and_read_on_a_loop(url: str, jobs: Path) -> None:
+    out, told = jobs.with_name("out.jsonl"), list[tuple[int, int]]()
+
+    async def work(client: AsyncClient) -> None:
+        batch = await client.batches.create(
+            jobs, name="nightly", on_accepted=lambda *done: told.append(done)
+        )
+        assert (await batch.counts).accepted == 3
+        assert (await client.batches.get("nightly")).id == batch.id
+        assert [one.id for one in await client.batches.list()] == [batch.id]
+        if url == "sqlite://":
+            assert (await batch.wait(timeout=30)).succeeded == 3
+        else:
+            with pytest.raises(TimeoutError):
+                await batch.wait(timeout=0)
+        assert [one.line async for one in batch.iter_results()] == [1, 2, 3]
+        assert await batch.results(out) == 3
+        assert await batch.retry_failed() == 0
+        assert await batch.cancel() == (0 if url == "sqlite://" else 3)
+
+    on_a_loop(url, work)
+    assert told == [(3, 3)]
+    assert len(out.read_text(encoding="utf-8").splitlines()) == 3
+    assert [path.name for path in jobs.parent.iterdir() if ".part" in path.name] == []
+
+
+def test_a_wrong_file_is_refused_whole_on_a_loop(url: str, jobs: Path) -> None:
+    with jobs.open("a", encoding="utf-8") as file:
+        file.write('{"session": "nobody", "text": "hi"}\nno JSON\n')
+
+    async def work(client: AsyncClient) -> None:
+        with pytest.raises(InvalidBatchFile) as caught:
+            await client.batches.create(jobs)
+        assert [number for number, _ in caught.value.problems] == [4, 5]
+        assert await client.batches.list() == []
+
+    on_a_loop(url, work)
+
+
+def test_lanes_are_looked_at_and_paused_on_a_loop(url: str) -> None:
+    async def work(client: AsyncClient) -> None:
+        with pytest.raises(InvalidInput, match="neither installed"):
+            await client.lanes.pause(provider="nobody")
+        await client.lanes.pause(lane="bulk", provider="mock")
+        paused = await client.lanes.paused()
+        assert (set(paused.lanes), set(paused.providers)) == ({Lane.BULK}, {"mock"})
+        await client.send(await client.sessions.create(user_id="ada"), "hello")
+        (load,) = await client.lanes.loads()
+        assert (load.lane, load.provider, load.running) == (Lane.INTERACTIVE, "mock", 0)
+        await client.lanes.resume(lane="bulk", provider="mock")
+        assert not (await client.lanes.paused()).lanes
+
+    on_a_loop(url, work)
+
+
+def test_usage_is_reported_on_a_loop(url: str) -> None:
+    async def work(client: AsyncClient) -> None:
+        turn = await client.send(await client.sessions.create(user_id="ada"), "hello")
+        await turn.cancel()
+        report = await client.analytics.report(days=1)
+        assert sum(line.cancelled + line.succeeded for line in report.lines) <= 1
+        assert report.first == report.last
+
+    on_a_loop(url, work)
