@@ -10,15 +10,20 @@ import pytest
 
 from tests import rows, steps
 from tests.hostile import SECRET
+from turnmill.domain.content import Message, ToolCall
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import TurnState
 from turnmill.store.database import Database
 from turnmill.store.records import Fenced, Settled, Settlement
 from turnmill_worker.turn.ledger import GroupedLedger
 
+SAID = Message.of("assistant", f"{SECRET}\0")
+CALL = Message("assistant", (ToolCall(id="1", name="now", arguments=f"{SECRET}\0"),))
+
 #: What makes the store, or whoever writes to it, refuse a verdict; and what it comes to.
 REFUSED: dict[str, tuple[TurnState, dict[str, Any], TurnState]] = {
-    "NUL in the reply": (TurnState.SUCCEEDED, {"reply": f"{SECRET}\0"}, TurnState.FAILED),
+    "NUL in the reply": (TurnState.SUCCEEDED, {"replies": [SAID]}, TurnState.FAILED),
+    "NUL in a tool call": (TurnState.SUCCEEDED, {"replies": [CALL]}, TurnState.FAILED),
     "no JSON": (TurnState.SUCCEEDED, {"finish_reason": object()}, TurnState.FAILED),
     "too many tokens": (TurnState.SUCCEEDED, {"input_tokens": 10**30}, TurnState.FAILED),
     "surrogate in a name": (TurnState.WAITING, {"native_ref": "\ud83d"}, TurnState.FAILED),
