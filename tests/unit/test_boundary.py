@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.hostile import LATER, NO_ANSWER, OF_A_QUESTION, PARIS, RAISED, SECRET, told
+from turnmill.domain.content import Text
 from turnmill.domain.errors import (
     KeyMissing,
     MaybeSent,
@@ -222,3 +223,16 @@ def test_every_field_of_a_reply_is_looked_at_before_it_is_taken_as_it_is() -> No
 async def test_a_sound_reply_is_not_copied() -> None:
     whole = Done(text="hi", usage=Usage(input_tokens=1), thread_ref="resp_1", kept=("resp_1",))
     assert await of_send(lambda: whole) is whole
+
+
+async def test_a_reply_of_which_only_the_words_were_set_is_kept() -> None:
+    """Of our own class, but put together by hand: its words are paid for, and all else is unknown."""
+
+    def by_hand() -> Done:
+        answer = object.__new__(Done)
+        object.__setattr__(answer, "parts", (Text("Paris"),))
+        return answer
+
+    found = await of_send(by_hand)
+    assert isinstance(found, Done)
+    assert (found.text, found.usage.input_tokens, found.finish_reason) == ("Paris", None, "unknown")

@@ -48,8 +48,9 @@ def joined(values: Iterable[object]) -> str:
 
 def name(value: object) -> str:
     """Return an id or a name as it is, or "" where none could be stored or sent back."""
-    fits = isinstance(value, str) and len(value) <= NAME_MAX and value.isprintable()
-    return str(value) if fits else ""
+    if isinstance(value, str) and len(value) <= NAME_MAX and value.isprintable():
+        return value
+    return ""
 
 
 def tier(value: object) -> str:
@@ -61,11 +62,9 @@ def tier(value: object) -> str:
 
 def count(value: object) -> int | None:
     """Return a number of tokens, or None for what cannot be one."""
-    if isinstance(value, float) and value.is_integer():
+    if type(value) is float and value.is_integer():
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        return None
-    return value if 0 <= value <= TOKENS_MAX else None
+    return value if type(value) is int and 0 <= value <= TOKENS_MAX else None
 
 
 def count_if_any(value: object) -> int | None:

@@ -183,14 +183,20 @@ def _said(items: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
         parts = mappings(content)
         if not parts and content != []:
             texts.append(content)
-        texts += [one.get("text") for one in parts if one.get("type") in ("output_text", "text")]
-        refusals += [one.get("refusal") for one in parts if one.get("type") == "refusal"]
+        for part in parts:
+            kind = part.get("type")
+            if kind in ("output_text", "text"):
+                texts.append(part.get("text"))
+            elif kind == "refusal":
+                refusals.append(part.get("refusal"))
     return joined(texts), joined(refusals)
 
 
 def _is_unanswered(item: Mapping[str, Any]) -> bool:
-    kind = text(item.get("type"))
-    return kind.endswith(("_call", "_approval_request")) and kind not in _ANSWERED
+    kind = item.get("type")
+    if not isinstance(kind, str) or not kind.endswith(("_call", "_approval_request")):
+        return False
+    return kind not in _ANSWERED
 
 
 def _finish_reason(payload: Mapping[str, Any], *, called: bool, refused: bool) -> str:
