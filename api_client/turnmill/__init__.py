@@ -11,17 +11,6 @@ print(turn.result(timeout=60).text)
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from turnmill.domain.content import (
-    Audio,
-    File,
-    Image,
-    Message,
-    Native,
-    Part,
-    Text,
-    ToolCall,
-    ToolOutput,
-)
 from turnmill.domain.errors import (
     AccessDenied,
     BatchNotFound,
@@ -81,6 +70,17 @@ if TYPE_CHECKING:
     from turnmill.aio.lanes import AsyncLanes
     from turnmill.aio.sessions import AsyncSessions
     from turnmill.aio.turns import AsyncTurn, AsyncTurns
+    from turnmill.domain.content import (
+        Audio,
+        File,
+        Image,
+        Message,
+        Native,
+        Part,
+        Text,
+        ToolCall,
+        ToolOutput,
+    )
     from turnmill.settings import Profile, Settings
     from turnmill.store.kept import Keeping
     from turnmill.store.line.pauses import Pauses
@@ -201,6 +201,15 @@ __version__ = "0.1.0"
 
 #: Loaded on first use: a program that only catches errors pays for no database.
 _LAZY = {
+    "Audio": "turnmill.domain.content",
+    "File": "turnmill.domain.content",
+    "Image": "turnmill.domain.content",
+    "Message": "turnmill.domain.content",
+    "Native": "turnmill.domain.content",
+    "Part": "turnmill.domain.content",
+    "Text": "turnmill.domain.content",
+    "ToolCall": "turnmill.domain.content",
+    "ToolOutput": "turnmill.domain.content",
     "Analytics": "turnmill.sync.analytics",
     "AsyncAnalytics": "turnmill.aio.analytics",
     "AsyncBatch": "turnmill.aio.batches",

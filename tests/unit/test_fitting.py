@@ -135,3 +135,8 @@ async def test_what_no_database_stores_is_replaced_in_every_string_of_a_part() -
         Text("a\ufffdb"),
         ToolCall(id="1\ufffd", name="now\ufffd", arguments='{"a": "\ufffd"}'),
     )
+
+
+def test_a_text_without_a_history_is_sent_as_it_is_without_a_copy() -> None:
+    request = a_request(history=stored([]))
+    assert fitted(request, name="theirs", takes=TEXT_ONLY) is request

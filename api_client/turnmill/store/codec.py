@@ -115,6 +115,11 @@ class StoredHistory(Sequence[Message]):
         """Return the same history as one is to see it who cannot take all of it."""
         return StoredHistory(self._json, fit=fit)
 
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether nothing was said; without reading it."""
+        return self._json == "[]"
+
     def __iter__(self) -> Iterator[Message]:
         return iter(self._messages())
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from operator import is_
 from typing import Any
 
 from turnmill.domain.content import Kind, Message, Native, Part, Text
@@ -19,6 +20,10 @@ def fitted(request: Request, *, name: str, takes: frozenset[Kind]) -> Request:
     """
     fit = _fit(name, takes)
     history = request.history
+    if isinstance(history, StoredHistory) and history.is_empty:
+        messages = _all(fit, request.messages)
+        same = all(map(is_, messages, request.messages)) and len(messages) == len(request.messages)
+        return request if same else replace(request, messages=messages)
     return replace(
         request,
         messages=_all(fit, request.messages),
