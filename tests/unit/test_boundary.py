@@ -226,7 +226,7 @@ async def test_a_sound_reply_is_not_copied() -> None:
 
 
 async def test_a_reply_of_which_only_the_words_were_set_is_kept() -> None:
-    """Of our own class, but put together by hand: its words are paid for, and all else is unknown."""
+    """Put together by hand, of our own class: its words are paid for, all else is unknown."""
 
     def by_hand() -> Done:
         answer = object.__new__(Done)
