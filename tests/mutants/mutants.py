@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine
 
 from turnmill.store import database, kept, postgres
-from turnmill.store.line import leases
+from turnmill.store.line import endings, leases
 from turnmill.store.nouns import turns
 from turnmill.store.postgres import accepting, claiming, settling
 from turnmill.store.rules import accepting as accepting_rules
@@ -17,6 +17,7 @@ from turnmill_worker.process.poller import Poller
 
 _CLAIMING = "tests/contract/store/test_claiming.py"
 _CONTENT = "tests/contract/store/test_content.py"
+_ENDINGS = "tests/contract/store/test_endings.py"
 _KEPT = "tests/contract/store/test_kept.py"
 _LOSSES = "tests/contract/store/test_losses.py"
 _MOVES = "tests/contract/store/test_moves.py"
@@ -221,9 +222,46 @@ MUTANTS = {
     ),
     "work_goes_on_after_a_cancel": Mutant(
         rule="work for a turn that was cancelled is stopped",
-        breaks=instead(turns, "give_up_work", lambda *_: None),
+        breaks=instead(endings, "give_up_work", lambda *_: None),
         killed_by=f"{_KEPT}::test_work_for_a_turn_that_ends_without_it_is_to_be_stopped"
         "[postgres-_cancel]",
+    ),
+    "verdict_without_event": Mutant(
+        rule="a verdict that ends a turn writes its event",
+        breaks=settling_without(
+            ("FROM session WHERE is_final\n), told", "FROM session WHERE false\n), told")
+        ),
+        killed_by=f"{_ENDINGS}::test_an_ending_has_one_event_with_the_next_number"
+        "[postgres-_answered]",
+    ),
+    "event_for_what_goes_on": Mutant(
+        rule="only an ending is an event",
+        breaks=settling_without(
+            ("FROM session WHERE is_final\n), told", "FROM session\n), told"),
+        ),
+        killed_by=f"{_ENDINGS}::test_what_is_no_ending_has_no_event[postgres]",
+    ),
+    "events_not_counted": Mutant(
+        rule="an event takes the next number of its session",
+        breaks=settling_without(
+            (
+                "events = s.events + CASE WHEN turn.is_final THEN 1 ELSE 0 END",
+                "events = s.events + 0",
+            )
+        ),
+        killed_by=f"{_ENDINGS}::test_an_ending_has_one_event_with_the_next_number"
+        "[postgres-_answered]",
+    ),
+    "moves_without_event": Mutant(
+        rule="a turn that is cancelled, overdue or lost has its event, too",
+        breaks=instead(endings, "write_events", lambda *_: None),
+        killed_by=f"{_ENDINGS}::test_an_ending_has_one_event_with_the_next_number"
+        "[postgres-_expired]",
+    ),
+    "moves_without_a_word": Mutant(
+        rule="those who wait are told of every ending",
+        breaks=instead(endings, "tell_ended", lambda *_: None),
+        killed_by=f"{_ENDINGS}::test_those_who_wait_are_told_of_every_ending[postgres-_cancelled]",
     ),
     "each_look_is_an_attempt": Mutant(
         rule="a look at work in the background is no attempt of its own",
