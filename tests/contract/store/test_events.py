@@ -8,7 +8,7 @@ from tests import rows, steps
 from turnmill.domain.errors import InvalidInput
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.store.database import Database
-from turnmill.store.nouns import events
+from turnmill.store.nouns import events, sessions
 
 pytestmark = pytest.mark.usefixtures("sound")
 
@@ -134,5 +134,5 @@ def test_what_happened_in_a_session_is_read_when_that_is_gone(store: Database) -
     line = rows.start(store)
     sent = answered(store, line)
     with store.begin() as conn:
-        steps.sessions.remove(conn, line)
+        sessions.remove(conn, line)
     assert turns_of(read(store)) == sent

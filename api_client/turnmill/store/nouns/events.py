@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, or_, select, tuple_, update
+from sqlalchemy import Connection, case, delete, func, or_, select, tuple_, update
 
 from turnmill.domain.errors import InvalidInput
 from turnmill.domain.ids import SessionId, TurnId
@@ -42,7 +42,7 @@ class Reader:
     name: str
     parked: bool
     behind: int  #: events that have a place, and that it has not passed
-    missed: int  #: that were pruned before it passed them, so far
+    missed: int  #: that were pruned before it passed them, whether it was told yet or not
     missed_at: datetime | None
 
 
@@ -99,10 +99,17 @@ def passed(conn: Connection, name: str, event: Event) -> None:
 def readers(conn: Connection) -> list[Reader]:
     """Return all readers by name, and how far they are."""
     last = func.coalesce(select(event_log.c.last_place).scalar_subquery(), 0)
+    pruned = func.coalesce(select(event_log.c.pruned_place).scalar_subquery(), 0)
+    unread = pruned - event_readers.c.place
+    missed = event_readers.c.missed + case((unread > 0, unread), else_=0)
     rows = conn.execute(
-        select(event_readers, (last - event_readers.c.place).label("behind")).order_by(
-            event_readers.c.name
-        )
+        select(
+            event_readers.c.name,
+            event_readers.c.parked,
+            (last - event_readers.c.place).label("behind"),
+            missed.label("missed"),
+            event_readers.c.missed_at,
+        ).order_by(event_readers.c.name)
     )
     return [
         Reader(**{name: getattr(row, name) for name in Reader.__dataclass_fields__}) for row in rows
