@@ -5,8 +5,11 @@ from collections.abc import Sequence
 import pytest
 
 from tests import rows, steps
+from turnmill.cli.doctor.findings import Examination
+from turnmill.cli.doctor.parts import check_events
 from turnmill.domain.errors import InvalidInput
 from turnmill.domain.ids import SessionId, TurnId
+from turnmill.settings import Settings
 from turnmill.store.database import Database
 from turnmill.store.nouns import events, sessions
 
@@ -54,7 +57,7 @@ def test_each_reader_reads_all_in_the_order_of_each_session(store: Database) -> 
     add(store, "one", "two")
     lines = [rows.start(store) for _ in range(3)]
     answered(store, *lines, *lines)
-    first = [*read(store, limit=2), *read(store, limit=2)]
+    first = [*read(store, limit=1), *read(store, limit=2)]
     more = answered(store, *lines)
     found = [*first, *read(store), *read(store)]
     for line, last in zip(lines, more, strict=True):
@@ -136,3 +139,23 @@ def test_what_happened_in_a_session_is_read_when_that_is_gone(store: Database) -
     with store.begin() as conn:
         sessions.remove(conn, line)
     assert turns_of(read(store)) == sent
+
+
+@pytest.mark.parametrize(
+    ("most_kept", "level", "what"),
+    [
+        (10, "ok", "reader one of events: 4 events behind"),
+        (1, "wrong", "reader one of events: 4 events behind; 3 events were gone before it read"),
+    ],
+)
+def test_doctor_says_whether_a_reader_has_missed_events(
+    store: Database, most_kept: int, level: str, what: str
+) -> None:
+    add(store, "one")
+    answered(store, *[rows.start(store)] * 4)
+    prune(store, most_kept=most_kept)
+    examination = Examination(settings=Settings(database_url="sqlite://"), environ={})
+    examination.database = store
+    ((found, said, _),) = check_events(examination)
+    assert found == level
+    assert said.startswith(what)
