@@ -11,7 +11,6 @@ import pytest
 from tests import rows, steps
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import TurnState
-from turnmill.new_ids import new_id
 from turnmill.store.database import Database
 from turnmill.store.line.settle import settle
 from turnmill.store.nouns import events
@@ -41,7 +40,7 @@ def _held_up_by_nobody(store: Database, for_how_long: timedelta) -> None:
     claim = steps.take_one(store, steps.send(store, busy).turn_id)
     verdict = steps.verdict(claim, TurnState.SUCCEEDED)
     with store.begin() as open_conn:
-        settle(open_conn, [verdict], message_ids=[new_id()])
+        settle(open_conn, [verdict])
         ends, n = time.monotonic() + for_how_long.total_seconds(), 0
         while n < 3 or time.monotonic() < ends:
             n += 1
