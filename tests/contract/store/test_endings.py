@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 from sqlalchemy import delete, insert, select, update
@@ -16,9 +17,11 @@ from turnmill.store.line import endings
 from turnmill.store.line.due import purge_deleted
 from turnmill.store.nouns import batch_moves, sessions
 from turnmill.store.nouns.batches import create
+from turnmill.store.rules import endings as rules
 from turnmill.store.schema.tables import event_log, events, turns
 from turnmill.store.upkeep.invariants import violations
 from turnmill.store.upkeep.retention import purge_archived
+from turnmill.wire import SETTLED_CHANNEL
 
 AGO = datetime.now(UTC) - timedelta(days=1)
 
@@ -158,6 +161,19 @@ def test_several_that_end_at_once_are_numbered_in_the_order_of_the_line(
     assert [turn for _, turn, _ in told(store, session)] == sent
 
 
+def test_a_line_that_is_longer_than_a_statement_may_be_ends_at_once(
+    store: Database, sound: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "_AT_ONCE", 2)
+    session = rows.start(store)
+    running, *queued = [steps.send(store, session).turn_id for _ in range(6)]
+    claim = steps.take_one(store, running)
+    with store.begin() as conn:
+        sessions.remove(conn, session)
+    steps.end(store, claim)
+    assert [turn for _, turn, _ in told(store, session)] == [*queued, running]
+
+
 def test_what_happened_outlives_its_session(store: Database) -> None:
     session = rows.start(store)
     _answered(store, session)
@@ -219,9 +235,9 @@ def test_those_who_wait_are_told_of_every_ending(
         def __getattr__(self, name: str) -> object:
             return getattr(self._engine, name)
 
-        def notify(self, conn: object, channel: str, ids: list[TurnId]) -> None:
-            if channel == "turnmill_settled":
-                heard.update(ids)
+        def notify(self, conn: object, channel: str, notices: list[str]) -> None:
+            if channel == SETTLED_CHANNEL:
+                heard.update(TurnId(UUID(one)) for said in notices for one in said.split(","))
 
     monkeypatch.setattr(endings, "engine_of", Told)
     session = rows.start(store)

@@ -5,7 +5,7 @@ A worker's verdict goes through it in one statement of its own, which is made of
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, select, update
@@ -16,10 +16,13 @@ from turnmill.store.engine import engine_of
 from turnmill.store.kept import give_up_all, give_up_work
 from turnmill.store.line.head import move_lines, note_failures
 from turnmill.store.records import Moved
-from turnmill.store.rules.endings import Happened, Happening, ended, write_events
+from turnmill.store.rules.endings import Happening, in_chunks, write_events
 from turnmill.store.schema.tables import announcements, sessions, turns
 from turnmill.store.types import db_now
 from turnmill.wire import SETTLED_CHANNEL
+
+#: So many ids stand in a notice, which may have 8,000 bytes.
+_TOLD = 200
 
 
 def end_turns(conn: Connection, state: TurnState, *which: ColumnElement[bool]) -> Moved:
@@ -44,14 +47,15 @@ def move_turns(
     ).all()
     final = sorted((row for row in rows if row.state in FINAL), key=lambda row: row.seq)
     ids = [TurnId(row.id) for row in final]
-    write_events(conn, [ended(row.session_id, row.id, TurnState(row.state)) for row in final])
+    write_events(conn, ids)
     tell_ended(conn, ids)
     dead = [SessionId(row.session_id) for row in final if row.state == TurnState.DEAD]
     if dead:
         note_failures(conn, dead)
     counts = Counter({SessionId(row.session_id): 0 for row in rows})
     counts.update(SessionId(row.session_id) for row in final)
-    give_up_work(conn, counts, ids)
+    for some in in_chunks(ids):
+        give_up_work(conn, counts, some)
     return [TurnId(row.id) for row in rows], Moved(len(rows), move_lines(conn, counts))
 
 
@@ -63,7 +67,7 @@ def queue_again(conn: Connection, *which: ColumnElement[bool]) -> Moved:
     statement = update(turns).where(*which).values(_queued_again())
     rows = conn.execute(statement.returning(turns.c.id, turns.c.session_id, turns.c.seq)).all()
     rows = sorted(rows, key=lambda row: row.seq)
-    write_events(conn, [Happened(row.session_id, row.id, Happening.RETRIED.value) for row in rows])
+    write_events(conn, [TurnId(row.id) for row in rows], Happening.RETRIED)
     counts = Counter(SessionId(row.session_id) for row in rows)
     return Moved(len(rows), move_lines(conn, {one: -count for one, count in counts.items()}))
 
@@ -90,26 +94,26 @@ def remove_sessions(conn: Connection, session_ids: Collection[SessionId]) -> int
     """
     if not session_ids:
         return 0
-    unfinished = unfinished_of(conn, session_ids)
-    write_events(
-        conn, [Happened(row.session_id, row.id, Happening.DELETED.value) for row in unfinished]
-    )
-    tell_ended(conn, [TurnId(row.id) for row in unfinished])
+    unfinished = _unfinished_of(conn, session_ids)
+    write_events(conn, unfinished, Happening.DELETED)
+    tell_ended(conn, unfinished)
     conn.execute(delete(announcements).where(announcements.c.session_id.in_(session_ids)))
     give_up_all(conn, session_ids)
     return conn.execute(delete(sessions).where(sessions.c.id.in_(session_ids))).rowcount
 
 
-def unfinished_of(conn: Connection, session_ids: Collection[SessionId]) -> Sequence[Any]:
-    """Return (id, session_id) of what is unfinished in these sessions, in the order of lines."""
-    return conn.execute(
-        select(turns.c.id, turns.c.session_id)
+def _unfinished_of(conn: Connection, session_ids: Collection[SessionId]) -> list[TurnId]:
+    rows = conn.scalars(
+        select(turns.c.id)
         .where(turns.c.session_id.in_(session_ids), turns.c.state.in_(UNFINISHED))
         .order_by(turns.c.session_id, turns.c.seq)
-    ).all()
+    )
+    return [TurnId(one) for one in rows]
 
 
 def tell_ended(conn: Connection, turn_ids: Collection[TurnId]) -> None:
     """Tell those who wait that these turns have ended, or are gone for callers."""
-    if turn_ids:
-        engine_of(conn).notify(conn, SETTLED_CHANNEL, turn_ids)
+    ids = [str(one) for one in turn_ids]
+    notices = [",".join(ids[start : start + _TOLD]) for start in range(0, len(ids), _TOLD)]
+    if notices:
+        engine_of(conn).notify(conn, SETTLED_CHANNEL, notices)

@@ -1,17 +1,17 @@
 """What is written and told of a turn that becomes final: as a part of SQL, and in Core."""
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
-from typing import NamedTuple
 
-from sqlalchemy import Connection, insert, update
+from sqlalchemy import Connection, func, insert, literal, select, update
 
-from turnmill.domain.ids import SessionId, TurnId
-from turnmill.domain.states import TurnState
-from turnmill.store.schema.tables import events, sessions
+from turnmill.domain.ids import TurnId
+from turnmill.store.schema.tables import events, sessions, turns
+from turnmill.store.types import db_now
 from turnmill.wire import SETTLED_CHANNEL
 
+#: A statement names at most so many turns: a line may be longer than a list of parameters.
+_AT_ONCE = 5_000
 _ENDED = "turn."
 
 
@@ -22,40 +22,42 @@ class Happening(StrEnum):
     DELETED = "turn.deleted"  #: it went with its session, unfinished
 
 
-class Happened(NamedTuple):
-    """Something that is to become an event of its session."""
+def write_events(
+    conn: Connection, turn_ids: Sequence[TurnId], happening: Happening | None = None
+) -> None:
+    """Write an event of each of these turns, with the next numbers of its session.
 
-    session_id: SessionId
-    turn_id: TurnId
-    kind: str
-
-
-def ended(session_id: SessionId, turn_id: TurnId, state: TurnState) -> Happened:
-    """Return what is to be written of a turn that has become final."""
-    return Happened(session_id, turn_id, f"{_ENDED}{state.value}")
-
-
-def write_events(conn: Connection, happened: Sequence[Happened]) -> None:
-    """Write events, each with the next number of its session, in the order given.
-
+    Without a `happening` it is what the turn has become. `turn_ids` are in the order of the lines.
     The caller's transaction holds the locks of their sessions until it ends: whoever sees an event
     sees all before it, and no number is left out.
     """
-    of_sessions: defaultdict[SessionId, list[Happened]] = defaultdict(list)
-    for one in happened:
-        of_sessions[one.session_id].append(one)
-    rows = []
-    for session_id, of_session in of_sessions.items():
-        last = conn.execute(
-            update(sessions)
-            .where(sessions.c.id == session_id)
-            .values(events=sessions.c.events + len(of_session))
-            .returning(sessions.c.events)
-        ).scalar_one()
-        first = last - len(of_session) + 1
-        rows += [{**one._asdict(), "n": n} for n, one in enumerate(of_session, first)]
-    if rows:
-        conn.execute(insert(events), rows)
+    for some in in_chunks(turn_ids):
+        _write_events(conn, some, happening)
+
+
+def in_chunks(turn_ids: Sequence[TurnId]) -> Iterator[Sequence[TurnId]]:
+    """Yield the turns, as many at a time as a statement may name."""
+    for start in range(0, len(turn_ids), _AT_ONCE):
+        yield turn_ids[start : start + _AT_ONCE]
+
+
+def _write_events(
+    conn: Connection, turn_ids: Sequence[TurnId], happening: Happening | None
+) -> None:
+    number = func.row_number().over(partition_by=turns.c.session_id, order_by=turns.c.seq)
+    kind = literal(_ENDED) + turns.c.state if happening is None else literal(happening.value)
+    rows = (
+        select(turns.c.session_id, sessions.c.events + number, turns.c.id, kind, db_now())
+        .join(sessions, sessions.c.id == turns.c.session_id)
+        .where(turns.c.id.in_(turn_ids))
+    )
+    names = ["session_id", "n", "turn_id", "kind", "at"]
+    written = insert(events).from_select(names, rows).returning(events.c.session_id)
+    of_sessions = set(conn.scalars(written))
+    last = select(func.max(events.c.n)).where(events.c.session_id == sessions.c.id)
+    conn.execute(
+        update(sessions).where(sessions.c.id.in_(of_sessions)).values(events=last.scalar_subquery())
+    )
 
 
 #: The same in one statement that updates `sessions s` for each row of `turn`: what it sets there,
