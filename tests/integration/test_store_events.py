@@ -34,7 +34,7 @@ def read(store: Database) -> list[events.Event]:
     return found
 
 
-def _held_up_by_nobody(store: Database, for_how_long: timedelta) -> None:
+def _held_up_by_nobody(store: Database, for_how_long: timedelta, *, every: float = 0.0) -> None:
     """Read on while a transaction is open that began before, and that has an event itself."""
     busy, other = rows.start(store), rows.start(store)
     claim = steps.take_one(store, steps.send(store, busy).turn_id)
@@ -49,6 +49,7 @@ def _held_up_by_nobody(store: Database, for_how_long: timedelta) -> None:
             assert [(one.turn_id, one.n) for one in read(store)] == [(sent, n)]
             with store.begin() as conn:
                 events.prune(conn)
+            threading.Event().wait(every)
     assert [one.turn_id for one in read(store)] == [claim.turn_id]
 
 
@@ -57,10 +58,11 @@ def test_a_transaction_that_stays_open_holds_up_no_event_of_others(store: Databa
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_transaction_that_stays_open_for_ten_minutes_holds_up_no_event_of_others(
     store: Database,
 ) -> None:
-    _held_up_by_nobody(store, timedelta(minutes=10))
+    _held_up_by_nobody(store, timedelta(minutes=10), every=1.0)
 
 
 def test_readers_that_read_while_many_write_miss_nothing(store: Database) -> None:
