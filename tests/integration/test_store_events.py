@@ -14,6 +14,7 @@ from turnmill.domain.states import TurnState
 from turnmill.store.database import Database
 from turnmill.store.line.settle import settle
 from turnmill.store.nouns import events
+from turnmill.store.schema_name import execute
 
 
 @pytest.fixture
@@ -40,6 +41,8 @@ def _held_up_by_nobody(store: Database, for_how_long: timedelta, *, every: float
     claim = steps.take_one(store, steps.send(store, busy).turn_id)
     verdict = steps.verdict(claim, TurnState.SUCCEEDED)
     with store.begin() as open_conn:
+        # Ours would be ended after two minutes: this one is somebody else's.
+        execute(open_conn, "SET LOCAL idle_in_transaction_session_timeout = 0")
         settle(open_conn, [verdict])
         ends, n = time.monotonic() + for_how_long.total_seconds(), 0
         while n < 3 or time.monotonic() < ends:
