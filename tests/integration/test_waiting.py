@@ -14,14 +14,24 @@ import pytest
 from tests import steps
 from tests.crowd import DEADLINE
 from turnmill import AsyncClient, Client, Reply, TurnTimeout
-from turnmill.domain.errors import BatchTimeout, StoreFull, StoreUnavailable
+from turnmill.domain.errors import (
+    BatchTimeout,
+    StoreFull,
+    StoreUnavailable,
+    TurnCancelled,
+    TurnDead,
+    TurnExpired,
+    TurnNotFound,
+)
 from turnmill.domain.states import TurnState
 from turnmill.listening import task as async_waiting
+from turnmill.listening import thread as blocking_waiting
 from turnmill.listening.thread import Waiter
 from turnmill.listening.watchlist import Deadline
 from turnmill.store.database import Database
 from turnmill.store.nouns import batches as batch_rows
-from turnmill.store.nouns import outcome
+from turnmill.store.nouns import outcome, sessions
+from turnmill.store.schema_name import execute
 from turnmill.sync.turns import Turn
 from turnmill.verbs import reply as reply_of_turn
 from turnmill.wire import SETTLED_CHANNEL
@@ -191,6 +201,65 @@ def test_a_wait_outlives_the_connections_it_was_begun_with(
         store.close()
         steps.answer(store, turn.id)
         assert reply.result(DEADLINE).text
+
+
+def _cancels(store: Database, turn: Turn) -> None:
+    steps.cancel(store, turn.id)
+
+
+def _lets_expire(store: Database, turn: Turn) -> None:
+    with store.begin() as conn:
+        execute(conn, "UPDATE turnmill.turns SET expires_at = created_at")
+    steps.expire(store)
+
+
+def _deletes(store: Database, turn: Turn) -> None:
+    with store.begin() as conn:
+        sessions.remove(conn, turn.session_id)
+
+
+def _deletes_while_it_runs(store: Database, turn: Turn) -> None:
+    steps.take_one(store, turn.id)
+    _deletes(store, turn)
+
+
+def _loses_for_good(store: Database, turn: Turn) -> None:
+    steps.take_one(store, turn.id)
+    with store.begin() as conn:
+        execute(conn, "UPDATE turnmill.turns SET lost = 3")
+    steps.lose(store, turn.id)
+
+
+@pytest.mark.parametrize(
+    ("ends", "error"),
+    [
+        (_cancels, TurnCancelled),
+        (_lets_expire, TurnExpired),
+        (_deletes, TurnNotFound),
+        (_deletes_while_it_runs, TurnNotFound),
+        (_loses_for_good, TurnDead),
+    ],
+)
+def test_whoever_waits_is_told_of_every_kind_of_ending_at_once(
+    database_url: str,
+    store: Database,
+    turn: Turn,
+    waiting: Waiting,
+    monkeypatch: pytest.MonkeyPatch,
+    ends: Callable[[Database, Turn], None],
+    error: type[Exception],
+) -> None:
+    """Nobody asks for a minute: what is not told is not known."""
+    for kind in (blocking_waiting.Listener, async_waiting._Listener):
+        monkeypatch.setattr(kind, "poll_seconds", 60.0)
+    with psycopg.connect(database_url, autocommit=True) as admin:
+        reply = waiting.result(DEADLINE)
+        until(lambda: admin.execute(_LISTENING).fetchone() is not None)
+        ends(store, turn)
+        ended = time.monotonic()
+        with pytest.raises(error):
+            reply.result(DEADLINE)
+    assert time.monotonic() - ended < 1.0
 
 
 def test_who_cannot_be_told_asks(

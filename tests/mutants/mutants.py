@@ -5,18 +5,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
 from turnmill.store import database, kept, postgres
-from turnmill.store.line import leases
-from turnmill.store.nouns import turns
+from turnmill.store.line import endings, leases
+from turnmill.store.nouns import events, turns
 from turnmill.store.postgres import accepting, claiming, settling
 from turnmill.store.rules import accepting as accepting_rules
+from turnmill.store.schema.tables import events as event_rows
 from turnmill.store.schema.tables import turns as turn_rows
 from turnmill_worker.process.poller import Poller
 
 _CLAIMING = "tests/contract/store/test_claiming.py"
 _CONTENT = "tests/contract/store/test_content.py"
+_ENDINGS = "tests/contract/store/test_endings.py"
+_EVENTS = "tests/contract/store/test_events.py"
 _KEPT = "tests/contract/store/test_kept.py"
 _LOSSES = "tests/contract/store/test_losses.py"
 _MOVES = "tests/contract/store/test_moves.py"
@@ -71,6 +74,17 @@ def instead(module: Any, name: str, function: Any) -> Callable[[pytest.MonkeyPat
 def _losses_uncounted(patch: pytest.MonkeyPatch) -> None:
     real = leases._lost_values
     patch.setattr(leases, "_lost_values", lambda: real() | {"lost": turn_rows.c.lost})
+
+
+def _pruned_unread(patch: pytest.MonkeyPatch) -> None:
+    real = events.prune
+    patch.setattr(events, "prune", lambda conn, **bounds: real(conn, **bounds | {"most_kept": 0}))
+
+
+def _newest_first() -> Any:
+    rows = event_rows.c
+    unplaced = select(rows.session_id, rows.n).where(rows.place.is_(None))
+    return unplaced.order_by(rows.session_id, rows.n.desc())
 
 
 def _no_unique_running(patch: pytest.MonkeyPatch) -> None:
@@ -221,9 +235,61 @@ MUTANTS = {
     ),
     "work_goes_on_after_a_cancel": Mutant(
         rule="work for a turn that was cancelled is stopped",
-        breaks=instead(turns, "give_up_work", lambda *_: None),
+        breaks=instead(endings, "give_up_work", lambda *_: None),
         killed_by=f"{_KEPT}::test_work_for_a_turn_that_ends_without_it_is_to_be_stopped"
         "[postgres-_cancel]",
+    ),
+    "verdict_without_event": Mutant(
+        rule="a verdict that ends a turn writes its event",
+        breaks=settling_without(
+            ("FROM session WHERE is_final\n), told", "FROM session WHERE false\n), told")
+        ),
+        killed_by=f"{_ENDINGS}::test_an_ending_has_one_event_with_the_next_number"
+        "[postgres-_answered]",
+    ),
+    "event_for_what_goes_on": Mutant(
+        rule="only an ending is an event",
+        breaks=settling_without(
+            ("FROM session WHERE is_final\n), told", "FROM session\n), told"),
+        ),
+        killed_by=f"{_ENDINGS}::test_what_is_no_ending_has_no_event[postgres]",
+    ),
+    "events_not_counted": Mutant(
+        rule="an event takes the next number of its session",
+        breaks=settling_without(
+            (
+                "events = s.events + CASE WHEN turn.is_final THEN 1 ELSE 0 END",
+                "events = s.events + 0",
+            )
+        ),
+        killed_by=f"{_ENDINGS}::test_a_group_of_verdicts_numbers_each_session_by_itself[postgres]",
+    ),
+    "moves_without_event": Mutant(
+        rule="a turn that is cancelled, overdue or lost has its event, too",
+        breaks=instead(endings, "write_events", lambda *_: None),
+        killed_by=f"{_ENDINGS}::test_an_ending_has_one_event_with_the_next_number"
+        "[postgres-_expired]",
+    ),
+    "moves_without_a_word": Mutant(
+        rule="those who wait are told of every ending",
+        breaks=instead(endings, "tell_ended", lambda *_: None),
+        killed_by=f"{_ENDINGS}::test_those_who_wait_are_told_of_every_ending[postgres-_cancelled]",
+    ),
+    "gap_not_told": Mutant(
+        rule="a reader is told of what it has missed",
+        breaks=instead(events, "GAP", "turn.succeeded"),
+        killed_by=f"{_EVENTS}::test_a_reader_that_is_too_far_behind_is_told_how_many_it_missed"
+        "[postgres]",
+    ),
+    "pruned_unread": Mutant(
+        rule="what is kept for readers has no other end than its bound",
+        breaks=_pruned_unread,
+        killed_by=f"{_EVENTS}::test_events_are_kept_until_every_reader_has_passed[postgres]",
+    ),
+    "place_by_time": Mutant(
+        rule="events have their place in the order of their session",
+        breaks=instead(events, "_unplaced", _newest_first),
+        killed_by=f"{_EVENTS}::test_each_reader_reads_all_in_the_order_of_each_session[postgres]",
     ),
     "each_look_is_an_attempt": Mutant(
         rule="a look at work in the background is no attempt of its own",

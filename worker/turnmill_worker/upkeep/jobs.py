@@ -12,7 +12,7 @@ from turnmill.domain.errors import StoreError, TurnmillError
 from turnmill.domain.idle import Retention
 from turnmill.store import kept
 from turnmill.store.database import Database
-from turnmill.store.nouns import usage
+from turnmill.store.nouns import events, usage
 from turnmill.store.upkeep import jobs
 from turnmill.store.upkeep import retention as upkeep
 from turnmill.store.upkeep.invariants import violations
@@ -138,8 +138,13 @@ class Upkeep:
         with self._database.begin() as conn:
             runs = jobs.purge_runs(conn, older_than=keep.job_runs)
         notes = self._in_chunks(upkeep.purge_announcements, older_than=keep.announcements)
-        missed = self._in_chunks(kept.give_up_missed)
-        return {"sessions": sessions, "announcements": notes, "job_runs": runs, "missed": missed}
+        return {
+            "sessions": sessions,
+            "announcements": notes,
+            "job_runs": runs,
+            "missed": self._in_chunks(kept.give_up_missed),
+            "events": self._in_chunks(events.prune),
+        }
 
     def _in_chunks(self, chunk: Callable[..., int], **options: Any) -> int:
         """Call a store function, each time in a transaction of its own, until it finds nothing."""

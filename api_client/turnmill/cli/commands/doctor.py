@@ -30,6 +30,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "broker": servers.check_broker,
         "providers": parts.check_providers,
         "vendors": parts.check_vendors,
+        "events": parts.check_events,
         "workers": parts.check_workers,
         "schedule": parts.check_schedule,
         "flower": parts.check_flower,

@@ -87,6 +87,27 @@ def check_vendors(examination: Examination) -> Findings:
         yield ok("nothing is kept anywhere that nobody needs any more")
 
 
+def check_events(examination: Examination) -> Findings:
+    """Whether those who read events come along, and whether one has missed any."""
+    from turnmill.store.nouns.events import MOST_KEPT, readers
+
+    if examination.database is None:
+        return
+    with examination.database.begin() as conn:
+        found = readers(conn)
+    for one in found:
+        lag = f"reader {one.name} of events: {_count(one.behind, 'event')} behind"
+        fix = "let it read, park it, or remove it"
+        if one.missed:
+            yield wrong(f"{lag}; {_count(one.missed, 'event')} were gone before it read them", fix)
+        elif one.behind > MOST_KEPT // 2 and not one.parked:
+            yield wrong(f"{lag}, and {MOST_KEPT:,} are kept", fix)
+        else:
+            yield ok(f"{lag}{', parked' if one.parked else ''}")
+    if not found:
+        yield ok("nobody reads events: they go after an hour or so")
+
+
 def _without_key(name: str, variable: str, *, sessions: int) -> tuple[Level, str, str]:
     if sessions:
         return wrong(

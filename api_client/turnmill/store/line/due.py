@@ -4,17 +4,18 @@ from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, delete, select, update
+from sqlalchemy import ColumnElement, Connection, delete, select
 
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, SessionStatus, TurnState
 from turnmill.store.capabilities import Capability, require
-from turnmill.store.kept import give_up_all, is_due
-from turnmill.store.line.head import lock_sessions, move_lines, skipping_busy
+from turnmill.store.kept import is_due
+from turnmill.store.line.endings import end_turns, remove_sessions
+from turnmill.store.line.head import lock_sessions, skipping_busy
 from turnmill.store.postgres import feeding
 from turnmill.store.records import Head, Moved
 from turnmill.store.schema.tables import announcements, sessions, turns
-from turnmill.store.types import db_asof, db_now
+from turnmill.store.types import db_asof
 
 
 class Overdue(NamedTuple):
@@ -127,16 +128,7 @@ def expire_overdue(conn: Connection, *, limit: int = 500) -> Moved:
     found = conn.scalars(skipping_busy(query)).all()
     if not found:
         return Moved(0, [])
-    moved = conn.execute(
-        update(turns)
-        .where(turns.c.id.in_(found), *condition)
-        .values(state=TurnState.EXPIRED, error_code="expired", finished_at=db_now())
-        .returning(turns.c.session_id)
-    ).scalars()
-    ended: dict[SessionId, int] = {}
-    for session_id in moved:
-        ended[SessionId(session_id)] = ended.get(SessionId(session_id), 0) + 1
-    return Moved(sum(ended.values()), move_lines(conn, ended))
+    return end_turns(conn, TurnState.EXPIRED, turns.c.id.in_(found), *condition)
 
 
 def _expired() -> tuple[ColumnElement[bool], ...]:
@@ -151,21 +143,9 @@ def purge_deleted(conn: Connection, *, limit: int = 100) -> int:
     running = select(turns.c.id).where(
         turns.c.session_id == sessions.c.id, turns.c.state == TurnState.RUNNING
     )
-    ids = conn.scalars(
-        select(sessions.c.id)
-        .where(sessions.c.status == SessionStatus.DELETED, ~running.exists())
-        .limit(limit)
-    ).all()
+    condition = (sessions.c.status == SessionStatus.DELETED, ~running.exists())
+    ids = conn.scalars(select(sessions.c.id).where(*condition).limit(limit)).all()
     mine = lock_sessions(conn, [SessionId(one) for one in ids], wait=False) if ids else set()
-    if not mine:
-        return 0
-    conn.execute(delete(announcements).where(announcements.c.session_id.in_(mine)))
-    give_up_all(conn, mine)
-    gone = conn.execute(
-        delete(sessions).where(
-            sessions.c.id.in_(mine),
-            sessions.c.status == SessionStatus.DELETED,
-            ~running.exists(),
-        )
-    )
-    return gone.rowcount
+    # Asked again under the locks.
+    still = conn.scalars(select(sessions.c.id).where(sessions.c.id.in_(mine), *condition))
+    return remove_sessions(conn, [SessionId(one) for one in still])

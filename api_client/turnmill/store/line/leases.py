@@ -7,12 +7,12 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, case, literal, or_, select, text, true, update
 
-from turnmill.domain.ids import SessionId, TurnId
-from turnmill.domain.states import FINAL, OnAmbiguous, TurnState
+from turnmill.domain.ids import TurnId
+from turnmill.domain.states import OnAmbiguous, TurnState
 from turnmill.store.capabilities import Capability, require
 from turnmill.store.engine import engine_of
-from turnmill.store.kept import give_up_work
-from turnmill.store.line.head import move_lines, note_failures, skipping_busy
+from turnmill.store.line.endings import move_turns
+from turnmill.store.line.head import skipping_busy
 from turnmill.store.postgres import feeding
 from turnmill.store.records import Moved
 from turnmill.store.schema.tables import RUNNING_SQL, attempts, sessions, turns
@@ -115,29 +115,14 @@ def take_lost(conn: Connection, *, lease: timedelta, limit: int = _CHUNK) -> Mov
     ids = _expired_leases(conn, lease=lease, limit=limit)
     if not ids:
         return Moved(0, [])
-    moved = conn.execute(
-        update(turns)
-        .where(turns.c.id.in_(ids), *_run_out())
-        .values(**_lost_values())
-        .returning(turns.c.id, turns.c.session_id, turns.c.state)
-    ).all()
+    turn_ids, moved = move_turns(conn, _lost_values(), turns.c.id.in_(ids), *_run_out())
     last = select(turns.c.lease_fence).where(turns.c.id == attempts.c.turn_id).scalar_subquery()
     conn.execute(
         update(attempts)
-        .where(attempts.c.turn_id.in_([row.id for row in moved]), attempts.c.fence == last)
+        .where(attempts.c.turn_id.in_(turn_ids), attempts.c.fence == last)
         .values(ended_at=db_now(), outcome="lost", error_code="worker_lost")
     )
-    final = [row for row in moved if row.state in FINAL]
-    give_up_work(
-        conn,
-        [SessionId(row.session_id) for row in final],
-        [TurnId(row.id) for row in final],
-    )
-    dead = [SessionId(row.session_id) for row in moved if row.state == TurnState.DEAD]
-    if dead:
-        note_failures(conn, dead)
-    ended = {SessionId(row.session_id): int(row.state in FINAL) for row in moved}
-    return Moved(len(moved), move_lines(conn, ended))
+    return moved
 
 
 def _run_out() -> tuple[Any, ...]:

@@ -1,6 +1,5 @@
 """Cancelling a batch and running its failed turns again, a page of lines at a time."""
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,11 +12,11 @@ from turnmill.domain.errors import UnreadableRow
 from turnmill.domain.ids import BatchId, SessionId, TurnId
 from turnmill.domain.states import FINAL, Lane, SessionStatus, TurnState, sources_of
 from turnmill.store.engine import engine_of
-from turnmill.store.kept import give_up_work
-from turnmill.store.line.head import lock_sessions, move_lines
+from turnmill.store.line.endings import end_turns, queue_again
+from turnmill.store.line.head import lock_sessions
 from turnmill.store.nouns.batches import locked
-from turnmill.store.nouns.turns import queued_again, retry
-from turnmill.store.records import Head
+from turnmill.store.nouns.turns import retry
+from turnmill.store.records import Head, Moved
 from turnmill.store.schema.tables import batches, sessions, turns
 from turnmill.store.types import db_now
 from turnmill.wire import CANCEL_CHANNEL
@@ -50,14 +49,9 @@ def cancel_page(
     if not found:
         return None
     ids = [row.id for row in found]
-    ended = conn.execute(
-        update(turns)
-        .where(turns.c.id.in_(ids), turns.c.state.in_(_NOT_RUNNING))
-        .values(state=TurnState.CANCELLED, error_code="cancelled", finished_at=db_now())
-        .returning(turns.c.id, turns.c.session_id)
-    ).all()
-    of_sessions = Counter(SessionId(row.session_id) for row in ended)
-    give_up_work(conn, of_sessions, [TurnId(row.id) for row in ended])
+    ended = end_turns(
+        conn, TurnState.CANCELLED, turns.c.id.in_(ids), turns.c.state.in_(_NOT_RUNNING)
+    )
     running = conn.scalars(
         update(turns)
         .where(turns.c.id.in_(ids), turns.c.state == TurnState.RUNNING)
@@ -68,8 +62,8 @@ def cancel_page(
         engine_of(conn).notify(conn, CANCEL_CHANNEL, running)
     return Page(
         last_line=found[-1].batch_line,
-        moved=len(ended) + len(running),
-        heads=move_lines(conn, of_sessions),
+        moved=ended.turns + len(running),
+        heads=ended.heads,
     )
 
 
@@ -91,7 +85,7 @@ def retry_page(
         return None
     ids = [row.id for row in found]
     again = _queue_again(conn, ids)
-    heads = move_lines(conn, {one: -count for one, count in Counter(again).items()})
+    heads = [*again.heads]
     # A later turn of their session has started: these go to its end, the earlier one first.
     rest = conn.scalars(
         select(turns.c.id)
@@ -101,7 +95,7 @@ def retry_page(
     for turn_id in rest:
         with suppress(UnreadableRow):  # it stays as it is; the others run
             heads += _retry(conn, TurnId(turn_id), new_id=new_id)
-    return Page(last_line=found[-1].batch_line, moved=len(again) + len(rest), heads=heads)
+    return Page(last_line=found[-1].batch_line, moved=again.turns + len(rest), heads=heads)
 
 
 def _page(
@@ -125,7 +119,7 @@ def _page(
     return found
 
 
-def _queue_again(conn: Connection, ids: Sequence[UUID]) -> list[SessionId]:
+def _queue_again(conn: Connection, ids: Sequence[UUID]) -> Moved:
     """Queue those turns in place that no later turn of their session forbids."""
     later = turns.alias("later")
     later_started = (
@@ -137,13 +131,7 @@ def _queue_again(conn: Connection, ids: Sequence[UUID]) -> list[SessionId]:
         )
         .exists()
     )
-    rows = conn.scalars(
-        update(turns)
-        .where(turns.c.id.in_(ids), turns.c.state.in_(_RETRYABLE), ~later_started)
-        .values(queued_again())
-        .returning(turns.c.session_id)
-    )
-    return [SessionId(one) for one in rows]
+    return queue_again(conn, turns.c.id.in_(ids), turns.c.state.in_(_RETRYABLE), ~later_started)
 
 
 def _retry(conn: Connection, turn_id: TurnId, *, new_id: Callable[[], UUID]) -> list[Head]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, select, update
+from sqlalchemy import Connection, Row, select, update
 
 from turnmill.domain.bounds import LONGEST_IDLE
 from turnmill.domain.errors import Conflict, MoveRefused, SessionArchived, SessionNotFound
@@ -18,11 +18,12 @@ from turnmill.domain.states import (
 )
 from turnmill.store.codec import shown_parts
 from turnmill.store.kept import give_up_all
+from turnmill.store.line.endings import end_turns, remove_sessions, tell_ended
 from turnmill.store.line.head import lock_sessions, move_lines
 from turnmill.store.readable import read_one, readable
 from turnmill.store.records import Head, MessageRecord, NewSession, SessionRecord
 from turnmill.store.rules.accepting import session_values, whole_seconds
-from turnmill.store.schema.tables import announcements, messages, sessions, turns
+from turnmill.store.schema.tables import messages, sessions, turns
 from turnmill.store.types import db_now, insert_into
 
 _COLUMNS = tuple(
@@ -150,25 +151,14 @@ def remove(conn: Connection, session_id: SessionId) -> list[TurnId]:
     """
     lock_sessions(conn, [session_id])
     get(conn, session_id)
-    running = conn.scalar(
-        select(turns.c.id).where(
-            turns.c.session_id == session_id, turns.c.state == TurnState.RUNNING
-        )
-    )
+    mine = turns.c.session_id == session_id
+    running = conn.scalar(select(turns.c.id).where(mine, turns.c.state == TurnState.RUNNING))
     if running is None:
-        give_up_all(conn, [session_id])
-        conn.execute(delete(announcements).where(announcements.c.session_id == session_id))
-        conn.execute(delete(sessions).where(sessions.c.id == session_id))
+        remove_sessions(conn, [session_id])
         return []
-    cancelled = conn.execute(
-        update(turns)
-        .where(
-            turns.c.session_id == session_id,
-            turns.c.state.in_(sources_of(TurnState.CANCELLED) - {TurnState.RUNNING}),
-        )
-        .values(state=TurnState.CANCELLED, error_code="cancelled", finished_at=db_now())
-    )
-    move_lines(conn, {session_id: cancelled.rowcount})
+    not_running = sources_of(TurnState.CANCELLED) - {TurnState.RUNNING}
+    end_turns(conn, TurnState.CANCELLED, mine, turns.c.state.in_(not_running))
+    tell_ended(conn, [TurnId(running)])  # it runs on, but nobody can look at it any more
     give_up_all(conn, [session_id])
     conn.execute(
         update(sessions)

@@ -12,8 +12,8 @@ from turnmill.domain.json_values import Unreadable
 from turnmill.domain.states import FINAL, Lane, SessionStatus, TurnState, sources_of
 from turnmill.store.codec import parts_from
 from turnmill.store.engine import engine_of
-from turnmill.store.kept import give_up_work
 from turnmill.store.line.accept import accept
+from turnmill.store.line.endings import end_turns, queue_again
 from turnmill.store.line.head import lock_sessions, move_lines
 from turnmill.store.nouns.sessions import history
 from turnmill.store.readable import read_one, readable
@@ -97,20 +97,16 @@ def cancel(conn: Connection, turn_id: TurnId) -> tuple[TurnState, list[Head]]:
     will be `cancelled` whatever the provider says. Work that a vendor does for it in the background
     is stopped by a worker afterwards. A final turn stays as it is.
     """
-    state, session_id = _lock(conn, turn_id)
+    state, _ = _lock(conn, turn_id)
     if state in FINAL:
         return state, []
     if state is TurnState.RUNNING:
         conn.execute(update(turns).where(turns.c.id == turn_id).values(cancel_requested=True))
         engine_of(conn).notify(conn, CANCEL_CHANNEL, [turn_id])
         return state, []
-    conn.execute(
-        update(turns)
-        .where(turns.c.id == turn_id, turns.c.state.in_(sources_of(TurnState.CANCELLED)))
-        .values(state=TurnState.CANCELLED, error_code="cancelled", finished_at=db_now())
-    )
-    give_up_work(conn, [session_id], [turn_id])
-    return TurnState.CANCELLED, move_lines(conn, {session_id: 1})
+    sources = turns.c.state.in_(sources_of(TurnState.CANCELLED))
+    moved = end_turns(conn, TurnState.CANCELLED, turns.c.id == turn_id, sources)
+    return TurnState.CANCELLED, moved.heads
 
 
 def retry(conn: Connection, turn_id: TurnId, *, new_id: TurnId) -> Accepted:
@@ -135,25 +131,9 @@ def retry(conn: Connection, turn_id: TurnId, *, new_id: TurnId) -> Accepted:
     status = conn.scalar(select(sessions.c.status).where(sessions.c.id == session_id))
     if status == SessionStatus.ARCHIVED:
         raise SessionArchived()
-    conn.execute(update(turns).where(turns.c.id == turn_id).values(queued_again()))
-    heads = move_lines(conn, {session_id: -1})
+    heads = queue_again(conn, turns.c.id == turn_id).heads
     announce = any(head.turn_id == turn_id for head in heads)
     return Accepted(turn_id=turn_id, session_id=session_id, created=False, announce=announce)
-
-
-def queued_again() -> dict[str, Any]:
-    """Return the columns of a failed turn that runs again in place, all attempts given back."""
-    return {
-        "state": TurnState.QUEUED,
-        "attempt": 0,
-        "lost": 0,
-        "available_at": db_now(),
-        "native_ref": "",
-        "expires_at": None,
-        "cancel_requested": False,
-        "error_code": None,
-        "finished_at": None,
-    }
 
 
 def release_held(conn: Connection, turn_id: TurnId) -> list[Head]:

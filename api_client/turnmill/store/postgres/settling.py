@@ -11,12 +11,12 @@ from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import CLAIMABLE, FINAL, UNFINISHED, TurnState
 from turnmill.store.records import Fenced, Locked, Settled, Settlement
 from turnmill.store.rules.accepting import in_json
+from turnmill.store.rules.endings import COUNTED_SQL, ENDED_SQL
 from turnmill.store.rules.heads import settled
 from turnmill.store.rules.riders import RIDERS, Rider, insert_of
 from turnmill.store.rules.settling import FIELDS, OF_ATTEMPT, OF_SESSION, OF_TURN, row_of
 from turnmill.store.schema.tables import STILL_RUNNING, attempts, sessions, sql_list, turns
 from turnmill.store.schema_name import execute
-from turnmill.wire import SETTLED_CHANNEL
 
 # Named parameters, so that no percent sign in a text of ours is doubled.
 _DIALECT = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
@@ -83,6 +83,7 @@ WITH verdict AS (
 ), session AS (
     UPDATE turnmill.sessions s SET
         {_sets(OF_SESSION, _S, _V, _STATE)},
+        {COUNTED_SQL},
         (head_turn_id, head_lane, head_due_at) = (
             SELECT next.id, CASE WHEN next.lost > 0 THEN 'quarantine' ELSE next.lane END,
                 next.due_at
@@ -102,12 +103,9 @@ WITH verdict AS (
     FROM turn JOIN verdict v ON v.turn_id = turn.id
     WHERE s.id = turn.session_id
     RETURNING turn.id AS settled_id, turn.state, turn.is_final, turn.available_at,
-        s.id AS session_id, s.head_turn_id, s.head_lane,
+        s.id AS session_id, s.events, s.head_turn_id, s.head_lane,
         s.head_due_at <= clock_timestamp() AND s.status = 'active' AS due
-), {_RIDERS}told AS (
-    SELECT pg_notify('{SETTLED_CHANNEL}', string_agg(settled_id::text, ','))
-    FROM session WHERE is_final HAVING count(*) > 0
-)
+), {_RIDERS}{ENDED_SQL}
 SELECT session_id, settled_id, state, is_final, available_at, head_turn_id, head_lane, due
 FROM session LEFT JOIN told ON pg_notify IS NOT NULL
 UNION ALL

@@ -97,6 +97,7 @@ sessions = Table(
     # The line of the session. Every move of a turn holds this row's lock and leaves these true.
     Column("next_seq", BigInteger, nullable=False, server_default="1"),
     Column("fence", BigInteger, nullable=False, server_default="0"),
+    Column("events", BigInteger, nullable=False, server_default="0"),  # the number of the last
     Column("unfinished", Integer, nullable=False, server_default="0"),
     Column("head_turn_id", Uuid),
     Column("head_lane", Text),
@@ -329,6 +330,56 @@ event.listen(
     DDL("ALTER TABLE %(fullname)s SET UNLOGGED").execute_if(  # type: ignore[no-untyped-call]
         dialect="postgresql"
     ),
+)
+
+# What happened, by ids. No foreign keys: it outlives its rows, until readers have passed.
+events = Table(
+    "events",
+    metadata,
+    Column("session_id", Uuid, nullable=False),
+    Column("n", BigInteger, nullable=False),  # without holes: whoever gives it holds the session
+    Column("turn_id", Uuid, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("at", Timestamp, nullable=False, server_default=db_now()),
+    Column("place", BigInteger),  # in the order in which readers see them; NULL: nobody looked yet
+    PrimaryKeyConstraint("session_id", "n"),
+)
+Index(
+    "ix_events_unplaced",
+    events.c.session_id,
+    events.c.n,
+    postgresql_where=text("place IS NULL"),
+    sqlite_where=text("place IS NULL"),
+)
+Index(
+    "uq_events_place",
+    events.c.place,
+    unique=True,
+    postgresql_where=text("place IS NOT NULL"),
+    sqlite_where=text("place IS NOT NULL"),
+)
+
+# Places are given by whoever holds the one row of this table.
+event_log = Table(
+    "event_log",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("last_place", BigInteger, nullable=False, server_default="0"),
+    Column("pruned_place", BigInteger, nullable=False, server_default="0"),  # and all before it
+    Column("pruned_until", Timestamp),  # no event that was pruned is younger
+    Column("complete_since", Timestamp),  # NULL: code may be at work that ends turns without events
+    CheckConstraint("id = 1", name="one_row"),
+)
+
+event_readers = Table(
+    "event_readers",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("place", BigInteger, nullable=False),  # everything up to it was read
+    Column("parked", Boolean, nullable=False, server_default=false()),
+    Column("missed", BigInteger, nullable=False, server_default="0"),  # pruned before it read them
+    Column("missed_at", Timestamp),
+    Column("created_at", Timestamp, nullable=False, server_default=db_now()),
 )
 
 batches = Table(

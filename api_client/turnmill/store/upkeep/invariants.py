@@ -13,20 +13,11 @@ from turnmill.store.line.leases import LOSSES_TO_DEATH
 from turnmill.store.schema.tables import sql_list
 from turnmill.store.schema_name import named
 from turnmill.store.types import Timestamp
+from turnmill.store.upkeep.invariant import Invariant
+from turnmill.store.upkeep.invariants_of_events import OF_EVENTS
 
 _FINAL = sql_list(frozenset(FINAL))
 _UNFINISHED = sql_list(frozenset(UNFINISHED))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Invariant:
-    """A promise, and the query for (session_id, turn_id) pairs that break it."""
-
-    name: str
-    promise: str
-    #: `{sessions}` stands for a condition on `s`, the session; turn_id is NULL where no turn can
-    #: be blamed.
-    broken: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,6 +281,7 @@ INVARIANTS: tuple[Invariant, ...] = (
                 OR COALESCE(sum(a.output_tokens), 0) <> s.output_tokens
         """,
     ),
+    *OF_EVENTS,
 )
 
 #: Holds only when everything that was accepted has had the time to end.

@@ -22,6 +22,7 @@ from turnmill.domain.idle import ARCHIVABLE
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import SessionStatus
 from turnmill.store.kept import give_up_all
+from turnmill.store.line.endings import remove_sessions
 from turnmill.store.line.head import lock_sessions
 from turnmill.store.schema.tables import announcements, sessions
 from turnmill.store.types import db_after, db_asof_after, db_now
@@ -66,9 +67,8 @@ def purge_archived(conn: Connection, *, older_than: timedelta, limit: int = 50) 
     if not found:
         return 0
     mine = lock_sessions(conn, [SessionId(one) for one in found], wait=False)
-    conn.execute(delete(announcements).where(announcements.c.session_id.in_(mine)))
-    give_up_all(conn, mine)
-    return conn.execute(delete(sessions).where(sessions.c.id.in_(mine), over)).rowcount
+    still = conn.scalars(select(sessions.c.id).where(sessions.c.id.in_(mine), over))
+    return remove_sessions(conn, [SessionId(one) for one in still])
 
 
 def purge_announcements(conn: Connection, *, older_than: timedelta, limit: int = 5000) -> int:

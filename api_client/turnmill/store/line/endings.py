@@ -1,0 +1,119 @@
+"""The one door by which turns become final, for all who end them one way or another.
+
+A worker's verdict goes through it in one statement of its own, which is made of the same parts: see
+`store.rules`.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, delete, select, update
+
+from turnmill.domain.ids import SessionId, TurnId
+from turnmill.domain.states import FINAL, UNFINISHED, TurnState
+from turnmill.store.engine import engine_of
+from turnmill.store.kept import give_up_all, give_up_work
+from turnmill.store.line.head import move_lines, note_failures
+from turnmill.store.records import Moved
+from turnmill.store.rules.endings import Happening, in_chunks, write_events
+from turnmill.store.schema.tables import announcements, sessions, turns
+from turnmill.store.types import db_now
+from turnmill.wire import SETTLED_CHANNEL
+
+#: So many ids stand in a notice, which may have 8,000 bytes.
+_TOLD = 200
+
+
+def end_turns(conn: Connection, state: TurnState, *which: ColumnElement[bool]) -> Moved:
+    """End these turns, none of which runs, as cancelled or expired. See `move_turns`."""
+    values = {"state": state, "error_code": state.value, "finished_at": db_now()}
+    _, moved = move_turns(conn, values, *which)
+    return moved
+
+
+def move_turns(
+    conn: Connection, values: Mapping[str, Any], *which: ColumnElement[bool]
+) -> tuple[list[TurnId], Moved]:
+    """Move turns, some or all of which become final by it, with everything that follows.
+
+    That is: the totals and the head of their lines, the pause that a failure may bring, what
+    vendors are to stop, one event for each ending, and a word to those who wait for it. The
+    caller's transaction holds the locks of their sessions.
+    """
+    statement = update(turns).where(*which).values(**values)
+    rows = conn.execute(
+        statement.returning(turns.c.id, turns.c.session_id, turns.c.seq, turns.c.state)
+    ).all()
+    final = sorted((row for row in rows if row.state in FINAL), key=lambda row: row.seq)
+    ids = [TurnId(row.id) for row in final]
+    write_events(conn, ids)
+    tell_ended(conn, ids)
+    dead = [SessionId(row.session_id) for row in final if row.state == TurnState.DEAD]
+    if dead:
+        note_failures(conn, dead)
+    counts = Counter({SessionId(row.session_id): 0 for row in rows})
+    counts.update(SessionId(row.session_id) for row in final)
+    for some in in_chunks(ids):
+        give_up_work(conn, counts, some)
+    return [TurnId(row.id) for row in rows], Moved(len(rows), move_lines(conn, counts))
+
+
+def queue_again(conn: Connection, *which: ColumnElement[bool]) -> Moved:
+    """Let failed turns run again in place, all attempts given back: what ended is to end again.
+
+    The caller's transaction holds the locks of their sessions.
+    """
+    statement = update(turns).where(*which).values(_queued_again())
+    rows = conn.execute(statement.returning(turns.c.id, turns.c.session_id, turns.c.seq)).all()
+    rows = sorted(rows, key=lambda row: row.seq)
+    write_events(conn, [TurnId(row.id) for row in rows], Happening.RETRIED)
+    counts = Counter(SessionId(row.session_id) for row in rows)
+    return Moved(len(rows), move_lines(conn, {one: -count for one, count in counts.items()}))
+
+
+def _queued_again() -> dict[str, Any]:
+    return {
+        "state": TurnState.QUEUED,
+        "attempt": 0,
+        "lost": 0,
+        "available_at": db_now(),
+        "native_ref": "",
+        "expires_at": None,
+        "cancel_requested": False,
+        "error_code": None,
+        "finished_at": None,
+    }
+
+
+def remove_sessions(conn: Connection, session_ids: Collection[SessionId]) -> int:
+    """Remove these sessions with every row, and return how many there were.
+
+    What was unfinished goes with them, which is an event of each and told to those who wait. The
+    caller's transaction holds the sessions' locks.
+    """
+    if not session_ids:
+        return 0
+    unfinished = _unfinished_of(conn, session_ids)
+    write_events(conn, unfinished, Happening.DELETED)
+    tell_ended(conn, unfinished)
+    conn.execute(delete(announcements).where(announcements.c.session_id.in_(session_ids)))
+    give_up_all(conn, session_ids)
+    return conn.execute(delete(sessions).where(sessions.c.id.in_(session_ids))).rowcount
+
+
+def _unfinished_of(conn: Connection, session_ids: Collection[SessionId]) -> list[TurnId]:
+    rows = conn.scalars(
+        select(turns.c.id)
+        .where(turns.c.session_id.in_(session_ids), turns.c.state.in_(UNFINISHED))
+        .order_by(turns.c.session_id, turns.c.seq)
+    )
+    return [TurnId(one) for one in rows]
+
+
+def tell_ended(conn: Connection, turn_ids: Collection[TurnId]) -> None:
+    """Tell those who wait that these turns have ended, or are gone for callers."""
+    ids = [str(one) for one in turn_ids]
+    notices = [",".join(ids[start : start + _TOLD]) for start in range(0, len(ids), _TOLD)]
+    if notices:
+        engine_of(conn).notify(conn, SETTLED_CHANNEL, notices)

@@ -1,0 +1,220 @@
+"""Reading what happened: each reader at its own pace, in each session's order, missing nothing.
+
+Writers number events within their session and touch nothing that they share. Whoever reads first
+gives those that are committed by then a place in one row of all. So a transaction that stays open
+holds up the events that it wrote itself, and those of nobody else.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, case, delete, func, or_, select, tuple_, update
+
+from turnmill.domain.errors import InvalidInput
+from turnmill.domain.ids import SessionId, TurnId
+from turnmill.store.schema.tables import event_log, event_readers, events
+from turnmill.store.types import db_now, insert_into
+
+#: A reader that is further behind misses the oldest: what is kept for readers has a bound.
+MOST_KEPT = 1_000_000
+#: What is said to a reader that has missed events.
+GAP = "gap"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened, or a gap: events that this reader can read no more."""
+
+    place: int  #: say `passed` with it
+    kind: str
+    session_id: SessionId | None = None  #: None in a gap
+    turn_id: TurnId | None = None  #: None in a gap
+    n: int  #: the number within its session; in a gap, how many events were missed
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reader:
+    """How far a reader is."""
+
+    name: str
+    parked: bool
+    behind: int  #: events that have a place, and that it has not passed
+    missed: int  #: that were pruned before it passed them, whether it was told yet or not
+    missed_at: datetime | None
+
+
+def add_reader(conn: Connection, name: str) -> None:
+    """Have events kept for a reader from now on; it begins with the oldest that is there."""
+    place = _locked_log(conn).pruned_place
+    statement = insert_into(conn, event_readers).values(name=name, place=place)
+    conn.execute(statement.on_conflict_do_nothing())
+
+
+def remove_reader(conn: Connection, name: str) -> None:
+    """Keep nothing for this reader any more."""
+    conn.execute(delete(event_readers).where(event_readers.c.name == name))
+
+
+def park_reader(conn: Connection, name: str, *, parked: bool = True) -> None:
+    """Let nothing be kept for this reader alone, or again; what it misses will be a gap."""
+    _reader(conn, name)
+    conn.execute(update(event_readers).where(event_readers.c.name == name).values(parked=parked))
+
+
+def read(conn: Connection, name: str, *, limit: int = 500) -> list[Event]:
+    """Return the next events, up to `limit`, and again until they were `passed`.
+
+    Of one session they come in the order in which they happened, none is left out, and what has
+    been missed is said by a first event of the kind `gap`. Commit soon: others read, too.
+    """
+    log = _locked_log(conn)
+    _place_new(conn, log, limit=limit)
+    at = _reader(conn, name).place
+    found: list[Event] = []
+    if at < log.pruned_place:
+        found.append(Event(place=log.pruned_place, kind=GAP, n=log.pruned_place - at))
+    rows = conn.execute(
+        select(events)
+        .where(events.c.place > max(at, log.pruned_place))
+        .order_by(events.c.place)
+        .limit(limit)
+    )
+    return found + [_event(row) for row in rows]
+
+
+def passed(conn: Connection, name: str, event: Event) -> None:
+    """Note that the reader is done with this event and all before it."""
+    mine = update(event_readers).where(
+        event_readers.c.name == name, event_readers.c.place < event.place
+    )
+    values: dict[str, Any] = {"place": event.place}
+    if event.kind == GAP:
+        values |= {"missed": event_readers.c.missed + event.n, "missed_at": db_now()}
+    conn.execute(mine.values(**values))
+
+
+def readers(conn: Connection) -> list[Reader]:
+    """Return all readers by name, and how far they are."""
+    last = func.coalesce(select(event_log.c.last_place).scalar_subquery(), 0)
+    pruned = func.coalesce(select(event_log.c.pruned_place).scalar_subquery(), 0)
+    unread = pruned - event_readers.c.place
+    missed = event_readers.c.missed + case((unread > 0, unread), else_=0)
+    rows = conn.execute(
+        select(
+            event_readers.c.name,
+            event_readers.c.parked,
+            (last - event_readers.c.place).label("behind"),
+            missed.label("missed"),
+            event_readers.c.missed_at,
+        ).order_by(event_readers.c.name)
+    )
+    return [
+        Reader(**{name: getattr(row, name) for name in Reader.__dataclass_fields__}) for row in rows
+    ]
+
+
+def prune(conn: Connection, *, limit: int = 50_000, most_kept: int = MOST_KEPT) -> int:
+    """Remove up to `limit` events that all readers but parked ones have passed; return how many.
+
+    No more than `most_kept` are kept, whoever has not read them.
+    """
+    log = _locked_log(conn)
+    slowest = conn.scalar(select(func.min(event_readers.c.place)).where(~event_readers.c.parked))
+    if slowest is not None:
+        _place_new(conn, log, limit=limit)
+        log = _locked_log(conn)
+    kept_from = log.last_place if slowest is None else slowest
+    upto = min(max(kept_from, log.last_place - most_kept), log.pruned_place + limit)
+    gone = (
+        conn.execute(delete(events).where(events.c.place <= upto).returning(events.c.at))
+        .scalars()
+        .all()
+    )
+    _note_pruned(conn, upto, gone)
+    if slowest is not None or upto < log.last_place:
+        return len(gone)
+    return len(gone) + _prune_unplaced(conn, upto, limit=limit - len(gone))
+
+
+def _prune_unplaced(conn: Connection, last_place: int, *, limit: int) -> int:
+    """Remove what nobody has looked at; a reader that is parked finds as many places gone."""
+    oldest = _unplaced().limit(limit)
+    gone = (
+        conn.execute(
+            delete(events)
+            .where(tuple_(events.c.session_id, events.c.n).in_(oldest))
+            .returning(events.c.at)
+        )
+        .scalars()
+        .all()
+    )
+    place = last_place + len(gone)
+    conn.execute(update(event_log).values(last_place=place))
+    _note_pruned(conn, place, gone)
+    return len(gone)
+
+
+def _note_pruned(conn: Connection, place: int, gone: Sequence[datetime]) -> None:
+    if gone:
+        until = max(gone)
+        later = or_(event_log.c.pruned_until.is_(None), event_log.c.pruned_until < until)
+        conn.execute(update(event_log).values(pruned_place=place))
+        conn.execute(update(event_log).where(later).values(pruned_until=until))
+
+
+def _locked_log(conn: Connection) -> Any:
+    """Return the one row that says which places were given, ours until this transaction ends."""
+    found = select(event_log).with_for_update()
+    row = conn.execute(found).one_or_none()
+    if row is None:
+        row_of_all = insert_into(conn, event_log).values(id=1, complete_since=db_now())
+        conn.execute(row_of_all.on_conflict_do_nothing())
+        row = conn.execute(found).one()
+    return row
+
+
+def _place_new(conn: Connection, log: Any, *, limit: int) -> None:
+    """Give places to up to `limit` events that are committed and have none.
+
+    Of a session they are a beginning of those that have none: whoever writes one holds the session
+    until it is committed.
+    """
+    oldest = _unplaced().limit(limit).subquery()
+    row = func.row_number().over(order_by=(oldest.c.session_id, oldest.c.n))
+    placed = select(oldest, (row + log.last_place).label("place")).subquery()
+    given = conn.execute(
+        update(events)
+        .where(events.c.session_id == placed.c.session_id, events.c.n == placed.c.n)
+        .values(place=placed.c.place)
+    ).rowcount
+    if given:
+        conn.execute(update(event_log).values(last_place=log.last_place + given))
+
+
+def _unplaced() -> Any:
+    return (
+        select(events.c.session_id, events.c.n)
+        .where(events.c.place.is_(None))
+        .order_by(events.c.session_id, events.c.n)
+    )
+
+
+def _reader(conn: Connection, name: str) -> Any:
+    found = conn.execute(select(event_readers).where(event_readers.c.name == name)).one_or_none()
+    if found is None:
+        raise InvalidInput("there is no such reader of events", hint="add it first")
+    return found
+
+
+def _event(row: Any) -> Event:
+    return Event(
+        place=row.place,
+        kind=row.kind,
+        session_id=SessionId(row.session_id),
+        turn_id=TurnId(row.turn_id),
+        n=row.n,
+        at=row.at,
+    )

@@ -1,0 +1,74 @@
+"""What is written and told of a turn that becomes final: as a part of SQL, and in Core."""
+
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+
+from sqlalchemy import Connection, func, insert, literal, select, update
+
+from turnmill.domain.ids import TurnId
+from turnmill.store.schema.tables import events, sessions, turns
+from turnmill.store.types import db_now
+from turnmill.wire import SETTLED_CHANNEL
+
+#: A statement names at most so many turns: a line may be longer than a list of parameters.
+_AT_ONCE = 5_000
+_ENDED = "turn."
+
+
+class Happening(StrEnum):
+    """What else happens to turns, apart from reaching a final state."""
+
+    RETRIED = "turn.retried"  #: a final one runs again, in place
+    DELETED = "turn.deleted"  #: it went with its session, unfinished
+
+
+def write_events(
+    conn: Connection, turn_ids: Sequence[TurnId], happening: Happening | None = None
+) -> None:
+    """Write an event of each of these turns, with the next numbers of its session.
+
+    Without a `happening` it is what the turn has become. `turn_ids` are in the order of the lines.
+    The caller's transaction holds the locks of their sessions until it ends: whoever sees an event
+    sees all before it, and no number is left out.
+    """
+    for some in in_chunks(turn_ids):
+        _write_events(conn, some, happening)
+
+
+def in_chunks(turn_ids: Sequence[TurnId]) -> Iterator[Sequence[TurnId]]:
+    """Yield the turns, as many at a time as a statement may name."""
+    for start in range(0, len(turn_ids), _AT_ONCE):
+        yield turn_ids[start : start + _AT_ONCE]
+
+
+def _write_events(
+    conn: Connection, turn_ids: Sequence[TurnId], happening: Happening | None
+) -> None:
+    number = func.row_number().over(partition_by=turns.c.session_id, order_by=turns.c.seq)
+    kind = literal(_ENDED) + turns.c.state if happening is None else literal(happening.value)
+    rows = (
+        select(turns.c.session_id, sessions.c.events + number, turns.c.id, kind, db_now())
+        .join(sessions, sessions.c.id == turns.c.session_id)
+        .where(turns.c.id.in_(turn_ids))
+    )
+    names = ["session_id", "n", "turn_id", "kind", "at"]
+    written = insert(events).from_select(names, rows).returning(events.c.session_id)
+    of_sessions = set(conn.scalars(written))
+    last = select(func.max(events.c.n)).where(events.c.session_id == sessions.c.id)
+    conn.execute(
+        update(sessions).where(sessions.c.id.in_(of_sessions)).values(events=last.scalar_subquery())
+    )
+
+
+#: The same in one statement that updates `sessions s` for each row of `turn`: what it sets there,
+COUNTED_SQL = "events = s.events + CASE WHEN turn.is_final THEN 1 ELSE 0 END"
+#: and what follows from its rows `session` (session_id, events, settled_id, state, is_final).
+#: Those who wait are told.
+ENDED_SQL = f"""event AS (
+    INSERT INTO turnmill.events (session_id, n, turn_id, kind, at)
+    SELECT session_id, events, settled_id, '{_ENDED}' || state, clock_timestamp()
+    FROM session WHERE is_final
+), told AS (
+    SELECT pg_notify('{SETTLED_CHANNEL}', string_agg(settled_id::text, ','))
+    FROM session WHERE is_final HAVING count(*) > 0
+)"""
