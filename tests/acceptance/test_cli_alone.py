@@ -17,6 +17,7 @@ from turnmill.cli import COMMANDS, main
 from turnmill.store.database import Database
 from turnmill.store.nouns import sessions
 from turnmill.store.schema import migrate
+from turnmill.store.schema.revision import HEAD
 from turnmill.store.schema.tables import kept_refs
 from turnmill_worker.stack.valkey import EmbeddedValkey
 
@@ -108,7 +109,7 @@ def test_migrate_says_from_where_to_where_and_back(tmp_path: Path) -> None:
     down = alone.run("migrate", "--downgrade", "base", "--json").json()
     unknown = alone.run("migrate", "--revision", "9999")
 
-    assert (up["from"], up["to"]) == (None, up["needed"])
+    assert (up["from"], up["to"]) == (None, HEAD)
     assert "nothing to do" in again.out
     assert (down["from"], down["to"]) == (up["to"], None)
     assert (unknown.code, "Traceback" in unknown.err) == (1, False)

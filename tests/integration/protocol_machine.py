@@ -21,7 +21,7 @@ from turnmill.store.line.due import purge_deleted
 from turnmill.store.line.history import succeeded_history
 from turnmill.store.nouns import sessions, turns
 from turnmill.store.records import Claim, Fenced, Settled
-from turnmill.store.schema.tables import metadata
+from turnmill.store.schema.event_tables import metadata
 from turnmill.store.schema.tables import sessions as session_rows
 from turnmill.store.schema.tables import turns as turn_rows
 

@@ -256,6 +256,7 @@ async def test_a_reply_in_hand_waits_until_its_role_may_write_again(
             claim = steps.take_one(store, steps.send(store, rows.start(store)).turn_id)
             owner.execute("GRANT USAGE ON SCHEMA turnmill TO writer")
             owner.execute("GRANT SELECT, UPDATE ON ALL TABLES IN SCHEMA turnmill TO writer")
+            owner.execute("GRANT INSERT ON turnmill.events TO writer")
             url = urlsplit(database_url)
             theirs = url._replace(netloc=f"writer:x@{url.hostname}:{url.port}").geturl()
             with opened(theirs) as limited:

@@ -22,7 +22,8 @@ from turnmill.store.kept import KeptRef, kept_of, take_due
 from turnmill.store.nouns.sessions import remove
 from turnmill.store.schema import migrate, revision
 from turnmill.store.schema.bounds import within_bounds
-from turnmill.store.schema.tables import attempts, metadata, sessions, turns
+from turnmill.store.schema.event_tables import metadata
+from turnmill.store.schema.tables import attempts, sessions, turns
 from turnmill.store.schema_name import SCHEMA
 from turnmill.store.upkeep.odd_rows import odd_rows
 from turnmill_worker.stack.postgres import EmbeddedPostgres

@@ -12,7 +12,7 @@ from turnmill.store.line import endings, leases
 from turnmill.store.nouns import events, turns
 from turnmill.store.postgres import accepting, claiming, settling
 from turnmill.store.rules import accepting as accepting_rules
-from turnmill.store.schema.tables import events as event_rows
+from turnmill.store.schema.event_tables import events as event_rows
 from turnmill.store.schema.tables import turns as turn_rows
 from turnmill_worker.process.poller import Poller
 

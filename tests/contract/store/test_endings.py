@@ -18,7 +18,8 @@ from turnmill.store.line.due import purge_deleted
 from turnmill.store.nouns import batch_moves, sessions
 from turnmill.store.nouns.batches import create
 from turnmill.store.rules import endings as rules
-from turnmill.store.schema.tables import event_log, events, turns
+from turnmill.store.schema.event_tables import event_log, events
+from turnmill.store.schema.tables import turns
 from turnmill.store.upkeep.invariants import violations
 from turnmill.store.upkeep.retention import purge_archived
 from turnmill.wire import SETTLED_CHANNEL

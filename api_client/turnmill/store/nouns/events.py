@@ -14,7 +14,7 @@ from sqlalchemy import Connection, case, delete, func, or_, select, tuple_, upda
 
 from turnmill.domain.errors import InvalidInput
 from turnmill.domain.ids import SessionId, TurnId
-from turnmill.store.schema.tables import event_log, event_readers, events
+from turnmill.store.schema.event_tables import event_log, event_readers, events
 from turnmill.store.types import db_now, insert_into
 
 #: A reader that is further behind misses the oldest: what is kept for readers has a bound.

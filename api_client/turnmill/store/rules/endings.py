@@ -6,7 +6,8 @@ from enum import StrEnum
 from sqlalchemy import Connection, func, insert, literal, select, update
 
 from turnmill.domain.ids import TurnId
-from turnmill.store.schema.tables import events, sessions, turns
+from turnmill.store.schema.event_tables import events
+from turnmill.store.schema.tables import sessions, turns
 from turnmill.store.types import db_now
 from turnmill.wire import SETTLED_CHANNEL
 

@@ -5,8 +5,9 @@ Names of columns and words of ours only; numbers come from `turnmill.domain.boun
 
 from collections.abc import Mapping
 from datetime import datetime
+from enum import StrEnum
 
-from sqlalchemy import Connection
+from sqlalchemy import CheckConstraint, Connection
 
 from turnmill.domain.bounds import (
     BYTES_PER_CHARACTER,
@@ -95,3 +96,15 @@ def _condition(kind: str, column: str, *, postgres: bool) -> str:
 def _literal(moment: datetime, *, postgres: bool) -> str:
     text = f"{moment:%Y-%m-%d %H:%M:%S}"
     return f"TIMESTAMPTZ '{text}+00'" if postgres else f"'{text}'"
+
+
+def bounded(table: str) -> CheckConstraint:
+    """Hold what callers hand in to its bounds; on Postgres, the migration that came later does."""
+    held = CheckConstraint(within_bounds(table, dialect="sqlite"), name="within_bounds")
+    return held.ddl_if(dialect="sqlite")
+
+
+def one_of(column: str, words: type[StrEnum]) -> CheckConstraint:
+    """Hold a column to the words that there are."""
+    known = ", ".join(f"'{word}'" for word in sorted(words))
+    return CheckConstraint(f"{column} IN ({known})", name=f"{column}_known")

@@ -5,7 +5,8 @@ from sqlalchemy import Connection, inspect, text
 from turnmill.domain.errors import SchemaOutOfDate
 from turnmill.store.capabilities import Capability, capabilities_of
 from turnmill.store.database import Database
-from turnmill.store.schema.tables import metadata, sessions
+from turnmill.store.schema.event_tables import metadata
+from turnmill.store.schema.tables import sessions
 from turnmill.store.schema_name import SCHEMA, execute
 
 #: The newest revision that this code knows; a test holds it equal to the newest migration.

@@ -1,7 +1,6 @@
 """The tables: their names and constraints are the contract, and make the promises physical."""
 
 from collections.abc import Iterable
-from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import (
@@ -35,7 +34,7 @@ from turnmill.domain.states import (
     SessionStatus,
     TurnState,
 )
-from turnmill.store.schema.bounds import within_bounds
+from turnmill.store.schema.bounds import bounded, one_of
 from turnmill.store.schema_name import SCHEMA
 from turnmill.store.types import Json, Timestamp, db_now
 
@@ -65,16 +64,6 @@ STILL_RUNNING = f"(t.state || '') = '{TurnState.RUNNING}'"
 
 # The tables that every turn updates keep room on their pages, so that most updates stay there.
 _ROOMY: dict[str, Any] = {"postgresql_with": {"fillfactor": "80"}}
-
-
-def _bounded(table: str) -> CheckConstraint:
-    """Hold what callers hand in to its bounds; on Postgres, the migration that came later does."""
-    held = CheckConstraint(within_bounds(table, dialect="sqlite"), name="within_bounds")
-    return held.ddl_if(dialect="sqlite")
-
-
-def _one_of(column: str, words: type[StrEnum]) -> CheckConstraint:
-    return CheckConstraint(f"{column} IN {sql_list(frozenset(words))}", name=f"{column}_known")
 
 
 sessions = Table(
@@ -112,11 +101,11 @@ sessions = Table(
     Column("created_at", Timestamp, nullable=False, server_default=db_now()),
     Column("last_active_at", Timestamp, nullable=False, server_default=db_now()),
     Column("archived_at", Timestamp),
-    _one_of("status", SessionStatus),
-    _one_of("on_failure", OnFailure),
-    _one_of("on_ambiguous", OnAmbiguous),
+    one_of("status", SessionStatus),
+    one_of("on_failure", OnFailure),
+    one_of("on_ambiguous", OnAmbiguous),
     CheckConstraint("unfinished >= 0", name="unfinished_counts"),
-    _bounded("sessions"),
+    bounded("sessions"),
     CheckConstraint("(unfinished = 0) = (head_turn_id IS NULL)", name="head_stands_for_line"),
     **_ROOMY,
 )
@@ -199,13 +188,13 @@ turns = Table(
     UniqueConstraint("session_id", "seq"),
     UniqueConstraint("session_id", "idempotency_key"),
     UniqueConstraint("batch_id", "batch_line"),
-    _one_of("state", TurnState),
-    _one_of("lane", Lane),
+    one_of("state", TurnState),
+    one_of("lane", Lane),
     CheckConstraint(f"({RUNNING_SQL}) = (lease_owner IS NOT NULL)", name="running_is_leased"),
     CheckConstraint("(lease_owner IS NULL) = (lease_until IS NULL)", name="lease_has_end"),
     CheckConstraint("attempt >= 0 AND attempt <= max_attempts", name="attempts_finite"),
     CheckConstraint("lost >= 0 AND lost <= 8", name="losses_finite"),
-    _bounded("turns"),
+    bounded("turns"),
     **_ROOMY,
 )
 Index(
@@ -332,56 +321,6 @@ event.listen(
     ),
 )
 
-# What happened, by ids. No foreign keys: it outlives its rows, until readers have passed.
-events = Table(
-    "events",
-    metadata,
-    Column("session_id", Uuid, nullable=False),
-    Column("n", BigInteger, nullable=False),  # without holes: whoever gives it holds the session
-    Column("turn_id", Uuid, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("at", Timestamp, nullable=False, server_default=db_now()),
-    Column("place", BigInteger),  # in the order in which readers see them; NULL: nobody looked yet
-    PrimaryKeyConstraint("session_id", "n"),
-)
-Index(
-    "ix_events_unplaced",
-    events.c.session_id,
-    events.c.n,
-    postgresql_where=text("place IS NULL"),
-    sqlite_where=text("place IS NULL"),
-)
-Index(
-    "uq_events_place",
-    events.c.place,
-    unique=True,
-    postgresql_where=text("place IS NOT NULL"),
-    sqlite_where=text("place IS NOT NULL"),
-)
-
-# Places are given by whoever holds the one row of this table.
-event_log = Table(
-    "event_log",
-    metadata,
-    Column("id", Integer, primary_key=True),
-    Column("last_place", BigInteger, nullable=False, server_default="0"),
-    Column("pruned_place", BigInteger, nullable=False, server_default="0"),  # and all before it
-    Column("pruned_until", Timestamp),  # no event that was pruned is younger
-    Column("complete_since", Timestamp),  # NULL: code may be at work that ends turns without events
-    CheckConstraint("id = 1", name="one_row"),
-)
-
-event_readers = Table(
-    "event_readers",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("place", BigInteger, nullable=False),  # everything up to it was read
-    Column("parked", Boolean, nullable=False, server_default=false()),
-    Column("missed", BigInteger, nullable=False, server_default="0"),  # pruned before it read them
-    Column("missed_at", Timestamp),
-    Column("created_at", Timestamp, nullable=False, server_default=db_now()),
-)
-
 batches = Table(
     "batches",
     metadata,
@@ -394,7 +333,7 @@ batches = Table(
     Column("created_at", Timestamp, nullable=False, server_default=db_now()),
     Column("cancelled_at", Timestamp),
     UniqueConstraint("name"),
-    _bounded("batches"),
+    bounded("batches"),
 )
 
 pauses = Table(
@@ -405,7 +344,7 @@ pauses = Table(
     Column("since", Timestamp, nullable=False, server_default=db_now()),
     PrimaryKeyConstraint("kind", "name"),
     CheckConstraint("kind IN ('lane', 'provider')", name="kind_known"),
-    _bounded("pauses"),
+    bounded("pauses"),
 )
 
 job_runs = Table(

@@ -1,0 +1,161 @@
+"""Every error that Turnmill raises, each with a stable `code` and a `hint` at what to do.
+
+TurnmillError
+├── ConfigurationError
+│   ├── InvalidSetting          a variable or URL cannot be understood
+│   ├── UnsafeSetting           the production profile refuses it
+│   ├── MissingExtra            a part is not installed
+│   └── UnsupportedByStore      SQLite cannot promise this
+├── StoreError
+│   ├── StoreUnavailable        the database cannot be reached, or not serve now: try again
+│   │   ├── StoreReadOnly       it takes no writes now
+│   │   └── StoreFull           no disk, memory or connection is left there
+│   ├── AccessDenied            password, privilege or name: somebody has to change something
+│   ├── SchemaOutOfDate         migrations have not been run
+│   ├── SessionBusy             another transaction is in the way: try again
+│   ├── Unstorable              the tables do not take this value, now or later
+│   ├── WrongIsolation          the caller's transaction has a frozen snapshot
+│   └── UnreadableRow           a row holds what nobody expects
+├── InvalidInput                (also a ValueError)
+│   ├── InvalidText             empty, too large, NUL, lone surrogate
+│   ├── UnsupportedPart         a kind of content that no provider here can be sent
+│   └── InvalidBatchFile        `problems`: number of the line, and what is wrong with it
+├── NotFound                    (also a LookupError)
+│   ├── SessionNotFound
+│   ├── TurnNotFound
+│   └── BatchNotFound
+├── Conflict
+│   ├── SessionArchived
+│   ├── IdempotencyConflict     the key stands for other content
+│   └── MoveRefused             the state of the turn or session does not allow it
+├── QueueFull                   `retry_after`
+├── BegunBeforeFork             it belongs to the parent process
+├── NoReply
+│   ├── TurnFailed              permanent error; `error_code`
+│   │   └── TurnDead            attempts or losses exhausted
+│   ├── TurnCancelled
+│   └── TurnExpired
+├── TurnTimeout                 (also a TimeoutError) the turn goes on
+│   └── BatchTimeout            so does the batch
+└── ProviderError               raised by providers, never by a client
+    ├── NotSent                 nothing was executed: send again
+    │   ├── Unreachable
+    │   ├── RateLimited
+    │   ├── Overloaded
+    │   └── ThreadLocked
+    ├── MaybeSent               it may have been executed: check, then adopt or send again
+    ├── ThreadLost              the provider no longer has the thread: rebuild it once
+    └── Rejected                permanent
+        ├── ProviderUnknown
+        └── KeyMissing
+"""
+
+from turnmill.domain.errors.base import (
+    ConfigurationError,
+    InvalidSetting,
+    MissingExtra,
+    TurnmillError,
+    UnsafeSetting,
+    UnsupportedByStore,
+)
+from turnmill.domain.errors.callers import (
+    BatchNotFound,
+    BegunBeforeFork,
+    Conflict,
+    IdempotencyConflict,
+    InvalidBatchFile,
+    InvalidInput,
+    InvalidText,
+    MoveRefused,
+    NotFound,
+    QueueFull,
+    SessionArchived,
+    SessionNotFound,
+    TurnNotFound,
+    UnsupportedPart,
+)
+from turnmill.domain.errors.endings import (
+    BatchTimeout,
+    NoReply,
+    TurnCancelled,
+    TurnDead,
+    TurnExpired,
+    TurnFailed,
+    TurnTimeout,
+)
+from turnmill.domain.errors.providers import (
+    KeyMissing,
+    MaybeSent,
+    NotSent,
+    Overloaded,
+    ProviderError,
+    ProviderUnknown,
+    RateLimited,
+    Rejected,
+    ThreadLocked,
+    ThreadLost,
+    Unreachable,
+)
+from turnmill.domain.errors.stores import (
+    AccessDenied,
+    SchemaOutOfDate,
+    SessionBusy,
+    StoreError,
+    StoreFull,
+    StoreReadOnly,
+    StoreUnavailable,
+    UnreadableRow,
+    Unstorable,
+    WrongIsolation,
+)
+
+__all__ = [
+    "AccessDenied",
+    "BatchNotFound",
+    "BatchTimeout",
+    "BegunBeforeFork",
+    "ConfigurationError",
+    "Conflict",
+    "IdempotencyConflict",
+    "InvalidBatchFile",
+    "InvalidInput",
+    "InvalidSetting",
+    "InvalidText",
+    "KeyMissing",
+    "MaybeSent",
+    "MissingExtra",
+    "MoveRefused",
+    "NoReply",
+    "NotFound",
+    "NotSent",
+    "Overloaded",
+    "ProviderError",
+    "ProviderUnknown",
+    "QueueFull",
+    "RateLimited",
+    "Rejected",
+    "SchemaOutOfDate",
+    "SessionArchived",
+    "SessionBusy",
+    "SessionNotFound",
+    "StoreError",
+    "StoreFull",
+    "StoreReadOnly",
+    "StoreUnavailable",
+    "ThreadLocked",
+    "ThreadLost",
+    "TurnCancelled",
+    "TurnDead",
+    "TurnExpired",
+    "TurnFailed",
+    "TurnNotFound",
+    "TurnTimeout",
+    "TurnmillError",
+    "Unreachable",
+    "UnreadableRow",
+    "UnsafeSetting",
+    "Unstorable",
+    "UnsupportedByStore",
+    "UnsupportedPart",
+    "WrongIsolation",
+]

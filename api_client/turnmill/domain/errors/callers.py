@@ -1,0 +1,109 @@
+"""What is wrong with what a caller hands in, or asks for."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from turnmill.domain.errors.base import TurnmillError
+
+
+class InvalidInput(TurnmillError, ValueError):
+    """An argument is not acceptable."""
+
+    code = "invalid_input"
+
+
+class InvalidText(InvalidInput):
+    """The text is not acceptable."""
+
+    code = "invalid_text"
+
+
+class UnsupportedPart(InvalidInput):
+    """A message holds a kind of content that it cannot be sent with."""
+
+    code = "unsupported_part"
+    hint = "send it as text"
+
+
+class InvalidBatchFile(InvalidInput):
+    """Lines of the file are not acceptable; nothing of it was submitted."""
+
+    code = "invalid_batch_file"
+    hint = 'a line is {"user_id" or "session", "text", "custom_id"?, "provider"?, "model"?, …}'
+
+    def __init__(self, message: str = "", *, problems: Sequence[tuple[int, str]] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
+
+
+class NotFound(TurnmillError, LookupError):
+    """There is no such thing."""
+
+    code = "not_found"
+
+
+class SessionNotFound(NotFound):
+    """There is no such session."""
+
+    code = "session_not_found"
+    hint = "`turnmill sessions ls` lists them; a key must be created first"
+
+
+class TurnNotFound(NotFound):
+    """There is no such turn."""
+
+    code = "turn_not_found"
+    hint = "`turnmill turns ls` lists them"
+
+
+class BatchNotFound(NotFound):
+    """There is no such batch."""
+
+    code = "batch_not_found"
+    hint = "`turnmill batch ls` lists them"
+
+
+class Conflict(TurnmillError):
+    """It does not go together with what stands."""
+
+    code = "conflict"
+
+
+class SessionArchived(Conflict):
+    """The session is archived and takes no messages."""
+
+    code = "session_archived"
+    hint = "create a new session; the history of this one can still be read"
+
+
+class IdempotencyConflict(Conflict):
+    """The idempotency key stands for a message with other content."""
+
+    code = "idempotency_conflict"
+    hint = "use a new key for a new message"
+
+
+class MoveRefused(Conflict):
+    """The state does not allow it."""
+
+    code = "move_refused"
+
+
+class QueueFull(TurnmillError):
+    """Too many unfinished turns."""
+
+    code = "queue_full"
+    hint = "wait until workers have caught up, or raise the bound"
+
+    def __init__(
+        self, message: str = "", *, retry_after: timedelta, hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
+
+
+class BegunBeforeFork(TurnmillError):
+    """This was begun before a fork, and belongs to the parent process."""
+
+    code = "begun_before_fork"
+    hint = "begin it again in this process; clients that were made before a fork can be used"

@@ -1,0 +1,71 @@
+"""What a store refuses, and what that means."""
+
+from turnmill.domain.errors.base import TurnmillError
+
+
+class StoreError(TurnmillError):
+    """The store could not do it."""
+
+    code = "store_error"
+
+
+class StoreUnavailable(StoreError):
+    """The database cannot be reached."""
+
+    code = "store_unavailable"
+    hint = "check TURNMILL_DATABASE_URL and that the server runs; `turnmill doctor` tells more"
+
+
+class StoreReadOnly(StoreUnavailable):
+    """The database takes no writes now."""
+
+    code = "store_read_only"
+    hint = "a stand-by, or default_transaction_read_only: use the primary, or switch it off"
+
+
+class StoreFull(StoreUnavailable):
+    """The database has nothing left of what this needs."""
+
+    code = "store_full"
+    hint = "make room on the server; `turnmill doctor` tells more"
+
+
+class AccessDenied(StoreError):
+    """The database does not let us in, or not do this."""
+
+    code = "access_denied"
+    hint = "check TURNMILL_DATABASE_URL, and what the role may do"
+
+
+class SchemaOutOfDate(StoreError):
+    """The database has not been migrated to this version."""
+
+    code = "schema_out_of_date"
+    hint = "run `turnmill migrate`"
+
+
+class SessionBusy(StoreError):
+    """Another transaction holds this session."""
+
+    code = "session_busy"
+    hint = "try again when the other transaction has ended"
+
+
+class Unstorable(StoreError):
+    """The tables do not take this."""
+
+    code = "unstorable"
+
+
+class WrongIsolation(StoreError):
+    """The transaction given must be READ COMMITTED."""
+
+    code = "wrong_isolation"
+    hint = "a REPEATABLE READ or SERIALIZABLE snapshot cannot see who else sent to the session"
+
+
+class UnreadableRow(StoreError):
+    """A row of the store cannot be read."""
+
+    code = "unreadable_row"
+    hint = "`turnmill doctor` lists rows that are out of bounds; all others are not touched by it"
