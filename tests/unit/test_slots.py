@@ -20,9 +20,12 @@ class Visitor:
         self.task = asyncio.ensure_future(self._visit(slots))
 
     async def _visit(self, slots: Slots) -> None:
-        async with slots.one():
+        await slots.take_one()
+        try:
             self.inside = True
             await self._leave.wait()
+        finally:
+            slots.give_back()
         self.inside = False
 
     async def leave(self) -> None:

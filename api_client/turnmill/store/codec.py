@@ -21,6 +21,7 @@ _FIELDS: Mapping[Kind, Mapping[str, Any]] = {
 _DEFAULTS: Mapping[Kind, Mapping[str, Any]] = {
     kind: {one.name: one.default for one in fields(kind)} for kind in KINDS.values()
 }
+_NOTHING_SAID = "[]"
 #: Stands where a part of a listed message cannot be read.
 _UNREADABLE = Text("\N{REPLACEMENT CHARACTER}")
 
@@ -100,7 +101,7 @@ class StoredHistory(Sequence[Message]):
 
     __slots__ = ("_fit", "_json", "_length")
 
-    def __init__(self, rows: str = "[]", *, fit: Fit | None = None) -> None:
+    def __init__(self, rows: str = _NOTHING_SAID, *, fit: Fit | None = None) -> None:
         """`rows` is a JSON array of [role, content]; what `fit` raises, looking raises."""
         self._json = rows
         self._fit = fit
@@ -113,12 +114,7 @@ class StoredHistory(Sequence[Message]):
 
     def fitted(self, fit: Fit) -> "StoredHistory":
         """Return the same history as one is to see it who cannot take all of it."""
-        return StoredHistory(self._json, fit=fit)
-
-    @property
-    def is_empty(self) -> bool:
-        """Tell whether nothing was said; without reading it."""
-        return self._json == "[]"
+        return self if self._json == _NOTHING_SAID else StoredHistory(self._json, fit=fit)
 
     def __iter__(self) -> Iterator[Message]:
         return iter(self._messages())

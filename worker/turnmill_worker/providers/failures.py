@@ -124,8 +124,7 @@ def error_of_status(
 
 def raise_error_inside(payload: Mapping[str, Any]) -> None:
     """Raise what the error in a 200 stands for, where it tells of one."""
-    choice = mapping(next(iter(mappings(payload.get("choices"))), None))
-    for holder in (payload, choice):
+    for holder in (payload, *mappings(payload.get("choices"))[:1]):
         if error := holder.get("error"):
             raise error_of_inside(error if isinstance(error, dict) else {"message": error})
     if payload.get("type") == "error" or payload.get("object") == "error":

@@ -19,16 +19,11 @@ def fitted(request: Request, *, name: str, takes: frozenset[Kind]) -> Request:
     take: at once for what is said in this turn, and for the history when it is looked at.
     """
     fit = _fit(name, takes)
-    history = request.history
-    if isinstance(history, StoredHistory) and history.is_empty:
-        messages = _all(fit, request.messages)
-        same = all(map(is_, messages, request.messages)) and len(messages) == len(request.messages)
-        return request if same else replace(request, messages=messages)
-    return replace(
-        request,
-        messages=_all(fit, request.messages),
-        history=history.fitted(fit) if isinstance(history, StoredHistory) else _all(fit, history),
-    )
+    messages, history = _all(fit, request.messages), request.history
+    history = history.fitted(fit) if isinstance(history, StoredHistory) else _all(fit, history)
+    if messages is request.messages and history is request.history:
+        return request  # most are: nothing in them but text, on a chain that the vendor keeps
+    return replace(request, messages=messages, history=history)
 
 
 def words(parts: Sequence[Part]) -> str:
@@ -59,7 +54,11 @@ def natives(parts: Iterable[Part], *, api: str) -> Iterator[Native]:
 def _all(
     fit: Callable[[Message], Message | None], messages: Sequence[Message]
 ) -> Sequence[Message]:
-    return [one for one in map(fit, messages) if one is not None]
+    """Return the messages as they fit: the very same where nothing is changed."""
+    fitting = [fit(one) for one in messages]
+    if all(map(is_, fitting, messages)):
+        return messages
+    return [one for one in fitting if one is not None]
 
 
 def _fit(name: str, takes: frozenset[Kind]) -> Callable[[Message], Message | None]:

@@ -16,6 +16,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import httpx2
+from aiohttp.client_proto import ResponseHandler
 from pydantic_core import PydanticSerializationError, to_json
 
 from turnmill.domain.errors import MaybeSent, ProviderError, Rejected, Unreachable
@@ -84,9 +85,10 @@ class RawAnswer(NamedTuple):
 
 
 class _Connector(aiohttp.TCPConnector):
-    async def connect(self, *args: Any, **kwargs: Any) -> aiohttp.connector.Connection:
+    # Not `connect`: most calls take a connection that is open already, and need no buffer.
+    async def _create_connection(self, *args: Any, **kwargs: Any) -> ResponseHandler:
         with small_buffers():
-            return await super().connect(*args, **kwargs)
+            return await super()._create_connection(*args, **kwargs)
 
 
 class Vendor:
@@ -201,7 +203,8 @@ async def _read_into(wire: bytearray, response: aiohttp.ClientResponse, *, most:
 
 
 async def _inflated(wire: bytes, response: aiohttp.ClientResponse, *, most: int) -> bytes:
-    encodings = encodings_of(",".join(response.headers.getall("Content-Encoding", ())))
+    named = response.headers.getall("Content-Encoding", None)
+    encodings = encodings_of(",".join(named)) if named else ()
     if not encodings:
         return wire
     if len(wire) <= AT_ONCE:

@@ -14,6 +14,7 @@ from turnmill_worker.providers.foreign import field, is_a, name_of
 _FIELDS: Mapping[Kind, Mapping[str, Any]] = MappingProxyType(
     {kind: {one.name: one.type for one in fields(kind)} for kind in KINDS.values()}
 )
+_ALL: frozenset[Kind] = frozenset(KINDS.values())
 
 
 def parts_of(answer: object) -> tuple[Part, ...] | str:
@@ -55,6 +56,8 @@ def are_longer(parts: Sequence[Part], most: int) -> bool:
 def taken_by(provider: object) -> frozenset[Kind]:
     """Return the kinds of parts that a provider takes: text alone, unless it `Accepts` more."""
     given = field(provider, "accepts")
+    if type(given) is frozenset and given <= _ALL:
+        return given
     if not is_a(given, frozenset):
         return TEXT_ONLY
     return frozenset(one for one in KINDS.values() if frozenset.__contains__(given, one))

@@ -99,11 +99,14 @@ Outcome = NotOurs | Ended | Outrun
 
 async def run_turn(turn_id: TurnId, deps: Deps) -> Outcome:
     """Run the turn if it is ours to run. May be called any number of times for one turn."""
-    async with deps.slots.one():
+    await deps.slots.take_one()
+    try:
         if not deps.accepting():
             return NotOurs()  # the hint is gone, the row is not: another dispatcher announces it
         claim = await _claim(turn_id, deps)
         return NotOurs() if claim is None else await run_claim(claim, deps)
+    finally:
+        deps.slots.give_back()
 
 
 async def _claim(turn_id: TurnId, deps: Deps) -> Claim | None:

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -50,17 +50,12 @@ class Slots:
         reserve = 0 if lane is Lane.INTERACTIVE else self.reserve
         return max(0, self.total - reserve - self.in_use)
 
-    @asynccontextmanager
-    async def one(self) -> AsyncIterator[None]:
-        """Take a slot for an interactive turn; first come, first served."""
+    async def take_one(self) -> None:
+        """Take a slot for an interactive turn, to be given back; first come, first served."""
         if self.in_use >= self.total:
             await self._turn_in_line()
         else:
             self.in_use += 1
-        try:
-            yield
-        finally:
-            self.give_back()
 
     def bulk_places(self) -> int:
         """Return how many more tasks of many turns each are of use. From any thread.

@@ -215,8 +215,9 @@ def _ids(given: object) -> tuple[str, ...]:
     """Return what can be a vendor's id; more than a few, or long ones, are none."""
     if not given:
         return ()
-    found = given if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
-    return tuple(one for one in found if _is_id(one))[:_MOST_IDS]
+    alone = isinstance(given, str) or not isinstance(given, (tuple, Sequence))
+    found = (given,) if alone else given
+    return tuple([one for one in found if _is_id(one)][:_MOST_IDS])
 
 
 def _is_id(one: object) -> TypeGuard[str]:
@@ -322,10 +323,14 @@ def _counts(usage: Usage | None) -> dict[str, Any]:
 
 def _storable(parts: Sequence[Part]) -> tuple[Part, ...]:
     """Return the parts with what no database stores replaced."""
-    return tuple(
-        Text(storable(part.text)) if isinstance(part, Text) else changed(part, storable)
-        for part in parts
-    )
+    return tuple([_storable_part(part) for part in parts])
+
+
+def _storable_part(part: Part) -> Part:
+    if not isinstance(part, Text):
+        return changed(part, storable)
+    text = storable(part.text)
+    return part if text is part.text else Text(text)
 
 
 def _kept(claim: Claim, verdict: Verdict) -> tuple[Kept, ...]:

@@ -121,9 +121,10 @@ def _or_bytes(value: Any) -> str:
     return "\\x" + value.hex() if isinstance(value, bytes) else _in_words(value)
 
 
-#: Writes rows as JSON, from which a recordset reads them.
-in_json = json.JSONEncoder(default=_in_words).encode
-_with_bytes = json.JSONEncoder(default=_or_bytes).encode
+#: Writes rows as JSON, from which a recordset reads them. They are of our own making, so that none
+#: holds itself, and nobody has to look whether one does.
+in_json = json.JSONEncoder(default=_in_words, check_circular=False).encode
+_with_bytes = json.JSONEncoder(default=_or_bytes, check_circular=False).encode
 
 
 def as_json(row: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """OpenAI's Responses API: `POST /responses`, as a chain or with the history sent along."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from types import MappingProxyType
 from typing import Any
@@ -67,6 +67,7 @@ _FAILED: Mapping[str, type[ProviderError]] = MappingProxyType(
     }
 )
 
+_ROLES = frozenset({"user", "assistant", "system"})
 _ENDED = ("failed", "cancelled")
 _OVER = ("completed", "incomplete")
 _INCOMPLETE = MappingProxyType({"content_filter": "content_filter", "steered": "stop"})
@@ -141,15 +142,22 @@ def found_of(
         return Failed(error=error)
 
 
-def _items(message: Message) -> Iterator[Any]:
-    """Yield what a message is here: its words, and items of the vendor's own where they stood."""
-    if message.role not in {"user", "assistant", "system"}:
-        raise Rejected("unsupported_role", detail=f"a message with the role {message.role}")
-    for is_native, run in groupby(message.parts or (Text(""),), _is_native):
+def _items(message: Message) -> Iterable[Any]:
+    """Return what a message is here: its words, and items of the vendor's own where they stood."""
+    role, parts = message.role, message.parts
+    if role not in _ROLES:
+        raise Rejected("unsupported_role", detail=f"a message with the role {role}")
+    if len(parts) == 1 and isinstance(only := parts[0], Text):
+        return (_item(role, only.text),)  # most are, and histories are long
+    return _runs(role, parts or (Text(""),))
+
+
+def _runs(role: str, parts: Sequence[Part]) -> Iterator[Any]:
+    for is_native, run in groupby(parts, _is_native):
         if is_native:
             yield from (item_of(one) for one in natives(run, api=API))
         else:
-            yield _item(message.role, words([*run]))
+            yield _item(role, words([*run]))
 
 
 def _is_native(part: Part) -> bool:
