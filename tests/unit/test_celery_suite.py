@@ -84,6 +84,7 @@ def test_a_test_with_parts_ends_as_its_worst_part(tmp_path: Path) -> None:
     assert read(record) == {"t": Outcome("failed", "part 2"), "u": Outcome("not run")}
 
 
+@pytest.mark.slow
 def test_a_comparison_names_what_is_worse_and_leaves_no_process_behind(tmp_path: Path) -> None:
     checkout = tmp_path / "checkout"
     (checkout / "t" / "integration").mkdir(parents=True)

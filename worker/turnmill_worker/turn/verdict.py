@@ -215,8 +215,8 @@ def _ids(given: object) -> tuple[str, ...]:
     """Return what can be a vendor's id; more than a few, or long ones, are none."""
     if not given:
         return ()
-    alone = isinstance(given, str) or not isinstance(given, (tuple, Sequence))
-    found = (given,) if alone else given
+    many = isinstance(given, tuple | Sequence) and not isinstance(given, str)
+    found: Sequence[object] = given if many else (given,)  # type: ignore[assignment]
     return tuple([one for one in found if _is_id(one)][:_MOST_IDS])
 
 
