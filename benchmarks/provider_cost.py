@@ -8,6 +8,7 @@ A stand-in for the vendor answers in a process of its own, so only the caller's 
 import argparse
 import asyncio
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from unittest import mock
 from uuid import uuid4
 
 import aiohttp
@@ -57,7 +59,7 @@ def a_request(messages: int) -> Request:
         attempt=1,
         fence=1,
         model="gpt-5-mini",
-        text="Hello",
+        messages=(Message.of("user", "Hello"),),
         history=history,
         settings={"thread": "client"},
     )
@@ -97,6 +99,9 @@ async def openai_costs(url: str, *, messages: int, calls: int, rounds: int) -> l
         http_client=openai.DefaultAioHttpClient(),
     )
     provider, request = OpenAIProvider(client), a_request(messages)
+    proxied = OpenAIProvider(client)
+    with mock.patch.dict(os.environ, {"http_proxy": url}):  # asked when it first connects
+        await proxied.send(request)
     body = responses.body_of(request, chain=False)
     headers = {**client.auth_headers, "Content-Type": "application/json"}
     session = aiohttp.ClientSession(headers=headers, connector=aiohttp.TCPConnector(limit=0))
@@ -113,6 +118,7 @@ async def openai_costs(url: str, *, messages: int, calls: int, rounds: int) -> l
         DOCUMENTED: lambda: client.responses.create(**body),
         "openai: the SDK's post, raw cast": post,
         "openai: this adapter": lambda: provider.send(request),
+        "openai: this adapter, through a proxy": lambda: proxied.send(request),
         "openai: aiohttp alone": aiohttp_alone,
     }
     costs = []
@@ -120,6 +126,7 @@ async def openai_costs(url: str, *, messages: int, calls: int, rounds: int) -> l
         fewer = calls // 10 if way == DOCUMENTED else calls  # it takes that much longer
         costs.append(await measure(way, ask, messages=messages, calls=fewer, rounds=rounds))
     await session.close()
+    await proxied.aclose()
     await provider.aclose()
     return costs
 

@@ -16,7 +16,7 @@ import turnmill
 ROOT = Path(turnmill.__file__).resolve().parents[2]
 
 #: What an application that only submits turns does not install.
-WORKER_ONLY = {"aiohttp", "anthropic", "flower", "genai-prices", "openai"}
+WORKER_ONLY = {"aiohttp", "anthropic", "flower", "genai-prices", "httptools", "openai"}
 
 
 def run_python(code: str, *arguments: str, cwd: Path | None = None) -> str:

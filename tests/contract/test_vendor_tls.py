@@ -14,8 +14,8 @@ import pytest
 from openai import AsyncOpenAI
 
 from tests.contract.rigs import a_request
+from turnmill_worker.http1.small_tls import SMALL, small_buffers
 from turnmill_worker.providers.openai.provider import OpenAIProvider
-from turnmill_worker.providers.small_tls import SMALL, small_buffers
 
 pytestmark = pytest.mark.anyio
 

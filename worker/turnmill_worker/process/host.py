@@ -22,7 +22,7 @@ from turnmill_worker.process.runtime import Runtime
 logger = logging.getLogger("turnmill.process")
 
 #: Allocations between two looks at what is young; thousands of turns in flight are not garbage.
-_COLLECT_AFTER = 10_000
+_COLLECT_AFTER = 100_000
 
 
 class Host:

@@ -1,4 +1,4 @@
-"""One vendor over HTTP: the official SDK's address and headers on aiohttp's own client.
+"""One vendor over HTTP: the official SDK's address and headers on a client of our own.
 
 The SDKs' request path costs several times what the call itself costs, and their aiohttp transport
 reports a connection that was dropped after sending as one that could not be made. So the SDK says
@@ -6,31 +6,33 @@ where to, as whom and with which headers, and this module sends.
 """
 
 import asyncio
-import io
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 from urllib.request import getproxies, proxy_bypass
 
-import aiohttp
 import httpx2
-from aiohttp.client_proto import ResponseHandler
 from pydantic_core import PydanticSerializationError, to_json
 
 from turnmill.domain.errors import MaybeSent, ProviderError, Rejected, Unreachable
 from turnmill.per_loop import PerLoop
 from turnmill.settings import max_reply_bytes
-from turnmill_worker.providers.inflating import (
-    ACCEPTED,
-    Corrupt,
+from turnmill_worker.http1.answer import Answer
+from turnmill_worker.http1.dialling import Origin
+from turnmill_worker.http1.failures import (
+    ConnectTimeout,
     CutShort,
+    Failure,
+    HungUp,
+    Malformed,
+    NotConnected,
+    TimedOut,
     TooLarge,
-    encodings_of,
-    inflated,
 )
-from turnmill_worker.providers.small_tls import small_buffers
+from turnmill_worker.http1.pool import Pool
+from turnmill_worker.http1.reading import Bounds
+from turnmill_worker.providers.inflating import ACCEPTED, Corrupt, encodings_of, inflated
 
 DEFAULT_TIMEOUT = timedelta(minutes=10)
 CONNECT_TIMEOUT = timedelta(seconds=10)
@@ -38,34 +40,24 @@ MOST_CONNECTIONS = 20_000  #: of one process; slots bound the calls well below
 #: Shorter than the vendors' own, so that they rarely hang up on a request that is on its way.
 KEEP_ALIVE = timedelta(seconds=30)
 
-#: Of one header with its name: as much as the SDKs' client reads of all together.
-HEADER_BYTES_MAX = 100 * 1024
-HEADERS_MAX = 256
-
-_LARGE_BODY = 2**20
-#: Bodies larger than that, of all calls together, that are read at the same time.
-_LARGE_AT_ONCE = 4
 #: Of a refusal: it is read for its code and the first words.
 _REFUSAL_BYTES_MAX = 64 * 1024
+#: Bodies that are larger are read a few at a time.
+_LARGE_BODY = 2**20
 #: What is inflated, or parsed, without leaving the event loop: a millisecond.
 AT_ONCE = 256 * 1024
 
-#: First match wins. Whatever is not here happened after bytes could have left.
+#: First match wins.
 _FAILURES: tuple[tuple[type[Exception], type[ProviderError], str], ...] = (
-    (aiohttp.InvalidURL, Rejected, "invalid_url"),
-    (aiohttp.NonHttpUrlClientError, Rejected, "invalid_url"),
-    (aiohttp.ClientHttpProxyError, Unreachable, "proxy_refused"),
-    (aiohttp.ConnectionTimeoutError, Unreachable, "connect_timeout"),
-    (aiohttp.ClientConnectorError, Unreachable, "unreachable"),
-    (TimeoutError, MaybeSent, "timeout"),
-    (aiohttp.ClientPayloadError, MaybeSent, "truncated"),
+    (ConnectTimeout, Unreachable, "connect_timeout"),
+    (NotConnected, Unreachable, "unreachable"),
+    (TimedOut, MaybeSent, "timeout"),
     (CutShort, MaybeSent, "truncated"),
-    (TooLarge, Rejected, "reply_too_large"),
+    (HungUp, MaybeSent, "disconnected"),
     # It has answered: asking again would be paid again, and be answered in the same way.
+    (TooLarge, Rejected, "reply_too_large"),
+    (Malformed, Rejected, "unreadable_reply"),
     (Corrupt, Rejected, "unreadable_reply"),
-    (aiohttp.ClientResponseError, Rejected, "unreadable_reply"),
-    (aiohttp.ClientError, MaybeSent, "disconnected"),
-    (OSError, MaybeSent, "disconnected"),
     (ValueError, Rejected, "invalid_url"),
 )
 
@@ -84,11 +76,16 @@ class RawAnswer(NamedTuple):
         return 200 <= self.status < 300
 
 
-class _Connector(aiohttp.TCPConnector):
-    # Not `connect`: most calls take a connection that is open already, and need no buffer.
-    async def _create_connection(self, *args: Any, **kwargs: Any) -> ResponseHandler:
-        with small_buffers():
-            return await super()._create_connection(*args, **kwargs)
+class _Client(Protocol):
+    """Connections of one event loop."""
+
+    async def request(
+        self, method: str, path: str, body: bytes | None, *, within: timedelta, bounds: Bounds
+    ) -> Answer: ...
+
+    async def close(self) -> None: ...
+
+    def drop(self) -> None: ...
 
 
 class Vendor:
@@ -108,7 +105,12 @@ class Vendor:
         self._base_url = base_url.rstrip("/") + "/"
         self._headers = headers
         self._reply_bytes_max = reply_bytes_max or max_reply_bytes()
-        self._pools = PerLoop(self._connect, close=_Pool.close, drop=_Pool.drop)
+        self._bounds = Bounds(
+            body=self._reply_bytes_max, refusal=_REFUSAL_BYTES_MAX, large=_LARGE_BODY
+        )
+        self._clients: PerLoop[_Client] = PerLoop(
+            self._connect, close=lambda one: one.close(), drop=lambda one: one.drop()
+        )
 
     async def call(
         self,
@@ -123,87 +125,70 @@ class Vendor:
         Raises Unreachable when nothing has left, MaybeSent when something may have and the answer
         did not arrive whole, Rejected when it arrived and is too large or cannot be read.
         """
-        pool = self._pools.here()
         try:
-            async with pool.session.request(
-                method,
-                self._base_url + path,
-                data=io.BytesIO(body) if body and len(body) > _LARGE_BODY else body,
-                allow_redirects=False,
-                timeout=_timeouts(within),
-            ) as response:
-                return await self._answer(response, pool)
-        except (aiohttp.ClientError, OSError, ValueError, TooLarge, CutShort, Corrupt) as error:
+            client = self._clients.here()
+            answer = await client.request(method, path, body, within=within, bounds=self._bounds)
+            return await self._read(answer)
+        except (Failure, Corrupt, ValueError) as error:
             failure = _failure_of(error)
-        raise failure  # out here, so that the vendor's exception and its text are not chained to it
+        raise failure  # out here, so that what the vendor said is not chained to it
 
     async def aclose(self) -> None:
         """Close the connections; a later call opens new ones."""
-        await self._pools.close()
+        await self._clients.close()
 
-    async def _answer(self, response: aiohttp.ClientResponse, pool: "_Pool") -> RawAnswer:
-        accepted = 200 <= response.status < 300
-        body = await (self._body_of(response, pool) if accepted else _refusal_of(response))
-        return RawAnswer(response.status, response.headers, body, _is_framed(response))
+    async def _read(self, answer: Answer) -> RawAnswer:
+        accepted = 200 <= answer.status < 300
+        body = await (self._unpacked(answer) if accepted else _unpacked_refusal(answer))
+        return RawAnswer(answer.status, answer.headers, body, answer.framed)
 
-    async def _body_of(self, response: aiohttp.ClientResponse, pool: "_Pool") -> bytes:
-        most = self._reply_bytes_max
-        if (response.content_length or 0) > most:
-            raise TooLarge
-        wire = bytearray()
-        await _read_into(wire, response, most=min(most, _LARGE_BODY))
-        if len(wire) > _LARGE_BODY:
-            async with pool.large:
-                await _read_into(wire, response, most=most)
-        if len(wire) > most:
-            raise TooLarge
-        return await _inflated(bytes(wire), response, most=most)
+    async def _unpacked(self, answer: Answer) -> bytes:
+        return await _inflated(answer, most=self._reply_bytes_max)
 
-    def _connect(self) -> "_Pool":
-        encrypted = self._base_url.startswith("https:")
-        session = aiohttp.ClientSession(
-            connector=_Connector(
-                limit=MOST_CONNECTIONS,
-                keepalive_timeout=KEEP_ALIVE.total_seconds(),
-                # The same roots of trust as the SDK's own client.
-                ssl=httpx2.create_ssl_context() if encrypted else True,
-            ),
-            headers={**self._headers(), "Accept-Encoding": ACCEPTED},
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,  # it has no bound: 0.4 MB of gzip may hold 400 MB
-            max_line_size=HEADER_BYTES_MAX,
-            max_field_size=HEADER_BYTES_MAX,
-            max_headers=HEADERS_MAX,
-            proxy=_proxy_for(self._base_url),
+    def _connect(self) -> _Client:
+        headers = {**self._headers(), "Accept-Encoding": ACCEPTED}
+        proxy = _proxy_for(self._base_url)
+        url = httpx2.URL(self._base_url)
+        if proxy is None and url.scheme in ("http", "https") and url.host and not url.userinfo:
+            encrypted = url.scheme == "https"
+            return Pool(
+                Origin(
+                    host=url.raw_host.decode("ascii"),
+                    port=url.port or (443 if encrypted else 80),
+                    # The same roots of trust as the SDK's own client.
+                    tls=httpx2.create_ssl_context() if encrypted else None,
+                ),
+                base=url.raw_path.decode("ascii"),
+                headers={"Host": url.netloc.decode("ascii"), **headers},
+                most=MOST_CONNECTIONS,
+                keep_alive=KEEP_ALIVE,
+                connect_within=CONNECT_TIMEOUT,
+            )
+        # Rare, and aiohttp takes a tenth of a second to import.
+        from turnmill_worker.providers.proxied import Proxied  # noqa: PLC0415
+
+        return Proxied(
+            self._base_url,
+            proxy=proxy,
+            headers=headers,
+            most=MOST_CONNECTIONS,
+            keep_alive=KEEP_ALIVE,
+            connect_within=CONNECT_TIMEOUT,
         )
-        return _Pool(session, asyncio.Semaphore(_LARGE_AT_ONCE))
 
 
-class _Pool(NamedTuple):
-    """What belongs to one event loop."""
-
-    session: aiohttp.ClientSession
-    large: asyncio.Semaphore  #: large bodies that are read at once
-
-    async def close(self) -> None:
-        await self.session.close()
-
-    def drop(self) -> None:
-        """Let go of connections whose loop is gone; their sockets close as they are collected."""
-        closing = self.session.close()
-        with suppress(StopIteration):
-            closing.send(None)
-        closing.close()
+async def _unpacked_refusal(answer: Answer) -> bytes:
+    """Return the beginning of the body, whatever becomes of the rest: the status has said it."""
+    beginning = answer._replace(body=answer.body[:_REFUSAL_BYTES_MAX])
+    try:
+        return await _inflated(beginning, most=2**20)
+    except (TooLarge, CutShort, Corrupt):
+        return b""
 
 
-async def _read_into(wire: bytearray, response: aiohttp.ClientResponse, *, most: int) -> None:
-    """Read on, to the end or until `wire` holds more than `most` bytes."""
-    while len(wire) <= most and (piece := await response.content.readany()):
-        wire += piece
-
-
-async def _inflated(wire: bytes, response: aiohttp.ClientResponse, *, most: int) -> bytes:
-    named = response.headers.getall("Content-Encoding", None)
+async def _inflated(answer: Answer, *, most: int) -> bytes:
+    wire = answer.body
+    named = answer.headers.all_of("content-encoding")
     encodings = encodings_of(",".join(named)) if named else ()
     if not encodings:
         return wire
@@ -211,22 +196,6 @@ async def _inflated(wire: bytes, response: aiohttp.ClientResponse, *, most: int)
         with suppress(TooLarge):  # for here
             return inflated(wire, encodings, most=min(most, AT_ONCE))
     return await asyncio.to_thread(inflated, wire, encodings, most=most)
-
-
-async def _refusal_of(response: aiohttp.ClientResponse) -> bytes:
-    """Return the beginning of the body, whatever becomes of the rest: the status has said it."""
-    wire = bytearray()
-    with suppress(aiohttp.ClientError, OSError):
-        await _read_into(wire, response, most=_REFUSAL_BYTES_MAX)
-    try:
-        return await _inflated(bytes(wire[:_REFUSAL_BYTES_MAX]), response, most=2**20)
-    except (TooLarge, CutShort, Corrupt):
-        return b""
-
-
-def _is_framed(response: aiohttp.ClientResponse) -> bool:
-    headers = response.headers
-    return "Content-Length" in headers or "Transfer-Encoding" in headers or response.status == 204
 
 
 def encoded(body: Mapping[str, Any]) -> bytes:
@@ -251,21 +220,14 @@ def headers_of(*given: Mapping[str, object]) -> dict[str, str]:
 def _failure_of(error: Exception) -> ProviderError:
     for kind, meaning, code in _FAILURES:
         if isinstance(error, kind):
-            return meaning(code, detail=type(error).__name__)
+            return meaning(
+                code, detail=str(error) if kind is NotConnected else type(error).__name__
+            )
     raise error
 
 
-@lru_cache(maxsize=64)
-def _timeouts(total: timedelta) -> aiohttp.ClientTimeout:
-    connect = min(total, CONNECT_TIMEOUT).total_seconds()
-    return aiohttp.ClientTimeout(total=total.total_seconds(), connect=connect, sock_connect=connect)
-
-
 def _proxy_for(url: str) -> str | None:
-    """Return the proxy that the environment names for `url`.
-
-    Asked once: aiohttp's `trust_env` would ask, on a thread, for every call.
-    """
+    """Return the proxy that the environment names for `url`."""
     target = httpx2.URL(url)
     if proxy_bypass(target.host):
         return None

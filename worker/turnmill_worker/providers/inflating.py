@@ -4,20 +4,14 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
+from turnmill_worker.http1.failures import CutShort, TooLarge
+
 #: What vendors are asked for: the two that Python's own zlib undoes in bounded steps.
 ACCEPTED = "gzip, deflate"
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _MOST_MEMBERS = 64  #: of a gzip stream; for each, zlib copies all that follows it
 _MOST_ENCODINGS = 4
-
-
-class TooLarge(Exception):
-    """More comes out than was allowed."""
-
-
-class CutShort(Exception):
-    """The stream ends before its end."""
 
 
 class Corrupt(Exception):

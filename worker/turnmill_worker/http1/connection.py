@@ -1,0 +1,116 @@
+"""One connection, on which one request after another is answered."""
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+from turnmill_worker.http1.answer import Answer
+from turnmill_worker.http1.failures import TimedOut
+from turnmill_worker.http1.reading import Bounds, Reading
+
+#: Of a request that is larger, so much is handed over at a time.
+_PIECE = 256 * 1024
+
+
+class Connection(asyncio.Protocol):
+    """A connection that is open, or was."""
+
+    __slots__ = ("_drained", "_loop", "_lost", "_reading", "_transport", "idle_since")
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, lost: Callable[["Connection"], None]
+    ) -> None:
+        """`lost` is called once, when it is gone."""
+        self._loop = loop
+        self._lost = lost
+        self._transport: asyncio.Transport | None = None
+        self._reading: Reading | None = None
+        self._drained: asyncio.Future[None] | None = None  #: while the server takes no more
+        self.idle_since = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Tell whether a request can be sent on it, as far as we know."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    async def exchange(
+        self, request: bytes, *, bounds: Bounds, room: asyncio.Semaphore, deadline: float
+    ) -> Answer:
+        """Send the request and return its answer; raises a Failure. `deadline` is the loop's.
+
+        Whatever happens but an answer, and a cancellation too, closes the connection.
+        """
+        reading = self._reading = Reading(self._loop, bounds)
+        timer = self._loop.call_at(deadline, reading.fail, TimedOut())
+        whole = False
+        try:
+            whole = await self._written(request, reading)
+            if not reading.over:
+                await reading.waiter
+            if reading.wants_room:
+                await self._read_on(reading, room, deadline)
+            return reading.answer()
+        finally:
+            timer.cancel()
+            self._reading = None
+            if not (reading.complete and reading.reusable and whole):
+                self.close()
+
+    def close(self) -> None:
+        """Hang up at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by the event loop, as all that follow."""
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        reading = self._reading
+        if reading is None:
+            self.close()  # it speaks without having been asked
+            return
+        reading.feed(data)
+        if reading.wants_room and self._transport is not None:
+            self._transport.pause_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._reading is not None:
+            self._reading.end(exc)
+        self.resume_writing()
+        self._lost(self)
+
+    def pause_writing(self) -> None:
+        self._drained = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+        self._drained = None
+
+    async def _written(self, request: bytes, reading: Reading) -> bool:
+        """Hand the request over; False when an answer came before all of it had left."""
+        transport = self._transport
+        if transport is None:
+            return False
+        view = memoryview(request)
+        for start in range(0, len(view), _PIECE):
+            transport.write(view[start : start + _PIECE])
+            if self._drained is not None:
+                await asyncio.wait(
+                    [self._drained, reading.waiter], return_when=asyncio.FIRST_COMPLETED
+                )
+            if reading.over:
+                return False
+        return True
+
+    async def _read_on(self, reading: Reading, room: asyncio.Semaphore, deadline: float) -> None:
+        try:
+            async with asyncio.timeout_at(deadline), room:
+                reading.give_room(self._loop)
+                if self._transport is not None and self.is_open:
+                    self._transport.resume_reading()
+                if not reading.over:
+                    await reading.waiter
+        except TimeoutError:
+            reading.fail(TimedOut())

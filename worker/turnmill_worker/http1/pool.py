@@ -1,0 +1,145 @@
+"""Connections to one origin that are kept between requests."""
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import timedelta
+
+from turnmill_worker.http1.answer import Answer
+from turnmill_worker.http1.connection import Connection
+from turnmill_worker.http1.dialling import Dialler, Origin
+from turnmill_worker.http1.failures import ConnectTimeout, NotConnected
+from turnmill_worker.http1.reading import Bounds
+
+#: Large bodies that are read at the same time.
+_LARGE_AT_ONCE = 4
+
+
+class Pool:
+    """Connections to one origin, of one event loop."""
+
+    def __init__(
+        self,
+        origin: Origin,
+        *,
+        base: str,
+        headers: Mapping[str, str],
+        most: int,
+        keep_alive: timedelta,
+        connect_within: timedelta,
+    ) -> None:
+        """`headers`, Host among them, go with every request, and every path begins with `base`.
+
+        `most` connections at once. Raises ValueError for a header that cannot be sent.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._dialler = Dialler(origin, self._loop)
+        self._base = base
+        self._head = _head_of(headers)
+        self._places = asyncio.Semaphore(most)
+        self._room = asyncio.Semaphore(_LARGE_AT_ONCE)
+        self._keep_alive = keep_alive.total_seconds()
+        self._connect_within = connect_within
+        self._all: set[Connection] = set()
+        self._idle: deque[Connection] = deque()  #: whoever was idle for longest is the first
+        self._sweeping: asyncio.TimerHandle | None = None
+
+    async def request(
+        self, method: str, path: str, body: bytes | None, *, within: timedelta, bounds: Bounds
+    ) -> Answer:
+        """Make one request; raises a Failure. A redirection is an answer like any other."""
+        deadline = self._loop.time() + within.total_seconds()
+        connection = self._idle_one() or await self._opened(min(within, self._connect_within))
+        answer = await connection.exchange(
+            self._request(method, path, body),
+            bounds=bounds,
+            room=self._room,
+            deadline=deadline,
+        )
+        self._give_back(connection)
+        return answer
+
+    async def close(self) -> None:
+        """Hang up on everybody."""
+        for connection in list(self._all):
+            connection.close()
+        await asyncio.sleep(0)  # in which they learn of it
+
+    def drop(self) -> None:
+        """Let go of connections whose loop is gone."""
+        for connection in list(self._all):
+            with suppress(RuntimeError):
+                connection.close()
+
+    def _request(self, method: str, path: str, body: bytes | None) -> bytes:
+        line = f"{method} {self._base}{path} HTTP/1.1\r\n".encode("ascii")
+        if body is None and method == "GET":
+            return b"%b%b\r\n" % (line, self._head)
+        sent = body or b""
+        return b"%b%bContent-Length: %d\r\n\r\n%b" % (line, self._head, len(sent), sent)
+
+    def _idle_one(self) -> Connection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if self._is_fresh(connection):
+                return connection
+            connection.close()
+        return None
+
+    def _is_fresh(self, connection: Connection) -> bool:
+        return connection.is_open and self._loop.time() - connection.idle_since < self._keep_alive
+
+    async def _opened(self, within: timedelta) -> Connection:
+        try:
+            async with asyncio.timeout(within.total_seconds()):
+                await self._places.acquire()
+                return await self._in_its_place()
+        except TimeoutError:
+            failure: NotConnected = ConnectTimeout()
+        except (OSError, UnicodeError) as error:
+            failure = NotConnected(type(error).__name__)
+        raise failure
+
+    async def _in_its_place(self) -> Connection:
+        """Return a new connection, which gives its place back when it is gone."""
+        try:
+            connection = await self._dialler.open(lambda: Connection(self._loop, self._forget))
+            if not connection.is_open:
+                raise ConnectionResetError
+        except BaseException:
+            self._places.release()
+            raise
+        self._all.add(connection)
+        return connection
+
+    def _give_back(self, connection: Connection) -> None:
+        if not connection.is_open:
+            return
+        if self._places.locked():
+            connection.close()  # somebody waits for its place
+            return
+        connection.idle_since = self._loop.time()
+        self._idle.append(connection)
+        if self._sweeping is None:
+            self._sweeping = self._loop.call_later(self._keep_alive, self._sweep)
+
+    def _sweep(self) -> None:
+        """Hang up where nobody has asked anything for long."""
+        while self._idle and not self._is_fresh(self._idle[0]):
+            self._idle.popleft().close()
+        self._sweeping = None
+        if self._idle:
+            self._sweeping = self._loop.call_later(self._keep_alive, self._sweep)
+
+    def _forget(self, connection: Connection) -> None:
+        if connection in self._all:
+            self._all.remove(connection)
+            self._places.release()
+
+
+def _head_of(headers: Mapping[str, str]) -> bytes:
+    lines = [f"{name}: {value}" for name, value in headers.items()]
+    if any(not line.isprintable() for line in lines):
+        raise ValueError("a header holds a control character")
+    return "".join(f"{line}\r\n" for line in lines).encode()

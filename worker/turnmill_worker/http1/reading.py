@@ -1,0 +1,193 @@
+"""One answer, from its first byte to its last."""
+
+import asyncio
+from typing import NamedTuple
+
+from httptools import (
+    HttpParserCallbackError,
+    HttpParserError,
+    HttpParserUpgrade,
+    HttpResponseParser,
+)
+
+from turnmill_worker.http1.answer import Answer, Headers
+from turnmill_worker.http1.failures import CutShort, Failure, HungUp, Malformed, TimedOut, TooLarge
+
+#: Of an answer's head, and of all answers of the kind "103 Early Hints" before it: the SDKs' client
+#: reads a fifth of it.
+HEAD_BYTES_MAX = 512 * 1024
+FIELDS_MAX = 256
+#: Bytes on the wire for each byte of a body: what chunks of a single byte take.
+_OVERHEAD_MAX = 8
+
+
+class Bounds(NamedTuple):
+    """How much of an answer is read."""
+
+    body: int  #: bytes of an answer that is a 2xx; a larger one is refused
+    refusal: int  #: bytes of any other one; the rest is left out
+    large: int  #: bytes beyond which reading waits for room
+
+
+class Reading:
+    """The answer to one request as it comes in: fed by its connection, awaited by its caller."""
+
+    __slots__ = (
+        "_body",
+        "_bounds",
+        "_chunked",
+        "_failure",
+        "_fields",
+        "_headed",
+        "_measured",
+        "_parser",
+        "_seen",
+        "_status",
+        "_waiter",
+        "complete",
+        "reusable",
+        "roomy",
+    )
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, bounds: Bounds) -> None:
+        self._waiter: asyncio.Future[None] = loop.create_future()
+        self._bounds = bounds
+        self._parser = HttpResponseParser(self)
+        # As the SDKs' client, and aiohttp, read them.
+        self._parser.set_dangerous_leniencies(
+            lenient_headers=True,
+            lenient_optional_cr_before_lf=True,
+            lenient_spaces_after_chunk_size=True,
+        )
+        self._fields: list[tuple[bytes, bytes]] = []
+        self._body = bytearray()
+        self._status = 0
+        self._seen = 0
+        self._headed = False
+        self._measured = False
+        self._chunked = False
+        self._failure: Failure | None = None
+        self.complete = False
+        self.reusable = False  #: the connection can take another request
+        self.roomy = False  #: a large body was given room
+
+    @property
+    def over(self) -> bool:
+        """Tell whether nothing more is to come."""
+        return self.complete or self._failure is not None
+
+    @property
+    def wants_room(self) -> bool:
+        """Tell whether reading has to stop until there is room for a large body."""
+        return not self.roomy and not self.over and len(self._body) > self._bounds.large
+
+    @property
+    def waiter(self) -> asyncio.Future[None]:
+        """What is done as soon as it is over, or wants room."""
+        return self._waiter
+
+    def give_room(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let it be read to its end."""
+        self.roomy = True
+        if not self.over:
+            self._waiter = loop.create_future()
+
+    def answer(self) -> Answer:
+        """Return what came; raises the Failure that it came to."""
+        if self._failure is not None:
+            raise self._failure
+        framed = self._chunked or self._measured or self._status == 204
+        return Answer(self._status, Headers(self._fields), bytes(self._body), framed)
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes."""
+        self._seen += len(data)
+        try:
+            self._parser.feed_data(data)
+        except HttpParserCallbackError as error:
+            cause = error.__context__
+            self.fail(cause if isinstance(cause, Failure) else Malformed())
+        except (HttpParserError, HttpParserUpgrade):
+            self.fail(Malformed())
+        if not self.over and self._seen > self._most_bytes():
+            self.fail(TooLarge() if self._headed else Malformed())
+        elif self.wants_room:
+            self._wake()
+
+    def end(self, error: Exception | None) -> None:
+        """Note that the connection is gone."""
+        if not self._headed:
+            self.fail(HungUp())
+        elif error is None and not self._chunked and not self._measured:
+            self._end()  # that was how the server said that it is the end
+        else:
+            self.fail(CutShort())
+
+    def fail(self, failure: Failure) -> None:
+        """End it with a failure, unless it is over.
+
+        A refusal has said by its status what it means, and is over however it is cut.
+        """
+        self.reusable = False
+        if self.over:
+            return
+        if self._headed and not self._is_accepted and not isinstance(failure, TimedOut):
+            self._end()
+        else:
+            self._failure = failure
+            self._wake()
+
+    def on_message_begin(self) -> None:
+        """Called by the parser, as all that follow."""
+        if self.complete:
+            raise Malformed  # something comes behind the answer
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._headed:
+            return  # a trailer
+        if len(self._fields) >= FIELDS_MAX:
+            raise Malformed
+        self._fields.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        self._status = self._parser.get_status_code()
+        if self._status < 200:
+            return
+        self._headed = True
+        for name, value in self._fields:
+            if name == b"content-length":
+                self._measured = True
+                if self._is_accepted and int(value) > self._bounds.body:
+                    raise TooLarge
+            elif name == b"transfer-encoding":
+                self._chunked = value.rstrip().lower().endswith(b"chunked")
+
+    def on_body(self, piece: bytes) -> None:
+        self._body += piece
+        if self._is_accepted:
+            if len(self._body) > self._bounds.body:
+                raise TooLarge
+        elif len(self._body) > self._bounds.refusal:
+            raise CutShort  # by us: whatever becomes of the rest, the status has said it
+
+    def on_message_complete(self) -> None:
+        if self._status < 200:
+            self._fields.clear()  # "go on", or what is known early: the answer is yet to come
+            return
+        self.reusable = self._parser.should_keep_alive()
+        self._end()
+
+    @property
+    def _is_accepted(self) -> bool:
+        return 200 <= self._status < 300
+
+    def _most_bytes(self) -> int:
+        return HEAD_BYTES_MAX + (self._bounds.body * _OVERHEAD_MAX if self._headed else 0)
+
+    def _end(self) -> None:
+        self.complete = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if not self._waiter.done():
+            self._waiter.set_result(None)

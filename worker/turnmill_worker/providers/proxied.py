@@ -1,0 +1,144 @@
+"""A vendor behind a proxy, or at an address of an unusual form: aiohttp knows how to get there."""
+
+import io
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import timedelta
+from functools import lru_cache
+from typing import Any
+
+import aiohttp
+import httpx2
+from aiohttp.client_proto import ResponseHandler
+
+from turnmill_worker.http1.answer import Answer, Headers
+from turnmill_worker.http1.failures import (
+    ConnectTimeout,
+    CutShort,
+    Failure,
+    HungUp,
+    Malformed,
+    NotConnected,
+    TimedOut,
+    TooLarge,
+)
+from turnmill_worker.http1.reading import FIELDS_MAX, Bounds
+from turnmill_worker.http1.small_tls import small_buffers
+
+_LARGE_REQUEST = 2**20
+#: Of one header with its name: as much as the SDKs' client reads of all together.
+_HEADER_BYTES_MAX = 100 * 1024
+
+#: First match wins. Whatever is not here happened after bytes could have left.
+_FAILURES: tuple[tuple[type[Exception], type[Failure]], ...] = (
+    (aiohttp.ClientHttpProxyError, NotConnected),
+    (aiohttp.ConnectionTimeoutError, ConnectTimeout),
+    (aiohttp.ClientConnectorError, NotConnected),
+    (TimeoutError, TimedOut),
+    (aiohttp.ClientPayloadError, CutShort),
+    (aiohttp.ClientResponseError, Malformed),
+    (aiohttp.ClientError, HungUp),
+    (OSError, HungUp),
+)
+
+
+class _Connector(aiohttp.TCPConnector):
+    # Not `connect`: most calls take a connection that is open already, and need no buffer.
+    async def _create_connection(self, *args: Any, **kwargs: Any) -> ResponseHandler:
+        with small_buffers():
+            return await super()._create_connection(*args, **kwargs)
+
+
+class Proxied:
+    """Connections to one vendor, of one event loop: as `http1.pool.Pool`, by way of aiohttp."""
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        proxy: str | None,
+        headers: Mapping[str, str],
+        most: int,
+        keep_alive: timedelta,
+        connect_within: timedelta,
+    ) -> None:
+        """`base_url` ends where a path begins; with a `proxy`, calls go through it."""
+        self._base_url = base_url
+        self._connect_within = connect_within
+        self._session = aiohttp.ClientSession(
+            connector=_Connector(
+                limit=most,
+                keepalive_timeout=keep_alive.total_seconds(),
+                # The same roots of trust as the SDK's own client.
+                ssl=httpx2.create_ssl_context() if base_url.startswith("https:") else True,
+            ),
+            headers=headers,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,  # it has no bound: 0.4 MB of gzip may hold 400 MB
+            max_line_size=_HEADER_BYTES_MAX,
+            max_field_size=_HEADER_BYTES_MAX,
+            max_headers=FIELDS_MAX,
+            proxy=proxy,
+        )
+
+    async def request(
+        self, method: str, path: str, body: bytes | None, *, within: timedelta, bounds: Bounds
+    ) -> Answer:
+        """Make one request; raises a Failure, and ValueError for an address that is none."""
+        try:
+            async with self._session.request(
+                method,
+                self._base_url + path,
+                data=io.BytesIO(body) if body and len(body) > _LARGE_REQUEST else body,
+                allow_redirects=False,
+                timeout=_timeouts(within, self._connect_within),
+            ) as response:
+                return await _answer(response, bounds)
+        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
+            raise ValueError("no address") from None
+        except (aiohttp.ClientError, OSError) as error:
+            failure = _failure_of(error)
+        raise failure  # out here, so that what it says of the vendor is not chained to it
+
+    async def close(self) -> None:
+        """Hang up on everybody."""
+        await self._session.close()
+
+    def drop(self) -> None:
+        """Let go of connections whose loop is gone; their sockets close as they are collected."""
+        closing = self._session.close()
+        with suppress(StopIteration):
+            closing.send(None)
+        closing.close()
+
+
+async def _answer(response: aiohttp.ClientResponse, bounds: Bounds) -> Answer:
+    accepted = 200 <= response.status < 300
+    most = bounds.body if accepted else bounds.refusal
+    if accepted and (response.content_length or 0) > most:
+        raise TooLarge
+    wire = bytearray()
+    try:
+        while len(wire) <= most and (piece := await response.content.readany()):
+            wire += piece
+    except (aiohttp.ClientError, OSError):
+        if accepted:
+            raise
+        # The status of a refusal has said it, whatever becomes of the rest.
+    if accepted and len(wire) > most:
+        raise TooLarge
+    fields = [(name.lower(), value) for name, value in response.raw_headers]
+    named = {name for name, _ in fields}
+    framed = bool(named & {b"content-length", b"transfer-encoding"}) or response.status == 204
+    return Answer(response.status, Headers(fields), bytes(wire), framed)
+
+
+def _failure_of(error: Exception) -> Failure:
+    kind = next(failure for raised, failure in _FAILURES if isinstance(error, raised))
+    return kind(type(error).__name__)
+
+
+@lru_cache(maxsize=64)
+def _timeouts(total: timedelta, connect_within: timedelta) -> aiohttp.ClientTimeout:
+    connect = min(total, connect_within).total_seconds()
+    return aiohttp.ClientTimeout(total=total.total_seconds(), connect=connect, sock_connect=connect)
