@@ -98,7 +98,12 @@ def check_events(examination: Examination) -> Findings:
     for one in found:
         lag = f"reader {one.name} of events: {_count(one.behind, 'event')} behind"
         fix = "let it read, park it, or remove it"
-        if one.missed:
+        if one.skipped:
+            lost = f"{_count(one.skipped, 'event')} were given up after many tries each"
+            yield wrong(f"{lag}; {lost}", "the log of a worker says why; remove it to forget that")
+        elif one.tries:
+            yield wrong(f"{lag}; it has failed {_count(one.tries, 'time')} in a row", fix)
+        elif one.missed:
             yield wrong(f"{lag}; {_count(one.missed, 'event')} were gone before it read them", fix)
         elif one.behind > MOST_KEPT // 2 and not one.parked:
             yield wrong(f"{lag}, and {MOST_KEPT:,} are kept", fix)

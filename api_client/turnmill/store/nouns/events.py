@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, case, delete, func, or_, select, tuple_, update
+from sqlalchemy import Connection, Update, case, delete, func, or_, select, tuple_, update
 
 from turnmill.domain.errors import InvalidInput
 from turnmill.domain.ids import SessionId, TurnId
@@ -44,6 +44,8 @@ class Reader:
     behind: int  #: events that have a place, and that it has not passed
     missed: int  #: that were pruned before it passed them, whether it was told yet or not
     missed_at: datetime | None
+    tries: int  #: that were made at what comes next, and came to nothing
+    skipped: int  #: that were given up after many tries
 
 
 def add_reader(conn: Connection, name: str) -> None:
@@ -87,13 +89,15 @@ def read(conn: Connection, name: str, *, limit: int = 500) -> list[Event]:
 
 def passed(conn: Connection, name: str, event: Event) -> None:
     """Note that the reader is done with this event and all before it."""
-    mine = update(event_readers).where(
-        event_readers.c.name == name, event_readers.c.place < event.place
-    )
-    values: dict[str, Any] = {"place": event.place}
+    conn.execute(past(event).where(event_readers.c.name == name))
+
+
+def past(event: Event) -> Update:
+    """Return what moves readers past this event and all before it."""
+    values: dict[str, Any] = {"place": event.place, "tries": 0}
     if event.kind == GAP:
         values |= {"missed": event_readers.c.missed + event.n, "missed_at": db_now()}
-    conn.execute(mine.values(**values))
+    return update(event_readers).where(event_readers.c.place < event.place).values(values)
 
 
 def readers(conn: Connection) -> list[Reader]:
@@ -109,6 +113,8 @@ def readers(conn: Connection) -> list[Reader]:
             (last - event_readers.c.place).label("behind"),
             missed.label("missed"),
             event_readers.c.missed_at,
+            event_readers.c.tries,
+            event_readers.c.skipped,
         ).order_by(event_readers.c.name)
     )
     return [
