@@ -71,7 +71,7 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.002)
 
 
-def state(store: Database) -> events.Reader:
+def state(store: Database) -> events.EventReader:
     with store.begin() as conn:
         (reader,) = events.readers(conn)
     return reader

@@ -43,7 +43,7 @@ def found(store: Database, hold: Hold) -> list[Event]:
     return events_read
 
 
-def state(store: Database) -> events.Reader:
+def state(store: Database) -> events.EventReader:
     with store.begin() as conn:
         (reader,) = events.readers(conn)
     return reader
