@@ -25,7 +25,17 @@ Everything that an application may rely on, made from the docstrings by `make do
 the first sections are imported from `turnmill`. What `Client` does for threads, `AsyncClient` does
 on an event loop, with the same verbs, options and errors: each call is awaited, iterators are
 asynchronous. A session is named by its record, its id, or its key (`SessionRef`); ids are UUIDs."""
-_CLIENT = ("Client", "Sessions", "Turns", "Turn", "Batches", "Batch", "Lanes", "Analytics")
+_CLIENT = (
+    "Client",
+    "Sessions",
+    "Turns",
+    "Turn",
+    "Batches",
+    "Batch",
+    "Events",
+    "Lanes",
+    "Analytics",
+)
 _SETTINGS = ("Settings", "Profile")
 _PORT = "turnmill_worker.providers.port"
 

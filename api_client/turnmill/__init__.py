@@ -61,12 +61,13 @@ from turnmill.domain.errors import (
     UnsupportedPart,
     WrongIsolation,
 )
-from turnmill.domain.states import Lane, OnAmbiguous, OnFailure, SessionStatus, TurnState
+from turnmill.domain.states import EventKind, Lane, OnAmbiguous, OnFailure, SessionStatus, TurnState
 
 if TYPE_CHECKING:
     from turnmill.aio.analytics import AsyncAnalytics
     from turnmill.aio.batches import AsyncBatch, AsyncBatches
     from turnmill.aio.client import AsyncClient
+    from turnmill.aio.events import AsyncEvents
     from turnmill.aio.lanes import AsyncLanes
     from turnmill.aio.sessions import AsyncSessions
     from turnmill.aio.turns import AsyncTurn, AsyncTurns
@@ -85,12 +86,14 @@ if TYPE_CHECKING:
     from turnmill.store.kept import Keeping
     from turnmill.store.line.pauses import Pauses
     from turnmill.store.nouns.batches import BatchCounts, BatchRecord, BatchResult
+    from turnmill.store.nouns.events import Event, EventReader
     from turnmill.store.nouns.lanes import LaneLoad
     from turnmill.store.nouns.usage import UsageRow
     from turnmill.store.records import AttemptRecord, MessageRecord, SessionRecord, TurnRecord
     from turnmill.sync.analytics import Analytics
     from turnmill.sync.batches import Batch, Batches
     from turnmill.sync.client import Client
+    from turnmill.sync.events import Events
     from turnmill.sync.lanes import Lanes
     from turnmill.sync.sessions import Sessions
     from turnmill.sync.turns import Turn, Turns
@@ -105,6 +108,7 @@ __all__ = [
     "AsyncBatch",
     "AsyncBatches",
     "AsyncClient",
+    "AsyncEvents",
     "AsyncLanes",
     "AsyncSessions",
     "AsyncTurn",
@@ -122,6 +126,10 @@ __all__ = [
     "Client",
     "ConfigurationError",
     "Conflict",
+    "Event",
+    "EventKind",
+    "EventReader",
+    "Events",
     "File",
     "IdempotencyConflict",
     "Image",
@@ -215,6 +223,7 @@ _LAZY = {
     "AsyncBatch": "turnmill.aio.batches",
     "AsyncBatches": "turnmill.aio.batches",
     "AsyncClient": "turnmill.aio.client",
+    "AsyncEvents": "turnmill.aio.events",
     "AsyncLanes": "turnmill.aio.lanes",
     "AsyncSessions": "turnmill.aio.sessions",
     "AsyncTurn": "turnmill.aio.turns",
@@ -226,6 +235,9 @@ _LAZY = {
     "BatchResult": "turnmill.store.nouns.batches",
     "Batches": "turnmill.sync.batches",
     "Client": "turnmill.sync.client",
+    "Event": "turnmill.store.nouns.events",
+    "EventReader": "turnmill.store.nouns.events",
+    "Events": "turnmill.sync.events",
     "Keeping": "turnmill.store.kept",
     "LaneLoad": "turnmill.store.nouns.lanes",
     "Lanes": "turnmill.sync.lanes",

@@ -46,7 +46,7 @@ def test_every_public_name_explains_itself(name: str) -> None:
 
 def test_both_clients_have_all_nouns() -> None:
     assert set(TWINS) == {
-        "Analytics", "Batch", "Batches", "Client", "Lanes", "Sessions", "Turn", "Turns",
+        "Analytics", "Batch", "Batches", "Client", "Events", "Lanes", "Sessions", "Turn", "Turns",
     }  # fmt: skip
     for noun in ("analytics", "batches", "lanes", "sessions", "turns"):
         for client in (turnmill.Client, turnmill.AsyncClient):

@@ -65,6 +65,13 @@ VERBS: dict[str, Callable[[Client, Path], object]] = {
     "Batch.results": lambda c, path: c.batches.get("old").results(path.with_suffix(".out")),
     "Batch.retry_failed": lambda c, _: c.batches.get("old").retry_failed(),
     "Batch.cancel": lambda c, _: c.batches.get("old").cancel(),
+    "Events.read": lambda c, _: c.events.read(session="s", kinds=["turn.failed"]),
+    "Events.follow": lambda c, _: list(c.events.follow(reader="one", timeout=0)),
+    "Events.passed": lambda c, _: c.events.passed("one", c.events.read()[0]),
+    "Events.readers": lambda c, _: c.events.readers(),
+    "Events.add_reader": lambda c, _: c.events.add_reader("two"),
+    "Events.park_reader": lambda c, _: c.events.park_reader("one"),
+    "Events.remove_reader": lambda c, _: c.events.remove_reader("one"),
     "Lanes.loads": lambda c, _: c.lanes.loads(),
     "Lanes.paused": lambda c, _: c.lanes.paused(),
     "Lanes.pause": lambda c, _: c.lanes.pause(lane="bulk", provider="mock"),
@@ -92,14 +99,25 @@ def client(database_url: str, jobs: Path) -> Iterator[Client]:
             rows.run(store, made.send("s", "hello").id, state)
         made.send("s", "waits")
         made.batches.create(jobs, name="old")
+        made.events.add_reader("one")
         yield made
 
 
 def test_the_table_of_verbs_has_all_of_them() -> None:
     listed = {name.partition(" ")[0] for name in VERBS} | OTHERS
-    nouns = ("Client", "Sessions", "Turns", "Turn", "Batches", "Batch", "Lanes", "Analytics")
+    nouns = (
+        "Client",
+        "Sessions",
+        "Turns",
+        "Turn",
+        "Batches",
+        "Batch",
+        "Events",
+        "Lanes",
+        "Analytics",
+    )
     owners = {noun: vars(getattr(turnmill, noun)) for noun in nouns}
-    properties = {"Client.analytics", "Client.batches", "Client.lanes"}
+    properties = {"Client.analytics", "Client.batches", "Client.events", "Client.lanes"}
     found = {
         f"{noun}.{verb}" for noun, all_of in owners.items() for verb in all_of if verb[0] != "_"
     }

@@ -10,6 +10,7 @@ from tests.ledgers import FakeLedger, deps_of
 from turnmill.domain.errors import InvalidInput, InvalidSetting
 from turnmill.domain.states import TurnState
 from turnmill.verbs.intake import session_options
+from turnmill_worker import plugins
 from turnmill_worker.layers import registered
 from turnmill_worker.layers.call import Call, Go, Layer
 from turnmill_worker.layers.registered import Named
@@ -69,7 +70,7 @@ async def test_a_session_chooses_by_name_among_what_the_operator_lets_it_choose(
 async def test_a_row_imports_nothing_and_a_name_that_is_not_registered_fails_its_turn(
     chosen: Any, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registered, "import_module", lambda _: pytest.fail("imported"))
+    monkeypatch.setattr(plugins, "import_module", lambda _: pytest.fail("imported"))
     ledger = FakeLedger()
     await run_claim(a_claim(settings={"layers": chosen}), deps_of(ledger, says))
     verdict = ledger.settled[-1]

@@ -28,8 +28,8 @@ from turnmill_worker.process.metrics_server import MetricsServer
 from turnmill_worker.providers.port import Done, Request, Usage
 from turnmill_worker.stack import ports
 from turnmill_worker.stack.process import wait_until
-from turnmill_worker.turn.observers import Observed
 from turnmill_worker.turn.run import run_claim
+from turnmill_worker.turn.written import Written
 
 DOCS = Path(__file__).parents[2] / "docs"
 CANARY = "xyzzy-canary"
@@ -45,7 +45,7 @@ def metrics(**options: Any) -> Metrics:
     return Metrics(**values | options)
 
 
-def seen(**options: Any) -> Observed:
+def seen(**options: Any) -> Written:
     values: dict[str, Any] = {
         "turn_id": TurnId(uuid4()),
         "session_id": SessionId(uuid4()),
@@ -62,7 +62,7 @@ def seen(**options: Any) -> Observed:
         "cached_tokens": 0,
         "cost_usd": Decimal("0.25"),
     }
-    return Observed(**values | options)
+    return Written(**values | options)
 
 
 def value(found: Metrics, name: str, **labels: str) -> float | None:
@@ -109,7 +109,7 @@ def test_turns_retries_tokens_and_money_are_counted_and_the_unknown_is_never_0()
         seen(state=TurnState.QUEUED, outcome="not_now", waits_for="budget"),
         seen(state=TurnState.DEAD, outcome="dead", error_code="rate_limited"),
     ):
-        found.observed(observed)
+        found.written(observed)
     model = {"provider": "openai", "model": "large"}
     assert value(found, "turnmill_turns_total", **model, state="succeeded") == 2
     assert value(found, "turnmill_turns_total", **model, state="dead") == 1
@@ -124,10 +124,10 @@ def test_turns_retries_tokens_and_money_are_counted_and_the_unknown_is_never_0()
 def test_labels_are_bounded_and_take_nothing_that_is_no_name() -> None:
     found = metrics()
     for number in range(300):
-        found.observed(seen(model=f"m{number}", provider=f"p{number}"))
-        found.observed(seen(state=TurnState.RETRYING, outcome="retrying", error_code=f"c{number}"))
-        found.observed(seen(state=TurnState.QUEUED, outcome="not_now", waits_for=f"w{number}"))
-    found.observed(seen(model=f"what {CANARY} said"))
+        found.written(seen(model=f"m{number}", provider=f"p{number}"))
+        found.written(seen(state=TurnState.RETRYING, outcome="retrying", error_code=f"c{number}"))
+        found.written(seen(state=TurnState.QUEUED, outcome="not_now", waits_for=f"w{number}"))
+    found.written(seen(model=f"what {CANARY} said"))
     samples = [one for family in found.registry.collect() for one in family.samples]
     assert {one.labels["provider"] for one in samples if "provider" in one.labels} <= {
         "openai",
@@ -172,7 +172,7 @@ async def test_every_call_is_counted_and_logged_with_its_outcome_and_without_a_w
         check=verb,
         layers=[Named(name="log", layer=log())],
         measure=measuring.measure(found.called),
-        observers=(found.observed,),
+        told=found.written,
     )
     for attempt in (1, 2):
         await run_claim(

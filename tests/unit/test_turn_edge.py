@@ -1,4 +1,4 @@
-"""Running a turn whose provider, price, observers or store do what they should not."""
+"""Running a turn whose provider, price, counts or store do what they should not."""
 
 import asyncio
 import logging
@@ -25,10 +25,10 @@ from turnmill_worker.providers import calls
 from turnmill_worker.providers.boundary import Answer
 from turnmill_worker.providers.port import Done, Provider, Request
 from turnmill_worker.turn.in_hand import InHand
-from turnmill_worker.turn.observers import Observed
 from turnmill_worker.turn.run import Deps, Ended, Outrun, run_turn
 from turnmill_worker.turn.slots import Slots
 from turnmill_worker.turn.verdict import MAX_FAULTS
+from turnmill_worker.turn.written import Written
 
 pytestmark = pytest.mark.anyio
 
@@ -286,7 +286,7 @@ async def test_code_that_breaks_over_a_question_is_not_asked_for_ever(policy: On
 
 
 @pytest.mark.parametrize("make", RAISED.values(), ids=RAISED)
-async def test_price_observers_and_announcements_that_raise_lose_no_verdict(
+async def test_a_price_a_count_and_announcements_that_raise_lose_no_verdict(
     make: Callable[[], BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:
     told: list[TurnId] = []
@@ -294,14 +294,11 @@ async def test_price_observers_and_announcements_that_raise_lose_no_verdict(
     def breaks(*_: Any) -> Any:
         raise make()
 
-    async def never_awaited(*_: Any) -> None:
-        raise AssertionError
-
-    def tells(seen: Observed) -> None:
+    def tells(seen: Written) -> None:
         assert "Paris" not in repr(seen)
         told.append(seen.turn_id)
+        raise make()
 
-    observers = (breaks, never_awaited, tells)
     ledger = FakeLedger()
     answers = does(lambda: Done(text="Paris"))
     deps = deps_of(
@@ -310,7 +307,7 @@ async def test_price_observers_and_announcements_that_raise_lose_no_verdict(
         price=breaks,
         announce_at=breaks,
         announce=breaks,
-        observers=observers,
+        told=tells,
     )
     verdict = await verdict_on(deps, ledger)
     assert (verdict.text, verdict.cost_usd, verdict.priced) == ("Paris", None, False)

@@ -19,7 +19,8 @@ from turnmill_worker.celery.flower import guard_flower
 from turnmill_worker.celery.hearing import hints_of
 from turnmill_worker.celery.schedule import beat_schedule
 from turnmill_worker.celery.tasks import turns, upkeep
-from turnmill_worker.layers.registered import registered
+from turnmill_worker.layers import registered as layers
+from turnmill_worker.observers import registered as observers
 from turnmill_worker.pool.transport import use_hint_transport
 from turnmill_worker.process.host import Host, check_store
 
@@ -80,7 +81,8 @@ def refuse_bad_setup(**_: Any) -> None:
         check_broker_url(settings.broker_url)
         refuse_eviction(settings)
         check_store(settings)
-        registered(settings.layers)
+        layers.registered(settings.layers)
+        observers.registered(settings.observers)
     except TurnmillError as error:
         raise SystemExit(f"turnmill: {error}\n  hint: {error.hint}") from None
     use_hint_transport()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from turnmill.aio.analytics import AsyncAnalytics
     from turnmill.aio.batches import AsyncBatches
+    from turnmill.aio.events import AsyncEvents
     from turnmill.aio.lanes import AsyncLanes
 
 
@@ -152,6 +153,13 @@ class AsyncClient:
         from turnmill.aio.lanes import AsyncLanes  # noqa: PLC0415
 
         return AsyncLanes(self._executor)
+
+    @cached_property
+    def events(self) -> "AsyncEvents":
+        """What happened to turns, in order; and for whom it is kept."""
+        from turnmill.aio.events import AsyncEvents  # noqa: PLC0415
+
+        return AsyncEvents(self._executor)
 
     async def close(self) -> None:
         """Stop waiting and give all connections back."""

@@ -45,6 +45,9 @@ LONGEST_TIMEOUT = timedelta(hours=24)
 MOST_LAYERS = 32
 LAYER_NAME = "[a-z][a-z0-9_-]{0,39}"
 
+#: Observers that a worker may have; their names read as those of layers do.
+MOST_OBSERVERS = 16
+
 #: Settings that speak to Turnmill, whatever the vendor, and what they may be.
 SETTING_CHOICES = MappingProxyType({"thread": ("chain", "client"), "api": ("responses", "chat")})
 #: Parts of one message.

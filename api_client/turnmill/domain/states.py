@@ -69,6 +69,19 @@ def sources_of(target: TurnState) -> frozenset[TurnState]:
     return frozenset(state for state, targets in MOVES.items() if target in targets)
 
 
+class EventKind(StrEnum):
+    """What an event tells of."""
+
+    SUCCEEDED = "turn.succeeded"  #: the turn has come to this state
+    FAILED = "turn.failed"  #: the same
+    DEAD = "turn.dead"  #: the same
+    CANCELLED = "turn.cancelled"  #: the same
+    EXPIRED = "turn.expired"  #: the same
+    RETRIED = "turn.retried"  #: a failed or dead one runs again, in place; it will end again
+    DELETED = "turn.deleted"  #: it went with its session, unfinished
+    GAP = "gap"  #: events that were not read are gone
+
+
 class SessionStatus(StrEnum):
     """Where a session stands."""
 

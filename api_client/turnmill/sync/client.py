@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from turnmill.sync.analytics import Analytics
     from turnmill.sync.batches import Batches
+    from turnmill.sync.events import Events
     from turnmill.sync.lanes import Lanes
 
 
@@ -154,6 +155,13 @@ class Client:
         from turnmill.sync.lanes import Lanes  # noqa: PLC0415
 
         return Lanes(self._executor)
+
+    @cached_property
+    def events(self) -> "Events":
+        """What happened to turns, in order; and for whom it is kept."""
+        from turnmill.sync.events import Events  # noqa: PLC0415
+
+        return Events(self._executor)
 
     def close(self) -> None:
         """Stop waiting and give all connections back."""

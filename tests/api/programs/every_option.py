@@ -16,6 +16,9 @@ from turnmill import (
     BatchCounts,
     BatchResult,
     Client,
+    Event,
+    EventKind,
+    EventReader,
     Keeping,
     LaneLoad,
     Pauses,
@@ -103,6 +106,17 @@ def on_threads(connection: Connection, orm: Session) -> None:
     assert_type(client.sessions.kept(session), Keeping)
 
 
+def events(client: Client) -> None:
+    found = client.events.read(
+        after=1, session="ada:1", kinds=["turn.failed", EventKind.DEAD], limit=5
+    )
+    assert_type(found, list[Event])
+    for event in client.events.follow(reader="bill", kinds=[], timeout=timedelta(seconds=1)):
+        client.events.passed("bill", event)
+    client.events.park_reader("bill", parked=False)
+    assert_type(client.events.readers(), list[EventReader])
+
+
 async def on_asyncio(connection: AsyncConnection) -> None:
     async with AsyncClient.from_env() as client:
         session = await client.sessions.create(user_id="ada", idle_ttl=timedelta(days=1))
@@ -116,5 +130,7 @@ async def on_asyncio(connection: AsyncConnection) -> None:
         assert_type(await batch.counts, BatchCounts)
         async for result in batch.iter_results():
             assert_type(result, BatchResult)
+        async for event in client.events.follow(timeout=1.0):
+            assert_type(event, Event)
         assert_type(await client.lanes.paused(), Pauses)
         assert_type(await client.analytics.report(days=1), Report)

@@ -1,6 +1,7 @@
 """Readers of events miss nothing, keep each session's order, and are told of what they missed."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -66,6 +67,47 @@ def test_each_reader_reads_all_in_the_order_of_each_session(store: Database) -> 
         assert mine[-1].turn_id == last
     assert len(found) == 9
     assert read(store, "two") == found
+
+
+def page(store: Database, after: int | None = None, **wanted: Any) -> events.Page:
+    with store.begin() as conn:
+        return events.page(conn, after, **{"limit": 100} | wanted)
+
+
+def test_who_keeps_a_place_himself_reads_on_from_there(store: Database) -> None:
+    lines = [rows.start(store) for _ in range(2)]
+    sent = answered(store, *lines * 3)
+    first = page(store, limit=4)
+    rest = page(store, first.upto)
+    assert set(turns_of([*first.events, *rest.events])) == set(sent)
+    assert page(store, rest.upto) == events.Page(events=[], upto=rest.upto)
+    assert page(store).events == [*first.events, *rest.events]
+
+
+def test_what_is_read_can_be_that_of_a_session_or_a_kind(store: Database) -> None:
+    one, two = rows.start(store), rows.start(store)
+    sent = answered(store, one, two, one)
+    cancelled = steps.send(store, two).turn_id
+    steps.cancel(store, cancelled)
+    assert turns_of(page(store, session_id=one).events) == sent[::2]
+    found = page(store, kinds=["turn.cancelled"])
+    assert (turns_of(found.events), found.upto) == ([cancelled], 4)
+    first = page(store, kinds=["turn.succeeded"], limit=1)
+    rest = page(store, first.upto, kinds=["turn.succeeded"])
+    assert len(rest.events) == 2
+
+
+def test_who_keeps_a_place_that_is_gone_finds_a_gap_and_who_begins_does_not(
+    store: Database,
+) -> None:
+    line = rows.start(store)
+    answered(store, line, line)
+    page(store)
+    assert prune(store) == 2
+    answered(store, line)
+    gap, event = page(store, 1, kinds=["turn.succeeded"]).events
+    assert (gap.kind, gap.n, gap.place, event.n) == ("gap", 1, 2, 3)
+    assert [one.n for one in page(store).events] == [3]
 
 
 def test_what_was_not_passed_is_read_again(store: Database) -> None:

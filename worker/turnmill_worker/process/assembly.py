@@ -44,7 +44,7 @@ def assemble(
         accepting=accepting,
         layers=registered(settings.layers),
         measure=None if measuring is None else measure(measuring.called),
-        observers=() if measuring is None else (measuring.observed,),
+        told=None if measuring is None else measuring.written,
         turn_timeout=settings.turn_timeout,
         max_reply_bytes=settings.max_reply_bytes,
         background_timeout=settings.background_timeout,

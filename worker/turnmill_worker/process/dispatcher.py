@@ -18,7 +18,7 @@ from turnmill.store.line.due import expire_overdue, overdue, purge_deleted
 from turnmill.store.line.leases import late_heartbeats, take_lost
 from turnmill.store.line.pauses import Pauses, read_pauses
 from turnmill.store.records import Head, Moved
-from turnmill.wire import CANCEL_CHANNEL, WAKE_CHANNEL
+from turnmill.wire import CANCEL_CHANNEL, SETTLED_CHANNEL, WAKE_CHANNEL
 from turnmill_worker.process.feeder import News
 
 logger = logging.getLogger("turnmill.dispatcher")
@@ -46,13 +46,14 @@ class Dispatcher:
         on_due: Callable[[], None] = lambda: None,
         on_doubt: Callable[[], None] = lambda: None,
         on_kept: Callable[[], None] = lambda: None,
+        on_ended: Callable[[], None] | None = None,
     ) -> None:
         """`tell` has workers told, and never waits for a broker.
 
         `listen` is called about ten times a second, to notice whether hints come.
         `on_due` is called when something was due and not yet taken at the moment of a look;
         `on_doubt` when some worker seems to be about to lose its leases; `on_kept` while vendors
-        keep, or still work on, what nobody needs any more.
+        keep, or still work on, what nobody needs any more; `on_ended` when turns have ended.
         """
         self._database = database
         self._lease = lease
@@ -62,6 +63,10 @@ class Dispatcher:
         self._on_due = on_due
         self._on_doubt = on_doubt
         self._on_kept = on_kept
+        self._on_ended = on_ended
+        self._channels = [WAKE_CHANNEL, CANCEL_CHANNEL]
+        if on_ended is not None:
+            self._channels.append(SETTLED_CHANNEL)
         self._stopped = threading.Event()
         self._draining = threading.Event()
         self._thread = threading.Thread(target=self._run, name="turnmill-dispatch", daemon=True)
@@ -134,7 +139,7 @@ class Dispatcher:
 
     def _watch(self) -> None:
         """Tick and listen on one connection until something fails or we are stopped."""
-        with listen(self._database, [WAKE_CHANNEL, CANCEL_CHANNEL]) as listener:
+        with listen(self._database, self._channels) as listener:
             while not self._stopped.is_set():
                 self.tick()
                 self._listen_until(listener, time.monotonic() + _with_jitter(TICK))
@@ -148,6 +153,9 @@ class Dispatcher:
     def _on_notice(self, notice: Notice) -> None:
         if notice.channel == CANCEL_CHANNEL:
             self._on_cancel(notice.turn_ids)
+        elif notice.channel == SETTLED_CHANNEL:
+            if self._on_ended is not None:
+                self._on_ended()
         elif notice.turn_ids and not self._draining.is_set():
             self._tell(News(woken=notice.turn_ids))
 

@@ -29,6 +29,7 @@ class Dispatching:
         on_cancel: Callable[[Sequence[TurnId]], None],
         on_doubt: Callable[[], None],
         on_kept: Callable[[], None],
+        on_ended: Callable[[], None] | None,
     ) -> None:
         # One connection for the dispatcher, one for the feeder.
         self._database = Database(
@@ -50,6 +51,7 @@ class Dispatching:
             on_due=self._poller.wake,
             on_doubt=on_doubt,
             on_kept=on_kept,
+            on_ended=on_ended,
         )
         self._polling: asyncio.Task[None] | None = None
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import threading
 from collections.abc import Sequence
 from datetime import timedelta
@@ -12,12 +13,14 @@ from turnmill.settings import Settings
 from turnmill.store.database import Database
 from turnmill.store.line.due import expire_overdue, overdue, purge_deleted
 from turnmill.store.line.leases import cancel_requested, end_leases, take_lost
+from turnmill.store.nouns import reading
 from turnmill.store.records import Claim, Head
 from turnmill_worker.layers.holding import Stop
 from turnmill_worker.pool.loops import run_to_end
 from turnmill_worker.process.assembly import assemble
 from turnmill_worker.process.closing import Closing
 from turnmill_worker.process.elected import Elected
+from turnmill_worker.process.observing import Observing
 from turnmill_worker.providers.boundary import name_of
 from turnmill_worker.providers.registry import ProviderRegistry
 from turnmill_worker.turn.in_hand import InHand
@@ -39,7 +42,7 @@ class InProcessRunner:
     """
 
     def __init__(self, database: Database, settings: Settings) -> None:
-        """Raises InvalidSetting for layers that are not there."""
+        """Raises InvalidSetting for layers or observers that are not there."""
         self._database = database
         self._settings = settings
         self._wakeup = asyncio.Event()
@@ -60,6 +63,9 @@ class InProcessRunner:
             announce=self._on_head,
             announce_at=lambda head, due_at: None,
         )
+        self._observing: Observing | None = None
+        if settings.observers:
+            self._observing = Observing(settings, database, owner=f"in-process:{os.getpid()}")
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="turnmill-runner", daemon=True)
         self._thread.start()
@@ -82,6 +88,8 @@ class InProcessRunner:
         deps, ledger = self._deps, self._ledger
         closing = Closing(self._database, self._providers.get)
         await self._begin()
+        if self._observing is not None:
+            self._observing.start(self._loop)
         while not self._closing:
             self._wakeup.clear()
             try:
@@ -95,6 +103,8 @@ class InProcessRunner:
             await self._rest()
             self._give_up(closing)
         await self._finish()
+        if self._observing is not None:
+            await self._observing.stop(within=self._settings.grace, after_a_last_look=True)
         await closing.stop()
         await self._providers.aclose()
         await asyncio.to_thread(ledger.stop)
@@ -120,6 +130,7 @@ class InProcessRunner:
         """Take what an earlier process left running: no other one can hold it."""
         with self._database.begin() as conn:
             end_leases(conn)
+            reading.free_all(conn)
             while take_lost(conn, lease=timedelta(0)).turns:
                 pass
 
@@ -142,6 +153,8 @@ class InProcessRunner:
             logger.error("a turn ended with %s", name_of(error))
         finally:
             self._wakeup.set()
+            if self._observing is not None:
+                self._observing.wake()
 
     def _give_up(self, closing: Closing) -> None:
         """Let vendors delete what nobody needs any more, beside the turns."""

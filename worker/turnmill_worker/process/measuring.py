@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from turnmill.settings import Settings
-from turnmill_worker.layers.measure import Told
+from turnmill_worker.layers import measure
+from turnmill_worker.turn import written
 from turnmill_worker.turn.in_hand import InHand
 from turnmill_worker.turn.ledger import GroupedLedger
-from turnmill_worker.turn.observers import Observer
 from turnmill_worker.turn.slots import Slots
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class Measuring:
     """Who is told of calls and verdicts, and what serves the counts."""
 
-    called: Told
-    observed: Observer
+    called: measure.Told
+    written: written.Told
     server: MetricsServer
 
 
@@ -46,4 +46,4 @@ def measuring(
         slots=lambda: slots.total,
     )
     server = MetricsServer(metrics.registry, host=settings.metrics_host, port=settings.metrics_port)
-    return Measuring(called=metrics.called, observed=metrics.observed, server=server)
+    return Measuring(called=metrics.called, written=metrics.written, server=server)

@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 from turnmill.domain.errors import StoreError
 from turnmill.domain.states import FINAL, Lane
 from turnmill_worker.layers.call import Call
-from turnmill_worker.turn.observers import Observed
+from turnmill_worker.turn.written import Written
 
 OTHER = "other"
 _MOST_MODELS = 50
@@ -136,8 +136,8 @@ class Metrics:
         provider = self._provider(call.claim.provider)
         self._calls.labels(provider, call.kind, outcome).observe(took.total_seconds())
 
-    def observed(self, seen: Observed) -> None:
-        """Count a verdict. An observer."""
+    def written(self, seen: Written) -> None:
+        """Count a verdict."""
         provider = self._provider(seen.provider)
         if seen.state in FINAL:
             self._turns.labels(provider, self._models.of(seen.model), seen.state.value).inc()
@@ -148,7 +148,7 @@ class Metrics:
         if seen.outcome == "succeeded":
             self._used(seen, provider, self._models.of(seen.model))
 
-    def _used(self, seen: Observed, provider: str, model: str) -> None:
+    def _used(self, seen: Written, provider: str, model: str) -> None:
         counts = (
             ("input", seen.input_tokens),
             ("output", seen.output_tokens),

@@ -24,6 +24,7 @@ from turnmill_worker.process.closing import Closing
 from turnmill_worker.process.dispatching import Dispatching
 from turnmill_worker.process.heartbeat import Heartbeat
 from turnmill_worker.process.measuring import Measuring, measuring
+from turnmill_worker.process.observing import Observing
 from turnmill_worker.process.poller import Hints
 from turnmill_worker.process.quarantine import Quarantine
 from turnmill_worker.providers.pricing import preload as preload_prices
@@ -37,6 +38,8 @@ logger = logging.getLogger("turnmill.works")
 #: Hints for a later moment are kept in memory up to this many; the dispatcher sees to the rest.
 _MOST_TIMERS = 10_000
 _LONGEST_TIMER = timedelta(minutes=2)
+#: Calls to observers may go on for so long when all turns are done.
+_LAST_CALLS = timedelta(seconds=5)
 
 
 class Runtime:
@@ -78,6 +81,7 @@ class Runtime:
             accepting=lambda: not self.draining.is_set(),
             measuring=self._measuring,
         )
+        self._observing = None if hints is None else self._new_observing()
         self._dispatching = None if hints is None else self._new_dispatching(hints)
         # Of a worker, not of the children of its pool.
         file = settings.alive_file if hints is not None else None
@@ -94,6 +98,8 @@ class Runtime:
             self._measuring.server.start()
         if self._dispatching is not None:
             self._dispatching.start(loop)
+        if self._observing is not None:
+            self._observing.start(loop)
 
     def resize(self, slots: int) -> None:
         """Run so many turns at once from now on. From any thread."""
@@ -109,6 +115,8 @@ class Runtime:
         self.draining.set()
         if self._dispatching is not None:
             self._dispatching.drain()
+        if self._observing is not None:
+            self._observing.drain()
         self._grace = threading.Timer(
             self.settings.grace.total_seconds(), self.in_hand.close_all, args=(Stop.DRAINING,)
         )
@@ -123,6 +131,8 @@ class Runtime:
             self._dispatching.stop_polling()
         if self._alive is not None:
             self._alive.stop()
+        if self._observing is not None:
+            await self._observing.stop(within=min(self.settings.grace, _LAST_CALLS))
         await self.closing.stop()
         await self.providers.aclose()
         await asyncio.to_thread(self._stop_threads)
@@ -189,6 +199,12 @@ class Runtime:
             slots=self.slots,
         )
 
+    def _new_observing(self) -> Observing | None:
+        """Return what tells the operator's observers, where there are any."""
+        if not self.settings.observers:
+            return None
+        return Observing(self.settings, self.database, owner=self.owner)
+
     def _new_dispatching(self, hints: Hints) -> Dispatching:
         return Dispatching(
             self.settings,
@@ -199,6 +215,7 @@ class Runtime:
             on_cancel=self._on_cancel,
             on_doubt=self._on_doubt,
             on_kept=self._on_kept,
+            on_ended=None if self._observing is None else self._observing.wake,
         )
 
     def _on_cancel(self, turn_ids: Sequence[TurnId]) -> None:

@@ -28,9 +28,9 @@ from turnmill_worker.providers.port import Done, Provider, Request, Usage
 from turnmill_worker.turn import verdict
 from turnmill_worker.turn.in_hand import InHand
 from turnmill_worker.turn.ledger import Ledger
-from turnmill_worker.turn.observers import Observer, tell
 from turnmill_worker.turn.slots import Slots
 from turnmill_worker.turn.verdict import Rules, Verdict
+from turnmill_worker.turn.written import Told, tell
 
 logger = logging.getLogger("turnmill.turn")
 
@@ -54,7 +54,7 @@ class Deps:
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     layers: Sequence[Named] = ()  #: that the operator registered, outermost first
     measure: Layer | None = None  #: outside of them, where calls are counted
-    observers: Sequence[Observer] = ()  #: told after each commit
+    told: Told | None = None  #: after each commit
     accepting: Callable[[], bool] = lambda: True  #: whether a turn may still be claimed
     turn_timeout: timedelta = timedelta(minutes=10)
     max_reply_bytes: int = boundary.MAX_REPLY_BYTES
@@ -278,7 +278,7 @@ def _report(claim: Claim, settlement: Settlement, settled: Settled | Fenced, dep
         return Outrun()
     if settled.next is not None or settled.due_at is not None:
         boundary.attempted("an announcement", lambda: _announce(claim, settled, deps))
-    tell(deps.observers, claim, settlement, settled)
+    tell(deps.told, claim, settlement, settled)
     return Ended(state=settled.state, due_at=settled.due_at, error_code=settlement.error_code)
 
 

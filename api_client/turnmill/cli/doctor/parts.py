@@ -13,6 +13,8 @@ _PING_SECONDS = 1.0
 #: A job of the schedule begins every five minutes unless somebody changed that.
 _BEAT_SILENT = timedelta(minutes=15)
 _LONG_DUE = timedelta(seconds=30)
+#: An observer may fail so often in a row: it is told again.
+_TRIES = 3
 #: A worker deletes within seconds what nobody needs any more.
 _LONG_KEPT = timedelta(hours=1)
 
@@ -97,8 +99,14 @@ def check_events(examination: Examination) -> Findings:
         found = readers(conn)
     for one in found:
         lag = f"reader {one.name} of events: {_count(one.behind, 'event')} behind"
-        fix = "let it read, park it, or remove it"
-        if one.missed:
+        fix = f"let it read, or `turnmill events park|remove {one.name}`"
+        if one.skipped:
+            lost = f"{_count(one.skipped, 'event')} were given up after many tries each"
+            forget = f"; `turnmill events remove {one.name}` begins anew"
+            yield wrong(f"{lag}; {lost}", f"see the log of a worker{forget}")
+        elif one.tries > _TRIES:
+            yield wrong(f"{lag}; it has failed {one.tries} times in a row", fix)
+        elif one.missed:
             yield wrong(f"{lag}; {_count(one.missed, 'event')} were gone before it read them", fix)
         elif one.behind > MOST_KEPT // 2 and not one.parked:
             yield wrong(f"{lag}, and {MOST_KEPT:,} are kept", fix)

@@ -5,12 +5,12 @@ gives those that are committed by then a place in one row of all. So a transacti
 holds up the events that it wrote itself, and those of nobody else.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, case, delete, func, or_, select, tuple_, update
+from sqlalchemy import Connection, Update, case, delete, func, or_, select, tuple_, update
 
 from turnmill.domain.errors import InvalidInput
 from turnmill.domain.ids import SessionId, TurnId
@@ -25,25 +25,36 @@ GAP = "gap"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Something that happened, or a gap: events that this reader can read no more."""
+    """Something that happened to a turn, or a gap: events that are gone before they were read."""
 
-    place: int  #: say `passed` with it
-    kind: str
+    place: int  #: among all events: go on after it
+    kind: str  #: one of EventKind, or of what later versions add
     session_id: SessionId | None = None  #: None in a gap
     turn_id: TurnId | None = None  #: None in a gap
     n: int  #: the number within its session; in a gap, how many events were missed
-    at: datetime | None = None
+    at: datetime | None = None  #: None in a gap
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reader:
-    """How far a reader is."""
+class Page:
+    """What was found, and how far all was looked at."""
+
+    events: list[Event]
+    upto: int  #: nothing else that is wanted has a place up to it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventReader:
+    """How far somebody is for whom events are kept."""
 
     name: str
-    parked: bool
+    parked: bool  #: nothing is kept for it alone
+    place: int  #: of the last event that it has passed
     behind: int  #: events that have a place, and that it has not passed
     missed: int  #: that were pruned before it passed them, whether it was told yet or not
     missed_at: datetime | None
+    tries: int  #: that were made at what comes next, and came to nothing
+    skipped: int  #: that were given up after many tries
 
 
 def add_reader(conn: Connection, name: str) -> None:
@@ -55,6 +66,7 @@ def add_reader(conn: Connection, name: str) -> None:
 
 def remove_reader(conn: Connection, name: str) -> None:
     """Keep nothing for this reader any more."""
+    _reader(conn, name)
     conn.execute(delete(event_readers).where(event_readers.c.name == name))
 
 
@@ -70,33 +82,65 @@ def read(conn: Connection, name: str, *, limit: int = 500) -> list[Event]:
     Of one session they come in the order in which they happened, none is left out, and what has
     been missed is said by a first event of the kind `gap`. Commit soon: others read, too.
     """
+    return page(conn, place_of(conn, name), limit=limit).events
+
+
+def page(
+    conn: Connection,
+    after: int | None,
+    *,
+    session_id: SessionId | None = None,
+    kinds: Collection[str] = (),
+    limit: int,
+) -> Page:
+    """Return up to `limit` events from after a place on (None: from the oldest that is there).
+
+    A gap comes first, whatever is asked for: nobody knows what was in it. See `read`.
+    """
     log = _locked_log(conn)
-    _place_new(conn, log, limit=limit)
-    at = _reader(conn, name).place
+    last = log.last_place + _place_new(conn, log, limit=limit)
+    start = log.pruned_place if after is None else after
     found: list[Event] = []
-    if at < log.pruned_place:
-        found.append(Event(place=log.pruned_place, kind=GAP, n=log.pruned_place - at))
-    rows = conn.execute(
-        select(events)
-        .where(events.c.place > max(at, log.pruned_place))
-        .order_by(events.c.place)
-        .limit(limit)
-    )
-    return found + [_event(row) for row in rows]
+    if start < log.pruned_place:
+        found.append(Event(place=log.pruned_place, kind=GAP, n=log.pruned_place - start))
+    wanted = select(events).where(events.c.place > max(start, log.pruned_place))
+    if session_id is not None:
+        wanted = wanted.where(events.c.session_id == session_id)
+    if kinds:
+        wanted = wanted.where(events.c.kind.in_(kinds))
+    rows = conn.execute(wanted.order_by(events.c.place).limit(limit)).all()
+    found += [_event(row) for row in rows]
+    upto = rows[-1].place if len(rows) == limit else last
+    return Page(events=found, upto=max(upto, start))
+
+
+def place_of(conn: Connection, name: str) -> int:
+    """Return the place up to which the reader has read. Raises InvalidInput where there is none."""
+    place: int = _reader(conn, name).place
+    return place
 
 
 def passed(conn: Connection, name: str, event: Event) -> None:
     """Note that the reader is done with this event and all before it."""
-    mine = update(event_readers).where(
-        event_readers.c.name == name, event_readers.c.place < event.place
-    )
-    values: dict[str, Any] = {"place": event.place}
+    _reader(conn, name)
+    conn.execute(past(event).where(event_readers.c.name == name))
+
+
+def passed_up_to(conn: Connection, name: str, place: int) -> None:
+    """Note that the reader wants nothing of what comes up to this place."""
+    mine = update(event_readers).where(event_readers.c.name == name, event_readers.c.place < place)
+    conn.execute(mine.values(place=place))
+
+
+def past(event: Event) -> Update:
+    """Return what moves readers past this event and all before it."""
+    values: dict[str, Any] = {"place": event.place, "tries": 0}
     if event.kind == GAP:
         values |= {"missed": event_readers.c.missed + event.n, "missed_at": db_now()}
-    conn.execute(mine.values(**values))
+    return update(event_readers).where(event_readers.c.place < event.place).values(values)
 
 
-def readers(conn: Connection) -> list[Reader]:
+def readers(conn: Connection) -> list[EventReader]:
     """Return all readers by name, and how far they are."""
     last = func.coalesce(select(event_log.c.last_place).scalar_subquery(), 0)
     pruned = func.coalesce(select(event_log.c.pruned_place).scalar_subquery(), 0)
@@ -106,13 +150,17 @@ def readers(conn: Connection) -> list[Reader]:
         select(
             event_readers.c.name,
             event_readers.c.parked,
+            event_readers.c.place,
             (last - event_readers.c.place).label("behind"),
             missed.label("missed"),
             event_readers.c.missed_at,
+            event_readers.c.tries,
+            event_readers.c.skipped,
         ).order_by(event_readers.c.name)
     )
     return [
-        Reader(**{name: getattr(row, name) for name in Reader.__dataclass_fields__}) for row in rows
+        EventReader(**{name: getattr(row, name) for name in EventReader.__dataclass_fields__})
+        for row in rows
     ]
 
 
@@ -176,8 +224,8 @@ def _locked_log(conn: Connection) -> Any:
     return row
 
 
-def _place_new(conn: Connection, log: Any, *, limit: int) -> None:
-    """Give places to up to `limit` events that are committed and have none.
+def _place_new(conn: Connection, log: Any, *, limit: int) -> int:
+    """Give places to up to `limit` events that are committed and have none; return how many.
 
     Of a session they are a beginning of those that have none: whoever writes one holds the session
     until it is committed.
@@ -192,6 +240,7 @@ def _place_new(conn: Connection, log: Any, *, limit: int) -> None:
     ).rowcount
     if given:
         conn.execute(update(event_log).values(last_place=log.last_place + given))
+    return given
 
 
 def _unplaced() -> Any:
@@ -205,7 +254,9 @@ def _unplaced() -> Any:
 def _reader(conn: Connection, name: str) -> Any:
     found = conn.execute(select(event_readers).where(event_readers.c.name == name)).one_or_none()
     if found is None:
-        raise InvalidInput("there is no such reader of events", hint="add it first")
+        raise InvalidInput(
+            "there is no such reader of events", hint="add it, or see `turnmill events readers`"
+        )
     return found
 
 

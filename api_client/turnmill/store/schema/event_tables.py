@@ -53,6 +53,11 @@ event_readers = Table(
     Column("parked", Boolean, nullable=False, server_default=false()),
     Column("missed", BigInteger, nullable=False, server_default="0"),  # pruned before it read them
     Column("missed_at", Timestamp),
+    Column("owner", Text),  # who reads for it now; NULL: nobody
+    Column("fence", BigInteger, nullable=False, server_default="0"),  # of the last who began to
+    Column("free_at", Timestamp),  # another one may begin from then on; NULL: at once
+    Column("tries", Integer, nullable=False, server_default="0"),  # at what comes after its place
+    Column("skipped", BigInteger, nullable=False, server_default="0"),  # given up after many tries
     Column("created_at", Timestamp, nullable=False, server_default=db_now()),
 )
 

@@ -1,8 +1,7 @@
-"""Observers: told of each verdict after it was committed, without a word of its content."""
+"""What was written about a claim: told within this process, once it is committed."""
 
-import inspect
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
@@ -16,7 +15,7 @@ logger = logging.getLogger("turnmill.turn")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Observed:
+class Written:
     """What was written about one claim of a turn: ids, names, states and numbers."""
 
     turn_id: TurnId
@@ -35,30 +34,20 @@ class Observed:
     cost_usd: Decimal | None
 
 
-Observer = Callable[[Observed], None]
+#: Counts, say. It may miss one: what is to miss nothing reads events.
+Told = Callable[[Written], None]
 
 
-def tell(
-    observers: Sequence[Observer], claim: Claim, settlement: Settlement, settled: Settled
-) -> None:
-    """Tell every observer; one that fails does not keep the others from being told.
-
-    They are called on the event loop, and must not block.
-    """
+def tell(told: Told | None, claim: Claim, settlement: Settlement, settled: Settled) -> None:
+    """Tell of it, on the event loop: who is told must not block. Where that fails, it is logged."""
     if logger.isEnabledFor(logging.DEBUG):
         _log(claim, settled)
-    if not observers:
-        return
-    seen = _observed(claim, settlement, settled)
-    for observer in observers:
-        made: object = attempted("an observer", partial(observer, seen))
-        if inspect.iscoroutine(made):
-            made.close()
-            logger.error("an observer is async def and was not run: observers are plain functions")
+    if told is not None:
+        attempted("who counts verdicts", partial(told, _written(claim, settlement, settled)))
 
 
-def _observed(claim: Claim, settlement: Settlement, settled: Settled) -> Observed:
-    return Observed(
+def _written(claim: Claim, settlement: Settlement, settled: Settled) -> Written:
+    return Written(
         turn_id=claim.turn_id,
         session_id=claim.session_id,
         provider=claim.provider,

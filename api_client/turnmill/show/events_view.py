@@ -1,0 +1,55 @@
+"""Events and their readers, for people and for programs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from turnmill.show.listing import Listing
+from turnmill.show.tables import fields, print_json
+from turnmill.show.wording import moment_text
+
+if TYPE_CHECKING:
+    from turnmill.store.nouns.events import Event, EventReader
+
+
+def _document(event: Event) -> dict[str, Any]:
+    return dict(fields(event, "place", "kind", "session_id", "n", "turn_id", "at"))
+
+
+def _row(event: Event) -> tuple[object, ...]:
+    at = None if event.at is None else moment_text(event.at)
+    return (event.place, event.kind, at, event.turn_id, event.n, event.session_id)
+
+
+EVENTS: Listing[Event] = Listing(
+    columns=("place", "kind", "at", "turn", "n", "session"),
+    row=_row,
+    document=_document,
+    numbers=("place", "n"),
+    spare=("n", "session"),
+)
+
+READERS: Listing[EventReader] = Listing(
+    columns=("reader", "behind", "missed", "failures", "given up", ""),
+    row=lambda one: (
+        one.name,
+        one.behind,
+        one.missed,
+        one.tries,
+        one.skipped,
+        "parked" if one.parked else "",
+    ),
+    document=lambda one: fields(one, *one.__dataclass_fields__),
+    numbers=("behind", "missed", "failures", "given up"),
+)
+
+
+def print_event(event: Event, *, as_json: bool) -> None:
+    """Print one event on a line, at once."""
+    if as_json:
+        print_json(_document(event))
+        return
+    words = ["" if word is None else str(word) for word in _row(event)]
+    click.echo("  ".join(words))

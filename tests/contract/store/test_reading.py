@@ -1,0 +1,134 @@
+"""Of all who would read for a reader one does, and who has lost that moves nothing."""
+
+from datetime import timedelta
+
+import pytest
+
+from tests import rows, steps
+from turnmill.domain.ids import TurnId
+from turnmill.store.database import Database
+from turnmill.store.nouns import events, reading
+from turnmill.store.nouns.events import Event
+from turnmill.store.nouns.reading import Hold
+
+pytestmark = pytest.mark.usefixtures("sound")
+
+LONG, OVER = timedelta(minutes=1), timedelta(0)
+
+
+def take(store: Database, owner: str, *, lease: timedelta = LONG) -> Hold | None:
+    with store.begin() as conn:
+        return reading.hold(conn, "one", owner=owner, lease=lease)
+
+
+def taken(store: Database, owner: str, *, lease: timedelta = LONG) -> Hold:
+    hold = take(store, owner, lease=lease)
+    assert hold is not None
+    return hold
+
+
+def read(store: Database, hold: Hold) -> list[Event] | None:
+    with store.begin() as conn:
+        return reading.read(conn, hold, limit=100, lease=LONG)
+
+
+def passed(store: Database, hold: Hold, event: Event) -> bool:
+    with store.begin() as conn:
+        return reading.passed(conn, hold, event, lease=LONG)
+
+
+def found(store: Database, hold: Hold) -> list[Event]:
+    events_read = read(store, hold)
+    assert events_read is not None
+    return events_read
+
+
+def state(store: Database) -> events.EventReader:
+    with store.begin() as conn:
+        (reader,) = events.readers(conn)
+    return reader
+
+
+def answered(store: Database, count: int = 3) -> list[TurnId]:
+    line = rows.start(store)
+    sent = [steps.send(store, line).turn_id for _ in range(count)]
+    for turn in sent:
+        steps.answer(store, turn)
+    return sent
+
+
+def test_one_process_holds_a_reader_until_it_gives_it_back_or_its_lease_is_over(
+    store: Database,
+) -> None:
+    first = taken(store, "a")
+    assert (take(store, "b"), take(store, "a")) == (None, None)
+    with store.begin() as conn:
+        reading.give_back(conn, first)
+    assert taken(store, "b", lease=OVER).fence > first.fence
+    assert taken(store, "c").tries == 1
+
+
+def test_who_was_late_reads_and_moves_nothing(store: Database) -> None:
+    sent = answered(store)
+    late = taken(store, "a", lease=OVER)
+    (first, *_) = found(store, late)
+    with store.begin() as conn:
+        reading.free_all(conn)
+    holder = taken(store, "b")
+    assert read(store, late) is None
+    assert not passed(store, late, first)
+    with store.begin() as conn:
+        assert not reading.extend(conn, late, lease=OVER)
+        assert not reading.failed(conn, late, again=OVER)
+        assert not reading.give_up(conn, late, first, lease=OVER)
+        reading.give_back(conn, late)
+    assert take(store, "c") is None
+    assert [one.turn_id for one in found(store, holder)] == sent
+    assert (state(store).tries, state(store).skipped) == (0, 0)
+
+
+def test_nothing_is_read_where_nothing_waits(store: Database) -> None:
+    hold = taken(store, "a")
+    with store.begin() as conn:
+        assert not reading.waits(conn, hold)
+    answered(store, 1)
+    with store.begin() as conn:
+        assert reading.waits(conn, hold)
+    (event,) = found(store, hold)
+    with store.begin() as conn:
+        assert reading.waits(conn, hold)
+        assert reading.passed(conn, hold, event, lease=LONG)
+        assert not reading.waits(conn, hold)
+
+
+def test_tries_at_what_comes_next_are_counted_until_it_is_passed_or_given_up(
+    store: Database,
+) -> None:
+    answered(store)
+    for owner in "aab":  # "a" comes again: nothing was lost with it
+        first = taken(store, owner, lease=OVER)
+    assert first.tries == 1
+    with store.begin() as conn:
+        assert reading.failed(conn, first, again=OVER)
+    hold = taken(store, "c")
+    assert hold.tries == state(store).tries == 2
+    one, two, three = found(store, hold)
+    with store.begin() as conn:
+        assert reading.give_up(conn, hold, one, lease=LONG)
+    assert (state(store).tries, state(store).skipped, state(store).behind) == (0, 1, 2)
+    assert passed(store, hold, two)
+    assert found(store, hold) == [three]
+
+
+def test_a_reader_that_failed_is_left_alone_for_a_while(store: Database) -> None:
+    hold = taken(store, "a")
+    with store.begin() as conn:
+        assert reading.failed(conn, hold, again=LONG)
+    assert (take(store, "a"), take(store, "b")) == (None, None)
+
+
+def test_a_reader_that_is_parked_is_held_by_nobody(store: Database) -> None:
+    with store.begin() as conn:
+        events.add_reader(conn, "one")
+        events.park_reader(conn, "one")
+    assert take(store, "b") is None
