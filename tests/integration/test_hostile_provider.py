@@ -48,7 +48,7 @@ from turnmill_worker.turn.slots import Slots
 NEIGHBOURS = 50
 MOST_ATTEMPTS = 3
 WITHIN = timedelta(seconds=60)
-TURN_TIMEOUT = timedelta(seconds=0.15)
+TURN_TIMEOUT = timedelta(seconds=0.4)
 WORDS = sorted({*MADE, *DEEDS} - {"block a thread"})  # its threads would outlive the test
 
 
