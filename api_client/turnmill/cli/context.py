@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -31,9 +31,16 @@ def open_client() -> Iterator[Client]:
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask a person; a script that gives no terminal has made up its mind."""
-    if not yes and sys.stdin.isatty():
-        click.confirm(question, abort=True, err=True)
+    """Ask before something is lost; where nobody can be asked, only `--yes` is an answer."""
+    if yes:
+        return
+    if not (_is_terminal(sys.stdin) and _is_terminal(sys.stderr)):
+        raise click.UsageError(f"{question} Nobody can be asked here: say --yes")
+    click.confirm(question, abort=True, err=True)
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()
 
 
 def current_user() -> str:
