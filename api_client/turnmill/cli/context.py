@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from turnmill.domain.errors import TurnmillError
+from turnmill.show.terminal import on_one_line
+from turnmill.show.terminal import say as say  # every command says something
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +38,7 @@ def confirm(question: str, *, yes: bool) -> None:
         return
     if not (_is_terminal(sys.stdin) and _is_terminal(sys.stderr)):
         raise click.UsageError(f"{question} Nobody can be asked here: say --yes")
-    click.confirm(question, abort=True, err=True)
+    click.confirm(on_one_line(question), abort=True, err=True)
 
 
 def _is_terminal(stream: TextIO | None) -> bool:
@@ -53,11 +55,6 @@ def current_user() -> str:
         return f"uid-{os.getuid()}"
 
 
-def say(line: str) -> None:
-    """Tell a person something that is no result: on stderr."""
-    click.echo(line, err=True)
-
-
 def code_of(done: int, *, wanted: int) -> int:
     """Return the exit code of a command that was to do several things."""
     from turnmill.cli import FAILED, OK, PARTIAL
@@ -71,6 +68,6 @@ def show_error(error: TurnmillError) -> None:
     """Print one line on what went wrong, and one on what to do."""
     if log_tail := getattr(error, "log_tail", ""):
         say(log_tail)
-    say(f"error: {error} [{error.code}]")
+    say(f"error: {on_one_line(str(error))} [{error.code}]")
     if error.hint:
-        say(f"hint: {error.hint}")
+        say(f"hint: {on_one_line(error.hint)}")

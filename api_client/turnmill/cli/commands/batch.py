@@ -12,6 +12,7 @@ from turnmill.cli.context import confirm, json_option, open_client, yes_option
 from turnmill.cli.listing import page_options, print_page
 from turnmill.show.batch_view import BATCHES, print_batch
 from turnmill.show.tables import print_json, print_outcome
+from turnmill.show.terminal import on_one_line, say
 
 if TYPE_CHECKING:
     from turnmill.store.nouns.batches import BatchCounts
@@ -125,9 +126,9 @@ def results(*, batch: str, output: str) -> int:
             for result in found.iter_results():
                 print_json(as_line(result))
         else:
-            click.echo(f"{found.results(output)} lines in {output}", err=True)
+            say(f"{found.results(output)} lines in {on_one_line(output)}")
     if not counts.is_done:
-        click.echo(f"turns are unfinished: `turnmill batch watch {found.id}`", err=True)
+        say(f"turns are unfinished: `turnmill batch watch {found.id}`")
     return _code(counts)
 
 

@@ -8,6 +8,7 @@ import click
 
 from turnmill.cli.context import confirm, json_option, say, yes_option
 from turnmill.show.tables import print_json
+from turnmill.show.terminal import tell
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,7 +58,7 @@ def _tell_moved(before: str | None, after: str | None, *, left: int) -> None:
     from turnmill.store.schema.revision import NEEDS
 
     moved = f"{before or 'nothing'} → {after or 'nothing'}"
-    click.echo(f"schema {moved}" if before != after else f"schema {after}: nothing to do")
+    tell(f"schema {moved}" if before != after else f"schema {after}: nothing to do")
     if after is None or after < NEEDS:
         say(f"this version needs revision {NEEDS}: turnmill migrate")
     elif left:
@@ -75,9 +76,9 @@ def _tell(done: Migrated, schema: str) -> None:
     if done.moved is None:
         return
     if done.moved.tables_from:
-        click.echo(f"tables moved from the schema {done.moved.tables_from} to {schema}")
+        tell(f"tables moved from the schema {done.moved.tables_from} to {schema}")
     if done.moved.search_path:
-        click.echo(
+        tell(
             f"search_path of the role {schema} in this database set to {done.moved.search_path}:"
             " its bare names mean what they meant"
         )

@@ -10,6 +10,7 @@ import click
 
 from turnmill.domain.errors import InvalidSetting, MissingExtra, UnsupportedByStore
 from turnmill.settings import Settings
+from turnmill.show.terminal import say, tell
 
 if TYPE_CHECKING:
     from turnmill_worker.stack.celery_parts import FlowerLogin
@@ -107,12 +108,12 @@ def _require_extras() -> None:
 
 
 def _say(line: str) -> None:
-    click.echo(line, err=True)
+    say(line)
 
 
 def _print_json(ready: Ready) -> None:
-    click.echo(ready.as_json())
+    tell(ready.as_json())
 
 
 def _print_text(ready: Ready) -> None:
-    click.echo(ready.as_text())
+    tell(ready.as_text())
