@@ -16,6 +16,7 @@ from turnmill.variables import slips
 #: Command → what it does. The module has the same name and holds a click command `command`.
 COMMANDS = {
     "up": "Run the whole system on this machine.",
+    "home": "Show and remove what `up` keeps on this machine.",
     "demo": "Show it at work on a throw-away home.",
     "worker": "Run turns (Celery's worker on an asyncio pool).",
     "beat": "Run the schedule (Celery's beat).",

@@ -38,6 +38,7 @@ class Ready:
         ]
         if self.data is not None and not self.data.is_relative_to(self.home):
             lines.append(f"data      {self.data} (the user of Postgres cannot reach the home)")
+            lines.append("          `turnmill home remove` removes both")
         return "\n".join([*lines, "", *self._next_steps()])
 
     def _next_steps(self) -> list[str]:

@@ -11,7 +11,7 @@ import click
 
 from turnmill.cli import FAILED, OK
 from turnmill.cli.context import json_option, say
-from turnmill.cli.doctor import parts, servers
+from turnmill.cli.doctor import home, parts, servers
 from turnmill.cli.doctor.findings import Check, Examination, Finding, Level, run_check
 from turnmill.domain.errors import InvalidSetting, UnsafeSetting
 from turnmill.settings import Profile
@@ -22,6 +22,7 @@ from turnmill.show.terminal import on_one_line
 CHECKS: Mapping[str, Check] = MappingProxyType(
     {
         "settings": servers.check_settings,
+        "home": home.check_home,
         "installed": parts.check_installed,
         "database": servers.check_database,
         "schema": servers.check_schema,

@@ -49,7 +49,9 @@ def command(
     """Run Postgres, Valkey, workers, beat and Flower on this machine, on loopback only.
 
     TURNMILL_DATABASE_URL and TURNMILL_BROKER_URL replace the servers that come along.
-    Ctrl-C stops everything; the data stay.
+    Ctrl-C stops everything; the data stay: `turnmill home show` says where, `turnmill home remove`
+    removes them. Run by root, data that the user of Postgres cannot reach in the home go to
+    /var/lib/turnmill.
     """
     _require_extras()
     from turnmill_worker.stack.supervisor import Stack
