@@ -28,7 +28,10 @@ SHOWN = frozenset(
         *("product", "eviction", "encoding", "schema", "layers", "metrics_host", "app", "argv"),
         *("before", "after", "tables_from", "search_path", "promise", "broken", "task", "default"),
         *("check", "what", "fix", "words", "hint", "accident", "obstacles", "columns", "numbers"),
-        *("spare", "session", "asyncio_task", "reads", "says", "merges", "providers_in_use"),
+        *("spare", "session", "asyncio_task", "reads", "reader", "observers", "host", "noun"),
+        *("variable", "group", "says", "merges", "providers_in_use", "program", "born", "settled"),
+        *("code", "remedy", "reason", "sqlstate", "setting", "safe", "hosts", "socket", "username"),
+        *("ca_certs", "certfile", "keyfile", "virtual_host", "master_name", "sentinel_username"),
     }
 )
 #: A type whose name holds one of these can hold a text.
@@ -85,7 +88,7 @@ def test_no_field_that_can_hold_words_is_shown_unless_it_is_named_here() -> None
 
 def test_classes_that_write_their_own_repr_are_few_and_known() -> None:
     own = {one.__name__ for one in classes() if has_own_repr(one)}
-    assert own <= _PLAIN_CLASSES_WITH_A_REPR | {"Text", "RawAnswer"}
+    assert own <= _PLAIN_CLASSES_WITH_A_REPR | {"Text", "RawAnswer", "Answer"}
 
 
 @pytest.mark.parametrize("name", ["text", "system_prompt", "metadata", "settings", "error_detail"])
