@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 from typing import TYPE_CHECKING
 
+from turnmill.ownership import doubt_about, read_our_note
 from turnmill.settings import Settings
 
 if TYPE_CHECKING:
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
 
 #: What `turnmill up` writes into its home once it is ready: the same line as `up --json`.
 READY_FILE = "ready.json"
+LOCK_FILE = "lock"  #: held by the `turnmill up` that runs on the home
+
+_log = logging.getLogger(__name__)
 
 
 def settings_of_home(environ: Mapping[str, str] | None = None) -> Settings:
@@ -38,12 +43,34 @@ def flower_url_of_home(settings: Settings) -> str:
 
 
 def _noted(path: Path) -> dict[str, str]:
-    """Return what was noted; nothing when its writer is gone, as it is after a kill."""
-    try:
-        found = json.loads(path.read_text())
-        os.kill(int(found["pid"]), 0)
-    except PermissionError:
-        return {}  # somebody else's home
-    except (OSError, ValueError, TypeError, KeyError):
+    """Return what was noted; nothing when its writer is gone, as it is after a kill.
+
+    What another user may have written leads nobody anywhere; a line of the log says so.
+    """
+    if not os.path.lexists(path):
         return {}
-    return dict(found)
+    if doubt := doubt_about(path.parent):
+        _log.warning("the home %r is not believed: %s", str(path.parent), doubt)
+        return {}
+    try:
+        found = json.loads(read_our_note(path))
+    except (OSError, ValueError):
+        return {}
+    return dict(found) if isinstance(found, dict) and is_held(path.with_name(LOCK_FILE)) else {}
+
+
+def is_held(lock: Path) -> bool:
+    """Tell whether a process holds this file, as `turnmill up` holds its home as long as it runs.
+
+    A number of a process would not tell: the next one may have it, and anybody may write it down.
+    """
+    import fcntl  # noqa: PLC0415  Windows has none, and no `turnmill up`
+
+    try:
+        with lock.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

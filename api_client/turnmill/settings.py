@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from ipaddress import ip_address
@@ -34,9 +34,9 @@ class Settings:
     """All that Turnmill reads from its environment. Provider keys are not here: see the worker."""
 
     profile: Profile = Profile.DEVELOPMENT
-    database_url: str = ""
+    database_url: str = field(default="", repr=False)
     schema: str = "turnmill"  #: of Postgres, that the tables stand in
-    broker_url: str = ""
+    broker_url: str = field(default="", repr=False)
     home: Path = Path(".turnmill")
     alive_file: Path | None = None  #: a worker touches it every five seconds
     lease: timedelta = timedelta(seconds=15)

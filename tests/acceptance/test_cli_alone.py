@@ -67,7 +67,7 @@ def test_sessions_are_listed_paused_archived_and_deleted(alone: Terminal) -> Non
         assert alone.run("sessions", command, "ada:x", "--json").json()["status"] == status
     refused = alone.run("send", "two", "--session", "ada:x")
     assert (refused.code, "session_archived" in refused.err) == (1, True)
-    assert alone.run("sessions", "delete", "ada:x").code == 0
+    assert alone.run("sessions", "delete", "ada:x", "--yes").code == 0
     assert alone.run("sessions", "show", "ada:x").code == 3
 
 
@@ -106,13 +106,34 @@ def test_migrate_says_from_where_to_where_and_back(tmp_path: Path) -> None:
 
     up = alone.run("migrate", "--json").json()
     again = alone.run("migrate")
-    down = alone.run("migrate", "--downgrade", "base", "--json").json()
+    down = alone.run("migrate", "--downgrade", "base", "--yes", "--json").json()
     unknown = alone.run("migrate", "--revision", "9999")
 
     assert (up["from"], up["to"]) == (None, HEAD)
     assert "nothing to do" in again.out
     assert (down["from"], down["to"]) == (up["to"], None)
     assert (unknown.code, "Traceback" in unknown.err) == (1, False)
+
+
+@pytest.mark.parametrize("typed", ["", "y\n", "yes\n"])
+def test_what_destroys_does_nothing_where_nobody_can_be_asked(alone: Terminal, typed: str) -> None:
+    alone.run("send", "one", "--session", "ada:x", "--user", "ada")
+    (alone.folder / "jobs.jsonl").write_text('{"user_id": "ada", "text": "hi"}\n')
+    alone.run("batch", "submit", "jobs.jsonl", "--name", "jobs")
+
+    for command, counted in (
+        (("sessions", "delete", "ada:x"), "1 turns"),
+        (("batch", "cancel", "jobs"), "turns of batch jobs"),
+        (("migrate", "--downgrade", "base"), "2 sessions, 2 turns"),
+        (("migrate", "--downgrade", "0001"), "2 sessions, 2 turns"),
+    ):
+        said = alone.run(*command, typed=typed)
+        assert (said.code, said.out) == (2, "")
+        assert "--yes" in said.err
+        assert counted in said.err
+    states = [turn["state"] for turn in alone.run("turns", "ls", "--json").lines()]
+    assert len(states) == 2
+    assert "cancelled" not in states
 
 
 def test_doctor_says_what_is_missing_and_how_to_get_it(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_failed_turns_run_again_and_the_rest_is_cancelled(
     run("batch", "submit", str(jobs_file), "--name", "b")
     settle_all(store, TurnState.SUCCEEDED, TurnState.FAILED, TurnState.DEAD)
     assert line_of(run("batch", "retry-failed", "b", "--json"))["retried"] == 2
-    assert line_of(run("batch", "cancel", "b", "--json"))["cancelled"] == 2
+    assert line_of(run("batch", "cancel", "b", "--yes", "--json"))["cancelled"] == 2
     states = line_of(run("batch", "status", "b", "--json"))["states"]
     assert states == {"succeeded": 1, "cancelled": 2}
 

@@ -6,7 +6,7 @@ row chooses among such names at most, and never code.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -44,7 +44,7 @@ class Plugin:
     """What a factory made, once in each process."""
 
     name: str
-    made: Any
+    made: Any = field(repr=False)
     opt_in: bool
 
 

@@ -154,13 +154,14 @@ class AsyncBatch:
     async def results(self, path: str | Path) -> int:
         """Write one JSON object a line, in the order of the file; return how many.
 
-        The file is there with all its lines, or not at all. Turns that are not final yet have
-        their state and no text.
+        The file is there with all its lines, or as it was before; a new one is its owner's only.
+        A link, a device and a FIFO are written through, never replaced. Turns that are not final
+        yet have their state and no text.
         """
         file = await async_aside(ResultsFile, path_of(path))
         try:
             async for page in self._pages():
-                await async_aside(file.write, page)
+                await async_aside(file.write_results, page)
             await async_aside(file.finish)
         finally:
             file.close()

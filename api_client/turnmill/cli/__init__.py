@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 
 import click
 
 from turnmill.domain.errors import NotFound, TurnmillError, TurnTimeout
+from turnmill.show.terminal import on_one_line, say
 from turnmill.variables import slips
 
 #: Command → what it does. The module has the same name and holds a click command `command`.
 COMMANDS = {
     "up": "Run the whole system on this machine.",
+    "home": "Show and remove what `up` keeps on this machine.",
     "demo": "Show it at work on a throw-away home.",
     "worker": "Run turns (Celery's worker on an asyncio pool).",
     "beat": "Run the schedule (Celery's beat).",
@@ -31,6 +34,7 @@ COMMANDS = {
 }
 
 OK, FAILED, USAGE, NOT_FOUND, STILL_RUNNING, PARTIAL = range(6)
+INTERRUPTED = 130
 
 
 class LazyGroup(click.Group):
@@ -59,28 +63,32 @@ class LazyGroup(click.Group):
 def cli() -> None:
     """LLM conversation turns, queued in Postgres, run by Celery workers, every attempt kept."""
     for line in slips(os.environ):
-        click.echo(f"warning: {line}", err=True)
+        say(f"warning: {on_one_line(line)}")
 
 
 def main() -> None:
     """Run the command line. An error is one line, a hint, and an exit code."""
+    from turnmill.cli import streams
+
+    sys.exit(streams.run(_run, failed=FAILED, interrupted=INTERRUPTED))
+
+
+def _run() -> int:
     try:
         code = cli.main(prog_name="turnmill", standalone_mode=False)
     except click.exceptions.Abort:
-        sys.exit(130)
+        return INTERRUPTED
     except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        with suppress(OSError):  # stderr may be what fails
+            error.show()
+        return error.exit_code
     except TurnmillError as error:
         from turnmill.cli.context import show_error
 
-        show_error(error)
-        sys.exit(_exit_code(error))
-    except BrokenPipeError:
-        # Whoever read stdout has seen enough, as `head` does; and wants no traceback for it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(FAILED)
-    sys.exit(code if isinstance(code, int) else OK)
+        with suppress(OSError):
+            show_error(error)
+        return _exit_code(error)
+    return code if isinstance(code, int) else OK
 
 
 def _exit_code(error: TurnmillError) -> int:

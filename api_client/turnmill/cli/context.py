@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
 from turnmill.domain.errors import TurnmillError
+from turnmill.show.terminal import on_one_line
+from turnmill.show.terminal import say as say  # every command says something
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,9 +33,16 @@ def open_client() -> Iterator[Client]:
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask a person; a script that gives no terminal has made up its mind."""
-    if not yes and sys.stdin.isatty():
-        click.confirm(question, abort=True, err=True)
+    """Ask before something is lost; where nobody can be asked, only `--yes` is an answer."""
+    if yes:
+        return
+    if not (_is_terminal(sys.stdin) and _is_terminal(sys.stderr)):
+        raise click.UsageError(f"{question} Nobody can be asked here: say --yes")
+    click.confirm(on_one_line(question), abort=True, err=True)
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()
 
 
 def current_user() -> str:
@@ -44,11 +53,6 @@ def current_user() -> str:
         return getpass.getuser()
     except (OSError, KeyError):  # a container's user may have a number only
         return f"uid-{os.getuid()}"
-
-
-def say(line: str) -> None:
-    """Tell a person something that is no result: on stderr."""
-    click.echo(line, err=True)
 
 
 def code_of(done: int, *, wanted: int) -> int:
@@ -64,6 +68,6 @@ def show_error(error: TurnmillError) -> None:
     """Print one line on what went wrong, and one on what to do."""
     if log_tail := getattr(error, "log_tail", ""):
         say(log_tail)
-    say(f"error: {error} [{error.code}]")
+    say(f"error: {on_one_line(str(error))} [{error.code}]")
     if error.hint:
-        say(f"hint: {error.hint}")
+        say(f"hint: {on_one_line(error.hint)}")

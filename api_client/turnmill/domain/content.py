@@ -1,7 +1,7 @@
 """What is said: messages, and the parts that a message is made of."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -14,13 +14,19 @@ class Text:
 
     text: str
 
+    def __repr__(self) -> str:
+        """Tell how long it is, and never what was said; of what is no text, what it is."""
+        told = self.text
+        is_text = isinstance(told, str)  # what a caller hands in is looked at later
+        return f"Text(<{len(told)} characters>)" if is_text else f"Text(<{type(told).__name__}>)"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Attachment:
     """What is kept elsewhere: a reference, never the bytes."""
 
     id: str = ""  #: of an attachment that Turnmill keeps
-    url: str = ""  #: where it can be fetched
+    url: str = field(default="", repr=False)  #: where it can be fetched
     sha256: str = ""  #: of its bytes, in hex
     media_type: str = ""
 
@@ -38,7 +44,7 @@ class File(_Attachment):
 
     kind: ClassVar[str] = "file"
 
-    name: str = ""
+    name: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +62,7 @@ class ToolCall:
 
     id: str
     name: str
-    arguments: str  #: as the model wrote them: JSON, or what was to be JSON
+    arguments: str = field(repr=False)  #: as the model wrote them: JSON, or what was to be JSON
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +72,7 @@ class ToolOutput:
     kind: ClassVar[str] = "tool_output"
 
     call_id: str  #: of the ToolCall
-    output: str
+    output: str = field(repr=False)
     is_error: bool = False
 
 
@@ -80,7 +86,8 @@ class Native:
     kind: ClassVar[str] = "native"
 
     provider: str  #: the provider's name here
-    item: str  #: JSON as it came, so that neither the order of its keys nor a number changes
+    #: JSON as it came, so that neither the order of its keys nor a number changes
+    item: str = field(repr=False)
     api: str = ""  #: which API of the provider's, where it has several
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from turnmill.show.listing import Listing
 from turnmill.show.tables import fields, print_json
+from turnmill.show.terminal import on_one_line, say, tell
 
 if TYPE_CHECKING:
     from turnmill.store.nouns.batches import BatchCounts
@@ -26,15 +25,15 @@ def print_batch(batch: Batch, counts: BatchCounts, *, as_json: bool) -> None:
         document = as_document(batch) | {"total": counts.total}
         print_json(document | {"done": counts.is_done, "states": states})
         return
-    click.echo(f"batch {batch.id} ({batch.name})")
+    tell(f"batch {batch.id} ({on_one_line(batch.name)})")
     parts = ", ".join(f"{count} {state}" for state, count in states.items()) or "no turns"
-    click.echo(f"{counts.accepted} turns: {parts}")
+    tell(f"{counts.accepted} turns: {parts}")
     if not counts.closed:
-        click.echo("not all lines were submitted: submit the file again to go on", err=True)
+        say("not all lines were submitted: submit the file again to go on")
     elif not counts.is_done:
-        click.echo(f"next: turnmill batch watch {batch.id}", err=True)
+        say(f"next: turnmill batch watch {batch.id}")
     else:
-        click.echo(f"next: turnmill batch results {batch.id} -o results.jsonl", err=True)
+        say(f"next: turnmill batch results {batch.id} -o results.jsonl")
 
 
 def _row(batch: Batch) -> tuple[object, ...]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from turnmill.show.listing import Listing
 from turnmill.show.tables import fields, print_json
+from turnmill.show.terminal import on_one_line, tell
 from turnmill.show.wording import moment_text
 
 if TYPE_CHECKING:
@@ -51,5 +50,5 @@ def print_event(event: Event, *, as_json: bool) -> None:
     if as_json:
         print_json(_document(event))
         return
-    words = ["" if word is None else str(word) for word in _row(event)]
-    click.echo("  ".join(words))
+    words = ["" if word is None else on_one_line(str(word)) for word in _row(event)]
+    tell("  ".join(words))

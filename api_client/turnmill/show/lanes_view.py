@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from turnmill.show.tables import fields, print_json, print_table
+from turnmill.show.terminal import say, tell
 from turnmill.show.wording import duration
 
 if TYPE_CHECKING:
@@ -45,11 +44,11 @@ def print_lanes(
         rows = (_row(load, paused) for load in loads)
         print_table(_COLUMNS, rows, right=_NUMBERS, spare=("held", "paused sessions"))
     else:
-        click.echo("nothing waits and nothing runs", err=True)
+        say("nothing waits and nothing runs")
     _tell_brakes(paused)
     if hints is not None:
         told = ", ".join(f"{lane} {n}" for lane, n in hints.items())
-        click.echo(f"hints in the broker: {told}", err=True)
+        say(f"hints in the broker: {told}")
 
 
 def _row(load: LaneLoad, paused: Pauses) -> tuple[object, ...]:
@@ -90,12 +89,12 @@ def print_brakes(paused: Pauses, *, as_json: bool) -> None:
     if as_json:
         print_json(_paused(paused))
     elif not _tell_brakes(paused):
-        click.echo("nothing is paused")
+        tell("nothing is paused")
 
 
 def _tell_brakes(paused: Pauses) -> bool:
     for lane in sorted(paused.lanes):
-        click.echo(f"lane {lane} is paused: turnmill queue resume --lane {lane}")
+        tell(f"lane {lane} is paused: turnmill queue resume --lane {lane}")
     for name in sorted(paused.providers):
-        click.echo(f"provider {name} is paused: turnmill queue resume --provider {name}")
+        tell(f"provider {name} is paused: turnmill queue resume --provider {name}")
     return bool(paused.lanes or paused.providers)

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from turnmill.show.listing import Listing
 from turnmill.show.tables import fields, print_facts, print_json, print_table, stdout_console
+from turnmill.show.terminal import print_said, tell
 from turnmill.show.wording import dollars, duration, moment_text, relative, said, styled
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ def print_session(
         print_json(document | ({} if history is None else _content(session, history)))
         return
     print_facts((*_facts(session), *_at_vendors(kept)))
-    click.echo()
+    tell("")
     if history is not None:
         _print_conversation(session, history)
 
@@ -64,7 +63,7 @@ def print_status(session: SessionRecord, *, as_json: bool) -> None:
     if as_json:
         print_json(as_document(session))
     else:
-        click.echo(f"{session.id}  {session.status}")
+        tell(f"{session.id}  {session.status}")
 
 
 def print_deleted(session: SessionRecord, *, as_json: bool) -> None:
@@ -72,7 +71,7 @@ def print_deleted(session: SessionRecord, *, as_json: bool) -> None:
     if as_json:
         print_json({"id": session.id, "deleted": True})
     else:
-        click.echo(f"{session.id}  deleted")
+        tell(f"{session.id}  deleted")
 
 
 def print_latest(turns: Iterable[Turn]) -> None:
@@ -101,11 +100,11 @@ def _print_conversation(session: SessionRecord, history: Iterable[MessageRecord]
     console = stdout_console()
     if session.system_prompt is not None:
         console.print("system", style="bold")
-        console.print(session.system_prompt + "\n", markup=False)
+        print_said(session.system_prompt + "\n", to=console)
     for message in history:
         console.print(message.role, style="bold", end=" ")
         console.print(f"turn {message.seq}, {message.state}", style="dim")
-        console.print(said(message.parts) + "\n", markup=False)
+        print_said(said(message.parts) + "\n", to=console)
 
 
 def _row(session: SessionRecord) -> tuple[object, ...]:

@@ -11,7 +11,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import click
+from turnmill.show.terminal import console as new_console
+from turnmill.show.terminal import on_one_line, tell
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,7 +25,7 @@ _PIPE_WIDTH = 10_000
 
 def print_json(value: Any) -> None:
     """Print one line of JSON: ids and times as text, costs as text, never rounded."""
-    click.echo(json.dumps(value, default=_plain, ensure_ascii=False))
+    tell(json.dumps(value, default=_plain, ensure_ascii=_is_short_of_letters()))
 
 
 def print_outcome(sentence: str, document: Mapping[str, Any], *, as_json: bool) -> None:
@@ -32,7 +33,7 @@ def print_outcome(sentence: str, document: Mapping[str, Any], *, as_json: bool) 
     if as_json:
         print_json(document)
     else:
-        click.echo(sentence)
+        tell(sentence)
 
 
 def print_table(
@@ -76,10 +77,8 @@ def print_facts(facts: Iterable[tuple[str, object]], *, console: Console | None 
 
 def stdout_console() -> Console:
     """Return rich's door to stdout: as wide as the terminal, or as it takes."""
-    from rich.console import Console
-
     narrow = sys.stdout.isatty() or "COLUMNS" in os.environ
-    return Console(width=None if narrow else _PIPE_WIDTH, highlight=False, soft_wrap=not narrow)
+    return new_console(width=None if narrow else _PIPE_WIDTH, soft_wrap=not narrow)
 
 
 def fields(record: Any, *names: str) -> Mapping[str, Any]:
@@ -125,7 +124,13 @@ def _cell(value: object) -> Any:
 
     if isinstance(value, Text):
         return value
-    return Text("" if value is None else str(value))
+    return Text("" if value is None else on_one_line(str(value)))
+
+
+def _is_short_of_letters() -> bool:
+    """Tell whether stdout has not all letters; JSON is whole all the same."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return not encoding.lower().startswith("utf")
 
 
 def _plain(value: Any) -> Any:

@@ -18,6 +18,7 @@ from turnmill.show.tables import (
     print_table,
     stdout_console,
 )
+from turnmill.show.terminal import print_said
 from turnmill.show.turn_listing import summary
 from turnmill.show.wording import (
     clock_text,
@@ -146,7 +147,7 @@ def print_view(view: TurnView, *, console: Console | None = None) -> None:
             console.print(f"{outcome}: {MEANINGS[outcome]}", style="dim", markup=False)
     for message in view.messages or ():
         console.print(f"\n{message.role}:", style="bold")
-        console.print(said(message.parts), markup=False)
+        print_said(said(message.parts), to=console)
     for step in next_steps(view.turn):
         console.print(f"\nnext: {step}", style="dim", markup=False)
 

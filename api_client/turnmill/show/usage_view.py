@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-import click
-
 from turnmill.show.tables import print_json, print_table
+from turnmill.show.terminal import say
 
 if TYPE_CHECKING:
     from turnmill.store.nouns.usage import UsageRow
@@ -41,7 +40,7 @@ def print_report(found: Report, *, as_json: bool) -> None:
         print_json(asdict(found))
         return
     if not found.lines:
-        click.echo(f"no turn ended from {found.first} to {found.last}", err=True)
+        say(f"no turn ended from {found.first} to {found.last}")
         return
     print_table(
         _COLUMNS,
@@ -51,7 +50,7 @@ def print_report(found: Report, *, as_json: bool) -> None:
         spare=_SPARE,
     )
     if any(line.unpriced_attempts for line in found.lines):
-        click.echo("+ some attempts have no known price and are not in it", err=True)
+        say("+ some attempts have no known price and are not in it")
 
 
 def _rows(lines: Sequence[UsageRow]) -> Iterator[tuple[object, ...]]:

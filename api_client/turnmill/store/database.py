@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from math import inf
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+from urllib.parse import unquote, urlsplit
 
 from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, InvalidatePoolError, NoSuchModuleError
@@ -15,6 +16,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from turnmill.domain.errors import InvalidSetting, UnsupportedByStore
 from turnmill.domain.json_values import lenient_json
 from turnmill.forking import in_child
+from turnmill.named_file import make_private
 from turnmill.store.capabilities import FILE, MEMORY, SERVER, Capability
 from turnmill.store.opened import Opened
 from turnmill.store.refusals import drop_spoiled, translated
@@ -287,6 +289,8 @@ def _open(
         connect_args={"check_same_thread": False, "timeout": 10},
         json_deserializer=lenient_json,
     )
+    if not memory:
+        event.listen(engine, "do_connect", _keep_to_owner)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_immediate)
     return engine
@@ -314,6 +318,19 @@ def ping_the_idle(engine: Engine) -> None:
 
     event.listen(engine, "checkin", note)
     event.listen(engine, "checkout", ping)
+
+
+def _keep_to_owner(
+    _dialect: object, _record: object, arguments: list[Any], options: dict[str, Any]
+) -> None:
+    """Make the file before SQLite does; its -wal and -shm get the mode that it has."""
+    path = str(arguments[0])
+    if options.get("uri"):
+        parts = urlsplit(path)
+        if "mode=" in parts.query:  # read only, or in memory: nothing is to be made
+            return
+        path = unquote(parts.path)
+    make_private(path)
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

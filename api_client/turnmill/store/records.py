@@ -18,13 +18,13 @@ class NewSession:
     """A session to be created."""
 
     id: SessionId
-    user_id: str
+    user_id: str = field(repr=False)
     provider: str
     model: str
     key: str | None = None
-    system_prompt: str | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    system_prompt: str | None = field(default=None, repr=False)
+    settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
     on_failure: OnFailure = OnFailure.CONTINUE
     on_ambiguous: OnAmbiguous = OnAmbiguous.RECONCILE
     max_attempts: int = 5
@@ -37,13 +37,13 @@ class SessionRecord:
 
     id: SessionId
     key: str | None
-    user_id: str
+    user_id: str = field(repr=False)
     provider: str
     model: str
     status: SessionStatus
-    system_prompt: str | None
-    settings: Mapping[str, Any]
-    metadata: Mapping[str, Any]
+    system_prompt: str | None = field(repr=False)
+    settings: Mapping[str, Any] = field(repr=False)
+    metadata: Mapping[str, Any] = field(repr=False)
     on_failure: OnFailure
     on_ambiguous: OnAmbiguous
     max_attempts: int
@@ -72,7 +72,7 @@ class NewTurn:
     idempotency_key: str | None = None
     deliver_at: datetime | None = None
     expires_at: datetime | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
     max_attempts: int | None = None
     batch_id: BatchId | None = None
     batch_line: int | None = None
@@ -157,7 +157,7 @@ class AttemptRecord:
     ended_at: datetime | None
     outcome: str | None  #: state that followed, or lost, released, absent
     error_code: str | None
-    error_detail: str | None  #: the provider's words; may quote the user
+    error_detail: str | None = field(repr=False)  #: the provider's words; may quote the user
     provider_request_id: str | None
     model: str | None
     input_tokens: int | None  #: None: the provider did not say
@@ -190,7 +190,7 @@ class TurnRecord:
     batch_id: BatchId | None
     custom_id: str | None
     retry_of: TurnId | None
-    metadata: Mapping[str, Any]
+    metadata: Mapping[str, Any] = field(repr=False)
     error_code: str | None
     waits_for: str | None  #: what it was put off for, when it was last given back
     finish_reason: str | None
@@ -217,12 +217,12 @@ class Claim:
     lane: Lane
     provider: str
     model: str
-    system_prompt: str | None
-    settings: Mapping[str, Any]
+    system_prompt: str | None = field(repr=False)
+    settings: Mapping[str, Any] = field(repr=False)
     provider_ref: str
     native_ref: str
     on_ambiguous: OnAmbiguous
-    metadata: Mapping[str, Any]
+    metadata: Mapping[str, Any] = field(repr=False)
     messages: Sequence[Message]  #: what is said in this turn
     next_position: int  #: of a message that follows them
     #: of succeeded turns, oldest first; empty where provider_ref stands; None where it is long,
@@ -231,7 +231,7 @@ class Claim:
     #: of a question, on the database's clock: since the call, and until the turn expires
     waited: timedelta = timedelta(0)
     expires_in: timedelta | None = None
-    user_id: str = ""  #: whose session it is
+    user_id: str = field(default="", repr=False)  #: whose session it is
     lease_ends: float = inf  #: on a clock of the process that claimed; the store leaves it open
 
     def held_until(self, ends: float) -> Self:
@@ -287,7 +287,7 @@ class Settlement:
     request_id: str = ""
     model: str = ""
     error_code: str | None = None
-    error_detail: str | None = None
+    error_detail: str | None = field(default=None, repr=False)
     input_tokens: int | None = 0  #: None: tokens were used, nobody knows how many
     output_tokens: int | None = 0
     cached_tokens: int | None = 0

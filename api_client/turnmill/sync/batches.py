@@ -155,13 +155,14 @@ class Batch:
     def results(self, path: str | Path) -> int:
         """Write one JSON object a line, in the order of the file; return how many.
 
-        The file is there with all its lines, or not at all. Turns that are not final yet have
-        their state and no text.
+        The file is there with all its lines, or as it was before; a new one is its owner's only.
+        A link, a device and a FIFO are written through, never replaced. Turns that are not final
+        yet have their state and no text.
         """
         file = aside(ResultsFile, path_of(path))
         try:
             for page in self._pages():
-                aside(file.write, page)
+                aside(file.write_results, page)
             aside(file.finish)
         finally:
             file.close()

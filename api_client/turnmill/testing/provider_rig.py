@@ -57,13 +57,16 @@ class Rig:
 
     provider: Provider
     model: str = "model-1"
-    settings: Mapping[str, Any] = field(default_factory=dict)  #: of every session
+    settings: Mapping[str, Any] = field(default_factory=dict, repr=False)  #: of every session
     faults: Collection[Fault] = ()  #: what `meet` knows
     #: settings with which a call is given up within a second; None: it asks nobody outside
-    impatient: Mapping[str, Any] | None = field(default_factory=lambda: {"timeout": 0.2})
-    unusable: Mapping[str, Any] | None = None  #: settings that it refuses
+    impatient: Mapping[str, Any] | None = field(
+        default_factory=lambda: {"timeout": 0.2}, repr=False
+    )
+    #: settings that it refuses
+    unusable: Mapping[str, Any] | None = field(default=None, repr=False)
     #: variables without which it cannot be made, with values of a test; None: it is not installed
-    environment: Mapping[str, str] | None = None
+    environment: Mapping[str, str] | None = field(default=None, repr=False)
     another: Callable[[], Provider] | None = None  #: makes a second one, for the same stand-in
 
     async def meet(self, fault: Fault | None) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -40,7 +40,7 @@ class Numbered:
     """A line as it stands in the file, and its number, from 1."""
 
     number: int
-    content: bytes
+    content: bytes = field(repr=False)
 
 
 class BatchFile:

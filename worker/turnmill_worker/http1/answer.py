@@ -40,6 +40,9 @@ class Answer(NamedTuple):
     body: bytes  #: as it came, packed or not
     framed: bool  #: False: the server hung up, and only that said that this is the end
 
+    def __repr__(self) -> str:
+        return f"Answer(status={self.status}, <{len(self.body)} bytes>)"  # never what was said
+
 
 def _decoded(value: bytes) -> str:
     return value.decode("utf-8", "surrogateescape")

@@ -70,6 +70,9 @@ class RawAnswer(NamedTuple):
     body: bytes  #: inflated; of a refusal perhaps only its beginning
     framed: bool = True  #: False: the server hung up, and only that said that this is the end
 
+    def __repr__(self) -> str:
+        return f"RawAnswer(status={self.status}, <{len(self.body)} bytes>)"  # never what was said
+
     @property
     def accepted(self) -> bool:
         """Tell whether the vendor has done what it was asked to."""

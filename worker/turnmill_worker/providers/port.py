@@ -22,14 +22,14 @@ class Request:
     messages: Sequence[Message]  #: what is said in this turn
     #: of succeeded turns, oldest first; empty where `thread_ref` stands for it
     history: Sequence[Message] = ()
-    system_prompt: str | None = None
+    system_prompt: str | None = field(default=None, repr=False)
     thread_ref: str = ""  #: the provider's own name of the thread, as the last reply left it
     native_ref: str = ""  #: the provider's own name of this turn's work in the background
     #: of the session: temperature, max_output_tokens, thread, timeout, …
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
     #: of the turn; never sent to a vendor
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    user_id: str = ""  #: whose session it is; never sent to a vendor
+    metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    user_id: str = field(default="", repr=False)  #: whose session it is; never sent to a vendor
 
     @property
     def text(self) -> str:

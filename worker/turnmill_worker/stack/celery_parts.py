@@ -4,7 +4,7 @@ import http.client
 import os
 import signal
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from http import HTTPStatus
 from urllib.parse import quote
@@ -39,8 +39,8 @@ class CelerySetup:
 
     home: Home
     app: str
-    database_url: str
-    broker_url: str
+    database_url: str = field(repr=False)
+    broker_url: str = field(repr=False)
     call_grace: timedelta
 
     def environment(self) -> dict[str, str]:
@@ -121,7 +121,7 @@ class FlowerLogin:
     """Who may look at Flower."""
 
     user: str
-    password: str
+    password: str = field(repr=False)
 
 
 class FlowerPart:

@@ -66,7 +66,8 @@ def print_next_steps(console: Console, system: System, *, kept: bool) -> None:
         console.print("It goes on running. Send a message of your own:", markup=False)
         console.print(f'    TURNMILL_HOME={system.home} turnmill send "Hello" --wait', markup=False)
         console.print("Stop it and remove its data:", markup=False)
-        console.print(f"    kill {system.pid} && rm -r {system.home}", markup=False)
+        stop = f"kill {system.pid}; turnmill home remove --home {system.home} --yes"
+        console.print(f"    {stop}", markup=False)
         return
     console.print(f"Flower   {system.flower_url}  (until now; --keep leaves it running)")
     console.print("Send a message of your own:", markup=False)

@@ -17,9 +17,9 @@ MODELS: Mapping[str, str] = MappingProxyType(
 class Line:
     """One message."""
 
-    text: str
+    text: str = field(repr=False)
     accident: str = ""  #: what is shown about it; empty where nothing special happens
-    options: Mapping[str, Any] = field(default_factory=dict)  #: of `send`
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)  #: of `send`
     ends: TurnState = TurnState.SUCCEEDED
 
 
@@ -27,7 +27,7 @@ class Line:
 class Conversation:
     """One user's session."""
 
-    user: str
+    user: str = field(repr=False)
     lines: Sequence[Line]
     is_staged: bool = False  #: its accidents are scripted, so the mock plays it in any case
 

@@ -3,6 +3,8 @@
 TurnmillError
 └── StackError
     ├── HomeInUse           another `turnmill up` holds this home
+├── NoHome              there is nothing of `turnmill up` in this folder
+├── HomeOfAnother       others may have written what stands in this home
     ├── BinaryMissing       no Postgres or Valkey to run
     ├── OutOfReach          Postgres must run as another user, who cannot get at its files
     └── DidNotStart         a program died too often, or took too long; its log is shown
@@ -22,6 +24,22 @@ class HomeInUse(StackError):
 
     code = "home_in_use"
     hint = "use the one that runs, stop it, or choose another home with TURNMILL_HOME"
+
+
+class NoHome(StackError):
+    """There is nothing of `turnmill up` in this folder."""
+
+    code = "no_home"
+    hint = "name the home with --home or TURNMILL_HOME"
+
+
+class HomeOfAnother(StackError):
+    """Others may have written what stands in this home."""
+
+    code = "home_of_another"
+    hint = (
+        "choose another one with TURNMILL_HOME; or, if it is yours all the same: chown, chmod go-w"
+    )
 
 
 class BinaryMissing(StackError):

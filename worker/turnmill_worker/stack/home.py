@@ -6,27 +6,46 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import TextIO
 
-from turnmill_worker.stack.errors import HomeInUse, StackError
+from turnmill.ownership import doubt_about
+from turnmill.running_home import LOCK_FILE
+from turnmill_worker.stack.errors import HomeInUse, HomeOfAnother, StackError
+from turnmill_worker.stack.process import wait_until
+
+#: Written into a folder that we have made; it keeps the home out of git.
+MARK, MARKED = ".gitignore", "*\n"
+
+#: Whoever looks whether a home is held holds it as long as that, too.
+_MOMENT = timedelta(milliseconds=300)
 
 
 class Home:
     """A folder such as `.turnmill/`. What it holds survives restarts, and is never in git."""
 
     def __init__(self, path: Path) -> None:
+        self._given = path  # with the links that lead there
         self.path = path.resolve()
 
     def make(self) -> None:
-        """Make the folder where there is none."""
-        if self.path.is_dir():
-            return
+        """Make the folder where there is none. Raises HomeOfAnother: it holds what we believe."""
+        if not self.path.is_dir():
+            self._make_folder()
+        self.refuse_another()
+
+    def refuse_another(self) -> None:
+        """Raise HomeOfAnother where others may have written what stands in it."""
+        if doubt := doubt_about(self._given):
+            raise HomeOfAnother(f"the home {self.path} is not believed: {doubt}")
+
+    def _make_folder(self) -> None:
         # Root's Postgres runs as another user, who has to pass through to its own data.
         mode = 0o711 if os.geteuid() == 0 else 0o700
         try:
             self.path.mkdir(mode=mode, parents=True)
-            (self.path / ".gitignore").write_text("*\n")
+            (self.path / MARK).write_text(MARKED)
         except OSError as error:
             raise StackError(
                 f"the home {self.path} cannot be made: {error.strerror}",
@@ -81,17 +100,17 @@ class Home:
         return int(port) if port.isdigit() else None
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the home alone; raises HomeInUse. The system lets go when this process ends."""
+    def lock(self, *, patience: timedelta = _MOMENT) -> Iterator[None]:
+        """Hold the home alone; raises HomeInUse where another does for longer than `patience`.
+
+        The system lets go when this process ends.
+        """
         self.make()
         with self._lock_file() as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not wait_until(lambda: _locked(file), timeout=patience):
                 file.seek(0)
                 holder = file.read().strip() or "unknown"
-                message = f"Turnmill already runs on {self.path} (process {holder})"
-                raise HomeInUse(message) from None
+                raise HomeInUse(f"Turnmill already runs on {self.path} (process {holder})")
             file.truncate(0)
             file.write(f"{os.getpid()}\n")
             file.flush()
@@ -99,18 +118,23 @@ class Home:
 
     def _lock_file(self) -> TextIO:
         try:
-            return (self.path / "lock").open("a+")
+            return (self.path / LOCK_FILE).open("a+")
         except OSError as error:
             raise StackError(
                 f"the home {self.path} cannot be used: {error.strerror}",
                 hint="choose another one with TURNMILL_HOME",
             ) from error
 
+    @property
+    def data_elsewhere(self) -> Path | None:
+        """Where the data of Postgres are that its user cannot reach in the home; None: in it."""
+        elsewhere = self.remembered("data-folder")
+        return None if elsewhere is None else Path(elsewhere)
+
     def discard(self) -> None:
         """Remove it with all data, wherever they are. Nothing may run on it any more."""
-        elsewhere = self.remembered("data-folder")
-        if elsewhere is not None:
-            shutil.rmtree(elsewhere, ignore_errors=True)
+        if self.data_elsewhere is not None:
+            shutil.rmtree(self.data_elsewhere, ignore_errors=True)
         shutil.rmtree(self.path, ignore_errors=True)
 
     def folder(self, name: str) -> Path:
@@ -118,3 +142,11 @@ class Home:
         folder = self.path / name
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder
+
+
+def _locked(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

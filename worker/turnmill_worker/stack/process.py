@@ -10,7 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
@@ -31,7 +31,7 @@ class Program:
     name: str
     argv: tuple[str, ...]
     log: Path
-    env: Mapping[str, str] | None = None  #: None: that of this process
+    env: Mapping[str, str] | None = field(default=None, repr=False)  #: None: that of this process
     cwd: Path | None = None
     account: Account | None = None  #: None: that of this process
     stop_signal: signal.Signals = signal.SIGTERM  #: asks it to end in good order

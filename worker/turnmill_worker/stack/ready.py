@@ -1,7 +1,7 @@
 """What the stack says when the first turn could be answered."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -9,9 +9,9 @@ from pathlib import Path
 class Ready:
     """Where everything is. The URLs hold passwords."""
 
-    database_url: str
-    broker_url: str
-    flower_url: str
+    database_url: str = field(repr=False)
+    broker_url: str = field(repr=False)
+    flower_url: str = field(repr=False)
     pid: int  #: of the supervisor: TERM to it stops everything
     home: Path
     data: Path | None  #: of the embedded Postgres
@@ -38,6 +38,7 @@ class Ready:
         ]
         if self.data is not None and not self.data.is_relative_to(self.home):
             lines.append(f"data      {self.data} (the user of Postgres cannot reach the home)")
+            lines.append("          `turnmill home remove` removes both")
         return "\n".join([*lines, "", *self._next_steps()])
 
     def _next_steps(self) -> list[str]:

@@ -11,6 +11,7 @@ from turnmill_worker.stack.errors import OutOfReach
 
 #: Tried in this order. The first is where the system keeps data of its services.
 ROOTS = (Path("/var/lib/turnmill"), Path("/var/tmp/turnmill"))
+_HOME = "home-"  # of a home's data
 
 
 def reachable_postgres(postgres: Binary, account: Account) -> Path:
@@ -30,9 +31,20 @@ def reachable_postgres(postgres: Binary, account: Account) -> Path:
 def new_data_folder(account: Account) -> Path:
     """Make a folder that belongs to `account`, and to one home."""
     root = _root(account)
-    folder = Path(tempfile.mkdtemp(prefix="home-", dir=root))
+    folder = Path(tempfile.mkdtemp(prefix=_HOME, dir=root))
     os.chown(folder, account.uid, account.gid)
     return folder
+
+
+def is_data_folder(folder: Path) -> bool:
+    """Tell whether `new_data_folder` may have made it: what a note says is not all removed."""
+    return folder.parent in ROOTS and folder.name.startswith(_HOME) and not folder.is_symlink()
+
+
+def copies() -> list[Path]:
+    """Return the copies of programs that are ours; homes of this user share them."""
+    ours = [root for root in ROOTS if root.is_dir() and root.stat().st_uid == os.geteuid()]
+    return [path for root in ours for path in root.iterdir() if not path.name.startswith(_HOME)]
 
 
 def _root(account: Account) -> Path:

@@ -47,9 +47,9 @@ class StackOptions:
     """What `up` is told. An empty URL means: bring a server along."""
 
     home: Path
-    database_url: str = ""
+    database_url: str = field(default="", repr=False)
     schema: str = "turnmill"
-    broker_url: str = ""
+    broker_url: str = field(default="", repr=False)
     workers: int = 1
     concurrency: int = 1000
     call_grace: timedelta = LONGEST_CALL_GRACE  #: how long calls may go on once it has to stop

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
@@ -34,9 +34,9 @@ Say = Callable[[str], None]
 class System:
     """The running system, as its ready line tells it."""
 
-    database_url: str
-    broker_url: str
-    flower_url: str
+    database_url: str = field(repr=False)
+    broker_url: str = field(repr=False)
+    flower_url: str = field(repr=False)
     pid: int
     home: Path
 

@@ -1,7 +1,7 @@
 """From what a provider did to what the store is told: pure, one function for each case."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any, TypedDict, TypeGuard, assert_never
@@ -52,7 +52,7 @@ class Verdict:
     kept: Sequence[str] = ()  #: what the vendor stores, by its own ids
     runs_on: bool = False  #: the vendor may still be at work in the background
     error_code: str | None = None
-    error_detail: str | None = None
+    error_detail: str | None = field(default=None, repr=False)
     request_id: str = ""
     waits_for: str | None = None  #: what a layer put the turn off for
 

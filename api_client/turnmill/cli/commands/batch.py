@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from turnmill.cli import FAILED, OK, PARTIAL, STILL_RUNNING
-from turnmill.cli.context import json_option, open_client
+from turnmill.cli.context import confirm, json_option, open_client, yes_option
 from turnmill.cli.listing import page_options, print_page
 from turnmill.show.batch_view import BATCHES, print_batch
 from turnmill.show.tables import print_json, print_outcome
+from turnmill.show.terminal import on_one_line, say
 
 if TYPE_CHECKING:
     from turnmill.store.nouns.batches import BatchCounts
@@ -106,23 +107,28 @@ def watch(*, batch: str, timeout: float | None, as_json: bool) -> int:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Where to write.  [default: stdout]",
+    type=click.Path(dir_okay=False, allow_dash=True),
+    default="-",
+    help="Where to write.  [default: -, which is stdout]",
 )
-def results(*, batch: str, output: Path | None) -> int:
-    """Write one JSON object a line, in the order of the file."""
+def results(*, batch: str, output: str) -> int:
+    """Write one JSON object a line, in the order of the file.
+
+    A new file is its owner's only, and there with all its lines or not at all; one that was there
+    keeps its mode. Links, devices and FIFOs are written through.
+    """
     from turnmill.verbs.batch_results import as_line
 
     with open_client() as client:
         found = client.batches.get(batch)
         counts = found.counts  # before the results: what is final then, is final in them
-        if output is None:
+        if output == "-":
             for result in found.iter_results():
                 print_json(as_line(result))
         else:
-            click.echo(f"{found.results(output)} lines in {output}", err=True)
+            say(f"{found.results(output)} lines in {on_one_line(output)}")
     if not counts.is_done:
-        click.echo(f"turns are unfinished: `turnmill batch watch {found.id}`", err=True)
+        say(f"turns are unfinished: `turnmill batch watch {found.id}`")
     return _code(counts)
 
 
@@ -139,11 +145,15 @@ def retry_failed(*, batch: str, as_json: bool) -> None:
 
 @command.command("cancel")
 @batch_argument
+@yes_option
 @json_option
-def cancel(*, batch: str, as_json: bool) -> None:
+def cancel(*, batch: str, yes: bool, as_json: bool) -> None:
     """Accept no further line, and end what is not final."""
     with open_client() as client:
         found = client.batches.get(batch)
+        counts = found.counts
+        left = counts.accepted - counts.finished
+        confirm(f"Cancel {left} turns of batch {found.name}?", yes=yes)
         moved = found.cancel()
     print_outcome(f"{moved} turns cancelled", {"id": found.id, "cancelled": moved}, as_json=as_json)
 

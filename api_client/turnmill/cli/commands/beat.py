@@ -11,6 +11,8 @@ from turnmill.cli.celery_program import (
     require_worker_half,
     settings_of_servers,
 )
+from turnmill.domain.errors import InvalidSetting
+from turnmill.ownership import doubt_about
 
 
 @click.command("beat", context_settings=PASSES_ON)
@@ -31,6 +33,12 @@ def command(ctx: click.Context, *, schedule: str | None) -> None:
     if schedule is None:
         folder = settings.home / "beat"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if doubt := doubt_about(folder) or doubt_about(settings.home):
+            # What stands there is unpickled: whoever wrote it would run code here.
+            raise InvalidSetting(
+                f"the home {settings.home} is not believed: {doubt}",
+                hint="choose another one with TURNMILL_HOME, or name a file with --schedule",
+            )
         # Not the file of a beat that `turnmill up` runs: two must not write one file.
         schedule = str(folder / "schedule-of-beat")
     ours = [f"--schedule={schedule}", "--loglevel=INFO"]

@@ -15,6 +15,7 @@ from turnmill.cli.talk import conversation_options, line_about, open_session
 from turnmill.domain.errors import NoReply, TurnmillError
 from turnmill.domain.states import TurnState
 from turnmill.show.tables import print_json
+from turnmill.show.terminal import console, on_one_line, tell
 from turnmill.show.turn_view import as_document, look_at
 from turnmill.show.wording import said
 
@@ -47,7 +48,7 @@ def command(*, as_json: bool, **conversation: Any) -> int:
             if line.strip() == _QUIT:
                 break
             chat.hear(line)
-        say(f"go on: turnmill chat --session {session.key or session.id}")
+        say(f"go on: turnmill chat --session {on_one_line(session.key or str(session.id))}")
     return OK if is_tty else code_of(chat.answered, wanted=chat.sent)
 
 
@@ -62,7 +63,7 @@ class Chat:
         self._as_json = as_json
         self._commands: Mapping[str, Callable[[], None]] = {
             "/history": self._show_history,
-            "/session": lambda: say(f"session {session.id} of {session.user_id}"),
+            "/session": lambda: say(f"session {session.id} of {on_one_line(session.user_id)}"),
             "/help": lambda: say(_HELP),
         }
 
@@ -93,8 +94,8 @@ class Chat:
         else:
             self.answered += 1
             if not self._as_json:
-                click.echo(said(reply.parts))
-                say(click.style(line_about(reply), dim=True))
+                tell(said(reply.parts))
+                say(line_about(reply), dim=True)
         if self._as_json:
             print_json(as_document(look_at(self._client, turn, text=True)))
 
@@ -120,6 +121,6 @@ def _typed_lines() -> Iterator[str]:
 def _spinner(text: str) -> AbstractContextManager[object]:
     if not sys.stderr.isatty():
         return nullcontext()
-    from rich.console import Console
+    from rich.text import Text
 
-    return Console(stderr=True).status(text)
+    return console(stderr=True).status(Text(on_one_line(text)))

@@ -15,6 +15,7 @@ from turnmill.cli.celery_program import require_worker_half
 from turnmill.cli.context import json_option, say
 from turnmill.domain.errors import KeyMissing
 from turnmill.show.tables import print_json, stdout_console
+from turnmill.show.terminal import console
 
 
 @click.command("demo")
@@ -56,9 +57,9 @@ def command(*, provider: str, model: str | None, keep: bool, as_json: bool) -> i
             where = {"flower_url": system.flower_url, "pid": system.pid, "home": str(system.home)}
             print_json({"kept": keep, **where, "turns": demo_report.as_documents(told)})
         else:
-            console = stdout_console()
-            demo_report.print_report(console, told, took=took)
-            demo_report.print_next_steps(console, system, kept=keep)
+            stdout = stdout_console()
+            demo_report.print_report(stdout, told, took=took)
+            demo_report.print_next_steps(stdout, system, kept=keep)
     return OK if demo_report.went_as_told(told) else FAILED
 
 
@@ -76,17 +77,16 @@ class _Voice:
     """What is going on, on stderr: a live line in a terminal, plain lines elsewhere."""
 
     def __init__(self) -> None:
-        from rich.console import Console
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
         self._live = sys.stderr.isatty()
         self._bar = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            TextColumn("{task.fields[what]}", style="dim"),
+            TextColumn("{task.fields[what]}", style="dim", markup=False),
             TimeElapsedColumn(),
-            console=Console(stderr=True),
+            console=console(stderr=True),
             transient=True,
             disable=not self._live,
         )

@@ -11,16 +11,18 @@ import click
 
 from turnmill.cli import FAILED, OK
 from turnmill.cli.context import json_option, say
-from turnmill.cli.doctor import parts, servers
+from turnmill.cli.doctor import home, parts, servers
 from turnmill.cli.doctor.findings import Check, Examination, Finding, Level, run_check
 from turnmill.domain.errors import InvalidSetting, UnsafeSetting
 from turnmill.settings import Profile
 from turnmill.show.tables import print_json, stdout_console
+from turnmill.show.terminal import on_one_line
 
 #: In this order: a check may build on what an earlier one has found.
 CHECKS: Mapping[str, Check] = MappingProxyType(
     {
         "settings": servers.check_settings,
+        "home": home.check_home,
         "installed": parts.check_installed,
         "database": servers.check_database,
         "schema": servers.check_schema,
@@ -110,7 +112,7 @@ def _print(finding: Finding) -> None:
     line.add_column(style=style)
     line.add_column(min_width=10, style="dim")
     line.add_column(overflow="fold")
-    line.add_row(mark, finding.check, Text(finding.what))
+    line.add_row(mark, finding.check, Text(on_one_line(finding.what)))
     if finding.fix:
-        line.add_row("", "", Text(f"→ {finding.fix}", style="bold"))
+        line.add_row("", "", Text(f"→ {on_one_line(finding.fix)}", style="bold"))
     stdout_console().print(line)

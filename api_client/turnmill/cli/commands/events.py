@@ -11,6 +11,7 @@ from turnmill.cli.listing import MOST
 from turnmill.domain.states import EventKind
 from turnmill.show.events_view import EVENTS, READERS, print_event
 from turnmill.show.listing import print_listing
+from turnmill.show.terminal import on_one_line, tell
 
 _KINDS = [kind.value for kind in EventKind if kind is not EventKind.GAP]
 
@@ -77,7 +78,7 @@ def park(*, reader: str, undo: bool) -> None:
     """Keep nothing for a reader alone; what it misses will be a gap. An observer is not told."""
     with open_client() as client:
         client.events.park_reader(reader, parked=not undo)
-    click.echo(f"{reader} {'reads again' if undo else 'is parked'}")
+    tell(f"{on_one_line(reader)} {'reads again' if undo else 'is parked'}")
 
 
 @command.command("remove")
@@ -88,4 +89,4 @@ def remove(*, reader: str, yes: bool) -> None:
     confirm(f"Forget how far {reader} has read?", yes=yes)
     with open_client() as client:
         client.events.remove_reader(reader)
-    click.echo(f"{reader} is forgotten")
+    tell(f"{on_one_line(reader)} is forgotten")

@@ -8,8 +8,11 @@ import click
 
 from turnmill.cli.context import confirm, json_option, say, yes_option
 from turnmill.show.tables import print_json
+from turnmill.show.terminal import tell
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from turnmill.store.schema.migrate import Migrated
 
 
@@ -35,7 +38,8 @@ def command(
     url, schema = settings.database_url, settings.schema
     before = revision_of(url, schema=schema)
     if downgrade is not None:
-        confirm(f"Go back from revision {before} to {downgrade}, and lose data?", yes=yes)
+        if not yes:
+            confirm(_what_goes(before, downgrade, migrate.most_rows(url, schema=schema)), yes=yes)
         migrate.downgrade(url, downgrade, schema=schema)
     else:
         done = migrate.upgrade(url, revision, schema=schema, finish=finish)
@@ -46,13 +50,25 @@ def command(
     left = migrate.unfinished(url, schema=schema)
     if as_json:
         print_json({"from": before, "to": after, "needed": NEEDS, "newest": HEAD, "left": left})
-        return
+    else:
+        _tell_moved(before, after, left=left)
+
+
+def _tell_moved(before: str | None, after: str | None, *, left: int) -> None:
+    from turnmill.store.schema.revision import NEEDS
+
     moved = f"{before or 'nothing'} → {after or 'nothing'}"
-    click.echo(f"schema {moved}" if before != after else f"schema {after}: nothing to do")
+    tell(f"schema {moved}" if before != after else f"schema {after}: nothing to do")
     if after is None or after < NEEDS:
         say(f"this version needs revision {NEEDS}: turnmill migrate")
     elif left:
         say(f"{left} more once no older worker runs: turnmill migrate --finish")
+
+
+def _what_goes(before: str | None, to: str, rows: Mapping[str, int]) -> str:
+    held = ", ".join(f"{count:,} {table}" for table, count in rows.items())
+    lost = "all tables go" if to == "base" else f"what is held since {to} goes"
+    return f"Go back from revision {before} to {to}? For good {lost}; there are now {held}."
 
 
 def _tell(done: Migrated, schema: str) -> None:
@@ -60,9 +76,9 @@ def _tell(done: Migrated, schema: str) -> None:
     if done.moved is None:
         return
     if done.moved.tables_from:
-        click.echo(f"tables moved from the schema {done.moved.tables_from} to {schema}")
+        tell(f"tables moved from the schema {done.moved.tables_from} to {schema}")
     if done.moved.search_path:
-        click.echo(
+        tell(
             f"search_path of the role {schema} in this database set to {done.moved.search_path}:"
             " its bare names mean what they meant"
         )

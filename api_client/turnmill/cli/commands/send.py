@@ -13,6 +13,7 @@ from turnmill.cli.talk import conversation_options, line_about, open_session
 from turnmill.domain.arguments import wait_seconds
 from turnmill.domain.errors import InvalidText, NoReply, TurnTimeout
 from turnmill.show.tables import print_json
+from turnmill.show.terminal import tell
 from turnmill.show.turn_view import as_document, look_at
 from turnmill.show.wording import said
 
@@ -82,7 +83,7 @@ def _tell_accepted(turn: Turn, *, as_json: bool) -> None:
         accepted = {"id": turn.id, "session_id": turn.session_id, "state": state}
         print_json(accepted | {"created": turn.created})
         return
-    click.echo(f"turn {turn.id}")
+    tell(f"turn {turn.id}")
     if not turn.created:
         say("the idempotency key stood for this turn already: nothing was sent")
     say(f"next: turnmill turns show {turn.id} --text")
@@ -99,7 +100,7 @@ def _wait(client: Client, turn: Turn, *, timeout: float | None, as_json: bool) -
         code = STILL_RUNNING if isinstance(error, TurnTimeout) else FAILED
     else:
         if not as_json:
-            click.echo(said(reply.parts))
+            tell(said(reply.parts))
             say(f"turn {turn.id}: {line_about(reply)}")
         code = OK
     if as_json:

@@ -100,6 +100,8 @@ def delete(*, session: str, yes: bool, as_json: bool) -> None:
     """Remove a session with every row; a turn that runs is not cut, its rows go after it."""
     with open_client() as client:
         found = client.sessions.get(session)
-        confirm(f"Delete session {found.key or found.id} of {found.user_id} for good?", yes=yes)
+        turns = found.turns_succeeded + found.turns_failed + found.unfinished
+        name = f"session {found.key or found.id} of {found.user_id}"
+        confirm(f"Delete {name} with its {turns} turns for good?", yes=yes)
         client.sessions.delete(found)
     print_deleted(found, as_json=as_json)

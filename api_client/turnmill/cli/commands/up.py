@@ -10,6 +10,7 @@ import click
 
 from turnmill.domain.errors import InvalidSetting, MissingExtra, UnsupportedByStore
 from turnmill.settings import Settings
+from turnmill.show.terminal import say, tell
 
 if TYPE_CHECKING:
     from turnmill_worker.stack.celery_parts import FlowerLogin
@@ -48,7 +49,9 @@ def command(
     """Run Postgres, Valkey, workers, beat and Flower on this machine, on loopback only.
 
     TURNMILL_DATABASE_URL and TURNMILL_BROKER_URL replace the servers that come along.
-    Ctrl-C stops everything; the data stay.
+    Ctrl-C stops everything; the data stay: `turnmill home show` says where, `turnmill home remove`
+    removes them. Run by root, data that the user of Postgres cannot reach in the home go to
+    /var/lib/turnmill.
     """
     _require_extras()
     from turnmill_worker.stack.supervisor import Stack
@@ -107,12 +110,12 @@ def _require_extras() -> None:
 
 
 def _say(line: str) -> None:
-    click.echo(line, err=True)
+    say(line)
 
 
 def _print_json(ready: Ready) -> None:
-    click.echo(ready.as_json())
+    tell(ready.as_json())
 
 
 def _print_text(ready: Ready) -> None:
-    click.echo(ready.as_text())
+    tell(ready.as_text())

@@ -38,8 +38,8 @@ class Examination:
     """What is examined. A check may note here what later ones build on."""
 
     settings: Settings
-    environ: Mapping[str, str]
-    flower_url: str = ""  #: of the system that runs in the home
+    environ: Mapping[str, str] = field(repr=False)
+    flower_url: str = field(default="", repr=False)  #: of the system that runs in the home
     database: Database | None = None  #: once it was reached, at this version's schema
     providers_in_use: Mapping[str, int] = field(default_factory=dict)  #: sessions of each
 

@@ -1,7 +1,7 @@
 """Batches: many turns from one file, accepted in its order, counted and read back by line."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -34,7 +34,7 @@ class BatchRecord:
 
     id: BatchId
     name: str
-    metadata: Mapping[str, Any]
+    metadata: Mapping[str, Any] = field(repr=False)
     last_line: int  #: number of the last line that was accepted
     total: int | None  #: how many turns it has; None until every line was accepted
     created_at: datetime

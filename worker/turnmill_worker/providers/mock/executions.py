@@ -61,7 +61,7 @@ class Executions:
             "at": time.time(),
         }
         line = json.dumps(entry, separators=(",", ":")) + "\n"
-        file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             os.write(file, line.encode())
         finally:

@@ -21,7 +21,7 @@ import re
 import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
@@ -55,7 +55,7 @@ class Script:
 
     fault: str = "ok"
     latency: timedelta | None = None  #: None: as the environment says
-    reply: str | None = None
+    reply: str | None = field(default=None, repr=False)
     retry_after: timedelta | None = None
 
     @classmethod
