@@ -229,6 +229,34 @@ async def test_of_several_processes_one_tells_and_another_goes_on_when_it_stops(
     assert one.told == [1, 2, 3] * 2
 
 
+async def test_who_waits_for_another_process_to_end_is_not_woken_by_what_happens(
+    store: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    real = reading.hold
+
+    def hold(*args: Any, owner: str, **options: Any) -> Any:
+        asked.append(owner)
+        return real(*args, owner=owner, **options)
+
+    monkeypatch.setattr(reading, "hold", hold)
+    notes = Notes()
+    holds, waits = (
+        reader_of(notes, store, owner=owner, pace=replace(PACE, poll=timedelta(seconds=30)))
+        for owner in "ab"
+    )
+    async with running(holds):
+        await until(lambda: asked == ["a"])
+        async with running(waits):
+            await until(lambda: asked == ["a", "b"])
+            for n in range(3):
+                answered(store, 1)
+                holds.wake()
+                waits.wake()
+                await until(lambda n=n: len(notes.told) == n + 1)  # type: ignore[misc]
+    assert asked == ["a", "b"]
+
+
 async def test_who_ends_tells_of_what_there_is_first_where_no_other_process_will(
     store: Database,
 ) -> None:

@@ -60,14 +60,15 @@ class Reader:
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
-        """Look now. On the loop's thread."""
-        self._woken.set()
+        """Look now, if it is ours to look. On the loop's thread."""
+        if self._hold is not None:  # who waits for another process to end need not hurry
+            self._woken.set()
 
     def stop(self, *, after_a_last_look: bool = False) -> None:
         """Begin no other call, or none once there is nothing left. On the loop's thread."""
         self._stopping = not after_a_last_look
         self._last_look = True
-        self.wake()
+        self._woken.set()
 
     async def run(self) -> None:
         """Read until it is stopped, through outages; then let another process go on."""
