@@ -14,7 +14,7 @@ from turnmill.store.database import Database
 from turnmill.store.nouns import reading
 from turnmill.store.nouns.events import Event
 from turnmill.store.nouns.reading import Hold
-from turnmill_worker.observers.calling import Calling
+from turnmill_worker.observers.calling import BUSY, Calling
 from turnmill_worker.observers.registered import Named
 from turnmill_worker.providers.foreign import name_of
 
@@ -159,9 +159,11 @@ class Reader:
         if self._told is not None and not await self._pass():
             return
         tries = hold.tries + 1
+        if failed == BUSY:  # nothing is given up without having been tried
+            tries = min(tries, self._pace.most_tries - 1)
         pause = self._pace.pause_after(tries)
         self._lose()
-        await self._on(reading.failed, hold, again=pause)
+        await self._on(reading.failed, hold, tries=tries, again=pause)
         self._warn(
             f"did not take {event.kind}: {failed}; try {tries},"
             f" the next in {pause.total_seconds():g} s",
