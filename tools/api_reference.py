@@ -72,6 +72,8 @@ def sections() -> list[Section]:
     found.append(("Testing an application: `turnmill.testing`", _own(client["testing"])))
     port = _target(worker[_PORT.partition(".")[2]])
     found.append((f"Writing a provider: `{_PORT}`", _own(port)))
+    observer = _target(worker["observers.port"])
+    found.append(("Writing an observer: `turnmill_worker.observers`", _own(observer)))
     contract = _target(client["testing.provider_contract.ProviderContract"])
     rig = [one for one in _own(client["testing.provider_rig"]) if not one.is_attribute]
     title = "Testing a provider: `turnmill.testing.provider_contract` and `provider_rig`"

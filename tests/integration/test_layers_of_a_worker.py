@@ -222,7 +222,12 @@ def test_an_application_with_a_layer_that_is_not_there_is_told_so(notes: Path) -
 
 
 @pytest.mark.parametrize(
-    "variable", [("TURNMILL_LAYERS", "nobody"), ("TURNMILL_METRICS_PORT", "0")]
+    "variable",
+    [
+        ("TURNMILL_LAYERS", "nobody"),
+        ("TURNMILL_OBSERVERS", "nobody"),
+        ("TURNMILL_METRICS_PORT", "0"),
+    ],
 )
 def test_a_worker_that_cannot_do_what_it_is_told_ends_with_one_line(
     variable: tuple[str, str], database_url: str, broker_url: str

@@ -5,15 +5,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, select, update
 
 from turnmill.store import database, kept, postgres
 from turnmill.store.line import endings, leases
-from turnmill.store.nouns import events, turns
+from turnmill.store.nouns import events, reading, turns
 from turnmill.store.postgres import accepting, claiming, settling
 from turnmill.store.rules import accepting as accepting_rules
+from turnmill.store.schema.event_tables import event_readers as readers
 from turnmill.store.schema.event_tables import events as event_rows
 from turnmill.store.schema.tables import turns as turn_rows
+from turnmill_worker.observers.calling import Calling
+from turnmill_worker.observers.reader import Reader
 from turnmill_worker.process.poller import Poller
 
 _CLAIMING = "tests/contract/store/test_claiming.py"
@@ -25,8 +28,10 @@ _LOSSES = "tests/contract/store/test_losses.py"
 _MOVES = "tests/contract/store/test_moves.py"
 _SENDING = "tests/contract/store/test_sending.py"
 _SETTLING = "tests/contract/store/test_settling.py"
+_READING = "tests/contract/store/test_reading.py"
 _RACES = "tests/integration/test_store_races.py"
 _CONSTRAINTS = "tests/integration/test_store_constraints.py"
+_OBSERVERS = "tests/unit/test_observers.py"
 _POLLER = "tests/unit/test_poller.py"
 
 
@@ -79,6 +84,29 @@ def _losses_uncounted(patch: pytest.MonkeyPatch) -> None:
 def _pruned_unread(patch: pytest.MonkeyPatch) -> None:
     real = events.prune
     patch.setattr(events, "prune", lambda conn, **bounds: real(conn, **bounds | {"most_kept": 0}))
+
+
+def _passed_before_told(patch: pytest.MonkeyPatch) -> None:
+    real = Reader._tell_one
+
+    async def tell_one(self: Reader, event: Any) -> bool:
+        self._told = event
+        return await self._pass() and await real(self, event)
+
+    patch.setattr(Reader, "_tell_one", tell_one)
+
+
+def _failure_is_final(patch: pytest.MonkeyPatch) -> None:
+    real = Calling.tell
+
+    async def tell(self: Calling, event: Any) -> None:
+        await real(self, event)
+
+    patch.setattr(Calling, "tell", tell)
+
+
+def _by_name_alone(hold: reading.Hold) -> Any:
+    return update(readers).where(readers.c.name == hold.name)
 
 
 def _newest_first() -> Any:
@@ -290,6 +318,24 @@ MUTANTS = {
         rule="events have their place in the order of their session",
         breaks=instead(events, "_unplaced", _newest_first),
         killed_by=f"{_EVENTS}::test_each_reader_reads_all_in_the_order_of_each_session[postgres]",
+    ),
+    "passed_before_told": Mutant(
+        rule="an event is passed after its observer was told, never before",
+        breaks=_passed_before_told,
+        killed_by=f"{_OBSERVERS}::test_nothing_is_passed_before_it_was_told[asyncio]",
+    ),
+    "late_reader": Mutant(
+        rule="who has lost a reader to another process moves nothing",
+        breaks=instead(
+            reading, "_of", lambda hold: update(readers).where(readers.c.name == hold.name)
+        ),
+        killed_by=f"{_READING}::test_who_was_late_reads_and_moves_nothing[postgres]",
+    ),
+    "failure_is_final": Mutant(
+        rule="an observer that fails is told again",
+        breaks=_failure_is_final,
+        killed_by=f"{_OBSERVERS}::test_an_observer_that_fails_is_told_again_before_anything_later"
+        "[asyncio-RuntimeError-Notes]",
     ),
     "each_look_is_an_attempt": Mutant(
         rule="a look at work in the background is no attempt of its own",

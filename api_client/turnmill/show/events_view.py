@@ -27,7 +27,7 @@ EVENTS: Listing[Event] = Listing(
     row=_row,
     document=_document,
     numbers=("place", "n"),
-    spare=("n", "session"),
+    spare=("at", "n", "session"),
 )
 
 READERS: Listing[EventReader] = Listing(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from tests import rows, steps
 from turnmill.cli.doctor.findings import Examination
@@ -13,6 +14,7 @@ from turnmill.domain.ids import SessionId, TurnId
 from turnmill.settings import Settings
 from turnmill.store.database import Database
 from turnmill.store.nouns import events, sessions
+from turnmill.store.schema.event_tables import event_readers
 
 pytestmark = pytest.mark.usefixtures("sound")
 
@@ -196,6 +198,27 @@ def test_doctor_says_whether_a_reader_has_missed_events(
     add(store, "one")
     answered(store, *[rows.start(store)] * 4)
     prune(store, most_kept=most_kept)
+    assert_doctor_says(store, level, what)
+
+
+@pytest.mark.parametrize(
+    ("tries", "skipped", "level", "what"),
+    [
+        (3, 0, "ok", "reader one of events: 0 events behind"),
+        (4, 0, "wrong", "reader one of events: 0 events behind; it has failed 4 times in a row"),
+        (0, 1, "wrong", "reader one of events: 0 events behind; 1 event was given up"),
+    ],
+)
+def test_doctor_says_whether_an_observer_fails_or_was_not_told(
+    store: Database, tries: int, skipped: int, level: str, what: str
+) -> None:
+    add(store, "one")
+    with store.begin() as conn:
+        conn.execute(update(event_readers).values(tries=tries, skipped=skipped))
+    assert_doctor_says(store, level, what)
+
+
+def assert_doctor_says(store: Database, level: str, what: str) -> None:
     examination = Examination(settings=Settings(database_url="sqlite://"), environ={})
     examination.database = store
     ((found, said, _),) = check_events(examination)

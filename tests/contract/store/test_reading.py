@@ -79,7 +79,7 @@ def test_who_was_late_reads_and_moves_nothing(store: Database) -> None:
     assert not passed(store, late, first)
     with store.begin() as conn:
         assert not reading.extend(conn, late, lease=OVER)
-        assert not reading.failed(conn, late, again=OVER)
+        assert not reading.failed(conn, late, tries=1, again=OVER)
         assert not reading.give_up(conn, late, first, lease=OVER)
         reading.give_back(conn, late)
     assert take(store, "c") is None
@@ -109,7 +109,7 @@ def test_tries_at_what_comes_next_are_counted_until_it_is_passed_or_given_up(
         first = taken(store, owner, lease=OVER)
     assert first.tries == 1
     with store.begin() as conn:
-        assert reading.failed(conn, first, again=OVER)
+        assert reading.failed(conn, first, tries=2, again=OVER)
     hold = taken(store, "c")
     assert hold.tries == state(store).tries == 2
     one, two, three = found(store, hold)
@@ -123,7 +123,7 @@ def test_tries_at_what_comes_next_are_counted_until_it_is_passed_or_given_up(
 def test_a_reader_that_failed_is_left_alone_for_a_while(store: Database) -> None:
     hold = taken(store, "a")
     with store.begin() as conn:
-        assert reading.failed(conn, hold, again=LONG)
+        assert reading.failed(conn, hold, tries=1, again=LONG)
     assert (take(store, "a"), take(store, "b")) == (None, None)
 
 

@@ -24,9 +24,7 @@ class Calling:
         self._observer = observer
         self._name = name
         self._timeout = timeout.total_seconds()
-        self._on_loop = inspect.iscoroutinefunction(observer) or inspect.iscoroutinefunction(
-            getattr(observer, "__call__", None)  # noqa: B004
-        )
+        self._on_loop = any(map(inspect.iscoroutinefunction, (observer, type(observer).__call__)))
         self._call: asyncio.Task[str | None] | None = None
         self._on_thread = False
 

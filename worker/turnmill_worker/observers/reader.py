@@ -14,7 +14,7 @@ from turnmill.store.database import Database
 from turnmill.store.nouns import reading
 from turnmill.store.nouns.events import Event
 from turnmill.store.nouns.reading import Hold
-from turnmill_worker.observers.calling import Calling
+from turnmill_worker.observers.calling import BUSY, Calling
 from turnmill_worker.observers.registered import Named
 from turnmill_worker.providers.foreign import name_of
 
@@ -60,14 +60,15 @@ class Reader:
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
-        """Look now. On the loop's thread."""
-        self._woken.set()
+        """Look now, if it is ours to look. On the loop's thread."""
+        if self._hold is not None:  # who waits for another process to end need not hurry
+            self._woken.set()
 
     def stop(self, *, after_a_last_look: bool = False) -> None:
         """Begin no other call, or none once there is nothing left. On the loop's thread."""
         self._stopping = not after_a_last_look
         self._last_look = True
-        self.wake()
+        self._woken.set()
 
     async def run(self) -> None:
         """Read until it is stopped, through outages; then let another process go on."""
@@ -158,9 +159,11 @@ class Reader:
         if self._told is not None and not await self._pass():
             return
         tries = hold.tries + 1
+        if failed == BUSY:  # nothing is given up without having been tried
+            tries = min(tries, self._pace.most_tries - 1)
         pause = self._pace.pause_after(tries)
         self._lose()
-        await self._on(reading.failed, hold, again=pause)
+        await self._on(reading.failed, hold, tries=tries, again=pause)
         self._warn(
             f"did not take {event.kind}: {failed}; try {tries},"
             f" the next in {pause.total_seconds():g} s",

@@ -101,7 +101,8 @@ def check_events(examination: Examination) -> Findings:
         lag = f"reader {one.name} of events: {_count(one.behind, 'event')} behind"
         fix = f"let it read, or `turnmill events park|remove {one.name}`"
         if one.skipped:
-            lost = f"{_count(one.skipped, 'event')} were given up after many tries each"
+            were = "was" if one.skipped == 1 else "were"
+            lost = f"{_count(one.skipped, 'event')} {were} given up, after many tries"
             forget = f"; `turnmill events remove {one.name}` begins anew"
             yield wrong(f"{lag}; {lost}", f"see the log of a worker{forget}")
         elif one.tries > _TRIES:

@@ -82,9 +82,9 @@ def passed(conn: Connection, hold: Hold, event: Event, *, lease: timedelta) -> b
     return _changed(conn, _past(hold, event).values(free_at=_after(lease)))
 
 
-def failed(conn: Connection, hold: Hold, *, again: timedelta) -> bool:
-    """Give the reader back after a try that came to nothing: nobody takes it before `again`."""
-    values = {"tries": event_readers.c.tries + 1, "owner": None, "free_at": _after(again)}
+def failed(conn: Connection, hold: Hold, *, tries: int, again: timedelta) -> bool:
+    """Give the reader back after so many tries that came to nothing: it rests for `again`."""
+    values = {"tries": tries, "owner": None, "free_at": _after(again)}
     return _changed(conn, _of(hold).values(values))
 
 
