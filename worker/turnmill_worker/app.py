@@ -8,8 +8,8 @@ from typing import Any
 
 from celery import Celery, bootsteps, signals
 
-from turnmill.broker.publisher import check_broker_url
 from turnmill.broker.vitals import refuse_eviction
+from turnmill.connections.broker_urls import read_broker_url
 from turnmill.domain.errors import TurnmillError
 from turnmill.settings import Settings
 from turnmill.variables import slips
@@ -78,7 +78,7 @@ app.steps["worker"].add(TurnsStep)
 def refuse_bad_setup(**_: Any) -> None:
     """End with one clear line before anything has been started."""
     try:
-        check_broker_url(settings.broker_url)
+        read_broker_url(settings.broker_url)
         refuse_eviction(settings)
         check_store(settings)
         layers.registered(settings.layers)

@@ -6,10 +6,12 @@ import importlib.util
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from turnmill.cli.doctor.findings import Examination, Level, note, ok, place_of, skipped, wrong
+from turnmill.cli.doctor.findings import Examination, Level, note, ok, skipped, wrong
+from turnmill.connections.shown import shown
 from turnmill.show.wording import duration, moment_text
 
 _PING_SECONDS = 1.0
+_PING_TIMES = {"socket_timeout": 2.0, "socket_connect_timeout": 1.0}
 #: A job of the schedule begins every five minutes unless somebody changed that.
 _BEAT_SILENT = timedelta(minutes=15)
 _LONG_DUE = timedelta(seconds=30)
@@ -149,10 +151,15 @@ def _answering(broker_url: str) -> list[str]:
     from celery import Celery
     from kombu.exceptions import OperationalError
 
-    app = Celery("turnmill-doctor", broker=broker_url, set_as_current=False)
+    from turnmill.connections.broker_urls import read_broker_url
+
+    broker = read_broker_url(broker_url)
+    said = broker.for_kombu(_PING_TIMES if broker.is_redis_like else {})
+    app = Celery("turnmill-doctor", broker=said.url, set_as_current=False)
     app.conf.update(
         broker_connection_timeout=_PING_SECONDS,
-        broker_transport_options={"socket_timeout": 2.0, "socket_connect_timeout": 1.0},
+        broker_use_ssl=said.ssl,
+        broker_transport_options=said.options,
     )
     try:
         with app.connection_for_write() as connection:
@@ -213,11 +220,11 @@ def check_flower(examination: Examination) -> Findings:
     login = examination.environ.get("TURNMILL_FLOWER_AUTH", "")
     user, _, password = login.partition(":")
     if examination.flower_url:
-        place = place_of(examination.flower_url)
+        place = shown(examination.flower_url)
         if _is_open(place):
-            yield wrong(f"http://{place} shows everything to everybody", "restart `turnmill up`")
+            yield wrong(f"{place} shows everything to everybody", "restart `turnmill up`")
         else:
-            yield ok(f"http://{place} asks for a login")
+            yield ok(f"{place} asks for a login")
     elif login and not (user and password):
         yield wrong("TURNMILL_FLOWER_AUTH is no login", "user:password")
     elif login:
@@ -232,7 +239,8 @@ def check_flower(examination: Examination) -> Findings:
 def _is_open(place: str) -> bool:
     import http.client
 
-    connection = http.client.HTTPConnection(place.rstrip("/"), timeout=2.0)
+    host = place.partition("://")[2].rstrip("/")
+    connection = http.client.HTTPConnection(host, timeout=2.0)
     try:
         connection.request("GET", "/workers")
         return connection.getresponse().status == http.client.OK
