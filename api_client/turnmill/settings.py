@@ -35,6 +35,9 @@ class Settings:
 
     profile: Profile = Profile.DEVELOPMENT
     database_url: str = field(default="", repr=False)
+    listen_url: str = field(
+        default="", repr=False
+    )  #: of the same database, past a pooler: where LISTEN works
     schema: str = "turnmill"  #: of Postgres, that the tables stand in
     broker_url: str = field(default="", repr=False)
     home: Path = Path(".turnmill")
@@ -62,6 +65,7 @@ class Settings:
         settings = cls(
             profile=_profile(env.get("TURNMILL_PROFILE", "development")),
             database_url=env.get("TURNMILL_DATABASE_URL", ""),
+            listen_url=env.get("TURNMILL_LISTEN_URL", ""),
             schema=_schema(env.get("TURNMILL_SCHEMA") or "turnmill"),
             broker_url=env.get("TURNMILL_BROKER_URL", ""),
             home=Path(env.get("TURNMILL_HOME", ".turnmill")),
@@ -95,6 +99,7 @@ class Settings:
             return
         for variable, url in (
             ("TURNMILL_DATABASE_URL", self.database_url),
+            ("TURNMILL_LISTEN_URL", self.listen_url),
             ("TURNMILL_BROKER_URL", self.broker_url),
         ):
             refuse_plaintext(variable, url)

@@ -52,8 +52,13 @@ class AsyncExecutor:
     def opened(cls, settings: Settings, *, database_url: str, broker_url: str) -> Self:
         """Make one for these URLs."""
         blocking = Database(database_url, schema=settings.schema, pool_size=1)
+        listen_url = settings.listen_url if database_url == settings.database_url else ""
         database = (
-            AsyncDatabase(database_url, schema=settings.schema)
+            AsyncDatabase(
+                database_url,
+                schema=settings.schema,
+                listen_url=listen_url,
+            )
             if blocking.can(Capability.SHARED)
             else ThreadedDatabase(blocking)
         )

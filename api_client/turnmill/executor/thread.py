@@ -39,7 +39,8 @@ class Executor:
     @classmethod
     def opened(cls, settings: Settings, *, database_url: str, broker_url: str) -> Self:
         """Make one for these URLs."""
-        database = Database(database_url, schema=settings.schema)
+        listen_url = settings.listen_url if database_url == settings.database_url else ""
+        database = Database(database_url, schema=settings.schema, listen_url=listen_url)
         return cls(database, announcer_for(database, broker_url, settings), settings)
 
     def run(self, verb: Verb[T]) -> T:
