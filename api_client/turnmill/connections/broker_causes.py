@@ -57,6 +57,22 @@ _URL = "TURNMILL_BROKER_URL"
 #: Looked through in this order: what is certain first, what many faults look like last.
 _CAUSES: tuple[tuple[str, Cause], ...] = (
     (
+        r"No master found.*- auth:",
+        _cause(
+            "wrong_sentinel_password",
+            "its Sentinels refuse user or password",
+            f"&sentinel_password=… in {_URL}: the one before the @ is the server's",
+        ),
+    ),
+    (
+        r"No master found|MasterNotFound",
+        _cause(
+            "no_primary",
+            "no Sentinel answers that knows a primary of that name",
+            f"check hosts and master_name in {_URL}; a fail-over takes seconds",
+        ),
+    ),
+    (
         r"hostname mismatch|ip address mismatch|doesn't match|not valid for",
         _cause(
             "certificate_of_another_name",
@@ -179,14 +195,6 @@ _CAUSES: tuple[tuple[str, Cause], ...] = (
         ),
     ),
     (
-        r"No master found|MasterNotFound",
-        _cause(
-            "no_primary",
-            "no Sentinel that answers knows a primary of that name",
-            f"check master_name and the Sentinels' login in {_URL}; a fail-over takes seconds",
-        ),
-    ),
-    (
         r"CROSSSLOT|MOVED \d|CLUSTERDOWN",
         _cause(
             "cluster",
@@ -235,7 +243,7 @@ _CAUSES: tuple[tuple[str, Cause], ...] = (
         _cause(
             "no_answer",
             "no answer in time",
-            "a firewall that drops packets, or a server that hangs",
+            "a firewall, a server that hangs, or a port without TLS under a URL with TLS",
         ),
     ),
     (
