@@ -3,7 +3,7 @@
 import re
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
-_PLACE = re.compile(r"(?:[\w.-]*|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?", re.ASCII)
+_PLACE = re.compile(r"(?:(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?)?", re.ASCII)
 _PATH = re.compile(r"(?:/[\w. /~+-]*)?")
 #: Between whole URLs, as kombu takes several.
 _BETWEEN = re.compile(r"[;,](?=[A-Za-z][A-Za-z0-9+.-]*://)")
