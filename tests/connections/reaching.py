@@ -1,12 +1,13 @@
 """Every program that dials a broker, one after the other, by one URL."""
 
 import asyncio
+from collections.abc import Callable
 
+import redis
 from celery import Celery
-from flower.utils.broker import Broker as FlowerBroker
 
 from turnmill.broker.publisher import Publisher
-from turnmill.broker.vitals import ask_broker
+from turnmill.broker.vitals import BrokerSilent, ask_broker
 from turnmill.connections.broker_urls import read_broker_url
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane
@@ -15,23 +16,31 @@ from turnmill.settings import Settings
 from turnmill.store.records import Head
 from turnmill.wire import LANE_QUEUES
 from turnmill_worker.celery.config import config
+from turnmill_worker.celery.flower import queues_of
 
 QUEUE = LANE_QUEUES[Lane.INTERACTIVE]
 
 
 def what_fails(url: str) -> list[str]:
     """Return which programs do not find each other's hints at this URL."""
-    found = {
-        "doctor": doctor_finds(url),
-        "client": client_sends(url),
-        "flower": flower_counts(url),
-        "worker": worker_gets(url),
+    programs = {
+        "doctor": doctor_finds,
+        "client": client_sends,
+        "flower": flower_counts,
+        "worker": worker_gets,
     }
-    return [program for program, works in found.items() if not works]
+    return [name for name, works in programs.items() if not tried(works, url)]
+
+
+def tried(works: Callable[[str], bool], url: str) -> bool:
+    try:
+        return works(url)
+    except (BrokerSilent, redis.RedisError):
+        return False
 
 
 def doctor_finds(url: str) -> bool:
-    return "Valkey" in (product := ask_broker(read_broker_url(url)).product) or "Redis" in product
+    return ask_broker(read_broker_url(url)).product.startswith(("Redis", "Valkey"))
 
 
 def client_sends(url: str) -> bool:
@@ -54,14 +63,10 @@ def celery_at(url: str) -> Celery:
 
 
 def flower_counts(url: str) -> bool:
-    app = celery_at(url)
-    with app.connection() as connection:
-        broker = FlowerBroker(
-            connection.as_uri(include_password=True),
-            broker_options=app.conf.broker_transport_options,
-            broker_use_ssl=app.conf.broker_use_ssl,
-        )
-    (queue,) = asyncio.run(broker.queues([QUEUE]))
+    queues = queues_of(
+        read_broker_url(url), broker_options=celery_at(url).conf.broker_transport_options
+    )
+    (queue,) = asyncio.run(queues.queues([QUEUE]))
     return bool(queue["messages"] == 1)
 
 

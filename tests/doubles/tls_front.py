@@ -46,7 +46,11 @@ class TlsFront:
 
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection(_LOOPBACK, self._target)
-        await asyncio.gather(_pass_on(reader, back), _pass_on(there, writer))
+        try:
+            await asyncio.gather(_pass_on(reader, back), _pass_on(there, writer))
+        finally:
+            for one in (back, writer):
+                one.transport.abort()
 
 
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -54,5 +58,4 @@ async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
         while data := await reader.read(_CHUNK):
             writer.write(data)
             await writer.drain()
-    with suppress(OSError):
         writer.close()

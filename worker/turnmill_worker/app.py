@@ -2,7 +2,6 @@
 
 import logging
 import os
-import sys
 from datetime import timedelta
 from typing import Any
 
@@ -31,7 +30,6 @@ logger = logging.getLogger("turnmill.app")
 _CONNECTED_WITHIN = timedelta(seconds=3)
 
 settings = Settings.from_env()
-guard_flower(settings, argv=sys.argv, environ=os.environ)
 app = Celery(
     "turnmill",
     task_cls="turnmill_worker.pool:AsyncTask",
@@ -86,6 +84,12 @@ def refuse_bad_setup(**_: Any) -> None:
     except TurnmillError as error:
         raise SystemExit(f"turnmill: {error}\n  hint: {error.hint}") from None
     use_hint_transport()
+
+
+@signals.import_modules.connect
+def look_at_flower(**_: Any) -> None:
+    """Let no Flower be open that should not be."""
+    guard_flower(settings, environ=os.environ)
 
 
 @signals.worker_shutting_down.connect

@@ -1,7 +1,7 @@
 """What the production profile asks of every server that is dialled: one table, whoever dials."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from ipaddress import ip_address
@@ -90,7 +90,7 @@ _GUESSES = frozenset({
 _DEV_HINT = ", or TURNMILL_PROFILE=development"
 
 
-def refuse_unsafe(servers: Iterator[Dialled]) -> None:
+def refuse_unsafe(servers: Iterable[Dialled]) -> None:
     """Raise UnsafeSetting for the first one that breaks a rule, naming the setting to change."""
     for server in servers:
         for rule in RULES:

@@ -7,11 +7,16 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from turnmill.cli.doctor.findings import Examination, Level, note, ok, skipped, wrong
+from turnmill.connections.broker_causes import cause_of
 from turnmill.connections.shown import shown
 from turnmill.show.wording import duration, moment_text
 
 _PING_SECONDS = 1.0
-_PING_TIMES = {"socket_timeout": 2.0, "socket_connect_timeout": 1.0}
+_PING_OPTIONS = {
+    "socket_timeout": 2.0,
+    "socket_connect_timeout": 1.0,
+    "priority_steps": [0],  # as the workers do: an ACL knows one name of each queue
+}
 #: A job of the schedule begins every five minutes unless somebody changed that.
 _BEAT_SILENT = timedelta(minutes=15)
 _LONG_DUE = timedelta(seconds=30)
@@ -138,7 +143,14 @@ def check_workers(examination: Examination) -> Findings:
     if not settings.broker_url:
         yield skipped("there is no broker to ask through")
         return
-    names = _answering(settings.broker_url)
+    try:
+        names = _answering(settings.broker_url)
+    except Exception as error:  # noqa: BLE001
+        # The edge to somebody else's client: whatever it raises is what is to be told.
+        cause = cause_of(error)
+        yield wrong(f"workers cannot be asked: the broker: {cause}", cause.remedy)
+        yield from _waiting(examination)
+        return
     if names:
         yield ok(f"{_count(len(names), 'worker')}: {', '.join(sorted(names))}")
     else:
@@ -147,14 +159,13 @@ def check_workers(examination: Examination) -> Findings:
 
 
 def _answering(broker_url: str) -> list[str]:
-    """Return the names of the workers that answer a ping; none when the broker is down."""
+    """Return the names of the workers that answer a ping; raises what stands in the way."""
     from celery import Celery
-    from kombu.exceptions import OperationalError
 
     from turnmill.connections.broker_urls import read_broker_url
 
     broker = read_broker_url(broker_url)
-    said = broker.for_kombu(_PING_TIMES if broker.is_redis_like else {})
+    said = broker.for_kombu(_PING_OPTIONS if broker.is_redis_like else {})
     app = Celery("turnmill-doctor", broker=said.url, set_as_current=False)
     app.conf.update(
         broker_connection_timeout=_PING_SECONDS,
@@ -165,8 +176,6 @@ def _answering(broker_url: str) -> list[str]:
         with app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, timeout=_PING_SECONDS)
             found = app.control.ping(timeout=_PING_SECONDS, connection=connection)
-    except OperationalError:
-        return []
     finally:
         app.close()
     return [name for answer in found for name in answer]
