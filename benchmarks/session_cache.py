@@ -19,9 +19,11 @@ import redis
 from sqlalchemy import Connection, create_engine
 
 from benchmarks.ground import ground, queue_turns
+from turnmill.connections.postgres import read
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane
-from turnmill.store.database import Database, connect_args
+from turnmill.store.database import Database
+from turnmill.store.dialing import connect_args
 from turnmill.store.postgres import claiming
 from turnmill.store.schema_name import execute
 
@@ -132,9 +134,7 @@ def _compare(
 ) -> None:
     words = {"system_prompt": "x" * prompt, "settings": SETTINGS}
     database = Database(url)
-    engine = create_engine(
-        database.url, connect_args=connect_args(database.url, generic_plans=True)
-    )
+    engine = create_engine(database.url, connect_args=connect_args(read(url), generic_plans=True))
     with database.begin() as conn:
         change = "UPDATE turnmill.sessions SET system_prompt = %(one)s, settings = %(two)s"
         two = json.dumps(SETTINGS)

@@ -6,20 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Self
-from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from turnmill.domain.errors import InvalidSetting, UnsafeSetting
 
-_TLS_SCHEMES = frozenset({"rediss", "amqps"})
+#: What vendors' clients read, and send everything to.
+_BASE_URLS = ("OPENAI_BASE_URL", "ANTHROPIC_BASE_URL")
+#: In production, the mock answers where this says yes, and obeys scripts of faults at `faults`.
+ALLOW_MOCK = "TURNMILL_ALLOW_MOCK"
+_MOCKS = ("TURNMILL_MOCK_LATENCY", "TURNMILL_MOCK_LEDGER", "TURNMILL_MOCK_SEED")
 _REPLY_BYTES_MAX = 16 * 2**20
 _MOST_REPLY = 256_000_000
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 #: A JSON value of Postgres holds 256 MB, and a statement carries more than one text.
 _MOST_TEXT = 64_000_000
-_SSL_MODES = frozenset({"require", "verify-ca", "verify-full"})
 
 
 class Profile(StrEnum):
@@ -35,6 +36,9 @@ class Settings:
 
     profile: Profile = Profile.DEVELOPMENT
     database_url: str = field(default="", repr=False)
+    listen_url: str = field(
+        default="", repr=False
+    )  #: of the same database, past a pooler: where LISTEN works
     schema: str = "turnmill"  #: of Postgres, that the tables stand in
     broker_url: str = field(default="", repr=False)
     home: Path = Path(".turnmill")
@@ -62,6 +66,7 @@ class Settings:
         settings = cls(
             profile=_profile(env.get("TURNMILL_PROFILE", "development")),
             database_url=env.get("TURNMILL_DATABASE_URL", ""),
+            listen_url=env.get("TURNMILL_LISTEN_URL", ""),
             schema=_schema(env.get("TURNMILL_SCHEMA") or "turnmill"),
             broker_url=env.get("TURNMILL_BROKER_URL", ""),
             home=Path(env.get("TURNMILL_HOME", ".turnmill")),
@@ -86,18 +91,31 @@ class Settings:
             metrics_port=_port(env, "TURNMILL_METRICS_PORT"),
             metrics_host=env.get("TURNMILL_METRICS_HOST") or "127.0.0.1",
         )
-        settings.check()
+        settings.check(env)
         return settings
 
-    def check(self) -> None:
-        """Raise UnsafeSetting when the production profile forbids a value."""
+    def check(self, environ: Mapping[str, str] | None = None) -> None:
+        """Raise UnsafeSetting when the production profile forbids a value.
+
+        Judged is what would really be dialled: what libpq takes from its own variables, services
+        and files has its say.
+        """
         if self.profile is not Profile.PRODUCTION:
             return
+        from turnmill.connections import rules  # noqa: PLC0415  development needs none of it
+
+        env = os.environ if environ is None else environ
         for variable, url in (
             ("TURNMILL_DATABASE_URL", self.database_url),
-            ("TURNMILL_BROKER_URL", self.broker_url),
+            ("TURNMILL_LISTEN_URL", self.listen_url),
         ):
-            refuse_plaintext(variable, url)
+            rules.refuse_unsafe(rules.of_database(variable, url, env))
+        if self.broker_url:
+            rules.refuse_unsafe(rules.of_broker("TURNMILL_BROKER_URL", self.broker_url))
+        for variable in _BASE_URLS:
+            if base_url := env.get(variable):
+                rules.refuse_unsafe(rules.of_http(variable, base_url))
+        _refuse_mock(env)
 
 
 def max_reply_bytes(environ: Mapping[str, str] | None = None) -> int:
@@ -106,47 +124,25 @@ def max_reply_bytes(environ: Mapping[str, str] | None = None) -> int:
     return _count(env, "TURNMILL_MAX_REPLY_BYTES", _REPLY_BYTES_MAX, most=_MOST_REPLY)
 
 
-def refuse_plaintext(variable: str, url: str) -> None:
-    """Raise UnsafeSetting when `url` leads to another host without TLS."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return  # whoever connects says what is wrong with it
-    if all(_is_here(host) for host in _hosts(parts)) or _is_encrypted(parts):
+def mock_allowed(environ: Mapping[str, str], *, faults: bool = False) -> bool:
+    """Tell whether the mock may answer here: in production when that is asked for by name."""
+    asked = environ.get(ALLOW_MOCK, "")
+    if asked not in ("", "yes", "faults"):
+        raise InvalidSetting(f"{ALLOW_MOCK} cannot be understood", hint="yes, or faults")
+    is_production = environ.get("TURNMILL_PROFILE") == Profile.PRODUCTION
+    return not is_production or asked == "faults" or (asked == "yes" and not faults)
+
+
+def _refuse_mock(environ: Mapping[str, str]) -> None:
+    """Raise UnsafeSetting where the mock is set up: what it says would pass for replies."""
+    if mock_allowed(environ):
         return
-    raise UnsafeSetting(
-        f"{variable} leads to another host without TLS",
-        hint=f"use rediss:// or ?sslmode=verify-full in {variable},"
-        " or TURNMILL_PROFILE=development",
-    )
-
-
-def _hosts(parts: SplitResult) -> list[str]:
-    """Return all hosts that a URL names: libpq takes several, and takes them as parameters too."""
-    places = parts.netloc.rpartition("@")[2].split(",")
-    found = [
-        place.partition("]")[0].strip("[") if "]" in place else place.partition(":")[0]
-        for place in places
-    ]
-    query = parse_qs(parts.query)
-    for name in ("host", "hostaddr"):
-        found += [host for value in query.get(name, ()) for host in value.split(",")]
-    return [host for host in found if host]
-
-
-def _is_here(host: str) -> bool:
-    if host == "localhost" or host.startswith("/"):  # a folder of sockets
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _is_encrypted(parts: SplitResult) -> bool:
-    if parts.scheme.startswith("postgres"):
-        return parse_qs(parts.query).get("sslmode", [""])[-1] in _SSL_MODES
-    return parts.scheme in _TLS_SCHEMES
+    for variable in _MOCKS:
+        if environ.get(variable):
+            raise UnsafeSetting(
+                f"{variable} sets up the mock provider, which answers without a vendor",
+                hint=f"unset it, or {ALLOW_MOCK}=yes",
+            )
 
 
 def _profile(value: str) -> Profile:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 from sqlalchemy import update
 
 from tests import rows, steps
@@ -297,15 +298,53 @@ def test_flowers_login_cannot_be_replaced_on_the_command_line(
     assert (ended.value.code, executed) == (2, [])
 
 
-def test_production_refuses_flower_without_a_login_also_as_celery_runs_it(tmp_path: Path) -> None:
+FLOWER = ("-m", "celery", "-A", "turnmill_worker.app", "flower", "--port=0")
+OPEN, GUESSED = "Flower would be open to everybody", "Flower's login is one that everybody tries"
+#: One that makes a Flower of its own, without Celery's command line.
+OWN_PROGRAM = """
+from flower.app import Flower
+from flower.options import default_options
+from turnmill_worker.app import app
+default_options.port = 0
+Flower(capp=app, options=default_options).start_http_server()
+"""
+
+
+def slow(*arguments: object) -> ParameterSet:
+    return pytest.param(*arguments, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(
+    ("command", "variables", "config", "why"),
+    [
+        (FLOWER, {}, "", OPEN),
+        (("-c", OWN_PROGRAM), {}, "", OPEN),
+        (FLOWER, {}, "basic_auth = ['ada:']", GUESSED),
+        slow((*FLOWER, "--basic-auth="), {}, "", GUESSED),
+        slow(FLOWER, {"FLOWER_UNAUTHENTICATED_API": "true"}, "", OPEN),
+        slow((*FLOWER, "--conf=none.py"), {"FLOWER_ADDRESS": "0.0.0.0"}, "", OPEN),
+        slow((*FLOWER, "--basic-auth=admin:admin"), {}, "", GUESSED),
+        slow(FLOWER, {"FLOWER_BASIC_AUTH": "ada:k2-8f,guest:guest"}, "", GUESSED),
+        slow(FLOWER, {"TURNMILL_FLOWER_AUTH": "ada:password"}, "", GUESSED),
+        slow(
+            (*FLOWER, "--basic-auth=ada:k2-8f", "--broker-api=http://u:k2-8f@rabbit:15672/api/"),
+            *({}, "", "--broker-api leads to another host without TLS"),
+        ),
+    ],
+)
+def test_production_refuses_a_flower_that_is_open_by_whatever_way_it_is_started(
+    command: tuple[str, ...], variables: dict[str, str], config: str, why: str, tmp_path: Path
+) -> None:
+    (tmp_path / "flowerconfig.py").write_text(config)
+    (tmp_path / "none.py").write_text("")
     environment = clean_environment() | {
         "TURNMILL_PROFILE": "production",
-        "TURNMILL_DATABASE_URL": "postgresql://u:p@127.0.0.1/x",
-        "TURNMILL_BROKER_URL": "redis://127.0.0.1:1/0",
+        "TURNMILL_DATABASE_URL": "postgresql://u:k2-8f@127.0.0.1/x",
+        "TURNMILL_BROKER_URL": "redis://:k2-8f@127.0.0.1:1/0",
     }
     done = subprocess.run(
-        [sys.executable, "-m", "celery", "-A", "turnmill_worker.app", "flower"],
-        env=environment,
+        [sys.executable, *command],
+        env=environment | variables,
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -313,7 +352,8 @@ def test_production_refuses_flower_without_a_login_also_as_celery_runs_it(tmp_pa
         check=False,
     )
     assert done.returncode != 0
-    assert "Flower would be open to everybody" in done.stderr
+    assert f"turnmill: {why}" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_production_refuses_a_broker_that_evicts_and_doctor_says_so(

@@ -27,7 +27,7 @@ from turnmill.domain.errors import (
 )
 from turnmill.domain.states import Lane, TurnState
 from turnmill.settings import Settings
-from turnmill.store import async_database, database
+from turnmill.store import async_database, database, dialing
 from turnmill.store.async_database import AsyncDatabase
 from turnmill.store.database import Database
 from turnmill.store.line import leases
@@ -78,7 +78,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 def drop_options(monkeypatch: pytest.MonkeyPatch) -> None:
     """Connect as through a pooler that drops what a connection is to begin with."""
-    real = database.connect_args
+    real = dialing.connect_args
 
     def bare(*args: Any, **options: Any) -> dict[str, Any]:
         return {name: value for name, value in real(*args, **options).items() if name != "options"}

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from turnmill.domain.errors import StoreUnavailable
-from turnmill.store import database as database_module
+from turnmill.store import dialing
 from turnmill.store.database import Database
 
 
@@ -39,7 +39,7 @@ def backend(conn: Connection) -> int:
 def test_a_connection_that_was_idle_for_a_while_is_asked_whether_it_still_stands(
     store: Database, end_all: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database_module, "_TRUSTED_SECONDS", 0.0)  # a while has passed
+    monkeypatch.setattr(dialing, "_TRUSTED_SECONDS", 0.0)  # a while has passed
     with store.single() as conn:
         first = backend(conn)
     end_all()
@@ -53,7 +53,7 @@ def test_a_connection_that_was_idle_for_a_while_is_asked_whether_it_still_stands
 def test_one_that_was_used_just_now_is_trusted__who_is_wrong_gets_a_typed_error_once(
     store: Database, end_all: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database_module, "_TRUSTED_SECONDS", 3600.0)  # no time has passed
+    monkeypatch.setattr(dialing, "_TRUSTED_SECONDS", 3600.0)  # no time has passed
     with store.single() as conn:
         first = backend(conn)
     with store.single() as conn:

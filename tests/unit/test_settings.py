@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from turnmill.domain.errors import InvalidSetting, UnsafeSetting
+from turnmill.domain.errors import InvalidSetting
 from turnmill.settings import Profile, Settings
 
 REMOTE_DATABASE = "postgresql://me:secret-word@db.example.com/turnmill"
@@ -82,37 +82,6 @@ def test_what_cannot_be_understood_is_refused_by_name(name: str, value: str) -> 
     with pytest.raises(InvalidSetting, match=f"TURNMILL_{name}") as caught:
         read(**{name: value})
     assert caught.value.hint
-
-
-@pytest.mark.parametrize(
-    ("name", "url"), [("DATABASE_URL", REMOTE_DATABASE), ("BROKER_URL", REMOTE_BROKER)]
-)
-def test_production_refuses_another_host_without_encryption(name: str, url: str) -> None:
-    with pytest.raises(UnsafeSetting, match=f"TURNMILL_{name}") as caught:
-        read(PROFILE="production", **{name: url})
-    assert "secret-word" not in f"{caught.value} {caught.value.hint}"
-
-
-@pytest.mark.parametrize(
-    ("name", "url"),
-    [
-        ("DATABASE_URL", f"{REMOTE_DATABASE}?sslmode=verify-full"),
-        ("DATABASE_URL", f"{REMOTE_DATABASE}?sslmode=require"),
-        ("DATABASE_URL", "postgresql://me@localhost/turnmill"),
-        ("DATABASE_URL", "postgresql://me@[::1]/turnmill"),
-        ("DATABASE_URL", "sqlite:///turns.db"),
-        ("BROKER_URL", REMOTE_BROKER.replace("redis://", "rediss://")),
-        ("BROKER_URL", "redis://127.0.0.1:6379"),
-    ],
-)
-def test_production_takes_what_is_encrypted_or_stays_on_the_machine(name: str, url: str) -> None:
-    assert read(PROFILE="production", **{name: url}).profile is Profile.PRODUCTION
-
-
-@pytest.mark.parametrize("mode", ["disable", "allow", "prefer", ""])
-def test_a_mode_that_may_fall_back_to_plain_text_is_not_encryption(mode: str) -> None:
-    with pytest.raises(UnsafeSetting):
-        read(PROFILE="production", DATABASE_URL=f"{REMOTE_DATABASE}?sslmode={mode}")
 
 
 def test_development_forgives() -> None:

@@ -2,14 +2,13 @@
 
 import logging
 import os
-import sys
 from datetime import timedelta
 from typing import Any
 
 from celery import Celery, bootsteps, signals
 
-from turnmill.broker.publisher import check_broker_url
 from turnmill.broker.vitals import refuse_eviction
+from turnmill.connections.broker_urls import read_broker_url
 from turnmill.domain.errors import TurnmillError
 from turnmill.settings import Settings
 from turnmill.variables import slips
@@ -31,7 +30,6 @@ logger = logging.getLogger("turnmill.app")
 _CONNECTED_WITHIN = timedelta(seconds=3)
 
 settings = Settings.from_env()
-guard_flower(settings, argv=sys.argv, environ=os.environ)
 app = Celery(
     "turnmill",
     task_cls="turnmill_worker.pool:AsyncTask",
@@ -78,7 +76,7 @@ app.steps["worker"].add(TurnsStep)
 def refuse_bad_setup(**_: Any) -> None:
     """End with one clear line before anything has been started."""
     try:
-        check_broker_url(settings.broker_url)
+        read_broker_url(settings.broker_url)
         refuse_eviction(settings)
         check_store(settings)
         layers.registered(settings.layers)
@@ -86,6 +84,12 @@ def refuse_bad_setup(**_: Any) -> None:
     except TurnmillError as error:
         raise SystemExit(f"turnmill: {error}\n  hint: {error.hint}") from None
     use_hint_transport()
+
+
+@signals.import_modules.connect
+def look_at_flower(**_: Any) -> None:
+    """Let no Flower be open that should not be."""
+    guard_flower(settings, environ=os.environ)
 
 
 @signals.worker_shutting_down.connect

@@ -11,7 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from turnmill.domain.errors import InvalidSetting
+from turnmill.connections.broker_causes import cause_of
+from turnmill.connections.broker_urls import read_broker_url
+from turnmill.connections.brokers import Broker, Kind
 from turnmill.domain.states import Lane
 from turnmill.forking import importing, in_child, leave_to_parent
 from turnmill.store.records import Head
@@ -31,7 +33,7 @@ _BREAK_SECONDS = 2.0
 _DEPTH_SECONDS = 0.05
 #: To connect, and to be answered: a caller waits for both, and for no more than a second.
 _TIMEOUT_SECONDS = 0.4
-_OPTIONS: Mapping[str, Any] = {
+_REDIS_OPTIONS: Mapping[str, Any] = {
     "socket_timeout": _TIMEOUT_SECONDS,
     "socket_connect_timeout": _TIMEOUT_SECONDS,
     "socket_keepalive": True,
@@ -44,25 +46,20 @@ _AMQP_OPTIONS: Mapping[str, Any] = {
     "write_timeout": _TIMEOUT_SECONDS,
     "max_retries": 0,
 }
-_SCHEMES = frozenset({"redis", "rediss", "sentinel", "amqp", "amqps", "pyamqp", "memory"})
+_TIMES: Mapping[Kind, Mapping[str, Any]] = {
+    Kind.REDIS: _REDIS_OPTIONS,
+    Kind.SENTINEL: _REDIS_OPTIONS,
+    Kind.RABBITMQ: _AMQP_OPTIONS,
+    Kind.MEMORY: {},
+}
 _EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
-
-
-def check_broker_url(url: str) -> None:
-    """Raise InvalidSetting when no broker can be meant, without quoting the URL."""
-    scheme, found, _ = url.partition("://")
-    if not found or scheme.split("+")[0] not in _SCHEMES:
-        raise InvalidSetting(
-            "the broker URL cannot be understood", hint="redis://:password@host:6379/0"
-        )
 
 
 class Publisher:
     """Tells workers what is due. Thread-safe, and safe to use after a fork."""
 
     def __init__(self, broker_url: str, *, hints_max: int) -> None:
-        check_broker_url(broker_url)
-        self._url = broker_url
+        self._broker = read_broker_url(broker_url)
         self._hints_max = hints_max
         self._connection: Connection | None = None
         self._broken_until = 0.0
@@ -98,8 +95,8 @@ class Publisher:
                 self._broken_until = time.monotonic() + _BREAK_SECONDS
                 self._drop()
                 logger.warning(
-                    "broker unreachable: %s; the dispatcher will announce what is due",
-                    type(error).__name__,
+                    "broker cannot be used: %s; the dispatcher will announce what is due",
+                    cause_of(error),
                     extra={"action": "announce_failed", "hints": len(hints)},
                 )
                 return 0
@@ -116,7 +113,7 @@ class Publisher:
             except Exception as error:  # noqa: BLE001
                 self._broken_until = time.monotonic() + _BREAK_SECONDS
                 self._drop()
-                logger.warning("broker unreachable: %s", type(error).__name__)
+                logger.warning("broker cannot be used: %s", cause_of(error))
                 return None
 
     def close(self) -> None:
@@ -192,7 +189,7 @@ class Publisher:
 
     def _connected(self) -> "Producer":
         if self._producer is None:
-            self._connection = connect(self._url)
+            self._connection = connect(self._broker)
             producer = self._connection.Producer(auto_declare=False)
             _keep_client(producer.channel)
             self._producer = producer
@@ -209,14 +206,18 @@ class Publisher:
             logger.debug("closing a broken broker connection: %s", type(error).__name__)
 
 
-def connect(url: str) -> "Connection":
+def connect(broker: Broker) -> "Connection":
     """Return a lazy connection with short timeouts."""
     with importing:
         from kombu.connection import Connection  # noqa: PLC0415
 
-    redis_like = url.startswith(("redis", "sentinel"))
-    options = _OPTIONS if redis_like else _AMQP_OPTIONS if "amqp" in url.split(":")[0] else {}
-    return Connection(url, connect_timeout=_TIMEOUT_SECONDS, transport_options=options)
+    said = broker.for_kombu(_TIMES[broker.kind])
+    return Connection(
+        said.url,
+        ssl=said.ssl or False,
+        connect_timeout=_TIMEOUT_SECONDS,
+        transport_options=said.options,
+    )
 
 
 def _keep_client(channel: Any) -> None:

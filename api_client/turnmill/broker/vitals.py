@@ -1,9 +1,16 @@
 """What a broker says about itself: whether it answers, and whether it keeps what it was given."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+from turnmill.connections.broker_causes import Cause, cause_of
+from turnmill.connections.broker_urls import read_broker_url
+from turnmill.connections.brokers import Broker, Kind
 from turnmill.domain.errors import UnsafeSetting
 from turnmill.settings import Profile, Settings
+
+if TYPE_CHECKING:
+    import redis
 
 _TIMEOUT_SECONDS = 2.0
 _KEEPS_ALL = "noeviction"
@@ -23,34 +30,49 @@ class BrokerVitals:
 
 
 class BrokerSilent(Exception):
-    """The broker cannot be asked; the text names the kind of error only."""
+    """The broker cannot be asked."""
+
+    def __init__(self, cause: Cause) -> None:
+        super().__init__(cause.what)
+        self.cause = cause
 
 
-def is_redis(url: str) -> bool:
-    """Tell whether the broker can be asked directly."""
-    return url.startswith(("redis://", "rediss://"))
-
-
-def ask_broker(url: str) -> BrokerVitals:
+def ask_broker(broker: Broker) -> BrokerVitals:
     """Ask a broker of Redis' kind; raises BrokerSilent."""
     import redis  # noqa: PLC0415  a send needs none of it
-    from redis.backoff import NoBackoff  # noqa: PLC0415
-    from redis.retry import Retry  # noqa: PLC0415
 
     try:
-        with redis.Redis.from_url(
-            url,
-            socket_timeout=_TIMEOUT_SECONDS,
-            socket_connect_timeout=_TIMEOUT_SECONDS,
-            retry=Retry(NoBackoff(), 0),
-        ) as client:
+        with _client(broker) as client:
             # Not CONFIG GET: services that somebody else runs often forbid it.
             info = client.info()
-    except (redis.RedisError, ValueError) as error:
-        raise BrokerSilent(type(error).__name__) from None
+    except (redis.RedisError, OSError, ValueError) as error:
+        raise BrokerSilent(cause_of(error)) from None
     name = "Valkey" if "valkey_version" in info else "Redis"
     version = info.get("valkey_version") or info.get("redis_version", "")
     return BrokerVitals(product=f"{name} {version}", eviction=info.get("maxmemory_policy", ""))
+
+
+def _client(broker: Broker) -> "redis.Redis":
+    from redis import Redis  # noqa: PLC0415
+    from redis.backoff import NoBackoff  # noqa: PLC0415
+    from redis.retry import Retry  # noqa: PLC0415
+    from redis.sentinel import Sentinel  # noqa: PLC0415
+
+    once: dict[str, Any] = {
+        "socket_timeout": _TIMEOUT_SECONDS,
+        "socket_connect_timeout": _TIMEOUT_SECONDS,
+        "retry": Retry(NoBackoff(), 0),
+    }
+    if broker.kind is Kind.REDIS:
+        return Redis(**broker.for_redis(), **once)
+    sentinels: Any = Sentinel(  # type: ignore[no-untyped-call]
+        [(place.host, place.port) for place in broker.places],
+        sentinel_kwargs={**broker.for_sentinels(), **once},
+        **broker.for_redis(),
+        **once,
+    )
+    client: Redis = sentinels.master_for(broker.master_name)
+    return client
 
 
 def refuse_eviction(settings: Settings) -> None:
@@ -58,10 +80,13 @@ def refuse_eviction(settings: Settings) -> None:
 
     One that does not answer is not refused: workers wait for their broker.
     """
-    if settings.profile is not Profile.PRODUCTION or not is_redis(settings.broker_url):
+    if settings.profile is not Profile.PRODUCTION:
+        return
+    broker = read_broker_url(settings.broker_url)
+    if not broker.is_redis_like:
         return
     try:
-        vitals = ask_broker(settings.broker_url)
+        vitals = ask_broker(broker)
     except BrokerSilent:
         return
     if vitals.evicts:

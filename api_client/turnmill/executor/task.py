@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import replace
 from functools import wraps
 from typing import Any, ParamSpec, Self, TypeVar
 
@@ -50,10 +51,16 @@ class AsyncExecutor:
 
     @classmethod
     def opened(cls, settings: Settings, *, database_url: str, broker_url: str) -> Self:
-        """Make one for these URLs."""
+        """Make one for these URLs; raises UnsafeSetting for what production forbids."""
+        replace(settings, database_url=database_url, broker_url=broker_url).check()
         blocking = Database(database_url, schema=settings.schema, pool_size=1)
+        listen_url = settings.listen_url if database_url == settings.database_url else ""
         database = (
-            AsyncDatabase(database_url, schema=settings.schema)
+            AsyncDatabase(
+                database_url,
+                schema=settings.schema,
+                listen_url=listen_url,
+            )
             if blocking.can(Capability.SHARED)
             else ThreadedDatabase(blocking)
         )

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import wraps
 from typing import ParamSpec, Self, TypeVar
 
@@ -38,8 +39,10 @@ class Executor:
 
     @classmethod
     def opened(cls, settings: Settings, *, database_url: str, broker_url: str) -> Self:
-        """Make one for these URLs."""
-        database = Database(database_url, schema=settings.schema)
+        """Make one for these URLs; raises UnsafeSetting for what production forbids."""
+        replace(settings, database_url=database_url, broker_url=broker_url).check()
+        listen_url = settings.listen_url if database_url == settings.database_url else ""
+        database = Database(database_url, schema=settings.schema, listen_url=listen_url)
         return cls(database, announcer_for(database, broker_url, settings), settings)
 
     def run(self, verb: Verb[T]) -> T:

@@ -8,7 +8,14 @@ from typing import Any
 
 from turnmill.domain.errors import StoreError
 from turnmill.domain.ids import TurnId
-from turnmill.listening.notices import TOLD_POLL_SECONDS, UNTOLD_POLL_SECONDS, Notice, notice_of
+from turnmill.listening.notices import (
+    POOLED_POLL_SECONDS,
+    TOLD_POLL_SECONDS,
+    UNTOLD_POLL_SECONDS,
+    Notice,
+    notice_of,
+    reason_of,
+)
 from turnmill.listening.watchlist import LISTENING_SECONDS, Deadline, Watchlist
 from turnmill.per_loop import PerLoop
 from turnmill.store.async_database import AsyncDatabase, ThreadedDatabase
@@ -49,12 +56,13 @@ class _Listener:
 
 
 class _Untold:
-    """A store that tells nothing: who listens looks often."""
+    """Where nothing is told: who listens looks often."""
 
-    poll_seconds = UNTOLD_POLL_SECONDS
+    def __init__(self, poll_seconds: float) -> None:
+        self.poll_seconds = poll_seconds
 
     async def hear(self) -> Sequence[Notice]:
-        await asyncio.sleep(UNTOLD_POLL_SECONDS)
+        await asyncio.sleep(self.poll_seconds)
         return ()
 
 
@@ -99,7 +107,7 @@ class _Watch:
                 await self._listen()
             except Exception as error:  # noqa: BLE001
                 # The edge of this task: whoever waits must be able to go on after an outage.
-                logger.warning("cannot listen for results: %s", type(error).__name__)
+                logger.warning("cannot listen for results: %s", reason_of(error))
                 self._listening.set()
                 with suppress(StoreError):  # as in `Waiter`: who is told nothing still asks
                     await self._ask(every=0.0)
@@ -107,12 +115,15 @@ class _Watch:
 
     async def _listen(self) -> None:
         if not isinstance(self._database, AsyncDatabase):
-            await self._follow(_Untold())
+            await self._follow(_Untold(UNTOLD_POLL_SECONDS))
             return
         async with self._database.apart() as conn:
-            await conn.exec_driver_sql(f"LISTEN {SETTLED_CHANNEL}")
-            driver: Any = (await conn.get_raw_connection()).driver_connection
-            await self._follow(_Listener(driver))
+            if self._database.tells(conn):
+                await conn.exec_driver_sql(f"LISTEN {SETTLED_CHANNEL}")
+                driver: Any = (await conn.get_raw_connection()).driver_connection
+                await self._follow(_Listener(driver))
+                return
+        await self._follow(_Untold(POOLED_POLL_SECONDS))
 
     async def _follow(self, listener: _Listener | _Untold) -> None:
         await self._ask(every=0.0)  # for what ended before anybody listened

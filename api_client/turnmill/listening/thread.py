@@ -10,7 +10,14 @@ from typing import Any
 from turnmill.domain.errors import StoreError
 from turnmill.domain.ids import TurnId
 from turnmill.forking import in_child
-from turnmill.listening.notices import TOLD_POLL_SECONDS, UNTOLD_POLL_SECONDS, Notice, notice_of
+from turnmill.listening.notices import (
+    POOLED_POLL_SECONDS,
+    TOLD_POLL_SECONDS,
+    UNTOLD_POLL_SECONDS,
+    Notice,
+    notice_of,
+    reason_of,
+)
 from turnmill.listening.watchlist import LISTENING_SECONDS, Deadline, Watchlist
 from turnmill.store.capabilities import Capability
 from turnmill.store.database import Database
@@ -37,23 +44,31 @@ class Listener:
         return [notice_of(one) for one in self._driver.notifies(timeout=seconds, stop_after=most)]
 
 
-class _Untold:
-    """A store that tells nothing: who listens looks often."""
+class Untold:
+    """Where nothing is told: who listens looks often."""
 
-    poll_seconds = UNTOLD_POLL_SECONDS
+    def __init__(self, poll_seconds: float) -> None:
+        self.poll_seconds = poll_seconds
 
-    def hear(self) -> Sequence[Notice]:
-        time.sleep(UNTOLD_POLL_SECONDS)
+    def hear(self, seconds: float = SLICE_SECONDS, *, most: int = 1) -> Sequence[Notice]:
+        """Return nothing, after a while."""
+        time.sleep(min(seconds, self.poll_seconds))
         return ()
 
 
 @contextmanager
-def listen(database: Database, channels: Sequence[str]) -> Iterator[Listener]:
-    """Yield a listener on a connection of its own, which is closed at the end."""
+def listen(database: Database, channels: Sequence[str]) -> Iterator[Listener | Untold]:
+    """Yield a listener on a connection of its own, which is closed at the end.
+
+    Behind a pooler nothing would be heard there: the connection is given back at once.
+    """
     with database.apart() as conn:
-        for channel in channels:
-            conn.exec_driver_sql(f"LISTEN {channel}")
-        yield Listener(conn.connection.driver_connection)
+        if database.tells(conn):
+            for channel in channels:
+                conn.exec_driver_sql(f"LISTEN {channel}")
+            yield Listener(conn.connection.driver_connection)
+            return
+    yield Untold(POOLED_POLL_SECONDS)
 
 
 class Waiter:
@@ -115,7 +130,7 @@ class Waiter:
                 self._listen()
             except Exception as error:  # noqa: BLE001
                 # The edge of this thread: whoever waits must be able to go on after an outage.
-                logger.warning("cannot listen for results: %s", type(error).__name__)
+                logger.warning("cannot listen for results: %s", reason_of(error))
                 # A stand-by tells nobody, a full server has no connection for it: we still ask.
                 self._listening.set()
                 self._ask(every=0.0)
@@ -126,12 +141,12 @@ class Waiter:
     def _listen(self) -> None:
         """Wake those who wait until nobody has waited for a while."""
         if not self._database.can(Capability.NOTIFY):
-            self._follow(_Untold())
+            self._follow(Untold(UNTOLD_POLL_SECONDS))
             return
         with listen(self._database, [SETTLED_CHANNEL]) as listener:
             self._follow(listener)
 
-    def _follow(self, listener: Listener | _Untold) -> None:
+    def _follow(self, listener: Listener | Untold) -> None:
         self._ask(every=0.0)  # for what ended before anybody listened
         self._listening.set()
         while not self._closed.is_set():
@@ -158,7 +173,7 @@ class Waiter:
                 with self._database.single() as conn:
                     self._wake(turns.finished(conn, turn_ids))
             except StoreError as error:
-                logger.warning("cannot ask for results: %s", error.code)
+                logger.warning("cannot ask for results: %s", reason_of(error))
                 return
 
     def _wake(self, turn_ids: Iterable[TurnId]) -> None:

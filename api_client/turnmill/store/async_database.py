@@ -9,13 +9,16 @@ from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 from sqlalchemy import Connection, NullPool
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from turnmill.connections.postgres import read
 from turnmill.per_loop import PerLoop
-from turnmill.store.database import (
+from turnmill.store.database import Database, listening_address
+from turnmill.store.dialing import (
     ISOLATION,
-    Database,
     connect_args,
+    dial,
+    engine_url,
     is_pinned,
-    parse_url,
+    is_pooled,
     tend,
 )
 from turnmill.store.opened import Opened
@@ -30,19 +33,28 @@ class AsyncDatabase:
     """A Postgres store with a pool of connections for each event loop that it is used on."""
 
     def __init__(
-        self, url: str, *, schema: str = SCHEMA, pool_size: int = 5, overflow: int = 10
+        self,
+        url: str,
+        *,
+        schema: str = SCHEMA,
+        pool_size: int = 5,
+        overflow: int = 10,
+        listen_url: str = "",
     ) -> None:
-        self.url = parse_url(url)
+        """See `Database`."""
+        self._address = read(url)
+        self._apart = listening_address(url, listen_url)
+        self._listens_elsewhere = bool(listen_url)
         self._new_engine = partial(
             create_async_engine,
-            self.url,
+            engine_url(self._address),
             pool_size=pool_size,
             max_overflow=overflow,
             pool_timeout=30,
             isolation_level=ISOLATION,
             hide_parameters=True,
             execution_options=execution_options(schema),
-            connect_args=connect_args(self.url),
+            connect_args=connect_args(self._address),
         )
         self._engines = PerLoop(self._open, close=_Engines.close, drop=_Engines.drop)
 
@@ -69,17 +81,24 @@ class AsyncDatabase:
     @asynccontextmanager
     async def apart(self) -> AsyncIterator[AsyncConnection]:
         """Open a connection beside the pool, for whoever keeps it for long."""
+        assert self._apart is not None
         engine = create_async_engine(
-            self.url,
+            engine_url(self._apart),
             poolclass=NullPool,
             isolation_level="AUTOCOMMIT",
             hide_parameters=True,
-            connect_args=connect_args(self.url),
+            connect_args=connect_args(self._apart),
         )
+        dial(engine.sync_engine, self._apart)
         self._engines.here().opened.watch(engine.sync_engine)
         with translated():
             async with engine.connect() as conn:
                 yield conn
+
+    def tells(self, conn: AsyncConnection) -> bool:
+        """Tell whether LISTEN is of use on a connection from `apart`. See `Database.tells`."""
+        inner = conn.sync_connection
+        return self._listens_elsewhere or (inner is not None and not is_pooled(inner))
 
     async def run(
         self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
@@ -101,7 +120,7 @@ class AsyncDatabase:
 
     def _open(self) -> "_Engines":
         engine = self._new_engine()
-        tend(engine.sync_engine)
+        tend(engine.sync_engine, self._address)
         opened = Opened()
         opened.watch(engine.sync_engine)
         return _Engines(engine, engine.execution_options(isolation_level="AUTOCOMMIT"), opened)

@@ -1,84 +1,63 @@
 """Opening a store by its URL."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from math import inf
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, InvalidatePoolError, NoSuchModuleError
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
+from turnmill.connections.postgres import Address, read
 from turnmill.domain.errors import InvalidSetting, UnsupportedByStore
 from turnmill.domain.json_values import lenient_json
 from turnmill.forking import in_child
 from turnmill.named_file import make_private
 from turnmill.store.capabilities import FILE, MEMORY, SERVER, Capability
+from turnmill.store.dialing import (
+    ISOLATION,
+    connect_args,
+    dial,
+    engine_url,
+    is_pinned,
+    is_pooled,
+    tend,
+)
 from turnmill.store.opened import Opened
-from turnmill.store.refusals import drop_spoiled, translated
+from turnmill.store.refusals import translated
 from turnmill.store.schema_name import SCHEMA, execution_options
 from turnmill.store.types import sqlite_now
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Without sequential scans: the server keeps the plans of its foreign-key checks as long as the
-# connection, and on a young store, whose tables are a page long, it would plan to read all of them
-# for each row. Where no index serves a statement, it still reads the table.
-_OPTIONS = (
-    "-c statement_timeout=30s -c lock_timeout=5s -c idle_in_transaction_session_timeout=60s"
-    " -c TimeZone=UTC -c jit=off -c enable_seqscan=off"
-)
-# For those who run the same few statements on and on. The server would plan a claim anew each time:
-# it takes an array of unknown length for ten elements, and so prefers the plan for the one it sees.
-# Not for statements whose conditions on states are parameters: no partial index would serve them.
-_GENERIC_PLANS = "-c plan_cache_mode=force_generic_plan"
-# What a database or a role may set otherwise, and what our statements cannot do without: they read
-# a row anew after they have waited for it, and the driver reads one form of dates only.
-_PINNED = (
-    r"-c default_transaction_isolation=read\ committed -c DateStyle=ISO -c IntervalStyle=postgres"
-)
-#: Of explicit transactions, in their BEGIN: no pooler between us and the server can lose that.
-ISOLATION = "READ COMMITTED"
-
-
-class _Readers:
-    """What psycopg asks for the loaders of a connection."""
-
-    connection = None
-
-    @property
-    def adapters(self) -> Any:
-        from turnmill.store.lenient import ADAPTERS  # noqa: PLC0415
-
-        return ADAPTERS
-
-
-_TRUSTED_SECONDS = 1.0  #: a connection that was used since then is taken to stand
-_PINNED_KEY = "turnmill_pinned"
+_UNKNOWN_URL = "postgresql://user:password@host:5432/name, sqlite:///file.db or sqlite://"
 
 
 def parse_url(text: str) -> URL:
     """Return the URL with our driver in it; raises InvalidSetting, never quoting it."""
+    address = address_of(text)
+    return engine_url(address) if address is not None else _file_url(text)
+
+
+def address_of(text: str) -> Address | None:
+    """Return where a Postgres URL leads, or None for that of a file or of memory."""
     if not text:
         raise InvalidSetting(
             "no database URL is set",
             hint="set TURNMILL_DATABASE_URL, or run `turnmill up` and use the URL that it prints",
         )
+    return read(text) if text.startswith("postgres") else None
+
+
+def _file_url(text: str) -> URL:
     try:
         url = make_url(text)
         backend = url.get_backend_name()
     except (ArgumentError, NoSuchModuleError, ValueError):
-        raise InvalidSetting(
-            "the database URL cannot be understood",
-            hint="postgresql://user:password@host:5432/name, sqlite:///file.db or sqlite://",
-        ) from None
-    if backend in {"postgresql", "postgres"}:
-        return url.set(drivername="postgresql+psycopg")
+        raise InvalidSetting("the database URL cannot be understood", hint=_UNKNOWN_URL) from None
     if backend == "sqlite":
         return url.set(drivername="sqlite+pysqlite")
     raise InvalidSetting(
@@ -101,19 +80,25 @@ class Database:
         pool_size: int = 5,
         overflow: int = 10,
         generic_plans: bool = False,
+        listen_url: str = "",
     ) -> None:
         """Tables stand in `schema`; SQLite has none.
 
         With `generic_plans`, the server plans a statement without looking at its parameters.
+        `listen_url` leads to the same database, where `url` leads to a pooler.
         """
-        self.url = parse_url(url)
-        self.schema = schema if self.url.get_backend_name() == "postgresql" else None
-        self.is_postgres = self.url.get_backend_name() == "postgresql"
+        address = address_of(url)
+        self.url = engine_url(address) if address is not None else _file_url(url)
+        self.is_postgres = address is not None
+        self.schema = schema if self.is_postgres else None
+        self._apart = listening_address(url, listen_url)
+        self.listens_elsewhere = bool(listen_url)
         alone = FILE if self.url.database else MEMORY
         self._capabilities = SERVER if self.is_postgres else alone
         self._new_engine = partial(
             _open,
             self.url,
+            address,
             schema=self.schema,
             pool_size=pool_size,
             overflow=overflow,
@@ -173,17 +158,27 @@ class Database:
 
     @contextmanager
     def apart(self) -> Iterator[Connection]:
-        """Open a connection beside the pool, for whoever keeps it for long."""
+        """Open a connection beside the pool, for whoever keeps it for long. Postgres only."""
+        assert self._apart is not None
         engine = create_engine(
-            self.url,
+            engine_url(self._apart),
             poolclass=NullPool,
             isolation_level="AUTOCOMMIT",
             hide_parameters=True,
-            connect_args=connect_args(self.url),
+            connect_args=connect_args(self._apart),
         )
+        dial(engine, self._apart)
         self._opened.watch(engine)
         with translated(), engine.connect() as conn:
             yield conn
+
+    def tells(self, conn: Connection) -> bool:
+        """Tell whether LISTEN is of use on a connection from `apart`.
+
+        A pooler may hand the server's connection on after each transaction, and what it is told
+        with it. Who has named a URL to listen on has chosen.
+        """
+        return self.listens_elsewhere or not is_pooled(conn)
 
     def close(self) -> None:
         """Give all connections back to the server."""
@@ -221,50 +216,28 @@ class _Engines(NamedTuple):
     single: Engine  #: of the same pool: every statement is a transaction of its own
 
 
-def connect_args(url: URL, *, generic_plans: bool = False) -> dict[str, Any]:
-    """Return what a connection to Postgres begins with; options in the URL win over ours."""
-    theirs = url.query.get("options", "")
-    given = theirs if isinstance(theirs, str) else " ".join(theirs)
-    options = (_OPTIONS, _GENERIC_PLANS if generic_plans else "", given, _PINNED)
-    return {
-        "connect_timeout": 5,
-        "keepalives_idle": 10,
-        "keepalives_interval": 5,
-        "keepalives_count": 3,
-        "tcp_user_timeout": 20_000,
-        "client_encoding": "utf8",
-        "options": " ".join(filter(None, options)),
-        "application_name": "turnmill",
-        "context": _Readers(),
-    }
-
-
-def is_pinned(conn: Connection) -> bool:
-    """Tell whether a statement without a BEGIN is READ COMMITTED on this connection."""
-    return bool(conn.info.get(_PINNED_KEY))
-
-
-def tend(engine: Engine) -> None:
-    """Look after the connections of an engine on Postgres, from the first to the last moment."""
-    event.listen(engine, "connect", _look_at_defaults)
-    ping_the_idle(engine)
-    drop_spoiled(engine)
-
-
-def _look_at_defaults(connection: Any, record: ConnectionPoolEntry) -> None:
-    # A pooler may have dropped our options; the database's or the role's defaults count then.
-    cursor = connection.cursor()
-    cursor.execute("SHOW default_transaction_isolation")
-    record.info[_PINNED_KEY] = cursor.fetchone() == ("read committed",)
-    cursor.close()
-    connection.rollback()
+def listening_address(url: str, listen_url: str) -> Address | None:
+    """Return where to listen, or None for a store that tells nothing."""
+    found = address_of(listen_url or url)
+    if listen_url and found is None:
+        raise InvalidSetting(
+            "TURNMILL_LISTEN_URL is no postgresql:// URL",
+            hint="the same database as TURNMILL_DATABASE_URL, past the pooler",
+        )
+    return found
 
 
 def _open(
-    url: URL, *, schema: str | None, pool_size: int, overflow: int, generic_plans: bool
+    url: URL,
+    address: Address | None,
+    *,
+    schema: str | None,
+    pool_size: int,
+    overflow: int,
+    generic_plans: bool,
 ) -> Engine:
     options_of_schema = execution_options(schema)
-    if url.get_backend_name() == "postgresql":
+    if address is not None:
         engine = create_engine(
             url,
             pool_size=pool_size,
@@ -273,9 +246,9 @@ def _open(
             isolation_level=ISOLATION,
             hide_parameters=True,
             execution_options=options_of_schema,
-            connect_args=connect_args(url, generic_plans=generic_plans),
+            connect_args=connect_args(address, generic_plans=generic_plans),
         )
-        tend(engine)
+        tend(engine, address)
         return engine
     memory = not url.database
     engine = create_engine(
@@ -294,30 +267,6 @@ def _open(
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_immediate)
     return engine
-
-
-def ping_the_idle(engine: Engine) -> None:
-    """Ask a connection that was idle for a second whether it still stands, before it is used.
-
-    SQLAlchemy's own `pool_pre_ping` asks every time: half of what a `send` waits for. Whoever meets
-    a server that went away within that second gets StoreUnavailable, as in the middle of a query.
-    """
-
-    def note(_connection: object, record: ConnectionPoolEntry) -> None:
-        record.info["idle_since"] = time.monotonic()
-
-    def ping(connection: Any, record: ConnectionPoolEntry, _proxy: object) -> None:
-        if time.monotonic() - record.info.get("idle_since", inf) < _TRUSTED_SECONDS:
-            return
-        try:
-            stands = engine.dialect.do_ping(connection)
-        except engine.dialect.loaded_dbapi.Error:
-            stands = False
-        if not stands:
-            raise InvalidatePoolError("the server has gone away meanwhile")
-
-    event.listen(engine, "checkin", note)
-    event.listen(engine, "checkout", ping)
 
 
 def _keep_to_owner(

@@ -1,10 +1,8 @@
 """What an error of a driver means: which of ours it is, in words that quote nothing of the rows."""
 
-import re
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import MappingProxyType
 
 from sqlalchemy import Engine, ExceptionContext, event
@@ -21,20 +19,9 @@ from turnmill.domain.errors import (
     StoreUnavailable,
     Unstorable,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Meaning:
-    """What a refusal comes to."""
-
-    kind: type[StoreError]  #: says whether trying again makes sense
-    words: str = ""  #: where the class does not say it all
-    hint: str | None = None
-    spoils: bool = False  #: the connection will go on refusing: the next caller gets a new one
-
+from turnmill.store.connecting import CONNECTIONS, Meaning, meaning_said
 
 _POOLER = "PgBouncer: max_prepared_statements above 0 (it forgets prepared statements otherwise)"
-_CONNECTIONS = "raise max_connections or the role's CONNECTION LIMIT, or run fewer processes"
 
 #: By SQLSTATE, or by its class (the first two characters) where no line names it. What has no line
 #: is a StoreError: nobody may take it for permanent, or for passing.
@@ -52,7 +39,7 @@ SQLSTATES: Mapping[str, Meaning] = MappingProxyType(
         "21": Meaning(Unstorable),
         "22": Meaning(Unstorable),
         "23": Meaning(Unstorable),
-        "25006": Meaning(StoreReadOnly, spoils=True),
+        "25006": Meaning(StoreReadOnly, spoils=True, reason="read_only"),
         "25P02": Meaning(
             StoreError, "an earlier statement of this transaction has failed", hint="roll it back"
         ),
@@ -94,7 +81,9 @@ SQLSTATES: Mapping[str, Meaning] = MappingProxyType(
             StoreFull, "the server has no disk space left", hint="make room; nothing is lost"
         ),
         "53200": Meaning(StoreFull, "the server has no memory left"),
-        "53300": Meaning(StoreFull, "the server takes no more connections", _CONNECTIONS),
+        "53300": Meaning(
+            StoreFull, "the server takes no more connections", CONNECTIONS, reason="connections"
+        ),
         "54": Meaning(Unstorable, "a value is too large or too deep for the tables"),
         "55": Meaning(StoreUnavailable, "something in the database is not ready for that now"),
         "55P03": Meaning(SessionBusy),
@@ -124,22 +113,6 @@ SQLSTATES: Mapping[str, Meaning] = MappingProxyType(
             hint="see the server's log; REINDEX",
         ),
     }
-)
-
-#: While it connects, libpq keeps the SQLSTATE to itself. An English server's words tell it; what
-#: they do not tell is a database out of reach, which is as true.
-_SAID: Sequence[tuple[re.Pattern[str], str]] = tuple(
-    (re.compile(words), state)
-    for words, state in (
-        (r"unsupported startup parameter", "08P01"),
-        (r"password authentication failed|no password supplied", "28P01"),
-        (r"no pg_hba\.conf entry|not permitted to log in|role \".*\" does not exist", "28000"),
-        (r"database \".*\" does not exist|no such database", "3D000"),
-        (r"permission denied for database", "42501"),
-        (r"too many connections|too many clients|connection slots|no more connections", "53300"),
-        (r"not currently accepting connections", "55000"),
-        (r"the database system is", "57P03"),
-    )
 )
 
 #: By SQLite's primary code.
@@ -196,13 +169,20 @@ def translated() -> Iterator[None]:
         ) from None
 
 
+#: Where the words of an error tell more than its SQLSTATE: while connecting there is none.
+_SAID_IN_WORDS = frozenset({None, "", "08P01"})
+
+
 def store_error(error: DBAPIError) -> StoreError:
     """Return our error for a driver's, with no content in it."""
     if isinstance(error.orig, sqlite3.Error):
         return _of_sqlite(error.orig)
     state = getattr(error.orig, "sqlstate", None)
-    if not state and isinstance(error, OperationalError):
-        state = _state_said(str(error.orig))
+    # PgBouncer has one code for whatever it does not like.
+    if isinstance(error, OperationalError) and state in _SAID_IN_WORDS:
+        meaning = meaning_said(str(error.orig))
+        if meaning is not None:
+            return _made(meaning, f"sqlstate {meaning.sqlstate}" if meaning.sqlstate else "")
     if state:
         constraint = getattr(getattr(error.orig, "diag", None), "constraint_name", None)
         about = f"sqlstate {state}" + (f", constraint {constraint}" if constraint else "")
@@ -237,11 +217,9 @@ def drop_spoiled(engine: Engine) -> None:
 
 def _made(meaning: Meaning, about: str) -> StoreError:
     words = meaning.words or str(meaning.kind()).rstrip(".")
-    return meaning.kind(f"{words} ({about})", hint=meaning.hint)
-
-
-def _state_said(words: str) -> str:
-    return next((state for said, state in _SAID if said.search(words)), "")
+    error = meaning.kind(f"{words} ({about})" if about else words, hint=meaning.hint)
+    error.reason = meaning.reason
+    return error
 
 
 #: What Python's module says, without a code, of a value that has no form there.

@@ -5,9 +5,13 @@ from typing import Any
 
 from kombu.entity import Queue
 
+from turnmill.connections.broker_urls import read_broker_url
+from turnmill.connections.brokers import Broker, QueueType
 from turnmill.settings import Settings
 from turnmill.wire import DEFAULT_QUEUE, LANE_QUEUES, UPKEEP_QUEUE
 
+#: Where no URL is set: the app can be imported, and a worker refuses to start.
+_NONE = "memory://"
 _REDIS_OPTIONS: Mapping[str, Any] = {
     # An attempt to connect takes a second at the most, and the next one comes a second later.
     "socket_timeout": 1.0,
@@ -25,22 +29,36 @@ _REDIS_OPTIONS: Mapping[str, Any] = {
 }
 
 
-def _hint_queues(redis_like: bool) -> list[Queue]:
-    """Return the queues of hints. In Redis they are popped and forgotten.
+def _queues(broker: Broker) -> list[Queue]:
+    """Return all queues. In Redis, hints are popped and forgotten.
 
     Keeping a message until it is acknowledged costs two of the three round trips that it makes;
     a hint may be lost. RabbitMQ would push everything at once to a consumer that never
     acknowledges, so there it does.
     """
-    return [Queue(name, no_ack=redis_like) for name in LANE_QUEUES.values()]
+    arguments = {"x-queue-type": "quorum"} if broker.queue_type is QueueType.QUORUM else None
+    hints = [
+        Queue(name, no_ack=broker.is_redis_like, queue_arguments=arguments)
+        for name in LANE_QUEUES.values()
+    ]
+    others = [Queue(name, queue_arguments=arguments) for name in (UPKEEP_QUEUE, DEFAULT_QUEUE)]
+    return [*hints, *others]
+
+
+def _broker(broker: Broker) -> dict[str, Any]:
+    said = broker.for_kombu(_REDIS_OPTIONS if broker.is_redis_like else {})
+    return {
+        "broker_url": said.url,
+        "broker_use_ssl": said.ssl,
+        "broker_transport_options": said.options,
+    }
 
 
 def config(settings: Settings) -> dict[str, Any]:
     """Return Celery's configuration for these settings."""
-    redis_like = settings.broker_url.startswith(("redis", "sentinel"))
+    broker = read_broker_url(settings.broker_url or _NONE)
     return {
-        "broker_url": settings.broker_url or None,
-        "broker_transport_options": dict(_REDIS_OPTIONS) if redis_like else {},
+        **_broker(broker),
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_connection_timeout": 1.0,
@@ -52,7 +70,7 @@ def config(settings: Settings) -> dict[str, Any]:
         "task_acks_late": False,
         "task_serializer": "json",
         "accept_content": ["json"],
-        "task_queues": [*_hint_queues(redis_like), Queue(UPKEEP_QUEUE), Queue(DEFAULT_QUEUE)],
+        "task_queues": _queues(broker),
         "task_default_queue": DEFAULT_QUEUE,
         "task_create_missing_queues": False,
         "task_store_errors_even_if_ignored": False,
@@ -60,7 +78,7 @@ def config(settings: Settings) -> dict[str, Any]:
         "worker_consumer": "turnmill_worker.celery.consumer:SteadyConsumer",
         "worker_concurrency": settings.concurrency,
         "worker_prefetch_multiplier": 1,
-        "worker_disable_prefetch": redis_like,
+        "worker_disable_prefetch": broker.is_redis_like,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_hijack_root_logger": True,
         "worker_redirect_stdouts": False,

@@ -1,5 +1,6 @@
 """Celery's consumer, in a worker that outlives its broker."""
 
+import logging
 import time
 import warnings
 from typing import Any
@@ -8,6 +9,10 @@ from billiard.exceptions import WorkerLostError
 from celery.exceptions import CPendingDeprecationWarning
 from celery.worker.consumer import Consumer
 from celery.worker.state import maybe_shutdown
+
+from turnmill.connections.broker_causes import cause_of
+
+logger = logging.getLogger("turnmill.broker")
 
 #: Between two beginnings: a broker that accepts a connection and refuses all else is not stormed.
 _LEAST_SECONDS = 1.0
@@ -44,6 +49,8 @@ class SteadyConsumer(Consumer):
         """Drop the connection, and take a breath."""
         if isinstance(exc, _FATAL):
             raise exc
+        cause = cause_of(exc)  # Celery names the class only, which is one for most of them
+        logger.warning("the broker cannot be used: %s; %s", cause.what, cause.remedy)
         with warnings.catch_warnings():  # of what Celery 6 will do with tasks that we have none of
             warnings.simplefilter("ignore", CPendingDeprecationWarning)
             super().on_connection_error_after_connected(exc)

@@ -117,6 +117,16 @@ class Transport(redis.Transport):
     Channel = Channel
 
 
+class SentinelChannel(Channel, redis.SentinelChannel):
+    """The same, at the primary that Sentinels name."""
+
+
+class SentinelTransport(redis.SentinelTransport):
+    """Redis behind Sentinels, for hints."""
+
+    Channel = SentinelChannel
+
+
 def take_at_once(room: Callable[[], int]) -> None:
     """Let the channels of this process pop as many messages at once as `room` says, up to a bound.
 
@@ -126,9 +136,10 @@ def take_at_once(room: Callable[[], int]) -> None:
 
 
 def use_hint_transport() -> None:
-    """Let this process reach `redis:` and `rediss:` through our transport, under their own names.
+    """Let this process reach every Redis through our transports, under kombu's own names.
 
     For workers, before they connect; whoever looks at a connection's URL sees what it was given.
     """
     for name in ("redis", "rediss"):
         TRANSPORT_ALIASES[name] = f"{__name__}:Transport"
+    TRANSPORT_ALIASES["sentinel"] = f"{__name__}:SentinelTransport"

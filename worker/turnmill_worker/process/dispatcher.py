@@ -11,7 +11,7 @@ from typing import Any
 from turnmill.domain.errors import SessionBusy, TurnmillError
 from turnmill.domain.ids import TurnId
 from turnmill.listening.notices import Notice
-from turnmill.listening.thread import SLICE_SECONDS, Listener, listen
+from turnmill.listening.thread import SLICE_SECONDS, Listener, Untold, listen
 from turnmill.store.database import Database
 from turnmill.store.line.backlogs import Backlog, backlogs
 from turnmill.store.line.due import expire_overdue, overdue, purge_deleted
@@ -131,7 +131,7 @@ class Dispatcher:
             try:
                 self._watch()
             except TurnmillError as error:
-                logger.warning("dispatcher: %s; trying again", error.code)
+                logger.warning("dispatcher: %s [%s]; trying again", error, error.code)
             except Exception as error:  # noqa: BLE001
                 # The edge of this thread: without it, nothing lost would be found again.
                 logger.error("dispatcher failed: %s; trying again", type(error).__name__)
@@ -144,7 +144,7 @@ class Dispatcher:
                 self.tick()
                 self._listen_until(listener, time.monotonic() + _with_jitter(TICK))
 
-    def _listen_until(self, listener: Listener, end: float) -> None:
+    def _listen_until(self, listener: Listener | Untold, end: float) -> None:
         while not self._stopped.is_set() and (left := end - time.monotonic()) > 0:
             for notice in listener.hear(min(left, SLICE_SECONDS), most=_NOTICES):
                 self._on_notice(notice)

@@ -33,7 +33,11 @@ class Dispatching:
     ) -> None:
         # One connection for the dispatcher, one for the feeder.
         self._database = Database(
-            settings.database_url, schema=settings.schema, pool_size=2, overflow=0
+            settings.database_url,
+            schema=settings.schema,
+            pool_size=2,
+            overflow=0,
+            listen_url=settings.listen_url,
         )
         self._poller = Poller(deps, ledger, hints, quarantine=quarantine.run)
         self._feeder = Feeder(

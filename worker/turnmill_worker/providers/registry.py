@@ -18,6 +18,7 @@ from turnmill.domain.errors import (
     Rejected,
 )
 from turnmill.forking import in_child
+from turnmill.settings import ALLOW_MOCK, mock_allowed
 from turnmill_worker.providers.boundary import MAX_DETAIL, error_of, name_of
 from turnmill_worker.providers.calls import Call
 from turnmill_worker.providers.port import Provider
@@ -27,6 +28,7 @@ logger = logging.getLogger("turnmill.providers")
 _CLOSE_WITHIN = timedelta(seconds=2)
 
 GROUP = "turnmill.providers"
+MOCK = "mock"
 
 #: What has to be in the environment. Known here, so that an SDK is imported only to be used.
 KEYS: Mapping[str, str] = MappingProxyType(
@@ -54,8 +56,11 @@ class ProviderRegistry:
     def missing_key(self, name: str) -> str | None:
         """Return the variable that has to be set before `name` can be used, or None.
 
-        None is also the answer for a third party's provider: it says itself what it lacks.
+        In production the mock has one, too: what it says would pass for a reply. None is also the
+        answer for a third party's provider: it says itself what it lacks.
         """
+        if name == MOCK:
+            return None if mock_allowed(self._environ) else ALLOW_MOCK
         variable = KEYS.get(name)
         return variable if variable and not self._environ.get(variable) else None
 

@@ -11,7 +11,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
-from turnmill.broker.publisher import check_broker_url
+from turnmill.broker.vitals import BrokerSilent, ask_broker
+from turnmill.connections.broker_urls import read_broker_url
+from turnmill.connections.shown import shown
 from turnmill.running_home import READY_FILE
 from turnmill_worker.stack import leftovers
 from turnmill_worker.stack.celery_parts import (
@@ -26,7 +28,7 @@ from turnmill_worker.stack.fleet import Fleet, StopRequested
 from turnmill_worker.stack.home import Home
 from turnmill_worker.stack.postgres import EmbeddedPostgres
 from turnmill_worker.stack.ready import Ready
-from turnmill_worker.stack.valkey import EmbeddedValkey, answers
+from turnmill_worker.stack.valkey import EmbeddedValkey
 from turnmill_worker.stack.wakeup import Wakeup
 from turnmill_worker.stack.watch import Part, Patience, Watch
 
@@ -165,11 +167,15 @@ class Stack:
 
 def _check_broker(url: str) -> None:
     """Raise StackError when nobody answers: a worker would try again for ever."""
-    check_broker_url(url)
-    if url.startswith(("redis://", "rediss://")) and not answers(url):
+    broker = read_broker_url(url)
+    if not broker.is_redis_like:
+        return
+    try:
+        ask_broker(broker)
+    except BrokerSilent as error:
         raise StackError(
-            "the broker does not answer", hint="check TURNMILL_BROKER_URL and that the server runs"
-        )
+            f"the broker at {shown(url)} cannot be used: {error}", hint=error.cause.remedy
+        ) from None
 
 
 def _in_thread(call: Callable[[], T]) -> Future[T]:

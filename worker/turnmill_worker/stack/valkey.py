@@ -68,7 +68,7 @@ class EmbeddedValkey(EmbeddedServer):
 
 
 def answers(url: str) -> bool:
-    """Return whether the broker of a redis:// or rediss:// URL takes commands now."""
+    """Return whether the embedded broker takes commands now."""
     client = redis.Redis.from_url(
         url,
         socket_connect_timeout=_PROBE_TIMEOUT_S,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from turnmill.domain.errors import TurnmillError
 
@@ -79,12 +79,3 @@ def wrong(what: str, fix: str) -> tuple[Level, str, str]:
 def skipped(what: str) -> tuple[Level, str, str]:
     """Say why it was not looked at."""
     return Level.SKIPPED, what, ""
-
-
-def place_of(url: str) -> str:
-    """Return where a URL leads, without user and password."""
-    from urllib.parse import urlsplit
-
-    parts = urlsplit(url)
-    place: Any = parts.netloc.rpartition("@")[2]
-    return f"{place}{parts.path}" or url.partition("://")[0]

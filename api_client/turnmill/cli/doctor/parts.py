@@ -6,10 +6,17 @@ import importlib.util
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from turnmill.cli.doctor.findings import Examination, Level, note, ok, place_of, skipped, wrong
+from turnmill.cli.doctor.findings import Examination, Level, note, ok, skipped, wrong
+from turnmill.connections.broker_causes import cause_of
+from turnmill.connections.shown import shown
 from turnmill.show.wording import duration, moment_text
 
 _PING_SECONDS = 1.0
+_PING_OPTIONS = {
+    "socket_timeout": 2.0,
+    "socket_connect_timeout": 1.0,
+    "priority_steps": [0],  # as the workers do: an ACL knows one name of each queue
+}
 #: A job of the schedule begins every five minutes unless somebody changed that.
 _BEAT_SILENT = timedelta(minutes=15)
 _LONG_DUE = timedelta(seconds=30)
@@ -137,7 +144,14 @@ def check_workers(examination: Examination) -> Findings:
     if not settings.broker_url:
         yield skipped("there is no broker to ask through")
         return
-    names = _answering(settings.broker_url)
+    try:
+        names = _answering(settings.broker_url)
+    except Exception as error:  # noqa: BLE001
+        # The edge to somebody else's client: whatever it raises is what is to be told.
+        cause = cause_of(error)
+        yield wrong(f"workers cannot be asked: the broker: {cause}", cause.remedy)
+        yield from _waiting(examination)
+        return
     if names:
         yield ok(f"{_count(len(names), 'worker')}: {', '.join(sorted(names))}")
     else:
@@ -146,21 +160,23 @@ def check_workers(examination: Examination) -> Findings:
 
 
 def _answering(broker_url: str) -> list[str]:
-    """Return the names of the workers that answer a ping; none when the broker is down."""
+    """Return the names of the workers that answer a ping; raises what stands in the way."""
     from celery import Celery
-    from kombu.exceptions import OperationalError
 
-    app = Celery("turnmill-doctor", broker=broker_url, set_as_current=False)
+    from turnmill.connections.broker_urls import read_broker_url
+
+    broker = read_broker_url(broker_url)
+    said = broker.for_kombu(_PING_OPTIONS if broker.is_redis_like else {})
+    app = Celery("turnmill-doctor", broker=said.url, set_as_current=False)
     app.conf.update(
         broker_connection_timeout=_PING_SECONDS,
-        broker_transport_options={"socket_timeout": 2.0, "socket_connect_timeout": 1.0},
+        broker_use_ssl=said.ssl,
+        broker_transport_options=said.options,
     )
     try:
         with app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, timeout=_PING_SECONDS)
             found = app.control.ping(timeout=_PING_SECONDS, connection=connection)
-    except OperationalError:
-        return []
     finally:
         app.close()
     return [name for answer in found for name in answer]
@@ -214,11 +230,11 @@ def check_flower(examination: Examination) -> Findings:
     login = examination.environ.get("TURNMILL_FLOWER_AUTH", "")
     user, _, password = login.partition(":")
     if examination.flower_url:
-        place = place_of(examination.flower_url)
+        place = shown(examination.flower_url)
         if _is_open(place):
-            yield wrong(f"http://{place} shows everything to everybody", "restart `turnmill up`")
+            yield wrong(f"{place} shows everything to everybody", "restart `turnmill up`")
         else:
-            yield ok(f"http://{place} asks for a login")
+            yield ok(f"{place} asks for a login")
     elif login and not (user and password):
         yield wrong("TURNMILL_FLOWER_AUTH is no login", "user:password")
     elif login:
@@ -233,7 +249,8 @@ def check_flower(examination: Examination) -> Findings:
 def _is_open(place: str) -> bool:
     import http.client
 
-    connection = http.client.HTTPConnection(place.rstrip("/"), timeout=2.0)
+    host = place.partition("://")[2].rstrip("/")
+    connection = http.client.HTTPConnection(host, timeout=2.0)
     try:
         connection.request("GET", "/workers")
         return connection.getresponse().status == http.client.OK

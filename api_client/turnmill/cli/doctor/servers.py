@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
-from turnmill.cli.doctor.findings import Examination, Level, note, ok, place_of, skipped, wrong
+from turnmill.cli.doctor.findings import Examination, Level, note, ok, skipped, wrong
+from turnmill.connections.shown import shown
 from turnmill.show.wording import duration
 from turnmill.variables import slips
+
+if TYPE_CHECKING:
+    from turnmill.connections.broker_causes import Cause
+    from turnmill.connections.brokers import Broker
 
 #: Beyond this the times in rows and in logs no longer go together.
 _WORST_SKEW = timedelta(seconds=2)
@@ -41,7 +47,7 @@ def check_database(examination: Examination) -> Findings:
     with database.begin() as conn:
         found = vitals(conn)
     examination.database = database
-    yield ok(f"{found.product} at {place_of(examination.settings.database_url)}")
+    yield ok(f"{found.product} at {shown(examination.settings.database_url)}")
     if not database.can(Capability.SHARED):
         yield note("SQLite serves this machine: no Celery worker, and one process runs all turns")
     if found.read_only:
@@ -154,28 +160,29 @@ def check_rows(examination: Examination) -> Findings:
 
 def check_broker(examination: Examination) -> Findings:
     """Whether it answers and keeps what it was given."""
-    from turnmill.broker.publisher import check_broker_url
-    from turnmill.broker.vitals import BrokerSilent, ask_broker, is_redis
+    from turnmill.broker.vitals import BrokerSilent, ask_broker
+    from turnmill.connections.broker_urls import read_broker_url
 
     url = examination.settings.broker_url
     if not url:
         yield from _without_broker(examination)
         return
-    check_broker_url(url)
-    if not is_redis(url):
-        yield from _other_broker(examination)
+    broker = read_broker_url(url)
+    if not broker.is_redis_like:
+        yield from _other_broker(broker, shown(url))
         return
     try:
-        vitals = ask_broker(url)
+        vitals = ask_broker(broker)
     except BrokerSilent as error:
-        yield wrong(
-            f"no answer from {place_of(url)} ({error}); messages are accepted all the same",
-            "start it, or check TURNMILL_BROKER_URL",
-        )
+        yield _silent(shown(url), error.cause)
         return
-    yield ok(f"{vitals.product} at {place_of(url)}")
+    yield ok(f"{vitals.product} at {shown(url)}")
     if vitals.evicts:
         yield from _evicting(examination, vitals.eviction)
+
+
+def _silent(place: str, cause: Cause) -> tuple[Level, str, str]:
+    return wrong(f"{place}: {cause}; messages are accepted all the same", cause.remedy)
 
 
 def _without_broker(examination: Examination) -> Findings:
@@ -187,21 +194,18 @@ def _without_broker(examination: Examination) -> Findings:
         yield wrong("TURNMILL_BROKER_URL is not set", "set it, or run `turnmill up`")
 
 
-def _other_broker(examination: Examination) -> Findings:
-    from turnmill.broker.publisher import Publisher
-    from turnmill.domain.states import Lane
+def _other_broker(broker: Broker, place: str) -> Findings:
+    from turnmill.broker.publisher import connect
+    from turnmill.connections.broker_causes import cause_of
 
-    publisher = Publisher(examination.settings.broker_url, hints_max=1)
-    place = place_of(examination.settings.broker_url)
     try:
-        answers = publisher.depth(Lane.INTERACTIVE) is not None
-    finally:
-        publisher.close()
-    yield (
-        ok(f"at {place}")
-        if answers
-        else wrong(f"no answer from {place}", "start it, or check TURNMILL_BROKER_URL")
-    )
+        with connect(broker) as connection:
+            connection.connect()
+    except Exception as error:  # noqa: BLE001
+        # The edge to somebody else's client: whatever it raises is what is to be told.
+        yield _silent(place, cause_of(error))
+    else:
+        yield ok(f"{broker.kind.title()} at {place}")
 
 
 def _evicting(examination: Examination, policy: str) -> Findings:

@@ -7,6 +7,9 @@ class StoreError(TurnmillError):
     """The store could not do it."""
 
     code = "store_error"
+    #: What keeps a connection from being made, in one word for programs: `password`, `database`,
+    #: `refused`, `certificate`, `statement_mode`, …; empty for all other errors.
+    reason: str = ""
 
 
 class StoreUnavailable(StoreError):

@@ -37,6 +37,7 @@ from turnmill.domain.errors import (
     ThreadLost,
     Unreachable,
 )
+from turnmill.settings import mock_allowed
 from turnmill_worker.providers.mock.executions import Executions
 from turnmill_worker.providers.parameters import choice, refuse_thread, setting_refused
 from turnmill_worker.providers.port import Absent, Done, Emit, Request, Running, Unknowable, Usage
@@ -87,11 +88,16 @@ class MockProvider:
         seed: str = "0",
         latency: tuple[timedelta, timedelta] = (timedelta(0), timedelta(0)),
         ledger: Path | None = None,
+        faults: bool = True,
     ) -> None:
-        """`latency` is the shortest and the longest; a turn and attempt always draw the same."""
+        """`latency` is the shortest and the longest; a turn and attempt always draw the same.
+
+        Without `faults`, a script that asks for one is refused: they take a worker with them.
+        """
         self._seed = seed
         self._latency = latency
         self._ledger = Executions(ledger) if ledger else None
+        self._faults = faults
 
     @classmethod
     def from_env(cls) -> Self:
@@ -101,10 +107,13 @@ class MockProvider:
             seed=os.environ.get("TURNMILL_MOCK_SEED", "0"),
             latency=_range(os.environ.get("TURNMILL_MOCK_LATENCY") or "0"),
             ledger=Path(ledger) if ledger else None,
+            faults=mock_allowed(os.environ, faults=True),
         )
 
     async def send(self, request: Request, emit: Emit | None = None) -> Done | Running:
         script = Script.of(request)
+        if script.fault not in _HARMLESS and not self._faults:
+            raise setting_refused("mock", "the production profile takes no faults")
         if not _is_chain(request) or not _THREAD.fullmatch(request.thread_ref):
             refuse_thread(request)
         reply = await FAULTS[script.fault](self, request, script)
@@ -255,6 +264,9 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
         "segfault": _segfault,  #: takes the whole process with it
     }
 )
+
+
+_HARMLESS = frozenset({"ok", "running"})
 
 
 def _is_chain(request: Request) -> bool:
