@@ -37,7 +37,6 @@ def command(ctx: click.Context, *, schedule: str | None) -> None:
     require_worker_half("greenlet")
     settings = settings_of_servers()
     # What stands in the schedule is unpickled: whoever wrote it would run code here.
-    os.umask(0o077)
     if schedule is None:
         folder = settings.home / "beat"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -46,6 +45,7 @@ def command(ctx: click.Context, *, schedule: str | None) -> None:
         schedule = str(folder / "schedule-of-beat")
     else:
         _refuse_another(*(Path(schedule + suffix) for suffix in _SUFFIXES))
+    os.umask(0o077)
     ours = [f"--schedule={schedule}", "--loglevel=INFO"]
     become("beat", passed_on(ctx, *ours), settings=settings, environ={})
 
