@@ -142,6 +142,20 @@ def test_a_folder_that_takes_no_file_is_an_error_and_the_old_file_stays(tmp_path
         NamedFile(tmp_path / "folder")
 
 
+@pytest.mark.parametrize("url", ["sqlite:///:memory:", "sqlite:///file::memory:?uri=true"])
+def test_a_store_in_memory_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    from turnmill.store.database import Database
+
+    monkeypatch.chdir(tmp_path)
+    database = Database(url)
+    with database.begin():
+        pass
+    database.close()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_sqlite_file_and_those_beside_it_are_their_owners_only(tmp_path: Path) -> None:
     from turnmill.store.schema import migrate
 

@@ -279,7 +279,8 @@ def _keep_to_owner(
         if "mode=" in parts.query:  # read only, or in memory: nothing is to be made
             return
         path = unquote(parts.path)
-    make_private(path)
+    if path != ":memory:":
+        make_private(path)
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
