@@ -194,7 +194,8 @@ def test_nothing_of_what_users_wrote_is_obeyed_by_a_terminal(
 
 
 def test_the_pipe_gets_what_was_said_as_it_was_said(tmp_path: Path, ids: dict[str, str]) -> None:
-    alone = Terminal(tmp_path, {"TURNMILL_DATABASE_URL": f"sqlite:///{tmp_path}/turns.db"})
+    url = f"sqlite:///{tmp_path}/turns.db"
+    alone = Terminal(tmp_path, {"TURNMILL_DATABASE_URL": url, "COLUMNS": "10000"})
     assert EVIL in alone.run("sessions", "show", ids["session"], "--text").out
     assert EVIL in alone.run("turns", "show", ids["turn"], "--text").out
     listed = alone.run("turns", "ls").out
