@@ -23,10 +23,15 @@ _log = logging.getLogger(__name__)
 
 
 def settings_of_home(environ: Mapping[str, str] | None = None) -> Settings:
-    """Return the settings; where no URL is set, those of the system that runs in the home."""
+    """Return the settings; where no URL is set, those of the system that runs in the home.
+
+    A home that others may have written leads nowhere; a line of the log says so.
+    """
     settings = Settings.from_env(environ)
     if settings.database_url:
         return settings
+    if os.path.lexists(settings.home / READY_FILE) and (doubt := doubt_about(settings.home)):
+        _log.warning("the home %r is not believed: %s", str(settings.home), doubt)
     noted = _noted(settings.home / READY_FILE)
     return dataclasses.replace(
         settings,
@@ -43,14 +48,8 @@ def flower_url_of_home(settings: Settings) -> str:
 
 
 def _noted(path: Path) -> dict[str, str]:
-    """Return what was noted; nothing when its writer is gone, as it is after a kill.
-
-    What another user may have written leads nobody anywhere; a line of the log says so.
-    """
-    if not os.path.lexists(path):
-        return {}
-    if doubt := doubt_about(path.parent):
-        _log.warning("the home %r is not believed: %s", str(path.parent), doubt)
+    """Return what was noted; nothing where others may have written it, or its writer is gone."""
+    if doubt_about(path.parent):
         return {}
     try:
         found = json.loads(read_our_note(path))

@@ -8,13 +8,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from _pytest.mark.structures import ParameterSet
 from sqlalchemy import update
 
 from tests import rows, steps
 from tests.acceptance.terminal import Terminal, clean_environment
-from turnmill.cli import COMMANDS, main
+from turnmill.cli import COMMANDS, cli, main
 from turnmill.store.database import Database
 from turnmill.store.nouns import sessions
 from turnmill.store.schema import migrate
@@ -135,6 +136,18 @@ def test_what_destroys_does_nothing_where_nobody_can_be_asked(alone: Terminal, t
     states = [turn["state"] for turn in alone.run("turns", "ls", "--json").lines()]
     assert len(states) == 2
     assert "cancelled" not in states
+
+
+def test_every_command_whose_name_is_a_loss_can_be_told_yes_and_asks_otherwise() -> None:
+    context = click.Context(cli)
+    asking = set()
+    for name in COMMANDS:
+        group = cli.get_command(context, name)
+        for below, command in getattr(group, "commands", {}).items():
+            if below in {"delete", "remove", "purge", "discard", "forget", "reset", "drop"}:
+                assert "yes" in {one.name for one in command.params}, f"{name} {below}"
+                asking.add(f"{name} {below}")
+    assert asking >= {"sessions delete", "events remove", "home remove"}
 
 
 def test_doctor_says_what_is_missing_and_how_to_get_it(tmp_path: Path) -> None:

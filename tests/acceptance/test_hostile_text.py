@@ -31,6 +31,9 @@ EVIL = "a\x1b]0;t\x07b\x9b31mc\x1b[2Jd\x08e\u202ef\u200bg\rh\u2066i\U000e0041j\x
 #: What would be obeyed: rich's own colours, cursor moves and line ends are none of it.
 OBEYED = ("\x1b]", "\x9b", "\x1b[2J", "\x07", "\x08", "\u202e", "\u200b", "\rh", "\u2066", "\x7f")
 
+#: Into `chat`.
+TYPED = f"{EVIL}\n/history\n/session\n/nonsense\x07\n"
+
 #: Commands that print rows, and how they are called; `{turn}` and so on are put in.
 WALK = (
     "sessions ls",
@@ -63,6 +66,7 @@ WALK = (
     "batch cancel {batch} --yes",
     "analytics report --by model",
     "send hello --session {session}",
+    "send 'hello \x1b]0;t\x07' --session {session} --wait --timeout 20",
     "send hello --session nobody\x1b]0;t\x07",
     "chat --session {session}",
     "events ls",
@@ -181,7 +185,7 @@ def test_nothing_of_what_users_wrote_is_obeyed_by_a_terminal(
     everything = ""
     for line in WALK:
         command = [word.format(**ids) for word in shlex.split(line)]
-        shown = shown_by(command, folder=tmp_path, typed="/history\n/session\n/nonsense\x07\n")
+        shown = shown_by(command, folder=tmp_path, typed=TYPED)
         assert not [evil for evil in OBEYED if evil in shown], (line, shown)
         assert "Traceback" not in shown, (line, shown)
         everything += shown
@@ -190,7 +194,8 @@ def test_nothing_of_what_users_wrote_is_obeyed_by_a_terminal(
 
 
 def test_the_pipe_gets_what_was_said_as_it_was_said(tmp_path: Path, ids: dict[str, str]) -> None:
-    alone = Terminal(tmp_path, {"TURNMILL_DATABASE_URL": f"sqlite:///{tmp_path}/turns.db"})
+    url = f"sqlite:///{tmp_path}/turns.db"
+    alone = Terminal(tmp_path, {"TURNMILL_DATABASE_URL": url, "COLUMNS": "10000"})
     assert EVIL in alone.run("sessions", "show", ids["session"], "--text").out
     assert EVIL in alone.run("turns", "show", ids["turn"], "--text").out
     listed = alone.run("turns", "ls").out

@@ -1,6 +1,7 @@
 """What a batch file may hold, line by line; checked before anything is written."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,15 @@ def test_an_empty_file_is_refused(batches: Batches, write: Write) -> None:
 def test_a_file_that_cannot_be_read_is_refused(batches: Batches, tmp_path: Path) -> None:
     with pytest.raises(InvalidBatchFile, match="cannot read"):
         batches.create(tmp_path / "missing.jsonl")
+
+
+def test_what_can_be_read_once_only_is_refused_and_not_waited_for(
+    batches: Batches, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "fifo", Path("/dev/null")):
+        with pytest.raises(InvalidBatchFile, match="read twice"):
+            batches.create(path)
 
 
 def test_blank_lines_and_a_byte_order_mark_are_no_lines(batches: Batches, write: Write) -> None:

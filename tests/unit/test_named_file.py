@@ -112,12 +112,48 @@ def test_stdout_by_name_is_appended_to_and_never_begun_anew(tmp_path: Path, way:
     assert (tmp_path / "out").read_text() == "before\nlines\nafter\n"
 
 
+def test_where_the_disk_is_full_the_old_file_stays_and_no_other(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("old")
+    program = (
+        "import resource, sys; from pathlib import Path\n"
+        "from turnmill.named_file import NamedFile\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
+        "file = NamedFile(Path(sys.argv[1]))\n"
+        "try: file.write('x' * 100_000); file.finish()\n"
+        "finally: file.close()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert "File too large" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (tmp_path / "out").read_text() == "old"
+
+
 def test_a_folder_that_takes_no_file_is_an_error_and_the_old_file_stays(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         NamedFile(tmp_path / "missing" / "out")
     (tmp_path / "folder").mkdir()
     with pytest.raises(IsADirectoryError):
         NamedFile(tmp_path / "folder")
+
+
+@pytest.mark.parametrize("url", ["sqlite:///:memory:", "sqlite:///file::memory:?uri=true"])
+def test_a_store_in_memory_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    from turnmill.store.database import Database
+
+    monkeypatch.chdir(tmp_path)
+    database = Database(url)
+    with database.begin():
+        pass
+    database.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_sqlite_file_and_those_beside_it_are_their_owners_only(tmp_path: Path) -> None:

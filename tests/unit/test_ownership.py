@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.terminal import Terminal
 from turnmill import Settings
 from turnmill.cli.doctor.findings import Examination
 from turnmill.cli.doctor.home import check_home
@@ -159,3 +160,14 @@ def test_doctor_says_whose_a_home_is_and_where_its_data_are(held: Path) -> None:
     [(level, what)] = doctor()
     assert level == "wrong"
     assert "is not believed" in what
+
+
+@pytest.mark.parametrize("name", ["schedule", "schedule.db"])
+def test_beat_reads_no_schedule_that_others_may_have_written(tmp_path: Path, name: str) -> None:
+    """It is unpickled."""
+    (tmp_path / name).write_bytes(b"")
+    (tmp_path / name).chmod(0o666)
+    servers = {"TURNMILL_DATABASE_URL": URL, "TURNMILL_BROKER_URL": "redis://127.0.0.1:1/0"}
+    said = Terminal(tmp_path, servers).run("beat", "-s", "schedule")
+    assert said.code == 1
+    assert "is not believed: others may write to it" in said.err

@@ -38,7 +38,9 @@ def confirm(question: str, *, yes: bool) -> None:
         return
     if not (_is_terminal(sys.stdin) and _is_terminal(sys.stderr)):
         raise click.UsageError(f"{question} Nobody can be asked here: say --yes")
-    click.confirm(on_one_line(question), abort=True, err=True)
+    if not click.confirm(on_one_line(question), err=True):
+        say("nothing was done")
+        raise click.Abort
 
 
 def _is_terminal(stream: TextIO | None) -> bool:

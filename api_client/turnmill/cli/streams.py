@@ -17,6 +17,7 @@ _HINTS: Mapping[int, str] = MappingProxyType(
     {
         errno.ENOSPC: "make room, then run it again",
         errno.EDQUOT: "make room in the quota, then run it again",
+        errno.EFBIG: "raise the limit of a file's size (ulimit -f), or choose another file system",
         errno.EROFS: "nothing can be written there: choose another folder (TURNMILL_HOME, -o)",
         errno.EACCES: "run it as the owner, or choose another folder (TURNMILL_HOME, -o)",
         errno.EPERM: "run it as the owner, or choose another folder (TURNMILL_HOME, -o)",

@@ -174,5 +174,5 @@ class ForKombu:
     """What `kombu.Connection` and Celery are given."""
 
     url: str = field(repr=False)
-    ssl: dict[str, Any] | None
+    ssl: dict[str, Any] | None = field(repr=False)
     options: dict[str, Any] = field(repr=False)  #: of the transport

@@ -35,7 +35,8 @@ class Address:
     """Where a URL leads, and how to go there."""
 
     keywords: Mapping[str, str] = field(repr=False)  #: libpq's; one of them is a password
-    driver: Mapping[str, Any] = field(default_factory=dict)  #: what psycopg itself is told
+    #: what psycopg itself is told
+    driver: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 def read(url: str) -> Address:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
@@ -276,10 +276,11 @@ def _keep_to_owner(
     path = str(arguments[0])
     if options.get("uri"):
         parts = urlsplit(path)
-        if "mode=" in parts.query:  # read only, or in memory: nothing is to be made
+        if parse_qs(parts.query).get("mode", ["rwc"]) != ["rwc"]:  # nothing is to be made
             return
         path = unquote(parts.path)
-    make_private(path)
+    if path != ":memory:":
+        make_private(path)
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

@@ -110,6 +110,10 @@ class BatchFile:
         )
 
     def _open(self) -> BinaryIO:
+        if self.path.is_fifo() or self.path.is_char_device() or self.path.is_socket():
+            raise InvalidBatchFile(
+                f"{self.label} can be read once, and lines are read twice: write them into a file"
+            )
         try:
             return self.path.open("rb")
         except OSError as error:

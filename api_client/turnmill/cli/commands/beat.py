@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import click
 
 from turnmill.cli.celery_program import (
@@ -13,6 +16,9 @@ from turnmill.cli.celery_program import (
 )
 from turnmill.domain.errors import InvalidSetting
 from turnmill.ownership import doubt_about
+
+#: What the kinds of dbm put behind a name.
+_SUFFIXES = ("", ".db", ".dat", ".dir", ".bak", ".pag")
 
 
 @click.command("beat", context_settings=PASSES_ON)
@@ -30,16 +36,24 @@ def command(ctx: click.Context, *, schedule: str | None) -> None:
     """
     require_worker_half("greenlet")
     settings = settings_of_servers()
+    # What stands in the schedule is unpickled: whoever wrote it would run code here.
     if schedule is None:
         folder = settings.home / "beat"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if doubt := doubt_about(folder) or doubt_about(settings.home):
-            # What stands there is unpickled: whoever wrote it would run code here.
-            raise InvalidSetting(
-                f"the home {settings.home} is not believed: {doubt}",
-                hint="choose another one with TURNMILL_HOME, or name a file with --schedule",
-            )
+        _refuse_another(settings.home, folder)
         # Not the file of a beat that `turnmill up` runs: two must not write one file.
         schedule = str(folder / "schedule-of-beat")
+    else:
+        _refuse_another(*(Path(schedule + suffix) for suffix in _SUFFIXES))
+    os.umask(0o077)
     ours = [f"--schedule={schedule}", "--loglevel=INFO"]
     become("beat", passed_on(ctx, *ours), settings=settings, environ={})
+
+
+def _refuse_another(*paths: Path) -> None:
+    for path in paths:
+        if doubt := doubt_about(path):
+            raise InvalidSetting(
+                f"{path} is not believed: {doubt}",
+                hint="chmod go-w, chown; or choose another TURNMILL_HOME, or another --schedule",
+            )
