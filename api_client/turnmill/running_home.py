@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING
 
 from turnmill.ownership import doubt_about, read_our_note
-from turnmill.settings import Settings
+from turnmill.settings import Profile, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,10 +25,11 @@ _log = logging.getLogger(__name__)
 def settings_of_home(environ: Mapping[str, str] | None = None) -> Settings:
     """Return the settings; where no URL is set, those of the system that runs in the home.
 
-    A home that others may have written leads nowhere; a line of the log says so.
+    In production a URL that was forgotten is no reason to look around. A home that others may have
+    written leads nowhere; a line of the log says so.
     """
     settings = Settings.from_env(environ)
-    if settings.database_url:
+    if settings.database_url or settings.profile is Profile.PRODUCTION:
         return settings
     if os.path.lexists(settings.home / READY_FILE) and (doubt := doubt_about(settings.home)):
         _log.warning("the home %r is not believed: %s", str(settings.home), doubt)

@@ -74,11 +74,17 @@ class AsyncSessions:
         *,
         user_id: str | None = None,
         status: SessionStatus | str | None = None,
+        id_prefix: str | None = None,
         after: SessionId | None = None,
         limit: int = 100,
     ) -> list[SessionRecord]:
-        """Return up to `limit` sessions, newest first; `after` is the last id of a page."""
-        verb = sessions.find(user_id=user_id, status=status, after=after, limit=limit)
+        """Return up to `limit` sessions, newest first; `after` is the last id of a page.
+
+        `id_prefix`: how their ids begin, by eight digits or more.
+        """
+        verb = sessions.find(
+            user_id=user_id, status=status, id_prefix=id_prefix, after=after, limit=limit
+        )
         return await self._executor.run(verb)
 
     async def kept(self, session: SessionRef) -> Keeping:

@@ -28,6 +28,7 @@ COMMANDS = {
     "sessions": "List, show, archive and delete sessions.",
     "turns": "List, show, retry and cancel turns.",
     "batch": "Run many turns from a file.",
+    "env": "Print where the system is, for other programs.",
     "events": "Show what happened to turns, and who reads it.",
     "queue": "Look at lanes, pause and resume them.",
     "analytics": "Report usage and cost.",

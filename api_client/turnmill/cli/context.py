@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from turnmill.domain.errors import TurnmillError
+from turnmill.show.as_typed import as_typed
 from turnmill.show.terminal import on_one_line
 from turnmill.show.terminal import say as say  # every command says something
 
@@ -57,6 +58,11 @@ def current_user() -> str:
         return f"uid-{os.getuid()}"
 
 
+def advise(line: str) -> None:
+    """Say what can be typed next, on stderr."""
+    say(as_typed(line))
+
+
 def code_of(done: int, *, wanted: int) -> int:
     """Return the exit code of a command that was to do several things."""
     from turnmill.cli import FAILED, OK, PARTIAL
@@ -72,4 +78,4 @@ def show_error(error: TurnmillError) -> None:
         say(log_tail)
     say(f"error: {on_one_line(str(error))} [{error.code}]")
     if error.hint:
-        say(f"hint: {on_one_line(error.hint)}")
+        say(f"hint: {on_one_line(as_typed(error.hint))}")

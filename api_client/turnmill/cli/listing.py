@@ -8,7 +8,7 @@ from uuid import UUID
 
 import click
 
-from turnmill.cli.context import json_option, say
+from turnmill.cli.context import advise, json_option, say
 from turnmill.show.listing import Listing, print_listing
 
 MOST = 1000  #: on one page
@@ -54,6 +54,6 @@ def print_page(
     found = read(after=last, limit=limit)
     print_listing(found, listing, as_json=as_json)
     if not found:
-        say(nothing)
+        advise(nothing)
     elif read(after=found[-1].id, limit=1):
         say(f"more: --after {found[-1].id}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from turnmill.cli.context import current_user
+from turnmill.cli.short_ids import session_of
 from turnmill.show.wording import dollars, duration, tokens
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def open_session(
     Raises SessionNotFound, or UsageError when a new one would lack a model.
     """
     if session is not None and user is None:
-        return client.sessions.get(session)
+        return session_of(client, session)
     if model is None and provider != "mock":
         raise click.UsageError(f"name a model of {provider} with --model")
     return client.sessions.create(

@@ -25,3 +25,21 @@ def as_uuid(text: str) -> UUID | None:
         return UUID(text)
     except ValueError:
         return None
+
+
+_HYPHENS = (8, 13, 18, 23)  #: where an id has them
+_LEAST = 8  #: digits of a prefix: those that follow differ from one second to the next
+
+
+def ids_from(prefix: str) -> tuple[UUID, UUID] | None:
+    """Return the least and the largest id that begin so; None for what no id begins with.
+
+    A prefix has eight digits at least, and hyphens where an id has them, or none.
+    """
+    hyphens = [at for at, letter in enumerate(prefix) if letter == "-"]
+    digits = prefix.replace("-", "").lower()
+    if hyphens and hyphens != [at for at in _HYPHENS if at < len(prefix)]:
+        return None
+    if not _LEAST <= len(digits) <= 32 or digits.strip("0123456789abcdef"):
+        return None
+    return UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from turnmill.show.as_typed import as_typed
 from turnmill.show.listing import Listing
 from turnmill.show.tables import fields, print_json
 from turnmill.show.terminal import on_one_line, say, tell
@@ -31,9 +32,9 @@ def print_batch(batch: Batch, counts: BatchCounts, *, as_json: bool) -> None:
     if not counts.closed:
         say("not all lines were submitted: submit the file again to go on")
     elif not counts.is_done:
-        say(f"next: turnmill batch watch {batch.id}")
+        say(as_typed(f"next: turnmill batch watch {batch.id}"))
     else:
-        say(f"next: turnmill batch results {batch.id} -o results.jsonl")
+        say(as_typed(f"next: turnmill batch results {batch.id} -o results.jsonl"))
 
 
 def _row(batch: Batch) -> tuple[object, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from turnmill.show.as_typed import as_typed
 from turnmill.show.tables import fields, print_json, print_table
 from turnmill.show.terminal import say, tell
 from turnmill.show.wording import duration
@@ -94,7 +95,7 @@ def print_brakes(paused: Pauses, *, as_json: bool) -> None:
 
 def _tell_brakes(paused: Pauses) -> bool:
     for lane in sorted(paused.lanes):
-        tell(f"lane {lane} is paused: turnmill queue resume --lane {lane}")
+        tell(as_typed(f"lane {lane} is paused: turnmill queue resume --lane {lane}"))
     for name in sorted(paused.providers):
-        tell(f"provider {name} is paused: turnmill queue resume --provider {name}")
+        tell(as_typed(f"provider {name} is paused: turnmill queue resume --provider {name}"))
     return bool(paused.lanes or paused.providers)

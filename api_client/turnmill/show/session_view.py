@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from turnmill.show.as_typed import as_typed
 from turnmill.show.listing import Listing
 from turnmill.show.tables import fields, print_facts, print_json, print_table, stdout_console
 from turnmill.show.terminal import print_said, tell
@@ -145,7 +146,8 @@ def _facts(session: SessionRecord) -> Iterator[tuple[str, object]]:
     done = f"{session.turns_succeeded} replies, {session.turns_failed} failed"
     yield "turns", f"{done}, {session.unfinished} unfinished"
     if session.head_turn_id is not None:
-        yield "next", f"turn {session.head_turn_id}: turnmill turns show {session.head_turn_id}"
+        head = session.head_turn_id
+        yield "next", as_typed(f"turn {head}: turnmill turns show {head}")
     tokens = f"{session.input_tokens:,} tokens in, {session.output_tokens:,} out"
     yield "used", f"{tokens}, {_cost(session)}"
 

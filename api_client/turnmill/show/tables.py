@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from decimal import Decimal
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Of a table that goes into a pipe or file: nothing is folded there.
 _PIPE_WIDTH = 10_000
+#: Letters of an id that a terminal shows: its millisecond, and 12 bits of chance.
+_SHORT = 18
 
 
 def print_json(value: Any) -> None:
@@ -51,7 +54,7 @@ def print_table(
     long as the terminal is too narrow for all; what still does not fit is folded, but for ids.
     """
     console = console or stdout_console()
-    cells = [[_cell(value) for value in row] for row in rows]
+    cells = [[_cell(value) for value in row] for row in _with_short_ids(rows, console)]
     left_out: set[str] = set()
     table = _table(columns, cells, title=title, right=right, left_out=left_out)
     for name in reversed(spare):
@@ -116,6 +119,22 @@ def _table(
     for row in rows:
         table.add_row(*(row[at] for at in kept))
     return table
+
+
+def _with_short_ids(
+    rows: Iterable[Iterable[object]], console: Console
+) -> Iterable[Iterable[object]]:
+    """Return rows for a terminal with as much of each id as tells it from the others there.
+
+    Commands take the beginning of an id; pipes and files get it whole.
+    """
+    found = [list(row) for row in rows]
+    if not console.is_terminal:
+        return found
+    ids = {cell for row in found for cell in row if isinstance(cell, UUID)}
+    times = Counter(str(one)[:_SHORT] for one in ids)
+    short = {one: str(one)[:_SHORT] for one in ids if times[str(one)[:_SHORT]] == 1}
+    return [[short.get(one, one) if isinstance(one, UUID) else one for one in row] for row in found]
 
 
 def _cell(value: object) -> Any:

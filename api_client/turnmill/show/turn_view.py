@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from turnmill.domain.content import Part
 from turnmill.domain.states import FINAL, TurnState
+from turnmill.show.as_typed import as_typed
 from turnmill.show.obstacles import next_steps, obstacles
 from turnmill.show.tables import (
     fields,
@@ -149,7 +150,7 @@ def print_view(view: TurnView, *, console: Console | None = None) -> None:
         console.print(f"\n{message.role}:", style="bold")
         print_said(said(message.parts), to=console)
     for step in next_steps(view.turn):
-        console.print(f"\nnext: {step}", style="dim", markup=False)
+        console.print(f"\nnext: {as_typed(step)}", style="dim", markup=False)
 
 
 def print_attempts(view: TurnView, console: Console) -> None:
@@ -181,7 +182,7 @@ def _facts(view: TurnView) -> Iterator[tuple[str, Any]]:
     if turn.cancel_requested and turn.state not in FINAL:
         yield "cancel", "asked for: the worker closes the call within about a second"
     for obstacle in view.obstacles:
-        yield "waits", obstacle
+        yield "waits", as_typed(obstacle)
     if view.queued is not None:
         yield "time", f"{duration(view.queued)} queued, {duration(view.provider)} at the provider"
     if total_tokens(turn.input_tokens, turn.output_tokens) != 0:

@@ -51,8 +51,15 @@ class Client:
 
     @classmethod
     def from_env(cls) -> Self:
-        """Read TURNMILL_DATABASE_URL, TURNMILL_BROKER_URL and the other TURNMILL_* variables."""
-        return cls(settings=Settings.from_env())
+        """Read TURNMILL_DATABASE_URL, TURNMILL_BROKER_URL and the other TURNMILL_* variables.
+
+        Where no database is named, and the profile is not production, those of the `turnmill up`
+        that runs in TURNMILL_HOME (.turnmill in the current folder), as for commands. Raises
+        InvalidSetting where there is neither.
+        """
+        from turnmill.running_home import settings_of_home  # noqa: PLC0415
+
+        return cls(settings=settings_of_home())
 
     @knowing
     def send(

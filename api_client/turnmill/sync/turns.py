@@ -3,14 +3,14 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import timedelta
-from typing import Self
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Self
 from uuid import UUID
 
 from turnmill.domain.arguments import wait_seconds
 from turnmill.domain.errors import SessionBusy, StoreUnavailable, TurnTimeout
 from turnmill.domain.ids import SessionId, TurnId
-from turnmill.domain.states import TurnState
+from turnmill.domain.states import Lane, TurnState
 from turnmill.executor.thread import Executor
 from turnmill.listening.thread import happens
 from turnmill.listening.watchlist import Deadline
@@ -18,6 +18,9 @@ from turnmill.store.records import Accepted, AttemptRecord, MessageRecord, TurnR
 from turnmill.verbs import turns
 from turnmill.verbs.refs import SessionRef
 from turnmill.verbs.reply import Reply
+
+if TYPE_CHECKING:
+    from turnmill.sync.batches import Batch
 
 
 class Turn:
@@ -116,14 +119,37 @@ class Turns:
         self,
         *,
         session: SessionRef | None = None,
+        batch: "Batch | UUID | str | None" = None,
+        user_id: str | None = None,
+        lane: Lane | str | None = None,
         states: Sequence[TurnState | str] = (),
         error_code: str | None = None,
+        created_before: datetime | None = None,
+        id_prefix: str | None = None,
         after: TurnId | None = None,
         limit: int = 100,
     ) -> list[Turn]:
-        """Return up to `limit` turns, newest first; `after` is the last id of the page before."""
+        """Return up to `limit` turns, newest first, for which all of the filters hold.
+
+        - `states`: in one of them.
+        - `error_code`: that their last attempt ended with.
+        - `created_before`: accepted before then.
+        - `id_prefix`: how their ids begin, by eight digits or more.
+        - `after`: the last id of the page before.
+
+        Raises InvalidInput, SessionNotFound, BatchNotFound.
+        """
         verb = turns.find(
-            session=session, states=states, error_code=error_code, after=after, limit=limit
+            session=session,
+            batch=batch,
+            user_id=user_id,
+            lane=lane,
+            states=states,
+            error_code=error_code,
+            created_before=created_before,
+            id_prefix=id_prefix,
+            after=after,
+            limit=limit,
         )
         return [self._handle(record) for record in self._executor.run(verb)]
 

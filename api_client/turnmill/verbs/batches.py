@@ -7,7 +7,7 @@ from pathlib import Path
 
 from turnmill.domain.checks import check_name
 from turnmill.domain.errors import Conflict, InvalidInput
-from turnmill.domain.ids import BatchId, as_uuid
+from turnmill.domain.ids import BatchId
 from turnmill.domain.states import Lane
 from turnmill.new_ids import new_id
 from turnmill.store.nouns import batch_moves
@@ -24,6 +24,7 @@ from turnmill.verbs.batch_file import (
     Inspection,
     path_of,
 )
+from turnmill.verbs.refs import batch_named
 from turnmill.verbs.sending import heads_of
 from turnmill.verbs.verb import Connection, Effect, Verb, single, transaction
 
@@ -140,10 +141,7 @@ def accept_lines(batch_id: BatchId, lines: Sequence[Line]) -> Verb[None]:
 
 def get(batch: object) -> Verb[BatchRecord]:
     """Read the batch of this id or name."""
-    found = intake.bare(batch)
-    name = check_name(found, name="batch") if isinstance(found, str) else ""
-    as_id = as_uuid(name) if name else intake.identifier(found, name="batch")
-    wanted = name if as_id is None else BatchId(as_id)
+    wanted = batch_named(batch)
     return single(lambda conn: Effect(rows.get(conn, wanted)))
 
 

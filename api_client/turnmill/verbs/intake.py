@@ -26,7 +26,7 @@ from turnmill.domain.bounds import (
 from turnmill.domain.checks import check_name, check_text
 from turnmill.domain.content import Message, Part, Said, Text
 from turnmill.domain.errors import InvalidInput, InvalidText, UnsupportedPart
-from turnmill.domain.ids import SessionId, TurnId, as_uuid
+from turnmill.domain.ids import SessionId, TurnId, as_uuid, ids_from
 from turnmill.domain.json_values import json_object
 from turnmill.domain.states import Lane, OnAmbiguous, OnFailure, TurnState
 from turnmill.new_ids import new_id
@@ -277,6 +277,18 @@ def states(wanted: object) -> list[TurnState]:
     if isinstance(wanted, str) or not isinstance(wanted, Collection):
         raise InvalidInput("states must be a sequence of states", hint='states=["failed", "dead"]')
     return [one_of(TurnState, state, name="state") for state in wanted]
+
+
+def ids(prefix: object) -> tuple[UUID, UUID] | None:
+    """Return the least and the largest id that a listing is to show; raises InvalidInput."""
+    if prefix is None:
+        return None
+    found = ids_from(str.__str__(prefix)) if isinstance(prefix, str) else None
+    if found is None:
+        raise InvalidInput(
+            "id_prefix must be the beginning of an id", hint='eight digits or more: "01a2161c-7d19"'
+        )
+    return found
 
 
 def name_or_none(value: object, *, name: str) -> str | None:

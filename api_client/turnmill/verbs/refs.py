@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from turnmill.domain.checks import check_name
 from turnmill.domain.errors import InvalidInput
-from turnmill.domain.ids import SessionId, as_uuid
+from turnmill.domain.ids import BatchId, SessionId, as_uuid
 from turnmill.store.capabilities import Capability, capabilities_of
 from turnmill.store.line.accept import accept_within
 from turnmill.store.line.accept_many import accept_many, accept_new
@@ -26,6 +26,14 @@ _HINT = "what `client.sessions.create` has returned, its id, or its key"
 
 #: A session as returned by the client, its id, or its key.
 SessionRef = SessionRecord | UUID | str
+
+
+def batch_named(batch: object) -> BatchId | str:
+    """Return the id or the name of a batch given as handle, id or name; raises InvalidInput."""
+    found = intake.bare(batch)
+    name = check_name(found, name="batch") if isinstance(found, str) else ""
+    as_id = as_uuid(name) if name else intake.identifier(found, name="batch")
+    return name if as_id is None else BatchId(as_id)
 
 
 def session_id(conn: Connection, session: SessionRef) -> SessionId:

@@ -35,13 +35,19 @@ def get(session: SessionRef) -> Verb[SessionRecord]:
 
 
 def find(
-    *, user_id: str | None, status: SessionStatus | str | None, after: object, limit: int
+    *,
+    user_id: str | None,
+    status: SessionStatus | str | None,
+    id_prefix: str | None,
+    after: object,
+    limit: int,
 ) -> Verb[list[SessionRecord]]:
     """Read a page of sessions, newest first."""
     wanted = None if status is None else one_of(SessionStatus, status, name="status")
     user = intake.name_or_none(user_id, name="user_id")
+    filters: dict[str, Any] = {"user_id": user, "status": wanted, "ids": intake.ids(id_prefix)}
     page = intake.listing(after=after, limit=limit)
-    return single(lambda conn: Effect(rows.find(conn, user_id=user, status=wanted, **page)))
+    return single(lambda conn: Effect(rows.find(conn, **filters, **page)))
 
 
 def kept(session: SessionRef) -> Verb[Keeping]:

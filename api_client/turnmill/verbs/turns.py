@@ -1,14 +1,17 @@
 """Turns: `client.turns`, and what can be done with one."""
 
 from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
 
-from turnmill.domain.ids import TurnId
-from turnmill.domain.states import TurnState
+from turnmill.domain.arguments import moment, one_of
+from turnmill.domain.ids import BatchId, TurnId
+from turnmill.domain.states import Lane, TurnState
 from turnmill.new_ids import new_id
 from turnmill.store.nouns import turns as rows
 from turnmill.store.records import Accepted, AttemptRecord, MessageRecord, TurnRecord
 from turnmill.verbs import intake
-from turnmill.verbs.refs import SessionRef, session_id
+from turnmill.verbs.refs import SessionRef, batch_named, session_id
 from turnmill.verbs.reply import Reply, read_reply
 from turnmill.verbs.sending import heads_of
 from turnmill.verbs.verb import Connection, Effect, Verb, single, transaction
@@ -23,20 +26,32 @@ def get(turn: object) -> Verb[TurnRecord]:
 def find(
     *,
     session: SessionRef | None,
+    batch: object,
+    user_id: str | None,
+    lane: Lane | str | None,
     states: Sequence[TurnState | str],
     error_code: str | None,
+    created_before: datetime | None,
+    id_prefix: str | None,
     after: object,
     limit: int,
 ) -> Verb[list[TurnRecord]]:
     """Read a page of turns, newest first."""
-    wanted = intake.states(states)
-    code = intake.name_or_none(error_code, name="error_code")
-    page = intake.listing(after=after, limit=limit)
+    filters: dict[str, Any] = {
+        "user_id": intake.name_or_none(user_id, name="user_id"),
+        "lane": None if lane is None else one_of(Lane, lane, name="lane"),
+        "states": intake.states(states),
+        "error_code": intake.name_or_none(error_code, name="error_code"),
+        "created_before": moment(created_before, name="created_before"),
+        "ids": intake.ids(id_prefix),
+        **intake.listing(after=after, limit=limit),
+    }
+    wanted = None if batch is None else batch_named(batch)
 
     def on(conn: Connection) -> Effect[list[TurnRecord]]:
         target = None if session is None else session_id(conn, session)
-        found = rows.find(conn, session_id=target, states=wanted, error_code=code, **page)
-        return Effect(found)
+        batch_id = None if wanted is None else _id_of_batch(conn, wanted)
+        return Effect(rows.find(conn, session_id=target, batch_id=batch_id, **filters))
 
     return single(on)
 
@@ -75,3 +90,9 @@ def retry(turn_id: TurnId) -> Verb[Accepted]:
 def release(turn_id: TurnId) -> Verb[None]:
     """Let a turn that is held as ambiguous go on."""
     return transaction(lambda conn: Effect(None, rows.release_held(conn, turn_id)))
+
+
+def _id_of_batch(conn: Connection, batch: BatchId | str) -> BatchId:
+    from turnmill.store.nouns import batches  # noqa: PLC0415  whoever only sends has no batches
+
+    return batches.get(conn, batch).id

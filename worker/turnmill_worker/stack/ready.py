@@ -46,6 +46,8 @@ class Ready:
         return [
             "Talk to it from another terminal:",
             "    turnmill chat" if found else f"    TURNMILL_HOME={self.home} turnmill chat",
-            "Applications take TURNMILL_DATABASE_URL and TURNMILL_BROKER_URL, as above.",
+            "Applications in this folder find it with Client.from_env(), others by what",
+            "    turnmill env" if found else f"    TURNMILL_HOME={self.home} turnmill env",
+            "prints: passwords, too.",
             "Ctrl-C stops everything; the data stay.",
         ]

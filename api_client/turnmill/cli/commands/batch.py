@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from turnmill.cli import FAILED, OK, PARTIAL, STILL_RUNNING
-from turnmill.cli.context import confirm, json_option, open_client, yes_option
+from turnmill.cli import FAILED, INTERRUPTED, OK, PARTIAL, STILL_RUNNING
+from turnmill.cli.context import advise, confirm, json_option, open_client, yes_option
 from turnmill.cli.listing import page_options, print_page
 from turnmill.show.batch_view import BATCHES, print_batch
 from turnmill.show.tables import print_json, print_outcome
@@ -128,7 +128,7 @@ def results(*, batch: str, output: str) -> int:
         else:
             say(f"{found.results(output)} lines in {on_one_line(output)}")
     if not counts.is_done:
-        say(f"turns are unfinished: `turnmill batch watch {found.id}`")
+        advise(f"turns are unfinished: `turnmill batch watch {found.id}`")
     return _code(counts)
 
 
@@ -159,7 +159,12 @@ def cancel(*, batch: str, yes: bool, as_json: bool) -> None:
 
 
 def _watch(batch: Batch, *, timeout: float | None, as_json: bool) -> int:
-    counts = batch.wait(progress=True, timeout=timeout)
+    try:
+        counts = batch.wait(progress=True, timeout=timeout)
+    except KeyboardInterrupt:
+        say(f"batch {on_one_line(batch.name)} goes on without you")
+        advise(f"next: turnmill batch watch {batch.id}")
+        return INTERRUPTED
     print_batch(batch, counts, as_json=as_json)
     return _code(counts)
 

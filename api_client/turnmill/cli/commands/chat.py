@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from turnmill.cli import OK
-from turnmill.cli.context import code_of, json_option, open_client, say, show_error
+from turnmill.cli.context import advise, code_of, json_option, open_client, say, show_error
 from turnmill.cli.talk import conversation_options, line_about, open_session
 from turnmill.domain.errors import NoReply, TurnmillError
 from turnmill.domain.states import TurnState
@@ -48,7 +48,7 @@ def command(*, as_json: bool, **conversation: Any) -> int:
             if line.strip() == _QUIT:
                 break
             chat.hear(line)
-        say(f"go on: turnmill chat --session {on_one_line(session.key or str(session.id))}")
+        advise(f"go on: turnmill chat --session {on_one_line(session.key or str(session.id))}")
     return OK if is_tty else code_of(chat.answered, wanted=chat.sent)
 
 
@@ -90,7 +90,7 @@ class Chat:
             say(f"cancelled{told}")
         except NoReply as error:
             show_error(error)
-            say(f"next: turnmill turns show {turn.id}")
+            advise(f"next: turnmill turns show {turn.id}")
         else:
             self.answered += 1
             if not self._as_json:

@@ -15,6 +15,7 @@ from turnmill.cli.doctor import home, parts, servers
 from turnmill.cli.doctor.findings import Check, Examination, Finding, Level, run_check
 from turnmill.domain.errors import InvalidSetting, UnsafeSetting
 from turnmill.settings import Profile
+from turnmill.show.as_typed import as_typed
 from turnmill.show.tables import print_json, stdout_console
 from turnmill.show.terminal import on_one_line
 
@@ -114,5 +115,5 @@ def _print(finding: Finding) -> None:
     line.add_column(overflow="fold")
     line.add_row(mark, finding.check, Text(on_one_line(finding.what)))
     if finding.fix:
-        line.add_row("", "", Text(f"→ {on_one_line(finding.fix)}", style="bold"))
+        line.add_row("", "", Text(f"→ {on_one_line(as_typed(finding.fix))}", style="bold"))
     stdout_console().print(line)

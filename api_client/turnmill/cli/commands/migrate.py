@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from turnmill.cli.context import confirm, json_option, say, yes_option
+from turnmill.cli.context import advise, confirm, json_option, yes_option
 from turnmill.show.tables import print_json
 from turnmill.show.terminal import tell
 
@@ -60,9 +60,9 @@ def _tell_moved(before: str | None, after: str | None, *, left: int) -> None:
     moved = f"{before or 'nothing'} → {after or 'nothing'}"
     tell(f"schema {moved}" if before != after else f"schema {after}: nothing to do")
     if after is None or after < NEEDS:
-        say(f"this version needs revision {NEEDS}: turnmill migrate")
+        advise(f"this version needs revision {NEEDS}: turnmill migrate")
     elif left:
-        say(f"{left} more once no older worker runs: turnmill migrate --finish")
+        advise(f"{left} more once no older worker runs: turnmill migrate --finish")
 
 
 def _what_goes(before: str | None, to: str, rows: Mapping[str, int]) -> str:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from turnmill.cli import FAILED, OK, STILL_RUNNING
-from turnmill.cli.context import json_option, open_client, say, show_error
+from turnmill.cli import FAILED, INTERRUPTED, OK, STILL_RUNNING
+from turnmill.cli.context import advise, json_option, open_client, say, show_error
 from turnmill.cli.talk import conversation_options, line_about, open_session
+from turnmill.cli.waiting import waiting
 from turnmill.domain.arguments import wait_seconds
 from turnmill.domain.errors import InvalidText, NoReply, TurnTimeout
 from turnmill.show.tables import print_json
@@ -86,17 +87,28 @@ def _tell_accepted(turn: Turn, *, as_json: bool) -> None:
     tell(f"turn {turn.id}")
     if not turn.created:
         say("the idempotency key stood for this turn already: nothing was sent")
-    say(f"next: turnmill turns show {turn.id} --text")
-    say(f'      turnmill send "…" --session {turn.session_id}')
+    advise(f"next: turnmill turns show {turn.id} --text")
+    advise(f'      turnmill send "…" --session {turn.session_id}')
+
+
+def _left(turn: Turn) -> int:
+    """Say that a turn goes on though nobody waits for it any more."""
+    say(f"turn {turn.id} goes on without you")
+    advise(f"next: turnmill turns show {turn.id} --text")
+    advise(f"      turnmill turns cancel {turn.id}")
+    return INTERRUPTED
 
 
 def _wait(client: Client, turn: Turn, *, timeout: float | None, as_json: bool) -> int:
     try:
-        reply = turn.result(timeout=timeout)
+        with waiting(f"turn {turn.id} waits for its reply"):
+            reply = turn.result(timeout=timeout)
+    except KeyboardInterrupt:
+        return _left(turn)
     except (NoReply, TurnTimeout) as error:
         if not as_json:
             show_error(error)
-            say(f"next: turnmill turns show {turn.id}")
+            advise(f"next: turnmill turns show {turn.id}")
         code = STILL_RUNNING if isinstance(error, TurnTimeout) else FAILED
     else:
         if not as_json:

@@ -6,8 +6,9 @@ from functools import partial
 
 import click
 
-from turnmill.cli.context import confirm, json_option, open_client, say, yes_option
+from turnmill.cli.context import advise, confirm, json_option, open_client, yes_option
 from turnmill.cli.listing import page_options, print_page
+from turnmill.cli.short_ids import session_of
 from turnmill.domain.states import SessionStatus
 from turnmill.show.session_view import (
     SESSIONS,
@@ -40,7 +41,7 @@ def ls(
         print_page(
             partial(client.sessions.list, user_id=user, status=status),
             SESSIONS,
-            find=client.sessions.get,
+            find=partial(session_of, client),
             after=after,
             limit=limit,
             as_json=as_json,
@@ -55,14 +56,14 @@ def ls(
 def show(*, session: str, text: bool, as_json: bool) -> None:
     """Show a session and its latest turns; with --text, the conversation."""
     with open_client() as client:
-        found = client.sessions.get(session)
+        found = session_of(client, session)
         history = client.sessions.history(found) if text else None
         print_session(found, client.sessions.kept(found), history=history, as_json=as_json)
         if text or as_json:
             return
         if latest := client.turns.list(session=found, limit=_LATEST):
             print_latest(latest)
-            say(f"what was said: turnmill sessions show {found.id} --text")
+            advise(f"what was said: turnmill sessions show {found.id} --text")
 
 
 @command.command("archive")
@@ -71,7 +72,7 @@ def show(*, session: str, text: bool, as_json: bool) -> None:
 def archive(*, session: str, as_json: bool) -> None:
     """Refuse messages from now on; the history stays."""
     with open_client() as client:
-        print_status(client.sessions.archive(session), as_json=as_json)
+        print_status(client.sessions.archive(session_of(client, session)), as_json=as_json)
 
 
 @command.command("pause")
@@ -80,7 +81,7 @@ def archive(*, session: str, as_json: bool) -> None:
 def pause(*, session: str, as_json: bool) -> None:
     """Start no turn of the session until it is resumed; messages are still accepted."""
     with open_client() as client:
-        print_status(client.sessions.pause(session), as_json=as_json)
+        print_status(client.sessions.pause(session_of(client, session)), as_json=as_json)
 
 
 @command.command("resume")
@@ -89,7 +90,7 @@ def pause(*, session: str, as_json: bool) -> None:
 def resume(*, session: str, as_json: bool) -> None:
     """Let the turns of a paused session run again."""
     with open_client() as client:
-        print_status(client.sessions.resume(session), as_json=as_json)
+        print_status(client.sessions.resume(session_of(client, session)), as_json=as_json)
 
 
 @command.command("delete")
@@ -99,7 +100,7 @@ def resume(*, session: str, as_json: bool) -> None:
 def delete(*, session: str, yes: bool, as_json: bool) -> None:
     """Remove a session with every row; a turn that runs is not cut, its rows go after it."""
     with open_client() as client:
-        found = client.sessions.get(session)
+        found = session_of(client, session)
         turns = found.turns_succeeded + found.turns_failed + found.unfinished
         name = f"session {found.key or found.id} of {found.user_id}"
         confirm(f"Delete {name} with its {turns} turns for good?", yes=yes)

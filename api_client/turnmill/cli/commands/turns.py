@@ -2,60 +2,85 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from turnmill.cli import PARTIAL
-from turnmill.cli.context import code_of, json_option, open_client, say
+from turnmill.cli.ages import Age
+from turnmill.cli.context import code_of, confirm, json_option, open_client, say, yes_option
 from turnmill.cli.listing import page_options, print_page
+from turnmill.cli.short_ids import session_of, turn_of
+from turnmill.cli.waiting import counting
 from turnmill.domain.errors import MoveRefused, TurnmillError
-from turnmill.domain.states import FINAL, TurnState
+from turnmill.domain.states import FINAL, Lane, TurnState
 from turnmill.show.tables import print_outcome
 from turnmill.show.turn_listing import TURNS
 from turnmill.show.turn_view import look_at, print_turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from turnmill.sync.client import Client
     from turnmill.sync.turns import Turn
 
 _STATES = [state.value for state in TurnState]
 _FAILED_STATES = [TurnState.DEAD.value, TurnState.FAILED.value]
+_OPEN_STATES = [state.value for state in TurnState if state not in FINAL]
 _PAGE = 500
+_MOST = 100_000  #: that one command retries or cancels
 
-turn_ids = click.argument("turn_ids", metavar="TURN...", nargs=-1, required=True)
-session_option = click.option("--session", metavar="KEY|ID", help="Of this session only.")
-error_option = click.option("--error-code", metavar="CODE", help="That ended with this code.")
+_FILTERS = (
+    click.option("--session", metavar="KEY|ID", help="Of this session only."),
+    click.option("--user", metavar="USER", help="Of this user only."),
+    click.option("--batch", metavar="NAME|ID", help="Of this batch only."),
+    click.option("--lane", type=click.Choice([lane.value for lane in Lane])),
+    click.option("--error-code", metavar="CODE", help="That ended with this code."),
+    click.option("--older", type=Age(), help="Accepted longer ago than this: 90s, 15min, 2h, 3d."),
+)
+
+
+def filters(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say which turns are meant."""
+    for option in reversed(_FILTERS):
+        command = option(command)
+    return command
+
+
+def states_option(
+    among: Sequence[str], *, told: str = "Repeatable."
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add --state."""
+    return click.option("--state", "states", multiple=True, type=click.Choice(among), help=told)
+
+
+limit_option = click.option(
+    "--limit", type=click.IntRange(1, _MOST), default=10_000, show_default=True
+)
+all_option = click.option(
+    "--all", "every", is_flag=True, help="All that the filters below let through."
+)
 
 
 @click.group("turns")
 def command() -> None:
-    """List, show, retry and cancel turns. TURN is an id."""
+    """List, show, retry and cancel turns. TURN is an id, or as much of it as a listing shows."""
 
 
 @command.command("ls")
-@click.option("--state", "states", multiple=True, type=click.Choice(_STATES), help="Repeatable.")
-@session_option
-@error_option
+@states_option(_STATES)
+@filters
 @page_options("turn")
 def ls(
-    *,
-    states: tuple[str, ...],
-    session: str | None,
-    error_code: str | None,
-    limit: int,
-    after: str | None,
-    as_json: bool,
+    *, states: tuple[str, ...], limit: int, after: str | None, as_json: bool, **given: Any
 ) -> None:
     """List turns, newest first."""
     with open_client() as client:
         print_page(
-            partial(client.turns.list, session=session, states=states, error_code=error_code),
+            partial(client.turns.list, states=states, **_wanted(client, **given)),
             TURNS,
-            find=client.turns.get,
+            find=partial(turn_of, client),
             after=after,
             limit=limit,
             as_json=as_json,
@@ -70,64 +95,40 @@ def ls(
 def show(*, turn_id: str, text: bool, as_json: bool) -> None:
     """Tell what happened to a turn, attempt by attempt."""
     with open_client() as client:
-        view = look_at(client, client.turns.get(turn_id), text=text)
+        view = look_at(client, turn_of(client, turn_id), text=text)
     print_turn(view, as_json=as_json)
 
 
 @command.command("retry")
 @click.argument("turn_ids", metavar="[TURN...]", nargs=-1)
-@click.option("--all", "every", is_flag=True, help="All that the filters below let through.")
-@click.option(
-    "--state",
-    "states",
-    multiple=True,
-    type=click.Choice(_FAILED_STATES),
-    help="With --all; repeatable.  [default: dead]",
-)
-@error_option
-@session_option
-@click.option("--limit", type=click.IntRange(1, 100_000), default=10_000, show_default=True)
+@all_option
+@states_option(_FAILED_STATES, told="With --all; repeatable.  [default: dead]")
+@filters
+@limit_option
 @json_option
-def retry(
-    *,
-    turn_ids: tuple[str, ...],
-    every: bool,
-    states: tuple[str, ...],
-    error_code: str | None,
-    session: str | None,
-    limit: int,
-    as_json: bool,
-) -> int:
+def retry(*, states: tuple[str, ...], **given: Any) -> int:
     """Run failed or dead turns again, oldest first.
 
     In place while no later turn of the session has started, otherwise as a new turn at its end.
     """
-    if bool(turn_ids) == every:
-        raise click.UsageError("name turns by their ids, or say --all")
-    with open_client() as client:
-        if not every:
-            return _each(client, turn_ids, _retry, as_json=as_json)
-        filters = {"states": states or ("dead",), "error_code": error_code, "session": session}
-        found = _collect(client, most=limit, **filters)
-        code = _each(client, found, _retry, as_json=as_json)
-        if len(found) < limit:
-            say(f"{len(found)} turns were found")
-            return code
-    say(f"{limit} turns were found, maybe more: run it again")
-    return code or PARTIAL
+    return _move(_retry, states=states or ("dead",), **given)
 
 
 @command.command("cancel")
-@turn_ids
+@click.argument("turn_ids", metavar="[TURN...]", nargs=-1)
+@all_option
+@states_option(_OPEN_STATES, told="With --all; repeatable.  [default: all that are not final]")
+@filters
+@limit_option
+@yes_option
 @json_option
-def cancel(*, turn_ids: tuple[str, ...], as_json: bool) -> int:
+def cancel(*, states: tuple[str, ...], **given: Any) -> int:
     """End turns without a reply; a running one as soon as its worker has closed the call."""
-    with open_client() as client:
-        return _each(client, turn_ids, _cancel, as_json=as_json)
+    return _move(_cancel, asking="Cancel", states=states or _OPEN_STATES, **given)
 
 
 @command.command("release")
-@turn_ids
+@click.argument("turn_ids", metavar="TURN...", nargs=-1, required=True)
 @json_option
 def release(*, turn_ids: tuple[str, ...], as_json: bool) -> int:
     """Let turns go on that are held because their request may have been executed."""
@@ -135,12 +136,55 @@ def release(*, turn_ids: tuple[str, ...], as_json: bool) -> int:
         return _each(client, turn_ids, _release, as_json=as_json)
 
 
-def _collect(client: Client, *, most: int, **filters: Any) -> list[str]:
+def _move(
+    act: Callable[[Turn], tuple[str, dict[str, Any]]],
+    *,
+    asking: str = "",
+    turn_ids: tuple[str, ...],
+    every: bool,
+    states: Sequence[str],
+    limit: int,
+    yes: bool = False,
+    as_json: bool,
+    **given: Any,
+) -> int:
+    """Act on the turns that are named, or on all that the filters let through."""
+    if bool(turn_ids) == every:
+        raise click.UsageError("name turns by their ids, or say --all")
+    if turn_ids and any(given.values()):
+        raise click.UsageError("filters go with --all")
+    with open_client() as client:
+        if not every:
+            return _each(client, turn_ids, act, as_json=as_json)
+        found = _collect(client, most=limit, states=states, **_wanted(client, **given))
+        if found and asking:
+            confirm(f"{asking} {len(found)} turns?", yes=yes)
+        code = _each(client, found, act, as_json=as_json)
+    if len(found) < limit:
+        say(f"{len(found)} turns were found")
+        return code
+    say(f"{limit} turns were found, maybe more: run it again")
+    return code or PARTIAL
+
+
+def _wanted(
+    client: Client, *, session: str | None, user: str | None, older: timedelta | None, **others: Any
+) -> dict[str, Any]:
+    """Return the filters as the client takes them."""
+    return {
+        **others,
+        "session": None if session is None else session_of(client, session),
+        "user_id": user,
+        "created_before": None if older is None else datetime.now(UTC) - older,
+    }
+
+
+def _collect(client: Client, *, most: int, **wanted: Any) -> list[str]:
     """Return the ids of up to `most` turns, the oldest first: so a session keeps its order."""
     found: list[str] = []
     after = None
     while len(found) < most:
-        page = client.turns.list(after=after, limit=min(_PAGE, most - len(found)), **filters)
+        page = client.turns.list(after=after, limit=min(_PAGE, most - len(found)), **wanted)
         if not page:
             break
         after = page[-1].id
@@ -157,16 +201,19 @@ def _each(
 ) -> int:
     """Act on one turn after the other; what one refuses does not keep the others from it."""
     done = 0
-    for turn_id in turn_ids:
-        try:
-            sentence, document = act(client.turns.get(turn_id))
-        except TurnmillError as error:
-            if len(turn_ids) == 1:
-                raise
-            say(f"{turn_id}  {error} [{error.code}]")
-            continue
-        done += 1
-        print_outcome(f"{turn_id}  {sentence}", {"id": turn_id, **document}, as_json=as_json)
+    with counting("turns", total=len(turn_ids)) as draw:
+        for number, turn_id in enumerate(turn_ids):
+            draw(number)
+            try:
+                turn = turn_of(client, turn_id)
+                sentence, document = act(turn)
+            except TurnmillError as error:
+                if len(turn_ids) == 1:
+                    raise
+                say(f"{turn_id}  {error} [{error.code}]")
+                continue
+            done += 1
+            print_outcome(f"{turn.id}  {sentence}", {"id": turn.id, **document}, as_json=as_json)
     return code_of(done, wanted=len(turn_ids))
 
 

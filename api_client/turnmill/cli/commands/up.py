@@ -10,6 +10,7 @@ import click
 
 from turnmill.domain.errors import InvalidSetting, MissingExtra, UnsupportedByStore
 from turnmill.settings import Settings
+from turnmill.show.as_typed import as_typed
 from turnmill.show.terminal import say, tell
 
 if TYPE_CHECKING:
@@ -118,4 +119,4 @@ def _print_json(ready: Ready) -> None:
 
 
 def _print_text(ready: Ready) -> None:
-    tell(ready.as_text())
+    tell(as_typed(ready.as_text()))

@@ -22,6 +22,8 @@ class TurnmillError(Exception):
         super().__init__(message or (self.__doc__ or "").strip().splitlines()[0])
         if hint is not None:
             self.hint = hint
+        if self.hint:
+            self.add_note(f"hint: {self.hint}")  # a traceback shows it below the message
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return _rebuild, (type(self), self.args, dict(self.__dict__))

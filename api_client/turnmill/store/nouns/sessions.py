@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Connection, Row, select, update
 
@@ -76,15 +77,21 @@ def find(
     *,
     user_id: str | None = None,
     status: SessionStatus | None = None,
+    ids: tuple[UUID, UUID] | None = None,
     after: SessionId | None = None,
     limit: int = 100,
 ) -> list[SessionRecord]:
-    """Return up to `limit` sessions, newest first; `after` is the last id of the page before."""
+    """Return up to `limit` sessions, newest first; `after` is the last id of the page before.
+
+    `ids` are the least and the largest that are wanted.
+    """
     query = select(*_COLUMNS).where(_present())
     if user_id is not None:
         query = query.where(sessions.c.user_id == user_id)
     if status is not None:
         query = query.where(sessions.c.status == status)
+    if ids is not None:
+        query = query.where(sessions.c.id.between(*ids))
     if after is not None:
         query = query.where(sessions.c.id < after)
     rows = conn.execute(query.order_by(sessions.c.id.desc()).limit(limit))

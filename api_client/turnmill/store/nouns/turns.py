@@ -1,7 +1,10 @@
 """Turns after they were accepted: reading, cancelling, retrying."""
 
 from collections.abc import Sequence
+from datetime import datetime
+from operator import eq, ge, le, lt
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Connection, Select, select, update
 
@@ -45,23 +48,35 @@ def find(
     *,
     session_id: SessionId | None = None,
     batch_id: BatchId | None = None,
+    user_id: str | None = None,
+    lane: Lane | None = None,
     states: Sequence[TurnState] = (),
     error_code: str | None = None,
+    created_before: datetime | None = None,
+    ids: tuple[UUID, UUID] | None = None,
     after: TurnId | None = None,
     limit: int = 100,
 ) -> list[TurnRecord]:
-    """Return up to `limit` turns, newest first; `after` is the last id of the page before."""
-    query = _visible()
-    if session_id is not None:
-        query = query.where(turns.c.session_id == session_id)
-    if batch_id is not None:
-        query = query.where(turns.c.batch_id == batch_id)
+    """Return up to `limit` turns, newest first; `after` is the last id of the page before.
+
+    `ids` are the least and the largest that are wanted.
+    """
+    least, largest = ids or (None, None)
+    filters = (
+        (eq, turns.c.session_id, session_id),
+        (eq, turns.c.batch_id, batch_id),
+        (eq, sessions.c.user_id, user_id),
+        (eq, turns.c.lane, lane),
+        (eq, turns.c.error_code, error_code),
+        (lt, turns.c.created_at, created_before),
+        (ge, turns.c.id, least),
+        (le, turns.c.id, largest),
+        (lt, turns.c.id, after),
+    )
+    wanted = [holds(column, value) for holds, column, value in filters if value is not None]
     if states:
-        query = query.where(turns.c.state.in_(states))
-    if error_code is not None:
-        query = query.where(turns.c.error_code == error_code)
-    if after is not None:
-        query = query.where(turns.c.id < after)
+        wanted.append(turns.c.state.in_(states))
+    query = _visible().where(*wanted)
     rows = conn.execute(query.order_by(turns.c.id.desc()).limit(limit))
     return list(readable(rows, _record))
 

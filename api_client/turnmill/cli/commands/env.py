@@ -1,0 +1,41 @@
+"""`turnmill env`: where the system is, for other programs."""
+
+from __future__ import annotations
+
+import shlex
+
+import click
+
+from turnmill.cli.context import json_option
+from turnmill.domain.errors import InvalidSetting
+from turnmill.show.tables import print_json
+from turnmill.show.terminal import tell
+
+
+@click.command("env")
+@json_option
+def command(*, as_json: bool) -> None:
+    """Print the variables by which other programs find this system: eval "$(turnmill env)".
+
+    As commands find it: by TURNMILL_* variables, or else by the `turnmill up` that runs in the
+    home. The URLs hold passwords.
+    """
+    from turnmill.running_home import settings_of_home
+
+    settings = settings_of_home()
+    if not settings.database_url:
+        raise InvalidSetting(
+            "no system was found",
+            hint="set TURNMILL_DATABASE_URL, or start `turnmill up` in this folder",
+        )
+    found = {
+        "TURNMILL_DATABASE_URL": settings.database_url,
+        "TURNMILL_BROKER_URL": settings.broker_url,
+        "TURNMILL_SCHEMA": settings.schema,
+        "TURNMILL_HOME": str(settings.home.absolute()),
+    }
+    if as_json:
+        print_json(found)
+        return
+    for name, value in found.items():
+        tell(f"export {name}={shlex.quote(value)}")

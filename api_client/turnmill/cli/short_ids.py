@@ -1,0 +1,58 @@
+"""Ids as people type them: whole, or the beginning that a listing shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeVar
+from uuid import UUID
+
+from turnmill.domain.errors import InvalidInput, NotFound, TurnNotFound
+from turnmill.domain.ids import as_uuid, ids_from
+
+if TYPE_CHECKING:
+    from turnmill.store.records import SessionRecord
+    from turnmill.sync.client import Client
+    from turnmill.sync.turns import Turn
+
+_SHOWN = 5  #: of the ids that are meant perhaps
+
+
+class _Bearing(Protocol):
+    @property
+    def id(self) -> UUID: ...
+
+
+T = TypeVar("T", bound=_Bearing)
+
+
+def turn_of(client: Client, typed: str) -> Turn:
+    """Return the turn; raises TurnNotFound, or InvalidInput where several ids begin so."""
+    if as_uuid(typed) or ids_from(typed) is None:
+        return client.turns.get(typed)
+    found = _only(client.turns.list, typed)
+    if found is None:
+        raise TurnNotFound(f"no turn's id begins with {typed}")
+    return found
+
+
+def session_of(client: Client, typed: str) -> SessionRecord:
+    """Return the session of this key, id, or beginning of an id: the key comes first."""
+    try:
+        return client.sessions.get(typed)
+    except NotFound:
+        if as_uuid(typed) or ids_from(typed) is None:
+            raise
+        found = _only(client.sessions.list, typed)
+        if found is None:
+            raise
+        return found
+
+
+def _only(read: Callable[..., Sequence[T]], typed: str) -> T | None:
+    found = read(id_prefix=typed, limit=_SHOWN)
+    if len(found) > 1:
+        raise InvalidInput(
+            f"several ids begin with {typed}",
+            hint="type more of one: " + ", ".join(str(one.id) for one in found),
+        )
+    return found[0] if found else None
