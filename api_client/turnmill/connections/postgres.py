@@ -9,17 +9,18 @@ from urllib.parse import unquote
 
 from turnmill.domain.errors import InvalidSetting
 
+#: `name:5433`, `[::1]:5433`, or either without a port.
+_A_PLACE = r"(?:\[[^\[\]@/?#]*\]|[^@/?#,:\[\]]*)(?::\d*)?"
 #: A password that nobody has encoded may hold `@ : / ? #`. Each part is as short as the rest
 #: allows, so an `@` in a parameter is not taken for the end of a password.
 _URL = re.compile(
     r"postgres(?:ql)?(?:\+\w+)?://"
     r"(?:(?P<user>[^:/?]*?)(?::(?P<password>.*?))?@)?"
-    r"(?P<places>[^@/?#]*)"
+    rf"(?P<places>{_A_PLACE}(?:,{_A_PLACE})*)"
     r"(?:/(?P<database>[^@/?]*))?"
-    r"(?:\?(?P<query>[^?]*))?",
+    r"(?:\?(?P<query>(?:\w+=[^&?]*(?:&+\w+=[^&?]*)*&*)?))?",
     re.DOTALL,
 )
-#: `name:5433`, `[::1]:5433`, or either without a port.
 _PLACE = re.compile(r"(?:\[(?P<v6>[^\[\]]*)\]|(?P<name>[^:\[\]]*))(?::(?P<port>\d*))?")
 _SOCKETS = ("/", "@")  #: what the name of a folder of sockets begins with
 
@@ -63,13 +64,8 @@ def effective(address: Address) -> Mapping[str, str]:
 
     reader = pq.PGconn.connect_start(make_conninfo(**{**address.keywords, **_NOBODY}).encode())
     try:
-        # What else libpq says may quote a value, and that may be a part of a password.
         if b"target_session_attrs" not in reader.error_message:
-            service = address.keywords.get("service")
-            raise InvalidSetting(
-                "libpq does not take the database URL, or PG* variables beside it",
-                hint="see the service's definition" if service else _FORM,
-            )
+            raise _refused(reader.error_message.decode(errors="replace"))
         given = {one.keyword.decode(): one.val for one in reader.info if one.val}
     finally:
         reader.finish()
@@ -77,6 +73,24 @@ def effective(address: Address) -> Mapping[str, str]:
     return {name: value.decode() for name, value in given.items()} | {
         "target_session_attrs": attributes
     }
+
+
+def _refused(words: str) -> InvalidSetting:
+    # libpq quotes the value, and that may be a part of a password: only what it is for is told.
+    named = re.match(r"invalid (\w+) value", words)
+    if named:
+        return InvalidSetting(
+            f"libpq does not take what is set for {named[1]}",
+            hint=f"{named[1]}= in the database URL, in its service, or as a PG* variable",
+        )
+    if "service" in words:
+        return InvalidSetting(
+            "the service of the database URL is not defined, or cannot be read",
+            hint="PGSERVICEFILE, ~/.pg_service.conf",
+        )
+    return InvalidSetting(
+        "libpq does not take the database URL, or the PG* variables beside it", hint=_FORM
+    )
 
 
 def _places(places: list[str]) -> Iterator[tuple[str, str]]:
@@ -96,7 +110,7 @@ def _places(places: list[str]) -> Iterator[tuple[str, str]]:
 
 def _parameters(query: str) -> dict[str, str]:
     found: dict[str, list[str]] = {}
-    for one in query.split("&") if query else ():
+    for one in filter(None, query.split("&")):
         name, _, value = one.partition("=")
         found.setdefault(unquote(name), []).append(unquote(value))
     hosts = found.pop("host", [])
