@@ -15,6 +15,12 @@ from turnmill_worker.stack.postgres import EmbeddedPostgres
 from turnmill_worker.stack.valkey import EmbeddedValkey
 
 
+@pytest.fixture
+def row(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Return what names the row of docs/connections.md that this test stands for."""
+    return lambda what: record_property("row", what)
+
+
 @pytest.fixture(scope="session")
 def servers(postgres_server: EmbeddedPostgres, valkey_server: EmbeddedValkey) -> Iterator[Servers]:
     """The servers of the run."""

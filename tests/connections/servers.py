@@ -1,5 +1,6 @@
 """Servers of the matrix: a PgBouncer, a Postgres of any version, with TLS and on a socket."""
 
+import os
 import shutil
 import socket
 import subprocess
@@ -119,7 +120,9 @@ class ChosenPostgres(EmbeddedPostgres):
         return replace(program, argv=(*program.argv, *more))
 
 
-def has_tls(program: Path) -> bool:
-    """Tell whether this Postgres was built with TLS."""
-    found = subprocess.run(["ldd", program], capture_output=True, text=True, check=False)
-    return "libssl" in found.stdout
+def pgbouncer_version() -> str:
+    """Return what the program calls itself: `1.18.0`."""
+    if not os.access(PGBOUNCER, os.X_OK):
+        return "(none)"
+    said = subprocess.run([PGBOUNCER, "--version"], capture_output=True, text=True, check=False)
+    return said.stdout.split()[1]

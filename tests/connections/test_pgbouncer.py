@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from tests import steps
 from tests.chaos.system import Servers
 from tests.connections import journey
-from tests.connections.servers import PgBouncer
+from tests.connections.servers import PgBouncer, pgbouncer_version
 from turnmill.domain.errors import AccessDenied, StoreError, StoreUnavailable
 from turnmill.listening.thread import Listener, Untold, listen
 from turnmill.store.async_database import AsyncDatabase
@@ -22,6 +22,7 @@ from turnmill.sync.client import Client
 pytestmark = pytest.mark.anyio
 
 Pooler = Callable[..., PgBouncer]
+Row = Callable[[str], None]
 
 
 @contextmanager
@@ -33,8 +34,9 @@ def opened(url: str, *, listen_url: str = "") -> Iterator[Database]:
 
 @pytest.mark.parametrize("pool_mode", ["session", "transaction"])
 def test_everything_works_through_a_pooler_as_it_is_installed(
-    servers: Servers, pooler: Pooler, tmp_path: Path, pool_mode: str
+    servers: Servers, pooler: Pooler, tmp_path: Path, pool_mode: str, row: Row
 ) -> None:
+    row(f"PgBouncer {pgbouncer_version()}, {pool_mode} mode")
     journey.make(servers, tmp_path, way=pooler(pool_mode).past)
 
 
@@ -46,7 +48,10 @@ def test_a_pooler_with_one_connection_to_the_server_is_enough_for_a_client(
             client.send(client.sessions.create(user_id="ada"), "hello")
 
 
-async def test_statement_mode_is_refused_by_name(database_url: str, pooler: Pooler) -> None:
+async def test_statement_mode_is_refused_by_name(
+    database_url: str, pooler: Pooler, row: Row
+) -> None:
+    row(f"PgBouncer {pgbouncer_version()}, statement mode: refused by name")
     url = pooler("statement").past(database_url)
     with pytest.raises(AccessDenied, match="statement mode") as caught, opened(url) as store:
         steps.count_turns(store)

@@ -92,6 +92,8 @@ SECRET = "sEcReT"
         ),
         (f"postgresql://u:{SECRET}@h:1,h:2/d?port=1,2,3", "libpq does not take"),
         (f"postgresql:///?service={SECRET}", "service of the database URL is not defined"),
+        (f"postgresql://u:{SECRET}@one..two/d", "cannot be understood"),
+        (f"postgresql://u:{SECRET}@{'x' * 64}/d", "cannot be understood"),
         (f"nix://u:{SECRET}@h/d", "no store for nix"),
         (f"u:{SECRET}@h/d", "cannot be understood"),
     ],

@@ -98,7 +98,7 @@ def _places(places: list[str]) -> Iterator[tuple[str, str]]:
     read_places = [_PLACE.fullmatch(place) for place in places]
     hosts, ports = [], []
     for found in read_places:
-        if found is None:
+        if found is None or not _is_name(unquote(found["name"] or "")):
             raise InvalidSetting("a host in the database URL cannot be understood", hint=_FORM)
         hosts.append(unquote(found["v6"] or found["name"] or ""))
         ports.append(found["port"] or "")
@@ -106,6 +106,15 @@ def _places(places: list[str]) -> Iterator[tuple[str, str]]:
         yield "host", ",".join(hosts)
     if any(ports):
         yield "port", ",".join(ports)
+
+
+def _is_name(host: str) -> bool:
+    """Tell whether Python's resolver takes it: it has errors of its own for what is no name."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return host.startswith(_SOCKETS)
+    return True
 
 
 def _parameters(query: str) -> dict[str, str]:
