@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -12,8 +13,12 @@ from tests import steps
 from tests.chaos.system import Servers
 from tests.connections import journey
 from tests.connections.servers import PgBouncer, pgbouncer_version
+from turnmill.cli.doctor.findings import Examination, Level
+from turnmill.cli.doctor.pooler import check_pooler
+from turnmill.cli.doctor.servers import check_database
 from turnmill.domain.errors import AccessDenied, StoreError, StoreUnavailable
 from turnmill.listening.thread import Listener, Untold, listen
+from turnmill.settings import Settings
 from turnmill.store.async_database import AsyncDatabase
 from turnmill.store.database import Database
 from turnmill.store.schema import migrate
@@ -155,6 +160,44 @@ def test_listening_goes_past_the_pooler_where_a_url_says_so(
         assert isinstance(listener, Untold)
     with opened(pooled, listen_url=database_url) as store, listen(store, ["told"]) as listener:
         assert isinstance(listener, Listener)
+
+
+def findings(url: str, *, listen_url: str = "") -> list[tuple[Level, str, str]]:
+    examination = Examination(
+        settings=Settings(database_url=url, listen_url=listen_url), environ={}
+    )
+    list(check_database(examination))
+    assert examination.database is not None
+    found = list(check_pooler(examination))
+    examination.database.close()
+    return found
+
+
+@pytest.mark.parametrize("pool_mode", ["session", "transaction"])
+def test_doctor_names_the_mode_by_what_the_pooler_does(
+    database_url: str, pooler: Pooler, pool_mode: str
+) -> None:
+    url = pooler(pool_mode).past(database_url)
+    (mode, bounds, listening) = findings(url)
+    assert f"in {pool_mode} mode" in mode[1]
+    assert "statement_timeout" in bounds[1] and "--pooled-role turnmill" in bounds[2]
+    assert listening[0] is Level.NOTE and "TURNMILL_LISTEN_URL" in listening[2]
+
+
+def test_doctor_tries_whether_anything_is_heard_where_a_url_says_to_listen(
+    database_url: str, pooler: Pooler
+) -> None:
+    session, transaction = (pooler(mode).past(database_url) for mode in ("session", "transaction"))
+    elsewhere = urlsplit(database_url)._replace(path="/postgres").geturl()
+    heard = {
+        listen_url: findings(transaction, listen_url=listen_url)[-1][0]
+        for listen_url in (database_url, session, transaction, elsewhere)
+    }
+    assert list(heard.values()) == [Level.OK, Level.OK, Level.WRONG, Level.WRONG]
+
+
+def test_doctor_has_nothing_to_say_of_a_server_that_answers_by_itself(database_url: str) -> None:
+    assert findings(database_url) == []
 
 
 def test_a_threshold_in_the_url_is_kept_behind_a_pooler(database_url: str, pooler: Pooler) -> None:

@@ -39,13 +39,3 @@ def settle(conn: Connection, role: str = "") -> list[str]:
             f" SET {name} = '{_WANTED[name]}'"
         )
     return missing
-
-
-def lacking(conn: Connection) -> list[str]:
-    """Return the bounds that a connection has not got: time of a statement, and of a lock."""
-    found = execute(
-        conn,
-        "SELECT name FROM pg_settings WHERE name = ANY(%(names)s) AND setting = '0'",
-        {"names": [name for name in SETTINGS if name.endswith("timeout")]},
-    )
-    return sorted(found.scalars())
