@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any
 from urllib.parse import unquote
 
@@ -147,8 +146,12 @@ def _driver(parameters: dict[str, str]) -> dict[str, Any]:
 def _refuse_unknown(parameters: Mapping[str, str]) -> None:
     from psycopg import pq  # noqa: PLC0415
 
+    if not parameters:
+        return
     known = {one.keyword.decode() for one in pq.Conninfo.get_defaults()} | {_THRESHOLD}
     for name in parameters.keys() - known:
+        from difflib import get_close_matches  # noqa: PLC0415  only for a slip
+
         alike = get_close_matches(name, known, n=1)
         # Not its name: behind a password with a `?` it may be a part of the password.
         raise InvalidSetting(

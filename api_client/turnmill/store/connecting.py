@@ -77,7 +77,7 @@ _SAID: Sequence[tuple[str, Meaning]] = (
         _m(
             "password",
             AccessDenied,
-            "the server asks for a password, and none is given",
+            "the database server asks for a password, and none is given",
             f"user:password@ in {_URL}, PGPASSWORD, or a password file that is 0600",
             "28P01",
         ),
@@ -269,7 +269,7 @@ _SAID: Sequence[tuple[str, Meaning]] = (
         _m(
             "unresolvable",
             StoreUnavailable,
-            "the host's name cannot be resolved",
+            "the name of the database's host cannot be resolved",
             f"check the host in {_URL}; a password's odd characters are to be encoded: @ is %40",
         ),
     ),
@@ -282,7 +282,7 @@ _SAID: Sequence[tuple[str, Meaning]] = (
         _m(
             "refused",
             StoreUnavailable,
-            "there is no socket of a server in that folder",
+            "there is no socket of a database server in that folder",
             f"start the server, or check host= and the port in {_URL}",
         ),
     ),
@@ -291,7 +291,7 @@ _SAID: Sequence[tuple[str, Meaning]] = (
         _m(
             "refused",
             StoreUnavailable,
-            "nothing listens at that host and port",
+            "nothing listens at the database's host and port",
             f"start the server, or check host and port in {_URL}",
         ),
     ),
@@ -300,7 +300,7 @@ _SAID: Sequence[tuple[str, Meaning]] = (
         _m(
             "timeout",
             StoreUnavailable,
-            "no server answers there in time",
+            "no database server answers there in time",
             f"check host and port in {_URL}, and what filters the way to it",
         ),
     ),

@@ -180,7 +180,9 @@ def _alone(database: Database) -> Iterator[None]:
     with translated(), database.engine.connect() as conn:
         event.listen(conn, "begin", _setting(_NO_BOUNDS))
         with conn.begin():
-            execute(conn, "SELECT pg_advisory_xact_lock(%(key)s)", {"key": _LOCK})
+            # Without parameters: what has some keeps its snapshot until the transaction ends, and
+            # CREATE INDEX CONCURRENTLY would wait for it.
+            execute(conn, f"SELECT pg_advisory_xact_lock({_LOCK})")
             yield
 
 
