@@ -144,10 +144,10 @@ def _driver(parameters: dict[str, str]) -> dict[str, Any]:
 
 
 def _refuse_unknown(parameters: Mapping[str, str]) -> None:
-    from psycopg import pq  # noqa: PLC0415
-
     if not parameters:
         return
+    from psycopg import pq  # noqa: PLC0415
+
     known = {one.keyword.decode() for one in pq.Conninfo.get_defaults()} | {_THRESHOLD}
     for name in parameters.keys() - known:
         from difflib import get_close_matches  # noqa: PLC0415  only for a slip
