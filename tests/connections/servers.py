@@ -11,6 +11,8 @@ from typing import ClassVar
 from unittest.mock import patch
 from urllib.parse import urlsplit
 
+import psycopg
+
 from turnmill_worker.stack import account, binaries, ports
 from turnmill_worker.stack.postgres import EmbeddedPostgres
 from turnmill_worker.stack.process import Program
@@ -126,3 +128,31 @@ def pgbouncer_version() -> str:
         return "(none)"
     said = subprocess.run([PGBOUNCER, "--version"], capture_output=True, text=True, check=False)
     return said.stdout.split()[1]
+
+
+class Standby(ChosenPostgres):
+    """A second Postgres that follows another one, until it is promoted."""
+
+    def __init__(self, home: Path, *, of: EmbeddedPostgres) -> None:
+        super().__init__(home)
+        self._password = of._password  # roles come with the data
+        self._primary = of.url
+
+    def promote(self) -> None:
+        """Have it take writes; returns when it does."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute("SELECT pg_promote()")
+
+    def welcome(self) -> None:
+        EmbeddedServer.welcome(self)  # it has the databases of the other one
+
+    def _run_initdb(self, initdb: Path, *, data: Path, password: Path) -> None:
+        copy = (initdb.with_name("pg_basebackup"), "-D", data, "-R", "-X", "stream")
+        subprocess.run(
+            [*copy, "--checkpoint=fast", "-d", self._primary],
+            check=True,
+            capture_output=True,
+            timeout=60,
+            cwd="/",
+            **(self._account.popen_arguments() if self._account else {}),
+        )
