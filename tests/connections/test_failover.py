@@ -1,4 +1,4 @@
-"""A primary that dies under load, and its stand-by that takes over behind the same URL."""
+"""What dies under load on the way to the database, and comes back or is replaced."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from tests import steps
 from tests.chaos.system import Servers, until
 from tests.conftest import make_home
 from tests.connections.journey import WAIT, Way
-from tests.connections.servers import ChosenPostgres, Standby
+from tests.connections.servers import ChosenPostgres, PgBouncer, Standby, pgbouncer_version
 from turnmill import Client, StoreError
 from turnmill.store.database import Database
 from turnmill_worker.stack.valkey import EmbeddedValkey
@@ -90,6 +90,32 @@ def test_a_primary_that_dies_under_load_loses_no_turn_once_its_standby_is_promot
             standby.promote()
             sent = sender.sent
             until(lambda: sender.sent > sent + 100)
+            sender.enough.set()
+            sending.result(WAIT)
+        ended = "SELECT count(*) FROM turnmill.turns WHERE state = 'succeeded'"
+        until(lambda: system.rows(ended) == [(sender.sent,)])
+        assert_sound(system.database_url)
+
+
+@pytest.mark.slow
+def test_a_pooler_that_is_killed_under_load_and_comes_back_loses_no_turn(
+    servers: Servers, pooler: Callable[..., PgBouncer], row: Callable[[str], None]
+) -> None:
+    row(f"PgBouncer {pgbouncer_version()}, transaction mode, killed at 50 sends/s and restarted")
+    between = pooler("transaction")
+    with Way(servers, lease=timedelta(seconds=2), way=between.past) as system:
+        system.start_worker(concurrency=50)
+        with Client(settings=system.settings) as client, ThreadPoolExecutor(1) as thread:
+            sender = Sender(client)
+            sending = thread.submit(sender.run)
+            for _ in range(2):
+                sent, refused = sender.sent, sender.refused
+                until(lambda sent=sent: sender.sent > sent + 50)  # type: ignore[misc]
+                between.kill()
+                until(lambda refused=refused: sender.refused > refused)  # type: ignore[misc]
+                between.restart()
+            sent = sender.sent
+            until(lambda: sender.sent > sent + 50)
             sender.enough.set()
             sending.result(WAIT)
         ended = "SELECT count(*) FROM turnmill.turns WHERE state = 'succeeded'"

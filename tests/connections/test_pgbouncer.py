@@ -45,6 +45,14 @@ def test_everything_works_through_a_pooler_as_it_is_installed(
     journey.make(servers, tmp_path, way=pooler(pool_mode).past)
 
 
+@pytest.mark.slow
+def test_everything_works_through_a_pooler_with_a_url_to_listen_past_it(
+    servers: Servers, pooler: Pooler, tmp_path: Path, row: Row
+) -> None:
+    row(f"PgBouncer {pgbouncer_version()}, transaction mode, TURNMILL_LISTEN_URL past it")
+    journey.make(servers, tmp_path, way=pooler("transaction").past, listen_way=str)
+
+
 def test_a_pooler_with_one_connection_to_the_server_is_enough_for_a_client(
     database_url: str, pooler: Pooler
 ) -> None:

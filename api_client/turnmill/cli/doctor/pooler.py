@@ -50,7 +50,7 @@ def _bounds(database: Database) -> Iterator[tuple[Level, str, str]]:
     if missing:
         yield note(
             f"what comes through it has no {', '.join(missing)}: the pooler drops them",
-            f"turnmill migrate --pooled-role {role}, then RECONNECT in the pooler's console",
+            f"turnmill migrate --pooled-role {role}; where that is done: RECONNECT in its console",
         )
 
 
