@@ -323,9 +323,9 @@ _SAID: Sequence[tuple[str, Meaning]] = (
         ),
     ),
 )
-_PATTERNS = tuple((re.compile(words), meaning) for words, meaning in _SAID)
 
 
 def meaning_said(words: str) -> Meaning | None:
     """Return what an error's words mean, or None where they are not known."""
-    return next((meaning for said, meaning in _PATTERNS if said.search(words)), None)
+    # Compiled when somebody is refused, and not when somebody imports.
+    return next((meaning for said, meaning in _SAID if re.search(said, words)), None)
