@@ -7,7 +7,7 @@ PINS := constraints/build.txt constraints/worker.txt constraints/dev.txt
 STAMP := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test bench bench-full bench-pair check format sync docs constraints clean chaos mutants celery-suite
+.PHONY: help install demo test bench bench-full bench-pair check format sync docs constraints clean chaos mutants celery-suite connections
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ check: install ## Lint, format, types, import contracts, file sizes, what is gen
 	$(BIN)/python tools/file_size.py
 	$(BIN)/python tools/sync.py --check
 	$(BIN)/python tools/api_reference.py --check
+
+connections: install ## Every way to database and broker, on real servers; writes the table of docs/connections.md
+	$(BIN)/python -m tools.connections
 
 chaos: install ## Faults at random for MINUTES (10), from SEED (1); exits 1 if a promise was broken
 	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)

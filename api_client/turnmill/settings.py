@@ -36,9 +36,8 @@ class Settings:
 
     profile: Profile = Profile.DEVELOPMENT
     database_url: str = field(default="", repr=False)
-    listen_url: str = field(
-        default="", repr=False
-    )  #: of the same database, past a pooler: where LISTEN works
+    #: of the same database, past a pooler: where LISTEN works
+    listen_url: str = field(default="", repr=False)
     schema: str = "turnmill"  #: of Postgres, that the tables stand in
     broker_url: str = field(default="", repr=False)
     home: Path = Path(".turnmill")

@@ -1,5 +1,6 @@
 """Servers of the matrix: a PgBouncer, a Postgres of any version, with TLS and on a socket."""
 
+import os
 import shutil
 import socket
 import subprocess
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import ClassVar
 from unittest.mock import patch
 from urllib.parse import urlsplit
+
+import psycopg
 
 from turnmill_worker.stack import account, binaries, ports
 from turnmill_worker.stack.postgres import EmbeddedPostgres
@@ -119,7 +122,37 @@ class ChosenPostgres(EmbeddedPostgres):
         return replace(program, argv=(*program.argv, *more))
 
 
-def has_tls(program: Path) -> bool:
-    """Tell whether this Postgres was built with TLS."""
-    found = subprocess.run(["ldd", program], capture_output=True, text=True, check=False)
-    return "libssl" in found.stdout
+def pgbouncer_version() -> str:
+    """Return what the program calls itself: `1.18.0`."""
+    if not os.access(PGBOUNCER, os.X_OK):
+        return "(none)"
+    said = subprocess.run([PGBOUNCER, "--version"], capture_output=True, text=True, check=False)
+    return said.stdout.split()[1]
+
+
+class Standby(ChosenPostgres):
+    """A second Postgres that follows another one, until it is promoted."""
+
+    def __init__(self, home: Path, *, of: EmbeddedPostgres) -> None:
+        super().__init__(home)
+        self._password = of._password  # roles come with the data
+        self._primary = of.url
+
+    def promote(self) -> None:
+        """Have it take writes; returns when it does."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute("SELECT pg_promote()")
+
+    def welcome(self) -> None:
+        EmbeddedServer.welcome(self)  # it has the databases of the other one
+
+    def _run_initdb(self, initdb: Path, *, data: Path, password: Path) -> None:
+        copy = (initdb.with_name("pg_basebackup"), "-D", data, "-R", "-X", "stream")
+        subprocess.run(
+            [*copy, "--checkpoint=fast", "-d", self._primary],
+            check=True,
+            capture_output=True,
+            timeout=60,
+            cwd="/",
+            **(self._account.popen_arguments() if self._account else {}),
+        )

@@ -3,23 +3,23 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any
 from urllib.parse import unquote
 
 from turnmill.domain.errors import InvalidSetting
 
+#: `name:5433`, `[::1]:5433`, or either without a port.
+_A_PLACE = r"(?:\[[^\[\]@/?#]*\]|[^@/?#,:\[\]]*)(?::\d*)?"
 #: A password that nobody has encoded may hold `@ : / ? #`. Each part is as short as the rest
 #: allows, so an `@` in a parameter is not taken for the end of a password.
 _URL = re.compile(
     r"postgres(?:ql)?(?:\+\w+)?://"
     r"(?:(?P<user>[^:/?]*?)(?::(?P<password>.*?))?@)?"
-    r"(?P<places>[^@/?#]*)"
+    rf"(?P<places>{_A_PLACE}(?:,{_A_PLACE})*)"
     r"(?:/(?P<database>[^@/?]*))?"
-    r"(?:\?(?P<query>[^?]*))?",
+    r"(?:\?(?P<query>(?:\w+=[^&?]*(?:&+\w+=[^&?]*)*&*)?))?",
     re.DOTALL,
 )
-#: `name:5433`, `[::1]:5433`, or either without a port.
 _PLACE = re.compile(r"(?:\[(?P<v6>[^\[\]]*)\]|(?P<name>[^:\[\]]*))(?::(?P<port>\d*))?")
 _SOCKETS = ("/", "@")  #: what the name of a folder of sockets begins with
 
@@ -64,13 +64,8 @@ def effective(address: Address) -> Mapping[str, str]:
 
     reader = pq.PGconn.connect_start(make_conninfo(**{**address.keywords, **_NOBODY}).encode())
     try:
-        # What else libpq says may quote a value, and that may be a part of a password.
         if b"target_session_attrs" not in reader.error_message:
-            service = address.keywords.get("service")
-            raise InvalidSetting(
-                "libpq does not take the database URL, or PG* variables beside it",
-                hint="see the service's definition" if service else _FORM,
-            )
+            raise _refused(reader.error_message.decode(errors="replace"))
         given = {one.keyword.decode(): one.val for one in reader.info if one.val}
     finally:
         reader.finish()
@@ -80,12 +75,30 @@ def effective(address: Address) -> Mapping[str, str]:
     }
 
 
+def _refused(words: str) -> InvalidSetting:
+    # libpq quotes the value, and that may be a part of a password: only what it is for is told.
+    named = re.match(r"invalid (\w+) value", words)
+    if named:
+        return InvalidSetting(
+            f"libpq does not take what is set for {named[1]}",
+            hint=f"{named[1]}= in the database URL, in its service, or as a PG* variable",
+        )
+    if "service" in words:
+        return InvalidSetting(
+            "the service of the database URL is not defined, or cannot be read",
+            hint="PGSERVICEFILE, ~/.pg_service.conf",
+        )
+    return InvalidSetting(
+        "libpq does not take the database URL, or the PG* variables beside it", hint=_FORM
+    )
+
+
 def _places(places: list[str]) -> Iterator[tuple[str, str]]:
     """Yield libpq's lists of hosts and ports."""
     read_places = [_PLACE.fullmatch(place) for place in places]
     hosts, ports = [], []
     for found in read_places:
-        if found is None:
+        if found is None or not _is_name(unquote(found["name"] or "")):
             raise InvalidSetting("a host in the database URL cannot be understood", hint=_FORM)
         hosts.append(unquote(found["v6"] or found["name"] or ""))
         ports.append(found["port"] or "")
@@ -95,9 +108,18 @@ def _places(places: list[str]) -> Iterator[tuple[str, str]]:
         yield "port", ",".join(ports)
 
 
+def _is_name(host: str) -> bool:
+    """Tell whether Python's resolver takes it: it has errors of its own for what is no name."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return host.startswith(_SOCKETS)
+    return True
+
+
 def _parameters(query: str) -> dict[str, str]:
     found: dict[str, list[str]] = {}
-    for one in query.split("&") if query else ():
+    for one in filter(None, query.split("&")):
         name, _, value = one.partition("=")
         found.setdefault(unquote(name), []).append(unquote(value))
     hosts = found.pop("host", [])
@@ -123,10 +145,14 @@ def _driver(parameters: dict[str, str]) -> dict[str, Any]:
 
 
 def _refuse_unknown(parameters: Mapping[str, str]) -> None:
+    if not parameters:
+        return
     from psycopg import pq  # noqa: PLC0415
 
     known = {one.keyword.decode() for one in pq.Conninfo.get_defaults()} | {_THRESHOLD}
     for name in parameters.keys() - known:
+        from difflib import get_close_matches  # noqa: PLC0415  only for a slip
+
         alike = get_close_matches(name, known, n=1)
         # Not its name: behind a password with a `?` it may be a part of the password.
         raise InvalidSetting(

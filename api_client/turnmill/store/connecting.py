@@ -77,7 +77,7 @@ _SAID: Sequence[tuple[str, Meaning]] = (
         _m(
             "password",
             AccessDenied,
-            "the server asks for a password, and none is given",
+            "the database server asks for a password, and none is given",
             f"user:password@ in {_URL}, PGPASSWORD, or a password file that is 0600",
             "28P01",
         ),
@@ -148,6 +148,16 @@ _SAID: Sequence[tuple[str, Meaning]] = (
         ),
     ),
     (
+        r"pgbouncer cannot connect|\(server down\)|server login has been failing|server_login_retry"
+        r"|server conn crashed|bouncer config error",
+        _m(
+            "pooler",
+            StoreUnavailable,
+            "the pooler answers, and does not get through to the server",
+            _POOLER_LOG,
+        ),
+    ),
+    (
         r"query_wait_timeout|client_login_timeout",
         _m(
             "pooler",
@@ -171,16 +181,6 @@ _SAID: Sequence[tuple[str, Meaning]] = (
         ),
     ),
     (
-        r"pgbouncer cannot connect|server login has been failing|server_login_retry"
-        r"|server conn crashed|bouncer config error",
-        _m(
-            "pooler",
-            StoreUnavailable,
-            "the pooler answers, and does not get through to the server",
-            _POOLER_LOG,
-        ),
-    ),
-    (
         r"pooler is shut(ting)? down|server shutting down|the database system is shutting down",
         _m("stopping", StoreUnavailable, "the server is being shut down", _SERVER_LOG, "57P03"),
     ),
@@ -192,6 +192,15 @@ _SAID: Sequence[tuple[str, Meaning]] = (
             "the server does not take connections yet",
             "it does once it has started; its log tells how far it is",
             "57P03",
+        ),
+    ),
+    (
+        r"session is not read-only|server is not in hot standby mode",
+        _m(
+            "target",
+            StoreUnavailable,
+            "none of the servers is of the kind that target_session_attrs asks for",
+            f"target_session_attrs=read-write in {_URL}, for Turnmill writes",
         ),
     ),
     (
@@ -229,7 +238,7 @@ _SAID: Sequence[tuple[str, Meaning]] = (
             "certificate",
             StoreUnavailable,
             "a certificate or key that the URL names cannot be used",
-            "sslrootcert=, sslcert= and sslkey= name files that can be read; the key's is 0600",
+            "sslrootcert= is a file, or `system`; sslcert= and sslkey= are files, the key 0600",
         ),
     ),
     (
@@ -260,7 +269,7 @@ _SAID: Sequence[tuple[str, Meaning]] = (
         _m(
             "unresolvable",
             StoreUnavailable,
-            "the host's name cannot be resolved",
+            "the name of the database's host cannot be resolved",
             f"check the host in {_URL}; a password's odd characters are to be encoded: @ is %40",
         ),
     ),
@@ -273,7 +282,7 @@ _SAID: Sequence[tuple[str, Meaning]] = (
         _m(
             "refused",
             StoreUnavailable,
-            "there is no socket of a server in that folder",
+            "there is no socket of a database server in that folder",
             f"start the server, or check host= and the port in {_URL}",
         ),
     ),
@@ -282,7 +291,7 @@ _SAID: Sequence[tuple[str, Meaning]] = (
         _m(
             "refused",
             StoreUnavailable,
-            "nothing listens at that host and port",
+            "nothing listens at the database's host and port",
             f"start the server, or check host and port in {_URL}",
         ),
     ),
@@ -291,17 +300,17 @@ _SAID: Sequence[tuple[str, Meaning]] = (
         _m(
             "timeout",
             StoreUnavailable,
-            "the host does not answer",
-            f"check the host in {_URL}, and what filters the way to it",
+            "no database server answers there in time",
+            f"check host and port in {_URL}, and what filters the way to it",
         ),
     ),
     (
-        r"definition of service|service file",
+        r"invalid (port number|integer value)",
         _m(
-            "service",
+            "url",
             AccessDenied,
-            "there is no such service",
-            f"service= in {_URL}, PGSERVICE and PGSERVICEFILE",
+            "a number in the database URL is none, or out of range",
+            f"check the port in {_URL}, and its parameters",
         ),
     ),
     (
@@ -314,9 +323,9 @@ _SAID: Sequence[tuple[str, Meaning]] = (
         ),
     ),
 )
-_PATTERNS = tuple((re.compile(words), meaning) for words, meaning in _SAID)
 
 
 def meaning_said(words: str) -> Meaning | None:
     """Return what an error's words mean, or None where they are not known."""
-    return next((meaning for said, meaning in _PATTERNS if said.search(words)), None)
+    # Compiled when somebody is refused, and not when somebody imports.
+    return next((meaning for said, meaning in _SAID if re.search(said, words)), None)

@@ -21,7 +21,10 @@ from turnmill.domain.errors import (
 )
 from turnmill.store.connecting import CONNECTIONS, Meaning, meaning_said
 
-_POOLER = "PgBouncer: max_prepared_statements above 0 (it forgets prepared statements otherwise)"
+_POOLER = (
+    "PgBouncer: max_prepared_statements above 0;"
+    " another pooler: prepare_threshold=none in TURNMILL_DATABASE_URL"
+)
 
 #: By SQLSTATE, or by its class (the first two characters) where no line names it. What has no line
 #: is a StoreError: nobody may take it for permanent, or for passing.
@@ -31,7 +34,7 @@ SQLSTATES: Mapping[str, Meaning] = MappingProxyType(
         "08P01": Meaning(
             StoreUnavailable,
             "the server, or a pooler before it, does not go on with this connection",
-            hint="PgBouncer: ignore_startup_parameters = extra_float_digits,options",
+            hint="see the log of the pooler, or of the server",
         ),
         "0A000": Meaning(
             StoreUnavailable, "the tables were changed under an open connection", spoils=True

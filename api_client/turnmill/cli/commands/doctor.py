@@ -11,7 +11,7 @@ import click
 
 from turnmill.cli import FAILED, OK
 from turnmill.cli.context import json_option, say
-from turnmill.cli.doctor import home, parts, servers
+from turnmill.cli.doctor import home, parts, pooler, servers
 from turnmill.cli.doctor.findings import Check, Examination, Finding, Level, run_check
 from turnmill.domain.errors import InvalidSetting, UnsafeSetting
 from turnmill.settings import Profile
@@ -26,6 +26,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "home": home.check_home,
         "installed": parts.check_installed,
         "database": servers.check_database,
+        "pooler": pooler.check_pooler,
         "schema": servers.check_schema,
         "clock": servers.check_clock,
         "invariants": servers.check_invariants,

@@ -20,10 +20,23 @@ if TYPE_CHECKING:
 @click.option("--revision", default="head", show_default=True, help="Up to this revision.")
 @click.option("--finish", is_flag=True, help="Also what the version before cannot live with.")
 @click.option("--downgrade", metavar="REVISION", help="Back to this one; `base` removes all.")
+@click.option(
+    "--pooled-role",
+    "pooled_roles",
+    metavar="ROLE",
+    multiple=True,
+    help="A role that comes through PgBouncer: the server keeps its settings. More than once.",
+)
 @yes_option
 @json_option
 def command(
-    *, revision: str, finish: bool, downgrade: str | None, yes: bool, as_json: bool
+    *,
+    revision: str,
+    finish: bool,
+    downgrade: str | None,
+    pooled_roles: tuple[str, ...],
+    yes: bool,
+    as_json: bool,
 ) -> None:
     """Bring the database to this version's schema. Safe to run twice, and from two places at once.
 
@@ -42,7 +55,9 @@ def command(
             confirm(_what_goes(before, downgrade, migrate.most_rows(url, schema=schema)), yes=yes)
         migrate.downgrade(url, downgrade, schema=schema)
     else:
-        done = migrate.upgrade(url, revision, schema=schema, finish=finish)
+        done = migrate.upgrade(
+            url, revision, schema=schema, finish=finish, pooled_roles=pooled_roles
+        )
         before = done.before
         if not as_json:
             _tell(done, schema)
@@ -73,6 +88,9 @@ def _what_goes(before: str | None, to: str, rows: Mapping[str, int]) -> str:
 
 def _tell(done: Migrated, schema: str) -> None:
     """Say what was done beside the migrations."""
+    for role, names in done.settled.items():
+        whose = f"the role {role}" if role else "this role, which comes through a pooler,"
+        click.echo(f"connections of {whose} begin with settings of their own: {', '.join(names)}")
     if done.moved is None:
         return
     if done.moved.tables_from:

@@ -6,19 +6,20 @@ for none, and waits for locks only for moments, so that nobody queues behind it.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, event, inspect, text
 
-from turnmill.domain.errors import InvalidInput, SessionBusy
+from turnmill.domain.errors import InvalidInput, SessionBusy, UnsupportedByStore
 from turnmill.store.database import Database
+from turnmill.store.dialing import is_pooled
 from turnmill.store.refusals import translated
 from turnmill.store.schema.files import refuse_file, refuse_incomplete_file
 from turnmill.store.schema.moving_in import Moved, move_in
@@ -29,6 +30,7 @@ from turnmill.store.schema.revision import (
     current,
     has_old_version_table,
 )
+from turnmill.store.schema.role_settings import settle
 from turnmill.store.schema_name import SCHEMA, execute
 
 T = TypeVar("T")
@@ -39,7 +41,12 @@ VERSIONS: tuple[str, ...] = ("turnmill.store.schema:migrations/versions",)
 _LOCK = 7_211_884_301  # any number: two `migrate` at once take turns
 #: A lock that is not had by then is asked for again later: behind a waiting ALTER TABLE everybody
 #: else waits too.
-_LOCK_TIMEOUT = "2s"
+_SHORT_WAITS = {"lock_timeout": "2s"}
+_NO_BOUNDS = {
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+}
 _TRIES = 30
 _PAUSE_SECONDS = 1.0
 
@@ -67,17 +74,25 @@ class Migrated:
     before: str | None  #: the revision that was found; None: an empty store
     after: str | None
     moved: Moved | None  #: what moving into the schema took, where it was needed
+    #: What connections of these roles begin with from now on; "" is the role that migrated.
+    settled: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def upgrade(
-    database_url: str, revision: str = "head", *, schema: str = SCHEMA, finish: bool = True
+    database_url: str,
+    revision: str = "head",
+    *,
+    schema: str = SCHEMA,
+    finish: bool = True,
+    pooled_roles: Sequence[str] = (),
 ) -> Migrated:
     """Run the migrations that are missing. Safe to run twice, and at once from two places.
 
     Without `finish`, the newest ones of the kind `post` are left for when the code of before is
-    gone; an empty store gets them at once. Raises SessionBusy when others held a lock for minutes.
+    gone; an empty store gets them at once. `pooled_roles` are those that come through a pooler; one
+    that is seen to is among them. Raises SessionBusy when others held a lock for minutes.
     """
-    database = Database(database_url, schema=schema, pool_size=1, overflow=0)
+    database = Database(database_url, schema=schema, pool_size=2, overflow=0)
     try:
         if not database.is_postgres:
             return _upgrade_file(database, revision)
@@ -88,14 +103,17 @@ def upgrade(
                 target = _without_last_posts(_config(conn, schema), at_least=before)
             conn.commit()
             _patiently(conn, lambda: command.upgrade(_config(conn, schema), target))
-            return Migrated(before=before, after=current(conn, schema=schema), moved=moved)
+            after = current(conn, schema=schema)
+            conn.commit()
+            settled = _patiently(conn, lambda: _settle_roles(conn, pooled_roles))
+            return Migrated(before=before, after=after, moved=moved, settled=settled)
     finally:
         database.close()
 
 
 def downgrade(database_url: str, revision: str, *, schema: str = SCHEMA) -> None:
     """Go back to an earlier revision; `base` removes every table but the note of revisions."""
-    database = Database(database_url, schema=schema, pool_size=1, overflow=0)
+    database = Database(database_url, schema=schema, pool_size=2, overflow=0)
     try:
         if not database.is_postgres:
             with database.begin() as conn, _known_revisions():
@@ -138,28 +156,65 @@ def unfinished(database_url: str, *, schema: str = SCHEMA) -> int:
 
 @contextmanager
 def _migrating(database: Database) -> Iterator[tuple[Connection, Moved | None]]:
-    """Yield a connection that sees our schema only, while no other `migrate` runs."""
+    """Yield a connection that sees our schema only, while no other `migrate` runs.
+
+    Settings are those of a transaction each: behind a pooler those of a session would go on to
+    whoever gets the server's connection next.
+    """
     schema = database.schema
     assert schema is not None
-    with database.engine.connect() as conn:
-        execute(conn, "SET statement_timeout = 0")
-        execute(conn, "SET lock_timeout = 0")
-        execute(conn, "SELECT pg_advisory_lock(%(key)s)", {"key": _LOCK})
-        execute(conn, f"SET lock_timeout = '{_LOCK_TIMEOUT}'")
-        conn.commit()
+    with _alone(database), database.engine.connect() as conn:
+        event.listen(conn, "begin", _setting({"statement_timeout": "0", **_SHORT_WAITS}))
         try:
-            yield conn, _patiently(conn, lambda: _enter(conn, schema))
+            moved = _patiently(conn, lambda: _enter(conn, schema))
+            event.listen(conn, "begin", _setting({"search_path": f'"{schema}"'}))
+            yield conn, moved
         finally:
             conn.rollback()
-            conn.invalidate()  # with its settings and its lock
+            conn.invalidate()  # with its settings
+
+
+@contextmanager
+def _alone(database: Database) -> Iterator[None]:
+    """Wait for every other `migrate`, and keep later ones waiting."""
+    with translated(), database.engine.connect() as conn:
+        event.listen(conn, "begin", _setting(_NO_BOUNDS))
+        with conn.begin():
+            # Without parameters: what has some keeps its snapshot until the transaction ends, and
+            # CREATE INDEX CONCURRENTLY would wait for it.
+            execute(conn, f"SELECT pg_advisory_xact_lock({_LOCK})")
+            yield
+
+
+def _setting(settings: Mapping[str, str]) -> Callable[[Connection], None]:
+    """Return what sets this for a transaction that begins, or for statements without one."""
+
+    def begin(conn: Connection) -> None:
+        within = conn.get_execution_options().get("isolation_level") != "AUTOCOMMIT"
+        if not within and is_pooled(conn):
+            raise UnsupportedByStore(
+                "a migration that is no transaction cannot be run through a pooler",
+                hint="run `turnmill migrate` with a TURNMILL_DATABASE_URL past the pooler",
+            )
+        for name, value in settings.items():
+            given = {"name": name, "value": value, "within": within}
+            execute(conn, "SELECT set_config(%(name)s, %(value)s, %(within)s)", given)
+
+    return begin
 
 
 def _enter(conn: Connection, schema: str) -> Moved | None:
     with conn.begin():
         moved = move_in(conn, schema)
-        conn.execute(text(f'SET search_path = "{schema}"'))
         execute(conn, _REVISIONS)
     return moved
+
+
+def _settle_roles(conn: Connection, roles: Sequence[str]) -> Mapping[str, Sequence[str]]:
+    with conn.begin():
+        wanted = [*roles, ""] if is_pooled(conn) else roles
+        found = {role: settle(conn, role) for role in wanted}
+    return {role: names for role, names in found.items() if names}
 
 
 def _patiently(conn: Connection, step: Callable[[], T]) -> T:
