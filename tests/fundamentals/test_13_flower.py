@@ -1,0 +1,100 @@
+"""Flower tells the truth about turns: failed is failed, and no word of anybody's is there."""
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from tests.fundamentals.conftest import System
+from tests.fundamentals.test_09_secrecy import logs, page
+from turnmill import Client, TurnFailed
+from turnmill.sync.turns import Turn
+from turnmill_worker.stack.process import wait_until
+
+WAIT = 30
+SOON = timedelta(seconds=20)
+CANARY = "canary-c40e77"
+REJECTED = {"mock": {"faults": "rejected"}}
+
+
+def send(client: Client, script: Mapping[str, Any] | None = None, **options: Any) -> Turn:
+    session = client.sessions.create(user_id="ada", **options)
+    return client.send(session, CANARY, metadata=script or {})
+
+
+def tasks(system: System, query: str) -> dict[str, dict[str, Any]]:
+    """Return what Flower finds, by task id."""
+    found: dict[str, dict[str, Any]] = json.loads(
+        page(system.flower_url, f"/api/tasks?search={query}")
+    )
+    return found
+
+
+def state_of(system: System, turn_id: UUID) -> str:
+    return str(tasks(system, f"args:{turn_id}").get(str(turn_id), {}).get("state"))
+
+
+def until(condition: Callable[[], object]) -> None:
+    assert wait_until(lambda: bool(condition()), timeout=SOON)
+
+
+def test_a_failed_turn_is_a_failure_in_flower_and_one_warning_in_the_log(
+    client: Client, system: System
+) -> None:
+    failed = send(client, REJECTED)
+    dead = send(client, {"mock": {"faults": ["overloaded"]}}, max_attempts=1)
+    good = send(client)
+    for turn in (failed, dead):
+        with pytest.raises(TurnFailed):
+            turn.result(timeout=WAIT)
+    good.result(timeout=WAIT)
+    until(lambda: state_of(system, failed.id) == state_of(system, dead.id) == "FAILURE")
+    until(lambda: state_of(system, good.id) == "SUCCESS")
+    shown = tasks(system, f"args:{failed.id}")[str(failed.id)]
+    assert shown["exception"] == f"TurnFailed('invalid_prompt: turn {failed.id}')"
+    assert not shown["traceback"]
+    (line,) = [line for line in logs(system.home).splitlines() if str(failed.id) in line]
+    assert f" WARNING turnmill.turn] turn {failed.id} failed: invalid_prompt (session" in line
+    assert f"turn {dead.id} is dead: overloaded" in logs(system.home)
+    assert "Traceback" not in logs(system.home)
+
+
+def test_a_cancelled_turn_is_revoked_and_no_success(client: Client, system: System) -> None:
+    turn = send(client, {"mock": {"latency": 600}})
+    until(lambda: turn.refresh().state == "running")
+    turn.cancel()
+    until(lambda: state_of(system, turn.id) == "REVOKED")
+
+
+def test_a_bulk_task_succeeds_names_its_failed_turns_and_is_found_by_any_of_them(
+    client: Client, system: System
+) -> None:
+    sessions = [client.sessions.create(user_id="ada") for _ in range(20)]
+    turns = client.send_many([(session, CANARY) for session in sessions])
+    bad = send(client, REJECTED, max_attempts=1)
+    failed = client.send(bad.session_id, CANARY, lane="bulk", metadata=REJECTED)
+    for turn in turns:
+        turn.result(timeout=WAIT)
+    with pytest.raises(TurnFailed):
+        failed.result(timeout=WAIT)
+    for turn in (*turns, failed):
+        until(lambda turn=turn: tasks(system, str(turn.id)))
+        (found,) = tasks(system, str(turn.id)).values()
+        assert (found["name"], found["state"]) == ("turnmill.run_bulk", "SUCCESS")
+    assert f"1 failed: {failed.id} invalid_prompt; " in found["result"]
+
+
+def test_no_page_of_flower_has_a_word_of_users_or_providers(client: Client, system: System) -> None:
+    turn = send(client, REJECTED)
+    with pytest.raises(TurnFailed):
+        turn.result(timeout=WAIT)
+    until(lambda: state_of(system, turn.id) == "FAILURE")
+    for path in (
+        *("/tasks", "/workers", "/broker", "/api/workers", "/metrics", "/api/tasks?limit=1000"),
+        *(f"/task/{turn.id}", f"/api/task/info/{turn.id}"),
+    ):
+        assert CANARY not in page(system.flower_url, path), path
+    assert CANARY not in logs(system.home)
