@@ -3,6 +3,8 @@
 import json
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -81,10 +83,24 @@ def test_a_bulk_task_succeeds_names_its_failed_turns_and_is_found_by_any_of_them
     with pytest.raises(TurnFailed):
         failed.result(timeout=WAIT)
     for turn in (*turns, failed):
-        until(lambda turn=turn: tasks(system, str(turn.id)))
+        until(partial(tasks, system, str(turn.id)))
         (found,) = tasks(system, str(turn.id)).values()
         assert (found["name"], found["state"]) == ("turnmill.run_bulk", "SUCCESS")
     assert f"1 failed: {failed.id} invalid_prompt; " in found["result"]
+
+
+def test_the_tasks_that_ran_turns_of_a_batch_are_found_by_its_id(
+    client: Client, system: System, tmp_path: Path
+) -> None:
+    path = tmp_path / "jobs.jsonl"
+    path.write_text(3 * f"{json.dumps({'user_id': 'ada', 'text': CANARY})}\n")
+    batch = client.batches.create(path)
+    batch.wait(timeout=WAIT)
+    until(partial(tasks, system, str(batch.id)))
+    found = tasks(system, str(batch.id)).values()
+    assert {task["name"] for task in found} == {"turnmill.run_bulk"}
+    shown = " ".join(task["result"] for task in found)
+    assert all(str(one.turn_id) in shown for one in batch.iter_results())
 
 
 def test_no_page_of_flower_has_a_word_of_users_or_providers(client: Client, system: System) -> None:

@@ -244,6 +244,7 @@ class Claim:
     waited: timedelta = timedelta(0)
     expires_in: timedelta | None = None
     user_id: str = field(default="", repr=False)  #: whose session it is
+    batch_id: BatchId | None = None  #: that the turn belongs to
     lease_ends: float = inf  #: on a clock of the process that claimed; the store leaves it open
 
     def held_until(self, ends: float) -> Self:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from turnmill.broker.publisher import TURNS_PER_HINT
 from turnmill.domain.errors import StoreError
-from turnmill.domain.ids import TurnId
+from turnmill.domain.ids import BatchId, TurnId
 from turnmill.domain.states import Lane
 from turnmill.store.records import Claim
 from turnmill_worker.providers.boundary import name_of
@@ -24,9 +24,16 @@ class Ran:
     """What one task of many turns has done."""
 
     turns: list[TurnId] = field(default_factory=list)  #: that it claimed
+    batches: set[BatchId] = field(default_factory=set)  #: that some of them belong to
     failed: list[Ended] = field(default_factory=list)
 
-    def note(self, turn: asyncio.Task[Outcome | None]) -> None:
+    def claimed(self, claim: Claim) -> None:
+        """Keep which turn it is."""
+        self.turns.append(claim.turn_id)
+        if claim.batch_id is not None:
+            self.batches.add(claim.batch_id)
+
+    def ended(self, turn: asyncio.Task[Outcome | None]) -> None:
         """Keep what came of a turn, if it failed for good."""
         outcome = None if turn.cancelled() else turn.result()
         if isinstance(outcome, Ended) and outcome.is_failure:
@@ -51,8 +58,8 @@ async def run_bulk(deps: Deps) -> Ran:
                     for claim in claims:
                         turn = turns.create_task(run_one(claim, deps))
                         turn.add_done_callback(lambda _: slots.give_back())
-                        turn.add_done_callback(ran.note)
-                        ran.turns.append(claim.turn_id)
+                        turn.add_done_callback(ran.ended)
+                        ran.claimed(claim)
                     if len(claims) < room:
                         break
     return ran

@@ -1,6 +1,6 @@
 """The tasks that run turns: thin shells around use cases that know nothing of Celery."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import assert_never
 from uuid import UUID
 
@@ -16,7 +16,7 @@ from turnmill_worker.process.runtime import Runtime
 from turnmill_worker.turn.bulk import Ran, run_bulk
 from turnmill_worker.turn.run import Ended, NotOurs, Outcome, Outrun, run_turn
 
-#: Failed turns that a bulk task names with their codes.
+#: Failed turns, and batches, that a bulk task names.
 _MOST_NAMED = 100
 
 
@@ -70,13 +70,16 @@ def summary(ran: Ran) -> str | None:
     """Return which turns failed, with their codes, and which ones ran; None where none did."""
     if not ran.turns:
         return None
-    failed = [f"{one.turn_id} {one.error_code}" for one in ran.failed[:_MOST_NAMED]]
-    left = len(ran.failed) - len(failed)
-    if left:
-        failed.append(f"{left} more")
-    named = f"{len(ran.failed)} failed: {', '.join(failed)}; " if failed else ""
-    return f"{len(ran.turns)} turns; {named}ran: {_ids(ran.turns)}"
+    said = [f"{len(ran.turns)} turns"]
+    if ran.failed:
+        named = _named([f"{one.turn_id} {one.error_code}" for one in ran.failed])
+        said.append(f"{len(ran.failed)} failed: {named}")
+    if ran.batches:
+        said.append(f"of batch {_named(sorted(map(str, ran.batches)))}")
+    said.append(f"ran: {', '.join(map(str, ran.turns))}")
+    return "; ".join(said)
 
 
-def _ids(turns: Iterable[TurnId]) -> str:
-    return ", ".join(map(str, turns))
+def _named(names: Sequence[str]) -> str:
+    left = len(names) - _MOST_NAMED
+    return ", ".join([*names[:_MOST_NAMED], *([f"{left} more"] if left > 0 else [])])
