@@ -18,7 +18,7 @@ class Passed(Ignore):
 
 
 class Again(Exception):
-    """The turn comes again: the code of the error, for the task's RETRY."""
+    """The turn comes again: the code of the error, or its state, for the task's RETRY."""
 
 
 class TurnRequest(Request):

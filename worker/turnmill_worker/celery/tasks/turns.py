@@ -47,8 +47,8 @@ def show(outcome: Outcome) -> None:
     match outcome:
         case Ended(state=TurnState.SUCCEEDED):
             return
-        case Ended(due_at=due_at, error_code=code) if due_at is not None:
-            raise Retry(code, exc=Again(code), when=due_at)
+        case Ended(due_at=due_at, error_code=code, state=state) if due_at is not None:
+            raise Retry(code, exc=Again(code or state.value), when=due_at)
         case Ended(is_failure=True):
             raise failure_of(outcome)
         case Ended(state=state):
