@@ -64,11 +64,21 @@ def test_a_failed_turn_is_a_failure_in_flower_and_one_warning_in_the_log(
     assert "Traceback" not in logs(system.home)
 
 
+def test_a_turn_that_came_again_shows_the_code_of_what_it_came_again_for(
+    client: Client, system: System
+) -> None:
+    turn = send(client, {"mock": {"faults": ["overloaded"]}})
+    turn.result(timeout=WAIT)
+    until(lambda: state_of(system, turn.id) == "SUCCESS")
+    assert tasks(system, str(turn.id))[str(turn.id)]["exception"] == "Again('overloaded')"
+
+
 def test_a_cancelled_turn_is_revoked_and_no_success(client: Client, system: System) -> None:
     turn = send(client, {"mock": {"latency": 600}})
     until(lambda: turn.refresh().state == "running")
     turn.cancel()
     until(lambda: state_of(system, turn.id) == "REVOKED")
+    assert "a provider raised CancelledError" not in logs(system.home)
 
 
 def test_a_bulk_task_succeeds_names_its_failed_turns_and_is_found_by_any_of_them(

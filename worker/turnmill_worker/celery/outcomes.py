@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from billiard.einfo import ExceptionWithTraceback
 from celery.exceptions import Ignore
 from celery.worker.request import Request
 
@@ -26,11 +27,20 @@ class TurnRequest(Request):
 
     def on_failure(self, exc_info: Any, *args: Any, **options: Any) -> None:
         """Announce as revoked what brought no verdict; Celery would announce nothing at all."""
-        error = getattr(exc_info.exception, "exc", exc_info.exception)
+        error = _error_in(exc_info)
         if isinstance(error, Passed):
             self._announce_revoked(str(error), False, None, False)
         else:
             super().on_failure(exc_info, *args, **options)
+
+    def on_retry(self, exc_info: Any) -> None:
+        """Say the code, and send no traceback. Celery's shows the `Retry` with all that it holds."""
+        self.send_event("task-retried", exception=repr(_error_in(exc_info).exc), traceback="")
+
+
+def _error_in(exc_info: Any) -> Any:
+    found = exc_info.exception
+    return found.exc if isinstance(found, ExceptionWithTraceback) else found
 
 
 class TurnTask(AsyncTask):
@@ -45,7 +55,3 @@ class TurnTask(AsyncTask):
         """Send no traceback: it would be the same lines of ours for every turn."""
         if isinstance(exc, TurnFailed):
             einfo.traceback = ""
-
-    def on_retry(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
-        """Send no traceback either."""
-        einfo.traceback = ""
