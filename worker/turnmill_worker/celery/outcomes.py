@@ -34,7 +34,7 @@ class TurnRequest(Request):
             super().on_failure(exc_info, *args, **options)
 
     def on_retry(self, exc_info: Any) -> None:
-        """Say the code, and send no traceback. Celery's shows the `Retry` with all that it holds."""
+        """Say the code, and send no traceback. Celery's shows the `Retry` and all in it."""
         self.send_event("task-retried", exception=repr(_error_in(exc_info).exc), traceback="")
 
 
