@@ -1,11 +1,8 @@
 """The parts of the stack that are Celery's: workers, beat and Flower."""
 
-import contextlib
-import http.client
 import os
 import signal
 import sys
-from base64 import b64encode
 from dataclasses import dataclass, field
 from datetime import timedelta
 from urllib.parse import quote
@@ -23,8 +20,6 @@ FLOWER_CONFIG = f"--conf={os.devnull}"
 
 #: What Flower keeps in memory: the last tasks. 10,000 turns are about 75 MB there.
 FLOWER_BOUNDS = ("--max-tasks=10000", "--max-workers=100")
-
-_LOOK_TIMEOUT = timedelta(seconds=10)
 
 #: Where set, Celery and Flower obey these more than what the stack tells them.
 OVERRIDES = (
@@ -167,19 +162,6 @@ class FlowerPart:
 
     def is_ready(self) -> bool:
         return False  # it tells
-
-    def look_at_workers(self) -> None:
-        """Let it ask workers about themselves: by itself it does when it starts, and only then."""
-        login = b64encode(f"{self._login.user}:{self._login.password}".encode()).decode()
-        timeout = _LOOK_TIMEOUT.total_seconds()
-        connection = http.client.HTTPConnection(ports.LOOPBACK, self._port, timeout=timeout)
-        with (
-            contextlib.suppress(OSError, http.client.HTTPException),
-            contextlib.closing(connection),
-        ):
-            headers = {"Authorization": f"Basic {login}"}
-            connection.request("GET", "/api/workers?refresh=true", headers=headers)
-            connection.getresponse()
 
     def welcome(self) -> None:
         self._was_ready = True

@@ -110,7 +110,6 @@ class Stack:
         self._fleet.until_ready([listening])
         watches = [self._fleet.add(part) for part in self._workers_and_beat(setup)]
         self._fleet.until_ready([listening, *watches])
-        _in_thread(flower.look_at_workers)
         return Ready(
             database_url=setup.database_url,
             broker_url=setup.broker_url,
