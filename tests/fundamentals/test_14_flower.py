@@ -13,6 +13,9 @@ import pytest
 from tests.fundamentals.conftest import System
 from tests.fundamentals.test_09_secrecy import logs, page
 from turnmill import Client, TurnFailed
+from turnmill.broker.publisher import Publisher
+from turnmill.domain.states import Lane
+from turnmill.store.records import Head
 from turnmill.sync.turns import Turn
 from turnmill_worker.stack.process import wait_until
 
@@ -62,6 +65,20 @@ def test_a_failed_turn_is_a_failure_in_flower_and_one_warning_in_the_log(
     assert f" WARNING turnmill.turn] turn {failed.id} failed: invalid_prompt (session" in line
     assert f"turn {dead.id} is dead: overloaded" in logs(system.home)
     assert "Traceback" not in logs(system.home)
+
+
+def test_a_second_hint_of_a_failed_turn_does_not_make_it_a_success(
+    client: Client, system: System
+) -> None:
+    turn = send(client, REJECTED)
+    with pytest.raises(TurnFailed):
+        turn.result(timeout=WAIT)
+    publisher = Publisher(system.broker_url, hints_max=1000)
+    head = Head(turn_id=turn.id, session_id=turn.session_id, lane=Lane.INTERACTIVE)
+    assert publisher.announce([head]) == 1
+    publisher.close()
+    until(lambda: tasks(system, str(turn.id)).get(str(turn.id), {}).get("revoked"))
+    assert state_of(system, turn.id) == "FAILURE"
 
 
 def test_a_turn_that_came_again_shows_the_code_of_what_it_came_again_for(
