@@ -224,6 +224,7 @@ def test_14_a_poison_turn_dies_of_its_losses_and_its_session_goes_on(stage: Stag
     record = poison.refresh().record
     assert (record.state, record.error_code) == ("dead", "worker_lost")
     assert record.lost == LOSSES_TO_DEATH
+    assert stage.system.logs().count(f"turn {poison.id} is dead: worker_lost") == 1
     assert all(worker.poll() is None for worker in stage.workers())
 
 

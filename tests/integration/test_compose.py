@@ -51,7 +51,7 @@ def test_no_part_starts_before_the_schema_stands_and_all_but_migrate_can_be_aske
             "redis": "service_healthy",
         }
     assert found["migrate"].needs == {"postgres": "service_healthy"}
-    assert found["flower"].needs == {"worker": "service_healthy"}
+    assert found["flower"].needs == {"redis": "service_healthy"}
     assert {name for name, service in found.items() if service.check is None} == {"migrate"}
 
 

@@ -1,5 +1,6 @@
 """`turnmill up`: real processes, from the ready line to the last one that ends."""
 
+import json
 import os
 import signal
 import socket
@@ -21,6 +22,7 @@ from tests.conftest import make_home
 from tests.integration.stack_process import GONE_WITHIN, Up
 from turnmill import Client
 from turnmill.domain.states import TurnState
+from turnmill.sync.turns import Turn
 from turnmill_worker.stack.postgres import EmbeddedPostgres
 from turnmill_worker.stack.process import wait_until
 from turnmill_worker.stack.valkey import EmbeddedValkey
@@ -48,13 +50,17 @@ def servers(postgres_server: EmbeddedPostgres, valkey_server: EmbeddedValkey) ->
     }
 
 
-def fetch(url: SplitResult, *, path: str = "/", login: bool) -> int:
+def asked(url: SplitResult, path: str, *, login: bool = True) -> urllib.request.Request:
     request = urllib.request.Request(f"http://{url.hostname}:{url.port}{path}")
     if login:
         pair = b64encode(f"{url.username}:{url.password}".encode()).decode()
         request.add_header("Authorization", f"Basic {pair}")
+    return request
+
+
+def fetch(url: SplitResult, *, path: str = "/", login: bool) -> int:
     try:
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(asked(url, path, login=login), timeout=10) as response:
             return int(response.status)
     except HTTPError as error:
         with error:
@@ -139,6 +145,41 @@ def test_a_worker_that_was_killed_is_started_again(running: tuple[Up, Line]) -> 
 
     assert wait_until(lambda: len({p.pid for p in up.workers()} - before) == 1, timeout=SOON)
     assert wait_until(lambda: len(up.workers()) == 2, timeout=SOON)
+
+
+def test_flower_shows_what_ran_in_the_first_moment_and_up_says_what_it_starts_again(
+    home: Path, database_url: str, broker_url: str
+) -> None:
+    servers = {"TURNMILL_DATABASE_URL": database_url, "TURNMILL_BROKER_URL": broker_url}
+    with Client(database_url=database_url, broker_url=broker_url) as client:
+        waiting = [client.send(client.sessions.create(user_id="ada"), "hi") for _ in range(20)]
+        with Up(home, env=servers) as up:
+            flower = urlsplit(str(up.ready()["flower_url"]))
+            at_once = client.send(client.sessions.create(user_id="ada"), "hi")
+            assert wait_until(
+                lambda: _shown(flower) == {*ids(waiting), *ids([at_once])}, timeout=SOON
+            )
+
+            (worker,) = up.workers()
+            os.kill(worker.pid, signal.SIGKILL)
+            after = client.send(client.sessions.create(user_id="ada"), "hi")
+            after.result(timeout=SOON)
+            assert wait_until(lambda: str(after.id) in _shown(flower), timeout=SOON)
+            _, err = up.stop()
+    log = home / "logs" / "worker1.log"
+    said = f"worker1 was ended by SIGKILL; starting it again (restart 1); its log: {log}"
+    assert said in err.splitlines()
+
+
+def ids(turns: list[Turn]) -> set[str]:
+    return {str(turn.id) for turn in turns}
+
+
+def _shown(flower: SplitResult) -> set[str]:
+    """Return the turns that Flower shows as answered."""
+    with urllib.request.urlopen(asked(flower, "/api/tasks?limit=1000"), timeout=10) as response:
+        tasks = json.load(response)
+    return {one for one, task in tasks.items() if task["state"] == "SUCCESS"}
 
 
 def test_a_postgres_that_was_killed_comes_back_at_the_same_url(running: tuple[Up, Line]) -> None:

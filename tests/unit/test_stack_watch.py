@@ -59,8 +59,13 @@ Watcher = Callable[..., Watch]
 def watching() -> Iterator[Watcher]:
     watches: list[Watch] = []
 
-    def watch(part: ScriptPart, *, patience: Patience = IMPATIENT) -> Watch:
-        watches.append(Watch(part, patience=patience, on_start=lambda child: None))
+    def watch(
+        part: ScriptPart,
+        *,
+        patience: Patience = IMPATIENT,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> Watch:
+        watches.append(Watch(part, patience=patience, on_start=lambda child: None, say=say))
         return watches[-1]
 
     yield watch
@@ -96,6 +101,26 @@ def test_a_part_that_dies_is_started_again(watching: Watcher, tmp_path: Path) ->
     look_until(watch, lambda: watch.ready and watch.pid != first)
 
     assert part.runs == 2
+
+
+def test_each_restart_is_said_with_its_cause_its_number_and_the_log(
+    watching: Watcher, tmp_path: Path
+) -> None:
+    part = ScriptPart(tmp_path, DIES, NEVER_READY, TELLS, TELLS)
+    patience = Patience(first_pause=timedelta(milliseconds=1), start=timedelta(milliseconds=500))
+    said: list[str] = []
+    watch = watching(part, patience=patience, say=said.append)
+    look_until(watch, lambda: watch.ready)
+    assert watch.pid is not None
+    os.kill(watch.pid, signal.SIGKILL)
+    look_until(watch, lambda: part.welcomes == 2)
+
+    log = f"its log: {tmp_path / 'script.log'}"
+    assert said == [
+        f"script ended with exit code 3; starting it again (restart 1); {log}",
+        f"script was not ready in time; starting it again (restart 2); {log}",
+        f"script was ended by SIGKILL; starting it again (restart 3); {log}",
+    ]
 
 
 def test_after_five_deaths_in_a_row_a_part_is_given_up_and_its_log_is_shown(

@@ -119,11 +119,23 @@ class Head:
     lane: Lane  #: quarantine for a turn whose worker was lost
 
 
+class Lost(NamedTuple):
+    """A turn that died with its worker, as often as one may."""
+
+    turn_id: TurnId
+    session_id: SessionId
+    lost: int  #: how often its worker was lost
+    provider: str
+    model: str
+    error_code: str
+
+
 class Moved(NamedTuple):
     """What became of turns whose time was up."""
 
     turns: int
     heads: list[Head]  #: due now, of their lines; fewer than turns where nobody stands behind them
+    dead: Sequence[Lost] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,6 +244,7 @@ class Claim:
     waited: timedelta = timedelta(0)
     expires_in: timedelta | None = None
     user_id: str = field(default="", repr=False)  #: whose session it is
+    batch_id: BatchId | None = None  #: that the turn belongs to
     lease_ends: float = inf  #: on a clock of the process that claimed; the store leaves it open
 
     def held_until(self, ends: float) -> Self:

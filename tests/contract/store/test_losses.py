@@ -120,6 +120,21 @@ def test_a_turn_dies_of_three_losses_in_quarantine_and_the_line_goes_on(store: D
     assert steps.outcomes(store, poison) == ["lost"] * leases.LOSSES_TO_DEATH
 
 
+def test_who_finds_a_turn_dead_of_its_losses_is_told_which_one_it_is(store: Database) -> None:
+    claim = one_claimed(store)
+    found = []
+    for _ in range(leases.LOSSES_TO_DEATH):
+        with store.begin() as conn:
+            leases.end_leases(conn)
+            found.append(leases.take_lost(conn, lease=timedelta(0)).dead)
+        steps.take(store, claim.turn_id)
+    assert found[:-1] == [[]] * (leases.LOSSES_TO_DEATH - 1)
+    (dead,) = found[-1]
+    assert (dead.turn_id, dead.session_id) == (claim.turn_id, claim.session_id)
+    assert (dead.lost, dead.error_code) == (leases.LOSSES_TO_DEATH, "worker_lost")
+    assert (dead.provider, dead.model) == (claim.provider, claim.model)
+
+
 def test_a_death_by_losses_pauses_a_session_that_wants_it(store: Database) -> None:
     session = rows.start(store, on_failure="pause")
     poison, next_one = (steps.send(store, session).turn_id for _ in range(2))

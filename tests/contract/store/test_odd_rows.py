@@ -60,7 +60,7 @@ def put(store: Database, table: str, row: UUID, column: str, value: object) -> N
 )
 @pytest.mark.usefixtures("sound")
 def test_a_claimed_turn_that_cannot_be_read_fails_and_its_neighbours_run(
-    store: Database, table: str, column: str, value: str
+    store: Database, table: str, column: str, value: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     lines = [rows.start(store) for _ in range(3)]
     sent = [rows.send(store, line, f"message {n}") for n, line in enumerate(lines)]
@@ -73,6 +73,7 @@ def test_a_claimed_turn_that_cannot_be_read_fails_and_its_neighbours_run(
     assert [one.turn_id for one in claims] == [sent[0], sent[2]]
     odd = steps.turn(store, sent[1])
     assert (odd.state, odd.error_code) == (TurnState.FAILED, "unreadable_row")
+    assert caplog.text.count(f"turn {sent[1]} failed: unreadable_row (session {lines[1]})") == 1
     assert steps.outcomes(store, sent[1]) == ["failed"]
     if table != "sessions":
         assert steps.line(store, lines[1]).head == behind

@@ -33,6 +33,7 @@ def guard_flower(settings: Settings, *, environ: Mapping[str, str]) -> None:
     @wraps(listen)
     def guarded(flower: Any) -> Any:
         _set_up(flower.options, settings, login=environ.get(_OURS))
+        _wake(flower)
         return listen(flower)
 
     guarded.is_guarded = True  # type: ignore[attr-defined]
@@ -50,6 +51,12 @@ def _set_up(options: Any, settings: Settings, *, login: str | None) -> None:
             raise SystemExit(f"turnmill: {error}\n  hint: {error.hint}") from None
     _close_metrics()
     _show_the_right_queues(settings.broker_url)
+
+
+def _wake(flower: Any) -> None:
+    from turnmill_worker.celery.attentive import listen_at_once  # noqa: PLC0415  Flower's, too
+
+    listen_at_once(flower)
 
 
 def _refuse_unsafe(options: Any) -> None:

@@ -20,6 +20,7 @@ from turnmill.store.line.pauses import Pauses, read_pauses
 from turnmill.store.records import Head, Moved
 from turnmill.wire import CANCEL_CHANNEL, SETTLED_CHANNEL, WAKE_CHANNEL
 from turnmill_worker.process.feeder import News
+from turnmill_worker.turn.failing import warn_of_loss
 
 logger = logging.getLogger("turnmill.dispatcher")
 
@@ -122,6 +123,8 @@ class Dispatcher:
             except SessionBusy:
                 break  # in the next tick; all else that is due must not wait for it
             heads += moved.heads
+            for one in moved.dead:
+                warn_of_loss(one)
             if moved.turns < _CHUNK // 2:
                 break
         return heads

@@ -14,7 +14,7 @@ from turnmill.store.database import Database
 from turnmill.store.line.due import expire_overdue, overdue, purge_deleted
 from turnmill.store.line.leases import cancel_requested, end_leases, take_lost
 from turnmill.store.nouns import reading
-from turnmill.store.records import Claim, Head
+from turnmill.store.records import Claim, Head, Lost
 from turnmill_worker.layers.holding import Stop
 from turnmill_worker.pool.loops import run_to_end
 from turnmill_worker.process.assembly import assemble
@@ -23,6 +23,7 @@ from turnmill_worker.process.elected import Elected
 from turnmill_worker.process.observing import Observing
 from turnmill_worker.providers.boundary import name_of
 from turnmill_worker.providers.registry import ProviderRegistry
+from turnmill_worker.turn.failing import warn_of_loss
 from turnmill_worker.turn.in_hand import InHand
 from turnmill_worker.turn.ledger import GroupedLedger
 from turnmill_worker.turn.run import Deps, run_claim
@@ -131,8 +132,11 @@ class InProcessRunner:
         with self._database.begin() as conn:
             end_leases(conn)
             reading.free_all(conn)
-            while take_lost(conn, lease=timedelta(0)).turns:
-                pass
+            dead: list[Lost] = []
+            while (moved := take_lost(conn, lease=timedelta(0))).turns:
+                dead += moved.dead
+        for one in dead:
+            warn_of_loss(one)
 
     async def _start_due(self, deps: Deps, ledger: GroupedLedger) -> bool:
         claims: list[Claim] = []

@@ -8,6 +8,7 @@ for; where a field makes no sense, it counts as not given. Of what breaks, only 
 its words may quote the user.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields
@@ -162,8 +163,18 @@ def error_of(raised: BaseException) -> ProviderError:
     except BaseException as error:  # noqa: BLE001
         raised = error
     name = name_of(raised)
-    logger.error("a provider raised %s", name)
+    if not (isinstance(raised, asyncio.CancelledError) and _is_closed()):
+        logger.error("a provider raised %s", name)
     return Bug(f"bug:{name}"[:64])
+
+
+def _is_closed() -> bool:
+    """Tell whether somebody of ours has cancelled the call: then it has done as it was told."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return False
+    return task is not None and task.cancelling() > 0
 
 
 def _sound_error(error: ProviderError) -> ProviderError:

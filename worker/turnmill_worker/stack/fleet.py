@@ -24,16 +24,19 @@ class StopRequested(BaseException):
 class Fleet:
     """The parts that are to run. Used from the main thread."""
 
-    def __init__(self, home: Home, wakeup: Wakeup, *, patience: Patience) -> None:
+    def __init__(
+        self, home: Home, wakeup: Wakeup, *, patience: Patience, say: Callable[[str], None]
+    ) -> None:
         self._home = home
         self._wakeup = wakeup
         self._patience = patience
+        self._say = say
         self._watches: list[Watch] = []
         self._logs_due = time.monotonic()
 
     def add(self, part: Part) -> Watch:
         """Start a part, and keep it running from now on."""
-        watch = Watch(part, patience=self._patience, on_start=self._record)
+        watch = Watch(part, patience=self._patience, on_start=self._record, say=self._say)
         self._watches.append(watch)
         watch.look()
         return watch

@@ -68,7 +68,7 @@ class Stack:
         self._say = say
         self._home = Home(options.home)
         self._wakeup = Wakeup()
-        self._fleet = Fleet(self._home, self._wakeup, patience=options.patience)
+        self._fleet = Fleet(self._home, self._wakeup, patience=options.patience, say=say)
         self._valkey = None if options.broker_url else EmbeddedValkey(options.home)
         self._postgres = None if options.database_url else EmbeddedPostgres(options.home)
         self._servers: list[Watch] = []
@@ -100,10 +100,16 @@ class Stack:
         self._start_servers()
         setup = self._celery_setup()
         self._finish(lambda: _check_broker(setup.broker_url))
+        flower = FlowerPart(setup, login=self._options.flower_login or self._generated_login())
+        listening = self._fleet.add(flower)
         self._say("migrating the database")
         schema = self._options.schema
         self._finish(lambda: migrations.result().upgrade(setup.database_url, schema=schema))
-        flower = self._start_celery(setup)
+        self._say(f"starting Flower, {self._options.workers} worker(s) and beat")
+        # First who listens: what waits for the workers runs as soon as they start.
+        self._fleet.until_ready([listening])
+        watches = [self._fleet.add(part) for part in self._workers_and_beat(setup)]
+        self._fleet.until_ready([listening, *watches])
         return Ready(
             database_url=setup.database_url,
             broker_url=setup.broker_url,
@@ -131,16 +137,6 @@ class Stack:
             database_url=self._postgres.url if self._postgres else options.database_url,
             broker_url=self._valkey.url if self._valkey else options.broker_url,
         )
-
-    def _start_celery(self, setup: CelerySetup) -> FlowerPart:
-        self._say(f"starting {self._options.workers} worker(s), beat and Flower")
-        watches = [self._fleet.add(part) for part in self._workers_and_beat(setup)]
-        # Flower asks the workers about themselves as soon as it starts, and only then.
-        self._fleet.until_ready(watches)
-        login = self._options.flower_login or self._generated_login()
-        flower = FlowerPart(setup, login=login)
-        self._fleet.until_ready([*watches, self._fleet.add(flower)])
-        return flower
 
     def _workers_and_beat(self, setup: CelerySetup) -> list[Part]:
         concurrency = self._options.concurrency

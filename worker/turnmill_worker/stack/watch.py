@@ -1,5 +1,6 @@
 """Keeping one part of the stack running: started, ready, dead, started again."""
 
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,17 +46,35 @@ class Patience:
         return min(doubled, self.longest_pause)
 
 
+def how_it_ended(code: int) -> str:
+    """Say what an exit code means: a negative one is the number of a signal."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"was ended by {signal.Signals(-code).name}"
+    except ValueError:  # a real-time signal, which has no name
+        return f"was ended by signal {-code}"
+
+
 class Watch:
     """One part under supervision. `look` is called often, from the main thread, and never waits."""
 
     def __init__(
-        self, part: Part, *, patience: Patience, on_start: Callable[[Child], None]
+        self,
+        part: Part,
+        *,
+        patience: Patience,
+        on_start: Callable[[Child], None],
+        say: Callable[[str], None] = lambda line: None,
     ) -> None:
+        """`on_start` is given each child; `say` a line on each that has to be started again."""
         self.part = part
         self.ready = False
         self.child: Child | None = None
         self._patience = patience
         self._on_start = on_start
+        self._say = say
+        self._restarts = 0
         self._deaths = 0  #: in a row, before it was ready
         self._due = time.monotonic()  #: of the next start, or the end of patience with this one
 
@@ -69,8 +88,8 @@ class Watch:
         if child is None:
             if time.monotonic() >= self._due:
                 self._start()
-        elif child.poll() is not None:
-            self._count_death(child)
+        elif (code := child.poll()) is not None:
+            self._count_death(child, how_it_ended(code))
         elif not self.ready:
             self._see_whether_ready(child)
 
@@ -92,9 +111,9 @@ class Watch:
             self.part.welcome()
         elif time.monotonic() > self._due:
             child.kill()
-            self._count_death(child)
+            self._count_death(child, "was not ready in time")
 
-    def _count_death(self, child: Child) -> None:
+    def _count_death(self, child: Child, how: str) -> None:
         # The end of one that was ready is no failed start: the row begins anew.
         self._deaths = 0 if self.ready else self._deaths + 1
         self.end()
@@ -104,5 +123,10 @@ class Watch:
                 log_tail=logfile.tail(child.program.log),
                 hint=f"its log: {child.program.log}",
             )
+        self._restarts += 1
+        self._say(
+            f"{self.part.name} {how}; starting it again (restart {self._restarts}); its log:"
+            f" {child.program.log}"
+        )
         pause = self._patience.pause_after(self._deaths)
         self._due = time.monotonic() + pause.total_seconds()

@@ -3,13 +3,15 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from turnmill.broker.publisher import TURNS_PER_HINT
 from turnmill.domain.errors import StoreError
+from turnmill.domain.ids import BatchId, TurnId
 from turnmill.domain.states import Lane
 from turnmill.store.records import Claim
 from turnmill_worker.providers.boundary import name_of
-from turnmill_worker.turn.run import Deps, run_claim
+from turnmill_worker.turn.run import Deps, Ended, Outcome, run_claim
 
 logger = logging.getLogger("turnmill.bulk")
 
@@ -17,15 +19,36 @@ logger = logging.getLogger("turnmill.bulk")
 _MOST_ROUNDS = 20
 
 
-async def run_bulk(deps: Deps) -> int:
-    """Claim and run due turns, as many at once as slots allow, until none are; return how many.
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What one task of many turns has done."""
+
+    turns: list[TurnId] = field(default_factory=list)  #: that it claimed
+    batches: set[BatchId] = field(default_factory=set)  #: that some of them belong to
+    failed: list[Ended] = field(default_factory=list)
+
+    def claimed(self, claim: Claim) -> None:
+        """Keep which turn it is."""
+        self.turns.append(claim.turn_id)
+        if claim.batch_id is not None:
+            self.batches.add(claim.batch_id)
+
+    def ended(self, turn: asyncio.Task[Outcome | None]) -> None:
+        """Keep what came of a turn, if it failed for good."""
+        outcome = None if turn.cancelled() else turn.result()
+        if isinstance(outcome, Ended) and outcome.is_failure:
+            self.failed.append(outcome)
+
+
+async def run_bulk(deps: Deps) -> Ran:
+    """Claim and run due turns, as many at once as slots allow, until none are.
 
     Returns at once when enough other tasks do so already.
     """
     slots = deps.slots
+    ran = Ran()
     if slots.bulk_places() < 1:
-        return 0
-    total = 0
+        return ran
     with slots.bulk_task():
         async with asyncio.TaskGroup() as turns:
             with slots.claiming():
@@ -35,10 +58,11 @@ async def run_bulk(deps: Deps) -> int:
                     for claim in claims:
                         turn = turns.create_task(run_one(claim, deps))
                         turn.add_done_callback(lambda _: slots.give_back())
-                    total += len(claims)
+                        turn.add_done_callback(ran.ended)
+                        ran.claimed(claim)
                     if len(claims) < room:
                         break
-    return total
+    return ran
 
 
 async def claim_many(deps: Deps, lane: Lane, room: int) -> Sequence[Claim]:
@@ -57,12 +81,13 @@ async def claim_many(deps: Deps, lane: Lane, room: int) -> Sequence[Claim]:
     return claims
 
 
-async def run_one(claim: Claim, deps: Deps) -> None:
-    """Run one of many turns, and raise nothing."""
+async def run_one(claim: Claim, deps: Deps) -> Outcome | None:
+    """Run one of many turns, and raise nothing; None where not even its outcome is known."""
     try:
-        await run_claim(claim, deps)
+        return await run_claim(claim, deps)
     except asyncio.CancelledError:
         raise
     except BaseException as error:  # noqa: BLE001
         # The edge to its neighbours: whatever is wrong with one turn must not stop the others.
         logger.error("a turn ended with %s", name_of(error))
+    return None

@@ -31,6 +31,9 @@ T = TypeVar("T")
 #: The tables do not take the verdict, or it cannot even be written down for them.
 _UNSTORABLE = (Unstorable, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError)
 
+#: The code of a turn that failed for it.
+UNSTORABLE = "reply_unstorable"
+
 _Written = Settled | Fenced | Locked | StoreError
 
 #: Of a group: the ids of those that ended fit into one notification of Postgres (8,000 bytes).
@@ -345,7 +348,7 @@ def _without_content(settlement: Settlement) -> Settlement:
         outcome="failed" if loses else settlement.outcome,
         gives_attempt_back=settlement.gives_attempt_back and not loses,
         delay=settlement.delay,
-        error_code="reply_unstorable" if loses else settlement.error_code,
+        error_code=UNSTORABLE if loses else settlement.error_code,
         provider_ms=settlement.provider_ms,
         kept=[one for one in settlement.kept if storable(one.ref) == one.ref],
     )

@@ -26,8 +26,9 @@ from turnmill_worker.providers import boundary, calls
 from turnmill_worker.providers.boundary import Answer, Bug, Fault
 from turnmill_worker.providers.port import Done, Provider, Request, Usage
 from turnmill_worker.turn import verdict
+from turnmill_worker.turn.failing import FAILING, warn_of_failure
 from turnmill_worker.turn.in_hand import InHand
-from turnmill_worker.turn.ledger import Ledger
+from turnmill_worker.turn.ledger import UNSTORABLE, Ledger
 from turnmill_worker.turn.slots import Slots
 from turnmill_worker.turn.verdict import Rules, Verdict
 from turnmill_worker.turn.written import Told, tell
@@ -84,9 +85,14 @@ class NotOurs:
 class Ended:
     """The verdict stands in the store."""
 
+    turn_id: TurnId
     state: TurnState
     due_at: datetime | None  #: when the turn comes again; None when it is final
     error_code: str | None
+
+    @property
+    def is_failure(self) -> bool:
+        return self.state in FAILING
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +285,12 @@ def _report(claim: Claim, settlement: Settlement, settled: Settled | Fenced, dep
     if settled.next is not None or settled.due_at is not None:
         boundary.attempted("an announcement", lambda: _announce(claim, settled, deps))
     tell(deps.told, claim, settlement, settled)
-    return Ended(state=settled.state, due_at=settled.due_at, error_code=settlement.error_code)
+    code = settlement.error_code
+    if settled.state in FAILING:
+        # A reply that the tables do not take fails its turn, whatever the verdict said.
+        code = code or UNSTORABLE
+        warn_of_failure(claim, settled.state, code)
+    return Ended(turn_id=claim.turn_id, state=settled.state, due_at=settled.due_at, error_code=code)
 
 
 def _announce(claim: Claim, settled: Settled, deps: Deps) -> None:

@@ -24,7 +24,7 @@ def command(ctx: click.Context) -> None:
     Further options go to Flower: --port=5555, --address=0.0.0.0, --url-prefix=flower, …
     """
     require_worker_half("flower", "greenlet")
-    from turnmill_worker.stack.celery_parts import FLOWER_AUTH, FLOWER_CONFIG
+    from turnmill_worker.stack.celery_parts import FLOWER_AUTH, FLOWER_BOUNDS, FLOWER_CONFIG
 
     login = os.environ.get(FLOWER_AUTH, "")
     user, _, password = login.partition(":")
@@ -34,6 +34,6 @@ def command(ctx: click.Context) -> None:
             hint=f"set {FLOWER_AUTH}=user:password; `turnmill up` generates one by itself",
         )
     settings = settings_of_servers()
-    ours = [FLOWER_CONFIG, "--address=127.0.0.1"]
+    ours = [FLOWER_CONFIG, *FLOWER_BOUNDS, "--address=127.0.0.1"]
     arguments = passed_on(ctx, *ours, reserved=("conf", "basic-auth"))
     become("flower", arguments, settings=settings, environ={})

@@ -7,14 +7,14 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, case, literal, or_, select, text, true, update
 
-from turnmill.domain.ids import TurnId
+from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import OnAmbiguous, TurnState
 from turnmill.store.capabilities import Capability, require
 from turnmill.store.engine import engine_of
 from turnmill.store.line.endings import move_turns
 from turnmill.store.line.head import skipping_busy
 from turnmill.store.postgres import feeding
-from turnmill.store.records import Moved
+from turnmill.store.records import Lost, Moved
 from turnmill.store.schema.tables import RUNNING_SQL, attempts, sessions, turns
 from turnmill.store.types import db_after, db_asof, db_now
 
@@ -122,7 +122,23 @@ def take_lost(conn: Connection, *, lease: timedelta, limit: int = _CHUNK) -> Mov
         .where(attempts.c.turn_id.in_(turn_ids), attempts.c.fence == last)
         .values(ended_at=db_now(), outcome="lost", error_code="worker_lost")
     )
-    return moved
+    return moved._replace(dead=_dead(conn, turn_ids))
+
+
+def _dead(conn: Connection, turn_ids: Sequence[TurnId]) -> list[Lost]:
+    rows = conn.execute(
+        select(
+            turns.c.id,
+            turns.c.session_id,
+            turns.c.lost,
+            sessions.c.provider,
+            sessions.c.model,
+            turns.c.error_code,
+        )
+        .join(sessions, sessions.c.id == turns.c.session_id)
+        .where(turns.c.id.in_(turn_ids), turns.c.state == TurnState.DEAD)
+    )
+    return [Lost(TurnId(row.id), SessionId(row.session_id), *row[2:]) for row in rows]
 
 
 def _run_out() -> tuple[Any, ...]:

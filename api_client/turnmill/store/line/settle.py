@@ -1,5 +1,6 @@
 """Settling attempts: reply, usage, state and the next head of the line, in one commit."""
 
+import logging
 from collections.abc import Sequence
 
 from sqlalchemy import Connection, select
@@ -11,6 +12,8 @@ from turnmill.store.engine import engine_of
 from turnmill.store.postgres import settling as _built_at_import  # noqa: F401
 from turnmill.store.records import Fenced, Locked, Settled, Settlement
 from turnmill.store.schema.tables import attempts, turns
+
+logger = logging.getLogger("turnmill.store")
 
 
 def settle(conn: Connection, settlements: Sequence[Settlement]) -> list[Settled | Fenced | Locked]:
@@ -41,6 +44,14 @@ def end_unreadable(conn: Connection, claimed: Sequence[tuple[TurnId, SessionId, 
         for turn_id, session_id, fence in claimed
     ]
     settle(conn, verdicts)
+    for turn_id, session_id, _ in claimed:
+        logger.warning(
+            "turn %s failed: %s (session %s)",
+            turn_id,
+            UnreadableRow.code,
+            session_id,
+            extra={"action": "failed", "turn_id": str(turn_id), "code": UnreadableRow.code},
+        )
 
 
 def was_settled(conn: Connection, turn_id: TurnId, fence: int) -> TurnState | None:

@@ -155,6 +155,7 @@ def _from_rows(conn: Connection, head: Any, turn: Any, waited: timedelta) -> Cla
         waited=waited,
         expires_in=_left(turn.expires_at) if turn.claimed_for != "send" else None,
         user_id=head.user_id,
+        batch_id=turn.batch_id,
     )
 
 

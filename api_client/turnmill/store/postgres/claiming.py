@@ -103,7 +103,7 @@ WITH line AS ({{line}}), session AS (
     WHERE t.id = session.head_turn_id AND t.state IN {sql_list(frozenset(CLAIMABLE))}
     RETURNING t.id, t.session_id, t.lease_fence, t.attempt, t.max_attempts,
         t.claims - t.put_off AS claims, t.lane,
-        t.native_ref, t.metadata::text AS metadata, t.claimed_for AS kind,
+        t.native_ref, t.batch_id, t.metadata::text AS metadata, t.claimed_for AS kind,
         t.claimed_for <> 'send' OR t.waits_for IS NOT NULL AS goes_on,
         CASE WHEN t.claimed_for <> 'send' THEN t.expires_at END AS expires_at
 ), asked AS (
@@ -131,7 +131,7 @@ SELECT turn.id, turn.session_id, turn.lease_fence, turn.kind, turn.claims, turn.
         SELECT max(a.started_at) FROM turnmill.attempts a
         WHERE a.turn_id = turn.id AND a.kind = 'send'
     ) END AS waited, turn.expires_at - clock_timestamp() AS expires_in,
-    session.user_id
+    session.user_id, turn.batch_id
 FROM turn JOIN session ON session.id = turn.session_id
 """
 _CLAIM_BY_IDS = _CLAIM.format(line=_BY_IDS)
@@ -243,4 +243,5 @@ def _from_row(row: Any) -> Claim:
         waited=row[19] or timedelta(0),
         expires_in=row[20],
         user_id=row[21],
+        batch_id=row[22],
     )

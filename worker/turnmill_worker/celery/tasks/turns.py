@@ -1,6 +1,6 @@
 """The tasks that run turns: thin shells around use cases that know nothing of Celery."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import assert_never
 from uuid import UUID
 
@@ -8,33 +8,78 @@ from celery import Celery
 from celery.exceptions import Retry
 
 from turnmill import wire
+from turnmill.domain.errors import TurnDead, TurnFailed
 from turnmill.domain.ids import TurnId
+from turnmill.domain.states import TurnState
+from turnmill_worker.celery.outcomes import Again, Passed, TurnTask
 from turnmill_worker.process.runtime import Runtime
-from turnmill_worker.turn.bulk import run_bulk
-from turnmill_worker.turn.run import Ended, NotOurs, Outrun, run_turn
+from turnmill_worker.turn.bulk import Ran, run_bulk
+from turnmill_worker.turn.run import Ended, NotOurs, Outcome, Outrun, run_turn
+
+#: Failed turns, and batches, that a bulk task names.
+_MOST_NAMED = 100
 
 
 def register(app: Celery, runtime: Callable[[], Runtime]) -> None:
     """Add the tasks to the app. `runtime` gives what the process has been set up with."""
 
-    @app.task(name=wire.RUN_TURN, ignore_result=True)
+    @app.task(name=wire.RUN_TURN, base=TurnTask, ignore_result=True)
     async def run_turn_task(turn_id: str) -> None:
         """Run one turn. The row says whether it may; a second delivery is harmless."""
-        match await run_turn(TurnId(UUID(turn_id)), runtime().deps):
-            case Ended(due_at=due_at, error_code=code) if due_at is not None:
-                # Shown by Flower as RETRY; nothing is published: the row says when.
-                raise Retry(code, when=due_at)
-            case Ended() | NotOurs() | Outrun():
-                return
-            case outcome:
-                assert_never(outcome)
+        show(await run_turn(TurnId(UUID(turn_id)), runtime().deps))
 
-    @app.task(name=wire.RUN_BULK, ignore_result=True)
-    async def run_bulk_task() -> None:
-        """Run what is due in the bulk lane."""
-        await run_bulk(runtime().deps)
+    @app.task(name=wire.RUN_BULK, ignore_result=True, resultrepr_maxsize=65_536)
+    async def run_bulk_task() -> str | None:
+        """Run what is due in the bulk lane; return which turns that were, for Flower to show."""
+        return summary(await run_bulk(runtime().deps))
 
     @app.task(name=wire.RUN_QUARANTINE, ignore_result=True)
     async def run_quarantine_task() -> None:
         """Run what was lost before, in a process of its own."""
         await runtime().quarantine.run()
+
+
+def show(outcome: Outcome) -> None:
+    """Raise what Celery's tools are to show of a turn; nothing for one that has its reply.
+
+    Nobody acts on it: nothing is published or stored. The row says what comes next.
+    """
+    match outcome:
+        case Ended(state=TurnState.SUCCEEDED):
+            return
+        case Ended(due_at=due_at, error_code=code, state=state) if due_at is not None:
+            raise Retry(code, exc=Again(code or state.value), when=due_at)
+        case Ended(is_failure=True):
+            raise failure_of(outcome)
+        case Ended(state=state):
+            raise Passed(state.value)
+        case NotOurs() | Outrun():
+            raise Passed("not ours")
+        case _:
+            assert_never(outcome)
+
+
+def failure_of(ended: Ended) -> TurnFailed:
+    """Return the error that Celery's tools show: a code and an id."""
+    kind = TurnDead if ended.state is TurnState.DEAD else TurnFailed
+    code, turn_id = ended.error_code or "", str(ended.turn_id)
+    return kind(f"{code}: turn {turn_id}", turn_id=turn_id, error_code=code)
+
+
+def summary(ran: Ran) -> str | None:
+    """Return which turns failed, with their codes, and which ones ran; None where none did."""
+    if not ran.turns:
+        return None
+    said = [f"{len(ran.turns)} turns"]
+    if ran.failed:
+        named = _named([f"{one.turn_id} {one.error_code}" for one in ran.failed])
+        said.append(f"{len(ran.failed)} failed: {named}")
+    if ran.batches:
+        said.append(f"of batch {_named(sorted(map(str, ran.batches)))}")
+    said.append(f"ran: {', '.join(map(str, ran.turns))}")
+    return "; ".join(said)
+
+
+def _named(names: Sequence[str]) -> str:
+    left = len(names) - _MOST_NAMED
+    return ", ".join([*names[:_MOST_NAMED], *([f"{left} more"] if left > 0 else [])])
