@@ -143,7 +143,7 @@ class Dispatcher:
     def _watch(self) -> None:
         """Tick and listen on one connection until something fails or we are stopped."""
         with listen(self._database, self._channels) as listener:
-            while not self._stopped.is_set():
+            while not (self._stopped.is_set() or listener.is_over):
                 self.tick()
                 self._listen_until(listener, time.monotonic() + _with_jitter(TICK))
 
