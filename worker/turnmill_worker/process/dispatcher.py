@@ -149,18 +149,25 @@ class Dispatcher:
 
     def _listen_until(self, listener: Listener | Untold, end: float) -> None:
         while not self._stopped.is_set() and (left := end - time.monotonic()) > 0:
-            for notice in listener.hear(min(left, SLICE_SECONDS), most=_NOTICES):
-                self._on_notice(notice)
+            self._on_notices(listener.hear(min(left, SLICE_SECONDS), most=_NOTICES))
             self._listen()
 
-    def _on_notice(self, notice: Notice) -> None:
-        if notice.channel == CANCEL_CHANNEL:
-            self._on_cancel(notice.turn_ids)
-        elif notice.channel == SETTLED_CHANNEL:
-            if self._on_ended is not None:
-                self._on_ended()
-        elif notice.turn_ids and not self._draining.is_set():
-            self._tell(News(woken=notice.turn_ids))
+    def _on_notices(self, notices: Sequence[Notice]) -> None:
+        """Have those looked at who are named. Whoever can connect can notify: rows decide."""
+        cancelled = _turns_on(CANCEL_CHANNEL, notices)
+        woken = _turns_on(WAKE_CHANNEL, notices)
+        if cancelled:
+            self._on_cancel(cancelled)
+        if self._on_ended is not None and _turns_on(SETTLED_CHANNEL, notices):
+            self._on_ended()
+        if woken and not self._draining.is_set():
+            self._tell(News(woken=woken))
+
+
+def _turns_on(channel: str, notices: Sequence[Notice]) -> list[TurnId]:
+    """Return each turn once, however often it was named."""
+    named = (one for notice in notices if notice.channel == channel for one in notice.turn_ids)
+    return list(dict.fromkeys(named))
 
 
 def _open(waiting: Sequence[Backlog], pauses: Pauses) -> list[Backlog]:
