@@ -8,6 +8,7 @@ PREFIX = "TURNMILL_"
 #: A test holds this table to the code.
 VARIABLES = frozenset(
     {
+        "TURNMILL_ADMIN_URL",
         "TURNMILL_ALIVE_FILE",
         "TURNMILL_ALLOW_MOCK",
         "TURNMILL_BROKER_URL",
@@ -35,6 +36,7 @@ VARIABLES = frozenset(
         "TURNMILL_MOCK_SEED",
         "TURNMILL_OBSERVERS",
         "TURNMILL_OBSERVER_TIMEOUT",
+        "TURNMILL_OWNER_URL",
         "TURNMILL_PROFILE",
         "TURNMILL_READY_FD",
         "TURNMILL_REMOTE_CONTROL",
@@ -43,6 +45,7 @@ VARIABLES = frozenset(
         "TURNMILL_SCHEDULE_ROLL_UP_USAGE",
         "TURNMILL_SCHEDULE_SELF_CHECK",
         "TURNMILL_TURN_TIMEOUT",
+        "TURNMILL_VIEWER_URL",
     }
 )
 

@@ -158,7 +158,7 @@ class Dispatcher:
         woken = _turns_on(WAKE_CHANNEL, notices)
         if cancelled:
             self._on_cancel(cancelled)
-        if self._on_ended is not None and _turns_on(SETTLED_CHANNEL, notices):
+        if self._on_ended is not None and any(one.channel == SETTLED_CHANNEL for one in notices):
             self._on_ended()
         if woken and not self._draining.is_set():
             self._tell(News(woken=woken))
