@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
-from turnmill.settings import Profile, Settings, refuse_plaintext
+from turnmill.settings import Profile, Settings
 
-ADMIN = "TURNMILL_ADMIN_URL"
+ADMIN = "TURNMILL_SUPERUSER_URL"
 OWNER = "TURNMILL_OWNER_URL"
 VIEWER = "TURNMILL_VIEWER_URL"
 
@@ -29,6 +29,8 @@ class RoleUrls:
         env = os.environ if environ is None else environ
         urls = [env.get(variable, "") for variable in VARIABLES]
         if settings.profile is Profile.PRODUCTION:
+            from turnmill.connections import rules  # noqa: PLC0415  as `Settings.check` does
+
             for variable, url in zip(VARIABLES, urls, strict=True):
-                refuse_plaintext(variable, url)
+                rules.refuse_unsafe(rules.of_database(variable, url, env))
         return cls(admin=urls[0], owner=urls[1], viewer=urls[2])

@@ -8,7 +8,6 @@ PREFIX = "TURNMILL_"
 #: A test holds this table to the code.
 VARIABLES = frozenset(
     {
-        "TURNMILL_ADMIN_URL",
         "TURNMILL_ALIVE_FILE",
         "TURNMILL_ALLOW_MOCK",
         "TURNMILL_BROKER_URL",
@@ -44,6 +43,7 @@ VARIABLES = frozenset(
         "TURNMILL_SCHEDULE_PURGE",
         "TURNMILL_SCHEDULE_ROLL_UP_USAGE",
         "TURNMILL_SCHEDULE_SELF_CHECK",
+        "TURNMILL_SUPERUSER_URL",
         "TURNMILL_TURN_TIMEOUT",
         "TURNMILL_VIEWER_URL",
     }

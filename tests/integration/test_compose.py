@@ -144,7 +144,7 @@ def test_migrate_prepares_an_empty_database_and_may_run_at_every_start(
     }
     there = replace(
         machine,
-        environment={**machine.environment, "TURNMILL_ADMIN_URL": empty_database, **as_ours},
+        environment={**machine.environment, "TURNMILL_SUPERUSER_URL": empty_database, **as_ours},
     )
     for _ in range(2):
         assert there.run(migrate, timeout=SOON) == 0, there.log(migrate).read_text()

@@ -11,7 +11,7 @@ from turnmill.domain.errors import InvalidSetting
 def command() -> None:
     """Make the roles that own the tables, work on them, and look; safe to run twice.
 
-    TURNMILL_ADMIN_URL leads, as whoever may make roles, to a database of Turnmill's own.
+    TURNMILL_SUPERUSER_URL leads, as whoever may make roles, to a database of Turnmill's own.
     TURNMILL_OWNER_URL, TURNMILL_DATABASE_URL and, if it is set, TURNMILL_VIEWER_URL say the names
     and passwords. Then `turnmill migrate`. Beside an application: docs/security.md.
     """
