@@ -69,16 +69,14 @@ def stage(database_url: str, home: Path, tmp_path: Path) -> Iterator[Stage]:
         broker = stack.enter_context(redis.Redis.from_url(valkey.url, decode_responses=True))
         for user, rule in rules().items():
             broker.execute_command("ACL", "SETUSER", user, *rule)
-        urls = {
-            user: f"redis://{user}:SECRET@127.0.0.1:{valkey.port}/0"
-            for user in rules()
-        }
+        urls = {user: f"redis://{user}:SECRET@127.0.0.1:{valkey.port}/0" for user in rules()}
         env = (
             dict([POOL])
             | os.environ
             | {
                 "TURNMILL_DATABASE_URL": database_url,
                 "TURNMILL_PROFILE": "production",
+                "TURNMILL_ALLOW_MOCK": "yes",
                 "TURNMILL_FLOWER_AUTH": LOGIN,
                 "TURNMILL_SCHEDULE_SELF_CHECK": "* * * * *",
             }

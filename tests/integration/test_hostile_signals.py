@@ -84,7 +84,11 @@ def running_worker(
     database_url: str, broker_url: str, log: Path
 ) -> Iterator[subprocess.Popen[bytes]]:
     servers = {"TURNMILL_DATABASE_URL": database_url, "TURNMILL_BROKER_URL": broker_url}
-    careful = {"TURNMILL_PROFILE": "production", "TURNMILL_GRACE": "1"}
+    careful = {
+        "TURNMILL_PROFILE": "production",
+        "TURNMILL_ALLOW_MOCK": "yes",
+        "TURNMILL_GRACE": "1",
+    }
     env = dict([POOL]) | os.environ | servers | careful | {"TURNMILL_MOCK_LATENCY": "1"}
     options = ("--pool=custom", "--concurrency=50", "--loglevel=INFO", f"--hostname={NAME}")
     argv = command_of("worker", *options, app="turnmill_worker.app")
