@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg
@@ -14,12 +15,15 @@ from tests import rows, steps
 from tests.conftest import fresh_database
 from turnmill import Client
 from turnmill.domain.errors import InvalidSetting, UnsupportedByStore
+from turnmill.domain.states import TurnState
 from turnmill.store.database import Database
 from turnmill.store.schema import migrate
 from turnmill.store.schema.roles import Login, make_roles
+from turnmill_worker.process.dispatcher import Dispatcher
 from turnmill_worker.stack.postgres import EmbeddedPostgres
 
 CANARY = "xyzzy-canary"
+OTHER = "00000000-0000-7000-8000-000000000000"
 OWNER, RUNTIME, VIEWER = (
     Login(f"test_{one}", f"p@ss/{one}%") for one in ("owner", "app", "viewer")
 )
@@ -165,6 +169,49 @@ def test_a_viewer_reads_states_and_numbers_and_nothing_that_anybody_wrote(
     ):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             place.run(VIEWER, statement)
+
+
+def test_a_viewer_asks_for_retry_and_cancel_and_a_dispatcher_sees_to_it(place: Place) -> None:
+    place.make()
+    migrate.upgrade(place.url_as(OWNER))
+    place.make()
+    store = Database(place.url_as(RUNTIME))
+    failed, queued = (steps.send(store, rows.start(store)).turn_id for _ in range(2))
+    steps.end(store, steps.take_one(store, failed), TurnState.FAILED, error_code="x")
+    assert place.run(VIEWER, f"SELECT turnmill.ask_retry('{failed}')") == [(True,)]
+    assert place.run(VIEWER, f"SELECT turnmill.ask_retry('{failed}')") == [(False,)]  # it has
+    assert place.run(VIEWER, f"SELECT turnmill.ask_cancel('{queued}')") == [(True,)]
+    assert place.run(VIEWER, f"SELECT turnmill.ask_retry('{queued}')") == [(False,)]
+    for other in (
+        f"SELECT turnmill.ask_cancel('{OTHER}')",
+        f"SELECT turnmill.ask_retry('{OTHER}')",
+    ):
+        assert place.run(VIEWER, other) == [(False,)]
+
+    dispatcher = Dispatcher(
+        store, lease=timedelta(seconds=15), tell=lambda _: None, on_cancel=lambda _: None
+    )
+    dispatcher.tick()
+    assert steps.state(store, failed) is TurnState.QUEUED
+    assert steps.state(store, queued) is TurnState.CANCELLED
+    assert place.run(None, "SELECT count(*) FROM turnmill.wishes") == [(0,)]
+    steps.assert_sound(store)
+    store.close()
+
+
+def test_who_may_ask_reaches_nothing_by_it(place: Place) -> None:
+    place.make()
+    migrate.upgrade(place.url_as(OWNER))
+    migrate.grant(place.url_as(OWNER), schema="turnmill", runtime=RUNTIME.name, viewer=VIEWER.name)
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        place.run(
+            VIEWER,
+            "INSERT INTO turnmill.wishes (turn_id, verb) VALUES (gen_random_uuid(), 'cancel')",
+        )
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        place.run(RUNTIME, f"SELECT turnmill.ask_cancel('{OTHER}')")
+    settings = place.run(None, "SELECT proconfig FROM pg_proc WHERE proname LIKE 'ask\\_%'")
+    assert settings == [(["search_path=turnmill, pg_temp"],)] * 2
 
 
 def write_everywhere(place: Place, file: Path) -> None:

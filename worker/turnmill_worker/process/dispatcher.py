@@ -12,11 +12,13 @@ from turnmill.domain.errors import SessionBusy, TurnmillError
 from turnmill.domain.ids import TurnId
 from turnmill.listening.notices import Notice
 from turnmill.listening.thread import SLICE_SECONDS, Listener, Untold, listen
+from turnmill.new_ids import new_id
 from turnmill.store.database import Database
 from turnmill.store.line.backlogs import Backlog, backlogs
 from turnmill.store.line.due import expire_overdue, overdue, purge_deleted
 from turnmill.store.line.leases import late_heartbeats, take_lost
 from turnmill.store.line.pauses import Pauses, read_pauses
+from turnmill.store.nouns.wishes import grant_one
 from turnmill.store.records import Head, Moved
 from turnmill.wire import CANCEL_CHANNEL, SETTLED_CHANNEL, WAKE_CHANNEL
 from turnmill_worker.process.feeder import News
@@ -28,6 +30,7 @@ TICK = timedelta(seconds=1)
 #: So many notices are taken before the thread looks whether it was stopped.
 _NOTICES = 100
 _CHUNK = 500
+_WISHES = 50  #: in a tick
 
 
 class Dispatcher:
@@ -102,15 +105,13 @@ class Dispatcher:
             heads += self._repeat(lambda conn: take_lost(conn, lease=self._lease, limit=_CHUNK))
         if found.expired:
             heads += self._repeat(lambda conn: expire_overdue(conn, limit=_CHUNK))
+        if found.wished:
+            heads += self._grant_wishes()
         if found.deleted:
             with self._database.begin() as conn:
                 purge_deleted(conn)
-        if doubtful:
-            self._on_doubt()
-        if found.kept and not self._draining.is_set():
-            self._on_kept()
         if not self._draining.is_set():
-            self._tell(News(heads=heads, due=due))
+            self._say(News(heads=heads, due=due), doubtful=doubtful, kept=found.kept)
         self.ticks += 1
 
     def _repeat(self, step: Callable[[Any], Moved]) -> list[Head]:
@@ -127,6 +128,27 @@ class Dispatcher:
                 warn_of_loss(one)
             if moved.turns < _CHUNK // 2:
                 break
+        return heads
+
+    def _say(self, news: News, *, doubtful: bool, kept: bool) -> None:
+        if doubtful:
+            self._on_doubt()
+        if kept:
+            self._on_kept()
+        self._tell(news)
+
+    def _grant_wishes(self) -> list[Head]:
+        """Do what was asked for by those who may only look; the rest in the next tick."""
+        heads: list[Head] = []
+        try:
+            for _ in range(_WISHES):
+                with self._database.begin() as conn:
+                    granted = grant_one(conn, new_id=TurnId(new_id()))
+                if granted is None:
+                    break
+                heads += granted
+        except TurnmillError as error:  # all else that is due must not wait for it
+            logger.warning("a wish: %s; trying again", error.code)
         return heads
 
     def _run(self) -> None:

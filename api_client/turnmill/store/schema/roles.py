@@ -53,6 +53,9 @@ VIEWED: Mapping[str, Sequence[str]] = MappingProxyType(
     }
 )
 
+#: What the viewer may ask for: dispatchers do it, should the turn allow it.
+ASKED_BY_VIEWERS = ("ask_cancel", "ask_retry")
+
 _POWERS = ("SUPERUSER", "CREATEDB", "CREATEROLE", "REPLICATION", "BYPASSRLS")
 
 
@@ -160,6 +163,8 @@ def _grant_looks(conn: Connection, do: _Do, schema: str, role: str) -> None:
         if table in there:
             names = ", ".join("{}" for _ in columns)
             do(f"GRANT SELECT ({names}) ON {{}}.{{}} TO {{}}", *columns, schema, table, role)
+    for function in _functions(conn, schema):
+        do("GRANT EXECUTE ON FUNCTION {}.{}(uuid) TO {}", schema, function, role)
 
 
 @contextmanager
@@ -215,6 +220,8 @@ def _hand_over(conn: Connection, do: _Do, schema: str, owner: str) -> None:
     do("ALTER SCHEMA {} OWNER TO {}", schema, owner)
     for name, kind in _relations(conn, schema).items():
         do(f"ALTER {kind} {{}}.{{}} OWNER TO {{}}", schema, name, owner)
+    for function in _functions(conn, schema):  # they run with their owner's rights
+        do("ALTER FUNCTION {}.{}(uuid) OWNER TO {}", schema, function, owner)
 
 
 def _relations(conn: Connection, schema: str) -> dict[str, str]:
@@ -223,6 +230,15 @@ def _relations(conn: Connection, schema: str) -> dict[str, str]:
     return {row.name: row.kind for row in rows}
 
 
+def _functions(conn: Connection, schema: str) -> list[str]:
+    wanted = {"schema": schema, "names": list(ASKED_BY_VIEWERS)}
+    return list(conn.exec_driver_sql(_FUNCTIONS, wanted).scalars())
+
+
+_FUNCTIONS = """
+SELECT p.proname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+WHERE n.nspname = %(schema)s AND p.proname = ANY(%(names)s)
+"""
 _IS_SUPERUSER = "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
 _OWNER = "SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = %(schema)s"
 _ATTRIBUTES = """
