@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from turnmill.domain.errors import InvalidSetting
+from turnmill.show.terminal import tell
 
 
 @click.command("roles")
@@ -30,4 +31,4 @@ def command() -> None:
     viewer = Login.of(VIEWER, urls.viewer) if urls.viewer else None
     make_roles(urls.admin, owner=owner, runtime=runtime, viewer=viewer, schema=settings.schema)
     looking = f", {viewer.name} looks" if viewer else ""
-    click.echo(f"{owner.name} owns, {runtime.name} works{looking}")
+    tell(f"{owner.name} owns, {runtime.name} works{looking}")
