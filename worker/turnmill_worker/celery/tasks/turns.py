@@ -29,9 +29,7 @@ def register(app: Celery, runtime: Callable[[], Runtime]) -> None:
         if found := as_uuid(turn_id):  # else nobody of ours said so
             show(await run_turn(TurnId(found), runtime().deps))
 
-    @app.task(
-        name=wire.RUN_BULK, ignore_result=True, resultrepr_maxsize=65_536, Strategy=PLAIN
-    )
+    @app.task(name=wire.RUN_BULK, ignore_result=True, resultrepr_maxsize=65_536, Strategy=PLAIN)
     async def run_bulk_task() -> str | None:
         """Run what is due in the bulk lane; return which turns that were, for Flower to show."""
         return summary(await run_bulk(runtime().deps))
