@@ -6,16 +6,20 @@ from datetime import timedelta
 from typing import Any
 
 from celery import Celery, bootsteps, signals
+from celery.worker.control import Panel
 
 from turnmill.broker.vitals import refuse_eviction
 from turnmill.connections.broker_urls import read_broker_url
 from turnmill.domain.errors import TurnmillError
 from turnmill.settings import Settings
 from turnmill.variables import slips
+from turnmill.wire import DEFAULT_QUEUE
 from turnmill_worker.celery import readiness
 from turnmill_worker.celery.config import config
 from turnmill_worker.celery.flower import guard_flower
 from turnmill_worker.celery.hearing import hints_of
+from turnmill_worker.celery.logs import guard
+from turnmill_worker.celery.remote import restrict
 from turnmill_worker.celery.schedule import beat_schedule
 from turnmill_worker.celery.tasks import turns, upkeep
 from turnmill_worker.layers import registered as layers
@@ -83,7 +87,15 @@ def refuse_bad_setup(**_: Any) -> None:
         observers.registered(settings.observers)
     except TurnmillError as error:
         raise SystemExit(f"turnmill: {error}\n  hint: {error.hint}") from None
-    use_hint_transport()
+    use_hint_transport(packed={DEFAULT_QUEUE})
+    restrict(Panel.data, settings.remote_control)
+
+
+@signals.after_setup_task_logger.connect
+@signals.after_setup_logger.connect
+def keep_lines_apart(logger: logging.Logger, **_: Any) -> None:
+    """Let nobody's text look like a line of ours."""
+    guard(logger)
 
 
 @signals.import_modules.connect
