@@ -43,12 +43,6 @@ EVERY = 0.02  #: fifty sends a second
 BACK_WITHIN = timedelta(seconds=20)
 
 
-@pytest.fixture
-def row(record_property: Callable[[str, object], None]) -> Row:
-    """Return what names the row of the matrix that a test fills."""
-    return lambda name: record_property("row", name)
-
-
 @pytest.fixture(scope="module")
 def servers() -> Iterator[Servers]:
     with Servers.start() as servers:
