@@ -124,7 +124,7 @@ def test_a_broker_that_cannot_be_used_says_why(tmp_path: Path) -> None:
             "redis://localhost:1/0": "refused",
             "redis://nobody.invalid/0": "host_unknown",
             f"unix://{tmp_path}/none.sock": "no_such_file",
-            "sentinel://localhost:1/0?master_name=m": "no_primary",
+            "sentinel://localhost:1/0?master_name=m": "refused",
         }
         assert {url: why_not(url) for url in causes} == causes
 
