@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from kombu.entity import Queue
+from kombu.entity import Exchange, Queue
 
 from turnmill.connections.broker_urls import read_broker_url
 from turnmill.connections.brokers import Broker, QueueType
@@ -29,20 +29,25 @@ _REDIS_OPTIONS: Mapping[str, Any] = {
 }
 
 
-def _queues(broker: Broker) -> list[Queue]:
-    """Return all queues. In Redis, hints are popped and forgotten.
+def hint_queues(broker: Broker) -> list[Queue]:
+    """Return the queues of hints, and that of upkeep. In Redis hints are popped and forgotten.
 
     Keeping a message until it is acknowledged costs two of the three round trips that it makes;
     a hint may be lost. RabbitMQ would push everything at once to a consumer that never
     acknowledges, so there it does.
     """
-    arguments = {"x-queue-type": "quorum"} if broker.queue_type is QueueType.QUORUM else None
+    arguments = _arguments(broker)
+    # Bound to nothing of the app's: Celery would give them its default exchange and routing key.
+    exchange = Exchange("turnmill", type="direct")
     hints = [
-        Queue(name, no_ack=broker.is_redis_like, queue_arguments=arguments)
+        Queue(name, exchange, name, no_ack=broker.is_redis_like, queue_arguments=arguments)
         for name in LANE_QUEUES.values()
     ]
-    others = [Queue(name, queue_arguments=arguments) for name in (UPKEEP_QUEUE, DEFAULT_QUEUE)]
-    return [*hints, *others]
+    return [*hints, Queue(UPKEEP_QUEUE, exchange, UPKEEP_QUEUE, queue_arguments=arguments)]
+
+
+def _arguments(broker: Broker) -> dict[str, str] | None:
+    return {"x-queue-type": "quorum"} if broker.queue_type is QueueType.QUORUM else None
 
 
 def _broker(broker: Broker) -> dict[str, Any]:
@@ -70,15 +75,11 @@ def config(settings: Settings) -> dict[str, Any]:
         "task_acks_late": False,
         "task_serializer": "json",
         "accept_content": ["json"],
-        "task_queues": _queues(broker),
+        "task_queues": [Queue(DEFAULT_QUEUE, queue_arguments=_arguments(broker))],
         "task_default_queue": DEFAULT_QUEUE,
         "task_create_missing_queues": False,
         "task_store_errors_even_if_ignored": False,
-        "worker_pool": "turnmill_worker.pool:TaskPool",
         "worker_consumer": "turnmill_worker.celery.consumer:SteadyConsumer",
-        "worker_concurrency": settings.concurrency,
-        "worker_prefetch_multiplier": 1,
-        "worker_disable_prefetch": broker.is_redis_like,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_hijack_root_logger": True,
         "worker_redirect_stdouts": False,
@@ -90,5 +91,4 @@ def config(settings: Settings) -> dict[str, Any]:
         "control_queue_ttl": 60.0,
         "timezone": "UTC",
         "enable_utc": True,
-        "beat_max_loop_interval": 30,
     }

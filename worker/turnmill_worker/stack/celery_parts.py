@@ -11,8 +11,6 @@ from turnmill_worker.stack import ports
 from turnmill_worker.stack.home import Home
 from turnmill_worker.stack.process import Program
 
-#: Read by Celery before anything else: what `--pool custom` means.
-POOL = ("CELERY_CUSTOM_WORKER_POOL", "turnmill_worker.pool:TaskPool")
 FLOWER_PORT = 5555
 FLOWER_AUTH = "TURNMILL_FLOWER_AUTH"
 #: A flowerconfig.py in the working directory is not what is meant: it could open Flower.
@@ -48,7 +46,6 @@ class CelerySetup:
         env["TURNMILL_BROKER_URL"] = self.broker_url
         env["TURNMILL_HOME"] = str(self.home.path)
         env["TURNMILL_GRACE"] = str(self.call_grace.total_seconds())
-        env.setdefault(*POOL)
         return env
 
     def command(self, program: str, *arguments: str) -> tuple[str, ...]:
@@ -71,7 +68,7 @@ class WorkerPart:
         self._concurrency = concurrency
 
     def program(self) -> Program:
-        options = ("--pool=custom", f"--concurrency={self._concurrency}", "--loglevel=INFO")
+        options = (f"--concurrency={self._concurrency}", "--loglevel=INFO")
         # Gossip and mingle find other workers; nobody needs them, and they cost a second.
         quick = ("--without-gossip", "--without-mingle")
         # Flower runs beside it, and would ask for events a few seconds after the first turns.
