@@ -108,6 +108,7 @@ def _connect(app: Celery, process: Host) -> None:
     signals.worker_ready.connect(on_ready, weak=False)
     signals.worker_shutting_down.connect(on_shutdown, weak=False)
     signals.after_setup_logger.connect(name_slips)
+    signals.after_setup_logger.connect(keep_hints_out_of_the_log)
 
 
 def _prepare(app: Celery, settings: Settings) -> None:
@@ -220,3 +221,14 @@ def name_slips(**_: Any) -> None:
     """Say which variables were set in vain: a worker or beat does not do then what was meant."""
     for line in slips(os.environ):
         logger.warning(line)
+
+
+def keep_hints_out_of_the_log(**_: Any) -> None:
+    """Log no line for each hint unless it failed: the rows tell more. Other tasks have theirs."""
+    for name in ("celery.worker.strategy", "celery.app.trace"):
+        logging.getLogger(name).addFilter(_is_no_hint)
+
+
+def _is_no_hint(record: logging.LogRecord) -> bool:
+    name = record.args.get("name") if isinstance(record.args, Mapping) else None
+    return record.levelno > logging.INFO or name not in _TASKS
