@@ -182,7 +182,9 @@ def _refuse_other_tasks(app: Celery) -> None:
     """Raise InvalidSetting where a name of ours is taken; free ours of limits set for all tasks."""
     for name in _TASKS:
         task = app.tasks[name]
-        if not type(task).__module__.startswith(_OURS):
+        # Which of two Celery keeps is chance; the other one it has named in a warning.
+        doubled = name in getattr(app, "_duplicate_task_names_warned", ())
+        if doubled or not type(task).__module__.startswith(_OURS):
             raise InvalidSetting(
                 f"another task of this app has the name {name}", hint="give it another name"
             )

@@ -54,6 +54,8 @@ _NAMED = 20
 class Runtime:
     """Everything that runs turns in this process, on one event loop."""
 
+    _connects_until = 0.0
+
     def __init__(
         self, settings: Settings, *, slots: int, hints: Hints | None = None, owner: str = ""
     ) -> None:
@@ -92,14 +94,14 @@ class Runtime:
         )
         self._observing = None if hints is None else self._new_observing()
         self._dispatching = None if hints is None else self._new_dispatching(hints)
-        self._hints_of_worker = hints
-        self._began_at = time.monotonic()
+        self._connected = None if hints is None else hints.connected
         # Of a worker, not of its children in quarantine.
         self._alive = None if hints is None else Alive(settings, self._doing)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the threads, on the loop's thread, before any turn is taken."""
         self._loop = loop
+        self._connects_until = time.monotonic() + CONNECTED_WITHIN.total_seconds()
         loop.set_exception_handler(log_type)
         self._heartbeat.start()
         if self._alive is not None:
@@ -220,9 +222,9 @@ class Runtime:
             return State.STARTING, "the database has not answered yet"
         if now - looked_at > _ANSWERS_WITHIN.total_seconds():
             return State.WAITING, "the database does not answer"
-        if self._hints_of_worker is not None and self._hints_of_worker.connected():
+        if self._connected is not None and self._connected():
             return State.READY, "consuming"
-        if now - self._began_at < CONNECTED_WITHIN.total_seconds():
+        if now < self._connects_until:
             return State.STARTING, "connecting to the broker"
         return State.READY, "polling: the broker does not answer"
 
