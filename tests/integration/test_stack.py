@@ -201,7 +201,8 @@ def client_of(line: Line) -> Client:
 def test_term_and_kill_leave_no_process_and_what_was_accepted_is_answered_after_the_next_start(
     home: Path,
 ) -> None:
-    with Up(home, env={"TURNMILL_MOCK_LATENCY": "600"}) as up, client_of(up.ready()) as client:
+    env = {"TURNMILL_MOCK_LATENCY": "600", "TURNMILL_GRACE": "1"}
+    with Up(home, env=env) as up, client_of(up.ready()) as client:
         session = client.sessions.create(user_id="ada", provider="mock", model="m")
         turn = client.send(session, "Are you there?")
         assert wait_until(lambda: turn.refresh().state is TurnState.RUNNING, timeout=SOON)

@@ -106,7 +106,7 @@ def test_a_slow_bulk_turn_keeps_no_other_one_waiting(start: Start, database_url:
         assert count(database_url, "running") == 3
 
 
-def test_a_worker_that_ends_begins_none_of_the_turns_that_wait_for_a_slot(
+def test_a_worker_that_ends_names_the_turns_that_outlast_it_and_begins_none_that_wait(
     start: Start, database_url: str, broker_url: str
 ) -> None:
     send(database_url, 40, seconds=120.0)
@@ -115,7 +115,12 @@ def test_a_worker_that_ends_begins_none_of_the_turns_that_wait_for_a_slot(
         worker.ask_to_stop()
         assert wait_until(lambda: worker.poll() is not None, timeout=SOON)
         assert worker.poll() == 0
+        outlasting = [
+            one for one in worker.program.log.read_text().splitlines() if "outlast" in one
+        ]
     assert count(database_url, "running") == 0
+    [line] = outlasting
+    assert " WARNING " in line and "3 turns outlast" in line and len(line.split(", ")) == 4
     with psycopg.connect(database_url) as conn:
         assert conn.execute("SELECT count(*) FROM turnmill.attempts").fetchone() == (3,)
 
