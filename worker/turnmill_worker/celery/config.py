@@ -11,7 +11,7 @@ from turnmill.settings import Settings
 from turnmill.wire import DEFAULT_QUEUE, LANE_QUEUES, UPKEEP_QUEUE
 
 #: Where no URL is set: the app can be imported, and a worker refuses to start.
-_NONE = "memory://"
+NO_BROKER = "memory://"
 _REDIS_OPTIONS: Mapping[str, Any] = {
     # An attempt to connect takes a second at the most, and the next one comes a second later.
     "socket_timeout": 1.0,
@@ -61,7 +61,7 @@ def _broker(broker: Broker) -> dict[str, Any]:
 
 def config(settings: Settings) -> dict[str, Any]:
     """Return Celery's configuration for these settings."""
-    broker = read_broker_url(settings.broker_url or _NONE)
+    broker = read_broker_url(settings.broker_url or NO_BROKER)
     return {
         **_broker(broker),
         "broker_connection_retry_on_startup": True,

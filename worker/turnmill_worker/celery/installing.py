@@ -18,7 +18,7 @@ from turnmill.domain.errors import InvalidSetting, TurnmillError
 from turnmill.settings import Settings
 from turnmill.variables import slips
 from turnmill_worker.celery import readiness
-from turnmill_worker.celery.config import hint_queues
+from turnmill_worker.celery.config import NO_BROKER, hint_queues
 from turnmill_worker.celery.hearing import hints_of
 from turnmill_worker.celery.pools import POOL, refuse_pool
 from turnmill_worker.celery.schedule import beat_schedule
@@ -118,8 +118,14 @@ def _prepare(app: Celery, settings: Settings) -> None:
 
 
 def _broker_of(app: Celery, settings: Settings) -> Broker:
-    """Return where hints are published; where Turnmill is told nothing, the app's own broker."""
-    return read_broker_url(settings.broker_url or app.conf.broker_url or "")
+    """Return where hints are published."""
+    return read_broker_url(_broker_url(app, settings))
+
+
+def _broker_url(app: Celery, settings: Settings) -> str:
+    """Return the URL that Turnmill is told, or else that of the app; empty where it has none."""
+    url = settings.broker_url or app.conf.broker_url or ""
+    return "" if url == NO_BROKER else str(url)
 
 
 def _add_queues(app: Celery, settings: Settings) -> None:
@@ -166,9 +172,9 @@ def _check(worker: Any, process: Host) -> None:
     _refuse_other_tasks(app)
     if not {"json", "application/json"} & set(app.conf.accept_content):
         raise InvalidSetting("accept_content is without json", hint="add 'json': hints are JSON")
-    if not process.settings.broker_url:
-        process.settings = dataclasses.replace(process.settings, broker_url=app.conf.broker_url)
-    settings = process.settings
+    settings = process.settings = dataclasses.replace(
+        process.settings, broker_url=_broker_url(app, process.settings)
+    )
     noting_of_worker(settings).note(State.STARTING)
     refuse_eviction(settings)
     check_store(settings)
@@ -198,7 +204,8 @@ def _has_limit(conf: Any) -> bool:
 
 def _warn_of_deafness(app: Celery, broker: Broker) -> None:
     """Say so when hints go elsewhere: turns are found without them, but later and at a price."""
-    with app.connection_for_read() as read, app.connection_for_read(broker.for_kombu().url) as hints:
+    url = broker.for_kombu().url
+    with app.connection_for_read() as read, app.connection_for_read(url) as hints:
         elsewhere = _place(read.info()) != _place(hints.info())
     prefix = (app.conf.broker_transport_options or {}).get("global_keyprefix")
     if elsewhere or prefix:
