@@ -118,6 +118,13 @@ def test_what_an_application_says_of_its_worker_wins_whenever_it_says_so(when: s
     assert ("mine" in app.conf.beat_schedule) is (when == "before")
 
 
+def test_another_app_of_the_process_gets_none_of_our_tasks() -> None:
+    app, other = Celery("mine", set_as_current=False), Celery("other", set_as_current=False)
+    turnmill_worker.install(app)
+    assert any(name.startswith("turnmill.") for name in app.tasks)
+    assert not any(name.startswith("turnmill.") for name in other.tasks)
+
+
 def test_it_is_installed_once_in_an_app() -> None:
     app = Celery("mine", set_as_current=False)
     turnmill_worker.install(app)

@@ -9,6 +9,8 @@ from turnmill_worker.pool.async_task import AsyncTask
 HINTED: Mapping[str, Any] = MappingProxyType(
     {
         "base": AsyncTask,
+        # Not in every other app of the process, as Celery would have it.
+        "shared": False,
         "ignore_result": True,
         "store_errors_even_if_ignored": False,
         # A hint is never run again by Celery: the row says what is due.
