@@ -89,7 +89,11 @@ def write(path: Path, one: Sign) -> None:
 
 def make_room(home: Path, program: str) -> None:
     """Make the folder, and remove what processes have left that were killed; raises OSError."""
-    folder_of(home).mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not home.is_dir():
+        # As `turnmill up` makes it: no others may write, and root's Postgres may pass through.
+        home.mkdir(mode=0o711, parents=True, exist_ok=True)
+        (home / ".gitignore").write_text("*\n", encoding="utf-8")
+    folder_of(home).mkdir(mode=0o700, exist_ok=True)
     for path, found in _signs(home, program):
         if not found.is_running:
             path.unlink(missing_ok=True)
@@ -97,6 +101,8 @@ def make_room(home: Path, program: str) -> None:
 
 def read(path: Path) -> Sign | None:
     """Return what a file says; None where it says nothing that can be understood."""
+    if not path.is_file():
+        return None  # a FIFO would be waited for
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
         return Sign(

@@ -66,12 +66,13 @@ def shop(env: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Ce
     monkeypatch.delitem(sys.modules, SHOP, raising=False)
 
 
+@pytest.mark.parametrize("pool", [(), pytest.param(("-P", "threads"), marks=[pytest.mark.slow])])
 def test_a_worker_of_an_application_runs_its_tasks_as_they_were_and_turns_beside_them(
-    shop: Celery, env: Mapping[str, str], tmp_path: Path
+    pool: tuple[str, ...], shop: Celery, env: Mapping[str, str], tmp_path: Path
 ) -> None:
     tasks = shop.tasks
     with (
-        running("worker", *QUICK, env=env),
+        running("worker", *pool, *QUICK, env=env),
         running("worker", "-Q", "mail", "-n", "mail@%h", *QUICK, env=env),
         Client(database_url=env["TURNMILL_DATABASE_URL"], broker_url=env["SHOP_BROKER"]) as client,
     ):
@@ -204,6 +205,20 @@ def test_a_pool_that_turns_do_not_run_on_is_refused_with_one_line(
         *options, app="turnmill_worker.app", env=env | variables | {"PYTHONPATH": str(green)}
     )
     assert f"turns do not run on the pool {named}" in said
+
+
+def test_a_detached_worker_says_in_its_log_why_it_does_not_run(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    options = ("worker", "-P", "prefork", "--detach", f"--pidfile={tmp_path / 'pid'}")
+    log = tmp_path / "detached.log"
+    argv = (sys.executable, "-m", "celery", "-A", SHOP, *options, f"--logfile={log}")
+    assert subprocess.run(argv, env=env, timeout=60, check=False).returncode == 0
+    told = wait_until(
+        lambda: log.exists() and "turns do not run on the pool `prefork`" in log.read_text(),
+        timeout=SOON,
+    )
+    assert told, log.read_text()
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from turnmill import alive
 from turnmill.alive import Sign, State
 from turnmill.cli.commands.health import command
+from turnmill.ownership import doubt_about
 
 NOBODY = 2**22 + 1  #: no process has a number like this
 
@@ -108,6 +109,21 @@ def test_the_file_that_is_named_is_asked_and_no_other(
 def test_what_cannot_be_understood_is_nobodys(home: Path, text: str) -> None:
     place = alive.place_of(home, "worker", 1)
     place.write_bytes(text.encode("utf-8", "surrogatepass"))
+    assert asked("worker")[0] == 1
+
+
+def test_a_home_that_a_worker_makes_is_one_that_others_cannot_write(tmp_path: Path) -> None:
+    before = os.umask(0o002)
+    try:
+        alive.make_room(tmp_path / "new", "worker")
+    finally:
+        os.umask(before)
+    assert doubt_about(alive.folder_of(tmp_path / "new")) == ""
+    assert doubt_about(tmp_path / "new") == ""
+
+
+def test_a_fifo_in_the_place_of_a_note_is_not_waited_for(home: Path) -> None:
+    os.mkfifo(alive.place_of(home, "worker", 1))
     assert asked("worker")[0] == 1
 
 

@@ -1,5 +1,6 @@
 """Putting Turnmill into a Celery app: its tasks, its queues, its schedule, its step of a worker."""
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -89,7 +90,8 @@ def _connect(app: Celery, process: Host) -> None:
 
     def on_worker(instance: Any, **_: Any) -> None:
         if instance.app is app:
-            _end_with_one_line(lambda: _prepare(app, process.settings))
+            with contextlib.suppress(TurnmillError):  # the step says so, when there is a log
+                _prepare(app, process.settings)
 
     def on_beat(sender: Any, **_: Any) -> None:
         if sender.app is app:
@@ -148,7 +150,10 @@ def _step(process: Host) -> type[bootsteps.StartStopStep]:
         def __init__(self, worker: Any, **kwargs: Any) -> None:
             """End with one clear line where it cannot work, before anything has been started."""
             super().__init__(worker, **kwargs)
-            _end_with_one_line(lambda: _check(worker, process))
+            try:
+                _check(worker, process)
+            except TurnmillError as error:
+                raise _end_of(worker, error) from None
 
         def start(self, worker: Any) -> None:
             process.start(worker.pool, hints_of(worker), most=worker.max_concurrency)
@@ -219,11 +224,11 @@ def _place(info: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(info.get(part) for part in ("hostname", "port", "virtual_host"))
 
 
-def _end_with_one_line(do: Any) -> None:
-    try:
-        do()
-    except TurnmillError as error:
-        raise SystemExit(f"turnmill: {error}\n  hint: {error.hint}") from None
+def _end_of(worker: Any, error: TurnmillError) -> SystemExit:
+    """Return what ends the worker with one line, in its log too where it has a file for that."""
+    if getattr(worker, "logfile", None):  # detached, nobody sees what it says at its end
+        logger.critical("%s (hint: %s)", error, error.hint)
+    return SystemExit(f"turnmill: {error}\n  hint: {error.hint}")
 
 
 def name_slips(**_: Any) -> None:
