@@ -33,13 +33,16 @@ if [ ! -e "$work/fetched" ]; then
         "$work/programs/usr/sbin/debootstrap" --variant=minbase \
         --include=python3,python3-venv,python3-pip,zlib1g,libreadline8,ca-certificates \
         "$suite" "$work/debian" http://deb.debian.org/debian >"$work/debootstrap.log"
-    for pins in build worker; do # Debian's Python is 3.11.2, and pip asks the one that runs it
-        sed "s/ ; python_full_version < '3.11.3'//" "$root/constraints/$pins.txt" >"$work/$pins.txt"
-        "$python" -m pip download --quiet --no-deps --require-hashes --only-binary :all: \
-            --python-version 3.11 --requirement "$work/$pins.txt" --dest "$work/context/wheels"
-    done
     touch "$work/fetched"
 fi
+for pins in build worker; do # Debian's Python is 3.11.2, and pip asks the one that runs it
+    sed "s/ ; python_full_version < '3.11.3'//" "$root/constraints/$pins.txt" >"$work/$pins.new"
+    if ! cmp -s "$work/$pins.new" "$work/$pins.txt"; then
+        "$python" -m pip download --quiet --no-deps --require-hashes --only-binary :all: \
+            --python-version 3.11 --requirement "$work/$pins.new" --dest "$work/context/wheels"
+        mv "$work/$pins.new" "$work/$pins.txt"
+    fi
+done
 
 if [ -z "${IN_ENGINE_NETWORK:-}" ]; then # all is here: from now on, alone
     IN_ENGINE_NETWORK=1 exec unshare --net --mount "$here/with_engine.sh" "$@"
