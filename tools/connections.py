@@ -32,7 +32,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         code = run(report)
-        rows = list(rows_of(report))
+        rows = sorted(rows_of(report))
     write(rows)
     for what, result in rows:
         sys.stdout.write(f"{what}: {result}\n")

@@ -9,6 +9,7 @@ import os
 from typing import TYPE_CHECKING
 
 from turnmill.ownership import doubt_about, read_our_note
+from turnmill.role_urls import RoleUrls
 from turnmill.settings import Profile, Settings
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 #: What `turnmill up` writes into its home once it is ready: the same line as `up --json`.
 READY_FILE = "ready.json"
 LOCK_FILE = "lock"  #: held by the `turnmill up` that runs on the home
+#: Beside its passwords: the URL of the role that owns the tables of the database that came along.
+OWNER_FILE = "secrets/owner-url"
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +42,18 @@ def settings_of_home(environ: Mapping[str, str] | None = None) -> Settings:
         database_url=noted.get("database_url", ""),
         broker_url=settings.broker_url or noted.get("broker_url", ""),
     )
+
+
+def role_urls_of_home(settings: Settings, environ: Mapping[str, str] | None = None) -> RoleUrls:
+    """Return the URLs of other roles; the owner's of the system that runs in the home, too."""
+    urls = RoleUrls.from_env(settings, environ)
+    is_this = _noted(settings.home / READY_FILE).get("database_url") == settings.database_url
+    if urls.owner or not is_this:
+        return urls
+    try:
+        return dataclasses.replace(urls, owner=read_our_note(settings.home / OWNER_FILE))
+    except OSError:  # it brought no database of its own
+        return urls
 
 
 def flower_url_of_home(settings: Settings) -> str:

@@ -30,6 +30,13 @@ class Profile(StrEnum):
     PRODUCTION = "production"  #: refuses what is unsafe, naming the setting to change
 
 
+class RemoteControl(StrEnum):
+    """Which of Celery's remote commands a worker obeys."""
+
+    LOOKING = "looking"  #: what inspects, and `revoke`
+    ALL = "all"  #: shutdown, pools, rates and queues, too: whoever can write to the broker commands
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All that Turnmill reads from its environment. Provider keys are not here: see the worker."""
@@ -57,13 +64,15 @@ class Settings:
     observer_timeout: timedelta = timedelta(seconds=10)  #: of one call to an observer
     metrics_port: int | None = None  #: where a worker serves its metrics; None: nowhere
     metrics_host: str = "127.0.0.1"
+    remote_control: RemoteControl = RemoteControl.ALL
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
         """Read TURNMILL_* and check them; raises InvalidSetting or UnsafeSetting."""
         env = os.environ if environ is None else environ
+        profile = _profile(env.get("TURNMILL_PROFILE", "development"))
         settings = cls(
-            profile=_profile(env.get("TURNMILL_PROFILE", "development")),
+            profile=profile,
             database_url=env.get("TURNMILL_DATABASE_URL", ""),
             listen_url=env.get("TURNMILL_LISTEN_URL", ""),
             schema=_schema(env.get("TURNMILL_SCHEMA") or "turnmill"),
@@ -89,6 +98,7 @@ class Settings:
             ),
             metrics_port=_port(env, "TURNMILL_METRICS_PORT"),
             metrics_host=env.get("TURNMILL_METRICS_HOST") or "127.0.0.1",
+            remote_control=_remote_control(env.get("TURNMILL_REMOTE_CONTROL"), profile),
         )
         settings.check(env)
         return settings
@@ -150,6 +160,18 @@ def _profile(value: str) -> Profile:
     except ValueError:
         raise InvalidSetting(
             "TURNMILL_PROFILE is not a profile", hint="development or production"
+        ) from None
+
+
+def _remote_control(value: str | None, profile: Profile) -> RemoteControl:
+    if not value:
+        is_careful = profile is Profile.PRODUCTION
+        return RemoteControl.LOOKING if is_careful else RemoteControl.ALL
+    try:
+        return RemoteControl(value)
+    except ValueError:
+        raise InvalidSetting(
+            "TURNMILL_REMOTE_CONTROL is out of range", hint="looking or all"
         ) from None
 
 

@@ -75,7 +75,7 @@ def by_both(primary: ChosenPostgres, standby: Standby) -> Callable[[str], str]:
 def test_a_primary_that_dies_under_load_loses_no_turn_once_its_standby_is_promoted(
     pair: tuple[ChosenPostgres, Standby], valkey_server: EmbeddedValkey, row: Callable[[str], None]
 ) -> None:
-    row("several hosts, the primary killed at 50 sends/s and the stand-by promoted")
+    row("PostgreSQL, the primary killed at 50 sends/s and the stand-by promoted")
     primary, standby = pair
     before, after = (Servers(one.home, one, valkey_server) for one in pair)
     with Way(before, lease=timedelta(seconds=2), way=by_both(*pair)) as system:

@@ -1,6 +1,7 @@
 """PgBouncer before the database: Turnmill finds out, and relies on nothing of a session."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,7 +17,8 @@ from tests.connections.servers import PgBouncer, pgbouncer_version
 from turnmill.cli.doctor.findings import Examination, Level
 from turnmill.cli.doctor.pooler import check_pooler
 from turnmill.cli.doctor.servers import check_database
-from turnmill.domain.errors import AccessDenied, StoreError, StoreUnavailable
+from turnmill.domain.errors import AccessDenied, StoreError, StoreUnavailable, TurnCancelled
+from turnmill.listening import thread as listening
 from turnmill.listening.thread import Listener, Untold, listen
 from turnmill.settings import Settings
 from turnmill.store.async_database import AsyncDatabase
@@ -170,6 +172,26 @@ def test_listening_goes_past_the_pooler_where_a_url_says_so(
         assert isinstance(listener, Listener)
 
 
+def test_a_url_to_listen_on_that_leads_nowhere_stops_nobody_and_is_tried_again(
+    database_url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listening, "_TRY_AGAIN_SECONDS", 0.0)
+    nowhere = urlsplit(database_url)._replace(path="/nowhere").geturl()
+    with opened(database_url, listen_url=nowhere) as store, listen(store, ["told"]) as listener:
+        assert isinstance(listener, Untold)
+        assert not listener.hear(0.001)
+        assert listener.is_over
+    assert "no such database" in caplog.text
+    settings = Settings(database_url=database_url, listen_url=nowhere)
+    with Client(settings=settings) as client:
+        turn = client.send(client.sessions.create(user_id="ada"), "hello")
+        with ThreadPoolExecutor(1) as thread:
+            waiting = thread.submit(turn.result, 30.0)
+            turn.cancel()
+            with pytest.raises(TurnCancelled):
+                waiting.result(30.0)
+
+
 def findings(url: str, *, listen_url: str = "") -> list[tuple[Level, str, str]]:
     examination = Examination(
         settings=Settings(database_url=url, listen_url=listen_url), environ={}
@@ -199,9 +221,9 @@ def test_doctor_tries_whether_anything_is_heard_where_a_url_says_to_listen(
     elsewhere = urlsplit(database_url)._replace(path="/postgres").geturl()
     heard = {
         listen_url: findings(transaction, listen_url=listen_url)[-1][0]
-        for listen_url in (database_url, session, transaction, elsewhere)
+        for listen_url in (database_url, session, transaction, elsewhere, elsewhere + "x")
     }
-    assert list(heard.values()) == [Level.OK, Level.OK, Level.WRONG, Level.WRONG]
+    assert list(heard.values()) == [Level.OK, Level.OK, *[Level.WRONG] * 3]
 
 
 def test_doctor_has_nothing_to_say_of_a_server_that_answers_by_itself(database_url: str) -> None:

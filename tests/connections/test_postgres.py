@@ -100,7 +100,7 @@ def other_postgres(
 def test_everything_works_over_tls_with_the_certificate_verified(
     other_postgres: tuple[Servers, Path], tmp_path: Path, row: Row
 ) -> None:
-    row("TLS, `sslmode=verify-full`")
+    row("PostgreSQL, TLS with `sslmode=verify-full`")
     servers, authority = other_postgres
     verified = f"?sslmode=verify-full&sslrootcert={authority}"
     journey.make(servers, tmp_path, way=lambda url: url + verified)
@@ -128,7 +128,7 @@ def test_a_server_that_is_not_the_one_that_is_asked_for_is_refused_with_the_reas
 def test_everything_works_over_a_socket(
     other_postgres: tuple[Servers, Path], tmp_path: Path, row: Row
 ) -> None:
-    row("a Unix socket")
+    row("PostgreSQL, a Unix socket")
     servers, _ = other_postgres
     sockets = quote(str(servers.home.path / "sockets"), safe="")
 
@@ -143,7 +143,7 @@ def test_everything_works_over_a_socket(
 def test_everything_works_where_the_first_of_several_hosts_is_down(
     servers: Servers, tmp_path: Path, row: Row
 ) -> None:
-    row("several hosts, the first one down")
+    row("PostgreSQL, several hosts, the first one down")
 
     def by_several(url: str) -> str:
         login, port, path = parts_of(url)

@@ -18,7 +18,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from turnmill_worker.http1.answer import Answer
-from turnmill_worker.http1.dialling import Origin
 from turnmill_worker.http1.failures import (
     ConnectTimeout,
     CutShort,
@@ -29,6 +28,7 @@ from turnmill_worker.http1.failures import (
     TimedOut,
     TooLarge,
 )
+from turnmill_worker.http1.opening import Origin
 from turnmill_worker.http1.pool import Pool
 from turnmill_worker.http1.reading import Bounds
 from turnmill_worker.providers.proxied import Proxied

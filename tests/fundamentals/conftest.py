@@ -13,6 +13,12 @@ import pytest
 from tests.conftest import make_home
 from turnmill import Client
 
+#: The jobs that a test sends by hand: beat would take their slots.
+UNSCHEDULED = {
+    f"TURNMILL_SCHEDULE_{name}": "off"
+    for name in ("ARCHIVE_IDLE_SESSIONS", "ROLL_UP_USAGE", "SELF_CHECK")
+}
+
 
 @dataclass(frozen=True, slots=True)
 class System:
@@ -31,7 +37,7 @@ def system() -> Iterator[System]:
     env = {key: value for key, value in os.environ.items() if not key.startswith("TURNMILL_")}
     process = subprocess.Popen(
         [sys.executable, "-m", "turnmill.cli", "up", "--json", "--concurrency", "200"],
-        env=env | {"TURNMILL_HOME": str(home.path), "TURNMILL_LEASE": "5"},
+        env=env | {"TURNMILL_HOME": str(home.path), "TURNMILL_LEASE": "5"} | UNSCHEDULED,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

@@ -24,6 +24,8 @@ from turnmill_worker.stack.process import wait_until
 
 GIVEN = {
     "POSTGRES_PASSWORD": "pg-password",
+    "POSTGRES_OWNER_PASSWORD": "owner-password",
+    "POSTGRES_APP_PASSWORD": "app-password",
     "REDIS_PASSWORD": "redis-password",
     "TURNMILL_FLOWER_AUTH": "ada:lovelace",
 }
@@ -62,6 +64,26 @@ def test_only_the_worker_knows_the_keys_of_providers() -> None:
         if "sk-canary" in service.environment.values()
     }
     assert knowing == {"worker"}
+
+
+def test_each_service_holds_the_passwords_that_it_uses_and_no_other() -> None:
+    passwords = {name: GIVEN[name] for name in GIVEN if "PASSWORD" in name}
+    holds = {
+        service: {
+            name
+            for name, password in passwords.items()
+            if any(password in value for value in found.environment.values())
+        }
+        for service, found in services(GIVEN).items()
+    }
+    assert holds == {
+        "postgres": {"POSTGRES_PASSWORD"},
+        "redis": {"REDIS_PASSWORD"},
+        "migrate": {"POSTGRES_PASSWORD", "POSTGRES_OWNER_PASSWORD", "POSTGRES_APP_PASSWORD"},
+        "worker": {"POSTGRES_APP_PASSWORD", "REDIS_PASSWORD"},
+        "beat": {"REDIS_PASSWORD"},
+        "flower": {"REDIS_PASSWORD"},
+    }
 
 
 def test_everything_that_the_image_copies_exists_and_is_let_through() -> None:
@@ -107,21 +129,31 @@ def empty_database(postgres_server: EmbeddedPostgres) -> Iterator[str]:
     yield postgres_server.url_of("compose_empty")
     with psycopg.connect(admin, autocommit=True) as connection:
         connection.execute("DROP DATABASE compose_empty WITH (FORCE)")
+        connection.execute("DROP ROLE IF EXISTS compose_owner, compose_app")
 
 
 def test_migrate_prepares_an_empty_database_and_may_run_at_every_start(
     machine: Machine, empty_database: str
 ) -> None:
     migrate = services(GIVEN)["migrate"]
-    there = Machine(
-        folder=machine.folder,
-        moved=machine.moved,
-        environment={**machine.environment, "TURNMILL_DATABASE_URL": empty_database},
+    server = empty_database.rpartition("@")[2]
+    as_ours = {
+        f"TURNMILL_{variable}_URL": f"postgresql://compose_{role}:x@{server}"
+        for variable, role in (("OWNER", "owner"), ("DATABASE", "app"))
+    }
+    there = replace(
+        machine,
+        environment={**machine.environment, "TURNMILL_SUPERUSER_URL": empty_database, **as_ours},
     )
     for _ in range(2):
         assert there.run(migrate, timeout=SOON) == 0, there.log(migrate).read_text()
-    with Client(database_url=empty_database) as client:
+    with Client(database_url=as_ours["TURNMILL_DATABASE_URL"]) as client:
         assert client.sessions.list() == []
+    with (
+        psycopg.connect(as_ours["TURNMILL_DATABASE_URL"]) as connection,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
+        connection.execute("COPY turnmill.turns (error_code) FROM PROGRAM 'env'")
 
 
 def test_worker_beat_and_flower_become_healthy_and_answer(

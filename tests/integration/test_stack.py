@@ -22,6 +22,7 @@ from tests.conftest import make_home
 from tests.integration.stack_process import GONE_WITHIN, Up
 from turnmill import Client
 from turnmill.domain.states import TurnState
+from turnmill.running_home import OWNER_FILE
 from turnmill.sync.turns import Turn
 from turnmill_worker.stack.postgres import EmbeddedPostgres
 from turnmill_worker.stack.process import wait_until
@@ -31,12 +32,19 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at proces
 
 SOON = timedelta(seconds=30)
 Line = dict[str, object]
+#: Of whoever starts it; a worker may need all of it.
+THEIRS = {
+    "OPENAI_API_KEY": "sk-canary",
+    "ANTHROPIC_API_KEY": "sk-canary",
+    "SOMEBODYS_TOKEN": "canary-too",
+    "PGPASSWORD": "canary-too",
+}
 
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[tuple[Up, Line]]:
     home = make_home()
-    with Up(home.path, "--workers", "2", "--concurrency", "10") as up:
+    with Up(home.path, "--workers", "2", "--concurrency", "10", env=THEIRS) as up:
         yield up, up.ready()
     home.discard()
 
@@ -118,6 +126,60 @@ def test_no_password_stands_on_a_command_line(running: tuple[Up, Line]) -> None:
     assert all(password and password not in seen for password in passwords)
 
 
+def test_no_child_but_workers_holds_what_the_caller_does_and_none_the_passwords_of_others(
+    running: tuple[Up, Line],
+) -> None:
+    up, line = running
+    told = {process: environment_of(process.pid) for process in up.descendants()}
+    workers = {process for process in told if "worker" in process.argv}
+    passwords = [secret_of(up, name) for name in ("postgres", "turnmill_owner", "turnmill_viewer")]
+
+    assert {process for process, env in told.items() if "canary" in env} == workers
+    assert {process for process, env in told.items() if str(line["database_url"]) in env} == workers
+    assert [password for password in passwords for env in told.values() if password in env] == []
+    assert [process.argv for process, env in told.items() if secret_of(up, "flower") in env] == [
+        process.argv for process in told if "flower" in process.argv
+    ]
+
+
+def environment_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace")
+
+
+def secret_of(up: Up, name: str) -> str:
+    path = up.home / "secrets" / name
+    assert path.stat().st_mode & 0o077 == 0
+    return path.read_text()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "COPY (SELECT 1) TO PROGRAM 'env'",
+        "COPY turnmill.turns (error_code) FROM PROGRAM 'env'",
+        "SELECT pg_read_file('/etc/passwd')",
+        "CREATE TABLE mine (n int)",
+        "CREATE TABLE turnmill.mine (n int)",
+        "CREATE TEMPORARY TABLE mine (n int)",
+        "DROP TABLE turnmill.turns",
+        "TRUNCATE turnmill.turns",
+        "ALTER TABLE turnmill.turns ADD mine int",
+        "UPDATE turnmill.schema_version SET version_num = '0'",
+        "CREATE ROLE mine",
+        "ALTER ROLE turnmill_app SUPERUSER",
+        "SET ROLE turnmill_owner",
+        "SET SESSION AUTHORIZATION turnmill",
+        "CREATE SCHEMA mine",
+    ],
+)
+def test_the_url_of_the_ready_line_is_for_rows_and_for_nothing_else(
+    running: tuple[Up, Line], statement: str
+) -> None:
+    _, line = running
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        query(line["database_url"], statement)
+
+
 def test_everything_listens_on_loopback_only(running: tuple[Up, Line]) -> None:
     up, _ = running
     addresses = {address for process in up.descendants() for address in listening(process.pid)}
@@ -184,13 +246,15 @@ def _shown(flower: SplitResult) -> set[str]:
 
 def test_a_postgres_that_was_killed_comes_back_at_the_same_url(running: tuple[Up, Line]) -> None:
     up, line = running
-    query(line["database_url"], "CREATE TABLE kept AS SELECT 7 AS n")
+    owner_url = (up.home / OWNER_FILE).read_text()
+    query(owner_url, "CREATE SCHEMA ours")
+    query(owner_url, "CREATE TABLE ours.kept AS SELECT 7 AS n")
     postgres = next(p for p in up.descendants() if p.argv and p.argv[0].endswith("/postgres"))
 
     os.kill(postgres.pid, signal.SIGKILL)
 
     assert wait_until(lambda: answers(line["database_url"]), timeout=SOON)
-    assert query(line["database_url"], "SELECT n FROM kept") == [(7,)]
+    assert query(owner_url, "SELECT n FROM ours.kept") == [(7,)]
 
 
 def client_of(line: Line) -> Client:

@@ -24,7 +24,6 @@ from turnmill.domain.states import OnAmbiguous, TurnState
 from turnmill.store.records import Settlement
 from turnmill_worker.layers.call import Call, Go, Layer
 from turnmill_worker.layers.guard import TOO_LATE
-from turnmill_worker.layers.holding import Stop
 from turnmill_worker.layers.registered import Named
 from turnmill_worker.providers.boundary import Answer
 from turnmill_worker.providers.port import Done, NotNow, Request, Running, Usage
@@ -212,7 +211,7 @@ async def test_a_layer_that_goes_on_after_somebody_said_stop_sends_nothing_more(
     turn = TurnId(uuid4())
     running = asyncio.ensure_future(run_turn(turn, deps))
     await begun.wait()
-    deps.in_hand.close_calls([turn], Stop.CANCELLED)
+    deps.in_hand.cancelled(pair for pair in deps.in_hand.pairs() if pair[0] == turn)
     await asyncio.wait_for(running, 5.0)
     assert calls == ["large"]
     assert ledger.settled[-1].state is TurnState.CANCELLED

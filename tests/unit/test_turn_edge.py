@@ -120,7 +120,7 @@ async def test_a_cancellation_that_is_not_ours_costs_an_attempt_and_ours_does_no
     running = [asyncio.ensure_future(run_turn(one, deps)) for one in (ours, theirs)]
     for _ in running:
         await waiting.acquire()
-    deps.in_hand.close_calls([ours], Stop.CANCELLED)
+    deps.in_hand.cancelled(pair for pair in deps.in_hand.pairs() if pair[0] == ours)
     await asyncio.wait_for(asyncio.gather(*running), SOON)
     found = {one.turn_id: one for one in ledger.settled}
     assert found[ours].state is TurnState.CANCELLED
@@ -169,7 +169,7 @@ async def test_a_call_that_refuses_to_be_cancelled_is_left_behind(how: str, kind
     running = asyncio.ensure_future(run_turn(turn, deps))
     await begun.wait()
     if how == "cancel":
-        deps.in_hand.close_calls([turn], Stop.CANCELLED)
+        deps.in_hand.cancelled(pair for pair in deps.in_hand.pairs() if pair[0] == turn)
     elif how == "drain":
         deps.in_hand.close_all(Stop.DRAINING)
     elif how == "revoke":

@@ -5,11 +5,14 @@ import os
 from typing import Any
 
 from celery import Celery, signals
+from celery.worker.control import Panel
 
 from turnmill.settings import Settings
 from turnmill_worker.celery.config import config
 from turnmill_worker.celery.flower import guard_flower
 from turnmill_worker.celery.installing import install
+from turnmill_worker.celery.logs import guard
+from turnmill_worker.celery.remote import restrict
 
 settings = Settings.from_env()
 app = Celery(
@@ -21,6 +24,19 @@ app = Celery(
 )
 app.conf.update(config(settings))
 install(app, settings)
+
+
+@signals.celeryd_init.connect
+def obey_few(**_: Any) -> None:
+    """Leave on what Settings say of Celery's remote commands."""
+    restrict(Panel.data, settings.remote_control)
+
+
+@signals.after_setup_task_logger.connect
+@signals.after_setup_logger.connect
+def keep_lines_apart(logger: logging.Logger, **_: Any) -> None:
+    """Let nobody's text look like a line of ours."""
+    guard(logger)
 
 
 @signals.import_modules.connect

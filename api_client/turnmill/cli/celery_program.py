@@ -31,16 +31,16 @@ def require_worker_half(*modules: str) -> None:
         )
 
 
-def settings_of_servers() -> Settings:
-    """Return the settings with the URLs of both servers, or raise InvalidSetting."""
+def settings_of_servers(*, database: bool = True) -> Settings:
+    """Return the settings with the URLs of the servers that are needed, or raise InvalidSetting."""
     from turnmill.running_home import settings_of_home
 
     settings = settings_of_home()
-    for variable, url in (
-        ("TURNMILL_DATABASE_URL", settings.database_url),
-        ("TURNMILL_BROKER_URL", settings.broker_url),
+    for variable, url, needed in (
+        ("TURNMILL_DATABASE_URL", settings.database_url, database),
+        ("TURNMILL_BROKER_URL", settings.broker_url, True),
     ):
-        if not url:
+        if needed and not url:
             raise InvalidSetting(
                 f"{variable} is not set",
                 hint=f"set {variable}, or run `turnmill up`, which brings the servers along",
@@ -52,12 +52,15 @@ def become(
     program: str, arguments: Sequence[str], *, settings: Settings, environ: Mapping[str, str]
 ) -> NoReturn:
     """Turn this process into one of Celery's programs; signals reach it."""
-    from turnmill_worker.stack.celery_parts import OVERRIDES, command_of
+    from turnmill_worker.stack import environments
+    from turnmill_worker.stack.celery_parts import command_of
 
-    env = {name: value for name, value in os.environ.items() if name not in OVERRIDES}
-    env["TURNMILL_DATABASE_URL"] = settings.database_url
-    env["TURNMILL_BROKER_URL"] = settings.broker_url
-    env.update(environ)
+    servers = {
+        "TURNMILL_DATABASE_URL": settings.database_url,
+        "TURNMILL_BROKER_URL": settings.broker_url,
+    }
+    narrow = {"beat": environments.of_beat, "flower": environments.of_flower}
+    env = narrow.get(program, environments.of_worker)({**os.environ, **servers, **environ})
     sys.stdout.flush()
     os.execve(sys.executable, command_of(program, *arguments, app=APP), env)
 

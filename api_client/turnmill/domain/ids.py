@@ -19,10 +19,10 @@ def uuid7(*, unix_ms: int, random_bits: int) -> UUID:
     return UUID(int=stamp | 0x7 << 76 | upper << 64 | 0b10 << 62 | lower)
 
 
-def as_uuid(text: str) -> UUID | None:
-    """Return the UUID that the text spells, or None."""
+def as_uuid(text: object) -> UUID | None:
+    """Return the UUID that the text spells, or None; also for what is no text."""
     try:
-        return UUID(text)
+        return UUID(text) if isinstance(text, str) else None
     except ValueError:
         return None
 

@@ -4,7 +4,8 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from math import inf
 from typing import Any
 
 from turnmill.domain.errors import StoreError
@@ -28,6 +29,8 @@ logger = logging.getLogger("turnmill.waiting")
 
 #: How long a thread listens before it looks whether it was closed.
 SLICE_SECONDS = 0.1
+#: A URL to listen on that leads nowhere is tried again after so long.
+_TRY_AGAIN_SECONDS = 30.0
 
 
 class Listener:
@@ -35,6 +38,7 @@ class Listener:
 
     #: How often to ask all the same: a notice may be lost.
     poll_seconds = TOLD_POLL_SECONDS
+    is_over = False  #: it ends by an error of the driver's
 
     def __init__(self, driver: Any) -> None:
         self._driver = driver
@@ -47,8 +51,15 @@ class Listener:
 class Untold:
     """Where nothing is told: who listens looks often."""
 
-    def __init__(self, poll_seconds: float) -> None:
+    def __init__(self, poll_seconds: float, *, lasts: float = inf) -> None:
+        """After `lasts` seconds it is time to try to listen again."""
         self.poll_seconds = poll_seconds
+        self._ends_at = time.monotonic() + lasts
+
+    @property
+    def is_over(self) -> bool:
+        """Tell whether to call `listen` again."""
+        return time.monotonic() > self._ends_at
 
     def hear(self, seconds: float = SLICE_SECONDS, *, most: int = 1) -> Sequence[Notice]:
         """Return nothing, after a while."""
@@ -60,15 +71,31 @@ class Untold:
 def listen(database: Database, channels: Sequence[str]) -> Iterator[Listener | Untold]:
     """Yield a listener on a connection of its own, which is closed at the end.
 
-    Behind a pooler nothing would be heard there: the connection is given back at once.
+    Behind a pooler nothing would be heard there: the connection is given back at once. Where a URL
+    to listen on leads nowhere, everything else goes on without being told.
     """
-    with database.apart() as conn:
-        if database.tells(conn):
-            for channel in channels:
-                conn.exec_driver_sql(f"LISTEN {channel}")
-            yield Listener(conn.connection.driver_connection)
-            return
-    yield Untold(POOLED_POLL_SECONDS)
+    with ExitStack() as stack:
+        try:
+            conn = stack.enter_context(database.apart())
+        except StoreError as error:
+            if not database.listens_elsewhere:
+                raise
+            logger.warning("TURNMILL_LISTEN_URL: %s; asking instead", reason_of(error))
+            found: Listener | Untold = Untold(POOLED_POLL_SECONDS, lasts=_TRY_AGAIN_SECONDS)
+        else:
+            if database.tells(conn):
+                found = listener_on(conn, channels)
+            else:
+                stack.close()
+                found = Untold(POOLED_POLL_SECONDS)
+        yield found
+
+
+def listener_on(conn: Any, channels: Sequence[str]) -> Listener:
+    """Listen on a connection that commits each statement."""
+    for channel in channels:
+        conn.exec_driver_sql(f"LISTEN {channel}")
+    return Listener(conn.connection.driver_connection)
 
 
 class Waiter:
@@ -149,7 +176,7 @@ class Waiter:
     def _follow(self, listener: Listener | Untold) -> None:
         self._ask(every=0.0)  # for what ended before anybody listened
         self._listening.set()
-        while not self._closed.is_set():
+        while not (self._closed.is_set() or listener.is_over):
             for notice in listener.hear():
                 self._wake(notice.turn_ids)
             self._ask(every=listener.poll_seconds)

@@ -19,6 +19,10 @@ _LEAST_SECONDS = 1.0
 _SLICE_SECONDS = 0.1
 #: What no other connection can mend.
 _FATAL = (WorkerLostError, MemoryError)
+#: A message with something else where a text, a number or a list should be.
+_UNREADABLE = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
+
+logger = logging.getLogger("turnmill.consumer")
 
 
 class SteadyConsumer(Consumer):
@@ -34,6 +38,19 @@ class SteadyConsumer(Consumer):
         super().__init__(*args, **options)
         self.connection_errors = (Exception,)
         self._began_at = 0.0
+
+    def create_task_handler(self, *args: Any, **options: Any) -> Any:
+        """Return Celery's, which lets go of what it cannot read instead of beginning anew."""
+        take = super().create_task_handler(*args, **options)
+
+        def on_task_received(message: Any) -> Any:
+            try:
+                return take(message)
+            except _UNREADABLE as error:
+                logger.warning("a message is dropped: %s", type(error).__name__)
+                return message.ack_log_error(logger, self.connection_errors)
+
+        return on_task_received
 
     def connect(self) -> Any:
         """Connect, however long that takes."""

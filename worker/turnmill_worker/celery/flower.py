@@ -1,5 +1,6 @@
 """What is done about Flower before it listens, by whatever way it was started and set up."""
 
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from functools import wraps
@@ -11,6 +12,7 @@ from turnmill.connections.broker_urls import read_broker_url
 from turnmill.connections.brokers import Broker, Kind
 from turnmill.domain.errors import UnsafeSetting
 from turnmill.settings import Profile, Settings
+from turnmill_worker.celery.logs import guard
 
 if TYPE_CHECKING:
     from flower.utils.broker import BrokerBase
@@ -34,6 +36,7 @@ def guard_flower(settings: Settings, *, environ: Mapping[str, str]) -> None:
     def guarded(flower: Any) -> Any:
         _set_up(flower.options, settings, login=environ.get(_OURS))
         _wake(flower)
+        guard(logging.getLogger())  # of names in events, which anybody may have sent
         return listen(flower)
 
     guarded.is_guarded = True  # type: ignore[attr-defined]

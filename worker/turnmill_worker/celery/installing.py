@@ -116,7 +116,8 @@ def _connect(app: Celery, process: Host) -> None:
 def _prepare(app: Celery, settings: Settings) -> None:
     """Know the queues before `-Q` chooses among them, and the transport before it is used."""
     _add_queues(app, settings)
-    use_hint_transport()
+    ours = {queue.name for queue in hint_queues(_broker_of(app, settings))}
+    use_hint_transport(packed=set(app.amqp.queues) - ours)
 
 
 def _broker_of(app: Celery, settings: Settings) -> Broker:

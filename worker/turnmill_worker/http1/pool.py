@@ -8,8 +8,8 @@ from datetime import timedelta
 
 from turnmill_worker.http1.answer import Answer
 from turnmill_worker.http1.connection import Connection
-from turnmill_worker.http1.dialling import Dialler, Origin
 from turnmill_worker.http1.failures import ConnectTimeout, NotConnected
+from turnmill_worker.http1.opening import Opener, Origin
 from turnmill_worker.http1.reading import Bounds
 
 #: Large bodies that are read at the same time.
@@ -34,7 +34,7 @@ class Pool:
         `most` connections at once. Raises ValueError for a header that cannot be sent.
         """
         self._loop = asyncio.get_running_loop()
-        self._dialler = Dialler(origin, self._loop)
+        self._opener = Opener(origin, self._loop)
         self._base = base
         self._head = _head_of(headers)
         self._places = asyncio.Semaphore(most)
@@ -104,7 +104,7 @@ class Pool:
     async def _in_its_place(self) -> Connection:
         """Return a new connection, which gives its place back when it is gone."""
         try:
-            connection = await self._dialler.open(lambda: Connection(self._loop, self._forget))
+            connection = await self._opener.open(lambda: Connection(self._loop, self._forget))
             if not connection.is_open:
                 raise ConnectionResetError
         except BaseException:

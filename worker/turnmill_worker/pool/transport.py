@@ -2,11 +2,12 @@
 
 A worker that is behind pops hints by the handful; kombu makes a round trip for each. A queue that
 is consumed with `no_ack` keeps nothing to acknowledge, but kombu's Redis channel still makes a
-round trip to remove what is not there. Everything else works as in `kombu.transport.redis`.
+round trip to remove what is not there. What is no message ends kombu's connection; here it is
+dropped. Everything else works as in `kombu.transport.redis`.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from queue import Empty
 from time import monotonic
 from typing import Any
@@ -21,6 +22,10 @@ logger = logging.getLogger("turnmill.transport")
 #: Messages popped at once: enough that the round trip does not matter, few enough that the main
 #: thread looks at everything else in between, and that other workers get their share.
 _HANDFUL = 32
+#: Of bytes that are no JSON, or nested without end.
+_UNREADABLE = (ValueError, RecursionError)
+#: Of JSON that is no message: another type somewhere, a part that is missing.
+_NO_MESSAGE = (*_UNREADABLE, AttributeError, LookupError, TypeError)
 
 
 class QoS(redis.QoS):
@@ -30,6 +35,14 @@ class QoS(redis.QoS):
         """Remove the message from what is kept, if it is."""
         if delivery_tag in self._delivered:
             super().ack(delivery_tag)
+
+    def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
+        """Put what was kept back into its queue; let go of it where it is no message."""
+        try:
+            super().restore_by_tag(tag, client, leftmost)
+        except _NO_MESSAGE:
+            _drop_litter()
+            self._remove_from_indices(tag).execute()
 
 
 class Channel(redis.Channel):
@@ -64,7 +77,7 @@ class Channel(redis.Channel):
         if not self._pops_many:
             try:
                 return super()._brpop_read(**options)
-            except ValueError:
+            except _UNREADABLE:
                 _drop_litter()
                 raise Empty from None
         try:
@@ -96,7 +109,7 @@ class Channel(redis.Channel):
                 delivered += 1
                 try:
                     body = loads(bytes_to_str(message))
-                except ValueError:
+                except _UNREADABLE:
                     _drop_litter()
                     continue
                 self.connection._deliver(body, queue)
@@ -105,13 +118,38 @@ class Channel(redis.Channel):
                 with self.conn_or_acquire() as client:
                     client.rpush(key, *reversed(left))
 
+    def _receive_one(self, c: Any) -> Any:
+        try:
+            return super()._receive_one(c)
+        except _UNREADABLE:
+            _drop_litter()
+            raise Empty from None
+
 
 def _drop_litter() -> None:
     """Let go of what is no message: nobody could ever read it, and others wait behind it."""
     logger.warning("something in a queue is no message; it is dropped")
 
 
-class Transport(redis.Transport):
+class Careful:
+    """How a transport lets go of what is no message; before kombu's own in the line of classes."""
+
+    #: Queues whose messages may be packed. A few bytes unpack to gigabytes.
+    packed: Container[str] = ()
+
+    def _deliver(self, message: Any, queue: str) -> None:
+        try:
+            is_packed = "compression" in message["headers"]
+            is_named = isinstance(message["properties"]["delivery_tag"], str)
+            if is_named and (not is_packed or queue in Careful.packed):
+                super()._deliver(message, queue)  # type: ignore[misc]
+                return
+        except _NO_MESSAGE:
+            pass
+        _drop_litter()
+
+
+class Transport(Careful, redis.Transport):
     """Redis, for hints."""
 
     Channel = Channel
@@ -121,7 +159,7 @@ class SentinelChannel(Channel, redis.SentinelChannel):
     """The same, at the primary that Sentinels name."""
 
 
-class SentinelTransport(redis.SentinelTransport):
+class SentinelTransport(Careful, redis.SentinelTransport):
     """Redis behind Sentinels, for hints."""
 
     Channel = SentinelChannel
@@ -135,11 +173,13 @@ def take_at_once(room: Callable[[], int]) -> None:
     Channel._room = staticmethod(room)
 
 
-def use_hint_transport() -> None:
+def use_hint_transport(*, packed: Container[str] = ()) -> None:
     """Let this process reach every Redis through our transports, under kombu's own names.
 
     For workers, before they connect; whoever looks at a connection's URL sees what it was given.
+    Messages of the queues in `packed` may be compressed.
     """
+    Careful.packed = packed
     for name in ("redis", "rediss"):
         TRANSPORT_ALIASES[name] = f"{__name__}:Transport"
     TRANSPORT_ALIASES["sentinel"] = f"{__name__}:SentinelTransport"

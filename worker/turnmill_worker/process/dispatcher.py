@@ -12,11 +12,13 @@ from turnmill.domain.errors import SessionBusy, TurnmillError
 from turnmill.domain.ids import TurnId
 from turnmill.listening.notices import Notice
 from turnmill.listening.thread import SLICE_SECONDS, Listener, Untold, listen
+from turnmill.new_ids import new_id
 from turnmill.store.database import Database
 from turnmill.store.line.backlogs import Backlog, backlogs
 from turnmill.store.line.due import expire_overdue, overdue, purge_deleted
 from turnmill.store.line.leases import late_heartbeats, take_lost
 from turnmill.store.line.pauses import Pauses, read_pauses
+from turnmill.store.nouns.wishes import grant_one
 from turnmill.store.records import Head, Moved
 from turnmill.wire import CANCEL_CHANNEL, SETTLED_CHANNEL, WAKE_CHANNEL
 from turnmill_worker.process.feeder import News
@@ -28,6 +30,7 @@ TICK = timedelta(seconds=1)
 #: So many notices are taken before the thread looks whether it was stopped.
 _NOTICES = 100
 _CHUNK = 500
+_WISHES = 50  #: in a tick
 
 
 class Dispatcher:
@@ -103,15 +106,13 @@ class Dispatcher:
             heads += self._repeat(lambda conn: take_lost(conn, lease=self._lease, limit=_CHUNK))
         if found.expired:
             heads += self._repeat(lambda conn: expire_overdue(conn, limit=_CHUNK))
+        if found.wished:
+            heads += self._grant_wishes()
         if found.deleted:
             with self._database.begin() as conn:
                 purge_deleted(conn)
-        if doubtful:
-            self._on_doubt()
-        if found.kept and not self._draining.is_set():
-            self._on_kept()
         if not self._draining.is_set():
-            self._tell(News(heads=heads, due=due))
+            self._say(News(heads=heads, due=due), doubtful=doubtful, kept=found.kept)
         self.ticks += 1
         self.looked_at = time.monotonic()
 
@@ -131,6 +132,27 @@ class Dispatcher:
                 break
         return heads
 
+    def _say(self, news: News, *, doubtful: bool, kept: bool) -> None:
+        if doubtful:
+            self._on_doubt()
+        if kept:
+            self._on_kept()
+        self._tell(news)
+
+    def _grant_wishes(self) -> list[Head]:
+        """Do what was asked for by those who may only look; the rest in the next tick."""
+        heads: list[Head] = []
+        try:
+            for _ in range(_WISHES):
+                with self._database.begin() as conn:
+                    granted = grant_one(conn, new_id=TurnId(new_id()))
+                if granted is None:
+                    break
+                heads += granted
+        except TurnmillError as error:  # all else that is due must not wait for it
+            logger.warning("a wish: %s; trying again", error.code)
+        return heads
+
     def _run(self) -> None:
         while not self._stopped.is_set():
             try:
@@ -145,24 +167,31 @@ class Dispatcher:
     def _watch(self) -> None:
         """Tick and listen on one connection until something fails or we are stopped."""
         with listen(self._database, self._channels) as listener:
-            while not self._stopped.is_set():
+            while not (self._stopped.is_set() or listener.is_over):
                 self.tick()
                 self._listen_until(listener, time.monotonic() + _with_jitter(TICK))
 
     def _listen_until(self, listener: Listener | Untold, end: float) -> None:
         while not self._stopped.is_set() and (left := end - time.monotonic()) > 0:
-            for notice in listener.hear(min(left, SLICE_SECONDS), most=_NOTICES):
-                self._on_notice(notice)
+            self._on_notices(listener.hear(min(left, SLICE_SECONDS), most=_NOTICES))
             self._listen()
 
-    def _on_notice(self, notice: Notice) -> None:
-        if notice.channel == CANCEL_CHANNEL:
-            self._on_cancel(notice.turn_ids)
-        elif notice.channel == SETTLED_CHANNEL:
-            if self._on_ended is not None:
-                self._on_ended()
-        elif notice.turn_ids and not self._draining.is_set():
-            self._tell(News(woken=notice.turn_ids))
+    def _on_notices(self, notices: Sequence[Notice]) -> None:
+        """Have those looked at who are named. Whoever can connect can notify: rows decide."""
+        cancelled = _turns_on(CANCEL_CHANNEL, notices)
+        woken = _turns_on(WAKE_CHANNEL, notices)
+        if cancelled:
+            self._on_cancel(cancelled)
+        if self._on_ended is not None and any(one.channel == SETTLED_CHANNEL for one in notices):
+            self._on_ended()
+        if woken and not self._draining.is_set():
+            self._tell(News(woken=woken))
+
+
+def _turns_on(channel: str, notices: Sequence[Notice]) -> list[TurnId]:
+    """Return each turn once, however often it was named."""
+    named = (one for notice in notices if notice.channel == channel for one in notice.turn_ids)
+    return list(dict.fromkeys(named))
 
 
 def _open(waiting: Sequence[Backlog], pauses: Pauses) -> list[Backlog]:

@@ -186,7 +186,7 @@ class InProcessRunner:
             purge_deleted(conn)
             cancelled = cancel_requested(conn)
             self._kept = overdue(conn).kept
-        self._in_hand.close_calls(cancelled, Stop.CANCELLED)
+        self._in_hand.cancelled(cancelled)
 
     async def _finish(self) -> None:
         tasks: Sequence[asyncio.Task[None]] = list(self._tasks)

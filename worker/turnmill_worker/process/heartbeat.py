@@ -8,7 +8,6 @@ from turnmill.domain.errors import TurnmillError
 from turnmill.store.database import Database
 from turnmill.store.line.leases import extend
 from turnmill_worker.layers import clock
-from turnmill_worker.layers.holding import Stop
 from turnmill_worker.turn.in_hand import InHand
 
 logger = logging.getLogger("turnmill.heartbeat")
@@ -51,7 +50,7 @@ class Heartbeat:
                 (pair for pair in chunk if pair[0] in found.extended), until=ends
             )
             self._in_hand.lost(pair for pair in chunk if pair[0] in found.gone)
-            self._in_hand.close_calls(list(found.cancelled), Stop.CANCELLED)
+            self._in_hand.cancelled(pair for pair in chunk if pair[0] in found.cancelled)
 
     def _run(self) -> None:
         period = self._lease.total_seconds() / 4

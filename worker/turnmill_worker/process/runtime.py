@@ -17,6 +17,7 @@ from turnmill.domain.ids import TurnId
 from turnmill.grouping import Grouped, Stopped
 from turnmill.settings import Settings
 from turnmill.store.database import Database
+from turnmill.store.line.leases import cancel_requested
 from turnmill.store.records import Head
 from turnmill_worker.layers.holding import Stop
 from turnmill_worker.pool.loops import log_type
@@ -260,7 +261,11 @@ class Runtime:
         )
 
     def _on_cancel(self, turn_ids: Sequence[TurnId]) -> None:
-        self.in_hand.close_calls(turn_ids, Stop.CANCELLED)
+        """Look at the rows: any login of the database may notify, and need not have cancelled."""
+        if held := self.in_hand.held(turn_ids):
+            with self.database.single() as conn:
+                wanted = cancel_requested(conn, held)
+            self.in_hand.cancelled(wanted)  # under that fence only
 
     def _on_kept(self) -> None:
         if self._loop is not None:

@@ -19,7 +19,6 @@ from turnmill.domain.errors import MaybeSent, ProviderError, Rejected, Unreachab
 from turnmill.per_loop import PerLoop
 from turnmill.settings import max_reply_bytes
 from turnmill_worker.http1.answer import Answer
-from turnmill_worker.http1.dialling import Origin
 from turnmill_worker.http1.failures import (
     ConnectTimeout,
     CutShort,
@@ -30,6 +29,7 @@ from turnmill_worker.http1.failures import (
     TimedOut,
     TooLarge,
 )
+from turnmill_worker.http1.opening import Origin
 from turnmill_worker.http1.pool import Pool
 from turnmill_worker.http1.reading import Bounds
 from turnmill_worker.providers.inflating import ACCEPTED, Corrupt, encodings_of, inflated

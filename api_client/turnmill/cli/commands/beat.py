@@ -35,7 +35,7 @@ def command(ctx: click.Context, *, schedule: str | None) -> None:
     Further options go to `celery beat`: -l DEBUG, --pidfile FILE, …
     """
     require_worker_half("greenlet")
-    settings = settings_of_servers()
+    settings = settings_of_servers(database=False)
     # What stands in the schedule is unpickled: whoever wrote it would run code here.
     if schedule is None:
         folder = settings.home / "beat"

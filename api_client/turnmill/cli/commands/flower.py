@@ -24,7 +24,8 @@ def command(ctx: click.Context) -> None:
     Further options go to Flower: --port=5555, --address=0.0.0.0, --url-prefix=flower, …
     """
     require_worker_half("flower", "greenlet")
-    from turnmill_worker.stack.celery_parts import FLOWER_AUTH, FLOWER_BOUNDS, FLOWER_CONFIG
+    from turnmill_worker.stack.celery_parts import FLOWER_BOUNDS, FLOWER_CONFIG
+    from turnmill_worker.stack.environments import FLOWER_AUTH
 
     login = os.environ.get(FLOWER_AUTH, "")
     user, _, password = login.partition(":")
@@ -33,7 +34,7 @@ def command(ctx: click.Context) -> None:
             "Flower would be open to everybody" if not login else f"{FLOWER_AUTH} is no login",
             hint=f"set {FLOWER_AUTH}=user:password; `turnmill up` generates one by itself",
         )
-    settings = settings_of_servers()
+    settings = settings_of_servers(database=False)
     ours = [FLOWER_CONFIG, *FLOWER_BOUNDS, "--address=127.0.0.1"]
     arguments = passed_on(ctx, *ours, reserved=("conf", "basic-auth"))
     become("flower", arguments, settings=settings, environ={})

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 @click.command("migrate")
 @click.option("--revision", default="head", show_default=True, help="Up to this revision.")
 @click.option("--finish", is_flag=True, help="Also what the version before cannot live with.")
+@click.option("--runtime-role", metavar="ROLE", help="Let this role work on the tables.")
+@click.option("--viewer-role", metavar="ROLE", help="Let this role look at them: no content.")
 @click.option("--downgrade", metavar="REVISION", help="Back to this one; `base` removes all.")
 @click.option(
     "--pooled-role",
@@ -33,6 +35,8 @@ def command(
     *,
     revision: str,
     finish: bool,
+    runtime_role: str | None,
+    viewer_role: str | None,
     downgrade: str | None,
     pooled_roles: tuple[str, ...],
     yes: bool,
@@ -40,15 +44,20 @@ def command(
 ) -> None:
     """Bring the database to this version's schema. Safe to run twice, and from two places at once.
 
+    As the role of TURNMILL_OWNER_URL, where that is set, or of the `turnmill up` in the home; the
+    role of TURNMILL_DATABASE_URL is then let work on the tables, and that of TURNMILL_VIEWER_URL
+    look at them.
+
     Workers of the version before go on while it runs, and after it, until --finish. --downgrade
     loses what the later schema holds.
     """
-    from turnmill.running_home import settings_of_home
+    from turnmill.running_home import role_urls_of_home, settings_of_home
     from turnmill.store.schema import migrate
-    from turnmill.store.schema.revision import HEAD, NEEDS, revision_of
+    from turnmill.store.schema.revision import revision_of
 
     settings = settings_of_home()
-    url, schema = settings.database_url, settings.schema
+    urls = role_urls_of_home(settings)
+    url, schema = urls.owner or settings.database_url, settings.schema
     before = revision_of(url, schema=schema)
     if downgrade is not None:
         if not yes:
@@ -61,6 +70,18 @@ def command(
         before = done.before
         if not as_json:
             _tell(done, schema)
+        if urls.owner:
+            runtime_role = runtime_role or _role_of(settings.database_url)
+            viewer_role = viewer_role or _role_of(urls.viewer)
+        if runtime_role or viewer_role:
+            migrate.grant(url, schema=schema, runtime=runtime_role, viewer=viewer_role)
+    _report(url, schema, before=before, as_json=as_json)
+
+
+def _report(url: str, schema: str, *, before: str | None, as_json: bool) -> None:
+    from turnmill.store.schema import migrate
+    from turnmill.store.schema.revision import HEAD, NEEDS, revision_of
+
     after = revision_of(url, schema=schema)
     left = migrate.unfinished(url, schema=schema)
     if as_json:
@@ -84,6 +105,12 @@ def _what_goes(before: str | None, to: str, rows: Mapping[str, int]) -> str:
     held = ", ".join(f"{count:,} {table}" for table, count in rows.items())
     lost = "all tables go" if to == "base" else f"what is held since {to} goes"
     return f"Go back from revision {before} to {to}? For good {lost}; there are now {held}."
+
+
+def _role_of(url: str) -> str | None:
+    from turnmill.store.database import parse_url
+
+    return parse_url(url).username if url else None
 
 
 def _tell(done: Migrated, schema: str) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from turnmill.domain.errors import InvalidSetting, MissingExtra, UnsupportedByStore
+from turnmill.role_urls import RoleUrls
 from turnmill.settings import Settings
 from turnmill.show.as_typed import as_typed
 from turnmill.show.terminal import say, tell
@@ -83,6 +84,7 @@ def _options(
     return StackOptions(
         home=home or settings.home,
         database_url=settings.database_url,
+        owner_url=RoleUrls.from_env(settings).owner,
         schema=settings.schema,
         broker_url=settings.broker_url,
         workers=workers,

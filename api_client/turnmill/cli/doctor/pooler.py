@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from turnmill.cli.doctor.findings import Examination, Level, note, ok, wrong
+from turnmill.domain.errors import TurnmillError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +61,12 @@ def _listening(database: Database) -> tuple[Level, str, str]:
             "results are asked for four times a second: nobody can listen through a pooler",
             "TURNMILL_LISTEN_URL: the same database, past the pooler",
         )
-    if _is_heard(database):
+    try:
+        heard = _is_heard(database)
+    except TurnmillError as error:
+        hint = error.hint.replace("TURNMILL_DATABASE_URL", "TURNMILL_LISTEN_URL")
+        return wrong(f"nobody can listen at TURNMILL_LISTEN_URL: {error}", hint)
+    if heard:
         return ok("what happens is heard at TURNMILL_LISTEN_URL")
     return wrong(
         "nothing is heard at TURNMILL_LISTEN_URL",
@@ -69,10 +75,9 @@ def _listening(database: Database) -> tuple[Level, str, str]:
 
 
 def _is_heard(database: Database) -> bool:
-    from turnmill.listening.thread import Listener, listen
+    from turnmill.listening.thread import listener_on
 
-    with listen(database, [_CHANNEL]) as listener:
-        if not isinstance(listener, Listener):
-            return False
-        database.run(lambda conn: conn.exec_driver_sql(f"NOTIFY {_CHANNEL}"))
+    with database.apart() as conn:
+        listener = listener_on(conn, [_CHANNEL])
+        database.run(lambda other: other.exec_driver_sql(f"NOTIFY {_CHANNEL}"))
         return bool(listener.hear(_HEARD_WITHIN_S))

@@ -14,7 +14,7 @@ from turnmill.store.line.endings import end_turns, remove_sessions
 from turnmill.store.line.head import lock_sessions, skipping_busy
 from turnmill.store.postgres import feeding
 from turnmill.store.records import Head, Moved
-from turnmill.store.schema.tables import announcements, sessions, turns
+from turnmill.store.schema.tables import announcements, sessions, turns, wishes
 from turnmill.store.types import db_asof
 
 
@@ -25,6 +25,7 @@ class Overdue(NamedTuple):
     expired: bool
     deleted: bool
     kept: bool  #: by a vendor, though nobody needs it any more
+    wished: bool  #: something, by somebody who may only look
 
 
 class Waits(NamedTuple):
@@ -35,13 +36,16 @@ class Waits(NamedTuple):
 
 
 def overdue(conn: Connection) -> Overdue:
-    """Look, in one round trip, for what is rarely there; four indexes that are mostly empty."""
+    """Look, in one round trip, for what is rarely there; five indexes that are mostly empty."""
     lost = select(turns.c.id).where(
         turns.c.state == TurnState.RUNNING, turns.c.lease_until < db_asof()
     )
     expired = select(turns.c.id).where(*_expired())
     deleted = select(sessions.c.id).where(sessions.c.status == SessionStatus.DELETED)
-    row = conn.execute(select(lost.exists(), expired.exists(), deleted.exists(), is_due())).one()
+    wished = select(wishes.c.turn_id)
+    row = conn.execute(
+        select(lost.exists(), expired.exists(), deleted.exists(), is_due(), wished.exists())
+    ).one()
     return Overdue(*map(bool, row))
 
 

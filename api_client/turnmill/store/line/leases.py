@@ -1,6 +1,6 @@
 """Leases: kept by those who hold them, taken from those who are lost."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -79,12 +79,16 @@ def mark_sent(conn: Connection, turn_id: TurnId, *, fence: int) -> bool:
     return result.rowcount == 1
 
 
-def cancel_requested(conn: Connection) -> list[TurnId]:
-    """Return the running turns that somebody wants to stop."""
-    rows = conn.scalars(
-        select(turns.c.id).where(turns.c.state == TurnState.RUNNING, turns.c.cancel_requested)
+def cancel_requested(
+    conn: Connection, among: Collection[TurnId] | None = None
+) -> list[tuple[TurnId, int]]:
+    """Return (turn, fence) of the running turns, all or these, that somebody wants to stop."""
+    query = select(turns.c.id, turns.c.lease_fence).where(
+        turns.c.state == TurnState.RUNNING, turns.c.cancel_requested
     )
-    return [TurnId(one) for one in rows]
+    if among is not None:
+        query = query.where(turns.c.id.in_(among))
+    return [(TurnId(row.id), row.lease_fence) for row in conn.execute(query)]
 
 
 def end_leases(conn: Connection, owner: str | None = None) -> None:

@@ -18,6 +18,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, event, inspect, text
 
 from turnmill.domain.errors import InvalidInput, SessionBusy, UnsupportedByStore
+from turnmill.store.capabilities import Capability, require
 from turnmill.store.database import Database
 from turnmill.store.dialing import is_pooled
 from turnmill.store.refusals import translated
@@ -31,6 +32,7 @@ from turnmill.store.schema.revision import (
     has_old_version_table,
 )
 from turnmill.store.schema.role_settings import settle
+from turnmill.store.schema.roles import grant_to
 from turnmill.store.schema_name import SCHEMA, execute
 
 T = TypeVar("T")
@@ -96,6 +98,8 @@ def upgrade(
     try:
         if not database.is_postgres:
             return _upgrade_file(database, revision)
+        if revision == "head" and not pooled_roles and _is_at_head(database):
+            return Migrated(before=HEAD, after=HEAD, moved=None)
         with _migrating(database) as (conn, moved):
             before = current(conn, schema=schema)
             target = revision
@@ -107,6 +111,17 @@ def upgrade(
             conn.commit()
             settled = _patiently(conn, lambda: _settle_roles(conn, pooled_roles))
             return Migrated(before=before, after=after, moved=moved, settled=settled)
+    finally:
+        database.close()
+
+
+def grant(database_url: str, *, schema: str, runtime: str | None, viewer: str | None) -> None:
+    """Let roles that exist work on the tables, or look at them; `database_url` is the owner's."""
+    database = Database(database_url, schema=schema, pool_size=1, overflow=0)
+    try:
+        with database.begin() as conn:
+            require(conn, Capability.SCHEMAS)
+            grant_to(conn, schema=schema, runtime=runtime, viewer=viewer)
     finally:
         database.close()
 
@@ -152,6 +167,12 @@ def unfinished(database_url: str, *, schema: str = SCHEMA) -> int:
             return sum(1 for _ in scripts.iterate_revisions("head", found or "base"))
     finally:
         database.close()
+
+
+def _is_at_head(database: Database) -> bool:
+    """Tell whether nothing is to be done: a role that owns nothing finds out, too."""
+    with database.begin() as conn:
+        return current(conn, schema=database.schema) == HEAD and not is_pooled(conn)
 
 
 @contextmanager

@@ -380,3 +380,13 @@ usage_daily = Table(
     Column("rolled_up_at", Timestamp, nullable=False, server_default=db_now()),
     PrimaryKeyConstraint("day", "provider", "model"),
 )
+
+# What those who may only look have asked for; gone once it was done.
+wishes = Table(
+    "wishes",
+    metadata,
+    Column("turn_id", Uuid, primary_key=True),
+    Column("verb", Text, nullable=False),
+    Column("at", Timestamp, nullable=False, server_default=db_now()),
+    CheckConstraint("verb IN ('cancel', 'retry')", name="verb_known"),
+)

@@ -16,10 +16,13 @@ _LONGEST_RUN = timedelta(minutes=30)
 
 
 def take_slot(conn: Connection, name: str, slot: datetime) -> bool:
-    """Take the slot for this job; False when somebody has taken it before.
+    """Take the slot for this job; False when somebody has taken it, or a later one, before.
 
     Commit before the job starts. A slot whose job died is not run again: the next one will do.
     """
+    later = select(job_runs.c.slot).where(job_runs.c.name == name, job_runs.c.slot > slot)
+    if conn.execute(later.limit(1)).first() is not None:
+        return False
     statement = (
         insert_into(conn, job_runs)
         .values(name=name, slot=slot)

@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from typing import assert_never
-from uuid import UUID
 
 from celery import Celery
 from celery.exceptions import Retry
 
 from turnmill import wire
 from turnmill.domain.errors import TurnDead, TurnFailed
-from turnmill.domain.ids import TurnId
+from turnmill.domain.ids import TurnId, as_uuid
 from turnmill.domain.states import TurnState
 from turnmill_worker.celery.outcomes import Again, Passed, TurnTask
 from turnmill_worker.celery.tasks.hinted import HINTED
@@ -27,7 +26,8 @@ def register(app: Celery, runtime: Callable[[], Runtime]) -> None:
     @app.task(name=wire.RUN_TURN, **{**HINTED, "base": TurnTask})
     async def run_turn_task(turn_id: str) -> None:
         """Run one turn. The row says whether it may; a second delivery is harmless."""
-        show(await run_turn(TurnId(UUID(turn_id)), runtime().deps))
+        if found := as_uuid(turn_id):  # else nobody of ours said so
+            show(await run_turn(TurnId(found), runtime().deps))
 
     @app.task(name=wire.RUN_BULK, **HINTED, resultrepr_maxsize=65_536)
     async def run_bulk_task() -> str | None:

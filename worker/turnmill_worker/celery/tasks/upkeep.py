@@ -1,16 +1,24 @@
 """The tasks that beat sends: thin shells around upkeep, which knows nothing of Celery."""
 
+import logging
 import os
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from celery import Celery
+from celery.exceptions import Ignore
 
 from turnmill import wire
 from turnmill.domain.idle import Retention
 from turnmill_worker.celery.tasks.hinted import HINTED
 from turnmill_worker.process.host import Host
 from turnmill_worker.upkeep.jobs import Upkeep
+
+logger = logging.getLogger("turnmill.upkeep")
+
+#: Beat's jobs expire within the hour; clocks of machines differ by less than a few minutes.
+_LATEST = timedelta(hours=1)
+_EARLIEST = timedelta(minutes=2)
 
 
 def register(app: Celery, process: Host, environ: Mapping[str, str] = os.environ) -> None:
@@ -26,24 +34,38 @@ def register(app: Celery, process: Host, environ: Mapping[str, str] = os.environ
     @app.task(name=wire.ARCHIVE_IDLE, **HINTED)
     async def archive_idle_task(slot: str | None = None) -> None:
         """Archive idle sessions, and delete what providers keep of those that ended."""
-        await upkeep().archive_idle(_moment(slot))
+        await upkeep().archive_idle(_slot(slot))
 
     @app.task(name=wire.ROLL_UP_USAGE, **HINTED)
     async def roll_up_usage_task(slot: str | None = None) -> None:
         """Write the usage of today and of the days before it anew."""
-        await upkeep().roll_up_usage(_moment(slot))
+        await upkeep().roll_up_usage(_slot(slot))
 
     @app.task(name=wire.SELF_CHECK, **HINTED)
     async def self_check_task(slot: str | None = None) -> None:
         """Look for rows that break a promise."""
-        await upkeep().self_check(_moment(slot))
+        await upkeep().self_check(_slot(slot))
 
     @app.task(name=wire.PURGE, **HINTED)
     async def purge_task(slot: str | None = None) -> None:
         """Remove what has been kept for long enough."""
-        await upkeep().purge(_moment(slot))
+        await upkeep().purge(_slot(slot))
 
 
-def _moment(slot: str | None) -> datetime:
-    """Return the slot that beat sent; a task sent by hand runs in one of its own."""
-    return datetime.now(UTC) if slot is None else datetime.fromisoformat(slot)
+def _slot(sent: object) -> datetime:
+    """Return the slot that beat sent; raises Ignore for one that no beat can have sent just now.
+
+    A task sent by hand runs in a slot of its own. Whoever can write to the broker can send any
+    slot; figures of a day long past would be written anew from turns that are no longer kept.
+    """
+    now = datetime.now(UTC)
+    if sent is None:
+        return now.replace(second=0, microsecond=0)
+    try:
+        slot = datetime.fromisoformat(str(sent)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        slot = datetime.min.replace(tzinfo=UTC)
+    if not now - _LATEST <= slot <= now + _EARLIEST:
+        logger.warning("a job for a moment that is not near is left alone")
+        raise Ignore
+    return slot.replace(second=0, microsecond=0)

@@ -25,7 +25,7 @@ class Origin(NamedTuple):
     tls: ssl.SSLContext | None
 
 
-class Dialler:
+class Opener:
     """Opens connections to one origin, on one event loop."""
 
     def __init__(self, origin: Origin, loop: asyncio.AbstractEventLoop) -> None:

@@ -1,0 +1,36 @@
+"""URLs of the roles beside the one that clients and workers run as; few commands read them."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Self
+
+from turnmill.settings import Profile, Settings
+
+ADMIN = "TURNMILL_SUPERUSER_URL"
+OWNER = "TURNMILL_OWNER_URL"
+VIEWER = "TURNMILL_VIEWER_URL"
+
+#: What nobody else is given.
+VARIABLES = (ADMIN, OWNER, VIEWER)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoleUrls:
+    """As they are set; empty where they are not."""
+
+    admin: str = field(default="", repr=False)  #: may make roles: `turnmill roles`
+    owner: str = field(default="", repr=False)  #: owns the tables: `turnmill migrate`
+    viewer: str = field(default="", repr=False)  #: reads no content
+
+    @classmethod
+    def from_env(cls, settings: Settings, environ: Mapping[str, str] | None = None) -> Self:
+        """Read them; raises UnsafeSetting where the production profile forbids one."""
+        env = os.environ if environ is None else environ
+        urls = [env.get(variable, "") for variable in VARIABLES]
+        if settings.profile is Profile.PRODUCTION:
+            from turnmill.connections import rules  # noqa: PLC0415  as `Settings.check` does
+
+            for variable, url in zip(VARIABLES, urls, strict=True):
+                rules.refuse_unsafe(rules.of_database(variable, url, env))
+        return cls(admin=urls[0], owner=urls[1], viewer=urls[2])

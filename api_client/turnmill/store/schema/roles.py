@@ -1,0 +1,259 @@
+"""Roles of Postgres: who owns the tables, who works on their rows, and who may only look."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from psycopg import sql
+from sqlalchemy import Connection
+
+from turnmill.domain.errors import InvalidSetting, UnsupportedByStore
+from turnmill.store.database import Database, parse_url
+from turnmill.store.schema.moving_in import move_in
+from turnmill.store.schema.revision import VERSION_TABLE
+from turnmill.store.schema_name import SCHEMA
+
+#: Written by migrations, and read by everybody else.
+_KEPT_BY_OWNER = (VERSION_TABLE, "revisions")
+
+#: What the viewer reads: states, times, numbers and names of ours. Neither what anybody wrote or
+#: was answered, nor what callers name themselves or their users by. A column that is not here is
+#: not read.
+VIEWED: Mapping[str, Sequence[str]] = MappingProxyType(
+    {
+        "sessions": (
+            *("id", "provider", "model", "status", "next_seq", "unfinished"),
+            *("head_turn_id", "head_lane", "head_due_at", "turns_succeeded", "turns_failed"),
+            *("input_tokens", "output_tokens", "cost_usd", "unpriced_attempts"),
+            *("created_at", "last_active_at", "archived_at"),
+        ),
+        "turns": (
+            *("id", "session_id", "seq", "state", "lane", "attempt", "max_attempts", "lost"),
+            *("available_at", "expires_at", "lease_owner", "lease_until", "cancel_requested"),
+            *("batch_id", "batch_line", "retry_of", "error_code", "waits_for", "finish_reason"),
+            *("input_tokens", "output_tokens", "cached_tokens", "cost_usd"),
+            *("created_at", "started_at", "finished_at"),
+        ),
+        "attempts": (
+            *("turn_id", "fence", "n", "kind", "worker", "started_at", "ended_at", "polls"),
+            *("outcome", "error_code", "model", "input_tokens", "output_tokens"),
+            *("cached_tokens", "cache_write_tokens", "cost_usd", "provider_ms"),
+        ),
+        "batches": ("id", "last_line", "total", "created_at", "cancelled_at"),
+        "events": ("session_id", "n", "turn_id", "kind", "at", "place"),
+        "pauses": ("kind", "name", "since"),
+        "job_runs": ("name", "slot", "started_at", "finished_at", "result"),
+        "usage_daily": (
+            *("day", "provider", "model", "turns", "succeeded", "failed", "dead", "cancelled"),
+            *("expired", "attempts", "retries", "input_tokens", "output_tokens", "cached_tokens"),
+            *("cost_usd", "unpriced_attempts", "rolled_up_at"),
+        ),
+    }
+)
+
+#: What the viewer may ask for: dispatchers do it, should the turn allow it.
+ASKED_BY_VIEWERS = ("ask_cancel", "ask_retry")
+
+_POWERS = ("SUPERUSER", "CREATEDB", "CREATEROLE", "REPLICATION", "BYPASSRLS")
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A role that logs in."""
+
+    name: str
+    password: str = field(repr=False)
+
+    @classmethod
+    def of(cls, variable: str, url: str) -> "Login":
+        """Return the login that a URL names; raises InvalidSetting where it names none."""
+        parsed = parse_url(url)
+        if not parsed.username or not parsed.password:
+            raise InvalidSetting(
+                f"{variable} names no role and password", hint="postgresql://role:password@host/…"
+            )
+        return cls(parsed.username, str(parsed.password))
+
+
+class _Do:
+    """Runs a statement in which names stand for `{}`."""
+
+    def __init__(self, conn: Connection) -> None:
+        self._conn = conn
+        self._driver: Any = conn.connection.driver_connection
+
+    def __call__(self, statement: str, *names: str) -> None:
+        template: Any = statement
+        self._run(sql.SQL(template).format(*map(sql.Identifier, names)))
+
+    def set_password(self, login: Login) -> None:
+        """Set it as the server keeps it: statements that failed, or were slow, may be logged."""
+        role, password = login.name.encode(), login.password.encode()
+        kept = self._driver.pgconn.encrypt_password(password, role, b"scram-sha-256").decode()
+        self._run(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(login.name), kept))
+
+    def _run(self, statement: sql.Composed) -> None:
+        self._conn.exec_driver_sql(statement.as_string(self._driver).replace("%", "%%"))
+
+
+def make_roles(
+    admin_url: str,
+    *,
+    owner: Login,
+    runtime: Login,
+    viewer: Login | None = None,
+    schema: str = SCHEMA,
+) -> None:
+    """Let these roles exist with these passwords, and own and use what they are to. Repeatable.
+
+    In a database of Turnmill's own: what everybody may do there by default is taken away. Tables
+    that stand already, a store of before included, are handed over to the owner. `admin_url` leads
+    there as a superuser, or as the database's owner with CREATEROLE.
+    """
+    users = [runtime, viewer] if viewer else [runtime]
+    with _administering(admin_url, schema) as conn:
+        do = _Do(conn)
+        _refuse_same(conn, [owner, *users])
+        for login in (owner, *users):
+            _let_log_in(conn, do, login)
+        for login in users:
+            _take_memberships(conn, do, login.name)
+        if not conn.exec_driver_sql(_IS_SUPERUSER).scalar():
+            do("GRANT {} TO CURRENT_USER", owner.name)  # who hands over to a role, is of it
+        _close_database(conn, do, owner.name, [login.name for login in users])
+        move_in(conn, schema)
+        _hand_over(conn, do, schema, owner.name)
+        looks = viewer.name if viewer else None
+        grant_to(conn, schema=schema, runtime=runtime.name, viewer=looks)
+
+
+def grant_to(
+    conn: Connection, *, schema: str = SCHEMA, runtime: str | None, viewer: str | None
+) -> None:
+    """Let roles that exist do their part on the tables as they are, and on those to come.
+
+    In the caller's transaction, as the owner of the schema or a superuser.
+    """
+    do = _Do(conn)
+    for role in filter(None, (runtime, viewer)):
+        do("GRANT USAGE ON SCHEMA {} TO {}", schema, role)
+    if runtime:
+        _grant_rows(conn, do, schema, runtime)
+    if viewer:
+        _grant_looks(conn, do, schema, viewer)
+
+
+def _grant_rows(conn: Connection, do: _Do, schema: str, role: str) -> None:
+    do("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {} TO {}", schema, role)
+    do("GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA {} TO {}", schema, role)
+    for table in _KEPT_BY_OWNER:
+        if table in _relations(conn, schema):
+            do("REVOKE INSERT, UPDATE, DELETE ON {}.{} FROM {}", schema, table, role)
+    owner = str(conn.exec_driver_sql(_OWNER, {"schema": schema}).scalar_one())
+    later = "ALTER DEFAULT PRIVILEGES FOR ROLE {} IN SCHEMA {} GRANT"
+    do(later + " SELECT, INSERT, UPDATE, DELETE ON TABLES TO {}", owner, schema, role)
+    do(later + " USAGE, SELECT ON SEQUENCES TO {}", owner, schema, role)
+
+
+def _grant_looks(conn: Connection, do: _Do, schema: str, role: str) -> None:
+    there = _relations(conn, schema)
+    for table, columns in VIEWED.items():
+        if table in there:
+            names = ", ".join("{}" for _ in columns)
+            do(f"GRANT SELECT ({names}) ON {{}}.{{}} TO {{}}", *columns, schema, table, role)
+    for function in _functions(conn, schema):
+        do("GRANT EXECUTE ON FUNCTION {}.{}(uuid) TO {}", schema, function, role)
+
+
+@contextmanager
+def _administering(admin_url: str, schema: str) -> Iterator[Connection]:
+    database = Database(admin_url, schema=schema, pool_size=1, overflow=0)
+    try:
+        if not database.is_postgres:
+            raise UnsupportedByStore("roles are a thing of Postgres")
+        with database.begin() as conn:
+            yield conn
+    finally:
+        database.close()
+
+
+def _refuse_same(conn: Connection, logins: Sequence[Login]) -> None:
+    names = [str(conn.exec_driver_sql("SELECT current_user").scalar_one())]
+    for login in logins:
+        if login.name in names:
+            raise InvalidSetting(
+                "a role cannot be both", hint="admin, owner, runtime and viewer are four roles"
+            )
+        names.append(login.name)
+
+
+def _let_log_in(conn: Connection, do: _Do, login: Login) -> None:
+    found = conn.exec_driver_sql(_ATTRIBUTES, {"role": login.name}).first()
+    if found is None:
+        do("CREATE ROLE {}", login.name)
+    for power, has in zip(_POWERS, found or (), strict=False):
+        if has:
+            do(f"ALTER ROLE {{}} NO{power}", login.name)
+    do("ALTER ROLE {} LOGIN", login.name)
+    do.set_password(login)
+
+
+def _take_memberships(conn: Connection, do: _Do, role: str) -> None:
+    for group in conn.exec_driver_sql(_MEMBER_OF, {"role": role}).scalars():
+        do("REVOKE {} FROM {}", group, role)
+
+
+def _close_database(conn: Connection, do: _Do, owner: str, users: Iterable[str]) -> None:
+    name = str(conn.exec_driver_sql("SELECT current_database()").scalar_one())
+    do("REVOKE ALL ON DATABASE {} FROM PUBLIC", name)
+    do("GRANT CONNECT, CREATE, TEMPORARY ON DATABASE {} TO {}", name, owner)
+    for user in users:
+        do("REVOKE CREATE, TEMPORARY ON DATABASE {} FROM {}", name, user)
+        do("GRANT CONNECT ON DATABASE {} TO {}", name, user)
+    if conn.exec_driver_sql("SELECT to_regnamespace('public') IS NOT NULL").scalar():
+        do("REVOKE CREATE ON SCHEMA public FROM PUBLIC")  # before Postgres 15 everybody may
+
+
+def _hand_over(conn: Connection, do: _Do, schema: str, owner: str) -> None:
+    do("ALTER SCHEMA {} OWNER TO {}", schema, owner)
+    for name, kind in _relations(conn, schema).items():
+        do(f"ALTER {kind} {{}}.{{}} OWNER TO {{}}", schema, name, owner)
+    for function in _functions(conn, schema):  # they run with their owner's rights
+        do("ALTER FUNCTION {}.{}(uuid) OWNER TO {}", schema, function, owner)
+
+
+def _relations(conn: Connection, schema: str) -> dict[str, str]:
+    """Return the name and kind of what stands in the schema by itself."""
+    rows = conn.exec_driver_sql(_RELATIONS, {"schema": schema})
+    return {row.name: row.kind for row in rows}
+
+
+def _functions(conn: Connection, schema: str) -> list[str]:
+    wanted = {"schema": schema, "names": list(ASKED_BY_VIEWERS)}
+    return list(conn.exec_driver_sql(_FUNCTIONS, wanted).scalars())
+
+
+_FUNCTIONS = """
+SELECT p.proname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+WHERE n.nspname = %(schema)s AND p.proname = ANY(%(names)s)
+"""
+_IS_SUPERUSER = "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
+_OWNER = "SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = %(schema)s"
+_ATTRIBUTES = """
+SELECT rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls
+FROM pg_roles WHERE rolname = %(role)s
+"""
+_MEMBER_OF = """
+SELECT g.rolname FROM pg_auth_members m
+JOIN pg_roles g ON g.oid = m.roleid JOIN pg_roles r ON r.oid = m.member
+WHERE r.rolname = %(role)s
+"""
+_RELATIONS = """
+SELECT c.relname AS name, CASE c.relkind WHEN 'S' THEN 'SEQUENCE' WHEN 'v' THEN 'VIEW'
+    ELSE 'TABLE' END AS kind
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %(schema)s AND c.relkind IN ('r', 'p', 'v', 'S')
+    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype IN ('a', 'i'))
+"""

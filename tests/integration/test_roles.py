@@ -1,0 +1,233 @@
+"""Who may do what in Postgres: the owner of the tables, who works on their rows, who looks."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from sqlalchemy.engine import make_url
+
+from tests import rows, steps
+from tests.conftest import fresh_database
+from turnmill import Client
+from turnmill.domain.errors import InvalidSetting, UnsupportedByStore
+from turnmill.domain.states import TurnState
+from turnmill.store.database import Database
+from turnmill.store.schema import migrate
+from turnmill.store.schema.roles import Login, make_roles
+from turnmill_worker.process.dispatcher import Dispatcher
+from turnmill_worker.stack.postgres import EmbeddedPostgres
+
+CANARY = "xyzzy-canary"
+OTHER = "00000000-0000-7000-8000-000000000000"
+OWNER, RUNTIME, VIEWER = (
+    Login(f"test_{one}", f"p@ss/{one}%") for one in ("owner", "app", "viewer")
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A database, and the URLs of those who use it."""
+
+    admin: str
+
+    def url_as(self, login: Login) -> str:
+        url = make_url(self.admin).set(username=login.name, password=login.password)
+        return url.render_as_string(hide_password=False)
+
+    def make(self, admin: str = "") -> None:
+        make_roles(admin or self.admin, owner=OWNER, runtime=RUNTIME, viewer=VIEWER)
+
+    def run(self, login: Login | None, statement: str) -> list[tuple[object, ...]]:
+        url = self.url_as(login) if login else self.admin
+        with psycopg.connect(url, autocommit=True) as connection:
+            cursor = connection.execute(sql.SQL(statement))
+            return cursor.fetchall() if cursor.description else []
+
+
+@pytest.fixture
+def place(postgres_server: EmbeddedPostgres) -> Iterator[Place]:
+    with fresh_database(postgres_server) as url:
+        place = Place(url)
+        yield place
+        place.run(None, f"ALTER DATABASE {make_url(url).database} OWNER TO CURRENT_USER")
+        for role in (OWNER, RUNTIME, VIEWER, Login("test_admin", "")):
+            if place.run(None, f"SELECT 1 FROM pg_roles WHERE rolname = '{role.name}'"):
+                place.run(None, f"DROP OWNED BY {role.name} CASCADE")
+                place.run(None, f"DROP ROLE {role.name}")
+
+
+def use(place: Place) -> None:
+    """Do what a client, a worker and a beat do, as the runtime role."""
+    with Client(database_url=place.url_as(RUNTIME)) as client:
+        turn = client.send(client.sessions.create(user_id="ada"), "Hello")
+        store = Database(place.url_as(RUNTIME))
+        steps.answer(store, turn.id)
+        assert client.turns.get(turn.id).result(timeout=5).text
+        assert client.analytics.report(days=1).lines
+        store.close()
+
+
+def test_the_owner_migrates_and_the_runtime_role_works(place: Place) -> None:
+    for _ in range(2):
+        place.make()
+        migrate.upgrade(place.url_as(OWNER))
+    use(place)
+    assert migrate.upgrade(place.url_as(RUNTIME)).moved is None  # who owns nothing finds it done
+
+
+def test_a_store_that_a_superuser_made_is_handed_over_with_its_rows(place: Place) -> None:
+    migrate.upgrade(place.admin)
+    store = Database(place.admin)
+    session = rows.start(store)
+    steps.send(store, session)
+    store.close()
+    place.make()
+    use(place)
+    assert place.run(RUNTIME, "SELECT count(*) FROM turnmill.turns") == [(2,)]
+    owners = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'turnmill'"
+    assert place.run(None, owners) == [(OWNER.name,)]
+
+
+def test_tables_of_a_later_migration_are_the_runtime_roles_to_use(place: Place) -> None:
+    place.make()
+    migrate.upgrade(place.url_as(OWNER))
+    place.run(OWNER, "CREATE TABLE turnmill.later (n int)")
+    place.run(RUNTIME, "INSERT INTO turnmill.later VALUES (1)")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        place.run(VIEWER, "SELECT n FROM turnmill.later")
+
+
+def test_the_admin_need_not_be_a_superuser(place: Place) -> None:
+    admin = Login("test_admin", "x")
+    place.run(None, "CREATE ROLE test_admin LOGIN CREATEROLE PASSWORD 'x'")
+    name = make_url(place.admin).database
+    place.run(None, f"ALTER DATABASE {name} OWNER TO test_admin")
+    place.make(place.url_as(admin))
+    migrate.upgrade(place.url_as(OWNER))
+    use(place)
+
+
+def test_a_role_that_could_do_more_is_brought_down(place: Place) -> None:
+    place.run(None, f"CREATE ROLE {RUNTIME.name} SUPERUSER CREATEDB CREATEROLE")
+    place.run(None, f"GRANT pg_execute_server_program TO {RUNTIME.name}")
+    place.make()
+    migrate.upgrade(place.url_as(OWNER))
+    for statement in ("COPY (SELECT 1) TO PROGRAM 'true'", "CREATE ROLE x", "CREATE DATABASE x"):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            place.run(RUNTIME, statement)
+
+
+def test_a_login_of_somebody_else_cannot_even_connect(place: Place) -> None:
+    place.make()
+    stranger = Login("test_admin", "x")
+    place.run(None, "CREATE ROLE test_admin LOGIN PASSWORD 'x'")
+    with pytest.raises(psycopg.OperationalError, match="permission denied"):
+        place.run(stranger, "SELECT 1")
+
+
+def test_one_role_cannot_be_two(place: Place) -> None:
+    admin = Login.of("X", place.admin)
+    for owner, runtime in ((OWNER, OWNER), (OWNER, admin), (admin, RUNTIME)):
+        with pytest.raises(InvalidSetting, match="both"):
+            make_roles(place.admin, owner=owner, runtime=runtime)
+    with pytest.raises(UnsupportedByStore):
+        make_roles("sqlite://", owner=OWNER, runtime=RUNTIME)
+
+
+def test_a_viewer_reads_states_and_numbers_and_nothing_that_anybody_wrote(
+    place: Place, tmp_path: Path
+) -> None:
+    place.make()
+    migrate.upgrade(place.url_as(OWNER))
+    migrate.grant(place.url_as(OWNER), schema="turnmill", runtime=RUNTIME.name, viewer=VIEWER.name)
+    write_everywhere(place, tmp_path / "batch")
+
+    granted = place.run(
+        None,
+        "SELECT table_name, string_agg(quote_ident(column_name), ', ')"
+        " FROM information_schema.column_privileges"
+        f" WHERE grantee = '{VIEWER.name}' AND table_schema = 'turnmill' GROUP BY 1",
+    )
+    seen = {
+        str(table): str(place.run(VIEWER, f"SELECT {columns} FROM turnmill.{table}"))
+        for table, columns in granted
+    }
+    assert {"sessions", "turns", "attempts", "batches", "usage_daily"} <= set(seen)
+    assert "succeeded" in seen["turns"]
+    assert [table for table, text in seen.items() if CANARY in text] == []
+    for statement in (
+        "SELECT content FROM turnmill.messages",
+        "SELECT system_prompt FROM turnmill.sessions",
+        "SELECT * FROM turnmill.turns",
+        "UPDATE turnmill.turns SET cancel_requested = true",
+        "DELETE FROM turnmill.events",
+    ):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            place.run(VIEWER, statement)
+
+
+def test_a_viewer_asks_for_retry_and_cancel_and_a_dispatcher_sees_to_it(place: Place) -> None:
+    place.make()
+    migrate.upgrade(place.url_as(OWNER))
+    place.make()
+    store = Database(place.url_as(RUNTIME))
+    failed, queued = (steps.send(store, rows.start(store)).turn_id for _ in range(2))
+    steps.end(store, steps.take_one(store, failed), TurnState.FAILED, error_code="x")
+    assert place.run(VIEWER, f"SELECT turnmill.ask_retry('{failed}')") == [(True,)]
+    assert place.run(VIEWER, f"SELECT turnmill.ask_retry('{failed}')") == [(False,)]  # it has
+    assert place.run(VIEWER, f"SELECT turnmill.ask_cancel('{queued}')") == [(True,)]
+    assert place.run(VIEWER, f"SELECT turnmill.ask_retry('{queued}')") == [(False,)]
+    for other in (
+        f"SELECT turnmill.ask_cancel('{OTHER}')",
+        f"SELECT turnmill.ask_retry('{OTHER}')",
+    ):
+        assert place.run(VIEWER, other) == [(False,)]
+
+    dispatcher = Dispatcher(
+        store, lease=timedelta(seconds=15), tell=lambda _: None, on_cancel=lambda _: None
+    )
+    dispatcher.tick()
+    assert steps.state(store, failed) is TurnState.QUEUED
+    assert steps.state(store, queued) is TurnState.CANCELLED
+    assert place.run(None, "SELECT count(*) FROM turnmill.wishes") == [(0,)]
+    steps.assert_sound(store)
+    store.close()
+
+
+def test_who_may_ask_reaches_nothing_by_it(place: Place) -> None:
+    place.make()
+    migrate.upgrade(place.url_as(OWNER))
+    migrate.grant(place.url_as(OWNER), schema="turnmill", runtime=RUNTIME.name, viewer=VIEWER.name)
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        place.run(
+            VIEWER,
+            "INSERT INTO turnmill.wishes (turn_id, verb) VALUES (gen_random_uuid(), 'cancel')",
+        )
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        place.run(RUNTIME, f"SELECT turnmill.ask_cancel('{OTHER}')")
+    settings = place.run(None, "SELECT proconfig FROM pg_proc WHERE proname LIKE 'ask\\_%'")
+    assert settings == [(["search_path=turnmill, pg_temp"],)] * 2
+
+
+def write_everywhere(place: Place, file: Path) -> None:
+    """Put a word into everything that callers, users and vendors can write into."""
+    with Client(database_url=place.url_as(RUNTIME)) as client:
+        session = client.sessions.create(
+            user_id=CANARY, key=CANARY, system_prompt=CANARY, metadata={CANARY: CANARY}
+        )
+        turn = client.send(session, CANARY, idempotency_key=CANARY, metadata={CANARY: CANARY})
+        store = Database(place.url_as(RUNTIME))
+        steps.answer(store, turn.id)
+        store.close()
+        lines = file.with_suffix(".jsonl")
+        line = {"user_id": CANARY, "text": CANARY, "custom_id": CANARY}
+        lines.write_text(json.dumps(line) + "\n")
+        client.batches.create(lines, name=CANARY)
+    place.run(OWNER, f"UPDATE turnmill.turns SET native_ref = '{CANARY}', custom_id = '{CANARY}'")
+    place.run(OWNER, f"UPDATE turnmill.attempts SET error_detail = '{CANARY}'")
+    place.run(OWNER, f"UPDATE turnmill.sessions SET provider_ref = '{CANARY}'")

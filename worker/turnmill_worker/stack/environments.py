@@ -1,0 +1,57 @@
+"""What each part of the stack is told by its environment: no more than it needs."""
+
+from collections.abc import Mapping
+
+from turnmill.role_urls import VARIABLES as OTHER_ROLES
+
+#: Where set, Celery and Flower obey these more than what the stack tells them.
+OVERRIDES = (
+    "CELERY_BROKER_URL",
+    "CELERY_BROKER_READ_URL",
+    "CELERY_BROKER_WRITE_URL",
+    "CELERY_RESULT_BACKEND",
+    "FLOWER_BASIC_AUTH",
+    "FLOWER_UNAUTHENTICATED_API",
+)
+FLOWER_AUTH = "TURNMILL_FLOWER_AUTH"
+
+#: How programs are found and run, and in which language and time they speak.
+_PLAIN = frozenset(
+    {"HOME", "LANG", "LANGUAGE", "LOGNAME", "PATH", "TMPDIR", "TZ", "USER", "VIRTUAL_ENV"}
+)
+_PLAIN_PREFIXES = ("LC_", "LD_LIBRARY_PATH", "DYLD_", "PYTHON", "SSL_CERT_")
+_OF_CELERY = frozenset(
+    {"TURNMILL_BROKER_URL", "TURNMILL_HOME", "TURNMILL_PROFILE", "TURNMILL_SCHEMA"}
+)
+_OF_BEAT = _OF_CELERY | {"TURNMILL_IDLE_DAYS", "TURNMILL_KEEP_ARCHIVED_DAYS"}
+_OF_FLOWER = _OF_CELERY | {FLOWER_AUTH}
+
+
+def plain(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what any program gets: nothing of ours, no key of a provider, no proxy."""
+    return _only(environ, _PLAIN, _PLAIN_PREFIXES)
+
+
+def of_beat(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what beat gets: the broker and the schedule, and no way to the database."""
+    return _only(environ, _PLAIN | _OF_BEAT, (*_PLAIN_PREFIXES, "TURNMILL_SCHEDULE_"))
+
+
+def of_flower(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what Flower gets: the broker, its login and options, and no way to the database."""
+    found = _only(environ, _PLAIN | _OF_FLOWER, (*_PLAIN_PREFIXES, "FLOWER_"))
+    return {name: value for name, value in found.items() if name not in OVERRIDES}
+
+
+def of_worker(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what a worker gets: all, less what the owner of the tables and Flower are told."""
+    withheld = {*OVERRIDES, *OTHER_ROLES, FLOWER_AUTH}
+    return {name: value for name, value in environ.items() if name not in withheld}
+
+
+def _only(
+    environ: Mapping[str, str], names: frozenset[str], prefixes: tuple[str, ...]
+) -> dict[str, str]:
+    return {
+        name: value for name, value in environ.items() if name in names or name.startswith(prefixes)
+    }
