@@ -86,7 +86,7 @@ class Composed:
     def client(self) -> Client:
         given = self.variables
         return Client(
-            database_url=f"postgresql://turnmill:{given['POSTGRES_PASSWORD']}@127.0.0.1:"
+            database_url=f"postgresql://turnmill_app:{given['POSTGRES_APP_PASSWORD']}@127.0.0.1:"
             f"{given['POSTGRES_PORT']}/turnmill",
             broker_url=f"redis://:{given['REDIS_PASSWORD']}@127.0.0.1:{given['REDIS_PORT']}/0",
         )
