@@ -18,6 +18,8 @@ ALLOW_MOCK = "TURNMILL_ALLOW_MOCK"
 _MOCKS = ("TURNMILL_MOCK_LATENCY", "TURNMILL_MOCK_LEDGER", "TURNMILL_MOCK_SEED")
 _REPLY_BYTES_MAX = 16 * 2**20
 _MOST_REPLY = 256_000_000
+#: Of whatever role: all of them are dialled by somebody.
+_OF_A_DATABASE = re.compile(r"TURNMILL_[A-Z]+_URL(?<!BROKER_URL)")
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 #: A JSON value of Postgres holds 256 MB, and a statement carries more than one text.
 _MOST_TEXT = 64_000_000
@@ -114,10 +116,12 @@ class Settings:
         from turnmill.connections import rules  # noqa: PLC0415  development needs none of it
 
         env = os.environ if environ is None else environ
-        for variable, url in (
-            ("TURNMILL_DATABASE_URL", self.database_url),
-            ("TURNMILL_LISTEN_URL", self.listen_url),
-        ):
+        of_others = {name: url for name, url in env.items() if _OF_A_DATABASE.fullmatch(name)}
+        ours = {
+            "TURNMILL_DATABASE_URL": self.database_url,
+            "TURNMILL_LISTEN_URL": self.listen_url,
+        }
+        for variable, url in (of_others | ours).items():
             rules.refuse_unsafe(rules.of_database(variable, url, env))
         if self.broker_url:
             rules.refuse_unsafe(rules.of_broker("TURNMILL_BROKER_URL", self.broker_url))

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ class Terminal:
         """
         out, err = io.StringIO(), io.StringIO()
         with (
+            _own_umask(),
             contextlib.chdir(self.folder),
             mock.patch.dict(os.environ, self._environment(), clear=True),
             mock.patch.object(sys, "argv", ["turnmill", *arguments]),
@@ -76,6 +77,17 @@ class Terminal:
 
     def _environment(self) -> dict[str, str]:
         return clean_environment() | dict(self.environment)
+
+
+@contextlib.contextmanager
+def _own_umask() -> Iterator[None]:
+    """Keep the umask that a command sets for the program that it becomes from the next test."""
+    before = os.umask(0o022)
+    os.umask(before)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def clean_environment() -> dict[str, str]:

@@ -369,6 +369,30 @@ def test_production_refuses_a_flower_that_is_open_by_whatever_way_it_is_started(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("program", ["worker", "beat"])
+def test_production_dials_no_broker_that_celery_was_told_behind_its_back(
+    program: str, tmp_path: Path
+) -> None:
+    environment = clean_environment() | {
+        "TURNMILL_PROFILE": "production",
+        "TURNMILL_DATABASE_URL": "postgresql://u:k2-8f@127.0.0.1:1/x",
+        "TURNMILL_BROKER_URL": "redis://:k2-8f@127.0.0.1:1/0",
+        "CELERY_BROKER_URL": "redis://elsewhere/0",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "celery", "-A", "turnmill_worker.app", program],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "Celery would dial another broker" in done.stderr
+    assert "unset CELERY_BROKER_URL" in done.stderr
+
+
 def test_production_refuses_a_broker_that_evicts_and_doctor_says_so(
     home: Path, database_url: str, tmp_path: Path
 ) -> None:

@@ -57,7 +57,9 @@ def a_head() -> Head:
 
 
 def celery_at(url: str) -> Celery:
-    app = Celery("reaching", set_as_current=False)
+    app = Celery(
+        "reaching", amqp="turnmill_worker.celery.reconnect:PromptAMQP", set_as_current=False
+    )
     app.conf.update(config(Settings(broker_url=url)))
     return app
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import redis
@@ -42,12 +43,6 @@ EVERY = 0.02  #: fifty sends a second
 BACK_WITHIN = timedelta(seconds=20)
 
 
-@pytest.fixture
-def row(record_property: Callable[[str, object], None]) -> Row:
-    """Return what names the row of the matrix that a test fills."""
-    return lambda name: record_property("row", name)
-
-
 @pytest.fixture(scope="module")
 def servers() -> Iterator[Servers]:
     with Servers.start() as servers:
@@ -74,6 +69,21 @@ class SystemAt(System):
 def test_client_worker_flower_and_doctor_find_the_same_queue(name: str, tmp_path: Path) -> None:
     with ways.OF_REDIS[name](tmp_path) as url:
         assert what_fails(url) == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://u:s3-cr3t@h/0",
+        "redis+socket://u:s3-cr3t@/run/x.sock",
+        "sentinel://:s3-cr3t@a,b/0?master_name=m&sentinel_password=s3-cr3t",
+        "amqp://u:s3-cr3t@a;amqp://u:s3-cr3t@b/v",
+    ],
+)
+def test_what_celery_tells_of_its_connection_holds_no_password(url: str) -> None:
+    connection = celery_at(url).connection()
+    told = {name: value for name, value in connection.info().items() if name != "password"}
+    assert "s3-cr3t" not in f"{told} {connection!r} {connection.as_uri()}"
 
 
 def test_a_certificate_that_does_not_prove_who_answers_is_refused_by_all(tmp_path: Path) -> None:
@@ -114,7 +124,7 @@ def test_a_broker_that_cannot_be_used_says_why(tmp_path: Path) -> None:
             "redis://localhost:1/0": "refused",
             "redis://nobody.invalid/0": "host_unknown",
             f"unix://{tmp_path}/none.sock": "no_such_file",
-            "sentinel://localhost:1/0?master_name=m": "no_primary",
+            "sentinel://localhost:1/0?master_name=m": "refused",
         }
         assert {url: why_not(url) for url in causes} == causes
 
@@ -149,7 +159,14 @@ def tasks_heard(url: str) -> dict[str, int]:
     """Return how many tasks of each kind the worker was given, as it says when asked."""
     app = celery_at(url)
     (stats,) = app.control.inspect(timeout=2.0).stats().values()
+    assert not any(secret in repr(stats) for secret in secrets_in(url))
     return dict(stats["total"])
+
+
+def secrets_in(url: str) -> list[str]:
+    broker = read_broker_url(url)
+    passwords = [one for one in (broker.password, broker.sentinel_password) if len(one) > 3]
+    return [*passwords, *(quote(one, safe="") for one in passwords)]
 
 
 def wrong_findings(system: System) -> list[str]:

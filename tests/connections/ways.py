@@ -137,6 +137,29 @@ def rabbitmq(folder: Path, *, queue_type: str) -> Iterator[str]:
         yield f"amqp://{server.user}:{password}@127.0.0.1:{server.port}/?queue_type={queue_type}"
 
 
+@contextmanager
+def behind_sentinels_with_tls(folder: Path) -> Iterator[str]:
+    """One primary and its Sentinel, with TLS between all of them."""
+    files = make_certificates(folder)
+    program = redis_of_debian()
+    tls = (
+        *("port 0", "tls-port PORT", "tls-replication yes", "tls-auth-clients no"),
+        f"tls-ca-cert-file {files.authority}",
+        f"tls-cert-file {files.certificate}",
+        f"tls-key-file {files.key}",
+    )
+    with RedisServer(program, folder, *tls, _asking_for("primary")) as primary:
+        watched = (
+            f"sentinel monitor turns 127.0.0.1 {primary.port} 1",
+            "sentinel auth-pass turns primary",
+        )
+        with SentinelServer(program, folder, *tls, *watched) as watcher:
+            yield (
+                f"sentinel://:primary@localhost:{watcher.port}/0?master_name=turns"
+                f"&ssl=true&ssl_ca_certs={files.authority}"
+            )
+
+
 Way = Callable[[Path], AbstractContextManager[str]]
 
 #: Rows of the matrix.
@@ -151,6 +174,7 @@ OF_REDIS: Mapping[str, Way] = MappingProxyType(
 OF_DEBIAN: Mapping[str, Way] = MappingProxyType(
     {
         "Redis 7.0, TLS with a client's certificate": with_tls_of_its_own,
+        "Redis 7.0, a Sentinel, TLS to both": behind_sentinels_with_tls,
         "Redis 7.0, the ACLs of this page": by_the_acls_of_the_docs,
         "RabbitMQ, classic queues": lambda folder: rabbitmq(folder, queue_type="classic"),
         "RabbitMQ, quorum queues": lambda folder: rabbitmq(folder, queue_type="quorum"),

@@ -70,7 +70,7 @@ def test_submit_prints_one_line_that_names_the_batch(run: Run, jobs_file: Path) 
 def test_submit_for_people_names_the_next_command(run: Run, jobs_file: Path) -> None:
     result = run("batch", "submit", str(jobs_file))
     assert "3 turns: 3 queued" in result.stdout
-    assert "turnmill batch watch" in result.stderr
+    assert "batch watch" in result.stderr
 
 
 def test_a_bad_file_is_an_error_that_names_the_line(run: Run, tmp_path: Path) -> None:

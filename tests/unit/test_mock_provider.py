@@ -12,7 +12,14 @@ from uuid import UUID, uuid4
 import pytest
 
 from turnmill.domain.content import Message
-from turnmill.domain.errors import InvalidSetting, MaybeSent, RateLimited, Rejected, ThreadLost
+from turnmill.domain.errors import (
+    InvalidSetting,
+    MaybeSent,
+    Overloaded,
+    RateLimited,
+    Rejected,
+    ThreadLost,
+)
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill_worker.providers.mock.executions import Executions
 from turnmill_worker.providers.mock.provider import FAULTS, MockProvider, messages_seen
@@ -257,3 +264,15 @@ def test_many_processes_share_one_ledger(tmp_path: Path) -> None:
 def test_every_fault_is_explained() -> None:
     explained = (Path(__file__).parents[2] / "docs" / "providers.md").read_text()
     assert [fault for fault in FAULTS if f"| `{fault}` |" not in explained] == []
+
+
+@pytest.mark.parametrize("asked", ["yes", "faults"])
+def test_in_production_a_script_of_faults_is_obeyed_only_where_that_is_asked_for(
+    asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TURNMILL_PROFILE", "production")
+    monkeypatch.setenv("TURNMILL_ALLOW_MOCK", asked)
+    mock = MockProvider.from_env()
+    assert answer(mock, a_request()).text
+    with pytest.raises(Rejected if asked == "yes" else Overloaded):
+        answer(mock, a_request(metadata=scripted(faults="overloaded")))

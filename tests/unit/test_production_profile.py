@@ -32,6 +32,7 @@ REFUSED = [
     (DATABASE, f"postgresql://u:{SECRET}@[fe80::1]:5432/x", NO_TLS),
     (DATABASE, f"postgresql://u:{SECRET}@127.0.0.1.evil.example/x", NO_TLS),
     (LISTEN, f"postgresql://u:{SECRET}@db/x", NO_TLS),
+    ("TURNMILL_OWNER_URL", f"postgresql://u:{SECRET}@db/x", NO_TLS),
     # … and what its sslmode is worth
     (DATABASE, f"postgresql://u:{SECRET}@db/x?sslmode=disable", NO_TLS),
     (DATABASE, f"postgresql://u:{SECRET}@db/x?sslmode=allow", NO_TLS),

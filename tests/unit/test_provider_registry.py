@@ -187,3 +187,13 @@ def test_closing_one_provider_that_breaks_or_hangs_keeps_neither_the_others_nor_
     used._loaded = {name: SimpleNamespace(aclose=verb) for name, verb in providers.items()}
     run_to_end(asyncio.new_event_loop(), used.aclose())
     assert closed == ["the last"]
+
+
+def test_production_has_no_mock_until_it_is_asked_for_by_name() -> None:
+    production = {"TURNMILL_PROFILE": "production"}
+    registry = ProviderRegistry(production)
+    assert "mock" not in registry.configured()
+    with pytest.raises(KeyMissing) as missing:
+        registry.get("mock")
+    assert "TURNMILL_ALLOW_MOCK" in missing.value.hint
+    assert "mock" in ProviderRegistry(production | {"TURNMILL_ALLOW_MOCK": "yes"}).configured()

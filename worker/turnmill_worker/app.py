@@ -7,8 +7,9 @@ from typing import Any
 from celery import Celery, signals
 from celery.worker.control import Panel
 
+from turnmill.domain.errors import TurnmillError
 from turnmill.settings import Settings
-from turnmill_worker.celery.config import config
+from turnmill_worker.celery.config import config, refuse_another_broker
 from turnmill_worker.celery.flower import guard_flower
 from turnmill_worker.celery.installing import install
 from turnmill_worker.celery.logs import guard
@@ -40,9 +41,13 @@ def keep_lines_apart(logger: logging.Logger, **_: Any) -> None:
 
 
 @signals.import_modules.connect
-def look_at_flower(**_: Any) -> None:
-    """Let no Flower be open that should not be."""
+def refuse_what_is_unsafe(sender: Any, **_: Any) -> None:
+    """Look at what Celery's programs have come to, before any of them connects or listens."""
     guard_flower(settings, environ=os.environ)
+    try:
+        refuse_another_broker(sender, settings)
+    except TurnmillError as error:
+        raise SystemExit(f"turnmill: {error}\n  hint: {error.hint}") from None
 
 
 @signals.after_setup_logger.connect

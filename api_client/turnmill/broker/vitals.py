@@ -1,9 +1,10 @@
 """What a broker says about itself: whether it answers, and whether it keeps what it was given."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from turnmill.connections.broker_causes import Cause, cause_of
+from turnmill.connections.broker_causes import NO_PRIMARY, Cause, cause_of
 from turnmill.connections.broker_urls import read_broker_url
 from turnmill.connections.brokers import Broker, Kind
 from turnmill.domain.errors import UnsafeSetting
@@ -46,23 +47,55 @@ def ask_broker(broker: Broker) -> BrokerVitals:
             # Not CONFIG GET: services that somebody else runs often forbid it.
             info = client.info()
     except (redis.RedisError, OSError, ValueError) as error:
-        raise BrokerSilent(cause_of(error)) from None
+        cause = cause_of(error)
+    else:
+        return _vitals(info)
+    if cause.code == NO_PRIMARY:
+        cause = _why_no_sentinel(broker) or cause
+    raise BrokerSilent(cause)
+
+
+def _vitals(info: Mapping[str, Any]) -> BrokerVitals:
     name = "Valkey" if "valkey_version" in info else "Redis"
     version = info.get("valkey_version") or info.get("redis_version", "")
     return BrokerVitals(product=f"{name} {version}", eviction=info.get("maxmemory_policy", ""))
 
 
-def _client(broker: Broker) -> "redis.Redis":
-    from redis import Redis  # noqa: PLC0415
+def _why_no_sentinel(broker: Broker) -> Cause | None:
+    """Return why the first Sentinel cannot be asked, or None when it can.
+
+    redis-py names the class of that error only, where it tells that no primary was found.
+    """
+    import redis  # noqa: PLC0415
+
+    first = broker.places[0]
+    try:
+        with redis.Redis(
+            host=first.host, port=first.port, **broker.for_sentinels(), **_once()
+        ) as sentinel:
+            sentinel.ping()
+    except (redis.RedisError, OSError) as error:
+        cause = cause_of(error)
+        return replace(cause, what=f"its Sentinel at {first}: {cause.what}")
+    return None
+
+
+def _once() -> dict[str, Any]:
     from redis.backoff import NoBackoff  # noqa: PLC0415
     from redis.retry import Retry  # noqa: PLC0415
-    from redis.sentinel import Sentinel  # noqa: PLC0415
 
-    once: dict[str, Any] = {
+    return {
         "socket_timeout": _TIMEOUT_SECONDS,
         "socket_connect_timeout": _TIMEOUT_SECONDS,
         "retry": Retry(NoBackoff(), 0),
     }
+
+
+def _client(broker: Broker) -> "redis.Redis":
+    from redis import Redis  # noqa: PLC0415
+    from redis.sentinel import Sentinel  # noqa: PLC0415
+
+    once = _once()
     if broker.kind is Kind.REDIS:
         return Redis(**broker.for_redis(), **once)
     sentinels: Any = Sentinel(  # type: ignore[no-untyped-call]

@@ -52,6 +52,7 @@ def _cause(code: str, what: str, remedy: str) -> Cause:
     return Cause(code=code, what=what, remedy=remedy)
 
 
+NO_PRIMARY = "no_primary"
 _URL = "TURNMILL_BROKER_URL"
 
 #: Looked through in this order: what is certain first, what many faults look like last.
@@ -67,7 +68,7 @@ _CAUSES: tuple[tuple[str, Cause], ...] = (
     (
         r"No master found|MasterNotFound",
         _cause(
-            "no_primary",
+            NO_PRIMARY,
             "no Sentinel answers that knows a primary of that name",
             f"check hosts and master_name in {_URL}; a fail-over takes seconds",
         ),

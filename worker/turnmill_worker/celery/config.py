@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+from celery import Celery
 from kombu.entity import Exchange, Queue
 
 from turnmill.connections.broker_urls import read_broker_url
 from turnmill.connections.brokers import Broker, QueueType
-from turnmill.settings import Settings
+from turnmill.domain.errors import UnsafeSetting
+from turnmill.settings import Profile, Settings
 from turnmill.wire import DEFAULT_QUEUE, LANE_QUEUES, UPKEEP_QUEUE
 
 #: Where no URL is set: the app can be imported, and a worker refuses to start.
@@ -92,3 +94,19 @@ def config(settings: Settings) -> dict[str, Any]:
         "timezone": "UTC",
         "enable_utc": True,
     }
+
+
+def refuse_another_broker(app: Celery, settings: Settings) -> None:
+    """Raise UnsafeSetting when production would dial a broker that nobody has judged.
+
+    Celery obeys variables and options of its own more than what an app is set up with.
+    """
+    if settings.profile is not Profile.PRODUCTION:
+        return
+    ours = {read_broker_url(settings.broker_url or NO_BROKER).for_kombu().url}
+    if {app.conf.broker_read_url, app.conf.broker_write_url} != ours:
+        raise UnsafeSetting(
+            "Celery would dial another broker than that of TURNMILL_BROKER_URL",
+            hint="unset CELERY_BROKER_URL, CELERY_BROKER_READ_URL and CELERY_BROKER_WRITE_URL,"
+            " and leave --broker out",
+        )

@@ -7,6 +7,8 @@ from celery.app.events import Events
 from celery.events.dispatcher import EventDispatcher
 from kombu.connection import Connection
 
+from turnmill.connections.shown import shown
+
 
 class PromptConnection(Connection):
     """Tries again after 0.8 seconds. Kombu's waits two seconds longer each time, up to thirty."""
@@ -23,6 +25,22 @@ class PromptConnection(Connection):
         return super()._ensure_connection(
             errback, max_retries, interval_start, interval_step, interval_max, **options
         )
+
+    def info(self) -> dict[str, Any]:
+        """Return what workers tell of it to whoever asks, and Flower shows.
+
+        Celery leaves the password out, and nothing of the others: of alternates, of Sentinels, of
+        a socket's URL.
+        """
+        found: dict[str, Any] = super().info()
+        if "://" in (found["hostname"] or ""):
+            found["hostname"] = shown(found["hostname"])
+        found["alternates"] = [shown(url) for url in found["alternates"]]
+        options = found["transport_options"] or {}
+        found["transport_options"] = {
+            name: value for name, value in options.items() if name != "sentinel_kwargs"
+        }
+        return found
 
 
 class PromptAMQP(AMQP):

@@ -117,7 +117,7 @@ def _tell(done: Migrated, schema: str) -> None:
     """Say what was done beside the migrations."""
     for role, names in done.settled.items():
         whose = f"the role {role}" if role else "this role, which comes through a pooler,"
-        click.echo(f"connections of {whose} begin with settings of their own: {', '.join(names)}")
+        tell(f"connections of {whose} begin with settings of their own: {', '.join(names)}")
     if done.moved is None:
         return
     if done.moved.tables_from:

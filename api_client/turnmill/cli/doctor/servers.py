@@ -205,7 +205,7 @@ def _other_broker(broker: Broker, place: str) -> Findings:
         # The edge to somebody else's client: whatever it raises is what is to be told.
         yield _silent(place, cause_of(error))
     else:
-        yield ok(f"{broker.kind.title()} at {place}")
+        yield ok(f"RabbitMQ at {place}" if broker.places else "in the memory of one process")
 
 
 def _evicting(examination: Examination, policy: str) -> Findings:
