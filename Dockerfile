@@ -27,6 +27,5 @@ USER 10001
 WORKDIR /var/lib/turnmill
 VOLUME /var/lib/turnmill
 # True of a worker. Beat, Flower and migrations have a check of their own, or none: docker-compose.yml.
-HEALTHCHECK --interval=30s --timeout=20s --start-period=30s \
-    CMD celery -A turnmill_worker.app inspect ping --timeout 5 --destination "celery@$(hostname)"
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["turnmill", "health", "worker"]
 CMD ["turnmill", "worker"]

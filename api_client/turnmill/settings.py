@@ -50,14 +50,14 @@ class Settings:
     schema: str = "turnmill"  #: of Postgres, that the tables stand in
     broker_url: str = field(default="", repr=False)
     home: Path = Path(".turnmill")
-    alive_file: Path | None = None  #: a worker touches it every five seconds
+    alive_file: Path | None = None  #: where a worker writes how it does
     lease: timedelta = timedelta(seconds=15)
     concurrency: int = 1000  #: turns that one worker process holds at once
     max_unfinished_per_user: int | None = 100_000
     max_unfinished: int | None = None
     hints_max: int = 1000  #: a client publishes nothing while a lane's queue is longer than this
     max_text_bytes: int = 1_000_000  #: a message larger than this is refused
-    grace: timedelta = timedelta(seconds=6)  #: how long a worker told to stop lets calls finish
+    grace: timedelta = timedelta(seconds=25)  #: how long a worker told to stop lets calls finish
     turn_timeout: timedelta = timedelta(minutes=10)  #: of one attempt, whatever the provider says
     max_reply_bytes: int = _REPLY_BYTES_MAX  #: a vendor's answer larger than this is refused
     background_timeout: timedelta = timedelta(days=1)  #: for how long work there is looked up
@@ -87,7 +87,7 @@ class Settings:
             max_unfinished=_bound(env, "TURNMILL_MAX_UNFINISHED", None),
             hints_max=_count(env, "TURNMILL_HINTS_MAX", 1000, most=1_000_000),
             max_text_bytes=_count(env, "TURNMILL_MAX_TEXT_BYTES", 1_000_000, most=_MOST_TEXT),
-            grace=_seconds(env, "TURNMILL_GRACE", default=6.0, least=0.0),
+            grace=_seconds(env, "TURNMILL_GRACE", default=25.0, least=0.0),
             turn_timeout=_seconds(env, "TURNMILL_TURN_TIMEOUT", default=600.0, least=0.1),
             max_reply_bytes=max_reply_bytes(env),
             background_timeout=_seconds(

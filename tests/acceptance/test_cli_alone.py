@@ -261,7 +261,7 @@ def executed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str,
     ("arguments", "among"),
     [
         (("worker", "--concurrency", "7", "-n", "w1@%h"), ("--concurrency=7", "-n", "w1@%h")),
-        (("worker", "--events"), ("--events", "--concurrency=1000", "--pool=custom")),
+        (("worker", "--events"), ("--events", "--concurrency=1000")),
         (("beat", "--schedule", "s"), ("--schedule=s",)),
         (("flower", "--port=7777"), ("--port=7777", "--address=127.0.0.1")),
     ],

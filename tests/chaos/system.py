@@ -149,6 +149,7 @@ class System:
             **ours,
             "TURNMILL_DATABASE_URL": self.database_url,
             "TURNMILL_BROKER_URL": self.broker_url,
+            "TURNMILL_HOME": str(self.folder),
             "TURNMILL_LEASE": str(self.lease.total_seconds()),
             "TURNMILL_GRACE": str(self.grace.total_seconds()),
             "TURNMILL_MOCK_LEDGER": str(self.folder / _LEDGER),

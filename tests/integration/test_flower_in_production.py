@@ -21,7 +21,7 @@ from turnmill import Client, wire
 from turnmill.store.database import Database
 from turnmill.store.upkeep import jobs
 from turnmill_worker.stack import ports
-from turnmill_worker.stack.celery_parts import FLOWER_CONFIG, POOL, command_of
+from turnmill_worker.stack.celery_parts import FLOWER_CONFIG, command_of
 from turnmill_worker.stack.process import wait_until
 from turnmill_worker.stack.valkey import EmbeddedValkey
 
@@ -74,19 +74,15 @@ def stage(database_url: str, home: Path, tmp_path: Path) -> Iterator[Stage]:
         for user, rule in rules().items():
             broker.execute_command("ACL", "SETUSER", user, *rule)
         urls = {user: f"redis://{user}:{PASSWORD}@127.0.0.1:{valkey.port}/0" for user in rules()}
-        env = (
-            dict([POOL])
-            | os.environ
-            | {
-                "TURNMILL_DATABASE_URL": database_url,
-                "TURNMILL_PROFILE": "production",
-                "TURNMILL_ALLOW_MOCK": "yes",
-                "TURNMILL_FLOWER_AUTH": LOGIN,
-                "TURNMILL_SCHEDULE_SELF_CHECK": "* * * * *",
-            }
-        )
+        env = os.environ | {
+            "TURNMILL_DATABASE_URL": database_url,
+            "TURNMILL_PROFILE": "production",
+            "TURNMILL_ALLOW_MOCK": "yes",
+            "TURNMILL_FLOWER_AUTH": LOGIN,
+            "TURNMILL_SCHEDULE_SELF_CHECK": "* * * * *",
+        }
         options = {
-            "worker": ("--pool=custom", "--concurrency=9", "-E", f"--hostname={NAME}", *QUICK),
+            "worker": ("--concurrency=9", "-E", f"--hostname={NAME}", *QUICK),
             "beat": (f"--schedule={tmp_path / 'schedule'}",),
             "flower": (FLOWER_CONFIG, f"--port={port}", "--address=127.0.0.1"),
         }

@@ -24,7 +24,7 @@ from celery import Celery
 from tests.conftest import fresh_database
 from turnmill import Client, wire
 from turnmill.domain.states import FINAL, Lane, TurnState
-from turnmill_worker.stack.celery_parts import POOL, command_of
+from turnmill_worker.stack.celery_parts import command_of
 from turnmill_worker.stack.postgres import EmbeddedPostgres
 from turnmill_worker.stack.process import wait_until
 from turnmill_worker.stack.valkey import EmbeddedValkey
@@ -89,8 +89,8 @@ def running_worker(
         "TURNMILL_ALLOW_MOCK": "yes",
         "TURNMILL_GRACE": "1",
     }
-    env = dict([POOL]) | os.environ | servers | careful | {"TURNMILL_MOCK_LATENCY": "1"}
-    options = ("--pool=custom", "--concurrency=50", "--loglevel=INFO", f"--hostname={NAME}")
+    env = os.environ | servers | careful | {"TURNMILL_MOCK_LATENCY": "1"}
+    options = ("--concurrency=50", "--loglevel=INFO", f"--hostname={NAME}")
     argv = command_of("worker", *options, app="turnmill_worker.app")
     with log.open("w") as file:
         worker = subprocess.Popen(argv, env=env, stdout=file, stderr=file, cwd=log.parent)

@@ -22,7 +22,7 @@ from turnmill.settings import Settings
 from turnmill.show.turn_view import look_at
 from turnmill.store.database import Database
 from turnmill_worker.stack import ports
-from turnmill_worker.stack.celery_parts import POOL, command_of
+from turnmill_worker.stack.celery_parts import command_of
 from turnmill_worker.stack.process import wait_until
 
 CANARY = "xyzzy-canary"
@@ -105,19 +105,15 @@ def stage(
     database_url: str, broker_url: str, notes: Path, lost: TurnId, tmp_path: Path
 ) -> Iterator[Stage]:
     port = ports.choose(0)
-    env = (
-        dict([POOL])
-        | os.environ
-        | {
-            "TURNMILL_DATABASE_URL": database_url,
-            "TURNMILL_BROKER_URL": broker_url,
-            "TURNMILL_LAYERS": LAYERS,
-            "TURNMILL_METRICS_PORT": str(port),
-            "TURNMILL_GRACE": "1",
-            "PYTHONPATH": str(tmp_path),
-        }
-    )
-    options = ("--pool=custom", "--concurrency=50", "--loglevel=INFO", "--without-mingle")
+    env = os.environ | {
+        "TURNMILL_DATABASE_URL": database_url,
+        "TURNMILL_BROKER_URL": broker_url,
+        "TURNMILL_LAYERS": LAYERS,
+        "TURNMILL_METRICS_PORT": str(port),
+        "TURNMILL_GRACE": "1",
+        "PYTHONPATH": str(tmp_path),
+    }
+    options = ("--concurrency=50", "--loglevel=INFO", "--without-mingle")
     log = tmp_path / "worker.log"
     with log.open("w") as file:
         worker = subprocess.Popen(
@@ -232,13 +228,13 @@ def test_an_application_with_a_layer_that_is_not_there_is_told_so(notes: Path) -
 def test_a_worker_that_cannot_do_what_it_is_told_ends_with_one_line(
     variable: tuple[str, str], database_url: str, broker_url: str
 ) -> None:
-    env = dict([POOL, variable]) | {
+    env = dict([variable]) | {
         "PATH": os.environ["PATH"],
         "TURNMILL_DATABASE_URL": database_url,
         "TURNMILL_BROKER_URL": broker_url,
     }
     ended = subprocess.run(
-        command_of("worker", "--pool=custom", app="turnmill_worker.app"),
+        command_of("worker", app="turnmill_worker.app"),
         env=env,
         capture_output=True,
         text=True,

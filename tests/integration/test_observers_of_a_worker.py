@@ -14,7 +14,7 @@ import pytest
 from tests import steps
 from turnmill import Client
 from turnmill.store.database import Database
-from turnmill_worker.stack.celery_parts import POOL, command_of
+from turnmill_worker.stack.celery_parts import command_of
 from turnmill_worker.stack.process import wait_until
 
 SOON = timedelta(seconds=40)
@@ -53,7 +53,7 @@ class Stage:
         return self.folder / "notes"
 
     def start(self) -> subprocess.Popen[bytes]:
-        options = ("--pool=custom", "--concurrency=20", "--without-mingle", "--without-gossip")
+        options = ("--concurrency=20", "--without-mingle", "--without-gossip")
         with (self.folder / "worker.log").open("ab") as log:
             worker = subprocess.Popen(
                 command_of("worker", *options, app="turnmill_worker.app"),
@@ -78,20 +78,16 @@ class Stage:
 @pytest.fixture
 def stage(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[Stage]:
     (tmp_path / "noting.py").write_text(textwrap.dedent(NOTING))
-    env = (
-        dict([POOL])
-        | os.environ
-        | {
-            "TURNMILL_DATABASE_URL": database_url,
-            "TURNMILL_BROKER_URL": broker_url,
-            "TURNMILL_OBSERVERS": "log,note=noting:make",
-            "TURNMILL_OBSERVER_TIMEOUT": "1",
-            "TURNMILL_LEASE": "1",
-            "TURNMILL_GRACE": "1",
-            "NOTES": str(tmp_path / "notes"),
-            "PYTHONPATH": str(tmp_path),
-        }
-    )
+    env = os.environ | {
+        "TURNMILL_DATABASE_URL": database_url,
+        "TURNMILL_BROKER_URL": broker_url,
+        "TURNMILL_OBSERVERS": "log,note=noting:make",
+        "TURNMILL_OBSERVER_TIMEOUT": "1",
+        "TURNMILL_LEASE": "1",
+        "TURNMILL_GRACE": "1",
+        "NOTES": str(tmp_path / "notes"),
+        "PYTHONPATH": str(tmp_path),
+    }
     store = Database(database_url)
     with Client(database_url=database_url, broker_url=broker_url) as client:
         stage = Stage(tmp_path, env, client, store)

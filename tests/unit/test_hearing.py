@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from celery.concurrency.base import BasePool
-from celery.concurrency.prefork import TaskPool as Prefork
 from celery.concurrency.thread import TaskPool as Threads
 from celery.worker import state
 
@@ -37,13 +36,6 @@ def test_a_hint_that_has_begun_to_run_was_heard(monkeypatch: pytest.MonkeyPatch)
     assert (hints.heard(Lane.INTERACTIVE), hints.heard(Lane.BULK)) == (before[0] + 1, before[1])
 
 
-@pytest.mark.parametrize(
-    ("pool", "connected", "elsewhere"),
-    [(Prefork, True, 2), (Prefork, False, 0), (Threads, True, 0)],
-    ids=["child processes", "nobody hears of the ends of their tasks", "no child processes"],
-)
-def test_tasks_elsewhere_are_those_of(
-    pool: type[BasePool], connected: bool, elsewhere: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(state, "active_requests", {"one", "two"})
-    assert hints_of(worker(pool, connected=connected)).elsewhere() == elsewhere
+@pytest.mark.parametrize("connected", [True, False])
+def test_a_worker_knows_whether_it_is_connected_to_its_broker(connected: bool) -> None:
+    assert hints_of(worker(Threads, connected=connected)).connected() is connected

@@ -63,7 +63,6 @@ class World:
 
     slots: int = 10
     lanes: tuple[Lane, ...] = tuple(Lane)
-    elsewhere: int = 0
     draining: bool = False
     now: float = 100.0
     calls: int = 0
@@ -90,7 +89,7 @@ class World:
             Hints(
                 lanes=lambda: self.lanes,
                 heard=lambda lane: self.heard[lane],
-                elsewhere=lambda: self.elsewhere,
+                connected=lambda: True,
             ),
             quarantine=self._visit,
             clock=lambda: self.now,
@@ -163,10 +162,9 @@ async def test_once_it_is_clear_that_no_hints_come_nothing_waits_for_them() -> N
     [
         lambda world: setattr(world, "draining", True),
         lambda world: setattr(world, "lanes", (Lane.BULK,)),
-        lambda world: setattr(world, "elsewhere", 10),
         lambda world: world.deps.slots.take(Lane.INTERACTIVE, most=10),
     ],
-    ids=["a shutdown", "another lane's worker", "busy child processes", "no free slot"],
+    ids=["a shutdown", "another lane's worker", "no free slot"],
 )
 async def test_nothing_is_taken_during(hinders: Callable[[World], Any]) -> None:
     world = World()

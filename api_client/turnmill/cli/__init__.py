@@ -21,6 +21,7 @@ COMMANDS = {
     "worker": "Run turns (Celery's worker on an asyncio pool).",
     "beat": "Run the schedule (Celery's beat).",
     "flower": "Run Flower, behind a password.",
+    "health": "Tell whether a worker or a beat lives, and works.",
     "roles": "Make the database's roles.",
     "migrate": "Bring the database to this version.",
     "doctor": "Find out what is wrong, and how to mend it.",

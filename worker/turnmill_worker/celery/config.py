@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from celery import Celery
-from kombu.entity import Queue
+from kombu.entity import Exchange, Queue
 
 from turnmill.connections.broker_urls import read_broker_url
 from turnmill.connections.brokers import Broker, QueueType
@@ -13,7 +13,7 @@ from turnmill.settings import Profile, Settings
 from turnmill.wire import DEFAULT_QUEUE, LANE_QUEUES, UPKEEP_QUEUE
 
 #: Where no URL is set: the app can be imported, and a worker refuses to start.
-_NONE = "memory://"
+NO_BROKER = "memory://"
 _REDIS_OPTIONS: Mapping[str, Any] = {
     # An attempt to connect takes a second at the most, and the next one comes a second later.
     "socket_timeout": 1.0,
@@ -31,20 +31,25 @@ _REDIS_OPTIONS: Mapping[str, Any] = {
 }
 
 
-def _queues(broker: Broker) -> list[Queue]:
-    """Return all queues. In Redis, hints are popped and forgotten.
+def hint_queues(broker: Broker) -> list[Queue]:
+    """Return the queues of hints, and that of upkeep. In Redis hints are popped and forgotten.
 
     Keeping a message until it is acknowledged costs two of the three round trips that it makes;
     a hint may be lost. RabbitMQ would push everything at once to a consumer that never
     acknowledges, so there it does.
     """
-    arguments = {"x-queue-type": "quorum"} if broker.queue_type is QueueType.QUORUM else None
+    arguments = _arguments(broker)
+    # Bound to nothing of the app's: Celery would give them its default exchange and routing key.
+    exchange = Exchange("turnmill", type="direct")
     hints = [
-        Queue(name, no_ack=broker.is_redis_like, queue_arguments=arguments)
+        Queue(name, exchange, name, no_ack=broker.is_redis_like, queue_arguments=arguments)
         for name in LANE_QUEUES.values()
     ]
-    others = [Queue(name, queue_arguments=arguments) for name in (UPKEEP_QUEUE, DEFAULT_QUEUE)]
-    return [*hints, *others]
+    return [*hints, Queue(UPKEEP_QUEUE, exchange, UPKEEP_QUEUE, queue_arguments=arguments)]
+
+
+def _arguments(broker: Broker) -> dict[str, str] | None:
+    return {"x-queue-type": "quorum"} if broker.queue_type is QueueType.QUORUM else None
 
 
 def _broker(broker: Broker) -> dict[str, Any]:
@@ -58,7 +63,7 @@ def _broker(broker: Broker) -> dict[str, Any]:
 
 def config(settings: Settings) -> dict[str, Any]:
     """Return Celery's configuration for these settings."""
-    broker = read_broker_url(settings.broker_url or _NONE)
+    broker = read_broker_url(settings.broker_url or NO_BROKER)
     return {
         **_broker(broker),
         "broker_connection_retry_on_startup": True,
@@ -72,15 +77,11 @@ def config(settings: Settings) -> dict[str, Any]:
         "task_acks_late": False,
         "task_serializer": "json",
         "accept_content": ["json"],
-        "task_queues": _queues(broker),
+        "task_queues": [Queue(DEFAULT_QUEUE, queue_arguments=_arguments(broker))],
         "task_default_queue": DEFAULT_QUEUE,
         "task_create_missing_queues": False,
         "task_store_errors_even_if_ignored": False,
-        "worker_pool": "turnmill_worker.pool:TaskPool",
         "worker_consumer": "turnmill_worker.celery.consumer:SteadyConsumer",
-        "worker_concurrency": settings.concurrency,
-        "worker_prefetch_multiplier": 1,
-        "worker_disable_prefetch": broker.is_redis_like,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_hijack_root_logger": True,
         "worker_redirect_stdouts": False,
@@ -92,7 +93,6 @@ def config(settings: Settings) -> dict[str, Any]:
         "control_queue_ttl": 60.0,
         "timezone": "UTC",
         "enable_utc": True,
-        "beat_max_loop_interval": 30,
     }
 
 
@@ -103,7 +103,7 @@ def refuse_another_broker(app: Celery, settings: Settings) -> None:
     """
     if settings.profile is not Profile.PRODUCTION:
         return
-    ours = {read_broker_url(settings.broker_url or _NONE).for_kombu().url}
+    ours = {read_broker_url(settings.broker_url or NO_BROKER).for_kombu().url}
     if {app.conf.broker_read_url, app.conf.broker_write_url} != ours:
         raise UnsafeSetting(
             "Celery would dial another broker than that of TURNMILL_BROKER_URL",

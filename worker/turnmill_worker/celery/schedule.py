@@ -56,6 +56,7 @@ def beat_schedule(environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:
                 "expires": entry.expires.total_seconds(),
                 "queue": wire.UPKEEP_QUEUE,
                 "ignore_result": True,
+                "serializer": "json",
             },
         }
         for name, entry in SCHEDULE.items()

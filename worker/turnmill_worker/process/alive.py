@@ -1,35 +1,76 @@
-"""A worker shows that it lives: its event loop touches a file, whatever broker and store do."""
+"""A worker shows that it lives: its event loop writes a file, whatever broker and store do."""
 
 import asyncio
 import logging
-from datetime import timedelta
+import os
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+
+from turnmill import alive
+from turnmill.alive import State
+from turnmill.settings import Settings
 
 logger = logging.getLogger("turnmill.alive")
 
-_EVERY = timedelta(seconds=5)
+_EVERY_SECONDS = 2.0
+
+
+class Noting:
+    """Writes down how a process of one program does. What cannot be written is said once."""
+
+    def __init__(
+        self, settings: Settings, program: str, *, every: float, path: Path | None
+    ) -> None:
+        """`path` is where; None: a file of this process's own in the home."""
+        self._home = settings.home
+        self._program = program
+        self._every = every
+        self._path = path or alive.place_of(self._home, program, os.getpid())
+        self._is_own = path is None
+        self._fails = False
+
+    def note(self, state: State, says: str = "") -> None:
+        """Write it down now."""
+        try:
+            if self._is_own:
+                alive.make_room(self._home, self._program)
+                self._is_own = False  # once
+            alive.write(
+                self._path, alive.sign(self._program, every=self._every, state=state, says=says)
+            )
+            self._fails = False
+        except OSError as error:
+            if not self._fails:  # once, until it can be written again
+                logger.warning("health cannot be noted in %s: %s", self._path, error.strerror)
+            self._fails = True
+
+    def remove(self) -> None:
+        """Leave nothing behind."""
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
 
 
 class Alive:
-    """Touches the file for as long as the loop turns. Used on that loop's thread."""
+    """Says how a worker does for as long as its loop turns. Used on that loop's thread."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, settings: Settings, doing: Callable[[], tuple[State, str]]) -> None:
+        self._noting = noting_of_worker(settings)
+        self._doing = doing
         self._timer: asyncio.TimerHandle | None = None
-        self._fails = False
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Touch it now, and again and again."""
-        try:
-            self._path.touch()
-            self._fails = False
-        except OSError as error:
-            if not self._fails:  # once, until it can be touched again
-                logger.warning("TURNMILL_ALIVE_FILE: %s", type(error).__name__)
-            self._fails = True
-        self._timer = loop.call_later(_EVERY.total_seconds(), self.start, loop)
+        """Say it now, and again and again."""
+        self._noting.note(*self._doing())
+        self._timer = loop.call_later(_EVERY_SECONDS, self.start, loop)
 
     def stop(self) -> None:
-        """Touch it no more. What it says then is out of date in a minute."""
+        """Say it no more."""
         if self._timer is not None:
             self._timer.cancel()
+        self._noting.remove()
+
+
+def noting_of_worker(settings: Settings) -> Noting:
+    """Return what a worker writes its state down with."""
+    return Noting(settings, "worker", every=_EVERY_SECONDS, path=settings.alive_file)

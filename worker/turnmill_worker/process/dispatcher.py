@@ -75,6 +75,7 @@ class Dispatcher:
         self._draining = threading.Event()
         self._thread = threading.Thread(target=self._run, name="turnmill-dispatch", daemon=True)
         self.ticks = 0
+        self.looked_at: float | None = None  #: when the database last answered; None: not yet
 
     def start(self) -> None:
         """Start the thread."""
@@ -113,6 +114,7 @@ class Dispatcher:
         if not self._draining.is_set():
             self._say(News(heads=heads, due=due), doubtful=doubtful, kept=found.kept)
         self.ticks += 1
+        self.looked_at = time.monotonic()
 
     def _repeat(self, step: Callable[[Any], Moved]) -> list[Head]:
         """Run a step until it moves less than a chunk, at most a few times in a tick."""

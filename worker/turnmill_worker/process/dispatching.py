@@ -59,6 +59,11 @@ class Dispatching:
         )
         self._polling: asyncio.Task[None] | None = None
 
+    @property
+    def looked_at(self) -> float | None:
+        """When the database last said what is due; None: not yet."""
+        return self._dispatcher.looked_at
+
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start, on the loop's thread."""
         self._polling = loop.create_task(self._poller.run())

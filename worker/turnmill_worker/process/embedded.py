@@ -33,6 +33,8 @@ logger = logging.getLogger("turnmill.runner")
 
 _SLOTS = 100
 _LOOK_EVERY = timedelta(milliseconds=200)
+#: An application, or a person at a prompt, waits for this thread to end.
+_LONGEST_GRACE = timedelta(seconds=6)
 
 
 class InProcessRunner:
@@ -45,7 +47,7 @@ class InProcessRunner:
     def __init__(self, database: Database, settings: Settings) -> None:
         """Raises InvalidSetting for layers or observers that are not there."""
         self._database = database
-        self._settings = settings
+        self._grace = min(settings.grace, _LONGEST_GRACE)
         self._wakeup = asyncio.Event()
         self._closing = False
         self._kept = False  # by a vendor, though nobody needs it any more
@@ -80,7 +82,7 @@ class InProcessRunner:
         """Let calls finish for the grace period, give back what was not sent, and stop."""
         self._closing = True
         self.wake()
-        self._thread.join(timeout=self._settings.grace.total_seconds() + 5.0)
+        self._thread.join(timeout=self._grace.total_seconds() + 5.0)
 
     def _run(self) -> None:
         run_to_end(self._loop, self._main())
@@ -105,7 +107,7 @@ class InProcessRunner:
             self._give_up(closing)
         await self._finish()
         if self._observing is not None:
-            await self._observing.stop(within=self._settings.grace, after_a_last_look=True)
+            await self._observing.stop(within=self._grace, after_a_last_look=True)
         await closing.stop()
         await self._providers.aclose()
         await asyncio.to_thread(ledger.stop)
@@ -190,6 +192,6 @@ class InProcessRunner:
         tasks: Sequence[asyncio.Task[None]] = list(self._tasks)
         if not tasks:
             return
-        await asyncio.wait(tasks, timeout=self._settings.grace.total_seconds())
+        await asyncio.wait(tasks, timeout=self._grace.total_seconds())
         self._in_hand.close_all(Stop.DRAINING)
         await asyncio.wait(tasks, timeout=5.0)

@@ -14,7 +14,6 @@ from turnmill.settings import Settings
 from turnmill.store.capabilities import Capability, capabilities_at
 from turnmill.store.database import Database
 from turnmill.store.schema.revision import require_current
-from turnmill_worker.layers.holding import Stop
 from turnmill_worker.pool.async_task import background_loop
 from turnmill_worker.process.poller import Hints
 from turnmill_worker.process.runtime import Runtime
@@ -88,7 +87,7 @@ class Host:
             return
         runtime.drain()
         if at_once:
-            runtime.in_hand.close_all(Stop.DRAINING)
+            runtime.end_calls()
         patience = self.settings.grace.total_seconds() + 5.0
         deadline = time.monotonic() + patience
         while runtime.slots.in_use and time.monotonic() < deadline:

@@ -43,7 +43,7 @@ class Hints:
 
     lanes: Callable[[], Collection[Lane]]  #: whose queues it consumes
     heard: Callable[[Lane], int]  #: how many have been taken from a lane's queue
-    elsewhere: Callable[[], int]  #: how many tasks the pool runs in processes of its own
+    connected: Callable[[], bool]  #: to the broker
 
 
 class PollerStore(Protocol):
@@ -82,7 +82,6 @@ class Poller:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._woken = asyncio.Event()
         self._started: set[asyncio.Task[Any]] = set()
-        self._turns = 0  #: tasks that run turns, among those
 
     def listen(self) -> None:
         """Notice which lanes have had hints. From any thread, often: it costs next to nothing."""
@@ -159,8 +158,7 @@ class Poller:
             return 1
         if lane is Lane.BULK and slots.is_claimed_for:
             return 0
-        unused = slots.total - self._hints.elsewhere() - self._turns
-        return max(0, min(slots.free(lane), unused))
+        return slots.free(lane)
 
     async def _take(self, lane: Lane) -> int:
         """Start what is due, and return how many tasks that took."""
@@ -168,7 +166,7 @@ class Poller:
             case Lane.INTERACTIVE:
                 return await self._take_turns(lane)
             case Lane.BULK:
-                self._run_turns(run_bulk(self._deps))
+                self._start(run_bulk(self._deps))
                 return 1
             case Lane.QUARANTINE:
                 # Suspects may be due and wait for their company to have room: they take no haste.
@@ -182,7 +180,7 @@ class Poller:
         wanted = min(_HANDFUL, -(-self._room(lane) // 2))
         claims = await claim_many(self._deps, lane, self._deps.slots.take(lane, most=wanted))
         for claim in claims:
-            turn = self._run_turns(run_one(claim, self._deps))
+            turn = self._start(run_one(claim, self._deps))
             turn.add_done_callback(lambda _: self._deps.slots.give_back())
         return len(claims)
 
@@ -192,15 +190,6 @@ class Poller:
         except Exception as error:  # noqa: BLE001
             # The edge to the operating system, which may refuse a process.
             logger.error("quarantine failed: %s", type(error).__name__)
-
-    def _run_turns(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        self._turns += 1
-        task = self._start(work)
-        task.add_done_callback(self._one_less)
-        return task
-
-    def _one_less(self, _: asyncio.Task[Any]) -> None:
-        self._turns -= 1
 
     def _start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(work)

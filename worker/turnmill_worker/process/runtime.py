@@ -5,11 +5,13 @@ import logging
 import os
 import socket
 import threading
+import time
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from turnmill.alive import State
 from turnmill.broker.publisher import Publisher
 from turnmill.domain.ids import TurnId
 from turnmill.grouping import Grouped, Stopped
@@ -41,10 +43,19 @@ _MOST_TIMERS = 10_000
 _LONGEST_TIMER = timedelta(minutes=2)
 #: Calls to observers may go on for so long when all turns are done.
 _LAST_CALLS = timedelta(seconds=5)
+#: A worker runs turns before it is connected to its broker, and counts as ready when that takes
+#: longer than this.
+CONNECTED_WITHIN = timedelta(seconds=3)
+#: The dispatcher looks once a second, and waits for up to two where the database refuses.
+_ANSWERS_WITHIN = timedelta(seconds=5)
+#: Turns that a line of the log names.
+_NAMED = 20
 
 
 class Runtime:
     """Everything that runs turns in this process, on one event loop."""
+
+    _connects_until = 0.0
 
     def __init__(
         self, settings: Settings, *, slots: int, hints: Hints | None = None, owner: str = ""
@@ -84,13 +95,14 @@ class Runtime:
         )
         self._observing = None if hints is None else self._new_observing()
         self._dispatching = None if hints is None else self._new_dispatching(hints)
-        # Of a worker, not of the children of its pool.
-        file = settings.alive_file if hints is not None else None
-        self._alive = None if file is None else Alive(file)
+        self._connected = None if hints is None else hints.connected
+        # Of a worker, not of its children in quarantine.
+        self._alive = None if hints is None else Alive(settings, self._doing)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the threads, on the loop's thread, before any turn is taken."""
         self._loop = loop
+        self._connects_until = time.monotonic() + CONNECTED_WITHIN.total_seconds()
         loop.set_exception_handler(log_type)
         self._heartbeat.start()
         if self._alive is not None:
@@ -118,11 +130,24 @@ class Runtime:
             self._dispatching.drain()
         if self._observing is not None:
             self._observing.drain()
-        self._grace = threading.Timer(
-            self.settings.grace.total_seconds(), self.in_hand.close_all, args=(Stop.DRAINING,)
-        )
+        self._grace = threading.Timer(self.settings.grace.total_seconds(), self.end_calls)
         self._grace.daemon = True
         self._grace.start()
+
+    def end_calls(self) -> None:
+        """Close what still runs, and say which turns that are: each may cost a second call."""
+        turns = [str(turn_id) for turn_id, _ in self.in_hand.pairs()]
+        if turns:
+            logger.warning(
+                "%d turns outlast this worker (TURNMILL_GRACE=%g): what was not sent is given back,"
+                " of the rest the provider is asked what became of it: %s%s",
+                len(turns),
+                self.settings.grace.total_seconds(),
+                ", ".join(turns[:_NAMED]),
+                ", …" if len(turns) > _NAMED else "",
+                extra={"action": "calls_outlast", "turns": len(turns)},
+            )
+        self.in_hand.close_all(Stop.DRAINING)
 
     async def stop(self) -> None:
         """Close providers and threads, after the last verdict was written."""
@@ -187,6 +212,22 @@ class Runtime:
         self.publisher.close()
         self._turns.close()
         self.database.close()
+
+    def _doing(self) -> tuple[State, str]:
+        """Return how this worker does, for whoever asks about its health."""
+        looked_at = None if self._dispatching is None else self._dispatching.looked_at
+        now = time.monotonic()
+        if self.draining.is_set():
+            return State.STOPPING, f"{len(self.in_hand)} turns in hand"
+        if looked_at is None:
+            return State.STARTING, "the database has not answered yet"
+        if now - looked_at > _ANSWERS_WITHIN.total_seconds():
+            return State.WAITING, "the database does not answer"
+        if self._connected is not None and self._connected():
+            return State.READY, "consuming"
+        if now < self._connects_until:
+            return State.STARTING, "connecting to the broker"
+        return State.READY, "polling: the broker does not answer"
 
     def _new_measuring(self) -> Measuring | None:
         """Return what counts and serves, where that is asked for; else nothing is even imported."""

@@ -12,8 +12,6 @@ from turnmill_worker.stack import environments, ports
 from turnmill_worker.stack.home import Home
 from turnmill_worker.stack.process import Program
 
-#: Read by Celery before anything else: what `--pool custom` means.
-POOL = ("CELERY_CUSTOM_WORKER_POOL", "turnmill_worker.pool:TaskPool")
 FLOWER_PORT = 5555
 #: A flowerconfig.py in the working directory is not what is meant: it could open Flower.
 FLOWER_CONFIG = f"--conf={os.devnull}"
@@ -40,7 +38,7 @@ class CelerySetup:
             "TURNMILL_HOME": str(self.home.path),
             "TURNMILL_GRACE": str(self.call_grace.total_seconds()),
         }
-        return narrow({**dict([POOL]), **os.environ, **told})
+        return narrow({**os.environ, **told})
 
     def command(self, program: str, *arguments: str) -> tuple[str, ...]:
         return command_of(program, *arguments, app=self.app)
@@ -62,7 +60,7 @@ class WorkerPart:
         self._concurrency = concurrency
 
     def program(self) -> Program:
-        options = ("--pool=custom", f"--concurrency={self._concurrency}", "--loglevel=INFO")
+        options = (f"--concurrency={self._concurrency}", "--loglevel=INFO")
         # Gossip and mingle find other workers; nobody needs them, and they cost a second.
         quick = ("--without-gossip", "--without-mingle")
         # Flower runs beside it, and would ask for events a few seconds after the first turns.

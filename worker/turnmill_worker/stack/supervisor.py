@@ -34,10 +34,8 @@ from turnmill_worker.stack.watch import Part, Patience, Watch
 
 T = TypeVar("T")
 
-# With a second each for the hurried they stay below the ten in which everything has stopped.
-WORK_GRACE = timedelta(seconds=6)
 SERVER_GRACE = timedelta(seconds=1.5)
-LONGEST_CALL_GRACE = timedelta(seconds=4)  #: the worker writes down what came of its calls after it
+AFTER_CALLS = timedelta(seconds=2)  #: for workers to write down what came of their calls
 
 
 def _say_nothing(line: str) -> None:
@@ -56,7 +54,7 @@ class StackOptions:
     broker_url: str = field(default="", repr=False)
     workers: int = 1
     concurrency: int = 1000
-    call_grace: timedelta = LONGEST_CALL_GRACE  #: how long calls may go on once it has to stop
+    call_grace: timedelta = timedelta(seconds=4)  #: how long calls may go on once it has to stop
     flower_login: FlowerLogin | None = None  #: None: a generated one
     app: str = "turnmill_worker.app"
     patience: Patience = field(default_factory=Patience)
@@ -89,7 +87,8 @@ class Stack:
                 on_ready(ready)
                 self._fleet.stay()
             except StopRequested:
-                self._say("stopping")
+                seconds = self._options.call_grace.total_seconds()
+                self._say(f"stopping: calls in flight have {seconds:g} s; Ctrl-C again ends them")
             finally:
                 self._stop()
 
@@ -144,7 +143,7 @@ class Stack:
         return CelerySetup(
             home=self._home,
             app=options.app,
-            call_grace=min(options.call_grace, LONGEST_CALL_GRACE),
+            call_grace=options.call_grace,
             database_url=(
                 self._postgres.url_as(RUNTIME) if self._postgres else options.database_url
             ),
@@ -168,7 +167,8 @@ class Stack:
         running.result()
 
     def _stop(self) -> None:
-        self._fleet.stop(grace=WORK_GRACE, keep=self._servers)
+        grace = self._options.call_grace + AFTER_CALLS
+        self._fleet.stop(grace=grace, keep=self._servers)
         self._fleet.stop(grace=SERVER_GRACE)
         (self._home.path / READY_FILE).unlink(missing_ok=True)
         leftovers.forget_all(self._home)

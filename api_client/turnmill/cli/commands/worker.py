@@ -32,14 +32,13 @@ def command(ctx: click.Context, *, concurrency: int | None, events: bool) -> Non
     """Run turns, as many at once as --concurrency says, in one process.
 
     Further options go to `celery worker`: -n NAME, -Q QUEUES, -l DEBUG, --pool threads, …
+    Turns run on the asyncio pool, on threads and on solo; other pools are refused.
     """
     require_worker_half("greenlet")
-    from turnmill_worker.stack.celery_parts import POOL
-
     settings = settings_of_servers()
     # Gossip and mingle find other workers; nobody needs them, and they cost a second.
-    ours = ["--pool=custom", "--loglevel=INFO", "--without-gossip", "--without-mingle"]
+    ours = ["--loglevel=INFO", "--without-gossip", "--without-mingle"]
     ours.append(f"--concurrency={concurrency or settings.concurrency}")
     if events:
         ours.append("--events")
-    become("worker", passed_on(ctx, *ours), settings=settings, environ=dict([POOL]))
+    become("worker", passed_on(ctx, *ours), settings=settings, environ={})

@@ -11,7 +11,7 @@ from turnmill.domain.errors import TurnDead, TurnFailed
 from turnmill.domain.ids import TurnId, as_uuid
 from turnmill.domain.states import TurnState
 from turnmill_worker.celery.outcomes import Again, Passed, TurnTask
-from turnmill_worker.celery.strategy import PLAIN
+from turnmill_worker.celery.tasks.hinted import HINTED
 from turnmill_worker.process.runtime import Runtime
 from turnmill_worker.turn.bulk import Ran, run_bulk
 from turnmill_worker.turn.run import Ended, NotOurs, Outcome, Outrun, run_turn
@@ -23,18 +23,18 @@ _MOST_NAMED = 100
 def register(app: Celery, runtime: Callable[[], Runtime]) -> None:
     """Add the tasks to the app. `runtime` gives what the process has been set up with."""
 
-    @app.task(name=wire.RUN_TURN, base=TurnTask, ignore_result=True, Strategy=PLAIN)
+    @app.task(name=wire.RUN_TURN, **{**HINTED, "base": TurnTask})
     async def run_turn_task(turn_id: str) -> None:
         """Run one turn. The row says whether it may; a second delivery is harmless."""
         if found := as_uuid(turn_id):  # else nobody of ours said so
             show(await run_turn(TurnId(found), runtime().deps))
 
-    @app.task(name=wire.RUN_BULK, ignore_result=True, resultrepr_maxsize=65_536, Strategy=PLAIN)
+    @app.task(name=wire.RUN_BULK, **HINTED, resultrepr_maxsize=65_536)
     async def run_bulk_task() -> str | None:
         """Run what is due in the bulk lane; return which turns that were, for Flower to show."""
         return summary(await run_bulk(runtime().deps))
 
-    @app.task(name=wire.RUN_QUARANTINE, ignore_result=True, Strategy=PLAIN)
+    @app.task(name=wire.RUN_QUARANTINE, **HINTED)
     async def run_quarantine_task() -> None:
         """Run what was lost before, in a process of its own."""
         await runtime().quarantine.run()

@@ -10,7 +10,7 @@ from celery.exceptions import Ignore
 
 from turnmill import wire
 from turnmill.domain.idle import Retention
-from turnmill_worker.celery.strategy import PLAIN
+from turnmill_worker.celery.tasks.hinted import HINTED
 from turnmill_worker.process.host import Host
 from turnmill_worker.upkeep.jobs import Upkeep
 
@@ -31,22 +31,22 @@ def register(app: Celery, process: Host, environ: Mapping[str, str] = os.environ
     def upkeep() -> Upkeep:
         return Upkeep(process.database(), process.runtime().providers.get, retention=retention)
 
-    @app.task(name=wire.ARCHIVE_IDLE, ignore_result=True, Strategy=PLAIN)
+    @app.task(name=wire.ARCHIVE_IDLE, **HINTED)
     async def archive_idle_task(slot: str | None = None) -> None:
         """Archive idle sessions, and delete what providers keep of those that ended."""
         await upkeep().archive_idle(_slot(slot))
 
-    @app.task(name=wire.ROLL_UP_USAGE, ignore_result=True, Strategy=PLAIN)
+    @app.task(name=wire.ROLL_UP_USAGE, **HINTED)
     async def roll_up_usage_task(slot: str | None = None) -> None:
         """Write the usage of today and of the days before it anew."""
         await upkeep().roll_up_usage(_slot(slot))
 
-    @app.task(name=wire.SELF_CHECK, ignore_result=True, Strategy=PLAIN)
+    @app.task(name=wire.SELF_CHECK, **HINTED)
     async def self_check_task(slot: str | None = None) -> None:
         """Look for rows that break a promise."""
         await upkeep().self_check(_slot(slot))
 
-    @app.task(name=wire.PURGE, ignore_result=True, Strategy=PLAIN)
+    @app.task(name=wire.PURGE, **HINTED)
     async def purge_task(slot: str | None = None) -> None:
         """Remove what has been kept for long enough."""
         await upkeep().purge(_slot(slot))

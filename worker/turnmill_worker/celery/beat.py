@@ -1,0 +1,60 @@
+"""Celery's scheduler, which also says how it does: see `turnmill health beat`."""
+
+import time
+from typing import Any
+
+from celery.beat import PersistentScheduler
+
+from turnmill.alive import State
+from turnmill.settings import Settings
+from turnmill_worker.process.alive import Noting
+
+#: Longer than a tick takes and sleeps, with a broker that nobody answers at.
+_EVERY_SECONDS = 10.0
+_TIMEOUT_SECONDS = 2.0
+
+
+class TellingScheduler(PersistentScheduler):
+    """Writes down after each look at the schedule whether it could send what is due."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._noting = Noting(Settings.from_env(), "beat", every=_EVERY_SECONDS, path=None)
+        super().__init__(*args, **kwargs)
+        self.max_interval: float = min(self.max_interval, _EVERY_SECONDS)
+        self._asked_at = -_EVERY_SECONDS
+
+    def setup_schedule(self) -> None:
+        """Read what was sent when."""
+        self._noting.note(State.STARTING)
+        super().setup_schedule()
+
+    def tick(self, *args: Any, **kwargs: Any) -> Any:
+        """Send what is due, and say whether the broker answers."""
+        if time.monotonic() - self._asked_at >= _EVERY_SECONDS / 2:
+            self._asked_at = time.monotonic()
+            if not self._broker_answers():
+                self._noting.note(State.WAITING, "the broker does not answer")
+                return _TIMEOUT_SECONDS  # what is due stays due
+            self._noting.note(State.READY, "sending what is due")
+        return super().tick(*args, **kwargs)
+
+    def close(self) -> None:
+        """Write down what was sent when, and end."""
+        super().close()
+        self._noting.remove()
+
+    def _broker_answers(self) -> bool:
+        # A connection of its own: the one that beat sends on is asked when something is due, and
+        # a client library may wait on it for minutes.
+        options = dict(self.app.conf.broker_transport_options or {})
+        options |= {"socket_timeout": _TIMEOUT_SECONDS, "socket_connect_timeout": _TIMEOUT_SECONDS}
+        try:
+            with self.app.connection_for_write(
+                connect_timeout=_TIMEOUT_SECONDS, transport_options=options
+            ) as connection:
+                connection.connect()
+                connection.channel().close()
+        except Exception:  # noqa: BLE001
+            # The edge to the client libraries of all brokers: what is wrong is said once it sends.
+            return False
+        return True
