@@ -57,7 +57,8 @@ def test_a_heartbeat_brings_back_who_is_to_stop(store: Database) -> None:
     steps.cancel(store, claim.turn_id)
     assert steps.beat(store, claim, other).cancelled == {claim.turn_id}
     with store.begin() as conn:
-        assert leases.cancel_requested(conn) == [claim.turn_id]
+        assert leases.cancel_requested(conn) == [(claim.turn_id, claim.fence)]
+        assert leases.cancel_requested(conn, [other.turn_id]) == []
 
 
 def test_a_heartbeat_of_nothing_is_nothing(store: Database) -> None:

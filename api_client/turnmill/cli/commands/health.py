@@ -9,6 +9,7 @@ import click
 
 from turnmill import alive
 from turnmill.alive import Sign, State
+from turnmill.show.terminal import tell
 
 #: What stands for them where a terminal, or a log, takes the words for more.
 _LONGEST = 200
@@ -33,10 +34,10 @@ def command(*, program: str, life_is_enough: bool) -> int:
     running = [one for one in found if one.is_running]
     if not running:
         gone = ", ".join(str(one.pid) for one in found)
-        click.echo(f"{program}: none runs{f' (gone: {gone})' if gone else ''}, says {home}")
+        tell(f"{program}: none runs{f' (gone: {gone})' if gone else ''}, says {home}")
         return 1
     for one in running:
-        click.echo(f"{program} {one.pid}: {_said(one)}")
+        tell(f"{program} {one.pid}: {_said(one)}")
     return 0 if all(_is_healthy(one, life_is_enough=life_is_enough) for one in running) else 1
 
 

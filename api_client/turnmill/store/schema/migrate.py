@@ -98,8 +98,8 @@ def upgrade(
     try:
         if not database.is_postgres:
             return _upgrade_file(database, revision)
-        if revision == "head" and not pooled_roles and _is_at_head(database):
-            return Migrated(before=HEAD, after=HEAD, moved=None)
+        if revision == "head" and not pooled_roles and (found := _found_at_head(database)):
+            return Migrated(before=found, after=found, moved=None)
         with _migrating(database) as (conn, moved):
             before = current(conn, schema=schema)
             target = revision
@@ -169,10 +169,12 @@ def unfinished(database_url: str, *, schema: str = SCHEMA) -> int:
         database.close()
 
 
-def _is_at_head(database: Database) -> bool:
-    """Tell whether nothing is to be done: a role that owns nothing finds out, too."""
+def _found_at_head(database: Database) -> str | None:
+    """Return the revision where nothing is to be done: a role that owns nothing finds out, too."""
+    head = ScriptDirectory.from_config(_config(None, database.schema)).get_current_head()
     with database.begin() as conn:
-        return current(conn, schema=database.schema) == HEAD and not is_pooled(conn)
+        found = current(conn, schema=database.schema)
+        return found if found == head and not is_pooled(conn) else None
 
 
 @contextmanager
@@ -293,7 +295,7 @@ def _known_revisions() -> Iterator[None]:
         raise InvalidInput(str(error), hint="name a revision of this version, or `head`") from None
 
 
-def _config(conn: Connection, schema: str | None) -> Config:
+def _config(conn: Connection | None, schema: str | None) -> Config:
     config = Config()
     config.set_main_option("script_location", "turnmill.store.schema:migrations")
     config.set_main_option("path_separator", "newline")
