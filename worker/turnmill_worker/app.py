@@ -14,7 +14,7 @@ from turnmill.domain.errors import TurnmillError
 from turnmill.settings import Settings
 from turnmill.variables import slips
 from turnmill.wire import DEFAULT_QUEUE
-from turnmill_worker.celery import readiness
+from turnmill_worker.celery import about, readiness
 from turnmill_worker.celery.config import config, refuse_another_broker
 from turnmill_worker.celery.flower import guard_flower
 from turnmill_worker.celery.hearing import hints_of
@@ -48,6 +48,7 @@ process = Host(settings)
 
 turns.register(app, process.runtime)
 upkeep.register(app, process)
+about.register()
 
 
 class TurnsStep(bootsteps.StartStopStep):
