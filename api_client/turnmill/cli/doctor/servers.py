@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from turnmill.cli.doctor.findings import Examination, Finding, Findings, note, ok, skipped, wrong
 from turnmill.connections.shown import shown
-from turnmill.domain.errors import SchemaOutOfDate, TurnmillError
+from turnmill.domain.errors import AccessDenied, SchemaOutOfDate, TurnmillError
 from turnmill.settings import unsafe_settings
 from turnmill.show.wording import duration
 from turnmill.variables import slips
@@ -98,19 +98,26 @@ def check_schema(examination: Examination) -> Findings:
     except TurnmillError as error:
         examination.database.close()
         examination.database = None
-        if not isinstance(error, SchemaOutOfDate):
+        if isinstance(error, AccessDenied):
+            yield _not_granted("USAGE on the schema")
+        elif isinstance(error, SchemaOutOfDate):
+            yield _out_of_date(error, found, schema=schema, old_home=old_home)
+        else:
             raise
-        yield _out_of_date(error, found, schema=schema, old_home=old_home)
         return
     yield ok(f"revision {found}" + (f", schema {schema}" if schema else ""))
     yield from _finish(found)
     if lacking:
-        yield wrong(
-            f"its role has no {lacking[0]}"
-            + (f", nor {len(lacking) - 1} more" * (len(lacking) > 1)),
-            "as the tables' owner: turnmill migrate --runtime-role ROLE",
-            code="privilege",
-        )
+        others = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+        yield _not_granted(lacking[0] + others)
+
+
+def _not_granted(what: str) -> Finding:
+    return wrong(
+        f"its role has no {what}",
+        "as the owner of the tables: turnmill migrate --runtime-role ROLE",
+        code="privilege",
+    )
 
 
 def _out_of_date(
