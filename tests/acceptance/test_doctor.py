@@ -1,65 +1,22 @@
 """`turnmill doctor` names the cause of each misconfiguration, what mends it, and exits by it."""
 
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+import socket
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-import psycopg
 import pytest
 import redis
-from celery import Celery
-from sqlalchemy import update
 
-from tests import rows, steps
-from tests.acceptance.terminal import Said, Terminal
-from tests.chaos.system import Servers, System
-from tests.conftest import fresh_database
-from turnmill import __version__
+from tests.acceptance.examining import BROKER, SECRET, URL, Place, examined, wrong
+from tests.acceptance.terminal import Terminal
 from turnmill.cli.doctor import workers
-from turnmill.domain.states import Lane, TurnState
-from turnmill.store.database import Database
-from turnmill.store.line.pauses import LANE, PROVIDER, pause, resume
-from turnmill.store.nouns import sessions
-from turnmill.store.schema.revision import HEAD
-from turnmill.store.schema.tables import job_runs
-from turnmill.store.schema.tables import sessions as session_rows
-from turnmill.store.schema.tables import turns as turn_rows
-from turnmill.wire import ABOUT
 from turnmill_worker.stack import ports
-from turnmill_worker.stack.postgres import EmbeddedPostgres
 
-SECRET = "hunter2-hunter2"
-AGO = timedelta(hours=3)
-
-
-@dataclass
-class Place:
-    """Servers that work, of which a seed spoils something; `with_` is undone afterwards."""
-
-    postgres: EmbeddedPostgres
-    database_url: str
-    broker_url: str
-    undo: ExitStack
-    environment: dict[str, str] = field(default_factory=dict)
-
-    def sql(self, *statements: str) -> None:
-        with psycopg.connect(self.database_url, autocommit=True) as connection:
-            for statement in statements:
-                connection.execute(statement)
-
-    def configure(self, **settings: str) -> None:
-        """Set what the broker is to do until the test is over."""
-        client = self.undo.enter_context(redis.Redis.from_url(self.broker_url))
-        for name, value in settings.items():
-            option = name.replace("_", "-")
-            before = client.config_get(option)[option]
-            client.config_set(option, value)
-            self.undo.callback(client.config_set, option, before)
+LONGEST = 11.0
 
 
 def changed(url: str, *, login: str = "", host: str = "", path: str = "", query: str = "") -> str:
@@ -163,7 +120,6 @@ class Case:
     exit_code: int
 
 
-URL, BROKER = "TURNMILL_DATABASE_URL", "TURNMILL_BROKER_URL"
 _USE = "GRANT USAGE ON SCHEMA turnmill TO doctors_role"
 _READ = "GRANT SELECT ON ALL TABLES IN SCHEMA turnmill TO doctors_role"
 
@@ -177,10 +133,6 @@ SERVERS: Mapping[str, Case] = {
     ),
     "unresolvable": Case(database(host="nowhere.invalid"), "database", "unresolvable", URL, 11),
     "no TLS": Case(database(query="sslmode=require"), "database", "tls", "ssl = on", 11),
-    "no certificate": Case(
-        database(query="sslmode=verify-full&sslrootcert=/nowhere.pem"),
-        *("database", "certificate", "sslrootcert", 11),
-    ),
     "read-only": Case(read_only, "database", "read_only", "default_transaction_read_only", 11),
     "unknown parameter": Case(
         database(query="ssl_mode=require"), "database", "invalid_setting", "", 11
@@ -219,28 +171,12 @@ SERVERS: Mapping[str, Case] = {
 
 
 @pytest.fixture
-def place(postgres_server: EmbeddedPostgres, database_url: str, broker_url: str) -> Iterator[Place]:
-    with ExitStack() as undo:
-        environment = {URL: database_url, BROKER: broker_url}
-        yield Place(postgres_server, database_url, broker_url, undo, environment)
+def nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for no answer where none is to come."""
+    monkeypatch.setattr(workers, "_ASK_SECONDS", 0.05)
 
 
-@pytest.fixture(autouse=True)
-def ask_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers of a test are on this machine: they answer at once."""
-    monkeypatch.setattr(workers, "_ASK_SECONDS", 0.3)
-
-
-def examined(folder: Path, environment: Mapping[str, str]) -> Said:
-    said = Terminal(folder, environment).run("doctor", "--json")
-    assert SECRET not in said.out + said.err
-    return said
-
-
-def wrong(said: Said) -> list[dict[str, str]]:
-    return [one for one in said.json()["findings"] if one["level"] == "wrong"]
-
-
+@pytest.mark.usefixtures("nobody_answers")
 @pytest.mark.parametrize("name", SERVERS)
 def test_each_fault_of_a_server_or_setting_has_its_cause_remedy_and_exit_code(
     name: str, place: Place, tmp_path: Path
@@ -251,3 +187,55 @@ def test_each_fault_of_a_server_or_setting_has_its_cause_remedy_and_exit_code(
     fixes = {(one["check"], one["code"]): one["fix"] for one in wrong(said)}
     assert case.fix in fixes[case.check, case.code]
     assert said.code == said.json()["exit_code"] == case.exit_code
+
+
+@pytest.mark.usefixtures("nobody_answers")
+def test_production_is_told_of_everything_that_it_refuses_at_once(
+    place: Place, tmp_path: Path
+) -> None:
+    unsafe = {
+        "TURNMILL_PROFILE": "production",
+        URL: "postgresql://ada:ada@db.invalid/x",
+        BROKER: "redis://cache.invalid/0",
+        "OPENAI_BASE_URL": "http://proxy.invalid",
+        "TURNMILL_MOCK_LATENCY": "1",
+    }
+    said = examined(tmp_path, place.environment | unsafe)
+    refused = [one for one in wrong(said) if one["code"] == "unsafe_setting"]
+    for variable in list(unsafe)[1:]:
+        assert any(one["what"].startswith(variable) for one in refused), variable
+        assert any(variable in one["fix"] or "unset" in one["fix"] for one in refused)
+    assert said.code == 10
+
+
+@pytest.mark.usefixtures("nobody_answers")
+def test_a_misspelt_variable_is_noted_and_is_nothing_wrong(place: Place, tmp_path: Path) -> None:
+    said = examined(tmp_path, place.environment | {"TURNMILL_CONCURENCY": "5"})
+    assert [one["what"] for one in said.json()["findings"] if one["code"] == "misspelt"] == [
+        "TURNMILL_CONCURENCY is read by nothing: is TURNMILL_CONCURRENCY meant?"
+    ]
+    assert "misspelt" not in [one["code"] for one in wrong(said)]
+
+
+def test_servers_that_take_connections_and_never_answer_hold_nobody_up(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        holes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
+        first, second = (f"127.0.0.1:{hole.getsockname()[1]}" for hole in holes)
+        environment = {URL: f"postgresql://ada:{SECRET}@{first}/x", BROKER: f"redis://{second}/0"}
+        began = time.monotonic()
+        said = examined(tmp_path, environment)
+        assert time.monotonic() - began < LONGEST
+    assert [(one["check"], one["code"]) for one in wrong(said)] == [
+        ("database", "timeout"),
+        ("broker", "no_answer"),
+    ]
+    assert said.code == 11
+
+
+@pytest.mark.usefixtures("nobody_answers")
+def test_a_finding_is_one_line_in_a_pipe_with_its_remedy(place: Place, tmp_path: Path) -> None:
+    database(path="/nowhere")(place)
+    said = Terminal(tmp_path, place.environment).run("doctor")
+    [line] = [line for line in said.out.splitlines() if line.startswith("✗ database")]
+    assert "there is no such database on the server" in line
+    assert "→ check the name in TURNMILL_DATABASE_URL" in line

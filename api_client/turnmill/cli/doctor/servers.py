@@ -13,6 +13,7 @@ from turnmill.show.wording import duration
 from turnmill.variables import slips
 
 if TYPE_CHECKING:
+    from turnmill.store.database import Database
     from turnmill.store.records import Vitals
 
 #: Beyond this the times in rows and in logs no longer go together.
@@ -82,28 +83,22 @@ def _unwell(found: Vitals) -> Findings:
 
 def check_schema(examination: Examination) -> Findings:
     """Whether the migrations have been run."""
-    from turnmill.store.schema import moving_in, revision
+    from turnmill.store.schema import revision
     from turnmill.store.upkeep.privileges import missing_privileges
 
     if examination.database is None:
         yield skipped(_UNREACHABLE)
         return
-    schema, found = examination.database.schema, None
+    schema = examination.database.schema
     try:
         with examination.database.begin() as conn:
             found = revision.current(conn, schema=schema)
-            old_home = moving_in.home_of_before(conn, schema) if found is None and schema else None
             revision.require_current(conn, schema=schema)
             lacking = missing_privileges(conn, schema)
-    except TurnmillError as error:
+    except (AccessDenied, SchemaOutOfDate) as error:
+        yield _unusable(examination.database, error)
         examination.database.close()
         examination.database = None
-        if isinstance(error, AccessDenied):
-            yield _not_granted("USAGE on the schema")
-        elif isinstance(error, SchemaOutOfDate):
-            yield _out_of_date(error, found, schema=schema, old_home=old_home)
-        else:
-            raise
         return
     yield ok(f"revision {found}" + (f", schema {schema}" if schema else ""))
     yield from _finish(found)
@@ -112,19 +107,14 @@ def check_schema(examination: Examination) -> Findings:
         yield _not_granted(lacking[0] + others)
 
 
-def _not_granted(what: str) -> Finding:
-    return wrong(
-        f"its role has no {what}",
-        "as the owner of the tables: turnmill migrate --runtime-role ROLE",
-        code="privilege",
-    )
+def _unusable(database: Database, error: TurnmillError) -> Finding:
+    from turnmill.store.schema import moving_in, revision
 
-
-def _out_of_date(
-    error: SchemaOutOfDate, found: str | None, *, schema: str | None, old_home: str | None
-) -> Finding:
-    from turnmill.store.schema import revision
-
+    if isinstance(error, AccessDenied):
+        return _not_granted("USAGE on the schema")
+    with database.begin() as conn:
+        found, schema = revision.current(conn, schema=database.schema), database.schema
+        old_home = moving_in.home_of_before(conn, schema) if found is None and schema else None
     if old_home is not None:
         return wrong(
             f"a store of the version before: its tables stand in schema {old_home},"
@@ -137,6 +127,14 @@ def _out_of_date(
     if found < revision.NEEDS:
         return wrong(str(error), "turnmill migrate", code="schema_older")
     return wrong(str(error), error.hint, code="schema_newer")
+
+
+def _not_granted(what: str) -> Finding:
+    return wrong(
+        f"its role has no {what}",
+        "as the owner of the tables: turnmill migrate --runtime-role ROLE",
+        code="privilege",
+    )
 
 
 def _finish(found: str | None) -> Findings:

@@ -126,7 +126,7 @@ def check_failures(examination: Examination) -> Findings:
         else:
             yield note(what, f"turnmill turns ls --state {one.state}", code=one.newest_code)
     if not found:
-        yield ok(f"no turn has died or failed within 24 h")
+        yield ok("no turn has died or failed within 24 h")
 
 
 def check_schedule(examination: Examination) -> Findings:

@@ -164,7 +164,9 @@ def _of_workers(workers: Sequence[WorkerSays], in_use: Mapping[str, int]) -> Fin
         keyless = [one for one in workers if name in one.lacks]
         if in_use.get(name) and without:
             who = _who(without, workers)
-            yield wrong(f"{name}: {used_by} ask for it, {who} has it not", _INSTALL, code="unknown")
+            yield wrong(
+                f"{name}: {used_by} ask for it, {who} has it not", _INSTALL, code="provider_unknown"
+            )
         elif keyless:
             variable = keyless[0].lacks[name]
             yield _keyless(name, variable, who=_who(keyless, workers), sessions=in_use.get(name, 0))
