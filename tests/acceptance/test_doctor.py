@@ -140,8 +140,10 @@ SERVERS: Mapping[str, Case] = {
     "no tables": Case(without_tables, "schema", "no_schema", "turnmill migrate", 12),
     "old tables": Case(of_revision("0001"), "schema", "schema_older", "turnmill migrate", 12),
     "new tables": Case(of_revision("9999"), "schema", "schema_newer", "install", 12),
-    "no grants": Case(role(), "schema", "privilege", "GRANT", 12),
-    "read grants": Case(role(_USE, _READ), "schema", "privilege", "GRANT", 12),
+    "no grants": Case(role(), "schema", "privilege", "turnmill migrate --runtime-role", 12),
+    "read grants": Case(
+        role(_USE, _READ), "schema", "privilege", "turnmill migrate --runtime-role", 12
+    ),
     "broker: wrong password": Case(
         broker(login=f":{SECRET}"), "broker", "wrong_password", BROKER, 13
     ),

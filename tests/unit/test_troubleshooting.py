@@ -1,8 +1,6 @@
 """docs/troubleshooting.md has every code that is raised, written into a row, or found by doctor."""
 
 import ast
-import importlib
-import pkgutil
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,8 +41,10 @@ PROVIDER_ERRORS = {kind.__name__ for kind in kinds(ProviderError)}
 
 
 def written(source: str) -> Iterator[str]:
-    """Yield the codes that a module gives to errors, verdicts and findings."""
+    """Yield the codes that a module gives to kinds of errors, verdicts and findings."""
     for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ClassDef):
+            yield from of_class(node)
         if not isinstance(node, ast.Call):
             continue
         name = getattr(node.func, "id", getattr(node.func, "attr", ""))
@@ -54,28 +54,27 @@ def written(source: str) -> Iterator[str]:
             yield from constants(value)
 
 
+def of_class(kind: ast.ClassDef) -> Iterator[str]:
+    for line in kind.body:
+        targets = line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", None)]
+        if any(getattr(target, "id", "") == "code" for target in targets):
+            yield from constants(line.value or ast.Constant(None))  # type: ignore[attr-defined]
+
+
 def constants(value: ast.expr) -> Iterator[str]:
     if isinstance(value, ast.IfExp):
         yield from constants(value.body)
         yield from constants(value.orelse)
-    elif isinstance(value, ast.Constant) and isinstance(value.value, str):
-        if CODE.fullmatch(value.value):
-            yield value.value
+        return
+    text = value.value if isinstance(value, ast.Constant) else None
+    if isinstance(text, str) and CODE.fullmatch(text):
+        yield text
 
 
 def test_every_code_that_our_code_writes_is_explained() -> None:
     codes = {code for path in OUR_CODE for code in written(path.read_text())}
-    assert {"key_missing", "worker_lost", "jobs_overdue"} <= codes
+    assert {"key_missing", "worker_lost", "jobs_overdue", "store_full", "stopped"} <= codes
     assert codes <= NAMED
-
-
-def test_every_error_that_is_raised_is_explained() -> None:
-    for package in (turnmill.domain.errors, turnmill_worker.providers, turnmill_worker.stack):
-        for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
-            if not module.ispkg:
-                importlib.import_module(module.name)
-    ours = {kind.code for kind in kinds(TurnmillError) if kind.__module__.startswith("turnmill")}
-    assert ours <= NAMED
 
 
 def test_every_cause_of_a_server_that_cannot_be_used_is_explained() -> None:

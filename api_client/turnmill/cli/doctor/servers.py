@@ -132,7 +132,7 @@ def _unusable(database: Database, error: TurnmillError) -> Finding:
 def _not_granted(what: str) -> Finding:
     return wrong(
         f"its role has no {what}",
-        "as the owner: GRANT it USAGE on the schema, and ALL on its tables",
+        "as the owner of the tables: turnmill migrate --runtime-role ROLE",
         code="privilege",
     )
 
