@@ -10,10 +10,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 import redis
+from celery.app.control import Control
 
 from tests.acceptance.examining import BROKER, SECRET, URL, Place, examined, wrong
 from tests.acceptance.terminal import Terminal
-from turnmill.cli.doctor import workers
 from turnmill_worker.stack import ports
 
 LONGEST = 11.0
@@ -166,14 +166,13 @@ SERVERS: Mapping[str, Case] = {
     "flower without password": Case(
         setting(TURNMILL_FLOWER_AUTH="admin"), "flower", "invalid_setting", "user:password", 10
     ),
-    "no worker": Case(lambda _: None, "workers", "none", "turnmill worker", 14),
 }
 
 
 @pytest.fixture
 def nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait for no answer where none is to come."""
-    monkeypatch.setattr(workers, "_ASK_SECONDS", 0.05)
+    """Wait for no answer where none would come: it takes a second."""
+    monkeypatch.setattr(Control, "broadcast", lambda *_, **__: [])
 
 
 @pytest.mark.usefixtures("nobody_answers")

@@ -147,7 +147,7 @@ WORK: Mapping[str, tuple[Callable[[Database], None], str, str, str, int]] = {
         *("failures", "key_missing", "turnmill turns retry --all --state failed", 15),
     ),
     "held": (held, "waiting", "held", "turnmill turns release", 15),
-    "stuck": (stuck, "waiting", "stuck", "turnmill queue ls", 15),
+    "stuck": (stuck, "waiting", "stuck", "database", 15),
     "overdue": (
         lambda store: job_begun(store, ago=AGO),
         "schedule",
@@ -189,6 +189,7 @@ def like_us(**other: Any) -> dict[str, Any]:
 
 
 WORKERS: Mapping[str, tuple[list[Any], list[str]]] = {
+    "nobody": ([], ["none"]),
     "two of one version": ([LIKE_US, LIKE_US], []),
     "another version": ([LIKE_US, like_us(version="0.0.9")], ["mixed_versions"]),
     "another schema": ([like_us(revision="0001")], ["mixed_versions"]),

@@ -97,7 +97,7 @@ SOURCES = [path for path in OUR_CODE if path.parts[-2] == "doctor" or path.stem 
 def test_every_command_that_a_remedy_names_exists(source: str) -> None:
     for advice in ADVICE.finditer("\n".join(texts(source))):
         for command in commands(advice["words"].split()):
-            known = {option for one in command.params for option in one.opts}
+            known = {"--help", *(option for one in command.params for option in one.opts)}
             assert set(re.findall(r"--[a-z-]+", advice["options"])) <= known, advice[0]
 
 

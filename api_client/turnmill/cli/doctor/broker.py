@@ -82,7 +82,7 @@ def _evicting(examination: Examination, policy: str) -> Finding:
     from turnmill.settings import Profile
 
     fix = "CONFIG SET maxmemory-policy noeviction"
-    what = f"it evicts ({policy}): hints vanish when it is full"
+    what = f"it evicts ({policy}): hints vanish"
     if examination.settings.profile is Profile.PRODUCTION:
         return wrong(f"{what}; workers refuse it", fix, code="evicts")
     return note(f"{what}; production refuses it", fix, code="evicts")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from turnmill.cli.doctor.findings import Examination, Finding, Findings, note, ok, skipped, wrong
 from turnmill.connections.shown import shown
 from turnmill.domain.errors import AccessDenied, SchemaOutOfDate, TurnmillError
-from turnmill.settings import unsafe_settings
+from turnmill.settings import Profile, unsafe_settings
 from turnmill.show.wording import duration
 from turnmill.variables import slips
 
@@ -84,7 +84,7 @@ def _unwell(found: Vitals) -> Findings:
 def check_schema(examination: Examination) -> Findings:
     """Whether the migrations have been run."""
     from turnmill.store.schema import revision
-    from turnmill.store.upkeep.privileges import missing_privileges
+    from turnmill.store.upkeep.privileges import is_superuser, missing_privileges
 
     if examination.database is None:
         yield skipped(_UNREACHABLE)
@@ -94,7 +94,7 @@ def check_schema(examination: Examination) -> Findings:
         with examination.database.begin() as conn:
             found = revision.current(conn, schema=schema)
             revision.require_current(conn, schema=schema)
-            lacking = missing_privileges(conn, schema)
+            lacking, may_all = missing_privileges(conn, schema), is_superuser(conn)
     except (AccessDenied, SchemaOutOfDate) as error:
         yield _unusable(examination.database, error)
         examination.database.close()
@@ -105,6 +105,9 @@ def check_schema(examination: Examination) -> Findings:
     if lacking:
         others = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
         yield _not_granted(lacking[0] + others)
+    if may_all:
+        say = wrong if examination.settings.profile is Profile.PRODUCTION else note
+        yield say("its role is a superuser", "turnmill roles --help", code="superuser")
 
 
 def _unusable(database: Database, error: TurnmillError) -> Finding:
@@ -126,7 +129,8 @@ def _unusable(database: Database, error: TurnmillError) -> Finding:
         return wrong("it has no tables of Turnmill's", "turnmill migrate", code="no_schema")
     if found < revision.NEEDS:
         return wrong(str(error), "turnmill migrate", code="schema_older")
-    return wrong(str(error), error.hint, code="schema_newer")
+    what = f"its schema {found} is newer than this version, which knows {revision.HEAD}"
+    return wrong(what, error.hint, code="schema_newer")
 
 
 def _not_granted(what: str) -> Finding:

@@ -49,7 +49,7 @@ def check_pauses(examination: Examination) -> Findings:
     if sessions:
         yield wrong(
             f"{count(sessions, 'session')} with {count(turns, 'unfinished turn')}: paused",
-            "turnmill sessions ls --status paused, and: turnmill sessions resume ID",
+            "turnmill sessions resume ID; turnmill sessions ls --status paused",
             code="session_paused",
         )
     if not (pauses.lanes or pauses.providers or sessions):
@@ -61,7 +61,7 @@ def _paused(kind: str, name: str, loads: Sequence[LaneLoad]) -> Finding:
     fix = f"turnmill queue resume --{kind} {name}"
     if not waiting:
         return note(f"{kind} {name} is paused; nothing waits for it", fix, code=f"{kind}_paused")
-    what = f"{kind} {name} is paused: {count(waiting, 'turn')} wait"
+    what = f"{kind} {name} is paused, and holds up {count(waiting, 'turn')}"
     return wrong(what, fix, code=f"{kind}_paused")
 
 
@@ -82,7 +82,7 @@ def check_waiting(examination: Examination) -> Findings:
     if held:
         yield wrong(
             f"{count(held, 'turn')} may have been executed: held for a decision",
-            "turnmill turns ls --state unknown, and: turnmill turns release|cancel ID",
+            "turnmill turns ls --state unknown; turnmill turns release ID",
             code="held",
         )
     if not late and not held:
@@ -104,7 +104,9 @@ def _late(load: LaneLoad, *, is_served: bool) -> Finding:
         return note(f"{what}: {how}", "more workers, or wait: turnmill queue ls", code="backlog")
     if is_served:
         return wrong(
-            f"{what}; none runs", "turnmill queue ls; the log of a worker, its -Q", code="stuck"
+            f"{what}; none runs",
+            "a worker's log, its -Q, its database: is it this one?",
+            code="stuck",
         )
     return wrong(f"{what}; no worker runs", "turnmill worker", code="stuck")
 
@@ -120,7 +122,7 @@ def check_failures(examination: Examination) -> Findings:
     for one in found:
         what = f"{count(one.count, 'turn')} {one.state} within 24 h"
         what += f", the newest of {one.newest_code}"
-        again = f"docs/troubleshooting.md; turnmill turns retry --all --state {one.state}"
+        again = f"set that right, then: turnmill turns retry --all --state {one.state}"
         if one.state is TurnState.DEAD or one.newest_code in _MISCONFIGURED:
             yield wrong(what, again, code=one.newest_code)
         else:

@@ -165,7 +165,9 @@ def _of_workers(workers: Sequence[WorkerSays], in_use: Mapping[str, int]) -> Fin
         if in_use.get(name) and without:
             who = _who(without, workers)
             yield wrong(
-                f"{name}: {used_by} ask for it, {who} has it not", _INSTALL, code="provider_unknown"
+                f"{name}: {used_by}, and it is not installed at {who}",
+                _INSTALL,
+                code="provider_unknown",
             )
         elif keyless:
             variable = keyless[0].lacks[name]
@@ -200,7 +202,7 @@ def _of_here(examination: Examination, in_use: Mapping[str, int]) -> Findings:
     for name in sorted({*registry.names(), *in_use}):
         used_by = count(in_use.get(name, 0), "session")
         if name not in registry.names():
-            what = f"{name}: {used_by} ask for it, and no installed package has it"
+            what = f"{name}: {used_by}, and no installed package has it"
             yield wrong(what, _INSTALL, code="provider_unknown")
         elif variable := registry.missing_key(name):
             yield _keyless(name, variable, who="this place", sessions=in_use.get(name, 0))

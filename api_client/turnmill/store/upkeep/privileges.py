@@ -23,3 +23,11 @@ def missing_privileges(conn: Connection, schema: str | None) -> list[str]:
         return []
     tables = [table.name for table in metadata.sorted_tables]
     return list(conn.scalars(_MISSING, {"tables": tables, "schema": schema}))
+
+
+def is_superuser(conn: Connection) -> bool:
+    """Tell whether the role may do everything on the server, its files and programs included."""
+    if Capability.SCHEMAS not in capabilities_of(conn):
+        return False
+    said: str | None = conn.scalar(text("SELECT current_setting('is_superuser')"))
+    return said == "on"
