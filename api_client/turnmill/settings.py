@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -111,24 +111,29 @@ class Settings:
         Judged is what would really be dialled: what libpq takes from its own variables, services
         and files has its say.
         """
-        if self.profile is not Profile.PRODUCTION:
-            return
-        from turnmill.connections import rules  # noqa: PLC0415  development needs none of it
+        for refused in unsafe_settings(self, os.environ if environ is None else environ):
+            raise refused
 
-        env = os.environ if environ is None else environ
-        of_others = {name: url for name, url in env.items() if _OF_A_DATABASE.fullmatch(name)}
-        ours = {
-            "TURNMILL_DATABASE_URL": self.database_url,
-            "TURNMILL_LISTEN_URL": self.listen_url,
-        }
-        for variable, url in (of_others | ours).items():
-            rules.refuse_unsafe(rules.of_database(variable, url, env))
-        if self.broker_url:
-            rules.refuse_unsafe(rules.of_broker("TURNMILL_BROKER_URL", self.broker_url))
-        for variable in _BASE_URLS:
-            if base_url := env.get(variable):
-                rules.refuse_unsafe(rules.of_http(variable, base_url))
-        _refuse_mock(env)
+
+def unsafe_settings(settings: Settings, environ: Mapping[str, str]) -> Iterator[UnsafeSetting]:
+    """Yield everything that the production profile forbids, one error for each setting."""
+    if settings.profile is not Profile.PRODUCTION:
+        return
+    from turnmill.connections import rules  # noqa: PLC0415  development needs none of it
+
+    of_others = {name: url for name, url in environ.items() if _OF_A_DATABASE.fullmatch(name)}
+    ours = {
+        "TURNMILL_DATABASE_URL": settings.database_url,
+        "TURNMILL_LISTEN_URL": settings.listen_url,
+    }
+    for variable, url in (of_others | ours).items():
+        yield from rules.unsafe(rules.of_database(variable, url, environ))
+    if settings.broker_url:
+        yield from rules.unsafe(rules.of_broker("TURNMILL_BROKER_URL", settings.broker_url))
+    for variable in _BASE_URLS:
+        if base_url := environ.get(variable):
+            yield from rules.unsafe(rules.of_http(variable, base_url))
+    yield from _unsafe_mocks(environ)
 
 
 def max_reply_bytes(environ: Mapping[str, str] | None = None) -> int:
@@ -146,13 +151,13 @@ def mock_allowed(environ: Mapping[str, str], *, faults: bool = False) -> bool:
     return not is_production or asked == "faults" or (asked == "yes" and not faults)
 
 
-def _refuse_mock(environ: Mapping[str, str]) -> None:
-    """Raise UnsafeSetting where the mock is set up: what it says would pass for replies."""
+def _unsafe_mocks(environ: Mapping[str, str]) -> Iterator[UnsafeSetting]:
+    """Yield what sets the mock up: what it says would pass for replies."""
     if mock_allowed(environ):
         return
     for variable in _MOCKS:
         if environ.get(variable):
-            raise UnsafeSetting(
+            yield UnsafeSetting(
                 f"{variable} sets up the mock provider, which answers without a vendor",
                 hint=f"unset it, or {ALLOW_MOCK}=yes",
             )

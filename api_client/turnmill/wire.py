@@ -10,6 +10,8 @@ PURGE = "turnmill.purge"
 ROLL_UP_USAGE = "turnmill.roll_up_usage"
 SELF_CHECK = "turnmill.self_check"
 
+ABOUT = "turnmill_about"  #: the inspection that a worker answers with what it is
+
 UPKEEP_QUEUE = "turnmill.upkeep"  #: what beat sends
 DEFAULT_QUEUE = "turnmill.default"  #: tasks of the user's own app
 

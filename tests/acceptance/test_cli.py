@@ -228,9 +228,9 @@ def test_doctor_finds_a_missing_key_before_the_first_turn(there: Terminal, clien
     client.sessions.delete(session)
 
     wrong = [one for one in said.json()["findings"] if one["level"] == "wrong"]
-    assert said.code == 1
+    assert said.code == 10
     assert [one["check"] for one in wrong] == ["providers"]
-    assert "OPENAI_API_KEY is not set" in wrong[0]["what"]
+    assert wrong[0]["what"] == "openai: 1 session, and OPENAI_API_KEY is not set at every worker"
 
 
 def test_the_note_of_a_killed_up_leads_nobody_to_a_dead_system(

@@ -154,7 +154,7 @@ def test_doctor_says_what_is_missing_and_how_to_get_it(tmp_path: Path) -> None:
     said = Terminal(tmp_path, {}).run("doctor", "--json")
 
     wrong = {one["check"]: one for one in said.json()["findings"] if one["level"] == "wrong"}
-    assert said.code == 1
+    assert said.code == 11
     assert set(wrong) == {"database", "broker"}
     assert "turnmill up" in wrong["database"]["fix"]
 
@@ -206,7 +206,7 @@ def test_doctor_asks_for_the_migration(
     said = Terminal(tmp_path, environment).run("doctor", "--json")
 
     fixes = {one["check"]: one["fix"] for one in said.json()["findings"] if one["level"] == "wrong"}
-    assert said.code == 1
+    assert said.code == 12
     assert fixes == {"schema": "turnmill migrate", "workers": "turnmill worker"}
 
 
@@ -214,7 +214,7 @@ def test_an_unintelligible_setting_is_a_finding_too(tmp_path: Path) -> None:
     said = Terminal(tmp_path, {"TURNMILL_LEASE": "soon"}).run("doctor", "--json")
 
     [finding] = said.json()["findings"]
-    assert (said.code, finding["check"]) == (1, "settings")
+    assert (said.code, finding["check"]) == (10, "settings")
     assert "TURNMILL_LEASE" in finding["what"]
 
 

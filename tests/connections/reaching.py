@@ -15,7 +15,7 @@ from turnmill.new_ids import new_id
 from turnmill.settings import Settings
 from turnmill.store.records import Head
 from turnmill.wire import LANE_QUEUES
-from turnmill_worker.celery.config import config
+from turnmill_worker.celery.config import config, hint_queues
 from turnmill_worker.celery.flower import queues_of
 
 QUEUE = LANE_QUEUES[Lane.INTERACTIVE]
@@ -61,6 +61,8 @@ def celery_at(url: str) -> Celery:
         "reaching", amqp="turnmill_worker.celery.reconnect:PromptAMQP", set_as_current=False
     )
     app.conf.update(config(Settings(broker_url=url)))
+    for queue in hint_queues(read_broker_url(url)):
+        app.amqp.queues.select_add(queue)
     return app
 
 

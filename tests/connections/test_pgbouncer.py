@@ -198,7 +198,7 @@ def findings(url: str, *, listen_url: str = "") -> list[tuple[Level, str, str]]:
     )
     list(check_database(examination))
     assert examination.database is not None
-    found = list(check_pooler(examination))
+    found = [(one.level, one.what, one.fix) for one in check_pooler(examination)]
     examination.database.close()
     return found
 

@@ -225,7 +225,7 @@ def test_doctor_names_a_database_that_takes_no_writes(
     found = list(check_database(examination))
     assert examination.database is not None
     examination.database.close()
-    said = [what for level, what, _ in found if level is Level.WRONG]
+    said = [one.what for one in found if one.level is Level.WRONG]
     assert said == ["it takes no writes: replies in hand wait, messages are refused"]
 
 

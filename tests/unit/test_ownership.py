@@ -149,7 +149,7 @@ def test_doctor_says_whose_a_home_is_and_where_its_data_are(held: Path) -> None:
     def doctor() -> list[tuple[str, str]]:
         settings = Settings(home=held)
         examination = Examination(settings=settings, environ={})
-        return [(level.value, what) for level, what, _ in check_home(examination)]
+        return [(one.level.value, one.what) for one in check_home(examination)]
 
     Home(held).remember("data-folder", "/var/lib/turnmill/home-1")
     assert doctor() == [

@@ -8,13 +8,16 @@ from turnmill.connections.broker_causes import NO_PRIMARY, Cause, cause_of
 from turnmill.connections.broker_urls import read_broker_url
 from turnmill.connections.brokers import Broker, Kind
 from turnmill.domain.errors import UnsafeSetting
+from turnmill.domain.states import Lane
 from turnmill.settings import Profile, Settings
+from turnmill.wire import LANE_QUEUES
 
 if TYPE_CHECKING:
     import redis
 
 _TIMEOUT_SECONDS = 2.0
 _KEEPS_ALL = "noeviction"
+_QUEUE = LANE_QUEUES[Lane.INTERACTIVE]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +26,7 @@ class BrokerVitals:
 
     product: str  #: with its version
     eviction: str  #: its maxmemory-policy; empty where it does not tell
+    fullness: float = 0.0  #: of the memory that it may use; 0 where it may use all
 
     @property
     def evicts(self) -> bool:
@@ -55,10 +59,36 @@ def ask_broker(broker: Broker) -> BrokerVitals:
     raise BrokerSilent(cause)
 
 
+def try_a_hint(broker: Broker) -> None:
+    """Let a broker of Redis' kind judge a hint without taking it; raises BrokerSilent.
+
+    In a transaction a command is checked when it is named: ACL, replica, disk and memory. This one
+    is never executed: the connection ends before the transaction does.
+    """
+    import redis  # noqa: PLC0415
+
+    try:
+        with _client(broker) as client:
+            connection = client.connection_pool.get_connection()
+            try:
+                for command in (("LLEN", _QUEUE), ("MULTI",), ("LPUSH", _QUEUE, "")):
+                    connection.send_command(*command)
+                    connection.read_response()
+            finally:
+                connection.disconnect()
+    except (redis.RedisError, OSError, ValueError) as error:
+        raise BrokerSilent(cause_of(error)) from None
+
+
 def _vitals(info: Mapping[str, Any]) -> BrokerVitals:
     name = "Valkey" if "valkey_version" in info else "Redis"
     version = info.get("valkey_version") or info.get("redis_version", "")
-    return BrokerVitals(product=f"{name} {version}", eviction=info.get("maxmemory_policy", ""))
+    most = info.get("maxmemory") or 0
+    return BrokerVitals(
+        product=f"{name} {version}",
+        eviction=info.get("maxmemory_policy", ""),
+        fullness=info.get("used_memory", 0) / most if most else 0.0,
+    )
 
 
 def _why_no_sentinel(broker: Broker) -> Cause | None:

@@ -90,13 +90,19 @@ _GUESSES = frozenset({
 _DEV_HINT = ", or TURNMILL_PROFILE=development"
 
 
-def refuse_unsafe(servers: Iterable[Dialled]) -> None:
-    """Raise UnsafeSetting for the first one that breaks a rule, naming the setting to change."""
+def unsafe(servers: Iterable[Dialled]) -> Iterator[UnsafeSetting]:
+    """Yield an error for each server and rule that it breaks, naming the setting to change."""
     for server in servers:
         for rule in RULES:
             if rule.broken_by(server):
                 hint = rule.hint.format(safe=server.safe, setting=server.setting.split(",")[0])
-                raise UnsafeSetting(f"{server.setting} {rule.what}", hint=hint + _DEV_HINT)
+                yield UnsafeSetting(f"{server.setting} {rule.what}", hint=hint + _DEV_HINT)
+
+
+def refuse_unsafe(servers: Iterable[Dialled]) -> None:
+    """Raise UnsafeSetting for the first one that breaks a rule."""
+    for refused in unsafe(servers):
+        raise refused
 
 
 def is_guessed(user: str, password: str) -> bool:

@@ -18,7 +18,7 @@ from turnmill.connections.brokers import Broker
 from turnmill.domain.errors import InvalidSetting, TurnmillError
 from turnmill.settings import Settings
 from turnmill.variables import slips
-from turnmill_worker.celery import readiness
+from turnmill_worker.celery import about, readiness
 from turnmill_worker.celery.config import NO_BROKER, hint_queues
 from turnmill_worker.celery.hearing import hints_of
 from turnmill_worker.celery.pools import POOL, refuse_pool
@@ -55,6 +55,7 @@ def install(app: Celery, settings: Settings | None = None) -> None:
     setattr(app, _ATTRIBUTE, process)
     turns.register(app, process.runtime)
     upkeep.register(app, process)
+    about.register()
     # An app may have a "purge" of its own.
     schedule = {f"turnmill.{name}": line for name, line in beat_schedule(os.environ).items()}
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, MutableMapping
 from typing import Any
 
 from turnmill.settings import RemoteControl
+from turnmill.wire import ABOUT
 
 logger = logging.getLogger("turnmill.remote")
 
@@ -13,6 +14,7 @@ LOOKING = frozenset(
     {
         "active",
         "active_queues",
+        ABOUT,
         "clock",
         "conf",
         "dump_active",

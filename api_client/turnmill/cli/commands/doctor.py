@@ -4,41 +4,49 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta
 from types import MappingProxyType
 
 import click
 
-from turnmill.cli import FAILED, OK
+from turnmill.cli import OK
 from turnmill.cli.context import json_option, say
-from turnmill.cli.doctor import home, parts, pooler, servers
-from turnmill.cli.doctor.findings import Check, Examination, Finding, Level, run_check
+from turnmill.cli.doctor import broker, home, parts, pooler, servers, work, workers
+from turnmill.cli.doctor.findings import Area, Check, Examination, Finding, Level, run_check
 from turnmill.domain.errors import InvalidSetting, UnsafeSetting
 from turnmill.settings import Profile
 from turnmill.show.as_typed import as_typed
 from turnmill.show.tables import print_json, stdout_console
 from turnmill.show.terminal import on_one_line
 
+#: What looks at every row, or imports the SDKs of vendors, may take longer than an answer.
+_ALL_ROWS = timedelta(seconds=30)
+_IMPORTS = timedelta(seconds=10)
+
 #: In this order: a check may build on what an earlier one has found.
 CHECKS: Mapping[str, Check] = MappingProxyType(
     {
-        "settings": servers.check_settings,
-        "home": home.check_home,
-        "installed": parts.check_installed,
-        "database": servers.check_database,
-        "pooler": pooler.check_pooler,
-        "schema": servers.check_schema,
-        "clock": servers.check_clock,
-        "invariants": servers.check_invariants,
-        "rows": servers.check_rows,
-        "broker": servers.check_broker,
-        "providers": parts.check_providers,
-        "vendors": parts.check_vendors,
-        "events": parts.check_events,
-        "workers": parts.check_workers,
-        "schedule": parts.check_schedule,
-        "flower": parts.check_flower,
-        "binaries": parts.check_binaries,
+        "settings": Check(servers.check_settings, Area.SETTINGS),
+        "home": Check(home.check_home, Area.SETTINGS),
+        "installed": Check(parts.check_installed),
+        "database": Check(servers.check_database, Area.DATABASE),
+        "pooler": Check(pooler.check_pooler, Area.DATABASE),
+        "schema": Check(servers.check_schema, Area.SCHEMA),
+        "clock": Check(servers.check_clock),
+        "invariants": Check(servers.check_invariants, within=_ALL_ROWS),
+        "rows": Check(servers.check_rows, within=_ALL_ROWS),
+        "broker": Check(broker.check_broker, Area.BROKER),
+        "workers": Check(workers.check_workers, Area.WORKERS),
+        "providers": Check(workers.check_providers, Area.SETTINGS, within=_IMPORTS),
+        "pauses": Check(work.check_pauses, Area.WORK),
+        "waiting": Check(work.check_waiting, Area.WORK),
+        "failures": Check(work.check_failures, Area.WORK),
+        "vendors": Check(parts.check_vendors),
+        "events": Check(parts.check_events),
+        "schedule": Check(work.check_schedule, Area.WORK, within=_IMPORTS),
+        "flower": Check(parts.check_flower, Area.SETTINGS),
+        "binaries": Check(parts.check_binaries),
     }
 )
 
@@ -53,22 +61,34 @@ _MARKS = {
 @click.command("doctor")
 @json_option
 def command(*, as_json: bool) -> int:
-    """Look at everything that Turnmill needs; exit code 1 when something is wrong.
+    """Look at everything that Turnmill needs: causes and remedies.
 
-    Reads TURNMILL_* and provider keys from this environment: run it where a worker runs.
+    Exit code 0: nothing is wrong. Otherwise that of the first in this list with something wrong:
+    10 settings and providers, 11 database, 12 its schema, 13 broker, 14 workers, 15 work that
+    stands still or has failed, 1 anything else. Notes are nothing wrong.
+
+    Reads TURNMILL_* from this environment: run it where a client or a worker runs.
     """
     findings = []
     for finding in _all_findings():
         findings.append(finding)
         if not as_json:
             _print(finding)
-    wrong = sum(finding.level is Level.WRONG for finding in findings)
+    wrong = [finding for finding in findings if finding.level is Level.WRONG]
+    code = exit_code(wrong)
     if as_json:
         found = [dataclasses.asdict(finding) for finding in findings]
-        print_json({"ok": wrong == 0, "wrong": wrong, "findings": found})
+        said = {"ok": not wrong, "wrong": len(wrong), "exit_code": code, "findings": found}
+        print_json(said)
     else:
-        say(f"\n{wrong} wrong" if wrong else "\nnothing is wrong")
-    return FAILED if wrong else OK
+        say(f"\n{len(wrong)} wrong" if wrong else "\nnothing is wrong")
+    return code
+
+
+def exit_code(wrong: Iterable[Finding]) -> int:
+    """Return the code of what is nearest to the root of all that is wrong."""
+    areas = {CHECKS[finding.check].area for finding in wrong}
+    return next((int(area) for area in Area if area in areas), OK)
 
 
 def _all_findings() -> Iterator[Finding]:
@@ -76,7 +96,9 @@ def _all_findings() -> Iterator[Finding]:
         examination = _examination()
     except InvalidSetting as error:
         # Nothing can be looked at with settings that nobody understands.
-        yield Finding(check="settings", level=Level.WRONG, what=str(error), fix=error.hint)
+        yield Finding(
+            check="settings", level=Level.WRONG, what=str(error), fix=error.hint, code=error.code
+        )
     else:
         yield from examine(examination)
 
@@ -106,15 +128,20 @@ def _examination() -> Examination:
 
 
 def _print(finding: Finding) -> None:
+    """Print a finding: in a pipe as one line, on a terminal the remedy below it."""
     from rich.table import Table
     from rich.text import Text
 
     mark, style = _MARKS[finding.level]
+    what, fix = Text(on_one_line(finding.what)), on_one_line(as_typed(finding.fix))
+    console = stdout_console()
     line = Table.grid(padding=(0, 1))
     line.add_column(style=style)
     line.add_column(min_width=10, style="dim")
     line.add_column(overflow="fold")
-    line.add_row(mark, finding.check, Text(on_one_line(finding.what)))
-    if finding.fix:
-        line.add_row("", "", Text(f"→ {on_one_line(as_typed(finding.fix))}", style="bold"))
-    stdout_console().print(line)
+    if fix and console.soft_wrap:
+        what.append(f" → {fix}", style="bold")
+    line.add_row(mark, finding.check, what)
+    if fix and not console.soft_wrap:
+        line.add_row("", "", Text(f"→ {fix}", style="bold"))
+    console.print(line)

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from turnmill.cli.doctor.findings import Examination, Level, note, ok, wrong
-from turnmill.domain.errors import TurnmillError
+from turnmill.cli.doctor.findings import Examination, Finding, Findings, note, ok, wrong
+from turnmill.domain.errors import StoreError, TurnmillError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from turnmill.store.database import Database
 
 _CHANNEL = "turnmill_doctor"
 _HEARD_WITHIN_S = 2.0
 
 
-def check_pooler(examination: Examination) -> Iterator[tuple[Level, str, str]]:
+def check_pooler(examination: Examination) -> Findings:
     """Try its way of working; nothing to say of a server that answers by itself."""
     from turnmill.store.capabilities import Capability
     from turnmill.store.database import Database
@@ -43,7 +41,7 @@ def check_pooler(examination: Examination) -> Iterator[tuple[Level, str, str]]:
         database.close()
 
 
-def _bounds(database: Database) -> Iterator[tuple[Level, str, str]]:
+def _bounds(database: Database) -> Findings:
     from turnmill.store.pooling import role_of, unbounded
 
     with database.begin() as conn:
@@ -55,22 +53,26 @@ def _bounds(database: Database) -> Iterator[tuple[Level, str, str]]:
         )
 
 
-def _listening(database: Database) -> tuple[Level, str, str]:
+def _listening(database: Database) -> Finding:
     if not database.listens_elsewhere:
         return note(
             "results are asked for four times a second: nobody can listen through a pooler",
             "TURNMILL_LISTEN_URL: the same database, past the pooler",
+            code="polling",
         )
     try:
         heard = _is_heard(database)
     except TurnmillError as error:
         hint = error.hint.replace("TURNMILL_DATABASE_URL", "TURNMILL_LISTEN_URL")
-        return wrong(f"nobody can listen at TURNMILL_LISTEN_URL: {error}", hint)
+        reason = error.reason if isinstance(error, StoreError) else ""
+        what = f"nobody can listen at TURNMILL_LISTEN_URL: {error}"
+        return wrong(what, hint, code=reason or error.code)
     if heard:
         return ok("what happens is heard at TURNMILL_LISTEN_URL")
     return wrong(
         "nothing is heard at TURNMILL_LISTEN_URL",
         "it has to lead to this very database, past a pooler or through one in session mode",
+        code="deaf",
     )
 
 

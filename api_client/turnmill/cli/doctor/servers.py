@@ -1,35 +1,35 @@
-"""Checks of the database and the broker."""
+"""Checks of the settings, and of the database that they lead to."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from turnmill.cli.doctor.findings import Examination, Level, note, ok, skipped, wrong
+from turnmill.cli.doctor.findings import Examination, Finding, Findings, note, ok, skipped, wrong
 from turnmill.connections.shown import shown
+from turnmill.domain.errors import AccessDenied, SchemaOutOfDate, TurnmillError
+from turnmill.settings import Profile, unsafe_settings
 from turnmill.show.wording import duration
 from turnmill.variables import slips
 
 if TYPE_CHECKING:
-    from turnmill.connections.broker_causes import Cause
-    from turnmill.connections.brokers import Broker
+    from turnmill.store.database import Database
+    from turnmill.store.records import Vitals
 
 #: Beyond this the times in rows and in logs no longer go together.
 _WORST_SKEW = timedelta(seconds=2)
 _MOST_VIOLATIONS = 5
 _UNREACHABLE = "the database cannot be used"
 
-Findings = Iterator[tuple[Level, str, str]]
-
 
 def check_settings(examination: Examination) -> Findings:
     """Which profile, and whether it refuses anything."""
     settings = examination.settings
-    examination.settings.check()
+    for refused in unsafe_settings(settings, examination.environ):
+        yield wrong(str(refused), refused.hint, code=refused.code)
     yield ok(f"profile {settings.profile}, home {settings.home}")
     for line in slips(examination.environ):
-        yield note(line, "docs/settings.md has all of them")
+        yield note(line, "docs/settings.md has all of them", code="misspelt")
 
 
 def check_database(examination: Examination) -> Findings:
@@ -50,32 +50,41 @@ def check_database(examination: Examination) -> Findings:
     yield ok(f"{found.product} at {shown(examination.settings.database_url)}")
     if not database.can(Capability.SHARED):
         yield note("SQLite serves this machine: no Celery worker, and one process runs all turns")
+    yield from _unwell(found)
+
+
+def _unwell(found: Vitals) -> Findings:
+    """Yield what keeps it from taking what it is to keep."""
     if found.read_only:
         yield wrong(
             "it takes no writes: replies in hand wait, messages are refused",
-            "use the primary, or switch default_transaction_read_only off",
+            "use the primary, or set default_transaction_read_only off",
+            code="read_only",
         )
     if found.encoding != "UTF8":
         yield wrong(
             f"its encoding is {found.encoding}: not every text can be stored",
             "create the database WITH ENCODING 'UTF8'",
+            code="encoding",
         )
     if not found.durable:
         yield note(
             "it confirms commits before they are on disk: a crash loses accepted messages",
             "fsync = on, synchronous_commit = on",
+            code="not_durable",
         )
     if found.most_connections and found.connections > 0.8 * found.most_connections:
         yield note(
             f"{found.connections} of {found.most_connections} connections are taken",
             "raise max_connections, or put pgbouncer before it",
+            code="connections",
         )
 
 
 def check_schema(examination: Examination) -> Findings:
     """Whether the migrations have been run."""
-    from turnmill.domain.errors import SchemaOutOfDate
-    from turnmill.store.schema import moving_in, revision
+    from turnmill.store.schema import revision
+    from turnmill.store.upkeep.privileges import is_superuser, missing_privileges
 
     if examination.database is None:
         yield skipped(_UNREACHABLE)
@@ -84,26 +93,62 @@ def check_schema(examination: Examination) -> Findings:
     try:
         with examination.database.begin() as conn:
             found = revision.current(conn, schema=schema)
-            old_home = moving_in.home_of_before(conn, schema) if found is None and schema else None
             revision.require_current(conn, schema=schema)
-    except SchemaOutOfDate as error:
+            lacking, may_all = missing_privileges(conn, schema), is_superuser(conn)
+    except (AccessDenied, SchemaOutOfDate) as error:
+        yield _unusable(examination.database, error)
         examination.database.close()
         examination.database = None
-        if old_home is not None:
-            yield wrong(
-                f"a store of the version before: its tables stand in schema {old_home},"
-                f" not yet in schema {schema}",
-                "stop its workers and clients, then: turnmill migrate",
-            )
-            return
-        older = found is None or found < revision.NEEDS
-        yield wrong(str(error), "turnmill migrate" if older else error.hint)
         return
     yield ok(f"revision {found}" + (f", schema {schema}" if schema else ""))
+    yield from _finish(found)
+    if lacking:
+        others = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+        yield _not_granted(lacking[0] + others)
+    if may_all:
+        say = wrong if examination.settings.profile is Profile.PRODUCTION else note
+        yield say("its role is a superuser", "turnmill roles --help", code="superuser")
+
+
+def _unusable(database: Database, error: TurnmillError) -> Finding:
+    from turnmill.store.schema import moving_in, revision
+
+    if isinstance(error, AccessDenied):
+        return _not_granted("USAGE on the schema")
+    with database.begin() as conn:
+        found, schema = revision.current(conn, schema=database.schema), database.schema
+        old_home = moving_in.home_of_before(conn, schema) if found is None and schema else None
+    if old_home is not None:
+        return wrong(
+            f"a store of the version before: its tables stand in schema {old_home},"
+            f" not yet in schema {schema}",
+            "stop its workers and clients, then: turnmill migrate",
+            code="schema_of_before",
+        )
+    if found is None:
+        return wrong("it has no tables of Turnmill's", "turnmill migrate", code="no_schema")
+    if found < revision.NEEDS:
+        return wrong(str(error), "turnmill migrate", code="schema_older")
+    what = f"its schema {found} is newer than this version, which knows {revision.HEAD}"
+    return wrong(what, error.hint, code="schema_newer")
+
+
+def _not_granted(what: str) -> Finding:
+    return wrong(
+        f"its role has no {what}",
+        "as the owner of the tables: turnmill migrate --runtime-role ROLE",
+        code="privilege",
+    )
+
+
+def _finish(found: str | None) -> Findings:
+    from turnmill.store.schema import revision
+
     if found is not None and found < revision.HEAD:
         yield note(
             "migrations wait for the end of the version before",
             "turnmill migrate --finish, once none of its workers and clients runs any more",
+            code="unfinished",
         )
 
 
@@ -122,7 +167,8 @@ def check_clock(examination: Examination) -> Findings:
     if skew > _WORST_SKEW:
         yield wrong(
             f"the database's clock and this one are {duration(skew)} apart",
-            "let NTP set both; leases are safe, times in rows and logs do not match",
+            "let NTP set both: leases are safe, times in rows and logs differ",
+            code="clock_skew",
         )
     else:
         yield ok(f"within {duration(max(skew, after - before))} of the database's")
@@ -138,7 +184,9 @@ def check_invariants(examination: Examination) -> Findings:
     with examination.database.begin() as conn:
         found = violations(conn, limit=_MOST_VIOLATIONS)
     for violation in found:
-        yield wrong(f"{violation}: {violation.promise}", "report it, with this line")
+        yield wrong(
+            f"{violation}: {violation.promise}", "report it, with this line", code="invariant"
+        )
     if not found:
         yield ok("no row breaks a promise")
 
@@ -153,67 +201,10 @@ def check_rows(examination: Examination) -> Findings:
     with examination.database.begin() as conn:
         found = odd_rows(conn, limit=_MOST_VIOLATIONS)
     for row in found:
-        yield note(str(row), "it stops nobody else; delete or archive it, or mend it in SQL")
+        yield note(
+            str(row),
+            "it stops nobody else; delete or archive it, or mend it in SQL",
+            code="odd_row",
+        )
     if not found:
         yield ok("all rows are within bounds")
-
-
-def check_broker(examination: Examination) -> Findings:
-    """Whether it answers and keeps what it was given."""
-    from turnmill.broker.vitals import BrokerSilent, ask_broker
-    from turnmill.connections.broker_urls import read_broker_url
-
-    url = examination.settings.broker_url
-    if not url:
-        yield from _without_broker(examination)
-        return
-    broker = read_broker_url(url)
-    if not broker.is_redis_like:
-        yield from _other_broker(broker, shown(url))
-        return
-    try:
-        vitals = ask_broker(broker)
-    except BrokerSilent as error:
-        yield _silent(shown(url), error.cause)
-        return
-    yield ok(f"{vitals.product} at {shown(url)}")
-    if vitals.evicts:
-        yield from _evicting(examination, vitals.eviction)
-
-
-def _silent(place: str, cause: Cause) -> tuple[Level, str, str]:
-    return wrong(f"{place}: {cause}; messages are accepted all the same", cause.remedy)
-
-
-def _without_broker(examination: Examination) -> Findings:
-    from turnmill.store.capabilities import Capability, capabilities_at
-
-    if Capability.SHARED not in capabilities_at(examination.settings.database_url):
-        yield ok("none, and SQLite needs none")
-    else:
-        yield wrong("TURNMILL_BROKER_URL is not set", "set it, or run `turnmill up`")
-
-
-def _other_broker(broker: Broker, place: str) -> Findings:
-    from turnmill.broker.publisher import connect
-    from turnmill.connections.broker_causes import cause_of
-
-    try:
-        with connect(broker) as connection:
-            connection.connect()
-    except Exception as error:  # noqa: BLE001
-        # The edge to somebody else's client: whatever it raises is what is to be told.
-        yield _silent(place, cause_of(error))
-    else:
-        yield ok(f"RabbitMQ at {place}" if broker.places else "in the memory of one process")
-
-
-def _evicting(examination: Examination, policy: str) -> Findings:
-    from turnmill.settings import Profile
-
-    fix = "set maxmemory-policy to noeviction"
-    what = f"it evicts ({policy}): hints vanish when its memory is full"
-    if examination.settings.profile is Profile.PRODUCTION:
-        yield wrong(f"{what}; workers refuse to start", fix)
-    else:
-        yield note(f"{what}; the production profile refuses that", fix)

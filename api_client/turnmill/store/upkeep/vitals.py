@@ -1,14 +1,11 @@
 """What a store says about itself, for a diagnosis."""
 
-from datetime import datetime
-
 from sqlalchemy import Connection, func, select
 
 from turnmill.domain.states import SessionStatus
 from turnmill.store.engine import engine_of
 from turnmill.store.records import Vitals
-from turnmill.store.schema.tables import job_runs, sessions
-from turnmill.store.types import Timestamp
+from turnmill.store.schema.tables import sessions
 
 
 def vitals(conn: Connection) -> Vitals:
@@ -30,10 +27,3 @@ def is_asked_for(conn: Connection, provider: str) -> bool:
     """Tell whether any session has this provider."""
     found = select(sessions.c.id).where(sessions.c.provider == provider).limit(1)
     return conn.execute(found).first() is not None
-
-
-def last_job_at(conn: Connection) -> datetime | None:
-    """Return when a job of the schedule last began, or None when none ever did."""
-    newest = func.max(job_runs.c.started_at, type_=Timestamp)
-    found: datetime | None = conn.scalar(select(newest))
-    return found

@@ -1,0 +1,167 @@
+"""Checks of what is to be done: what is paused, stuck or has failed, and whether jobs begin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from turnmill.cli.doctor.findings import (
+    Examination,
+    Finding,
+    Findings,
+    count,
+    note,
+    ok,
+    skipped,
+    wrong,
+)
+from turnmill.domain.states import Lane, TurnState
+from turnmill.show.wording import duration, moment_text
+
+if TYPE_CHECKING:
+    from turnmill.store.line.pauses import Pauses
+    from turnmill.store.nouns.lanes import LaneLoad
+
+_LONG_DUE = timedelta(seconds=30)
+#: Older dead letters have been seen, or are nobody's concern any more.
+_LATELY = timedelta(hours=24)
+#: A beat and a worker have so long to begin a job that is due.
+_LATE = timedelta(minutes=10)
+#: What somebody has to set right before any turn of that kind can succeed.
+_MISCONFIGURED = frozenset({"key_missing", "provider_unknown", "provider_broken", "authentication"})
+
+
+def check_pauses(examination: Examination) -> Findings:
+    """What an operator has stopped, and how much waits for that."""
+    from turnmill.store.line.pauses import read_pauses
+    from turnmill.store.nouns.lanes import loads
+    from turnmill.store.upkeep.standstill import paused_sessions
+
+    if examination.database is None:
+        return
+    with examination.database.begin() as conn:
+        pauses, found, (sessions, turns) = read_pauses(conn), loads(conn), paused_sessions(conn)
+    for lane in sorted(pauses.lanes):
+        yield _paused("lane", lane, [load for load in found if load.lane == lane])
+    for name in sorted(pauses.providers):
+        yield _paused("provider", name, [load for load in found if load.provider == name])
+    if sessions:
+        yield wrong(
+            f"{count(sessions, 'session')} with {count(turns, 'unfinished turn')}: paused",
+            "turnmill sessions resume ID; turnmill sessions ls --status paused",
+            code="session_paused",
+        )
+    if not (pauses.lanes or pauses.providers or sessions):
+        yield ok("nothing is paused that has anything to do")
+
+
+def _paused(kind: str, name: str, loads: Sequence[LaneLoad]) -> Finding:
+    waiting = sum(load.due + load.later + load.behind for load in loads)
+    fix = f"turnmill queue resume --{kind} {name}"
+    if not waiting:
+        return note(f"{kind} {name} is paused; nothing waits for it", fix, code=f"{kind}_paused")
+    what = f"{kind} {name} is paused, and holds up {count(waiting, 'turn')}"
+    return wrong(what, fix, code=f"{kind}_paused")
+
+
+def check_waiting(examination: Examination) -> Findings:
+    """Whether anything has been due for long, and whether nobody takes it."""
+    from turnmill.store.line.pauses import read_pauses
+    from turnmill.store.nouns.lanes import loads
+    from turnmill.store.upkeep.standstill import held_turns
+
+    if examination.database is None:
+        yield skipped("the database cannot be used")
+        return
+    with examination.database.begin() as conn:
+        pauses, found, held = read_pauses(conn), loads(conn), held_turns(conn)
+    late = [one for one in found if _is_late(one, pauses)]
+    for load in late:
+        yield _late(load, is_served=bool(examination.workers))
+    if held:
+        yield wrong(
+            f"{count(held, 'turn')} may have been executed: held for a decision",
+            "turnmill turns ls --state unknown; turnmill turns release ID",
+            code="held",
+        )
+    if not late and not held:
+        yield ok("nothing has been due for long")
+
+
+def _is_late(load: LaneLoad, pauses: Pauses) -> bool:
+    if load.lane in pauses.lanes or load.provider in pauses.providers or not load.oldest_due_at:
+        return False
+    return datetime.now(UTC) - load.oldest_due_at > _LONG_DUE
+
+
+def _late(load: LaneLoad, *, is_served: bool) -> Finding:
+    waited = datetime.now(UTC) - (load.oldest_due_at or datetime.now(UTC))
+    what = f"{load.lane}, {load.provider}: {count(load.due, 'turn')} due"
+    what += f", the oldest for {duration(waited)}"
+    if load.running:
+        how = "more is sent than workers can do" if load.lane is Lane.INTERACTIVE else "a backlog"
+        return note(f"{what}: {how}", "more workers, or wait: turnmill queue ls", code="backlog")
+    if is_served:
+        return wrong(
+            f"{what}; none runs",
+            "a worker's log, its -Q, its database: is it this one?",
+            code="stuck",
+        )
+    return wrong(f"{what}; no worker runs", "turnmill worker", code="stuck")
+
+
+def check_failures(examination: Examination) -> Findings:
+    """Whether turns have died lately, or failed of something that has to be set right."""
+    from turnmill.store.upkeep.standstill import failures
+
+    if examination.database is None:
+        return
+    with examination.database.begin() as conn:
+        found = failures(conn, within=_LATELY)
+    for one in found:
+        what = f"{count(one.count, 'turn')} {one.state} within 24 h"
+        what += f", the newest of {one.newest_code}"
+        again = f"set that right, then: turnmill turns retry --all --state {one.state}"
+        if one.state is TurnState.DEAD or one.newest_code in _MISCONFIGURED:
+            yield wrong(what, again, code=one.newest_code)
+        else:
+            yield note(what, f"turnmill turns ls --state {one.state}", code=one.newest_code)
+    if not found:
+        yield ok("no turn has died or failed within 24 h")
+
+
+def check_schedule(examination: Examination) -> Findings:
+    """Whether the table and its overrides can be read, and whether jobs begin and succeed."""
+    from turnmill.store.capabilities import Capability
+    from turnmill.store.upkeep.jobs import failing_jobs
+    from turnmill.store.upkeep.standstill import last_starts, oldest_session_at
+    from turnmill_worker.celery.schedule import beat_schedule
+
+    lines = beat_schedule(examination.environ)
+    yield ok(f"{count(len(lines), 'job')} in the schedule")
+    if examination.database is None or not examination.database.can(Capability.SHARED):
+        return
+    with examination.database.begin() as conn:
+        starts, failing, first = last_starts(conn), failing_jobs(conn), oldest_session_at(conn)
+    for job in failing:
+        yield wrong(
+            f"{job.name} failed in two slots, {moment_text(job.slot)[:16]} the last:"
+            f" {job.error_code}",
+            "the log of the workers tells more",
+            code="job_failing",
+        )
+    last = max(starts.values(), default=None)
+    since = last or first
+    if since is not None and lines:
+        due_in = min(line["schedule"].remaining_estimate(since) for line in lines.values())
+        if due_in < -_LATE:
+            yield _silent(last)
+
+
+def _silent(last: datetime | None) -> Finding:
+    fix = "turnmill beat, and a worker that takes turnmill.upkeep"
+    if last is None:
+        return wrong("jobs are overdue: none has ever begun", fix, code="jobs_overdue")
+    ago = duration(datetime.now(UTC) - last)
+    return wrong(f"jobs are overdue: the last one began {ago} ago", fix, code="jobs_overdue")

@@ -1,0 +1,72 @@
+"""What stands still or came to nothing, counted for a diagnosis."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from turnmill.domain.states import SessionStatus, TurnState
+from turnmill.store.schema.tables import job_runs, sessions, turns
+from turnmill.store.types import Timestamp, db_after
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failures:
+    """Turns that ended without a reply, and why the last of them did."""
+
+    state: TurnState
+    count: int
+    newest_code: str
+
+
+def failures(conn: Connection, *, within: timedelta) -> list[Failures]:
+    """Return what died or failed lately and was not run again."""
+    ended = turns.c.finished_at >= db_after(-within.total_seconds())
+    found = []
+    for state in (TurnState.DEAD, TurnState.FAILED):
+        these = select(turns).where(turns.c.state == state, ended).subquery()
+        number = conn.scalar(select(func.count()).select_from(these)) or 0
+        newest = select(these.c.error_code).order_by(these.c.finished_at.desc()).limit(1)
+        if number:
+            code = conn.scalar(newest) or "unknown"
+            found.append(Failures(state=state, count=number, newest_code=code))
+    return found
+
+
+def paused_sessions(conn: Connection) -> tuple[int, int]:
+    """Return how many paused sessions have anything unfinished, and how many turns that is."""
+    row = conn.execute(
+        select(func.count(), func.coalesce(func.sum(sessions.c.unfinished), 0)).where(
+            sessions.c.unfinished > 0, sessions.c.status == SessionStatus.PAUSED
+        )
+    ).one()
+    return int(row[0]), int(row[1])
+
+
+def held_turns(conn: Connection) -> int:
+    """Return how many turns wait for an operator, for they may have been executed."""
+    held = (
+        select(func.count())
+        .select_from(sessions.join(turns, turns.c.id == sessions.c.head_turn_id))
+        .where(
+            sessions.c.unfinished > 0,
+            sessions.c.head_due_at.is_(None),
+            turns.c.state == TurnState.UNKNOWN,
+        )
+    )
+    return conn.scalar(held) or 0
+
+
+def last_starts(conn: Connection) -> dict[str, datetime]:
+    """Return when each job of the schedule last began."""
+    newest: Any = func.max(job_runs.c.started_at, type_=Timestamp)
+    rows = conn.execute(select(job_runs.c.name, newest).group_by(job_runs.c.name))
+    return {row[0]: row[1] for row in rows}
+
+
+def oldest_session_at(conn: Connection) -> datetime | None:
+    """Return when the first of the sessions that are left was made; their ids sort by time."""
+    oldest = select(sessions.c.created_at).order_by(sessions.c.id).limit(1)
+    found: datetime | None = conn.scalar(oldest)
+    return found

@@ -1,0 +1,229 @@
+"""`turnmill doctor` says why work stands still, and what is amiss with workers."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from functools import partialmethod
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+from celery import Celery
+from celery.app.control import Control
+from sqlalchemy import insert
+
+from tests import rows, steps
+from tests.acceptance.examining import Place, examined, wrong
+from turnmill import __version__
+from turnmill.domain.states import Lane, TurnState
+from turnmill.store.database import Database
+from turnmill.store.line.pauses import LANE, PROVIDER, pause
+from turnmill.store.nouns import sessions
+from turnmill.store.schema.revision import HEAD
+from turnmill.store.schema.tables import job_runs
+from turnmill.wire import ABOUT
+
+AGO = timedelta(hours=3)
+LIKE_US = {
+    "version": __version__,
+    "revision": HEAD,
+    "providers": ["anthropic", "mock", "openai"],
+    "lacks": {"openai": "OPENAI_API_KEY"},
+    "lanes": [lane.value for lane in Lane],
+    "slots": 100,
+    "open_files": 1024,
+}
+
+
+@contextmanager
+def answering(broker_url: str, *workers: Any) -> Iterator[None]:
+    """Answer as these workers for as long as the block lasts; what a real one says: test_cli.py.
+
+    As many answers are waited for, and no longer.
+    """
+    app = Celery("standing-in", broker=broker_url, set_as_current=False)
+    stop = threading.Event()
+    with app.connection_for_read() as connection:
+        for n, says in enumerate(workers, 1):
+            handlers = {ABOUT: lambda _state, says=says, **_: says}
+            node = app.control.mailbox.Node(
+                f"w{n}@here", channel=connection.channel(), handlers=handlers
+            )
+            node.listen()
+
+        def serve() -> None:
+            while not stop.is_set():
+                with suppress(TimeoutError):
+                    connection.drain_events(timeout=0.02)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with mock.patch.object(
+            Control, "broadcast", partialmethod(Control.broadcast, limit=len(workers))
+        ):
+            yield
+        stop.set()
+        thread.join()
+    app.close()
+
+
+def pausing(kind: str, name: str) -> Callable[[Database], None]:
+    def seed(store: Database) -> None:
+        rows.send(store, rows.start(store))
+        with store.begin() as conn:
+            pause(conn, kind=kind, name=name)
+
+    return seed
+
+
+def session_paused(store: Database) -> None:
+    session = rows.start(store)
+    rows.send(store, session)
+    with store.begin() as conn:
+        sessions.pause(conn, session)
+
+
+def ended(state: TurnState, code: str) -> Callable[[Database], None]:
+    def seed(store: Database) -> None:
+        turn = rows.send(store, rows.start(store))
+        steps.end(store, steps.take_one(store, turn), state, error_code=code)
+
+    return seed
+
+
+def held(store: Database) -> None:
+    turn = rows.send(store, rows.start(store, on_ambiguous="hold"))
+    claim = steps.take_one(store, turn)
+    steps.mark_sent(store, claim)
+    steps.end(store, claim, TurnState.UNKNOWN, outcome="maybe_sent")
+
+
+def stuck(store: Database) -> None:
+    session = rows.start(store)
+    rows.send(store, session)
+    rows.set_session(store, session, head_due_at=datetime.now(UTC) - AGO)
+
+
+def job_begun(store: Database, *, ago: timedelta, **columns: Any) -> None:
+    slot = datetime.now(UTC) - ago
+    with store.begin() as conn:
+        conn.execute(insert(job_runs).values(name="purge", slot=slot, started_at=slot, **columns))
+
+
+def failing_job(store: Database) -> None:
+    for ago in (timedelta(minutes=1), timedelta(minutes=2)):
+        job_begun(store, ago=ago, result={"error_code": "store_full"})
+
+
+def never_begun(store: Database) -> None:
+    rows.set_session(store, rows.start(store), created_at=datetime.now(UTC) - AGO)
+
+
+def of_provider(name: str) -> Callable[[Database], None]:
+    def seed(store: Database) -> None:
+        rows.start(store, provider=name, model="one")
+
+    return seed
+
+
+WORK: Mapping[str, tuple[Callable[[Database], None], str, str, str, int]] = {
+    "lane paused": (pausing(LANE, Lane.INTERACTIVE), "pauses", "lane_paused", "resume --lane", 15),
+    "provider paused": (
+        pausing(PROVIDER, "mock"),
+        "pauses",
+        "provider_paused",
+        "resume --provider mock",
+        15,
+    ),
+    "session paused": (session_paused, "pauses", "session_paused", "turnmill sessions resume", 15),
+    "dead": (
+        ended(TurnState.DEAD, "attempts_exhausted"),
+        *("failures", "attempts_exhausted", "turnmill turns retry --all --state dead", 15),
+    ),
+    "failed for want of a key": (
+        ended(TurnState.FAILED, "key_missing"),
+        *("failures", "key_missing", "turnmill turns retry --all --state failed", 15),
+    ),
+    "held": (held, "waiting", "held", "turnmill turns release", 15),
+    "stuck": (stuck, "waiting", "stuck", "database", 15),
+    "overdue": (
+        lambda store: job_begun(store, ago=AGO),
+        "schedule",
+        "jobs_overdue",
+        "turnmill beat",
+        15,
+    ),
+    "never begun": (never_begun, "schedule", "jobs_overdue", "turnmill beat", 15),
+    "failing": (failing_job, "schedule", "job_failing", "log", 15),
+    "no key at the worker": (
+        of_provider("openai"),
+        "providers",
+        "key_missing",
+        "set OPENAI_API_KEY",
+        10,
+    ),
+    "no such provider": (of_provider("gone"), "providers", "provider_unknown", "install", 10),
+}
+
+
+@pytest.mark.parametrize("name", WORK)
+def test_each_standstill_has_its_cause_remedy_and_exit_code(
+    name: str, place: Place, tmp_path: Path
+) -> None:
+    seed, check, code, fix, exit_code = WORK[name]
+    store = Database(place.database_url)
+    seed(store)
+    store.close()
+    with answering(place.broker_url, LIKE_US):
+        said = examined(tmp_path, place.environment)
+    [found] = wrong(said)
+    assert (found["check"], found["code"]) == (check, code)
+    assert fix in found["fix"]
+    assert said.code == exit_code
+
+
+def like_us(**other: Any) -> dict[str, Any]:
+    return LIKE_US | other
+
+
+WORKERS: Mapping[str, tuple[list[Any], list[str]]] = {
+    "nobody": ([], ["none"]),
+    "two of one version": ([LIKE_US, LIKE_US], []),
+    "another version": ([LIKE_US, like_us(version="0.0.9")], ["mixed_versions"]),
+    "another schema": ([like_us(revision="0001")], ["mixed_versions"]),
+    "does not know the question": ([{"error": "KeyError()"}], ["mixed_versions"]),
+    "a lane that nobody takes": ([like_us(lanes=["interactive"])], ["lane_without_worker"]),
+    "lanes shared out": (
+        [like_us(lanes=["interactive", "quarantine"]), like_us(lanes=["bulk"])],
+        [],
+    ),
+    "few open files": ([like_us(open_files=99)], ["open_files"]),
+    "says nonsense": (
+        [like_us(version=["\x1b]0;t\x07"], providers=7, lacks=["x"], lanes={}, slots="many")],
+        ["mixed_versions"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WORKERS)
+def test_workers_are_judged_by_what_they_say_of_themselves(
+    name: str, place: Place, tmp_path: Path
+) -> None:
+    say, codes = WORKERS[name]
+    with answering(place.broker_url, *say):
+        said = examined(tmp_path, place.environment)
+    assert [one["code"] for one in wrong(said) if one["check"] == "workers"] == codes
+    assert said.code == (14 if codes else 0)
+
+
+def test_a_key_that_one_worker_has_and_another_lacks_is_told_by_the_name_of_the_worker(
+    place: Place, tmp_path: Path
+) -> None:
+    store = Database(place.database_url)
+    rows.start(store, provider="openai", model="one")
+    store.close()
+    with answering(place.broker_url, LIKE_US, like_us(lacks={})):
+        [found] = wrong(examined(tmp_path, place.environment))
+    assert found["what"] == "openai: 1 session, and OPENAI_API_KEY is not set at w1@here"
