@@ -232,8 +232,11 @@ def test_servers_that_take_connections_and_never_answer_hold_nobody_up(tmp_path:
 
 
 @pytest.mark.usefixtures("nobody_answers")
-def test_a_finding_is_one_line_in_a_pipe_with_its_remedy(place: Place, tmp_path: Path) -> None:
+def test_a_finding_is_one_line_in_a_pipe_with_its_remedy(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     database(path="/nowhere")(place)
+    monkeypatch.delenv("COLUMNS", raising=False)  # it makes a pipe as narrow as it says
     said = Terminal(tmp_path, place.environment).run("doctor")
     [line] = [line for line in said.out.splitlines() if line.startswith("✗ database")]
     assert "there is no such database on the server" in line
