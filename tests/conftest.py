@@ -14,6 +14,7 @@ A test that stops, kills or freezes a server starts one of its own, since these 
 with the fixture `home`, a folder that Postgres can reach also when the tests run as root.
 """
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -105,3 +106,12 @@ def fresh_database(server: EmbeddedPostgres, template: str = "template1") -> Ite
 def _administer(server: EmbeddedPostgres, statement: str) -> None:
     with psycopg.connect(server.url_of("postgres"), autocommit=True) as connection:
         connection.execute(statement)
+
+
+@pytest.fixture(autouse=True)
+def _umask_stays() -> Iterator[None]:
+    """Keep what a command sets for the program that it becomes from the tests that follow."""
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)
