@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
@@ -10,6 +11,7 @@ import pytest
 from tests.chaos.books import Books
 from tests.chaos.system import Servers, System, until
 from turnmill import Client, TurnNotFound, TurnState
+from turnmill.sync.turns import Turn
 from turnmill_worker.stack.binaries import find_postgres
 
 
@@ -31,43 +33,57 @@ def restored(servers: Servers) -> Iterator[System]:
         yield system
 
 
-def _await_state(client: Client, turn_id: object, state: TurnState) -> None:
-    until(lambda: client.turns.get(str(turn_id)).state is state)
+@dataclass(frozen=True)
+class Sent:
+    """Turns of one session, by how far they had come when the dump was made."""
+
+    session: str
+    answered: Turn
+    running: Turn
+    queued: Turn
+    later: Turn
+
+
+def _live_and_dump(lost: System, client: Client, dump: Path) -> Sent:
+    """Send four messages, and dump the store between the third and the fourth."""
+    session = str(client.sessions.create(user_id="ada", key="ada").id)
+    lost.start_worker()
+    answered = client.send(session, "one", idempotency_key="1")
+    answered.result(timeout=20)
+    running = client.send(session, "two", metadata={"mock": {"latency": 3}})
+    queued = client.send(session, "three")
+    until(lambda: running.refresh().state is TurnState.RUNNING)
+    options = ("--format=custom", "--schema=turnmill", f"--file={dump}")
+    _postgres_tool("pg_dump", *options, lost.database_url)
+    later = client.send(session, "four", idempotency_key="4")
+    later.result(timeout=20)
+    return Sent(session, answered, running, queued, later)
+
+
+def _restore(dump: Path, system: System) -> None:
+    with psycopg.connect(system.database_url, autocommit=True) as connection:
+        connection.execute("DROP SCHEMA turnmill CASCADE")
+    _postgres_tool("pg_restore", "--exit-on-error", f"--dbname={system.database_url}", str(dump))
 
 
 def test_a_dump_made_under_load_is_a_store_in_which_every_turn_comes_to_its_end(
     servers: Servers, restored: System, dump: Path
 ) -> None:
     with System(servers) as lost, lost.client() as client:
-        session = client.sessions.create(user_id="ada", key="ada")
-        lost.start_worker()
-        answered = client.send("ada", "one", idempotency_key="1")
-        answered.result(timeout=20)
-        slow = {"mock": {"latency": 3}}
-        running = client.send("ada", "two", metadata=slow)
-        queued = client.send("ada", "three")
-        _await_state(client, running.id, TurnState.RUNNING)
-        _postgres_tool(
-            "pg_dump", "--format=custom", "--schema=turnmill", f"--file={dump}", lost.database_url
-        )
-        later = client.send("ada", "four", idempotency_key="4")
-        later.result(timeout=20)
-
-    with psycopg.connect(restored.database_url, autocommit=True) as connection:
-        connection.execute("DROP SCHEMA turnmill CASCADE")
-    _postgres_tool("pg_restore", "--exit-on-error", f"--dbname={restored.database_url}", str(dump))
-
+        sent = _live_and_dump(lost, client, dump)
+    _restore(dump, restored)
     with restored.client() as client:
-        assert client.turns.get(running.id).state is TurnState.RUNNING
+        assert client.turns.get(sent.running.id).state is TurnState.RUNNING
         with pytest.raises(TurnNotFound):
-            client.turns.get(later.id)
-        again = client.send("ada", "four", idempotency_key="4")
-        assert client.send("ada", "one", idempotency_key="1").id == answered.id
+            client.turns.get(sent.later.id)
+        again = client.send(sent.session, "four", idempotency_key="4")
+        assert client.send(sent.session, "one", idempotency_key="1").id == sent.answered.id
         restored.start_worker()
-        for turn in (running, queued, again):
+        for turn in (sent.running, sent.queued, again):
             client.turns.get(turn.id).result(timeout=30)
-        said = [one.text for one in client.sessions.history(session.id) if one.role == "user"]
+        history = client.sessions.history(sent.session)
+        said = [one.text for one in history if one.role == "user"]
         assert said == ["one", "two", "three", "four"]
-        events = client.events.read(session=session.id)
-        assert [event.n for event in events] == [1, 2, 3, 4]
+        numbers = [event.n for event in client.events.read(session=sent.session)]
+        assert numbers == [1, 2, 3, 4]
     assert Books.of(restored).complaints() == []
