@@ -70,7 +70,7 @@ def test_it_shows_conversations_both_accidents_and_where_the_time_went_and_leave
     assert "17 turns in" in out
     assert "16 succeeded, 1 dead; 21 attempts" in out
     assert "Flower   http://turnmill:" in out
-    assert 'turnmill send "Hello" --wait' in out
+    assert '-m turnmill.cli send "Hello" --wait' in out  # as this one was called
     assert (left, list(home.iterdir())) == ([], [])
 
 

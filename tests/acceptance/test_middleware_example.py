@@ -28,7 +28,7 @@ def test_the_example_of_the_page_runs_as_it_stands(
 ) -> None:
     example = PAGE.read_text(encoding="utf-8").partition("## A whole example")[2]
     blocks = dict(re.findall(r"```(\w+)\n(.*?)```", example, re.DOTALL))
-    (module,) = re.findall(r"`turnmill_redact.py`:\n\n```python\n(.*?)```", example, re.DOTALL)
+    (module,) = re.findall(r"`turnmill_redact.py`:\n\n.*?```python\n(.*?)```", example, re.DOTALL)
     (used,) = re.findall(r"```python\n(session = .*?)```", example, re.DOTALL)
     (setting,) = re.findall(r'`TURNMILL_LAYERS="(.*?)"`', example)
     project = tomllib.loads(blocks["toml"])["project"]

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from turnmill.domain.states import TurnState
+from turnmill.show.as_typed import as_typed
 from turnmill.show.tables import print_table
 from turnmill.show.turn_view import TurnView, as_document, look_at, print_attempts
 from turnmill.show.wording import dollars, duration, said, styled, tokens, total_tokens
@@ -60,19 +61,29 @@ def print_report(console: Console, told: Sequence[Sequence[Ended]], *, took: tim
 
 def print_next_steps(console: Console, system: System, *, kept: bool) -> None:
     """Say where Flower is, and how to send a message of one's own."""
+    lines = _while_it_runs(system) if kept else _once_it_has_ended(system)
     console.print()
-    if kept:
-        console.print(f"Flower   {system.flower_url}", markup=False)
-        console.print("It goes on running. Send a message of your own:", markup=False)
-        console.print(f'    TURNMILL_HOME={system.home} turnmill send "Hello" --wait', markup=False)
-        console.print("Stop it and remove its data:", markup=False)
-        stop = f"kill {system.pid}; turnmill home remove --home {system.home} --yes"
-        console.print(f"    {stop}", markup=False)
-        return
-    console.print(f"Flower   {system.flower_url}  (until now; --keep leaves it running)")
-    console.print("Send a message of your own:", markup=False)
-    console.print("    turnmill up", markup=False)
-    console.print('    turnmill send "Hello" --wait     # in another terminal, here', markup=False)
+    for line in lines:
+        console.print(as_typed(line), markup=False)
+
+
+def _while_it_runs(system: System) -> tuple[str, ...]:
+    return (
+        f"Flower   {system.flower_url}",
+        "It goes on running. Send a message of your own:",
+        f'    TURNMILL_HOME={system.home} turnmill send "Hello" --wait',
+        "Stop it and remove its data:",
+        f"    kill {system.pid}; turnmill home remove --home {system.home} --yes",
+    )
+
+
+def _once_it_has_ended(system: System) -> tuple[str, ...]:
+    return (
+        f"Flower   {system.flower_url}  (until now; --keep leaves it running)",
+        "Send a message of your own:",
+        "    turnmill up",
+        '    turnmill send "Hello" --wait     # in another terminal, here',
+    )
 
 
 def _print_conversation(console: Console, one: Sequence[Ended]) -> None:
