@@ -253,6 +253,17 @@ async def test_the_proxy_of_the_environment_is_used(
     assert openai_double.last.headers["Host"] == "vendor.invalid"
 
 
+async def test_what_stays_on_this_machine_goes_past_the_proxy(
+    openai_double: OpenAIDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://proxy.invalid:3128")
+    monkeypatch.delenv("no_proxy", raising=False)
+    base_url = openai_double.base_url
+    provider = OpenAIProvider(sdk.AsyncOpenAI(api_key=KEY, base_url=base_url))
+    await done(provider)
+    await provider.aclose()
+
+
 async def test_without_a_key_there_is_no_provider(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "")
     with pytest.raises(KeyMissing, match="key_missing") as caught:

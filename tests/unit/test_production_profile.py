@@ -31,6 +31,9 @@ REFUSED = [
     (DATABASE, f"postgresql://u:{SECRET}@127.0.0.1:5432,10.0.0.7:5433/x", NO_TLS),
     (DATABASE, f"postgresql://u:{SECRET}@[fe80::1]:5432/x", NO_TLS),
     (DATABASE, f"postgresql://u:{SECRET}@127.0.0.1.evil.example/x", NO_TLS),
+    (DATABASE, f"postgresql://u:{SECRET}@localhost,db/x?hostaddr=127.0.0.1,", NO_TLS),
+    (DATABASE, f"postgresql://u:{SECRET}@/x?host=localhost,db&hostaddr=,", NO_TLS),
+    (DATABASE, f"postgresql://u:{SECRET}@[::ffff:10.0.0.7]/x", NO_TLS),
     (LISTEN, f"postgresql://u:{SECRET}@db/x", NO_TLS),
     ("TURNMILL_OWNER_URL", f"postgresql://u:{SECRET}@db/x", NO_TLS),
     # … and what its sslmode is worth
@@ -48,6 +51,7 @@ REFUSED = [
     (BROKER, f"rediss://:{SECRET}@r/0?ssl_check_hostname=false", UNVERIFIED),
     # Sentinel, every one of them
     (BROKER, f"sentinel://:{SECRET}@localhost,s2/0?master_name=m", NO_TLS),
+    (BROKER, f"sentinel://:{SECRET}@localhost/0?master_name=m", NO_TLS),  # which may be anywhere
     (BROKER, f"sentinel://:{SECRET}@localhost:1;sentinel://s2:2/0?master_name=m", NO_TLS),
     (BROKER, f"sentinel://:{SECRET}@s/0?master_name=m&ssl=true&ssl_cert_reqs=none", UNVERIFIED),
     # RabbitMQ
@@ -61,12 +65,19 @@ REFUSED = [
     (DATABASE, "postgresql://postgres:postgres@localhost/x", GUESSED),
     (DATABASE, "postgresql://turnmill:turnmill@db/x?sslmode=verify-full", GUESSED),
     (DATABASE, "postgresql://app:app@db/x?sslmode=verify-full", GUESSED),
+    (DATABASE, "postgresql://app:APP@db/x?sslmode=verify-full", GUESSED),
+    (DATABASE, "postgresql://u:%20@db/x?sslmode=verify-full", GUESSED),
     (DATABASE, "postgresql://u:p%61ssword@db/x?sslmode=verify-full", GUESSED),
     (BROKER, "redis://localhost/0", NO_PASSWORD),
     (BROKER, "rediss://r/0", NO_PASSWORD),
     (BROKER, "redis://:foobared@localhost/0", GUESSED),
     (BROKER, "amqps://r", GUESSED),
     (BROKER, "amqps://guest:guest@r", GUESSED),
+    (
+        BROKER,
+        f"sentinel://:{SECRET}@s/0?master_name=m&ssl=true&sentinel_password=sentinel",
+        GUESSED,
+    ),
     # Vendors, who are given a key and everything that users write
     ("OPENAI_BASE_URL", "http://gateway.example.com/v1", NO_TLS),
     ("OPENAI_BASE_URL", "HTTP://10.0.0.7/v1", NO_TLS),
@@ -85,6 +96,8 @@ TAKEN = [
     (DATABASE, f"postgresql://u:{SECRET}@127.0.0.1:5432/x"),
     (DATABASE, f"postgresql://u:{SECRET}@127.8.8.8/x"),
     (DATABASE, f"postgresql://u:{SECRET}@[::1]:5432/x"),
+    (DATABASE, f"postgresql://u:{SECRET}@[::ffff:127.0.0.1]/x"),
+    (DATABASE, f"postgresql://u:{SECRET}@LocalHost./x"),
     (DATABASE, f"postgresql://u:{SECRET}@db.example.com/x?hostaddr=127.0.0.1"),
     (DATABASE, "postgresql:///x"),  # over a socket the system says who comes
     (DATABASE, "postgresql:///x?host=/var/run/postgresql"),
@@ -94,6 +107,7 @@ TAKEN = [
     (BROKER, f"rediss://u:{SECRET}@r/0?ssl_cert_reqs=required&ssl_ca_certs=/ca.pem"),
     (BROKER, f"redis://:{SECRET}@localhost/0"),
     (BROKER, f"redis://:{SECRET}@[::1]/0"),
+    (BROKER, f"redis://:{SECRET}@LOCALHOST/0"),
     (BROKER, "redis+socket:///run/redis.sock"),
     (BROKER, f"unix://u:{SECRET}@/run/redis.sock?db=1"),
     (BROKER, f"sentinel://:{SECRET}@s1,s2/0?master_name=m&ssl=true"),
@@ -119,6 +133,12 @@ def test_what_is_unsafe_is_refused_by_the_name_of_its_setting(
 @pytest.mark.parametrize(("setting", "value"), TAKEN)
 def test_what_is_safe_is_taken(setting: str, value: str) -> None:
     assert read(**{setting: value}).profile is Profile.PRODUCTION
+
+
+@pytest.mark.parametrize("setting", [DATABASE, LISTEN, "TURNMILL_OWNER_URL"])
+def test_a_url_that_nobody_can_read_is_not_taken_for_a_safe_one(setting: str) -> None:
+    with pytest.raises(InvalidSetting):
+        read(**{setting: f"POSTGRESQL://u:{SECRET}@db/x"})
 
 
 @pytest.mark.parametrize("setting", [DATABASE, BROKER])

@@ -2,9 +2,10 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from ipaddress import ip_address
+from itertools import zip_longest
 from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import urlsplit
@@ -78,13 +79,16 @@ RULES: tuple[Rule, ...] = (
     ),
 )
 
+#: Where a server is that only others can name.
+_ANYWHERE = "?"
+
 # fmt: off
 _GUESSES = frozenset({
     "postgres", "guest", "turnmill", "redis", "valkey", "rabbitmq", "rabbit", "celery",
     "flower", "password", "passw0rd", "pass", "admin", "administrator", "root", "secret",
     "changeme", "change-me", "change_me", "default", "foobared", "test", "testing", "example",
     "user", "username", "qwerty", "letmein", "1234", "12345", "123456", "12345678", "123456789",
-    "0000",
+    "0000", "sentinel",
 })
 # fmt: on
 _DEV_HINT = ", or TURNMILL_PROFILE=development"
@@ -107,12 +111,13 @@ def refuse_unsafe(servers: Iterable[Dialled]) -> None:
 
 def is_guessed(user: str, password: str) -> bool:
     """Tell whether a login is one that comes with the product, or is tried first."""
-    return password.lower() in _GUESSES or password == user
+    tried = password.strip().lower()
+    return not tried or tried in _GUESSES or tried == user.lower()
 
 
 def of_database(setting: str, url: str, environ: Mapping[str, str]) -> Iterator[Dialled]:
     """Yield the Postgres of a URL, as libpq would dial it; nothing for SQLite."""
-    if not url.startswith("postgres"):
+    if not url.lower().startswith("postgres"):
         return
     from turnmill.connections.postgres import Address, effective, read  # noqa: PLC0415
 
@@ -121,10 +126,9 @@ def of_database(setting: str, url: str, environ: Mapping[str, str]) -> Iterator[
     # libpq looks into the environment of the process by itself, after the service.
     said = effective(Address({**handed_in, **keywords}))
     beside = {**_libpqs_own(os.environ), **handed_in}
-    hosts = said.get("hostaddr") or said.get("host") or ""
     yield Dialled(
         setting=setting + _beside(keywords, said, beside),
-        hosts=tuple(hosts.split(",")),
+        hosts=_hosts_of(said),
         encryption=_SSL_MODES.get(said.get("sslmode", ""), Encryption.NONE),
         safe="?sslmode=verify-full",
         asks_password=not _proves_otherwise(said),
@@ -138,23 +142,27 @@ def of_broker(setting: str, url: str) -> Iterator[Dialled]:
     broker = read_broker_url(url)
     if broker.kind is Kind.MEMORY:
         return
-    yield Dialled(
+    asked = Dialled(
         setting=setting,
-        hosts=(broker.socket,) if broker.socket else tuple(one.host for one in broker.places),
+        hosts=_hosts_of_broker(broker),
         encryption=_encryption(broker),
         safe=_SAFE_BROKERS[broker.kind],
         user=broker.username,
         password=broker.password,
     )
+    yield asked
+    if broker.sentinel_password:  # in the way of TLS they are as the server itself
+        user, password = broker.sentinel_username, broker.sentinel_password
+        yield replace(asked, encryption=Encryption.VERIFIED, user=user, password=password)
 
 
 def of_http(setting: str, url: str) -> Iterator[Dialled]:
     """Yield the server of an HTTP API, which is given a key and everything that users write."""
     try:
         parts = urlsplit(url.strip())
-        host = parts.hostname or "?"
+        host = parts.hostname or _ANYWHERE
     except ValueError:
-        parts, host = urlsplit(""), "?"
+        parts, host = urlsplit(""), _ANYWHERE
     yield Dialled(
         setting=setting,
         hosts=(host,),
@@ -162,6 +170,17 @@ def of_http(setting: str, url: str) -> Iterator[Dialled]:
         safe="https://",
         asks_password=False,
     )
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host's name or address is this machine's own, without asking anybody."""
+    if host.lower().removesuffix(".") == "localhost":
+        return True
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 _SSL_MODES = MappingProxyType(
@@ -215,16 +234,26 @@ def _proves_otherwise(said: Mapping[str, str]) -> bool:
     return any(Path(file).expanduser().is_file() for file in files if file)
 
 
+def _hosts_of_broker(broker: Broker) -> tuple[str, ...]:
+    if broker.socket:
+        return (broker.socket,)
+    hosts = tuple(one.host for one in broker.places)
+    # Where the server is, its Sentinels say, and they may be the only ones that are here.
+    return (*hosts, _ANYWHERE) if broker.kind is Kind.SENTINEL else hosts
+
+
 def _encryption(broker: Broker) -> Encryption:
     if broker.tls is None:
         return Encryption.NONE
     return Encryption.VERIFIED if broker.tls.verifies else Encryption.UNVERIFIED
 
 
+def _hosts_of(said: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the hosts in libpq's order: each one's address where it has one, or its name."""
+    names, addresses = (said.get(one, "").split(",") for one in ("host", "hostaddr"))
+    pairs = zip_longest(addresses, names, fillvalue="")
+    return tuple(address or name for address, name in pairs)
+
+
 def _is_here(host: str) -> bool:
-    if not host or host == "localhost" or host.startswith(("/", "@")):
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return not host or host.startswith(("/", "@")) or is_loopback(host)

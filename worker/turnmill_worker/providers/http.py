@@ -15,6 +15,7 @@ from urllib.request import getproxies, proxy_bypass
 import httpx2
 from pydantic_core import PydanticSerializationError, to_json
 
+from turnmill.connections.rules import is_loopback
 from turnmill.domain.errors import MaybeSent, ProviderError, Rejected, Unreachable
 from turnmill.per_loop import PerLoop
 from turnmill.settings import max_reply_bytes
@@ -230,9 +231,13 @@ def _failure_of(error: Exception) -> ProviderError:
 
 
 def _proxy_for(url: str) -> str | None:
-    """Return the proxy that the environment names for `url`."""
+    """Return the proxy that the environment names for `url`.
+
+    None for this machine's own addresses: at a proxy they would be the proxy's, and what was
+    allowed to be sent without TLS because it stays here would go there.
+    """
     target = httpx2.URL(url)
-    if proxy_bypass(target.host):
+    if is_loopback(target.host) or proxy_bypass(target.host):
         return None
     proxies = getproxies()
     return proxies.get(target.scheme) or proxies.get("all")
