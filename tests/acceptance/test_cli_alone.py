@@ -244,7 +244,7 @@ def test_a_light_install_names_the_missing_extra(
         main()
     said = capsys.readouterr().err
     assert ended.value.code == 1
-    assert f"{module} is missing" in said
+    assert f"missing: {module}" in said
     assert f"pip install 'turnmill[{extra}]'" in said
 
 

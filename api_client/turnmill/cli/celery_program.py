@@ -30,7 +30,7 @@ def require_worker_half(*modules: str) -> None:
     if missing:
         raise MissingExtra(
             "this is the light install, which sends and reads: the worker half is not there"
-            f" ({', '.join(missing)} is missing)",
+            f" (missing: {', '.join(missing)})",
             hint="pip install 'turnmill[worker]'",
         )
 

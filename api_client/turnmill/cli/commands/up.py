@@ -108,7 +108,7 @@ def _require_extras() -> None:
     for module in ("greenlet", "flower", *RUNS_TURNS):
         if importlib.util.find_spec(module) is None:
             raise MissingExtra(
-                f"`turnmill up` runs parts that are not installed ({module} is missing)",
+                f"`turnmill up` runs parts that are not installed (missing: {module})",
                 hint="pip install 'turnmill[all]'",
             )
 
