@@ -219,11 +219,19 @@ def test_an_unintelligible_setting_is_a_finding_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "module"), [("worker", "greenlet"), ("beat", "greenlet"), ("flower", "flower")]
+    ("command", "module", "extra"),
+    [
+        ("worker", "aiohttp", "worker"),
+        ("beat", "greenlet", "worker"),
+        ("flower", "flower", "worker"),
+        ("demo", "aiohttp", "worker"),
+        ("up", "aiohttp", "all"),
+    ],
 )
 def test_a_light_install_names_the_missing_extra(
     command: str,
     module: str,
+    extra: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -236,8 +244,8 @@ def test_a_light_install_names_the_missing_extra(
         main()
     said = capsys.readouterr().err
     assert ended.value.code == 1
-    assert f"{module} is missing" in said
-    assert "pip install 'turnmill[worker]'" in said
+    assert f"missing: {module}" in said
+    assert f"pip install 'turnmill[{extra}]'" in said
 
 
 @pytest.fixture

@@ -181,6 +181,13 @@ def test_turns_of_a_batch_are_listed_by_its_name(
     assert len(client.turns.list(batch=batch)) == 3
     assert len(there.run("turns", "ls", "--batch", "mine", "--json").lines()) == 3
     assert there.run("turns", "ls", "--batch", "yours").code == 3
+    short = str(batch.id)[:18]
+    assert there.run("batch", "status", short, "--json").json()["id"] == str(batch.id)
+    assert len(there.run("turns", "ls", "--batch", short, "--json").lines()) == 3
+    assert there.run("batch", "ls", "--after", short, "--json").lines() == []
+    assert there.run("batch", "status", "00000000").code == 3
+    client.batches.create(tmp_path / "b.jsonl", name=short, provider="mock")
+    assert there.run("batch", "status", short, "--json").json()["name"] == short
 
 
 def test_who_breaks_off_waiting_is_told_that_the_turn_goes_on(tmp_path: Path, url: str) -> None:

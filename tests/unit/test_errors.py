@@ -3,6 +3,7 @@
 import inspect
 import pickle
 import re
+import traceback
 from datetime import timedelta
 from typing import Any
 
@@ -63,6 +64,16 @@ def test_an_error_crosses_processes_whole(kind: type[TurnmillError]) -> None:
     assert type(again) is kind
     assert (str(again), again.hint, again.index) == (str(error), error.hint, 7)
     assert vars(again) == vars(error)
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_a_traceback_ends_with_the_hint_and_the_message_is_without_it(
+    kind: type[TurnmillError],
+) -> None:
+    error = made(kind)
+    last = traceback.format_exception(error)[-1].strip()
+    assert last == f"hint: {error.hint}"
+    assert error.hint and error.hint not in str(error)
 
 
 @pytest.mark.parametrize("kind", CLASSES)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 APP = "turnmill_worker.app"
 
+#: What the extra `worker` brings and the light install lacks: no provider can be asked without.
+RUNS_TURNS = ("aiohttp", "httptools")
+
 #: Of commands that hand on to Celery what they do not know themselves.
 PASSES_ON = {"ignore_unknown_options": True, "allow_extra_args": True}
 
@@ -26,7 +29,8 @@ def require_worker_half(*modules: str) -> None:
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingExtra(
-            f"the worker half is not installed ({', '.join(missing)} is missing)",
+            "this is the light install, which sends and reads: the worker half is not there"
+            f" (missing: {', '.join(missing)})",
             hint="pip install 'turnmill[worker]'",
         )
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from uuid import UUID
 
 from turnmill.domain.errors import InvalidInput, NotFound, TurnNotFound
-from turnmill.domain.ids import as_uuid, ids_from
+from turnmill.domain.ids import BatchId, as_uuid, ids_from
 
 if TYPE_CHECKING:
     from turnmill.store.records import SessionRecord
+    from turnmill.sync.batches import Batch
     from turnmill.sync.client import Client
     from turnmill.sync.turns import Turn
 
@@ -48,8 +49,27 @@ def session_of(client: Client, typed: str) -> SessionRecord:
         return found
 
 
+def batch_of(client: Client, typed: str) -> Batch:
+    """Return the batch of this name, id, or beginning of an id: the name comes first."""
+    try:
+        return client.batches.get(typed)
+    except NotFound:
+        bounds = None if as_uuid(typed) else ids_from(typed)
+        if bounds is None:
+            raise
+        least, most = bounds
+        page = client.batches.list(after=BatchId(most), limit=_SHOWN)
+        found = _one_of([batch for batch in page if batch.id >= least], typed)
+        if found is None:
+            raise
+        return found
+
+
 def _only(read: Callable[..., Sequence[T]], typed: str) -> T | None:
-    found = read(id_prefix=typed, limit=_SHOWN)
+    return _one_of(read(id_prefix=typed, limit=_SHOWN), typed)
+
+
+def _one_of(found: Sequence[T], typed: str) -> T | None:
     if len(found) > 1:
         raise InvalidInput(
             f"several ids begin with {typed}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from turnmill.show.terminal import console, on_one_line, say
 
@@ -23,6 +23,13 @@ def waiting(what: str) -> Iterator[None]:
         return
     with console(stderr=True).status(f"{what}, Ctrl-C to leave"):
         yield
+
+
+def working(what: str) -> AbstractContextManager[object]:
+    """Show on a terminal that something is being done which cannot say how far it is."""
+    if not sys.stderr.isatty():
+        return nullcontext()
+    return console(stderr=True).status(on_one_line(what))
 
 
 @contextmanager

@@ -23,8 +23,9 @@ def page_size(limit: object) -> int:
     try:
         return whole(limit, name="limit", most=MOST_ROWS)
     except InvalidInput as error:
-        error.hint = "read on in pages: after= is the last id of the page before"
-        raise
+        # A new one: the hint that it began with is noted for the traceback already.
+        hint = "read on in pages: after= is the last id of the page before"
+        raise InvalidInput(str(error), hint=hint) from None
 
 
 def one_of(kind: Any, value: object, *, name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import click
 from turnmill.cli import FAILED, INTERRUPTED, OK, PARTIAL, STILL_RUNNING
 from turnmill.cli.context import advise, confirm, json_option, open_client, yes_option
 from turnmill.cli.listing import page_options, print_page
+from turnmill.cli.short_ids import batch_of
 from turnmill.show.batch_view import BATCHES, print_batch
 from turnmill.show.tables import print_json, print_outcome
 from turnmill.show.terminal import on_one_line, say
@@ -27,7 +29,7 @@ def command() -> None:
 
     A line of the file is a JSON object: "text", and either "user_id" (a session of its own) or
     "session" (key or id of one that exists); also "custom_id", "provider", "model",
-    "system_prompt" and "metadata". BATCH is an id or a name.
+    "system_prompt" and "metadata". BATCH is a name, an id, or the beginning of an id.
     """
 
 
@@ -53,10 +55,14 @@ def submit(
     from turnmill.verbs.batch_progress import drawn_lines
 
     with open_client() as client:
-        with drawn_lines(what="submitted") as draw:
-            batch = client.batches.create(
-                file, mode=mode, name=name, provider=provider, model=model, on_accepted=draw
-            )
+        try:
+            with drawn_lines(what="submitted") as draw:
+                batch = client.batches.create(
+                    file, mode=mode, name=name, provider=provider, model=model, on_accepted=draw
+                )
+        except KeyboardInterrupt:
+            say("what was submitted stays; the same command goes on where this one stopped")
+            return INTERRUPTED
         if watch:
             return _watch(batch, timeout=None, as_json=as_json)
         counts = batch.counts
@@ -72,7 +78,7 @@ def ls(*, limit: int, after: str | None, as_json: bool) -> None:
         print_page(
             client.batches.list,
             BATCHES,
-            find=client.batches.get,
+            find=partial(batch_of, client),
             after=after,
             limit=limit,
             as_json=as_json,
@@ -86,7 +92,7 @@ def ls(*, limit: int, after: str | None, as_json: bool) -> None:
 def status(*, batch: str, as_json: bool) -> int:
     """Show how many turns are in which state."""
     with open_client() as client:
-        found = client.batches.get(batch)
+        found = batch_of(client, batch)
         counts = found.counts
     print_batch(found, counts, as_json=as_json)
     return _code(counts)
@@ -99,7 +105,7 @@ def status(*, batch: str, as_json: bool) -> int:
 def watch(*, batch: str, timeout: float | None, as_json: bool) -> int:
     """Draw the progress until every turn is final."""
     with open_client() as client:
-        return _watch(client.batches.get(batch), timeout=timeout, as_json=as_json)
+        return _watch(batch_of(client, batch), timeout=timeout, as_json=as_json)
 
 
 @command.command("results")
@@ -120,7 +126,7 @@ def results(*, batch: str, output: str) -> int:
     from turnmill.verbs.batch_results import as_line
 
     with open_client() as client:
-        found = client.batches.get(batch)
+        found = batch_of(client, batch)
         counts = found.counts  # before the results: what is final then, is final in them
         if output == "-":
             for result in found.iter_results():
@@ -138,7 +144,7 @@ def results(*, batch: str, output: str) -> int:
 def retry_failed(*, batch: str, as_json: bool) -> None:
     """Run failed and dead turns again."""
     with open_client() as client:
-        found = client.batches.get(batch)
+        found = batch_of(client, batch)
         moved = found.retry_failed()
     print_outcome(f"{moved} turns run again", {"id": found.id, "retried": moved}, as_json=as_json)
 
@@ -150,7 +156,7 @@ def retry_failed(*, batch: str, as_json: bool) -> None:
 def cancel(*, batch: str, yes: bool, as_json: bool) -> None:
     """Accept no further line, and end what is not final."""
     with open_client() as client:
-        found = client.batches.get(batch)
+        found = batch_of(client, batch)
         counts = found.counts
         left = counts.accepted - counts.finished
         confirm(f"Cancel {left} turns of batch {found.name}?", yes=yes)

@@ -11,7 +11,7 @@ from typing import Self
 import click
 
 from turnmill.cli import FAILED, OK
-from turnmill.cli.celery_program import require_worker_half
+from turnmill.cli.celery_program import RUNS_TURNS, require_worker_half
 from turnmill.cli.context import json_option, say
 from turnmill.domain.errors import KeyMissing
 from turnmill.show.tables import print_json, stdout_console
@@ -34,7 +34,7 @@ def command(*, provider: str, model: str | None, keep: bool, as_json: bool) -> i
     One turn fails twice and succeeds; one ends dead. Both accidents are staged with the mock
     provider, which asks nobody. Nothing is left behind, unless --keep says so.
     """
-    require_worker_half("greenlet", "flower")
+    require_worker_half("greenlet", "flower", *RUNS_TURNS)
     from turnmill_worker.stack.throwaway import throw_away
 
     _require_key(provider)

@@ -8,6 +8,7 @@ import click
 
 from turnmill.cli.context import confirm, json_option, open_client, say, yes_option
 from turnmill.cli.listing import MOST
+from turnmill.cli.short_ids import session_of
 from turnmill.domain.states import EventKind
 from turnmill.show.events_view import EVENTS, READERS, print_event
 from turnmill.show.listing import print_listing
@@ -38,9 +39,10 @@ def command() -> None:
 @click.option(
     "--limit", type=click.IntRange(1, MOST), default=20, show_default=True, help="Of a page."
 )
-def ls(*, limit: int, as_json: bool, **wanted: Any) -> None:
+def ls(*, limit: int, session: str | None, as_json: bool, **wanted: Any) -> None:
     """List events, the oldest first."""
     with open_client() as client:
+        wanted["session"] = None if session is None else session_of(client, session)
         found = client.events.read(limit=limit, **wanted)
         more = found and client.events.read(limit=1, **wanted | {"after": found[-1].place})
     print_listing(found, EVENTS, as_json=as_json)
@@ -53,9 +55,10 @@ def ls(*, limit: int, as_json: bool, **wanted: Any) -> None:
 @command.command("follow")
 @wanted_options
 @click.option("--timeout", type=click.FloatRange(0), metavar="SECONDS", help="Stop after so long.")
-def follow(*, timeout: float | None, as_json: bool, **wanted: Any) -> None:
+def follow(*, timeout: float | None, session: str | None, as_json: bool, **wanted: Any) -> None:
     """Print events as they happen, after those that are there; Ctrl-C stops it."""
     with open_client() as client:
+        wanted["session"] = None if session is None else session_of(client, session)
         for event in client.events.follow(timeout=timeout, **wanted):
             print_event(event, as_json=as_json)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from turnmill.cli.context import advise, confirm, json_option, yes_option
+from turnmill.cli.waiting import working
 from turnmill.show.tables import print_json
 from turnmill.show.terminal import tell
 
@@ -62,11 +63,13 @@ def command(
     if downgrade is not None:
         if not yes:
             confirm(_what_goes(before, downgrade, migrate.most_rows(url, schema=schema)), yes=yes)
-        migrate.downgrade(url, downgrade, schema=schema)
+        with working("the schema is taken back"):
+            migrate.downgrade(url, downgrade, schema=schema)
     else:
-        done = migrate.upgrade(
-            url, revision, schema=schema, finish=finish, pooled_roles=pooled_roles
-        )
+        with working("the schema is brought to this version"):
+            done = migrate.upgrade(
+                url, revision, schema=schema, finish=finish, pooled_roles=pooled_roles
+            )
         before = done.before
         if not as_json:
             _tell(done, schema)

@@ -13,7 +13,7 @@ from turnmill.cli import PARTIAL
 from turnmill.cli.ages import Age
 from turnmill.cli.context import code_of, confirm, json_option, open_client, say, yes_option
 from turnmill.cli.listing import page_options, print_page
-from turnmill.cli.short_ids import session_of, turn_of
+from turnmill.cli.short_ids import batch_of, session_of, turn_of
 from turnmill.cli.waiting import counting
 from turnmill.domain.errors import MoveRefused, TurnmillError
 from turnmill.domain.states import FINAL, Lane, TurnState
@@ -168,12 +168,19 @@ def _move(
 
 
 def _wanted(
-    client: Client, *, session: str | None, user: str | None, older: timedelta | None, **others: Any
+    client: Client,
+    *,
+    session: str | None,
+    batch: str | None,
+    user: str | None,
+    older: timedelta | None,
+    **others: Any,
 ) -> dict[str, Any]:
     """Return the filters as the client takes them."""
     return {
         **others,
         "session": None if session is None else session_of(client, session),
+        "batch": None if batch is None else batch_of(client, batch),
         "user_id": user,
         "created_before": None if older is None else datetime.now(UTC) - older,
     }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from turnmill.cli.celery_program import RUNS_TURNS
 from turnmill.domain.errors import InvalidSetting, MissingExtra, UnsupportedByStore
 from turnmill.role_urls import RoleUrls
 from turnmill.settings import Settings
@@ -104,10 +105,10 @@ def _login(flower_auth: str) -> FlowerLogin:
 
 
 def _require_extras() -> None:
-    for module in ("greenlet", "flower"):
+    for module in ("greenlet", "flower", *RUNS_TURNS):
         if importlib.util.find_spec(module) is None:
             raise MissingExtra(
-                "`turnmill up` runs parts that are not installed",
+                f"`turnmill up` runs parts that are not installed (missing: {module})",
                 hint="pip install 'turnmill[all]'",
             )
 

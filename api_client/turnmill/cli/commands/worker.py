@@ -6,6 +6,7 @@ import click
 
 from turnmill.cli.celery_program import (
     PASSES_ON,
+    RUNS_TURNS,
     become,
     passed_on,
     require_worker_half,
@@ -34,7 +35,7 @@ def command(ctx: click.Context, *, concurrency: int | None, events: bool) -> Non
     Further options go to `celery worker`: -n NAME, -Q QUEUES, -l DEBUG, --pool threads, …
     Turns run on the asyncio pool, on threads and on solo; other pools are refused.
     """
-    require_worker_half("greenlet")
+    require_worker_half("greenlet", *RUNS_TURNS)
     settings = settings_of_servers()
     # Gossip and mingle find other workers; nobody needs them, and they cost a second.
     ours = ["--loglevel=INFO", "--without-gossip", "--without-mingle"]
