@@ -1,7 +1,6 @@
 """The command line against a running system, in the folder that `turnmill up` was started in."""
 
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -57,21 +56,6 @@ def test_a_message_sent_where_up_runs_is_answered_without_any_setting(there: Ter
     said = there.spawn(*CLI, "send", "Hello", "--user", "ada", "--wait", "--timeout", "30")
 
     assert (said.code, said.out.strip()) == (0, "Understood. You said: Hello [0 before]")
-
-
-def test_the_snippet_of_the_readme_runs_as_typed_beside_up(there: Terminal) -> None:
-    page = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    snippet, shown = re.findall(r"```(?:python)?\n(.*?)```", page, re.DOTALL)[:2]
-    printed = subprocess.check_output(
-        [sys.executable, "-c", snippet], cwd=there.folder, env=clean_environment(), text=True
-    )
-    first, *told = printed.splitlines()
-    assert first in list(TurnState)  # a worker may be quicker than the second line
-    # How the mock begins depends on the turn.
-    begins = re.compile(r"(assistant: )?.*?You said")
-    assert [begins.sub(r"\1You said", line) for line in told] == [
-        begins.sub(r"\1You said", line) for line in shown.splitlines()[1:]
-    ]
 
 
 def test_send_wait_json_prints_one_object_that_tells_everything(there: Terminal) -> None:
