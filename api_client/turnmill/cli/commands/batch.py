@@ -53,10 +53,14 @@ def submit(
     from turnmill.verbs.batch_progress import drawn_lines
 
     with open_client() as client:
-        with drawn_lines(what="submitted") as draw:
-            batch = client.batches.create(
-                file, mode=mode, name=name, provider=provider, model=model, on_accepted=draw
-            )
+        try:
+            with drawn_lines(what="submitted") as draw:
+                batch = client.batches.create(
+                    file, mode=mode, name=name, provider=provider, model=model, on_accepted=draw
+                )
+        except KeyboardInterrupt:
+            say("lines that were submitted are kept: the same command goes on behind them")
+            return INTERRUPTED
         if watch:
             return _watch(batch, timeout=None, as_json=as_json)
         counts = batch.counts
