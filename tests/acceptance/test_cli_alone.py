@@ -80,6 +80,8 @@ def test_sessions_are_listed_paused_archived_and_deleted(alone: Terminal) -> Non
         (("turns", "show", "0190b2a4-0000-7000-8000-000000000000"), 3, "turnmill turns ls"),
         (("turns", "show", "no-id"), 1, "turnmill turns ls"),
         (("send", "", "--user", "ada"), 1, "invalid_text"),
+        (("send", "hi", "--user", ""), 1, "user_id is empty"),  # a variable that was not set
+        (("send", "hi", "--user", "ada", "--model", ""), 1, "model is empty"),
         (("send", "hi", "--provider", "openai"), 2, "--model"),
         (("turns", "retry"), 2, "--all"),
         (("queue", "pause"), 1, "name a lane or a provider"),

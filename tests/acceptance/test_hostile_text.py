@@ -15,16 +15,19 @@ from unittest import mock
 
 import click
 import pytest
+from rich.live import Live
 from sqlalchemy import select, update
 
 from tests import rows
 from tests.acceptance.terminal import Terminal, clean_environment
 from turnmill.cli import COMMANDS, cli, main
+from turnmill.cli.waiting import spinner, waiting
 from turnmill.domain.states import TurnState
-from turnmill.show.terminal import Guarded, on_one_line, visible
+from turnmill.show.terminal import Guarded, guard_terminals, on_one_line, say, visible
 from turnmill.store.database import Database
 from turnmill.store.schema import migrate
 from turnmill.store.schema.tables import attempts, batches, sessions, turns
+from turnmill.verbs.batch_progress import drawn_lines
 
 #: A title, a colour by C1, a cleared screen, a bell, a backspace, a bidi override, a hidden letter.
 EVIL = "a\x1b]0;t\x07b\x9b31mc\x1b[2Jd\x08e\u202ef\u200bg\rh\u2066i\U000e0041j\x7fk"
@@ -141,12 +144,13 @@ class Screen:
                 self._seen.append(chunk)
 
 
-def shown_by(command: list[str], *, folder: Path, typed: str = "") -> str:
+def shown_by(command: list[str], *, folder: Path, typed: str = "", **variables: str) -> str:
     """Run a command whose stdout and stderr are a terminal, and return what that was sent."""
     screen = Screen()
     environment = clean_environment() | {
         "TURNMILL_DATABASE_URL": f"sqlite:///{folder}/turns.db",
         "TERM": "xterm-256color",
+        **variables,
     }
     with (
         contextlib.chdir(folder),
@@ -191,6 +195,30 @@ def test_nothing_of_what_users_wrote_is_obeyed_by_a_terminal(
         everything += shown
     # It was shown, and not left out.
     assert everything.count("\\u001b]0;t\\u0007") > len(WALK)
+
+
+def test_what_commands_draw_while_they_work_is_drawn_and_not_spelled() -> None:
+    screen = Screen()
+    with contextlib.redirect_stdout(screen.stream), contextlib.redirect_stderr(screen.stream):
+        guard_terminals()
+        with drawn_lines(what="submitted") as draw:
+            draw(1, 2)
+            say(EVIL)  # what is said meanwhile is as harmless
+        with waiting("a reply"):
+            say(EVIL)
+        with spinner("another one") as spinning:
+            assert isinstance(spinning, Live)
+            spinning.refresh()
+    shown = screen.end()
+    assert shown.count("another one") > 1
+    assert "\\u001b[" not in shown.replace("\\u001b[2J", "")
+    assert not [evil for evil in OBEYED if evil in shown]
+
+
+def test_a_terminal_of_unknown_width_is_shown_everything(
+    tmp_path: Path, ids: dict[str, str]
+) -> None:
+    assert ids["turn"][:8] in shown_by(["turns", "ls"], folder=tmp_path, COLUMNS="0")
 
 
 def test_the_pipe_gets_what_was_said_as_it_was_said(tmp_path: Path, ids: dict[str, str]) -> None:

@@ -52,9 +52,9 @@ def open_session(
     if model is None and provider != "mock":
         raise click.UsageError(f"name a model of {provider} with --model")
     return client.sessions.create(
-        user_id=user or current_user(),
+        user_id=current_user() if user is None else user,
         provider=provider,
-        model=model or "mock",
+        model="mock" if model is None else model,
         key=session,
         system_prompt=system_prompt,
     )

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
-from turnmill.show.terminal import console, on_one_line, say
+from turnmill.show.terminal import STREAMS_STAY, console, on_one_line, say
 
 #: A command that is done by then draws nothing.
 _DRAWS_AFTER_S = 2.0
@@ -16,32 +16,44 @@ _DRAWS_AFTER_S = 2.0
 @contextmanager
 def waiting(what: str) -> Iterator[None]:
     """Show that `what` is waited for: a spinner on a terminal, otherwise one line."""
-    what = on_one_line(what)
     if not sys.stderr.isatty():
-        say(f"{what} …")
+        say(f"{on_one_line(what)} …")
         yield
         return
-    with console(stderr=True).status(f"{what}, Ctrl-C to leave"):
+    with spinner(f"{what}, Ctrl-C to leave"):
         yield
 
 
 def working(what: str) -> AbstractContextManager[object]:
     """Show on a terminal that something is being done which cannot say how far it is."""
-    if not sys.stderr.isatty():
-        return nullcontext()
-    return console(stderr=True).status(on_one_line(what))
+    return spinner(what) if sys.stderr.isatty() else nullcontext()
+
+
+def spinner(what: str) -> AbstractContextManager[object]:
+    """Return what turns on a terminal, with `what` beside it, as long as it is entered."""
+    from rich.live import Live
+    from rich.spinner import Spinner
+    from rich.text import Text
+
+    turning = Spinner("dots", Text(on_one_line(what)), style="status.spinner")
+    to = console(stderr=True)
+    return Live(turning, console=to, transient=True, refresh_per_second=12.5, **STREAMS_STAY)
 
 
 @contextmanager
 def counting(what: str, *, total: int) -> Iterator[Callable[[int], None]]:
-    """Yield a function that draws how many of `total` are done, once that takes two seconds."""
-    if not sys.stderr.isatty():
+    """Yield a function that draws how many of `total` are done, once that takes two seconds.
+
+    Where stdout is a terminal, the line that each of them is told by shows it.
+    """
+    if not sys.stderr.isatty() or sys.stdout.isatty():
         yield lambda _: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    progress = Progress(*columns, console=console(stderr=True), transient=True)
+    to = console(stderr=True)
+    progress = Progress(*columns, console=to, transient=True, **STREAMS_STAY)
     bar = progress.add_task(on_one_line(what), total=total)
     begins = time.monotonic() + _DRAWS_AFTER_S
 

@@ -8,10 +8,11 @@ in tables and sentences are shown that way everywhere: a line there stays one li
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, TextIO, TypedDict, cast
 
 import click
 
@@ -28,6 +29,7 @@ _UNSEEN = (
 # Joiners make emoji and the letters of Persian and of Indian scripts; elsewhere they only hide.
 _UNJOINED = r"\x00-\u02ff\u2000-\u206f\ufeff"
 _JOINER = rf"(?<![^{_UNJOINED}])[\u200c\u200d]|[\u200c\u200d](?![^{_UNJOINED}])"
+_USUAL_WIDTH = 80
 _IN_A_LINE = re.compile(rf"[{_UNSEEN}]|{_JOINER}")
 _IN_A_TEXT = re.compile(rf"(?![\n\t])[{_UNSEEN}]|{_JOINER}")
 
@@ -109,7 +111,19 @@ def console(*, stderr: bool = False, **options: Any) -> Console:
                 else:
                     yield one
 
+    if os.environ.get("COLUMNS") == "0":  # nobody knows: rich would draw nothing at all
+        options["width"] = options.get("width") or _USUAL_WIDTH
     return Tight(stderr=stderr, highlight=False, **options)
+
+
+class _Redirects(TypedDict):
+    redirect_stdout: bool
+    redirect_stderr: bool
+
+
+#: For whatever rich draws again and again: it would exchange stdout and stderr for proxies of its
+#: own meanwhile. Its drawing would then be spelled out, and what commands say pass us by.
+STREAMS_STAY: _Redirects = {"redirect_stdout": False, "redirect_stderr": False}
 
 
 def print_said(text: str, *, to: Console) -> None:

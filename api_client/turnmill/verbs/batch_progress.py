@@ -62,4 +62,7 @@ def _progress() -> Progress:
         TimeRemainingColumn(),
         TextColumn("[red]{task.fields[failed]}"),
         console=Console(stderr=True),
+        # The streams of the process are not ours to exchange for proxies of rich's.
+        redirect_stdout=False,
+        redirect_stderr=False,
     )

@@ -12,10 +12,11 @@ import click
 from turnmill.cli import OK
 from turnmill.cli.context import advise, code_of, json_option, open_client, say, show_error
 from turnmill.cli.talk import conversation_options, line_about, open_session
+from turnmill.cli.waiting import spinner
 from turnmill.domain.errors import NoReply, TurnmillError
 from turnmill.domain.states import TurnState
 from turnmill.show.tables import print_json
-from turnmill.show.terminal import console, on_one_line, tell
+from turnmill.show.terminal import on_one_line, tell
 from turnmill.show.turn_view import as_document, look_at
 from turnmill.show.wording import said
 
@@ -121,6 +122,4 @@ def _typed_lines() -> Iterator[str]:
 def _spinner(text: str) -> AbstractContextManager[object]:
     if not sys.stderr.isatty():
         return nullcontext()
-    from rich.text import Text
-
-    return console(stderr=True).status(Text(on_one_line(text)))
+    return spinner(text)

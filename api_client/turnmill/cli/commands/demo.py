@@ -15,7 +15,7 @@ from turnmill.cli.celery_program import RUNS_TURNS, require_worker_half
 from turnmill.cli.context import json_option, say
 from turnmill.domain.errors import KeyMissing
 from turnmill.show.tables import print_json, stdout_console
-from turnmill.show.terminal import console
+from turnmill.show.terminal import STREAMS_STAY, console
 
 
 @click.command("demo")
@@ -89,6 +89,7 @@ class _Voice:
             console=console(stderr=True),
             transient=True,
             disable=not self._live,
+            **STREAMS_STAY,
         )
         self._task = self._bar.add_task("starting", total=None, what="")
 
