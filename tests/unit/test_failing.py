@@ -5,12 +5,13 @@ import itertools
 import logging
 import pickle
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from celery.events.state import State
-from celery.exceptions import Retry
+from celery.utils.saferepr import saferepr
 
 from tests.claims import a_claim
 from tests.ledgers import FakeLedger, deps_of
@@ -19,8 +20,8 @@ from turnmill.domain.errors import Overloaded, Rejected, TurnDead, TurnFailed
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import Lane, TurnState
 from turnmill.store.records import Claim
-from turnmill_worker.celery.outcomes import Passed
-from turnmill_worker.celery.tasks.turns import show, summary
+from turnmill_worker.celery.outcomes import TurnRequest
+from turnmill_worker.celery.tasks.turns import shown, summary
 from turnmill_worker.providers.port import Done, Request
 from turnmill_worker.turn.bulk import Ran, run_bulk
 from turnmill_worker.turn.failing import warn_of_failure
@@ -122,32 +123,47 @@ def test_a_failed_turn_fails_its_task_with_its_code_and_its_id_alone(
     state: TurnState, kind: type[TurnFailed]
 ) -> None:
     with pytest.raises(TurnFailed) as caught:
-        show(ended(state, code="content_filter"))
+        shown(ended(state, code="content_filter"))
     assert type(caught.value) is kind
     assert repr(caught.value) == f"{kind.__name__}('content_filter: turn {TURN}')"
     # A child of the prefork pool sends it to its parent.
     assert repr(pickle.loads(pickle.dumps(caught.value))) == repr(caught.value)
 
 
+def sent_for(returned: object) -> tuple[str, dict[str, Any]]:
+    """Return the event that goes out for a task that has returned this."""
+    sent: list[tuple[str, dict[str, Any]]] = []
+    request = TurnRequest.__new__(TurnRequest)
+    request.id = str(TURN)
+    request._task = SimpleNamespace(send_events=True)
+    request._eventer = SimpleNamespace(
+        enabled=True, send=lambda kind, uuid, **fields: sent.append((kind, fields))
+    )
+    request.send_event("task-succeeded", result=saferepr(returned), runtime=0.1)
+    (one,) = sent
+    return one
+
+
 def test_a_turn_that_comes_again_is_a_retry_with_the_code_of_its_error() -> None:
     due_at = datetime(2026, 1, 1, tzinfo=UTC)
-    with pytest.raises(Retry) as caught:
-        show(ended(TurnState.RETRYING, code="overloaded", due_at=due_at))
-    assert caught.value.when == due_at
-    assert repr(caught.value.exc) == "Again('overloaded')"
+    returned = shown(ended(TurnState.RETRYING, code="overloaded", due_at=due_at))
+    fields = {"exception": "Again('overloaded')", "traceback": ""}
+    assert sent_for(returned) == ("task-retried", fields)
 
 
 @pytest.mark.parametrize(
     "outcome", [ended(TurnState.CANCELLED), ended(TurnState.EXPIRED), NotOurs(), Outrun()]
 )
 def test_a_task_without_a_verdict_is_no_success(outcome: Any) -> None:
-    with pytest.raises(Passed) as caught:
-        show(outcome)
-    assert repr(pickle.loads(pickle.dumps(caught.value))) == repr(caught.value)
+    returned = shown(outcome)
+    assert sent_for(returned)[0] == "task-revoked"
+    # A child of the prefork pool sends it to its parent.
+    assert repr(pickle.loads(pickle.dumps(returned))) == repr(returned)
 
 
 def test_a_turn_with_a_reply_is_a_success() -> None:
-    show(ended(TurnState.SUCCEEDED))
+    returned = shown(ended(TurnState.SUCCEEDED))
+    assert sent_for(returned) == ("task-succeeded", {"result": "None", "runtime": 0.1})
 
 
 @pytest.mark.parametrize("last", ["task-failed", "task-succeeded"])

@@ -1,46 +1,66 @@
 """How Celery's tools are shown what came of a turn: its state and its code, never its content."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
-from billiard.einfo import ExceptionWithTraceback
-from celery.exceptions import Ignore
 from celery.worker.request import Request
 
 from turnmill.domain.errors import TurnFailed
 from turnmill_worker.pool import AsyncTask
 
+_AGAIN = "comes again: "
+_PASSED = "no verdict: "
 
-class Passed(Ignore):
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Passed:
     """This task brought no verdict: the turn is another worker's, or nobody's any more.
 
     Shown as REVOKED, which never hides how the turn ends, or has ended, in another task of the same
     id: whoever collects events lets SUCCESS and FAILURE stand against it, whatever their order.
     """
 
+    why: str
 
-class Again(Exception):
-    """The turn comes again: the code of the error, or its state, for the task's RETRY."""
+    def __repr__(self) -> str:
+        return f"{_PASSED}{self.why}"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Again:
+    """The turn comes again, for this code of an error or from this state: shown as RETRY."""
+
+    why: str
+
+    def __repr__(self) -> str:
+        return f"{_AGAIN}{self.why}"
+
+
+#: What a task may return to be shown as something else than a success. It is returned and not
+#: raised: of each exception Celery keeps a copy of the traceback, some 35 kB, until the collector
+#: comes, and in a busy worker one task in ten is a hint of what another one runs.
+Shown = Passed | Again
+
+_REVOKED: Mapping[str, Any] = MappingProxyType(
+    {"terminated": False, "signum": None, "expired": False}
+)
 
 
 class TurnRequest(Request):
     """A message for one turn."""
 
-    def on_failure(self, exc_info: Any, *args: Any, **options: Any) -> None:
-        """Announce as revoked what brought no verdict; Celery would announce nothing at all."""
-        error = _error_in(exc_info)
-        if isinstance(error, Passed):
-            self._announce_revoked(str(error), False, None, False)
+    def send_event(self, type: str, **fields: Any) -> None:  # noqa: A002  Celery's name
+        """Tell of a success what it was: `result` is what the task has returned, in words."""
+        said = str(fields.get("result"))
+        if type != "task-succeeded" or not said.startswith((_AGAIN, _PASSED)):
+            super().send_event(type, **fields)
+        elif said.startswith(_PASSED):
+            super().send_event("task-revoked", **_REVOKED)
         else:
-            super().on_failure(exc_info, *args, **options)
-
-    def on_retry(self, exc_info: Any) -> None:
-        """Say the code, and send no traceback. Celery's shows the `Retry` and all in it."""
-        self.send_event("task-retried", exception=repr(_error_in(exc_info).exc), traceback="")
-
-
-def _error_in(exc_info: Any) -> Any:
-    found = exc_info.exception
-    return found.exc if isinstance(found, ExceptionWithTraceback) else found
+            error = f"Again({said.removeprefix(_AGAIN)!r})"
+            super().send_event("task-retried", exception=error, traceback="")
 
 
 class TurnTask(AsyncTask):

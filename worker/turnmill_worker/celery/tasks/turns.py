@@ -4,13 +4,12 @@ from collections.abc import Callable, Sequence
 from typing import assert_never
 
 from celery import Celery
-from celery.exceptions import Retry
 
 from turnmill import wire
 from turnmill.domain.errors import TurnDead, TurnFailed
 from turnmill.domain.ids import TurnId, as_uuid
 from turnmill.domain.states import TurnState
-from turnmill_worker.celery.outcomes import Again, Passed, TurnTask
+from turnmill_worker.celery.outcomes import Again, Passed, Shown, TurnTask
 from turnmill_worker.celery.tasks.hinted import HINTED
 from turnmill_worker.process.runtime import Runtime
 from turnmill_worker.turn.bulk import Ran, run_bulk
@@ -24,10 +23,10 @@ def register(app: Celery, runtime: Callable[[], Runtime]) -> None:
     """Add the tasks to the app. `runtime` gives what the process has been set up with."""
 
     @app.task(name=wire.RUN_TURN, **{**HINTED, "base": TurnTask})
-    async def run_turn_task(turn_id: str) -> None:
+    async def run_turn_task(turn_id: str) -> Shown | None:
         """Run one turn. The row says whether it may; a second delivery is harmless."""
-        if found := as_uuid(turn_id):  # else nobody of ours said so
-            show(await run_turn(TurnId(found), runtime().deps))
+        found = as_uuid(turn_id)  # else nobody of ours said so
+        return shown(await run_turn(TurnId(found), runtime().deps)) if found else None
 
     @app.task(name=wire.RUN_BULK, **HINTED, resultrepr_maxsize=65_536)
     async def run_bulk_task() -> str | None:
@@ -40,22 +39,23 @@ def register(app: Celery, runtime: Callable[[], Runtime]) -> None:
         await runtime().quarantine.run()
 
 
-def show(outcome: Outcome) -> None:
-    """Raise what Celery's tools are to show of a turn; nothing for one that has its reply.
+def shown(outcome: Outcome) -> Shown | None:
+    """Return what Celery's tools are to show of a turn; None for one that has its reply.
 
-    Nobody acts on it: nothing is published or stored. The row says what comes next.
+    Raises TurnFailed for one that has none. Nobody acts on it: nothing is published or stored. The
+    row says what comes next.
     """
     match outcome:
         case Ended(state=TurnState.SUCCEEDED):
-            return
+            return None
         case Ended(due_at=due_at, error_code=code, state=state) if due_at is not None:
-            raise Retry(code, exc=Again(code or state.value), when=due_at)
+            return Again(code or state.value)
         case Ended(is_failure=True):
             raise failure_of(outcome)
         case Ended(state=state):
-            raise Passed(state.value)
+            return Passed(state.value)
         case NotOurs() | Outrun():
-            raise Passed("not ours")
+            return Passed("not ours")
         case _:
             assert_never(outcome)
 
