@@ -53,6 +53,7 @@ class Connection(asyncio.Protocol):
         finally:
             timer.cancel()
             self._reading = None
+            reading.let_go()
             if not (reading.complete and reading.reusable and whole):
                 self.close()
 

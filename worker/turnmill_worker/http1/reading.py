@@ -92,6 +92,10 @@ class Reading:
         if not self.over:
             self._waiter = loop.create_future()
 
+    def let_go(self) -> None:
+        """Take nothing more: parser and reading hold each other, and all that was read."""
+        del self._parser  # not left to the collector, which comes seldom
+
     def answer(self) -> Answer:
         """Return what came; raises the Failure that it came to."""
         if self._failure is not None:
