@@ -28,6 +28,13 @@ def page_size(limit: object) -> int:
         raise InvalidInput(str(error), hint=hint) from None
 
 
+def yes_or_no(value: object, *, name: str) -> bool:
+    """Return True or False, or raise InvalidInput: what is taken for either is often a slip."""
+    if isinstance(value, bool):
+        return value
+    raise InvalidInput(f"{name} must be True or False", hint=f"{name}=True")
+
+
 def one_of(kind: Any, value: object, *, name: str) -> Any:
     """Return the member of an enumeration of words, or raise InvalidInput naming all of them."""
     try:

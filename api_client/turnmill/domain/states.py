@@ -82,6 +82,41 @@ class EventKind(StrEnum):
     GAP = "gap"  #: events that were not read are gone
 
 
+#: What a turn waits for when it has stopped between two steps; reserved: no layer may name them.
+FOR_TOOL = "tool"  #: somebody outside gives the output
+FOR_APPROVAL = "approval"  #: somebody agrees that it is run
+BETWEEN_STEPS = frozenset({FOR_TOOL, FOR_APPROVAL})
+
+
+class ToolCallState(StrEnum):
+    """Where a call of a tool stands."""
+
+    PENDING = "pending"  #: it is to be run
+    APPROVAL = "approval"  #: it may be run as soon as somebody agrees
+    CALLER = "caller"  #: its output comes from outside
+    RUNNING = "running"  #: it has been begun: from here on it may have had its effect
+    DONE = "done"  #: there is an output
+    FAILED = "failed"  #: it raised, took too long, or could not be called so; the model is told
+    REJECTED = "rejected"  #: somebody did not agree; the model is told
+    EXPIRED = "expired"  #: neither output nor approval came in time; the model is told
+    UNKNOWN = "unknown"  #: it may have had its effect, and is not run again; the model is told
+
+
+#: Calls that somebody outside has to do something about.
+WAITING_CALLS = frozenset({ToolCallState.APPROVAL, ToolCallState.CALLER})
+
+#: Calls without an output so far.
+OPEN_CALLS = WAITING_CALLS | {ToolCallState.PENDING, ToolCallState.RUNNING}
+
+
+class Effects(StrEnum):
+    """What running a tool a second time would do to the world."""
+
+    NONE = "none"  #: nothing at all: it looks something up
+    IDEMPOTENT = "idempotent"  #: nothing more than once did, under the same idempotency key
+    AT_MOST_ONCE = "at_most_once"  #: it again: it is never run again once it was begun
+
+
 class SessionStatus(StrEnum):
     """Where a session stands."""
 

@@ -78,6 +78,7 @@ class NewTurn:
     batch_line: int | None = None
     custom_id: str | None = None
     retry_of: TurnId | None = None
+    stream: bool = False  #: its reply may be watched while it comes
 
     @property
     def text(self) -> str:
@@ -150,6 +151,7 @@ class MessageRecord:
     parts: Sequence[Part]
     state: TurnState  #: of the turn that it belongs to
     created_at: datetime
+    partial: bool = False  #: what had come when its turn was cancelled; never shown to a model
 
     @property
     def text(self) -> str:
@@ -179,6 +181,9 @@ class AttemptRecord:
     cost_usd: Decimal | None  #: None: no known price
     provider_ms: int | None
     polls: int = 0  #: how often the provider was asked what has become of it
+    step: int = 1  #: which model call of its turn it was a try of
+    first_token_ms: int | None = None  #: from its begin; None: it was not streamed
+    estimated: bool = False  #: its tokens are our estimate: it was cut, and nobody counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,6 +218,8 @@ class TurnRecord:
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    stream: bool = False  #: its reply may be watched while it comes
+    step: int = 1  #: the model call that it stands at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,6 +252,9 @@ class Claim:
     expires_in: timedelta | None = None
     user_id: str = field(default="", repr=False)  #: whose session it is
     batch_id: BatchId | None = None  #: that the turn belongs to
+    stream: bool = False  #: readers may watch the reply come
+    step: int = 1  #: the model call that comes now; what those before it brought is in `messages`
+    step_ref: str = ""  #: the vendor's thread as the step before left it
     lease_ends: float = inf  #: on a clock of the process that claimed; the store leaves it open
 
     def held_until(self, ends: float) -> Self:
@@ -308,6 +318,8 @@ class Settlement:
     cost_usd: Decimal | None = None
     priced: bool = True  #: False: tokens were used, their price is not known
     provider_ms: int | None = None
+    first_token_ms: int | None = None  #: of a reply that was streamed
+    estimated: bool = False  #: the tokens are our estimate, of a call that was cut
     kept: Sequence[Kept] = ()  #: what the vendor holds by now
     waits_for: str | None = None  #: what a layer put the call off for: it was no attempt at all
 

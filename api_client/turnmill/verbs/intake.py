@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any
 from uuid import UUID
 
-from turnmill.domain.arguments import moment, one_of, page_size, span, whole
+from turnmill.domain.arguments import moment, one_of, page_size, span, whole, yes_or_no
 from turnmill.domain.bounds import (
     LAYER_NAME,
     LONGEST_IDLE,
@@ -167,6 +167,7 @@ def turn_options(
     expires: datetime | None = None,
     metadata: Mapping[str, Any] | None = None,
     max_attempts: int | None = None,
+    stream: bool = False,
 ) -> TurnOptions:
     """Check the options of `send` and `send_many`; raises InvalidInput."""
     chosen = one_of(Lane, lane, name="lane")
@@ -182,6 +183,7 @@ def turn_options(
         "expires_at": expires_at,
         "metadata": json_object(metadata, name="metadata"),
         "max_attempts": None if max_attempts is None else _attempts(max_attempts),
+        "stream": yes_or_no(stream, name="stream"),
     }
 
 

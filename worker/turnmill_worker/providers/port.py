@@ -11,6 +11,16 @@ from turnmill.domain.ids import SessionId, TurnId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ToolOffer:
+    """A tool that the model may call."""
+
+    name: str  #: letters, digits, - and _, at most 64: what both vendors take
+    description: str = field(default="", repr=False)
+    #: JSON schema of its arguments: an object
+    parameters: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """Everything that one call needs; nothing has to be looked up."""
 
@@ -19,7 +29,9 @@ class Request:
     attempt: int  #: 1 for the first
     fence: int  #: rises with every claim of the session
     model: str
-    messages: Sequence[Message]  #: what is said in this turn
+    #: what is said in this turn: by the user, and in a later step by the model, which called
+    #: tools, and by these
+    messages: Sequence[Message]
     #: of succeeded turns, oldest first; empty where `thread_ref` stands for it
     history: Sequence[Message] = ()
     system_prompt: str | None = field(default=None, repr=False)
@@ -30,6 +42,11 @@ class Request:
     #: of the turn; never sent to a vendor
     metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
     user_id: str = field(default="", repr=False)  #: whose session it is; never sent to a vendor
+    step: int = 1  #: which model call of the turn it is
+    continues: int = 0  #: so many of `messages`, from the first, `thread_ref` stands for
+    tools: Sequence[ToolOffer] = ()  #: that may be called
+    #: JSON schema that the text of the reply has to fit; None: it is free
+    output_schema: Mapping[str, Any] | None = field(default=None, repr=False)
 
     @property
     def text(self) -> str:

@@ -244,10 +244,11 @@ def request_of(claim: Claim) -> Request:
         messages=claim.messages,
         history=() if claim.history is None else claim.history,
         system_prompt=claim.system_prompt,
-        thread_ref=claim.provider_ref,
+        thread_ref=claim.step_ref or claim.provider_ref,
         native_ref=claim.native_ref,
         settings=claim.settings,
         metadata=claim.metadata,
+        step=claim.step,
     )
 
 

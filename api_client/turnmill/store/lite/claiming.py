@@ -13,7 +13,7 @@ from turnmill.domain.states import CLAIMABLE, Lane, OnAmbiguous, SessionStatus, 
 from turnmill.store.codec import StoredHistory, object_of, said_from
 from turnmill.store.lite.looking import history
 from turnmill.store.records import Claim, Taken
-from turnmill.store.rules.claiming import GOES_ON, KIND, LANE, PROVIDER
+from turnmill.store.rules.claiming import GOES_ON, LANE, PROVIDER, SPENDING, kind_of
 from turnmill.store.schema.tables import attempts, messages, pauses, sessions, turns
 from turnmill.store.types import Timestamp, db_after, db_now
 
@@ -69,7 +69,7 @@ def extend(
 
 def _due_heads() -> Any:
     return (
-        select(sessions, turns.c.state, turns.c.id.label("turn_id"))
+        select(sessions, turns.c.state, turns.c.waits_for, turns.c.id.label("turn_id"))
         .join(turns, turns.c.id == sessions.c.head_turn_id)
         .where(
             sessions.c.status == SessionStatus.ACTIVE,
@@ -99,7 +99,8 @@ def _heads_by_lane(conn: Connection, lane: Lane, *, limit: int) -> Sequence[Any]
 
 
 def _take(conn: Connection, head: Any, *, owner: str, lease: timedelta) -> Taken:
-    kind = KIND.get(TurnState(head.state), "send")
+    state = TurnState(head.state)
+    kind = kind_of(state, head.waits_for)
     fence = head.fence + 1
     conn.execute(
         update(sessions).where(sessions.c.id == head.id).values(fence=fence, head_due_at=None)
@@ -109,7 +110,7 @@ def _take(conn: Connection, head: Any, *, owner: str, lease: timedelta) -> Taken
         .where(turns.c.id == head.turn_id)
         .values(
             state=TurnState.RUNNING,
-            attempt=turns.c.attempt + (1 if kind == "send" else 0),
+            attempt=turns.c.attempt + (1 if state in SPENDING else 0),
             claims=turns.c.claims + 1,
             claimed_for=kind,
             sent_at=None,
@@ -156,6 +157,9 @@ def _from_rows(conn: Connection, head: Any, turn: Any, waited: timedelta) -> Cla
         expires_in=_left(turn.expires_at) if turn.claimed_for != "send" else None,
         user_id=head.user_id,
         batch_id=turn.batch_id,
+        stream=turn.stream,
+        step=turn.step,
+        step_ref=turn.step_ref,
     )
 
 
@@ -187,6 +191,7 @@ def _note_attempt(conn: Connection, turn: Any, *, owner: str) -> None:
             n=turn.claims - turn.put_off,
             kind=turn.claimed_for,
             worker=owner,
+            step=turn.step,
         )
     )
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.json_values import lenient_json
-from turnmill.domain.states import CLAIMABLE, Lane, OnAmbiguous
+from turnmill.domain.states import BETWEEN_STEPS, CLAIMABLE, Lane, OnAmbiguous
 from turnmill.store.codec import StoredHistory, object_of, said_from
 from turnmill.store.postgres.looking import BACKLOGS, HISTORY_OF, NOT_PAUSED
 from turnmill.store.records import Claim, Taken
@@ -80,6 +80,8 @@ JOIN turnmill.sessions s ON s.id = t.session_id AND s.head_turn_id = t.id
 WHERE t.id = ANY(%(ids)s::uuid[]) AND s.status = 'active' AND s.head_lane = ANY(%(lanes)s)
     AND s.head_due_at <= statement_timestamp() AND {NOT_PAUSED} AND {_NOT_OVERDUE}
 """
+# A turn that waits for what its vendor does, and not, between two steps, for somebody of ours.
+_NO_STEP = f"(t.waits_for IS NULL OR t.waits_for NOT IN {sql_list(BETWEEN_STEPS)})"
 _CLAIM = f"""
 WITH line AS ({{line}}), session AS (
     UPDATE turnmill.sessions s SET fence = s.fence + 1, head_due_at = NULL
@@ -92,8 +94,8 @@ WITH line AS ({{line}}), session AS (
         state = 'running',
         attempt = t.attempt + CASE WHEN t.state IN ('queued', 'retrying') THEN 1 ELSE 0 END,
         claims = t.claims + 1,
-        claimed_for = CASE t.state WHEN 'unknown' THEN 'check' WHEN 'waiting' THEN 'resume'
-            ELSE 'send' END,
+        claimed_for = CASE WHEN t.state = 'unknown' THEN 'check'
+            WHEN t.state = 'waiting' AND {_NO_STEP} THEN 'resume' ELSE 'send' END,
         sent_at = NULL,
         lease_owner = %(owner)s,
         lease_fence = session.fence,
@@ -103,7 +105,8 @@ WITH line AS ({{line}}), session AS (
     WHERE t.id = session.head_turn_id AND t.state IN {sql_list(frozenset(CLAIMABLE))}
     RETURNING t.id, t.session_id, t.lease_fence, t.attempt, t.max_attempts,
         t.claims - t.put_off AS claims, t.lane,
-        t.native_ref, t.batch_id, t.metadata::text AS metadata, t.claimed_for AS kind,
+        t.native_ref, t.batch_id, t.stream, t.step, t.step_ref,
+        t.metadata::text AS metadata, t.claimed_for AS kind,
         t.claimed_for <> 'send' OR t.waits_for IS NOT NULL AS goes_on,
         CASE WHEN t.claimed_for <> 'send' THEN t.expires_at END AS expires_at
 ), asked AS (
@@ -114,8 +117,8 @@ WITH line AS ({{line}}), session AS (
         AND a.outcome IN {sql_list(GOES_ON)}
     RETURNING a.turn_id
 ), attempt AS (
-    INSERT INTO turnmill.attempts (turn_id, fence, n, kind, worker)
-    SELECT id, lease_fence, claims, kind, %(owner)s FROM turn
+    INSERT INTO turnmill.attempts (turn_id, fence, n, kind, worker, step)
+    SELECT id, lease_fence, claims, kind, %(owner)s, step FROM turn
     WHERE NOT goes_on OR id NOT IN (SELECT turn_id FROM asked)
 )
 SELECT turn.id, turn.session_id, turn.lease_fence, turn.kind, turn.claims, turn.attempt,
@@ -131,7 +134,7 @@ SELECT turn.id, turn.session_id, turn.lease_fence, turn.kind, turn.claims, turn.
         SELECT max(a.started_at) FROM turnmill.attempts a
         WHERE a.turn_id = turn.id AND a.kind = 'send'
     ) END AS waited, turn.expires_at - clock_timestamp() AS expires_in,
-    session.user_id, turn.batch_id
+    session.user_id, turn.batch_id, turn.stream, turn.step, turn.step_ref
 FROM turn JOIN session ON session.id = turn.session_id
 """
 _CLAIM_BY_IDS = _CLAIM.format(line=_BY_IDS)
@@ -244,4 +247,7 @@ def _from_row(row: Any) -> Claim:
         expires_in=row[20],
         user_id=row[21],
         batch_id=row[22],
+        stream=row[23],
+        step=row[24],
+        step_ref=row[25],
     )

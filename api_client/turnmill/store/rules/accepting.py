@@ -64,6 +64,7 @@ TURN: tuple[Field, ...] = (
     Field("custom_id", attrgetter("custom_id")),
     Field("retry_of", attrgetter("retry_of")),
     Field("metadata", _metadata, default="'{{}}'"),
+    Field("stream", lambda turn: turn.stream or None, default="false"),
 )
 
 

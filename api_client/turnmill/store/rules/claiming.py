@@ -3,12 +3,23 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from turnmill.domain.states import TurnState
+from turnmill.domain.states import BETWEEN_STEPS, TurnState
 
 #: What a turn is claimed for, by the state that it waited in; from any other one, to be sent.
 KIND: Mapping[TurnState, str] = MappingProxyType(
     {TurnState.UNKNOWN: "check", TurnState.WAITING: "resume"}
 )
+
+#: A claim from these spends an attempt.
+SPENDING = frozenset({TurnState.QUEUED, TurnState.RETRYING})
+
+
+def kind_of(state: TurnState, waits_for: str | None) -> str:
+    """Return what a turn is claimed for. One that has stopped between two steps goes on."""
+    if state is TurnState.WAITING and waits_for in BETWEEN_STEPS:
+        return "send"
+    return KIND.get(state, "send")
+
 
 #: After these, a question is the same attempt as before: it is asked a second time. So is a call
 #: that was put off, and was none yet.

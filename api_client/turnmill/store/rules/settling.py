@@ -75,6 +75,8 @@ FIELDS: tuple[Field, ...] = (
     _said("cost_usd", Numeric()),
     _said("priced", Boolean()),
     _said("provider_ms", Integer()),
+    _said("first_token_ms", Integer()),
+    _said("estimated", Boolean()),
     _said("waits_for", Text()),
 )
 
@@ -162,6 +164,8 @@ OF_ATTEMPT: Mapping[str, Callable[..., Any]] = MappingProxyType(
         **_added(attempts),
         "cost_usd": _spent,
         "provider_ms": lambda a, v, state: func.coalesce(a.provider_ms, 0) + v.provider_ms,
+        "first_token_ms": lambda a, v, state: v.first_token_ms,
+        "estimated": lambda a, v, state: v.estimated,
     }
 )
 

@@ -175,7 +175,11 @@ turns = Table(
     Column("retry_of", Uuid),
     Column("metadata", Json, nullable=False, server_default=text("'{}'")),
     Column("error_code", Text),
-    Column("waits_for", Text),  # NULL: for nothing that a layer named
+    Column("waits_for", Text),  # NULL: for nothing that a layer, or a step, named
+    Column("stream", Boolean, nullable=False, server_default=false()),  # readers may watch it
+    Column("step", Integer, nullable=False, server_default="1"),  # the model call it stands at
+    Column("step_ref", Text, nullable=False, server_default=""),  # the thread as the last step left
+    Column("keep_partial", Boolean, nullable=False, server_default=false()),  # when it is cancelled
     Column("finish_reason", Text),
     # NULL: unknown. What is unknown in one attempt is so in its turn; a session sums what is known.
     Column("input_tokens", BigInteger, server_default="0"),
@@ -241,6 +245,7 @@ messages = Table(
     Column("role", Text, nullable=False),
     Column("content", Json, nullable=False),  # [{"type": "text", "text": "…"}]
     Column("final", Boolean, nullable=False, server_default=false()),
+    Column("partial", Boolean, nullable=False, server_default=false()),  # of a cancelled turn
     Column("created_at", Timestamp, nullable=False, server_default=db_now()),
     UniqueConstraint("turn_id", "position"),
     CheckConstraint("role IN ('user', 'assistant', 'tool', 'system')", name="role_known"),
@@ -275,6 +280,9 @@ attempts = Table(
     Column("cache_write_tokens", BigInteger),  # NULL until a verdict says it
     Column("cost_usd", Numeric(20, 10)),
     Column("provider_ms", Integer),
+    Column("step", Integer, nullable=False, server_default="1"),
+    Column("first_token_ms", Integer),  # NULL: it was not streamed, or nothing came
+    Column("estimated", Boolean, nullable=False, server_default=false()),  # ours: it was cut
     PrimaryKeyConstraint("turn_id", "fence"),
     CheckConstraint("kind IN ('send', 'check', 'resume')", name="kind_known"),
     CheckConstraint("(ended_at IS NULL) = (outcome IS NULL)", name="ended_has_outcome"),
