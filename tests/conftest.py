@@ -15,6 +15,7 @@ with the fixture `home`, a folder that Postgres can reach also when the tests ru
 """
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -106,6 +107,12 @@ def fresh_database(server: EmbeddedPostgres, template: str = "template1") -> Ite
 def _administer(server: EmbeddedPostgres, statement: str) -> None:
     with psycopg.connect(server.url_of("postgres"), autocommit=True) as connection:
         connection.execute(statement)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _programs_hear_ctrl_c() -> None:
+    """Let programs of tests be interrupted, also where a shell started us in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -216,6 +216,7 @@ def test_a_misspelt_variable_is_noted_and_is_nothing_wrong(place: Place, tmp_pat
     assert "misspelt" not in [one["code"] for one in wrong(said)]
 
 
+@pytest.mark.long
 def test_servers_that_take_connections_and_never_answer_hold_nobody_up(tmp_path: Path) -> None:
     with ExitStack() as stack:
         holes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]

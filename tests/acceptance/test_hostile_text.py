@@ -182,6 +182,7 @@ def test_every_command_that_prints_rows_is_in_the_walk() -> None:
             assert any(walked.startswith(leaf) for walked in WALK), f"{leaf} is not walked"
 
 
+@pytest.mark.long
 def test_nothing_of_what_users_wrote_is_obeyed_by_a_terminal(
     tmp_path: Path, ids: dict[str, str]
 ) -> None:

@@ -134,6 +134,7 @@ def ready(system: BreakableSystem, count: int) -> list[Child]:
     return workers
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "kinds",
     [
@@ -155,6 +156,7 @@ def test_every_turn_is_answered_within_seconds_while_the_broker_is_broken(
     assert [worker.poll() for worker in workers] == [None, None]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "kind",
     [

@@ -12,6 +12,7 @@ from tests.chaos.system import Servers
 PLAN = Plan(duration=timedelta(seconds=20), seed="1", fault_every=2.0)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_whatever_happens_nothing_is_lost_doubled_or_out_of_order(servers: Servers) -> None:
     outcome = Chaos(PLAN, servers).run()

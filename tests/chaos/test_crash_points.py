@@ -214,6 +214,7 @@ def test_13_a_worker_frozen_before_its_call_does_not_make_it_when_it_wakes(stage
     assert [call.fence for call in stage.system.calls_of(turn.id)] == [reply.attempts[-1].fence]
 
 
+@pytest.mark.long
 def test_14_a_poison_turn_dies_of_its_losses_and_its_session_goes_on(stage: Stage) -> None:
     stage.workers()
     session = stage.session()
@@ -228,6 +229,7 @@ def test_14_a_poison_turn_dies_of_its_losses_and_its_session_goes_on(stage: Stag
     assert all(worker.poll() is None for worker in stage.workers())
 
 
+@pytest.mark.long
 def test_14_a_suspect_outlives_the_worker_that_keeps_it_in_quarantine(stage: Stage) -> None:
     turn = stage.send(script=ENDLESS)
     stage.await_call(turn)
@@ -285,6 +287,7 @@ def test_16_turns_go_on_when_beat_is_dead(stage: Stage) -> None:
     assert later.result(timeout=WAIT).timing.queued >= timedelta(seconds=1)
 
 
+@pytest.mark.long
 def test_17_workers_whose_clocks_are_an_hour_off_lose_and_delay_nothing(stage: Stage) -> None:
     app = "tests.chaos.stepped_worker"
     ahead = stage.system.launch_worker(app=app, TURNMILL_CLOCK_STEP="3600")

@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 WAIT = PATIENCE.total_seconds()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_replies_in_hand_are_stored_once_when_the_database_is_back(
     system: System, many: int, outage: timedelta

@@ -4,6 +4,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
+import pytest
 
 from tests.chaos.books import Books
 from tests.chaos.load import await_calls, await_end, start_turns
@@ -33,6 +34,7 @@ def test_workers_on_a_database_that_defaults_to_serializable_buy_every_reply_onc
     assert books.count("succeeded") == len(books.attempts) == len(books.calls) == 160
 
 
+@pytest.mark.long
 def test_replies_in_hand_outlive_connections_that_an_operator_ends_again_and_again(
     system: System, many: int
 ) -> None:

@@ -66,6 +66,7 @@ def _restore(dump: Path, system: System) -> None:
     _postgres_tool("pg_restore", "--exit-on-error", f"--dbname={system.database_url}", str(dump))
 
 
+@pytest.mark.long
 def test_a_dump_made_under_load_is_a_store_in_which_every_turn_comes_to_its_end(
     servers: Servers, restored: System, dump: Path
 ) -> None:

@@ -51,6 +51,7 @@ def traffic(system: System) -> Iterator[None]:
 _SLOWLY = {"mock": {"latency": 0.2}}
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_workers_of_the_version_before_go_on_while_and_after_a_schema_is_migrated(
     system: System, later: None

@@ -214,6 +214,7 @@ def test_doctor_names_the_mode_by_what_the_pooler_does(
     assert listening[0] is Level.NOTE and "TURNMILL_LISTEN_URL" in listening[2]
 
 
+@pytest.mark.long
 def test_doctor_tries_whether_anything_is_heard_where_a_url_says_to_listen(
     database_url: str, pooler: Pooler
 ) -> None:

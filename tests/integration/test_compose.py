@@ -199,6 +199,7 @@ def answer_of(machine: Machine, *, login: str | None) -> int:
         connection.close()
 
 
+@pytest.mark.long
 def test_a_worker_is_healthy_without_its_broker_and_not_when_it_stands_still(
     machine: Machine,
 ) -> None:

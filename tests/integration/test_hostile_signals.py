@@ -182,6 +182,7 @@ FROM generate_series(2, 400) AS d
 BOOKS = "SELECT count(*), sum(turns) FROM turnmill.usage_daily WHERE day < current_date - 1"
 
 
+@pytest.mark.long
 def test_nothing_that_can_be_pushed_into_redis_ends_a_worker_changes_a_book_or_forges_a_line(
     stage: Stage,
 ) -> None:
@@ -205,6 +206,7 @@ def test_nothing_that_can_be_pushed_into_redis_ends_a_worker_changes_a_book_or_f
     assert stage.logged().count("Connection to broker lost") == 0
 
 
+@pytest.mark.long
 def test_a_job_that_is_forged_hundreds_of_times_runs_a_few_times_and_for_a_slot_that_is_near(
     stage: Stage,
 ) -> None:

@@ -44,6 +44,7 @@ def ended(turns: list[Turn]) -> bool:
     return all(turn.refresh().state in FINAL for turn in turns)
 
 
+@pytest.mark.long
 def test_a_worker_answers_the_others_and_leaves_when_it_is_told_to(system: System) -> None:
     worker = system.start_worker()
     odd = [*RAISED, *NO_ANSWER, *PARIS, "share", "leave a task"]

@@ -107,6 +107,7 @@ def test_a_generator_that_a_task_leaves_open_is_closed(worker: PoolWorker) -> No
 # What does not end
 
 
+@pytest.mark.long
 def test_a_task_that_ignores_its_revocation_is_ended(worker: PoolWorker) -> None:
     for task in ("ignores", "hangs_in_a_thread", "spins"):
         sent = worker.send(f"{task}_without_end")
@@ -126,6 +127,7 @@ def test_what_a_revoked_task_returns_is_not_stored(worker: PoolWorker) -> None:
     assert sent.state == "REVOKED"
 
 
+@pytest.mark.long
 def test_a_task_that_ignores_its_hard_limit_is_ended_and_no_warm_shutdown_waits_for_it(
     worker: PoolWorker,
 ) -> None:

@@ -116,6 +116,7 @@ def test_what_a_killed_worker_had_not_acknowledged_runs_again(
 # Tasks that do not end
 
 
+@pytest.mark.long
 def test_a_cold_shutdown_leaves_behind_whatever_does_not_end(
     broker_url: str, tmp_path: Path
 ) -> None:
@@ -133,6 +134,7 @@ def test_a_cold_shutdown_leaves_behind_whatever_does_not_end(
 # The broker goes away
 
 
+@pytest.mark.long
 def test_tasks_survive_a_restart_of_the_broker_and_keep_their_slots(
     home: Path, tmp_path: Path
 ) -> None:
@@ -159,6 +161,7 @@ def test_tasks_survive_a_restart_of_the_broker_and_keep_their_slots(
 # Bounds
 
 
+@pytest.mark.long
 def test_autoscale_and_disabled_prefetch_bound_what_is_taken__per_child_bounds_are_refused_aloud(
     broker_url: str, tmp_path: Path
 ) -> None:

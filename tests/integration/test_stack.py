@@ -209,6 +209,7 @@ def test_a_worker_that_was_killed_is_started_again(running: tuple[Up, Line]) -> 
     assert wait_until(lambda: len(up.workers()) == 2, timeout=SOON)
 
 
+@pytest.mark.long
 def test_flower_shows_what_ran_in_the_first_moment_and_up_says_what_it_starts_again(
     home: Path, database_url: str, broker_url: str
 ) -> None:

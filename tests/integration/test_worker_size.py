@@ -72,6 +72,7 @@ def holds(database_url: str, number: int) -> bool:
     return wait_until(lambda: count(database_url, "running") == number, timeout=SOON)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("concurrency", [1, 2, 20])
 def test_a_small_worker_answers_more_turns_than_it_has_slots(
     concurrency: int, start: Start, database_url: str
@@ -98,6 +99,7 @@ def test_bulk_turns_that_wait_leave_room_for_interactive_ones(
             client.send(session, "Hello").result(timeout=SOON.total_seconds())
 
 
+@pytest.mark.long
 def test_a_slow_bulk_turn_keeps_no_other_one_waiting(start: Start, database_url: str) -> None:
     send(database_url, 3, lane=Lane.BULK, seconds=120.0)
     send(database_url, 100, lane=Lane.BULK)
@@ -125,6 +127,7 @@ def test_a_worker_that_ends_names_the_turns_that_outlast_it_and_begins_none_that
         assert conn.execute("SELECT count(*) FROM turnmill.attempts").fetchone() == (3,)
 
 
+@pytest.mark.long
 def test_a_pool_that_is_told_to_grow_holds_more_turns__and_fewer_when_told_to_shrink(
     start: Start, database_url: str, broker_url: str
 ) -> None:
@@ -139,6 +142,7 @@ def test_a_pool_that_is_told_to_grow_holds_more_turns__and_fewer_when_told_to_sh
         assert not more(timeout=timedelta(seconds=2.5))
 
 
+@pytest.mark.long
 def test_an_autoscaled_worker_holds_as_many_turns_as_it_may_grow_to(
     start: Start, database_url: str
 ) -> None:
@@ -148,6 +152,7 @@ def test_an_autoscaled_worker_holds_as_many_turns_as_it_may_grow_to(
         assert wait_until(lambda: count(database_url, "succeeded") == 20, timeout=SOON)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("pool", ["solo", "threads"])
 def test_celerys_pools_of_one_process_answer_turns_of_every_lane_and_drain(
     pool: str, start: Start, database_url: str

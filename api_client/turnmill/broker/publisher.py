@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from turnmill.connections.broker_causes import cause_of
 from turnmill.connections.broker_urls import read_broker_url
 from turnmill.connections.brokers import Broker, Kind
 from turnmill.domain.states import Lane
@@ -94,6 +93,8 @@ class Publisher:
                 # The edge to the broker: whatever went wrong there must not fail a send.
                 self._broken_until = time.monotonic() + _BREAK_SECONDS
                 self._drop()
+                from turnmill.connections.broker_causes import cause_of  # noqa: PLC0415  seldom
+
                 logger.warning(
                     "broker cannot be used: %s; the dispatcher will announce what is due",
                     cause_of(error),
@@ -113,6 +114,8 @@ class Publisher:
             except Exception as error:  # noqa: BLE001
                 self._broken_until = time.monotonic() + _BREAK_SECONDS
                 self._drop()
+                from turnmill.connections.broker_causes import cause_of  # noqa: PLC0415  seldom
+
                 logger.warning("broker cannot be used: %s", cause_of(error))
                 return None
 

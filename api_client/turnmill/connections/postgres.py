@@ -12,15 +12,14 @@ from turnmill.domain.errors import InvalidSetting
 _A_PLACE = r"(?:\[[^\[\]@/?#]*\]|[^@/?#,:\[\]]*)(?::\d*)?"
 #: A password that nobody has encoded may hold `@ : / ? #`. Each part is as short as the rest
 #: allows, so an `@` in a parameter is not taken for the end of a password.
-_URL = re.compile(
+_URL = (
     r"postgres(?:ql)?(?:\+\w+)?://"
     r"(?:(?P<user>[^:/?]*?)(?::(?P<password>.*?))?@)?"
     rf"(?P<places>{_A_PLACE}(?:,{_A_PLACE})*)"
     r"(?:/(?P<database>[^@/?]*))?"
-    r"(?:\?(?P<query>(?:\w+=[^&?]*(?:&+\w+=[^&?]*)*&*)?))?",
-    re.DOTALL,
+    r"(?:\?(?P<query>(?:\w+=[^&?]*(?:&+\w+=[^&?]*)*&*)?))?"
 )
-_PLACE = re.compile(r"(?:\[(?P<v6>[^\[\]]*)\]|(?P<name>[^:\[\]]*))(?::(?P<port>\d*))?")
+_PLACE = r"(?:\[(?P<v6>[^\[\]]*)\]|(?P<name>[^:\[\]]*))(?::(?P<port>\d*))?"
 _SOCKETS = ("/", "@")  #: what the name of a folder of sockets begins with
 
 _THRESHOLD = "prepare_threshold"
@@ -41,7 +40,7 @@ class Address:
 
 def read(url: str) -> Address:
     """Return what the URL says. Raises InvalidSetting, quoting nothing of it."""
-    found = _URL.fullmatch(url)
+    found = re.fullmatch(_URL, url, re.DOTALL)  # compiled when it is needed, and kept
     if found is None:
         raise InvalidSetting("the database URL cannot be understood", hint=_FORM)
     keywords = dict(_places(found["places"].split(",")))
@@ -95,7 +94,7 @@ def _refused(words: str) -> InvalidSetting:
 
 def _places(places: list[str]) -> Iterator[tuple[str, str]]:
     """Yield libpq's lists of hosts and ports."""
-    read_places = [_PLACE.fullmatch(place) for place in places]
+    read_places = [re.fullmatch(_PLACE, place) for place in places]
     hosts, ports = [], []
     for found in read_places:
         if found is None or not _is_name(unquote(found["name"] or "")):

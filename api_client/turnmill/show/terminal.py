@@ -7,7 +7,6 @@ in tables and sentences are shown that way everywhere: a line there stays one li
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -30,21 +29,23 @@ _UNSEEN = (
 _UNJOINED = r"\x00-\u02ff\u2000-\u206f\ufeff"
 _JOINER = rf"(?<![^{_UNJOINED}])[\u200c\u200d]|[\u200c\u200d](?![^{_UNJOINED}])"
 _USUAL_WIDTH = 80
-_IN_A_LINE = re.compile(rf"[{_UNSEEN}]|{_JOINER}")
-_IN_A_TEXT = re.compile(rf"(?![\n\t])[{_UNSEEN}]|{_JOINER}")
+_IN_A_LINE = rf"[{_UNSEEN}]|{_JOINER}"  # compiled when something is said, and kept
+_IN_A_TEXT = rf"(?![\n\t])[{_UNSEEN}]|{_JOINER}"
 
 
 def visible(text: str) -> str:
     """Return text whose lines and tabs are meant, with everything else that acts or hides shown."""
-    return _IN_A_TEXT.sub(_shown, text.replace("\r\n", "\n"))
+    return re.sub(_IN_A_TEXT, _shown, text.replace("\r\n", "\n"))
 
 
 def on_one_line(text: str) -> str:
     """Return a name as one line: line ends and tabs are shown too."""
-    return _IN_A_LINE.sub(_shown, text)
+    return re.sub(_IN_A_LINE, _shown, text)
 
 
 def _shown(found: re.Match[str]) -> str:
+    import json
+
     return json.dumps(found[0])[1:-1]
 
 

@@ -1,6 +1,5 @@
 """How connections to Postgres begin, and what is known of each: a server or a pooler answers it."""
 
-import re
 import time
 from collections.abc import Iterable, Mapping
 from math import inf
@@ -60,7 +59,7 @@ _TRUSTED_SECONDS = 1.0  #: a connection that was used since then is taken to sta
 _PINNED_KEY, _POOLED_KEY = "turnmill_pinned", "turnmill_pooled"
 #: PgBouncer knows its clients by numbers of its own: it gives them out for those of the server.
 _LOOK = "SELECT pg_backend_pid(), current_setting('default_transaction_isolation')"
-_NO_OPTIONS = re.compile(r"unsupported startup parameter")
+_NO_OPTIONS = "unsupported startup parameter"
 
 
 class _Readers:
@@ -175,7 +174,7 @@ class _Dialer:
         try:
             return dialect.connect(*given, **named)
         except dialect.loaded_dbapi.OperationalError as error:
-            if self._refused or not self._optional or not _NO_OPTIONS.search(str(error)):
+            if self._refused or not self._optional or _NO_OPTIONS not in str(error):
                 raise
         connection = dialect.connect(*given, **_without_options(named))
         self._refused = True
