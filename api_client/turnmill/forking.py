@@ -5,7 +5,6 @@ two processes would read from one socket, each the other's answers, and a lock w
 come along is never released. So whatever holds one of these registers itself here.
 """
 
-import ctypes
 import os
 import socket
 import threading
@@ -37,6 +36,8 @@ _forkables: WeakSet[Forkable] = WeakSet()
 
 def in_child(forkable: Forkable) -> None:
     """Let it start afresh in every child, as long as it lives. Call it when it is complete."""
+    import ctypes  # noqa: F401, PLC0415  for `leave_to_parent`: a child had better import nothing
+
     _forkables.add(forkable)
 
 
@@ -46,6 +47,8 @@ def leave_to_parent(*things: object) -> None:
     A driver that is freed says goodbye to its server, on the parent's connection too; SQLite would
     take back the parent's locks.
     """
+    import ctypes  # noqa: PLC0415
+
     for thing in things:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 

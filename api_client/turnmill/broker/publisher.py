@@ -11,8 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from turnmill.connections.broker_urls import read_broker_url
-from turnmill.connections.brokers import Broker, Kind
 from turnmill.domain.states import Lane
 from turnmill.forking import importing, in_child, leave_to_parent
 from turnmill.store.records import Head
@@ -21,6 +19,8 @@ from turnmill.wire import LANE_QUEUES, RUN_BULK, RUN_QUARANTINE, RUN_TURN
 if TYPE_CHECKING:
     from kombu.connection import Connection
     from kombu.messaging import Producer
+
+    from turnmill.connections.brokers import Broker
 
 logger = logging.getLogger("turnmill.queue")
 
@@ -45,11 +45,12 @@ _AMQP_OPTIONS: Mapping[str, Any] = {
     "write_timeout": _TIMEOUT_SECONDS,
     "max_retries": 0,
 }
-_TIMES: Mapping[Kind, Mapping[str, Any]] = {
-    Kind.REDIS: _REDIS_OPTIONS,
-    Kind.SENTINEL: _REDIS_OPTIONS,
-    Kind.RABBITMQ: _AMQP_OPTIONS,
-    Kind.MEMORY: {},
+#: By the kind of broker.
+_TIMES: Mapping[str, Mapping[str, Any]] = {
+    "redis": _REDIS_OPTIONS,
+    "sentinel": _REDIS_OPTIONS,
+    "rabbitmq": _AMQP_OPTIONS,
+    "memory": {},
 }
 _EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
@@ -58,6 +59,9 @@ class Publisher:
     """Tells workers what is due. Thread-safe, and safe to use after a fork."""
 
     def __init__(self, broker_url: str, *, hints_max: int) -> None:
+        # Whoever only imports the client has no broker yet.
+        from turnmill.connections.broker_urls import read_broker_url  # noqa: PLC0415
+
         self._broker = read_broker_url(broker_url)
         self._hints_max = hints_max
         self._connection: Connection | None = None
@@ -209,7 +213,7 @@ class Publisher:
             logger.debug("closing a broken broker connection: %s", type(error).__name__)
 
 
-def connect(broker: Broker) -> "Connection":
+def connect(broker: "Broker") -> "Connection":
     """Return a lazy connection with short timeouts."""
     with importing:
         from kombu.connection import Connection  # noqa: PLC0415
