@@ -190,6 +190,24 @@ def test_what_libpq_takes_from_its_environment_can_make_a_url_safe(
     assert read(TURNMILL_DATABASE_URL="postgresql://u@db/x").database_url
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("", "# db:*:*:u:secret", "other:*:*:u:secret", "db:5433:*:u:secret", "db:*:y:u:secret"),
+        *("db:*:*:v:secret", "db:*:*:u:", "db:*:*:u", "a:b"),
+    ],
+)
+def test_a_file_of_passwords_for_others_makes_no_url_safe(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str
+) -> None:
+    monkeypatch.setenv("PGSSLMODE", "verify-full")
+    passwords = tmp_path / "pgpass"
+    passwords.write_text(f"{line}\n")
+    monkeypatch.setenv("PGPASSFILE", str(passwords))
+    with pytest.raises(UnsafeSetting, match="password"):
+        read(TURNMILL_DATABASE_URL="postgresql://u@db/x")
+
+
 def test_a_service_is_judged_by_what_its_file_says(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from turnmill.connections.broker_urls import read_broker_url
 from turnmill.connections.brokers import Broker, Kind
+from turnmill.connections.passfile import has_password
 from turnmill.domain.errors import UnsafeSetting
 
 
@@ -229,9 +230,11 @@ def _beside(keywords: Mapping[str, str], said: Mapping[str, str], beside: Mappin
 
 
 def _proves_otherwise(said: Mapping[str, str]) -> bool:
-    """Tell whether libpq has a certificate or a file of passwords to show."""
-    files = (said.get("sslcert"), said.get("passfile") or "~/.pgpass")
-    return any(Path(file).expanduser().is_file() for file in files if file)
+    """Tell whether libpq has a certificate to show, or finds a password in its file."""
+    certificate = said.get("sslcert")
+    if certificate and Path(certificate).expanduser().is_file():
+        return True
+    return has_password(Path(said.get("passfile") or "~/.pgpass").expanduser(), said)
 
 
 def _hosts_of_broker(broker: Broker) -> tuple[str, ...]:
