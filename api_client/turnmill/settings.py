@@ -62,6 +62,7 @@ class Settings:
     max_reply_bytes: int = _REPLY_BYTES_MAX  #: a vendor's answer larger than this is refused
     background_timeout: timedelta = timedelta(days=1)  #: for how long work there is looked up
     layers: str = ""  #: of a worker, around its providers: see docs/middleware.md
+    prices: Path | None = None  #: of a worker: a file of prices of your own
     observers: str = ""  #: of a worker, told of every event: see docs/events.md
     observer_timeout: timedelta = timedelta(seconds=10)  #: of one call to an observer
     metrics_port: int | None = None  #: where a worker serves its metrics; None: nowhere
@@ -94,6 +95,7 @@ class Settings:
                 env, "TURNMILL_BACKGROUND_TIMEOUT", default=86_400.0, least=1.0, most=30 * 86_400
             ),
             layers=env.get("TURNMILL_LAYERS", ""),
+            prices=Path(file) if (file := env.get("TURNMILL_PRICES")) else None,
             observers=env.get("TURNMILL_OBSERVERS", ""),
             observer_timeout=_seconds(
                 env, "TURNMILL_OBSERVER_TIMEOUT", default=10.0, least=0.1, most=600

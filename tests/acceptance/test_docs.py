@@ -41,6 +41,7 @@ def _each_line_is_json(text: str) -> None:
 
 PARSERS: Mapping[str, Callable[[str], object]] = {
     "python": ast.parse,
+    "json": json.loads,
     "jsonl": _each_line_is_json,
     "toml": tomllib.loads,
     "yaml": lambda text: list(yaml.safe_load_all(text)),

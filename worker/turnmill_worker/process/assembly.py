@@ -12,6 +12,7 @@ from turnmill.store.records import Head
 from turnmill_worker.layers.measure import measure
 from turnmill_worker.layers.registered import registered
 from turnmill_worker.process.measuring import Measuring
+from turnmill_worker.providers.own_prices import priced_by
 from turnmill_worker.providers.port import Provider
 from turnmill_worker.providers.pricing import price
 from turnmill_worker.turn.in_hand import InHand
@@ -32,7 +33,7 @@ def assemble(
     accepting: Callable[[], bool] = lambda: True,
     measuring: Measuring | None = None,
 ) -> Deps:
-    """Return what a process runs turns with. Raises InvalidSetting for unknown layers."""
+    """Return what a process runs turns with. Raises InvalidSetting for unknown layers or prices."""
     return Deps(
         ledger=ledger,
         in_hand=in_hand,
@@ -40,7 +41,7 @@ def assemble(
         provider=provider,
         announce=announce,
         announce_at=announce_at,
-        price=price,
+        price=priced_by(settings.prices, price),
         accepting=accepting,
         layers=registered(settings.layers),
         measure=None if measuring is None else measure(measuring.called),

@@ -16,7 +16,7 @@ _BELIEVED_SECONDS = 300
 _MILLION = 1_000_000
 
 #: As the vendors name the tier that costs what the list says without more ado.
-_STANDARD = frozenset({"", "default", "standard"})
+STANDARD_TIERS = frozenset({"", "default", "standard"})
 
 
 def price(provider: str, model: str, usage: Usage) -> Decimal | None:
@@ -26,7 +26,7 @@ def price(provider: str, model: str, usage: Usage) -> Decimal | None:
     call: a budget must be able to tell "free" from "unknown". The list is the one that came with
     the installed package; nothing is fetched.
     """
-    counts = _counts_of(usage)
+    counts = counts_of(usage)
     if counts is None or not _is_listed(provider, model, usage.service_tier):
         return None
     terms = (provider, model, usage.service_tier)
@@ -72,7 +72,7 @@ class Rates:
         )
 
 
-def _counts_of(usage: Usage) -> Counts | None:
+def counts_of(usage: Usage) -> Counts | None:
     """Return the counts, or None where one is unknown or they contradict each other."""
     told, said, cached = usage.input_tokens, usage.output_tokens, usage.cached_tokens
     written, written_1h = usage.cache_write_tokens, usage.cache_write_1h_tokens
@@ -119,7 +119,7 @@ def _is_listed(provider: str, model: str, tier: str) -> bool:
         found = _asked(provider, model, tier, Counts(0))
     except LookupError:
         return False
-    return tier in _STANDARD or any(way in _variants_of(found) for way in _ways_of(tier))
+    return tier in STANDARD_TIERS or any(way in _variants_of(found) for way in _ways_of(tier))
 
 
 def _variants_of(found: Any) -> list[dict[str, str]]:
@@ -153,7 +153,7 @@ def _asked(provider: str, model: str, tier: str, counts: Counts) -> Any:
 
 def _ways_of(tier: str) -> list[dict[str, str]]:
     """Return the ways in which the list tells a tier from the standard one."""
-    if tier in _STANDARD:
+    if tier in STANDARD_TIERS:
         return []
     return [{"service_tier": tier}, {"speed": tier}, {"processing": tier}]
 

@@ -1,0 +1,144 @@
+"""Prices of an operator's own go before the list's, and a file that is wrong is refused by name."""
+
+import json
+import re
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from turnmill.domain.errors import InvalidSetting
+from turnmill.settings import Settings
+from turnmill_worker.providers.own_prices import Price, priced_by
+from turnmill_worker.providers.port import Usage
+from turnmill_worker.providers.pricing import price as listed
+
+MILLION = 1_000_000
+PAGE = Path(__file__).parents[2] / "docs" / "providers.md"
+
+
+def prices(tmp_path: Path, text: str, *, name: str = "prices.json") -> Price:
+    file = tmp_path / name
+    file.write_text(text)
+    return priced_by(file, listed)
+
+
+def of_the_page() -> str:
+    (found,) = re.findall(r"```json\n(\{\n  \"openai/our-tuned.*?)```", PAGE.read_text(), re.DOTALL)
+    return str(found)
+
+
+@pytest.mark.parametrize(
+    ("model", "usage", "dollars"),
+    [
+        ("openai/our-tuned-model", Usage(input_tokens=MILLION, output_tokens=0), "2.5"),
+        ("openai/our-tuned-model", Usage(input_tokens=0, output_tokens=MILLION), "10"),
+        (
+            "openai/our-tuned-model",
+            Usage(input_tokens=MILLION, output_tokens=0, cached_tokens=MILLION),
+            "0.25",
+        ),
+        (
+            "openai/our-tuned-model",
+            Usage(input_tokens=MILLION, output_tokens=0, service_tier="flex"),
+            "1.25",
+        ),
+        (
+            "openai/our-tuned-model",
+            Usage(input_tokens=MILLION, output_tokens=0, service_tier="default"),
+            "2.5",
+        ),
+        (
+            "openai/our-tuned-model",
+            Usage(input_tokens=MILLION, output_tokens=0, service_tier="priority"),
+            None,
+        ),
+        (
+            "anthropic/claude-haiku-4-5",
+            Usage(
+                input_tokens=130_213,
+                output_tokens=0,
+                cached_tokens=128_955,
+                cache_write_tokens=1_253,
+                cache_write_1h_tokens=253,
+            ),
+            "0.0439695",
+        ),
+        ("mock/mock", Usage(input_tokens=0, output_tokens=0), "0.001"),
+        ("mock/mock", Usage(input_tokens=None, output_tokens=1), None),
+    ],
+)
+def test_the_page_s_file_prices_what_it_says(
+    tmp_path: Path, model: str, usage: Usage, dollars: str | None
+) -> None:
+    found = prices(tmp_path, of_the_page())(*model.split("/"), usage)
+    assert found == (None if dollars is None else Decimal(dollars))
+
+
+def test_a_model_that_the_file_does_not_name_has_the_list_s_price(tmp_path: Path) -> None:
+    usage = Usage(input_tokens=MILLION, output_tokens=MILLION)
+    assert prices(tmp_path, of_the_page())("openai", "gpt-4o-mini", usage) == Decimal("0.75")
+    assert priced_by(None, listed) is listed
+
+
+def test_a_name_that_is_written_out_goes_before_any_pattern__and_a_pattern_before_later_ones(
+    tmp_path: Path,
+) -> None:
+    said = {
+        name: {"input": n, "output": 0}
+        for n, name in enumerate(("a/*", "*", "a/b", "a/b*", "x/y@flex"), 1)
+    }
+    price = prices(tmp_path, json.dumps(said))
+    usage = Usage(input_tokens=MILLION, output_tokens=0)
+    assert [price(*name, usage) for name in (("a", "b"), ("a", "bc"), ("c", "d"))] == [3, 1, 2]
+
+
+def test_a_number_is_what_is_written_to_its_last_digit(tmp_path: Path) -> None:
+    said = '{"a/b": {"input": 0.1, "output": 0.3000000000000000001}}'
+    price = prices(tmp_path, said)
+    usage = Usage(input_tokens=0, output_tokens=MILLION)
+    assert price("a", "b", usage) == Decimal("0.3000000000000000001")
+
+
+def test_toml_says_the_same(tmp_path: Path) -> None:
+    price = prices(tmp_path, '["a/b"]\ninput = 1\noutput = 0.5\n', name="prices.toml")
+    assert price("a", "b", Usage(input_tokens=MILLION, output_tokens=MILLION)) == Decimal("1.5")
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "no JSON"),
+        ("[]", "no object"),
+        ("[" * 100_000, "no JSON"),
+        ('{"a/b": {"input": 1, "output": 1}, "a/b": {"input": 2, "output": 1}}', "no JSON"),
+        ('{"gpt": {"input": 1, "output": 1}}', "'gpt', which is no provider/model"),
+        ('{"a/b": 3}', "no prices"),
+        ('{"a/b": {"input": 1}}', "lacks input or output of 'a/b'"),
+        ('{"a/b": {}}', "lacks"),
+        ('{"a/b": {"input": 1, "output": 1, "outptu": 1}}', "'outptu' of 'a/b'"),
+        ('{"a/b": {"input": "1", "output": 1}}', "a price of input that is none"),
+        ('{"a/b": {"input": -1, "output": 1}}', "a price of input that is none"),
+        ('{"a/b": {"input": NaN, "output": 1}}', "a price of input that is none"),
+        ('{"a/b": {"input": 1e400, "output": 1}}', "a price of input that is none"),
+        ('{"a/b": {"input": true, "output": 1}}', "a price of input that is none"),
+        ('{"a/b": {"input": 1, "output": 1}}' + " " * 1_000_000, "larger than"),
+    ],
+)
+def test_a_file_that_is_wrong_is_refused_by_what_is_wrong(
+    tmp_path: Path, text: str, why: str
+) -> None:
+    with pytest.raises(InvalidSetting, match=f"TURNMILL_PRICES: .*{why}") as refused:
+        prices(tmp_path, text)
+    assert refused.value.hint
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSetting, match="TURNMILL_PRICES: the file cannot be read"):
+        priced_by(tmp_path / "none.json", listed)
+
+
+def test_the_setting_is_read_from_the_environment(tmp_path: Path) -> None:
+    settings = Settings.from_env({"TURNMILL_PRICES": str(tmp_path / "prices.json")})
+    assert settings.prices == tmp_path / "prices.json"
+    assert Settings.from_env({}).prices is None

@@ -1,0 +1,160 @@
+"""Prices of an operator's own: a file that says what models cost, before any list is asked."""
+
+import json
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from turnmill.domain.errors import InvalidSetting
+from turnmill_worker.providers.port import Usage
+from turnmill_worker.providers.pricing import STANDARD_TIERS, Rates, counts_of
+
+_VARIABLE = "TURNMILL_PRICES"
+_MOST_BYTES = 1_000_000
+_MOST_DOLLARS = Decimal(1_000_000)
+_MILLION = 1_000_000
+#: US dollars per million tokens, but for `call`: per call.
+_RATES = ("input", "cached", "cache_write", "cache_write_1h", "output", "call")
+_EXAMPLE = '{"openai/gpt-5": {"input": 1.25, "output": 10}}'
+
+#: Returns US dollars for provider, model and usage; None where nobody knows.
+Price = Callable[[str, str, Usage], Decimal | None]
+
+
+def priced_by(file: Path | None, otherwise: Price) -> Price:
+    """Return the price function: the file's prices, and `otherwise`'s for all others.
+
+    Without a file that is `otherwise` itself. Raises InvalidSetting for a file that cannot be read,
+    or says what is no price; it quotes names of models, and no prices.
+    """
+    if file is None:
+        return otherwise
+    own = OwnPrices(_read(file))
+
+    def price(provider: str, model: str, usage: Usage) -> Decimal | None:
+        if not own.names(provider, model):
+            return otherwise(provider, model, usage)
+        return own.price(provider, model, usage)
+
+    return price
+
+
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """Rates, and what they are for."""
+
+    pattern: str  #: provider/model, in which * stands for anything
+    tier: str  #: as the vendor names it; "": the standard one
+    rates: Rates
+
+
+class OwnPrices:
+    """Rates by model and tier. A name that is written out goes before patterns, in their order."""
+
+    def __init__(self, rates: Mapping[str, Rates]) -> None:
+        """`rates` are by `provider/model` or `provider/model@tier`, each with `*` where wanted."""
+        split = [(*name.partition("@")[::2], found) for name, found in rates.items()]
+        self._all = sorted(
+            [_Own(pattern, tier, found) for pattern, tier, found in split],
+            key=lambda one: "*" in one.pattern,
+        )
+        self._found = lru_cache(maxsize=1024)(self._find)
+
+    def names(self, provider: str, model: str) -> bool:
+        """Tell whether the file has a price of the model, in whatever tier."""
+        return bool(self._found(provider, model))
+
+    def price(self, provider: str, model: str, usage: Usage) -> Decimal | None:
+        """Return the cost in US dollars; None for a tier without a price, or unknown tokens."""
+        counts = counts_of(usage)
+        tier = "" if usage.service_tier in STANDARD_TIERS else usage.service_tier
+        rates = self._found(provider, model).get(tier)
+        return None if counts is None or rates is None else rates.cost(counts)
+
+    def _find(self, provider: str, model: str) -> dict[str, Rates]:
+        name = f"{provider}/{model}"
+        found: dict[str, Rates] = {}
+        for one in self._all:
+            if fnmatchcase(name, one.pattern):
+                found.setdefault(one.tier, one.rates)
+        return found
+
+
+def _read(file: Path) -> dict[str, Rates]:
+    is_toml = file.suffix == ".toml"
+    try:
+        with file.open("rb") as opened:
+            text = opened.read(_MOST_BYTES + 1)
+        if len(text) > _MOST_BYTES:
+            raise _refused(f"is larger than {_MOST_BYTES} bytes", hint="name several models by *")
+        said = _parsed(text, toml=is_toml)
+    except OSError as error:
+        why = f"cannot be read: {type(error).__name__}"
+        raise _refused(why, hint="the path of a JSON or TOML file") from None
+    except (ValueError, RecursionError):
+        raise _refused("is no TOML" if is_toml else "is no JSON", hint=_EXAMPLE) from None
+    if not isinstance(said, dict):
+        raise _refused("holds no object", hint=_EXAMPLE)
+    return {name: _rates(name, found) for name, found in said.items()}
+
+
+def _parsed(text: bytes, *, toml: bool) -> Any:
+    if toml:
+        return tomllib.loads(text.decode(), parse_float=Decimal)
+    return json.loads(text, parse_float=Decimal, object_pairs_hook=_once)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the object; one of two prices under one name would be passed over in silence."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name stands twice")
+    return found
+
+
+def _rates(name: str, said: object) -> Rates:
+    if "/" not in name and name != "*":
+        raise _refused(f"names {_shown(name)}, which is no provider/model", hint=_EXAMPLE)
+    if not isinstance(said, dict):
+        raise _refused(f"says of {_shown(name)} what are no prices", hint=_EXAMPLE)
+    if unknown := sorted(set(said) - set(_RATES)):
+        raise _refused(
+            f"says {_shown(unknown[0])} of {_shown(name)}", hint=f"known are {', '.join(_RATES)}"
+        )
+    if not ({"input", "output"} <= set(said) or "call" in said):
+        raise _refused(f"lacks input or output of {_shown(name)}", hint="0 for what costs nothing")
+    dollars = {rate: _dollars(name, rate, value) for rate, value in said.items()}
+    fresh = dollars.get("input", Decimal(0))
+    written = dollars.get("cache_write", fresh)
+    return Rates(
+        call=dollars.get("call", Decimal(0)),
+        fresh=fresh / _MILLION,
+        cached=dollars.get("cached", fresh) / _MILLION,
+        written=written / _MILLION,
+        written_1h=dollars.get("cache_write_1h", written) / _MILLION,
+        output=dollars.get("output", Decimal(0)) / _MILLION,
+    )
+
+
+def _dollars(name: str, rate: str, value: object) -> Decimal:
+    if isinstance(value, int | Decimal) and not isinstance(value, bool):
+        dollars = Decimal(value)
+        if dollars.is_finite() and 0 <= dollars <= _MOST_DOLLARS:
+            return dollars
+    raise _refused(
+        f"says of {_shown(name)} a price of {rate} that is none",
+        hint="a number of US dollars from 0: per million tokens, or per call",
+    )
+
+
+def _shown(name: str) -> str:
+    return repr(name[:100])
+
+
+def _refused(why: str, *, hint: str) -> InvalidSetting:
+    return InvalidSetting(f"{_VARIABLE}: the file {why}", hint=hint)
