@@ -71,7 +71,8 @@ def of_the_page() -> str:
 def test_the_page_s_file_prices_what_it_says(
     tmp_path: Path, model: str, usage: Usage, dollars: str | None
 ) -> None:
-    found = prices(tmp_path, of_the_page())(*model.split("/"), usage)
+    provider, _, name = model.partition("/")
+    found = prices(tmp_path, of_the_page())(provider, name, usage)
     assert found == (None if dollars is None else Decimal(dollars))
 
 
