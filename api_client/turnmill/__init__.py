@@ -89,6 +89,7 @@ if TYPE_CHECKING:
     from turnmill.store.nouns.events import Event, EventReader
     from turnmill.store.nouns.lanes import LaneLoad
     from turnmill.store.nouns.usage import UsageRow
+    from turnmill.store.nouns.why import Cause, Reason, Why
     from turnmill.store.records import AttemptRecord, MessageRecord, SessionRecord, TurnRecord
     from turnmill.sync.analytics import Analytics
     from turnmill.sync.batches import Batch, Batches
@@ -123,6 +124,7 @@ __all__ = [
     "BatchTimeout",
     "Batches",
     "BegunBeforeFork",
+    "Cause",
     "Client",
     "ConfigurationError",
     "Conflict",
@@ -161,6 +163,7 @@ __all__ = [
     "ProviderUnknown",
     "QueueFull",
     "RateLimited",
+    "Reason",
     "Rejected",
     "Reply",
     "Report",
@@ -202,6 +205,7 @@ __all__ = [
     "UnsupportedByStore",
     "UnsupportedPart",
     "UsageRow",
+    "Why",
     "WrongIsolation",
 ]
 
@@ -239,7 +243,10 @@ _LAZY = {
     "EventReader": "turnmill.store.nouns.events",
     "Events": "turnmill.sync.events",
     "Keeping": "turnmill.store.kept",
+    "Cause": "turnmill.store.nouns.why",
     "LaneLoad": "turnmill.store.nouns.lanes",
+    "Reason": "turnmill.store.nouns.why",
+    "Why": "turnmill.store.nouns.why",
     "Lanes": "turnmill.sync.lanes",
     "MessageRecord": "turnmill.store.records",
     "Pauses": "turnmill.store.line.pauses",

@@ -153,7 +153,11 @@ def test_turns_show_names_who_holds_a_running_turn_and_whom_the_next_one_waits_f
     behind = there.run("turns", "show", str(second.id), "--json").json()
 
     assert f"by {first.record.lease_owner}, lease until" in held
-    assert behind["waits_for"] == [f"for turn {first.id} before it: turnmill turns show {first.id}"]
+    line = f"for turn {first.id} before it: turnmill turns show {first.id}"
+    assert behind["waits_for"] == [line]
+    assert there.run("turns", "why", str(second.id)).out.startswith(f"{line}; ")
+    why = there.run("turns", "why", str(second.id), "--json").json()
+    assert [one["cause"] for one in why["reasons"]] == ["behind", "running"]
     assert there.run("turns", "cancel", str(first.id), str(second.id)).code == 0
 
 
@@ -199,7 +203,7 @@ def test_a_paused_lane_runs_nothing_until_it_is_resumed(there: Terminal, client:
 
     try:
         assert paused["paused_lanes"] == ["bulk"]
-        assert shown["waits_for"] == ["lane bulk is paused: turnmill queue resume --lane bulk"]
+        assert shown["waits_for"][0] == "lane bulk is paused: turnmill queue resume --lane bulk"
         assert wait_until(lambda: due_in_bulk(there) == 1, timeout=SOON)
     finally:
         assert there.run("queue", "resume", "--lane", "bulk").code == 0

@@ -20,6 +20,7 @@ from turnmill.verbs.reply import Reply
 
 if TYPE_CHECKING:
     from turnmill.aio.batches import AsyncBatch
+    from turnmill.store.nouns.why import Why
 
 
 class AsyncTurn:
@@ -83,6 +84,13 @@ class AsyncTurn:
     async def messages(self) -> list[MessageRecord]:
         """Return what was said in this turn so far: the user's message first."""
         return await self._executor.run(turns.messages(self.id))
+
+    async def why(self) -> "Why":
+        """Tell what the turn waits for now, and until when; and the head of its line, if behind it.
+
+        Raises TurnNotFound when its session was deleted.
+        """
+        return await self._executor.run(turns.why(self.id))
 
     async def cancel(self) -> TurnState:
         """Ask that the turn end without a reply; returns its state now.

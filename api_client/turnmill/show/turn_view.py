@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from turnmill.domain.content import Part
 from turnmill.domain.states import FINAL, TurnState
 from turnmill.show.as_typed import as_typed
-from turnmill.show.obstacles import next_steps, obstacles
 from turnmill.show.tables import (
     fields,
     print_facts,
@@ -21,6 +20,7 @@ from turnmill.show.tables import (
 )
 from turnmill.show.terminal import print_said
 from turnmill.show.turn_listing import summary
+from turnmill.show.why_view import next_steps, obstacles
 from turnmill.show.wording import (
     clock_text,
     dollars,
@@ -103,7 +103,7 @@ def look_at(client: Client, turn: Turn, *, text: bool) -> TurnView:
         session=session,
         attempts=turn.attempts(),
         messages=turn.messages() if text else None,
-        obstacles=obstacles(client, record, session, now=datetime.now(UTC)),
+        obstacles=obstacles(turn.why()),
     )
 
 

@@ -20,6 +20,7 @@ from turnmill.verbs.refs import SessionRef
 from turnmill.verbs.reply import Reply
 
 if TYPE_CHECKING:
+    from turnmill.store.nouns.why import Why
     from turnmill.sync.batches import Batch
 
 
@@ -84,6 +85,13 @@ class Turn:
     def messages(self) -> list[MessageRecord]:
         """Return what was said in this turn so far: the user's message first."""
         return self._executor.run(turns.messages(self.id))
+
+    def why(self) -> "Why":
+        """Tell what the turn waits for now, and until when; and the head of its line, if behind it.
+
+        Raises TurnNotFound when its session was deleted.
+        """
+        return self._executor.run(turns.why(self.id))
 
     def cancel(self) -> TurnState:
         """Ask that the turn end without a reply; returns its state now.

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from turnmill.domain.arguments import moment, one_of
 from turnmill.domain.ids import BatchId, TurnId
@@ -15,6 +15,9 @@ from turnmill.verbs.refs import SessionRef, batch_named, session_id
 from turnmill.verbs.reply import Reply, read_reply
 from turnmill.verbs.sending import heads_of
 from turnmill.verbs.verb import Connection, Effect, Verb, single, transaction
+
+if TYPE_CHECKING:
+    from turnmill.store.nouns.why import Why
 
 
 def get(turn: object) -> Verb[TurnRecord]:
@@ -69,6 +72,13 @@ def messages(turn_id: TurnId) -> Verb[list[MessageRecord]]:
 def reply(turn_id: TurnId) -> Verb[Reply | None]:
     """Read the reply; None while the turn is not final."""
     return single(lambda conn: Effect(read_reply(conn, turn_id)))
+
+
+def why(turn_id: TurnId) -> Verb["Why"]:
+    """Read what the turn waits for."""
+    from turnmill.store.nouns import why as reasons  # noqa: PLC0415  seldom asked for
+
+    return single(lambda conn: Effect(reasons.why(conn, turn_id)))
 
 
 def cancel(turn_id: TurnId) -> Verb[TurnState]:

@@ -20,6 +20,7 @@ from turnmill.domain.states import FINAL, Lane, TurnState
 from turnmill.show.tables import print_outcome
 from turnmill.show.turn_listing import TURNS
 from turnmill.show.turn_view import look_at, print_turn
+from turnmill.show.why_view import print_why
 
 if TYPE_CHECKING:
     from turnmill.sync.client import Client
@@ -97,6 +98,16 @@ def show(*, turn_id: str, text: bool, as_json: bool) -> None:
     with open_client() as client:
         view = look_at(client, turn_of(client, turn_id), text=text)
     print_turn(view, as_json=as_json)
+
+
+@command.command("why")
+@click.argument("turn_id", metavar="TURN")
+@json_option
+def why(*, turn_id: str, as_json: bool) -> None:
+    """Say in a line what a turn waits for, and until when."""
+    with open_client() as client:
+        found = turn_of(client, turn_id).why()
+    print_why(found, as_json=as_json)
 
 
 @command.command("retry")

@@ -1,0 +1,244 @@
+"""Why a turn does not run: each cause by its name, with what stands before it and until when."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from tests import rows, steps
+from turnmill.domain.errors import TurnNotFound
+from turnmill.domain.ids import TurnId
+from turnmill.domain.states import TurnState
+from turnmill.new_ids import new_id
+from turnmill.show.why_view import as_document, in_a_line, obstacles
+from turnmill.store.database import Database
+from turnmill.store.line import pauses
+from turnmill.store.nouns import sessions
+from turnmill.store.nouns.why import Cause, Why, why
+from turnmill.store.schema.tables import sessions as session_rows
+from turnmill.store.schema.tables import turns as turn_rows
+
+pytestmark = pytest.mark.usefixtures("sound")
+
+IN_AN_HOUR = timedelta(hours=1)
+
+
+def asked(store: Database, turn: TurnId) -> Why:
+    with store.begin() as conn:
+        return why(conn, turn)
+
+
+def sent(store: Database, **options: Any) -> TurnId:
+    return rows.send(store, rows.start(store), **options)
+
+
+def due_since(store: Database, turn: TurnId, span: timedelta) -> None:
+    """Let the turn have been due for so long."""
+    since = datetime.now(UTC) - span
+    with store.begin() as conn:
+        conn.execute(update(turn_rows).where(turn_rows.c.id == turn).values(available_at=since))
+        head = session_rows.c.head_turn_id == turn
+        conn.execute(update(session_rows).where(head).values(head_due_at=since))
+
+
+def ended(store: Database) -> TurnId:
+    turn = sent(store)
+    rows.run(store, turn)
+    return turn
+
+
+def running(store: Database) -> TurnId:
+    turn = sent(store)
+    steps.take_one(store, turn)
+    return turn
+
+
+def behind(store: Database) -> TurnId:
+    session = rows.start(store)
+    steps.take_one(store, rows.send(store, session))
+    rows.send(store, session)
+    return rows.send(store, session)
+
+
+def session_paused(store: Database) -> TurnId:
+    session = rows.start(store)
+    turn = rows.send(store, session)
+    with store.begin() as conn:
+        sessions.pause(conn, session)
+    return turn
+
+
+def lane_paused(store: Database) -> TurnId:
+    with store.begin() as conn:
+        pauses.pause(conn, kind="lane", name="bulk")
+    return sent(store, lane="bulk")
+
+
+def provider_paused(store: Database) -> TurnId:
+    with store.begin() as conn:
+        pauses.pause(conn, kind="provider", name="mock")
+    return sent(store)
+
+
+def held(store: Database) -> TurnId:
+    turn = rows.send(store, rows.start(store, on_ambiguous="hold"))
+    steps.mark_sent(store, steps.take_one(store, turn))
+    steps.lose(store, turn)
+    steps.look_for_lost(store)
+    return turn
+
+
+def put_off(store: Database, waits_for: str, state: TurnState = TurnState.QUEUED) -> TurnId:
+    turn = sent(store)
+    rows.run(
+        store,
+        turn,
+        state,
+        outcome="not_now",
+        delay=IN_AN_HOUR,
+        waits_for=waits_for,
+        gives_attempt_back=True,
+    )
+    return turn
+
+
+def retried(store: Database) -> TurnId:
+    turn = sent(store)
+    rows.run(store, turn, TurnState.RETRYING, delay=IN_AN_HOUR, error_code="overloaded")
+    return turn
+
+
+def later(store: Database) -> TurnId:
+    return sent(store, deliver_at=datetime.now(UTC) + IN_AN_HOUR)
+
+
+def background(store: Database) -> TurnId:
+    turn = sent(store)
+    rows.run(store, turn, TurnState.WAITING, delay=IN_AN_HOUR)
+    return turn
+
+
+def question(store: Database) -> TurnId:
+    turn = sent(store)
+    rows.run(store, turn, TurnState.UNKNOWN, delay=IN_AN_HOUR, error_code="timeout")
+    return turn
+
+
+def lane_busy(store: Database) -> TurnId:
+    for _ in range(3):
+        sent(store)
+    return sent(store)
+
+
+def no_worker(store: Database) -> TurnId:
+    turn = sent(store)
+    due_since(store, turn, timedelta(minutes=2))
+    return turn
+
+
+CAUSES: dict[Cause, tuple[Callable[[Database], TurnId], str]] = {
+    Cause.ENDED: (ended, "for nothing: it is succeeded"),
+    Cause.RUNNING: (running, "running for "),
+    Cause.BEHIND: (behind, "for 2 turns before it, the first is "),
+    Cause.SESSION_PAUSED: (session_paused, "its session is paused: turnmill sessions resume "),
+    Cause.LANE_PAUSED: (lane_paused, "lane bulk is paused: turnmill queue resume --lane bulk"),
+    Cause.PROVIDER_PAUSED: (provider_paused, "turnmill queue resume --provider mock"),
+    Cause.HELD: (held, "for a decision, since its request may have been executed: "),
+    Cause.TOOL: (
+        lambda store: put_off(store, "tool", TurnState.WAITING),
+        "for the output of a tool, until ",
+    ),
+    Cause.APPROVAL: (
+        lambda store: put_off(store, "approval", TurnState.WAITING),
+        "for somebody who agrees that a tool is run, until ",
+    ),
+    Cause.LAYER: (lambda store: put_off(store, "budget"), "for budget: asked again at "),
+    Cause.RETRY: (retried, "for its next attempt after overloaded, at "),
+    Cause.QUESTION: (question, "its provider is asked what became of it, at "),
+    Cause.BACKGROUND: (background, "which works in the background and is asked again at "),
+    Cause.LATER: (later, "as it was sent for then"),
+    Cause.LANE_BUSY: (lane_busy, "for 3 turns of lane interactive that were due before it"),
+    Cause.NO_WORKER: (no_worker, "for a worker since 2 min ago: none takes turns of lane"),
+    Cause.DUE: (sent, "for nothing: a worker is about to take it"),
+}
+#: They end at a moment that is known.
+TIMED = {
+    *(Cause.LAYER, Cause.RETRY, Cause.QUESTION, Cause.BACKGROUND, Cause.LATER),
+    *(Cause.TOOL, Cause.APPROVAL),
+}
+
+
+def test_every_cause_is_seeded_here() -> None:
+    assert set(CAUSES) == set(Cause)
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_a_turn_says_why_it_waits(store: Database, cause: Cause) -> None:
+    seed, words = CAUSES[cause]
+    found = asked(store, seed(store))
+    assert found.reasons[0].cause is cause
+    line = in_a_line(found)
+    assert words in line
+    assert "\n" not in line
+    assert as_document(found)["reasons"][0]["cause"] == cause
+    assert (found.reasons[0].until is not None) is (cause in TIMED)
+
+
+def test_a_turn_behind_others_says_why_the_first_of_them_waits(store: Database) -> None:
+    session = rows.start(store)
+    head, turn = rows.send(store, session), rows.send(store, session)
+    rows.run(store, head, TurnState.RETRYING, delay=IN_AN_HOUR, error_code="rate_limited")
+    found = asked(store, turn)
+    assert [(one.cause, one.turn_id) for one in found.reasons] == [
+        (Cause.BEHIND, turn),
+        (Cause.RETRY, head),
+    ]
+    assert found.likely_at is None
+    assert "after rate_limited" in in_a_line(found)
+
+
+def test_several_things_may_stand_in_the_way(store: Database) -> None:
+    turn = lane_paused(store)
+    session_id = asked(store, turn).session_id
+    with store.begin() as conn:
+        sessions.pause(conn, session_id)
+        pauses.pause(conn, kind="provider", name="mock")
+    causes = {Cause.SESSION_PAUSED, Cause.LANE_PAUSED, Cause.PROVIDER_PAUSED}
+    assert {one.cause for one in asked(store, turn).reasons} == causes
+    assert len(obstacles(asked(store, turn))) == 3
+
+
+def test_what_nothing_stands_in_the_way_of_has_no_obstacle(store: Database) -> None:
+    for seed in (ended, running, sent):
+        assert obstacles(asked(store, seed(store))) == []
+
+
+def test_a_turn_that_waits_until_a_moment_is_likely_to_begin_then(store: Database) -> None:
+    found = asked(store, retried(store))
+    assert found.likely_at == found.reasons[0].until
+    assert found.likely_at is not None
+    assert found.likely_at - found.now > timedelta(minutes=59)
+
+
+def test_in_a_busy_lane_it_is_likely_to_begin_as_fast_as_others_end(store: Database) -> None:
+    for _ in range(30):
+        ended(store)
+    found = asked(store, lane_busy(store))
+    assert found.likely_at is not None
+    wait = found.likely_at - found.now
+    assert timedelta(seconds=5) <= wait <= timedelta(seconds=7)  # three turns, at thirty a minute
+    assert "likely to begin in 6" in in_a_line(found)
+
+
+def test_a_lane_in_which_turns_end_has_a_worker(store: Database) -> None:
+    turn = sent(store)
+    ended(store)
+    due_since(store, turn, timedelta(seconds=30))
+    assert asked(store, turn).reasons[0].cause is Cause.DUE
+
+
+def test_who_is_not_there_waits_for_nothing(store: Database) -> None:
+    with pytest.raises(TurnNotFound):
+        asked(store, TurnId(new_id()))
