@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from tests.chaos.system import System
-from turnmill.wire import LANE_QUEUES
+from turnmill.wire import LANE_QUEUES, UPKEEP_QUEUE
 
 _LOOPBACK = "127.0.0.1"
 _CHUNK = 65536
@@ -180,7 +180,7 @@ def _read_only(system: BreakableSystem) -> AbstractContextManager[None]:
 
 def _wrongly_keyed(system: BreakableSystem) -> AbstractContextManager[None]:
     """Somebody else uses the names of the queues for something else."""
-    queues = LANE_QUEUES.values()
+    queues = (*LANE_QUEUES.values(), UPKEEP_QUEUE)
     taken = [f"SET {queue} something" for queue in queues]
     return _told(system, *taken, mended_by=f"DEL {' '.join(queues)}")
 

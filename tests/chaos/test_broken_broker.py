@@ -207,7 +207,8 @@ def test_a_beat_lives_through_an_outage_and_sends_what_became_due_meanwhile(
         beat = system.launch_beat(TURNMILL_SCHEDULE_SELF_CHECK="* * * * *")
         system.await_ready(beat)
         until(
-            lambda: re.search("beat: Connection error|Message Error", system.logs()), within=minute
+            lambda: re.search("the broker does not answer: |Message Error", system.logs()),
+            within=minute,
         )
     with system.servers.redis() as redis:
         until(lambda: redis.llen(UPKEEP_QUEUE), within=minute)

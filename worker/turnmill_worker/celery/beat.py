@@ -1,13 +1,17 @@
 """Celery's scheduler, which also says how it does: see `turnmill health beat`."""
 
+import logging
 import time
 from typing import Any
 
 from celery.beat import PersistentScheduler
 
 from turnmill.alive import State
+from turnmill.connections.broker_causes import Cause, cause_of
 from turnmill.settings import Settings
 from turnmill_worker.process.alive import Noting
+
+logger = logging.getLogger("turnmill.beat")
 
 #: Longer than a tick takes and sleeps, with a broker that nobody answers at.
 _EVERY_SECONDS = 10.0
@@ -22,6 +26,7 @@ class TellingScheduler(PersistentScheduler):
         super().__init__(*args, **kwargs)
         self.max_interval: float = min(self.max_interval, _EVERY_SECONDS)
         self._asked_at = -_EVERY_SECONDS
+        self._obstacle: Cause | None = None  #: why the broker did not answer when last asked
 
     def setup_schedule(self) -> None:
         """Read what was sent when."""
@@ -32,7 +37,7 @@ class TellingScheduler(PersistentScheduler):
         """Send what is due, and say whether the broker answers."""
         if time.monotonic() - self._asked_at >= _EVERY_SECONDS / 2:
             self._asked_at = time.monotonic()
-            if not self._broker_answers():
+            if self._broker_is_away():
                 self._noting.note(State.WAITING, "the broker does not answer")
                 return _TIMEOUT_SECONDS  # what is due stays due
             self._noting.note(State.READY, "sending what is due")
@@ -43,7 +48,17 @@ class TellingScheduler(PersistentScheduler):
         super().close()
         self._noting.remove()
 
-    def _broker_answers(self) -> bool:
+    def _broker_is_away(self) -> bool:
+        """Ask the broker, and tell the log where that comes out otherwise than the last time."""
+        found, before = self._why_no_answer(), self._obstacle
+        self._obstacle = found
+        if found is not None and found != before:
+            logger.warning("the broker does not answer: %s; what is due stays due", found)
+        if found is None and before is not None:
+            logger.warning("the broker answers again: what has become due is sent")
+        return found is not None
+
+    def _why_no_answer(self) -> Cause | None:
         # A connection of its own: the one that beat sends on is asked when something is due, and
         # a client library may wait on it for minutes.
         options = dict(self.app.conf.broker_transport_options or {})
@@ -54,7 +69,7 @@ class TellingScheduler(PersistentScheduler):
             ) as connection:
                 connection.connect()
                 connection.channel().close()
-        except Exception:  # noqa: BLE001
-            # The edge to the client libraries of all brokers: what is wrong is said once it sends.
-            return False
-        return True
+        except Exception as error:  # noqa: BLE001
+            # The edge to the client libraries of all brokers.
+            return cause_of(error)
+        return None
