@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
+from tests.doubles.small_vendor import SmallProvider
 from turnmill.domain.content import Native, Text
 from turnmill_worker.providers import Accepts, Done, Usage
 from turnmill_worker.providers.anthropic.provider import AnthropicProvider
-from turnmill_worker.providers.mock.provider import MockProvider
 
 OWN = Native(provider="theirs", item="{}")
 
@@ -28,5 +28,5 @@ def test_an_answer_in_other_words_keeps_what_is_no_text() -> None:
 
 
 def test_who_says_nothing_of_it_takes_text() -> None:
-    assert not isinstance(MockProvider(), Accepts)
+    assert not isinstance(object.__new__(SmallProvider), Accepts)
     assert AnthropicProvider.accepts == {Text, Native}

@@ -27,6 +27,7 @@ class Call:
     fence: int
     started_at: float  #: seconds since the epoch
     ended_at: float | None = None  #: None: the vendor never finished, or never said so
+    step: int = 1  #: of the turn
 
 
 class Executions:
@@ -58,6 +59,7 @@ class Executions:
             "session": str(request.session_id),
             "attempt": request.attempt,
             "fence": request.fence,
+            "step": request.step,
             "at": time.time(),
         }
         line = json.dumps(entry, separators=(",", ":")) + "\n"
@@ -95,5 +97,6 @@ def _call(entry: dict[str, Any]) -> Call:
         session_id=SessionId(UUID(entry["session"])),
         attempt=entry["attempt"],
         fence=entry["fence"],
+        step=entry.get("step", 1),  # one that an older version wrote
         started_at=entry["at"],
     )

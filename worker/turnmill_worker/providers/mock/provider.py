@@ -3,10 +3,12 @@
 The reply is one line, such as `Understood. You said: Hello [2 before]`: the first words come from
 the seed, the text is cut at 200 characters, and the number counts the messages of the history that
 the provider was shown, so that a test can see whether all were there. `messages_seen` reads it.
+In a turn that called tools, what they gave stands before the number: `(weather: 21 degrees)`.
 
 A script in the settings of a session, or in the metadata of a turn, under the key `mock`:
 
-    {"mock": {"faults": ["rate_limited", "ok"], "latency": 0.2, "reply": "…", "retry_after": 3}}
+    {"mock": {"faults": ["rate_limited", {"cut": 3}], "latency": 0.2, "reply": "…"}}
+    {"mock": {"chunks": ["It is ", "{outputs}"], "calls": [["weather", {"city": "Rome"}]]}}
 
 `faults` has one entry an attempt and "ok" ever after; a single word instead of a list goes for
 every attempt. `FAULTS` lists them. With `"thread": "chain"` in the settings of the session the mock
@@ -20,13 +22,23 @@ import random
 import re
 import signal
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Self
 
+from turnmill.domain.content import (
+    Kind,
+    Message,
+    Part,
+    Text,
+    ToolCall,
+    ToolOutput,
+    strings_of,
+    text_of_all,
+)
 from turnmill.domain.errors import (
     InvalidSetting,
     MaybeSent,
@@ -39,6 +51,10 @@ from turnmill.domain.errors import (
 )
 from turnmill.settings import mock_allowed
 from turnmill_worker.providers.mock.executions import Executions
+from turnmill_worker.providers.mock.heard import outputs_in
+from turnmill_worker.providers.mock.pairs import refuse_unpaired
+from turnmill_worker.providers.mock.script import Script
+from turnmill_worker.providers.mock.streaming import say, seconds_to_say
 from turnmill_worker.providers.parameters import choice, refuse_thread, setting_refused
 from turnmill_worker.providers.port import Absent, Done, Emit, Request, Running, Unknowable, Usage
 
@@ -50,37 +66,11 @@ _TEXT_SHOWN = 200
 _HANG = timedelta(hours=1)  #: longer than any timeout of a caller
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Script:
-    """What one attempt of one turn is to meet."""
-
-    fault: str = "ok"
-    latency: timedelta | None = None  #: None: as the environment says
-    reply: str | None = field(default=None, repr=False)
-    retry_after: timedelta | None = None
-
-    @classmethod
-    def of(cls, request: Request) -> Self:
-        """Read the script of a turn; a key in the turn's metadata wins over the session's."""
-        script = {**_mapping(request.settings), **_mapping(request.metadata)}
-        faults = script.get("faults", ())
-        if not isinstance(faults, str):
-            among = 1 <= request.attempt <= len(faults)  # 0: nothing was sent yet
-            faults = faults[request.attempt - 1] if among else "ok"
-        if faults not in FAULTS:
-            raise setting_refused("mock", "faults are " + ", ".join(FAULTS))
-        return cls(
-            fault=faults,
-            latency=_seconds(script.get("latency")),
-            reply=script.get("reply"),
-            retry_after=_seconds(script.get("retry_after")),
-        )
-
-
 class MockProvider:
     """Answers at once, unless told otherwise."""
 
     name = "mock"
+    accepts: frozenset[Kind] = frozenset({Text, ToolCall, ToolOutput})
 
     def __init__(
         self,
@@ -116,11 +106,8 @@ class MockProvider:
             raise setting_refused("mock", "the production profile takes no faults")
         if not _is_chain(request) or not _THREAD.fullmatch(request.thread_ref):
             refuse_thread(request)
-        reply = await FAULTS[script.fault](self, request, script)
-        if emit is not None and isinstance(reply, Done):
-            for piece in re.split(r"(?<=\s)(?=\S)", reply.text):
-                await emit(piece)
-        return reply
+        refuse_unpaired(request)
+        return await FAULTS[script.fault](self, request, script, emit)
 
     async def check(self, request: Request) -> Done | Running | Absent | Unknowable:
         script = Script.of(request)
@@ -131,7 +118,8 @@ class MockProvider:
             return self._reply(request, script)
         if self._ledger is None:
             return Unknowable()
-        calls = await asyncio.to_thread(self._ledger.calls_of, request.turn_id)
+        of_turn = await asyncio.to_thread(self._ledger.calls_of, request.turn_id)
+        calls = [call for call in of_turn if call.step == request.step]
         if not calls:
             return Absent()
         done = any(call.ended_at is not None for call in calls)
@@ -146,28 +134,42 @@ class MockProvider:
     async def aclose(self) -> None:
         """Do nothing: there is no connection."""
 
-    async def answer(self, request: Request, script: Script) -> Done:
-        """Execute the turn as a vendor would, and write it down."""
+    async def answer(self, request: Request, script: Script, emit: Emit | None = None) -> Done:
+        """Execute the step as a vendor would, and write it down."""
+        reply = self._reply(request, script)
         self.start(request)
-        delay = self._delay(request, script)
-        if delay:
-            await asyncio.sleep(delay)
+        await self._think(request, script)
+        await say(reply.text, script, emit)
         if self._ledger is not None:
             self._ledger.completed(request)
-        return self._reply(request, script)
+        return reply
 
-    async def begin(self, request: Request, script: Script) -> Running:
-        """Execute the turn in the background; `check` has the reply when the latency is over."""
-        done = await self.answer(request, Script(latency=timedelta(0)))
-        ready_at = time.time() + self._delay(request, script)
+    async def begin(self, request: Request, script: Script, emit: Emit | None = None) -> Running:
+        """Execute the step in the background; `check` has the reply when the time is over."""
+        at_once = replace(script, latency=timedelta(0), tokens_per_second=None)
+        done = await self.answer(request, at_once)
+        ready_at = time.time() + self._delay(request, script) + seconds_to_say(done.text, script)
         return Running(
             native_ref=f"{done.request_id}@{ready_at:.6f}", poll_after=timedelta(seconds=0.1)
         )
+
+    async def answer_in_part(self, request: Request, script: Script, emit: Emit | None) -> None:
+        """Get the request, and say as much as comes before the fault."""
+        reply = self._reply(request, script)
+        self.start(request)
+        if script.after:
+            await self._think(request, script)
+            await say(reply.text, script, emit)
 
     def start(self, request: Request) -> None:
         """Write down that the vendor has got the request."""
         if self._ledger is not None:
             self._ledger.started(request)
+
+    async def _think(self, request: Request, script: Script) -> None:
+        delay = self._delay(request, script)
+        if delay:
+            await asyncio.sleep(delay)
 
     def _delay(self, request: Request, script: Script) -> float:
         if script.latency is not None:
@@ -175,23 +177,32 @@ class MockProvider:
         least, most = (bound.total_seconds() for bound in self._latency)
         if most == 0:
             return 0.0
-        drawn = random.Random(f"{self._seed}:{request.turn_id}:{request.attempt}")
+        drawn = random.Random(f"{self._seed}:{_call_name(request)}")
         return drawn.uniform(least, most)
 
     def _reply(self, request: Request, script: Script) -> Done:
         seen = _messages_before(request)
-        digest = hashlib.sha256(f"{self._seed}:{seen}:{request.text}".encode()).digest()
-        opening = OPENINGS[digest[0] % len(OPENINGS)]
-        text = script.reply
-        if text is None:
-            text = f"{opening} You said: {request.text[:_TEXT_SHOWN]} [{seen} before]"
+        calls = script.calls_in(request)
+        text = script.before_calls if calls else self._text(request, script, seen)
+        parts: Sequence[Part] = (Text(text), *calls) if text or not calls else calls
         return Done(
-            text=text,
-            usage=_usage(request, text),
-            thread_ref=f"mock-thread-{seen + 2}" if _is_chain(request) else "",
-            request_id=f"mock-{request.turn_id}-{request.attempt}",
+            parts=parts,
+            usage=_usage(request, parts),
+            finish_reason="tool_calls" if calls else "stop",
+            thread_ref=_thread_ref(seen, request) if _is_chain(request) else "",
+            request_id=f"mock-{_call_name(request).replace(':', '-')}",
             model=request.model,
         )
+
+    def _text(self, request: Request, script: Script, seen: int) -> str:
+        if script.reply is not None:
+            return script.reply
+        said = request.text if len(request.messages) == 1 else _said(request)
+        digest = hashlib.sha256(f"{self._seed}:{seen}:{said}".encode()).digest()
+        opening = OPENINGS[digest[0] % len(OPENINGS)]
+        outputs = outputs_in(request, most=_TEXT_SHOWN)
+        heard = f" ({outputs})" if outputs else ""
+        return f"{opening} You said: {said[:_TEXT_SHOWN]}{heard} [{seen} before]"
 
 
 def messages_seen(reply: str) -> int:
@@ -202,13 +213,17 @@ def messages_seen(reply: str) -> int:
     return int(found[1])
 
 
-Fault = Callable[[MockProvider, Request, Script], Awaitable[Done | Running]]
+Fault = Callable[[MockProvider, Request, Script, Emit | None], Awaitable[Done | Running]]
 
 
 def _refused(kind: type[ProviderError], code: str) -> Fault:
-    """Return a fault in which the vendor executes nothing."""
+    """Return a fault in which the vendor executes nothing, or does not say it to the end."""
 
-    async def refuse(_: MockProvider, request: Request, script: Script) -> Done:
+    async def refuse(
+        mock: MockProvider, request: Request, script: Script, emit: Emit | None
+    ) -> Done:
+        if script.after:
+            await mock.answer_in_part(request, script, emit)
         raise kind(code, retry_after=script.retry_after)
 
     return refuse
@@ -217,35 +232,41 @@ def _refused(kind: type[ProviderError], code: str) -> Fault:
 def _lost_reply(kind: type[ProviderError], code: str) -> Fault:
     """Return a fault in which the vendor answers and the answer is of no use."""
 
-    async def lose(mock: MockProvider, request: Request, script: Script) -> Done:
-        await mock.answer(request, script)
+    async def lose(mock: MockProvider, request: Request, script: Script, emit: Emit | None) -> Done:
+        await mock.answer(request, script, emit)
         raise kind(code)
 
     return lose
 
 
-async def _maybe_sent(mock: MockProvider, request: Request, script: Script) -> Done:
-    mock.start(request)
+async def _maybe_sent(
+    mock: MockProvider, request: Request, script: Script, emit: Emit | None
+) -> Done:
+    await mock.answer_in_part(request, script, emit)
     raise MaybeSent("disconnected")
 
 
-async def _hang(mock: MockProvider, request: Request, script: Script) -> Done:
-    mock.start(request)
+async def _hang(mock: MockProvider, request: Request, script: Script, emit: Emit | None) -> Done:
+    await mock.answer_in_part(request, script, emit)
     await asyncio.sleep(_HANG.total_seconds())
     raise MaybeSent("timeout")
 
 
-async def _segfault(mock: MockProvider, request: Request, script: Script) -> Done:
-    mock.start(request)
+async def _segfault(
+    mock: MockProvider, request: Request, script: Script, emit: Emit | None
+) -> Done:
+    await mock.answer_in_part(request, script, emit)
     os.kill(os.getpid(), signal.SIGSEGV)
     raise AssertionError("the process is gone")
 
 
-async def _lose_thread(mock: MockProvider, request: Request, script: Script) -> Done:
+async def _lose_thread(
+    mock: MockProvider, request: Request, script: Script, emit: Emit | None
+) -> Done:
     # A thread that was rebuilt from the history is not lost again.
     if request.thread_ref:
         raise ThreadLost("thread_lost")
-    return await mock.answer(request, script)
+    return await mock.answer(request, script, emit)
 
 
 FAULTS: Mapping[str, Fault] = MappingProxyType(
@@ -260,6 +281,7 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
         "cut": _lost_reply(MaybeSent, "truncated"),  #: executed to the end, and the ledger says so
         "bad_json": _lost_reply(Rejected, "unreadable_reply"),  #: and paid: it is not asked again
         "hang": _hang,  #: never answers
+        "stall": _hang,  #: begins to answer, and goes silent
         "thread_lost": _lose_thread,  #: only where there is a thread
         "segfault": _segfault,  #: takes the whole process with it
     }
@@ -275,28 +297,34 @@ def _is_chain(request: Request) -> bool:
 
 def _messages_before(request: Request) -> int:
     kept = _THREAD.fullmatch(request.thread_ref)
-    return int(kept[1]) if kept else len(request.history)
+    return int(kept[1]) - request.continues if kept else len(request.history)
 
 
-def _usage(request: Request, reply: str) -> Usage:
-    shown = [one.text for one in request.history]
-    told = sum(map(len, (*shown, request.text, request.system_prompt or "")))
-    return Usage(input_tokens=told // 4 + 1, output_tokens=len(reply) // 4 + 1)
+def _thread_ref(seen: int, request: Request) -> str:
+    return f"mock-thread-{seen + len(request.messages) + 1}"
 
 
-def _mapping(holder: Mapping[str, Any]) -> Mapping[str, Any]:
-    script = holder.get("mock") or {}
-    if not isinstance(script, Mapping):
-        raise setting_refused("mock", "it must be an object")
-    return script
+def _call_name(request: Request) -> str:
+    """Return what tells this call of the model from all others, but for calls made in doubt."""
+    step = f":{request.step}" if request.step > 1 else ""
+    return f"{request.turn_id}:{request.attempt}{step}"
 
 
-def _seconds(value: object) -> timedelta | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-        raise setting_refused("mock", "times are numbers of seconds from 0")
-    return timedelta(seconds=value)
+def _said(request: Request) -> str:
+    return text_of_all([one for one in request.messages if one.role == "user"])
+
+
+def _usage(request: Request, reply: Sequence[Part]) -> Usage:
+    told = sum(map(_length, (*request.history, *request.messages)))
+    told += len(request.system_prompt or "")
+    said = sum(len(one) for part in reply for one in strings_of(part))
+    return Usage(input_tokens=told // 4 + 1, output_tokens=said // 4 + 1)
+
+
+def _length(message: Message) -> int:
+    if len(message.parts) == 1 and isinstance(first := message.parts[0], Text):
+        return len(first.text)  # most are
+    return sum(len(one) for part in message.parts for one in strings_of(part))
 
 
 def _range(value: str) -> tuple[timedelta, timedelta]:

@@ -1,0 +1,229 @@
+"""The mock calls tools as it is told, and is as strict about their outputs as a vendor."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.test_mock_provider import a_request, answer, scripted
+from turnmill.domain.content import Message, Part, Text, ToolCall, ToolOutput
+from turnmill.domain.errors import InvalidInput, MaybeSent, Rejected
+from turnmill.testing import script as told_by
+from turnmill_worker.providers.mock.provider import MockProvider, messages_seen
+from turnmill_worker.providers.port import Absent, Done, Request, ToolOffer
+
+CALLS = [["weather", {"city": "Rome"}], ["clock", {}]]
+OFFERED = (ToolOffer(name="weather"), ToolOffer(name="clock"))
+
+
+def a_turn(**script: Any) -> Request:
+    return a_request(tools=OFFERED, metadata=scripted(**{"calls": CALLS, **script}))
+
+
+def after(request: Request, reply: Done, *outputs: str, kept: bool = False) -> Request:
+    """Return the next step's request: what the model has called, and what the tools gave."""
+    calls = [part for part in reply.parts if isinstance(part, ToolCall)]
+    given = [
+        Message("tool", [ToolOutput(call_id=call.id, output=output)])
+        for call, output in zip(calls, outputs, strict=True)
+    ]
+    said = Message("assistant", reply.parts)
+    return replace(
+        request,
+        messages=[*request.messages, said, *given],
+        step=request.step + 1,
+        fence=request.fence + 1,
+        thread_ref=reply.thread_ref,
+        continues=len(request.messages) + 1 if kept else 0,
+    )
+
+
+def refusal(request: Request) -> str:
+    with pytest.raises(Rejected) as caught:
+        answer(MockProvider(), request)
+    return caught.value.error_code
+
+
+def test_the_tools_are_called_at_once_and_their_outputs_are_in_the_answer() -> None:
+    request = a_turn()
+    called = answer(MockProvider(), request)
+    assert called.finish_reason == "tool_calls"
+    assert [(part.name, part.arguments) for part in called.parts if isinstance(part, ToolCall)] == [
+        ("weather", '{"city": "Rome"}'),
+        ("clock", "{}"),
+    ]
+    reply = answer(MockProvider(), after(request, called, "21 degrees", "noon"))
+    assert reply.finish_reason == "stop"
+    assert reply.text == "Understood. You said: Hello (weather: 21 degrees; clock: noon) [0 before]"
+
+
+def test_a_scripted_reply_says_where_the_outputs_stand() -> None:
+    request = a_turn(chunks=["It is ", "{outputs}", "."])
+    called = answer(MockProvider(), request)
+    reply = answer(MockProvider(), after(request, called, "21", "noon"))
+    assert reply.text == "It is weather: 21; clock: noon."
+
+
+def test_something_can_be_said_beside_the_calls() -> None:
+    called = answer(MockProvider(), a_turn(before_calls="Let me look."))
+    assert called.text == "Let me look."
+    assert len(called.parts) == 3
+
+
+def test_arguments_may_be_no_json_at_all() -> None:
+    called = answer(MockProvider(), a_turn(calls=[["clock", "{nonsense"]]))
+    [call] = called.parts
+    assert isinstance(call, ToolCall)
+    assert call.arguments == "{nonsense"
+
+
+def test_a_hundred_rounds_are_made_one_after_another_and_no_two_calls_have_one_id() -> None:
+    request, rounds = a_turn(rounds=100), 0
+    ids: set[str] = set()
+    reply = answer(MockProvider(), request)
+    while reply.finish_reason == "tool_calls":
+        rounds += 1
+        ids |= {part.id for part in reply.parts if isinstance(part, ToolCall)}
+        request = after(request, reply, "21", "noon")
+        reply = answer(MockProvider(), request)
+    assert (rounds, len(ids)) == (100, 200)
+
+
+def test_each_round_may_have_calls_of_its_own() -> None:
+    request = a_turn(calls=None, rounds=[[["clock", {}]], [["weather", {}], ["weather", {}]]])
+    first = answer(MockProvider(), request)
+    request = after(request, first, "noon")
+    second = answer(MockProvider(), request)
+    assert [[part.name for part in reply.parts] for reply in (first, second)] == [  # type: ignore[union-attr]
+        ["clock"],
+        ["weather", "weather"],
+    ]
+    assert "noon" in answer(MockProvider(), after(request, second, "21", "22")).text
+
+
+def test_the_next_turn_calls_again_what_its_session_says() -> None:
+    settings = scripted(calls=CALLS)
+    history = [Message.of("user", "a"), Message.of("assistant", "b")]
+    request = a_request(tools=OFFERED, settings=settings, history=history)
+    assert answer(MockProvider(), request).finish_reason == "tool_calls"
+
+
+def test_a_tool_that_is_not_offered_is_not_called() -> None:
+    request = replace(a_turn(), tools=OFFERED[:1])
+    assert refusal(request) == "setting_refused"
+
+
+@pytest.mark.parametrize("thread", ["chain", "client"])
+def test_messages_are_counted_over_steps_and_turns(thread: str) -> None:
+    kept = thread == "chain"
+    request = replace(a_turn(), settings={"thread": thread})
+    called = answer(MockProvider(), request)
+    step = after(request, called, "21", "noon", kept=kept)
+    reply = answer(MockProvider(), step)
+    assert messages_seen(reply.text) == 0
+    spoken = [] if kept else [*step.messages, Message("assistant", reply.parts)]
+    following = a_request(settings={"thread": thread}, history=spoken, thread_ref=reply.thread_ref)
+    assert messages_seen(answer(MockProvider(), following).text) == 5
+
+
+def test_faults_may_wait_for_a_step() -> None:
+    request = a_turn(faults=["cut"], at_step=2)
+    called = answer(MockProvider(), request)
+    request = after(request, called, "21", "noon")
+    with pytest.raises(MaybeSent):
+        answer(MockProvider(), request)
+    assert answer(MockProvider(), replace(request, attempt=2)).finish_reason == "stop"
+
+
+def test_a_question_about_a_step_is_answered_about_that_step(tmp_path: Path) -> None:
+    mock = MockProvider(ledger=tmp_path / "ledger")
+    request = a_turn()
+    called = answer(mock, request)
+    assert asyncio.run(mock.check(request)) == called
+    request = after(request, called, "21", "noon")
+    assert asyncio.run(mock.check(request)) == Absent()
+    reply = answer(mock, request)
+    assert asyncio.run(mock.check(request)) == reply
+
+
+def call(number: int = 1) -> ToolCall:
+    return ToolCall(id=f"c{number}", name="clock", arguments="{}")
+
+
+def output(number: int = 1) -> ToolOutput:
+    return ToolOutput(call_id=f"c{number}", output="noon")
+
+
+def told(*messages: tuple[str, Sequence[Part]]) -> list[Message]:
+    return [Message(role, parts) for role, parts in messages]
+
+
+HI, HO = ("user", [Text("hi")]), ("assistant", [Text("ho")])
+WHOLE = told(
+    HI,
+    ("assistant", [Text("so"), call(1), call(2)]),
+    ("tool", [output(2)]),
+    ("tool", [output(1)]),
+    HO,
+)
+BROKEN = {
+    "no output": told(HI, ("assistant", [call()]), HO),
+    "no output at the end": told(HI, ("assistant", [call()])),
+    "one of two": told(HI, ("assistant", [call(1), call(2)]), ("tool", [output(1)]), HO),
+    "an orphan": told(HI, ("tool", [output()]), HO),
+    "too late": told(HI, ("assistant", [call()]), HI, ("tool", [output()]), HO),
+    "answered twice": told(HI, ("assistant", [call()]), ("tool", [output()]), ("tool", [output()])),
+    "one id twice": told(HI, ("assistant", [call(), call()]), ("tool", [output()]), HO),
+    "of somebody else": told(("user", [call()]), ("tool", [output()]), HO),
+    "said by the user": told(HI, ("assistant", [call()]), ("user", [output()]), HO),
+    "a tool that talks": told(HI, ("assistant", [call()]), ("tool", [Text("noon")]), HO),
+}
+
+
+def test_a_conversation_with_all_its_outputs_is_taken() -> None:
+    assert messages_seen(answer(MockProvider(), a_request(history=WHOLE)).text) == 5
+
+
+@pytest.mark.parametrize("history", BROKEN.values(), ids=BROKEN)
+def test_a_conversation_that_vendors_would_refuse_is_refused(history: list[Message]) -> None:
+    assert refusal(a_request(history=history)) == "invalid_history"
+    turn = replace(a_request(), messages=history)
+    assert refusal(turn) == "invalid_history"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        {"calls": []},
+        {"calls": "weather"},
+        {"calls": [["weather"]]},
+        {"calls": [["", {}]]},
+        {"calls": [["weather", 7]]},
+        {"rounds": 3},
+        {"calls": CALLS, "rounds": 0},
+        {"calls": CALLS, "rounds": 10**9},
+        {"calls": CALLS, "rounds": [CALLS]},
+        {"rounds": [[]]},
+        {"calls": CALLS, "before_calls": 7},
+    ],
+)
+def test_a_script_of_calls_that_makes_no_sense_is_refused(script: dict[str, Any]) -> None:
+    assert refusal(a_request(tools=OFFERED, metadata={"mock": script})) == "setting_refused"
+
+
+def test_the_script_of_the_testing_package_is_what_the_mock_reads() -> None:
+    told = told_by(calls=[("weather", {"city": "Rome"}), ("clock", {})], rounds=2)
+    assert answer(MockProvider(), a_request(tools=OFFERED, metadata=told)).parts[1:]
+    streamed = told_by(chunks=["a", "b"], tokens_per_second=1000, faults=[{"cut": 1}])
+    with pytest.raises(MaybeSent):
+        answer(MockProvider(), a_request(metadata=streamed))
+
+
+def test_a_script_that_contradicts_itself_is_refused_at_once() -> None:
+    with pytest.raises(InvalidInput):
+        told_by(reply="a", chunks=["a"])
+    with pytest.raises(InvalidInput):
+        told_by(rounds=3)
