@@ -19,9 +19,9 @@ from turnmill.store.step_records import (
     Advanced,
     CallEnd,
     NewCall,
+    Receipt,
     Step,
     ToBegin,
-    ToolCallRecord,
 )
 
 
@@ -122,7 +122,7 @@ def wait(store: Database, claim: Claim) -> Settled | Fenced | None:
         return stepping.wait_for_calls(conn, replace(verdict, output_tokens=0))
 
 
-def receipts(store: Database, turn_id: TurnId) -> list[ToolCallRecord]:
+def receipts(store: Database, turn_id: TurnId) -> list[Receipt]:
     """Return the receipts of a turn."""
     with store.single() as conn:
         return stepping.receipts_of(conn, turn_id)

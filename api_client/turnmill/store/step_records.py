@@ -74,7 +74,7 @@ class CallEnd:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ToolCallRecord:
+class Receipt:
     """The receipt of a call: what a model wanted done, and what became of it."""
 
     turn_id: TurnId

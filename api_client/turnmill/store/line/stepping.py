@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, case, func, select, update
 
 from turnmill.domain.bounds import LONGEST_DELAY
+from turnmill.domain.content import Message
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import (
     FINAL,
@@ -23,13 +24,15 @@ from turnmill.domain.states import (
     ToolCallState,
     TurnState,
 )
+from turnmill.store.codec import parts_from
 from turnmill.store.engine import engine_of
 from turnmill.store.line.head import lock_sessions
 from turnmill.store.line.settle import settle
+from turnmill.store.readable import read_one
 from turnmill.store.records import Fenced, Locked, Settled, Settlement
 from turnmill.store.schema.step_tables import tool_calls
-from turnmill.store.schema.tables import attempts, turns
-from turnmill.store.step_records import Advanced, CallEnd, Step, ToBegin, ToolCallRecord
+from turnmill.store.schema.tables import attempts, messages, turns
+from turnmill.store.step_records import Advanced, CallEnd, Receipt, Step, ToBegin
 from turnmill.store.types import Timestamp, db_asof, db_now
 
 #: What an attempt says whose reply calls tools.
@@ -89,7 +92,7 @@ def end_calls(conn: Connection, ends: Sequence[CallEnd]) -> set[tuple[TurnId, in
     return engine_of(conn).end_calls(conn, ends)
 
 
-def receipts_of(conn: Connection, turn_id: TurnId) -> list[ToolCallRecord]:
+def receipts_of(conn: Connection, turn_id: TurnId) -> list[Receipt]:
     """Return the receipts of all calls that the turn's model has made, first one first."""
     rows = tool_calls.c
     columns = [rows[name] for name in _COLUMNS]
@@ -103,18 +106,29 @@ def receipts_of(conn: Connection, turn_id: TurnId) -> list[ToolCallRecord]:
     return [_receipt(row._mapping) for row in found]
 
 
-_COLUMNS = tuple(name for name in ToolCallRecord.__dataclass_fields__ if name != "overdue")
+_COLUMNS = tuple(name for name in Receipt.__dataclass_fields__ if name != "overdue")
 
 
-def _receipt(row: Any) -> ToolCallRecord:
+def _receipt(row: Any) -> Receipt:
     state = ToolCallState(row["state"])
     if state is ToolCallState.RUNNING and row["of_turn"] in FINAL:
         state = ToolCallState.UNKNOWN
     values = {name: row[name] for name in _COLUMNS}
-    return ToolCallRecord(
+    return Receipt(
         **values
         | {"state": state, "effects": Effects(row["effects"]), "overdue": bool(row["overdue"])}
     )
+
+
+def outputs_of(conn: Connection, turn_id: TurnId, *, first: int) -> dict[int, Message]:
+    """Return the outputs of the turn's calls from this position on, by their positions."""
+    rows = messages.c
+    found = conn.execute(
+        select(rows.position, rows.content).where(
+            rows.turn_id == turn_id, rows.role == "tool", rows.position >= first
+        )
+    )
+    return {row.position: Message("tool", read_one(row.content, parts_from)) for row in found}
 
 
 def send_instead(conn: Connection, turn_id: TurnId, fence: int) -> bool:
