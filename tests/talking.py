@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tests import world
 from turnmill.domain.content import KINDS, Kind, Part, Text, ToolCall, ToolOutput
 from turnmill_worker.providers.port import Absent, Done, Emit, Request, Running, Unknowable, Usage
 
@@ -23,6 +24,7 @@ class Talking:
 
     async def send(self, request: Request, emit: Emit | None = None) -> Done | Running:
         self.asked.append(request)
+        world.note(asked=request.step, turn=request.turn_id, fence=request.fence)
         rounds: Sequence[Sequence[Sequence[Any]]] = request.metadata.get("calls", [])
         made = request.step - 1
         parts: list[Part] = [Text(_answer(request))]
