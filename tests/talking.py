@@ -2,11 +2,23 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tests import world
 from turnmill.domain.content import KINDS, Kind, Part, Text, ToolCall, ToolOutput
 from turnmill_worker.providers.port import Absent, Done, Emit, Request, Running, Unknowable, Usage
+
+
+def installed(folder: Path) -> str:
+    """Return a folder in which a model that calls tools is installed as a provider."""
+    info = folder / "talking-1.0.dist-info"
+    info.mkdir(exist_ok=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: talking\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[turnmill.providers]\ntalking = tests.talking:Talking\n"
+    )
+    return str(folder)
 
 
 class Talking:

@@ -18,7 +18,7 @@ from datetime import timedelta
 from functools import cached_property, update_wrapper
 from typing import Any, Generic, NoReturn, ParamSpec, TypeVar, get_type_hints, overload
 
-from turnmill.domain.arguments import one_of, span, yes_or_no
+from turnmill.domain.arguments import one_of, yes_or_no
 from turnmill.domain.bounds import LONGEST_DELAY, LONGEST_TIMEOUT, SHORTEST_TIMEOUT
 from turnmill.domain.errors import InvalidTool, MissingExtra
 from turnmill.domain.ids import SessionId, TurnId
@@ -83,10 +83,10 @@ class Tool(Generic[P, T]):
         _require_function(function)
         self.function = function
         self.name = _checked_name(name or function.__name__)
-        self.timeout = span(timeout, name="timeout", least=SHORTEST_TIMEOUT, most=LONGEST_TIMEOUT)
+        self.timeout = _checked_span(self.name, timeout, "timeout", LONGEST_TIMEOUT)
         self.effects: Effects = one_of(Effects, effects, name="effects")
         self.approval = yes_or_no(approval, name="approval")
-        self.expires = span(expires, name="expires", least=SHORTEST_TIMEOUT, most=LONGEST_DELAY)
+        self.expires = _checked_span(self.name, expires, "expires", LONGEST_DELAY)
         self.is_async = inspect.iscoroutinefunction(function)
         _require_parameters(self.name, inspect.signature(function))
         update_wrapper(self, function)
@@ -240,6 +240,12 @@ def _checked_name(name: object) -> str:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         _refuse("this function", "its name is none", hint="a-z, A-Z, 0-9, _ and -, at most 64")
     return name
+
+
+def _checked_span(name: str, span: object, what: str, most: timedelta) -> timedelta:
+    if not isinstance(span, timedelta) or not SHORTEST_TIMEOUT <= span <= most:
+        _refuse(name, f"its {what} is none", hint=f"a timedelta of up to {most}")
+    return span
 
 
 def _require_parameters(name: str, signature: inspect.Signature) -> None:

@@ -9,7 +9,6 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from tests import world
 from tests.chaos.books import Books
 from tests.chaos.stage import Stage
 from tests.chaos.system import PATIENCE, Servers, System, until
+from tests.talking import installed
 from turnmill import TurnFailed
 from turnmill.sync.turns import Turn
 
@@ -34,17 +34,6 @@ POINTS = (
     *("tool.look", "tool.book", "tool.charge", "output.before", "output.after"),
 )
 _OFTEN = ("step.after", "begin.after", "tool.charge", "output.before")
-
-
-def installed(folder: Path) -> str:
-    """Return a folder in which a model that calls tools is installed as a provider."""
-    info = folder / "talking-1.0.dist-info"
-    info.mkdir(exist_ok=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: talking\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
-        "[turnmill.providers]\ntalking = tests.talking:Talking\n"
-    )
-    return str(folder)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from turnmill.domain.states import Effects, ToolCallState
 from turnmill.tools import Tool, ToolError
 from turnmill_worker.providers import calls
 from turnmill_worker.providers.foreign import name_of
-from turnmill_worker.tools.threads import Threads, raised_by
+from turnmill_worker.tools.threads import Threads
 
 logger = logging.getLogger("turnmill.tools")
 
@@ -67,16 +67,11 @@ async def run(tool: Tool[..., Any], arguments: dict[str, Any], threads: Threads)
     if tool.is_async:
         return await _awaited(tool, arguments)
     ended = threads.run(lambda: tool.function(**arguments))
-    try:
-        async with asyncio.timeout(tool.timeout.total_seconds()):
-            return _done(await ended)
-    except TimeoutError as error:
-        return raised(tool, error) if ended.done() else _overdue(tool)
-    except asyncio.CancelledError:
-        raise
-    except Exception as error:  # noqa: BLE001
-        # The edge to a tool of somebody's.
-        return raised(tool, raised_by(error))
+    await asyncio.wait({ended}, timeout=tool.timeout.total_seconds())
+    if not ended.done():
+        return _overdue(tool)
+    ran = ended.result()
+    return _done(ran.result) if ran.raised is None else raised(tool, ran.raised)
 
 
 async def _awaited(tool: Tool[..., Any], arguments: dict[str, Any]) -> Outcome:

@@ -4,10 +4,18 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 #: Calls of synchronous tools that a process runs at once.
 MOST = 64
+
+
+class Ran(NamedTuple):
+    """What a call has returned, or raised."""
+
+    result: Any
+    raised: BaseException | None
 
 
 class Threads:
@@ -28,45 +36,25 @@ class Threads:
         """Give back a place that was not used."""
         self._places.release()
 
-    def run(self, work: Callable[[], Any]) -> asyncio.Future[Any]:
+    def run(self, work: Callable[[], Any]) -> asyncio.Future[Ran]:
         """Run it in the place that was taken, which is free again when it has ended."""
         loop = asyncio.get_running_loop()
-        ended: asyncio.Future[Any] = loop.create_future()
+        ended: asyncio.Future[Ran] = loop.create_future()
         context = contextvars.copy_context()
 
-        def tell(result: Any, error: BaseException | None) -> None:
+        def tell(ran: Ran) -> None:
             self._places.release()
-            if ended.done():
-                return  # nobody waits any more
-            if error is None:
-                ended.set_result(result)
-            else:
-                ended.set_exception(error)
+            if not ended.done():
+                ended.set_result(ran)
 
         def run() -> None:
-            result, error = None, None
             try:
-                result = context.run(work)
+                ran = Ran(context.run(work), None)
             except BaseException as raised:  # noqa: BLE001
                 # The edge to a tool: whatever it raises belongs to its call.
-                error = _Raised(raised)
-            try:
-                loop.call_soon_threadsafe(tell, result, error)
-            except RuntimeError:
-                return  # the loop is gone, and with it whoever waited
+                ran = Ran(None, raised)
+            with suppress(RuntimeError):  # the loop is gone, and with it whoever waited
+                loop.call_soon_threadsafe(tell, ran)
 
         threading.Thread(target=run, name="turnmill-tool", daemon=True).start()
         return ended
-
-
-class _Raised(Exception):
-    """Carries what a tool has raised: no future takes a StopIteration, no loop a SystemExit."""
-
-    def __init__(self, raised: BaseException) -> None:
-        super().__init__()
-        self.raised = raised
-
-
-def raised_by(error: BaseException) -> BaseException:
-    """Return what the tool itself has raised."""
-    return error.raised if isinstance(error, _Raised) else error

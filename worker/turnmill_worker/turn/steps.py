@@ -18,7 +18,7 @@ from turnmill.store.records import Claim, Fenced, Settled, Settlement
 from turnmill.store.step_records import Advanced, NewCall, Step
 from turnmill_worker.layers.holding import Holding, Stop
 from turnmill_worker.providers import calls
-from turnmill_worker.providers.boundary import Fault
+from turnmill_worker.providers.boundary import Fault, name_of
 from turnmill_worker.providers.port import Request
 from turnmill_worker.tools.offered import Offered, Tools
 from turnmill_worker.turn.in_hand import end_of
@@ -87,6 +87,9 @@ class Steps:
                 ended = await self._taken(step, holding, asking) if isinstance(step, Step) else step
         except StoreError as error:
             ended = asking.judge(Fault(error.code))
+        except Exception as error:  # noqa: BLE001
+            # The edge of a turn, which has to come to an end: say, a row of its is corrupt.
+            ended = asking.judge(Fault(f"bug:{name_of(error)}"[:64]))
         if isinstance(ended, tuple):
             return ended  # it waits, and that stands already
         return ended, await asking.write(ended)
@@ -112,9 +115,10 @@ class Steps:
     def _step(self, claim: Claim, settlement: Settlement) -> Step | Settlement:
         """Return the step that a reply ends, or what is to be written where it ends none."""
         called = _calls_of(settlement)
-        offered = self._tools.offered(claim.settings.get("tools"))
-        if not called or not offered:
+        chosen = claim.settings.get("tools")
+        if not called or not chosen:
             return settlement
+        offered = self._tools.offered(chosen)
         if len({one.id for one in called} - {""}) < len(called):
             return _failed(settlement, "bad_answer")  # no vendor could tell the outputs apart
         if claim.step > _most_rounds(claim.settings):
