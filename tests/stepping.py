@@ -36,10 +36,10 @@ def new_call(n: int = 0, **options: Any) -> NewCall:
     return NewCall(**values | options)
 
 
-def a_step(claim: Claim, *calls: NewCall, **verdict: Any) -> Step:
+def a_step(claim: Claim, *calls: NewCall, reply: str = "Let me see.", **verdict: Any) -> Step:
     """Return the step in which a model makes these calls; one, unless it is said otherwise."""
     calls = calls or (new_call(),)
-    parts: list[Part] = [Text("Let me see.")]
+    parts: list[Part] = [Text(reply)]
     parts += [ToolCall(id=one.call_id, name=one.tool, arguments="{}") for one in calls]
     settlement = steps.verdict(
         claim,
@@ -63,6 +63,11 @@ def call(store: Database, claim: Claim, *calls: NewCall, **verdict: Any) -> Clai
     step = a_step(claim, *calls, **verdict)
     (found,) = advance(store, step)
     assert isinstance(found, Advanced)
+    return next_claim(claim, step, found)
+
+
+def next_claim(claim: Claim, step: Step, found: Advanced) -> Claim:
+    """Return the claim of the next step."""
     return replace(
         claim,
         kind="send",

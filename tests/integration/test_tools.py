@@ -181,6 +181,13 @@ def test_a_model_that_calls_tools_for_ever_is_stopped(runs: Runs) -> None:
     assert len(json.loads(turn.result(timeout=20).text)["outputs"]) == 4, more
 
 
+def test_a_turn_of_a_hundred_rounds_is_one_turn(runs: Runs) -> None:
+    turn = runs.send(*[[["add", {"a": n}]] for n in range(100)], max_tool_rounds=120)
+    outputs = json.loads(turn.result(timeout=60).text)["outputs"]
+    assert outputs == [f'{{"sum":{n + 1}}}' for n in range(100)]
+    assert [len(one.messages) for one in runs.model.asked] == [1 + 2 * n for n in range(101)]
+
+
 def replace_settings(runs: Runs, turn: Turn, **settings: Any) -> dict[str, Any]:
     session = turn.record.session_id
     known = dict(runs.client.sessions.get(session).settings) | settings
