@@ -23,6 +23,7 @@ from turnmill.domain.errors import (
     InvalidInput,
     InvalidSetting,
     InvalidText,
+    InvalidTool,
     KeyMissing,
     MaybeSent,
     MissingExtra,
@@ -98,6 +99,7 @@ if TYPE_CHECKING:
     from turnmill.sync.lanes import Lanes
     from turnmill.sync.sessions import Sessions
     from turnmill.sync.turns import Turn, Turns
+    from turnmill.tools import Tool, ToolContext, ToolError, tool
     from turnmill.verbs.analytics import Report
     from turnmill.verbs.intake import Unchanged
     from turnmill.verbs.reply import Reply, Timing, TokenUsage
@@ -139,6 +141,7 @@ __all__ = [
     "InvalidInput",
     "InvalidSetting",
     "InvalidText",
+    "InvalidTool",
     "Keeping",
     "KeyMissing",
     "Lane",
@@ -184,7 +187,10 @@ __all__ = [
     "ThreadLost",
     "Timing",
     "TokenUsage",
+    "Tool",
     "ToolCall",
+    "ToolContext",
+    "ToolError",
     "ToolOutput",
     "Turn",
     "TurnCancelled",
@@ -207,6 +213,7 @@ __all__ = [
     "UsageRow",
     "Why",
     "WrongIsolation",
+    "tool",
 ]
 
 __version__ = "0.1.0"
@@ -263,6 +270,10 @@ _LAZY = {
     "Turns": "turnmill.sync.turns",
     "Unchanged": "turnmill.verbs.intake",
     "UsageRow": "turnmill.store.nouns.usage",
+    "Tool": "turnmill.tools",
+    "ToolContext": "turnmill.tools",
+    "ToolError": "turnmill.tools",
+    "tool": "turnmill.tools",
 }
 
 

@@ -63,6 +63,7 @@ class Settings:
     background_timeout: timedelta = timedelta(days=1)  #: for how long work there is looked up
     layers: str = ""  #: of a worker, around its providers: see docs/middleware.md
     prices: Path | None = None  #: of a worker: a file of prices of your own
+    tools: str = ""  #: of a worker, for models to call: see docs/tools.md
     observers: str = ""  #: of a worker, told of every event: see docs/events.md
     observer_timeout: timedelta = timedelta(seconds=10)  #: of one call to an observer
     metrics_port: int | None = None  #: where a worker serves its metrics; None: nowhere
@@ -96,6 +97,7 @@ class Settings:
             ),
             layers=env.get("TURNMILL_LAYERS", ""),
             prices=Path(file) if (file := env.get("TURNMILL_PRICES")) else None,
+            tools=env.get("TURNMILL_TOOLS", ""),
             observers=env.get("TURNMILL_OBSERVERS", ""),
             observer_timeout=_seconds(
                 env, "TURNMILL_OBSERVER_TIMEOUT", default=10.0, least=0.1, most=600

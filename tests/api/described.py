@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path
-from types import UnionType
+from types import FunctionType, UnionType
 from typing import get_args
 
 import turnmill
@@ -36,9 +36,11 @@ def _wire_names() -> Iterator[tuple[str, str]]:
             yield name, value
 
 
-def _of_class(name: str, each: type | UnionType) -> Iterator[str]:
+def _of_class(name: str, each: type | UnionType | FunctionType) -> Iterator[str]:
     if isinstance(each, UnionType):
         yield f"{name} = {' | '.join(one.__name__ for one in get_args(each))}"
+    elif isinstance(each, FunctionType):
+        yield f"{name}{_parameters(each)}"
     elif issubclass(each, TurnmillError):
         yield f"{name}({', '.join(base.__name__ for base in each.__bases__)}) code={each.code}"
     elif issubclass(each, Enum):

@@ -52,3 +52,5 @@ MOST_OBSERVERS = 16
 SETTING_CHOICES = MappingProxyType({"thread": ("chain", "client"), "api": ("responses", "chat")})
 #: Parts of one message.
 MOST_PARTS = 1000
+#: Steps of a turn that call tools, unless the session's setting `max_tool_rounds` says otherwise.
+MAX_TOOL_ROUNDS = 16

@@ -24,6 +24,7 @@ from turnmill.store.records import (
     Vitals,
     Written,
 )
+from turnmill.store.step_records import Advanced, CallEnd, Step, ToBegin
 
 
 class Engine(Protocol):
@@ -89,6 +90,20 @@ class Engine(Protocol):
         /,
     ) -> list[Settled | Fenced | Locked]:
         """Write verdicts, at most one for each session, and tell what came of each, in order."""
+        ...
+
+    def advance(
+        self, conn: Connection, steps: Sequence[Step], /
+    ) -> list[Advanced | Fenced | Locked]:
+        """Write steps, at most one for each session, and take each turn for its next one."""
+        ...
+
+    def begin_calls(self, conn: Connection, calls: Sequence[ToBegin], /) -> set[tuple[TurnId, int]]:
+        """Note that calls are about to be run; return (turn, position) of those that may be."""
+        ...
+
+    def end_calls(self, conn: Connection, ends: Sequence[CallEnd], /) -> set[tuple[TurnId, int]]:
+        """Write what became of calls; return (turn, position) of those that stand."""
         ...
 
     def extend(

@@ -3,11 +3,15 @@
 import asyncio
 from collections.abc import Callable
 
-from turnmill.domain.errors import ProviderError
+from turnmill.domain.content import ToolCall, ToolOutput
+from turnmill.domain.errors import ProviderError, Rejected, UnsupportedPart
 from turnmill_worker.layers.call import Call
 from turnmill_worker.providers.boundary import provided
 from turnmill_worker.providers.fitting import fitted
 from turnmill_worker.providers.port import Provider
+
+#: What a model says that calls tools, and what it is told.
+_OF_TOOLS = frozenset({ToolCall, ToolOutput})
 
 
 def asking(find: Callable[[str], Provider]) -> Callable[[Call], object]:
@@ -22,6 +26,12 @@ def asking(find: Callable[[str], Provider]) -> Callable[[Call], object]:
             raise asyncio.CancelledError  # somebody said stop: no layer begins anything any more
         if call.kind == "check":
             return provider.check(call.request)
+        if call.request.tools and not call.takes >= _OF_TOOLS:
+            raise Rejected(
+                UnsupportedPart.code,
+                detail="tools",
+                hint="move the session to a provider that takes them; nothing was sent",
+            )
         request = fitted(call.request, name=getattr(provider, "name", ""), takes=call.takes)
         holding.sent = True
         return provider.send(request) if call.emit is None else provider.send(request, call.emit)

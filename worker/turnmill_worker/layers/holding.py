@@ -28,6 +28,7 @@ class Holding:
     stop: Stop | None = None
     lease_ends: float = field(init=False)  #: on the clock of `turnmill_worker.layers.clock`
     call: Call[Any] | None = field(default=None, repr=False)
+    advancing: bool = False  #: the next step's claim is being written: which one holds is open
 
     def __post_init__(self) -> None:
         self.lease_ends = self.claim.lease_ends
@@ -48,3 +49,14 @@ class Holding:
             self.stop = why
             if self.call is not None:
                 self.call.close()
+
+    def stop_claim(self, fence: int, why: Stop) -> None:
+        """Stop the call if the claim is still the one under this fence. On the loop's thread only.
+
+        While a step is written, its turn may stand under this claim or the next one. That somebody
+        wants it to end is true of both, and that it is lost of neither: the next look will tell.
+        """
+        if self.advancing and why is Stop.LEASE_LOST:
+            return
+        if fence == self.claim.fence or (self.advancing and fence == self.claim.fence + 1):
+            self.close_call(why)

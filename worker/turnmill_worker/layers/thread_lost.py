@@ -23,6 +23,7 @@ def thread_lost(read: ReadHistory) -> Layer:
                 raise
         call.holding.sent = False  # the vendor has executed nothing
         whole = await with_history(call, read)
-        return await go(replace(whole, request=replace(whole.request, thread_ref="")))
+        request = replace(whole.request, thread_ref="", continues=0)
+        return await go(replace(whole, request=request))
 
     return layer

@@ -15,8 +15,10 @@ from turnmill_worker.process.measuring import Measuring
 from turnmill_worker.providers.own_prices import priced_by
 from turnmill_worker.providers.port import Provider
 from turnmill_worker.providers.pricing import price
+from turnmill_worker.tools.offered import Tools
+from turnmill_worker.tools.registered import registered as registered_tools
 from turnmill_worker.turn.in_hand import InHand
-from turnmill_worker.turn.ledger import Ledger
+from turnmill_worker.turn.ledger import GroupedLedger
 from turnmill_worker.turn.run import Deps
 from turnmill_worker.turn.slots import Slots
 
@@ -24,7 +26,7 @@ from turnmill_worker.turn.slots import Slots
 def assemble(
     settings: Settings,
     *,
-    ledger: Ledger,
+    ledger: GroupedLedger,
     in_hand: InHand,
     slots: Slots,
     provider: Callable[[str], Provider],
@@ -33,9 +35,13 @@ def assemble(
     accepting: Callable[[], bool] = lambda: True,
     measuring: Measuring | None = None,
 ) -> Deps:
-    """Return what a process runs turns with. Raises InvalidSetting for unknown layers or prices."""
+    """Return what a process runs turns with.
+
+    Raises InvalidSetting for layers, tools or prices that are not there.
+    """
     return Deps(
         ledger=ledger,
+        step_ledger=ledger.steps,
         in_hand=in_hand,
         slots=slots,
         provider=provider,
@@ -44,6 +50,7 @@ def assemble(
         price=priced_by(settings.prices, price),
         accepting=accepting,
         layers=registered(settings.layers),
+        tools=Tools(registered_tools(settings.tools)),
         measure=None if measuring is None else measure(measuring.called),
         told=None if measuring is None else measuring.written,
         turn_timeout=settings.turn_timeout,

@@ -145,7 +145,7 @@ class Metrics:
             self._retries.labels(provider, self._codes.of(seen.error_code)).inc()
         if seen.waits_for is not None:
             self._put_off.labels(self._reasons.of(seen.waits_for)).inc()
-        if seen.outcome == "succeeded":
+        if seen.outcome in ("succeeded", "called"):
             self._used(seen, provider, self._models.of(seen.model))
 
     def _used(self, seen: Written, provider: str, model: str) -> None:

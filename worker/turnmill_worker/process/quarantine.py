@@ -98,6 +98,7 @@ class Quarantine:
             str(lost),
             owner,
             str(os.getpid()),
+            *_paths(),
             stdin=asyncio.subprocess.DEVNULL,
             # Who kills us with all that is ours must not kill suspects: it counts against them.
             start_new_session=True,
@@ -135,3 +136,8 @@ class Quarantine:
             with contextlib.suppress(ProcessLookupError):
                 child.kill()
         return await ending
+
+
+def _paths() -> list[str]:
+    """Return where this worker finds modules: its tools may lie where it was started."""
+    return [os.path.abspath(one) for one in sys.path]

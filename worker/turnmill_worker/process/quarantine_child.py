@@ -1,4 +1,4 @@
-"""A child in quarantine, started as `python -m` this module `worker LOST OWNER PARENT`.
+"""A child in quarantine: `python -m` this module, with `worker LOST OWNER PARENT PATH…`.
 
 It runs turns in quarantine that were lost so often, under the owner's name that its parent chose.
 It stays for a while when it has nothing to do: who loses one worker often loses a second one soon,
@@ -88,14 +88,16 @@ async def _main(settings: Settings, *, lost: int, owner: str) -> None:
 
 
 if __name__ == "__main__":
-    die_with_parent(signal.SIGTERM, parent=int(sys.argv[-1]))
+    _, lost, owner, parent, *path = sys.argv[1:]
+    die_with_parent(signal.SIGTERM, parent=int(parent))
+    # Where the worker finds its tools and layers, behind all that is installed.
+    sys.path += [one for one in path if one not in sys.path]
     logging.basicConfig(
         level=logging.INFO,
         stream=sys.stderr,
         format="[%(asctime)s %(levelname)s %(name)s in quarantine] %(message)s",
     )
-    lost, owner = int(sys.argv[-3]), sys.argv[-2]
-    run_to_end(asyncio.new_event_loop(), _main(Settings.from_env(), lost=lost, owner=owner))
+    run_to_end(asyncio.new_event_loop(), _main(Settings.from_env(), lost=int(lost), owner=owner))
     # All is written. A thread that a provider left behind must not keep the process: the
     # interpreter would wait for it.
     logging.shutdown()

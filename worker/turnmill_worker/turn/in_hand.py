@@ -1,12 +1,14 @@
 """The turns that this process holds: what heartbeats extend, and what can be stopped."""
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from turnmill.domain.ids import TurnId
 from turnmill.store.records import Claim
 from turnmill_worker.layers.holding import Holding, Stop
+from turnmill_worker.providers.calls import Call
 
 
 class InHand:
@@ -52,25 +54,43 @@ class InHand:
         A turn may have been settled and claimed again by us since they were looked at: the claim
         under the next fence is another one, and goes on.
         """
-        self._stop(self._of(pairs), Stop.LEASE_LOST)
+        self._stop(pairs, Stop.LEASE_LOST)
 
     def cancelled(self, pairs: Iterable[tuple[TurnId, int]]) -> None:
         """Stop the calls of these claims: their rows say that nobody wants them. Any thread."""
-        self._stop(self._of(pairs), Stop.CANCELLED)
+        self._stop(pairs, Stop.CANCELLED)
 
     def close_all(self, why: Stop) -> None:
         """Stop every call, and let none begin any more. From any thread."""
         self._closed = why
-        mine = list(self._holdings.values())
-        self._stop(mine, why)
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            for one in list(self._holdings.values()):
+                loop.call_soon_threadsafe(one.close_call, why)
 
     def _of(self, pairs: Iterable[tuple[TurnId, int]]) -> list[Holding]:
         found = ((self._holdings.get(turn_id), fence) for turn_id, fence in pairs)
         return [one for one, fence in found if one is not None and one.claim.fence == fence]
 
-    def _stop(self, holdings: Sequence[Holding], why: Stop) -> None:
+    def _stop(self, pairs: Iterable[tuple[TurnId, int]], why: Stop) -> None:
+        """Look at the fences on the loop's thread: there alone a claim becomes that of a step."""
         loop = self._loop
-        if not holdings or loop is None or loop.is_closed():
+        if loop is None or loop.is_closed():
             return
-        for one in holdings:
-            loop.call_soon_threadsafe(one.close_call, why)
+        for turn_id, fence in pairs:
+            holding = self._holdings.get(turn_id)
+            if holding is not None:
+                loop.call_soon_threadsafe(holding.stop_claim, fence, why)
+
+
+async def end_of(call: Call[Any], holding: Holding, *, accepting: Callable[[], bool]) -> None:
+    """Wait for work in hand; who wants us to end closes the call in hand, if there is one."""
+    while not call.over:
+        try:
+            await call.wait()
+        except asyncio.CancelledError:
+            # Celery revoked the task or ends in a hurry: the row must not wait for its lease.
+            holding.close_call(Stop.REVOKED if accepting() else Stop.DRAINING)
+        except Exception:  # noqa: BLE001
+            # The edge to the pool: a soft time limit of Celery's is raised where we wait.
+            holding.close_call(Stop.TIMED_OUT)

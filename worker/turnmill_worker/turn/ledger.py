@@ -23,6 +23,7 @@ from turnmill.store.line.leases import end_leases, mark_sent
 from turnmill.store.line.settle import settle, was_settled
 from turnmill.store.records import Claim, Fenced, Locked, Settled, Settlement
 from turnmill_worker.layers import clock
+from turnmill_worker.turn.step_ledger import StepLedger
 
 logger = logging.getLogger("turnmill.ledger")
 
@@ -93,12 +94,14 @@ class GroupedLedger:
         self._settles: Grouped[Settlement, Settled | Fenced | Locked] = Grouped(
             "settles", self._settle_group, most=_MOST, weigh=_weight_of, heaviest=_HEAVIEST
         )
+        self.steps = StepLedger(database)
         self._refusal: str | None = None  #: why the store took no verdict when it was last asked
 
     def stop(self) -> None:
         """Write what is left and stop."""
         self._claims.stop()
         self._settles.stop()
+        self.steps.stop()
 
     async def claim(self, turn_id: TurnId) -> Claim | None:
         """Take the turn; a session that is locked for a moment is asked for again."""

@@ -25,11 +25,14 @@ from turnmill_worker.layers.registered import Named
 from turnmill_worker.providers import boundary, calls
 from turnmill_worker.providers.boundary import Answer, Bug, Fault
 from turnmill_worker.providers.port import Done, Provider, Request, Usage
+from turnmill_worker.tools.offered import Tools
 from turnmill_worker.turn import verdict
 from turnmill_worker.turn.failing import FAILING, warn_of_failure
-from turnmill_worker.turn.in_hand import InHand
+from turnmill_worker.turn.in_hand import InHand, end_of
 from turnmill_worker.turn.ledger import UNSTORABLE, Ledger
 from turnmill_worker.turn.slots import Slots
+from turnmill_worker.turn.step_ledger import StepLedger
+from turnmill_worker.turn.steps import Asking, Steps
 from turnmill_worker.turn.verdict import Rules, Verdict
 from turnmill_worker.turn.written import Told, tell
 
@@ -55,6 +58,8 @@ class Deps:
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     layers: Sequence[Named] = ()  #: that the operator registered, outermost first
     measure: Layer | None = None  #: outside of them, where calls are counted
+    tools: Tools = field(default_factory=Tools)  #: that the operator registered
+    step_ledger: StepLedger | None = None  #: None: no turn takes more than one step
     told: Told | None = None  #: after each commit
     accepting: Callable[[], bool] = lambda: True  #: whether a turn may still be claimed
     turn_timeout: timedelta = timedelta(minutes=10)
@@ -62,6 +67,7 @@ class Deps:
     background_timeout: timedelta = verdict.BACKGROUND_TIMEOUT
     jitter: Callable[[], float] = random.random
     chains: Chains = field(init=False, repr=False)  #: all around the providers
+    steps: Steps = field(init=False, repr=False)  #: of turns whose models call tools
 
     def __post_init__(self) -> None:
         chains = Chains(
@@ -74,6 +80,8 @@ class Deps:
             measure=self.measure,
         )
         object.__setattr__(self, "chains", chains)
+        steps = Steps(ledger=self.step_ledger, tools=self.tools, accepting=self.accepting)
+        object.__setattr__(self, "steps", steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +138,32 @@ async def _claim(turn_id: TurnId, deps: Deps) -> Claim | None:
 async def run_claim(claim: Claim, deps: Deps) -> Outcome:
     """Ask the provider and write down what came of it, whatever it is."""
     with deps.in_hand.holding(claim) as holding:
-        settlement = await attempt(claim, holding, deps)
-        settled = await _written(settlement, deps)
+        if deps.steps.are_taken(claim):
+            settlement, settled = await deps.steps.run(holding, _asking(holding, deps))
+            claim = holding.claim
+        else:
+            settlement = await attempt(claim, holding, deps)
+            settled = await _written(settlement, deps)
     if isinstance(settled, Fenced) and settlement.kept:
         await shielded(deps.ledger.keep_late(settlement))
     return _report(claim, settlement, settled, deps)
+
+
+def _asking(holding: Holding, deps: Deps) -> Asking:
+    def judge(found: Stop | NotSent) -> Settlement:
+        judged = _verdict(holding.claim, found, holding, deps)
+        return verdict.settlement(holding.claim, judged, provider_ms=0, cost_usd=None)
+
+    def told(claim: Claim, settlement: Settlement) -> None:
+        stands = Settled(turn_id=claim.turn_id, state=settlement.state, due_at=None, next=None)
+        tell(deps.told, claim, settlement, stands)
+
+    return Asking(
+        ask=lambda: attempt(holding.claim, holding, deps),
+        judge=judge,
+        write=lambda settlement: _written(settlement, deps),
+        told=told,
+    )
 
 
 async def attempt(claim: Claim, holding: Holding, deps: Deps) -> Settlement:
@@ -178,7 +207,7 @@ async def _call(claim: Claim, holding: Holding, deps: Deps) -> Found:
     if not holding.may_begin():
         return holding.stop or Stop.LEASE_LOST
     call = holding.call = calls.Call(_asked(claim, holding, deps))
-    await _end_of(call, holding, deps)
+    await end_of(call, holding, accepting=deps.accepting)
     found = call.result()
     if holding.stop is not None and (found is None or isinstance(found, Bug)):
         return holding.stop  # it was us: what a call raises when it is closed tells nothing
@@ -186,31 +215,18 @@ async def _call(claim: Claim, holding: Holding, deps: Deps) -> Found:
     return Bug("bug:CancelledError") if found is None else found
 
 
-async def _end_of(call: calls.Call[Found], holding: Holding, deps: Deps) -> None:
-    """Wait for the call, and close it when somebody wants us to end."""
-    while not call.over:
-        try:
-            await call.wait()
-        except asyncio.CancelledError:
-            # Celery revoked the task or ends in a hurry: the row must not wait for its lease.
-            holding.close_call(Stop.REVOKED if deps.accepting() else Stop.DRAINING)
-        except Exception:  # noqa: BLE001
-            # The edge to the pool: a soft time limit of Celery's is raised where we wait.
-            holding.close_call(Stop.TIMED_OUT)
-
-
 async def _asked(claim: Claim, holding: Holding, deps: Deps) -> Found:
     """Ask through all layers, and return what came of it."""
     kind: Kind = "send" if claim.kind == "send" else "check"
-    call = Call(
-        claim=claim,
-        request=request_of(claim),
-        kind=kind,
-        holding=holding,
-        takes=_taken(deps.provider, claim.provider),
-    )
     found: ProviderError
     try:
+        call = Call(
+            claim=claim,
+            request=deps.steps.equipped(request_of(claim), claim),
+            kind=kind,
+            holding=holding,
+            takes=_taken(deps.provider, claim.provider),
+        )
         go = deps.chains.of(claim.settings.get("layers"))
         return await go(call)
     except ProviderError as error:

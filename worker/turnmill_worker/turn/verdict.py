@@ -149,7 +149,12 @@ def _ends_the_question(claim: Claim, error: ProviderError) -> bool:
     if isinstance(error, BadAnswer) or error.error_code == _TOO_LARGE:
         return True
     breaks = isinstance(error, Bug) and claim.kind == "check"
-    return breaks and claim.n >= claim.max_attempts + MAX_FAULTS
+    return breaks and _of_this_step(claim) >= claim.max_attempts + MAX_FAULTS
+
+
+def _of_this_step(claim: Claim) -> int:
+    """Return how many claims there were, but for one of each step that was finished."""
+    return claim.n - (claim.step - 1)
 
 
 def _after_error(
@@ -238,11 +243,12 @@ def of_fault(
         asked = _unanswered(claim, error, policy=policy, jitter=jitter, patience=patience)
         if asked.state not in {TurnState.WAITING, TurnState.UNKNOWN}:
             return asked
-    elif claim.n >= claim.max_attempts + MAX_FAULTS:
+    elif _of_this_step(claim) >= claim.max_attempts + MAX_FAULTS:
         return Verdict(
             state=TurnState.DEAD, outcome="dead", error_code=fault.error_code, runs_on=True
         )
-    delay = policy.delay_after(error, attempt=claim.n, max_attempts=claim.n + 1, jitter=jitter)
+    n = _of_this_step(claim)
+    delay = policy.delay_after(error, attempt=n, max_attempts=n + 1, jitter=jitter)
     return Verdict(
         state=TurnState.QUEUED,
         outcome="released",
@@ -268,7 +274,8 @@ def of_stop(claim: Claim, why: Stop, *, sent: bool) -> Verdict:
         return Verdict(
             state=TurnState.UNKNOWN,
             outcome="abandoned",
-            gives_attempt_back=why is not Stop.REVOKED or claim.n < claim.max_attempts + MAX_FAULTS,
+            gives_attempt_back=why is not Stop.REVOKED
+            or _of_this_step(claim) < claim.max_attempts + MAX_FAULTS,
             error_code=why.value,
         )
     return Verdict(

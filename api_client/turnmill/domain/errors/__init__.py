@@ -4,6 +4,7 @@ TurnmillError
 ├── ConfigurationError
 │   ├── InvalidSetting          a variable or URL cannot be understood
 │   ├── UnsafeSetting           the production profile refuses it
+│   ├── InvalidTool             a function cannot be a tool as it stands
 │   ├── MissingExtra            a part is not installed
 │   └── UnsupportedByStore      SQLite cannot promise this
 ├── StoreError
@@ -53,6 +54,7 @@ TurnmillError
 from turnmill.domain.errors.base import (
     ConfigurationError,
     InvalidSetting,
+    InvalidTool,
     MissingExtra,
     TurnmillError,
     UnsafeSetting,
@@ -121,6 +123,7 @@ __all__ = [
     "InvalidInput",
     "InvalidSetting",
     "InvalidText",
+    "InvalidTool",
     "KeyMissing",
     "MaybeSent",
     "MissingExtra",

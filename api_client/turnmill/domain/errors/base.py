@@ -53,6 +53,12 @@ class MissingExtra(ConfigurationError):
     code = "missing_extra"
 
 
+class InvalidTool(ConfigurationError):
+    """A function cannot be a tool as it stands."""
+
+    code = "invalid_tool"
+
+
 class UnsupportedByStore(ConfigurationError):
     """This store cannot promise what was asked."""
 

@@ -11,15 +11,19 @@ from turnmill.store.lite.looking import (
     vitals,
 )
 from turnmill.store.lite.settling import settle
+from turnmill.store.lite.stepping import advance, begin_calls, end_calls
 
 __all__ = [
     "accept",
     "accept_many",
     "accept_new",
+    "advance",
     "backlogs",
+    "begin_calls",
     "claim",
     "claim_due",
     "claim_suspects",
+    "end_calls",
     "extend",
     "has_been_up",
     "history",

@@ -18,6 +18,7 @@ from turnmill.store.engine import engine_of
 from turnmill.store.line.accept import accept
 from turnmill.store.line.endings import end_turns, queue_again
 from turnmill.store.line.head import lock_sessions, move_lines
+from turnmill.store.nouns.copied_steps import first_step, take_along
 from turnmill.store.nouns.sessions import history
 from turnmill.store.readable import read_one, readable
 from turnmill.store.records import (
@@ -32,6 +33,8 @@ from turnmill.store.schema.tables import attempts, messages, sessions, turns
 from turnmill.store.types import db_now
 from turnmill.wire import CANCEL_CHANNEL
 
+#: Who speaks in the steps of a turn; what comes before them is what was sent.
+_OF_STEPS = ("assistant", "tool")
 _COLUMNS = tuple(turns.c[name] for name in TurnRecord.__dataclass_fields__)
 
 
@@ -142,7 +145,10 @@ def retry(conn: Connection, turn_id: TurnId, *, new_id: TurnId) -> Accepted:
             # The new turn takes the old one's place in the batch, whose results are to show it.
             leave = {"batch_id": None, "batch_line": None}
             conn.execute(update(turns).where(turns.c.id == turn_id).values(**leave))
-        return accept(conn, session_id, copy)
+        accepted = accept(conn, session_id, copy)
+        if (first := first_step(conn, turn_id)) is not None:
+            take_along(conn, turn_id, new_id, first=first)
+        return accepted
     status = conn.scalar(select(sessions.c.status).where(sessions.c.id == session_id))
     if status == SessionStatus.ARCHIVED:
         raise SessionArchived()
@@ -194,7 +200,7 @@ def _copy(conn: Connection, turn_id: TurnId, new_id: TurnId) -> NewTurn:
         raise UnreadableRow()  # the copy would be without it, and nobody told
     said = conn.execute(
         select(messages.c.role, messages.c.content)
-        .where(messages.c.turn_id == turn_id)
+        .where(messages.c.turn_id == turn_id, messages.c.role.not_in(_OF_STEPS))
         .order_by(messages.c.position)
     ).all()
     return NewTurn(

@@ -25,7 +25,8 @@ from turnmill.store.schema.tables import attempts, sessions, turns, usage_daily
 from turnmill.store.types import Timestamp, db_now, lock_table
 
 #: Outcomes of a claim that came to no request.
-_UNSENT = ("released", "not_now")
+#: Nothing was sent, or its step was finished and the next one is no second try.
+_NO_TRY = ("released", "not_now", "called")
 
 #: What columns of the figures hold.
 _MOST = 2**63 - 1
@@ -170,7 +171,7 @@ def _spent_on(ended: Any) -> Any:
     unpriced = attempts.c.cost_usd.is_(None) & (
         func.coalesce(attempts.c.input_tokens + attempts.c.output_tokens, 1) > 0
     )
-    sent = func.count().filter(attempts.c.kind == "send", attempts.c.outcome.not_in(_UNSENT))
+    sent = func.count().filter(attempts.c.kind == "send", attempts.c.outcome.not_in(_NO_TRY))
     return (
         select(
             attempts.c.turn_id,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
+from turnmill.domain.ids import TurnId
 from turnmill.store.postgres.accepting import (
     accept,
     accept_many,
@@ -14,15 +15,19 @@ from turnmill.store.postgres.accepting import (
 from turnmill.store.postgres.claiming import claim, claim_due, claim_suspects, extend, still_due
 from turnmill.store.postgres.looking import backlogs, has_been_up, history, notify, vitals
 from turnmill.store.records import Fenced, Locked, Settled, Settlement
+from turnmill.store.step_records import Advanced, CallEnd, Step, ToBegin
 
 __all__ = [
     "accept",
     "accept_many",
     "accept_new",
+    "advance",
     "backlogs",
+    "begin_calls",
     "claim",
     "claim_due",
     "claim_suspects",
+    "end_calls",
     "extend",
     "has_been_up",
     "history",
@@ -42,3 +47,27 @@ def settle(conn: Connection, settlements: Sequence[Settlement]) -> list[Settled 
     from turnmill.store.postgres import settling  # noqa: PLC0415
 
     return settling.settle(conn, settlements)
+
+
+# The same of steps: only turns that call tools take any.
+
+
+def advance(conn: Connection, steps: Sequence[Step]) -> list[Advanced | Fenced | Locked]:
+    """Write steps, at most one for each session, in one statement."""
+    from turnmill.store.postgres import stepping  # noqa: PLC0415
+
+    return stepping.advance(conn, steps)
+
+
+def begin_calls(conn: Connection, calls: Sequence[ToBegin]) -> set[tuple[TurnId, int]]:
+    """Note that calls are about to be run; return (turn, position) of those that may be."""
+    from turnmill.store.postgres import stepping  # noqa: PLC0415
+
+    return stepping.begin_calls(conn, calls)
+
+
+def end_calls(conn: Connection, ends: Sequence[CallEnd]) -> set[tuple[TurnId, int]]:
+    """Write what became of calls; return (turn, position) of those that stand."""
+    from turnmill.store.postgres import stepping  # noqa: PLC0415
+
+    return stepping.end_calls(conn, ends)

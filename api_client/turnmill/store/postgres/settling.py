@@ -1,25 +1,21 @@
 """Settling on Postgres: a group of verdicts in one statement, built once from what is declared."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Text, Uuid, column, select, table
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.types import TypeEngine
 
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import CLAIMABLE, FINAL, UNFINISHED, TurnState
+from turnmill.store.postgres.rendering import part, sets, typed
 from turnmill.store.records import Fenced, Locked, Settled, Settlement
 from turnmill.store.rules.accepting import in_json
 from turnmill.store.rules.endings import COUNTED_SQL, ENDED_SQL
 from turnmill.store.rules.heads import settled
-from turnmill.store.rules.riders import RIDERS, Rider, insert_of
+from turnmill.store.rules.riders import RIDERS, Rider
 from turnmill.store.rules.settling import FIELDS, OF_ATTEMPT, OF_SESSION, OF_TURN, row_of
 from turnmill.store.schema.tables import STILL_RUNNING, attempts, sessions, sql_list, turns
 from turnmill.store.schema_name import execute
-
-# Named parameters, so that no percent sign in a text of ours is doubled.
-_DIALECT = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
 
 _FINAL = sql_list(frozenset(FINAL))
 _UNFINISHED = sql_list(frozenset(UNFINISHED))
@@ -30,31 +26,7 @@ _V = table("v", *(column(field.name, field.type) for field in FIELDS)).c
 _TURN = table("turn", column("id", Uuid()), column("session_id", Uuid()), column("state", Text()))
 _STATE = _TURN.c.state
 
-
-def _rendered(clause: Any) -> str:
-    return str(clause.compile(dialect=_DIALECT, compile_kwargs={"literal_binds": True}))
-
-
-def _typed(types: Mapping[str, TypeEngine[Any]]) -> str:
-    """Return names and types, as a recordset declares them."""
-    return ", ".join(f"{name} {kind.compile(dialect=_DIALECT)}" for name, kind in types.items())
-
-
-def _sets(rules: Mapping[str, Callable[..., Any]], *of: Any) -> str:
-    """Return what an UPDATE sets by these rules."""
-    return ",\n        ".join(f"{name} = {_rendered(rule(*of))}" for name, rule in rules.items())
-
-
-def _part(rider: Rider) -> str:
-    """Return the parts of the statement that read what a rider brings, and write it."""
-    types = {"turn_id": Uuid(), **rider.says}
-    brought = table("r", *(column(name, kind) for name, kind in types.items()))
-    insert = _rendered(insert_of(rider, brought=brought, turn=_TURN, dialect="postgresql"))
-    source = f"jsonb_to_recordset(%({rider.name})s::jsonb) AS r ({_typed(types)})"
-    return f"{rider.name} AS (\n{insert.replace('JOIN r ON', f'JOIN {source} ON')}\n), "
-
-
-_VERDICT = _typed({field.name: field.type for field in FIELDS})
+_VERDICT = typed({field.name: field.type for field in FIELDS})
 _RIDERS = "<riders>"
 
 # One statement, so its snapshot is older than its locks. Whoever moves a turn updates the row of
@@ -70,19 +42,19 @@ WITH verdict AS (
     SELECT s.id FROM line JOIN turnmill.sessions s ON s.id = line.id AND s.xmin = line.version
 ), turn AS (
     UPDATE turnmill.turns t SET
-        {_sets(OF_TURN, _T, _V)}
+        {sets(OF_TURN, _T, _V)}
     FROM verdict v JOIN mine ON mine.id = v.session_id
     WHERE t.id = v.turn_id AND {STILL_RUNNING} AND t.lease_fence = v.fence
     RETURNING t.id, t.session_id, t.lease_fence, t.state, t.state IN {_FINAL} AS is_final, t.lane,
         t.lost, t.sent_at, t.available_at
 ), attempt AS (
     UPDATE turnmill.attempts a SET
-        {_sets(OF_ATTEMPT, _A, _V, _STATE)}
+        {sets(OF_ATTEMPT, _A, _V, _STATE)}
     FROM turn JOIN verdict v ON v.turn_id = turn.id
     WHERE a.turn_id = turn.id AND a.fence = turn.lease_fence
 ), session AS (
     UPDATE turnmill.sessions s SET
-        {_sets(OF_SESSION, _S, _V, _STATE)},
+        {sets(OF_SESSION, _S, _V, _STATE)},
         {COUNTED_SQL},
         (head_turn_id, head_lane, head_due_at) = (
             SELECT next.id, CASE WHEN next.lost > 0 THEN 'quarantine' ELSE next.lane END,
@@ -115,7 +87,7 @@ FROM mine WHERE id NOT IN (SELECT session_id FROM session)
 
 
 def _with(riders: Iterable[Rider]) -> str:
-    return _STATEMENT.replace(_RIDERS, "".join(map(_part, riders)))
+    return _STATEMENT.replace(_RIDERS, "".join(part(one, turn=_TURN) for one in riders))
 
 
 #: With what most verdicts bring, and with all that any may bring.

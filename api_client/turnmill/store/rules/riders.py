@@ -19,7 +19,7 @@ class Rider(NamedTuple):
     name: str  #: of its part of a statement
     table: Table
     says: Mapping[str, TypeEngine[Any]]  #: what each row that is brought says
-    rows_of: Callable[[Settlement], Sequence[Mapping[str, Any]]]
+    rows_of: Callable[[Any], Sequence[Mapping[str, Any]]]  #: of a Settlement, or a Step
     #: what is written for a row `r` of a turn, whose state is what it has become
     writes: Callable[[FromClause, FromClause], Select[Any]]
     #: what becomes of a row that stands already, from that and the new one; {}: there is none

@@ -86,7 +86,7 @@ def row_of(settlement: Settlement) -> dict[str, Any]:
     return {field.name: field.read(settlement) for field in FIELDS}
 
 
-def _added(table: Table) -> dict[str, Callable[..., Any]]:
+def added(table: Table) -> dict[str, Callable[..., Any]]:
     """Return the sums of this table, each as an expression over the row and the verdict."""
 
     def more(name: str) -> Callable[..., Any]:
@@ -99,7 +99,7 @@ def _added(table: Table) -> dict[str, Callable[..., Any]]:
     return {name: more(name) for name, summed_by in COUNTS.items() if table in summed_by}
 
 
-def _spent(row: Any, v: Any, *_: Any) -> Any:
+def spent(row: Any, v: Any, *_: Any) -> Any:
     """Add the cost, if that is known: an unknown one is never 0."""
     more = func.coalesce(row.cost_usd, 0) + v.cost_usd
     return case((v.cost_usd.is_(None), row.cost_usd), else_=more)
@@ -144,8 +144,8 @@ OF_TURN: Mapping[str, Callable[..., Any]] = MappingProxyType(
             (t.cancel_requested, TurnState.CANCELLED.value), else_=v.error_code
         ),
         "finish_reason": lambda t, v: v.finish_reason,
-        **_added(turns),
-        "cost_usd": _spent,
+        **added(turns),
+        "cost_usd": spent,
         "finished_at": lambda t, v: case((or_(t.cancel_requested, _in(v.state, *FINAL)), db_now())),
     }
 )
@@ -161,8 +161,8 @@ OF_ATTEMPT: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "error_detail": lambda a, v, state: v.error_detail,
         "provider_request_id": lambda a, v, state: v.request_id,
         "model": lambda a, v, state: v.model,
-        **_added(attempts),
-        "cost_usd": _spent,
+        **added(attempts),
+        "cost_usd": spent,
         "provider_ms": lambda a, v, state: func.coalesce(a.provider_ms, 0) + v.provider_ms,
         "first_token_ms": lambda a, v, state: v.first_token_ms,
         "estimated": lambda a, v, state: v.estimated,
@@ -197,7 +197,7 @@ OF_SESSION: Mapping[str, Callable[..., Any]] = MappingProxyType(
             s.turns_succeeded + _one_if(state == TurnState.SUCCEEDED.value)
         ),
         "turns_failed": lambda s, v, state: s.turns_failed + _one_if(_failed(state)),
-        **_added(sessions),
+        **added(sessions),
         "cost_usd": lambda s, v, state: s.cost_usd + func.coalesce(v.cost_usd, 0),
         "unpriced_attempts": lambda s, v, state: s.unpriced_attempts + case((v.priced, 0), else_=1),
         "last_active_at": lambda s, v, state: db_now(),

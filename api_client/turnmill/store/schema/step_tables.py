@@ -45,6 +45,7 @@ tool_calls = Table(
     Column("started_at", Timestamp),  # before the last run began: from here on it may have happened
     Column("ended_at", Timestamp),
     Column("expires_at", Timestamp),  # nobody waits for its output, or its approval, any longer
+    Column("made_in", Uuid),  # another turn, which was retried as this one; NULL: in this one
     PrimaryKeyConstraint("turn_id", "position"),
     one_of("state", ToolCallState),
     one_of("effects", Effects),

@@ -15,6 +15,7 @@ from turnmill.store.schema_name import named
 from turnmill.store.types import Timestamp
 from turnmill.store.upkeep.invariant import Invariant
 from turnmill.store.upkeep.invariants_of_events import OF_EVENTS
+from turnmill.store.upkeep.invariants_of_steps import OF_STEPS
 
 _FINAL = sql_list(frozenset(FINAL))
 _UNFINISHED = sql_list(frozenset(UNFINISHED))
@@ -282,6 +283,7 @@ INVARIANTS: tuple[Invariant, ...] = (
         """,
     ),
     *OF_EVENTS,
+    *OF_STEPS,
 )
 
 #: Holds only when everything that was accepted has had the time to end.

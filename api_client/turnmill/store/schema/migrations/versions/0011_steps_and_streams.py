@@ -48,6 +48,7 @@ def upgrade() -> None:
         sa.Column("started_at", Timestamp(), nullable=True),
         sa.Column("ended_at", Timestamp(), nullable=True),
         sa.Column("expires_at", Timestamp(), nullable=True),
+        sa.Column("made_in", sa.Uuid(), nullable=True),
         sa.ForeignKeyConstraint(
             ["turn_id"], ["turns.id"], name="fk_tool_calls_turn_id", ondelete="CASCADE"
         ),

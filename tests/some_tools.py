@@ -1,0 +1,127 @@
+"""Tools for tests: those that work, and those that do not."""
+
+import asyncio
+import threading
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+
+from turnmill import ToolContext, ToolError, tool
+
+#: Set by a test that lets the tools go on which wait.
+GO_ON = threading.Event()
+BEGUN: list[str] = []
+STOPPED: list[str] = []
+SECRET = "secret-7d1"
+
+
+@dataclass
+class Place:
+    """Where something is."""
+
+    lat: float
+    lon: float = 0.0
+
+
+@tool(effects="none")
+def weather(city: str, at: Place | None = None) -> str:
+    """Tell the weather.
+
+    Args:
+        city: As people there call it.
+        at: Nearer than that.
+    """
+    return f"sunny in {city}" if at is None else f"sunny at {at.lat:g}"
+
+
+@tool(effects="none")
+async def add(a: int, b: int = 1) -> dict[str, int]:
+    """Add two numbers."""
+    return {"sum": a + b}
+
+
+_meeting: dict[str, asyncio.Event] = {}
+
+
+@tool(effects="none")
+async def meet(me: str, other: str) -> str:
+    """Return when the other one is there as well."""
+    _meeting.setdefault(me, asyncio.Event()).set()
+    await _meeting.setdefault(other, asyncio.Event()).wait()
+    return f"{me} met {other}"
+
+
+@tool(effects="none")
+def breaks() -> str:
+    """Break, in words that nobody is to read."""
+    raise ValueError(SECRET)
+
+
+@tool(effects="none")
+async def exits() -> str:
+    """Want to end the process."""
+    raise SystemExit(SECRET)
+
+
+@tool
+def apologises() -> str:
+    """Say what is wrong."""
+    raise ToolError("the card was declined")
+
+
+@tool(timeout=timedelta(seconds=0.2))
+def sleeps() -> str:
+    """Take longer than it may, in a thread."""
+    GO_ON.wait(20)
+    return "too late"
+
+
+@tool(timeout=timedelta(seconds=0.2), effects="none")
+async def dawdles() -> str:
+    """Take longer than it may, on the loop."""
+    await asyncio.sleep(20)
+    return "too late"
+
+
+@tool(effects="none")
+def shouts(length: int) -> str:
+    """Return a long output."""
+    return "x" * length
+
+
+@tool(effects="none")
+def mute() -> object:
+    """Return what is no JSON."""
+    return object()
+
+
+@tool(effects="idempotent")
+def tells(context: ToolContext) -> str:
+    """Return what it is told of the call."""
+    shown = (context.user_id, context.metadata.get("told"), context.attempt, context.step)
+    return f"{shown} {context.call_id} {context.idempotency_key}"
+
+
+@tool(effects="none")
+async def lingers(name: str) -> str:
+    """Wait until somebody stops it."""
+    BEGUN.append(name)
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        STOPPED.append(name)
+        raise
+    return "nobody stopped it"
+
+
+@tool(effects="idempotent")
+def blocks(seconds: float) -> str:
+    """Hold its thread."""
+    time.sleep(seconds)
+    return "done"
+
+
+@tool(effects="idempotent", approval=True, expires=timedelta(seconds=30))
+def pays(amount: int) -> str:
+    """Pay, if somebody agrees."""
+    return f"paid {amount}"

@@ -1,0 +1,1 @@
+"""Tools: what is registered, what a session may use of it, and how one call is run."""

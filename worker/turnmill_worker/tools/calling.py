@@ -1,0 +1,161 @@
+"""One call of a tool: run within its time, and what came of it in words for the model."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from turnmill.domain.checks import storable
+from turnmill.domain.states import Effects, ToolCallState
+from turnmill.tools import Tool, ToolError
+from turnmill_worker.providers import calls
+from turnmill_worker.providers.foreign import name_of
+from turnmill_worker.tools.threads import Threads
+
+logger = logging.getLogger("turnmill.tools")
+
+#: Of an output; a longer one is told as an error.
+MAX_OUTPUT_BYTES = 1_000_000
+_MAX_WORDS = 4_000  #: characters of a ToolError
+#: A coroutine that was cancelled may take so long to end, while its turn goes on.
+_PATIENCE = timedelta(seconds=4)
+
+UNKNOWN = (
+    "The outcome of this call is unknown: it was interrupted after it had begun. It may have had"
+    " its effect, and was not run again."
+)
+_MAY_HAVE_HAPPENED = " It may have had its effect all the same."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What has become of a call, as the model is told."""
+
+    state: ToolCallState
+    output: str = field(repr=False)
+    error_code: str | None = None
+
+    @property
+    def is_error(self) -> bool:
+        """Tell whether the model is told of a failure."""
+        return self.state is not ToolCallState.DONE
+
+
+def failed(code: str, words: str) -> Outcome:
+    """Return the outcome of a call that has failed, or could not be made."""
+    return Outcome(state=ToolCallState.FAILED, output=storable(words)[:_MAX_WORDS], error_code=code)
+
+
+def unknown() -> Outcome:
+    """Return the outcome of a call that was interrupted and is not run again."""
+    return Outcome(state=ToolCallState.UNKNOWN, output=UNKNOWN, error_code="outcome_unknown")
+
+
+def expired() -> Outcome:
+    """Return the outcome of a call that nobody outside has done anything about."""
+    words = "Nobody answered this call in time."
+    return Outcome(state=ToolCallState.EXPIRED, output=words, error_code="expired")
+
+
+async def run(tool: Tool[..., Any], arguments: dict[str, Any], threads: Threads) -> Outcome:
+    """Run the tool; for a synchronous one a place in the threads was taken. Raises nothing of its.
+
+    Cancelled, it closes the call: a coroutine is cancelled, and a thread is left behind.
+    """
+    if tool.is_async:
+        return await _awaited(tool, arguments)
+    ended = threads.run(lambda: tool.function(**arguments))
+    await asyncio.wait({ended}, timeout=tool.timeout.total_seconds())
+    if not ended.done():
+        return _overdue(tool)
+    ran = ended.result()
+    return _done(ran.result) if ran.raised is None else raised(tool, ran.raised)
+
+
+async def _awaited(tool: Tool[..., Any], arguments: dict[str, Any]) -> Outcome:
+    call = calls.Call(_caught(tool, lambda: tool.function(**arguments)))
+    try:
+        async with asyncio.timeout(tool.timeout.total_seconds()):
+            await call.wait()
+    except TimeoutError:
+        call.close(patience=_PATIENCE)
+        return _overdue(tool)
+    except asyncio.CancelledError:
+        call.close(patience=_PATIENCE)
+        raise
+    return call.result() or failed("raised", "The tool failed: CancelledError.")
+
+
+async def _caught(tool: Tool[..., Any], work: Callable[[], Any]) -> Outcome:
+    try:
+        return _done(await work())
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # noqa: BLE001
+        # The edge to a tool of somebody's: a SystemExit of its would end the loop.
+        return raised(tool, error)
+
+
+def _overdue(tool: Tool[..., Any]) -> Outcome:
+    words = f"The tool took longer than {tool.timeout.total_seconds():g} seconds."
+    if tool.effects is not Effects.NONE:
+        words += _MAY_HAVE_HAPPENED
+    return failed("tool_timeout", words)
+
+
+def raised(tool: Tool[..., Any], error: BaseException) -> Outcome:
+    """Tell the words of a ToolError, which are meant for it, and of anything else the type."""
+    if isinstance(error, ToolError):
+        return failed("tool_error", _words_of(error))
+    name = name_of(error)
+    logger.warning(
+        "tool %s raised %s at %s",
+        tool.name,
+        name,
+        _place_of(error),
+        extra={"action": "tool_raised", "tool": tool.name},
+    )
+    return failed(f"raised:{name}"[:64], f"The tool failed: {name}.")
+
+
+def _words_of(error: ToolError) -> str:
+    try:
+        return str(error) or "The tool failed."
+    except Exception:  # noqa: BLE001
+        return "The tool failed."  # somebody's subclass
+
+
+def _place_of(error: BaseException) -> str:
+    """Return where in the code it was raised: a file's name and a line, and none of its words."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return "an unknown place"
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+
+
+def _done(output: Any) -> Outcome:
+    words = _in_words(output)
+    if words is None:
+        return failed("output_unreadable", f"The tool's output is no JSON: {name_of(output)}.")
+    if len(words) > MAX_OUTPUT_BYTES or len(words.encode()) > MAX_OUTPUT_BYTES:
+        return failed(
+            "output_too_large", f"The tool's output is longer than {MAX_OUTPUT_BYTES} bytes."
+        )
+    return Outcome(state=ToolCallState.DONE, output=words)
+
+
+def _in_words(output: Any) -> str | None:
+    """Return a text as it is, and anything else as JSON; None where it is none."""
+    if type(output) is str:
+        return storable(output)
+    from pydantic_core import to_json  # noqa: PLC0415  only where tools are run
+
+    try:
+        return storable(to_json(output).decode())
+    except Exception:  # noqa: BLE001
+        # Objects of somebody's, and what they raise when they are read.
+        return None

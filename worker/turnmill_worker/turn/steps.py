@@ -1,0 +1,258 @@
+"""Steps: a reply that calls tools is written down, its calls are run, and the model goes on.
+
+A step is one model call of a turn. Each is committed as it comes, and so is what came of each call
+of a tool: whoever claims the turn later goes on where the rows end, and repeats nothing.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+
+from turnmill.domain.bounds import MAX_TOOL_ROUNDS
+from turnmill.domain.checks import storable
+from turnmill.domain.content import ToolCall
+from turnmill.domain.errors import NotSent, StoreError
+from turnmill.domain.states import Effects, ToolCallState, TurnState
+from turnmill.store.codec import StoredHistory
+from turnmill.store.line.stepping import CALLED
+from turnmill.store.records import Claim, Fenced, Settled, Settlement
+from turnmill.store.step_records import Advanced, NewCall, Step
+from turnmill_worker.layers.holding import Holding, Stop
+from turnmill_worker.providers import calls
+from turnmill_worker.providers.boundary import Fault, name_of
+from turnmill_worker.providers.port import Request
+from turnmill_worker.tools.offered import Offered, Tools
+from turnmill_worker.turn.in_hand import end_of
+from turnmill_worker.turn.rounds import Round, Rounds, round_after, round_left, unanswered
+from turnmill_worker.turn.step_ledger import StepLedger
+
+#: The code of a turn whose model calls tools for ever.
+TOO_MANY_ROUNDS = "too_many_tool_rounds"
+_MAX_NAME = 64
+
+#: A verdict, and what the store made of it.
+Ended = tuple[Settlement, Settled | Fenced]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """How one turn is asked, judged and ended: all that its steps have in common with any call."""
+
+    ask: Callable[[], Awaitable[Settlement]]  #: one model call, with the claim in hand
+    judge: Callable[[Stop | NotSent], Settlement]  #: what is to be written where it ends between
+    write: Callable[[Settlement], Awaitable[Settled | Fenced]]
+    told: Callable[[Claim, Settlement], None]  #: of a step that stands
+
+
+class Steps:
+    """Takes the steps of turns, in one process."""
+
+    def __init__(
+        self,
+        *,
+        ledger: StepLedger | None,
+        tools: Tools,
+        accepting: Callable[[], bool],
+    ) -> None:
+        self._tools = tools
+        self._accepting = accepting
+        if ledger is not None:
+            self._ledger = ledger
+            self._rounds = Rounds(ledger=ledger, tools=tools)
+
+    @staticmethod
+    def are_taken(claim: Claim) -> bool:
+        """Tell whether the turn may take more steps than one."""
+        return claim.step > 1 or bool(claim.settings.get("tools"))
+
+    def equipped(self, request: Request, claim: Claim) -> Request:
+        """Return the request with the tools that may be called, and where its thread goes on.
+
+        Raises Rejected where the session names a tool that is not registered here.
+        """
+        if not self.are_taken(claim):
+            return request
+        offered = self._tools.offered(claim.settings.get("tools"))
+        return replace(
+            request,
+            tools=tuple(one.offer for one in offered.values()),
+            continues=_continued(claim) if claim.step_ref else 0,
+        )
+
+    async def run(self, holding: Holding, asking: Asking) -> Ended:
+        """Take one step after the other until the turn has ended, or is to be given back."""
+        try:
+            ended = await self._left_undone(holding, asking)
+            while ended is None:
+                step = self._step(holding.claim, await asking.ask())
+                ended = await self._taken(step, holding, asking) if isinstance(step, Step) else step
+        except StoreError as error:
+            ended = asking.judge(Fault(error.code))
+        except Exception as error:  # noqa: BLE001
+            # The edge of a turn, which has to come to an end: say, a row of its is corrupt.
+            ended = asking.judge(Fault(f"bug:{name_of(error)}"[:64]))
+        if isinstance(ended, tuple):
+            return ended  # it waits, and that stands already
+        return ended, await asking.write(ended)
+
+    async def _left_undone(self, holding: Holding, asking: Asking) -> Settlement | Ended | None:
+        """Do first what whoever held the turn before us has left undone."""
+        claim = holding.claim
+        if claim.step_ref:
+            # The thread stands for what was said before, too.
+            claim = holding.claim = replace(claim, history=StoredHistory())
+        if not unanswered(claim.messages):
+            return None
+        if claim.kind != "send":
+            # With calls that have no outputs, nothing can have been sent.
+            if not await self._ledger.send_instead(claim):
+                return asking.judge(Stop.LEASE_LOST)
+            attempt = min(claim.attempt + 1, claim.max_attempts)
+            claim = replace(claim, kind="send", native_ref="", attempt=attempt)
+            holding.claim = claim
+        receipts = await self._ledger.receipts(claim.turn_id)
+        return await self._finish(round_left(claim, receipts), holding, asking)
+
+    def _step(self, claim: Claim, settlement: Settlement) -> Step | Settlement:
+        """Return the step that a reply ends, or what is to be written where it ends none."""
+        called = _calls_of(settlement)
+        chosen = claim.settings.get("tools")
+        if not called or not chosen:
+            return settlement
+        offered = self._tools.offered(chosen)
+        if len({one.id for one in called} - {""}) < len(called):
+            return _failed(settlement, "bad_answer")  # no vendor could tell the outputs apart
+        if claim.step > _most_rounds(claim.settings):
+            return _failed(settlement, TOO_MANY_ROUNDS)
+        return Step(
+            settlement=replace(settlement, state=TurnState.RUNNING, outcome=CALLED),
+            calls=[_new_call(one, offered.get(one.name)) for one in called],
+        )
+
+    async def _taken(
+        self, step: Step, holding: Holding, asking: Asking
+    ) -> Settlement | Ended | None:
+        """Write the step, run its calls, and return None where the model is to be asked again."""
+        advanced = await self._advance(step, holding)
+        if isinstance(advanced, Settlement):
+            return advanced
+        asking.told(holding.claim, step.settlement)
+        left = await self._finish(round_after(step, holding.claim), holding, asking)
+        if left is None and not self._accepting():
+            return asking.judge(Stop.DRAINING)
+        return left
+
+    async def _advance(self, step: Step, holding: Holding) -> Advanced | Settlement:
+        """Write the step; the claim in hand is that of the next one from then on."""
+        holding.call, holding.advancing = None, True
+        try:
+            work = calls.Call(self._ledger.advance(step))
+            await end_of(work, holding, accepting=self._accepting)
+            result = work.value()
+            if isinstance(result, Advanced):
+                holding.claim = _next(holding.claim, step, result)
+                holding.sent = False
+                return result
+        except StoreError as error:
+            return _failed(step.settlement, f"step_{error.code}"[:64])
+        finally:
+            holding.advancing = False
+        # Somebody wants it to end, or else it is not ours: then this changes nothing.
+        return _ended(step.settlement, TurnState.CANCELLED, "cancelled")
+
+    async def _finish(
+        self, round_: Round, holding: Holding, asking: Asking
+    ) -> Settlement | Ended | None:
+        """Have all calls of a step answered; None when they are, and the model can go on."""
+        while True:
+            stop = await self._worked(round_, holding)
+            if stop is not None:
+                return asking.judge(stop)
+            if round_.is_answered:
+                holding.claim = round_.answered(holding.claim)
+                return None
+            waiting = replace(
+                asking.judge(Stop.DRAINING), state=TurnState.WAITING, outcome="not_now"
+            )
+            waits = await self._ledger.wait(replace(waiting, gives_attempt_back=False))
+            if waits is not None:
+                return waiting, waits
+            await self._rounds.look_again(round_, holding.claim)
+
+    async def _worked(self, round_: Round, holding: Holding) -> Stop | NotSent | None:
+        """Run what can be run, in a task that can be closed; return why it was, or what failed."""
+        if not round_.ready:
+            return None
+        if not holding.may_begin():
+            return holding.stop
+        work = holding.call = calls.Call(self._rounds.run(round_, holding))
+        await end_of(work, holding, accepting=self._accepting)
+        holding.call = None
+        if holding.stop in (Stop.REVOKED, Stop.TIMED_OUT):
+            return NotSent(holding.stop.value)  # or it would come to that again and again
+        return holding.stop or work.value()
+
+
+def _continued(claim: Claim) -> int:
+    """Return how many messages of the turn the thread of its last step stands for."""
+    replies = [n for n, one in enumerate(claim.messages, 1) if one.role == "assistant"]
+    return replies[-1] if replies else 0
+
+
+def _calls_of(settlement: Settlement) -> list[ToolCall]:
+    if settlement.state is not TurnState.SUCCEEDED:
+        return []
+    return [
+        part
+        for message in settlement.replies
+        for part in message.parts
+        if isinstance(part, ToolCall)
+    ]
+
+
+def _new_call(call: ToolCall, offered: Offered | None) -> NewCall:
+    """Return the receipt of a call. What is not offered is told to the model as any other error."""
+    name = storable(call.name)[:_MAX_NAME]
+    if offered is None:
+        begins, effects, expires = ToolCallState.PENDING, Effects.NONE, None
+    else:
+        begins, effects, expires = offered.begins, offered.effects, offered.expires
+    return NewCall(call_id=call.id, tool=name, effects=effects, state=begins, expires_in=expires)
+
+
+def _most_rounds(settings: Mapping[str, object]) -> int:
+    most = settings.get("max_tool_rounds")
+    return most if type(most) is int and most > 0 else MAX_TOOL_ROUNDS
+
+
+def _next(claim: Claim, step: Step, advanced: Advanced) -> Claim:
+    """Return the claim of the next step; outputs are still to come."""
+    return replace(
+        claim,
+        kind="send",
+        fence=advanced.fence,
+        n=advanced.n,
+        attempt=advanced.attempt,
+        step=advanced.step,
+        step_ref=step.settlement.provider_ref or "",
+        native_ref="",
+        messages=(*claim.messages, *step.settlement.replies),
+        next_position=step.first_output,
+        history=StoredHistory() if step.settlement.provider_ref else claim.history,
+    )
+
+
+def _failed(settlement: Settlement, code: str) -> Settlement:
+    return _ended(settlement, TurnState.FAILED, code)
+
+
+def _ended(settlement: Settlement, state: TurnState, code: str) -> Settlement:
+    """Return what is written of a reply that its turn ends with: what it has cost, and no word."""
+    return replace(
+        settlement,
+        state=state,
+        outcome=state.value,
+        error_code=code,
+        replies=(),
+        provider_ref=None,
+        kept=[replace(one, wanted=False) for one in settlement.kept],
+    )
