@@ -57,8 +57,8 @@ FINAL = frozenset(
     }
 )
 
-#: Final, and no retry brings it back.
-OVER = frozenset(state for state in FINAL if not MOVES[state])
+#: Final without a reply, and no retry brings it back.
+CUT_SHORT = frozenset({TurnState.CANCELLED, TurnState.EXPIRED})
 
 #: Anything not final holds the line of its session.
 UNFINISHED = frozenset(TurnState) - FINAL

@@ -51,10 +51,11 @@ _AGREED_TO = frozenset(
 )
 
 
-class Given(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Given:
     """What somebody says that came of a call."""
 
-    output: str
+    output: str = field(repr=False)
     is_error: bool = False
 
 

@@ -40,7 +40,7 @@ class ToolCallRecord:
     error_code: str | None
     output: str | None = field(repr=False)  #: what the model is told; None: nothing so far
     decided_by: str | None = field(repr=False)  #: who agreed, or did not, where that was said
-    decided_at: str | None  #: when, as ISO 8601
+    decided_at: datetime | None
     why: str | None = field(repr=False)  #: in the words of who did not agree
     created_at: datetime
     started_at: datetime | None  #: before the last run began
@@ -100,7 +100,7 @@ def _record(row: Any, said: Mapping[int, Sequence[Part]]) -> ToolCallRecord:
         effects=Effects(row.effects),
         output=None if output is None else output.output,
         decided_by=decision.get("by"),
-        decided_at=decision.get("at"),
+        decided_at=datetime.fromisoformat(decision["at"]) if decision else None,
         why=decision.get("why"),
         **{name: getattr(row, name) for name in _AS_STORED},
     )

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, case, func, insert, literal, select, update
 
 from turnmill.domain.ids import TurnId
-from turnmill.domain.states import OPEN_CALLS, OVER, ToolCallState
+from turnmill.domain.states import CUT_SHORT, OPEN_CALLS, ToolCallState
 from turnmill.store.schema.event_tables import events
 from turnmill.store.schema.step_tables import tool_calls
 from turnmill.store.schema.tables import sessions, turns
@@ -78,7 +78,7 @@ def close_calls(conn: Connection, turn_ids: Sequence[TurnId]) -> None:
 
 def is_closed_by(state: Any) -> tuple[ColumnElement[bool], ...]:
     """Return which calls are closed when their turn ends in this state."""
-    over, still_open = (sorted(one.value for one in states) for states in (OVER, OPEN_CALLS))
+    over, still_open = (sorted(one.value for one in states) for states in (CUT_SHORT, OPEN_CALLS))
     return (tool_calls.c.state.in_(still_open), state.in_(over))
 
 
