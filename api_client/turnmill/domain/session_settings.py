@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, cast
 
-from turnmill.domain.arguments import whole
+from turnmill.domain.arguments import whole, yes_or_no
 from turnmill.domain.bounds import (
     LAYER_NAME,
     LONGEST_EXPIRY,
@@ -27,7 +27,9 @@ from turnmill.domain.json_values import json_object, json_size
 
 _LAYER_NAME = re.compile(LAYER_NAME)
 _TOOL_NAME = re.compile(TOOL_NAME)
-_TOOL_FIELDS = frozenset({"name", "description", "parameters", "expires"})
+#: What is said of a tool whose calls are answered from outside, and of one that a worker runs.
+_OF_CALLER = frozenset({"name", "description", "parameters", "expires"})
+_OF_WORKER = frozenset({"name", "approval", "expires"})
 _TOOLS_HINT = 'tools=["weather", {"name": "ask_user", "description": "…", "parameters": {…}}]'
 _SCHEMA_HINT = '{"type": "object", "properties": {"city": {"type": "string"}}}'
 _NO_ARGUMENTS: Mapping[str, Any] = {"type": "object", "properties": {}}
@@ -136,24 +138,38 @@ def _tools(tools: object) -> list[Any]:
 
 
 def _tool(tool: object) -> dict[str, Any]:
-    """Return a tool whose calls are answered from outside."""
+    """Return a tool whose calls are answered from outside, or more than the name of a worker's."""
     if not isinstance(tool, dict):
         raise InvalidInput("a tool is neither a name nor an object", hint=_TOOLS_HINT)
-    if unknown := sorted(set(tool) - _TOOL_FIELDS):
-        raise InvalidInput(
-            f"a tool has no {', '.join(unknown)[:100]}",
-            hint=f"it has {', '.join(sorted(_TOOL_FIELDS))}",
-        )
+    if "parameters" in tool:
+        return _of_caller(tool)
+    _refuse_others(tool, _OF_WORKER, hint=f"{_NO_ARGUMENTS!r} are those of a tool without any")
+    found = {**tool, "name": _tool_name(tool.get("name"))}
+    if "approval" in found:
+        found["approval"] = yes_or_no(found["approval"], name="approval of a tool")
+    return _with_expiry(found)
+
+
+def _of_caller(tool: dict[str, Any]) -> dict[str, Any]:
+    _refuse_others(tool, _OF_CALLER, hint="whoever answers its calls decides whether to do so")
     description = tool.get("description", "")
     if not isinstance(description, str):
         raise InvalidInput("the description of a tool must be a text", hint=_TOOLS_HINT)
-    found: dict[str, Any] = {
-        "name": _tool_name(tool.get("name")),
-        "description": description,
-        "parameters": _schema(tool.get("parameters") or _NO_ARGUMENTS, name="parameters of a tool"),
-    }
-    seconds = tool.get("expires")
-    return found if seconds is None else {**found, "expires": _expires(seconds)}
+    name = _tool_name(tool.get("name"))
+    parameters = _schema(tool["parameters"] or dict(_NO_ARGUMENTS), name="parameters of a tool")
+    given = {"name": name, "description": description, "parameters": parameters}
+    return _with_expiry({**tool, **given})
+
+
+def _refuse_others(tool: dict[str, Any], known: frozenset[str], *, hint: str) -> None:
+    if unknown := sorted(set(tool) - known):
+        kind = "with parameters" if "parameters" in known else "without parameters"
+        raise InvalidInput(f"a tool {kind} has no {', '.join(unknown)[:100]}", hint=hint)
+
+
+def _with_expiry(tool: dict[str, Any]) -> dict[str, Any]:
+    seconds = tool.pop("expires", None)
+    return tool if seconds is None else {**tool, "expires": _expires(seconds)}
 
 
 def _tool_name(name: object) -> str:

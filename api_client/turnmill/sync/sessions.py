@@ -50,9 +50,10 @@ class Sessions:
           `reconcile` (ask the provider), `retry`, or `hold` for an operator.
         - `max_attempts`: of each turn.
         - `idle_ttl`: archived when nothing happened for so long, in whole seconds.
-        - `tools`: that the model may call. Those that a worker runs, by their names, or as
-          `turnmill.tool` has made them; and those whose calls `turn.submit_tool_outputs` answers,
-          within `expires` seconds, as `{"name", "description", "parameters", "expires"}`.
+        - `tools`: that the model may call. Those that a worker runs, by their names, as
+          `turnmill.tool` has made them, or as `{"name", "approval": True}` where somebody has to
+          agree here; and those whose calls `turn.submit_tool_outputs` answers, within `expires`
+          seconds, as `{"name", "description", "parameters", "expires"}`.
         - `max_tool_rounds`: how often a turn may call tools before it fails; 16 unless set.
         - `response_format`: what the text of replies has to fit: a pydantic model, or a JSON
           schema of an object.

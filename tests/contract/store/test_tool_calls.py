@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests import rows, steps, stepping
+from tests import rows, stepping, steps
 from turnmill.domain.errors import (
     MoveRefused,
     OutputConflict,
@@ -88,7 +88,7 @@ def test_outputs_are_shown_with_what_was_asked(store: Database) -> None:
     first, second = seen(store, turn)
     assert (first.state, first.output, first.error_code) == (ToolCallState.DONE, "sunny", None)
     assert (second.state, second.output) == (ToolCallState.FAILED, "no such city")
-    assert second.error_code == tool_call_moves.FAILED_OUTSIDE
+    assert second.error_code == tool_calls.FAILED_OUTSIDE
     assert (first.arguments, first.step, first.call_id, first.waits_for) == ({}, 1, "call_0", None)
     assert "sunny" not in repr(first)
     assert first.ended_at is not None
@@ -318,12 +318,23 @@ def test_what_a_turn_has_done_to_the_world_is_listed_whatever_became_of_it(
     stepping.begin(store, claim, 4)
     steps.cancel(store, claim.turn_id)
     steps.end(store, claim, TurnState.RETRYING)
-    with store.begin() as conn:
-        found = tool_calls.effects_of(conn, claim.turn_id)
+    found = effects(store, claim.turn_id)
     assert [(one.effects, one.state, one.runs) for one in found] == [
         (Effects.IDEMPOTENT, ToolCallState.DONE, 1),
         (Effects.AT_MOST_ONCE, ToolCallState.UNKNOWN, 1),
     ]
+
+
+def test_what_somebody_outside_has_answered_is_among_the_effects(store: Database) -> None:
+    turn = waiting(store, *[OUTSIDE] * 3)
+    submit(store, turn, call_0="charged", call_1=Given("the card was refused", is_error=True))
+    steps.cancel(store, turn)
+    assert [one.output for one in effects(store, turn)] == ["charged", "the card was refused"]
+
+
+def effects(store: Database, turn: TurnId) -> list[ToolCallRecord]:
+    with store.begin() as conn:
+        return tool_calls.effects_of(conn, turn)
 
 
 def test_a_lost_worker_of_a_dead_turn_leaves_nothing_that_seems_to_run(store: Database) -> None:

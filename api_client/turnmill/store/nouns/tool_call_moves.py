@@ -29,14 +29,13 @@ from turnmill.domain.states import (
 )
 from turnmill.store.codec import content_of, rows_of
 from turnmill.store.line.head import lock_sessions, move_lines
+from turnmill.store.nouns.tool_calls import FAILED_OUTSIDE
 from turnmill.store.readable import read_one
 from turnmill.store.records import Head
 from turnmill.store.schema.step_tables import tool_calls
 from turnmill.store.schema.tables import messages, sessions, turns
 from turnmill.store.types import db_now
 
-#: The error codes of calls that nobody here has run.
-FAILED_OUTSIDE = "failed_outside"
 REJECTED = "rejected"
 
 #: Where a call stands that somebody has agreed to, whatever has become of it since.

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, or_, select
 
 from turnmill.domain.content import Part, ToolCall, ToolOutput
 from turnmill.domain.ids import SessionId, TurnId
@@ -17,6 +17,9 @@ from turnmill.store.nouns import turns as turn_rows
 from turnmill.store.readable import readable
 from turnmill.store.schema.step_tables import tool_calls
 from turnmill.store.schema.tables import messages, turns
+
+#: The error code of a call whose output somebody outside could not give.
+FAILED_OUTSIDE = "failed_outside"
 
 #: More than looking something up.
 _EFFECTIVE = frozenset({Effects.IDEMPOTENT, Effects.AT_MOST_ONCE})
@@ -60,10 +63,18 @@ def calls_of(conn: Connection, turn_id: TurnId) -> list[ToolCallRecord]:
 
 
 def effects_of(conn: Connection, turn_id: TurnId) -> list[ToolCallRecord]:
-    """Return the calls by which the turn has changed the world, or may have."""
+    """Return the calls by which the turn has changed the world, or may have.
+
+    That is what a worker has begun, and what somebody outside has answered.
+    """
     turn_rows.get(conn, turn_id)
-    begun = (tool_calls.c.effects.in_(_EFFECTIVE), tool_calls.c.runs > 0)
-    return _records(conn, tool_calls.c.turn_id == turn_id, *begun)
+    happened = or_(
+        tool_calls.c.runs > 0,
+        tool_calls.c.state == ToolCallState.DONE,
+        tool_calls.c.error_code == FAILED_OUTSIDE,
+    )
+    effective = tool_calls.c.effects.in_(_EFFECTIVE)
+    return _records(conn, tool_calls.c.turn_id == turn_id, effective, happened)
 
 
 def waiting_of(conn: Connection, turn_ids: Sequence[TurnId]) -> list[ToolCallRecord]:
