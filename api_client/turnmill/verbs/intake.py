@@ -79,7 +79,7 @@ def new_session(
         provider=check_name(provider, name="provider"),
         model=check_name(model, name="model"),
         key=None if key is None else session_key(key),
-        **session_options(max_text_bytes=max_text_bytes, **options),
+        **session_options(max_text_bytes=max_text_bytes, **{"settings": None, **options}),
     )
 
 
