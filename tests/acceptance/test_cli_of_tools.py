@@ -97,7 +97,6 @@ def test_what_is_not_there_has_its_own_exit_code(client: Client, there: Terminal
 def test_show_says_what_a_turn_waits_for_and_how_to_answer(client: Client, there: Terminal) -> None:
     turn = waiting(client, ASKED, OUTSIDE)
     shown = there.run("turns", "show", str(turn.id))
-    assert "for approval of call_0" in shown.out
     assert "until " in shown.out
     assert f"tools approve {turn.id} call_0" in shown.out
     assert f"tools submit {turn.id} call_1 --output" in shown.out

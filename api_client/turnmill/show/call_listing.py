@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from turnmill.domain.states import FINAL, FOR_APPROVAL
 from turnmill.show.listing import Listing
 from turnmill.show.tables import fields
-from turnmill.show.wording import duration, json_text, relative, styled
+from turnmill.show.wording import clock_text, duration, json_text, relative, styled
 
 if TYPE_CHECKING:
     from turnmill.store.nouns.tool_calls import ToolCallRecord
+    from turnmill.store.records import TurnRecord
 
 #: Columns of a table of the calls of one turn.
 OF_TURN = ("step", "call", "tool", "state", "reason", "took", "effects", "runs")
@@ -39,6 +41,19 @@ def call_document(call: ToolCallRecord, *, text: bool) -> dict[str, Any]:
     }
 
 
+def answers(turn: TurnRecord, calls: Sequence[ToolCallRecord]) -> list[str]:
+    """Return the commands by which somebody says what the calls of a turn wait for."""
+    if turn.state in FINAL:
+        return []
+    ids = [(one.waits_for, f"{turn.id} {one.call_id}") for one in calls if one.waits_for]
+    return [
+        f"turnmill tools approve {one}  (or reject)"
+        if what == FOR_APPROVAL
+        else f"turnmill tools submit {one} --output TEXT"
+        for what, one in ids
+    ]
+
+
 def row_of_turn(call: ToolCallRecord) -> tuple[object, ...]:
     """Return the row of a call in the table of its turn's."""
     since = call.started_at or call.created_at
@@ -47,11 +62,17 @@ def row_of_turn(call: ToolCallRecord) -> tuple[object, ...]:
         call.call_id,
         call.tool,
         styled(call.state),
-        call.error_code,
+        call.error_code or _until(call),
         None if call.ended_at is None else duration(call.ended_at - since),
         call.effects,
         call.runs,
     )
+
+
+def _until(call: ToolCallRecord) -> str | None:
+    if call.waits_for is None or call.expires_at is None:
+        return None
+    return f"until {clock_text(call.expires_at)} UTC"
 
 
 def _row(call: ToolCallRecord) -> tuple[object, ...]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from turnmill.domain.content import Part
 from turnmill.domain.states import FINAL, TurnState
 from turnmill.show.as_typed import as_typed
-from turnmill.show.call_listing import OF_TURN, call_document, row_of_turn
+from turnmill.show.call_listing import OF_TURN, answers, call_document, row_of_turn
 from turnmill.show.obstacles import next_steps, obstacles
 from turnmill.show.tables import (
     fields,
@@ -108,7 +108,7 @@ def look_at(client: Client, turn: Turn, *, text: bool) -> TurnView:
         attempts=turn.attempts(),
         messages=turn.messages() if text else None,
         calls=calls,
-        obstacles=obstacles(client, record, session, calls=calls, now=datetime.now(UTC)),
+        obstacles=obstacles(client, record, session, now=datetime.now(UTC)),
     )
 
 
@@ -156,7 +156,7 @@ def print_view(view: TurnView, *, console: Console | None = None) -> None:
     for message in view.messages or ():
         console.print(f"\n{message.role}:", style="bold")
         print_said(said(message.parts), to=console)
-    for step in next_steps(view.turn, view.calls):
+    for step in [*answers(view.turn, view.calls), *next_steps(view.turn)]:
         console.print(f"\nnext: {as_typed(step)}", style="dim", markup=False)
 
 
