@@ -82,6 +82,7 @@ def verdict(claim: Claim, state: TurnState, **options: Any) -> Settlement:
         session_id=claim.session_id,
         fence=claim.fence,
         state=state,
+        has_calls=claim.step > 1,
         **values | options,
     )
 

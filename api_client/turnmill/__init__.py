@@ -31,6 +31,7 @@ from turnmill.domain.errors import (
     NoReply,
     NotFound,
     NotSent,
+    OutputConflict,
     Overloaded,
     ProviderError,
     ProviderUnknown,
@@ -47,6 +48,8 @@ from turnmill.domain.errors import (
     StoreUnavailable,
     ThreadLocked,
     ThreadLost,
+    ToolCallExpired,
+    ToolCallNotFound,
     TurnCancelled,
     TurnDead,
     TurnExpired,
@@ -62,7 +65,16 @@ from turnmill.domain.errors import (
     UnsupportedPart,
     WrongIsolation,
 )
-from turnmill.domain.states import EventKind, Lane, OnAmbiguous, OnFailure, SessionStatus, TurnState
+from turnmill.domain.states import (
+    Effects,
+    EventKind,
+    Lane,
+    OnAmbiguous,
+    OnFailure,
+    SessionStatus,
+    ToolCallState,
+    TurnState,
+)
 
 if TYPE_CHECKING:
     from turnmill.aio.analytics import AsyncAnalytics
@@ -89,6 +101,7 @@ if TYPE_CHECKING:
     from turnmill.store.nouns.batches import BatchCounts, BatchRecord, BatchResult
     from turnmill.store.nouns.events import Event, EventReader
     from turnmill.store.nouns.lanes import LaneLoad
+    from turnmill.store.nouns.tool_calls import ToolCallRecord
     from turnmill.store.nouns.usage import UsageRow
     from turnmill.store.nouns.why import Cause, Reason, Why
     from turnmill.store.records import AttemptRecord, MessageRecord, SessionRecord, TurnRecord
@@ -130,6 +143,7 @@ __all__ = [
     "Client",
     "ConfigurationError",
     "Conflict",
+    "Effects",
     "Event",
     "EventKind",
     "EventReader",
@@ -158,6 +172,7 @@ __all__ = [
     "NotSent",
     "OnAmbiguous",
     "OnFailure",
+    "OutputConflict",
     "Overloaded",
     "Part",
     "Pauses",
@@ -189,6 +204,10 @@ __all__ = [
     "TokenUsage",
     "Tool",
     "ToolCall",
+    "ToolCallExpired",
+    "ToolCallNotFound",
+    "ToolCallRecord",
+    "ToolCallState",
     "ToolContext",
     "ToolError",
     "ToolOutput",
@@ -265,6 +284,7 @@ _LAZY = {
     "Settings": "turnmill.settings",
     "Timing": "turnmill.verbs.reply",
     "TokenUsage": "turnmill.verbs.reply",
+    "ToolCallRecord": "turnmill.store.nouns.tool_calls",
     "Turn": "turnmill.sync.turns",
     "TurnRecord": "turnmill.store.records",
     "Turns": "turnmill.sync.turns",

@@ -14,10 +14,10 @@ from celery import Celery
 from celery.app.control import Control
 from sqlalchemy import insert
 
-from tests import rows, steps
+from tests import rows, stepping, steps
 from tests.acceptance.examining import Place, examined, wrong
 from turnmill import __version__
-from turnmill.domain.states import Lane, TurnState
+from turnmill.domain.states import Lane, ToolCallState, TurnState
 from turnmill.store.database import Database
 from turnmill.store.line.pauses import LANE, PROVIDER, pause
 from turnmill.store.nouns import sessions
@@ -98,6 +98,24 @@ def held(store: Database) -> None:
     claim = steps.take_one(store, turn)
     steps.mark_sent(store, claim)
     steps.end(store, claim, TurnState.UNKNOWN, outcome="maybe_sent")
+
+
+def asked_long_ago(store: Database) -> None:
+    for state in (ToolCallState.APPROVAL, ToolCallState.CALLER):
+        claim = steps.take_one(store, rows.send(store, rows.start(store)))
+        stepping.wait(store, stepping.call(store, claim, stepping.new_call(state=state)))
+        stepping.set_receipt(store, claim.turn_id, created_at=datetime.now(UTC) - AGO)
+
+
+def test_whoever_was_asked_long_ago_is_named_in_a_note(place: Place, tmp_path: Path) -> None:
+    store = Database(place.database_url)
+    asked_long_ago(store)
+    store.close()
+    said = examined(tmp_path, place.environment)
+    notes = {one["code"]: one for one in said.json()["findings"] if one["level"] == "note"}
+    assert notes["waits_for_approval"]["fix"].endswith("tools ls --for approval")
+    assert notes["waits_for_tool"]["what"].startswith("1 turn waiting for the output of a tool")
+    assert [one["code"] for one in wrong(said) if one["check"] == "waiting"] == []
 
 
 def stuck(store: Database) -> None:

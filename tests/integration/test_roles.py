@@ -11,11 +11,11 @@ import pytest
 from psycopg import sql
 from sqlalchemy.engine import make_url
 
-from tests import rows, steps
+from tests import rows, stepping, steps
 from tests.conftest import fresh_database
-from turnmill import Client
+from turnmill import Client, Turn
 from turnmill.domain.errors import InvalidSetting, UnsupportedByStore
-from turnmill.domain.states import TurnState
+from turnmill.domain.states import ToolCallState, TurnState
 from turnmill.store.database import Database
 from turnmill.store.schema import migrate
 from turnmill.store.schema.roles import Login, make_roles
@@ -157,12 +157,15 @@ def test_a_viewer_reads_states_and_numbers_and_nothing_that_anybody_wrote(
         str(table): str(place.run(VIEWER, f"SELECT {columns} FROM turnmill.{table}"))
         for table, columns in granted
     }
-    assert {"sessions", "turns", "attempts", "batches", "usage_daily"} <= set(seen)
+    assert {"sessions", "turns", "attempts", "tool_calls", "batches", "usage_daily"} <= set(seen)
+    assert "rejected" in seen["tool_calls"]
     assert "succeeded" in seen["turns"]
     assert [table for table, text in seen.items() if CANARY in text] == []
     for statement in (
         "SELECT content FROM turnmill.messages",
         "SELECT system_prompt FROM turnmill.sessions",
+        "SELECT decision FROM turnmill.tool_calls",
+        "SELECT tool FROM turnmill.tool_calls",
         "SELECT * FROM turnmill.turns",
         "UPDATE turnmill.turns SET cancel_requested = true",
         "DELETE FROM turnmill.events",
@@ -214,6 +217,20 @@ def test_who_may_ask_reaches_nothing_by_it(place: Place) -> None:
     assert settings == [(["search_path=turnmill, pg_temp"],)] * 2
 
 
+def call_tools(client: Client, store: Database, turn: Turn) -> None:
+    """Let a model call tools, and somebody outside reject the one and answer the other."""
+    claim = steps.take_one(store, turn.id)
+    named: dict[str, Any] = {"call_id": CANARY, "tool": CANARY}
+    asked = stepping.new_call(state=ToolCallState.APPROVAL, **named)
+    stepping.wait(store, stepping.call(store, claim, asked))
+    turn.reject(CANARY, CANARY, by=CANARY)
+    claim = steps.take_one(store, turn.id)
+    outside = stepping.new_call(state=ToolCallState.CALLER, **named)
+    stepping.wait(store, stepping.call(store, claim, outside))
+    turn.submit_tool_outputs({CANARY: CANARY})
+    assert [one.why for one in client.turns.get(turn.id).tool_calls()] == [CANARY, None]
+
+
 def write_everywhere(place: Place, file: Path) -> None:
     """Put a word into everything that callers, users and vendors can write into."""
     with Client(database_url=place.url_as(RUNTIME)) as client:
@@ -223,6 +240,7 @@ def write_everywhere(place: Place, file: Path) -> None:
         turn = client.send(session, CANARY, idempotency_key=CANARY, metadata={CANARY: CANARY})
         store = Database(place.url_as(RUNTIME))
         steps.answer(store, turn.id)
+        call_tools(client, store, client.send(session, CANARY))
         store.close()
         lines = file.with_suffix(".jsonl")
         line = {"user_id": CANARY, "text": CANARY, "custom_id": CANARY}

@@ -41,7 +41,11 @@ def take_round(conn: Connection, claim: Claim) -> Claim:
     (found,) = advance(conn, [step])
     assert isinstance(found, Advanced)
     claim = stepping.next_claim(claim, step, found)
-    place: dict[str, Any] = {"turn_id": claim.turn_id, "fence": claim.fence, "position": step.first_output}
+    place: dict[str, Any] = {
+        "turn_id": claim.turn_id,
+        "fence": claim.fence,
+        "position": step.first_output,
+    }
     assert begin_calls(conn, [ToBegin(**place)])
     told = Message("tool", [ToolOutput(call_id="call_0", output=OUTPUT)])
     assert end_calls(conn, [CallEnd(**place, state=ToolCallState.DONE, message=told)])

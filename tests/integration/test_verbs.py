@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import Connection, event
 
 import turnmill
-from tests import rows
+from tests import rows, stepping, steps
 from turnmill import AsyncClient, Batch, Client, InvalidBatchFile, InvalidInput, Turn, TurnState
-from turnmill.domain.states import Lane
+from turnmill.domain.states import Lane, ToolCallState
 from turnmill.verbs import sending
 from turnmill.verbs.backpressure import Backpressure
 from turnmill.verbs.intake import new_turn, turn_options
@@ -25,6 +25,17 @@ def held(client: Client) -> Turn:
     turn = client.turns.list(states=["queued"])[-1]
     rows.run(client._executor.database, turn.id, TurnState.UNKNOWN)
     return turn
+
+
+def ask(client: Client, state: ToolCallState) -> None:
+    """Let there be a turn that waits for somebody outside."""
+    store = client._executor.database
+    claim = steps.take_one(store, client.send(client.sessions.create(user_id="ada"), "hello").id)
+    stepping.wait(store, stepping.call(store, claim, stepping.new_call(state=state)))
+
+
+def asking(client: Client, what: str) -> Turn:
+    return client.turns.list(waits_for=what)[0]
 
 
 def cancelled(batch: Batch) -> Batch:
@@ -43,6 +54,7 @@ VERBS: dict[str, Callable[[Client, Path], object]] = {
     "Sessions.kept": lambda c, _: c.sessions.kept("s"),
     "Sessions.history": lambda c, _: list(c.sessions.history("s")),
     "Sessions.update": lambda c, _: c.sessions.update("s", model="m", on_ambiguous="hold"),
+    "Sessions.update tools": lambda c, _: c.sessions.update("s", tools=["weather"]),
     "Sessions.archive": lambda c, _: c.sessions.archive(c.sessions.create(user_id="ada")),
     "Sessions.pause": lambda c, _: c.sessions.pause("s"),
     "Sessions.resume": lambda c, _: c.sessions.resume("s"),
@@ -53,6 +65,12 @@ VERBS: dict[str, Callable[[Client, Path], object]] = {
     "Turn.result": lambda c, _: c.turns.list(states=["succeeded"])[0].result(timeout=0),
     "Turn.attempts": lambda c, _: c.turns.list()[0].attempts(),
     "Turn.messages": lambda c, _: c.turns.list()[0].messages(),
+    "Turn.tool_calls": lambda c, _: c.turns.list()[0].tool_calls(),
+    "Turn.effects": lambda c, _: c.turns.list()[0].effects(),
+    "Turn.submit_tool_outputs": lambda c, _: asking(c, "tool").submit_tool_outputs({"call_0": "x"}),
+    "Turn.approve": lambda c, _: asking(c, "approval").approve("call_0"),
+    "Turn.reject": lambda c, _: asking(c, "approval").reject("call_0", "no"),
+    "Turns.waiting_calls": lambda c, _: c.turns.waiting_calls(session="s"),
     "Turn.cancel": lambda c, _: c.turns.list(states=["queued"])[0].cancel(),
     "Turn.retry": lambda c, _: c.turns.list(states=["failed"])[0].retry(),
     "Turn.release": lambda c, _: held(c).release(),
@@ -97,6 +115,8 @@ def client(database_url: str, jobs: Path) -> Iterator[Client]:
         store = made._executor.database
         for state in (TurnState.SUCCEEDED, TurnState.FAILED):
             rows.run(store, made.send("s", "hello").id, state)
+        ask(made, ToolCallState.CALLER)
+        ask(made, ToolCallState.APPROVAL)
         made.send("s", "waits")
         made.batches.create(jobs, name="old")
         made.events.add_reader("one")

@@ -10,7 +10,7 @@ from turnmill.executor.task import AsyncExecutor, async_knowing
 from turnmill.store.kept import Keeping
 from turnmill.store.records import MessageRecord, SessionRecord
 from turnmill.verbs import intake, sessions
-from turnmill.verbs.intake import UNCHANGED, Unchanged
+from turnmill.verbs.intake import UNCHANGED, ResponseFormat, Tools, Unchanged
 from turnmill.verbs.refs import SessionRef
 
 
@@ -35,6 +35,10 @@ class AsyncSessions:
         on_ambiguous: str = OnAmbiguous.RECONCILE,
         max_attempts: int = 5,
         idle_ttl: timedelta | None = None,
+        tools: Tools | None = None,
+        max_tool_rounds: int | None = None,
+        response_format: ResponseFormat | None = None,
+        on_context_full: str | None = None,
     ) -> SessionRecord:
         """Create a session, or get the one that `key` stands for.
 
@@ -45,6 +49,17 @@ class AsyncSessions:
           `reconcile` (ask the provider), `retry`, or `hold` for an operator.
         - `max_attempts`: of each turn.
         - `idle_ttl`: archived when nothing happened for so long, in whole seconds.
+        - `tools`: that the model may call. Those that a worker runs, by their names, as
+          `turnmill.tool` has made them, or as `{"name", "approval": True}` where somebody has to
+          agree here; and those whose calls `turn.submit_tool_outputs` answers, within `expires`
+          seconds, as `{"name", "description", "parameters", "expires"}`.
+        - `max_tool_rounds`: how often a turn may call tools before it fails; 16 unless set.
+        - `response_format`: what the text of replies has to fit: a pydantic model, or a JSON
+          schema of an object.
+        - `on_context_full`: what is done when a conversation outgrows its model: `error`,
+          `truncate` or `summarise`.
+
+        The last four stand in `settings`, where they may be given as well.
 
         A provider that this process cannot see is accepted: the worker knows. Raises InvalidInput,
         Conflict when the key belongs to another user, SessionArchived.
@@ -61,6 +76,10 @@ class AsyncSessions:
             on_ambiguous=on_ambiguous,
             max_attempts=max_attempts,
             idle_ttl=idle_ttl,
+            tools=tools,
+            max_tool_rounds=max_tool_rounds,
+            response_format=response_format,
+            on_context_full=on_context_full,
             max_text_bytes=self._executor.settings.max_text_bytes,
         )
         return await self._executor.run(sessions.create(new, self._executor.backpressure))
@@ -113,10 +132,16 @@ class AsyncSessions:
         on_ambiguous: str | Unchanged = UNCHANGED,
         max_attempts: int | Unchanged = UNCHANGED,
         idle_ttl: timedelta | Unchanged | None = UNCHANGED,
+        tools: Tools | Unchanged | None = UNCHANGED,
+        max_tool_rounds: int | Unchanged | None = UNCHANGED,
+        response_format: ResponseFormat | Unchanged | None = UNCHANGED,
+        on_context_full: str | Unchanged | None = UNCHANGED,
     ) -> SessionRecord:
         """Change options of the session, as `create` explains them; the others stay as they are.
 
-        A turn that runs keeps what it was given. Raises InvalidInput, SessionNotFound.
+        `settings` takes the place of all that there are; those that have names of their own are put
+        into them, or, with None, taken out. A turn that runs keeps what it was given. Raises
+        InvalidInput, SessionNotFound.
         """
         values = intake.session_options(
             model=model,
@@ -127,6 +152,10 @@ class AsyncSessions:
             on_ambiguous=on_ambiguous,
             max_attempts=max_attempts,
             idle_ttl=idle_ttl,
+            tools=tools,
+            max_tool_rounds=max_tool_rounds,
+            response_format=response_format,
+            on_context_full=on_context_full,
             max_text_bytes=self._executor.settings.max_text_bytes,
         )
         return await self._executor.run(sessions.update(session, values))

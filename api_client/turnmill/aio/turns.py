@@ -1,9 +1,9 @@
 """Turns: messages on their way to a reply."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 from turnmill.domain.arguments import wait_seconds
@@ -13,8 +13,9 @@ from turnmill.domain.states import Lane, TurnState
 from turnmill.executor.task import AsyncExecutor
 from turnmill.listening.task import async_happens
 from turnmill.listening.watchlist import Deadline
+from turnmill.store.nouns.tool_calls import ToolCallRecord
 from turnmill.store.records import Accepted, AttemptRecord, MessageRecord, TurnRecord
-from turnmill.verbs import turns
+from turnmill.verbs import tool_calls, turns
 from turnmill.verbs.refs import SessionRef
 from turnmill.verbs.reply import Reply
 
@@ -92,6 +93,52 @@ class AsyncTurn:
         """
         return await self._executor.run(turns.why(self.id))
 
+    async def tool_calls(self) -> list[ToolCallRecord]:
+        """Return every call of a tool so far, in the order in which the model made them."""
+        return await self._executor.run(tool_calls.of_turn(self.id))
+
+    async def effects(self) -> list[ToolCallRecord]:
+        """Return the calls by which this turn has changed the world, or may have.
+
+        They are there whatever became of the turn. `done` has happened, `unknown` may have, and
+        `failed` may have in part.
+        """
+        return await self._executor.run(tool_calls.effects(self.id))
+
+    async def submit_tool_outputs(
+        self,
+        outputs: Mapping[str, Any] | None = None,
+        *,
+        errors: Mapping[str, str] | None = None,
+    ) -> None:
+        """Give the outputs of calls that wait for you, by their ids; the turn goes on then.
+
+        An output is a text, or a value that JSON knows. `errors` say in words for the model why
+        there is none. Some of the calls will do: the turn goes on with the last one. All that is
+        given is written, or nothing after an error; the same again is no error.
+
+        Raises InvalidInput, ToolCallNotFound, OutputConflict where another output stands,
+        ToolCallExpired, or MoveRefused: the turn has ended, or nobody outside answers that call.
+        """
+        verb = tool_calls.submit(
+            self.id,
+            outputs,
+            errors=errors,
+            max_text_bytes=self._executor.settings.max_text_bytes,
+        )
+        await self._executor.run(verb)
+
+    async def approve(self, call_id: str, *, by: str | None = None) -> None:
+        """Let a worker run a call that waits for approval; `by` is kept as who agreed.
+
+        Again is no error. Raises InvalidInput, ToolCallNotFound, ToolCallExpired, MoveRefused.
+        """
+        await self._executor.run(tool_calls.approve(self.id, call_id, by=by))
+
+    async def reject(self, call_id: str, why: str = "", *, by: str | None = None) -> None:
+        """Have a call not run that waits for approval: the model is told why. See `approve`."""
+        await self._executor.run(tool_calls.reject(self.id, call_id, why, by=by))
+
     async def cancel(self) -> TurnState:
         """Ask that the turn end without a reply; returns its state now.
 
@@ -122,6 +169,27 @@ class AsyncTurns:
         """Return the turn, or raise TurnNotFound."""
         return self._handle(await self._executor.run(turns.get(turn)))
 
+    async def waiting_calls(
+        self,
+        *,
+        waits_for: str | None = None,
+        session: SessionRef | None = None,
+        user_id: str | None = None,
+        after: TurnId | None = None,
+        limit: int = 100,
+    ) -> list[ToolCallRecord]:
+        """Return the calls of up to `limit` turns, newest first, that wait for somebody outside.
+
+        - `waits_for`: `approval` (see `approve`) or `tool` (see `submit_tool_outputs`) alone.
+        - `after`: the turn of the last one of the page before.
+
+        Raises InvalidInput, SessionNotFound.
+        """
+        verb = tool_calls.waiting(
+            waits_for=waits_for, session=session, user_id=user_id, after=after, limit=limit
+        )
+        return await self._executor.run(verb)
+
     async def list(
         self,
         *,
@@ -132,6 +200,7 @@ class AsyncTurns:
         states: Sequence[TurnState | str] = (),
         error_code: str | None = None,
         created_before: datetime | None = None,
+        waits_for: str | None = None,
         id_prefix: str | None = None,
         after: TurnId | None = None,
         limit: int = 100,
@@ -141,6 +210,8 @@ class AsyncTurns:
         - `states`: in one of them.
         - `error_code`: that their last attempt ended with.
         - `created_before`: accepted before then.
+        - `waits_for`: that wait for this: `tool` (an output of yours), `approval`, or what a layer
+          has put them off for.
         - `id_prefix`: how their ids begin, by eight digits or more.
         - `after`: the last id of the page before.
 
@@ -154,6 +225,7 @@ class AsyncTurns:
             states=states,
             error_code=error_code,
             created_before=created_before,
+            waits_for=waits_for,
             id_prefix=id_prefix,
             after=after,
             limit=limit,

@@ -49,7 +49,25 @@ LAYER_NAME = "[a-z][a-z0-9_-]{0,39}"
 MOST_OBSERVERS = 16
 
 #: Settings that speak to Turnmill, whatever the vendor, and what they may be.
-SETTING_CHOICES = MappingProxyType({"thread": ("chain", "client"), "api": ("responses", "chat")})
+SETTING_CHOICES = MappingProxyType(
+    {
+        "thread": ("chain", "client"),
+        "api": ("responses", "chat"),
+        "on_context_full": ("error", "truncate", "summarise"),
+    }
+)
+
+#: Tools of a session, and how their names read: what all vendors take.
+MOST_TOOLS = 128
+TOOL_NAME = "[a-zA-Z0-9_-]{1,64}"
+#: Of the JSON schema of one tool's arguments, or of a reply.
+SCHEMA_BYTES = 50_000
+MOST_TOOL_ROUNDS = 1000
+#: For so long a tool's output, or somebody's approval, is waited for.
+SHORTEST_EXPIRY = timedelta(seconds=1)
+LONGEST_EXPIRY = timedelta(days=366)
+#: Of the words in which somebody refuses a call.
+REFUSAL_BYTES = 4000
 #: Parts of one message.
 MOST_PARTS = 1000
 #: Steps of a turn that call tools, unless the session's setting `max_tool_rounds` says otherwise.

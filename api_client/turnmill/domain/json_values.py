@@ -40,10 +40,19 @@ def json_object(value: object, *, name: str) -> dict[str, Any]:
         raise InvalidInput(
             f"{name} cannot be read: {type(error).__name__}", hint="give a plain dict"
         ) from None
-    size = len(json.dumps(found, ensure_ascii=False).encode())
-    if size > JSON_BYTES:
+    if json_size(found) > JSON_BYTES:
         raise _too_large(name)
     return found
+
+
+def json_size(value: object) -> int:
+    """Return how many bytes it has as JSON."""
+    return len(json.dumps(value, ensure_ascii=False).encode())
+
+
+def json_text(value: object, *, name: str) -> str:
+    """Return a value as JSON, or raise InvalidInput for what is none; see `json_object`."""
+    return json.dumps(json_object({"": value}, name=name)[""], ensure_ascii=False)
 
 
 def lenient_json(text: str | bytes) -> Any:

@@ -57,6 +57,9 @@ FINAL = frozenset(
     }
 )
 
+#: Final without a reply, and no retry brings it back.
+CUT_SHORT = frozenset({TurnState.CANCELLED, TurnState.EXPIRED})
+
 #: Anything not final holds the line of its session.
 UNFINISHED = frozenset(TurnState) - FINAL
 
@@ -104,6 +107,11 @@ class ToolCallState(StrEnum):
 
 #: Calls that somebody outside has to do something about.
 WAITING_CALLS = frozenset({ToolCallState.APPROVAL, ToolCallState.CALLER})
+
+#: What a turn waits for that has such a call.
+WAITS_FOR: Mapping[ToolCallState, str] = MappingProxyType(
+    {ToolCallState.CALLER: FOR_TOOL, ToolCallState.APPROVAL: FOR_APPROVAL}
+)
 
 #: Calls without an output so far.
 OPEN_CALLS = WAITING_CALLS | {ToolCallState.PENDING, ToolCallState.RUNNING}

@@ -25,7 +25,9 @@ def summary(turn: TurnRecord) -> dict[str, Any]:
         "usage": {**used, "total_tokens": total_tokens(turn.input_tokens, turn.output_tokens)},
         **fields(turn, "cost_usd", "finish_reason"),
         "error": _error(turn),
-        **fields(turn, "lane", "attempt", "max_attempts", "lost", "available_at", "expires_at"),
+        **fields(
+            turn, "lane", "step", "attempt", "max_attempts", "lost", "available_at", "expires_at"
+        ),
         **fields(turn, "lease_owner", "lease_until", "cancel_requested", "idempotency_key"),
         **fields(turn, "batch_id", "custom_id", "retry_of", "metadata"),
         **fields(turn, "created_at", "started_at", "finished_at"),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from turnmill.domain.content import Part
 from turnmill.domain.states import FINAL, TurnState
 from turnmill.show.as_typed import as_typed
+from turnmill.show.call_listing import OF_TURN, answers, call_document, row_of_turn
 from turnmill.show.tables import (
     fields,
     print_facts,
@@ -36,6 +37,7 @@ from turnmill.show.wording import (
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from turnmill.store.nouns.tool_calls import ToolCallRecord
     from turnmill.store.records import AttemptRecord, MessageRecord, SessionRecord, TurnRecord
     from turnmill.sync.client import Client
     from turnmill.sync.turns import Turn
@@ -66,6 +68,7 @@ class TurnView:
     session: SessionRecord
     attempts: Sequence[AttemptRecord]
     messages: Sequence[MessageRecord] | None  #: None: nobody asked for content
+    calls: Sequence[ToolCallRecord]  #: of tools, in the order in which the model made them
     obstacles: Sequence[str]  #: why it does not run, where that is not plain
 
     @property
@@ -98,11 +101,13 @@ def look_at(client: Client, turn: Turn, *, text: bool) -> TurnView:
     """Read the turn as it stands now. Raises TurnNotFound."""
     record = turn.refresh().record
     session = client.sessions.get(record.session_id)
+    calls = turn.tool_calls() if record.step > 1 else []
     return TurnView(
         turn=record,
         session=session,
         attempts=turn.attempts(),
         messages=turn.messages() if text else None,
+        calls=calls,
         obstacles=obstacles(turn.why()),
     )
 
@@ -120,6 +125,7 @@ def as_document(view: TurnView) -> dict[str, Any]:
         },
         "waits_for": list(view.obstacles),
         "attempts": [_attempt(one, with_text=with_text) for one in view.attempts],
+        "tool_calls": [call_document(one, text=with_text) for one in view.calls],
     }
 
 
@@ -146,10 +152,11 @@ def print_view(view: TurnView, *, console: Console | None = None) -> None:
     for outcome in dict.fromkeys(one.outcome or "" for one in view.attempts):
         if outcome in MEANINGS:
             console.print(f"{outcome}: {MEANINGS[outcome]}", style="dim", markup=False)
+    print_calls(view, console)
     for message in view.messages or ():
         console.print(f"\n{message.role}:", style="bold")
         print_said(said(message.parts), to=console)
-    for step in next_steps(view.turn):
+    for step in [*answers(view.turn, view.calls), *next_steps(view.turn)]:
         console.print(f"\nnext: {as_typed(step)}", style="dim", markup=False)
 
 
@@ -162,6 +169,14 @@ def print_attempts(view: TurnView, console: Console) -> None:
     spare = ("worker", "tokens", "kind") if plain else ("worker", "tokens")
     rows = _attempt_rows(view)
     print_table(_ATTEMPT_COLUMNS, rows, right=("#", "after", "took"), spare=spare, console=console)
+
+
+def print_calls(view: TurnView, console: Console) -> None:
+    """Print one line for each call of a tool, if there are any."""
+    if view.calls:
+        console.print()
+        rows = map(row_of_turn, view.calls)
+        print_table(OF_TURN, rows, right=("step", "runs"), spare=("runs", "took"), console=console)
 
 
 def _facts(view: TurnView) -> Iterator[tuple[str, Any]]:
@@ -195,6 +210,8 @@ def _state_line(turn: TurnRecord) -> Any:
     line.append(f", {turn.attempt} of {turn.max_attempts} attempts spent", style="default")
     if turn.lost:
         line.append(f", lost {turn.lost} times", style="default")
+    if turn.step > 1:
+        line.append(f", step {turn.step}", style="default")
     if turn.error_code:
         line.append(f": {turn.error_code}", style="default")
     return line

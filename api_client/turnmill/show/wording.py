@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -11,7 +12,7 @@ from rich.text import Text
 
 from turnmill.domain import content
 from turnmill.domain.content import Part
-from turnmill.domain.states import SessionStatus, TurnState
+from turnmill.domain.states import SessionStatus, ToolCallState, TurnState
 
 _STYLES: Mapping[str, str] = MappingProxyType(
     {
@@ -24,6 +25,10 @@ _STYLES: Mapping[str, str] = MappingProxyType(
         TurnState.UNKNOWN: "yellow",
         TurnState.CANCELLED: "dim",
         TurnState.EXPIRED: "dim",
+        ToolCallState.APPROVAL: "yellow",
+        ToolCallState.CALLER: "yellow",
+        ToolCallState.DONE: "green",
+        ToolCallState.REJECTED: "red",
         SessionStatus.PAUSED: "yellow",
         SessionStatus.ARCHIVED: "dim",
         "lost": "red",
@@ -40,6 +45,11 @@ def said(parts: Sequence[Part]) -> str:
     """Return the text of a message; what else it holds stands in brackets on lines of its own."""
     shown = [one.text if isinstance(one, content.Text) else f"\n[{one.kind}]\n" for one in parts]
     return "".join(shown).strip("\n") if len(shown) > 1 else "".join(shown)
+
+
+def json_text(value: object) -> str:
+    """Return a value as JSON on one line; a text as it is."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def duration(span: timedelta) -> str:

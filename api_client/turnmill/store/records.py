@@ -321,7 +321,9 @@ class Settlement:
     first_token_ms: int | None = None  #: of a reply that was streamed
     estimated: bool = False  #: the tokens are our estimate, of a call that was cut
     kept: Sequence[Kept] = ()  #: what the vendor holds by now
-    waits_for: str | None = None  #: what a layer put the call off for: it was no attempt at all
+    #: what a layer put the call off for, or a step waits for: it was no attempt at all
+    waits_for: str | None = None
+    has_calls: bool = False  #: the turn has called tools, or may have: it has receipts
 
     @property
     def text(self) -> str | None:

@@ -1,38 +1,39 @@
 """Checking what callers hand in, and making records of it: shared by both clients."""
 
-import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
 from functools import partial
 from inspect import signature
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from turnmill.domain.arguments import moment, one_of, page_size, span, whole, yes_or_no
 from turnmill.domain.bounds import (
-    LAYER_NAME,
     LONGEST_IDLE,
-    LONGEST_TIMEOUT,
     MOST_ATTEMPTS,
-    MOST_LAYERS,
     MOST_MESSAGES,
     MOST_PARTS,
-    SETTING_CHOICES,
     SHORTEST_IDLE,
-    SHORTEST_TIMEOUT,
 )
 from turnmill.domain.checks import check_name, check_text
 from turnmill.domain.content import Message, Part, Said, Text
 from turnmill.domain.errors import InvalidInput, InvalidText, UnsupportedPart
 from turnmill.domain.ids import SessionId, TurnId, as_uuid, ids_from
 from turnmill.domain.json_values import json_object
+from turnmill.domain.session_settings import (
+    checked_settings,
+    choice_given,
+    format_given,
+    merged_settings,
+    rounds_given,
+    tools_given,
+)
 from turnmill.domain.states import Lane, OnAmbiguous, OnFailure, TurnState
 from turnmill.new_ids import new_id
 from turnmill.store.records import NewSession, NewTurn
 
-_LAYER_NAME = re.compile(LAYER_NAME)
 _PAIRS = '[(session, "text"), …]'
 _PARTS = 'a text, or [Text("…"), …]'
 
@@ -47,6 +48,19 @@ class Unchanged(Enum):
 
 
 UNCHANGED = Unchanged.UNCHANGED
+
+#: Tools of a session: names, objects, and what `turnmill.tool` has made.
+Tools = Sequence[str | Mapping[str, Any] | Callable[..., Any]]
+#: A JSON schema, or a pydantic model.
+ResponseFormat = Mapping[str, Any] | type
+
+#: Settings that `sessions.create` and `sessions.update` take by names of their own.
+SPOKEN: Mapping[str, Callable[[Any], Any]] = {
+    "tools": tools_given,
+    "max_tool_rounds": rounds_given,
+    "on_context_full": partial(choice_given, name="on_context_full"),
+    "response_format": format_given,
+}
 
 
 def new_session(
@@ -65,7 +79,7 @@ def new_session(
         provider=check_name(provider, name="provider"),
         model=check_name(model, name="model"),
         key=None if key is None else session_key(key),
-        **session_options(max_text_bytes=max_text_bytes, **options),
+        **session_options(max_text_bytes=max_text_bytes, **{"settings": None, **options}),
     )
 
 
@@ -88,19 +102,40 @@ def session_options(
     on_ambiguous: str | Unchanged = UNCHANGED,
     max_attempts: int | Unchanged = UNCHANGED,
     idle_ttl: timedelta | Unchanged | None = UNCHANGED,
+    **spoken: Any,
 ) -> dict[str, Any]:
-    """Return those options of a session that were given, checked; raises InvalidInput."""
+    """Return those options of a session that were given, checked; raises InvalidInput.
+
+    `spoken` are settings that have names of their own. They go into those that are given beside
+    them; alone they come back as `more_settings`, to be put into what the session has.
+    """
     checks: tuple[tuple[str, object, Callable[[Any], object]], ...] = (
         ("model", model, partial(check_name, name="model")),
         ("system_prompt", system_prompt, partial(_system_prompt, max_bytes=max_text_bytes)),
-        ("settings", settings, _settings),
+        ("settings", settings, checked_settings),
         ("metadata", metadata, partial(json_object, name="metadata")),
         ("on_failure", on_failure, partial(one_of, OnFailure, name="on_failure")),
         ("on_ambiguous", on_ambiguous, partial(one_of, OnAmbiguous, name="on_ambiguous")),
         ("max_attempts", max_attempts, _attempts),
         ("idle_ttl", idle_ttl, _idle_ttl),
     )
-    return {name: check(value) for name, value, check in checks if value is not UNCHANGED}
+    options = {name: check(value) for name, value, check in checks if value is not UNCHANGED}
+    more = {name: SPOKEN[name](value) for name, value in spoken.items() if value is not UNCHANGED}
+    if "settings" in options:
+        options["settings"] = _joined(cast("dict[str, Any]", options["settings"]), more)
+    elif more:
+        options["more_settings"] = more
+    return options
+
+
+def _joined(settings: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    for name, value in more.items():
+        if value is not None and name in settings:
+            raise InvalidInput(
+                f"{name} is given twice", hint=f"{name}=, or settings={{{name!r}: …}}"
+            )
+    changes = {name: one for name, one in more.items() if one is not None}
+    return merged_settings(settings, changes) if changes else dict(settings)
 
 
 def _system_prompt(value: object, *, max_bytes: int) -> str | None:
@@ -111,48 +146,6 @@ def _idle_ttl(value: object) -> timedelta | None:
     if value is None:
         return None
     return span(value, name="idle_ttl", least=SHORTEST_IDLE, most=LONGEST_IDLE)
-
-
-def _settings(value: object) -> dict[str, Any]:
-    """Return the settings; those that speak to Turnmill must be such as it understands.
-
-    All others are parameters of the vendor's, which only the worker knows.
-    """
-    settings = json_object(value, name="settings")
-    for name, choices in SETTING_CHOICES.items():
-        if settings.get(name) not in (None, *choices):
-            raise InvalidInput(
-                f"setting {name!r} must be one of {', '.join(choices)}",
-                hint="leave it out for the provider's default",
-            )
-    timeout = settings.get("timeout")
-    shortest, longest = SHORTEST_TIMEOUT.total_seconds(), LONGEST_TIMEOUT.total_seconds()
-    if timeout is not None and (
-        isinstance(timeout, bool)
-        or not isinstance(timeout, int | float)
-        or not shortest <= timeout <= longest
-    ):
-        raise InvalidInput(
-            f"setting 'timeout' must be from {shortest:g} to {longest:g} seconds",
-            hint="it bounds one call; leave it out for the provider's default",
-        )
-    _check_layers(settings.get("layers"))
-    return settings
-
-
-def _check_layers(names: object) -> None:
-    """Raise InvalidInput unless these may be names of layers; which there are, the worker knows."""
-    if names is None:
-        return
-    if (
-        not isinstance(names, list)
-        or len(names) > MOST_LAYERS
-        or not all(isinstance(one, str) and _LAYER_NAME.fullmatch(one) for one in names)
-    ):
-        raise InvalidInput(
-            f"setting 'layers' must be a list of up to {MOST_LAYERS} names of layers",
-            hint='such as ["redact"]; the worker\'s TURNMILL_LAYERS says which there are',
-        )
 
 
 #: What may be said of a message besides its text: columns of its turn, checked.

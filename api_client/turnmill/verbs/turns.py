@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from turnmill.domain.arguments import moment, one_of
+from turnmill.domain.checks import check_name
 from turnmill.domain.ids import BatchId, TurnId
 from turnmill.domain.states import Lane, TurnState
 from turnmill.new_ids import new_id
@@ -35,6 +36,7 @@ def find(
     states: Sequence[TurnState | str],
     error_code: str | None,
     created_before: datetime | None,
+    waits_for: str | None,
     id_prefix: str | None,
     after: object,
     limit: int,
@@ -46,6 +48,7 @@ def find(
         "states": intake.states(states),
         "error_code": intake.name_or_none(error_code, name="error_code"),
         "created_before": moment(created_before, name="created_before"),
+        "waits_for": () if waits_for is None else [check_name(waits_for, name="waits_for")],
         "ids": intake.ids(id_prefix),
         **intake.listing(after=after, limit=limit),
     }

@@ -354,4 +354,5 @@ def _without_content(settlement: Settlement) -> Settlement:
         error_code=UNSTORABLE if loses else settlement.error_code,
         provider_ms=settlement.provider_ms,
         kept=[one for one in settlement.kept if storable(one.ref) == one.ref],
+        has_calls=settlement.has_calls,
     )

@@ -320,6 +320,7 @@ def settlement(
         provider_ms=provider_ms,
         kept=_kept(claim, verdict),
         waits_for=verdict.waits_for,
+        has_calls=claim.step > 1,
     )
 
 

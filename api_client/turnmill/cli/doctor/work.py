@@ -16,14 +16,17 @@ from turnmill.cli.doctor.findings import (
     skipped,
     wrong,
 )
-from turnmill.domain.states import Lane, TurnState
+from turnmill.domain.states import FOR_APPROVAL, WAITS_FOR, Lane, TurnState
 from turnmill.show.wording import duration, moment_text
 
 if TYPE_CHECKING:
     from turnmill.store.line.pauses import Pauses
     from turnmill.store.nouns.lanes import LaneLoad
+    from turnmill.store.upkeep.standstill import Asked
 
 _LONG_DUE = timedelta(seconds=30)
+#: Somebody who was asked may be expected to have answered by then.
+_LONG_ASKED = timedelta(hours=1)
 #: Older dead letters have been seen, or are nobody's concern any more.
 _LATELY = timedelta(hours=24)
 #: A beat and a worker have so long to begin a job that is due.
@@ -69,13 +72,14 @@ def check_waiting(examination: Examination) -> Findings:
     """Whether anything has been due for long, and whether nobody takes it."""
     from turnmill.store.line.pauses import read_pauses
     from turnmill.store.nouns.lanes import loads
-    from turnmill.store.upkeep.standstill import held_turns
+    from turnmill.store.upkeep.standstill import asked_outside, held_turns
 
     if examination.database is None:
         yield skipped("the database cannot be used")
         return
     with examination.database.begin() as conn:
         pauses, found, held = read_pauses(conn), loads(conn), held_turns(conn)
+        asked = asked_outside(conn)
     late = [one for one in found if _is_late(one, pauses)]
     for load in late:
         yield _late(load, is_served=bool(examination.workers))
@@ -85,6 +89,7 @@ def check_waiting(examination: Examination) -> Findings:
             "turnmill turns ls --state unknown; turnmill turns release ID",
             code="held",
         )
+    yield from _asked(asked)
     if not late and not held:
         yield ok("nothing has been due for long")
 
@@ -109,6 +114,21 @@ def _late(load: LaneLoad, *, is_served: bool) -> Finding:
             code="stuck",
         )
     return wrong(f"{what}; no worker runs", "turnmill worker", code="stuck")
+
+
+def _asked(found: Sequence[Asked]) -> Findings:
+    """Tell of calls of tools that wait for long for somebody who agrees, or answers."""
+    for one in found:
+        waited = datetime.now(UTC) - one.oldest_at
+        if waited < _LONG_ASKED:
+            continue
+        waits_for = WAITS_FOR[one.state]
+        what = "approval" if waits_for == FOR_APPROVAL else "the output of a tool"
+        yield note(
+            f"{count(one.turns, 'turn')} waiting for {what}, the first for {duration(waited)}",
+            f"turnmill tools ls --for {waits_for}",
+            code=f"waits_for_{waits_for}",
+        )
 
 
 def check_failures(examination: Examination) -> Findings:

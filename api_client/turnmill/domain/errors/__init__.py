@@ -24,11 +24,14 @@ TurnmillError
 ├── NotFound                    (also a LookupError)
 │   ├── SessionNotFound
 │   ├── TurnNotFound
-│   └── BatchNotFound
+│   ├── BatchNotFound
+│   └── ToolCallNotFound
 ├── Conflict
 │   ├── SessionArchived
 │   ├── IdempotencyConflict     the key stands for other content
+│   ├── OutputConflict          the call of a tool has another output already
 │   └── MoveRefused             the state of the turn or session does not allow it
+│       └── ToolCallExpired     neither output nor approval came in time
 ├── QueueFull                   `retry_after`
 ├── BegunBeforeFork             it belongs to the parent process
 ├── NoReply
@@ -70,9 +73,12 @@ from turnmill.domain.errors.callers import (
     InvalidText,
     MoveRefused,
     NotFound,
+    OutputConflict,
     QueueFull,
     SessionArchived,
     SessionNotFound,
+    ToolCallExpired,
+    ToolCallNotFound,
     TurnNotFound,
     UnsupportedPart,
 )
@@ -131,6 +137,7 @@ __all__ = [
     "NoReply",
     "NotFound",
     "NotSent",
+    "OutputConflict",
     "Overloaded",
     "ProviderError",
     "ProviderUnknown",
@@ -147,6 +154,8 @@ __all__ = [
     "StoreUnavailable",
     "ThreadLocked",
     "ThreadLost",
+    "ToolCallExpired",
+    "ToolCallNotFound",
     "TurnCancelled",
     "TurnDead",
     "TurnExpired",

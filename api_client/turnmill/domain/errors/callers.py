@@ -63,6 +63,13 @@ class BatchNotFound(NotFound):
     hint = "`turnmill batch ls` lists them"
 
 
+class ToolCallNotFound(NotFound):
+    """The turn has made no such call."""
+
+    code = "tool_call_not_found"
+    hint = "`turn.tool_calls()` lists them, as does `turnmill turns show ID`"
+
+
 class Conflict(TurnmillError):
     """It does not go together with what stands."""
 
@@ -87,6 +94,20 @@ class MoveRefused(Conflict):
     """The state does not allow it."""
 
     code = "move_refused"
+
+
+class ToolCallExpired(MoveRefused):
+    """The call has expired: the model was told so, and goes on without it."""
+
+    code = "tool_call_expired"
+    hint = 'give it more time: {"name": …, "expires": seconds}'
+
+
+class OutputConflict(Conflict):
+    """The call has another output already."""
+
+    code = "output_conflict"
+    hint = "the first one stands: the model may have read it"
 
 
 class QueueFull(TurnmillError):

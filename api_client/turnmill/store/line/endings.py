@@ -16,7 +16,7 @@ from turnmill.store.engine import engine_of
 from turnmill.store.kept import give_up_all, give_up_work
 from turnmill.store.line.head import move_lines, note_failures
 from turnmill.store.records import Moved
-from turnmill.store.rules.endings import Happening, in_chunks, write_events
+from turnmill.store.rules.endings import Happening, close_calls, in_chunks, write_events
 from turnmill.store.schema.tables import announcements, sessions, turns
 from turnmill.store.types import db_now
 from turnmill.wire import SETTLED_CHANNEL
@@ -42,9 +42,8 @@ def move_turns(
     caller's transaction holds the locks of their sessions.
     """
     statement = update(turns).where(*which).values(**values)
-    rows = conn.execute(
-        statement.returning(turns.c.id, turns.c.session_id, turns.c.seq, turns.c.state)
-    ).all()
+    columns = (turns.c.id, turns.c.session_id, turns.c.seq, turns.c.state, turns.c.step)
+    rows = conn.execute(statement.returning(*columns)).all()
     final = sorted((row for row in rows if row.state in FINAL), key=lambda row: row.seq)
     ids = [TurnId(row.id) for row in final]
     write_events(conn, ids)
@@ -56,6 +55,7 @@ def move_turns(
     counts.update(SessionId(row.session_id) for row in final)
     for some in in_chunks(ids):
         give_up_work(conn, counts, some)
+    close_calls(conn, [TurnId(row.id) for row in final if row.step > 1])
     return [TurnId(row.id) for row in rows], Moved(len(rows), move_lines(conn, counts))
 
 

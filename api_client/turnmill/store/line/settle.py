@@ -40,6 +40,7 @@ def end_unreadable(conn: Connection, claimed: Sequence[tuple[TurnId, SessionId, 
             state=TurnState.FAILED,
             outcome="failed",
             error_code=UnreadableRow.code,
+            has_calls=True,  # nobody can tell
         )
         for turn_id, session_id, fence in claimed
     ]

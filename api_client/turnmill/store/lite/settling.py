@@ -7,7 +7,7 @@ from sqlalchemy import Connection, and_, literal, select, union_all, update
 
 from turnmill.domain.states import FINAL, TurnState
 from turnmill.store.records import Fenced, Locked, Settled, Settlement
-from turnmill.store.rules.endings import write_events
+from turnmill.store.rules.endings import close_calls, write_events
 from turnmill.store.rules.heads import head_columns, settled
 from turnmill.store.rules.riders import RIDERS, insert_of
 from turnmill.store.rules.settling import FIELDS, OF_ATTEMPT, OF_SESSION, OF_TURN
@@ -61,6 +61,8 @@ def _settle(conn: Connection, settlement: Settlement) -> Settled | Fenced | Lock
     final = TurnState(turn.state) in FINAL
     if final:
         write_events(conn, [settlement.turn_id])
+    if final and settlement.has_calls:
+        close_calls(conn, [settlement.turn_id])
     ids = (settlement.session_id, settlement.turn_id)
     return settled((*ids, turn.state, final, turn.available_at, *head))
 

@@ -8,8 +8,16 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, select, update
 
 from turnmill.domain.bounds import LONGEST_IDLE
-from turnmill.domain.errors import Conflict, MoveRefused, SessionArchived, SessionNotFound
+from turnmill.domain.errors import (
+    Conflict,
+    MoveRefused,
+    SessionArchived,
+    SessionNotFound,
+    UnreadableRow,
+)
 from turnmill.domain.ids import SessionId, TurnId
+from turnmill.domain.json_values import Unreadable
+from turnmill.domain.session_settings import merged_settings
 from turnmill.domain.states import (
     OnAmbiguous,
     OnFailure,
@@ -99,11 +107,16 @@ def find(
 
 
 def change(conn: Connection, session_id: SessionId, values: Mapping[str, Any]) -> SessionRecord:
-    """Set columns of the session; turns that run keep what they were given."""
+    """Set columns of the session; turns that run keep what they were given.
+
+    `more_settings` go into those that it has; None takes one out.
+    """
     columns = dict(values)
     holds_otherwise = "on_ambiguous" in columns
-    if holds_otherwise:
+    if holds_otherwise or "more_settings" in columns:
         lock_sessions(conn, [session_id])
+    if "more_settings" in columns:
+        columns["settings"] = _with_settings(conn, session_id, columns.pop("more_settings"))
     if "idle_ttl" in columns:
         columns["idle_seconds"] = whole_seconds(columns.pop("idle_ttl"))
     row = conn.execute(
@@ -117,6 +130,15 @@ def change(conn: Connection, session_id: SessionId, values: Mapping[str, Any]) -
     if holds_otherwise:
         move_lines(conn, {session_id: 0})
     return read_one(row, _record)
+
+
+def _with_settings(
+    conn: Connection, session_id: SessionId, changes: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    settings = get(conn, session_id).settings
+    if isinstance(settings, Unreadable):
+        raise UnreadableRow()  # all others would be lost, and nobody told
+    return merged_settings(settings, changes)
 
 
 def archive(conn: Connection, session_id: SessionId) -> SessionRecord:

@@ -1,18 +1,26 @@
 """Turns after they were accepted: reading, cancelling, retrying."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from operator import eq, ge, le, lt
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Select, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, or_, select, text, update
 
 from turnmill.domain.content import Message
 from turnmill.domain.errors import MoveRefused, SessionArchived, TurnNotFound, UnreadableRow
 from turnmill.domain.ids import BatchId, SessionId, TurnId
 from turnmill.domain.json_values import Unreadable
-from turnmill.domain.states import FINAL, Lane, SessionStatus, TurnState, sources_of
+from turnmill.domain.states import (
+    BETWEEN_STEPS,
+    FINAL,
+    WAITS_FOR,
+    Lane,
+    SessionStatus,
+    TurnState,
+    sources_of,
+)
 from turnmill.store.codec import parts_from
 from turnmill.store.engine import engine_of
 from turnmill.store.line.accept import accept
@@ -29,6 +37,7 @@ from turnmill.store.records import (
     NewTurn,
     TurnRecord,
 )
+from turnmill.store.schema.step_tables import WAITING_CALL_SQL, tool_calls
 from turnmill.store.schema.tables import attempts, messages, sessions, turns
 from turnmill.store.types import db_now
 from turnmill.wire import CANCEL_CHANNEL
@@ -56,13 +65,15 @@ def find(
     states: Sequence[TurnState] = (),
     error_code: str | None = None,
     created_before: datetime | None = None,
+    waits_for: Collection[str] = (),
     ids: tuple[UUID, UUID] | None = None,
     after: TurnId | None = None,
     limit: int = 100,
 ) -> list[TurnRecord]:
     """Return up to `limit` turns, newest first; `after` is the last id of the page before.
 
-    `ids` are the least and the largest that are wanted.
+    `ids` are the least and the largest that are wanted; `waits_for` is what they wait for, one of
+    these.
     """
     least, largest = ids or (None, None)
     filters = (
@@ -79,9 +90,27 @@ def find(
     wanted = [holds(column, value) for holds, column, value in filters if value is not None]
     if states:
         wanted.append(turns.c.state.in_(states))
+    if waits_for:
+        wanted.append(_waits_for(waits_for))
     query = _visible().where(*wanted)
     rows = conn.execute(query.order_by(turns.c.id.desc()).limit(limit))
     return list(readable(rows, _record))
+
+
+def _waits_for(names: Collection[str]) -> ColumnElement[bool]:
+    """Return whether a turn waits for one of these.
+
+    One whose tools run meanwhile may wait for somebody outside as well.
+    """
+    calls = [state for state, name in WAITS_FOR.items() if name in names]
+    has_call = select(tool_calls.c.turn_id).where(
+        tool_calls.c.state.in_(calls), text(WAITING_CALL_SQL)
+    )
+    named = turns.c.waits_for.in_([name for name in names if name not in BETWEEN_STEPS])
+    return or_(
+        and_(turns.c.id.in_(has_call), turns.c.state.not_in(FINAL)),
+        and_(named, turns.c.state.not_in(FINAL), turns.c.state != TurnState.RUNNING),
+    )
 
 
 def finished(conn: Connection, turn_ids: Sequence[TurnId]) -> list[TurnId]:

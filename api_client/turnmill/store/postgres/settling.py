@@ -3,17 +3,18 @@
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Text, Uuid, column, select, table
+from sqlalchemy import Connection, Text, Uuid, column, select, table, update
 
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import CLAIMABLE, FINAL, UNFINISHED, TurnState
-from turnmill.store.postgres.rendering import part, sets, typed
+from turnmill.store.postgres.rendering import part, rendered, sets, typed
 from turnmill.store.records import Fenced, Locked, Settled, Settlement
 from turnmill.store.rules.accepting import in_json
-from turnmill.store.rules.endings import COUNTED_SQL, ENDED_SQL
+from turnmill.store.rules.endings import COUNTED_SQL, ENDED_SQL, closed_call, is_closed_by
 from turnmill.store.rules.heads import settled
 from turnmill.store.rules.riders import RIDERS, Rider
 from turnmill.store.rules.settling import FIELDS, OF_ATTEMPT, OF_SESSION, OF_TURN, row_of
+from turnmill.store.schema.step_tables import tool_calls
 from turnmill.store.schema.tables import STILL_RUNNING, attempts, sessions, sql_list, turns
 from turnmill.store.schema_name import execute
 
@@ -27,7 +28,7 @@ _TURN = table("turn", column("id", Uuid()), column("session_id", Uuid()), column
 _STATE = _TURN.c.state
 
 _VERDICT = typed({field.name: field.type for field in FIELDS})
-_RIDERS = "<riders>"
+_RIDERS, _CALLS = "<riders>", "<calls>"
 
 # One statement, so its snapshot is older than its locks. Whoever moves a turn updates the row of
 # its session; a lock brings that row's newest version, and `xmin` tells it from the one in the
@@ -77,7 +78,7 @@ WITH verdict AS (
     RETURNING turn.id AS settled_id, turn.state, turn.is_final, turn.available_at,
         s.id AS session_id, s.events, s.head_turn_id, s.head_lane,
         s.head_due_at <= clock_timestamp() AND s.status = 'active' AS due
-), {_RIDERS}{ENDED_SQL}
+), {_RIDERS}{_CALLS}{ENDED_SQL}
 SELECT session_id, settled_id, state, is_final, available_at, head_turn_id, head_lane, due
 FROM session LEFT JOIN told ON pg_notify IS NOT NULL
 UNION ALL
@@ -86,13 +87,20 @@ FROM mine WHERE id NOT IN (SELECT session_id FROM session)
 """
 
 
-def _with(riders: Iterable[Rider]) -> str:
-    return _STATEMENT.replace(_RIDERS, "".join(part(one, turn=_TURN) for one in riders))
+def _with(riders: Iterable[Rider], calls: str = "") -> str:
+    brought = "".join(part(one, turn=_TURN) for one in riders)
+    return _STATEMENT.replace(_RIDERS, brought).replace(_CALLS, calls)
 
 
-#: With what most verdicts bring, and with all that any may bring.
+_CLOSED = rendered(
+    update(tool_calls)
+    .where(tool_calls.c.turn_id == _TURN.c.id, *is_closed_by(_STATE))
+    .values(closed_call(_STATE))
+)
+#: With what most verdicts bring, with all that any may bring, and with the end of open calls.
 _SETTLE = _with(rider for rider in RIDERS if rider.always)
 _SETTLE_ALL = _with(RIDERS)
+_SETTLE_STEPPED = _with(RIDERS, f"closed AS (\n{_CLOSED}\n), ")
 
 
 def settle(conn: Connection, settlements: Sequence[Settlement]) -> list[Settled | Fenced | Locked]:
@@ -100,12 +108,15 @@ def settle(conn: Connection, settlements: Sequence[Settlement]) -> list[Settled 
     session_ids = [one.session_id for one in settlements]
     brought = {rider.name: _brought(rider, settlements) for rider in RIDERS}
     every = any(brought[rider.name] for rider in RIDERS if not rider.always)
+    statement = _SETTLE_ALL if every else _SETTLE
+    if any(one.has_calls for one in settlements):
+        statement = _SETTLE_STEPPED
     parameters = {
         "rows": in_json([row_of(one) for one in settlements]),
         "session_ids": session_ids,
         **{name: in_json(rows) for name, rows in brought.items()},
     }
-    found = execute(conn, _SETTLE_ALL if every else _SETTLE, parameters).all()
+    found = execute(conn, statement, parameters).all()
     done = {TurnId(row[1]): settled(row) for row in found if row[1] is not None}
     busy = _still_open(conn, set(session_ids) - {SessionId(row[0]) for row in found})
     return [

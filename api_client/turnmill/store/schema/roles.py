@@ -33,6 +33,7 @@ VIEWED: Mapping[str, Sequence[str]] = MappingProxyType(
             *("id", "session_id", "seq", "state", "lane", "attempt", "max_attempts", "lost"),
             *("available_at", "expires_at", "lease_owner", "lease_until", "cancel_requested"),
             *("batch_id", "batch_line", "retry_of", "error_code", "waits_for", "finish_reason"),
+            *("stream", "step", "keep_partial"),
             *("input_tokens", "output_tokens", "cached_tokens", "cost_usd"),
             *("created_at", "started_at", "finished_at"),
         ),
@@ -40,6 +41,12 @@ VIEWED: Mapping[str, Sequence[str]] = MappingProxyType(
             *("turn_id", "fence", "n", "kind", "worker", "started_at", "ended_at", "polls"),
             *("outcome", "error_code", "model", "input_tokens", "output_tokens"),
             *("cached_tokens", "cache_write_tokens", "cost_usd", "provider_ms"),
+            *("step", "first_token_ms", "estimated"),
+        ),
+        # Neither the name of the tool nor that of the call: a model may write what it likes there.
+        "tool_calls": (
+            *("turn_id", "position", "session_id", "step", "effects", "state", "approval", "runs"),
+            *("fence", "error_code", "created_at", "started_at", "ended_at", "expires_at"),
         ),
         "batches": ("id", "last_line", "total", "created_at", "cancelled_at"),
         "events": ("session_id", "n", "turn_id", "kind", "at", "place"),

@@ -1,12 +1,12 @@
 """What is promised of steps: what they did is known, and nothing is done twice that must not be."""
 
-from turnmill.domain.states import OPEN_CALLS, Effects, TurnState
+from turnmill.domain.states import CUT_SHORT, OPEN_CALLS, Effects
 from turnmill.store.schema.tables import sql_list
 from turnmill.store.upkeep.invariant import Invariant
 
 _OPEN = sql_list(frozenset(OPEN_CALLS))
 #: Of what these leave behind no model is told, and nobody goes on with it.
-_OVER = sql_list(frozenset({TurnState.CANCELLED, TurnState.EXPIRED}))
+_OVER = sql_list(frozenset(CUT_SHORT))
 _CALLS = """FROM turnmill.sessions s JOIN turnmill.turns t ON t.session_id = s.id
             JOIN turnmill.tool_calls c ON c.turn_id = t.id"""
 _OUTPUT = """EXISTS (SELECT 1 FROM turnmill.messages m
@@ -19,6 +19,14 @@ OF_STEPS = (
         broken=f"""
             SELECT t.session_id, t.id AS turn_id {_CALLS}
             WHERE {{sessions}} AND t.state = 'succeeded' AND c.state IN {_OPEN}
+        """,
+    ),
+    Invariant(
+        name="no_call_outlives_its_turn",
+        promise="A turn that was cancelled or has expired leaves no call of a tool open.",
+        broken=f"""
+            SELECT t.session_id, t.id AS turn_id {_CALLS}
+            WHERE {{sessions}} AND t.state IN {_OVER} AND c.state IN {_OPEN}
         """,
     ),
     Invariant(

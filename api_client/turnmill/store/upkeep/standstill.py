@@ -6,7 +6,8 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from turnmill.domain.states import SessionStatus, TurnState
+from turnmill.domain.states import FINAL, WAITING_CALLS, SessionStatus, ToolCallState, TurnState
+from turnmill.store.schema.step_tables import tool_calls
 from turnmill.store.schema.tables import job_runs, sessions, turns
 from turnmill.store.types import Timestamp, db_after
 
@@ -56,6 +57,29 @@ def held_turns(conn: Connection) -> int:
         )
     )
     return conn.scalar(held) or 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Calls of tools that somebody outside has to do something about."""
+
+    state: ToolCallState
+    turns: int
+    oldest_at: datetime
+
+
+def asked_outside(conn: Connection) -> list[Asked]:
+    """Return how many turns wait for an output or an approval, and for how long the first has."""
+    rows = tool_calls.c
+    oldest: Any = func.min(rows.created_at, type_=Timestamp)
+    found = conn.execute(
+        select(rows.state, func.count(rows.turn_id.distinct()), oldest)
+        .join(turns, turns.c.id == rows.turn_id)
+        .where(rows.state.in_(WAITING_CALLS), turns.c.state.not_in(FINAL))
+        .group_by(rows.state)
+        .order_by(rows.state)
+    )
+    return [Asked(state=ToolCallState(row[0]), turns=row[1], oldest_at=row[2]) for row in found]
 
 
 def last_starts(conn: Connection) -> dict[str, datetime]:
