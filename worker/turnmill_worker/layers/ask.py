@@ -23,6 +23,7 @@ def asking(find: Callable[[str], Provider]) -> Callable[[Call], object]:
         if call.kind == "check":
             return provider.check(call.request)
         request = fitted(call.request, name=getattr(provider, "name", ""), takes=call.takes)
+        holding.request = request
         holding.sent = True
         return provider.send(request) if call.emit is None else provider.send(request, call.emit)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Text, Uuid, column, select, table
+from sqlalchemy import Boolean, Connection, Text, Uuid, column, select, table
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeEngine
 
@@ -27,7 +27,13 @@ _DUE = sql_list(frozenset(CLAIMABLE - {TurnState.UNKNOWN}))
 
 _T, _A, _S = turns.alias("t").c, attempts.alias("a").c, sessions.alias("s").c
 _V = table("v", *(column(field.name, field.type) for field in FIELDS)).c
-_TURN = table("turn", column("id", Uuid()), column("session_id", Uuid()), column("state", Text()))
+_TURN = table(
+    "turn",
+    column("id", Uuid()),
+    column("session_id", Uuid()),
+    column("state", Text()),
+    column("keep_partial", Boolean()),
+)
 _STATE = _TURN.c.state
 
 
@@ -74,7 +80,7 @@ WITH verdict AS (
     FROM verdict v JOIN mine ON mine.id = v.session_id
     WHERE t.id = v.turn_id AND {STILL_RUNNING} AND t.lease_fence = v.fence
     RETURNING t.id, t.session_id, t.lease_fence, t.state, t.state IN {_FINAL} AS is_final, t.lane,
-        t.lost, t.sent_at, t.available_at
+        t.lost, t.sent_at, t.available_at, t.keep_partial
 ), attempt AS (
     UPDATE turnmill.attempts a SET
         {_sets(OF_ATTEMPT, _A, _V, _STATE)}
