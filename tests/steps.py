@@ -161,10 +161,10 @@ def mark_sent(store: Database, claim: Claim) -> bool:
         return leases.mark_sent(conn, claim.turn_id, fence=claim.fence)
 
 
-def cancel(store: Database, turn_id: TurnId) -> TurnState:
+def cancel(store: Database, turn_id: TurnId, *, keep_partial: bool = False) -> TurnState:
     """Ask that a turn end."""
     with store.begin() as conn:
-        return turns.cancel(conn, turn_id)[0]
+        return turns.cancel(conn, turn_id, keep_partial=keep_partial)[0]
 
 
 def retry(store: Database, turn_id: TurnId) -> Accepted:

@@ -6,10 +6,10 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
-from turnmill.domain.arguments import wait_seconds
+from turnmill.domain.arguments import wait_seconds, yes_or_no
 from turnmill.domain.errors import SessionBusy, StoreUnavailable, TurnTimeout
 from turnmill.domain.ids import SessionId, TurnId
-from turnmill.domain.states import Lane, TurnState
+from turnmill.domain.states import FINAL, Lane, TurnState
 from turnmill.executor.task import AsyncExecutor
 from turnmill.listening.task import async_happens
 from turnmill.listening.watchlist import Deadline
@@ -139,13 +139,44 @@ class AsyncTurn:
         """Have a call not run that waits for approval: the model is told why. See `approve`."""
         await self._executor.run(tool_calls.reject(self.id, call_id, why, by=by))
 
-    async def cancel(self) -> TurnState:
-        """Ask that the turn end without a reply; returns its state now.
+    async def cancel(
+        self,
+        *,
+        wait: bool = False,
+        keep_partial: bool = False,
+        timeout: float | timedelta | None = None,
+    ) -> TurnState:
+        """Ask that the turn end without a reply; returns its state now, or with `wait` at its end.
 
         Where nothing runs that is `cancelled`. A running turn stays `running` until its worker
-        has closed the call to the provider; what was used so far is kept. A final turn stays.
+        has closed the call to the provider; what was used so far is kept, as an estimate where
+        nobody counted. A final turn stays: it may have succeeded meanwhile.
+
+        - `wait`: return a final state only, or raise TurnTimeout after `timeout` (seconds or
+          timedelta; None: without end); the turn is cancelled all the same.
+        - `keep_partial`: what had come of a streamed reply is kept. `messages` shows it, as
+          `partial`; no model is ever shown it.
         """
-        return await self._executor.run(turns.cancel(self.id))
+        deadline = Deadline(wait_seconds(timeout))
+        waits = yes_or_no(wait, name="wait")
+        state = await self._executor.run(turns.cancel(self.id, keep_partial=keep_partial))
+        if waits and state not in FINAL:
+            state = await self._end(deadline)
+        return state
+
+    async def _end(self, deadline: Deadline) -> TurnState:
+        """Wait for a final state, and return it."""
+        async with self._executor.expecting(self.id, deadline) as woken:
+            await self.refresh()
+            while self.state not in FINAL and not deadline.passed:
+                await async_happens(woken, deadline.left)
+                woken.clear()
+                with suppress(StoreUnavailable, SessionBusy):  # the next wake-up, or the deadline
+                    await self.refresh()
+        if self.state not in FINAL:
+            told = f"turn {self.id} has not ended after {deadline.seconds} s; it is being cancelled"
+            raise TurnTimeout(told)
+        return self.state
 
     async def retry(self) -> "AsyncTurn":
         """Run a failed or dead turn again: in place, or as a new turn at the session's end.

@@ -1,5 +1,6 @@
 """What Postgres tells those who listen: turns, by id only. Any notice may be lost at no cost."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from turnmill.domain.errors import TurnmillError
@@ -24,6 +25,12 @@ def notice_of(heard: Any) -> Notice:
     """Return what the driver heard; what is no id in it is left out."""
     found = (as_uuid(text) for text in heard.payload.split(","))
     return Notice(heard.channel, [TurnId(one) for one in found if one is not None])
+
+
+def turns_on(channel: str, notices: Sequence[Notice]) -> list[TurnId]:
+    """Return each turn that was named on the channel once, however often it was."""
+    named = (one for notice in notices if notice.channel == channel for one in notice.turn_ids)
+    return list(dict.fromkeys(named))
 
 
 def reason_of(error: Exception) -> str:

@@ -93,7 +93,9 @@ def _content(session: SessionRecord, history: Iterable[MessageRecord]) -> dict[s
     from turnmill.store.codec import exported
 
     names = ("turn_id", "seq", "position", "role", "state", "created_at")
-    messages = [{**fields(one, *names), **exported(one.parts)} for one in history]
+    messages = [
+        {**fields(one, *names), **exported(one.parts), "partial": one.partial} for one in history
+    ]
     return {"system_prompt": session.system_prompt, "messages": messages}
 
 
@@ -104,7 +106,8 @@ def _print_conversation(session: SessionRecord, history: Iterable[MessageRecord]
         print_said(session.system_prompt + "\n", to=console)
     for message in history:
         console.print(message.role, style="bold", end=" ")
-        console.print(f"turn {message.seq}, {message.state}", style="dim")
+        part = ", partial" if message.partial else ""
+        console.print(f"turn {message.seq}, {message.state}{part}", style="dim")
         print_said(said(message.parts) + "\n", to=console)
 
 

@@ -57,6 +57,9 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
     }
 )
 
+#: What `~` before a number of tokens says.
+ESTIMATED = "our estimate, of a call that was cut before anybody counted"
+
 _ATTEMPT_COLUMNS = ("#", "began", "after", "took", "outcome", "reason", "worker", "kind", "tokens")
 
 
@@ -77,6 +80,11 @@ class TurnView:
         if self.turn.state is not TurnState.SUCCEEDED or not self.messages:
             return None
         return self.messages[-1].parts
+
+    @property
+    def partial(self) -> Sequence[Part] | None:
+        """Return what had come of the reply of a cancelled turn, if that was kept and asked for."""
+        return next((one.parts for one in self.messages or () if one.partial), None)
 
     @property
     def queued(self) -> timedelta | None:
@@ -118,6 +126,7 @@ def as_document(view: TurnView) -> dict[str, Any]:
     return {
         **summary(turn),
         **(_said(view.reply) if with_text else {}),
+        **({} if view.partial is None else {"partial": _said(view.partial)}),
         "timing": {
             "queued_ms": _ms(view.queued),
             "provider_ms": _ms(view.provider),
@@ -152,9 +161,12 @@ def print_view(view: TurnView, *, console: Console | None = None) -> None:
     for outcome in dict.fromkeys(one.outcome or "" for one in view.attempts):
         if outcome in MEANINGS:
             console.print(f"{outcome}: {MEANINGS[outcome]}", style="dim", markup=False)
+    if any(one.estimated for one in view.attempts):
+        console.print(f"~: {ESTIMATED}", style="dim", markup=False)
     print_calls(view, console)
     for message in view.messages or ():
-        console.print(f"\n{message.role}:", style="bold")
+        part = " (partial: the turn was cancelled)" if message.partial else ""
+        console.print(f"\n{message.role}{part}:", style="bold")
         print_said(said(message.parts), to=console)
     for step in [*answers(view.turn, view.calls), *next_steps(view.turn)]:
         console.print(f"\nnext: {as_typed(step)}", style="dim", markup=False)
@@ -201,8 +213,9 @@ def _facts(view: TurnView) -> Iterator[tuple[str, Any]]:
     if view.queued is not None:
         yield "time", f"{duration(view.queued)} queued, {duration(view.provider)} at the provider"
     if total_tokens(turn.input_tokens, turn.output_tokens) != 0:
+        about = "~" if any(one.estimated for one in view.attempts) else ""
         counts = f"{tokens(turn.input_tokens)} tokens in, {tokens(turn.output_tokens)} out"
-        yield "used", f"{counts}, {_cost(turn)}"
+        yield "used", f"{about}{counts}, {about}{_cost(turn)}"
 
 
 def _state_line(turn: TurnRecord) -> Any:
@@ -234,7 +247,8 @@ def _attempt_rows(view: TurnView) -> Iterator[tuple[object, ...]]:
             one.error_code,
             one.worker,
             f"{one.kind}, asked {one.polls} ×" if one.polls else one.kind,
-            f"{tokens(one.input_tokens)}+{tokens(one.output_tokens)}",
+            ("~" if one.estimated else "")
+            + f"{tokens(one.input_tokens)}+{tokens(one.output_tokens)}",
         )
         before = ended or one.started_at
 

@@ -255,6 +255,7 @@ class Claim:
     stream: bool = False  #: readers may watch the reply come
     step: int = 1  #: the model call that comes now; what those before it brought is in `messages`
     step_ref: str = ""  #: the vendor's thread as the step before left it
+    estimated: bool = False  #: of a question: the call that it is about was booked as an estimate
     lease_ends: float = inf  #: on a clock of the process that claimed; the store leaves it open
 
     def held_until(self, ends: float) -> Self:
@@ -303,6 +304,8 @@ class Settlement:
     gives_attempt_back: bool = False
     delay: timedelta = timedelta(0)  #: until the turn is due again, when it is not final
     replies: Sequence[Message] = ()  #: what the provider has said
+    #: what had come of a streamed reply: kept where its turn is cancelled, and somebody wants it
+    partial: str = field(default="", repr=False)
     position: int = 1  #: of the first of them within the turn
     finish_reason: str | None = None
     provider_ref: str | None = None  #: None leaves the session's as it is
@@ -320,6 +323,8 @@ class Settlement:
     provider_ms: int | None = None
     first_token_ms: int | None = None  #: of a reply that was streamed
     estimated: bool = False  #: the tokens are our estimate, of a call that was cut
+    #: what they were of the call that this one asked about is known now: its estimate goes
+    counts_again: bool = False
     kept: Sequence[Kept] = ()  #: what the vendor holds by now
     #: what a layer put the call off for, or a step waits for: it was no attempt at all
     waits_for: str | None = None

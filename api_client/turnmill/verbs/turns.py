@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from turnmill.domain.arguments import moment, one_of
+from turnmill.domain.arguments import moment, one_of, yes_or_no
 from turnmill.domain.checks import check_name
 from turnmill.domain.ids import BatchId, TurnId
 from turnmill.domain.states import Lane, TurnState
@@ -84,9 +84,10 @@ def why(turn_id: TurnId) -> Verb["Why"]:
     return single(lambda conn: Effect(reasons.why(conn, turn_id)))
 
 
-def cancel(turn_id: TurnId) -> Verb[TurnState]:
+def cancel(turn_id: TurnId, *, keep_partial: object) -> Verb[TurnState]:
     """End the turn without a reply."""
-    return transaction(lambda conn: Effect(*rows.cancel(conn, turn_id)))
+    keep = yes_or_no(keep_partial, name="keep_partial")
+    return transaction(lambda conn: Effect(*rows.cancel(conn, turn_id, keep_partial=keep)))
 
 
 def retry(turn_id: TurnId) -> Verb[Accepted]:

@@ -33,6 +33,7 @@ def asking(find: Callable[[str], Provider]) -> Callable[[Call], object]:
                 hint="move the session to a provider that takes them; nothing was sent",
             )
         request = fitted(call.request, name=getattr(provider, "name", ""), takes=call.takes)
+        holding.request = request
         holding.sent = True
         return provider.send(request) if call.emit is None else provider.send(request, call.emit)
 

@@ -6,7 +6,9 @@ from typing import Any
 
 from turnmill.store.records import Claim
 from turnmill_worker.layers import clock
+from turnmill_worker.layers.partial import Partial
 from turnmill_worker.providers.calls import Call
+from turnmill_worker.providers.port import Request
 
 
 class Stop(Enum):
@@ -29,6 +31,8 @@ class Holding:
     lease_ends: float = field(init=False)  #: on the clock of `turnmill_worker.layers.clock`
     call: Call[Any] | None = field(default=None, repr=False)
     advancing: bool = False  #: the next step's claim is being written: which one holds is open
+    request: Request | None = field(default=None, repr=False)  #: what the provider was given last
+    partial: Partial | None = field(default=None, repr=False)  #: what has come of a streamed reply
 
     def __post_init__(self) -> None:
         self.lease_ends = self.claim.lease_ends

@@ -10,7 +10,7 @@ from typing import Any
 
 from turnmill.domain.errors import SessionBusy, TurnmillError
 from turnmill.domain.ids import TurnId
-from turnmill.listening.notices import Notice
+from turnmill.listening.notices import Notice, turns_on
 from turnmill.listening.thread import SLICE_SECONDS, Listener, Untold, listen
 from turnmill.new_ids import new_id
 from turnmill.store.database import Database
@@ -46,6 +46,7 @@ class Dispatcher:
         lease: timedelta,
         tell: Callable[[News], None],
         on_cancel: Callable[[Sequence[TurnId]], None],
+        on_deaf: Callable[[], None] = lambda: None,
         listen: Callable[[], None] = lambda: None,
         on_due: Callable[[], None] = lambda: None,
         on_doubt: Callable[[], None] = lambda: None,
@@ -54,6 +55,8 @@ class Dispatcher:
     ) -> None:
         """`tell` has workers told, and never waits for a broker.
 
+        `on_cancel` is called about ten times a second, with the turns that were named meanwhile;
+        `on_deaf` when some may have been named, and nobody listened.
         `listen` is called about ten times a second, to notice whether hints come.
         `on_due` is called when something was due and not yet taken at the moment of a look;
         `on_doubt` when some worker seems to be about to lose its leases; `on_kept` while vendors
@@ -63,6 +66,7 @@ class Dispatcher:
         self._lease = lease
         self._tell = tell
         self._on_cancel = on_cancel
+        self._on_deaf = on_deaf
         self._listen = listen
         self._on_due = on_due
         self._on_doubt = on_doubt
@@ -167,8 +171,11 @@ class Dispatcher:
     def _watch(self) -> None:
         """Tick and listen on one connection until something fails or we are stopped."""
         with listen(self._database, self._channels) as listener:
+            self._on_deaf()
             while not (self._stopped.is_set() or listener.is_over):
                 self.tick()
+                if isinstance(listener, Untold):
+                    self._on_deaf()
                 self._listen_until(listener, time.monotonic() + _with_jitter(TICK))
 
     def _listen_until(self, listener: Listener | Untold, end: float) -> None:
@@ -178,20 +185,12 @@ class Dispatcher:
 
     def _on_notices(self, notices: Sequence[Notice]) -> None:
         """Have those looked at who are named. Whoever can connect can notify: rows decide."""
-        cancelled = _turns_on(CANCEL_CHANNEL, notices)
-        woken = _turns_on(WAKE_CHANNEL, notices)
-        if cancelled:
-            self._on_cancel(cancelled)
+        self._on_cancel(turns_on(CANCEL_CHANNEL, notices))
+        woken = turns_on(WAKE_CHANNEL, notices)
         if self._on_ended is not None and any(one.channel == SETTLED_CHANNEL for one in notices):
             self._on_ended()
         if woken and not self._draining.is_set():
             self._tell(News(woken=woken))
-
-
-def _turns_on(channel: str, notices: Sequence[Notice]) -> list[TurnId]:
-    """Return each turn once, however often it was named."""
-    named = (one for notice in notices if notice.channel == channel for one in notice.turn_ids)
-    return list(dict.fromkeys(named))
 
 
 def _open(waiting: Sequence[Backlog], pauses: Pauses) -> list[Backlog]:

@@ -1,12 +1,12 @@
 """What finds work for a process: the dispatcher, the feeder of the queues, and the poller."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from turnmill.broker.publisher import Publisher
-from turnmill.domain.ids import TurnId
 from turnmill.settings import Settings
 from turnmill.store.database import Database
+from turnmill_worker.process.cancelling import Cancelling
 from turnmill_worker.process.dispatcher import Dispatcher
 from turnmill_worker.process.feeder import Feeder
 from turnmill_worker.process.poller import Hints, Poller
@@ -26,7 +26,7 @@ class Dispatching:
         *,
         ledger: GroupedLedger,
         quarantine: Quarantine,
-        on_cancel: Callable[[Sequence[TurnId]], None],
+        cancelling: Cancelling,
         on_doubt: Callable[[], None],
         on_kept: Callable[[], None],
         on_ended: Callable[[], None] | None,
@@ -50,7 +50,8 @@ class Dispatching:
             self._database,
             lease=settings.lease,
             tell=self._feeder.tell,
-            on_cancel=on_cancel,
+            on_cancel=cancelling.told,
+            on_deaf=cancelling.look_at_all,
             listen=self._poller.listen,
             on_due=self._poller.wake,
             on_doubt=on_doubt,

@@ -5,6 +5,7 @@ import logging
 import os
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 
 from turnmill.domain.errors import StoreError
@@ -52,6 +53,7 @@ class InProcessRunner:
         self._closing = False
         self._kept = False  # by a vendor, though nobody needs it any more
         self._closer: asyncio.Task[None] | None = None
+        self._look_at = 0.0  # on the loop's clock
         self._in_hand = InHand()
         self._elected = Elected(database.url.database)
         self._providers = ProviderRegistry()
@@ -91,20 +93,20 @@ class InProcessRunner:
         deps, ledger = self._deps, self._ledger
         closing = Closing(self._database, self._providers.get)
         await self._begin()
-        if self._observing is not None:
-            self._observing.start(self._loop)
         while not self._closing:
             self._wakeup.clear()
+            began = False
             try:
-                if await self._start_due(deps, ledger):
-                    continue
+                began = await self._start_due(deps, ledger)
             except StoreError as error:
                 logger.warning("runner: %s; trying again", error.code)
             except Exception as error:  # noqa: BLE001
                 # The edge of this thread: without it nothing would run any more.
                 logger.error("runner: %s; trying again", name_of(error))
-            await self._rest()
-            self._give_up(closing)
+            await self._look()  # also while there is always something to begin
+            if not began:
+                await self._rest()
+                self._give_up(closing)
         await self._finish()
         if self._observing is not None:
             await self._observing.stop(within=self._grace, after_a_last_look=True)
@@ -122,12 +124,14 @@ class InProcessRunner:
             try:
                 if self._elected.wins():
                     await asyncio.to_thread(self._take_over)
-                    return
+                    break
             except StoreError as error:
                 logger.warning("runner: %s; trying again", error.code)
             except OSError as error:
                 logger.warning("runner: no lock beside the file: %s; trying again", name_of(error))
             await asyncio.sleep(_LOOK_EVERY.total_seconds())
+        if self._observing is not None:
+            self._observing.start(self._loop)
 
     def _take_over(self) -> None:
         """Take what an earlier process left running: no other one can hold it."""
@@ -168,17 +172,22 @@ class InProcessRunner:
             self._closer = self._loop.create_task(closing.run_in_background())
 
     async def _rest(self) -> None:
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(_LOOK_EVERY.total_seconds()):
                 await self._wakeup.wait()
-        except TimeoutError:
-            try:
-                await asyncio.to_thread(self._look_around)
-            except StoreError as error:
-                logger.warning("runner: %s; trying again", error.code)
-            except Exception as error:  # noqa: BLE001
-                # The edge of this thread, as above.
-                logger.error("runner: %s; trying again", name_of(error))
+
+    async def _look(self) -> None:
+        """Look at all that no turn wakes us for, unless that was done a moment ago."""
+        if self._loop.time() < self._look_at:
+            return
+        try:
+            await asyncio.to_thread(self._look_around)
+        except StoreError as error:
+            logger.warning("runner: %s; trying again", error.code)
+        except Exception as error:  # noqa: BLE001
+            # The edge of this thread, as above.
+            logger.error("runner: %s; trying again", name_of(error))
+        self._look_at = self._loop.time() + _LOOK_EVERY.total_seconds()
 
     def _look_around(self) -> None:
         with self._database.begin() as conn:

@@ -13,16 +13,15 @@ from typing import Any
 
 from turnmill.alive import State
 from turnmill.broker.publisher import Publisher
-from turnmill.domain.ids import TurnId
 from turnmill.grouping import Grouped, Stopped
 from turnmill.settings import Settings
 from turnmill.store.database import Database
-from turnmill.store.line.leases import cancel_requested
 from turnmill.store.records import Head
 from turnmill_worker.layers.holding import Stop
 from turnmill_worker.pool.loops import log_type
 from turnmill_worker.process.alive import Alive
 from turnmill_worker.process.assembly import assemble
+from turnmill_worker.process.cancelling import Cancelling, CancelWatch
 from turnmill_worker.process.closing import Closing
 from turnmill_worker.process.dispatching import Dispatching
 from turnmill_worker.process.heartbeat import Heartbeat
@@ -56,6 +55,7 @@ class Runtime:
     """Everything that runs turns in this process, on one event loop."""
 
     _connects_until = 0.0
+    _timers = 0
 
     def __init__(
         self, settings: Settings, *, slots: int, hints: Hints | None = None, owner: str = ""
@@ -79,7 +79,6 @@ class Runtime:
         self._heartbeat = Heartbeat(self.database, self.in_hand, lease=settings.lease)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._background: set[asyncio.Task[Any]] = set()
-        self._timers = 0
         self._grace: threading.Timer | None = None
         self._measuring = None if hints is None else self._new_measuring()
         self.deps = assemble(
@@ -95,6 +94,7 @@ class Runtime:
         )
         self._observing = None if hints is None else self._new_observing()
         self._dispatching = None if hints is None else self._new_dispatching(hints)
+        self._cancels = self._new_cancel_watch() if hints is None else None
         self._connected = None if hints is None else hints.connected
         # Of a worker, not of its children in quarantine.
         self._alive = None if hints is None else Alive(settings, self._doing)
@@ -111,6 +111,8 @@ class Runtime:
             self._measuring.server.start()
         if self._dispatching is not None:
             self._dispatching.start(loop)
+        if self._cancels is not None:
+            self._cancels.start()
         if self._observing is not None:
             self._observing.start(loop)
 
@@ -209,6 +211,8 @@ class Runtime:
             self._measuring.server.stop()
         if self._dispatching is not None:
             self._dispatching.stop()
+        if self._cancels is not None:
+            self._cancels.stop()
         self.publisher.close()
         self._turns.close()
         self.database.close()
@@ -254,18 +258,19 @@ class Runtime:
             self.deps,
             ledger=self.ledger,
             quarantine=self.quarantine,
-            on_cancel=self._on_cancel,
+            cancelling=Cancelling(self.database, self.in_hand),
             on_doubt=self._on_doubt,
             on_kept=self._on_kept,
             on_ended=None if self._observing is None else self._observing.wake,
         )
 
-    def _on_cancel(self, turn_ids: Sequence[TurnId]) -> None:
-        """Look at the rows: any login of the database may notify, and need not have cancelled."""
-        if held := self.in_hand.held(turn_ids):
-            with self.database.single() as conn:
-                wanted = cancel_requested(conn, held)
-            self.in_hand.cancelled(wanted)  # under that fence only
+    def _new_cancel_watch(self) -> CancelWatch:
+        """Return what listens where no dispatcher does; for one connection, and one to look."""
+        url, listen_url = self.settings.database_url, self.settings.listen_url
+        database = Database(
+            url, schema=self.settings.schema, pool_size=1, overflow=0, listen_url=listen_url
+        )
+        return CancelWatch(database, self.in_hand)
 
     def _on_kept(self) -> None:
         if self._loop is not None:

@@ -18,6 +18,7 @@ from turnmill.store.database import Database
 from turnmill.store.kept import keep_late
 from turnmill.store.line.backlogs import longest_waits
 from turnmill.store.line.claim import claim, claim_due, claim_suspects, due_suspicions, still_due
+from turnmill.store.line.estimates import withdraw_estimates
 from turnmill.store.line.history import succeeded_history
 from turnmill.store.line.leases import end_leases, mark_sent
 from turnmill.store.line.settle import settle, was_settled
@@ -281,7 +282,12 @@ class GroupedLedger:
         return written
 
     def _commit(self, settlements: Sequence[Settlement]) -> Sequence[_Written]:
-        with self._database.single() as conn:
+        known = [one for one in settlements if one.counts_again]
+        if not known:
+            with self._database.single() as conn:
+                return settle(conn, settlements)
+        with self._database.begin() as conn:
+            withdraw_estimates(conn, known)
             return settle(conn, settlements)
 
     def _refused(self, settlement: Settlement, error: Exception) -> _Written:
@@ -318,7 +324,7 @@ class GroupedLedger:
 def _weight_of(settlement: Settlement) -> int:
     said = (part for message in settlement.replies for part in message.parts)
     content = sum(_bytes_of(text) for part in said for text in strings_of(part))
-    return content + _bytes_of(settlement.error_detail)
+    return content + _bytes_of(settlement.partial) + _bytes_of(settlement.error_detail)
 
 
 def _bytes_of(text: object) -> int:

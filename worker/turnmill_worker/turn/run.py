@@ -21,12 +21,13 @@ from turnmill.store.records import Claim, Fenced, Head, Settled, Settlement
 from turnmill_worker.layers.call import Call, Kind, Layer
 from turnmill_worker.layers.chains import Chains
 from turnmill_worker.layers.holding import Holding, Stop
+from turnmill_worker.layers.partial import Partial
 from turnmill_worker.layers.registered import Named
 from turnmill_worker.providers import boundary, calls
 from turnmill_worker.providers.boundary import Answer, Bug, Fault
-from turnmill_worker.providers.port import Done, Provider, Request, Usage
+from turnmill_worker.providers.port import Done, Emit, Provider, Request, Usage
 from turnmill_worker.tools.offered import Tools
-from turnmill_worker.turn import verdict
+from turnmill_worker.turn import estimates, verdict
 from turnmill_worker.turn.failing import FAILING, warn_of_failure
 from turnmill_worker.turn.in_hand import InHand, end_of
 from turnmill_worker.turn.ledger import UNSTORABLE, Ledger
@@ -152,7 +153,7 @@ async def run_claim(claim: Claim, deps: Deps) -> Outcome:
 def _asking(holding: Holding, deps: Deps) -> Asking:
     def judge(found: Stop | NotSent) -> Settlement:
         judged = _verdict(holding.claim, found, holding, deps)
-        return verdict.settlement(holding.claim, judged, provider_ms=0, cost_usd=None)
+        return verdict.settlement(holding.claim, judged, provider_ms=0, usage=None, cost_usd=None)
 
     def told(claim: Claim, settlement: Settlement) -> None:
         stands = Settled(turn_id=claim.turn_id, state=settlement.state, due_at=None, next=None)
@@ -169,13 +170,17 @@ def _asking(holding: Holding, deps: Deps) -> Asking:
 async def attempt(claim: Claim, holding: Holding, deps: Deps) -> Settlement:
     """Return the verdict over one attempt; raises nothing of the provider's."""
     began = time.monotonic()
-    found = _verdict(claim, await _call(claim, holding, deps), holding, deps)
+    came = await _call(claim, holding, deps)
     elapsed = time.monotonic() - began
+    found = _verdict(claim, came, holding, deps)
+    usage = await _usage(came, found, holding, deps)
     return verdict.settlement(
         claim,
         found,
         provider_ms=round(elapsed * 1000),
-        cost_usd=_cost(claim, found.reply, deps) if found.reply else None,
+        usage=usage,
+        cost_usd=_cost(claim, found.reply, usage, deps) if usage else None,
+        partial="" if holding.partial is None else holding.partial.text,
     )
 
 
@@ -197,9 +202,16 @@ def _rules(deps: Deps) -> Rules:
     return {"policy": deps.policy, "jitter": deps.jitter(), "patience": deps.background_timeout}
 
 
-def _cost(claim: Claim, reply: Done, deps: Deps) -> Decimal | None:
-    model = reply.model or claim.model
-    return boundary.cost_of(lambda: deps.price(claim.provider, model, reply.usage))
+async def _usage(came: Found, found: Verdict, holding: Holding, deps: Deps) -> Usage | None:
+    """Return what the call has used, as it was counted or estimated; None where that is nothing."""
+    if found.reply is not None:
+        return found.reply.usage
+    return await estimates.estimated(came, holding, deps.ledger.history)
+
+
+def _cost(claim: Claim, reply: Done | None, usage: Usage, deps: Deps) -> Decimal | None:
+    model = (reply.model if reply else "") or claim.model
+    return boundary.cost_of(lambda: deps.price(claim.provider, model, usage))
 
 
 async def _call(claim: Claim, holding: Holding, deps: Deps) -> Found:
@@ -225,6 +237,7 @@ async def _asked(claim: Claim, holding: Holding, deps: Deps) -> Found:
             request=deps.steps.equipped(request_of(claim), claim),
             kind=kind,
             holding=holding,
+            emit=_kept(claim, holding, None, most=deps.max_reply_bytes),
             takes=_taken(deps.provider, claim.provider),
         )
         go = deps.chains.of(claim.settings.get("layers"))
@@ -240,6 +253,14 @@ async def _asked(claim: Claim, holding: Holding, deps: Deps) -> Found:
             "cannot ask a provider: %s", found.error_code, extra={"turn_id": str(claim.turn_id)}
         )
     return found
+
+
+def _kept(claim: Claim, holding: Holding, emit: Emit | None, *, most: int) -> Emit | None:
+    """Return what keeps the pieces of a streamed reply, beside whoever else is given them."""
+    if not claim.stream:
+        return emit
+    holding.partial = Partial(most=most)
+    return holding.partial.keeping(emit)
 
 
 def _taken(find: Callable[[str], Provider], name: str) -> frozenset[PartKind]:

@@ -292,11 +292,15 @@ def settlement(
     verdict: Verdict,
     *,
     provider_ms: int,
+    usage: Usage | None,
     cost_usd: Decimal | None,
+    partial: str = "",
 ) -> Settlement:
-    """Return the verdict with the identity of the turn and the price of the reply."""
+    """Return the verdict with the identity of the turn, and what the call has used and cost.
+
+    `usage` without a reply is our estimate. `partial` had come of a reply that is not there.
+    """
     reply = verdict.reply
-    usage = reply.usage if reply else None
     return Settlement(
         turn_id=claim.turn_id,
         session_id=claim.session_id,
@@ -306,6 +310,7 @@ def settlement(
         gives_attempt_back=verdict.gives_attempt_back,
         delay=verdict.delay,
         replies=(Message("assistant", _storable(reply.parts)),) if reply else (),
+        partial="" if reply else storable(partial),
         position=claim.next_position,
         finish_reason=reply.finish_reason if reply else None,
         provider_ref=reply.thread_ref if reply else None,
@@ -316,7 +321,9 @@ def settlement(
         error_detail=verdict.error_detail,
         **_counts(usage),
         cost_usd=cost_usd,
-        priced=reply is None or cost_usd is not None,
+        priced=usage is None or cost_usd is not None,
+        estimated=usage is not None and reply is None,
+        counts_again=claim.estimated and (reply is not None or verdict.outcome == "absent"),
         provider_ms=provider_ms,
         kept=_kept(claim, verdict),
         waits_for=verdict.waits_for,
@@ -325,7 +332,7 @@ def settlement(
 
 
 def _counts(usage: Usage | None) -> dict[str, Any]:
-    """Return what the store counts, as the provider did; without a reply nothing was used."""
+    """Return what the store counts; without usage nothing was used."""
     return {name: getattr(usage, name) if usage else 0 for name in COUNTS}
 
 

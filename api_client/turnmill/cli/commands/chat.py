@@ -102,7 +102,8 @@ class Chat:
 
     def _show_history(self) -> None:
         for message in self._client.sessions.history(self._session):
-            say(f"{message.role}: {said(message.parts)}")
+            part = " (partial)" if message.partial else ""
+            say(f"{message.role}{part}: {said(message.parts)}")
 
 
 def _typed_lines() -> Iterator[str]:

@@ -127,15 +127,20 @@ def retry(*, states: tuple[str, ...], **given: Any) -> int:
 
 @command.command("cancel")
 @click.argument("turn_ids", metavar="[TURN...]", nargs=-1)
+@click.option("--wait", is_flag=True, help="Stay until they have ended.")
+@click.option(
+    "--keep-partial", is_flag=True, help="Keep what has come of streamed replies, marked so."
+)
 @all_option
 @states_option(_OPEN_STATES, told="With --all; repeatable.  [default: all that are not final]")
 @filters
 @limit_option
 @yes_option
 @json_option
-def cancel(*, states: tuple[str, ...], **given: Any) -> int:
+def cancel(*, wait: bool, keep_partial: bool, states: tuple[str, ...], **given: Any) -> int:
     """End turns without a reply; a running one as soon as its worker has closed the call."""
-    return _move(_cancel, asking="Cancel", states=states or _OPEN_STATES, **given)
+    act = partial(_cancel, wait=wait, keep_partial=keep_partial)
+    return _move(act, asking="Cancel", states=states or _OPEN_STATES, **given)
 
 
 @command.command("release")
@@ -243,8 +248,8 @@ def _retry(turn: Turn) -> tuple[str, dict[str, Any]]:
     return f"runs again as {again.id}, at the end of its session", document
 
 
-def _cancel(turn: Turn) -> tuple[str, dict[str, Any]]:
-    state = turn.cancel()
+def _cancel(turn: Turn, *, wait: bool, keep_partial: bool) -> tuple[str, dict[str, Any]]:
+    state = turn.cancel(wait=wait, keep_partial=keep_partial)
     if state is TurnState.CANCELLED:
         return "cancelled", {"state": state}
     if state in FINAL:

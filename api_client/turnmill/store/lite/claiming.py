@@ -1,6 +1,6 @@
 """Claiming in single steps."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -15,7 +15,7 @@ from turnmill.store.lite.looking import history
 from turnmill.store.records import Claim, Taken
 from turnmill.store.rules.claiming import GOES_ON, LANE, PROVIDER, SPENDING, kind_of
 from turnmill.store.schema.tables import attempts, messages, pauses, sessions, turns
-from turnmill.store.types import Timestamp, db_after, db_now
+from turnmill.store.types import db_after, db_now
 
 
 def claim(
@@ -121,12 +121,12 @@ def _take(conn: Connection, head: Any, *, owner: str, lease: timedelta) -> Taken
         )
         .returning(*turns.c)
     ).one()
-    waited = _waited(conn, turn.id) if kind != "send" else timedelta(0)
+    asked = _asked_about(conn, turn.id) if kind != "send" else {}
     _note_attempt(conn, turn, owner=owner)
-    return Taken(turn.id, head.id, fence, partial(_from_rows, conn, head, turn, waited))
+    return Taken(turn.id, head.id, fence, partial(_from_rows, conn, head, turn, asked))
 
 
-def _from_rows(conn: Connection, head: Any, turn: Any, waited: timedelta) -> Claim:
+def _from_rows(conn: Connection, head: Any, turn: Any, asked: Mapping[str, Any]) -> Claim:
     rows = conn.execute(
         select(messages.c.role, messages.c.content, messages.c.position)
         .where(messages.c.turn_id == turn.id)
@@ -153,13 +153,13 @@ def _from_rows(conn: Connection, head: Any, turn: Any, waited: timedelta) -> Cla
         messages=said,
         next_position=behind,
         history=StoredHistory() if head.provider_ref else history(conn, SessionId(head.id)),
-        waited=waited,
         expires_in=_left(turn.expires_at) if turn.claimed_for != "send" else None,
         user_id=head.user_id,
         batch_id=turn.batch_id,
         stream=turn.stream,
         step=turn.step,
         step_ref=turn.step_ref,
+        **asked,
     )
 
 
@@ -196,13 +196,17 @@ def _note_attempt(conn: Connection, turn: Any, *, owner: str) -> None:
     )
 
 
-def _waited(conn: Connection, turn_id: UUID) -> timedelta:
-    sent_at = conn.scalar(
-        select(func.max(attempts.c.started_at, type_=Timestamp)).where(
-            attempts.c.turn_id == turn_id, attempts.c.kind == "send"
-        )
-    )
-    return timedelta(0) if sent_at is None else datetime.now(UTC) - sent_at
+def _asked_about(conn: Connection, turn_id: UUID) -> Mapping[str, Any]:
+    """Return what a question says of the call that it is about."""
+    call = conn.execute(
+        select(attempts.c.started_at, attempts.c.estimated)
+        .where(attempts.c.turn_id == turn_id, attempts.c.kind == "send")
+        .order_by(attempts.c.fence.desc())
+        .limit(1)
+    ).one_or_none()
+    if call is None:
+        return {}
+    return {"waited": datetime.now(UTC) - call.started_at, "estimated": call.estimated}
 
 
 def _left(expires_at: datetime | None) -> timedelta | None:

@@ -227,6 +227,7 @@ def _message(row: Row[Any]) -> MessageRecord:
         parts=shown_parts(row.content),
         state=TurnState(row.state),
         created_at=row.created_at,
+        partial=row.partial,
     )
 
 

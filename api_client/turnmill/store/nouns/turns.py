@@ -137,18 +137,24 @@ def messages_of(conn: Connection, turn_id: TurnId) -> list[MessageRecord]:
     return history(conn, turn.session_id, after_seq=turn.seq - 1, limit=1)
 
 
-def cancel(conn: Connection, turn_id: TurnId) -> tuple[TurnState, list[Head]]:
+def cancel(
+    conn: Connection, turn_id: TurnId, *, keep_partial: bool = False
+) -> tuple[TurnState, list[Head]]:
     """End the turn, at once where nothing runs; return its state now and the heads due now.
 
     A running turn keeps the state `running`: its owner is told to close the call, and the verdict
-    will be `cancelled` whatever the provider says. Work that a vendor does for it in the background
-    is stopped by a worker afterwards. A final turn stays as it is.
+    will be `cancelled` whatever the provider says. With `keep_partial`, what had come of a streamed
+    reply goes with that verdict. Work that a vendor does for it in the background is stopped by a
+    worker afterwards. A final turn stays as it is.
     """
     state, _ = _lock(conn, turn_id)
     if state in FINAL:
         return state, []
     if state is TurnState.RUNNING:
-        conn.execute(update(turns).where(turns.c.id == turn_id).values(cancel_requested=True))
+        asked: dict[str, Any] = {"cancel_requested": True}
+        if keep_partial:
+            asked["keep_partial"] = turns.c.stream
+        conn.execute(update(turns).where(turns.c.id == turn_id).values(asked))
         engine_of(conn).notify(conn, CANCEL_CHANNEL, [turn_id])
         return state, []
     sources = turns.c.state.in_(sources_of(TurnState.CANCELLED))

@@ -134,7 +134,11 @@ SELECT turn.id, turn.session_id, turn.lease_fence, turn.kind, turn.claims, turn.
         SELECT max(a.started_at) FROM turnmill.attempts a
         WHERE a.turn_id = turn.id AND a.kind = 'send'
     ) END AS waited, turn.expires_at - clock_timestamp() AS expires_in,
-    session.user_id, turn.batch_id, turn.stream, turn.step, turn.step_ref
+    session.user_id, turn.batch_id, turn.stream, turn.step, turn.step_ref,
+    turn.kind <> 'send' AND COALESCE((
+        SELECT a.estimated FROM turnmill.attempts a
+        WHERE a.turn_id = turn.id AND a.kind = 'send' ORDER BY a.fence DESC LIMIT 1
+    ), false)
 FROM turn JOIN session ON session.id = turn.session_id
 """
 _CLAIM_BY_IDS = _CLAIM.format(line=_BY_IDS)
@@ -250,4 +254,5 @@ def _from_row(row: Any) -> Claim:
         stream=row[23],
         step=row[24],
         step_ref=row[25],
+        estimated=row[26],
     )

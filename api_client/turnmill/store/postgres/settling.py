@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Text, Uuid, column, select, table, update
+from sqlalchemy import Boolean, Connection, Text, Uuid, column, select, table, update
 
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import CLAIMABLE, FINAL, UNFINISHED, TurnState
@@ -24,7 +24,13 @@ _DUE = sql_list(frozenset(CLAIMABLE - {TurnState.UNKNOWN}))
 
 _T, _A, _S = turns.alias("t").c, attempts.alias("a").c, sessions.alias("s").c
 _V = table("v", *(column(field.name, field.type) for field in FIELDS)).c
-_TURN = table("turn", column("id", Uuid()), column("session_id", Uuid()), column("state", Text()))
+_TURN = table(
+    "turn",
+    column("id", Uuid()),
+    column("session_id", Uuid()),
+    column("state", Text()),
+    column("keep_partial", Boolean()),
+)
 _STATE = _TURN.c.state
 
 _VERDICT = typed({field.name: field.type for field in FIELDS})
@@ -47,7 +53,7 @@ WITH verdict AS (
     FROM verdict v JOIN mine ON mine.id = v.session_id
     WHERE t.id = v.turn_id AND {STILL_RUNNING} AND t.lease_fence = v.fence
     RETURNING t.id, t.session_id, t.lease_fence, t.state, t.state IN {_FINAL} AS is_final, t.lane,
-        t.lost, t.sent_at, t.available_at
+        t.lost, t.sent_at, t.available_at, t.keep_partial
 ), attempt AS (
     UPDATE turnmill.attempts a SET
         {sets(OF_ATTEMPT, _A, _V, _STATE)}

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Boolean, FromClause, Select, Table, Text, and_, case, func, or_, select, true
 from sqlalchemy.types import TypeEngine
 
+from turnmill.domain.content import Message
 from turnmill.domain.states import SessionStatus, TurnState
 from turnmill.store.codec import rows_of
 from turnmill.store.records import Settlement
@@ -42,25 +43,36 @@ def insert_of(rider: Rider, *, brought: FromClause, turn: FromClause, dialect: s
 
 
 def _reply(settlement: Settlement) -> Sequence[Mapping[str, Any]]:
-    """Return all that was said in reply; the last of it is the reply to show."""
+    """Return all that was said in reply, or had come of it; the last is the reply to show."""
+    said = settlement.replies
     if settlement.state is not TurnState.SUCCEEDED:
-        return ()
-    rows = rows_of(settlement.replies, first=settlement.position)
+        if not settlement.partial:
+            return ()
+        said = (Message.of("assistant", settlement.partial),)
+    rows = rows_of(said, first=settlement.position)
     for row in rows:
         row["final"] = row is rows[-1]
     return rows
 
 
 def _reply_rows(r: Any, turn: Any) -> Select[Any]:
-    """Write nothing for a turn that somebody has cancelled meanwhile."""
+    """Write the reply of a turn that has succeeded.
+
+    Of one that was cancelled, though its reply came meanwhile, it is a part that may be kept: what
+    the row says is newer than what the worker knew when it claimed the turn.
+    """
+    succeeded = turn.c.state == TurnState.SUCCEEDED.value
+    cancelled = turn.c.state == TurnState.CANCELLED.value
     return (
         select(
             turn.c.session_id,
             turn.c.id.label("turn_id"),
-            *(r.c[name] for name in REPLY.says),
+            *(r.c[name] for name in REPLY.says if name != "final"),
+            and_(succeeded, r.c.final).label("final"),
+            cancelled.label("partial"),
         )
         .join_from(turn, r, r.c.turn_id == turn.c.id)
-        .where(turn.c.state == TurnState.SUCCEEDED.value)
+        .where(or_(succeeded, and_(cancelled, turn.c.keep_partial)))
     )
 
 

@@ -116,6 +116,17 @@ INVARIANTS: tuple[Invariant, ...] = (
         """,
     ),
     Invariant(
+        name="partial_only_if_cancelled",
+        promise="What had come of a reply is kept of cancelled turns only, once, as no reply.",
+        broken="""
+            SELECT s.id AS session_id, t.id AS turn_id
+            FROM turnmill.sessions s JOIN turnmill.turns t ON t.session_id = s.id
+            JOIN turnmill.messages m ON m.turn_id = t.id AND m.partial
+            WHERE {sessions} AND (t.state <> 'cancelled' OR NOT t.keep_partial OR m.final
+                OR m.role <> 'assistant')
+        """,
+    ),
+    Invariant(
         name="every_turn_says_something",
         promise="In every turn a user says something, and every message is of its turn's session.",
         broken="""
