@@ -7,6 +7,7 @@ from typing import Any
 from turnmill.store.records import Claim
 from turnmill_worker.layers import clock
 from turnmill_worker.providers.calls import Call
+from turnmill_worker.streams.publishing import Publishing
 
 
 class Stop(Enum):
@@ -28,6 +29,7 @@ class Holding:
     stop: Stop | None = None
     lease_ends: float = field(init=False)  #: on the clock of `turnmill_worker.layers.clock`
     call: Call[Any] | None = field(default=None, repr=False)
+    publishing: Publishing | None = field(default=None, repr=False)  #: None: nobody watches
 
     def __post_init__(self) -> None:
         self.lease_ends = self.claim.lease_ends

@@ -15,6 +15,7 @@ from turnmill_worker.process.measuring import Measuring
 from turnmill_worker.providers.own_prices import priced_by
 from turnmill_worker.providers.port import Provider
 from turnmill_worker.providers.pricing import price
+from turnmill_worker.streams.publishing import Carrier
 from turnmill_worker.turn.in_hand import InHand
 from turnmill_worker.turn.ledger import Ledger
 from turnmill_worker.turn.run import Deps
@@ -31,6 +32,7 @@ def assemble(
     announce: Callable[[Head], None],
     announce_at: Callable[[Head, datetime], None],
     accepting: Callable[[], bool] = lambda: True,
+    carrier: Carrier,
     measuring: Measuring | None = None,
 ) -> Deps:
     """Return what a process runs turns with. Raises InvalidSetting for unknown layers or prices."""
@@ -43,6 +45,7 @@ def assemble(
         announce_at=announce_at,
         price=priced_by(settings.prices, price),
         accepting=accepting,
+        carrier=carrier,
         layers=registered(settings.layers),
         measure=None if measuring is None else measure(measuring.called),
         told=None if measuring is None else measuring.written,

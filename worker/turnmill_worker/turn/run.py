@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -25,6 +25,8 @@ from turnmill_worker.layers.registered import Named
 from turnmill_worker.providers import boundary, calls
 from turnmill_worker.providers.boundary import Answer, Bug, Fault
 from turnmill_worker.providers.port import Done, Provider, Request, Usage
+from turnmill_worker.streams.carriers import Nobody
+from turnmill_worker.streams.publishing import Carrier
 from turnmill_worker.turn import verdict
 from turnmill_worker.turn.failing import FAILING, warn_of_failure
 from turnmill_worker.turn.in_hand import InHand
@@ -54,6 +56,7 @@ class Deps:
     price: Callable[[str, str, Usage], Decimal | None]  #: provider, model, usage
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     layers: Sequence[Named] = ()  #: that the operator registered, outermost first
+    carrier: Carrier = field(default_factory=Nobody)  #: of what is said to those who watch
     measure: Layer | None = None  #: outside of them, where calls are counted
     told: Told | None = None  #: after each commit
     accepting: Callable[[], bool] = lambda: True  #: whether a turn may still be claimed
@@ -130,8 +133,12 @@ async def _claim(turn_id: TurnId, deps: Deps) -> Claim | None:
 async def run_claim(claim: Claim, deps: Deps) -> Outcome:
     """Ask the provider and write down what came of it, whatever it is."""
     with deps.in_hand.holding(claim) as holding:
+        if claim.stream and claim.kind == "send":
+            holding.publishing = deps.carrier.begin(claim)
         settlement = await attempt(claim, holding, deps)
         settled = await _written(settlement, deps)
+        if holding.publishing is not None:
+            holding.publishing.ended(None if isinstance(settled, Fenced) else settled.state)
     if isinstance(settled, Fenced) and settlement.kept:
         await shielded(deps.ledger.keep_late(settlement))
     return _report(claim, settlement, settled, deps)
@@ -142,12 +149,15 @@ async def attempt(claim: Claim, holding: Holding, deps: Deps) -> Settlement:
     began = time.monotonic()
     found = _verdict(claim, await _call(claim, holding, deps), holding, deps)
     elapsed = time.monotonic() - began
-    return verdict.settlement(
+    settlement = verdict.settlement(
         claim,
         found,
         provider_ms=round(elapsed * 1000),
         cost_usd=_cost(claim, found.reply, deps) if found.reply else None,
     )
+    if holding.publishing is None:
+        return settlement
+    return replace(settlement, first_token_ms=holding.publishing.first_token_ms)
 
 
 def _verdict(claim: Claim, found: Found, holding: Holding, deps: Deps) -> Verdict:
@@ -207,6 +217,7 @@ async def _asked(claim: Claim, holding: Holding, deps: Deps) -> Found:
         request=request_of(claim),
         kind=kind,
         holding=holding,
+        emit=None if holding.publishing is None else holding.publishing.emit,
         takes=_taken(deps.provider, claim.provider),
     )
     found: ProviderError
