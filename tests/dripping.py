@@ -70,7 +70,7 @@ class Dripping:
             asyncio.run_coroutine_threadsafe(self._to_its_end(turn), self.loop)
 
     async def _to_its_end(self, turn: Turn) -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(300):
             while (outcome := await run_turn(turn.id, self.deps)) is not None:
                 if getattr(outcome, "due_at", None) is None:
                     return
