@@ -50,6 +50,11 @@ def wrongs(events: list[StreamEvent], stored: str) -> list[str]:
     return found
 
 
+def tell(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 async def main() -> None:
     """Read all."""
     database_url, broker_url = sys.argv[1:]
@@ -57,7 +62,7 @@ async def main() -> None:
     settings = Settings(database_url=database_url, broker_url=broker_url)
     async with AsyncClient(settings=settings) as client:
         turns = [await client.turns.get(one) for one in ids]
-        print("ready", flush=True)
+        tell("ready")
         jobs = [
             (turn, asyncio.create_task(read(turn, random.Random(reader * 10_000 + n))))
             for n, turn in enumerate(turns)
@@ -68,8 +73,8 @@ async def main() -> None:
             found = wrongs(await job, (await turn.result(timeout=_WITHIN)).text)
             whole += not found
             for one in found:
-                print(turn.id, one, flush=True)
-        print("whole", whole, flush=True)
+                tell(f"{turn.id} {one}")
+        tell(f"whole {whole}")
 
 
 if __name__ == "__main__":
