@@ -6,6 +6,7 @@ from turnmill.executor.thread import Executor
 from turnmill.settings import Settings
 from turnmill.store.database import Database
 from turnmill.store.records import Head
+from turnmill.streams.copies import NoCopies
 from turnmill.sync.batches import Batches
 
 
@@ -31,4 +32,4 @@ def batches_of(
 ) -> Batches:
     """Return what a client of this store would have."""
     settings = Settings(max_text_bytes=max_text_bytes)
-    return Batches(Executor(store, Told(publish), settings))
+    return Batches(Executor(store, Told(publish), NoCopies(), settings))

@@ -95,6 +95,7 @@ if TYPE_CHECKING:
         ToolCall,
         ToolOutput,
     )
+    from turnmill.domain.streaming import StreamEvent, StreamKind
     from turnmill.settings import Profile, Settings
     from turnmill.store.kept import Keeping
     from turnmill.store.line.pauses import Pauses
@@ -197,6 +198,8 @@ __all__ = [
     "StoreFull",
     "StoreReadOnly",
     "StoreUnavailable",
+    "StreamEvent",
+    "StreamKind",
     "Text",
     "ThreadLocked",
     "ThreadLost",
@@ -280,6 +283,8 @@ _LAZY = {
     "Reply": "turnmill.verbs.reply",
     "Report": "turnmill.verbs.analytics",
     "SessionRecord": "turnmill.store.records",
+    "StreamEvent": "turnmill.domain.streaming",
+    "StreamKind": "turnmill.domain.streaming",
     "Sessions": "turnmill.sync.sessions",
     "Settings": "turnmill.settings",
     "Timing": "turnmill.verbs.reply",

@@ -15,11 +15,13 @@ from turnmill.domain.errors import InvalidSetting, UnsafeSetting
 _BASE_URLS = ("OPENAI_BASE_URL", "ANTHROPIC_BASE_URL")
 #: In production, the mock answers where this says yes, and obeys scripts of faults at `faults`.
 ALLOW_MOCK = "TURNMILL_ALLOW_MOCK"
+#: In TURNMILL_STREAM_URL: what is said leaves the database for nobody who watches.
+NO_STREAMS = "off"
 _MOCKS = ("TURNMILL_MOCK_LATENCY", "TURNMILL_MOCK_LEDGER", "TURNMILL_MOCK_SEED")
 _REPLY_BYTES_MAX = 16 * 2**20
 _MOST_REPLY = 256_000_000
 #: Of whatever role: all of them are dialled by somebody.
-_OF_A_DATABASE = re.compile(r"TURNMILL_[A-Z]+_URL(?<!BROKER_URL)")
+_OF_A_DATABASE = re.compile(r"TURNMILL_[A-Z]+_URL(?<!BROKER_URL)(?<!STREAM_URL)")
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 #: A JSON value of Postgres holds 256 MB, and a statement carries more than one text.
 _MOST_TEXT = 64_000_000
@@ -49,6 +51,9 @@ class Settings:
     listen_url: str = field(default="", repr=False)
     schema: str = "turnmill"  #: of Postgres, that the tables stand in
     broker_url: str = field(default="", repr=False)
+    #: of the Redis that streams are carried by; empty: the broker, if it is one; off: by nothing
+    stream_url: str = field(default="", repr=False)
+    stream_ttl: timedelta = timedelta(minutes=10)  #: for how long it keeps them
     home: Path = Path(".turnmill")
     alive_file: Path | None = None  #: where a worker writes how it does
     lease: timedelta = timedelta(seconds=15)
@@ -81,6 +86,8 @@ class Settings:
             listen_url=env.get("TURNMILL_LISTEN_URL", ""),
             schema=_schema(env.get("TURNMILL_SCHEMA") or "turnmill"),
             broker_url=env.get("TURNMILL_BROKER_URL", ""),
+            stream_url=_stream_url(env.get("TURNMILL_STREAM_URL", "")),
+            stream_ttl=_seconds(env, "TURNMILL_STREAM_TTL", default=600.0, least=1.0),
             home=Path(env.get("TURNMILL_HOME", ".turnmill")),
             alive_file=Path(file) if (file := env.get("TURNMILL_ALIVE_FILE")) else None,
             lease=_seconds(env, "TURNMILL_LEASE", default=15.0, least=0.5),
@@ -134,6 +141,8 @@ def unsafe_settings(settings: Settings, environ: Mapping[str, str]) -> Iterator[
         yield from rules.unsafe(rules.of_database(variable, url, environ))
     if settings.broker_url:
         yield from rules.unsafe(rules.of_broker("TURNMILL_BROKER_URL", settings.broker_url))
+    if settings.stream_url not in ("", NO_STREAMS):
+        yield from rules.unsafe(rules.of_stream("TURNMILL_STREAM_URL", settings.stream_url))
     for variable in _BASE_URLS:
         if base_url := environ.get(variable):
             yield from rules.unsafe(rules.of_http(variable, base_url))
@@ -195,6 +204,11 @@ def _schema(value: str) -> str:
             hint="lower-case letters, digits and _, at most 63, such as turnmill",
         )
     return value
+
+
+def _stream_url(value: str) -> str:
+    """Return the URL; what it means is read by whoever dials it."""
+    return NO_STREAMS if value.strip().lower() == NO_STREAMS else value
 
 
 def _seconds(

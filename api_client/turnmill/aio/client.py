@@ -71,6 +71,7 @@ class AsyncClient:
         expires: datetime | None = None,
         metadata: Mapping[str, Any] | None = None,
         max_attempts: int | None = None,
+        stream: bool = False,
         connection: "AsyncConnection | AsyncSession | None" = None,
     ) -> AsyncTurn:
         """Accept a message and return at once; the reply is written when a worker got it.
@@ -85,6 +86,8 @@ class AsyncClient:
         - `expires`: not after this; the turn ends as `expired` unless it has started.
         - `metadata`: kept with the turn, never sent to a vendor.
         - `max_attempts`: instead of the session's.
+        - `stream`: the reply may be watched while it comes, by `turn.stream()`; a copy of it is
+          kept for minutes where streams are carried.
         - `connection`: the message belongs to the caller's transaction on it, and is sent when the
           caller commits.
 
@@ -98,6 +101,7 @@ class AsyncClient:
             expires=expires,
             metadata=metadata,
             max_attempts=max_attempts,
+            stream=stream,
         )
         new = intake.new_turn(text, options, max_text_bytes=self.settings.max_text_bytes)
         if connection is not None:

@@ -1,6 +1,6 @@
 """Turns: messages on their way to a reply."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
@@ -10,11 +10,14 @@ from turnmill.domain.arguments import wait_seconds, yes_or_no
 from turnmill.domain.errors import SessionBusy, StoreUnavailable, TurnTimeout
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import FINAL, Lane, TurnState
+from turnmill.domain.streaming import Place, StreamEvent
 from turnmill.executor.task import AsyncExecutor
 from turnmill.listening.task import async_happens
 from turnmill.listening.watchlist import Deadline
 from turnmill.store.nouns.tool_calls import ToolCallRecord
 from turnmill.store.records import Accepted, AttemptRecord, MessageRecord, TurnRecord
+from turnmill.streams.following import Following
+from turnmill.streams.patience import LOOK_SECONDS, Patience
 from turnmill.verbs import tool_calls, turns
 from turnmill.verbs.refs import SessionRef
 from turnmill.verbs.reply import Reply
@@ -75,8 +78,24 @@ class AsyncTurn:
                 with suppress(StoreUnavailable, SessionBusy):  # the next wake-up, or the deadline
                     reply = await self._executor.run(look)
         if reply is None:
-            raise TurnTimeout(f"no reply to turn {self.id} after {deadline.seconds} s; it goes on")
+            raise TurnTimeout(_still_running(self.id, deadline))
         return reply
+
+    def stream(
+        self, after: str | None = None, timeout: float | timedelta | None = None
+    ) -> AsyncIterator[StreamEvent]:
+        """Yield what happens to the turn, as it happens; the last event is always `ended`.
+
+        - `after`: the `id` of the last event that was had, in whichever process: it goes on there.
+        - `timeout`: raises TurnTimeout where the turn has not ended by then; see `result`.
+
+        After `attempt_started` and `attempt_restarted` the text begins anew; of a turn that
+        succeeded, the deltas since then are the text of its reply. Where nobody asked for a
+        stream, or its copy is gone, the text comes when the turn has ended. One that ends without
+        a reply raises nothing: `ended` has its state and code. Whoever stops reading cancels
+        nothing. Raises InvalidInput for what is no id, TurnNotFound when its session is deleted.
+        """
+        return self._stream(Place.of(after), Deadline(wait_seconds(timeout)))
 
     async def attempts(self) -> list[AttemptRecord]:
         """Return every try so far, the first one first."""
@@ -189,6 +208,28 @@ class AsyncTurn:
         """Send a turn that is held as ambiguous again; raises MoveRefused for any other."""
         await self._executor.run(turns.release(self.id))
 
+    async def _stream(self, after: Place | None, deadline: Deadline) -> AsyncIterator[StreamEvent]:
+        look = turns.watched(self.id)
+        seen = await self._executor.run(look)
+        following, patience = Following(after, seen), Patience()
+        begins = following.begins_behind if seen.stream else None
+        async with self._executor.watching(self.id, begins, deadline) as (woken, copy):
+            while True:
+                woken.clear()
+                entries = copy.take()
+                for event in following.read(entries):
+                    yield event
+                if not entries or following.has_ended or seen.is_final:
+                    with suppress(StoreUnavailable, SessionBusy):
+                        seen = await self._executor.run(look)
+                if patience.is_over(seen, following, copy):
+                    break
+                if deadline.passed and not seen.is_final:
+                    raise TurnTimeout(_still_running(self.id, deadline))
+                await async_happens(woken, LOOK_SECONDS if seen.is_final else deadline.left)
+        for event in following.end(seen):
+            yield event
+
 
 class AsyncTurns:
     """`client.turns`: turns by id and by filter."""
@@ -270,3 +311,7 @@ class AsyncTurns:
         turn = AsyncTurn(self._executor, accepted)
         turn._record = record
         return turn
+
+
+def _still_running(turn_id: TurnId, deadline: Deadline) -> str:
+    return f"no reply to turn {turn_id} after {deadline.seconds} s; it goes on"

@@ -13,6 +13,7 @@ from turnmill.store.capabilities import Capability
 from turnmill.store.database import Database
 from turnmill.store.records import Head
 from turnmill.store.schema.revision import create_all
+from turnmill.streams.copies import Copies
 
 #: The group of entry points by which the worker half gives us its runner: we never import it.
 _RUNNERS = "turnmill.runners"
@@ -47,9 +48,10 @@ class InProcess:
     Not in its children, whose store refuses everything.
     """
 
-    def __init__(self, database: Database, settings: Settings) -> None:
+    def __init__(self, database: Database, settings: Settings, copies: Copies) -> None:
         self._database = database
         self._settings = settings
+        self._copies = copies
         self._lock = threading.Lock()
         self._runner: _Runner | None = None
         # Only here: Alembic costs a client 0.2 s to import, and most clients migrate nothing.
@@ -82,7 +84,7 @@ class InProcess:
     def _start(self) -> "_Runner":
         with self._lock:
             if self._runner is None:
-                self._runner = _start_runner(self._database, self._settings)
+                self._runner = _start_runner(self._database, self._settings, self._copies)
             return self._runner
 
 
@@ -91,16 +93,18 @@ class _Runner(Protocol):
     def close(self) -> None: ...
 
 
-def announcer_for(database: Database, broker_url: str, settings: Settings) -> Announcer:
-    """Return whom this store and broker go with."""
+def announcer_for(
+    database: Database, broker_url: str, settings: Settings, copies: Copies
+) -> Announcer:
+    """Return whom this store and broker go with. What runs turns here writes to `copies`."""
     if not database.can(Capability.SHARED):
-        return InProcess(database, settings)
+        return InProcess(database, settings, copies)
     if not broker_url:
         return Silent()
     return Publisher(broker_url, hints_max=settings.hints_max)
 
 
-def _start_runner(database: Database, settings: Settings) -> _Runner:
+def _start_runner(database: Database, settings: Settings, copies: Copies) -> _Runner:
     found = entry_points(group=_RUNNERS, name="in-process")
     try:
         runner_class = next(iter(found)).load()
@@ -109,5 +113,5 @@ def _start_runner(database: Database, settings: Settings) -> _Runner:
             f"a single-process store needs the worker half ({error.name} is missing)",
             hint="pip install 'turnmill[worker]'",
         ) from None
-    runner: _Runner = runner_class(database, settings)
+    runner: _Runner = runner_class(database, settings, copies)
     return runner

@@ -2,18 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from turnmill.connections.broker_causes import NO_PRIMARY, Cause, cause_of
 from turnmill.connections.broker_urls import read_broker_url
-from turnmill.connections.brokers import Broker, Kind
+from turnmill.connections.brokers import Broker
+from turnmill.connections.redis_clients import once_only, redis_client
 from turnmill.domain.errors import UnsafeSetting
 from turnmill.domain.states import Lane
 from turnmill.settings import Profile, Settings
 from turnmill.wire import LANE_QUEUES
-
-if TYPE_CHECKING:
-    import redis
 
 _TIMEOUT_SECONDS = 2.0
 _KEEPS_ALL = "noeviction"
@@ -47,7 +45,7 @@ def ask_broker(broker: Broker) -> BrokerVitals:
     import redis  # noqa: PLC0415  a send needs none of it
 
     try:
-        with _client(broker) as client:
+        with redis_client(broker, seconds=_TIMEOUT_SECONDS) as client:
             # Not CONFIG GET: services that somebody else runs often forbid it.
             info = client.info()
     except (redis.RedisError, OSError, ValueError) as error:
@@ -68,7 +66,7 @@ def try_a_hint(broker: Broker) -> None:
     import redis  # noqa: PLC0415
 
     try:
-        with _client(broker) as client:
+        with redis_client(broker, seconds=_TIMEOUT_SECONDS) as client:
             connection = client.connection_pool.get_connection()
             try:
                 for command in (("LLEN", _QUEUE), ("MULTI",), ("LPUSH", _QUEUE, "")):
@@ -101,41 +99,16 @@ def _why_no_sentinel(broker: Broker) -> Cause | None:
     first = broker.places[0]
     try:
         with redis.Redis(
-            host=first.host, port=first.port, **broker.for_sentinels(), **_once()
+            host=first.host,
+            port=first.port,
+            **broker.for_sentinels(),
+            **once_only(_TIMEOUT_SECONDS),
         ) as sentinel:
             sentinel.ping()
     except (redis.RedisError, OSError) as error:
         cause = cause_of(error)
         return replace(cause, what=f"its Sentinel at {first}: {cause.what}")
     return None
-
-
-def _once() -> dict[str, Any]:
-    from redis.backoff import NoBackoff  # noqa: PLC0415
-    from redis.retry import Retry  # noqa: PLC0415
-
-    return {
-        "socket_timeout": _TIMEOUT_SECONDS,
-        "socket_connect_timeout": _TIMEOUT_SECONDS,
-        "retry": Retry(NoBackoff(), 0),
-    }
-
-
-def _client(broker: Broker) -> "redis.Redis":
-    from redis import Redis  # noqa: PLC0415
-    from redis.sentinel import Sentinel  # noqa: PLC0415
-
-    once = _once()
-    if broker.kind is Kind.REDIS:
-        return Redis(**broker.for_redis(), **once)
-    sentinels: Any = Sentinel(  # type: ignore[no-untyped-call]
-        [(place.host, place.port) for place in broker.places],
-        sentinel_kwargs={**broker.for_sentinels(), **once},
-        **broker.for_redis(),
-        **once,
-    )
-    client: Redis = sentinels.master_for(broker.master_name)
-    return client
 
 
 def refuse_eviction(settings: Settings) -> None:

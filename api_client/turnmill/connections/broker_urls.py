@@ -29,6 +29,22 @@ def read_broker_url(url: str) -> Broker:
     return _SCHEMES[first.scheme](first)
 
 
+def read_stream_url(url: str) -> Broker:
+    """Return which Redis the URL of streams means; raises InvalidSetting."""
+    try:
+        broker = read_broker_url(url)
+    except InvalidSetting as error:
+        what = str(error).replace("the broker URL", "the URL of streams")
+        hint = error.hint.replace("TURNMILL_BROKER_URL", "TURNMILL_STREAM_URL")
+        raise InvalidSetting(what, hint=hint) from None
+    if not broker.is_redis_like:
+        raise InvalidSetting(
+            "the URL of streams leads to no Redis",
+            hint=f"TURNMILL_STREAM_URL: {_EXAMPLE}, or off: nothing is carried",
+        )
+    return broker
+
+
 def _parts(url: str) -> SplitResult:
     scheme, found, rest = url.partition("://")
     if not found:

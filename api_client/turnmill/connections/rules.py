@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
-from turnmill.connections.broker_urls import read_broker_url
+from turnmill.connections.broker_urls import read_broker_url, read_stream_url
 from turnmill.connections.brokers import Broker, Kind
 from turnmill.connections.passfile import has_password
 from turnmill.domain.errors import UnsafeSetting
@@ -155,6 +155,12 @@ def of_broker(setting: str, url: str) -> Iterator[Dialled]:
     if broker.sentinel_password:  # in the way of TLS they are as the server itself
         user, password = broker.sentinel_username, broker.sentinel_password
         yield replace(asked, encryption=Encryption.VERIFIED, user=user, password=password)
+
+
+def of_stream(setting: str, url: str) -> Iterator[Dialled]:
+    """Yield the Redis that streams are carried by: what is said goes there, for minutes."""
+    read_stream_url(url)
+    yield from of_broker(setting, url)
 
 
 def of_http(setting: str, url: str) -> Iterator[Dialled]:

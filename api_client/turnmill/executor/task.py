@@ -1,15 +1,16 @@
 """Doing verbs on an event loop."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import replace
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, ParamSpec, Self, TypeVar
 
 from turnmill.broker.announcing import Announcer, announcer_for
 from turnmill.domain.errors import InvalidInput
 from turnmill.domain.ids import TurnId
+from turnmill.domain.streaming import Place
 from turnmill.grouping import Grouped, Stopped
 from turnmill.listening.task import AsyncWaiter
 from turnmill.listening.watchlist import Deadline
@@ -18,6 +19,8 @@ from turnmill.store.async_database import AsyncDatabase, ThreadedDatabase
 from turnmill.store.capabilities import Capability
 from turnmill.store.database import Database
 from turnmill.store.records import Head
+from turnmill.streams.carrying import copies_for
+from turnmill.streams.copies import Copies, Copy, Nothing
 from turnmill.verbs.backpressure import Backpressure
 from turnmill.verbs.intake import options_of, refuse_unknown
 from turnmill.verbs.verb import Verb
@@ -34,11 +37,13 @@ class AsyncExecutor:
         database: AsyncDatabase | ThreadedDatabase,
         blocking: Database,
         announcer: Announcer,
+        copies: Copies,
         settings: Settings,
     ) -> None:
         """`blocking` is the same store, for those who write to it on threads of their own."""
         self.database = database
         self.announcer = announcer
+        self.copies = copies
         self.settings = settings
         self.backpressure = Backpressure(settings)
         self.schema = blocking.schema
@@ -52,7 +57,8 @@ class AsyncExecutor:
     @classmethod
     def opened(cls, settings: Settings, *, database_url: str, broker_url: str) -> Self:
         """Make one for these URLs; raises UnsafeSetting for what production forbids."""
-        replace(settings, database_url=database_url, broker_url=broker_url).check()
+        chosen = replace(settings, database_url=database_url, broker_url=broker_url)
+        chosen.check()
         blocking = Database(database_url, schema=settings.schema, pool_size=1)
         listen_url = settings.listen_url if database_url == settings.database_url else ""
         database = (
@@ -64,7 +70,9 @@ class AsyncExecutor:
             if blocking.can(Capability.SHARED)
             else ThreadedDatabase(blocking)
         )
-        return cls(database, blocking, announcer_for(blocking, broker_url, settings), settings)
+        copies = copies_for(blocking, chosen)
+        announcer = announcer_for(blocking, broker_url, settings, copies)
+        return cls(database, blocking, announcer, copies, settings)
 
     async def run(self, verb: Verb[T]) -> T:
         """Do it, on the kind of connection that it asks for, and tell a worker what is due."""
@@ -92,9 +100,26 @@ class AsyncExecutor:
         """Give an event that is set whenever the turn may have ended. See `Waiter.expecting`."""
         return self.waiter.expecting(turn_id, deadline)
 
+    @asynccontextmanager
+    async def watching(
+        self, turn_id: TurnId, behind: Place | None, deadline: Deadline
+    ) -> AsyncIterator[tuple[asyncio.Event, Copy]]:
+        """Give the turn's stream behind a place, and an event that is set when there is more of it.
+
+        It is set, too, when the turn may have ended. Behind None is nothing.
+        """
+        async with self.waiter.expecting(turn_id, deadline) as woken:
+            if behind is None:
+                yield woken, Nothing()
+                return
+            wake = partial(_wake, asyncio.get_running_loop(), woken)
+            with self.copies.watching(turn_id, behind, wake) as copy:
+                yield woken, copy
+
     async def close(self) -> None:
         """Stop waiting and give all connections back."""
         await self.waiter.close()
+        await asyncio.to_thread(self.copies.close)
         await asyncio.to_thread(self._hints.stop)
         await asyncio.to_thread(self.announcer.close)
         await self.database.close()
@@ -107,6 +132,11 @@ class AsyncExecutor:
     def _publish(self, heads: Sequence[Head]) -> list[None]:
         self.announcer.announce(heads)
         return [None] * len(heads)
+
+
+def _wake(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
+    with suppress(RuntimeError):  # the loop is closed: nobody waits there any more
+        loop.call_soon_threadsafe(event.set)
 
 
 def async_knowing(

@@ -2,19 +2,22 @@
 
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import wraps
 from typing import ParamSpec, Self, TypeVar
 
 from turnmill.broker.announcing import Announcer, announcer_for
 from turnmill.domain.ids import TurnId
+from turnmill.domain.streaming import Place
 from turnmill.listening.thread import Waiter
 from turnmill.listening.watchlist import Deadline
 from turnmill.settings import Settings
 from turnmill.store.capabilities import Capability
 from turnmill.store.database import Database
+from turnmill.streams.carrying import copies_for
+from turnmill.streams.copies import Copies, Copy, Nothing
 from turnmill.verbs.backpressure import Backpressure
 from turnmill.verbs.intake import options_of, refuse_unknown
 from turnmill.verbs.verb import Verb
@@ -27,8 +30,11 @@ C = TypeVar("C")
 class Executor:
     """A store, and whom to tell. What a client and all its handles share; thread-safe."""
 
-    def __init__(self, database: Database, announcer: Announcer, settings: Settings) -> None:
+    def __init__(
+        self, database: Database, announcer: Announcer, copies: Copies, settings: Settings
+    ) -> None:
         self.database = database
+        self.copies = copies
         self.announcer = announcer
         self.settings = settings
         self.backpressure = Backpressure(settings)
@@ -40,10 +46,13 @@ class Executor:
     @classmethod
     def opened(cls, settings: Settings, *, database_url: str, broker_url: str) -> Self:
         """Make one for these URLs; raises UnsafeSetting for what production forbids."""
-        replace(settings, database_url=database_url, broker_url=broker_url).check()
+        chosen = replace(settings, database_url=database_url, broker_url=broker_url)
+        chosen.check()
         listen_url = settings.listen_url if database_url == settings.database_url else ""
         database = Database(database_url, schema=settings.schema, listen_url=listen_url)
-        return cls(database, announcer_for(database, broker_url, settings), settings)
+        copies = copies_for(database, chosen)
+        announcer = announcer_for(database, broker_url, settings, copies)
+        return cls(database, announcer, copies, settings)
 
     def run(self, verb: Verb[T]) -> T:
         """Do it, on the kind of connection that it asks for, and tell a worker what is due."""
@@ -67,9 +76,25 @@ class Executor:
         """Give an event that is set whenever the turn may have ended. See `Waiter.expecting`."""
         return self.waiter.expecting(turn_id, deadline)
 
+    @contextmanager
+    def watching(
+        self, turn_id: TurnId, behind: Place | None, deadline: Deadline
+    ) -> Iterator[tuple[threading.Event, Copy]]:
+        """Give the turn's stream behind a place, and an event that is set when there is more of it.
+
+        It is set, too, when the turn may have ended. Behind None is nothing.
+        """
+        with self.waiter.expecting(turn_id, deadline) as woken:
+            if behind is None:
+                yield woken, Nothing()
+                return
+            with self.copies.watching(turn_id, behind, woken.set) as copy:
+                yield woken, copy
+
     def close(self) -> None:
         """Stop waiting and give all connections back."""
         self.waiter.close()
+        self.copies.close()
         self.announcer.close()
         self.database.close()
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self
 
 from turnmill.domain.content import Message, Part, text_of, text_of_all
 from turnmill.domain.ids import BatchId, SessionId, TurnId
-from turnmill.domain.states import Lane, OnAmbiguous, OnFailure, SessionStatus, TurnState
+from turnmill.domain.states import FINAL, Lane, OnAmbiguous, OnFailure, SessionStatus, TurnState
 from turnmill.store.codec import StoredHistory
 
 
@@ -220,6 +220,25 @@ class TurnRecord:
     finished_at: datetime | None
     stream: bool = False  #: its reply may be watched while it comes
     step: int = 1  #: the model call that it stands at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """A turn as the store has it: what a reader needs to know of it."""
+
+    state: TurnState
+    stream: bool  #: somebody asked that it may be watched
+    error_code: str | None
+    fence: int  #: of its last claim; 0: there was none
+    attempt: int
+    step: int
+    text: str | None = field(default=None, repr=False)  #: of its reply; None: there is none
+    is_fresh: bool = True  #: not final, or just now: its copy may still be written
+
+    @property
+    def is_final(self) -> bool:
+        """Tell whether it has ended."""
+        return self.state in FINAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

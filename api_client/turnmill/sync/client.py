@@ -73,6 +73,7 @@ class Client:
         expires: datetime | None = None,
         metadata: Mapping[str, Any] | None = None,
         max_attempts: int | None = None,
+        stream: bool = False,
         connection: "Connection | Session | None" = None,
     ) -> Turn:
         """Accept a message and return at once; the reply is written when a worker got it.
@@ -87,6 +88,8 @@ class Client:
         - `expires`: not after this; the turn ends as `expired` unless it has started.
         - `metadata`: kept with the turn, never sent to a vendor.
         - `max_attempts`: instead of the session's.
+        - `stream`: the reply may be watched while it comes, by `turn.stream()`; a copy of it is
+          kept for minutes where streams are carried.
         - `connection`: the message belongs to the caller's transaction on it, and is sent when the
           caller commits.
 
@@ -100,6 +103,7 @@ class Client:
             expires=expires,
             metadata=metadata,
             max_attempts=max_attempts,
+            stream=stream,
         )
         new = intake.new_turn(text, options, max_text_bytes=self.settings.max_text_bytes)
         if connection is not None:

@@ -10,7 +10,8 @@ from turnmill.domain.ids import BatchId, TurnId
 from turnmill.domain.states import Lane, TurnState
 from turnmill.new_ids import new_id
 from turnmill.store.nouns import turns as rows
-from turnmill.store.records import Accepted, AttemptRecord, MessageRecord, TurnRecord
+from turnmill.store.nouns.watched import read_watched
+from turnmill.store.records import Accepted, AttemptRecord, MessageRecord, TurnRecord, Watched
 from turnmill.verbs import intake
 from turnmill.verbs.refs import SessionRef, batch_named, session_id
 from turnmill.verbs.reply import Reply, read_reply
@@ -82,6 +83,11 @@ def why(turn_id: TurnId) -> Verb["Why"]:
     from turnmill.store.nouns import why as reasons  # noqa: PLC0415  seldom asked for
 
     return single(lambda conn: Effect(reasons.why(conn, turn_id)))
+
+
+def watched(turn_id: TurnId) -> Verb[Watched]:
+    """Read what whoever watches the turn has to know of it."""
+    return single(lambda conn: Effect(read_watched(conn, turn_id)))
 
 
 def cancel(turn_id: TurnId, *, keep_partial: object) -> Verb[TurnState]:

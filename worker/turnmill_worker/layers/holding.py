@@ -9,6 +9,7 @@ from turnmill_worker.layers import clock
 from turnmill_worker.layers.partial import Partial
 from turnmill_worker.providers.calls import Call
 from turnmill_worker.providers.port import Request
+from turnmill_worker.streams.publishing import Publishing
 
 
 class Stop(Enum):
@@ -33,6 +34,7 @@ class Holding:
     advancing: bool = False  #: the next step's claim is being written: which one holds is open
     request: Request | None = field(default=None, repr=False)  #: what the provider was given last
     partial: Partial | None = field(default=None, repr=False)  #: what has come of a streamed reply
+    publishing: Publishing | None = field(default=None, repr=False)  #: None: nobody watches
 
     def __post_init__(self) -> None:
         self.lease_ends = self.claim.lease_ends

@@ -1,16 +1,20 @@
 """Partial: what has come of a streamed reply so far."""
 
+import time
+
 from turnmill_worker.providers.port import Emit
 
 
 class Partial:
     """The pieces that one call has emitted, up to a bound; what is beyond it is only counted."""
 
-    __slots__ = ("_kept", "_most", "_pieces", "bytes")
+    __slots__ = ("_began", "_kept", "_most", "_pieces", "bytes", "first_token_ms")
 
     def __init__(self, *, most: int) -> None:
         """At most so many bytes are kept, of UTF-8."""
         self.bytes = 0  #: that came
+        self.first_token_ms: int | None = None  #: from now until something came
+        self._began = time.monotonic()
         self._kept = 0
         self._most = most
         self._pieces: list[str] = []
@@ -33,6 +37,8 @@ class Partial:
     def _keep(self, piece: object) -> None:
         if type(piece) is not str:
             return  # a provider may be anybody's: what is no text is judged with its answer
+        if piece and self.first_token_ms is None:
+            self.first_token_ms = round((time.monotonic() - self._began) * 1000)
         size = len(piece) if piece.isascii() else len(piece.encode(errors="surrogatepass"))
         # What does not fit is the end of it: a text with a hole would be none of the vendor's.
         if self._kept == self.bytes and self._kept + size <= self._most:

@@ -15,6 +15,7 @@ from turnmill_worker.process.measuring import Measuring
 from turnmill_worker.providers.own_prices import priced_by
 from turnmill_worker.providers.port import Provider
 from turnmill_worker.providers.pricing import price
+from turnmill_worker.streams.publishing import Carrier
 from turnmill_worker.tools.offered import Tools
 from turnmill_worker.tools.registered import registered as registered_tools
 from turnmill_worker.turn.in_hand import InHand
@@ -33,6 +34,7 @@ def assemble(
     announce: Callable[[Head], None],
     announce_at: Callable[[Head, datetime], None],
     accepting: Callable[[], bool] = lambda: True,
+    carrier: Carrier,
     measuring: Measuring | None = None,
 ) -> Deps:
     """Return what a process runs turns with.
@@ -49,6 +51,7 @@ def assemble(
         announce_at=announce_at,
         price=priced_by(settings.prices, price),
         accepting=accepting,
+        carrier=carrier,
         layers=registered(settings.layers),
         tools=Tools(registered_tools(settings.tools)),
         measure=None if measuring is None else measure(measuring.called),

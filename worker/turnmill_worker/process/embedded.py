@@ -16,6 +16,7 @@ from turnmill.store.line.due import expire_overdue, overdue, purge_deleted
 from turnmill.store.line.leases import cancel_requested, end_leases, take_lost
 from turnmill.store.nouns import reading
 from turnmill.store.records import Claim, Head, Lost
+from turnmill.streams.copies import Copies
 from turnmill_worker.layers.holding import Stop
 from turnmill_worker.pool.loops import run_to_end
 from turnmill_worker.process.assembly import assemble
@@ -24,6 +25,7 @@ from turnmill_worker.process.elected import Elected
 from turnmill_worker.process.observing import Observing
 from turnmill_worker.providers.boundary import name_of
 from turnmill_worker.providers.registry import ProviderRegistry
+from turnmill_worker.streams.carriers import carrier_to
 from turnmill_worker.turn.failing import warn_of_loss
 from turnmill_worker.turn.in_hand import InHand
 from turnmill_worker.turn.ledger import GroupedLedger
@@ -45,7 +47,9 @@ class InProcessRunner:
     the others wait for its end. What it cannot promise: a turn that takes its process with it.
     """
 
-    def __init__(self, database: Database, settings: Settings) -> None:
+    def __init__(
+        self, database: Database, settings: Settings, copies: Copies | None = None
+    ) -> None:
         """Raises InvalidSetting for layers or observers that are not there."""
         self._database = database
         self._grace = min(settings.grace, _LONGEST_GRACE)
@@ -67,6 +71,7 @@ class InProcessRunner:
             provider=self._providers.get,
             announce=self._on_head,
             announce_at=lambda head, due_at: None,
+            carrier=carrier_to(copies),
         )
         self._observing: Observing | None = None
         if settings.observers:

@@ -31,6 +31,7 @@ from turnmill_worker.process.poller import Hints
 from turnmill_worker.process.quarantine import Quarantine
 from turnmill_worker.providers.pricing import preload as preload_prices
 from turnmill_worker.providers.registry import ProviderRegistry
+from turnmill_worker.streams.carriers import carrier_for
 from turnmill_worker.turn.in_hand import InHand
 from turnmill_worker.turn.ledger import GroupedLedger
 from turnmill_worker.turn.slots import Slots
@@ -90,6 +91,7 @@ class Runtime:
             announce=self.announce,
             announce_at=self.announce_at,
             accepting=lambda: not self.draining.is_set(),
+            carrier=carrier_for(settings),
             measuring=self._measuring,
         )
         self._observing = None if hints is None else self._new_observing()
@@ -205,6 +207,7 @@ class Runtime:
 
     def _stop_threads(self) -> None:
         self.ledger.stop()
+        self.deps.carrier.close()
         self._hints.stop()
         self._heartbeat.stop()
         if self._measuring is not None:

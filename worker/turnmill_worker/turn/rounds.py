@@ -12,6 +12,7 @@ from turnmill.store.step_records import CallEnd, Receipt, Step, ToBegin
 from turnmill.tools import BadCall, Tool, ToolContext
 from turnmill_worker.layers.holding import Holding, Stop
 from turnmill_worker.providers.boundary import Fault
+from turnmill_worker.streams.publishing import Publishing
 from turnmill_worker.tools import calling
 from turnmill_worker.tools.calling import Outcome, failed
 from turnmill_worker.tools.offered import Tools
@@ -72,6 +73,12 @@ class Round:
         """Keep what stands in the store."""
         self.outputs[position] = output
         self.wanted.pop(position, None)
+
+    def tell(self, publishing: Publishing | None) -> None:
+        """Tell those who watch what has been answered so far."""
+        if publishing is not None:
+            for position in sorted(self.outputs):
+                _tell(publishing, self.outputs[position])
 
     def answered(self, claim: Claim) -> Claim:
         """Return the claim with all outputs behind the message that made the calls."""
@@ -151,14 +158,17 @@ class Rounds:
         stops = await asyncio.gather(*map(one, round_.ready))
         return next((stop for stop in stops if stop is not None), None)
 
-    async def look_again(self, round_: Round, claim: Claim) -> None:
+    async def look_again(self, round_: Round, holding: Holding) -> None:
         """Read what those outside have said meanwhile."""
-        receipts = await self._ledger.receipts(claim.turn_id)
-        found = await self._ledger.outputs(claim.turn_id, first=round_.first)
+        turn_id = holding.claim.turn_id
+        receipts = await self._ledger.receipts(turn_id)
+        found = await self._ledger.outputs(turn_id, first=round_.first)
         round_.wanted = _wanted(
             [one for one in receipts if one.position in round_.calls], round_.calls
         )
         for position, message in found.items():
+            if position not in round_.outputs and holding.publishing is not None:
+                _tell(holding.publishing, message)
             round_.ended(position, message)
 
     async def _one(self, wanted: Wanted, round_: Round, holding: Holding) -> Stop | None:
@@ -174,6 +184,8 @@ class Rounds:
             stands = await self._end(wanted, outcome, message, holding)
         if stands:
             round_.ended(wanted.position, message)
+            if holding.publishing is not None:
+                _tell(holding.publishing, message)
             return None
         # One that was overdue may have been answered at the last moment: that is looked at again.
         return None if wanted.overdue else Stop.LEASE_LOST
@@ -273,6 +285,12 @@ def _wanted(receipts: Sequence[Receipt], made: dict[int, ToolCall]) -> dict[int,
         for one in receipts
         if one.ended_at is None
     }
+
+
+def _tell(publishing: Publishing, message: Message) -> None:
+    for part in message.parts:
+        if isinstance(part, ToolOutput):
+            publishing.tool_output(part)
 
 
 def _said(wanted: Wanted, outcome: Outcome) -> Message:

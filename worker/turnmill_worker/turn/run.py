@@ -26,6 +26,8 @@ from turnmill_worker.layers.registered import Named
 from turnmill_worker.providers import boundary, calls
 from turnmill_worker.providers.boundary import Answer, Bug, Fault
 from turnmill_worker.providers.port import Done, Emit, Provider, Request, Usage
+from turnmill_worker.streams.carriers import Nobody
+from turnmill_worker.streams.publishing import Carrier
 from turnmill_worker.tools.offered import Tools
 from turnmill_worker.turn import estimates, verdict
 from turnmill_worker.turn.failing import FAILING, warn_of_failure
@@ -58,6 +60,7 @@ class Deps:
     price: Callable[[str, str, Usage], Decimal | None]  #: provider, model, usage
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     layers: Sequence[Named] = ()  #: that the operator registered, outermost first
+    carrier: Carrier = field(default_factory=Nobody)  #: of what is said to those who watch
     measure: Layer | None = None  #: outside of them, where calls are counted
     tools: Tools = field(default_factory=Tools)  #: that the operator registered
     step_ledger: StepLedger | None = None  #: None: no turn takes more than one step
@@ -139,18 +142,26 @@ async def _claim(turn_id: TurnId, deps: Deps) -> Claim | None:
 async def run_claim(claim: Claim, deps: Deps) -> Outcome:
     """Ask the provider and write down what came of it, whatever it is."""
     with deps.in_hand.holding(claim) as holding:
+        if claim.stream and claim.kind == "send":
+            holding.publishing = deps.carrier.begin(claim)
         if deps.steps.are_taken(claim):
             settlement, settled = await deps.steps.run(holding, _asking(holding, deps))
             claim = holding.claim
         else:
             settlement = await attempt(claim, holding, deps)
             settled = await _written(settlement, deps)
+        if holding.publishing is not None:
+            holding.publishing.ended(None if isinstance(settled, Fenced) else settled.state)
     if isinstance(settled, Fenced) and settlement.kept:
         await shielded(deps.ledger.keep_late(settlement))
     return _report(claim, settlement, settled, deps)
 
 
 def _asking(holding: Holding, deps: Deps) -> Asking:
+    def begin() -> None:
+        if holding.claim.stream:
+            holding.publishing = deps.carrier.begin(holding.claim, first=True)
+
     def judge(found: Stop | NotSent) -> Settlement:
         judged = _verdict(holding.claim, found, holding, deps)
         return verdict.settlement(holding.claim, judged, provider_ms=0, usage=None, cost_usd=None)
@@ -164,6 +175,7 @@ def _asking(holding: Holding, deps: Deps) -> Asking:
         judge=judge,
         write=lambda settlement: _written(settlement, deps),
         told=told,
+        begin=begin,
     )
 
 
@@ -180,7 +192,8 @@ async def attempt(claim: Claim, holding: Holding, deps: Deps) -> Settlement:
         provider_ms=round(elapsed * 1000),
         usage=usage,
         cost_usd=_cost(claim, found.reply, usage, deps) if usage else None,
-        partial="" if holding.partial is None else holding.partial.text,
+        partial=None if found.reply else holding.partial,
+        first_token_ms=None if holding.partial is None else holding.partial.first_token_ms,
     )
 
 
@@ -237,7 +250,7 @@ async def _asked(claim: Claim, holding: Holding, deps: Deps) -> Found:
             request=deps.steps.equipped(request_of(claim), claim),
             kind=kind,
             holding=holding,
-            emit=_kept(claim, holding, None, most=deps.max_reply_bytes),
+            emit=_emit(claim, holding, most=deps.max_reply_bytes),
             takes=_taken(deps.provider, claim.provider),
         )
         go = deps.chains.of(claim.settings.get("layers"))
@@ -255,12 +268,12 @@ async def _asked(claim: Claim, holding: Holding, deps: Deps) -> Found:
     return found
 
 
-def _kept(claim: Claim, holding: Holding, emit: Emit | None, *, most: int) -> Emit | None:
-    """Return what keeps the pieces of a streamed reply, beside whoever else is given them."""
+def _emit(claim: Claim, holding: Holding, *, most: int) -> Emit | None:
+    """Return what is given the pieces of a reply that is streamed: kept, and told to readers."""
     if not claim.stream:
-        return emit
-    holding.partial = Partial(most=most)
-    return holding.partial.keeping(emit)
+        return None
+    partial = holding.partial = Partial(most=most)
+    return partial.keeping(None if holding.publishing is None else holding.publishing.emit)
 
 
 def _taken(find: Callable[[str], Provider], name: str) -> frozenset[PartKind]:

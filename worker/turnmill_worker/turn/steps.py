@@ -41,6 +41,7 @@ class Asking:
     judge: Callable[[Stop | NotSent], Settlement]  #: what is to be written where it ends between
     write: Callable[[Settlement], Awaitable[Settled | Fenced]]
     told: Callable[[Claim, Settlement], None]  #: of a step that stands
+    begin: Callable[[], None]  #: whoever watches is told that the next step begins
 
 
 class Steps:
@@ -109,12 +110,15 @@ class Steps:
             attempt = min(claim.attempt + 1, claim.max_attempts)
             claim = replace(claim, kind="send", native_ref="", attempt=attempt)
             holding.claim = claim
+            asking.begin()
         receipts = await self._ledger.receipts(claim.turn_id)
-        return await self._finish(round_left(claim, receipts), holding, asking)
+        left = round_left(claim, receipts)
+        left.tell(holding.publishing)
+        return await self._finish(left, holding, asking)
 
     def _step(self, claim: Claim, settlement: Settlement) -> Step | Settlement:
         """Return the step that a reply ends, or what is to be written where it ends none."""
-        called = _calls_of(settlement)
+        called = _called_in(settlement)
         chosen = claim.settings.get("tools")
         if not called or not chosen:
             return settlement
@@ -136,10 +140,21 @@ class Steps:
         if isinstance(advanced, Settlement):
             return advanced
         asking.told(holding.claim, step.settlement)
+        self._watched(step, holding, asking)
         left = await self._finish(round_after(step, holding.claim), holding, asking)
         if left is None and not self._accepting():
             return asking.judge(Stop.DRAINING)
         return left
+
+    @staticmethod
+    def _watched(step: Step, holding: Holding, asking: Asking) -> None:
+        """Tell those who watch which tools are called, and that the next step begins."""
+        if holding.publishing is None:
+            return
+        for call in _calls_of(step.settlement):
+            holding.publishing.tool_call(call)
+        holding.publishing.ended(None)
+        asking.begin()
 
     async def _advance(self, step: Step, holding: Holding) -> Advanced | Settlement:
         """Write the step; the claim in hand is that of the next one from then on."""
@@ -176,7 +191,7 @@ class Steps:
             waits = await self._ledger.wait(replace(waiting, gives_attempt_back=False))
             if waits is not None:
                 return waiting, waits
-            await self._rounds.look_again(round_, holding.claim)
+            await self._rounds.look_again(round_, holding)
 
     async def _worked(self, round_: Round, holding: Holding) -> Stop | NotSent | None:
         """Run what can be run, in a task that can be closed; return why it was, or what failed."""
@@ -198,9 +213,11 @@ def _continued(claim: Claim) -> int:
     return replies[-1] if replies else 0
 
 
+def _called_in(settlement: Settlement) -> list[ToolCall]:
+    return _calls_of(settlement) if settlement.state is TurnState.SUCCEEDED else []
+
+
 def _calls_of(settlement: Settlement) -> list[ToolCall]:
-    if settlement.state is not TurnState.SUCCEEDED:
-        return []
     return [
         part
         for message in settlement.replies

@@ -14,6 +14,7 @@ from turnmill.domain.states import OnAmbiguous, TurnState
 from turnmill.store.records import Claim, Kept, Settlement
 from turnmill.store.rules.settling import COUNTS
 from turnmill_worker.layers.holding import Stop
+from turnmill_worker.layers.partial import Partial
 from turnmill_worker.providers.boundary import Answer, BadAnswer, Bug, Fault
 from turnmill_worker.providers.port import Absent, Done, Failed, NotNow, Running, Unknowable, Usage
 
@@ -294,7 +295,8 @@ def settlement(
     provider_ms: int,
     usage: Usage | None,
     cost_usd: Decimal | None,
-    partial: str = "",
+    partial: Partial | None = None,
+    first_token_ms: int | None = None,
 ) -> Settlement:
     """Return the verdict with the identity of the turn, and what the call has used and cost.
 
@@ -310,7 +312,8 @@ def settlement(
         gives_attempt_back=verdict.gives_attempt_back,
         delay=verdict.delay,
         replies=(Message("assistant", _storable(reply.parts)),) if reply else (),
-        partial="" if reply else storable(partial),
+        partial="" if partial is None else storable(partial.text),
+        first_token_ms=first_token_ms,
         position=claim.next_position,
         finish_reason=reply.finish_reason if reply else None,
         provider_ref=reply.thread_ref if reply else None,

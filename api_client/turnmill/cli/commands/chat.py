@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +13,7 @@ from turnmill.cli import OK
 from turnmill.cli.context import advise, code_of, json_option, open_client, say, show_error
 from turnmill.cli.talk import conversation_options, line_about, open_session
 from turnmill.cli.waiting import spinner
+from turnmill.cli.watching import watch
 from turnmill.domain.errors import NoReply, TurnmillError
 from turnmill.domain.states import TurnState
 from turnmill.show.tables import print_json
@@ -32,8 +33,13 @@ _HELP = f"/history  what was said    /session  which one it is    {_QUIT}  or Ct
 
 @click.command("chat")
 @conversation_options
+@click.option(
+    "--stream/--no-stream",
+    default=True,
+    help="Show replies while they come, or when they are whole.  [default: on a terminal, stream]",
+)
 @json_option
-def command(*, as_json: bool, **conversation: Any) -> int:
+def command(*, stream: bool, as_json: bool, **conversation: Any) -> int:
     """Talk: each line is a message, and its reply is waited for.
 
     Ctrl-C cancels a message that is being answered. With a pipe as stdin, replies go to stdout and
@@ -42,7 +48,8 @@ def command(*, as_json: bool, **conversation: Any) -> int:
     is_tty = sys.stdin.isatty()
     with open_client() as client:
         session = open_session(client, **conversation)
-        chat = Chat(client, session, as_json=as_json)
+        streams = stream and sys.stdout.isatty() and not as_json
+        chat = Chat(client, session, as_json=as_json, streams=streams)
         if is_tty:
             say(f"{session.provider} {session.model}, session {session.id}\n{_HELP}\n")
         for line in _typed_lines() if is_tty else sys.stdin:
@@ -56,12 +63,15 @@ def command(*, as_json: bool, **conversation: Any) -> int:
 class Chat:
     """One conversation: what is typed is sent, and its reply shown before the next line."""
 
-    def __init__(self, client: Client, session: SessionRecord, *, as_json: bool) -> None:
+    def __init__(
+        self, client: Client, session: SessionRecord, *, as_json: bool, streams: bool
+    ) -> None:
         self.sent = 0
         self.answered = 0
         self._client = client
         self._session = session
         self._as_json = as_json
+        self._streams = streams
         self._commands: Mapping[str, Callable[[], None]] = {
             "/history": self._show_history,
             "/session": lambda: say(f"session {session.id} of {on_one_line(session.user_id)}"),
@@ -78,13 +88,16 @@ class Chat:
         elif text:
             self.sent += 1
             try:
-                self._await_reply(self._client.send(self._session, text))
+                self._await_reply(self._client.send(self._session, text, stream=self._streams))
             except TurnmillError as error:
                 show_error(error)
 
     def _await_reply(self, turn: Turn) -> None:
         try:
-            with _spinner(f"{self._session.provider} is asked"):
+            with ExitStack() as until_it_comes:
+                until_it_comes.enter_context(_spinner(f"{self._session.provider} is asked"))
+                if self._streams:
+                    watch(turn, begins=until_it_comes.close)
                 reply = turn.result()
         except KeyboardInterrupt:
             told = "" if turn.cancel() is TurnState.CANCELLED else ": its worker closes the call"
@@ -95,7 +108,8 @@ class Chat:
         else:
             self.answered += 1
             if not self._as_json:
-                tell(said(reply.parts))
+                if not self._streams:
+                    tell(said(reply.parts))
                 say(line_about(reply), dim=True)
         if self._as_json:
             print_json(as_document(look_at(self._client, turn, text=True)))

@@ -37,6 +37,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "invariants": Check(servers.check_invariants, within=_ALL_ROWS),
         "rows": Check(servers.check_rows, within=_ALL_ROWS),
         "broker": Check(broker.check_broker, Area.BROKER),
+        "streams": Check(broker.check_streams),
         "workers": Check(workers.check_workers, Area.WORKERS),
         "providers": Check(workers.check_providers, Area.SETTINGS, within=_IMPORTS),
         "pauses": Check(work.check_pauses, Area.WORK),

@@ -31,9 +31,12 @@ def command(*, as_json: bool) -> None:
     found = {
         "TURNMILL_DATABASE_URL": settings.database_url,
         "TURNMILL_BROKER_URL": settings.broker_url,
+        "TURNMILL_STREAM_URL": settings.stream_url,
         "TURNMILL_SCHEMA": settings.schema,
         "TURNMILL_HOME": str(settings.home.absolute()),
     }
+    if not settings.stream_url:  # the broker carries them
+        del found["TURNMILL_STREAM_URL"]
     if as_json:
         print_json(found)
         return

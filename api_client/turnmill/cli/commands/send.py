@@ -11,6 +11,7 @@ from turnmill.cli import FAILED, INTERRUPTED, OK, STILL_RUNNING
 from turnmill.cli.context import advise, json_option, open_client, say, show_error
 from turnmill.cli.talk import conversation_options, line_about, open_session
 from turnmill.cli.waiting import waiting
+from turnmill.cli.watching import print_events, watch
 from turnmill.domain.arguments import wait_seconds
 from turnmill.domain.errors import InvalidText, NoReply, TurnTimeout
 from turnmill.show.tables import print_json
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 @click.argument("text")
 @conversation_options
 @click.option("--wait", is_flag=True, help="Stay for the reply.")
+@click.option("--stream", is_flag=True, help="Stay, and show the reply while it comes.")
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0),
@@ -45,6 +47,7 @@ def command(
     *,
     text: str,
     wait: bool,
+    stream: bool,
     timeout: float | None,
     idempotency_key: str | None,
     lane: str,
@@ -54,16 +57,19 @@ def command(
     """Send TEXT (or, for -, what comes on stdin) to a session, or to a new one.
 
     Returns as soon as the message stands in the store. With --wait the reply is all that goes to
-    stdout; with --wait --json it is one object with usage, cost and every attempt.
+    stdout; with --wait --json it is one object with usage, cost and every attempt. With --stream it
+    is written as it comes; with --stream --json each event is one line.
     """
     wait_seconds(timeout)  # before anything is sent
-    options: Any = {"lane": lane}
+    options: Any = {"lane": lane, "stream": stream}
     if idempotency_key is not None:
         options["idempotency_key"] = idempotency_key
     with open_client() as client:
         message = _from_stdin(client.settings.max_text_bytes) if text == "-" else text
         session = open_session(client, **conversation)
         turn = client.send(session, message, **options)
+        if stream:
+            return _watch(turn, timeout=timeout, as_json=as_json)
         if wait:
             return _wait(client, turn, timeout=timeout, as_json=as_json)
         _tell_accepted(turn, as_json=as_json)
@@ -97,6 +103,25 @@ def _left(turn: Turn) -> int:
     advise(f"next: turnmill turns show {turn.id} --text")
     advise(f"      turnmill turns cancel {turn.id}")
     return INTERRUPTED
+
+
+def _watch(turn: Turn, *, timeout: float | None, as_json: bool) -> int:
+    say(f"turn {turn.id}")
+    try:
+        if as_json:
+            print_events(turn, timeout=timeout)
+        else:
+            watch(turn, timeout=timeout)
+        reply = turn.result(timeout=timeout)
+    except KeyboardInterrupt:
+        return _left(turn)
+    except (NoReply, TurnTimeout) as error:
+        show_error(error)
+        advise(f"next: turnmill turns show {turn.id}")
+        return STILL_RUNNING if isinstance(error, TurnTimeout) else FAILED
+    if not as_json:
+        say(f"turn {turn.id}: {line_about(reply)}")
+    return OK
 
 
 def _wait(client: Client, turn: Turn, *, timeout: float | None, as_json: bool) -> int:

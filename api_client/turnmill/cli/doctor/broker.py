@@ -28,6 +28,31 @@ def check_broker(examination: Examination) -> Findings:
     yield from look(examination, broker, shown(url))
 
 
+def check_streams(examination: Examination) -> Findings:
+    """Whether the Redis that carries streams answers, where it is another one than the broker."""
+    from turnmill.broker.vitals import BrokerSilent, ask_broker
+    from turnmill.connections.broker_urls import read_stream_url
+    from turnmill.settings import NO_STREAMS
+
+    url = examination.settings.stream_url
+    if not url:
+        return
+    if url == NO_STREAMS:
+        yield ok("off: replies are told of when they are whole")
+        return
+    place = shown(url)
+    try:
+        vitals = ask_broker(read_stream_url(url))
+    except BrokerSilent as error:
+        remedy = error.cause.remedy.replace("TURNMILL_BROKER_URL", "TURNMILL_STREAM_URL")
+        yield wrong(f"{place}: {error.cause}", remedy, code=error.cause.code)
+        return
+    yield ok(f"{vitals.product} at {place}")
+    if vitals.fullness > _NEARLY_FULL and not vitals.evicts:
+        percent = f"{100 * vitals.fullness:.0f} %"
+        yield note(f"{percent} of its memory are taken", "raise its maxmemory", code="no_memory")
+
+
 def _redis(examination: Examination, broker: Broker, place: str) -> Findings:
     from turnmill.broker.vitals import BrokerSilent, ask_broker, try_a_hint
 

@@ -1,0 +1,54 @@
+"""A turn as whoever watches it has to know it, in one round trip."""
+
+from datetime import timedelta
+
+from sqlalchemy import Connection, and_, bindparam, func, select
+
+from turnmill.domain.content import text_of
+from turnmill.domain.errors import TurnNotFound
+from turnmill.domain.ids import TurnId
+from turnmill.domain.states import SessionStatus, TurnState
+from turnmill.store.codec import parts_from
+from turnmill.store.readable import read_one
+from turnmill.store.records import Watched
+from turnmill.store.schema.tables import messages, sessions, turns
+from turnmill.store.types import db_now
+
+#: After its end the last entries of a copy may be under way for so long.
+_UNDER_WAY = timedelta(seconds=5)
+
+_WATCHED = (
+    select(
+        turns.c.state,
+        turns.c.stream,
+        turns.c.error_code,
+        func.coalesce(turns.c.lease_fence, 0),
+        turns.c.attempt,
+        turns.c.step,
+        turns.c.finished_at,
+        db_now(),
+        messages.c.content,
+    )
+    .join(sessions, sessions.c.id == turns.c.session_id)
+    .outerjoin(messages, and_(messages.c.turn_id == turns.c.id, messages.c.final))
+    .where(turns.c.id == bindparam("turn_id"), sessions.c.status != SessionStatus.DELETED)
+)
+
+
+def read_watched(conn: Connection, turn_id: TurnId) -> Watched:
+    """Return it; raises TurnNotFound."""
+    row = conn.execute(_WATCHED, {"turn_id": turn_id}).one_or_none()
+    if row is None:
+        raise TurnNotFound()
+    state, stream, error_code, fence, attempt, step, finished_at, now, content = row
+    has_reply = state == TurnState.SUCCEEDED and content is not None
+    return Watched(
+        state=read_one(state, TurnState),
+        stream=stream,
+        error_code=error_code,
+        fence=fence,
+        attempt=attempt,
+        step=step,
+        text=text_of(read_one(content, parts_from)) if has_reply else None,
+        is_fresh=finished_at is None or now - finished_at < _UNDER_WAY,
+    )

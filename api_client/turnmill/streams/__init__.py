@@ -1,0 +1,1 @@
+"""Copies of replies that are being written: how they are carried, and how they are read."""
