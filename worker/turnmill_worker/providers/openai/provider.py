@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from openai import AsyncOpenAI
 
-from turnmill.domain.content import Kind, Native, Text
+from turnmill.domain.content import Kind, Native, Text, ToolCall, ToolOutput
 from turnmill.domain.errors import KeyMissing, ProviderError, ThreadLost
 from turnmill_worker.providers.answers import id_in, read, refusal
 from turnmill_worker.providers.failures import error_object_of
@@ -37,7 +37,7 @@ class OpenAIProvider:
     """
 
     name = "openai"
-    accepts: frozenset[Kind] = frozenset({Text, Native})
+    accepts: frozenset[Kind] = frozenset({Text, ToolCall, ToolOutput, Native})
 
     def __init__(self, sdk: AsyncOpenAI) -> None:
         self._sdk = sdk
