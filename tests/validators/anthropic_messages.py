@@ -94,16 +94,14 @@ def _messages(body: Mapping[str, Any], *, goes_on: bool) -> Iterator[str]:
     roles = [one.get("role") for one in messages]
     if any(one == other for one, other in pairwise(roles)):
         yield "messages: roles must alternate"
-    defined = {one.get("name") for one in body.get("tools", [])}
     ids: list[str] = []
     for n, message in enumerate(messages):
         before = messages[n - 1] if n else None
         open_ended = goes_on and n == len(messages) - 1
         yield from _message(message, before, at=f"messages.{n}", open_ended=open_ended)
-        for use in _of(message, "tool_use"):
-            ids.append(str(use.get("id")))
-            if use.get("name") not in defined:
-                yield f"messages.{n}: requests which include tool_use blocks must define tools"
+        ids += [str(use.get("id")) for use in _of(message, "tool_use")]
+    if ids and not body.get("tools"):
+        yield "messages: requests which include tool_use blocks must define tools"
     if len(set(ids)) != len(ids):
         yield "messages: tool_use ids must be unique"
     if {one["id"] for one in _of(messages[-1], "tool_use")}:

@@ -69,6 +69,8 @@ def tool_choice_of(request: Request) -> tuple[str, str]:
     if given is None:
         return "", ""
     kind, name = _choice(given)
+    if kind == "tool" and name not in {one.name for one in request.tools}:
+        raise setting_refused("tool_choice", "it names a tool that is not offered")
     if request.step > 1 and kind in ("required", "tool"):
         return "", ""
     return kind, name

@@ -5,6 +5,7 @@ No vendor takes a call without an output, an output without a call, or a blank; 
 a history refuses every later message of its session. So none of these is ever sent.
 """
 
+import json
 import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -68,11 +69,14 @@ def paired(
 
 def arguments_of(call: ToolCall) -> dict[str, Any]:
     """Return the arguments as an object; what is none stands in one, under `unparsed`."""
-    try:
-        found = from_json(call.arguments or "{}", allow_inf_nan=False)
-    except ValueError:
-        found = None
-    return found if isinstance(found, dict) else {"unparsed": call.arguments}
+    found = _object(call.arguments or "{}")
+    return {"unparsed": call.arguments} if found is None else found
+
+
+def said_arguments_of(call: ToolCall) -> str:
+    """Return the arguments as JSON of an object: as the model wrote them, where they are that."""
+    found = _object(call.arguments)
+    return call.arguments if found is not None else json.dumps(arguments_of(call))
 
 
 def name_of_tool(given: str) -> str:
@@ -86,6 +90,15 @@ def name_of_tool(given: str) -> str:
 def is_blank(text: str) -> bool:
     """Tell whether there is nothing to be read in it."""
     return not text or text.isspace()
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    """Return the object that a text is the JSON of, as strictly as vendors read it; else None."""
+    try:
+        found = from_json(text, allow_inf_nan=False)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 class _Ids:
@@ -131,10 +144,10 @@ def _readable(message: Message, dialect: Dialect) -> Message | None:
 def _readable_parts(message: Message, dialect: Dialect) -> Iterator[Part]:
     for part in message.parts:
         if isinstance(part, Native):
-            if part.api in ("", dialect.api) and message.role in ("user", "assistant"):
-                item = item_of(part)
-                if isinstance(item, dict):
-                    yield dialect.part_of(item) or part
+            if part.api in ("", dialect.api) and isinstance(item := item_of(part), dict):
+                known = dialect.part_of(item)
+                if known or message.role == "assistant":  # nobody else says the vendor's own
+                    yield known or part
         elif isinstance(part, Text | ToolCall | ToolOutput):
             yield part
         else:

@@ -77,7 +77,7 @@ def parts_of(content: Sequence[Mapping[str, Any]], *, called: bool) -> list[Part
 def tools_of(request: Request, messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return `tools` and `tool_choice`: what is offered, or else what was called, not to be again.
 
-    The vendor takes no call of a tool that the request does not define.
+    The vendor takes no calls in a request that defines no tools.
     """
     if request.tools:
         tools = [
@@ -102,16 +102,18 @@ def format_of(schema: Mapping[str, Any]) -> dict[str, Any]:
         raise setting_refused("response_format", "Anthropic takes no such schema") from None
 
 
-def lacks_thinking(messages: Sequence[Mapping[str, Any]]) -> bool:
-    """Tell whether tools are answered that were called without thinking.
+def may_think(body: Mapping[str, Any]) -> bool:
+    """Tell whether the vendor takes `thinking` in this request.
 
-    The vendor thinks about outputs only where the call was thought about, too: a turn that has
-    changed its provider, or its settings, between them goes on without.
+    It does not where a call is forced, nor with outputs of calls that were not thought about: a
+    turn that has changed its provider, or its settings, before them goes on without.
     """
-    last = messages[-1]["content"]
-    if isinstance(last, str) or not any(one.get("type") == "tool_result" for one in last):
+    if mapping(body.get("tool_choice")).get("type") in ("any", "tool"):
         return False
-    return messages[-2]["content"][0].get("type") not in _THINKING
+    messages = body["messages"]
+    if not [*_blocks_of(messages[-1:], "tool_result")]:
+        return True
+    return messages[-2]["content"][0].get("type") in _THINKING
 
 
 def _content(parts: Sequence[Part]) -> str | list[Any]:

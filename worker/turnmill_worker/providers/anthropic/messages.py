@@ -8,7 +8,7 @@ from typing import Any
 from turnmill.domain.content import ToolCall
 from turnmill_worker.providers.anthropic.blocks import (
     format_of,
-    lacks_thinking,
+    may_think,
     messages_of,
     parts_of,
     tools_of,
@@ -71,7 +71,7 @@ def body_of(request: Request) -> dict[str, Any]:
     if request.output_schema is not None:
         form = {"format": format_of(request.output_schema)}
         body["output_config"] = {**mapping(body.get("output_config")), **form}
-    if "thinking" in body and lacks_thinking(said):
+    if "thinking" in body and not may_think(body):
         del body["thinking"]
     return body
 

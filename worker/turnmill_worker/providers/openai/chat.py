@@ -1,6 +1,5 @@
 """Chat completions: `POST /chat/completions`, for servers that speak nothing newer."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -17,7 +16,7 @@ from turnmill_worker.providers.offering import (
     reserved_of,
     tool_choice_of,
 )
-from turnmill_worker.providers.pairing import NO_WORDS, Dialect, arguments_of, paired
+from turnmill_worker.providers.pairing import NO_WORDS, Dialect, paired, said_arguments_of
 from turnmill_worker.providers.parameters import TOOLS, vendor_parameters
 from turnmill_worker.providers.port import Done, Request, Usage
 from turnmill_worker.providers.untrusted import (
@@ -165,7 +164,7 @@ def _messages(message: Message) -> Iterator[dict[str, Any]]:
 
 
 def _call(call: ToolCall) -> dict[str, Any]:
-    function = {"name": call.name, "arguments": json.dumps(arguments_of(call), ensure_ascii=False)}
+    function = {"name": call.name, "arguments": said_arguments_of(call)}
     return {"id": call.id, "type": "function", "function": function}
 
 

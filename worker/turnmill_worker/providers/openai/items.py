@@ -1,13 +1,12 @@
 """Items of the Responses API, and the parts that they are here."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from turnmill.domain.content import Message, Native, Part, Text, ToolCall, ToolOutput
 from turnmill_worker.providers.fitting import item_of, unsupported
 from turnmill_worker.providers.offering import call_of, native_of
-from turnmill_worker.providers.pairing import NO_WORDS, Dialect, arguments_of, paired
+from turnmill_worker.providers.pairing import NO_WORDS, Dialect, paired, said_arguments_of
 from turnmill_worker.providers.untrusted import joined, mapping, mappings, text
 
 API = "responses"  #: of native parts
@@ -74,7 +73,7 @@ def _items(message: Message) -> Iterator[Any]:
             case Text():
                 yield _item(role, part.text)
             case ToolCall():
-                said = json.dumps(arguments_of(part), ensure_ascii=False)
+                said = said_arguments_of(part)
                 yield {
                     "type": "function_call",
                     "call_id": part.id,
