@@ -97,8 +97,8 @@ async def test_a_date_to_wait_for_counts_from_the_clock_that_named_it(
     assert timedelta(seconds=30) <= books.settled[0].delay <= timedelta(seconds=32)
 
 
-#: Of a kind that nobody here answers.
-CALL = {"type": "custom_tool_call", "call_id": "call_1", "name": "f", "input": "{}"}
+#: Which nobody here answers: no tools were offered.
+CALL = {"type": "function_call", "call_id": "call_1", "name": "f", "arguments": "{}"}
 
 
 SAID = {"type": "message", "content": [{"type": "output_text", "text": "Paris"}]}

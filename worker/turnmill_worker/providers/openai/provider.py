@@ -138,7 +138,8 @@ async def _read(answer: RawAnswer, request: Request, reply_of: Callable[..., T])
     if not answer.accepted:
         raise _refusal(answer, thread_ref=request.thread_ref)
     chain, request_id = _is_chain(request), id_in(answer, _REQUEST_ID)
-    bound = partial(reply_of, chain=chain, request_id=request_id)
+    offered = bool(request.tools)
+    bound = partial(reply_of, chain=chain, request_id=request_id, offered=offered)
     return await read(answer, bound, request_id=_REQUEST_ID)
 
 

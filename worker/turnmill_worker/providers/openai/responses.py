@@ -99,8 +99,13 @@ def _offer_tools(body: dict[str, Any], request: Request, *, chain: bool) -> None
         body.setdefault("include", ["reasoning.encrypted_content"])
 
 
-def reply_of(payload: Mapping[str, Any], *, chain: bool, request_id: str) -> Done | Running:
-    """Read a response object; raises when it failed or tells of an error, or Unreadable."""
+def reply_of(
+    payload: Mapping[str, Any], *, chain: bool, request_id: str, offered: bool = True
+) -> Done | Running:
+    """Read a response object; raises when it failed or tells of an error, or Unreadable.
+
+    Where no tools were `offered`, nobody will answer calls: no thread goes on from there.
+    """
     status = payload.get("status")
     given = name(payload.get("id"))
     kept = _kept(given, chain=chain)
@@ -118,7 +123,7 @@ def reply_of(payload: Mapping[str, Any], *, chain: bool, request_id: str) -> Don
         parts=tuple(parts),
         usage=_usage(payload),
         finish_reason=_finish_reason(payload, output),
-        thread_ref=given if chain and not _is_stuck(output, called=called) else "",
+        thread_ref=given if chain and not _is_stuck(output, answered=called and offered) else "",
         request_id=request_id,
         model=name(payload.get("model")),
         kept=kept,
@@ -126,7 +131,7 @@ def reply_of(payload: Mapping[str, Any], *, chain: bool, request_id: str) -> Don
 
 
 def found_of(
-    payload: Mapping[str, Any], *, chain: bool, request_id: str
+    payload: Mapping[str, Any], *, chain: bool, request_id: str, offered: bool = True
 ) -> Done | Running | Failed:
     """Read a response that was looked up; Failed where it has ended without an answer.
 
@@ -139,7 +144,7 @@ def found_of(
         error.request_id = request_id
         return Failed(error=error)
     try:
-        return reply_of(payload, chain=chain, request_id=request_id)
+        return reply_of(payload, chain=chain, request_id=request_id, offered=offered)
     except Unreadable:
         if status not in _OVER:
             raise
@@ -151,10 +156,10 @@ def found_of(
         return Failed(error=error)
 
 
-def _is_stuck(output: Sequence[Mapping[str, Any]], *, called: bool) -> bool:
+def _is_stuck(output: Sequence[Mapping[str, Any]], *, answered: bool) -> bool:
     """Tell whether the thread waits for an output that nobody here will give."""
     waiting = [one.get("type") for one in output if is_unanswered(one)]
-    return any(kind != "function_call" or not called for kind in waiting)
+    return any(kind != "function_call" or not answered for kind in waiting)
 
 
 def _may_be_empty(payload: Mapping[str, Any], status: object) -> bool:
