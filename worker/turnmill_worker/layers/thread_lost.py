@@ -23,7 +23,6 @@ def thread_lost(read: ReadHistory) -> Layer:
                 raise
         call.holding.sent = False  # the vendor has executed nothing
         whole = await with_history(call, read)
-        # The thread held what was said before, and the first messages of the turn as well.
         request = replace(whole.request, thread_ref="", continues=0)
         return await go(replace(whole, request=request))
 
