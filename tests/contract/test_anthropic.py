@@ -67,11 +67,8 @@ async def test_what_the_vendor_refuses_in_a_history_is_put_so_that_it_does_not(
     ]
     await done(anthropic, "And?", system_prompt="Be brief.", history=history)
     assert anthropic_double.last.body["system"] == "Be brief.\n\nIt is late."
-    assert [message["content"] for message in anthropic_double.last.body["messages"]] == [
-        "question",
-        "again",
-        "And?",
-    ]
+    (said,) = anthropic_double.last.body["messages"]
+    assert [block["text"] for block in said["content"]] == ["question", "again", "And?"]
 
 
 async def test_the_bound_on_output_is_ours_to_name(

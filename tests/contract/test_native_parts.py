@@ -6,7 +6,7 @@ import pytest
 
 from tests import contents
 from tests.contract.rigs import a_request
-from turnmill.domain.content import Message, Native, Part, Text
+from turnmill.domain.content import Audio, File, Image, Message, Native, Part, Text
 from turnmill.domain.errors import Rejected
 from turnmill_worker.providers.anthropic import messages
 from turnmill_worker.providers.openai import chat, responses
@@ -73,19 +73,22 @@ def test_a_chat_gets_the_fields_that_came_with_a_message_back_with_it() -> None:
 def test_messages_get_their_own_blocks_where_they_stood() -> None:
     body = messages.body_of(request(OWN_THINKING, Text(" "), Text("Two.")))
     assert body["messages"] == [
-        {"role": "assistant", "content": [THINKING, {"type": "text", "text": "Two."}]},
+        {"role": "user", "content": "(no words)"},
+        {"role": "assistant", "content": [THINKING, {"type": "text", "text": " Two."}]},
         {"role": "user", "content": "What is next?"},
     ]
 
 
 def test_several_messages_of_a_turn_are_sent_in_their_order() -> None:
     several = a_request(messages=[Message.of("user", "One."), Message.of("user", "Two.")])
-    for body in (chat.body_of(several), messages.body_of(several)):
-        assert [one["content"] for one in body["messages"]] == ["One.", "Two."]
+    said = chat.body_of(several)["messages"]
+    assert [one["content"] for one in said] == ["One.", "Two."]
+    (said,) = messages.body_of(several)["messages"]  # roles alternate
+    assert [block["text"] for block in said["content"]] == ["One.", "Two."]
 
 
 @pytest.mark.parametrize(
-    "part", [one for one in contents.EACH if not isinstance(one, Text | Native)]
+    "part", [one for one in contents.EACH if isinstance(one, Image | File | Audio)]
 )
 @pytest.mark.parametrize(
     "body_of",

@@ -144,10 +144,10 @@ async def test_a_parameter_that_the_vendor_does_not_know_fails_with_its_code(
     assert "temprature" in error.detail
 
 
-async def test_a_role_that_has_no_text_form_is_refused_unsent(
+async def test_a_role_that_nobody_has_is_refused_unsent(
     openai: OpenAIProvider, openai_double: OpenAIDouble
 ) -> None:
-    error = await failure(openai, history=[Message.of("tool", "42")])
+    error = await failure(openai, history=[Message.of("narrator", "42")])
     assert (type(error), error.error_code) == (Rejected, "unsupported_role")
     assert not openai_double.calls
 

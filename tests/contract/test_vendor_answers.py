@@ -97,16 +97,20 @@ async def test_a_date_to_wait_for_counts_from_the_clock_that_named_it(
     assert timedelta(seconds=30) <= books.settled[0].delay <= timedelta(seconds=32)
 
 
+#: Which nobody here answers: no tools were offered.
 CALL = {"type": "function_call", "call_id": "call_1", "name": "f", "arguments": "{}"}
 
 
+SAID = {"type": "message", "content": [{"type": "output_text", "text": "Paris"}]}
+
+
 def a_response(*output: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    said = {"type": "message", "content": [{"type": "output_text", "text": "Paris"}]}
-    return {"id": "resp_1", "status": "completed", "output": list(output) or [said], **fields}
+    return {"id": "resp_1", "status": "completed", "output": list(output) or [SAID], **fields}
 
 
 @pytest.mark.parametrize(
-    "first", [a_response(CALL), a_response(id=None), a_response(id="resp\0"), a_response(id=7)]
+    "first",
+    [a_response(CALL, SAID), a_response(id=None), a_response(id="resp\0"), a_response(id=7)],
 )
 async def test_a_response_that_cannot_be_continued_is_followed_by_the_whole_history(
     vendor: RawVendor, first: dict[str, Any]
@@ -179,8 +183,8 @@ async def test_no_thread_is_lost_where_none_was_named(vendor: RawVendor) -> None
 
 
 @pytest.mark.parametrize("api", list(SETTINGS))
-@pytest.mark.parametrize("name", ["tools", "tool_choice", "functions", "parallel_tool_calls"])
-async def test_tools_are_refused_unsent_until_somebody_runs_them(
+@pytest.mark.parametrize("name", ["tool_choice", "functions", "parallel_tool_calls"])
+async def test_what_says_how_to_call_tools_is_refused_unsent_where_none_is_offered(
     vendor: RawVendor, api: str, name: str
 ) -> None:
     last = await ask(vendor, api, settings={**SETTINGS[api], name: []})

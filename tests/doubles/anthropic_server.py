@@ -5,7 +5,6 @@ from itertools import count
 from typing import Any
 
 from aiohttp import web
-from anthropic.types.message_create_params import MessageCreateParamsNonStreaming
 
 from tests.doubles.vendor_double import (
     Call,
@@ -14,11 +13,9 @@ from tests.doubles.vendor_double import (
     in_a_minute,
     run_as_process,
 )
+from tests.validators import anthropic_messages
 
 KEY = "sk-ant-double"
-
-#: The vendor refuses parameters that it does not know; these are the ones that it does.
-PARAMETERS = frozenset(MessageCreateParamsNonStreaming.__annotations__)
 
 #: status, error type, error_code, headers
 _REFUSALS: dict[str, tuple[int, str, dict[str, str]]] = {
@@ -107,32 +104,8 @@ def _usage() -> dict[str, int]:
 
 def check_message_body(body: dict[str, Any]) -> None:
     """Raise Refused for what `POST /v1/messages` refuses."""
-    for name in ("model", "max_tokens", "messages"):
-        if name not in body:
-            raise Refused(400, "invalid_request_error", f"{name}: Field required")
-    unknown = set(body) - PARAMETERS
-    if unknown:
-        extra = f"{min(unknown)}: Extra inputs are not permitted"
-        raise Refused(400, "invalid_request_error", extra)
-    if body["max_tokens"] < 1:
-        raise Refused(400, "invalid_request_error", "max_tokens: must be at least 1")
-    if not isinstance(body.get("system", "-"), str) or not body.get("system", "-"):
-        raise Refused(400, "invalid_request_error", "system: text content blocks must be non-empty")
-    _check_messages(body["messages"])
-
-
-def _check_messages(messages: list[dict[str, Any]]) -> None:
-    if not messages:
-        raise Refused(400, "invalid_request_error", "messages: at least one message is required")
-    if messages[0].get("role") != "user":
-        wrong = 'messages: first message must use the "user" role'
+    for wrong in anthropic_messages.violations(body):
         raise Refused(400, "invalid_request_error", wrong)
-    for message in messages:
-        if set(message) != {"role", "content"} or message["role"] not in {"user", "assistant"}:
-            raise Refused(400, "invalid_request_error", "messages: unexpected role or field")
-        if not isinstance(message["content"], str) or not message["content"].strip():
-            empty = "messages: text content blocks must be non-empty"
-            raise Refused(400, "invalid_request_error", empty)
 
 
 def _authorised(call: Call) -> None:
@@ -147,7 +120,10 @@ def _authorised(call: Call) -> None:
 
 
 def _echo(messages: list[dict[str, Any]]) -> str:
-    return f"echo: {messages[-1]['content']} [{len(messages) - 1} before]"
+    said = messages[-1]["content"]
+    if not isinstance(said, str):
+        said = "".join(str(one.get("text", one.get("content", ""))) for one in said)
+    return f"echo: {said} [{len(messages) - 1} before]"
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import re
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
@@ -18,6 +18,7 @@ from tests.doubles.vendor_double import (
     in_a_minute,
     run_as_process,
 )
+from tests.validators import openai_chat, openai_responses
 
 KEY = "sk-double"
 RESPONSES_KEPT = 100_000
@@ -110,11 +111,12 @@ class OpenAIDouble(VendorDouble):
     async def _create(self, call: Call) -> dict[str, Any]:
         _authorised(call)
         body = _object(call, RESPONSE_PARAMETERS)
-        check_response_body(body)
-        items = (*self._thread(body.get("previous_response_id")), *_items(body["input"]))
+        thread = self._thread(body.get("previous_response_id"))
+        check_response_body(body, held=_open_calls(thread))
+        items = (*thread, *_items(body["input"]))
         payload = self._response(body, items, outcome=call.fault)
         if body.get("store", True):
-            said = [item for item in payload["output"] if item["type"] == "message"]
+            said = [item for item in payload["output"] if item["type"] != "reasoning"]
             slow = call.fault == "slow"
             self._stored[payload["id"]] = Stored((*items, *said), payload, begun=slow)
             if len(self._stored) > RESPONSES_KEPT:
@@ -159,7 +161,12 @@ class OpenAIDouble(VendorDouble):
         talk = [message for message in body["messages"] if message["role"] != "system"]
         text, finish = _outcome(call.fault, _echo(talk))
         refusal = call.fault == "refusal"
+        said: dict[str, Any]
         said = {"content": None, "refusal": text} if refusal else {"content": text, "refusal": None}
+        if call.fault == "tool_calls":
+            function = {"name": "f", "arguments": "{}"}
+            made = {"id": f"call_{next(self._numbers)}", "type": "function", "function": function}
+            said = {"content": None, "refusal": None, "tool_calls": [made]}
         choice = {"index": 0, "message": {"role": "assistant", **said}, "finish_reason": finish}
         return {
             "id": f"chatcmpl-{next(self._numbers)}",
@@ -217,8 +224,8 @@ class OpenAIDouble(VendorDouble):
         }
 
 
-def check_response_body(body: dict[str, Any]) -> None:
-    """Raise Refused for what `POST /responses` refuses."""
+def check_response_body(body: dict[str, Any], *, held: Collection[str] = ()) -> None:
+    """Raise Refused for what `POST /responses` refuses; `held` are calls open in the thread."""
     if not isinstance(body.get("model"), str):
         raise Refused(400, "missing_required_parameter", "Missing required parameter: 'model'.")
     if not body.get("input"):
@@ -231,8 +238,8 @@ def check_response_body(body: dict[str, Any]) -> None:
         raise Refused(400, "decimal_above_max_value", "Invalid 'temperature'.")
     if not isinstance(body.get("instructions", ""), str):
         raise Refused(400, "invalid_type", "Invalid type for 'instructions'.")
-    for item in _items(body["input"]):
-        _check_item(item)
+    for wrong in openai_responses.violations({**body, "input": _items(body["input"])}, held=held):
+        raise Refused(400, "", wrong, param="input" if "tool output" in wrong else None)
 
 
 def check_chat_body(body: dict[str, Any]) -> None:
@@ -241,28 +248,8 @@ def check_chat_body(body: dict[str, Any]) -> None:
         raise Refused(400, "missing_required_parameter", "you must provide a model parameter")
     if not body.get("messages"):
         raise Refused(400, "missing_required_parameter", "Missing required parameter: 'messages'.")
-    for message in body["messages"]:
-        if message["role"] not in {"system", "developer", "user", "assistant"}:
-            raise Refused(400, "invalid_value", "Invalid value for role.")
-        if not isinstance(message.get("content"), str) or set(message) != {"role", "content"}:
-            raise Refused(400, "invalid_type", "Invalid type for content.")
-
-
-def _check_item(item: dict[str, Any]) -> None:
-    kinds = {"assistant": "output_text"}.get(item.get("role", ""), "input_text")
-    if item.get("role") not in {"user", "assistant", "system", "developer"}:
-        raise Refused(400, "invalid_value", "Invalid value for 'role'.")
-    if not set(item) <= {"type", "role", "content"} or item.get("type", "message") != "message":
-        raise Refused(400, "unknown_parameter", "Unknown parameter in 'input'.")
-    # llama.cpp, which speaks the same API, cannot tell what an untyped assistant item is.
-    if item["role"] == "assistant" and "type" not in item:
-        raise Refused(400, "invalid_value", "Cannot determine type of 'item'")
-    content = item.get("content")
-    if isinstance(content, str):
-        return
-    for block in content or [{}]:
-        if block.get("type") != kinds or not isinstance(block.get("text"), str):
-            raise Refused(400, "invalid_value", f"Supported values are: '{kinds}'.")
+    for wrong in openai_chat.violations(body):
+        raise Refused(400, "invalid_value", wrong)
 
 
 def _authorised(call: Call) -> None:
@@ -286,9 +273,19 @@ def _items(given: str | list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{"role": "user", "content": given}] if isinstance(given, str) else given
 
 
+def _open_calls(items: Sequence[dict[str, Any]]) -> set[str]:
+    """Return the calls in a thread that have no output yet."""
+    ids: dict[str, set[str]] = {"function_call": set(), "function_call_output": set()}
+    for item in items:
+        if (kind := item.get("type")) in ids:
+            ids[kind].add(item["call_id"])
+    return ids["function_call"] - ids["function_call_output"]
+
+
 def _echo(items: list[dict[str, Any]]) -> str:
-    said = items[-1]["content"]
-    text = said if isinstance(said, str) else "".join(block["text"] for block in said)
+    last = items[-1]
+    said = last.get("content", last.get("output"))
+    text = said if isinstance(said, str) else "".join(block["text"] for block in said or ())
     return f"echo: {text} [{len(items) - 1} before]"
 
 

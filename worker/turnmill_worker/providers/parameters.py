@@ -8,20 +8,22 @@ from turnmill.domain.errors import Rejected, ThreadLost
 from turnmill_worker.providers.port import Request
 
 #: Settings that speak to Turnmill. Every other one is a parameter of the vendor's API.
-OURS = frozenset({"api", "layers", "mock", "thread", "timeout"})
-
-#: The model would call tools that nobody here runs, and a call without its output bricks a thread.
-TOOLS = frozenset(
+OURS = frozenset(
     {
-        "function_call",
-        "functions",
-        "max_tool_calls",
-        "mcp_servers",
-        "parallel_tool_calls",
-        "tool_choice",
+        "api",
+        "layers",
+        "max_tool_rounds",
+        "mock",
+        "on_context_full",
+        "response_format",
+        "thread",
+        "timeout",
         "tools",
     }
 )
+
+#: The model would call tools that nobody here runs, and a call without its output bricks a thread.
+TOOLS = frozenset({"function_call", "functions", "max_tool_calls", "mcp_servers"})
 
 _TIMEOUT_MAX = timedelta(hours=24)
 

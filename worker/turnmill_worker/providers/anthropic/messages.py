@@ -1,20 +1,26 @@
 """Anthropic's Messages API: `POST /v1/messages`, the history sent along."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from turnmill.domain.content import Message, Native, Part
-from turnmill.domain.errors import Rejected
+from turnmill.domain.content import ToolCall
+from turnmill_worker.providers.anthropic.blocks import (
+    format_of,
+    may_think,
+    messages_of,
+    parts_of,
+    tools_of,
+)
 from turnmill_worker.providers.failures import raise_error_inside
-from turnmill_worker.providers.fitting import item_of, natives, words
+from turnmill_worker.providers.offering import OF_TOOLS, reserved_of
 from turnmill_worker.providers.parameters import TOOLS, vendor_parameters
 from turnmill_worker.providers.port import Done, Request, Usage
 from turnmill_worker.providers.untrusted import (
     Unreadable,
     count,
     count_if_any,
-    joined,
     mapping,
     mappings,
     name,
@@ -24,7 +30,6 @@ from turnmill_worker.providers.untrusted import (
 )
 
 PATH = "v1/messages"
-API = "messages"  #: of native parts
 DEFAULT_MAX_TOKENS = 8192  #: the vendor wants a number; the setting `max_output_tokens` changes it
 
 _RESERVED = TOOLS | {"messages", "model", "prefill", "stream", "system"}
@@ -39,74 +44,109 @@ _FINISH = MappingProxyType(
         "max_tokens": "length",
         "model_context_window_exceeded": "length",
         "pause_turn": "length",
-        "tool_use": "tool_calls",
+        "tool_use": "stop",  # by the vendor's word; there is no call in it
         "refusal": "refusal",
     }
 )
 
 
-def body_of(request: Request) -> dict[str, Any]:
-    """Return the JSON body.
+#: A call in a reply that was cut off, or taken back, is none.
+_CUT = frozenset({"max_tokens", "model_context_window_exceeded", "pause_turn", "refusal"})
 
-    Blank messages are left out, since the vendor refuses them; neighbours of one role it joins
-    itself. System messages go to the front, the one place that every model takes them from.
-    """
-    body = vendor_parameters(request.settings, reserved=_RESERVED)
+
+def body_of(request: Request) -> dict[str, Any]:
+    """Return the JSON body. System messages go to the front, where every model takes them from."""
+    body = vendor_parameters(request.settings, reserved=reserved_of(request, reserved=_RESERVED))
     body.setdefault("max_tokens", body.pop("max_output_tokens", DEFAULT_MAX_TOKENS))
-    said = [(one.role, _content(one)) for one in (*request.history, *request.messages)]
-    system = [content for role, content in said if role == "system" and isinstance(content, str)]
+    for setting in OF_TOOLS:
+        body.pop(setting, None)
+    system, said = messages_of([*request.history, *request.messages])
     if request.system_prompt:
         system.insert(0, request.system_prompt)
     if system:
         body["system"] = "\n\n".join(system)
     body["model"] = request.model
-    body["messages"] = [
-        _message(role, content) for role, content in said if content and role != "system"
-    ]
+    body["messages"] = said
+    body |= tools_of(request, said)
+    if request.output_schema is not None:
+        form = {"format": format_of(request.output_schema)}
+        body["output_config"] = {**mapping(body.get("output_config")), **form}
+    if "thinking" in body and not may_think(body):
+        del body["thinking"]
     return body
 
 
-def reply_of(payload: Mapping[str, Any], *, request_id: str) -> Done:
-    """Read a message object; raises the error that it tells of, or Unreadable."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paused:
+    """What the vendor has said before it paused: it goes on when it is sent back to it."""
+
+    content: Sequence[Any] = field(repr=False)  #: the blocks as they came
+    usage: Usage
+
+
+def continued(body: Mapping[str, Any], paused: Paused | None) -> Mapping[str, Any]:
+    """Return the body that lets the vendor go on where it paused."""
+    if paused is None:
+        return body
+    said = {"role": "assistant", "content": paused.content}
+    return {**body, "messages": [*body["messages"], said]}
+
+
+def pause_in(payload: Mapping[str, Any], *, before: Paused | None) -> Paused | None:
+    """Return all that was said until now where the vendor has paused; None where it has not."""
+    if payload.get("error") or payload.get("stop_reason") != "pause_turn":
+        return None
+    content, usage = _all_said(payload, before)
+    return Paused(content=content, usage=usage)
+
+
+def reply_of(payload: Mapping[str, Any], *, request_id: str, before: Paused | None = None) -> Done:
+    """Read a message object, which goes on after what was said `before` in the same reply.
+
+    Raises the error that it tells of, or Unreadable.
+    """
     raise_error_inside(payload)
+    stop = text(payload.get("stop_reason"))
+    content, usage = _all_said(payload, before)
+    parts = parts_of(content, called=stop not in _CUT)
+    called = any(isinstance(one, ToolCall) for one in parts)
     return Done(
-        text=_said(payload.get("content")),
-        usage=_usage(mapping(payload.get("usage"))),
-        finish_reason=_FINISH.get(text(payload.get("stop_reason")), "stop"),
+        parts=tuple(parts),
+        usage=usage,
+        finish_reason="tool_calls" if called else _FINISH.get(stop, "stop"),
         request_id=request_id,
         model=name(payload.get("model")),
     )
 
 
-def _said(content: object) -> str:
+def _all_said(
+    payload: Mapping[str, Any], before: Paused | None
+) -> tuple[list[Mapping[str, Any]], Usage]:
+    content, usage = _content(payload.get("content")), _usage(mapping(payload.get("usage")))
+    if before is None:
+        return content, usage
+    return [*before.content, *content], _sum(before.usage, usage)
+
+
+def _content(content: object) -> list[Mapping[str, Any]]:
     if isinstance(content, str):
-        return text(content)
+        return [{"type": "text", "text": content}]
     blocks = mappings(content)
     if not blocks and content != []:
         raise Unreadable
-    return joined(block.get("text") for block in blocks if block.get("type") == "text")
+    return blocks
 
 
-def _content(message: Message) -> str | list[Any]:
-    """Return a text, or blocks where the vendor's own stand among its words; "" for nothing."""
-    if message.role == "system" or not any(isinstance(one, Native) for one in message.parts):
-        said = words(message.parts)
-        return said if said.strip() else ""
-    return [*_blocks(message.parts)]
-
-
-def _blocks(parts: Sequence[Part]) -> Iterator[Any]:
-    for part in parts:
-        if isinstance(part, Native):
-            yield from (item_of(one) for one in natives([part], api=API))
-        elif (said := words([part])).strip():
-            yield {"type": "text", "text": said}
-
-
-def _message(role: str, content: str | list[Any]) -> dict[str, Any]:
-    if role not in {"user", "assistant"}:
-        raise Rejected("unsupported_role", detail=f"a message with the role {role}")
-    return {"role": role, "content": content}
+def _sum(one: Usage, other: Usage) -> Usage:
+    """Return what both calls have used, in the tier of the last one."""
+    return Usage(
+        input_tokens=total(one.input_tokens, other.input_tokens),
+        output_tokens=total(one.output_tokens, other.output_tokens),
+        cached_tokens=total(one.cached_tokens, other.cached_tokens),
+        cache_write_tokens=total(one.cache_write_tokens, other.cache_write_tokens),
+        cache_write_1h_tokens=total(one.cache_write_1h_tokens, other.cache_write_1h_tokens),
+        service_tier=other.service_tier,
+    )
 
 
 def _usage(usage: Mapping[str, Any]) -> Usage:

@@ -1,18 +1,23 @@
 """Anthropic's Messages: the history is held by us and sent with each turn."""
 
 import os
-from functools import partial
-from typing import Self
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, Self
 
 from anthropic import AsyncAnthropic
 
-from turnmill.domain.content import Kind, Native, Text
+from turnmill.domain.content import Kind, Native, Text, ToolCall, ToolOutput
 from turnmill.domain.errors import KeyMissing
 from turnmill_worker.providers.answers import id_in, read, refusal
 from turnmill_worker.providers.anthropic import messages
+from turnmill_worker.providers.anthropic.messages import Paused
 from turnmill_worker.providers.http import DEFAULT_TIMEOUT, RawAnswer, Vendor, encoded, headers_of
 from turnmill_worker.providers.parameters import choice, refuse_thread, timeout_of
 from turnmill_worker.providers.port import Absent, Done, Emit, Request, Running, Unknowable
+
+#: Requests of one answer, which the vendor pauses where it searches for long.
+_ROUNDS = 8
 
 _REQUEST_ID = "request-id"
 #: Where the vendor's codes are, the finest first.
@@ -26,7 +31,7 @@ class AnthropicProvider:
     """
 
     name = "anthropic"
-    accepts: frozenset[Kind] = frozenset({Text, Native})
+    accepts: frozenset[Kind] = frozenset({Text, ToolCall, ToolOutput, Native})
 
     def __init__(self, sdk: AsyncAnthropic) -> None:
         self._sdk = sdk
@@ -50,13 +55,25 @@ class AnthropicProvider:
     async def send(self, request: Request, emit: Emit | None = None) -> Done | Running:
         choice(request.settings, "thread", among=("client",))
         refuse_thread(request)
-        body = encoded(messages.body_of(request))
         within = timeout_of(request.settings, default=DEFAULT_TIMEOUT)
-        answer = await self._vendor.call("POST", messages.PATH, body, within=within)
-        reply = await _read(answer)
+        reply = await self._answered(messages.body_of(request), within)
         if emit is not None and reply.text:
             await emit(reply.text)
         return reply
+
+    async def _answered(self, body: Mapping[str, Any], within: timedelta) -> Done:
+        """Return the whole answer: where the vendor pauses, it is asked to go on."""
+        paused: Paused | None = None
+        for left in reversed(range(_ROUNDS)):
+            answer = await self._post(messages.continued(body, paused), within)
+            reply = await _read(answer, before=paused, may_pause=left > 0)
+            if isinstance(reply, Done):
+                return reply
+            paused = reply
+        raise AssertionError("the last round does not pause")
+
+    async def _post(self, body: Mapping[str, Any], within: timedelta) -> RawAnswer:
+        return await self._vendor.call("POST", messages.PATH, encoded(body), within=within)
 
     async def check(self, request: Request) -> Done | Running | Absent | Unknowable:
         return Unknowable(resend_is_safe=True)  # the API keeps nothing that could be looked up
@@ -69,8 +86,13 @@ class AnthropicProvider:
         await self._sdk.close()
 
 
-async def _read(answer: RawAnswer) -> Done:
+async def _read(answer: RawAnswer, *, before: Paused | None, may_pause: bool) -> Done | Paused:
     if not answer.accepted:
         raise refusal(answer, request_id=_REQUEST_ID, codes=_CODES)
-    reply_of = partial(messages.reply_of, request_id=id_in(answer, _REQUEST_ID))
+    request_id = id_in(answer, _REQUEST_ID)
+
+    def reply_of(payload: Mapping[str, Any]) -> Done | Paused:
+        paused = messages.pause_in(payload, before=before) if may_pause else None
+        return paused or messages.reply_of(payload, request_id=request_id, before=before)
+
     return await read(answer, reply_of, request_id=_REQUEST_ID)

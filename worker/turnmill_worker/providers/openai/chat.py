@@ -1,13 +1,22 @@
 """Chat completions: `POST /chat/completions`, for servers that speak nothing newer."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from turnmill.domain.content import Message, Native
-from turnmill.domain.errors import NotSent, Rejected
+from turnmill.domain.content import Message, Native, Part, Text, ToolCall, ToolOutput, text_of
+from turnmill.domain.errors import NotSent
 from turnmill_worker.providers.failures import raise_error_inside
-from turnmill_worker.providers.fitting import item_of, natives, words
+from turnmill_worker.providers.fitting import item_of, natives
+from turnmill_worker.providers.offering import (
+    call_of,
+    form_of,
+    function_of,
+    native_of,
+    reserved_of,
+    tool_choice_of,
+)
+from turnmill_worker.providers.pairing import NO_WORDS, Dialect, paired, said_arguments_of
 from turnmill_worker.providers.parameters import TOOLS, vendor_parameters
 from turnmill_worker.providers.port import Done, Request, Usage
 from turnmill_worker.providers.untrusted import (
@@ -25,6 +34,15 @@ from turnmill_worker.providers.untrusted import (
 PATH = "chat/completions"
 API = "chat"  #: of native parts
 
+_NOTHING_SAID = Message.of("user", NO_WORDS)
+
+#: Fields of a message that our own parts decide.
+_OURS = frozenset({"content", "function_call", "role", "tool_call_id", "tool_calls"})
+#: What servers name their reasoning, which some want back with the outputs that it has asked for.
+_REASONING = ("reasoning_content", "reasoning_details")
+#: A call in a reply that was cut off here may be half a call.
+_CUT = frozenset({"content_filter", "length"})
+
 _RESERVED = TOOLS | {"messages", "model", "n", "store", "stream", "stream_options"}
 
 _FINISH = MappingProxyType(
@@ -40,13 +58,27 @@ _FINISH = MappingProxyType(
 
 def body_of(request: Request) -> dict[str, Any]:
     """Return the JSON body; `max_output_tokens` goes by its older name here."""
-    body = vendor_parameters(request.settings, reserved=_RESERVED)
+    body = vendor_parameters(request.settings, reserved=reserved_of(request, reserved=_RESERVED))
     if "max_output_tokens" in body:
         body["max_tokens"] = body.pop("max_output_tokens")
     system = [Message.of("system", request.system_prompt)] if request.system_prompt else []
-    said = [*system, *request.history, *request.messages]
+    said = paired([*request.history, *request.messages], dialect=_DIALECT)
     body["model"] = request.model
-    body["messages"] = [_message(one) for one in said]
+    body["messages"] = [
+        one for message in (*system, *(said or [_NOTHING_SAID])) for one in _messages(message)
+    ]
+    if request.tools:
+        body["tools"] = [
+            {"type": "function", "function": function_of(one)} for one in request.tools
+        ]
+        kind, tool = tool_choice_of(request)
+        body.pop("tool_choice", None)
+        if kind:
+            named = {"type": "function", "function": {"name": tool}}
+            body["tool_choice"] = named if kind == "tool" else kind
+    if request.output_schema is not None:
+        form = {"type": "json_schema", "json_schema": form_of(request.output_schema)}
+        body["response_format"] = form
     return body
 
 
@@ -60,14 +92,41 @@ def reply_of(payload: Mapping[str, Any], *, request_id: str) -> Done:
     finish = text(choice.get("finish_reason"))
     if finish == "error":
         raise NotSent("finish_reason_error")  # there will be no answer
-    said, refusal = _said(mapping(choice.get("message")))
+    message = mapping(choice.get("message"))
+    calls = _calls(message) if finish not in _CUT else []
+    said, refusal = _said(message)
+    if not (said or refusal) and calls:
+        parts: list[Part] = []
+    else:
+        parts = [Text(said or refusal)]
+    finish_reason = "refusal" if refusal else _FINISH.get(finish, "stop")
     return Done(
-        text=said or refusal,
+        parts=(*_own(message, calls), *parts, *calls),
         usage=_usage(payload),
-        finish_reason="refusal" if refusal else _FINISH.get(finish, "stop"),
+        finish_reason="tool_calls" if calls else finish_reason,
         request_id=request_id,
         model=name(payload.get("model")),
     )
+
+
+def _calls(message: Mapping[str, Any]) -> list[ToolCall]:
+    asked = [
+        (one.get("id"), mapping(one.get("function"))) for one in mappings(message.get("tool_calls"))
+    ]
+    if not asked and (older := mapping(message.get("function_call"))):
+        asked = [(None, older)]
+    found: list[ToolCall] = []
+    for given, function in asked:
+        called, arguments = function.get("name"), function.get("arguments")
+        taken = {one.id for one in found}
+        found.append(call_of(call_id=given, called=called, arguments=arguments, taken=taken))
+    return found
+
+
+def _own(message: Mapping[str, Any], calls: Sequence[ToolCall]) -> list[Native]:
+    """Return what some servers want back of their reasoning, as long as tools are called."""
+    own = {one: message[one] for one in _REASONING if calls and message.get(one)}
+    return [native_of("openai", API, own)] if own else []
 
 
 def _said(message: Mapping[str, Any]) -> tuple[str, str]:
@@ -87,15 +146,31 @@ def _said(message: Mapping[str, Any]) -> tuple[str, str]:
     return "", refusal
 
 
-def _message(message: Message) -> dict[str, Any]:
-    """Return a message: its words, and the fields of the server's own that came with them."""
-    if message.role not in {"user", "assistant", "system"}:
-        raise Rejected("unsupported_role", detail=f"a message with the role {message.role}")
+def _messages(message: Message) -> Iterator[dict[str, Any]]:
+    """Yield a message: its words and calls, and the fields of the server's own that came along."""
+    if message.role == "tool":
+        for output in message.parts:
+            if isinstance(output, ToolOutput):
+                yield {"role": "tool", "tool_call_id": output.call_id, "content": output.output}
+        return
     own: dict[str, Any] = {}
     for native in natives(message.parts, api=API):
         own |= mapping(item_of(native))
-    said = words([one for one in message.parts if not isinstance(one, Native)])
-    return {**own, "role": message.role, "content": said}
+    calls = [_call(one) for one in message.parts if isinstance(one, ToolCall)]
+    said: dict[str, Any] = {"role": message.role, "content": text_of(message.parts)}
+    if calls:
+        said |= {"content": said["content"] or None, "tool_calls": calls}
+    yield {name: value for name, value in own.items() if name not in _OURS} | said
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": said_arguments_of(call)}
+    return {"id": call.id, "type": "function", "function": function}
+
+
+def _company(parts: Sequence[Part]) -> Sequence[Part]:
+    """Leave out the fields of a message that has nothing left to say."""
+    return parts if any(isinstance(one, Text | ToolCall) for one in parts) else ()
 
 
 def _usage(payload: Mapping[str, Any]) -> Usage:
@@ -107,3 +182,6 @@ def _usage(payload: Mapping[str, Any]) -> Usage:
         cached_tokens=count_if_any(details.get("cached_tokens")),
         service_tier=tier(payload.get("service_tier")),
     )
+
+
+_DIALECT = Dialect(api=API, id_max=40, company=_company)

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from openai import AsyncOpenAI
 
-from turnmill.domain.content import Kind, Native, Text
+from turnmill.domain.content import Kind, Native, Text, ToolCall, ToolOutput
 from turnmill.domain.errors import KeyMissing, ProviderError, ThreadLost
 from turnmill_worker.providers.answers import id_in, read, refusal
 from turnmill_worker.providers.failures import error_object_of
@@ -37,7 +37,7 @@ class OpenAIProvider:
     """
 
     name = "openai"
-    accepts: frozenset[Kind] = frozenset({Text, Native})
+    accepts: frozenset[Kind] = frozenset({Text, ToolCall, ToolOutput, Native})
 
     def __init__(self, sdk: AsyncOpenAI) -> None:
         self._sdk = sdk
@@ -138,7 +138,8 @@ async def _read(answer: RawAnswer, request: Request, reply_of: Callable[..., T])
     if not answer.accepted:
         raise _refusal(answer, thread_ref=request.thread_ref)
     chain, request_id = _is_chain(request), id_in(answer, _REQUEST_ID)
-    bound = partial(reply_of, chain=chain, request_id=request_id)
+    offered = bool(request.tools)
+    bound = partial(reply_of, chain=chain, request_id=request_id, offered=offered)
     return await read(answer, bound, request_id=_REQUEST_ID)
 
 

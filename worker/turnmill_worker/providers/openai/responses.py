@@ -1,11 +1,10 @@
 """OpenAI's Responses API: `POST /responses`, as a chain or with the history sent along."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from turnmill.domain.content import Message, Native, Part, Text
+from turnmill.domain.content import ToolCall, text_of
 from turnmill.domain.errors import NotSent, ProviderError, RateLimited, Rejected
 from turnmill_worker.providers.failures import (
     error_of_inside,
@@ -14,14 +13,19 @@ from turnmill_worker.providers.failures import (
     status_in,
     words_of,
 )
-from turnmill_worker.providers.fitting import item_of, natives, words
+from turnmill_worker.providers.offering import (
+    form_of,
+    function_of,
+    reserved_of,
+    tool_choice_of,
+)
+from turnmill_worker.providers.openai.items import input_of, is_refusal, is_unanswered, parts_of
 from turnmill_worker.providers.parameters import TOOLS, vendor_parameters
 from turnmill_worker.providers.port import Done, Failed, Request, Running, Usage
 from turnmill_worker.providers.untrusted import (
     Unreadable,
     count,
     count_if_any,
-    joined,
     mapping,
     mappings,
     name,
@@ -30,7 +34,6 @@ from turnmill_worker.providers.untrusted import (
 )
 
 PATH = "responses"
-API = "responses"  #: of native parts
 
 _RESERVED = TOOLS | {
     "conversation",
@@ -44,18 +47,6 @@ _RESERVED = TOOLS | {
     "stream_options",
 }
 
-#: Calls that the vendor answers itself. Every other one waits for somebody else's output, and a
-#: chain that has none goes no further.
-_ANSWERED = frozenset(
-    {
-        "code_interpreter_call",
-        "file_search_call",
-        "image_generation_call",
-        "mcp_call",
-        "web_search_call",
-    }
-)
-
 #: A response that failed was not answered for certain: these are worth another try.
 _FAILED: Mapping[str, type[ProviderError]] = MappingProxyType(
     {
@@ -67,7 +58,8 @@ _FAILED: Mapping[str, type[ProviderError]] = MappingProxyType(
     }
 )
 
-_ROLES = frozenset({"user", "assistant", "system"})
+#: They do not reason, and refuse to be asked for it.
+_UNREASONING = ("gpt-3.5", "gpt-4", "chatgpt-4")
 _ENDED = ("failed", "cancelled")
 _OVER = ("completed", "incomplete")
 _INCOMPLETE = MappingProxyType({"content_filter": "content_filter", "steered": "stop"})
@@ -75,23 +67,45 @@ _INCOMPLETE = MappingProxyType({"content_filter": "content_filter", "steered": "
 
 def body_of(request: Request, *, chain: bool) -> dict[str, Any]:
     """Return the JSON body. A chain is kept by the vendor, so only what it lacks is sent."""
-    body = vendor_parameters(request.settings, reserved=_RESERVED)
+    body = vendor_parameters(request.settings, reserved=reserved_of(request, reserved=_RESERVED))
     body["model"] = request.model
     body["store"] = chain
-    said: Sequence[Message] = request.messages
-    if chain and request.thread_ref:
-        body["previous_response_id"] = request.thread_ref
-    else:
-        said = [*request.history, *said]
     if request.system_prompt:
         # Not carried along by a chain: https://platform.openai.com/docs/api-reference/responses
         body["instructions"] = request.system_prompt
-    body["input"] = [item for message in said for item in _items(message)]
+    if chain and request.thread_ref:
+        body["previous_response_id"] = request.thread_ref
+        held, said = request.messages[: request.continues], request.messages[request.continues :]
+        body["input"] = input_of(said, held=held)
+    else:
+        body["input"] = input_of([*request.history, *request.messages])
+    if request.tools:
+        _offer_tools(body, request, chain=chain)
+    if request.output_schema is not None:
+        form = {"type": "json_schema", **form_of(request.output_schema)}
+        body["text"] = {**mapping(body.get("text")), "format": form}
     return body
 
 
-def reply_of(payload: Mapping[str, Any], *, chain: bool, request_id: str) -> Done | Running:
-    """Read a response object; raises when it failed or tells of an error, or Unreadable."""
+def _offer_tools(body: dict[str, Any], request: Request, *, chain: bool) -> None:
+    body["tools"] = [
+        {"type": "function", "strict": False, **function_of(one)} for one in request.tools
+    ]
+    kind, tool = tool_choice_of(request)
+    body.pop("tool_choice", None)
+    if kind:
+        body["tool_choice"] = {"type": "function", "name": tool} if kind == "tool" else kind
+    if not chain and not request.model.startswith(_UNREASONING):
+        body.setdefault("include", ["reasoning.encrypted_content"])
+
+
+def reply_of(
+    payload: Mapping[str, Any], *, chain: bool, request_id: str, offered: bool = True
+) -> Done | Running:
+    """Read a response object; raises when it failed or tells of an error, or Unreadable.
+
+    Where no tools were `offered`, nobody will answer calls: no thread goes on from there.
+    """
     status = payload.get("status")
     given = name(payload.get("id"))
     kept = _kept(given, chain=chain)
@@ -100,16 +114,16 @@ def reply_of(payload: Mapping[str, Any], *, chain: bool, request_id: str) -> Don
     if status in _ENDED:
         raise _failure(payload, status=str(status), kept=kept)
     raise_error_inside(payload)
-    items = mappings(payload.get("output"))
-    said, refusal = _said(items)
-    if not (said or refusal) and not _may_be_empty(payload, status):
+    output = mappings(payload.get("output"))
+    parts = parts_of(output, keep=not chain, called=status != "incomplete")
+    called = any(isinstance(one, ToolCall) for one in parts)
+    if not (called or text_of(parts)) and not _may_be_empty(payload, status):
         raise Unreadable
-    unanswered = any(_is_unanswered(item) for item in items)
     return Done(
-        text=said or refusal,
+        parts=tuple(parts),
         usage=_usage(payload),
-        finish_reason=_finish_reason(payload, called=unanswered, refused=bool(refusal)),
-        thread_ref=given if chain and not unanswered else "",
+        finish_reason=_finish_reason(payload, output),
+        thread_ref=given if chain and not _is_stuck(output, answered=called and offered) else "",
         request_id=request_id,
         model=name(payload.get("model")),
         kept=kept,
@@ -117,7 +131,7 @@ def reply_of(payload: Mapping[str, Any], *, chain: bool, request_id: str) -> Don
 
 
 def found_of(
-    payload: Mapping[str, Any], *, chain: bool, request_id: str
+    payload: Mapping[str, Any], *, chain: bool, request_id: str, offered: bool = True
 ) -> Done | Running | Failed:
     """Read a response that was looked up; Failed where it has ended without an answer.
 
@@ -130,7 +144,7 @@ def found_of(
         error.request_id = request_id
         return Failed(error=error)
     try:
-        return reply_of(payload, chain=chain, request_id=request_id)
+        return reply_of(payload, chain=chain, request_id=request_id, offered=offered)
     except Unreadable:
         if status not in _OVER:
             raise
@@ -142,34 +156,10 @@ def found_of(
         return Failed(error=error)
 
 
-def _items(message: Message) -> Iterable[Any]:
-    """Return what a message is here: its words, and items of the vendor's own where they stood."""
-    role, parts = message.role, message.parts
-    if role not in _ROLES:
-        raise Rejected("unsupported_role", detail=f"a message with the role {role}")
-    if len(parts) == 1 and isinstance(only := parts[0], Text):
-        return (_item(role, only.text),)  # most are, and histories are long
-    return _runs(role, parts or (Text(""),))
-
-
-def _runs(role: str, parts: Sequence[Part]) -> Iterator[Any]:
-    for is_native, run in groupby(parts, _is_native):
-        if is_native:
-            yield from (item_of(one) for one in natives(run, api=API))
-        else:
-            yield _item(role, words([*run]))
-
-
-def _is_native(part: Part) -> bool:
-    return isinstance(part, Native)
-
-
-def _item(role: str, said: str) -> dict[str, Any]:
-    if role == "assistant":
-        # The long form: llama.cpp takes no other for what the model said.
-        content = [{"type": "output_text", "text": said}]
-        return {"type": "message", "role": "assistant", "content": content}
-    return {"role": role, "content": said}
+def _is_stuck(output: Sequence[Mapping[str, Any]], *, answered: bool) -> bool:
+    """Tell whether the thread waits for an output that nobody here will give."""
+    waiting = [one.get("type") for one in output if is_unanswered(one)]
+    return any(kind != "function_call" or not answered for kind in waiting)
 
 
 def _may_be_empty(payload: Mapping[str, Any], status: object) -> bool:
@@ -180,40 +170,13 @@ def _may_be_empty(payload: Mapping[str, Any], status: object) -> bool:
     return output == [] or any(text(item.get("type")) for item in mappings(output))
 
 
-def _said(items: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
-    """Return what the model says, and its refusal; some servers send a text where parts were."""
-    texts: list[object] = []
-    refusals: list[object] = []
-    for item in items:
-        if item.get("type") != "message":
-            continue
-        content = item.get("content")
-        parts = mappings(content)
-        if not parts and content != []:
-            texts.append(content)
-        for part in parts:
-            kind = part.get("type")
-            if kind in ("output_text", "text"):
-                texts.append(part.get("text"))
-            elif kind == "refusal":
-                refusals.append(part.get("refusal"))
-    return joined(texts), joined(refusals)
-
-
-def _is_unanswered(item: Mapping[str, Any]) -> bool:
-    kind = item.get("type")
-    if not isinstance(kind, str) or not kind.endswith(("_call", "_approval_request")):
-        return False
-    return kind not in _ANSWERED
-
-
-def _finish_reason(payload: Mapping[str, Any], *, called: bool, refused: bool) -> str:
+def _finish_reason(payload: Mapping[str, Any], output: Sequence[Mapping[str, Any]]) -> str:
     if payload.get("status") == "incomplete":
         reason = text(mapping(payload.get("incomplete_details")).get("reason"))
         return _INCOMPLETE.get(reason, "length")
-    if called:
+    if any(map(is_unanswered, output)):
         return "tool_calls"
-    return "refusal" if refused else "stop"
+    return "refusal" if is_refusal(output) else "stop"
 
 
 def _usage(payload: Mapping[str, Any]) -> Usage:

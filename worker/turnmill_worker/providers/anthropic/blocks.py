@@ -1,0 +1,221 @@
+"""Blocks of the Messages API, and the parts that they are here."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from anthropic import transform_schema
+
+from turnmill.domain.content import Message, Native, Part, Text, ToolCall, ToolOutput
+from turnmill_worker.providers.fitting import item_of, unsupported
+from turnmill_worker.providers.offering import (
+    call_of,
+    native_of,
+    parameters_of,
+    tool_choice_of,
+)
+from turnmill_worker.providers.pairing import (
+    NO_WORDS,
+    Dialect,
+    arguments_of,
+    is_blank,
+    name_of_tool,
+    paired,
+)
+from turnmill_worker.providers.parameters import setting_refused
+from turnmill_worker.providers.port import Request
+from turnmill_worker.providers.untrusted import joined, mapping, text
+
+API = "messages"  #: of native parts
+
+_THINKING = frozenset({"redacted_thinking", "thinking"})
+#: The vendor runs these itself; the result has the id of its use.
+_USES = frozenset({"mcp_tool_use", "server_tool_use"})
+_CHOICES: Mapping[str, str] = {"required": "any"}
+
+
+def messages_of(messages: Iterable[Message]) -> tuple[list[str], list[dict[str, Any]]]:
+    """Return what goes into `system`, and `messages`: from the user first to the user last.
+
+    Roles alternate. A message's content is a text, or blocks where there are several or others.
+    """
+    said = paired(messages, dialect=_DIALECT)
+    system = [one.text for one in said if one.role == "system"]
+    found: list[dict[str, Any]] = []
+    for is_assistant, run in groupby(
+        (one for one in said if one.role != "system"), lambda one: one.role == "assistant"
+    ):
+        parts = [part for one in run for part in one.parts]
+        if is_assistant and not found:
+            found.append({"role": "user", "content": NO_WORDS})
+        found.append({"role": "assistant" if is_assistant else "user", "content": _content(parts)})
+    if not found or found[-1]["role"] == "assistant":
+        found.append({"role": "user", "content": NO_WORDS})
+    return system, found
+
+
+def parts_of(content: Sequence[Mapping[str, Any]], *, called: bool) -> list[Part]:
+    """Return the parts of a reply, in the order of its blocks; without `called`, no call."""
+    joined(one.get("text") for one in content if one.get("type") == "text")  # or Unreadable
+    found: list[Part] = []
+    for block in content:
+        kind = text(block.get("type"))
+        if kind == "text":
+            said = text(block.get("text"))
+            if found and isinstance(last := found[-1], Text):
+                found[-1] = Text(last.text + said)
+            else:
+                found.append(Text(said))
+        elif kind == "tool_use" and called:
+            found.append(_call(block, found))
+        elif _is_own(kind):
+            found.append(native_of("anthropic", API, block))
+    return found or [Text("")]
+
+
+def tools_of(request: Request, messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return `tools` and `tool_choice`: what is offered, or else what was called, not to be again.
+
+    The vendor takes no calls in a request that defines no tools.
+    """
+    if request.tools:
+        tools = [
+            {"name": name_of_tool(one.name), "input_schema": parameters_of(one)}
+            | ({"description": one.description} if one.description else {})
+            for one in request.tools
+        ]
+        return {"tools": tools, **_tool_choice(request)}
+    called = dict.fromkeys(block["name"] for block in _blocks_of(messages, "tool_use"))
+    if not called:
+        return {}
+    schema = {"type": "object", "properties": {}}
+    tools = [{"name": name, "input_schema": schema} for name in called]
+    return {"tools": tools, "tool_choice": {"type": "none"}}
+
+
+def format_of(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the form of a reply as the vendor's own library puts it."""
+    try:
+        return {"type": "json_schema", "schema": transform_schema(dict(schema))}
+    except (AssertionError, AttributeError, TypeError, ValueError):
+        raise setting_refused("response_format", "Anthropic takes no such schema") from None
+
+
+def may_think(body: Mapping[str, Any]) -> bool:
+    """Tell whether the vendor takes `thinking` in this request.
+
+    It does not where a call is forced, nor with outputs of calls that were not thought about: a
+    turn that has changed its provider, or its settings, before them goes on without.
+    """
+    if mapping(body.get("tool_choice")).get("type") in ("any", "tool"):
+        return False
+    messages = body["messages"]
+    if not [*_blocks_of(messages[-1:], "tool_result")]:
+        return True
+    return messages[-2]["content"][0].get("type") in _THINKING
+
+
+def _content(parts: Sequence[Part]) -> str | list[Any]:
+    if len(parts) == 1 and isinstance(only := parts[0], Text):
+        return only.text
+    return [_block(part) for part in parts]
+
+
+def _block(part: Part) -> Any:
+    match part:
+        case Text():
+            return {"type": "text", "text": part.text}
+        case ToolCall():
+            said = {"id": part.id, "name": part.name, "input": arguments_of(part)}
+            return {"type": "tool_use", **said}
+        case ToolOutput():
+            return _result(part)
+        case Native():
+            return item_of(part)
+        case _:
+            raise unsupported(part)
+
+
+def _result(output: ToolOutput) -> dict[str, Any]:
+    """Return an output. Nothing is one, too, but no error: that has to say something."""
+    result: dict[str, Any] = {"type": "tool_result", "tool_use_id": output.call_id}
+    said = output.output
+    if output.is_error:
+        return result | {"content": "error" if is_blank(said) else said, "is_error": True}
+    return result if is_blank(said) else result | {"content": said}
+
+
+def _tool_choice(request: Request) -> dict[str, Any]:
+    kind, tool = tool_choice_of(request)
+    one_by_one = request.settings.get("parallel_tool_calls") is False
+    if not kind and not one_by_one:
+        return {}
+    choice: dict[str, Any] = {"type": _CHOICES.get(kind, kind) or "auto"}
+    if kind == "tool":
+        choice["name"] = tool
+    if one_by_one and kind != "none":
+        choice["disable_parallel_tool_use"] = True
+    return {"tool_choice": choice}
+
+
+def _blocks_of(messages: Sequence[Mapping[str, Any]], kind: str) -> Iterator[Mapping[str, Any]]:
+    for message in messages:
+        content = message["content"]
+        for block in () if isinstance(content, str) else content:
+            if block.get("type") == kind:
+                yield block
+
+
+def _call(block: Mapping[str, Any], found: Sequence[Part]) -> ToolCall:
+    return call_of(
+        call_id=block.get("id"),
+        called=block.get("name"),
+        arguments=json.dumps(block.get("input"), ensure_ascii=False),
+        taken={one.id for one in found if isinstance(one, ToolCall)},
+    )
+
+
+def _is_own(kind: str) -> bool:
+    return kind in _THINKING or kind in _USES or kind.endswith("_tool_result")
+
+
+def _part_of(block: Mapping[str, Any]) -> Part | None:
+    """Return the part of ours that a block is, which somebody has kept as the vendor's own."""
+    kind, content = block.get("type"), block.get("content", "")
+    if kind == "tool_use":
+        return _call(block, ())
+    if kind == "text":
+        return Text(text(block.get("text")))
+    if kind == "tool_result" and isinstance(content, str):
+        is_error = block.get("is_error") is True
+        call_id = text(block.get("tool_use_id"))
+        return ToolOutput(call_id=call_id, output=content, is_error=is_error)
+    return None
+
+
+def _company(parts: Sequence[Part]) -> Sequence[Part]:
+    """Leave out what the vendor would miss something of: half a pair, thinking about nothing."""
+    items = [mapping(item_of(one)) if isinstance(one, Native) else {} for one in parts]
+    uses, results = _ids(items, "id"), _ids(items, "tool_use_id")
+    kept: list[Part] = []
+    for part, item in reversed([*zip(parts, items, strict=True)]):
+        kind = text(item.get("type"))
+        if kind in _THINKING:
+            stays = bool(kept) and bool(text(item.get("signature")) or text(item.get("data")))
+        elif kind in _USES:
+            stays = item.get("id") in results
+        elif kind.endswith("_tool_result"):
+            stays = item.get("tool_use_id") in uses
+        else:
+            stays = not isinstance(part, Native) or bool(kind)
+        if stays:
+            kept.append(part)
+    return kept[::-1]
+
+
+def _ids(items: Iterable[Mapping[str, Any]], field: str) -> set[str]:
+    return {name for one in items if (name := text(one.get(field)))}
+
+
+_DIALECT = Dialect(api=API, id_max=64, part_of=_part_of, company=_company)

@@ -1,0 +1,179 @@
+"""Tools that a model may call, and schemas that its reply has to fit, as settings make them."""
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from copy import deepcopy
+from typing import Any
+from uuid import uuid4
+
+from turnmill.domain.checks import storable
+from turnmill.domain.content import Native, ToolCall
+from turnmill_worker.providers.pairing import name_of_tool
+from turnmill_worker.providers.parameters import setting_refused
+from turnmill_worker.providers.port import Request, ToolOffer
+from turnmill_worker.providers.untrusted import mapping, name
+
+#: Settings that say how tools are called: they mean nothing where none is offered.
+OF_TOOLS = frozenset({"parallel_tool_calls", "tool_choice"})
+
+#: The name that vendors want for the form of a reply.
+REPLY = "reply"
+
+#: Of strict schemas: https://developers.openai.com/api/docs/guides/structured-outputs
+_FORMATS = frozenset(
+    {"date", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "time", "uuid"}
+)
+_LEFT_OUT = frozenset(
+    {
+        "$id",
+        "$schema",
+        "contains",
+        "contentEncoding",
+        "contentMediaType",
+        "default",
+        "deprecated",
+        "discriminator",
+        "examples",
+        "maxContains",
+        "maxProperties",
+        "minContains",
+        "minProperties",
+        "propertyNames",
+        "readOnly",
+        "unevaluatedItems",
+        "unevaluatedProperties",
+        "uniqueItems",
+        "writeOnly",
+    }
+)
+_NEVER_STRICT = frozenset(
+    {"allOf", "dependentRequired", "dependentSchemas", "else", "if", "not", "patternProperties"}
+)
+
+_CHOICES = frozenset({"auto", "none", "required"})
+_AT_ANTHROPIC = {"any": "required"}
+
+
+def reserved_of(request: Request, *, reserved: frozenset[str]) -> frozenset[str]:
+    """Return the parameters that a session may not set in this request."""
+    return reserved if request.tools else reserved | OF_TOOLS
+
+
+def tool_choice_of(request: Request) -> tuple[str, str]:
+    """Return auto, none, required or tool, and the name of that tool; "" where nothing is said.
+
+    Each vendor's own way to say it is understood. A choice that forces a call holds for the first
+    call of a turn: in every step, there would be no end.
+    """
+    given = request.settings.get("tool_choice")
+    if given is None:
+        return "", ""
+    kind, name = _choice(given)
+    if kind == "tool" and name not in {one.name for one in request.tools}:
+        raise setting_refused("tool_choice", "it names a tool that is not offered")
+    if request.step > 1 and kind in ("required", "tool"):
+        return "", ""
+    return kind, name
+
+
+def function_of(offer: ToolOffer) -> dict[str, Any]:
+    """Return a tool as OpenAI's APIs take it."""
+    said = {"description": offer.description} if offer.description else {}
+    return {"name": name_of_tool(offer.name), **said, "parameters": parameters_of(offer)}
+
+
+def parameters_of(offer: ToolOffer) -> dict[str, Any]:
+    """Return the schema of a tool's arguments: an object with properties, as vendors want it."""
+    return {"type": "object", "properties": {}, **offer.parameters}
+
+
+def form_of(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the form of a reply as OpenAI's APIs take it: strict, where it can be."""
+    tightened = strict(schema)
+    if tightened is None:
+        return {"name": REPLY, "strict": False, "schema": dict(schema)}
+    return {"name": REPLY, "strict": True, "schema": tightened}
+
+
+def strict(schema: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the schema as OpenAI takes a strict one: all is required, and nothing else allowed.
+
+    None where it cannot be one, such as an object with keys of any name. A few rules that strict
+    schemas do not know are left out of it, so a reply is still to be held against the given one.
+    """
+    tightened = deepcopy(dict(schema))
+    if tightened.get("type") != "object" or not _tightened(tightened):
+        return None
+    return tightened
+
+
+def call_of(
+    *, call_id: object, called: object, arguments: object, taken: Collection[str]
+) -> ToolCall:
+    """Return a call as a vendor has named it; under an id of ours where its own is none.
+
+    `taken` are the ids of calls beside it: some servers give all of them the same.
+    """
+    given = name(call_id)
+    if not given or given in taken:
+        given = f"call_{uuid4().hex[:24]}"
+    said = arguments if isinstance(arguments, str) else json.dumps(arguments)
+    return ToolCall(id=given, name=name(called), arguments=storable(said))
+
+
+def native_of(provider: str, api: str, item: Mapping[str, Any]) -> Native:
+    """Return an item of a vendor's own as it came."""
+    said = json.dumps(item, ensure_ascii=False, separators=(",", ":"))
+    return Native(provider=provider, api=api, item=storable(said))
+
+
+def _choice(given: Any) -> tuple[str, str]:
+    if isinstance(given, str) and given in _CHOICES:
+        return given, ""
+    if isinstance(given, dict):
+        function = given.get("function")
+        name = function.get("name") if isinstance(function, dict) else given.get("name")
+        kind = _AT_ANTHROPIC.get(str(given.get("type")), given.get("type"))
+        if isinstance(name, str) and name:
+            return "tool", name
+        if kind in _CHOICES:
+            return str(kind), ""
+    raise setting_refused("tool_choice", "it must be auto, none, required, or name a tool")
+
+
+def _tightened(schema: Any) -> bool:
+    """Make a schema strict in its place, and all within; False where one cannot be."""
+    if isinstance(schema, list):
+        return all(map(_tightened, schema))
+    if not isinstance(schema, dict):
+        return True
+    if "oneOf" in schema:
+        schema["anyOf"] = schema.pop("oneOf")
+    for key in [key for key, value in schema.items() if not _is_taken(key, value, schema)]:
+        del schema[key]
+    return not schema.keys() & _NEVER_STRICT and _is_closed(schema) and all(_within(schema))
+
+
+def _is_closed(schema: dict[str, Any]) -> bool:
+    """Let an object have nothing but its properties, and all of them; False where it has others."""
+    if schema.get("type") == "object" or "properties" in schema:
+        if schema.get("additionalProperties", False) is not False:
+            return False
+        schema["additionalProperties"] = False
+        schema["required"] = [*mapping(schema.setdefault("properties", {}))]
+    return True
+
+
+def _within(schema: dict[str, Any]) -> Iterator[bool]:
+    for key in ("anyOf", "items", "prefixItems"):
+        yield _tightened(schema.get(key))
+    for key in ("properties", "$defs", "definitions"):
+        yield from map(_tightened, mapping(schema.get(key)).values())
+
+
+def _is_taken(key: str, value: object, schema: Mapping[str, Any]) -> bool:
+    if key == "format":
+        return isinstance(value, str) and value in _FORMATS
+    if "$ref" in schema:
+        return key in ("$ref", "$defs", "definitions")  # beside a reference stands nothing else
+    return key not in _LEFT_OUT

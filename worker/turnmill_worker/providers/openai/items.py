@@ -1,0 +1,183 @@
+"""Items of the Responses API, and the parts that they are here."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from turnmill.domain.content import Message, Native, Part, Text, ToolCall, ToolOutput
+from turnmill_worker.providers.fitting import item_of, unsupported
+from turnmill_worker.providers.offering import call_of, native_of
+from turnmill_worker.providers.pairing import NO_WORDS, Dialect, paired, said_arguments_of
+from turnmill_worker.providers.untrusted import joined, mapping, mappings, text
+
+API = "responses"  #: of native parts
+
+#: Calls that the vendor answers itself. Every other one waits for somebody else's output, and a
+#: chain that has none goes no further.
+ANSWERED = frozenset(
+    {
+        "code_interpreter_call",
+        "file_search_call",
+        "image_generation_call",
+        "mcp_call",
+        "web_search_call",
+    }
+)
+
+#: What travels back in a history of ours. Not among them is what holds the bytes of a picture.
+_KEPT = (ANSWERED | {"mcp_list_tools", "reasoning"}) - {"image_generation_call"}
+
+
+def input_of(messages: Iterable[Message], *, held: Sequence[Message] = ()) -> list[Any]:
+    """Return the messages as `input`; `held` are those that the thread behind them holds."""
+    said = paired(messages, dialect=_DIALECT, held=held)
+    items = [item for message in said for item in _items(message)]
+    return items or [{"role": "user", "content": NO_WORDS}]
+
+
+def parts_of(output: Sequence[Mapping[str, Any]], *, keep: bool, called: bool) -> list[Part]:
+    """Return the parts of a reply, in the order of its items; at least a text.
+
+    With `keep`, the vendor's own items are among them, which travel back; without `called` no call.
+    """
+    said = _joined_of(output, "text")
+    found: list[Part] = []
+    for item in output:
+        kind = item.get("type")
+        if kind == "message":
+            words = _joined_of([item], "text" if said else "refusal", strict=False)
+            found += [Text(words)] if words else []
+        elif kind == "function_call" and called:
+            found.append(_call(item, found))
+        elif keep and kind in _KEPT and _can_return(item):
+            found.append(native_of("openai", API, item))
+    return _as_one(found)
+
+
+def is_refusal(output: Sequence[Mapping[str, Any]]) -> bool:
+    """Tell whether the model has said why it does not answer, and nothing else."""
+    return not _joined_of(output, "text") and bool(_joined_of(output, "refusal"))
+
+
+def is_unanswered(item: Mapping[str, Any]) -> bool:
+    """Tell whether somebody has to answer this item before the thread can go on."""
+    kind = item.get("type")
+    if not isinstance(kind, str) or not kind.endswith(("_call", "_approval_request")):
+        return False
+    return kind not in ANSWERED
+
+
+def _items(message: Message) -> Iterator[Any]:
+    role = message.role
+    for part in message.parts:
+        match part:
+            case Text():
+                yield _item(role, part.text)
+            case ToolCall():
+                said = said_arguments_of(part)
+                yield {
+                    "type": "function_call",
+                    "call_id": part.id,
+                    "name": part.name,
+                    "arguments": said,
+                }
+            case ToolOutput():
+                yield {
+                    "type": "function_call_output",
+                    "call_id": part.call_id,
+                    "output": part.output,
+                }
+            case Native():
+                yield item_of(part)
+            case _:
+                raise unsupported(part)
+
+
+def _item(role: str, said: str) -> dict[str, Any]:
+    if role == "assistant":
+        # The long form: llama.cpp takes no other for what the model said.
+        content = [{"type": "output_text", "text": said}]
+        return {"type": "message", "role": "assistant", "content": content}
+    return {"role": role, "content": said}
+
+
+def _call(item: Mapping[str, Any], found: Sequence[Part]) -> ToolCall:
+    return call_of(
+        call_id=item.get("call_id") or item.get("id"),
+        called=item.get("name"),
+        arguments=item.get("arguments"),
+        taken={one.id for one in found if isinstance(one, ToolCall)},
+    )
+
+
+def _joined_of(items: Sequence[Mapping[str, Any]], kind: str, *, strict: bool = True) -> str:
+    """Return what the messages among the items say: in texts, or in refusals.
+
+    Some servers send a text where parts were. Where nothing is text that should be: Unreadable.
+    """
+    found = [one for item in items if item.get("type") == "message" for one in _words(item, kind)]
+    return joined(found) if strict else "".join(map(text, found))
+
+
+def _words(item: Mapping[str, Any], kind: str) -> Iterator[object]:
+    content = item.get("content")
+    parts = mappings(content)
+    if not parts and content != [] and kind == "text":
+        yield content
+    for part in parts:
+        if part.get("type") in ("output_text", "text") and kind == "text":
+            yield part.get("text")
+        elif part.get("type") == "refusal" and kind == "refusal":
+            yield part.get("refusal")
+
+
+def _as_one(parts: list[Part]) -> list[Part]:
+    """Return the parts, neighbouring texts as one; an empty text where there is nothing at all."""
+    found: list[Part] = []
+    for part in parts:
+        if isinstance(part, Text) and found and isinstance(last := found[-1], Text):
+            found[-1] = Text(last.text + part.text)
+        else:
+            found.append(part)
+    return found or [Text("")]
+
+
+def _can_return(item: Mapping[str, Any]) -> bool:
+    """Tell whether it means something to a vendor that has not stored it."""
+    return item.get("type") != "reasoning" or bool(text(item.get("encrypted_content")))
+
+
+def _part_of(item: Mapping[str, Any]) -> Part | None:
+    """Return the part of ours that an item is, which somebody has kept as the vendor's own."""
+    if item.get("type") == "function_call":
+        return _call(item, ())
+    if item.get("type") == "function_call_output" and isinstance(said := item.get("output"), str):
+        return ToolOutput(call_id=text(item.get("call_id")), output=said)
+    return None
+
+
+def _company(parts: Sequence[Part]) -> list[Part]:
+    """Leave out what the vendor would miss something of: half a pair, reasoning about nothing."""
+    items = [mapping(item_of(one)) if isinstance(one, Native) else {} for one in parts]
+    calls = {(one.get("type"), one.get("call_id")) for one in items}
+    kept: list[Part] = []
+    for part, item in reversed([*zip(parts, items, strict=True)]):
+        if not isinstance(part, Native):
+            kept.append(part)
+        elif item.get("type") == "reasoning":
+            if kept and _can_return(item):
+                kept.append(part)
+        elif _has_its_pair(item, calls):
+            kept.append(part)
+    return kept[::-1]
+
+
+def _has_its_pair(item: Mapping[str, Any], items: set[tuple[object, object]]) -> bool:
+    kind, call_id = text(item.get("type")), item.get("call_id")
+    if not kind or kind == "item_reference":
+        return False
+    if kind.endswith("_output"):
+        return (kind.removesuffix("_output"), call_id) in items
+    return not is_unanswered(item) or (f"{kind}_output", call_id) in items
+
+
+_DIALECT = Dialect(api=API, id_max=64, part_of=_part_of, company=_company)
