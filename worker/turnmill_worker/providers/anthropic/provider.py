@@ -10,9 +10,11 @@ from turnmill.domain.content import Kind, Native, Text
 from turnmill.domain.errors import KeyMissing
 from turnmill_worker.providers.answers import id_in, read, refusal
 from turnmill_worker.providers.anthropic import messages
+from turnmill_worker.providers.anthropic.streaming import MessageEvents
 from turnmill_worker.providers.http import DEFAULT_TIMEOUT, RawAnswer, Vendor, encoded, headers_of
 from turnmill_worker.providers.parameters import choice, refuse_thread, timeout_of
 from turnmill_worker.providers.port import Absent, Done, Emit, Request, Running, Unknowable
+from turnmill_worker.providers.streaming import Told, answered
 
 _REQUEST_ID = "request-id"
 #: Where the vendor's codes are, the finest first.
@@ -50,13 +52,17 @@ class AnthropicProvider:
     async def send(self, request: Request, emit: Emit | None = None) -> Done | Running:
         choice(request.settings, "thread", among=("client",))
         refuse_thread(request)
-        body = encoded(messages.body_of(request))
+        body = messages.body_of(request)
         within = timeout_of(request.settings, default=DEFAULT_TIMEOUT)
-        answer = await self._vendor.call("POST", messages.PATH, body, within=within)
-        reply = await _read(answer)
-        if emit is not None and reply.text:
-            await emit(reply.text)
-        return reply
+        if emit is None:
+            sent = encoded(body)
+            return await _read(await self._vendor.call("POST", messages.PATH, sent, within=within))
+        told = Told(emit)
+        events = MessageEvents(most=self._vendor.reply_bytes_max)
+        take = partial(answered, assembly=events, told=told)
+        sent = encoded({**body, "stream": True})
+        answer = await self._vendor.stream(messages.PATH, sent, take, within=within)
+        return await told.ended(await _read(answer))
 
     async def check(self, request: Request) -> Done | Running | Absent | Unknowable:
         return Unknowable(resend_is_safe=True)  # the API keeps nothing that could be looked up
