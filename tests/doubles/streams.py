@@ -8,8 +8,10 @@ Event = Mapping[str, Any]
 
 
 def pieces_of(text: str, size: int = 4) -> list[str]:
-    """Return the text in pieces of so many characters, at least one."""
-    return [text[at : at + size] for at in range(0, len(text), size)] or [""]
+    """Return the text in pieces of so many UTF-16 units, at least one: so characters are cut."""
+    units = text.encode("utf-16-le", "surrogatepass")
+    cut = [units[at : at + 2 * size] for at in range(0, len(units), 2 * size)] or [b""]
+    return [one.decode("utf-16-le", "surrogatepass") for one in cut]
 
 
 def response_events(payload: Event, *, size: int = 4) -> list[Event]:
