@@ -199,6 +199,17 @@ class EmitsAnotherText(SmallProvider):
         return answer
 
 
+class FailsOtherwiseBeforeReaders(SmallProvider):
+    async def send(self, request: Request, emit: Emit | None = None) -> Done | Running:
+        try:
+            return await super().send(request, emit)
+        except NotSent as error:
+            if emit is None:
+                raise
+            failure = MaybeSent(error.error_code)
+        raise failure
+
+
 class LosesTheHistory(SmallProvider):
     async def post(self, request: Request) -> dict[str, Any]:
         return await super().post(replace(request, history=request.history[-2:]))
@@ -296,6 +307,10 @@ WRONG: list[tuple[type[SmallProvider], set[str]]] = [
     (SaysZeroForUnknown, {"tokens_are_counted_or_unknown_and_never_0_of_something"}),
     (SaysTheSameToAll, {"fifty_calls_at_once_each_get_their_own_reply"}),
     (EmitsAnotherText, {"what_is_emitted_joined_is_the_reply"}),
+    (
+        FailsOtherwiseBeforeReaders,
+        {"a_call_fails_in_the_same_way_when_somebody_reads_along"},
+    ),
     (LosesTheHistory, {"the_whole_history_reaches_the_vendor"}),
     (DropsTheThread, {"a_thread_goes_on_where_the_last_reply_left_it"}),
     (

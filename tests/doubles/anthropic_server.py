@@ -6,6 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.doubles import streams
 from tests.doubles.vendor_double import (
     Call,
     Refused,
@@ -70,6 +71,14 @@ class AnthropicDouble(VendorDouble):
 
     def reply_headers(self) -> dict[str, str]:
         return {"request-id": f"req_{next(self._numbers):06}"}
+
+    def events(self, call: Call, payload: dict[str, Any]) -> list[bytes | str] | None:
+        if not call.body.get("stream"):
+            return None
+        fault = "stream_cut" if call.fault == "cut" else call.fault
+        events = streams.message_events(payload, size=self.piece)
+        error = streams.written(streams.ERRORS["messages"])
+        return streams.faulty(fault, [streams.written(one) for one in events], error)
 
     async def _create(self, call: Call) -> dict[str, Any]:
         _authorised(call)

@@ -11,6 +11,7 @@ from aiohttp import web
 from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
 from openai.types.responses.response_create_params import ResponseCreateParamsNonStreaming
 
+from tests.doubles import streams
 from tests.doubles.vendor_double import (
     Call,
     Refused,
@@ -57,6 +58,7 @@ class OpenAIDouble(VendorDouble):
         super().__init__(**given)
         self._stored: OrderedDict[str, Stored] = OrderedDict()
         self._numbers = count(1)
+        self.refuses_stream_options = False  #: as servers that know nothing of them
 
     @property
     def base_url(self) -> str:
@@ -93,6 +95,23 @@ class OpenAIDouble(VendorDouble):
 
     def reply_headers(self) -> dict[str, str]:
         return {"x-request-id": f"req_{next(self._numbers):06}", "openai-version": "2020-10-01"}
+
+    def events(self, call: Call, payload: dict[str, Any]) -> list[bytes | str] | None:
+        if not (call.method == "POST" and isinstance(call.body, dict) and call.body.get("stream")):
+            return None
+        fault = "stream_cut" if call.fault == "cut" else call.fault
+        if call.path.endswith("completions"):
+            usage = (call.body.get("stream_options") or {}).get("include_usage", False)
+            chunks = streams.chat_events(payload, size=self.piece, usage=usage)
+            error = streams.written(streams.ERRORS["chat"])
+            return streams.faulty(fault, [streams.written(one) for one in chunks], error)
+        ended = self._stored[payload["id"]].payload if payload["id"] in self._stored else payload
+        events = streams.response_events(ended, size=self.piece)
+        error = streams.written(streams.ERRORS["responses"])
+        sent = [streams.written(one) for one in events]
+        if call.fault == "slow":  # the vendor's wall: the work goes on, and the stream does not
+            return [*sent[:3]]
+        return streams.faulty(fault, sent, error)
 
     @property
     def kept(self) -> Mapping[str, Stored]:
@@ -157,6 +176,9 @@ class OpenAIDouble(VendorDouble):
     async def _complete(self, call: Call) -> dict[str, Any]:
         _authorised(call)
         body = _object(call, CHAT_PARAMETERS)
+        if "stream_options" in body and (self.refuses_stream_options or not body.get("stream")):
+            wrong = "The 'stream_options' parameter is not allowed."
+            raise Refused(400, "invalid_value", wrong, param="stream_options")
         check_chat_body(body)
         talk = [message for message in body["messages"] if message["role"] != "system"]
         text, finish = _outcome(call.fault, _echo(talk))

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -22,6 +22,8 @@ class Wire:
     """What goes over the wire for one request."""
 
     raw: bytes
+    pieces: Sequence[bytes] = ()  #: what follows, one by one
+    stall: bool = False  #: say nothing more, and wait for the client to leave
     hang_up: bool = False  #: close the connection after it
 
 
@@ -41,12 +43,31 @@ def http(
     return Wire(raw=raw, hang_up=missing > 0)
 
 
+def stream(
+    pieces: Sequence[bytes],
+    *,
+    headers: Mapping[str, str] | None = None,
+    whole: bool = True,
+    stall: bool = False,
+) -> Wire:
+    """Return an answer that comes piece by piece; one that is not `whole` breaks off, or stalls."""
+    lines = {"Content-Type": "text/event-stream", "Transfer-Encoding": "chunked"}
+    head = "".join(f"{name}: {value}\r\n" for name, value in {**lines, **(headers or {})}.items())
+    chunks = [b"%x\r\n%b\r\n" % (len(one), one) for one in pieces if one]
+    if whole:
+        chunks.append(b"0\r\n\r\n")
+    raw = f"HTTP/1.1 200 Said\r\n{head}\r\n".encode()
+    return Wire(raw=raw, pieces=chunks, stall=stall, hang_up=not whole)
+
+
 @dataclass(slots=True)
 class RawVendor:
     """Answers requests with what stands in `answers`, the last one for ever."""
 
     answers: deque[Wire] = field(default_factory=deque)
     bodies: list[Any] = field(default_factory=list)  #: of the POSTs that came in
+    stalled: asyncio.Event = field(default_factory=asyncio.Event)  #: it says nothing more
+    left: asyncio.Event = field(default_factory=asyncio.Event)  #: then the client has hung up
     _server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
@@ -88,7 +109,15 @@ class RawVendor:
             self.bodies.append(json.loads(body))
         answer = self.answers.popleft() if len(self.answers) > 1 else self.answers[0]
         writer.write(answer.raw)
+        for piece in answer.pieces:
+            await writer.drain()
+            await asyncio.sleep(0)
+            writer.write(piece)
         await writer.drain()
+        if answer.stall:
+            self.stalled.set()
+            await reader.read()
+            self.left.set()
         return not answer.hang_up
 
 

@@ -34,6 +34,7 @@ class Call:
     body: Any
     fault: str
     executed: bool = False  #: the vendor would have charged for it
+    stalled: asyncio.Event = field(default_factory=asyncio.Event)  #: nothing more is sent
     abandoned: asyncio.Event = field(default_factory=asyncio.Event)  #: the client hung up
 
 
@@ -78,6 +79,8 @@ class VendorDouble:
         self.port = 0
         self.always = ""  #: the fault of every request, until it is taken back
         self.latency = latency.total_seconds()  #: of every answer
+        self.between = 0.0  #: seconds between two events of a stream
+        self.piece = 4  #: characters in each
         self._rates = rates
         self._random = random.Random(seed)
         self._script: deque[str] = deque()
@@ -188,9 +191,33 @@ class VendorDouble:
         call.executed = True
         if fault == "drop":
             return _hang_up(request)
-        if fault == "cut":
+        events = self.events(call, payload)
+        if events is not None:
+            return await self._stream(request, call, events)
+        if fault in ("cut", "stream_cut"):
             return await _cut(request, payload)
         return web.json_response(payload, headers=self.reply_headers())
+
+    def events(self, call: Call, payload: dict[str, Any]) -> list[bytes | str] | None:
+        """Return how the answer is streamed: see `streams.faulty`. None: it is not."""
+        return None
+
+    async def _stream(
+        self, request: web.Request, call: Call, events: list[bytes | str]
+    ) -> web.StreamResponse:
+        headers = {"Content-Type": "text/event-stream; charset=utf-8", **self.reply_headers()}
+        response = web.StreamResponse(headers=headers)
+        await response.prepare(request)
+        for event in events:
+            if event == "stall":
+                await _until_abandoned(call)
+            elif isinstance(event, str):
+                return _hang_up(request)
+            else:
+                await response.write(event)
+                await asyncio.sleep(self.between)
+        await response.write_eof()
+        return response
 
     def _next_fault(self) -> str:
         if self.always:
@@ -240,6 +267,7 @@ PLAIN: Mapping[str, Callable[[], web.Response]] = MappingProxyType(
 
 
 async def _until_abandoned(call: Call) -> None:
+    call.stalled.set()
     try:
         await asyncio.sleep(3600)
     except asyncio.CancelledError:

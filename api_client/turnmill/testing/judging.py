@@ -11,7 +11,7 @@ import pytest
 from turnmill.domain.errors import ProviderError
 from turnmill.testing.provider_rig import Fault, Rig
 from turnmill_worker.providers.boundary import MAX_REPLY_BYTES, judged, taken_by
-from turnmill_worker.providers.port import Done, Provider, Request
+from turnmill_worker.providers.port import Done, Emit, Provider, Request
 
 T = TypeVar("T")
 
@@ -45,10 +45,12 @@ async def answered(rig: Rig, text: str = "Hello", **given: Any) -> Done:
     return reply
 
 
-async def failed(rig: Rig, fault: Fault, text: str = "Hello") -> BaseException:
+async def failed(
+    rig: Rig, fault: Fault, text: str = "Hello", emit: Emit | None = None
+) -> BaseException:
     """Return what a call raises that meets the fault."""
     await rig.meet(fault)
-    error = await error_of(rig, rig.request(text))
+    error = await error_of(rig, rig.request(text), emit)
     if fault is not Fault.UNREACHABLE:
         await rig.meet(None)
     if error is None:
@@ -56,10 +58,10 @@ async def failed(rig: Rig, fault: Fault, text: str = "Hello") -> BaseException:
     return error
 
 
-async def error_of(rig: Rig, request: Request) -> BaseException | None:
+async def error_of(rig: Rig, request: Request, emit: Emit | None = None) -> BaseException | None:
     """Return what the call raises, or None when it was answered."""
     try:
-        await rig.provider.send(request)
+        await (rig.provider.send(request, emit) if emit else rig.provider.send(request))
     except (Exception, SystemExit, GeneratorExit) as error:  # noqa: BLE001  # it is judged
         return error
     return None

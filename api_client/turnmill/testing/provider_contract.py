@@ -154,14 +154,28 @@ class ProviderContract:
 
     @promise
     async def test_what_is_emitted_joined_is_the_reply(self, rig: Rig) -> None:
-        pieces: list[str] = []
+        for text in ("Some  words\nhere", " 4711 🏔️\n"):
+            pieces: list[str] = []
 
+            async def emit(piece: str, pieces: list[str] = pieces) -> None:
+                pieces.append(piece)
+
+            reply = await rig.provider.send(rig.request(text), emit)
+            assert isinstance(reply, Done)
+            assert all(type(piece) is str for piece in pieces), "a piece is no text"
+            # Who emits nothing does not stream: the reply is shown as a whole.
+            assert not pieces or "".join(pieces) == reply.text
+            for piece in pieces:
+                piece.encode()  # in whole characters
+
+    @promise
+    async def test_a_call_fails_in_the_same_way_when_somebody_reads_along(self, rig: Rig) -> None:
         async def emit(piece: str) -> None:
-            pieces.append(piece)
+            """Hear it."""
 
-        reply = await rig.provider.send(rig.request("Some  words\nhere"), emit)
-        assert isinstance(reply, Done)
-        assert "".join(pieces) == reply.text
+        for fault, _ in failures(rig, but=(Fault.UNREACHABLE,)):
+            alone, along = await failed(rig, fault), await failed(rig, fault, emit=emit)
+            assert type(along) is type(alone), f"{fault} became {along!r} instead of {alone!r}"
 
     @promise
     async def test_fifty_calls_at_once_each_get_their_own_reply(self, rig: Rig) -> None:

@@ -1,12 +1,14 @@
 """One connection, on which one request after another is answered."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import cast
 
 from turnmill_worker.http1.answer import Answer
 from turnmill_worker.http1.failures import TimedOut
 from turnmill_worker.http1.reading import Bounds, Reading
+from turnmill_worker.http1.stream import Stream
 
 #: Of a request that is larger, so much is handed over at a time.
 _PIECE = 256 * 1024
@@ -52,10 +54,26 @@ class Connection(asyncio.Protocol):
             return reading.answer()
         finally:
             timer.cancel()
-            self._reading = None
-            reading.let_go()
-            if not (reading.complete and reading.reusable and whole):
-                self.close()
+            self._end(reading, whole=whole)
+
+    @asynccontextmanager
+    async def stream(
+        self, request: bytes, *, bounds: Bounds, silence: float, deadline: float
+    ) -> AsyncIterator[Stream]:
+        """Send the request and give its answer as soon as its head is here. See `exchange`.
+
+        Whoever leaves before its end closes the connection.
+        """
+        reading = self._reading = Stream(self._loop, bounds, silence=silence)
+        timer = self._loop.call_at(deadline, reading.fail, TimedOut())
+        whole = False
+        try:
+            whole = await self._written(request, reading)
+            await reading.begun()
+            yield reading
+        finally:
+            timer.cancel()
+            self._end(reading, whole=whole)
 
     def close(self) -> None:
         """Hang up at once."""
@@ -73,7 +91,7 @@ class Connection(asyncio.Protocol):
             return
         reading.feed(data)
         if reading.wants_room and self._transport is not None:
-            self._transport.pause_reading()
+            reading.wait_for_room(self._transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._reading is not None:
@@ -104,6 +122,12 @@ class Connection(asyncio.Protocol):
             if reading.over:
                 return False
         return True
+
+    def _end(self, reading: Reading, *, whole: bool) -> None:
+        self._reading = None
+        reading.let_go()
+        if not (reading.complete and reading.reusable and whole):
+            self.close()
 
     async def _read_on(self, reading: Reading, room: asyncio.Semaphore, deadline: float) -> None:
         try:

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
 from turnmill_worker.http1.answer import Answer
@@ -11,6 +11,7 @@ from turnmill_worker.http1.connection import Connection
 from turnmill_worker.http1.failures import ConnectTimeout, NotConnected
 from turnmill_worker.http1.opening import Opener, Origin
 from turnmill_worker.http1.reading import Bounds
+from turnmill_worker.http1.stream import Stream
 
 #: Large bodies that are read at the same time.
 _LARGE_AT_ONCE = 4
@@ -59,6 +60,32 @@ class Pool:
         )
         self._give_back(connection)
         return answer
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        *,
+        within: timedelta,
+        silence: timedelta,
+        bounds: Bounds,
+    ) -> AsyncIterator[Stream]:
+        """Make one request and give its answer while it comes in; raises a Failure.
+
+        It ends in time as a whole, and where nothing comes for as long as `silence`.
+        """
+        deadline = self._loop.time() + within.total_seconds()
+        connection = self._idle_one() or await self._opened(min(within, self._connect_within))
+        async with connection.stream(
+            self._request(method, path, body),
+            bounds=bounds,
+            silence=silence.total_seconds(),
+            deadline=deadline,
+        ) as stream:
+            yield stream
+        self._give_back(connection)
 
     async def close(self) -> None:
         """Hang up on everybody."""

@@ -92,6 +92,10 @@ class Reading:
         if not self.over:
             self._waiter = loop.create_future()
 
+    def wait_for_room(self, transport: asyncio.Transport) -> None:
+        """Let the server wait until there is room."""
+        transport.pause_reading()
+
     def let_go(self) -> None:
         """Take nothing more: parser and reading hold each other, and all that was read."""
         del self._parser  # not left to the collector, which comes seldom
@@ -100,8 +104,7 @@ class Reading:
         """Return what came; raises the Failure that it came to."""
         if self._failure is not None:
             raise self._failure
-        framed = self._chunked or self._measured or self._status == 204
-        return Answer(self._status, Headers(self._fields), bytes(self._body), framed)
+        return Answer(self._status, Headers(self._fields), bytes(self._body), self._framed)
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes."""
@@ -184,6 +187,10 @@ class Reading:
     @property
     def _is_accepted(self) -> bool:
         return 200 <= self._status < 300
+
+    @property
+    def _framed(self) -> bool:
+        return self._chunked or self._measured or self._status == 204
 
     def _most_bytes(self) -> int:
         return HEAD_BYTES_MAX + (self._bounds.body * _OVERHEAD_MAX if self._headed else 0)

@@ -94,7 +94,9 @@ def _read(answer: RawAnswer, reply_of: Callable[[Mapping[str, Any]], T]) -> T | 
     body = answer.body
     if len(body) > AT_ONCE and sum(map(body.count, (b",", b"[", b"{"))) > VALUES_MAX:
         return Rejected("reply_too_large")
-    payload = payload_of(answer)
+    payload = answer.payload
+    if payload is None:
+        payload = payload_of(answer)
     if payload is None:
         return _no_payload(answer)
     try:

@@ -134,6 +134,7 @@ def raise_error_inside(payload: Mapping[str, Any]) -> None:
 def error_of_inside(error: Mapping[str, Any]) -> ProviderError:
     """Return what an error inside a 200 stands for: the same as with the status that it names."""
     codes = [error.get(name) for name in ("code", "status", "type")]
+    codes.insert(0, mapping(error.get("details")).get("error_code"))  # Anthropic's finest
     named = [code for code in codes if safe_code(code) and not str(code).isdecimal()]
     status = status_in(error)
     return error_of_status(

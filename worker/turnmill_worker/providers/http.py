@@ -6,8 +6,8 @@ where to, as whom and with which headers, and this module sends.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, suppress
 from datetime import timedelta
 from typing import Any, NamedTuple, Protocol
 from urllib.request import getproxies, proxy_bypass
@@ -19,7 +19,7 @@ from turnmill.connections.rules import is_loopback
 from turnmill.domain.errors import MaybeSent, ProviderError, Rejected, Unreachable
 from turnmill.per_loop import PerLoop
 from turnmill.settings import max_reply_bytes
-from turnmill_worker.http1.answer import Answer
+from turnmill_worker.http1.answer import Answer, Headers
 from turnmill_worker.http1.failures import (
     ConnectTimeout,
     CutShort,
@@ -33,7 +33,7 @@ from turnmill_worker.http1.failures import (
 from turnmill_worker.http1.opening import Origin
 from turnmill_worker.http1.pool import Pool
 from turnmill_worker.http1.reading import Bounds
-from turnmill_worker.providers.inflating import ACCEPTED, Corrupt, encodings_of, inflated
+from turnmill_worker.providers.inflating import ACCEPTED, Corrupt, Inflating, encodings_of, inflated
 
 DEFAULT_TIMEOUT = timedelta(minutes=10)
 CONNECT_TIMEOUT = timedelta(seconds=10)
@@ -45,6 +45,10 @@ KEEP_ALIVE = timedelta(seconds=30)
 _REFUSAL_BYTES_MAX = 64 * 1024
 #: Bodies that are larger are read a few at a time.
 _LARGE_BODY = 2**20
+#: Bytes of a stream for each byte that may be kept: a piece of a word comes in an event of 300.
+_AROUND_PIECES = 32
+#: Between two pieces of a stream: models think, but most vendors say meanwhile that they are there.
+SILENCE = timedelta(minutes=5)
 #: What is inflated, or parsed, without leaving the event loop: a millisecond.
 AT_ONCE = 256 * 1024
 
@@ -70,6 +74,8 @@ class RawAnswer(NamedTuple):
     headers: Mapping[str, str]  #: names in any case
     body: bytes  #: inflated; of a refusal perhaps only its beginning
     framed: bool = True  #: False: the server hung up, and only that said that this is the end
+    #: what the events of a stream amount to; of the body there is what could not be read, if any
+    payload: Mapping[str, Any] | None = None
 
     def __repr__(self) -> str:
         return f"RawAnswer(status={self.status}, <{len(self.body)} bytes>)"  # never what was said
@@ -80,12 +86,40 @@ class RawAnswer(NamedTuple):
         return 200 <= self.status < 300
 
 
+class _Stream(Protocol):
+    """An answer that comes in."""
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> Headers: ...
+
+    @property
+    def framed(self) -> bool: ...
+
+    async def next(self) -> bytes: ...
+
+    async def ends_within(self, seconds: float) -> None: ...
+
+
 class _Client(Protocol):
     """Connections of one event loop."""
 
     async def request(
         self, method: str, path: str, body: bytes | None, *, within: timedelta, bounds: Bounds
     ) -> Answer: ...
+
+    def stream(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        *,
+        within: timedelta,
+        silence: timedelta,
+        bounds: Bounds,
+    ) -> AbstractAsyncContextManager["_Stream"]: ...
 
     async def close(self) -> None: ...
 
@@ -108,10 +142,11 @@ class Vendor:
         """
         self._base_url = base_url.rstrip("/") + "/"
         self._headers = headers
-        self._reply_bytes_max = reply_bytes_max or max_reply_bytes()
+        self.reply_bytes_max = reply_bytes_max or max_reply_bytes()
         self._bounds = Bounds(
-            body=self._reply_bytes_max, refusal=_REFUSAL_BYTES_MAX, large=_LARGE_BODY
+            body=self.reply_bytes_max, refusal=_REFUSAL_BYTES_MAX, large=_LARGE_BODY
         )
+        self._stream_bounds = self._bounds._replace(body=self.reply_bytes_max * _AROUND_PIECES)
         self._clients: PerLoop[_Client] = PerLoop(
             self._connect, close=lambda one: one.close(), drop=lambda one: one.drop()
         )
@@ -137,6 +172,31 @@ class Vendor:
             failure = _failure_of(error)
         raise failure  # out here, so that what the vendor said is not chained to it
 
+    async def stream(
+        self,
+        path: str,
+        body: bytes,
+        take: Callable[["Incoming"], Awaitable[RawAnswer]],
+        *,
+        within: timedelta = DEFAULT_TIMEOUT,
+    ) -> RawAnswer:
+        """POST, and return what `take` makes of the answer as it comes in. See `call`.
+
+        An answer other than 2xx is read and returned as it is there. `within` bounds the whole;
+        where nothing comes for SILENCE, it ends too.
+        """
+        try:
+            client = self._clients.here()
+            async with client.stream(
+                "POST", path, body, within=within, silence=SILENCE, bounds=self._stream_bounds
+            ) as stream:
+                if 200 <= stream.status < 300:
+                    return await take(Incoming(stream, most=self.reply_bytes_max))
+                return await self._read(await _refused(stream))
+        except (Failure, Corrupt, ValueError) as error:
+            failure = _failure_of(error)
+        raise failure
+
     async def aclose(self) -> None:
         """Close the connections; a later call opens new ones."""
         await self._clients.close()
@@ -147,7 +207,7 @@ class Vendor:
         return RawAnswer(answer.status, answer.headers, body, answer.framed)
 
     async def _unpacked(self, answer: Answer) -> bytes:
-        return await _inflated(answer, most=self._reply_bytes_max)
+        return await _inflated(answer, most=self.reply_bytes_max)
 
     def _connect(self) -> _Client:
         headers = {**self._headers(), "Accept-Encoding": ACCEPTED}
@@ -179,6 +239,63 @@ class Vendor:
             keep_alive=KEEP_ALIVE,
             connect_within=CONNECT_TIMEOUT,
         )
+
+
+class Incoming:
+    """An answer with a 2xx that comes in, inflated."""
+
+    def __init__(self, stream: _Stream, *, most: int) -> None:
+        """`most` bytes of it may be kept; what is around them is bounded too."""
+        self.status = stream.status
+        self.headers = stream.headers
+        self.framed = stream.framed
+        self.most = most
+        self._stream = stream
+        named = self.headers.all_of("content-encoding")
+        self._inflating = Inflating(encodings_of(",".join(named)) if named else ())
+        self._inflated: Iterator[bytes] = iter(())
+        self._left = most * _AROUND_PIECES
+
+    @property
+    def says_stream(self) -> bool:
+        """Tell whether it is called a stream of events."""
+        return "event-stream" in self.headers.get("content-type", "").lower()
+
+    async def next(self) -> bytes:
+        """Return what comes next; b"" at the end. Raises a Failure, or Corrupt."""
+        while True:
+            for piece in self._inflated:
+                self._left -= len(piece)
+                if self._left < 0:
+                    raise TooLarge
+                if piece:
+                    return piece
+            wire = await self._stream.next()
+            if not wire:
+                if not self._inflating.is_whole:
+                    raise CutShort
+                return b""
+            self._inflated = self._inflating.feed(wire)
+
+    async def document(self, beginning: bytes) -> RawAnswer:
+        """Return the whole of it."""
+        body = bytearray(beginning)
+        while piece := await self.next():
+            body += piece
+            if len(body) > self.most:
+                raise TooLarge
+        return RawAnswer(self.status, self.headers, bytes(body), self.framed)
+
+    async def ends_within(self, seconds: float) -> None:
+        """Pass over what is left, for as long."""
+        await self._stream.ends_within(seconds)
+
+
+async def _refused(stream: _Stream) -> Answer:
+    wire = bytearray()
+    while piece := await stream.next():
+        wire += piece
+    return Answer(stream.status, stream.headers, bytes(wire), stream.framed)
 
 
 async def _unpacked_refusal(answer: Answer) -> bytes:

@@ -182,7 +182,8 @@ class Provider(Protocol):
     async def send(self, request: Request, emit: Emit | None = None) -> Done | Running:
         """Execute the turn. At most one request to the vendor is in flight; no retries in here.
 
-        `emit` is given the reply piece by piece; what it was given, joined, is the reply's text.
+        `emit` is given the reply piece by piece, as it comes; what it was given, joined, is the
+        reply's text. Who gives it nothing does not stream. Without it, nobody reads along.
         """
         ...
 

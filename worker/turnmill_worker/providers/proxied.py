@@ -1,8 +1,9 @@
 """A vendor behind a proxy, or at an address of an unusual form: aiohttp knows how to get there."""
 
+import asyncio
 import io
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any
@@ -85,20 +86,44 @@ class Proxied:
         self, method: str, path: str, body: bytes | None, *, within: timedelta, bounds: Bounds
     ) -> Answer:
         """Make one request; raises a Failure, and ValueError for an address that is none."""
+        async with await self._begun(method, path, body, within) as response:
+            try:
+                return await _answer(response, bounds)
+            except (aiohttp.ClientError, OSError) as error:
+                failure = _failure_of(error)
+        raise failure  # out here, so that what it says of the vendor is not chained to it
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        *,
+        within: timedelta,
+        silence: timedelta,
+        bounds: Bounds,
+    ) -> AsyncIterator["_Stream"]:
+        """Make one request and give its answer while it comes in. See `Pool.stream`."""
+        async with await self._begun(method, path, body, within) as response:
+            yield _Stream(response, bounds, silence=silence)
+
+    async def _begun(
+        self, method: str, path: str, body: bytes | None, within: timedelta
+    ) -> aiohttp.ClientResponse:
         try:
-            async with self._session.request(
+            return await self._session.request(
                 method,
                 self._base_url + path,
                 data=io.BytesIO(body) if body and len(body) > _LARGE_REQUEST else body,
                 allow_redirects=False,
                 timeout=_timeouts(within, self._connect_within),
-            ) as response:
-                return await _answer(response, bounds)
+            )
         except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
             raise ValueError("no address") from None
         except (aiohttp.ClientError, OSError) as error:
             failure = _failure_of(error)
-        raise failure  # out here, so that what it says of the vendor is not chained to it
+        raise failure
 
     async def close(self) -> None:
         """Hang up on everybody."""
@@ -110,6 +135,46 @@ class Proxied:
         with suppress(StopIteration):
             closing.send(None)
         closing.close()
+
+
+class _Stream:
+    """An answer that is taken piece by piece: as `http1.stream.Stream`."""
+
+    def __init__(
+        self, response: aiohttp.ClientResponse, bounds: Bounds, *, silence: timedelta
+    ) -> None:
+        self._response = response
+        self._bounds = bounds
+        self._silence = silence.total_seconds()
+        self._total = 0
+        self.status = response.status
+        fields, self.framed = _head_of(response)
+        self.headers = Headers(fields)
+
+    async def next(self) -> bytes:
+        """Return what came since, or wait for it; b"" at the end. Raises a Failure."""
+        accepted = 200 <= self.status < 300
+        most = self._bounds.body if accepted else self._bounds.refusal
+        try:
+            async with asyncio.timeout(self._silence):
+                piece = await self._response.content.readany()
+        except (aiohttp.ClientError, OSError) as error:
+            failure = _failure_of(error)
+        else:
+            self._total += len(piece)
+            if self._total <= most:
+                return piece
+            failure = TooLarge()
+        if accepted or isinstance(failure, TimedOut):
+            raise failure
+        return b""  # the status of a refusal has said it, whatever becomes of the rest
+
+    async def ends_within(self, seconds: float) -> None:
+        """Pass over what is left, for as long: a connection that was read to its end is kept."""
+        with suppress(TimeoutError, aiohttp.ClientError, OSError):
+            async with asyncio.timeout(seconds):
+                while await self._response.content.readany():
+                    pass
 
 
 async def _answer(response: aiohttp.ClientResponse, bounds: Bounds) -> Answer:
@@ -127,10 +192,16 @@ async def _answer(response: aiohttp.ClientResponse, bounds: Bounds) -> Answer:
         # The status of a refusal has said it, whatever becomes of the rest.
     if accepted and len(wire) > most:
         raise TooLarge
+    fields, framed = _head_of(response)
+    return Answer(response.status, Headers(fields), bytes(wire), framed)
+
+
+def _head_of(response: aiohttp.ClientResponse) -> tuple[list[tuple[bytes, bytes]], bool]:
+    """Return the fields of its head, and whether they say where it ends."""
     fields = [(name.lower(), value) for name, value in response.raw_headers]
     named = {name for name, _ in fields}
     framed = bool(named & {b"content-length", b"transfer-encoding"}) or response.status == 204
-    return Answer(response.status, Headers(fields), bytes(wire), framed)
+    return fields, framed
 
 
 def _failure_of(error: Exception) -> Failure:

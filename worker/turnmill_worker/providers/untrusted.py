@@ -13,6 +13,7 @@ NAME_MAX = 256
 TOKENS_MAX = 10**9
 
 _TIER = re.compile(r"[A-Za-z0-9_-]{0,40}")
+_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -44,6 +45,13 @@ def joined(values: Iterable[object]) -> str:
     if found and not texts:
         raise Unreadable
     return storable("".join(texts))
+
+
+def paired(text: str) -> str:
+    """Return a text of several pieces in which the halves of a character have met."""
+    if text.isascii():
+        return text
+    return _PAIR.sub(lambda pair: pair[0].encode("utf-16", "surrogatepass").decode("utf-16"), text)
 
 
 def name(value: object) -> str:

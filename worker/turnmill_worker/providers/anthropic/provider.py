@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any, Self
 
 from anthropic import AsyncAnthropic
@@ -12,9 +13,11 @@ from turnmill.domain.errors import KeyMissing
 from turnmill_worker.providers.answers import id_in, read, refusal
 from turnmill_worker.providers.anthropic import messages
 from turnmill_worker.providers.anthropic.messages import Paused
+from turnmill_worker.providers.anthropic.streaming import MessageEvents
 from turnmill_worker.providers.http import DEFAULT_TIMEOUT, RawAnswer, Vendor, encoded, headers_of
 from turnmill_worker.providers.parameters import choice, refuse_thread, timeout_of
 from turnmill_worker.providers.port import Absent, Done, Emit, Request, Running, Unknowable
+from turnmill_worker.providers.streaming import Told, answered
 
 #: Requests of one answer, which the vendor pauses where it searches for long.
 _ROUNDS = 8
@@ -55,25 +58,34 @@ class AnthropicProvider:
     async def send(self, request: Request, emit: Emit | None = None) -> Done | Running:
         choice(request.settings, "thread", among=("client",))
         refuse_thread(request)
+        told = None if emit is None else Told(emit)
         within = timeout_of(request.settings, default=DEFAULT_TIMEOUT)
-        reply = await self._answered(messages.body_of(request), within)
-        if emit is not None and reply.text:
-            await emit(reply.text)
-        return reply
+        reply = await self._answered(messages.body_of(request), within, told)
+        return reply if told is None else await told.ended(reply)
 
-    async def _answered(self, body: Mapping[str, Any], within: timedelta) -> Done:
+    async def _answered(
+        self, body: Mapping[str, Any], within: timedelta, told: Told | None
+    ) -> Done:
         """Return the whole answer: where the vendor pauses, it is asked to go on."""
         paused: Paused | None = None
         for left in reversed(range(_ROUNDS)):
-            answer = await self._post(messages.continued(body, paused), within)
+            answer = await self._post(messages.continued(body, paused), within, told)
             reply = await _read(answer, before=paused, may_pause=left > 0)
             if isinstance(reply, Done):
                 return reply
             paused = reply
         raise AssertionError("the last round does not pause")
 
-    async def _post(self, body: Mapping[str, Any], within: timedelta) -> RawAnswer:
-        return await self._vendor.call("POST", messages.PATH, encoded(body), within=within)
+    async def _post(
+        self, body: Mapping[str, Any], within: timedelta, told: Told | None
+    ) -> RawAnswer:
+        if told is None:
+            return await self._vendor.call("POST", messages.PATH, encoded(body), within=within)
+        told.goes_on()
+        events = MessageEvents(most=self._vendor.reply_bytes_max)
+        take = partial(answered, assembly=events, told=told)
+        sent = encoded({**body, "stream": True})
+        return await self._vendor.stream(messages.PATH, sent, take, within=within)
 
     async def check(self, request: Request) -> Done | Running | Absent | Unknowable:
         return Unknowable(resend_is_safe=True)  # the API keeps nothing that could be looked up

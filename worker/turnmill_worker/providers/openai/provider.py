@@ -2,10 +2,11 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from datetime import timedelta
 from functools import partial
-from typing import Self, TypeVar
+from types import MappingProxyType
+from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 from openai import AsyncOpenAI
@@ -16,8 +17,10 @@ from turnmill_worker.providers.answers import id_in, read, refusal
 from turnmill_worker.providers.failures import error_object_of
 from turnmill_worker.providers.http import DEFAULT_TIMEOUT, RawAnswer, Vendor, encoded, headers_of
 from turnmill_worker.providers.openai import chat, responses
+from turnmill_worker.providers.openai.streaming import ChatEvents, ResponseEvents
 from turnmill_worker.providers.parameters import choice, refuse_thread, timeout_of
 from turnmill_worker.providers.port import Absent, Done, Emit, Failed, Request, Running, Unknowable
+from turnmill_worker.providers.streaming import Assembly, Told, answered
 
 T = TypeVar("T")
 
@@ -25,6 +28,16 @@ _REQUEST_ID = "x-request-id"
 #: Where the vendor's codes are, the finest first.
 _CODES = ("code", "type")
 
+#: How a stream is asked for.
+_STREAMED: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        responses.PATH: {"stream": True},
+        chat.PATH: {"stream": True, "stream_options": {"include_usage": True}},
+    }
+)
+_MOST_REMEMBERED = 1_000
+
+_LOST = "previous_response_not_found"
 _NOTHING_TO_STOP = frozenset({400, 404})
 _NAMED_WITHIN = timedelta(seconds=3)
 
@@ -45,6 +58,8 @@ class OpenAIProvider:
             base_url=str(sdk.base_url),
             headers=lambda: headers_of(sdk.default_headers, sdk.auth_headers),
         )
+        #: what the server refuses, of which model
+        self._unstreamed: frozenset[tuple[str, str]] = frozenset()
 
     @classmethod
     def from_env(cls) -> Self:
@@ -56,13 +71,12 @@ class OpenAIProvider:
         return cls(AsyncOpenAI(api_key=key, base_url=base_url, max_retries=0))
 
     async def send(self, request: Request, emit: Emit | None = None) -> Done | Running:
+        told = None if emit is None else Told(emit)
         if choice(request.settings, "api", among=("responses", "chat")) == "chat":
-            reply: Done | Running = await self._send_chat(request)
+            reply: Done | Running = await self._send_chat(request, told)
         else:
-            reply = await self._send_response(request)
-        if emit is not None and isinstance(reply, Done) and reply.text:
-            await emit(reply.text)
-        return reply
+            reply = await self._send_response(request, told)
+        return reply if told is None or isinstance(reply, Running) else await told.ended(reply)
 
     async def check(self, request: Request) -> Done | Running | Failed | Absent | Unknowable:
         if not request.native_ref:
@@ -94,14 +108,36 @@ class OpenAIProvider:
         await self._vendor.aclose()
         await self._sdk.close()
 
-    async def _send_response(self, request: Request) -> Done | Running:
+    async def _send_response(self, request: Request, told: Told | None) -> Done | Running:
         chain = _is_chain(request)
         if not chain:
             refuse_thread(request)
-        body = encoded(responses.body_of(request, chain=chain))
+        body = responses.body_of(request, chain=chain)
+        if told is not None:
+            return await self._stream_response(body, request, told)
         post = self._begin if request.settings.get("background") else self._post
-        answer = await post(responses.PATH, body, request)
+        answer = await post(responses.PATH, encoded(body), request)
         return await _read(answer, request, responses.reply_of)
+
+    async def _stream_response(
+        self, body: dict[str, Any], request: Request, told: Told
+    ) -> Done | Running:
+        """Stream a response; what fails may have left one at the vendor."""
+        events = ResponseEvents(most=self._vendor.reply_bytes_max)
+        streaming = self._stream(responses.PATH, body, request, events, told)
+        try:
+            if request.settings.get("background"):
+                answer = await _followed(streaming, events)
+            else:
+                answer = await streaming
+            return await _read(answer, request, responses.reply_of)
+        except ProviderError as error:
+            if events.id and _is_chain(request):
+                error.kept = error.kept or (events.id,)
+            if error.error_code != _LOST or not request.thread_ref:
+                raise
+            lost = ThreadLost(_LOST, detail=error.detail, request_id=error.request_id)
+        raise lost  # out here, so that what the vendor said is not chained to it
 
     async def _begin(self, path: str, body: bytes, request: Request) -> RawAnswer:
         """Begin what goes on though we hang up: a call that is closed waits for its id a little.
@@ -119,18 +155,97 @@ class OpenAIProvider:
         finally:
             posting.cancel()
 
-    async def _send_chat(self, request: Request) -> Done:
+    async def _send_chat(self, request: Request, told: Told | None) -> Done:
         choice(request.settings, "thread", among=("client",))
         refuse_thread(request)
-        answer = await self._post(chat.PATH, encoded(chat.body_of(request)), request)
+        body = chat.body_of(request)
+        if told is None:
+            answer = await self._post(chat.PATH, encoded(body), request)
+        else:
+            events = ChatEvents(most=self._vendor.reply_bytes_max)
+            answer = await self._stream(chat.PATH, body, request, events, told)
         if not answer.accepted:
             raise _refusal(answer)
         reply_of = partial(chat.reply_of, request_id=id_in(answer, _REQUEST_ID))
         return await read(answer, reply_of, request_id=_REQUEST_ID)
 
+    async def _stream(
+        self,
+        path: str,
+        body: dict[str, Any],
+        request: Request,
+        events: Assembly,
+        told: Told,
+    ) -> RawAnswer:
+        """Ask for a stream, without what the server refuses of that: it is remembered."""
+        within = timeout_of(request.settings, default=DEFAULT_TIMEOUT)
+        take = partial(answered, assembly=events, told=told)
+        refused: set[tuple[str, str]] = set()
+        while True:
+            known = self._unstreamed | refused
+            wanted = {
+                one: how
+                for one, how in _STREAMED[path].items()
+                if (request.model, one) not in known
+            }
+            if "stream" in wanted:
+                sent = encoded({**body, **wanted})
+                answer = await self._vendor.stream(path, sent, take, within=within)
+            else:
+                answer = await self._post(path, encoded(body), request)
+            name = _named_in(answer, wanted)
+            if not name:
+                break
+            refused.add((request.model, name))
+        if answer.accepted and len(known) < _MOST_REMEMBERED:
+            self._unstreamed |= refused
+        return answer
+
     async def _post(self, path: str, body: bytes, request: Request) -> RawAnswer:
         within = timeout_of(request.settings, default=DEFAULT_TIMEOUT)
         return await self._vendor.call("POST", path, body, within=within)
+
+
+async def _followed(streaming: Coroutine[Any, Any, RawAnswer], events: ResponseEvents) -> RawAnswer:
+    """Read the stream of what goes on in the background without us, as soon as it has its id.
+
+    However that stream ends, the response is looked up then: after five minutes the vendor ends
+    every stream. A call that is closed waits for the id a little.
+    """
+    following = asyncio.ensure_future(streaming)
+    try:
+        answer = await asyncio.shield(following)
+        if answer.payload is None or events.has_ended or not events.id:
+            return answer
+    except ProviderError:
+        if not events.id:
+            raise
+    except asyncio.CancelledError:
+        naming = asyncio.ensure_future(events.named.wait())
+        await asyncio.wait(
+            [following, naming],
+            timeout=_NAMED_WITHIN.total_seconds(),
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        naming.cancel()
+        if not events.id:
+            raise
+    finally:
+        following.cancel()
+    return RawAnswer(200, {}, b"", payload=events.running)
+
+
+def _named_in(answer: RawAnswer, wanted: Collection[str]) -> str:
+    """Return which of the parameters a refusal names, or ""."""
+    if answer.status not in (400, 422):
+        return ""
+    param = error_object_of(answer.body).get("param")
+    if isinstance(param, str) and param:
+        return next((one for one in wanted if param.split(".")[0] == one), "")
+    # Not `stream`, which may be any word. Whether it was this is seen when it is left out.
+    return (
+        "stream_options" if "stream_options" in wanted and b"stream_options" in answer.body else ""
+    )
 
 
 async def _read(answer: RawAnswer, request: Request, reply_of: Callable[..., T]) -> T:
@@ -155,9 +270,7 @@ def _refusal(answer: RawAnswer, *, thread_ref: str = "") -> ProviderError:
     """Return what a refusal means; of the thread that was named in the request, it may be lost."""
     error = refusal(answer, request_id=_REQUEST_ID, codes=_CODES)
     if thread_ref and answer.status in (400, 404) and _is_about_thread(answer):
-        return ThreadLost(
-            "previous_response_not_found", detail=error.detail, request_id=error.request_id
-        )
+        return ThreadLost(_LOST, detail=error.detail, request_id=error.request_id)
     return error
 
 
@@ -170,6 +283,6 @@ def _is_about_thread(answer: RawAnswer) -> bool:
     """
     error = error_object_of(answer.body)
     code, param = error.get("code"), error.get("param")
-    if code == "previous_response_not_found" or param == "previous_response_id":
+    if code == _LOST or param == "previous_response_id":
         return True
     return param == "input" and code in (None, "", "invalid_request_error")

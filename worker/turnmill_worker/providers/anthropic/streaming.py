@@ -1,0 +1,137 @@
+"""What Anthropic's events amount to: a message."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic_core import from_json
+
+from turnmill_worker.providers.streaming import Size, Told
+from turnmill_worker.providers.untrusted import mapping, paired
+
+
+class MessageEvents:
+    """The events of `POST /v1/messages`: a message, its blocks, and what is added to them.
+
+    https://platform.claude.com/docs/en/build-with-claude/streaming
+    """
+
+    def __init__(self, *, most: int) -> None:
+        self.payload: Mapping[str, Any] | None = None
+        self._size = Size(most)
+        self._message: dict[str, Any] | None = None
+        self._blocks: dict[int, _Block] = {}
+        self._is_spoilt = False
+
+    def take(self, event: Mapping[str, Any], told: Told, *, size: int) -> None:
+        """Take the next event; kinds that are not known, and pings, say nothing."""
+        match event.get("type"):
+            case "content_block_delta":
+                self._add(event, told, size=size)
+            case "content_block_start":
+                self._begin(event, told, size=size)
+            case "message_start":
+                self._message = {**mapping(event.get("message"))}
+                self._size.add(size)
+            case "message_delta":
+                self._change(event)
+            case "message_stop":
+                self._end()
+            case "error":
+                self.payload = event
+            case _:
+                pass
+
+    def take_word(self, word: bytes, told: Told) -> None:
+        """Note that something is missing."""
+        self._is_spoilt = True
+        told.in_step = False
+
+    def _begin(self, event: Mapping[str, Any], told: Told, *, size: int) -> None:
+        index, block = event.get("index"), event.get("content_block")
+        if type(index) is not int or index in self._blocks or not isinstance(block, dict):
+            self._is_spoilt = True
+            return
+        self._size.add(size)
+        self._blocks[index] = made = _Block(block)
+        if made.is_text and block.get("text"):
+            told.add(block["text"], at=(index,))
+
+    def _add(self, event: Mapping[str, Any], told: Told, *, size: int) -> None:
+        index, delta = event.get("index"), event.get("delta")
+        block = self._blocks.get(index) if isinstance(index, int) else None
+        if block is None or not isinstance(delta, dict) or not isinstance(index, int):
+            self._is_spoilt = True
+            told.in_step = False
+            return
+        text = delta.get("text")
+        if delta.get("type") == "text_delta" and isinstance(text, str):
+            self._size.add(len(text))
+            block.add("text", text)
+            if block.is_text:
+                told.add(text, at=(index,))
+        else:
+            self._size.add(block.change(delta, size=size))
+
+    def _change(self, event: Mapping[str, Any]) -> None:
+        """Take the message's end: counts are sums until now, what is absent stays as it was."""
+        if self._message is None:
+            self._is_spoilt = True
+            return
+        usage = mapping(self._message.get("usage"))
+        told = {key: one for key, one in mapping(event.get("usage")).items() if one is not None}
+        self._message |= {**mapping(event.get("delta")), "usage": {**usage, **told}}
+
+    def _end(self) -> None:
+        """End the message, unless it has not said why it ends: then something is missing."""
+        if self._message is None or self._message.get("stop_reason") is None:
+            return
+        blocks = [self._blocks[index].whole() for index in sorted(self._blocks)]
+        spoilt = self._is_spoilt or any(one is None for one in blocks)
+        self.payload = {} if spoilt else {**self._message, "content": blocks}
+
+
+class _Block:
+    """A block of content, and what is added to its texts."""
+
+    def __init__(self, block: dict[str, Any]) -> None:
+        self._block = block
+        self._added: dict[str, list[str]] = {}
+        self.is_text = block.get("type") == "text"
+
+    def add(self, field: str, text: str) -> None:
+        """Add to a text."""
+        self._added.setdefault(field, []).append(text)
+
+    def change(self, delta: Mapping[str, Any], *, size: int) -> int:
+        """Take a delta of any kind, and return how much is kept of it.
+
+        A thought, its signature, a call's arguments: texts are added to, citations to their list.
+        """
+        kept = 0
+        for field, value in delta.items():
+            if field == "type":
+                continue
+            if field == "citation":
+                self._block["citations"] = [*(self._block.get("citations") or ()), value]
+                kept += size
+            elif isinstance(value, str):
+                self.add(field, value)
+                kept += len(value)
+            elif value is not None:
+                self._block[field] = value
+                kept += size
+        return kept
+
+    def whole(self) -> dict[str, Any] | None:
+        """Return the block with all that was added, or None where its arguments are no JSON."""
+        block = dict(self._block)
+        arguments = "".join(self._added.pop("partial_json", ()))
+        for field, pieces in self._added.items():
+            begun = block.get(field)
+            block[field] = paired("".join([begun if isinstance(begun, str) else "", *pieces]))
+        if arguments:
+            try:
+                block["input"] = from_json(arguments)
+            except ValueError:
+                return None
+        return block

@@ -1,0 +1,223 @@
+"""What OpenAI's events amount to: a response, or a chat completion."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from turnmill_worker.providers.streaming import Size, Told
+from turnmill_worker.providers.untrusted import mapping, mappings, name, paired
+
+#: Each holds the response as it stands at its end.
+_LAST = frozenset(
+    {"response.completed", "response.failed", "response.incomplete", "response.cancelled"}
+)
+_DONE = b"[DONE]"
+
+#: Fields of a chunk that name something: said once or with every chunk, never in pieces.
+_NAMES = frozenset({"format", "id", "index", "name", "role", "type"})
+
+
+class ResponseEvents:
+    """The events of `POST /responses`; the last one holds the response as a whole.
+
+    https://developers.openai.com/api/reference/resources/responses/streaming-events
+    """
+
+    def __init__(self, *, most: int) -> None:
+        self.payload: Mapping[str, Any] | None = None
+        self.id = ""  #: of the response, as soon as it is known
+        self.named = asyncio.Event()
+        self.has_ended = False  #: the response has, and not only its stream
+        self._size = Size(most)
+        self._number: int | None = None
+        self._items: dict[int, Any] = {}
+
+    def take(self, event: Mapping[str, Any], told: Told, *, size: int) -> None:
+        """Take the next event. One that is missing shows by the numbers."""
+        self._count(event, told)
+        kind = event.get("type")
+        if kind == "response.output_text.delta":
+            self._add(event, told)
+        elif kind in _LAST:
+            self._end(mapping(event.get("response")))
+        elif kind == "error" or (event.get("error") and "response" not in event):
+            self.payload = {"error": mapping(event.get("error")) or {**event, "type": ""}}
+        elif kind == "response.output_item.done":
+            self._size.add(size)
+            self._items[_index(event.get("output_index"))] = event.get("item")
+        elif not self.id and (given := name(mapping(event.get("response")).get("id"))):
+            self.id = given
+            self.named.set()
+
+    def take_word(self, word: bytes, told: Told) -> None:
+        """Pass over it: the last event holds everything."""
+        told.in_step = False
+
+    @property
+    def running(self) -> Mapping[str, Any]:
+        """The response, as one that works in the background."""
+        return {"id": self.id, "status": "in_progress"}
+
+    def _count(self, event: Mapping[str, Any], told: Told) -> None:
+        number, before = event.get("sequence_number"), self._number
+        if isinstance(number, int):
+            self._number = number
+            if before is not None and number > before + 1:
+                told.in_step = False
+
+    def _add(self, event: Mapping[str, Any], told: Told) -> None:
+        delta = event.get("delta")
+        self._size.add(len(delta) if isinstance(delta, str) else 0)
+        at = (_index(event.get("output_index")), _index(event.get("content_index")))
+        told.add(delta, at=at)
+
+    def _end(self, response: Mapping[str, Any]) -> None:
+        self.id = name(response.get("id")) or self.id
+        self.has_ended = True
+        if not response.get("output") and self._items:  # as some servers leave it
+            items = [self._items[index] for index in sorted(self._items)]
+            response = {**response, "output": items}
+        self.payload = response
+
+
+class ChatEvents:
+    """The chunks of `POST /chat/completions`: the first choice, merged.
+
+    https://platform.openai.com/docs/api-reference/chat-streaming
+    """
+
+    def __init__(self, *, most: int) -> None:
+        self.payload: Mapping[str, Any] | None = None
+        self._size = Size(most)
+        self._top: dict[str, Any] = {}
+        self._message: dict[str, Any] = {}
+        self._content: list[object] = []
+        self._finish: object = None
+        self._is_spoilt = False
+
+    def take(self, event: Mapping[str, Any], told: Told, *, size: int) -> None:
+        """Take the next chunk."""
+        choices = mappings(event.get("choices"))
+        if any(one.get("error") for one in (event, *choices[:1])) or _is_error(event):
+            self.payload = event
+            return
+        for key in ("id", "model", "service_tier", "usage"):
+            if event.get(key) is not None:
+                self._top[key] = event[key]
+        for choice in choices:
+            if choice.get("index", 0) == 0:
+                self._take_choice(choice, told, size=size)
+
+    def take_word(self, word: bytes, told: Told) -> None:
+        """Take the end; anything else could have been a part of the reply."""
+        if word.strip() != _DONE:
+            self._is_spoilt = True
+            told.in_step = False
+        elif self._finish is not None:
+            self.payload = {} if self._is_spoilt else self._completion()
+
+    def _take_choice(self, choice: Mapping[str, Any], told: Told, *, size: int) -> None:
+        delta = dict(mapping(choice.get("delta")))
+        content = delta.pop("content", None)
+        if content:
+            self._size.add(len(content) if isinstance(content, str) else size)
+            self._content.append(content)
+            told.add(content if isinstance(content, str) else _text_of(content))
+        if delta:
+            self._merge(self._message, delta)
+        if choice.get("finish_reason") is not None:
+            self._finish = choice["finish_reason"]
+
+    def _completion(self) -> dict[str, Any]:
+        message = {"role": "assistant", "content": _joined(self._content), **self._message}
+        finished = {key: _whole(value) for key, value in message.items()}
+        choice = {"index": 0, "message": finished, "finish_reason": self._finish}
+        return {**self._top, "choices": [choice]}
+
+    def _merge(self, into: dict[str, Any], delta: Mapping[str, Any]) -> None:
+        """Merge what came into what is there: texts as lists of their pieces."""
+        for key, value in delta.items():
+            if isinstance(value, str):
+                self._size.add(len(value))
+                self._merge_text(into, key, value)
+            elif isinstance(value, dict):
+                inner = into.get(key)
+                into[key] = inner if isinstance(inner, dict) else {}
+                self._merge(into[key], value)
+            elif isinstance(value, list):
+                self._merge_list(into, key, value)
+            elif value is not None or key not in into:
+                self._size.add(len(key))
+                into[key] = value
+
+    def _merge_text(self, into: dict[str, Any], key: str, value: str) -> None:
+        there = into.get(key)
+        if key in _NAMES:
+            into[key] = value or there
+        elif isinstance(there, _Pieces):
+            there.append(value)
+        else:
+            into[key] = _Pieces([value])
+
+    def _merge_list(self, into: dict[str, Any], key: str, given: list[Any]) -> None:
+        """Merge parts by their index; those without one follow one another."""
+        there = into.get(key)
+        parts = into[key] = there if isinstance(there, list) else []
+        for one in given:
+            self._size.add(64)
+            index = one.get("index") if isinstance(one, dict) else None
+            known = _part(parts, index) if index is not None else None
+            if known is None:
+                known = {} if isinstance(one, dict) else one
+                parts.append(known)
+            if isinstance(one, dict):
+                self._merge(known, one)
+
+
+class _Pieces(list[str]):
+    """A text that comes in pieces."""
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, _Pieces):
+        return paired("".join(value))
+    if isinstance(value, dict):
+        return {key: _whole(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_whole(one) for one in value]
+    return value
+
+
+def _joined(content: list[object]) -> object:
+    """Return the content as a text, or as parts where some of it came so; None where none came."""
+    if not content:
+        return None
+    texts = [one for one in content if isinstance(one, str)]
+    if len(texts) == len(content):
+        return paired("".join(texts))
+    parts: list[object] = []
+    for one in content:
+        parts += [{"type": "text", "text": one}] if isinstance(one, str) else mappings(one)
+    return parts
+
+
+def _text_of(content: object) -> str:
+    kinds = ("text", "output_text")
+    texts = [one.get("text") for one in mappings(content) if one.get("type") in kinds]
+    return "".join(one for one in texts if isinstance(one, str))
+
+
+def _part(parts: list[Any], index: object) -> dict[str, Any] | None:
+    """Return the part of this index: nearly always the last one."""
+    for one in reversed(parts):
+        if isinstance(one, dict) and one.get("index") == index:
+            return one
+    return None
+
+
+def _is_error(event: Mapping[str, Any]) -> bool:
+    return event.get("type") == "error" or event.get("object") == "error"
+
+
+def _index(value: object) -> int:
+    return value if isinstance(value, int) else 0
