@@ -25,7 +25,8 @@ class Talking:
     """A provider that makes the calls which a turn's metadata names, step by step, then answers.
 
     `metadata["calls"]` has one list for each step: of [tool, arguments], arguments being an object
-    or the very words. The answer says how often the model was asked, and all outputs.
+    or the very words; where there is none, the model's name is such a list. The answer says how
+    often the model was asked, and all outputs.
     """
 
     name = "talking"
@@ -37,7 +38,7 @@ class Talking:
     async def send(self, request: Request, emit: Emit | None = None) -> Done | Running:
         self.asked.append(request)
         world.note(asked=request.step, turn=request.turn_id, fence=request.fence)
-        rounds: Sequence[Sequence[Sequence[Any]]] = request.metadata.get("calls", [])
+        rounds: Sequence[Sequence[Sequence[Any]]] = request.metadata.get("calls", _told_by(request))
         made = request.step - 1
         parts: list[Part] = [Text(_answer(request))]
         if made < len(rounds):
@@ -57,6 +58,11 @@ class Talking:
 
     async def aclose(self) -> None:
         """Do nothing: there is no connection."""
+
+
+def _told_by(request: Request) -> Sequence[Sequence[Sequence[Any]]]:
+    """Return the calls that the model's name stands for: of an example, which has no metadata."""
+    return json.loads(request.model) if request.model.startswith("[") else []
 
 
 def _call(request: Request, n: int, tool: str, arguments: Mapping[str, Any] | str) -> ToolCall:

@@ -4,11 +4,16 @@ The turn goes on where its rows end: no step that was finished is taken again, w
 once only is done once at most, and the session goes on.
 """
 
+import importlib
 import json
+import os
 import random
+import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +28,7 @@ from turnmill.sync.turns import Turn
 
 WAIT = PATIENCE.total_seconds()
 LEASE = timedelta(seconds=1.5)
+EXAMPLE = Path(__file__).parents[2] / "examples" / "charge_once"
 KINDS = ("look", "book", "charge")
 TOOLS = {"tools": list(KINDS)}
 #: Two rounds of three calls beside one another.
@@ -40,8 +46,9 @@ _OFTEN = ("step.after", "begin.after", "tool.charge", "output.before")
 def stage(servers: Servers) -> Iterator[Stage]:
     system = System(servers, lease=LEASE)
     system.environment |= {
-        "PYTHONPATH": installed(system.folder),
-        "TURNMILL_TOOLS": "tests.worldly_tools",
+        "PYTHONPATH": os.pathsep.join([installed(system.folder), str(EXAMPLE)]),
+        "TURNMILL_TOOLS": "tests.worldly_tools,shop",
+        "SHOP_PAYMENTS": str(system.folder / "payments.db"),
         world.VARIABLE: str(system.folder / "world"),
     }
     with system, system.client() as client:
@@ -103,6 +110,23 @@ def test_a_worker_that_dies_between_a_call_and_its_output_does_nothing_twice(
     assert len(unknown) == (1 if point in {"begin.after", "tool.charge"} else len(unknown))
     assert_done_once(stage, turn, losses=1)
     assert len(outputs(send(stage, session))) == 6, "the session goes on"
+
+
+def test_the_example_charges_once_though_its_worker_dies_with_the_charge_made(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(EXAMPLE)
+    buy = importlib.import_module("buy").buy
+    calls = json.dumps([[["charge", {"customer": "7", "cents": 2400}]]])
+    stage.arm("output.before")
+    with ThreadPoolExecutor(1) as pool:
+        bought = pool.submit(buy, stage.client, "talking", calls)
+        stage.fall()
+        told = json.loads(bought.result(timeout=WAIT))["outputs"]
+    assert told == ["charged 2400 cents to 7"]
+    payments = sqlite3.connect(stage.system.folder / "payments.db")
+    assert payments.execute("SELECT customer, cents FROM paid").fetchall() == [("7", 2400)]
+    payments.close()
 
 
 @pytest.mark.slow

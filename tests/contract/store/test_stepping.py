@@ -150,14 +150,19 @@ def test_a_call_that_was_begun_is_begun_again_unless_it_may_happen_once_only(
     assert receipt.idempotency_key == f"{claim.turn_id}:2"
 
 
-def test_a_call_is_not_begun_nor_ended_by_somebody_who_has_lost_the_turn(store: Database) -> None:
-    claim = stepping.call(store, claimed(store), stepping.new_call(0), stepping.new_call(1))
-    stepping.begin(store, claim, 2)
+def test_a_call_is_not_begun_by_somebody_who_has_lost_the_turn(store: Database) -> None:
+    claim = stepping.call(store, claimed(store))
     again = taken_again(store, claim)
-    assert stepping.begin(store, claim, 3) == set()
+    assert stepping.begin(store, claim, 2) == set()
+    assert stepping.begin(store, again, 2) == {2}
+
+
+def test_an_output_of_somebody_who_has_lost_the_turn_is_not_written(store: Database) -> None:
+    claim = stepping.call(store, claimed(store))
+    stepping.begin(store, claim, 2)
+    taken_again(store, claim)
     assert stepping.finish(store, claim, 2) == set()
-    assert stepping.states(store, claim.turn_id) == ["running", "pending"]
-    assert stepping.begin(store, again, 3) == {3}
+    assert stepping.states(store, claim.turn_id) == ["running"]
 
 
 def test_no_call_is_begun_for_a_turn_that_is_to_end_and_what_was_begun_may_end(

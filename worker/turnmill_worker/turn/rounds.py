@@ -175,35 +175,37 @@ class Rounds:
         outcome = await self._outcome(wanted, holding)
         if isinstance(outcome, Stop):
             return outcome
-        message = _said(wanted, outcome)
         try:
-            stands = await self._end(wanted, outcome, message, holding)
+            output = await self._written(wanted, outcome, holding)
         except Unstorable:
             outcome = failed("output_unstorable", "The tool's output cannot be stored.")
-            message = _said(wanted, outcome)
-            stands = await self._end(wanted, outcome, message, holding)
-        if stands:
-            round_.ended(wanted.position, message)
-            if holding.publishing is not None:
-                _tell(holding.publishing, message)
-            return None
-        # One that was overdue may have been answered at the last moment: that is looked at again.
-        return None if wanted.overdue else Stop.LEASE_LOST
+            output = await self._written(wanted, outcome, holding)
+        if output is None:
+            # What was overdue may have been answered at the last moment: it is looked at again.
+            return None if wanted.overdue else Stop.LEASE_LOST
+        round_.ended(wanted.position, Message("tool", (output,)))
+        if holding.publishing is not None:
+            holding.publishing.tool_output(output)
+        return None
 
-    async def _end(
-        self, wanted: Wanted, outcome: Outcome, message: Message, holding: Holding
-    ) -> bool:
-        claim = holding.claim
-        return await self._ledger.end(
+    async def _written(
+        self, wanted: Wanted, outcome: Outcome, holding: Holding
+    ) -> ToolOutput | None:
+        """Write what the model is told; None where it does not stand."""
+        output = ToolOutput(
+            call_id=wanted.call.id, output=outcome.output, is_error=outcome.is_error
+        )
+        stands = await self._ledger.end(
             CallEnd(
-                turn_id=claim.turn_id,
-                fence=claim.fence,
+                turn_id=holding.claim.turn_id,
+                fence=holding.claim.fence,
                 position=wanted.position,
                 state=outcome.state,
                 error_code=outcome.error_code,
-                message=message,
+                message=Message("tool", (output,)),
             )
         )
+        return output if stands else None
 
     async def _outcome(self, wanted: Wanted, holding: Holding) -> Outcome | Stop:
         """Run the call, unless there is a reason not to."""
@@ -291,11 +293,6 @@ def _tell(publishing: Publishing, message: Message) -> None:
     for part in message.parts:
         if isinstance(part, ToolOutput):
             publishing.tool_output(part)
-
-
-def _said(wanted: Wanted, outcome: Outcome) -> Message:
-    output = ToolOutput(call_id=wanted.call.id, output=outcome.output, is_error=outcome.is_error)
-    return Message("tool", (output,))
 
 
 def _last_reply(messages: Sequence[Message]) -> int:

@@ -158,7 +158,9 @@ async def run_claim(claim: Claim, deps: Deps) -> Outcome:
 
 
 def _asking(holding: Holding, deps: Deps) -> Asking:
-    def begin() -> None:
+    def again() -> None:
+        if holding.publishing is not None:
+            holding.publishing.ended(None)
         if holding.claim.stream:
             holding.publishing = deps.carrier.begin(holding.claim, first=True)
 
@@ -175,7 +177,7 @@ def _asking(holding: Holding, deps: Deps) -> Asking:
         judge=judge,
         write=lambda settlement: _written(settlement, deps),
         told=told,
-        begin=begin,
+        again=again,
     )
 
 

@@ -41,7 +41,9 @@ class Asking:
     judge: Callable[[Stop | NotSent], Settlement]  #: what is to be written where it ends between
     write: Callable[[Settlement], Awaitable[Settled | Fenced]]
     told: Callable[[Claim, Settlement], None]  #: of a step that stands
-    begin: Callable[[], None]  #: whoever watches is told that the next step begins
+    again: Callable[
+        [], None
+    ]  #: called before the first attempt of a step that is not the claim's first
 
 
 class Steps:
@@ -110,7 +112,7 @@ class Steps:
             attempt = min(claim.attempt + 1, claim.max_attempts)
             claim = replace(claim, kind="send", native_ref="", attempt=attempt)
             holding.claim = claim
-            asking.begin()
+            asking.again()
         receipts = await self._ledger.receipts(claim.turn_id)
         left = round_left(claim, receipts)
         left.tell(holding.publishing)
@@ -118,7 +120,7 @@ class Steps:
 
     def _step(self, claim: Claim, settlement: Settlement) -> Step | Settlement:
         """Return the step that a reply ends, or what is to be written where it ends none."""
-        called = _called_in(settlement)
+        called = _calls_of(settlement)
         chosen = claim.settings.get("tools")
         if not called or not chosen:
             return settlement
@@ -140,21 +142,15 @@ class Steps:
         if isinstance(advanced, Settlement):
             return advanced
         asking.told(holding.claim, step.settlement)
-        self._watched(step, holding, asking)
+        if holding.publishing is not None:
+            for call in _calls_in(step.settlement):
+                holding.publishing.tool_call(call)
         left = await self._finish(round_after(step, holding.claim), holding, asking)
         if left is None and not self._accepting():
             return asking.judge(Stop.DRAINING)
+        if left is None:
+            asking.again()
         return left
-
-    @staticmethod
-    def _watched(step: Step, holding: Holding, asking: Asking) -> None:
-        """Tell those who watch which tools are called, and that the next step begins."""
-        if holding.publishing is None:
-            return
-        for call in _calls_of(step.settlement):
-            holding.publishing.tool_call(call)
-        holding.publishing.ended(None)
-        asking.begin()
 
     async def _advance(self, step: Step, holding: Holding) -> Advanced | Settlement:
         """Write the step; the claim in hand is that of the next one from then on."""
@@ -213,11 +209,11 @@ def _continued(claim: Claim) -> int:
     return replies[-1] if replies else 0
 
 
-def _called_in(settlement: Settlement) -> list[ToolCall]:
-    return _calls_of(settlement) if settlement.state is TurnState.SUCCEEDED else []
-
-
 def _calls_of(settlement: Settlement) -> list[ToolCall]:
+    return _calls_in(settlement) if settlement.state is TurnState.SUCCEEDED else []
+
+
+def _calls_in(settlement: Settlement) -> list[ToolCall]:
     return [
         part
         for message in settlement.replies
