@@ -29,6 +29,6 @@ async def book(context: ToolContext) -> str:
 
 
 @tool(effects="at_most_once")
-def charge(context: ToolContext) -> str:
-    """Charge a card."""
-    return _touch("charge", context)
+def strike(context: ToolContext) -> str:
+    """Do what must not be done twice."""
+    return _touch("strike", context)

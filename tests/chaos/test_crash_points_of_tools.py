@@ -29,7 +29,7 @@ from turnmill.sync.turns import Turn
 WAIT = PATIENCE.total_seconds()
 LEASE = timedelta(seconds=1.5)
 EXAMPLE = Path(__file__).parents[2] / "examples" / "charge_once"
-KINDS = ("look", "book", "charge")
+KINDS = ("look", "book", "strike")
 TOOLS = {"tools": list(KINDS)}
 #: Two rounds of three calls beside one another.
 CALLS = {"calls": [[[kind, {}] for kind in KINDS]] * 2}
@@ -37,9 +37,9 @@ CALLS = {"calls": [[[kind, {}] for kind in KINDS]] * 2}
 #: Before and after each commit of a round, and in the middle of each tool.
 POINTS = (
     *("step.before", "step.after", "begin.before", "begin.after"),
-    *("tool.look", "tool.book", "tool.charge", "output.before", "output.after"),
+    *("tool.look", "tool.book", "tool.strike", "output.before", "output.after"),
 )
-_OFTEN = ("step.after", "begin.after", "tool.charge", "output.before")
+_OFTEN = ("step.after", "begin.after", "tool.strike", "output.before")
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def assert_done_once(stage: Stage, turn: Turn, *, losses: int) -> None:
     """Hold the world to what each kind of tool promises, and the turn to its steps."""
     found = done(stage, turn)
     times = Counter((one["done"], one["step"]) for one in found if "done" in one)
-    assert all(n == 1 for (kind, _), n in times.items() if kind == "charge"), times
+    assert all(n == 1 for (kind, _), n in times.items() if kind == "strike"), times
     assert all(n <= 1 + losses for n in times.values()), times
     keys = {one["key"] for one in found if one.get("done") == "book"}
     assert len(keys) == 2, "a key for each of the two calls, whoever runs them"
@@ -107,7 +107,7 @@ def test_a_worker_that_dies_between_a_call_and_its_output_does_nothing_twice(
     unknown = [one for one in told if "unknown" in one]
     assert all("not run again" in one for one in unknown)
     # Of a call that may happen once only and had begun, the model is told that nobody knows.
-    assert len(unknown) == (1 if point in {"begin.after", "tool.charge"} else len(unknown))
+    assert len(unknown) == (1 if point in {"begin.after", "tool.strike"} else len(unknown))
     assert_done_once(stage, turn, losses=1)
     assert len(outputs(send(stage, session))) == 6, "the session goes on"
 
