@@ -158,11 +158,11 @@ async def run_claim(claim: Claim, deps: Deps) -> Outcome:
 
 
 def _asking(holding: Holding, deps: Deps) -> Asking:
-    def again() -> None:
+    def again(first: bool) -> None:
         if holding.publishing is not None:
             holding.publishing.ended(None)
         if holding.claim.stream:
-            holding.publishing = deps.carrier.begin(holding.claim, first=True)
+            holding.publishing = deps.carrier.begin(holding.claim, first=first)
 
     def judge(found: Stop | NotSent) -> Settlement:
         judged = _verdict(holding.claim, found, holding, deps)

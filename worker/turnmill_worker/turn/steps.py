@@ -41,9 +41,8 @@ class Asking:
     judge: Callable[[Stop | NotSent], Settlement]  #: what is to be written where it ends between
     write: Callable[[Settlement], Awaitable[Settled | Fenced]]
     told: Callable[[Claim, Settlement], None]  #: of a step that stands
-    again: Callable[
-        [], None
-    ]  #: called before the first attempt of a step that is not the claim's first
+    #: called before an attempt that the claim did not begin with: is it the first of its step?
+    again: Callable[[bool], None]
 
 
 class Steps:
@@ -112,7 +111,7 @@ class Steps:
             attempt = min(claim.attempt + 1, claim.max_attempts)
             claim = replace(claim, kind="send", native_ref="", attempt=attempt)
             holding.claim = claim
-            asking.again()
+            asking.again(False)
         receipts = await self._ledger.receipts(claim.turn_id)
         left = round_left(claim, receipts)
         left.tell(holding.publishing)
@@ -149,7 +148,7 @@ class Steps:
         if left is None and not self._accepting():
             return asking.judge(Stop.DRAINING)
         if left is None:
-            asking.again()
+            asking.again(True)
         return left
 
     async def _advance(self, step: Step, holding: Holding) -> Advanced | Settlement:
