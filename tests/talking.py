@@ -26,7 +26,8 @@ class Talking:
 
     `metadata["calls"]` has one list for each step: of [tool, arguments], arguments being an object
     or the very words; where there is none, the model's name is such a list. The answer says how
-    often the model was asked, and all outputs.
+    often the model was asked, and all outputs; `metadata["texts"]` has the words of each step
+    instead.
     """
 
     name = "talking"
@@ -40,7 +41,8 @@ class Talking:
         world.note(asked=request.step, turn=request.turn_id, fence=request.fence)
         rounds: Sequence[Sequence[Sequence[Any]]] = request.metadata.get("calls", _told_by(request))
         made = request.step - 1
-        parts: list[Part] = [Text(_answer(request))]
+        texts = request.metadata.get("texts", [])
+        parts: list[Part] = [Text(texts[made] if made < len(texts) else _answer(request))]
         if made < len(rounds):
             parts = [_call(request, n, *one) for n, one in enumerate(rounds[made])]
         return Done(

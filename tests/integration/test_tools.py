@@ -188,6 +188,64 @@ def test_a_turn_of_a_hundred_rounds_is_one_turn(runs: Runs) -> None:
     assert [len(one.messages) for one in runs.model.asked] == [1 + 2 * n for n in range(101)]
 
 
+FORM = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+FITS, MISFITS = '{"city": "Rome"}', '{"town": "Rome"}'
+
+
+def said(runs: Runs, *texts: str, form: Any = FORM) -> Turn:
+    """Let the model answer with these, step by step, where a form is asked for."""
+    session = runs.client.sessions.create(
+        user_id="ada", provider="talking", settings={"response_format": form}
+    )
+    return runs.client.send(session, "go", metadata={"texts": list(texts)})
+
+
+def test_a_reply_has_the_form_that_is_asked_for(runs: Runs) -> None:
+    turn = said(runs, FITS)
+    assert turn.result(timeout=20).text == FITS
+    assert [one.output_schema for one in runs.model.asked] == [FORM]
+    assert len(turn.attempts()) == 1
+
+
+@pytest.mark.parametrize("wrong", [MISFITS, "In Rome.", '{"city": 7}'])
+def test_a_model_whose_reply_has_another_form_is_told_so_once(runs: Runs, wrong: str) -> None:
+    turn = said(runs, wrong, FITS)
+    assert turn.result(timeout=20).text == FITS
+    _, mended = runs.model.asked
+    assert [one.role for one in mended.messages] == ["user", "assistant", "user"]
+    assert "does not fit the JSON schema" in mended.messages[-1].text
+    assert [one.error_code for one in turn.attempts()] == ["output_invalid", None]
+
+
+def test_a_form_that_cannot_be_had_fails_the_turn_and_leaves_nothing_behind(runs: Runs) -> None:
+    turn = said(runs, MISFITS, MISFITS)
+    with pytest.raises(TurnFailed) as caught:
+        turn.result(timeout=20)
+    assert caught.value.error_code == "output_invalid"
+    assert turn.refresh().record.input_tokens == 20
+    later = runs.client.send(turn.record.session_id, "go", metadata={"texts": [FITS]})
+    assert later.result(timeout=20).text == FITS
+    assert list(runs.model.asked[-1].history) == []
+    # As another turn it goes on where it was, told already what is wrong with its form.
+    again = runs.client.turns.get(turn.id).retry()
+    with pytest.raises(TurnFailed):
+        again.result(timeout=20)
+    assert [one.role for one in runs.model.asked[-1].messages] == ["user", "assistant", "user"]
+    assert len(runs.model.asked) == 4
+
+
+def test_a_form_that_is_no_schema_fails_the_turn_and_nothing_is_fetched(runs: Runs) -> None:
+    for form in ({"type": "nonsense"}, {"$ref": "http://127.0.0.1:9/schema"}):
+        with pytest.raises(TurnFailed) as caught:
+            said(runs, FITS, form=form).result(timeout=20)
+        assert caught.value.error_code == "setting_refused"
+
+
 def replace_settings(runs: Runs, turn: Turn, **settings: Any) -> dict[str, Any]:
     session = turn.record.session_id
     known = dict(runs.client.sessions.get(session).settings) | settings

@@ -29,16 +29,17 @@ class NewCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """A model call that has ended in calls of tools: its turn goes on under the next fence."""
+    """A model call whose reply does not end its turn: it goes on under the next fence."""
 
-    #: what the call came to; `replies` is the one message, `provider_ref` the thread as it left it
+    #: what the call came to; `replies` is the message that makes the calls, or one and what the
+    #: model is told of it; `provider_ref` is the thread as it left it
     settlement: Settlement
     calls: Sequence[NewCall]  #: in the order in which the message makes them
 
     @property
     def first_output(self) -> int:
         """Return the position of the first call's output; the others follow."""
-        return self.settlement.position + 1
+        return self.settlement.position + len(self.settlement.replies)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,17 +5,19 @@ import contextvars
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 #: Calls of synchronous tools that a process runs at once.
 MOST = 64
 
 
-class Ran(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Ran:
     """What a call has returned, or raised."""
 
-    result: Any
-    raised: BaseException | None
+    result: Any = field(repr=False)
+    raised: BaseException | None = field(repr=False)
 
 
 class Threads:

@@ -4,12 +4,14 @@ A step is one model call of a turn. Each is committed as it comes, and so is wha
 of a tool: whoever claims the turn later goes on where the rows end, and repeats nothing.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from turnmill.domain.bounds import MAX_TOOL_ROUNDS
 from turnmill.domain.checks import storable
-from turnmill.domain.content import ToolCall
+from turnmill.domain.content import Message, ToolCall
 from turnmill.domain.errors import NotSent, StoreError
 from turnmill.domain.states import Effects, ToolCallState, TurnState
 from turnmill.store.codec import StoredHistory
@@ -20,6 +22,7 @@ from turnmill_worker.layers.holding import Holding, Stop
 from turnmill_worker.providers import calls
 from turnmill_worker.providers.boundary import Fault, name_of
 from turnmill_worker.providers.port import Request
+from turnmill_worker.tools.form import misfits
 from turnmill_worker.tools.offered import Offered, Tools
 from turnmill_worker.turn.in_hand import end_of
 from turnmill_worker.turn.rounds import Round, Rounds, round_after, round_left, unanswered
@@ -27,6 +30,12 @@ from turnmill_worker.turn.step_ledger import StepLedger
 
 #: The code of a turn whose model calls tools for ever.
 TOO_MANY_ROUNDS = "too_many_tool_rounds"
+#: The code of a turn whose reply has not the form that is asked for, and could not be mended.
+OUTPUT_INVALID = "output_invalid"
+_MEND = (
+    "This reply does not fit the JSON schema that is asked for. Answer again, with nothing but JSON"
+    " that fits it. What is wrong:"
+)
 _MAX_NAME = 64
 
 #: A verdict, and what the store made of it.
@@ -64,7 +73,8 @@ class Steps:
     @staticmethod
     def are_taken(claim: Claim) -> bool:
         """Tell whether the turn may take more steps than one."""
-        return claim.step > 1 or bool(claim.settings.get("tools"))
+        settings = claim.settings
+        return claim.step > 1 or bool(settings.get("tools") or settings.get("response_format"))
 
     def equipped(self, request: Request, claim: Claim) -> Request:
         """Return the request with the tools that may be called, and where its thread goes on.
@@ -78,6 +88,7 @@ class Steps:
             request,
             tools=tuple(one.offer for one in offered.values()),
             continues=_continued(claim) if claim.step_ref else 0,
+            output_schema=_form_of(claim),
         )
 
     async def run(self, holding: Holding, asking: Asking) -> Ended:
@@ -86,6 +97,8 @@ class Steps:
             ended = await self._left_undone(holding, asking)
             while ended is None:
                 step = self._step(holding.claim, await asking.ask())
+                if isinstance(step, Settlement):
+                    step = await _fitting(holding.claim, step)
                 ended = await self._taken(step, holding, asking) if isinstance(step, Step) else step
         except StoreError as error:
             ended = asking.judge(Fault(error.code))
@@ -144,7 +157,9 @@ class Steps:
         if holding.publishing is not None:
             for call in _calls_in(step.settlement):
                 holding.publishing.tool_call(call)
-        left = await self._finish(round_after(step, holding.claim), holding, asking)
+        left = None
+        if step.calls:
+            left = await self._finish(round_after(step, holding.claim), holding, asking)
         if left is None and not self._accepting():
             return asking.judge(Stop.DRAINING)
         if left is None:
@@ -200,6 +215,43 @@ class Steps:
         if holding.stop in (Stop.REVOKED, Stop.TIMED_OUT):
             return NotSent(holding.stop.value)  # or it would come to that again and again
         return holding.stop or work.value()
+
+
+async def _fitting(claim: Claim, settlement: Settlement) -> Step | Settlement:
+    """Return a reply as it is, if it has the form that is asked for; once, a step to mend it."""
+    schema = _form_of(claim)
+    if schema is None or settlement.state is not TurnState.SUCCEEDED:
+        return settlement
+    try:
+        wrong = await asyncio.to_thread(misfits, settlement.text or "", schema)
+    except ValueError:
+        return _failed(settlement, "setting_refused")
+    if not wrong:
+        return settlement
+    if _was_mended(claim):
+        return _failed(settlement, OUTPUT_INVALID)
+    told = Message.of("user", storable(f"{_MEND}\n{wrong}"))
+    return Step(
+        settlement=replace(
+            settlement,
+            state=TurnState.RUNNING,
+            outcome=CALLED,
+            error_code=OUTPUT_INVALID,
+            replies=(*settlement.replies, told),
+        ),
+        calls=(),
+    )
+
+
+def _form_of(claim: Claim) -> Mapping[str, Any] | None:
+    schema = claim.settings.get("response_format")
+    return schema if isinstance(schema, Mapping) else None
+
+
+def _was_mended(claim: Claim) -> bool:
+    """Tell whether the model was told already that a reply of this turn has not its form."""
+    roles = [one.role for one in claim.messages]
+    return "assistant" in roles and "user" in roles[roles.index("assistant") :]
 
 
 def _continued(claim: Claim) -> int:

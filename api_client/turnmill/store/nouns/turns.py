@@ -42,8 +42,6 @@ from turnmill.store.schema.tables import attempts, messages, sessions, turns
 from turnmill.store.types import db_now
 from turnmill.wire import CANCEL_CHANNEL
 
-#: Who speaks in the steps of a turn; what comes before them is what was sent.
-_OF_STEPS = ("assistant", "tool")
 _COLUMNS = tuple(turns.c[name] for name in TurnRecord.__dataclass_fields__)
 
 
@@ -233,9 +231,11 @@ def _copy(conn: Connection, turn_id: TurnId, new_id: TurnId) -> NewTurn:
     old = conn.execute(select(turns).where(turns.c.id == turn_id)).one()
     if isinstance(old.metadata, Unreadable):
         raise UnreadableRow()  # the copy would be without it, and nobody told
+    first = first_step(conn, turn_id)
+    before = () if first is None else (messages.c.position < first,)
     said = conn.execute(
         select(messages.c.role, messages.c.content)
-        .where(messages.c.turn_id == turn_id, messages.c.role.not_in(_OF_STEPS))
+        .where(messages.c.turn_id == turn_id, *before)
         .order_by(messages.c.position)
     ).all()
     return NewTurn(
