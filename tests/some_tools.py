@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -115,10 +114,9 @@ async def lingers(name: str) -> str:
 
 
 @tool(effects="idempotent")
-def blocks(seconds: float) -> str:
-    """Hold its thread."""
-    time.sleep(seconds)
-    return "done"
+def holds() -> str:
+    """Hold its thread until the test lets it go."""
+    return "went on" if GO_ON.wait(20) else "was forgotten"
 
 
 @tool(effects="idempotent", approval=True, expires=timedelta(seconds=30))
