@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import TypeVar
 
-from turnmill.domain.content import Message
+from turnmill.domain.content import Message, strings_of
 from turnmill.domain.errors import SessionBusy, StoreError, StoreUnavailable, Unstorable
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import OPEN_CALLS
@@ -19,8 +19,9 @@ from turnmill.store.step_records import Advanced, CallEnd, Receipt, Step, ToBegi
 Item = TypeVar("Item")
 T = TypeVar("T")
 
-#: In one statement. Outputs may be as large as a megabyte each.
+#: In one statement: so many, and no more once they have so many characters.
 _MOST = 50
+_HEAVIEST = 4_000_000
 _PAUSES = (0.005, 0.02, 0.08, 0.3, 1.0)
 #: What came of a call may have cost somebody money: it is offered to the store for this long.
 KEEP = timedelta(minutes=15)
@@ -32,10 +33,20 @@ class StepLedger:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._steps: Grouped[Step, Advanced | Fenced | Locked] = Grouped(
-            "steps", self._advance_group, most=_MOST
+            "steps",
+            self._advance_group,
+            most=_MOST,
+            weigh=lambda step: _weight_of(step.settlement.replies),
+            heaviest=_HEAVIEST,
         )
         self._begins: Grouped[ToBegin, bool] = Grouped("begins", self._begin_group, most=_MOST)
-        self._ends: Grouped[CallEnd, bool] = Grouped("ends", self._end_group, most=_MOST)
+        self._ends: Grouped[CallEnd, bool] = Grouped(
+            "ends",
+            self._end_group,
+            most=_MOST,
+            weigh=lambda end: _weight_of([end.message]),
+            heaviest=_HEAVIEST,
+        )
 
     def stop(self) -> None:
         """Write what is left and stop."""
@@ -165,6 +176,11 @@ class StepLedger:
             return [(one.turn_id, one.position) in found for one in some]
 
         return _together(end, ends)
+
+
+def _weight_of(messages: Sequence[Message]) -> int:
+    said = (part for message in messages for part in message.parts)
+    return sum(len(text) for part in said for text in strings_of(part))
 
 
 def _together(
