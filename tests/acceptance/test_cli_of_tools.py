@@ -1,11 +1,16 @@
-"""`turnmill tools`: what waits for somebody is listed, answered, approved and rejected by hand."""
+"""`turnmill tools`: what waits for somebody is listed, answered, approved and rejected by hand.
 
+The commands of docs/tool-approvals.md are run here.
+"""
+
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests import stepping, steps
+from tests.acceptance.pages import ROOT, blocks_of
 from tests.acceptance.terminal import Terminal
 from turnmill import Client, Turn
 from turnmill.domain.states import ToolCallState, TurnState
@@ -84,6 +89,22 @@ def test_calls_are_approved_and_rejected_and_who_did_so_is_known(
     assert (second.state, second.why) == (ToolCallState.REJECTED, "too dear")
     nothing = there.run("tools", "approve", str(turn.id))
     assert (nothing.code, "move_refused" in nothing.err) == (1, True)
+
+
+def test_the_commands_of_docs_tool_approvals_do_what_they_say(
+    client: Client, there: Terminal
+) -> None:
+    page = ROOT / "docs" / "tool-approvals.md"
+    (block,) = [one for one in blocks_of(page) if one.language == "sh"]
+    approved, rejected, answered = (waiting(client, one) for one in (ASKED, ASKED, OUTSIDE))
+    turns = iter((approved, rejected, answered))
+    for line in block.text.splitlines():
+        words = shlex.split(line)[1:]
+        words = [str(next(turns).id) if one.startswith("01a2") else one for one in words]
+        assert there.run(*words).code == 0
+    told = [turn.tool_calls()[0] for turn in (approved, rejected, answered)]
+    assert [one.state for one in told] == ["pending", "rejected", "done"]
+    assert [one.output for one in told] == [None, "refused: too dear", "on Friday"]
 
 
 def test_what_is_not_there_has_its_own_exit_code(client: Client, there: Terminal) -> None:

@@ -76,7 +76,7 @@ def seen(store: Database, turn: TurnId) -> list[ToolCallRecord]:
         return tool_calls.calls_of(conn, turn)
 
 
-def refused(results: Sequence[object]) -> list[object]:
+def refused(results: Sequence[object]) -> list[Exception]:
     """Return the refusals among them; anything else that was raised is a fault."""
     found = [one for one in results if isinstance(one, Exception)]
     assert all(isinstance(one, Conflict) for one in found), found

@@ -64,7 +64,7 @@ TOOL_NAME = "[a-zA-Z0-9_-]{1,64}"
 SCHEMA_BYTES = 50_000
 MOST_TOOL_ROUNDS = 1000
 #: For so long a tool's output, or somebody's approval, is waited for.
-SHORTEST_EXPIRY = timedelta(seconds=1)
+SHORTEST_EXPIRY = timedelta(milliseconds=10)
 LONGEST_EXPIRY = timedelta(days=366)
 #: Of the words in which somebody refuses a call.
 REFUSAL_BYTES = 4000
