@@ -184,6 +184,14 @@ def _batched(field: str, at: Place, value: Any) -> Any:
 _SESSION = ("settings", "metadata", "on_failure", "on_ambiguous", "max_attempts", "idle_ttl")
 _FIELDS = ("user_id", "session", "text", "custom_id", "metadata", "provider", "model", "x")
 
+_SPOKEN = ("tools", "max_tool_rounds", "response_format", "on_context_full")
+
+
+def _of_call(verb: str) -> Verb:
+    """Something said to a call of a turn that has made none."""
+    return Verb(lambda at, value: getattr(at.client.turns.get(at.final), verb)(value))
+
+
 VERBS: Mapping[str, Verb] = {
     "send(text)": Verb(lambda at, value: at.client.send(at.session, value), _text_of),
     "send(session)": Verb(lambda at, value: at.client.send(value, "x")),
@@ -209,6 +217,19 @@ VERBS: Mapping[str, Verb] = {
         for name in ("user_id", "provider", "model", "key", "system_prompt", *_SESSION)
     },
     **{f"update({name})": _updated(name) for name in ("model", "system_prompt", *_SESSION)},
+    **{
+        f"create({name})": _given(lambda at: partial(at.client.sessions.create, user_id="e"), name)
+        for name in _SPOKEN
+    },
+    **{
+        f"update({name})": _given(lambda at: partial(at.client.sessions.update, at.session), name)
+        for name in _SPOKEN
+    },
+    **{verb: _of_call(verb) for verb in ("submit_tool_outputs", "approve", "reject")},
+    "submit_tool_outputs(output)": Verb(
+        lambda at, value: at.client.turns.get(at.final).submit_tool_outputs({"call_1": value})
+    ),
+    "reject(why)": Verb(lambda at, value: at.client.turns.get(at.final).reject("call_1", value)),
     "sessions.get": Verb(lambda at, value: at.client.sessions.get(value)),
     "sessions.archive": Verb(lambda at, value: at.client.sessions.archive(value)),
     "sessions.history": Verb(lambda at, value: list(at.client.sessions.history(value))),
@@ -220,7 +241,11 @@ VERBS: Mapping[str, Verb] = {
     "result(timeout)": Verb(lambda at, value: at.client.turns.get(at.final).result(value)),
     **{
         f"turns.list({name})": _given(lambda at: at.client.turns.list, name)
-        for name in ("session", "states", "error_code", "after", "limit")
+        for name in ("session", "states", "error_code", "waits_for", "after", "limit")
+    },
+    **{
+        f"waiting_calls({name})": _given(lambda at: at.client.turns.waiting_calls, name)
+        for name in ("waits_for", "session", "user_id", "after", "limit")
     },
     "batches.get": Verb(lambda at, value: at.client.batches.get(value)),
     "batches.list(limit)": Verb(lambda at, value: at.client.batches.list(limit=value)),

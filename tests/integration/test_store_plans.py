@@ -342,6 +342,28 @@ CASES = {
 }
 
 
+def call_tools(conn: Connection) -> None:
+    """Let there be many calls of tools that have ended, and some that somebody is asked about."""
+    conn.exec_driver_sql(f"""
+        INSERT INTO turnmill.tool_calls (turn_id, position, session_id, step, call_id, tool,
+            effects, state)
+        SELECT md5('t' || n)::uuid, 2, md5('s' || n)::uuid, 1, 'call_1', 'weather', 'none',
+            CASE WHEN mod(n, 1000) = 0 THEN 'approval' ELSE 'done' END
+        FROM generate_series(1, {LINES}) AS n
+    """)
+    conn.exec_driver_sql("ANALYZE turnmill.tool_calls")
+
+
+def test_what_somebody_is_asked_about_is_found_among_many_calls(crowded: Database) -> None:
+    plan = plan_of(
+        crowded,
+        lambda conn: turns.find(conn, waits_for=["approval"], limit=10),
+        before=call_tools,
+    )
+    assert "ix_tool_calls_waiting" in plan.indexes
+    assert plan.pages < 300
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_rows_are_found_by_their_index(crowded: Database, name: str) -> None:
     plan = plan_of(crowded, CASES[name].call)

@@ -36,7 +36,7 @@ def call_document(call: ToolCallRecord, *, text: bool) -> dict[str, Any]:
     return {
         **fields(call, "turn_id", "session_id", "step", "position", "call_id", "tool", "state"),
         **fields(call, "waits_for", "effects", "approval", "runs", "error_code", "decided_at"),
-        **fields(call, "created_at", "started_at", "ended_at", "expires_at"),
+        **fields(call, "created_at", "started_at", "ended_at", "expires_at", "made_in"),
         **said,
     }
 

@@ -49,6 +49,7 @@ class ToolCallRecord:
     started_at: datetime | None  #: before the last run began
     ended_at: datetime | None
     expires_at: datetime | None  #: until then its output, or its approval, is waited for
+    made_in: TurnId | None  #: another turn, of which this one is the retry; None: in this one
 
     @property
     def waits_for(self) -> str | None:
@@ -109,6 +110,7 @@ def _record(row: Any, said: Mapping[int, Sequence[Part]]) -> ToolCallRecord:
         arguments=None if call is None else _parsed(call.arguments),
         state=state,
         effects=Effects(row.effects),
+        made_in=None if row.made_in is None else TurnId(row.made_in),
         output=None if output is None else output.output,
         decided_by=decision.get("by"),
         decided_at=datetime.fromisoformat(decision["at"]) if decision else None,

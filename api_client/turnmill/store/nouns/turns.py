@@ -104,11 +104,16 @@ def _waits_for(names: Collection[str]) -> ColumnElement[bool]:
     has_call = select(tool_calls.c.turn_id).where(
         tool_calls.c.state.in_(calls), text(WAITING_CALL_SQL)
     )
-    named = turns.c.waits_for.in_([name for name in names if name not in BETWEEN_STEPS])
-    return or_(
-        and_(turns.c.id.in_(has_call), turns.c.state.not_in(FINAL)),
-        and_(named, turns.c.state.not_in(FINAL), turns.c.state != TurnState.RUNNING),
+    asked = and_(turns.c.id.in_(has_call), turns.c.state.not_in(FINAL))
+    others = [name for name in names if name not in BETWEEN_STEPS]
+    if not others:
+        return asked  # by itself, it is looked up among the few that wait
+    put_off = and_(
+        turns.c.waits_for.in_(others),
+        turns.c.state.not_in(FINAL),
+        turns.c.state != TurnState.RUNNING,
     )
+    return or_(asked, put_off) if calls else put_off
 
 
 def finished(conn: Connection, turn_ids: Sequence[TurnId]) -> list[TurnId]:
