@@ -6,6 +6,7 @@ All others are parameters of the vendor's, which only the worker knows.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from itertools import islice
 from typing import Any, cast
 
 from turnmill.domain.arguments import whole, yes_or_no
@@ -62,9 +63,15 @@ def tools_given(value: object) -> list[Any] | None:
         return None
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Sequence):
         raise InvalidInput("tools must be a list of tools", hint=_TOOLS_HINT)
-    if len(value) > MOST_TOOLS:
-        raise _too_many_tools()
-    plain = [_without_spans(_named(one)) for one in value]
+    try:
+        plain = [_without_spans(_named(one)) for one in islice(value, MOST_TOOLS + 1)]
+    except InvalidInput:
+        raise
+    except Exception as error:  # noqa: BLE001
+        # The edge to a caller's own types.
+        raise InvalidInput(
+            f"tools cannot be read: {type(error).__name__}", hint=_TOOLS_HINT
+        ) from None
     return _tools(json_object({"tools": plain}, name="tools")["tools"])
 
 
@@ -129,7 +136,9 @@ def _tools(tools: object) -> list[Any]:
     if not isinstance(tools, list):
         raise InvalidInput("setting 'tools' must be a list of tools", hint=_TOOLS_HINT)
     if len(tools) > MOST_TOOLS:
-        raise _too_many_tools()
+        raise InvalidInput(
+            f"a session may use up to {MOST_TOOLS} tools", hint="vendors take no more in one call"
+        )
     found = [_tool_name(one) if isinstance(one, str) else _tool(one) for one in tools]
     names = [one if isinstance(one, str) else one["name"] for one in found]
     if len(set(names)) < len(names):
@@ -229,12 +238,6 @@ def _response_format(schema: object) -> dict[str, Any]:
 
 def _rounds(value: object) -> int:
     return whole(value, name="max_tool_rounds", most=MOST_TOOL_ROUNDS)
-
-
-def _too_many_tools() -> InvalidInput:
-    return InvalidInput(
-        f"a session may use up to {MOST_TOOLS} tools", hint="vendors take no more in one call"
-    )
 
 
 def _timeout(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """Calls of tools: what callers answer, approve, reject and list."""
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 from turnmill.domain.bounds import MOST_PARTS, REFUSAL_BYTES
@@ -73,12 +74,11 @@ def submit(
     max_text_bytes: int,
 ) -> Verb[None]:
     """Write what came of calls that are answered from outside."""
-    given = {
-        **_given(outputs, name="outputs", is_error=False, most=max_text_bytes),
-        **_given(errors, name="errors", is_error=True, most=max_text_bytes),
-    }
-    if len(given) < len(outputs or ()) + len(errors or ()):
+    said = _given(outputs, name="outputs", is_error=False, most=max_text_bytes)
+    failed = _given(errors, name="errors", is_error=True, most=max_text_bytes)
+    if said.keys() & failed.keys():
         raise InvalidInput("a call has both an output and an error", hint="say one of them")
+    given = said | failed
     if not given:
         raise InvalidInput("there is nothing to submit", hint=_OUTPUTS)
     return transaction(lambda conn: Effect(None, moves.submit(conn, turn_id, given)))
@@ -109,13 +109,17 @@ def _given(said: object, *, name: str, is_error: bool, most: int) -> dict[str, m
         return {}
     if not isinstance(said, Mapping):
         raise InvalidInput(f"{name} must be a mapping of call ids", hint=_OUTPUTS)
-    if len(said) > MOST_PARTS:
+    try:
+        pairs = [*islice(said.items(), MOST_PARTS + 1)]
+    except Exception as error:  # noqa: BLE001
+        # The edge to a caller's own type: whatever it does when it is read, nothing was written.
         raise InvalidInput(
-            f"{name} are more than {MOST_PARTS}", hint="submit them in several calls"
-        )
+            f"{name} cannot be read: {type(error).__name__}", hint="give a plain dict"
+        ) from None
+    if len(pairs) > MOST_PARTS:
+        raise InvalidInput(f"{name} are more than {MOST_PARTS}", hint="submit them in parts")
     return {
-        _call_id(call_id): moves.Given(_output(one, most=most), is_error)
-        for call_id, one in said.items()
+        _call_id(call_id): moves.Given(_output(one, most=most), is_error) for call_id, one in pairs
     }
 
 
