@@ -20,7 +20,8 @@ OUTSIDE, ASKED = ToolCallState.CALLER, ToolCallState.APPROVAL
 
 
 @pytest.fixture
-def there(tmp_path: Path, database_url: str) -> Terminal:
+def there(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    monkeypatch.delenv("COLUMNS", raising=False)  # pytest's own terminal
     return Terminal(tmp_path, {"TURNMILL_DATABASE_URL": database_url})
 
 
