@@ -36,6 +36,21 @@ def test_a_turn_that_runs_is_cut_short_when_it_is_cancelled(client: Client) -> N
         turn.result(timeout=WAIT)
 
 
+def test_a_cancel_can_be_waited_for_and_what_was_used_is_estimated(client: Client) -> None:
+    session = client.sessions.create(user_id="ada")
+    turn = client.send(session, "long", metadata={"mock": {"latency": 60}})
+    while turn.refresh().state is not TurnState.RUNNING:
+        pass
+    assert turn.cancel(wait=True, timeout=WAIT) is TurnState.CANCELLED
+    assert all(one.estimated for one in turn.attempts() if one.input_tokens)
+
+
+def test_a_turn_that_is_done_stays_so_when_it_is_cancelled(client: Client) -> None:
+    turn = client.send(client.sessions.create(user_id="ada"), "quick")
+    turn.result(timeout=WAIT)
+    assert turn.cancel(wait=True) is TurnState.SUCCEEDED
+
+
 def test_the_session_goes_on_after_a_cancelled_turn(client: Client) -> None:
     session = client.sessions.create(user_id="ada")
     long = client.send(session, "long", metadata={"mock": {"latency": 60}})

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine, select, update
 
 from turnmill.store import database, kept, postgres
-from turnmill.store.line import endings, leases
+from turnmill.store.line import endings, estimates, leases
 from turnmill.store.nouns import copied_steps, events, reading, turns
 from turnmill.store.postgres import accepting, claiming, settling, stepping
 from turnmill.store.rules import accepting as accepting_rules
@@ -27,6 +27,7 @@ _EVENTS = "tests/contract/store/test_events.py"
 _KEPT = "tests/contract/store/test_kept.py"
 _LOSSES = "tests/contract/store/test_losses.py"
 _MOVES = "tests/contract/store/test_moves.py"
+_PARTIAL = "tests/contract/store/test_partial.py"
 _SENDING = "tests/contract/store/test_sending.py"
 _STEPPING = "tests/contract/store/test_stepping.py"
 _SETTLING = "tests/contract/store/test_settling.py"
@@ -353,6 +354,23 @@ MUTANTS = {
         breaks=instead(postgres, "has_been_up", lambda *_: True),
         killed_by=f"{_LOSSES}::test_nothing_is_taken_before_the_server"
         "_has_been_up_for_a_lease[postgres]",
+    ),
+    "partial_unasked": Mutant(
+        rule="what had come of a reply is kept only where somebody asked for it",
+        breaks=settling_without((" AND turn.keep_partial", "")),
+        killed_by=f"{_PARTIAL}::test_what_had_come_is_kept_with_the_verdict"
+        "_if_it_was_asked_for[postgres-False]",
+    ),
+    "partial_of_the_failed": Mutant(
+        rule="what had come of a reply is kept of cancelled turns only",
+        breaks=settling_without(("turn.state = 'cancelled' AND turn.keep_partial", "true")),
+        killed_by=f"{_PARTIAL}::test_no_other_end_of_a_call_leaves_a_part_behind[postgres-failed]",
+    ),
+    "estimate_beside_the_count": Mutant(
+        rule="what is counted takes the place of its estimate",
+        breaks=instead(estimates, "_withdraw", lambda *_: None),
+        killed_by=f"{_PARTIAL}::test_a_reply_that_is_found_counts_instead_of_the_estimate"
+        "[postgres-cost0]",
     ),
     "no_poller": Mutant(
         rule="what nobody was told of is taken all the same",

@@ -113,6 +113,11 @@ async def test_a_call_that_is_cut_after_some_pieces_is_booked_before_it_is_tried
     assert tokens(settlement) == (2, 2, True)
 
 
+async def test_an_error_in_the_middle_of_a_stream_is_paid_for() -> None:
+    settlement = await failed(MaybeSent("server_error", answered=True), "12345678")
+    assert tokens(settlement) == (2, 2, True)
+
+
 async def test_system_prompt_and_history_are_part_of_what_was_sent() -> None:
     said = StoredHistory.of_rows([("user", [{"type": "text", "text": "x" * 40}])])
     claimed = {"system_prompt": "y" * 20, "history": said}
@@ -150,7 +155,9 @@ async def test_a_history_that_cannot_be_read_now_is_unknown_too() -> None:
     assert tokens(ledger.settled[0]) == (None, 0, True)
 
 
-@pytest.mark.parametrize("error", [Overloaded(), Rejected("no")])
+@pytest.mark.parametrize(
+    "error", [Overloaded(), Rejected("no"), MaybeSent("http_500", answered=True)]
+)
 async def test_a_call_that_the_vendor_never_executed_has_used_nothing(error: Exception) -> None:
     settlement = await failed(error)
     assert tokens(settlement) == (0, 0, False)

@@ -43,6 +43,7 @@ def made(kind: type[TurnmillError]) -> TurnmillError:
         "request_id": "req_1",
         "problems": [(3, "no text")],
         "kept": ("resp_1",),
+        "answered": True,
     }
     _first, *wanted = inspect.signature(kind).parameters
     return kind("the_message", **{name: given[name] for name in wanted})

@@ -40,7 +40,7 @@ def resumed(**options: Any) -> Claim:
 
 
 def kept_by(claim: Claim, found: verdict.Verdict) -> list[tuple[str, bool, bool, bool]]:
-    settled = verdict.settlement(claim, found, provider_ms=1, usage=None, cost_usd=None)
+    settled = verdict.settlement(claim, found, provider_ms=1, cost_usd=None)
     assert {one.provider for one in settled.kept} <= {claim.provider}
     return [(one.ref, one.stored, one.running, one.wanted) for one in settled.kept]
 
@@ -190,7 +190,7 @@ def test_what_is_no_id_is_not_taken_for_one(given: Any) -> None:
 
 def test_a_single_id_is_not_taken_apart() -> None:
     found = verdict.of_answer(a_claim(), Done(text="hi", kept="resp_1"), **RULES)
-    settled = verdict.settlement(a_claim(), found, provider_ms=1, usage=None, cost_usd=None)
+    settled = verdict.settlement(a_claim(), found, provider_ms=1, cost_usd=None)
     assert settled.kept == (
         Kept(ref="resp_1", provider="theirs", stored=True, running=False, wanted=True),
     )

@@ -189,6 +189,7 @@ def _sound_error(error: ProviderError) -> ProviderError:
         request_id=_name(field(error, "request_id"), most=MAX_ID),
         hint=_words(field(error, "hint")),
         kept=_refs(field(error, "kept")),
+        answered=field(error, "answered") is True,
     )
 
 

@@ -119,6 +119,7 @@ def error_of_status(
         detail=detail[:DETAIL_MAX],
         retry_after=retry_after(headers, now=datetime.now(UTC)),
         request_id=request_id,
+        answered=True,
     )
 
 

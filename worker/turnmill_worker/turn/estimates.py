@@ -29,10 +29,17 @@ async def estimated(found: object, holding: Holding, read: ReadHistory) -> Usage
     A vendor that holds the thread reads all of it: so does this, which may find it gone.
     """
     request = holding.request
-    if request is None or not holding.sent or not isinstance(found, MaybeSent | Stop):
-        return None
     came = 0 if holding.partial is None else holding.partial.bytes
+    if request is None or not holding.sent or not _is_cut(found, came=came):
+        return None
     return Usage(input_tokens=_tokens(await _sent(request, read)), output_tokens=_tokens(came))
+
+
+def _is_cut(found: object, *, came: int) -> bool:
+    """Tell whether it ended before its end, and not with an error that the vendor has told of."""
+    if isinstance(found, MaybeSent):
+        return came > 0 or not found.answered
+    return isinstance(found, Stop)
 
 
 async def _sent(request: Request, read: ReadHistory) -> int | None:

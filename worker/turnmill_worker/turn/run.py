@@ -166,7 +166,7 @@ def _asking(holding: Holding, deps: Deps) -> Asking:
 
     def judge(found: Stop | NotSent) -> Settlement:
         judged = _verdict(holding.claim, found, holding, deps)
-        return verdict.settlement(holding.claim, judged, provider_ms=0, usage=None, cost_usd=None)
+        return verdict.settlement(holding.claim, judged, provider_ms=0, cost_usd=None)
 
     def told(claim: Claim, settlement: Settlement) -> None:
         stands = Settled(turn_id=claim.turn_id, state=settlement.state, due_at=None, next=None)
@@ -187,13 +187,15 @@ async def attempt(claim: Claim, holding: Holding, deps: Deps) -> Settlement:
     came = await _call(claim, holding, deps)
     elapsed = time.monotonic() - began
     found = _verdict(claim, came, holding, deps)
-    usage = await _usage(came, found, holding, deps)
+    estimate = (
+        None if found.reply else await estimates.estimated(came, holding, deps.ledger.history)
+    )
     return verdict.settlement(
         claim,
         found,
         provider_ms=round(elapsed * 1000),
-        usage=usage,
-        cost_usd=_cost(claim, found.reply, usage, deps) if usage else None,
+        cost_usd=_cost(claim, found.reply, estimate, deps),
+        estimate=estimate,
         partial=None if found.reply else holding.partial,
         first_token_ms=None if holding.partial is None else holding.partial.first_token_ms,
     )
@@ -217,14 +219,11 @@ def _rules(deps: Deps) -> Rules:
     return {"policy": deps.policy, "jitter": deps.jitter(), "patience": deps.background_timeout}
 
 
-async def _usage(came: Found, found: Verdict, holding: Holding, deps: Deps) -> Usage | None:
-    """Return what the call has used, as it was counted or estimated; None where that is nothing."""
-    if found.reply is not None:
-        return found.reply.usage
-    return await estimates.estimated(came, holding, deps.ledger.history)
-
-
-def _cost(claim: Claim, reply: Done | None, usage: Usage, deps: Deps) -> Decimal | None:
+def _cost(claim: Claim, reply: Done | None, estimate: Usage | None, deps: Deps) -> Decimal | None:
+    """Return the price of what was used, where anything was."""
+    usage = reply.usage if reply else estimate
+    if usage is None:
+        return None
     model = (reply.model if reply else "") or claim.model
     return boundary.cost_of(lambda: deps.price(claim.provider, model, usage))
 

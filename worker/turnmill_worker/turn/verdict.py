@@ -293,16 +293,17 @@ def settlement(
     verdict: Verdict,
     *,
     provider_ms: int,
-    usage: Usage | None,
     cost_usd: Decimal | None,
+    estimate: Usage | None = None,
     partial: Partial | None = None,
     first_token_ms: int | None = None,
 ) -> Settlement:
     """Return the verdict with the identity of the turn, and what the call has used and cost.
 
-    `usage` without a reply is our estimate. `partial` had come of a reply that is not there.
+    Without a reply, `estimate` says what it has used, and `partial` what had come of one.
     """
     reply = verdict.reply
+    usage = reply.usage if reply else estimate
     return Settlement(
         turn_id=claim.turn_id,
         session_id=claim.session_id,

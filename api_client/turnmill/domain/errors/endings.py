@@ -39,6 +39,7 @@ class TurnCancelled(NoReply):
     """The turn was cancelled."""
 
     code = "turn_cancelled"
+    hint = "`cancel(keep_partial=True)` keeps what had come; `turn.messages()` shows it"
 
 
 class TurnExpired(NoReply):

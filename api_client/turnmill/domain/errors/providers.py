@@ -11,7 +11,8 @@ class ProviderError(TurnmillError):
 
     `error_code` is what the attempt row keeps; `detail` is the provider's own text: it may quote
     the user, so it is stored in the database and shown nowhere else. `kept` are the vendor's ids of
-    what it stored all the same, to be deleted there.
+    what it stored all the same, to be deleted there. `answered`: the vendor itself has told of the
+    error, and so charges nobody, unless a part of a reply had come.
     """
 
     code = "provider_error"
@@ -24,10 +25,12 @@ class ProviderError(TurnmillError):
         retry_after: timedelta | None = None,
         request_id: str = "",
         kept: Sequence[str] = (),
+        answered: bool = False,
         hint: str | None = None,
     ) -> None:
         super().__init__(error_code or self.code, hint=hint)
         self.kept = tuple(kept)
+        self.answered = answered
         self.error_code = error_code or self.code
         self.detail = detail
         self.retry_after = retry_after
