@@ -104,7 +104,7 @@ def test_a_cancel_is_heard_while_the_broker_is_away(
     assert attempt.input_tokens == 3  # of ten letters
 
 
-def test_a_cancel_that_nobody_heard_is_found_by_whoever_listens_again(
+def test_a_cancel_that_nobody_heard_is_found_all_the_same(
     system: System, worker: Child, client: Client, vendor: SlowVendor
 ) -> None:
     item = begun(client, vendor)
