@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -181,6 +182,18 @@ def _of_vendor(request: Request, name: str) -> Request:
     )
 
 
+def _of_later_step(request: Request) -> list[str]:
+    """Judge a body on a thread that holds the turn up to the last thing that the model said."""
+    said = request.messages
+    last = max((n for n, one in enumerate(said, 1) if one.role == "assistant"), default=0)
+    first = last
+    while first and said[first - 1].role == "assistant":
+        first -= 1
+    held = [one.id for n in said[first:last] for one in n.parts if isinstance(one, ToolCall)]
+    on = replace(_of_vendor(request, "openai"), messages=said, thread_ref="resp_1", continues=last)
+    return openai_responses.violations(_as_sent(responses.body_of(on, chain=True)), held=held)
+
+
 BODIES: dict[str, Callable[[Request], list[str]]] = {
     "responses": lambda one: openai_responses.violations(
         _as_sent(responses.body_of(_of_vendor(one, "openai"), chain=False))
@@ -188,6 +201,7 @@ BODIES: dict[str, Callable[[Request], list[str]]] = {
     "chain": lambda one: openai_responses.violations(
         _as_sent(responses.body_of(_of_vendor(one, "openai"), chain=True))
     ),
+    "later step": _of_later_step,
     "chat": lambda one: openai_chat.violations(_as_sent(chat.body_of(_of_vendor(one, "openai")))),
     "messages": lambda one: anthropic_messages.violations(
         _as_sent(messages.body_of(_of_vendor(one, "anthropic")))

@@ -171,7 +171,7 @@ def _call(block: Mapping[str, Any], found: Sequence[Part]) -> ToolCall:
     return call_of(
         call_id=block.get("id"),
         called=block.get("name"),
-        arguments=json.dumps(block.get("input"), ensure_ascii=False),
+        arguments=json.dumps(block.get("input", {}), ensure_ascii=False),
         taken={one.id for one in found if isinstance(one, ToolCall)},
     )
 

@@ -40,6 +40,7 @@ def parts_of(output: Sequence[Mapping[str, Any]], *, keep: bool, called: bool) -
     With `keep`, the vendor's own items are among them, which travel back; without `called` no call.
     """
     said = _joined_of(output, "text")
+    keep = keep and all(map(_can_return, output))  # none without the reasoning that it belongs to
     found: list[Part] = []
     for item in output:
         kind = item.get("type")
