@@ -1,5 +1,6 @@
 """Tools at each vendor: what is offered, what is called, and what travels back."""
 
+import json
 from typing import Any
 
 import pytest
@@ -343,3 +344,14 @@ async def test_a_vendor_that_does_nothing_but_pause_is_asked_eight_times() -> No
     assert (len(vendor.bodies), found.text, found.finish_reason) == (8, "." * 8, "length")
     body = messages.body_of(a_request(history=[Message("assistant", found.parts)]))
     assert anthropic_messages.violations(body) == []  # searches without a result are left out
+
+
+def test_what_the_vendor_has_searched_is_sent_once_and_with_its_result() -> None:
+    kept = [own("anthropic", "messages", json.dumps(one)) for one in (SEARCH, FOUND)]
+    use, result = kept
+    for said in ([use, use, result], [use, result, result], [result, use, result]):
+        history = [Message("assistant", [*said, Text("Two.")])]
+        body = messages.body_of(a_request(history=history))
+        assert anthropic_messages.violations(body) == []
+        kinds = [one["type"] for one in body["messages"][1]["content"]]
+        assert kinds == ["server_tool_use", "web_search_tool_result", "text"]

@@ -8,7 +8,7 @@ a history refuses every later message of its session. So none of these is ever s
 import json
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import groupby
@@ -87,6 +87,26 @@ def name_of_tool(given: str) -> str:
     return f"{_NOT_IN_NAMES.sub('_', given)[: NAME_MAX - 9]}_{digest}"
 
 
+def whole_pairs(halves: Iterable[tuple[Hashable, bool] | None]) -> set[int]:
+    """Return the places of what stands in pairs: a name that opens one, and later one that ends it.
+
+    Each name counts once. None is what belongs to no pair.
+    """
+    opened: dict[Hashable, int] = {}
+    ended: set[Hashable] = set()
+    found: set[int] = set()
+    for place, half in enumerate(halves):
+        if half is None or half[0] in ended:
+            continue
+        key, opens = half
+        if opens:
+            opened[key] = place
+        elif key in opened:
+            ended.add(key)
+            found |= {opened[key], place}
+    return found
+
+
 def is_blank(text: str) -> bool:
     """Tell whether there is nothing to be read in it."""
     return not text or text.isspace()
@@ -107,13 +127,14 @@ class _Ids:
     def __init__(self, longest: int) -> None:
         self._longest = longest
         self._taken: set[str] = set()
+        self._changed: Counter[str] = Counter()
 
     def take(self, given: str) -> str:
         """Return the id for a call. In a history that only grows it stays what it is."""
-        fit, n = given, 0
+        fit = given
         while not self._fits(fit):
-            fit = f"call_{_digest(f'{n} {given}')}"
-            n += 1
+            fit = f"call_{_digest(f'{self._changed[given]} {given}')}"
+            self._changed[given] += 1
         self._taken.add(fit)
         return fit
 
@@ -183,11 +204,11 @@ def _in_order(
 
 
 def _run_of_assistant(run: Sequence[Message], dialect: Dialect) -> Iterator[Message]:
-    """Yield messages of the assistant's in a row: as one where there are calls among them."""
-    if any(isinstance(part, ToolCall) for one in run for part in one.parts):
+    """Yield messages of the assistant's in a row: as one where they hold more than words."""
+    if any(isinstance(part, ToolCall | Native) for one in run for part in one.parts):
         run = [Message("assistant", [part for one in run for part in one.parts])]
     for one in run:
-        parts = one.parts if _is_plain(one) else [*_joined(dialect.company(_spoken(one)))]
+        parts = one.parts if _is_plain(one) else dialect.company(_spoken(one))
         if parts:
             yield Message("assistant", parts)
 

@@ -22,6 +22,7 @@ from turnmill_worker.providers.pairing import (
     is_blank,
     name_of_tool,
     paired,
+    whole_pairs,
 )
 from turnmill_worker.providers.parameters import setting_refused
 from turnmill_worker.providers.port import Request
@@ -40,12 +41,16 @@ def messages_of(messages: Iterable[Message]) -> tuple[list[str], list[dict[str, 
 
     Roles alternate. A message's content is a text, or blocks where there are several or others.
     """
-    said = paired(messages, dialect=_DIALECT)
-    system = [one.text for one in said if one.role == "system"]
+    talk: list[Message] = []
+    system: list[str] = []
+    for message in messages:
+        if message.role == "system":
+            system += [one.text for one in paired([message], dialect=_DIALECT)]
+        else:
+            talk.append(message)
     found: list[dict[str, Any]] = []
-    for is_assistant, run in groupby(
-        (one for one in said if one.role != "system"), lambda one: one.role == "assistant"
-    ):
+    said = paired(talk, dialect=_DIALECT)
+    for is_assistant, run in groupby(said, lambda one: one.role == "assistant"):
         parts = [part for one in run for part in one.parts]
         if is_assistant and not found:
             found.append({"role": "user", "content": NO_WORDS})
@@ -197,25 +202,27 @@ def _part_of(block: Mapping[str, Any]) -> Part | None:
 def _company(parts: Sequence[Part]) -> Sequence[Part]:
     """Leave out what the vendor would miss something of: half a pair, thinking about nothing."""
     items = [mapping(item_of(one)) if isinstance(one, Native) else {} for one in parts]
-    uses, results = _ids(items, "id"), _ids(items, "tool_use_id")
+    pairs = whole_pairs(map(_half, items))
     kept: list[Part] = []
-    for part, item in reversed([*zip(parts, items, strict=True)]):
-        kind = text(item.get("type"))
-        if kind in _THINKING:
+    for place in reversed(range(len(parts))):
+        item = items[place]
+        if not isinstance(parts[place], Native) or place in pairs:
+            stays = True
+        elif item.get("type") in _THINKING:
             stays = bool(kept) and bool(text(item.get("signature")) or text(item.get("data")))
-        elif kind in _USES:
-            stays = item.get("id") in results
-        elif kind.endswith("_tool_result"):
-            stays = item.get("tool_use_id") in uses
         else:
-            stays = not isinstance(part, Native) or bool(kind)
+            stays = bool(text(item.get("type"))) and _half(item) is None
         if stays:
-            kept.append(part)
+            kept.append(parts[place])
     return kept[::-1]
 
 
-def _ids(items: Iterable[Mapping[str, Any]], field: str) -> set[str]:
-    return {name for one in items if (name := text(one.get(field)))}
+def _half(item: Mapping[str, Any]) -> tuple[str, bool] | None:
+    """Return which pair a block is half of, and whether it is the use; None for any other."""
+    kind = text(item.get("type"))
+    if kind in _USES:
+        return text(item.get("id")), True
+    return (text(item.get("tool_use_id")), False) if kind.endswith("_tool_result") else None
 
 
 _DIALECT = Dialect(api=API, id_max=64, part_of=_part_of, company=_company)

@@ -6,7 +6,13 @@ from typing import Any
 from turnmill.domain.content import Message, Native, Part, Text, ToolCall, ToolOutput
 from turnmill_worker.providers.fitting import item_of, unsupported
 from turnmill_worker.providers.offering import call_of, native_of
-from turnmill_worker.providers.pairing import NO_WORDS, Dialect, paired, said_arguments_of
+from turnmill_worker.providers.pairing import (
+    NO_WORDS,
+    Dialect,
+    paired,
+    said_arguments_of,
+    whole_pairs,
+)
 from turnmill_worker.providers.untrusted import joined, mapping, mappings, text
 
 API = "responses"  #: of native parts
@@ -159,26 +165,27 @@ def _part_of(item: Mapping[str, Any]) -> Part | None:
 def _company(parts: Sequence[Part]) -> list[Part]:
     """Leave out what the vendor would miss something of: half a pair, reasoning about nothing."""
     items = [mapping(item_of(one)) if isinstance(one, Native) else {} for one in parts]
-    calls = {(one.get("type"), one.get("call_id")) for one in items}
+    pairs = whole_pairs(map(_half, items))
     kept: list[Part] = []
-    for part, item in reversed([*zip(parts, items, strict=True)]):
-        if not isinstance(part, Native):
-            kept.append(part)
-        elif item.get("type") == "reasoning":
-            if kept and _can_return(item):
-                kept.append(part)
-        elif _has_its_pair(item, calls):
-            kept.append(part)
+    for place in reversed(range(len(parts))):
+        kind = text(items[place].get("type"))
+        if not isinstance(parts[place], Native) or place in pairs:
+            stays = True
+        elif kind == "reasoning":
+            stays = bool(kept) and _can_return(items[place])
+        else:
+            stays = kind not in ("", "item_reference") and _half(items[place]) is None
+        if stays:
+            kept.append(parts[place])
     return kept[::-1]
 
 
-def _has_its_pair(item: Mapping[str, Any], items: set[tuple[object, object]]) -> bool:
-    kind, call_id = text(item.get("type")), item.get("call_id")
-    if not kind or kind == "item_reference":
-        return False
+def _half(item: Mapping[str, Any]) -> tuple[tuple[str, str], bool] | None:
+    """Return which pair an item is half of, and whether it is the call; None for any other."""
+    kind, call_id = text(item.get("type")), text(item.get("call_id"))
     if kind.endswith("_output"):
-        return (kind.removesuffix("_output"), call_id) in items
-    return not is_unanswered(item) or (f"{kind}_output", call_id) in items
+        return (kind.removesuffix("_output"), call_id), False
+    return ((kind, call_id), True) if kind.endswith("_call") and is_unanswered(item) else None
 
 
 _DIALECT = Dialect(api=API, id_max=64, part_of=_part_of, company=_company)
