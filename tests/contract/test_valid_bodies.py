@@ -228,6 +228,7 @@ def test_whatever_was_said_becomes_a_body_that_each_vendor_takes(request: Reques
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @settings(_profile, max_examples=10_000)
 @given(_requests())
 def test_ten_thousand_histories_become_bodies_that_each_vendor_takes(request: Request) -> None:
