@@ -139,7 +139,7 @@ def mutant(api: str, dice: random.Random) -> Mutant:
         parts = [{"type": "text", "text": "Paris"}, {"type": "refusal", "refusal": ""}]
         payload["choices"][0]["message"]["content"] = parts
     for _ in range(dice.choice((1, 1, 2, 3, 5))):
-        _change(payload, dice)
+        change(payload, dice)
     drawn = dice.random()
     if drawn < 0.1:
         return _with_an_error(payload, dice)
@@ -166,7 +166,7 @@ def _with_an_error(payload: dict[str, Any], dice: random.Random) -> Mutant:
     return Mutant(wire=http(body, status=status), may_be_asked_again=True)
 
 
-def _change(payload: dict[str, Any], dice: random.Random) -> None:
+def change(payload: dict[str, Any], dice: random.Random) -> None:
     """Delete, replace, wrap, double or exchange a value somewhere."""
     holder, key = dice.choice(list(_places(payload)) or [(payload, "id")])
     what = dice.randrange(5)

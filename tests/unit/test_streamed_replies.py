@@ -1,7 +1,10 @@
 """What vendors' events amount to is what they would have answered at once."""
 
 import asyncio
+import copy
 import json
+import random
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
@@ -12,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.doubles import streams
+from tests.doubles.mutations import change
 from turnmill.domain.errors import ProviderError
 from turnmill_worker.http1.answer import Headers
 from turnmill_worker.http1.failures import CutShort
@@ -212,3 +216,30 @@ def test_a_stream_without_its_last_event_is_no_reply(api: str, text: str, at: in
     last = len(wire) - len(events[-1])
     with pytest.raises(CutShort):
         asyncio.run(streamed(api, [wire[: at % last]]))
+
+
+@APIS
+def test_events_that_make_no_sense_are_a_reply_or_an_error_of_ours(api: str) -> None:
+    dice = random.Random(api)
+
+    async def all_of_them() -> Counter[str]:
+        endings: Counter[str] = Counter()
+        for _ in range(400):
+            events = copy.deepcopy([*EVENTS[api](payload_of(api, ["Hel🏔lo ", "wörld"]), size=3)])
+            for event in dice.sample(events, dice.randrange(1, 3)):
+                if isinstance(event, dict):
+                    change(event, dice)
+            said = [one if isinstance(one, str) else json.dumps(one) for one in events]
+            try:
+                reply, heard, _ = await streamed(api, [f"data: {one}\n\n".encode() for one in said])
+            except (ProviderError, CutShort) as error:
+                endings[type(error).__name__] += 1
+            else:
+                assert heard == reply.text
+                endings["Done"] += 1
+        return endings
+
+    endings = asyncio.run(all_of_them())
+    assert endings["Done"] > 40
+    assert endings["Rejected"]
+    assert endings["CutShort"]

@@ -178,11 +178,11 @@ async def _taken(event: Event, assembly: Assembly, told: Told) -> bytes:
         raise TooLarge
     else:
         found = await asyncio.to_thread(_object_of, data)
-    if found is None:
+    if found is not None and event.name:
+        found.setdefault("type", event.name)
+    if found is None or not isinstance(found.get("type", ""), str):
         assembly.take_word(data, told)
         return data[:_BEGINNING_MAX]
-    if "type" not in found and event.name:
-        found["type"] = event.name
     assembly.take(found, told, size=len(data))
     return b""
 

@@ -1,9 +1,8 @@
 """What Anthropic's events amount to: a message."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
-
-from pydantic_core import from_json
 
 from turnmill_worker.providers.streaming import Size, Told
 from turnmill_worker.providers.untrusted import mapping, paired
@@ -33,53 +32,54 @@ class MessageEvents:
                 self._message = {**mapping(event.get("message"))}
                 self._size.add(size)
             case "message_delta":
-                self._change(event)
+                self._change(event, told)
             case "message_stop":
                 self._end()
             case "error":
                 self.payload = event
+            case None:
+                self._spoil(told)
             case _:
                 pass
 
     def take_word(self, word: bytes, told: Told) -> None:
-        """Note that something is missing."""
-        self._is_spoilt = True
-        told.in_step = False
+        """Take what cannot be read."""
+        self._spoil(told)
 
     def _begin(self, event: Mapping[str, Any], told: Told, *, size: int) -> None:
         index, block = event.get("index"), event.get("content_block")
         if type(index) is not int or index in self._blocks or not isinstance(block, dict):
-            self._is_spoilt = True
+            self._spoil(told)
             return
         self._size.add(size)
-        self._blocks[index] = made = _Block(block)
+        self._blocks[index] = made = _Block(block, index=index)
         if made.is_text and block.get("text"):
             told.add(block["text"], at=(index,))
 
     def _add(self, event: Mapping[str, Any], told: Told, *, size: int) -> None:
-        index, delta = event.get("index"), event.get("delta")
+        index, delta = event.get("index"), mapping(event.get("delta"))
+        text = delta.get("text", "")
         block = self._blocks.get(index) if isinstance(index, int) else None
-        if block is None or not isinstance(delta, dict) or not isinstance(index, int):
-            self._is_spoilt = True
-            told.in_step = False
+        if block is None or not delta or not isinstance(text, str):
+            self._spoil(told)
             return
-        text = delta.get("text")
-        if delta.get("type") == "text_delta" and isinstance(text, str):
-            self._size.add(len(text))
-            block.add("text", text)
-            if block.is_text:
-                told.add(text, at=(index,))
-        else:
-            self._size.add(block.change(delta, size=size))
+        self._size.add(block.change(delta, size=size))
+        if text and block.is_text:
+            told.add(text, at=(block.index,))
 
-    def _change(self, event: Mapping[str, Any]) -> None:
+    def _spoil(self, told: Told) -> None:
+        """Note that something is missing, or cannot be placed: no reply comes of it."""
+        self._is_spoilt = True
+        told.in_step = False
+
+    def _change(self, event: Mapping[str, Any], told: Told) -> None:
         """Take the message's end: counts are sums until now, what is absent stays as it was."""
         if self._message is None:
-            self._is_spoilt = True
+            self._spoil(told)
             return
-        usage = mapping(self._message.get("usage"))
-        told = {key: one for key, one in mapping(event.get("usage")).items() if one is not None}
-        self._message |= {**mapping(event.get("delta")), "usage": {**usage, **told}}
+        usage = {**mapping(self._message.get("usage"))}
+        usage |= {key: one for key, one in mapping(event.get("usage")).items() if one is not None}
+        self._message |= {**mapping(event.get("delta")), "usage": usage}
 
     def _end(self) -> None:
         """End the message, unless it has not said why it ends: then something is missing."""
@@ -93,14 +93,11 @@ class MessageEvents:
 class _Block:
     """A block of content, and what is added to its texts."""
 
-    def __init__(self, block: dict[str, Any]) -> None:
+    def __init__(self, block: dict[str, Any], *, index: int) -> None:
+        self.index = index
         self._block = block
         self._added: dict[str, list[str]] = {}
         self.is_text = block.get("type") == "text"
-
-    def add(self, field: str, text: str) -> None:
-        """Add to a text."""
-        self._added.setdefault(field, []).append(text)
 
     def change(self, delta: Mapping[str, Any], *, size: int) -> int:
         """Take a delta of any kind, and return how much is kept of it.
@@ -115,7 +112,7 @@ class _Block:
                 self._block["citations"] = [*(self._block.get("citations") or ()), value]
                 kept += size
             elif isinstance(value, str):
-                self.add(field, value)
+                self._added.setdefault(field, []).append(value)
                 kept += len(value)
             elif value is not None:
                 self._block[field] = value
@@ -131,7 +128,7 @@ class _Block:
             block[field] = paired("".join([begun if isinstance(begun, str) else "", *pieces]))
         if arguments:
             try:
-                block["input"] = from_json(arguments)
-            except ValueError:
+                block["input"] = json.loads(paired(arguments))
+            except (ValueError, RecursionError):
                 return None
         return block

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from turnmill_worker.http1.failures import TooLarge
 from turnmill_worker.providers.streaming import Size, Told
 from turnmill_worker.providers.untrusted import mapping, mappings, name, paired
 
@@ -12,6 +13,7 @@ _LAST = frozenset(
     {"response.completed", "response.failed", "response.incomplete", "response.cancelled"}
 )
 _DONE = b"[DONE]"
+_DEEPEST = 50  #: objects within one another, of a delta
 
 #: Fields of a chunk that name something: said once or with every chunk, never in pieces.
 _NAMES = frozenset({"format", "id", "index", "name", "role", "type"})
@@ -98,6 +100,8 @@ class ChatEvents:
     def take(self, event: Mapping[str, Any], told: Told, *, size: int) -> None:
         """Take the next chunk."""
         choices = mappings(event.get("choices"))
+        if not isinstance(event.get("choices") or [], list):
+            self._spoil(told)
         if any(one.get("error") for one in (event, *choices[:1])) or _is_error(event):
             self.payload = event
             return
@@ -105,21 +109,23 @@ class ChatEvents:
             if event.get(key) is not None:
                 self._top[key] = event[key]
         for choice in choices:
-            if choice.get("index", 0) == 0:
+            if not choice.get("index"):
                 self._take_choice(choice, told, size=size)
 
     def take_word(self, word: bytes, told: Told) -> None:
         """Take the end; anything else could have been a part of the reply."""
         if word.strip() != _DONE:
-            self._is_spoilt = True
-            told.in_step = False
+            self._spoil(told)
         elif self._finish is not None:
             self.payload = {} if self._is_spoilt else self._completion()
 
     def _take_choice(self, choice: Mapping[str, Any], told: Told, *, size: int) -> None:
-        delta = dict(mapping(choice.get("delta")))
+        given = choice.get("delta")
+        delta = dict(mapping(given))
         content = delta.pop("content", None)
-        if content:
+        if not isinstance(given or {}, dict) or not isinstance(content or "", str | list | dict):
+            self._spoil(told)
+        elif content:
             self._size.add(len(content) if isinstance(content, str) else size)
             self._content.append(content)
             told.add(content if isinstance(content, str) else _text_of(content))
@@ -128,14 +134,21 @@ class ChatEvents:
         if choice.get("finish_reason") is not None:
             self._finish = choice["finish_reason"]
 
+    def _spoil(self, told: Told) -> None:
+        """Note that something is missing: no reply comes of it."""
+        self._is_spoilt = True
+        told.in_step = False
+
     def _completion(self) -> dict[str, Any]:
         message = {"role": "assistant", "content": _joined(self._content), **self._message}
         finished = {key: _whole(value) for key, value in message.items()}
         choice = {"index": 0, "message": finished, "finish_reason": self._finish}
         return {**self._top, "choices": [choice]}
 
-    def _merge(self, into: dict[str, Any], delta: Mapping[str, Any]) -> None:
-        """Merge what came into what is there: texts as lists of their pieces."""
+    def _merge(self, into: dict[str, Any], delta: Mapping[str, Any], *, depth: int = 0) -> None:
+        """Merge what came into what is there: texts as their pieces."""
+        if depth > _DEEPEST:
+            raise TooLarge
         for key, value in delta.items():
             if isinstance(value, str):
                 self._size.add(len(value))
@@ -143,9 +156,9 @@ class ChatEvents:
             elif isinstance(value, dict):
                 inner = into.get(key)
                 into[key] = inner if isinstance(inner, dict) else {}
-                self._merge(into[key], value)
+                self._merge(into[key], value, depth=depth + 1)
             elif isinstance(value, list):
-                self._merge_list(into, key, value)
+                self._merge_list(into, key, value, depth=depth + 1)
             elif value is not None or key not in into:
                 self._size.add(len(key))
                 into[key] = value
@@ -155,11 +168,11 @@ class ChatEvents:
         if key in _NAMES:
             into[key] = value or there
         elif isinstance(there, _Pieces):
-            there.append(value)
+            there.all.append(value)
         else:
-            into[key] = _Pieces([value])
+            into[key] = _Pieces(value)
 
-    def _merge_list(self, into: dict[str, Any], key: str, given: list[Any]) -> None:
+    def _merge_list(self, into: dict[str, Any], key: str, given: list[Any], *, depth: int) -> None:
         """Merge parts by their index; those without one follow one another."""
         there = into.get(key)
         parts = into[key] = there if isinstance(there, list) else []
@@ -171,20 +184,23 @@ class ChatEvents:
                 known = {} if isinstance(one, dict) else one
                 parts.append(known)
             if isinstance(one, dict):
-                self._merge(known, one)
+                self._merge(known, one, depth=depth)
 
 
-class _Pieces(list[str]):
+class _Pieces:
     """A text that comes in pieces."""
+
+    def __init__(self, piece: str) -> None:
+        self.all = [piece]
 
 
 def _whole(value: Any) -> Any:
     if isinstance(value, _Pieces):
-        return paired("".join(value))
+        return paired("".join(value.all))
     if isinstance(value, dict):
         return {key: _whole(one) for key, one in value.items()}
     if isinstance(value, list):
-        return [_whole(one) for one in value]
+        return [_whole(one) if isinstance(one, dict) else one for one in value]
     return value
 
 
