@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from turnmill.domain.states import TurnState
 from turnmill.domain.streaming import STARTS, Place, StreamEvent, StreamKind
 from turnmill.store.records import Watched
-from turnmill.streams.entries import Entry, said_of_start
+from turnmill.streams.entries import Entry
 from turnmill.streams.following import MADE, Following
 
 RUNNING = Watched(state=TurnState.RUNNING, stream=True, error_code=None, fence=7, attempt=2, step=1)
@@ -20,10 +20,10 @@ DONE = replace(RUNNING, state=TurnState.SUCCEEDED, text="".join(PIECES))
 
 def attempt(fence: int, pieces: Sequence[str], *, n: int = 1, ends: bool = False) -> list[Entry]:
     kind = StreamKind.ATTEMPT_STARTED if n == 1 else StreamKind.ATTEMPT_RESTARTED
-    said = [(kind, said_of_start(attempt=n, step=1))]
+    said = [(kind, "")]
     said += [(StreamKind.DELTA, piece) for piece in pieces]
     said += [(StreamKind.ENDED, "succeeded")] if ends else []
-    return [Entry(Place(fence, at), kind, text) for at, (kind, text) in enumerate(said, 1)]
+    return [Entry(Place(fence, at), kind, text, n) for at, (kind, text) in enumerate(said, 1)]
 
 
 COPY = attempt(5, ("Goo",)) + attempt(7, PIECES, n=2, ends=True)

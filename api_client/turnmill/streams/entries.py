@@ -25,7 +25,9 @@ class Entry(NamedTuple):
 
     place: Place
     kind: StreamKind
-    said: str  #: a text, or numbers, or JSON: see the functions below
+    said: str = ""  #: a text, or JSON of a tool's call or output
+    attempt: int = 1
+    step: int = 1
 
     def __repr__(self) -> str:
         """Tell where it stands, and never what is said."""
@@ -39,8 +41,8 @@ def key_of(turn_id: TurnId) -> str:
 
 def fields_of(entry: Entry) -> tuple[bytes, ...]:
     """Return what a Redis is given."""
-    said = entry.said.encode("utf-8", "surrogatepass")
-    return (_KIND, entry.kind.encode(), _SAID, said)
+    kind = f"{entry.kind}:{entry.attempt}:{entry.step}"
+    return (_KIND, kind.encode(), _SAID, entry.said.encode("utf-8", "surrogatepass"))
 
 
 def entry_from(identifier: bytes, fields: Iterable[bytes]) -> Entry | None:
@@ -49,21 +51,12 @@ def entry_from(identifier: bytes, fields: Iterable[bytes]) -> Entry | None:
         pairs = iter(fields)
         said = dict(zip(pairs, pairs, strict=True))
         fence, _, n = identifier.partition(b"-")
+        kind, attempt, step = said[_KIND].decode().split(":")
         text = said[_SAID].decode("utf-8", "surrogatepass")
-        return Entry(Place(int(fence), int(n)), StreamKind(said[_KIND].decode()), text)
+        place = Place(int(fence), int(n))
+        return Entry(place, StreamKind(kind), text, int(attempt), int(step))
     except (KeyError, ValueError):
         return None
-
-
-def said_of_start(*, attempt: int, step: int) -> str:
-    """Return what the first entry of an attempt says."""
-    return f"{attempt}:{step}"
-
-
-def start_from(said: str) -> tuple[int, int]:
-    """Return the attempt and its step."""
-    attempt, _, step = said.partition(":")
-    return (int(attempt), int(step)) if attempt.isdigit() and step.isdigit() else (0, 1)
 
 
 def said_of_part(part: ToolCall | ToolOutput) -> str:

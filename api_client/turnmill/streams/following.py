@@ -6,7 +6,7 @@ from typing import Any
 from turnmill.domain.content import ToolCall
 from turnmill.domain.streaming import STARTS, Place, StreamEvent, StreamKind
 from turnmill.store.records import Watched
-from turnmill.streams.entries import Entry, part_from, start_from
+from turnmill.streams.entries import Entry, part_from
 
 #: Events that are made of what Postgres holds stand under fences that no attempt ever has: whoever
 #: resumes behind one of them is never taken for somebody who had a part of the copy.
@@ -18,8 +18,9 @@ _NOWHERE = Place(0, 0)
 class Following:
     """One reader: entries of the copy go in, and events that are new to him come out.
 
-    The attempt in which he stood is read from its beginning, silently up to his place. So it is
-    known what he has, and he can be given the rest of it should the copy be lost.
+    One who was told an attempt from its beginning can be given the rest of it should the copy be
+    lost. Of one who resumes behind a place it is not known what he has: his copy goes on at that
+    very place, without a gap, or he is told the whole.
     """
 
     def __init__(self, after: Place | None, watched: Watched) -> None:
@@ -31,17 +32,18 @@ class Following:
         if after is None or not 0 < after.fence <= watched.fence:
             after = _NOWHERE  # of another turn, or made of the store's: what he has is not known
         self._after = after
-        self._at = _NOWHERE  # what was read last, each entry right behind the other
+        # What was read last, each entry right behind the other: he begins with the last he had.
+        self._at = Place(after.fence, max(after.n - 1, 0))
+        self._has_whole = False  # pieces are all that there are of the attempt's
         self._torn = 0  # an attempt of which entries are missing
         self._end = _NOWHERE  # where the copy says that the turn has ended
-        self._pieces: list[str] = []  # since the attempt began
-        self._attempt, self._step = 0, 1
+        self._pieces: list[str] = []  # since the attempt began, or behind his place
         self._told = False
 
     @property
     def begins_behind(self) -> Place:
         """Return behind which place the copy is to be read."""
-        return Place(self._after.fence, 0)
+        return Place(self._after.fence, max(self._after.n - 1, 0))
 
     def read(self, entries: Iterable[Entry]) -> Iterator[StreamEvent]:
         """Yield what is new to the reader."""
@@ -59,7 +61,7 @@ class Following:
             return False
         if self._end > _NOWHERE:
             return False
-        return not (self._is_known and "".join(self._pieces) == watched.text)
+        return not (self._has_whole and "".join(self._pieces) == watched.text)
 
     @property
     def has_ended(self) -> bool:
@@ -68,25 +70,26 @@ class Following:
 
     def end(self, watched: Watched) -> Iterator[StreamEvent]:
         """Yield what the reader has not had of a turn that is final, and that it has ended."""
-        had = "".join(self._pieces)
-        whole = had if watched.text is None else watched.text
-        if not self._is_known or not whole.startswith(had):
+        rest = self._rest_of(watched)
+        if rest is None:
             yield from self._made(watched)
             return
         place = self._at
-        if rest := whole[len(had) :]:
+        if rest:
             place = _behind(place)
-            yield self._event(place, StreamKind.DELTA, text=rest)
-        yield self._event(_behind(place), StreamKind.ENDED, **_ending(watched))
+            yield _event(place, StreamKind.DELTA, watched, text=rest)
+        yield _event(_behind(place), StreamKind.ENDED, watched, **_ending(watched))
 
-    @property
-    def _is_known(self) -> bool:
-        """Tell whether what was read of the attempt is what the reader has of it."""
-        if self._at == _NOWHERE:
-            return False
-        if self._after == _NOWHERE:
-            return True  # he was told from a beginning on
-        return self._at >= self._after or self._end == self._after
+    def _rest_of(self, watched: Watched) -> str | None:
+        """Return what the reader lacks of the text, or None when nobody knows what he has."""
+        if self._at == _NOWHERE or (self._at < self._after and self._end != self._after):
+            return None  # the copy never came to his place
+        if watched.text is None:
+            return ""
+        had = "".join(self._pieces)
+        if self._has_whole:
+            return watched.text[len(had) :] if watched.text.startswith(had) else None
+        return "" if self.has_ended and watched.text.endswith(had) else None
 
     def _comes_next(self, entry: Entry) -> bool:
         """Tell whether the entry comes next. From where one is missing, the attempt is left out."""
@@ -103,21 +106,22 @@ class Following:
     def _taken(self, entry: Entry) -> StreamEvent | None:
         kind = entry.kind
         if kind in STARTS:
-            self._attempt, self._step = start_from(entry.said)
             self._pieces.clear()
+            self._has_whole = True
             if self._resumes and not self._told and self._after == _NOWHERE:
                 kind = StreamKind.ATTEMPT_RESTARTED  # whatever he has is void
-            return self._event(entry.place, kind)
+            return _event(entry.place, kind, entry)
         if kind is StreamKind.DELTA:
-            self._pieces.append(entry.said)
-            return self._event(entry.place, kind, text=entry.said)
+            if entry.place > self._after:
+                self._pieces.append(entry.said)
+            return _event(entry.place, kind, entry, text=entry.said)
         if kind is StreamKind.ENDED:
             self._end = entry.place
             self._at = Place(entry.place.fence, entry.place.n - 1)
             return None  # it may have been queued again meanwhile: the store is asked
         part = part_from(entry.said)
         name = "call" if isinstance(part, ToolCall) else "output"
-        return None if part is None else self._event(entry.place, kind, **{name: part})
+        return None if part is None else _event(entry.place, kind, entry, **{name: part})
 
     def _made(self, watched: Watched) -> Iterator[StreamEvent]:
         """Yield the whole, for a reader of whom it is not known what he has."""
@@ -127,13 +131,13 @@ class Following:
         if watched.text is not None:
             said += [(start, {}), (StreamKind.DELTA, {"text": watched.text})]
         said.append((StreamKind.ENDED, _ending(watched)))
-        self._attempt, self._step = watched.attempt, watched.step
         for n, (kind, more) in enumerate(said, 1):
             if n > self._had_made or kind is StreamKind.ENDED:
-                yield self._event(Place(_made_under(watched), n), kind, **more)
+                yield _event(Place(_made_under(watched), n), kind, watched, **more)
 
-    def _event(self, place: Place, kind: StreamKind, **more: Any) -> StreamEvent:
-        return StreamEvent(id=str(place), kind=kind, attempt=self._attempt, step=self._step, **more)
+
+def _event(place: Place, kind: StreamKind, of: Entry | Watched, **more: Any) -> StreamEvent:
+    return StreamEvent(id=str(place), kind=kind, attempt=of.attempt, step=of.step, **more)
 
 
 def _made_under(watched: Watched) -> int:

@@ -16,7 +16,6 @@ from turnmill.streams.entries import (
     MOST_ENTRIES,
     Entry,
     said_of_part,
-    said_of_start,
 )
 
 _Said = tuple[StreamKind, str]
@@ -54,7 +53,8 @@ class Publishing:
         self._said: deque[_Said] = deque()  # whose ends two threads may use at once
         self._n = 0
         kind = StreamKind.ATTEMPT_STARTED if first else StreamKind.ATTEMPT_RESTARTED
-        self._say(kind, said_of_start(attempt=claim.attempt, step=claim.step))
+        self._attempt, self._step = claim.attempt, claim.step
+        self._say(kind, "")
 
     async def emit(self, text: str) -> None:
         """Publish a piece of the reply's text: what a provider is given."""
@@ -113,7 +113,7 @@ class Publishing:
 
     def _entry(self, kind: StreamKind, said: str) -> Entry:
         self._n += 1
-        return Entry(Place(self.fence, self._n), kind, said)
+        return Entry(Place(self.fence, self._n), kind, said, self._attempt, self._step)
 
     def _say(self, kind: StreamKind, said: str) -> None:
         if self.is_over or self.is_left_out:
