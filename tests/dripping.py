@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -16,7 +17,7 @@ from turnmill_worker.providers.port import Done, Emit, Request, Unknowable
 from turnmill_worker.streams.carriers import carrier_for
 from turnmill_worker.turn.in_hand import InHand
 from turnmill_worker.turn.ledger import GroupedLedger
-from turnmill_worker.turn.run import Deps, run_turn
+from turnmill_worker.turn.run import Deps, run_claim, run_turn
 from turnmill_worker.turn.slots import Slots
 
 _LEASE = timedelta(minutes=5)
@@ -60,14 +61,32 @@ class Drip:
 class Dripping:
     """A loop on a thread that runs the turns that it is told to."""
 
-    def __init__(self, deps: Deps, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, deps: Deps, ledger: GroupedLedger, loop: asyncio.AbstractEventLoop) -> None:
         self.deps = deps
+        self.ledger = ledger
         self.loop = loop
+        self._background: Future[None] | None = None
+
+    def stop(self) -> None:
+        """Look for no suspects any more."""
+        if self._background is not None:
+            self._background.cancel()
 
     def run(self, *turns: Turn) -> None:
         """Begin to run them, as often as each comes back."""
         for turn in turns:
             asyncio.run_coroutine_threadsafe(self._to_its_end(turn), self.loop)
+
+    def run_suspects(self) -> None:
+        """Run turns whose worker was lost, as they become due, for as long as the loop does."""
+
+        async def run() -> None:
+            while True:
+                for claim in await self.ledger.claim_suspects(lost=1, limit=10):
+                    await run_claim(claim, self.deps)
+                await asyncio.sleep(0.02)
+
+        self._background = asyncio.run_coroutine_threadsafe(run(), self.loop)
 
     async def _to_its_end(self, turn: Turn) -> None:
         async with asyncio.timeout(300):
@@ -99,8 +118,10 @@ def dripping(settings: Settings) -> Iterator[Dripping]:
     thread = threading.Thread(target=loop.run_forever, name="dripping", daemon=True)
     thread.start()
     try:
-        yield Dripping(deps, loop)
+        worker = Dripping(deps, ledger, loop)
+        yield worker
     finally:
+        worker.stop()
         loop.call_soon_threadsafe(loop.stop)
         thread.join(timeout=10)
         carrier.close()

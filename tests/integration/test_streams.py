@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 import redis
 
+from tests import steps
 from tests.dripping import Dripping, drip, dripping
 from turnmill import Client, Settings, StreamEvent, StreamKind, Turn, TurnTimeout
+from turnmill.store.database import Database
 from turnmill_worker.stack.valkey import EmbeddedValkey
 
 STARTS = {StreamKind.ATTEMPT_STARTED, StreamKind.ATTEMPT_RESTARTED}
@@ -134,6 +136,28 @@ def test_after_a_failed_attempt_readers_forget_what_they_had(
     assert_whole(turn, events)
     assert [e.attempt for e in events if e.kind in STARTS] == [1, 2, 3]
     assert [e.kind for e in events if e.kind in STARTS][1:] == [StreamKind.ATTEMPT_RESTARTED] * 2
+
+
+def test_when_a_worker_is_lost_in_the_middle_another_one_begins_again(
+    client: Client, worker: Dripping, settings: Settings
+) -> None:
+    turn = send(client, 150, pause=0.01)
+    with reading(turn) as (had,), dripping(settings) as another:
+        worker.run(turn)
+        events = turn.stream(timeout=WITHIN)
+        while next(events).kind is not StreamKind.DELTA:
+            pass
+        store = Database(settings.database_url)
+        steps.lose(store, turn.id)  # the first one goes on talking, and nobody hears it
+        steps.due_now(store, turn.id)
+        store.close()
+        another.run_suspects()
+        turn.result(timeout=WITHIN)
+    assert_whole(turn, had)
+    assert [e.kind for e in had if e.kind in STARTS] == [
+        StreamKind.ATTEMPT_STARTED,
+        StreamKind.ATTEMPT_RESTARTED,
+    ]
 
 
 def test_a_copy_that_is_lost_in_the_middle_is_written_again(

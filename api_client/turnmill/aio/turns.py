@@ -213,19 +213,22 @@ class AsyncTurn:
         seen = await self._executor.run(look)
         following, patience = Following(after, seen), Patience()
         begins = following.begins_behind if seen.stream else None
+        is_stale = begins is None  # what ends before anybody listens a copy tells, too
         async with self._executor.watching(self.id, begins, deadline) as (woken, copy):
             while True:
                 woken.clear()
                 entries = copy.take()
                 for event in following.read(entries):
                     yield event
-                if not entries or following.has_ended or seen.is_final:
+                has_news = following.has_ended or (is_stale and not entries)
+                if has_news and not seen.is_final:
                     with suppress(StoreUnavailable, SessionBusy):
                         seen = await self._executor.run(look)
                 if patience.is_over(seen, following, copy):
                     break
                 if deadline.passed and not seen.is_final:
                     raise TurnTimeout(_still_running(self.id, deadline))
+                is_stale = True
                 await async_happens(woken, LOOK_SECONDS if seen.is_final else deadline.left)
         for event in following.end(seen):
             yield event
