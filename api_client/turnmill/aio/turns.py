@@ -209,8 +209,7 @@ class AsyncTurn:
         await self._executor.run(turns.release(self.id))
 
     async def _stream(self, after: Place | None, deadline: Deadline) -> AsyncIterator[StreamEvent]:
-        look = turns.watched(self.id)
-        seen = await self._executor.run(look)
+        seen = await self._executor.watched(self.id)
         following, patience = Following(after, seen), Patience()
         begins = following.begins_behind if seen.stream else None
         is_stale = begins is None  # what ends before anybody listens a copy tells, too
@@ -223,7 +222,7 @@ class AsyncTurn:
                 has_news = following.has_ended or (is_stale and not entries)
                 if has_news and not seen.is_final:
                     with suppress(StoreUnavailable, SessionBusy):
-                        seen = await self._executor.run(look)
+                        seen = await self._executor.watched(self.id)
                 if patience.is_over(seen, following, copy):
                     break
                 if deadline.passed and not seen.is_final:

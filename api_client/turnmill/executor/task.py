@@ -8,7 +8,7 @@ from functools import partial, wraps
 from typing import Any, ParamSpec, Self, TypeVar
 
 from turnmill.broker.announcing import Announcer, announcer_for
-from turnmill.domain.errors import InvalidInput
+from turnmill.domain.errors import InvalidInput, TurnmillError
 from turnmill.domain.ids import TurnId
 from turnmill.domain.streaming import Place
 from turnmill.grouping import Grouped, Stopped
@@ -18,9 +18,10 @@ from turnmill.settings import Settings
 from turnmill.store.async_database import AsyncDatabase, ThreadedDatabase
 from turnmill.store.capabilities import Capability
 from turnmill.store.database import Database
-from turnmill.store.records import Head
+from turnmill.store.records import Head, Watched
 from turnmill.streams.carrying import copies_for
 from turnmill.streams.copies import Copies, Copy, Nothing
+from turnmill.verbs import turns
 from turnmill.verbs.backpressure import Backpressure
 from turnmill.verbs.intake import options_of, refuse_unknown
 from turnmill.verbs.verb import Verb
@@ -53,6 +54,7 @@ class AsyncExecutor:
         self._blocking = blocking
         # The broker's client blocks, and may block for a second: it has a thread of its own.
         self._hints: Grouped[Head, None] = Grouped("hints", self._publish, most=1000)
+        self._looks: Grouped[TurnId, Watched] = Grouped("looks", self._look, most=1000)
 
     @classmethod
     def opened(cls, settings: Settings, *, database_url: str, broker_url: str) -> Self:
@@ -100,6 +102,13 @@ class AsyncExecutor:
         """Give an event that is set whenever the turn may have ended. See `Waiter.expecting`."""
         return self.waiter.expecting(turn_id, deadline)
 
+    async def watched(self, turn_id: TurnId) -> Watched:
+        """Read what whoever watches the turn has to know of it; raises TurnNotFound.
+
+        Thousands who look at once are told by one statement.
+        """
+        return await self._looks.submit(turn_id)
+
     @asynccontextmanager
     async def watching(
         self, turn_id: TurnId, behind: Place | None, deadline: Deadline
@@ -121,6 +130,7 @@ class AsyncExecutor:
         await self.waiter.close()
         await asyncio.to_thread(self.copies.close)
         await asyncio.to_thread(self._hints.stop)
+        await asyncio.to_thread(self._looks.stop)
         await asyncio.to_thread(self.announcer.close)
         await self.database.close()
         self._blocking.close()
@@ -128,6 +138,9 @@ class AsyncExecutor:
     async def _tell(self, heads: Sequence[Head]) -> None:
         with suppress(Stopped):  # the messages stand, and a dispatcher finds them
             await asyncio.gather(*(self._hints.submit(head) for head in heads))
+
+    def _look(self, turn_ids: Sequence[TurnId]) -> list[Watched | TurnmillError]:
+        return self._blocking.run_single(turns.watched(turn_ids).on).result
 
     def _publish(self, heads: Sequence[Head]) -> list[None]:
         self.announcer.announce(heads)

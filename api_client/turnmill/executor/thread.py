@@ -9,6 +9,7 @@ from functools import wraps
 from typing import ParamSpec, Self, TypeVar
 
 from turnmill.broker.announcing import Announcer, announcer_for
+from turnmill.domain.errors import TurnmillError
 from turnmill.domain.ids import TurnId
 from turnmill.domain.streaming import Place
 from turnmill.listening.thread import Waiter
@@ -16,8 +17,10 @@ from turnmill.listening.watchlist import Deadline
 from turnmill.settings import Settings
 from turnmill.store.capabilities import Capability
 from turnmill.store.database import Database
+from turnmill.store.records import Watched
 from turnmill.streams.carrying import copies_for
 from turnmill.streams.copies import Copies, Copy, Nothing
+from turnmill.verbs import turns
 from turnmill.verbs.backpressure import Backpressure
 from turnmill.verbs.intake import options_of, refuse_unknown
 from turnmill.verbs.verb import Verb
@@ -75,6 +78,13 @@ class Executor:
     ) -> AbstractContextManager[threading.Event]:
         """Give an event that is set whenever the turn may have ended. See `Waiter.expecting`."""
         return self.waiter.expecting(turn_id, deadline)
+
+    def watched(self, turn_id: TurnId) -> Watched:
+        """Read what whoever watches the turn has to know of it; raises TurnNotFound."""
+        (found,) = self.run(turns.watched([turn_id]))
+        if isinstance(found, TurnmillError):
+            raise found
+        return found
 
     @contextmanager
     def watching(

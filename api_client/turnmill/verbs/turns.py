@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from turnmill.domain.arguments import moment, one_of, yes_or_no
 from turnmill.domain.checks import check_name
+from turnmill.domain.errors import TurnmillError
 from turnmill.domain.ids import BatchId, TurnId
 from turnmill.domain.states import Lane, TurnState
 from turnmill.new_ids import new_id
@@ -85,9 +86,9 @@ def why(turn_id: TurnId) -> Verb["Why"]:
     return single(lambda conn: Effect(reasons.why(conn, turn_id)))
 
 
-def watched(turn_id: TurnId) -> Verb[Watched]:
-    """Read what whoever watches the turn has to know of it."""
-    return single(lambda conn: Effect(read_watched(conn, turn_id)))
+def watched(turn_ids: Sequence[TurnId]) -> Verb[list[Watched | TurnmillError]]:
+    """Read what those who watch these turns have to know of them, an error for each that is not."""
+    return single(lambda conn: Effect([*read_watched(conn, turn_ids)]))
 
 
 def cancel(turn_id: TurnId, *, keep_partial: object) -> Verb[TurnState]:
