@@ -160,7 +160,7 @@ async def test_a_thread_that_is_refused_is_built_anew_once(
     ("status", "code", "param"),
     [
         (400, "content_policy_violation", None),
-        (400, None, None),
+        (400, "invalid_prompt", None),
         (400, "context_length_exceeded", "input"),
         (400, None, "temperature"),
         (401, None, "previous_response_id"),

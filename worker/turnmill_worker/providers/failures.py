@@ -1,7 +1,7 @@
 """What a refused call to a vendor means: come again, find out what happened, or give up.
 
 Classes come from statuses, codes and types. A vendor's message may quote the user: it is kept with
-the attempt, and decides nothing.
+the attempt, and decides nothing but whether a conversation is to be made shorter or plainer.
 """
 
 import json
@@ -24,6 +24,7 @@ from turnmill.domain.errors import (
     Rejected,
     ThreadLocked,
 )
+from turnmill_worker.providers.causes import cause_of
 from turnmill_worker.providers.untrusted import mapping, mappings
 
 #: By HTTP status. The other 5xx may have been executed, all else is refused for good.
@@ -112,6 +113,8 @@ def error_of_status(
     if known in _SAYS_LITTLE and status in _CODE_OF_STATUS:
         known = ""
     kind = BY_CODE.get(known) or BY_STATUS.get(status)
+    if about := cause_of(status, known, detail):
+        kind, known = about, about.code  # a code that stays, whoever says it
     if kind is None:
         kind = MaybeSent if status >= 500 else Rejected
     return kind(

@@ -50,6 +50,8 @@ TurnmillError
     ├── MaybeSent               it may have been executed: check, then adopt or send again
     ├── ThreadLost              the provider no longer has the thread: rebuild it once
     └── Rejected                permanent
+        ├── ContextFull         the conversation is too long
+        ├── HistoryRefused      it is built in a way that the provider refuses
         ├── ProviderUnknown
         └── KeyMissing
 """
@@ -92,6 +94,8 @@ from turnmill.domain.errors.endings import (
     TurnTimeout,
 )
 from turnmill.domain.errors.providers import (
+    ContextFull,
+    HistoryRefused,
     KeyMissing,
     MaybeSent,
     NotSent,
@@ -124,6 +128,8 @@ __all__ = [
     "BegunBeforeFork",
     "ConfigurationError",
     "Conflict",
+    "ContextFull",
+    "HistoryRefused",
     "IdempotencyConflict",
     "InvalidBatchFile",
     "InvalidInput",

@@ -85,6 +85,22 @@ class Rejected(ProviderError):
     code = "rejected"
 
 
+class ContextFull(Rejected):
+    """The conversation is longer than the model takes, or the vendor in one request."""
+
+    code = "context_full"
+    hint = "set on_context_full of the session to truncate or summarise, or take a larger model"
+
+
+class HistoryRefused(Rejected):
+    """The provider does not take the conversation as it is built: it is asked again in plain words.
+
+    Say, a call of a tool in it lacks its output.
+    """
+
+    code = "history_refused"
+
+
 class ProviderUnknown(Rejected):
     """No installed provider has this name."""
 

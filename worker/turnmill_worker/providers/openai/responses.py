@@ -6,6 +6,7 @@ from typing import Any
 
 from turnmill.domain.content import ToolCall, text_of
 from turnmill.domain.errors import NotSent, ProviderError, RateLimited, Rejected
+from turnmill_worker.providers.causes import cause_of
 from turnmill_worker.providers.failures import (
     error_of_inside,
     raise_error_inside,
@@ -202,6 +203,8 @@ def _failure(payload: Mapping[str, Any], *, status: str, kept: tuple[str, ...]) 
     if code not in _FAILED and status_in(error):
         found = error_of_inside(error)
     else:
-        found = _FAILED.get(code, Rejected)(code, detail=words_of(payload))
+        words = words_of(payload)
+        about = cause_of(400, code, words)
+        found = about(detail=words) if about else _FAILED.get(code, Rejected)(code, detail=words)
     found.kept = kept
     return found
