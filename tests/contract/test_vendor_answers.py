@@ -130,8 +130,7 @@ async def test_a_response_that_cannot_be_continued_is_followed_by_the_whole_hist
     assert [item["role"] for item in vendor.bodies[1]["input"]] == ["user", "assistant", "user"]
 
 
-def refused(code: str | None, param: str | None) -> dict[str, Any]:
-    words = "No tool output found for function call call_1, of previous_response_id."
+def refused(code: str | None, param: str | None, words: str = "No.") -> dict[str, Any]:
     kind = "invalid_request_error"
     return {"error": {"message": words, "type": kind, "param": param, "code": code}}
 
@@ -162,14 +161,15 @@ async def test_a_thread_that_is_refused_is_built_anew_once(
         (400, "content_policy_violation", None),
         (400, "invalid_prompt", None),
         (400, "context_length_exceeded", "input"),
-        (400, None, "temperature"),
+        (400, "unsupported_parameter", "temperature"),
         (401, None, "previous_response_id"),
     ],
 )
 async def test_a_refusal_of_something_else_is_asked_for_once_whatever_its_words_are(
     vendor: RawVendor, status: int, code: str | None, param: str | None
 ) -> None:
-    vendor.meet(http(refused(code, param), status=status))
+    words = "No tool output found for function call call_1, of previous_response_id."
+    vendor.meet(http(refused(code, param, words), status=status))
     last = await ask(vendor, "responses", provider_ref="resp_0")
     assert (last.state, len(vendor.bodies)) == ("failed", 1)
     assert last.error_detail is not None

@@ -36,6 +36,11 @@ _STOPS = {
 }
 
 
+TOO_LONG = Refused(
+    400, "invalid_request_error", "prompt is too long: 204373 tokens > 200000 maximum"
+)
+
+
 class AnthropicDouble(VendorDouble):
     """Echoes: `echo: Hello [2 before]`, the number of messages that came before."""
 
@@ -60,6 +65,12 @@ class AnthropicDouble(VendorDouble):
         }
         date = {"retry-after": in_a_minute()}
         plain["rate_limited_date"] = Refused(429, "rate_limit_error", "Scripted.", headers=date)
+        unanswered = (
+            "messages.1: `tool_use` ids were found without `tool_result` blocks immediately after:"
+            " toolu_1. Each `tool_use` block must have a corresponding `tool_result` block."
+        )
+        plain["history_refused"] = Refused(400, "invalid_request_error", unanswered)
+        plain["context_full"] = TOO_LONG
         return plain
 
     def error_body(self, refused: Refused) -> dict[str, Any]:
@@ -86,6 +97,8 @@ class AnthropicDouble(VendorDouble):
             raise Refused(400, "invalid_request_error", "The request body is not valid JSON.")
         body = call.body
         check_message_body(body)
+        if self.is_too_long(body["messages"]):
+            raise TOO_LONG
         text = _echo(body["messages"])
         content: list[dict[str, Any]] = [{"type": "text", "text": text}]
         if call.fault == "tool_calls":

@@ -40,6 +40,14 @@ _REFUSALS = {
 }
 
 
+TOO_LONG = Refused(
+    400,
+    "context_length_exceeded",
+    "Your input exceeds the context window of this model.",
+    param="input",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
     """A response that can be looked up, and continued."""
@@ -81,6 +89,9 @@ class OpenAIDouble(VendorDouble):
         }
         date = {"retry-after": in_a_minute()}
         plain["rate_limited_date"] = Refused(429, "rate_limit_exceeded", "Scripted.", headers=date)
+        unanswered = "No tool output found for function call call_1."
+        plain["history_refused"] = Refused(400, "", unanswered, param="input")
+        plain["context_full"] = TOO_LONG
         return plain
 
     def error_body(self, refused: Refused) -> dict[str, Any]:
@@ -133,6 +144,8 @@ class OpenAIDouble(VendorDouble):
         thread = self._thread(body.get("previous_response_id"))
         check_response_body(body, held=_open_calls(thread))
         items = (*thread, *_items(body["input"]))
+        if self.is_too_long(items):
+            raise TOO_LONG
         payload = self._response(body, items, outcome=call.fault)
         if body.get("store", True):
             said = [item for item in payload["output"] if item["type"] != "reasoning"]
@@ -180,6 +193,8 @@ class OpenAIDouble(VendorDouble):
             wrong = "The 'stream_options' parameter is not allowed."
             raise Refused(400, "invalid_value", wrong, param="stream_options")
         check_chat_body(body)
+        if self.is_too_long(body["messages"]):
+            raise TOO_LONG
         talk = [message for message in body["messages"] if message["role"] != "system"]
         text, finish = _outcome(call.fault, _echo(talk))
         refusal = call.fault == "refusal"

@@ -81,6 +81,7 @@ class VendorDouble:
         self.latency = latency.total_seconds()  #: of every answer
         self.between = 0.0  #: seconds between two events of a stream
         self.piece = 4  #: characters in each
+        self.window = 0  #: so many characters at the most may be said in a request; 0: any number
         self._rates = rates
         self._random = random.Random(seed)
         self._script: deque[str] = deque()
@@ -97,6 +98,10 @@ class VendorDouble:
     def refusals(self) -> Mapping[str, Refused]:
         """Return what the vendor answers to each fault that is a plain refusal."""
         raise NotImplementedError
+
+    def is_too_long(self, said: Any) -> bool:
+        """Tell whether the model's window is too small for what is said in a request."""
+        return 0 < self.window < len(json.dumps(said, ensure_ascii=False))
 
     def meet(self, *faults: str) -> None:
         """Let the next requests meet these faults; "ok" is none."""

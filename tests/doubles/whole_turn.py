@@ -72,6 +72,8 @@ async def run_to_end(provider: Provider, books: Books, **of_claim: Any) -> Settl
         last = books.settled[-1]
         if last.state in FINAL:
             return last
+        progress["attempt"] -= last.gives_attempt_back and progress["kind"] == "send"
         progress["kind"] = _KINDS.get(last.state, "send")
+        progress["error_code"] = last.error_code
         progress["native_ref"] = last.native_ref
     raise AssertionError(f"no end after {_MOST_CLAIMS} claims: {last.error_code}")

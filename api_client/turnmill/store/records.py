@@ -275,6 +275,7 @@ class Claim:
     step: int = 1  #: the model call that comes now; what those before it brought is in `messages`
     step_ref: str = ""  #: the vendor's thread as the step before left it
     estimated: bool = False  #: of a question: the call that it is about was booked as an estimate
+    error_code: str | None = None  #: of the attempt before, where the turn is tried again
     lease_ends: float = inf  #: on a clock of the process that claimed; the store leaves it open
 
     def held_until(self, ends: float) -> Self:

@@ -11,6 +11,7 @@ from turnmill_worker.layers.guard import guarded_layer, guarded_provider
 from turnmill_worker.layers.history import ReadHistory, history
 from turnmill_worker.layers.hold import hold
 from turnmill_worker.layers.registered import Named
+from turnmill_worker.layers.repair import repair
 from turnmill_worker.layers.thread_lost import thread_lost
 from turnmill_worker.layers.timeout import timeout
 from turnmill_worker.providers.port import Provider
@@ -22,8 +23,9 @@ _MOST_CHOICES = 100
 class Chains:
     """All around the providers of one process: ours, and those that its operator registered.
 
-    From the outside in: timeout, measure, history, thread_lost, the operator's in his order, hold,
-    the provider. Around each of the operator's, and around the provider, stands a guard.
+    From the outside in: timeout, measure, history, repair, thread_lost, the operator's in his
+    order, hold, the provider. Around each of the operator's, and around the provider, stands a
+    guard.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Chains:
             timeout(turn_timeout),
             *measuring,
             history(read_history),
+            repair(read_history),
             thread_lost(read_history),
         )
         self._theirs = theirs

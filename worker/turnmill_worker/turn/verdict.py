@@ -8,7 +8,7 @@ from typing import Any, TypedDict, TypeGuard, assert_never
 
 from turnmill.domain.checks import storable
 from turnmill.domain.content import Message, Part, Text, changed
-from turnmill.domain.errors import MaybeSent, NotSent, ProviderError
+from turnmill.domain.errors import HistoryRefused, MaybeSent, NotSent, ProviderError
 from turnmill.domain.retry import RetryPolicy
 from turnmill.domain.states import OnAmbiguous, TurnState
 from turnmill.store.records import Claim, Kept, Settlement
@@ -27,6 +27,9 @@ MAX_FAULTS = 20
 
 #: Of an answer that is there, and stays as large as it is.
 _TOO_LARGE = "reply_too_large"
+
+#: Of an attempt whose history was refused as it was built: the next one tells it in plain words.
+_REFUSED = "refused"
 
 _MOST_IDS = 100
 _LONGEST_ID = 1_000
@@ -82,10 +85,7 @@ def of_answer(
             pause = policy.ask_again_after(claim.waited, floor=answer.poll_after, jitter=jitter)
             return _asked_again(claim, waiting, pause=pause, patience=patience)
         case Failed():
-            as_a_call = replace(claim, kind="send", native_ref="")
-            return of_error(
-                as_a_call, answer.error, policy=policy, jitter=jitter, patience=patience
-            )
+            return _of_failed(claim, answer.error, policy=policy, jitter=jitter, patience=patience)
         case Absent():
             return _send_again(claim, outcome="absent")
         case Unknowable():
@@ -96,6 +96,19 @@ def of_answer(
             return _put_off(claim, answer, patience=patience)
         case _:
             assert_never(answer)
+
+
+def _of_failed(
+    claim: Claim, error: ProviderError, *, policy: RetryPolicy, jitter: float, patience: timedelta
+) -> Verdict:
+    """Return the verdict on work in the background that has ended: as on a call with its error."""
+    as_a_call = replace(claim, kind="send", native_ref="")
+    found = of_error(as_a_call, error, policy=policy, jitter=jitter, patience=patience)
+    if found.outcome == _REFUSED and claim.attempt >= claim.max_attempts:
+        return replace(
+            found, state=TurnState.FAILED, outcome="failed"
+        )  # a question gives none back
+    return found
 
 
 def _put_off(claim: Claim, answer: NotNow, *, patience: timedelta) -> Verdict:
@@ -134,6 +147,11 @@ def of_error(
     patience: timedelta,
 ) -> Verdict:
     """Return the verdict on a provider's error: try again, ask what became of it, or give up."""
+    if claim.kind == "send" and _is_to_be_repaired(claim, error):
+        # It was refused before it cost anything: the same attempt, in plain words, and at once.
+        return Verdict(
+            state=TurnState.RETRYING, outcome=_REFUSED, gives_attempt_back=True, **_words(error)
+        )
     if claim.kind != "send" and not _ends_the_question(claim, error):
         return _unanswered(claim, error, policy=policy, jitter=jitter, patience=patience)
     delay = policy.delay_after(
@@ -143,6 +161,14 @@ def of_error(
         delay = None  # sending again is not safe
     state, outcome = _after_error(claim, error, exhausted=delay is None, policy=policy)
     return Verdict(state=state, outcome=outcome, delay=delay or timedelta(0), **_words(error))
+
+
+def _is_to_be_repaired(claim: Claim, error: ProviderError) -> bool:
+    """Tell whether a history that was refused for its structure is still to be told in plain words.
+
+    Once: see `turnmill_worker.layers.repair`.
+    """
+    return isinstance(error, HistoryRefused) and claim.error_code != HistoryRefused.code
 
 
 def _ends_the_question(claim: Claim, error: ProviderError) -> bool:

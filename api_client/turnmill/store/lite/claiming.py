@@ -159,6 +159,7 @@ def _from_rows(conn: Connection, head: Any, turn: Any, asked: Mapping[str, Any])
         stream=turn.stream,
         step=turn.step,
         step_ref=turn.step_ref,
+        error_code=turn.error_code,
         **asked,
     )
 

@@ -105,7 +105,7 @@ WITH line AS ({{line}}), session AS (
     WHERE t.id = session.head_turn_id AND t.state IN {sql_list(frozenset(CLAIMABLE))}
     RETURNING t.id, t.session_id, t.lease_fence, t.attempt, t.max_attempts,
         t.claims - t.put_off AS claims, t.lane,
-        t.native_ref, t.batch_id, t.stream, t.step, t.step_ref,
+        t.native_ref, t.batch_id, t.stream, t.step, t.step_ref, t.error_code,
         t.metadata::text AS metadata, t.claimed_for AS kind,
         t.claimed_for <> 'send' OR t.waits_for IS NOT NULL AS goes_on,
         CASE WHEN t.claimed_for <> 'send' THEN t.expires_at END AS expires_at
@@ -138,7 +138,8 @@ SELECT turn.id, turn.session_id, turn.lease_fence, turn.kind, turn.claims, turn.
     turn.kind <> 'send' AND COALESCE((
         SELECT a.estimated FROM turnmill.attempts a
         WHERE a.turn_id = turn.id AND a.kind = 'send' ORDER BY a.fence DESC LIMIT 1
-    ), false)
+    ), false),
+    turn.error_code
 FROM turn JOIN session ON session.id = turn.session_id
 """
 _CLAIM_BY_IDS = _CLAIM.format(line=_BY_IDS)
@@ -255,4 +256,5 @@ def _from_row(row: Any) -> Claim:
         step=row[24],
         step_ref=row[25],
         estimated=row[26],
+        error_code=row[27],
     )
