@@ -10,8 +10,17 @@ from turnmill.domain.content import Message
 from turnmill.domain.errors import StoreUnavailable
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, OnAmbiguous
+from turnmill.domain.summaries import opening
 from turnmill.store.codec import StoredHistory, content_of
-from turnmill.store.records import Claim, Fenced, Settled, Settlement
+from turnmill.store.records import (
+    Claim,
+    Fenced,
+    NewCompaction,
+    SaidTurn,
+    Settled,
+    Settlement,
+    Spoken,
+)
 from turnmill_worker.providers.port import Provider
 from turnmill_worker.turn.in_hand import InHand
 from turnmill_worker.turn.run import Deps
@@ -29,6 +38,24 @@ def stored(messages: Sequence[Message]) -> StoredHistory:
     return StoredHistory.of_rows((one.role, content_of(one.parts)) for one in messages)
 
 
+def spoken_of(past: Sequence[Message], compactions: Sequence[NewCompaction]) -> Spoken:
+    """Return what a model is to be shown of turns that each begin with a user's message."""
+    turns: list[SaidTurn] = []
+    for one in past:
+        if one.role == "user" or not turns:
+            turns.append(SaidTurn(seq=len(turns) + 1, messages=[]))
+        turns[-1] = SaidTurn(seq=turns[-1].seq, messages=[*turns[-1].messages, one])
+    if not compactions:
+        return Spoken(turns=turns)
+    last = compactions[-1]
+    return Spoken(
+        turns=[one for one in turns if one.seq > last.up_to_seq],
+        summary=last.summary,
+        up_to_seq=last.up_to_seq,
+        left_out=last.turns,
+    )
+
+
 @dataclass
 class FakeLedger:
     """Gives every claim that is asked for, and keeps what it was told."""
@@ -40,6 +67,7 @@ class FakeLedger:
     brought: StoredHistory | None = field(default_factory=StoredHistory)  #: with a claim
     away: bool = False
     options: dict[str, Any] = field(default_factory=dict)  #: of every claim
+    compactions: list[NewCompaction] = field(default_factory=list)
     refuses: Exception | None = None  #: what every settle raises
 
     async def claim(self, turn_id: TurnId) -> Claim | None:
@@ -66,6 +94,18 @@ class FakeLedger:
         if self.away:
             raise StoreUnavailable
         return stored(SAID)
+
+    async def history_after(self, session_id: SessionId) -> StoredHistory:
+        now = spoken_of(SAID, self.compactions)
+        first = [] if now.summary is None else [opening(now.summary)]
+        return stored([*first, *(one for turn in now.turns for one in turn.messages)])
+
+    async def spoken(self, session_id: SessionId) -> Spoken:
+        return spoken_of(SAID, self.compactions)
+
+    async def keep_compaction(self, claim: Claim, made: NewCompaction) -> bool:
+        self.compactions.append(made)
+        return True
 
     async def mark_sent(self, claim: Claim) -> bool:
         if self.away:

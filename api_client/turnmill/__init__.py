@@ -107,7 +107,13 @@ if TYPE_CHECKING:
     from turnmill.store.nouns.tool_calls import ToolCallRecord
     from turnmill.store.nouns.usage import UsageRow
     from turnmill.store.nouns.why import Cause, Reason, Why
-    from turnmill.store.records import AttemptRecord, MessageRecord, SessionRecord, TurnRecord
+    from turnmill.store.records import (
+        AttemptRecord,
+        CompactionRecord,
+        MessageRecord,
+        SessionRecord,
+        TurnRecord,
+    )
     from turnmill.sync.analytics import Analytics
     from turnmill.sync.batches import Batch, Batches
     from turnmill.sync.client import Client
@@ -144,10 +150,11 @@ __all__ = [
     "BegunBeforeFork",
     "Cause",
     "Client",
+    "CompactionRecord",
     "ConfigurationError",
     "Conflict",
-    "Effects",
     "ContextFull",
+    "Effects",
     "Event",
     "EventKind",
     "EventReader",
@@ -281,6 +288,7 @@ _LAZY = {
     "Reason": "turnmill.store.nouns.why",
     "Why": "turnmill.store.nouns.why",
     "Lanes": "turnmill.sync.lanes",
+    "CompactionRecord": "turnmill.store.records",
     "MessageRecord": "turnmill.store.records",
     "Pauses": "turnmill.store.line.pauses",
     "Profile": "turnmill.settings",

@@ -99,7 +99,7 @@ class AnthropicDouble(VendorDouble):
         check_message_body(body)
         if self.is_too_long(body["messages"]):
             raise TOO_LONG
-        text = _echo(body["messages"])
+        text = self.says(body) or _echo(body["messages"])
         content: list[dict[str, Any]] = [{"type": "text", "text": text}]
         if call.fault == "tool_calls":
             content.append({"type": "tool_use", "id": "toolu_1", "name": "f", "input": {}})

@@ -196,7 +196,7 @@ class OpenAIDouble(VendorDouble):
         if self.is_too_long(body["messages"]):
             raise TOO_LONG
         talk = [message for message in body["messages"] if message["role"] != "system"]
-        text, finish = _outcome(call.fault, _echo(talk))
+        text, finish = _outcome(call.fault, self.says(body) or _echo(talk))
         refusal = call.fault == "refusal"
         said: dict[str, Any]
         said = {"content": None, "refusal": text} if refusal else {"content": text, "refusal": None}
@@ -234,7 +234,7 @@ class OpenAIDouble(VendorDouble):
         self, body: dict[str, Any], items: tuple[dict[str, Any], ...], *, outcome: str
     ) -> dict[str, Any]:
         number = next(self._numbers)
-        text, _ = _outcome(outcome, _echo(list(items)))
+        text, _ = _outcome(outcome, self.says(body) or _echo(list(items)))
         incomplete = {"length": "max_output_tokens", "content_filter": "content_filter"}
         failed = outcome.removeprefix("failed:") if outcome.startswith("failed:") else None
         status = "failed" if failed else "incomplete" if outcome in incomplete else "completed"

@@ -82,6 +82,8 @@ class VendorDouble:
         self.between = 0.0  #: seconds between two events of a stream
         self.piece = 4  #: characters in each
         self.window = 0  #: so many characters at the most may be said in a request; 0: any number
+        #: answers to a request, by its body, instead of an echo; "" for none
+        self.says: Callable[[Any], str] = lambda _: ""
         self._rates = rates
         self._random = random.Random(seed)
         self._script: deque[str] = deque()

@@ -4,12 +4,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.claims import a_claim
-from tests.ledgers import stored
+from tests.ledgers import spoken_of, stored
 from turnmill.domain.content import Message
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import FINAL, Lane, OnAmbiguous, TurnState
+from turnmill.domain.summaries import opening
 from turnmill.store.codec import StoredHistory
-from turnmill.store.records import Claim, Fenced, Settled, Settlement
+from turnmill.store.records import Claim, Fenced, NewCompaction, Settled, Settlement, Spoken
 from turnmill_worker.providers.port import Provider
 from turnmill_worker.providers.pricing import price
 from turnmill_worker.turn.in_hand import InHand
@@ -26,6 +27,7 @@ class Books:
 
     past: list[Message] = field(default_factory=list)
     settled: list[Settlement] = field(default_factory=list)
+    compactions: list[NewCompaction] = field(default_factory=list)
 
     async def claim(self, turn_id: TurnId) -> Claim | None:
         raise NotImplementedError
@@ -42,6 +44,18 @@ class Books:
 
     async def history(self, session_id: SessionId) -> StoredHistory:
         return stored(self.past)
+
+    async def history_after(self, session_id: SessionId) -> StoredHistory:
+        now = spoken_of(self.past, self.compactions)
+        first = [] if now.summary is None else [opening(now.summary)]
+        return stored([*first, *(one for turn in now.turns for one in turn.messages)])
+
+    async def spoken(self, session_id: SessionId) -> Spoken:
+        return spoken_of(self.past, self.compactions)
+
+    async def keep_compaction(self, claim: Claim, made: NewCompaction) -> bool:
+        self.compactions.append(made)
+        return True
 
     async def mark_sent(self, claim: Claim) -> bool:
         return True

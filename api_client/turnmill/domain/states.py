@@ -125,6 +125,13 @@ class Effects(StrEnum):
     AT_MOST_ONCE = "at_most_once"  #: it again: it is never run again once it was begun
 
 
+class CompactionKind(StrEnum):
+    """What is done about a conversation that has become too long; the setting on_context_full."""
+
+    TRUNCATE = "truncate"  #: its oldest turns are left out
+    SUMMARISE = "summarise"  #: so they are, and a summary of them stands in their place
+
+
 class SessionStatus(StrEnum):
     """Where a session stands."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from turnmill.show.wording import dollars, duration, moment_text, relative, said
 
 if TYPE_CHECKING:
     from turnmill.store.kept import Keeping
-    from turnmill.store.records import MessageRecord, SessionRecord
+    from turnmill.store.records import CompactionRecord, MessageRecord, SessionRecord
     from turnmill.sync.turns import Turn
 
 
@@ -32,6 +32,7 @@ _COLUMNS = (
     "cost",
 )
 _NUMBERS = ("open", "replies", "failed", "tokens", "cost")
+_COMPACTION = ("n", "kind", "turn_id", "up_to_seq", "turns", "input_tokens", "output_tokens")
 _TURN_COLUMNS = ("turn", "id", "state", "accepted", "attempts", "error")
 
 
@@ -45,18 +46,22 @@ def print_session(
     session: SessionRecord,
     kept: Keeping,
     *,
+    left_out: Sequence[CompactionRecord] = (),
     history: Iterable[MessageRecord] | None,
     as_json: bool,
 ) -> None:
     """Print what is known of it; with the conversation where `history` is given."""
     if as_json:
-        document = as_document(session) | {"kept": fields(kept, "count", "unwanted_at")}
-        print_json(document | ({} if history is None else _content(session, history)))
+        document = as_document(session) | {
+            "kept": fields(kept, "count", "unwanted_at"),
+            "compactions": [fields(one, *_COMPACTION) for one in left_out],
+        }
+        print_json(document | ({} if history is None else _content(session, history, left_out)))
         return
-    print_facts((*_facts(session), *_at_vendors(kept)))
+    print_facts((*_facts(session), *_left_out(left_out), *_at_vendors(kept)))
     tell("")
     if history is not None:
-        _print_conversation(session, history)
+        _print_conversation(session, history, left_out)
 
 
 def print_status(session: SessionRecord, *, as_json: bool) -> None:
@@ -89,26 +94,49 @@ def _turn_row(turn: Turn) -> tuple[object, ...]:
     return (record.seq, record.id, styled(record.state), accepted, attempts, record.error_code)
 
 
-def _content(session: SessionRecord, history: Iterable[MessageRecord]) -> dict[str, Any]:
+def _content(
+    session: SessionRecord,
+    history: Iterable[MessageRecord],
+    left_out: Sequence[CompactionRecord],
+) -> dict[str, Any]:
     from turnmill.store.codec import exported
 
     names = ("turn_id", "seq", "position", "role", "state", "created_at")
     messages = [
         {**fields(one, *names), **exported(one.parts), "partial": one.partial} for one in history
     ]
-    return {"system_prompt": session.system_prompt, "messages": messages}
+    summary = left_out[-1].summary if left_out else None
+    return {"system_prompt": session.system_prompt, "summary": summary, "messages": messages}
 
 
-def _print_conversation(session: SessionRecord, history: Iterable[MessageRecord]) -> None:
+def _print_conversation(
+    session: SessionRecord,
+    history: Iterable[MessageRecord],
+    left_out: Sequence[CompactionRecord],
+) -> None:
     console = stdout_console()
     if session.system_prompt is not None:
         console.print("system", style="bold")
         print_said(session.system_prompt + "\n", to=console)
+    last = left_out[-1] if left_out else None
     for message in history:
+        if last is not None and message.seq > last.up_to_seq:
+            _print_mark(last)
+            last = None
         console.print(message.role, style="bold", end=" ")
         part = ", partial" if message.partial else ""
         console.print(f"turn {message.seq}, {message.state}{part}", style="dim")
         print_said(said(message.parts) + "\n", to=console)
+
+
+def _print_mark(last: CompactionRecord) -> None:
+    """Print where a model begins to read, and what it reads instead of all above."""
+    console = stdout_console()
+    console.print("the model is shown none of the above", style="dim")
+    if last.summary is not None:
+        console.print("summary", style="bold")
+        print_said(last.summary, to=console)
+    tell("")
 
 
 def _row(session: SessionRecord) -> tuple[object, ...]:
@@ -153,6 +181,13 @@ def _facts(session: SessionRecord) -> Iterator[tuple[str, object]]:
         yield "next", as_typed(f"turn {head}: turnmill turns show {head}")
     tokens = f"{session.input_tokens:,} tokens in, {session.output_tokens:,} out"
     yield "used", f"{tokens}, {_cost(session)}"
+
+
+def _left_out(compactions: Sequence[CompactionRecord]) -> Iterator[tuple[str, object]]:
+    if compactions:
+        last = compactions[-1]
+        instead = "" if last.summary is None else "; a summary stands for them"
+        yield "left out", f"the first {last.turns} replies are not sent any more{instead}"
 
 
 def _at_vendors(kept: Keeping) -> Iterator[tuple[str, object]]:

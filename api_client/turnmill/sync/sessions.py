@@ -1,7 +1,7 @@
 # Made from aio/sessions.py by `make sync`: change that.
 """Sessions: conversations of users."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -9,7 +9,7 @@ from turnmill.domain.ids import SessionId
 from turnmill.domain.states import OnAmbiguous, OnFailure, SessionStatus
 from turnmill.executor.thread import Executor, knowing
 from turnmill.store.kept import Keeping
-from turnmill.store.records import MessageRecord, SessionRecord
+from turnmill.store.records import CompactionRecord, MessageRecord, SessionRecord
 from turnmill.verbs import intake, sessions
 from turnmill.verbs.intake import UNCHANGED, ResponseFormat, Tools, Unchanged
 from turnmill.verbs.refs import SessionRef
@@ -110,6 +110,14 @@ class Sessions:
     def kept(self, session: SessionRef) -> Keeping:
         """Return how many answers and threads of the session vendors keep, by ids of their own."""
         return self._executor.run(sessions.kept(session))
+
+    def compactions(self, session: SessionRef) -> Sequence[CompactionRecord]:
+        """Return what its model is no longer shown, oldest first; the last one counts.
+
+        Empty where nothing was too long, or the session does not let anything be left out: see its
+        setting `on_context_full`. What was said stays in `history`, all of it.
+        """
+        return self._executor.run(sessions.compactions(session))
 
     def history(self, session: SessionRef) -> Iterator[MessageRecord]:
         """Yield all messages, ordered by turn, then position; read in pages."""

@@ -8,8 +8,9 @@ from turnmill.domain.errors import InvalidInput
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import SessionStatus
 from turnmill.store.kept import Keeping, kept_of
+from turnmill.store.line.compactions import compactions_of
 from turnmill.store.nouns import sessions as rows
-from turnmill.store.records import MessageRecord, NewSession, SessionRecord
+from turnmill.store.records import CompactionRecord, MessageRecord, NewSession, SessionRecord
 from turnmill.verbs import intake
 from turnmill.verbs.backpressure import Backpressure
 from turnmill.verbs.refs import SessionRef, session_id
@@ -53,6 +54,11 @@ def find(
 def kept(session: SessionRef) -> Verb[Keeping]:
     """Read how much vendors keep of the session."""
     return single(_of(session, kept_of))
+
+
+def compactions(session: SessionRef) -> Verb[list[CompactionRecord]]:
+    """Read what its model is no longer shown."""
+    return single(_of(session, compactions_of))
 
 
 def id_of(session: SessionRef) -> Verb[SessionId]:

@@ -7,6 +7,7 @@ from turnmill.domain.errors import Rejected
 from turnmill.store.records import Claim
 from turnmill_worker.layers.ask import asking
 from turnmill_worker.layers.call import Go, Layer, around
+from turnmill_worker.layers.compaction import Shortening, compaction
 from turnmill_worker.layers.guard import guarded_layer, guarded_provider
 from turnmill_worker.layers.history import ReadHistory, history
 from turnmill_worker.layers.hold import hold
@@ -23,9 +24,9 @@ _MOST_CHOICES = 100
 class Chains:
     """All around the providers of one process: ours, and those that its operator registered.
 
-    From the outside in: timeout, measure, history, repair, thread_lost, the operator's in his
-    order, hold, the provider. Around each of the operator's, and around the provider, stands a
-    guard.
+    From the outside in: timeout, measure, history, compaction, repair, thread_lost, the operator's
+    in his order, hold, the provider. Around each of the operator's, and around the provider, stands
+    a guard.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Chains:
         *,
         find: Callable[[str], Provider],
         read_history: ReadHistory,
+        shortening: Shortening,
         mark_sent: Callable[[Claim], Awaitable[bool]],
         turn_timeout: timedelta,
         max_reply_bytes: int,
@@ -44,6 +46,7 @@ class Chains:
             timeout(turn_timeout),
             *measuring,
             history(read_history),
+            compaction(shortening),
             repair(read_history),
             thread_lost(read_history),
         )

@@ -5,25 +5,43 @@ from dataclasses import replace
 
 from turnmill.domain.content import Message
 from turnmill.domain.ids import SessionId
+from turnmill.store.records import Claim
 from turnmill_worker.layers.call import Call, Go, Layer, from_store
+from turnmill_worker.layers.shortening import kind_of
 from turnmill_worker.providers.boundary import Answer
 
-#: Returns the messages of all succeeded turns of a session.
-ReadHistory = Callable[[SessionId], Awaitable[Sequence[Message]]]
+#: Returns the messages of a session's succeeded turns, as its model is to be shown them.
+ReadHistory = Callable[[Claim], Awaitable[Sequence[Message]]]
+#: The same by the session.
+OfSession = Callable[[SessionId], Awaitable[Sequence[Message]]]
+
+
+def chosen(whole: OfSession, shortened: OfSession) -> ReadHistory:
+    """Return what reads a history as its session wants it: whole, or without what is left out."""
+
+    def read(claim: Claim) -> Awaitable[Sequence[Message]]:
+        return (whole if kind_of(claim.settings) is None else shortened)(claim.session_id)
+
+    return read
 
 
 def history(read: ReadHistory) -> Layer:
     """Return the layer. It stands outside of all that may want to see, or to change, a history."""
 
     async def layer(call: Call, go: Go) -> Answer:
-        if call.claim.history is None:
+        if call.claim.history is None or _is_shortened(call):
             call = await with_history(call, read)
         return await go(call)
 
     return layer
 
 
+def _is_shortened(call: Call) -> bool:
+    """Tell whether the session lets parts of it be left out; what it brought along is whole."""
+    return kind_of(call.claim.settings) is not None and not call.request.thread_ref
+
+
 async def with_history(call: Call, read: ReadHistory) -> Call:
     """Return the call with all that we hold of its session."""
-    said = await from_store(read(call.claim.session_id))
+    said = await from_store(read(call.claim))
     return replace(call, request=replace(call.request, history=said))

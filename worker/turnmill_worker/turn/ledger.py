@@ -18,11 +18,20 @@ from turnmill.store.database import Database
 from turnmill.store.kept import keep_late
 from turnmill.store.line.backlogs import longest_waits
 from turnmill.store.line.claim import claim, claim_due, claim_suspects, due_suspicions, still_due
+from turnmill.store.line.compactions import history_after, keep_compaction, spoken
 from turnmill.store.line.estimates import withdraw_estimates
 from turnmill.store.line.history import succeeded_history
 from turnmill.store.line.leases import end_leases, mark_sent
 from turnmill.store.line.settle import settle, was_settled
-from turnmill.store.records import Claim, Fenced, Locked, Settled, Settlement
+from turnmill.store.records import (
+    Claim,
+    Fenced,
+    Locked,
+    NewCompaction,
+    Settled,
+    Settlement,
+    Spoken,
+)
 from turnmill_worker.layers import clock
 from turnmill_worker.turn.step_ledger import StepLedger
 
@@ -71,6 +80,18 @@ class Ledger(Protocol):
 
     async def history(self, session_id: SessionId) -> StoredHistory:
         """Return the messages of all succeeded turns."""
+        ...
+
+    async def history_after(self, session_id: SessionId) -> StoredHistory:
+        """Return the same without what is left out by now, and with what stands for it."""
+        ...
+
+    async def spoken(self, session_id: SessionId) -> Spoken:
+        """Return that turn by turn."""
+        ...
+
+    async def keep_compaction(self, claim: Claim, made: NewCompaction) -> bool:
+        """Write down what is left out from now on; False when the turn is no longer ours."""
         ...
 
     async def mark_sent(self, claim: Claim) -> bool:
@@ -192,6 +213,23 @@ class GroupedLedger:
     async def history(self, session_id: SessionId) -> StoredHistory:
         """Return the messages of all succeeded turns."""
         return await _patiently(self._within, succeeded_history, session_id)
+
+    async def history_after(self, session_id: SessionId) -> StoredHistory:
+        """Return them without what is left out by now."""
+        return await _patiently(self._within, history_after, session_id)
+
+    async def spoken(self, session_id: SessionId) -> Spoken:
+        """Return what is not left out, turn by turn."""
+        return await _patiently(self._within, spoken, session_id)
+
+    async def keep_compaction(self, claim: Claim, made: NewCompaction) -> bool:
+        """Write down what is left out from now on."""
+
+        def keep() -> bool:
+            with self._database.begin() as conn:
+                return keep_compaction(conn, claim, made)
+
+        return await _patiently(keep)
 
     async def mark_sent(self, claim: Claim) -> bool:
         """Note that the request is about to leave."""

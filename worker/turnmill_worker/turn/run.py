@@ -20,6 +20,8 @@ from turnmill.domain.states import TurnState
 from turnmill.store.records import Claim, Fenced, Head, Settled, Settlement
 from turnmill_worker.layers.call import Call, Kind, Layer
 from turnmill_worker.layers.chains import Chains
+from turnmill_worker.layers.compaction import Shortening
+from turnmill_worker.layers.history import chosen
 from turnmill_worker.layers.holding import Holding, Stop
 from turnmill_worker.layers.partial import Partial
 from turnmill_worker.layers.registered import Named
@@ -76,7 +78,10 @@ class Deps:
     def __post_init__(self) -> None:
         chains = Chains(
             find=self.provider,
-            read_history=self.ledger.history,
+            read_history=chosen(self.ledger.history, self.ledger.history_after),
+            shortening=Shortening(
+                spoken=self.ledger.spoken, keep=self.ledger.keep_compaction, price=self.price
+            ),
             mark_sent=self.ledger.mark_sent,
             turn_timeout=self.turn_timeout,
             max_reply_bytes=self.max_reply_bytes,

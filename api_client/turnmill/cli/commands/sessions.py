@@ -58,7 +58,13 @@ def show(*, session: str, text: bool, as_json: bool) -> None:
     with open_client() as client:
         found = session_of(client, session)
         history = client.sessions.history(found) if text else None
-        print_session(found, client.sessions.kept(found), history=history, as_json=as_json)
+        print_session(
+            found,
+            client.sessions.kept(found),
+            left_out=client.sessions.compactions(found),
+            history=history,
+            as_json=as_json,
+        )
         if text or as_json:
             return
         if latest := client.turns.list(session=found, limit=_LATEST):

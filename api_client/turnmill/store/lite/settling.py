@@ -10,15 +10,9 @@ from turnmill.store.records import Fenced, Locked, Settled, Settlement
 from turnmill.store.rules.endings import close_calls, write_events
 from turnmill.store.rules.heads import head_columns, settled
 from turnmill.store.rules.riders import RIDERS, insert_of
-from turnmill.store.rules.settling import FIELDS, OF_ATTEMPT, OF_SESSION, OF_TURN
+from turnmill.store.rules.settling import FIELDS, OF_ATTEMPT, OF_SESSION, OF_TURN, Verdict
 from turnmill.store.schema.tables import attempts, sessions, turns
 from turnmill.store.types import db_asof
-
-
-class _Verdict(dict[str, Any]):
-    """What a settlement says, as values that an expression takes for columns."""
-
-    __getattr__ = dict.__getitem__
 
 
 def settle(conn: Connection, settlements: Sequence[Settlement]) -> list[Settled | Fenced | Locked]:
@@ -27,7 +21,7 @@ def settle(conn: Connection, settlements: Sequence[Settlement]) -> list[Settled 
 
 
 def _settle(conn: Connection, settlement: Settlement) -> Settled | Fenced | Locked:
-    v = _Verdict({field.name: literal(field.read(settlement), field.type) for field in FIELDS})
+    v = Verdict({field.name: literal(field.read(settlement), field.type) for field in FIELDS})
     turn = conn.execute(
         update(turns)
         .where(

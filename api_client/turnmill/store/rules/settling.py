@@ -40,6 +40,12 @@ COUNTS: Mapping[str, tuple[Table, ...]] = MappingProxyType(
 )
 
 
+class Verdict(dict[str, Any]):
+    """What is said of an attempt, as values that an expression takes for columns."""
+
+    __getattr__ = dict.__getitem__
+
+
 class Field(NamedTuple):
     """Something that a settlement says."""
 
@@ -103,6 +109,19 @@ def spent(row: Any, v: Any, *_: Any) -> Any:
     """Add the cost, if that is known: an unknown one is never 0."""
     more = func.coalesce(row.cost_usd, 0) + v.cost_usd
     return case((v.cost_usd.is_(None), row.cost_usd), else_=more)
+
+
+#: What one call more of an attempt has used: column → what it becomes, by table.
+USED: Mapping[Table, Mapping[str, Callable[..., Any]]] = MappingProxyType(
+    {
+        turns: {**added(turns), "cost_usd": spent},
+        attempts: {**added(attempts), "cost_usd": spent},
+        sessions: {
+            **added(sessions),
+            "cost_usd": lambda s, v: s.cost_usd + func.coalesce(v.cost_usd, 0),
+        },
+    }
+)
 
 
 def _in(state: Any, *states: TurnState) -> Any:

@@ -48,6 +48,10 @@ VIEWED: Mapping[str, Sequence[str]] = MappingProxyType(
             *("turn_id", "position", "session_id", "step", "effects", "state", "approval", "runs"),
             *("fence", "error_code", "created_at", "started_at", "ended_at", "expires_at"),
         ),
+        "compactions": (
+            *("session_id", "n", "turn_id", "kind", "up_to_seq", "turns"),
+            *("input_tokens", "output_tokens", "cost_usd", "created_at"),
+        ),
         "batches": ("id", "last_line", "total", "created_at", "cancelled_at"),
         "events": ("session_id", "n", "turn_id", "kind", "at", "place"),
         "pauses": ("kind", "name", "since"),
