@@ -175,6 +175,28 @@ async def test_a_summary_that_cannot_be_had_now_is_asked_for_again_with_its_turn
     assert asked.paid()[-2:] == [True, False]
 
 
+async def test_work_in_the_background_that_was_too_long_is_begun_again_with_less(
+    openai: OpenAIProvider, openai_double: OpenAIDouble
+) -> None:
+    openai_double.meet("failed:context_length_exceeded")
+    books = Books(past=PAST)
+    settings = {"background": True, "on_context_full": "truncate"}
+    last = await run_to_end(openai, books, settings=settings, history=stored(PAST))
+    assert last.state is TurnState.SUCCEEDED
+    assert [one.outcome for one in books.settled] == ["waiting", "refused", "waiting", "succeeded"]
+    (kept,) = books.compactions
+    assert len(openai_double.calls[2].body["input"]) == 2 * (40 - kept.turns) + 1
+
+
+async def test_work_in_the_background_that_is_too_long_for_the_last_time_fails(
+    openai: OpenAIProvider, openai_double: OpenAIDouble
+) -> None:
+    openai_double.meet("failed:context_length_exceeded")
+    settings = {"background": True, "on_context_full": "truncate"}
+    last = await run_to_end(openai, Books(past=PAST), settings=settings, max_attempts=1)
+    assert (last.state, last.error_code) == (TurnState.FAILED, "context_full")
+
+
 async def test_a_word_that_is_none_is_told_before_anything_is_sent(asked: Asked) -> None:
     last = await asked.turn("shorten")
     assert (last.error_code, len(asked.double.calls)) == ("setting_refused", 0)

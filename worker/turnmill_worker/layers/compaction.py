@@ -46,10 +46,12 @@ def compaction(needs: Shortening) -> Layer:
         kind = kind_of(call.claim.settings)
         if kind is None or call.kind != "send":
             return await go(call)
-        try:
-            return await go(call)
-        except ContextFull as error:
-            refused = error
+        refused = ContextFull()
+        if call.claim.error_code != ContextFull.code:  # as work in the background has ended
+            try:
+                return await go(call)
+            except ContextFull as error:
+                refused = error
         call.holding.sent = False  # the vendor has executed nothing
         return await _shorter(needs, call, go, kind=kind, refused=refused)
 

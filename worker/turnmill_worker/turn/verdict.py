@@ -8,13 +8,14 @@ from typing import Any, TypedDict, TypeGuard, assert_never
 
 from turnmill.domain.checks import storable
 from turnmill.domain.content import Message, Part, Text, changed
-from turnmill.domain.errors import HistoryRefused, MaybeSent, NotSent, ProviderError
+from turnmill.domain.errors import ContextFull, HistoryRefused, MaybeSent, NotSent, ProviderError
 from turnmill.domain.retry import RetryPolicy
 from turnmill.domain.states import OnAmbiguous, TurnState
 from turnmill.store.records import Claim, Kept, Settlement
 from turnmill.store.rules.settling import COUNTS
 from turnmill_worker.layers.holding import Stop
 from turnmill_worker.layers.partial import Partial
+from turnmill_worker.layers.shortening import kind_of
 from turnmill_worker.providers.boundary import Answer, BadAnswer, Bug, Fault
 from turnmill_worker.providers.port import Absent, Done, Failed, NotNow, Running, Unknowable, Usage
 
@@ -28,7 +29,7 @@ MAX_FAULTS = 20
 #: Of an answer that is there, and stays as large as it is.
 _TOO_LARGE = "reply_too_large"
 
-#: Of an attempt whose history was refused as it was built: the next one tells it in plain words.
+#: Of an attempt whose history was refused, for its structure or its length: the next changes it.
 _REFUSED = "refused"
 
 _MOST_IDS = 100
@@ -104,11 +105,18 @@ def _of_failed(
     """Return the verdict on work in the background that has ended: as on a call with its error."""
     as_a_call = replace(claim, kind="send", native_ref="")
     found = of_error(as_a_call, error, policy=policy, jitter=jitter, patience=patience)
+    if claim.attempt < claim.max_attempts and _is_to_be_shortened(claim, error):
+        return replace(found, state=TurnState.RETRYING, outcome=_REFUSED)
     if found.outcome == _REFUSED and claim.attempt >= claim.max_attempts:
         return replace(
             found, state=TurnState.FAILED, outcome="failed"
         )  # a question gives none back
     return found
+
+
+def _is_to_be_shortened(claim: Claim, error: ProviderError) -> bool:
+    """Tell whether what was too long in the background may be asked again with less before it."""
+    return isinstance(error, ContextFull) and kind_of(claim.settings) is not None
 
 
 def _put_off(claim: Claim, answer: NotNow, *, patience: timedelta) -> Verdict:
