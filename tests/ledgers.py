@@ -12,15 +12,8 @@ from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, OnAmbiguous
 from turnmill.domain.summaries import opening
 from turnmill.store.codec import StoredHistory, content_of
-from turnmill.store.records import (
-    Claim,
-    Fenced,
-    NewCompaction,
-    SaidTurn,
-    Settled,
-    Settlement,
-    Spoken,
-)
+from turnmill.store.compaction_records import NewCompaction, SaidTurn, Spoken
+from turnmill.store.records import Claim, Fenced, Settled, Settlement
 from turnmill_worker.providers.port import Provider
 from turnmill_worker.turn.in_hand import InHand
 from turnmill_worker.turn.run import Deps

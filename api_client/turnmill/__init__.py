@@ -99,6 +99,7 @@ if TYPE_CHECKING:
     )
     from turnmill.domain.streaming import StreamEvent, StreamKind
     from turnmill.settings import Profile, Settings
+    from turnmill.store.compaction_records import CompactionRecord
     from turnmill.store.kept import Keeping
     from turnmill.store.line.pauses import Pauses
     from turnmill.store.nouns.batches import BatchCounts, BatchRecord, BatchResult
@@ -107,13 +108,7 @@ if TYPE_CHECKING:
     from turnmill.store.nouns.tool_calls import ToolCallRecord
     from turnmill.store.nouns.usage import UsageRow
     from turnmill.store.nouns.why import Cause, Reason, Why
-    from turnmill.store.records import (
-        AttemptRecord,
-        CompactionRecord,
-        MessageRecord,
-        SessionRecord,
-        TurnRecord,
-    )
+    from turnmill.store.records import AttemptRecord, MessageRecord, SessionRecord, TurnRecord
     from turnmill.sync.analytics import Analytics
     from turnmill.sync.batches import Batch, Batches
     from turnmill.sync.client import Client
@@ -288,7 +283,7 @@ _LAZY = {
     "Reason": "turnmill.store.nouns.why",
     "Why": "turnmill.store.nouns.why",
     "Lanes": "turnmill.sync.lanes",
-    "CompactionRecord": "turnmill.store.records",
+    "CompactionRecord": "turnmill.store.compaction_records",
     "MessageRecord": "turnmill.store.records",
     "Pauses": "turnmill.store.line.pauses",
     "Profile": "turnmill.settings",

@@ -14,7 +14,8 @@ from tests.doubles.whole_turn import Books, run_to_end
 from tests.ledgers import stored
 from turnmill.domain.content import Message, Text, ToolCall, ToolOutput
 from turnmill.domain.states import CompactionKind, OnAmbiguous, TurnState
-from turnmill.store.records import SaidTurn, Settlement
+from turnmill.store.compaction_records import SaidTurn
+from turnmill.store.records import Settlement
 from turnmill_worker.layers.shortening import cut, said_in, size_of
 from turnmill_worker.providers.anthropic.provider import AnthropicProvider
 from turnmill_worker.providers.openai.provider import OpenAIProvider

@@ -10,7 +10,8 @@ from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import FINAL, Lane, OnAmbiguous, TurnState
 from turnmill.domain.summaries import opening
 from turnmill.store.codec import StoredHistory
-from turnmill.store.records import Claim, Fenced, NewCompaction, Settled, Settlement, Spoken
+from turnmill.store.compaction_records import NewCompaction, Spoken
+from turnmill.store.records import Claim, Fenced, Settled, Settlement
 from turnmill_worker.providers.port import Provider
 from turnmill_worker.providers.pricing import price
 from turnmill_worker.turn.in_hand import InHand

@@ -13,8 +13,9 @@ from turnmill.show.terminal import print_said, tell
 from turnmill.show.wording import dollars, duration, moment_text, relative, said, styled
 
 if TYPE_CHECKING:
+    from turnmill.store.compaction_records import CompactionRecord
     from turnmill.store.kept import Keeping
-    from turnmill.store.records import CompactionRecord, MessageRecord, SessionRecord
+    from turnmill.store.records import MessageRecord, SessionRecord
     from turnmill.sync.turns import Turn
 
 

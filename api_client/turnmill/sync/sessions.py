@@ -8,8 +8,9 @@ from typing import Any
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import OnAmbiguous, OnFailure, SessionStatus
 from turnmill.executor.thread import Executor, knowing
+from turnmill.store.compaction_records import CompactionRecord
 from turnmill.store.kept import Keeping
-from turnmill.store.records import CompactionRecord, MessageRecord, SessionRecord
+from turnmill.store.records import MessageRecord, SessionRecord
 from turnmill.verbs import intake, sessions
 from turnmill.verbs.intake import UNCHANGED, ResponseFormat, Tools, Unchanged
 from turnmill.verbs.refs import SessionRef

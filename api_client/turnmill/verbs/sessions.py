@@ -7,10 +7,11 @@ from turnmill.domain.arguments import one_of
 from turnmill.domain.errors import InvalidInput
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import SessionStatus
+from turnmill.store.compaction_records import CompactionRecord
 from turnmill.store.kept import Keeping, kept_of
 from turnmill.store.line.compactions import compactions_of
 from turnmill.store.nouns import sessions as rows
-from turnmill.store.records import CompactionRecord, MessageRecord, NewSession, SessionRecord
+from turnmill.store.records import MessageRecord, NewSession, SessionRecord
 from turnmill.verbs import intake
 from turnmill.verbs.backpressure import Backpressure
 from turnmill.verbs.refs import SessionRef, session_id

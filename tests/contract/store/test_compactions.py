@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 from tests import rows, steps
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import CompactionKind, TurnState
+from turnmill.store.compaction_records import NewCompaction, Spoken
 from turnmill.store.database import Database
 from turnmill.store.line.compactions import (
     compactions_of,
@@ -18,7 +19,7 @@ from turnmill.store.line.compactions import (
     spoken,
 )
 from turnmill.store.nouns import sessions, turns
-from turnmill.store.records import Claim, NewCompaction, Spoken
+from turnmill.store.records import Claim
 from turnmill.store.schema.compaction_tables import compactions
 
 pytestmark = pytest.mark.usefixtures("sound")

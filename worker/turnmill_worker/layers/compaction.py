@@ -15,7 +15,8 @@ from turnmill.domain.errors import ContextFull, StoreError
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import CompactionKind
 from turnmill.domain.summaries import opening
-from turnmill.store.records import Claim, NewCompaction, Spoken
+from turnmill.store.compaction_records import NewCompaction, Spoken
+from turnmill.store.records import Claim
 from turnmill.store.rules.settling import COUNTS
 from turnmill_worker.layers.call import Call, Go, Layer, from_store
 from turnmill_worker.layers.holding import Stop

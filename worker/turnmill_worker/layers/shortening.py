@@ -5,7 +5,7 @@ from typing import Any
 
 from turnmill.domain.content import Message, strings_of
 from turnmill.domain.states import CompactionKind
-from turnmill.store.records import SaidTurn
+from turnmill.store.compaction_records import SaidTurn
 from turnmill_worker.providers.parameters import setting_refused
 
 #: The setting of a session, and its word for what is done unless it says otherwise.

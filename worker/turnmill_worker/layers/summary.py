@@ -8,7 +8,7 @@ from turnmill.domain.checks import storable
 from turnmill.domain.content import Message, Native, Part, Text, ToolCall, ToolOutput
 from turnmill.domain.errors import ContextFull, MaybeSent, NotSent, Rejected
 from turnmill.domain.states import OnAmbiguous
-from turnmill.store.records import SaidTurn
+from turnmill.store.compaction_records import SaidTurn
 from turnmill_worker.layers.call import Call, Go
 from turnmill_worker.providers.port import Done, NotNow
 

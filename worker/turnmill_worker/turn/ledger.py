@@ -14,6 +14,7 @@ from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, TurnState
 from turnmill.grouping import Grouped, Stopped
 from turnmill.store.codec import StoredHistory
+from turnmill.store.compaction_records import NewCompaction, Spoken
 from turnmill.store.database import Database
 from turnmill.store.kept import keep_late
 from turnmill.store.line.backlogs import longest_waits
@@ -23,15 +24,7 @@ from turnmill.store.line.estimates import withdraw_estimates
 from turnmill.store.line.history import succeeded_history
 from turnmill.store.line.leases import end_leases, mark_sent
 from turnmill.store.line.settle import settle, was_settled
-from turnmill.store.records import (
-    Claim,
-    Fenced,
-    Locked,
-    NewCompaction,
-    Settled,
-    Settlement,
-    Spoken,
-)
+from turnmill.store.records import Claim, Fenced, Locked, Settled, Settlement
 from turnmill_worker.layers import clock
 from turnmill_worker.turn.step_ledger import StepLedger
 

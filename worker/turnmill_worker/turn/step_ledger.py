@@ -12,6 +12,7 @@ from turnmill.domain.states import OPEN_CALLS
 from turnmill.grouping import Grouped, Stopped
 from turnmill.store.database import Database
 from turnmill.store.line import stepping
+from turnmill.store.line.estimates import withdraw_estimates
 from turnmill.store.line.settle import was_settled
 from turnmill.store.records import Claim, Fenced, Locked, Settled, Settlement
 from turnmill.store.step_records import Advanced, CallEnd, Receipt, Step, ToBegin
@@ -158,7 +159,12 @@ class StepLedger:
         return [found.get(id(one), Locked(turn_id=one.settlement.turn_id)) for one in steps]
 
     def _advance(self, steps: Sequence[Step]) -> Sequence[Advanced | Fenced | Locked]:
-        with self._database.single() as conn:
+        known = [one.settlement for one in steps if one.settlement.counts_again]
+        if not known:
+            with self._database.single() as conn:
+                return stepping.advance(conn, steps)
+        with self._database.begin() as conn:
+            withdraw_estimates(conn, known)
             return stepping.advance(conn, steps)
 
     def _begin_group(self, calls: Sequence[ToBegin]) -> Sequence[bool | BaseException]:

@@ -12,9 +12,10 @@ from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import CompactionKind, TurnState
 from turnmill.domain.summaries import opening
 from turnmill.store.codec import StoredHistory, content_of, parts_from
+from turnmill.store.compaction_records import CompactionRecord, NewCompaction, SaidTurn, Spoken
 from turnmill.store.line.head import lock_sessions
 from turnmill.store.readable import ODD, readable
-from turnmill.store.records import Claim, CompactionRecord, NewCompaction, SaidTurn, Spoken
+from turnmill.store.records import Claim
 from turnmill.store.rules.settling import USED, Verdict
 from turnmill.store.schema.compaction_tables import compactions
 from turnmill.store.schema.tables import attempts, messages, sessions, turns
