@@ -14,6 +14,7 @@ from tests.claims import a_claim
 from turnmill.domain.content import Message
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import Lane
+from turnmill.store.compaction_records import NewCompaction, Spoken
 from turnmill.store.records import Claim, Settled, Settlement
 from turnmill_worker.process.poller import Hints, Poller
 from turnmill_worker.providers.port import Done, Provider, Request
@@ -48,6 +49,15 @@ class Ledger:
 
     async def history(self, session_id: SessionId) -> Sequence[Message]:
         return ()
+
+    async def history_after(self, session_id: SessionId) -> Sequence[Message]:
+        return ()
+
+    async def spoken(self, session_id: SessionId) -> Spoken:
+        return Spoken(turns=())
+
+    async def keep_compaction(self, claim: Claim, made: NewCompaction) -> bool:
+        return True
 
     async def mark_sent(self, claim: Claim) -> bool:
         return True

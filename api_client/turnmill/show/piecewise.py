@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from turnmill.show.terminal import put
 
 #: These mean something together with what stands beside them.
 _JOINS = ("\u200c", "\u200d", "\r")
@@ -30,8 +30,7 @@ class Piecewise:
         text, self._held = self._held, ""
         self._show(text)
         if self.has_written and self._before != "\n":
-            sys.stdout.write("\n")
-            sys.stdout.flush()
+            put("\n")
         self._before, self.has_written = "", False
 
     def _show(self, text: str) -> None:
@@ -39,5 +38,4 @@ class Piecewise:
             return
         self.has_written = True
         self._before = text[-1]
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        put(text)

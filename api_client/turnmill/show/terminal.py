@@ -89,6 +89,12 @@ def tell(line: str) -> None:
     click.echo(line)
 
 
+def put(text: str) -> None:
+    """Print text at once, as far as it goes: a line that is still being made."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
 def say(line: str, *, dim: bool = False) -> None:
     """Tell a person something that is no result: on stderr."""
     if dim:

@@ -42,12 +42,12 @@ OF_STEPS = (
     ),
     Invariant(
         name="output_has_its_receipt",
-        promise="Every output of a tool has the receipt of its call, in the turn that made it.",
+        promise="Every output of a tool in a turn of several steps has the receipt of its call.",
         broken="""
             SELECT t.session_id, t.id AS turn_id
             FROM turnmill.sessions s JOIN turnmill.turns t ON t.session_id = s.id
             JOIN turnmill.messages m ON m.turn_id = t.id
-            WHERE {sessions} AND m.role = 'tool' AND NOT EXISTS (
+            WHERE {sessions} AND m.role = 'tool' AND t.step > 1 AND NOT EXISTS (
                 SELECT 1 FROM turnmill.tool_calls c
                 WHERE c.turn_id = m.turn_id AND c.position = m.position
                     AND c.session_id = t.session_id)
