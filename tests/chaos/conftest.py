@@ -3,11 +3,21 @@
 import os
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from tests.chaos.books import Books
 from tests.chaos.system import Servers, System
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave what kills, freezes and restarts processes to `.ci/run`, which has the time for it."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents and item.get_closest_marker("slow") is None:
+            item.add_marker(pytest.mark.long)
 
 
 @pytest.fixture(scope="session")

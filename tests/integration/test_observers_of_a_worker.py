@@ -103,6 +103,7 @@ def comes(condition: Callable[[], bool]) -> None:
     assert wait_until(condition, timeout=SOON)
 
 
+@pytest.mark.long
 def test_an_observer_is_told_of_every_ending_and_again_after_a_kill(stage: Stage) -> None:
     client, session = stage.client, stage.client.sessions.create(user_id="ada", provider="mock")
     over = datetime.now(UTC) - timedelta(seconds=1)

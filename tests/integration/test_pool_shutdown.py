@@ -98,6 +98,7 @@ def test_a_cold_shutdown_during_a_warm_one_cancels_and_gives_back(
         assert worker.queued() == 3
 
 
+@pytest.mark.long
 def test_what_a_killed_worker_had_not_acknowledged_runs_again(
     broker_url: str, tmp_path: Path
 ) -> None:
@@ -186,6 +187,7 @@ def test_autoscale_and_disabled_prefetch_bound_what_is_taken__per_child_bounds_a
 # The other pools
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("pool", ["solo", "prefork"])
 def test_coroutine_tasks_run_under_celerys_other_pools_too(
     pool: str, broker_url: str, tmp_path: Path

@@ -86,6 +86,7 @@ def read_by_eight(address: str, wanted: Sequence[tuple[str, str]]) -> set[int]:
         return set(visitors.map(read, wanted))
 
 
+@pytest.mark.long
 def test_gunicorn_workers_that_were_preloaded_answer_each_user_with_what_is_theirs(
     environment: dict[str, str], sessions: list[str], tmp_path: Path
 ) -> None:
@@ -109,6 +110,7 @@ def test_fifty_runs_of_preloaded_gunicorn_workers_mix_nothing_up(
             read_by_eight(address, visits(sessions, 32))
 
 
+@pytest.mark.long
 def test_children_of_a_prefork_worker_use_clients_that_its_main_process_has_used(
     environment: dict[str, str], sessions: list[str], broker_url: str, tmp_path: Path
 ) -> None:

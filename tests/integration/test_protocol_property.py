@@ -51,11 +51,13 @@ def play(store: Database, **chosen: int) -> None:
     run_state_machine_as_test(OnThisStore, settings=profile(**chosen))
 
 
+@pytest.mark.long
 @pytest.mark.timeout(0 if _ASKED else 120)
 def test_whatever_happens_in_postgres_every_promise_holds(postgres: Database) -> None:
     play(postgres, examples=10, steps=25)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(0 if _ASKED else 120)
 def test_whatever_happens_in_memory_every_promise_holds(memory: Database) -> None:
     play(memory, examples=20, steps=30)

@@ -122,6 +122,7 @@ def drain(store: Database, lines: list[SessionId]) -> None:
                 steps.end(store, claim)
 
 
+@pytest.mark.long
 def test_a_mixed_load_ends_sound_without_a_deadlock(store: Database) -> None:
     lines = [rows.start(store, max_attempts=50) for _ in range(6)]
     actors = [Actor(store, lines, seed) for seed in range(THREADS)]

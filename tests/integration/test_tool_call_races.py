@@ -174,6 +174,7 @@ some_moves = st.lists(
 )
 
 
+@pytest.mark.long
 @settings(
     max_examples=200,
     deadline=None,
