@@ -96,6 +96,13 @@ def unanswered(messages: Sequence[Message]) -> bool:
     return outputs < len(_calls_in(messages[last]))
 
 
+def tell_answers(messages: Sequence[Message], publishing: Publishing | None) -> None:
+    """Tell those who watch what the calls of the last message of a model have come to."""
+    if publishing is not None:
+        for message in messages[_last_reply(messages) + 1 :]:
+            _tell(publishing, message)
+
+
 def round_after(step: Step, claim: Claim) -> Round:
     """Return the round of a step that has just been written; `claim` is that of the next one."""
     made = _calls_in(step.settlement.replies[-1])

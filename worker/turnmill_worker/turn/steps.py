@@ -25,7 +25,14 @@ from turnmill_worker.providers.port import Request
 from turnmill_worker.tools.form import misfits
 from turnmill_worker.tools.offered import Offered, Tools
 from turnmill_worker.turn.in_hand import end_of
-from turnmill_worker.turn.rounds import Round, Rounds, round_after, round_left, unanswered
+from turnmill_worker.turn.rounds import (
+    Round,
+    Rounds,
+    round_after,
+    round_left,
+    tell_answers,
+    unanswered,
+)
 from turnmill_worker.turn.step_ledger import StepLedger
 
 #: The code of a turn whose model calls tools for ever.
@@ -116,6 +123,7 @@ class Steps:
             # The thread stands for what was said before, too.
             claim = holding.claim = replace(claim, history=StoredHistory())
         if not unanswered(claim.messages):
+            tell_answers(claim.messages, holding.publishing)  # some are from outside
             return None
         if claim.kind != "send":
             # With calls that have no outputs, nothing can have been sent.
