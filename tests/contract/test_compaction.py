@@ -62,10 +62,11 @@ class Asked:
         return await run_to_end(self.provider, self.books, **of_claim)
 
     def said(self) -> list[str]:
-        """What was said in the last request, in order."""
+        """What was said in the last request, in order, neighbours in one message too."""
         body = self.double.last.body
         said = [one["content"] for one in body.get("messages") or body["input"]]
-        return [one if isinstance(one, str) else one[0]["text"] for one in said]
+        pieces = [[one] if isinstance(one, str) else [part["text"] for part in one] for one in said]
+        return [text for texts in pieces for text in texts]
 
     def paid(self) -> list[bool]:
         """Return of each call that was executed whether it was for a summary."""
