@@ -100,10 +100,15 @@ def test_the_choice_of_layers_is_no_parameter_of_a_vendor() -> None:
 async def test_a_chain_is_put_together_once_for_each_choice() -> None:
     layers = [Named(name=f"l{n}", layer=lambda call, go: go(call), opt_in=True) for n in range(9)]
     chains = deps_of(FakeLedger(), says, layers=layers).chains
-    assert chains.of(["l1", "l2"]) is chains.of(["l2", "l1"])
-    assert chains.of(None) is chains.of([])
+
+    def chain(names: object, **settings: object) -> object:
+        return chains.of(a_claim(settings={"layers": names, **settings}))
+
+    assert chain(["l1", "l2"]) is chain(["l2", "l1"])
+    assert chain(None) is chain([])
+    assert chain(None) is not chain(None, on_context_full="truncate")
     for number in range(2**9):
-        chains.of([f"l{n}" for n in range(9) if number >> n & 1])
+        chain([f"l{n}" for n in range(9) if number >> n & 1])
     assert len(chains._chosen) <= 100
 
 

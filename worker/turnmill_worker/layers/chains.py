@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
-from turnmill.domain.errors import Rejected
+from turnmill.domain.errors import HistoryRefused, Rejected
 from turnmill.store.records import Claim
 from turnmill_worker.layers.ask import asking
 from turnmill_worker.layers.call import Go, Layer, around
@@ -13,6 +13,7 @@ from turnmill_worker.layers.history import ReadHistory, history
 from turnmill_worker.layers.hold import hold
 from turnmill_worker.layers.registered import Named
 from turnmill_worker.layers.repair import repair
+from turnmill_worker.layers.shortening import kind_of
 from turnmill_worker.layers.thread_lost import thread_lost
 from turnmill_worker.layers.timeout import timeout
 from turnmill_worker.providers.port import Provider
@@ -26,7 +27,7 @@ class Chains:
 
     From the outside in: timeout, measure, history, compaction, repair, thread_lost, the operator's
     in his order, hold, the provider. Around each of the operator's, and around the provider, stands
-    a guard.
+    a guard. Compaction and repair are left out where a turn has no use for them.
     """
 
     def __init__(
@@ -42,36 +43,33 @@ class Chains:
         measure: Layer | None = None,
     ) -> None:
         measuring = () if measure is None else (measure,)
-        self._outer: Sequence[Layer] = (
-            timeout(turn_timeout),
-            *measuring,
-            history(read_history),
-            compaction(shortening),
-            repair(read_history),
-            thread_lost(read_history),
-        )
+        self._outermost = (timeout(turn_timeout), *measuring, history(read_history))
+        self._mending = (compaction(shortening), repair(read_history))
+        self._outer = (thread_lost(read_history),)
         self._theirs = theirs
         self._known = frozenset(one.name for one in theirs)
         self._max_bytes = max_reply_bytes
         provider = guarded_provider(asking(find), max_bytes=max_reply_bytes)
         self._inner = around(hold(mark_sent), provider)
-        self._usual = self._put_together(frozenset())
-        self._chosen: dict[frozenset[str], Go] = {}
+        self._usual = self._put_together(frozenset(), ())
+        self._chosen: dict[tuple[frozenset[str], bool], Go] = {}
 
-    def of(self, chosen: object) -> Go:
-        """Return the chain for a session whose setting `layers` is this, or None.
+    def of(self, claim: Claim) -> Go:
+        """Return the chain for a turn, with the layers that its session's settings name.
 
         Raises Rejected for names that are not registered here: nothing is ever imported for them.
         """
-        if not chosen:
+        chosen, mends = claim.settings.get("layers"), _is_to_be_mended(claim)
+        if not (chosen or mends):
             return self._usual
-        names = _names(chosen)
-        found = self._chosen.get(names)
+        choice = _names(chosen) if chosen else frozenset(), mends
+        found = self._chosen.get(choice)
         if found is None:
-            self._refuse_unknown(names)
+            self._refuse_unknown(choice[0])
             if len(self._chosen) >= _MOST_CHOICES:
                 self._chosen.clear()
-            found = self._chosen[names] = self._put_together(names)
+            mending = self._mending if mends else ()
+            found = self._chosen[choice] = self._put_together(choice[0], mending)
         return found
 
     def _refuse_unknown(self, names: frozenset[str]) -> None:
@@ -83,14 +81,19 @@ class Chains:
                 " then `turnmill turns retry`",
             )
 
-    def _put_together(self, names: frozenset[str]) -> Go:
+    def _put_together(self, names: frozenset[str], mending: Sequence[Layer]) -> Go:
         go = self._inner
         for one in reversed(self._theirs):
             if not one.opt_in or one.name in names:
                 go = guarded_layer(one.layer, go, max_bytes=self._max_bytes)
-        for layer in reversed(self._outer):
+        for layer in reversed((*self._outermost, *mending, *self._outer)):
             go = around(layer, go)
         return go
+
+
+def _is_to_be_mended(claim: Claim) -> bool:
+    """Tell whether its history may be shortened, or was refused when it was last sent."""
+    return kind_of(claim.settings) is not None or claim.error_code == HistoryRefused.code
 
 
 def _names(chosen: object) -> frozenset[str]:

@@ -26,7 +26,8 @@ NO_OUTPUT = "no output: the call was not run"
 NO_WORDS = "(no words)"
 NAME_MAX = 64  #: of a tool, at either vendor
 
-_ROLES = frozenset({"user", "assistant", "system", "tool"})
+_SPEAKERS = frozenset({"user", "assistant", "system"})
+_ROLES = _SPEAKERS | {"tool"}
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
 _DIGEST = 24
 
@@ -60,10 +61,19 @@ def paired(
     words of the user. `held` are messages that the vendor has already: the outputs of their last
     calls come first. Raises Rejected for a part, or a role, that nobody can be sent.
     """
-    said = [one for one in [_readable(one, dialect) for one in messages] if one is not None]
+    said: list[Message] = []
+    are_plain = True
+    for message in messages:
+        parts = message.parts
+        if len(parts) == 1 and type(only := parts[0]) is Text and message.role in _SPEAKERS:
+            if not is_blank(only.text):
+                said.append(message)  # most are
+        elif (read := _readable(message, dialect)) is not None:
+            said.append(read)
+            are_plain = are_plain and _is_plain(read)
     open_calls = _open_calls(held)
-    if not open_calls and all(map(_is_plain, said)):
-        return said  # most are
+    if are_plain and not open_calls:
+        return said
     return [*_in_order(said, ids=_Ids(dialect.id_max), calls=open_calls, dialect=dialect)]
 
 
@@ -156,8 +166,6 @@ def _readable(message: Message, dialect: Dialect) -> Message | None:
     """Return a message with what it says to this API, its texts joined; None where that is none."""
     if message.role not in _ROLES:
         raise Rejected("unsupported_role", detail=f"a message with the role {message.role}")
-    if _is_plain(message):
-        return None if is_blank(message.text) else message
     parts = [*_joined(_readable_parts(message, dialect))]
     return Message(message.role, parts) if parts else None
 

@@ -259,7 +259,7 @@ async def _asked(claim: Claim, holding: Holding, deps: Deps) -> Found:
             emit=_emit(claim, holding, most=deps.max_reply_bytes),
             takes=_taken(deps.provider, claim.provider),
         )
-        go = deps.chains.of(claim.settings.get("layers"))
+        go = deps.chains.of(claim)
         return await go(call)
     except ProviderError as error:
         found = error

@@ -54,8 +54,21 @@ _FINISH = MappingProxyType(
 _CUT = frozenset({"max_tokens", "model_context_window_exceeded", "pause_turn", "refusal"})
 
 
-def body_of(request: Request) -> dict[str, Any]:
-    """Return the JSON body. System messages go to the front, where every model takes them from."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paused:
+    """What the vendor has said before it paused: it goes on when it is sent back to it."""
+
+    content: Sequence[Any] = field(repr=False)  #: the blocks as they came
+    usage: Usage
+
+
+def body_of(
+    request: Request, *, paused: Paused | None = None, stream: bool = False
+) -> dict[str, Any]:
+    """Return the JSON body. System messages go to the front, where every model takes them from.
+
+    With what was `paused` it lets the vendor go on there.
+    """
     body = vendor_parameters(request.settings, reserved=reserved_of(request, reserved=_RESERVED))
     body.setdefault("max_tokens", body.pop("max_output_tokens", DEFAULT_MAX_TOKENS))
     for setting in OF_TOOLS:
@@ -73,23 +86,11 @@ def body_of(request: Request) -> dict[str, Any]:
         body["output_config"] = {**mapping(body.get("output_config")), **form}
     if "thinking" in body and not may_think(body):
         del body["thinking"]
+    if paused is not None:
+        said.append({"role": "assistant", "content": paused.content})
+    if stream:
+        body["stream"] = True
     return body
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Paused:
-    """What the vendor has said before it paused: it goes on when it is sent back to it."""
-
-    content: Sequence[Any] = field(repr=False)  #: the blocks as they came
-    usage: Usage
-
-
-def continued(body: Mapping[str, Any], paused: Paused | None) -> Mapping[str, Any]:
-    """Return the body that lets the vendor go on where it paused."""
-    if paused is None:
-        return body
-    said = {"role": "assistant", "content": paused.content}
-    return {**body, "messages": [*body["messages"], said]}
 
 
 def pause_in(payload: Mapping[str, Any], *, before: Paused | None) -> Paused | None:

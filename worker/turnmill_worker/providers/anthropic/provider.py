@@ -60,32 +60,29 @@ class AnthropicProvider:
         refuse_thread(request)
         told = None if emit is None else Told(emit)
         within = timeout_of(request.settings, default=DEFAULT_TIMEOUT)
-        reply = await self._answered(messages.body_of(request), within, told)
+        reply = await self._answered(request, within, told)
         return reply if told is None else await told.ended(reply)
 
-    async def _answered(
-        self, body: Mapping[str, Any], within: timedelta, told: Told | None
-    ) -> Done:
+    async def _answered(self, request: Request, within: timedelta, told: Told | None) -> Done:
         """Return the whole answer: where the vendor pauses, it is asked to go on."""
         paused: Paused | None = None
         for left in reversed(range(_ROUNDS)):
-            answer = await self._post(messages.continued(body, paused), within, told)
+            # Nothing of it is kept while the vendor works: thousands of turns wait like this one.
+            sent = encoded(messages.body_of(request, paused=paused, stream=told is not None))
+            answer = await self._post(sent, within, told)
             reply = await _read(answer, before=paused, may_pause=left > 0)
             if isinstance(reply, Done):
                 return reply
             paused = reply
         raise AssertionError("the last round does not pause")
 
-    async def _post(
-        self, body: Mapping[str, Any], within: timedelta, told: Told | None
-    ) -> RawAnswer:
+    async def _post(self, body: bytes, within: timedelta, told: Told | None) -> RawAnswer:
         if told is None:
-            return await self._vendor.call("POST", messages.PATH, encoded(body), within=within)
+            return await self._vendor.call("POST", messages.PATH, body, within=within)
         told.goes_on()
         events = MessageEvents(most=self._vendor.reply_bytes_max)
         take = partial(answered, assembly=events, told=told)
-        sent = encoded({**body, "stream": True})
-        return await self._vendor.stream(messages.PATH, sent, take, within=within)
+        return await self._vendor.stream(messages.PATH, body, take, within=within)
 
     async def check(self, request: Request) -> Done | Running | Absent | Unknowable:
         return Unknowable(resend_is_safe=True)  # the API keeps nothing that could be looked up

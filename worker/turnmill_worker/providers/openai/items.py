@@ -36,7 +36,13 @@ _KEPT = (ANSWERED | {"mcp_list_tools", "reasoning"}) - {"image_generation_call"}
 def input_of(messages: Iterable[Message], *, held: Sequence[Message] = ()) -> list[Any]:
     """Return the messages as `input`; `held` are those that the thread behind them holds."""
     said = paired(messages, dialect=_DIALECT, held=held)
-    items = [item for message in said for item in _items(message)]
+    items: list[Any] = []
+    for message in said:
+        parts = message.parts
+        if len(parts) == 1 and isinstance(only := parts[0], Text):
+            items.append(_item(message.role, only.text))  # most are
+        else:
+            items += _items(message)
     return items or [{"role": "user", "content": NO_WORDS}]
 
 
@@ -46,6 +52,8 @@ def parts_of(output: Sequence[Mapping[str, Any]], *, keep: bool, called: bool) -
     With `keep`, the vendor's own items are among them, which travel back; without `called` no call.
     """
     said = _joined_of(output, "text")
+    if said and all(one.get("type") == "message" for one in output):
+        return [Text(said)]  # most are nothing else
     keep = keep and all(map(_can_return, output))  # none without the reasoning that it belongs to
     found: list[Part] = []
     for item in output:

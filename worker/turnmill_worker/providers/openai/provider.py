@@ -112,11 +112,12 @@ class OpenAIProvider:
         chain = _is_chain(request)
         if not chain:
             refuse_thread(request)
-        body = responses.body_of(request, chain=chain)
         if told is not None:
+            body = responses.body_of(request, chain=chain)
             return await self._stream_response(body, request, told)
+        sent = encoded(responses.body_of(request, chain=chain))
         post = self._begin if request.settings.get("background") else self._post
-        answer = await post(responses.PATH, encoded(body), request)
+        answer = await post(responses.PATH, sent, request)
         return await _read(answer, request, responses.reply_of)
 
     async def _stream_response(
@@ -158,10 +159,10 @@ class OpenAIProvider:
     async def _send_chat(self, request: Request, told: Told | None) -> Done:
         choice(request.settings, "thread", among=("client",))
         refuse_thread(request)
-        body = chat.body_of(request)
         if told is None:
-            answer = await self._post(chat.PATH, encoded(body), request)
+            answer = await self._post(chat.PATH, encoded(chat.body_of(request)), request)
         else:
+            body = chat.body_of(request)
             events = ChatEvents(most=self._vendor.reply_bytes_max)
             answer = await self._stream(chat.PATH, body, request, events, told)
         if not answer.accepted:
