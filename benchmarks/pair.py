@@ -23,6 +23,7 @@ from benchmarks.parts import Spread
 _HERE = Path(__file__).parent
 _ROOT = _HERE.parent
 _OUT = _HERE / "out" / "pair.json"
+_CODE = ("api_client/turnmill", "worker/turnmill_worker")
 _MOST = 1.05  #: a ratio above this is marked
 _INSTALL_S, _START_S, _ROUND_S, _END_S = 600.0, 120.0, 300.0, 60.0
 _ORDERS = (("base", "this", "again"), ("again", "base", "this"), ("this", "again", "base"))
@@ -117,6 +118,8 @@ def installed(commit: str) -> Iterator[tuple[Path, Path]]:
             tell(f"installing {commit[:12]}")
             python = getattr(sys, "_base_executable", sys.executable)
             _checked("make", "install", f"PYTHON={python}", cwd=root)
+            for tree in (_ROOT, root):  # or one of them compiles what it imports, each time anew
+                _checked(sys.executable, "-m", "compileall", "-q", *_CODE, cwd=tree)
             yield root / ".venv" / "bin" / "python", root
         finally:
             _git("worktree", "remove", "--force", str(root))

@@ -1,15 +1,15 @@
 """The engine of a connection: how the moves of the hot path are made there."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import timedelta
-from types import MappingProxyType
+from functools import cache
 from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane
-from turnmill.store import lite, postgres
+from turnmill.store import postgres
 from turnmill.store.codec import StoredHistory
 from turnmill.store.records import (
     Accepted,
@@ -139,9 +139,14 @@ class Engine(Protocol):
         ...
 
 
-_ENGINES: Mapping[str, Engine] = MappingProxyType({"postgresql": postgres, "sqlite": lite})
-
-
 def engine_of(conn: Connection) -> Engine:
     """Return the engine for the store behind the connection: the one place that asks."""
-    return _ENGINES[conn.dialect.name]
+    return postgres if conn.dialect.name == "postgresql" else _lite()
+
+
+@cache
+def _lite() -> Engine:
+    """Import the engine that seldom anybody needs: building its statements takes its time."""
+    from turnmill.store import lite  # noqa: PLC0415
+
+    return lite
