@@ -30,6 +30,7 @@ class Line:
         self._swallows = False
         self._selector = selectors.DefaultSelector()
         self._pairs: dict[socket.socket, socket.socket] = {}
+        self._connecting: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._listener = socket.create_server((_LOOPBACK, 0))
         self.port: int = self._listener.getsockname()[1]
@@ -86,19 +87,32 @@ class Line:
 
     def _connect(self) -> None:
         caller, _ = self._listener.accept()
-        if self._swallows:
-            server = socket.socket()
-        else:
-            try:
-                server = socket.create_connection((_LOOPBACK, self._target))
-            except OSError:
-                caller.close()
-                return
-            self._selector.register(server, selectors.EVENT_READ)
-        self._selector.register(caller, selectors.EVENT_READ)
+        server = socket.socket()
         self._pairs[caller], self._pairs[server] = server, caller
+        if self._swallows:
+            self._selector.register(caller, selectors.EVENT_READ)
+            return
+        # A server that was frozen for long lets nobody connect, and the kernel asks it again after
+        # a second, two, four: who calls meanwhile waits by himself, and those after him do not.
+        server.setblocking(False)
+        server.connect_ex((_LOOPBACK, self._target))
+        self._selector.register(server, selectors.EVENT_WRITE)
+        self._connecting.add(server)
+
+    def _connected(self, server: socket.socket) -> None:
+        caller = self._pairs[server]
+        self._connecting.remove(server)
+        if server.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self._hang_up(server, caller)
+            return
+        server.setblocking(True)
+        self._selector.modify(server, selectors.EVENT_READ)
+        self._selector.register(caller, selectors.EVENT_READ)
 
     def _pass_on(self, one: socket.socket) -> None:
+        if one in self._connecting:
+            self._connected(one)
+            return
         other = self._pairs[one]
         try:
             data = one.recv(_CHUNK)

@@ -95,9 +95,10 @@ def test_an_empty_file_is_refused(batches: Batches, write: Write) -> None:
         batches.create(write("", "  "))
 
 
-def test_a_file_that_cannot_be_read_is_refused(batches: Batches, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["missing.jsonl", "n" * 300, "d/" * 3000, ".", "x/../x"])
+def test_a_file_that_cannot_be_read_is_refused(batches: Batches, tmp_path: Path, name: str) -> None:
     with pytest.raises(InvalidBatchFile, match="cannot read"):
-        batches.create(tmp_path / "missing.jsonl")
+        batches.create(tmp_path / name)
 
 
 def test_what_can_be_read_once_only_is_refused_and_not_waited_for(

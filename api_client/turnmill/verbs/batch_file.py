@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -110,16 +111,17 @@ class BatchFile:
         )
 
     def _open(self) -> BinaryIO:
-        if self.path.is_fifo() or self.path.is_char_device() or self.path.is_socket():
-            raise InvalidBatchFile(
-                f"{self.label} can be read once, and lines are read twice: write them into a file"
-            )
         try:
-            return self.path.open("rb")
+            mode = self.path.stat().st_mode
+            if not (stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISSOCK(mode)):
+                return self.path.open("rb")
         except OSError as error:
             raise InvalidBatchFile(f"cannot read {self.label}: {error.strerror}") from None
         except ValueError:
             raise InvalidBatchFile("cannot read the file: no file has such a name") from None
+        raise InvalidBatchFile(
+            f"{self.label} can be read once, and lines are read twice: write them into a file"
+        )
 
     def _numbered(self, file: BinaryIO) -> Iterator[Numbered]:
         number = 0
