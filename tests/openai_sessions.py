@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import update
@@ -15,18 +14,16 @@ from turnmill import Client, Reply
 from turnmill.domain.ids import SessionId
 from turnmill.store import kept
 from turnmill.store.database import Database
-from turnmill.store.schema import migrate
 from turnmill.store.schema.tables import kept_refs
+from turnmill.testing import memory_client
 
 WAIT = 20
 
 
 @contextmanager
-def client_on_a_file(folder: Path) -> Iterator[Client]:
+def sound_client() -> Iterator[Client]:
     """Return a client that runs its own turns; its rows break no promise in the end."""
-    url = f"sqlite:///{folder / 'turns.db'}"
-    migrate.upgrade(url)
-    with Client(database_url=url) as client:
+    with memory_client() as client:
         yield client
         steps.assert_sound(store_of(client))
 

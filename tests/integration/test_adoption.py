@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +11,9 @@ from tests.doubles.openai_server import KEY
 from tests.openai_sessions import (
     WAIT,
     ask,
-    client_on_a_file,
     conversation,
     said,
+    sound_client,
     start,
     store_of,
     until,
@@ -43,8 +42,8 @@ def vendor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Vendor]:
 
 
 @pytest.fixture
-def client(vendor: Vendor, tmp_path: Path) -> Iterator[Client]:
-    with client_on_a_file(tmp_path) as client:
+def client(vendor: Vendor) -> Iterator[Client]:
+    with sound_client() as client:
         yield client
 
 
@@ -235,28 +234,24 @@ def test_a_conversation_is_one_sessions_alone_until_that_ends(
     assert adopt(client, ref, key="another").adopted == ref
 
 
-@pytest.mark.parametrize(
-    "ref",
-    [
+def test_an_id_of_anything_else_is_refused_at_the_door(client: Client) -> None:
+    refs: list[Any] = [
         *("", "thread_abc", "asst_1", "pmpt_1", "msg_1", "conv", "conv_", "resp-1", "CONV_1"),
         *("conv_1 ", "conv_1/items", "conv_ä", "resp_" + "x" * 201, "\nresp_1", 7, ["conv_1"]),
-    ],
-)
-def test_an_id_of_anything_else_is_refused_at_the_door(client: Client, ref: Any) -> None:
-    with pytest.raises(CannotAdopt) as caught:
-        adopt(client, ref)
-    assert (caught.value.code, bool(caught.value.hint)) == ("cannot_adopt", True)
+    ]
+    for ref in refs:
+        with pytest.raises(CannotAdopt) as caught:
+            adopt(client, ref)
+        assert (caught.value.code, bool(caught.value.hint)) == ("cannot_adopt", True)
     assert client.sessions.list() == []
 
 
-@pytest.mark.parametrize("provider", ["anthropic", "mock", "echo"])
-def test_a_provider_that_keeps_no_such_threads_is_refused_at_the_door(
-    client: Client, provider: str
-) -> None:
-    with pytest.raises(CannotAdopt, match=provider):
-        adopt(client, "conv_1", provider=provider)
-    with pytest.raises(InvalidInput):
-        adopt(client, "resp_1", provider=provider)
+def test_a_provider_that_keeps_no_such_threads_is_refused_at_the_door(client: Client) -> None:
+    for provider in ("anthropic", "mock", "echo"):
+        with pytest.raises(CannotAdopt, match=provider):
+            adopt(client, "conv_1", provider=provider)
+        with pytest.raises(InvalidInput):
+            adopt(client, "resp_1", provider=provider)
 
 
 def test_an_adopted_conversation_that_was_begun_empty_is_simply_gone_on_with(

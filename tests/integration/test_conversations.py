@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,11 +12,11 @@ from tests.openai_sessions import (
     WAIT,
     ask,
     backlog,
-    client_on_a_file,
     closing_due_now,
     conversation,
     owed,
     said,
+    sound_client,
     start,
     store_of,
     until,
@@ -43,8 +41,8 @@ def vendor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Vendor]:
 
 
 @pytest.fixture
-def client(vendor: Vendor, tmp_path: Path) -> Iterator[Client]:
-    with client_on_a_file(tmp_path) as client:
+def client(vendor: Vendor) -> Iterator[Client]:
+    with sound_client() as client:
         yield client
 
 
@@ -328,16 +326,14 @@ def test_a_prompt_that_the_vendor_keeps_goes_with_every_call(
     assert said(vendor, conversation(vendor))[::2] == ["one", "two", "four"]
 
 
-@pytest.mark.parametrize(
-    "prompt",
-    [
+def test_what_is_no_prompt_is_refused_at_the_door(client: Client) -> None:
+    for prompt in (
         *("", {}, {"id": ""}, {"id": 7}, {"version": "1"}, {"id": "p", "else": 1}, 7, ["p"]),
         *({"id": "p", "variables": "x"}, {"id": "p", "variables": {"a": 1}}),
         {"id": "p", "version": 1.5},
-    ],
-)
-def test_what_is_no_prompt_is_refused_at_the_door(client: Client, prompt: Any) -> None:
-    with pytest.raises(InvalidInput):
-        start(client, prompt=prompt)
-    with pytest.raises(InvalidInput):
-        start(client, settings={"prompt": prompt})
+    ):
+        with pytest.raises(InvalidInput):
+            start(client, prompt=prompt)
+        with pytest.raises(InvalidInput):
+            start(client, settings={"prompt": prompt})
+    assert client.sessions.list() == []

@@ -71,6 +71,12 @@ def refuse_thread(request: Request) -> None:
         raise ThreadLost(KEPT_ELSEWHERE)
 
 
+def refuse_prompt(settings: Mapping[str, Any], who: str) -> None:
+    """Raise Rejected where a prompt is named that OpenAI keeps, and `who` is asked."""
+    if settings.get("prompt") is not None:
+        raise setting_refused("prompt", f"{who} no prompts: OpenAI's responses do")
+
+
 def setting_refused(name: str, reason: str) -> Rejected:
     """Return the error for a setting of a session that cannot be used."""
     return Rejected(

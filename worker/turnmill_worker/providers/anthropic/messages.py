@@ -15,7 +15,7 @@ from turnmill_worker.providers.anthropic.blocks import (
 )
 from turnmill_worker.providers.failures import raise_error_inside
 from turnmill_worker.providers.offering import OF_TOOLS, reserved_of
-from turnmill_worker.providers.parameters import TOOLS, setting_refused, vendor_parameters
+from turnmill_worker.providers.parameters import TOOLS, vendor_parameters
 from turnmill_worker.providers.port import Done, Request, Usage
 from turnmill_worker.providers.untrusted import (
     Unreadable,
@@ -70,8 +70,6 @@ def body_of(
     With what was `paused` it lets the vendor go on there.
     """
     body = vendor_parameters(request.settings, reserved=reserved_of(request, reserved=_RESERVED))
-    if "prompt" in body:
-        raise setting_refused("prompt", "Anthropic keeps no prompts: it is OpenAI's")
     body.setdefault("max_tokens", body.pop("max_output_tokens", DEFAULT_MAX_TOKENS))
     for setting in OF_TOOLS:
         body.pop(setting, None)

@@ -20,8 +20,8 @@ from turnmill_worker.providers.openai import chat, conversations, responses
 from turnmill_worker.providers.openai.streaming import ChatEvents, ResponseEvents
 from turnmill_worker.providers.parameters import (
     choice,
+    refuse_prompt,
     refuse_thread,
-    setting_refused,
     timeout_of,
 )
 from turnmill_worker.providers.port import Absent, Done, Emit, Failed, Request, Running, Unknowable
@@ -188,8 +188,7 @@ class OpenAIProvider:
     async def _send_chat(self, request: Request, told: Told | None) -> Done:
         choice(request.settings, "thread", among=("client",))
         refuse_thread(request)
-        if request.settings.get("prompt"):
-            raise setting_refused("prompt", "chat completions know no prompts that are kept")
+        refuse_prompt(request.settings, "chat completions know")
         if told is None:
             answer = await self._post(chat.PATH, encoded(chat.body_of(request)), request)
         else:
