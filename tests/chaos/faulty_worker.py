@@ -13,6 +13,7 @@ from typing import Any
 
 from turnmill.broker.publisher import Publisher
 from turnmill.domain.errors import StoreUnavailable
+from turnmill.store.line import threads
 from turnmill_worker.app import app
 from turnmill_worker.process import dispatcher
 from turnmill_worker.process.closing import Closing
@@ -94,6 +95,7 @@ around(dispatcher, "take_lost", after="lost.uncommitted")
 around(Publisher, "announce", before="publish.before", after="publish.after")
 around(turn, "request_of", after="call.before")
 around(Closing, "_note", before="close.unnoted")
+around(threads, "lend", before="lend.before", after="lend.after")
 around(StepLedger, "_advance_group", before="step.before", after="step.after")
 around(StepLedger, "_begin_group", before="begin.before", after="begin.after")
 around(StepLedger, "_end_group", before="output.before", after="output.after")

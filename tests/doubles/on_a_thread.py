@@ -30,7 +30,15 @@ class Vendor:
         return [one.path for one in found if one.path.endswith(suffix)]
 
     def stored_text(self) -> str:
-        return json.dumps([(one.items, one.payload) for one in self.double.kept.values()])
+        responses = [(one.items, one.payload) for one in self.double.kept.values()]
+        conversations = self.double.conversations
+        items = [conversations.items_of(ref) for ref in conversations]
+        return json.dumps([responses, items, conversations.orphans])
+
+    def asked(self) -> list[dict[str, Any]]:
+        """Return the bodies of the calls that were to be answered."""
+        posts = [one for one in self.double.calls if one.method == "POST"]
+        return [one.body for one in posts if one.path.endswith("/responses")]
 
     def _run(self, work: Any) -> None:
         done: Future[Any] = asyncio.run_coroutine_threadsafe(work, self._loop)

@@ -1,6 +1,5 @@
-"""A stand-in for OpenAI: Responses (stored, chained, in the background) and chat completions."""
+"""A stand-in for OpenAI: Responses (stored, chained, in the background), conversations, chat."""
 
-import re
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +11,10 @@ from openai.types.chat.completion_create_params import CompletionCreateParamsNon
 from openai.types.responses.response_create_params import ResponseCreateParamsNonStreaming
 
 from tests.doubles import streams
+from tests.doubles.conversation_routes import routes_of
+from tests.doubles.conversations import Conversations, page_of
+from tests.doubles.openai_requests import KEY as KEY
+from tests.doubles.openai_requests import authorised, check_prompt, object_of
 from tests.doubles.vendor_double import (
     Call,
     Refused,
@@ -21,7 +24,6 @@ from tests.doubles.vendor_double import (
 )
 from tests.validators import openai_chat, openai_responses
 
-KEY = "sk-double"
 RESPONSES_KEPT = 100_000
 
 #: The vendor refuses parameters that it does not know; these are the ones that it does.
@@ -55,6 +57,7 @@ class Stored:
     items: tuple[dict[str, Any], ...]
     payload: dict[str, Any]  #: as it will be in the end
     begun: bool = False  #: work in the background that has not ended
+    asked: tuple[dict[str, Any], ...] = ()  #: its own input
 
 
 class OpenAIDouble(VendorDouble):
@@ -67,6 +70,9 @@ class OpenAIDouble(VendorDouble):
         self._stored: OrderedDict[str, Stored] = OrderedDict()
         self._numbers = count(1)
         self.refuses_stream_options = False  #: as servers that know nothing of them
+        self.conversations = Conversations()
+        #: prompts that are kept, by their ids: the variables that each version wants
+        self.prompts: dict[str, Mapping[str, Collection[str]]] = {}
 
     @property
     def base_url(self) -> str:
@@ -79,6 +85,8 @@ class OpenAIDouble(VendorDouble):
             web.get("/v1/responses/{id}", self.through_faults(self._retrieve)),
             web.post("/v1/responses/{id}/cancel", self.through_faults(self._cancel)),
             web.delete("/v1/responses/{id}", self.through_faults(self._delete)),
+            web.get("/v1/responses/{id}/input_items", self.through_faults(self._asked)),
+            *routes_of(self.conversations, self.through_faults),
             web.post("/v1/chat/completions", self.through_faults(self._complete)),
         ]
 
@@ -132,33 +140,55 @@ class OpenAIDouble(VendorDouble):
     def finish(self) -> None:
         """Let all work in the background come to its end."""
         for name, one in self._stored.items():
+            if one.begun and (conversation := one.payload["conversation"]):
+                self.conversations.unlock(conversation["id"])
+                self.conversations.add(conversation["id"], (*one.asked, *one.payload["output"]))
             self._stored[name] = replace(one, begun=False)
 
     def forget(self) -> None:
         """Lose all that was stored, as the vendor does after 30 days."""
         self._stored.clear()
+        self.conversations.lose()
 
     async def _create(self, call: Call) -> dict[str, Any]:
-        _authorised(call)
-        body = _object(call, RESPONSE_PARAMETERS)
-        thread = self._thread(body.get("previous_response_id"))
+        authorised(call)
+        body = object_of(call, RESPONSE_PARAMETERS)
+        conversation = self.conversations.used_by(body)
+        if conversation:
+            thread = (*self.conversations.items_of(conversation),)
+        else:
+            thread = self._thread(body.get("previous_response_id"))
         check_response_body(body, held=_open_calls(thread))
+        check_prompt(body.get("prompt"), self.prompts)
         items = (*thread, *_items(body["input"]))
         if self.is_too_long(items):
             raise TOO_LONG
         payload = self._response(body, items, outcome=call.fault)
-        if body.get("store", True):
-            said = [item for item in payload["output"] if item["type"] != "reasoning"]
-            slow = call.fault == "slow"
-            self._stored[payload["id"]] = Stored((*items, *said), payload, begun=slow)
-            if len(self._stored) > RESPONSES_KEPT:
-                self._stored.popitem(last=False)
+        self._store(body, items, payload, begun=call.fault == "slow")
         if body.get("background"):
             return {**payload, "status": "queued", "output": [], "usage": None}
         return payload
 
+    def _store(
+        self, body: dict[str, Any], items: tuple[Any, ...], payload: dict[str, Any], *, begun: bool
+    ) -> None:
+        """Keep what is to be kept: in the conversation, once it is there, and as a response."""
+        asked = tuple(_items(body["input"]))
+        if ref := (payload["conversation"] or {}).get("id"):
+            if begun:
+                self.conversations.lock(ref)
+            elif payload["status"] in ("completed", "incomplete"):
+                self.conversations.add(ref, (*asked, *payload["output"]))
+        if body.get("store", True):
+            said = [item for item in payload["output"] if item["type"] != "reasoning"]
+            named = tuple({"id": f"in_{next(self._numbers):08}", **one} for one in asked)
+            stored = Stored((*items, *said), payload, begun=begun, asked=named)
+            self._stored[payload["id"]] = stored
+            if len(self._stored) > RESPONSES_KEPT:
+                self._stored.popitem(last=False)
+
     async def _retrieve(self, call: Call) -> dict[str, Any]:
-        _authorised(call)
+        authorised(call)
         stored = self._find(call.path.rpartition("/")[2])
         if call.fault == "in_progress" or stored.begun:
             return {**stored.payload, "status": "in_progress", "output": [], "usage": None}
@@ -169,26 +199,32 @@ class OpenAIDouble(VendorDouble):
 
         https://developers.openai.com/api/docs/guides/background
         """
-        _authorised(call)
+        authorised(call)
         name = call.path.split("/")[-2]
         stored = self._find(name)
         if not stored.payload["background"]:
             raise Refused(400, "", "Only background responses can be cancelled.")
         if stored.begun:
+            if conversation := stored.payload["conversation"]:
+                self.conversations.unlock(conversation["id"])
             ended: dict[str, Any] = {"status": "cancelled", "output": [], "usage": None}
             self._stored[name] = Stored(stored.items, {**stored.payload, **ended})
         return self._stored[name].payload
 
     async def _delete(self, call: Call) -> dict[str, Any]:
-        _authorised(call)
+        authorised(call)
         name = call.path.rpartition("/")[2]
         self._find(name)
         del self._stored[name]
         return {"id": name, "object": "response", "deleted": True}
 
+    async def _asked(self, call: Call) -> dict[str, Any]:
+        authorised(call)
+        return page_of(self._find(call.path.split("/")[-2]).asked, call.query)
+
     async def _complete(self, call: Call) -> dict[str, Any]:
-        _authorised(call)
-        body = _object(call, CHAT_PARAMETERS)
+        authorised(call)
+        body = object_of(call, CHAT_PARAMETERS)
         if "stream_options" in body and (self.refuses_stream_options or not body.get("stream")):
             wrong = "The 'stream_options' parameter is not allowed."
             raise Refused(400, "invalid_value", wrong, param="stream_options")
@@ -245,6 +281,7 @@ class OpenAIDouble(VendorDouble):
             "created_at": 1_790_000_000,
             "status": status,
             "background": bool(body.get("background")),
+            "conversation": _shown_as(body.get("conversation")),
             "error": {"code": failed, "message": "Scripted."} if failed else None,
             "incomplete_details": reason,
             "instructions": body.get("instructions"),
@@ -252,6 +289,7 @@ class OpenAIDouble(VendorDouble):
             "output": [] if failed else _output(number, text, outcome=outcome),
             "parallel_tool_calls": True,
             "previous_response_id": body.get("previous_response_id"),
+            "prompt": body.get("prompt"),
             "store": body.get("store", True),
             "temperature": body.get("temperature", 1.0),
             "tool_choice": "auto",
@@ -289,21 +327,8 @@ def check_chat_body(body: dict[str, Any]) -> None:
         raise Refused(400, "invalid_value", wrong)
 
 
-def _authorised(call: Call) -> None:
-    given = call.headers.get("Authorization", "")
-    if not re.fullmatch(r"Bearer \S+", given):
-        raise Refused(401, "missing_api_key", "You didn't provide an API key.")
-    if given != f"Bearer {KEY}":
-        raise Refused(401, "invalid_api_key", "Incorrect API key provided.")
-
-
-def _object(call: Call, parameters: frozenset[str]) -> dict[str, Any]:
-    if call.headers.get("Content-Type") != "application/json" or not isinstance(call.body, dict):
-        raise Refused(400, "invalid_json", "We could not parse the JSON body of your request.")
-    unknown = set(call.body) - parameters
-    if unknown:
-        raise Refused(400, "unknown_parameter", f"Unknown parameter: '{min(unknown)}'.")
-    return call.body
+def _shown_as(conversation: Any) -> Any:
+    return {"id": conversation} if isinstance(conversation, str) else conversation
 
 
 def _items(given: str | list[dict[str, Any]]) -> list[dict[str, Any]]:

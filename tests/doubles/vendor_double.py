@@ -33,6 +33,7 @@ class Call:
     headers: Mapping[str, str]
     body: Any
     fault: str
+    query: Mapping[str, str] = field(default_factory=dict)
     executed: bool = False  #: the vendor would have charged for it
     stalled: asyncio.Event = field(default_factory=asyncio.Event)  #: nothing more is sent
     abandoned: asyncio.Event = field(default_factory=asyncio.Event)  #: the client hung up
@@ -163,6 +164,7 @@ class VendorDouble:
             headers=dict(request.headers),
             body=_parsed(raw),
             fault=fault,
+            query=dict(request.query),
         )
         self.calls.append(call)
         self.arrived.set()

@@ -23,7 +23,7 @@ SHOWN = frozenset(
         *("id", "key", "idempotency_key", "custom_id", "known_id", "known_hash", "call_id"),
         *("provider_ref", "native_ref", "thread_ref", "request_id", "provider_request_id", "ref"),
         *("step_ref", "carrier", "pattern", "tier"),
-        *("step_ref", "tool", "tools"),
+        *("step_ref", "tool", "tools", "adopted", "own_history"),
         *("kept", "sha256", "media_type", "role", "kind", "state", "states", "outcome", "fault"),
         *("error_code", "finish_reason", "waits_for", "service_tier", "worker", "lease_owner"),
         *("provider", "providers", "model", "api", "name", "channel", "table", "column", "user"),

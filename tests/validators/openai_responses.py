@@ -47,6 +47,8 @@ def _top(body: Mapping[str, Any]) -> Iterator[str]:
         yield "Missing required parameter: 'model'."
     for name in sorted(set(body) - PARAMETERS):
         yield f"Unknown parameter: '{name}'."
+    if body.get("previous_response_id") and body.get("conversation"):
+        yield "Mutually exclusive parameters: 'conversation' and 'previous_response_id'."
     if not isinstance(body.get("instructions", ""), str):
         yield "Invalid type for 'instructions'."
     if set(body.get("include") or []) - _INCLUDES:
@@ -88,7 +90,8 @@ def _input(body: Mapping[str, Any], *, held: Collection[str]) -> Iterator[str]:
     stored = body.get("store", True)
     for n, item in enumerate(given):
         yield from _item(item, given[n + 1 :], stored=stored, at=f"input[{n}]")
-    yield from _pairs(given, held=held, thread=bool(body.get("previous_response_id")))
+    thread = bool(body.get("previous_response_id") or body.get("conversation"))
+    yield from _pairs(given, held=held, thread=thread)
     yield from _native_pairs(given)
 
 

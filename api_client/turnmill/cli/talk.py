@@ -24,6 +24,9 @@ _OPTIONS = (
     click.option("--provider", default="mock", show_default=True, help="Of a new session."),
     click.option("--model", help="Of a new session.  [default: mock, for mock]"),
     click.option("--system-prompt", metavar="TEXT", help="Of a new session."),
+    click.option(
+        "--adopt", metavar="ID", help="Of a new session: a vendor's thread to go on with."
+    ),
 )
 
 
@@ -42,6 +45,7 @@ def open_session(
     provider: str,
     model: str | None,
     system_prompt: str | None,
+    adopt: str | None = None,
 ) -> SessionRecord:
     """Return the session that is meant, a new one where none is named.
 
@@ -57,6 +61,7 @@ def open_session(
         model="mock" if model is None else model,
         key=session,
         system_prompt=system_prompt,
+        adopt=adopt,
     )
 
 
@@ -69,6 +74,8 @@ def line_about(reply: Reply) -> str:
     ]
     if reply.cost_usd is not None:
         parts.append(dollars(reply.cost_usd))
+    if reply.own_history is not None:
+        parts.append(f"with our own history: the vendor's thread was {reply.own_history}")
     if len(reply.attempts) > 1:
         parts.append(f"{len(reply.attempts)} attempts")
     if reply.finish_reason != "stop":

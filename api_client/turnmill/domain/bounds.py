@@ -51,7 +51,7 @@ MOST_OBSERVERS = 16
 #: Settings that speak to Turnmill, whatever the vendor, and what they may be.
 SETTING_CHOICES = MappingProxyType(
     {
-        "thread": ("chain", "client"),
+        "thread": ("chain", "client", "conversation"),
         "api": ("responses", "chat"),
         "on_context_full": ("error", "truncate", "summarise"),
     }

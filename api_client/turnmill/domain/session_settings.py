@@ -23,6 +23,7 @@ from turnmill.domain.bounds import (
     SHORTEST_TIMEOUT,
     TOOL_NAME,
 )
+from turnmill.domain.checks import check_name
 from turnmill.domain.errors import InvalidInput
 from turnmill.domain.json_values import json_object, json_size
 
@@ -33,6 +34,7 @@ _OF_CALLER = frozenset({"name", "description", "parameters", "expires"})
 _OF_WORKER = frozenset({"name", "approval", "expires"})
 _TOOLS_HINT = 'tools=["weather", {"name": "ask_user", "description": "…", "parameters": {…}}]'
 _SCHEMA_HINT = '{"type": "object", "properties": {"city": {"type": "string"}}}'
+_PROMPT_HINT = 'prompt={"id": "pmpt_…", "version": "2", "variables": {"city": "Rome"}}'
 _NO_ARGUMENTS: Mapping[str, Any] = {"type": "object", "properties": {}}
 
 
@@ -83,6 +85,13 @@ def rounds_given(value: object) -> int | None:
 def choice_given(value: object, *, name: str) -> str | None:
     """Return a word that the setting may be; None for None."""
     return None if value is None else _choice(name)(value)
+
+
+def prompt_given(value: object) -> dict[str, Any] | None:
+    """Return a prompt that is kept at the vendor, given by its id or with more; None for None."""
+    if value is None:
+        return None
+    return _prompt(value if isinstance(value, str) else json_object(value, name="prompt"))
 
 
 def format_given(value: object) -> dict[str, Any] | None:
@@ -236,6 +245,28 @@ def _response_format(schema: object) -> dict[str, Any]:
     return _schema(schema, name="response_format")
 
 
+def _prompt(value: object) -> dict[str, Any]:
+    """Return a prompt's id, and perhaps its version, and what its variables stand for."""
+    given = {"id": value} if isinstance(value, str) else value
+    if not isinstance(given, dict) or set(given) - {"id", "version", "variables"}:
+        raise InvalidInput("a prompt is an id, or has id, version and variables", hint=_PROMPT_HINT)
+    prompt = {name: one for name, one in given.items() if one is not None}
+    if type(prompt.get("version")) is int:
+        prompt["version"] = str(prompt["version"])
+    for name in ("id", "version"):
+        if name in prompt or name == "id":
+            check_name(prompt.get(name), name=f"{name} of a prompt")
+    variables = prompt.get("variables", {})
+    if not isinstance(variables, dict) or not all(
+        isinstance(one, str | dict) for one in variables.values()
+    ):
+        raise InvalidInput(
+            "variables of a prompt stand for texts, or for inputs of the vendor's",
+            hint=_PROMPT_HINT,
+        )
+    return prompt
+
+
 def _rounds(value: object) -> int:
     return whole(value, name="max_tool_rounds", most=MOST_TOOL_ROUNDS)
 
@@ -287,4 +318,5 @@ _CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "tools": _tools,
     "max_tool_rounds": _rounds,
     "response_format": _response_format,
+    "prompt": _prompt,
 }

@@ -171,6 +171,8 @@ def _facts(session: SessionRecord) -> Iterator[tuple[str, object]]:
     yield "user", session.user_id
     yield "status", styled(session.status)
     yield "asks", f"{session.provider} {session.model}"
+    if session.adopted is not None:
+        yield "adopted", session.adopted
     yield "created", moment_text(session.created_at)
     yield "active", relative(session.last_active_at, now=now)
     if session.idle_ttl is not None:

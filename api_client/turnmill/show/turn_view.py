@@ -57,6 +57,15 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
     }
 )
 
+#: Why a turn was asked without its vendor's thread.
+WITHOUT_THREAD: Mapping[str, str] = MappingProxyType(
+    {
+        "lost": "the vendor has lost its thread",
+        "locked": "its thread at the vendor was locked for long",
+        "unavailable": "its thread at the vendor could not be used",
+    }
+)
+
 #: What `~` before a number of tokens says.
 ESTIMATED = "our estimate, of a call that was cut before anybody counted"
 
@@ -201,6 +210,7 @@ def _facts(view: TurnView) -> Iterator[tuple[str, Any]]:
     yield "accepted", f"{moment_text(turn.created_at)}, {relative(turn.created_at, now=now)}"
     if turn.retry_of is not None:
         yield "again", f"a second run of turn {turn.retry_of}"
+    yield from _without_thread(turn)
     if turn.finished_at is not None and view.total is not None:
         yield "ended", f"{moment_text(turn.finished_at)}, {duration(view.total)} later"
     if turn.state is TurnState.RUNNING and turn.lease_until is not None:
@@ -216,6 +226,11 @@ def _facts(view: TurnView) -> Iterator[tuple[str, Any]]:
         about = "~" if any(one.estimated for one in view.attempts) else ""
         counts = f"{tokens(turn.input_tokens)} tokens in, {tokens(turn.output_tokens)} out"
         yield "used", f"{about}{counts}, {about}{_cost(turn)}"
+
+
+def _without_thread(turn: TurnRecord) -> Iterator[tuple[str, Any]]:
+    if turn.own_history is not None:
+        yield "history", f"ours: {WITHOUT_THREAD.get(turn.own_history, turn.own_history)}"
 
 
 def _state_line(turn: TurnRecord) -> Any:

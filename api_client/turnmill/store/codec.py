@@ -47,13 +47,17 @@ def parts_from(content: object) -> tuple[Part, ...]:
     return tuple([_part(one) for one in content])
 
 
-def said_from(rows: Sequence[tuple[str, Any, int]]) -> tuple[tuple[Message, ...], int]:
-    """Return the messages of a turn, and the position behind them; raises one of `readable.ODD`.
+def said_from(
+    rows: Sequence[tuple[str, Any, int]],
+) -> tuple[tuple[Message, ...], tuple[Message, ...], int]:
+    """Return what stands before a turn, its messages, and the position behind them.
 
     `rows` are (role, content, position), in order: of a turn without any there is nothing to ask.
+    Below 0 stands what was said in a thread before it was adopted. Raises one of `readable.ODD`.
     """
-    messages = tuple([Message(role, parts_from(content)) for role, content, _ in rows])
-    return messages, rows[-1][2] + 1
+    said = tuple([Message(role, parts_from(content)) for role, content, _ in rows])
+    first = 0 if rows[0][2] >= 0 else sum(position < 0 for _, _, position in rows)
+    return said[:first], said[first:], rows[-1][2] + 1
 
 
 def shown_parts(content: object) -> tuple[Part, ...]:

@@ -36,6 +36,7 @@ class NewSession:
     on_ambiguous: OnAmbiguous = OnAmbiguous.RECONCILE
     max_attempts: int = 5
     idle_ttl: timedelta | None = None
+    adopted: str | None = None  #: a vendor's thread that exists, and is gone on with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +68,7 @@ class SessionRecord:
     created_at: datetime
     last_active_at: datetime
     archived_at: datetime | None
+    adopted: str | None = None  #: the vendor's thread that it goes on with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,6 +229,9 @@ class TurnRecord:
     finished_at: datetime | None
     stream: bool = False  #: its reply may be watched while it comes
     step: int = 1  #: the model call that it stands at
+    #: why it was asked with our own history, and not in its vendor's thread: lost, locked or
+    #: unavailable; None where it was not
+    own_history: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,6 +288,9 @@ class Claim:
     step_ref: str = ""  #: the vendor's thread as the step before left it
     estimated: bool = False  #: of a question: the call that it is about was booked as an estimate
     error_code: str | None = None  #: of the attempt before, where the turn is tried again
+    adopted: str | None = None  #: the vendor's thread that the session goes on with
+    #: what had been said in it before it was adopted, in the first turn after that
+    before: Sequence[Message] = field(default=(), repr=False)
     lease_ends: float = inf  #: on a clock of the process that claimed; the store leaves it open
 
     def held_until(self, ends: float) -> Self:
@@ -356,6 +364,7 @@ class Settlement:
     #: what a layer put the call off for, or a step waits for: it was no attempt at all
     waits_for: str | None = None
     has_calls: bool = False  #: the turn has called tools, or may have: it has receipts
+    own_history: str | None = None  #: why it was asked without its vendor's thread
 
     @property
     def text(self) -> str | None:

@@ -12,7 +12,7 @@ from turnmill.store.compaction_records import CompactionRecord
 from turnmill.store.kept import Keeping
 from turnmill.store.records import MessageRecord, SessionRecord
 from turnmill.verbs import intake, sessions
-from turnmill.verbs.intake import UNCHANGED, ResponseFormat, Tools, Unchanged
+from turnmill.verbs.intake import UNCHANGED, Prompt, ResponseFormat, Tools, Unchanged
 from turnmill.verbs.refs import SessionRef
 
 
@@ -41,6 +41,9 @@ class Sessions:
         max_tool_rounds: int | None = None,
         response_format: ResponseFormat | None = None,
         on_context_full: str | None = None,
+        thread: str | None = None,
+        prompt: Prompt | None = None,
+        adopt: str | None = None,
     ) -> SessionRecord:
         """Create a session, or get the one that `key` stands for.
 
@@ -60,11 +63,16 @@ class Sessions:
           schema of an object.
         - `on_context_full`: what is done when a conversation outgrows its model: `error`,
           `truncate` or `summarise`.
+        - `thread`: where the thread is kept: `chain`, `conversation` or `client`.
+        - `prompt`: a prompt that the vendor keeps, by its id, or as `{"id", "version",
+          "variables"}`.
+        - `adopt`: a thread that exists at the vendor, and is gone on with: `conv_…` or `resp_…`.
 
-        The last four stand in `settings`, where they may be given as well.
+        All from `tools` to `prompt` stand in `settings`, where they may be given as well.
 
         A provider that this process cannot see is accepted: the worker knows. Raises InvalidInput,
-        Conflict when the key belongs to another user, SessionArchived.
+        CannotAdopt, SessionArchived, Conflict when the key belongs to another user, or another
+        session goes on with the conversation that is to be adopted.
         """
         new = intake.new_session(
             user_id=user_id,
@@ -82,6 +90,9 @@ class Sessions:
             max_tool_rounds=max_tool_rounds,
             response_format=response_format,
             on_context_full=on_context_full,
+            thread=thread,
+            prompt=prompt,
+            adopt=adopt,
             max_text_bytes=self._executor.settings.max_text_bytes,
         )
         return self._executor.run(sessions.create(new, self._executor.backpressure))
@@ -146,6 +157,8 @@ class Sessions:
         max_tool_rounds: int | Unchanged | None = UNCHANGED,
         response_format: ResponseFormat | Unchanged | None = UNCHANGED,
         on_context_full: str | Unchanged | None = UNCHANGED,
+        thread: str | Unchanged | None = UNCHANGED,
+        prompt: Prompt | Unchanged | None = UNCHANGED,
     ) -> SessionRecord:
         """Change options of the session, as `create` explains them; the others stay as they are.
 
@@ -166,6 +179,8 @@ class Sessions:
             max_tool_rounds=max_tool_rounds,
             response_format=response_format,
             on_context_full=on_context_full,
+            thread=thread,
+            prompt=prompt,
             max_text_bytes=self._executor.settings.max_text_bytes,
         )
         return self._executor.run(sessions.update(session, values))

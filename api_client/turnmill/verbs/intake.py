@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any, cast
 from uuid import UUID
 
+from turnmill.domain.adoption import settled_in, thread_to_adopt
 from turnmill.domain.arguments import moment, one_of, page_size, span, whole, yes_or_no
 from turnmill.domain.bounds import (
     LONGEST_IDLE,
@@ -27,6 +28,7 @@ from turnmill.domain.session_settings import (
     choice_given,
     format_given,
     merged_settings,
+    prompt_given,
     rounds_given,
     tools_given,
 )
@@ -51,6 +53,8 @@ UNCHANGED = Unchanged.UNCHANGED
 
 #: Tools of a session: names, objects, and what `turnmill.tool` has made.
 Tools = Sequence[str | Mapping[str, Any] | Callable[..., Any]]
+#: The id of a prompt that a vendor keeps, or {"id", "version", "variables"}.
+Prompt = str | Mapping[str, Any]
 #: A JSON schema, or a pydantic model.
 ResponseFormat = Mapping[str, Any] | type
 
@@ -60,6 +64,8 @@ SPOKEN: Mapping[str, Callable[[Any], Any]] = {
     "max_tool_rounds": rounds_given,
     "on_context_full": partial(choice_given, name="on_context_full"),
     "response_format": format_given,
+    "thread": partial(choice_given, name="thread"),
+    "prompt": prompt_given,
 }
 
 
@@ -70,16 +76,22 @@ def new_session(
     model: str,
     key: str | None,
     max_text_bytes: int,
+    adopt: str | None = None,
     **options: Any,
 ) -> NewSession:
     """Check the arguments of `sessions.create`; raises InvalidInput."""
+    given = session_options(max_text_bytes=max_text_bytes, **{"settings": None, **options})
+    answering = check_name(provider, name="provider")
+    if adopt is not None:
+        given["adopted"] = thread_to_adopt(adopt, provider=answering)
+        given["settings"] = settled_in(given["settings"], given["adopted"])
     return NewSession(
         id=SessionId(new_id()),
         user_id=check_name(user_id, name="user_id"),
-        provider=check_name(provider, name="provider"),
+        provider=answering,
         model=check_name(model, name="model"),
         key=None if key is None else session_key(key),
-        **session_options(max_text_bytes=max_text_bytes, **{"settings": None, **options}),
+        **given,
     )
 
 

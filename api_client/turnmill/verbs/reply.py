@@ -67,6 +67,9 @@ class Reply:
     finish_reason: str
     timing: Timing
     attempts: Sequence[AttemptRecord]
+    #: why it was asked with our own history, and not in its vendor's thread: `lost`, `locked` or
+    #: `unavailable`; None where it was not
+    own_history: str | None = None
 
     @property
     def text(self) -> str:
@@ -114,4 +117,5 @@ def _reply(turn_id: TurnId, turn: Outcome) -> Reply:
             total=ended - turn.created_at,
         ),
         attempts=turn.attempts,
+        own_history=turn.own_history,
     )

@@ -47,6 +47,9 @@ def on_threads(connection: Connection, orm: Session) -> None:
         on_ambiguous="hold",
         max_attempts=3,
         idle_ttl=timedelta(days=1),
+        thread="conversation",
+        prompt={"id": "pmpt_1", "version": "2", "variables": {"city": "Rome"}},
+        adopt="conv_1",
     )
     assert_type(session, SessionRecord)
     changed = client.sessions.update(
@@ -59,6 +62,8 @@ def on_threads(connection: Connection, orm: Session) -> None:
         on_ambiguous="retry",
         max_attempts=1,
         idle_ttl=None,
+        thread="chain",
+        prompt="pmpt_1",
     )
     assert_type(changed, SessionRecord)
     turn = client.send(

@@ -2,15 +2,19 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from typing import NamedTuple, Protocol
 
+from turnmill.domain.adoption import AS_CONVERSATION, THREAD
 from turnmill.domain.errors import HistoryRefused, Rejected
 from turnmill.store.records import Claim
+from turnmill_worker.layers.adoption import AdoptionLedger, adoption
 from turnmill_worker.layers.ask import asking
 from turnmill_worker.layers.call import Go, Layer, around
 from turnmill_worker.layers.compaction import Shortening, compaction
 from turnmill_worker.layers.guard import guarded_layer, guarded_provider
 from turnmill_worker.layers.history import ReadHistory, history
 from turnmill_worker.layers.hold import hold
+from turnmill_worker.layers.lending import LendingLedger, lending
 from turnmill_worker.layers.registered import Named
 from turnmill_worker.layers.repair import repair
 from turnmill_worker.layers.shortening import kind_of
@@ -22,12 +26,25 @@ from turnmill_worker.providers.port import Provider
 _MOST_CHOICES = 100
 
 
+class ThreadStore(AdoptionLedger, LendingLedger, Protocol):
+    """What threads of vendors need of the store."""
+
+
+class _Choice(NamedTuple):
+    """What a turn has use for, besides what every turn has around its calls."""
+
+    names: frozenset[str] = frozenset()  #: of the operator's layers
+    mends: bool = False  #: its history may be shortened, or was refused when it was last sent
+    threads: bool = False  #: it is one of a thread that cannot fork, or adopts one
+
+
 class Chains:
     """All around the providers of one process: ours, and those that its operator registered.
 
-    From the outside in: timeout, measure, history, compaction, repair, thread_lost, the operator's
-    in his order, hold, the provider. Around each of the operator's, and around the provider, stands
-    a guard. Compaction and repair are left out where a turn has no use for them.
+    From the outside in: timeout, measure, history, adoption, compaction, repair, thread_lost, the
+    operator's in his order, lending, hold, the provider. Around each of the operator's, and around
+    the provider, stands a guard. Adoption, compaction, repair and lending are left out where a turn
+    has no use for them.
     """
 
     def __init__(
@@ -41,6 +58,7 @@ class Chains:
         max_reply_bytes: int,
         theirs: Sequence[Named] = (),
         measure: Layer | None = None,
+        threads: ThreadStore | None = None,
     ) -> None:
         measuring = () if measure is None else (measure,)
         self._outermost = (timeout(turn_timeout), *measuring, history(read_history))
@@ -51,8 +69,10 @@ class Chains:
         self._max_bytes = max_reply_bytes
         provider = guarded_provider(asking(find), max_bytes=max_reply_bytes)
         self._inner = around(hold(mark_sent), provider)
-        self._usual = self._put_together(frozenset(), ())
-        self._chosen: dict[tuple[frozenset[str], bool], Go] = {}
+        self._adoption = () if threads is None else (adoption(find, threads),)
+        self._lending = None if threads is None else lending(find, threads)
+        self._usual = self._put_together(_Choice())
+        self._chosen: dict[_Choice, Go] = {}
 
     def of(self, claim: Claim) -> Go:
         """Return the chain for a turn, with the layers that its session's settings name.
@@ -60,16 +80,16 @@ class Chains:
         Raises Rejected for names that are not registered here: nothing is ever imported for them.
         """
         chosen, mends = claim.settings.get("layers"), _is_to_be_mended(claim)
-        if not (chosen or mends):
+        threads = claim.settings.get(THREAD) == AS_CONVERSATION or claim.adopted is not None
+        if not (chosen or mends or threads):
             return self._usual
-        choice = _names(chosen) if chosen else frozenset(), mends
+        choice = _Choice(_names(chosen) if chosen else frozenset(), mends, threads)
         found = self._chosen.get(choice)
         if found is None:
-            self._refuse_unknown(choice[0])
+            self._refuse_unknown(choice.names)
             if len(self._chosen) >= _MOST_CHOICES:
                 self._chosen.clear()
-            mending = self._mending if mends else ()
-            found = self._chosen[choice] = self._put_together(choice[0], mending)
+            found = self._chosen[choice] = self._put_together(choice)
         return found
 
     def _refuse_unknown(self, names: frozenset[str]) -> None:
@@ -81,12 +101,19 @@ class Chains:
                 " then `turnmill turns retry`",
             )
 
-    def _put_together(self, names: frozenset[str], mending: Sequence[Layer]) -> Go:
+    def _lent(self, go: Go) -> Go:
+        return go if self._lending is None else around(self._lending, go)
+
+    def _put_together(self, choice: _Choice) -> Go:
         go = self._inner
+        if choice.threads:
+            go = self._lent(go)
         for one in reversed(self._theirs):
-            if not one.opt_in or one.name in names:
+            if not one.opt_in or one.name in choice.names:
                 go = guarded_layer(one.layer, go, max_bytes=self._max_bytes)
-        for layer in reversed((*self._outermost, *mending, *self._outer)):
+        adopting = self._adoption if choice.threads else ()
+        mending = self._mending if choice.mends else ()
+        for layer in reversed((*self._outermost, *adopting, *mending, *self._outer)):
             go = around(layer, go)
         return go
 

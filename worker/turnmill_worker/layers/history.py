@@ -42,6 +42,8 @@ def _is_shortened(call: Call) -> bool:
 
 
 async def with_history(call: Call, read: ReadHistory) -> Call:
-    """Return the call with all that we hold of its session."""
+    """Return the call with all that we hold of its session, and of a thread that it adopts."""
     said = await from_store(read(call.claim))
+    if call.claim.before:
+        said = [*call.claim.before, *said]
     return replace(call, request=replace(call.request, history=said))

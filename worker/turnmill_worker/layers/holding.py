@@ -1,7 +1,7 @@
 """One claim in hand: whether its call may begin, whether it has left, and why it was stopped."""
 
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Any
 
 from turnmill.store.records import Claim
@@ -22,6 +22,22 @@ class Stop(Enum):
     TIMED_OUT = "turn_timeout"  #: the attempt has taken as long as one may
 
 
+class OwnHistory(StrEnum):
+    """Why a turn was asked with our own history, and not in its vendor's thread."""
+
+    LOST = "lost"  #: the vendor has it no longer
+    LOCKED = "locked"  #: something else was at it for long
+    UNAVAILABLE = "unavailable"  #: it could not be begun, or used
+
+
+@dataclass(slots=True, eq=False)
+class Lent:
+    """A vendor's thread that is lent to one call: what is said in the call changes it."""
+
+    ref: str
+    goes_on: bool  #: it holds what was said before; else it was begun for this call
+
+
 @dataclass(slots=True, eq=False)
 class Holding:
     """One claim in hand."""
@@ -35,6 +51,8 @@ class Holding:
     request: Request | None = field(default=None, repr=False)  #: what the provider was given last
     partial: Partial | None = field(default=None, repr=False)  #: what has come of a streamed reply
     publishing: Publishing | None = field(default=None, repr=False)  #: None: nobody watches
+    lent: Lent | None = None  #: the thread that the last call had, where that cannot fork
+    own_history: OwnHistory | None = None  #: the vendor's thread is not used in this turn, since
 
     def __post_init__(self) -> None:
         self.lease_ends = self.claim.lease_ends

@@ -1,11 +1,30 @@
-"""Thread lost: where a vendor has lost a chain, it is rebuilt once, from what we hold."""
+"""Thread lost: a turn whose thread a vendor has lost, or does not give, runs on what we hold.
 
+Where a vendor keeps a chain, it is built anew by that; a thread of any other kind is begun anew by
+the next turn. The reply says why.
+"""
+
+from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
+from types import MappingProxyType
 
-from turnmill.domain.errors import ThreadLost
+from turnmill.domain.errors import ThreadLocked, ThreadLost
 from turnmill_worker.layers.call import Call, Go, Layer
 from turnmill_worker.layers.history import ReadHistory, with_history
+from turnmill_worker.layers.holding import OwnHistory
+from turnmill_worker.layers.lending import LAST_TRY, UNAVAILABLE
 from turnmill_worker.providers.boundary import Answer
+from turnmill_worker.providers.parameters import KEPT_ELSEWHERE
+
+#: By the code of the loss. That a session was moved by its owner is none.
+_WHY: Mapping[str, OwnHistory | None] = MappingProxyType(
+    {UNAVAILABLE: OwnHistory.UNAVAILABLE, KEPT_ELSEWHERE: None}
+)
+#: How long a locked thread is left alone, at the least, after each try: five seconds in all.
+_PAUSES = (timedelta(seconds=1), timedelta(seconds=4))
+#: Who is asked to wait for longer than this does without the thread.
+_LONGEST_LOCK = timedelta(seconds=30)
 
 
 def thread_lost(read: ReadHistory) -> Layer:
@@ -18,12 +37,32 @@ def thread_lost(read: ReadHistory) -> Layer:
     async def layer(call: Call, go: Go) -> Answer:
         try:
             return await go(call)
-        except ThreadLost:
+        except ThreadLost as error:
             if call.kind != "send":
                 raise
+            why = _WHY.get(error.error_code, OwnHistory.LOST)
+        except ThreadLocked as error:
+            if call.kind != "send" or not call.request.thread_ref:
+                raise
+            if not _is_for_long(call, error):
+                error.retry_after = max(error.retry_after or timedelta(0), _pause(call))
+                raise
+            why = OwnHistory.LOCKED
         call.holding.sent = False  # the vendor has executed nothing
+        call.holding.own_history = why
         whole = await with_history(call, read)
         request = replace(whole.request, thread_ref="", continues=0)
         return await go(replace(whole, request=request))
 
     return layer
+
+
+def _is_for_long(call: Call, error: ThreadLocked) -> bool:
+    """Tell whether it was locked at each of the tries that it is worth, or will be."""
+    if error.retry_after is not None and error.retry_after > _LONGEST_LOCK:
+        return True
+    return call.claim.attempt >= min(LAST_TRY, call.claim.max_attempts)
+
+
+def _pause(call: Call) -> timedelta:
+    return _PAUSES[min(call.claim.attempt, len(_PAUSES)) - 1]

@@ -44,6 +44,7 @@ def assemble(
     return Deps(
         ledger=ledger,
         step_ledger=ledger.steps,
+        threads=ledger.threads,
         in_hand=in_hand,
         slots=slots,
         provider=provider,

@@ -23,6 +23,7 @@ from turnmill.domain.errors import (
     RateLimited,
     Rejected,
     ThreadLocked,
+    Unreachable,
 )
 from turnmill_worker.providers.causes import cause_of
 from turnmill_worker.providers.untrusted import mapping, mappings
@@ -82,6 +83,14 @@ STATUS_OF: Mapping[str, int] = MappingProxyType(
     }
 )
 
+#: Codes of ours, of a call that may have been executed.
+_OF_CALLS: Mapping[str, type[ProviderError]] = MappingProxyType(
+    {
+        **dict.fromkeys(("disconnected", "timeout", "truncated", "turn_timeout"), MaybeSent),
+        **dict.fromkeys(("connect_timeout", "unreachable"), Unreachable),
+    }
+)
+
 _CODE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _CODE_OF_STATUS: Mapping[int, str] = MappingProxyType({402: "insufficient_credits"})
 
@@ -124,6 +133,21 @@ def error_of_status(
         request_id=request_id,
         answered=True,
     )
+
+
+def class_of(code: str) -> type[ProviderError] | None:
+    """Return the class of an attempt's error by its code, where that was a temporary one."""
+    if kind := BY_CODE.get(code):
+        return kind if kind is not Rejected else None
+    status = STATUS_OF.get(code.lower()) or _status_in_code(code)
+    if status is not None:
+        return BY_STATUS.get(status) or (MaybeSent if status >= 500 else None)
+    return _OF_CALLS.get(code)
+
+
+def _status_in_code(code: str) -> int | None:
+    status = code.removeprefix("http_")
+    return int(status) if status != code and status.isdecimal() else None
 
 
 def raise_error_inside(payload: Mapping[str, Any]) -> None:

@@ -25,6 +25,9 @@ OURS = frozenset(
 #: The model would call tools that nobody here runs, and a call without its output bricks a thread.
 TOOLS = frozenset({"function_call", "functions", "max_tool_calls", "mcp_servers"})
 
+#: The code of a thread that another provider keeps, or another way of this one's.
+KEPT_ELSEWHERE = "thread_kept_elsewhere"
+
 _TIMEOUT_MAX = timedelta(hours=24)
 
 
@@ -65,7 +68,13 @@ def refuse_thread(request: Request) -> None:
     the request, and an answer without them would be wrong.
     """
     if request.thread_ref:
-        raise ThreadLost("thread_kept_elsewhere")
+        raise ThreadLost(KEPT_ELSEWHERE)
+
+
+def refuse_prompt(settings: Mapping[str, Any], who: str) -> None:
+    """Raise Rejected where a prompt is named that OpenAI keeps, and `who` is asked."""
+    if settings.get("prompt") is not None:
+        raise setting_refused("prompt", f"{who} no prompts: OpenAI's responses do")
 
 
 def setting_refused(name: str, reason: str) -> Rejected:

@@ -213,6 +213,36 @@ class Accepts(Protocol):
 
 
 @runtime_checkable
+class KeepsThreads(Protocol):
+    """A provider with threads that are begun before anything is said, and that cannot fork.
+
+    Such a thread is written down before it is used, and belongs to one call at a time. What is
+    begun, and never used, holds nothing.
+    """
+
+    def lends(self, request: Request) -> bool:
+        """Tell whether the call is to be made in such a thread, begun already or not."""
+        ...
+
+    async def begin_thread(self, request: Request) -> str:
+        """Begin an empty thread and return its name, which is then the request's `thread_ref`."""
+        ...
+
+    async def close(self, thread_ref: str) -> None:
+        """Delete a thread; see `Provider.close`."""
+        ...
+
+
+@runtime_checkable
+class Adopts(Protocol):
+    """A provider that can go on with a thread which was not begun here."""
+
+    async def read_thread(self, thread_ref: str) -> Sequence[Message]:
+        """Return what was said in it so far, oldest first. Raises Rejected where there is none."""
+        ...
+
+
+@runtime_checkable
 class Cancels(Protocol):
     """A provider whose work in the background can be stopped. Others let it run to its end."""
 

@@ -27,6 +27,7 @@ from turnmill.store.line.settle import settle, was_settled
 from turnmill.store.records import Claim, Fenced, Locked, Settled, Settlement
 from turnmill_worker.layers import clock
 from turnmill_worker.turn.step_ledger import StepLedger
+from turnmill_worker.turn.thread_ledger import ThreadLedger
 
 logger = logging.getLogger("turnmill.ledger")
 
@@ -110,6 +111,7 @@ class GroupedLedger:
             "settles", self._settle_group, most=_MOST, weigh=_weight_of, heaviest=_HEAVIEST
         )
         self.steps = StepLedger(database)
+        self.threads = ThreadLedger(database)
         self._refusal: str | None = None  #: why the store took no verdict when it was last asked
 
     def stop(self) -> None:

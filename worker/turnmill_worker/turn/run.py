@@ -19,7 +19,7 @@ from turnmill.domain.retry import RetryPolicy
 from turnmill.domain.states import TurnState
 from turnmill.store.records import Claim, Fenced, Head, Settled, Settlement
 from turnmill_worker.layers.call import Call, Kind, Layer
-from turnmill_worker.layers.chains import Chains
+from turnmill_worker.layers.chains import Chains, ThreadStore
 from turnmill_worker.layers.compaction import Shortening
 from turnmill_worker.layers.history import chosen
 from turnmill_worker.layers.holding import Holding, Stop
@@ -35,6 +35,7 @@ from turnmill_worker.turn import estimates, verdict
 from turnmill_worker.turn.failing import FAILING, warn_of_failure
 from turnmill_worker.turn.in_hand import InHand, end_of
 from turnmill_worker.turn.ledger import UNSTORABLE, Ledger
+from turnmill_worker.turn.lent import with_thread
 from turnmill_worker.turn.slots import Slots
 from turnmill_worker.turn.step_ledger import StepLedger
 from turnmill_worker.turn.steps import Asking, Steps
@@ -66,6 +67,7 @@ class Deps:
     measure: Layer | None = None  #: outside of them, where calls are counted
     tools: Tools = field(default_factory=Tools)  #: that the operator registered
     step_ledger: StepLedger | None = None  #: None: no turn takes more than one step
+    threads: ThreadStore | None = None  #: None: no thread of a vendor's is lent, or adopted
     told: Told | None = None  #: after each commit
     accepting: Callable[[], bool] = lambda: True  #: whether a turn may still be claimed
     turn_timeout: timedelta = timedelta(minutes=10)
@@ -87,6 +89,7 @@ class Deps:
             max_reply_bytes=self.max_reply_bytes,
             theirs=self.layers,
             measure=self.measure,
+            threads=self.threads,
         )
         object.__setattr__(self, "chains", chains)
         steps = Steps(ledger=self.step_ledger, tools=self.tools, accepting=self.accepting)
@@ -195,7 +198,7 @@ async def attempt(claim: Claim, holding: Holding, deps: Deps) -> Settlement:
     estimate = (
         None if found.reply else await estimates.estimated(came, holding, deps.ledger.history)
     )
-    return verdict.settlement(
+    settlement = verdict.settlement(
         claim,
         found,
         provider_ms=round(elapsed * 1000),
@@ -204,6 +207,7 @@ async def attempt(claim: Claim, holding: Holding, deps: Deps) -> Settlement:
         partial=None if found.reply else holding.partial,
         first_token_ms=None if holding.partial is None else holding.partial.first_token_ms,
     )
+    return with_thread(settlement, holding)
 
 
 def _verdict(claim: Claim, found: Found, holding: Holding, deps: Deps) -> Verdict:

@@ -20,6 +20,7 @@ TurnmillError
 ├── InvalidInput                (also a ValueError)
 │   ├── InvalidText             empty, too large, NUL, lone surrogate
 │   ├── UnsupportedPart         a kind of content that no provider here can be sent
+│   ├── CannotAdopt             no id of a thread that this provider could go on with
 │   └── InvalidBatchFile        `problems`: number of the line, and what is wrong with it
 ├── NotFound                    (also a LookupError)
 │   ├── SessionNotFound
@@ -68,6 +69,7 @@ from turnmill.domain.errors.base import (
 from turnmill.domain.errors.callers import (
     BatchNotFound,
     BegunBeforeFork,
+    CannotAdopt,
     Conflict,
     IdempotencyConflict,
     InvalidBatchFile,
@@ -126,6 +128,7 @@ __all__ = [
     "BatchNotFound",
     "BatchTimeout",
     "BegunBeforeFork",
+    "CannotAdopt",
     "ConfigurationError",
     "Conflict",
     "ContextFull",

@@ -25,6 +25,13 @@ class UnsupportedPart(InvalidInput):
     hint = "send it as text"
 
 
+class CannotAdopt(InvalidInput):
+    """A session cannot go on with this thread: it is none, or its provider keeps none."""
+
+    code = "cannot_adopt"
+    hint = "adopt= takes conv_… or resp_… of provider openai"
+
+
 class InvalidBatchFile(InvalidInput):
     """Lines of the file are not acceptable; nothing of it was submitted."""
 

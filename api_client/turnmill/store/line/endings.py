@@ -82,6 +82,7 @@ def _queued_again() -> dict[str, Any]:
         "expires_at": None,
         "cancel_requested": False,
         "error_code": None,
+        "own_history": None,
         "finished_at": None,
     }
 

@@ -132,7 +132,7 @@ def _from_rows(conn: Connection, head: Any, turn: Any, asked: Mapping[str, Any])
         .where(messages.c.turn_id == turn.id)
         .order_by(messages.c.position)
     )
-    said, behind = said_from([tuple(row) for row in rows])
+    before, said, behind = said_from([tuple(row) for row in rows])
     return Claim(
         turn_id=TurnId(turn.id),
         session_id=SessionId(head.id),
@@ -160,6 +160,8 @@ def _from_rows(conn: Connection, head: Any, turn: Any, asked: Mapping[str, Any])
         step=turn.step,
         step_ref=turn.step_ref,
         error_code=turn.error_code,
+        adopted=head.adopted,
+        before=before,
         **asked,
     )
 

@@ -23,7 +23,9 @@ def first_step(conn: Connection, turn_id: TurnId) -> int | None:
     """Return the position of the first message of the turn's steps; None where it has none."""
     first: int | None = conn.scalar(
         select(func.min(messages.c.position)).where(
-            messages.c.turn_id == turn_id, messages.c.role == "assistant"
+            messages.c.turn_id == turn_id,
+            messages.c.role == "assistant",
+            messages.c.position >= 0,
         )
     )
     return first

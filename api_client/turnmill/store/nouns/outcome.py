@@ -31,6 +31,7 @@ class Outcome:
     output_tokens: int | None
     cached_tokens: int | None
     cost_usd: Decimal | None
+    own_history: str | None  #: why it was asked without its vendor's thread
     parts: Sequence[Part] | None  #: of its reply; None: it ended without a reply
     attempts: Sequence[AttemptRecord]  #: first one first
 

@@ -43,17 +43,23 @@ _COLUMNS = tuple(
 def create(conn: Connection, new: NewSession) -> SessionRecord:
     """Create the session, or return the one that its key already stands for.
 
-    Raises Conflict when the key belongs to another user, SessionArchived when it was archived.
+    Raises Conflict when the key belongs to another user, or the thread that is to be adopted to
+    another session; SessionArchived when it was archived.
     """
     statement = (
         insert_into(conn, sessions)
         .values(id=new.id, **session_values(new))
-        .on_conflict_do_nothing(index_elements=[sessions.c.key])
+        .on_conflict_do_nothing()
         .returning(*_COLUMNS)
     )
     row = conn.execute(statement).one_or_none()
     if row is not None:
         return read_one(row, _record)
+    if new.adopted is not None and (new.key is None or not _stands(conn, new.key)):
+        raise Conflict(
+            "another session goes on with this thread",
+            hint="a conversation is one session's alone; go on with a response of it (resp_…)",
+        )
     found = by_key(conn, new.key or "")
     if found.user_id != new.user_id:
         raise Conflict("this session key belongs to another user", hint="put the user into the key")
@@ -241,6 +247,10 @@ def _switch(
     if found.status is not source:
         raise MoveRefused(f"a session that is {found.status} cannot become {target}")
     return change(conn, session_id, {"status": target})
+
+
+def _stands(conn: Connection, key: str) -> bool:
+    return conn.execute(select(sessions.c.id).where(sessions.c.key == key)).first() is not None
 
 
 def _present() -> Any:

@@ -135,9 +135,13 @@ def attempts_of(conn: Connection, turn_id: TurnId) -> list[AttemptRecord]:
 
 
 def messages_of(conn: Connection, turn_id: TurnId) -> list[MessageRecord]:
-    """Return the messages of the turn in order, the user's first; raises TurnNotFound."""
+    """Return the messages of the turn in order, the user's first; raises TurnNotFound.
+
+    What stands before them, of a thread that was adopted, is the session's.
+    """
     turn = get(conn, turn_id)
-    return history(conn, turn.session_id, after_seq=turn.seq - 1, limit=1)
+    said = history(conn, turn.session_id, after_seq=turn.seq - 1, limit=1)
+    return [one for one in said if one.position >= 0]
 
 
 def cancel(
@@ -240,7 +244,7 @@ def _copy(conn: Connection, turn_id: TurnId, new_id: TurnId) -> NewTurn:
     before = () if first is None else (messages.c.position < first,)
     said = conn.execute(
         select(messages.c.role, messages.c.content)
-        .where(messages.c.turn_id == turn_id, *before)
+        .where(messages.c.turn_id == turn_id, messages.c.position >= 0, *before)
         .order_by(messages.c.position)
     ).all()
     return NewTurn(

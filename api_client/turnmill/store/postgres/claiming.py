@@ -87,7 +87,7 @@ WITH line AS ({{line}}), session AS (
     UPDATE turnmill.sessions s SET fence = s.fence + 1, head_due_at = NULL
     FROM line WHERE s.id = line.id
     RETURNING s.id, s.head_turn_id, s.fence, s.provider, s.model, s.system_prompt,
-        s.settings::text AS settings, s.provider_ref, s.on_ambiguous, s.user_id,
+        s.settings::text AS settings, s.provider_ref, s.on_ambiguous, s.user_id, s.adopted,
         s.turns_succeeded > {_SHORT} AS long
 ), turn AS (
     UPDATE turnmill.turns t SET
@@ -139,7 +139,7 @@ SELECT turn.id, turn.session_id, turn.lease_fence, turn.kind, turn.claims, turn.
         SELECT a.estimated FROM turnmill.attempts a
         WHERE a.turn_id = turn.id AND a.kind = 'send' ORDER BY a.fence DESC LIMIT 1
     ), false),
-    turn.error_code
+    turn.error_code, session.adopted
 FROM turn JOIN session ON session.id = turn.session_id
 """
 _CLAIM_BY_IDS = _CLAIM.format(line=_BY_IDS)
@@ -227,7 +227,7 @@ def _taken(rows: Any) -> list[Taken]:
 
 
 def _from_row(row: Any) -> Claim:
-    messages, behind = said_from(lenient_json(row[16]))
+    before, messages, behind = said_from(lenient_json(row[16]))
     return Claim(
         turn_id=TurnId(row[0]),
         session_id=SessionId(row[1]),
@@ -257,4 +257,6 @@ def _from_row(row: Any) -> Claim:
         step_ref=row[25],
         estimated=row[26],
         error_code=row[27],
+        adopted=row[28],
+        before=before,
     )

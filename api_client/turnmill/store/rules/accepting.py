@@ -86,6 +86,7 @@ SESSION: tuple[Field, ...] = (
     Field("on_ambiguous", attrgetter("on_ambiguous")),
     Field("max_attempts", attrgetter("max_attempts")),
     Field("idle_seconds", lambda new: whole_seconds(new.idle_ttl)),
+    Field("adopted", attrgetter("adopted")),
 )
 
 

@@ -84,6 +84,7 @@ FIELDS: tuple[Field, ...] = (
     _said("first_token_ms", Integer()),
     _said("estimated", Boolean()),
     _said("waits_for", Text()),
+    _said("own_history", Text()),
 )
 
 
@@ -163,6 +164,7 @@ OF_TURN: Mapping[str, Callable[..., Any]] = MappingProxyType(
             (t.cancel_requested, TurnState.CANCELLED.value), else_=v.error_code
         ),
         "finish_reason": lambda t, v: v.finish_reason,
+        "own_history": lambda t, v: func.coalesce(v.own_history, t.own_history),
         **added(turns),
         "cost_usd": spent,
         "finished_at": lambda t, v: case((or_(t.cancel_requested, _in(v.state, *FINAL)), db_now())),

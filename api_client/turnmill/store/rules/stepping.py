@@ -45,6 +45,7 @@ OF_TURN: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "waits_for": lambda t, v: null(),
         "error_code": lambda t, v: null(),
         "lease_fence": lambda t, v: t.lease_fence + 1,
+        "own_history": lambda t, v: func.coalesce(v.own_history, t.own_history),
         **added(turns),
         "cost_usd": spent,
     }

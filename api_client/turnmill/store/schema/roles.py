@@ -33,7 +33,7 @@ VIEWED: Mapping[str, Sequence[str]] = MappingProxyType(
             *("id", "session_id", "seq", "state", "lane", "attempt", "max_attempts", "lost"),
             *("available_at", "expires_at", "lease_owner", "lease_until", "cancel_requested"),
             *("batch_id", "batch_line", "retry_of", "error_code", "waits_for", "finish_reason"),
-            *("stream", "step", "keep_partial"),
+            *("stream", "step", "keep_partial", "own_history"),
             *("input_tokens", "output_tokens", "cached_tokens", "cost_usd"),
             *("created_at", "started_at", "finished_at"),
         ),

@@ -79,6 +79,7 @@ sessions = Table(
     Column("settings", Json, nullable=False, server_default=text("'{}'")),
     Column("metadata", Json, nullable=False, server_default=text("'{}'")),
     Column("provider_ref", Text, nullable=False, server_default=""),
+    Column("adopted", Text),  # the vendor's thread that it goes on with; NULL: it began its own
     Column("on_failure", Text, nullable=False, server_default=OnFailure.CONTINUE),
     Column("on_ambiguous", Text, nullable=False, server_default=OnAmbiguous.RECONCILE),
     Column("max_attempts", Integer, nullable=False, server_default="5"),
@@ -110,6 +111,16 @@ sessions = Table(
     **_ROOMY,
 )
 Index("ix_sessions_user_id", sessions.c.user_id, sessions.c.id)
+# A conversation changes with what is said in it, so it is one session's alone.
+_ONE_SESSION = text("substr(adopted, 1, 5) = 'conv_' AND status IN ('active', 'paused')")
+Index(
+    "uq_sessions_adopted",
+    sessions.c.provider,
+    sessions.c.adopted,
+    unique=True,
+    postgresql_where=_ONE_SESSION,
+    sqlite_where=_ONE_SESSION,
+)
 Index(
     "ix_sessions_due",
     sessions.c.head_lane,
@@ -181,6 +192,7 @@ turns = Table(
     Column("step_ref", Text, nullable=False, server_default=""),  # the thread as the last step left
     Column("keep_partial", Boolean, nullable=False, server_default=false()),  # when it is cancelled
     Column("finish_reason", Text),
+    Column("own_history", Text),  # why it was asked without its vendor's thread; NULL: it was not
     # NULL: unknown. What is unknown in one attempt is so in its turn; a session sums what is known.
     Column("input_tokens", BigInteger, server_default="0"),
     Column("output_tokens", BigInteger, server_default="0"),
@@ -299,6 +311,8 @@ kept_refs = Table(
     Column("turn_id", Uuid),  # NULL: known from the session only
     Column("stored", Boolean, nullable=False),  # to be closed when nobody needs it any more
     Column("running", Boolean, nullable=False),  # the vendor may be at work: to be cancelled first
+    # It changes with what is said in it; a session stands on one of them at the most.
+    Column("is_thread", Boolean, nullable=False, server_default=false()),
     Column("created_at", Timestamp, nullable=False, server_default=db_now()),
     Column("unwanted_at", Timestamp),  # NULL: its session goes on
     Column("due_at", Timestamp),  # when the vendor is asked, for the first time or again

@@ -47,7 +47,8 @@ OF_STEPS = (
             SELECT t.session_id, t.id AS turn_id
             FROM turnmill.sessions s JOIN turnmill.turns t ON t.session_id = s.id
             JOIN turnmill.messages m ON m.turn_id = t.id
-            WHERE {sessions} AND m.role = 'tool' AND t.step > 1 AND NOT EXISTS (
+            WHERE {sessions} AND m.role = 'tool' AND t.step > 1 AND m.position >= 0
+                AND NOT EXISTS (
                 SELECT 1 FROM turnmill.tool_calls c
                 WHERE c.turn_id = m.turn_id AND c.position = m.position
                     AND c.session_id = t.session_id)

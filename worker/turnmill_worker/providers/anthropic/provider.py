@@ -15,7 +15,7 @@ from turnmill_worker.providers.anthropic import messages
 from turnmill_worker.providers.anthropic.messages import Paused
 from turnmill_worker.providers.anthropic.streaming import MessageEvents
 from turnmill_worker.providers.http import DEFAULT_TIMEOUT, RawAnswer, Vendor, encoded, headers_of
-from turnmill_worker.providers.parameters import choice, refuse_thread, timeout_of
+from turnmill_worker.providers.parameters import choice, refuse_prompt, refuse_thread, timeout_of
 from turnmill_worker.providers.port import Absent, Done, Emit, Request, Running, Unknowable
 from turnmill_worker.providers.streaming import Told, answered
 
@@ -57,6 +57,7 @@ class AnthropicProvider:
 
     async def send(self, request: Request, emit: Emit | None = None) -> Done | Running:
         choice(request.settings, "thread", among=("client",))
+        refuse_prompt(request.settings, "Anthropic keeps")
         refuse_thread(request)
         told = None if emit is None else Told(emit)
         within = timeout_of(request.settings, default=DEFAULT_TIMEOUT)

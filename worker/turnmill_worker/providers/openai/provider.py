@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from types import MappingProxyType
@@ -11,16 +11,22 @@ from urllib.parse import quote
 
 from openai import AsyncOpenAI
 
-from turnmill.domain.content import Kind, Native, Text, ToolCall, ToolOutput
-from turnmill.domain.errors import KeyMissing, ProviderError, ThreadLost
+from turnmill.domain.content import Kind, Message, Native, Text, ToolCall, ToolOutput
+from turnmill.domain.errors import KeyMissing, ProviderError, ThreadLocked, ThreadLost
 from turnmill_worker.providers.answers import id_in, read, refusal
 from turnmill_worker.providers.failures import error_object_of
 from turnmill_worker.providers.http import DEFAULT_TIMEOUT, RawAnswer, Vendor, encoded, headers_of
-from turnmill_worker.providers.openai import chat, responses
+from turnmill_worker.providers.openai import chat, conversations, responses
 from turnmill_worker.providers.openai.streaming import ChatEvents, ResponseEvents
-from turnmill_worker.providers.parameters import choice, refuse_thread, timeout_of
+from turnmill_worker.providers.parameters import (
+    choice,
+    refuse_prompt,
+    refuse_thread,
+    timeout_of,
+)
 from turnmill_worker.providers.port import Absent, Done, Emit, Failed, Request, Running, Unknowable
 from turnmill_worker.providers.streaming import Assembly, Told, answered
+from turnmill_worker.providers.untrusted import mapping, name
 
 T = TypeVar("T")
 
@@ -37,16 +43,25 @@ _STREAMED: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 )
 _MOST_REMEMBERED = 1_000
 
+#: Where a thread is kept: the words of the setting.
+CHAIN, CLIENT, CONVERSATION = "chain", "client", "conversation"
+
 _LOST = "previous_response_not_found"
+_CONVERSATION_LOST = "conversation_not_found"
+_LOST_CODES = frozenset({_LOST, _CONVERSATION_LOST})
+_OF_THREADS = frozenset({"conversation", "previous_response_id"})
+#: Codes that say nothing by themselves.
+_NO_CODE = frozenset({"", "invalid_request_error", "not_found"})
 _NOTHING_TO_STOP = frozenset({400, 404})
 _NAMED_WITHIN = timedelta(seconds=3)
 
 
 class OpenAIProvider:
-    """Responses as a chain kept by OpenAI, or with the history sent along.
+    """Responses as a thread kept by OpenAI, or with the history sent along.
 
-    Settings: `thread` = chain | client, `api` = responses | chat, `timeout` in seconds. A chain
-    forks where a response is sent again, so a resend costs, but never doubles a turn.
+    Settings: `thread` = chain | conversation | client, `api` = responses | chat, `prompt`,
+    `timeout` in seconds. A chain forks where a response is sent again, so a resend costs, but never
+    doubles a turn. A conversation does not fork: it is lent to one call, see `lends`.
     """
 
     name = "openai"
@@ -72,7 +87,7 @@ class OpenAIProvider:
 
     async def send(self, request: Request, emit: Emit | None = None) -> Done | Running:
         told = None if emit is None else Told(emit)
-        if choice(request.settings, "api", among=("responses", "chat")) == "chat":
+        if _api(request) == "chat":
             reply: Done | Running = await self._send_chat(request, told)
         else:
             reply = await self._send_response(request, told)
@@ -98,8 +113,26 @@ class OpenAIProvider:
         if not answer.accepted and answer.status not in _NOTHING_TO_STOP:
             raise _refusal(answer)
 
+    def lends(self, request: Request) -> bool:
+        """Tell whether the call is one of a conversation; what a chain was cannot be used as one.
+
+        That is raised by `send`, as of any thread that is kept elsewhere.
+        """
+        is_one = not request.thread_ref or conversations.is_conversation(request.thread_ref)
+        return is_one and _api(request) == "responses" and _kind(request) == CONVERSATION
+
+    async def begin_thread(self, request: Request) -> str:
+        """Begin an empty conversation."""
+        return await conversations.begin(self._vendor, request.session_id, refusal=_refusal)
+
+    async def read_thread(self, thread_ref: str) -> Sequence[Message]:
+        """Return what was said in a conversation, or up to a response."""
+        return await conversations.read(self._vendor, thread_ref, refusal=_refusal)
+
     async def close(self, thread_ref: str) -> None:
-        if thread_ref:
+        if conversations.is_conversation(thread_ref):
+            await conversations.delete(self._vendor, thread_ref, refusal=_refusal)
+        elif thread_ref:
             answer = await self._vendor.call("DELETE", _path_of(thread_ref))
             if answer.status >= 300 and answer.status != 404:
                 raise _refusal(answer)
@@ -109,13 +142,9 @@ class OpenAIProvider:
         await self._sdk.close()
 
     async def _send_response(self, request: Request, told: Told | None) -> Done | Running:
-        chain = _is_chain(request)
-        if not chain:
-            refuse_thread(request)
         if told is not None:
-            body = responses.body_of(request, chain=chain)
-            return await self._stream_response(body, request, told)
-        sent = encoded(responses.body_of(request, chain=chain))
+            return await self._stream_response(_body_of(request), request, told)
+        sent = encoded(_body_of(request))
         post = self._begin if request.settings.get("background") else self._post
         answer = await post(responses.PATH, sent, request)
         return await _read(answer, request, responses.reply_of)
@@ -133,11 +162,11 @@ class OpenAIProvider:
                 answer = await streaming
             return await _read(answer, request, responses.reply_of)
         except ProviderError as error:
-            if events.id and _is_chain(request):
+            if events.id and body["store"]:
                 error.kept = error.kept or (events.id,)
-            if error.error_code != _LOST or not request.thread_ref:
+            if error.error_code not in _LOST_CODES or not request.thread_ref:
                 raise
-            lost = ThreadLost(_LOST, detail=error.detail, request_id=error.request_id)
+            lost = ThreadLost(error.error_code, detail=error.detail, request_id=error.request_id)
         raise lost  # out here, so that what the vendor said is not chained to it
 
     async def _begin(self, path: str, body: bytes, request: Request) -> RawAnswer:
@@ -159,6 +188,7 @@ class OpenAIProvider:
     async def _send_chat(self, request: Request, told: Told | None) -> Done:
         choice(request.settings, "thread", among=("client",))
         refuse_thread(request)
+        refuse_prompt(request.settings, "chat completions know")
         if told is None:
             answer = await self._post(chat.PATH, encoded(chat.body_of(request)), request)
         else:
@@ -253,14 +283,47 @@ async def _read(answer: RawAnswer, request: Request, reply_of: Callable[..., T])
     """Return what `reply_of` makes of a response; raises what its refusal means."""
     if not answer.accepted:
         raise _refusal(answer, thread_ref=request.thread_ref)
-    chain, request_id = _is_chain(request), id_in(answer, _REQUEST_ID)
-    offered = bool(request.tools)
-    bound = partial(reply_of, chain=chain, request_id=request_id, offered=offered)
-    return await read(answer, bound, request_id=_REQUEST_ID)
+    request_id, offered = id_in(answer, _REQUEST_ID), bool(request.tools)
+
+    def read_as(payload: Mapping[str, Any]) -> T:
+        stored, thread = _kept_as(request, payload)
+        return reply_of(
+            payload, chain=stored, request_id=request_id, offered=offered, thread=thread
+        )
+
+    return await read(answer, read_as, request_id=_REQUEST_ID)
 
 
-def _is_chain(request: Request) -> bool:
-    return choice(request.settings, "thread", among=("chain", "client")) == "chain"
+def _body_of(request: Request) -> dict[str, Any]:
+    """Return the body in the thread that it is of; raises ThreadLost for one kept elsewhere."""
+    kind, ref = _kind(request), request.thread_ref
+    if kind == CLIENT or conversations.is_conversation(ref) != (kind == CONVERSATION):
+        refuse_thread(request)
+    if kind != CONVERSATION:
+        return responses.body_of(request, chain=kind == CHAIN)
+    stored = bool(ref or request.settings.get("background"))  # which wants it
+    return responses.body_of(request, chain=False, conversation=ref, store=stored)
+
+
+def _kept_as(request: Request, payload: Mapping[str, Any]) -> tuple[bool, str | None]:
+    """Return whether the vendor has stored a response, and the conversation that it is one of.
+
+    None: it is of none, but goes on by itself. Work in the background is looked up by its id alone:
+    what was looked up says where it belongs.
+    """
+    kind = _kind(request)
+    if kind != CONVERSATION:
+        return kind == CHAIN, None
+    thread = name(mapping(payload.get("conversation")).get("id")) or request.thread_ref
+    return bool(thread or request.native_ref or request.settings.get("background")), thread
+
+
+def _api(request: Request) -> str:
+    return choice(request.settings, "api", among=("responses", "chat"))
+
+
+def _kind(request: Request) -> str:
+    return choice(request.settings, "thread", among=(CHAIN, CLIENT, CONVERSATION))
 
 
 def _path_of(response_id: str) -> str:
@@ -270,12 +333,22 @@ def _path_of(response_id: str) -> str:
 def _refusal(answer: RawAnswer, *, thread_ref: str = "") -> ProviderError:
     """Return what a refusal means; of the thread that was named in the request, it may be lost."""
     error = refusal(answer, request_id=_REQUEST_ID, codes=_CODES)
-    if thread_ref and answer.status in (400, 404) and _is_about_thread(answer):
-        return ThreadLost(_LOST, detail=error.detail, request_id=error.request_id)
+    if isinstance(error, ThreadLocked):
+        return error
+    if thread_ref and answer.status in (400, 404) and _is_about_thread(answer, thread_ref):
+        return ThreadLost(
+            _lost_code(error, thread_ref), detail=error.detail, request_id=error.request_id
+        )
     return error
 
 
-def _is_about_thread(answer: RawAnswer) -> bool:
+def _lost_code(error: ProviderError, thread_ref: str) -> str:
+    if error.error_code in _LOST_CODES:
+        return error.error_code
+    return _CONVERSATION_LOST if conversations.is_conversation(thread_ref) else _LOST
+
+
+def _is_about_thread(answer: RawAnswer, thread_ref: str) -> bool:
     """Tell whether the refusal is one of the thread rather than of what was said in this turn.
 
     Forgotten, of another vendor, or of a server that keeps no threads: each has its own code, but
@@ -283,7 +356,10 @@ def _is_about_thread(answer: RawAnswer) -> bool:
     as a fault of `input` without a code: what the turn itself put there would have one.
     """
     error = error_object_of(answer.body)
-    code, param = error.get("code"), error.get("param")
-    if code == _LOST or param == "previous_response_id":
+    code, param = error.get("code") or "", error.get("param")
+    if code in _LOST_CODES or param in _OF_THREADS:
         return True
-    return param == "input" and code in (None, "", "invalid_request_error")
+    if code not in _NO_CODE:
+        return False
+    is_gone = answer.status == 404 and not param and conversations.is_conversation(thread_ref)
+    return is_gone or param == "input"

@@ -42,7 +42,6 @@ _RESERVED = TOOLS | {
     "instructions",
     "model",
     "previous_response_id",
-    "prompt",
     "store",
     "stream",
     "stream_options",
@@ -66,22 +65,32 @@ _OVER = ("completed", "incomplete")
 _INCOMPLETE = MappingProxyType({"content_filter": "content_filter", "steered": "stop"})
 
 
-def body_of(request: Request, *, chain: bool) -> dict[str, Any]:
-    """Return the JSON body. A chain is kept by the vendor, so only what it lacks is sent."""
+def body_of(
+    request: Request, *, chain: bool, conversation: str = "", store: bool | None = None
+) -> dict[str, Any]:
+    """Return the JSON body. A thread is kept by the vendor, so only what it lacks is sent.
+
+    To a `conversation` everything is added that is sent; of one that was just begun that is all.
+    """
     body = vendor_parameters(request.settings, reserved=reserved_of(request, reserved=_RESERVED))
     body["model"] = request.model
-    body["store"] = chain
+    body["store"] = chain or bool(conversation) if store is None else store
     if request.system_prompt:
         # Not carried along by a chain: https://platform.openai.com/docs/api-reference/responses
         body["instructions"] = request.system_prompt
+    if conversation:
+        body["conversation"] = conversation
     if chain and request.thread_ref:
         body["previous_response_id"] = request.thread_ref
+    if request.continues:
         held, said = request.messages[: request.continues], request.messages[request.continues :]
         body["input"] = input_of(said, held=held)
+    elif chain and request.thread_ref:
+        body["input"] = input_of(request.messages)
     else:
         body["input"] = input_of([*request.history, *request.messages])
     if request.tools:
-        _offer_tools(body, request, chain=chain)
+        _offer_tools(body, request, chain=chain or bool(conversation))
     if request.output_schema is not None:
         form = {"type": "json_schema", **form_of(request.output_schema)}
         body["text"] = {**mapping(body.get("text")), "format": form}
@@ -101,10 +110,16 @@ def _offer_tools(body: dict[str, Any], request: Request, *, chain: bool) -> None
 
 
 def reply_of(
-    payload: Mapping[str, Any], *, chain: bool, request_id: str, offered: bool = True
+    payload: Mapping[str, Any],
+    *,
+    chain: bool,
+    request_id: str,
+    offered: bool = True,
+    thread: str | None = None,
 ) -> Done | Running:
     """Read a response object; raises when it failed or tells of an error, or Unreadable.
 
+    `chain`: the vendor has stored it. `thread` goes on from there; None: the response itself.
     Where no tools were `offered`, nobody will answer calls: no thread goes on from there.
     """
     status = payload.get("status")
@@ -116,7 +131,7 @@ def reply_of(
         raise _failure(payload, status=str(status), kept=kept)
     raise_error_inside(payload)
     output = mappings(payload.get("output"))
-    parts = parts_of(output, keep=not chain, called=status != "incomplete")
+    parts = parts_of(output, keep=not chain or thread == "", called=status != "incomplete")
     called = any(isinstance(one, ToolCall) for one in parts)
     if not (called or text_of(parts)) and not _may_be_empty(payload, status):
         raise Unreadable
@@ -124,7 +139,9 @@ def reply_of(
         parts=tuple(parts),
         usage=_usage(payload),
         finish_reason=_finish_reason(payload, output),
-        thread_ref=given if chain and not _is_stuck(output, answered=called and offered) else "",
+        thread_ref=_goes_on(given if thread is None else thread, output, called and offered)
+        if chain
+        else "",
         request_id=request_id,
         model=name(payload.get("model")),
         kept=kept,
@@ -132,7 +149,12 @@ def reply_of(
 
 
 def found_of(
-    payload: Mapping[str, Any], *, chain: bool, request_id: str, offered: bool = True
+    payload: Mapping[str, Any],
+    *,
+    chain: bool,
+    request_id: str,
+    offered: bool = True,
+    thread: str | None = None,
 ) -> Done | Running | Failed:
     """Read a response that was looked up; Failed where it has ended without an answer.
 
@@ -145,7 +167,7 @@ def found_of(
         error.request_id = request_id
         return Failed(error=error)
     try:
-        return reply_of(payload, chain=chain, request_id=request_id, offered=offered)
+        return reply_of(payload, chain=chain, request_id=request_id, offered=offered, thread=thread)
     except Unreadable:
         if status not in _OVER:
             raise
@@ -157,10 +179,11 @@ def found_of(
         return Failed(error=error)
 
 
-def _is_stuck(output: Sequence[Mapping[str, Any]], *, answered: bool) -> bool:
-    """Tell whether the thread waits for an output that nobody here will give."""
+def _goes_on(thread: str, output: Sequence[Mapping[str, Any]], answered: bool) -> str:
+    """Return the thread, or "" where it waits for an output that nobody here will give."""
     waiting = [one.get("type") for one in output if is_unanswered(one)]
-    return any(kind != "function_call" or not answered for kind in waiting)
+    stuck = any(kind != "function_call" or not answered for kind in waiting)
+    return "" if stuck else thread
 
 
 def _may_be_empty(payload: Mapping[str, Any], status: object) -> bool:
