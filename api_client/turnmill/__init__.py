@@ -22,6 +22,7 @@ from turnmill.domain.errors import (
     HistoryRefused,
     IdempotencyConflict,
     InvalidBatchFile,
+    InvalidBill,
     InvalidInput,
     InvalidSetting,
     InvalidText,
@@ -105,6 +106,7 @@ if TYPE_CHECKING:
     from turnmill.store.nouns.batches import BatchCounts, BatchRecord, BatchResult
     from turnmill.store.nouns.events import Event, EventReader
     from turnmill.store.nouns.lanes import LaneLoad
+    from turnmill.store.nouns.repricing import PaidCall
     from turnmill.store.nouns.tool_calls import ToolCallRecord
     from turnmill.store.nouns.usage import UsageRow
     from turnmill.store.nouns.why import Cause, Reason, Why
@@ -119,7 +121,9 @@ if TYPE_CHECKING:
     from turnmill.tools import Tool, ToolContext, ToolError, tool
     from turnmill.verbs.analytics import Report
     from turnmill.verbs.intake import Unchanged
+    from turnmill.verbs.reconciling import Compared, Reconciliation, Sums
     from turnmill.verbs.reply import Reply, Timing, TokenUsage
+    from turnmill.verbs.repricing import NewPrice, Repricing
 
 __all__ = [
     "AccessDenied",
@@ -146,6 +150,7 @@ __all__ = [
     "Cause",
     "Client",
     "CompactionRecord",
+    "Compared",
     "ConfigurationError",
     "Conflict",
     "ContextFull",
@@ -159,6 +164,7 @@ __all__ = [
     "IdempotencyConflict",
     "Image",
     "InvalidBatchFile",
+    "InvalidBill",
     "InvalidInput",
     "InvalidSetting",
     "InvalidText",
@@ -174,6 +180,7 @@ __all__ = [
     "MissingExtra",
     "MoveRefused",
     "Native",
+    "NewPrice",
     "NoReply",
     "NotFound",
     "NotSent",
@@ -181,6 +188,7 @@ __all__ = [
     "OnFailure",
     "OutputConflict",
     "Overloaded",
+    "PaidCall",
     "Part",
     "Pauses",
     "Profile",
@@ -189,9 +197,11 @@ __all__ = [
     "QueueFull",
     "RateLimited",
     "Reason",
+    "Reconciliation",
     "Rejected",
     "Reply",
     "Report",
+    "Repricing",
     "SchemaOutOfDate",
     "SessionArchived",
     "SessionBusy",
@@ -206,6 +216,7 @@ __all__ = [
     "StoreUnavailable",
     "StreamEvent",
     "StreamKind",
+    "Sums",
     "Text",
     "ThreadLocked",
     "ThreadLost",
@@ -289,6 +300,12 @@ _LAZY = {
     "Profile": "turnmill.settings",
     "Reply": "turnmill.verbs.reply",
     "Report": "turnmill.verbs.analytics",
+    "Compared": "turnmill.verbs.reconciling",
+    "Reconciliation": "turnmill.verbs.reconciling",
+    "Sums": "turnmill.verbs.reconciling",
+    "NewPrice": "turnmill.verbs.repricing",
+    "Repricing": "turnmill.verbs.repricing",
+    "PaidCall": "turnmill.store.nouns.repricing",
     "SessionRecord": "turnmill.store.records",
     "StreamEvent": "turnmill.domain.streaming",
     "StreamKind": "turnmill.domain.streaming",

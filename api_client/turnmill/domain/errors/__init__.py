@@ -20,6 +20,7 @@ TurnmillError
 ├── InvalidInput                (also a ValueError)
 │   ├── InvalidText             empty, too large, NUL, lone surrogate
 │   ├── UnsupportedPart         a kind of content that no provider here can be sent
+│   ├── InvalidBill             the same of a vendor's bill
 │   └── InvalidBatchFile        `problems`: number of the line, and what is wrong with it
 ├── NotFound                    (also a LookupError)
 │   ├── SessionNotFound
@@ -71,6 +72,7 @@ from turnmill.domain.errors.callers import (
     Conflict,
     IdempotencyConflict,
     InvalidBatchFile,
+    InvalidBill,
     InvalidInput,
     InvalidText,
     MoveRefused,
@@ -132,6 +134,7 @@ __all__ = [
     "HistoryRefused",
     "IdempotencyConflict",
     "InvalidBatchFile",
+    "InvalidBill",
     "InvalidInput",
     "InvalidSetting",
     "InvalidText",
