@@ -23,6 +23,7 @@ from turnmill.domain.errors import (
     HistoryRefused,
     IdempotencyConflict,
     InvalidBatchFile,
+    InvalidBill,
     InvalidInput,
     InvalidSetting,
     InvalidText,
@@ -106,6 +107,7 @@ if TYPE_CHECKING:
     from turnmill.store.nouns.batches import BatchCounts, BatchRecord, BatchResult
     from turnmill.store.nouns.events import Event, EventReader
     from turnmill.store.nouns.lanes import LaneLoad
+    from turnmill.store.nouns.repricing import PaidCall
     from turnmill.store.nouns.tool_calls import ToolCallRecord
     from turnmill.store.nouns.usage import UsageRow
     from turnmill.store.nouns.why import Cause, Reason, Why
@@ -120,7 +122,9 @@ if TYPE_CHECKING:
     from turnmill.tools import Tool, ToolContext, ToolError, tool
     from turnmill.verbs.analytics import Report
     from turnmill.verbs.intake import Unchanged
+    from turnmill.verbs.reconciling import Compared, Reconciliation, Sums
     from turnmill.verbs.reply import Reply, Timing, TokenUsage
+    from turnmill.verbs.repricing import NewPrice, Repricing
 
 __all__ = [
     "AccessDenied",
@@ -148,6 +152,7 @@ __all__ = [
     "Cause",
     "Client",
     "CompactionRecord",
+    "Compared",
     "ConfigurationError",
     "Conflict",
     "ContextFull",
@@ -161,6 +166,7 @@ __all__ = [
     "IdempotencyConflict",
     "Image",
     "InvalidBatchFile",
+    "InvalidBill",
     "InvalidInput",
     "InvalidSetting",
     "InvalidText",
@@ -176,6 +182,7 @@ __all__ = [
     "MissingExtra",
     "MoveRefused",
     "Native",
+    "NewPrice",
     "NoReply",
     "NotFound",
     "NotSent",
@@ -183,6 +190,7 @@ __all__ = [
     "OnFailure",
     "OutputConflict",
     "Overloaded",
+    "PaidCall",
     "Part",
     "Pauses",
     "Profile",
@@ -191,9 +199,11 @@ __all__ = [
     "QueueFull",
     "RateLimited",
     "Reason",
+    "Reconciliation",
     "Rejected",
     "Reply",
     "Report",
+    "Repricing",
     "SchemaOutOfDate",
     "SessionArchived",
     "SessionBusy",
@@ -208,6 +218,7 @@ __all__ = [
     "StoreUnavailable",
     "StreamEvent",
     "StreamKind",
+    "Sums",
     "Text",
     "ThreadLocked",
     "ThreadLost",
@@ -291,6 +302,12 @@ _LAZY = {
     "Profile": "turnmill.settings",
     "Reply": "turnmill.verbs.reply",
     "Report": "turnmill.verbs.analytics",
+    "Compared": "turnmill.verbs.reconciling",
+    "Reconciliation": "turnmill.verbs.reconciling",
+    "Sums": "turnmill.verbs.reconciling",
+    "NewPrice": "turnmill.verbs.repricing",
+    "Repricing": "turnmill.verbs.repricing",
+    "PaidCall": "turnmill.store.nouns.repricing",
     "SessionRecord": "turnmill.store.records",
     "StreamEvent": "turnmill.domain.streaming",
     "StreamKind": "turnmill.domain.streaming",

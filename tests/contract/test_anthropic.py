@@ -43,7 +43,8 @@ async def failure(provider: AnthropicProvider, **given: Any) -> ProviderError:
 async def test_the_history_goes_along_with_every_turn(
     anthropic: AnthropicProvider, anthropic_double: AnthropicDouble
 ) -> None:
-    await done(anthropic, "And?", system_prompt="Be brief.", history=a_history(1))
+    given: dict[str, Any] = {"system_prompt": "Be brief.", "settings": {"prompt_cache": "off"}}
+    await done(anthropic, "And?", **given, history=a_history(1))
     assert anthropic_double.last.body == {
         "model": "gpt-5-mini",
         "max_tokens": 8192,
@@ -66,7 +67,8 @@ async def test_what_the_vendor_refuses_in_a_history_is_put_so_that_it_does_not(
         Message.of("user", "again"),
     ]
     await done(anthropic, "And?", system_prompt="Be brief.", history=history)
-    assert anthropic_double.last.body["system"] == "Be brief.\n\nIt is late."
+    (system,) = anthropic_double.last.body["system"]
+    assert system["text"] == "Be brief.\n\nIt is late."
     (said,) = anthropic_double.last.body["messages"]
     assert [block["text"] for block in said["content"]] == ["question", "again", "And?"]
 

@@ -31,6 +31,7 @@ from turnmill_worker.providers.port import Done, Usage
 pytestmark = pytest.mark.anyio
 
 CLIENT = {"thread": "client"}
+UNKEYED = {"prompt_cache": "off"}
 CHAT = {"api": "chat"}
 
 #: Sent by the SDK alone: what it tells of its own time-outs, and what aiohttp leaves out.
@@ -52,8 +53,9 @@ async def failure(provider: OpenAIProvider, **given: Any) -> ProviderError:
 async def test_a_chain_sends_only_what_the_vendor_lacks(
     openai: OpenAIProvider, openai_double: OpenAIDouble
 ) -> None:
-    first = await done(openai, system_prompt="Be brief.")
-    await done(openai, "And?", system_prompt="Be brief.", thread_ref=first.thread_ref)
+    given: dict[str, Any] = {"system_prompt": "Be brief.", "settings": UNKEYED}
+    first = await done(openai, **given)
+    await done(openai, "And?", **given, thread_ref=first.thread_ref)
     assert openai_double.last.body == {
         "model": "gpt-5-mini",
         "store": True,
@@ -67,7 +69,7 @@ async def test_a_history_held_by_us_is_sent_in_the_long_form_and_not_stored(
     openai: OpenAIProvider, openai_double: OpenAIDouble
 ) -> None:
     history = [Message.of("system", "It is late."), *a_history(1)]
-    reply = await done(openai, "And?", settings=CLIENT, history=history)
+    reply = await done(openai, "And?", settings=CLIENT | UNKEYED, history=history)
     assert reply.thread_ref == ""
     said = {"type": "output_text", "text": "answer 0"}
     assert openai_double.last.body == {
@@ -85,7 +87,7 @@ async def test_a_history_held_by_us_is_sent_in_the_long_form_and_not_stored(
 async def test_chat_completions_serve_servers_without_responses(
     openai: OpenAIProvider, openai_double: OpenAIDouble
 ) -> None:
-    settings = {**CHAT, "max_output_tokens": 64, "temperature": 0.5}
+    settings = {**CHAT, **UNKEYED, "max_output_tokens": 64, "temperature": 0.5}
     reply = await done(openai, settings=settings, system_prompt="Be brief.", history=a_history(1))
     assert reply.usage == Usage(input_tokens=12, output_tokens=3)
     assert openai_double.last.path == "/v1/chat/completions"
@@ -306,7 +308,11 @@ async def test_why_a_reply_ended_is_kept(
 
 async def test_usage_holds_what_the_vendor_charges_differently(openai: OpenAIProvider) -> None:
     assert (await done(openai)).usage == Usage(
-        input_tokens=1423, output_tokens=128, cached_tokens=1024, cache_write_tokens=16
+        input_tokens=1423,
+        output_tokens=128,
+        cached_tokens=1024,
+        cache_write_tokens=16,
+        reasoning_tokens=64,
     )
 
 

@@ -109,6 +109,7 @@ def test_messages_are_sent_all_results_first_in_one_message_of_the_users() -> No
     assert anthropic_messages.violations(body) == []
     assert body["thinking"] == thinks["thinking"]
     described = {"name": "weather", "description": "Tells the weather.", "input_schema": CITY}
+    described["cache_control"] = {"type": "ephemeral"}
     assert body["tools"] == [described]
     called, results = body["messages"][1:]
     assert [one["type"] for one in called["content"]] == [
@@ -126,7 +127,7 @@ def test_messages_are_sent_all_results_first_in_one_message_of_the_users() -> No
     assert results["content"] == [
         {"type": "tool_result", "tool_use_id": "c1", "content": "29"},
         {"type": "tool_result", "tool_use_id": "c2", "content": "error", "is_error": True},
-        {"type": "text", "text": "In short!"},
+        {"type": "text", "text": "In short!", "cache_control": {"type": "ephemeral"}},
     ]
 
 

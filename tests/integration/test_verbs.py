@@ -3,6 +3,8 @@
 import asyncio
 import json
 from collections.abc import Callable, Iterator
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,17 @@ from sqlalchemy import Connection, event
 
 import turnmill
 from tests import rows, stepping, steps
-from turnmill import AsyncClient, Batch, Client, InvalidBatchFile, InvalidInput, Turn, TurnState
+from turnmill import (
+    AsyncClient,
+    Batch,
+    Client,
+    InvalidBatchFile,
+    InvalidInput,
+    NewPrice,
+    PaidCall,
+    Turn,
+    TurnState,
+)
 from turnmill.domain.states import Lane, ToolCallState
 from turnmill.verbs import sending
 from turnmill.verbs.backpressure import Backpressure
@@ -36,6 +48,16 @@ def ask(client: Client, state: ToolCallState) -> None:
 
 def asking(client: Client, what: str) -> Turn:
     return client.turns.list(waits_for=what)[0]
+
+
+def a_bill(path: Path) -> Path:
+    bill = path.with_suffix(".csv")
+    bill.write_text("date,model,cost_usd\n2026-11-26,gpt-5,1.25\n", encoding="utf-8")
+    return bill
+
+
+def free(call: PaidCall) -> NewPrice:
+    return NewPrice(Decimal(0), "nobody's list")
 
 
 def cancelled(batch: Batch) -> Batch:
@@ -98,6 +120,8 @@ VERBS: dict[str, Callable[[Client, Path], object]] = {
     "Lanes.pause": lambda c, _: c.lanes.pause(lane="bulk", provider="mock"),
     "Lanes.resume": lambda c, _: c.lanes.resume(lane="bulk", provider="mock"),
     "Analytics.report": lambda c, _: c.analytics.report(days=2),
+    "Analytics.reconcile": lambda c, path: c.analytics.reconcile(a_bill(path), provider="mock"),
+    "Analytics.reprice": lambda c, _: c.analytics.reprice(free, first=date(2026, 1, 1)),
 }
 #: These ask no store.
 OTHERS = {"Client.from_env", "Client.close", "Turn.record", "Turn.state"}

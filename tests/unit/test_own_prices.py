@@ -9,9 +9,8 @@ import pytest
 
 from turnmill.domain.errors import InvalidSetting
 from turnmill.settings import Settings
-from turnmill_worker.providers.own_prices import Price, priced_by
+from turnmill_worker.providers.own_prices import Price, Prices, prices_in
 from turnmill_worker.providers.port import Usage
-from turnmill_worker.providers.pricing import price as listed
 
 MILLION = 1_000_000
 PAGE = Path(__file__).parents[2] / "docs" / "providers.md"
@@ -20,7 +19,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "providers.md"
 def prices(tmp_path: Path, text: str, *, name: str = "prices.json") -> Price:
     file = tmp_path / name
     file.write_text(text)
-    return priced_by(file, listed)
+    return prices_in(file, Prices()).price
 
 
 def of_the_page() -> str:
@@ -79,7 +78,7 @@ def test_the_page_s_file_prices_what_it_says(
 def test_a_model_that_the_file_does_not_name_has_the_list_s_price(tmp_path: Path) -> None:
     usage = Usage(input_tokens=MILLION, output_tokens=MILLION)
     assert prices(tmp_path, of_the_page())("openai", "gpt-4o-mini", usage) == Decimal("0.75")
-    assert priced_by(None, listed) is listed
+    assert prices_in(None, Prices()) == Prices()
 
 
 def test_a_name_that_is_written_out_goes_before_any_pattern__and_a_pattern_before_later_ones(
@@ -136,10 +135,31 @@ def test_a_file_that_is_wrong_is_refused_by_what_is_wrong(
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidSetting, match="TURNMILL_PRICES: the file cannot be read"):
-        priced_by(tmp_path / "none.json", listed)
+        prices_in(tmp_path / "none.json", Prices())
 
 
 def test_the_setting_is_read_from_the_environment(tmp_path: Path) -> None:
     settings = Settings.from_env({"TURNMILL_PRICES": str(tmp_path / "prices.json")})
     assert settings.prices == tmp_path / "prices.json"
     assert Settings.from_env({}).prices is None
+
+
+def test_thoughts_and_searches_may_have_prices_of_their_own(tmp_path: Path) -> None:
+    said = '{"a/b": {"input": 1, "output": 2, "reasoning": 8, "search": 0.01}, "c/d": {"call": 1}}'
+    price = prices(tmp_path, said)
+    usage = Usage(
+        input_tokens=MILLION, output_tokens=MILLION, reasoning_tokens=MILLION // 2, searches=3
+    )
+    assert price("a", "b", usage) == Decimal("6.03")
+    assert price("c", "d", Usage(input_tokens=1, output_tokens=1)) == 1
+    assert price("c", "d", usage) is None  # what a search costs is not said
+
+
+def test_a_price_says_which_entry_of_the_file_it_is_by(tmp_path: Path) -> None:
+    file = tmp_path / "prices.json"
+    file.write_text('{"a/*": {"call": 1}, "a/*@flex": {"call": 0.5}}')
+    source = prices_in(file, Prices()).source
+    assert source("a", "b", "") == "TURNMILL_PRICES a/*"
+    assert source("a", "b", "flex") == "TURNMILL_PRICES a/*@flex"
+    assert source("a", "b", "batch") == ""
+    assert source("openai", "gpt-5-mini", "").endswith("openai/gpt-5-mini")

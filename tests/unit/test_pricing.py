@@ -1,6 +1,9 @@
 """What a reply has cost."""
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
+from importlib.metadata import version
 from typing import Any
 
 import genai_prices
@@ -9,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from turnmill_worker.providers.port import Usage
-from turnmill_worker.providers.pricing import price
+from turnmill_worker.providers.pricing import price, source
+
+LIST = f"genai-prices {version('genai-prices')}"
 
 #: Flat ones of both vendors, and ones that are dearer for a long input.
 MODELS = (
@@ -43,6 +48,8 @@ def test_a_listed_model_has_its_price() -> None:
 def test_a_price_is_the_one_of_the_list_to_the_last_digit(
     model: tuple[str, str], usage: Usage
 ) -> None:
+    if model[0] != "anthropic":  # nobody else has a price of what is kept for an hour
+        usage = replace(usage, cache_write_1h_tokens=0)
     listed = genai_prices.calc_price(
         genai_prices.Usage(
             input_tokens=usage.input_tokens,
@@ -128,3 +135,40 @@ def test_what_is_not_listed_has_no_price_rather_than_none_to_pay(provider: str, 
 )
 def test_counts_that_make_no_sense_have_no_price_and_harm_nobody(usage: Usage) -> None:
     assert price("openai", "gpt-4o-mini", usage) is None
+
+
+def test_what_the_list_has_no_price_of_is_not_taken_for_free() -> None:
+    searched = Usage(input_tokens=10, output_tokens=10, searches=2)
+    plain = Usage(input_tokens=10, output_tokens=10)
+    cost, more = (price("anthropic", "claude-haiku-4-5", one) for one in (plain, searched))
+    assert cost is not None
+    assert more == cost + Decimal("0.02")
+    assert price("openai", "o1", plain) is not None
+    assert price("openai", "o1", searched) is None
+    kept = Usage(input_tokens=10, output_tokens=1, cache_write_tokens=9, cache_write_1h_tokens=9)
+    assert price("openai", "gpt-5-mini", kept) is None
+    assert price("openai", "gpt-live-1", plain) is None  # it is paid by the minute
+
+
+@pytest.mark.parametrize("model", ["gpt-5", "gpt-5-mini", "gpt-4o-mini", "gpt-4.1", "o3"])
+def test_the_tier_that_is_named_default_costs_what_no_tier_does(model: str) -> None:
+    used: dict[str, Any] = {"input_tokens": 10**6, "output_tokens": 10**6, "cached_tokens": 10**5}
+    assert price("openai", model, Usage(**used)) == price(
+        "openai", model, Usage(**used, service_tier="default")
+    )
+
+
+def test_a_price_says_what_it_is_by() -> None:
+    assert source("openai", "gpt-5-mini-2025-08-07", "") == f"{LIST} openai/gpt-5-mini"
+    assert source("openai", "gpt-5-mini", "flex") == f"{LIST} openai/gpt-5-mini@flex"
+    assert source("openai", "gpt-5-mini", "scale") == ""
+    assert source("mock", "mock", "") == ""
+
+
+def test_what_was_used_before_a_price_has_changed_costs_what_it_did() -> None:
+    usage = Usage(input_tokens=250_000, output_tokens=1000)
+    early = price("anthropic", "claude-opus-4-6", usage, at=datetime(2026, 2, 10, tzinfo=UTC))
+    late = price("anthropic", "claude-opus-4-6", usage, at=datetime(2026, 11, 1, tzinfo=UTC))
+    assert early is not None
+    assert late is not None
+    assert early > late

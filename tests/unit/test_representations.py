@@ -33,7 +33,7 @@ SHOWN = frozenset(
         *("spare", "session", "asyncio_task", "reads", "reader", "observers", "host", "noun"),
         *("variable", "group", "says", "merges", "providers_in_use", "program", "born", "settled"),
         *("code", "remedy", "reason", "sqlstate", "setting", "safe", "hosts", "socket", "username"),
-        *("version", "revision", "lacks", "lanes", "newest_code"),
+        *("version", "revision", "lacks", "lanes", "newest_code", "priced_by"),
         *("ca_certs", "certfile", "keyfile", "virtual_host", "master_name", "sentinel_username"),
     }
 )

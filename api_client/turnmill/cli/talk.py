@@ -9,7 +9,7 @@ import click
 
 from turnmill.cli.context import current_user
 from turnmill.cli.short_ids import session_of
-from turnmill.show.wording import dollars, duration, tokens
+from turnmill.show.wording import dollars, duration, percent, tokens
 
 if TYPE_CHECKING:
     from turnmill.store.records import SessionRecord
@@ -72,6 +72,8 @@ def line_about(reply: Reply) -> str:
         f"{duration(reply.timing.provider)} at the provider",
         f"{tokens(reply.usage.total_tokens)} tokens",
     ]
+    if reply.usage.cached_tokens:
+        parts.append(f"{percent(reply.usage.cached_share)} of the input cached")
     if reply.cost_usd is not None:
         parts.append(dollars(reply.cost_usd))
     if reply.own_history is not None:

@@ -54,6 +54,7 @@ SETTING_CHOICES = MappingProxyType(
         "thread": ("chain", "client", "conversation"),
         "api": ("responses", "chat"),
         "on_context_full": ("error", "truncate", "summarise"),
+        "prompt_cache": ("on", "off", "1h"),
     }
 )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from turnmill.domain.states import FINAL, TurnState
 from turnmill.show.listing import Listing
 from turnmill.show.tables import fields
-from turnmill.show.wording import relative, styled, total_tokens
+from turnmill.show.wording import cached_share, relative, styled, total_tokens
 
 if TYPE_CHECKING:
     from turnmill.store.records import TurnRecord
@@ -22,7 +22,11 @@ def summary(turn: TurnRecord) -> dict[str, Any]:
     used = fields(turn, "input_tokens", "output_tokens", "cached_tokens")
     return {
         **fields(turn, "id", "session_id", "seq", "state"),
-        "usage": {**used, "total_tokens": total_tokens(turn.input_tokens, turn.output_tokens)},
+        "usage": {
+            **used,
+            "total_tokens": total_tokens(turn.input_tokens, turn.output_tokens),
+            "cached_share": cached_share(turn.cached_tokens, turn.input_tokens),
+        },
         **fields(turn, "cost_usd", "finish_reason", "own_history"),
         "error": _error(turn),
         **fields(

@@ -23,10 +23,12 @@ from turnmill.show.terminal import print_said
 from turnmill.show.turn_listing import summary
 from turnmill.show.why_view import next_steps, obstacles
 from turnmill.show.wording import (
+    cached_share,
     clock_text,
     dollars,
     duration,
     moment_text,
+    percent,
     relative,
     said,
     styled,
@@ -224,8 +226,14 @@ def _facts(view: TurnView) -> Iterator[tuple[str, Any]]:
         yield "time", f"{duration(view.queued)} queued, {duration(view.provider)} at the provider"
     if total_tokens(turn.input_tokens, turn.output_tokens) != 0:
         about = "~" if any(one.estimated for one in view.attempts) else ""
-        counts = f"{tokens(turn.input_tokens)} tokens in, {tokens(turn.output_tokens)} out"
-        yield "used", f"{about}{counts}, {about}{_cost(turn)}"
+        yield "used", _used(turn, about=about)
+
+
+def _used(turn: TurnRecord, *, about: str) -> str:
+    share = cached_share(turn.cached_tokens, turn.input_tokens)
+    cached = f" ({percent(share)} cached)" if share else ""
+    counts = f"{tokens(turn.input_tokens)} tokens in{cached}, {tokens(turn.output_tokens)} out"
+    return f"{about}{counts}, {about}{_cost(turn)}"
 
 
 def _without_thread(turn: TurnRecord) -> Iterator[tuple[str, Any]]:

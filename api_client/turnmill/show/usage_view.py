@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from turnmill.show.tables import print_json, print_table
 from turnmill.show.terminal import say
+from turnmill.show.wording import percent
 
 if TYPE_CHECKING:
     from turnmill.store.nouns.usage import UsageRow
@@ -27,17 +28,22 @@ _COLUMNS = (
     "retries",
     "in",
     "cached",
+    "share",
     "out",
     "USD",
 )
 #: Left out of a narrow terminal, the last one first.
-_SPARE = ("provider", "in", "out", "retries", "dead", "attempts", "cached", "expired", "cancelled")
+_SPARE = (
+    *("provider", "in", "out", "share", "retries", "dead", "attempts", "cached", "expired"),
+    "cancelled",
+)
 
 
 def print_report(found: Report, *, as_json: bool) -> None:
     """Print it, with a note where a cost is not all that was spent."""
     if as_json:
-        print_json(asdict(found))
+        lines = [{**asdict(line), "cached_share": line.cached_share} for line in found.lines]
+        print_json({**asdict(found), "lines": lines})
         return
     if not found.lines:
         say(f"no turn ended from {found.first} to {found.last}")
@@ -69,6 +75,7 @@ def _rows(lines: Sequence[UsageRow]) -> Iterator[tuple[object, ...]]:
             line.retries,
             f"{line.input_tokens:,}",
             f"{line.cached_tokens:,}",
+            percent(line.cached_share),
             f"{line.output_tokens:,}",
             f"{line.cost_usd:.4f}{'+' if line.unpriced_attempts else ''}",
         )

@@ -77,6 +77,16 @@ def tokens(number: int | None) -> str:
     return "unknown" if number is None else f"{number:,}"
 
 
+def cached_share(cached: int | None, told: int | None) -> float | None:
+    """Return how much of the input was read from a cache; None where nobody knows."""
+    return None if cached is None or not told else cached / told
+
+
+def percent(share: float | None) -> str:
+    """Return `92 %`; "" for a share that is not known. Never 100 % of what is less."""
+    return "" if share is None else f"{int(share * 100)} %"
+
+
 def total_tokens(told: int | None, said: int | None) -> int | None:
     """Return the sum; None where a part of it is unknown."""
     return None if told is None or said is None else told + said

@@ -1,9 +1,10 @@
 """What passes between a worker and the store of conversations that outgrew their models."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from turnmill.domain.content import Message
 from turnmill.domain.ids import SessionId, TurnId
@@ -39,7 +40,12 @@ class NewCompaction:
     output_tokens: int = 0
     cached_tokens: int = 0
     cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    #: of each call that it took, what the vendor said was used: its figures
+    usage: Sequence[Mapping[str, Any]] | None = field(default=None, repr=False)
+    service_tier: str | None = None
     cost_usd: Decimal | None = None
+    priced_by: str | None = None
 
     def used(self) -> Iterator[tuple[str, int]]:
         """Yield what was used, by the names under which the store counts it."""
@@ -47,6 +53,7 @@ class NewCompaction:
         yield "output_tokens", self.output_tokens
         yield "cached_tokens", self.cached_tokens
         yield "cache_write_tokens", self.cache_write_tokens
+        yield "cache_write_1h_tokens", self.cache_write_1h_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

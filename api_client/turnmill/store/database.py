@@ -28,7 +28,7 @@ from turnmill.store.dialing import (
 from turnmill.store.opened import Opened
 from turnmill.store.refusals import translated
 from turnmill.store.schema_name import SCHEMA, execution_options
-from turnmill.store.types import sqlite_now
+from turnmill.store.types import sqlite_joined, sqlite_now
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -286,6 +286,7 @@ def _keep_to_owner(
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves, see below
     connection.create_function("turnmill_now", 1, sqlite_now)
+    connection.create_function("turnmill_joined", 2, sqlite_joined)
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")

@@ -193,6 +193,11 @@ class AttemptRecord:
     step: int = 1  #: which model call of its turn it was a try of
     first_token_ms: int | None = None  #: from its begin; None: it was not streamed
     estimated: bool = False  #: its tokens are our estimate: it was cut, and nobody counted
+    cache_write_1h_tokens: int | None = None  #: of those written, the ones kept for an hour
+    service_tier: str | None = None  #: in which it was served; None: the provider did not say
+    priced_by: str | None = None  #: the list that the cost is by, and its name of the model
+    #: of each of its calls, mostly one, what the vendor said was used: its figures, as they came
+    usage: Sequence[Mapping[str, Any]] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -353,8 +358,13 @@ class Settlement:
     output_tokens: int | None = 0
     cached_tokens: int | None = 0
     cache_write_tokens: int | None = 0
+    cache_write_1h_tokens: int | None = 0
+    #: of each call, what the vendor said was used: its figures
+    usage: Sequence[Mapping[str, Any]] | None = field(default=None, repr=False)
+    service_tier: str | None = None
     cost_usd: Decimal | None = None
     priced: bool = True  #: False: tokens were used, their price is not known
+    priced_by: str | None = None  #: the list that the cost is by
     provider_ms: int | None = None
     first_token_ms: int | None = None  #: of a reply that was streamed
     estimated: bool = False  #: the tokens are our estimate, of a call that was cut

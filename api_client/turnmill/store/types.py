@@ -1,9 +1,10 @@
 """Column types, clock expressions and statements that mean the same on Postgres and SQLite."""
 
-from datetime import UTC, datetime, timedelta
+import json
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import JSON, ColumnElement, Connection, DateTime, Dialect, String, Table
+from sqlalchemy import JSON, ColumnElement, Connection, Date, DateTime, Dialect, String, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.compiler import compiles
@@ -153,6 +154,54 @@ def insert_into(conn: Connection, table: Table) -> Any:
 def insert_for(dialect: str, table: Table) -> Any:
     """Return an INSERT that knows ON CONFLICT: each dialect has a class of its own for that."""
     return (postgresql if dialect == "postgresql" else sqlite).insert(table)
+
+
+class db_day(FunctionElement[date]):
+    """The UTC day of a moment."""
+
+    type = Date()
+    inherit_cache = True
+
+    def __init__(self, moment: ColumnElement[datetime]) -> None:
+        super().__init__(moment)
+
+
+@compiles(db_day, "postgresql")
+def _day_pg(element: db_day, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"CAST({compiler.process(element.clauses, **kw)} AT TIME ZONE 'UTC' AS DATE)"
+
+
+@compiles(db_day, "sqlite")
+def _day_sqlite(element: db_day, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"substr({compiler.process(element.clauses, **kw)}, 1, 10)"
+
+
+class json_joined(FunctionElement[Any]):
+    """Two JSON lists as one; NULL is a list that is not there."""
+
+    type = Json
+    inherit_cache = True
+
+    def __init__(self, first: Any, then: Any) -> None:
+        super().__init__(first, then)
+
+
+@compiles(json_joined, "postgresql")
+def _joined_pg(element: json_joined, compiler: SQLCompiler, **kw: Any) -> str:
+    first, then = (compiler.process(one, **kw) for one in element.clauses)
+    return f"COALESCE({first} || {then}, {then}, {first})"
+
+
+@compiles(json_joined, "sqlite")
+def _joined_sqlite(element: json_joined, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"turnmill_joined({compiler.process(element.clauses, **kw)})"
+
+
+def sqlite_joined(first: str | None, then: str | None) -> str | None:
+    """Serve the SQL function `turnmill_joined(list, list)` on SQLite connections."""
+    if first is None or then is None:
+        return first if then is None else then
+    return json.dumps([*json.loads(first), *json.loads(then)])
 
 
 class lock_table(Executable, ClauseElement):

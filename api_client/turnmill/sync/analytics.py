@@ -1,13 +1,22 @@
 # Made from aio/analytics.py by `make sync`: change that.
 """Analytics: what all the turns came to."""
 
-from turnmill.executor.thread import Executor
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+
+from turnmill.executor.thread import Executor, aside
 from turnmill.verbs import analytics
 from turnmill.verbs.analytics import Report
+from turnmill.verbs.batch_file import path_of
+from turnmill.verbs.bills import read_bill
+from turnmill.verbs.intake import name_or_none
+from turnmill.verbs.reconciling import Reconciliation
+from turnmill.verbs.repricing import Job, PriceAgain, Repricing
 
 
 class Analytics:
-    """`client.analytics`: reports."""
+    """`client.analytics`: reports, bills, and prices that have changed."""
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
@@ -20,3 +29,45 @@ class Analytics:
         """
         verb = analytics.report(days=days, by_day=by_day, refresh=refresh)
         return self._executor.run(verb)
+
+    def reconcile(
+        self,
+        bill: str | Path,
+        *,
+        provider: str | None = None,
+        tolerance: Decimal | float = Decimal("0.01"),
+    ) -> Reconciliation:
+        """Compare a vendor's export of costs or usage, a CSV file, with what was written down.
+
+        By UTC day, and by model and tier as far as the file tells these apart. `provider` is whose
+        bill it is, where the file does not show it. Tokens and calls have to be the same; costs may
+        differ by `tolerance`, a share of each line's cost, or by what the file has rounded. Raises
+        InvalidBill, which names the lines that cannot be read.
+        """
+        share = analytics.share_of(tolerance)
+        whose = name_or_none(provider, name="provider")
+        read = aside(read_bill, path_of(bill), provider=whose)
+        return self._executor.run(analytics.reconcile(read, tolerance=share))
+
+    def reprice(
+        self,
+        price: PriceAgain,
+        *,
+        first: date,
+        last: date | None = None,
+        provider: str | None = None,
+        dry_run: bool = False,
+    ) -> Repricing:
+        """Price the calls that began from `first` to `last` anew, both days included, in UTC.
+
+        `price` says what a call costs by now; `turnmill_worker.providers.repricing` has one for the
+        lists that workers price by. In chunks, each with all sums that it is in: of the turn, the
+        session, and the day's report. A call without a price by now keeps what it has. Interrupted,
+        it can be run again. With `dry_run` nothing is written.
+        """
+        job = Job(price, first=first, last=last, provider=provider, dry_run=dry_run)
+        while calls := self._executor.run(job.next()):
+            priced = aside(job.priced, calls)
+            if priced:
+                job.add(priced, self._executor.run(job.put(priced)))
+        return self._executor.run(job.close())

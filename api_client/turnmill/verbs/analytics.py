@@ -3,12 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal, InvalidOperation
 
 from turnmill.domain.arguments import whole
 from turnmill.domain.bounds import MOST_DAYS
-from turnmill.store.nouns import usage
+from turnmill.domain.errors import InvalidInput
+from turnmill.store.nouns import spending, usage
 from turnmill.store.nouns.usage import UsageRow
-from turnmill.verbs.verb import Connection, Effect, Verb, transaction
+from turnmill.verbs.bills import Bill
+from turnmill.verbs.reconciling import Reconciliation, compared
+from turnmill.verbs.verb import Connection, Effect, Verb, single, transaction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,3 +43,28 @@ def report(*, days: int, by_day: bool, refresh: bool) -> Verb[Report]:
         return Effect(found)
 
     return transaction(on)
+
+
+def reconcile(bill: Bill, *, tolerance: Decimal) -> Verb[Reconciliation]:
+    """Compare a bill with what was written down on its days."""
+    days = [line.day for line in bill.lines]
+    if max(days) - min(days) >= timedelta(days=MOST_DAYS):
+        raise InvalidInput(f"the bill is of more than {MOST_DAYS} days", hint="export fewer days")
+
+    def on(conn: Connection) -> Effect[Reconciliation]:
+        spent = spending.spent(conn, provider=bill.provider, first=min(days), last=max(days))
+        return Effect(compared(bill, spent, tolerance=tolerance))
+
+    return single(on)
+
+
+def share_of(value: object) -> Decimal:
+    """Return a share from 0 to 1, given as a number; raises InvalidInput."""
+    if isinstance(value, Decimal | int | float) and not isinstance(value, bool):
+        try:
+            share = Decimal(str(value))
+        except InvalidOperation:
+            share = Decimal(-1)
+        if 0 <= share <= 1:
+            return share
+    raise InvalidInput("tolerance must be from 0 to 1", hint="0.01: a hundredth of a line's cost")

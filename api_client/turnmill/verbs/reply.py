@@ -46,6 +46,16 @@ class TokenUsage:
             return None
         return self.input_tokens + self.output_tokens
 
+    @property
+    def cached_share(self) -> float | None:
+        """Return how much of the input was read from the vendor's cache, from 0 to 1.
+
+        None where that is unknown, or nothing was sent.
+        """
+        if self.cached_tokens is None or not self.input_tokens:
+            return None
+        return self.cached_tokens / self.input_tokens
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:

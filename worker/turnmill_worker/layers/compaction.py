@@ -22,7 +22,8 @@ from turnmill_worker.layers.call import Call, Go, Layer, from_store
 from turnmill_worker.layers.holding import Stop
 from turnmill_worker.layers.shortening import cut, kind_of, said_in, size_of, tries
 from turnmill_worker.layers.summary import Paid, Summed, summed_up
-from turnmill_worker.providers.boundary import Answer, cost_of
+from turnmill_worker.providers.boundary import Answer, attempted, cost_of
+from turnmill_worker.providers.figures import figures
 from turnmill_worker.providers.port import Done, NotNow, Running, Usage
 
 logger = logging.getLogger("turnmill.compaction")
@@ -38,6 +39,7 @@ class Shortening:
     spoken: Callable[[SessionId], Awaitable[Spoken]]  #: what a session's model is to be shown
     keep: Callable[[Claim, NewCompaction], Awaitable[bool]]  #: False: the turn is no longer ours
     price: Callable[[str, str, Usage], Decimal | None]
+    source: Callable[[str, str, str], str] = lambda *_: ""  #: what such a price is by
 
 
 def compaction(needs: Shortening) -> Layer:
@@ -127,12 +129,16 @@ def _made(needs: Shortening, call: Call, session: Spoken, summed: Summed) -> New
     given = bool(summed.answers) and summed.told is not None
     costs = [_cost(needs, call, one.answer) for one in summed.answers]
     known = [one for one in costs if one is not None]
+    last = summed.answers[-1].answer if summed.answers else None
     return NewCompaction(
         kind=CompactionKind.SUMMARISE if given else CompactionKind.TRUNCATE,
         up_to_seq=session.up_to_seq,
         turns=session.left_out,
         summary=session.summary,
+        usage=figures(tuple(said for one in summed.answers for said in one.answer.usage.said)),
+        service_tier=last.usage.service_tier or None if last else None,
         cost_usd=sum(known, Decimal(0)) if known and len(known) == len(costs) else None,
+        priced_by=_source(needs, call, last) if last and known else None,
         **{name: sum(_count(name, one) for one in summed.answers) for name in COUNTS},
     )
 
@@ -147,6 +153,12 @@ def _count(name: str, one: Paid) -> int:
 def _cost(needs: Shortening, call: Call, answer: Done) -> Decimal | None:
     model = answer.model or call.claim.model
     return cost_of(lambda: needs.price(call.claim.provider, model, answer.usage))
+
+
+def _source(needs: Shortening, call: Call, answer: Done) -> str | None:
+    model = answer.model or call.claim.model
+    tier = answer.usage.service_tier
+    return attempted("a price list", lambda: needs.source(call.claim.provider, model, tier)) or None
 
 
 async def _keep(needs: Shortening, call: Call, made: NewCompaction) -> None:

@@ -2,18 +2,19 @@
 
 import time
 
-from turnmill_worker.providers.port import Emit
+from turnmill_worker.providers.port import Emit, Usage
 
 
 class Partial:
     """The pieces that one call has emitted, up to a bound; what is beyond it is only counted."""
 
-    __slots__ = ("_began", "_kept", "_most", "_pieces", "bytes", "first_token_ms")
+    __slots__ = ("_began", "_kept", "_most", "_pieces", "bytes", "first_token_ms", "usage")
 
     def __init__(self, *, most: int) -> None:
         """At most so many bytes are kept, of UTF-8."""
         self.bytes = 0  #: that came
         self.first_token_ms: int | None = None  #: from now until something came
+        self.usage: Usage | None = None  #: what the vendor had counted by then, where it says
         self._began = time.monotonic()
         self._kept = 0
         self._most = most
@@ -23,6 +24,10 @@ class Partial:
     def text(self) -> str:
         """Return what came first, as far as it was kept."""
         return "".join(self._pieces)
+
+    def count(self, usage: Usage) -> None:
+        """Keep what the vendor has counted so far."""
+        self.usage = usage
 
     def keeping(self, emit: Emit | None) -> Emit:
         """Return what keeps each piece, and passes it on where somebody wants it."""

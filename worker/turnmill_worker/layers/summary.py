@@ -24,6 +24,8 @@ _ASKED = (
 )
 #: What of a session's settings is about where it is sent, and not about how it answers.
 _KEPT = ("api", "layers", "mock", "timeout")
+#: What is summed up is sent once, and never begins anything else.
+_ONCE = {"thread": "client", "prompt_cache": "off"}  # nor is the vendor to keep any of it
 _REFUSED = frozenset({"refusal", "content_filter"})
 
 
@@ -97,7 +99,7 @@ async def _asked(call: Call, go: Go, transcript: str) -> Done | NotNow:
         system_prompt=_ASKED,
         thread_ref="",
         native_ref="",
-        settings=settings | {"thread": "client"},  # the vendor is to keep nothing of it
+        settings=settings | _ONCE,
         continues=0,
         tools=(),
         output_schema=None,

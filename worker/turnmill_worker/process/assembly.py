@@ -12,9 +12,8 @@ from turnmill.store.records import Head
 from turnmill_worker.layers.measure import measure
 from turnmill_worker.layers.registered import registered
 from turnmill_worker.process.measuring import Measuring
-from turnmill_worker.providers.own_prices import priced_by
+from turnmill_worker.providers.own_prices import Prices, prices_in
 from turnmill_worker.providers.port import Provider
-from turnmill_worker.providers.pricing import price
 from turnmill_worker.streams.publishing import Carrier
 from turnmill_worker.tools.offered import Tools
 from turnmill_worker.tools.registered import registered as registered_tools
@@ -41,6 +40,7 @@ def assemble(
 
     Raises InvalidSetting for layers, tools or prices that are not there.
     """
+    prices = prices_in(settings.prices, Prices())
     return Deps(
         ledger=ledger,
         step_ledger=ledger.steps,
@@ -50,7 +50,8 @@ def assemble(
         provider=provider,
         announce=announce,
         announce_at=announce_at,
-        price=priced_by(settings.prices, price),
+        price=prices.price,
+        price_source=prices.source,
         accepting=accepting,
         carrier=carrier,
         layers=registered(settings.layers),

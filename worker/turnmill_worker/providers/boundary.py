@@ -225,7 +225,7 @@ def _done(answer: object, max_bytes: int) -> Done | BadAnswer:
         return BadAnswer("reply_too_large", detail=f"the reply is longer than {max_bytes} bytes")
     return Done(
         parts=parts,
-        usage=_usage(field(answer, "usage")),
+        usage=usage_of(field(answer, "usage")),
         finish_reason=_code(field(answer, "finish_reason")) or "unknown",
         thread_ref=_name(field(answer, "thread_ref"), most=MAX_REF),
         request_id=_name(field(answer, "request_id"), most=MAX_ID),
@@ -250,6 +250,9 @@ def _is_sound(done: Done, *, max_bytes: int) -> bool:
             and _is_count(usage.cached_tokens)
             and _is_count(usage.cache_write_tokens)
             and _is_count(usage.cache_write_1h_tokens)
+            and _is_count(usage.reasoning_tokens)
+            and _is_count(usage.searches)
+            and type(usage.said) is tuple
             and type(usage.service_tier) is str
             and (not usage.service_tier or CODE.fullmatch(usage.service_tier) is not None)
             and type(done.finish_reason) is str
@@ -337,7 +340,8 @@ def _can_be_awaited(thing: Any) -> bool:
     return hasattr(type(thing), "__await__")
 
 
-def _usage(usage: object) -> Usage:
+def usage_of(usage: object) -> Usage:
+    """Return what is sound of a usage; what is not counts as unknown."""
     if not is_a(usage, Usage):
         usage = None
     return Usage(**{name: judge(field(usage, name)) for name, judge in _COUNTED.items()})
@@ -352,9 +356,16 @@ def _code(value: Any) -> str:
     return str.__str__(value) if is_a(value, str) and CODE.fullmatch(value) else ""
 
 
-#: What is known of a call's usage: counts, and what counts them.
+def _said(value: Any) -> tuple[Any, ...]:
+    return value if type(value) is tuple else ()  # what it holds is looked at where it is kept
+
+
+#: What is known of a call's usage: counts, what counts them, and what the vendor says itself.
 _COUNTED: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
-    {one.name: _code if one.type is str else _count for one in fields(Usage)}
+    {
+        one.name: _said if one.name == "said" else _code if one.type is str else _count
+        for one in fields(Usage)
+    }
 )
 
 

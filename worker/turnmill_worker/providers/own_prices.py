@@ -2,15 +2,17 @@
 
 import json
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from turnmill.domain.errors import InvalidSetting
+from turnmill_worker.providers import pricing
 from turnmill_worker.providers.port import Usage
 from turnmill_worker.providers.pricing import STANDARD_TIERS, Rates, counts_of
 
@@ -18,30 +20,63 @@ _VARIABLE = "TURNMILL_PRICES"
 _MOST_BYTES = 1_000_000
 _MOST_DOLLARS = Decimal(1_000_000)
 _MILLION = 1_000_000
-#: US dollars per million tokens, but for `call`: per call.
-_RATES = ("input", "cached", "cache_write", "cache_write_1h", "output", "call")
+#: US dollars per million tokens, but for `call` and `search`: for each.
+_RATES = (
+    *("input", "cached", "cache_write", "cache_write_1h", "output", "reasoning"),
+    *("call", "search"),
+)
 _EXAMPLE = '{"openai/gpt-5": {"input": 1.25, "output": 10}}'
 
-#: Returns US dollars for provider, model and usage; None where nobody knows.
-Price = Callable[[str, str, Usage], Decimal | None]
+
+class Price(Protocol):
+    """Says what a call has cost."""
+
+    def __call__(
+        self, provider: str, model: str, usage: Usage, *, at: datetime | None = None
+    ) -> Decimal | None:
+        """Return US dollars; None where nobody knows. `at` is when it was used; None: now."""
+        ...
 
 
-def priced_by(file: Path | None, otherwise: Price) -> Price:
-    """Return the price function: the file's prices, and `otherwise`'s for all others.
+class Source(Protocol):
+    """Says what a price is by."""
 
-    Without a file that is `otherwise` itself. Raises InvalidSetting for a file that cannot be read,
-    or says what is no price; it quotes names of models, and no prices.
+    def __call__(self, provider: str, model: str, tier: str) -> str:
+        """Return the list, or the file, and its name of the model; "" where it has none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What calls cost, and by what that is known."""
+
+    price: Price = pricing.price
+    source: Source = pricing.source
+
+
+def prices_in(file: Path | None, otherwise: Prices) -> Prices:
+    """Return the file's prices, and `otherwise`'s for what it does not name.
+
+    Without a file these are `otherwise` itself. Raises InvalidSetting for a file that cannot be
+    read, or says what is no price; it quotes names of models, and no prices.
     """
     if file is None:
         return otherwise
     own = OwnPrices(_read(file))
 
-    def price(provider: str, model: str, usage: Usage) -> Decimal | None:
+    def price(
+        provider: str, model: str, usage: Usage, *, at: datetime | None = None
+    ) -> Decimal | None:
         if not own.names(provider, model):
-            return otherwise(provider, model, usage)
+            return otherwise.price(provider, model, usage, at=at)
         return own.price(provider, model, usage)
 
-    return price
+    def source(provider: str, model: str, tier: str) -> str:
+        if not own.names(provider, model):
+            return otherwise.source(provider, model, tier)
+        return own.source(provider, model, tier)
+
+    return Prices(price, source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +107,27 @@ class OwnPrices:
     def price(self, provider: str, model: str, usage: Usage) -> Decimal | None:
         """Return the cost in US dollars; None for a tier without a price, or unknown tokens."""
         counts = counts_of(usage)
-        tier = "" if usage.service_tier in STANDARD_TIERS else usage.service_tier
-        rates = self._found(provider, model).get(tier)
-        return None if counts is None or rates is None else rates.cost(counts)
+        own = self._found(provider, model).get(_tier(usage.service_tier))
+        return None if counts is None or own is None else own.rates.cost(counts)
 
-    def _find(self, provider: str, model: str) -> dict[str, Rates]:
+    def source(self, provider: str, model: str, tier: str) -> str:
+        """Return the entry of the file that is the price; "" for a tier without one."""
+        own = self._found(provider, model).get(_tier(tier))
+        if own is None:
+            return ""
+        return f"{_VARIABLE} {own.pattern}" + (f"@{own.tier}" if own.tier else "")
+
+    def _find(self, provider: str, model: str) -> dict[str, _Own]:
         name = f"{provider}/{model}"
-        found: dict[str, Rates] = {}
+        found: dict[str, _Own] = {}
         for one in self._all:
             if fnmatchcase(name, one.pattern):
-                found.setdefault(one.tier, one.rates)
+                found.setdefault(one.tier, one)
         return found
+
+
+def _tier(named: str) -> str:
+    return "" if named in STANDARD_TIERS else named
 
 
 def _read(file: Path) -> dict[str, Rates]:
@@ -129,7 +174,7 @@ def _rates(name: str, said: object) -> Rates:
     if not ({"input", "output"} <= set(said) or "call" in said):
         raise _refused(f"lacks input or output of {_shown(name)}", hint="0 for what costs nothing")
     dollars = {rate: _dollars(name, rate, value) for rate, value in said.items()}
-    fresh = dollars.get("input", Decimal(0))
+    fresh, output = (dollars.get(rate, Decimal(0)) for rate in ("input", "output"))
     written = dollars.get("cache_write", fresh)
     return Rates(
         call=dollars.get("call", Decimal(0)),
@@ -137,7 +182,9 @@ def _rates(name: str, said: object) -> Rates:
         cached=dollars.get("cached", fresh) / _MILLION,
         written=written / _MILLION,
         written_1h=dollars.get("cache_write_1h", written) / _MILLION,
-        output=dollars.get("output", Decimal(0)) / _MILLION,
+        output=output / _MILLION,
+        thought=dollars.get("reasoning", output) / _MILLION,
+        search=dollars.get("search"),
     )
 
 
@@ -148,7 +195,7 @@ def _dollars(name: str, rate: str, value: object) -> Decimal:
             return dollars
     raise _refused(
         f"says of {_shown(name)} a price of {rate} that is none",
-        hint="a number of US dollars from 0: per million tokens, or per call",
+        hint="a number of US dollars from 0: per million tokens, call or search",
     )
 
 

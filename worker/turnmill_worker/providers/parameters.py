@@ -15,6 +15,7 @@ OURS = frozenset(
         "max_tool_rounds",
         "mock",
         "on_context_full",
+        "prompt_cache",
         "response_format",
         "thread",
         "timeout",
@@ -49,6 +50,11 @@ def choice(settings: Mapping[str, Any], name: str, *, among: tuple[str, ...]) ->
     if value not in among:
         raise setting_refused(name, "it must be " + " or ".join(among))
     return str(value)
+
+
+def prompt_cache_of(settings: Mapping[str, Any]) -> str:
+    """Return whether the vendor is to keep what comes again: on, off, or 1h (for an hour)."""
+    return choice(settings, "prompt_cache", among=("on", "off", "1h"))
 
 
 def timeout_of(settings: Mapping[str, Any], *, default: timedelta) -> timedelta:

@@ -47,6 +47,10 @@ class Request:
     tools: Sequence[ToolOffer] = ()  #: that may be called
     #: JSON schema that the text of the reply has to fit; None: it is free
     output_schema: Mapping[str, Any] | None = field(default=None, repr=False)
+    #: the first of a session that a batch has begun: nothing is known to follow it
+    is_single: bool = False
+    #: is told what the vendor has counted so far of a reply that streams: it may be cut
+    counted: Callable[["Usage"], None] | None = field(default=None, repr=False, compare=False)
 
     @property
     def text(self) -> str:
@@ -66,7 +70,11 @@ class Usage:
     cached_tokens: int | None = 0  #: of the input, read from the vendor's cache: cheaper
     cache_write_tokens: int | None = 0  #: of the input, put in the vendor's cache: dearer
     cache_write_1h_tokens: int | None = 0  #: of those, the ones that are kept for an hour: dearer
+    reasoning_tokens: int | None = 0  #: of the output, what the model has thought
+    searches: int | None = 0  #: of the web, by the vendor itself; each has its price
     service_tier: str = ""  #: in which the vendor says it served the call; decides the price
+    #: the parts of the vendor's answers that say so, as they came: kept to price the call anew
+    said: Sequence[Mapping[str, Any]] = field(default=(), compare=False, repr=False)
 
 
 _UNCOUNTED = Usage()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache, lru_cache
+from importlib.metadata import version
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -19,8 +20,8 @@ _MILLION = 1_000_000
 STANDARD_TIERS = frozenset({"", "default", "standard"})
 
 
-def price(provider: str, model: str, usage: Usage) -> Decimal | None:
-    """Return the cost in US dollars, or None when it is not known.
+def price(provider: str, model: str, usage: Usage, *, at: datetime | None = None) -> Decimal | None:
+    """Return the cost in US dollars, or None when it is not known; `at` is when it was used.
 
     Never 0 for want of a price, of a number of tokens, or of the price of the tier that served the
     call: a budget must be able to tell "free" from "unknown". The list is the one that came with
@@ -29,9 +30,21 @@ def price(provider: str, model: str, usage: Usage) -> Decimal | None:
     counts = counts_of(usage)
     if counts is None or not _is_listed(provider, model, usage.service_tier):
         return None
-    terms = (provider, model, usage.service_tier)
-    rates = _rates(*terms, int(time.time() // _BELIEVED_SECONDS))
-    return rates.cost(counts) if rates else _calculated(*terms, counts)
+    terms = _Terms(provider, model, usage.service_tier, at)
+    if at is not None:
+        return _calculated(terms, counts)
+    rates = _rates(terms, int(time.time() // _BELIEVED_SECONDS))
+    return rates.cost(counts) if rates else _calculated(terms, counts)
+
+
+@lru_cache(maxsize=1024)
+def source(provider: str, model: str, tier: str) -> str:
+    """Return what the price is by: the list, its version, and its name of the model."""
+    if not _is_listed(provider, model, tier):
+        return ""
+    found = _asked(_Terms(provider, model, tier), Counts(0))
+    served = "" if tier in STANDARD_TIERS else f"@{tier}"
+    return f"genai-prices {version('genai-prices')} {found.provider.id}/{found.model.id}{served}"
 
 
 def preload() -> None:
@@ -47,52 +60,81 @@ class Counts(NamedTuple):
     cached: int = 0
     written: int = 0
     written_1h: int = 0  #: contained in `written`
+    thought: int = 0  #: contained in `said`
+    searches: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rates:
-    """US dollars a token, where they do not depend on how many there are."""
+    """US dollars a token, where they do not depend on how many there are; None: not known."""
 
     call: Decimal
     fresh: Decimal
     cached: Decimal
     written: Decimal
-    written_1h: Decimal
+    written_1h: Decimal | None
     output: Decimal
+    thought: Decimal
+    search: Decimal | None = None  #: for each
 
-    def cost(self, counts: Counts) -> Decimal:
+    def cost(self, counts: Counts) -> Decimal | None:
         """Return the cost of one call."""
+        dear = Decimal(0)
+        if counts.written_1h:
+            if self.written_1h is None:
+                return None
+            dear += self.written_1h * counts.written_1h
+        if counts.searches:
+            if self.search is None:
+                return None
+            dear += self.search * counts.searches
         return (
             self.call
             + self.fresh * (counts.told - counts.cached - counts.written)
             + self.cached * counts.cached
             + self.written * (counts.written - counts.written_1h)
-            + self.written_1h * counts.written_1h
-            + self.output * counts.said
+            + self.output * (counts.said - counts.thought)
+            + self.thought * counts.thought
+            + dear
         )
 
 
 def counts_of(usage: Usage) -> Counts | None:
-    """Return the counts, or None where one is unknown or they contradict each other."""
+    """Return the counts, or None where one is unknown or they contradict each other.
+
+    What was thought decides nothing where it makes no sense: it is a part of the output.
+    """
     told, said, cached = usage.input_tokens, usage.output_tokens, usage.cached_tokens
     written, written_1h = usage.cache_write_tokens, usage.cache_write_1h_tokens
+    searches, thought = usage.searches, usage.reasoning_tokens
     if told is None or said is None or cached is None or written is None or written_1h is None:
         return None
-    makes_sense = min(said, cached, written_1h) >= 0 and written_1h <= written
-    if not makes_sense or cached + written > told:
+    if searches is None or min(said, cached, written_1h, searches) < 0 or written_1h > written:
         return None
-    return Counts(told, said, cached, written, written_1h)
+    if cached + written > told:
+        return None
+    thought = thought if thought is not None and 0 <= thought <= said else 0
+    return Counts(told, said, cached, written, written_1h, thought, searches)
+
+
+class _Terms(NamedTuple):
+    """What a price is looked up by."""
+
+    provider: str
+    model: str
+    tier: str
+    at: datetime | None = None  #: None: now
 
 
 @lru_cache(maxsize=1024)
-def _rates(provider: str, model: str, tier: str, _slot: int) -> Rates | None:
+def _rates(terms: _Terms, _slot: int) -> Rates | None:
     """Find the rates by asking the list for round numbers; None where they change with the size.
 
     The list takes 0.1 ms for each answer, as much as a whole turn may cost in the bulk lane.
     """
 
     def cost(told: int, **also: int) -> Decimal:
-        return _calculated(provider, model, tier, Counts(told, **also))
+        return _sum(terms, Counts(told, **also))
 
     call = cost(0)
     if cost(1000 * _MILLION) - call != (cost(1) - call) * 1000 * _MILLION:
@@ -101,14 +143,17 @@ def _rates(provider: str, model: str, tier: str, _slot: int) -> Rates | None:
         cost(0, said=_MILLION) - call
     ):
         return None
+    lists = _asked(terms, Counts(0)).model_price
     kept_1h = {"written": _MILLION, "written_1h": _MILLION}
     return Rates(
         call=call,
         fresh=(cost(_MILLION) - call) / _MILLION,
         cached=(cost(_MILLION, cached=_MILLION) - call) / _MILLION,
         written=(cost(_MILLION, written=_MILLION) - call) / _MILLION,
-        written_1h=(cost(_MILLION, **kept_1h) - call) / _MILLION,
+        written_1h=(cost(_MILLION, **kept_1h) - call) / _MILLION if _keeps(lists) else None,
         output=(cost(0, said=_MILLION) - call) / _MILLION,
+        thought=(cost(0, said=_MILLION, thought=_MILLION) - call) / _MILLION,
+        search=(cost(0, searches=1000) - call) / 1000 if _searches(lists) else None,
     )
 
 
@@ -116,9 +161,12 @@ def _rates(provider: str, model: str, tier: str, _slot: int) -> Rates | None:
 def _is_listed(provider: str, model: str, tier: str) -> bool:
     """Tell whether the list knows the model, and a price of its own for the tier."""
     try:
-        found = _asked(provider, model, tier, Counts(0))
+        found = _asked(_Terms(provider, model, tier), Counts(0))
     except LookupError:
         return False
+    lists = found.model_price
+    if lists.input_mtok is None or lists.output_mtok is None:
+        return False  # it is paid by the minute, say: its tokens are not free
     return tier in STANDARD_TIERS or any(way in _variants_of(found) for way in _ways_of(tier))
 
 
@@ -134,21 +182,47 @@ def _variants_of(found: Any) -> list[dict[str, str]]:
     ]
 
 
-def _calculated(provider: str, model: str, tier: str, counts: Counts) -> Decimal:
-    return Decimal(_asked(provider, model, tier, counts).total_price)
+def _keeps(lists: Any) -> bool:
+    """Tell whether the list has a price of what a cache keeps for longer than usual."""
+    return lists.cache_write_1h_mtok is not None
 
 
-def _asked(provider: str, model: str, tier: str, counts: Counts) -> Any:
+def _searches(lists: Any) -> bool:
+    return lists.web_searches_kcount is not None
+
+
+def _calculated(terms: _Terms, counts: Counts) -> Decimal | None:
+    """Return the cost; None for what the list has no price of, and would take for nothing."""
+    found = _asked(terms, counts)
+    lists = found.model_price
+    if (counts.searches and not _searches(lists)) or (counts.written_1h and not _keeps(lists)):
+        return None
+    return Decimal(found.total_price)
+
+
+def _sum(terms: _Terms, counts: Counts) -> Decimal:
+    return Decimal(_asked(terms, counts).total_price)
+
+
+def _asked(terms: _Terms, counts: Counts) -> Any:
     counted = _price_list().Usage(
         input_tokens=counts.told,
         output_tokens=counts.said,
         cache_read_tokens=counts.cached,
         cache_write_tokens=counts.written,
         cache_write_1h_tokens=counts.written_1h,
+        output_reasoning_tokens=counts.thought,
+        web_searches=counts.searches,
     )
     # What no variant of the price is chosen by is passed over.
-    terms = {name: value for way in _ways_of(tier) for name, value in way.items()}
-    return _price_list().calc_price(counted, model, provider_id=provider, price_context=terms)
+    context = {name: value for way in _ways_of(terms.tier) for name, value in way.items()}
+    return _price_list().calc_price(
+        counted,
+        terms.model,
+        provider_id=terms.provider,
+        genai_request_timestamp=terms.at,
+        price_context=context,
+    )
 
 
 def _ways_of(tier: str) -> list[dict[str, str]]:

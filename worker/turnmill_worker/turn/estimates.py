@@ -1,21 +1,24 @@
 """Estimates: what a call that was cut has used, where nobody has counted it.
 
-A token for each four bytes of UTF-8, rounded up: of what was sent, and of what had come. That is
-about what English takes. The sizes of pictures, files and sounds are not known here, and neither is
-then the number of tokens.
+By the bytes of what was sent, and of what had come: see `gauge`. The sizes of pictures, files and
+sounds are not known here, and neither is then the number of tokens.
 """
 
 import json
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 
 from turnmill.domain.content import Audio, File, Image, Message, strings_of
 from turnmill.domain.errors import MaybeSent, ProviderError, StoreError
 from turnmill.domain.ids import SessionId
 from turnmill_worker.layers.holding import Holding, Stop
-from turnmill_worker.providers.port import Request, Usage
+from turnmill_worker.providers.boundary import attempted, usage_of
+from turnmill_worker.providers.port import Done, Request, Usage
+from turnmill_worker.turn.gauge import Gauge
 
-#: Bytes of UTF-8 that make a token.
-BYTES_OF_A_TOKEN = 4
+#: Messages of a history that is read for its size alone.
+_MOST_MEASURED = 200
 
 _UNSEEN = (Image, File, Audio)
 
@@ -23,16 +26,26 @@ _UNSEEN = (Image, File, Audio)
 ReadHistory = Callable[[SessionId], Awaitable[Sequence[Message]]]
 
 
-async def estimated(found: object, holding: Holding, read: ReadHistory) -> Usage | None:
+async def estimated(
+    found: object, holding: Holding, read: ReadHistory, gauge: Gauge
+) -> Usage | None:
     """Return what this call has used by our estimate; None where it was not cut, or never left.
 
-    A vendor that holds the thread reads all of it: so does this, which may find it gone.
+    What the vendor had counted by then is no estimate. A vendor that holds the thread reads all of
+    it: so does this, which may find it gone.
     """
-    request = holding.request
-    came = 0 if holding.partial is None else holding.partial.bytes
+    request, streamed = holding.request, holding.partial
+    came = 0 if streamed is None else streamed.bytes
     if request is None or not holding.sent or not _is_cut(found, came=came):
         return None
-    return Usage(input_tokens=_tokens(await _sent(request, read)), output_tokens=_tokens(came))
+    measure = gauge.of(holding.claim.provider, request.model)
+    told = None if streamed is None or streamed.usage is None else usage_of(streamed.usage)
+    if told is not None and told.input_tokens is not None:
+        said = told.output_tokens
+        return replace(told, output_tokens=measure.said(came) if said is None else said)
+    tokens = measure.told(await _sent(request, read))
+    cached = gauge.cached(holding.claim, most=tokens)
+    return Usage(input_tokens=tokens, output_tokens=measure.said(came), cached_tokens=cached)
 
 
 def _is_cut(found: object, *, came: int) -> bool:
@@ -40,6 +53,22 @@ def _is_cut(found: object, *, came: int) -> bool:
     if isinstance(found, MaybeSent):
         return came > 0 or not found.answered
     return isinstance(found, Stop)
+
+
+def learn(gauge: Gauge, holding: Holding, reply: Done) -> None:
+    """Learn from a call that was counted; what stands in the way costs nothing but that."""
+    attempted("an estimate", partial(_learn, gauge, holding, reply))
+
+
+def _learn(gauge: Gauge, holding: Holding, reply: Done) -> None:
+    """Learn from a call that was counted how large a token is, now and then: it has to be read."""
+    claim, request, usage = holding.claim, holding.request, reply.usage
+    gauge.remember(claim, usage)
+    if request is None or request.thread_ref or not gauge.is_due():
+        return
+    if len(request.history) <= _MOST_MEASURED:
+        size = _bytes_of(request, request.history)
+        gauge.learn(claim.provider, request.model, usage, told=size, said=_size([reply.text]))
 
 
 async def _sent(request: Request, read: ReadHistory) -> int | None:
@@ -68,7 +97,3 @@ def _size(texts: Iterable[str]) -> int:
     return sum(
         len(text) if text.isascii() else len(text.encode(errors="surrogatepass")) for text in texts
     )
-
-
-def _tokens(size: int | None) -> int | None:
-    return None if size is None else -(-size // BYTES_OF_A_TOKEN)

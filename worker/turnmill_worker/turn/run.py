@@ -33,6 +33,7 @@ from turnmill_worker.streams.publishing import Carrier
 from turnmill_worker.tools.offered import Tools
 from turnmill_worker.turn import estimates, verdict
 from turnmill_worker.turn.failing import FAILING, warn_of_failure
+from turnmill_worker.turn.gauge import Gauge
 from turnmill_worker.turn.in_hand import InHand, end_of
 from turnmill_worker.turn.ledger import UNSTORABLE, Ledger
 from turnmill_worker.turn.lent import with_thread
@@ -61,6 +62,8 @@ class Deps:
     announce: Callable[[Head], None]  #: tells a worker; never blocks, never raises
     announce_at: Callable[[Head, datetime], None]  #: the same at a later moment, best effort
     price: Callable[[str, str, Usage], Decimal | None]  #: provider, model, usage
+    #: provider, model, tier: what such a price is by
+    price_source: Callable[[str, str, str], str] = lambda *_: ""
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     layers: Sequence[Named] = ()  #: that the operator registered, outermost first
     carrier: Carrier = field(default_factory=Nobody)  #: of what is said to those who watch
@@ -74,6 +77,7 @@ class Deps:
     max_reply_bytes: int = boundary.MAX_REPLY_BYTES
     background_timeout: timedelta = verdict.BACKGROUND_TIMEOUT
     jitter: Callable[[], float] = random.random
+    gauge: Gauge = field(default_factory=Gauge, repr=False)  #: for calls that nobody counts
     chains: Chains = field(init=False, repr=False)  #: all around the providers
     steps: Steps = field(init=False, repr=False)  #: of turns whose models call tools
 
@@ -82,7 +86,10 @@ class Deps:
             find=self.provider,
             read_history=chosen(self.ledger.history, self.ledger.history_after),
             shortening=Shortening(
-                spoken=self.ledger.spoken, keep=self.ledger.keep_compaction, price=self.price
+                spoken=self.ledger.spoken,
+                keep=self.ledger.keep_compaction,
+                price=self.price,
+                source=self.price_source,
             ),
             mark_sent=self.ledger.mark_sent,
             turn_timeout=self.turn_timeout,
@@ -195,14 +202,18 @@ async def attempt(claim: Claim, holding: Holding, deps: Deps) -> Settlement:
     came = await _call(claim, holding, deps)
     elapsed = time.monotonic() - began
     found = _verdict(claim, came, holding, deps)
-    estimate = (
-        None if found.reply else await estimates.estimated(came, holding, deps.ledger.history)
-    )
+    if found.reply:
+        estimate = None
+        estimates.learn(deps.gauge, holding, found.reply)
+    else:
+        estimate = await estimates.estimated(came, holding, deps.ledger.history, deps.gauge)
+    cost, priced_by = _cost(claim, found.reply, estimate, deps)
     settlement = verdict.settlement(
         claim,
         found,
         provider_ms=round(elapsed * 1000),
-        cost_usd=_cost(claim, found.reply, estimate, deps),
+        cost_usd=cost,
+        priced_by=priced_by,
         estimate=estimate,
         partial=None if found.reply else holding.partial,
         first_token_ms=None if holding.partial is None else holding.partial.first_token_ms,
@@ -228,13 +239,21 @@ def _rules(deps: Deps) -> Rules:
     return {"policy": deps.policy, "jitter": deps.jitter(), "patience": deps.background_timeout}
 
 
-def _cost(claim: Claim, reply: Done | None, estimate: Usage | None, deps: Deps) -> Decimal | None:
-    """Return the price of what was used, where anything was."""
+def _cost(
+    claim: Claim, reply: Done | None, estimate: Usage | None, deps: Deps
+) -> tuple[Decimal | None, str]:
+    """Return the price of what was used, where anything was, and what it is by."""
     usage = reply.usage if reply else estimate
     if usage is None:
-        return None
+        return None, ""
     model = (reply.model if reply else "") or claim.model
-    return boundary.cost_of(lambda: deps.price(claim.provider, model, usage))
+    cost = boundary.cost_of(lambda: deps.price(claim.provider, model, usage))
+    if cost is None:
+        return None, ""
+    source = boundary.attempted(
+        "a price list", lambda: deps.price_source(claim.provider, model, usage.service_tier)
+    )
+    return cost, source or ""
 
 
 async def _call(claim: Claim, holding: Holding, deps: Deps) -> Found:
@@ -255,12 +274,13 @@ async def _asked(claim: Claim, holding: Holding, deps: Deps) -> Found:
     kind: Kind = "send" if claim.kind == "send" else "check"
     found: ProviderError
     try:
+        emit = _emit(claim, holding, most=deps.max_reply_bytes)
         call = Call(
             claim=claim,
-            request=deps.steps.equipped(request_of(claim), claim),
+            request=deps.steps.equipped(request_of(claim, holding.partial), claim),
             kind=kind,
             holding=holding,
-            emit=_emit(claim, holding, most=deps.max_reply_bytes),
+            emit=emit,
             takes=_taken(deps.provider, claim.provider),
         )
         go = deps.chains.of(claim)
@@ -292,7 +312,7 @@ def _taken(find: Callable[[str], Provider], name: str) -> frozenset[PartKind]:
     return TEXT_ONLY if isinstance(provider, ProviderError) else boundary.taken_by(provider)
 
 
-def request_of(claim: Claim) -> Request:
+def request_of(claim: Claim, partial: Partial | None = None) -> Request:
     """Return what the provider is given for this claim; a long history is read later."""
     return Request(
         turn_id=claim.turn_id,
@@ -309,7 +329,16 @@ def request_of(claim: Claim) -> Request:
         settings=claim.settings,
         metadata=claim.metadata,
         step=claim.step,
+        is_single=claim.batch_id is not None and _begins(claim),
+        counted=None if partial is None else partial.count,
     )
+
+
+def _begins(claim: Claim) -> bool:
+    """Tell whether nothing was said in the session before; a history that is read later is long."""
+    if claim.step > 1 or claim.provider_ref or claim.history is None:
+        return False
+    return not claim.history
 
 
 async def _written(settlement: Settlement, deps: Deps) -> Settled | Fenced:

@@ -17,6 +17,7 @@ from turnmill_worker.layers.holding import Stop
 from turnmill_worker.layers.partial import Partial
 from turnmill_worker.layers.shortening import kind_of
 from turnmill_worker.providers.boundary import Answer, BadAnswer, Bug, Fault
+from turnmill_worker.providers.figures import figures
 from turnmill_worker.providers.port import Absent, Done, Failed, NotNow, Running, Unknowable, Usage
 
 #: For so long a provider is asked what has become of a turn.
@@ -328,6 +329,7 @@ def settlement(
     *,
     provider_ms: int,
     cost_usd: Decimal | None,
+    priced_by: str = "",
     estimate: Usage | None = None,
     partial: Partial | None = None,
     first_token_ms: int | None = None,
@@ -358,8 +360,11 @@ def settlement(
         error_code=verdict.error_code,
         error_detail=verdict.error_detail,
         **_counts(usage),
+        usage=figures(usage.said) if usage else None,
+        service_tier=(usage.service_tier or None) if usage else None,
         cost_usd=cost_usd,
         priced=usage is None or cost_usd is not None,
+        priced_by=priced_by or None,
         estimated=usage is not None and reply is None,
         counts_again=claim.estimated and (reply is not None or verdict.outcome == "absent"),
         provider_ms=provider_ms,

@@ -21,6 +21,7 @@ TurnmillError
 │   ├── InvalidText             empty, too large, NUL, lone surrogate
 │   ├── UnsupportedPart         a kind of content that no provider here can be sent
 │   ├── CannotAdopt             no id of a thread that this provider could go on with
+│   ├── InvalidBill             the same of a vendor's bill
 │   └── InvalidBatchFile        `problems`: number of the line, and what is wrong with it
 ├── NotFound                    (also a LookupError)
 │   ├── SessionNotFound
@@ -73,6 +74,7 @@ from turnmill.domain.errors.callers import (
     Conflict,
     IdempotencyConflict,
     InvalidBatchFile,
+    InvalidBill,
     InvalidInput,
     InvalidText,
     MoveRefused,
@@ -135,6 +137,7 @@ __all__ = [
     "HistoryRefused",
     "IdempotencyConflict",
     "InvalidBatchFile",
+    "InvalidBill",
     "InvalidInput",
     "InvalidSetting",
     "InvalidText",

@@ -43,6 +43,23 @@ class InvalidBatchFile(InvalidInput):
         self.problems = tuple(problems)
 
 
+class InvalidBill(InvalidInput):
+    """The file is no bill that can be read; nothing was compared."""
+
+    code = "invalid_bill"
+    hint = "a CSV of costs or usage, as OpenAI and Anthropic export it"
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        hint: str | None = None,
+        problems: Sequence[tuple[int, str]] = (),
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.problems = tuple(problems)
+
+
 class NotFound(TurnmillError, LookupError):
     """There is no such thing."""
 

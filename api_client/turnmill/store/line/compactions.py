@@ -61,6 +61,8 @@ def keep_compaction(conn: Connection, claim: Claim, made: NewCompaction) -> bool
     lock_sessions(conn, [claim.session_id])
     v = Verdict({name: literal(count) for name, count in made.used()})
     v["cost_usd"] = cast(made.cost_usd, turns.c.cost_usd.type)  # NULL, too, has to have a type
+    for name in ("usage", "service_tier", "priced_by"):
+        v[name] = literal(getattr(made, name), attempts.c[name].type)
     mine = and_(turns.c.state == TurnState.RUNNING, turns.c.lease_fence == claim.fence)
     booked = update(turns).where(turns.c.id == claim.turn_id, mine).values(_used(turns, v))
     if conn.execute(booked).rowcount != 1:

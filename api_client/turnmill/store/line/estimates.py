@@ -11,7 +11,11 @@ from turnmill.store.records import Settlement
 from turnmill.store.schema.tables import attempts, sessions, turns
 
 _TOKENS = ("input_tokens", "output_tokens", "cached_tokens")
-_NOTHING: dict[str, Any] = {**dict.fromkeys(_TOKENS, 0), "cost_usd": None, "estimated": False}
+_NOTHING: dict[str, Any] = {
+    **dict.fromkeys((*_TOKENS, "cache_write_tokens", "cache_write_1h_tokens"), 0),
+    **dict.fromkeys(("usage", "service_tier", "priced_by", "cost_usd")),
+    "estimated": False,
+}
 
 
 def withdraw_estimates(conn: Connection, settlements: Sequence[Settlement]) -> None:

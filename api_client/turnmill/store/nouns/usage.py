@@ -71,6 +71,11 @@ class UsageRow:
     cost_usd: Decimal  #: of all priced attempts
     unpriced_attempts: int  #: used tokens of a model that has no known price
 
+    @property
+    def cached_share(self) -> float | None:
+        """Return how much of the input was read from a cache, from 0 to 1; None for no input."""
+        return self.cached_tokens / self.input_tokens if self.input_tokens else None
+
 
 def roll_up(conn: Connection, day: date) -> int:
     """Write the figures of one UTC day anew, and return how many lines they make.

@@ -26,7 +26,7 @@ from turnmill.domain.bounds import LONGEST_DELAY
 from turnmill.domain.states import FINAL, OnFailure, SessionStatus, TurnState
 from turnmill.store.records import Settlement
 from turnmill.store.schema.tables import attempts, sessions, turns
-from turnmill.store.types import db_after, db_now
+from turnmill.store.types import Json, db_after, db_now, json_joined
 
 #: What attempts use up, and the tables that sum it: NULL is unknown, and so is any sum with it; a
 #: session sums what is known.
@@ -36,6 +36,7 @@ COUNTS: Mapping[str, tuple[Table, ...]] = MappingProxyType(
         "output_tokens": (turns, attempts, sessions),
         "cached_tokens": (turns, attempts),
         "cache_write_tokens": (attempts,),
+        "cache_write_1h_tokens": (attempts,),
     }
 )
 
@@ -78,8 +79,11 @@ FIELDS: tuple[Field, ...] = (
     _said("error_code", Text()),
     _said("error_detail", Text()),
     *(_said(name, BigInteger()) for name in COUNTS),
+    _said("usage", Json),
+    _said("service_tier", Text()),
     _said("cost_usd", Numeric()),
     _said("priced", Boolean()),
+    _said("priced_by", Text()),
     _said("provider_ms", Integer()),
     _said("first_token_ms", Integer()),
     _said("estimated", Boolean()),
@@ -112,11 +116,20 @@ def spent(row: Any, v: Any, *_: Any) -> Any:
     return case((v.cost_usd.is_(None), row.cost_usd), else_=more)
 
 
+#: Of an attempt: what its usage and its cost are by. Of several calls the last one says the tier.
+_WHAT_FOR: Mapping[str, Callable[..., Any]] = MappingProxyType(
+    {
+        "usage": lambda a, v, *_: json_joined(a.usage, v.usage),
+        "service_tier": lambda a, v, *_: func.coalesce(v.service_tier, a.service_tier),
+        "priced_by": lambda a, v, *_: func.coalesce(v.priced_by, a.priced_by),
+    }
+)
+
 #: What one call more of an attempt has used: column → what it becomes, by table.
 USED: Mapping[Table, Mapping[str, Callable[..., Any]]] = MappingProxyType(
     {
         turns: {**added(turns), "cost_usd": spent},
-        attempts: {**added(attempts), "cost_usd": spent},
+        attempts: {**added(attempts), **_WHAT_FOR, "cost_usd": spent},
         sessions: {
             **added(sessions),
             "cost_usd": lambda s, v: s.cost_usd + func.coalesce(v.cost_usd, 0),
@@ -183,6 +196,7 @@ OF_ATTEMPT: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "provider_request_id": lambda a, v, state: v.request_id,
         "model": lambda a, v, state: v.model,
         **added(attempts),
+        **_WHAT_FOR,
         "cost_usd": spent,
         "provider_ms": lambda a, v, state: func.coalesce(a.provider_ms, 0) + v.provider_ms,
         "first_token_ms": lambda a, v, state: v.first_token_ms,

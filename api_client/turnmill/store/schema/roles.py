@@ -40,8 +40,9 @@ VIEWED: Mapping[str, Sequence[str]] = MappingProxyType(
         "attempts": (
             *("turn_id", "fence", "n", "kind", "worker", "started_at", "ended_at", "polls"),
             *("outcome", "error_code", "model", "input_tokens", "output_tokens"),
-            *("cached_tokens", "cache_write_tokens", "cost_usd", "provider_ms"),
-            *("step", "first_token_ms", "estimated"),
+            *("cached_tokens", "cache_write_tokens", "cache_write_1h_tokens", "cost_usd"),
+            *("provider_ms", "step", "first_token_ms", "estimated"),
+            *("usage", "service_tier", "priced_by"),
         ),
         # Neither the name of the tool nor that of the call: a model may write what it likes there.
         "tool_calls": (

@@ -290,11 +290,15 @@ attempts = Table(
     Column("output_tokens", BigInteger, server_default="0"),
     Column("cached_tokens", BigInteger, server_default="0"),
     Column("cache_write_tokens", BigInteger),  # NULL until a verdict says it
+    Column("cache_write_1h_tokens", BigInteger),  # of those; NULL: older than the column, too
     Column("cost_usd", Numeric(20, 10)),
     Column("provider_ms", Integer),
     Column("step", Integer, nullable=False, server_default="1"),
     Column("first_token_ms", Integer),  # NULL: it was not streamed, or nothing came
     Column("estimated", Boolean, nullable=False, server_default=false()),  # ours: it was cut
+    Column("usage", Json),  # [{…}]: of each call, what the vendor says of it; figures and no words
+    Column("service_tier", Text),  # in which it was served; NULL: the vendor does not say
+    Column("priced_by", Text),  # the list that the cost is by, and its name of the model
     PrimaryKeyConstraint("turn_id", "fence"),
     CheckConstraint("kind IN ('send', 'check', 'resume')", name="kind_known"),
     CheckConstraint("(ended_at IS NULL) = (outcome IS NULL)", name="ended_has_outcome"),

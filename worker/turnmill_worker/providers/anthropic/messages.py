@@ -1,6 +1,6 @@
 """Anthropic's Messages API: `POST /v1/messages`, the history sent along."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -13,29 +13,24 @@ from turnmill_worker.providers.anthropic.blocks import (
     parts_of,
     tools_of,
 )
+from turnmill_worker.providers.anthropic.caching import mark
 from turnmill_worker.providers.failures import raise_error_inside
 from turnmill_worker.providers.offering import OF_TOOLS, reserved_of
 from turnmill_worker.providers.parameters import TOOLS, vendor_parameters
 from turnmill_worker.providers.port import Done, Request, Usage
 from turnmill_worker.providers.untrusted import (
     Unreadable,
-    count,
-    count_if_any,
     mapping,
     mappings,
     name,
     text,
-    tier,
-    total,
 )
+from turnmill_worker.providers.usages import of_anthropic, summed
 
 PATH = "v1/messages"
 DEFAULT_MAX_TOKENS = 8192  #: the vendor wants a number; the setting `max_output_tokens` changes it
 
 _RESERVED = TOOLS | {"messages", "model", "prefill", "stream", "system"}
-
-#: What changes no price.
-_ORDINARY = frozenset({"", "standard", "global", "not_available"})
 
 _FINISH = MappingProxyType(
     {
@@ -86,11 +81,21 @@ def body_of(
         body["output_config"] = {**mapping(body.get("output_config")), **form}
     if "thinking" in body and not may_think(body):
         del body["thinking"]
+    mark(body, request)
     if paused is not None:
         said.append({"role": "assistant", "content": paused.content})
     if stream:
         body["stream"] = True
     return body
+
+
+def counting(request: Request, paused: Paused | None) -> Callable[[Usage], None] | None:
+    """Return who is told what was used so far, before the vendor paused included."""
+    counted = request.counted
+    if counted is None or paused is None:
+        return counted
+    before = paused.usage
+    return lambda usage: counted(summed(before, usage))
 
 
 def pause_in(payload: Mapping[str, Any], *, before: Paused | None) -> Paused | None:
@@ -123,10 +128,10 @@ def reply_of(payload: Mapping[str, Any], *, request_id: str, before: Paused | No
 def _all_said(
     payload: Mapping[str, Any], before: Paused | None
 ) -> tuple[list[Mapping[str, Any]], Usage]:
-    content, usage = _content(payload.get("content")), _usage(mapping(payload.get("usage")))
+    content, usage = _content(payload.get("content")), of_anthropic(payload)
     if before is None:
         return content, usage
-    return [*before.content, *content], _sum(before.usage, usage)
+    return [*before.content, *content], summed(before.usage, usage)
 
 
 def _content(content: object) -> list[Mapping[str, Any]]:
@@ -136,37 +141,3 @@ def _content(content: object) -> list[Mapping[str, Any]]:
     if not blocks and content != []:
         raise Unreadable
     return blocks
-
-
-def _sum(one: Usage, other: Usage) -> Usage:
-    """Return what both calls have used, in the tier of the last one."""
-    return Usage(
-        input_tokens=total(one.input_tokens, other.input_tokens),
-        output_tokens=total(one.output_tokens, other.output_tokens),
-        cached_tokens=total(one.cached_tokens, other.cached_tokens),
-        cache_write_tokens=total(one.cache_write_tokens, other.cache_write_tokens),
-        cache_write_1h_tokens=total(one.cache_write_1h_tokens, other.cache_write_1h_tokens),
-        service_tier=other.service_tier,
-    )
-
-
-def _usage(usage: Mapping[str, Any]) -> Usage:
-    fresh = count(usage.get("input_tokens"))
-    read = count_if_any(usage.get("cache_read_input_tokens"))
-    written = count_if_any(usage.get("cache_creation_input_tokens"))
-    lives = mapping(usage.get("cache_creation"))
-    # The vendor's `input_tokens` leaves out what came from or went to its cache; ours is the sum.
-    return Usage(
-        input_tokens=total(fresh, read, written),
-        output_tokens=count(usage.get("output_tokens")),
-        cached_tokens=read,
-        cache_write_tokens=written,
-        cache_write_1h_tokens=count_if_any(lives.get("ephemeral_1h_input_tokens")),
-        service_tier=_tier(usage),
-    )
-
-
-def _tier(usage: Mapping[str, Any]) -> str:
-    """Return what decides the price beside the tokens: the tier, the speed and the region."""
-    named = [tier(usage.get(name)) for name in ("service_tier", "speed", "inference_geo")]
-    return ".".join(one for one in named if one not in _ORDINARY)

@@ -13,7 +13,7 @@ from turnmill.domain.errors import KeyMissing
 from turnmill_worker.providers.answers import id_in, read, refusal
 from turnmill_worker.providers.anthropic import messages
 from turnmill_worker.providers.anthropic.messages import Paused
-from turnmill_worker.providers.anthropic.streaming import MessageEvents
+from turnmill_worker.providers.anthropic.streaming import Counted, MessageEvents
 from turnmill_worker.providers.http import DEFAULT_TIMEOUT, RawAnswer, Vendor, encoded, headers_of
 from turnmill_worker.providers.parameters import choice, refuse_prompt, refuse_thread, timeout_of
 from turnmill_worker.providers.port import Absent, Done, Emit, Request, Running, Unknowable
@@ -70,18 +70,20 @@ class AnthropicProvider:
         for left in reversed(range(_ROUNDS)):
             # Nothing of it is kept while the vendor works: thousands of turns wait like this one.
             sent = encoded(messages.body_of(request, paused=paused, stream=told is not None))
-            answer = await self._post(sent, within, told)
+            answer = await self._post(sent, within, told, messages.counting(request, paused))
             reply = await _read(answer, before=paused, may_pause=left > 0)
             if isinstance(reply, Done):
                 return reply
             paused = reply
         raise AssertionError("the last round does not pause")
 
-    async def _post(self, body: bytes, within: timedelta, told: Told | None) -> RawAnswer:
+    async def _post(
+        self, body: bytes, within: timedelta, told: Told | None, counted: Counted | None
+    ) -> RawAnswer:
         if told is None:
             return await self._vendor.call("POST", messages.PATH, body, within=within)
         told.goes_on()
-        events = MessageEvents(most=self._vendor.reply_bytes_max)
+        events = MessageEvents(most=self._vendor.reply_bytes_max, counted=counted)
         take = partial(answered, assembly=events, told=told)
         return await self._vendor.stream(messages.PATH, body, take, within=within)
 

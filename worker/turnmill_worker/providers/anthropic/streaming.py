@@ -1,11 +1,16 @@
 """What Anthropic's events amount to: a message."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
+from turnmill_worker.providers.port import Usage
 from turnmill_worker.providers.streaming import Size, Told
 from turnmill_worker.providers.untrusted import mapping, paired
+from turnmill_worker.providers.usages import of_anthropic
+
+Counted = Callable[[Usage], None]
 
 
 class MessageEvents:
@@ -14,9 +19,11 @@ class MessageEvents:
     https://platform.claude.com/docs/en/build-with-claude/streaming
     """
 
-    def __init__(self, *, most: int) -> None:
+    def __init__(self, *, most: int, counted: Counted | None = None) -> None:
+        """`counted` is told what was used so far."""
         self.payload: Mapping[str, Any] | None = None
         self._size = Size(most)
+        self._counted = counted
         self._message: dict[str, Any] | None = None
         self._blocks: dict[int, _Block] = {}
         self._is_spoilt = False
@@ -31,6 +38,7 @@ class MessageEvents:
             case "message_start":
                 self._message = {**mapping(event.get("message"))}
                 self._size.add(size)
+                self._tell_count(output_is_known=False)
             case "message_delta":
                 self._change(event, told)
             case "message_stop":
@@ -80,6 +88,13 @@ class MessageEvents:
         usage = {**mapping(self._message.get("usage"))}
         usage |= {key: one for key, one in mapping(event.get("usage")).items() if one is not None}
         self._message |= {**mapping(event.get("delta")), "usage": usage}
+        self._tell_count(output_is_known=True)
+
+    def _tell_count(self, *, output_is_known: bool) -> None:
+        """Tell what was used: of the output, a message says at its start what makes no sum."""
+        if self._counted is not None and self._message is not None:
+            usage = of_anthropic(self._message)
+            self._counted(usage if output_is_known else replace(usage, output_tokens=None))
 
     def _end(self) -> None:
         """End the message, unless it has not said why it ends: then something is missing."""

@@ -18,18 +18,16 @@ from turnmill_worker.providers.offering import (
 )
 from turnmill_worker.providers.pairing import NO_WORDS, Dialect, paired, said_arguments_of
 from turnmill_worker.providers.parameters import TOOLS, vendor_parameters
-from turnmill_worker.providers.port import Done, Request, Usage
+from turnmill_worker.providers.port import Done, Request
 from turnmill_worker.providers.untrusted import (
     Unreadable,
-    count,
-    count_if_any,
     joined,
     mapping,
     mappings,
     name,
     text,
-    tier,
 )
+from turnmill_worker.providers.usages import of_openai
 
 PATH = "chat/completions"
 API = "chat"  #: of native parts
@@ -102,7 +100,7 @@ def reply_of(payload: Mapping[str, Any], *, request_id: str) -> Done:
     finish_reason = "refusal" if refusal else _FINISH.get(finish, "stop")
     return Done(
         parts=(*_own(message, calls), *parts, *calls),
-        usage=_usage(payload),
+        usage=of_openai(payload),
         finish_reason="tool_calls" if calls else finish_reason,
         request_id=request_id,
         model=name(payload.get("model")),
@@ -171,17 +169,6 @@ def _call(call: ToolCall) -> dict[str, Any]:
 def _company(parts: Sequence[Part]) -> Sequence[Part]:
     """Leave out the fields of a message that has nothing left to say."""
     return parts if any(isinstance(one, Text | ToolCall) for one in parts) else ()
-
-
-def _usage(payload: Mapping[str, Any]) -> Usage:
-    usage = mapping(payload.get("usage"))
-    details = mapping(usage.get("prompt_tokens_details"))
-    return Usage(
-        input_tokens=count(usage.get("prompt_tokens")),
-        output_tokens=count(usage.get("completion_tokens")),
-        cached_tokens=count_if_any(details.get("cached_tokens")),
-        service_tier=tier(payload.get("service_tier")),
-    )
 
 
 _DIALECT = Dialect(api=API, id_max=40, company=_company)

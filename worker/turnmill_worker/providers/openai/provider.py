@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from types import MappingProxyType
@@ -20,6 +20,7 @@ from turnmill_worker.providers.openai import chat, conversations, responses
 from turnmill_worker.providers.openai.streaming import ChatEvents, ResponseEvents
 from turnmill_worker.providers.parameters import (
     choice,
+    prompt_cache_of,
     refuse_prompt,
     refuse_thread,
     timeout_of,
@@ -29,6 +30,10 @@ from turnmill_worker.providers.streaming import Assembly, Told, answered
 from turnmill_worker.providers.untrusted import mapping, name
 
 T = TypeVar("T")
+#: Makes a body, as often as one is sent.
+Body = Callable[[], dict[str, Any]]
+#: Sends what was encoded, as what is to stream or not.
+Send = Callable[[bytes, bool], Awaitable[RawAnswer]]
 
 _REQUEST_ID = "x-request-id"
 #: Where the vendor's codes are, the finest first.
@@ -41,6 +46,11 @@ _STREAMED: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         chat.PATH: {"stream": True, "stream_options": {"include_usage": True}},
     }
 )
+#: By it the vendor finds the machine that holds what a session has said before.
+_CACHE_KEY = "prompt_cache_key"
+#: What servers that do not know it refuse in words that may name no parameter.
+_NEWER = ("stream_options", _CACHE_KEY)
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 _MOST_REMEMBERED = 1_000
 
 #: Where a thread is kept: the words of the setting.
@@ -74,7 +84,7 @@ class OpenAIProvider:
             headers=lambda: headers_of(sdk.default_headers, sdk.auth_headers),
         )
         #: what the server refuses, of which model
-        self._unstreamed: frozenset[tuple[str, str]] = frozenset()
+        self._refused: frozenset[tuple[str, str]] = frozenset()
 
     @classmethod
     def from_env(cls) -> Self:
@@ -142,16 +152,14 @@ class OpenAIProvider:
         await self._sdk.close()
 
     async def _send_response(self, request: Request, told: Told | None) -> Done | Running:
+        body = partial(_body_of, request)
         if told is not None:
-            return await self._stream_response(_body_of(request), request, told)
-        sent = encoded(_body_of(request))
+            return await self._stream_response(body, request, told)
         post = self._begin if request.settings.get("background") else self._post
-        answer = await post(responses.PATH, sent, request)
+        answer = await self._asked(body, request, partial(_plainly, post, responses.PATH, request))
         return await _read(answer, request, responses.reply_of)
 
-    async def _stream_response(
-        self, body: dict[str, Any], request: Request, told: Told
-    ) -> Done | Running:
+    async def _stream_response(self, body: Body, request: Request, told: Told) -> Done | Running:
         """Stream a response; what fails may have left one at the vendor."""
         events = ResponseEvents(most=self._vendor.reply_bytes_max)
         streaming = self._stream(responses.PATH, body, request, events, told)
@@ -162,7 +170,7 @@ class OpenAIProvider:
                 answer = await streaming
             return await _read(answer, request, responses.reply_of)
         except ProviderError as error:
-            if events.id and body["store"]:
+            if events.id and _is_stored(request):
                 error.kept = error.kept or (events.id,)
             if error.error_code not in _LOST_CODES or not request.thread_ref:
                 raise
@@ -189,11 +197,13 @@ class OpenAIProvider:
         choice(request.settings, "thread", among=("client",))
         refuse_thread(request)
         refuse_prompt(request.settings, "chat completions know")
+        body = partial(chat.body_of, request)
         if told is None:
-            answer = await self._post(chat.PATH, encoded(chat.body_of(request)), request)
+            send = partial(_plainly, self._post, chat.PATH, request)
+            answer = await self._asked(body, request, send)
         else:
-            body = chat.body_of(request)
-            events = ChatEvents(most=self._vendor.reply_bytes_max)
+            most = self._vendor.reply_bytes_max
+            events = ChatEvents(most=most, counted=request.counted)
             answer = await self._stream(chat.PATH, body, request, events, told)
         if not answer.accepted:
             raise _refusal(answer)
@@ -201,35 +211,40 @@ class OpenAIProvider:
         return await read(answer, reply_of, request_id=_REQUEST_ID)
 
     async def _stream(
-        self,
-        path: str,
-        body: dict[str, Any],
-        request: Request,
-        events: Assembly,
-        told: Told,
+        self, path: str, body: Body, request: Request, events: Assembly, told: Told
     ) -> RawAnswer:
-        """Ask for a stream, without what the server refuses of that: it is remembered."""
+        """Ask for a stream."""
         within = timeout_of(request.settings, default=DEFAULT_TIMEOUT)
         take = partial(answered, assembly=events, told=told)
+
+        async def send(sent: bytes, streams: bool) -> RawAnswer:
+            if streams:
+                return await self._vendor.stream(path, sent, take, within=within)
+            return await self._post(path, sent, request)
+
+        return await self._asked(body, request, send, also=_STREAMED[path])
+
+    async def _asked(
+        self, body: Body, request: Request, send: Send, *, also: Mapping[str, Any] = _NOTHING
+    ) -> RawAnswer:
+        """Ask with all that is wanted, without what the server refuses of it: it is remembered.
+
+        Nothing of the body is kept while the vendor works: thousands of turns wait like this one.
+        """
+        wanted = {**also, **_cache_key_of(request)}
         refused: set[tuple[str, str]] = set()
         while True:
-            known = self._unstreamed | refused
-            wanted = {
-                one: how
-                for one, how in _STREAMED[path].items()
-                if (request.model, one) not in known
-            }
-            if "stream" in wanted:
-                sent = encoded({**body, **wanted})
-                answer = await self._vendor.stream(path, sent, take, within=within)
-            else:
-                answer = await self._post(path, encoded(body), request)
-            name = _named_in(answer, wanted)
+            known = self._refused | refused if refused else self._refused
+            asked = {one: how for one, how in wanted.items() if (request.model, one) not in known}
+            if "stream" not in asked:
+                asked.pop("stream_options", None)
+            answer = await send(encoded({**body(), **asked}), "stream" in asked)
+            name = _named_in(answer, asked)
             if not name:
                 break
             refused.add((request.model, name))
-        if answer.accepted and len(known) < _MOST_REMEMBERED:
-            self._unstreamed |= refused
+        if refused and answer.accepted and len(known) < _MOST_REMEMBERED:
+            self._refused |= refused
         return answer
 
     async def _post(self, path: str, body: bytes, request: Request) -> RawAnswer:
@@ -274,9 +289,28 @@ def _named_in(answer: RawAnswer, wanted: Collection[str]) -> str:
     if isinstance(param, str) and param:
         return next((one for one in wanted if param.split(".")[0] == one), "")
     # Not `stream`, which may be any word. Whether it was this is seen when it is left out.
-    return (
-        "stream_options" if "stream_options" in wanted and b"stream_options" in answer.body else ""
-    )
+    return next((one for one in _NEWER if one in wanted and one.encode() in answer.body), "")
+
+
+def _cache_key_of(request: Request) -> Mapping[str, str]:
+    """Return the key under which a session's requests find one another; a session may set its own.
+
+    What is said once has none: by its beginning alone it finds what others have left.
+    """
+    settings = request.settings
+    if request.is_single or _CACHE_KEY in settings or prompt_cache_of(settings) == "off":
+        return _NOTHING
+    return {_CACHE_KEY: str(request.session_id)}
+
+
+async def _plainly(
+    post: Callable[[str, bytes, Request], Awaitable[RawAnswer]],
+    path: str,
+    request: Request,
+    sent: bytes,
+    streams: bool,
+) -> RawAnswer:
+    return await post(path, sent, request)
 
 
 async def _read(answer: RawAnswer, request: Request, reply_of: Callable[..., T]) -> T:
@@ -301,8 +335,15 @@ def _body_of(request: Request) -> dict[str, Any]:
         refuse_thread(request)
     if kind != CONVERSATION:
         return responses.body_of(request, chain=kind == CHAIN)
-    stored = bool(ref or request.settings.get("background"))  # which wants it
+    stored = _is_stored(request)
     return responses.body_of(request, chain=False, conversation=ref, store=stored)
+
+
+def _is_stored(request: Request) -> bool:
+    """Tell whether the vendor is asked to store the response: in the background it has to."""
+    kind = _kind(request)
+    in_conversation = bool(request.thread_ref or request.settings.get("background"))
+    return kind == CHAIN or (kind == CONVERSATION and in_conversation)
 
 
 def _kept_as(request: Request, payload: Mapping[str, Any]) -> tuple[bool, str | None]:

@@ -22,17 +22,15 @@ from turnmill_worker.providers.offering import (
 )
 from turnmill_worker.providers.openai.items import input_of, is_refusal, is_unanswered, parts_of
 from turnmill_worker.providers.parameters import TOOLS, vendor_parameters
-from turnmill_worker.providers.port import Done, Failed, Request, Running, Usage
+from turnmill_worker.providers.port import Done, Failed, Request, Running
 from turnmill_worker.providers.untrusted import (
     Unreadable,
-    count,
-    count_if_any,
     mapping,
     mappings,
     name,
     text,
-    tier,
 )
+from turnmill_worker.providers.usages import of_openai
 
 PATH = "responses"
 
@@ -137,7 +135,7 @@ def reply_of(
         raise Unreadable
     return Done(
         parts=tuple(parts),
-        usage=_usage(payload),
+        usage=of_openai(payload),
         finish_reason=_finish_reason(payload, output),
         thread_ref=_goes_on(given if thread is None else thread, output, called and offered)
         if chain
@@ -201,18 +199,6 @@ def _finish_reason(payload: Mapping[str, Any], output: Sequence[Mapping[str, Any
     if any(map(is_unanswered, output)):
         return "tool_calls"
     return "refusal" if is_refusal(output) else "stop"
-
-
-def _usage(payload: Mapping[str, Any]) -> Usage:
-    usage = mapping(payload.get("usage"))
-    details = mapping(usage.get("input_tokens_details"))
-    return Usage(
-        input_tokens=count(usage.get("input_tokens")),
-        output_tokens=count(usage.get("output_tokens")),
-        cached_tokens=count_if_any(details.get("cached_tokens")),
-        cache_write_tokens=count_if_any(details.get("cache_write_tokens")),
-        service_tier=tier(payload.get("service_tier")),
-    )
 
 
 def _kept(given: str, *, chain: bool) -> tuple[str, ...]:

@@ -1,12 +1,14 @@
 """What OpenAI's events amount to: a response, or a chat completion."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from turnmill_worker.http1.failures import TooLarge
+from turnmill_worker.providers.port import Usage
 from turnmill_worker.providers.streaming import Size, Told
 from turnmill_worker.providers.untrusted import mapping, mappings, name, paired
+from turnmill_worker.providers.usages import of_openai
 
 #: Each holds the response as it stands at its end.
 _LAST = frozenset(
@@ -88,9 +90,11 @@ class ChatEvents:
     https://platform.openai.com/docs/api-reference/chat-streaming
     """
 
-    def __init__(self, *, most: int) -> None:
+    def __init__(self, *, most: int, counted: Callable[[Usage], None] | None = None) -> None:
+        """`counted` is told what was used so far, by servers that say so with every chunk."""
         self.payload: Mapping[str, Any] | None = None
         self._size = Size(most)
+        self._counted = counted
         self._top: dict[str, Any] = {}
         self._message: dict[str, Any] = {}
         self._content: list[object] = []
@@ -105,9 +109,10 @@ class ChatEvents:
         if any(one.get("error") for one in (event, *choices[:1])) or _is_error(event):
             self.payload = event
             return
-        for key in ("id", "model", "service_tier", "usage"):
+        for key in ("id", "model", "service_tier"):
             if event.get(key) is not None:
                 self._top[key] = event[key]
+        self._count(event, choices)
         for choice in choices:
             if not choice.get("index"):
                 self._take_choice(choice, told, size=size)
@@ -118,6 +123,15 @@ class ChatEvents:
             self._spoil(told)
         elif self._finish is not None:
             self.payload = {} if self._is_spoilt else self._completion()
+
+    def _count(self, event: Mapping[str, Any], choices: list[Mapping[str, Any]]) -> None:
+        """Take what was used, wherever the server puts it: each time it is the sum so far."""
+        usage = event.get("usage") or mapping(event.get("x_groq")).get("usage")
+        usage = usage or next((one["usage"] for one in choices if one.get("usage")), None)
+        if usage:
+            self._top["usage"] = usage
+            if self._counted is not None:
+                self._counted(of_openai(self._top))
 
     def _take_choice(self, choice: Mapping[str, Any], told: Told, *, size: int) -> None:
         given = choice.get("delta")

@@ -1,0 +1,159 @@
+"""What vendors say of usage: odd shapes, and what is kept of them."""
+
+from typing import Any
+
+import pytest
+
+from turnmill_worker.providers.figures import CALLS_MAX, FIGURES_MAX, figures
+from turnmill_worker.providers.port import Usage
+from turnmill_worker.providers.usages import of_anthropic, of_openai, read_again, summed
+
+
+def openai(usage: Any, **beside: Any) -> Usage:
+    return of_openai({"usage": usage, "model": "gpt-5", **beside})
+
+
+def anthropic(**usage: Any) -> Usage:
+    return of_anthropic({"usage": usage, "model": "claude-haiku-4-5"})
+
+
+@pytest.mark.parametrize(
+    ("usage", "output"),
+    [
+        ({"completion_tokens": 10, "total_tokens": 15, "reasoning": 4}, 10),
+        ({"completion_tokens": 10, "total_tokens": 19, "reasoning": 4}, 14),  # beside it
+        ({"completion_tokens": 10, "reasoning": 4}, 10),
+        ({"completion_tokens": 3, "reasoning": 40}, 43),  # more than all of it
+        ({"completion_tokens": 3, "total_tokens": 8, "reasoning": 40}, 3),  # makes no sense
+        ({"completion_tokens": 10, "total_tokens": 15, "reasoning": "four"}, 10),
+    ],
+)
+def test_what_was_thought_is_a_part_of_the_output_wherever_it_is_counted(
+    usage: dict[str, Any], output: int
+) -> None:
+    details = {"reasoning_tokens": usage.pop("reasoning")}
+    found = openai({"prompt_tokens": 5, "completion_tokens_details": details, **usage})
+    assert found.output_tokens == output
+
+
+@pytest.mark.parametrize(
+    ("usage", "cached"),
+    [
+        ({"prompt_tokens_details": {"cached_tokens": 64}}, 64),
+        ({"input_tokens_details": {"cached_tokens": 64}}, 64),
+        ({"prompt_cache_hit_tokens": 64, "prompt_cache_miss_tokens": 36}, 64),
+        ({"cached_tokens": 64}, 64),
+        ({"prompt_tokens_details": None}, 0),
+        ({"prompt_tokens_details": {"cached_tokens": None}}, 0),
+        ({"prompt_tokens_details": {"cached_tokens": "64"}}, None),
+        ({"prompt_tokens_details": {"cached_tokens": -1}}, None),
+    ],
+)
+def test_what_was_read_from_a_cache_is_found_where_servers_put_it(
+    usage: dict[str, Any], cached: int | None
+) -> None:
+    found = openai({"prompt_tokens": 100, "completion_tokens": 1, **usage})
+    assert (found.input_tokens, found.cached_tokens) == (100, cached)
+
+
+@pytest.mark.parametrize(
+    ("sum_", "short", "long", "expected"),
+    [
+        (1_253, 1_000, 253, (1_253, 253)),
+        (1_253, 1_253, 0, (1_253, 0)),
+        (None, 1_000, 253, (1_253, 253)),
+        (1_253, None, None, (1_253, 0)),
+        (1_253, None, 253, (1_253, 253)),
+        (3_000, 0, 253, (3_000, 3_000)),  # the sum has gone on, all of one kind
+        (3_000, 1_253, 0, (3_000, 0)),
+        (3_000, 1_000, 253, (3_000, None)),  # of both kinds: nobody knows
+        ("many", 0, 0, (None, 0)),
+    ],
+)
+def test_what_was_put_in_a_cache_is_counted_once_and_by_how_long_it_stays(
+    sum_: object, short: int | None, long: int | None, expected: tuple[int | None, int | None]
+) -> None:
+    lives = {"ephemeral_5m_input_tokens": short, "ephemeral_1h_input_tokens": long}
+    found = anthropic(
+        input_tokens=5,
+        output_tokens=1,
+        cache_creation_input_tokens=sum_,
+        cache_creation={name: one for name, one in lives.items() if one is not None},
+    )
+    assert (found.cache_write_tokens, found.cache_write_1h_tokens) == expected
+
+
+def test_what_a_call_has_summed_up_within_itself_is_paid_for_beside_its_sums() -> None:
+    inner = [
+        {"type": "compaction", "input_tokens": 100, "output_tokens": 20},
+        {"type": "message", "input_tokens": 7, "output_tokens": 3},
+    ]
+    found = anthropic(input_tokens=7, output_tokens=3, iterations=inner)
+    assert (found.input_tokens, found.output_tokens, found.service_tier) == (107, 23, "")
+
+
+def test_what_another_model_did_within_a_call_leaves_its_price_unknown() -> None:
+    inner = [{"type": "advisor_message", "model": "claude-opus-5", "input_tokens": 9}]
+    assert anthropic(input_tokens=7, output_tokens=3, iterations=inner).service_tier == "mixed"
+
+
+def test_searches_are_counted_where_each_vendor_says_so() -> None:
+    searched = {"web_search_requests": 3, "web_fetch_requests": 1}
+    assert anthropic(input_tokens=1, output_tokens=1, server_tool_use=searched).searches == 3
+    beside = {"tool_usage": {"web_search": {"num_requests": 2}}}
+    assert openai({"input_tokens": 1, "output_tokens": 1}, **beside).searches == 2
+
+
+def test_of_an_answer_its_figures_are_kept_and_no_words() -> None:
+    said = {
+        "usage": {
+            "input_tokens": 5,
+            "note": "Ada said hello",
+            "service_tier": "flex",
+            "speed": "Ada said hello",
+            "details": {"cached": 1.5, "nothing": None, "yes": True, "Ada said": 3},
+            "iterations": [{"type": "message", "text": "hello"}, "hello"],
+            "far": float("inf"),
+            "many": 10**400,
+        },
+        "model": "gpt-5",
+        "output": "hello",
+    }
+    assert figures((said,)) == [
+        {
+            "usage": {
+                "input_tokens": 5,
+                "service_tier": "flex",
+                "details": {"cached": 1.5, "nothing": None, "yes": True},
+                "iterations": [{"type": "message"}],
+            },
+            "model": "gpt-5",
+        }
+    ]
+
+
+def test_what_is_kept_has_a_bound_and_runs_nothing_of_anybody_s() -> None:
+    class Theirs(dict[str, Any]):
+        def items(self) -> Any:
+            raise AssertionError
+
+    deep: dict[str, Any] = {"n": 1}
+    for _ in range(50):
+        deep = {"n": deep}
+    wide = {f"n{n}": n for n in range(1_000)}
+    assert figures((Theirs(n=1),)) is None
+    assert figures(Theirs()) is None
+    assert str(figures((deep,))).count("n") <= 6
+    (kept,) = figures((wide,)) or [{}]
+    assert len(kept) <= FIGURES_MAX
+    assert len(figures(tuple([{"n": 1}] * 1_000)) or ()) == CALLS_MAX
+
+
+def test_what_was_kept_is_read_again_as_it_was_read_first() -> None:
+    usage = {"input_tokens": 5, "cache_read_input_tokens": 7, "output_tokens": 2}
+    answer = {"usage": usage | {"service_tier": "batch"}, "model": "claude-haiku-4-5"}
+    both = summed(of_anthropic(answer), of_anthropic(answer))
+    kept = figures(both.said) or []
+    again = read_again("anthropic", kept)
+    assert again == [("claude-haiku-4-5", of_anthropic(answer))] * 2
+    assert read_again("mock", kept) == []

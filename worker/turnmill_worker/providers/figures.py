@@ -1,0 +1,73 @@
+"""Figures: what is kept of a vendor's words about usage, which are numbers and a few names."""
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+#: Of one call. The vendors' largest has some thirty.
+FIGURES_MAX = 100
+#: Calls of one attempt of which it is kept: summaries and answers that were paused are several.
+CALLS_MAX = 50
+
+_DEEP = 5
+_LARGEST = 10**18
+_NAME = re.compile(r"[A-Za-z0-9_]{1,64}")
+#: What may be a word: names of ours, and the vendors'. Any other text may be anybody's.
+_WORDS = frozenset({"inference_geo", "model", "service_tier", "speed", "type"})
+_WORD = re.compile(r"[A-Za-z0-9_.:/@+-]{1,100}")
+
+
+def figures(said: object) -> list[dict[str, Any]] | None:
+    """Return what is kept of each call, or None where nothing is.
+
+    A provider may be anybody's: of exactly these types nothing of theirs runs, and no other is
+    looked at.
+    """
+    if not said or type(said) is not tuple:
+        return None
+    found = [kept for one in said[:CALLS_MAX] if (kept := _of_call(one))]
+    return found or None
+
+
+def _of_call(call: object) -> dict[str, Any]:
+    return _object(call, left=[FIGURES_MAX], deep=_DEEP) if type(call) is dict else {}
+
+
+def _object(given: dict[Any, Any], *, left: list[int], deep: int) -> dict[str, Any]:
+    return {
+        name: figure
+        for name, value in islice(given.items(), FIGURES_MAX)
+        if type(name) is str and _NAME.fullmatch(name)
+        for figure in _figure(name, value, left=left, deep=deep)
+    }
+
+
+def _figure(name: str, value: object, *, left: list[int], deep: int) -> Iterator[Any]:
+    """Yield the value where it is kept."""
+    left[0] -= 1
+    if left[0] < 0:
+        return
+    if type(value) is dict and deep:
+        yield _object(value, left=left, deep=deep - 1)
+    elif type(value) is list and deep:
+        yield _list(value, left=left, deep=deep - 1)
+    elif _is_kept(name, value):
+        yield value
+
+
+def _is_kept(name: str, value: Any) -> bool:
+    kind = type(value)
+    if kind is str:
+        return name in _WORDS and _WORD.fullmatch(value) is not None
+    if kind is float:
+        return math.isfinite(value)
+    if kind is int:
+        return bool(-_LARGEST <= value <= _LARGEST)
+    return value is None or kind is bool
+
+
+def _list(given: Sequence[Any], *, left: list[int], deep: int) -> list[dict[str, Any]]:
+    kept = (one for one in islice(given, FIGURES_MAX) if type(one) is dict)
+    return [_object(one, left=left, deep=deep) for one in kept if left[0] > 0]
