@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,21 @@ import turnmill
 from tests import rows, stepping, steps
 from turnmill import AsyncClient, Batch, Client, InvalidBatchFile, InvalidInput, Turn, TurnState
 from turnmill.domain.states import Lane, ToolCallState
+from turnmill.store.nouns import accounts
 from turnmill.verbs import sending
 from turnmill.verbs.backpressure import Backpressure
 from turnmill.verbs.intake import new_turn, turn_options
 
 WRITES = ("INSERT", "UPDATE", "DELETE", "LOCK", "WITH")
 LOCKS = ("FOR UPDATE", "FOR NO KEY UPDATE", "FOR SHARE")
+
+
+def closed(client: Client) -> Client:
+    """Let the mock's account be closed."""
+    key = accounts.AccountKey(kind=accounts.ACCOUNT, provider="mock")
+    with client._executor.database.begin() as conn:
+        accounts.close(conn, key, wait=lambda _: timedelta(seconds=9), code="rate_limited")
+    return client
 
 
 def held(client: Client) -> Turn:
@@ -97,6 +107,12 @@ VERBS: dict[str, Callable[[Client, Path], object]] = {
     "Lanes.paused": lambda c, _: c.lanes.paused(),
     "Lanes.pause": lambda c, _: c.lanes.pause(lane="bulk", provider="mock"),
     "Lanes.resume": lambda c, _: c.lanes.resume(lane="bulk", provider="mock"),
+    "Limits.set": lambda c, _: c.limits.set(provider="mock", requests_per_minute=600),
+    "Limits.get": lambda c, _: c.limits.get(provider="mock"),
+    "Limits.list": lambda c, _: c.limits.list(),
+    "Limits.remove": lambda c, _: c.limits.remove(provider="mock"),
+    "Accounts.list": lambda c, _: c.accounts.list(),
+    "Accounts.open": lambda c, _: closed(c).accounts.open(provider="mock"),
     "Analytics.report": lambda c, _: c.analytics.report(days=2),
 }
 #: These ask no store.
@@ -137,10 +153,15 @@ def test_the_table_of_verbs_has_all_of_them() -> None:
         "Batch",
         "Events",
         "Lanes",
+        "Limits",
+        "Accounts",
         "Analytics",
     )
     owners = {noun: vars(getattr(turnmill, noun)) for noun in nouns}
-    properties = {"Client.analytics", "Client.batches", "Client.events", "Client.lanes"}
+    properties = {
+        *("Client.accounts", "Client.analytics", "Client.batches", "Client.events"),
+        *("Client.lanes", "Client.limits"),
+    }
     found = {
         f"{noun}.{verb}" for noun, all_of in owners.items() for verb in all_of if verb[0] != "_"
     }

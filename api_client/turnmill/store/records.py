@@ -283,6 +283,7 @@ class Claim:
     step_ref: str = ""  #: the vendor's thread as the step before left it
     estimated: bool = False  #: of a question: the call that it is about was booked as an estimate
     error_code: str | None = None  #: of the attempt before, where the turn is tried again
+    waits_for: str | None = None  #: what it was put off for, where it was
     lease_ends: float = inf  #: on a clock of the process that claimed; the store leaves it open
 
     def held_until(self, ends: float) -> Self:

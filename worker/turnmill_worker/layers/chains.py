@@ -26,8 +26,8 @@ class Chains:
     """All around the providers of one process: ours, and those that its operator registered.
 
     From the outside in: timeout, measure, history, compaction, repair, thread_lost, the operator's
-    in his order, hold, the provider. Around each of the operator's, and around the provider, stands
-    a guard. Compaction and repair are left out where a turn has no use for them.
+    in his order, the gates, hold, the provider. Around each of the operator's, and around the
+    provider, stands a guard. Compaction and repair are left out where a turn has no use for them.
     """
 
     def __init__(
@@ -41,7 +41,9 @@ class Chains:
         max_reply_bytes: int,
         theirs: Sequence[Named] = (),
         measure: Layer | None = None,
+        gates: Sequence[Layer] = (),
     ) -> None:
+        """`gates` see each request as it is sent, and put off what may not be sent now."""
         measuring = () if measure is None else (measure,)
         self._outermost = (timeout(turn_timeout), *measuring, history(read_history))
         self._mending = (compaction(shortening), repair(read_history))
@@ -51,6 +53,8 @@ class Chains:
         self._max_bytes = max_reply_bytes
         provider = guarded_provider(asking(find), max_bytes=max_reply_bytes)
         self._inner = around(hold(mark_sent), provider)
+        for gate in reversed(gates):
+            self._inner = around(gate, self._inner)
         self._usual = self._put_together(frozenset(), ())
         self._chosen: dict[tuple[frozenset[str], bool], Go] = {}
 

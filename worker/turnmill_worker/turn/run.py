@@ -67,6 +67,7 @@ class Deps:
     tools: Tools = field(default_factory=Tools)  #: that the operator registered
     step_ledger: StepLedger | None = None  #: None: no turn takes more than one step
     told: Told | None = None  #: after each commit
+    gates: Sequence[Layer] = ()  #: right before each call
     accepting: Callable[[], bool] = lambda: True  #: whether a turn may still be claimed
     turn_timeout: timedelta = timedelta(minutes=10)
     max_reply_bytes: int = boundary.MAX_REPLY_BYTES
@@ -87,6 +88,7 @@ class Deps:
             max_reply_bytes=self.max_reply_bytes,
             theirs=self.layers,
             measure=self.measure,
+            gates=self.gates,
         )
         object.__setattr__(self, "chains", chains)
         steps = Steps(ledger=self.step_ledger, tools=self.tools, accepting=self.accepting)

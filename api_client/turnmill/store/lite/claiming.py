@@ -160,6 +160,7 @@ def _from_rows(conn: Connection, head: Any, turn: Any, asked: Mapping[str, Any])
         step=turn.step,
         step_ref=turn.step_ref,
         error_code=turn.error_code,
+        waits_for=turn.waits_for,
         **asked,
     )
 
