@@ -6,13 +6,13 @@ here are seconds on one clock.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 #: So much of an allowance is left alone: a vendor's minutes are not ours, and calls arrive late.
 MARGIN = 0.02
-#: What a lull leaves over is made up for, up to what the margin of a minute has room for.
-BURST = 60.0 * MARGIN
+#: What a lull leaves over is made up for, up to a part of what the margin of a minute has room for.
+BURST = 0.4 * 60.0 * MARGIN
 #: Permits are given for a call that is to begin within this.
 AHEAD = 3.0
 #: Whoever waits comes back so long before his place, to be there when it comes.
@@ -85,9 +85,12 @@ def answer(
     left = [one for one in asks[len(begins) :] if one.line is not None]
     each = rates.seconds_of(sum(one.tokens for one in asks) / max(1, len(asks)))
     places: dict[str, Sequence[float]] = {}
-    for line, count in Counter(one.line for one in left if one.line is not None).items():
+    counts = Counter(one.line for one in left if one.line is not None)
+    for line, count in counts.items():
         wanted = count + more.get(line, 0)
-        places[line], given = place(given, line, count=wanted, each=each, now=now)
+        places[line], given = place(
+            given, line, count=wanted, each=each, now=now, beside=counts.keys()
+        )
     return Answer(begins=begins, places=places), given
 
 
@@ -113,16 +116,22 @@ def hold_until(given: Given, until: float) -> Given:
 
 
 def place(
-    given: Given, line: str, *, count: int, each: float, now: float
+    given: Given,
+    line: str,
+    *,
+    count: int,
+    each: float,
+    now: float,
+    beside: Collection[str] = (),
 ) -> tuple[list[float], Given]:
     """Return `count` places in a line, in seconds from now, each that of a call taking `each`.
 
-    Lines share what there is, and a new one begins at its head; those of the interactive lane go
-    first. So whoever sends much does not stand before whoever sends little.
+    Lines share what there is, those `beside` it too, and a new one begins at its head; those of the
+    interactive lane go first. So whoever sends much does not stand before whoever sends little.
     """
     stand = {one: end for one, end in given.places.items() if end > now}
-    rivals = [one for one in stand if one != line and not _yields(one, to=line)]
-    step = each * (1 + len(rivals))
+    rivals = {*stand, *beside} - {line}
+    step = each * (1 + sum(not _yields(one, to=line) for one in rivals))
     first = max(stand.get(line, 0.0), now + EARLY)
     places = [first + step * n - now for n in range(count)]
     stand[line] = first + step * count

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -26,6 +26,7 @@ from turnmill.store.nouns.accounts import (
     ACCOUNT,
     BREAKER,
     AccountKey,
+    Closed,
     close,
     give_probe_back,
     open_again,
@@ -72,7 +73,7 @@ class Accounts:
         self._trying: set[AccountKey] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def look(self, call: Call) -> NotNow | None:
+    def refused(self, call: Call) -> NotNow | None:
         """Return for how long the call has to wait, as far as is known here."""
         known = self._known(call)
         if known is None:
@@ -86,7 +87,7 @@ class Accounts:
         """Let the call through, unless its account is closed."""
         known: Known | None = None
         if self.closures:
-            if (refused := self.look(call)) is not None:
+            if (refused := self.refused(call)) is not None:
                 return refused
             known = self._known(call)
             if known is not None and not await self._may_try(known):
@@ -121,10 +122,12 @@ class Accounts:
             if not self.closures.is_closed(key):
                 await self._close(key, code=HANGS, wait=rest)
 
-    def opened(self, keys: list[AccountKey]) -> None:
-        """Have those come who wait for what somebody has opened."""
-        for key in keys:
+    def look(self, closed: Sequence[Closed], *, began: float) -> None:
+        """Take over what the rows say, and have those come who wait for what was opened."""
+        for key in self.closures.look(closed, began=began):
             self._recall(key)
+        for known in self.closures:
+            self._await(known)
 
     def _known(self, call: Call) -> Known | None:
         if not self.closures:
@@ -224,7 +227,7 @@ class Accounts:
         known: Known | None = None,
     ) -> Known | None:
         """Close it for all; None where the rows do not take it, and it is closed here alone."""
-        was = self.closures.is_closed(key)
+        was, told_at = self.closures.is_closed(key), self._clock()
         self.closures.close_here(key, code=code, wait=wait(1))
         seen = known.closed.n if known is not None and known.key == key else 0
         if known is not None and known.key != key:
@@ -234,7 +237,8 @@ class Accounts:
             closed = await self._rows.write(
                 close,
                 key,
-                wait=wait,
+                # From when it was said, however long the store takes to hear of it.
+                wait=lambda times: wait(times) - timedelta(seconds=self._clock() - told_at),
                 code=code[:200],
                 permanent=permanent,
                 turn_id=turn_id,
@@ -245,7 +249,24 @@ class Accounts:
             return None
         if not was:
             _tell(key, code, closed.left, permanent=permanent)
-        return self.closures.learn(closed)
+        learnt = self.closures.learn(closed)
+        self._await(learnt)
+        return learnt
+
+    def _await(self, known: Known) -> None:
+        """Have one turn come right when its time has come: it is the one that tries it."""
+        if not known.awaited and known.closed.n >= 0:
+            known.awaited = True
+            self._later(self._come_in_time(known))
+
+    async def _come_in_time(self, known: Known) -> None:
+        key, n = known.key, known.closed.n
+        while (left := known.until - self._clock()) > 0:
+            await asyncio.sleep(left)
+        if self.closures.is_closed(key, n=n) and not known.tried:
+            await self._recalling.some(
+                (known.waits_for,), provider=key.provider, model=key.model, limit=1
+            )
 
     async def _open(self, key: AccountKey, *, n: int | None) -> None:
         self._trying.discard(key)
@@ -277,6 +298,11 @@ class Accounts:
             self.breakers.forgive(provider, model)
             key = AccountKey(kind=BREAKER, provider=provider, model=model)
             self._later(self._closing(key, turn_id))
+
+    async def stop(self) -> None:
+        """Leave what is closed to others."""
+        for task in list(self._tasks):
+            task.cancel()
 
     async def _closing(self, key: AccountKey, turn_id: TurnId) -> None:
         await self._close(key, code=FAILS, wait=rest, turn_id=turn_id)

@@ -29,6 +29,7 @@ class Known:
     until: float  #: on our clock: from then on one call may try it
     noted_at: float  #: on our clock
     tried: bool = False  #: by a call of this process, now
+    awaited: bool = False  #: somebody is recalled when its time has come
     put_off: int = 0  #: turns, since it was closed, or since it was last tried
 
     @property

@@ -33,7 +33,7 @@ _MOST_AHEAD = 200
 _MOST_PLACES = 200
 _LEAST = 0.1
 #: Whoever has had a place, and finds none left, comes again so soon; beyond it, in another place.
-_SOON = 10.0
+_SOON = 3.0
 
 
 @dataclass(slots=True, eq=False)

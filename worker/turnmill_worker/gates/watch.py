@@ -48,7 +48,7 @@ class Gates:
             self._rows,
             self._recalling,
             account_of=account_of,
-            closed=self._accounts.look,
+            closed=self._accounts.refused,
             slots=slots,
         )
         self._woken = asyncio.Event()
@@ -77,6 +77,7 @@ class Gates:
         """Look no more, and give permits back."""
         if self._task is not None:
             self._task.cancel()
+        await self._accounts.stop()
         await self._recalling.stop()
         with suppress(TimeoutError, StoreError):
             async with asyncio.timeout(_STOPS_WITHIN.total_seconds()):
@@ -92,7 +93,7 @@ class Gates:
             self._providers_at = began
         else:
             closed, limits = await self._rows.read(read_closed, read_limits)
-        self._accounts.opened(self._accounts.closures.look(closed, began=began))
+        self._accounts.look(closed, began=began)
         self._limits.look(limits, self._providers)
         await self._accounts.tick()
         await self._limits.tick()

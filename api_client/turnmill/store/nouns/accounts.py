@@ -26,6 +26,8 @@ BREAKER = "breaker"
 #: One that has been open for this long is not closed in a row any more.
 _FORGOTTEN = timedelta(minutes=2)
 _NOBODY = UUID(int=0)
+#: So much of a wait is no other wait.
+_THE_SAME = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,9 +209,13 @@ def _select(key: AccountKey) -> Any:
 def _longer(
     conn: Connection, key: AccountKey, row: Any, wait: Callable[[int], timedelta]
 ) -> Closed:
-    """Note that it is to be left alone for longer than was known; never for less."""
-    until = row.now + wait(row.times)
-    if until <= row.closed_until:
+    """Note that it is to be left alone for longer than was known; never for less.
+
+    Calls that were in flight together are all told the same, one a little later than the other.
+    """
+    asked = wait(row.times)
+    until = row.now + asked
+    if until <= row.closed_until + asked * _THE_SAME:
         return _closed(row)
     return _moved(conn, key, {"closed_until": until})
 
