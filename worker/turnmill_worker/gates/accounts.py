@@ -261,9 +261,12 @@ class Accounts:
 
     async def _come_in_time(self, known: Known) -> None:
         key, n = known.key, known.closed.n
-        while (left := known.until - self._clock()) > 0:
+        left = known.until - self._clock()
+        if left > 0:
             await asyncio.sleep(left)
-        if self.closures.is_closed(key, n=n) and not known.tried:
+        if known.until > self._clock():  # it was closed for longer meanwhile
+            self._later(self._come_in_time(known))
+        elif self.closures.is_closed(key, n=n) and not known.tried:
             await self._recalling.some(
                 (known.waits_for,), provider=key.provider, model=key.model, limit=1
             )

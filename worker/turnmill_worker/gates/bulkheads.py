@@ -74,19 +74,19 @@ class Bulkhead:
     async def tick(self) -> None:
         """Hold what is in flight, and give back the rest; about once a second."""
         if self.rows is not None and (self.held or self.in_flight):
-            await self._take(self.in_flight)
+            await self._hold()
 
     async def stop(self) -> None:
         """Give all back."""
         if self.rows is not None and self.held:
-            await self._take(0)
+            await self._hold()
 
     async def _free(self) -> None:
         await asyncio.sleep(_GATHERED)
         was_full, room = self._is_full, self.room
         try:
             if self.rows is not None and room > 0:
-                await self._take(self.in_flight)
+                await self._hold()
         except StoreError as error:
             logger.warning("cannot give permits back: %s", error.code)
         if room > 0 and (self._put_off or was_full):
@@ -96,22 +96,27 @@ class Bulkhead:
             self._put_off = max(0, self._put_off - came) if came == room else 0
 
     async def _ask(self) -> None:
-        async with self._asking:
-            if self.room > 0 or self.clock() - self._asked_at < _AGAIN:
-                return
-            try:
-                await self._take(self.in_flight + self._wanting)
-            except StoreError as error:
-                logger.warning("cannot take permits: %s", error.code)
-            if self.room < 1:
-                self._asked_at = self.clock()
+        if self.clock() - self._asked_at < _AGAIN:
+            return
+        try:
+            await self._hold()
+        except StoreError as error:
+            logger.warning("cannot take permits: %s", error.code)
+        if self.room < 1:
+            self._asked_at = self.clock()
 
-    async def _take(self, wanted: int) -> None:
+    async def _hold(self) -> None:
+        """Hold as many as are in flight, or about to be; one after the other, each in a write."""
         assert self.rows is not None
-        found = await self.rows.write(
-            share, self.key, owner=self.rows.owner, wanted=wanted, for_seconds=LEASE
-        )
-        if found is None:  # the limit is gone, and nobody counts any more
-            self.held, self._is_full = self.in_flight + wanted, False
-        else:
-            self.held, self._is_full = found.held, found.is_full
+        async with self._asking:
+            wanted = self.in_flight + self._wanting
+            if self.room > 0 and self._wanting and self.held >= wanted:
+                return  # somebody before us has asked for all
+            self.held = min(self.held, wanted)  # what is about to be another's is not ours any more
+            found = await self.rows.write(
+                share, self.key, owner=self.rows.owner, wanted=wanted, for_seconds=LEASE
+            )
+            if found is None:  # the limit is gone, and nobody counts any more
+                self.held, self._is_full = self.in_flight + wanted, False
+            else:
+                self.held, self._is_full = found.held, found.is_full

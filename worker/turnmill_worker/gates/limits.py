@@ -59,7 +59,7 @@ class Limits:
         provider, model = call.claim.provider, call.request.model
         lines, bulkheads = self._of(provider, model)
         if not lines and not bulkheads:
-            return await self._heard(call, go, ())
+            return await self._heard(call, go)
         if (closed := self._closed(call)) is not None:
             return closed
         async with AsyncExitStack() as stack:
@@ -166,7 +166,7 @@ class Limits:
                     before.not_used(tokens=tokens)
                 return _later(found.seconds)
             entered.append(one)
-        answer = await self._heard(call, go, lines)
+        answer = await self._heard(call, go)
         if isinstance(answer, NotNow):
             for one in entered:
                 one.not_used(tokens=tokens)
@@ -175,14 +175,13 @@ class Limits:
                 one.used(asked=tokens, used=_used(answer))
         return answer
 
-    async def _heard(self, call: Call, go: Go, lines: Sequence[Line]) -> Answer:
+    async def _heard(self, call: Call, go: Go) -> Answer:
         """Make the call, and learn from the headers of its answer what the vendor allows."""
         provider = call.claim.provider
-        key = LimitKey(
-            provider=provider, account=self._account_of(provider), model=call.request.model
-        )
-        if key.account == SET:
+        account = self._account_of(provider)
+        if account == SET:
             return await go(call)
+        key = LimitKey(provider=provider, account=account, model=call.request.model)
         with self.learning.hearing(key):
             return await go(call)
 
