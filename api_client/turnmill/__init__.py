@@ -81,11 +81,13 @@ from turnmill.domain.states import (
 )
 
 if TYPE_CHECKING:
+    from turnmill.aio.accounts import AsyncAccounts
     from turnmill.aio.analytics import AsyncAnalytics
     from turnmill.aio.batches import AsyncBatch, AsyncBatches
     from turnmill.aio.client import AsyncClient
     from turnmill.aio.events import AsyncEvents
     from turnmill.aio.lanes import AsyncLanes
+    from turnmill.aio.limits import AsyncLimits
     from turnmill.aio.sessions import AsyncSessions
     from turnmill.aio.turns import AsyncTurn, AsyncTurns
     from turnmill.domain.content import (
@@ -104,19 +106,23 @@ if TYPE_CHECKING:
     from turnmill.store.compaction_records import CompactionRecord
     from turnmill.store.kept import Keeping
     from turnmill.store.line.pauses import Pauses
+    from turnmill.store.nouns.accounts import AccountRecord
     from turnmill.store.nouns.batches import BatchCounts, BatchRecord, BatchResult
     from turnmill.store.nouns.events import Event, EventReader
     from turnmill.store.nouns.lanes import LaneLoad
+    from turnmill.store.nouns.limits import LimitRecord
     from turnmill.store.nouns.repricing import PaidCall
     from turnmill.store.nouns.tool_calls import ToolCallRecord
     from turnmill.store.nouns.usage import UsageRow
     from turnmill.store.nouns.why import Cause, Reason, Why
     from turnmill.store.records import AttemptRecord, MessageRecord, SessionRecord, TurnRecord
+    from turnmill.sync.accounts import Accounts
     from turnmill.sync.analytics import Analytics
     from turnmill.sync.batches import Batch, Batches
     from turnmill.sync.client import Client
     from turnmill.sync.events import Events
     from turnmill.sync.lanes import Lanes
+    from turnmill.sync.limits import Limits
     from turnmill.sync.sessions import Sessions
     from turnmill.sync.turns import Turn, Turns
     from turnmill.tools import Tool, ToolContext, ToolError, tool
@@ -128,13 +134,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AccessDenied",
+    "AccountRecord",
+    "Accounts",
     "Analytics",
+    "AsyncAccounts",
     "AsyncAnalytics",
     "AsyncBatch",
     "AsyncBatches",
     "AsyncClient",
     "AsyncEvents",
     "AsyncLanes",
+    "AsyncLimits",
     "AsyncSessions",
     "AsyncTurn",
     "AsyncTurns",
@@ -176,6 +186,8 @@ __all__ = [
     "Lane",
     "LaneLoad",
     "Lanes",
+    "LimitRecord",
+    "Limits",
     "MaybeSent",
     "Message",
     "MessageRecord",
@@ -261,6 +273,12 @@ __version__ = "0.1.0"
 
 #: Loaded on first use: a program that only catches errors pays for no database.
 _LAZY = {
+    "AccountRecord": "turnmill.store.nouns.accounts",
+    "Accounts": "turnmill.sync.accounts",
+    "AsyncAccounts": "turnmill.aio.accounts",
+    "AsyncLimits": "turnmill.aio.limits",
+    "LimitRecord": "turnmill.store.nouns.limits",
+    "Limits": "turnmill.sync.limits",
     "Audio": "turnmill.domain.content",
     "File": "turnmill.domain.content",
     "Image": "turnmill.domain.content",

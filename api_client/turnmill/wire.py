@@ -21,3 +21,4 @@ LANE_QUEUES = {lane: f"turnmill.{lane}" for lane in Lane}
 WAKE_CHANNEL = "turnmill_wake"  #: a turn was committed in a caller's own transaction
 CANCEL_CHANNEL = "turnmill_cancel"  #: payload: turn id whose call is to be closed
 SETTLED_CHANNEL = "turnmill_settled"  #: payload: turn ids that are final, joined by ","
+ACCOUNTS_CHANNEL = "turnmill_accounts"  #: payload: id of an account, or "": look at limits, too

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable, Iterator
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,21 @@ from turnmill import (
     TurnState,
 )
 from turnmill.domain.states import Lane, ToolCallState
+from turnmill.store.nouns import accounts
 from turnmill.verbs import sending
 from turnmill.verbs.backpressure import Backpressure
 from turnmill.verbs.intake import new_turn, turn_options
 
 WRITES = ("INSERT", "UPDATE", "DELETE", "LOCK", "WITH")
 LOCKS = ("FOR UPDATE", "FOR NO KEY UPDATE", "FOR SHARE")
+
+
+def closed(client: Client) -> Client:
+    """Let the mock's account be closed."""
+    key = accounts.AccountKey(kind=accounts.ACCOUNT, provider="mock")
+    with client._executor.database.begin() as conn:
+        accounts.close(conn, key, wait=lambda _: timedelta(seconds=9), code="rate_limited")
+    return client
 
 
 def held(client: Client) -> Turn:
@@ -119,6 +128,12 @@ VERBS: dict[str, Callable[[Client, Path], object]] = {
     "Lanes.paused": lambda c, _: c.lanes.paused(),
     "Lanes.pause": lambda c, _: c.lanes.pause(lane="bulk", provider="mock"),
     "Lanes.resume": lambda c, _: c.lanes.resume(lane="bulk", provider="mock"),
+    "Limits.set": lambda c, _: c.limits.set(provider="mock", requests_per_minute=600),
+    "Limits.get": lambda c, _: c.limits.get(provider="mock"),
+    "Limits.list": lambda c, _: c.limits.list(),
+    "Limits.remove": lambda c, _: c.limits.remove(provider="mock"),
+    "Accounts.list": lambda c, _: c.accounts.list(),
+    "Accounts.open": lambda c, _: closed(c).accounts.open(provider="mock"),
     "Analytics.report": lambda c, _: c.analytics.report(days=2),
     "Analytics.reconcile": lambda c, path: c.analytics.reconcile(a_bill(path), provider="mock"),
     "Analytics.reprice": lambda c, _: c.analytics.reprice(free, first=date(2026, 1, 1)),
@@ -161,10 +176,15 @@ def test_the_table_of_verbs_has_all_of_them() -> None:
         "Batch",
         "Events",
         "Lanes",
+        "Limits",
+        "Accounts",
         "Analytics",
     )
     owners = {noun: vars(getattr(turnmill, noun)) for noun in nouns}
-    properties = {"Client.analytics", "Client.batches", "Client.events", "Client.lanes"}
+    properties = {
+        *("Client.accounts", "Client.analytics", "Client.batches", "Client.events"),
+        *("Client.lanes", "Client.limits"),
+    }
     found = {
         f"{noun}.{verb}" for noun, all_of in owners.items() for verb in all_of if verb[0] != "_"
     }

@@ -18,10 +18,12 @@ from turnmill.verbs.refs import SessionRef
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
+    from turnmill.aio.accounts import AsyncAccounts
     from turnmill.aio.analytics import AsyncAnalytics
     from turnmill.aio.batches import AsyncBatches
     from turnmill.aio.events import AsyncEvents
     from turnmill.aio.lanes import AsyncLanes
+    from turnmill.aio.limits import AsyncLimits
 
 
 class AsyncClient:
@@ -164,6 +166,20 @@ class AsyncClient:
         from turnmill.aio.lanes import AsyncLanes  # noqa: PLC0415
 
         return AsyncLanes(self._executor)
+
+    @cached_property
+    def limits(self) -> "AsyncLimits":
+        """How much providers may be asked in a minute, and at once."""
+        from turnmill.aio.limits import AsyncLimits  # noqa: PLC0415
+
+        return AsyncLimits(self._executor)
+
+    @cached_property
+    def accounts(self) -> "AsyncAccounts":
+        """Keys whose vendor has said later, or never, and models that fail; they can be opened."""
+        from turnmill.aio.accounts import AsyncAccounts  # noqa: PLC0415
+
+        return AsyncAccounts(self._executor)
 
     @cached_property
     def events(self) -> "AsyncEvents":

@@ -34,6 +34,8 @@ COMMANDS = {
     "env": "Print where the system is, for other programs.",
     "events": "Show what happened to turns, and who reads it.",
     "queue": "Look at lanes, pause and resume them.",
+    "limits": "Limit how much providers are asked.",
+    "accounts": "Show what nobody calls at the moment, and open it.",
     "analytics": "Report usage and cost.",
 }
 

@@ -83,12 +83,20 @@ class EventKind(StrEnum):
     RETRIED = "turn.retried"  #: a failed or dead one runs again, in place; it will end again
     DELETED = "turn.deleted"  #: it went with its session, unfinished
     GAP = "gap"  #: events that were not read are gone
+    ACCOUNT_CLOSED = "account.closed"  #: nobody calls it any more; `session_id` is the account's id
+    ACCOUNT_OPENED = "account.opened"  #: it is called again
 
 
 #: What a turn waits for when it has stopped between two steps; reserved: no layer may name them.
 FOR_TOOL = "tool"  #: somebody outside gives the output
 FOR_APPROVAL = "approval"  #: somebody agrees that it is run
 BETWEEN_STEPS = frozenset({FOR_TOOL, FOR_APPROVAL})
+
+#: What a turn waits for that has been put off right before its call.
+FOR_ACCOUNT = "account"  #: the account of its key is closed: the vendor has said later, or never
+FOR_BREAKER = "breaker"  #: the model hangs, or has failed many times in a row
+FOR_LIMIT = "limit"  #: so many calls are made in a minute, or at once, and no more
+FOR_BUDGET = "budget"  #: there is no money for it
 
 
 class ToolCallState(StrEnum):

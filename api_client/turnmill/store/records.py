@@ -293,6 +293,7 @@ class Claim:
     step_ref: str = ""  #: the vendor's thread as the step before left it
     estimated: bool = False  #: of a question: the call that it is about was booked as an estimate
     error_code: str | None = None  #: of the attempt before, where the turn is tried again
+    waits_for: str | None = None  #: what it was put off for, where it was
     adopted: str | None = None  #: the vendor's thread that the session goes on with
     #: what had been said in it before it was adopted, in the first turn after that
     before: Sequence[Message] = field(default=(), repr=False)

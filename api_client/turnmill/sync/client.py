@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
+    from turnmill.sync.accounts import Accounts
     from turnmill.sync.analytics import Analytics
     from turnmill.sync.batches import Batches
     from turnmill.sync.events import Events
     from turnmill.sync.lanes import Lanes
+    from turnmill.sync.limits import Limits
 
 
 class Client:
@@ -166,6 +168,20 @@ class Client:
         from turnmill.sync.lanes import Lanes  # noqa: PLC0415
 
         return Lanes(self._executor)
+
+    @cached_property
+    def limits(self) -> "Limits":
+        """How much providers may be asked in a minute, and at once."""
+        from turnmill.sync.limits import Limits  # noqa: PLC0415
+
+        return Limits(self._executor)
+
+    @cached_property
+    def accounts(self) -> "Accounts":
+        """Keys whose vendor has said later, or never, and models that fail; they can be opened."""
+        from turnmill.sync.accounts import Accounts  # noqa: PLC0415
+
+        return Accounts(self._executor)
 
     @cached_property
     def events(self) -> "Events":

@@ -1,7 +1,5 @@
 """Lanes: `client.lanes`, what waits and runs, and the brakes that an operator can put on."""
 
-from importlib.metadata import entry_points
-
 from turnmill.domain.arguments import one_of
 from turnmill.domain.checks import check_name
 from turnmill.domain.errors import InvalidInput
@@ -10,11 +8,8 @@ from turnmill.store.line import pauses as pause_rows
 from turnmill.store.line.pauses import Pauses
 from turnmill.store.nouns import lanes as rows
 from turnmill.store.nouns.lanes import LaneLoad
-from turnmill.store.upkeep.vitals import is_asked_for, providers_in_use
+from turnmill.verbs.known import refuse_unknown
 from turnmill.verbs.verb import Connection, Effect, Verb, single, transaction
-
-#: Packages register their providers under it.
-PROVIDERS = "turnmill.providers"
 
 
 def loads() -> Verb[list[LaneLoad]]:
@@ -33,7 +28,7 @@ def pause(*, lane: str | None, provider: str | None, force: bool) -> Verb[None]:
 
     def on(conn: Connection) -> Effect[None]:
         if provider is not None and not force:
-            _refuse_unknown(conn, provider)
+            refuse_unknown(conn, provider)
         for kind, name in named:
             pause_rows.pause(conn, kind=kind, name=name)
         return Effect(None)
@@ -51,18 +46,6 @@ def resume(*, lane: str | None, provider: str | None) -> Verb[None]:
         return Effect(None)
 
     return transaction(on)
-
-
-def _refuse_unknown(conn: Connection, provider: str) -> None:
-    if is_asked_for(conn, provider):
-        return
-    if provider in {one.name for one in entry_points(group=PROVIDERS)}:
-        return
-    in_use = ", ".join(sorted(providers_in_use(conn))) or "none"
-    raise InvalidInput(
-        "provider is neither installed here nor asked for by any session",
-        hint=f"in use: {in_use}; force=True or --force for one that is to come",
-    )
 
 
 def _named(lane: str | None, provider: str | None) -> list[tuple[str, str]]:

@@ -42,9 +42,9 @@ class Chains:
     """All around the providers of one process: ours, and those that its operator registered.
 
     From the outside in: timeout, measure, history, adoption, compaction, repair, thread_lost, the
-    operator's in his order, lending, hold, the provider. Around each of the operator's, and around
-    the provider, stands a guard. Adoption, compaction, repair and lending are left out where a turn
-    has no use for them.
+    operator's in his order, lending, the gates, hold, the provider. Around each of the operator's,
+    and around the provider, stands a guard. Adoption, compaction, repair and lending are left out
+    where a turn has no use for them.
     """
 
     def __init__(
@@ -59,7 +59,9 @@ class Chains:
         theirs: Sequence[Named] = (),
         measure: Layer | None = None,
         threads: ThreadStore | None = None,
+        gates: Sequence[Layer] = (),
     ) -> None:
+        """`gates` see each request as it is sent, and put off what may not be sent now."""
         measuring = () if measure is None else (measure,)
         self._outermost = (timeout(turn_timeout), *measuring, history(read_history))
         self._mending = (compaction(shortening), repair(read_history))
@@ -69,6 +71,8 @@ class Chains:
         self._max_bytes = max_reply_bytes
         provider = guarded_provider(asking(find), max_bytes=max_reply_bytes)
         self._inner = around(hold(mark_sent), provider)
+        for gate in reversed(gates):
+            self._inner = around(gate, self._inner)
         self._adoption = () if threads is None else (adoption(find, threads),)
         self._lending = None if threads is None else lending(find, threads)
         self._usual = self._put_together(_Choice())

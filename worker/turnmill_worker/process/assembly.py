@@ -4,11 +4,12 @@ A worker, a child in quarantine and the runner inside an application differ in w
 and whom; what stands around a provider's call, and how long it may take, is the same for all.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from turnmill.settings import Settings
 from turnmill.store.records import Head
+from turnmill_worker.layers.call import Layer
 from turnmill_worker.layers.measure import measure
 from turnmill_worker.layers.registered import registered
 from turnmill_worker.process.measuring import Measuring
@@ -35,6 +36,7 @@ def assemble(
     accepting: Callable[[], bool] = lambda: True,
     carrier: Carrier,
     measuring: Measuring | None = None,
+    gates: Sequence[Layer] = (),
 ) -> Deps:
     """Return what a process runs turns with.
 
@@ -58,6 +60,7 @@ def assemble(
         tools=Tools(registered_tools(settings.tools)),
         measure=None if measuring is None else measure(measuring.called),
         told=None if measuring is None else measuring.written,
+        gates=gates,
         turn_timeout=settings.turn_timeout,
         max_reply_bytes=settings.max_reply_bytes,
         background_timeout=settings.background_timeout,

@@ -20,7 +20,7 @@ from turnmill.store.line.leases import late_heartbeats, take_lost
 from turnmill.store.line.pauses import Pauses, read_pauses
 from turnmill.store.nouns.wishes import grant_one
 from turnmill.store.records import Head, Moved
-from turnmill.wire import CANCEL_CHANNEL, SETTLED_CHANNEL, WAKE_CHANNEL
+from turnmill.wire import ACCOUNTS_CHANNEL, CANCEL_CHANNEL, SETTLED_CHANNEL, WAKE_CHANNEL
 from turnmill_worker.process.feeder import News
 from turnmill_worker.turn.failing import warn_of_loss
 
@@ -52,6 +52,7 @@ class Dispatcher:
         on_doubt: Callable[[], None] = lambda: None,
         on_kept: Callable[[], None] = lambda: None,
         on_ended: Callable[[], None] | None = None,
+        on_accounts: Callable[[], None] = lambda: None,
     ) -> None:
         """`tell` has workers told, and never waits for a broker.
 
@@ -60,7 +61,8 @@ class Dispatcher:
         `listen` is called about ten times a second, to notice whether hints come.
         `on_due` is called when something was due and not yet taken at the moment of a look;
         `on_doubt` when some worker seems to be about to lose its leases; `on_kept` while vendors
-        keep, or still work on, what nobody needs any more; `on_ended` when turns have ended.
+        keep, or still work on, what nobody needs any more; `on_ended` when turns have ended;
+        `on_accounts` when an account was closed or opened, or a limit has changed.
         """
         self._database = database
         self._lease = lease
@@ -72,7 +74,8 @@ class Dispatcher:
         self._on_doubt = on_doubt
         self._on_kept = on_kept
         self._on_ended = on_ended
-        self._channels = [WAKE_CHANNEL, CANCEL_CHANNEL]
+        self._on_accounts = on_accounts
+        self._channels = [WAKE_CHANNEL, CANCEL_CHANNEL, ACCOUNTS_CHANNEL]
         if on_ended is not None:
             self._channels.append(SETTLED_CHANNEL)
         self._stopped = threading.Event()
@@ -187,6 +190,8 @@ class Dispatcher:
         """Have those looked at who are named. Whoever can connect can notify: rows decide."""
         self._on_cancel(turns_on(CANCEL_CHANNEL, notices))
         woken = turns_on(WAKE_CHANNEL, notices)
+        if any(one.channel == ACCOUNTS_CHANNEL for one in notices):
+            self._on_accounts()
         if self._on_ended is not None and any(one.channel == SETTLED_CHANNEL for one in notices):
             self._on_ended()
         if woken and not self._draining.is_set():

@@ -30,6 +30,7 @@ class Dispatching:
         on_doubt: Callable[[], None],
         on_kept: Callable[[], None],
         on_ended: Callable[[], None] | None,
+        on_accounts: Callable[[], None],
     ) -> None:
         # One connection for the dispatcher, one for the feeder.
         self._database = Database(
@@ -57,6 +58,7 @@ class Dispatching:
             on_doubt=on_doubt,
             on_kept=on_kept,
             on_ended=on_ended,
+            on_accounts=on_accounts,
         )
         self._polling: asyncio.Task[None] | None = None
 

@@ -17,6 +17,7 @@ from turnmill.store.line.leases import cancel_requested, end_leases, take_lost
 from turnmill.store.nouns import reading
 from turnmill.store.records import Claim, Head, Lost
 from turnmill.streams.copies import Copies
+from turnmill_worker.gates.watch import Gates
 from turnmill_worker.layers.holding import Stop
 from turnmill_worker.pool.loops import run_to_end
 from turnmill_worker.process.assembly import assemble
@@ -63,6 +64,13 @@ class InProcessRunner:
         self._providers = ProviderRegistry()
         self._tasks: set[asyncio.Task[None]] = set()
         self._ledger = GroupedLedger(database, owner="in-process", lease=timedelta(days=1))
+        self._gates = Gates(
+            database,
+            owner=f"in-process:{os.getpid()}",
+            account_of=self._providers.account_of,
+            announce=self._on_head,
+            slots=lambda: _SLOTS,
+        )
         self._deps = assemble(
             settings,
             ledger=self._ledger,
@@ -72,6 +80,7 @@ class InProcessRunner:
             announce=self._on_head,
             announce_at=lambda head, due_at: None,
             carrier=carrier_to(copies),
+            gates=self._gates.layers,
         )
         self._observing: Observing | None = None
         if settings.observers:
@@ -98,6 +107,7 @@ class InProcessRunner:
         deps, ledger = self._deps, self._ledger
         closing = Closing(self._database, self._providers.get)
         await self._begin()
+        self._gates.start(self._loop)
         while not self._closing:
             self._wakeup.clear()
             began = False
@@ -115,9 +125,13 @@ class InProcessRunner:
         await self._finish()
         if self._observing is not None:
             await self._observing.stop(within=self._grace, after_a_last_look=True)
+        await self._close(closing)
+
+    async def _close(self, closing: Closing) -> None:
         await closing.stop()
+        await self._gates.stop()
         await self._providers.aclose()
-        await asyncio.to_thread(ledger.stop)
+        await asyncio.to_thread(self._ledger.stop)
         self._elected.give_back()
 
     def _on_head(self, head: Head) -> None:

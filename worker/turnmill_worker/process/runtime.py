@@ -17,6 +17,7 @@ from turnmill.grouping import Grouped, Stopped
 from turnmill.settings import Settings
 from turnmill.store.database import Database
 from turnmill.store.records import Head
+from turnmill_worker.gates.watch import Gates
 from turnmill_worker.layers.holding import Stop
 from turnmill_worker.pool.loops import log_type
 from turnmill_worker.process.alive import Alive
@@ -55,6 +56,7 @@ _NAMED = 20
 class Runtime:
     """Everything that runs turns in this process, on one event loop."""
 
+    _loop: asyncio.AbstractEventLoop | None = None
     _connects_until = 0.0
     _timers = 0
 
@@ -78,10 +80,16 @@ class Runtime:
         self.closing = Closing(self.database, self.providers.get)
         self._hints: Grouped[Head, None] = Grouped("hints", self._publish, most=1000)
         self._heartbeat = Heartbeat(self.database, self.in_hand, lease=settings.lease)
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._background: set[asyncio.Task[Any]] = set()
         self._grace: threading.Timer | None = None
         self._measuring = None if hints is None else self._new_measuring()
+        self.gates = Gates(
+            self.database,
+            owner=self.owner,
+            account_of=self.providers.account_of,
+            announce=self.announce,
+            slots=lambda: self.slots.total,
+        )
         self.deps = assemble(
             settings,
             ledger=self.ledger,
@@ -93,6 +101,7 @@ class Runtime:
             accepting=lambda: not self.draining.is_set(),
             carrier=carrier_for(settings),
             measuring=self._measuring,
+            gates=self.gates.layers,
         )
         self._observing = None if hints is None else self._new_observing()
         self._dispatching = None if hints is None else self._new_dispatching(hints)
@@ -107,6 +116,7 @@ class Runtime:
         self._connects_until = time.monotonic() + CONNECTED_WITHIN.total_seconds()
         loop.set_exception_handler(log_type)
         self._heartbeat.start()
+        self.gates.start(loop)
         if self._alive is not None:
             self._alive.start(loop)
         if self._measuring is not None:
@@ -164,6 +174,7 @@ class Runtime:
         if self._observing is not None:
             await self._observing.stop(within=min(self.settings.grace, _LAST_CALLS))
         await self.closing.stop()
+        await self.gates.stop()
         await self.providers.aclose()
         await asyncio.to_thread(self._stop_threads)
 
@@ -265,6 +276,7 @@ class Runtime:
             on_doubt=self._on_doubt,
             on_kept=self._on_kept,
             on_ended=None if self._observing is None else self._observing.wake,
+            on_accounts=self.gates.wake,
         )
 
     def _new_cancel_watch(self) -> CancelWatch:

@@ -190,6 +190,7 @@ def _sound_error(error: ProviderError) -> ProviderError:
         hint=_words(field(error, "hint")),
         kept=_refs(field(error, "kept")),
         answered=field(error, "answered") is True,
+        of_account=field(error, "of_account") is True,
     )
 
 

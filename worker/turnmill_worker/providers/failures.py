@@ -55,6 +55,27 @@ BY_CODE: Mapping[str, type[ProviderError]] = MappingProxyType(
     }
 )
 
+#: Of the account, whatever was asked: no waiting heals it, but somebody may.
+_OF_ACCOUNT = frozenset(
+    {
+        "account_deactivated",
+        "account_inactive",
+        "authentication_error",
+        "billing_error",
+        "billing_hard_limit_reached",
+        "billing_not_active",
+        "contract_spend_limit_reached",
+        "enforced_spend_limit_reached",
+        "insufficient_credits",
+        "insufficient_quota",
+        "invalid_api_key",
+        "organization_deactivated",
+    }
+)
+_STATUSES_OF_ACCOUNT = frozenset({401, 402})
+#: How a vendor says it where its code says little, in lower case.
+_NO_CREDIT = "your credit balance is too low"
+
 #: An error inside a 200 has no status of its own; these codes and types stand for one.
 STATUS_OF: Mapping[str, int] = MappingProxyType(
     {
@@ -121,17 +142,21 @@ def error_of_status(
     known = next((one for one in map(safe_code, codes) if one not in _SAYS_NOTHING), "")
     if known in _SAYS_LITTLE and status in _CODE_OF_STATUS:
         known = ""
+    if status == 400 and detail[: len(_NO_CREDIT)].lower() == _NO_CREDIT:
+        known = "insufficient_credits"
     kind = BY_CODE.get(known) or BY_STATUS.get(status)
     if about := cause_of(status, known, detail):
         kind, known = about, about.code  # a code that stays, whoever says it
     if kind is None:
         kind = MaybeSent if status >= 500 else Rejected
+    of_account = status in _STATUSES_OF_ACCOUNT or known in _OF_ACCOUNT
     return kind(
         known or _CODE_OF_STATUS.get(status) or f"http_{status}",
         detail=detail[:DETAIL_MAX],
         retry_after=retry_after(headers, now=datetime.now(UTC)),
         request_id=request_id,
         answered=True,
+        of_account=of_account and kind is Rejected,
     )
 
 

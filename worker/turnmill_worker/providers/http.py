@@ -33,6 +33,7 @@ from turnmill_worker.http1.failures import (
 from turnmill_worker.http1.opening import Origin
 from turnmill_worker.http1.pool import Pool
 from turnmill_worker.http1.reading import Bounds
+from turnmill_worker.providers.allowances import heard
 from turnmill_worker.providers.inflating import ACCEPTED, Corrupt, Inflating, encodings_of, inflated
 
 DEFAULT_TIMEOUT = timedelta(minutes=10)
@@ -191,6 +192,7 @@ class Vendor:
                 "POST", path, body, within=within, silence=SILENCE, bounds=self._stream_bounds
             ) as stream:
                 if 200 <= stream.status < 300:
+                    heard(stream.headers)
                     return await take(Incoming(stream, most=self.reply_bytes_max))
                 return await self._read(await _refused(stream))
         except (Failure, Corrupt, ValueError) as error:
@@ -202,6 +204,7 @@ class Vendor:
         await self._clients.close()
 
     async def _read(self, answer: Answer) -> RawAnswer:
+        heard(answer.headers)
         accepted = 200 <= answer.status < 300
         body = await (self._unpacked(answer) if accepted else _unpacked_refusal(answer))
         return RawAnswer(answer.status, answer.headers, body, answer.framed)

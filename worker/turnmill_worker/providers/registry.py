@@ -81,6 +81,14 @@ class ProviderRegistry:
                 self._loaded[name] = provider
         return provider
 
+    def account_of(self, name: str) -> str:
+        """Return under which account this process calls it, as far as it is loaded; "" for none.
+
+        A provider tells by its attribute `account`: some digits of a hash of its key.
+        """
+        account = getattr(self._loaded.get(name), "account", "")
+        return account if isinstance(account, str) else ""
+
     def preload(self) -> Mapping[str, ProviderError]:
         """Import all that are configured, and return what stands in the way of the others.
 

@@ -72,6 +72,7 @@ class Deps:
     step_ledger: StepLedger | None = None  #: None: no turn takes more than one step
     threads: ThreadStore | None = None  #: None: no thread of a vendor's is lent, or adopted
     told: Told | None = None  #: after each commit
+    gates: Sequence[Layer] = ()  #: right before each call
     accepting: Callable[[], bool] = lambda: True  #: whether a turn may still be claimed
     turn_timeout: timedelta = timedelta(minutes=10)
     max_reply_bytes: int = boundary.MAX_REPLY_BYTES
@@ -97,6 +98,7 @@ class Deps:
             theirs=self.layers,
             measure=self.measure,
             threads=self.threads,
+            gates=self.gates,
         )
         object.__setattr__(self, "chains", chains)
         steps = Steps(ledger=self.step_ledger, tools=self.tools, accepting=self.accepting)

@@ -12,7 +12,8 @@ class ProviderError(TurnmillError):
     `error_code` is what the attempt row keeps; `detail` is the provider's own text: it may quote
     the user, so it is stored in the database and shown nowhere else. `kept` are the vendor's ids of
     what it stored all the same, to be deleted there. `answered`: the vendor itself has told of the
-    error, and so charges nobody, unless a part of a reply had come.
+    error, and so charges nobody, unless a part of a reply had come. `of_account`: it refuses all
+    that comes with this key, until somebody sets that right: a quota, a bill, a key.
     """
 
     code = "provider_error"
@@ -26,11 +27,13 @@ class ProviderError(TurnmillError):
         request_id: str = "",
         kept: Sequence[str] = (),
         answered: bool = False,
+        of_account: bool = False,
         hint: str | None = None,
     ) -> None:
         super().__init__(error_code or self.code, hint=hint)
         self.kept = tuple(kept)
         self.answered = answered
+        self.of_account = of_account
         self.error_code = error_code or self.code
         self.detail = detail
         self.retry_after = retry_after

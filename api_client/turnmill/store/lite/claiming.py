@@ -162,6 +162,7 @@ def _from_rows(conn: Connection, head: Any, turn: Any, asked: Mapping[str, Any])
         error_code=turn.error_code,
         adopted=head.adopted,
         before=before,
+        waits_for=turn.waits_for,
         **asked,
     )
 

@@ -105,7 +105,7 @@ WITH line AS ({{line}}), session AS (
     WHERE t.id = session.head_turn_id AND t.state IN {sql_list(frozenset(CLAIMABLE))}
     RETURNING t.id, t.session_id, t.lease_fence, t.attempt, t.max_attempts,
         t.claims - t.put_off AS claims, t.lane,
-        t.native_ref, t.batch_id, t.stream, t.step, t.step_ref, t.error_code,
+        t.native_ref, t.batch_id, t.stream, t.step, t.step_ref, t.error_code, t.waits_for,
         t.metadata::text AS metadata, t.claimed_for AS kind,
         t.claimed_for <> 'send' OR t.waits_for IS NOT NULL AS goes_on,
         CASE WHEN t.claimed_for <> 'send' THEN t.expires_at END AS expires_at
@@ -139,7 +139,7 @@ SELECT turn.id, turn.session_id, turn.lease_fence, turn.kind, turn.claims, turn.
         SELECT a.estimated FROM turnmill.attempts a
         WHERE a.turn_id = turn.id AND a.kind = 'send' ORDER BY a.fence DESC LIMIT 1
     ), false),
-    turn.error_code, session.adopted
+    turn.error_code, session.adopted, turn.waits_for
 FROM turn JOIN session ON session.id = turn.session_id
 """
 _CLAIM_BY_IDS = _CLAIM.format(line=_BY_IDS)
@@ -259,4 +259,5 @@ def _from_row(row: Any) -> Claim:
         error_code=row[27],
         adopted=row[28],
         before=before,
+        waits_for=row[29],
     )

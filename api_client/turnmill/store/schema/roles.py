@@ -56,6 +56,16 @@ VIEWED: Mapping[str, Sequence[str]] = MappingProxyType(
         "batches": ("id", "last_line", "total", "created_at", "cancelled_at"),
         "events": ("session_id", "n", "turn_id", "kind", "at", "place"),
         "pauses": ("kind", "name", "since"),
+        "limits": (
+            *("provider", "model", "requests_per_minute", "tokens_per_minute", "concurrent"),
+            *("account", "requests_until", "tokens_until", "at"),
+        ),
+        "permits": ("provider", "model", "owner", "held", "until"),
+        # A few digits of a hash stand for the key.
+        "accounts": (
+            *("id", "kind", "provider", "account", "model", "code", "permanent", "n", "times"),
+            *("closed_at", "closed_until", "probe_until", "opened_at", "turn_id"),
+        ),
         "job_runs": ("name", "slot", "started_at", "finished_at", "result"),
         "usage_daily": (
             *("day", "provider", "model", "turns", "succeeded", "failed", "dead", "cancelled"),

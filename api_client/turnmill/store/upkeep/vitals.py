@@ -7,6 +7,9 @@ from turnmill.store.engine import engine_of
 from turnmill.store.records import Vitals
 from turnmill.store.schema.tables import sessions
 
+#: Of sessions that were made last.
+_LATELY = 5_000
+
 
 def vitals(conn: Connection) -> Vitals:
     """Ask the store about itself."""
@@ -27,3 +30,9 @@ def is_asked_for(conn: Connection, provider: str) -> bool:
     """Tell whether any session has this provider."""
     found = select(sessions.c.id).where(sessions.c.provider == provider).limit(1)
     return conn.execute(found).first() is not None
+
+
+def providers_lately(conn: Connection) -> list[str]:
+    """Return the providers of the sessions that were made last: a look at a few pages."""
+    newest = select(sessions.c.provider).order_by(sessions.c.id.desc()).limit(_LATELY).subquery()
+    return list(conn.scalars(select(newest.c.provider).distinct()))

@@ -15,6 +15,7 @@ from turnmill_worker.providers.anthropic import messages
 from turnmill_worker.providers.anthropic.messages import Paused
 from turnmill_worker.providers.anthropic.streaming import Counted, MessageEvents
 from turnmill_worker.providers.http import DEFAULT_TIMEOUT, RawAnswer, Vendor, encoded, headers_of
+from turnmill_worker.providers.keys import account_of
 from turnmill_worker.providers.parameters import choice, refuse_prompt, refuse_thread, timeout_of
 from turnmill_worker.providers.port import Absent, Done, Emit, Request, Running, Unknowable
 from turnmill_worker.providers.streaming import Told, answered
@@ -38,6 +39,8 @@ class AnthropicProvider:
 
     def __init__(self, sdk: AsyncAnthropic) -> None:
         self._sdk = sdk
+        #: whose limits and refusals these are; the key itself is told nowhere
+        self.account = account_of(str(sdk.base_url), sdk.api_key)
         self._vendor = Vendor(
             base_url=str(sdk.base_url),
             headers=lambda: headers_of(sdk.default_headers, sdk.auth_headers),

@@ -16,6 +16,7 @@ from turnmill.domain.errors import KeyMissing, ProviderError, ThreadLocked, Thre
 from turnmill_worker.providers.answers import id_in, read, refusal
 from turnmill_worker.providers.failures import error_object_of
 from turnmill_worker.providers.http import DEFAULT_TIMEOUT, RawAnswer, Vendor, encoded, headers_of
+from turnmill_worker.providers.keys import account_of
 from turnmill_worker.providers.openai import chat, conversations, responses
 from turnmill_worker.providers.openai.streaming import ChatEvents, ResponseEvents
 from turnmill_worker.providers.parameters import (
@@ -79,6 +80,8 @@ class OpenAIProvider:
 
     def __init__(self, sdk: AsyncOpenAI) -> None:
         self._sdk = sdk
+        #: whose limits and refusals these are; the key itself is told nowhere
+        self.account = account_of(str(sdk.base_url), sdk.api_key, sdk.organization, sdk.project)
         self._vendor = Vendor(
             base_url=str(sdk.base_url),
             headers=lambda: headers_of(sdk.default_headers, sdk.auth_headers),

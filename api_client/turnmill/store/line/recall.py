@@ -1,0 +1,71 @@
+"""Recalling turns that were put off: what they wait for is there before its time."""
+
+from collections.abc import Collection
+
+from sqlalchemy import Connection, select, update
+
+from turnmill.domain.ids import SessionId
+from turnmill.domain.states import CLAIMABLE, Lane, SessionStatus
+from turnmill.store.line.head import move_lines, skipping_busy
+from turnmill.store.records import Head
+from turnmill.store.schema.tables import sessions, turns
+from turnmill.store.types import db_asof, db_now
+
+
+def recall(
+    conn: Connection, waits_for: Collection[str], *, provider: str, model: str = "", limit: int
+) -> list[Head]:
+    """Make due, and return, up to `limit` turns that wait for this; interactive ones first.
+
+    Those that would come soonest are recalled first. What somebody works with at this moment is
+    left out: it comes in its own time. Without a model, those of all models of the provider.
+    """
+    found: list[SessionId] = []
+    for lane in Lane:
+        if len(found) < limit:
+            room = limit - len(found)
+            found += _waiting(conn, waits_for, lane, provider=provider, model=model, limit=room)
+    if not found:
+        return []
+    heads = select(sessions.c.head_turn_id).where(sessions.c.id.in_(found))
+    moved = conn.scalars(
+        update(turns)
+        .where(
+            turns.c.id.in_(heads),
+            turns.c.waits_for.in_(waits_for),
+            turns.c.state.in_(CLAIMABLE),
+        )
+        .values(available_at=db_now())
+        .returning(turns.c.session_id)
+    ).all()
+    return move_lines(conn, {SessionId(one): 0 for one in moved})
+
+
+def _waiting(
+    conn: Connection,
+    waits_for: Collection[str],
+    lane: Lane,
+    *,
+    provider: str,
+    model: str,
+    limit: int,
+) -> list[SessionId]:
+    s = sessions.c
+    wanted = [
+        s.head_lane == lane,
+        s.provider == provider,
+        s.status == SessionStatus.ACTIVE,
+        s.head_due_at > db_asof(),
+        turns.c.waits_for.in_(waits_for),
+        turns.c.state.in_(CLAIMABLE),
+    ]
+    if model:
+        wanted.append(s.model == model)
+    query = (
+        select(s.id)
+        .join(turns, turns.c.id == s.head_turn_id)
+        .where(*wanted)
+        .order_by(s.head_due_at)
+        .limit(limit)
+    )
+    return [SessionId(one) for one in conn.scalars(skipping_busy(query))]

@@ -1,0 +1,207 @@
+"""Limits: a call goes when there is room for it, in its minute and among those in flight."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AsyncExitStack
+from datetime import timedelta
+
+from turnmill.domain.pacing import Rates, line_of
+from turnmill.domain.states import FOR_LIMIT, Lane
+from turnmill.store.nouns.limits import SET, Limit, LimitKey
+from turnmill_worker.gates.bulkheads import Bulkhead
+from turnmill_worker.gates.learning import Learning
+from turnmill_worker.gates.lines import Line, PutOff
+from turnmill_worker.gates.recalling import Recalling
+from turnmill_worker.gates.rows import Rows
+from turnmill_worker.layers.call import Call, Go
+from turnmill_worker.providers.boundary import Answer
+from turnmill_worker.providers.port import Done, NotNow
+
+#: Of a process with fewer slots, no provider is held back for others.
+_FEW_SLOTS = 8
+#: A part of the slots that one provider leaves to the others.
+_LEFT = 4
+#: Tokens of an output of which nothing is known.
+_OUTPUT = 500
+_BYTES_PER_TOKEN = 4
+
+
+class Limits:
+    """The gate of one process."""
+
+    def __init__(
+        self,
+        rows: Rows,
+        recalling: Recalling,
+        *,
+        account_of: Callable[[str], str],
+        closed: Callable[[Call], NotNow | None],
+        slots: Callable[[], int],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`closed` tells of a call that has to wait for something else in any case."""
+        self._rows = rows
+        self._recalling = recalling
+        self._account_of = account_of
+        self._closed = closed
+        self._slots = slots
+        self._clock = clock
+        self._lines: dict[LimitKey, Line] = {}
+        self._bulkheads: dict[LimitKey, Bulkhead] = {}
+        self._own: dict[str, Bulkhead] = {}  #: of this process, by provider
+        self._others: frozenset[str] = frozenset()  #: providers in use, if there are several
+        self.learning = Learning(rows, clock)
+
+    async def layer(self, call: Call, go: Go) -> Answer:
+        """Let the call through as soon as there is room; put its turn off where that takes long."""
+        if call.kind != "send":
+            return await go(call)
+        provider, model = call.claim.provider, call.request.model
+        lines, bulkheads = self._of(provider, model)
+        if not lines and not bulkheads:
+            return await self._heard(call, go)
+        if (closed := self._closed(call)) is not None:
+            return closed
+        async with AsyncExitStack() as stack:
+            for one in bulkheads:
+                if (seconds := await one.enter()) is not None:
+                    return _later(seconds)
+                stack.callback(one.leave, began=self._clock())
+            return await self._paced(call, go, lines)
+
+    def look(self, found: Sequence[Limit], providers: Iterable[str]) -> None:
+        """Take over what the rows say, and who is in use."""
+        named = frozenset(providers)
+        self._others = named if len(named) > 1 else frozenset()
+        standing = {one.key: one for one in found}
+        for key in [key for key in (*self._lines, *self._bulkheads) if key not in standing]:
+            self._lines.pop(key, None)
+            self._bulkheads.pop(key, None)
+            self._recalling.all((FOR_LIMIT,), provider=key.provider, model=key.model)
+        for one in found:
+            self._take_over(one)
+
+    async def tick(self) -> None:
+        """Hold the permits of what is in flight."""
+        for one in list(self._bulkheads.values()):
+            await one.tick()
+
+    async def stop(self) -> None:
+        """Give all permits back."""
+        for one in list(self._bulkheads.values()):
+            await one.stop()
+
+    def _take_over(self, limit: Limit) -> None:
+        key, rates = limit.key, limit.rates
+        if rates == Rates():
+            self._lines.pop(key, None)
+        elif (line := self._lines.get(key)) is None:
+            self._lines[key] = Line(key, rates, self._rows, self._clock)
+        else:
+            line.rates = rates
+        if limit.concurrent is None:
+            self._bulkheads.pop(key, None)
+        elif (bulkhead := self._bulkheads.get(key)) is None:
+            self._bulkheads[key] = Bulkhead(
+                key, self._recalling, limit.concurrent, self._rows, self._clock
+            )
+        else:
+            bulkhead.most = limit.concurrent
+        self._recall_where_idle(limit)
+
+    def _recall_where_idle(self, limit: Limit) -> None:
+        """Turns wait for places in a line that has room before them: some are recalled."""
+        each = limit.rates.seconds_of(0)
+        if limit.is_waited_for and limit.idle > 0.5:
+            count = max(1, round(1.0 / max(each, 0.01)))
+            self._recalling.once(
+                (FOR_LIMIT,), provider=limit.key.provider, model=limit.key.model, limit=count
+            )
+
+    def _of(self, provider: str, model: str) -> tuple[list[Line], list[Bulkhead]]:
+        """Return what the call counts to."""
+        lines: list[Line] = []
+        bulkheads: list[Bulkhead] = []
+        if self._lines or self._bulkheads:
+            for key in (LimitKey(provider=provider), LimitKey(provider=provider, model=model)):
+                if (line := self._lines.get(key)) is not None:
+                    lines.append(line)
+                if (bulkhead := self._bulkheads.get(key)) is not None:
+                    bulkheads.append(bulkhead)
+            if not lines:
+                lines = self._learned(provider, model)
+        if provider in self._others and (own := self._bulkhead_of(provider)) is not None:
+            bulkheads.append(own)
+        return lines, bulkheads
+
+    def _learned(self, provider: str, model: str) -> list[Line]:
+        """Return what the vendor has said, where it has also said that not much is left."""
+        account = self._account_of(provider)
+        key = LimitKey(provider=provider, account=account, model=model)
+        line = self._lines.get(key) if account != SET else None
+        return [line] if line is not None and self.learning.is_short(key) else []
+
+    def _bulkhead_of(self, provider: str) -> Bulkhead | None:
+        """Return the one that keeps a provider which hangs from taking all slots."""
+        slots = self._slots()
+        if slots < _FEW_SLOTS:
+            return None
+        found = self._own.get(provider)
+        if found is None:
+            key = LimitKey(provider=provider)
+            found = self._own[provider] = Bulkhead(key, self._recalling, slots, clock=self._clock)
+        found.most = slots - slots // _LEFT
+        return found
+
+    async def _paced(self, call: Call, go: Go, lines: Sequence[Line]) -> Answer:
+        tokens = _tokens_of(call) if any(one.rates.tokens_per_minute for one in lines) else 0
+        claim = call.claim
+        line = line_of(claim.user_id, interactive=claim.lane is not Lane.BULK)
+        is_back = claim.waits_for == FOR_LIMIT or claim.step > 1
+        entered: list[Line] = []
+        for one in lines:
+            found = await one.enter(line, tokens=tokens, is_back=is_back)
+            if isinstance(found, PutOff):
+                for before in entered:
+                    before.not_used(tokens=tokens)
+                return _later(found.seconds)
+            entered.append(one)
+        answer = await self._heard(call, go)
+        if isinstance(answer, NotNow):
+            for one in entered:
+                one.not_used(tokens=tokens)
+        elif tokens and isinstance(answer, Done):
+            for one in entered:
+                one.used(asked=tokens, used=_used(answer))
+        return answer
+
+    async def _heard(self, call: Call, go: Go) -> Answer:
+        """Make the call, and learn from the headers of its answer what the vendor allows."""
+        provider = call.claim.provider
+        account = self._account_of(provider)
+        if account == SET:
+            return await go(call)
+        key = LimitKey(provider=provider, account=account, model=call.request.model)
+        with self.learning.hearing(key):
+            return await go(call)
+
+
+def _later(seconds: float) -> NotNow:
+    return NotNow(until=timedelta(seconds=seconds), waits_for=FOR_LIMIT)
+
+
+def _tokens_of(call: Call) -> int:
+    """Return about how many tokens the call takes: what is sent, and what may come."""
+    request = call.request
+    said = sum(len(one.text) for one in (*request.history, *request.messages))
+    said += len(request.system_prompt or "")
+    most = request.settings.get("max_output_tokens")
+    output = most if isinstance(most, int) and not isinstance(most, bool) else _OUTPUT
+    return max(1, said // _BYTES_PER_TOKEN + output)
+
+
+def _used(answer: Done) -> int | None:
+    usage = answer.usage
+    if usage.input_tokens is None or usage.output_tokens is None:
+        return None
+    return usage.input_tokens + usage.output_tokens
