@@ -11,7 +11,7 @@ from turnmill.store.compaction_records import CompactionRecord
 from turnmill.store.kept import Keeping
 from turnmill.store.records import MessageRecord, SessionRecord
 from turnmill.verbs import intake, sessions
-from turnmill.verbs.intake import UNCHANGED, ResponseFormat, Tools, Unchanged
+from turnmill.verbs.intake import UNCHANGED, Fallback, ResponseFormat, Tools, Unchanged
 from turnmill.verbs.refs import SessionRef
 
 
@@ -40,6 +40,7 @@ class AsyncSessions:
         max_tool_rounds: int | None = None,
         response_format: ResponseFormat | None = None,
         on_context_full: str | None = None,
+        fallback: Fallback | None = None,
     ) -> SessionRecord:
         """Create a session, or get the one that `key` stands for.
 
@@ -59,8 +60,10 @@ class AsyncSessions:
           schema of an object.
         - `on_context_full`: what is done when a conversation outgrows its model: `error`,
           `truncate` or `summarise`.
+        - `fallback`: who else is asked, in this order, where the provider cannot answer:
+          `"anthropic/claude-sonnet-4-5"`, or `{"provider", "model", "settings"}`.
 
-        The last four stand in `settings`, where they may be given as well.
+        The last five stand in `settings`, where they may be given as well.
 
         A provider that this process cannot see is accepted: the worker knows. Raises InvalidInput,
         Conflict when the key belongs to another user, SessionArchived.
@@ -81,6 +84,7 @@ class AsyncSessions:
             max_tool_rounds=max_tool_rounds,
             response_format=response_format,
             on_context_full=on_context_full,
+            fallback=fallback,
             max_text_bytes=self._executor.settings.max_text_bytes,
         )
         return await self._executor.run(sessions.create(new, self._executor.backpressure))
@@ -145,6 +149,7 @@ class AsyncSessions:
         max_tool_rounds: int | Unchanged | None = UNCHANGED,
         response_format: ResponseFormat | Unchanged | None = UNCHANGED,
         on_context_full: str | Unchanged | None = UNCHANGED,
+        fallback: Fallback | Unchanged | None = UNCHANGED,
     ) -> SessionRecord:
         """Change options of the session, as `create` explains them; the others stay as they are.
 
@@ -165,6 +170,7 @@ class AsyncSessions:
             max_tool_rounds=max_tool_rounds,
             response_format=response_format,
             on_context_full=on_context_full,
+            fallback=fallback,
             max_text_bytes=self._executor.settings.max_text_bytes,
         )
         return await self._executor.run(sessions.update(session, values))

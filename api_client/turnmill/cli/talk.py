@@ -24,6 +24,12 @@ _OPTIONS = (
     click.option("--provider", default="mock", show_default=True, help="Of a new session."),
     click.option("--model", help="Of a new session.  [default: mock, for mock]"),
     click.option("--system-prompt", metavar="TEXT", help="Of a new session."),
+    click.option(
+        "--fallback",
+        metavar="PROVIDER/MODEL",
+        multiple=True,
+        help="Who answers where the provider cannot, of a new session. Again for another one.",
+    ),
 )
 
 
@@ -42,6 +48,7 @@ def open_session(
     provider: str,
     model: str | None,
     system_prompt: str | None,
+    fallback: tuple[str, ...],
 ) -> SessionRecord:
     """Return the session that is meant, a new one where none is named.
 
@@ -57,6 +64,7 @@ def open_session(
         model="mock" if model is None else model,
         key=session,
         system_prompt=system_prompt,
+        fallback=fallback,
     )
 
 
@@ -69,6 +77,8 @@ def line_about(reply: Reply) -> str:
     ]
     if reply.cost_usd is not None:
         parts.append(dollars(reply.cost_usd))
+    if reply.answered_because is not None:
+        parts.append(f"answered by {reply.answered_by} ({reply.answered_because})")
     if len(reply.attempts) > 1:
         parts.append(f"{len(reply.attempts)} attempts")
     if reply.finish_reason != "stop":

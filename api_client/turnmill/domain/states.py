@@ -90,6 +90,11 @@ FOR_TOOL = "tool"  #: somebody outside gives the output
 FOR_APPROVAL = "approval"  #: somebody agrees that it is run
 BETWEEN_STEPS = frozenset({FOR_TOOL, FOR_APPROVAL})
 
+#: What a call waits for that a target was closed to before it left: another target may take it.
+FOR_ACCOUNT = "account"  #: the provider has said "later", or takes nothing from this account
+FOR_BREAKER = "breaker"  #: it has hung or failed in rows
+AT_A_CLOSED_TARGET = frozenset({FOR_ACCOUNT, FOR_BREAKER})
+
 
 class ToolCallState(StrEnum):
     """Where a call of a tool stands."""

@@ -23,7 +23,7 @@ def summary(turn: TurnRecord) -> dict[str, Any]:
     return {
         **fields(turn, "id", "session_id", "seq", "state"),
         "usage": {**used, "total_tokens": total_tokens(turn.input_tokens, turn.output_tokens)},
-        **fields(turn, "cost_usd", "finish_reason"),
+        **fields(turn, "cost_usd", "finish_reason", "answered_by", "answered_because"),
         "error": _error(turn),
         **fields(
             turn, "lane", "step", "attempt", "max_attempts", "lost", "available_at", "expires_at"

@@ -67,6 +67,9 @@ class Reply:
     finish_reason: str
     timing: Timing
     attempts: Sequence[AttemptRecord]
+    answered_by: str  #: "provider/model", as it was asked for
+    #: the code for which the session's own provider was passed over; None: it has answered
+    answered_because: str | None
 
     @property
     def text(self) -> str:
@@ -114,4 +117,6 @@ def _reply(turn_id: TurnId, turn: Outcome) -> Reply:
             total=ended - turn.created_at,
         ),
         attempts=turn.attempts,
+        answered_by=turn.answered_by or "",
+        answered_because=turn.answered_because,
     )

@@ -2,18 +2,21 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from typing import NamedTuple
 
 from turnmill.domain.errors import HistoryRefused, Rejected
 from turnmill.store.records import Claim
 from turnmill_worker.layers.ask import asking
 from turnmill_worker.layers.call import Go, Layer, around
 from turnmill_worker.layers.compaction import Shortening, compaction
+from turnmill_worker.layers.fallback import fallback, noted
 from turnmill_worker.layers.guard import guarded_layer, guarded_provider
 from turnmill_worker.layers.history import ReadHistory, history
 from turnmill_worker.layers.hold import hold
 from turnmill_worker.layers.registered import Named
 from turnmill_worker.layers.repair import repair
 from turnmill_worker.layers.shortening import kind_of
+from turnmill_worker.layers.targets import has_targets
 from turnmill_worker.layers.thread_lost import thread_lost
 from turnmill_worker.layers.timeout import timeout
 from turnmill_worker.providers.port import Provider
@@ -22,12 +25,25 @@ from turnmill_worker.providers.port import Provider
 _MOST_CHOICES = 100
 
 
+class _Choice(NamedTuple):
+    """What a turn has use for."""
+
+    layers: frozenset[str]  #: of the operator's, those that are chosen
+    mends: bool  #: its history may be shortened, or was refused
+    falls_back: bool  #: others may answer it
+
+
+_NOBODY: frozenset[str] = frozenset()
+_USUAL = _Choice(layers=_NOBODY, mends=False, falls_back=False)
+
+
 class Chains:
     """All around the providers of one process: ours, and those that its operator registered.
 
-    From the outside in: timeout, measure, history, compaction, repair, thread_lost, the operator's
-    in his order, hold, the provider. Around each of the operator's, and around the provider, stands
-    a guard. Compaction and repair are left out where a turn has no use for them.
+    From the outside in: timeout, fallback, measure, history, compaction, repair, thread_lost, the
+    operator's in his order, hold, noted, the provider. Around each of the operator's, and around
+    the provider, stands a guard. Fallback and noted, compaction and repair are left out where a
+    turn has no use for them.
     """
 
     def __init__(
@@ -37,39 +53,46 @@ class Chains:
         read_history: ReadHistory,
         shortening: Shortening,
         mark_sent: Callable[[Claim], Awaitable[bool]],
+        mark_target: Callable[[Claim], Awaitable[bool]],
         turn_timeout: timedelta,
         max_reply_bytes: int,
         theirs: Sequence[Named] = (),
         measure: Layer | None = None,
     ) -> None:
         measuring = () if measure is None else (measure,)
-        self._outermost = (timeout(turn_timeout), *measuring, history(read_history))
+        self._outermost = timeout(turn_timeout)
+        self._falling_back = fallback(find)
+        self._reading = (*measuring, history(read_history))
         self._mending = (compaction(shortening), repair(read_history))
-        self._outer = (thread_lost(read_history),)
+        self._outer = thread_lost(read_history)
         self._theirs = theirs
         self._known = frozenset(one.name for one in theirs)
         self._max_bytes = max_reply_bytes
         provider = guarded_provider(asking(find), max_bytes=max_reply_bytes)
         self._inner = around(hold(mark_sent), provider)
-        self._usual = self._put_together(frozenset(), ())
-        self._chosen: dict[tuple[frozenset[str], bool], Go] = {}
+        self._noting = around(hold(mark_sent), around(noted(mark_target), provider))
+        self._usual = self._put_together(_USUAL)
+        self._chosen: dict[_Choice, Go] = {}
 
     def of(self, claim: Claim) -> Go:
         """Return the chain for a turn, with the layers that its session's settings name.
 
         Raises Rejected for names that are not registered here: nothing is ever imported for them.
         """
-        chosen, mends = claim.settings.get("layers"), _is_to_be_mended(claim)
-        if not (chosen or mends):
+        chosen = claim.settings.get("layers")
+        choice = _Choice(
+            layers=_names(chosen) if chosen else _NOBODY,
+            mends=_is_to_be_mended(claim),
+            falls_back=has_targets(claim),
+        )
+        if choice == _USUAL:
             return self._usual
-        choice = _names(chosen) if chosen else frozenset(), mends
         found = self._chosen.get(choice)
         if found is None:
-            self._refuse_unknown(choice[0])
+            self._refuse_unknown(choice.layers)
             if len(self._chosen) >= _MOST_CHOICES:
                 self._chosen.clear()
-            mending = self._mending if mends else ()
-            found = self._chosen[choice] = self._put_together(choice[0], mending)
+            found = self._chosen[choice] = self._put_together(choice)
         return found
 
     def _refuse_unknown(self, names: frozenset[str]) -> None:
@@ -81,12 +104,15 @@ class Chains:
                 " then `turnmill turns retry`",
             )
 
-    def _put_together(self, names: frozenset[str], mending: Sequence[Layer]) -> Go:
-        go = self._inner
+    def _put_together(self, choice: _Choice) -> Go:
+        go = self._noting if choice.falls_back else self._inner
         for one in reversed(self._theirs):
-            if not one.opt_in or one.name in names:
+            if not one.opt_in or one.name in choice.layers:
                 go = guarded_layer(one.layer, go, max_bytes=self._max_bytes)
-        for layer in reversed((*self._outermost, *mending, *self._outer)):
+        falling_back = (self._falling_back,) if choice.falls_back else ()
+        mending = self._mending if choice.mends else ()
+        ours = (self._outermost, *falling_back, *self._reading, *mending, self._outer)
+        for layer in reversed(ours):
             go = around(layer, go)
         return go
 

@@ -14,7 +14,7 @@ from turnmill_worker.layers.registered import registered
 from turnmill_worker.process.measuring import Measuring
 from turnmill_worker.providers.own_prices import priced_by
 from turnmill_worker.providers.port import Provider
-from turnmill_worker.providers.pricing import price
+from turnmill_worker.providers.pricing import price, window
 from turnmill_worker.streams.publishing import Carrier
 from turnmill_worker.tools.offered import Tools
 from turnmill_worker.tools.registered import registered as registered_tools
@@ -50,6 +50,7 @@ def assemble(
         announce=announce,
         announce_at=announce_at,
         price=priced_by(settings.prices, price),
+        window=window,
         accepting=accepting,
         carrier=carrier,
         layers=registered(settings.layers),

@@ -134,6 +134,15 @@ def _variants_of(found: Any) -> list[dict[str, str]]:
     ]
 
 
+def window(provider: str, model: str) -> int | None:
+    """Return how many tokens the model takes in, or None where the list does not say."""
+    try:
+        found: int | None = _asked(provider, model, "", Counts(0)).model.context_window
+    except LookupError:
+        return None
+    return found
+
+
 def _calculated(provider: str, model: str, tier: str, counts: Counts) -> Decimal:
     return Decimal(_asked(provider, model, tier, counts).total_price)
 

@@ -83,6 +83,11 @@ def _queued_again() -> dict[str, Any]:
         "cancel_requested": False,
         "error_code": None,
         "finished_at": None,
+        "target": 0,
+        "benched": 0,
+        "given_up": 0,
+        "answered_by": None,
+        "answered_because": None,
     }
 
 
