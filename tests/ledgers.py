@@ -62,6 +62,7 @@ class FakeLedger:
     options: dict[str, Any] = field(default_factory=dict)  #: of every claim
     compactions: list[NewCompaction] = field(default_factory=list)
     refuses: Exception | None = None  #: what every settle raises
+    noted: list[tuple[int, str, str]] = field(default_factory=list)  #: who was asked instead
 
     async def claim(self, turn_id: TurnId) -> Claim | None:
         self.claimed.append(turn_id)
@@ -103,6 +104,10 @@ class FakeLedger:
     async def mark_sent(self, claim: Claim) -> bool:
         if self.away:
             raise StoreUnavailable
+        return True
+
+    async def mark_target(self, claim: Claim) -> bool:
+        self.noted.append((claim.target, claim.provider, claim.model))
         return True
 
 

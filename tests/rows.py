@@ -44,6 +44,13 @@ def start(
         return sessions.create(conn, new).id
 
 
+def update_session(store: Database, session: SessionId, **options: Any) -> None:
+    """Change options of a session."""
+    values = intake.session_options(max_text_bytes=1000, **options)
+    with store.begin() as conn:
+        sessions.change(conn, session, values)
+
+
 def say(text: str = "hello", **options: Any) -> NewTurn:
     """Return a message that is to be accepted."""
     return intake.new_turn(text, intake.turn_options(**options), max_text_bytes=1000)

@@ -129,3 +129,16 @@ async def mark_sent(self: GroupedLedger, claim: Any) -> bool:
 
 
 GroupedLedger.mark_sent = mark_sent  # type: ignore[method-assign]
+
+_mark_target = GroupedLedger.mark_target
+
+
+async def mark_target(self: GroupedLedger, claim: Any) -> bool:
+    """Note who is asked instead, between two points."""
+    step_on("target.before")
+    marked = await _mark_target(self, claim)
+    step_on("target.after")
+    return marked
+
+
+GroupedLedger.mark_target = mark_target  # type: ignore[method-assign]

@@ -61,6 +61,9 @@ class Books:
     async def mark_sent(self, claim: Claim) -> bool:
         return True
 
+    async def mark_target(self, claim: Claim) -> bool:
+        return True
+
 
 async def run_to_end(provider: Provider, books: Books, **of_claim: Any) -> Settlement:
     """Run a turn until it is final, and return the last verdict; `books` have them all."""

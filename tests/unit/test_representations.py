@@ -24,6 +24,7 @@ SHOWN = frozenset(
         *("provider_ref", "native_ref", "thread_ref", "request_id", "provider_request_id", "ref"),
         *("step_ref", "carrier", "pattern", "tier"),
         *("step_ref", "tool", "tools", "adopted", "own_history"),
+        *("answered_by", "answered_because", "because", "asked_of"),
         *("kept", "sha256", "media_type", "role", "kind", "state", "states", "outcome", "fault"),
         *("error_code", "finish_reason", "waits_for", "service_tier", "worker", "lease_owner"),
         *("provider", "providers", "model", "api", "name", "channel", "table", "column", "user"),

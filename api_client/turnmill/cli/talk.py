@@ -27,6 +27,12 @@ _OPTIONS = (
     click.option(
         "--adopt", metavar="ID", help="Of a new session: a vendor's thread to go on with."
     ),
+    click.option(
+        "--fallback",
+        metavar="PROVIDER/MODEL",
+        multiple=True,
+        help="Who answers where the provider cannot, of a new session. Again for another one.",
+    ),
 )
 
 
@@ -45,6 +51,7 @@ def open_session(
     provider: str,
     model: str | None,
     system_prompt: str | None,
+    fallback: tuple[str, ...],
     adopt: str | None = None,
 ) -> SessionRecord:
     """Return the session that is meant, a new one where none is named.
@@ -62,6 +69,7 @@ def open_session(
         key=session,
         system_prompt=system_prompt,
         adopt=adopt,
+        fallback=fallback,
     )
 
 
@@ -78,6 +86,8 @@ def line_about(reply: Reply) -> str:
         parts.append(dollars(reply.cost_usd))
     if reply.own_history is not None:
         parts.append(f"with our own history: the vendor's thread was {reply.own_history}")
+    if reply.answered_because is not None:
+        parts.append(f"answered by {reply.answered_by} ({reply.answered_because})")
     if len(reply.attempts) > 1:
         parts.append(f"{len(reply.attempts)} attempts")
     if reply.finish_reason != "stop":

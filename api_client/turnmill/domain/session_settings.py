@@ -26,6 +26,7 @@ from turnmill.domain.bounds import (
 from turnmill.domain.checks import check_name
 from turnmill.domain.errors import InvalidInput
 from turnmill.domain.json_values import json_object, json_size
+from turnmill.domain.targets import FALLBACK, targets_given
 
 _LAYER_NAME = re.compile(LAYER_NAME)
 _TOOL_NAME = re.compile(TOOL_NAME)
@@ -44,7 +45,7 @@ def checked_settings(value: object) -> dict[str, Any]:
     for name, check in _CHECKS.items():
         if settings.get(name) is not None:
             settings[name] = check(settings[name])
-    return settings
+    return {name: one for name, one in settings.items() if name != FALLBACK or one}
 
 
 def merged_settings(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,6 +76,11 @@ def tools_given(value: object) -> list[Any] | None:
             f"tools cannot be read: {type(error).__name__}", hint=_TOOLS_HINT
         ) from None
     return _tools(json_object({"tools": plain}, name="tools")["tools"])
+
+
+def fallback_given(value: object) -> list[dict[str, Any]] | None:
+    """Return who else may answer, as settings hold it; None for nobody."""
+    return targets_given(value, check=checked_settings)
 
 
 def rounds_given(value: object) -> int | None:
@@ -319,4 +325,5 @@ _CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "max_tool_rounds": _rounds,
     "response_format": _response_format,
     "prompt": _prompt,
+    FALLBACK: fallback_given,
 }

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from turnmill.domain.targets import targets_in
 from turnmill.show.as_typed import as_typed
 from turnmill.show.listing import Listing
 from turnmill.show.tables import fields, print_facts, print_json, print_table, stdout_console
@@ -173,6 +174,8 @@ def _facts(session: SessionRecord) -> Iterator[tuple[str, object]]:
     yield "asks", f"{session.provider} {session.model}"
     if session.adopted is not None:
         yield "adopted", session.adopted
+    if targets := targets_in(session.settings):
+        yield "else", ", ".join(f"{one.provider} {one.model}" for one in targets)
     yield "created", moment_text(session.created_at)
     yield "active", relative(session.last_active_at, now=now)
     if session.idle_ttl is not None:

@@ -28,6 +28,7 @@ def summary(turn: TurnRecord) -> dict[str, Any]:
             "cached_share": cached_share(turn.cached_tokens, turn.input_tokens),
         },
         **fields(turn, "cost_usd", "finish_reason", "own_history"),
+        **fields(turn, "answered_by", "answered_because"),
         "error": _error(turn),
         **fields(
             turn, "lane", "step", "attempt", "max_attempts", "lost", "available_at", "expires_at"

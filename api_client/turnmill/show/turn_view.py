@@ -191,7 +191,12 @@ def print_attempts(view: TurnView, console: Console) -> None:
     plain = all(one.kind == "send" and not one.polls for one in view.attempts)
     spare = ("worker", "tokens", "kind") if plain else ("worker", "tokens")
     rows = _attempt_rows(view)
-    print_table(_ATTEMPT_COLUMNS, rows, right=("#", "after", "took"), spare=spare, console=console)
+    columns: tuple[str, ...] = _ATTEMPT_COLUMNS
+    if view.turn.answered_because is not None:
+        columns = (*columns, "asked")
+        asked = [f"{one.provider} {one.model}" for one in view.attempts]
+        rows = ((*row, who) for row, who in zip(rows, asked, strict=True))
+    print_table(columns, rows, right=("#", "after", "took"), spare=spare, console=console)
 
 
 def print_calls(view: TurnView, console: Console) -> None:
@@ -208,7 +213,7 @@ def _facts(view: TurnView) -> Iterator[tuple[str, Any]]:
     yield "state", _state_line(turn)
     name = session.key or str(session.id)
     yield "session", f"{name}, turn {turn.seq} of it, user {session.user_id}"
-    yield "asks", f"{session.provider} {session.model}, lane {turn.lane}"
+    yield from _asked(view)
     yield "accepted", f"{moment_text(turn.created_at)}, {relative(turn.created_at, now=now)}"
     if turn.retry_of is not None:
         yield "again", f"a second run of turn {turn.retry_of}"
@@ -251,6 +256,14 @@ def _state_line(turn: TurnRecord) -> Any:
     if turn.error_code:
         line.append(f": {turn.error_code}", style="default")
     return line
+
+
+def _asked(view: TurnView) -> Iterator[tuple[str, str]]:
+    turn, session = view.turn, view.session
+    yield "asks", f"{session.provider} {session.model}, lane {turn.lane}"
+    if turn.answered_because is not None:
+        who = "others are asked" if turn.answered_by is None else f"answered by {turn.answered_by}"
+        yield "fallback", f"{who}, because of {turn.answered_because}"
 
 
 def _cost(turn: TurnRecord) -> str:

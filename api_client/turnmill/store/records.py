@@ -182,7 +182,8 @@ class AttemptRecord:
     error_code: str | None
     error_detail: str | None = field(repr=False)  #: the provider's words; may quote the user
     provider_request_id: str | None
-    model: str | None
+    provider: str | None  #: that was asked; None in rows of before: the session's own
+    model: str | None  #: that answered, or else was asked for
     input_tokens: int | None  #: None: the provider did not say
     output_tokens: int | None
     cached_tokens: int | None
@@ -234,6 +235,9 @@ class TurnRecord:
     finished_at: datetime | None
     stream: bool = False  #: its reply may be watched while it comes
     step: int = 1  #: the model call that it stands at
+    answered_by: str | None = None  #: "provider/model"; None: it has no reply
+    #: the code for which the session's own was passed over; None: it has answered, or was not yet
+    answered_because: str | None = None
     #: why it was asked with our own history, and not in its vendor's thread: lost, locked or
     #: unavailable; None where it was not
     own_history: str | None = None
@@ -256,6 +260,15 @@ class Watched:
     def is_final(self) -> bool:
         """Tell whether it has ended."""
         return self.state in FINAL
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """What a session itself asks, whoever is asked instead."""
+
+    provider: str
+    model: str
+    settings: Mapping[str, Any] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,6 +310,13 @@ class Claim:
     adopted: str | None = None  #: the vendor's thread that the session goes on with
     #: what had been said in it before it was adopted, in the first turn after that
     before: Sequence[Message] = field(default=(), repr=False)
+    target: int = 0  #: which of the session's targets is asked; 0: its own provider and model
+    benched: int = 0  #: bits of the targets that have failed in this round
+    given_up: int = 0  #: bits of those that are not asked any more in this turn
+    because: str | None = None  #: the code for which the session's own was passed over
+    asked_of: tuple[str, str] | None = None  #: of a question: who was asked to execute it
+    #: what the session itself asks, where `provider`, `model` and `settings` are another target's
+    own: Own | None = field(default=None, repr=False)
     lease_ends: float = inf  #: on a clock of the process that claimed; the store leaves it open
 
     def held_until(self, ends: float) -> Self:
@@ -376,6 +396,11 @@ class Settlement:
     waits_for: str | None = None
     has_calls: bool = False  #: the turn has called tools, or may have: it has receipts
     own_history: str | None = None  #: why it was asked without its vendor's thread
+    target: int | None = None  #: that the turn goes on with; None: as before, as for the next three
+    benched: int | None = None
+    given_up: int | None = None
+    answered_because: str | None = None
+    answered_by: str | None = None  #: where that is not the session's own
 
     @property
     def text(self) -> str | None:

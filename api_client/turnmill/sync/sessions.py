@@ -12,7 +12,14 @@ from turnmill.store.compaction_records import CompactionRecord
 from turnmill.store.kept import Keeping
 from turnmill.store.records import MessageRecord, SessionRecord
 from turnmill.verbs import intake, sessions
-from turnmill.verbs.intake import UNCHANGED, Prompt, ResponseFormat, Tools, Unchanged
+from turnmill.verbs.intake import (
+    UNCHANGED,
+    Fallback,
+    Prompt,
+    ResponseFormat,
+    Tools,
+    Unchanged,
+)
 from turnmill.verbs.refs import SessionRef
 
 
@@ -41,6 +48,7 @@ class Sessions:
         max_tool_rounds: int | None = None,
         response_format: ResponseFormat | None = None,
         on_context_full: str | None = None,
+        fallback: Fallback | None = None,
         thread: str | None = None,
         prompt: Prompt | None = None,
         adopt: str | None = None,
@@ -63,6 +71,8 @@ class Sessions:
           schema of an object.
         - `on_context_full`: what is done when a conversation outgrows its model: `error`,
           `truncate` or `summarise`.
+        - `fallback`: who else is asked, in this order, where the provider cannot answer:
+          `"anthropic/claude-sonnet-4-5"`, or `{"provider", "model", "settings"}`.
         - `thread`: where the thread is kept: `chain`, `conversation` or `client`.
         - `prompt`: a prompt that the vendor keeps, by its id, or as `{"id", "version",
           "variables"}`.
@@ -90,6 +100,7 @@ class Sessions:
             max_tool_rounds=max_tool_rounds,
             response_format=response_format,
             on_context_full=on_context_full,
+            fallback=fallback,
             thread=thread,
             prompt=prompt,
             adopt=adopt,
@@ -157,6 +168,7 @@ class Sessions:
         max_tool_rounds: int | Unchanged | None = UNCHANGED,
         response_format: ResponseFormat | Unchanged | None = UNCHANGED,
         on_context_full: str | Unchanged | None = UNCHANGED,
+        fallback: Fallback | Unchanged | None = UNCHANGED,
         thread: str | Unchanged | None = UNCHANGED,
         prompt: Prompt | Unchanged | None = UNCHANGED,
     ) -> SessionRecord:
@@ -179,6 +191,7 @@ class Sessions:
             max_tool_rounds=max_tool_rounds,
             response_format=response_format,
             on_context_full=on_context_full,
+            fallback=fallback,
             thread=thread,
             prompt=prompt,
             max_text_bytes=self._executor.settings.max_text_bytes,

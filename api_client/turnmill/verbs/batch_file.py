@@ -24,7 +24,7 @@ CHUNK_OF_SQLITE = 50
 _MOST_PROBLEMS = 20
 _LABEL_LENGTH = 150
 _ROOM_BESIDE_TEXT = 1_000_000
-_OF_SESSION = frozenset({"provider", "model", "system_prompt"})
+_OF_SESSION = frozenset({"fallback", "provider", "model", "system_prompt"})
 _FIELDS = frozenset({"custom_id", "user_id", "session", "text", "metadata"}) | _OF_SESSION
 
 
@@ -107,6 +107,7 @@ class BatchFile:
             model=model or "",
             key=key,
             system_prompt=fields.get("system_prompt"),
+            fallback=fields.get("fallback"),
             max_text_bytes=self._max_text_bytes,
         )
 

@@ -35,5 +35,7 @@ def as_line(result: BatchResult) -> dict[str, Any]:
             "cached_tokens": result.cached_tokens,
             "cost_usd": None if result.cost_usd is None else format(result.cost_usd, "f"),
         },
+        "answered_by": result.answered_by,
+        "answered_because": result.answered_because,
         "error": None if result.error_code is None else {"code": result.error_code},
     }

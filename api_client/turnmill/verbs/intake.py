@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
 from functools import partial
+from importlib.metadata import entry_points
 from inspect import signature
 from itertools import islice
 from typing import Any, cast
@@ -26,6 +27,7 @@ from turnmill.domain.json_values import json_object
 from turnmill.domain.session_settings import (
     checked_settings,
     choice_given,
+    fallback_given,
     format_given,
     merged_settings,
     prompt_given,
@@ -33,8 +35,10 @@ from turnmill.domain.session_settings import (
     tools_given,
 )
 from turnmill.domain.states import Lane, OnAmbiguous, OnFailure, TurnState
+from turnmill.domain.targets import FALLBACK, targets_in
 from turnmill.new_ids import new_id
 from turnmill.store.records import NewSession, NewTurn
+from turnmill.wire import PROVIDERS
 
 _PAIRS = '[(session, "text"), …]'
 _PARTS = 'a text, or [Text("…"), …]'
@@ -55,11 +59,14 @@ UNCHANGED = Unchanged.UNCHANGED
 Tools = Sequence[str | Mapping[str, Any] | Callable[..., Any]]
 #: The id of a prompt that a vendor keeps, or {"id", "version", "variables"}.
 Prompt = str | Mapping[str, Any]
+#: Who else may answer: names such as "anthropic/claude-sonnet-4-5", or objects.
+Fallback = Sequence[str | Mapping[str, Any]]
 #: A JSON schema, or a pydantic model.
 ResponseFormat = Mapping[str, Any] | type
 
 #: Settings that `sessions.create` and `sessions.update` take by names of their own.
 SPOKEN: Mapping[str, Callable[[Any], Any]] = {
+    FALLBACK: fallback_given,
     "tools": tools_given,
     "max_tool_rounds": rounds_given,
     "on_context_full": partial(choice_given, name="on_context_full"),
@@ -137,7 +144,28 @@ def session_options(
         options["settings"] = _joined(cast("dict[str, Any]", options["settings"]), more)
     elif more:
         options["more_settings"] = more
+    _refuse_unknown_targets(options.get("settings") or more)
     return options
+
+
+def _refuse_unknown_targets(settings: object) -> None:
+    """Raise InvalidInput for a target whose provider is not installed, where providers are.
+
+    A session whose own provider is misspelt fails at once; a target would on the bad day.
+    """
+    targets = targets_in(settings)
+    known = _installed() if targets else frozenset()
+    unknown = [one.provider for one in targets if one.provider not in known]
+    if known and unknown:
+        raise InvalidInput(
+            f"fallback: no provider is named {unknown[0]!r} here",
+            hint=f"installed are {', '.join(sorted(known))}",
+        )
+
+
+def _installed() -> frozenset[str]:
+    """Return the providers that are installed beside this; none where only workers have them."""
+    return frozenset(entry_points(group=PROVIDERS).names)
 
 
 def _joined(settings: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:

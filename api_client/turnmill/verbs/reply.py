@@ -77,6 +77,9 @@ class Reply:
     finish_reason: str
     timing: Timing
     attempts: Sequence[AttemptRecord]
+    answered_by: str  #: "provider/model", as it was asked for
+    #: the code for which the session's own provider was passed over; None: it has answered
+    answered_because: str | None
     #: why it was asked with our own history, and not in its vendor's thread: `lost`, `locked` or
     #: `unavailable`; None where it was not
     own_history: str | None = None
@@ -128,4 +131,6 @@ def _reply(turn_id: TurnId, turn: Outcome) -> Reply:
         ),
         attempts=turn.attempts,
         own_history=turn.own_history,
+        answered_by=turn.answered_by or "",
+        answered_because=turn.answered_because,
     )

@@ -11,6 +11,7 @@ from turnmill_worker.layers.adoption import AdoptionLedger, adoption
 from turnmill_worker.layers.ask import asking
 from turnmill_worker.layers.call import Go, Layer, around
 from turnmill_worker.layers.compaction import Shortening, compaction
+from turnmill_worker.layers.fallback import fallback, noted
 from turnmill_worker.layers.guard import guarded_layer, guarded_provider
 from turnmill_worker.layers.history import ReadHistory, history
 from turnmill_worker.layers.hold import hold
@@ -18,6 +19,7 @@ from turnmill_worker.layers.lending import LendingLedger, lending
 from turnmill_worker.layers.registered import Named
 from turnmill_worker.layers.repair import repair
 from turnmill_worker.layers.shortening import kind_of
+from turnmill_worker.layers.targets import has_targets
 from turnmill_worker.layers.thread_lost import thread_lost
 from turnmill_worker.layers.timeout import timeout
 from turnmill_worker.providers.port import Provider
@@ -36,15 +38,16 @@ class _Choice(NamedTuple):
     names: frozenset[str] = frozenset()  #: of the operator's layers
     mends: bool = False  #: its history may be shortened, or was refused when it was last sent
     threads: bool = False  #: it is one of a thread that cannot fork, or adopts one
+    falls_back: bool = False  #: others may answer it
 
 
 class Chains:
     """All around the providers of one process: ours, and those that its operator registered.
 
-    From the outside in: timeout, measure, history, adoption, compaction, repair, thread_lost, the
-    operator's in his order, lending, the gates, hold, the provider. Around each of the operator's,
-    and around the provider, stands a guard. Adoption, compaction, repair and lending are left out
-    where a turn has no use for them.
+    From the outside in: timeout, fallback, measure, history, adoption, compaction, repair,
+    thread_lost, the operator's in his order, lending, the gates, hold, noted, the provider. Around
+    each of the operator's, and around the provider, stands a guard. Fallback and noted, adoption
+    and lending, compaction and repair are left out where a turn has no use for them.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Chains:
         read_history: ReadHistory,
         shortening: Shortening,
         mark_sent: Callable[[Claim], Awaitable[bool]],
+        mark_target: Callable[[Claim], Awaitable[bool]],
         turn_timeout: timedelta,
         max_reply_bytes: int,
         theirs: Sequence[Named] = (),
@@ -63,16 +67,18 @@ class Chains:
     ) -> None:
         """`gates` see each request as it is sent, and put off what may not be sent now."""
         measuring = () if measure is None else (measure,)
-        self._outermost = (timeout(turn_timeout), *measuring, history(read_history))
+        self._outermost = timeout(turn_timeout)
+        self._falling_back = fallback(find)
+        self._reading = (*measuring, history(read_history))
         self._mending = (compaction(shortening), repair(read_history))
-        self._outer = (thread_lost(read_history),)
+        self._outer = thread_lost(read_history)
         self._theirs = theirs
         self._known = frozenset(one.name for one in theirs)
         self._max_bytes = max_reply_bytes
         provider = guarded_provider(asking(find), max_bytes=max_reply_bytes)
-        self._inner = around(hold(mark_sent), provider)
-        for gate in reversed(gates):
-            self._inner = around(gate, self._inner)
+        self._inner = self._gated(gates, around(hold(mark_sent), provider))
+        noting = around(hold(mark_sent), around(noted(mark_target), provider))
+        self._noting = self._gated(gates, noting)
         self._adoption = () if threads is None else (adoption(find, threads),)
         self._lending = None if threads is None else lending(find, threads)
         self._usual = self._put_together(_Choice())
@@ -85,9 +91,11 @@ class Chains:
         """
         chosen, mends = claim.settings.get("layers"), _is_to_be_mended(claim)
         threads = claim.settings.get(THREAD) == AS_CONVERSATION or claim.adopted is not None
-        if not (chosen or mends or threads):
+        falls_back = has_targets(claim)
+        if not (chosen or mends or threads or falls_back):
             return self._usual
-        choice = _Choice(_names(chosen) if chosen else frozenset(), mends, threads)
+        names = _names(chosen) if chosen else frozenset()
+        choice = _Choice(names, mends, threads, falls_back)
         found = self._chosen.get(choice)
         if found is None:
             self._refuse_unknown(choice.names)
@@ -105,19 +113,24 @@ class Chains:
                 " then `turnmill turns retry`",
             )
 
-    def _lent(self, go: Go) -> Go:
-        return go if self._lending is None else around(self._lending, go)
+    @staticmethod
+    def _gated(gates: Sequence[Layer], go: Go) -> Go:
+        for gate in reversed(gates):
+            go = around(gate, go)
+        return go
 
     def _put_together(self, choice: _Choice) -> Go:
-        go = self._inner
-        if choice.threads:
-            go = self._lent(go)
+        go = self._noting if choice.falls_back else self._inner
+        if choice.threads and self._lending is not None:
+            go = around(self._lending, go)
         for one in reversed(self._theirs):
             if not one.opt_in or one.name in choice.names:
                 go = guarded_layer(one.layer, go, max_bytes=self._max_bytes)
+        falling_back = (self._falling_back,) if choice.falls_back else ()
         adopting = self._adoption if choice.threads else ()
         mending = self._mending if choice.mends else ()
-        for layer in reversed((*self._outermost, *adopting, *mending, *self._outer)):
+        ours = (self._outermost, *falling_back, *self._reading, *adopting, *mending, self._outer)
+        for layer in reversed(ours):
             go = around(layer, go)
         return go
 

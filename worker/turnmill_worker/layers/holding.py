@@ -45,6 +45,7 @@ class Holding:
     claim: Claim
     sent: bool = False  #: the request may have left
     stop: Stop | None = None
+    target: int = field(init=False)  #: of the session's, whom the row says to be asked
     lease_ends: float = field(init=False)  #: on the clock of `turnmill_worker.layers.clock`
     call: Call[Any] | None = field(default=None, repr=False)
     advancing: bool = False  #: the next step's claim is being written: which one holds is open
@@ -55,6 +56,7 @@ class Holding:
     own_history: OwnHistory | None = None  #: the vendor's thread is not used in this turn, since
 
     def __post_init__(self) -> None:
+        self.target = self.claim.target
         self.lease_ends = self.claim.lease_ends
 
     def may_begin(self) -> bool:

@@ -15,6 +15,7 @@ from turnmill_worker.layers.registered import registered
 from turnmill_worker.process.measuring import Measuring
 from turnmill_worker.providers.own_prices import Prices, prices_in
 from turnmill_worker.providers.port import Provider
+from turnmill_worker.providers.pricing import window
 from turnmill_worker.streams.publishing import Carrier
 from turnmill_worker.tools.offered import Tools
 from turnmill_worker.tools.registered import registered as registered_tools
@@ -54,6 +55,7 @@ def assemble(
         announce_at=announce_at,
         price=prices.price,
         price_source=prices.source,
+        window=window,
         accepting=accepting,
         carrier=carrier,
         layers=registered(settings.layers),

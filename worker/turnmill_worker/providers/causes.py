@@ -95,6 +95,14 @@ _WORDS: Mapping[type[Rejected], tuple[str, ...]] = MappingProxyType(
     }
 )
 
+#: How they begin to say that an account is closed, where their code is that of any bad request.
+_OF_ACCOUNTS: Mapping[str, str] = MappingProxyType(
+    {
+        "your credit balance is too low": "billing_error",
+        "this organization has been disabled": "organization_deactivated",
+    }
+)
+
 #: Where it was found, which says nothing of what it is: "messages.3.content.0: ".
 _PLACE = r"(jinja exception: |(messages|input)[\w.\[\]]*: )*"
 _QUOTES = str.maketrans("", "", "`'\"*")
@@ -114,6 +122,14 @@ def cause_of(status: int, code: str, words: str) -> type[Rejected] | None:
                 return kind
     # The length of a body: said by a server in between, in whatever words.
     return ContextFull if status == 413 else None
+
+
+def account_in(status: int, code: str, words: str) -> str:
+    """Return the code for an account that is closed, where only words tell; else ""."""
+    if status != 400 or code.lower() not in _SAYS_LITTLE:
+        return ""
+    said = words[:_LOOKED_AT].lower()
+    return next((code for begins, code in _OF_ACCOUNTS.items() if said.startswith(begins)), "")
 
 
 @cache

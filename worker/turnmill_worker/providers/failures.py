@@ -25,7 +25,7 @@ from turnmill.domain.errors import (
     ThreadLocked,
     Unreachable,
 )
-from turnmill_worker.providers.causes import cause_of
+from turnmill_worker.providers.causes import account_in, cause_of
 from turnmill_worker.providers.untrusted import mapping, mappings
 
 #: By HTTP status. The other 5xx may have been executed, all else is refused for good.
@@ -113,7 +113,10 @@ _OF_CALLS: Mapping[str, type[ProviderError]] = MappingProxyType(
 )
 
 _CODE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
-_CODE_OF_STATUS: Mapping[int, str] = MappingProxyType({402: "insufficient_credits"})
+#: Statuses that say more than a code that says little.
+_CODE_OF_STATUS: Mapping[int, str] = MappingProxyType(
+    {402: "insufficient_credits"} | {status: f"http_{status}" for status in (401, 403, 404, 410)}
+)
 
 _SAYS_NOTHING = frozenset({"", "about:blank", "error"})
 _SAYS_LITTLE = frozenset({"invalid_request_error", "unknown_error"})
@@ -147,6 +150,8 @@ def error_of_status(
     kind = BY_CODE.get(known) or BY_STATUS.get(status)
     if about := cause_of(status, known, detail):
         kind, known = about, about.code  # a code that stays, whoever says it
+    elif closed := account_in(status, known, detail):
+        kind, known = Rejected, closed
     if kind is None:
         kind = MaybeSent if status >= 500 else Rejected
     of_account = status in _STATUSES_OF_ACCOUNT or known in _OF_ACCOUNT

@@ -11,6 +11,7 @@ from turnmill_worker.providers.port import Request
 OURS = frozenset(
     {
         "api",
+        "fallback",
         "layers",
         "max_tool_rounds",
         "mock",

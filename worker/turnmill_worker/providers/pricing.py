@@ -182,6 +182,16 @@ def _variants_of(found: Any) -> list[dict[str, str]]:
     ]
 
 
+def window(provider: str, model: str) -> int | None:
+    """Return how many tokens the model takes in, or None where the list does not say."""
+    try:
+        found = _asked(_Terms(provider, model, ""), Counts(0))
+    except LookupError:
+        return None
+    most: int | None = found.model.context_window
+    return most
+
+
 def _keeps(lists: Any) -> bool:
     """Tell whether the list has a price of what a cache keeps for longer than usual."""
     return lists.cache_write_1h_mtok is not None

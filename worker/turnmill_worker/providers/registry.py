@@ -10,6 +10,7 @@ from importlib.metadata import EntryPoint, entry_points
 from threading import Lock
 from types import MappingProxyType
 
+from turnmill import wire
 from turnmill.domain.errors import (
     ConfigurationError,
     KeyMissing,
@@ -27,7 +28,7 @@ logger = logging.getLogger("turnmill.providers")
 
 _CLOSE_WITHIN = timedelta(seconds=2)
 
-GROUP = "turnmill.providers"
+GROUP = wire.PROVIDERS
 MOCK = "mock"
 
 #: What has to be in the environment. Known here, so that an SDK is imported only to be used.

@@ -22,7 +22,7 @@ from turnmill.store.line.claim import claim, claim_due, claim_suspects, due_susp
 from turnmill.store.line.compactions import history_after, keep_compaction, spoken
 from turnmill.store.line.estimates import withdraw_estimates
 from turnmill.store.line.history import succeeded_history
-from turnmill.store.line.leases import end_leases, mark_sent
+from turnmill.store.line.leases import end_leases, mark_sent, mark_target
 from turnmill.store.line.settle import settle, was_settled
 from turnmill.store.records import Claim, Fenced, Locked, Settled, Settlement
 from turnmill_worker.layers import clock
@@ -90,6 +90,10 @@ class Ledger(Protocol):
 
     async def mark_sent(self, claim: Claim) -> bool:
         """Note that the request is about to leave; False when the turn is no longer ours."""
+        ...
+
+    async def mark_target(self, claim: Claim) -> bool:
+        """Note who is asked instead; False when the turn is no longer ours."""
         ...
 
 
@@ -232,6 +236,15 @@ class GroupedLedger:
         def mark() -> bool:
             with self._database.single() as conn:
                 return mark_sent(conn, claim.turn_id, fence=claim.fence)
+
+        return await _patiently(mark)
+
+    async def mark_target(self, claim: Claim) -> bool:
+        """Note who is asked instead."""
+
+        def mark() -> bool:
+            with self._database.begin() as conn:
+                return mark_target(conn, claim)
 
         return await _patiently(mark)
 

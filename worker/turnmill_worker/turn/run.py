@@ -25,6 +25,7 @@ from turnmill_worker.layers.history import chosen
 from turnmill_worker.layers.holding import Holding, Stop
 from turnmill_worker.layers.partial import Partial
 from turnmill_worker.layers.registered import Named
+from turnmill_worker.layers.targets import aimed, has_targets
 from turnmill_worker.providers import boundary, calls
 from turnmill_worker.providers.boundary import Answer, Bug, Fault
 from turnmill_worker.providers.port import Done, Emit, Provider, Request, Usage
@@ -33,6 +34,7 @@ from turnmill_worker.streams.publishing import Carrier
 from turnmill_worker.tools.offered import Tools
 from turnmill_worker.turn import estimates, verdict
 from turnmill_worker.turn.failing import FAILING, warn_of_failure
+from turnmill_worker.turn.fallback import Window, moved_on
 from turnmill_worker.turn.gauge import Gauge
 from turnmill_worker.turn.in_hand import InHand, end_of
 from turnmill_worker.turn.ledger import UNSTORABLE, Ledger
@@ -64,6 +66,7 @@ class Deps:
     price: Callable[[str, str, Usage], Decimal | None]  #: provider, model, usage
     #: provider, model, tier: what such a price is by
     price_source: Callable[[str, str, str], str] = lambda *_: ""
+    window: Window = lambda *_: None  #: how many tokens a provider's model takes in
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     layers: Sequence[Named] = ()  #: that the operator registered, outermost first
     carrier: Carrier = field(default_factory=Nobody)  #: of what is said to those who watch
@@ -93,6 +96,7 @@ class Deps:
                 source=self.price_source,
             ),
             mark_sent=self.ledger.mark_sent,
+            mark_target=self.ledger.mark_target,
             turn_timeout=self.turn_timeout,
             max_reply_bytes=self.max_reply_bytes,
             theirs=self.layers,
@@ -157,8 +161,31 @@ async def _claim(turn_id: TurnId, deps: Deps) -> Claim | None:
 
 
 async def run_claim(claim: Claim, deps: Deps) -> Outcome:
-    """Ask the provider and write down what came of it, whatever it is."""
+    """Ask the provider and write down what came of it, whatever it is.
+
+    Where the session has others who may answer, they are asked one after the other: whoever waits
+    for a reply does not wait in line for each.
+    """
+    while True:
+        claim, settlement, settled = await _run_once(claim, deps)
+        again = await _at_once(settlement, settled, deps)
+        if again is None or isinstance(settled, Fenced):
+            return _report(claim, settlement, settled, deps)
+        tell(deps.told, claim, settlement, settled)
+        claim = again
+
+
+async def _at_once(settlement: Settlement, settled: Settled | Fenced, deps: Deps) -> Claim | None:
+    """Take the turn again where it goes on with another target, and nobody has taken it."""
+    goes_on = settlement.benched is not None and not settlement.delay
+    if not goes_on or isinstance(settled, Fenced) or settled.due_at is None:
+        return None
+    return await _claim(settlement.turn_id, deps) if deps.accepting() else None
+
+
+async def _run_once(claim: Claim, deps: Deps) -> tuple[Claim, Settlement, Settled | Fenced]:
     with deps.in_hand.holding(claim) as holding:
+        claim = holding.claim = aimed(claim) if claim.target else claim
         if claim.stream and claim.kind == "send":
             holding.publishing = deps.carrier.begin(claim)
         if deps.steps.are_taken(claim):
@@ -167,11 +194,12 @@ async def run_claim(claim: Claim, deps: Deps) -> Outcome:
         else:
             settlement = await attempt(claim, holding, deps)
             settled = await _written(settlement, deps)
+            claim = holding.claim
         if holding.publishing is not None:
             holding.publishing.ended(None if isinstance(settled, Fenced) else settled.state)
     if isinstance(settled, Fenced) and settlement.kept:
         await shielded(deps.ledger.keep_late(settlement))
-    return _report(claim, settlement, settled, deps)
+    return claim, settlement, settled
 
 
 def _asking(holding: Holding, deps: Deps) -> Asking:
@@ -202,6 +230,7 @@ async def attempt(claim: Claim, holding: Holding, deps: Deps) -> Settlement:
     """Return the verdict over one attempt; raises nothing of the provider's."""
     began = time.monotonic()
     came = await _call(claim, holding, deps)
+    claim = holding.claim  # of whoever was asked in the end
     elapsed = time.monotonic() - began
     found = _verdict(claim, came, holding, deps)
     if found.reply:
@@ -230,11 +259,16 @@ def _verdict(claim: Claim, found: Found, holding: Holding, deps: Deps) -> Verdic
         found = (MaybeSent if holding.sent else NotSent)(found.value)
     if isinstance(found, Stop):
         return verdict.of_stop(claim, found, sent=holding.sent)
+    rules = _rules(deps)
     if isinstance(found, Fault):
-        return verdict.of_fault(claim, found, **_rules(deps))
+        return verdict.of_fault(claim, found, **rules)
     if isinstance(found, ProviderError):
-        return verdict.of_error(claim, found, **_rules(deps))
-    return verdict.of_answer(claim, found, **_rules(deps))
+        judged = verdict.of_error(claim, found, **rules)
+    else:
+        judged = verdict.of_answer(claim, found, **rules)
+    if not (claim.target or has_targets(claim)):
+        return judged
+    return moved_on(claim, found, judged, rules=rules, window=deps.window)
 
 
 def _rules(deps: Deps) -> Rules:

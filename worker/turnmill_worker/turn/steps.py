@@ -326,5 +326,6 @@ def _ended(settlement: Settlement, state: TurnState, code: str) -> Settlement:
         error_code=code,
         replies=(),
         provider_ref=None,
+        answered_by=None,
         kept=[replace(one, wanted=False) for one in settlement.kept],
     )

@@ -31,7 +31,7 @@ MAX_FAULTS = 20
 _TOO_LARGE = "reply_too_large"
 
 #: Of an attempt whose history was refused, for its structure or its length: the next changes it.
-_REFUSED = "refused"
+REFUSED = "refused"
 
 _MOST_IDS = 100
 _LONGEST_ID = 1_000
@@ -61,6 +61,11 @@ class Verdict:
     error_detail: str | None = field(default=None, repr=False)
     request_id: str = ""
     waits_for: str | None = None  #: what a layer put the turn off for
+    target: int | None = None  #: that the turn goes on with; None: as before, as for the next ones
+    benched: int | None = None
+    given_up: int | None = None
+    answered_because: str | None = None
+    answered_by: str | None = None
 
 
 def of_answer(
@@ -107,8 +112,8 @@ def _of_failed(
     as_a_call = replace(claim, kind="send", native_ref="")
     found = of_error(as_a_call, error, policy=policy, jitter=jitter, patience=patience)
     if claim.attempt < claim.max_attempts and _is_to_be_shortened(claim, error):
-        return replace(found, state=TurnState.RETRYING, outcome=_REFUSED)
-    if found.outcome == _REFUSED and claim.attempt >= claim.max_attempts:
+        return replace(found, state=TurnState.RETRYING, outcome=REFUSED)
+    if found.outcome == REFUSED and claim.attempt >= claim.max_attempts:
         return replace(
             found, state=TurnState.FAILED, outcome="failed"
         )  # a question gives none back
@@ -159,7 +164,7 @@ def of_error(
     if claim.kind == "send" and _is_to_be_repaired(claim, error):
         # It was refused before it cost anything: the same attempt, in plain words, and at once.
         return Verdict(
-            state=TurnState.RETRYING, outcome=_REFUSED, gives_attempt_back=True, **_words(error)
+            state=TurnState.RETRYING, outcome=REFUSED, gives_attempt_back=True, **_words(error)
         )
     if claim.kind != "send" and not _ends_the_question(claim, error):
         return _unanswered(claim, error, policy=policy, jitter=jitter, patience=patience)
@@ -353,7 +358,8 @@ def settlement(
         first_token_ms=first_token_ms,
         position=claim.next_position,
         finish_reason=reply.finish_reason if reply else None,
-        provider_ref=reply.thread_ref if reply else None,
+        # Where another target has answered, the thread of the session's own lacks this turn.
+        provider_ref=("" if claim.target else reply.thread_ref) if reply else None,
         native_ref=verdict.native_ref,
         request_id=verdict.request_id,
         model=(reply.model if reply else "") or claim.model,
@@ -371,6 +377,11 @@ def settlement(
         kept=_kept(claim, verdict),
         waits_for=verdict.waits_for,
         has_calls=claim.step > 1,
+        target=verdict.target,
+        benched=verdict.benched,
+        given_up=verdict.given_up,
+        answered_because=verdict.answered_because,
+        answered_by=verdict.answered_by,
     )
 
 
@@ -400,7 +411,7 @@ def _kept(claim: Claim, verdict: Verdict) -> tuple[Kept, ...]:
     if not (work or verdict.kept):
         return ()
     waits = verdict.state is TurnState.WAITING or verdict.state is TurnState.QUEUED
-    goes_on = waits or verdict.state is TurnState.SUCCEEDED
+    goes_on = waits or (verdict.state is TurnState.SUCCEEDED and not claim.target)
     return tuple(
         Kept(
             ref=ref,

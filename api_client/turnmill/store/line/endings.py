@@ -84,6 +84,11 @@ def _queued_again() -> dict[str, Any]:
         "error_code": None,
         "own_history": None,
         "finished_at": None,
+        "target": 0,
+        "benched": 0,
+        "given_up": 0,
+        "answered_by": None,
+        "answered_because": None,
     }
 
 

@@ -14,7 +14,7 @@ from turnmill.store.engine import engine_of
 from turnmill.store.line.endings import move_turns
 from turnmill.store.line.head import skipping_busy
 from turnmill.store.postgres import feeding
-from turnmill.store.records import Lost, Moved
+from turnmill.store.records import Claim, Lost, Moved
 from turnmill.store.schema.tables import RUNNING_SQL, attempts, sessions, turns
 from turnmill.store.types import db_after, db_asof, db_now
 
@@ -77,6 +77,27 @@ def mark_sent(conn: Connection, turn_id: TurnId, *, fence: int) -> bool:
         .values(sent_at=db_now())
     )
     return result.rowcount == 1
+
+
+def mark_target(conn: Connection, claim: Claim) -> bool:
+    """Note who is asked instead, before the request leaves; False when the turn is not ours.
+
+    Whoever asks later what has become of it asks the same one.
+    """
+    ours = (turns.c.id == claim.turn_id, text(RUNNING_SQL), turns.c.lease_fence == claim.fence)
+    noted = (
+        update(turns)
+        .where(*ours)
+        .values(target=claim.target, benched=claim.benched, answered_because=claim.because)
+    )
+    if conn.execute(noted).rowcount != 1:
+        return False
+    conn.execute(
+        update(attempts)
+        .where(attempts.c.turn_id == claim.turn_id, attempts.c.fence == claim.fence)
+        .values(provider=claim.provider, asked_model=claim.model)
+    )
+    return True
 
 
 def cancel_requested(

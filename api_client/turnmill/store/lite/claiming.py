@@ -10,10 +10,18 @@ from sqlalchemy import Connection, and_, func, insert, or_, select, update
 
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import CLAIMABLE, Lane, OnAmbiguous, SessionStatus, TurnState
+from turnmill.domain.targets import targets_in
 from turnmill.store.codec import StoredHistory, object_of, said_from
 from turnmill.store.lite.looking import history
 from turnmill.store.records import Claim, Taken
-from turnmill.store.rules.claiming import GOES_ON, LANE, PROVIDER, SPENDING, kind_of
+from turnmill.store.rules.claiming import (
+    GOES_ON,
+    LANE,
+    PROVIDER,
+    SPENDING,
+    asked_of,
+    kind_of,
+)
 from turnmill.store.schema.tables import attempts, messages, pauses, sessions, turns
 from turnmill.store.types import db_after, db_now
 
@@ -122,7 +130,7 @@ def _take(conn: Connection, head: Any, *, owner: str, lease: timedelta) -> Taken
         .returning(*turns.c)
     ).one()
     asked = _asked_about(conn, turn.id) if kind != "send" else {}
-    _note_attempt(conn, turn, owner=owner)
+    _note_attempt(conn, turn, owner=owner, asks=_asks(head, turn.target))
     return Taken(turn.id, head.id, fence, partial(_from_rows, conn, head, turn, asked))
 
 
@@ -163,11 +171,21 @@ def _from_rows(conn: Connection, head: Any, turn: Any, asked: Mapping[str, Any])
         adopted=head.adopted,
         before=before,
         waits_for=turn.waits_for,
+        target=turn.target,
+        benched=turn.benched,
+        given_up=turn.given_up,
+        because=turn.answered_because,
         **asked,
     )
 
 
-def _note_attempt(conn: Connection, turn: Any, *, owner: str) -> None:
+def _asks(head: Any, target: int) -> tuple[str, str]:
+    """Return the provider and the model that are asked: the session's own, or a target's."""
+    found = targets_in(object_of(head.settings))[target - 1 : target] if target else ()
+    return (found[0].provider, found[0].model) if found else (head.provider, head.model)
+
+
+def _note_attempt(conn: Connection, turn: Any, *, owner: str, asks: tuple[str, str]) -> None:
     """Begin an attempt, or carry on with the one that a question is about."""
     last = select(func.max(attempts.c.fence)).where(attempts.c.turn_id == turn.id)
     goes_on = (
@@ -196,21 +214,30 @@ def _note_attempt(conn: Connection, turn: Any, *, owner: str) -> None:
             kind=turn.claimed_for,
             worker=owner,
             step=turn.step,
+            provider=asks[0],
+            asked_model=asks[1],
         )
     )
+
+
+_OF_CALL = ("started_at", "estimated", "provider", "asked_model")
 
 
 def _asked_about(conn: Connection, turn_id: UUID) -> Mapping[str, Any]:
     """Return what a question says of the call that it is about."""
     call = conn.execute(
-        select(attempts.c.started_at, attempts.c.estimated)
+        select(*(attempts.c[name] for name in _OF_CALL))
         .where(attempts.c.turn_id == turn_id, attempts.c.kind == "send")
         .order_by(attempts.c.fence.desc())
         .limit(1)
     ).one_or_none()
     if call is None:
         return {}
-    return {"waited": datetime.now(UTC) - call.started_at, "estimated": call.estimated}
+    return {
+        "waited": datetime.now(UTC) - call.started_at,
+        "estimated": call.estimated,
+        "asked_of": asked_of((call.provider, call.asked_model)),
+    }
 
 
 def _left(expires_at: datetime | None) -> timedelta | None:

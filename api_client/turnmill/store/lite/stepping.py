@@ -52,11 +52,12 @@ def _advance(conn: Connection, step: Step) -> Advanced | Fenced:
     ).one_or_none()
     if turn is None:
         return Fenced(turn_id=said.turn_id)
-    conn.execute(
+    asked = conn.execute(
         update(attempts)
         .where(attempts.c.turn_id == said.turn_id, attempts.c.fence == said.fence)
         .values({"ended_at": db_now()} | _by(OF_ATTEMPT, attempts.c, v, running))
-    )
+        .returning(attempts.c.provider, attempts.c.asked_model)
+    ).one()
     n = turn.claims - turn.put_off
     conn.execute(
         insert(attempts).values(
@@ -66,6 +67,7 @@ def _advance(conn: Connection, step: Step) -> Advanced | Fenced:
             kind="send",
             worker=turn.lease_owner,
             step=turn.step,
+            **asked._mapping,
         )
     )
     conn.execute(

@@ -22,6 +22,7 @@ from turnmill.domain.states import FINAL, SessionStatus, TurnState
 from turnmill.store.codec import parts_from
 from turnmill.store.line.accept_many import accept_many
 from turnmill.store.line.start_many import start_many
+from turnmill.store.nouns.answering import answered_because, answered_by
 from turnmill.store.readable import ODD, readable
 from turnmill.store.records import Accepted, NewSession, NewTurn
 from turnmill.store.schema.tables import batches, messages, sessions, turns
@@ -94,6 +95,8 @@ class BatchResult:
     cached_tokens: int | None
     cost_usd: Decimal | None
     error_code: str | None
+    answered_by: str | None = None  #: "provider/model"; None unless it succeeded
+    answered_because: str | None = None  #: the code for which the session's own was passed over
 
     @property
     def text(self) -> str | None:
@@ -208,8 +211,9 @@ def results(
     """Return what up to `limit` lines after that one came to, in the order of the file."""
     reply = and_(messages.c.turn_id == turns.c.id, messages.c.final)
     rows = conn.execute(
-        select(turns, messages.c.content)
-        .join_from(turns, messages, reply, isouter=True)
+        select(*_OF_RESULT, messages.c.content)
+        .join_from(turns, sessions, sessions.c.id == turns.c.session_id)
+        .join(messages, reply, isouter=True)
         .where(turns.c.batch_id == batch_id, turns.c.batch_line > after_line)
         .order_by(turns.c.batch_line)
         .limit(limit)
@@ -265,4 +269,13 @@ def _result(row: Row[Any]) -> BatchResult:
         cached_tokens=row.cached_tokens,
         cost_usd=row.cost_usd,
         error_code=error_code,
+        answered_by=row.answered_by,
+        answered_because=row.answered_because,
     )
+
+
+_OF_RESULT = (
+    *(turns.c[name] for name in ("id", "session_id", "state", "batch_line", "custom_id")),
+    *(turns.c[name] for name in ("input_tokens", "output_tokens", "cached_tokens", "cost_usd")),
+    *(turns.c.error_code, answered_by(), answered_because()),
+)

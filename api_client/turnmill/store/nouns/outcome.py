@@ -13,6 +13,7 @@ from turnmill.domain.errors import TurnNotFound
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import FINAL, SessionStatus, TurnState
 from turnmill.store.codec import parts_from
+from turnmill.store.nouns.answering import answered_because, answered_by_here
 from turnmill.store.readable import read_one
 from turnmill.store.records import AttemptRecord
 from turnmill.store.schema.tables import attempts, messages, sessions, turns
@@ -32,12 +33,19 @@ class Outcome:
     cached_tokens: int | None
     cost_usd: Decimal | None
     own_history: str | None  #: why it was asked without its vendor's thread
+    answered_by: str | None  #: "provider/model"
+    answered_because: str | None
     parts: Sequence[Part] | None  #: of its reply; None: it ended without a reply
     attempts: Sequence[AttemptRecord]  #: first one first
 
 
+_SHOWN = {
+    **dict(turns.c.items()),
+    "answered_by": answered_by_here(),
+    "answered_because": answered_because(),
+}
 _OF_TURN = tuple(
-    turns.c[name] for name in Outcome.__dataclass_fields__ if name not in {"parts", "attempts"}
+    _SHOWN[name] for name in Outcome.__dataclass_fields__ if name not in {"parts", "attempts"}
 )
 _OF_ATTEMPT = tuple(attempts.c[name] for name in AttemptRecord.__dataclass_fields__)
 _LAST = (

@@ -26,6 +26,7 @@ from turnmill.store.engine import engine_of
 from turnmill.store.line.accept import accept
 from turnmill.store.line.endings import end_turns, queue_again
 from turnmill.store.line.head import lock_sessions, move_lines
+from turnmill.store.nouns.answering import answered_because, answered_by
 from turnmill.store.nouns.copied_steps import first_step, take_along
 from turnmill.store.nouns.sessions import history
 from turnmill.store.readable import read_one, readable
@@ -42,7 +43,12 @@ from turnmill.store.schema.tables import attempts, messages, sessions, turns
 from turnmill.store.types import db_now
 from turnmill.wire import CANCEL_CHANNEL
 
-_COLUMNS = tuple(turns.c[name] for name in TurnRecord.__dataclass_fields__)
+_SHOWN = {
+    **dict(turns.c.items()),
+    "answered_by": answered_by(),
+    "answered_because": answered_because(),
+}
+_COLUMNS = tuple(_SHOWN[name] for name in TurnRecord.__dataclass_fields__)
 
 
 def get(conn: Connection, turn_id: TurnId) -> TurnRecord:

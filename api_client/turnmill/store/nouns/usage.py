@@ -1,4 +1,4 @@
-"""Usage per day, provider and model: rolled up from turns and attempts, and reported."""
+"""Usage per day, provider and model of who was asked: rolled up, and reported."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +11,15 @@ from sqlalchemy import (
     Connection,
     Numeric,
     Select,
+    and_,
     case,
     delete,
     func,
     insert,
     literal,
+    null,
     select,
+    union_all,
 )
 from sqlalchemy import Date as DateType
 
@@ -56,7 +59,7 @@ class UsageRow:
 
     day: date | None  #: None: of all days together
     provider: str
-    model: str  #: as the session asks for it
+    model: str  #: as it was asked for, by the session or its fallback
     turns: int
     succeeded: int
     failed: int
@@ -125,9 +128,26 @@ def days_until(last: date, *, days: int) -> Sequence[date]:
 
 
 def _figures_of(day: date) -> Select[Any]:
-    """Select one line for each provider and model that a turn of the day belongs to."""
+    """Select one line for each provider and model that was asked in a turn of the day.
+
+    A turn is counted where it was answered, else with its session's own; what an attempt took is,
+    where that attempt was made.
+    """
+    ended = _ended_on(day)
+    made = _made_in(ended)
+    lines = union_all(_of_attempts(made), _of_turns(ended, made)).subquery("lines")
+    return select(
+        literal(day, DateType).label("day"),
+        lines.c.provider,
+        lines.c.model,
+        *(_bounded_sum(lines.c[name]) for name in _FIGURES),
+        db_now(),
+    ).group_by(lines.c.provider, lines.c.model)
+
+
+def _ended_on(day: date) -> Any:
     start = datetime.combine(day, time.min, tzinfo=UTC)
-    ended = (
+    return (
         select(turns.c.id, turns.c.state, sessions.c.provider, sessions.c.model)
         .join(sessions, sessions.c.id == turns.c.session_id)
         .where(
@@ -137,29 +157,68 @@ def _figures_of(day: date) -> Select[Any]:
         )
         .cte("ended")
     )
-    spent = _spent_on(ended)
+
+
+def _made_in(ended: Any) -> Any:
+    """Select the attempts of these turns, and who was asked; an older one does not say who."""
+    sent = and_(attempts.c.kind == "send", attempts.c.outcome.not_in(_NO_TRY))
+    sent_so_far = func.sum(_one_if(sent)).over(
+        partition_by=attempts.c.turn_id, order_by=attempts.c.fence, rows=(None, 0)
+    )
+    back = func.row_number().over(partition_by=attempts.c.turn_id, order_by=attempts.c.fence.desc())
     return (
         select(
-            literal(day, DateType).label("day"),
-            ended.c.provider,
-            ended.c.model,
-            func.count(),
-            *(
-                func.count().filter(ended.c.state == state)
-                for state in (
-                    TurnState.SUCCEEDED,
-                    TurnState.FAILED,
-                    TurnState.DEAD,
-                    TurnState.CANCELLED,
-                    TurnState.EXPIRED,
-                )
-            ),
-            *(_bounded_sum(column) for column in list(spent.c)[1:]),
-            db_now(),
+            attempts,
+            func.coalesce(attempts.c.provider, ended.c.provider).label("asked"),
+            func.coalesce(attempts.c.asked_model, ended.c.model).label("asked_for"),
+            and_(sent, sent_so_far > 1).label("is_retry"),
+            back.label("back"),
         )
-        .join_from(ended, spent, spent.c.turn_id == ended.c.id, isouter=True)
-        .group_by(ended.c.provider, ended.c.model)
+        .join(ended, ended.c.id == attempts.c.turn_id)
+        .cte("made")
     )
+
+
+def _of_attempts(made: Any) -> Select[Any]:
+    """Select what each attempt has used."""
+    # One that used nothing has no price to be known; of an unknown number it is not known.
+    unpriced = made.c.cost_usd.is_(None) & (
+        func.coalesce(made.c.input_tokens + made.c.output_tokens, 1) > 0
+    )
+    said = {
+        "attempts": literal(1),
+        "retries": _one_if(made.c.is_retry),
+        **{name: made.c[name] for name in ("input_tokens", "output_tokens", "cached_tokens")},
+        "cost_usd": made.c.cost_usd,
+        "unpriced_attempts": _one_if(unpriced),
+    }
+    figures = [said.get(name, literal(0)).label(name) for name in _FIGURES]
+    return select(made.c.asked.label("provider"), made.c.asked_for.label("model"), *figures)
+
+
+def _of_turns(ended: Any, made: Any) -> Select[Any]:
+    """Select what each turn has come to, and where it was answered."""
+    answered = ended.c.state == TurnState.SUCCEEDED
+    last = and_(made.c.turn_id == ended.c.id, made.c.back == 1, answered)
+    states = (
+        TurnState.SUCCEEDED,
+        TurnState.FAILED,
+        TurnState.DEAD,
+        TurnState.CANCELLED,
+        TurnState.EXPIRED,
+    )
+    said: dict[str, Any] = {"turns": literal(1), "cost_usd": null()}
+    said |= {state.value: _one_if(ended.c.state == state) for state in states}
+    figures = [said.get(name, literal(0)).label(name) for name in _FIGURES]
+    return select(
+        func.coalesce(made.c.asked, ended.c.provider),
+        func.coalesce(made.c.asked_for, ended.c.model),
+        *figures,
+    ).join_from(ended, made, last, isouter=True)
+
+
+def _one_if(condition: Any) -> Any:
+    return case((condition, 1), else_=0)
 
 
 def _bounded_sum(column: Any) -> Any:
@@ -168,30 +227,6 @@ def _bounded_sum(column: Any) -> Any:
     is_money = column.name == "cost_usd"
     most = literal(_MOST_DOLLARS, Numeric(20, 10)) if is_money else literal(_MOST, BigInteger)
     return case((total > most, most), else_=total)
-
-
-def _spent_on(ended: Any) -> Any:
-    """Sum up the attempts of each turn, in the order of the figures."""
-    # One that used nothing has no price to be known; of an unknown number it is not known.
-    unpriced = attempts.c.cost_usd.is_(None) & (
-        func.coalesce(attempts.c.input_tokens + attempts.c.output_tokens, 1) > 0
-    )
-    sent = func.count().filter(attempts.c.kind == "send", attempts.c.outcome.not_in(_NO_TRY))
-    return (
-        select(
-            attempts.c.turn_id,
-            func.count().label("attempts"),
-            case((sent > 1, sent - 1), else_=0).label("retries"),
-            func.sum(attempts.c.input_tokens).label("input_tokens"),
-            func.sum(attempts.c.output_tokens).label("output_tokens"),
-            func.sum(attempts.c.cached_tokens).label("cached_tokens"),
-            func.sum(attempts.c.cost_usd).label("cost_usd"),
-            func.count().filter(unpriced).label("unpriced_attempts"),
-        )
-        .join(ended, ended.c.id == attempts.c.turn_id)
-        .group_by(attempts.c.turn_id)
-        .subquery("spent")
-    )
 
 
 def _usage(row: Any) -> UsageRow:

@@ -13,7 +13,7 @@ from turnmill.domain.states import BETWEEN_STEPS, CLAIMABLE, Lane, OnAmbiguous
 from turnmill.store.codec import StoredHistory, object_of, said_from
 from turnmill.store.postgres.looking import BACKLOGS, HISTORY_OF, NOT_PAUSED
 from turnmill.store.records import Claim, Taken
-from turnmill.store.rules.claiming import GOES_ON
+from turnmill.store.rules.claiming import GOES_ON, asked_of
 from turnmill.store.schema.tables import STILL_RUNNING, sql_list
 from turnmill.store.schema_name import execute
 
@@ -82,6 +82,10 @@ WHERE t.id = ANY(%(ids)s::uuid[]) AND s.status = 'active' AND s.head_lane = ANY(
 """
 # A turn that waits for what its vendor does, and not, between two steps, for somebody of ours.
 _NO_STEP = f"(t.waits_for IS NULL OR t.waits_for NOT IN {sql_list(BETWEEN_STEPS)})"
+# Who is asked: the session's own, or the target that the turn goes on with.
+_ASKED = """CASE WHEN turn.target = 0 THEN session.{0} ELSE COALESCE(
+            session.settings::jsonb -> 'fallback' -> (turn.target - 1) ->> '{0}', session.{0}
+        ) END"""
 _CLAIM = f"""
 WITH line AS ({{line}}), session AS (
     UPDATE turnmill.sessions s SET fence = s.fence + 1, head_due_at = NULL
@@ -106,6 +110,7 @@ WITH line AS ({{line}}), session AS (
     RETURNING t.id, t.session_id, t.lease_fence, t.attempt, t.max_attempts,
         t.claims - t.put_off AS claims, t.lane,
         t.native_ref, t.batch_id, t.stream, t.step, t.step_ref, t.error_code, t.waits_for,
+        t.target, t.benched, t.given_up, t.answered_because,
         t.metadata::text AS metadata, t.claimed_for AS kind,
         t.claimed_for <> 'send' OR t.waits_for IS NOT NULL AS goes_on,
         CASE WHEN t.claimed_for <> 'send' THEN t.expires_at END AS expires_at
@@ -117,9 +122,12 @@ WITH line AS ({{line}}), session AS (
         AND a.outcome IN {sql_list(GOES_ON)}
     RETURNING a.turn_id
 ), attempt AS (
-    INSERT INTO turnmill.attempts (turn_id, fence, n, kind, worker, step)
-    SELECT id, lease_fence, claims, kind, %(owner)s, step FROM turn
-    WHERE NOT goes_on OR id NOT IN (SELECT turn_id FROM asked)
+    INSERT INTO turnmill.attempts
+        (turn_id, fence, n, kind, worker, step, provider, asked_model)
+    SELECT turn.id, turn.lease_fence, turn.claims, turn.kind, %(owner)s, turn.step,
+        {_ASKED.format("provider")}, {_ASKED.format("model")}
+    FROM turn JOIN session ON session.id = turn.session_id
+    WHERE NOT turn.goes_on OR turn.id NOT IN (SELECT turn_id FROM asked)
 )
 SELECT turn.id, turn.session_id, turn.lease_fence, turn.kind, turn.claims, turn.attempt,
     turn.max_attempts,
@@ -139,7 +147,12 @@ SELECT turn.id, turn.session_id, turn.lease_fence, turn.kind, turn.claims, turn.
         SELECT a.estimated FROM turnmill.attempts a
         WHERE a.turn_id = turn.id AND a.kind = 'send' ORDER BY a.fence DESC LIMIT 1
     ), false),
-    turn.error_code, session.adopted, turn.waits_for
+    turn.error_code, session.adopted, turn.waits_for,
+    turn.target, turn.benched, turn.given_up, turn.answered_because,
+    CASE WHEN turn.kind <> 'send' AND turn.target > 0 THEN (
+        SELECT ARRAY[a.provider, a.asked_model] FROM turnmill.attempts a
+        WHERE a.turn_id = turn.id AND a.kind = 'send' ORDER BY a.fence DESC LIMIT 1
+    ) END
 FROM turn JOIN session ON session.id = turn.session_id
 """
 _CLAIM_BY_IDS = _CLAIM.format(line=_BY_IDS)
@@ -260,4 +273,9 @@ def _from_row(row: Any) -> Claim:
         adopted=row[28],
         before=before,
         waits_for=row[29],
+        target=row[30],
+        benched=row[31],
+        given_up=row[32],
+        because=row[33],
+        asked_of=asked_of(row[34]),
     )

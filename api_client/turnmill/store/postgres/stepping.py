@@ -60,9 +60,12 @@ WITH step AS (
         {sets(OF_ATTEMPT, _A, _V, _RUNNING)}
     FROM turn JOIN step v ON v.turn_id = turn.id
     WHERE a.turn_id = turn.id AND a.fence = v.fence
+    RETURNING a.turn_id, a.provider, a.asked_model
 ), begun AS (
-    INSERT INTO turnmill.attempts (turn_id, fence, n, kind, worker, step, started_at)
-    SELECT id, lease_fence, n, 'send', lease_owner, step, now FROM turn
+    INSERT INTO turnmill.attempts
+        (turn_id, fence, n, kind, worker, step, started_at, provider, asked_model)
+    SELECT id, lease_fence, n, 'send', lease_owner, step, now, ended.provider, ended.asked_model
+    FROM turn LEFT JOIN ended ON ended.turn_id = turn.id
 ), session AS (
     UPDATE turnmill.sessions s SET
         {sets(OF_SESSION, _S, _V, _RUNNING)}

@@ -1,6 +1,6 @@
 """What a claim is for, and which attempt it belongs to."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from turnmill.domain.states import BETWEEN_STEPS, TurnState
@@ -19,6 +19,12 @@ def kind_of(state: TurnState, waits_for: str | None) -> str:
     if state is TurnState.WAITING and waits_for in BETWEEN_STEPS:
         return "send"
     return KIND.get(state, "send")
+
+
+def asked_of(found: Sequence[str | None] | None) -> tuple[str, str] | None:
+    """Return the provider and the model that an attempt has asked, if both are known."""
+    provider, model = found or (None, None)
+    return None if provider is None or model is None else (provider, model)
 
 
 #: After these, a question is the same attempt as before: it is asked a second time. So is a call

@@ -89,6 +89,11 @@ FIELDS: tuple[Field, ...] = (
     _said("estimated", Boolean()),
     _said("waits_for", Text()),
     _said("own_history", Text()),
+    _said("target", Integer()),
+    _said("benched", Integer()),
+    _said("given_up", Integer()),
+    _said("answered_because", Text()),
+    _said("answered_by", Text()),
 )
 
 
@@ -146,6 +151,19 @@ def _one_if(condition: Any) -> Any:
     return case((condition, 1), else_=0)
 
 
+def _unless_said(name: str) -> Callable[..., Any]:
+    return lambda t, v: func.coalesce(v[name], t[name])
+
+
+def _costs_none(t: Any, v: Any) -> Any:
+    """Tell whether the attempt is given back: a question has taken none.
+
+    But for one that the turn is tried again after, with another target, though it has no more.
+    """
+    past_the_last = and_(v.state == TurnState.RETRYING.value, t.attempt >= t.max_attempts)
+    return and_(v.gives_attempt_back, or_(t.claimed_for == "send", past_the_last))
+
+
 def _given_back(row: Any, v: Any, kind: str) -> Any:
     return and_(v.state == TurnState.QUEUED.value, row.claimed_for == kind)
 
@@ -161,9 +179,7 @@ OF_TURN: Mapping[str, Callable[..., Any]] = MappingProxyType(
             (_given_back(t, v, "resume"), TurnState.WAITING.value),
             else_=v.state,
         ),
-        "attempt": lambda t, v: (
-            t.attempt - case((and_(v.gives_attempt_back, t.claimed_for == "send"), 1), else_=0)
-        ),
+        "attempt": lambda t, v: t.attempt - _one_if(_costs_none(t, v)),
         # What was put off was no claim in vain, of which there may only be so many.
         "put_off": lambda t, v: t.put_off + _one_if(v.waits_for.is_not(None)),
         "waits_for": lambda t, v: v.waits_for,
@@ -178,6 +194,9 @@ OF_TURN: Mapping[str, Callable[..., Any]] = MappingProxyType(
         ),
         "finish_reason": lambda t, v: v.finish_reason,
         "own_history": lambda t, v: func.coalesce(v.own_history, t.own_history),
+        **{name: _unless_said(name) for name in ("target", "benched", "given_up")},
+        "answered_because": _unless_said("answered_because"),
+        "answered_by": lambda t, v: v.answered_by,
         **added(turns),
         "cost_usd": spent,
         "finished_at": lambda t, v: case((or_(t.cancel_requested, _in(v.state, *FINAL)), db_now())),

@@ -34,11 +34,13 @@ VIEWED: Mapping[str, Sequence[str]] = MappingProxyType(
             *("available_at", "expires_at", "lease_owner", "lease_until", "cancel_requested"),
             *("batch_id", "batch_line", "retry_of", "error_code", "waits_for", "finish_reason"),
             *("stream", "step", "keep_partial", "own_history"),
+            *("target", "answered_by", "answered_because"),
             *("input_tokens", "output_tokens", "cached_tokens", "cost_usd"),
             *("created_at", "started_at", "finished_at"),
         ),
         "attempts": (
             *("turn_id", "fence", "n", "kind", "worker", "started_at", "ended_at", "polls"),
+            *("provider", "asked_model"),
             *("outcome", "error_code", "model", "input_tokens", "output_tokens"),
             *("cached_tokens", "cache_write_tokens", "cache_write_1h_tokens", "cost_usd"),
             *("provider_ms", "step", "first_token_ms", "estimated"),

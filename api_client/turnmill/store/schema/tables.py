@@ -193,6 +193,12 @@ turns = Table(
     Column("keep_partial", Boolean, nullable=False, server_default=false()),  # when it is cancelled
     Column("finish_reason", Text),
     Column("own_history", Text),  # why it was asked without its vendor's thread; NULL: it was not
+    # Of the session's targets, by number; 0 is its own provider and model. See `domain.targets`.
+    Column("target", Integer, nullable=False, server_default="0"),  # of the next, or last, attempt
+    Column("benched", Integer, nullable=False, server_default="0"),  # bits: failed in this round
+    Column("given_up", Integer, nullable=False, server_default="0"),  # bits: not asked any more
+    Column("answered_by", Text),  # "provider/model"; NULL: nobody, or the session's own
+    Column("answered_because", Text),  # the code for which the session's own was passed over
     # NULL: unknown. What is unknown in one attempt is so in its turn; a session sums what is known.
     Column("input_tokens", BigInteger, server_default="0"),
     Column("output_tokens", BigInteger, server_default="0"),
@@ -285,7 +291,9 @@ attempts = Table(
     Column("error_code", Text),
     Column("error_detail", Text),
     Column("provider_request_id", Text),
-    Column("model", Text),
+    Column("provider", Text),  # that was asked; NULL, as of before: the session's own
+    Column("asked_model", Text),  # as it was asked for; NULL: as the session does
+    Column("model", Text),  # that answered
     Column("input_tokens", BigInteger, server_default="0"),
     Column("output_tokens", BigInteger, server_default="0"),
     Column("cached_tokens", BigInteger, server_default="0"),

@@ -1,0 +1,36 @@
+"""Who has answered a turn, and why that was not its session's own provider."""
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, case, func, literal, select
+
+from turnmill.domain.states import TurnState
+from turnmill.store.schema.tables import attempts, sessions, turns
+
+_ASKED = attempts.c.provider + literal("/") + attempts.c.asked_model
+_OWN = sessions.c.provider + literal("/") + sessions.c.model
+_LAST = (
+    select(_ASKED)
+    .where(attempts.c.turn_id == turns.c.id)
+    .order_by(attempts.c.fence.desc())
+    .limit(1)
+    .correlate(turns)
+    .scalar_subquery()
+)
+_HAS_REPLY = turns.c.state == TurnState.SUCCEEDED.value
+
+
+def answered_by(*, last: Any = _LAST) -> ColumnElement[Any]:
+    """Return "provider/model", NULL without a reply; `last` is who was asked last, if known."""
+    return case((_HAS_REPLY, func.coalesce(turns.c.answered_by, last, _OWN))).label("answered_by")
+
+
+def answered_by_here() -> ColumnElement[Any]:
+    """Return the same in a query whose last row holds the last attempt."""
+    return answered_by(last=_ASKED)
+
+
+def answered_because() -> ColumnElement[Any]:
+    """Return the code for which the session's own was passed over; NULL where it has answered."""
+    own_has_answered = and_(_HAS_REPLY, turns.c.answered_by.is_(None))
+    return case((~own_has_answered, turns.c.answered_because)).label("answered_because")
