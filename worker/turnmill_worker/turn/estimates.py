@@ -1,4 +1,4 @@
-"""Estimates: what a call that was cut has used, where nobody has counted it.
+"""Estimates: what a call has used that was cut, or goes on without us, until somebody tells.
 
 A token for each four bytes of UTF-8, rounded up: of what was sent, and of what had come. That is
 about what English takes. The sizes of pictures, files and sounds are not known here, and neither is
@@ -12,7 +12,7 @@ from turnmill.domain.content import Audio, File, Image, Message, strings_of
 from turnmill.domain.errors import MaybeSent, ProviderError, StoreError
 from turnmill.domain.ids import SessionId
 from turnmill_worker.layers.holding import Holding, Stop
-from turnmill_worker.providers.port import Request, Usage
+from turnmill_worker.providers.port import Request, Running, Usage
 
 #: Bytes of UTF-8 that make a token.
 BYTES_OF_A_TOKEN = 4
@@ -26,7 +26,9 @@ ReadHistory = Callable[[SessionId], Awaitable[Sequence[Message]]]
 async def estimated(found: object, holding: Holding, read: ReadHistory) -> Usage | None:
     """Return what this call has used by our estimate; None where it was not cut, or never left.
 
-    A vendor that holds the thread reads all of it: so does this, which may find it gone.
+    Work in the background is booked as what it was told: when its reply comes, the truth takes the
+    place of that, and it stands where nobody waits for the reply any more. A vendor that holds the
+    thread reads all of it: so does this, which may find it gone.
     """
     request = holding.request
     came = 0 if holding.partial is None else holding.partial.bytes
@@ -36,10 +38,10 @@ async def estimated(found: object, holding: Holding, read: ReadHistory) -> Usage
 
 
 def _is_cut(found: object, *, came: int) -> bool:
-    """Tell whether it ended before its end, and not with an error that the vendor has told of."""
+    """Tell whether it ended for us before its end, and not with an error of the vendor's."""
     if isinstance(found, MaybeSent):
         return came > 0 or not found.answered
-    return isinstance(found, Stop)
+    return isinstance(found, Stop | Running)
 
 
 async def _sent(request: Request, read: ReadHistory) -> int | None:
