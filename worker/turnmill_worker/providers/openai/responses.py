@@ -158,9 +158,14 @@ def found_of(
 
 
 def _is_stuck(output: Sequence[Mapping[str, Any]], *, answered: bool) -> bool:
-    """Tell whether the thread waits for an output that nobody here will give."""
-    waiting = [one.get("type") for one in output if is_unanswered(one)]
-    return any(kind != "function_call" or not answered for kind in waiting)
+    """Tell whether the thread waits for an output that nobody here will give.
+
+    Some servers give all calls one id: ours are others then, and the thread knows nothing of them.
+    """
+    waiting = [one for one in output if is_unanswered(one)]
+    ids = {name(one.get("call_id")) for one in waiting} - {""}
+    of_others = any(one.get("type") != "function_call" or not answered for one in waiting)
+    return of_others or len(ids) < len(waiting)
 
 
 def _may_be_empty(payload: Mapping[str, Any], status: object) -> bool:
