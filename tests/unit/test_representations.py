@@ -23,7 +23,7 @@ SHOWN = frozenset(
         *("id", "key", "idempotency_key", "custom_id", "known_id", "known_hash", "call_id"),
         *("provider_ref", "native_ref", "thread_ref", "request_id", "provider_request_id", "ref"),
         *("step_ref", "carrier", "pattern", "tier"),
-        *("step_ref", "tool", "tools"),
+        *("tool", "tools", "server", "servers", "unreachable", "only"),
         *("kept", "sha256", "media_type", "role", "kind", "state", "states", "outcome", "fault"),
         *("error_code", "finish_reason", "waits_for", "service_tier", "worker", "lease_owner"),
         *("provider", "providers", "model", "api", "name", "channel", "table", "column", "user"),
@@ -43,7 +43,7 @@ _HOLDS_TEXT = ("str", "bytes", "Any", "object", "Mapping[", "dict")
 _PLAIN_CLASSES_WITH_A_REPR = frozenset(
     {
         *("AsyncBatch", "Batch", "AsyncTurn", "Turn", "Unreadable", "StoredHistory", "Unchanged"),
-        *("Again", "Passed", "Entry", "Event", "Tool"),
+        *("Again", "Passed", "Entry", "Event", "Tool", "McpTool"),
     }
 )
 

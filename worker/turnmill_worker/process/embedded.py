@@ -116,6 +116,7 @@ class InProcessRunner:
         if self._observing is not None:
             await self._observing.stop(within=self._grace, after_a_last_look=True)
         await closing.stop()
+        await deps.tools.aclose()
         await self._providers.aclose()
         await asyncio.to_thread(ledger.stop)
         self._elected.give_back()

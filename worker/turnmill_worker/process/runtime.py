@@ -164,6 +164,7 @@ class Runtime:
         if self._observing is not None:
             await self._observing.stop(within=min(self.settings.grace, _LAST_CALLS))
         await self.closing.stop()
+        await self.deps.tools.aclose()
         await self.providers.aclose()
         await asyncio.to_thread(self._stop_threads)
 

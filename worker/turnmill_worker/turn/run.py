@@ -169,7 +169,7 @@ def _asking(holding: Holding, deps: Deps) -> Asking:
         if holding.claim.stream:
             holding.publishing = deps.carrier.begin(holding.claim, first=first)
 
-    def judge(found: Stop | NotSent) -> Settlement:
+    def judge(found: Stop | ProviderError) -> Settlement:
         judged = _verdict(holding.claim, found, holding, deps)
         return verdict.settlement(holding.claim, judged, provider_ms=0, cost_usd=None)
 
@@ -253,7 +253,7 @@ async def _asked(claim: Claim, holding: Holding, deps: Deps) -> Found:
     try:
         call = Call(
             claim=claim,
-            request=deps.steps.equipped(request_of(claim), claim),
+            request=await deps.steps.equipped(request_of(claim), claim),
             kind=kind,
             holding=holding,
             emit=_emit(claim, holding, most=deps.max_reply_bytes),
