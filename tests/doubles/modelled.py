@@ -12,6 +12,7 @@ from aiohttp import web
 from tests.doubles.anthropic_server import AnthropicDouble
 from tests.doubles.openai_server import OpenAIDouble
 from tests.doubles.vendor_double import Answer, Call, Refused, Response
+from tests.validators import published
 
 #: Refusals that are no fault of a body's: a thread that is gone, a window that is small.
 _MEANT = ("Previous response with id", "Response with id", "Your input exceeds", "prompt is too")
@@ -52,9 +53,14 @@ class Model:
         return [f"call_{first if said.one_id else next(self.numbers)}" for _ in said.calls]
 
     def noting(self, answer: Answer) -> Answer:
-        """Return the same answer; what the vendor refuses by itself, and no script, is noted."""
+        """Return the same answer; what the vendor refuses by itself, and no script, is noted.
+
+        So is a body that is none of the types which it publishes.
+        """
 
         async def note(call: Call) -> dict[str, Any]:
+            if call.method == "POST":
+                self.wrong += published.misfits(call.path, call.body)
             try:
                 return await answer(call)
             except Refused as refused:

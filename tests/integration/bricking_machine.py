@@ -33,6 +33,8 @@ ASKED = {
     "expires": 3600,
 }
 TOOLS = ["look", "book", "strike", "breaks", "dawdles", {"name": "pays", "approval": True}, ASKED]
+FORM = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+FITS = Said(words='{"n": 1}')
 #: How each line talks: vendor, model and settings.
 TALKS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("openai", "gpt-5-mini", {}),
@@ -44,6 +46,8 @@ TALKS: tuple[tuple[str, str, dict[str, Any]], ...] = (
         "claude-haiku-4-5",
         {"thinking": {"type": "enabled", "budget_tokens": 2000}, "max_tokens": 4000},
     ),
+    ("openai", "gpt-5-mini", {"response_format": FORM}),
+    ("anthropic", "claude-haiku-4-5", {"response_format": FORM}),
 )
 LINES = 2
 FAULTS = (
@@ -70,7 +74,7 @@ _calls = st.sampled_from(
 )
 _answers = st.builds(
     Said,
-    words=st.sampled_from(["", "Let me see.", " \n", "é 🌞"]),
+    words=st.sampled_from(["", "Let me see.", " \n", "é 🌞", FITS.words]),
     calls=st.lists(_calls, max_size=3).map(tuple),
     thinks=st.booleans(),
     one_id=st.sampled_from([False, False, False, True]),
@@ -223,6 +227,7 @@ class NeverBricked(RuleBasedStateMachine):
         for line, session in enumerate(self.lines):
             self._finish(line)
             sent = steps.send(self.store, session, "still there?")
+            self.scripts[sent.turn_id] = [FITS]
             self._work(line, Life())
             assert steps.state(self.store, sent.turn_id) is TurnState.SUCCEEDED
         if self.lines:
