@@ -37,6 +37,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
             yield made
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("vendor", "settings"), TALKS, ids=str)
 def test_a_conversation_with_tools_goes_on_at_a_double_of_others(
     client: Client, vendor: str, settings: dict[str, Any]

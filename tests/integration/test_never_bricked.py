@@ -17,13 +17,26 @@ _ASKED = int(os.environ.get("TURNMILL_PROPERTY_EXAMPLES", "0"))
 
 
 @pytest.fixture
-def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+def keys(monkeypatch: pytest.MonkeyPatch) -> None:
     for vendor in ("OPENAI", "ANTHROPIC"):
         for name in ("API_KEY", "BASE_URL"):
             monkeypatch.setenv(f"{vendor}_{name}", "")
+
+
+@pytest.fixture
+def stage(keys: None) -> Iterator[Stage]:
     store = Database("sqlite://")
     with store.begin() as conn:
         create_all(conn)
+    yield from staged(store)
+
+
+@pytest.fixture
+def postgres_stage(database_url: str, keys: None) -> Iterator[Stage]:
+    yield from staged(Database(database_url, pool_size=4))
+
+
+def staged(store: Database) -> Iterator[Stage]:
     found = Stage(store)
     yield found
     found.close()
@@ -51,15 +64,15 @@ def play(stage: Stage, *, examples: int, steps: int) -> None:
 
 @pytest.mark.timeout(0 if _ASKED else 120)
 def test_whatever_happens_a_session_answers_its_next_message(stage: Stage) -> None:
-    play(stage, examples=60, steps=6)
+    play(stage, examples=100, steps=6)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(0 if _ASKED else 240)
-def test_whatever_happens_in_hundreds_of_ways_a_session_answers_its_next_message(
-    stage: Stage,
+def test_whatever_happens_in_postgres_a_session_answers_its_next_message(
+    postgres_stage: Stage,
 ) -> None:
-    play(stage, examples=250, steps=8)
+    play(postgres_stage, examples=30, steps=8)
 
 
 @pytest.mark.slow
