@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from turnmill.domain.errors import InvalidSetting, UnsafeSetting
+from turnmill.tools import Tool
 
 #: What vendors' clients read, and send everything to.
 _BASE_URLS = ("OPENAI_BASE_URL", "ANTHROPIC_BASE_URL")
@@ -68,7 +69,9 @@ class Settings:
     background_timeout: timedelta = timedelta(days=1)  #: for how long work there is looked up
     layers: str = ""  #: of a worker, around its providers: see docs/middleware.md
     prices: Path | None = None  #: of a worker: a file of prices of your own
-    tools: str = ""  #: of a worker, for models to call: see docs/tools.md
+    #: of a worker, for models to call: see docs/tools.md; or, in one process, the tools themselves
+    tools: str | tuple[Tool[..., Any], ...] = ""
+    mcp: Path | None = None  #: of a worker: a file of MCP servers
     observers: str = ""  #: of a worker, told of every event: see docs/events.md
     observer_timeout: timedelta = timedelta(seconds=10)  #: of one call to an observer
     metrics_port: int | None = None  #: where a worker serves its metrics; None: nowhere
@@ -105,6 +108,7 @@ class Settings:
             layers=env.get("TURNMILL_LAYERS", ""),
             prices=Path(file) if (file := env.get("TURNMILL_PRICES")) else None,
             tools=env.get("TURNMILL_TOOLS", ""),
+            mcp=Path(file) if (file := env.get("TURNMILL_MCP")) else None,
             observers=env.get("TURNMILL_OBSERVERS", ""),
             observer_timeout=_seconds(
                 env, "TURNMILL_OBSERVER_TIMEOUT", default=10.0, least=0.1, most=600

@@ -1,13 +1,15 @@
 """For tests and small tools: the same client on SQLite or in memory, turns run in this process."""
 
+import asyncio
+import time
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy.orm import Session as OrmSession
 
-from turnmill import Client, TurnDead
-from turnmill.testing import memory_client, messages_seen, script
+from turnmill import Client, TurnDead, tool
+from turnmill.testing import async_memory_client, memory_client, messages_seen, script
 
 WAIT = 30
 
@@ -69,3 +71,49 @@ def test_a_message_joins_the_transaction_of_an_orm_session(tmp_path: Path) -> No
             turn = client.send(session, "from my unit of work", connection=mine)
             mine.commit()
         assert "unit of work" in turn.result(timeout=WAIT).text
+
+
+@tool(effects="none")
+def weather(city: str) -> str:
+    """Tell the weather."""
+    return f"sunny in {city}"
+
+
+def test_my_own_tools_are_called_in_my_own_tests() -> None:
+    told = script(calls=[(weather, {"city": "Rome"})], chunks=["It is ", "{outputs}"])
+    with memory_client(tools=[weather]) as client:
+        session = client.sessions.create(user_id="ada", tools=[weather])
+        turn = client.send(session, "Weather?", metadata=told, stream=True)
+        kinds = [str(event.kind) for event in turn.stream(timeout=WAIT)]
+        assert kinds.count("tool_call") == kinds.count("tool_output") == 1
+        assert turn.result(timeout=WAIT).text == "It is weather: sunny in Rome"
+
+
+def test_my_own_tests_may_be_asynchronous() -> None:
+    async def main() -> str:
+        async with async_memory_client(tools=[weather]) as client:
+            session = await client.sessions.create(user_id="ada", tools=[weather])
+            told = script(calls=[(weather, {"city": "Oslo"})])
+            turn = await client.send(session, "Weather?", metadata=told)
+            return (await turn.result(timeout=WAIT)).text
+
+    assert "sunny in Oslo" in asyncio.run(main())
+
+
+def test_work_in_the_background_that_is_cancelled_was_not_for_nothing() -> None:
+    with memory_client() as client:
+        session = client.sessions.create(user_id="ada")
+        for minutes, ends in ((60, "cancelled"), (0, "succeeded")):
+            slow = script(faults="running", latency=timedelta(minutes=minutes))
+            turn = client.send(session, "Take your time. " * 10, metadata=slow)
+            if ends == "cancelled":
+                until = time.monotonic() + WAIT
+                while turn.refresh().state != "waiting":
+                    assert time.monotonic() < until
+                turn.cancel(wait=True)
+            else:
+                turn.result(timeout=WAIT)
+            used = [one for one in turn.attempts() if one.input_tokens]
+            assert turn.refresh().state == ends
+            assert [one.estimated for one in used] == [ends == "cancelled"]
+            assert sum(one.input_tokens or 0 for one in used) == turn.record.input_tokens

@@ -16,7 +16,7 @@ from turnmill.domain.states import TurnState
 from turnmill.store.codec import StoredHistory
 from turnmill.store.records import Settlement
 from turnmill_worker.layers.partial import Partial
-from turnmill_worker.providers.port import Absent, Done, Request, Unknowable, Usage
+from turnmill_worker.providers.port import Absent, Done, Request, Running, Unknowable, Usage
 from turnmill_worker.turn.in_hand import InHand
 from turnmill_worker.turn.run import run_turn
 
@@ -205,3 +205,26 @@ async def test_pieces_are_passed_on_to_whoever_watches() -> None:
     await emit("a")
     await emit("b")
     assert heard == ["a", "b"]
+
+
+async def test_work_in_the_background_is_booked_by_what_was_sent_until_its_reply_comes() -> None:
+    ledger = FakeLedger(options={"messages": [Message.of("user", "12345")]})
+
+    async def send(request: Request) -> Running:
+        return Running(native_ref="resp_1")
+
+    await run_turn(TurnId(uuid4()), deps_of(ledger, send, price=priced))
+    (settlement,) = ledger.settled
+    assert settlement.state is TurnState.WAITING
+    assert (tokens(settlement), settlement.cost_usd) == ((2, 0, True), Decimal(2))
+
+
+async def test_a_look_at_work_that_goes_on_uses_nothing() -> None:
+    ledger = FakeLedger(options={"kind": "resume", "native_ref": "resp_1", "estimated": True})
+
+    async def check(request: Request) -> Running:
+        return Running(native_ref="resp_1")
+
+    await run_turn(TurnId(uuid4()), deps_of(ledger, None, check=check, price=priced))
+    (settlement,) = ledger.settled
+    assert (tokens(settlement), settlement.counts_again) == ((0, 0, False), False)

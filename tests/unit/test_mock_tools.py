@@ -12,8 +12,10 @@ from tests.unit.test_mock_provider import a_request, answer, scripted
 from turnmill.domain.content import Message, Part, Text, ToolCall, ToolOutput
 from turnmill.domain.errors import InvalidInput, MaybeSent, Rejected
 from turnmill.testing import script as told_by
+from turnmill.tools import tool
 from turnmill_worker.providers.mock.provider import MockProvider, messages_seen
 from turnmill_worker.providers.port import Absent, Done, Request, ToolOffer
+from turnmill_worker.tools.form import misfits
 
 CALLS = [["weather", {"city": "Rome"}], ["clock", {}]]
 OFFERED = (ToolOffer(name="weather"), ToolOffer(name="clock"))
@@ -227,3 +229,57 @@ def test_a_script_that_contradicts_itself_is_refused_at_once() -> None:
         told_by(reply="a", chunks=["a"])
     with pytest.raises(InvalidInput):
         told_by(rounds=3)
+    with pytest.raises(InvalidInput):
+        told_by(reply="a", replies=["b"])
+    with pytest.raises(InvalidInput):
+        told_by(calls=[("weather", {})], rounds=[[("clock", {})]])
+    with pytest.raises(InvalidInput):
+        told_by(calls=["weather"])  # type: ignore[list-item]
+    with pytest.raises(InvalidInput):
+        told_by(reply=object())
+
+
+def test_the_script_has_rounds_steps_and_tools_themselves() -> None:
+    @tool(effects="none")
+    def clock() -> str:
+        """Tell the time."""
+        return "noon"
+
+    told = told_by(rounds=[[(clock, {})], [("weather", {}), ("weather", "{")]], before_calls="Hm.")
+    request = a_request(tools=OFFERED, metadata=told)
+    first = answer(MockProvider(), request)
+    assert [part.name for part in first.parts[1:]] == ["clock"]  # type: ignore[union-attr]
+    second = answer(MockProvider(), after(request, first, "noon"))
+    assert (second.text, len(second.parts)) == ("Hm.", 3)
+    late = told_by(faults=["cut"], at_step=2)
+    with pytest.raises(MaybeSent):
+        answer(MockProvider(), replace(after(request, first, "noon"), metadata=late))
+
+
+SCHEMAS: list[dict[str, Any]] = [
+    {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]},
+    {"type": "object", "properties": {"a": {"type": "integer", "minimum": 3}}, "required": ["a"]},
+    {"type": "array", "items": {"$ref": "#/$defs/x"}, "minItems": 2, "$defs": {"x": {"const": 7}}},
+    {"anyOf": [{"type": "null"}, {"type": "string"}]},
+    {"type": "string", "minLength": 300, "maxLength": 310},
+    {"type": "string", "format": "date"},
+    {"type": ["number", "null"], "exclusiveMaximum": -2},
+    {"enum": ["one", 2]},
+    {"type": "integer", "multipleOf": 5, "exclusiveMinimum": 11},
+    {"type": "boolean"},
+]
+
+
+@pytest.mark.parametrize("schema", SCHEMAS, ids=str)
+def test_a_reply_has_the_form_that_is_asked_for(schema: dict[str, Any]) -> None:
+    reply = answer(MockProvider(), a_request(output_schema=schema))
+    assert misfits(reply.text, schema) == ""
+
+
+def test_replies_are_given_one_after_the_other() -> None:
+    request = a_request(metadata=told_by(replies=["first", {"n": 2}]))
+    first = answer(MockProvider(), request)
+    again = [*request.messages, Message("assistant", first.parts), Message.of("user", "Again")]
+    for messages in (again, [*again, Message.of("assistant", "x"), Message.of("user", "Again")]):
+        reply = answer(MockProvider(), replace(request, messages=messages))
+        assert (first.text, reply.text) == ("first", '{"n": 2}')

@@ -25,6 +25,7 @@ SHOWN = frozenset(
         *("step_ref", "carrier", "pattern", "tier"),
         *("step_ref", "tool", "tools", "adopted", "own_history"),
         *("answered_by", "answered_because", "because", "asked_of"),
+        *("tool", "tools", "server", "servers", "unreachable", "only"),
         *("kept", "sha256", "media_type", "role", "kind", "state", "states", "outcome", "fault"),
         *("error_code", "finish_reason", "waits_for", "service_tier", "worker", "lease_owner"),
         *("provider", "providers", "model", "api", "name", "channel", "table", "column", "user"),
@@ -45,7 +46,7 @@ _HOLDS_TEXT = ("str", "bytes", "Any", "object", "Mapping[", "dict")
 _PLAIN_CLASSES_WITH_A_REPR = frozenset(
     {
         *("AsyncBatch", "Batch", "AsyncTurn", "Turn", "Unreadable", "StoredHistory", "Unchanged"),
-        *("Again", "Passed", "Entry", "Event", "Tool"),
+        *("Again", "Passed", "Entry", "Event", "Tool", "McpTool"),
     }
 )
 

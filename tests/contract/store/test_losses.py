@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests import rows, steps
+from tests import rows, stepping, steps
 from turnmill.domain.states import Lane, TurnState
 from turnmill.store.database import Database
 from turnmill.store.line import leases
@@ -218,3 +218,32 @@ def test_a_look_takes_no_more_than_its_limit_and_the_oldest_first(store: Databas
             )
         heads = leases.take_lost(conn, lease=timedelta(0), limit=2).heads
     assert {head.turn_id for head in heads} == {claims[1].turn_id, claims[2].turn_id}
+
+
+def test_losses_at_one_step_count_and_a_finished_step_begins_anew(store: Database) -> None:
+    claim = one_claimed(store, on_ambiguous="retry")
+    turn_id = claim.turn_id
+    for n in range(leases.LOSSES_TO_DEATH - 1):
+        steps.lose(store, turn_id)
+        assert steps.turn(store, turn_id).lost == n + 1
+        claim = steps.take_one(store, turn_id)
+    claim = stepping.call(store, claim)
+    stepping.run(store, claim, claim.next_position - 1)
+    for n in range(leases.LOSSES_TO_DEATH - 1):
+        steps.lose(store, turn_id)
+        assert steps.turn(store, turn_id).lost == n + 1
+        claim = steps.take_one(store, turn_id)
+    steps.lose(store, turn_id)
+    assert steps.state(store, turn_id) is TurnState.DEAD
+
+
+def test_losses_before_a_retry_do_not_count_after_it(store: Database) -> None:
+    claim = one_claimed(store, on_ambiguous="retry")
+    for _ in range(leases.LOSSES_TO_DEATH - 1):
+        steps.lose(store, claim.turn_id)
+        claim = steps.take_one(store, claim.turn_id)
+    steps.lose(store, claim.turn_id)
+    again = steps.retry(store, claim.turn_id)
+    steps.take_one(store, again.turn_id)
+    steps.lose(store, again.turn_id)
+    assert steps.turn(store, again.turn_id).lost == 1

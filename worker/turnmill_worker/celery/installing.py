@@ -30,6 +30,7 @@ from turnmill_worker.pool.transport import use_hint_transport
 from turnmill_worker.process.alive import noting_of_worker
 from turnmill_worker.process.host import Host, check_store
 from turnmill_worker.process.runtime import CONNECTED_WITHIN
+from turnmill_worker.tools.known import tools_of
 
 logger = logging.getLogger("turnmill.app")
 
@@ -187,6 +188,7 @@ def _check(worker: Any, process: Host) -> None:
     check_store(settings)
     layers.registered(settings.layers)
     observers.registered(settings.observers)
+    tools_of(settings)
     _prepare(app, settings)
     _warn_of_deafness(app, _broker_of(app, settings))
 

@@ -17,8 +17,7 @@ from turnmill_worker.providers.own_prices import Prices, prices_in
 from turnmill_worker.providers.port import Provider
 from turnmill_worker.providers.pricing import window
 from turnmill_worker.streams.publishing import Carrier
-from turnmill_worker.tools.offered import Tools
-from turnmill_worker.tools.registered import registered as registered_tools
+from turnmill_worker.tools.known import tools_of
 from turnmill_worker.turn.in_hand import InHand
 from turnmill_worker.turn.ledger import GroupedLedger
 from turnmill_worker.turn.run import Deps
@@ -41,7 +40,7 @@ def assemble(
 ) -> Deps:
     """Return what a process runs turns with.
 
-    Raises InvalidSetting for layers, tools or prices that are not there.
+    Raises ConfigurationError for layers, tools or prices that are not there.
     """
     prices = prices_in(settings.prices, Prices())
     return Deps(
@@ -59,7 +58,7 @@ def assemble(
         accepting=accepting,
         carrier=carrier,
         layers=registered(settings.layers),
-        tools=Tools(registered_tools(settings.tools)),
+        tools=tools_of(settings),
         measure=None if measuring is None else measure(measuring.called),
         told=None if measuring is None else measuring.written,
         gates=gates,

@@ -9,9 +9,10 @@ from typing import Any
 
 from turnmill.domain.checks import storable
 from turnmill.domain.states import Effects, ToolCallState
-from turnmill.tools import Tool, ToolError
+from turnmill.tools import ToolError
 from turnmill_worker.providers import calls
 from turnmill_worker.providers.foreign import name_of
+from turnmill_worker.tools.runnable import Failed, Runnable
 from turnmill_worker.tools.threads import Threads
 
 logger = logging.getLogger("turnmill.tools")
@@ -59,7 +60,7 @@ def expired() -> Outcome:
     return Outcome(state=ToolCallState.EXPIRED, output=words, error_code="expired")
 
 
-async def run(tool: Tool[..., Any], arguments: dict[str, Any], threads: Threads) -> Outcome:
+async def run(tool: Runnable, arguments: dict[str, Any], threads: Threads) -> Outcome:
     """Run the tool; for a synchronous one a place in the threads was taken. Raises nothing of its.
 
     Cancelled, it closes the call: a coroutine is cancelled, and a thread is left behind.
@@ -74,7 +75,7 @@ async def run(tool: Tool[..., Any], arguments: dict[str, Any], threads: Threads)
     return _done(ran.result) if ran.raised is None else raised(tool, ran.raised)
 
 
-async def _awaited(tool: Tool[..., Any], arguments: dict[str, Any]) -> Outcome:
+async def _awaited(tool: Runnable, arguments: dict[str, Any]) -> Outcome:
     call = calls.Call(_caught(tool, lambda: tool.function(**arguments)))
     try:
         async with asyncio.timeout(tool.timeout.total_seconds()):
@@ -88,7 +89,7 @@ async def _awaited(tool: Tool[..., Any], arguments: dict[str, Any]) -> Outcome:
     return call.result() or failed("raised", "The tool failed: CancelledError.")
 
 
-async def _caught(tool: Tool[..., Any], work: Callable[[], Any]) -> Outcome:
+async def _caught(tool: Runnable, work: Callable[[], Any]) -> Outcome:
     try:
         return _done(await work())
     except asyncio.CancelledError:
@@ -98,17 +99,18 @@ async def _caught(tool: Tool[..., Any], work: Callable[[], Any]) -> Outcome:
         return raised(tool, error)
 
 
-def _overdue(tool: Tool[..., Any]) -> Outcome:
+def _overdue(tool: Runnable) -> Outcome:
     words = f"The tool took longer than {tool.timeout.total_seconds():g} seconds."
     if tool.effects is not Effects.NONE:
         words += _MAY_HAVE_HAPPENED
     return failed("tool_timeout", words)
 
 
-def raised(tool: Tool[..., Any], error: BaseException) -> Outcome:
+def raised(tool: Runnable, error: BaseException) -> Outcome:
     """Tell the words of a ToolError, which are meant for it, and of anything else the type."""
     if isinstance(error, ToolError):
-        return failed("tool_error", _words_of(error))
+        code = error.code if isinstance(error, Failed) else "tool_error"
+        return failed(code, _words_of(error))
     name = name_of(error)
     logger.warning(
         "tool %s raised %s at %s",

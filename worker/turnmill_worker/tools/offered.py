@@ -8,9 +8,11 @@ from typing import Any
 
 from turnmill.domain.errors import Rejected
 from turnmill.domain.states import Effects, ToolCallState
-from turnmill.tools import EXPIRES, Tool
+from turnmill.tools import EXPIRES
 from turnmill_worker.providers.foreign import is_a
 from turnmill_worker.providers.port import ToolOffer
+from turnmill_worker.tools.mcp.servers import Servers
+from turnmill_worker.tools.runnable import Runnable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,17 +20,36 @@ class Offered:
     """A tool that the model of a session may call."""
 
     offer: ToolOffer
-    tool: Tool[..., Any] | None  #: None: somebody outside gives the outputs
+    tool: Runnable | None  #: None: somebody outside gives the outputs
     begins: ToolCallState  #: where a call of it stands at first
     effects: Effects
     expires: timedelta | None  #: so long somebody outside has time
 
 
 class Tools:
-    """The tools that are registered in this process."""
+    """The tools that are registered in this process, and those of its MCP servers."""
 
-    def __init__(self, registered: Mapping[str, Tool[..., Any]] = MappingProxyType({})) -> None:
+    def __init__(
+        self,
+        registered: Mapping[str, Runnable] = MappingProxyType({}),
+        servers: Servers | None = None,
+    ) -> None:
         self._registered = registered
+        self.servers = servers
+
+    def functions(self) -> Iterable[Runnable]:
+        """Return those that are functions of the operator's."""
+        return self._registered.values()
+
+    async def learn(self, chosen: object) -> None:
+        """Ask the servers whose tools a session has chosen, unless that was done a moment ago."""
+        if self.servers is not None and isinstance(chosen, list):
+            await self.servers.look(filter(None, map(_name_in, chosen)))
+
+    async def aclose(self) -> None:
+        """Hang up at all servers."""
+        if self.servers is not None:
+            await self.servers.aclose()
 
     def offered(self, chosen: object) -> dict[str, Offered]:
         """Return what a session offers whose setting `tools` is this, or None, by name.
@@ -52,12 +73,14 @@ class Tools:
 
     def _ours(self, name: str, about: Mapping[str, Any]) -> Offered:
         tool = self._registered.get(name)
+        if tool is None and self.servers is not None:
+            tool = self.servers.find(name)
         if tool is None:
             raise Rejected(
                 "unknown_tool",
                 detail=f"no tool is named {name[:64]!r} in this worker",
-                hint="name it in TURNMILL_TOOLS of every worker, or update the session's settings,"
-                " then `turnmill turns retry`",
+                hint="name it in TURNMILL_TOOLS or TURNMILL_MCP of every worker, or update the"
+                " session's settings, then `turnmill turns retry`",
             )
         agreed = tool.approval or about.get("approval") is True
         return Offered(
@@ -69,6 +92,11 @@ class Tools:
             effects=tool.effects,
             expires=_expires(about, tool.expires) if agreed else None,
         )
+
+
+def _name_in(one: object) -> str:
+    name = one.get("name") if isinstance(one, Mapping) else one
+    return name if isinstance(name, str) else ""
 
 
 def _theirs(about: Mapping[str, Any]) -> Offered:

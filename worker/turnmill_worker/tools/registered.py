@@ -1,7 +1,7 @@
 """Which tools an operator has registered. A session chooses among their names."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -20,14 +20,17 @@ _ENTRY = re.compile(r"[\w.]+(:[\w.]+)?")
 _LISTED = "package.module:function, or package.module for all tools in it, with commas"
 
 
-def registered(listed: str) -> dict[str, Tool[..., Any]]:
+def registered(listed: str | Sequence[Tool[..., Any]]) -> dict[str, Tool[..., Any]]:
     """Return the tools that TURNMILL_TOOLS lists, and those of installed packages, by name.
+
+    In one process a list may hold the tools themselves.
 
     Raises InvalidSetting for what is not there or is no tool, and InvalidTool for one that no model
     could call, as a worker does at its start. Nothing else is ever imported.
     """
     found: dict[str, Tool[..., Any]] = {}
-    for where, one in (*_listed(listed), *_installed()):
+    given = _listed(listed) if isinstance(listed, str) else (("the list", one) for one in listed)
+    for where, one in (*given, *_installed()):
         known = found.setdefault(one.name, one)
         if known is not one:
             raise _refused(f"two tools are named {one.name!r}, the second in {where}")

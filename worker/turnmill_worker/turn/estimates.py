@@ -1,4 +1,4 @@
-"""Estimates: what a call that was cut has used, where nobody has counted it.
+"""Estimates: what a call has used that was cut, or goes on without us, until somebody tells.
 
 By the bytes of what was sent, and of what had come: see `gauge`. The sizes of pictures, files and
 sounds are not known here, and neither is then the number of tokens.
@@ -14,7 +14,7 @@ from turnmill.domain.errors import MaybeSent, ProviderError, StoreError
 from turnmill.domain.ids import SessionId
 from turnmill_worker.layers.holding import Holding, Stop
 from turnmill_worker.providers.boundary import attempted, usage_of
-from turnmill_worker.providers.port import Done, Request, Usage
+from turnmill_worker.providers.port import Done, Request, Running, Usage
 from turnmill_worker.turn.gauge import Gauge
 
 #: Messages of a history that is read for its size alone.
@@ -31,8 +31,10 @@ async def estimated(
 ) -> Usage | None:
     """Return what this call has used by our estimate; None where it was not cut, or never left.
 
-    What the vendor had counted by then is no estimate. A vendor that holds the thread reads all of
-    it: so does this, which may find it gone.
+    What the vendor had counted by then is no estimate.
+    Work in the background is booked as what it was told: when its reply comes, the truth takes the
+    place of that, and it stands where nobody waits for the reply any more. A vendor that holds the
+    thread reads all of it: so does this, which may find it gone.
     """
     request, streamed = holding.request, holding.partial
     came = 0 if streamed is None else streamed.bytes
@@ -49,10 +51,10 @@ async def estimated(
 
 
 def _is_cut(found: object, *, came: int) -> bool:
-    """Tell whether it ended before its end, and not with an error that the vendor has told of."""
+    """Tell whether it ended for us before its end, and not with an error of the vendor's."""
     if isinstance(found, MaybeSent):
         return came > 0 or not found.answered
-    return isinstance(found, Stop)
+    return isinstance(found, Stop | Running)
 
 
 def learn(gauge: Gauge, holding: Holding, reply: Done) -> None:

@@ -9,13 +9,14 @@ from turnmill.domain.errors import NotSent, StoreError, Unstorable
 from turnmill.domain.states import WAITING_CALLS, Effects, ToolCallState
 from turnmill.store.records import Claim
 from turnmill.store.step_records import CallEnd, Receipt, Step, ToBegin
-from turnmill.tools import BadCall, Tool, ToolContext
+from turnmill.tools import BadCall, ToolContext
 from turnmill_worker.layers.holding import Holding, Stop
 from turnmill_worker.providers.boundary import Fault
 from turnmill_worker.streams.publishing import Publishing
 from turnmill_worker.tools import calling
 from turnmill_worker.tools.calling import Outcome, failed
 from turnmill_worker.tools.offered import Tools
+from turnmill_worker.tools.runnable import Runnable
 from turnmill_worker.tools.threads import Threads
 from turnmill_worker.turn.step_ledger import StepLedger
 
@@ -236,7 +237,7 @@ class Rounds:
 
     async def _run(
         self,
-        tool: Tool[..., object],
+        tool: Runnable,
         arguments: dict[str, object],
         wanted: Wanted,
         holding: Holding,
@@ -257,7 +258,7 @@ class Rounds:
 
     def _runnable(
         self, wanted: Wanted, claim: Claim
-    ) -> tuple[Tool[..., object] | Outcome, dict[str, object]]:
+    ) -> tuple[Runnable | Outcome, dict[str, object]]:
         """Return the tool and what it is called with, or why it cannot be called."""
         offered = self._tools.offered(claim.settings.get("tools")).get(wanted.call.name)
         if offered is None or offered.tool is None:

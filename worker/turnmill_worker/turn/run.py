@@ -209,7 +209,7 @@ def _asking(holding: Holding, deps: Deps) -> Asking:
         if holding.claim.stream:
             holding.publishing = deps.carrier.begin(holding.claim, first=first)
 
-    def judge(found: Stop | NotSent) -> Settlement:
+    def judge(found: Stop | ProviderError) -> Settlement:
         judged = _verdict(holding.claim, found, holding, deps)
         return verdict.settlement(holding.claim, judged, provider_ms=0, cost_usd=None)
 
@@ -313,7 +313,7 @@ async def _asked(claim: Claim, holding: Holding, deps: Deps) -> Found:
         emit = _emit(claim, holding, most=deps.max_reply_bytes)
         call = Call(
             claim=claim,
-            request=deps.steps.equipped(request_of(claim, holding.partial), claim),
+            request=await deps.steps.equipped(request_of(claim, holding.partial), claim),
             kind=kind,
             holding=holding,
             emit=emit,

@@ -12,7 +12,7 @@ from typing import Any
 from turnmill.domain.bounds import MAX_TOOL_ROUNDS
 from turnmill.domain.checks import storable
 from turnmill.domain.content import Message, ToolCall
-from turnmill.domain.errors import NotSent, StoreError
+from turnmill.domain.errors import NotSent, ProviderError, Rejected, StoreError
 from turnmill.domain.states import Effects, ToolCallState, TurnState
 from turnmill.store.codec import StoredHistory
 from turnmill.store.line.stepping import CALLED
@@ -54,7 +54,9 @@ class Asking:
     """How one turn is asked, judged and ended: all that its steps have in common with any call."""
 
     ask: Callable[[], Awaitable[Settlement]]  #: one model call, with the claim in hand
-    judge: Callable[[Stop | NotSent], Settlement]  #: what is to be written where it ends between
+    judge: Callable[
+        [Stop | ProviderError], Settlement
+    ]  #: what is to be written where it ends between
     write: Callable[[Settlement], Awaitable[Settled | Fenced]]
     told: Callable[[Claim, Settlement], None]  #: of a step that stands
     #: called before an attempt that the claim did not begin with: is it the first of its step?
@@ -83,14 +85,16 @@ class Steps:
         settings = claim.settings
         return claim.step > 1 or bool(settings.get("tools") or settings.get("response_format"))
 
-    def equipped(self, request: Request, claim: Claim) -> Request:
+    async def equipped(self, request: Request, claim: Claim) -> Request:
         """Return the request with the tools that may be called, and where its thread goes on.
 
         Raises Rejected where the session names a tool that is not registered here.
         """
         if not self.are_taken(claim):
             return request
-        offered = self._tools.offered(claim.settings.get("tools"))
+        chosen = claim.settings.get("tools")
+        await self._tools.learn(chosen)
+        offered = self._tools.offered(chosen)
         return replace(
             request,
             tools=tuple(one.offer for one in offered.values()),
@@ -109,6 +113,8 @@ class Steps:
                 ended = await self._taken(step, holding, asking) if isinstance(step, Step) else step
         except StoreError as error:
             ended = asking.judge(Fault(error.code))
+        except Rejected as error:
+            ended = asking.judge(error)  # a call is left of a tool that is not registered here
         except Exception as error:  # noqa: BLE001
             # The edge of a turn, which has to come to an end: say, a row of its is corrupt.
             ended = asking.judge(Fault(f"bug:{name_of(error)}"[:64]))

@@ -40,6 +40,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "streams": Check(broker.check_streams),
         "workers": Check(workers.check_workers, Area.WORKERS),
         "providers": Check(workers.check_providers, Area.SETTINGS, within=_IMPORTS),
+        "tools": Check(parts.check_tools, Area.SETTINGS, within=_IMPORTS),
         "pauses": Check(work.check_pauses, Area.WORK),
         "waiting": Check(work.check_waiting, Area.WORK),
         "failures": Check(work.check_failures, Area.WORK),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from turnmill.cli import OK
 from turnmill.cli.context import advise, code_of, current_user, json_option, open_client, say
 from turnmill.cli.listing import page_options
 from turnmill.cli.short_ids import session_of, turn_of
@@ -22,6 +23,7 @@ from turnmill.domain.states import BETWEEN_STEPS, FOR_APPROVAL, FOR_TOOL
 from turnmill.show.call_listing import waiting_calls
 from turnmill.show.listing import print_listing
 from turnmill.show.tables import print_outcome
+from turnmill.show.tool_listing import registered_tools
 
 if TYPE_CHECKING:
     from turnmill.store.nouns.tool_calls import ToolCallRecord
@@ -33,7 +35,7 @@ every_option = click.option("--all", "every", is_flag=True, help="All of the tur
 
 @click.group("tools")
 def command() -> None:
-    """List, approve, reject and answer calls of tools.
+    """List, approve, reject and answer calls of tools; list the tools themselves.
 
     TURN and CALL are ids, or as much of them as tells them from others. CALL may be left out where
     only one of the turn waits.
@@ -72,6 +74,25 @@ def ls(
             advise("no call waits for anybody")
         elif client.turns.waiting_calls(after=found[-1].turn_id, limit=1, **wanted):
             say(f"more: --after {found[-1].turn_id}")
+
+
+@command.command("registered")
+@json_option
+def registered(*, as_json: bool) -> int:
+    """List the tools that a worker here would have, those of MCP servers too.
+
+    Reads TURNMILL_TOOLS and TURNMILL_MCP of this environment, and asks the servers.
+    """
+    from turnmill.running_home import settings_of_home
+    from turnmill_worker.tools.catalogue import catalogue
+
+    found = catalogue(settings_of_home())
+    print_listing(found.tools, registered_tools(), as_json=as_json)
+    for name, reason in found.unreachable.items():
+        say(f"MCP server {name} cannot be reached: {reason}")
+    if not found.tools and not found.unreachable:
+        advise("no tools: name them in TURNMILL_TOOLS, and MCP servers in TURNMILL_MCP")
+    return 1 if found.unreachable else OK
 
 
 @command.command("approve")

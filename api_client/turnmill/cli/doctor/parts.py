@@ -34,6 +34,20 @@ def check_installed(examination: Examination) -> Findings:
             )
 
 
+def check_tools(examination: Examination) -> Findings:
+    """Whether the tools that this environment lists are there, and its MCP servers answer."""
+    from turnmill_worker.tools.catalogue import catalogue
+
+    found = catalogue(examination.settings)
+    functions = [one for one in found.tools if one.server is None]
+    yield ok(f"{count(len(functions), 'tool')} of this environment's TURNMILL_TOOLS and packages")
+    for name, tools in found.servers.items():
+        yield ok(f"MCP server {name}: {count(tools, 'tool')}")
+    for name, reason in found.unreachable.items():
+        what = f"MCP server {name} cannot be reached: {reason}"
+        yield wrong(what, "its entry in the file of TURNMILL_MCP; start it", code="mcp_unreachable")
+
+
 def check_vendors(examination: Examination) -> Findings:
     """Whether vendors keep what is to be deleted there."""
     from turnmill.store.kept import backlog

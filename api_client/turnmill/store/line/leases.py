@@ -5,7 +5,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, literal, or_, select, text, true, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    case,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+    true,
+    update,
+)
 
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import OnAmbiguous, TurnState
@@ -18,7 +30,7 @@ from turnmill.store.records import Claim, Lost, Moved
 from turnmill.store.schema.tables import RUNNING_SQL, attempts, sessions, turns
 from turnmill.store.types import db_after, db_asof, db_now
 
-#: A turn is dead after this many losses: one among others, then three in quarantine.
+#: A turn is dead after this many losses at one step: one among others, then three in quarantine.
 LOSSES_TO_DEATH = 4
 
 _CHUNK = 500
@@ -183,29 +195,48 @@ def _expired_leases(conn: Connection, *, lease: timedelta, limit: int) -> list[T
     return [TurnId(one) for one in conn.scalars(skipping_busy(query))]
 
 
+def _losses() -> ColumnElement[int]:
+    """Return how often the turn was lost, this time too: at its step, for a step is progress.
+
+    What was lost before somebody let a turn run again does not count any more, either.
+    """
+    at_step = (
+        select(func.count())
+        .select_from(attempts)
+        .where(
+            attempts.c.turn_id == turns.c.id,
+            attempts.c.step == turns.c.step,
+            attempts.c.outcome == "lost",
+        )
+        .scalar_subquery()
+    )
+    return case((at_step < turns.c.lost, at_step), else_=turns.c.lost) + 1
+
+
 def _lost_values() -> dict[str, Any]:
     """Return what a lost turn becomes. Its attempt is given back: losses are counted apart.
 
     A lost question is asked again: whoever asks, executes nothing.
     """
+    losses = _losses()
     ambiguity = (
         select(sessions.c.on_ambiguous).where(sessions.c.id == turns.c.session_id).scalar_subquery()
     )
     never_left = and_(ambiguity == OnAmbiguous.HOLD, turns.c.sent_at.is_(None))
     state = case(
         (turns.c.cancel_requested, literal(TurnState.CANCELLED.value)),
-        (turns.c.lost + 1 >= LOSSES_TO_DEATH, literal(TurnState.DEAD.value)),
+        (losses >= LOSSES_TO_DEATH, literal(TurnState.DEAD.value)),
         (turns.c.claimed_for == "resume", literal(TurnState.WAITING.value)),
         (turns.c.claimed_for == "check", literal(TurnState.UNKNOWN.value)),
         (or_(ambiguity == OnAmbiguous.RETRY, never_left), literal(TurnState.RETRYING.value)),
         else_=literal(TurnState.UNKNOWN.value),
     )
-    final = or_(turns.c.cancel_requested, turns.c.lost + 1 >= LOSSES_TO_DEATH)
+    final = or_(turns.c.cancel_requested, losses >= LOSSES_TO_DEATH)
     spent = case((turns.c.claimed_for == "send", 1), else_=0)
     return {
         "state": state,
         "attempt": turns.c.attempt - spent,
-        "lost": turns.c.lost + 1,
+        "lost": losses,
         "lease_owner": None,
         "lease_until": None,
         "available_at": db_now(),

@@ -4,6 +4,7 @@ The reply is one line, such as `Understood. You said: Hello [2 before]`: the fir
 the seed, the text is cut at 200 characters, and the number counts the messages of the history that
 the provider was shown, so that a test can see whether all were there. `messages_seen` reads it.
 In a turn that called tools, what they gave stands before the number: `(weather: 21 degrees)`.
+Where a form of the reply is asked for, it has that form, and such a line in place of each text.
 
 A script in the settings of a session, or in the metadata of a turn, under the key `mock`:
 
@@ -51,6 +52,7 @@ from turnmill.domain.errors import (
 )
 from turnmill.settings import mock_allowed
 from turnmill_worker.providers.mock.executions import Executions
+from turnmill_worker.providers.mock.form import fitting
 from turnmill_worker.providers.mock.heard import outputs_in
 from turnmill_worker.providers.mock.pairs import refuse_unpaired
 from turnmill_worker.providers.mock.script import Script
@@ -197,6 +199,10 @@ class MockProvider:
     def _text(self, request: Request, script: Script, seen: int) -> str:
         if script.reply is not None:
             return script.reply
+        own = self._own_text(request, seen)
+        return own if request.output_schema is None else fitting(request.output_schema, own)
+
+    def _own_text(self, request: Request, seen: int) -> str:
         said = request.text if len(request.messages) == 1 else _said(request)
         digest = hashlib.sha256(f"{self._seed}:{seen}:{said}".encode()).digest()
         opening = OPENINGS[digest[0] % len(OPENINGS)]

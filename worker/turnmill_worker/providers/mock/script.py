@@ -41,6 +41,7 @@ _KEYS = frozenset(
         "chunks",
         "faults",
         "latency",
+        "replies",
         "reply",
         "retry_after",
         "rounds",
@@ -49,8 +50,9 @@ _KEYS = frozenset(
 )
 _INSTEAD_OF: Mapping[str, Sequence[str]] = MappingProxyType(
     {
-        "reply": ("chunks",),
-        "chunks": ("reply",),
+        "reply": ("chunks", "replies"),
+        "replies": ("chunks", "reply"),
+        "chunks": ("replies", "reply"),
         "calls": ("rounds",),
         "faults": ("at_step",),
     }
@@ -173,6 +175,10 @@ def _fault_and_place(told: object) -> tuple[str, int | None]:
 def _speech(script: Mapping[str, Any], request: Request) -> tuple[str | None, Sequence[str]]:
     """Return the reply that is told, if any, and the pieces in which it is to come."""
     reply, chunks = _text(script.get("reply"), "reply"), script.get("chunks")
+    if script.get("replies") is not None:
+        if reply is not None or chunks is not None:
+            raise _refused("replies are one for each answer of a turn: give them alone")
+        reply = _next_of(script["replies"], request)
     if chunks is None:
         return (None if reply is None else _filled(reply, request)), ()
     if reply is not None:
@@ -183,6 +189,14 @@ def _speech(script: Mapping[str, Any], request: Request) -> tuple[str | None, Se
         raise _refused("there is at least one chunk, and a chunk has at least one character")
     pieces = [filled for one in chunks if (filled := _filled(one, request))]
     return "".join(pieces), pieces
+
+
+def _next_of(replies: object, request: Request) -> str:
+    """Return the reply that is due: the first answer of the turn, or one that mends another."""
+    if not isinstance(replies, list | tuple) or not replies:
+        raise _refused("replies are a list of texts")
+    said = [one for one in request.messages if one.role == "assistant" and not _calls_tools(one)]
+    return _text(replies[min(len(said), len(replies) - 1)], "a reply") or ""
 
 
 def _filled(told: str, request: Request) -> str:

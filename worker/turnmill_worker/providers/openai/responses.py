@@ -178,10 +178,16 @@ def found_of(
 
 
 def _goes_on(thread: str, output: Sequence[Mapping[str, Any]], answered: bool) -> str:
-    """Return the thread, or "" where it waits for an output that nobody here will give."""
-    waiting = [one.get("type") for one in output if is_unanswered(one)]
-    stuck = any(kind != "function_call" or not answered for kind in waiting)
-    return "" if stuck else thread
+    """Return the thread, or "" where it waits for an output that nobody here will give.
+
+    Some servers give all calls one id: ours are others then, and the thread knows nothing of them.
+    """
+    waiting = [one for one in output if is_unanswered(one)]
+    if not waiting:
+        return thread
+    ids = {name(one.get("call_id")) for one in waiting} - {""}
+    of_others = any(one.get("type") != "function_call" or not answered for one in waiting)
+    return "" if of_others or len(ids) < len(waiting) else thread
 
 
 def _may_be_empty(payload: Mapping[str, Any], status: object) -> bool:
