@@ -25,9 +25,9 @@ _MOST_CHOICES = 100
 class Chains:
     """All around the providers of one process: ours, and those that its operator registered.
 
-    From the outside in: timeout, measure, history, compaction, repair, thread_lost, the operator's
-    in his order, hold, the provider. Around each of the operator's, and around the provider, stands
-    a guard. Compaction and repair are left out where a turn has no use for them.
+    From the outside in: timeout, measure, defaults, history, compaction, repair, thread_lost, the
+    operator's in his order, hold, the provider. Around each of the operator's, and around the
+    provider, stands a guard. Compaction and repair are left out where a turn has no use for them.
     """
 
     def __init__(
@@ -41,9 +41,10 @@ class Chains:
         max_reply_bytes: int,
         theirs: Sequence[Named] = (),
         measure: Layer | None = None,
+        defaults: Layer | None = None,
     ) -> None:
-        measuring = () if measure is None else (measure,)
-        self._outermost = (timeout(turn_timeout), *measuring, history(read_history))
+        given = [one for one in (measure, defaults) if one is not None]
+        self._outermost = (timeout(turn_timeout), *given, history(read_history))
         self._mending = (compaction(shortening), repair(read_history))
         self._outer = (thread_lost(read_history),)
         self._theirs = theirs

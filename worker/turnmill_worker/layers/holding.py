@@ -8,7 +8,7 @@ from turnmill.store.records import Claim
 from turnmill_worker.layers import clock
 from turnmill_worker.layers.partial import Partial
 from turnmill_worker.providers.calls import Call
-from turnmill_worker.providers.port import Request
+from turnmill_worker.providers.port import Done, Request
 from turnmill_worker.streams.publishing import Publishing
 
 
@@ -34,6 +34,7 @@ class Holding:
     advancing: bool = False  #: the next step's claim is being written: which one holds is open
     request: Request | None = field(default=None, repr=False)  #: what the provider was given last
     partial: Partial | None = field(default=None, repr=False)  #: what has come of a streamed reply
+    withheld: Done | None = field(default=None, repr=False)  #: an answer that was refused here
     publishing: Publishing | None = field(default=None, repr=False)  #: None: nobody watches
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from turnmill.settings import Settings
 from turnmill.store.records import Head
+from turnmill_worker.layers.defaults import defaults_in
 from turnmill_worker.layers.measure import measure
 from turnmill_worker.layers.registered import registered
 from turnmill_worker.process.measuring import Measuring
@@ -39,7 +40,7 @@ def assemble(
 ) -> Deps:
     """Return what a process runs turns with.
 
-    Raises InvalidSetting for layers, tools or prices that are not there.
+    Raises InvalidSetting for layers, tools, prices or defaults that are not there.
     """
     return Deps(
         ledger=ledger,
@@ -53,6 +54,7 @@ def assemble(
         accepting=accepting,
         carrier=carrier,
         layers=registered(settings.layers),
+        defaults=defaults_in(settings.defaults),
         tools=Tools(registered_tools(settings.tools)),
         measure=None if measuring is None else measure(measuring.called),
         told=None if measuring is None else measuring.written,
