@@ -20,6 +20,7 @@ from turnmill.domain.ids import TurnId
 from turnmill.domain.states import TurnState
 from turnmill.settings import Settings
 from turnmill.show.turn_view import look_at
+from turnmill.show.why_view import obstacles
 from turnmill.store.database import Database
 from turnmill_worker.stack import ports
 from turnmill_worker.stack.celery_parts import command_of
@@ -180,7 +181,7 @@ def refused(stage: Stage) -> None:
 
 def why(client: Client, turn: Turn) -> str:
     """Return what `turnmill turns show` says of a turn that does not run."""
-    return "\n".join(look_at(client, turn, text=False).obstacles)
+    return "\n".join(obstacles(look_at(client, turn, text=False).why))
 
 
 def test_the_same_layers_stand_inside_an_application(notes: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from turnmill.domain.states import FINAL, TurnState
 from turnmill.show.listing import Listing
 from turnmill.show.tables import fields
-from turnmill.show.why_view import as_reason, in_a_cell
+from turnmill.show.why_view import in_a_cell, waiting
 from turnmill.show.wording import relative, styled, total_tokens
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _row(listed: Listed) -> tuple[object, ...]:
 TURNS: Listing[Listed] = Listing(
     columns=_COLUMNS,
     row=_row,
-    document=lambda one: {**summary(one.record), "waits_for": as_reason(one.why)},
+    document=lambda one: {**summary(one.record), **waiting(one.why)},
     numbers=("seq",),
-    spare=_COLUMNS[6:],
+    spare=("waits for", *_COLUMNS[6:]),
 )

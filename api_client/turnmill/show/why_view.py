@@ -41,11 +41,13 @@ def in_a_cell(why: Why | None) -> str:
     return ": ".join(one for one in cells if one)
 
 
-def as_reason(why: Why | None) -> dict[str, Any] | None:
-    """Return what programs read of it in a listing: the first reason; None for a final turn."""
-    if why is None or why.reasons[0].cause is Cause.ENDED:
-        return None
-    return _document(why.reasons[0])
+def waiting(why: Why | None) -> dict[str, Any]:
+    """Return what `show` and listings tell programs of it; None stands for a final turn."""
+    ended = why is None or why.reasons[0].cause is Cause.ENDED
+    return {
+        "waits_for": [] if why is None else obstacles(why),
+        "reason": None if ended or why is None else _document(why.reasons[0]),
+    }
 
 
 def as_document(why: Why) -> dict[str, Any]:
@@ -148,7 +150,7 @@ def _terms(one: Reason, why: Why) -> Mapping[str, object]:
         "name": one.name,
         "number": _many(one.ahead),
         "running": one.running,
-        "turns": "1 turn" if is_one else f"{_many(one.ahead)} turns",
+        "turns": "1 turn" if is_one else f"{_many(one.ahead)} turns" if one.ahead else "others",
         "come": "comes" if is_one else "come",
         "before": f"turn {head} before it"
         if is_one

@@ -12,7 +12,7 @@ from turnmill.domain.errors import TurnNotFound
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import TurnState
 from turnmill.new_ids import new_id
-from turnmill.show.why_view import as_document, as_reason, in_a_cell, in_a_line, obstacles
+from turnmill.show.why_view import as_document, in_a_cell, in_a_line, obstacles, waiting
 from turnmill.store.database import Database
 from turnmill.store.line import pauses
 from turnmill.store.nouns import sessions
@@ -278,11 +278,12 @@ def test_a_page_of_turns_says_of_each_what_the_turn_by_itself_says(store: Databa
     assert cells[Cause.BEHIND].startswith("behind 2: provider for ")
     assert cells[Cause.LANE_BUSY] == "lane busy"
     assert cells[Cause.ACCOUNT].startswith("account until ")
-    assert as_reason(found[seeded[Cause.ENDED]]) is None
-    document = as_reason(found[seeded[Cause.LIMIT]])
-    assert document is not None
-    assert document["cause"] == "limit"
-    assert document["until"] is not None
+    assert waiting(found[seeded[Cause.ENDED]]) == {"waits_for": [], "reason": None}
+    document = waiting(found[seeded[Cause.LIMIT]])
+    assert (document["reason"]["cause"], len(document["waits_for"])) == ("limit", 1)
+    assert (
+        "for others of lane interactive" in waiting(found[seeded[Cause.LANE_BUSY]])["waits_for"][0]
+    )
 
 
 @pytest.mark.parametrize("count", [1, 30])

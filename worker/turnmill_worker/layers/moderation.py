@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Literal
 
-from turnmill.domain.content import Message, Part, text_of
+from turnmill.domain.content import Message, Part, Text, ToolOutput
 from turnmill.domain.errors import NotSent, ProviderError, Rejected
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill_worker.layers.call import Call, Go, Layer
@@ -34,8 +34,9 @@ class Said:
 
     @property
     def text(self) -> str:
-        """Return its words; what is no text is in `parts` alone."""
-        return text_of(self.parts)
+        """Return its words, outputs of tools too; what else there is is in `parts` alone."""
+        said = [one for one in self.parts if isinstance(one, Text | ToolOutput)]
+        return "\n".join(map(_words_of, said))
 
 
 #: Returns the category for which it is refused, or None. It must not block the event loop.
@@ -115,6 +116,10 @@ def _said(call: Call, where: Literal["input", "output"], parts: Sequence[Part]) 
         session_id=claim.session_id,
         user_id=claim.user_id,
     )
+
+
+def _words_of(part: Text | ToolOutput) -> str:
+    return part.text if isinstance(part, Text) else part.output
 
 
 def _is_input(message: Message) -> bool:

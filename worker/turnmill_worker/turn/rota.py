@@ -25,8 +25,8 @@ class Rota:
         `had` says how many slots each user had lately.
         """
         lines: dict[str, deque[TurnId]] = {}
-        for user, turn_id in dict.fromkeys(waiting):
-            lines.setdefault(user, deque()).append(turn_id)
+        for one in dict.fromkeys(waiting):
+            lines.setdefault(one.user_id, deque()).append(one.turn_id)
         places = [
             (had.get(user, 0), self._served.get(user, 0), n, user) for n, user in enumerate(lines)
         ]

@@ -1,6 +1,7 @@
 """Sharing a lane between its users: who has something due, whatever waits of each of them."""
 
 from collections.abc import Collection
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
@@ -11,10 +12,11 @@ from turnmill.domain.states import Lane
 from turnmill.store.engine import engine_of
 
 
-class Due(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Due:
     """The due head of a line, and whose it is."""
 
-    user_id: str
+    user_id: str = field(repr=False)
     turn_id: TurnId
 
 
