@@ -188,7 +188,9 @@ def test_the_same_layers_stand_inside_an_application(notes: Path) -> None:
     with Client(settings=Settings(database_url="sqlite://", layers=LAYERS)) as client:
         session = client.sessions.create(user_id="ada", settings={"layers": ["shout"]})
         turn = client.send(session, CANARY, metadata={"put_off": True})
-        assert wait_until(lambda: "for budget: asked again" in why(client, turn), timeout=SOON)
+        assert wait_until(
+            lambda: "for its budget, which is used up" in why(client, turn), timeout=SOON
+        )
         notes.with_suffix(".open").touch()
         assert "HIDDEN" in turn.result(timeout=30).text
         assert [one.outcome for one in turn.attempts()] == ["succeeded"]

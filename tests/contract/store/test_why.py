@@ -156,15 +156,15 @@ CAUSES: dict[Cause, tuple[Callable[[Database], TurnId], str]] = {
     ),
     Cause.ACCOUNT: (
         lambda store: put_off(store, "account"),
-        "for its account at mock, which is closed until ",
+        "the account at mock is closed until ",
     ),
     Cause.BREAKER: (
         lambda store: put_off(store, "breaker"),
-        "for provider mock, which fails again and again: asked again at ",
+        "the breaker of mock is open until ",
     ),
     Cause.LIMIT: (
         lambda store: put_off(store, "limit"),
-        "for its place within the limits of mock, until ",
+        "for its place under a limit of mock, at ",
     ),
     Cause.BUDGET: (
         lambda store: put_off(store, "budget"),
