@@ -64,7 +64,7 @@ class FakeLedger:
     refuses: Exception | None = None  #: what every settle raises
     noted: list[tuple[int, str, str]] = field(default_factory=list)  #: who was asked instead
 
-    async def claim(self, turn_id: TurnId) -> Claim | None:
+    async def claim(self, turn_id: TurnId, *, crowded: bool = False) -> Claim | None:
         self.claimed.append(turn_id)
         options = {"on_ambiguous": OnAmbiguous.RETRY, "history": self.brought} | self.options
         return a_claim(turn_id=turn_id, **options)

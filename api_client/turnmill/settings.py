@@ -68,6 +68,7 @@ class Settings:
     max_reply_bytes: int = _REPLY_BYTES_MAX  #: a vendor's answer larger than this is refused
     background_timeout: timedelta = timedelta(days=1)  #: for how long work there is looked up
     layers: str = ""  #: of a worker, around its providers: see docs/middleware.md
+    defaults: Path | None = None  #: of a worker: a file of parameters by model
     prices: Path | None = None  #: of a worker: a file of prices of your own
     #: of a worker, for models to call: see docs/tools.md; or, in one process, the tools themselves
     tools: str | tuple[Tool[..., Any], ...] = ""
@@ -106,6 +107,7 @@ class Settings:
                 env, "TURNMILL_BACKGROUND_TIMEOUT", default=86_400.0, least=1.0, most=30 * 86_400
             ),
             layers=env.get("TURNMILL_LAYERS", ""),
+            defaults=Path(file) if (file := env.get("TURNMILL_DEFAULTS")) else None,
             prices=Path(file) if (file := env.get("TURNMILL_PRICES")) else None,
             tools=env.get("TURNMILL_TOOLS", ""),
             mcp=Path(file) if (file := env.get("TURNMILL_MCP")) else None,

@@ -30,7 +30,7 @@ class Books:
     settled: list[Settlement] = field(default_factory=list)
     compactions: list[NewCompaction] = field(default_factory=list)
 
-    async def claim(self, turn_id: TurnId) -> Claim | None:
+    async def claim(self, turn_id: TurnId, *, crowded: bool = False) -> Claim | None:
         raise NotImplementedError
 
     async def claim_due(self, lane: Lane, *, limit: int) -> list[Claim]:

@@ -20,6 +20,7 @@ from turnmill.domain.ids import TurnId
 from turnmill.domain.states import TurnState
 from turnmill.settings import Settings
 from turnmill.show.turn_view import look_at
+from turnmill.show.why_view import obstacles
 from turnmill.store.database import Database
 from turnmill_worker.stack import ports
 from turnmill_worker.stack.celery_parts import command_of
@@ -180,14 +181,16 @@ def refused(stage: Stage) -> None:
 
 def why(client: Client, turn: Turn) -> str:
     """Return what `turnmill turns show` says of a turn that does not run."""
-    return "\n".join(look_at(client, turn, text=False).obstacles)
+    return "\n".join(obstacles(look_at(client, turn, text=False).why))
 
 
 def test_the_same_layers_stand_inside_an_application(notes: Path) -> None:
     with Client(settings=Settings(database_url="sqlite://", layers=LAYERS)) as client:
         session = client.sessions.create(user_id="ada", settings={"layers": ["shout"]})
         turn = client.send(session, CANARY, metadata={"put_off": True})
-        assert wait_until(lambda: "for budget: asked again" in why(client, turn), timeout=SOON)
+        assert wait_until(
+            lambda: "for its budget, which is used up" in why(client, turn), timeout=SOON
+        )
         notes.with_suffix(".open").touch()
         assert "HIDDEN" in turn.result(timeout=30).text
         assert [one.outcome for one in turn.attempts()] == ["succeeded"]

@@ -19,7 +19,7 @@ from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, TurnState
 from turnmill.store import kept
 from turnmill.store.database import Database
-from turnmill.store.line import leases
+from turnmill.store.line import leases, sharing
 from turnmill.store.line.accept import accept
 from turnmill.store.line.backlogs import backlogs, longest_waits
 from turnmill.store.line.claim import claim, claim_due, claim_suspects, still_due
@@ -252,6 +252,11 @@ CASES = {
         call=lambda conn: claim_due(conn, Lane.BULK, limit=10, owner="one", lease=LEASE),
         needs=DUE | {"pk_turns", "pk_sessions"},
         pages=1000,
+    ),
+    "a look for who has something due": Case(
+        call=lambda conn: sharing.due_by_user(conn, Lane.BULK, after="user 3", served=(), users=10),
+        needs=frozenset({"ix_sessions_users_due"}),
+        pages=250,
     ),
     "a claim of suspects": Case(
         call=lambda conn: claim_suspects(conn, lost=1, limit=10, owner="one", lease=LEASE),

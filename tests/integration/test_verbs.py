@@ -92,6 +92,7 @@ VERBS: dict[str, Callable[[Client, Path], object]] = {
     "Sessions.resume": lambda c, _: c.sessions.resume("s"),
     "Sessions.delete": lambda c, _: c.sessions.delete(c.sessions.create(user_id="ada")),
     "Turns.get": lambda c, _: c.turns.get(c.turns.list()[0].id),
+    "Turns.why": lambda c, _: c.turns.why(c.turns.list()),
     "Turns.list": lambda c, _: c.turns.list(session="s"),
     "Turn.refresh": lambda c, _: c.turns.list()[0].refresh(),
     "Turn.result": lambda c, _: c.turns.list(states=["succeeded"])[0].result(timeout=0),

@@ -14,9 +14,11 @@ from turnmill import Client
 from turnmill.domain.errors import SchemaOutOfDate, StoreError
 from turnmill.new_ids import new_id
 from turnmill.settings import Settings
-from turnmill.store.schema import migrate, revision
+from turnmill.store.schema import migrate, migrations, revision
 
-REVISIONS = [f"{n:04}" for n in range(1, int(revision.HEAD) + 1)]
+REVISIONS = sorted(
+    file.name[:4] for file in Path(migrations.__file__).parent.glob("versions/[0-9]*.py")
+)
 
 #: A conversation of one turn, in columns that every revision has.
 _SESSION = """

@@ -25,6 +25,7 @@ from turnmill.domain.errors import (
 from turnmill.domain.states import Lane, TurnState
 from turnmill.store.database import Database
 from turnmill.store.records import Settled, Settlement
+from turnmill_worker.turn import claims as claims_module
 from turnmill_worker.turn import ledger as ledger_module
 from turnmill_worker.turn.ledger import GroupedLedger
 
@@ -72,8 +73,13 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Store:
     store = Store()
     monkeypatch.setattr(ledger_module, "_PAUSES", (0.001, 0.001, 0.001))
     monkeypatch.setattr(ledger_module, "settle", store.settle)
-    for step in ("claim_due", "claim_suspects", "succeeded_history", "mark_sent"):
-        monkeypatch.setattr(ledger_module, step, store.step)
+    for module, step in (
+        (claims_module, "claim_due"),
+        (claims_module, "claim_suspects"),
+        (ledger_module, "succeeded_history"),
+        (ledger_module, "mark_sent"),
+    ):
+        monkeypatch.setattr(module, step, store.step)
     return store
 
 

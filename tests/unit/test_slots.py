@@ -151,3 +151,49 @@ async def test_who_is_cancelled_after_the_call_passes_it_on() -> None:
 async def test_every_lane_has_at_least_one_slot_of_however_few(total: int) -> None:
     slots = Slots(total)
     assert all(slots.free(lane) > 0 for lane in Lane)
+
+
+async def test_bulk_gets_its_share_though_interactive_turns_wait_for_every_slot() -> None:
+    slots = Slots(20)
+    visitors = await arrive(slots, 40)
+    bulk = asyncio.ensure_future(slots.some(Lane.BULK, most=50))
+    for number in range(4):
+        await visitors[number].leave()
+    await settle()
+    assert await asyncio.wait_for(bulk, timeout=10) in (1, 2)
+    assert slots.in_use == 20
+    assert sum(inside(visitors)) >= 18  # the others go on: bulk has no more than its share
+
+
+async def test_where_bulk_waits_for_nothing_interactive_turns_have_every_slot() -> None:
+    visitors = await arrive(Slots(20), 40)
+    assert sum(inside(visitors)) == 20
+
+
+async def test_a_single_slot_goes_from_lane_to_lane() -> None:
+    slots = Slots(1)
+    visitors = await arrive(slots, 3)
+    bulk = asyncio.ensure_future(slots.some(Lane.BULK, most=50))
+    await settle()
+    await visitors[0].leave()
+    assert await asyncio.wait_for(bulk, timeout=10) == 1
+    again = asyncio.ensure_future(slots.some(Lane.BULK, most=50))
+    await settle()
+    slots.give_back(lane=Lane.BULK)
+    await settle()
+    assert inside(visitors) == [False, True, False]
+    again.cancel()
+
+
+async def test_who_came_to_the_end_of_the_line_before_is_the_next_one() -> None:
+    slots = Slots(1)
+    visitors = await arrive(slots, 2)
+    again = asyncio.ensure_future(slots.take_one(again=True))
+    await settle()
+    await visitors[0].leave()
+    await settle()
+    assert again.done()
+    assert inside(visitors) == [False, False]
+    slots.give_back()
+    await settle()
+    assert inside(visitors) == [False, True]

@@ -339,7 +339,7 @@ async def test_a_claim_that_fails_is_not_quoted_and_nothing_reaches_celery(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Broken(FakeLedger):
-        async def claim(self, turn_id: TurnId) -> Claim | None:
+        async def claim(self, turn_id: TurnId, *, crowded: bool = False) -> Claim | None:
             raise ValueError(SECRET)
 
     deps = deps_of(Broken(), None)

@@ -306,6 +306,14 @@ class AsyncTurns:
         )
         return [self._handle(record) for record in await self._executor.run(verb)]
 
+    async def why(self, of: "Sequence[AsyncTurn | UUID | str]") -> "dict[TurnId, Why]":
+        """Tell of up to 1,000 turns, by their ids, what each waits for now; in a few queries.
+
+        As `AsyncTurn.why`, but that nothing is counted or estimated. Turns whose sessions were
+        deleted are left out. Raises InvalidInput.
+        """
+        return await self._executor.run(turns.why_each(of))
+
     def _handle(self, record: TurnRecord) -> AsyncTurn:
         accepted = Accepted(
             turn_id=record.id, session_id=record.session_id, created=False, announce=False

@@ -63,7 +63,7 @@ class Publisher:
         from turnmill.connections.broker_urls import read_broker_url  # noqa: PLC0415
 
         self._broker = read_broker_url(broker_url)
-        self._hints_max = hints_max
+        self.hints_max = hints_max
         self._connection: Connection | None = None
         self._broken_until = 0.0
         self._producer: Producer | None = None
@@ -178,7 +178,7 @@ class Publisher:
         if time.monotonic() - measured_at > _DEPTH_SECONDS:
             depth = self._measure(lane)
             self._depths[lane] = (time.monotonic(), depth)
-        return max(0, self._hints_max - depth)
+        return max(0, self.hints_max - depth)
 
     def _measure(self, lane: Lane) -> int:
         channel: Any = self._connected().channel

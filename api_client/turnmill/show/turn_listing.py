@@ -2,19 +2,48 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from turnmill.domain.states import FINAL, TurnState
 from turnmill.show.listing import Listing
 from turnmill.show.tables import fields
+from turnmill.show.why_view import in_a_cell, waiting
 from turnmill.show.wording import cached_share, relative, styled, total_tokens
 
 if TYPE_CHECKING:
-    from turnmill.store.records import TurnRecord
-    from turnmill.sync.turns import Turn
+    from uuid import UUID
 
-_COLUMNS = ("id", "state", "accepted", "attempts", "error", "lane", "seq", "session")
+    from turnmill.store.nouns.why import Why
+    from turnmill.store.records import TurnRecord
+    from turnmill.sync.client import Client
+
+_COLUMNS = (
+    *("id", "state", "waits for", "accepted", "attempts", "error"),
+    *("lane", "seq", "session"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A turn of a page."""
+
+    record: TurnRecord
+    why: Why | None  #: None: it is final
+
+    @property
+    def id(self) -> UUID:
+        """By which the listing goes on."""
+        return self.record.id
+
+
+def read_page(client: Client, **wanted: Any) -> list[Listed]:
+    """Return a page of `client.turns.list`, and what each turn of it waits for."""
+    records = [turn.record for turn in client.turns.list(**wanted)]
+    open_ids = [one.id for one in records if one.state not in FINAL]
+    reasons = client.turns.why(open_ids) if open_ids else {}
+    return [Listed(one, reasons.get(one.id)) for one in records]
 
 
 def summary(turn: TurnRecord) -> dict[str, Any]:
@@ -48,11 +77,12 @@ def _error(turn: TurnRecord) -> dict[str, str] | None:
     return {"code": error.error_code, "kind": error.code, "hint": error.hint}
 
 
-def _row(turn: Turn) -> tuple[object, ...]:
-    record = turn.record
+def _row(listed: Listed) -> tuple[object, ...]:
+    record = listed.record
     return (
         record.id,
         styled(record.state),
+        in_a_cell(listed.why),
         relative(record.created_at, now=datetime.now(UTC)),
         f"{record.attempt}/{record.max_attempts}" + (f" +{record.lost}" if record.lost else ""),
         record.error_code,
@@ -62,10 +92,10 @@ def _row(turn: Turn) -> tuple[object, ...]:
     )
 
 
-TURNS: Listing[Turn] = Listing(
+TURNS: Listing[Listed] = Listing(
     columns=_COLUMNS,
     row=_row,
-    document=lambda turn: summary(turn.record),
+    document=lambda one: {**summary(one.record), **waiting(one.why)},
     numbers=("seq",),
-    spare=_COLUMNS[5:],
+    spare=("waits for", *_COLUMNS[6:]),
 )

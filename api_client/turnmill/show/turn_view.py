@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from turnmill.show.tables import (
 )
 from turnmill.show.terminal import print_said
 from turnmill.show.turn_listing import summary
-from turnmill.show.why_view import next_steps, obstacles
+from turnmill.show.why_view import next_steps, obstacles, waiting
 from turnmill.show.wording import (
     cached_share,
     clock_text,
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from turnmill.store.nouns.tool_calls import ToolCallRecord
+    from turnmill.store.nouns.why import Why
     from turnmill.store.records import AttemptRecord, MessageRecord, SessionRecord, TurnRecord
     from turnmill.sync.client import Client
     from turnmill.sync.turns import Turn
@@ -83,7 +84,7 @@ class TurnView:
     attempts: Sequence[AttemptRecord]
     messages: Sequence[MessageRecord] | None  #: None: nobody asked for content
     calls: Sequence[ToolCallRecord]  #: of tools, in the order in which the model made them
-    obstacles: Sequence[str]  #: why it does not run, where that is not plain
+    why: Why = field(repr=False)  #: it does not run
 
     @property
     def reply(self) -> Sequence[Part] | None:
@@ -127,7 +128,7 @@ def look_at(client: Client, turn: Turn, *, text: bool) -> TurnView:
         attempts=turn.attempts(),
         messages=turn.messages() if text else None,
         calls=calls,
-        obstacles=obstacles(turn.why()),
+        why=turn.why(),
     )
 
 
@@ -143,7 +144,7 @@ def as_document(view: TurnView) -> dict[str, Any]:
             "provider_ms": _ms(view.provider),
             "total_ms": _ms(view.total),
         },
-        "waits_for": list(view.obstacles),
+        **waiting(view.why),
         "attempts": [_attempt(one, with_text=with_text) for one in view.attempts],
         "tool_calls": [call_document(one, text=with_text) for one in view.calls],
     }
@@ -225,7 +226,7 @@ def _facts(view: TurnView) -> Iterator[tuple[str, Any]]:
         yield "held", f"by {turn.lease_owner}, lease until {until}"
     if turn.cancel_requested and turn.state not in FINAL:
         yield "cancel", "asked for: the worker closes the call within about a second"
-    for obstacle in view.obstacles:
+    for obstacle in obstacles(view.why):
         yield "waits", as_typed(obstacle)
     if view.queued is not None:
         yield "time", f"{duration(view.queued)} queued, {duration(view.provider)} at the provider"

@@ -2,34 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from turnmill.domain.states import FINAL, TurnState
 from turnmill.show.as_typed import as_typed
-from turnmill.show.tables import print_outcome
+from turnmill.show.tables import fields, print_outcome
 from turnmill.show.wording import clock_text, duration, relative
-from turnmill.store.nouns.why import MOST_COUNTED, Cause
+from turnmill.store.nouns.load import MOST_COUNTED
+from turnmill.store.nouns.why import Cause
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from turnmill.store.nouns.why import Reason, Why
     from turnmill.store.records import TurnRecord
 
 
 def obstacles(why: Why) -> list[str]:
     """Return what stands in the way, one thing a line; nothing for a turn that runs or is final."""
-    return [
-        _WORDS[one.cause](one, why) for one in why.reasons if one.cause not in (_NONE | {Cause.DUE})
-    ]
+    return [_said(one, why) for one in why.reasons if one.cause not in _NONE]
 
 
 def in_a_line(why: Why) -> str:
     """Return all of it as one sentence."""
-    said = "; ".join(_WORDS[one.cause](one, why) for one in why.reasons)
-    if why.likely_at is None or {one.cause for one in why.reasons} != {Cause.LANE_BUSY}:
+    said = "; ".join(_said(one, why) for one in why.reasons)
+    if why.likely_at is None or not _ESTIMATED & {one.cause for one in why.reasons}:
         return said
     return f"{said}; likely to begin {relative(why.likely_at, now=why.now)}"
+
+
+def in_a_cell(why: Why | None) -> str:
+    """Return it in as few words as a listing has room for; nothing for a turn that is final."""
+    if why is None:
+        return ""
+    cells = [_CELLS[one.cause].format_map(_terms(one, why)) for one in why.reasons[:2]]
+    return ": ".join(one for one in cells if one)
+
+
+def waiting(why: Why | None) -> dict[str, Any]:
+    """Return what `show` and listings tell programs of it; None stands for a final turn."""
+    ended = why is None or why.reasons[0].cause is Cause.ENDED
+    return {
+        "waits_for": [] if why is None else obstacles(why),
+        "reason": None if ended or why is None else _document(why.reasons[0]),
+    }
 
 
 def as_document(why: Why) -> dict[str, Any]:
@@ -40,17 +58,7 @@ def as_document(why: Why) -> dict[str, Any]:
         "state": why.state,
         "waits_for": in_a_line(why),
         "likely_at": why.likely_at,
-        "reasons": [
-            {
-                "cause": one.cause,
-                "turn_id": one.turn_id,
-                "name": one.name,
-                "since": one.since,
-                "until": one.until,
-                "ahead": one.ahead,
-            }
-            for one in why.reasons
-        ],
+        "reasons": [{**_document(one), **fields(one, "ahead", "running")} for one in why.reasons],
     }
 
 
@@ -69,122 +77,105 @@ def next_steps(turn: TurnRecord) -> list[str]:
 
 
 #: Nothing stands in the way.
-_NONE = frozenset({Cause.ENDED, Cause.RUNNING})
+_NONE = frozenset({Cause.ENDED, Cause.RUNNING, Cause.DUE})
+#: When these end is estimated; of others it is known, or nobody knows.
+_ESTIMATED = frozenset({Cause.LANE_BUSY, Cause.BEHIND})
+
+_WORDS: Mapping[Cause, str] = MappingProxyType(
+    {
+        Cause.ENDED: "for nothing: it is {state}",
+        Cause.RUNNING: "{that_is}running{so_long}: a worker waits for its provider or its tools",
+        Cause.BEHIND: "for {before}: turnmill turns show {head}",
+        Cause.SESSION_PAUSED: "its session is paused: turnmill sessions resume {session}",
+        Cause.LANE_PAUSED: "lane {name} is paused: turnmill queue resume --lane {name}",
+        Cause.PROVIDER_PAUSED: "provider {name} is paused: turnmill queue resume --provider {name}",
+        Cause.HELD: "for a decision, since its request may have been executed:"
+        " turnmill turns release {turn}  (or cancel)",
+        Cause.TOOL: "for the output of a tool, until {at}",
+        Cause.APPROVAL: "for somebody who agrees that a tool is run, until {at}",
+        Cause.ACCOUNT: "the account at {name} is closed until {at}",
+        Cause.BREAKER: "the breaker of {name} is open until {at}",
+        Cause.LIMIT: "for its place under a limit of {name}, at {at}",
+        Cause.BUDGET: "for its budget, which is used up: looked at again at {at}",
+        Cause.LAYER: "for {name}: asked again at {at}",
+        Cause.RETRY: "for its next attempt{after}, at {at}",
+        Cause.QUESTION: "its provider is asked what became of it, at {at}",
+        Cause.BACKGROUND: "for its provider, which works in the background and is asked again"
+        " at {at}",
+        Cause.LATER: "until {at}, as it was sent for then",
+        Cause.LANE_BUSY: "for {turns} of lane {name} that {come} before it, while {running} run",
+        Cause.NO_WORKER: "for a worker{ago}: none takes turns of lane {name}. turnmill doctor",
+        Cause.DUE: "for nothing: a worker is about to take it",
+    }
+)
+_CELLS: Mapping[Cause, str] = MappingProxyType(
+    {
+        Cause.ENDED: "",
+        Cause.RUNNING: "provider{so_long}",
+        Cause.BEHIND: "behind {number}",
+        Cause.SESSION_PAUSED: "session paused",
+        Cause.LANE_PAUSED: "lane paused",
+        Cause.PROVIDER_PAUSED: "{name} paused",
+        Cause.HELD: "held",
+        Cause.TOOL: "tool until {clock}",
+        Cause.APPROVAL: "approval until {clock}",
+        Cause.ACCOUNT: "account until {clock}",
+        Cause.BREAKER: "breaker until {clock}",
+        Cause.LIMIT: "limit until {clock}",
+        Cause.BUDGET: "budget until {clock}",
+        Cause.LAYER: "{name} until {clock}",
+        Cause.RETRY: "retry at {clock}",
+        Cause.QUESTION: "asked at {clock}",
+        Cause.BACKGROUND: "background until {clock}",
+        Cause.LATER: "sent for {clock}",
+        Cause.LANE_BUSY: "lane busy",
+        Cause.NO_WORKER: "no worker",
+        Cause.DUE: "due",
+    }
+)
 
 
-def _ended(_: Reason, why: Why) -> str:
-    return f"for nothing: it is {why.state}"
+def _said(one: Reason, why: Why) -> str:
+    return _WORDS[one.cause].format_map(_terms(one, why))
 
 
-def _running(one: Reason, why: Why) -> str:
-    whose = "" if one.turn_id == why.turn_id else f"that one, {one.turn_id}, is "
-    since = "" if one.since is None else f" for {duration(why.now - one.since)}"
-    return f"{whose}running{since}: a worker waits for its provider or its tools"
+def _terms(one: Reason, why: Why) -> Mapping[str, object]:
+    """Return what the words of a reason may name."""
+    head, is_one = why.reasons[-1].turn_id, one.ahead == 1
+    return {
+        "state": why.state,
+        "session": why.session_id,
+        "turn": one.turn_id,
+        "head": head,
+        "name": one.name,
+        "number": _many(one.ahead),
+        "running": one.running,
+        "turns": "1 turn" if is_one else f"{_many(one.ahead)} turns" if one.ahead else "others",
+        "come": "comes" if is_one else "come",
+        "before": f"turn {head} before it"
+        if is_one
+        else f"{_many(one.ahead)} turns before it, the first is {head}",
+        "that_is": "" if one.turn_id == why.turn_id else f"that one, {one.turn_id}, is ",
+        "after": f" after {one.name}" if one.name else "",
+        "so_long": "" if one.since is None else f" for {duration(why.now - one.since)}",
+        "ago": "" if one.since is None else f" since {relative(one.since, now=why.now)}",
+        "at": "some time" if one.until is None else _moment(one.until, now=why.now),
+        "clock": "some time" if one.until is None else _clock(one.until, now=why.now),
+    }
 
 
-def _behind(one: Reason, why: Why) -> str:
-    head = why.reasons[-1].turn_id
-    if one.ahead == 1:
-        return f"for turn {head} before it: turnmill turns show {head}"
-    return (
-        f"for {_many(one.ahead)} turns before it, the first is {head}: turnmill turns show {head}"
-    )
+def _moment(moment: datetime, *, now: datetime) -> str:
+    return f"{clock_text(moment)} UTC, {relative(moment, now=now)}"
 
 
-def _session_paused(_: Reason, why: Why) -> str:
-    return f"its session is paused: turnmill sessions resume {why.session_id}"
-
-
-def _lane_paused(one: Reason, _: Why) -> str:
-    return f"lane {one.name} is paused: turnmill queue resume --lane {one.name}"
-
-
-def _provider_paused(one: Reason, _: Why) -> str:
-    return f"provider {one.name} is paused: turnmill queue resume --provider {one.name}"
-
-
-def _held(one: Reason, _: Why) -> str:
-    return (
-        "for a decision, since its request may have been executed:"
-        f" turnmill turns release {one.turn_id}  (or cancel)"
-    )
-
-
-def _tool(one: Reason, why: Why) -> str:
-    return f"for the output of a tool, {_until(one, why)}"
-
-
-def _approval(one: Reason, why: Why) -> str:
-    return f"for somebody who agrees that a tool is run, {_until(one, why)}"
-
-
-def _layer(one: Reason, why: Why) -> str:
-    return f"for {one.name}: asked again {_when(one, why)}"
-
-
-def _retry(one: Reason, why: Why) -> str:
-    after = f" after {one.name}" if one.name else ""
-    return f"for its next attempt{after}, {_when(one, why)}"
-
-
-def _question(one: Reason, why: Why) -> str:
-    return f"its provider is asked what became of it, {_when(one, why)}"
-
-
-def _background(one: Reason, why: Why) -> str:
-    return f"for its provider, which works in the background and is asked again {_when(one, why)}"
-
-
-def _later(one: Reason, why: Why) -> str:
-    return f"{_until(one, why)}, as it was sent for then"
-
-
-def _lane_busy(one: Reason, why: Why) -> str:
-    turns = "1 turn" if one.ahead == 1 else f"{_many(one.ahead)} turns"
-    return f"for {turns} of lane {one.name} that were due before it"
-
-
-def _no_worker(one: Reason, why: Why) -> str:
-    since = "" if one.since is None else f" since {relative(one.since, now=why.now)}"
-    return f"for a worker{since}: none takes turns of lane {one.name}. turnmill doctor"
-
-
-def _due(_: Reason, __: Why) -> str:
-    return "for nothing: a worker is about to take it"
-
-
-def _when(one: Reason, why: Why) -> str:
-    if one.until is None:
-        return "at some time"
-    return f"at {clock_text(one.until)} UTC, {relative(one.until, now=why.now)}"
-
-
-def _until(one: Reason, why: Why) -> str:
-    return f"until {_when(one, why).removeprefix('at ')}"
+def _clock(moment: datetime, *, now: datetime) -> str:
+    """Return the time of day to the second, with the date where it is not today."""
+    return f"{moment:%H:%M:%S}" if moment.date() == now.date() else f"{moment:%m-%d %H:%M}"
 
 
 def _many(number: int) -> str:
     return f"{number:,}" if number < MOST_COUNTED else f"{number:,} or more"
 
 
-_WORDS: Mapping[Cause, Callable[[Reason, Why], str]] = MappingProxyType(
-    {
-        Cause.ENDED: _ended,
-        Cause.RUNNING: _running,
-        Cause.BEHIND: _behind,
-        Cause.SESSION_PAUSED: _session_paused,
-        Cause.LANE_PAUSED: _lane_paused,
-        Cause.PROVIDER_PAUSED: _provider_paused,
-        Cause.HELD: _held,
-        Cause.TOOL: _tool,
-        Cause.APPROVAL: _approval,
-        Cause.LAYER: _layer,
-        Cause.RETRY: _retry,
-        Cause.QUESTION: _question,
-        Cause.BACKGROUND: _background,
-        Cause.LATER: _later,
-        Cause.LANE_BUSY: _lane_busy,
-        Cause.NO_WORKER: _no_worker,
-        Cause.DUE: _due,
-    }
-)
+def _document(one: Reason) -> dict[str, Any]:
+    return dict(fields(one, "cause", "turn_id", "name", "since", "until"))

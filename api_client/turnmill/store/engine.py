@@ -1,7 +1,7 @@
 """The engine of a connection: how the moves of the hot path are made there."""
 
 from collections.abc import Collection, Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, Protocol
 
@@ -81,6 +81,32 @@ class Engine(Protocol):
         self, conn: Connection, turn_ids: Sequence[TurnId], /, *, lanes: Collection[Lane]
     ) -> list[TurnId]:
         """Return those that are due and were passed over, because somebody had locked them."""
+        ...
+
+    def due_by_user(
+        self,
+        conn: Connection,
+        lane: Lane,
+        /,
+        *,
+        after: str,
+        served: Collection[str],
+        users: int,
+    ) -> Sequence[Any]:
+        """Return rows of (user, turn id): the oldest due heads of the next users of a lane."""
+        ...
+
+    def owners_of(self, conn: Connection, turn_ids: Collection[TurnId], /) -> Sequence[Any]:
+        """Return rows of (user, turn id) for those of the turns that are due heads."""
+        ...
+
+    def ahead_of(
+        self, conn: Connection, lane: Lane, /, *, user: str, due_at: datetime, users: int, most: int
+    ) -> tuple[int, int, int]:
+        """Return how many due heads come first of the user's own, and of how many others how many.
+
+        Others are served as often as this one, and once more.
+        """
         ...
 
     def settle(

@@ -336,6 +336,15 @@ def turn_id(value: object) -> TurnId:
     return TurnId(identifier(value, name="turn", hint="`turnmill turns ls` lists them"))
 
 
+def turn_ids(value: object, *, most: int) -> list[TurnId]:
+    """Return the ids of up to so many turns, each given as for `turn_id`; raises InvalidInput."""
+    if not isinstance(value, list | tuple):
+        raise InvalidInput("turns must be a list of turns, or of their ids")
+    if len(value) > most:
+        raise InvalidInput(f"{len(value)} turns at once; {most} are the most")
+    return [turn_id(one) for one in value]
+
+
 def identifier(value: object, *, name: str, hint: str = "an id as a listing shows it") -> UUID:
     """Return the id that is given as UUID, as text, or by what bears it; raises InvalidInput."""
     found = bare(value)

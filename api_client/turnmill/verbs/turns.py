@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from turnmill.store.nouns.why import Why
 
 
+#: Turns that are asked about in one go: as many as are on the largest page.
+_MOST_AT_ONCE = 1000
+
+
 def get(turn: object) -> Verb[TurnRecord]:
     """Read the turn of this id."""
     wanted = intake.turn_id(turn)
@@ -84,6 +88,14 @@ def why(turn_id: TurnId) -> Verb["Why"]:
     from turnmill.store.nouns import why as reasons  # noqa: PLC0415  seldom asked for
 
     return single(lambda conn: Effect(reasons.why(conn, turn_id)))
+
+
+def why_each(turn_ids: object) -> Verb[dict[TurnId, "Why"]]:
+    """Read what each of these turns waits for."""
+    from turnmill.store.nouns import why as reasons  # noqa: PLC0415  seldom asked for
+
+    wanted = intake.turn_ids(turn_ids, most=_MOST_AT_ONCE)
+    return single(lambda conn: Effect(reasons.why_each(conn, wanted)))
 
 
 def watched(turn_ids: Sequence[TurnId]) -> Verb[list[Watched | TurnmillError]]:

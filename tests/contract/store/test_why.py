@@ -5,18 +5,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import event, update
 
 from tests import rows, steps
 from turnmill.domain.errors import TurnNotFound
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import TurnState
 from turnmill.new_ids import new_id
-from turnmill.show.why_view import as_document, in_a_line, obstacles
+from turnmill.show.why_view import as_document, in_a_cell, in_a_line, obstacles, waiting
 from turnmill.store.database import Database
 from turnmill.store.line import pauses
 from turnmill.store.nouns import sessions
-from turnmill.store.nouns.why import Cause, Why, why
+from turnmill.store.nouns.why import Cause, Why, why, why_each
 from turnmill.store.schema.tables import sessions as session_rows
 from turnmill.store.schema.tables import turns as turn_rows
 
@@ -154,19 +154,38 @@ CAUSES: dict[Cause, tuple[Callable[[Database], TurnId], str]] = {
         lambda store: put_off(store, "approval", TurnState.WAITING),
         "for somebody who agrees that a tool is run, until ",
     ),
-    Cause.LAYER: (lambda store: put_off(store, "budget"), "for budget: asked again at "),
+    Cause.ACCOUNT: (
+        lambda store: put_off(store, "account"),
+        "the account at mock is closed until ",
+    ),
+    Cause.BREAKER: (
+        lambda store: put_off(store, "breaker"),
+        "the breaker of mock is open until ",
+    ),
+    Cause.LIMIT: (
+        lambda store: put_off(store, "limit"),
+        "for its place under a limit of mock, at ",
+    ),
+    Cause.BUDGET: (
+        lambda store: put_off(store, "budget"),
+        "for its budget, which is used up: looked at again at ",
+    ),
+    Cause.LAYER: (lambda store: put_off(store, "crm"), "for crm: asked again at "),
     Cause.RETRY: (retried, "for its next attempt after overloaded, at "),
     Cause.QUESTION: (question, "its provider is asked what became of it, at "),
     Cause.BACKGROUND: (background, "which works in the background and is asked again at "),
     Cause.LATER: (later, "as it was sent for then"),
-    Cause.LANE_BUSY: (lane_busy, "for 3 turns of lane interactive that were due before it"),
+    Cause.LANE_BUSY: (
+        lane_busy,
+        "for 3 turns of lane interactive that come before it, while 0 run",
+    ),
     Cause.NO_WORKER: (no_worker, "for a worker since 2 min ago: none takes turns of lane"),
     Cause.DUE: (sent, "for nothing: a worker is about to take it"),
 }
 #: They end at a moment that is known.
 TIMED = {
     *(Cause.LAYER, Cause.RETRY, Cause.QUESTION, Cause.BACKGROUND, Cause.LATER),
-    *(Cause.TOOL, Cause.APPROVAL),
+    *(Cause.TOOL, Cause.APPROVAL, Cause.ACCOUNT, Cause.BREAKER, Cause.LIMIT, Cause.BUDGET),
 }
 
 
@@ -228,8 +247,8 @@ def test_in_a_busy_lane_it_is_likely_to_begin_as_fast_as_others_end(store: Datab
     found = asked(store, lane_busy(store))
     assert found.likely_at is not None
     wait = found.likely_at - found.now
-    assert timedelta(seconds=5) <= wait <= timedelta(seconds=7)  # three turns, at thirty a minute
-    assert "likely to begin in 6" in in_a_line(found)
+    assert timedelta(seconds=0.4) <= wait <= timedelta(seconds=7)  # three, as thirty have ended
+    assert "; likely to begin in " in in_a_line(found)
 
 
 def test_a_lane_in_which_turns_end_has_a_worker(store: Database) -> None:
@@ -242,3 +261,68 @@ def test_a_lane_in_which_turns_end_has_a_worker(store: Database) -> None:
 def test_who_is_not_there_waits_for_nothing(store: Database) -> None:
     with pytest.raises(TurnNotFound):
         asked(store, TurnId(new_id()))
+
+
+def test_a_page_of_turns_says_of_each_what_the_turn_by_itself_says(store: Database) -> None:
+    seeded = {}
+    for cause, (seed, _) in CAUSES.items():
+        if cause not in (Cause.LANE_PAUSED, Cause.PROVIDER_PAUSED, Cause.NO_WORKER, Cause.DUE):
+            seeded[cause] = seed(store)
+    with store.begin() as conn:
+        found = why_each(conn, [*seeded.values(), TurnId(new_id())])
+    assert {turn: one.reasons[0].cause for turn, one in found.items()} == {
+        turn: cause for cause, turn in seeded.items()
+    }
+    cells = {cause: in_a_cell(found[turn]) for cause, turn in seeded.items()}
+    assert cells[Cause.ENDED] == ""
+    assert cells[Cause.BEHIND].startswith("behind 2: provider for ")
+    assert cells[Cause.LANE_BUSY] == "lane busy"
+    assert cells[Cause.ACCOUNT].startswith("account until ")
+    assert waiting(found[seeded[Cause.ENDED]]) == {"waits_for": [], "reason": None}
+    document = waiting(found[seeded[Cause.LIMIT]])
+    assert (document["reason"]["cause"], len(document["waits_for"])) == ("limit", 1)
+    assert (
+        "for others of lane interactive" in waiting(found[seeded[Cause.LANE_BUSY]])["waits_for"][0]
+    )
+
+
+@pytest.mark.parametrize("count", [1, 30])
+def test_a_page_costs_as_many_queries_whatever_is_on_it(store: Database, count: int) -> None:
+    sent_ones = [lane_busy(store) for _ in range(count)]
+    asked_for = []
+    with store.begin() as conn:
+        event.listen(conn, "before_cursor_execute", lambda *said: asked_for.append(said[2]))
+        assert len(why_each(conn, sent_ones)) == count
+    assert len(asked_for) <= 8, asked_for
+
+
+def test_a_turn_behind_others_is_likely_to_begin_when_they_are_done_as_fast_as_before(
+    store: Database,
+) -> None:
+    session = rows.start(store)
+    for _ in range(3):
+        rows.run(store, rows.send(store, session))
+    with store.begin() as conn:
+        began = datetime.now(UTC) - timedelta(seconds=20)
+        conn.execute(update(turn_rows).values(started_at=began))
+    steps.take_one(store, rows.send(store, session))
+    rows.send(store, session)
+    found = asked(store, rows.send(store, session))
+    assert found.likely_at is not None
+    assert timedelta(seconds=35) < found.likely_at - found.now < timedelta(seconds=42)
+    assert "; likely to begin in " in in_a_line(found)
+
+
+def test_nobody_knows_when_where_nothing_has_ended_lately(store: Database) -> None:
+    found = asked(store, lane_busy(store))
+    assert found.reasons[0].cause is Cause.LANE_BUSY
+    assert found.likely_at is None
+
+
+def test_a_backlog_of_somebody_else_is_hardly_ahead(store: Database) -> None:
+    for _ in range(30):
+        sent(store)
+    mine = rows.send(store, rows.start(store, user_id="bob"))
+    (reason,) = asked(store, mine).reasons
+    assert (reason.cause, reason.ahead) == (Cause.LANE_BUSY, 1)
+    assert "for 1 turn of lane interactive that comes before it" in in_a_line(asked(store, mine))

@@ -44,10 +44,10 @@ class _Choice(NamedTuple):
 class Chains:
     """All around the providers of one process: ours, and those that its operator registered.
 
-    From the outside in: timeout, fallback, measure, history, adoption, compaction, repair,
-    thread_lost, the operator's in his order, lending, the gates, hold, noted, the provider. Around
-    each of the operator's, and around the provider, stands a guard. Fallback and noted, adoption
-    and lending, compaction and repair are left out where a turn has no use for them.
+    From the outside in: timeout, fallback, measure, defaults, history, adoption, compaction,
+    repair, thread_lost, the operator's in his order, lending, the gates, hold, noted, the provider.
+    Around each of the operator's, and around the provider, stands a guard. Fallback and noted,
+    adoption and lending, compaction and repair are left out where a turn has no use for them.
     """
 
     def __init__(
@@ -64,12 +64,13 @@ class Chains:
         measure: Layer | None = None,
         threads: ThreadStore | None = None,
         gates: Sequence[Layer] = (),
+        defaults: Layer | None = None,
     ) -> None:
         """`gates` see each request as it is sent, and put off what may not be sent now."""
-        measuring = () if measure is None else (measure,)
+        given = [one for one in (measure, defaults) if one is not None]
         self._outermost = timeout(turn_timeout)
         self._falling_back = fallback(find)
-        self._reading = (*measuring, history(read_history))
+        self._reading = (*given, history(read_history))
         self._mending = (compaction(shortening), repair(read_history))
         self._outer = thread_lost(read_history)
         self._theirs = theirs

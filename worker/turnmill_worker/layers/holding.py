@@ -8,7 +8,7 @@ from turnmill.store.records import Claim
 from turnmill_worker.layers import clock
 from turnmill_worker.layers.partial import Partial
 from turnmill_worker.providers.calls import Call
-from turnmill_worker.providers.port import Request
+from turnmill_worker.providers.port import Done, Request
 from turnmill_worker.streams.publishing import Publishing
 
 
@@ -51,6 +51,7 @@ class Holding:
     advancing: bool = False  #: the next step's claim is being written: which one holds is open
     request: Request | None = field(default=None, repr=False)  #: what the provider was given last
     partial: Partial | None = field(default=None, repr=False)  #: what has come of a streamed reply
+    withheld: Done | None = field(default=None, repr=False)  #: an answer that was refused here
     publishing: Publishing | None = field(default=None, repr=False)  #: None: nobody watches
     lent: Lent | None = None  #: the thread that the last call had, where that cannot fork
     own_history: OwnHistory | None = None  #: the vendor's thread is not used in this turn, since

@@ -10,6 +10,7 @@ from datetime import datetime
 from turnmill.settings import Settings
 from turnmill.store.records import Head
 from turnmill_worker.layers.call import Layer
+from turnmill_worker.layers.defaults import defaults_in
 from turnmill_worker.layers.measure import measure
 from turnmill_worker.layers.registered import registered
 from turnmill_worker.process.measuring import Measuring
@@ -40,7 +41,7 @@ def assemble(
 ) -> Deps:
     """Return what a process runs turns with.
 
-    Raises ConfigurationError for layers, tools or prices that are not there.
+    Raises ConfigurationError for layers, tools, prices or defaults that are not there.
     """
     prices = prices_in(settings.prices, Prices())
     return Deps(
@@ -58,6 +59,7 @@ def assemble(
         accepting=accepting,
         carrier=carrier,
         layers=registered(settings.layers),
+        defaults=defaults_in(settings.defaults),
         tools=tools_of(settings),
         measure=None if measuring is None else measure(measuring.called),
         told=None if measuring is None else measuring.written,

@@ -46,6 +46,7 @@ class Dispatching:
             Publisher(settings.broker_url, hints_max=settings.hints_max),
             slots=deps.slots.total,
             bulk_places=deps.slots.bulk_places,
+            on_long_queue=ledger.crowds.note_queue,
         )
         self._dispatcher = Dispatcher(
             self._database,

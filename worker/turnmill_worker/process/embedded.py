@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -36,6 +37,8 @@ from turnmill_worker.turn.slots import Slots
 logger = logging.getLogger("turnmill.runner")
 
 _SLOTS = 100
+#: However much is due in one lane, the others get what is left.
+_MOST_OF_A_LANE = 90
 _LOOK_EVERY = timedelta(milliseconds=200)
 #: An application, or a person at a prompt, waits for this thread to end.
 _LONGEST_GRACE = timedelta(seconds=6)
@@ -63,7 +66,10 @@ class InProcessRunner:
         self._elected = Elected(database.url.database)
         self._providers = ProviderRegistry()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._ledger = GroupedLedger(database, owner="in-process", lease=timedelta(days=1))
+        self._in_lane: Counter[Lane] = Counter()  # of them
+        self._ledger = GroupedLedger(
+            database, owner="in-process", lease=timedelta(days=1), held=self._in_hand.by_user
+        )
         self._gates = Gates(
             database,
             owner=f"in-process:{os.getpid()}",
@@ -165,23 +171,26 @@ class InProcessRunner:
             warn_of_loss(one)
 
     async def _start_due(self, deps: Deps, ledger: GroupedLedger) -> bool:
-        claims: list[Claim] = []
-        for lane in Lane:
-            free = _SLOTS - len(self._tasks) - len(claims)
-            claims += await ledger.claim_due(lane, limit=free)
-        for claim in claims:
-            task = asyncio.get_running_loop().create_task(self._one(claim, deps))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        return bool(claims)
+        began = False
+        for lane in sorted(Lane, key=lambda one: self._in_lane[one]):
+            free = min(_SLOTS - len(self._tasks), _MOST_OF_A_LANE - self._in_lane[lane])
+            claims = await ledger.claim_due(lane, limit=free)
+            for claim in claims:
+                self._in_lane[lane] += 1
+                task = asyncio.get_running_loop().create_task(self._one(claim, deps, lane))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+            began = began or bool(claims)
+        return began
 
-    async def _one(self, claim: Claim, deps: Deps) -> None:
+    async def _one(self, claim: Claim, deps: Deps, lane: Lane) -> None:
         try:
             await run_claim(claim, deps)
         except Exception as error:  # noqa: BLE001
             # The edge of a task that nobody waits for.
             logger.error("a turn ended with %s", name_of(error))
         finally:
+            self._in_lane[lane] -= 1
             self._wakeup.set()
             if self._observing is not None:
                 self._observing.wake()

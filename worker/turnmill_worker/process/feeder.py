@@ -21,6 +21,8 @@ logger = logging.getLogger("turnmill.feeder")
 
 #: A queue is looked at this often for having run dry while more is due.
 _GLANCE_SECONDS = 0.1
+#: So many hints are some 0.1 s of work for a worker whose turns take no time.
+_LONG_QUEUE = 100
 #: While the broker keeps us waiting, the next look finds what is beyond so many.
 _MOST_NEWS = 1000
 
@@ -49,12 +51,18 @@ class Feeder:
         *,
         slots: int,
         bulk_places: Callable[[], int] = lambda: sys.maxsize,
+        on_long_queue: Callable[[Lane], None] = lambda _: None,
     ) -> None:
-        """`bulk_places` tells how many more tasks of the bulk lane are of use to this process."""
+        """`bulk_places` tells how many more tasks of the bulk lane are of use to this process.
+
+        `on_long_queue` is called about once a second for a lane with more hints than are taken at
+        once.
+        """
         self._database = database
         self._publisher = publisher
         self._slots = slots
         self._bulk_places = bulk_places
+        self._on_long_queue = on_long_queue
         self._stopped = False
         self._news = News()
         self._has_news = threading.Condition()
@@ -140,6 +148,8 @@ class Feeder:
         depth = self._publisher.depth(lane)
         if depth is None:
             return
+        if depth >= min(_LONG_QUEUE, self._slots, self._publisher.hints_max):
+            self._on_long_queue(lane)
         per_hint = TURNS_PER_HINT.get(lane, 1)
         room = self._wanted(lane) - depth
         if lane is Lane.BULK:

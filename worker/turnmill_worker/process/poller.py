@@ -15,8 +15,8 @@ from typing import Any, Protocol, assert_never
 
 from turnmill.domain.errors import StoreError
 from turnmill.domain.states import Lane
-from turnmill_worker.turn.bulk import claim_many, run_bulk, run_one
-from turnmill_worker.turn.run import Deps
+from turnmill_worker.turn.bulk import claim_many, run_bulk
+from turnmill_worker.turn.run import Deps, run_one
 
 logger = logging.getLogger("turnmill.poller")
 
@@ -156,8 +156,8 @@ class Poller:
         slots = self._deps.slots
         if lane is Lane.QUARANTINE:
             return 1
-        if lane is Lane.BULK and slots.is_claimed_for:
-            return 0
+        if lane is Lane.BULK:
+            return 0 if slots.is_claimed_for else max(slots.free(lane), slots.owes_bulk)
         return slots.free(lane)
 
     async def _take(self, lane: Lane) -> int:

@@ -11,7 +11,7 @@ from turnmill.domain.ids import BatchId, TurnId
 from turnmill.domain.states import Lane
 from turnmill.store.records import Claim
 from turnmill_worker.providers.boundary import name_of
-from turnmill_worker.turn.run import Deps, Ended, Outcome, run_claim
+from turnmill_worker.turn.run import Deps, Ended, Outcome, run_one
 
 logger = logging.getLogger("turnmill.bulk")
 
@@ -57,7 +57,7 @@ async def run_bulk(deps: Deps) -> Ran:
                     claims = await claim_many(deps, Lane.BULK, room)
                     for claim in claims:
                         turn = turns.create_task(run_one(claim, deps))
-                        turn.add_done_callback(lambda _: slots.give_back())
+                        turn.add_done_callback(lambda _: slots.give_back(lane=Lane.BULK))
                         turn.add_done_callback(ran.ended)
                         ran.claimed(claim)
                     if len(claims) < room:
@@ -77,17 +77,5 @@ async def claim_many(deps: Deps, lane: Lane, room: int) -> Sequence[Claim]:
         # The edge to the turns that run already: they must not be cancelled for it.
         logger.error("a claim failed: %s", name_of(error))
     finally:
-        deps.slots.give_back(room - len(claims))
+        deps.slots.give_back(room - len(claims), lane=lane)
     return claims
-
-
-async def run_one(claim: Claim, deps: Deps) -> Outcome | None:
-    """Run one of many turns, and raise nothing; None where not even its outcome is known."""
-    try:
-        return await run_claim(claim, deps)
-    except asyncio.CancelledError:
-        raise
-    except BaseException as error:  # noqa: BLE001
-        # The edge to its neighbours: whatever is wrong with one turn must not stop the others.
-        logger.error("a turn ended with %s", name_of(error))
-    return None

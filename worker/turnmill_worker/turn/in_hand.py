@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from turnmill.domain.ids import TurnId
+from turnmill.domain.states import Lane
 from turnmill.store.records import Claim
 from turnmill_worker.layers.holding import Holding, Stop
 from turnmill_worker.providers.calls import Call
@@ -16,6 +17,7 @@ class InHand:
 
     def __init__(self) -> None:
         self._holdings: dict[TurnId, Holding] = {}
+        self._by_user: dict[Lane, dict[str, int]] = {lane: {} for lane in Lane}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed: Stop | None = None
 
@@ -29,11 +31,17 @@ class InHand:
         holding = Holding(claim)
         self._holdings[claim.turn_id] = holding
         holding.stop = self._closed  # looked at last: who closes all looks at the holdings last
+        self._count(claim, 1)
         try:
             yield holding
         finally:
+            self._count(claim, -1)
             if self._holdings.get(claim.turn_id) is holding:
                 del self._holdings[claim.turn_id]
+
+    def by_user(self, lane: Lane) -> dict[str, int]:
+        """Return how many turns of the lane are in hand, of each user who has any."""
+        return self._by_user[lane].copy()  # in one go: the loop's thread changes it
 
     def pairs(self) -> list[tuple[TurnId, int]]:
         """Return (turn, fence) of every claim in hand."""
@@ -67,6 +75,14 @@ class InHand:
         if loop is not None and not loop.is_closed():
             for one in list(self._holdings.values()):
                 loop.call_soon_threadsafe(one.close_call, why)
+
+    def _count(self, claim: Claim, more: int) -> None:
+        held = self._by_user[claim.lane]
+        count = held.get(claim.user_id, 0) + more
+        if count:
+            held[claim.user_id] = count
+        else:
+            del held[claim.user_id]
 
     def _of(self, pairs: Iterable[tuple[TurnId, int]]) -> list[Holding]:
         found = ((self._holdings.get(turn_id), fence) for turn_id, fence in pairs)

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Protocol, TypeVar
@@ -18,14 +18,15 @@ from turnmill.store.compaction_records import NewCompaction, Spoken
 from turnmill.store.database import Database
 from turnmill.store.kept import keep_late
 from turnmill.store.line.backlogs import longest_waits
-from turnmill.store.line.claim import claim, claim_due, claim_suspects, due_suspicions, still_due
+from turnmill.store.line.claim import due_suspicions
 from turnmill.store.line.compactions import history_after, keep_compaction, spoken
 from turnmill.store.line.estimates import withdraw_estimates
 from turnmill.store.line.history import succeeded_history
 from turnmill.store.line.leases import end_leases, mark_sent, mark_target
 from turnmill.store.line.settle import settle, was_settled
 from turnmill.store.records import Claim, Fenced, Locked, Settled, Settlement
-from turnmill_worker.layers import clock
+from turnmill_worker.turn.claims import Asked, Busy, Claims
+from turnmill_worker.turn.crowds import Crowds
 from turnmill_worker.turn.step_ledger import StepLedger
 from turnmill_worker.turn.thread_ledger import ThreadLedger
 
@@ -48,16 +49,18 @@ _MOST = 200
 _HEAVIEST = 4_000_000
 #: A reply in hand is offered to the store for this long; then its lease has long been taken.
 KEEP_REPLIES = timedelta(minutes=15)
-#: Whose turns run by their ids.
-_LANES = (Lane.INTERACTIVE, Lane.BULK)
 _PAUSES = (0.005, 0.02, 0.08, 0.3, 1.0)
 
 
 class Ledger(Protocol):
     """What running a turn needs of the store."""
 
-    async def claim(self, turn_id: TurnId) -> Claim | None:
-        """Take the turn for one attempt; None when it is not ours to run."""
+    async def claim(self, turn_id: TurnId, *, crowded: bool = False) -> Claim | None:
+        """Take the turn for one attempt; None when it is not ours to run.
+
+        In a crowd it may be another one's that is taken: whose turn it is first. `crowded` says
+        that there is one in this process.
+        """
         ...
 
     async def claim_due(self, lane: Lane, *, limit: int) -> list[Claim]:
@@ -97,20 +100,24 @@ class Ledger(Protocol):
         ...
 
 
-class _Busy:
-    """Somebody holds the session for a moment: ask again."""
-
-
 class GroupedLedger:
     """The ledger of one process on one store."""
 
-    def __init__(self, database: Database, *, owner: str, lease: timedelta) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        owner: str,
+        lease: timedelta,
+        held: Callable[[Lane], Mapping[str, int]] = lambda _: {},
+    ) -> None:
+        """`held` tells how many turns of a lane this process holds of each user."""
         self._database = database
-        self._owner = owner
-        self._lease = lease
         # Those who take what is due at the same time read past each other's rows.
         self._one_at_a_time = asyncio.Lock()
-        self._claims = Grouped("claims", self._claim_group, most=_MOST)
+        self.crowds = Crowds(held=held)
+        self._taking = Claims(database, owner=owner, lease=lease, crowds=self.crowds)
+        self._claims = Grouped("claims", self._taking.by_hints, most=_MOST)
         self._settles: Grouped[Settlement, Settled | Fenced | Locked] = Grouped(
             "settles", self._settle_group, most=_MOST, weigh=_weight_of, heaviest=_HEAVIEST
         )
@@ -124,12 +131,12 @@ class GroupedLedger:
         self._settles.stop()
         self.steps.stop()
 
-    async def claim(self, turn_id: TurnId) -> Claim | None:
+    async def claim(self, turn_id: TurnId, *, crowded: bool = False) -> Claim | None:
         """Take the turn; a session that is locked for a moment is asked for again."""
         for pause in _PAUSES:
             with suppress(SessionBusy):
-                found = await self._claims.submit(turn_id)
-                if not isinstance(found, _Busy):
+                found = await self._claims.submit(Asked(turn_id, crowded))
+                if not isinstance(found, Busy):
                     return found
             await asyncio.sleep(pause)
         return None
@@ -139,7 +146,7 @@ class GroupedLedger:
         if limit < 1:
             return []
         async with self._one_at_a_time:
-            return await _patiently(self._claim_lane, lane, limit)
+            return await _patiently(self._taking.in_lane, lane, limit)
 
     async def longest_waits(self) -> dict[Lane, timedelta]:
         """Return how long the first in each lane has been due and not taken."""
@@ -155,7 +162,7 @@ class GroupedLedger:
 
     async def claim_suspects(self, *, lost: int, limit: int) -> list[Claim]:
         """Take up to `limit` turns in quarantine that were lost so often."""
-        return await _patiently(self._claim_suspects, lost, limit)
+        return await _patiently(self._taking.suspects, lost, limit)
 
     async def give_up(self, owner: str) -> None:
         """End the leases of a process that is known to be dead, instead of waiting for them."""
@@ -251,47 +258,6 @@ class GroupedLedger:
     def _within(self, function: Callable[..., T], *args: object) -> T:
         with self._database.single() as conn:
             return function(conn, *args)
-
-    def _claim_lane(self, lane: Lane, limit: int) -> list[Claim]:
-        asked_at = clock.now()
-        with self._database.single() as conn:
-            claims = claim_due(
-                conn,
-                lane,
-                limit=limit,
-                owner=self._owner,
-                lease=self._lease,
-            )
-        return self._timed(claims, asked_at)
-
-    def _claim_suspects(self, lost: int, limit: int) -> list[Claim]:
-        asked_at = clock.now()
-        with self._database.single() as conn:
-            claims = claim_suspects(
-                conn, lost=lost, limit=limit, owner=self._owner, lease=self._lease
-            )
-        return self._timed(claims, asked_at)
-
-    def _timed(self, claims: Sequence[Claim], asked_at: float) -> list[Claim]:
-        """Write into the claims when their leases end here: on our clock, and rather too early."""
-        ends = asked_at + self._lease.total_seconds()
-        return [one.held_until(ends) for one in claims]
-
-    def _claim_group(self, turn_ids: Sequence[TurnId]) -> list[Claim | _Busy | None]:
-        asked_at = clock.now()
-        with self._database.single() as conn:
-            claims = claim(
-                conn,
-                list(dict.fromkeys(turn_ids)),
-                owner=self._owner,
-                lease=self._lease,
-                lanes=_LANES,
-            )
-            found = {one.turn_id: one for one in self._timed(claims, asked_at)}
-            missing = [turn_id for turn_id in turn_ids if turn_id not in found]
-            busy = set(still_due(conn, missing, lanes=_LANES)) if missing else set()
-        # Two hints of one turn in one group: the first of them gets the claim.
-        return [found.pop(one, None) or (_Busy() if one in busy else None) for one in turn_ids]
 
     def _settle_group(self, settlements: Sequence[Settlement]) -> list[_Written]:
         by_session: dict[SessionId, Settlement] = {}

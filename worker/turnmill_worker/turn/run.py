@@ -5,7 +5,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -16,7 +16,7 @@ from turnmill.domain.content import Kind as PartKind
 from turnmill.domain.errors import MaybeSent, NotSent, ProviderError, StoreError
 from turnmill.domain.ids import TurnId
 from turnmill.domain.retry import RetryPolicy
-from turnmill.domain.states import TurnState
+from turnmill.domain.states import Lane, TurnState
 from turnmill.store.records import Claim, Fenced, Head, Settled, Settlement
 from turnmill_worker.layers.call import Call, Kind, Layer
 from turnmill_worker.layers.chains import Chains, ThreadStore
@@ -33,6 +33,7 @@ from turnmill_worker.streams.carriers import Nobody
 from turnmill_worker.streams.publishing import Carrier
 from turnmill_worker.tools.offered import Tools
 from turnmill_worker.turn import estimates, verdict
+from turnmill_worker.turn.beside import Beside
 from turnmill_worker.turn.failing import FAILING, warn_of_failure
 from turnmill_worker.turn.fallback import Window, moved_on
 from turnmill_worker.turn.gauge import Gauge
@@ -51,6 +52,9 @@ logger = logging.getLogger("turnmill.turn")
 Found = Answer | ProviderError | Stop
 
 T = TypeVar("T")
+
+#: Turns of other users that one hint lets go first.
+_MOST_BEFORE = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,11 +75,13 @@ class Deps:
     layers: Sequence[Named] = ()  #: that the operator registered, outermost first
     carrier: Carrier = field(default_factory=Nobody)  #: of what is said to those who watch
     measure: Layer | None = None  #: outside of them, where calls are counted
+    defaults: Layer | None = None  #: parameters that the operator's file gives to models
     tools: Tools = field(default_factory=Tools)  #: that the operator registered
     step_ledger: StepLedger | None = None  #: None: no turn takes more than one step
     threads: ThreadStore | None = None  #: None: no thread of a vendor's is lent, or adopted
     told: Told | None = None  #: after each commit
     gates: Sequence[Layer] = ()  #: right before each call
+    beside: Beside = field(default_factory=Beside)  #: of other users than those who were hinted at
     accepting: Callable[[], bool] = lambda: True  #: whether a turn may still be claimed
     turn_timeout: timedelta = timedelta(minutes=10)
     max_reply_bytes: int = boundary.MAX_REPLY_BYTES
@@ -103,6 +109,7 @@ class Deps:
             measure=self.measure,
             threads=self.threads,
             gates=self.gates,
+            defaults=self.defaults,
         )
         object.__setattr__(self, "chains", chains)
         steps = Steps(ledger=self.step_ledger, tools=self.tools, accepting=self.accepting)
@@ -137,26 +144,47 @@ Outcome = NotOurs | Ended | Outrun
 
 
 async def run_turn(turn_id: TurnId, deps: Deps) -> Outcome:
-    """Run the turn if it is ours to run. May be called any number of times for one turn."""
-    await deps.slots.take_one()
-    try:
-        if not deps.accepting():
-            return NotOurs()  # the hint is gone, the row is not: another dispatcher announces it
-        claim = await _claim(turn_id, deps)
-        return NotOurs() if claim is None else await run_claim(claim, deps)
-    finally:
-        deps.slots.give_back()
+    """Run the turn if it is ours to run. May be called any number of times for one turn.
+
+    Where it is another one's turn first, that one gets the slot, and this one the next.
+    """
+    for before in range(_MOST_BEFORE):
+        await deps.slots.take_one(again=before > 0)
+        with ExitStack() as slot:
+            slot.callback(deps.slots.give_back)
+            # Where we accept nothing the hint is gone, and the row is not: another dispatcher
+            # announces it.
+            claim = await _claim(turn_id, deps) if deps.accepting() else None
+            if claim is None:
+                return NotOurs()
+            if claim.turn_id == turn_id:
+                return await run_claim(claim, deps)
+            deps.beside.begin(run_one(claim, deps), then=slot.pop_all().close)
+    return NotOurs()  # the dispatcher announces it again
 
 
 async def _claim(turn_id: TurnId, deps: Deps) -> Claim | None:
+    crowded = deps.slots.free(Lane.INTERACTIVE) < 1
     try:
-        return await deps.ledger.claim(turn_id)
+        return await deps.ledger.claim(turn_id, crowded=crowded)
     except StoreError as error:
         logger.warning("cannot claim: %s", error.code, extra={"turn_id": str(turn_id)})
     except Exception as error:  # noqa: BLE001
         # The edge to Celery, which would log the words of the error: they may quote a row.
         name = boundary.name_of(error)
         logger.error("a claim failed: %s", name, extra={"turn_id": str(turn_id)})
+    return None
+
+
+async def run_one(claim: Claim, deps: Deps) -> Outcome | None:
+    """Run one of many turns, and raise nothing; None where not even its outcome is known."""
+    try:
+        return await run_claim(claim, deps)
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # noqa: BLE001
+        # The edge to its neighbours: whatever is wrong with one turn must not stop the others.
+        logger.error("a turn ended with %s", boundary.name_of(error))
     return None
 
 
@@ -229,16 +257,18 @@ def _asking(holding: Holding, deps: Deps) -> Asking:
 async def attempt(claim: Claim, holding: Holding, deps: Deps) -> Settlement:
     """Return the verdict over one attempt; raises nothing of the provider's."""
     began = time.monotonic()
+    holding.withheld = None
     came = await _call(claim, holding, deps)
     claim = holding.claim  # of whoever was asked in the end
     elapsed = time.monotonic() - began
     found = _verdict(claim, came, holding, deps)
-    if found.reply:
+    answered = found.reply or holding.withheld
+    if answered:
         estimate = None
-        estimates.learn(deps.gauge, holding, found.reply)
+        estimates.learn(deps.gauge, holding, answered)
     else:
         estimate = await estimates.estimated(came, holding, deps.ledger.history, deps.gauge)
-    cost, priced_by = _cost(claim, found.reply, estimate, deps)
+    cost, priced_by = _cost(claim, answered, estimate, deps)
     settlement = verdict.settlement(
         claim,
         found,
@@ -246,6 +276,7 @@ async def attempt(claim: Claim, holding: Holding, deps: Deps) -> Settlement:
         cost_usd=cost,
         priced_by=priced_by,
         estimate=estimate,
+        withheld=holding.withheld,
         partial=None if found.reply else holding.partial,
         first_token_ms=None if holding.partial is None else holding.partial.first_token_ms,
     )

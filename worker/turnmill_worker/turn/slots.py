@@ -28,6 +28,9 @@ class Slots:
 
     def __init__(self, total: int) -> None:
         self.in_use = 0
+        self._in_bulk = 0  #: of those
+        self._bulk_was_last = False  #: to get a slot
+        self._bulk_waits = 0  #: tasks that wait for slots, or are about to take them
         self._taken_at = 0.0  #: when many slots were taken at once, on the loop's clock
         self._claiming = 0
         self._tasks = 0
@@ -40,6 +43,8 @@ class Slots:
         self.total = total
         #: Bulk and quarantine never take these, so that an interactive turn starts at once.
         self.reserve = min(max(total // 10, _LEAST_RESERVE), total - 1) if total > 1 else 0
+        #: So many bulk gets though interactive turns wait; of a single slot, every other time.
+        self._share = max(1, total // 10)
         bulk = total - self.reserve
         self._worthwhile = max(1, bulk // 20)  # so many free slots are worth a claim of their own
         self._most_tasks = bulk  # each has at least one turn, but for those that claim
@@ -47,15 +52,26 @@ class Slots:
 
     def free(self, lane: Lane) -> int:
         """Return how many turns of the lane could start now."""
-        reserve = 0 if lane is Lane.INTERACTIVE else self.reserve
-        return max(0, self.total - reserve - self.in_use)
+        left = self.total - self.in_use
+        if lane is Lane.INTERACTIVE:
+            return max(0, left - self._kept_for_bulk())
+        own = min(left, self._kept_for_bulk()) if lane is Lane.BULK else 0
+        return max(0, left - self.reserve, own)
 
-    async def take_one(self) -> None:
-        """Take a slot for an interactive turn, to be given back; first come, first served."""
-        if self.in_use >= self.total:
-            await self._turn_in_line()
+    @property
+    def owes_bulk(self) -> bool:
+        """Tell whether bulk gets one of the next slots, should it wait for any."""
+        return self._in_bulk < self._share
+
+    async def take_one(self, *, again: bool = False) -> None:
+        """Take a slot for an interactive turn, to be given back; first come, first served.
+
+        `again` goes before all others: it had come to the end of the line before.
+        """
+        if self.free(Lane.INTERACTIVE) < 1:
+            await self._turn_in_line(again=again)
         else:
-            self.in_use += 1
+            self._enter(Lane.INTERACTIVE)
 
     def bulk_places(self) -> int:
         """Return how many more tasks of many turns each are of use. From any thread.
@@ -91,16 +107,21 @@ class Slots:
     def take(self, lane: Lane, *, most: int) -> int:
         """Take up to `most` slots, as many as are free now; none where somebody waits for one."""
         taken = min(most, self.free(lane))
-        self.in_use += taken
+        self._enter(lane, taken)
         return taken
 
     async def some(self, lane: Lane, *, most: int) -> int:
         """Take up to `most` slots, at least one; waits until a worthwhile number is free."""
         loop = asyncio.get_running_loop()
-        while self.free(lane) < self._wanted(most, now=loop.time()):
-            await self._free_for(min(most, self._worthwhile))
-        taken = min(most, self.free(lane))
-        self.in_use += taken
+        self._bulk_waits += 1
+        try:
+            while self.free(lane) < self._wanted(most, now=loop.time()):
+                await self._free_for(min(most, self._worthwhile))
+            taken = min(most, self.free(lane))
+            self._enter(lane, taken)
+        finally:
+            self._bulk_waits -= 1
+            self._let_in()  # those who were kept back for us
         self._taken_at = loop.time()
         return taken
 
@@ -108,16 +129,28 @@ class Slots:
         idle = now - self._taken_at > _PATIENCE.total_seconds()
         return 1 if idle else min(most, self._worthwhile)
 
-    def give_back(self, count: int = 1) -> None:
+    def give_back(self, count: int = 1, *, lane: Lane = Lane.INTERACTIVE) -> None:
         """Give slots back; those who wait get them first."""
         self.in_use -= count
+        self._in_bulk -= count if lane is Lane.BULK else 0
         self._let_in()
 
+    def _enter(self, lane: Lane, count: int = 1) -> None:
+        self.in_use += count
+        self._in_bulk += count if lane is Lane.BULK else 0
+        self._bulk_was_last = lane is Lane.BULK
+
+    def _kept_for_bulk(self) -> int:
+        """Return how many slots are kept from interactive turns, since bulk waits for its share."""
+        if not self._bulk_waits or (self.total == 1 and self._bulk_was_last):
+            return 0
+        return max(0, self._share - self._in_bulk)
+
     def _let_in(self) -> None:
-        while self._waiting and self.in_use < self.total:
+        while self._waiting and self.free(Lane.INTERACTIVE) > 0:
             place = self._waiting.popleft()
             if not place.done():
-                self.in_use += 1
+                self._enter(Lane.INTERACTIVE)
                 place.set_result(None)
         while self._waiters and self.free(Lane.BULK) >= self._waiters[0].wanted:
             place = self._waiters.popleft().place
@@ -143,10 +176,13 @@ class Slots:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
 
-    async def _turn_in_line(self) -> None:
+    async def _turn_in_line(self, *, again: bool) -> None:
         """Wait for a slot that somebody hands over, already counted."""
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(place)
+        if again:
+            self._waiting.appendleft(place)
+        else:
+            self._waiting.append(place)
         try:
             await place
         except asyncio.CancelledError:

@@ -336,15 +336,18 @@ def settlement(
     cost_usd: Decimal | None,
     priced_by: str = "",
     estimate: Usage | None = None,
+    withheld: Done | None = None,
     partial: Partial | None = None,
     first_token_ms: int | None = None,
 ) -> Settlement:
     """Return the verdict with the identity of the turn, and what the call has used and cost.
 
-    Without a reply, `estimate` says what it has used, and `partial` what had come of one.
+    Without a reply, `estimate` says what it has used, or an answer that was `withheld`, and
+    `partial` what had come of one.
     """
     reply = verdict.reply
-    usage = reply.usage if reply else estimate
+    answered = reply or withheld
+    usage = answered.usage if answered else estimate
     return Settlement(
         turn_id=claim.turn_id,
         session_id=claim.session_id,
@@ -362,7 +365,7 @@ def settlement(
         provider_ref=("" if claim.target else reply.thread_ref) if reply else None,
         native_ref=verdict.native_ref,
         request_id=verdict.request_id,
-        model=(reply.model if reply else "") or claim.model,
+        model=(answered.model if answered else "") or claim.model,
         error_code=verdict.error_code,
         error_detail=verdict.error_detail,
         **_counts(usage),
@@ -371,7 +374,7 @@ def settlement(
         cost_usd=cost_usd,
         priced=usage is None or cost_usd is not None,
         priced_by=priced_by or None,
-        estimated=usage is not None and reply is None,
+        estimated=usage is not None and answered is None,
         counts_again=claim.estimated and (reply is not None or verdict.outcome == "absent"),
         provider_ms=provider_ms,
         kept=_kept(claim, verdict),

@@ -18,7 +18,7 @@ from turnmill.cli.waiting import counting
 from turnmill.domain.errors import MoveRefused, TurnmillError
 from turnmill.domain.states import FINAL, Lane, TurnState
 from turnmill.show.tables import print_outcome
-from turnmill.show.turn_listing import TURNS
+from turnmill.show.turn_listing import TURNS, read_page
 from turnmill.show.turn_view import look_at, print_turn
 from turnmill.show.why_view import print_why
 
@@ -76,10 +76,10 @@ def command() -> None:
 def ls(
     *, states: tuple[str, ...], limit: int, after: str | None, as_json: bool, **given: Any
 ) -> None:
-    """List turns, newest first."""
+    """List turns, newest first, and what each waits for."""
     with open_client() as client:
         print_page(
-            partial(client.turns.list, states=states, **_wanted(client, **given)),
+            partial(read_page, client, states=states, **_wanted(client, **given)),
             TURNS,
             find=partial(turn_of, client),
             after=after,

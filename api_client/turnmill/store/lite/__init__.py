@@ -11,6 +11,7 @@ from turnmill.store.lite.looking import (
     vitals,
 )
 from turnmill.store.lite.settling import settle
+from turnmill.store.lite.sharing import ahead_of, due_by_user, owners_of
 from turnmill.store.lite.stepping import advance, begin_calls, end_calls
 
 __all__ = [
@@ -18,16 +19,19 @@ __all__ = [
     "accept_many",
     "accept_new",
     "advance",
+    "ahead_of",
     "backlogs",
     "begin_calls",
     "claim",
     "claim_due",
     "claim_suspects",
+    "due_by_user",
     "end_calls",
     "extend",
     "has_been_up",
     "history",
     "notify",
+    "owners_of",
     "require_fresh_reads",
     "settle",
     "start_many",

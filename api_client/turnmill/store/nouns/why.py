@@ -1,11 +1,12 @@
 """Why a turn does not run: what stands in its way, as rows say it."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Integer, func, literal, select
+from sqlalchemy import Connection, func, literal, select
 
 from turnmill.domain.errors import TurnNotFound
 from turnmill.domain.ids import SessionId, TurnId
@@ -13,21 +14,19 @@ from turnmill.domain.states import (
     BETWEEN_STEPS,
     FINAL,
     UNFINISHED,
+    Lane,
     OnAmbiguous,
     SessionStatus,
     TurnState,
 )
+from turnmill.store.nouns.load import MOST_COUNTED, Loads
 from turnmill.store.readable import read_one
 from turnmill.store.rules.claiming import LANE, PROVIDER
 from turnmill.store.schema.tables import attempts, pauses, sessions, turns
-from turnmill.store.types import Timestamp, db_after, db_asof
+from turnmill.store.types import Timestamp, db_asof
 
-#: More turns before one than this are not counted.
-MOST_COUNTED = 10_000
 #: A turn that could run for longer than this should have been taken by a worker.
 _SOON = timedelta(seconds=5)
-#: From what ended in it, it is estimated when the turns that wait will run.
-_RATE_WITHIN = timedelta(minutes=1)
 
 
 class Cause(StrEnum):
@@ -42,12 +41,16 @@ class Cause(StrEnum):
     HELD = "held"  #: for a decision: its request may have been executed
     TOOL = "tool"  #: for the output of a tool, from outside
     APPROVAL = "approval"  #: for somebody who agrees that a tool is run
+    ACCOUNT = "account"  #: for an account at its provider, which is closed
+    BREAKER = "breaker"  #: for its provider, which has failed again and again
+    LIMIT = "limit"  #: for its place within what a provider takes a minute, or at once
+    BUDGET = "budget"  #: for a period that begins anew, or a limit that is raised
     LAYER = "layer"  #: for what a layer has named
     RETRY = "retry"  #: for its next attempt, after an error
     QUESTION = "question"  #: for the next time that its provider is asked what became of it
     BACKGROUND = "background"  #: for what the provider does in the background
     LATER = "later"  #: for the moment that it was sent for
-    LANE_BUSY = "lane_busy"  #: for turns that were due before it
+    LANE_BUSY = "lane_busy"  #: for turns that are served before it
     NO_WORKER = "no_worker"  #: for a worker: none has begun anything in its lane meanwhile
     DUE = "due"  #: for nothing: a worker is about to take it
 
@@ -58,10 +61,14 @@ class Reason:
 
     cause: Cause
     turn_id: TurnId  #: that it is a reason of: the turn itself, or the head of its session's line
-    name: str = ""  #: of the lane, the provider or what a layer named; the code of an error
+    #: of the lane, the provider or what a layer named; the code of an error
+    name: str = ""
     since: datetime | None = None  #: it has been so
     until: datetime | None = None  #: it is so at the least; None: nobody knows
-    ahead: int = 0  #: turns that come before it, in its session or in its lane; 10,000: or more
+    #: turns that come before it, in its session or in its lane; 10,000: or more; in a listing, of
+    #: its session at the most, and of its lane 0
+    ahead: int = 0
+    running: int = 0  #: turns of its lane that workers hold; 0 unless the lane is busy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,111 +80,141 @@ class Why:
     state: TurnState
     now: datetime  #: by the database's clock
     reasons: tuple[Reason, ...]  #: what stands in the way of the turn, then of the head before it
-    likely_at: datetime | None  #: when it is likely to begin; None where nobody can tell
+    #: when it is likely to begin, by what is known and has been so lately; None where nobody can
+    #: tell, and in a listing
+    likely_at: datetime | None
 
 
 def why(conn: Connection, turn_id: TurnId) -> Why:
     """Return what the turn waits for; raises TurnNotFound."""
-    row = _turn(conn, turn_id)
-    state = read_one(row.state, TurnState)
-    reasons = [*_behind(conn, row)]
-    if state not in FINAL and reasons:
-        row = _turn(conn, TurnId(row.head_turn_id))
-    found = _of_head(conn, row, read_one(row.state, TurnState))
-    reasons += found
+    rows = _rows(conn, [turn_id])
+    if not rows:
+        raise TurnNotFound()
+    row, loads = rows[0], Loads(conn)
+    reasons = _reasons(row, loads)
+    behind = [one for one in reasons if one.cause is Cause.BEHIND]
+    for one in behind:
+        reasons[0] = Reason(
+            cause=one.cause, turn_id=one.turn_id, since=one.since, ahead=_before(conn, row)
+        )
+    reasons = [_counted(one, row, loads) for one in reasons]
+    return _why(row, reasons, likely_at=_likely(row, reasons, loads))
+
+
+def why_each(conn: Connection, turn_ids: Collection[TurnId]) -> dict[TurnId, Why]:
+    """Return it for each of the turns that is there: one query, and one more for each lane.
+
+    What comes before a turn in its lane is not counted, and nothing is estimated.
+    """
+    loads = Loads(conn)
+    return {
+        TurnId(row.id): _why(row, _reasons(row, loads), likely_at=None)
+        for row in _rows(conn, turn_ids)
+    }
+
+
+def _why(row: Any, reasons: Sequence[Reason], *, likely_at: datetime | None) -> Why:
     return Why(
-        turn_id=turn_id,
+        turn_id=TurnId(row.id),
         session_id=SessionId(row.session_id),
-        state=state,
+        state=read_one(row.state, TurnState),
         now=row.now,
         reasons=tuple(reasons),
-        likely_at=None if len(reasons) != len(found) else _likely(conn, row, found),
+        likely_at=likely_at,
     )
 
 
-def _turn(conn: Connection, turn_id: TurnId) -> Any:
-    s = sessions.c
-    row = conn.execute(
+_OWN = turns.alias("own").c
+_HEAD = turns.alias("head")
+_OF_HEAD = ("state", "seq", "available_at", "sent_at", "error_code", "waits_for")
+
+
+def _rows(conn: Connection, turn_ids: Collection[TurnId]) -> Sequence[Any]:
+    """Return the turns, each with its session, the head of its line, and what is paused of both."""
+    s, head = sessions.c, _HEAD.c
+    begun = select(func.max(attempts.c.started_at, type_=Timestamp)).where(
+        attempts.c.turn_id == head.id
+    )
+    query = (
         select(
-            *(turns.c[name] for name in _COLUMNS),
-            *(s.provider, s.status, s.on_ambiguous, s.head_turn_id, s.head_lane, s.head_due_at),
+            *(_OWN.id, _OWN.session_id, _OWN.seq, _OWN.state, _OWN.created_at, _OWN.finished_at),
+            *(s.user_id, s.provider, s.status, s.on_ambiguous),
+            *(s.head_turn_id, s.head_lane, s.head_due_at),
+            *(head[name].label(f"head_{name}") for name in _OF_HEAD),
+            begun.scalar_subquery().label("begun_at"),
+            _paused(LANE, s.head_lane).label("lane_paused"),
+            _paused(PROVIDER, s.provider).label("provider_paused"),
             db_asof().label("now"),
         )
-        .join(sessions, s.id == turns.c.session_id)
-        .where(turns.c.id == turn_id, s.status != SessionStatus.DELETED)
-    ).one_or_none()
-    if row is None:
-        raise TurnNotFound()
-    return row
-
-
-_COLUMNS = (
-    *("id", "session_id", "seq", "state", "lane", "lost", "available_at", "sent_at", "started_at"),
-    *("finished_at", "error_code", "waits_for", "created_at"),
-)
-
-
-def _behind(conn: Connection, row: Any) -> list[Reason]:
-    """Return the reason of a turn that is not the head of its session's line."""
-    if row.state in FINAL or row.head_turn_id in (None, row.id):
-        return []
-    before = select(literal(1)).where(
-        turns.c.session_id == row.session_id, turns.c.seq < row.seq, turns.c.state.in_(UNFINISHED)
+        .select_from(_OWN.id.table)
+        .join(sessions, s.id == _OWN.session_id)
+        .outerjoin(_HEAD, head.id == s.head_turn_id)
+        .where(_OWN.id.in_(turn_ids), s.status != SessionStatus.DELETED)
     )
-    ahead = _counted(conn, before)
-    return [Reason(cause=Cause.BEHIND, turn_id=TurnId(row.id), ahead=ahead, since=row.created_at)]
+    return conn.execute(query).all()
 
 
-def _counted(conn: Connection, rows: Any) -> int:
-    return conn.scalar(select(func.count()).select_from(rows.limit(MOST_COUNTED).subquery())) or 0
+def _paused(kind: str, name: Any) -> Any:
+    found = select(pauses.c.since).where(pauses.c.kind == kind, pauses.c.name == name)
+    return found.scalar_subquery()
 
 
-def _of_head(conn: Connection, row: Any, state: TurnState) -> list[Reason]:
-    """Return what stands in the way of the first turn of a line."""
-    turn_id = TurnId(row.id)
-    if state in FINAL:
-        return [Reason(cause=Cause.ENDED, turn_id=turn_id, since=row.finished_at)]
-    if state is TurnState.RUNNING:
-        since = conn.scalar(
-            select(func.max(attempts.c.started_at, type_=Timestamp)).where(
-                attempts.c.turn_id == turn_id
-            )
+def _reasons(row: Any, loads: Loads) -> list[Reason]:
+    """Return what stands in the way of a turn, and of the head before it."""
+    if row.state in FINAL or row.head_turn_id is None:
+        return [Reason(cause=Cause.ENDED, turn_id=TurnId(row.id), since=row.finished_at)]
+    found = []
+    if row.head_turn_id != row.id:
+        most = row.seq - row.head_seq
+        found.append(
+            Reason(cause=Cause.BEHIND, turn_id=TurnId(row.id), ahead=most, since=row.created_at)
         )
-        return [Reason(cause=Cause.RUNNING, turn_id=turn_id, since=since)]
-    braked = _brakes(conn, row)
-    waits = _waits(row, state)
-    return [*braked, *waits] or _due(conn, row)
+    return [*found, *_of_head(row, loads)]
 
 
-def _brakes(conn: Connection, row: Any) -> list[Reason]:
+def _of_head(row: Any, loads: Loads) -> list[Reason]:
+    """Return what stands in the way of the first turn of a line."""
+    state = read_one(row.head_state, TurnState)
+    if state is TurnState.RUNNING:
+        return [Reason(cause=Cause.RUNNING, turn_id=_head_of(row), since=row.begun_at)]
+    return [*_brakes(row), *_waits(row, state)] or [_due(row, loads)]
+
+
+def _head_of(row: Any) -> TurnId:
+    return TurnId(row.head_turn_id)
+
+
+def _brakes(row: Any) -> list[Reason]:
     """Return what somebody has paused."""
-    turn_id, lane = TurnId(row.id), row.head_lane
     found = []
     if row.status == SessionStatus.PAUSED:
-        found.append(Reason(cause=Cause.SESSION_PAUSED, turn_id=turn_id))
-    for one in conn.execute(select(pauses).order_by(pauses.c.kind, pauses.c.name)):
-        named = {"turn_id": turn_id, "name": one.name, "since": one.since}
-        if (one.kind, one.name) == (LANE, lane):
-            found.append(Reason(cause=Cause.LANE_PAUSED, **named))
-        if (one.kind, one.name) == (PROVIDER, row.provider):
-            found.append(Reason(cause=Cause.PROVIDER_PAUSED, **named))
+        found.append(Reason(cause=Cause.SESSION_PAUSED, turn_id=_head_of(row)))
+    for cause, name, since in (
+        (Cause.LANE_PAUSED, row.head_lane, row.lane_paused),
+        (Cause.PROVIDER_PAUSED, row.provider, row.provider_paused),
+    ):
+        if since is not None:
+            found.append(Reason(cause=cause, turn_id=_head_of(row), name=name, since=since))
     return found
 
 
 def _waits(row: Any, state: TurnState) -> list[Reason]:
     """Return what the turn itself has to wait for."""
-    turn_id = TurnId(row.id)
-    is_held = row.on_ambiguous == OnAmbiguous.HOLD and row.sent_at is not None
+    turn_id, code = _head_of(row), row.head_error_code or ""
+    is_held = row.on_ambiguous == OnAmbiguous.HOLD and row.head_sent_at is not None
     if state is TurnState.UNKNOWN and is_held:
-        return [Reason(cause=Cause.HELD, turn_id=turn_id, name=row.error_code or "")]
-    if row.available_at <= row.now:
+        return [Reason(cause=Cause.HELD, turn_id=turn_id, name=code)]
+    if row.head_available_at <= row.now:
         return []
-    until = {"turn_id": turn_id, "until": row.available_at}
-    if row.waits_for in BETWEEN_STEPS:
-        return [Reason(cause=Cause(row.waits_for), **until)]
-    if row.waits_for is not None:
-        return [Reason(cause=Cause.LAYER, name=row.waits_for, **until)]
-    return [Reason(cause=_LATER.get(state, Cause.LATER), name=row.error_code or "", **until)]
+    waits_for = row.head_waits_for
+    if waits_for is None:
+        cause, name = _LATER.get(state, Cause.LATER), code
+    elif waits_for in _NAMED:
+        cause = Cause(waits_for)
+        name = row.provider if cause in _OF_PROVIDER else ""
+    else:
+        cause, name = Cause.LAYER, waits_for
+    return [Reason(cause=cause, turn_id=turn_id, name=name, until=row.head_available_at)]
 
 
 #: What a turn waits for that is due at a later moment.
@@ -186,51 +223,86 @@ _LATER = {
     TurnState.WAITING: Cause.BACKGROUND,
     TurnState.UNKNOWN: Cause.QUESTION,
 }
+#: Put off by what is ours: the same words stand in the row.
+_GATES = frozenset({Cause.ACCOUNT, Cause.BREAKER, Cause.LIMIT, Cause.BUDGET})
+_NAMED = BETWEEN_STEPS | _GATES
+_OF_PROVIDER = _GATES - {Cause.BUDGET}
 
 
-def _due(conn: Connection, row: Any) -> list[Reason]:
+def _due(row: Any, loads: Loads) -> Reason:
     """Return why a turn that could run does not: others come before it, or nobody takes any."""
-    due_at = row.head_due_at or row.available_at
-    said = {"turn_id": TurnId(row.id), "name": str(row.head_lane), "since": due_at}
-    if row.now - due_at > _SOON and not _at_work(conn, row.head_lane, since=due_at):
-        return [Reason(cause=Cause.NO_WORKER, **said)]
-    s = sessions.c
-    before = select(literal(1)).where(
-        s.head_lane == row.head_lane, s.status == SessionStatus.ACTIVE, s.head_due_at < due_at
+    due_at = row.head_due_at or row.head_available_at
+    load = loads.of(read_one(row.head_lane, Lane))
+    if row.now - due_at > _SOON and not load.is_worked_on(since=due_at):
+        cause = Cause.NO_WORKER
+    elif load.oldest_at is not None and load.oldest_at < due_at:
+        cause = Cause.LANE_BUSY
+    else:
+        cause = Cause.DUE
+    running = load.running if cause is Cause.LANE_BUSY else 0
+    return Reason(
+        cause=cause, turn_id=_head_of(row), name=row.head_lane, since=due_at, running=running
     )
-    ahead = _counted(conn, before)
-    return [Reason(cause=Cause.LANE_BUSY if ahead else Cause.DUE, ahead=ahead, **said)]
 
 
-def _at_work(conn: Connection, lane: str, *, since: datetime) -> bool:
-    """Tell whether a worker holds a turn of the lane, or has begun one since then."""
-    held = select(turns.c.id).where(turns.c.state == TurnState.RUNNING, turns.c.lane == lane)
-    if conn.execute(held.limit(1)).first() is not None:
-        return True
-    begun = select(turns.c.id).where(turns.c.finished_at >= since, turns.c.lane == lane)
-    return conn.execute(begun.limit(1)).first() is not None
+# What only one turn at a time is asked for.
 
 
-def _likely(conn: Connection, row: Any, reasons: list[Reason]) -> datetime | None:
-    """Return when the turn is likely to begin, where its reasons say so."""
+def _before(conn: Connection, row: Any) -> int:
+    """Count the unfinished turns before this one in its session."""
+    before = select(literal(1)).where(
+        turns.c.session_id == row.session_id, turns.c.seq < row.seq, turns.c.state.in_(UNFINISHED)
+    )
+    counted = select(func.count()).select_from(before.limit(MOST_COUNTED).subquery())
+    return conn.scalar(counted) or 0
+
+
+def _counted(one: Reason, row: Any, loads: Loads) -> Reason:
+    """Return the reason with the number of turns that its lane serves first."""
+    if one.cause is not Cause.LANE_BUSY or one.since is None:
+        return one
+    ahead = loads.ahead(Lane(one.name), user=row.user_id, due_at=one.since)
+    return Reason(
+        cause=Cause.LANE_BUSY if ahead else Cause.DUE,
+        turn_id=one.turn_id,
+        name=one.name,
+        since=one.since,
+        ahead=ahead,
+        running=one.running if ahead else 0,
+    )
+
+
+def _likely(row: Any, reasons: Sequence[Reason], loads: Loads) -> datetime | None:
+    """Return when the turn is likely to begin, where its reasons and the last minutes say so."""
+    if reasons[0].cause is not Cause.BEHIND:
+        return _begins(reasons, loads, now=row.now)
+    takes = loads.typical(SessionId(row.session_id), before=row.head_seq)
+    if takes is None:
+        return None
+    head, ahead = reasons[1:], reasons[0].ahead
+    if head[0].cause is Cause.RUNNING:
+        ends: datetime = max(row.now, (head[0].since or row.now) + takes)
+        return ends + (ahead - 1) * takes
+    begins = _begins(head, loads, now=row.now)
+    return None if begins is None else begins + ahead * takes
+
+
+def _begins(reasons: Sequence[Reason], loads: Loads, *, now: datetime) -> datetime | None:
+    """Return when the head of a line is likely to begin."""
     causes = {one.cause for one in reasons}
     if causes == {Cause.DUE}:
-        found: datetime = row.now
-        return found
+        return now
     if causes <= _TIMED:
         return max((one.until for one in reasons if one.until is not None), default=None)
-    if causes != {Cause.LANE_BUSY}:
+    if causes != {Cause.LANE_BUSY} or reasons[0].ahead >= MOST_COUNTED:
         return None
-    ended = select(func.count(type_=Integer)).where(
-        turns.c.finished_at >= db_after(-_RATE_WITHIN.total_seconds()), turns.c.lane == row.lane
-    )
-    rate = (conn.scalar(ended) or 0) / _RATE_WITHIN.total_seconds()
-    ahead = reasons[0].ahead
-    if not rate or ahead >= MOST_COUNTED:
+    rate = loads.rate(Lane(reasons[0].name))
+    if rate is None:
         return None
-    begins: datetime = row.now + timedelta(seconds=ahead / rate)
-    return begins
+    return now + timedelta(seconds=reasons[0].ahead / rate)
 
 
 #: They end at a moment that is known.
-_TIMED = frozenset({Cause.LAYER, Cause.RETRY, Cause.QUESTION, Cause.BACKGROUND, Cause.LATER})
+_TIMED = frozenset({Cause.LAYER, Cause.RETRY, Cause.QUESTION, Cause.BACKGROUND, Cause.LATER}) | (
+    _GATES
+)

@@ -14,6 +14,7 @@ from turnmill.store.postgres.accepting import (
 )
 from turnmill.store.postgres.claiming import claim, claim_due, claim_suspects, extend, still_due
 from turnmill.store.postgres.looking import backlogs, has_been_up, history, notify, vitals
+from turnmill.store.postgres.sharing import ahead_of, due_by_user, owners_of
 from turnmill.store.records import Fenced, Locked, Settled, Settlement
 from turnmill.store.step_records import Advanced, CallEnd, Step, ToBegin
 
@@ -22,16 +23,19 @@ __all__ = [
     "accept_many",
     "accept_new",
     "advance",
+    "ahead_of",
     "backlogs",
     "begin_calls",
     "claim",
     "claim_due",
     "claim_suspects",
+    "due_by_user",
     "end_calls",
     "extend",
     "has_been_up",
     "history",
     "notify",
+    "owners_of",
     "require_fresh_reads",
     "settle",
     "start_many",

@@ -10,7 +10,7 @@ from turnmill.store.schema.tables import sessions
 from turnmill.store.schema_name import SCHEMA, execute
 
 #: The newest revision that this code knows; a test holds it equal to the newest migration.
-HEAD = "0017"
+HEAD = "0018"
 #: The oldest revision that this code runs on: that of its newest migration of the kind `pre`.
 NEEDS = "0017"
 

@@ -62,6 +62,11 @@ RUNNING_SQL = f"state = '{TurnState.RUNNING}'"
 #: all of it to find one.
 STILL_RUNNING = f"(t.state || '') = '{TurnState.RUNNING}'"
 
+#: Heads that may be run, where they are looked for user by user. What looks for the oldest must not
+#: take that index for its own, nor the other way round: to a planner whose statistics are from a
+#: quiet hour all indexes of what waits are empty, and one as good as the other.
+OPEN_OF_USERS = "head_due_at IS NOT NULL AND (status || '') = 'active'"
+
 # The tables that every turn updates keep room on their pages, so that most updates stay there.
 _ROOMY: dict[str, Any] = {"postgresql_with": {"fillfactor": "80"}}
 
@@ -128,6 +133,16 @@ Index(
     sessions.c.head_due_at,
     postgresql_where=text("head_due_at IS NOT NULL AND status = 'active'"),
     sqlite_where=text("head_due_at IS NOT NULL AND status = 'active'"),
+)
+# The same for each user: from one to the next it takes one step, whatever waits of either.
+Index(
+    "ix_sessions_users_due",
+    sessions.c.head_lane,
+    sessions.c.provider,
+    sessions.c.user_id,
+    sessions.c.head_due_at,
+    postgresql_where=text(OPEN_OF_USERS),
+    sqlite_where=text(OPEN_OF_USERS),
 )
 Index(
     "ix_sessions_unfinished",

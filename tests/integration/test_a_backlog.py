@@ -1,0 +1,72 @@
+"""A backlog of one user's, in a worker with all its slots in use, and another user beside it."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from turnmill import Client
+from turnmill_worker.stack.celery_parts import command_of
+from turnmill_worker.stack.process import wait_until
+
+SOON = timedelta(seconds=30)
+SLOTS = 10
+BACKLOG = 600
+
+
+@pytest.fixture
+def client(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[Client]:
+    """Return a client beside a worker of ten slots, whose turns take 0.3 seconds."""
+    env = os.environ | {
+        "TURNMILL_DATABASE_URL": database_url,
+        "TURNMILL_BROKER_URL": broker_url,
+        "TURNMILL_MOCK_LATENCY": "0.3",
+        "TURNMILL_GRACE": "1",
+    }
+    options = (f"--concurrency={SLOTS}", "--loglevel=WARNING", "--without-mingle")
+    with (tmp_path / "worker.log").open("w") as log:
+        worker = subprocess.Popen(
+            command_of("worker", *options, app="turnmill_worker.app"),
+            env=env,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=tmp_path,
+        )
+    with Client(database_url=database_url, broker_url=broker_url) as client:
+        yield client
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(timeout=30) == 0
+
+
+def longest_wait(client: Client, lane: str) -> timedelta:
+    """Send ten turns, each to a session of its own; return the longest time that one took."""
+    sessions = [client.sessions.create(user_id="bob", provider="mock") for _ in range(10)]
+    turns = [client.send(session, "hello", lane=lane) for session in sessions]
+    for turn in turns:
+        turn.result(timeout=60)
+    records = [turn.refresh().record for turn in turns]
+    return max(one.finished_at - one.created_at for one in records if one.finished_at)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("lane", ["interactive", "bulk"])
+def test_ten_turns_take_at_most_twice_as_long_beside_somebody_elses_backlog(
+    client: Client, lane: str
+) -> None:
+    longest_wait(client, lane)  # until the worker has come up
+    alone = longest_wait(client, lane)
+    many = [client.sessions.create(user_id="ada", provider="mock").id for _ in range(BACKLOG)]
+    client.send_many([(one, "hello") for one in many], lane=lane)
+
+    def is_crowded() -> bool:
+        return len(client.turns.list(user_id="ada", states=["succeeded"], limit=30)) == 30
+
+    assert wait_until(is_crowded, timeout=SOON)
+    beside = longest_wait(client, lane)
+    waiting = client.turns.list(user_id="ada", states=["queued"], limit=BACKLOG)
+    assert len(waiting) > 300, "the backlog was gone meanwhile"
+    assert beside < 2 * alone, (alone, beside)
