@@ -11,6 +11,7 @@ from turnmill.domain.errors import StoreUnavailable
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, OnAmbiguous
 from turnmill.domain.summaries import opening
+from turnmill.store.budget_records import Ask, Found, Reserved
 from turnmill.store.codec import StoredHistory, content_of
 from turnmill.store.compaction_records import NewCompaction, SaidTurn, Spoken
 from turnmill.store.records import Claim, Fenced, Settled, Settlement
@@ -62,6 +63,8 @@ class FakeLedger:
     options: dict[str, Any] = field(default_factory=dict)  #: of every claim
     compactions: list[NewCompaction] = field(default_factory=list)
     refuses: Exception | None = None  #: what every settle raises
+    asked: list[Ask] = field(default_factory=list)
+    reserves: Found = Found.RESERVED  #: what comes of each
 
     async def claim(self, turn_id: TurnId) -> Claim | None:
         self.claimed.append(turn_id)
@@ -104,6 +107,12 @@ class FakeLedger:
         if self.away:
             raise StoreUnavailable
         return True
+
+    async def reserve(self, ask: Ask) -> Reserved:
+        self.asked.append(ask)
+        if self.away:
+            raise StoreUnavailable
+        return Reserved(self.reserves)
 
 
 def deps_of(

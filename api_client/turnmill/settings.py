@@ -23,6 +23,8 @@ _MOST_REPLY = 256_000_000
 #: Of whatever role: all of them are dialled by somebody.
 _OF_A_DATABASE = re.compile(r"TURNMILL_[A-Z]+_URL(?<!BROKER_URL)(?<!STREAM_URL)")
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+_MOST_TAGS = 8
+_LONGEST_TAG = 100
 #: A JSON value of Postgres holds 256 MB, and a statement carries more than one text.
 _MOST_TEXT = 64_000_000
 
@@ -68,6 +70,7 @@ class Settings:
     background_timeout: timedelta = timedelta(days=1)  #: for how long work there is looked up
     layers: str = ""  #: of a worker, around its providers: see docs/middleware.md
     prices: Path | None = None  #: of a worker: a file of prices of your own
+    tags: tuple[str, ...] = ()  #: keys of metadata that budgets may go by
     tools: str = ""  #: of a worker, for models to call: see docs/tools.md
     observers: str = ""  #: of a worker, told of every event: see docs/events.md
     observer_timeout: timedelta = timedelta(seconds=10)  #: of one call to an observer
@@ -104,6 +107,7 @@ class Settings:
             ),
             layers=env.get("TURNMILL_LAYERS", ""),
             prices=Path(file) if (file := env.get("TURNMILL_PRICES")) else None,
+            tags=_names(env.get("TURNMILL_TAGS", "")),
             tools=env.get("TURNMILL_TOOLS", ""),
             observers=env.get("TURNMILL_OBSERVERS", ""),
             observer_timeout=_seconds(
@@ -204,6 +208,17 @@ def _schema(value: str) -> str:
             hint="lower-case letters, digits and _, at most 63, such as turnmill",
         )
     return value
+
+
+def _names(value: str) -> tuple[str, ...]:
+    """Return names that are listed with commas between them, each once."""
+    names = tuple(dict.fromkeys(filter(None, map(str.strip, value.split(",")))))
+    if len(names) > _MOST_TAGS or any(len(one) > _LONGEST_TAG for one in names):
+        raise InvalidSetting(
+            "TURNMILL_TAGS is out of range",
+            hint=f"up to {_MOST_TAGS} keys of metadata, such as team,project",
+        )
+    return names
 
 
 def _stream_url(value: str) -> str:

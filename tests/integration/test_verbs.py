@@ -97,6 +97,14 @@ VERBS: dict[str, Callable[[Client, Path], object]] = {
     "Lanes.paused": lambda c, _: c.lanes.paused(),
     "Lanes.pause": lambda c, _: c.lanes.pause(lane="bulk", provider="mock"),
     "Lanes.resume": lambda c, _: c.lanes.resume(lane="bulk", provider="mock"),
+    "Client.count_tokens": lambda c, _: c.count_tokens("s", "hello"),
+    "Budgets.set": lambda c, _: c.budgets.set(limit_usd=1, period="day"),
+    "Budgets.set session": lambda c, _: c.budgets.set(limit_usd=1, session="s"),
+    "Budgets.get": lambda c, _: c.budgets.get(user_id="ada"),
+    "Budgets.list": lambda c, _: c.budgets.list(),
+    "Budgets.remove": lambda c, _: c.budgets.remove(user_id="ada"),
+    "Sessions.create bounded": lambda c, _: c.sessions.create(user_id="ada", max_cost_usd=1),
+    "Sessions.update bounded": lambda c, _: c.sessions.update("s", max_cost_usd=1),
     "Analytics.report": lambda c, _: c.analytics.report(days=2),
 }
 #: These ask no store.
@@ -123,6 +131,7 @@ def client(database_url: str, jobs: Path) -> Iterator[Client]:
         made.send("s", "waits")
         made.batches.create(jobs, name="old")
         made.events.add_reader("one")
+        made.budgets.set(user_id="ada", limit_usd=1)
         yield made
 
 
@@ -138,9 +147,12 @@ def test_the_table_of_verbs_has_all_of_them() -> None:
         "Events",
         "Lanes",
         "Analytics",
+        "Budgets",
     )
     owners = {noun: vars(getattr(turnmill, noun)) for noun in nouns}
-    properties = {"Client.analytics", "Client.batches", "Client.events", "Client.lanes"}
+    properties = {
+        *("Client.analytics", "Client.batches", "Client.budgets", "Client.events", "Client.lanes"),
+    }
     found = {
         f"{noun}.{verb}" for noun, all_of in owners.items() for verb in all_of if verb[0] != "_"
     }

@@ -34,6 +34,7 @@ SHOWN = frozenset(
         *("variable", "group", "says", "merges", "providers_in_use", "program", "born", "settled"),
         *("code", "remedy", "reason", "sqlstate", "setting", "safe", "hosts", "socket", "username"),
         *("version", "revision", "lacks", "lanes", "newest_code"),
+        *("tags", "timezone"),
         *("ca_certs", "certfile", "keyfile", "virtual_host", "master_name", "sentinel_username"),
     }
 )

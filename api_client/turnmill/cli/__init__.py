@@ -35,6 +35,7 @@ COMMANDS = {
     "events": "Show what happened to turns, and who reads it.",
     "queue": "Look at lanes, pause and resume them.",
     "analytics": "Report usage and cost.",
+    "budget": "Bound what turns cost.",
 }
 
 OK, FAILED, USAGE, NOT_FOUND, STILL_RUNNING, PARTIAL = range(6)

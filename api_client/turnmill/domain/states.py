@@ -82,6 +82,7 @@ class EventKind(StrEnum):
     EXPIRED = "turn.expired"  #: the same
     RETRIED = "turn.retried"  #: a failed or dead one runs again, in place; it will end again
     DELETED = "turn.deleted"  #: it went with its session, unfinished
+    THRESHOLD = "budget.threshold"  #: the turn's cost has brought a budget to a share of its limit
     GAP = "gap"  #: events that were not read are gone
 
 
@@ -89,6 +90,9 @@ class EventKind(StrEnum):
 FOR_TOOL = "tool"  #: somebody outside gives the output
 FOR_APPROVAL = "approval"  #: somebody agrees that it is run
 BETWEEN_STEPS = frozenset({FOR_TOOL, FOR_APPROVAL})
+
+#: What a turn waits for that would cost more than a budget has left.
+FOR_BUDGET = "budget"
 
 
 class ToolCallState(StrEnum):

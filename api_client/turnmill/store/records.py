@@ -86,6 +86,7 @@ class NewTurn:
     custom_id: str | None = None
     retry_of: TurnId | None = None
     stream: bool = False  #: its reply may be watched while it comes
+    max_cost_usd: Decimal | None = None  #: of all its attempts
 
     @property
     def text(self) -> str:
@@ -227,6 +228,7 @@ class TurnRecord:
     finished_at: datetime | None
     stream: bool = False  #: its reply may be watched while it comes
     step: int = 1  #: the model call that it stands at
+    max_cost_usd: Decimal | None = None  #: of all its attempts; None: it has no limit of its own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,6 +285,7 @@ class Claim:
     step_ref: str = ""  #: the vendor's thread as the step before left it
     estimated: bool = False  #: of a question: the call that it is about was booked as an estimate
     error_code: str | None = None  #: of the attempt before, where the turn is tried again
+    budgeted: bool = False  #: a budget may bound what it costs
     lease_ends: float = inf  #: on a clock of the process that claimed; the store leaves it open
 
     def held_until(self, ends: float) -> Self:
@@ -356,6 +359,9 @@ class Settlement:
     #: what a layer put the call off for, or a step waits for: it was no attempt at all
     waits_for: str | None = None
     has_calls: bool = False  #: the turn has called tools, or may have: it has receipts
+    budgeted: bool = False  #: something is reserved for the call, or was charged for it
+    unsettled: bool = False  #: nobody knows what the call has cost: what is reserved stands for it
+    reconciles: bool = False  #: what the call that it asked about has cost is known by now
 
     @property
     def text(self) -> str | None:

@@ -6,6 +6,7 @@ from datetime import timedelta
 from turnmill.domain.errors import HistoryRefused, Rejected
 from turnmill.store.records import Claim
 from turnmill_worker.layers.ask import asking
+from turnmill_worker.layers.budget import Budgeting, budget
 from turnmill_worker.layers.call import Go, Layer, around
 from turnmill_worker.layers.compaction import Shortening, compaction
 from turnmill_worker.layers.guard import guarded_layer, guarded_provider
@@ -26,8 +27,8 @@ class Chains:
     """All around the providers of one process: ours, and those that its operator registered.
 
     From the outside in: timeout, measure, history, compaction, repair, thread_lost, the operator's
-    in his order, hold, the provider. Around each of the operator's, and around the provider, stands
-    a guard. Compaction and repair are left out where a turn has no use for them.
+    in his order, budget, hold, the provider. Around each of the operator's, and around the
+    provider, stands a guard. Compaction and repair are left out where a turn has no use for them.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Chains:
         max_reply_bytes: int,
         theirs: Sequence[Named] = (),
         measure: Layer | None = None,
+        budgeting: Budgeting | None = None,
     ) -> None:
         measuring = () if measure is None else (measure,)
         self._outermost = (timeout(turn_timeout), *measuring, history(read_history))
@@ -50,7 +52,8 @@ class Chains:
         self._known = frozenset(one.name for one in theirs)
         self._max_bytes = max_reply_bytes
         provider = guarded_provider(asking(find), max_bytes=max_reply_bytes)
-        self._inner = around(hold(mark_sent), provider)
+        held = around(hold(mark_sent), provider)
+        self._inner = held if budgeting is None else around(budget(budgeting), held)
         self._usual = self._put_together(frozenset(), ())
         self._chosen: dict[tuple[frozenset[str], bool], Go] = {}
 

@@ -15,6 +15,7 @@ from turnmill.store.database import Database
 from turnmill.store.line.due import expire_overdue, overdue, purge_deleted
 from turnmill.store.line.leases import cancel_requested, end_leases, take_lost
 from turnmill.store.nouns import reading
+from turnmill.store.nouns.budgets import let_go, tell
 from turnmill.store.records import Claim, Head, Lost
 from turnmill.streams.copies import Copies
 from turnmill_worker.layers.holding import Stop
@@ -62,7 +63,9 @@ class InProcessRunner:
         self._elected = Elected(database.url.database)
         self._providers = ProviderRegistry()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._ledger = GroupedLedger(database, owner="in-process", lease=timedelta(days=1))
+        self._ledger = GroupedLedger(
+            database, owner="in-process", lease=timedelta(days=1), tags=settings.tags
+        )
         self._deps = assemble(
             settings,
             ledger=self._ledger,
@@ -199,7 +202,11 @@ class InProcessRunner:
             expire_overdue(conn)
             purge_deleted(conn)
             cancelled = cancel_requested(conn)
-            self._kept = overdue(conn).kept
+            found = overdue(conn)
+            if found.budgets:
+                let_go(conn)
+                tell(conn)
+            self._kept = found.kept
         self._in_hand.cancelled(cancelled)
 
     async def _finish(self) -> None:

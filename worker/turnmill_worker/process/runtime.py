@@ -71,7 +71,9 @@ class Runtime:
         self.draining = threading.Event()
         self.publisher = Publisher(settings.broker_url, hints_max=settings.hints_max)
         self._turns = Database(settings.database_url, schema=settings.schema, generic_plans=True)
-        self.ledger = GroupedLedger(self._turns, owner=self.owner, lease=settings.lease)
+        self.ledger = GroupedLedger(
+            self._turns, owner=self.owner, lease=settings.lease, tags=settings.tags
+        )
         self.quarantine = Quarantine(
             self.ledger, owner=self.owner, draining=self.draining, grace=settings.grace
         )

@@ -337,6 +337,11 @@ def _can_be_awaited(thing: Any) -> bool:
     return hasattr(type(thing), "__await__")
 
 
+def sound_usage(usage: object) -> Usage:
+    """Return what is said to be used, with nothing in it that makes no sense."""
+    return _usage(usage)
+
+
 def _usage(usage: object) -> Usage:
     if not is_a(usage, Usage):
         usage = None

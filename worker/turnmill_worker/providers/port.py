@@ -213,6 +213,28 @@ class Accepts(Protocol):
 
 
 @runtime_checkable
+class Bounds(Protocol):
+    """A provider that can tell what a call may take. Of others it is bounded by its bytes."""
+
+    def most(self, request: Request, thread: Sequence[Message]) -> Usage:
+        """Return what `send` may come to at the most, as the vendor will count it; asks nobody.
+
+        `thread` is what `thread_ref` stands for. Input that may be put in a cache counts as that,
+        and the tier is the one that is asked for.
+        """
+        ...
+
+
+@runtime_checkable
+class CountsTokens(Protocol):
+    """A provider whose vendor counts tokens when it is asked."""
+
+    async def count(self, request: Request) -> int:
+        """Return how many tokens the vendor says that `send` would have the model read."""
+        ...
+
+
+@runtime_checkable
 class Cancels(Protocol):
     """A provider whose work in the background can be stopped. Others let it run to its end."""
 

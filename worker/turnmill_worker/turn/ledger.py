@@ -13,6 +13,7 @@ from turnmill.domain.errors import SessionBusy, StoreError, StoreUnavailable, Un
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, TurnState
 from turnmill.grouping import Grouped, Stopped
+from turnmill.store.budget_records import Ask, Reserved
 from turnmill.store.codec import StoredHistory
 from turnmill.store.compaction_records import NewCompaction, Spoken
 from turnmill.store.database import Database
@@ -26,6 +27,7 @@ from turnmill.store.line.leases import end_leases, mark_sent
 from turnmill.store.line.settle import settle, was_settled
 from turnmill.store.records import Claim, Fenced, Locked, Settled, Settlement
 from turnmill_worker.layers import clock
+from turnmill_worker.turn.reservations import Reservations
 from turnmill_worker.turn.step_ledger import StepLedger
 
 logger = logging.getLogger("turnmill.ledger")
@@ -91,6 +93,10 @@ class Ledger(Protocol):
         """Note that the request is about to leave; False when the turn is no longer ours."""
         ...
 
+    async def reserve(self, ask: Ask) -> Reserved:
+        """Reserve what a call may cost at the most, in all budgets of its turn."""
+        ...
+
 
 class _Busy:
     """Somebody holds the session for a moment: ask again."""
@@ -99,7 +105,10 @@ class _Busy:
 class GroupedLedger:
     """The ledger of one process on one store."""
 
-    def __init__(self, database: Database, *, owner: str, lease: timedelta) -> None:
+    def __init__(
+        self, database: Database, *, owner: str, lease: timedelta, tags: Sequence[str] = ()
+    ) -> None:
+        """`tags` are the keys of metadata that budgets go by."""
         self._database = database
         self._owner = owner
         self._lease = lease
@@ -109,6 +118,7 @@ class GroupedLedger:
         self._settles: Grouped[Settlement, Settled | Fenced | Locked] = Grouped(
             "settles", self._settle_group, most=_MOST, weigh=_weight_of, heaviest=_HEAVIEST
         )
+        self.reservations = Reservations(database, tags=tags)
         self.steps = StepLedger(database)
         self._refusal: str | None = None  #: why the store took no verdict when it was last asked
 
@@ -116,6 +126,7 @@ class GroupedLedger:
         """Write what is left and stop."""
         self._claims.stop()
         self._settles.stop()
+        self.reservations.stop()
         self.steps.stop()
 
     async def claim(self, turn_id: TurnId) -> Claim | None:
@@ -232,6 +243,10 @@ class GroupedLedger:
                 return mark_sent(conn, claim.turn_id, fence=claim.fence)
 
         return await _patiently(mark)
+
+    async def reserve(self, ask: Ask) -> Reserved:
+        """Reserve what a call may cost at the most."""
+        return await self.reservations.reserve(ask)
 
     def _within(self, function: Callable[..., T], *args: object) -> T:
         with self._database.single() as conn:
@@ -392,4 +407,6 @@ def _without_content(settlement: Settlement) -> Settlement:
         provider_ms=settlement.provider_ms,
         kept=[one for one in settlement.kept if storable(one.ref) == one.ref],
         has_calls=settlement.has_calls,
+        budgeted=settlement.budgeted,
+        unsettled=settlement.budgeted,
     )

@@ -60,6 +60,7 @@ class Verdict:
     error_detail: str | None = field(default=None, repr=False)
     request_id: str = ""
     waits_for: str | None = None  #: what a layer put the turn off for
+    tells: bool = False  #: it is known by now what became of the call
 
 
 def of_answer(
@@ -74,6 +75,7 @@ def of_answer(
                 reply=answer,
                 request_id=answer.request_id,
                 kept=(*_ids(answer.kept), *_ids(answer.thread_ref)),
+                tells=True,
             )
         case Running():
             waiting = Verdict(
@@ -86,9 +88,12 @@ def of_answer(
             pause = policy.ask_again_after(claim.waited, floor=answer.poll_after, jitter=jitter)
             return _asked_again(claim, waiting, pause=pause, patience=patience)
         case Failed():
-            return _of_failed(claim, answer.error, policy=policy, jitter=jitter, patience=patience)
+            failed = _of_failed(
+                claim, answer.error, policy=policy, jitter=jitter, patience=patience
+            )
+            return replace(failed, tells=True)
         case Absent():
-            return _send_again(claim, outcome="absent")
+            return replace(_send_again(claim, outcome="absent"), tells=True)
         case Unknowable():
             if answer.resend_is_safe or claim.on_ambiguous is not OnAmbiguous.RECONCILE:
                 return _send_again(claim, outcome="unknowable")
@@ -331,10 +336,13 @@ def settlement(
     estimate: Usage | None = None,
     partial: Partial | None = None,
     first_token_ms: int | None = None,
+    reserved: bool = False,
+    may_have_cost: bool = False,
 ) -> Settlement:
     """Return the verdict with the identity of the turn, and what the call has used and cost.
 
-    Without a reply, `estimate` says what it has used, and `partial` what had come of one.
+    Without a reply, `estimate` says what it has used, and `partial` what had come of one. Where
+    something is `reserved` for it and nobody knows what it has cost, it `may_have_cost` all of it.
     """
     reply = verdict.reply
     usage = reply.usage if reply else estimate
@@ -366,6 +374,9 @@ def settlement(
         kept=_kept(claim, verdict),
         waits_for=verdict.waits_for,
         has_calls=claim.step > 1,
+        budgeted=reserved or (claim.budgeted and claim.kind != "send"),
+        unsettled=reserved and (may_have_cost or (usage is not None and cost_usd is None)),
+        reconciles=claim.budgeted and claim.kind != "send" and verdict.tells,
     )
 
 

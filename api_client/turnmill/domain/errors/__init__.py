@@ -25,6 +25,7 @@ TurnmillError
 │   ├── SessionNotFound
 │   ├── TurnNotFound
 │   ├── BatchNotFound
+│   ├── BudgetNotFound
 │   └── ToolCallNotFound
 ├── Conflict
 │   ├── SessionArchived
@@ -68,6 +69,7 @@ from turnmill.domain.errors.base import (
 from turnmill.domain.errors.callers import (
     BatchNotFound,
     BegunBeforeFork,
+    BudgetNotFound,
     Conflict,
     IdempotencyConflict,
     InvalidBatchFile,
@@ -126,6 +128,7 @@ __all__ = [
     "BatchNotFound",
     "BatchTimeout",
     "BegunBeforeFork",
+    "BudgetNotFound",
     "ConfigurationError",
     "Conflict",
     "ContextFull",

@@ -14,6 +14,7 @@ from turnmill.store.codec import StoredHistory, object_of, said_from
 from turnmill.store.lite.looking import history
 from turnmill.store.records import Claim, Taken
 from turnmill.store.rules.claiming import GOES_ON, LANE, PROVIDER, SPENDING, kind_of
+from turnmill.store.schema.budget_tables import budgets
 from turnmill.store.schema.tables import attempts, messages, pauses, sessions, turns
 from turnmill.store.types import db_after, db_now
 
@@ -160,8 +161,13 @@ def _from_rows(conn: Connection, head: Any, turn: Any, asked: Mapping[str, Any])
         step=turn.step,
         step_ref=turn.step_ref,
         error_code=turn.error_code,
+        budgeted=turn.max_cost_usd is not None or _are_there_budgets(conn),
         **asked,
     )
+
+
+def _are_there_budgets(conn: Connection) -> bool:
+    return conn.execute(select(budgets.c.id).limit(1)).first() is not None
 
 
 def _note_attempt(conn: Connection, turn: Any, *, owner: str) -> None:

@@ -108,7 +108,8 @@ WITH line AS ({{line}}), session AS (
         t.native_ref, t.batch_id, t.stream, t.step, t.step_ref, t.error_code,
         t.metadata::text AS metadata, t.claimed_for AS kind,
         t.claimed_for <> 'send' OR t.waits_for IS NOT NULL AS goes_on,
-        CASE WHEN t.claimed_for <> 'send' THEN t.expires_at END AS expires_at
+        CASE WHEN t.claimed_for <> 'send' THEN t.expires_at END AS expires_at,
+        t.max_cost_usd IS NOT NULL AS limited
 ), asked AS (
     UPDATE turnmill.attempts a SET fence = turn.lease_fence, polls = a.polls + 1,
         worker = %(owner)s, ended_at = NULL, outcome = NULL
@@ -139,7 +140,7 @@ SELECT turn.id, turn.session_id, turn.lease_fence, turn.kind, turn.claims, turn.
         SELECT a.estimated FROM turnmill.attempts a
         WHERE a.turn_id = turn.id AND a.kind = 'send' ORDER BY a.fence DESC LIMIT 1
     ), false),
-    turn.error_code
+    turn.error_code, turn.limited OR EXISTS (SELECT FROM turnmill.budgets)
 FROM turn JOIN session ON session.id = turn.session_id
 """
 _CLAIM_BY_IDS = _CLAIM.format(line=_BY_IDS)
@@ -257,4 +258,5 @@ def _from_row(row: Any) -> Claim:
         step_ref=row[25],
         estimated=row[26],
         error_code=row[27],
+        budgeted=row[28],
     )

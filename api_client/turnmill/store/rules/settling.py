@@ -84,6 +84,8 @@ FIELDS: tuple[Field, ...] = (
     _said("first_token_ms", Integer()),
     _said("estimated", Boolean()),
     _said("waits_for", Text()),
+    _said("unsettled", Boolean()),
+    _said("reconciles", Boolean()),
 )
 
 

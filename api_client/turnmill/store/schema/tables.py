@@ -180,6 +180,7 @@ turns = Table(
     Column("step", Integer, nullable=False, server_default="1"),  # the model call it stands at
     Column("step_ref", Text, nullable=False, server_default=""),  # the thread as the last step left
     Column("keep_partial", Boolean, nullable=False, server_default=false()),  # when it is cancelled
+    Column("max_cost_usd", Numeric(20, 10)),  # of all its attempts; NULL: no limit of its own
     Column("finish_reason", Text),
     # NULL: unknown. What is unknown in one attempt is so in its turn; a session sums what is known.
     Column("input_tokens", BigInteger, server_default="0"),
