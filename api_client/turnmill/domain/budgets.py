@@ -3,10 +3,12 @@
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import NamedTuple
-from zoneinfo import ZoneInfo
+from typing import TYPE_CHECKING, NamedTuple
 
 from turnmill.domain.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
 
 #: US dollars, of a limit.
 MOST_USD = Decimal(10**9)
@@ -59,7 +61,7 @@ def span_of(period: Period, timezone: str, *, at: datetime) -> Span:
     """
     if period in (Period.TURN, Period.TOTAL):
         return Span(at, None)
-    zone = ZoneInfo(timezone)
+    zone = _zone(timezone)
     first, end = _days(period, at.astimezone(zone).date())
     return Span(_midnight(first, zone), _midnight(end, zone))
 
@@ -75,7 +77,13 @@ def _days(period: Period, today: date) -> tuple[date, date]:
     return first, (first + timedelta(days=32)).replace(day=1)
 
 
-def _midnight(day: date, zone: ZoneInfo) -> datetime:
+def _zone(name: str) -> "ZoneInfo":
+    from zoneinfo import ZoneInfo  # noqa: PLC0415  the tables are imported by many who have none
+
+    return ZoneInfo(name)
+
+
+def _midnight(day: date, zone: "ZoneInfo") -> datetime:
     return datetime.combine(day, time(0), zone).astimezone(UTC)
 
 
@@ -86,7 +94,7 @@ def time_zone(value: object) -> str:
         raise InvalidInput("timezone must be the name of a time zone", hint=hint)
     name = str.__str__(value)
     try:
-        ZoneInfo(name)
+        _zone(name)
     except (LookupError, ValueError, OSError):
         raise InvalidInput("timezone names no time zone that is known here", hint=hint) from None
     return name
