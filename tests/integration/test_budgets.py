@@ -1,6 +1,7 @@
 """What turns may cost, by a client, a worker's half and the mock, to the end."""
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
@@ -167,16 +168,13 @@ def test_a_share_that_is_spent_is_told_as_an_event_of_the_turn(client: Client) -
     assert (event.budget_id, event.share, event.turn_id) == (made.id, 0.5, turn.id)
 
 
-def test_the_examples_of_the_page_hold(client: Client) -> None:
-    session = a_session(client)
-    client.budgets.set(limit_usd=500, period="month", timezone="Asia/Kolkata")
-    client.budgets.set(user_id="ada", limit_usd=2, period="day", on_exceeded="wait")
-    client.budgets.set(tag=("team", "red"), limit_usd="120.50", warn_at=(0.5, 0.9))
-    client.budgets.set(session=session, limit_usd=1, period="total")
-    assert code_of(client.send(session, "Summarise this.", max_cost_usd="0.05"))
-    budget = client.budgets.get(user_id="ada")
-    assert budget.spent_usd + budget.reserved_usd == 0 and budget.left_usd == 2
-    assert budget.period_end is not None
+def test_the_example_of_the_page_runs_as_it_stands(client: Client) -> None:
+    page = Path(__file__).parents[2] / "docs" / "limits-and-money.md"
+    (code,) = re.findall(r"```python\n(.*?budgets\.set.*?)```", page.read_text("utf-8"), re.DOTALL)
+    names: dict[str, Any] = {"client": client, "session": a_session(client)}
+    exec(compile(code, str(page), "exec"), names)
+    assert names["budget"].left_usd == 2 and names["budget"].period_end is not None
+    assert len(client.budgets.list()) == 4
 
 
 def test_the_prompt_sets_shows_and_removes_budgets(
