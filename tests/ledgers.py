@@ -11,6 +11,7 @@ from turnmill.domain.errors import StoreUnavailable
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, OnAmbiguous
 from turnmill.domain.summaries import opening
+from turnmill.store.budget_records import Ask, Found, Reserved
 from turnmill.store.codec import StoredHistory, content_of
 from turnmill.store.compaction_records import NewCompaction, SaidTurn, Spoken
 from turnmill.store.records import Claim, Fenced, Settled, Settlement
@@ -63,6 +64,8 @@ class FakeLedger:
     compactions: list[NewCompaction] = field(default_factory=list)
     refuses: Exception | None = None  #: what every settle raises
     noted: list[tuple[int, str, str]] = field(default_factory=list)  #: who was asked instead
+    asked: list[Ask] = field(default_factory=list)
+    reserves: Found = Found.RESERVED  #: what comes of each
 
     async def claim(self, turn_id: TurnId, *, crowded: bool = False) -> Claim | None:
         self.claimed.append(turn_id)
@@ -109,6 +112,12 @@ class FakeLedger:
     async def mark_target(self, claim: Claim) -> bool:
         self.noted.append((claim.target, claim.provider, claim.model))
         return True
+
+    async def reserve(self, ask: Ask) -> Reserved:
+        self.asked.append(ask)
+        if self.away:
+            raise StoreUnavailable
+        return Reserved(self.reserves)
 
 
 def deps_of(

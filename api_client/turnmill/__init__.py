@@ -16,6 +16,7 @@ from turnmill.domain.errors import (
     BatchNotFound,
     BatchTimeout,
     BegunBeforeFork,
+    BudgetNotFound,
     CannotAdopt,
     ConfigurationError,
     Conflict,
@@ -84,6 +85,7 @@ if TYPE_CHECKING:
     from turnmill.aio.accounts import AsyncAccounts
     from turnmill.aio.analytics import AsyncAnalytics
     from turnmill.aio.batches import AsyncBatch, AsyncBatches
+    from turnmill.aio.budgets import AsyncBudgets
     from turnmill.aio.client import AsyncClient
     from turnmill.aio.events import AsyncEvents
     from turnmill.aio.lanes import AsyncLanes
@@ -101,8 +103,10 @@ if TYPE_CHECKING:
         ToolCall,
         ToolOutput,
     )
+    from turnmill.domain.counting import TokenCount
     from turnmill.domain.streaming import StreamEvent, StreamKind
     from turnmill.settings import Profile, Settings
+    from turnmill.store.budget_records import Budget
     from turnmill.store.compaction_records import CompactionRecord
     from turnmill.store.kept import Keeping
     from turnmill.store.line.pauses import Pauses
@@ -119,6 +123,7 @@ if TYPE_CHECKING:
     from turnmill.sync.accounts import Accounts
     from turnmill.sync.analytics import Analytics
     from turnmill.sync.batches import Batch, Batches
+    from turnmill.sync.budgets import Budgets
     from turnmill.sync.client import Client
     from turnmill.sync.events import Events
     from turnmill.sync.lanes import Lanes
@@ -141,6 +146,7 @@ __all__ = [
     "AsyncAnalytics",
     "AsyncBatch",
     "AsyncBatches",
+    "AsyncBudgets",
     "AsyncClient",
     "AsyncEvents",
     "AsyncLanes",
@@ -158,6 +164,9 @@ __all__ = [
     "BatchTimeout",
     "Batches",
     "BegunBeforeFork",
+    "Budget",
+    "BudgetNotFound",
+    "Budgets",
     "CannotAdopt",
     "Cause",
     "Client",
@@ -235,6 +244,7 @@ __all__ = [
     "ThreadLocked",
     "ThreadLost",
     "Timing",
+    "TokenCount",
     "TokenUsage",
     "Tool",
     "ToolCall",
@@ -292,6 +302,7 @@ _LAZY = {
     "AsyncAnalytics": "turnmill.aio.analytics",
     "AsyncBatch": "turnmill.aio.batches",
     "AsyncBatches": "turnmill.aio.batches",
+    "AsyncBudgets": "turnmill.aio.budgets",
     "AsyncClient": "turnmill.aio.client",
     "AsyncEvents": "turnmill.aio.events",
     "AsyncLanes": "turnmill.aio.lanes",
@@ -304,6 +315,8 @@ _LAZY = {
     "BatchRecord": "turnmill.store.nouns.batches",
     "BatchResult": "turnmill.store.nouns.batches",
     "Batches": "turnmill.sync.batches",
+    "Budget": "turnmill.store.budget_records",
+    "Budgets": "turnmill.sync.budgets",
     "Client": "turnmill.sync.client",
     "Event": "turnmill.store.nouns.events",
     "EventReader": "turnmill.store.nouns.events",
@@ -332,6 +345,7 @@ _LAZY = {
     "Sessions": "turnmill.sync.sessions",
     "Settings": "turnmill.settings",
     "Timing": "turnmill.verbs.reply",
+    "TokenCount": "turnmill.domain.counting",
     "TokenUsage": "turnmill.verbs.reply",
     "ToolCallRecord": "turnmill.store.nouns.tool_calls",
     "Turn": "turnmill.sync.turns",

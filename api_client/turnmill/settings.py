@@ -24,6 +24,8 @@ _MOST_REPLY = 256_000_000
 #: Of whatever role: all of them are dialled by somebody.
 _OF_A_DATABASE = re.compile(r"TURNMILL_[A-Z]+_URL(?<!BROKER_URL)(?<!STREAM_URL)")
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+_MOST_TAGS = 8
+_LONGEST_TAG = 100
 #: A JSON value of Postgres holds 256 MB, and a statement carries more than one text.
 _MOST_TEXT = 64_000_000
 
@@ -70,6 +72,7 @@ class Settings:
     layers: str = ""  #: of a worker, around its providers: see docs/middleware.md
     defaults: Path | None = None  #: of a worker: a file of parameters by model
     prices: Path | None = None  #: of a worker: a file of prices of your own
+    tags: tuple[str, ...] = ()  #: keys of metadata that budgets may go by
     #: of a worker, for models to call: see docs/tools.md; or, in one process, the tools themselves
     tools: str | tuple[Tool[..., Any], ...] = ""
     mcp: Path | None = None  #: of a worker: a file of MCP servers
@@ -109,6 +112,7 @@ class Settings:
             layers=env.get("TURNMILL_LAYERS", ""),
             defaults=Path(file) if (file := env.get("TURNMILL_DEFAULTS")) else None,
             prices=Path(file) if (file := env.get("TURNMILL_PRICES")) else None,
+            tags=_names(env.get("TURNMILL_TAGS", "")),
             tools=env.get("TURNMILL_TOOLS", ""),
             mcp=Path(file) if (file := env.get("TURNMILL_MCP")) else None,
             observers=env.get("TURNMILL_OBSERVERS", ""),
@@ -210,6 +214,17 @@ def _schema(value: str) -> str:
             hint="lower-case letters, digits and _, at most 63, such as turnmill",
         )
     return value
+
+
+def _names(value: str) -> tuple[str, ...]:
+    """Return names that are listed with commas between them, each once."""
+    names = tuple(dict.fromkeys(filter(None, map(str.strip, value.split(",")))))
+    if len(names) > _MOST_TAGS or any(len(one) > _LONGEST_TAG for one in names):
+        raise InvalidSetting(
+            "TURNMILL_TAGS is out of range",
+            hint=f"up to {_MOST_TAGS} keys of metadata, such as team,project",
+        )
+    return names
 
 
 def _stream_url(value: str) -> str:

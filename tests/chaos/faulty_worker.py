@@ -21,6 +21,7 @@ from turnmill_worker.process.feeder import Feeder
 from turnmill_worker.process.poller import Poller
 from turnmill_worker.turn import run as turn
 from turnmill_worker.turn.ledger import GroupedLedger
+from turnmill_worker.turn.reservations import Reservations
 from turnmill_worker.turn.step_ledger import StepLedger
 
 __all__ = ["app"]
@@ -94,6 +95,7 @@ around(Feeder, "_choose", after="announce.noted")
 around(dispatcher, "take_lost", after="lost.uncommitted")
 around(Publisher, "announce", before="publish.before", after="publish.after")
 around(turn, "request_of", after="call.before")
+around(Reservations, "_reserve_group", before="reserve.before", after="reserve.after")
 around(Closing, "_note", before="close.unnoted")
 around(threads, "lend", before="lend.before", after="lend.after")
 around(StepLedger, "_advance_group", before="step.before", after="step.after")

@@ -9,6 +9,7 @@ from turnmill.domain.content import Message
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import FINAL, Lane, OnAmbiguous, TurnState
 from turnmill.domain.summaries import opening
+from turnmill.store.budget_records import Ask, Reserved
 from turnmill.store.codec import StoredHistory
 from turnmill.store.compaction_records import NewCompaction, Spoken
 from turnmill.store.records import Claim, Fenced, Settled, Settlement
@@ -63,6 +64,9 @@ class Books:
 
     async def mark_target(self, claim: Claim) -> bool:
         return True
+
+    async def reserve(self, ask: Ask) -> Reserved:
+        raise NotImplementedError
 
 
 async def run_to_end(provider: Provider, books: Books, **of_claim: Any) -> Settlement:

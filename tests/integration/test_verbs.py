@@ -135,6 +135,14 @@ VERBS: dict[str, Callable[[Client, Path], object]] = {
     "Limits.remove": lambda c, _: c.limits.remove(provider="mock"),
     "Accounts.list": lambda c, _: c.accounts.list(),
     "Accounts.open": lambda c, _: closed(c).accounts.open(provider="mock"),
+    "Client.count_tokens": lambda c, _: c.count_tokens("s", "hello"),
+    "Budgets.set": lambda c, _: c.budgets.set(limit_usd=1, period="day"),
+    "Budgets.set session": lambda c, _: c.budgets.set(limit_usd=1, session="s"),
+    "Budgets.get": lambda c, _: c.budgets.get(user_id="ada"),
+    "Budgets.list": lambda c, _: c.budgets.list(),
+    "Budgets.remove": lambda c, _: c.budgets.remove(user_id="ada"),
+    "Sessions.create bounded": lambda c, _: c.sessions.create(user_id="ada", max_cost_usd=1),
+    "Sessions.update bounded": lambda c, _: c.sessions.update("s", max_cost_usd=1),
     "Analytics.report": lambda c, _: c.analytics.report(days=2),
     "Analytics.reconcile": lambda c, path: c.analytics.reconcile(a_bill(path), provider="mock"),
     "Analytics.reprice": lambda c, _: c.analytics.reprice(free, first=date(2026, 1, 1)),
@@ -163,6 +171,7 @@ def client(database_url: str, jobs: Path) -> Iterator[Client]:
         made.send("s", "waits")
         made.batches.create(jobs, name="old")
         made.events.add_reader("one")
+        made.budgets.set(user_id="ada", limit_usd=1)
         yield made
 
 
@@ -180,11 +189,12 @@ def test_the_table_of_verbs_has_all_of_them() -> None:
         "Limits",
         "Accounts",
         "Analytics",
+        "Budgets",
     )
     owners = {noun: vars(getattr(turnmill, noun)) for noun in nouns}
     properties = {
-        *("Client.accounts", "Client.analytics", "Client.batches", "Client.events"),
-        *("Client.lanes", "Client.limits"),
+        *("Client.accounts", "Client.analytics", "Client.batches", "Client.budgets"),
+        *("Client.events", "Client.lanes", "Client.limits"),
     }
     found = {
         f"{noun}.{verb}" for noun, all_of in owners.items() for verb in all_of if verb[0] != "_"

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tests.mutants.mutants import MUTANTS, Mutant
+from tests.mutants.mutants import Mutant
+from tests.mutants.table import MUTANTS
 
 
 @dataclass(eq=False)

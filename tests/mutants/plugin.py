@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.mutants.mutants import MUTANTS
+from tests.mutants.table import MUTANTS
 
 
 @pytest.hookimpl(wrapper=True)

@@ -141,7 +141,7 @@ def test_work_that_failed_is_judged_as_a_call_with_its_error(
     claim = resumed(attempt=attempt)
     found = verdict.of_answer(claim, Failed(error=error), **RULES | {"jitter": 0.5})
     as_a_call = verdict.of_error(a_claim(attempt=attempt), error, **RULES | {"jitter": 0.5})
-    assert found == as_a_call
+    assert found == replace(as_a_call, tells=True)
     assert (found.state, found.error_detail) == (state, error.detail)
     assert kept_by(claim, found) == [("bg_1", False, False, False)]
 

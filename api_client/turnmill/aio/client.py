@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from decimal import Decimal
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -10,7 +11,7 @@ from turnmill.aio.sessions import AsyncSessions
 from turnmill.aio.turns import AsyncTurn, AsyncTurns
 from turnmill.domain.content import Said
 from turnmill.domain.states import Lane
-from turnmill.executor.task import AsyncExecutor, async_knowing
+from turnmill.executor.task import AsyncExecutor, async_aside, async_knowing
 from turnmill.settings import Settings
 from turnmill.verbs import intake, sending
 from turnmill.verbs.refs import SessionRef
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
     from turnmill.aio.accounts import AsyncAccounts
     from turnmill.aio.analytics import AsyncAnalytics
     from turnmill.aio.batches import AsyncBatches
+    from turnmill.aio.budgets import AsyncBudgets
     from turnmill.aio.events import AsyncEvents
     from turnmill.aio.lanes import AsyncLanes
     from turnmill.aio.limits import AsyncLimits
+    from turnmill.domain.counting import TokenCount
 
 
 class AsyncClient:
@@ -73,6 +76,7 @@ class AsyncClient:
         expires: datetime | None = None,
         metadata: Mapping[str, Any] | None = None,
         max_attempts: int | None = None,
+        max_cost_usd: Decimal | float | str | None = None,
         stream: bool = False,
         connection: "AsyncConnection | AsyncSession | None" = None,
     ) -> AsyncTurn:
@@ -88,6 +92,8 @@ class AsyncClient:
         - `expires`: not after this; the turn ends as `expired` unless it has started.
         - `metadata`: kept with the turn, never sent to a vendor.
         - `max_attempts`: instead of the session's.
+        - `max_cost_usd`: of all its attempts and steps; a call that may cost more than is left
+          fails the turn as `budget_exceeded`.
         - `stream`: the reply may be watched while it comes, by `turn.stream()`; a copy of it is
           kept for minutes where streams are carried.
         - `connection`: the message belongs to the caller's transaction on it, and is sent when the
@@ -103,6 +109,7 @@ class AsyncClient:
             expires=expires,
             metadata=metadata,
             max_attempts=max_attempts,
+            max_cost_usd=max_cost_usd,
             stream=stream,
         )
         new = intake.new_turn(text, options, max_text_bytes=self.settings.max_text_bytes)
@@ -125,6 +132,7 @@ class AsyncClient:
         expires: datetime | None = None,
         metadata: Mapping[str, Any] | None = None,
         max_attempts: int | None = None,
+        max_cost_usd: Decimal | float | str | None = None,
     ) -> list[AsyncTurn]:
         """Accept up to 100,000 messages in one transaction: all, or none after an error.
 
@@ -138,6 +146,7 @@ class AsyncClient:
             expires=expires,
             metadata=metadata,
             max_attempts=max_attempts,
+            max_cost_usd=max_cost_usd,
         )
         limit = self.settings.max_text_bytes
         verb = sending.send_many(
@@ -145,6 +154,31 @@ class AsyncClient:
         )
         accepted = await self._executor.run(verb)
         return [AsyncTurn(self._executor, one) for one in accepted]
+
+    @async_knowing
+    async def count_tokens(
+        self, session: SessionRef, text: Said, *, exact: bool = False
+    ) -> "TokenCount":
+        """Return how many tokens a message would have a model read, all that is sent beside it too.
+
+        That is the conversation so far, the system prompt and the tools. Where the worker's half is
+        installed here, it is what reservations count with, and exact for the mock; else there is
+        one for each byte of UTF-8 and 16 for each message: never less than the vendor counts, four
+        to five times as many for English prose. With `exact`, the vendor is asked, by its endpoint
+        for that, with its key in this process' environment; it charges nothing.
+
+        Sends and writes nothing. Raises InvalidInput, SessionNotFound, MissingExtra without the
+        worker's half, or with `exact` what stands in the way of asking, a ProviderError.
+        """
+        from turnmill.verbs import counting  # noqa: PLC0415
+
+        said = intake.new_turn(
+            text, intake.turn_options(), max_text_bytes=self.settings.max_text_bytes
+        ).messages
+        spoken = await self._executor.run(counting.spoken(session))
+        return await async_aside(
+            counting.counted, spoken, said, exact=exact, settings=self.settings
+        )
 
     @cached_property
     def batches(self) -> "AsyncBatches":
@@ -159,6 +193,13 @@ class AsyncClient:
         from turnmill.aio.analytics import AsyncAnalytics  # noqa: PLC0415
 
         return AsyncAnalytics(self._executor)
+
+    @cached_property
+    def budgets(self) -> "AsyncBudgets":
+        """What turns may cost, and what they have cost so far."""
+        from turnmill.aio.budgets import AsyncBudgets  # noqa: PLC0415
+
+        return AsyncBudgets(self._executor)
 
     @cached_property
     def lanes(self) -> "AsyncLanes":

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 from turnmill.domain.ids import SessionId
@@ -42,6 +43,7 @@ class AsyncSessions:
         on_failure: str = OnFailure.CONTINUE,
         on_ambiguous: str = OnAmbiguous.RECONCILE,
         max_attempts: int = 5,
+        max_cost_usd: Decimal | float | str | None = None,
         idle_ttl: timedelta | None = None,
         tools: Tools | None = None,
         max_tool_rounds: int | None = None,
@@ -60,6 +62,8 @@ class AsyncSessions:
         - `on_ambiguous`: what is done where nobody can tell whether a request was executed:
           `reconcile` (ask the provider), `retry`, or `hold` for an operator.
         - `max_attempts`: of each turn.
+        - `max_cost_usd`: of all its turns together, from now on: a budget of the session's, for the
+          period `total`. Of a session that the key finds, it stays as it is.
         - `idle_ttl`: archived when nothing happened for so long, in whole seconds.
         - `tools`: that the model may call. Those that a worker runs, by their names, as
           `turnmill.tool` has made them, or as `{"name", "approval": True}` where somebody has to
@@ -105,7 +109,8 @@ class AsyncSessions:
             adopt=adopt,
             max_text_bytes=self._executor.settings.max_text_bytes,
         )
-        return await self._executor.run(sessions.create(new, self._executor.backpressure))
+        verb = sessions.create(new, self._executor.backpressure, max_cost_usd=max_cost_usd)
+        return await self._executor.run(verb)
 
     async def get(self, session: SessionRef) -> SessionRecord:
         """Return the session as it stands now, or raise SessionNotFound."""
@@ -162,6 +167,7 @@ class AsyncSessions:
         on_failure: str | Unchanged = UNCHANGED,
         on_ambiguous: str | Unchanged = UNCHANGED,
         max_attempts: int | Unchanged = UNCHANGED,
+        max_cost_usd: Decimal | float | str | Unchanged | None = UNCHANGED,
         idle_ttl: timedelta | Unchanged | None = UNCHANGED,
         tools: Tools | Unchanged | None = UNCHANGED,
         max_tool_rounds: int | Unchanged | None = UNCHANGED,
@@ -195,7 +201,8 @@ class AsyncSessions:
             prompt=prompt,
             max_text_bytes=self._executor.settings.max_text_bytes,
         )
-        return await self._executor.run(sessions.update(session, values))
+        verb = sessions.update(session, values, max_cost_usd=max_cost_usd)
+        return await self._executor.run(verb)
 
     async def archive(self, session: SessionRef) -> SessionRecord:
         """Refuse messages from now on; the history stays. MoveRefused while a turn is open."""

@@ -37,6 +37,7 @@ COMMANDS = {
     "limits": "Limit how much providers are asked.",
     "accounts": "Show what nobody calls at the moment, and open it.",
     "analytics": "Report usage and cost.",
+    "budget": "Bound what turns cost.",
 }
 
 OK, FAILED, USAGE, NOT_FOUND, STILL_RUNNING, PARTIAL = range(6)

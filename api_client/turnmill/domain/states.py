@@ -82,6 +82,7 @@ class EventKind(StrEnum):
     EXPIRED = "turn.expired"  #: the same
     RETRIED = "turn.retried"  #: a failed or dead one runs again, in place; it will end again
     DELETED = "turn.deleted"  #: it went with its session, unfinished
+    THRESHOLD = "budget.threshold"  #: the turn's cost has brought a budget to a share of its limit
     GAP = "gap"  #: events that were not read are gone
     ACCOUNT_CLOSED = "account.closed"  #: nobody calls it any more; `session_id` is the account's id
     ACCOUNT_OPENED = "account.opened"  #: it is called again

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane
 from turnmill.store import postgres
+from turnmill.store.budget_records import Ask, Reserved
 from turnmill.store.codec import StoredHistory
 from turnmill.store.records import (
     Accepted,
@@ -130,6 +131,12 @@ class Engine(Protocol):
 
     def end_calls(self, conn: Connection, ends: Sequence[CallEnd], /) -> set[tuple[TurnId, int]]:
         """Write what became of calls; return (turn, position) of those that stand."""
+        ...
+
+    def reserve(
+        self, conn: Connection, asks: Sequence[Ask], /, *, tags: Sequence[str]
+    ) -> list[Reserved]:
+        """Reserve what calls may cost at the most, at most one of each turn; tell of each."""
         ...
 
     def extend(

@@ -88,6 +88,7 @@ class NewTurn:
     custom_id: str | None = None
     retry_of: TurnId | None = None
     stream: bool = False  #: its reply may be watched while it comes
+    max_cost_usd: Decimal | None = None  #: of all its attempts
 
     @property
     def text(self) -> str:
@@ -241,6 +242,7 @@ class TurnRecord:
     #: why it was asked with our own history, and not in its vendor's thread: lost, locked or
     #: unavailable; None where it was not
     own_history: str | None = None
+    max_cost_usd: Decimal | None = None  #: of all its attempts; None: it has no limit of its own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -317,6 +319,7 @@ class Claim:
     asked_of: tuple[str, str] | None = None  #: of a question: who was asked to execute it
     #: what the session itself asks, where `provider`, `model` and `settings` are another target's
     own: Own | None = field(default=None, repr=False)
+    budgeted: bool = False  #: a budget may bound what it costs
     lease_ends: float = inf  #: on a clock of the process that claimed; the store leaves it open
 
     def held_until(self, ends: float) -> Self:
@@ -401,6 +404,9 @@ class Settlement:
     given_up: int | None = None
     answered_because: str | None = None
     answered_by: str | None = None  #: where that is not the session's own
+    budgeted: bool = False  #: something is reserved for the call, or was charged for it
+    unsettled: bool = False  #: nobody knows what the call has cost: what is reserved stands for it
+    reconciles: bool = False  #: what the call that it asked about has cost is known by now
 
     @property
     def text(self) -> str | None:

@@ -3,13 +3,14 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from decimal import Decimal
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from turnmill.domain.content import Said
 from turnmill.domain.states import Lane
-from turnmill.executor.thread import Executor, knowing
+from turnmill.executor.thread import Executor, aside, knowing
 from turnmill.settings import Settings
 from turnmill.sync.sessions import Sessions
 from turnmill.sync.turns import Turn, Turns
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
+    from turnmill.domain.counting import TokenCount
     from turnmill.sync.accounts import Accounts
     from turnmill.sync.analytics import Analytics
     from turnmill.sync.batches import Batches
+    from turnmill.sync.budgets import Budgets
     from turnmill.sync.events import Events
     from turnmill.sync.lanes import Lanes
     from turnmill.sync.limits import Limits
@@ -75,6 +78,7 @@ class Client:
         expires: datetime | None = None,
         metadata: Mapping[str, Any] | None = None,
         max_attempts: int | None = None,
+        max_cost_usd: Decimal | float | str | None = None,
         stream: bool = False,
         connection: "Connection | Session | None" = None,
     ) -> Turn:
@@ -90,6 +94,8 @@ class Client:
         - `expires`: not after this; the turn ends as `expired` unless it has started.
         - `metadata`: kept with the turn, never sent to a vendor.
         - `max_attempts`: instead of the session's.
+        - `max_cost_usd`: of all its attempts and steps; a call that may cost more than is left
+          fails the turn as `budget_exceeded`.
         - `stream`: the reply may be watched while it comes, by `turn.stream()`; a copy of it is
           kept for minutes where streams are carried.
         - `connection`: the message belongs to the caller's transaction on it, and is sent when the
@@ -105,6 +111,7 @@ class Client:
             expires=expires,
             metadata=metadata,
             max_attempts=max_attempts,
+            max_cost_usd=max_cost_usd,
             stream=stream,
         )
         new = intake.new_turn(text, options, max_text_bytes=self.settings.max_text_bytes)
@@ -127,6 +134,7 @@ class Client:
         expires: datetime | None = None,
         metadata: Mapping[str, Any] | None = None,
         max_attempts: int | None = None,
+        max_cost_usd: Decimal | float | str | None = None,
     ) -> list[Turn]:
         """Accept up to 100,000 messages in one transaction: all, or none after an error.
 
@@ -140,6 +148,7 @@ class Client:
             expires=expires,
             metadata=metadata,
             max_attempts=max_attempts,
+            max_cost_usd=max_cost_usd,
         )
         limit = self.settings.max_text_bytes
         verb = sending.send_many(
@@ -147,6 +156,27 @@ class Client:
         )
         accepted = self._executor.run(verb)
         return [Turn(self._executor, one) for one in accepted]
+
+    @knowing
+    def count_tokens(self, session: SessionRef, text: Said, *, exact: bool = False) -> "TokenCount":
+        """Return how many tokens a message would have a model read, all that is sent beside it too.
+
+        That is the conversation so far, the system prompt and the tools. Where the worker's half is
+        installed here, it is what reservations count with, and exact for the mock; else there is
+        one for each byte of UTF-8 and 16 for each message: never less than the vendor counts, four
+        to five times as many for English prose. With `exact`, the vendor is asked, by its endpoint
+        for that, with its key in this process' environment; it charges nothing.
+
+        Sends and writes nothing. Raises InvalidInput, SessionNotFound, MissingExtra without the
+        worker's half, or with `exact` what stands in the way of asking, a ProviderError.
+        """
+        from turnmill.verbs import counting  # noqa: PLC0415
+
+        said = intake.new_turn(
+            text, intake.turn_options(), max_text_bytes=self.settings.max_text_bytes
+        ).messages
+        spoken = self._executor.run(counting.spoken(session))
+        return aside(counting.counted, spoken, said, exact=exact, settings=self.settings)
 
     @cached_property
     def batches(self) -> "Batches":
@@ -161,6 +191,13 @@ class Client:
         from turnmill.sync.analytics import Analytics  # noqa: PLC0415
 
         return Analytics(self._executor)
+
+    @cached_property
+    def budgets(self) -> "Budgets":
+        """What turns may cost, and what they have cost so far."""
+        from turnmill.sync.budgets import Budgets  # noqa: PLC0415
+
+        return Budgets(self._executor)
 
     @cached_property
     def lanes(self) -> "Lanes":

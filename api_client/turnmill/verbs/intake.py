@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal
 from enum import Enum
 from functools import partial
 from importlib.metadata import entry_points
@@ -200,6 +201,7 @@ def turn_options(
     expires: datetime | None = None,
     metadata: Mapping[str, Any] | None = None,
     max_attempts: int | None = None,
+    max_cost_usd: object = None,
     stream: bool = False,
 ) -> TurnOptions:
     """Check the options of `send` and `send_many`; raises InvalidInput."""
@@ -216,8 +218,16 @@ def turn_options(
         "expires_at": expires_at,
         "metadata": json_object(metadata, name="metadata"),
         "max_attempts": None if max_attempts is None else _attempts(max_attempts),
+        "max_cost_usd": None if max_cost_usd is None else max_cost(max_cost_usd),
         "stream": yes_or_no(stream, name="stream"),
     }
+
+
+def max_cost(value: object) -> Decimal:
+    """Return what something may cost at the most, in US dollars; raises InvalidInput."""
+    from turnmill.domain.budgets import dollars  # noqa: PLC0415  few name any
+
+    return dollars(value, name="max_cost_usd")
 
 
 def new_turn(said: Said, options: TurnOptions, *, max_text_bytes: int) -> NewTurn:

@@ -1,12 +1,14 @@
 """Sessions: `client.sessions`, conversations of users."""
 
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any, TypeVar
 
 from turnmill.domain.arguments import one_of
 from turnmill.domain.errors import InvalidInput
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import SessionStatus
+from turnmill.new_ids import new_id
 from turnmill.store.compaction_records import CompactionRecord
 from turnmill.store.kept import Keeping, kept_of
 from turnmill.store.line.compactions import compactions_of
@@ -14,21 +16,27 @@ from turnmill.store.nouns import sessions as rows
 from turnmill.store.records import MessageRecord, NewSession, SessionRecord
 from turnmill.verbs import intake
 from turnmill.verbs.backpressure import Backpressure
+from turnmill.verbs.intake import UNCHANGED
 from turnmill.verbs.refs import SessionRef, session_id
 from turnmill.verbs.verb import Connection, Effect, Verb, single, transaction
 
 T = TypeVar("T")
 
 
-def create(new: NewSession, backpressure: Backpressure) -> Verb[SessionRecord]:
-    """Create the session, or get the one that its key stands for."""
+def create(
+    new: NewSession, backpressure: Backpressure, *, max_cost_usd: object = None
+) -> Verb[SessionRecord]:
+    """Create the session, or get the one that its key stands for, as it is."""
+    limit = None if max_cost_usd is None else intake.max_cost(max_cost_usd)
 
     def on(conn: Connection) -> Effect[SessionRecord]:
         record = rows.create(conn, new)
+        if limit is not None and record.id == new.id:
+            bound_session(conn, record.id, limit)
         backpressure.note(record)
         return Effect(record)
 
-    return single(on)
+    return single(on) if limit is None else transaction(on)
 
 
 def get(session: SessionRef) -> Verb[SessionRecord]:
@@ -72,11 +80,25 @@ def history(target: SessionId, *, after_seq: int = 0) -> Verb[list[MessageRecord
     return single(lambda conn: Effect(rows.history(conn, target, after_seq=after_seq)))
 
 
-def update(session: SessionRef, values: Mapping[str, Any]) -> Verb[SessionRecord]:
+def update(
+    session: SessionRef,
+    values: Mapping[str, Any],
+    *,
+    max_cost_usd: object = UNCHANGED,
+) -> Verb[SessionRecord]:
     """Change options of the session: `values` are checked already."""
-    if not values:
-        raise InvalidInput("nothing to update", hint="name an option, such as model=")
-    return transaction(_of(session, lambda conn, one: rows.change(conn, one, values)))
+    if max_cost_usd is UNCHANGED:
+        if not values:
+            raise InvalidInput("nothing to update", hint="name an option, such as model=")
+        return transaction(_of(session, lambda conn, one: rows.change(conn, one, values)))
+    limit = None if max_cost_usd is None else intake.max_cost(max_cost_usd)
+
+    def change(conn: Connection, one: SessionId) -> SessionRecord:
+        record = rows.change(conn, one, values) if values else rows.get(conn, one)
+        bound_session(conn, one, limit)
+        return record
+
+    return transaction(_of(session, change))
 
 
 def archive(session: SessionRef) -> Verb[SessionRecord]:
@@ -107,6 +129,13 @@ def delete(session: SessionRef) -> Verb[None]:
         return Effect(None)
 
     return transaction(on)
+
+
+def bound_session(conn: Connection, session: SessionId, limit_usd: Decimal | None) -> None:
+    """Bound all that the session costs from now on; None: no more."""
+    from turnmill.store.nouns import budgets  # noqa: PLC0415  few are bounded
+
+    budgets.bound_session(conn, session, limit_usd, budget_id=new_id())
 
 
 def _of(

@@ -9,6 +9,7 @@ from turnmill.domain.errors import HistoryRefused, Rejected
 from turnmill.store.records import Claim
 from turnmill_worker.layers.adoption import AdoptionLedger, adoption
 from turnmill_worker.layers.ask import asking
+from turnmill_worker.layers.budget import Budgeting, budget
 from turnmill_worker.layers.call import Go, Layer, around
 from turnmill_worker.layers.compaction import Shortening, compaction
 from turnmill_worker.layers.fallback import fallback, noted
@@ -45,7 +46,8 @@ class Chains:
     """All around the providers of one process: ours, and those that its operator registered.
 
     From the outside in: timeout, fallback, measure, defaults, history, adoption, compaction,
-    repair, thread_lost, the operator's in his order, lending, the gates, hold, noted, the provider.
+    repair, thread_lost, the operator's in his order, lending, the gates, budget, hold, noted, the
+    provider.
     Around each of the operator's, and around the provider, stands a guard. Fallback and noted,
     adoption and lending, compaction and repair are left out where a turn has no use for them.
     """
@@ -65,6 +67,7 @@ class Chains:
         threads: ThreadStore | None = None,
         gates: Sequence[Layer] = (),
         defaults: Layer | None = None,
+        budgeting: Budgeting | None = None,
     ) -> None:
         """`gates` see each request as it is sent, and put off what may not be sent now."""
         given = [one for one in (measure, defaults) if one is not None]
@@ -77,9 +80,9 @@ class Chains:
         self._known = frozenset(one.name for one in theirs)
         self._max_bytes = max_reply_bytes
         provider = guarded_provider(asking(find), max_bytes=max_reply_bytes)
-        self._inner = self._gated(gates, around(hold(mark_sent), provider))
+        self._inner = self._gated(gates, budgeting, around(hold(mark_sent), provider))
         noting = around(hold(mark_sent), around(noted(mark_target), provider))
-        self._noting = self._gated(gates, noting)
+        self._noting = self._gated(gates, budgeting, noting)
         self._adoption = () if threads is None else (adoption(find, threads),)
         self._lending = None if threads is None else lending(find, threads)
         self._usual = self._put_together(_Choice())
@@ -115,7 +118,9 @@ class Chains:
             )
 
     @staticmethod
-    def _gated(gates: Sequence[Layer], go: Go) -> Go:
+    def _gated(gates: Sequence[Layer], budgeting: Budgeting | None, go: Go) -> Go:
+        if budgeting is not None:
+            go = around(budget(budgeting), go)
         for gate in reversed(gates):
             go = around(gate, go)
         return go

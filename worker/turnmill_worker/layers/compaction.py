@@ -166,6 +166,8 @@ async def _keep(needs: Shortening, call: Call, made: NewCompaction) -> None:
     if not await from_store(needs.keep(call.claim, made)):
         call.holding.stop = call.holding.stop or Stop.LEASE_LOST
         raise asyncio.CancelledError
+    if made.cost_usd is not None:
+        call.holding.is_booked()
 
 
 async def _note(needs: Shortening, call: Call, made: NewCompaction) -> None:

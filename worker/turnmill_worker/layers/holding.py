@@ -1,6 +1,7 @@
 """One claim in hand: whether its call may begin, whether it has left, and why it was stopped."""
 
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import Enum, StrEnum
 from typing import Any
 
@@ -55,6 +56,9 @@ class Holding:
     publishing: Publishing | None = field(default=None, repr=False)  #: None: nobody watches
     lent: Lent | None = None  #: the thread that the last call had, where that cannot fork
     own_history: OwnHistory | None = None  #: the vendor's thread is not used in this turn, since
+    reserved: bool = False  #: something is reserved for the claim, in a budget
+    owed: Decimal = Decimal(0)  #: for calls before the last one, and in no books so far
+    last: Decimal = Decimal(0)  #: what the last call has cost, or the most that it may have
 
     def __post_init__(self) -> None:
         self.target = self.claim.target
@@ -69,6 +73,19 @@ class Holding:
         if self.stop is None and clock.now() >= self.lease_ends:
             self.stop = Stop.LEASE_LOST
         return self.stop is None
+
+    def owes(self) -> None:
+        """Note that another call begins: what the last one has cost is owed."""
+        self.owed, self.last = self.owed + self.last, Decimal(0)
+
+    def is_booked(self) -> None:
+        """Note that all that calls have cost until now is in the books."""
+        self.owed, self.last = Decimal(0), Decimal(0)
+
+    def goes_on(self, claim: Claim) -> None:
+        """Hold the claim of the next step: all that the last one took is in the books."""
+        self.claim, self.sent, self.reserved = claim, False, False
+        self.is_booked()
 
     def close_call(self, why: Stop) -> None:
         """Stop the call, or keep it from starting. On the loop's thread only."""

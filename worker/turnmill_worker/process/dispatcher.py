@@ -18,6 +18,7 @@ from turnmill.store.line.backlogs import Backlog, backlogs
 from turnmill.store.line.due import expire_overdue, overdue, purge_deleted
 from turnmill.store.line.leases import late_heartbeats, take_lost
 from turnmill.store.line.pauses import Pauses, read_pauses
+from turnmill.store.nouns.budgets import let_go, tell
 from turnmill.store.nouns.wishes import grant_one
 from turnmill.store.records import Head, Moved
 from turnmill.wire import ACCOUNTS_CHANNEL, CANCEL_CHANNEL, SETTLED_CHANNEL, WAKE_CHANNEL
@@ -115,9 +116,10 @@ class Dispatcher:
             heads += self._repeat(lambda conn: expire_overdue(conn, limit=_CHUNK))
         if found.wished:
             heads += self._grant_wishes()
+        if found.budgets:
+            heads += self._tend_budgets()
         if found.deleted:
-            with self._database.begin() as conn:
-                purge_deleted(conn)
+            self._database.run(purge_deleted)
         if not self._draining.is_set():
             self._say(News(heads=heads, due=due), doubtful=doubtful, kept=found.kept)
         self.ticks += 1
@@ -138,6 +140,11 @@ class Dispatcher:
             if moved.turns < _CHUNK // 2:
                 break
         return heads
+
+    def _tend_budgets(self) -> list[Head]:
+        """Tell of shares that are spent, and let those look again who waited for a change."""
+        self._database.run(tell)
+        return self._repeat(let_go)
 
     def _say(self, news: News, *, doubtful: bool, kept: bool) -> None:
         if doubtful:

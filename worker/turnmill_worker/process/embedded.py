@@ -16,6 +16,7 @@ from turnmill.store.database import Database
 from turnmill.store.line.due import expire_overdue, overdue, purge_deleted
 from turnmill.store.line.leases import cancel_requested, end_leases, take_lost
 from turnmill.store.nouns import reading
+from turnmill.store.nouns.budgets import let_go, tell
 from turnmill.store.records import Claim, Head, Lost
 from turnmill.streams.copies import Copies
 from turnmill_worker.gates.watch import Gates
@@ -68,7 +69,11 @@ class InProcessRunner:
         self._tasks: set[asyncio.Task[None]] = set()
         self._in_lane: Counter[Lane] = Counter()  # of them
         self._ledger = GroupedLedger(
-            database, owner="in-process", lease=timedelta(days=1), held=self._in_hand.by_user
+            database,
+            owner="in-process",
+            lease=timedelta(days=1),
+            held=self._in_hand.by_user,
+            tags=settings.tags,
         )
         self._gates = Gates(
             database,
@@ -223,7 +228,11 @@ class InProcessRunner:
             expire_overdue(conn)
             purge_deleted(conn)
             cancelled = cancel_requested(conn)
-            self._kept = overdue(conn).kept
+            found = overdue(conn)
+            if found.budgets:
+                let_go(conn)
+                tell(conn)
+            self._kept = found.kept
         self._in_hand.cancelled(cancelled)
 
     async def _finish(self) -> None:

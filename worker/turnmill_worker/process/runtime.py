@@ -74,7 +74,11 @@ class Runtime:
         self.publisher = Publisher(settings.broker_url, hints_max=settings.hints_max)
         self._turns = Database(settings.database_url, schema=settings.schema, generic_plans=True)
         self.ledger = GroupedLedger(
-            self._turns, owner=self.owner, lease=settings.lease, held=self.in_hand.by_user
+            self._turns,
+            owner=self.owner,
+            lease=settings.lease,
+            held=self.in_hand.by_user,
+            tags=settings.tags,
         )
         self.quarantine = Quarantine(
             self.ledger, owner=self.owner, draining=self.draining, grace=settings.grace

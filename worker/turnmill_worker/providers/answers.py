@@ -26,7 +26,7 @@ from turnmill_worker.providers.failures import (
     words_of_body,
 )
 from turnmill_worker.providers.http import AT_ONCE, RawAnswer
-from turnmill_worker.providers.untrusted import Unreadable, name
+from turnmill_worker.providers.untrusted import Unreadable, count, name
 
 T = TypeVar("T")
 
@@ -55,6 +55,14 @@ async def read(
     found.request_id = found.request_id or id_in(answer, request_id)
     found.retry_after = found.retry_after or retry_after(answer.headers, now=datetime.now(UTC))
     raise found
+
+
+def tokens_in(payload: Mapping[str, Any]) -> int:
+    """Read what a vendor has counted; raises Unreadable."""
+    found = count(payload.get("input_tokens"))
+    if found is None:
+        raise Unreadable
+    return found
 
 
 def id_in(answer: RawAnswer, header: str) -> str:

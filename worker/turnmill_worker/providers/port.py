@@ -238,6 +238,18 @@ class KeepsThreads(Protocol):
 
     async def close(self, thread_ref: str) -> None:
         """Delete a thread; see `Provider.close`."""
+
+
+@runtime_checkable
+class Bounds(Protocol):
+    """A provider that can tell what a call may take. Of others it is bounded by its bytes."""
+
+    def most(self, request: Request, thread: Sequence[Message]) -> Usage:
+        """Return what `send` may come to at the most, as the vendor will count it; asks nobody.
+
+        `thread` is what `thread_ref` stands for. Input that may be put in a cache counts as that,
+        and the tier is the one that is asked for.
+        """
         ...
 
 
@@ -247,6 +259,15 @@ class Adopts(Protocol):
 
     async def read_thread(self, thread_ref: str) -> Sequence[Message]:
         """Return what was said in it so far, oldest first. Raises Rejected where there is none."""
+        ...
+
+
+@runtime_checkable
+class CountsTokens(Protocol):
+    """A provider whose vendor counts tokens when it is asked."""
+
+    async def count(self, request: Request) -> int:
+        """Return how many tokens the vendor says that `send` would have the model read."""
         ...
 
 

@@ -13,6 +13,7 @@ from turnmill.domain.errors import SessionBusy, StoreError, StoreUnavailable, Un
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, TurnState
 from turnmill.grouping import Grouped, Stopped
+from turnmill.store.budget_records import Ask, Reserved
 from turnmill.store.codec import StoredHistory
 from turnmill.store.compaction_records import NewCompaction, Spoken
 from turnmill.store.database import Database
@@ -27,6 +28,7 @@ from turnmill.store.line.settle import settle, was_settled
 from turnmill.store.records import Claim, Fenced, Locked, Settled, Settlement
 from turnmill_worker.turn.claims import Asked, Busy, Claims
 from turnmill_worker.turn.crowds import Crowds
+from turnmill_worker.turn.reservations import Reservations
 from turnmill_worker.turn.step_ledger import StepLedger
 from turnmill_worker.turn.thread_ledger import ThreadLedger
 
@@ -99,6 +101,10 @@ class Ledger(Protocol):
         """Note who is asked instead; False when the turn is no longer ours."""
         ...
 
+    async def reserve(self, ask: Ask) -> Reserved:
+        """Reserve what a call may cost at the most, in all budgets of its turn."""
+        ...
+
 
 class GroupedLedger:
     """The ledger of one process on one store."""
@@ -110,8 +116,12 @@ class GroupedLedger:
         owner: str,
         lease: timedelta,
         held: Callable[[Lane], Mapping[str, int]] = lambda _: {},
+        tags: Sequence[str] = (),
     ) -> None:
-        """`held` tells how many turns of a lane this process holds of each user."""
+        """`held` tells how many turns of a lane this process holds of each user.
+
+        `tags` are the keys of metadata that budgets go by.
+        """
         self._database = database
         # Those who take what is due at the same time read past each other's rows.
         self._one_at_a_time = asyncio.Lock()
@@ -121,6 +131,7 @@ class GroupedLedger:
         self._settles: Grouped[Settlement, Settled | Fenced | Locked] = Grouped(
             "settles", self._settle_group, most=_MOST, weigh=_weight_of, heaviest=_HEAVIEST
         )
+        self.reservations = Reservations(database, tags=tags)
         self.steps = StepLedger(database)
         self.threads = ThreadLedger(database)
         self._refusal: str | None = None  #: why the store took no verdict when it was last asked
@@ -129,6 +140,7 @@ class GroupedLedger:
         """Write what is left and stop."""
         self._claims.stop()
         self._settles.stop()
+        self.reservations.stop()
         self.steps.stop()
 
     async def claim(self, turn_id: TurnId, *, crowded: bool = False) -> Claim | None:
@@ -255,6 +267,10 @@ class GroupedLedger:
 
         return await _patiently(mark)
 
+    async def reserve(self, ask: Ask) -> Reserved:
+        """Reserve what a call may cost at the most."""
+        return await self.reservations.reserve(ask)
+
     def _within(self, function: Callable[..., T], *args: object) -> T:
         with self._database.single() as conn:
             return function(conn, *args)
@@ -373,4 +389,6 @@ def _without_content(settlement: Settlement) -> Settlement:
         provider_ms=settlement.provider_ms,
         kept=[one for one in settlement.kept if storable(one.ref) == one.ref],
         has_calls=settlement.has_calls,
+        budgeted=settlement.budgeted,
+        unsettled=settlement.budgeted,
     )

@@ -18,6 +18,7 @@ from turnmill.domain.ids import TurnId
 from turnmill.domain.retry import RetryPolicy
 from turnmill.domain.states import Lane, TurnState
 from turnmill.store.records import Claim, Fenced, Head, Settled, Settlement
+from turnmill_worker.layers.budget import Budgeting
 from turnmill_worker.layers.call import Call, Kind, Layer
 from turnmill_worker.layers.chains import Chains, ThreadStore
 from turnmill_worker.layers.compaction import Shortening
@@ -110,6 +111,12 @@ class Deps:
             threads=self.threads,
             gates=self.gates,
             defaults=self.defaults,
+            budgeting=Budgeting(
+                find=self.provider,
+                price=self.price,
+                reserve=self.ledger.reserve,
+                read_thread=self.ledger.history,
+            ),
         )
         object.__setattr__(self, "chains", chains)
         steps = Steps(ledger=self.step_ledger, tools=self.tools, accepting=self.accepting)
@@ -239,7 +246,14 @@ def _asking(holding: Holding, deps: Deps) -> Asking:
 
     def judge(found: Stop | ProviderError) -> Settlement:
         judged = _verdict(holding.claim, found, holding, deps)
-        return verdict.settlement(holding.claim, judged, provider_ms=0, cost_usd=None)
+        return verdict.settlement(
+            holding.claim,
+            judged,
+            provider_ms=0,
+            cost_usd=None,
+            reserved=holding.reserved,
+            may_have_cost=bool(holding.last),
+        )
 
     def told(claim: Claim, settlement: Settlement) -> None:
         stands = Settled(turn_id=claim.turn_id, state=settlement.state, due_at=None, next=None)
@@ -273,8 +287,10 @@ async def attempt(claim: Claim, holding: Holding, deps: Deps) -> Settlement:
         claim,
         found,
         provider_ms=round(elapsed * 1000),
-        cost_usd=cost,
+        cost_usd=_with_owed(cost, estimate, found, holding),
         priced_by=priced_by,
+        reserved=holding.reserved,
+        may_have_cost=_may_have_cost(found, estimate, holding),
         estimate=estimate,
         withheld=holding.withheld,
         partial=None if found.reply else holding.partial,
@@ -321,6 +337,26 @@ def _cost(
         "a price list", lambda: deps.price_source(claim.provider, model, usage.service_tier)
     )
     return cost, source or ""
+
+
+def _with_owed(
+    cost: Decimal | None, estimate: Usage | None, found: Verdict, holding: Holding
+) -> Decimal | None:
+    """Return the cost with that of calls which came before, and are in no books so far."""
+    if not holding.owed or (cost is None and (found.reply or estimate)):
+        return cost  # nothing is owed, or an unknown part makes an unknown sum
+    return holding.owed if cost is None else cost + holding.owed
+
+
+def _may_have_cost(found: Verdict, estimate: Usage | None, holding: Holding) -> bool:
+    """Tell whether nobody knows what the last call has cost: then it is all that was reserved.
+
+    Of one that we have cut ourselves while its reply came, our estimate is as good as any.
+    """
+    if found.reply or not holding.last:
+        return False
+    came = holding.partial is not None and holding.partial.bytes > 0
+    return not (found.state is TurnState.CANCELLED and came and estimate is not None)
 
 
 async def _call(claim: Claim, holding: Holding, deps: Deps) -> Found:

@@ -66,6 +66,7 @@ class Verdict:
     given_up: int | None = None
     answered_because: str | None = None
     answered_by: str | None = None
+    tells: bool = False  #: it is known by now what became of the call
 
 
 def of_answer(
@@ -80,6 +81,7 @@ def of_answer(
                 reply=answer,
                 request_id=answer.request_id,
                 kept=(*_ids(answer.kept), *_ids(answer.thread_ref)),
+                tells=True,
             )
         case Running():
             waiting = Verdict(
@@ -92,9 +94,12 @@ def of_answer(
             pause = policy.ask_again_after(claim.waited, floor=answer.poll_after, jitter=jitter)
             return _asked_again(claim, waiting, pause=pause, patience=patience)
         case Failed():
-            return _of_failed(claim, answer.error, policy=policy, jitter=jitter, patience=patience)
+            failed = _of_failed(
+                claim, answer.error, policy=policy, jitter=jitter, patience=patience
+            )
+            return replace(failed, tells=True)
         case Absent():
-            return _send_again(claim, outcome="absent")
+            return replace(_send_again(claim, outcome="absent"), tells=True)
         case Unknowable():
             if answer.resend_is_safe or claim.on_ambiguous is not OnAmbiguous.RECONCILE:
                 return _send_again(claim, outcome="unknowable")
@@ -339,11 +344,14 @@ def settlement(
     withheld: Done | None = None,
     partial: Partial | None = None,
     first_token_ms: int | None = None,
+    reserved: bool = False,
+    may_have_cost: bool = False,
 ) -> Settlement:
     """Return the verdict with the identity of the turn, and what the call has used and cost.
 
     Without a reply, `estimate` says what it has used, or an answer that was `withheld`, and
-    `partial` what had come of one.
+    `partial` what had come of one. Where
+    something is `reserved` for it and nobody knows what it has cost, it `may_have_cost` all of it.
     """
     reply = verdict.reply
     answered = reply or withheld
@@ -385,6 +393,9 @@ def settlement(
         given_up=verdict.given_up,
         answered_because=verdict.answered_because,
         answered_by=verdict.answered_by,
+        budgeted=reserved or (claim.budgeted and claim.kind != "send"),
+        unsettled=reserved and (may_have_cost or (usage is not None and cost_usd is None)),
+        reconciles=claim.budgeted and claim.kind != "send" and verdict.tells,
     )
 
 

@@ -12,7 +12,8 @@ from turnmill.domain.errors import StoreError, TurnmillError
 from turnmill.domain.idle import Retention
 from turnmill.store import kept
 from turnmill.store.database import Database
-from turnmill.store.nouns import events, usage
+from turnmill.store.line.charges import charge_orphans
+from turnmill.store.nouns import budgets, events, usage
 from turnmill.store.upkeep import jobs
 from turnmill.store.upkeep import retention as upkeep
 from turnmill.store.upkeep.invariants import violations
@@ -26,6 +27,8 @@ MOST_CHUNKS = 200
 
 _DAYS_ROLLED_UP = 2
 _CHECKED_BACK = timedelta(hours=2)
+#: What became of work in the background may be known as late as this.
+_KEEP_CHARGES = timedelta(days=35)
 
 
 class Upkeep:
@@ -144,6 +147,8 @@ class Upkeep:
             "job_runs": runs,
             "missed": self._in_chunks(kept.give_up_missed),
             "events": self._in_chunks(events.prune),
+            "reservations": self._in_chunks(charge_orphans),
+            "charges": self._in_chunks(budgets.forget_charges, older_than=_KEEP_CHARGES),
         }
 
     def _in_chunks(self, chunk: Callable[..., int], **options: Any) -> int:

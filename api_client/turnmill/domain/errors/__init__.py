@@ -27,6 +27,7 @@ TurnmillError
 │   ├── SessionNotFound
 │   ├── TurnNotFound
 │   ├── BatchNotFound
+│   ├── BudgetNotFound
 │   └── ToolCallNotFound
 ├── Conflict
 │   ├── SessionArchived
@@ -70,6 +71,7 @@ from turnmill.domain.errors.base import (
 from turnmill.domain.errors.callers import (
     BatchNotFound,
     BegunBeforeFork,
+    BudgetNotFound,
     CannotAdopt,
     Conflict,
     IdempotencyConflict,
@@ -130,6 +132,7 @@ __all__ = [
     "BatchNotFound",
     "BatchTimeout",
     "BegunBeforeFork",
+    "BudgetNotFound",
     "CannotAdopt",
     "ConfigurationError",
     "Conflict",

@@ -94,6 +94,13 @@ class ToolCallNotFound(NotFound):
     hint = "`turn.tool_calls()` lists them, as does `turnmill turns show ID`"
 
 
+class BudgetNotFound(NotFound):
+    """There is no such budget."""
+
+    code = "budget_not_found"
+    hint = "`turnmill budget ls` lists them"
+
+
 class Conflict(TurnmillError):
     """It does not go together with what stands."""
 

@@ -13,6 +13,7 @@ from turnmill.domain.states import CompactionKind, TurnState
 from turnmill.domain.summaries import opening
 from turnmill.store.codec import StoredHistory, content_of, parts_from
 from turnmill.store.compaction_records import CompactionRecord, NewCompaction, SaidTurn, Spoken
+from turnmill.store.line.charges import charge_part
 from turnmill.store.line.head import lock_sessions
 from turnmill.store.readable import ODD, readable
 from turnmill.store.records import Claim
@@ -69,6 +70,8 @@ def keep_compaction(conn: Connection, claim: Claim, made: NewCompaction) -> bool
         return False
     of_attempt = and_(attempts.c.turn_id == claim.turn_id, attempts.c.fence == claim.fence)
     conn.execute(update(attempts).where(of_attempt).values(_used(attempts, v)))
+    if claim.budgeted and made.cost_usd is not None:
+        charge_part(conn, claim.turn_id, claim.fence, made.cost_usd)
     of_session = sessions.c.id == claim.session_id
     conn.execute(update(sessions).where(of_session).values(_used(sessions, v)))
     before = select(func.coalesce(func.max(compactions.c.n), 0) + 1)

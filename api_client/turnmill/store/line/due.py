@@ -10,6 +10,7 @@ from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, SessionStatus, TurnState
 from turnmill.store.capabilities import Capability, require
 from turnmill.store.kept import is_due
+from turnmill.store.line.charges import to_be_tended
 from turnmill.store.line.endings import end_turns, remove_sessions
 from turnmill.store.line.head import lock_sessions, skipping_busy
 from turnmill.store.postgres import feeding
@@ -26,6 +27,7 @@ class Overdue(NamedTuple):
     deleted: bool
     kept: bool  #: by a vendor, though nobody needs it any more
     wished: bool  #: something, by somebody who may only look
+    budgets: bool  #: there is something to tell of one, or one was changed
 
 
 class Waits(NamedTuple):
@@ -36,7 +38,7 @@ class Waits(NamedTuple):
 
 
 def overdue(conn: Connection) -> Overdue:
-    """Look, in one round trip, for what is rarely there; five indexes that are mostly empty."""
+    """Look, in one round trip, for what is rarely there: mostly empty indexes, and budgets."""
     lost = select(turns.c.id).where(
         turns.c.state == TurnState.RUNNING, turns.c.lease_until < db_asof()
     )
@@ -44,7 +46,14 @@ def overdue(conn: Connection) -> Overdue:
     deleted = select(sessions.c.id).where(sessions.c.status == SessionStatus.DELETED)
     wished = select(wishes.c.turn_id)
     row = conn.execute(
-        select(lost.exists(), expired.exists(), deleted.exists(), is_due(), wished.exists())
+        select(
+            lost.exists(),
+            expired.exists(),
+            deleted.exists(),
+            is_due(),
+            wished.exists(),
+            to_be_tended(),
+        )
     ).one()
     return Overdue(*map(bool, row))
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, select, update
 
+from turnmill.domain.budgets import Scope
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import FINAL, UNFINISHED, TurnState
 from turnmill.store.engine import engine_of
@@ -17,6 +18,7 @@ from turnmill.store.kept import give_up_all, give_up_work
 from turnmill.store.line.head import move_lines, note_failures
 from turnmill.store.records import Moved
 from turnmill.store.rules.endings import Happening, close_calls, in_chunks, write_events
+from turnmill.store.schema.budget_tables import budgets
 from turnmill.store.schema.tables import announcements, sessions, turns
 from turnmill.store.types import db_now
 from turnmill.wire import SETTLED_CHANNEL
@@ -105,6 +107,9 @@ def remove_sessions(conn: Connection, session_ids: Collection[SessionId]) -> int
     tell_ended(conn, unfinished)
     conn.execute(delete(announcements).where(announcements.c.session_id.in_(session_ids)))
     give_up_all(conn, session_ids)
+    names = [str(one) for one in session_ids]
+    of_session = budgets.c.scope == Scope.SESSION
+    conn.execute(delete(budgets).where(of_session, budgets.c.name.in_(names)))
     return conn.execute(delete(sessions).where(sessions.c.id.in_(session_ids))).rowcount
 
 

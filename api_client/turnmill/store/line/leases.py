@@ -23,6 +23,7 @@ from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import OnAmbiguous, TurnState
 from turnmill.store.capabilities import Capability, require
 from turnmill.store.engine import engine_of
+from turnmill.store.line.charges import charge_lost
 from turnmill.store.line.endings import move_turns
 from turnmill.store.line.head import skipping_busy
 from turnmill.store.postgres import feeding
@@ -159,6 +160,7 @@ def take_lost(conn: Connection, *, lease: timedelta, limit: int = _CHUNK) -> Mov
         .where(attempts.c.turn_id.in_(turn_ids), attempts.c.fence == last)
         .values(ended_at=db_now(), outcome="lost", error_code="worker_lost")
     )
+    charge_lost(conn, turn_ids)
     return moved._replace(dead=_dead(conn, turn_ids))
 
 

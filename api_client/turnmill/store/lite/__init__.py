@@ -1,6 +1,7 @@
 """The engine for SQLite, in a file or in memory: the same moves in single steps."""
 
 from turnmill.store.lite.accepting import accept, accept_many, accept_new, start_many
+from turnmill.store.lite.charging import reserve
 from turnmill.store.lite.claiming import claim, claim_due, claim_suspects, extend, still_due
 from turnmill.store.lite.looking import (
     backlogs,
@@ -33,6 +34,7 @@ __all__ = [
     "notify",
     "owners_of",
     "require_fresh_reads",
+    "reserve",
     "settle",
     "start_many",
     "still_due",

@@ -22,6 +22,7 @@ from turnmill.store.rules.claiming import (
     asked_of,
     kind_of,
 )
+from turnmill.store.schema.budget_tables import budgets
 from turnmill.store.schema.tables import attempts, messages, pauses, sessions, turns
 from turnmill.store.types import db_after, db_now
 
@@ -175,8 +176,13 @@ def _from_rows(conn: Connection, head: Any, turn: Any, asked: Mapping[str, Any])
         benched=turn.benched,
         given_up=turn.given_up,
         because=turn.answered_because,
+        budgeted=turn.max_cost_usd is not None or _are_there_budgets(conn),
         **asked,
     )
+
+
+def _are_there_budgets(conn: Connection) -> bool:
+    return conn.execute(select(budgets.c.id).limit(1)).first() is not None
 
 
 def _asks(head: Any, target: int) -> tuple[str, str]:

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, literal, select, union_all, update
 
 from turnmill.domain.states import FINAL, TurnState
+from turnmill.store.lite.charging import charge
 from turnmill.store.records import Fenced, Locked, Settled, Settlement
 from turnmill.store.rules.endings import close_calls, write_events
 from turnmill.store.rules.heads import head_columns, settled
@@ -41,6 +42,8 @@ def _settle(conn: Connection, settlement: Settlement) -> Settled | Fenced | Lock
         .values(_by(OF_ATTEMPT, attempts.c, v, state))
     )
     _bring(conn, settlement)
+    if settlement.budgeted:
+        charge(conn, settlement)
     conn.execute(
         update(sessions)
         .where(sessions.c.id == settlement.session_id)

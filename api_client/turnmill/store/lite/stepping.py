@@ -19,6 +19,7 @@ from sqlalchemy import (
 
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import WAITING_CALLS, Effects, ToolCallState, TurnState
+from turnmill.store.lite.charging import charge
 from turnmill.store.records import Fenced, Locked
 from turnmill.store.rules.riders import insert_of
 from turnmill.store.rules.settling import FIELDS
@@ -76,6 +77,8 @@ def _advance(conn: Connection, step: Step) -> Advanced | Fenced:
         .values(_by(OF_SESSION, sessions.c, v, running))
     )
     _bring(conn, step)
+    if said.budgeted:
+        charge(conn, said)
     return Advanced(
         turn_id=said.turn_id, fence=turn.lease_fence, step=turn.step, attempt=turn.attempt, n=n
     )

@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Connection, Update, case, delete, func, or_, select, tuple_, update
 
@@ -33,6 +34,8 @@ class Event:
     turn_id: TurnId | None = None  #: None in a gap
     n: int  #: the number within its session; in a gap, how many events were missed
     at: datetime | None = None  #: None in a gap
+    budget_id: UUID | None = None  #: that it tells of
+    share: float | None = None  #: of the budget's limit, that was spent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,4 +271,6 @@ def _event(row: Any) -> Event:
         turn_id=TurnId(row.turn_id),
         n=row.n,
         at=row.at,
+        budget_id=row.budget_id,
+        share=row.share,
     )

@@ -263,6 +263,7 @@ def _copy(conn: Connection, turn_id: TurnId, new_id: TurnId) -> NewTurn:
         batch_line=old.batch_line,
         custom_id=old.custom_id,
         retry_of=turn_id,
+        max_cost_usd=old.max_cost_usd,
     )
 
 

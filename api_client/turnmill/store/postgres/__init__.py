@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection
 
 from turnmill.domain.ids import TurnId
+from turnmill.store.budget_records import Ask, Reserved
 from turnmill.store.postgres.accepting import (
     accept,
     accept_many,
@@ -37,6 +38,7 @@ __all__ = [
     "notify",
     "owners_of",
     "require_fresh_reads",
+    "reserve",
     "settle",
     "start_many",
     "still_due",
@@ -51,6 +53,13 @@ def settle(conn: Connection, settlements: Sequence[Settlement]) -> list[Settled 
     from turnmill.store.postgres import settling  # noqa: PLC0415
 
     return settling.settle(conn, settlements)
+
+
+def reserve(conn: Connection, asks: Sequence[Ask], *, tags: Sequence[str]) -> list[Reserved]:
+    """Reserve what calls may cost at the most, in one statement."""
+    from turnmill.store.postgres import charging  # noqa: PLC0415
+
+    return charging.reserve(conn, asks, tags=tags)
 
 
 # The same of steps: only turns that call tools take any.

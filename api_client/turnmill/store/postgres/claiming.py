@@ -113,7 +113,8 @@ WITH line AS ({{line}}), session AS (
         t.target, t.benched, t.given_up, t.answered_because,
         t.metadata::text AS metadata, t.claimed_for AS kind,
         t.claimed_for <> 'send' OR t.waits_for IS NOT NULL AS goes_on,
-        CASE WHEN t.claimed_for <> 'send' THEN t.expires_at END AS expires_at
+        CASE WHEN t.claimed_for <> 'send' THEN t.expires_at END AS expires_at,
+        t.max_cost_usd IS NOT NULL AS limited
 ), asked AS (
     UPDATE turnmill.attempts a SET fence = turn.lease_fence, polls = a.polls + 1,
         worker = %(owner)s, ended_at = NULL, outcome = NULL
@@ -152,7 +153,8 @@ SELECT turn.id, turn.session_id, turn.lease_fence, turn.kind, turn.claims, turn.
     CASE WHEN turn.kind <> 'send' AND turn.target > 0 THEN (
         SELECT ARRAY[a.provider, a.asked_model] FROM turnmill.attempts a
         WHERE a.turn_id = turn.id AND a.kind = 'send' ORDER BY a.fence DESC LIMIT 1
-    ) END
+    ) END,
+    turn.limited OR EXISTS (SELECT FROM turnmill.budgets)
 FROM turn JOIN session ON session.id = turn.session_id
 """
 _CLAIM_BY_IDS = _CLAIM.format(line=_BY_IDS)
@@ -278,4 +280,5 @@ def _from_row(row: Any) -> Claim:
         given_up=row[32],
         because=row[33],
         asked_of=asked_of(row[34]),
+        budgeted=row[35],
     )

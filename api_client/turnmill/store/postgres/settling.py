@@ -7,6 +7,7 @@ from sqlalchemy import Boolean, Connection, Text, Uuid, column, select, table, u
 
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import CLAIMABLE, FINAL, UNFINISHED, TurnState
+from turnmill.store.postgres import charging
 from turnmill.store.postgres.rendering import part, rendered, sets, typed
 from turnmill.store.records import Fenced, Locked, Settled, Settlement
 from turnmill.store.rules.accepting import in_json
@@ -34,7 +35,7 @@ _TURN = table(
 _STATE = _TURN.c.state
 
 _VERDICT = typed({field.name: field.type for field in FIELDS})
-_RIDERS, _CALLS = "<riders>", "<calls>"
+_RIDERS, _CALLS, _MONEY = "<riders>", "<calls>", "<money>"
 
 # One statement, so its snapshot is older than its locks. Whoever moves a turn updates the row of
 # its session; a lock brings that row's newest version, and `xmin` tells it from the one in the
@@ -84,7 +85,7 @@ WITH verdict AS (
     RETURNING turn.id AS settled_id, turn.state, turn.is_final, turn.available_at,
         s.id AS session_id, s.events, s.head_turn_id, s.head_lane,
         s.head_due_at <= clock_timestamp() AND s.status = 'active' AS due
-), {_RIDERS}{_CALLS}{ENDED_SQL}
+), {_RIDERS}{_CALLS}{_MONEY}{ENDED_SQL}
 SELECT session_id, settled_id, state, is_final, available_at, head_turn_id, head_lane, due
 FROM session LEFT JOIN told ON pg_notify IS NOT NULL
 UNION ALL
@@ -93,9 +94,9 @@ FROM mine WHERE id NOT IN (SELECT session_id FROM session)
 """
 
 
-def _with(riders: Iterable[Rider], calls: str = "") -> str:
+def _with(riders: Iterable[Rider], *, calls: str = "", money: str = "") -> str:
     brought = "".join(part(one, turn=_TURN) for one in riders)
-    return _STATEMENT.replace(_RIDERS, brought).replace(_CALLS, calls)
+    return _STATEMENT.replace(_RIDERS, brought).replace(_CALLS, calls).replace(_MONEY, money)
 
 
 _CLOSED = rendered(
@@ -103,20 +104,26 @@ _CLOSED = rendered(
     .where(tool_calls.c.turn_id == _TURN.c.id, *is_closed_by(_STATE))
     .values(closed_call(_STATE))
 )
+_CLOSING = f"closed AS (\n{_CLOSED}\n), "
+_PAYING = charging.part(verdicts="verdict")
 #: With what most verdicts bring, with all that any may bring, and with the end of open calls.
 _SETTLE = _with(rider for rider in RIDERS if rider.always)
 _SETTLE_ALL = _with(RIDERS)
-_SETTLE_STEPPED = _with(RIDERS, f"closed AS (\n{_CLOSED}\n), ")
+_SETTLE_STEPPED = _with(RIDERS, calls=_CLOSING)
+#: The first and the last of them with what becomes of reservations.
+_SETTLE_PAID = _with((rider for rider in RIDERS if rider.always), money=_PAYING)
+_SETTLE_PAID_STEPPED = _with(RIDERS, calls=_CLOSING, money=_PAYING)
 
 
 def settle(conn: Connection, settlements: Sequence[Settlement]) -> list[Settled | Fenced | Locked]:
     """Write verdicts, at most one for each session, in one statement."""
     session_ids = [one.session_id for one in settlements]
     brought = {rider.name: _brought(rider, settlements) for rider in RIDERS}
-    every = any(brought[rider.name] for rider in RIDERS if not rider.always)
-    statement = _SETTLE_ALL if every else _SETTLE
-    if any(one.has_calls for one in settlements):
-        statement = _SETTLE_STEPPED
+    statement = _statement(
+        every=any(brought[rider.name] for rider in RIDERS if not rider.always),
+        stepped=any(one.has_calls for one in settlements),
+        paid=any(one.budgeted for one in settlements),
+    )
     parameters = {
         "rows": in_json([row_of(one) for one in settlements]),
         "session_ids": session_ids,
@@ -129,6 +136,14 @@ def settle(conn: Connection, settlements: Sequence[Settlement]) -> list[Settled 
         done.get(one.turn_id) or (Locked if one.session_id in busy else Fenced)(turn_id=one.turn_id)
         for one in settlements
     ]
+
+
+def _statement(*, every: bool, stepped: bool, paid: bool) -> str:
+    if paid:
+        return _SETTLE_PAID_STEPPED if every or stepped else _SETTLE_PAID
+    if stepped:
+        return _SETTLE_STEPPED
+    return _SETTLE_ALL if every else _SETTLE
 
 
 def _brought(rider: Rider, settlements: Sequence[Settlement]) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, Integer, Text, Uuid, column, literal, select,
 
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import WAITING_CALLS, Effects, TurnState
+from turnmill.store.postgres import charging
 from turnmill.store.postgres.rendering import part, sets, typed
 from turnmill.store.records import Fenced, Locked
 from turnmill.store.rules.accepting import in_json
@@ -37,7 +38,8 @@ _WAITING = sql_list(frozenset(WAITING_CALLS))
 
 # As in settling: a session whose row is newer than this statement's snapshot counts as busy. Who
 # has asked for the end of the turn gets it: the verdict is written instead.
-_ADVANCE = f"""
+_MONEY = "<money>"
+_STATEMENT = f"""
 WITH step AS (
     SELECT * FROM jsonb_to_recordset(%(rows)s::jsonb)
         AS v ({typed({field.name: field.type for field in FIELDS})})
@@ -70,12 +72,14 @@ WITH step AS (
     UPDATE turnmill.sessions s SET
         {sets(OF_SESSION, _S, _V, _RUNNING)}
     FROM turn JOIN step v ON v.turn_id = turn.id WHERE s.id = turn.session_id
-), {"".join(part(one, turn=_TURN) for one in RIDERS)}mine_too AS (SELECT id FROM mine)
+), {"".join(part(one, turn=_TURN) for one in RIDERS)}{_MONEY}mine_too AS (SELECT id FROM mine)
 SELECT session_id, id, lease_fence, step, attempt, n FROM turn
 UNION ALL
 SELECT id, NULL, NULL, NULL, NULL, NULL
 FROM mine_too WHERE id NOT IN (SELECT session_id FROM turn)
 """
+_ADVANCE = _STATEMENT.replace(_MONEY, "")
+_ADVANCE_PAID = _STATEMENT.replace(_MONEY, charging.part(verdicts="step"))
 # Whose claim it is says the turn's row, which is locked as heartbeats do: its newest version.
 _HELD = """
     SELECT t.id, t.lease_fence FROM (SELECT DISTINCT turn_id, fence FROM told) AS o
@@ -134,7 +138,8 @@ def advance(conn: Connection, steps: Sequence[Step]) -> list[Advanced | Fenced |
             for rider in RIDERS
         },
     }
-    found = execute(conn, _ADVANCE, parameters).all()
+    paid = any(one.budgeted for one in settlements)
+    found = execute(conn, _ADVANCE_PAID if paid else _ADVANCE, parameters).all()
     done = {TurnId(row[1]): _advanced(row) for row in found if row[1] is not None}
     seen = {SessionId(row[0]) for row in found}
     busy = _still_there(conn, set(session_ids) - seen)

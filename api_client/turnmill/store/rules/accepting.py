@@ -65,6 +65,7 @@ TURN: tuple[Field, ...] = (
     Field("retry_of", attrgetter("retry_of")),
     Field("metadata", _metadata, default="'{{}}'"),
     Field("stream", lambda turn: turn.stream or None, default="false"),
+    Field("max_cost_usd", attrgetter("max_cost_usd")),
 )
 
 

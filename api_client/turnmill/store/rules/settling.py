@@ -94,6 +94,8 @@ FIELDS: tuple[Field, ...] = (
     _said("given_up", Integer()),
     _said("answered_because", Text()),
     _said("answered_by", Text()),
+    _said("unsettled", Boolean()),
+    _said("reconciles", Boolean()),
 )
 
 

@@ -5,6 +5,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Float,
     Index,
     Integer,
     PrimaryKeyConstraint,
@@ -28,6 +29,8 @@ events = Table(
     Column("kind", Text, nullable=False),
     Column("at", Timestamp, nullable=False, server_default=db_now()),
     Column("place", BigInteger),  # in the order in which readers see them; NULL: nobody looked yet
+    Column("budget_id", Uuid),  # that it tells of; NULL: of none
+    Column("share", Float),  # of the budget's limit, that was spent
     PrimaryKeyConstraint("session_id", "n"),
 )
 

@@ -33,7 +33,7 @@ VIEWED: Mapping[str, Sequence[str]] = MappingProxyType(
             *("id", "session_id", "seq", "state", "lane", "attempt", "max_attempts", "lost"),
             *("available_at", "expires_at", "lease_owner", "lease_until", "cancel_requested"),
             *("batch_id", "batch_line", "retry_of", "error_code", "waits_for", "finish_reason"),
-            *("stream", "step", "keep_partial", "own_history"),
+            *("stream", "step", "keep_partial", "own_history", "max_cost_usd"),
             *("target", "answered_by", "answered_because"),
             *("input_tokens", "output_tokens", "cached_tokens", "cost_usd"),
             *("created_at", "started_at", "finished_at"),
@@ -55,8 +55,18 @@ VIEWED: Mapping[str, Sequence[str]] = MappingProxyType(
             *("session_id", "n", "turn_id", "kind", "up_to_seq", "turns"),
             *("input_tokens", "output_tokens", "cost_usd", "created_at"),
         ),
+        # Neither whose they are: users and tags have names that callers chose.
+        "budgets": (
+            *("id", "scope", "period", "timezone", "limit_usd", "on_exceeded", "warn_at", "n"),
+            *("starts_at", "ends_at", "spent_usd", "reserved_usd", "estimated_usd"),
+            *("created_at", "updated_at"),
+        ),
+        "charges": (
+            *("turn_id", "fence", "budget_id", "period", "reserved_usd", "charged_usd"),
+            *("estimated_usd", "at"),
+        ),
         "batches": ("id", "last_line", "total", "created_at", "cancelled_at"),
-        "events": ("session_id", "n", "turn_id", "kind", "at", "place"),
+        "events": ("session_id", "n", "turn_id", "kind", "at", "place", "budget_id", "share"),
         "pauses": ("kind", "name", "since"),
         "limits": (
             *("provider", "model", "requests_per_minute", "tokens_per_minute", "concurrent"),

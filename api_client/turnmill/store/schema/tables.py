@@ -206,6 +206,7 @@ turns = Table(
     Column("step", Integer, nullable=False, server_default="1"),  # the model call it stands at
     Column("step_ref", Text, nullable=False, server_default=""),  # the thread as the last step left
     Column("keep_partial", Boolean, nullable=False, server_default=false()),  # when it is cancelled
+    Column("max_cost_usd", Numeric(20, 10)),  # of all its attempts; NULL: no limit of its own
     Column("finish_reason", Text),
     Column("own_history", Text),  # why it was asked without its vendor's thread; NULL: it was not
     # Of the session's targets, by number; 0 is its own provider and model. See `domain.targets`.

@@ -14,6 +14,7 @@ from turnmill.store.schema.tables import sql_list
 from turnmill.store.schema_name import named
 from turnmill.store.types import Timestamp
 from turnmill.store.upkeep.invariant import Invariant
+from turnmill.store.upkeep.invariants_of_budgets import OF_BUDGETS
 from turnmill.store.upkeep.invariants_of_events import OF_EVENTS
 from turnmill.store.upkeep.invariants_of_steps import OF_STEPS
 
@@ -295,6 +296,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     ),
     *OF_EVENTS,
     *OF_STEPS,
+    *OF_BUDGETS,
 )
 
 #: Holds only when everything that was accepted has had the time to end.

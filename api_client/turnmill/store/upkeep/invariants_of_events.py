@@ -33,7 +33,7 @@ OF_EVENTS = (
                     OVER (PARTITION BY e.session_id, e.turn_id ORDER BY e.n) AS then_came
                 FROM turnmill.events e JOIN turnmill.sessions s ON s.id = e.session_id
                     LEFT JOIN turnmill.turns t ON t.id = e.turn_id
-                WHERE {{sessions}}
+                WHERE {{sessions}} AND e.budget_id IS NULL
             ) AS told
             WHERE NOT {_EXCUSED.format(at="told.at")} AND CASE
                 WHEN told.then_came IS NOT NULL

@@ -1,5 +1,6 @@
 """Anthropic's Messages API: `POST /v1/messages`, the history sent along."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -14,6 +15,7 @@ from turnmill_worker.providers.anthropic.blocks import (
     tools_of,
 )
 from turnmill_worker.providers.anthropic.caching import mark
+from turnmill_worker.providers.counting import input_bound, output_bound
 from turnmill_worker.providers.failures import raise_error_inside
 from turnmill_worker.providers.offering import OF_TOOLS, reserved_of
 from turnmill_worker.providers.parameters import TOOLS, vendor_parameters
@@ -24,13 +26,23 @@ from turnmill_worker.providers.untrusted import (
     mappings,
     name,
     text,
+    tier,
 )
 from turnmill_worker.providers.usages import of_anthropic, summed
 
 PATH = "v1/messages"
+COUNT_PATH = "v1/messages/count_tokens"
 DEFAULT_MAX_TOKENS = 8192  #: the vendor wants a number; the setting `max_output_tokens` changes it
 
 _RESERVED = TOOLS | {"messages", "model", "prefill", "stream", "system"}
+
+_MOST = ("max_tokens",)
+_COUNTED = frozenset(
+    {"messages", "model", "output_config", "system", "thinking", "tool_choice", "tools"}
+)
+
+#: What changes no price.
+_ORDINARY = frozenset({"", "standard", "global", "not_available"})
 
 _FINISH = MappingProxyType(
     {
@@ -96,6 +108,33 @@ def counting(request: Request, paused: Paused | None) -> Callable[[Usage], None]
         return counted
     before = paused.usage
     return lambda usage: counted(summed(before, usage))
+
+
+def counted_body_of(request: Request) -> dict[str, Any]:
+    """Return the part of the body that decides how much is read: where it counts, all it takes."""
+    return {name: one for name, one in body_of(request).items() if name in _COUNTED}
+
+
+def most_of(request: Request) -> Usage:
+    """Return what the call may take at the most: all of its input may be put in the cache."""
+    told = input_bound(request)
+    settings = request.settings
+    asked = [settings.get("speed"), settings.get("inference_geo")]
+    return Usage(
+        input_tokens=told,
+        output_tokens=output_bound({"max_tokens": DEFAULT_MAX_TOKENS, **_given(settings)}, *_MOST),
+        cache_write_tokens=told,
+        cache_write_1h_tokens=told if '"1h"' in json.dumps(dict(settings), default=str) else 0,
+        service_tier=".".join(one for one in map(tier, asked) if one not in _ORDINARY),
+    )
+
+
+def _given(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return how long the reply may be, by the name that decides."""
+    for setting in ("max_tokens", "max_output_tokens"):
+        if setting in settings:
+            return {"max_tokens": settings[setting]}
+    return {}
 
 
 def pause_in(payload: Mapping[str, Any], *, before: Paused | None) -> Paused | None:

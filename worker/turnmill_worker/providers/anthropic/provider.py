@@ -1,23 +1,31 @@
 """Anthropic's Messages: the history is held by us and sent with each turn."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any, Self
 
 from anthropic import AsyncAnthropic
 
-from turnmill.domain.content import Kind, Native, Text, ToolCall, ToolOutput
+from turnmill.domain.content import Kind, Message, Native, Text, ToolCall, ToolOutput
 from turnmill.domain.errors import KeyMissing
-from turnmill_worker.providers.answers import id_in, read, refusal
+from turnmill_worker.providers.answers import id_in, read, refusal, tokens_in
 from turnmill_worker.providers.anthropic import messages
 from turnmill_worker.providers.anthropic.messages import Paused
 from turnmill_worker.providers.anthropic.streaming import Counted, MessageEvents
 from turnmill_worker.providers.http import DEFAULT_TIMEOUT, RawAnswer, Vendor, encoded, headers_of
 from turnmill_worker.providers.keys import account_of
 from turnmill_worker.providers.parameters import choice, refuse_prompt, refuse_thread, timeout_of
-from turnmill_worker.providers.port import Absent, Done, Emit, Request, Running, Unknowable
+from turnmill_worker.providers.port import (
+    Absent,
+    Done,
+    Emit,
+    Request,
+    Running,
+    Unknowable,
+    Usage,
+)
 from turnmill_worker.providers.streaming import Told, answered
 
 #: Requests of one answer, which the vendor pauses where it searches for long.
@@ -66,6 +74,17 @@ class AnthropicProvider:
         within = timeout_of(request.settings, default=DEFAULT_TIMEOUT)
         reply = await self._answered(request, within, told)
         return reply if told is None else await told.ended(reply)
+
+    def most(self, request: Request, thread: Sequence[Message]) -> Usage:
+        return messages.most_of(request)
+
+    async def count(self, request: Request) -> int:
+        """Ask https://docs.claude.com/en/api/messages-count-tokens."""
+        body = messages.counted_body_of(request)
+        answer = await self._vendor.call("POST", messages.COUNT_PATH, encoded(body))
+        if not answer.accepted:
+            raise refusal(answer, request_id=_REQUEST_ID, codes=_CODES)
+        return await read(answer, tokens_in, request_id=_REQUEST_ID)
 
     async def _answered(self, request: Request, within: timedelta, told: Told | None) -> Done:
         """Return the whole answer: where the vendor pauses, it is asked to go on."""

@@ -111,6 +111,23 @@ class MockProvider:
         refuse_unpaired(request)
         return await FAULTS[script.fault](self, request, script, emit)
 
+    def most(self, request: Request, thread: Sequence[Message]) -> Usage:
+        """Return what the reply will take, and up to what the session lets it take.
+
+        The mock pretends to know a thread of its own, and counts nothing of it.
+        """
+        usage = self._reply(request, Script.of(request)).usage
+        limit = request.settings.get("max_output_tokens")
+        if type(limit) is int and usage.output_tokens is not None:
+            usage = replace(usage, output_tokens=max(limit, usage.output_tokens))
+        return usage
+
+    async def count(self, request: Request) -> int:
+        """Return what its usage would say."""
+        told = _usage(request, ()).input_tokens
+        assert told is not None
+        return told
+
     async def check(self, request: Request) -> Done | Running | Absent | Unknowable:
         script = Script.of(request)
         if request.native_ref:
@@ -186,11 +203,14 @@ class MockProvider:
         seen = _messages_before(request)
         calls = script.calls_in(request)
         text = script.before_calls if calls else self._text(request, script, seen)
+        finish_reason = "tool_calls" if calls else "stop"
+        if (most := _most_said(request)) is not None and len(text) > most:
+            text, finish_reason = text[:most], "length"
         parts: Sequence[Part] = (Text(text), *calls) if text or not calls else calls
         return Done(
             parts=parts,
             usage=_usage(request, parts),
-            finish_reason="tool_calls" if calls else "stop",
+            finish_reason=finish_reason,
             thread_ref=_thread_ref(seen, request) if _is_chain(request) else "",
             request_id=f"mock-{_call_name(request).replace(':', '-')}",
             model=request.model,
@@ -318,6 +338,12 @@ def _call_name(request: Request) -> str:
 
 def _said(request: Request) -> str:
     return text_of_all([one for one in request.messages if one.role == "user"])
+
+
+def _most_said(request: Request) -> int | None:
+    """Return how many characters may be said; None: as many as there are."""
+    limit = request.settings.get("max_output_tokens")
+    return 4 * limit - 1 if type(limit) is int and limit > 0 else None
 
 
 def _usage(request: Request, reply: Sequence[Part]) -> Usage:

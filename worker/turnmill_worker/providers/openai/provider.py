@@ -12,8 +12,9 @@ from urllib.parse import quote
 from openai import AsyncOpenAI
 
 from turnmill.domain.content import Kind, Message, Native, Text, ToolCall, ToolOutput
-from turnmill.domain.errors import KeyMissing, ProviderError, ThreadLocked, ThreadLost
-from turnmill_worker.providers.answers import id_in, read, refusal
+from turnmill.domain.errors import KeyMissing, ProviderError, Rejected, ThreadLocked, ThreadLost
+from turnmill_worker.providers.answers import id_in, read, refusal, tokens_in
+from turnmill_worker.providers.counting import input_bound, output_bound
 from turnmill_worker.providers.failures import error_object_of
 from turnmill_worker.providers.http import DEFAULT_TIMEOUT, RawAnswer, Vendor, encoded, headers_of
 from turnmill_worker.providers.keys import account_of
@@ -26,9 +27,18 @@ from turnmill_worker.providers.parameters import (
     refuse_thread,
     timeout_of,
 )
-from turnmill_worker.providers.port import Absent, Done, Emit, Failed, Request, Running, Unknowable
+from turnmill_worker.providers.port import (
+    Absent,
+    Done,
+    Emit,
+    Failed,
+    Request,
+    Running,
+    Unknowable,
+    Usage,
+)
 from turnmill_worker.providers.streaming import Assembly, Told, answered
-from turnmill_worker.providers.untrusted import mapping, name
+from turnmill_worker.providers.untrusted import mapping, name, tier
 
 T = TypeVar("T")
 #: Makes a body, as often as one is sent.
@@ -105,6 +115,31 @@ class OpenAIProvider:
         else:
             reply = await self._send_response(request, told)
         return reply if told is None or isinstance(reply, Running) else await told.ended(reply)
+
+    def most(self, request: Request, thread: Sequence[Message]) -> Usage:
+        """Return what the call may take; in a chain, the reasoning of earlier steps as well."""
+        names: tuple[str, ...] = ("max_output_tokens",)
+        if choice(request.settings, "api", among=("responses", "chat")) == "chat":
+            names = ("max_output_tokens", "max_completion_tokens", "max_tokens")
+        told, said = input_bound(request, thread), output_bound(request.settings, *names)
+        if told is not None and request.thread_ref:
+            told += said * (request.step - 1)
+        return Usage(
+            input_tokens=told,
+            output_tokens=said,
+            cache_write_tokens=told,
+            service_tier=tier(request.settings.get("service_tier")).removeprefix("auto"),
+        )
+
+    async def count(self, request: Request) -> int:
+        """Ask https://platform.openai.com/docs/api-reference/responses/input-tokens."""
+        if choice(request.settings, "api", among=("responses", "chat")) == "chat":
+            raise Rejected("no_counting", hint="chat completions cannot be counted: exact=False")
+        body = responses.counted_body_of(request)
+        answer = await self._vendor.call("POST", responses.COUNT_PATH, encoded(body))
+        if not answer.accepted:
+            raise _refusal(answer)
+        return await read(answer, tokens_in, request_id=_REQUEST_ID)
 
     async def check(self, request: Request) -> Done | Running | Failed | Absent | Unknowable:
         if not request.native_ref:

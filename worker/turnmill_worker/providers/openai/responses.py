@@ -33,6 +33,7 @@ from turnmill_worker.providers.untrusted import (
 from turnmill_worker.providers.usages import of_openai
 
 PATH = "responses"
+COUNT_PATH = "responses/input_tokens"
 
 _RESERVED = TOOLS | {
     "conversation",
@@ -44,6 +45,10 @@ _RESERVED = TOOLS | {
     "stream",
     "stream_options",
 }
+
+_COUNTED = frozenset(
+    {"input", "instructions", "model", "reasoning", "text", "tool_choice", "tools", "truncation"}
+)
 
 #: A response that failed was not answered for certain: these are worth another try.
 _FAILED: Mapping[str, type[ProviderError]] = MappingProxyType(
@@ -93,6 +98,12 @@ def body_of(
         form = {"type": "json_schema", **form_of(request.output_schema)}
         body["text"] = {**mapping(body.get("text")), "format": form}
     return body
+
+
+def counted_body_of(request: Request) -> dict[str, Any]:
+    """Return the part of the body that decides how much is read, with the whole history in it."""
+    body = body_of(request, chain=False)
+    return {name: one for name, one in body.items() if name in _COUNTED}
 
 
 def _offer_tools(body: dict[str, Any], request: Request, *, chain: bool) -> None:

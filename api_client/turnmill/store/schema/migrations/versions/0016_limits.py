@@ -6,7 +6,7 @@ from alembic import op
 from turnmill.store.types import Json, Timestamp, db_now
 
 revision = "0016"
-down_revision = "0014"
+down_revision = "0015"
 phase = "pre"
 serves = "0007"
 

@@ -1,0 +1,107 @@
+"""Charges, where it is not a worker's verdict that ends a call: its claim was lost, or goes on."""
+
+from collections.abc import Collection
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
+
+from turnmill.domain.ids import TurnId
+from turnmill.domain.states import OnAmbiguous, TurnState
+from turnmill.store.rules.charging import Booking, book
+from turnmill.store.schema.budget_tables import budgets, charges
+from turnmill.store.schema.tables import sessions, turns
+from turnmill.store.types import db_after
+
+_NOTHING = Decimal(0)
+_A_WHILE = timedelta(minutes=10)
+
+
+def has_news() -> ColumnElement[bool]:
+    """Return whether so much of a budget is spent that somebody is to be told."""
+    return budgets.c.spent_usd >= budgets.c.tell_usd
+
+
+def to_be_tended() -> ColumnElement[bool]:
+    """Return whether there is such a budget, or one that was changed."""
+    changed = budgets.c.wake_until.is_not(None)
+    return select(budgets.c.id).where(or_(has_news(), changed)).exists()
+
+
+def charge_lost(conn: Connection, turn_ids: Collection[TurnId]) -> None:
+    """Charge what was reserved for calls of these turns, whose workers were lost, as estimates.
+
+    Nobody knows whether they were executed, but for sessions that note it before a call leaves: of
+    what never left nothing is charged. The caller's transaction holds the locks of the turns.
+    """
+    never_left = and_(sessions.c.on_ambiguous == OnAmbiguous.HOLD, turns.c.sent_at.is_(None))
+    rows = conn.execute(
+        select(charges, never_left.label("never_left"))
+        .join(turns, turns.c.id == charges.c.turn_id)
+        .join(sessions, sessions.c.id == turns.c.session_id)
+        .where(charges.c.turn_id.in_(turn_ids), charges.c.reserved_usd > 0)
+        .order_by(charges.c.turn_id)
+    ).all()
+    book(conn, [_moved(conn, row, _NOTHING if row.never_left else None) for row in rows])
+
+
+def charge_orphans(conn: Connection, *, limit: int = 500) -> int:
+    """Charge what is still reserved for claims that ended a while ago; return how many there were.
+
+    There are none, unless somebody has changed rows by hand, or code of before budgets was at work.
+    """
+    runs = and_(
+        turns.c.id == charges.c.turn_id,
+        turns.c.state == TurnState.RUNNING,
+        turns.c.lease_fence == charges.c.fence,
+    )
+    old = and_(charges.c.reserved_usd > 0, charges.c.at < db_after(-_A_WHILE.total_seconds()))
+    rows = conn.execute(
+        select(charges).where(old, ~select(turns.c.id).where(runs).exists()).limit(limit)
+    ).all()
+    book(conn, [_moved(conn, row, None) for row in rows])
+    return len(rows)
+
+
+def charge_part(conn: Connection, turn_id: TurnId, fence: int, cost: Decimal) -> None:
+    """Charge what a claim has cost so far, of what is reserved for it; the rest stays reserved."""
+    rows = conn.execute(
+        select(charges).where(
+            charges.c.turn_id == turn_id, charges.c.fence == fence, charges.c.reserved_usd > 0
+        )
+    ).all()
+    left = [max(row.reserved_usd - cost, _NOTHING) for row in rows]
+    book(
+        conn,
+        [_moved(conn, row, cost, left=rest) for row, rest in zip(rows, left, strict=True)],
+    )
+
+
+def _moved(
+    conn: Connection, row: Any, cost: Decimal | None, *, left: Decimal = _NOTHING
+) -> Booking:
+    """Charge this cost; None: all that is reserved, as an estimate."""
+    estimate = row.reserved_usd if cost is None else _NOTHING
+    spent = estimate if cost is None else cost
+    conn.execute(
+        update(charges)
+        .where(
+            charges.c.turn_id == row.turn_id,
+            charges.c.fence == row.fence,
+            charges.c.budget_id == row.budget_id,
+        )
+        .values(
+            reserved_usd=left,
+            charged_usd=row.charged_usd + spent,
+            estimated_usd=row.estimated_usd + estimate,
+        )
+    )
+    return Booking(
+        budget_id=row.budget_id,
+        period=row.period,
+        turn_id=row.turn_id,
+        reserved=row.reserved_usd - left,
+        spent=spent,
+        estimated=estimate,
+    )

@@ -1,0 +1,110 @@
+"""Budgets: `client.budgets`, what turns may cost."""
+
+from turnmill.domain.arguments import one_of
+from turnmill.domain.budgets import OnExceeded, Period, Scope, dollars, time_zone, warnings_given
+from turnmill.domain.checks import check_name
+from turnmill.domain.errors import InvalidInput
+from turnmill.new_ids import new_id
+from turnmill.settings import Settings
+from turnmill.store.budget_records import Budget, Holder, NewBudget
+from turnmill.store.nouns import budgets as rows
+from turnmill.store.nouns import sessions as session_rows
+from turnmill.verbs import intake
+from turnmill.verbs.refs import SessionRef, session_id
+from turnmill.verbs.verb import Connection, Effect, Verb, single, transaction
+
+_WHOSE = 'session=, user_id= or tag=("key", "value"), or none of them for everybody'
+
+
+class Whose:
+    """Whose budget is meant, as a caller names it."""
+
+    def __init__(
+        self,
+        *,
+        session: SessionRef | None,
+        user_id: object,
+        tag: object,
+        settings: Settings | None = None,
+    ) -> None:
+        """Raises InvalidInput; with `settings`, for a tag that no worker looks at, too."""
+        if sum(one is not None for one in (session, user_id, tag)) > 1:
+            raise InvalidInput("a budget is of one thing", hint=_WHOSE)
+        self._session = session
+        self._holder = Holder(Scope.ALL)
+        if user_id is not None:
+            self._holder = Holder(Scope.USER, check_name(user_id, name="user_id"))
+        if tag is not None:
+            self._holder = _tagged(tag, known=None if settings is None else settings.tags)
+
+    def on(self, conn: Connection) -> Holder:
+        """Return the holder; raises SessionNotFound."""
+        if self._session is None:
+            return self._holder
+        found = session_rows.get(conn, session_id(conn, self._session))
+        return Holder(Scope.SESSION, str(found.id))
+
+
+def _tagged(tag: object, *, known: tuple[str, ...] | None) -> Holder:
+    if not isinstance(tag, tuple | list) or len(tag) != 2:
+        raise InvalidInput("tag must be a key and a value", hint='tag=("team", "red")')
+    key = check_name(tag[0], name="the tag's key")
+    value = check_name(tag[1], name="the tag's value")
+    if known is not None and key not in known:
+        raise InvalidInput(
+            f"no tag is named {key}", hint="name it in TURNMILL_TAGS, of every worker too"
+        )
+    return Holder(Scope.TAG, key, value)
+
+
+def set_budget(
+    whose: Whose,
+    *,
+    limit_usd: object,
+    period: object,
+    timezone: object,
+    on_exceeded: object,
+    warn_at: object,
+) -> Verb[Budget]:
+    """Let a budget be so from now on."""
+    given = {
+        "limit_usd": dollars(limit_usd, name="limit_usd"),
+        "period": one_of(Period, period, name="period"),
+        "timezone": time_zone(timezone),
+        "on_exceeded": one_of(OnExceeded, on_exceeded, name="on_exceeded"),
+        "warn_at": warnings_given(warn_at),
+    }
+    budget_id = new_id()
+
+    def on(conn: Connection) -> Effect[Budget]:
+        new = NewBudget(holder=whose.on(conn), **given)
+        return Effect(rows.set_budget(conn, new, budget_id=budget_id))
+
+    return transaction(on)
+
+
+def get(whose: Whose, *, period: object) -> Verb[Budget]:
+    """Read a budget."""
+    wanted = _period(period)
+    return single(lambda conn: Effect(rows.get(conn, whose.on(conn), wanted)))
+
+
+def find(*, after: object, limit: object) -> Verb[list[Budget]]:
+    """Read a page of budgets."""
+    page = intake.listing(after=after, limit=limit)
+    return single(lambda conn: Effect(rows.find(conn, **page)))
+
+
+def remove(whose: Whose, *, period: object) -> Verb[None]:
+    """Bound these turns no more."""
+    wanted = _period(period)
+
+    def on(conn: Connection) -> Effect[None]:
+        rows.remove(conn, whose.on(conn), wanted)
+        return Effect(None)
+
+    return transaction(on)
+
+
+def _period(value: object) -> Period | None:
+    return None if value is None else one_of(Period, value, name="period")

@@ -1,0 +1,156 @@
+"""What a call may take is never less than its vendor counts, and not many times more."""
+
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.claims import a_claim
+from turnmill.domain.content import Message, Native, ToolCall, ToolOutput
+from turnmill.domain.counting import most_tokens
+from turnmill_worker.providers.anthropic import messages
+from turnmill_worker.providers.anthropic.provider import AnthropicProvider
+from turnmill_worker.providers.counting import MOST_OUTPUT, input_bound, most_cost, most_of
+from turnmill_worker.providers.mock.provider import MockProvider
+from turnmill_worker.providers.openai.provider import OpenAIProvider
+from turnmill_worker.providers.port import Request, ToolOffer, Usage
+from turnmill_worker.providers.pricing import price
+from turnmill_worker.turn.run import request_of
+
+PROSE = (
+    "The rain had stopped before noon, and the streets of the town, which are narrow and steep,"
+    " shone in the light that came between the clouds. Nobody was about but the baker's boy. "
+)
+
+
+def a_request(text: str = "hello", **options: object) -> Request:
+    from dataclasses import replace
+
+    made = request_of(a_claim(messages=[Message.of("user", text)]))
+    return replace(made, **options)  # type: ignore[arg-type]
+
+
+@given(
+    st.lists(st.text(max_size=200), min_size=1, max_size=5),
+    st.integers(min_value=0, max_value=400),
+    st.booleans(),
+)
+def test_the_mock_counts_beforehand_what_it_counts_afterwards(
+    said: list[str], limit: int, limited: bool
+) -> None:
+    import asyncio
+
+    mock = MockProvider()
+    history = [Message.of("user", one) for one in said]
+    settings = {"max_output_tokens": limit} if limited else {}
+    request = a_request(said[0], history=history, system_prompt=said[-1], settings=settings)
+    done = asyncio.run(mock.send(request))
+    assert done is not None
+    usage, most = done.usage, mock.most(request, ())  # type: ignore[union-attr]
+    assert most.input_tokens == usage.input_tokens
+    assert most.output_tokens is not None and usage.output_tokens is not None
+    assert usage.output_tokens <= most.output_tokens <= max(limit, usage.output_tokens)
+
+
+def test_a_mock_that_may_say_little_says_no_more() -> None:
+    import asyncio
+
+    done = asyncio.run(MockProvider().send(a_request("x" * 150, settings={"max_output_tokens": 5})))
+    assert done.usage.output_tokens == 5  # type: ignore[union-attr]
+    assert done.finish_reason == "length"  # type: ignore[union-attr]
+
+
+@given(st.text(max_size=500))
+def test_no_text_has_more_tokens_than_bytes(text: str) -> None:
+    bound = most_tokens([Message.of("user", text)])
+    assert bound is not None and bound >= len(text.encode(errors="surrogatepass"))
+
+
+def test_english_prose_is_counted_five_times_at_the_most() -> None:
+    text = PROSE * 50
+    bound = most_tokens([Message.of("user", text)])
+    words = len(text.split())  # each is a token at the least
+    assert bound is not None and words < bound < 6 * words
+
+
+def test_tools_calls_outputs_and_items_of_a_vendor_count() -> None:
+    tool = ToolOffer(name="weather", description="d" * 100, parameters={"type": "object"})
+    bare = input_bound(a_request())
+    offered = input_bound(a_request(tools=(tool,), output_schema={"type": "object"}))
+    assert bare is not None and offered is not None and offered > bare + 1_000
+    said = [
+        Message("assistant", (ToolCall(id="1", name="w", arguments="a" * 300),)),
+        Message("tool", (ToolOutput(call_id="1", output="o" * 300),)),
+        Message("assistant", (Native(provider="openai", item="i" * 300),)),
+    ]
+    with_calls = input_bound(a_request(history=said))
+    assert with_calls is not None and with_calls > bare + 900
+    thread = input_bound(a_request(), said)
+    assert thread == with_calls
+
+
+def openai() -> OpenAIProvider:
+    return OpenAIProvider.__new__(OpenAIProvider)
+
+
+def anthropic() -> AnthropicProvider:
+    return AnthropicProvider.__new__(AnthropicProvider)
+
+
+def test_what_a_vendor_may_say_is_what_it_is_told() -> None:
+    told = {"max_output_tokens": 77}
+    assert most_of(openai(), a_request(settings=told), ()).output_tokens == 77
+    assert most_of(openai(), a_request(), ()).output_tokens == MOST_OUTPUT
+    chat = {"api": "chat", "max_completion_tokens": 55}
+    assert most_of(openai(), a_request(settings=chat), ()).output_tokens == 55
+    assert most_of(anthropic(), a_request(settings=told), ()).output_tokens == 77
+    default = most_of(anthropic(), a_request(), ()).output_tokens
+    assert default == messages.DEFAULT_MAX_TOKENS == messages.body_of(a_request())["max_tokens"]
+    given_ = {"max_tokens": 11, "max_output_tokens": 77}
+    assert most_of(anthropic(), a_request(settings=given_), ()).output_tokens == 11
+
+
+def test_the_reasoning_of_earlier_steps_is_read_again_in_a_chain() -> None:
+    first = a_request(thread_ref="resp_1", settings={"max_output_tokens": 1_000})
+    later = a_request(thread_ref="resp_1", step=3, settings={"max_output_tokens": 1_000})
+    before, after = (most_of(openai(), one, ()).input_tokens for one in (first, later))
+    assert before is not None and after == before + 2_000
+
+
+@pytest.mark.parametrize("model", ["claude-sonnet-4-5", "claude-opus-4-1"])
+def test_the_most_is_that_of_the_dearest_kind_of_input(model: str) -> None:
+    request = a_request("x" * 10_000, settings={"max_output_tokens": 100})
+    most = most_of(anthropic(), request, ())
+    told = most.input_tokens
+    assert told is not None
+    found = most_cost(price, "anthropic", model, most)
+    assert found is not None
+    for usage in (
+        Usage(input_tokens=told, output_tokens=100),
+        Usage(input_tokens=told, output_tokens=100, cached_tokens=told),
+        Usage(input_tokens=told, output_tokens=100, cache_write_tokens=told),
+    ):
+        cost = price("anthropic", model, usage)
+        assert cost is not None and cost <= found
+    hour = a_request(settings={"cache_control": {"type": "ephemeral", "ttl": "1h"}})
+    assert most_of(anthropic(), hour, ()).cache_write_1h_tokens
+
+
+def test_a_model_or_tier_that_nobody_prices_has_no_most() -> None:
+    most = most_of(openai(), a_request(settings={"service_tier": "platinum"}), ())
+    assert most_cost(price, "openai", "gpt-5", most) is None
+    assert most_cost(price, "openai", "unheard-of", most_of(openai(), a_request(), ())) is None
+
+
+class Odd:
+    """A provider of somebody's whose bound makes no sense."""
+
+    def most(self, request: Request, thread: object) -> object:
+        raise RuntimeError(string.ascii_letters)
+
+
+def test_a_bound_that_breaks_is_none() -> None:
+    most = most_of(Odd(), a_request(), ())
+    assert (most.input_tokens, most.output_tokens) == (None, None)
+    assert most_cost(price, "openai", "gpt-5", most) is None

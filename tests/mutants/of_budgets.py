@@ -1,0 +1,101 @@
+"""Broken versions of what keeps money, each with the test that tells it from the real one."""
+
+from typing import Any
+
+import pytest
+
+from tests.mutants.mutants import Mutant, instead, without
+from turnmill.store.line import leases
+from turnmill.store.postgres import charging, settling, stepping
+from turnmill_worker.layers.holding import Holding
+
+_BUDGETS = "tests/contract/store/test_budgets.py"
+_IN_TIME = "tests/contract/store/test_budgets_in_time.py"
+_LAYER = "tests/unit/test_budget_layer.py"
+
+
+def _unpaid(patch: pytest.MonkeyPatch) -> None:
+    for name in ("_SETTLE_PAID", "_SETTLE_PAID_STEPPED"):
+        patch.setattr(settling, name, settling._SETTLE_STEPPED)
+
+
+def _settling(*change: str) -> Any:
+    def apply(patch: pytest.MonkeyPatch) -> None:
+        for name in ("_SETTLE_PAID", "_SETTLE_PAID_STEPPED"):
+            without(settling, name, (change[0], change[1]))(patch)
+
+    return apply
+
+
+OF_BUDGETS: dict[str, Mutant] = {
+    "reserved_for_ever": Mutant(
+        rule="what is reserved comes back with the verdict",
+        breaks=_unpaid,
+        killed_by=f"{_BUDGETS}::test_what_a_call_may_cost_is_reserved_and_what_it_did_is_charged"
+        "[postgres]",
+    ),
+    "reserved_without_fence": Mutant(
+        rule="money is reserved by whoever holds the turn, and nobody else",
+        breaks=without(
+            charging,
+            "_RESERVE",
+            (" AND t.lease_fence = asked.fence", ""),
+            (" AND (t.state || '') = 'running'", ""),
+        ),
+        killed_by=f"{_BUDGETS}::test_who_lost_the_turn_reserves_nothing[postgres]",
+    ),
+    "group_lets_all_through": Mutant(
+        rule="calls of one group line up in their budget",
+        breaks=without(
+            charging, "_RESERVE", ("b.of_turn OR b.room >= sum(b.more)", "b.room >= min(b.more)")
+        ),
+        killed_by=f"{_BUDGETS}::test_a_group_takes_what_fits_and_no_call_is_in_the_way_of_a"
+        "_smaller_one[postgres]",
+    ),
+    "reservations_do_not_count": Mutant(
+        rule="what is reserved is spent, for whoever comes next",
+        breaks=without(
+            charging, "_RESERVE", ("GREATEST(w.unspent - w.reserved, 0)", "GREATEST(w.unspent, 0)")
+        ),
+        killed_by=f"{_BUDGETS}::test_a_call_that_fits_but_for_reservations_waits_for_them_a_little"
+        "[postgres]",
+    ),
+    "one_budget_is_enough": Mutant(
+        rule="a call fits into all budgets of its turn",
+        breaks=without(
+            charging,
+            "_RESERVE",
+            ("HAVING bool_and(COALESCE(more <= room", "HAVING bool_or(COALESCE(more <= room"),
+            ("HAVING bool_and(fits)", "HAVING bool_or(fits)"),
+        ),
+        killed_by=f"{_BUDGETS}::test_a_call_has_to_fit_into_every_budget_of_its_turn[postgres]",
+    ),
+    "lost_for_nothing": Mutant(
+        rule="what a lost worker had reserved is charged as an estimate",
+        breaks=instead(leases, "charge_lost", lambda *_: None),
+        killed_by=f"{_BUDGETS}::test_what_a_lost_worker_had_reserved_is_charged_as_an_estimate"
+        "[postgres]",
+    ),
+    "estimates_for_ever": Mutant(
+        rule="a check that tells the truth takes an estimate back",
+        breaks=_settling("OR v.reconciles AND", "OR false AND"),
+        killed_by=f"{_BUDGETS}::test_work_in_the_background_is_an_estimate_until_it_is_done"
+        "[postgres]",
+    ),
+    "steps_for_nothing": Mutant(
+        rule="each step is charged as it comes",
+        breaks=lambda patch: patch.setattr(stepping, "_ADVANCE_PAID", stepping._ADVANCE),
+        killed_by=f"{_BUDGETS}::test_each_step_is_charged_as_it_comes[postgres]",
+    ),
+    "late_calls_in_the_new_period": Mutant(
+        rule="a call is charged to the period that it was reserved in",
+        breaks=_settling(" AND b.n = x.period", ""),
+        killed_by=f"{_IN_TIME}::test_a_period_that_is_over_begins_anew_and_late_calls_are_charged"
+        "_to_the_one_before[postgres]",
+    ),
+    "nothing_is_owed": Mutant(
+        rule="a claim owes for its calls before the last",
+        breaks=instead(Holding, "owes", lambda self: None),
+        killed_by=f"{_LAYER}::test_a_claim_owes_for_its_calls_before_the_last[asyncio]",
+    ),
+}

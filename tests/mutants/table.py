@@ -1,0 +1,7 @@
+"""All mutants by name."""
+
+from tests.mutants.mutants import MUTANTS as OF_THE_PROTOCOL
+from tests.mutants.mutants import Mutant
+from tests.mutants.of_budgets import OF_BUDGETS
+
+MUTANTS: dict[str, Mutant] = {**OF_THE_PROTOCOL, **OF_BUDGETS}

@@ -1,0 +1,78 @@
+"""Counting: what a call may take at the most, before anybody is paid.
+
+A provider that knows how its vendor counts says it itself (`Bounds`). Of any other one the input is
+bounded by its bytes: see `turnmill.domain.counting`.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from decimal import ROUND_CEILING, Decimal
+from functools import partial
+from typing import Any
+
+from turnmill.domain.budgets import PLACES
+from turnmill.domain.content import Message
+from turnmill.domain.counting import most_tokens
+from turnmill_worker.providers.boundary import attempted, cost_of, usage_of
+from turnmill_worker.providers.port import Bounds, Request, Usage
+
+#: No model says more in one call. The setting `max_output_tokens` lets it say less.
+MOST_OUTPUT = 131_072
+
+#: Returns US dollars for provider, model and usage; None where nobody knows.
+Price = Callable[[str, str, Usage], Decimal | None]
+
+
+def most_of(provider: object, request: Request, thread: Sequence[Message]) -> Usage:
+    """Return what the call may take at the most, the dearest kinds of tokens included.
+
+    `thread` is what its vendor has kept of the conversation, and reads again.
+    """
+    if isinstance(provider, Bounds):
+        return usage_of(attempted("a provider's bound", lambda: provider.most(request, thread)))
+    told = input_bound(request, thread)
+    return Usage(
+        input_tokens=told,
+        output_tokens=output_bound(request.settings, "max_output_tokens"),
+        cache_write_tokens=told,
+    )
+
+
+def most_cost(price: Price, provider: str, model: str, most: Usage) -> Decimal | None:
+    """Return the most that such a call may cost, rounded up; None where nobody knows.
+
+    A part of the input may turn out to be dearer than the rest, in a cache, or cheaper; and a call
+    may be served in the standard tier, though another one was asked for.
+    """
+    told = most.input_tokens
+    kinds = [most]
+    if most.cache_write_tokens:
+        kinds.append(Usage(input_tokens=told, output_tokens=most.output_tokens))
+    if most.service_tier:
+        kinds.append(Usage(input_tokens=told, output_tokens=most.output_tokens))
+    costs = [cost_of(partial(price, provider, model, one)) for one in kinds]
+    known = [one for one in costs if one is not None]
+    if not known or costs[0] is None:
+        return None
+    return max(known).quantize(PLACES, rounding=ROUND_CEILING)
+
+
+def input_bound(request: Request, thread: Sequence[Message] = ()) -> int | None:
+    """Return how many tokens are read at the most; None where there is what nobody can count."""
+    others = [request.system_prompt or ""]
+    for tool in request.tools:
+        others += [tool.name, tool.description, json.dumps(tool.parameters)]
+    if request.output_schema is not None:
+        others.append(json.dumps(request.output_schema))
+    forms = len(request.tools) + (request.output_schema is not None)
+    said = (*thread, *request.history, *request.messages)
+    return most_tokens(said, others=others, tools=forms)
+
+
+def output_bound(settings: Mapping[str, Any], *names: str) -> int:
+    """Return how many tokens may be said: the first of these settings that says it."""
+    for name in names:
+        value = settings.get(name)
+        if type(value) is int and 0 < value <= MOST_OUTPUT:
+            return value
+    return MOST_OUTPUT
