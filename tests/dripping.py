@@ -15,9 +15,10 @@ from turnmill.settings import Settings
 from turnmill.store.database import Database
 from turnmill_worker.providers.port import Done, Emit, Request, Unknowable
 from turnmill_worker.streams.carriers import carrier_for
+from turnmill_worker.turn.deps import Deps
 from turnmill_worker.turn.in_hand import InHand
 from turnmill_worker.turn.ledger import GroupedLedger
-from turnmill_worker.turn.run import Deps, run_claim, run_turn
+from turnmill_worker.turn.run import run_claim, run_turn
 from turnmill_worker.turn.slots import Slots
 
 _LEASE = timedelta(minutes=5)

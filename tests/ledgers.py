@@ -16,8 +16,8 @@ from turnmill.store.codec import StoredHistory, content_of
 from turnmill.store.compaction_records import NewCompaction, SaidTurn, Spoken
 from turnmill.store.records import Claim, Fenced, Settled, Settlement
 from turnmill_worker.providers.port import Provider
+from turnmill_worker.turn.deps import Deps
 from turnmill_worker.turn.in_hand import InHand
-from turnmill_worker.turn.run import Deps
 from turnmill_worker.turn.slots import Slots
 
 SAID = [

@@ -19,7 +19,7 @@ from turnmill_worker.process import dispatcher
 from turnmill_worker.process.closing import Closing
 from turnmill_worker.process.feeder import Feeder
 from turnmill_worker.process.poller import Poller
-from turnmill_worker.turn import run as turn
+from turnmill_worker.turn import attempt as turn
 from turnmill_worker.turn.ledger import GroupedLedger
 from turnmill_worker.turn.reservations import Reservations
 from turnmill_worker.turn.step_ledger import StepLedger

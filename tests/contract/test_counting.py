@@ -16,7 +16,7 @@ from turnmill_worker.providers.mock.provider import MockProvider
 from turnmill_worker.providers.openai.provider import OpenAIProvider
 from turnmill_worker.providers.port import Request, ToolOffer, Usage
 from turnmill_worker.providers.pricing import price
-from turnmill_worker.turn.run import request_of
+from turnmill_worker.turn.attempt import request_of
 
 PROSE = (
     "The rain had stopped before noon, and the streets of the town, which are narrow and steep,"

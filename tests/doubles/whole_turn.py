@@ -15,8 +15,9 @@ from turnmill.store.compaction_records import NewCompaction, Spoken
 from turnmill.store.records import Claim, Fenced, Settled, Settlement
 from turnmill_worker.providers.port import Provider
 from turnmill_worker.providers.pricing import price
+from turnmill_worker.turn.deps import Deps
 from turnmill_worker.turn.in_hand import InHand
-from turnmill_worker.turn.run import Deps, run_claim
+from turnmill_worker.turn.run import run_claim
 from turnmill_worker.turn.slots import Slots
 
 _MOST_CLAIMS = 30

@@ -18,9 +18,9 @@ from turnmill_worker.providers.openai.provider import OpenAIProvider
 from turnmill_worker.providers.port import Provider
 from turnmill_worker.providers.pricing import price
 from turnmill_worker.tools.offered import Tools
+from turnmill_worker.turn.deps import Deps
 from turnmill_worker.turn.in_hand import InHand
 from turnmill_worker.turn.ledger import GroupedLedger
-from turnmill_worker.turn.run import Deps
 from turnmill_worker.turn.slots import Slots
 
 

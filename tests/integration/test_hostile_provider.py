@@ -40,9 +40,9 @@ from turnmill_worker.providers.registry import ProviderRegistry
 from turnmill_worker.stack.process import wait_until
 from turnmill_worker.turn import verdict
 from turnmill_worker.turn.bulk import run_bulk
+from turnmill_worker.turn.deps import Deps
 from turnmill_worker.turn.in_hand import InHand
 from turnmill_worker.turn.ledger import GroupedLedger
-from turnmill_worker.turn.run import Deps
 from turnmill_worker.turn.slots import Slots
 
 NEIGHBOURS = 50

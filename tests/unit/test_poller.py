@@ -18,8 +18,8 @@ from turnmill.store.compaction_records import NewCompaction, Spoken
 from turnmill.store.records import Claim, Settled, Settlement
 from turnmill_worker.process.poller import Hints, Poller
 from turnmill_worker.providers.port import Done, Provider, Request
+from turnmill_worker.turn.deps import Deps
 from turnmill_worker.turn.in_hand import InHand
-from turnmill_worker.turn.run import Deps
 from turnmill_worker.turn.slots import Slots
 
 pytestmark = pytest.mark.anyio

@@ -25,8 +25,9 @@ from turnmill_worker.pool.bridge import Driven, await_here
 from turnmill_worker.providers import calls
 from turnmill_worker.providers.boundary import Answer
 from turnmill_worker.providers.port import Done, Provider, Request
+from turnmill_worker.turn.deps import Deps
 from turnmill_worker.turn.in_hand import InHand
-from turnmill_worker.turn.run import Deps, Ended, Outrun, run_turn
+from turnmill_worker.turn.run import Ended, Outrun, run_turn
 from turnmill_worker.turn.slots import Slots
 from turnmill_worker.turn.verdict import MAX_FAULTS
 from turnmill_worker.turn.written import Written

@@ -1,6 +1,8 @@
 """What a store can promise beyond keeping turns: named, so that code asks for what it means."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -46,3 +48,16 @@ def require(conn: Connection, capability: Capability) -> None:
     """Raise UnsupportedByStore where the store cannot do that."""
     if capability not in capabilities_of(conn):
         raise UnsupportedByStore(f"this store is not made for that: it has no {capability}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vitals:
+    """A store as it stands."""
+
+    product: str  #: with its version
+    now: datetime  #: by its own clock
+    encoding: str
+    durable: bool  #: a commit stands on disk before it is confirmed
+    most_connections: int | None
+    connections: int
+    read_only: bool  #: it takes no writes, from this role and now

@@ -11,6 +11,7 @@ from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane
 from turnmill.store import postgres
 from turnmill.store.budget_records import Ask, Reserved
+from turnmill.store.capabilities import Vitals
 from turnmill.store.codec import StoredHistory
 from turnmill.store.records import (
     Accepted,
@@ -22,7 +23,6 @@ from turnmill.store.records import (
     Settlement,
     Start,
     Taken,
-    Vitals,
     Written,
 )
 from turnmill.store.step_records import Advanced, CallEnd, Step, ToBegin

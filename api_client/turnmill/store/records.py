@@ -436,16 +436,3 @@ class Locked:
     """Another transaction holds the session; nothing was changed: try again."""
 
     turn_id: TurnId
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Vitals:
-    """A store as it stands."""
-
-    product: str  #: with its version
-    now: datetime  #: by its own clock
-    encoding: str
-    durable: bool  #: a commit stands on disk before it is confirmed
-    most_connections: int | None
-    connections: int
-    read_only: bool  #: it takes no writes, from this role and now

@@ -19,9 +19,9 @@ from turnmill_worker.providers.port import Provider
 from turnmill_worker.providers.pricing import window
 from turnmill_worker.streams.publishing import Carrier
 from turnmill_worker.tools.known import tools_of
+from turnmill_worker.turn.deps import Deps
 from turnmill_worker.turn.in_hand import InHand
 from turnmill_worker.turn.ledger import GroupedLedger
-from turnmill_worker.turn.run import Deps
 from turnmill_worker.turn.slots import Slots
 
 

@@ -11,8 +11,8 @@ from turnmill_worker.process.dispatcher import Dispatcher
 from turnmill_worker.process.feeder import Feeder
 from turnmill_worker.process.poller import Hints, Poller
 from turnmill_worker.process.quarantine import Quarantine
+from turnmill_worker.turn.deps import Deps
 from turnmill_worker.turn.ledger import GroupedLedger
-from turnmill_worker.turn.run import Deps
 
 
 class Dispatching:

@@ -29,10 +29,11 @@ from turnmill_worker.process.observing import Observing
 from turnmill_worker.providers.boundary import name_of
 from turnmill_worker.providers.registry import ProviderRegistry
 from turnmill_worker.streams.carriers import carrier_to
+from turnmill_worker.turn.deps import Deps
 from turnmill_worker.turn.failing import warn_of_loss
 from turnmill_worker.turn.in_hand import InHand
 from turnmill_worker.turn.ledger import GroupedLedger
-from turnmill_worker.turn.run import Deps, run_claim
+from turnmill_worker.turn.run import run_claim
 from turnmill_worker.turn.slots import Slots
 
 logger = logging.getLogger("turnmill.runner")

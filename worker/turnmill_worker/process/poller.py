@@ -16,7 +16,8 @@ from typing import Any, Protocol, assert_never
 from turnmill.domain.errors import StoreError
 from turnmill.domain.states import Lane
 from turnmill_worker.turn.bulk import claim_many, run_bulk
-from turnmill_worker.turn.run import Deps, run_one
+from turnmill_worker.turn.deps import Deps
+from turnmill_worker.turn.run import run_one
 
 logger = logging.getLogger("turnmill.poller")
 

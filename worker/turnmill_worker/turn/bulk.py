@@ -11,7 +11,8 @@ from turnmill.domain.ids import BatchId, TurnId
 from turnmill.domain.states import Lane
 from turnmill.store.records import Claim
 from turnmill_worker.providers.boundary import name_of
-from turnmill_worker.turn.run import Deps, Ended, Outcome, run_one
+from turnmill_worker.turn.deps import Deps
+from turnmill_worker.turn.run import Ended, Outcome, run_one
 
 logger = logging.getLogger("turnmill.bulk")
 

@@ -2,125 +2,33 @@
 
 import asyncio
 import logging
-import random
-import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from decimal import Decimal
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar
 
-from turnmill.domain.content import TEXT_ONLY
-from turnmill.domain.content import Kind as PartKind
-from turnmill.domain.errors import MaybeSent, NotSent, ProviderError, StoreError
+from turnmill.domain.errors import ProviderError, StoreError
 from turnmill.domain.ids import TurnId
-from turnmill.domain.retry import RetryPolicy
 from turnmill.domain.states import Lane, TurnState
 from turnmill.store.records import Claim, Fenced, Head, Settled, Settlement
-from turnmill_worker.layers.budget import Budgeting
-from turnmill_worker.layers.call import Call, Kind, Layer
-from turnmill_worker.layers.chains import Chains, ThreadStore
-from turnmill_worker.layers.compaction import Shortening
-from turnmill_worker.layers.history import chosen
 from turnmill_worker.layers.holding import Holding, Stop
-from turnmill_worker.layers.partial import Partial
-from turnmill_worker.layers.registered import Named
-from turnmill_worker.layers.targets import aimed, has_targets
+from turnmill_worker.layers.targets import aimed
 from turnmill_worker.providers import boundary, calls
-from turnmill_worker.providers.boundary import Answer, Bug, Fault
-from turnmill_worker.providers.port import Done, Emit, Provider, Request, Usage
-from turnmill_worker.streams.carriers import Nobody
-from turnmill_worker.streams.publishing import Carrier
-from turnmill_worker.tools.offered import Tools
-from turnmill_worker.turn import estimates, verdict
-from turnmill_worker.turn.beside import Beside
+from turnmill_worker.turn import verdict
+from turnmill_worker.turn.attempt import attempt, judged
+from turnmill_worker.turn.deps import Deps
 from turnmill_worker.turn.failing import FAILING, warn_of_failure
-from turnmill_worker.turn.fallback import Window, moved_on
-from turnmill_worker.turn.gauge import Gauge
-from turnmill_worker.turn.in_hand import InHand, end_of
-from turnmill_worker.turn.ledger import UNSTORABLE, Ledger
-from turnmill_worker.turn.lent import with_thread
-from turnmill_worker.turn.slots import Slots
-from turnmill_worker.turn.step_ledger import StepLedger
-from turnmill_worker.turn.steps import Asking, Steps
-from turnmill_worker.turn.verdict import Rules, Verdict
-from turnmill_worker.turn.written import Told, tell
+from turnmill_worker.turn.ledger import UNSTORABLE
+from turnmill_worker.turn.steps import Asking
+from turnmill_worker.turn.written import tell
 
 logger = logging.getLogger("turnmill.turn")
-
-#: What came of an attempt to ask a provider.
-Found = Answer | ProviderError | Stop
 
 T = TypeVar("T")
 
 #: Turns of other users that one hint lets go first.
 _MOST_BEFORE = 10
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deps:
-    """What running turns needs; one of it in each process."""
-
-    ledger: Ledger
-    in_hand: InHand
-    slots: Slots
-    provider: Callable[[str], Provider]  #: by name; raises ProviderUnknown or KeyMissing
-    announce: Callable[[Head], None]  #: tells a worker; never blocks, never raises
-    announce_at: Callable[[Head, datetime], None]  #: the same at a later moment, best effort
-    price: Callable[[str, str, Usage], Decimal | None]  #: provider, model, usage
-    #: provider, model, tier: what such a price is by
-    price_source: Callable[[str, str, str], str] = lambda *_: ""
-    window: Window = lambda *_: None  #: how many tokens a provider's model takes in
-    policy: RetryPolicy = field(default_factory=RetryPolicy)
-    layers: Sequence[Named] = ()  #: that the operator registered, outermost first
-    carrier: Carrier = field(default_factory=Nobody)  #: of what is said to those who watch
-    measure: Layer | None = None  #: outside of them, where calls are counted
-    defaults: Layer | None = None  #: parameters that the operator's file gives to models
-    tools: Tools = field(default_factory=Tools)  #: that the operator registered
-    step_ledger: StepLedger | None = None  #: None: no turn takes more than one step
-    threads: ThreadStore | None = None  #: None: no thread of a vendor's is lent, or adopted
-    told: Told | None = None  #: after each commit
-    gates: Sequence[Layer] = ()  #: right before each call
-    beside: Beside = field(default_factory=Beside)  #: of other users than those who were hinted at
-    accepting: Callable[[], bool] = lambda: True  #: whether a turn may still be claimed
-    turn_timeout: timedelta = timedelta(minutes=10)
-    max_reply_bytes: int = boundary.MAX_REPLY_BYTES
-    background_timeout: timedelta = verdict.BACKGROUND_TIMEOUT
-    jitter: Callable[[], float] = random.random
-    gauge: Gauge = field(default_factory=Gauge, repr=False)  #: for calls that nobody counts
-    chains: Chains = field(init=False, repr=False)  #: all around the providers
-    steps: Steps = field(init=False, repr=False)  #: of turns whose models call tools
-
-    def __post_init__(self) -> None:
-        chains = Chains(
-            find=self.provider,
-            read_history=chosen(self.ledger.history, self.ledger.history_after),
-            shortening=Shortening(
-                spoken=self.ledger.spoken,
-                keep=self.ledger.keep_compaction,
-                price=self.price,
-                source=self.price_source,
-            ),
-            mark_sent=self.ledger.mark_sent,
-            mark_target=self.ledger.mark_target,
-            turn_timeout=self.turn_timeout,
-            max_reply_bytes=self.max_reply_bytes,
-            theirs=self.layers,
-            measure=self.measure,
-            threads=self.threads,
-            gates=self.gates,
-            defaults=self.defaults,
-            budgeting=Budgeting(
-                find=self.provider,
-                price=self.price,
-                reserve=self.ledger.reserve,
-                read_thread=self.ledger.history,
-            ),
-        )
-        object.__setattr__(self, "chains", chains)
-        steps = Steps(ledger=self.step_ledger, tools=self.tools, accepting=self.accepting)
-        object.__setattr__(self, "steps", steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,10 +153,10 @@ def _asking(holding: Holding, deps: Deps) -> Asking:
             holding.publishing = deps.carrier.begin(holding.claim, first=first)
 
     def judge(found: Stop | ProviderError) -> Settlement:
-        judged = _verdict(holding.claim, found, holding, deps)
+        found_out = judged(holding.claim, found, holding, deps)
         return verdict.settlement(
             holding.claim,
-            judged,
+            found_out,
             provider_ms=0,
             cost_usd=None,
             reserved=holding.reserved,
@@ -266,182 +174,6 @@ def _asking(holding: Holding, deps: Deps) -> Asking:
         told=told,
         again=again,
     )
-
-
-async def attempt(claim: Claim, holding: Holding, deps: Deps) -> Settlement:
-    """Return the verdict over one attempt; raises nothing of the provider's."""
-    began = time.monotonic()
-    holding.withheld = None
-    came = await _call(claim, holding, deps)
-    claim = holding.claim  # of whoever was asked in the end
-    elapsed = time.monotonic() - began
-    found = _verdict(claim, came, holding, deps)
-    answered = found.reply or holding.withheld
-    if answered:
-        estimate = None
-        estimates.learn(deps.gauge, holding, answered)
-    else:
-        estimate = await estimates.estimated(came, holding, deps.ledger.history, deps.gauge)
-    cost, priced_by = _cost(claim, answered, estimate, deps)
-    settlement = verdict.settlement(
-        claim,
-        found,
-        provider_ms=round(elapsed * 1000),
-        cost_usd=_with_owed(cost, estimate, found, holding),
-        priced_by=priced_by,
-        reserved=holding.reserved,
-        may_have_cost=_may_have_cost(found, estimate, holding),
-        estimate=estimate,
-        withheld=holding.withheld,
-        partial=None if found.reply else holding.partial,
-        first_token_ms=None if holding.partial is None else holding.partial.first_token_ms,
-    )
-    return with_thread(settlement, holding)
-
-
-def _verdict(claim: Claim, found: Found, holding: Holding, deps: Deps) -> Verdict:
-    if found is Stop.REVOKED and claim.kind != "send":
-        found = NotSent(found.value)  # a question: it is asked again after a pause
-    if found is Stop.TIMED_OUT:
-        found = (MaybeSent if holding.sent else NotSent)(found.value)
-    if isinstance(found, Stop):
-        return verdict.of_stop(claim, found, sent=holding.sent)
-    rules = _rules(deps)
-    if isinstance(found, Fault):
-        return verdict.of_fault(claim, found, **rules)
-    if isinstance(found, ProviderError):
-        judged = verdict.of_error(claim, found, **rules)
-    else:
-        judged = verdict.of_answer(claim, found, **rules)
-    if not (claim.target or has_targets(claim)):
-        return judged
-    return moved_on(claim, found, judged, rules=rules, window=deps.window)
-
-
-def _rules(deps: Deps) -> Rules:
-    return {"policy": deps.policy, "jitter": deps.jitter(), "patience": deps.background_timeout}
-
-
-def _cost(
-    claim: Claim, reply: Done | None, estimate: Usage | None, deps: Deps
-) -> tuple[Decimal | None, str]:
-    """Return the price of what was used, where anything was, and what it is by."""
-    usage = reply.usage if reply else estimate
-    if usage is None:
-        return None, ""
-    model = (reply.model if reply else "") or claim.model
-    cost = boundary.cost_of(lambda: deps.price(claim.provider, model, usage))
-    if cost is None:
-        return None, ""
-    source = boundary.attempted(
-        "a price list", lambda: deps.price_source(claim.provider, model, usage.service_tier)
-    )
-    return cost, source or ""
-
-
-def _with_owed(
-    cost: Decimal | None, estimate: Usage | None, found: Verdict, holding: Holding
-) -> Decimal | None:
-    """Return the cost with that of calls which came before, and are in no books so far."""
-    if not holding.owed or (cost is None and (found.reply or estimate)):
-        return cost  # nothing is owed, or an unknown part makes an unknown sum
-    return holding.owed if cost is None else cost + holding.owed
-
-
-def _may_have_cost(found: Verdict, estimate: Usage | None, holding: Holding) -> bool:
-    """Tell whether nobody knows what the last call has cost: then it is all that was reserved.
-
-    Of one that we have cut ourselves while its reply came, our estimate is as good as any.
-    """
-    if found.reply or not holding.last:
-        return False
-    came = holding.partial is not None and holding.partial.bytes > 0
-    return not (found.state is TurnState.CANCELLED and came and estimate is not None)
-
-
-async def _call(claim: Claim, holding: Holding, deps: Deps) -> Found:
-    """Make the call in a task of its own, so that it can be closed, or left behind, without us."""
-    if not holding.may_begin():
-        return holding.stop or Stop.LEASE_LOST
-    call = holding.call = calls.Call(_asked(claim, holding, deps))
-    await end_of(call, holding, accepting=deps.accepting)
-    found = call.result()
-    if holding.stop is not None and (found is None or isinstance(found, Bug)):
-        return holding.stop  # it was us: what a call raises when it is closed tells nothing
-    # Cancelled, and by nobody of ours: by a future, say, that a provider shares between turns.
-    return Bug("bug:CancelledError") if found is None else found
-
-
-async def _asked(claim: Claim, holding: Holding, deps: Deps) -> Found:
-    """Ask through all layers, and return what came of it."""
-    kind: Kind = "send" if claim.kind == "send" else "check"
-    found: ProviderError
-    try:
-        emit = _emit(claim, holding, most=deps.max_reply_bytes)
-        call = Call(
-            claim=claim,
-            request=await deps.steps.equipped(request_of(claim, holding.partial), claim),
-            kind=kind,
-            holding=holding,
-            emit=emit,
-            takes=_taken(deps.provider, claim.provider),
-        )
-        go = deps.chains.of(claim)
-        return await go(call)
-    except ProviderError as error:
-        found = error
-    except Exception as error:  # noqa: BLE001
-        # The edge of a turn, which has to come to an end. All that is raised as such is ours.
-        found = Fault(f"bug:{boundary.name_of(error)}"[:64])
-    if isinstance(found, Fault):
-        # Nothing is owed: the turn is given back with its attempt, as soon as the store takes it.
-        logger.warning(
-            "cannot ask a provider: %s", found.error_code, extra={"turn_id": str(claim.turn_id)}
-        )
-    return found
-
-
-def _emit(claim: Claim, holding: Holding, *, most: int) -> Emit | None:
-    """Return what is given the pieces of a reply that is streamed: kept, and told to readers."""
-    if not claim.stream:
-        return None
-    partial = holding.partial = Partial(most=most)
-    return partial.keeping(None if holding.publishing is None else holding.publishing.emit)
-
-
-def _taken(find: Callable[[str], Provider], name: str) -> frozenset[PartKind]:
-    provider = boundary.provided(find, name)
-    # Where there is none, whoever is to ask it says so.
-    return TEXT_ONLY if isinstance(provider, ProviderError) else boundary.taken_by(provider)
-
-
-def request_of(claim: Claim, partial: Partial | None = None) -> Request:
-    """Return what the provider is given for this claim; a long history is read later."""
-    return Request(
-        turn_id=claim.turn_id,
-        session_id=claim.session_id,
-        user_id=claim.user_id,
-        attempt=claim.attempt,
-        fence=claim.fence,
-        model=claim.model,
-        messages=claim.messages,
-        history=() if claim.history is None else claim.history,
-        system_prompt=claim.system_prompt,
-        thread_ref=claim.step_ref or claim.provider_ref,
-        native_ref=claim.native_ref,
-        settings=claim.settings,
-        metadata=claim.metadata,
-        step=claim.step,
-        is_single=claim.batch_id is not None and _begins(claim),
-        counted=None if partial is None else partial.count,
-    )
-
-
-def _begins(claim: Claim) -> bool:
-    """Tell whether nothing was said in the session before; a history that is read later is long."""
-    if claim.step > 1 or claim.provider_ref or claim.history is None:
-        return False
-    return not claim.history
 
 
 async def _written(settlement: Settlement, deps: Deps) -> Settled | Fenced:

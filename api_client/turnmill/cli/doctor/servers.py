@@ -13,8 +13,8 @@ from turnmill.show.wording import duration
 from turnmill.variables import slips
 
 if TYPE_CHECKING:
+    from turnmill.store.capabilities import Vitals
     from turnmill.store.database import Database
-    from turnmill.store.records import Vitals
 
 #: Beyond this the times in rows and in logs no longer go together.
 _WORST_SKEW = timedelta(seconds=2)

@@ -8,8 +8,8 @@ from sqlalchemy import Connection, func, select
 
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import SessionStatus, TurnState
+from turnmill.store.capabilities import Vitals
 from turnmill.store.codec import StoredHistory
-from turnmill.store.records import Vitals
 from turnmill.store.schema.tables import messages, sessions, turns
 
 

@@ -7,8 +7,8 @@ from typing import Any
 from sqlalchemy import Connection
 
 from turnmill.domain.ids import SessionId
+from turnmill.store.capabilities import Vitals
 from turnmill.store.codec import StoredHistory
-from turnmill.store.records import Vitals
 from turnmill.store.schema_name import execute
 
 #: What a provider is sent of a session, as JSON; the session's id is put in.

@@ -3,8 +3,8 @@
 from sqlalchemy import Connection, func, select
 
 from turnmill.domain.states import SessionStatus
+from turnmill.store.capabilities import Vitals
 from turnmill.store.engine import engine_of
-from turnmill.store.records import Vitals
 from turnmill.store.schema.tables import sessions
 
 #: Of sessions that were made last.

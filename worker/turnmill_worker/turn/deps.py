@@ -1,0 +1,96 @@
+"""What running turns needs; put together by `turnmill_worker.process.assembly`."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from turnmill.domain.retry import RetryPolicy
+from turnmill.store.records import Head
+from turnmill_worker.layers.budget import Budgeting
+from turnmill_worker.layers.call import Layer
+from turnmill_worker.layers.chains import Chains, ThreadStore
+from turnmill_worker.layers.compaction import Shortening
+from turnmill_worker.layers.history import chosen
+from turnmill_worker.layers.registered import Named
+from turnmill_worker.providers import boundary
+from turnmill_worker.providers.port import Provider, Usage
+from turnmill_worker.streams.carriers import Nobody
+from turnmill_worker.streams.publishing import Carrier
+from turnmill_worker.tools.offered import Tools
+from turnmill_worker.turn import verdict
+from turnmill_worker.turn.beside import Beside
+from turnmill_worker.turn.fallback import Window
+from turnmill_worker.turn.gauge import Gauge
+from turnmill_worker.turn.in_hand import InHand
+from turnmill_worker.turn.ledger import Ledger
+from turnmill_worker.turn.slots import Slots
+from turnmill_worker.turn.step_ledger import StepLedger
+from turnmill_worker.turn.steps import Steps
+from turnmill_worker.turn.written import Told
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deps:
+    """What running turns needs; one of it in each process."""
+
+    ledger: Ledger
+    in_hand: InHand
+    slots: Slots
+    provider: Callable[[str], Provider]  #: by name; raises ProviderUnknown or KeyMissing
+    announce: Callable[[Head], None]  #: tells a worker; never blocks, never raises
+    announce_at: Callable[[Head, datetime], None]  #: the same at a later moment, best effort
+    price: Callable[[str, str, Usage], Decimal | None]  #: provider, model, usage
+    #: provider, model, tier: what such a price is by
+    price_source: Callable[[str, str, str], str] = lambda *_: ""
+    window: Window = lambda *_: None  #: how many tokens a provider's model takes in
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
+    layers: Sequence[Named] = ()  #: that the operator registered, outermost first
+    carrier: Carrier = field(default_factory=Nobody)  #: of what is said to those who watch
+    measure: Layer | None = None  #: outside of them, where calls are counted
+    defaults: Layer | None = None  #: parameters that the operator's file gives to models
+    tools: Tools = field(default_factory=Tools)  #: that the operator registered
+    step_ledger: StepLedger | None = None  #: None: no turn takes more than one step
+    threads: ThreadStore | None = None  #: None: no thread of a vendor's is lent, or adopted
+    told: Told | None = None  #: after each commit
+    gates: Sequence[Layer] = ()  #: right before each call
+    beside: Beside = field(default_factory=Beside)  #: of other users than those who were hinted at
+    accepting: Callable[[], bool] = lambda: True  #: whether a turn may still be claimed
+    turn_timeout: timedelta = timedelta(minutes=10)
+    max_reply_bytes: int = boundary.MAX_REPLY_BYTES
+    background_timeout: timedelta = verdict.BACKGROUND_TIMEOUT
+    jitter: Callable[[], float] = random.random
+    gauge: Gauge = field(default_factory=Gauge, repr=False)  #: for calls that nobody counts
+    chains: Chains = field(init=False, repr=False)  #: all around the providers
+    steps: Steps = field(init=False, repr=False)  #: of turns whose models call tools
+
+    def __post_init__(self) -> None:
+        chains = Chains(
+            find=self.provider,
+            read_history=chosen(self.ledger.history, self.ledger.history_after),
+            shortening=Shortening(
+                spoken=self.ledger.spoken,
+                keep=self.ledger.keep_compaction,
+                price=self.price,
+                source=self.price_source,
+            ),
+            mark_sent=self.ledger.mark_sent,
+            mark_target=self.ledger.mark_target,
+            turn_timeout=self.turn_timeout,
+            max_reply_bytes=self.max_reply_bytes,
+            theirs=self.layers,
+            measure=self.measure,
+            threads=self.threads,
+            gates=self.gates,
+            defaults=self.defaults,
+            budgeting=Budgeting(
+                find=self.provider,
+                price=self.price,
+                reserve=self.ledger.reserve,
+                read_thread=self.ledger.history,
+            ),
+        )
+        object.__setattr__(self, "chains", chains)
+        steps = Steps(ledger=self.step_ledger, tools=self.tools, accepting=self.accepting)
+        object.__setattr__(self, "steps", steps)
