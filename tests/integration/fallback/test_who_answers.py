@@ -196,6 +196,19 @@ def test_a_limit_or_a_budget_is_waited_for_and_not_walked_around(
     assert turn.result(timeout=WAIT).answered_by == NAMES["openai"]
 
 
+def test_a_provider_that_is_paused_is_put_nothing_of_other_sessions(
+    client: Client, vendors: BothVendors
+) -> None:
+    vendors.openai.always = "overloaded"
+    client.lanes.pause(provider="anthropic")
+    try:
+        session = a_session(client, fallback=[NAMES["anthropic"], "mock/mock"])
+        assert told(client, session).answered_by == "mock/mock"
+        assert vendors.asked("anthropic") == []
+    finally:
+        client.lanes.resume(provider="anthropic")
+
+
 def test_where_all_are_closed_the_turn_waits_and_spends_no_attempt(
     client: Client, vendors: BothVendors
 ) -> None:
@@ -203,7 +216,7 @@ def test_where_all_are_closed_the_turn_waits_and_spends_no_attempt(
     turn = client.send(a_session(client, settings={"layers": ["gate"]}, max_attempts=1), "Hello")
     until(lambda: closed_targets.ASKED.count(("openai", MODELS["openai"])) > 1)
     assert vendors.asked("openai") == vendors.asked("anthropic") == []
-    closed_targets.CLOSED.clear()
+    del closed_targets.CLOSED["openai"]
     reply = turn.result(timeout=WAIT)
     assert (reply.answered_by, reply.answered_because) == (NAMES["openai"], None)
     assert len(reply.attempts) == 1
