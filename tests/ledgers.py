@@ -109,6 +109,9 @@ class FakeLedger:
             raise StoreUnavailable
         return True
 
+    async def paused(self) -> frozenset[str]:
+        return frozenset()
+
     async def mark_target(self, claim: Claim) -> bool:
         self.noted.append((claim.target, claim.provider, claim.model))
         return True

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from tests import closed_targets
 from tests.chaos.books import Books
 from tests.chaos.stage import Stage
 from tests.chaos.system import PATIENCE, Servers, System, until
@@ -26,7 +27,11 @@ def vendors() -> Iterator[BothVendors]:
 
 @pytest.fixture(scope="module")
 def stage(servers: Servers, vendors: BothVendors) -> Iterator[Stage]:
-    reach = dict(vendors.environment)
+    reach = {
+        **vendors.environment,
+        "TURNMILL_LAYERS": "gate?=tests.closed_targets:gate",
+        closed_targets.VARIABLE: "openai=account",
+    }
     with System(servers, lease=LEASE, environment=reach) as system, system.client() as client:
         yield Stage(system, client)
         assert Books.of(system).complaints() == []
@@ -111,10 +116,10 @@ def test_what_is_held_when_its_worker_died_is_put_to_nobody_until_somebody_says_
 def test_who_dies_when_it_notes_who_is_asked_instead_has_asked_nobody(
     stage: Stage, vendors: BothVendors, point: str
 ) -> None:
-    session = stage.session(provider="nobodys", model="m", fallback=[OTHER])
+    session = stage.session(**OWN, fallback=[OTHER], settings={"layers": ["gate"]})
     stage.arm(point)
     turn = stage.send(session=session)
     stage.fall()
     reply = turn.result(timeout=WAIT)
-    assert (reply.answered_by, reply.answered_because) == (OTHER, "provider_unknown")
+    assert (reply.answered_by, reply.answered_because) == (OTHER, "account")
     assert asked(vendors) == (0, 1)

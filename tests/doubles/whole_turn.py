@@ -63,6 +63,9 @@ class Books:
     async def mark_sent(self, claim: Claim) -> bool:
         return True
 
+    async def paused(self) -> frozenset[str]:
+        return frozenset()
+
     async def mark_target(self, claim: Claim) -> bool:
         return True
 

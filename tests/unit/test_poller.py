@@ -62,6 +62,9 @@ class Ledger:
     async def mark_sent(self, claim: Claim) -> bool:
         return True
 
+    async def paused(self) -> frozenset[str]:
+        return frozenset()
+
     async def mark_target(self, claim: Claim) -> bool:
         return True
 

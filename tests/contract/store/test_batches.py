@@ -233,7 +233,9 @@ def test_results_stand_in_the_order_of_the_file_with_text_usage_and_error(
     assert float(lines[0]["usage"]["cost_usd"]) == 0.25
     assert set(lines[0]) == {
         "custom_id", "turn_id", "session_id", "state", "text", "usage", "error",
+        "answered_by", "answered_because",
     }  # fmt: skip
+    assert [line["answered_by"] for line in lines] == ["mock/mock", None, "mock/mock"]
 
 
 def test_a_results_file_is_whole_or_as_it_was(

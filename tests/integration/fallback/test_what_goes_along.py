@@ -137,7 +137,7 @@ def test_targets_are_given_and_taken_back_while_a_session_goes_on(
     client: Client, vendors: BothVendors
 ) -> None:
     session = a_session(client, fallback=None, settings={"timeout": 5})
-    vendors.openai.always = "quota"
+    vendors.openai.always = "no_such_model"
     with pytest.raises(TurnFailed):
         told(client, session)
     changed = client.sessions.update(session, fallback=[NAMES["anthropic"]])

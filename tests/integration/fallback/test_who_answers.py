@@ -184,6 +184,42 @@ def test_a_closed_target_is_passed_over_in_the_same_attempt(
     assert vendors.asked("openai") == []
 
 
+@pytest.mark.parametrize("fault", ["rate_limited", "quota"])
+@pytest.mark.parametrize("own", sorted(MODELS))
+def test_an_account_that_one_turn_has_found_closed_is_asked_by_no_other_one(
+    client: Client, vendors: BothVendors, own: str, fault: str
+) -> None:
+    vendors.of(own).always = fault
+    assert told(client, a_session(client, own)).answered_because in FAILURES[fault]
+    for _ in range(3):
+        reply = told(client, a_session(client, own))
+        assert (reply.answered_by, reply.answered_because) == (NAMES[OTHER[own]], "account")
+        assert len(reply.attempts) == 1
+    assert len(vendors.asked(own)) == 1
+
+
+def test_a_vendor_that_fails_in_rows_is_left_alone_and_nobody_waits_for_it(
+    client: Client, vendors: BothVendors
+) -> None:
+    vendors.openai.always = "drop"
+    replies = [told(client, a_session(client)) for _ in range(13)]
+    assert {one.answered_by for one in replies} == {NAMES["anthropic"]}
+    assert [one.answered_because for one in replies[-2:]] == ["breaker", "breaker"]
+    assert len(vendors.asked("openai")) == 10
+
+
+def test_turns_whose_key_is_refused_at_once_are_all_answered_at_once(
+    client: Client, vendors: BothVendors
+) -> None:
+    vendors.openai.always = "quota"
+    turns = [client.send(a_session(client), "Hello") for _ in range(30)]
+    began = time.monotonic()
+    replies = [one.result(timeout=WAIT) for one in turns]
+    assert time.monotonic() - began < WAIT / 2
+    assert {one.answered_by for one in replies} == {NAMES["anthropic"]}
+    assert len(vendors.asked("anthropic")) == 30
+
+
 @pytest.mark.parametrize("waits_for", ["limit", "budget"])
 def test_a_limit_or_a_budget_is_waited_for_and_not_walked_around(
     client: Client, vendors: BothVendors, waits_for: str
@@ -196,6 +232,19 @@ def test_a_limit_or_a_budget_is_waited_for_and_not_walked_around(
     assert turn.result(timeout=WAIT).answered_by == NAMES["openai"]
 
 
+def test_a_provider_that_is_paused_is_put_nothing_of_other_sessions(
+    client: Client, vendors: BothVendors
+) -> None:
+    vendors.openai.always = "overloaded"
+    client.lanes.pause(provider="anthropic")
+    try:
+        session = a_session(client, fallback=[NAMES["anthropic"], "mock/mock"])
+        assert told(client, session).answered_by == "mock/mock"
+        assert vendors.asked("anthropic") == []
+    finally:
+        client.lanes.resume(provider="anthropic")
+
+
 def test_where_all_are_closed_the_turn_waits_and_spends_no_attempt(
     client: Client, vendors: BothVendors
 ) -> None:
@@ -203,7 +252,7 @@ def test_where_all_are_closed_the_turn_waits_and_spends_no_attempt(
     turn = client.send(a_session(client, settings={"layers": ["gate"]}, max_attempts=1), "Hello")
     until(lambda: closed_targets.ASKED.count(("openai", MODELS["openai"])) > 1)
     assert vendors.asked("openai") == vendors.asked("anthropic") == []
-    closed_targets.CLOSED.clear()
+    del closed_targets.CLOSED["openai"]
     reply = turn.result(timeout=WAIT)
     assert (reply.answered_by, reply.answered_because) == (NAMES["openai"], None)
     assert len(reply.attempts) == 1
@@ -239,7 +288,7 @@ def test_work_in_the_background_is_looked_up_where_it_was_begun(
 def test_a_turn_that_is_retried_begins_with_the_sessions_own_again(
     client: Client, vendors: BothVendors
 ) -> None:
-    vendors.openai.meet("quota")
+    vendors.openai.meet("no_such_model")
     vendors.anthropic.meet("no_such_model")
     turn = client.send(a_session(client), "Hello")
     with pytest.raises(TurnFailed):

@@ -85,6 +85,11 @@ class Accounts:
 
     async def layer(self, call: Call, go: Go) -> Answer:
         """Let the call through, unless its account is closed."""
+        if call.kind == "check" and not call.request.native_ref:
+            return await go(call)  # its vendor names no work of it: there is nothing to be called
+        return await self._watched(call, go)
+
+    async def _watched(self, call: Call, go: Go) -> Answer:
         known: Known | None = None
         if self.closures:
             if (refused := self.refused(call)) is not None:
@@ -137,6 +142,10 @@ class Accounts:
 
     def _put_off(self, known: Known) -> NotNow:
         return NotNow(until=known.next_place(now=self._clock()), waits_for=known.waits_for)
+
+    def _put_back(self, call: Call, known: Known) -> NotNow:
+        call.holding.sent = False  # it was refused: the vendor has executed nothing
+        return self._put_off(known)
 
     async def _may_try(self, known: Known) -> bool:
         """Tell whether this call is the one that tries it."""
@@ -198,7 +207,7 @@ class Accounts:
             closed = await self._close(
                 key, code=error.error_code, wait=wait, permanent=True, turn_id=turn_id, known=known
             )
-            return self._put_off(closed) if waits and closed is not None else None
+            return self._put_back(call, closed) if waits and closed is not None else None
         if call.holding.sent or error.answered:
             await self._answered(call, known, flight)  # it refuses this request, and so it works
         else:

@@ -12,7 +12,7 @@ from turnmill_worker.layers.ask import asking
 from turnmill_worker.layers.budget import Budgeting, budget
 from turnmill_worker.layers.call import Go, Layer, around
 from turnmill_worker.layers.compaction import Shortening, compaction
-from turnmill_worker.layers.fallback import fallback, noted
+from turnmill_worker.layers.fallback import Paused, fallback, noted
 from turnmill_worker.layers.guard import guarded_layer, guarded_provider
 from turnmill_worker.layers.history import ReadHistory, history
 from turnmill_worker.layers.hold import hold
@@ -60,6 +60,7 @@ class Chains:
         shortening: Shortening,
         mark_sent: Callable[[Claim], Awaitable[bool]],
         mark_target: Callable[[Claim], Awaitable[bool]],
+        paused: Paused,
         turn_timeout: timedelta,
         max_reply_bytes: int,
         theirs: Sequence[Named] = (),
@@ -72,7 +73,7 @@ class Chains:
         """`gates` see each request as it is sent, and put off what may not be sent now."""
         given = [one for one in (measure, defaults) if one is not None]
         self._outermost = timeout(turn_timeout)
-        self._falling_back = fallback(find)
+        self._falling_back = fallback(find, paused)
         self._reading = (*given, history(read_history))
         self._mending = (compaction(shortening), repair(read_history))
         self._outer = thread_lost(read_history)

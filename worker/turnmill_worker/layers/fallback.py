@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TypeGuard
 
 from turnmill.domain.errors import ProviderError
@@ -27,25 +28,34 @@ from turnmill_worker.layers.targets import (
 from turnmill_worker.providers.boundary import Answer, provided, taken_by
 from turnmill_worker.providers.port import NotNow, Provider
 
+#: Returns the providers that an operator has paused.
+Paused = Callable[[], Awaitable[frozenset[str]]]
 
-def fallback(find: Callable[[str], Provider]) -> Layer:
+#: Of an operator's: looked at again so often.
+_PAUSED = NotNow(until=timedelta(seconds=5), waits_for="paused")
+
+
+def fallback(find: Callable[[str], Provider], paused: Paused) -> Layer:
     """Return the layer. It stands outside of all that asks one target."""
 
     def layer(call: Call, go: Go) -> Awaitable[Answer]:
         if call.kind == "send" and has_targets(call.claim):
-            return _asked_in_turn(find, call, go)
+            return _asked_in_turn(partial(_open, find, paused), call, go)
         return go(call)  # a question is for whoever was asked to execute it
 
     return layer
 
 
-async def _asked_in_turn(find: Callable[[str], Provider], call: Call, go: Go) -> Answer:
+_Asks = Callable[[Call, Go], Awaitable[Answer | ProviderError]]
+
+
+async def _asked_in_turn(ask: _Asks, call: Call, go: Go) -> Answer:
     """Ask the claim's target, and the next one where it is closed; the last word where all are."""
     first = call.claim
     closed: list[NotNow] = []
     missing: list[ProviderError] = []
     while True:
-        found = await _open(find, call, go)
+        found = await ask(call, go)
         if isinstance(found, ProviderError):
             missing.append(found)
         elif _is_closed(found, call):
@@ -64,18 +74,24 @@ async def _asked_in_turn(find: Callable[[str], Provider], call: Call, go: Go) ->
     raise missing[0]
 
 
-async def _open(find: Callable[[str], Provider], call: Call, go: Go) -> Answer | ProviderError:
+async def _open(
+    find: Callable[[str], Provider], paused: Paused, call: Call, go: Go
+) -> Answer | ProviderError:
     """Return what asking comes to; an error where there is nobody to ask here."""
-    provider = provided(find, call.claim.provider)
+    claim = call.claim
+    provider = provided(find, claim.provider)
     if isinstance(provider, ProviderError):
         return provider
+    # Sessions of a paused provider are not claimed; those of others must not go there instead.
+    if claim.target and claim.provider in await from_store(paused()):
+        return _PAUSED
     return await go(replace(call, takes=taken_by(provider)))
 
 
 def _is_closed(answer: Answer, call: Call) -> TypeGuard[NotNow]:
     return (
         isinstance(answer, NotNow)
-        and answer.waits_for in AT_A_CLOSED_TARGET
+        and (answer is _PAUSED or answer.waits_for in AT_A_CLOSED_TARGET)
         and not call.holding.sent
     )
 

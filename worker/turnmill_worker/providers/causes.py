@@ -98,7 +98,6 @@ _WORDS: Mapping[type[Rejected], tuple[str, ...]] = MappingProxyType(
 #: How they begin to say that an account is closed, where their code is that of any bad request.
 _OF_ACCOUNTS: Mapping[str, str] = MappingProxyType(
     {
-        "your credit balance is too low": "billing_error",
         "this organization has been disabled": "organization_deactivated",
     }
 )

@@ -95,7 +95,7 @@ def bench_of(error: ProviderError, *, is_own: bool) -> Bench | None:
 def _of_refusal(error: Rejected, *, is_own: bool) -> Bench | None:
     if error.error_code == _TOO_LARGE:
         return None  # it was paid for, and the next one would be
-    if isinstance(error, KeyMissing | ProviderUnknown):
+    if error.of_account or isinstance(error, KeyMissing | ProviderUnknown):
         return Bench.PROVIDER_FOR_GOOD
     if isinstance(error, BadAnswer):
         return Bench.TARGET

@@ -77,6 +77,7 @@ class Deps:
             ),
             mark_sent=self.ledger.mark_sent,
             mark_target=self.ledger.mark_target,
+            paused=self.ledger.paused,
             turn_timeout=self.turn_timeout,
             max_reply_bytes=self.max_reply_bytes,
             theirs=self.layers,

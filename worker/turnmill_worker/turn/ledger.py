@@ -24,6 +24,7 @@ from turnmill.store.line.compactions import history_after, keep_compaction, spok
 from turnmill.store.line.estimates import withdraw_estimates
 from turnmill.store.line.history import succeeded_history
 from turnmill.store.line.leases import end_leases, mark_sent, mark_target
+from turnmill.store.line.pauses import Pauses, read_pauses
 from turnmill.store.line.settle import settle, was_settled
 from turnmill.store.records import Claim, Fenced, Locked, Settled, Settlement
 from turnmill_worker.turn.claims import Asked, Busy, Claims
@@ -99,6 +100,10 @@ class Ledger(Protocol):
 
     async def mark_target(self, claim: Claim) -> bool:
         """Note who is asked instead; False when the turn is no longer ours."""
+        ...
+
+    async def paused(self) -> frozenset[str]:
+        """Return the providers that are paused now."""
         ...
 
     async def reserve(self, ask: Ask) -> Reserved:
@@ -266,6 +271,11 @@ class GroupedLedger:
                 return mark_target(conn, claim)
 
         return await _patiently(mark)
+
+    async def paused(self) -> frozenset[str]:
+        """Return the providers that are paused now."""
+        found: Pauses = await _patiently(self._within, read_pauses)
+        return found.providers
 
     async def reserve(self, ask: Ask) -> Reserved:
         """Reserve what a call may cost at the most."""
