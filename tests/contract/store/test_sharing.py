@@ -68,6 +68,13 @@ def test_who_has_the_oldest_head_in_the_future_has_nothing_due(store: Database) 
     assert users(store) == "bob"
 
 
+def test_of_those_who_are_asked_for_each_has_something_due(store: Database) -> None:
+    for user in ("ada", "bob"):
+        sent(store, user, deliver_at=datetime.now(UTC) + timedelta(hours=1))
+    sent(store, "cleo")
+    assert users(store, most=1) == "cleo"
+
+
 def test_turns_that_are_no_due_heads_belong_to_nobody_here(store: Database) -> None:
     (waits,), (runs,) = sent(store, "ada"), sent(store, "bob")
     behind = rows.send(store, rows.start(store, user_id="cleo"))

@@ -16,6 +16,7 @@ from turnmill.show.why_view import as_document, in_a_cell, in_a_line, obstacles,
 from turnmill.store.database import Database
 from turnmill.store.line import pauses
 from turnmill.store.nouns import sessions
+from turnmill.store.nouns.accounts import ACCOUNT, BREAKER, AccountKey, close
 from turnmill.store.nouns.why import Cause, Why, why, why_each
 from turnmill.store.schema.tables import sessions as session_rows
 from turnmill.store.schema.tables import turns as turn_rows
@@ -138,6 +139,15 @@ def no_worker(store: Database) -> TurnId:
     return turn
 
 
+def closed(store: Database, kind: str, **options: Any) -> TurnId:
+    """Let the turn be due, and nobody call its model."""
+    turn = rows.send(store, rows.start(store, provider=kind, **options))
+    key = AccountKey(kind=kind, provider=kind, model="mock" if kind == BREAKER else "")
+    with store.begin() as conn:
+        close(conn, key, wait=lambda _: IN_AN_HOUR, code="rate_limited")
+    return turn
+
+
 CAUSES: dict[Cause, tuple[Callable[[Database], TurnId], str]] = {
     Cause.ENDED: (ended, "for nothing: it is succeeded"),
     Cause.RUNNING: (running, "running for "),
@@ -155,12 +165,12 @@ CAUSES: dict[Cause, tuple[Callable[[Database], TurnId], str]] = {
         "for somebody who agrees that a tool is run, until ",
     ),
     Cause.ACCOUNT: (
-        lambda store: put_off(store, "account"),
-        "the account at mock is closed until ",
+        lambda store: closed(store, ACCOUNT),
+        "the account at account (rate_limited) is closed until ",
     ),
     Cause.BREAKER: (
-        lambda store: put_off(store, "breaker"),
-        "the breaker of mock is open until ",
+        lambda store: closed(store, BREAKER),
+        "the breaker of breaker (rate_limited) is open until ",
     ),
     Cause.LIMIT: (
         lambda store: put_off(store, "limit"),
@@ -326,3 +336,21 @@ def test_a_backlog_of_somebody_else_is_hardly_ahead(store: Database) -> None:
     (reason,) = asked(store, mine).reasons
     assert (reason.cause, reason.ahead) == (Cause.LANE_BUSY, 1)
     assert "for 1 turn of lane interactive that comes before it" in in_a_line(asked(store, mine))
+
+
+def test_of_a_turn_that_another_target_will_answer_a_closed_account_is_no_reason(
+    store: Database,
+) -> None:
+    turn = closed(store, ACCOUNT, settings={"fallback": [{"provider": "mock", "model": "mock"}]})
+    assert asked(store, turn).reasons[0].cause is Cause.DUE
+
+
+def test_a_turn_that_was_put_off_for_a_closed_account_names_it(store: Database) -> None:
+    turn = put_off(store, "account")
+    assert "the account at mock is closed until " in in_a_line(asked(store, turn))
+    key = AccountKey(kind=ACCOUNT, provider="mock", model="")
+    with store.begin() as conn:
+        close(conn, key, wait=lambda _: 2 * IN_AN_HOUR, code="quota")
+    (reason,) = asked(store, turn).reasons
+    assert (reason.cause, reason.name) == (Cause.ACCOUNT, "mock (quota)")
+    assert reason.until is not None and reason.until - asked(store, turn).now > IN_AN_HOUR

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 _NEWS_LAST = timedelta(seconds=3)
 #: Whoever is alone in a lane pays for a look this often.
 _REST = timedelta(milliseconds=20)
-#: After each of these, what was begun before counts half.
+#: After each of these, what was begun before counts half. So long one who comes anew, and sends as
+#: much as there are slots for, may go before all others.
 _LATELY = timedelta(seconds=10)
 #: So many users are asked about in a look, however few slots there are.
 _LEAST_USERS = 20
@@ -97,12 +98,11 @@ class Crowds:
             return rota.choose(waiting, had=had, most=most)
 
     def _had(self, lane: Lane) -> dict[str, int]:
-        """Return how many slots each user had lately: those that he has, or what was begun."""
-        held = self._held(lane)
+        """Return how many slots each user had lately: those that he has, and what was begun."""
         with self._lock:
             had = dict(self._begun[lane])
-        for user, count in held.items():
-            had[user] = max(count, had.get(user, 0))
+        for user, count in self._held(lane).items():
+            had[user] = had.get(user, 0) + count
         return had
 
     def _halve(self) -> None:

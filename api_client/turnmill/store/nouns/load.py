@@ -1,7 +1,9 @@
 """The load of a lane: who works in it, how fast turns end there, and what is served first."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Integer, func, literal, select
@@ -11,13 +13,15 @@ from turnmill.domain.states import Lane, SessionStatus, TurnState
 from turnmill.store.line.backlogs import backlogs
 from turnmill.store.line.pauses import read_pauses
 from turnmill.store.line.sharing import ahead_of
+from turnmill.store.schema.limit_tables import accounts
 from turnmill.store.schema.tables import sessions, turns
-from turnmill.store.types import Timestamp, db_after
+from turnmill.store.types import Timestamp, db_after, db_asof
 
 #: More turns than this are not counted.
 MOST_COUNTED = 10_000
 #: So many other users of a lane are asked for what comes first of theirs.
 _MOST_USERS = 1_000
+_MOST_CLOSED = 1_000
 #: Within these it is counted how many turns have ended, until there are some, the last ones first.
 _SPANS = (timedelta(seconds=5), timedelta(minutes=1), timedelta(minutes=15))
 _ENOUGH = 10
@@ -30,26 +34,42 @@ class Load:
     """How a lane does at this moment."""
 
     running: int  #: turns of it that workers hold
-    ended_at: datetime | None  #: when the last one ended, within the last quarter of an hour
     oldest_at: datetime | None  #: since when the one that waits the longest could run
-
-    def is_worked_on(self, *, since: datetime) -> bool:
-        """Tell whether a worker holds a turn of the lane, or has ended one since then."""
-        return self.running > 0 or (self.ended_at is not None and self.ended_at >= since)
 
 
 class Loads:
-    """The loads of lanes, each read once, when somebody asks for it."""
+    """The loads of lanes, and what is closed; each read once, when somebody asks for it."""
 
     def __init__(self, conn: Connection) -> None:
         self._conn = conn
         self._read: dict[Lane, Load] = {}
+        self._ended: dict[Lane, datetime | None] = {}
 
     def of(self, lane: Lane) -> Load:
         """Return the load of the lane, as it was when it was first asked for."""
         if lane not in self._read:
             self._read[lane] = self._load(lane)
         return self._read[lane]
+
+    def is_worked_on(self, lane: Lane, *, since: datetime) -> bool:
+        """Tell whether a worker holds a turn of the lane, or has ended one since then.
+
+        What ended more than a quarter of an hour ago is no sign of any.
+        """
+        if self.of(lane).running:
+            return True
+        if lane not in self._ended:
+            self._ended[lane] = self._last_end(lane)
+        last = self._ended[lane]
+        return last is not None and last >= since
+
+    @cached_property
+    def closed(self) -> Sequence[Any]:
+        """Return the accounts that are closed, and the models behind an open breaker."""
+        a = accounts.c
+        columns = (a.kind, a.provider, a.model, a.code, a.closed_at, a.closed_until)
+        found = select(*columns).where(a.closed_at.is_not(None), a.closed_until > db_asof())
+        return self._conn.execute(found.order_by(a.closed_until.desc()).limit(_MOST_CLOSED)).all()
 
     def ahead(self, lane: Lane, *, user: str, due_at: datetime) -> int:
         """Count what is served before a turn that has been due since then; 10,000: or more."""
@@ -92,7 +112,7 @@ class Loads:
         held = select(literal(1)).where(turns.c.state == TurnState.RUNNING, _of(lane))
         counted = select(func.count()).select_from(held.limit(MOST_COUNTED).subquery())
         running = self._conn.scalar(counted) or 0
-        return Load(running, self._last_end(lane), self._oldest(lane))
+        return Load(running, self._oldest(lane))
 
     def _oldest(self, lane: Lane) -> datetime | None:
         s, paused = sessions.c, read_pauses(self._conn).providers

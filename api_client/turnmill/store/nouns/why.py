@@ -4,13 +4,15 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, func, literal, select
+from sqlalchemy import Connection, Text, cast, func, literal, select
 
 from turnmill.domain.errors import TurnNotFound
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import (
+    AT_A_CLOSED_TARGET,
     BETWEEN_STEPS,
     FINAL,
     UNFINISHED,
@@ -138,7 +140,8 @@ def _rows(conn: Connection, turn_ids: Collection[TurnId]) -> Sequence[Any]:
     query = (
         select(
             *(_OWN.id, _OWN.session_id, _OWN.seq, _OWN.state, _OWN.created_at, _OWN.finished_at),
-            *(s.user_id, s.provider, s.status, s.on_ambiguous),
+            *(s.user_id, s.provider, s.model, s.status, s.on_ambiguous),
+            cast(s.settings, Text).like('%"fallback"%').label("falls_back"),
             *(s.head_turn_id, s.head_lane, s.head_due_at),
             *(head[name].label(f"head_{name}") for name in _OF_HEAD),
             begun.scalar_subquery().label("begun_at"),
@@ -177,7 +180,10 @@ def _of_head(row: Any, loads: Loads) -> list[Reason]:
     state = read_one(row.head_state, TurnState)
     if state is TurnState.RUNNING:
         return [Reason(cause=Cause.RUNNING, turn_id=_head_of(row), since=row.begun_at)]
-    return [*_brakes(row), *_waits(row, state)] or [_due(row, loads)]
+    waits = _waits(row, state)
+    if not waits or row.head_waits_for in AT_A_CLOSED_TARGET:
+        waits = _closed(row, loads) or waits
+    return [*_brakes(row), *waits] or [_due(row, loads)]
 
 
 def _head_of(row: Any) -> TurnId:
@@ -217,6 +223,27 @@ def _waits(row: Any, state: TurnState) -> list[Reason]:
     return [Reason(cause=cause, turn_id=turn_id, name=name, until=row.head_available_at)]
 
 
+def _closed(row: Any, loads: Loads) -> list[Reason]:
+    """Return what is closed for a turn's model, whether or not the turn was put off for it yet.
+
+    Of one with a fallback only what it was put off for: else another target answers.
+    """
+    if row.falls_back and row.head_waits_for not in AT_A_CLOSED_TARGET:
+        return []
+    models = ("", row.model)
+    closed = (one for one in loads.closed if one.provider == row.provider and one.model in models)
+    return [
+        Reason(
+            cause=Cause(one.kind),
+            turn_id=_head_of(row),
+            name=f"{one.provider} ({one.code})",
+            since=one.closed_at,
+            until=one.closed_until,
+        )
+        for one in islice(closed, 1)
+    ]
+
+
 #: What a turn waits for that is due at a later moment.
 _LATER = {
     TurnState.RETRYING: Cause.RETRY,
@@ -232,8 +259,9 @@ _OF_PROVIDER = _GATES - {Cause.BUDGET}
 def _due(row: Any, loads: Loads) -> Reason:
     """Return why a turn that could run does not: others come before it, or nobody takes any."""
     due_at = row.head_due_at or row.head_available_at
-    load = loads.of(read_one(row.head_lane, Lane))
-    if row.now - due_at > _SOON and not load.is_worked_on(since=due_at):
+    lane = read_one(row.head_lane, Lane)
+    load = loads.of(lane)
+    if row.now - due_at > _SOON and not loads.is_worked_on(lane, since=due_at):
         cause = Cause.NO_WORKER
     elif load.oldest_at is not None and load.oldest_at < due_at:
         cause = Cause.LANE_BUSY

@@ -1,0 +1,49 @@
+"""Broken versions of what shares lanes, each with the test that tells it from the real one."""
+
+from tests.mutants.mutants import Mutant, instead, without
+from turnmill.store.postgres import sharing
+from turnmill_worker.turn import crowds
+from turnmill_worker.turn.claims import Claims
+from turnmill_worker.turn.crowds import Crowds
+from turnmill_worker.turn.slots import Slots
+
+_TURNS = "tests/integration/test_users_take_turns.py"
+_SHARING = "tests/contract/store/test_sharing.py"
+_SLOTS = "tests/unit/test_slots.py"
+
+OF_FAIRNESS: dict[str, Mutant] = {
+    "hints_take_what_they_name": Mutant(
+        rule="in a crowd a hint lets whose turn it is go first",
+        breaks=instead(Claims, "_whose_turn", lambda self, conn, asked, named: named),
+        killed_by=f"{_TURNS}::test_a_hint_in_a_crowd_lets_whose_turn_it_is_go_first[asyncio]",
+    ),
+    "nobody_had_much": Mutant(
+        rule="who had much lately waits until another one had as much",
+        breaks=instead(Crowds, "_had", lambda self, lane: {}),
+        killed_by=f"{_TURNS}::test_who_had_much_lately_waits_until_another_one_had_as_much[asyncio]",
+    ),
+    "oldest_first_in_a_crowd": Mutant(
+        rule="a claim that may have left something is followed by one that asks whose turn it is",
+        breaks=instead(Crowds, "was_left", lambda self, lane: False),
+        killed_by=f"{_TURNS}::test_a_lane_with_more_than_there_is_room_for_is_shared[asyncio-bulk]",
+    ),
+    "named_or_not": Mutant(
+        rule="of a user's own turns those go first that hints name",
+        breaks=instead(crowds, "owners_of", lambda *_: []),
+        killed_by=f"{_TURNS}::test_of_a_users_own_turns_those_go_first_that_hints_name[asyncio]",
+    ),
+    "future_heads_count": Mutant(
+        rule="who has the oldest head in the future has nothing due",
+        breaks=without(
+            sharing,
+            "_DUE_BY_USER",
+            ("WHERE head_due_at <= statement_timestamp() AND user_id <>", "WHERE user_id <>"),
+        ),
+        killed_by=f"{_SHARING}::test_of_those_who_are_asked_for_each_has_something_due[postgres]",
+    ),
+    "bulk_waits_for_ever": Mutant(
+        rule="bulk gets its share though interactive turns wait for every slot",
+        breaks=instead(Slots, "_kept_for_bulk", lambda self: 0),
+        killed_by=f"{_SLOTS}::test_a_single_slot_goes_from_lane_to_lane[asyncio]",
+    ),
+}
