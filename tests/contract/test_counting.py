@@ -1,12 +1,17 @@
 """What a call may take is never less than its vendor counts, and not many times more."""
 
 import string
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.claims import a_claim
+from tests.doubles import anthropic_server, openai_server
+from tests.doubles.charging import ChargingAnthropic, ChargingOpenAI
 from turnmill.domain.content import Message, Native, ToolCall, ToolOutput
 from turnmill.domain.counting import most_tokens
 from turnmill_worker.providers.anthropic import messages
@@ -24,11 +29,11 @@ PROSE = (
 )
 
 
-def a_request(text: str = "hello", **options: object) -> Request:
+def a_request(text: str = "hello", **options: Any) -> Request:
     from dataclasses import replace
 
     made = request_of(a_claim(messages=[Message.of("user", text)]))
-    return replace(made, **options)  # type: ignore[arg-type]
+    return replace(made, **options)
 
 
 @given(
@@ -154,3 +159,51 @@ def test_a_bound_that_breaks_is_none() -> None:
     most = most_of(Odd(), a_request(), ())
     assert (most.input_tokens, most.output_tokens) == (None, None)
     assert most_cost(price, "openai", "gpt-5", most) is None
+
+
+CONVERSATION = [
+    Message.of("user", PROSE * 20),
+    Message.of("assistant", "Ich weiß: das Gedicht geht so weiter, 雨が止んだ。" * 20),
+]
+
+
+@pytest.mark.parametrize("text", ["hi", PROSE * 30, "雨が止んだ。" * 100, "🙂" * 200, '"\\' * 100])
+@pytest.mark.parametrize("vendor", ["openai", "anthropic"])
+@pytest.mark.anyio
+async def test_what_a_vendor_bills_is_never_more_than_was_reserved(
+    vendor: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = ToolOffer(name="weather", description="d" * 100, parameters={"type": "object"})
+    settings = {"max_output_tokens": 64, "thread": "client"}
+    given_ = {"system_prompt": PROSE, "history": CONVERSATION, "tools": (tool,)}
+    async with _charging(vendor, monkeypatch) as provider:
+        for _ in range(2):  # the second one finds the first in the cache
+            request = a_request(text, settings=settings, model="gpt-5-mini", **given_)
+            most = most_of(provider, request, ())
+            done = await provider.send(request)
+            assert most.input_tokens >= done.usage.input_tokens
+
+
+@pytest.mark.parametrize("vendor", ["openai", "anthropic"])
+@pytest.mark.anyio
+async def test_a_vendor_that_is_asked_counts_what_would_be_read(
+    vendor: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"max_output_tokens": 64, "thread": "client", "timeout": 5}
+    async with _charging(vendor, monkeypatch) as provider:
+        short = await provider.count(a_request("hi", settings=settings))
+        long = await provider.count(a_request("hi", settings=settings, history=CONVERSATION))
+    assert 0 < short < 200 < long
+
+
+@asynccontextmanager
+async def _charging(vendor: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
+    double: Any = ChargingOpenAI() if vendor == "openai" else ChargingAnthropic()
+    key = openai_server.KEY if vendor == "openai" else anthropic_server.KEY
+    kind: Any = OpenAIProvider if vendor == "openai" else AnthropicProvider
+    async with double:
+        monkeypatch.setenv(f"{vendor.upper()}_API_KEY", key)
+        monkeypatch.setenv(f"{vendor.upper()}_BASE_URL", double.base_url)
+        provider = kind.from_env()
+        yield provider
+        await provider.aclose()

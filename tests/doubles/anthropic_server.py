@@ -1,5 +1,6 @@
 """A stand-in for Anthropic: Messages."""
 
+import json
 from collections.abc import Mapping
 from itertools import count
 from typing import Any
@@ -36,6 +37,9 @@ _STOPS = {
 }
 
 
+#: What is taken where tokens are only counted.
+_COUNTED = {"messages", "model", "system", "thinking", "tool_choice", "tools"}
+
 TOO_LONG = Refused(
     400, "invalid_request_error", "prompt is too long: 204373 tokens > 200000 maximum"
 )
@@ -56,7 +60,10 @@ class AnthropicDouble(VendorDouble):
         return self.url
 
     def routes(self) -> list[web.RouteDef]:
-        return [web.post("/v1/messages", self.through_faults(self._create))]
+        return [
+            web.post("/v1/messages", self.through_faults(self._create)),
+            web.post("/v1/messages/count_tokens", self.through_faults(self._count)),
+        ]
 
     def refusals(self) -> Mapping[str, Refused]:
         plain = {
@@ -90,6 +97,13 @@ class AnthropicDouble(VendorDouble):
         events = streams.message_events(payload, size=self.piece)
         error = streams.written(streams.ERRORS["messages"])
         return streams.faulty(fault, [streams.written(one) for one in events], error)
+
+    async def _count(self, call: Call) -> dict[str, Any]:
+        _authorised(call)
+        if unknown := set(call.body) - _COUNTED:
+            raise Refused(400, "invalid_request_error", f"{min(unknown)}: not permitted")
+        check_message_body({**call.body, "max_tokens": 1})
+        return {"input_tokens": len(json.dumps(call.body)) // 4}
 
     async def _create(self, call: Call) -> dict[str, Any]:
         _authorised(call)

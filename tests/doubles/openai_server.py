@@ -1,5 +1,6 @@
 """A stand-in for OpenAI: Responses (stored, chained, in the background), conversations, chat."""
 
+import json
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -60,6 +61,12 @@ class Stored:
     asked: tuple[dict[str, Any], ...] = ()  #: its own input
 
 
+#: What is taken where tokens are only counted.
+_COUNTED = frozenset(
+    {"input", "instructions", "model", "reasoning", "text", "tool_choice", "tools"}
+)
+
+
 class OpenAIDouble(VendorDouble):
     """Echoes: `echo: Hello [2 before]`, the number of messages that came before."""
 
@@ -82,6 +89,7 @@ class OpenAIDouble(VendorDouble):
     def routes(self) -> list[web.RouteDef]:
         return [
             web.post("/v1/responses", self.through_faults(self._create)),
+            web.post("/v1/responses/input_tokens", self.through_faults(self._count)),
             web.get("/v1/responses/{id}", self.through_faults(self._retrieve)),
             web.post("/v1/responses/{id}/cancel", self.through_faults(self._cancel)),
             web.delete("/v1/responses/{id}", self.through_faults(self._delete)),
@@ -149,6 +157,11 @@ class OpenAIDouble(VendorDouble):
         """Lose all that was stored, as the vendor does after 30 days."""
         self._stored.clear()
         self.conversations.lose()
+
+    async def _count(self, call: Call) -> dict[str, Any]:
+        authorised(call)
+        body = object_of(call, _COUNTED)
+        return {"object": "response.input_tokens", "input_tokens": len(json.dumps(body)) // 4}
 
     async def _create(self, call: Call) -> dict[str, Any]:
         authorised(call)

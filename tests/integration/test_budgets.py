@@ -18,7 +18,11 @@ from turnmill.settings import Settings
 from turnmill_worker.stack.process import wait_until
 
 #: US dollars a token, so that a turn of the mock costs cents.
-PRICES = {"mock/mock": {"input": 1_000, "output": 10_000}, "mock/free": {"call": 0}}
+PRICES = {
+    "mock/mock": {"input": 1_000, "output": 10_000},
+    "mock/dear": {"input": 2_000, "output": 20_000},
+    "mock/free": {"call": 0},
+}
 SOON = timedelta(seconds=20)
 OUTPUT = 9  #: tokens that a reply may have: as many as the shortest has
 CALL = Decimal("0.092")  #: of "hello" as the first of a session
@@ -121,6 +125,16 @@ def test_each_try_is_reserved_for_and_what_came_to_nothing_costs_nothing(client:
     turn = client.send(a_session(client), "hello", metadata={"mock": script})
     assert len(turn.result(timeout=20).attempts) == 3
     assert client.budgets.get(user_id="ada").spent_usd == CALL
+
+
+def test_each_target_is_reserved_for_at_its_own_price(client: Client) -> None:
+    client.budgets.set(user_id="ada", limit_usd=3 * CALL)
+    session = a_session(client, fallback=["mock/dear"])
+    turn = client.send(session, "hello", metadata={"mock": {"faults": ["overloaded"]}})
+    assert turn.result(timeout=20).answered_by == "mock/dear"
+    assert client.budgets.get(user_id="ada").spent_usd == 2 * CALL
+    turn = client.send(session, "hello", metadata={"mock": {"faults": ["overloaded"]}})
+    assert code_of(turn) == "budget_exceeded"
 
 
 def test_a_reply_that_was_lost_is_charged_with_all_that_was_reserved(client: Client) -> None:

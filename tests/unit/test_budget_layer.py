@@ -205,3 +205,14 @@ async def test_what_was_paid_is_booked_though_the_call_after_it_failed() -> None
     verdict = await verdict_of(ledger, send, twice)
     assert verdict.state is TurnState.RETRYING
     assert (verdict.cost_usd, verdict.unsettled) == (Decimal("0.2"), False)
+
+
+async def keeps_back(call: Call, go: Go) -> Answer:
+    await go(call)
+    raise Rejected("not_for_users")
+
+
+async def test_a_reply_that_a_layer_keeps_back_is_paid_for_all_the_same() -> None:
+    verdict = await verdict_of(FakeLedger(), says(), keeps_back)
+    assert (verdict.state, verdict.error_code) == (TurnState.FAILED, "not_for_users")
+    assert (verdict.cost_usd, verdict.unsettled) == (Decimal("0.2"), False)

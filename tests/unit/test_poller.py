@@ -68,6 +68,9 @@ class Ledger:
     async def mark_target(self, claim: Claim) -> bool:
         return True
 
+    async def reserve(self, ask: object) -> object:
+        raise NotImplementedError
+
     async def settle(self, settlement: Settlement) -> Settled:
         state = settlement.state
         return Settled(turn_id=settlement.turn_id, state=state, due_at=None, next=None)

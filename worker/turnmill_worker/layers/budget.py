@@ -118,7 +118,11 @@ async def _made(needs: Budgeting, call: Call, go: Go, *, most: Decimal) -> Answe
         if not holding.sent:
             holding.last = _NOTHING
         raise
-    holding.last = _cost_of(needs, call, answer, most=most)
+    if isinstance(answer, Done):
+        cost = _cost_of(needs, call, answer)
+        holding.last, holding.is_known = (most, False) if cost is None else (cost, True)
+    elif not isinstance(answer, Running):
+        holding.last = _NOTHING
     return answer
 
 
@@ -130,9 +134,6 @@ def _is_paid(error: ProviderError, call: Call) -> bool:
     return not error.answered or (partial is not None and partial.bytes > 0)
 
 
-def _cost_of(needs: Budgeting, call: Call, answer: Answer, *, most: Decimal) -> Decimal:
-    if isinstance(answer, Done):
-        model = answer.model or call.request.model
-        cost = cost_of(lambda: needs.price(call.claim.provider, model, answer.usage))
-        return most if cost is None else cost
-    return most if isinstance(answer, Running) else _NOTHING
+def _cost_of(needs: Budgeting, call: Call, answer: Done) -> Decimal | None:
+    model = answer.model or call.request.model
+    return cost_of(lambda: needs.price(call.claim.provider, model, answer.usage))

@@ -59,6 +59,7 @@ class Holding:
     reserved: bool = False  #: something is reserved for the claim, in a budget
     owed: Decimal = Decimal(0)  #: for calls before the last one, and in no books so far
     last: Decimal = Decimal(0)  #: what the last call has cost, or the most that it may have
+    is_known: bool = False  #: it is what it has cost
 
     def __post_init__(self) -> None:
         self.target = self.claim.target
@@ -76,11 +77,11 @@ class Holding:
 
     def owes(self) -> None:
         """Note that another call begins: what the last one has cost is owed."""
-        self.owed, self.last = self.owed + self.last, Decimal(0)
+        self.owed, self.last, self.is_known = self.owed + self.last, Decimal(0), False
 
     def is_booked(self) -> None:
         """Note that all that calls have cost until now is in the books."""
-        self.owed, self.last = Decimal(0), Decimal(0)
+        self.owed, self.last, self.is_known = Decimal(0), Decimal(0), False
 
     def goes_on(self, claim: Claim) -> None:
         """Hold the claim of the next step: all that the last one took is in the books."""

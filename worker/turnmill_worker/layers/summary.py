@@ -27,6 +27,8 @@ _KEPT = ("api", "layers", "mock", "timeout")
 #: What is summed up is sent once, and never begins anything else.
 _ONCE = {"thread": "client", "prompt_cache": "off"}  # nor is the vendor to keep any of it
 _REFUSED = frozenset({"refusal", "content_filter"})
+#: Of a call that may not be paid for: neither may the turn be then.
+UNPAID = frozenset({"budget_exceeded", "price_unknown"})
 
 
 class Paid(NamedTuple):
@@ -55,7 +57,9 @@ async def summed_up(
     answers: list[Paid] = []
     try:
         told = await _told(call, go, list(turns), before, answers)
-    except Rejected:
+    except Rejected as error:
+        if error.error_code in UNPAID:
+            raise
         told = None  # say, a model that does not talk of this: it is left out all the same
     if isinstance(told, NotNow):
         return told

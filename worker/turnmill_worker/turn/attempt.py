@@ -49,10 +49,10 @@ async def attempt(claim: Claim, holding: Holding, deps: Deps) -> Settlement:
         claim,
         found,
         provider_ms=round(elapsed * 1000),
-        cost_usd=_with_owed(cost, estimate, found, holding),
+        cost_usd=_with_owed(cost, answered or estimate, holding),
         priced_by=priced_by,
         reserved=holding.reserved,
-        may_have_cost=_may_have_cost(found, estimate, holding),
+        may_have_cost=not answered and _may_have_cost(found, estimate, holding),
         estimate=estimate,
         withheld=holding.withheld,
         partial=None if found.reply else holding.partial,
@@ -102,13 +102,15 @@ def _cost(
     return cost, source or ""
 
 
-def _with_owed(
-    cost: Decimal | None, estimate: Usage | None, found: Verdict, holding: Holding
-) -> Decimal | None:
-    """Return the cost with that of calls which came before, and are in no books so far."""
-    if not holding.owed or (cost is None and (found.reply or estimate)):
-        return cost  # nothing is owed, or an unknown part makes an unknown sum
-    return holding.owed if cost is None else cost + holding.owed
+def _with_owed(cost: Decimal | None, used: Done | Usage | None, holding: Holding) -> Decimal | None:
+    """Return the cost with that of calls which are in no books so far.
+
+    These are the ones before the last, and the last one where a layer has kept its reply back.
+    """
+    if used is not None and cost is None:
+        return None  # an unknown part makes an unknown sum
+    owed = holding.owed + (holding.last if used is None and holding.is_known else 0)
+    return (cost or 0) + owed if owed else cost
 
 
 def _may_have_cost(found: Verdict, estimate: Usage | None, holding: Holding) -> bool:
@@ -116,7 +118,7 @@ def _may_have_cost(found: Verdict, estimate: Usage | None, holding: Holding) -> 
 
     Of one that we have cut ourselves while its reply came, our estimate is as good as any.
     """
-    if found.reply or not holding.last:
+    if holding.is_known or not holding.last:
         return False
     came = holding.partial is not None and holding.partial.bytes > 0
     return not (found.state is TurnState.CANCELLED and came and estimate is not None)

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="bulk: nobody waits for it.",
 )
+@click.option("--max-cost-usd", metavar="USD", help="Fail rather than cost more, such as 0.05.")
 @json_option
 def command(
     *,
@@ -51,6 +52,7 @@ def command(
     timeout: float | None,
     idempotency_key: str | None,
     lane: str,
+    max_cost_usd: str | None,
     as_json: bool,
     **conversation: Any,
 ) -> int:
@@ -61,7 +63,7 @@ def command(
     is written as it comes; with --stream --json each event is one line.
     """
     wait_seconds(timeout)  # before anything is sent
-    options: Any = {"lane": lane, "stream": stream}
+    options: Any = {"lane": lane, "stream": stream, "max_cost_usd": max_cost_usd}
     if idempotency_key is not None:
         options["idempotency_key"] = idempotency_key
     with open_client() as client:

@@ -75,6 +75,8 @@ _OF_THREADS = frozenset({"conversation", "previous_response_id"})
 _NO_CODE = frozenset({"", "invalid_request_error", "not_found"})
 _NOTHING_TO_STOP = frozenset({400, 404})
 _NAMED_WITHIN = timedelta(seconds=3)
+#: Tokens of a prompt that the vendor keeps: nobody here has seen it.
+_OF_PROMPT = 16_384
 
 
 class OpenAIProvider:
@@ -122,6 +124,8 @@ class OpenAIProvider:
         if choice(request.settings, "api", among=("responses", "chat")) == "chat":
             names = ("max_output_tokens", "max_completion_tokens", "max_tokens")
         told, said = input_bound(request, thread), output_bound(request.settings, *names)
+        if told is not None and request.settings.get("prompt"):
+            told += _OF_PROMPT
         if told is not None and request.thread_ref:
             told += said * (request.step - 1)
         return Usage(
