@@ -163,6 +163,19 @@ def test_a_first_turn_that_fails_leaves_the_adopted_thread_to_the_next(
     assert [one.text for one in spoken][:3] == ["My name is Ada.", "Hello Ada.", "two"]
 
 
+def test_a_first_turn_that_has_failed_is_run_again_where_it_was(
+    vendor: Vendor, client: Client
+) -> None:
+    session = adopt(client, vendor.double.conversations.begin(BEFORE))
+    vendor.double.meet("ok", "no_such_model")
+    turn = client.send(session, "two")
+    with pytest.raises(TurnFailed):
+        turn.result(timeout=WAIT)
+    again = turn.retry()
+    assert again.result(timeout=WAIT).text == "echo: two [2 before]"
+    assert history(client, session)[:3] == ["My name is Ada.", "Hello Ada.", "two"]
+
+
 @pytest.mark.parametrize("ref", ["conv_none", "resp_none"])
 def test_a_thread_that_is_not_there_fails_the_turn_and_says_so(
     vendor: Vendor, client: Client, ref: str
@@ -193,6 +206,9 @@ def test_a_long_thread_is_read_page_by_page_in_its_order(vendor: Vendor, client:
     session = adopt(client, ref)
     ask(client, session.id, "and?")
     assert history(client, session)[:251] == [*words, "and?"]
+    client.sessions.delete(session)
+    until(lambda: not vendor.double.conversations)
+    assert vendor.double.conversations.orphans == []
 
 
 def test_an_adopted_conversation_is_deleted_with_its_session_and_a_response_stays(

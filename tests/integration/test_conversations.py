@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from io import StringIO
 
 import pytest
+from rich.console import Console
 
 from tests import steps
 from tests.doubles.on_a_thread import Vendor
@@ -23,6 +25,7 @@ from tests.openai_sessions import (
     words_of,
 )
 from turnmill import Client, InvalidInput, TurnCancelled, TurnFailed
+from turnmill.show.turn_view import as_document, look_at, print_view
 from turnmill.store.database import Database
 from turnmill_worker.layers import thread_lost
 
@@ -114,7 +117,10 @@ def test_a_lost_conversation_is_told_of_and_built_anew_by_the_next_turn(
     turn = client.send(session, "two")
     reply = turn.result(timeout=WAIT)
     assert reply.own_history == "lost"
-    assert turn.refresh().record.own_history == "lost"
+    view = look_at(client, turn, text=False)
+    assert as_document(view)["own_history"] == "lost"
+    print_view(view, console=Console(file=(shown := StringIO()), width=120))
+    assert "the vendor has lost its thread" in shown.getvalue()
     body = vendor.asked()[-1]
     assert words_of(body) == ["one", "echo: one [0 before]", "two"]
     assert "conversation" not in body and body["store"] is False
