@@ -266,6 +266,37 @@ def test_a_turn_with_tools_is_one_conversation_and_a_failed_one_does_not_brick_i
     ]
 
 
+@pytest.mark.parametrize(
+    ("fault", "why", "begun"),
+    [("locked", None, 1), ("drop", None, 2), ("lost", "lost", 0)],
+)
+def test_a_conversation_that_fails_between_two_steps_holds_the_whole_turn_once_or_none_of_it(
+    vendor: Vendor, client: Client, fault: str, why: str | None, begun: int
+) -> None:
+    session = start(client, tools=[TOOL])
+    vendor.double.meet("ok", "tool_calls")
+    turn = client.send(session, "one")
+    until(lambda: turn.refresh().state == "waiting")
+    if fault == "lost":
+        vendor.double.conversations.lose()
+    else:
+        vendor.double.meet(fault)
+    (call,) = turn.tool_calls()
+    turn.submit_tool_outputs({call.call_id: "42"})
+    reply = turn.result(timeout=WAIT)
+    assert (reply.text, reply.own_history) == ("echo: 42 [2 before]", why)
+    assert len(vendor.requests("POST", "/conversations")) == max(begun, 1)
+    until(lambda: len(vendor.double.conversations) == min(begun, 1))
+    if begun:
+        assert said(vendor, conversation(vendor)) == [
+            *("one", "function_call", "function_call_output", reply.text),
+        ]
+    ask(client, session, "two")
+    assert said(vendor, conversation(vendor))[:4] == [
+        *("one", "function_call", "function_call_output", reply.text),
+    ]
+
+
 def test_work_in_the_background_goes_on_in_its_conversation(
     vendor: Vendor, client: Client, store: Database
 ) -> None:
