@@ -240,6 +240,20 @@ def test_a_cancelled_turn_leaves_nothing_behind_in_the_thread(
     assert CANARY not in vendor.stored_text()
 
 
+def test_a_session_that_is_deleted_while_it_is_asked_leaves_nothing_at_the_vendor(
+    vendor: Vendor, client: Client
+) -> None:
+    session = start(client)
+    ask(client, session, "one")
+    vendor.double.latency = 0.3
+    client.send(session, CANARY)
+    until(lambda: len(vendor.asked()) == 2)
+    client.sessions.delete(session)
+    until(lambda: not vendor.double.conversations and not vendor.double.kept)
+    assert vendor.double.conversations.orphans == []
+    assert CANARY not in vendor.stored_text()
+
+
 def test_a_turn_with_tools_is_one_conversation_and_a_failed_one_does_not_brick_it(
     vendor: Vendor, client: Client
 ) -> None:
