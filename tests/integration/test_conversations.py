@@ -204,7 +204,7 @@ def test_a_call_that_may_have_been_executed_never_stands_in_the_thread_twice(
     assert vendor.double.conversations.orphans == []
 
 
-@pytest.mark.parametrize("fault", ["rate_limited_ms", "overloaded", "no_such_model", "quota"])
+@pytest.mark.parametrize("fault", ["rate_limited_ms", "overloaded", "no_such_model"])
 def test_a_call_that_was_refused_leaves_the_conversation_as_it_was(
     vendor: Vendor, client: Client, fault: str
 ) -> None:
@@ -212,7 +212,7 @@ def test_a_call_that_was_refused_leaves_the_conversation_as_it_was(
     ask(client, session, "one")
     vendor.double.meet(fault)
     turn = client.send(session, "two")
-    if fault in ("no_such_model", "quota"):
+    if fault == "no_such_model":
         with pytest.raises(TurnFailed):
             turn.result(timeout=WAIT)
     else:
