@@ -163,6 +163,19 @@ def test_a_first_turn_that_fails_leaves_the_adopted_thread_to_the_next(
     assert [one.text for one in spoken][:3] == ["My name is Ada.", "Hello Ada.", "two"]
 
 
+def test_a_first_turn_that_has_failed_is_run_again_where_it_was(
+    vendor: Vendor, client: Client
+) -> None:
+    session = adopt(client, vendor.double.conversations.begin(BEFORE))
+    vendor.double.meet("ok", "no_such_model")
+    turn = client.send(session, "two")
+    with pytest.raises(TurnFailed):
+        turn.result(timeout=WAIT)
+    again = turn.retry()
+    assert again.result(timeout=WAIT).text == "echo: two [2 before]"
+    assert history(client, session)[:3] == ["My name is Ada.", "Hello Ada.", "two"]
+
+
 @pytest.mark.parametrize("ref", ["conv_none", "resp_none"])
 def test_a_thread_that_is_not_there_fails_the_turn_and_says_so(
     vendor: Vendor, client: Client, ref: str
@@ -184,6 +197,27 @@ def test_a_vendor_that_is_away_while_the_thread_is_read_is_asked_again(
     assert len(reply.attempts) == 3
 
 
+def test_a_response_that_is_still_at_work_is_waited_for(vendor: Vendor, client: Client) -> None:
+    vendor.double.meet("slow")
+    working = client.send(start(client, thread="chain", settings={"background": True}), "one")
+    until(lambda: working.refresh().state == "waiting")
+    (ref,) = vendor.double.kept
+    session = adopt(client, ref)
+    turn = client.send(session, "two")
+    until(lambda: turn.refresh().record.error_code == "thread_in_progress")
+    vendor.double.finish()
+    assert turn.result(timeout=WAIT).text == "echo: two [2 before]"
+
+
+def test_chat_completions_are_told_what_was_said_in_it(vendor: Vendor, client: Client) -> None:
+    ref = vendor.double.conversations.begin(BEFORE)
+    session = adopt(client, ref, settings={"api": "chat"})
+    assert ask(client, session.id, "two").own_history is None
+    assert [one["content"] for one in vendor.double.last.body["messages"]] == [
+        *("My name is Ada.", "Hello Ada.", "two"),
+    ]
+
+
 def test_a_long_thread_is_read_page_by_page_in_its_order(vendor: Vendor, client: Client) -> None:
     ref = vendor.double.conversations.begin()
     words = [f"word {n}" for n in range(250)]
@@ -193,6 +227,9 @@ def test_a_long_thread_is_read_page_by_page_in_its_order(vendor: Vendor, client:
     session = adopt(client, ref)
     ask(client, session.id, "and?")
     assert history(client, session)[:251] == [*words, "and?"]
+    client.sessions.delete(session)
+    until(lambda: not vendor.double.conversations)
+    assert vendor.double.conversations.orphans == []
 
 
 def test_an_adopted_conversation_is_deleted_with_its_session_and_a_response_stays(

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from io import StringIO
 
 import pytest
+from rich.console import Console
 
 from tests import steps
 from tests.doubles.on_a_thread import Vendor
@@ -23,6 +25,7 @@ from tests.openai_sessions import (
     words_of,
 )
 from turnmill import Client, InvalidInput, TurnCancelled, TurnFailed
+from turnmill.show.turn_view import as_document, look_at, print_view
 from turnmill.store.database import Database
 from turnmill_worker.layers import thread_lost
 
@@ -114,7 +117,10 @@ def test_a_lost_conversation_is_told_of_and_built_anew_by_the_next_turn(
     turn = client.send(session, "two")
     reply = turn.result(timeout=WAIT)
     assert reply.own_history == "lost"
-    assert turn.refresh().record.own_history == "lost"
+    view = look_at(client, turn, text=False)
+    assert as_document(view)["own_history"] == "lost"
+    print_view(view, console=Console(file=(shown := StringIO()), width=120))
+    assert "the vendor has lost its thread" in shown.getvalue()
     body = vendor.asked()[-1]
     assert words_of(body) == ["one", "echo: one [0 before]", "two"]
     assert "conversation" not in body and body["store"] is False
@@ -198,7 +204,7 @@ def test_a_call_that_may_have_been_executed_never_stands_in_the_thread_twice(
     assert vendor.double.conversations.orphans == []
 
 
-@pytest.mark.parametrize("fault", ["rate_limited_ms", "overloaded", "no_such_model", "quota"])
+@pytest.mark.parametrize("fault", ["rate_limited_ms", "overloaded", "no_such_model"])
 def test_a_call_that_was_refused_leaves_the_conversation_as_it_was(
     vendor: Vendor, client: Client, fault: str
 ) -> None:
@@ -206,7 +212,7 @@ def test_a_call_that_was_refused_leaves_the_conversation_as_it_was(
     ask(client, session, "one")
     vendor.double.meet(fault)
     turn = client.send(session, "two")
-    if fault in ("no_such_model", "quota"):
+    if fault == "no_such_model":
         with pytest.raises(TurnFailed):
             turn.result(timeout=WAIT)
     else:
@@ -234,6 +240,20 @@ def test_a_cancelled_turn_leaves_nothing_behind_in_the_thread(
     assert CANARY not in vendor.stored_text()
 
 
+def test_a_session_that_is_deleted_while_it_is_asked_leaves_nothing_at_the_vendor(
+    vendor: Vendor, client: Client
+) -> None:
+    session = start(client)
+    ask(client, session, "one")
+    vendor.double.latency = 0.3
+    client.send(session, CANARY)
+    until(lambda: len(vendor.asked()) == 2)
+    client.sessions.delete(session)
+    until(lambda: not vendor.double.conversations and not vendor.double.kept)
+    assert vendor.double.conversations.orphans == []
+    assert CANARY not in vendor.stored_text()
+
+
 def test_a_turn_with_tools_is_one_conversation_and_a_failed_one_does_not_brick_it(
     vendor: Vendor, client: Client
 ) -> None:
@@ -257,6 +277,37 @@ def test_a_turn_with_tools_is_one_conversation_and_a_failed_one_does_not_brick_i
     until(lambda: len(vendor.double.conversations) == 1)
     assert [one for one in said(vendor, conversation(vendor)) if "echo" not in one] == [
         *("one", "function_call", "function_call_output", "three", "four"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fault", "why", "begun"),
+    [("locked", None, 1), ("drop", None, 2), ("lost", "lost", 0)],
+)
+def test_a_conversation_that_fails_between_two_steps_holds_the_whole_turn_once_or_none_of_it(
+    vendor: Vendor, client: Client, fault: str, why: str | None, begun: int
+) -> None:
+    session = start(client, tools=[TOOL])
+    vendor.double.meet("ok", "tool_calls")
+    turn = client.send(session, "one")
+    until(lambda: turn.refresh().state == "waiting")
+    if fault == "lost":
+        vendor.double.conversations.lose()
+    else:
+        vendor.double.meet(fault)
+    (call,) = turn.tool_calls()
+    turn.submit_tool_outputs({call.call_id: "42"})
+    reply = turn.result(timeout=WAIT)
+    assert (reply.text, reply.own_history) == ("echo: 42 [2 before]", why)
+    assert len(vendor.requests("POST", "/conversations")) == max(begun, 1)
+    until(lambda: len(vendor.double.conversations) == min(begun, 1))
+    if begun:
+        assert said(vendor, conversation(vendor)) == [
+            *("one", "function_call", "function_call_output", reply.text),
+        ]
+    ask(client, session, "two")
+    assert said(vendor, conversation(vendor))[:4] == [
+        *("one", "function_call", "function_call_output", reply.text),
     ]
 
 

@@ -14,7 +14,7 @@ from turnmill.store import kept
 from turnmill.store.database import Database
 from turnmill.store.line import threads
 from turnmill.store.nouns import sessions, turns
-from turnmill.store.records import Claim
+from turnmill.store.records import Claim, Kept
 from turnmill.store.schema.tables import kept_refs
 from turnmill.store.thread_records import Adoption
 
@@ -202,3 +202,16 @@ def test_a_conversation_is_one_open_sessions_and_a_response_anybodys(store: Data
     with store.begin() as conn:
         assert sessions.archive(conn, first).status is SessionStatus.ARCHIVED
     adopting(store, key="another")
+
+
+def test_an_adopted_thread_stays_though_a_turn_in_it_was_answered_and_has_failed(
+    store: Database,
+) -> None:
+    claim = claimed(store, adopting(store))
+    lend(store, claim, "conv_a")
+    kept_of_it = [
+        Kept(ref=ref, provider="openai", stored=True, running=False, wanted=False)
+        for ref in ("conv_a", "resp_1")
+    ]
+    steps.end(store, claim, TurnState.FAILED, kept=kept_of_it)
+    assert unwanted(store) == ["resp_1"]

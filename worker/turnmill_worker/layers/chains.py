@@ -46,10 +46,10 @@ class Chains:
     """All around the providers of one process: ours, and those that its operator registered.
 
     From the outside in: timeout, fallback, measure, defaults, history, adoption, compaction,
-    repair, thread_lost, the operator's in his order, lending, the gates, budget, hold, noted, the
-    provider.
-    Around each of the operator's, and around the provider, stands a guard. Fallback and noted,
-    adoption and lending, compaction and repair are left out where a turn has no use for them.
+    repair, thread_lost, the operator's in his order, the gates, budget, lending, hold, noted, the
+    provider. Around each of the operator's, and around the provider, stands a guard. Fallback and
+    noted, adoption and lending, compaction and repair are left out where a turn has no use for
+    them.
     """
 
     def __init__(
@@ -80,10 +80,9 @@ class Chains:
         self._theirs = theirs
         self._known = frozenset(one.name for one in theirs)
         self._max_bytes = max_reply_bytes
-        provider = guarded_provider(asking(find), max_bytes=max_reply_bytes)
-        self._inner = self._gated(gates, budgeting, around(hold(mark_sent), provider))
-        noting = around(hold(mark_sent), around(noted(mark_target), provider))
-        self._noting = self._gated(gates, budgeting, noting)
+        self._provider = guarded_provider(asking(find), max_bytes=max_reply_bytes)
+        self._hold, self._noted = hold(mark_sent), noted(mark_target)
+        self._gates = (*gates, *(() if budgeting is None else (budget(budgeting),)))
         self._adoption = () if threads is None else (adoption(find, threads),)
         self._lending = None if threads is None else lending(find, threads)
         self._usual = self._put_together(_Choice())
@@ -118,18 +117,17 @@ class Chains:
                 " then `turnmill turns retry`",
             )
 
-    @staticmethod
-    def _gated(gates: Sequence[Layer], budgeting: Budgeting | None, go: Go) -> Go:
-        if budgeting is not None:
-            go = around(budget(budgeting), go)
-        for gate in reversed(gates):
-            go = around(gate, go)
+    def _innermost(self, choice: _Choice) -> Go:
+        """Return what stands right around the provider. No thread is begun before a gate."""
+        noted_ = (self._noted,) if choice.falls_back else ()
+        lent = () if self._lending is None or not choice.threads else (self._lending,)
+        go = self._provider
+        for layer in reversed((*self._gates, *lent, self._hold, *noted_)):
+            go = around(layer, go)
         return go
 
     def _put_together(self, choice: _Choice) -> Go:
-        go = self._noting if choice.falls_back else self._inner
-        if choice.threads and self._lending is not None:
-            go = around(self._lending, go)
+        go = self._innermost(choice)
         for one in reversed(self._theirs):
             if not one.opt_in or one.name in choice.names:
                 go = guarded_layer(one.layer, go, max_bytes=self._max_bytes)

@@ -4,6 +4,7 @@ Where a vendor keeps a chain, it is built anew by that; a thread of any other ki
 the next turn. The reply says why.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -16,6 +17,8 @@ from turnmill_worker.layers.holding import OwnHistory
 from turnmill_worker.layers.lending import LAST_TRY, UNAVAILABLE
 from turnmill_worker.providers.boundary import Answer
 from turnmill_worker.providers.parameters import KEPT_ELSEWHERE
+
+logger = logging.getLogger("turnmill.threads")
 
 #: By the code of the loss. That a session was moved by its owner is none.
 _WHY: Mapping[str, OwnHistory | None] = MappingProxyType(
@@ -50,11 +53,27 @@ def thread_lost(read: ReadHistory) -> Layer:
             why = OwnHistory.LOCKED
         call.holding.sent = False  # the vendor has executed nothing
         call.holding.own_history = why
+        if why is not None:
+            _tell(call, why)
         whole = await with_history(call, read)
         request = replace(whole.request, thread_ref="", continues=0)
         return await go(replace(whole, request=request))
 
     return layer
+
+
+def _tell(call: Call, why: OwnHistory) -> None:
+    logger.info(
+        "turn %s is asked with our own history: its thread is %s",
+        call.claim.turn_id,
+        why,
+        extra={
+            "action": "own_history",
+            "turn_id": str(call.claim.turn_id),
+            "session_id": str(call.claim.session_id),
+            "why": why.value,
+        },
+    )
 
 
 def _is_for_long(call: Call, error: ThreadLocked) -> bool:

@@ -94,12 +94,14 @@ def _kept(settlement: Settlement) -> Sequence[Mapping[str, Any]]:
 def _kept_rows(r: Any, turn: Any) -> Select[Any]:
     """What a turn leaves behind that nobody will continue from is given up in the same commit.
 
-    The thread that the session stands on is not, though a cancelled turn came back with it.
+    The thread that the session stands on is not, though a cancelled turn came back with it, and
+    neither is one that it has adopted.
     """
     s = sessions.alias("s")
     left = or_(turn.c.state == TurnState.CANCELLED.value, ~r.c.wanted)
     unwanted = or_(
-        s.c.status == SessionStatus.DELETED.value, and_(r.c.ref != s.c.provider_ref, left)
+        s.c.status == SessionStatus.DELETED.value,
+        and_(r.c.ref != s.c.provider_ref, r.c.ref.is_distinct_from(s.c.adopted), left),
     )
     since = case((unwanted, db_now()))
     return (

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 
 from turnmill.domain.adoption import CONVERSATION
 from turnmill.domain.content import Message
-from turnmill.domain.errors import NotSent, ProviderError, Rejected
+from turnmill.domain.errors import NotSent, ProviderError, Rejected, ThreadLocked
 from turnmill.domain.ids import SessionId
 from turnmill_worker.providers.answers import payload_of
 from turnmill_worker.providers.http import RawAnswer, Vendor, encoded
@@ -23,6 +23,7 @@ _RESPONSES = "responses"
 #: The code of a thread that is to be adopted, and is not there.
 NOT_FOUND = "thread_not_found"
 
+_AT_WORK = frozenset({"in_progress", "queued"})
 _PAGE = 100  # the vendor's most
 _MOST_PAGES = 1_000  # of items to be deleted
 _AT_ONCE = 8
@@ -90,7 +91,8 @@ async def _delete_all(vendor: Vendor, ref: str, ids: Sequence[str], *, refusal: 
 async def read(vendor: Vendor, ref: str, *, refusal: Refusal) -> list[Message]:
     """Return what was said in a conversation, or up to a response, oldest first.
 
-    Raises Rejected, `thread_not_found`, where there is none.
+    Raises Rejected, `thread_not_found`, where there is none, and ThreadLocked while the response is
+    still at work.
     """
     reading = _Reading(vendor, refusal)
     if is_conversation(ref):
@@ -136,6 +138,8 @@ class _Reading:
                 if n == 0 or error.error_code != NOT_FOUND:
                     raise
                 return False  # the vendor has forgotten what was before
+            if response.get("status") in _AT_WORK:
+                raise ThreadLocked("thread_in_progress")  # what it will say is not there yet
             taken = len(self.items)
             for one in reversed(mappings(response.get("output"))):
                 self._take(one)
