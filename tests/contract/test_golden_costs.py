@@ -3,6 +3,7 @@
 The rates were copied from these pages by hand: nothing here asks a price list.
 """
 
+import json
 from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
 from itertools import islice, product
@@ -242,4 +243,4 @@ async def test_five_new_tokens_among_130213_are_counted_once(vendor: RawVendor) 
     # 5 × 3 + 128,955 × 0.30 + 1,253 × 3.75 + 700 × 15, for a million
     assert found.cost_usd == Decimal("0.05390025")
     assert found.usage is not None
-    assert found.usage[0]["usage"]["cache_read_input_tokens"] == 128_955
+    assert json.loads(found.usage)[0]["usage"]["cache_read_input_tokens"] == 128_955
