@@ -61,6 +61,7 @@ _FIGURES = ("calls", "cost", "input", "fresh", "output", "cached", "read", "writ
 _STANDARD = frozenset({"", "default", "standard", "message", "on_demand", "not_available", "none"})
 _ANYWHERE = frozenset({"", "global", "not_available", "none"})
 _TIER_IN_ITEM = re.compile(r"\b(batch|flex|priority|scale|ultrafast)\b")
+_THOUSANDS = re.compile(r"[-+]?\$?[0-9]{1,3}(,[0-9]{3})+(\.[0-9]+)?")
 _TRUE = frozenset({"true", "1", "yes", "t"})
 
 
@@ -144,8 +145,10 @@ class _Row:
         said = self.text(name)
         if not said:
             return None
+        if _THOUSANDS.fullmatch(said):
+            said = said.replace(",", "")
         try:
-            found = Decimal(said.replace(",", "").removeprefix("$"))
+            found = Decimal(said.removeprefix("$"))
         except InvalidOperation:
             raise InvalidBill(f"{name} is no number") from None
         if not found.is_finite() or abs(found) > _MOST_NUMBER:
