@@ -215,7 +215,7 @@ async def booked(vendor: RawVendor, case: Case) -> Settlement:
         vendor.meet(stream([streams.written(one) for one in events_of(case)]))
     else:
         vendor.meet(http(BODIES[case.api](case)))
-    options = {"settings": SETTINGS[case.api], "stream": case.shape == "stream"}
+    options: dict[str, Any] = {"settings": SETTINGS[case.api], "stream": case.shape == "stream"}
     try:
         return await run_to_end(provider, Books(), model="asked-for", **options)
     finally:

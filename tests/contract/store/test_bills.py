@@ -129,7 +129,7 @@ def test_openai_s_costs_are_compared_by_what_they_are_for(store: Database, tmp_p
     )
     (line,) = found.lines
     assert (line.model, line.tier, line.agrees) == ("gpt-4o-mini-2024-07-18", None, True)
-    assert (line.difference_usd, line.unpriced) == (0, 1)
+    assert (line.difference_usd, line.unpriced) == (Decimal(0), 1)
     assert (found.here_usd, found.bill_usd) == (Decimal("0.3"), Decimal("0.3"))
     whole = reconciled(store, tmp_path, OPENAI_COST, f"{bucket()},0.5,usd,,,o")
     assert told(whole.lines) == [(None, None, False)]
@@ -215,7 +215,10 @@ def test_whose_bill_it_is_has_to_be_known__and_a_file_that_cannot_be_read_is_nam
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "bill.csv"
-    path.write_text("date,model,cost\n2026-11-26,gpt-5,1\n", encoding="utf-8")
+    for model, whose in (("gpt-5", "openai"), ("Claude Opus 4.5", "anthropic")):
+        path.write_text(f"date,model,cost\n2026-11-26,{model},1\n", encoding="utf-8")
+        assert read_bill(path, provider=None).provider == whose
+    path.write_text("date,model,cost\n2026-11-26,llama,1\n", encoding="utf-8")
     with pytest.raises(InvalidBill, match="whose bill"):
         read_bill(path, provider=None)
     for nothing in (tmp_path / "none.csv", tmp_path):
