@@ -229,6 +229,22 @@ async def test_a_server_that_knows_no_key_is_asked_without_it_and_not_told_of_it
         await provider.aclose()
 
 
+async def test_a_server_that_takes_no_breakpoints_is_asked_without_them_from_then_on() -> None:
+    wrong = "messages.0.content.0.cache_control: Extra inputs are not permitted"
+    refusal = {"type": "error", "error": {"type": "invalid_request_error", "message": wrong}}
+    content = [{"type": "text", "text": "Paris"}]
+    reply = {"type": "message", "content": content, "stop_reason": "end_turn"}
+    async with RawVendor() as vendor:
+        provider = vendor.provider("messages")
+        vendor.meet(http(refusal, status=400), http(reply))
+        await provider.send(a_request())
+        assert [marked(body) for body in vendor.bodies] == [["0"], []]
+        vendor.meet(http(reply))
+        await provider.send(a_request())
+        assert [marked(body) for body in vendor.bodies] == [[]]
+        await provider.aclose()
+
+
 async def test_a_session_s_requests_have_one_key_unless_it_has_its_own() -> None:
     reply = {"choices": [{"message": {"content": "Paris"}, "finish_reason": "stop"}]}
     own = {"api": "chat", "prompt_cache_key": "mine"}
