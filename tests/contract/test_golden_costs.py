@@ -3,6 +3,7 @@
 The rates were copied from these pages by hand: nothing here asks a price list.
 """
 
+import json
 from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
 from itertools import islice, product
@@ -214,7 +215,7 @@ async def booked(vendor: RawVendor, case: Case) -> Settlement:
         vendor.meet(stream([streams.written(one) for one in events_of(case)]))
     else:
         vendor.meet(http(BODIES[case.api](case)))
-    options = {"settings": SETTINGS[case.api], "stream": case.shape == "stream"}
+    options: dict[str, Any] = {"settings": SETTINGS[case.api], "stream": case.shape == "stream"}
     try:
         return await run_to_end(provider, Books(), model="asked-for", **options)
     finally:
@@ -242,4 +243,4 @@ async def test_five_new_tokens_among_130213_are_counted_once(vendor: RawVendor) 
     # 5 × 3 + 128,955 × 0.30 + 1,253 × 3.75 + 700 × 15, for a million
     assert found.cost_usd == Decimal("0.05390025")
     assert found.usage is not None
-    assert found.usage[0]["usage"]["cache_read_input_tokens"] == 128_955
+    assert json.loads(found.usage)[0]["usage"]["cache_read_input_tokens"] == 128_955

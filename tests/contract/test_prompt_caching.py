@@ -4,6 +4,8 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from decimal import Decimal
+from random import Random
 from typing import Any
 from uuid import uuid4
 
@@ -20,15 +22,18 @@ from tests.ledgers import stored
 from tests.validators import anthropic_messages
 from turnmill.domain.content import Message, Native, Text, ToolCall, ToolOutput
 from turnmill.domain.ids import SessionId
+from turnmill.domain.states import OnAmbiguous
 from turnmill.store.records import Settlement
 from turnmill_worker.providers.anthropic import messages
 from turnmill_worker.providers.anthropic.provider import AnthropicProvider
 from turnmill_worker.providers.openai.provider import OpenAIProvider
 from turnmill_worker.providers.port import Provider, ToolOffer
+from turnmill_worker.turn.gauge import Gauge
 
 pytestmark = pytest.mark.anyio
 
 TURNS = 40
+Charging = ChargingAnthropic | ChargingOpenAI
 APIS: dict[str, dict[str, Any]] = {
     "messages": {},
     "chain": {},
@@ -38,16 +43,17 @@ APIS: dict[str, dict[str, Any]] = {
 
 
 @asynccontextmanager
-async def charging(api: str) -> AsyncIterator[Provider]:
-    """Give a provider whose vendor charges as the real one does."""
+async def charging(api: str) -> AsyncIterator[tuple[Provider, Charging]]:
+    """Give a provider whose vendor charges as the real one does, and that."""
     if api == "messages":
         async with ChargingAnthropic() as double:
             key = anthropic_server.KEY
-            yield AnthropicProvider(AsyncAnthropic(api_key=key, base_url=double.base_url))
+            sdk = AsyncAnthropic(api_key=key, base_url=double.base_url)
+            yield AnthropicProvider(sdk), double
     else:
         async with ChargingOpenAI() as vendor:
             key = openai_server.KEY
-            yield OpenAIProvider(AsyncOpenAI(api_key=key, base_url=vendor.base_url))
+            yield OpenAIProvider(AsyncOpenAI(api_key=key, base_url=vendor.base_url)), vendor
 
 
 def message(number: int) -> str:
@@ -59,7 +65,7 @@ def message(number: int) -> str:
 
 async def talk(api: str, **settings: Any) -> list[Settlement]:
     books, session_id = Books(), SessionId(uuid4())
-    async with charging(api) as provider:
+    async with charging(api) as (provider, _):
         ref = ""
         for number in range(1, TURNS + 1):
             said = Message.of("user", message(number))
@@ -95,6 +101,51 @@ async def test_of_forty_turns_nine_tenths_of_what_is_sent_are_read_from_the_cach
 @pytest.mark.parametrize("api", ["messages", "responses"])
 async def test_a_session_that_wants_no_cache_has_none(api: str) -> None:
     assert share(await talk(api, prompt_cache="off")) == 0
+
+
+async def booked_and_billed(api: str, *, cuts: int) -> tuple[Decimal, Decimal]:
+    """Return what was written down of conversations whose last replies are cut, and the bill."""
+    books, gauge, chance = Books(), Gauge(), Random(7)
+    async with charging(api) as (provider, double):
+        double.says = lambda _: message(chance.randrange(1000))
+        model = "claude-sonnet-4-5" if api == "messages" else "gpt-5-mini"
+        for number in range(cuts):
+            if number % 20 == 0:
+                books.past, session_id = [], SessionId(uuid4())
+            is_cut = number % 5 > 1
+            double.meet(f"stream_cut:{chance.randrange(3, 100)}" if is_cut else "ok")
+            said = Message.of("user", message(chance.randrange(1000)))
+            reply = await run_to_end(
+                provider,
+                books,
+                gauge=gauge,
+                settings=APIS[api],
+                model=model,
+                messages=[said],
+                history=stored(books.past),
+                session_id=session_id,
+                stream=True,
+                on_ambiguous=OnAmbiguous.RETRY,
+                max_attempts=1,
+            )
+            assert reply.estimated is is_cut
+            books.past += [said, *reply.replies] if not is_cut else []
+        await provider.aclose()
+    booked = sum((one.cost_usd or Decimal(0) for one in books.settled), Decimal(0))
+    return booked * 1_000_000, double.bill
+
+
+@pytest.mark.parametrize("api", ["messages", "responses", "chat"])
+async def test_calls_that_are_cut_are_booked_within_a_twentieth_of_the_bill(api: str) -> None:
+    booked, billed = await booked_and_billed(api, cuts=60)
+    assert abs(booked - billed) <= billed / 20
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("api", ["messages", "responses", "chat"])
+async def test_a_thousand_of_them_too(api: str) -> None:
+    booked, billed = await booked_and_billed(api, cuts=1000)
+    assert abs(booked - billed) <= billed / 20
 
 
 WEATHER = ToolOffer(name="weather", parameters={"type": "object", "properties": {}})
@@ -175,6 +226,22 @@ async def test_a_server_that_knows_no_key_is_asked_without_it_and_not_told_of_it
         vendor.meet(http(reply))
         await provider.send(request)
         assert ["prompt_cache_key" in body for body in vendor.bodies] == [False]
+        await provider.aclose()
+
+
+async def test_a_server_that_takes_no_breakpoints_is_asked_without_them_from_then_on() -> None:
+    wrong = "messages.0.content.0.cache_control: Extra inputs are not permitted"
+    refusal = {"type": "error", "error": {"type": "invalid_request_error", "message": wrong}}
+    content = [{"type": "text", "text": "Paris"}]
+    reply = {"type": "message", "content": content, "stop_reason": "end_turn"}
+    async with RawVendor() as vendor:
+        provider = vendor.provider("messages")
+        vendor.meet(http(refusal, status=400), http(reply))
+        await provider.send(a_request())
+        assert [marked(body) for body in vendor.bodies] == [["0"], []]
+        vendor.meet(http(reply))
+        await provider.send(a_request())
+        assert [marked(body) for body in vendor.bodies] == [[]]
         await provider.aclose()
 
 

@@ -1,6 +1,7 @@
 """A session of a client, through the store, with a vendor that answers oddly."""
 
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -65,3 +66,25 @@ def test_the_vendors_words_are_kept_with_the_attempt(client: Client, vendor: Raw
     assert attempt.error_code == "unreadable_reply"
     assert attempt.error_detail == "<html>Welcome to the hotel</html>"
     assert "hotel" not in str(caught.value)
+
+
+def test_an_attempt_keeps_what_the_vendor_said_of_its_usage_and_what_its_price_is_by(
+    client: Client, vendor: RawVendor
+) -> None:
+    usage = {
+        "input_tokens": 2000,
+        "input_tokens_details": {"cached_tokens": 1500},
+        "output_tokens": 10,
+        "note": "Ada said hello",
+    }
+    vendor.meet(http(a_response(usage=usage, model="gpt-5-2025-08-07", service_tier="flex")))
+    session = client.sessions.create(user_id="ada", provider="openai", model="gpt-5-mini")
+    reply = client.send(session, "Hello").result(timeout=WAIT)
+    assert reply.usage.cached_share == 0.75
+    # 500 × 0.625 + 1,500 × 0.0625 + 10 × 5, for a million: of the model and tier that answered
+    assert reply.cost_usd == Decimal("0.00045625")
+    (attempt,) = reply.attempts
+    assert attempt.service_tier == "flex"
+    assert (attempt.priced_by or "").endswith("openai/gpt-5@flex")
+    kept = {name: one for name, one in usage.items() if name != "note"}
+    assert attempt.usage == [{"model": "gpt-5-2025-08-07", "service_tier": "flex", "usage": kept}]

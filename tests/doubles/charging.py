@@ -5,6 +5,8 @@ A token for each four bytes. What is shorter than 1,024 tokens is not kept.
 
 import hashlib
 import json
+from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 from tests.doubles.anthropic_server import AnthropicDouble
@@ -23,6 +25,13 @@ def tokens(said: object) -> int:
     return -(-len(text.encode()) // 4)
 
 
+def _came(events: list[bytes | str] | None, spoken: Callable[[Any], str]) -> int:
+    """Return the tokens of what a stream brings until it is cut."""
+    whole = [one for one in events or () if isinstance(one, bytes) and one.endswith(b"\n\n")]
+    data = [one.decode().partition("data: ")[2].strip() for one in whole]
+    return tokens("".join(spoken(json.loads(one)) for one in data if one != "[DONE]"))
+
+
 class ChargingAnthropic(AnthropicDouble):
     """Keeps what stands before a breakpoint, and finds it again no further than 20 blocks back.
 
@@ -32,6 +41,19 @@ class ChargingAnthropic(AnthropicDouble):
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
         self._kept: set[str] = set()
+        self.bill = Decimal(0)  #: US dollars for a million
+
+    def events(self, call: Call, payload: dict[str, Any]) -> list[bytes | str] | None:
+        events = super().events(call, payload)
+        came = _came(events, lambda one: str(one.get("delta", {}).get("text", "")))
+        usage = payload["usage"]
+        self.bill += (
+            usage["input_tokens"] * 3
+            + usage["cache_read_input_tokens"] * Decimal("0.3")
+            + usage["cache_creation_input_tokens"] * Decimal("3.75")
+            + came * 15
+        )
+        return events
 
     async def _create(self, call: Call) -> dict[str, Any]:
         payload = await super()._create(call)
@@ -94,6 +116,20 @@ class ChargingOpenAI(OpenAIDouble):
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
         self._prompts: dict[str, list[str]] = {}
+        self.bill = Decimal(0)  #: US dollars for a million
+
+    def events(self, call: Call, payload: dict[str, Any]) -> list[bytes | str] | None:
+        events = super().events(call, payload)
+        usage = payload["usage"]
+        if call.path.endswith("completions"):
+            told, cached = usage["prompt_tokens"], usage["prompt_tokens_details"]["cached_tokens"]
+            came = _came(events, _of_chunk)
+        else:
+            told, cached = usage["input_tokens"], usage["input_tokens_details"]["cached_tokens"]
+            came = _came(events, _of_event)
+        rates = (Decimal("0.25"), Decimal("0.025"), 2)
+        self.bill += (told - cached) * rates[0] + cached * rates[1] + came * rates[2]
+        return events
 
     def _response(
         self, body: dict[str, Any], items: tuple[dict[str, Any], ...], *, outcome: str
@@ -132,6 +168,14 @@ class ChargingOpenAI(OpenAIDouble):
             before.append(prompt)
         cached = alike // 4 // _STEP * _STEP
         return cached if cached >= LEAST else 0
+
+
+def _of_chunk(chunk: Any) -> str:
+    return "".join(one.get("delta", {}).get("content") or "" for one in chunk.get("choices", ()))
+
+
+def _of_event(event: Any) -> str:
+    return str(event["delta"]) if event["type"] == "response.output_text.delta" else ""
 
 
 def _said(item: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ from turnmill.store.records import Claim, Fenced, Settled, Settlement
 from turnmill_worker.providers.port import Provider
 from turnmill_worker.providers.pricing import price
 from turnmill_worker.turn.deps import Deps
+from turnmill_worker.turn.gauge import Gauge
 from turnmill_worker.turn.in_hand import InHand
 from turnmill_worker.turn.run import run_claim
 from turnmill_worker.turn.slots import Slots
@@ -73,7 +74,9 @@ class Books:
         raise NotImplementedError
 
 
-async def run_to_end(provider: Provider, books: Books, **of_claim: Any) -> Settlement:
+async def run_to_end(
+    provider: Provider, books: Books, *, gauge: Gauge | None = None, **of_claim: Any
+) -> Settlement:
     """Run a turn until it is final, and return the last verdict; `books` have them all."""
     deps = Deps(
         ledger=books,
@@ -83,6 +86,7 @@ async def run_to_end(provider: Provider, books: Books, **of_claim: Any) -> Settl
         announce=lambda _: None,
         announce_at=lambda *_: None,
         price=price,
+        gauge=gauge or Gauge(),
     )
     vendor = "anthropic" if provider.name == "anthropic" else "openai"
     progress: dict[str, Any] = {"attempt": 0, "native_ref": "", "kind": "send"}

@@ -1,10 +1,9 @@
 """What passes between a worker and the store of conversations that outgrew their models."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 
 from turnmill.domain.content import Message
 from turnmill.domain.ids import SessionId, TurnId
@@ -41,8 +40,8 @@ class NewCompaction:
     cached_tokens: int = 0
     cache_write_tokens: int = 0
     cache_write_1h_tokens: int = 0
-    #: of each call that it took, what the vendor said was used: its figures
-    usage: Sequence[Mapping[str, Any]] | None = field(default=None, repr=False)
+    #: of each call that it took, what the vendor said was used: its figures, as a JSON list
+    usage: str | None = field(default=None, repr=False)
     service_tier: str | None = None
     cost_usd: Decimal | None = None
     priced_by: str | None = None

@@ -383,8 +383,8 @@ class Settlement:
     cached_tokens: int | None = 0
     cache_write_tokens: int | None = 0
     cache_write_1h_tokens: int | None = 0
-    #: of each call, what the vendor said was used: its figures
-    usage: Sequence[Mapping[str, Any]] | None = field(default=None, repr=False)
+    #: of each call, what the vendor said was used: its figures, as a JSON list
+    usage: str | None = field(default=None, repr=False)
     service_tier: str | None = None
     cost_usd: Decimal | None = None
     priced: bool = True  #: False: tokens were used, their price is not known

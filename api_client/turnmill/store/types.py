@@ -177,7 +177,7 @@ def _day_sqlite(element: db_day, compiler: SQLCompiler, **kw: Any) -> str:
 
 
 class json_joined(FunctionElement[Any]):
-    """Two JSON lists as one; NULL is a list that is not there."""
+    """A list in JSON and one as a text of JSON, as one; NULL is a list that is not there."""
 
     type = Json
     inherit_cache = True
@@ -189,7 +189,7 @@ class json_joined(FunctionElement[Any]):
 @compiles(json_joined, "postgresql")
 def _joined_pg(element: json_joined, compiler: SQLCompiler, **kw: Any) -> str:
     first, then = (compiler.process(one, **kw) for one in element.clauses)
-    return f"COALESCE({first} || {then}, {then}, {first})"
+    return f"COALESCE({first} || CAST({then} AS JSONB), CAST({then} AS JSONB), {first})"
 
 
 @compiles(json_joined, "sqlite")

@@ -57,10 +57,15 @@ _OF_VENDOR: Mapping[str, Sequence[str]] = MappingProxyType(
         "openai": ("amount_value", "num_model_requests", "input_cached_tokens", "start_time_iso"),
     }
 )
+#: How the names of their models begin.
+_OF_MODELS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"anthropic": ("claude",), "openai": ("gpt-", "chatgpt-", "o1", "o3", "o4", "ft:gpt-")}
+)
 _FIGURES = ("calls", "cost", "input", "fresh", "output", "cached", "read", "write_5m", "write_1h")
 _STANDARD = frozenset({"", "default", "standard", "message", "on_demand", "not_available", "none"})
 _ANYWHERE = frozenset({"", "global", "not_available", "none"})
 _TIER_IN_ITEM = re.compile(r"\b(batch|flex|priority|scale|ultrafast)\b")
+_THOUSANDS = re.compile(r"[-+]?\$?[0-9]{1,3}(,[0-9]{3})+(\.[0-9]+)?")
 _TRUE = frozenset({"true", "1", "yes", "t"})
 
 
@@ -104,6 +109,7 @@ def read_bill(path: Path, *, provider: str | None) -> Bill:
     read = list(_lines(rows, columns, width=len(names)))
     if provider is None and "provider" in columns:
         vendor = _only_provider(read)
+    vendor = vendor or _by_models(read)
     if not vendor:
         raise InvalidBill("the file does not show whose bill it is", hint="name the provider")
     lines = [one.line for one in read if one.provider in ("", vendor)]
@@ -144,8 +150,10 @@ class _Row:
         said = self.text(name)
         if not said:
             return None
+        if _THOUSANDS.fullmatch(said):
+            said = said.replace(",", "")
         try:
-            found = Decimal(said.replace(",", "").removeprefix("$"))
+            found = Decimal(said.removeprefix("$"))
         except InvalidOperation:
             raise InvalidBill(f"{name} is no number") from None
         if not found.is_finite() or abs(found) > _MOST_NUMBER:
@@ -218,6 +226,15 @@ def _only_provider(read: Sequence[_Read]) -> str:
     if len(found) > 1:
         raise InvalidBill("the file is of several providers", hint=f"name one: {found[0]}")
     return found[0] if found else ""
+
+
+def _by_models(read: Sequence[_Read]) -> str:
+    """Return whose models these are, as far as their names show it, "" where they do not."""
+    names = [(one.line.model or "").lower() for one in read]
+    for who, begins in _OF_MODELS.items():
+        if names and all(name.startswith(begins) for name in names):
+            return who
+    return ""
 
 
 def _says_tiers(read: Sequence[_Read]) -> bool:

@@ -1,5 +1,6 @@
 """What a model is no longer shown stands beside what was said, and goes with it."""
 
+import json
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
@@ -149,3 +150,17 @@ def test_what_is_left_out_goes_with_its_session(store: Database) -> None:
     with store.begin() as conn:
         sessions.remove(conn, session)
         assert conn.scalar(select(func.count()).select_from(compactions)) == 0
+
+
+def test_what_was_said_of_the_usage_of_each_call_of_an_attempt_is_one_list(store: Database) -> None:
+    claim = claimed(store, talked(store, "one"))
+    said = [{"usage": {"input_tokens": number}} for number in (1, 2, 3)]
+    of_summary = {"usage": json.dumps(said[:2]), "priced_by": "a list", "service_tier": "flex"}
+    assert keep(store, claim, 1, "They met.", **of_summary)
+    assert keep(store, claim, 1, None)  # that took no call
+    steps.end(store, claim, usage=json.dumps(said[2:]), cache_write_1h_tokens=7)
+    with store.begin() as conn:
+        (attempt,) = turns.attempts_of(conn, claim.turn_id)
+    assert attempt.usage == said
+    assert (attempt.priced_by, attempt.service_tier) == ("a list", "flex")
+    assert attempt.cache_write_1h_tokens == 7

@@ -35,7 +35,7 @@ def of_openai(answer: Mapping[str, Any]) -> Usage:
     told = count(_either(usage, "input_tokens", "prompt_tokens"))
     of_input = mapping(_either(usage, "input_tokens_details", "prompt_tokens_details"))
     of_output = mapping(_either(usage, "output_tokens_details", "completion_tokens_details"))
-    cached = _either(of_input, "cached_tokens")
+    cached = of_input.get("cached_tokens")
     if cached is None:  # of servers that put it beside the sums
         cached = _either(usage, "prompt_cache_hit_tokens", "cached_tokens")
     kept_long = mapping(of_input.get("cache_write_tokens_details")).get("ttl_12h_tokens")
@@ -111,8 +111,9 @@ def read_again(provider: str, said: Sequence[Mapping[str, Any]]) -> list[tuple[s
     return [] if read is None else [(text(one.get("model")), read(one)) for one in said]
 
 
-def _either(usage: Mapping[str, Any], *names: str) -> object:
-    return next((usage[name] for name in names if usage.get(name) is not None), None)
+def _either(usage: Mapping[str, Any], one: str, other: str) -> Any:
+    found = usage.get(one)
+    return usage.get(other) if found is None else found
 
 
 def _with_thoughts(

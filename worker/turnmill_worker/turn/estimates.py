@@ -46,7 +46,8 @@ async def estimated(
         said = told.output_tokens
         return replace(told, output_tokens=measure.said(came) if said is None else said)
     tokens = measure.told(await _sent(request, read))
-    cached = gauge.cached(holding.claim, most=tokens)
+    own = measure.told(_size_of(request.messages))
+    cached = gauge.cached(holding.claim, told=tokens, own=own)
     return Usage(input_tokens=tokens, output_tokens=measure.said(came), cached_tokens=cached)
 
 
@@ -83,16 +84,23 @@ async def _sent(request: Request, read: ReadHistory) -> int | None:
 
 
 def _bytes_of(request: Request, history: Sequence[Message]) -> int | None:
-    parts = [part for message in (*history, *request.messages) for part in message.parts]
-    if any(isinstance(part, _UNSEEN) for part in parts):
+    said = _size_of([*history, *request.messages])
+    if said is None:
         return None
     texts: list[str] = [request.system_prompt or ""]
-    texts += [text for part in parts for text in strings_of(part)]
     for tool in request.tools:
         texts += [tool.name, tool.description, json.dumps(tool.parameters)]
     if request.output_schema is not None:
         texts.append(json.dumps(request.output_schema))
-    return _size(texts)
+    return said + _size(texts)
+
+
+def _size_of(messages: Sequence[Message]) -> int | None:
+    """Return the bytes of what is said; None where some of it is no text."""
+    parts = [part for message in messages for part in message.parts]
+    if any(isinstance(part, _UNSEEN) for part in parts):
+        return None
+    return _size(text for part in parts for text in strings_of(part))
 
 
 def _size(texts: Iterable[str]) -> int:

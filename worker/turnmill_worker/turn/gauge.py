@@ -48,9 +48,11 @@ class Measure:
 
 
 class _Last(NamedTuple):
+    """The last call of a session."""
+
     at: float
     model: str
-    told: int
+    kept: int  #: tokens that its vendor holds since then
 
 
 class Gauge:
@@ -93,27 +95,35 @@ class Gauge:
         self._put((provider, model), found)
 
     def remember(self, claim: Claim, usage: Usage) -> None:
-        """Remember how much a session's vendor may still hold of it."""
-        if not usage.input_tokens or usage.input_tokens < _LEAST_CACHED:
+        """Remember how much of a session its vendor may hold: what was sent last."""
+        if usage.input_tokens is None:
             return
-        if usage.cached_tokens and not self.of(claim.provider, claim.model).reads_cache:
-            key = (claim.provider, claim.model)
+        key = (claim.provider, claim.model)
+        if usage.cached_tokens and not self.of(*key).reads_cache:
             self._put(key, replace(self.of(*key), reads_cache=True))
-        last = _Last(time.monotonic(), claim.model, usage.input_tokens)
-        self._last[claim.session_id] = last
+        self._sent(claim, usage.input_tokens)
+
+    def cached(self, claim: Claim, *, told: int | None, own: int | None) -> int:
+        """Return how much of so many tokens were read from a cache, as the last call was kept.
+
+        From now on the vendor holds this one, which the next begins like but for its `own` words.
+        """
+        last = self._last.get(claim.session_id)
+        if told is None:
+            return 0
+        self._sent(claim, told - (own or 0))
+        if last is None or last.model != claim.model:
+            return 0
+        kept = min(last.kept, told) // _STEP * _STEP
+        if kept < _LEAST_CACHED or time.monotonic() - last.at > _KEPT_SECONDS:
+            return 0
+        return kept if self.of(claim.provider, claim.model).reads_cache else 0
+
+    def _sent(self, claim: Claim, kept: int) -> None:
+        self._last[claim.session_id] = _Last(time.monotonic(), claim.model, kept)
         self._last.move_to_end(claim.session_id)
         if len(self._last) > _SESSIONS:
             self._last.popitem(last=False)
-
-    def cached(self, claim: Claim, *, most: int | None) -> int:
-        """Return how much of the next input was read from a cache, as the last one was kept."""
-        last = self._last.get(claim.session_id)
-        if most is None or last is None or last.model != claim.model:
-            return 0
-        is_kept = time.monotonic() - last.at < _KEPT_SECONDS
-        if not is_kept or not self.of(claim.provider, claim.model).reads_cache:
-            return 0
-        return min(last.told, most) // _STEP * _STEP
 
     def _put(self, key: tuple[str, str], measure: Measure) -> None:
         self._measures[key] = measure

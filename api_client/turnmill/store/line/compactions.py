@@ -4,7 +4,19 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, cast, func, insert, literal, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    and_,
+    cast,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    types,
+    update,
+)
 
 from turnmill.domain.content import Message, Text, text_of
 from turnmill.domain.errors import UnreadableRow
@@ -63,7 +75,7 @@ def keep_compaction(conn: Connection, claim: Claim, made: NewCompaction) -> bool
     v = Verdict({name: literal(count) for name, count in made.used()})
     v["cost_usd"] = cast(made.cost_usd, turns.c.cost_usd.type)  # NULL, too, has to have a type
     for name in ("usage", "service_tier", "priced_by"):
-        v[name] = literal(getattr(made, name), attempts.c[name].type)
+        v[name] = literal(getattr(made, name), types.Text())
     mine = and_(turns.c.state == TurnState.RUNNING, turns.c.lease_fence == claim.fence)
     booked = update(turns).where(turns.c.id == claim.turn_id, mine).values(_used(turns, v))
     if conn.execute(booked).rowcount != 1:

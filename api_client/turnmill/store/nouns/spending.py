@@ -11,8 +11,8 @@ from sqlalchemy import Connection, func, literal_column, select
 from turnmill.store.schema.tables import attempts, sessions, turns
 from turnmill.store.types import db_day
 
-#: Who was asked. A session may move to another provider; what its calls have cost moves along.
-of_provider = sessions.c.provider
+#: Who was asked. Of calls before it was kept that is who the session asks by now.
+of_provider = func.coalesce(attempts.c.provider, sessions.c.provider)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ from turnmill.domain.bounds import LONGEST_DELAY
 from turnmill.domain.states import FINAL, OnFailure, SessionStatus, TurnState
 from turnmill.store.records import Settlement
 from turnmill.store.schema.tables import attempts, sessions, turns
-from turnmill.store.types import Json, db_after, db_now, json_joined
+from turnmill.store.types import db_after, db_now, json_joined
 
 #: What attempts use up, and the tables that sum it: NULL is unknown, and so is any sum with it; a
 #: session sums what is known.
@@ -79,7 +79,7 @@ FIELDS: tuple[Field, ...] = (
     _said("error_code", Text()),
     _said("error_detail", Text()),
     *(_said(name, BigInteger()) for name in COUNTS),
-    _said("usage", Json),
+    _said("usage", Text()),  # JSON: a list
     _said("service_tier", Text()),
     _said("cost_usd", Numeric()),
     _said("priced", Boolean()),

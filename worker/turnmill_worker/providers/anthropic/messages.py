@@ -70,11 +70,11 @@ class Paused:
 
 
 def body_of(
-    request: Request, *, paused: Paused | None = None, stream: bool = False
+    request: Request, *, paused: Paused | None = None, stream: bool = False, marked: bool = True
 ) -> dict[str, Any]:
     """Return the JSON body. System messages go to the front, where every model takes them from.
 
-    With what was `paused` it lets the vendor go on there.
+    With what was `paused` it lets the vendor go on there; `marked`, it says what is to be kept.
     """
     body = vendor_parameters(request.settings, reserved=reserved_of(request, reserved=_RESERVED))
     body.setdefault("max_tokens", body.pop("max_output_tokens", DEFAULT_MAX_TOKENS))
@@ -93,12 +93,11 @@ def body_of(
         body["output_config"] = {**mapping(body.get("output_config")), **form}
     if "thinking" in body and not may_think(body):
         del body["thinking"]
-    mark(body, request)
+    if marked:
+        mark(body, request)
     if paused is not None:
         said.append({"role": "assistant", "content": paused.content})
-    if stream:
-        body["stream"] = True
-    return body
+    return body | ({"stream": True} if stream else {})
 
 
 def counting(request: Request, paused: Paused | None) -> Callable[[Usage], None] | None:

@@ -1,7 +1,7 @@
 """Anthropic's Messages: the history is held by us and sent with each turn."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any, Self
@@ -32,6 +32,10 @@ from turnmill_worker.providers.streaming import Told, answered
 _ROUNDS = 8
 
 _REQUEST_ID = "request-id"
+#: What a server that does not know breakpoints says of them.
+_MARK = b"cache_control"
+_WRONG = frozenset({400, 422})
+_MOST_REMEMBERED = 1_000
 #: Where the vendor's codes are, the finest first.
 _CODES = ("details.error_code", "type")
 
@@ -53,6 +57,8 @@ class AnthropicProvider:
             base_url=str(sdk.base_url),
             headers=lambda: headers_of(sdk.default_headers, sdk.auth_headers),
         )
+        #: models whose server takes no breakpoints
+        self._unmarked: frozenset[str] = frozenset()
 
     @classmethod
     def from_env(cls) -> Self:
@@ -90,17 +96,38 @@ class AnthropicProvider:
         """Return the whole answer: where the vendor pauses, it is asked to go on."""
         paused: Paused | None = None
         for left in reversed(range(_ROUNDS)):
-            # Nothing of it is kept while the vendor works: thousands of turns wait like this one.
-            sent = encoded(messages.body_of(request, paused=paused, stream=told is not None))
-            answer = await self._post(sent, within, told, messages.counting(request, paused))
+            body = partial(messages.body_of, request, paused=paused, stream=told is not None)
+            post = partial(self._post, within, told, messages.counting(request, paused))
+            answer = await self._asked(body, post, model=request.model)
             reply = await _read(answer, before=paused, may_pause=left > 0)
             if isinstance(reply, Done):
                 return reply
             paused = reply
         raise AssertionError("the last round does not pause")
 
+    async def _asked(
+        self,
+        body: Callable[..., dict[str, Any]],
+        post: Callable[[bytes], Awaitable[RawAnswer]],
+        *,
+        model: str,
+    ) -> RawAnswer:
+        """Ask, without breakpoints where the server refuses those: it is remembered.
+
+        Nothing of the body is kept while the vendor works: thousands of turns wait like this one.
+        """
+        if model in self._unmarked:
+            return await post(encoded(body(marked=False)))
+        answer = await post(encoded(body()))
+        if answer.status not in _WRONG or _MARK not in answer.body:
+            return answer
+        answer = await post(encoded(body(marked=False)))
+        if answer.accepted and len(self._unmarked) < _MOST_REMEMBERED:
+            self._unmarked |= {model}
+        return answer
+
     async def _post(
-        self, body: bytes, within: timedelta, told: Told | None, counted: Counted | None
+        self, within: timedelta, told: Told | None, counted: Counted | None, body: bytes
     ) -> RawAnswer:
         if told is None:
             return await self._vendor.call("POST", messages.PATH, body, within=within)
