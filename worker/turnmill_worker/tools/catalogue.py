@@ -47,10 +47,11 @@ async def _with_servers(functions: tuple[Listed, ...], servers: Servers) -> Cata
         await servers.look_at_all()
         found = {one.settings.name: one for one in servers.all()}
         theirs = {name: (one.tools or {}).values() for name, one in found.items()}
+        reasons = {name: one.reason for name, one in found.items() if one.reason}
         return Catalogue(
             tools=functions + tuple(_listed(one, name) for name in theirs for one in theirs[name]),
-            servers={name: len(theirs[name]) for name, one in found.items() if not one.reason},
-            unreachable={name: one.reason for name, one in found.items() if one.reason},
+            servers={name: len(theirs[name]) for name in found if name not in reasons},
+            unreachable=reasons,
         )
     finally:
         await servers.aclose()

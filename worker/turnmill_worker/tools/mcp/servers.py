@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from turnmill_worker.tools.mcp.server import Server
 
 #: So long a turn waits for a listing; then it goes on with what is known.
-_PATIENCE = 20.0
+_PATIENCE = 10.0
+_LATE = "it has not answered in time"
 
 
 class Servers:
@@ -43,8 +44,11 @@ class Servers:
     async def look(self, names: Iterable[str]) -> None:
         """Learn of the servers whose tools these are what they have, as far as they answer."""
         named = {server.settings.name: server for one in names if (server := self._of(one))}
-        if stale := [one for one in named.values() if not one.is_fresh]:
-            await _look(stale)
+        stale = [one for one in named.values() if not one.is_fresh]
+        for failing in (one for one in stale if one.reason):
+            failing.begin_to_look()  # nobody waits for what has just failed
+        if healthy := [one for one in stale if not one.reason]:
+            await _look(healthy)
 
     async def look_at_all(self) -> None:
         """Learn of every server what it has, as far as it answers."""
@@ -60,10 +64,11 @@ class Servers:
 
 
 async def _look(servers: Iterable["Server"]) -> None:
-    looks = [asyncio.ensure_future(one.look()) for one in servers]
+    looks = {asyncio.ensure_future(one.look()): one for one in servers}
     _, late = await asyncio.wait(looks, timeout=_PATIENCE)
     for look in late:
-        look.cancel()
+        look.cancel()  # whoever looks goes on: the next one finds what came of it
+        looks[look].reason = looks[look].reason or _LATE
 
 
 def servers_in(file: Path | None, *, profile: Profile) -> Servers | None:
