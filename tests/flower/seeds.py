@@ -17,7 +17,7 @@ Turn = UUID
 
 def run(database_url: str, statement: str, *values: Any) -> list[tuple[Any, ...]]:
     with psycopg.connect(database_url, autocommit=True) as conn:
-        done = conn.execute(statement, values)
+        done = conn.execute(statement, values or None)
         return [] if done.description is None else done.fetchall()
 
 

@@ -17,6 +17,8 @@ pytestmark = [
 ]
 #: Nothing is cut off: what is wider than the screen scrolls in a box of its own.
 _OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+#: What a link or a button says that has the focus.
+_FOCUS = "(document.activeElement.matches('a, button') && document.activeElement.innerText) || ''"
 _CONTRAST = """
 [getComputedStyle(document.body).backgroundColor, getComputedStyle(
     document.querySelector('.tm .metric-value')).color]
@@ -82,7 +84,7 @@ async def tab_to(tab: Tab, words: str) -> None:
     """Press Tab until what has the focus says so."""
     for _ in range(120):
         await tab.press("Tab", code=9)
-        if words in (await tab.evaluate("document.activeElement.innerText || ''")):
+        if words in await tab.evaluate(_FOCUS):
             return
     raise AssertionError(f"{words!r} is not reached by Tab")
 

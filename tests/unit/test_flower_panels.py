@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from turnmill.domain.errors import StoreUnavailable
+from turnmill_worker.flower import panels
 from turnmill_worker.flower.panels import MOST_AT_ONCE, MOST_KEPT, Panel, Panels, Pool
 
 pytestmark = pytest.mark.anyio
@@ -77,12 +78,25 @@ async def test_a_store_that_is_away_is_said_so_and_found_again(source: Source) -
         assert ((seen := await panel.look(5)).is_fresh, seen.error) == (True, "")
 
 
+async def test_what_takes_long_is_read_seldom_and_not_waited_for(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(panels, "_LONG", 0.0)
+    monkeypatch.setattr(panels, "_SELDOM", 1e6)
+    with ThreadPoolExecutor(2) as threads:
+        panel = Panel(source, Pool(threads))
+        assert (await panel.look(5)).is_fresh
+        seen = [await panel.look(5) for _ in range(9)]
+    assert {(one.value, one.as_of, one.is_fresh) for one in seen} == {(1, NOW, False)}
+    assert source.read == 1
+
+
 async def test_what_hangs_is_bounded_and_so_is_what_is_kept(source: Source) -> None:
     with ThreadPoolExecutor(2) as threads:
         pool = Pool(threads)
         source.goes_on.clear()
-        panels = [Panel(source, pool) for _ in range(MOST_AT_ONCE + 5)]
-        seen = await asyncio.gather(*(one.look(0.05) for one in panels))
+        many = [Panel(source, pool) for _ in range(MOST_AT_ONCE + 5)]
+        seen = await asyncio.gather(*(one.look(0.05) for one in many))
         assert [one.error for one in seen].count("busy") == 5
         source.goes_on.set()
         kept = Panels(pool)

@@ -1,5 +1,6 @@
 """What the tab reads, question by question: the store as its viewer, workers by the broker."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -23,13 +24,13 @@ T = TypeVar("T")
 THREADS = 4
 #: A statement that takes longer is given up by the server.
 _WITHIN = timedelta(seconds=10)
+#: A month that was never rolled up is long; it is read seldom then.
+_WITHIN_FOR_MONEY = timedelta(seconds=60)
 #: However many look, workers are asked no more often than this.
 _ASK_EVERY = 5.0
 
 #: How long a page waits for what is new, before it shows what is old.
 PATIENCE = 1.0
-#: For what is counted over all turns there are: large stores take longer, and need not.
-PATIENCE_FOR_COUNTS = 0.15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +86,13 @@ class Board:
             lambda: (ask_workers(control()), datetime.now(UTC)), asking, every=_ASK_EVERY
         )
 
+    async def begin(self) -> None:
+        """Read all of it once, so that the first who looks need not wait for connections."""
+        if self.is_there:
+            await asyncio.gather(
+                *(self.now(), self.ended(), self.newest_batches(), self.spent(), self.workers())
+            )
+
     @property
     def is_there(self) -> bool:
         """Tell whether there is a way to the database."""
@@ -94,11 +102,11 @@ class Board:
         """Return what waits and runs."""
         return await self._now.look(patience)
 
-    async def ended(self, patience: float = PATIENCE_FOR_COUNTS) -> Seen[list[overview.Ended]]:
+    async def ended(self, patience: float = PATIENCE) -> Seen[list[overview.Ended]]:
         """Return how many turns ended without a reply."""
         return await self._ended.look(patience)
 
-    async def newest_batches(self, patience: float = PATIENCE_FOR_COUNTS) -> Seen[Batches]:
+    async def newest_batches(self, patience: float = PATIENCE) -> Seen[Batches]:
         """Return the newest batches, and how many there are."""
         return await self._batches.look(patience)
 
@@ -110,7 +118,7 @@ class Board:
         """Return closed accounts and budgets."""
         return await self._elsewhere.look(patience)
 
-    async def spent(self, patience: float = PATIENCE_FOR_COUNTS) -> Seen[list[spending.Spent]]:
+    async def spent(self, patience: float = PATIENCE) -> Seen[list[spending.Spent]]:
         """Return what was spent today and this month."""
         return await self._spent.look(patience)
 
@@ -204,7 +212,7 @@ class Board:
 
     def _spending(self) -> tuple[list[spending.Spent], datetime]:
         assert self._database is not None
-        with look(self._database, within=_WITHIN) as (conn, moment):
+        with look(self._database, within=_WITHIN_FOR_MONEY) as (conn, moment):
             return spending.spent(conn, now=moment), moment
 
 

@@ -23,6 +23,8 @@ T = TypeVar("T")
 MOST_KEPT = 128
 #: Readings that run or wait for a thread; one more is not begun.
 MOST_AT_ONCE = 32
+#: A reading that takes longer than so many seconds is long, and made once in so many times that.
+_LONG, _SELDOM = 0.5, 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,15 @@ class Panel(Generic[T]):
         self._value: T | None = None
         self._as_of: datetime | None = None
         self._error = ""
+        self._took = 0.0  #: seconds of the last reading
+
+    @property
+    def will_do(self) -> bool:
+        """Tell whether the last answer is young, for how long a new one takes.
+
+        So what takes long to read is read seldom, however many look: a tenth of the time.
+        """
+        return self._took > _LONG and monotonic() - self._answered < _SELDOM * self._took
 
     async def look(self, patience: float) -> Seen[T]:
         """Return what was read after this call; after `patience` seconds, what was read last.
@@ -60,6 +71,8 @@ class Panel(Generic[T]):
         Raises what the reading raised, unless the store was in the way of it.
         """
         asked = monotonic()
+        if self.will_do:
+            return self.last()
         while self._answered < asked - self._every and (left := asked + patience - monotonic()) > 0:
             reading = self._running or self._begin()
             if reading is None:
@@ -91,6 +104,7 @@ class Panel(Generic[T]):
         if error is None:
             self._value, self._as_of = reading.result()
             self._answered, self._error = self._begun, ""
+            self._took = monotonic() - self._begun
         elif isinstance(error, StoreError):
             self._error = error.code
         else:

@@ -21,7 +21,7 @@ from turnmill_worker.flower.logins import Logins
 def add_tab(
     flower: Any, settings: Settings, environ: Mapping[str, str], *, viewer_login: str
 ) -> None:
-    """Add the tab to a Flower that does not listen yet. Nothing is dialled until somebody looks."""
+    """Add the tab to a Flower that does not listen yet. It reads as soon as Flower runs."""
     logins = Logins(flower.options, viewer=viewer_login)
     logins.guard_flowers_own()
     runtime = _database(settings.database_url, settings)
@@ -38,6 +38,7 @@ def add_tab(
     static = url(f"{prefix}/turnmill/static/(.*)", StaticFileHandler, {"path": str(STATIC)})
     flower.add_handlers(".*", [*routes, static])
     _measure(board)
+    flower.io_loop.add_callback(board.begin)
 
 
 def _database(database_url: str, settings: Settings) -> Database | None:

@@ -106,8 +106,9 @@ _CHOSEN = f"""
 SELECT t.id, t.session_id, t.state, s.provider, s.model
 FROM turnmill.turns t JOIN turnmill.sessions s ON s.id = t.session_id
 WHERE {{meant}} AND s.status <> '{SessionStatus.DELETED}'{_FILTERS}
-ORDER BY t.session_id, t.seq LIMIT {MOST + 1}
+{{order}} LIMIT {MOST + 1}
 """
+_IN_ORDER = "ORDER BY t.session_id, t.seq"
 _COUNTED = f"""
 WITH chosen AS MATERIALIZED ({{chosen}}),
 spent AS (
@@ -123,7 +124,9 @@ GROUP BY 1, 2, s.each_usd ORDER BY 3 DESC, 1, 2 LIMIT {_MOST_MODELS}
 
 def preview(conn: Connection, meant: Meant) -> Preview:
     """Count the turns that an act means, and estimate what it may cost."""
-    counted = execute(conn, _COUNTED.format(chosen=_chosen(meant.verb)), _wanted(meant)).all()
+    # In any order: none of them is taken.
+    chosen = _chosen(meant.verb, order="")
+    counted = execute(conn, _COUNTED.format(chosen=chosen), _wanted(meant)).all()
     turns_meant = sum(row.turns for row in counted)
     return Preview(
         turns=min(turns_meant, MOST),
@@ -139,7 +142,7 @@ def preview(conn: Connection, meant: Meant) -> Preview:
 
 def choose(conn: Connection, meant: Meant) -> list[TurnId]:
     """Return the ids of the turns that an act means, session by session in their order."""
-    found = execute(conn, _chosen(meant.verb), _wanted(meant))
+    found = execute(conn, _chosen(meant.verb, order=_IN_ORDER), _wanted(meant))
     return [TurnId(row.id) for row in found][:MOST]
 
 
@@ -176,8 +179,8 @@ def _was_retried(conn: Connection, turn_id: TurnId, session_id: SessionId) -> bo
     return conn.execute(copy.limit(1)).first() is not None
 
 
-def _chosen(verb: Verb) -> str:
-    return _CHOSEN.format(meant=_MEANT_BY[verb])
+def _chosen(verb: Verb, *, order: str) -> str:
+    return _CHOSEN.format(meant=_MEANT_BY[verb], order=order)
 
 
 def _wanted(meant: Meant) -> dict[str, Any]:

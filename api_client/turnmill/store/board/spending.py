@@ -1,15 +1,16 @@
 """What was spent today and this month: rolled-up days as they stand, and what is newer anew."""
 
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 
 from sqlalchemy import Connection
 
 from turnmill import wire
-from turnmill.store.nouns.usage import figures_of, report
+from turnmill.domain.states import FINAL
+from turnmill.store.nouns.usage import report
+from turnmill.store.schema.tables import sql_list
 from turnmill.store.schema_name import execute
 
 #: Pairs of provider and model that are told apart, the dearest first.
@@ -18,6 +19,28 @@ MOST_MODELS = 50
 # A run writes the day of its slot and the day before, so all days before that one are whole.
 _ROLLED_UP = """
 SELECT max(slot) FROM turnmill.job_runs WHERE name = %(name)s AND finished_at IS NOT NULL
+"""
+# As the roll-up counts them, for all days since then at once: what an attempt used is its own
+# provider's and model's, and a turn is counted where it was answered, else with its session's own.
+_SINCE = f"""
+WITH ended AS MATERIALIZED (
+    SELECT t.id, t.state = 'succeeded' AS answered, s.provider, s.model,
+        t.finished_at >= %(today)s AS is_today
+    FROM turnmill.turns t JOIN turnmill.sessions s ON s.id = t.session_id
+    WHERE t.finished_at >= %(since)s AND t.finished_at < %(until)s AND t.state IN {sql_list(FINAL)}
+), lines AS (
+    SELECT coalesce(a.provider, e.provider) AS provider, coalesce(a.asked_model, e.model) AS model,
+        e.is_today, sum(a.cost_usd) AS usd, count(*) FILTER (WHERE a.cost_usd IS NULL
+            AND coalesce(a.input_tokens + a.output_tokens, 1) > 0) AS unpriced,
+        count(*) FILTER (WHERE e.answered AND a.outcome = 'succeeded') AS turns
+    FROM ended e JOIN turnmill.attempts a ON a.turn_id = e.id GROUP BY 1, 2, 3
+    UNION ALL
+    SELECT provider, model, is_today, NULL, 0, count(*) FROM ended WHERE NOT answered
+    GROUP BY 1, 2, 3
+)
+SELECT provider, model, is_today, sum(turns)::bigint AS turns, coalesce(sum(usd), 0) AS usd,
+    sum(unpriced)::bigint AS unpriced
+FROM lines GROUP BY 1, 2, 3
 """
 
 
@@ -62,14 +85,12 @@ def spent(conn: Connection, *, now: datetime) -> list[Spent]:
             sums[row.provider, row.model].add(
                 turns=row.turns, usd=row.cost_usd, unpriced=row.unpriced_attempts, is_today=False
             )
-    for day in _days(max(anew, first), today):
-        for line in conn.execute(figures_of(day)).mappings():
-            sums[line["provider"], line["model"]].add(
-                turns=int(line["turns"]),
-                usd=Decimal(line["cost_usd"]),
-                unpriced=int(line["unpriced_attempts"]),
-                is_today=day == today,
-            )
+    until = _midnight(today + timedelta(days=1))
+    days = {"since": _midnight(max(anew, first)), "today": _midnight(today), "until": until}
+    for line in execute(conn, _SINCE, days):
+        sums[line.provider, line.model].add(
+            turns=line.turns, usd=line.usd, unpriced=line.unpriced, is_today=line.is_today
+        )
     found = [
         Spent(
             provider=provider,
@@ -91,6 +112,5 @@ def _not_rolled_up(conn: Connection, today: date) -> date:
     return today.replace(day=1) if slot is None else min(slot.astimezone(UTC).date(), today)
 
 
-def _days(first: date, last: date) -> Iterator[date]:
-    for back in range((last - first).days, -1, -1):
-        yield last - timedelta(days=back)
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time.min, tzinfo=UTC)

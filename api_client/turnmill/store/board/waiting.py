@@ -20,7 +20,7 @@ MOST_GROUPS = 40
 #: Turns of each group that are named.
 NAMED = 3
 #: Turns of a page.
-PAGE = 25
+PAGE = 15
 
 _LANES = "ARRAY(SELECT name FROM turnmill.pauses WHERE kind = 'lane')"
 _PROVIDERS = "ARRAY(SELECT name FROM turnmill.pauses WHERE kind = 'provider')"
