@@ -56,8 +56,8 @@ def million(
         for statement in (_SESSIONS, _TURNS, _ATTEMPTS, "VACUUM ANALYZE"):
             run(url, statement)
         viewer = viewer_of(url, postgres_server.url_of("postgres"))
-        options = {"database_url": url, "viewer_url": viewer, "broker_url": valkey_server.url}
-        with flower(log=log, **options) as visitor:
+        broker = valkey_server.url
+        with flower(database_url=url, viewer_url=viewer, broker_url=broker, log=log) as visitor:
             yield visitor, url
 
 

@@ -118,6 +118,26 @@ def test_what_was_said_is_on_no_page_in_no_json_and_in_no_metric(
     assert str(session.id) in operator.get(f"/turnmill/sessions?user={CANARY}").text
 
 
+def test_a_closed_account_is_shown_until_when_and_why(operator: Visitor, store_url: str) -> None:
+    run(
+        store_url,
+        "INSERT INTO turnmill.accounts (id, kind, provider, account, model, code, closed_at,"
+        " closed_until) VALUES (gen_random_uuid(), 'account', 'openai', 'a1b2', '',"
+        " 'insufficient_quota', now(), now() + interval '2 hours')",
+    )
+    words = operator.get("/turnmill").words
+    assert "Accounts that are closed" in words
+    for word in ("openai", "a1b2", "insufficient_quota", "in 1 h"):
+        assert word in words
+    run(store_url, "UPDATE turnmill.accounts SET closed_at = NULL")
+    assert "None: every account takes calls." in operator.get("/turnmill").words
+
+
+def test_what_is_paused_is_said_though_nothing_waits(operator: Visitor, client: Client) -> None:
+    client.lanes.pause(lane="bulk")
+    assert "lane bulk paused" in operator.get("/turnmill").words
+
+
 @pytest.mark.parametrize(("number", "each"), [(5, 4), pytest.param(50, 10, marks=pytest.mark.slow)])
 def test_dead_letters_of_many_sessions_run_again_once_and_in_their_order(
     operator: Visitor, client: Client, store_url: str, number: int, each: int

@@ -6,7 +6,7 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
 
-from turnmill.domain.states import FINAL
+from turnmill.domain.states import FINAL, FOR_ACCOUNT, FOR_BREAKER, FOR_BUDGET, FOR_LIMIT
 from turnmill.show.why_view import in_a_line
 from turnmill.show.wording import clock_text, dollars, duration, moment_text, relative
 from turnmill.store.nouns.why import Why
@@ -28,6 +28,14 @@ REASONS: Mapping[str, str] = MappingProxyType(
         "background": "what its provider does in the background",
         "later": "the moment that it was sent for",
         "due": "a worker: it could run now",
+    }
+)
+_OURS: Mapping[str, str] = MappingProxyType(
+    {
+        FOR_ACCOUNT: "an account that is closed",
+        FOR_BREAKER: "a model that fails or hangs",
+        FOR_LIMIT: "a limit of its provider's",
+        FOR_BUDGET: "money: its budget is used up",
     }
 )
 _COLOURS: Mapping[str, str] = MappingProxyType(
@@ -98,6 +106,8 @@ class Words:
 
     def reason(self, reason: str, name: str) -> str:
         """Return what a group of turns waits for."""
+        if reason == "layer" and name in _OURS:
+            return _OURS[name]
         words = REASONS.get(reason, reason)
         return f"{words} ({name})" if name else words
 
