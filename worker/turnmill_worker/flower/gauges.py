@@ -3,6 +3,7 @@
 No label names a user, a session, a turn or a batch, and none takes more values than it may.
 """
 
+import asyncio
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -41,10 +42,13 @@ class Gauges(Collector):
         """Read anew, as far as the store answers in time."""
         if not self._board.is_there:
             return
-        self._now = await self._board.now(_PATIENCE)
-        self._ended = await self._board.ended(_PATIENCE)
-        self._batches = await self._board.newest_batches(_PATIENCE)
-        self._spent = await self._board.spent(_PATIENCE)
+        board = self._board
+        self._now, self._ended, self._batches, self._spent = await asyncio.gather(
+            board.now(_PATIENCE),
+            board.ended(_PATIENCE),
+            board.newest_batches(_PATIENCE),
+            board.spent(_PATIENCE),
+        )
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
         """Name nothing before it is known."""
