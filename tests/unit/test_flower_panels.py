@@ -91,6 +91,15 @@ async def test_what_takes_long_is_read_seldom_and_not_waited_for(
     assert source.read == 1
 
 
+async def test_who_does_not_wait_has_it_read_for_those_who_come_later(source: Source) -> None:
+    with ThreadPoolExecutor(2) as threads:
+        panel = Panel(source, Pool(threads), every=60)
+        assert (await panel.look(0)).value is None
+        await until(lambda: panel.last().value == 1)
+        assert (await panel.look(0)).is_fresh
+    assert source.read == 1
+
+
 async def test_what_hangs_is_bounded_and_so_is_what_is_kept(source: Source) -> None:
     with ThreadPoolExecutor(2) as threads:
         pool = Pool(threads)

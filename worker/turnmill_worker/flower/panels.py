@@ -73,9 +73,10 @@ class Panel(Generic[T]):
         asked = monotonic()
         if self.will_do:
             return self.last()
-        while self._answered < asked - self._every and (left := asked + patience - monotonic()) > 0:
+        while self._answered < asked - self._every:
             reading = self._running or self._begin()
-            if reading is None:
+            left = asked + patience - monotonic()
+            if reading is None or left <= 0:
                 break
             begun = self._begun
             done, _ = await asyncio.wait([reading], timeout=left)
