@@ -1,9 +1,14 @@
 """The chapters of the demo: one capability after the other, each of them really used."""
 
+import json
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from typing import Any
+from urllib.parse import unquote, urlsplit
+from urllib.request import Request, urlopen
 from uuid import uuid4
 
 from turnmill.domain.content import Text
@@ -137,7 +142,8 @@ def _streams(client: Client, _: System) -> Iterator[str]:
     turn = client.send(session, "Tell it as you think of it", stream=True)
     deltas = [one.text for one in turn.stream(timeout=_SOON) if one.kind is StreamKind.DELTA]
     same = "".join(deltas) == turn.result(timeout=_SOON).text
-    yield f"watched while it came, in {len(deltas)} pieces; together they are the reply: {same}"
+    pieces = f"{len(deltas)} of them"
+    yield f"watched while it came, piece by piece ({pieces}); together they are the reply: {same}"
 
 
 def _tools(client: Client, _: System) -> Iterator[str]:
@@ -157,6 +163,29 @@ def _tools(client: Client, _: System) -> Iterator[str]:
     yield f"answered in {turn.refresh().record.step} steps of one turn"
 
 
+def _flower(_: Client, system: System) -> Iterator[str]:
+    told = _of_tab(system)
+    ended = [f"{one['turns']} {one['state']} of {one['code']}" for one in told["ended"]["value"]]
+    yield f"the tab shows turns without a reply: {', '.join(ended)}"
+    for worker in told["workers"]["value"] or ():
+        can_ask = ", ".join(worker["providers"])
+        yield f"{worker['name']}, {worker['slots']} slots, version {worker['version']}: {can_ask}"
+    yield f"what waits and why, what it costs, retry and pause: {urlsplit(system.tab_url).path}"
+
+
+def _of_tab(system: System) -> dict[str, Any]:
+    """Return what Flower's tab says, as programs read it."""
+    parts = urlsplit(f"{system.tab_url}/api/overview")
+    login = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}".encode()
+    request = Request(
+        f"{parts.scheme}://{parts.hostname}:{parts.port}{parts.path}",
+        headers={"Authorization": f"Basic {b64encode(login).decode()}"},
+    )
+    with urlopen(request, timeout=_SOON.total_seconds()) as answer:
+        found: dict[str, Any] = json.load(answer)
+    return found
+
+
 _CHAPTERS: Sequence[tuple[str, Tell]] = (
     ("Sessions", _sessions),
     ("Messages", _messages),
@@ -166,4 +195,5 @@ _CHAPTERS: Sequence[tuple[str, Tell]] = (
     ("Middleware", _middleware),
     ("Streams", _streams),
     ("Tools", _tools),
+    ("Flower", _flower),
 )
