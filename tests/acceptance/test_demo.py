@@ -68,6 +68,10 @@ def test_it_shows_conversations_both_accidents_and_where_the_time_went_and_leave
     assert "The turn of edsger that fails twice, then succeeds" in out
     assert "no reply: dead (overloaded)" in out
     assert "17 turns in" in out
+    titles = ("Sessions", "Messages", "Storage", "Providers", "Lifecycle", "Middleware")
+    for number, title in enumerate((*titles, "Streams", "Tools", "Flower"), 1):
+        assert f"{number}. {title}\n   " in out
+    assert "False" not in out
     assert "16 succeeded, 1 dead; 21 attempts" in out
     assert "Flower   http://turnmill:" in out
     assert '-m turnmill.cli send "Hello" --wait' in out  # as this one was called
@@ -101,6 +105,8 @@ def test_a_kept_demo_goes_on_answering_until_it_is_stopped(home: Path) -> None:
         assert wait_until(lambda: started_in(home) == [], timeout=STOPPED_WITHIN)
 
     assert (process.returncode, said.code) == (0, 0), err
+    assert told["chapters"].keys() >= {"sessions", "lifecycle", "middleware", "flower"}
+    assert told["tab_url"].endswith("/turnmill")
     states = [turn["state"] for turn in told["turns"]]
     assert (states.count("succeeded"), states.count("dead")) == (16, 1)
     accidents = {turn["accident"]: turn for turn in told["turns"] if turn["accident"]}

@@ -16,7 +16,7 @@ from turnmill.settings import Settings
 from turnmill.store.records import Head
 from turnmill.wire import LANE_QUEUES
 from turnmill_worker.celery.config import config, hint_queues
-from turnmill_worker.celery.flower import queues_of
+from turnmill_worker.flower.queues import queues_of
 
 QUEUE = LANE_QUEUES[Lane.INTERACTIVE]
 

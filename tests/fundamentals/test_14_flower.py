@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 
 from tests.fundamentals.conftest import System
@@ -128,6 +129,30 @@ def test_the_tasks_that_ran_turns_of_a_batch_are_found_by_its_id(
     assert {task["name"] for task in found} == {"turnmill.run_bulk"}
     shown = " ".join(task["result"] for task in found)
     assert all(str(one.turn_id) in shown for one in batch.iter_results())
+
+
+def test_the_tab_shows_turns_as_the_role_that_sees_no_content_and_its_page_is_linked(
+    client: Client, system: System
+) -> None:
+    turn = send(client, REJECTED)
+    with pytest.raises(TurnFailed):
+        turn.result(timeout=WAIT)
+    until(lambda: state_of(system, turn.id) == "FAILURE")
+    assert f"/turnmill/turn/{turn.id}" in page(system.flower_url, f"/task/{turn.id}")
+    for path in ("/turnmill", f"/turnmill/turn/{turn.id}", f"/turnmill/session/{turn.session_id}"):
+        shown = page(system.flower_url, path)
+        assert "invalid_prompt" in shown and CANARY not in shown, path
+    with psycopg.connect(system.database_url) as conn:
+        roles = conn.execute("SELECT DISTINCT usename FROM pg_stat_activity").fetchall()
+    assert ("turnmill_viewer",) in roles
+
+    def told() -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(page(system.flower_url, "/turnmill/api/overview"))
+        return found
+
+    until(lambda: (told()["workers"]["value"] or [{}])[0].get("slots") == 200)
+    (worker,) = told()["workers"]["value"]
+    assert (worker["providers"], "openai" in worker["keyless"]) == (["mock"], True)
 
 
 def test_no_page_of_flower_has_a_word_of_users_or_providers(client: Client, system: System) -> None:

@@ -26,6 +26,7 @@ GIVEN = {
     "POSTGRES_PASSWORD": "pg-password",
     "POSTGRES_OWNER_PASSWORD": "owner-password",
     "POSTGRES_APP_PASSWORD": "app-password",
+    "POSTGRES_VIEWER_PASSWORD": "viewer-password",
     "REDIS_PASSWORD": "redis-password",
     "TURNMILL_FLOWER_AUTH": "ada:lovelace",
 }
@@ -79,10 +80,10 @@ def test_each_service_holds_the_passwords_that_it_uses_and_no_other() -> None:
     assert holds == {
         "postgres": {"POSTGRES_PASSWORD"},
         "redis": {"REDIS_PASSWORD"},
-        "migrate": {"POSTGRES_PASSWORD", "POSTGRES_OWNER_PASSWORD", "POSTGRES_APP_PASSWORD"},
+        "migrate": {name for name in passwords if name.startswith("POSTGRES_")},
         "worker": {"POSTGRES_APP_PASSWORD", "REDIS_PASSWORD"},
         "beat": {"REDIS_PASSWORD"},
-        "flower": {"REDIS_PASSWORD"},
+        "flower": {"POSTGRES_VIEWER_PASSWORD", "POSTGRES_APP_PASSWORD", "REDIS_PASSWORD"},
     }
 
 
@@ -129,7 +130,7 @@ def empty_database(postgres_server: EmbeddedPostgres) -> Iterator[str]:
     yield postgres_server.url_of("compose_empty")
     with psycopg.connect(admin, autocommit=True) as connection:
         connection.execute("DROP DATABASE compose_empty WITH (FORCE)")
-        connection.execute("DROP ROLE IF EXISTS compose_owner, compose_app")
+        connection.execute("DROP ROLE IF EXISTS compose_owner, compose_app, compose_viewer")
 
 
 def test_migrate_prepares_an_empty_database_and_may_run_at_every_start(
@@ -139,7 +140,7 @@ def test_migrate_prepares_an_empty_database_and_may_run_at_every_start(
     server = empty_database.rpartition("@")[2]
     as_ours = {
         f"TURNMILL_{variable}_URL": f"postgresql://compose_{role}:x@{server}"
-        for variable, role in (("OWNER", "owner"), ("DATABASE", "app"))
+        for variable, role in (("OWNER", "owner"), ("DATABASE", "app"), ("VIEWER", "viewer"))
     }
     there = replace(
         machine,

@@ -20,9 +20,7 @@ CALLER = PLAIN | THEIRS | dict.fromkeys(VARIABLES, "set")
 Narrow = Callable[[Mapping[str, str]], dict[str, str]]
 
 
-@pytest.mark.parametrize(
-    "narrow", [environments.plain, environments.of_beat, environments.of_flower]
-)
+@pytest.mark.parametrize("narrow", [environments.plain, environments.of_beat])
 def test_a_program_that_calls_no_provider_is_told_nothing_of_the_callers(narrow: Narrow) -> None:
     told = narrow(CALLER)
     assert "canary" not in told.values()
@@ -34,6 +32,14 @@ def test_servers_are_told_nothing_of_ours() -> None:
     assert environments.plain(CALLER) == PLAIN
 
 
+def test_flower_is_told_two_ways_to_the_database_and_no_key_of_a_provider() -> None:
+    told = environments.of_flower(CALLER)
+    assert "canary" not in told.values()
+    assert PLAIN.items() <= told.items()
+    assert {"TURNMILL_VIEWER_URL", "TURNMILL_DATABASE_URL"} <= told.keys()
+    assert told.keys().isdisjoint(OF_OWNER - {"TURNMILL_VIEWER_URL"})
+
+
 def test_beat_is_told_the_schedule_and_flower_its_login() -> None:
     beat, flower = environments.of_beat(CALLER), environments.of_flower(CALLER)
     assert {name for name in VARIABLES if name.startswith("TURNMILL_SCHEDULE_")} <= beat.keys()
@@ -43,5 +49,6 @@ def test_beat_is_told_the_schedule_and_flower_its_login() -> None:
 
 def test_a_worker_is_told_all_but_the_credentials_of_others() -> None:
     told = environments.of_worker(CALLER | dict.fromkeys(environments.OVERRIDES, "x"))
-    assert CALLER.keys() - told.keys() == {*OF_OWNER, "TURNMILL_FLOWER_AUTH"}
+    logins = {"TURNMILL_FLOWER_AUTH", "TURNMILL_FLOWER_VIEWER_AUTH"}
+    assert CALLER.keys() - told.keys() == {*OF_OWNER, *logins}
     assert told.keys().isdisjoint(environments.OVERRIDES)

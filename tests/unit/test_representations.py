@@ -38,6 +38,7 @@ SHOWN = frozenset(
         *("version", "revision", "lacks", "lanes", "newest_code", "priced_by"),
         *("account", "line", "owner", "places", "more"),
         *("tags", "timezone"),
+        *("lane", "keyless", "verb", "by", "refused", "error", "title", "detail"),
         *("ca_certs", "certfile", "keyfile", "virtual_host", "master_name", "sentinel_username"),
     }
 )

@@ -10,10 +10,10 @@ from celery.worker.control import Panel
 from turnmill.domain.errors import TurnmillError
 from turnmill.settings import Settings
 from turnmill_worker.celery.config import config, refuse_another_broker
-from turnmill_worker.celery.flower import guard_flower
 from turnmill_worker.celery.installing import install
 from turnmill_worker.celery.logs import guard
 from turnmill_worker.celery.remote import restrict
+from turnmill_worker.flower.guarding import guard_flower
 
 settings = Settings.from_env()
 app = Celery(

@@ -125,6 +125,16 @@ def test_a_retry_after_a_later_turn_has_started_is_a_new_turn_at_the_end(
         assert turns.messages_of(conn, turn.id)[0].text == "hello"
 
 
+def test_turns_that_died_one_after_the_other_run_again_in_their_order(store: Database) -> None:
+    session = rows.start(store)
+    died = [brought_to(store, session, TurnState.DEAD) for _ in range(3)]
+    again = [steps.turn(store, steps.retry(store, one).turn_id) for one in died]
+    assert [one.retry_of for one in again] == died  # the last one, too, though nothing is behind it
+    assert [one.seq for one in again] == [4, 5, 6]
+    for one in again:
+        steps.answer(store, one.id)
+
+
 def test_a_retry_forgets_when_it_was_to_expire(store: Database) -> None:
     session = rows.start(store)
     sent = steps.send(store, session, expires=datetime.now(UTC) + HOUR).turn_id

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import socket
 from typing import Any
 
 from celery.worker.control import inspect_command
@@ -26,6 +27,7 @@ def about(state: Any, **_: Any) -> dict[str, Any]:
     names = registry.names()
     consumed = state.app.amqp.queues.consume_from
     return {
+        "owner": f"{socket.gethostname()}:{os.getpid()}",  # as its leases say
         "version": __version__,
         "revision": HEAD,
         "providers": list(names),

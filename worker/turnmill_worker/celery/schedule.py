@@ -64,6 +64,15 @@ def beat_schedule(environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     }
 
 
+def next_runs(environ: Mapping[str, str], *, now: datetime) -> dict[str, datetime | None]:
+    """Return when each job is due next, by the name of its task; None for one that is off."""
+    lines = {line["task"]: line["schedule"] for line in beat_schedule(environ).values()}
+    return {
+        entry.task: now + lines[entry.task].remaining_estimate(now) if entry.task in lines else None
+        for entry in SCHEDULE.values()
+    }
+
+
 def current_slot() -> str:
     """Return the minute that it is, which beat puts into the message it sends.
 

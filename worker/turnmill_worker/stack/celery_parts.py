@@ -27,6 +27,7 @@ class CelerySetup:
     home: Home
     app: str
     database_url: str = field(repr=False)
+    viewer_url: str = field(repr=False)  #: of the role that reads no content; empty: there is none
     broker_url: str = field(repr=False)
     call_grace: timedelta
 
@@ -34,6 +35,7 @@ class CelerySetup:
         """Return what one of them is told; `narrow` leaves of it what that one needs."""
         told = {
             "TURNMILL_DATABASE_URL": self.database_url,
+            "TURNMILL_VIEWER_URL": self.viewer_url,
             "TURNMILL_BROKER_URL": self.broker_url,
             "TURNMILL_HOME": str(self.home.path),
             "TURNMILL_GRACE": str(self.call_grace.total_seconds()),

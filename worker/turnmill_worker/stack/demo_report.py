@@ -10,10 +10,12 @@ from rich.text import Text
 from turnmill.domain.states import TurnState
 from turnmill.show.as_typed import as_typed
 from turnmill.show.tables import print_table
-from turnmill.show.turn_view import TurnView, as_document, look_at, print_attempts
+from turnmill.show.turn_view import TurnView, look_at, print_attempts
+from turnmill.show.turn_view import as_document as turn_document
 from turnmill.show.wording import dollars, duration, said, styled, tokens, total_tokens
 from turnmill.sync.client import Client
 from turnmill_worker.stack.demo import Played
+from turnmill_worker.stack.demo_chapters import Chapter
 from turnmill_worker.stack.demo_script import Line
 from turnmill_worker.stack.throwaway import System
 
@@ -35,17 +37,36 @@ def went_as_told(told: Sequence[Sequence[Ended]]) -> bool:
     return all(view.turn.state is line.ends for one in told for line, view in one)
 
 
-def as_documents(told: Sequence[Sequence[Ended]]) -> list[dict[str, object]]:
-    """Return every turn as programs read it."""
+def as_document(
+    system: System, told: Sequence[Sequence[Ended]], chapters: Sequence[Chapter]
+) -> dict[str, object]:
+    """Return all of it as programs read it."""
+    return {
+        "flower_url": system.flower_url,
+        "tab_url": system.tab_url,
+        "pid": system.pid,
+        "home": str(system.home),
+        "turns": _documents(told),
+        "chapters": {one.title.lower(): one.facts for one in chapters},
+    }
+
+
+def _documents(told: Sequence[Sequence[Ended]]) -> list[dict[str, object]]:
     return [
-        {"user": view.session.user_id, "accident": line.accident or None, **as_document(view)}
+        {"user": view.session.user_id, "accident": line.accident or None, **turn_document(view)}
         for one in told
         for line, view in one
     ]
 
 
-def print_report(console: Console, told: Sequence[Sequence[Ended]], *, took: timedelta) -> None:
-    """Print the conversations, the accidents attempt by attempt, and where time and money went."""
+def print_report(
+    console: Console,
+    told: Sequence[Sequence[Ended]],
+    chapters: Sequence[Chapter],
+    *,
+    took: timedelta,
+) -> None:
+    """Print conversations, accidents attempt by attempt, time and money, and then the chapters."""
     for one in told:
         _print_conversation(console, one)
     for one in told:
@@ -57,6 +78,15 @@ def print_report(console: Console, told: Sequence[Sequence[Ended]], *, took: tim
     print_table(_COLUMNS, rows, right=_NUMBERS, console=console)
     console.print()
     console.print(_summary([view for one in told for _, view in one], took=took), markup=False)
+    _print_chapters(console, chapters)
+
+
+def _print_chapters(console: Console, chapters: Sequence[Chapter]) -> None:
+    for number, chapter in enumerate(chapters, 1):
+        console.print()
+        console.print(_heading(f"{number}. {chapter.title}"))
+        for fact in chapter.facts:
+            console.print(f"   {fact}", markup=False)
 
 
 def print_next_steps(console: Console, system: System, *, kept: bool) -> None:
@@ -69,7 +99,7 @@ def print_next_steps(console: Console, system: System, *, kept: bool) -> None:
 
 def _while_it_runs(system: System) -> tuple[str, ...]:
     return (
-        f"Flower   {system.flower_url}",
+        f"Flower   {system.tab_url}",
         "It goes on running. Send a message of your own:",
         f'    TURNMILL_HOME={system.home} turnmill send "Hello" --wait',
         "Stop it and remove its data:",
@@ -79,7 +109,7 @@ def _while_it_runs(system: System) -> tuple[str, ...]:
 
 def _once_it_has_ended(system: System) -> tuple[str, ...]:
     return (
-        f"Flower   {system.flower_url}  (until now; --keep leaves it running)",
+        f"Flower   {system.tab_url}  (until now; --keep leaves it running)",
         "Send a message of your own:",
         "    turnmill up",
         '    turnmill send "Hello" --wait     # in another terminal, here',

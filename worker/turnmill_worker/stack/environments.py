@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from turnmill.role_urls import VARIABLES as OTHER_ROLES
+from turnmill.role_urls import VIEWER
 
 #: Where set, Celery and Flower obey these more than what the stack tells them.
 OVERRIDES = (
@@ -14,6 +15,7 @@ OVERRIDES = (
     "FLOWER_UNAUTHENTICATED_API",
 )
 FLOWER_AUTH = "TURNMILL_FLOWER_AUTH"
+FLOWER_VIEWER_AUTH = "TURNMILL_FLOWER_VIEWER_AUTH"
 
 #: How programs are found and run, and in which language and time they speak.
 _PLAIN = frozenset(
@@ -24,7 +26,9 @@ _OF_CELERY = frozenset(
     {"TURNMILL_BROKER_URL", "TURNMILL_HOME", "TURNMILL_PROFILE", "TURNMILL_SCHEMA"}
 )
 _OF_BEAT = _OF_CELERY | {"TURNMILL_IDLE_DAYS", "TURNMILL_KEEP_ARCHIVED_DAYS"}
-_OF_FLOWER = _OF_CELERY | {FLOWER_AUTH}
+# Pages are read as the viewer. The runtime role is for what is done from there; without it,
+# Flower shows and does nothing.
+_OF_FLOWER = _OF_CELERY | {FLOWER_AUTH, FLOWER_VIEWER_AUTH, VIEWER, "TURNMILL_DATABASE_URL"}
 
 
 def plain(environ: Mapping[str, str]) -> dict[str, str]:
@@ -38,14 +42,15 @@ def of_beat(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def of_flower(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return what Flower gets: the broker, its login and options, and no way to the database."""
-    found = _only(environ, _PLAIN | _OF_FLOWER, (*_PLAIN_PREFIXES, "FLOWER_"))
+    """Return what Flower gets: broker, schedule, logins, options and two ways to the database."""
+    prefixes = (*_PLAIN_PREFIXES, "FLOWER_", "TURNMILL_SCHEDULE_")
+    found = _only(environ, _PLAIN | _OF_FLOWER, prefixes)
     return {name: value for name, value in found.items() if name not in OVERRIDES}
 
 
 def of_worker(environ: Mapping[str, str]) -> dict[str, str]:
     """Return what a worker gets: all, less what the owner of the tables and Flower are told."""
-    withheld = {*OVERRIDES, *OTHER_ROLES, FLOWER_AUTH}
+    withheld = {*OVERRIDES, *OTHER_ROLES, FLOWER_AUTH, FLOWER_VIEWER_AUTH}
     return {name: value for name, value in environ.items() if name not in withheld}
 
 

@@ -20,9 +20,10 @@ def bring_along(postgres: EmbeddedPostgres, *, schema: str) -> None:
     migrate.grant(postgres.url_as(OWNER), schema=schema, runtime=RUNTIME, viewer=VIEWER)
 
 
-def migrate_theirs(database_url: str, *, owner_url: str, schema: str) -> None:
+def migrate_theirs(database_url: str, *, owner_url: str, viewer_url: str, schema: str) -> None:
     """Migrate a server of the caller's, as the owner of the tables where one is named."""
     migrate.upgrade(owner_url or database_url, schema=schema)
     if owner_url:
         runtime = Login.of("TURNMILL_DATABASE_URL", database_url).name
-        migrate.grant(owner_url, schema=schema, runtime=runtime, viewer=None)
+        viewer = Login.of(VIEWER_URL, viewer_url).name if viewer_url else None
+        migrate.grant(owner_url, schema=schema, runtime=runtime, viewer=viewer)

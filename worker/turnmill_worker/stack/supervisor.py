@@ -26,7 +26,7 @@ from turnmill_worker.stack.celery_parts import (
 from turnmill_worker.stack.errors import StackError
 from turnmill_worker.stack.fleet import Fleet, StopRequested
 from turnmill_worker.stack.home import Home
-from turnmill_worker.stack.postgres import OWNER, RUNTIME, EmbeddedPostgres
+from turnmill_worker.stack.postgres import OWNER, RUNTIME, VIEWER, EmbeddedPostgres
 from turnmill_worker.stack.ready import Ready
 from turnmill_worker.stack.valkey import EmbeddedValkey
 from turnmill_worker.stack.wakeup import Wakeup
@@ -50,6 +50,7 @@ class StackOptions:
     database_url: str = field(default="", repr=False)
     #: To migrate as; empty: as whom the workers run.
     owner_url: str = field(default="", repr=False)
+    viewer_url: str = field(default="", repr=False)  #: as whom Flower reads; empty: as the workers
     schema: str = "turnmill"
     broker_url: str = field(default="", repr=False)
     workers: int = 1
@@ -123,7 +124,10 @@ class Stack:
         options = self._options
         if self._postgres is None:
             migrating.migrate_theirs(
-                database_url, owner_url=options.owner_url, schema=options.schema
+                database_url,
+                owner_url=options.owner_url,
+                viewer_url=options.viewer_url,
+                schema=options.schema,
             )
             return
         migrating.bring_along(self._postgres, schema=options.schema)
@@ -147,6 +151,7 @@ class Stack:
             database_url=(
                 self._postgres.url_as(RUNTIME) if self._postgres else options.database_url
             ),
+            viewer_url=(self._postgres.url_as(VIEWER) if self._postgres else options.viewer_url),
             broker_url=self._valkey.url if self._valkey else options.broker_url,
         )
 

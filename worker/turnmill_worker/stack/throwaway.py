@@ -26,6 +26,8 @@ _LOOK_EVERY = 0.02
 #: Slow enough to be seen, and that turns of different users run side by side.
 _MOCK_LATENCY = "0.1-0.4"
 _CONCURRENCY = 100
+#: Around every call of it, for the chapter on layers.
+LAYER = "log"
 
 Say = Callable[[str], None]
 
@@ -39,6 +41,11 @@ class System:
     flower_url: str = field(repr=False)
     pid: int
     home: Path
+
+    @property
+    def tab_url(self) -> str:
+        """Return where Flower shows turns."""
+        return f"{self.flower_url}/turnmill"
 
 
 class ThrowAway:
@@ -110,7 +117,7 @@ def _new_home() -> Home:
 def _up(home: Home, *, keep: bool) -> Program:
     # Whatever else is set up here is left alone: the demo brings its own servers.
     env = {name: value for name, value in os.environ.items() if not name.startswith("TURNMILL_")}
-    env["TURNMILL_MOCK_LATENCY"] = _MOCK_LATENCY
+    env |= {"TURNMILL_MOCK_LATENCY": _MOCK_LATENCY, "TURNMILL_LAYERS": LAYER}
     options = ("--json", "--home", str(home.path), "--concurrency", str(_CONCURRENCY))
     return Program(
         name="up",

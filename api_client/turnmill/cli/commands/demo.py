@@ -32,7 +32,9 @@ def command(*, provider: str, model: str | None, keep: bool, as_json: bool) -> i
     """Start everything, let five users talk through the real queue, and show what happened.
 
     One turn fails twice and succeeds; one ends dead. Both accidents are staged with the mock
-    provider, which asks nobody. Nothing is left behind, unless --keep says so.
+    provider, which asks nobody. Then each capability has a chapter: sessions, messages, storage,
+    providers, lifecycle, middleware, streams, tools, Flower. Nothing is left behind, unless --keep
+    says so.
     """
     require_worker_half("greenlet", "flower", *RUNS_TURNS)
     from turnmill_worker.stack.throwaway import throw_away
@@ -42,23 +44,24 @@ def command(*, provider: str, model: str | None, keep: bool, as_json: bool) -> i
     with voice, throw_away(keep=keep, say=voice.say) as started:
         # Imported while it starts.
         from turnmill.sync.client import Client
-        from turnmill_worker.stack import demo, demo_report
+        from turnmill_worker.stack import demo, demo_chapters, demo_report
 
         system = started.ready(voice.say)
-        began = time.monotonic()
         with Client(database_url=system.database_url, broker_url=system.broker_url) as client:
+            began = time.monotonic()
             played = demo.play(client, provider=provider, model=model)
             total = sum(len(one.turns) for one in played)
             demo.wait_for(client, total=total, draw=partial(voice.draw, total))
             took = timedelta(seconds=time.monotonic() - began)
             told = demo_report.look_at_all(client, played)
+            voice.say("the chapters")
+            chapters = list(demo_chapters.tell_all(client, system))
         voice.end()
         if as_json:
-            where = {"flower_url": system.flower_url, "pid": system.pid, "home": str(system.home)}
-            print_json({"kept": keep, **where, "turns": demo_report.as_documents(told)})
+            print_json({"kept": keep, **demo_report.as_document(system, told, chapters)})
         else:
             stdout = stdout_console()
-            demo_report.print_report(stdout, told, took=took)
+            demo_report.print_report(stdout, told, chapters, took=took)
             demo_report.print_next_steps(stdout, system, kept=keep)
     return OK if demo_report.went_as_told(told) else FAILED
 

@@ -82,10 +82,12 @@ def _options(
 
     if Capability.SHARED not in capabilities_at(settings.database_url):
         raise UnsupportedByStore("workers in processes of their own need Postgres")
+    others = RoleUrls.from_env(settings)
     return StackOptions(
         home=home or settings.home,
         database_url=settings.database_url,
-        owner_url=RoleUrls.from_env(settings).owner,
+        owner_url=others.owner,
+        viewer_url=others.viewer,
         schema=settings.schema,
         broker_url=settings.broker_url,
         workers=workers,

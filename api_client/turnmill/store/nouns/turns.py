@@ -178,8 +178,9 @@ def cancel(
 def retry(conn: Connection, turn_id: TurnId, *, new_id: TurnId) -> Accepted:
     """Run a failed or dead turn again.
 
-    In place, with all its attempts given back, while no later turn of the session has started;
-    otherwise as a new turn at the end of the session, `new_id`, with `retry_of`. Raises
+    In place, with all its attempts given back, while no later turn of the session has started, nor
+    is the second run of an earlier one: the order of the line is that in which things were said.
+    Otherwise as a new turn at the end of the session, `new_id`, with `retry_of`. Raises
     MoveRefused for any other state.
     """
     state, session_id = _lock(conn, turn_id)
@@ -187,7 +188,7 @@ def retry(conn: Connection, turn_id: TurnId, *, new_id: TurnId) -> Accepted:
         raise MoveRefused(
             f"a turn that is {state} cannot be retried", hint="only failed and dead turns can"
         )
-    if _later_one_started(conn, turn_id, session_id):
+    if _is_overtaken(conn, turn_id, session_id):
         copy = _copy(conn, turn_id, new_id)
         if copy.batch_id is not None:
             # The new turn takes the old one's place in the batch, whose results are to show it.
@@ -234,10 +235,14 @@ def _lock(conn: Connection, turn_id: TurnId) -> tuple[TurnState, SessionId]:
     return read_one(state, TurnState), SessionId(session_id)
 
 
-def _later_one_started(conn: Connection, turn_id: TurnId, session_id: SessionId) -> bool:
+def _is_overtaken(conn: Connection, turn_id: TurnId, session_id: SessionId) -> bool:
     seq = select(turns.c.seq).where(turns.c.id == turn_id).scalar_subquery()
+    mine = turns.c.session_id == session_id
+    earlier = select(turns.c.id).where(mine, turns.c.seq < seq)
     later = select(turns.c.id).where(
-        turns.c.session_id == session_id, turns.c.seq > seq, turns.c.started_at.is_not(None)
+        mine,
+        turns.c.seq > seq,
+        or_(turns.c.started_at.is_not(None), turns.c.retry_of.in_(earlier)),
     )
     return conn.execute(later.limit(1)).first() is not None
 

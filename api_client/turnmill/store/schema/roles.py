@@ -24,7 +24,7 @@ _KEPT_BY_OWNER = (VERSION_TABLE, "revisions")
 VIEWED: Mapping[str, Sequence[str]] = MappingProxyType(
     {
         "sessions": (
-            *("id", "provider", "model", "status", "next_seq", "unfinished"),
+            *("id", "provider", "model", "status", "on_ambiguous", "next_seq", "unfinished"),
             *("head_turn_id", "head_lane", "head_due_at", "turns_succeeded", "turns_failed"),
             *("input_tokens", "output_tokens", "cost_usd", "unpriced_attempts"),
             *("created_at", "last_active_at", "archived_at"),
@@ -32,6 +32,7 @@ VIEWED: Mapping[str, Sequence[str]] = MappingProxyType(
         "turns": (
             *("id", "session_id", "seq", "state", "lane", "attempt", "max_attempts", "lost"),
             *("available_at", "expires_at", "lease_owner", "lease_until", "cancel_requested"),
+            *("sent_at",),
             *("batch_id", "batch_line", "retry_of", "error_code", "waits_for", "finish_reason"),
             *("stream", "step", "keep_partial", "own_history", "max_cost_usd"),
             *("target", "answered_by", "answered_because"),
@@ -41,7 +42,8 @@ VIEWED: Mapping[str, Sequence[str]] = MappingProxyType(
         "attempts": (
             *("turn_id", "fence", "n", "kind", "worker", "started_at", "ended_at", "polls"),
             *("provider", "asked_model"),
-            *("outcome", "error_code", "model", "input_tokens", "output_tokens"),
+            *("outcome", "error_code", "provider_request_id", "model"),
+            *("input_tokens", "output_tokens"),
             *("cached_tokens", "cache_write_tokens", "cache_write_1h_tokens", "cost_usd"),
             *("provider_ms", "step", "first_token_ms", "estimated"),
             *("usage", "service_tier", "priced_by"),
