@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from decimal import Decimal
 
+import pytest
+
 from tests import rows, steps
 from tests.budgeting import ADA, ALL, ask, ask_all, bound, budget, end, one, over
 from turnmill.domain.budgets import Period
@@ -65,6 +67,7 @@ def over_limit(store: Database) -> Decimal:
     return max(one.spent_usd + one.reserved_usd - one.limit_usd for one in found)
 
 
+@pytest.mark.long
 def test_readers_never_see_more_than_the_limit_and_the_sums_are_right(database_url: str) -> None:
     store = Database(database_url)
     bound(store, "0.50", ALL)
@@ -113,6 +116,7 @@ def test_midnight_passes_once_however_many_look(database_url: str) -> None:
     store.close()
 
 
+@pytest.mark.long
 def test_who_reserves_and_who_takes_what_is_lost_agree(database_url: str) -> None:
     """A reservation that a lost claim made at the last moment is found by who takes the turn."""
     store = Database(database_url)

@@ -7,7 +7,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from turnmill.domain.budgets import (
@@ -55,6 +55,7 @@ def test_a_period_ends_at_local_midnight(
 
 @pytest.mark.parametrize("zone", ZONES)
 @pytest.mark.parametrize("period", [Period.DAY, Period.WEEK, Period.MONTH])
+@settings(max_examples=30)
 @given(hours=st.floats(min_value=0, max_value=26 * 365 * 24))
 def test_every_moment_is_in_one_period_and_the_next_begins_where_it_ends(
     zone: str, period: Period, hours: float

@@ -16,7 +16,11 @@ from turnmill.store.database import Database
 from turnmill.store.line.compactions import keep_compaction
 from turnmill.store.line.leases import mark_sent
 
-pytestmark = pytest.mark.usefixtures("sound")
+pytestmark = [
+    pytest.mark.usefixtures("sound"),
+    # A file is written to as memory is.
+    pytest.mark.parametrize("store", ["postgres", "memory"], indirect=True),
+]
 
 
 def test_what_a_call_may_cost_is_reserved_and_what_it_did_is_charged(store: Database) -> None:

@@ -37,7 +37,11 @@ from turnmill.store.nouns import budgets, events, sessions
 from turnmill.store.schema.budget_tables import charges
 from turnmill.store.schema.tables import turns as turn_rows
 
-pytestmark = pytest.mark.usefixtures("sound")
+pytestmark = [
+    pytest.mark.usefixtures("sound"),
+    # A file is written to as memory is.
+    pytest.mark.parametrize("store", ["postgres", "memory"], indirect=True),
+]
 
 
 def test_a_budget_that_is_set_again_keeps_what_was_spent(store: Database) -> None:
