@@ -75,6 +75,8 @@ WALK = (
     "batch retry-failed {batch}",
     "batch cancel {batch} --yes",
     "analytics report --by model",
+    "analytics reconcile missing\x1b]0;t\x07 --provider evil\x1b]0;t\x07",
+    "analytics reprice --since 2026-01-01 --provider evil\x1b]0;t\x07",
     "send hello --session {session}",
     "send 'hello \x1b]0;t\x07' --session {session} --wait --timeout 20",
     "send hello --session nobody\x1b]0;t\x07",

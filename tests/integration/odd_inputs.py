@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 from hypothesis import strategies as st
 
-from turnmill import Client
+from turnmill import Client, NewPrice, PaidCall
 from turnmill.domain.ids import SessionId, TurnId
 
 
@@ -184,6 +184,11 @@ def _batched(field: str, at: Place, value: Any) -> Any:
 _SESSION = ("settings", "metadata", "on_failure", "on_ambiguous", "max_attempts", "idle_ttl")
 _FIELDS = ("user_id", "session", "text", "custom_id", "metadata", "provider", "model", "x")
 
+
+def _free(call: PaidCall) -> NewPrice:
+    return NewPrice(Decimal(0))
+
+
 _SPOKEN = ("tools", "max_tool_rounds", "response_format", "on_context_full")
 
 
@@ -263,6 +268,22 @@ VERBS: Mapping[str, Verb] = {
     "lanes.resume(lane)": Verb(lambda at, value: at.client.lanes.resume(lane=value)),
     "lanes.resume(provider)": Verb(lambda at, value: at.client.lanes.resume(provider=value)),
     "analytics.report(days)": Verb(lambda at, value: at.client.analytics.report(days=value)),
+    "analytics.reconcile(bill)": Verb(lambda at, value: at.client.analytics.reconcile(value)),
+    **{
+        f"analytics.reconcile({name})": _given(
+            lambda at: partial(at.client.analytics.reconcile, at.file), name
+        )
+        for name in ("provider", "tolerance")
+    },
+    "analytics.reprice(first)": Verb(
+        lambda at, value: at.client.analytics.reprice(_free, first=value)
+    ),
+    **{
+        f"analytics.reprice({name})": _given(
+            lambda at: partial(at.client.analytics.reprice, _free, first=date(2026, 1, 1)), name
+        )
+        for name in ("last", "provider")
+    },
 }
 
 

@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from tests import rows
 from tests.batch_clients import batches_of
 from turnmill.cli.commands.analytics import command as analytics
 from turnmill.cli.commands.batch import command as batch
-from turnmill.domain.errors import BatchNotFound, BatchTimeout, InvalidBatchFile
+from turnmill.domain.errors import BatchNotFound, BatchTimeout, InvalidBatchFile, InvalidBill
 from turnmill.domain.states import TurnState
 from turnmill.store.database import Database
 
@@ -163,3 +165,35 @@ def test_a_report_without_refresh_shows_what_beat_has_counted(run: Run, store: D
     rows.run(store, rows.send(store, rows.start(store)))
     assert line_of(run("analytics", "report", "--no-refresh", "--json"))["lines"] == []
     assert "no turn ended" in run("analytics", "report", "--no-refresh").stderr
+
+
+def test_a_bill_that_differs_is_a_failure__and_one_that_does_not_is_none(
+    run: Run, store: Database, tmp_path: Path
+) -> None:
+    rows.run(store, rows.send(store, rows.start(store)), model="mock")
+    today, bill = datetime.now(UTC).date(), tmp_path / "bill.csv"
+    for cost, code in (("0.25", 0), ("0.75", 1)):
+        bill.write_text(f"date,model,cost_usd\n{today},mock,{cost}\n")
+        said = run("analytics", "reconcile", str(bill), "--provider", "mock", "--json")
+        assert said.return_value == code
+        (line,) = line_of(said)["lines"]
+        assert (line["agrees"], line["bill"]["cost_usd"]) == (code == 0, cost)
+    shown = run("analytics", "reconcile", str(bill), "--provider", "mock")
+    assert "1 of 1 lines differ" in shown.stdout
+    assert isinstance(run("analytics", "reconcile", "none.csv").exception, InvalidBill)
+
+
+def test_what_is_priced_anew_says_what_it_could_not_reach_by_its_code(
+    run: Run, store: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows.run(store, rows.send(store, rows.start(store)), model="mock", cost=None)
+    today = str(datetime.now(UTC).date())
+    said = run("analytics", "reprice", "--since", today)
+    assert (said.return_value, "1 calls have no known price" in said.stderr) == (5, True)
+    prices = tmp_path / "prices.json"
+    prices.write_text('{"mock/*": {"call": 2}}')
+    monkeypatch.setenv("TURNMILL_PRICES", str(prices))
+    for more, cost in (("--dry-run", "0"), ("--json", "0"), ("--json", "2")):
+        before = line_of(run("analytics", "report", "--json"))["lines"][0]["cost_usd"]
+        assert Decimal(before) == Decimal(cost)
+        assert run("analytics", "reprice", "--since", today, more).return_value == 0

@@ -1,6 +1,7 @@
 """Analytics: `client.analytics`, what all the turns came to."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -61,10 +62,7 @@ def reconcile(bill: Bill, *, tolerance: Decimal) -> Verb[Reconciliation]:
 def share_of(value: object) -> Decimal:
     """Return a share from 0 to 1, given as a number; raises InvalidInput."""
     if isinstance(value, Decimal | int | float) and not isinstance(value, bool):
-        try:
-            share = Decimal(str(value))
-        except InvalidOperation:
-            share = Decimal(-1)
-        if 0 <= share <= 1:
-            return share
+        with suppress(InvalidOperation):  # no number at all
+            if 0 <= value <= 1:
+                return Decimal(str(value))
     raise InvalidInput("tolerance must be from 0 to 1", hint="0.01: a hundredth of a line's cost")
