@@ -25,7 +25,7 @@ from turnmill.domain.states import ToolCallState
 from turnmill.settings import Settings
 from turnmill.testing import script
 from turnmill_worker.stack.process import wait_until
-from turnmill_worker.tools.mcp import connection
+from turnmill_worker.tools.mcp import connection, servers
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = ["-m", "tests.doubles.mcp_server"]
@@ -268,6 +268,20 @@ def test_a_session_that_its_server_has_forgotten_is_made_anew(
     place.serve()
     assert texts(send(client, ("note", {}))) == ["noted"]
     assert [one["done"] for one in world.of(place.world)] == ["note"]
+
+
+def test_a_server_that_never_answers_holds_up_no_turn_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "_PATIENCE", 0.3)
+    place = Place("stdio", tmp_path, tmp_path / "world")
+    client = place.client(args=["-c", "import time; time.sleep(600)"], timeout=0.3)
+    began = time.monotonic()
+    for _ in range(2):
+        (told,) = outputs(send(client, ("add", {"a": 1})))
+        assert told.is_error and "longer than 0.3 seconds" in told.output
+    client.close()
+    assert time.monotonic() - began < 15
 
 
 WORKER = """

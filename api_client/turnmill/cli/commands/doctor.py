@@ -23,6 +23,8 @@ from turnmill.show.terminal import on_one_line
 #: What looks at every row, or imports the SDKs of vendors, may take longer than an answer.
 _ALL_ROWS = timedelta(seconds=30)
 _IMPORTS = timedelta(seconds=10)
+#: Servers of tools are asked, and may be programs that have to start.
+_TOOLS = timedelta(seconds=20)
 
 #: In this order: a check may build on what an earlier one has found.
 CHECKS: Mapping[str, Check] = MappingProxyType(
@@ -40,7 +42,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "streams": Check(broker.check_streams),
         "workers": Check(workers.check_workers, Area.WORKERS),
         "providers": Check(workers.check_providers, Area.SETTINGS, within=_IMPORTS),
-        "tools": Check(parts.check_tools, Area.SETTINGS, within=_IMPORTS),
+        "tools": Check(parts.check_tools, Area.SETTINGS, within=_TOOLS),
         "pauses": Check(work.check_pauses, Area.WORK),
         "waiting": Check(work.check_waiting, Area.WORK),
         "failures": Check(work.check_failures, Area.WORK),

@@ -24,8 +24,9 @@ from turnmill_worker.tools.mcp.http import MOST_BYTES, Guarded
 
 logger = logging.getLogger("turnmill.mcp")
 
-#: For each answer while a connection is made, and for a listing of tools.
-WITHIN = timedelta(seconds=15)
+#: For each answer while a connection is made, and for a listing of tools: a program may have to
+#: be fetched first.
+WITHIN = timedelta(seconds=30)
 _CONNECT = timedelta(seconds=10)  #: by TCP and TLS
 #: More than a call may take: it is then given up by whoever waits for it.
 _LEEWAY = timedelta(seconds=30)

@@ -134,12 +134,15 @@ class Server:
 
     async def look(self) -> None:
         """List the tools, unless that was done a moment ago. Where it fails, the old ones stand."""
-        if self.is_fresh:
-            return
+        if not self.is_fresh:
+            # Whoever waits may be cancelled: the others wait for the same.
+            await asyncio.shield(self.begin_to_look())
+
+    def begin_to_look(self) -> asyncio.Task[None]:
+        """Do so beside everything else; at most once at a time."""
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._look())
-        # Whoever waits may be cancelled: the others wait for the same.
-        await asyncio.shield(self._looking)
+        return self._looking
 
     async def call(self, tool: McpTool, arguments: dict[str, Any], *, key: str) -> str:
         """Return what the tool gave. Raises ToolError, in words for the model."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from turnmill_worker.tools.mcp.server import Server
 
 #: So long a turn waits for a listing; then it goes on with what is known.
-_PATIENCE = 20.0
+_PATIENCE = 10.0
 
 
 class Servers:
@@ -43,8 +43,11 @@ class Servers:
     async def look(self, names: Iterable[str]) -> None:
         """Learn of the servers whose tools these are what they have, as far as they answer."""
         named = {server.settings.name: server for one in names if (server := self._of(one))}
-        if stale := [one for one in named.values() if not one.is_fresh]:
-            await _look(stale)
+        stale = [one for one in named.values() if not one.is_fresh]
+        for failing in (one for one in stale if one.reason):
+            failing.begin_to_look()  # nobody waits for what has just failed
+        if healthy := [one for one in stale if not one.reason]:
+            await _look(healthy)
 
     async def look_at_all(self) -> None:
         """Learn of every server what it has, as far as it answers."""
