@@ -21,6 +21,7 @@ from turnmill.domain.errors import MoveRefused, TurnmillError
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, TurnState
 from turnmill.store.nouns import sessions, tool_call_moves, tool_calls, turns
+from turnmill.store.nouns.tool_calls import ToolCallRecord
 from turnmill.store.schema.event_tables import metadata
 from turnmill.store.schema.tables import sessions as session_rows
 from turnmill_worker.turn.in_hand import InHand
@@ -46,15 +47,16 @@ TALKS: tuple[tuple[str, str, dict[str, Any]], ...] = (
         "claude-haiku-4-5",
         {"thinking": {"type": "enabled", "budget_tokens": 2000}, "max_tokens": 4000},
     ),
+    ("openai", "gpt-5-mini", {"background": True}),
     ("openai", "gpt-5-mini", {"response_format": FORM}),
     ("anthropic", "claude-haiku-4-5", {"response_format": FORM}),
 )
 LINES = 2
 FAULTS = (
     *("rate_limited", "overloaded", "server_error", "drop", "cut", "bad_json", "length"),
-    *("locked", "context_full", "history_refused"),
+    *("locked", "context_full", "history_refused", "slow"),
 )
-_AT_OPENAI_ALONE = frozenset({"locked"})
+_AT_OPENAI_ALONE = frozenset({"locked", "slow"})
 _MOST_CLAIMS = 60
 
 _calls = st.sampled_from(
@@ -125,6 +127,7 @@ class NeverBricked(RuleBasedStateMachine):
         dies_at=_points,
         cancelled_at=_points,
         faults=st.lists(st.sampled_from(FAULTS), max_size=2),
+        stream=st.booleans(),
     )
     def a_turn(
         self,
@@ -133,9 +136,11 @@ class NeverBricked(RuleBasedStateMachine):
         dies_at: int | None,
         cancelled_at: int | None,
         faults: list[str],
+        *,
+        stream: bool,
     ) -> None:
         said = f"message {len(self.scripts)} " + "x" * 40
-        sent = steps.send(self.store, self.lines[line], said)
+        sent = steps.send(self.store, self.lines[line], said, stream=stream)
         self.scripts[sent.turn_id] = script
         self._work(line, Life(dies_at), cancelled_at=cancelled_at, faults=faults)
 
@@ -157,9 +162,7 @@ class NeverBricked(RuleBasedStateMachine):
         head = self._head(line)
         if head is None:
             return
-        with self.store.begin() as conn:
-            waiting = [one for one in tool_calls.calls_of(conn, head) if one.waits_for]
-        for call in waiting:
+        for call in self._waiting_calls(head):
             with suppress(TurnmillError), self.store.begin() as conn:
                 self._act(conn, head, call.call_id, how)
 
@@ -278,8 +281,7 @@ class NeverBricked(RuleBasedStateMachine):
             head = self._head(line)
             if head is None:
                 return
-            state = steps.state(self.store, head)
-            if state is not TurnState.WAITING:
+            if not self._waiting_calls(head):
                 steps.due_now(self.store, head)
             claims = steps.take(self.store, head, lanes=list(Lane))
             if not claims:
@@ -304,6 +306,10 @@ class NeverBricked(RuleBasedStateMachine):
     def _cancel(self, turn_id: TurnId, in_hand: InHand) -> None:
         steps.cancel(self.store, turn_id)
         in_hand.cancelled(in_hand.pairs())
+
+    def _waiting_calls(self, turn_id: TurnId) -> list[ToolCallRecord]:
+        with self.store.begin() as conn:
+            return [one for one in tool_calls.calls_of(conn, turn_id) if one.waits_for]
 
     def _head(self, line: int) -> TurnId | None:
         return steps.line(self.store, self.lines[line]).head

@@ -279,6 +279,21 @@ def test_a_worker_that_ends_gives_the_turn_back_with_what_is_done(runs: Runs) ->
     assert [one.runs for one in stepping.receipts(runs.store, turn.id)] == [1, 1]
 
 
+def test_a_call_that_is_left_of_a_tool_which_the_next_worker_lacks_fails_its_turn(
+    runs: Runs,
+) -> None:
+    turn = runs.send([["lingers", {"name": "left"}]])
+    assert wait_until(lambda: "left" in some_tools.BEGUN, timeout=SOON)
+    runs.client.close()
+    with runs.begin(tools="") as client, pytest.raises(TurnFailed) as failed:
+        client.turns.get(turn.id).result(timeout=20)
+    assert failed.value.error_code == "unknown_tool"
+    runs.client = runs.begin()
+    again = runs.client.turns.get(turn.id).retry()
+    assert wait_until(lambda: some_tools.BEGUN.count("left") == 2, timeout=SOON)
+    again.cancel(wait=True)
+
+
 def test_synchronous_tools_hold_up_nobody_else(runs: Runs) -> None:
     held = runs.send([["holds", {}]] * 3)
     assert wait_until(lambda: stepping.states(runs.store, held.id) == ["running"] * 3, timeout=SOON)

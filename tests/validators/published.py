@@ -31,8 +31,10 @@ def misfits(path: str, body: Any) -> list[str]:
 def _as_declared(body: Any) -> Any:
     """Return the body with what the types declare and the vendor does not ask for.
 
-    What the model said is sent without the ids of it, which belong to whoever has stored them.
+    A streamed one differs in that alone. What the model said is sent without the ids of it, which
+    belong to whoever has stored them.
     """
+    body = {name: one for name, one in body.items() if name != "stream"}
     if not isinstance(body.get("input"), list):
         return body
     return {**body, "input": [_item_as_declared(one) for one in body["input"]]}
