@@ -219,3 +219,33 @@ def test_only_a_question_about_an_estimate_says_so(store: Database) -> None:
 
 
 _TOKENS = ("input_tokens", "output_tokens")
+
+
+def work_in_the_background(store: Database) -> Claim:
+    """Return the claim of work that has begun, and is booked as what it was told."""
+    claim = streamed(store)
+    told = ESTIMATE | {"output_tokens": 0}
+    steps.end(store, claim, TurnState.WAITING, outcome="running", native_ref="resp_1", **told)
+    return claim
+
+
+def test_the_reply_of_work_in_the_background_counts_instead_of_the_estimate(
+    store: Database,
+) -> None:
+    begun = work_in_the_background(store)
+    steps.due_now(store, begun.turn_id)
+    question = steps.take_one(store, begun.turn_id)
+    assert (question.kind, question.estimated) == ("resume", True)
+    found_out(store, question, TurnState.SUCCEEDED, input_tokens=90, output_tokens=33)
+    assert steps.turn(store, begun.turn_id).input_tokens == 90
+    assert not any(one.estimated for one in tried(store, begun.turn_id))
+
+
+def test_work_in_the_background_that_is_cancelled_while_it_waits_keeps_its_estimate(
+    store: Database,
+) -> None:
+    begun = work_in_the_background(store)
+    assert steps.cancel(store, begun.turn_id) is TurnState.CANCELLED
+    (attempt,) = tried(store, begun.turn_id)
+    assert (attempt.estimated, attempt.input_tokens) == (True, 100)
+    assert steps.session(store, begun.session_id).cost_usd == Decimal("0.5")
