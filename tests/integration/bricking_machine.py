@@ -48,6 +48,17 @@ TALKS: tuple[tuple[str, str, dict[str, Any]], ...] = (
         {"thinking": {"type": "enabled", "budget_tokens": 2000}, "max_tokens": 4000},
     ),
     ("openai", "gpt-5-mini", {"background": True}),
+    ("openai", "gpt-5-mini", {"thread": "conversation"}),
+    (
+        "openai",
+        "gpt-5-mini",
+        {"fallback": [{"provider": "anthropic", "model": "claude-haiku-4-5"}]},
+    ),
+    (
+        "anthropic",
+        "claude-haiku-4-5",
+        {"fallback": [{"provider": "openai", "model": "gpt-5-mini"}]},
+    ),
     ("openai", "gpt-5-mini", {"response_format": FORM}),
     ("anthropic", "claude-haiku-4-5", {"response_format": FORM}),
 )
@@ -74,15 +85,21 @@ _calls = st.sampled_from(
         ("look", ""),
     ]
 )
-_answers = st.builds(
+_words = st.sampled_from(["", "Let me see.", " \n", "é 🌞", FITS.words])
+_answers = st.builds(Said, words=_words, thinks=st.booleans())
+_rounds = st.builds(
     Said,
-    words=st.sampled_from(["", "Let me see.", " \n", "é 🌞", FITS.words]),
-    calls=st.lists(_calls, max_size=3).map(tuple),
+    words=_words,
+    calls=st.lists(_calls, min_size=1, max_size=4).map(tuple),
     thinks=st.booleans(),
     one_id=st.sampled_from([False, False, False, True]),
 )
-_scripts = st.lists(_answers, max_size=3)
-_points = st.one_of(st.none(), st.integers(1, 40))
+_scripts = st.lists(_answers, max_size=1)
+_scripts_of_tools = st.tuples(st.lists(_rounds, min_size=1, max_size=3), _scripts).map(
+    lambda said: [*said[0], *said[1]]
+)
+_points = st.one_of(st.none(), st.integers(1, 50))
+_faults = st.lists(st.sampled_from(FAULTS), max_size=2)
 lines = st.integers(0, LINES - 1)
 
 
@@ -126,23 +143,32 @@ class NeverBricked(RuleBasedStateMachine):
         script=_scripts,
         dies_at=_points,
         cancelled_at=_points,
-        faults=st.lists(st.sampled_from(FAULTS), max_size=2),
+        faults=_faults,
         stream=st.booleans(),
     )
-    def a_turn(
-        self,
-        line: int,
-        script: list[Said],
-        dies_at: int | None,
-        cancelled_at: int | None,
-        faults: list[str],
-        *,
-        stream: bool,
+    def a_turn(self, line: int, script: list[Said], *, stream: bool, **meanwhile: Any) -> None:
+        self._say(line, script, stream=stream)
+        self._meet(line, **meanwhile)
+
+    @rule(
+        line=lines,
+        script=_scripts_of_tools,
+        dies_at=_points,
+        cancelled_at=_points,
+        faults=_faults,
+        stream=st.booleans(),
+    )
+    def a_turn_with_tools(
+        self, line: int, script: list[Said], *, stream: bool, **meanwhile: Any
     ) -> None:
-        said = f"message {len(self.scripts)} " + "x" * 40
-        sent = steps.send(self.store, self.lines[line], said, stream=stream)
-        self.scripts[sent.turn_id] = script
-        self._work(line, Life(dies_at), cancelled_at=cancelled_at, faults=faults)
+        self._say(line, script, stream=stream)
+        self._meet(line, **meanwhile)
+
+    @rule(line=lines, script=_scripts_of_tools)
+    def a_worker_dies_again_and_again(self, line: int, script: list[Said]) -> None:
+        self._say(line, script)
+        for dies_at in (9, 15, 22):
+            self._work(line, Life(dies_at))
 
     @rule(line=lines, dies_at=_points)
     def a_worker_comes(self, line: int, dies_at: int | None) -> None:
@@ -252,6 +278,14 @@ class NeverBricked(RuleBasedStateMachine):
         raise AssertionError("a turn never ends")
 
     # How it happens.
+
+    def _say(self, line: int, script: list[Said], *, stream: bool = False) -> None:
+        said = f"message {len(self.scripts)} " + "x" * 40
+        sent = steps.send(self.store, self.lines[line], said, stream=stream)
+        self.scripts[sent.turn_id] = script
+
+    def _meet(self, line: int, *, dies_at: int | None, **meanwhile: Any) -> None:
+        self._work(line, Life(dies_at), **meanwhile)
 
     def _work(
         self,

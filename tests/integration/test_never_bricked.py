@@ -64,7 +64,7 @@ def play(stage: Stage, *, examples: int, steps: int) -> None:
 
 @pytest.mark.timeout(0 if _ASKED else 120)
 def test_whatever_happens_a_session_answers_its_next_message(stage: Stage) -> None:
-    play(stage, examples=100, steps=6)
+    play(stage, examples=50, steps=6)
 
 
 @pytest.mark.long
@@ -72,7 +72,7 @@ def test_whatever_happens_a_session_answers_its_next_message(stage: Stage) -> No
 def test_whatever_happens_in_postgres_a_session_answers_its_next_message(
     postgres_stage: Stage,
 ) -> None:
-    play(postgres_stage, examples=30, steps=8)
+    play(postgres_stage, examples=25, steps=8)
 
 
 @pytest.mark.slow
