@@ -4,18 +4,12 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 from turnmill.domain.states import Effects
 from turnmill.settings import Settings
 from turnmill_worker.tools.known import tools_of
 from turnmill_worker.tools.mcp.servers import Servers
 from turnmill_worker.tools.runnable import Runnable
-
-if TYPE_CHECKING:
-    from turnmill_worker.tools.mcp.server import Server
-
-_LATE = "it has not answered in time"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +47,7 @@ async def _with_servers(functions: tuple[Listed, ...], servers: Servers) -> Cata
         await servers.look_at_all()
         found = {one.settings.name: one for one in servers.all()}
         theirs = {name: (one.tools or {}).values() for name, one in found.items()}
-        reasons = {name: one.reason or _LATE for name, one in found.items() if _is_away(one)}
+        reasons = {name: one.reason for name, one in found.items() if one.reason}
         return Catalogue(
             tools=functions + tuple(_listed(one, name) for name in theirs for one in theirs[name]),
             servers={name: len(theirs[name]) for name in found if name not in reasons},
@@ -61,10 +55,6 @@ async def _with_servers(functions: tuple[Listed, ...], servers: Servers) -> Cata
         )
     finally:
         await servers.aclose()
-
-
-def _is_away(server: "Server") -> bool:
-    return bool(server.reason) or server.tools is None
 
 
 def _listed(tool: Runnable, server: str | None) -> Listed:

@@ -31,7 +31,7 @@ _CONNECT = timedelta(seconds=10)  #: by TCP and TLS
 #: More than a call may take: it is then given up by whoever waits for it.
 _LEEWAY = timedelta(seconds=30)
 #: To hang up in good order: a program is told to end, and then made to.
-_CLOSE = timedelta(seconds=4)
+_CLOSE = timedelta(seconds=3)
 
 
 class CannotConnect(Exception):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 #: So long a turn waits for a listing; then it goes on with what is known.
 _PATIENCE = 10.0
+_LATE = "it has not answered in time"
 
 
 class Servers:
@@ -63,10 +64,11 @@ class Servers:
 
 
 async def _look(servers: Iterable["Server"]) -> None:
-    looks = [asyncio.ensure_future(one.look()) for one in servers]
+    looks = {asyncio.ensure_future(one.look()): one for one in servers}
     _, late = await asyncio.wait(looks, timeout=_PATIENCE)
     for look in late:
-        look.cancel()
+        look.cancel()  # whoever looks goes on: the next one finds what came of it
+        looks[look].reason = looks[look].reason or _LATE
 
 
 def servers_in(file: Path | None, *, profile: Profile) -> Servers | None:
