@@ -62,6 +62,9 @@ class Ledger:
     async def mark_sent(self, claim: Claim) -> bool:
         return True
 
+    async def reserve(self, ask: Any) -> Any:
+        raise AssertionError("nothing is reserved here")
+
     async def paused(self) -> frozenset[str]:
         return frozenset()
 
