@@ -109,6 +109,9 @@ class FakeLedger:
             raise StoreUnavailable
         return True
 
+    async def claim_again(self, turn_id: TurnId) -> Claim | None:
+        return None
+
     async def paused(self) -> frozenset[str]:
         return frozenset()
 

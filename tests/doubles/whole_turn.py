@@ -64,6 +64,9 @@ class Books:
     async def mark_sent(self, claim: Claim) -> bool:
         return True
 
+    async def claim_again(self, turn_id: TurnId) -> Claim | None:
+        return None
+
     async def paused(self) -> frozenset[str]:
         return frozenset()
 

@@ -87,6 +87,7 @@ VERBS: dict[str, Callable[[Client, Path], object]] = {
     "Sessions.compactions": lambda c, _: c.sessions.compactions("s"),
     "Sessions.update": lambda c, _: c.sessions.update("s", model="m", on_ambiguous="hold"),
     "Sessions.update tools": lambda c, _: c.sessions.update("s", tools=["weather"]),
+    "Sessions.update fallback": lambda c, _: c.sessions.update("s", fallback=["mock/large"]),
     "Sessions.archive": lambda c, _: c.sessions.archive(c.sessions.create(user_id="ada")),
     "Sessions.pause": lambda c, _: c.sessions.pause("s"),
     "Sessions.resume": lambda c, _: c.sessions.resume("s"),

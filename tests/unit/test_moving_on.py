@@ -1,6 +1,7 @@
 """What becomes of a turn whose target has failed: another one is asked, or nobody is."""
 
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -20,9 +21,10 @@ from turnmill.domain.errors import (
     ThreadLost,
     Unreachable,
 )
+from turnmill.domain.ids import TurnId
 from turnmill.domain.retry import RetryPolicy
 from turnmill.domain.states import OnAmbiguous, TurnState
-from turnmill.store.records import Claim
+from turnmill.store.records import Claim, Fenced, Settled, Settlement
 from turnmill_worker.layers.call import Call, Go
 from turnmill_worker.layers.registered import Named
 from turnmill_worker.layers.targets import aimed, bits
@@ -312,3 +314,33 @@ async def test_where_all_are_closed_the_turn_waits_for_the_first_that_opens() ->
     assert (settled.state, settled.waits_for) == (TurnState.QUEUED, "account")
     assert settled.delay == timedelta(seconds=3)
     assert (settled.target, ledger.noted) == (None, [])
+
+
+@pytest.mark.anyio
+async def test_a_turn_that_goes_on_keeps_its_slot_whoever_else_waits_in_line() -> None:
+    class Crowded(FakeLedger):
+        async def settle(self, settlement: Settlement) -> Settled | Fenced:
+            self.settled.append(settlement)
+            due_at = datetime.now(UTC) if settlement.state is TurnState.RETRYING else None
+            return Settled(
+                turn_id=settlement.turn_id, state=settlement.state, due_at=due_at, next=None
+            )
+
+        async def claim(self, turn_id: TurnId, *, crowded: bool = False) -> Claim | None:
+            raise AssertionError("another turn may be given")
+
+        async def claim_again(self, turn_id: TurnId) -> Claim | None:
+            moved_to = self.settled[-1]
+            assert moved_to.turn_id == turn_id and moved_to.target is not None
+            return replace(claim, target=moved_to.target, attempt=2, n=2, fence=2)
+
+    async def fails_at_first(request: Request) -> Done:
+        if request.model == "a":
+            raise Overloaded()
+        return Done(text=request.model)
+
+    claim = a_claim(provider="one", model="a", settings={"fallback": TARGETS})
+    ledger = Crowded()
+    await run_claim(claim, deps_of(ledger, fails_at_first))
+    assert [one.text for one in ledger.settled] == [None, "b"]
+    assert ledger.settled[-1].answered_by == "one/b"

@@ -12,7 +12,7 @@ import pytest
 
 from tests.claims import a_claim
 from turnmill.domain.content import Message
-from turnmill.domain.ids import SessionId
+from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane
 from turnmill.store.compaction_records import NewCompaction, Spoken
 from turnmill.store.records import Claim, Settled, Settlement
@@ -61,6 +61,12 @@ class Ledger:
 
     async def mark_sent(self, claim: Claim) -> bool:
         return True
+
+    async def reserve(self, ask: Any) -> Any:
+        raise AssertionError("nothing is reserved here")
+
+    async def claim_again(self, turn_id: TurnId) -> Claim | None:
+        return None
 
     async def paused(self) -> frozenset[str]:
         return frozenset()

@@ -11,7 +11,7 @@ from sqlalchemy import update
 from tests import rows, stepping, steps
 from turnmill.domain.states import TurnState
 from turnmill.store.database import Database
-from turnmill.store.line.leases import mark_target
+from turnmill.store.line import leases
 from turnmill.store.nouns import turns, usage
 from turnmill.store.records import AttemptRecord, Claim
 from turnmill.store.schema.tables import attempts as attempt_rows
@@ -46,7 +46,7 @@ def moved(store: Database, claim: Claim, **options: Any) -> Claim:
 
 def marked(store: Database, claim: Claim, **changes: Any) -> bool:
     with store.begin() as conn:
-        return mark_target(conn, replace(claim, **changes))
+        return leases.mark_target(conn, replace(claim, **changes))
 
 
 def test_a_turn_begins_with_the_sessions_own_and_its_attempt_says_so(store: Database) -> None:

@@ -36,7 +36,7 @@ class ThreadStore(AdoptionLedger, LendingLedger, Protocol):
 class _Choice(NamedTuple):
     """What a turn has use for, besides what every turn has around its calls."""
 
-    names: frozenset[str] = frozenset()  #: of the operator's layers
+    layers: frozenset[str] = frozenset()  #: of the operator's, by their names
     mends: bool = False  #: its history may be shortened, or was refused when it was last sent
     threads: bool = False  #: it is one of a thread that cannot fork, or adopts one
     falls_back: bool = False  #: others may answer it
@@ -102,7 +102,7 @@ class Chains:
         choice = _Choice(names, mends, threads, falls_back)
         found = self._chosen.get(choice)
         if found is None:
-            self._refuse_unknown(choice.names)
+            self._refuse_unknown(choice.layers)
             if len(self._chosen) >= _MOST_CHOICES:
                 self._chosen.clear()
             found = self._chosen[choice] = self._put_together(choice)
@@ -129,7 +129,7 @@ class Chains:
     def _put_together(self, choice: _Choice) -> Go:
         go = self._innermost(choice)
         for one in reversed(self._theirs):
-            if not one.opt_in or one.name in choice.names:
+            if not one.opt_in or one.name in choice.layers:
                 go = guarded_layer(one.layer, go, max_bytes=self._max_bytes)
         falling_back = (self._falling_back,) if choice.falls_back else ()
         adopting = self._adoption if choice.threads else ()

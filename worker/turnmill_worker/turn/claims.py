@@ -60,6 +60,13 @@ class Claims:
             for one, (turn_id, _) in zip(found, asked, strict=True)
         ]
 
+    def just(self, turn_id: TurnId) -> Claim | None:
+        """Return this turn and no other's: it goes on in the slot that it has."""
+        asked_at = clock.now()
+        with self._database.single() as conn:
+            claims = self._timed(self._take(conn, [turn_id]), asked_at)
+        return claims[0] if claims else None
+
     def in_lane(self, lane: Lane, limit: int) -> list[Claim]:
         """Take up to `limit` due turns of the lane; each user's in turn where there are more."""
         asked_at = clock.now()

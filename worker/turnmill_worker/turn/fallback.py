@@ -42,9 +42,7 @@ def moved_on(
     if judged.state is TurnState.SUCCEEDED:
         return _answered(claim, judged)
     if isinstance(found, Absent | Unknowable):
-        # Asked about after it had failed there, and not after its worker was lost.
-        failed = bool(claim.benched >> claim.target & 1)
-        if not failed or judged.state not in (TurnState.RETRYING, TurnState.DEAD):
+        if not has_failed_there(claim) or judged.state not in (TurnState.RETRYING, TurnState.DEAD):
             return judged
         outcome = "absent" if isinstance(found, Absent) else "unknowable"
         judged = replace(judged, outcome=outcome, error_code=None)
@@ -57,6 +55,11 @@ def moved_on(
     if judged.state is TurnState.UNKNOWN:
         return _noted(claim, replace(judged, delay=_NOW), out_now)
     return _moved(claim, judged, out_now, rules)
+
+
+def has_failed_there(claim: Claim) -> bool:
+    """Tell whether a question is asked because its call has failed, and not its worker."""
+    return bool(claim.benched >> claim.target & 1)
 
 
 def _answered(claim: Claim, judged: Verdict) -> Verdict:

@@ -66,6 +66,10 @@ class Ledger(Protocol):
         """
         ...
 
+    async def claim_again(self, turn_id: TurnId) -> Claim | None:
+        """Take the turn that was settled just now for its next attempt; no other one's."""
+        ...
+
     async def claim_due(self, lane: Lane, *, limit: int) -> list[Claim]:
         """Take up to `limit` due turns of a lane."""
         ...
@@ -157,6 +161,10 @@ class GroupedLedger:
                     return found
             await asyncio.sleep(pause)
         return None
+
+    async def claim_again(self, turn_id: TurnId) -> Claim | None:
+        """Take the turn that was settled just now for its next attempt; no other one's."""
+        return await _patiently(self._taking.just, turn_id)
 
     async def claim_due(self, lane: Lane, *, limit: int) -> list[Claim]:
         """Take up to `limit` due turns of the lane, unless it is paused."""

@@ -123,7 +123,17 @@ async def _at_once(settlement: Settlement, settled: Settled | Fenced, deps: Deps
     goes_on = settlement.benched is not None and not settlement.delay
     if not goes_on or isinstance(settled, Fenced) or settled.due_at is None:
         return None
-    return await _claim(settlement.turn_id, deps) if deps.accepting() else None
+    return await _claim_again(settlement.turn_id, deps) if deps.accepting() else None
+
+
+async def _claim_again(turn_id: TurnId, deps: Deps) -> Claim | None:
+    try:
+        return await deps.ledger.claim_again(turn_id)
+    except Exception as error:  # noqa: BLE001
+        # The edge to Celery: it is announced then, as any other turn.
+        name = boundary.name_of(error)
+        logger.warning("cannot claim again: %s", name, extra={"turn_id": str(turn_id)})
+        return None
 
 
 async def _run_once(claim: Claim, deps: Deps) -> tuple[Claim, Settlement, Settled | Fenced]:
