@@ -14,6 +14,7 @@ from tests.claims import a_claim
 from turnmill.domain.content import Message
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane
+from turnmill.store.budget_records import Ask, Found, Reserved
 from turnmill.store.compaction_records import NewCompaction, Spoken
 from turnmill.store.records import Claim, Settled, Settlement
 from turnmill_worker.process.poller import Hints, Poller
@@ -74,8 +75,8 @@ class Ledger:
     async def mark_target(self, claim: Claim) -> bool:
         return True
 
-    async def reserve(self, ask: object) -> object:
-        raise NotImplementedError
+    async def reserve(self, ask: Ask) -> Reserved:
+        return Reserved(Found.RESERVED)
 
     async def settle(self, settlement: Settlement) -> Settled:
         state = settlement.state

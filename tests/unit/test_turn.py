@@ -11,6 +11,7 @@ from tests.ledgers import SAID, FakeLedger, deps_of
 from turnmill.domain.errors import ThreadLost, Unreachable
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import OnAmbiguous, TurnState
+from turnmill.store.records import Claim
 from turnmill_worker.providers.port import Done, Request
 from turnmill_worker.turn.run import Ended, NotOurs, Outrun, run_turn
 
@@ -36,6 +37,49 @@ async def test_a_turn_that_waited_for_a_slot_until_the_worker_drains_is_left_to_
     assert isinstance(outcomes[0], Ended)
     assert outcomes[1] == NotOurs()
     assert ledger.claimed == [first]
+
+
+class CrowdedLedger(FakeLedger):
+    """Has another user's turn that is to go first."""
+
+    others: list[TurnId]
+
+    async def claim(self, turn_id: TurnId, *, crowded: bool = False) -> Claim | None:
+        assert crowded, "it has the last slot"
+        return await super().claim(self.others.pop() if self.others else turn_id)
+
+
+async def test_a_turn_that_lets_another_one_go_first_has_the_next_slot() -> None:
+    other, turn, behind = (TurnId(uuid4()) for _ in range(3))
+    ledger, begun, ending = CrowdedLedger(), asyncio.Event(), asyncio.Event()
+    ledger.others = [other]
+
+    async def send(request: Request) -> Done:
+        begun.set()
+        await ending.wait()
+        return Done(text="hello")
+
+    deps = deps_of(ledger, send)
+    running = [asyncio.create_task(run_turn(one, deps)) for one in (turn, behind)]
+    await begun.wait()
+    ending.set()
+    outcomes = await asyncio.gather(*running)
+    assert ledger.claimed == [other, turn, behind]
+    assert [one.turn_id for one in ledger.settled] == [other, turn, behind]
+    assert [one.turn_id for one in outcomes if isinstance(one, Ended)] == [turn, behind]
+    assert deps.slots.in_use == 0
+
+
+async def test_a_turn_lets_so_many_go_first_and_is_then_left_to_another_hint() -> None:
+    async def send(request: Request) -> Done:
+        return Done(text="hello")
+
+    ledger = CrowdedLedger()
+    ledger.others = [TurnId(uuid4()) for _ in range(50)]
+    deps = deps_of(ledger, send)
+    assert await run_turn(TurnId(uuid4()), deps) == NotOurs()
+    await deps.slots.take_one()  # when the last of them has given it back
+    assert len(ledger.settled) == 10
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), RuntimeError("secret")])

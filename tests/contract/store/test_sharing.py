@@ -1,5 +1,6 @@
 """A lane and its users: who has something due, and what is served before whom."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,6 +14,7 @@ from turnmill.store.database import Database
 from turnmill.store.line import pauses
 from turnmill.store.line.sharing import Ahead, ahead_of, due_by_user, owners_of
 from turnmill.store.schema.tables import sessions as session_rows
+from turnmill_worker.turn.ledger import GroupedLedger
 
 pytestmark = pytest.mark.usefixtures("sound")
 
@@ -114,3 +116,16 @@ def test_not_more_is_counted_than_is_asked_for(store: Database) -> None:
             conn, Lane.INTERACTIVE, user="ada", due_at=datetime.now(UTC), users=9, most=7
         )
     assert found.own == 7
+
+
+@pytest.mark.anyio
+async def test_whoever_claims_in_a_lane_shares_it_between_its_users(store: Database) -> None:
+    ledger = GroupedLedger(store, owner="one", lease=steps.LEASE)
+    sent(store, "ada", 30)
+    assert len(await ledger.claim_due(Lane.INTERACTIVE, limit=10)) == 10
+    few = sent(store, "bob", 4)
+    found = await ledger.claim_due(Lane.INTERACTIVE, limit=10)
+    assert {one.turn_id for one in found if one.user_id == "bob"} == set(few)
+    assert len(found) == 10
+    assert len(await ledger.claim_due(Lane.INTERACTIVE, limit=50)) == 14
+    await asyncio.to_thread(ledger.stop)
