@@ -20,6 +20,7 @@ from turnmill_worker.process.closing import Closing
 from turnmill_worker.process.feeder import Feeder
 from turnmill_worker.process.poller import Poller
 from turnmill_worker.turn import attempt as turn
+from turnmill_worker.turn.claims import Claims
 from turnmill_worker.turn.ledger import GroupedLedger
 from turnmill_worker.turn.reservations import Reservations
 from turnmill_worker.turn.step_ledger import StepLedger
@@ -88,8 +89,8 @@ def around(holder: Any, name: str, *, before: str = "", after: str = "") -> None
     setattr(holder, name, trapped)
 
 
-around(GroupedLedger, "_claim_group", before="claim.before", after="claim.after")
-around(GroupedLedger, "_claim_lane", after="poll.after")
+around(Claims, "by_hints", before="claim.before", after="claim.after")
+around(Claims, "in_lane", after="poll.after")
 around(GroupedLedger, "_write", before="settle.before", after="settle.after")
 around(Feeder, "_choose", after="announce.noted")
 around(dispatcher, "take_lost", after="lost.uncommitted")
