@@ -97,7 +97,7 @@ def why(conn: Connection, turn_id: TurnId) -> Why:
         reasons[0] = Reason(
             cause=one.cause, turn_id=one.turn_id, since=one.since, ahead=_before(conn, row)
         )
-    reasons = [_counted(one, row, loads) for one in reasons]
+    reasons = [_counted(conn, one, row, loads) for one in reasons]
     return _why(row, reasons, likely_at=_likely(row, reasons, loads))
 
 
@@ -138,7 +138,7 @@ def _rows(conn: Connection, turn_ids: Collection[TurnId]) -> Sequence[Any]:
     query = (
         select(
             *(_OWN.id, _OWN.session_id, _OWN.seq, _OWN.state, _OWN.created_at, _OWN.finished_at),
-            *(s.user_id, s.provider, s.status, s.on_ambiguous),
+            *(s.provider, s.status, s.on_ambiguous),
             *(s.head_turn_id, s.head_lane, s.head_due_at),
             *(head[name].label(f"head_{name}") for name in _OF_HEAD),
             begun.scalar_subquery().label("begun_at"),
@@ -257,11 +257,13 @@ def _before(conn: Connection, row: Any) -> int:
     return conn.scalar(counted) or 0
 
 
-def _counted(one: Reason, row: Any, loads: Loads) -> Reason:
+def _counted(conn: Connection, one: Reason, row: Any, loads: Loads) -> Reason:
     """Return the reason with the number of turns that its lane serves first."""
     if one.cause is not Cause.LANE_BUSY or one.since is None:
         return one
-    ahead = loads.ahead(Lane(one.name), user=row.user_id, due_at=one.since)
+    # Not with the rest: a role that sees no names of users reads all but this number.
+    user = conn.scalar(select(sessions.c.user_id).where(sessions.c.id == row.session_id))
+    ahead = loads.ahead(Lane(one.name), user=str(user), due_at=one.since)
     return Reason(
         cause=Cause.LANE_BUSY if ahead else Cause.DUE,
         turn_id=one.turn_id,
