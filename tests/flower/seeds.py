@@ -30,6 +30,10 @@ _ROWS = {
     "tool": "state = 'waiting', attempt = 1, waits_for = 'tool', {later}",
     "approval": "state = 'waiting', attempt = 1, waits_for = 'approval', {later}",
     "layer": "waits_for = 'quota', {later}",
+    "account": "waits_for = 'account', {later}",
+    "breaker": "waits_for = 'breaker', {later}",
+    "limit": "waits_for = 'limit', {later}",
+    "budget": "waits_for = 'budget', {later}",
     "no_worker": "available_at = now() - interval '1 hour'",
     "running": "state = 'running', attempt = 1, lease_owner = 'w:1', lease_fence = 1,"
     " lease_until = now() + interval '1 hour', started_at = now()",

@@ -58,6 +58,17 @@ class Visitor:
     def get(self, path: str) -> Answer:
         return self.send(path)
 
+    def fresh(self, path: str) -> Answer:
+        """Return a page that was read now: on a busy machine it may be what was read last."""
+        found: list[Answer] = []
+
+        def is_fresh() -> bool:
+            found.append(self.get(path))
+            return found[-1].status == 200 and "status-dot-error" not in found[-1].text
+
+        assert wait_until(is_fresh, timeout=SOON), found[-1].text
+        return found[-1]
+
     def json(self, path: str) -> Any:
         return json.loads(self.get(path).text)
 

@@ -30,13 +30,13 @@ def test_each_cause_of_waiting_is_named_as_turns_why_names_it(
     causes = every_cause(client, store_url)
     told = {name: in_a_line(client.turns.get(turn).why()) for name, turn in causes.items()}
     assert len(set(map(timeless, told.values()))) == len(causes) >= 12
-    overview, listed = operator.get("/turnmill"), operator.get("/turnmill/waiting")
+    overview, listed = operator.fresh("/turnmill"), operator.fresh("/turnmill/waiting")
     assert (overview.status, listed.status) == (200, 200)
     for page in (overview, listed):
         shown = timeless(page.words)
         assert [name for name, words in told.items() if timeless(words) not in shown] == []
     for name, turn in causes.items():
-        page = operator.get(f"/turnmill/turn/{turn}")
+        page = operator.fresh(f"/turnmill/turn/{turn}")
         assert timeless(told[name]) in timeless(page.words), name
     groups = operator.json("/turnmill/api/overview")["main"]["value"]["groups"]
     assert {one["reason"] for one in groups} == {
@@ -50,6 +50,7 @@ def test_numbers_are_those_of_the_store_at_that_moment(
     every_cause(client, store_url)
     dead_letters(client, store_url, sessions=3, each=4)
     dead_letters(client, store_url, sessions=2, each=1, code="context_full")
+    assert wait_until(lambda: is_read(operator), timeout=OVER)
     told = operator.json("/turnmill/api/overview")
     count = "SELECT count(*) FROM turnmill.turns WHERE "
     ((running,),) = run(store_url, count + "state = 'running'")
@@ -70,6 +71,11 @@ def test_numbers_are_those_of_the_store_at_that_moment(
         "turnmill_board_up 1.0",
     ):
         assert line in metrics
+
+
+def is_read(operator: Visitor) -> bool:
+    told = operator.json("/turnmill/api/overview")
+    return bool(told["main"]["fresh"] and told["ended"]["fresh"])
 
 
 def test_what_was_said_is_on_no_page_in_no_json_and_in_no_metric(

@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from turnmill.domain.states import FOR_ACCOUNT, FOR_BREAKER, FOR_BUDGET, FOR_LIMIT, Lane
+from turnmill.domain.states import Lane
 from turnmill.store.board.overview import Ended
 from turnmill.store.board.spending import Spent
 from turnmill_worker.flower.board import Batches, Board, Now
@@ -22,8 +22,6 @@ from turnmill_worker.flower.panels import Seen
 _PATIENCE = 2.0
 OTHER = "other"
 _MOST = 50
-#: What our own layers wait for has a label of its own; what others name is `layer`.
-_NAMED = frozenset({FOR_ACCOUNT, FOR_BREAKER, FOR_LIMIT, FOR_BUDGET})
 _LABEL = re.compile(r"[A-Za-z0-9_.:/@-]{1,80}")
 
 
@@ -92,7 +90,7 @@ def _of_now(seen: Seen[Now]) -> Iterator[GaugeMetricFamily]:
     yield _labelled("board_oldest_due_seconds", text, "lane", oldest)
     waiting: dict[str, float] = defaultdict(float)
     for group in seen.value.groups:
-        waiting[group.name if group.name in _NAMED else group.reason] += group.turns
+        waiting[group.reason] += group.turns
     text = "Turns that are not final, by the first thing that they wait for."
     yield _labelled("board_waiting", text, "reason", waiting)
 

@@ -24,7 +24,7 @@ MOST_KEPT = 128
 #: Readings that run or wait for a thread; one more is not begun.
 MOST_AT_ONCE = 32
 #: A reading that takes longer than so many seconds is long, and made once in so many times that.
-_LONG, _SELDOM = 0.5, 10
+_LONG, _SELDOM = 1.0, 10
 
 
 @dataclass(frozen=True, slots=True)

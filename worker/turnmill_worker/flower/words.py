@@ -6,7 +6,7 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
 
-from turnmill.domain.states import FINAL, FOR_ACCOUNT, FOR_BREAKER, FOR_BUDGET, FOR_LIMIT
+from turnmill.domain.states import FINAL
 from turnmill.show.why_view import in_a_line
 from turnmill.show.wording import clock_text, dollars, duration, moment_text, relative
 from turnmill.store.nouns.why import Why
@@ -22,20 +22,16 @@ REASONS: Mapping[str, str] = MappingProxyType(
         "held": "a decision: its request may have been executed",
         "tool": "the output of a tool, from outside",
         "approval": "somebody who agrees that a tool is run",
+        "account": "an account at its provider, which is closed",
+        "breaker": "a model that has failed again and again",
+        "limit": "its place within what a provider takes",
+        "budget": "money: a budget is used up",
         "layer": "what a layer has named",
         "retry": "its next attempt, after an error",
         "question": "asking its provider what became of it",
         "background": "what its provider does in the background",
         "later": "the moment that it was sent for",
         "due": "a worker: it could run now",
-    }
-)
-_OURS: Mapping[str, str] = MappingProxyType(
-    {
-        FOR_ACCOUNT: "an account that is closed",
-        FOR_BREAKER: "a model that fails or hangs",
-        FOR_LIMIT: "a limit of its provider's",
-        FOR_BUDGET: "money: its budget is used up",
     }
 )
 _COLOURS: Mapping[str, str] = MappingProxyType(
@@ -106,8 +102,6 @@ class Words:
 
     def reason(self, reason: str, name: str) -> str:
         """Return what a group of turns waits for."""
-        if reason == "layer" and name in _OURS:
-            return _OURS[name]
         words = REASONS.get(reason, reason)
         return f"{words} ({name})" if name else words
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from turnmill.domain.errors import TurnNotFound
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import SessionStatus
-from turnmill.store.nouns.why import Why, why
+from turnmill.store.nouns.why import Why, why_each
 from turnmill.store.schema_name import execute
 
 #: Turns of the line before and behind it.
@@ -24,7 +24,8 @@ SELECT t.id, t.session_id, t.seq, t.state, t.lane, t.attempt, t.max_attempts, t.
     t.available_at, t.expires_at, t.lease_owner, t.lease_until, t.cancel_requested, t.batch_id,
     t.batch_line, t.retry_of, t.error_code, t.waits_for, t.finish_reason, t.stream, t.step,
     t.input_tokens, t.output_tokens, t.cached_tokens, t.cost_usd, t.created_at, t.started_at,
-    t.finished_at, s.provider, s.model, s.status AS session_status, s.unfinished,
+    t.finished_at, t.answered_by, t.answered_because, s.provider, s.model,
+    s.status AS session_status, s.unfinished,
     (SELECT r.id FROM turnmill.turns r WHERE r.session_id = t.session_id AND r.seq > t.seq
         AND r.retry_of = t.id ORDER BY r.seq DESC LIMIT 1) AS retried_as
 FROM turnmill.turns t JOIN turnmill.sessions s ON s.id = t.session_id
@@ -32,8 +33,8 @@ WHERE t.id = %(turn)s AND s.status <> '{SessionStatus.DELETED}'
 """
 _ATTEMPTS = f"""
 SELECT n, fence, step, kind, worker, started_at, ended_at, polls, outcome, error_code,
-    provider_request_id, model, input_tokens, output_tokens, cached_tokens, cache_write_tokens,
-    cost_usd, provider_ms, first_token_ms, estimated
+    provider_request_id, provider, model, input_tokens, output_tokens, cached_tokens,
+    cache_write_tokens, cost_usd, provider_ms, first_token_ms, estimated
 FROM turnmill.attempts WHERE turn_id = %(turn)s ORDER BY fence DESC LIMIT {MOST}
 """
 _CALLS = f"""
@@ -102,7 +103,7 @@ def look_at(conn: Connection, turn_id: UUID) -> TurnLook:
     session = turn["session_id"]
     return TurnLook(
         turn=turn,
-        why=why(conn, TurnId(turn_id)),
+        why=why_each(conn, [TurnId(turn_id)], sees_settings=False)[TurnId(turn_id)],
         attempts=_rows(conn, _ATTEMPTS, turn=turn_id)[::-1],
         calls=_rows(conn, _CALLS, turn=turn_id)[::-1],
         events=_rows(conn, _EVENTS, turn=turn_id, session=session)[::-1],

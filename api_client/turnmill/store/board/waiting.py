@@ -8,10 +8,18 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from turnmill.domain.errors import TurnNotFound, UnreadableRow
 from turnmill.domain.ids import TurnId
-from turnmill.domain.states import BETWEEN_STEPS, OnAmbiguous, SessionStatus, TurnState
-from turnmill.store.nouns.why import Cause, Why, why
+from turnmill.domain.states import (
+    BETWEEN_STEPS,
+    FOR_ACCOUNT,
+    FOR_BREAKER,
+    FOR_BUDGET,
+    FOR_LIMIT,
+    OnAmbiguous,
+    SessionStatus,
+    TurnState,
+)
+from turnmill.store.nouns.why import Cause, Why, why_each
 from turnmill.store.schema.tables import UNFINISHED_SQL, sql_list
 from turnmill.store.schema_name import execute
 
@@ -20,10 +28,13 @@ MOST_GROUPS = 40
 #: Turns of each group that are named.
 NAMED = 3
 #: Turns of a page.
-PAGE = 15
+PAGE = 25
 
 _LANES = "ARRAY(SELECT name FROM turnmill.pauses WHERE kind = 'lane')"
 _PROVIDERS = "ARRAY(SELECT name FROM turnmill.pauses WHERE kind = 'provider')"
+
+#: What turns wait for that has a cause of its own; all else is what a layer has named.
+_NAMED = BETWEEN_STEPS | {FOR_ACCOUNT, FOR_BREAKER, FOR_LIMIT, FOR_BUDGET}
 
 # As `why` judges, for many at once: what comes first there stands first here. What stands in the
 # way of a turn that could run (others before it, no worker) is found out one by one.
@@ -37,7 +48,7 @@ CASE
     WHEN t.state = '{TurnState.UNKNOWN}' AND s.on_ambiguous = '{OnAmbiguous.HOLD}'
         AND t.sent_at IS NOT NULL THEN '{Cause.HELD}'
     WHEN t.available_at <= statement_timestamp() THEN '{Cause.DUE}'
-    WHEN t.waits_for IN {sql_list(BETWEEN_STEPS)} THEN t.waits_for
+    WHEN t.waits_for IN {sql_list(_NAMED)} THEN t.waits_for
     WHEN t.waits_for IS NOT NULL THEN '{Cause.LAYER}'
     WHEN t.state = '{TurnState.RETRYING}' THEN '{Cause.RETRY}'
     WHEN t.state = '{TurnState.WAITING}' THEN '{Cause.BACKGROUND}'
@@ -102,7 +113,7 @@ class Waiting:
     created_at: datetime
     reason: str  #: the first thing that stands in its way; one of `Cause`
     name: str  #: of the lane, the provider or what a layer named; the code of an error
-    why: Why | None = None  #: None: it is gone meanwhile, or nobody can read it
+    why: Why | None = None  #: None: it is gone meanwhile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,15 +129,17 @@ class Group:
 
 def groups(conn: Connection) -> list[Group]:
     """Return what the heads of all lines wait for, and how many turns stand behind them."""
+    rows = execute(conn, _GROUPS).all()
+    told = why_each(conn, [TurnId(one) for row in rows for one in row.ids], sees_settings=False)
     found = [
         Group(
             reason=row.reason,
             name=row.name,
             turns=row.turns,
             oldest=row.oldest.astimezone(UTC),
-            named=[*filter(None, (_why(conn, one) for one in row.ids))],
+            named=[told[one] for one in row.ids if one in told],
         )
-        for row in execute(conn, _GROUPS)
+        for row in rows
     ]
     behind: int = execute(conn, _BEHIND).scalar_one()
     return [*found, _those_behind(conn, behind)] if behind else found
@@ -146,7 +159,8 @@ def page(
     session, seq = after or (_FIRST, 0)
     wanted = {"reason": reason, "name": name, "session": session, "seq": seq}
     rows = execute(conn, _PAGE, wanted).all()
-    found = [_waiting(conn, row) for row in rows[:PAGE]]
+    told = why_each(conn, [TurnId(row.id) for row in rows[:PAGE]], sees_settings=False)
+    found = [_waiting(row, told.get(row.id)) for row in rows[:PAGE]]
     last = (found[-1].session_id, found[-1].seq) if len(rows) > PAGE else None
     return found, last
 
@@ -159,21 +173,14 @@ def _those_behind(conn: Connection, turns: int) -> Group:
         name="",
         turns=turns,
         oldest=min((row.created_at.astimezone(UTC) for row in rows), default=None),
-        named=[*filter(None, (_why(conn, row.id) for row in rows))],
+        named=list(why_each(conn, [TurnId(row.id) for row in rows], sees_settings=False).values()),
     )
 
 
-def _waiting(conn: Connection, row: Any) -> Waiting:
+def _waiting(row: Any, told: Why | None) -> Waiting:
     names = [name for name in Waiting.__dataclass_fields__ if name not in ("why", "created_at")]
     return Waiting(
         **{name: getattr(row, name) for name in names},
         created_at=row.created_at.astimezone(UTC),
-        why=_why(conn, row.id),
+        why=told,
     )
-
-
-def _why(conn: Connection, turn_id: UUID) -> Why | None:
-    try:
-        return why(conn, TurnId(turn_id))
-    except (TurnNotFound, UnreadableRow):
-        return None

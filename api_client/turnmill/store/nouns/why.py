@@ -7,7 +7,7 @@ from enum import StrEnum
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, Text, cast, func, literal, select
+from sqlalchemy import Connection, Text, cast, false, func, literal, select
 
 from turnmill.domain.errors import TurnNotFound
 from turnmill.domain.ids import SessionId, TurnId
@@ -99,19 +99,22 @@ def why(conn: Connection, turn_id: TurnId) -> Why:
         reasons[0] = Reason(
             cause=one.cause, turn_id=one.turn_id, since=one.since, ahead=_before(conn, row)
         )
-    reasons = [_counted(one, row, loads) for one in reasons]
+    reasons = [_counted(conn, one, row, loads) for one in reasons]
     return _why(row, reasons, likely_at=_likely(row, reasons, loads))
 
 
-def why_each(conn: Connection, turn_ids: Collection[TurnId]) -> dict[TurnId, Why]:
+def why_each(
+    conn: Connection, turn_ids: Collection[TurnId], *, sees_settings: bool = True
+) -> dict[TurnId, Why]:
     """Return it for each of the turns that is there: one query, and one more for each lane.
 
-    What comes before a turn in its lane is not counted, and nothing is estimated.
+    What comes before a turn in its lane is not counted, and nothing is estimated. A role that does
+    not see settings does not know either whether another target may answer.
     """
     loads = Loads(conn)
     return {
         TurnId(row.id): _why(row, _reasons(row, loads), likely_at=None)
-        for row in _rows(conn, turn_ids)
+        for row in _rows(conn, turn_ids, sees_settings=sees_settings)
     }
 
 
@@ -131,17 +134,20 @@ _HEAD = turns.alias("head")
 _OF_HEAD = ("state", "seq", "available_at", "sent_at", "error_code", "waits_for")
 
 
-def _rows(conn: Connection, turn_ids: Collection[TurnId]) -> Sequence[Any]:
+def _rows(
+    conn: Connection, turn_ids: Collection[TurnId], *, sees_settings: bool = True
+) -> Sequence[Any]:
     """Return the turns, each with its session, the head of its line, and what is paused of both."""
     s, head = sessions.c, _HEAD.c
     begun = select(func.max(attempts.c.started_at, type_=Timestamp)).where(
         attempts.c.turn_id == head.id
     )
+    falls_back = cast(s.settings, Text).like('%"fallback"%') if sees_settings else false()
     query = (
         select(
             *(_OWN.id, _OWN.session_id, _OWN.seq, _OWN.state, _OWN.created_at, _OWN.finished_at),
-            *(s.user_id, s.provider, s.model, s.status, s.on_ambiguous),
-            cast(s.settings, Text).like('%"fallback"%').label("falls_back"),
+            *(s.provider, s.model, s.status, s.on_ambiguous),
+            falls_back.label("falls_back"),
             *(s.head_turn_id, s.head_lane, s.head_due_at),
             *(head[name].label(f"head_{name}") for name in _OF_HEAD),
             begun.scalar_subquery().label("begun_at"),
@@ -285,11 +291,13 @@ def _before(conn: Connection, row: Any) -> int:
     return conn.scalar(counted) or 0
 
 
-def _counted(one: Reason, row: Any, loads: Loads) -> Reason:
+def _counted(conn: Connection, one: Reason, row: Any, loads: Loads) -> Reason:
     """Return the reason with the number of turns that its lane serves first."""
     if one.cause is not Cause.LANE_BUSY or one.since is None:
         return one
-    ahead = loads.ahead(Lane(one.name), user=row.user_id, due_at=one.since)
+    # Not with the rest: a role that sees no names of users reads all but this number.
+    user = conn.scalar(select(sessions.c.user_id).where(sessions.c.id == row.session_id))
+    ahead = loads.ahead(Lane(one.name), user=str(user), due_at=one.since)
     return Reason(
         cause=Cause.LANE_BUSY if ahead else Cause.DUE,
         turn_id=one.turn_id,
