@@ -19,13 +19,11 @@ from turnmill_worker.layers.holding import Holding
 from turnmill_worker.observers.calling import Calling
 from turnmill_worker.observers.reader import Reader
 from turnmill_worker.process.poller import Poller
-from turnmill_worker.turn import fallback
 
 _CLAIMING = "tests/contract/store/test_claiming.py"
 _CONTENT = "tests/contract/store/test_content.py"
 _ENDINGS = "tests/contract/store/test_endings.py"
 _EVENTS = "tests/contract/store/test_events.py"
-_FALLBACK = "tests/contract/store/test_fallback.py"
 _KEPT = "tests/contract/store/test_kept.py"
 _LOSSES = "tests/contract/store/test_losses.py"
 _MOVES = "tests/contract/store/test_moves.py"
@@ -36,7 +34,6 @@ _SETTLING = "tests/contract/store/test_settling.py"
 _READING = "tests/contract/store/test_reading.py"
 _RACES = "tests/integration/test_store_races.py"
 _CONSTRAINTS = "tests/integration/test_store_constraints.py"
-_MOVING_ON = "tests/unit/test_moving_on.py"
 _OBSERVERS = "tests/unit/test_observers.py"
 _POLLER = "tests/unit/test_poller.py"
 
@@ -438,24 +435,6 @@ MUTANTS = {
         breaks=instead(copied_steps, "_give_up", lambda *_: None),
         killed_by=f"{_STEPPING}::test_what_a_retried_turn_takes_along_is_run_by_one_of_two"
         "_that_are_made_of_it[postgres]",
-    ),
-    "target_of_a_zombie": Mutant(
-        rule="who is asked instead is noted by whoever holds the turn, and nobody else",
-        breaks=instead(leases, "mark_target", lambda *_: True),
-        killed_by=f"{_FALLBACK}::test_who_is_asked_instead_is_noted_by_whoever_holds_the_turn"
-        "[postgres]",
-    ),
-    "benched_is_asked_again": Mutant(
-        rule="a target that is benched is not asked before the others were",
-        breaks=instead(fallback, "next_after", lambda target, **_: target),
-        killed_by=f"{_MOVING_ON}"
-        "::test_the_last_attempt_is_given_back_where_somebody_is_left_to_be_asked",
-    ),
-    "sent_elsewhere_unasked": Mutant(
-        rule="what was lost with its worker is not taken for what its vendor has failed at",
-        breaks=instead(fallback, "has_failed_there", lambda _: True),
-        killed_by=f"{_MOVING_ON}"
-        "::test_what_was_lost_with_its_worker_goes_to_the_same_target_again[answer1]",
     ),
     "lost_while_it_is_written": Mutant(
         rule="while a step is written, its turn is lost under neither of its fences",

@@ -4,5 +4,11 @@ from tests.mutants.mutants import MUTANTS as OF_THE_PROTOCOL
 from tests.mutants.mutants import Mutant
 from tests.mutants.of_budgets import OF_BUDGETS
 from tests.mutants.of_fairness import OF_FAIRNESS
+from tests.mutants.of_fallback import OF_FALLBACK
 
-MUTANTS: dict[str, Mutant] = {**OF_THE_PROTOCOL, **OF_BUDGETS, **OF_FAIRNESS}
+MUTANTS: dict[str, Mutant] = {
+    **OF_THE_PROTOCOL,
+    **OF_BUDGETS,
+    **OF_FAIRNESS,
+    **OF_FALLBACK,
+}
