@@ -21,6 +21,7 @@ from turnmill import (
     EventReader,
     Keeping,
     LaneLoad,
+    LimitRecord,
     Pauses,
     Reply,
     Report,
@@ -107,6 +108,19 @@ def on_threads(connection: Connection, orm: Session) -> None:
     for load in client.lanes.loads():
         assert_type(load, LaneLoad)
     client.lanes.pause(lane="bulk", provider="mock", force=True)
+    limit = client.limits.set(
+        provider="mock",
+        model="mock",
+        requests_per_minute=600,
+        tokens_per_minute=90_000,
+        concurrent=20,
+        force=True,
+    )
+    assert_type(limit, LimitRecord)
+    assert_type(client.limits.get(provider="mock", model="mock"), LimitRecord | None)
+    client.limits.remove(provider="mock", model="mock")
+    for account in client.accounts.list():
+        assert_type(client.accounts.open(provider=account.provider, model=account.model), int)
     assert_type(client.analytics.report(days=1, by_day=False, refresh=False), Report)
     assert_type(client.sessions.kept(session), Keeping)
 
