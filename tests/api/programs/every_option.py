@@ -34,6 +34,22 @@ from turnmill import (
 LATER = datetime.now(UTC) + timedelta(hours=1)
 
 
+def limits(client: Client) -> None:
+    limit = client.limits.set(
+        provider="mock",
+        model="mock",
+        requests_per_minute=600,
+        tokens_per_minute=90_000,
+        concurrent=20,
+        force=True,
+    )
+    assert_type(limit, LimitRecord)
+    assert_type(client.limits.get(provider="mock", model="mock"), LimitRecord | None)
+    client.limits.remove(provider="mock", model="mock")
+    for account in client.accounts.list():
+        assert_type(client.accounts.open(provider=account.provider, model=account.model), int)
+
+
 def on_threads(connection: Connection, orm: Session) -> None:
     client = Client(database_url="postgresql://", broker_url="redis://", settings=Settings())
     session = client.sessions.create(
@@ -108,19 +124,6 @@ def on_threads(connection: Connection, orm: Session) -> None:
     for load in client.lanes.loads():
         assert_type(load, LaneLoad)
     client.lanes.pause(lane="bulk", provider="mock", force=True)
-    limit = client.limits.set(
-        provider="mock",
-        model="mock",
-        requests_per_minute=600,
-        tokens_per_minute=90_000,
-        concurrent=20,
-        force=True,
-    )
-    assert_type(limit, LimitRecord)
-    assert_type(client.limits.get(provider="mock", model="mock"), LimitRecord | None)
-    client.limits.remove(provider="mock", model="mock")
-    for account in client.accounts.list():
-        assert_type(client.accounts.open(provider=account.provider, model=account.model), int)
     assert_type(client.analytics.report(days=1, by_day=False, refresh=False), Report)
     assert_type(client.sessions.kept(session), Keeping)
 
