@@ -113,7 +113,7 @@ class Rig:
     def limit(self, **rates: int) -> None:
         with self.store.begin() as conn:
             wanted = {"requests_per_minute": None, "tokens_per_minute": None, "concurrent": None}
-            set_limit(conn, LimitKey(provider="theirs"), **{**wanted, **rates})  # type: ignore[arg-type]
+            set_limit(conn, LimitKey(provider="theirs"), **{**wanted, **rates})
             self.limits.look(read_limits(conn), ["theirs"])
 
 
