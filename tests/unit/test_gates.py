@@ -33,7 +33,7 @@ from turnmill_worker.layers.call import Call
 from turnmill_worker.layers.holding import Holding, Stop
 from turnmill_worker.providers.boundary import Answer
 from turnmill_worker.providers.port import Done, NotNow, Usage
-from turnmill_worker.turn.run import request_of
+from turnmill_worker.turn.attempt import request_of
 
 pytestmark = pytest.mark.anyio
 

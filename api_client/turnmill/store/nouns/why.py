@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, func, literal, select
+from sqlalchemy import Connection, func, literal, or_, select
 
 from turnmill.domain.errors import TurnNotFound
 from turnmill.domain.ids import SessionId, TurnId
@@ -22,6 +22,7 @@ from turnmill.domain.states import (
 from turnmill.store.nouns.load import MOST_COUNTED, Loads
 from turnmill.store.readable import read_one
 from turnmill.store.rules.claiming import LANE, PROVIDER
+from turnmill.store.schema.limit_tables import accounts
 from turnmill.store.schema.tables import attempts, pauses, sessions, turns
 from turnmill.store.types import Timestamp, db_asof
 
@@ -144,6 +145,7 @@ def _rows(conn: Connection, turn_ids: Collection[TurnId]) -> Sequence[Any]:
             begun.scalar_subquery().label("begun_at"),
             _paused(LANE, s.head_lane).label("lane_paused"),
             _paused(PROVIDER, s.provider).label("provider_paused"),
+            *(_closure(name).label(name) for name in _OF_CLOSURE),
             db_asof().label("now"),
         )
         .select_from(_OWN.id.table)
@@ -157,6 +159,18 @@ def _rows(conn: Connection, turn_ids: Collection[TurnId]) -> Sequence[Any]:
 def _paused(kind: str, name: Any) -> Any:
     found = select(pauses.c.since).where(pauses.c.kind == kind, pauses.c.name == name)
     return found.scalar_subquery()
+
+
+_OF_CLOSURE = ("closed_until", "closed_at", "kind", "code")
+
+
+def _closure(name: str) -> Any:
+    """Return a column of what nobody calls of a session's model: the one that lasts longest."""
+    a, s = accounts.c, sessions.c
+    found = select(a[name]).where(
+        a.closed_at.is_not(None), a.provider == s.provider, or_(a.model == "", a.model == s.model)
+    )
+    return found.order_by(a.closed_until.desc()).limit(1).scalar_subquery()
 
 
 def _reasons(row: Any, loads: Loads) -> list[Reason]:
@@ -177,7 +191,20 @@ def _of_head(row: Any, loads: Loads) -> list[Reason]:
     state = read_one(row.head_state, TurnState)
     if state is TurnState.RUNNING:
         return [Reason(cause=Cause.RUNNING, turn_id=_head_of(row), since=row.begun_at)]
-    return [*_brakes(row), *_waits(row, state)] or [_due(row, loads)]
+    waits = _waits(row, state)
+    if row.closed_until is not None and (not waits or waits[0].cause in _CLOSED):
+        waits = [_closed(row)]  # also of a turn that was not put off for it yet
+    return [*_brakes(row), *waits] or [_due(row, loads)]
+
+
+def _closed(row: Any) -> Reason:
+    return Reason(
+        cause=Cause(row.kind),
+        turn_id=_head_of(row),
+        name=f"{row.provider} ({row.code})",
+        since=row.closed_at,
+        until=row.closed_until,
+    )
 
 
 def _head_of(row: Any) -> TurnId:
@@ -227,6 +254,7 @@ _LATER = {
 _GATES = frozenset({Cause.ACCOUNT, Cause.BREAKER, Cause.LIMIT, Cause.BUDGET})
 _NAMED = BETWEEN_STEPS | _GATES
 _OF_PROVIDER = _GATES - {Cause.BUDGET}
+_CLOSED = frozenset({Cause.ACCOUNT, Cause.BREAKER})
 
 
 def _due(row: Any, loads: Loads) -> Reason:
