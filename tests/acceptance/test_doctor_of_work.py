@@ -21,6 +21,7 @@ from turnmill.domain.states import Lane, ToolCallState, TurnState
 from turnmill.store.database import Database
 from turnmill.store.line.pauses import LANE, PROVIDER, pause
 from turnmill.store.nouns import sessions
+from turnmill.store.nouns.accounts import ACCOUNT, AccountKey, close
 from turnmill.store.schema.revision import HEAD
 from turnmill.store.schema.tables import job_runs
 from turnmill.wire import ABOUT
@@ -118,6 +119,12 @@ def test_whoever_was_asked_long_ago_is_named_in_a_note(place: Place, tmp_path: P
     assert [one["code"] for one in wrong(said) if one["check"] == "waiting"] == []
 
 
+def refused(store: Database) -> None:
+    key = AccountKey(kind=ACCOUNT, provider="mock")
+    with store.begin() as conn:
+        close(conn, key, wait=lambda _: AGO, code="insufficient_quota", permanent=True)
+
+
 def stuck(store: Database) -> None:
     session = rows.start(store)
     rows.send(store, session)
@@ -163,6 +170,10 @@ WORK: Mapping[str, tuple[Callable[[Database], None], str, str, str, int]] = {
     "failed for want of a key": (
         ended(TurnState.FAILED, "key_missing"),
         *("failures", "key_missing", "turnmill turns retry --all --state failed", 15),
+    ),
+    "refused for good": (
+        refused,
+        *("accounts", "account_closed", "turnmill accounts open mock", 15),
     ),
     "held": (held, "waiting", "held", "turnmill turns release", 15),
     "stuck": (stuck, "waiting", "stuck", "database", 15),

@@ -46,10 +46,19 @@ def test_every_public_name_explains_itself(name: str) -> None:
 
 def test_both_clients_have_all_nouns() -> None:
     assert set(TWINS) == {
-        "Analytics", "Batch", "Batches", "Budgets", "Client", "Events", "Lanes", "Sessions", "Turn",
-        "Turns",
+        "Accounts", "Analytics", "Batch", "Batches", "Budgets", "Client", "Events", "Lanes",
+        "Limits", "Sessions", "Turn", "Turns",
     }  # fmt: skip
-    for noun in ("analytics", "batches", "budgets", "events", "lanes", "sessions", "turns"):
+    for noun in (
+        "analytics",
+        "batches",
+        "budgets",
+        "events",
+        "lanes",
+        "limits",
+        "sessions",
+        "turns",
+    ):
         for client in (turnmill.Client, turnmill.AsyncClient):
             with_noun = {*vars(client), *inspect.getsource(client.__init__).split()}
             assert {noun, f"self.{noun}"} & with_noun

@@ -21,6 +21,7 @@ from turnmill import (
     EventReader,
     Keeping,
     LaneLoad,
+    LimitRecord,
     Pauses,
     Reply,
     Report,
@@ -31,6 +32,22 @@ from turnmill import (
 )
 
 LATER = datetime.now(UTC) + timedelta(hours=1)
+
+
+def limits(client: Client) -> None:
+    limit = client.limits.set(
+        provider="mock",
+        model="mock",
+        requests_per_minute=600,
+        tokens_per_minute=90_000,
+        concurrent=20,
+        force=True,
+    )
+    assert_type(limit, LimitRecord)
+    assert_type(client.limits.get(provider="mock", model="mock"), LimitRecord | None)
+    client.limits.remove(provider="mock", model="mock")
+    for account in client.accounts.list():
+        assert_type(client.accounts.open(provider=account.provider, model=account.model), int)
 
 
 def on_threads(connection: Connection, orm: Session) -> None:

@@ -16,7 +16,7 @@ from turnmill.show.why_view import as_document, in_a_cell, in_a_line, obstacles,
 from turnmill.store.database import Database
 from turnmill.store.line import pauses
 from turnmill.store.nouns import sessions
-from turnmill.store.nouns.accounts import ACCOUNT, BREAKER, AccountKey, close
+from turnmill.store.nouns.accounts import ACCOUNT, BREAKER, AccountKey, close, open_again
 from turnmill.store.nouns.why import Cause, Why, why, why_each
 from turnmill.store.schema.tables import sessions as session_rows
 from turnmill.store.schema.tables import turns as turn_rows
@@ -146,6 +146,25 @@ def closed(store: Database, kind: str, **options: Any) -> TurnId:
     with store.begin() as conn:
         close(conn, key, wait=lambda _: IN_AN_HOUR, code="rate_limited")
     return turn
+
+
+@pytest.mark.parametrize("kind", [ACCOUNT, BREAKER])
+@pytest.mark.parametrize("seed", [sent, lambda store: put_off(store, "account")])
+def test_a_closed_account_says_until_when_and_why(
+    store: Database, kind: str, seed: Callable[[Database], TurnId]
+) -> None:
+    turn = seed(store)
+    key = AccountKey(kind=kind, provider="mock", model="mock" if kind == BREAKER else "")
+    with store.begin() as conn:
+        left = close(conn, key, wait=lambda _: IN_AN_HOUR, code="overloaded")
+    found = asked(store, turn)
+    (reason,) = found.reasons
+    assert (reason.cause, reason.name) == (kind, "mock (overloaded)")
+    assert reason.until is not None
+    assert abs(reason.until - found.now - left.left) < timedelta(seconds=30)
+    with store.begin() as conn:
+        open_again(conn, key)
+    assert asked(store, turn).reasons[0].name != "mock (overloaded)"
 
 
 CAUSES: dict[Cause, tuple[Callable[[Database], TurnId], str]] = {

@@ -47,6 +47,9 @@ logger = logging.getLogger("turnmill.gates")
 PROBE_LEASE = timedelta(seconds=5)
 #: So many refusals in a row without a word of how long to wait.
 _IN_A_ROW = 3
+#: Seconds after which a call that was not refused was accepted, and one that hangs tells nothing.
+_ACCEPTED = 5.0
+_HANGS = 30.0
 #: Whoever has lost the race to try it looks again after this.
 _LOST = 1.0
 
@@ -70,7 +73,7 @@ class Accounts:
         self.closures = Closures(clock)
         self.breakers = Breakers(clock)
         self._refusals: Counter[AccountKey] = Counter()  # in a row, without a time to wait
-        self._trying: set[AccountKey] = set()
+        self._trying: dict[AccountKey, float] = {}  #: since when
         self._tasks: set[asyncio.Task[None]] = set()
 
     def refused(self, call: Call) -> NotNow | None:
@@ -116,16 +119,27 @@ class Accounts:
 
     async def tick(self) -> None:
         """Keep what we try, and look for what hangs; about once a second."""
-        for key in list(self._trying):
-            known = next((one for one in self.closures if one.key == key), None)
-            if known is not None:
-                await self._rows.write(
-                    probe, key, n=known.closed.n, owner=self._rows.owner, lease=PROBE_LEASE
-                )
+        for known in self.closures:
+            if (began := self._trying.get(known.key)) is not None:
+                await self._keep_trying(known, self._clock() - began)
         for provider, model in self.breakers.hanging():
             key = AccountKey(kind=BREAKER, provider=provider, model=model)
             if not self.closures.is_closed(key):
                 await self._close(key, code=HANGS, wait=rest)
+
+    async def _keep_trying(self, known: Known, spent: float) -> None:
+        """Go on with a try, unless it has told enough, or takes too long to tell anything.
+
+        Vendors refuse at once: what has not been refused for a while is being answered. Of a model
+        that hangs, nothing is known before it has answered: others try it beside this call.
+        """
+        if known.key.kind == ACCOUNT and spent > _ACCEPTED:
+            await self._open(known.key, n=known.closed.n)
+        elif spent > _HANGS:
+            self._give_back(known)
+        else:
+            n, owner = known.closed.n, self._rows.owner
+            await self._rows.write(probe, known.key, n=n, owner=owner, lease=PROBE_LEASE)
 
     def look(self, closed: Sequence[Closed], *, began: float) -> None:
         """Take over what the rows say, and have those come who wait for what was opened."""
@@ -164,7 +178,7 @@ class Accounts:
             logger.warning("cannot try what is closed: %s", error.code)
         finally:
             if won:
-                self._trying.add(known.key)
+                self._trying[known.key] = self._clock()
             else:
                 known.tried, known.until = False, self._clock() + _LOST
         return won
@@ -241,7 +255,7 @@ class Accounts:
         seen = known.closed.n if known is not None and known.key == key else 0
         if known is not None and known.key != key:
             self._give_back(known)
-        self._trying.discard(key)
+        self._trying.pop(key, None)
         try:
             closed = await self._rows.write(
                 close,
@@ -281,7 +295,7 @@ class Accounts:
             )
 
     async def _open(self, key: AccountKey, *, n: int | None) -> None:
-        self._trying.discard(key)
+        self._trying.pop(key, None)
         standing = [one for one in self.closures if one.key == key]
         try:
             opened = await self._rows.write(open_again, key, seen=n)
@@ -324,7 +338,7 @@ class Accounts:
         for known in tried:
             if known is not None and known.tried:
                 known.tried = False
-                self._trying.discard(known.key)
+                self._trying.pop(known.key, None)
                 self._later(self._giving_back(known))
 
     async def _giving_back(self, known: Known) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from turnmill.domain.errors import StoreError
 from turnmill.domain.states import FOR_LIMIT
 from turnmill.store.nouns.limits import LimitKey, share
+from turnmill_worker.gates.put_off import PutOff
 from turnmill_worker.gates.recalling import Recalling
 from turnmill_worker.gates.rows import Rows
 
@@ -20,7 +21,8 @@ LEASE = 5.0
 _AGAIN = 0.25
 #: What has become free is given to those who wait after this, for many at once.
 _GATHERED = 0.02
-_LEAST, _MOST = 1.0, 120.0
+#: Who is put off is recalled as soon as there is room; this is for when nobody recalls him.
+_LEAST, _MOST = 5.0, 300.0
 
 
 @dataclass(slots=True, eq=False)
@@ -32,23 +34,31 @@ class Bulkhead:
     most: int  #: at once; where it is shared, of all workers
     rows: Rows | None = None  #: None: it is for this process alone
     clock: Callable[[], float] = time.monotonic
-    in_flight: int = 0
+    begun: dict[int, float] = field(
+        default_factory=dict, repr=False
+    )  #: calls in flight, since when
     held: int = 0  #: permits
     _wanting: int = 0  #: calls that are about to be counted
     _is_full: bool = False  #: all permits were held when we last asked
     _put_off: int = 0
-    _usual: float = _LEAST  #: seconds that a call takes, on the average
+    _usual: float = 0.0  #: seconds that a call takes, on the average
+    _calls: int = 0
     _asked_at: float = -_AGAIN
     _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
     _freeing: asyncio.Task[None] | None = None
+
+    @property
+    def in_flight(self) -> int:
+        """How many calls of this process count."""
+        return len(self.begun)
 
     @property
     def room(self) -> int:
         """How many calls more may begin now."""
         return (self.most if self.rows is None else self.held) - self.in_flight
 
-    async def enter(self) -> float | None:
-        """Count a call and return None; or return in how many seconds its turn is to come again."""
+    async def enter(self) -> PutOff | int:
+        """Count a call and return its number; or return when its turn is to come again."""
         if self.room < 1 and self.rows is not None:
             self._wanting += 1
             try:
@@ -57,19 +67,25 @@ class Bulkhead:
                 self._wanting -= 1
         if self.room < 1:
             self._put_off += 1
-            waits = self._usual * (1 + self._put_off / max(1, self.most))
-            return min(max(waits, _LEAST), _MOST)
-        self.in_flight += 1
-        return None
+            return PutOff(self._wait())
+        self._calls += 1
+        self.begun[self._calls] = self.clock()
+        return self._calls
 
-    def leave(self, *, began: float) -> None:
+    def leave(self, number: int) -> None:
         """Count it no more, and have one of those come who wait."""
-        self.in_flight -= 1
-        self._usual += (self.clock() - began - self._usual) / 8
+        took = self.clock() - self.begun.pop(number)
+        self._usual += (took - self._usual) / 8
         if (self._put_off or self.rows is not None) and (
             self._freeing is None or self._freeing.done()
         ):
             self._freeing = asyncio.get_running_loop().create_task(self._free())
+
+    def _wait(self) -> float:
+        """Return how long a turn waits that comes behind all that were put off so far."""
+        oldest = next(iter(self.begun.values()), self.clock())
+        takes = max(self._usual, self.clock() - oldest, _LEAST)
+        return min(takes * (1 + self._put_off / max(1, self.most)), _MOST)
 
     async def tick(self) -> None:
         """Hold what is in flight, and give back the rest; about once a second."""

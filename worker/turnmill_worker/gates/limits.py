@@ -10,7 +10,8 @@ from turnmill.domain.states import FOR_LIMIT, Lane
 from turnmill.store.nouns.limits import SET, Limit, LimitKey
 from turnmill_worker.gates.bulkheads import Bulkhead
 from turnmill_worker.gates.learning import Learning
-from turnmill_worker.gates.lines import Line, PutOff
+from turnmill_worker.gates.lines import Line
+from turnmill_worker.gates.put_off import PutOff
 from turnmill_worker.gates.recalling import Recalling
 from turnmill_worker.gates.rows import Rows
 from turnmill_worker.layers.call import Call, Go
@@ -64,9 +65,10 @@ class Limits:
             return closed
         async with AsyncExitStack() as stack:
             for one in bulkheads:
-                if (seconds := await one.enter()) is not None:
-                    return _later(seconds)
-                stack.callback(one.leave, began=self._clock())
+                entered = await one.enter()
+                if isinstance(entered, PutOff):
+                    return _later(entered)
+                stack.callback(one.leave, entered)
             return await self._paced(call, go, lines)
 
     def look(self, found: Sequence[Limit], providers: Iterable[str]) -> None:
@@ -164,7 +166,7 @@ class Limits:
             if isinstance(found, PutOff):
                 for before in entered:
                     before.not_used(tokens=tokens)
-                return _later(found.seconds)
+                return _later(found)
             entered.append(one)
         answer = await self._heard(call, go)
         if isinstance(answer, NotNow):
@@ -186,8 +188,8 @@ class Limits:
             return await go(call)
 
 
-def _later(seconds: float) -> NotNow:
-    return NotNow(until=timedelta(seconds=seconds), waits_for=FOR_LIMIT)
+def _later(put_off: PutOff) -> NotNow:
+    return NotNow(until=timedelta(seconds=put_off.seconds), waits_for=FOR_LIMIT)
 
 
 def _tokens_of(call: Call) -> int:

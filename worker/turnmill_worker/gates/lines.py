@@ -15,6 +15,7 @@ from turnmill.domain import pacing
 from turnmill.domain.errors import StoreError
 from turnmill.domain.pacing import Answer, Ask, Rates, goes_first
 from turnmill.store.nouns.limits import LimitKey, Wanted, take
+from turnmill_worker.gates.put_off import PutOff
 from turnmill_worker.gates.rows import Rows
 
 logger = logging.getLogger("turnmill.gates")
@@ -41,14 +42,7 @@ class _Waiter:
     line: str
     tokens: int
     is_back: bool  #: it has had a place
-    came: "asyncio.Future[float | PutOff]"  #: when it may begin, on our clock
-
-
-@dataclass(frozen=True, slots=True)
-class PutOff:
-    """There is no room soon."""
-
-    seconds: float
+    came: asyncio.Future[float | PutOff]  #: when it may begin, on our clock
 
 
 @dataclass(slots=True, eq=False)

@@ -44,6 +44,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "providers": Check(workers.check_providers, Area.SETTINGS, within=_IMPORTS),
         "tools": Check(parts.check_tools, Area.SETTINGS, within=_TOOLS),
         "pauses": Check(work.check_pauses, Area.WORK),
+        "accounts": Check(work.check_accounts, Area.WORK),
         "waiting": Check(work.check_waiting, Area.WORK),
         "failures": Check(work.check_failures, Area.WORK),
         "vendors": Check(parts.check_vendors),

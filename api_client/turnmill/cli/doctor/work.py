@@ -21,6 +21,7 @@ from turnmill.show.wording import duration, moment_text
 
 if TYPE_CHECKING:
     from turnmill.store.line.pauses import Pauses
+    from turnmill.store.nouns.accounts import AccountRecord
     from turnmill.store.nouns.lanes import LaneLoad
     from turnmill.store.upkeep.standstill import Asked
 
@@ -66,6 +67,34 @@ def _paused(kind: str, name: str, loads: Sequence[LaneLoad]) -> Finding:
         return note(f"{kind} {name} is paused; nothing waits for it", fix, code=f"{kind}_paused")
     what = f"{kind} {name} is paused, and holds up {count(waiting, 'turn')}"
     return wrong(what, fix, code=f"{kind}_paused")
+
+
+def check_accounts(examination: Examination) -> Findings:
+    """What nobody calls: a vendor has said later, refuses a key, or a model fails."""
+    from turnmill.store.nouns.accounts import list_closed
+
+    if examination.database is None:
+        return
+    with examination.database.begin() as conn:
+        found = list_closed(conn)
+    for one in found:
+        yield _closed(one)
+    if not found:
+        yield ok("every account and every model may be called")
+
+
+def _closed(one: AccountRecord) -> Finding:
+    named = " ".join(word for word in (one.provider, one.model, one.account) if word)
+    code = f"{one.kind}_closed"
+    if one.permanent:
+        return wrong(
+            f"account {named} is closed: {one.code}; its turns wait",
+            f"set that right, then: turnmill accounts open {one.provider}",
+            code=code,
+        )
+    at = moment_text(one.closed_until)
+    what = f"{one.kind} {named} is closed: {one.code}; one call tries it at {at}"
+    return note(what, "turnmill accounts ls", code=code)
 
 
 def check_waiting(examination: Examination) -> Findings:

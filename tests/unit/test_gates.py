@@ -1,0 +1,368 @@
+"""The gates right before a call: what is closed for all, what is tried by one, what has room."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+
+from tests.claims import a_claim
+from turnmill.domain.errors import (
+    MaybeSent,
+    ProviderError,
+    RateLimited,
+    Rejected,
+    StoreUnavailable,
+)
+from turnmill.domain.ids import TurnId
+from turnmill.new_ids import new_id
+from turnmill.store.database import Database
+from turnmill.store.nouns.accounts import list_closed
+from turnmill.store.nouns.limits import LimitKey, read_limits, set_limit
+from turnmill.store.schema.limit_tables import accounts
+from turnmill.store.schema.revision import create_all
+from turnmill.store.types import db_after
+from turnmill_worker.gates.accounts import Accounts
+from turnmill_worker.gates.limits import Limits
+from turnmill_worker.gates.recalling import Recalling
+from turnmill_worker.gates.rows import Rows
+from turnmill_worker.gates.watch import Gates
+from turnmill_worker.layers.call import Call
+from turnmill_worker.layers.holding import Holding, Stop
+from turnmill_worker.providers.boundary import Answer
+from turnmill_worker.providers.port import Done, NotNow, Usage
+from turnmill_worker.turn.attempt import request_of
+
+pytestmark = pytest.mark.anyio
+
+LATER = RateLimited("rate_limit_exceeded", retry_after=timedelta(seconds=20))
+NO_MONEY = Rejected("insufficient_quota", answered=True, of_account=True)
+
+
+class CountedRows(Rows):
+    """Rows that count how often they are asked."""
+
+    asked = 0
+    refuses = False
+
+    async def write(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        self.asked += 1
+        if self.refuses:
+            raise StoreUnavailable("away")
+        return await super().write(function, *args, **options)
+
+
+class Rig:
+    """A store in memory, the gates of a process, and what its vendor answers."""
+
+    def __init__(self) -> None:
+        self.store = Database("sqlite://")
+        with self.store.begin() as conn:
+            create_all(conn)
+        self.rows = CountedRows(self.store, owner="one")
+        recalling = Recalling(self.rows, lambda head: None)
+        self.accounts = Accounts(self.rows, recalling, account_of=lambda name: "ab12")
+        self.limits = Limits(
+            self.rows,
+            recalling,
+            account_of=lambda name: "ab12",
+            closed=self.accounts.refused,
+            slots=lambda: 40,
+        )
+        self.calls = 0
+        self.most = 0
+        self.in_flight = 0
+        self.answer: Answer | BaseException = Done(text="hi", usage=Usage())
+        self.hangs: asyncio.Event | None = None
+
+    async def vendor(self, call: Call) -> Answer:
+        self.calls += 1
+        self.in_flight += 1
+        self.most = max(self.most, self.in_flight)
+        call.holding.sent = True
+        try:
+            if self.hangs is not None:
+                await self.hangs.wait()
+        finally:
+            self.in_flight -= 1
+        if isinstance(self.answer, BaseException):
+            raise self.answer
+        return self.answer
+
+    async def ask(self, call: Call | None = None, **options: Any) -> Answer | ProviderError:
+        call = call or a_call(**options)
+        try:
+            return await self.limits.layer(
+                call, lambda call: self.accounts.layer(call, self.vendor)
+            )
+        except ProviderError as error:
+            return error
+
+    def closed(self) -> list[tuple[str, str, str | None]]:
+        with self.store.begin() as conn:
+            return [(one.kind, one.code, one.model) for one in list_closed(conn)]
+
+    def let_time_come(self) -> None:
+        with self.store.begin() as conn:
+            conn.execute(update(accounts).values(closed_until=db_after(-1.0)))
+        for one in self.accounts.closures:
+            one.until = 0.0
+
+    def limit(self, **rates: int) -> None:
+        with self.store.begin() as conn:
+            wanted = {"requests_per_minute": None, "tokens_per_minute": None, "concurrent": None}
+            set_limit(conn, LimitKey(provider="theirs"), **{**wanted, **rates})
+            self.limits.look(read_limits(conn), ["theirs"])
+
+
+def waits(found: Answer | ProviderError) -> timedelta:
+    """Return for how long a call is put off."""
+    assert isinstance(found, NotNow)
+    assert isinstance(found.until, timedelta)
+    return found.until
+
+
+def a_call(**options: Any) -> Call:
+    claim = a_claim(**options)
+    return Call(claim=claim, request=request_of(claim), kind="send", holding=Holding(claim))
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+async def test_where_nothing_is_limited_or_closed_a_call_costs_no_row(rig: Rig) -> None:
+    assert isinstance(await rig.ask(), Done)
+    assert rig.rows.asked == 0
+
+
+async def test_the_first_later_closes_the_account_for_the_model_and_no_other(rig: Rig) -> None:
+    rig.answer = LATER
+    assert await rig.ask() is LATER
+    found = await rig.ask()
+    assert isinstance(found, NotNow)
+    assert found.waits_for == "account"
+    assert timedelta(seconds=18) < waits(found) < timedelta(seconds=21)
+    assert rig.calls == 1
+    assert rig.closed() == [("account", "rate_limit_exceeded", "large")]
+    assert await rig.ask(model="small") is LATER
+
+
+async def test_of_many_that_wait_no_two_come_back_at_once(rig: Rig) -> None:
+    rig.answer = LATER
+    await rig.ask()
+    found = [waits(await rig.ask()) for _ in range(5)]
+    assert len(set(found)) == 5
+    assert found == sorted(found)
+
+
+async def test_one_refusal_without_a_time_closes_nothing_and_three_in_a_row_do(rig: Rig) -> None:
+    rig.answer = RateLimited("rate_limit_exceeded")
+    await rig.ask()
+    rig.answer, refusal = Done(text="hi", usage=Usage()), rig.answer
+    await rig.ask()
+    rig.answer = refusal
+    await rig.ask()
+    await rig.ask()
+    assert rig.closed() == []
+    await rig.ask()
+    assert rig.closed() == [("account", "rate_limit_exceeded", "large")]
+
+
+async def test_a_key_that_is_refused_closes_all_models_of_the_account(rig: Rig) -> None:
+    rig.answer = NO_MONEY
+    assert await rig.ask() is NO_MONEY
+    assert isinstance(await rig.ask(model="small"), NotNow)
+    assert rig.closed() == [("account", "insufficient_quota", None)]
+
+
+async def test_whoever_tries_a_key_that_is_still_refused_waits_on(rig: Rig) -> None:
+    rig.answer = NO_MONEY
+    await rig.ask()
+    rig.let_time_come()
+    found = await rig.ask()
+    assert isinstance(found, NotNow)
+    assert rig.calls == 2
+    assert isinstance(await rig.ask(), NotNow)
+    assert rig.calls == 2
+
+
+async def test_one_call_tries_what_is_closed_and_the_others_wait_for_that(rig: Rig) -> None:
+    rig.answer = LATER
+    await rig.ask()
+    rig.let_time_come()
+    rig.answer, rig.hangs = Done(text="hi", usage=Usage()), asyncio.Event()
+    calls = [asyncio.create_task(rig.ask()) for _ in range(10)]
+    done, trying = await asyncio.wait(calls, timeout=0.5)
+    assert (len(done), len(trying), rig.calls) == (9, 1, 2)
+    assert all(isinstance(one.result(), NotNow) for one in done)
+    rig.hangs.set()
+    assert all(isinstance(one, Done) for one in await asyncio.gather(*trying))
+    assert rig.closed() == []
+    assert isinstance(await rig.ask(), Done)
+
+
+async def test_a_call_that_is_cancelled_while_it_tries_lets_another_one_try(rig: Rig) -> None:
+    rig.answer = LATER
+    await rig.ask()
+    rig.let_time_come()
+    rig.answer, rig.hangs = Done(text="hi", usage=Usage()), asyncio.Event()
+    trying = asyncio.create_task(rig.ask())
+    await until(lambda: rig.calls == 2)
+    trying.cancel()
+    await asyncio.wait([trying])
+    rig.hangs.set()
+    for _ in range(100):
+        rig.let_time_come()
+        if isinstance(await rig.ask(), Done):
+            return
+        await asyncio.sleep(0.02)
+    pytest.fail("nobody may try it any more")
+
+
+async def test_what_a_user_has_done_wrong_closes_nothing(rig: Rig) -> None:
+    rig.answer = Rejected("invalid_request", answered=True)
+    for _ in range(30):
+        assert await rig.ask() is rig.answer
+    assert rig.closed() == []
+
+
+async def test_ten_failures_in_a_row_of_several_turns_open_the_breaker(rig: Rig) -> None:
+    rig.answer = MaybeSent("http_500")
+    for _ in range(10):
+        await rig.ask()
+    assert rig.closed() == [("breaker", "fails", "large")]
+    found = await rig.ask()
+    assert isinstance(found, NotNow)
+    assert found.waits_for == "breaker"
+
+
+async def test_a_turn_that_fails_by_itself_opens_no_breaker(rig: Rig) -> None:
+    rig.answer = MaybeSent("http_500")
+    turn_id = TurnId(new_id())
+    for _ in range(30):
+        await rig.ask(turn_id=turn_id)
+    assert rig.closed() == []
+
+
+async def test_a_breaker_is_closed_by_the_first_answer(rig: Rig) -> None:
+    rig.answer = MaybeSent("http_500")
+    for _ in range(10):
+        await rig.ask()
+    rig.let_time_come()
+    rig.answer = Done(text="hi", usage=Usage())
+    assert isinstance(await rig.ask(), Done)
+    assert rig.closed() == []
+
+
+async def test_attempts_that_take_too_long_count_as_failures(rig: Rig) -> None:
+    rig.hangs = asyncio.Event()
+    for n in range(10):
+        call = a_call()
+        hanging = asyncio.create_task(rig.ask(call))
+        await until(lambda n=n: rig.calls == n + 1)  # type: ignore[misc]
+        call.holding.stop = Stop.TIMED_OUT
+        hanging.cancel()
+        await asyncio.wait([hanging])
+    await until(lambda: bool(rig.closed()))
+    assert rig.closed() == [("breaker", "fails", "large")]
+
+
+async def test_a_store_that_is_away_closes_the_account_here_all_the_same(rig: Rig) -> None:
+    rig.answer, rig.rows.refuses = LATER, True
+    assert await rig.ask() is LATER
+    assert isinstance(await rig.ask(), NotNow)
+    assert rig.calls == 1
+
+
+async def test_no_more_calls_are_in_flight_than_are_allowed(rig: Rig) -> None:
+    rig.limit(concurrent=3)
+    rig.hangs = asyncio.Event()
+    calls = [asyncio.create_task(rig.ask()) for _ in range(20)]
+    done, in_flight = await asyncio.wait(calls, timeout=0.4)
+    assert (len(in_flight), rig.most) == (3, 3)
+    assert {one.result().waits_for for one in done} == {"limit"}  # type: ignore[union-attr]
+    rig.hangs.set()
+    await asyncio.gather(*in_flight)
+    assert isinstance(await rig.ask(), Done)
+
+
+async def test_a_provider_that_hangs_leaves_slots_to_the_others(rig: Rig) -> None:
+    rig.limits.look([], ["theirs", "another"])
+    rig.hangs = asyncio.Event()
+    calls = [asyncio.create_task(rig.ask()) for _ in range(60)]
+    _, in_flight = await asyncio.wait(calls, timeout=0.5)
+    assert len(in_flight) == 30
+    others = asyncio.create_task(rig.ask(provider="another"))
+    await until(lambda: rig.calls == 31)
+    rig.hangs.set()
+    await asyncio.gather(others, *in_flight)
+
+
+async def test_a_provider_that_is_alone_may_have_all_slots(rig: Rig) -> None:
+    rig.limits.look([], ["theirs"])
+    rig.hangs = asyncio.Event()
+    calls = [asyncio.create_task(rig.ask()) for _ in range(40)]
+    await until(lambda: rig.calls == 40)
+    rig.hangs.set()
+    await asyncio.gather(*calls)
+
+
+async def test_calls_beyond_a_minute_s_limit_have_a_place_and_are_not_made(rig: Rig) -> None:
+    rig.limit(requests_per_minute=60)
+    found = await asyncio.gather(*(rig.ask() for _ in range(30)))
+    put_off = [one for one in found if isinstance(one, NotNow)]
+    made = [one for one in found if isinstance(one, Done)]
+    assert 2 <= len(made) == rig.calls <= 5
+    assert len(put_off) == 30 - len(made)
+    assert {one.waits_for for one in put_off} == {"limit"}
+    assert max(map(waits, put_off)) > timedelta(seconds=20)
+
+
+async def test_a_turn_that_has_had_its_place_is_not_sent_to_the_end_of_the_line(rig: Rig) -> None:
+    rig.limit(requests_per_minute=6)
+    await asyncio.gather(*(rig.ask() for _ in range(100)))
+    assert waits(await rig.ask(waits_for="limit")) < timedelta(seconds=15)
+
+
+async def test_one_look_takes_permits_for_all_that_ask(rig: Rig) -> None:
+    rig.limit(requests_per_minute=6_000)
+    before = rig.rows.asked
+    await asyncio.gather(*(rig.ask() for _ in range(100)))
+    assert rig.calls == 100
+    assert rig.rows.asked - before <= 3
+
+
+async def test_what_another_process_closes_and_opens_is_seen_by_a_look(rig: Rig) -> None:
+    rig.answer = LATER
+    await rig.ask()
+    gates = Gates(
+        rig.store,
+        owner="two",
+        account_of=lambda name: "ab12",
+        announce=lambda head: None,
+        slots=lambda: 40,
+    )
+    await gates.look()
+    outer, inner = gates.layers
+
+    async def ask() -> Answer:
+        return await outer(a_call(), lambda call: inner(call, rig.vendor))
+
+    assert isinstance(await ask(), NotNow)
+    with rig.store.begin() as conn:
+        conn.execute(update(accounts).values(closed_at=None))
+        assert conn.execute(select(accounts.c.n)).scalar() == 1
+    await gates.look()
+    rig.answer = Done(text="hi", usage=Usage())
+    assert isinstance(await ask(), Done)
+    await gates.stop()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5.0):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
