@@ -63,9 +63,6 @@ class Ledger:
     async def mark_sent(self, claim: Claim) -> bool:
         return True
 
-    async def reserve(self, ask: Any) -> Any:
-        raise AssertionError("nothing is reserved here")
-
     async def claim_again(self, turn_id: TurnId) -> Claim | None:
         return None
 
