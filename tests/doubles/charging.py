@@ -45,6 +45,8 @@ class ChargingAnthropic(AnthropicDouble):
 
     def events(self, call: Call, payload: dict[str, Any]) -> list[bytes | str] | None:
         events = super().events(call, payload)
+        if "usage" not in payload:
+            return events  # it counts, and charges nothing for that
         came = _came(events, lambda one: str(one.get("delta", {}).get("text", "")))
         usage = payload["usage"]
         self.bill += (
@@ -57,6 +59,8 @@ class ChargingAnthropic(AnthropicDouble):
 
     async def _create(self, call: Call) -> dict[str, Any]:
         payload = await super()._create(call)
+        if "content" not in payload:
+            return payload  # it counts
         payload["usage"] = self._usage(call.body, payload["content"])
         return payload
 
@@ -120,6 +124,8 @@ class ChargingOpenAI(OpenAIDouble):
 
     def events(self, call: Call, payload: dict[str, Any]) -> list[bytes | str] | None:
         events = super().events(call, payload)
+        if "usage" not in payload:
+            return events  # it counts, and charges nothing for that
         usage = payload["usage"]
         if call.path.endswith("completions"):
             told, cached = usage["prompt_tokens"], usage["prompt_tokens_details"]["cached_tokens"]

@@ -185,8 +185,16 @@ _SESSION = ("settings", "metadata", "on_failure", "on_ambiguous", "max_attempts"
 _FIELDS = ("user_id", "session", "text", "custom_id", "metadata", "provider", "model", "x")
 
 
+_DAY = date(2026, 1, 1)
+
+
 def _free(call: PaidCall) -> NewPrice:
     return NewPrice(Decimal(0))
+
+
+def _as_it_was(call: PaidCall) -> NewPrice | None:
+    """Change no price: whoever names no provider means all calls."""
+    return None
 
 
 _SPOKEN = ("tools", "max_tool_rounds", "response_format", "on_context_full")
@@ -276,14 +284,20 @@ VERBS: Mapping[str, Verb] = {
         for name in ("provider", "tolerance")
     },
     "analytics.reprice(first)": Verb(
-        lambda at, value: at.client.analytics.reprice(_free, first=value)
+        lambda at, value: at.client.analytics.reprice(_free, first=value, provider="nobody")
     ),
     **{
         f"analytics.reprice({name})": _given(
-            lambda at: partial(at.client.analytics.reprice, _free, first=date(2026, 1, 1)), name
+            lambda at: partial(
+                at.client.analytics.reprice, _free, first=date(2026, 1, 1), provider="nobody"
+            ),
+            name,
         )
-        for name in ("last", "provider")
+        for name in ("last",)
     },
+    "analytics.reprice(provider)": Verb(
+        lambda at, value: at.client.analytics.reprice(_as_it_was, first=_DAY, provider=value)
+    ),
 }
 
 

@@ -83,7 +83,7 @@ def test_each_service_holds_the_passwords_that_it_uses_and_no_other() -> None:
         "migrate": {name for name in passwords if name.startswith("POSTGRES_")},
         "worker": {"POSTGRES_APP_PASSWORD", "REDIS_PASSWORD"},
         "beat": {"REDIS_PASSWORD"},
-        "flower": {"POSTGRES_VIEWER_PASSWORD", "POSTGRES_APP_PASSWORD", "REDIS_PASSWORD"},
+        "flower": {"POSTGRES_VIEWER_PASSWORD", "REDIS_PASSWORD"},
     }
 
 

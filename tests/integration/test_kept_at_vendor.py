@@ -188,10 +188,13 @@ def test_a_question_that_is_not_answered_never_loses_what_was_paid(
     turn = client.send(start(client, **BACKGROUND), "Hello")
     asked_again(store, turn)
     until(lambda: _polls(store, turn) == 1)
+    if fault in ("bad_key", "rate_limited"):  # which closes the account, for questions too
+        client.accounts.open(provider="openai")
     asked_again(store, turn)
     assert turn.result(timeout=WAIT).text == "echo: Hello [0 before]"
     (attempt,) = turn.attempts()
-    assert (attempt.kind, attempt.outcome, attempt.polls) == ("send", "succeeded", 2)
+    assert (attempt.kind, attempt.outcome) == ("send", "succeeded")
+    assert attempt.polls in (2, 3)  # once more where a closed account put a question off
     assert turn.refresh().record.attempt == 1
     assert vendor.requests("POST") == ["/v1/responses"]
 

@@ -29,6 +29,7 @@ from turnmill.listening import thread as blocking_waiting
 from turnmill.listening.thread import Waiter
 from turnmill.listening.watchlist import Deadline
 from turnmill.store.database import Database
+from turnmill.store.line.leases import LOSSES_TO_DEATH
 from turnmill.store.nouns import batches as batch_rows
 from turnmill.store.nouns import outcome, sessions
 from turnmill.store.schema_name import execute
@@ -224,10 +225,9 @@ def _deletes_while_it_runs(store: Database, turn: Turn) -> None:
 
 
 def _loses_for_good(store: Database, turn: Turn) -> None:
-    steps.take_one(store, turn.id)
-    with store.begin() as conn:
-        execute(conn, "UPDATE turnmill.turns SET lost = 3")
-    steps.lose(store, turn.id)
+    for _ in range(LOSSES_TO_DEATH):
+        steps.take_one(store, turn.id)
+        steps.lose(store, turn.id)
 
 
 @pytest.mark.parametrize(

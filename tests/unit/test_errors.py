@@ -44,6 +44,7 @@ def made(kind: type[TurnmillError]) -> TurnmillError:
         "problems": [(3, "no text")],
         "kept": ("resp_1",),
         "answered": True,
+        "of_account": True,
     }
     _first, *wanted = inspect.signature(kind).parameters
     return kind("the_message", **{name: given[name] for name in wanted})

@@ -15,6 +15,7 @@ from turnmill.store import engine
 from turnmill.store.database import Database
 from turnmill.store.line import endings
 from turnmill.store.line.due import purge_deleted
+from turnmill.store.line.leases import LOSSES_TO_DEATH
 from turnmill.store.nouns import batch_moves, sessions
 from turnmill.store.nouns.batches import create
 from turnmill.store.rules import endings as rules
@@ -73,11 +74,10 @@ def _lost_and_cancelled(store: Database, session: SessionId) -> str:
 
 
 def _lost_too_often(store: Database, session: SessionId) -> str:
-    turn = steps.send(store, session, max_attempts=9).turn_id
-    with store.begin() as conn:
-        conn.execute(update(turns).where(turns.c.id == turn).values(lost=3))
-    steps.take_one(store, turn)
-    steps.lose(store, turn)
+    turn = steps.send(store, session).turn_id
+    for _ in range(LOSSES_TO_DEATH):
+        steps.take_one(store, turn)
+        steps.lose(store, turn)
     return "turn.dead"
 
 

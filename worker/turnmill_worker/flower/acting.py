@@ -81,7 +81,11 @@ class Act(Page):
             raise tornado.web.HTTPError(403, "this login may look, and not act")
         if not self.tab.deeds.can_act:
             raise tornado.web.HTTPError(
-                403, "Flower has no role that may write: it is not told TURNMILL_DATABASE_URL"
+                403, "Flower has no way to the database: it is not told TURNMILL_VIEWER_URL"
+            )
+        if self.typed("verb") in _BRAKES and not self.tab.deeds.can_brake:
+            raise tornado.web.HTTPError(
+                403, "Flower may not pause or resume: it is not told TURNMILL_DATABASE_URL"
             )
 
     def _upto(self) -> datetime:

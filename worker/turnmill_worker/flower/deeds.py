@@ -16,8 +16,9 @@ from turnmill.domain.errors import SessionBusy, StoreUnavailable, TurnmillError
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.executor.thread import Executor
 from turnmill.settings import Settings
-from turnmill.store.board.acts import Meant, Verb, choose
+from turnmill.store.board.acts import Meant, Verb, ask, choose
 from turnmill.store.board.looking import look
+from turnmill.store.database import Database
 from turnmill.verbs import acts, lanes, sessions
 
 logger = logging.getLogger("turnmill.flower")
@@ -65,10 +66,15 @@ class Deed:
 
 
 class Deeds:
-    """Does acts as the role that may write, which is dialled when the first one is asked for."""
+    """Does acts as the role that may write, which is dialled when the first one is asked for.
 
-    def __init__(self, settings: Settings) -> None:
+    Without it, what the role that may only look is allowed to ask for is noted, and a dispatcher
+    sees to it: that turns are retried, or cancelled.
+    """
+
+    def __init__(self, settings: Settings, viewer: Database | None = None) -> None:
         self._settings = settings
+        self._viewer = viewer
         self._executor: Executor | None = None
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="turnmill-deeds")
         self._kept: OrderedDict[str, tuple[Deed, Future[None]]] = OrderedDict()
@@ -76,6 +82,11 @@ class Deeds:
     @property
     def can_act(self) -> bool:
         """Tell whether there is a way to do anything."""
+        return self.can_brake or self._viewer is not None
+
+    @property
+    def can_brake(self) -> bool:
+        """Tell whether there is a way to pause and to resume, too."""
         return self._settings.database_url.startswith("postgres")
 
     def begin(self, act: Meant | Brake, *, by: str) -> "tuple[Deed, Future[None]] | None":
@@ -120,8 +131,7 @@ class Deeds:
             _log(deed)
 
     def _each(self, deed: Deed, meant: Meant) -> None:
-        executor = self._opened()
-        with look(executor.database, within=_CHOSEN_WITHIN) as (conn, _):
+        with look(self._looks(), within=_CHOSEN_WITHIN) as (conn, _):
             chosen = choose(conn, meant)
         deed.total = len(chosen)
         for number, turn_id in enumerate(chosen, 1):
@@ -134,7 +144,15 @@ class Deeds:
             if number % CHUNK == 0:
                 time.sleep(_BREATH)
 
+    def _looks(self) -> Database:
+        if self._viewer is not None and not self.can_brake:
+            return self._viewer
+        return self._opened().database
+
     def _one(self, meant: Meant, turn_id: TurnId) -> bool:
+        if not self.can_brake:
+            with self._looks().begin() as conn:
+                return ask(conn, meant.verb, turn_id)
         executor = self._opened()
         if meant.verb is Verb.CANCEL:
             return executor.run(acts.cancel_once(turn_id))

@@ -27,7 +27,7 @@ def add_tab(
     runtime = _database(settings.database_url, settings)
     viewer = _database(environ.get(VIEWER, ""), settings) or runtime
     board = Board(viewer, runtime, lambda: flower.capp.control)
-    tab = Tab(board=board, deeds=Deeds(settings), logins=logins, environ=dict(environ))
+    tab = Tab(board=board, deeds=Deeds(settings, viewer), logins=logins, environ=dict(environ))
     flower.settings["template_loader"] = Loader(flower.settings["template_path"])
     prefix = "/" + (flower.options.url_prefix or "").strip("/")
     prefix = prefix.rstrip("/")

@@ -26,9 +26,8 @@ _OF_CELERY = frozenset(
     {"TURNMILL_BROKER_URL", "TURNMILL_HOME", "TURNMILL_PROFILE", "TURNMILL_SCHEMA"}
 )
 _OF_BEAT = _OF_CELERY | {"TURNMILL_IDLE_DAYS", "TURNMILL_KEEP_ARCHIVED_DAYS"}
-# Pages are read as the viewer. The runtime role is for what is done from there; without it,
-# Flower shows and does nothing.
-_OF_FLOWER = _OF_CELERY | {FLOWER_AUTH, FLOWER_VIEWER_AUTH, VIEWER, "TURNMILL_DATABASE_URL"}
+# It reads as a role that sees no content, and may ask for retries and cancels only.
+_OF_FLOWER = _OF_CELERY | {FLOWER_AUTH, FLOWER_VIEWER_AUTH, VIEWER}
 
 
 def plain(environ: Mapping[str, str]) -> dict[str, str]:
@@ -42,7 +41,7 @@ def of_beat(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def of_flower(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return what Flower gets: broker, schedule, logins, options and two ways to the database."""
+    """Return what Flower gets: broker, schedule, logins, options, and a viewer's database."""
     prefixes = (*_PLAIN_PREFIXES, "FLOWER_", "TURNMILL_SCHEDULE_")
     found = _only(environ, _PLAIN | _OF_FLOWER, prefixes)
     return {name: value for name, value in found.items() if name not in OVERRIDES}

@@ -174,6 +174,15 @@ def cancel_once(conn: Connection, turn_id: TurnId) -> list[Head] | None:
     return rows.cancel(conn, turn_id)[1]
 
 
+def ask(conn: Connection, verb: Verb, turn_id: TurnId) -> bool:
+    """Note, as a role that may only look, what a dispatcher is to do; False where it cannot be.
+
+    So it is where the turn does not allow it any more, or somebody has asked for it.
+    """
+    asked = f"SELECT turnmill.ask_{verb.value}(%(turn)s::uuid)"
+    return bool(execute(conn, asked, {"turn": turn_id}).scalar())
+
+
 def _was_retried(conn: Connection, turn_id: TurnId, session_id: SessionId) -> bool:
     copy = select(turns.c.id).where(turns.c.session_id == session_id, turns.c.retry_of == turn_id)
     return conn.execute(copy.limit(1)).first() is not None
