@@ -192,9 +192,9 @@ def _free(call: PaidCall) -> NewPrice:
     return NewPrice(Decimal(0))
 
 
-def _as_it_was(call: PaidCall) -> NewPrice | None:
-    """Change no price: whoever names no provider means all calls."""
-    return None
+def _as_it_was(call: PaidCall) -> NewPrice:
+    """Know no price, so that none is changed: whoever names no provider means all calls."""
+    return NewPrice(None)
 
 
 _SPOKEN = ("tools", "max_tool_rounds", "response_format", "on_context_full")
