@@ -249,7 +249,7 @@ MUTANTS = {
     ),
     "retry_overtakes": Mutant(
         rule="a retry in place never runs after a later turn",
-        breaks=instead(turns, "_later_one_started", lambda *_: False),
+        breaks=instead(turns, "_is_overtaken", lambda *_: False),
         killed_by=f"{_MOVES}::test_a_retry_after_a_later_turn_has_started"
         "_is_a_new_turn_at_the_end[postgres-succeeded]",
     ),
