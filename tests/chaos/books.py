@@ -21,9 +21,8 @@ SELECT t.id, t.session_id, t.seq, t.state, t.lost, t.finished_at,
     WHERE m.turn_id = t.id AND m.final)
 FROM turnmill.turns t ORDER BY t.session_id, t.seq
 """
-# Under the fence of the call: that of the row is the one of the last look at it.
 _ATTEMPTS = """
-SELECT turn_id, fence - polls, kind, worker, started_at, ended_at, outcome FROM turnmill.attempts
+SELECT turn_id, fence, kind, worker, started_at, ended_at, outcome, polls FROM turnmill.attempts
 """
 _FINAL = frozenset({"succeeded", "failed", "dead", "cancelled", "expired"})
 
@@ -52,6 +51,12 @@ class AttemptLine:
     started_at: datetime
     ended_at: datetime | None
     outcome: str | None
+    polls: int = 0
+
+    @property
+    def fences(self) -> range:
+        """Return under which fences it may have called: it was put off before, or polled behind."""
+        return range(self.fence - self.polls, self.fence + 1)
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,12 @@ class Books:
 
     def doubled(self) -> list[str]:
         """Return turns with two replies, and calls that no claim of their own stands for."""
-        sends = {(one.turn_id, one.fence) for one in self.attempts if one.kind == "send"}
+        sends = {
+            (one.turn_id, fence)
+            for one in self.attempts
+            if one.kind == "send"
+            for fence in one.fences
+        }
         called = Counter((call.turn_id, call.fence) for call in self.calls)
         return [
             *(f"{turn.id} has two replies" for turn in self.turns if len(turn.replies or ()) > 1),
@@ -136,7 +146,9 @@ class Books:
 
         The call of a lost worker counts until its loss was noticed.
         """
-        ended = {(one.turn_id, one.fence): one.ended_at for one in self.attempts}
+        ended = {
+            (one.turn_id, fence): one.ended_at for one in self.attempts for fence in one.fences
+        }
         by_session: defaultdict[UUID, list[Call]] = defaultdict(list)
         for call in self.calls:
             by_session[call.session_id].append(call)
@@ -158,9 +170,10 @@ class Books:
     def refused_zombies(self) -> int:
         """Return how many calls were answered after their worker had been given up."""
         lost = {
-            (one.turn_id, one.fence): one.ended_at
+            (one.turn_id, fence): one.ended_at
             for one in self.attempts
             if one.outcome == "lost" and one.ended_at
+            for fence in one.fences
         }
         return sum(
             call.ended_at is not None
