@@ -35,8 +35,8 @@ def system(tmp_path: Path) -> Iterator[System]:
         yield system
 
 
-def send(client: Client, *does: str, lane: Lane = Lane.BULK) -> Turn:
-    session = client.sessions.create(user_id="ada", provider="hostile", max_attempts=1)
+def send(client: Client, *does: str, lane: Lane = Lane.BULK, model: str = "odd") -> Turn:
+    session = client.sessions.create(user_id="ada", provider="hostile", model=model, max_attempts=1)
     return client.send(session, SECRET, lane=lane, metadata={"does": list(does)})
 
 
@@ -49,9 +49,10 @@ def test_a_worker_answers_the_others_and_leaves_when_it_is_told_to(system: Syste
     worker = system.start_worker()
     odd = [*RAISED, *NO_ANSWER, *PARIS, "share", "leave a task"]
     with system.client() as client:
-        stubborn = [send(client, word, lane=Lane.INTERACTIVE) for word in STUBBORN]
+        # Each with a model of its own: one that fails in rows is left alone for a while.
+        stubborn = [send(client, word, lane=Lane.INTERACTIVE, model=word) for word in STUBBORN]
         victims = [
-            send(client, word, "well", lane=lane)
+            send(client, word, "well", lane=lane, model=word)
             for word, lane in zip(odd, [Lane.BULK, Lane.INTERACTIVE] * len(odd), strict=False)
         ]
         good = [send(client, "well") for _ in range(50)]
