@@ -113,7 +113,7 @@ async def test_a_call_that_is_closed_and_hears_of_no_work_ends_as_every_other(
     openai: OpenAIProvider, openai_double: OpenAIDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "turnmill_worker.providers.openai.provider._NAMED_WITHIN", timedelta(seconds=0.05)
+        "turnmill_worker.providers.openai.asking._NAMED_WITHIN", timedelta(seconds=0.05)
     )
     openai_double.meet("hang")
     call = asyncio.create_task(openai.send(a_request(settings={"background": True})))

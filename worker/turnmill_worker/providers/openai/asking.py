@@ -1,0 +1,170 @@
+"""Asking a server that speaks OpenAI's APIs: at once, in a stream, or for work in the background."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from datetime import timedelta
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+from turnmill.domain.errors import ProviderError
+from turnmill_worker.providers.failures import error_object_of
+from turnmill_worker.providers.http import DEFAULT_TIMEOUT, RawAnswer, Vendor, encoded
+from turnmill_worker.providers.openai import chat, responses
+from turnmill_worker.providers.openai.streaming import ResponseEvents
+from turnmill_worker.providers.parameters import prompt_cache_of, timeout_of
+from turnmill_worker.providers.port import Request
+from turnmill_worker.providers.streaming import Assembly, Told, answered
+
+#: Makes a body, as often as one is sent.
+Body = Callable[[], dict[str, Any]]
+#: Sends what was encoded, as what is to stream or not.
+Send = Callable[[bytes, bool], Awaitable[RawAnswer]]
+#: Sends what was encoded to this path.
+_Post = Callable[[str, bytes, Request], Awaitable[RawAnswer]]
+
+#: How a stream is asked for.
+_STREAMED: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        responses.PATH: {"stream": True},
+        chat.PATH: {"stream": True, "stream_options": {"include_usage": True}},
+    }
+)
+#: By it the vendor finds the machine that holds what a session has said before.
+_CACHE_KEY = "prompt_cache_key"
+#: What servers that do not know it refuse in words that may name no parameter.
+_NEWER = ("stream_options", _CACHE_KEY)
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+_MOST_REMEMBERED = 1_000
+_NAMED_WITHIN = timedelta(seconds=3)
+
+
+class Asking:
+    """Sends bodies, and leaves out what the server refuses of ours: that is remembered."""
+
+    def __init__(self, vendor: Vendor) -> None:
+        self._vendor = vendor
+        #: what the server refuses, of which model
+        self._refused: frozenset[tuple[str, str]] = frozenset()
+
+    async def at_once(self, path: str, body: Body, request: Request) -> RawAnswer:
+        """Ask for an answer as a whole."""
+        return await self._asked(body, request, partial(_plainly, self._post, path, request))
+
+    async def begun(self, path: str, body: Body, request: Request) -> RawAnswer:
+        """Ask for what goes on in the background."""
+        return await self._asked(body, request, partial(_plainly, self._begin, path, request))
+
+    async def streamed(
+        self, path: str, body: Body, request: Request, events: Assembly, told: Told
+    ) -> RawAnswer:
+        """Ask for a stream."""
+        within = timeout_of(request.settings, default=DEFAULT_TIMEOUT)
+        take = partial(answered, assembly=events, told=told)
+
+        async def send(sent: bytes, streams: bool) -> RawAnswer:
+            if streams:
+                return await self._vendor.stream(path, sent, take, within=within)
+            return await self._post(path, sent, request)
+
+        return await self._asked(body, request, send, also=_STREAMED[path])
+
+    async def _asked(
+        self, body: Body, request: Request, send: Send, *, also: Mapping[str, Any] = _NOTHING
+    ) -> RawAnswer:
+        """Ask with all that is wanted, without what the server refuses of it: it is remembered.
+
+        Nothing of the body is kept while the vendor works: thousands of turns wait like this one.
+        """
+        wanted = {**also, **_cache_key_of(request)}
+        refused: set[tuple[str, str]] = set()
+        while True:
+            known = self._refused | refused if refused else self._refused
+            asked = {one: how for one, how in wanted.items() if (request.model, one) not in known}
+            if "stream" not in asked:
+                asked.pop("stream_options", None)
+            answer = await send(encoded({**body(), **asked}), "stream" in asked)
+            name = _named_in(answer, asked)
+            if not name:
+                break
+            refused.add((request.model, name))
+        if refused and answer.accepted and len(known) < _MOST_REMEMBERED:
+            self._refused |= refused
+        return answer
+
+    async def _begin(self, path: str, body: bytes, request: Request) -> RawAnswer:
+        """Begin what goes on though we hang up: a call that is closed waits for its id a little.
+
+        Only by that can the work be found again, or stopped.
+        """
+        posting = asyncio.ensure_future(self._post(path, body, request))
+        try:
+            return await asyncio.shield(posting)
+        except asyncio.CancelledError:
+            done, _ = await asyncio.wait([posting], timeout=_NAMED_WITHIN.total_seconds())
+            if done and not posting.cancelled() and posting.exception() is None:
+                return posting.result()
+            raise
+        finally:
+            posting.cancel()
+
+    async def _post(self, path: str, body: bytes, request: Request) -> RawAnswer:
+        within = timeout_of(request.settings, default=DEFAULT_TIMEOUT)
+        return await self._vendor.call("POST", path, body, within=within)
+
+
+async def followed(streaming: Coroutine[Any, Any, RawAnswer], events: ResponseEvents) -> RawAnswer:
+    """Read the stream of what goes on in the background without us, as soon as it has its id.
+
+    However that stream ends, the response is looked up then: after five minutes the vendor ends
+    every stream. A call that is closed waits for the id a little.
+    """
+    following = asyncio.ensure_future(streaming)
+    try:
+        answer = await asyncio.shield(following)
+        if answer.payload is None or events.has_ended or not events.id:
+            return answer
+    except ProviderError:
+        if not events.id:
+            raise
+    except asyncio.CancelledError:
+        naming = asyncio.ensure_future(events.named.wait())
+        await asyncio.wait(
+            [following, naming],
+            timeout=_NAMED_WITHIN.total_seconds(),
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        naming.cancel()
+        if not events.id:
+            raise
+    finally:
+        following.cancel()
+    return RawAnswer(200, {}, b"", payload=events.running)
+
+
+def _named_in(answer: RawAnswer, wanted: Collection[str]) -> str:
+    """Return which of the parameters a refusal names, or ""."""
+    if answer.status not in (400, 422):
+        return ""
+    param = error_object_of(answer.body).get("param")
+    if isinstance(param, str) and param:
+        return next((one for one in wanted if param.split(".")[0] == one), "")
+    # Not `stream`, which may be any word. Whether it was this is seen when it is left out.
+    return next((one for one in _NEWER if one in wanted and one.encode() in answer.body), "")
+
+
+def _cache_key_of(request: Request) -> Mapping[str, str]:
+    """Return the key under which a session's requests find one another; a session may set its own.
+
+    What is said once has none: by its beginning alone it finds what others have left.
+    """
+    settings = request.settings
+    if request.is_single or _CACHE_KEY in settings or prompt_cache_of(settings) == "off":
+        return _NOTHING
+    return {_CACHE_KEY: str(request.session_id)}
+
+
+async def _plainly(
+    post: _Post, path: str, request: Request, sent: bytes, streams: bool
+) -> RawAnswer:
+    return await post(path, sent, request)
