@@ -104,6 +104,7 @@ if TYPE_CHECKING:
         ToolOutput,
     )
     from turnmill.domain.counting import TokenCount
+    from turnmill.domain.replying import Citation, FinishReason, Refusal
     from turnmill.domain.streaming import StreamEvent, StreamKind
     from turnmill.settings import Profile, Settings
     from turnmill.store.budget_records import Budget
@@ -169,6 +170,7 @@ __all__ = [
     "Budgets",
     "CannotAdopt",
     "Cause",
+    "Citation",
     "Client",
     "CompactionRecord",
     "Compared",
@@ -181,6 +183,7 @@ __all__ = [
     "EventReader",
     "Events",
     "File",
+    "FinishReason",
     "HistoryRefused",
     "IdempotencyConflict",
     "Image",
@@ -221,6 +224,7 @@ __all__ = [
     "RateLimited",
     "Reason",
     "Reconciliation",
+    "Refusal",
     "Rejected",
     "Reply",
     "Report",
@@ -331,6 +335,9 @@ _LAZY = {
     "MessageRecord": "turnmill.store.records",
     "Pauses": "turnmill.store.line.pauses",
     "Profile": "turnmill.settings",
+    "Citation": "turnmill.domain.replying",
+    "FinishReason": "turnmill.domain.replying",
+    "Refusal": "turnmill.domain.replying",
     "Reply": "turnmill.verbs.reply",
     "Report": "turnmill.verbs.analytics",
     "Compared": "turnmill.verbs.reconciling",

@@ -161,7 +161,13 @@ async def test_without_a_key_there_is_no_provider(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize(
     ("outcome", "finish_reason"),
-    [("ok", "stop"), ("length", "length"), ("refusal", "refusal"), ("tool_calls", "tool_calls")],
+    [
+        ("ok", "stop"),
+        ("length", "length"),
+        ("refusal", "refusal"),
+        ("tool_calls", "tool_calls"),
+        ("window_full", "context_full"),
+    ],
 )
 async def test_why_a_reply_ended_is_kept(
     anthropic: AnthropicProvider,
@@ -217,7 +223,7 @@ async def test_an_error_says_what_the_vendors_own_sdk_would_say(
 
 async def test_the_stand_in_answers_as_the_vendor_does(anthropic_double: AnthropicDouble) -> None:
     client = sdk.AsyncAnthropic(api_key=KEY, base_url=anthropic_double.base_url, max_retries=0)
-    for outcome in ("ok", "length", "refusal", "tool_calls"):
+    for outcome in ("ok", "length", "refusal", "tool_calls", "window_full"):
         anthropic_double.meet(outcome)
         message = await client.messages.create(
             model="m", max_tokens=9, messages=[{"role": "user", "content": "Hello"}]

@@ -41,6 +41,16 @@ ARGUMENTS = [
 ]
 WORDS = ["Hello.", "", " \n", "And?", "\u00e9\U0001f600", "\u200b", "  two  "]
 
+CITED = {
+    "type": "char_location",
+    "cited_text": "x",
+    "document_index": 0,
+    "document_title": None,
+    "start_char_index": 0,
+    "end_char_index": 1,
+    "file_id": "file_1",
+}
+
 ITEMS: list[Any] = [
     ("openai", "responses", {"type": "reasoning", "id": "rs_1", "summary": []}),
     *[
@@ -54,11 +64,23 @@ ITEMS: list[Any] = [
             {"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": "{}"},
             {"type": "function_call_output", "call_id": "call_1", "output": "x"},
             {"type": "item_reference"},
+            {
+                "type": "reasoning",
+                "summary": [{"type": "summary_text", "text": "Hm."}],
+            },
+            {
+                "type": "message",
+                "role": "assistant",
+                "content": [
+                    {"type": "output_text", "text": "Hello.", "annotations": [{"type": "file_path"}]}
+                ],
+            },
         )
     ],
     ("openai", "responses", []),
     ("openai", "", "words"),
     ("openai", "chat", {"reasoning_content": "Hm."}),
+    ("openai", "chat", {"annotations": [{"type": "url_citation"}]}),
     ("openai", "chat", {"role": "tool", "tool_calls": [], "content": 1}),
     *[
         ("anthropic", "messages", item)
@@ -71,6 +93,9 @@ ITEMS: list[Any] = [
             {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}},
             {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": []},
             {"type": "text", "text": " "},
+            {"type": "text", "text": "Hello.", "citations": [CITED]},
+            {"type": "text", "text": " \n", "citations": [CITED]},
+            {"type": "refusal", "category": "cyber"},
             7,
         )
     ],

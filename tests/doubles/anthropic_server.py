@@ -33,9 +33,12 @@ _STOPS = {
     "length": "max_tokens",
     "content_filter": "refusal",
     "refusal": "refusal",
+    "window_full": "model_context_window_exceeded",
     "tool_calls": "tool_use",
 }
 
+
+_REFUSED = {"type": "refusal", "category": "general_harms", "explanation": None}
 
 #: What is taken where tokens are only counted.
 _COUNTED = {"messages", "model", "system", "thinking", "tool_choice", "tools"}
@@ -125,6 +128,7 @@ class AnthropicDouble(VendorDouble):
             "content": content,
             "stop_reason": _STOPS.get(call.fault, "end_turn"),
             "stop_sequence": None,
+            "stop_details": _REFUSED if call.fault == "refusal" else None,
             "usage": None if call.fault == "no_usage" else _usage(),
         }
 

@@ -87,6 +87,8 @@ def message_events(payload: Event, *, size: int = 4) -> list[Event]:
         ]
         events.append({"type": "content_block_stop", "index": index})
     ending = {"stop_reason": payload["stop_reason"], "stop_sequence": None}
+    if details := payload.get("stop_details"):
+        ending["stop_details"] = details
     counted = {"output_tokens": usage["output_tokens"]} if usage else {}
     events.append({"type": "message_delta", "delta": ending, "usage": counted})
     return [*events, {"type": "message_stop"}]

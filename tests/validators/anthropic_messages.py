@@ -7,13 +7,20 @@ https://platform.claude.com/docs/en/api/messages, …/agents-and-tools/tool-use/
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
+from anthropic.types import TextCitationParam
 from anthropic.types.message_create_params import MessageCreateParamsNonStreaming
 
 from tests.validators import schemas
 
 PARAMETERS = frozenset(MessageCreateParamsNonStreaming.__annotations__) | {"stream"}
+
+#: The fields of a citation in what is sent: all of them are to be there.
+_CITATIONS: Mapping[str, frozenset[str]] = {
+    get_args(get_type_hints(kind)["type"])[0]: frozenset(kind.__annotations__)
+    for kind in get_args(TextCitationParam)
+}
 
 _ID = re.compile(r"[a-zA-Z0-9_-]+")
 _THINKING = frozenset({"thinking", "redacted_thinking"})
@@ -156,6 +163,10 @@ def _block(block: Mapping[str, Any], *, role: str, at: str) -> Iterator[str]:
 def _values(block: Mapping[str, Any], kind: str, *, at: str) -> Iterator[str]:
     if kind == "text" and not str(block.get("text", "")).strip():
         yield f"{at}: text content blocks must contain non-whitespace text"
+    for cited in block.get("citations") or () if kind == "text" else ():
+        known = _CITATIONS.get(cited.get("type"), frozenset())
+        for name in sorted(set(cited) ^ known):
+            yield f"{at}: text.citations.{name}: Field required, or extra inputs are not permitted"
     if kind == "thinking" and not block.get("signature"):
         yield f"{at}: thinking.signature: must not be empty"
     if kind == "redacted_thinking" and not block.get("data"):

@@ -11,3 +11,8 @@ def opening(summary: str) -> Message:
     The user's, though it tells of both: nothing of what was said gets the system's weight.
     """
     return Message.of("user", _OPENING + summary)
+
+
+def is_opening(message: Message) -> bool:
+    """Tell whether it is such a message."""
+    return message.role == "user" and message.text.startswith(_OPENING)

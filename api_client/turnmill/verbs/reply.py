@@ -16,6 +16,15 @@ from turnmill.domain.errors import (
     TurnFailed,
 )
 from turnmill.domain.ids import TurnId
+from turnmill.domain.replying import (
+    Citation,
+    FinishReason,
+    Refusal,
+    citations_in,
+    finish_reason_of,
+    reasoning_in,
+    refusal_in,
+)
 from turnmill.domain.states import TurnState
 from turnmill.store.nouns.outcome import Outcome, outcome_of
 from turnmill.store.records import AttemptRecord
@@ -74,7 +83,7 @@ class Reply:
     parts: Sequence[Part]
     usage: TokenUsage
     cost_usd: Decimal | None  #: None: no known price; never 0 for an unknown one
-    finish_reason: str
+    finish_reason: FinishReason | str  #: another word only of a provider of your own
     timing: Timing
     attempts: Sequence[AttemptRecord]
     answered_by: str  #: "provider/model", as it was asked for
@@ -88,6 +97,26 @@ class Reply:
     def text(self) -> str:
         """Return its words; what is no text is in `parts` alone."""
         return text_of(self.parts)
+
+    @property
+    def citations(self) -> tuple[Citation, ...]:
+        """Return the sources that it names, in order."""
+        return citations_in(self.parts)
+
+    @property
+    def reasoning(self) -> str:
+        """Return what its vendor tells of the reasoning before it; "" where that is nothing."""
+        return reasoning_in(self.parts)
+
+    @property
+    def refusal(self) -> Refusal | None:
+        """Return why the model does not answer; None where it does."""
+        return refusal_in(self.parts) if self.finish_reason == FinishReason.REFUSAL else None
+
+    @property
+    def service_tier(self) -> str | None:
+        """Return the tier in which its vendor has served it; None where it did not say."""
+        return self.attempts[-1].service_tier if self.attempts else None
 
 
 def read_reply(conn: Connection, turn_id: TurnId) -> Reply | None:
@@ -123,7 +152,7 @@ def _reply(turn_id: TurnId, turn: Outcome) -> Reply:
             cached_tokens=turn.cached_tokens,
         ),
         cost_usd=turn.cost_usd,
-        finish_reason=turn.finish_reason or "stop",
+        finish_reason=finish_reason_of(turn.finish_reason),
         timing=Timing(
             queued=max(started - turn.created_at, timedelta(0)),
             provider=timedelta(milliseconds=provider_ms),

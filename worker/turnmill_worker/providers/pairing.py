@@ -117,6 +117,21 @@ def whole_pairs(halves: Iterable[tuple[Hashable, bool] | None]) -> set[int]:
     return found
 
 
+def citing(parts: Sequence[Part], words_of: Callable[[Part], str | None]) -> list[Part]:
+    """Return the parts, words that an item of the vendor's own says again left to it alone.
+
+    `words_of` returns None for any other part. An item whose words do not end the text before it
+    is left out: somebody has changed that text since.
+    """
+    found: list[Part] = []
+    for part in parts:
+        if (said := words_of(part)) is None:
+            found.append(part)
+        elif said and found and isinstance(last := found[-1], Text) and last.text.endswith(said):
+            found[-1:] = [*_joined([Text(last.text.removesuffix(said))]), part]
+    return found
+
+
 def is_blank(text: str) -> bool:
     """Tell whether there is nothing to be read in it."""
     return not text or text.isspace()

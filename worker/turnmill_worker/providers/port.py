@@ -86,7 +86,7 @@ class Done:
 
     parts: Sequence[Part]  #: of what it says
     usage: Usage = _UNCOUNTED
-    finish_reason: str = "stop"  #: stop, length, content_filter, refusal, tool_calls
+    finish_reason: str = "stop"  #: mostly one of `FinishReason`
     thread_ref: str = ""  #: continues the thread from here; empty when we hold the history
     request_id: str = ""  #: to quote to the vendor's support
     model: str = ""  #: the model that answered, for the price

@@ -19,6 +19,7 @@ from turnmill_worker.providers.pairing import (
     NO_WORDS,
     Dialect,
     arguments_of,
+    citing,
     is_blank,
     name_of_tool,
     paired,
@@ -26,13 +27,17 @@ from turnmill_worker.providers.pairing import (
 )
 from turnmill_worker.providers.parameters import setting_refused
 from turnmill_worker.providers.port import Request
-from turnmill_worker.providers.untrusted import joined, mapping, text
+from turnmill_worker.providers.untrusted import joined, mapping, mappings, text
 
 API = "messages"  #: of native parts
 
 _THINKING = frozenset({"redacted_thinking", "thinking"})
 #: The vendor runs these itself; the result has the id of its use.
 _USES = frozenset({"mcp_tool_use", "server_tool_use"})
+#: What ends a message that was refused. It is kept beside it, and no block: see `refused`.
+REFUSAL = "refusal"
+#: Of one reply. What is cited beyond is left out, not the words: a message has so many parts.
+_MOST_CITED = 300
 _CHOICES: Mapping[str, str] = {"required": "any"}
 
 
@@ -64,6 +69,7 @@ def parts_of(content: Sequence[Mapping[str, Any]], *, called: bool) -> list[Part
     """Return the parts of a reply, in the order of its blocks; without `called`, no call."""
     joined(one.get("text") for one in content if one.get("type") == "text")  # or Unreadable
     found: list[Part] = []
+    cited = 0
     for block in content:
         kind = text(block.get("type"))
         if kind == "text":
@@ -72,6 +78,9 @@ def parts_of(content: Sequence[Mapping[str, Any]], *, called: bool) -> list[Part
                 found[-1] = Text(last.text + said)
             else:
                 found.append(Text(said))
+            if _cites(block) and not is_blank(said) and cited < _MOST_CITED:
+                cited += 1
+                found.append(native_of("anthropic", API, block))
         elif kind == "tool_use" and called:
             found.append(_call(block, found))
         elif _is_own(kind):
@@ -137,7 +146,7 @@ def _block(part: Part) -> Any:
         case ToolOutput():
             return _result(part)
         case Native():
-            return item_of(part)
+            return _own(item_of(part))
         case _:
             raise unsupported(part)
 
@@ -191,7 +200,7 @@ def _part_of(block: Mapping[str, Any]) -> Part | None:
     if kind == "tool_use":
         return _call(block, ())
     if kind == "text":
-        return Text(text(block.get("text")))
+        return None if _cites(block) else Text(text(block.get("text")))
     if kind == "tool_result" and isinstance(content, str):
         is_error = block.get("is_error") is True
         call_id = text(block.get("tool_use_id"))
@@ -201,6 +210,7 @@ def _part_of(block: Mapping[str, Any]) -> Part | None:
 
 def _company(parts: Sequence[Part]) -> Sequence[Part]:
     """Leave out what the vendor would miss something of: half a pair, thinking about nothing."""
+    parts = citing(parts, _words_cited)
     items = [mapping(item_of(one)) if isinstance(one, Native) else {} for one in parts]
     pairs = whole_pairs(map(_half, items))
     kept: list[Part] = []
@@ -211,10 +221,31 @@ def _company(parts: Sequence[Part]) -> Sequence[Part]:
         elif item.get("type") in _THINKING:
             stays = bool(kept) and bool(text(item.get("signature")) or text(item.get("data")))
         else:
-            stays = bool(text(item.get("type"))) and _half(item) is None
+            stays = text(item.get("type")) not in ("", REFUSAL) and _half(item) is None
         if stays:
             kept.append(parts[place])
     return kept[::-1]
+
+
+def _cites(block: Mapping[str, Any]) -> bool:
+    return bool(mappings(block.get("citations")))
+
+
+def _words_cited(part: Part) -> str | None:
+    """Return the words of a block that says where they are from; None for any other part."""
+    item = mapping(item_of(part)) if isinstance(part, Native) else {}
+    return text(item.get("text")) if item.get("type") == "text" and _cites(item) else None
+
+
+def _own(item: Any) -> Any:
+    """Return a block of the vendor's own as it takes it back: of a citation, all but a file."""
+    if not isinstance(item, dict) or item.get("type") != "text":
+        return item
+    citations = [
+        {name: one for name, one in cited.items() if name != "file_id"}
+        for cited in mappings(item.get("citations"))
+    ]
+    return {"type": "text", "text": item.get("text"), "citations": citations}
 
 
 def _half(item: Mapping[str, Any]) -> tuple[str, bool] | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from turnmill.domain.content import ToolCall
 from turnmill_worker.providers.anthropic.blocks import (
+    REFUSAL,
     format_of,
     may_think,
     messages_of,
@@ -15,10 +16,11 @@ from turnmill_worker.providers.anthropic.blocks import (
     tools_of,
 )
 from turnmill_worker.providers.anthropic.caching import mark
+from turnmill_worker.providers.anthropic.refused import refusal_of, without_refused
 from turnmill_worker.providers.counting import input_bound, output_bound
 from turnmill_worker.providers.failures import raise_error_inside
 from turnmill_worker.providers.offering import OF_TOOLS, reserved_of
-from turnmill_worker.providers.parameters import TOOLS, vendor_parameters
+from turnmill_worker.providers.parameters import TOOLS, setting_refused, vendor_parameters
 from turnmill_worker.providers.port import Done, Request, Usage
 from turnmill_worker.providers.untrusted import (
     Unreadable,
@@ -41,6 +43,9 @@ _COUNTED = frozenset(
     {"messages", "model", "output_config", "system", "thinking", "tool_choice", "tools"}
 )
 
+#: https://platform.claude.com/docs/en/build-with-claude/effort
+_EFFORTS = ("low", "medium", "high", "xhigh", "max")
+
 #: What changes no price.
 _ORDINARY = frozenset({"", "standard", "global", "not_available"})
 
@@ -49,7 +54,7 @@ _FINISH = MappingProxyType(
         "end_turn": "stop",
         "stop_sequence": "stop",
         "max_tokens": "length",
-        "model_context_window_exceeded": "length",
+        "model_context_window_exceeded": "context_full",
         "pause_turn": "length",
         "tool_use": "stop",  # by the vendor's word; there is no call in it
         "refusal": "refusal",
@@ -77,10 +82,11 @@ def body_of(
     With what was `paused` it lets the vendor go on there; `marked`, it says what is to be kept.
     """
     body = vendor_parameters(request.settings, reserved=reserved_of(request, reserved=_RESERVED))
+    _think_as_asked(body)
     body.setdefault("max_tokens", body.pop("max_output_tokens", DEFAULT_MAX_TOKENS))
     for setting in OF_TOOLS:
         body.pop(setting, None)
-    system, said = messages_of([*request.history, *request.messages])
+    system, said = messages_of([*without_refused(request.history), *request.messages])
     if request.system_prompt:
         system.insert(0, request.system_prompt)
     if system:
@@ -98,6 +104,24 @@ def body_of(
     if paused is not None:
         said.append({"role": "assistant", "content": paused.content})
     return body | ({"stream": True} if stream else {})
+
+
+def _think_as_asked(body: dict[str, Any]) -> None:
+    """Put `reasoning`, as OpenAI has it, in the vendor's words; raises Rejected for want of one."""
+    if "text" in body:
+        raise setting_refused("text", "Anthropic knows no verbosity, and no form but ours")
+    if (asked := body.pop("reasoning", None)) is None:
+        return
+    if not isinstance(asked, dict) or asked.keys() - {"effort"}:
+        raise setting_refused(
+            "reasoning", "Anthropic knows its effort alone; what is shown of it says `thinking`"
+        )
+    effort = asked.get("effort")
+    if effort is None:
+        return
+    if effort not in _EFFORTS:
+        raise setting_refused("reasoning", "its effort must be " + " or ".join(_EFFORTS))
+    body["output_config"] = {"effort": effort, **mapping(body.get("output_config"))}
 
 
 def counting(request: Request, paused: Paused | None) -> Callable[[Usage], None] | None:
@@ -154,6 +178,8 @@ def reply_of(payload: Mapping[str, Any], *, request_id: str, before: Paused | No
     content, usage = _all_said(payload, before)
     parts = parts_of(content, called=stop not in _CUT)
     called = any(isinstance(one, ToolCall) for one in parts)
+    if stop == REFUSAL:
+        parts.append(refusal_of(payload))
     return Done(
         parts=tuple(parts),
         usage=usage,

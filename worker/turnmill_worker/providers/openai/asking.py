@@ -1,4 +1,4 @@
-"""Asking a server that speaks OpenAI's APIs: at once, in a stream, or for work in the background."""
+"""Asking a server that speaks OpenAI's APIs: at once, in a stream, or for background work."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping

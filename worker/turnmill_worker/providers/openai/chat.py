@@ -36,10 +36,21 @@ _NOTHING_SAID = Message.of("user", NO_WORDS)
 
 #: Fields of a message that our own parts decide.
 _OURS = frozenset({"content", "function_call", "role", "tool_call_id", "tool_calls"})
+#: Where the words are from: kept to be seen, and taken back by nobody.
+_CITED = "annotations"
+_NOT_SENT = _OURS | {_CITED}
 #: What servers name their reasoning, which some want back with the outputs that it has asked for.
 _REASONING = ("reasoning_content", "reasoning_details")
 #: A call in a reply that was cut off here may be half a call.
 _CUT = frozenset({"content_filter", "length"})
+
+#: What is said by other names than in the Responses API, and which fields it is made of there.
+_SETTINGS: Mapping[str, tuple[Mapping[str, str], frozenset[str]]] = MappingProxyType(
+    {
+        "reasoning": ({"effort": "reasoning_effort"}, frozenset({"effort", "summary"})),
+        "text": ({"verbosity": "verbosity"}, frozenset({"verbosity"})),
+    }
+)
 
 _RESERVED = TOOLS | {"messages", "model", "n", "store", "stream", "stream_options"}
 
@@ -59,6 +70,8 @@ def body_of(request: Request) -> dict[str, Any]:
     body = vendor_parameters(request.settings, reserved=reserved_of(request, reserved=_RESERVED))
     if "max_output_tokens" in body:
         body["max_tokens"] = body.pop("max_output_tokens")
+    for setting, (known, fields) in _SETTINGS.items():
+        _put_as(body, setting, known=known, fields=fields)
     system = [Message.of("system", request.system_prompt)] if request.system_prompt else []
     said = paired([*request.history, *request.messages], dialect=_DIALECT)
     body["model"] = request.model
@@ -80,6 +93,22 @@ def body_of(request: Request) -> dict[str, Any]:
     return body
 
 
+def _put_as(
+    body: dict[str, Any], setting: str, *, known: Mapping[str, str], fields: frozenset[str]
+) -> None:
+    """Put a setting of the Responses API by the names that it has here.
+
+    One that holds more than that API knows is of a server that has it here, too: it goes as it is.
+    """
+    given = body.get(setting)
+    if not isinstance(given, dict) or given.keys() - fields:
+        return
+    del body[setting]
+    for field, name in known.items():
+        if given.get(field) is not None:
+            body.setdefault(name, given[field])
+
+
 def reply_of(payload: Mapping[str, Any], *, request_id: str) -> Done:
     """Read a chat completion; raises the error that it tells of, or Unreadable."""
     raise_error_inside(payload)
@@ -99,7 +128,7 @@ def reply_of(payload: Mapping[str, Any], *, request_id: str) -> Done:
         parts = [Text(said or refusal)]
     finish_reason = "refusal" if refusal else _FINISH.get(finish, "stop")
     return Done(
-        parts=(*_own(message, calls), *parts, *calls),
+        parts=(*_own(message, calls), *parts, *calls, *_citations(message)),
         usage=of_openai(payload),
         finish_reason="tool_calls" if calls else finish_reason,
         request_id=request_id,
@@ -125,6 +154,12 @@ def _own(message: Mapping[str, Any], calls: Sequence[ToolCall]) -> list[Native]:
     """Return what some servers want back of their reasoning, as long as tools are called."""
     own = {one: message[one] for one in _REASONING if calls and message.get(one)}
     return [native_of("openai", API, own)] if own else []
+
+
+def _citations(message: Mapping[str, Any]) -> list[Native]:
+    """Return where the words are from, as far as it is told."""
+    told = mappings(message.get(_CITED))
+    return [native_of("openai", API, {_CITED: told})] if told else []
 
 
 def _said(message: Mapping[str, Any]) -> tuple[str, str]:
@@ -158,7 +193,7 @@ def _messages(message: Message) -> Iterator[dict[str, Any]]:
     said: dict[str, Any] = {"role": message.role, "content": text_of(message.parts)}
     if calls:
         said |= {"content": said["content"] or None, "tool_calls": calls}
-    yield {name: value for name, value in own.items() if name not in _OURS} | said
+    yield {name: value for name, value in own.items() if name not in _NOT_SENT} | said
 
 
 def _call(call: ToolCall) -> dict[str, Any]:

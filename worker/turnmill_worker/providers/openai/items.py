@@ -9,6 +9,7 @@ from turnmill_worker.providers.offering import call_of, native_of
 from turnmill_worker.providers.pairing import (
     NO_WORDS,
     Dialect,
+    citing,
     paired,
     said_arguments_of,
     whole_pairs,
@@ -50,9 +51,10 @@ def parts_of(output: Sequence[Mapping[str, Any]], *, keep: bool, called: bool) -
     """Return the parts of a reply, in the order of its items; at least a text.
 
     With `keep`, the vendor's own items are among them, which travel back; without `called` no call.
+    Where it says what it has thought, or whom it cites, that is kept in any case, to be seen.
     """
     said = _joined_of(output, "text")
-    if said and all(one.get("type") == "message" for one in output):
+    if said and all(one.get("type") == "message" and not _cites(one) for one in output):
         return [Text(said)]  # most are nothing else
     keep = keep and all(map(_can_return, output))  # none without the reasoning that it belongs to
     found: list[Part] = []
@@ -61,10 +63,15 @@ def parts_of(output: Sequence[Mapping[str, Any]], *, keep: bool, called: bool) -
         if kind == "message":
             words = _joined_of([item], "text" if said else "refusal", strict=False)
             found += [Text(words)] if words else []
+            found += [native_of("openai", API, item)] if said and words and _cites(item) else []
         elif kind == "function_call" and called:
             found.append(_call(item, found))
         elif keep and kind in _KEPT and _can_return(item):
             found.append(native_of("openai", API, item))
+        elif _tells_thoughts(item):
+            # To be seen only: sent back, it would want what it belongs to beside it.
+            told = {name: one for name, one in item.items() if name != "encrypted_content"}
+            found.append(native_of("openai", API, told))
     return _as_one(found)
 
 
@@ -102,7 +109,7 @@ def _items(message: Message) -> Iterator[Any]:
                     "output": part.output,
                 }
             case Native():
-                yield item_of(part)
+                yield _own(item_of(part))
             case _:
                 raise unsupported(part)
 
@@ -170,8 +177,38 @@ def _part_of(item: Mapping[str, Any]) -> Part | None:
     return None
 
 
+def _cites(item: Mapping[str, Any]) -> bool:
+    """Tell whether a message says where some of its words are from."""
+    if item.get("type") != "message":
+        return False
+    return any(one.get("annotations") for one in mappings(item.get("content")))
+
+
+def _tells_thoughts(item: Mapping[str, Any]) -> bool:
+    return item.get("type") == "reasoning" and bool(mappings(item.get("summary")))
+
+
+def _words_cited(part: Part) -> str | None:
+    """Return the words of a message that says where they are from; None for any other part."""
+    item = mapping(item_of(part)) if isinstance(part, Native) else {}
+    return _joined_of([item], "text", strict=False) if _cites(item) else None
+
+
+def _own(item: Any) -> Any:
+    """Return an item as the vendor takes it back: a message by what it says, not by its id."""
+    if not isinstance(item, dict) or not _cites(item):
+        return item
+    content = [
+        {"type": "output_text", "text": said, "annotations": mappings(one.get("annotations"))}
+        for one in mappings(item.get("content"))
+        if one.get("type") in ("output_text", "text") and (said := text(one.get("text")))
+    ]
+    return {"type": "message", "role": "assistant", "content": content}
+
+
 def _company(parts: Sequence[Part]) -> list[Part]:
     """Leave out what the vendor would miss something of: half a pair, reasoning about nothing."""
+    parts = citing(parts, _words_cited)
     items = [mapping(item_of(one)) if isinstance(one, Native) else {} for one in parts]
     pairs = whole_pairs(map(_half, items))
     kept: list[Part] = []

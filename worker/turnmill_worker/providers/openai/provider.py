@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
@@ -43,6 +44,8 @@ from turnmill_worker.providers.untrusted import tier
 T = TypeVar("T")
 
 _NOTHING_TO_STOP = frozenset({400, 404})
+#: Tiers by the names that an answer has for them.
+_TIERS: Mapping[str, str] = MappingProxyType({"auto": "", "fast": "priority"})
 #: Tokens of a prompt that the vendor keeps: nobody here has seen it.
 _OF_PROMPT = 16_384
 
@@ -90,6 +93,7 @@ class OpenAIProvider:
         names: tuple[str, ...] = ("max_output_tokens",)
         if api_of(request) == "chat":
             names = ("max_output_tokens", "max_completion_tokens", "max_tokens")
+        asked = tier(request.settings.get("service_tier"))
         told, said = input_bound(request, thread), output_bound(request.settings, *names)
         if told is not None and request.settings.get("prompt"):
             told += _OF_PROMPT
@@ -99,7 +103,7 @@ class OpenAIProvider:
             input_tokens=told,
             output_tokens=said,
             cache_write_tokens=told,
-            service_tier=tier(request.settings.get("service_tier")).removeprefix("auto"),
+            service_tier=_TIERS.get(asked, asked),
         )
 
     async def count(self, request: Request) -> int:

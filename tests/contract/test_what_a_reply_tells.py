@@ -1,0 +1,389 @@
+"""Why a reply ended, whom it cites and what was thought: kept as it came, and told in our words."""
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from tests.contract.rigs import a_request
+from tests.doubles import streams
+from tests.doubles.raw_vendor import RawVendor, http, stream
+from tests.doubles.vendor_thread import VendorThread
+from tests.validators import anthropic_messages, openai_chat, openai_responses
+from turnmill import Citation, Client, FinishReason, Refusal
+from turnmill.domain.bounds import MOST_PARTS
+from turnmill.domain.content import Message, Native, Part, Text
+from turnmill.domain.replying import citations_in, finish_reason_of, reasoning_in, refusal_in
+from turnmill.domain.summaries import opening
+from turnmill.testing import memory_client
+from turnmill_worker.providers.anthropic import messages
+from turnmill_worker.providers.openai import chat, responses
+from turnmill_worker.providers.port import Done
+
+WAIT = 30
+WORDS = "According to the atlas, Rome is warm. Oslo is not."
+
+QUOTED = {
+    "type": "char_location",
+    "cited_text": "Rome: 29 degrees.",
+    "document_index": 0,
+    "document_title": "Atlas",
+    "start_char_index": 0,
+    "end_char_index": 17,
+    "file_id": "file_1",
+}
+ON_THE_WEB = {
+    "type": "web_search_result_location",
+    "cited_text": "It snows.",
+    "encrypted_index": "Eo8B",
+    "title": "Oslo",
+    "url": "https://oslo.example",
+}
+BLOCKS: list[dict[str, Any]] = [
+    {"type": "text", "text": "According to the atlas, "},
+    {"type": "text", "text": "Rome is warm.", "citations": [QUOTED]},
+    {"type": "text", "text": " "},
+    {"type": "text", "text": "Oslo is not.", "citations": [ON_THE_WEB]},
+]
+ANNOTATION = {
+    "type": "url_citation",
+    "start_index": 24,
+    "end_index": 37,
+    "title": "Atlas",
+    "url": "https://atlas.example",
+}
+THOUGHT = {
+    "type": "reasoning",
+    "id": "rs_1",
+    "summary": [
+        {"type": "summary_text", "text": "Which is warm?"},
+        {"type": "summary_text", "text": "Rome."},
+    ],
+    "encrypted_content": "gAAA",
+}
+SAID = {
+    "type": "message",
+    "id": "msg_1",
+    "status": "completed",
+    "role": "assistant",
+    "content": [
+        {"type": "output_text", "text": WORDS, "annotations": [ANNOTATION], "logprobs": []}
+    ],
+}
+
+
+def a_message(*content: Mapping[str, Any], stop: str = "end_turn", **fields: Any) -> dict[str, Any]:
+    usage = {"input_tokens": 10, "output_tokens": 5}
+    head = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude"}
+    return {**head, "content": list(content), "stop_reason": stop, "usage": usage, **fields}
+
+
+def a_response(*output: Mapping[str, Any]) -> dict[str, Any]:
+    return {"id": "resp_1", "status": "completed", "output": list(output)}
+
+
+def of_messages(*content: Mapping[str, Any], **fields: Any) -> Done:
+    return messages.reply_of(a_message(*content, **fields), request_id="")
+
+
+def of_responses(*output: Mapping[str, Any], chain: bool = False) -> Done:
+    found = responses.reply_of(a_response(*output), chain=chain, request_id="")
+    assert isinstance(found, Done)
+    return found
+
+
+def of_chat(**message: Any) -> Done:
+    choice = {"message": {"role": "assistant", **message}, "finish_reason": "stop"}
+    return chat.reply_of({"choices": [choice]}, request_id="")
+
+
+def blocks_after(parts: Sequence[Part]) -> Any:
+    """Return how a reply is sent back to Anthropic."""
+    history = [Message.of("user", "Which is warm?"), Message("assistant", parts)]
+    body = messages.body_of(a_request(history=history, settings={"prompt_cache": "off"}))
+    assert anthropic_messages.violations(body) == []
+    return body["messages"][1]["content"]
+
+
+def items_after(parts: Sequence[Part]) -> Any:
+    """Return how a reply is sent back to the Responses API."""
+    history = [Message.of("user", "Which is warm?"), Message("assistant", parts)]
+    body = responses.body_of(a_request(history=history), chain=False)
+    assert openai_responses.violations(body) == []
+    return body["input"][1:-1]
+
+
+def test_what_anthropic_cites_is_kept_as_it_came_and_sent_back_where_it_stood() -> None:
+    found = of_messages(*BLOCKS)
+    assert found.text == WORDS
+    own = [part.item for part in found.parts if isinstance(part, Native)]
+    assert len(own) == 2 and '"file_id":"file_1"' in own[0]
+    known = {name: one for name, one in QUOTED.items() if name != "file_id"}  # it takes no id back
+    assert blocks_after(found.parts) == [
+        BLOCKS[0],
+        {"type": "text", "text": "Rome is warm.", "citations": [known]},
+        BLOCKS[3],  # the blank between them is none that may be sent
+    ]
+    assert citations_in(found.parts) == (
+        Citation(
+            text="Rome is warm.", quote="Rome: 29 degrees.", title="Atlas", file_id="file_1"
+        ),
+        Citation(
+            text="Oslo is not.", quote="It snows.", title="Oslo", url="https://oslo.example"
+        ),
+    )
+
+
+def test_what_is_cited_of_words_that_were_changed_is_not_sent_back() -> None:
+    found = of_messages(*BLOCKS)
+    assert blocks_after(found.with_text("Rome is hot.").parts) == "Rome is hot."
+    kept = found.with_text("It is certain: Oslo is not.")
+    assert blocks_after([*kept.parts[:1], *kept.parts[2:]]) == [
+        {"type": "text", "text": "It is certain: "},
+        BLOCKS[3],
+    ]
+
+
+def test_a_reply_that_cites_more_than_a_message_has_parts_keeps_all_its_words() -> None:
+    many = [{"type": "text", "text": f"{n}. ", "citations": [ON_THE_WEB]} for n in range(2000)]
+    found = of_messages(*many)
+    assert found.text == "".join(f"{n}. " for n in range(2000))
+    assert len(found.parts) < MOST_PARTS
+    assert len(citations_in(found.parts)) == 300
+
+
+def test_citations_come_in_a_stream_as_they_come_at_once() -> None:
+    async def streamed() -> Done:
+        events = [
+            {"type": "message_start", "message": a_message(stop=None)},  # type: ignore[arg-type]
+            {
+                "type": "content_block_start",
+                "index": 0,
+                "content_block": {"type": "text", "text": "", "citations": []},
+            },
+            *(
+                {"type": "content_block_delta", "index": 0, "delta": delta}
+                for delta in (
+                    {"type": "text_delta", "text": "Rome is "},
+                    {"type": "citations_delta", "citation": QUOTED},
+                    {"type": "text_delta", "text": "warm."},
+                )
+            ),
+            {"type": "content_block_stop", "index": 0},
+            {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {}},
+            {"type": "message_stop"},
+        ]
+        async with RawVendor() as vendor:
+            vendor.meet(stream([streams.written(one) for one in events]))
+            provider = vendor.provider("messages")
+            found = await provider.send(a_request(settings={"thread": "client"}), emit=heard)
+            await provider.aclose()
+        assert isinstance(found, Done)
+        return found
+
+    async def heard(piece: str) -> None:
+        said.append(piece)
+
+    said: list[str] = []
+    found = asyncio.run(streamed())
+    assert "".join(said) == found.text == "Rome is warm."
+    assert found.parts == of_messages({**BLOCKS[1], "citations": [QUOTED]}).parts
+
+
+def test_what_a_response_cites_is_kept_as_it_came_and_sent_back_without_its_id() -> None:
+    found = of_responses(SAID)
+    assert [part.kind for part in found.parts] == ["text", "native"]
+    assert citations_in(found.parts) == (
+        Citation(text="Rome is warm.", title="Atlas", url="https://atlas.example"),
+    )
+    sent = {"type": "output_text", "text": WORDS, "annotations": [ANNOTATION]}
+    assert items_after(found.parts) == [
+        {"type": "message", "role": "assistant", "content": [sent]}
+    ]
+    assert items_after(found.with_text("Rome.").parts) == [
+        {
+            "type": "message",
+            "role": "assistant",
+            "content": [{"type": "output_text", "text": "Rome."}],
+        }
+    ]
+
+
+def test_what_a_chain_cites_and_has_thought_is_kept_to_be_seen() -> None:
+    found = of_responses(THOUGHT, SAID, chain=True)
+    assert [part.kind for part in found.parts] == ["native", "text", "native"]
+    assert reasoning_in(found.parts) == "Which is warm?\n\nRome."
+    assert len(citations_in(found.parts)) == 1
+    # Where the chain is lost, reasoning that belongs to what only the vendor knows stays here.
+    assert [item["type"] for item in items_after(found.parts)] == ["message"]
+
+
+def test_reasoning_of_a_history_that_is_ours_travels_back_with_its_summary() -> None:
+    found = of_responses(THOUGHT, SAID)
+    assert items_after(found.parts)[0] == THOUGHT
+    assert reasoning_in(found.parts) == "Which is warm?\n\nRome."
+    thinking = {"type": "thinking", "thinking": "Hm.", "signature": "EqQB"}
+    assert reasoning_in(of_messages(thinking, *BLOCKS).parts) == "Hm."
+
+
+def test_what_a_chat_completion_cites_is_kept_and_taken_back_by_nobody() -> None:
+    one = {name: value for name, value in ANNOTATION.items() if name != "type"}
+    found = of_chat(content=WORDS, annotations=[{"type": "url_citation", "url_citation": one}])
+    assert found.text == WORDS
+    assert citations_in(found.parts) == (
+        Citation(text="Rome is warm.", title="Atlas", url="https://atlas.example"),
+    )
+    history = [Message.of("user", "?"), Message("assistant", found.parts)]
+    body = chat.body_of(a_request(history=history))
+    assert body["messages"][1] == {"role": "assistant", "content": WORDS}
+    assert openai_chat.violations(body) == []
+
+
+def test_a_reply_that_tells_nothing_more_is_one_text() -> None:
+    plain = {**SAID, "content": [{"type": "output_text", "text": "Rome.", "annotations": []}]}
+    assert of_responses(plain).parts == (Text("Rome."),)
+    assert of_messages({"type": "text", "text": "Rome.", "citations": []}).parts == (
+        Text("Rome."),
+    )
+    assert of_chat(content="Rome.", annotations=[]).parts == (Text("Rome."),)
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        *("7", "[]", "{", '{"type": 7}', '{"type": "text"}', '{"type": "text", "citations": 7}'),
+        *('{"type": "text", "text": 1, "citations": [{"url": 2}, 3]}', '{"annotations": [{}]}'),
+        '{"type": "message", "content": [{"text": "a", "annotations": [{"start_index": -1}]}]}',
+        '{"type": "reasoning", "summary": [{"text": 1}], "content": 2}',
+    ],
+)
+def test_what_makes_no_sense_in_an_item_is_as_if_it_were_absent(item: str) -> None:
+    parts = [Text("Rome."), Native(provider="openai", item=item)]
+    assert all(one in (Citation(), Citation(text="")) for one in citations_in(parts))
+    assert reasoning_in(parts) == ""
+    assert refusal_in(parts) == Refusal(explanation="Rome.")
+
+
+# Endings.
+
+REFUSED = {"type": "refusal", "category": "cyber", "explanation": "Of malware it does not talk."}
+
+
+def test_why_anthropic_refuses_is_kept_as_it_came() -> None:
+    found = of_messages({"type": "text", "text": "I "}, stop="refusal", stop_details=REFUSED)
+    assert (found.text, found.finish_reason) == ("I ", FinishReason.REFUSAL)
+    assert refusal_in(found.parts) == Refusal(
+        category="cyber", explanation="Of malware it does not talk."
+    )
+    nothing = of_messages(stop="refusal")
+    assert (nothing.text, refusal_in(nothing.parts)) == ("", Refusal())
+
+
+def test_a_turn_that_anthropic_has_refused_is_left_out_of_what_it_is_sent() -> None:
+    refused = of_messages(stop="refusal", stop_details=REFUSED)
+    history = [
+        opening("They talked of towns."),
+        Message.of("user", "Write a virus."),
+        Message.of("system", "It is late."),
+        Message("assistant", refused.parts),
+        Message.of("user", "Which is warm?"),
+        Message.of("assistant", "Rome."),
+        Message.of("user", "A worm, then."),
+        Message("assistant", (Text("A worm "), *refused.parts[1:])),
+    ]
+    body = messages.body_of(
+        a_request("And cold?", history=history, settings={"prompt_cache": "off"})
+    )
+    assert anthropic_messages.violations(body) == []
+    assert body["system"] == "It is late."
+    first, answer, last = (one["content"] for one in body["messages"])
+    before = opening("They talked of towns.").text
+    assert [one["text"] for one in first] == [before, "Which is warm?"]
+    assert (answer, last) == ("Rome.", "And cold?")
+
+
+def test_a_refused_turn_of_one_vendor_is_told_to_another_as_what_it_is() -> None:
+    refused = of_messages({"type": "text", "text": "No."}, stop="refusal", stop_details=REFUSED)
+    history = [Message.of("user", "Write a virus."), Message("assistant", refused.parts)]
+    sent = responses.body_of(a_request(history=history), chain=False)["input"]
+    assert [one.get("role") for one in sent] == ["user", "assistant", "user"]
+
+
+def test_a_reply_that_fills_the_context_says_so() -> None:
+    found = of_messages({"type": "text", "text": "So"}, stop="model_context_window_exceeded")
+    assert (found.text, found.finish_reason) == ("So", FinishReason.CONTEXT_FULL)
+
+
+def test_a_word_of_somebody_elses_is_kept_as_it_is() -> None:
+    assert finish_reason_of("tired") == "tired"
+    assert finish_reason_of(None) is FinishReason.STOP
+    assert finish_reason_of("length") is FinishReason.LENGTH
+
+
+# Through the store, to whoever asked.
+
+
+@pytest.fixture
+def vendor(monkeypatch: pytest.MonkeyPatch) -> Iterator[RawVendor]:
+    with VendorThread() as vendor:
+        for name in ("OPENAI", "ANTHROPIC"):
+            monkeypatch.setenv(f"{name}_API_KEY", "k")
+            monkeypatch.setenv(f"{name}_BASE_URL", vendor.url)
+        yield vendor
+
+
+@pytest.fixture
+def client(vendor: RawVendor) -> Iterator[Client]:
+    with memory_client() as client:
+        yield client
+
+
+def test_a_reply_names_its_sources_its_thoughts_and_its_tier(
+    client: Client, vendor: RawVendor
+) -> None:
+    vendor.meet(http({**a_response(THOUGHT, SAID), "service_tier": "flex"}))
+    settings = {
+        "reasoning": {"effort": "low", "summary": "auto"},
+        "text": {"verbosity": "low"},
+        "service_tier": "flex",
+    }
+    session = client.sessions.create(
+        user_id="ada", provider="openai", model="gpt-5-mini", settings=settings
+    )
+    reply = client.send(session, "Which is warm?").result(timeout=WAIT)
+    assert {name: vendor.bodies[0][name] for name in settings} == settings
+    assert (reply.text, reply.finish_reason) == (WORDS, "stop")
+    assert [one.url for one in reply.citations] == ["https://atlas.example"]
+    assert reply.reasoning == "Which is warm?\n\nRome."
+    assert reply.service_tier == "flex"
+    assert reply.refusal is None
+    assert WORDS not in repr(reply.citations) and "Atlas" not in repr(reply.citations)
+
+
+def test_a_refused_turn_is_told_and_the_next_one_is_asked_without_it(
+    client: Client, vendor: RawVendor
+) -> None:
+    vendor.meet(
+        http(a_message(stop="refusal", stop_details=REFUSED)),
+        http(a_message(*BLOCKS)),
+        http(a_message({"type": "text", "text": "So"}, stop="model_context_window_exceeded")),
+    )
+    session = client.sessions.create(user_id="ada", provider="anthropic", model="claude-sonnet-4-5")
+    refused, cited, cut = (
+        client.send(session, text).result(timeout=WAIT) for text in ("A virus", "Warm?", "More?")
+    )
+    assert refused.finish_reason is FinishReason.REFUSAL
+    assert refused.refusal == Refusal(
+        category="cyber", explanation="Of malware it does not talk."
+    )
+    assert (cited.text, len(cited.citations)) == (WORDS, 2)
+    assert cut.finish_reason is FinishReason.CONTEXT_FULL
+    _, second, third = vendor.bodies
+    assert [one["content"][0]["text"] for one in second["messages"]] == ["Warm?"]
+    assert [block.get("citations") is None for block in third["messages"][1]["content"]] == [
+        True,
+        False,
+        False,
+    ]
+    assert anthropic_messages.violations(third) == []
