@@ -72,7 +72,11 @@ ITEMS: list[Any] = [
                 "type": "message",
                 "role": "assistant",
                 "content": [
-                    {"type": "output_text", "text": "Hello.", "annotations": [{"type": "file_path"}]}
+                    {
+                        "type": "output_text",
+                        "text": "Hello.",
+                        "annotations": [{"type": "file_path"}],
+                    }
                 ],
             },
         )

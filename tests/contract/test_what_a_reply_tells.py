@@ -126,12 +126,8 @@ def test_what_anthropic_cites_is_kept_as_it_came_and_sent_back_where_it_stood() 
         BLOCKS[3],  # the blank between them is none that may be sent
     ]
     assert citations_in(found.parts) == (
-        Citation(
-            text="Rome is warm.", quote="Rome: 29 degrees.", title="Atlas", file_id="file_1"
-        ),
-        Citation(
-            text="Oslo is not.", quote="It snows.", title="Oslo", url="https://oslo.example"
-        ),
+        Citation(text="Rome is warm.", quote="Rome: 29 degrees.", title="Atlas", file_id="file_1"),
+        Citation(text="Oslo is not.", quote="It snows.", title="Oslo", url="https://oslo.example"),
     )
 
 
@@ -198,9 +194,7 @@ def test_what_a_response_cites_is_kept_as_it_came_and_sent_back_without_its_id()
         Citation(text="Rome is warm.", title="Atlas", url="https://atlas.example"),
     )
     sent = {"type": "output_text", "text": WORDS, "annotations": [ANNOTATION]}
-    assert items_after(found.parts) == [
-        {"type": "message", "role": "assistant", "content": [sent]}
-    ]
+    assert items_after(found.parts) == [{"type": "message", "role": "assistant", "content": [sent]}]
     assert items_after(found.with_text("Rome.").parts) == [
         {
             "type": "message",
@@ -243,9 +237,7 @@ def test_what_a_chat_completion_cites_is_kept_and_taken_back_by_nobody() -> None
 def test_a_reply_that_tells_nothing_more_is_one_text() -> None:
     plain = {**SAID, "content": [{"type": "output_text", "text": "Rome.", "annotations": []}]}
     assert of_responses(plain).parts == (Text("Rome."),)
-    assert of_messages({"type": "text", "text": "Rome.", "citations": []}).parts == (
-        Text("Rome."),
-    )
+    assert of_messages({"type": "text", "text": "Rome.", "citations": []}).parts == (Text("Rome."),)
     assert of_chat(content="Rome.", annotations=[]).parts == (Text("Rome."),)
 
 
@@ -374,9 +366,7 @@ def test_a_refused_turn_is_told_and_the_next_one_is_asked_without_it(
         client.send(session, text).result(timeout=WAIT) for text in ("A virus", "Warm?", "More?")
     )
     assert refused.finish_reason is FinishReason.REFUSAL
-    assert refused.refusal == Refusal(
-        category="cyber", explanation="Of malware it does not talk."
-    )
+    assert refused.refusal == Refusal(category="cyber", explanation="Of malware it does not talk.")
     assert (cited.text, len(cited.citations)) == (WORDS, 2)
     assert cut.finish_reason is FinishReason.CONTEXT_FULL
     _, second, third = vendor.bodies

@@ -254,7 +254,9 @@ CASES = {
         pages=1000,
     ),
     "a look for who has something due": Case(
-        call=lambda conn: sharing.due_by_user(conn, Lane.BULK, after="user 3", served=(), users=10),
+        call=lambda conn: sharing.due_by_user(
+            conn, Lane.BULK, after="user 3", served=(), users=10, heads=20
+        ),
         needs=frozenset({"ix_sessions_users_due"}),
         pages=250,
     ),

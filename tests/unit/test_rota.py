@@ -22,7 +22,11 @@ def due(user: str, *numbers: int) -> list[Due]:
 def chosen(
     rota: Rota, waiting: list[Due], most: int, had: Mapping[str, int] = NOTHING
 ) -> list[int]:
-    return [one.int for one in rota.choose(waiting, had=had, most=most)]
+    of = {one.turn_id: one.user_id for one in waiting}
+    found = rota.order(waiting, had=had)[:most]
+    for one in found:
+        rota.serve(of[one])
+    return [one.int for one in found]
 
 
 def test_equals_are_served_by_turns_and_each_of_his_own_in_the_order_given() -> None:

@@ -141,6 +141,22 @@ class StoredHistory(Sequence[Message]):
     def __repr__(self) -> str:
         return f"<StoredHistory of {len(self._json)} characters>"  # never what was said
 
+    def words(self) -> list[tuple[str, str]] | None:
+        """Return who said what, where each message is one text; None where one is more, or odd.
+
+        Nearly all are: for whoever takes text as it is, messages need not be made of them.
+        """
+        found: list[tuple[str, str]] = []
+        try:
+            for role, (part,) in json.loads(self._json):
+                text = part["text"]
+                if part["type"] != "text" or len(part) != 2 or type(text) is not str:
+                    return None
+                found.append((role, text))
+        except ODD:
+            return None  # whoever looks at the messages is told
+        return found
+
     def _messages(self) -> list[Message]:
         try:
             found = [Message(role, parts_from(said)) for role, said in json.loads(self._json)]

@@ -62,8 +62,9 @@ class Engine(Protocol):
         owner: str,
         lease: timedelta,
         lanes: Collection[Lane],
+        limit: int | None,
     ) -> list[Taken]:
-        """Take those of the turns that are due heads in these lanes."""
+        """Take those of the turns that are due heads in these lanes, the first ones of them."""
         ...
 
     def claim_due(
@@ -93,12 +94,9 @@ class Engine(Protocol):
         after: str,
         served: Collection[str],
         users: int,
+        heads: int,
     ) -> Sequence[Any]:
         """Return rows of (user, turn id): the oldest due heads of the next users of a lane."""
-        ...
-
-    def owners_of(self, conn: Connection, turn_ids: Collection[TurnId], /) -> Sequence[Any]:
-        """Return rows of (user, turn id) for those of the turns that are due heads."""
         ...
 
     def ahead_of(

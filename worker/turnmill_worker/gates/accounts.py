@@ -7,7 +7,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -86,11 +86,11 @@ class Accounts:
             return None  # it may be tried: see `layer`
         return self._put_off(known)
 
-    async def layer(self, call: Call, go: Go) -> Answer:
+    def layer(self, call: Call, go: Go) -> Awaitable[Answer]:
         """Let the call through, unless its account is closed."""
         if call.kind == "check" and not call.request.native_ref:
-            return await go(call)  # its vendor names no work of it: there is nothing to be called
-        return await self._watched(call, go)
+            return go(call)  # its vendor names no work of it: there is nothing to be called
+        return self._watched(call, go)
 
     async def _watched(self, call: Call, go: Go) -> Answer:
         known: Known | None = None
@@ -114,7 +114,8 @@ class Accounts:
             flight.over()
             self._give_back(known)
         else:
-            await self._answered(call, known, flight)
+            flight.answered()
+            await self._answered(call, known)
         return answer
 
     async def tick(self) -> None:
@@ -183,8 +184,7 @@ class Accounts:
                 known.tried, known.until = False, self._clock() + _LOST
         return won
 
-    async def _answered(self, call: Call, known: Known | None, flight: Flight) -> None:
-        flight.answered()
+    async def _answered(self, call: Call, known: Known | None) -> None:
         provider, model = call.claim.provider, call.request.model
         if self._refusals:
             self._refusals.pop(self._key(provider, model), None)
@@ -223,7 +223,8 @@ class Accounts:
             )
             return self._put_back(call, closed) if waits and closed is not None else None
         if call.holding.sent or error.answered:
-            await self._answered(call, known, flight)  # it refuses this request, and so it works
+            flight.answered()  # it refuses this request, and so it works
+            await self._answered(call, known)
         else:
             flight.over()
             self._give_back(known)

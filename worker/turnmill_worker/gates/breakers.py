@@ -79,7 +79,7 @@ class Breakers:
             found.failed.clear()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)  # one is made for each call: freezing it costs as much again
 class Flight:
     """One call in flight."""
 

@@ -3,9 +3,10 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 from turnmill.domain.errors import StoreError
 from turnmill.domain.pacing import Rates
@@ -15,8 +16,12 @@ from turnmill_worker.providers.allowances import Allowance, Headers, allowances_
 
 logger = logging.getLogger("turnmill.gates")
 
-#: Headers are read so often, of each account and model.
+T = TypeVar("T")
+
+#: An answer is heard so often, of each model.
 _EVERY = 0.25
+#: Models whose times are remembered.
+_MOST_MODELS = 1_000
 #: What was said is written anew so often, unless it has changed.
 _WRITTEN_EVERY = 1.0
 #: While more than this part is left, calls are not paced.
@@ -45,13 +50,23 @@ class Learning:
         self._rows = rows
         self._clock = clock
         self._heard: dict[LimitKey, _Heard] = {}
+        self._due: dict[tuple[str, str], float] = {}  #: when an answer of a model is heard again
         self._writing: set[asyncio.Task[None]] = set()
 
-    @contextmanager
-    def hearing(self, key: LimitKey) -> Iterator[None]:
-        """Hear the answers to one call."""
-        with hearing(lambda headers: self._hear(key, headers)):
-            yield
+    def begins(self, provider: str, model: str) -> bool:
+        """Tell whether it is time to hear an answer, once for each time: most say the same."""
+        now = self._clock()
+        if now < self._due.get((provider, model), 0.0):
+            return False
+        if len(self._due) >= _MOST_MODELS:
+            self._due.clear()
+        self._due[provider, model] = now + _EVERY
+        return True
+
+    async def heard(self, key: LimitKey, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask, and hear the answers."""
+        with hearing(partial(self._hear, key)):
+            return await ask()
 
     def is_short(self, key: LimitKey) -> bool:
         """Tell whether calls are to be paced: not much is left, or nobody has said lately."""
@@ -63,8 +78,6 @@ class Learning:
         heard = self._heard.get(key)
         if heard is None:
             heard = self._heard[key] = _Heard()
-        if now - heard.at < _EVERY:
-            return
         said = allowances_in(headers)
         if said.requests is None and said.tokens is None:
             return

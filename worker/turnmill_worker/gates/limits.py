@@ -1,9 +1,11 @@
 """Limits: a call goes when there is room for it, in its minute and among those in flight."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from functools import partial
+from typing import NamedTuple
 
 from turnmill.domain.pacing import Rates, line_of
 from turnmill.domain.states import FOR_LIMIT, Lane
@@ -25,6 +27,16 @@ _LEFT = 4
 #: Tokens of an output of which nothing is known.
 _OUTPUT = 500
 _BYTES_PER_TOKEN = 4
+#: Models that are remembered between two looks.
+_MOST_MODELS = 1_000
+
+
+class _Found(NamedTuple):
+    """What the calls to one model count to."""
+
+    lines: tuple[Line, ...]
+    bulkheads: tuple[Bulkhead, ...]
+    learned: Line | None  #: what the vendor has said, where nobody has set anything
 
 
 class Limits:
@@ -50,17 +62,26 @@ class Limits:
         self._lines: dict[LimitKey, Line] = {}
         self._bulkheads: dict[LimitKey, Bulkhead] = {}
         self._own: dict[str, Bulkhead] = {}  #: of this process, by provider
+        self._found: dict[tuple[str, str], _Found] = {}  #: by provider and model, until a look
         self._others: frozenset[str] = frozenset()  #: providers in use, if there are several
         self.learning = Learning(rows, clock)
 
-    async def layer(self, call: Call, go: Go) -> Answer:
+    def layer(self, call: Call, go: Go) -> Awaitable[Answer]:
         """Let the call through as soon as there is room; put its turn off where that takes long."""
         if call.kind != "send":
-            return await go(call)
-        provider, model = call.claim.provider, call.request.model
-        lines, bulkheads = self._of(provider, model)
-        if not lines and not bulkheads:
-            return await self._heard(call, go)
+            return go(call)
+        named = (call.claim.provider, call.request.model)
+        found = self._found.get(named) or self._find(*named)
+        lines = found.lines
+        if found.learned is not None and self.learning.is_short(found.learned.key):
+            lines = (found.learned,)
+        if not lines and not found.bulkheads:
+            return self._heard(call, go)
+        return self._counted(call, go, lines, found.bulkheads)
+
+    async def _counted(
+        self, call: Call, go: Go, lines: Sequence[Line], bulkheads: Sequence[Bulkhead]
+    ) -> Answer:
         if (closed := self._closed(call)) is not None:
             return closed
         async with AsyncExitStack() as stack:
@@ -73,6 +94,7 @@ class Limits:
 
     def look(self, found: Sequence[Limit], providers: Iterable[str]) -> None:
         """Take over what the rows say, and who is in use."""
+        self._found.clear()
         named = frozenset(providers)
         self._others = named if len(named) > 1 else frozenset()
         standing = {one.key: one for one in found}
@@ -120,28 +142,24 @@ class Limits:
                 (FOR_LIMIT,), provider=limit.key.provider, model=limit.key.model, limit=count
             )
 
-    def _of(self, provider: str, model: str) -> tuple[list[Line], list[Bulkhead]]:
-        """Return what the call counts to."""
-        lines: list[Line] = []
-        bulkheads: list[Bulkhead] = []
-        if self._lines or self._bulkheads:
-            for key in (LimitKey(provider=provider), LimitKey(provider=provider, model=model)):
-                if (line := self._lines.get(key)) is not None:
-                    lines.append(line)
-                if (bulkhead := self._bulkheads.get(key)) is not None:
-                    bulkheads.append(bulkhead)
-            if not lines:
-                lines = self._learned(provider, model)
+    def _find(self, provider: str, model: str) -> _Found:
+        """Look up what the calls to a model count to: it is kept until the next look."""
+        keys = (LimitKey(provider=provider), LimitKey(provider=provider, model=model))
+        lines = [line for key in keys if (line := self._lines.get(key)) is not None]
+        bulkheads = [one for key in keys if (one := self._bulkheads.get(key)) is not None]
         if provider in self._others and (own := self._bulkhead_of(provider)) is not None:
             bulkheads.append(own)
-        return lines, bulkheads
+        learned = None if lines else self._learned(provider, model)
+        if len(self._found) >= _MOST_MODELS:
+            self._found.clear()
+        found = self._found[provider, model] = _Found(tuple(lines), tuple(bulkheads), learned)
+        return found
 
-    def _learned(self, provider: str, model: str) -> list[Line]:
-        """Return what the vendor has said, where it has also said that not much is left."""
+    def _learned(self, provider: str, model: str) -> Line | None:
+        """Return what the vendor has said; it counts where not much is left."""
         account = self._account_of(provider)
         key = LimitKey(provider=provider, account=account, model=model)
-        line = self._lines.get(key) if account != SET else None
-        return [line] if line is not None and self.learning.is_short(key) else []
+        return None if account == SET else self._lines.get(key)
 
     def _bulkhead_of(self, provider: str) -> Bulkhead | None:
         """Return the one that keeps a provider which hangs from taking all slots."""
@@ -177,15 +195,14 @@ class Limits:
                 one.used(asked=tokens, used=_used(answer))
         return answer
 
-    async def _heard(self, call: Call, go: Go) -> Answer:
+    def _heard(self, call: Call, go: Go) -> Awaitable[Answer]:
         """Make the call, and learn from the headers of its answer what the vendor allows."""
-        provider = call.claim.provider
+        provider, model = call.claim.provider, call.request.model
         account = self._account_of(provider)
-        if account == SET:
-            return await go(call)
-        key = LimitKey(provider=provider, account=account, model=call.request.model)
-        with self.learning.hearing(key):
-            return await go(call)
+        if account == SET or not self.learning.begins(provider, model):
+            return go(call)
+        key = LimitKey(provider=provider, account=account, model=model)
+        return self.learning.heard(key, partial(go, call))
 
 
 def _later(put_off: PutOff) -> NotNow:

@@ -47,9 +47,10 @@ class Budgeting:
 def budget(needs: Budgeting) -> Layer:
     """Return the layer. It stands inside of all that may still put the call off."""
 
-    async def layer(call: Call, go: Go) -> Answer:
-        if call.kind != "send" or not call.claim.budgeted:
-            return await go(call)
+    def layer(call: Call, go: Go) -> Awaitable[Answer]:
+        return paid(call, go) if call.kind == "send" and call.claim.budgeted else go(call)
+
+    async def paid(call: Call, go: Go) -> Answer:
         call.holding.owes()
         most = await _most(needs, call)
         amount = None if most is None else most + call.holding.owed

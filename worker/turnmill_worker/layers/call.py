@@ -36,7 +36,8 @@ class Call:
 #: Passes a call on, inwards. Returns the answer, or raises the ProviderError that it stands for.
 Go = Callable[[Call], Awaitable[Answer]]
 
-#: Stands around a call: returns `await go(call)`, with either of them changed or not.
+#: Stands around a call: returns `await go(call)`, with either of them changed or not. One that has
+#: nothing to do with a call is a plain function that returns `go(call)`: that costs no coroutine.
 Layer = Callable[[Call, Go], Awaitable[Answer]]
 
 

@@ -28,10 +28,12 @@ def chosen(whole: OfSession, shortened: OfSession) -> ReadHistory:
 def history(read: ReadHistory) -> Layer:
     """Return the layer. It stands outside of all that may want to see, or to change, a history."""
 
-    async def layer(call: Call, go: Go) -> Answer:
-        if call.claim.history is None or _is_shortened(call):
-            call = await with_history(call, read)
-        return await go(call)
+    def layer(call: Call, go: Go) -> Awaitable[Answer]:
+        is_read = call.claim.history is None or _is_shortened(call)
+        return completed(call, go) if is_read else go(call)
+
+    async def completed(call: Call, go: Go) -> Answer:
+        return await go(await with_history(call, read))
 
     return layer
 

@@ -16,9 +16,12 @@ from turnmill_worker.providers.boundary import Answer
 def hold(mark_sent: Callable[[Claim], Awaitable[bool]]) -> Layer:
     """Return the layer. `mark_sent` is False when the turn is no longer ours."""
 
-    async def layer(call: Call, go: Go) -> Answer:
+    def layer(call: Call, go: Go) -> Awaitable[Answer]:
         held = call.kind == "send" and call.claim.on_ambiguous is OnAmbiguous.HOLD
-        if held and not await from_store(mark_sent(call.claim)):
+        return noted(call, go) if held else go(call)
+
+    async def noted(call: Call, go: Go) -> Answer:
+        if not await from_store(mark_sent(call.claim)):
             call.holding.stop = call.holding.stop or Stop.LEASE_LOST
             raise asyncio.CancelledError
         return await go(call)

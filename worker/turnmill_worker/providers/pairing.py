@@ -18,6 +18,7 @@ from pydantic_core import from_json
 
 from turnmill.domain.content import Message, Native, Part, Text, ToolCall, ToolOutput
 from turnmill.domain.errors import Rejected
+from turnmill.store.codec import StoredHistory
 from turnmill_worker.providers.fitting import item_of, unsupported
 
 #: What is sent in the place of an output that nobody has.
@@ -75,6 +76,25 @@ def paired(
     if are_plain and not open_calls:
         return said
     return [*_in_order(said, ids=_Ids(dialect.id_max), calls=open_calls, dialect=dialect)]
+
+
+def words_of(
+    history: Sequence[Message], messages: Sequence[Message]
+) -> list[tuple[str, str]] | None:
+    """Return who says what, without blanks, where all that is said is words; else None.
+
+    That is what `paired` comes to then, and most conversations are: their histories are read
+    without messages being made of them, in half the time.
+    """
+    if not isinstance(history, StoredHistory) or not all(map(_is_plain, messages)):
+        return None
+    found = history.words()
+    if found is None:
+        return None
+    found += [(one.role, one.text) for one in messages]
+    if any(role not in _SPEAKERS for role, _ in found):
+        return None
+    return [one for one in found if one[1] and not one[1].isspace()]
 
 
 def arguments_of(call: ToolCall) -> dict[str, Any]:

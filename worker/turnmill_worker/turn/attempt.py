@@ -143,9 +143,12 @@ async def _asked(claim: Claim, holding: Holding, deps: Deps) -> Found:
     found: ProviderError
     try:
         emit = _emit(claim, holding, most=deps.max_reply_bytes)
+        request = request_of(claim, holding.partial)
+        if deps.steps.are_taken(claim):
+            request = await deps.steps.equipped(request, claim)
         call = Call(
             claim=claim,
-            request=await deps.steps.equipped(request_of(claim, holding.partial), claim),
+            request=request,
             kind=kind,
             holding=holding,
             emit=emit,

@@ -47,10 +47,12 @@ class Claims:
         asked_at = clock.now()
         named = list(dict.fromkeys(one.turn_id for one in asked))
         with self._database.single() as conn:
-            claims = self._timed(self._take(conn, self._whose_turn(conn, asked, named)), asked_at)
-            self._crowds.note_begun(Lane.INTERACTIVE, [one.user_id for one in claims])
+            given = self._whose_turn(conn, asked)
+            first = [*given, *(one for one in named if one not in given)] if given else named
+            claims = self._timed(self._take(conn, first, most=len(named)), asked_at)
+            self._crowds.note_begun(Lane.INTERACTIVE, claims, of=given)
             own = {one.turn_id: one for one in claims if one.turn_id in named}
-            missing = [turn_id for turn_id in named if turn_id not in own]
+            missing = [one for one in named if one not in own] if len(claims) < len(named) else []
             busy = set(still_due(conn, missing, lanes=_LANES)) if missing else set()
         others = [one for one in claims if one.turn_id not in own]
         # Two hints of one turn in one group: the first of them gets the claim.
@@ -72,13 +74,15 @@ class Claims:
         asked_at = clock.now()
         taken: list[Claim] = []
         with self._database.single() as conn:
-            if self._crowds.was_left(lane):
-                chosen = self._crowds.in_turn(conn, lane, most=limit)
-                taken = self._take(conn, chosen, lanes=(lane,)) if chosen else []
+            given = (
+                self._crowds.in_turn(conn, lane, most=limit) if self._crowds.was_left(lane) else ()
+            )
+            if given:
+                taken = self._take(conn, given, most=limit, lanes=(lane,))
             if (left := limit - len(taken)) > 0:
                 taken += claim_due(conn, lane, limit=left, owner=self._owner, lease=self._lease)
         self._crowds.note_claim(lane, full=len(taken) >= limit)
-        self._crowds.note_begun(lane, [one.user_id for one in taken])
+        self._crowds.note_begun(lane, taken, of=given)
         return self._timed(taken, asked_at)
 
     def suspects(self, lost: int, limit: int) -> list[Claim]:
@@ -90,18 +94,23 @@ class Claims:
             )
         return self._timed(claims, asked_at)
 
-    def _whose_turn(
-        self, conn: "Connection", asked: Sequence[Asked], named: Sequence[TurnId]
-    ) -> Sequence[TurnId]:
+    def _whose_turn(self, conn: "Connection", asked: Sequence[Asked]) -> Sequence[TurnId]:
+        """Return whose turn it is before those that hints name; none where nobody's is."""
         crowded = any(one.crowded for one in asked)
         if not crowded and not self._crowds.has_long_queue(Lane.INTERACTIVE):
-            return named
-        return self._crowds.in_turn(conn, Lane.INTERACTIVE, most=len(named), named=named)
+            return ()
+        return self._crowds.in_turn(conn, Lane.INTERACTIVE, most=len(asked))
 
     def _take(
-        self, conn: "Connection", turn_ids: Sequence[TurnId], *, lanes: Sequence[Lane] = _LANES
+        self,
+        conn: "Connection",
+        turn_ids: Sequence[TurnId],
+        *,
+        most: int | None = None,
+        lanes: Sequence[Lane] = _LANES,
     ) -> list[Claim]:
-        return claim(conn, turn_ids, owner=self._owner, lease=self._lease, lanes=lanes)
+        limit = most if most is not None and most < len(turn_ids) else None
+        return claim(conn, turn_ids, owner=self._owner, lease=self._lease, lanes=lanes, limit=limit)
 
     def _timed(self, claims: Sequence[Claim], asked_at: float) -> list[Claim]:
         """Write into the claims when their leases end here: on our clock, and rather too early."""

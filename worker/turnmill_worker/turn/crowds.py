@@ -2,14 +2,17 @@
 
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
 
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import Lane
-from turnmill.store.line.sharing import Due, due_by_user, owners_of
+from turnmill.store.line.sharing import Due, due_by_user
+from turnmill.store.records import Claim
 from turnmill_worker.turn.rota import Rota
 
 if TYPE_CHECKING:
@@ -19,13 +22,27 @@ if TYPE_CHECKING:
 _NEWS_LAST = timedelta(seconds=3)
 #: Whoever is alone in a lane pays for a look this often.
 _REST = timedelta(milliseconds=20)
+#: In a crowd, one look serves the claims of this time: it costs as much as a claim of ten turns.
+_LOOK_LASTS = timedelta(milliseconds=100)
+#: Claims of the size of the one for which a look is made that it should do for.
+_CLAIMS_OF_A_LOOK = 3
 #: After each of these, what was begun before counts half. So long one who comes anew, and sends as
 #: much as there are slots for, may go before all others.
 _LATELY = timedelta(seconds=10)
 #: So many users are asked about in a look, however few slots there are.
 _LEAST_USERS = 20
+#: Among more users than these are found in a look, so many turns of each: the next user costs as
+#: much as five turns of one.
+_TURNS_OF_EACH = 6
 #: Users who are told apart by what they had; among more than that, one is as good as the other.
 _MOST_KNOWN = 1000
+
+
+class _Look(NamedTuple):
+    """Whose turn it is, as was found a moment ago."""
+
+    until: float
+    next: deque[TurnId]
 
 
 class Crowds:
@@ -49,6 +66,7 @@ class Crowds:
         self._halves_at = clock() + _LATELY.total_seconds()
         self._long_until = dict.fromkeys(Lane, 0.0)
         self._rests_until = dict.fromkeys(Lane, 0.0)
+        self._looks: dict[Lane, _Look] = {}
         self._full: set[Lane] = set()
 
     def note_queue(self, lane: Lane) -> None:
@@ -60,15 +78,19 @@ class Crowds:
         with self._lock:
             (self._full.add if full else self._full.discard)(lane)
 
-    def note_begun(self, lane: Lane, users: Sequence[str]) -> None:
-        """Note whose turns were claimed."""
+    def note_begun(self, lane: Lane, claims: Sequence[Claim], *, of: Sequence[TurnId] = ()) -> None:
+        """Note which turns were claimed, of those that `in_turn` had given."""
         with self._lock:
             if self._clock() >= self._halves_at:
                 self._halve()
-            begun = self._begun[lane]
-            begun.update(users)
+            begun, rota = self._begun[lane], self._rotas[lane]
+            for one in claims:
+                begun[one.user_id] += 1
+                rota.serve(one.user_id)
             if len(begun) > 2 * _MOST_KNOWN:  # of so many, those who had least had no more than all
                 self._begun[lane] = Counter(dict(begun.most_common(_MOST_KNOWN)))
+            if of:
+                self._pass_over(lane, of, {one.turn_id for one in claims})
 
     def has_long_queue(self, lane: Lane) -> bool:
         """Tell whether hints wait in the lane's queue, as far as anybody has looked."""
@@ -78,24 +100,38 @@ class Crowds:
         """Tell whether the last claim in the lane may have left something."""
         return lane in self._full
 
-    def in_turn(
-        self, conn: "Connection", lane: Lane, *, most: int, named: Sequence[TurnId] = ()
-    ) -> list[TurnId]:
-        """Return up to `most` turns to claim, each user's in turn, and of his own those named.
+    def in_turn(self, conn: "Connection", lane: Lane, *, most: int) -> list[TurnId]:
+        """Return turns in the order in which they are to be claimed: more than `most` of them.
 
-        Those named, as they are, where their user is alone.
+        Other workers may have taken some. Of a user who is alone there are none.
         """
-        if self._clock() < self._rests_until[lane]:
-            return list(named)
-        rota, had = self._rotas[lane], self._had(lane)
-        waiting = _waiting(conn, lane, after=rota.after, had=had, users=max(most, _LEAST_USERS))
-        if not waiting:
-            self._rests_until[lane] = self._clock() + _REST.total_seconds()
-            return list(named)
-        if named:
-            waiting = [*owners_of(conn, named), *waiting]
+        now = self._clock()
+        if now < self._rests_until[lane]:
+            return []
+        look = self._looks.get(lane)
+        if look is None or now >= look.until or len(look.next) < most:
+            look = self._look(conn, lane, most=_CLAIMS_OF_A_LOOK * most)
         with self._lock:
-            return rota.choose(waiting, had=had, most=most)
+            return list(islice(look.next, 2 * most))
+
+    def _look(self, conn: "Connection", lane: Lane, *, most: int) -> _Look:
+        rota, had = self._rotas[lane], self._had(lane)
+        waiting = _waiting(conn, lane, after=rota.after, had=had, most=most)
+        now = self._clock()
+        if not waiting:
+            self._rests_until[lane] = now + _REST.total_seconds()
+        with self._lock:
+            ordered = deque(rota.order(waiting, had=had))
+        look = self._looks[lane] = _Look(now + _LOOK_LASTS.total_seconds(), ordered)
+        return look
+
+    def _pass_over(self, lane: Lane, given: Sequence[TurnId], taken: Collection[TurnId]) -> None:
+        """Drop what was given up to the last one that was taken: what stands before it is gone."""
+        last = max((n for n, one in enumerate(given) if one in taken), default=len(given))
+        gone = set(given[: last + 1])
+        look = self._looks[lane]
+        while look.next and look.next[0] in gone:
+            look.next.popleft()
 
     def _had(self, lane: Lane) -> dict[str, int]:
         """Return how many slots each user had lately: those that he has, and what was begun."""
@@ -113,15 +149,17 @@ class Crowds:
 
 
 def _waiting(
-    conn: "Connection", lane: Lane, *, after: str, had: Mapping[str, int], users: int
+    conn: "Connection", lane: Lane, *, after: str, had: Mapping[str, int], most: int
 ) -> list[Due]:
     """Return what is due of those who had less than others, or else of all; none of one alone."""
     many = _who_had_much(had)
-    found = due_by_user(conn, lane, after=after, served=many, users=users)
-    if found or not many:
+    users = max(most // _TURNS_OF_EACH, _LEAST_USERS)
+    due = partial(due_by_user, conn, lane, after=after, users=users, heads=max(most, 2 * users))
+    found = due(served=many)
+    if found and many:
         return found
-    if len(had) > 1:
-        found = due_by_user(conn, lane, after=after, served=(), users=users)
+    if many and len(had) > 1:
+        found = due(served=())
     return found if len({one.user_id for one in found}) > 1 else []
 
 

@@ -60,7 +60,8 @@ def _is_cut(found: object, *, came: int) -> bool:
 
 def learn(gauge: Gauge, holding: Holding, reply: Done) -> None:
     """Learn from a call that was counted; what stands in the way costs nothing but that."""
-    attempted("an estimate", partial(_learn, gauge, holding, reply))
+    if gauge.has_use_for(holding.claim, reply.usage):
+        attempted("an estimate", partial(_learn, gauge, holding, reply))
 
 
 def _learn(gauge: Gauge, holding: Holding, reply: Done) -> None:

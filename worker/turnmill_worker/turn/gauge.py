@@ -5,7 +5,6 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from turnmill.domain.ids import SessionId
 from turnmill.store.records import Claim
 from turnmill_worker.providers.port import Usage
 
@@ -60,7 +59,7 @@ class Gauge:
 
     def __init__(self) -> None:
         self._measures: OrderedDict[tuple[str, str], Measure] = OrderedDict()
-        self._last: OrderedDict[SessionId, _Last] = OrderedDict()
+        self._last: dict[int, _Last] = {}  #: by the session's id as a number: that hashes faster
         self._due = 0.0
 
     def of(self, provider: str, model: str) -> Measure:
@@ -94,6 +93,12 @@ class Gauge:
             )
         self._put((provider, model), found)
 
+    def has_use_for(self, claim: Claim, usage: Usage) -> bool:
+        """Tell whether there is anything to learn: of most calls there is not."""
+        size = usage.input_tokens or 0
+        is_known = claim.session_id.int in self._last
+        return size >= _LEAST_CACHED or is_known or time.monotonic() >= self._due
+
     def remember(self, claim: Claim, usage: Usage) -> None:
         """Remember how much of a session its vendor may hold: what was sent last."""
         if usage.input_tokens is None:
@@ -108,7 +113,7 @@ class Gauge:
 
         From now on the vendor holds this one, which the next begins like but for its `own` words.
         """
-        last = self._last.get(claim.session_id)
+        last = self._last.get(claim.session_id.int)
         if told is None:
             return 0
         self._sent(claim, told - (own or 0))
@@ -120,10 +125,11 @@ class Gauge:
         return kept if self.of(claim.provider, claim.model).reads_cache else 0
 
     def _sent(self, claim: Claim, kept: int) -> None:
-        self._last[claim.session_id] = _Last(time.monotonic(), claim.model, kept)
-        self._last.move_to_end(claim.session_id)
+        session = claim.session_id.int
+        self._last.pop(session, None)  # so that it is the last one of them
+        self._last[session] = _Last(time.monotonic(), claim.model, kept)
         if len(self._last) > _SESSIONS:
-            self._last.popitem(last=False)
+            del self._last[next(iter(self._last))]
 
     def _put(self, key: tuple[str, str], measure: Measure) -> None:
         self._measures[key] = measure

@@ -19,8 +19,8 @@ class Rota:
         self._served: dict[str, int] = {}  # when, as a number that rises; the last one last
         self._count = 0
 
-    def choose(self, waiting: Iterable[Due], *, had: Mapping[str, int], most: int) -> list[TurnId]:
-        """Choose whom to serve, up to `most`; of one user in the order given.
+    def order(self, waiting: Iterable[Due], *, had: Mapping[str, int]) -> list[TurnId]:
+        """Return the turns in the order in which they are to be served; of one user, as given.
 
         `had` says how many slots each user had lately.
         """
@@ -31,16 +31,16 @@ class Rota:
             (had.get(user, 0), self._served.get(user, 0), n, user) for n, user in enumerate(lines)
         ]
         heapq.heapify(places)
-        chosen: list[TurnId] = []
-        while places and len(chosen) < most:
+        ordered: list[TurnId] = []
+        while places:
             before, _, n, user = heapq.heappop(places)
-            chosen.append(lines[user].popleft())
-            self._serve(user)
+            ordered.append(lines[user].popleft())
             if lines[user]:
-                heapq.heappush(places, (before + 1, self._count, n, user))
-        return chosen
+                heapq.heappush(places, (before + 1, self._count + len(ordered), n, user))
+        return ordered
 
-    def _serve(self, user: str) -> None:
+    def serve(self, user: str) -> None:
+        """Note who was served."""
         self._count += 1
         self.after = user
         self._served.pop(user, None)

@@ -111,7 +111,7 @@ async def run_claim(claim: Claim, deps: Deps) -> Outcome:
     """
     while True:
         claim, settlement, settled = await _run_once(claim, deps)
-        again = await _at_once(settlement, settled, deps)
+        again = None if settlement.benched is None else await _at_once(settlement, settled, deps)
         if again is None or isinstance(settled, Fenced):
             return _report(claim, settlement, settled, deps)
         tell(deps.told, claim, settlement, settled)
@@ -120,8 +120,7 @@ async def run_claim(claim: Claim, deps: Deps) -> Outcome:
 
 async def _at_once(settlement: Settlement, settled: Settled | Fenced, deps: Deps) -> Claim | None:
     """Take the turn again where it goes on with another target, and nobody has taken it."""
-    goes_on = settlement.benched is not None and not settlement.delay
-    if not goes_on or isinstance(settled, Fenced) or settled.due_at is None:
+    if settlement.delay or isinstance(settled, Fenced) or settled.due_at is None:
         return None
     return await _claim_again(settlement.turn_id, deps) if deps.accepting() else None
 

@@ -90,8 +90,6 @@ class Steps:
 
         Raises Rejected where the session names a tool that is not registered here.
         """
-        if not self.are_taken(claim):
-            return request
         chosen = claim.settings.get("tools")
         await self._tools.learn(chosen)
         offered = self._tools.offered(chosen)

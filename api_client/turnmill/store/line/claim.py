@@ -22,14 +22,19 @@ def claim(
     owner: str,
     lease: timedelta,
     lanes: Collection[Lane] = (Lane.INTERACTIVE, Lane.BULK),
+    limit: int | None = None,
 ) -> list[Claim]:
     """Take those of the turns that are ours to run, each for one attempt.
+
+    With a limit, the first so many of them in the order given.
 
     A turn that is missing from the result is held by another worker, final, not due, paused, or
     behind an unfinished turn of its session: do not call the provider. The lease runs on the
     database's clock. A claim counts as possibly sent from its commit on.
     """
-    taken = engine_of(conn).claim(conn, turn_ids, owner=owner, lease=lease, lanes=lanes)
+    taken = engine_of(conn).claim(
+        conn, turn_ids, owner=owner, lease=lease, lanes=lanes, limit=limit
+    )
     return _read(conn, taken)
 
 

@@ -29,21 +29,20 @@ class Ahead(NamedTuple):
 
 
 def due_by_user(
-    conn: Connection, lane: Lane, *, after: str, served: Collection[str], users: int
+    conn: Connection, lane: Lane, *, after: str, served: Collection[str], users: int, heads: int
 ) -> list[Due]:
     """Return the oldest due heads of up to `users` users, those of each one together.
+
+    About `heads` of all of them, as many of each as of any other: fewer where some have fewer.
 
     From behind `after` on in the order of their names, and from the first one again; those `served`
     are left out. Paused providers are. Nothing is locked: a claim may find that one is gone.
     Of those with nothing due before later, a bounded number is looked at: then fewer are found.
     """
-    rows = engine_of(conn).due_by_user(conn, lane, after=after, served=served, users=users)
+    rows = engine_of(conn).due_by_user(
+        conn, lane, after=after, served=served, users=users, heads=heads
+    )
     return [Due(user_id, TurnId(turn_id)) for user_id, turn_id in rows]
-
-
-def owners_of(conn: Connection, turn_ids: Collection[TurnId]) -> list[Due]:
-    """Return whose the turns are; those that are no due heads are left out."""
-    return [Due(row[0], TurnId(row[1])) for row in engine_of(conn).owners_of(conn, turn_ids)]
 
 
 def ahead_of(

@@ -12,7 +12,7 @@ from turnmill.store.lite.looking import (
     vitals,
 )
 from turnmill.store.lite.settling import settle
-from turnmill.store.lite.sharing import ahead_of, due_by_user, owners_of
+from turnmill.store.lite.sharing import ahead_of, due_by_user
 from turnmill.store.lite.stepping import advance, begin_calls, end_calls
 
 __all__ = [
@@ -32,7 +32,6 @@ __all__ = [
     "has_been_up",
     "history",
     "notify",
-    "owners_of",
     "require_fresh_reads",
     "reserve",
     "settle",

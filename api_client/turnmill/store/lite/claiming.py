@@ -34,9 +34,13 @@ def claim(
     owner: str,
     lease: timedelta,
     lanes: Collection[Lane],
+    limit: int | None,
 ) -> list[Taken]:
-    """Take those of the turns that are due heads in these lanes."""
+    """Take those of the turns that are due heads in these lanes, the first ones of them."""
     heads = _heads_by_ids(conn, turn_ids, lanes=lanes)
+    if limit is not None:
+        places = {turn_id: n for n, turn_id in enumerate(turn_ids)}
+        heads = sorted(heads, key=lambda head: places[head.turn_id])[:limit]
     return [_take(conn, head, owner=owner, lease=lease) for head in heads]
 
 

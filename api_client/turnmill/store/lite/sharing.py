@@ -7,41 +7,27 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, func, select, text
 
-from turnmill.domain.ids import TurnId
-from turnmill.domain.states import Lane, SessionStatus
+from turnmill.domain.states import Lane
 from turnmill.store.rules.claiming import PROVIDER
-from turnmill.store.schema.tables import OPEN_OF_USERS, pauses, sessions, turns
+from turnmill.store.schema.tables import OPEN_OF_USERS, pauses, sessions
 
 #: Users beyond those wanted that are looked at in one go.
 _MORE = 200
 
 
 def due_by_user(
-    conn: Connection, lane: Lane, *, after: str, served: Collection[str], users: int
+    conn: Connection, lane: Lane, *, after: str, served: Collection[str], users: int, heads: int
 ) -> Sequence[Any]:
     """Return rows of (user, turn id): the oldest due heads of the next users of a lane."""
     found: list[Any] = []
     chosen = list(islice(_due_users(conn, lane, after, served, most=users + _MORE), users))
-    heads = -(-2 * users // max(1, len(chosen)))
+    each = -(-heads // max(1, len(chosen)))
     for user in chosen:
         due = select(sessions.c.user_id, sessions.c.head_turn_id).where(
             *_open(lane), sessions.c.user_id == user, sessions.c.head_due_at <= datetime.now(UTC)
         )
-        found += conn.execute(due.order_by(sessions.c.head_due_at).limit(heads)).all()
+        found += conn.execute(due.order_by(sessions.c.head_due_at).limit(each)).all()
     return found
-
-
-def owners_of(conn: Connection, turn_ids: Collection[TurnId]) -> Sequence[Any]:
-    """Return rows of (user, turn id) for those of the turns that are due heads."""
-    return conn.execute(
-        select(sessions.c.user_id, turns.c.id)
-        .join(sessions, sessions.c.head_turn_id == turns.c.id)
-        .where(
-            turns.c.id.in_(turn_ids),
-            sessions.c.status == SessionStatus.ACTIVE,
-            sessions.c.head_due_at <= datetime.now(UTC),
-        )
-    ).all()
 
 
 def ahead_of(

@@ -15,7 +15,7 @@ from turnmill.store.postgres.accepting import (
 )
 from turnmill.store.postgres.claiming import claim, claim_due, claim_suspects, extend, still_due
 from turnmill.store.postgres.looking import backlogs, has_been_up, history, notify, vitals
-from turnmill.store.postgres.sharing import ahead_of, due_by_user, owners_of
+from turnmill.store.postgres.sharing import ahead_of, due_by_user
 from turnmill.store.records import Fenced, Locked, Settled, Settlement
 from turnmill.store.step_records import Advanced, CallEnd, Step, ToBegin
 
@@ -36,7 +36,6 @@ __all__ = [
     "has_been_up",
     "history",
     "notify",
-    "owners_of",
     "require_fresh_reads",
     "reserve",
     "settle",

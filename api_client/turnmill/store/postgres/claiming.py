@@ -46,6 +46,15 @@ _BY_IDS = f"""
         AND {NOT_PAUSED} AND {_NOT_OVERDUE}
     ORDER BY s.id FOR NO KEY UPDATE OF s SKIP LOCKED
 """
+# The same of the first so many: those that other workers have taken are passed over.
+_BY_IDS_IN_ORDER = f"""
+    SELECT s.id, s.head_turn_id FROM unnest(%(ids)s::uuid[]) WITH ORDINALITY AS named (id, n)
+    JOIN turnmill.turns t ON t.id = named.id
+    JOIN turnmill.sessions s ON s.id = t.session_id AND s.head_turn_id = t.id
+    WHERE s.status = 'active' AND s.head_due_at <= statement_timestamp()
+        AND s.head_lane = ANY(%(lanes)s) AND {NOT_PAUSED} AND {_NOT_OVERDUE}
+    ORDER BY named.n LIMIT %(limit)s FOR NO KEY UPDATE OF s SKIP LOCKED
+"""
 # The providers in an order of chance: a batch for one of them does not wait for another one's.
 # A lock returns the newest version of a row. Where the line has moved since this statement's
 # snapshot, the answer before the new head would be missing from its history: passed over.
@@ -83,8 +92,8 @@ WHERE t.id = ANY(%(ids)s::uuid[]) AND s.status = 'active' AND s.head_lane = ANY(
 # A turn that waits for what its vendor does, and not, between two steps, for somebody of ours.
 _NO_STEP = f"(t.waits_for IS NULL OR t.waits_for NOT IN {sql_list(BETWEEN_STEPS)})"
 # Who is asked: the session's own, or the target that the turn goes on with.
-_ASKED = """CASE WHEN turn.target = 0 THEN session.{0} ELSE COALESCE(
-            session.settings::jsonb -> 'fallback' -> (turn.target - 1) ->> '{0}', session.{0}
+_ASKED = """CASE WHEN turn.target = 0 THEN turn.{0} ELSE COALESCE(
+            turn.settings::jsonb -> 'fallback' -> (turn.target - 1) ->> '{0}', turn.{0}
         ) END"""
 _CLAIM = f"""
 WITH line AS ({{line}}), session AS (
@@ -108,6 +117,8 @@ WITH line AS ({{line}}), session AS (
     FROM session
     WHERE t.id = session.head_turn_id AND t.state IN {sql_list(frozenset(CLAIMABLE))}
     RETURNING t.id, t.session_id, t.lease_fence, t.attempt, t.max_attempts,
+        session.provider, session.model, session.system_prompt, session.settings,
+        session.provider_ref, session.on_ambiguous, session.user_id, session.adopted, session.long,
         t.claims - t.put_off AS claims, t.lane,
         t.native_ref, t.batch_id, t.stream, t.step, t.step_ref, t.error_code, t.waits_for,
         t.target, t.benched, t.given_up, t.answered_because,
@@ -127,37 +138,38 @@ WITH line AS ({{line}}), session AS (
         (turn_id, fence, n, kind, worker, step, provider, asked_model)
     SELECT turn.id, turn.lease_fence, turn.claims, turn.kind, %(owner)s, turn.step,
         {_ASKED.format("provider")}, {_ASKED.format("model")}
-    FROM turn JOIN session ON session.id = turn.session_id
+    FROM turn
     WHERE NOT turn.goes_on OR turn.id NOT IN (SELECT turn_id FROM asked)
 )
 SELECT turn.id, turn.session_id, turn.lease_fence, turn.kind, turn.claims, turn.attempt,
     turn.max_attempts,
-    turn.lane, session.provider, session.model, session.system_prompt, session.settings,
-    session.provider_ref, turn.native_ref, session.on_ambiguous, turn.metadata,
+    turn.lane, turn.provider, turn.model, turn.system_prompt, turn.settings,
+    turn.provider_ref, turn.native_ref, turn.on_ambiguous, turn.metadata,
     (SELECT json_agg(json_build_array(m.role, m.content, m.position) ORDER BY m.position)::text
     FROM turnmill.messages m WHERE m.turn_id = turn.id) AS said,
-    CASE WHEN session.provider_ref = '' AND NOT session.long THEN (
+    CASE WHEN turn.provider_ref = '' AND NOT turn.long THEN (
         {HISTORY_OF.format("turn.session_id")}
-    ) END AS history, session.provider_ref = '' AND session.long,
+    ) END AS history, turn.provider_ref = '' AND turn.long,
     CASE WHEN turn.kind <> 'send' THEN clock_timestamp() - (
         SELECT max(a.started_at) FROM turnmill.attempts a
         WHERE a.turn_id = turn.id AND a.kind = 'send'
     ) END AS waited, turn.expires_at - clock_timestamp() AS expires_in,
-    session.user_id, turn.batch_id, turn.stream, turn.step, turn.step_ref,
+    turn.user_id, turn.batch_id, turn.stream, turn.step, turn.step_ref,
     turn.kind <> 'send' AND COALESCE((
         SELECT a.estimated FROM turnmill.attempts a
         WHERE a.turn_id = turn.id AND a.kind = 'send' ORDER BY a.fence DESC LIMIT 1
     ), false),
-    turn.error_code, session.adopted, turn.waits_for,
+    turn.error_code, turn.adopted, turn.waits_for,
     turn.target, turn.benched, turn.given_up, turn.answered_because,
     CASE WHEN turn.kind <> 'send' AND turn.target > 0 THEN (
         SELECT ARRAY[a.provider, a.asked_model] FROM turnmill.attempts a
         WHERE a.turn_id = turn.id AND a.kind = 'send' ORDER BY a.fence DESC LIMIT 1
     ) END,
     turn.limited OR EXISTS (SELECT FROM turnmill.budgets)
-FROM turn JOIN session ON session.id = turn.session_id
+FROM turn
 """
 _CLAIM_BY_IDS = _CLAIM.format(line=_BY_IDS)
+_CLAIM_IN_ORDER = _CLAIM.format(line=_BY_IDS_IN_ORDER)
 _CLAIM_BY_LANE = _CLAIM.format(line=_BY_LANE)
 _EXTEND = f"""
 WITH mine AS (
@@ -180,15 +192,17 @@ def claim(
     owner: str,
     lease: timedelta,
     lanes: Collection[Lane],
+    limit: int | None,
 ) -> list[Taken]:
-    """Take those of the turns that are due heads in these lanes."""
+    """Take those of the turns that are due heads in these lanes, the first ones of them."""
     parameters = {
         "ids": list(turn_ids),
         "lanes": [lane.value for lane in lanes],
         "owner": owner,
         "lease": lease,
+        "limit": limit,
     }
-    return _taken(execute(conn, _CLAIM_BY_IDS, parameters))
+    return _taken(execute(conn, _CLAIM_BY_IDS if limit is None else _CLAIM_IN_ORDER, parameters))
 
 
 def claim_due(
@@ -207,7 +221,7 @@ def claim_suspects(
     ids = [TurnId(row[0]) for row in execute(conn, _SUSPECTS, parameters)]
     if not ids:
         return []
-    return claim(conn, ids, owner=owner, lease=lease, lanes=(Lane.QUARANTINE,))
+    return claim(conn, ids, owner=owner, lease=lease, lanes=(Lane.QUARANTINE,), limit=None)
 
 
 def due_suspicions(conn: Connection) -> set[int]:

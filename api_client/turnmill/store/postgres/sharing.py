@@ -6,7 +6,6 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from turnmill.domain.ids import TurnId
 from turnmill.domain.states import Lane
 from turnmill.store.postgres.looking import BACKLOGS, NOT_PAUSED
 from turnmill.store.schema.tables import OPEN_OF_USERS
@@ -59,16 +58,9 @@ WITH RECURSIVE open AS MATERIALIZED (
     WHERE head_due_at <= statement_timestamp() AND user_id <> ALL(%(served)s::text[])
     LIMIT %(users)s
 )"""
-# Twice as many as are wanted of all of them together: some users have fewer.
-_SHARE = "(SELECT ceil(2.0 * %(users)s / count(*)) FROM chosen)"
+_SHARE = "(SELECT ceil(%(heads)s::float / count(*)) FROM chosen)"
 _DUE_BY_USER = f"""{_CHOSEN}
 SELECT chosen.user_id, head.head_turn_id FROM chosen {_heads(_SHARE)}
-"""
-_OWNERS = """
-SELECT s.user_id, t.id FROM turnmill.turns t
-JOIN turnmill.sessions s ON s.id = t.session_id AND s.head_turn_id = t.id
-WHERE t.id = ANY(%(ids)s::uuid[]) AND s.status = 'active'
-    AND s.head_due_at <= statement_timestamp()
 """
 # Of each other user as many come first as of this one, and one more, or all that he has. Where this
 # one has none before, those that were due earlier.
@@ -90,16 +82,11 @@ SELECT (SELECT before FROM mine), (SELECT count(*) FROM chosen), (SELECT count(*
 
 
 def due_by_user(
-    conn: Connection, lane: Lane, *, after: str, served: Collection[str], users: int
+    conn: Connection, lane: Lane, *, after: str, served: Collection[str], users: int, heads: int
 ) -> Sequence[Any]:
     """Return rows of (user, turn id): the oldest due heads of the next users of a lane."""
     parameters = _next_users(lane, after=after, served=served, users=users)
-    return execute(conn, _DUE_BY_USER, parameters).all()
-
-
-def owners_of(conn: Connection, turn_ids: Collection[TurnId]) -> Sequence[Any]:
-    """Return rows of (user, turn id) for those of the turns that are due heads."""
-    return execute(conn, _OWNERS, {"ids": list(turn_ids)}).all()
+    return execute(conn, _DUE_BY_USER, {**parameters, "heads": heads}).all()
 
 
 def ahead_of(

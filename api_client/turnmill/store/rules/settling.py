@@ -100,8 +100,8 @@ FIELDS: tuple[Field, ...] = (
 
 
 def row_of(settlement: Settlement) -> dict[str, Any]:
-    """Return what the settlement says, by field."""
-    return {field.name: field.read(settlement) for field in FIELDS}
+    """Return what the settlement says, by field, without what is NULL: half of it, of most."""
+    return {name: said for name, _, read in FIELDS if (said := read(settlement)) is not None}
 
 
 def added(table: Table) -> dict[str, Callable[..., Any]]:

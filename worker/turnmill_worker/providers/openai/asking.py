@@ -80,10 +80,8 @@ class Asking:
         refused: set[tuple[str, str]] = set()
         while True:
             known = self._refused | refused if refused else self._refused
-            asked = {one: how for one, how in wanted.items() if (request.model, one) not in known}
-            if "stream" not in asked:
-                asked.pop("stream_options", None)
-            answer = await send(encoded({**body(), **asked}), "stream" in asked)
+            asked = _without(known, wanted, request.model) if known else wanted
+            answer = await send(encoded(body() | asked), "stream" in asked)
             name = _named_in(answer, asked)
             if not name:
                 break
@@ -108,9 +106,9 @@ class Asking:
         finally:
             posting.cancel()
 
-    async def _post(self, path: str, body: bytes, request: Request) -> RawAnswer:
+    def _post(self, path: str, body: bytes, request: Request) -> Coroutine[Any, Any, RawAnswer]:
         within = timeout_of(request.settings, default=DEFAULT_TIMEOUT)
-        return await self._vendor.call("POST", path, body, within=within)
+        return self._vendor.call("POST", path, body, within=within)
 
 
 async def followed(streaming: Coroutine[Any, Any, RawAnswer], events: ResponseEvents) -> RawAnswer:
@@ -142,6 +140,16 @@ async def followed(streaming: Coroutine[Any, Any, RawAnswer], events: ResponseEv
     return RawAnswer(200, {}, b"", payload=events.running)
 
 
+def _without(
+    known: Collection[tuple[str, str]], wanted: Mapping[str, Any], model: str
+) -> dict[str, Any]:
+    """Return what is wanted and not known to be refused."""
+    left = {one: how for one, how in wanted.items() if (model, one) not in known}
+    if "stream" not in left:
+        left.pop("stream_options", None)
+    return left
+
+
 def _named_in(answer: RawAnswer, wanted: Collection[str]) -> str:
     """Return which of the parameters a refusal names, or ""."""
     if answer.status not in (400, 422):
@@ -164,7 +172,7 @@ def _cache_key_of(request: Request) -> Mapping[str, str]:
     return {_CACHE_KEY: str(request.session_id)}
 
 
-async def _plainly(
+def _plainly(
     post: _Post, path: str, request: Request, sent: bytes, streams: bool
-) -> RawAnswer:
-    return await post(path, sent, request)
+) -> Awaitable[RawAnswer]:
+    return post(path, sent, request)

@@ -1,6 +1,6 @@
 """Items of the Responses API, and the parts that they are here."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from turnmill.domain.content import Message, Native, Part, Text, ToolCall, ToolOutput
@@ -13,6 +13,7 @@ from turnmill_worker.providers.pairing import (
     paired,
     said_arguments_of,
     whole_pairs,
+    words_of,
 )
 from turnmill_worker.providers.untrusted import joined, mapping, mappings, text
 
@@ -34,9 +35,17 @@ ANSWERED = frozenset(
 _KEPT = (ANSWERED | {"mcp_list_tools", "reasoning"}) - {"image_generation_call"}
 
 
-def input_of(messages: Iterable[Message], *, held: Sequence[Message] = ()) -> list[Any]:
+def input_of(
+    messages: Sequence[Message],
+    *,
+    history: Sequence[Message] = (),
+    held: Sequence[Message] = (),
+) -> list[Any]:
     """Return the messages as `input`; `held` are those that the thread behind them holds."""
-    said = paired(messages, dialect=_DIALECT, held=held)
+    words = None if held else words_of(history, messages)
+    if words is not None:
+        return [_item(role, said) for role, said in words] or _nothing_said()
+    said = paired([*history, *messages], dialect=_DIALECT, held=held)
     items: list[Any] = []
     for message in said:
         parts = message.parts
@@ -44,7 +53,11 @@ def input_of(messages: Iterable[Message], *, held: Sequence[Message] = ()) -> li
             items.append(_item(message.role, only.text))  # most are
         else:
             items += _items(message)
-    return items or [{"role": "user", "content": NO_WORDS}]
+    return items or _nothing_said()
+
+
+def _nothing_said() -> list[Any]:
+    return [{"role": "user", "content": NO_WORDS}]
 
 
 def parts_of(output: Sequence[Mapping[str, Any]], *, keep: bool, called: bool) -> list[Part]:

@@ -91,7 +91,7 @@ def body_of(
     elif chain and request.thread_ref:
         body["input"] = input_of(request.messages)
     else:
-        body["input"] = input_of([*request.history, *request.messages])
+        body["input"] = input_of(request.messages, history=request.history)
     if request.tools:
         _offer_tools(body, request, chain=chain or bool(conversation))
     if request.output_schema is not None:
