@@ -314,6 +314,23 @@ def test_polls_are_counted_on_the_attempt_that_they_are_about(store: Database) -
     assert attempt.outcome == "succeeded"
 
 
+def test_a_question_that_is_put_off_asks_nobody_and_is_not_counted(store: Database) -> None:
+    turn = in_background(store, rows.start(store))
+    for _ in range(3):
+        steps.due_now(store, turn)
+        waits = {"outcome": "not_now", "gives_attempt_back": True, "waits_for": "account"}
+        asked = steps.take_one(store, turn)
+        steps.end(store, asked, TurnState.WAITING, native_ref="bg_1", **waits)
+    with store.begin() as conn:
+        (attempt,) = turns.attempts_of(conn, turn)
+    assert attempt.polls == 0
+    steps.due_now(store, turn)
+    steps.end(store, steps.take_one(store, turn), provider_ref="bg_1")
+    with store.begin() as conn:
+        (attempt,) = turns.attempts_of(conn, turn)
+    assert (attempt.kind, attempt.polls, attempt.outcome) == ("send", 1, "succeeded")
+
+
 def test_a_poll_whose_worker_was_lost_is_an_attempt_of_its_own(store: Database) -> None:
     turn = in_background(store, rows.start(store))
     steps.due_now(store, turn)

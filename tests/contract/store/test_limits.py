@@ -145,6 +145,47 @@ def test_those_who_wait_for_it_are_recalled_and_no_others(store: Database) -> No
     assert recalled(store, FOR_ACCOUNT) == [other]
 
 
+def elsewhere(store: Database, target: int, *, waits_for: str, model: str = "large") -> TurnId:
+    """Return a turn that is put off at this target of its session."""
+    session = rows.start(store, provider="openai", fallback=[f"mock/{model}", "anthropic/tiny"])
+    turn = rows.send(store, session)
+    rows.run(
+        store,
+        turn,
+        TurnState.QUEUED,
+        outcome="not_now",
+        delay=timedelta(hours=1),
+        waits_for=waits_for,
+        gives_attempt_back=True,
+        target=target,
+    )
+    return turn
+
+
+def test_whoever_waits_with_all_his_targets_comes_when_the_first_of_them_opens(
+    store: Database,
+) -> None:
+    own, other = (elsewhere(store, target, waits_for=FOR_ACCOUNT) for target in (0, 2))
+    small = elsewhere(store, 0, waits_for=FOR_ACCOUNT, model="small")
+    with store.begin() as conn:
+        assert recall(conn, [FOR_ACCOUNT], provider="mock", model="huge", limit=10) == []
+        assert recall(conn, [FOR_ACCOUNT], provider="azure", limit=10) == []
+        found = recall(conn, [FOR_ACCOUNT], provider="mock", model="large", limit=1)
+        found += recall(conn, [FOR_ACCOUNT], provider="mock", model="large", limit=10)
+        assert [head.turn_id for head in found] == [own, other]
+        (last,) = recall(conn, [FOR_ACCOUNT], provider="anthropic", limit=10)
+        assert last.turn_id == small
+
+
+def test_a_limit_is_waited_for_by_whoever_is_to_ask_that_target(store: Database) -> None:
+    own, first, second = (elsewhere(store, target, waits_for=FOR_LIMIT) for target in (0, 1, 2))
+    with store.begin() as conn:
+        found = recall(conn, [FOR_LIMIT], provider="openai", limit=10)
+        assert [head.turn_id for head in found] == [own]
+        found = recall(conn, [FOR_LIMIT], provider="mock", limit=10)
+        assert {head.turn_id for head in found} == {first, second}  # as far as a text tells
+
+
 def test_whoever_is_recalled_can_be_claimed_at_once_and_has_spent_nothing(store: Database) -> None:
     turn = put_off(store)
     assert steps.take(store, turn) == []

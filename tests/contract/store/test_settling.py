@@ -379,7 +379,8 @@ def test_a_turn_that_is_put_off_spends_nothing_and_says_what_it_waits_for(store:
     assert steps.outcomes(store, claim.turn_id) == ["succeeded"]
     with store.begin() as conn:
         [attempt] = turns.attempts_of(conn, claim.turn_id)
-    assert (attempt.n, attempt.polls, attempt.fence) == (1, 3, claim.fence)
+    # Three claims more, and none has asked a provider for anything.
+    assert (attempt.n, attempt.polls, attempt.fence) == (1, 0, claim.fence)
 
 
 def test_a_turn_that_was_put_off_and_then_lost_has_a_row_for_each(store: Database) -> None:

@@ -16,7 +16,8 @@ from turnmill.domain.counting import most_tokens
 from turnmill_worker.providers.boundary import attempted, cost_of, usage_of
 from turnmill_worker.providers.port import Bounds, Request, Usage
 
-#: No model says more in one call. The setting `max_output_tokens` lets it say less.
+#: Hardly a model says more in one call: a provider that knows one says so. The setting
+#: `max_output_tokens` lets it say less.
 MOST_OUTPUT = 131_072
 
 #: Returns US dollars for provider, model and usage; None where nobody knows.
@@ -69,10 +70,14 @@ def input_bound(request: Request, thread: Sequence[Message] = ()) -> int | None:
     return most_tokens(said, others=others, tools=forms)
 
 
-def output_bound(settings: Mapping[str, Any], *names: str) -> int:
-    """Return how many tokens may be said: the first of these settings that says it."""
+def output_bound(settings: Mapping[str, Any], *names: str, most: int | None = None) -> int:
+    """Return how many tokens may be said: the first of these settings that says it.
+
+    No more than `most`, what the model says at all, where that is known.
+    """
+    most = MOST_OUTPUT if most is None else most
     for name in names:
         value = settings.get(name)
-        if type(value) is int and 0 < value <= MOST_OUTPUT:
+        if type(value) is int and 0 < value <= most:
             return value
-    return MOST_OUTPUT
+    return most

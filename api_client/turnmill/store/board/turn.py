@@ -32,7 +32,8 @@ FROM turnmill.turns t JOIN turnmill.sessions s ON s.id = t.session_id
 WHERE t.id = %(turn)s AND s.status <> '{SessionStatus.DELETED}'
 """
 _ATTEMPTS = f"""
-SELECT n, fence, step, kind, worker, started_at, ended_at, polls, outcome, error_code,
+SELECT n, fence, step, kind, worker, started_at, ended_at,
+    GREATEST(polls - put_off, 0) AS polls, outcome, error_code,
     provider_request_id, provider, model, input_tokens, output_tokens, cached_tokens,
     cache_write_tokens, cost_usd, provider_ms, first_token_ms, estimated
 FROM turnmill.attempts WHERE turn_id = %(turn)s ORDER BY fence DESC LIMIT {MOST}

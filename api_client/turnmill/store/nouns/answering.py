@@ -1,10 +1,11 @@
-"""Who has answered a turn, and why that was not its session's own provider."""
+"""Who was asked, who has answered, and why that was not the session's own provider."""
 
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, case, func, literal, select
 
 from turnmill.domain.states import TurnState
+from turnmill.store.records import AttemptRecord
 from turnmill.store.schema.tables import attempts, sessions, turns
 
 _ASKED = attempts.c.provider + literal("/") + attempts.c.asked_model
@@ -17,7 +18,17 @@ _LAST = (
     .correlate(turns)
     .scalar_subquery()
 )
+#: How often a provider was asked what has become of an attempt. Claims that were put off are none.
+ASKED_AGAIN = case(
+    (attempts.c.polls > attempts.c.put_off, attempts.c.polls - attempts.c.put_off), else_=0
+).label("polls")
 _HAS_REPLY = turns.c.state == TurnState.SUCCEEDED.value
+
+
+def attempt_columns() -> tuple[ColumnElement[Any], ...]:
+    """Return what an AttemptRecord is made of, in its order."""
+    shown = {**dict(attempts.c.items()), "polls": ASKED_AGAIN}
+    return tuple(shown[name] for name in AttemptRecord.__dataclass_fields__)
 
 
 def answered_by(*, last: Any = _LAST) -> ColumnElement[Any]:

@@ -13,7 +13,7 @@ from turnmill.domain.errors import TurnNotFound
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import FINAL, SessionStatus, TurnState
 from turnmill.store.codec import parts_from
-from turnmill.store.nouns.answering import answered_because, answered_by_here
+from turnmill.store.nouns.answering import answered_because, answered_by_here, attempt_columns
 from turnmill.store.readable import read_one
 from turnmill.store.records import AttemptRecord
 from turnmill.store.schema.tables import attempts, messages, sessions, turns
@@ -47,7 +47,7 @@ _SHOWN = {
 _OF_TURN = tuple(
     _SHOWN[name] for name in Outcome.__dataclass_fields__ if name not in {"parts", "attempts"}
 )
-_OF_ATTEMPT = tuple(attempts.c[name] for name in AttemptRecord.__dataclass_fields__)
+_OF_ATTEMPT = attempt_columns()
 _LAST = (
     select(func.max(attempts.c.fence))
     .where(attempts.c.turn_id == turns.c.id)

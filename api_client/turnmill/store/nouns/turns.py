@@ -26,7 +26,7 @@ from turnmill.store.engine import engine_of
 from turnmill.store.line.accept import accept
 from turnmill.store.line.endings import end_turns, queue_again
 from turnmill.store.line.head import lock_sessions, move_lines
-from turnmill.store.nouns.answering import answered_because, answered_by
+from turnmill.store.nouns.answering import answered_because, answered_by, attempt_columns
 from turnmill.store.nouns.copied_steps import first_step, take_along
 from turnmill.store.nouns.sessions import history
 from turnmill.store.readable import read_one, readable
@@ -133,9 +133,8 @@ def finished(conn: Connection, turn_ids: Sequence[TurnId]) -> list[TurnId]:
 
 def attempts_of(conn: Connection, turn_id: TurnId) -> list[AttemptRecord]:
     """Return all attempts of the turn, first one first."""
-    columns = [attempts.c[name] for name in AttemptRecord.__dataclass_fields__]
     rows = conn.execute(
-        select(*columns).where(attempts.c.turn_id == turn_id).order_by(attempts.c.fence)
+        select(*attempt_columns()).where(attempts.c.turn_id == turn_id).order_by(attempts.c.fence)
     )
     return [AttemptRecord(**row._mapping) for row in rows]
 

@@ -212,6 +212,7 @@ OF_ATTEMPT: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "outcome": lambda a, v, state: case(
             (state == TurnState.CANCELLED.value, TurnState.CANCELLED.value), else_=v.outcome
         ),
+        "put_off": lambda a, v, state: a.put_off + _one_if(v.waits_for.is_not(None)),
         "error_code": lambda a, v, state: v.error_code,
         "error_detail": lambda a, v, state: v.error_detail,
         "provider_request_id": lambda a, v, state: v.request_id,

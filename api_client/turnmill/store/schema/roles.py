@@ -41,6 +41,7 @@ VIEWED: Mapping[str, Sequence[str]] = MappingProxyType(
         ),
         "attempts": (
             *("turn_id", "fence", "n", "kind", "worker", "started_at", "ended_at", "polls"),
+            *("put_off",),
             *("provider", "asked_model"),
             *("outcome", "error_code", "provider_request_id", "model"),
             *("input_tokens", "output_tokens"),

@@ -302,7 +302,8 @@ attempts = Table(
     Column("worker", Text, nullable=False),
     Column("started_at", Timestamp, nullable=False, server_default=db_now()),
     Column("ended_at", Timestamp),
-    Column("polls", Integer, nullable=False, server_default="0"),  # later claims that asked for it
+    Column("polls", Integer, nullable=False, server_default="0"),  # later claims of it
+    Column("put_off", Integer, nullable=False, server_default="0"),  # claims that came to no call
     Column("outcome", Text),
     Column("error_code", Text),
     Column("error_detail", Text),

@@ -216,7 +216,9 @@ INVARIANTS: tuple[Invariant, ...] = (
                 t.attempt < 0 OR t.attempt > t.max_attempts OR t.lost > {LOSSES_TO_DEATH}
                 OR t.claims <> (
                     SELECT COALESCE(sum(1 + a.polls), 0) FROM turnmill.attempts a
-                    WHERE a.turn_id = t.id))
+                    WHERE a.turn_id = t.id)
+                OR EXISTS (SELECT 1 FROM turnmill.attempts a
+                    WHERE a.turn_id = t.id AND (a.put_off < 0 OR a.put_off > 1 + a.polls)))
         """,
     ),
     Invariant(

@@ -17,6 +17,7 @@ from turnmill_worker.providers.http import RawAnswer, Vendor, encoded, headers_o
 from turnmill_worker.providers.keys import account_of
 from turnmill_worker.providers.openai import chat, conversations, responses
 from turnmill_worker.providers.openai.asking import Asking, Body, followed
+from turnmill_worker.providers.openai.bounds import most_output_of
 from turnmill_worker.providers.openai.keeping import (
     CONVERSATION,
     api_of,
@@ -94,7 +95,8 @@ class OpenAIProvider:
         if api_of(request) == "chat":
             names = ("max_output_tokens", "max_completion_tokens", "max_tokens")
         asked = tier(request.settings.get("service_tier"))
-        told, said = input_bound(request, thread), output_bound(request.settings, *names)
+        told, most = input_bound(request, thread), most_output_of(request.model)
+        said = output_bound(request.settings, *names, most=most)
         if told is not None and request.settings.get("prompt"):
             told += _OF_PROMPT
         if told is not None and request.thread_ref:
