@@ -5,10 +5,12 @@ from tests.mutants.mutants import Mutant
 from tests.mutants.of_budgets import OF_BUDGETS
 from tests.mutants.of_fairness import OF_FAIRNESS
 from tests.mutants.of_fallback import OF_FALLBACK
+from tests.mutants.of_limits import OF_LIMITS
 
 MUTANTS: dict[str, Mutant] = {
     **OF_THE_PROTOCOL,
     **OF_BUDGETS,
     **OF_FAIRNESS,
     **OF_FALLBACK,
+    **OF_LIMITS,
 }

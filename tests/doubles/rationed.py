@@ -1,0 +1,86 @@
+"""A stand-in for OpenAI that allows so many requests a minute, says so in its headers, and means it."""
+
+import asyncio
+import threading
+import time
+from concurrent.futures import Future
+from typing import Any
+
+from aiohttp import web
+
+from tests.doubles.openai_server import KEY, OpenAIDouble
+from tests.doubles.vendor_double import Answer, Call, Refused, Response
+
+
+class RationedDouble(OpenAIDouble):
+    """What is left refills evenly, as at the vendor; who asks for more gets a 429."""
+
+    def __init__(self, *, per_minute: int, left: float) -> None:
+        super().__init__()
+        self.per_minute = per_minute
+        self.began: list[float] = []  #: `time.monotonic()` of each call of a model
+        self.refused = 0
+        self.full_in: float | None = None  #: what it says, in seconds, where that is not so
+        self._left = left
+        self._at = time.monotonic()
+
+    def allow(self, left: float) -> None:
+        """Let so many be left from now on, and forget what was asked before."""
+        self._left, self._at = left, time.monotonic()
+        self.began.clear()
+        self.refused, self.full_in = 0, None
+
+    def reply_headers(self) -> dict[str, str]:
+        self._refill()
+        until_full = (self.per_minute - self._left) * 60 / self.per_minute
+        until_full = until_full if self.full_in is None else self.full_in
+        return {
+            **super().reply_headers(),
+            "x-ratelimit-limit-requests": str(self.per_minute),
+            "x-ratelimit-remaining-requests": str(max(0, int(self._left))),
+            "x-ratelimit-reset-requests": f"{max(until_full, 0):.3f}s",
+        }
+
+    async def _through(
+        self, fault: str, request: web.Request, call: Call, answer: Answer
+    ) -> Response:
+        if call.method == "POST":
+            self.began.append(time.monotonic())
+            self._refill()
+            if self._left < 1:
+                self.refused += 1
+                raise Refused(429, "rate_limit_exceeded", "Rate limit reached for requests.")
+            self._left -= 1
+        return await super()._through(fault, request, call, answer)
+
+    def _refill(self) -> None:
+        now = time.monotonic()
+        self._left = min(self.per_minute, self._left + (now - self._at) * self.per_minute / 60)
+        self._at = now
+
+
+class RationedVendor:
+    """The stand-in, on a thread of its own."""
+
+    def __init__(self, **given: Any) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self.double = RationedDouble(**given)
+        self._run(self.double.start())
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a worker needs to find it."""
+        return {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": self.double.base_url}
+
+    def stop(self) -> None:
+        """Close all connections, and end the thread."""
+        self._run(self.double.stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=5)
+        self._loop.close()
+
+    def _run(self, work: Any) -> None:
+        done: Future[Any] = asyncio.run_coroutine_threadsafe(work, self._loop)
+        done.result(timeout=10)
