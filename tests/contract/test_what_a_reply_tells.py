@@ -11,11 +11,12 @@ from tests.doubles import streams
 from tests.doubles.raw_vendor import RawVendor, http, stream
 from tests.doubles.vendor_thread import VendorThread
 from tests.validators import anthropic_messages, openai_chat, openai_responses
-from turnmill import Citation, Client, FinishReason, Refusal
+from turnmill import Citation, Client, FinishReason, Refusal, TurnFailed
 from turnmill.domain.bounds import MOST_PARTS
 from turnmill.domain.content import Message, Native, Part, Text
 from turnmill.domain.replying import citations_in, finish_reason_of, reasoning_in, refusal_in
 from turnmill.domain.summaries import opening
+from turnmill.show.wording import said, sources_of
 from turnmill.testing import memory_client
 from turnmill_worker.providers.anthropic import messages
 from turnmill_worker.providers.openai import chat, responses
@@ -377,3 +378,29 @@ def test_a_refused_turn_is_told_and_the_next_one_is_asked_without_it(
         False,
     ]
     assert anthropic_messages.violations(third) == []
+
+
+def test_in_a_terminal_what_is_cited_has_numbers_and_its_sources_stand_below() -> None:
+    twice = [*BLOCKS, {"type": "text", "text": " At all.", "citations": [ON_THE_WEB]}]
+    assert said(of_messages(*twice).parts).splitlines() == [
+        "According to the atlas, Rome is warm. [1] Oslo is not. [2] At all. [2]",
+        "",
+        "[1] Atlas: file_1",
+        "[2] Oslo: https://oslo.example",
+    ]
+    assert sources_of(of_responses(SAID).parts).splitlines() == [
+        "",
+        "[1] Atlas: https://atlas.example",
+    ]
+    assert sources_of([Text("Rome.")]) == ""
+
+
+def test_the_mock_ends_as_it_is_told(client: Client) -> None:
+    session = client.sessions.create(user_id="ada", provider="mock")
+    told = {"mock": {"reply": "I would rather not.", "finish_reason": "refusal"}}
+    reply = client.send(session, "A virus", metadata=told).result(timeout=WAIT)
+    assert (reply.finish_reason, reply.text) == (FinishReason.REFUSAL, "I would rather not.")
+    assert reply.refusal == Refusal(explanation="I would rather not.")
+    odd = client.send(session, "A virus", metadata={"mock": {"finish_reason": "tool_calls"}})
+    with pytest.raises(TurnFailed):
+        odd.result(timeout=WAIT)

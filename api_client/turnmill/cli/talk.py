@@ -73,6 +73,10 @@ def open_session(
     )
 
 
+#: Tiers that nothing is said of.
+_USUAL = frozenset({None, "", "default", "standard"})
+
+
 def line_about(reply: Reply) -> str:
     """Return where the time and the tokens went, in one line."""
     parts = [
@@ -90,6 +94,10 @@ def line_about(reply: Reply) -> str:
         parts.append(f"answered by {reply.answered_by} ({reply.answered_because})")
     if len(reply.attempts) > 1:
         parts.append(f"{len(reply.attempts)} attempts")
+    if reply.service_tier not in _USUAL:
+        parts.append(f"in tier {reply.service_tier}")
     if reply.finish_reason != "stop":
-        parts.append(f"ended by {reply.finish_reason}")
+        refusal = reply.refusal
+        why = f" ({refusal.category})" if refusal is not None and refusal.category else ""
+        parts.append(f"ended by {reply.finish_reason}{why}")
     return ", ".join(parts)

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from turnmill.domain import content
 from turnmill.domain.content import Part
+from turnmill.domain.replying import Citation, citations_in
 from turnmill.domain.states import SessionStatus, ToolCallState, TurnState
 
 _STYLES: Mapping[str, str] = MappingProxyType(
@@ -42,9 +43,45 @@ _UNITS = ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min"), (60, "min", 1, "s"
 
 
 def said(parts: Sequence[Part]) -> str:
-    """Return the text of a message; what else it holds stands in brackets on lines of its own."""
-    shown = [one.text if isinstance(one, content.Text) else f"\n[{one.kind}]\n" for one in parts]
-    return "".join(shown).strip("\n") if len(shown) > 1 else "".join(shown)
+    """Return the text of a message; what else it holds stands in brackets on lines of its own.
+
+    What it cites has numbers where it does, and its sources stand at the end.
+    """
+    if len(parts) == 1 and isinstance(only := parts[0], content.Text):
+        return only.text
+    sources: list[str] = []
+    words = "".join([_shown(one, sources) for one in parts]).strip("\n")
+    return "\n".join([words, *_numbered(sources)])
+
+
+def sources_of(parts: Sequence[Part]) -> str:
+    """Return a line for each source that is cited, with the number that it has in `said`."""
+    sources: list[str] = []
+    for one in parts:
+        _shown(one, sources)
+    return "\n".join(_numbered(sources))
+
+
+def _shown(part: Part, sources: list[str]) -> str:
+    """Return how a part is shown; sources that it is the first to cite are added to the others."""
+    if isinstance(part, content.Text):
+        return part.text
+    cited = [_named(one) for one in citations_in([part])]
+    if not cited:
+        return f"\n[{part.kind}]\n"
+    sources += [one for one in dict.fromkeys(cited) if one not in sources]
+    return "".join(f" [{sources.index(one) + 1}]" for one in dict.fromkeys(cited))
+
+
+def _named(source: Citation) -> str:
+    """Return what a source is called, on one line."""
+    where = source.url or source.file_id
+    return ": ".join(filter(None, (source.title, where))) or source.quote or "unnamed"
+
+
+def _numbered(sources: Sequence[str]) -> list[str]:
+    lines = [f"[{n}] {' '.join(one.split())}" for n, one in enumerate(sources, 1)]
+    return ["", *lines] if lines else []
 
 
 def json_text(value: object) -> str:

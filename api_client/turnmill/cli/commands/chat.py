@@ -19,7 +19,7 @@ from turnmill.domain.states import TurnState
 from turnmill.show.tables import print_json
 from turnmill.show.terminal import on_one_line, tell
 from turnmill.show.turn_view import as_document, look_at
-from turnmill.show.wording import said
+from turnmill.show.wording import said, sources_of
 
 if TYPE_CHECKING:
     from turnmill.store.records import SessionRecord
@@ -110,6 +110,8 @@ class Chat:
             if not self._as_json:
                 if not self._streams:
                     tell(said(reply.parts))
+                elif sources := sources_of(reply.parts):
+                    tell(sources)
                 say(line_about(reply), dim=True)
         if self._as_json:
             print_json(as_document(look_at(self._client, turn, text=True)))

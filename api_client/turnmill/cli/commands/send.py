@@ -17,7 +17,7 @@ from turnmill.domain.errors import InvalidText, NoReply, TurnTimeout
 from turnmill.show.tables import print_json
 from turnmill.show.terminal import tell
 from turnmill.show.turn_view import as_document, look_at
-from turnmill.show.wording import said
+from turnmill.show.wording import said, sources_of
 
 if TYPE_CHECKING:
     from turnmill.sync.client import Client
@@ -122,6 +122,8 @@ def _watch(turn: Turn, *, timeout: float | None, as_json: bool) -> int:
         advise(f"next: turnmill turns show {turn.id}")
         return STILL_RUNNING if isinstance(error, TurnTimeout) else FAILED
     if not as_json:
+        if sources := sources_of(reply.parts):
+            tell(sources)
         say(f"turn {turn.id}: {line_about(reply)}")
     return OK
 

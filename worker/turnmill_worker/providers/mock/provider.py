@@ -203,7 +203,7 @@ class MockProvider:
         seen = _messages_before(request)
         calls = script.calls_in(request)
         text = script.before_calls if calls else self._text(request, script, seen)
-        finish_reason = "tool_calls" if calls else "stop"
+        finish_reason = "tool_calls" if calls else script.finish_reason
         if (most := _most_said(request)) is not None and len(text) > most:
             text, finish_reason = text[:most], "length"
         parts: Sequence[Part] = (Text(text), *calls) if text or not calls else calls

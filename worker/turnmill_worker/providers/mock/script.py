@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from turnmill.domain.content import Message, ToolCall
 from turnmill.domain.errors import Rejected
+from turnmill.domain.replying import FinishReason
 from turnmill_worker.providers.mock.heard import OUTPUTS, outputs_in
 from turnmill_worker.providers.parameters import setting_refused
 from turnmill_worker.providers.port import Request
@@ -40,6 +41,7 @@ _KEYS = frozenset(
         "calls",
         "chunks",
         "faults",
+        "finish_reason",
         "latency",
         "replies",
         "reply",
@@ -84,6 +86,7 @@ class Script:
     reply: str | None = field(default=None, repr=False)
     chunks: Sequence[str] = field(default=(), repr=False)  #: the reply, in the pieces that come
     tokens_per_second: float | None = None
+    finish_reason: str = FinishReason.STOP  #: of its answer
     before_calls: str = field(default="", repr=False)  #: what is said beside the calls
     rounds: Sequence[Sequence[Planned]] = ()  #: the calls of each step, before there is an answer
     retry_after: timedelta | None = None
@@ -105,6 +108,7 @@ class Script:
             reply=reply,
             chunks=chunks,
             tokens_per_second=_rate(script.get("tokens_per_second")),
+            finish_reason=_ending(script.get("finish_reason")),
             before_calls=_text(script.get("before_calls"), "before_calls") or "",
             rounds=_rounds(script),
             retry_after=_seconds(script.get("retry_after")),
@@ -236,6 +240,15 @@ def _text(value: object, name: str) -> str | None:
     if value is None or isinstance(value, str):
         return value
     raise _refused(f"{name} is a text")
+
+
+def _ending(value: object) -> str:
+    if value is None:
+        return FinishReason.STOP
+    words = [one.value for one in FinishReason if one is not FinishReason.TOOL_CALLS]
+    if value not in words:
+        raise _refused("finish_reason is " + " or ".join(words))
+    return str(value)
 
 
 def _count(value: object, name: str, *, least: int, most: int = _MOST) -> int:
