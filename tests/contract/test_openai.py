@@ -93,7 +93,7 @@ async def test_chat_completions_serve_servers_without_responses(
     assert openai_double.last.path == "/v1/chat/completions"
     assert openai_double.last.body == {
         "model": "gpt-5-mini",
-        "max_tokens": 64,
+        "max_completion_tokens": 64,
         "temperature": 0.5,
         "messages": [
             {"role": "system", "content": "Be brief."},

@@ -40,6 +40,21 @@ def test_chat_completions_are_asked_by_the_names_that_they_have() -> None:
     assert own["reasoning_effort"] == "high"  # a name of its own goes before
 
 
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("gpt-5-mini", "max_completion_tokens"),
+        ("o3", "max_completion_tokens"),
+        ("gpt-4o", "max_tokens"),
+        ("qwen3", "max_tokens"),
+    ],
+)
+def test_a_chat_is_bounded_by_the_name_that_its_model_takes(model: str, name: str) -> None:
+    body = chat.body_of(a_request(model=model, settings={"max_output_tokens": 99}))
+    assert {one: body[one] for one in body if one.startswith("max_")} == {name: 99}
+    assert openai_chat.violations(body) == []
+
+
 def test_a_server_with_more_in_a_setting_than_openai_is_sent_it_as_it_is() -> None:
     routed = {"reasoning": {"effort": "low", "exclude": True}, "text": "plain"}
     body = chat.body_of(asked(**routed))

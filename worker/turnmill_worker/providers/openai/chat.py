@@ -52,6 +52,9 @@ _SETTINGS: Mapping[str, tuple[Mapping[str, str], frozenset[str]]] = MappingProxy
     }
 )
 
+#: They refuse the older name of `max_output_tokens`, which servers of others may know alone.
+_THINKING = ("gpt-5", "o1", "o3", "o4")
+
 _RESERVED = TOOLS | {"messages", "model", "n", "store", "stream", "stream_options"}
 
 _FINISH = MappingProxyType(
@@ -66,10 +69,11 @@ _FINISH = MappingProxyType(
 
 
 def body_of(request: Request) -> dict[str, Any]:
-    """Return the JSON body; `max_output_tokens` goes by its older name here."""
+    """Return the JSON body; `max_output_tokens` goes by a name of its own here."""
     body = vendor_parameters(request.settings, reserved=reserved_of(request, reserved=_RESERVED))
     if "max_output_tokens" in body:
-        body["max_tokens"] = body.pop("max_output_tokens")
+        newer = request.model.startswith(_THINKING)
+        body["max_completion_tokens" if newer else "max_tokens"] = body.pop("max_output_tokens")
     for setting, (known, fields) in _SETTINGS.items():
         _put_as(body, setting, known=known, fields=fields)
     system = [Message.of("system", request.system_prompt)] if request.system_prompt else []
