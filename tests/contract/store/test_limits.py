@@ -1,6 +1,7 @@
 """Limits as rows: what all workers together are given, and what one that is gone gives back."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import update
@@ -25,7 +26,9 @@ from turnmill.store.nouns.limits import (
     take,
 )
 from turnmill.store.schema.limit_tables import permits
+from turnmill.store.schema.tables import turns as turn_rows
 from turnmill.store.types import db_after
+from turnmill.store.upkeep.invariants import violations
 
 KEY = LimitKey(provider="mock", model="m")
 pytestmark = pytest.mark.usefixtures("sound")
@@ -143,6 +146,22 @@ def test_those_who_wait_for_it_are_recalled_and_no_others(store: Database) -> No
     assert recalled(store, FOR_LIMIT) == [bulk]
     assert recalled(store, FOR_LIMIT) == []
     assert recalled(store, FOR_ACCOUNT) == [other]
+
+
+def broken(store: Database, turn: TurnId, **values: Any) -> set[str]:
+    """Return which promises are broken where the turn says this."""
+    with store.begin() as conn:
+        conn.execute(update(turn_rows).where(turn_rows.c.id == turn).values(**values))
+        return {one.name for one in violations(conn) if one.turn_id == turn}
+
+
+def test_waiting_that_costs_an_attempt_or_does_not_say_for_what_is_found(store: Database) -> None:
+    turn = put_off(store)
+    assert broken(store, turn, waits_for=None) == {"waiting_says_for_what"}
+    assert broken(store, turn, waits_for=FOR_LIMIT, attempt=steps.turn(store, turn).max_attempts) == {
+        "waiting_costs_no_attempt"
+    }
+    assert broken(store, turn, attempt=0) == set()
 
 
 def elsewhere(store: Database, target: int, *, waits_for: str, model: str = "large") -> TurnId:

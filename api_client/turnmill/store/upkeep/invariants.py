@@ -16,6 +16,7 @@ from turnmill.store.types import Timestamp
 from turnmill.store.upkeep.invariant import Invariant
 from turnmill.store.upkeep.invariants_of_budgets import OF_BUDGETS
 from turnmill.store.upkeep.invariants_of_events import OF_EVENTS
+from turnmill.store.upkeep.invariants_of_limits import OF_LIMITS
 from turnmill.store.upkeep.invariants_of_steps import OF_STEPS
 
 _FINAL = sql_list(frozenset(FINAL))
@@ -299,6 +300,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     *OF_EVENTS,
     *OF_STEPS,
     *OF_BUDGETS,
+    *OF_LIMITS,
 )
 
 #: Holds only when everything that was accepted has had the time to end.
