@@ -107,7 +107,7 @@ def test_a_model_that_hangs_is_left_alone_by_all_and_asked_again_by_one(
 ) -> None:
     double.always = "hang"
     hanging = [send(client, timeout=150) for _ in range(20)]
-    until(lambda: client.accounts.list(), within=timedelta(seconds=45))
+    until(client.accounts.list, within=timedelta(seconds=45))
     (closed,) = client.accounts.list()
     assert (closed.kind, closed.code, closed.model) == ("breaker", "hangs", MODEL)
     asked = len(double.began)

@@ -1,6 +1,5 @@
 """Why a reply ended, whom it cites and what was thought: kept as it came, and told in our words."""
 
-import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -150,40 +149,33 @@ def test_a_reply_that_cites_more_than_a_message_has_parts_keeps_all_its_words() 
     assert len(citations_in(found.parts)) == 300
 
 
-def test_citations_come_in_a_stream_as_they_come_at_once() -> None:
-    async def streamed() -> Done:
-        events = [
-            {"type": "message_start", "message": a_message(stop=None)},  # type: ignore[arg-type]
-            {
-                "type": "content_block_start",
-                "index": 0,
-                "content_block": {"type": "text", "text": "", "citations": []},
-            },
-            *(
-                {"type": "content_block_delta", "index": 0, "delta": delta}
-                for delta in (
-                    {"type": "text_delta", "text": "Rome is "},
-                    {"type": "citations_delta", "citation": QUOTED},
-                    {"type": "text_delta", "text": "warm."},
-                )
-            ),
-            {"type": "content_block_stop", "index": 0},
-            {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {}},
-            {"type": "message_stop"},
-        ]
-        async with RawVendor() as vendor:
-            vendor.meet(stream([streams.written(one) for one in events]))
-            provider = vendor.provider("messages")
-            found = await provider.send(a_request(settings={"thread": "client"}), emit=heard)
-            await provider.aclose()
-        assert isinstance(found, Done)
-        return found
+@pytest.mark.anyio
+async def test_citations_come_in_a_stream_as_they_come_at_once() -> None:
+    deltas: list[dict[str, Any]] = [
+        {"type": "text_delta", "text": "Rome is "},
+        {"type": "citations_delta", "citation": QUOTED},
+        {"type": "text_delta", "text": "warm."},
+    ]
+    block = {"type": "text", "text": "", "citations": []}
+    events: list[dict[str, Any]] = [
+        {"type": "message_start", "message": {**a_message(), "stop_reason": None}},
+        {"type": "content_block_start", "index": 0, "content_block": block},
+        *({"type": "content_block_delta", "index": 0, "delta": one} for one in deltas),
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {}},
+        {"type": "message_stop"},
+    ]
+    said: list[str] = []
 
     async def heard(piece: str) -> None:
         said.append(piece)
 
-    said: list[str] = []
-    found = asyncio.run(streamed())
+    async with RawVendor() as vendor:
+        vendor.meet(stream([streams.written(one) for one in events]))
+        provider = vendor.provider("messages")
+        found = await provider.send(a_request(), emit=heard)
+        await provider.aclose()
+    assert isinstance(found, Done)
     assert "".join(said) == found.text == "Rome is warm."
     assert found.parts == of_messages({**BLOCKS[1], "citations": [QUOTED]}).parts
 
@@ -252,7 +244,7 @@ def test_a_reply_that_tells_nothing_more_is_one_text() -> None:
     ],
 )
 def test_what_makes_no_sense_in_an_item_is_as_if_it_were_absent(item: str) -> None:
-    parts = [Text("Rome."), Native(provider="openai", item=item)]
+    parts: list[Part] = [Text("Rome."), Native(provider="openai", item=item)]
     assert all(one in (Citation(), Citation(text="")) for one in citations_in(parts))
     assert reasoning_in(parts) == ""
     assert refusal_in(parts) == Refusal(explanation="Rome.")

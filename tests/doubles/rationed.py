@@ -1,4 +1,4 @@
-"""A stand-in for OpenAI that allows so many requests a minute, says so in its headers, and means it."""
+"""A stand-in for OpenAI that allows so many requests a minute, says so, and means it."""
 
 import asyncio
 import threading

@@ -9,7 +9,8 @@ import click
 
 from turnmill.cli.context import current_user
 from turnmill.cli.short_ids import session_of
-from turnmill.show.wording import dollars, duration, percent, tokens
+from turnmill.show.terminal import tell
+from turnmill.show.wording import dollars, duration, percent, said, sources_of, tokens
 
 if TYPE_CHECKING:
     from turnmill.store.records import SessionRecord
@@ -75,6 +76,13 @@ def open_session(
 
 #: Tiers that nothing is said of.
 _USUAL = frozenset({None, "", "default", "standard"})
+
+
+def tell_reply(reply: Reply, *, streamed: bool) -> None:
+    """Print a reply; of one whose words were shown as they came, the sources that it names."""
+    told = sources_of(reply.parts) if streamed else said(reply.parts)
+    if told or not streamed:
+        tell(told)
 
 
 def line_about(reply: Reply) -> str:

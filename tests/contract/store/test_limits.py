@@ -158,9 +158,9 @@ def broken(store: Database, turn: TurnId, **values: Any) -> set[str]:
 def test_waiting_that_costs_an_attempt_or_does_not_say_for_what_is_found(store: Database) -> None:
     turn = put_off(store)
     assert broken(store, turn, waits_for=None) == {"waiting_says_for_what"}
-    assert broken(store, turn, waits_for=FOR_LIMIT, attempt=steps.turn(store, turn).max_attempts) == {
-        "waiting_costs_no_attempt"
-    }
+    assert broken(
+        store, turn, waits_for=FOR_LIMIT, attempt=steps.turn(store, turn).max_attempts
+    ) == {"waiting_costs_no_attempt"}
     assert broken(store, turn, attempt=0) == set()
 
 

@@ -11,15 +11,15 @@ import click
 
 from turnmill.cli import OK
 from turnmill.cli.context import advise, code_of, json_option, open_client, say, show_error
-from turnmill.cli.talk import conversation_options, line_about, open_session
+from turnmill.cli.talk import conversation_options, line_about, open_session, tell_reply
 from turnmill.cli.waiting import spinner
 from turnmill.cli.watching import watch
 from turnmill.domain.errors import NoReply, TurnmillError
 from turnmill.domain.states import TurnState
 from turnmill.show.tables import print_json
-from turnmill.show.terminal import on_one_line, tell
+from turnmill.show.terminal import on_one_line
 from turnmill.show.turn_view import as_document, look_at
-from turnmill.show.wording import said, sources_of
+from turnmill.show.wording import said
 
 if TYPE_CHECKING:
     from turnmill.store.records import SessionRecord
@@ -108,10 +108,7 @@ class Chat:
         else:
             self.answered += 1
             if not self._as_json:
-                if not self._streams:
-                    tell(said(reply.parts))
-                elif sources := sources_of(reply.parts):
-                    tell(sources)
+                tell_reply(reply, streamed=self._streams)
                 say(line_about(reply), dim=True)
         if self._as_json:
             print_json(as_document(look_at(self._client, turn, text=True)))

@@ -9,7 +9,7 @@ import click
 
 from turnmill.cli import FAILED, INTERRUPTED, OK, STILL_RUNNING
 from turnmill.cli.context import advise, json_option, open_client, say, show_error
-from turnmill.cli.talk import conversation_options, line_about, open_session
+from turnmill.cli.talk import conversation_options, line_about, open_session, tell_reply
 from turnmill.cli.waiting import waiting
 from turnmill.cli.watching import print_events, watch
 from turnmill.domain.arguments import wait_seconds
@@ -17,7 +17,6 @@ from turnmill.domain.errors import InvalidText, NoReply, TurnTimeout
 from turnmill.show.tables import print_json
 from turnmill.show.terminal import tell
 from turnmill.show.turn_view import as_document, look_at
-from turnmill.show.wording import said, sources_of
 
 if TYPE_CHECKING:
     from turnmill.sync.client import Client
@@ -122,8 +121,7 @@ def _watch(turn: Turn, *, timeout: float | None, as_json: bool) -> int:
         advise(f"next: turnmill turns show {turn.id}")
         return STILL_RUNNING if isinstance(error, TurnTimeout) else FAILED
     if not as_json:
-        if sources := sources_of(reply.parts):
-            tell(sources)
+        tell_reply(reply, streamed=True)
         say(f"turn {turn.id}: {line_about(reply)}")
     return OK
 
@@ -141,7 +139,7 @@ def _wait(client: Client, turn: Turn, *, timeout: float | None, as_json: bool) -
         code = STILL_RUNNING if isinstance(error, TurnTimeout) else FAILED
     else:
         if not as_json:
-            tell(said(reply.parts))
+            tell_reply(reply, streamed=False)
             say(f"turn {turn.id}: {line_about(reply)}")
         code = OK
     if as_json:

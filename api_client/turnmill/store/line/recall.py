@@ -19,7 +19,7 @@ def recall(
     """Make due, and return, up to `limit` turns that wait for this; interactive ones first.
 
     Those that would come soonest are recalled first. What somebody works with at this moment is
-    left out: it comes in its own time. Without a model, those of all models of the provider. Whoever
+    left out: it comes in its own time. Without a model, those of all models of the provider. Who
     may be answered by a fallback, too, waits for that as well.
     """
     found: list[SessionId] = []

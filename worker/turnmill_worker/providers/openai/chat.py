@@ -108,9 +108,9 @@ def _put_as(
     if not isinstance(given, dict) or given.keys() - fields:
         return
     del body[setting]
-    for field, name in known.items():
+    for field, here in known.items():
         if given.get(field) is not None:
-            body.setdefault(name, given[field])
+            body.setdefault(here, given[field])
 
 
 def reply_of(payload: Mapping[str, Any], *, request_id: str) -> Done:

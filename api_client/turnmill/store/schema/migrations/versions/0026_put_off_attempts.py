@@ -11,7 +11,9 @@ serves = "0007"
 
 def upgrade() -> None:
     """Apply; what was put off before still counts as asked for."""
-    op.add_column("attempts", sa.Column("put_off", sa.Integer(), server_default="0", nullable=False))
+    op.add_column(
+        "attempts", sa.Column("put_off", sa.Integer(), server_default="0", nullable=False)
+    )
 
 
 def downgrade() -> None:
