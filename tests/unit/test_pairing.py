@@ -3,9 +3,13 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from tests import contents
 from turnmill.domain.content import Image, Message, Native, Part, Text, ToolCall, ToolOutput
 from turnmill.domain.errors import Rejected
+from turnmill.store.codec import StoredHistory, content_of
 from turnmill_worker.providers.pairing import (
     NO_OUTPUT,
     Dialect,
@@ -13,6 +17,7 @@ from turnmill_worker.providers.pairing import (
     name_of_tool,
     paired,
     said_arguments_of,
+    words_of,
 )
 
 ANY = Dialect(api="any", id_max=40)
@@ -171,3 +176,46 @@ def test_what_nobody_can_be_sent_is_an_error() -> None:
 def test_a_plain_conversation_is_sent_without_a_copy_of_its_messages() -> None:
     plain = [user(), Message.of("assistant", "Paris."), user()]
     assert all(one is other for one, other in zip(paired(plain, dialect=ANY), plain, strict=True))
+
+
+def stored(said: list[Message]) -> StoredHistory:
+    return StoredHistory.of_rows([(one.role, content_of(one.parts)) for one in said])
+
+
+plain = st.builds(
+    Message,
+    st.sampled_from(["user", "assistant", "system"]),
+    (st.sampled_from(["", " \n"]) | contents.words).map(lambda text: (Text(text),)),
+)
+
+
+@given(st.lists(plain, max_size=6), st.lists(plain, max_size=3))
+def test_a_plain_history_that_is_read_as_words_says_what_its_messages_say(
+    before: list[Message], said: list[Message]
+) -> None:
+    whole = [(one.role, one.text) for one in sent(*before, *said)]
+    assert words_of(stored(before), said) == whole
+
+
+@given(st.lists(contents.messages | plain, max_size=6), st.lists(contents.messages | plain))
+def test_whatever_is_more_than_words_is_not_read_as_words(
+    before: list[Message], said: list[Message]
+) -> None:
+    all_of = [*before, *said]
+    is_plain = all(
+        one.role != "tool" and [type(part) for part in one.parts] == [Text] for one in all_of
+    )
+    assert (words_of(stored(before), said) is not None) == is_plain
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        '[["user", [{"type": "text", "text": 5}]]]',
+        '[["user", [{"type": "text", "text": "hello", "language": "en"}]]]',
+        '[["user", "hello"]]',
+        "{",
+    ],
+)
+def test_what_nobody_can_read_is_left_to_whoever_looks_at_the_messages(odd: str) -> None:
+    assert words_of(StoredHistory(odd), []) is None
