@@ -11,8 +11,14 @@ from turnmill.net.public_address import Reach, is_public, target_of
 
 #: One private host in the forms in which it passes for something else, and others like it.
 PRIVATE_URLS = [
-    *(f"http://{host}/" for host in ("127.0.0.1", "127.1", "127.0.1", "0", "0.0.0.0", "127.0.0.1.")),
-    *(f"http://{host}/" for host in ("2130706433", "0x7f000001", "0x7F.0x0.0x0.0x1", "017700000001")),
+    *(
+        f"http://{host}/"
+        for host in ("127.0.0.1", "127.1", "127.0.1", "0", "0.0.0.0", "127.0.0.1.")
+    ),
+    *(
+        f"http://{host}/"
+        for host in ("2130706433", "0x7f000001", "0x7F.0x0.0x0.0x1", "017700000001")
+    ),
     *(f"http://{host}/" for host in ("0177.0.0.1", "0x7f.1", "00000177.0.0.1", "127.0.0.01")),
     *(f"http://{host}/" for host in ("10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1")),
     *(f"http://{host}/" for host in ("169.254.169.254", "100.100.100.200", "168.63.129.16")),
@@ -26,7 +32,10 @@ PRIVATE_URLS = [
     *(f"http://[{host}]/" for host in ("fe80::1", "fe80::1%25eth0", "fc00::1", "fd00:ec2::254")),
     *(f"http://{host}/" for host in ("localhost", "LOCALHOST.", "a.localhost")),
     *(f"http://{host}/" for host in ("user@127.0.0.1", "1.1.1.1@127.0.0.1", "1.1.1.1:80@10.0.0.1")),
-    *(f"http://{host}/" for host in ("%31%32%37.0.0.1", "127.0.0.1%00.a.com", "127.0.0.1%2f.a.com")),
+    *(
+        f"http://{host}/"
+        for host in ("%31%32%37.0.0.1", "127.0.0.1%00.a.com", "127.0.0.1%2f.a.com")
+    ),
     *(f"http://{host}/" for host in ("１２７.０.０.１", "①②⑦.⓪.⓪.①", "127。0。0。1")),
     *("http://1.1.1.1\\@127.0.0.1/", "http:\\\\127.0.0.1/", "http://127.0.0.1 /", "http:127.0.0.1"),
     *("file:///etc/passwd", "ftp://1.1.1.1/", "gopher://1.1.1.1/", "unix:///run/x", "data:,x"),

@@ -123,8 +123,9 @@ class Reach:
 def target_of(url: object) -> Target:
     """Return what a URL leads to, or raise AddressRefused.
 
-    Refused, beside what is no URL, are forms that one reader takes for a name and the next for an address: numbers that
-    are no four decimal ones, a user and password before the host, blanks, backslashes, escapes.
+    Refused, beside what is no URL, are forms that one reader takes for a name and the next for an
+    address: numbers that are no four decimal ones, a user and password before the host, blanks,
+    backslashes, escapes.
     """
     if not isinstance(url, str) or not url or len(url) > _LONGEST_URL:
         raise AddressRefused("a URL must be a str of up to 2,000 characters")
