@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from turnmill.domain.errors import (
     AccessDenied,
+    AddressRefused,
+    AttachmentNotFound,
+    AttachmentRefused,
     BatchNotFound,
     BatchTimeout,
     BegunBeforeFork,
@@ -21,6 +24,8 @@ from turnmill.domain.errors import (
     ConfigurationError,
     Conflict,
     ContextFull,
+    FilesQuotaExceeded,
+    FilesUnavailable,
     HistoryRefused,
     IdempotencyConflict,
     InvalidBatchFile,
@@ -35,6 +40,7 @@ from turnmill.domain.errors import (
     MoveRefused,
     NoReply,
     NotFound,
+    NotReached,
     NotSent,
     OutputConflict,
     Overloaded,
@@ -84,6 +90,7 @@ from turnmill.domain.states import (
 if TYPE_CHECKING:
     from turnmill.aio.accounts import AsyncAccounts
     from turnmill.aio.analytics import AsyncAnalytics
+    from turnmill.aio.attachments import AsyncAttachments
     from turnmill.aio.batches import AsyncBatch, AsyncBatches
     from turnmill.aio.budgets import AsyncBudgets
     from turnmill.aio.client import AsyncClient
@@ -109,6 +116,7 @@ if TYPE_CHECKING:
     from turnmill.settings import Profile, Settings
     from turnmill.store.budget_records import Budget
     from turnmill.store.compaction_records import CompactionRecord
+    from turnmill.store.file_records import Attachment
     from turnmill.store.kept import Keeping
     from turnmill.store.line.pauses import Pauses
     from turnmill.store.nouns.accounts import AccountRecord
@@ -123,6 +131,7 @@ if TYPE_CHECKING:
     from turnmill.store.records import AttemptRecord, MessageRecord, SessionRecord, TurnRecord
     from turnmill.sync.accounts import Accounts
     from turnmill.sync.analytics import Analytics
+    from turnmill.sync.attachments import Attachments
     from turnmill.sync.batches import Batch, Batches
     from turnmill.sync.budgets import Budgets
     from turnmill.sync.client import Client
@@ -142,9 +151,11 @@ __all__ = [
     "AccessDenied",
     "AccountRecord",
     "Accounts",
+    "AddressRefused",
     "Analytics",
     "AsyncAccounts",
     "AsyncAnalytics",
+    "AsyncAttachments",
     "AsyncBatch",
     "AsyncBatches",
     "AsyncBudgets",
@@ -155,6 +166,10 @@ __all__ = [
     "AsyncSessions",
     "AsyncTurn",
     "AsyncTurns",
+    "Attachment",
+    "AttachmentNotFound",
+    "AttachmentRefused",
+    "Attachments",
     "AttemptRecord",
     "Audio",
     "Batch",
@@ -183,6 +198,8 @@ __all__ = [
     "EventReader",
     "Events",
     "File",
+    "FilesQuotaExceeded",
+    "FilesUnavailable",
     "FinishReason",
     "HistoryRefused",
     "IdempotencyConflict",
@@ -209,6 +226,7 @@ __all__ = [
     "NewPrice",
     "NoReply",
     "NotFound",
+    "NotReached",
     "NotSent",
     "OnAmbiguous",
     "OnFailure",
@@ -290,6 +308,9 @@ _LAZY = {
     "AccountRecord": "turnmill.store.nouns.accounts",
     "Accounts": "turnmill.sync.accounts",
     "AsyncAccounts": "turnmill.aio.accounts",
+    "AsyncAttachments": "turnmill.aio.attachments",
+    "Attachment": "turnmill.store.file_records",
+    "Attachments": "turnmill.sync.attachments",
     "AsyncLimits": "turnmill.aio.limits",
     "LimitRecord": "turnmill.store.nouns.limits",
     "Limits": "turnmill.sync.limits",

@@ -21,6 +21,8 @@ NO_STREAMS = "off"
 _MOCKS = ("TURNMILL_MOCK_LATENCY", "TURNMILL_MOCK_LEDGER", "TURNMILL_MOCK_SEED")
 _REPLY_BYTES_MAX = 16 * 2**20
 _MOST_REPLY = 256_000_000
+_MOST_FILE = 2_000_000_000
+_MOST_FILES = 10**15
 #: Of whatever role: all of them are dialled by somebody.
 _OF_A_DATABASE = re.compile(r"TURNMILL_[A-Z]+_URL(?<!BROKER_URL)(?<!STREAM_URL)")
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
@@ -58,6 +60,12 @@ class Settings:
     stream_url: str = field(default="", repr=False)
     stream_ttl: timedelta = timedelta(minutes=10)  #: for how long it keeps them
     home: Path = Path(".turnmill")
+    files_url: str = field(default="", repr=False)  #: of attachments; empty: `files` in the home
+    max_file_bytes: int = 32_000_000  #: a file larger than this is refused
+    files_quota: int = 1_000_000_000  #: bytes of all files of one user
+    files_grace: timedelta = timedelta(days=1)  #: after which a file that no message holds goes
+    #: networks that files may be fetched from by URL, beside all that is public
+    fetch_from: tuple[str, ...] = ()
     alive_file: Path | None = None  #: where a worker writes how it does
     lease: timedelta = timedelta(seconds=15)
     concurrency: int = 1000  #: turns that one worker process holds at once
@@ -96,6 +104,13 @@ class Settings:
             stream_url=_stream_url(env.get("TURNMILL_STREAM_URL", "")),
             stream_ttl=_seconds(env, "TURNMILL_STREAM_TTL", default=600.0, least=1.0),
             home=Path(env.get("TURNMILL_HOME", ".turnmill")),
+            files_url=env.get("TURNMILL_FILES_URL", ""),
+            max_file_bytes=_count(env, "TURNMILL_MAX_FILE_BYTES", 32_000_000, most=_MOST_FILE),
+            files_quota=_count(env, "TURNMILL_FILES_QUOTA", 1_000_000_000, most=_MOST_FILES),
+            files_grace=_seconds(
+                env, "TURNMILL_FILES_GRACE", default=86_400.0, least=1.0, most=365 * 86_400
+            ),
+            fetch_from=_networks(env.get("TURNMILL_FETCH_FROM", "")),
             alive_file=Path(file) if (file := env.get("TURNMILL_ALIVE_FILE")) else None,
             lease=_seconds(env, "TURNMILL_LEASE", default=15.0, least=0.5),
             concurrency=_count(env, "TURNMILL_CONCURRENCY", 1000, most=100_000),
@@ -224,6 +239,22 @@ def _names(value: str) -> tuple[str, ...]:
             "TURNMILL_TAGS is out of range",
             hint=f"up to {_MOST_TAGS} keys of metadata, such as team,project",
         )
+    return names
+
+
+def _networks(value: str) -> tuple[str, ...]:
+    """Return networks that are listed with commas between them."""
+    names = tuple(filter(None, map(str.strip, value.split(","))))
+    if not names:
+        return ()
+    from turnmill.net.public_address import Reach  # noqa: PLC0415  few name any
+
+    try:
+        Reach.of(names)
+    except ValueError:
+        raise InvalidSetting(
+            "TURNMILL_FETCH_FROM names what is no network", hint="such as 10.1.0.0/16,10.2.3.4"
+        ) from None
     return names
 
 

@@ -55,7 +55,7 @@ def test_the_json_of_a_native_item_comes_back_to_the_letter() -> None:
 ODD_PARTS: list[Any] = [
     {"type": "hologram", "text": "hello"},
     {"type": "text", "text": "hello", "language": "en"},
-    {"type": "image", "url": "https://example.org/a.png", "detail": "high"},
+    {"type": "image", "url": "https://example.org/a.png", "zoom": "high"},
     {"type": "text", "text": 5},
     {"type": "text", "text": None},
     {"type": "text"},

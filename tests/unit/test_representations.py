@@ -47,7 +47,7 @@ SHOWN = frozenset(
         *("code", "remedy", "reason", "sqlstate", "setting", "safe", "hosts", "socket", "username"),
         *("version", "revision", "lacks", "lanes", "newest_code", "priced_by"),
         *("account", "line", "owner", "places", "more"),
-        *("tags", "timezone"),
+        *("tags", "timezone", "digest", "fetch_from", "scheme"),
         *("lane", "keyless", "verb", "by", "refused", "error", "title", "detail"),
         *("ca_certs", "certfile", "keyfile", "virtual_host", "master_name", "sentinel_username"),
     }

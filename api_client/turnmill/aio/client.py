@@ -1,15 +1,16 @@
 """The client: what an application calls. It writes to the store, tells a worker, and goes on."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from turnmill.aio.attaching import async_each_with_files, async_with_files
 from turnmill.aio.sessions import AsyncSessions
 from turnmill.aio.turns import AsyncTurn, AsyncTurns
-from turnmill.domain.content import Said
+from turnmill.domain.content import Attachable, Said
 from turnmill.domain.states import Lane
 from turnmill.executor.task import AsyncExecutor, async_aside, async_knowing
 from turnmill.settings import Settings
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from turnmill.aio.accounts import AsyncAccounts
     from turnmill.aio.analytics import AsyncAnalytics
+    from turnmill.aio.attachments import AsyncAttachments
     from turnmill.aio.batches import AsyncBatches
     from turnmill.aio.budgets import AsyncBudgets
     from turnmill.aio.events import AsyncEvents
@@ -78,6 +80,7 @@ class AsyncClient:
         max_attempts: int | None = None,
         max_cost_usd: Decimal | float | str | None = None,
         stream: bool = False,
+        attachments: Sequence[Attachable] = (),
         connection: "AsyncConnection | AsyncSession | None" = None,
     ) -> AsyncTurn:
         """Accept a message and return at once; the reply is written when a worker got it.
@@ -85,7 +88,7 @@ class AsyncClient:
         The message counts as accepted when it stands in the store. A broker that is down only
         delays it: the dispatcher publishes it later.
 
-        - `text`: a text, or parts: `[Text("…"), …]`.
+        - `text`: a text, or parts: `[Text("…"), Image("cat.png"), …]`.
         - `lane`: `interactive`, as somebody waits, or `bulk`.
         - `idempotency_key`: sending again with the same key returns the turn that exists.
         - `deliver_at`: not before this; holds the line of its session until then.
@@ -96,11 +99,13 @@ class AsyncClient:
           fails the turn as `budget_exceeded`.
         - `stream`: the reply may be watched while it comes, by `turn.stream()`; a copy of it is
           kept for minutes where streams are carried.
+        - `attachments`: files, behind the words: each a path, bytes, an open file, an http(s) URL,
+          or what `client.attachments.put` has returned. They are kept first: see there.
         - `connection`: the message belongs to the caller's transaction on it, and is sent when the
           caller commits.
 
-        Raises InvalidInput, SessionNotFound, SessionArchived, IdempotencyConflict, QueueFull or
-        StoreError; after an error nothing was written.
+        Raises InvalidInput, SessionNotFound, SessionArchived, IdempotencyConflict, QueueFull,
+        StoreError, or what keeping a file raises; after an error nothing was written.
         """
         options = intake.turn_options(
             lane=lane,
@@ -112,6 +117,10 @@ class AsyncClient:
             max_cost_usd=max_cost_usd,
             stream=stream,
         )
+        if attachments or not isinstance(text, str):
+            text = await async_with_files(
+                self._executor, session, text, attachments, connection=connection
+            )
         new = intake.new_turn(text, options, max_text_bytes=self.settings.max_text_bytes)
         if connection is not None:
             joining = sending.joining(session, new, self._executor.schema)
@@ -150,7 +159,10 @@ class AsyncClient:
         )
         limit = self.settings.max_text_bytes
         verb = sending.send_many(
-            messages, options, self._executor.backpressure, max_text_bytes=limit
+            await async_each_with_files(self._executor, messages),
+            options,
+            self._executor.backpressure,
+            max_text_bytes=limit,
         )
         accepted = await self._executor.run(verb)
         return [AsyncTurn(self._executor, one) for one in accepted]
@@ -179,6 +191,13 @@ class AsyncClient:
         return await async_aside(
             counting.counted, spoken, said, exact=exact, settings=self.settings
         )
+
+    @cached_property
+    def attachments(self) -> "AsyncAttachments":
+        """Files of users, kept once each, and given to models."""
+        from turnmill.aio.attachments import AsyncAttachments  # noqa: PLC0415
+
+        return AsyncAttachments(self._executor)
 
     @cached_property
     def batches(self) -> "AsyncBatches":

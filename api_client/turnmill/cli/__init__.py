@@ -29,6 +29,7 @@ COMMANDS = {
     "chat": "Talk in a terminal.",
     "sessions": "List, show, archive and delete sessions.",
     "turns": "List, show, retry and cancel turns.",
+    "files": "List, show, get and delete files of users.",
     "tools": "List, approve, reject and answer calls of tools.",
     "batch": "Run many turns from a file.",
     "env": "Print where the system is, for other programs.",

@@ -71,6 +71,8 @@ LONGEST_EXPIRY = timedelta(days=366)
 REFUSAL_BYTES = 4000
 #: Parts of one message.
 MOST_PARTS = 1000
+#: Of those, that refer to files.
+MOST_ATTACHMENTS = 20
 #: Of a session, beside its own provider and model.
 MOST_TARGETS = 8
 #: Steps of a turn that call tools, unless the session's setting `max_tool_rounds` says otherwise.

@@ -22,36 +22,49 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Attachment:
-    """What is kept elsewhere: a reference, never the bytes."""
+class Attached:
+    """What is kept elsewhere: a reference, never the bytes.
 
+    A caller may give a source in its place, `Image("cat.png")`: a path, bytes, a file that is open,
+    a URL. That is kept first, and no message that is stored holds one.
+    """
+
+    kind: ClassVar[str] = "attachment"
+
+    source: Any = field(default=None, kw_only=False, repr=False)
     id: str = ""  #: of an attachment that Turnmill keeps
-    url: str = field(default="", repr=False)  #: where it can be fetched
+    url: str = field(default="", repr=False)  #: a source, too: where it can be fetched
     sha256: str = ""  #: of its bytes, in hex
     media_type: str = ""
+    name: str = field(default="", repr=False)  #: as its giver called it; never a path
+    size: int = 0  #: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Image(_Attachment):
+class Image(Attached):
     """A picture."""
 
     kind: ClassVar[str] = "image"
 
+    width: int = 0  #: pixels
+    height: int = 0
+    detail: str = ""  #: how closely a model is to look: low, high, auto; empty: as its vendor does
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class File(_Attachment):
+class File(Attached):
     """A document, or any other file."""
 
     kind: ClassVar[str] = "file"
 
-    name: str = field(default="", repr=False)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Audio(_Attachment):
+class Audio(Attached):
     """Something to be heard."""
 
     kind: ClassVar[str] = "audio"
+
+    duration_ms: int = 0  #: where it was measured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +123,9 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
 
 #: What a caller may say: a text, a part, or several of them.
 Said = str | Part | Sequence[Part]
+
+#: What may be attached to a message: a path, bytes, an open file, a URL, or what is kept already.
+Attachable = Any
 
 #: What is taken of somebody who only knows text.
 TEXT_ONLY: frozenset[Kind] = frozenset({Text})

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import replace
-from functools import partial, wraps
-from typing import Any, ParamSpec, Self, TypeVar
+from functools import cached_property, partial, wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from turnmill.broker.announcing import Announcer, announcer_for
 from turnmill.domain.errors import InvalidInput, TurnmillError
@@ -25,6 +25,9 @@ from turnmill.verbs import turns
 from turnmill.verbs.backpressure import Backpressure
 from turnmill.verbs.intake import options_of, refuse_unknown
 from turnmill.verbs.verb import Verb
+
+if TYPE_CHECKING:
+    from turnmill.files.port import FileStore
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -124,6 +127,14 @@ class AsyncExecutor:
             wake = partial(_wake, asyncio.get_running_loop(), woken)
             with self.copies.watching(turn_id, behind, wake) as copy:
                 yield woken, copy
+
+    @cached_property
+    def files(self) -> "FileStore":
+        """Where attachments lie; raises InvalidSetting, or MissingExtra."""
+        from turnmill.files.opened import file_store  # noqa: PLC0415  few send any
+
+        lasting = self._blocking.can(Capability.LASTING)
+        return file_store(self.settings, beside=self._blocking, lasting=lasting)
 
     async def close(self) -> None:
         """Stop waiting and give all connections back."""

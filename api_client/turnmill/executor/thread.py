@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from functools import wraps
-from typing import ParamSpec, Self, TypeVar
+from functools import cached_property, wraps
+from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 
 from turnmill.broker.announcing import Announcer, announcer_for
 from turnmill.domain.errors import TurnmillError
@@ -24,6 +24,9 @@ from turnmill.verbs import turns
 from turnmill.verbs.backpressure import Backpressure
 from turnmill.verbs.intake import options_of, refuse_unknown
 from turnmill.verbs.verb import Verb
+
+if TYPE_CHECKING:
+    from turnmill.files.port import FileStore
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -100,6 +103,14 @@ class Executor:
                 return
             with self.copies.watching(turn_id, behind, woken.set) as copy:
                 yield woken, copy
+
+    @cached_property
+    def files(self) -> "FileStore":
+        """Where attachments lie; raises InvalidSetting, or MissingExtra."""
+        from turnmill.files.opened import file_store  # noqa: PLC0415  few send any
+
+        lasting = self.database.can(Capability.LASTING)
+        return file_store(self.settings, beside=self.database, lasting=lasting)
 
     def close(self) -> None:
         """Stop waiting and give all connections back."""

@@ -22,6 +22,8 @@ _DEFAULTS: Mapping[Kind, Mapping[str, Any]] = {
     kind: {one.name: one.default for one in fields(kind)} for kind in KINDS.values()
 }
 _NOTHING_SAID = "[]"
+#: Stands in the JSON of a message that holds an attachment; within a text, it stands escaped.
+_ATTACHED = '"sha256"'
 #: Stands where a part of a listed message cannot be read.
 _UNREADABLE = Text("\N{REPLACEMENT CHARACTER}")
 
@@ -115,6 +117,11 @@ class StoredHistory(Sequence[Message]):
     def of_rows(cls, rows: Iterable[tuple[str, Any]]) -> "StoredHistory":
         """Return the history of rows whose JSON a driver has read already."""
         return cls(json.dumps([[role, content] for role, content in rows]))
+
+    @property
+    def holds_attachments(self) -> bool:
+        """Tell whether a message refers to a file, without reading any."""
+        return _ATTACHED in self._json
 
     def fitted(self, fit: Fit) -> "StoredHistory":
         """Return the same history as one is to see it who cannot take all of it."""

@@ -1,17 +1,18 @@
 # Made from aio/client.py by `make sync`: change that.
 """The client: what an application calls. It writes to the store, tells a worker, and goes on."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from turnmill.domain.content import Said
+from turnmill.domain.content import Attachable, Said
 from turnmill.domain.states import Lane
 from turnmill.executor.thread import Executor, aside, knowing
 from turnmill.settings import Settings
+from turnmill.sync.attaching import each_with_files, with_files
 from turnmill.sync.sessions import Sessions
 from turnmill.sync.turns import Turn, Turns
 from turnmill.verbs import intake, sending
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from turnmill.domain.counting import TokenCount
     from turnmill.sync.accounts import Accounts
     from turnmill.sync.analytics import Analytics
+    from turnmill.sync.attachments import Attachments
     from turnmill.sync.batches import Batches
     from turnmill.sync.budgets import Budgets
     from turnmill.sync.events import Events
@@ -80,6 +82,7 @@ class Client:
         max_attempts: int | None = None,
         max_cost_usd: Decimal | float | str | None = None,
         stream: bool = False,
+        attachments: Sequence[Attachable] = (),
         connection: "Connection | Session | None" = None,
     ) -> Turn:
         """Accept a message and return at once; the reply is written when a worker got it.
@@ -87,7 +90,7 @@ class Client:
         The message counts as accepted when it stands in the store. A broker that is down only
         delays it: the dispatcher publishes it later.
 
-        - `text`: a text, or parts: `[Text("…"), …]`.
+        - `text`: a text, or parts: `[Text("…"), Image("cat.png"), …]`.
         - `lane`: `interactive`, as somebody waits, or `bulk`.
         - `idempotency_key`: sending again with the same key returns the turn that exists.
         - `deliver_at`: not before this; holds the line of its session until then.
@@ -98,11 +101,13 @@ class Client:
           fails the turn as `budget_exceeded`.
         - `stream`: the reply may be watched while it comes, by `turn.stream()`; a copy of it is
           kept for minutes where streams are carried.
+        - `attachments`: files, behind the words: each a path, bytes, an open file, an http(s) URL,
+          or what `client.attachments.put` has returned. They are kept first: see there.
         - `connection`: the message belongs to the caller's transaction on it, and is sent when the
           caller commits.
 
-        Raises InvalidInput, SessionNotFound, SessionArchived, IdempotencyConflict, QueueFull or
-        StoreError; after an error nothing was written.
+        Raises InvalidInput, SessionNotFound, SessionArchived, IdempotencyConflict, QueueFull,
+        StoreError, or what keeping a file raises; after an error nothing was written.
         """
         options = intake.turn_options(
             lane=lane,
@@ -114,6 +119,8 @@ class Client:
             max_cost_usd=max_cost_usd,
             stream=stream,
         )
+        if attachments or not isinstance(text, str):
+            text = with_files(self._executor, session, text, attachments, connection=connection)
         new = intake.new_turn(text, options, max_text_bytes=self.settings.max_text_bytes)
         if connection is not None:
             joining = sending.joining(session, new, self._executor.schema)
@@ -152,7 +159,10 @@ class Client:
         )
         limit = self.settings.max_text_bytes
         verb = sending.send_many(
-            messages, options, self._executor.backpressure, max_text_bytes=limit
+            each_with_files(self._executor, messages),
+            options,
+            self._executor.backpressure,
+            max_text_bytes=limit,
         )
         accepted = self._executor.run(verb)
         return [Turn(self._executor, one) for one in accepted]
@@ -177,6 +187,13 @@ class Client:
         ).messages
         spoken = self._executor.run(counting.spoken(session))
         return aside(counting.counted, spoken, said, exact=exact, settings=self.settings)
+
+    @cached_property
+    def attachments(self) -> "Attachments":
+        """Files of users, kept once each, and given to models."""
+        from turnmill.sync.attachments import Attachments  # noqa: PLC0415
+
+        return Attachments(self._executor)
 
     @cached_property
     def batches(self) -> "Batches":

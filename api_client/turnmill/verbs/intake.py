@@ -15,13 +15,14 @@ from turnmill.domain.adoption import settled_in, thread_to_adopt
 from turnmill.domain.arguments import moment, one_of, page_size, span, whole, yes_or_no
 from turnmill.domain.bounds import (
     LONGEST_IDLE,
+    MOST_ATTACHMENTS,
     MOST_ATTEMPTS,
     MOST_MESSAGES,
     MOST_PARTS,
     SHORTEST_IDLE,
 )
 from turnmill.domain.checks import check_name, check_text
-from turnmill.domain.content import Message, Part, Said, Text
+from turnmill.domain.content import Attached, Message, Part, Said, Text
 from turnmill.domain.errors import InvalidInput, InvalidText, UnsupportedPart
 from turnmill.domain.ids import SessionId, TurnId, as_uuid, ids_from
 from turnmill.domain.json_values import json_object
@@ -43,6 +44,7 @@ from turnmill.wire import PROVIDERS
 
 _PAIRS = '[(session, "text"), …]'
 _PARTS = 'a text, or [Text("…"), …]'
+_KEPT = "client.send keeps what is attached; anywhere else, client.attachments.put(…) does"
 
 
 class Unchanged(Enum):
@@ -240,18 +242,22 @@ def new_turn(said: Said, options: TurnOptions, *, max_text_bytes: int) -> NewTur
 
 
 def parts_of(said: object, *, max_text_bytes: int) -> tuple[Part, ...]:
-    """Return what a user says as parts, for the time being of text; raises InvalidInput.
+    """Return what a user says as parts: words, and files that are kept; raises InvalidInput.
 
-    Raises UnsupportedPart for every kind that no provider here can be sent: at the door, so that
-    nothing is accepted which could only fail.
+    Raises UnsupportedPart for every kind that is not a user's to say.
     """
     if isinstance(said, Part):
         said = [said]
     if not isinstance(said, list | tuple):
         return (Text(check_text(said, max_bytes=max_text_bytes)),)
-    texts = [_words(part, n) for n, part in enumerate(_listed(said))]
-    check_text("".join(texts), max_bytes=max_text_bytes)
-    return tuple([Text(text) for text in texts])
+    parts = [_part(part, n) for n, part in enumerate(_listed(said))]
+    texts = [part.text for part in parts if isinstance(part, Text)]
+    files = len(parts) - len(texts)
+    if files > MOST_ATTACHMENTS:
+        raise InvalidInput(f"{files} files in one message", hint=f"{MOST_ATTACHMENTS} are the most")
+    if texts or not files:
+        check_text("".join(texts), max_bytes=max_text_bytes)
+    return tuple(parts)
 
 
 def _listed(said: list[Any] | tuple[Any, ...]) -> list[Any]:
@@ -265,14 +271,20 @@ def _listed(said: list[Any] | tuple[Any, ...]) -> list[Any]:
     return found
 
 
-def _words(part: object, n: int) -> str:
+def _part(part: object, n: int) -> Part:
     if not isinstance(part, Part):
         raise InvalidInput(f"part {n} is a {type(part).__name__}, no part", hint=_PARTS)
+    if isinstance(part, Attached):
+        if not part.sha256 or part.source is not None or part.url:
+            raise UnsupportedPart(
+                f"part {n} is of the kind {part.kind}, and its file is not kept yet", hint=_KEPT
+            )
+        return part
     if not isinstance(part, Text):
         raise UnsupportedPart(f"part {n} is of the kind {part.kind}")
     if not isinstance(part.text, str):
         raise InvalidText(f"the text of part {n} must be a str, not {type(part.text).__name__}")
-    return str.__str__(part.text)
+    return Text(str.__str__(part.text))
 
 
 def options_of(verb: Callable[..., object]) -> frozenset[str]:

@@ -7,11 +7,13 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from turnmill.domain.checks import check_name
+from turnmill.domain.content import Attached
 from turnmill.domain.errors import InvalidInput
 from turnmill.domain.ids import BatchId, SessionId, as_uuid
 from turnmill.store.capabilities import Capability, capabilities_of
 from turnmill.store.line.accept import accept_within
 from turnmill.store.line.accept_many import accept_many, accept_new
+from turnmill.store.line.attached import use
 from turnmill.store.nouns import sessions as session_rows
 from turnmill.store.records import Accepted, NewTurn, SessionRecord
 from turnmill.store.refusals import translated
@@ -56,18 +58,24 @@ def accept_joined(
     What the caller's driver says is translated, too: its own words may quote the message.
     """
     with translated():
-        conn = _joined(given)
-        if (Capability.SCHEMAS in capabilities_of(conn)) != (schema is not None):
-            raise InvalidInput(
-                f"the connection is to a {conn.dialect.name} database, and the client's is not",
-                hint="give a connection to the database of the client",
-            )
-        conn = translate(conn, schema)
-        return accept_within(conn, session_id(conn, session), new)
+        conn = joined(given, schema)
+        accepted = accept_within(conn, session_id(conn, session), new)
+        note_files(conn, [accepted], [new])
+        return accepted
 
 
-def _joined(given: "Connection | OrmSession") -> Connection:
-    """Return the connection of the caller's transaction."""
+def joined(given: "Connection | OrmSession", schema: str | None) -> Connection:
+    """Return the connection of the caller's transaction, as our statements need it."""
+    conn = _connection_of(given)
+    if (Capability.SCHEMAS in capabilities_of(conn)) != (schema is not None):
+        raise InvalidInput(
+            f"the connection is to a {conn.dialect.name} database, and the client's is not",
+            hint="give a connection to the database of the client",
+        )
+    return translate(conn, schema)
+
+
+def _connection_of(given: "Connection | OrmSession") -> Connection:
     if isinstance(given, Connection):
         return given
     if callable(connection := getattr(given, "connection", None)):
@@ -109,6 +117,37 @@ def accept_items(
     """
     ids = resolve(conn, refs)
     backpressure.take_many(conn, ids)
+    holding: list[NewTurn | None] = []
+    turns = noting_files(turns, holding)
     if keyed:
-        return accept_many(conn, list(zip(ids, turns, strict=True)))
-    return accept_new(conn, ids, turns)
+        accepted = accept_many(conn, list(zip(ids, turns, strict=True)))
+    else:
+        accepted = accept_new(conn, ids, turns)
+    if any(holding):
+        note_files(conn, accepted, holding)
+    return accepted
+
+
+def noting_files(turns: Iterator[NewTurn], holding: list[NewTurn | None]) -> Iterator[NewTurn]:
+    """Yield the turns, and note of each whether it holds files."""
+    for turn in turns:
+        holding.append(turn if files_in(turn) else None)
+        yield turn
+
+
+def files_in(turn: NewTurn) -> list[UUID]:
+    """Return the ids of attachments that a new turn holds; most hold none."""
+    parts = [part for one in turn.messages for part in one.parts if isinstance(part, Attached)]
+    return [found for part in parts if (found := as_uuid(part.id)) is not None]
+
+
+def note_files(
+    conn: Connection, accepted: Sequence[Accepted], turns: Sequence[NewTurn | None]
+) -> None:
+    """Note which attachments new turns hold, in the transaction that accepts them.
+
+    Raises AttachmentNotFound for one that is not of the session's user, or is going.
+    """
+    for one, turn in zip(accepted, turns, strict=True):
+        if turn is not None and one.created and (ids := files_in(turn)):
+            use(conn, one.session_id, one.turn_id, ids)

@@ -9,7 +9,14 @@ from turnmill.store.line.accept import accept
 from turnmill.store.records import Accepted, Head, NewTurn
 from turnmill.verbs import intake
 from turnmill.verbs.backpressure import Backpressure
-from turnmill.verbs.refs import SessionRef, accept_items, accept_joined, session_id
+from turnmill.verbs.refs import (
+    SessionRef,
+    accept_items,
+    accept_joined,
+    files_in,
+    note_files,
+    session_id,
+)
 from turnmill.verbs.verb import Connection, Effect, Verb, single, transaction
 
 
@@ -17,16 +24,20 @@ def send(session: SessionRef, new: NewTurn, backpressure: Backpressure) -> Verb[
     """Accept a message.
 
     Without a key that is one statement. With one, the session is locked first, and what stands
-    under the key is read behind that lock.
+    under the key is read behind that lock. What files it holds is noted in the same transaction.
     """
+    has_files = bool(files_in(new))
 
     def on(conn: Connection) -> Effect[Accepted]:
         target = session_id(conn, session)
         backpressure.take(conn, target)
         accepted = accept(conn, target, new)
+        if has_files:
+            note_files(conn, [accepted], [new])
         return Effect(accepted, heads_of([accepted], new.lane))
 
-    return single(on) if new.idempotency_key is None else transaction(on)
+    is_one_statement = new.idempotency_key is None and not has_files
+    return single(on) if is_one_statement else transaction(on)
 
 
 def send_many(

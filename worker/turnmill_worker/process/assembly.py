@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from turnmill.settings import Settings
+from turnmill.store.database import Database
 from turnmill.store.records import Head
 from turnmill_worker.layers.call import Layer
 from turnmill_worker.layers.defaults import defaults_in
@@ -23,11 +24,13 @@ from turnmill_worker.turn.deps import Deps
 from turnmill_worker.turn.in_hand import InHand
 from turnmill_worker.turn.ledger import GroupedLedger
 from turnmill_worker.turn.slots import Slots
+from turnmill_worker.turn.turn_files import TurnFiles
 
 
 def assemble(
     settings: Settings,
     *,
+    database: Database,
     ledger: GroupedLedger,
     in_hand: InHand,
     slots: Slots,
@@ -48,6 +51,7 @@ def assemble(
         ledger=ledger,
         step_ledger=ledger.steps,
         threads=ledger.threads,
+        files=TurnFiles(database, settings),
         in_hand=in_hand,
         slots=slots,
         provider=provider,

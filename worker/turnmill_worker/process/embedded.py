@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -26,6 +27,7 @@ from turnmill_worker.process.assembly import assemble
 from turnmill_worker.process.closing import Closing
 from turnmill_worker.process.elected import Elected
 from turnmill_worker.process.observing import Observing
+from turnmill_worker.process.tidying import Tidying
 from turnmill_worker.providers.boundary import name_of
 from turnmill_worker.providers.registry import ProviderRegistry
 from turnmill_worker.streams.carriers import carrier_to
@@ -42,6 +44,7 @@ _SLOTS = 100
 #: However much is due in one lane, the others get what is left.
 _MOST_OF_A_LANE = 90
 _LOOK_EVERY = timedelta(milliseconds=200)
+_TIDY_EVERY = timedelta(minutes=1)
 #: An application, or a person at a prompt, waits for this thread to end.
 _LONGEST_GRACE = timedelta(seconds=6)
 
@@ -64,6 +67,8 @@ class InProcessRunner:
         self._kept = False  # by a vendor, though nobody needs it any more
         self._closer: asyncio.Task[None] | None = None
         self._look_at = 0.0  # on the loop's clock
+        self._tidying = Tidying(database, settings)
+        self._tidy_at = 0.0
         self._in_hand = InHand()
         self._elected = Elected(database.url.database)
         self._providers = ProviderRegistry()
@@ -85,6 +90,7 @@ class InProcessRunner:
         )
         self._deps = assemble(
             settings,
+            database=database,
             ledger=self._ledger,
             in_hand=self._in_hand,
             slots=Slots(_SLOTS),
@@ -235,6 +241,9 @@ class InProcessRunner:
                 tell(conn)
             self._kept = found.kept
         self._in_hand.cancelled(cancelled)
+        if (now := time.monotonic()) >= self._tidy_at:  # no beat runs beside us
+            self._tidy_at = now + _TIDY_EVERY.total_seconds()
+            self._tidying.tidy()
 
     async def _finish(self) -> None:
         tasks: Sequence[asyncio.Task[None]] = list(self._tasks)

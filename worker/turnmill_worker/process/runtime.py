@@ -98,6 +98,7 @@ class Runtime:
         )
         self.deps = assemble(
             settings,
+            database=self.database,
             ledger=self.ledger,
             in_hand=self.in_hand,
             slots=self.slots,
@@ -226,6 +227,8 @@ class Runtime:
     def _stop_threads(self) -> None:
         self.ledger.stop()
         self.deps.carrier.close()
+        if self.deps.files is not None:
+            self.deps.files.close()
         self._hints.stop()
         self._heartbeat.stop()
         if self._measuring is not None:

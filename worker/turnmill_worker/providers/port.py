@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 from turnmill.domain.content import Kind, Message, Part, Text, text_of, text_of_all, with_text
 from turnmill.domain.errors import ProviderError
 from turnmill.domain.ids import SessionId, TurnId
+from turnmill_worker.providers.files import Files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,7 @@ class Request:
     output_schema: Mapping[str, Any] | None = field(default=None, repr=False)
     #: the first of a session that a batch has begun: nothing is known to follow it
     is_single: bool = False
+    files: Files | None = field(default=None, repr=False, compare=False)  #: that parts refer to
     #: is told what the vendor has counted so far of a reply that streams: it may be cut
     counted: Callable[["Usage"], None] | None = field(default=None, repr=False, compare=False)
 

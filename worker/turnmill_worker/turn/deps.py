@@ -28,6 +28,7 @@ from turnmill_worker.turn.ledger import Ledger
 from turnmill_worker.turn.slots import Slots
 from turnmill_worker.turn.step_ledger import StepLedger
 from turnmill_worker.turn.steps import Steps
+from turnmill_worker.turn.turn_files import TurnFiles
 from turnmill_worker.turn.written import Told
 
 
@@ -54,6 +55,7 @@ class Deps:
     step_ledger: StepLedger | None = None  #: None: no turn takes more than one step
     threads: ThreadStore | None = None  #: None: no thread of a vendor's is lent, or adopted
     told: Told | None = None  #: after each commit
+    files: TurnFiles | None = None  #: that messages refer to; None: there are none
     gates: Sequence[Layer] = ()  #: right before each call
     beside: Beside = field(default_factory=Beside)  #: of other users than those who were hinted at
     accepting: Callable[[], bool] = lambda: True  #: whether a turn may still be claimed

@@ -10,6 +10,7 @@ from typing import Any
 from turnmill import wire
 from turnmill.domain.errors import StoreError, TurnmillError
 from turnmill.domain.idle import Retention
+from turnmill.settings import Settings
 from turnmill.store import kept
 from turnmill.store.database import Database
 from turnmill.store.line.charges import charge_orphans
@@ -18,6 +19,7 @@ from turnmill.store.upkeep import jobs
 from turnmill.store.upkeep import retention as upkeep
 from turnmill.store.upkeep.invariants import violations
 from turnmill_worker.process.closing import Closing, Counts
+from turnmill_worker.process.tidying import Tidying
 from turnmill_worker.providers.port import Provider
 
 logger = logging.getLogger("turnmill.upkeep")
@@ -40,19 +42,23 @@ class Upkeep:
         provider: Callable[[str], Provider],
         *,
         retention: Retention | None = None,
+        settings: Settings | None = None,
     ) -> None:
+        """Without `settings`, no files are looked at."""
         self._database = database
+        self._tidying = None if settings is None else Tidying(database, settings)
         self._closing = Closing(database, provider)
         self._retention = retention or Retention()
 
     async def archive_idle(self, slot: datetime) -> Counts | None:
-        """Archive idle sessions, then delete what providers keep of those that ended."""
+        """Archive idle sessions, then delete what providers keep of those that ended, and files."""
 
         async def job() -> Counts:
             archived = await asyncio.to_thread(
                 self._in_chunks, upkeep.archive_idle, default_ttl=self._retention.idle_ttl
             )
-            return {"archived": archived, **await self._closing.run()}
+            files = {} if self._tidying is None else await asyncio.to_thread(self._tidying.tidy)
+            return {"archived": archived, **await self._closing.run(), **files}
 
         return await self._once(wire.ARCHIVE_IDLE, slot, job)
 
@@ -76,7 +82,9 @@ class Upkeep:
         """Remove what has been kept for long enough."""
 
         async def job() -> Counts:
-            return await asyncio.to_thread(self._purge)
+            purged = await asyncio.to_thread(self._purge)
+            files = {} if self._tidying is None else await asyncio.to_thread(self._tidying.sweep)
+            return {**purged, **files}
 
         return await self._once(wire.PURGE, slot, job)
 

@@ -41,6 +41,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="bulk: nobody waits for it.",
 )
+@click.option(
+    "--attach",
+    "attached",
+    metavar="FILE",
+    multiple=True,
+    help="With this file: a path, an http(s) URL, or the id of one. May be said several times.",
+)
 @click.option("--max-cost-usd", metavar="USD", help="Fail rather than cost more, such as 0.05.")
 @json_option
 def command(
@@ -51,6 +58,7 @@ def command(
     timeout: float | None,
     idempotency_key: str | None,
     lane: str,
+    attached: tuple[str, ...],
     max_cost_usd: str | None,
     as_json: bool,
     **conversation: Any,
@@ -63,6 +71,8 @@ def command(
     """
     wait_seconds(timeout)  # before anything is sent
     options: Any = {"lane": lane, "stream": stream, "max_cost_usd": max_cost_usd}
+    if attached:
+        options["attachments"] = list(attached)
     if idempotency_key is not None:
         options["idempotency_key"] = idempotency_key
     with open_client() as client:

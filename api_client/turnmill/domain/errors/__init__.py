@@ -16,10 +16,13 @@ TurnmillError
 │   ├── SessionBusy             another transaction is in the way: try again
 │   ├── Unstorable              the tables do not take this value, now or later
 │   ├── WrongIsolation          the caller's transaction has a frozen snapshot
-│   └── UnreadableRow           a row holds what nobody expects
+│   ├── UnreadableRow           a row holds what nobody expects
+│   └── FilesUnavailable        the file store cannot be reached, or has no room
 ├── InvalidInput                (also a ValueError)
 │   ├── InvalidText             empty, too large, NUL, lone surrogate
 │   ├── UnsupportedPart         a kind of content that no provider here can be sent
+│   ├── AddressRefused          a URL leads to no public address
+│   ├── AttachmentRefused       a kind or size of file that is not taken
 │   ├── CannotAdopt             no id of a thread that this provider could go on with
 │   ├── InvalidBill             the same of a vendor's bill
 │   └── InvalidBatchFile        `problems`: number of the line, and what is wrong with it
@@ -28,14 +31,17 @@ TurnmillError
 │   ├── TurnNotFound
 │   ├── BatchNotFound
 │   ├── BudgetNotFound
+│   ├── AttachmentNotFound
 │   └── ToolCallNotFound
 ├── Conflict
 │   ├── SessionArchived
 │   ├── IdempotencyConflict     the key stands for other content
+│   ├── FilesQuotaExceeded      the user's files would be too many bytes
 │   ├── OutputConflict          the call of a tool has another output already
 │   └── MoveRefused             the state of the turn or session does not allow it
 │       └── ToolCallExpired     neither output nor approval came in time
 ├── QueueFull                   `retry_after`
+├── NotReached                  nobody answers at a URL
 ├── BegunBeforeFork             it belongs to the parent process
 ├── NoReply
 │   ├── TurnFailed              permanent error; `error_code`
@@ -69,11 +75,15 @@ from turnmill.domain.errors.base import (
     UnsupportedByStore,
 )
 from turnmill.domain.errors.callers import (
+    AddressRefused,
+    AttachmentNotFound,
+    AttachmentRefused,
     BatchNotFound,
     BegunBeforeFork,
     BudgetNotFound,
     CannotAdopt,
     Conflict,
+    FilesQuotaExceeded,
     IdempotencyConflict,
     InvalidBatchFile,
     InvalidBill,
@@ -81,6 +91,7 @@ from turnmill.domain.errors.callers import (
     InvalidText,
     MoveRefused,
     NotFound,
+    NotReached,
     OutputConflict,
     QueueFull,
     SessionArchived,
@@ -116,6 +127,7 @@ from turnmill.domain.errors.providers import (
 )
 from turnmill.domain.errors.stores import (
     AccessDenied,
+    FilesUnavailable,
     SchemaOutOfDate,
     SessionBusy,
     StoreError,
@@ -129,6 +141,9 @@ from turnmill.domain.errors.stores import (
 
 __all__ = [
     "AccessDenied",
+    "AddressRefused",
+    "AttachmentNotFound",
+    "AttachmentRefused",
     "BatchNotFound",
     "BatchTimeout",
     "BegunBeforeFork",
@@ -137,6 +152,8 @@ __all__ = [
     "ConfigurationError",
     "Conflict",
     "ContextFull",
+    "FilesQuotaExceeded",
+    "FilesUnavailable",
     "HistoryRefused",
     "IdempotencyConflict",
     "InvalidBatchFile",
@@ -151,6 +168,7 @@ __all__ = [
     "MoveRefused",
     "NoReply",
     "NotFound",
+    "NotReached",
     "NotSent",
     "OutputConflict",
     "Overloaded",

@@ -25,6 +25,20 @@ class UnsupportedPart(InvalidInput):
     hint = "send it as text"
 
 
+class AddressRefused(InvalidInput):
+    """The address is not a public one."""
+
+    code = "address_refused"
+    hint = "only http and https on the internet are reached, and networks that were named"
+
+
+class AttachmentRefused(InvalidInput):
+    """The file is of a kind, or a size, that is not taken."""
+
+    code = "attachment_refused"
+    hint = "png, jpeg, webp, gif, pdf, plain text, wav, mp3, ogg, flac, m4a, webm"
+
+
 class CannotAdopt(InvalidInput):
     """A session cannot go on with this thread: it is none, or its provider keeps none."""
 
@@ -101,6 +115,13 @@ class BudgetNotFound(NotFound):
     hint = "`turnmill budget ls` lists them"
 
 
+class AttachmentNotFound(NotFound):
+    """The user has no such attachment, or no longer."""
+
+    code = "attachment_unknown"
+    hint = "`turnmill files ls` lists them; give the file itself, and it is kept anew"
+
+
 class Conflict(TurnmillError):
     """It does not go together with what stands."""
 
@@ -152,6 +173,20 @@ class QueueFull(TurnmillError):
     ) -> None:
         super().__init__(message, hint=hint)
         self.retry_after = retry_after
+
+
+class FilesQuotaExceeded(Conflict):
+    """The files of the user would be more than may be kept."""
+
+    code = "files_quota_exceeded"
+    hint = "delete some, or raise TURNMILL_FILES_QUOTA"
+
+
+class NotReached(TurnmillError):
+    """Nobody answers there, or not in time."""
+
+    code = "not_reached"
+    hint = "try again, or give the file itself"
 
 
 class BegunBeforeFork(TurnmillError):

@@ -72,3 +72,10 @@ class UnreadableRow(StoreError):
 
     code = "unreadable_row"
     hint = "`turnmill doctor` lists rows that are out of bounds; all others are not touched by it"
+
+
+class FilesUnavailable(StoreError):
+    """The file store cannot be reached, or has no room."""
+
+    code = "files_unavailable"
+    hint = "check TURNMILL_FILES_URL, and the room that is left there"

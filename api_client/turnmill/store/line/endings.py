@@ -15,6 +15,7 @@ from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import FINAL, UNFINISHED, TurnState
 from turnmill.store.engine import engine_of
 from turnmill.store.kept import give_up_all, give_up_work
+from turnmill.store.line.attached import release
 from turnmill.store.line.head import move_lines, note_failures
 from turnmill.store.records import Moved
 from turnmill.store.rules.endings import Happening, close_calls, in_chunks, write_events
@@ -107,6 +108,7 @@ def remove_sessions(conn: Connection, session_ids: Collection[SessionId]) -> int
     tell_ended(conn, unfinished)
     conn.execute(delete(announcements).where(announcements.c.session_id.in_(session_ids)))
     give_up_all(conn, session_ids)
+    release(conn, session_ids)
     names = [str(one) for one in session_ids]
     of_session = budgets.c.scope == Scope.SESSION
     conn.execute(delete(budgets).where(of_session, budgets.c.name.in_(names)))

@@ -25,7 +25,7 @@ from turnmill.store.capabilities import Capability, require
 from turnmill.store.engine import engine_of
 from turnmill.store.line.charges import charge_lost
 from turnmill.store.line.endings import move_turns
-from turnmill.store.line.head import skipping_busy
+from turnmill.store.line.head import lock_sessions, skipping_busy
 from turnmill.store.postgres import feeding
 from turnmill.store.records import Claim, Lost, Moved
 from turnmill.store.schema.tables import RUNNING_SQL, attempts, sessions, turns
@@ -73,6 +73,13 @@ def _gone(conn: Connection, missing: dict[TurnId, int]) -> frozenset[TurnId]:
         if row.state == TurnState.RUNNING and row.lease_fence == missing[TurnId(row.id)]
     }
     return frozenset(missing) - still
+
+
+def holds(conn: Connection, session_id: SessionId, turn_id: TurnId, *, fence: int) -> bool:
+    """Tell whether the turn is still ours, and keep it so: its session and row are locked."""
+    lock_sessions(conn, [session_id])
+    ours = (turns.c.id == turn_id, text(RUNNING_SQL), turns.c.lease_fence == fence)
+    return conn.execute(select(turns.c.id).where(*ours).with_for_update()).first() is not None
 
 
 def mark_sent(conn: Connection, turn_id: TurnId, *, fence: int) -> bool:

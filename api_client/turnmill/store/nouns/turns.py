@@ -24,6 +24,7 @@ from turnmill.domain.states import (
 from turnmill.store.codec import parts_from
 from turnmill.store.engine import engine_of
 from turnmill.store.line.accept import accept
+from turnmill.store.line.attached import use_again
 from turnmill.store.line.endings import end_turns, queue_again
 from turnmill.store.line.head import lock_sessions, move_lines
 from turnmill.store.nouns.answering import answered_because, answered_by, attempt_columns
@@ -194,6 +195,7 @@ def retry(conn: Connection, turn_id: TurnId, *, new_id: TurnId) -> Accepted:
             leave = {"batch_id": None, "batch_line": None}
             conn.execute(update(turns).where(turns.c.id == turn_id).values(**leave))
         accepted = accept(conn, session_id, copy)
+        use_again(conn, turn_id, session_id, new_id)
         if (first := first_step(conn, turn_id)) is not None:
             take_along(conn, turn_id, new_id, first=first)
         return accepted

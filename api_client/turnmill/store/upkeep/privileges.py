@@ -3,7 +3,7 @@
 from sqlalchemy import Connection, text
 
 from turnmill.store.capabilities import Capability, capabilities_of
-from turnmill.store.schema.limit_tables import metadata
+from turnmill.store.schema.file_tables import metadata
 
 _MISSING = text(
     """

@@ -29,7 +29,12 @@ def register(app: Celery, process: Host, environ: Mapping[str, str] = os.environ
     retention = Retention.from_env(environ)
 
     def upkeep() -> Upkeep:
-        return Upkeep(process.database(), process.runtime().providers.get, retention=retention)
+        return Upkeep(
+            process.database(),
+            process.runtime().providers.get,
+            retention=retention,
+            settings=process.settings,
+        )
 
     @app.task(name=wire.ARCHIVE_IDLE, **HINTED)
     async def archive_idle_task(slot: str | None = None) -> None:

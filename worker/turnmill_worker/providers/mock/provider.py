@@ -3,7 +3,8 @@
 The reply is one line, such as `Understood. You said: Hello [2 before]`: the first words come from
 the seed, the text is cut at 200 characters, and the number counts the messages of the history that
 the provider was shown, so that a test can see whether all were there. `messages_seen` reads it.
-In a turn that called tools, what they gave stands before the number: `(weather: 21 degrees)`.
+In a turn that called tools, what they gave stands before the number: `(weather: 21 degrees)`; so
+do the types and sizes of files, which it reads: `(image/png of 70 bytes, 1x1)`.
 Where a form of the reply is asked for, it has that form, and such a line in place of each text.
 
 A script in the settings of a session, or in the metadata of a turn, under the key `mock`:
@@ -31,6 +32,9 @@ from types import MappingProxyType
 from typing import Self
 
 from turnmill.domain.content import (
+    Audio,
+    File,
+    Image,
     Kind,
     Message,
     Part,
@@ -51,11 +55,13 @@ from turnmill.domain.errors import (
     Unreachable,
 )
 from turnmill.settings import mock_allowed
+from turnmill_worker.providers.files import standing
 from turnmill_worker.providers.mock.executions import Executions
 from turnmill_worker.providers.mock.form import fitting
 from turnmill_worker.providers.mock.heard import outputs_in
 from turnmill_worker.providers.mock.pairs import refuse_unpaired
 from turnmill_worker.providers.mock.script import Script
+from turnmill_worker.providers.mock.seen import files_in, read_all
 from turnmill_worker.providers.mock.streaming import say, seconds_to_say
 from turnmill_worker.providers.parameters import choice, refuse_thread, setting_refused
 from turnmill_worker.providers.port import Absent, Done, Emit, Request, Running, Unknowable, Usage
@@ -72,7 +78,7 @@ class MockProvider:
     """Answers at once, unless told otherwise."""
 
     name = "mock"
-    accepts: frozenset[Kind] = frozenset({Text, ToolCall, ToolOutput})
+    accepts: frozenset[Kind] = frozenset({Text, Image, File, Audio, ToolCall, ToolOutput})
 
     def __init__(
         self,
@@ -109,6 +115,9 @@ class MockProvider:
         if not _is_chain(request) or not _THREAD.fullmatch(request.thread_ref):
             refuse_thread(request)
         refuse_unpaired(request)
+        if request.files is not None:
+            request = await standing(request)
+            await read_all(request)
         return await FAULTS[script.fault](self, request, script, emit)
 
     def most(self, request: Request, thread: Sequence[Message]) -> Usage:
@@ -226,8 +235,8 @@ class MockProvider:
         said = request.text if len(request.messages) == 1 else _said(request)
         digest = hashlib.sha256(f"{self._seed}:{seen}:{said}".encode()).digest()
         opening = OPENINGS[digest[0] % len(OPENINGS)]
-        outputs = outputs_in(request, most=_TEXT_SHOWN)
-        heard = f" ({outputs})" if outputs else ""
+        told = (files_in(request), outputs_in(request, most=_TEXT_SHOWN))
+        heard = "".join(f" ({one})" for one in told if one)
         return f"{opening} You said: {said[:_TEXT_SHOWN]}{heard} [{seen} before]"
 
 

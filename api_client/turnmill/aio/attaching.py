@@ -1,0 +1,49 @@
+"""Files in messages: kept before the message is written. A message of words alone passes by."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from turnmill.domain.content import Said
+from turnmill.executor.task import AsyncExecutor
+from turnmill.verbs import intake
+from turnmill.verbs.refs import SessionRef
+
+
+async def async_with_files(
+    executor: AsyncExecutor,
+    session: SessionRef,
+    said: Said,
+    attached: Sequence[Any],
+    *,
+    connection: Any = None,
+) -> Said:
+    """Return the message with all its files kept; the same one where it has none."""
+    from turnmill.aio.attachments import async_kept_all  # noqa: PLC0415
+    from turnmill.verbs import attachments  # noqa: PLC0415
+
+    loose = attachments.loose_parts(said, attached)
+    if loose is None:
+        return said
+    if connection is None:
+        owner = await executor.run(attachments.owner(session))
+    else:
+        owner = await executor.run_joined(
+            connection, attachments.owner_joined(session, executor.schema)
+        )
+    return await async_kept_all(executor, loose, owner)
+
+
+async def async_each_with_files(executor: AsyncExecutor, messages: Iterable[Any]) -> Iterable[Any]:
+    """Return pairs of session and message with all their files kept; most have none."""
+    if isinstance(messages, list) and all(map(_is_plain, messages)):
+        return messages
+    sessions, texts = intake.pairs(messages)
+    said = [
+        one if isinstance(one, str) else await async_with_files(executor, session, one, ())
+        for session, one in zip(sessions, texts, strict=True)
+    ]
+    return zip(sessions, said, strict=True)
+
+
+def _is_plain(pair: object) -> bool:
+    return isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[1], str)

@@ -1,0 +1,144 @@
+"""Attachments: files of users, kept once each, and given to models."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from typing import Any
+from uuid import UUID
+
+from turnmill.domain.checks import check_name
+from turnmill.domain.content import Attached, Part
+from turnmill.domain.errors import StoreError
+from turnmill.executor.task import AsyncExecutor, async_aside, async_knowing
+from turnmill.files.arriving import Arriving, arriving
+from turnmill.store.file_records import Attachment, Owed, Reserved, key_of
+from turnmill.verbs import attachments
+from turnmill.verbs.attachments import AttachmentRef
+
+
+class AsyncAttachments:
+    """`client.attachments`: what users gave beside their words."""
+
+    def __init__(self, executor: AsyncExecutor) -> None:
+        self._executor = executor
+
+    @async_knowing
+    async def put(
+        self,
+        source: Any,
+        *,
+        user_id: str,
+        name: str | None = None,
+        media_type: str | None = None,
+    ) -> Attachment:
+        """Keep a file for a user, or return what he has of the same content already.
+
+        - `source`: a path, bytes, a file that is open for reading bytes, or an http(s) URL, which
+          is fetched from public addresses alone. Never a path or an open file that a user named.
+        - `name`: as people call it, no path; else the last part of the path or URL.
+        - `media_type`: what it is claimed to be; the bytes say what it is.
+
+        It is read in pieces, counted, and never held whole. What no message holds goes after a day
+        (TURNMILL_FILES_GRACE). Raises InvalidInput, AttachmentRefused for a kind or size that is
+        not taken, FilesQuotaExceeded, AddressRefused, NotReached, or FilesUnavailable; nothing is
+        kept then.
+        """
+        owner = check_name(user_id, name="user_id")
+        return await async_kept(
+            self._executor, source, user_id=owner, name=name, media_type=media_type
+        )
+
+    async def get(self, attachment: AttachmentRef) -> Attachment:
+        """Return what is known of an attachment, or raise AttachmentNotFound."""
+        return await self._executor.run(attachments.get(attachment))
+
+    async def open(self, attachment: AttachmentRef) -> AsyncIterator[bytes]:
+        """Yield its bytes in pieces of up to 256 KiB; raises AttachmentNotFound."""
+        found = await self._executor.run(attachments.get(attachment))
+        pieces = self._executor.files.chunks(key_of(found.user_id, found.id))
+        while piece := await async_aside(next, pieces, b""):
+            yield piece
+
+    async def list(
+        self, *, user_id: str | None = None, after: UUID | None = None, limit: int = 100
+    ) -> list[Attachment]:
+        """Return up to `limit` attachments, newest first; `after` is the last id of a page."""
+        return await self._executor.run(attachments.find(user_id=user_id, after=after, limit=limit))
+
+    async def usage(self, user_id: str) -> int:
+        """Return how many bytes of TURNMILL_FILES_QUOTA a user's files have."""
+        return await self._executor.run(attachments.usage(user_id))
+
+    async def delete(self, attachment: AttachmentRef) -> None:
+        """Delete an attachment, its bytes too, or raise AttachmentNotFound.
+
+        A conversation that holds it goes on: models are told, in its place, that it is kept no
+        longer.
+        """
+        for owed in await self._executor.run(attachments.remove(attachment)):
+            await async_removed(self._executor, owed)
+
+
+async def async_kept(
+    executor: AsyncExecutor, source: object, *, user_id: str, name: object, media_type: object
+) -> Attachment:
+    """Keep a file; see `AsyncAttachments.put`."""
+    settings = executor.settings
+    new = await async_aside(arriving, source, name=name, media_type=media_type, settings=settings)
+    try:
+        same = None
+        if new.digest:
+            same = await executor.run(attachments.known(user_id, new.digest, settings))
+        return same or await _stored(executor, new, user_id)
+    finally:
+        await async_aside(new.close)
+
+
+async def _stored(executor: AsyncExecutor, new: Arriving, user_id: str) -> Attachment:
+    settings, files = executor.settings, executor.files
+    reserved = await executor.run(attachments.reserve(user_id, new.size, settings))
+    try:
+        key = key_of(user_id, reserved.id)
+        found = await async_aside(new.finish, files, key, reserved.bytes)
+        kept = await executor.run(attachments.keep(reserved, found, settings))
+    except Exception:
+        await _given_back(executor, reserved)
+        raise
+    if kept.id != reserved.id:  # somebody has kept the same content meanwhile
+        await async_removed(executor, Owed(id=reserved.id, user_id=user_id))
+    return kept
+
+
+async def _given_back(executor: AsyncExecutor, reserved: Reserved) -> None:
+    with suppress(StoreError):  # what went wrong before is raised, and upkeep sees to the rest
+        for owed in await executor.run(attachments.give_back(reserved)):
+            await async_removed(executor, owed)
+
+
+async def async_removed(executor: AsyncExecutor, owed: Owed) -> None:
+    """Delete the bytes of an attachment that is marked to go, and then its row."""
+    await async_aside(executor.files.delete, key_of(owed.user_id, owed.id))
+    await executor.run(attachments.forget(owed))
+
+
+async def async_kept_all(
+    executor: AsyncExecutor, loose: Sequence[Any], user_id: str
+) -> Sequence[Part]:
+    """Return a message's parts, with what is attached to it kept for this user."""
+    return [
+        await _part(executor, one, user_id) if isinstance(one, Attached) else one for one in loose
+    ]
+
+
+async def _part(executor: AsyncExecutor, part: Attached, user_id: str) -> Part:
+    source = attachments.source_of(part)
+    if source is None:
+        found = await executor.run(attachments.mine(attachments.reference_of(part), user_id))
+    else:
+        found = await async_kept(
+            executor,
+            source,
+            user_id=user_id,
+            name=part.name or None,
+            media_type=part.media_type or None,
+        )
+    return attachments.part_for(part, found)
