@@ -21,6 +21,7 @@ from turnmill import (
     InvalidInput,
     NewPrice,
     PaidCall,
+    Settings,
     Turn,
     TurnState,
 )
@@ -79,6 +80,14 @@ VERBS: dict[str, Callable[[Client, Path], object]] = {
     "Client.send": lambda c, _: c.send("s", "hello"),
     "Client.send keyed": lambda c, _: c.send("s", "hello", idempotency_key="k"),
     "Client.send_many": lambda c, _: c.send_many([("s", "hello"), ("s", "again")]),
+    "Client.send attached": lambda c, _: c.send("s", "hello", attachments=[b"again"]),
+    "Attachments.put": lambda c, _: c.attachments.put(b"another", user_id="ada"),
+    "Attachments.put again": lambda c, _: c.attachments.put(b"words", user_id="ada"),
+    "Attachments.get": lambda c, _: c.attachments.get(c.attachments.list()[0]),
+    "Attachments.open": lambda c, _: list(c.attachments.open(c.attachments.list()[0])),
+    "Attachments.list": lambda c, _: c.attachments.list(user_id="ada"),
+    "Attachments.usage": lambda c, _: c.attachments.usage("ada"),
+    "Attachments.delete": lambda c, _: c.attachments.delete(c.attachments.list()[0]),
     "Sessions.create": lambda c, _: c.sessions.create(user_id="ada", key="new"),
     "Sessions.get": lambda c, _: c.sessions.get("s"),
     "Sessions.list": lambda c, _: c.sessions.list(user_id="ada"),
@@ -161,8 +170,9 @@ def jobs(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def client(database_url: str, jobs: Path) -> Iterator[Client]:
-    with Client(database_url=database_url) as made:
+def client(database_url: str, jobs: Path, tmp_path: Path) -> Iterator[Client]:
+    settings = Settings(database_url=database_url, files_url=str(tmp_path / "files"))
+    with Client(settings=settings) as made:
         made.sessions.create(user_id="ada", key="s")
         store = made._executor.database
         for state in (TurnState.SUCCEEDED, TurnState.FAILED):
@@ -173,6 +183,7 @@ def client(database_url: str, jobs: Path) -> Iterator[Client]:
         made.batches.create(jobs, name="old")
         made.events.add_reader("one")
         made.budgets.set(user_id="ada", limit_usd=1)
+        made.attachments.put(b"words", user_id="ada")
         yield made
 
 
@@ -191,11 +202,12 @@ def test_the_table_of_verbs_has_all_of_them() -> None:
         "Accounts",
         "Analytics",
         "Budgets",
+        "Attachments",
     )
     owners = {noun: vars(getattr(turnmill, noun)) for noun in nouns}
     properties = {
         *("Client.accounts", "Client.analytics", "Client.batches", "Client.budgets"),
-        *("Client.events", "Client.lanes", "Client.limits"),
+        *("Client.events", "Client.lanes", "Client.limits", "Client.attachments"),
     }
     found = {
         f"{noun}.{verb}" for noun, all_of in owners.items() for verb in all_of if verb[0] != "_"

@@ -68,6 +68,12 @@ VIEWED: Mapping[str, Sequence[str]] = MappingProxyType(
             *("turn_id", "fence", "budget_id", "period", "reserved_usd", "charged_usd"),
             *("estimated_usd", "at"),
         ),
+        # Neither whose they are, nor what they are called, nor what tells their content.
+        "attachments": (
+            *("id", "size", "media_type", "width", "height", "duration_ms", "ready"),
+            *("created_at", "due_at", "gone_at"),
+        ),
+        "attachment_uses": ("session_id", "turn_id", "attachment_id"),
         "batches": ("id", "last_line", "total", "created_at", "cancelled_at"),
         "events": ("session_id", "n", "turn_id", "kind", "at", "place", "budget_id", "share"),
         "pauses": ("kind", "name", "since"),
