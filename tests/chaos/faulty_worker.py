@@ -24,6 +24,7 @@ from turnmill_worker.turn.claims import Claims
 from turnmill_worker.turn.ledger import GroupedLedger
 from turnmill_worker.turn.reservations import Reservations
 from turnmill_worker.turn.step_ledger import StepLedger
+from turnmill_worker.turn.upload_ledger import Uploads
 
 __all__ = ["app"]
 
@@ -145,3 +146,25 @@ async def mark_target(self: GroupedLedger, claim: Any) -> bool:
 
 
 GroupedLedger.mark_target = mark_target  # type: ignore[method-assign]
+
+_begin_upload, _keep_upload = Uploads.begin_upload, Uploads.keep_upload
+
+
+async def begin_upload(self: Uploads, *given: Any) -> bool:
+    """Note that an upload begins, between two points."""
+    step_on("upload.before")
+    begun = await _begin_upload(self, *given)
+    step_on("upload.noted")
+    return begun
+
+
+async def keep_upload(self: Uploads, *given: Any) -> bool:
+    """Note what an upload came to, between two points."""
+    step_on("upload.sent")
+    kept = await _keep_upload(self, *given)
+    step_on("upload.kept")
+    return kept
+
+
+Uploads.begin_upload = begin_upload  # type: ignore[method-assign, assignment]
+Uploads.keep_upload = keep_upload  # type: ignore[method-assign, assignment]

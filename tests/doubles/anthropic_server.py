@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.doubles.vendor_double import (
     in_a_minute,
     run_as_process,
 )
+from tests.doubles.vendor_files import Files, StoredFile, form_of
 from tests.validators import anthropic_messages
 
 KEY = "sk-ant-double"
@@ -56,6 +58,7 @@ class AnthropicDouble(VendorDouble):
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
         self._numbers = count(1)
+        self.files = Files("file_")
 
     @property
     def base_url(self) -> str:
@@ -66,6 +69,9 @@ class AnthropicDouble(VendorDouble):
         return [
             web.post("/v1/messages", self.through_faults(self._create)),
             web.post("/v1/messages/count_tokens", self.through_faults(self._count)),
+            web.post("/v1/files", self.through_faults(self._upload)),
+            web.get("/v1/files", self.through_faults(self._list)),
+            web.delete("/v1/files/{id}", self.through_faults(self._delete)),
         ]
 
     def refusals(self) -> Mapping[str, Refused]:
@@ -94,7 +100,7 @@ class AnthropicDouble(VendorDouble):
         return {"request-id": f"req_{next(self._numbers):06}"}
 
     def events(self, call: Call, payload: dict[str, Any]) -> list[bytes | str] | None:
-        if not call.body.get("stream"):
+        if not isinstance(call.body, dict) or not call.body.get("stream"):
             return None
         fault = "stream_cut" if call.fault == "cut" else call.fault
         events = streams.message_events(payload, size=self.piece)
@@ -114,6 +120,7 @@ class AnthropicDouble(VendorDouble):
             raise Refused(400, "invalid_request_error", "The request body is not valid JSON.")
         body = call.body
         check_message_body(body)
+        self.files.check_refs(body["messages"])
         if self.is_too_long(body["messages"]):
             raise TOO_LONG
         text = self.says(body) or _echo(body["messages"])
@@ -131,6 +138,50 @@ class AnthropicDouble(VendorDouble):
             "stop_details": _REFUSED if call.fault == "refusal" else None,
             "usage": None if call.fault == "no_usage" else _usage(),
         }
+
+    async def _upload(self, call: Call) -> dict[str, Any]:
+        _authorised(call)
+        if not self.keeps_files:
+            raise Refused(404, "not_found_error", "Not found")
+        form = form_of(call.raw, call.headers.get("Content-Type", ""))
+        if set(form) - {"file", "expires_in_seconds"}:
+            raise Refused(400, "invalid_request_error", "Extra inputs are not permitted")
+        seconds = form.get("expires_in_seconds")
+        if seconds is not None and not 3600 <= int(seconds) <= 7_776_000:
+            raise Refused(400, "invalid_request_error", "expires_in_seconds: out of range")
+        return _shown_file(self.files.add(form, seconds=seconds))
+
+    async def _list(self, call: Call) -> dict[str, Any]:
+        _authorised(call)
+        limit, first = int(call.query.get("limit", 20)), int(call.query.get("page", "page_0")[5:])
+        if not 1 <= limit <= 1000:
+            raise Refused(400, "invalid_request_error", "limit: out of range")
+        found = [*self.files.kept.values()]
+        page, further = found[first : first + limit], first + limit
+        next_page = f"page_{further}" if further < len(found) else None
+        return {"data": [_shown_file(one) for one in page], "next_page": next_page}
+
+    async def _delete(self, call: Call) -> dict[str, Any]:
+        _authorised(call)
+        ref = call.path.rpartition("/")[2]
+        self.files.delete(ref)
+        return {"id": ref, "type": "file_deleted"}
+
+
+def _shown_file(one: StoredFile) -> dict[str, Any]:
+    def moment(at: float | None) -> str | None:
+        return None if at is None else datetime.fromtimestamp(at, UTC).isoformat()
+
+    return {
+        "id": one.id,
+        "type": "file",
+        "filename": one.filename,
+        "mime_type": one.media_type,
+        "size_bytes": len(one.said),
+        "created_at": moment(one.created_at),
+        "expires_at": moment(one.expires_at),
+        "downloadable": False,
+    }
 
 
 def _usage() -> dict[str, int]:
@@ -162,8 +213,14 @@ def _authorised(call: Call) -> None:
 def _echo(messages: list[dict[str, Any]]) -> str:
     said = messages[-1]["content"]
     if not isinstance(said, str):
-        said = "".join(str(one.get("text", one.get("content", ""))) for one in said)
+        said = "".join(map(_shown, said))
     return f"echo: {said} [{len(messages) - 1} before]"
+
+
+def _shown(block: dict[str, Any]) -> str:
+    if block["type"] in ("image", "document"):
+        return f"[{block['type']}]"
+    return str(block.get("text", block.get("content", "")))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from openai.types.responses.response_create_params import ResponseCreateParamsNo
 from tests.doubles import streams
 from tests.doubles.conversation_routes import routes_of
 from tests.doubles.conversations import Conversations, page_of
+from tests.doubles.openai_files import routes_of as file_routes_of
 from tests.doubles.openai_requests import KEY as KEY
 from tests.doubles.openai_requests import authorised, check_prompt, object_of
 from tests.doubles.vendor_double import (
@@ -23,6 +24,7 @@ from tests.doubles.vendor_double import (
     in_a_minute,
     run_as_process,
 )
+from tests.doubles.vendor_files import Files
 from tests.validators import openai_chat, openai_responses
 
 RESPONSES_KEPT = 100_000
@@ -78,6 +80,7 @@ class OpenAIDouble(VendorDouble):
         self._numbers = count(1)
         self.refuses_stream_options = False  #: as servers that know nothing of them
         self.conversations = Conversations()
+        self.files = Files("file-")
         #: prompts that are kept, by their ids: the variables that each version wants
         self.prompts: dict[str, Mapping[str, Collection[str]]] = {}
 
@@ -95,6 +98,7 @@ class OpenAIDouble(VendorDouble):
             web.delete("/v1/responses/{id}", self.through_faults(self._delete)),
             web.get("/v1/responses/{id}/input_items", self.through_faults(self._asked)),
             *routes_of(self.conversations, self.through_faults),
+            *file_routes_of(self.files, self.through_faults),
             web.post("/v1/chat/completions", self.through_faults(self._complete)),
         ]
 
@@ -174,6 +178,7 @@ class OpenAIDouble(VendorDouble):
         check_response_body(body, held=_open_calls(thread))
         check_prompt(body.get("prompt"), self.prompts)
         items = (*thread, *_items(body["input"]))
+        self.files.check_refs(items)
         if self.is_too_long(items):
             raise TOO_LONG
         payload = self._response(body, items, outcome=call.fault)
@@ -242,6 +247,7 @@ class OpenAIDouble(VendorDouble):
             wrong = "The 'stream_options' parameter is not allowed."
             raise Refused(400, "invalid_value", wrong, param="stream_options")
         check_chat_body(body)
+        self.files.check_refs(body["messages"])
         if self.is_too_long(body["messages"]):
             raise TOO_LONG
         talk = [message for message in body["messages"] if message["role"] != "system"]
@@ -360,8 +366,12 @@ def _open_calls(items: Sequence[dict[str, Any]]) -> set[str]:
 def _echo(items: list[dict[str, Any]]) -> str:
     last = items[-1]
     said = last.get("content", last.get("output"))
-    text = said if isinstance(said, str) else "".join(block["text"] for block in said or ())
+    text = said if isinstance(said, str) else "".join(map(_shown, said or ()))
     return f"echo: {text} [{len(items) - 1} before]"
+
+
+def _shown(block: dict[str, Any]) -> str:
+    return str(block["text"]) if "text" in block else f"[{block['type']}]"
 
 
 def _outcome(fault: str, text: str) -> tuple[str, str]:

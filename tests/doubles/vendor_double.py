@@ -34,6 +34,7 @@ class Call:
     body: Any
     fault: str
     query: Mapping[str, str] = field(default_factory=dict)
+    raw: bytes = field(default=b"", repr=False)  #: of a body that is no JSON
     executed: bool = False  #: the vendor would have charged for it
     stalled: asyncio.Event = field(default_factory=asyncio.Event)  #: nothing more is sent
     abandoned: asyncio.Event = field(default_factory=asyncio.Event)  #: the client hung up
@@ -83,6 +84,7 @@ class VendorDouble:
         self.between = 0.0  #: seconds between two events of a stream
         self.piece = 4  #: characters in each
         self.window = 0  #: so many characters at the most may be said in a request; 0: any number
+        self.keeps_files = True  #: False: as servers that speak no other part of the API
         #: answers to a request, by its body, instead of an echo; "" for none
         self.says: Callable[[Any], str] = lambda _: ""
         self._rates = rates
@@ -165,6 +167,7 @@ class VendorDouble:
             body=_parsed(raw),
             fault=fault,
             query=dict(request.query),
+            raw=b"" if request.content_type == "application/json" else raw,
         )
         self.calls.append(call)
         self.arrived.set()

@@ -164,7 +164,7 @@ def test_names_that_no_vendor_takes_stay_apart() -> None:
 
 def test_what_nobody_can_be_sent_is_an_error() -> None:
     for message, code in (
-        (Message("user", [Image(id="att_1")]), "unsupported_part"),
+        (Message("assistant", [Image(id="att_1")]), "unsupported_part"),
         (Message.of("narrator", "x"), "unsupported_role"),
         (assistant(Native(provider="p", api="any", item="{")), "unreadable_row"),
     ):

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from tests.doubles.small_vendor import SmallProvider
-from turnmill.domain.content import Native, Text, ToolCall, ToolOutput
+from turnmill.domain.content import File, Image, Native, Text, ToolCall, ToolOutput
 from turnmill_worker.providers import Accepts, Done, Usage
 from turnmill_worker.providers.anthropic.provider import AnthropicProvider
 
@@ -29,4 +29,4 @@ def test_an_answer_in_other_words_keeps_what_is_no_text() -> None:
 
 def test_who_says_nothing_of_it_takes_text() -> None:
     assert not isinstance(object.__new__(SmallProvider), Accepts)
-    assert AnthropicProvider.accepts == {Text, ToolCall, ToolOutput, Native}
+    assert AnthropicProvider.accepts == {Text, Image, File, ToolCall, ToolOutput, Native}

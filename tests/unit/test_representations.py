@@ -58,7 +58,7 @@ _HOLDS_TEXT = ("str", "bytes", "Any", "object", "Mapping[", "dict")
 _PLAIN_CLASSES_WITH_A_REPR = frozenset(
     {
         *("AsyncBatch", "Batch", "AsyncTurn", "Turn", "Unreadable", "StoredHistory", "Unchanged"),
-        *("Again", "Passed", "Entry", "Event", "Tool", "McpTool"),
+        *("Body", "Again", "Passed", "Entry", "Event", "Tool", "McpTool"),
     }
 )
 

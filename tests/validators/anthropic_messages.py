@@ -12,7 +12,7 @@ from typing import Any, get_args, get_type_hints
 from anthropic.types import TextCitationParam
 from anthropic.types.message_create_params import MessageCreateParamsNonStreaming
 
-from tests.validators import schemas
+from tests.validators import attached, schemas
 
 PARAMETERS = frozenset(MessageCreateParamsNonStreaming.__annotations__) | {"stream"}
 
@@ -101,6 +101,14 @@ def _messages(body: Mapping[str, Any], *, goes_on: bool) -> Iterator[str]:
     roles = [one.get("role") for one in messages]
     if any(one == other for one, other in pairwise(roles)):
         yield "messages: roles must alternate"
+    pictures = sum(len(_of(one, "image")) for one in messages)
+    if pictures > 600:
+        yield "messages: too many images"
+    for n, message in enumerate(messages):
+        for m, block in enumerate(_blocks(message)):
+            if block.get("type") in ("image", "document"):
+                at = f"messages.{n}.content.{m}"
+                yield from attached.source(block, at=at, many=pictures > 20)
     ids: list[str] = []
     for n, message in enumerate(messages):
         before = messages[n - 1] if n else None

@@ -8,7 +8,7 @@ from typing import Any
 
 from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
 
-from tests.validators import schemas
+from tests.validators import attached, schemas
 
 PARAMETERS = frozenset(CompletionCreateParamsNonStreaming.__annotations__) | {"stream"}
 ID_MAX = 40
@@ -99,8 +99,29 @@ def _message(message: Mapping[str, Any], *, at: str) -> Iterator[str]:
             yield f"{at}: content is blank"
     elif "tool_calls" in message:
         yield f"{at}.tool_calls: [] is too short"
+    elif role == "user" and isinstance(content, list) and content:
+        for n, block in enumerate(content):
+            yield from _content(block, at=f"{at}.content[{n}]")
     elif not isinstance(content, str) or not content.strip():
         yield f"{at}: content is blank"
+
+
+def _content(block: Mapping[str, Any], *, at: str) -> Iterator[str]:
+    match block.get("type"):
+        case "text":
+            if set(block) != {"type", "text"} or not str(block["text"]).strip():
+                yield f"{at}: content is blank"
+        case "image_url":
+            yield from attached.image_url(block, at=at)
+        case "input_audio":
+            yield from attached.input_audio(block, at=at)
+        case "file":
+            if set(block) != {"type", "file"} or not isinstance(block["file"], dict):
+                yield f"{at}: invalid file"
+            else:
+                yield from attached.input_file(block["file"], at=at)
+        case _:
+            yield f"{at}: invalid content type"
 
 
 def _call(call: Mapping[str, Any], seen: set[str], *, at: str) -> Iterator[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from openai.types.responses.response_create_params import ResponseCreateParamsNonStreaming
 
-from tests.validators import schemas
+from tests.validators import attached, schemas
 
 PARAMETERS = frozenset(ResponseCreateParamsNonStreaming.__annotations__) | {"stream"}
 
@@ -141,6 +141,12 @@ def _message(item: Mapping[str, Any], *, at: str) -> Iterator[str]:
         return
     wanted = {"output_text", "refusal"} if role == "assistant" else {"input_text"}
     for block in content or [{}]:
+        if role != "assistant" and block.get("type") == "input_image":
+            yield from attached.input_image(block, at=at)
+            continue
+        if role != "assistant" and block.get("type") == "input_file":
+            yield from attached.input_file(block, at=at)
+            continue
         words = block.get("text", block.get("refusal"))
         if block.get("type") not in wanted or not isinstance(words, str):
             yield f"{at}: supported values are: {sorted(wanted)}"

@@ -55,6 +55,8 @@ SETTING_CHOICES = MappingProxyType(
         "api": ("responses", "chat"),
         "on_context_full": ("error", "truncate", "summarise"),
         "prompt_cache": ("on", "off", "1h"),
+        "uploads": ("auto", "always", "never"),
+        "pictures": ("as_is", "fit"),
     }
 )
 

@@ -1,14 +1,14 @@
 """How many tokens words are at the most, whoever counts them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from turnmill.domain.content import Audio, File, Image, Message, strings_of
+from turnmill.domain.content import Attached, Message, strings_of
 
 #: Tokens that vendors put around a message, around a tool or a form, and before all of these.
 OF_MESSAGE, OF_TOOL, OF_TOOLS = 16, 32, 1024
 
-#: Nobody knows beforehand what they take.
-_UNSEEN = (Image, File, Audio)
+#: Returns how many tokens an attachment is at the most; None where nobody knows beforehand.
+Counted = Callable[[Attached], int | None]
 
 
 class TokenCount(int):
@@ -24,19 +24,28 @@ class TokenCount(int):
 
 
 def most_tokens(
-    messages: Sequence[Message], *, others: Iterable[str] = (), tools: int = 0
+    messages: Sequence[Message],
+    *,
+    others: Iterable[str] = (),
+    tools: int = 0,
+    counted: Counted | None = None,
 ) -> int | None:
     """Return how many tokens these are at the most; None where there is what nobody can count.
 
     One for each byte of UTF-8: no tokeniser of bytes makes more. `others` are texts that are sent
-    beside the messages, those of so many `tools` included. For English prose it is four to five
-    times as many as there are, for other scripts two to three times.
+    beside the messages, those of so many `tools` included; `counted` knows what is attached. For
+    English prose it is four to five times as many as there are, for other scripts two to three.
     """
     parts = [part for message in messages for part in message.parts]
-    if any(isinstance(part, _UNSEEN) for part in parts):
-        return None
-    size = sum(bytes_of(text) for part in parts for text in strings_of(part))
-    size += sum(map(bytes_of, others))
+    size = sum(map(bytes_of, others))
+    for part in parts:
+        if isinstance(part, Attached):
+            seen = None if counted is None else counted(part)
+            if seen is None:
+                return None
+            size += seen + bytes_of(getattr(part, "name", ""))
+        else:
+            size += sum(map(bytes_of, strings_of(part)))
     around = OF_MESSAGE * (len(messages) + len(parts) + 1)
     return size + around + (OF_TOOLS + OF_TOOL * tools if tools else 0)
 

@@ -100,6 +100,11 @@ def give_up_all(conn: Connection, session_ids: Collection[SessionId]) -> None:
     conn.execute(statement.from_select(names, heads).on_conflict_do_nothing())
     _mark(conn, kept_refs.c.session_id.in_(ids))
     conn.execute(
+        update(kept_refs)
+        .where(kept_refs.c.session_id.in_(ids), kept_refs.c.unwanted_at > db_now())
+        .values(due_at=db_now(), unwanted_at=db_now())  # uploads that nobody has told the end of
+    )
+    conn.execute(
         update(sessions)
         .where(sessions.c.id.in_(ids), sessions.c.provider_ref != "")
         .values(provider_ref="")
@@ -205,7 +210,7 @@ def backlog(conn: Connection) -> list[Backlog]:
             func.min(kept_refs.c.unwanted_at, type_=Timestamp),
             func.max(kept_refs.c.error_code),
         )
-        .where(kept_refs.c.due_at.is_not(None))
+        .where(kept_refs.c.due_at.is_not(None), kept_refs.c.unwanted_at <= db_asof())
         .group_by(kept_refs.c.provider)
         .order_by(kept_refs.c.provider)
     )

@@ -23,6 +23,8 @@ from turnmill_worker.layers.shortening import kind_of
 from turnmill_worker.layers.targets import has_targets
 from turnmill_worker.layers.thread_lost import thread_lost
 from turnmill_worker.layers.timeout import timeout
+from turnmill_worker.layers.uploading import UploadLedger, uploading
+from turnmill_worker.providers.files import Files
 from turnmill_worker.providers.port import Provider
 
 #: Choices whose chains are kept; beyond it, they are put together anew.
@@ -46,10 +48,10 @@ class Chains:
     """All around the providers of one process: ours, and those that its operator registered.
 
     From the outside in: timeout, fallback, measure, defaults, history, adoption, compaction,
-    repair, thread_lost, the operator's in his order, the gates, budget, lending, hold, noted, the
-    provider. Around each of the operator's, and around the provider, stands a guard. Fallback and
-    noted, adoption and lending, compaction and repair are left out where a turn has no use for
-    them.
+    repair, thread_lost, the operator's in his order, the gates, budget, uploading, lending, hold,
+    noted, the provider. Around each of the operator's, and around the provider, stands a guard.
+    Fallback and noted, adoption and lending, compaction and repair are left out where a turn has no
+    use for them.
     """
 
     def __init__(
@@ -66,6 +68,8 @@ class Chains:
         theirs: Sequence[Named] = (),
         measure: Layer | None = None,
         threads: ThreadStore | None = None,
+        files: Files | None = None,
+        uploads: UploadLedger | None = None,
         gates: Sequence[Layer] = (),
         defaults: Layer | None = None,
         budgeting: Budgeting | None = None,
@@ -83,6 +87,7 @@ class Chains:
         self._provider = guarded_provider(asking(find), max_bytes=max_reply_bytes)
         self._hold, self._noted = hold(mark_sent), noted(mark_target)
         self._gates = (*gates, *(() if budgeting is None else (budget(budgeting),)))
+        self._uploading = () if files is None else (uploading(find, files, uploads),)
         self._adoption = () if threads is None else (adoption(find, threads),)
         self._lending = None if threads is None else lending(find, threads)
         self._usual = self._put_together(_Choice())
@@ -122,7 +127,7 @@ class Chains:
         noted_ = (self._noted,) if choice.falls_back else ()
         lent = () if self._lending is None or not choice.threads else (self._lending,)
         go = self._provider
-        for layer in reversed((*self._gates, *lent, self._hold, *noted_)):
+        for layer in reversed((*self._gates, *self._uploading, *lent, self._hold, *noted_)):
             go = around(layer, go)
         return go
 

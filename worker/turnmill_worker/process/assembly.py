@@ -52,6 +52,7 @@ def assemble(
         step_ledger=ledger.steps,
         threads=ledger.threads,
         files=TurnFiles(database, settings),
+        uploads=ledger.uploads,
         in_hand=in_hand,
         slots=slots,
         provider=provider,

@@ -12,7 +12,7 @@ from typing import Any
 
 from turnmill.domain.budgets import PLACES
 from turnmill.domain.content import Message
-from turnmill.domain.counting import most_tokens
+from turnmill.domain.counting import Counted, most_tokens
 from turnmill_worker.providers.boundary import attempted, cost_of, usage_of
 from turnmill_worker.providers.port import Bounds, Request, Usage
 
@@ -58,8 +58,13 @@ def most_cost(price: Price, provider: str, model: str, most: Usage) -> Decimal |
     return max(known).quantize(PLACES, rounding=ROUND_CEILING)
 
 
-def input_bound(request: Request, thread: Sequence[Message] = ()) -> int | None:
-    """Return how many tokens are read at the most; None where there is what nobody can count."""
+def input_bound(
+    request: Request, thread: Sequence[Message] = (), *, counted: Counted | None = None
+) -> int | None:
+    """Return how many tokens are read at the most; None where there is what nobody can count.
+
+    `counted` says of what is attached how many tokens it is.
+    """
     others = [request.system_prompt or ""]
     for tool in request.tools:
         others += [tool.name, tool.description, json.dumps(tool.parameters)]
@@ -67,7 +72,7 @@ def input_bound(request: Request, thread: Sequence[Message] = ()) -> int | None:
         others.append(json.dumps(request.output_schema))
     forms = len(request.tools) + (request.output_schema is not None)
     said = (*thread, *request.history, *request.messages)
-    return most_tokens(said, others=others, tools=forms)
+    return most_tokens(said, others=others, tools=forms, counted=counted)
 
 
 def output_bound(settings: Mapping[str, Any], *names: str, most: int | None = None) -> int:

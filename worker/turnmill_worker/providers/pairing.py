@@ -16,7 +16,14 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from turnmill.domain.content import Message, Native, Part, Text, ToolCall, ToolOutput
+from turnmill.domain.content import (
+    Message,
+    Native,
+    Part,
+    Text,
+    ToolCall,
+    ToolOutput,
+)
 from turnmill.domain.errors import Rejected
 from turnmill.store.codec import StoredHistory
 from turnmill_worker.providers.fitting import item_of, unsupported
@@ -214,6 +221,8 @@ def _readable_parts(message: Message, dialect: Dialect) -> Iterator[Part]:
                     yield known or part
         elif isinstance(part, Text | ToolCall | ToolOutput):
             yield part
+        elif message.role == "user":
+            yield part  # whether it is taken, whoever builds the body says
         else:
             raise unsupported(part)
 

@@ -16,11 +16,13 @@ OURS = frozenset(
         "max_tool_rounds",
         "mock",
         "on_context_full",
+        "pictures",
         "prompt_cache",
         "response_format",
         "thread",
         "timeout",
         "tools",
+        "uploads",
     }
 )
 

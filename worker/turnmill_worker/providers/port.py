@@ -5,7 +5,16 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol, runtime_checkable
 
-from turnmill.domain.content import Kind, Message, Part, Text, text_of, text_of_all, with_text
+from turnmill.domain.content import (
+    Attached,
+    Kind,
+    Message,
+    Part,
+    Text,
+    text_of,
+    text_of_all,
+    with_text,
+)
 from turnmill.domain.errors import ProviderError
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill_worker.providers.files import Files
@@ -19,6 +28,16 @@ class ToolOffer:
     description: str = field(default="", repr=False)
     #: JSON schema of its arguments: an object
     parameters: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MadeSmaller:
+    """A picture that was made smaller, and is sent in the place of the one it was made of."""
+
+    media_type: str
+    width: int
+    height: int
+    said: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +70,9 @@ class Request:
     #: the first of a session that a batch has begun: nothing is known to follow it
     is_single: bool = False
     files: Files | None = field(default=None, repr=False, compare=False)  #: that parts refer to
+    #: the vendor's own names of attachments that it keeps, by ours: sent in the place of the bytes
+    uploaded: Mapping[str, str] = field(default_factory=dict, repr=False)
+    made: Mapping[str, MadeSmaller] = field(default_factory=dict, repr=False)  #: by our names, too
     #: is told what the vendor has counted so far of a reply that streams: it may be cut
     counted: Callable[["Usage"], None] | None = field(default=None, repr=False, compare=False)
 
@@ -240,6 +262,53 @@ class KeepsThreads(Protocol):
 
     async def close(self, thread_ref: str) -> None:
         """Delete a thread; see `Provider.close`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uploaded:
+    """A file that a vendor keeps."""
+
+    ref: str  #: the vendor's own name of it
+    expires_at: datetime | None = None  #: None: never, as far as we know
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PictureBounds:
+    """Up to which size a vendor takes a picture, and from which on it makes it smaller itself."""
+
+    bytes_max: int  #: of it as it is, before it is encoded
+    side_max: int  #: pixels of the longer side
+    side_seen: int  #: pixels of it that the model is shown
+
+
+@runtime_checkable
+class KeepsFiles(Protocol):
+    """A provider whose vendor keeps files that requests name.
+
+    An upload is written down before it is made, under a name of ours (`turnmill.domain.uploads`),
+    by which `Provider.close` finds and deletes what nobody knows the vendor's own name of.
+    """
+
+    def uploads(self, request: Request) -> Sequence[Attached]:
+        """Return what of the request is better named than sent along; asks nobody."""
+        ...
+
+    async def upload(self, request: Request, part: Attached, *, name: str) -> Uploaded:
+        """Upload an attachment under this name."""
+        ...
+
+    async def close(self, thread_ref: str) -> None:
+        """Delete a file, or what an upload has left there; see `Provider.close`."""
+        ...
+
+
+@runtime_checkable
+class BoundsPictures(Protocol):
+    """A provider whose vendor takes pictures up to a size."""
+
+    def picture_bounds(self, request: Request) -> PictureBounds:
+        """Return the bounds of the model that is asked."""
+        ...
 
 
 @runtime_checkable

@@ -14,6 +14,7 @@ from turnmill_worker.layers.chains import Chains, ThreadStore
 from turnmill_worker.layers.compaction import Shortening
 from turnmill_worker.layers.history import chosen
 from turnmill_worker.layers.registered import Named
+from turnmill_worker.layers.uploading import UploadLedger
 from turnmill_worker.providers import boundary
 from turnmill_worker.providers.port import Provider, Usage
 from turnmill_worker.streams.carriers import Nobody
@@ -56,6 +57,7 @@ class Deps:
     threads: ThreadStore | None = None  #: None: no thread of a vendor's is lent, or adopted
     told: Told | None = None  #: after each commit
     files: TurnFiles | None = None  #: that messages refer to; None: there are none
+    uploads: UploadLedger | None = None  #: None: no vendor is to keep any of them
     gates: Sequence[Layer] = ()  #: right before each call
     beside: Beside = field(default_factory=Beside)  #: of other users than those who were hinted at
     accepting: Callable[[], bool] = lambda: True  #: whether a turn may still be claimed
@@ -85,6 +87,8 @@ class Deps:
             theirs=self.layers,
             measure=self.measure,
             threads=self.threads,
+            files=self.files,
+            uploads=self.uploads,
             gates=self.gates,
             defaults=self.defaults,
             budgeting=Budgeting(

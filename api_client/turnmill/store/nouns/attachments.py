@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, inser
 from turnmill.domain.errors import AttachmentNotFound, FilesQuotaExceeded, FilesUnavailable
 from turnmill.files.port import Found
 from turnmill.store.file_records import Attachment, AttachmentId, Owed, Reserved
+from turnmill.store.line.uploads import give_up_copies
 from turnmill.store.schema.file_tables import attachment_uses, attachments, file_usage
 from turnmill.store.types import db_after, db_asof, db_now, insert_into
 
@@ -142,13 +143,19 @@ def usage(conn: Connection, user_id: str) -> int:
 
 
 def mark_gone(conn: Connection, *which: ColumnElement[bool]) -> list[Owed]:
-    """Let these attachments go, whoever uses them; return whose bytes are to be deleted."""
-    rows = conn.execute(
+    """Let these attachments go, whoever uses them; return whose bytes are to be deleted.
+
+    What vendors keep of them goes, too.
+    """
+    gone = conn.execute(
         update(attachments)
         .where(*which)
         .values(sha256=None, due_at=None, gone_at=func.coalesce(_row.gone_at, db_now()))
         .returning(_row.id, _row.user_id)
     )
+    rows = gone.all()
+    if rows:
+        give_up_copies(conn, [str(row.id) for row in rows])
     return [Owed(id=AttachmentId(row.id), user_id=row.user_id) for row in rows]
 
 

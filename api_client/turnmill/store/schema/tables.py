@@ -347,6 +347,9 @@ kept_refs = Table(
     Column("due_at", Timestamp),  # when the vendor is asked, for the first time or again
     Column("tries", Integer, nullable=False, server_default="0"),
     Column("error_code", Text),  # of the last try
+    Column("attachment_id", Text),  # whose copy it is; NULL: it is a thread, or an answer
+    Column("fence", BigInteger),  # of the attempt that has uploaded it
+    Column("expires_at", Timestamp),  # when the vendor deletes a copy by itself
     PrimaryKeyConstraint("session_id", "ref"),
     CheckConstraint("(due_at IS NULL) = (unwanted_at IS NULL)", name="unwanted_is_due"),
 )
@@ -355,6 +358,10 @@ Index(
     kept_refs.c.due_at,
     postgresql_where=text("due_at IS NOT NULL"),
     sqlite_where=text("due_at IS NOT NULL"),
+)
+_COPIES = text("attachment_id IS NOT NULL")
+Index(
+    "ix_kept_refs_copies", kept_refs.c.attachment_id, postgresql_where=_COPIES, sqlite_where=_COPIES
 )
 
 # When a head was last announced. Lost with a crash of the server, at the cost of a doubled hint.

@@ -7,7 +7,8 @@ from typing import Any
 
 from anthropic import transform_schema
 
-from turnmill.domain.content import Message, Native, Part, Text, ToolCall, ToolOutput
+from turnmill.domain.content import File, Image, Message, Native, Part, Text, ToolCall, ToolOutput
+from turnmill_worker.providers.anthropic.sources import document_of, picture_of
 from turnmill_worker.providers.fitting import item_of, unsupported
 from turnmill_worker.providers.offering import (
     call_of,
@@ -41,7 +42,9 @@ _MOST_CITED = 300
 _CHOICES: Mapping[str, str] = {"required": "any"}
 
 
-def messages_of(messages: Iterable[Message]) -> tuple[list[str], list[dict[str, Any]]]:
+def messages_of(
+    request: Request, messages: Iterable[Message]
+) -> tuple[list[str], list[dict[str, Any]]]:
     """Return what goes into `system`, and `messages`: from the user first to the user last.
 
     Roles alternate. A message's content is a text, or blocks where there are several or others.
@@ -59,7 +62,8 @@ def messages_of(messages: Iterable[Message]) -> tuple[list[str], list[dict[str, 
         parts = [part for one in run for part in one.parts]
         if is_assistant and not found:
             found.append({"role": "user", "content": NO_WORDS})
-        found.append({"role": "assistant" if is_assistant else "user", "content": _content(parts)})
+        role = "assistant" if is_assistant else "user"
+        found.append({"role": role, "content": _content(request, parts)})
     if not found or found[-1]["role"] == "assistant":
         found.append({"role": "user", "content": NO_WORDS})
     return system, found
@@ -130,13 +134,13 @@ def may_think(body: Mapping[str, Any]) -> bool:
     return messages[-2]["content"][0].get("type") in _THINKING
 
 
-def _content(parts: Sequence[Part]) -> str | list[Any]:
+def _content(request: Request, parts: Sequence[Part]) -> str | list[Any]:
     if len(parts) == 1 and isinstance(only := parts[0], Text):
         return only.text
-    return [_block(part) for part in parts]
+    return [_block(request, part) for part in parts]
 
 
-def _block(part: Part) -> Any:
+def _block(request: Request, part: Part) -> Any:
     match part:
         case Text():
             return {"type": "text", "text": part.text}
@@ -147,6 +151,10 @@ def _block(part: Part) -> Any:
             return _result(part)
         case Native():
             return _own(item_of(part))
+        case Image():
+            return picture_of(request, part)
+        case File():
+            return document_of(request, part)
         case _:
             raise unsupported(part)
 

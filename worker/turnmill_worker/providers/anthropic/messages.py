@@ -21,7 +21,9 @@ from turnmill_worker.providers.counting import input_bound, output_bound
 from turnmill_worker.providers.failures import raise_error_inside
 from turnmill_worker.providers.offering import OF_TOOLS, reserved_of
 from turnmill_worker.providers.parameters import TOOLS, setting_refused, vendor_parameters
+from turnmill_worker.providers.pictures import counted_by_anthropic
 from turnmill_worker.providers.port import Done, Request, Usage
+from turnmill_worker.providers.pricing import window
 from turnmill_worker.providers.untrusted import (
     Unreadable,
     mapping,
@@ -86,7 +88,7 @@ def body_of(
     body.setdefault("max_tokens", body.pop("max_output_tokens", DEFAULT_MAX_TOKENS))
     for setting in OF_TOOLS:
         body.pop(setting, None)
-    system, said = messages_of([*without_refused(request.history), *request.messages])
+    system, said = messages_of(request, [*without_refused(request.history), *request.messages])
     if request.system_prompt:
         system.insert(0, request.system_prompt)
     if system:
@@ -140,7 +142,9 @@ def counted_body_of(request: Request) -> dict[str, Any]:
 
 def most_of(request: Request) -> Usage:
     """Return what the call may take at the most: all of its input may be put in the cache."""
-    told = input_bound(request)
+    told = input_bound(request, counted=counted_by_anthropic(request))
+    if told is None:
+        told = window("anthropic", request.model)  # nobody can count a document: it is read whole
     settings = request.settings
     asked = [settings.get("speed"), settings.get("inference_geo")]
     return Usage(

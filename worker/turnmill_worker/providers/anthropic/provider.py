@@ -8,12 +8,26 @@ from typing import Any, Self
 
 from anthropic import AsyncAnthropic
 
-from turnmill.domain.content import Kind, Message, Native, Text, ToolCall, ToolOutput
-from turnmill.domain.errors import KeyMissing
+from turnmill.domain.content import (
+    Attached,
+    File,
+    Image,
+    Kind,
+    Message,
+    Native,
+    Text,
+    ToolCall,
+    ToolOutput,
+)
+from turnmill.domain.errors import KeyMissing, ProviderError
+from turnmill_worker.http1.body import Body
 from turnmill_worker.providers.answers import id_in, read, refusal, tokens_in
-from turnmill_worker.providers.anthropic import messages
+from turnmill_worker.providers.anthropic import files, messages
 from turnmill_worker.providers.anthropic.messages import Paused
+from turnmill_worker.providers.anthropic.sources import bounds_of, terms_of
 from turnmill_worker.providers.anthropic.streaming import Counted, MessageEvents
+from turnmill_worker.providers.attached import refuse_too_much
+from turnmill_worker.providers.filling import filled
 from turnmill_worker.providers.http import DEFAULT_TIMEOUT, RawAnswer, Vendor, encoded, headers_of
 from turnmill_worker.providers.keys import account_of
 from turnmill_worker.providers.parameters import choice, refuse_prompt, refuse_thread, timeout_of
@@ -21,12 +35,15 @@ from turnmill_worker.providers.port import (
     Absent,
     Done,
     Emit,
+    PictureBounds,
     Request,
     Running,
     Unknowable,
+    Uploaded,
     Usage,
 )
 from turnmill_worker.providers.streaming import Told, answered
+from turnmill_worker.providers.vendor_files import VendorFiles, file_lost, lost_file
 
 #: Requests of one answer, which the vendor pauses where it searches for long.
 _ROUNDS = 8
@@ -47,7 +64,7 @@ class AnthropicProvider:
     """
 
     name = "anthropic"
-    accepts: frozenset[Kind] = frozenset({Text, ToolCall, ToolOutput, Native})
+    accepts: frozenset[Kind] = frozenset({Text, Image, File, ToolCall, ToolOutput, Native})
 
     def __init__(self, sdk: AsyncAnthropic) -> None:
         self._sdk = sdk
@@ -57,6 +74,7 @@ class AnthropicProvider:
             base_url=str(sdk.base_url),
             headers=lambda: headers_of(sdk.default_headers, sdk.auth_headers),
         )
+        self._files = VendorFiles(self._vendor, files.API, refusal=_refusal)
         #: models whose server takes no breakpoints
         self._unmarked: frozenset[str] = frozenset()
 
@@ -76,6 +94,8 @@ class AnthropicProvider:
         choice(request.settings, "thread", among=("client",))
         refuse_prompt(request.settings, "Anthropic keeps")
         refuse_thread(request)
+        if request.files is not None:
+            refuse_too_much(request, terms_of(request), bounds_of(request))
         told = None if emit is None else Told(emit)
         within = timeout_of(request.settings, default=DEFAULT_TIMEOUT)
         reply = await self._answered(request, within, told)
@@ -87,9 +107,10 @@ class AnthropicProvider:
     async def count(self, request: Request) -> int:
         """Ask https://docs.claude.com/en/api/messages-count-tokens."""
         body = messages.counted_body_of(request)
-        answer = await self._vendor.call("POST", messages.COUNT_PATH, encoded(body))
+        sent = await filled(encoded(body), request)
+        answer = await self._vendor.call("POST", messages.COUNT_PATH, sent)
         if not answer.accepted:
-            raise refusal(answer, request_id=_REQUEST_ID, codes=_CODES)
+            raise _refusal(answer)
         return await read(answer, tokens_in, request_id=_REQUEST_ID)
 
     async def _answered(self, request: Request, within: timedelta, told: Told | None) -> Done:
@@ -98,7 +119,9 @@ class AnthropicProvider:
         for left in reversed(range(_ROUNDS)):
             body = partial(messages.body_of, request, paused=paused, stream=told is not None)
             post = partial(self._post, within, told, messages.counting(request, paused))
-            answer = await self._asked(body, post, model=request.model)
+            answer = await self._asked(body, post, request)
+            if not answer.accepted:
+                raise _refused(answer, request)
             reply = await _read(answer, before=paused, may_pause=left > 0)
             if isinstance(reply, Done):
                 return reply
@@ -108,26 +131,26 @@ class AnthropicProvider:
     async def _asked(
         self,
         body: Callable[..., dict[str, Any]],
-        post: Callable[[bytes], Awaitable[RawAnswer]],
-        *,
-        model: str,
+        post: Callable[[bytes | Body], Awaitable[RawAnswer]],
+        request: Request,
     ) -> RawAnswer:
         """Ask, without breakpoints where the server refuses those: it is remembered.
 
         Nothing of the body is kept while the vendor works: thousands of turns wait like this one.
         """
+        model = request.model
         if model in self._unmarked:
-            return await post(encoded(body(marked=False)))
-        answer = await post(encoded(body()))
+            return await post(await _whole(encoded(body(marked=False)), request))
+        answer = await post(await _whole(encoded(body()), request))
         if answer.status not in _WRONG or _MARK not in answer.body:
             return answer
-        answer = await post(encoded(body(marked=False)))
+        answer = await post(await _whole(encoded(body(marked=False)), request))
         if answer.accepted and len(self._unmarked) < _MOST_REMEMBERED:
             self._unmarked |= {model}
         return answer
 
     async def _post(
-        self, within: timedelta, told: Told | None, counted: Counted | None, body: bytes
+        self, within: timedelta, told: Told | None, counted: Counted | None, body: bytes | Body
     ) -> RawAnswer:
         if told is None:
             return await self._vendor.call("POST", messages.PATH, body, within=within)
@@ -139,17 +162,44 @@ class AnthropicProvider:
     async def check(self, request: Request) -> Done | Running | Absent | Unknowable:
         return Unknowable(resend_is_safe=True)  # the API keeps nothing that could be looked up
 
+    def uploads(self, request: Request) -> Sequence[Attached]:
+        """Return what is better uploaded."""
+        return files.named_in(request) if self._files.are_kept else ()
+
+    async def upload(self, request: Request, part: Attached, *, name: str) -> Uploaded:
+        """Upload an attachment."""
+        return await self._files.upload(request, part, name=name)
+
+    def picture_bounds(self, request: Request) -> PictureBounds:
+        """Return how large a picture may be."""
+        return bounds_of(request)
+
     async def close(self, thread_ref: str) -> None:
-        """Do nothing: there is no thread at the vendor."""
+        """Delete a file: no thread is ever at the vendor."""
+        if self._files.is_one(thread_ref):
+            await self._files.close(thread_ref)
 
     async def aclose(self) -> None:
         await self._vendor.aclose()
         await self._sdk.close()
 
 
+async def _whole(body: bytes, request: Request) -> bytes | Body:
+    """Return a body as it is sent: in pieces where files go along."""
+    return body if request.files is None else await filled(body, request)
+
+
+def _refusal(answer: RawAnswer) -> ProviderError:
+    return refusal(answer, request_id=_REQUEST_ID, codes=_CODES)
+
+
+def _refused(answer: RawAnswer, request: Request) -> ProviderError:
+    """Return what a refusal of this request means: it may be a file that is lost."""
+    error = _refusal(answer)
+    return file_lost(error) if request.uploaded and lost_file(answer, request) else error
+
+
 async def _read(answer: RawAnswer, *, before: Paused | None, may_pause: bool) -> Done | Paused:
-    if not answer.accepted:
-        raise refusal(answer, request_id=_REQUEST_ID, codes=_CODES)
     request_id = id_in(answer, _REQUEST_ID)
 
     def reply_of(payload: Mapping[str, Any]) -> Done | Paused:

@@ -8,7 +8,9 @@ from types import MappingProxyType
 from typing import Any
 
 from turnmill.domain.errors import ProviderError
+from turnmill_worker.http1.body import Body as SentBody
 from turnmill_worker.providers.failures import error_object_of
+from turnmill_worker.providers.filling import filled
 from turnmill_worker.providers.http import DEFAULT_TIMEOUT, RawAnswer, Vendor, encoded
 from turnmill_worker.providers.openai import chat, responses
 from turnmill_worker.providers.openai.streaming import ResponseEvents
@@ -18,10 +20,12 @@ from turnmill_worker.providers.streaming import Assembly, Told, answered
 
 #: Makes a body, as often as one is sent.
 Body = Callable[[], dict[str, Any]]
+#: A body as it is sent: whole, or in pieces where files go along.
+Sent = bytes | SentBody
 #: Sends what was encoded, as what is to stream or not.
-Send = Callable[[bytes, bool], Awaitable[RawAnswer]]
+Send = Callable[[Sent, bool], Awaitable[RawAnswer]]
 #: Sends what was encoded to this path.
-_Post = Callable[[str, bytes, Request], Awaitable[RawAnswer]]
+_Post = Callable[[str, Sent, Request], Awaitable[RawAnswer]]
 
 #: How a stream is asked for.
 _STREAMED: Mapping[str, Mapping[str, Any]] = MappingProxyType(
@@ -62,7 +66,7 @@ class Asking:
         within = timeout_of(request.settings, default=DEFAULT_TIMEOUT)
         take = partial(answered, assembly=events, told=told)
 
-        async def send(sent: bytes, streams: bool) -> RawAnswer:
+        async def send(sent: Sent, streams: bool) -> RawAnswer:
             if streams:
                 return await self._vendor.stream(path, sent, take, within=within)
             return await self._post(path, sent, request)
@@ -81,7 +85,9 @@ class Asking:
         while True:
             known = self._refused | refused if refused else self._refused
             asked = _without(known, wanted, request.model) if known else wanted
-            answer = await send(encoded(body() | asked), "stream" in asked)
+            whole = encoded(body() | asked)
+            sent = whole if request.files is None else await filled(whole, request)
+            answer = await send(sent, "stream" in asked)
             name = _named_in(answer, asked)
             if not name:
                 break
@@ -90,7 +96,7 @@ class Asking:
             self._refused |= refused
         return answer
 
-    async def _begin(self, path: str, body: bytes, request: Request) -> RawAnswer:
+    async def _begin(self, path: str, body: Sent, request: Request) -> RawAnswer:
         """Begin what goes on though we hang up: a call that is closed waits for its id a little.
 
         Only by that can the work be found again, or stopped.
@@ -106,7 +112,7 @@ class Asking:
         finally:
             posting.cancel()
 
-    def _post(self, path: str, body: bytes, request: Request) -> Coroutine[Any, Any, RawAnswer]:
+    def _post(self, path: str, body: Sent, request: Request) -> Coroutine[Any, Any, RawAnswer]:
         within = timeout_of(request.settings, default=DEFAULT_TIMEOUT)
         return self._vendor.call("POST", path, body, within=within)
 
@@ -173,6 +179,6 @@ def _cache_key_of(request: Request) -> Mapping[str, str]:
 
 
 def _plainly(
-    post: _Post, path: str, request: Request, sent: bytes, streams: bool
+    post: _Post, path: str, request: Request, sent: Sent, streams: bool
 ) -> Awaitable[RawAnswer]:
     return post(path, sent, request)

@@ -4,7 +4,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from turnmill.domain.content import Message, Native, Part, Text, ToolCall, ToolOutput, text_of
+from turnmill.domain.content import (
+    Attached,
+    Message,
+    Native,
+    Part,
+    Text,
+    ToolCall,
+    ToolOutput,
+    text_of,
+)
 from turnmill.domain.errors import NotSent
 from turnmill_worker.providers.failures import raise_error_inside
 from turnmill_worker.providers.fitting import item_of, natives
@@ -16,6 +25,7 @@ from turnmill_worker.providers.offering import (
     reserved_of,
     tool_choice_of,
 )
+from turnmill_worker.providers.openai.inputs import chat_part_of
 from turnmill_worker.providers.pairing import NO_WORDS, Dialect, paired, said_arguments_of
 from turnmill_worker.providers.parameters import TOOLS, vendor_parameters
 from turnmill_worker.providers.port import Done, Request
@@ -80,7 +90,9 @@ def body_of(request: Request) -> dict[str, Any]:
     said = paired([*request.history, *request.messages], dialect=_DIALECT)
     body["model"] = request.model
     body["messages"] = [
-        one for message in (*system, *(said or [_NOTHING_SAID])) for one in _messages(message)
+        one
+        for message in (*system, *(said or [_NOTHING_SAID]))
+        for one in _messages(request, message)
     ]
     if request.tools:
         body["tools"] = [
@@ -183,12 +195,16 @@ def _said(message: Mapping[str, Any]) -> tuple[str, str]:
     return "", refusal
 
 
-def _messages(message: Message) -> Iterator[dict[str, Any]]:
+def _messages(request: Request, message: Message) -> Iterator[dict[str, Any]]:
     """Yield a message: its words and calls, and the fields of the server's own that came along."""
     if message.role == "tool":
         for output in message.parts:
             if isinstance(output, ToolOutput):
                 yield {"role": "tool", "tool_call_id": output.call_id, "content": output.output}
+        return
+    if any(isinstance(one, Attached) for one in message.parts):
+        content = [chat_part_of(request, one) for one in message.parts]
+        yield {"role": message.role, "content": content}
         return
     own: dict[str, Any] = {}
     for native in natives(message.parts, api=API):

@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from turnmill.domain.content import Message, Native, Part, Text, ToolCall, ToolOutput
+from turnmill.domain.content import Attached, Message, Native, Part, Text, ToolCall, ToolOutput
 from turnmill_worker.providers.fitting import item_of, unsupported
 from turnmill_worker.providers.offering import call_of, native_of
+from turnmill_worker.providers.openai.inputs import input_part_of
 from turnmill_worker.providers.pairing import (
     NO_WORDS,
     Dialect,
@@ -15,6 +16,7 @@ from turnmill_worker.providers.pairing import (
     whole_pairs,
     words_of,
 )
+from turnmill_worker.providers.port import Request
 from turnmill_worker.providers.untrusted import joined, mapping, mappings, text
 
 API = "responses"  #: of native parts
@@ -36,12 +38,16 @@ _KEPT = (ANSWERED | {"mcp_list_tools", "reasoning"}) - {"image_generation_call"}
 
 
 def input_of(
+    request: Request,
     messages: Sequence[Message],
     *,
     history: Sequence[Message] = (),
     held: Sequence[Message] = (),
 ) -> list[Any]:
-    """Return the messages as `input`; `held` are those that the thread behind them holds."""
+    """Return messages of a request as `input`; `held` are those that the thread behind them holds.
+
+    What is attached to them stands there by its name at the vendor, or with a gap for its bytes.
+    """
     words = None if held else words_of(history, messages)
     if words is not None:
         return [_item(role, said) for role, said in words] or _nothing_said()
@@ -51,6 +57,9 @@ def input_of(
         parts = message.parts
         if len(parts) == 1 and isinstance(only := parts[0], Text):
             items.append(_item(message.role, only.text))  # most are
+        elif any(isinstance(one, Attached) for one in parts):
+            content = [input_part_of(request, one) for one in parts]
+            items.append({"role": message.role, "content": content})
         else:
             items += _items(message)
     return items or _nothing_said()

@@ -9,15 +9,29 @@ from urllib.parse import quote
 
 from openai import AsyncOpenAI
 
-from turnmill.domain.content import Kind, Message, Native, Text, ToolCall, ToolOutput
+from turnmill.domain.content import (
+    Attached,
+    Audio,
+    File,
+    Image,
+    Kind,
+    Message,
+    Native,
+    Text,
+    ToolCall,
+    ToolOutput,
+)
 from turnmill.domain.errors import KeyMissing, ProviderError, Rejected
 from turnmill_worker.providers.answers import id_in, read, tokens_in
+from turnmill_worker.providers.attached import refuse_too_much
 from turnmill_worker.providers.counting import input_bound, output_bound
+from turnmill_worker.providers.filling import filled
 from turnmill_worker.providers.http import RawAnswer, Vendor, encoded, headers_of
 from turnmill_worker.providers.keys import account_of
-from turnmill_worker.providers.openai import chat, conversations, responses
+from turnmill_worker.providers.openai import chat, conversations, files, responses
 from turnmill_worker.providers.openai.asking import Asking, Body, followed
 from turnmill_worker.providers.openai.bounds import most_output_of
+from turnmill_worker.providers.openai.inputs import BOUNDS
 from turnmill_worker.providers.openai.keeping import (
     CONVERSATION,
     api_of,
@@ -26,21 +40,31 @@ from turnmill_worker.providers.openai.keeping import (
     kept_as,
     kind_of,
 )
-from turnmill_worker.providers.openai.refusals import REQUEST_ID, lost_in, refusal_of
+from turnmill_worker.providers.openai.refusals import (
+    REQUEST_ID,
+    lost_in,
+    refusal_of,
+    refused,
+)
 from turnmill_worker.providers.openai.streaming import ChatEvents, ResponseEvents
 from turnmill_worker.providers.parameters import choice, refuse_prompt, refuse_thread
+from turnmill_worker.providers.pictures import counted_by_openai
 from turnmill_worker.providers.port import (
     Absent,
     Done,
     Emit,
     Failed,
+    PictureBounds,
     Request,
     Running,
     Unknowable,
+    Uploaded,
     Usage,
 )
+from turnmill_worker.providers.pricing import window
 from turnmill_worker.providers.streaming import Told
 from turnmill_worker.providers.untrusted import tier
+from turnmill_worker.providers.vendor_files import VendorFiles
 
 T = TypeVar("T")
 
@@ -60,7 +84,7 @@ class OpenAIProvider:
     """
 
     name = "openai"
-    accepts: frozenset[Kind] = frozenset({Text, ToolCall, ToolOutput, Native})
+    accepts: frozenset[Kind] = frozenset({Text, Image, File, Audio, ToolCall, ToolOutput, Native})
 
     def __init__(self, sdk: AsyncOpenAI) -> None:
         self._sdk = sdk
@@ -71,6 +95,7 @@ class OpenAIProvider:
             headers=lambda: headers_of(sdk.default_headers, sdk.auth_headers),
         )
         self._asking = Asking(self._vendor)
+        self._files = VendorFiles(self._vendor, files.API, refusal=refusal_of)
 
     @classmethod
     def from_env(cls) -> Self:
@@ -83,6 +108,8 @@ class OpenAIProvider:
 
     async def send(self, request: Request, emit: Emit | None = None) -> Done | Running:
         told = None if emit is None else Told(emit)
+        if request.files is not None:
+            refuse_too_much(request, files.terms_of(request), BOUNDS)
         if api_of(request) == "chat":
             reply: Done | Running = await self._send_chat(request, told)
         else:
@@ -95,8 +122,11 @@ class OpenAIProvider:
         if api_of(request) == "chat":
             names = ("max_output_tokens", "max_completion_tokens", "max_tokens")
         asked = tier(request.settings.get("service_tier"))
-        told, most = input_bound(request, thread), most_output_of(request.model)
+        told = input_bound(request, thread, counted=counted_by_openai(request))
+        most = most_output_of(request.model)
         said = output_bound(request.settings, *names, most=most)
+        if told is None:
+            told = window("openai", request.model)  # nobody can count a document: it is read whole
         if told is not None and request.settings.get("prompt"):
             told += _OF_PROMPT
         if told is not None and request.thread_ref:
@@ -113,7 +143,8 @@ class OpenAIProvider:
         if api_of(request) == "chat":
             raise Rejected("no_counting", hint="chat completions cannot be counted: exact=False")
         body = responses.counted_body_of(request)
-        answer = await self._vendor.call("POST", responses.COUNT_PATH, encoded(body))
+        sent = await filled(encoded(body), request)
+        answer = await self._vendor.call("POST", responses.COUNT_PATH, sent)
         if not answer.accepted:
             raise refusal_of(answer)
         return await read(answer, tokens_in, request_id=REQUEST_ID)
@@ -154,8 +185,22 @@ class OpenAIProvider:
         """Return what was said in a conversation, or up to a response."""
         return await conversations.read(self._vendor, thread_ref, refusal=refusal_of)
 
+    def uploads(self, request: Request) -> Sequence[Attached]:
+        """Return what is better uploaded."""
+        return files.named_in(request) if self._files.are_kept else ()
+
+    async def upload(self, request: Request, part: Attached, *, name: str) -> Uploaded:
+        """Upload an attachment."""
+        return await self._files.upload(request, part, name=name)
+
+    def picture_bounds(self, request: Request) -> PictureBounds:
+        """Return how large a picture may be."""
+        return BOUNDS
+
     async def close(self, thread_ref: str) -> None:
-        if conversations.is_conversation(thread_ref):
+        if self._files.is_one(thread_ref):
+            await self._files.close(thread_ref)
+        elif conversations.is_conversation(thread_ref):
             await conversations.delete(self._vendor, thread_ref, refusal=refusal_of)
         elif thread_ref:
             answer = await self._vendor.call("DELETE", _path_of(thread_ref))
@@ -204,7 +249,7 @@ class OpenAIProvider:
             events = ChatEvents(most=most, counted=request.counted)
             answer = await self._asking.streamed(chat.PATH, body, request, events, told)
         if not answer.accepted:
-            raise refusal_of(answer)
+            raise refused(answer, request)
         reply_of = partial(chat.reply_of, request_id=id_in(answer, REQUEST_ID))
         return await read(answer, reply_of, request_id=REQUEST_ID)
 
@@ -212,7 +257,7 @@ class OpenAIProvider:
 async def _read(answer: RawAnswer, request: Request, reply_of: Callable[..., T]) -> T:
     """Return what `reply_of` makes of a response; raises what its refusal means."""
     if not answer.accepted:
-        raise refusal_of(answer, thread_ref=request.thread_ref)
+        raise refused(answer, request)
     request_id, offered = id_in(answer, REQUEST_ID), bool(request.tools)
 
     def read_as(payload: Mapping[str, Any]) -> T:

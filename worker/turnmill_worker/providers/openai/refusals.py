@@ -1,10 +1,13 @@
 """What it means where OpenAI refuses: of the thread that was named, or of what was said."""
 
 from turnmill.domain.errors import ProviderError, ThreadLocked, ThreadLost
+from turnmill.domain.uploads import FILE_LOST
 from turnmill_worker.providers.answers import refusal
 from turnmill_worker.providers.failures import error_object_of
 from turnmill_worker.providers.http import RawAnswer
 from turnmill_worker.providers.openai.conversations import is_conversation
+from turnmill_worker.providers.port import Request
+from turnmill_worker.providers.vendor_files import file_lost, lost_file
 
 #: The header that holds the vendor's id of a request.
 REQUEST_ID = "x-request-id"
@@ -28,6 +31,21 @@ def refusal_of(answer: RawAnswer, *, thread_ref: str = "") -> ProviderError:
         return ThreadLost(
             _lost_code(error, thread_ref), detail=error.detail, request_id=error.request_id
         )
+    return error
+
+
+def refused(answer: RawAnswer, request: Request) -> ProviderError:
+    """Return what a refusal of this request means; it may be a file, or the thread, that is lost.
+
+    A file that only the thread names is one that is lost with it.
+    """
+    error = refusal_of(answer, thread_ref=request.thread_ref)
+    if not lost_file(answer, request):
+        return error
+    if request.uploaded:
+        return file_lost(error)
+    if request.thread_ref:
+        return ThreadLost(FILE_LOST, detail=error.detail, request_id=error.request_id)
     return error
 
 

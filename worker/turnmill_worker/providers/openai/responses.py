@@ -87,11 +87,11 @@ def body_of(
         body["previous_response_id"] = request.thread_ref
     if request.continues:
         held, said = request.messages[: request.continues], request.messages[request.continues :]
-        body["input"] = input_of(said, held=held)
+        body["input"] = input_of(request, said, held=held)
     elif chain and request.thread_ref:
-        body["input"] = input_of(request.messages)
+        body["input"] = input_of(request, request.messages)
     else:
-        body["input"] = input_of(request.messages, history=request.history)
+        body["input"] = input_of(request, request.messages, history=request.history)
     if request.tools:
         _offer_tools(body, request, chain=chain or bool(conversation))
     if request.output_schema is not None:

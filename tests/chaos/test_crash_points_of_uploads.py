@@ -1,0 +1,66 @@
+"""Whoever dies around an upload: the turn is answered, and no copy stays at the vendor."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from tests.attachments import PDF, a_png
+from tests.chaos.books import Books
+from tests.chaos.stage import Stage
+from tests.chaos.system import PATIENCE, Servers, System, until
+from tests.doubles.on_a_thread import Vendor
+from tests.doubles.openai_server import KEY
+
+WAIT = PATIENCE.total_seconds()
+LEASE = timedelta(seconds=1.5)
+UPLOADS = {"provider": "openai", "model": "gpt-5-mini", "settings": {"uploads": "always"}}
+
+
+@pytest.fixture(scope="module")
+def vendor() -> Iterator[Vendor]:
+    vendor = Vendor()
+    yield vendor
+    vendor.stop()
+
+
+@pytest.fixture(scope="module")
+def stage(servers: Servers, vendor: Vendor) -> Iterator[Stage]:
+    reach = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": vendor.double.base_url}
+    with System(servers, lease=LEASE, environment=reach) as system, system.client() as client:
+        yield Stage(system, client)
+        assert Books.of(system).complaints() == []
+
+
+def all_due(stage: Stage) -> bool:
+    """Let what is to be given up be tried at once, as if enough time had gone by."""
+    stage.system.rows(
+        "UPDATE turnmill.kept_refs SET due_at = now() WHERE due_at IS NOT NULL RETURNING ref"
+    )
+    return True
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("how", ["kill", "freeze"])
+@pytest.mark.parametrize(
+    "point", ["upload.before", "upload.noted", "upload.sent", "upload.kept", "close.unnoted"]
+)
+def test_18_an_upload_whose_worker_falls_leaves_no_copy(
+    stage: Stage, vendor: Vendor, point: str, how: str
+) -> None:
+    session = stage.session(**UPLOADS)
+    if point != "close.unnoted":
+        stage.arm(point, how)
+    turn = stage.client.send(session, "What is this?", attachments=[a_png(), PDF])
+    if how == "freeze" and point != "close.unnoted":
+        until(lambda: not stage.trap.exists())
+        with stage.frozen(stage.owner(turn)):
+            turn.result(timeout=WAIT)
+    assert turn.result(timeout=WAIT).text.startswith("echo")
+    assert len(vendor.double.files.kept) >= 2
+    if point == "close.unnoted":
+        stage.arm(point, "kill")
+    stage.client.sessions.delete(session)
+    if point == "close.unnoted":
+        stage.fall()
+    until(lambda: not (all_due(stage) and vendor.double.files.kept))

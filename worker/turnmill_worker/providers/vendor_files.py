@@ -1,0 +1,178 @@
+"""Files that a vendor keeps: uploaded in pieces, deleted, and found by the names we gave them."""
+
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from turnmill.domain.content import Attached
+from turnmill.domain.errors import NotSent, ProviderError, Rejected
+from turnmill.domain.uploads import FILE_LOST, IN_FLIGHT, UPLOAD_WITHIN, begun_at, name_in
+from turnmill_worker.providers.answers import read
+from turnmill_worker.providers.filling import chunks_of
+from turnmill_worker.providers.http import RawAnswer, Vendor
+from turnmill_worker.providers.multipart import FormFile, form
+from turnmill_worker.providers.port import Request, Uploaded
+from turnmill_worker.providers.untrusted import Unreadable, mappings, name, text
+
+#: The vendor deletes a file by itself after this, should nobody else have done so.
+KEPT_FOR = timedelta(days=30)
+
+_PAGE, _MOST_PAGES = 1000, 100
+#: The clocks of vendors, and of our machines, are no further apart.
+_APART = timedelta(minutes=10)
+_LOOK_AGAIN = timedelta(seconds=30)
+#: Of a server that keeps no files.
+_NO_SUCH_PATH = frozenset({404, 405, 501})
+_GONE = frozenset({400, 404, 410})
+_GONE_WORDS = re.compile(
+    r"no such file|\bfiles?\b.{0,200}(not found|not exist|expired|deleted)|not found.{0,40}\bfile",
+    re.IGNORECASE | re.DOTALL,
+)
+_ENDINGS: Mapping[str, str] = MappingProxyType(
+    {
+        "application/json": "json",
+        "application/pdf": "pdf",
+        "image/gif": "gif",
+        "image/jpeg": "jpg",
+        "image/png": "png",
+        "image/webp": "webp",
+        "text/csv": "csv",
+        "text/markdown": "md",
+    }
+)
+
+#: What a server says of an upload that it has no place for.
+UNSUPPORTED = "uploads_unsupported"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilesApi:
+    """How one vendor's files are spoken of."""
+
+    path: str = field(repr=False)
+    begins: str = field(repr=False)  #: how its own names of files begin
+    fields: Callable[[str], Mapping[str, str]]  #: of an upload, by its media type
+    query: Mapping[str, str] = field(repr=False)  #: of a page
+    next_page: Callable[[Mapping[str, Any]], Mapping[str, str]]  #: what is added for it; {}: none
+    newest_first: bool
+    sent_as: Callable[[str], str] = str  #: the type that an upload is sent as, by its own
+
+
+class VendorFiles:
+    """The files of one account."""
+
+    def __init__(
+        self, vendor: Vendor, api: FilesApi, *, refusal: Callable[[RawAnswer], ProviderError]
+    ) -> None:
+        self._vendor = vendor
+        self._api = api
+        self._refusal = refusal
+        self.are_kept = True  #: False: the server has said that it keeps none
+
+    def is_one(self, ref: str) -> bool:
+        """Tell whether this is the name of a file, or of an upload."""
+        return ref.startswith((IN_FLIGHT, self._api.begins))
+
+    async def upload(self, request: Request, part: Attached, *, name: str) -> Uploaded:
+        """Upload an attachment under a name of ours. Raises ProviderError."""
+        media_type = self._api.sent_as(part.media_type)
+        file = FormFile(
+            name=f"{name}.{_ENDINGS.get(media_type, 'txt')}",
+            media_type=media_type,
+            size=part.size,
+            chunks=partial(chunks_of, request, part),
+        )
+        body = form(self._api.fields(media_type), file=file)
+        answer = await self._vendor.call("POST", self._api.path, body, within=UPLOAD_WITHIN)
+        if answer.status in _NO_SUCH_PATH:
+            self.are_kept = False
+            raise Rejected(UNSUPPORTED)
+        if not answer.accepted:
+            raise self._refusal(answer)
+        return await read(answer, _uploaded)
+
+    async def close(self, ref: str) -> None:
+        """Delete a file, or what an upload has left there, of which the name is all we know."""
+        if not ref.startswith(IN_FLIGHT):
+            await self._delete(ref)
+            return
+        given = ref.removeprefix(IN_FLIGHT)
+        found = [one async for one in self._named(given)]
+        for one in found:
+            await self._delete(one)
+        begun, now = begun_at(given), datetime.now(UTC)
+        if not found and begun is not None and now < begun + UPLOAD_WITHIN:
+            raise NotSent("upload_pending", retry_after=_LOOK_AGAIN)  # it may still arrive
+
+    async def _delete(self, ref: str) -> None:
+        answer = await self._vendor.call("DELETE", f"{self._api.path}/{quote(ref, safe='')}")
+        if answer.status >= 300 and answer.status not in _NO_SUCH_PATH | {410}:
+            raise self._refusal(answer)
+
+    async def _named(self, given: str) -> AsyncIterator[str]:
+        """Yield the vendor's names of what was uploaded under a name of ours."""
+        begun = begun_at(given)
+        further: Mapping[str, str] = {}
+        for _ in range(_MOST_PAGES):
+            query = urlencode({**self._api.query, "limit": _PAGE, **further})
+            answer = await self._vendor.call("GET", f"{self._api.path}?{query}")
+            if answer.status in _NO_SUCH_PATH:
+                return
+            if not answer.accepted:
+                raise self._refusal(answer)
+            page = await read(answer, lambda payload: payload)
+            listed = mappings(page.get("data"))
+            for one in listed:
+                if name_in(one.get("filename")) == given and (ref := name(one.get("id"))):
+                    yield ref
+            further = self._api.next_page(page)
+            if not further or (self._api.newest_first and _are_older(listed, begun)):
+                return
+        raise NotSent("files_too_many")  # nobody knows whether it is there
+
+
+def lost_file(answer: RawAnswer, request: Request) -> bool:
+    """Tell whether the vendor refuses for a file that it does not have any more."""
+    if answer.status not in _GONE or not (request.uploaded or request.thread_ref):
+        return False
+    words = answer.body.decode(errors="replace")
+    named = any(ref in words for ref in request.uploaded.values())
+    return named or _GONE_WORDS.search(words) is not None
+
+
+def file_lost(error: ProviderError) -> NotSent:
+    """Return the error for such a refusal: what was lost is uploaded again."""
+    return NotSent(
+        FILE_LOST, detail=error.detail, request_id=error.request_id, answered=error.answered
+    )
+
+
+def _uploaded(payload: Mapping[str, Any]) -> Uploaded:
+    ref = name(payload.get("id"))
+    if not ref:
+        raise Unreadable
+    return Uploaded(ref=ref, expires_at=_moment(payload.get("expires_at")))
+
+
+def _moment(said: object) -> datetime | None:
+    """Return a moment that is told in seconds, or in words."""
+    try:
+        if isinstance(said, str):
+            found = datetime.fromisoformat(text(said))
+            return found if found.tzinfo else found.replace(tzinfo=UTC)
+        if isinstance(said, int | float) and not isinstance(said, bool) and said > 0:
+            return datetime.fromtimestamp(said, UTC)
+    except (ValueError, OverflowError, OSError):
+        pass
+    return None
+
+
+def _are_older(listed: list[Mapping[str, Any]], begun: datetime | None) -> bool:
+    """Tell whether a page, the newest first, has come to what was there before."""
+    made = _moment(listed[-1].get("created_at")) if listed else None
+    return made is not None and begun is not None and made < begun - _APART
