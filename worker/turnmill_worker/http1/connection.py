@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import cast
 
 from turnmill_worker.http1.answer import Answer
+from turnmill_worker.http1.body import Body
 from turnmill_worker.http1.failures import TimedOut
 from turnmill_worker.http1.reading import Bounds, Reading
 from turnmill_worker.http1.stream import Stream
@@ -36,17 +37,26 @@ class Connection(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing()
 
     async def exchange(
-        self, request: bytes, *, bounds: Bounds, room: asyncio.Semaphore, deadline: float
+        self,
+        request: bytes,
+        body: Body | None = None,
+        *,
+        bounds: Bounds,
+        room: asyncio.Semaphore,
+        deadline: float,
     ) -> Answer:
         """Send the request and return its answer; raises a Failure. `deadline` is the loop's.
 
-        Whatever happens but an answer, and a cancellation too, closes the connection.
+        A `body` that is sent in pieces follows the request; what it raises is raised. Whatever
+        happens but an answer, and a cancellation too, closes the connection.
         """
         reading = self._reading = Reading(self._loop, bounds)
         timer = self._loop.call_at(deadline, reading.fail, TimedOut())
         whole = False
         try:
             whole = await self._written(request, reading)
+            if body is not None and whole:
+                whole = await self._streamed(body, reading, deadline)
             if not reading.over:
                 await reading.waiter
             if reading.wants_room:
@@ -58,7 +68,13 @@ class Connection(asyncio.Protocol):
 
     @asynccontextmanager
     async def stream(
-        self, request: bytes, *, bounds: Bounds, silence: float, deadline: float
+        self,
+        request: bytes,
+        body: Body | None = None,
+        *,
+        bounds: Bounds,
+        silence: float,
+        deadline: float,
     ) -> AsyncIterator[Stream]:
         """Send the request and give its answer as soon as its head is here. See `exchange`.
 
@@ -69,6 +85,8 @@ class Connection(asyncio.Protocol):
         whole = False
         try:
             whole = await self._written(request, reading)
+            if body is not None and whole:
+                whole = await self._streamed(body, reading, deadline)
             await reading.begun()
             yield reading
         finally:
@@ -107,7 +125,19 @@ class Connection(asyncio.Protocol):
             self._drained.set_result(None)
         self._drained = None
 
-    async def _written(self, request: bytes, reading: Reading) -> bool:
+    async def _streamed(self, body: Body, reading: Reading, deadline: float) -> bool:
+        """Hand the body over as it comes; False when an answer, or the deadline, came before."""
+        try:
+            async with asyncio.timeout_at(deadline), aclosing(body.pieces()) as pieces:
+                async for piece in pieces:
+                    if not await self._written(piece, reading):
+                        return False
+        except TimeoutError:
+            reading.fail(TimedOut())
+            return False
+        return True
+
+    async def _written(self, request: bytes | memoryview, reading: Reading) -> bool:
         """Hand the request over; False when an answer came before all of it had left."""
         transport = self._transport
         if transport is None:

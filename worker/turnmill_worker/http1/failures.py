@@ -29,5 +29,9 @@ class Malformed(Failure):
     """Something came that is no HTTP."""
 
 
+class WrongLength(Failure):
+    """What was to be sent is not as long as was said: not all of it has left."""
+
+
 class TooLarge(Failure):
     """More comes than was allowed."""

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
 from turnmill_worker.http1.answer import Answer
+from turnmill_worker.http1.body import Body
 from turnmill_worker.http1.connection import Connection
 from turnmill_worker.http1.failures import ConnectTimeout, NotConnected
 from turnmill_worker.http1.opening import Opener, Origin
@@ -37,6 +38,7 @@ class Pool:
         self._loop = asyncio.get_running_loop()
         self._opener = Opener(origin, self._loop)
         self._base = base
+        self._headers = headers
         self._head = _head_of(headers)
         self._places = asyncio.Semaphore(most)
         self._room = asyncio.Semaphore(_LARGE_AT_ONCE)
@@ -47,13 +49,24 @@ class Pool:
         self._sweeping: asyncio.TimerHandle | None = None
 
     async def request(
-        self, method: str, path: str, body: bytes | None, *, within: timedelta, bounds: Bounds
+        self,
+        method: str,
+        path: str,
+        body: bytes | Body | None,
+        *,
+        within: timedelta,
+        bounds: Bounds,
+        headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Make one request; raises a Failure. A redirection is an answer like any other."""
+        """Make one request; raises a Failure. A redirection is an answer like any other.
+
+        `headers` take the place of those that every request has.
+        """
         deadline = self._loop.time() + within.total_seconds()
         connection = self._idle_one() or await self._opened(min(within, self._connect_within))
         answer = await connection.exchange(
-            self._request(method, path, body),
+            self._request(method, path, body, headers),
+            body if isinstance(body, Body) else None,
             bounds=bounds,
             room=self._room,
             deadline=deadline,
@@ -66,11 +79,12 @@ class Pool:
         self,
         method: str,
         path: str,
-        body: bytes | None,
+        body: bytes | Body | None,
         *,
         within: timedelta,
         silence: timedelta,
         bounds: Bounds,
+        headers: Mapping[str, str] | None = None,
     ) -> AsyncIterator[Stream]:
         """Make one request and give its answer while it comes in; raises a Failure.
 
@@ -79,7 +93,8 @@ class Pool:
         deadline = self._loop.time() + within.total_seconds()
         connection = self._idle_one() or await self._opened(min(within, self._connect_within))
         async with connection.stream(
-            self._request(method, path, body),
+            self._request(method, path, body, headers),
+            body if isinstance(body, Body) else None,
             bounds=bounds,
             silence=silence.total_seconds(),
             deadline=deadline,
@@ -99,12 +114,22 @@ class Pool:
             with suppress(RuntimeError):
                 connection.close()
 
-    def _request(self, method: str, path: str, body: bytes | None) -> bytes:
+    def _request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | Body | None,
+        headers: Mapping[str, str] | None = None,
+    ) -> bytes:
+        """Return the head of a request, and a body that is held whole behind it."""
         line = f"{method} {self._base}{path} HTTP/1.1\r\n".encode("ascii")
+        head = self._head if headers is None else _head_of(_put_in(self._headers, headers))
         if body is None and method == "GET":
-            return b"%b%b\r\n" % (line, self._head)
+            return b"%b%b\r\n" % (line, head)
+        if isinstance(body, Body):
+            return b"%b%bContent-Length: %d\r\n\r\n" % (line, head, body.length)
         sent = body or b""
-        return b"%b%bContent-Length: %d\r\n\r\n%b" % (line, self._head, len(sent), sent)
+        return b"%b%bContent-Length: %d\r\n\r\n%b" % (line, head, len(sent), sent)
 
     def _idle_one(self) -> Connection | None:
         while self._idle:
@@ -163,6 +188,13 @@ class Pool:
         if connection in self._all:
             self._all.remove(connection)
             self._places.release()
+
+
+def _put_in(headers: Mapping[str, str], others: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers with others in the places of those of the same names."""
+    names = {name.lower() for name in others}
+    kept = {name: value for name, value in headers.items() if name.lower() not in names}
+    return {**kept, **others}
 
 
 def _head_of(headers: Mapping[str, str]) -> bytes:

@@ -16,10 +16,11 @@ import httpx2
 from pydantic_core import PydanticSerializationError, to_json
 
 from turnmill.connections.rules import is_loopback
-from turnmill.domain.errors import MaybeSent, ProviderError, Rejected, Unreachable
+from turnmill.domain.errors import MaybeSent, NotSent, ProviderError, Rejected, Unreachable
 from turnmill.per_loop import PerLoop
 from turnmill.settings import max_reply_bytes
 from turnmill_worker.http1.answer import Answer, Headers
+from turnmill_worker.http1.body import Body
 from turnmill_worker.http1.failures import (
     ConnectTimeout,
     CutShort,
@@ -29,6 +30,7 @@ from turnmill_worker.http1.failures import (
     NotConnected,
     TimedOut,
     TooLarge,
+    WrongLength,
 )
 from turnmill_worker.http1.opening import Origin
 from turnmill_worker.http1.pool import Pool
@@ -57,6 +59,7 @@ AT_ONCE = 256 * 1024
 _FAILURES: tuple[tuple[type[Exception], type[ProviderError], str], ...] = (
     (ConnectTimeout, Unreachable, "connect_timeout"),
     (NotConnected, Unreachable, "unreachable"),
+    (WrongLength, NotSent, "body_changed"),
     (TimedOut, MaybeSent, "timeout"),
     (CutShort, MaybeSent, "truncated"),
     (HungUp, MaybeSent, "disconnected"),
@@ -108,18 +111,26 @@ class _Client(Protocol):
     """Connections of one event loop."""
 
     async def request(
-        self, method: str, path: str, body: bytes | None, *, within: timedelta, bounds: Bounds
+        self,
+        method: str,
+        path: str,
+        body: bytes | Body | None,
+        *,
+        within: timedelta,
+        bounds: Bounds,
+        headers: Mapping[str, str] | None = None,
     ) -> Answer: ...
 
     def stream(
         self,
         method: str,
         path: str,
-        body: bytes | None,
+        body: bytes | Body | None,
         *,
         within: timedelta,
         silence: timedelta,
         bounds: Bounds,
+        headers: Mapping[str, str] | None = None,
     ) -> AbstractAsyncContextManager["_Stream"]: ...
 
     async def close(self) -> None: ...
@@ -156,18 +167,23 @@ class Vendor:
         self,
         method: str,
         path: str,
-        body: bytes | None = None,
+        body: bytes | Body | None = None,
         *,
         within: timedelta = DEFAULT_TIMEOUT,
+        headers: Mapping[str, str] | None = None,
     ) -> RawAnswer:
         """Make one request, with a body from `encoded`, and read its answer, whatever the status.
 
+        A body in pieces raises what it raises: it has not left whole, and was executed by nobody.
+        `headers` take the place of those that every request has.
         Raises Unreachable when nothing has left, MaybeSent when something may have and the answer
         did not arrive whole, Rejected when it arrived and is too large or cannot be read.
         """
         try:
             client = self._clients.here()
-            answer = await client.request(method, path, body, within=within, bounds=self._bounds)
+            answer = await client.request(
+                method, path, body, within=within, bounds=self._bounds, headers=_also(body, headers)
+            )
             return await self._read(answer)
         except (Failure, Corrupt, ValueError) as error:
             failure = _failure_of(error)
@@ -176,10 +192,11 @@ class Vendor:
     async def stream(
         self,
         path: str,
-        body: bytes,
+        body: bytes | Body,
         take: Callable[["Incoming"], Awaitable[RawAnswer]],
         *,
         within: timedelta = DEFAULT_TIMEOUT,
+        headers: Mapping[str, str] | None = None,
     ) -> RawAnswer:
         """POST, and return what `take` makes of the answer as it comes in. See `call`.
 
@@ -189,7 +206,13 @@ class Vendor:
         try:
             client = self._clients.here()
             async with client.stream(
-                "POST", path, body, within=within, silence=SILENCE, bounds=self._stream_bounds
+                "POST",
+                path,
+                body,
+                within=within,
+                silence=SILENCE,
+                bounds=self._stream_bounds,
+                headers=_also(body, headers),
             ) as stream:
                 if 200 <= stream.status < 300:
                     heard(stream.headers)
@@ -292,6 +315,15 @@ class Incoming:
     async def ends_within(self, seconds: float) -> None:
         """Pass over what is left, for as long."""
         await self._stream.ends_within(seconds)
+
+
+def _also(
+    body: bytes | Body | None, headers: Mapping[str, str] | None
+) -> Mapping[str, str] | None:
+    """Return the headers that this request has beside, or in the place of, those of every one."""
+    if isinstance(body, Body) and body.content_type:
+        return {**(headers or {}), "Content-Type": body.content_type}
+    return headers
 
 
 async def _refused(stream: _Stream) -> Answer:

@@ -2,8 +2,8 @@
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any
@@ -13,6 +13,7 @@ import httpx2
 from aiohttp.client_proto import ResponseHandler
 
 from turnmill_worker.http1.answer import Answer, Headers
+from turnmill_worker.http1.body import Body
 from turnmill_worker.http1.failures import (
     ConnectTimeout,
     CutShort,
@@ -83,10 +84,17 @@ class Proxied:
         )
 
     async def request(
-        self, method: str, path: str, body: bytes | None, *, within: timedelta, bounds: Bounds
+        self,
+        method: str,
+        path: str,
+        body: bytes | Body | None,
+        *,
+        within: timedelta,
+        bounds: Bounds,
+        headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """Make one request; raises a Failure, and ValueError for an address that is none."""
-        async with await self._begun(method, path, body, within) as response:
+        async with await self._begun(method, path, body, within, headers) as response:
             try:
                 return await _answer(response, bounds)
             except (aiohttp.ClientError, OSError) as error:
@@ -98,31 +106,44 @@ class Proxied:
         self,
         method: str,
         path: str,
-        body: bytes | None,
+        body: bytes | Body | None,
         *,
         within: timedelta,
         silence: timedelta,
         bounds: Bounds,
+        headers: Mapping[str, str] | None = None,
     ) -> AsyncIterator["_Stream"]:
         """Make one request and give its answer while it comes in. See `Pool.stream`."""
-        async with await self._begun(method, path, body, within) as response:
+        async with await self._begun(method, path, body, within, headers) as response:
             yield _Stream(response, bounds, silence=silence)
 
     async def _begun(
-        self, method: str, path: str, body: bytes | None, within: timedelta
+        self,
+        method: str,
+        path: str,
+        body: bytes | Body | None,
+        within: timedelta,
+        headers: Mapping[str, str] | None,
     ) -> aiohttp.ClientResponse:
+        sending = _Sending(body) if isinstance(body, Body) else None
+        also = dict(headers or {})
+        if sending is not None:
+            also["Content-Length"] = str(sending.body.length)
         try:
             return await self._session.request(
                 method,
                 self._base_url + path,
-                data=io.BytesIO(body) if body and len(body) > _LARGE_REQUEST else body,
+                data=_held(body) if sending is None else sending.pieces(),
+                headers=also or None,
                 allow_redirects=False,
                 timeout=_timeouts(within, self._connect_within),
             )
         except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
             raise ValueError("no address") from None
         except (aiohttp.ClientError, OSError) as error:
-            failure = _failure_of(error)
+            failure: Exception = _failure_of(error)
+        if sending is not None and sending.error is not None:
+            failure = sending.error  # not all has left, and that is why
         raise failure
 
     async def close(self) -> None:
@@ -135,6 +156,31 @@ class Proxied:
         with suppress(StopIteration):
             closing.send(None)
         closing.close()
+
+
+class _Sending:
+    """A body in pieces as it is sent, and what it has raised."""
+
+    def __init__(self, body: Body) -> None:
+        self.body = body
+        self.error: Exception | None = None
+
+    async def pieces(self) -> AsyncGenerator[bytes | memoryview, None]:
+        """Yield the body."""
+        try:
+            async with aclosing(self.body.pieces()) as pieces:
+                async for piece in pieces:
+                    yield piece
+        except Exception as error:
+            self.error = error
+            raise
+
+
+def _held(body: bytes | Body | None) -> Any:
+    """Return a body that is held whole, in a form of which no copy is made where it is large."""
+    if isinstance(body, bytes) and len(body) > _LARGE_REQUEST:
+        return io.BytesIO(body)
+    return body
 
 
 class _Stream:
