@@ -80,9 +80,7 @@ async def test_what_stands_in_the_way_of_a_piece_is_told_as_it_is(client_at: Cli
     server = Server(answers=[[OK]])
     async with listening(server.serve) as port, client_at(port) as client:
         with pytest.raises(Away):
-            await client.request(
-                "POST", "responses", Body(2, made), within=LONG, bounds=BOUNDS
-            )
+            await client.request("POST", "responses", Body(2, made), within=LONG, bounds=BOUNDS)
         await client.request("POST", "responses", b"{}", within=LONG, bounds=BOUNDS)
     assert len(server.requests) == 1
 
@@ -165,7 +163,7 @@ async def test_a_form_holds_its_fields_and_the_file(client_at: ClientAt) -> None
         await client.request(
             "POST", "files", form({"purpose": "vision"}, file=file), within=LONG, bounds=BOUNDS
         )
-    head, _, said = server.requests[0].partition(b"\r\n\r\n")
+    _, _, said = server.requests[0].partition(b"\r\n\r\n")
     assert b'name="purpose"\r\n\r\nvision\r\n' in said
     assert b'filename=".._a___.png"\r\nContent-Type: image/png\r\n\r\n\x89PNG\r\n--' in said
     assert said.endswith(b"--\r\n")

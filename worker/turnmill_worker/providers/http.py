@@ -317,9 +317,7 @@ class Incoming:
         await self._stream.ends_within(seconds)
 
 
-def _also(
-    body: bytes | Body | None, headers: Mapping[str, str] | None
-) -> Mapping[str, str] | None:
+def _also(body: bytes | Body | None, headers: Mapping[str, str] | None) -> Mapping[str, str] | None:
     """Return the headers that this request has beside, or in the place of, those of every one."""
     if isinstance(body, Body) and body.content_type:
         return {**(headers or {}), "Content-Type": body.content_type}

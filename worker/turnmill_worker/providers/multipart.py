@@ -16,7 +16,7 @@ _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]")
 class FormFile:
     """A file in a form."""
 
-    field: str = "file"  #: its field's name
+    part: str = "file"  #: its name in the form
     name: str = field(repr=False)  #: what it is called; letters, digits, dots, - and _ of it are
     media_type: str
     size: int  #: bytes
@@ -47,7 +47,7 @@ def _text(boundary: str, name: str, value: str) -> bytes:
 
 def _beginning(boundary: str, file: FormFile) -> bytes:
     name = _NOT_IN_NAMES.sub("_", file.name) or "file"
-    disposition = f'form-data; name="{file.field}"; filename="{name}"'
+    disposition = f'form-data; name="{file.part}"; filename="{name}"'
     kind = re.sub(r"[^\x21-\x7e ]", "", file.media_type) or "application/octet-stream"
     return (
         f"--{boundary}\r\nContent-Disposition: {disposition}\r\nContent-Type: {kind}\r\n\r\n"
