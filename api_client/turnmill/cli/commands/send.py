@@ -20,13 +20,14 @@ from turnmill.show.turn_view import as_document, look_at
 from turnmill.show.wording import duration
 
 if TYPE_CHECKING:
+    from turnmill.domain.content import Said
     from turnmill.sync.client import Client
     from turnmill.sync.turns import Turn
     from turnmill.verbs.reply import Reply
 
 
 @click.command("send")
-@click.argument("text")
+@click.argument("text", required=False)
 @conversation_options
 @click.option("--wait", is_flag=True, help="Stay for the reply.")
 @click.option("--stream", is_flag=True, help="Stay, and show the reply while it comes.")
@@ -65,7 +66,7 @@ if TYPE_CHECKING:
 @json_option
 def command(
     *,
-    text: str,
+    text: str | None,
     wait: bool,
     stream: bool,
     timeout: float | None,
@@ -80,12 +81,16 @@ def command(
 ) -> int:
     """Send TEXT (or, for -, what comes on stdin) to a session, or to a new one.
 
+    With --attach a file may be all that is said, such as a question that was spoken.
+
     Returns as soon as the message stands in the store. With --wait the reply is all that goes to
     stdout; with --wait --json it is one object with usage, cost and every attempt. With --stream it
     is written as it comes; with --stream --json each event is one line. With --save-audio the reply
     is waited for, and what is to be heard of it goes to a file.
     """
     wait_seconds(timeout)  # before anything is sent
+    if text is None and not attached:
+        raise click.UsageError("Missing argument 'TEXT'; with --attach it may be left out.")
     if save_audio is not None:
         wait, reply_as = wait or not stream, reply_as or "audio"
     options: Any = {"lane": lane, "stream": stream, "max_cost_usd": max_cost_usd}
@@ -95,7 +100,9 @@ def command(
     if idempotency_key is not None:
         options["idempotency_key"] = idempotency_key
     with open_client() as client:
-        message = _from_stdin(client.settings.max_text_bytes) if text == "-" else text
+        message: Said = [] if text is None else text
+        if text == "-":
+            message = _from_stdin(client.settings.max_text_bytes)
         session = open_session(client, **conversation)
         turn = client.send(session, message, **options)
         if stream:
