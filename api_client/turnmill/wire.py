@@ -13,6 +13,8 @@ SELF_CHECK = "turnmill.self_check"
 ABOUT = "turnmill_about"  #: the inspection that a worker answers with what it is
 
 PROVIDERS = "turnmill.providers"  #: the group of entry points that register them
+TRANSCRIBERS = "turnmill.transcribers"  #: of those who turn sounds into words
+SPEAKERS = "turnmill.speakers"  #: and words into sounds
 
 UPKEEP_QUEUE = "turnmill.upkeep"  #: what beat sends
 DEFAULT_QUEUE = "turnmill.default"  #: tasks of the user's own app

@@ -13,7 +13,7 @@ from typing import Any
 
 from turnmill.broker.publisher import Publisher
 from turnmill.domain.errors import StoreUnavailable
-from turnmill.store.line import threads
+from turnmill.store.line import threads, voice
 from turnmill_worker.app import app
 from turnmill_worker.process import dispatcher
 from turnmill_worker.process.closing import Closing
@@ -25,6 +25,7 @@ from turnmill_worker.turn.ledger import GroupedLedger
 from turnmill_worker.turn.reservations import Reservations
 from turnmill_worker.turn.step_ledger import StepLedger
 from turnmill_worker.turn.upload_ledger import Uploads
+from turnmill_worker.turn.voice_ledger import VoiceLedger
 
 __all__ = ["app"]
 
@@ -103,6 +104,32 @@ around(threads, "lend", before="lend.before", after="lend.after")
 around(StepLedger, "_advance_group", before="step.before", after="step.after")
 around(StepLedger, "_begin_group", before="begin.before", after="begin.after")
 around(StepLedger, "_end_group", before="output.before", after="output.after")
+
+around(voice, "end_aloud", before="spoken.before")
+
+_advance, _end_aloud = StepLedger._advance, VoiceLedger.end
+
+
+def advance(self: StepLedger, steps: Any) -> Any:
+    """Write steps; of a turn that is spoken, between points of its own."""
+    voiced = [one.voiced for one in steps if one.voiced is not None]
+    for one in voiced:
+        step_on("heard.before" if one.said else "answered.before")
+    written = _advance(self, steps)
+    for one in voiced:
+        step_on("heard.after" if one.said else "answered.after")
+    return written
+
+
+async def end_aloud(self: VoiceLedger, settlement: Any) -> Any:
+    """End a turn that is spoken; a point stands behind the commit."""
+    ended = await _end_aloud(self, settlement)
+    step_on("spoken.after")
+    return ended
+
+
+StepLedger._advance = advance  # type: ignore[method-assign]
+VoiceLedger.end = end_aloud  # type: ignore[method-assign]
 
 _look, _feed = Poller.look, Feeder.feed
 

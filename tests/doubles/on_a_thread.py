@@ -12,11 +12,11 @@ from tests.doubles.openai_server import OpenAIDouble
 class Vendor:
     """The stand-in, on a thread of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, double: OpenAIDouble | None = None) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self.double = OpenAIDouble()
+        self.double = OpenAIDouble() if double is None else double
         self._run(self.double.start())
 
     def stop(self) -> None:

@@ -49,6 +49,7 @@ SHOWN = frozenset(
         *("account", "line", "owner", "places", "more"),
         *("tags", "timezone", "digest", "fetch_from", "scheme"),
         *("lane", "keyless", "verb", "by", "refused", "error", "title", "detail"),
+        *("reply_as", "asks", "media_types", "voices", "part"),
         *("ca_certs", "certfile", "keyfile", "virtual_host", "master_name", "sentinel_username"),
     }
 )
@@ -109,7 +110,7 @@ def test_no_field_that_can_hold_words_is_shown_unless_it_is_named_here() -> None
 
 def test_classes_that_write_their_own_repr_are_few_and_known() -> None:
     own = {one.__name__ for one in classes() if has_own_repr(one)}
-    assert own <= _PLAIN_CLASSES_WITH_A_REPR | {"Text", "RawAnswer", "Answer"}
+    assert own <= _PLAIN_CLASSES_WITH_A_REPR | {"Text", "RawAnswer", "Answer", "Body"}
 
 
 @pytest.mark.parametrize("name", ["text", "system_prompt", "metadata", "settings", "error_detail"])

@@ -81,6 +81,7 @@ class AsyncClient:
         max_cost_usd: Decimal | float | str | None = None,
         stream: bool = False,
         attachments: Sequence[Attachable] = (),
+        reply_as: str | None = None,
         connection: "AsyncConnection | AsyncSession | None" = None,
     ) -> AsyncTurn:
         """Accept a message and return at once; the reply is written when a worker got it.
@@ -101,6 +102,8 @@ class AsyncClient:
           kept for minutes where streams are carried.
         - `attachments`: files, behind the words: each a path, bytes, an open file, an http(s) URL,
           or what `client.attachments.put` has returned. They are kept first: see there.
+        - `reply_as`: `audio`, and the reply is spoken, too, or `text`; instead of what the
+          session's settings say.
         - `connection`: the message belongs to the caller's transaction on it, and is sent when the
           caller commits.
 
@@ -116,6 +119,7 @@ class AsyncClient:
             max_attempts=max_attempts,
             max_cost_usd=max_cost_usd,
             stream=stream,
+            reply_as=reply_as,
         )
         if attachments or not isinstance(text, str):
             text = await async_with_files(

@@ -3,10 +3,12 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 from turnmill.domain.arguments import wait_seconds, yes_or_no
+from turnmill.domain.content import Audio
 from turnmill.domain.errors import SessionBusy, StoreUnavailable, TurnTimeout
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import FINAL, Lane, TurnState
@@ -20,7 +22,7 @@ from turnmill.streams.following import Following
 from turnmill.streams.patience import LOOK_SECONDS, Patience
 from turnmill.verbs import tool_calls, turns
 from turnmill.verbs.refs import SessionRef
-from turnmill.verbs.reply import Reply
+from turnmill.verbs.reply import Reply, saved_by
 
 if TYPE_CHECKING:
     from turnmill.aio.batches import AsyncBatch
@@ -79,7 +81,12 @@ class AsyncTurn:
                     reply = await self._executor.run(look)
         if reply is None:
             raise TurnTimeout(_still_running(self.id, deadline))
-        return reply
+        return saved_by(self._save, reply)
+
+    async def _save(self, part: Audio, path: "str | PathLike[str]") -> None:
+        from turnmill.aio.saving import async_saved  # noqa: PLC0415  few replies are heard
+
+        await async_saved(self._executor, part.id, path)
 
     def stream(
         self, after: str | None = None, timeout: float | timedelta | None = None

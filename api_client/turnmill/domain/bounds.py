@@ -57,6 +57,17 @@ SETTING_CHOICES = MappingProxyType(
         "prompt_cache": ("on", "off", "1h"),
         "uploads": ("auto", "always", "never"),
         "pictures": ("as_is", "fit"),
+        "reply_as": ("text", "audio"),
+        "audio": ("transcribe", "native"),
+        "audio_format": ("mp3", "wav", "opus", "flac"),
+    }
+)
+
+#: Settings that say how sounds are heard, and how a turn is answered by one.
+VOICE_SETTINGS = frozenset(
+    {
+        *("audio", "audio_format", "audio_model", "keep_audio", "reply_as", "transcribe"),
+        *("voice", "voice_language"),
     }
 )
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -64,7 +65,13 @@ class Audio(Attached):
 
     kind: ClassVar[str] = "audio"
 
-    duration_ms: int = 0  #: where it was measured
+    duration_ms: int = 0  #: how long it takes; 0: that is not known
+    is_told: bool = False  #: its words stand beside it: who reads them needs no sound
+
+    @property
+    def duration(self) -> timedelta | None:
+        """How long it takes; None where that is not known."""
+        return timedelta(milliseconds=self.duration_ms) if self.duration_ms else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ All others are parameters of the vendor's, which only the worker knows.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from itertools import islice
 from typing import Any, cast
 
@@ -27,9 +28,11 @@ from turnmill.domain.checks import check_name
 from turnmill.domain.errors import InvalidInput
 from turnmill.domain.json_values import json_object, json_size
 from turnmill.domain.targets import FALLBACK, targets_given
+from turnmill.domain.voice import named_given
 
 _LAYER_NAME = re.compile(LAYER_NAME)
 _TOOL_NAME = re.compile(TOOL_NAME)
+_LANGUAGE = re.compile("[a-z]{2,3}")
 #: What is said of a tool whose calls are answered from outside, and of one that a worker runs.
 _OF_CALLER = frozenset({"name", "description", "parameters", "expires"})
 _OF_WORKER = frozenset({"name", "approval", "expires"})
@@ -317,6 +320,14 @@ def _choice(name: str) -> Callable[[Any], Any]:
     return check
 
 
+def _language(value: object) -> str:
+    if isinstance(value, str) and _LANGUAGE.fullmatch(value):
+        return value
+    raise InvalidInput(
+        "setting 'voice_language' must be a language's code", hint="two or three letters: de, en"
+    )
+
+
 _CHECKS: Mapping[str, Callable[[Any], Any]] = {
     **{name: _choice(name) for name in SETTING_CHOICES},
     "timeout": _timeout,
@@ -326,4 +337,9 @@ _CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "response_format": _response_format,
     "prompt": _prompt,
     FALLBACK: fallback_given,
+    "transcribe": partial(named_given, name="transcribe"),
+    "audio_model": partial(named_given, name="audio_model"),
+    "voice": partial(check_name, name="voice"),
+    "voice_language": _language,
+    "keep_audio": partial(yes_or_no, name="keep_audio"),
 }

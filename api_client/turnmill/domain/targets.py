@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from turnmill.domain.bounds import MOST_TARGETS
+from turnmill.domain.bounds import MOST_TARGETS, VOICE_SETTINGS
 from turnmill.domain.checks import check_name
 from turnmill.domain.errors import InvalidInput
 from turnmill.domain.json_values import json_object
@@ -16,9 +16,9 @@ from turnmill.domain.json_values import json_object
 FALLBACK = "fallback"
 
 #: What a session says once, whoever answers: a target has none of its own.
-OF_SESSION = frozenset(
-    {FALLBACK, "layers", "max_tool_rounds", "on_context_full", "response_format", "tools"}
-)
+OF_SESSION = VOICE_SETTINGS | {
+    *(FALLBACK, "layers", "max_tool_rounds", "on_context_full", "response_format", "tools")
+}
 _FIELDS = frozenset({"provider", "model", "settings"})
 _HINT = 'fallback=["anthropic/claude-sonnet-4-5", {"provider": …, "model": …, "settings": {…}}]'
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from turnmill.domain.content import Part
 from turnmill.domain.states import FINAL, TurnState
+from turnmill.domain.voice import SPEAK, TRANSCRIBE
 from turnmill.show.as_typed import as_typed
 from turnmill.show.call_listing import OF_TURN, answers, call_document, row_of_turn
 from turnmill.show.tables import (
@@ -193,7 +194,8 @@ def print_attempts(view: TurnView, console: Console) -> None:
     spare = ("worker", "tokens", "kind") if plain else ("worker", "tokens")
     rows = _attempt_rows(view)
     columns: tuple[str, ...] = _ATTEMPT_COLUMNS
-    if view.turn.answered_because is not None:
+    voiced = any(one.kind in (TRANSCRIBE, SPEAK) for one in view.attempts)
+    if voiced or view.turn.answered_because is not None:
         columns = (*columns, "asked")
         asked = [f"{one.provider} {one.model}" for one in view.attempts]
         rows = ((*row, who) for row, who in zip(rows, asked, strict=True))

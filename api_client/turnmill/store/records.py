@@ -89,6 +89,7 @@ class NewTurn:
     retry_of: TurnId | None = None
     stream: bool = False  #: its reply may be watched while it comes
     max_cost_usd: Decimal | None = None  #: of all its attempts
+    reply_as: str | None = None  #: text or audio; None: as its session's settings say
 
     @property
     def text(self) -> str:
@@ -175,7 +176,7 @@ class AttemptRecord:
 
     n: int
     fence: int
-    kind: str  #: send, check (what became of it?) or resume
+    kind: str  #: send, check (what became of it?), resume, transcribe or speak
     worker: str
     started_at: datetime
     ended_at: datetime | None
@@ -243,6 +244,7 @@ class TurnRecord:
     #: unavailable; None where it was not
     own_history: str | None = None
     max_cost_usd: Decimal | None = None  #: of all its attempts; None: it has no limit of its own
+    reply_as: str | None = None  #: text or audio; None: as its session's settings say
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -320,6 +322,7 @@ class Claim:
     #: what the session itself asks, where `provider`, `model` and `settings` are another target's
     own: Own | None = field(default=None, repr=False)
     budgeted: bool = False  #: a budget may bound what it costs
+    reply_as: str | None = None  #: text or audio, where that was said of the turn
     lease_ends: float = inf  #: on a clock of the process that claimed; the store leaves it open
 
     def held_until(self, ends: float) -> Self:

@@ -28,6 +28,17 @@ class NewCall:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Voiced:
+    """What a step of a turn that is spoken changes besides."""
+
+    said: tuple[int, Message] | None = None  #: what stands at this position from now on
+    drops: UUID | None = None  #: an attachment that this message held, and no longer does
+    asks: tuple[str, str] | None = None  #: the provider and the model that are asked next
+    finish_reason: str | None = None  #: of the reply that is to be spoken
+    answered_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """A model call whose reply does not end its turn: it goes on under the next fence."""
 
@@ -35,6 +46,7 @@ class Step:
     #: model is told of it; `provider_ref` is the thread as it left it
     settlement: Settlement
     calls: Sequence[NewCall]  #: in the order in which the message makes them
+    voiced: Voiced | None = None  #: it is one of a turn that is spoken
 
     @property
     def first_output(self) -> int:

@@ -83,6 +83,7 @@ class Client:
         max_cost_usd: Decimal | float | str | None = None,
         stream: bool = False,
         attachments: Sequence[Attachable] = (),
+        reply_as: str | None = None,
         connection: "Connection | Session | None" = None,
     ) -> Turn:
         """Accept a message and return at once; the reply is written when a worker got it.
@@ -103,6 +104,8 @@ class Client:
           kept for minutes where streams are carried.
         - `attachments`: files, behind the words: each a path, bytes, an open file, an http(s) URL,
           or what `client.attachments.put` has returned. They are kept first: see there.
+        - `reply_as`: `audio`, and the reply is spoken, too, or `text`; instead of what the
+          session's settings say.
         - `connection`: the message belongs to the caller's transaction on it, and is sent when the
           caller commits.
 
@@ -118,6 +121,7 @@ class Client:
             max_attempts=max_attempts,
             max_cost_usd=max_cost_usd,
             stream=stream,
+            reply_as=reply_as,
         )
         if attachments or not isinstance(text, str):
             text = with_files(self._executor, session, text, attachments, connection=connection)

@@ -4,10 +4,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 from turnmill.domain.arguments import wait_seconds, yes_or_no
+from turnmill.domain.content import Audio
 from turnmill.domain.errors import SessionBusy, StoreUnavailable, TurnTimeout
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import FINAL, Lane, TurnState
@@ -21,7 +23,7 @@ from turnmill.streams.following import Following
 from turnmill.streams.patience import LOOK_SECONDS, Patience
 from turnmill.verbs import tool_calls, turns
 from turnmill.verbs.refs import SessionRef
-from turnmill.verbs.reply import Reply
+from turnmill.verbs.reply import Reply, saved_by
 
 if TYPE_CHECKING:
     from turnmill.store.nouns.why import Why
@@ -80,7 +82,12 @@ class Turn:
                     reply = self._executor.run(look)
         if reply is None:
             raise TurnTimeout(_still_running(self.id, deadline))
-        return reply
+        return saved_by(self._save, reply)
+
+    def _save(self, part: Audio, path: "str | PathLike[str]") -> None:
+        from turnmill.sync.saving import saved  # noqa: PLC0415  few replies are heard
+
+        saved(self._executor, part.id, path)
 
     def stream(
         self, after: str | None = None, timeout: float | timedelta | None = None

@@ -61,6 +61,7 @@ def script(
     calls: Sequence[Called] | None = None,
     rounds: int | Sequence[Sequence[Called]] | None = None,
     before_calls: str | None = None,
+    transcript: str | None = None,
     latency: timedelta | None = None,
     retry_after: timedelta | None = None,
 ) -> Mapping[str, Any]:
@@ -75,7 +76,7 @@ def script(
 
     `calls=[("weather", {"city": "Rome"})]` are the tools that it calls first, all at once, in so
     many `rounds`; or `rounds` are the calls of each step. Their outputs are in its answer, or stand
-    for `{outputs}` in what it is told to say.
+    for `{outputs}` in what it is told to say. `transcript` is what it hears in a sound.
 
     Raises InvalidInput for what contradicts itself; the mock refuses all else that is nonsense.
     """
@@ -96,6 +97,7 @@ def script(
         "calls": None if calls is None else _plain(calls),
         "rounds": rounds if rounds is None or isinstance(rounds, int) else [*map(_plain, rounds)],
         "before_calls": before_calls,
+        "transcript": transcript,
         "latency": None if latency is None else latency.total_seconds(),
         "retry_after": None if retry_after is None else retry_after.total_seconds(),
     }

@@ -1,6 +1,7 @@
 """Checking what callers hand in, and making records of it: shared by both clients."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -22,7 +23,7 @@ from turnmill.domain.bounds import (
     SHORTEST_IDLE,
 )
 from turnmill.domain.checks import check_name, check_text
-from turnmill.domain.content import Attached, Message, Part, Said, Text
+from turnmill.domain.content import Attached, Audio, Message, Part, Said, Text
 from turnmill.domain.errors import InvalidInput, InvalidText, UnsupportedPart
 from turnmill.domain.ids import SessionId, TurnId, as_uuid, ids_from
 from turnmill.domain.json_values import json_object
@@ -205,6 +206,7 @@ def turn_options(
     max_attempts: int | None = None,
     max_cost_usd: object = None,
     stream: bool = False,
+    reply_as: str | None = None,
 ) -> TurnOptions:
     """Check the options of `send` and `send_many`; raises InvalidInput."""
     chosen = one_of(Lane, lane, name="lane")
@@ -222,6 +224,7 @@ def turn_options(
         "max_attempts": None if max_attempts is None else _attempts(max_attempts),
         "max_cost_usd": None if max_cost_usd is None else max_cost(max_cost_usd),
         "stream": yes_or_no(stream, name="stream"),
+        "reply_as": choice_given(reply_as, name="reply_as"),
     }
 
 
@@ -279,7 +282,8 @@ def _part(part: object, n: int) -> Part:
             raise UnsupportedPart(
                 f"part {n} is of the kind {part.kind}, and its file is not kept yet", hint=_KEPT
             )
-        return part
+        # That a sound has words is what a worker says who has heard it.
+        return replace(part, is_told=False) if isinstance(part, Audio) and part.is_told else part
     if not isinstance(part, Text):
         raise UnsupportedPart(f"part {n} is of the kind {part.kind}")
     if not isinstance(part.text, str):

@@ -1,14 +1,17 @@
 """What a turn came to: its reply, or the error that says why there is none."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
+from os import PathLike
+from typing import Any
 
 from sqlalchemy import Connection
 
-from turnmill.domain.content import Part, text_of
+from turnmill.domain.content import Audio, Part, text_of
 from turnmill.domain.errors import (
+    InvalidInput,
     NoReply,
     TurnCancelled,
     TurnDead,
@@ -26,6 +29,7 @@ from turnmill.domain.replying import (
     refusal_in,
 )
 from turnmill.domain.states import TurnState
+from turnmill.domain.voice import SPEAK, TRANSCRIBE
 from turnmill.store.nouns.outcome import Outcome, outcome_of
 from turnmill.store.records import AttemptRecord
 
@@ -75,6 +79,42 @@ class Timing:
     total: timedelta  #: accepted until the reply stood
 
 
+#: Writes a sound to the file at this path; on asyncio, when it is awaited.
+Save = Callable[[Audio, str | PathLike[str]], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyAudio:
+    """A reply as it is heard."""
+
+    part: Audio
+    _save: Save | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def id(self) -> str:
+        """The id of the attachment: `client.attachments.open` reads it."""
+        return self.part.id
+
+    @property
+    def media_type(self) -> str:
+        """What it is, by its bytes."""
+        return self.part.media_type
+
+    @property
+    def duration(self) -> timedelta | None:
+        """How long it takes; None where nobody could tell."""
+        return self.part.duration
+
+    def save(self, path: str | PathLike[str]) -> Any:
+        """Write it to a file, in the place of what is there; with AsyncClient, await it.
+
+        Raises AttachmentNotFound where it is kept no longer, FilesUnavailable or OSError.
+        """
+        if self._save is None:
+            raise InvalidInput("this reply was not read by a client", hint="turn.result()")
+        return self._save(self.part, path)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """The answer to a turn."""
@@ -92,6 +132,13 @@ class Reply:
     #: why it was asked with our own history, and not in its vendor's thread: `lost`, `locked` or
     #: `unavailable`; None where it was not
     own_history: str | None = None
+    _save: Save | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def audio(self) -> ReplyAudio | None:
+        """Return what is to be heard of it; None where it was not spoken."""
+        part = next((one for one in self.parts if isinstance(one, Audio)), None)
+        return None if part is None else ReplyAudio(part, self._save)
 
     @property
     def text(self) -> str:
@@ -116,7 +163,14 @@ class Reply:
     @property
     def service_tier(self) -> str | None:
         """Return the tier in which its vendor has served it; None where it did not say."""
-        return self.attempts[-1].service_tier if self.attempts else None
+        asked = [one for one in self.attempts if one.kind not in (TRANSCRIBE, SPEAK)]
+        return asked[-1].service_tier if asked else None
+
+
+def saved_by(save: Save, reply: Reply) -> Reply:
+    """Return the reply with what writes its sounds to files; most have none."""
+    spoken = any(isinstance(one, Audio) for one in reply.parts)
+    return replace(reply, _save=save) if spoken else reply
 
 
 def read_reply(conn: Connection, turn_id: TurnId) -> Reply | None:

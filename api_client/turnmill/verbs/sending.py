@@ -24,7 +24,8 @@ def send(session: SessionRef, new: NewTurn, backpressure: Backpressure) -> Verb[
     """Accept a message.
 
     Without a key that is one statement. With one, the session is locked first, and what stands
-    under the key is read behind that lock. What files it holds is noted in the same transaction.
+    under the key is read behind that lock. What files it holds, and how it is to be answered, is
+    noted in the same transaction.
     """
     has_files = bool(files_in(new))
 
@@ -36,7 +37,7 @@ def send(session: SessionRef, new: NewTurn, backpressure: Backpressure) -> Verb[
             note_files(conn, [accepted], [new])
         return Effect(accepted, heads_of([accepted], new.lane))
 
-    is_one_statement = new.idempotency_key is None and not has_files
+    is_one_statement = new.idempotency_key is None and new.reply_as is None and not has_files
     return single(on) if is_one_statement else transaction(on)
 
 

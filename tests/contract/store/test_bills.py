@@ -15,7 +15,8 @@ from turnmill.domain.errors import InvalidBill
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.store.database import Database
 from turnmill.store.nouns import sessions, usage
-from turnmill.store.schema.tables import attempts, turns, usage_daily
+from turnmill.store.schema.tables import attempts, turns
+from turnmill.store.schema.usage_tables import usage_daily
 from turnmill.verbs import analytics
 from turnmill.verbs.bills import read_bill
 from turnmill.verbs.reconciling import Compared, Reconciliation

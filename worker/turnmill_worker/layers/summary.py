@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from turnmill.domain.checks import storable
-from turnmill.domain.content import Message, Native, Part, Text, ToolCall, ToolOutput
+from turnmill.domain.content import Audio, Message, Native, Part, Text, ToolCall, ToolOutput
 from turnmill.domain.errors import ContextFull, MaybeSent, NotSent, Rejected
 from turnmill.domain.states import OnAmbiguous
 from turnmill.store.compaction_records import SaidTurn
@@ -139,7 +139,7 @@ def _word(part: Part) -> str:
             return f"[calls {part.name} with {part.arguments}]"
         case ToolOutput():
             return part.output
-        case Native():
+        case Native() | Audio(is_told=True):
             return ""
         case _:
             return f"[{part.kind}]"

@@ -7,6 +7,7 @@ and whom; what stands around a provider's call, and how long it may take, is the
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+from turnmill.domain.voice import SPEAK, TRANSCRIBE
 from turnmill.settings import Settings
 from turnmill.store.database import Database
 from turnmill.store.records import Head
@@ -18,12 +19,15 @@ from turnmill_worker.process.measuring import Measuring
 from turnmill_worker.providers.own_prices import Prices, prices_in
 from turnmill_worker.providers.port import Provider
 from turnmill_worker.providers.pricing import window
+from turnmill_worker.providers.voice_prices import VoicePrices
+from turnmill_worker.providers.voices import speakers, transcribers
 from turnmill_worker.streams.publishing import Carrier
 from turnmill_worker.tools.known import tools_of
 from turnmill_worker.turn.deps import Deps
 from turnmill_worker.turn.in_hand import InHand
 from turnmill_worker.turn.ledger import GroupedLedger
 from turnmill_worker.turn.slots import Slots
+from turnmill_worker.turn.spoken_files import SpokenFiles
 from turnmill_worker.turn.turn_files import TurnFiles
 
 
@@ -47,12 +51,16 @@ def assemble(
     Raises ConfigurationError for layers, tools, prices or defaults that are not there.
     """
     prices = prices_in(settings.prices, Prices())
+    files = TurnFiles(database, settings)
     return Deps(
         ledger=ledger,
         step_ledger=ledger.steps,
         threads=ledger.threads,
-        files=TurnFiles(database, settings),
+        files=files,
         uploads=ledger.uploads,
+        voice_ledger=ledger.voice,
+        voices={TRANSCRIBE: transcribers(), SPEAK: speakers(SpokenFiles(files))},
+        voice_prices=VoicePrices(prices),
         in_hand=in_hand,
         slots=slots,
         provider=provider,

@@ -148,7 +148,7 @@ class InProcessRunner:
     async def _close(self, closing: Closing) -> None:
         await closing.stop()
         await self._gates.stop()
-        await self._deps.tools.aclose()
+        await self._deps.aclose()
         await self._providers.aclose()
         await asyncio.to_thread(self._ledger.stop)
         self._elected.give_back()

@@ -182,7 +182,7 @@ class Runtime:
             await self._observing.stop(within=min(self.settings.grace, _LAST_CALLS))
         await self.closing.stop()
         await self.gates.stop()
-        await self.deps.tools.aclose()
+        await self.deps.aclose()
         await self.providers.aclose()
         await asyncio.to_thread(self._stop_threads)
 

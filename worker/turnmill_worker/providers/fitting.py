@@ -6,7 +6,7 @@ from dataclasses import replace
 from operator import is_
 from typing import Any
 
-from turnmill.domain.content import Kind, Message, Native, Part, Text
+from turnmill.domain.content import Audio, Kind, Message, Native, Part, Text
 from turnmill.domain.errors import Rejected, UnreadableRow, UnsupportedPart
 from turnmill.store.codec import StoredHistory
 from turnmill_worker.providers.port import Request
@@ -66,9 +66,9 @@ def _fit(name: str, takes: frozenset[Kind]) -> Callable[[Message], Message | Non
 
     def fit(message: Message) -> Message | None:
         parts = message.parts
-        if len(parts) == 1 and type(parts[0]) in plain:
+        if len(parts) == 1 and type(parts[0]) in plain and not _is_told(parts[0]):
             return message  # most are
-        kept = [one for one in parts if not _is_of_another(one, name)]
+        kept = [one for one in parts if not (_is_of_another(one, name) or _is_told(one))]
         for part in kept:
             if type(part) not in takes:
                 raise unsupported(part)
@@ -81,6 +81,11 @@ def _fit(name: str, takes: frozenset[Kind]) -> Callable[[Message], Message | Non
 
 def _is_of_another(part: Part, name: str) -> bool:
     return isinstance(part, Native) and part.provider != name
+
+
+def _is_told(part: Part) -> bool:
+    """Tell whether the words of a sound stand beside it: the model is given those."""
+    return isinstance(part, Audio) and part.is_told
 
 
 def _words(part: Part) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -24,7 +24,10 @@ _MILLION = 1_000_000
 _RATES = (
     *("input", "cached", "cache_write", "cache_write_1h", "output", "reasoning"),
     *("call", "search"),
+    *("minute", "characters"),  # of sound; and per million of what is spoken
 )
+#: What may be all that is paid for.
+_ALONE = frozenset({"call", "characters", "minute"})
 _EXAMPLE = '{"openai/gpt-5": {"input": 1.25, "output": 10}}'
 
 
@@ -52,6 +55,7 @@ class Prices:
 
     price: Price = pricing.price
     source: Source = pricing.source
+    names: Callable[[str, str], bool] = lambda *_: False  #: is a price of the model an operator's?
 
 
 def prices_in(file: Path | None, otherwise: Prices) -> Prices:
@@ -76,7 +80,7 @@ def prices_in(file: Path | None, otherwise: Prices) -> Prices:
             return otherwise.source(provider, model, tier)
         return own.source(provider, model, tier)
 
-    return Prices(price, source)
+    return Prices(price, source, own.names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,10 @@ class OwnPrices:
         """Return the cost in US dollars; None for a tier without a price, or unknown tokens."""
         counts = counts_of(usage)
         own = self._found(provider, model).get(_tier(usage.service_tier))
-        return None if counts is None or own is None else own.rates.cost(counts)
+        if counts is None or own is None:
+            return None
+        cost = own.rates.cost(counts)
+        return None if cost is None else cost + own.rates.cost_of_sound(usage.said)
 
     def source(self, provider: str, model: str, tier: str) -> str:
         """Return the entry of the file that is the price; "" for a tier without one."""
@@ -171,7 +178,7 @@ def _rates(name: str, said: object) -> Rates:
         raise _refused(
             f"says {_shown(unknown[0])} of {_shown(name)}", hint=f"known are {', '.join(_RATES)}"
         )
-    if not ({"input", "output"} <= set(said) or "call" in said):
+    if not ({"input", "output"} <= set(said) or _ALONE & set(said)):
         raise _refused(f"lacks input or output of {_shown(name)}", hint="0 for what costs nothing")
     dollars = {rate: _dollars(name, rate, value) for rate, value in said.items()}
     fresh, output = (dollars.get(rate, Decimal(0)) for rate in ("input", "output"))
@@ -185,6 +192,8 @@ def _rates(name: str, said: object) -> Rates:
         output=output / _MILLION,
         thought=dollars.get("reasoning", output) / _MILLION,
         search=dollars.get("search"),
+        minute=dollars.get("minute", Decimal(0)),
+        character=dollars.get("characters", Decimal(0)) / _MILLION,
     )
 
 

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+from turnmill.domain.bounds import VOICE_SETTINGS
 from turnmill.domain.errors import Rejected, ThreadLost
 from turnmill_worker.providers.port import Request
 
 #: Settings that speak to Turnmill. Every other one is a parameter of the vendor's API.
-OURS = frozenset(
+OURS = VOICE_SETTINGS | frozenset(
     {
         "api",
         "fallback",

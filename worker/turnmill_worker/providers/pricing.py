@@ -1,6 +1,7 @@
 """What a reply has cost, by the price list of genai-prices; what is not listed has no price."""
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -15,6 +16,7 @@ from turnmill_worker.providers.port import Usage
 _BELIEVED_SECONDS = 300
 
 _MILLION = 1_000_000
+_MOST = 10**9  # seconds or characters of one call
 
 #: As the vendors name the tier that costs what the list says without more ado.
 STANDARD_TIERS = frozenset({"", "default", "standard"})
@@ -47,6 +49,24 @@ def source(provider: str, model: str, tier: str) -> str:
     return f"genai-prices {version('genai-prices')} {found.provider.id}/{found.model.id}{served}"
 
 
+@lru_cache(maxsize=1024)
+def found(provider: str, model: str) -> Any | None:
+    """Return the list's entry of a model, whatever it is paid by; None where there is none."""
+    try:
+        return _asked(_Terms(provider, model, ""), Counts(0))
+    except LookupError:
+        return None
+
+
+def calculated(
+    provider: str, model: str, counted: Mapping[str, Any], *, at: datetime | None = None
+) -> Decimal:
+    """Return the price of what was counted, under the list's own names of units."""
+    usage = _price_list().Usage(**counted)
+    price = _price_list().calc_price(usage, model, provider_id=provider, genai_request_timestamp=at)
+    return Decimal(price.total_price)
+
+
 def preload() -> None:
     """Import the price list now, so that no turn waits for it."""
     _price_list()
@@ -76,6 +96,14 @@ class Rates:
     output: Decimal
     thought: Decimal
     search: Decimal | None = None  #: for each
+    minute: Decimal = Decimal(0)  #: of sound
+    character: Decimal = Decimal(0)  #: that is spoken
+
+    def cost_of_sound(self, said: Sequence[Mapping[str, Any]]) -> Decimal:
+        """Return the cost of what was heard, or spoken, as far as that is counted so."""
+        if not (self.minute or self.character) or not said:
+            return Decimal(0)
+        return self.minute * seconds_in(said) / 60 + self.character * characters_in(said)
 
     def cost(self, counts: Counts) -> Decimal | None:
         """Return the cost of one call."""
@@ -97,6 +125,22 @@ class Rates:
             + self.thought * counts.thought
             + dear
         )
+
+
+def seconds_in(said: Sequence[Mapping[str, Any]]) -> Decimal:
+    """Return how many seconds of sound a vendor says that it has counted."""
+    return sum((_figure(one.get("seconds")) for one in said), Decimal(0))
+
+
+def characters_in(said: Sequence[Mapping[str, Any]]) -> Decimal:
+    """Return the same of characters that were spoken."""
+    return sum((_figure(one.get("characters")) for one in said), Decimal(0))
+
+
+def _figure(value: object) -> Decimal:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _MOST:
+        return Decimal(str(value))
+    return Decimal(0)
 
 
 def counts_of(usage: Usage) -> Counts | None:

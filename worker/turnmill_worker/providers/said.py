@@ -1,7 +1,7 @@
 """What a provider says, as plain parts of ours: all of it, or what is wrong with it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from itertools import islice
 from types import MappingProxyType
@@ -11,8 +11,16 @@ from turnmill.domain.bounds import MOST_PARTS
 from turnmill.domain.content import KINDS, TEXT_ONLY, Kind, Native, Part, Text, strings_of
 from turnmill_worker.providers.foreign import field, is_a, name_of
 
+#: What makes a plain value of one whose class may be somebody's.
+_PLAIN: Mapping[Any, Callable[[Any], Any]] = MappingProxyType(
+    {str: str.__str__, bool: bool, int: int.__int__}
+)
+#: A source, which a caller may give in the place of what is kept, is none of a provider's.
 _FIELDS: Mapping[Kind, Mapping[str, Any]] = MappingProxyType(
-    {kind: {one.name: one.type for one in fields(kind)} for kind in KINDS.values()}
+    {
+        kind: {one.name: one.type for one in fields(kind) if one.type in _PLAIN}
+        for kind in KINDS.values()
+    }
 )
 _ALL: frozenset[Kind] = frozenset(KINDS.values())
 
@@ -79,7 +87,7 @@ def _part(given: object) -> Part | str:
         value = field(given, name)
         if not is_a(value, must_be):
             return f"the {name} of a part is a {name_of(value)}"
-        said[name] = str.__str__(value) if must_be is str else value is True
+        said[name] = _PLAIN[must_be](value)
     if kind is Native and not _is_json(said["item"]):
         return "a native part is no JSON"
     return kind(**said)

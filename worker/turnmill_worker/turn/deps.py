@@ -1,12 +1,15 @@
 """What running turns needs; put together by `turnmill_worker.process.assembly`."""
 
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from turnmill.domain.retry import RetryPolicy
+from turnmill.domain.voice import OTHERWISE
+from turnmill.domain.voice import Named as Whom
 from turnmill.store.records import Head
 from turnmill_worker.layers.budget import Budgeting
 from turnmill_worker.layers.call import Layer
@@ -17,6 +20,8 @@ from turnmill_worker.layers.registered import Named
 from turnmill_worker.layers.uploading import UploadLedger
 from turnmill_worker.providers import boundary
 from turnmill_worker.providers.port import Provider, Usage
+from turnmill_worker.providers.voice_prices import VoicePrices
+from turnmill_worker.providers.voices import Voices
 from turnmill_worker.streams.carriers import Nobody
 from turnmill_worker.streams.publishing import Carrier
 from turnmill_worker.tools.offered import Tools
@@ -30,6 +35,7 @@ from turnmill_worker.turn.slots import Slots
 from turnmill_worker.turn.step_ledger import StepLedger
 from turnmill_worker.turn.steps import Steps
 from turnmill_worker.turn.turn_files import TurnFiles
+from turnmill_worker.turn.voice_ledger import VoiceLedger
 from turnmill_worker.turn.written import Told
 
 
@@ -55,6 +61,9 @@ class Deps:
     tools: Tools = field(default_factory=Tools)  #: that the operator registered
     step_ledger: StepLedger | None = None  #: None: no turn takes more than one step
     threads: ThreadStore | None = None  #: None: no thread of a vendor's is lent, or adopted
+    voice_ledger: VoiceLedger | None = None  #: None: nothing is heard or spoken
+    voices: Mapping[str, Voices[Any, Any]] = field(default_factory=dict)  #: by kind: who speaks
+    voice_prices: VoicePrices = field(default_factory=VoicePrices)
     told: Told | None = None  #: after each commit
     files: TurnFiles | None = None  #: that messages refer to; None: there are none
     uploads: UploadLedger | None = None  #: None: no vendor is to keep any of them
@@ -68,6 +77,7 @@ class Deps:
     gauge: Gauge = field(default_factory=Gauge, repr=False)  #: for calls that nobody counts
     chains: Chains = field(init=False, repr=False)  #: all around the providers
     steps: Steps = field(init=False, repr=False)  #: of turns whose models call tools
+    _voices: dict[str, "Deps"] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         chains = Chains(
@@ -99,5 +109,43 @@ class Deps:
             ),
         )
         object.__setattr__(self, "chains", chains)
-        steps = Steps(ledger=self.step_ledger, tools=self.tools, accepting=self.accepting)
+        steps = Steps(
+            ledger=self.step_ledger,
+            tools=self.tools,
+            accepting=self.accepting,
+            voice=self.voice_ledger,
+        )
         object.__setattr__(self, "steps", steps)
+
+    async def aclose(self) -> None:
+        """Close the connections of tools and voices."""
+        await self.tools.aclose()
+        for voices in self.voices.values():
+            await voices.aclose()
+
+    def voice(self, kind: str) -> "Deps":
+        """Return what somebody is asked with who hears, or speaks: through the same gates."""
+        found = self._voices.get(kind)
+        if found is None:
+            found = self._voices[kind] = replace(
+                self,
+                provider=self.voices[kind].get,
+                price=self.voice_prices.price,
+                price_source=self.voice_prices.source,
+                layers=(),
+                defaults=None,
+                tools=Tools(),
+                threads=None,
+                carrier=Nobody(),
+                gauge=Gauge(),  # what is known of a session's model is another matter
+            )
+        return found
+
+    def whom(self, kind: str, wanted: Whom, own: str) -> Whom:
+        """Return who is asked to hear, or to speak, and for which model. Raises ProviderError.
+
+        Where nobody is wanted it is the session's own provider, should he be one of the kind.
+        """
+        voices = self.voices[kind]
+        provider = wanted.provider or (own if own in voices.names else OTHERWISE)
+        return Whom(provider, wanted.model or voices.get(provider).model)

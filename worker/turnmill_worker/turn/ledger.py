@@ -33,6 +33,7 @@ from turnmill_worker.turn.reservations import Reservations
 from turnmill_worker.turn.step_ledger import StepLedger
 from turnmill_worker.turn.thread_ledger import ThreadLedger
 from turnmill_worker.turn.upload_ledger import Uploads
+from turnmill_worker.turn.voice_ledger import VoiceLedger
 
 logger = logging.getLogger("turnmill.ledger")
 
@@ -145,6 +146,7 @@ class GroupedLedger:
         self.steps = StepLedger(database)
         self.threads = ThreadLedger(database)
         self.uploads = Uploads(database)
+        self.voice = VoiceLedger(database)
         self._refusal: str | None = None  #: why the store took no verdict when it was last asked
 
     def stop(self) -> None:

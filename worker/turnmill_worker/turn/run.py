@@ -15,7 +15,8 @@ from turnmill.store.records import Claim, Fenced, Head, Settled, Settlement
 from turnmill_worker.layers.holding import Holding, Stop
 from turnmill_worker.layers.targets import aimed
 from turnmill_worker.providers import boundary, calls
-from turnmill_worker.turn import verdict
+from turnmill_worker.providers.port import Done, Unknowable
+from turnmill_worker.turn import aloud, verdict
 from turnmill_worker.turn.attempt import attempt, judged
 from turnmill_worker.turn.deps import Deps
 from turnmill_worker.turn.failing import FAILING, warn_of_failure
@@ -161,7 +162,7 @@ def _asking(holding: Holding, deps: Deps) -> Asking:
         if holding.claim.stream:
             holding.publishing = deps.carrier.begin(holding.claim, first=first)
 
-    def judge(found: Stop | ProviderError) -> Settlement:
+    def judge(found: Stop | ProviderError | Unknowable | Done) -> Settlement:
         found_out = judged(holding.claim, found, holding, deps)
         return verdict.settlement(
             holding.claim,
@@ -176,19 +177,45 @@ def _asking(holding: Holding, deps: Deps) -> Asking:
         stands = Settled(turn_id=claim.turn_id, state=settlement.state, due_at=None, next=None)
         tell(deps.told, claim, settlement, stands)
 
+    async def ask_aloud(kind: str, claim: Claim) -> Settlement:
+        own, holding.claim = holding.claim, claim
+        holding.partial = None  # what was streamed before stands by now
+        try:
+            return await attempt(claim, holding, deps.voice(kind))
+        finally:
+            holding.claim = own
+
     return Asking(
         ask=lambda: attempt(holding.claim, holding, deps),
         judge=judge,
         write=lambda settlement: _written(settlement, deps),
         told=told,
         again=again,
+        aloud=aloud.Asking(
+            ask=ask_aloud,
+            whom=deps.whom,
+            judge=judge,
+            told=told,
+            end=lambda settlement: _written_aloud(settlement, deps),
+        ),
     )
 
 
 async def _written(settlement: Settlement, deps: Deps) -> Settled | Fenced:
+    return await _lastingly(settlement, deps.ledger.settle(settlement))
+
+
+async def _written_aloud(settlement: Settlement, deps: Deps) -> Settled | Fenced:
+    assert deps.voice_ledger is not None  # it has begun the attempt
+    return await _lastingly(settlement, deps.voice_ledger.end(settlement))
+
+
+async def _lastingly(
+    settlement: Settlement, writing: Coroutine[Any, Any, Settled | Fenced]
+) -> Settled | Fenced:
     """Write the verdict; where the store does not take it for long, the lease is lost by now."""
     try:
-        return await shielded(deps.ledger.settle(settlement))
+        return await shielded(writing)
     except Exception as error:  # noqa: BLE001
         # The edge to Celery, which would log the words of the error: they may quote a reply.
         code = error.code if isinstance(error, StoreError) else boundary.name_of(error)

@@ -14,6 +14,7 @@ from turnmill.store.database import Database
 from turnmill.store.line import stepping
 from turnmill.store.line.estimates import withdraw_estimates
 from turnmill.store.line.settle import was_settled
+from turnmill.store.line.voice import note_voiced
 from turnmill.store.records import Claim, Fenced, Locked, Settled, Settlement
 from turnmill.store.step_records import Advanced, CallEnd, Receipt, Step, ToBegin
 
@@ -71,11 +72,11 @@ class StepLedger:
                 return await asyncio.to_thread(self._perhaps_advanced, step, result)
             return result
 
-        return await _kept_trying(once)
+        return await kept_trying(once)
 
     async def begin(self, call: ToBegin) -> bool:
         """Note that the call is about to be run; False where it must not be."""
-        return await _kept_trying(lambda: self._begins.submit(call))
+        return await kept_trying(lambda: self._begins.submit(call))
 
     async def end(self, end: CallEnd) -> bool:
         """Write what became of the call, however long the store is away; False: it is not ours."""
@@ -88,11 +89,11 @@ class StepLedger:
                 return True
             return tries > 1 and await asyncio.to_thread(self._perhaps_ended, end)
 
-        return await _kept_trying(once)
+        return await kept_trying(once)
 
     async def receipts(self, turn_id: TurnId) -> list[Receipt]:
         """Return the receipts of the turn."""
-        return await _kept_trying(lambda: asyncio.to_thread(self._receipts_now, turn_id))
+        return await kept_trying(lambda: asyncio.to_thread(self._receipts_now, turn_id))
 
     async def outputs(self, turn_id: TurnId, *, first: int) -> dict[int, Message]:
         """Return the outputs of the turn from this position on, by their positions."""
@@ -101,7 +102,7 @@ class StepLedger:
             with self._database.single() as conn:
                 return stepping.outputs_of(conn, turn_id, first=first)
 
-        return await _kept_trying(lambda: asyncio.to_thread(read))
+        return await kept_trying(lambda: asyncio.to_thread(read))
 
     async def send_instead(self, claim: Claim) -> bool:
         """Let the claim make the call that it was to ask about; False where it is not ours."""
@@ -110,7 +111,7 @@ class StepLedger:
             with self._database.begin() as conn:
                 return stepping.send_instead(conn, claim.turn_id, claim.fence)
 
-        return await _kept_trying(lambda: asyncio.to_thread(move))
+        return await kept_trying(lambda: asyncio.to_thread(move))
 
     async def wait(self, settlement: Settlement) -> Settled | Fenced | None:
         """Let the turn wait for those outside; None where there is something to be done at once."""
@@ -127,7 +128,7 @@ class StepLedger:
                         return Settled(turn_id=result.turn_id, state=state, due_at=None, next=None)
                 return result
 
-        return await _kept_trying(lambda: asyncio.to_thread(wait))
+        return await kept_trying(lambda: asyncio.to_thread(wait))
 
     def _receipts_now(self, turn_id: TurnId) -> list[Receipt]:
         with self._database.single() as conn:
@@ -160,12 +161,18 @@ class StepLedger:
 
     def _advance(self, steps: Sequence[Step]) -> Sequence[Advanced | Fenced | Locked]:
         known = [one.settlement for one in steps if one.settlement.counts_again]
-        if not known:
+        voiced = {one.settlement.turn_id: one.voiced for one in steps if one.voiced is not None}
+        if not known and not voiced:
             with self._database.single() as conn:
                 return stepping.advance(conn, steps)
         with self._database.begin() as conn:
-            withdraw_estimates(conn, known)
-            return stepping.advance(conn, steps)
+            if known:
+                withdraw_estimates(conn, known)
+            found = stepping.advance(conn, steps)
+            for one in found:
+                if isinstance(one, Advanced) and one.turn_id in voiced:
+                    note_voiced(conn, one, voiced[one.turn_id])
+            return found
 
     def _begin_group(self, calls: Sequence[ToBegin]) -> Sequence[bool | BaseException]:
         def begin(some: Sequence[ToBegin]) -> Sequence[bool]:
@@ -204,7 +211,7 @@ def _together(
         return [one for item in items for one in _together(write, [item])]
 
 
-async def _kept_trying(once: Callable[[], Awaitable[T]]) -> T:
+async def kept_trying(once: Callable[[], Awaitable[T]]) -> T:
     """Do it until the store lets us. Raises StoreError where it never will, or not for long."""
     loop = asyncio.get_running_loop()
     deadline, tries = loop.time() + KEEP.total_seconds(), 0

@@ -24,6 +24,8 @@ from turnmill_worker.providers.boundary import Fault, name_of
 from turnmill_worker.providers.port import Request
 from turnmill_worker.tools.form import misfits
 from turnmill_worker.tools.offered import Offered, Tools
+from turnmill_worker.turn import aloud
+from turnmill_worker.turn.aloud import Aloud, is_spoken, is_to_be_spoken, towards_speech
 from turnmill_worker.turn.in_hand import end_of
 from turnmill_worker.turn.rounds import (
     Round,
@@ -34,6 +36,7 @@ from turnmill_worker.turn.rounds import (
     unanswered,
 )
 from turnmill_worker.turn.step_ledger import StepLedger
+from turnmill_worker.turn.voice_ledger import VoiceLedger
 
 #: The code of a turn whose model calls tools for ever.
 TOO_MANY_ROUNDS = "too_many_tool_rounds"
@@ -61,6 +64,7 @@ class Asking:
     told: Callable[[Claim, Settlement], None]  #: of a step that stands
     #: called before an attempt that the claim did not begin with: is it the first of its step?
     again: Callable[[bool], None]
+    aloud: aloud.Asking  #: of what is heard, or spoken
 
 
 class Steps:
@@ -72,9 +76,11 @@ class Steps:
         ledger: StepLedger | None,
         tools: Tools,
         accepting: Callable[[], bool],
+        voice: VoiceLedger | None = None,
     ) -> None:
         self._tools = tools
         self._accepting = accepting
+        self._aloud = Aloud(voice)
         if ledger is not None:
             self._ledger = ledger
             self._rounds = Rounds(ledger=ledger, tools=tools)
@@ -83,7 +89,11 @@ class Steps:
     def are_taken(claim: Claim) -> bool:
         """Tell whether the turn may take more steps than one."""
         settings = claim.settings
-        return claim.step > 1 or bool(settings.get("tools") or settings.get("response_format"))
+        return (
+            claim.step > 1
+            or bool(settings.get("tools") or settings.get("response_format"))
+            or is_spoken(claim)
+        )
 
     async def equipped(self, request: Request, claim: Claim) -> Request:
         """Return the request with the tools that may be called, and where its thread goes on.
@@ -105,10 +115,7 @@ class Steps:
         try:
             ended = await self._left_undone(holding, asking)
             while ended is None:
-                step = self._step(holding.claim, await asking.ask())
-                if isinstance(step, Settlement):
-                    step = await _fitting(holding.claim, step)
-                ended = await self._taken(step, holding, asking) if isinstance(step, Step) else step
+                ended = await self._one(holding, asking)
         except StoreError as error:
             ended = asking.judge(Fault(error.code))
         except Rejected as error:
@@ -120,8 +127,27 @@ class Steps:
             return ended  # it waits, and that stands already
         return ended, await asking.write(ended)
 
+    async def _one(self, holding: Holding, asking: Asking) -> Settlement | Ended | None:
+        """Take one step, and return None where another one is to be taken."""
+        if is_to_be_spoken(holding.claim):
+            return await self._aloud.spoken(holding, asking.aloud)
+        step = self._step(holding.claim, await asking.ask())
+        if isinstance(step, Settlement):
+            step = await _fitting(holding.claim, step)
+        if isinstance(step, Settlement):
+            step = towards_speech(holding.claim, step)
+        return await self._taken(step, holding, asking) if isinstance(step, Step) else step
+
     async def _left_undone(self, holding: Holding, asking: Asking) -> Settlement | Ended | None:
         """Do first what whoever held the turn before us has left undone."""
+        step = holding.claim.step
+        ended = await self._aloud.heard(holding, asking.aloud, self._advance)
+        if ended is not None:
+            return ended
+        if holding.claim.step > step:
+            if not self._accepting():
+                return asking.judge(Stop.DRAINING)
+            asking.again(True)
         claim = holding.claim
         if claim.step_ref:
             # The thread stands for what was said before, too.
@@ -174,8 +200,8 @@ class Steps:
             left = await self._finish(round_after(step, holding.claim), holding, asking)
         if left is None and not self._accepting():
             return asking.judge(Stop.DRAINING)
-        if left is None:
-            asking.again(True)
+        if left is None and not is_to_be_spoken(holding.claim):
+            asking.again(True)  # what is spoken is no other attempt to those who read along
         return left
 
     async def _advance(self, step: Step, holding: Holding) -> Advanced | Settlement:

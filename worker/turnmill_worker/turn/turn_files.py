@@ -139,6 +139,10 @@ class TurnFiles:
             await self._aside(self._remove, Owed(id=reserved.id, user_id=turn.user_id))
         return kept
 
+    async def measured(self, attachment_id: AttachmentId, duration: timedelta) -> None:
+        """Note how long it takes to hear an attachment."""
+        await self._aside(self._measured, attachment_id, duration)
+
     def close(self) -> None:
         """Let the threads go."""
         if self._threads is not None:
@@ -201,6 +205,10 @@ class TurnFiles:
             kept = rows.keep(conn, reserved, found, grace=self._settings.files_grace)
             use(conn, turn.session_id, turn.turn_id, [kept.id])
             return kept
+
+    def _measured(self, attachment_id: AttachmentId, duration: timedelta) -> None:
+        with self._database.begin() as conn:
+            rows.measured(conn, attachment_id, duration)
 
     def _give_back(self, reserved: Reserved) -> None:
         with self._database.begin() as conn:

@@ -17,14 +17,17 @@ from turnmill.domain.errors import InvalidText, NoReply, TurnTimeout
 from turnmill.show.tables import print_json
 from turnmill.show.terminal import tell
 from turnmill.show.turn_view import as_document, look_at
+from turnmill.show.wording import duration
 
 if TYPE_CHECKING:
+    from turnmill.domain.content import Said
     from turnmill.sync.client import Client
     from turnmill.sync.turns import Turn
+    from turnmill.verbs.reply import Reply
 
 
 @click.command("send")
-@click.argument("text")
+@click.argument("text", required=False)
 @conversation_options
 @click.option("--wait", is_flag=True, help="Stay for the reply.")
 @click.option("--stream", is_flag=True, help="Stay, and show the reply while it comes.")
@@ -48,11 +51,22 @@ if TYPE_CHECKING:
     multiple=True,
     help="With this file: a path, an http(s) URL, or the id of one. May be said several times.",
 )
+@click.option(
+    "--reply-as",
+    type=click.Choice(["text", "audio"]),
+    help="audio: the reply is spoken, too.",
+)
+@click.option(
+    "--save-audio",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, writable=True),
+    help="Stay, and write the spoken reply to FILE.",
+)
 @click.option("--max-cost-usd", metavar="USD", help="Fail rather than cost more, such as 0.05.")
 @json_option
 def command(
     *,
-    text: str,
+    text: str | None,
     wait: bool,
     stream: bool,
     timeout: float | None,
@@ -60,29 +74,41 @@ def command(
     lane: str,
     attached: tuple[str, ...],
     max_cost_usd: str | None,
+    reply_as: str | None,
+    save_audio: str | None,
     as_json: bool,
     **conversation: Any,
 ) -> int:
     """Send TEXT (or, for -, what comes on stdin) to a session, or to a new one.
 
+    With --attach a file may be all that is said, such as a question that was spoken.
+
     Returns as soon as the message stands in the store. With --wait the reply is all that goes to
     stdout; with --wait --json it is one object with usage, cost and every attempt. With --stream it
-    is written as it comes; with --stream --json each event is one line.
+    is written as it comes; with --stream --json each event is one line. With --save-audio the reply
+    is waited for, and what is to be heard of it goes to a file.
     """
     wait_seconds(timeout)  # before anything is sent
+    if text is None and not attached:
+        raise click.UsageError("Missing argument 'TEXT'; with --attach it may be left out.")
+    if save_audio is not None:
+        wait, reply_as = wait or not stream, reply_as or "audio"
     options: Any = {"lane": lane, "stream": stream, "max_cost_usd": max_cost_usd}
     if attached:
         options["attachments"] = list(attached)
+    options["reply_as"] = reply_as
     if idempotency_key is not None:
         options["idempotency_key"] = idempotency_key
     with open_client() as client:
-        message = _from_stdin(client.settings.max_text_bytes) if text == "-" else text
+        message: Said = [] if text is None else text
+        if text == "-":
+            message = _from_stdin(client.settings.max_text_bytes)
         session = open_session(client, **conversation)
         turn = client.send(session, message, **options)
         if stream:
-            return _watch(turn, timeout=timeout, as_json=as_json)
+            return _watch(turn, timeout=timeout, as_json=as_json, save_audio=save_audio)
         if wait:
-            return _wait(client, turn, timeout=timeout, as_json=as_json)
+            return _wait(client, turn, timeout=timeout, as_json=as_json, save_audio=save_audio)
         _tell_accepted(turn, as_json=as_json)
         return OK
 
@@ -116,7 +142,19 @@ def _left(turn: Turn) -> int:
     return INTERRUPTED
 
 
-def _watch(turn: Turn, *, timeout: float | None, as_json: bool) -> int:
+def _save_audio(reply: Reply, path: str | None) -> None:
+    """Write what is to be heard, where that was asked for."""
+    if path is None:
+        return
+    if reply.audio is None:
+        say("there is nothing to be heard: the reply has no words")
+        return
+    reply.audio.save(path)
+    heard = "" if reply.audio.duration is None else f", {duration(reply.audio.duration)}"
+    say(f"audio: {path} ({reply.audio.media_type}{heard})")
+
+
+def _watch(turn: Turn, *, timeout: float | None, as_json: bool, save_audio: str | None) -> int:
     say(f"turn {turn.id}")
     try:
         if as_json:
@@ -133,10 +171,13 @@ def _watch(turn: Turn, *, timeout: float | None, as_json: bool) -> int:
     if not as_json:
         tell_reply(reply, streamed=True)
         say(f"turn {turn.id}: {line_about(reply)}")
+    _save_audio(reply, save_audio)
     return OK
 
 
-def _wait(client: Client, turn: Turn, *, timeout: float | None, as_json: bool) -> int:
+def _wait(
+    client: Client, turn: Turn, *, timeout: float | None, as_json: bool, save_audio: str | None
+) -> int:
     try:
         with waiting(f"turn {turn.id} waits for its reply"):
             reply = turn.result(timeout=timeout)
@@ -151,6 +192,7 @@ def _wait(client: Client, turn: Turn, *, timeout: float | None, as_json: bool) -
         if not as_json:
             tell_reply(reply, streamed=False)
             say(f"turn {turn.id}: {line_about(reply)}")
+        _save_audio(reply, save_audio)
         code = OK
     if as_json:
         print_json(as_document(look_at(client, turn, text=True)))

@@ -1,12 +1,13 @@
 """Accepting a message: the moment from which Turnmill owes an answer."""
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, update
 
 from turnmill.domain.ids import SessionId
 from turnmill.store.engine import engine_of
 from turnmill.store.records import Accepted, NewTurn
 from turnmill.store.refusals import translated
 from turnmill.store.rules.accepting import accepted
+from turnmill.store.schema.tables import turns
 from turnmill.wire import WAKE_CHANNEL
 
 
@@ -15,10 +16,14 @@ def accept(conn: Connection, session_id: SessionId, turn: NewTurn) -> Accepted:
 
     In a transaction of the caller's, nothing counts before the caller commits. Raises
     SessionNotFound, SessionArchived, or IdempotencyConflict when the key stands for other content;
-    after an error nothing was written.
+    after an error nothing was written. What says how it is to be answered needs a transaction.
     """
     written = engine_of(conn).accept(conn, session_id, turn)
-    return accepted(conn, session_id, turn, written)
+    made = accepted(conn, session_id, turn, written)
+    if turn.reply_as is not None and made.created:
+        # A statement of its own: nearly all turns are answered as their sessions say.
+        conn.execute(update(turns).where(turns.c.id == turn.id).values(reply_as=turn.reply_as))
+    return made
 
 
 def accept_within(conn: Connection, session_id: SessionId, turn: NewTurn) -> Accepted:

@@ -180,6 +180,7 @@ def _from_rows(conn: Connection, head: Any, turn: Any, asked: Mapping[str, Any])
         benched=turn.benched,
         given_up=turn.given_up,
         because=turn.answered_because,
+        reply_as=turn.reply_as,
         budgeted=turn.max_cost_usd is not None or _are_there_budgets(conn),
         **asked,
     )

@@ -11,9 +11,11 @@ from sqlalchemy import Connection, and_, case, func, select, tuple_, update
 
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import FINAL
+from turnmill.domain.voice import SPEAK, TRANSCRIBE
 from turnmill.store.line.head import lock_sessions
 from turnmill.store.nouns.spending import of_provider
-from turnmill.store.schema.tables import attempts, sessions, turns, usage_daily
+from turnmill.store.schema.tables import attempts, sessions, turns
+from turnmill.store.schema.usage_tables import usage_daily
 from turnmill.store.types import db_asof
 
 
@@ -97,7 +99,8 @@ def paid_calls(
         .join(turns, turns.c.id == attempts.c.turn_id)
         .join(sessions, sessions.c.id == turns.c.session_id)
         .where(attempts.c.started_at >= start, attempts.c.started_at < end + timedelta(days=1))
-        .where(attempts.c.ended_at.is_not(None), used)
+        # What was heard, or spoken, is paid for by what tokens do not tell.
+        .where(attempts.c.ended_at.is_not(None), used, attempts.c.kind.not_in((TRANSCRIBE, SPEAK)))
         .order_by(attempts.c.turn_id, attempts.c.fence)
         .limit(limit)
     )

@@ -24,7 +24,8 @@ from sqlalchemy import (
 from sqlalchemy import Date as DateType
 
 from turnmill.domain.states import FINAL, TurnState
-from turnmill.store.schema.tables import attempts, sessions, turns, usage_daily
+from turnmill.store.schema.tables import attempts, sessions, turns
+from turnmill.store.schema.usage_tables import usage_daily
 from turnmill.store.types import Timestamp, db_now, lock_table
 
 #: Outcomes of a claim that came to no request.

@@ -121,7 +121,7 @@ WITH line AS ({{line}}), session AS (
         session.provider_ref, session.on_ambiguous, session.user_id, session.adopted, session.long,
         t.claims - t.put_off AS claims, t.lane,
         t.native_ref, t.batch_id, t.stream, t.step, t.step_ref, t.error_code, t.waits_for,
-        t.target, t.benched, t.given_up, t.answered_because,
+        t.target, t.benched, t.given_up, t.answered_because, t.reply_as,
         t.metadata::text AS metadata, t.claimed_for AS kind,
         t.claimed_for <> 'send' OR t.waits_for IS NOT NULL AS goes_on,
         CASE WHEN t.claimed_for <> 'send' THEN t.expires_at END AS expires_at,
@@ -165,7 +165,7 @@ SELECT turn.id, turn.session_id, turn.lease_fence, turn.kind, turn.claims, turn.
         SELECT ARRAY[a.provider, a.asked_model] FROM turnmill.attempts a
         WHERE a.turn_id = turn.id AND a.kind = 'send' ORDER BY a.fence DESC LIMIT 1
     ) END,
-    turn.limited OR EXISTS (SELECT FROM turnmill.budgets)
+    turn.limited OR EXISTS (SELECT FROM turnmill.budgets), turn.reply_as
 FROM turn
 """
 _CLAIM_BY_IDS = _CLAIM.format(line=_BY_IDS)
@@ -295,4 +295,5 @@ def _from_row(row: Any) -> Claim:
         because=row[33],
         asked_of=asked_of(row[34]),
         budgeted=row[35],
+        reply_as=row[36],
     )

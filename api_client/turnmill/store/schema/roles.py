@@ -34,7 +34,7 @@ VIEWED: Mapping[str, Sequence[str]] = MappingProxyType(
             *("available_at", "expires_at", "lease_owner", "lease_until", "cancel_requested"),
             *("sent_at",),
             *("batch_id", "batch_line", "retry_of", "error_code", "waits_for", "finish_reason"),
-            *("stream", "step", "keep_partial", "own_history", "max_cost_usd"),
+            *("stream", "step", "keep_partial", "reply_as", "own_history", "max_cost_usd"),
             *("target", "answered_by", "answered_because"),
             *("input_tokens", "output_tokens", "cached_tokens", "cost_usd"),
             *("created_at", "started_at", "finished_at"),

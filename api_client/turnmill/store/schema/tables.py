@@ -9,7 +9,6 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
-    Date,
     ForeignKey,
     Index,
     Integer,
@@ -207,6 +206,7 @@ turns = Table(
     Column("step_ref", Text, nullable=False, server_default=""),  # the thread as the last step left
     Column("keep_partial", Boolean, nullable=False, server_default=false()),  # when it is cancelled
     Column("max_cost_usd", Numeric(20, 10)),  # of all its attempts; NULL: no limit of its own
+    Column("reply_as", Text),  # text or audio; NULL: as the session's settings say
     Column("finish_reason", Text),
     Column("own_history", Text),  # why it was asked without its vendor's thread; NULL: it was not
     # Of the session's targets, by number; 0 is its own provider and model. See `domain.targets`.
@@ -325,7 +325,9 @@ attempts = Table(
     Column("service_tier", Text),  # in which it was served; NULL: the vendor does not say
     Column("priced_by", Text),  # the list that the cost is by, and its name of the model
     PrimaryKeyConstraint("turn_id", "fence"),
-    CheckConstraint("kind IN ('send', 'check', 'resume')", name="kind_known"),
+    CheckConstraint(
+        "kind IN ('send', 'check', 'resume', 'transcribe', 'speak')", name="kind_known"
+    ),
     CheckConstraint("(ended_at IS NULL) = (outcome IS NULL)", name="ended_has_outcome"),
 )
 
@@ -414,29 +416,6 @@ job_runs = Table(
     Column("finished_at", Timestamp),
     Column("result", Json),
     PrimaryKeyConstraint("name", "slot"),
-)
-
-usage_daily = Table(
-    "usage_daily",
-    metadata,
-    Column("day", Date, nullable=False),
-    Column("provider", Text, nullable=False),
-    Column("model", Text, nullable=False),
-    Column("turns", BigInteger, nullable=False),
-    Column("succeeded", BigInteger, nullable=False),
-    Column("failed", BigInteger, nullable=False),
-    Column("dead", BigInteger, nullable=False),
-    Column("cancelled", BigInteger, nullable=False),
-    Column("expired", BigInteger, nullable=False),
-    Column("attempts", BigInteger, nullable=False),
-    Column("retries", BigInteger, nullable=False),
-    Column("input_tokens", BigInteger, nullable=False),
-    Column("output_tokens", BigInteger, nullable=False),
-    Column("cached_tokens", BigInteger, nullable=False),
-    Column("cost_usd", Numeric(20, 10), nullable=False),
-    Column("unpriced_attempts", BigInteger, nullable=False),
-    Column("rolled_up_at", Timestamp, nullable=False, server_default=db_now()),
-    PrimaryKeyConstraint("day", "provider", "model"),
 )
 
 # What those who may only look have asked for; gone once it was done.

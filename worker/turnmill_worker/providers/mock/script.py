@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, Self
@@ -48,8 +48,11 @@ _KEYS = frozenset(
         "retry_after",
         "rounds",
         "tokens_per_second",
+        "transcript",
     }
 )
+#: What of a script is for whoever hears or speaks, and not for the model alone.
+_OF_VOICES = ("at_step", "faults", "latency", "retry_after")
 _INSTEAD_OF: Mapping[str, Sequence[str]] = MappingProxyType(
     {
         "reply": ("chunks", "replies"),
@@ -128,6 +131,26 @@ class Script:
             if one.name not in offered:
                 raise _refused(f"it calls {_shown(one.name)}, which the session does not offer")
         return tuple(one.as_call(request, at=(made + 1, n + 1)) for n, one in enumerate(planned))
+
+
+def transcript_in(request: Request) -> str | None:
+    """Return the words that the script says are heard."""
+    return _text(
+        _merged(_mapping(request.settings), _mapping(request.metadata)).get("transcript"),
+        "transcript",
+    )
+
+
+def of_voice(request: Request, words: str) -> Request:
+    """Return the request as one whose reply are these words, with the faults of its script."""
+    script = _merged(_mapping(request.settings), _mapping(request.metadata))
+    kept = {name: script[name] for name in _OF_VOICES if name in script}
+    return replace(
+        request,
+        messages=[Message.of("user", words)],
+        settings={"mock": {**kept, "reply": words}},
+        metadata={},
+    )
 
 
 def _calls_tools(message: Message) -> bool:

@@ -1,0 +1,227 @@
+"""OpenAI's endpoints for sounds: https://developers.openai.com/api/docs/guides/speech-to-text.
+
+And https://developers.openai.com/api/docs/guides/text-to-speech.
+"""
+
+import os
+from collections.abc import AsyncIterator, Mapping
+from datetime import timedelta
+from types import MappingProxyType
+from typing import Any, NamedTuple, Self
+
+from openai import AsyncOpenAI
+
+from turnmill.domain.content import Audio
+from turnmill.domain.errors import KeyMissing, MaybeSent
+from turnmill_worker.providers.answers import id_in, read
+from turnmill_worker.providers.http import (
+    DEFAULT_TIMEOUT,
+    Incoming,
+    RawAnswer,
+    Vendor,
+    encoded,
+    headers_of,
+)
+from turnmill_worker.providers.keys import account_of
+from turnmill_worker.providers.multipart import FormFile, form
+from turnmill_worker.providers.openai.refusals import REQUEST_ID, refusal_of
+from turnmill_worker.providers.openai.spoken import Spoken
+from turnmill_worker.providers.parameters import setting_refused, timeout_of
+from turnmill_worker.providers.port import Request, Usage
+from turnmill_worker.providers.untrusted import Unreadable, count, mapping, name
+from turnmill_worker.providers.voice_port import Keep, Sound, Speech, Terms, Transcript
+
+TRANSCRIPTIONS, SPEECH = "audio/transcriptions", "audio/speech"
+
+#: What the vendor takes, and the ending by which it knows each.
+_ENDINGS: Mapping[str, str] = MappingProxyType(
+    {
+        "audio/flac": "flac",
+        "audio/mpeg": "mp3",
+        "audio/mp4": "m4a",
+        "audio/ogg": "ogg",
+        "audio/wav": "wav",
+        "audio/webm": "webm",
+    }
+)
+_MEDIA_TYPES: Mapping[str, str] = MappingProxyType(
+    {
+        "mp3": "audio/mpeg",
+        "wav": "audio/wav",
+        "opus": "audio/ogg",
+        "flac": "audio/flac",
+    }
+)
+_BYTES_MAX = 25 * 2**20
+_LONGEST = timedelta(seconds=1500)  #: of the models that count tokens
+_CHARACTERS_MAX = 4096
+
+
+class _Account(NamedTuple):
+    """A vendor, and who pays there."""
+
+    sdk: AsyncOpenAI
+    vendor: Vendor
+    account: str
+
+    @classmethod
+    def from_env(cls) -> Self:
+        key = os.environ.get("OPENAI_API_KEY")
+        if not key:
+            raise KeyMissing(hint="set OPENAI_API_KEY in the environment of the worker")
+        base_url = os.environ.get("OPENAI_BASE_URL") or None
+        sdk = AsyncOpenAI(api_key=key, base_url=base_url, max_retries=0)
+        vendor = Vendor(
+            base_url=str(sdk.base_url),
+            headers=lambda: headers_of(sdk.default_headers, sdk.auth_headers),
+        )
+        account = account_of(str(sdk.base_url), sdk.api_key, sdk.organization, sdk.project)
+        return cls(sdk, vendor, account)
+
+    async def aclose(self) -> None:
+        await self.vendor.aclose()
+        await self.sdk.close()
+
+
+class OpenAITranscriber:
+    """`/v1/audio/transcriptions`, of OpenAI or of a server that has it."""
+
+    name = "openai"
+    model = "gpt-4o-mini-transcribe"
+
+    def __init__(self, account: _Account) -> None:
+        self._account = account
+        self.account = account.account
+
+    @classmethod
+    def from_env(cls) -> Self:
+        """Read OPENAI_API_KEY and OPENAI_BASE_URL, as the provider does."""
+        return cls(_Account.from_env())
+
+    def terms(self, model: str) -> Terms:
+        longest = None if model.startswith("whisper") else _LONGEST
+        return Terms(media_types=frozenset(_ENDINGS), bytes_max=_BYTES_MAX, longest=longest)
+
+    async def transcribe(self, request: Request, sound: Sound) -> Transcript:
+        ending = _ENDINGS.get(sound.media_type, "bin")
+        file = FormFile(
+            name=f"sound.{ending}",  # never the user's own
+            media_type=sound.media_type,
+            size=sound.size,
+            chunks=sound.chunks,
+        )
+        fields = {"model": request.model, "response_format": "json"}
+        if language := request.settings.get("voice_language"):
+            fields["language"] = str(language)
+        answer = await self._account.vendor.call(
+            "POST",
+            TRANSCRIPTIONS,
+            form(fields, file=file),
+            within=timeout_of(request.settings, default=DEFAULT_TIMEOUT),
+        )
+        if not answer.accepted:
+            raise refusal_of(answer)
+
+        def transcript(payload: Mapping[str, Any]) -> Transcript:
+            text = payload.get("text")
+            if not isinstance(text, str):
+                raise Unreadable
+            return Transcript(
+                text=text.strip(),
+                usage=_heard(payload.get("usage"), sound),
+                model=name(payload.get("model")) or request.model,
+                request_id=id_in(answer, REQUEST_ID),
+            )
+
+        return await read(answer, transcript, request_id=REQUEST_ID)
+
+    async def aclose(self) -> None:
+        await self._account.aclose()
+
+
+class OpenAISpeaker:
+    """`/v1/audio/speech`, of OpenAI or of a server that has it."""
+
+    name = "openai"
+    model = "gpt-4o-mini-tts"
+
+    def __init__(self, account: _Account) -> None:
+        self._account = account
+        self.account = account.account
+
+    @classmethod
+    def from_env(cls) -> Self:
+        """Read OPENAI_API_KEY and OPENAI_BASE_URL, as the provider does."""
+        return cls(_Account.from_env())
+
+    def terms(self, model: str) -> Terms:
+        return Terms(characters_max=_CHARACTERS_MAX)
+
+    async def speak(self, request: Request, text: str, keep: Keep) -> Speech:
+        form_ = str(request.settings.get("audio_format") or "mp3")
+        media_type = _MEDIA_TYPES.get(form_)
+        if media_type is None:
+            raise setting_refused("audio_format", "it must be " + ", ".join(_MEDIA_TYPES))
+        spoken = Spoken()
+        kept: list[Audio] = []
+        body: dict[str, Any] = {
+            "model": request.model,
+            "input": text,
+            "voice": str(request.settings.get("voice") or "alloy"),
+            "response_format": form_,
+        }
+        if _counts_tokens(request.model):
+            body["stream_format"] = "sse"  # only so it says what it has counted
+
+        async def take(incoming: Incoming) -> RawAnswer:
+            kept.append(await keep(_whole(spoken.pieces(incoming), incoming), media_type))
+            return RawAnswer(incoming.status, incoming.headers, b"", incoming.framed)
+
+        answer = await self._account.vendor.stream(
+            SPEECH,
+            encoded(body),
+            take,
+            within=timeout_of(request.settings, default=DEFAULT_TIMEOUT),
+        )
+        if not answer.accepted:
+            raise refusal_of(answer)
+        return Speech(
+            audio=kept[0],
+            usage=spoken.usage(text),
+            model=request.model,
+            request_id=id_in(answer, REQUEST_ID),
+        )
+
+    async def aclose(self) -> None:
+        await self._account.aclose()
+
+
+def _counts_tokens(model: str) -> bool:
+    return not model.startswith("tts")
+
+
+async def _whole(pieces: AsyncIterator[bytes], incoming: Incoming) -> AsyncIterator[bytes]:
+    """Yield the pieces; what ends with the connection alone may be half of it."""
+    some = False
+    async for piece in pieces:
+        some = True
+        yield piece
+    if not some or not incoming.framed:
+        raise MaybeSent("truncated")
+
+
+def _heard(said: object, sound: Sound) -> Usage:
+    """Return what was counted: tokens, or seconds; where neither is said, the sound's own."""
+    told = mapping(said)
+    if told.get("type") == "tokens":
+        return Usage(
+            input_tokens=count(told.get("input_tokens")),
+            output_tokens=count(told.get("output_tokens")),
+            said=(dict(told),),
+        )
+    seconds = told.get("seconds")
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds < 0:
+        if sound.duration is None:
+            return Usage()
+        seconds = round(sound.duration.total_seconds(), 3)
+    return Usage(input_tokens=0, output_tokens=0, said=({"type": "duration", "seconds": seconds},))

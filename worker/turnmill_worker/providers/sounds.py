@@ -1,0 +1,156 @@
+"""Sounds: what they are and how long they take, by a kept library; WAV by Python's own."""
+
+import asyncio
+import os
+import wave
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from io import BytesIO
+from tempfile import SpooledTemporaryFile
+from typing import IO, Any, Self
+
+from turnmill.domain.content import Audio
+from turnmill.domain.errors import Rejected
+from turnmill_worker.providers.files import Files
+from turnmill_worker.providers.voice_port import Sound
+
+#: Of a sound that is looked into; a larger one is as long as anybody says.
+MEASURED_MAX = 32 * 2**20
+_IN_MEMORY = 256 * 1024
+_LONGEST = timedelta(days=1)
+_MS = timedelta(milliseconds=1)
+_WAV = "audio/wav"
+
+#: Names that vendors, and browsers, have for the same.
+_SAME = {
+    "audio/x-wav": "audio/wav",
+    "audio/wave": "audio/wav",
+    "audio/vnd.wave": "audio/wav",
+    "audio/mp3": "audio/mpeg",
+    "audio/x-mp3": "audio/mpeg",
+    "audio/m4a": "audio/mp4",
+    "audio/x-m4a": "audio/mp4",
+    "video/mp4": "audio/mp4",
+    "video/webm": "audio/webm",
+    "audio/x-flac": "audio/flac",
+    "audio/opus": "audio/ogg",
+    "application/ogg": "audio/ogg",
+}
+
+
+def plain_type(media_type: str) -> str:
+    """Return a type by the one name that it has here, without what is said beside it."""
+    bare = media_type.partition(";")[0].strip().lower()
+    return _SAME.get(bare, bare)
+
+
+async def sound_of(files: Files, part: Audio) -> Sound:
+    """Return an attachment as a sound. Raises Rejected where it is broken."""
+    info = await files.info(part)
+    if info is None:
+        raise Rejected("attachment_gone", hint="send it again; nothing was sent to anybody")
+    media_type = plain_type(info.media_type)
+    duration = info.duration
+    if duration is None and info.size <= MEASURED_MAX:
+        duration = await duration_of(files.chunks(part), media_type)
+    return Sound(
+        media_type=media_type,
+        size=info.size,
+        duration=duration,
+        chunks=partial(files.chunks, part),
+    )
+
+
+async def duration_of(chunks: AsyncIterator[bytes], media_type: str) -> timedelta | None:
+    """Return how long a sound takes; None where nobody can tell. Raises Rejected for a broken one.
+
+    Without the extra `voice`, of WAV alone.
+    """
+    with SpooledTemporaryFile(max_size=_IN_MEMORY) as file:
+        async for chunk in chunks:
+            await asyncio.to_thread(file.write, chunk)
+        return await asyncio.to_thread(measured, file, media_type)
+
+
+class Copy:
+    """A copy of what is kept of a sound, to tell how long it takes."""
+
+    def __init__(self) -> None:
+        self._file: IO[bytes] = BytesIO()
+        self._closing = ExitStack()
+        self._size = 0
+
+    def __enter__(self) -> Self:
+        self._file = self._closing.enter_context(SpooledTemporaryFile(max_size=_IN_MEMORY))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.close()
+
+    async def of(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Yield the same bytes; they are copied up to a bound."""
+        async for chunk in chunks:
+            self._size += len(chunk)
+            if self._size <= MEASURED_MAX:
+                await asyncio.to_thread(self._file.write, chunk)
+            yield chunk
+
+    async def timed(self, audio: Audio, media_type: str) -> Audio:
+        """Return the part with its length, where that can be told."""
+        if self._size > MEASURED_MAX:
+            return audio
+        try:
+            found = await asyncio.to_thread(measured, self._file, plain_type(media_type))
+        except Rejected:
+            return audio  # it was paid for, and whoever plays it may know better
+        return audio if found is None else replace(audio, duration_ms=round(found / _MS))
+
+
+def measured(file: IO[bytes], media_type: str) -> timedelta | None:
+    """Return the length of the sound in an open file; see `duration_of`. It blocks."""
+    file.seek(0)
+    if media_type == _WAV:
+        return _span(_of_wav(file))
+    try:
+        from mutagen import File, MutagenError  # noqa: PLC0415
+    except ImportError:
+        return None
+    try:
+        found: Any = File(file)
+    except MutagenError:
+        raise _broken(media_type) from None
+    except Exception:  # noqa: BLE001
+        # The edge to a library that reads what anybody has sent.
+        raise _broken(media_type) from None
+    return None if found is None or found.info is None else _span(getattr(found.info, "length", 0))
+
+
+def _of_wav(file: IO[bytes]) -> float:
+    try:
+        with wave.open(file, "rb") as opened:
+            width = opened.getnchannels() * opened.getsampwidth()
+            # What is written while it comes says no length, or one that is never reached.
+            there = file.seek(0, os.SEEK_END) // max(width, 1)
+            return min(opened.getnframes(), there) / max(opened.getframerate(), 1)
+    except wave.Error:
+        return 0  # a WAV may hold what Python does not decode: nobody can tell
+    except (EOFError, ValueError, OverflowError):
+        raise _broken(_WAV) from None
+
+
+def _span(seconds: object) -> timedelta | None:
+    """Return a length, where it makes sense: a header may say anything."""
+    if not isinstance(seconds, int | float) or not 0 < seconds <= _LONGEST.total_seconds():
+        return None
+    return timedelta(milliseconds=round(seconds * 1000))
+
+
+def _broken(media_type: str) -> Rejected:
+    return Rejected(
+        "audio_unreadable",
+        detail=f"it is called {media_type}, and cannot be read as that",
+        hint="play it, or save it anew; nothing was sent",
+    )
