@@ -69,6 +69,8 @@ class SessionRecord:
     last_active_at: datetime
     archived_at: datetime | None
     adopted: str | None = None  #: the vendor's thread that it goes on with
+    template: str | None = None  #: that it was made from; what that says later changes nothing here
+    template_version: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,7 +57,8 @@ def test_a_scripted_turn_has_its_reply_and_no_attempt_cost_or_answerer(store: Da
         history = sessions.history(conn, session)
     assert reply is not None
     assert (reply.text, reply.finish_reason, reply.attempts) == ("Me.", SCRIPTED, [])
-    assert (reply.answered_by, reply.cost_usd, reply.usage.total_tokens) == ("", 0, 0)
+    assert (reply.answered_by, reply.usage.total_tokens) == ("", 0)
+    assert reply.cost_usd == 0
     assert (record.state, record.attempt, record.answered_by) == (TurnState.SUCCEEDED, 0, None)
     assert [one.created_at for one in history] == [LONG_AGO, LONG_AGO]
 

@@ -108,7 +108,9 @@ def _insert(conn: Connection, session: Any, chunk: Sequence[ScriptedTurn], *, fi
 
 def _said(session_id: SessionId, turn: ScriptedTurn, *, at: datetime) -> list[dict[str, Any]]:
     if not has_reply(turn.messages):
-        raise InvalidInput("a turn of the history has no reply", hint="it ends with the assistant's")
+        raise InvalidInput(
+            "a turn of the history has no reply", hint="it ends with the assistant's"
+        )
     reply = reply_in(turn.messages)
     theirs = {"session_id": session_id, "turn_id": turn.id, "created_at": at}
     rows = enumerate(rows_of(turn.messages))
