@@ -5,8 +5,8 @@ cronsim says which times fit, on clocks that are never changed. When these are, 
 - A cron whose minute and hour both name times, such as `30 2 * * *`, is due once for each. A time
   that the clocks skip is due in the first moment after the gap; of one that they show twice it is
   the first. Several that come to the same moment are due once.
-- One whose minute or hour begins with a star, such as `*/15 * * * *` or `0 * * * *`, is due when the
-  clocks show such a time: twice where they show it twice, and never where they skip it.
+- One whose minute or hour begins with a star, such as `*/15 * * * *` or `0 * * * *`, is due when
+  the clocks show such a time: twice where they show it twice, and never where they skip it.
 """
 
 from collections.abc import Iterator, Sequence
