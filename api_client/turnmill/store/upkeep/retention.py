@@ -95,7 +95,9 @@ def _idle(conn: Connection, *, default_ttl: timedelta | None, limit: int) -> lis
         if after is None or len(found) == limit:
             break
         idle = _idle_since(sessions, seconds, after.total_seconds())
-        page = select(sessions.c.id).where(idle).order_by(sessions.c.last_active_at)
+        page = (
+            select(sessions.c.id).where(idle, _has_no_plans()).order_by(sessions.c.last_active_at)
+        )
         found += map(SessionId, conn.scalars(page.limit(limit - len(found))))
     return found
 
@@ -118,14 +120,18 @@ def _idle_times() -> Select[Any]:
 def _idle_since(s: FromClause, seconds: Any, after: Any) -> ColumnElement[bool]:
     """Return whether sessions of this idle time have been idle for so long, for the index."""
     own = s.c.idle_seconds.is_(None) if seconds is None else s.c.idle_seconds == seconds
-    return and_(_resting(s), own, s.c.last_active_at < db_asof_after(-after), ~_has_plans(s))
+    return and_(_resting(s), own, s.c.last_active_at < db_asof_after(-after))
 
 
-def _has_plans(s: FromClause) -> ColumnElement[bool]:
-    """Return whether something is to be said in the session at a moment that is yet to come."""
+def _has_no_plans() -> ColumnElement[bool]:
+    """Return whether nothing is to be said in the session at a moment that is yet to come.
+
+    With a limit, so that it is asked of each session that is found idle, by its index: a planner
+    would take it for a join, and read all idle times for that.
+    """
     to_come = schedules.c.next_at.is_not(None)
-    mine = select(schedules.c.id).where(schedules.c.session_id == s.c.id, to_come)
-    return mine.correlate(s).exists()
+    mine = select(schedules.c.id).where(schedules.c.session_id == sessions.c.id, to_come).limit(1)
+    return mine.correlate(sessions).scalar_subquery().is_(None)
 
 
 def _resting(s: FromClause) -> ColumnElement[bool]:
@@ -148,4 +154,4 @@ def _is_idle(default_ttl: timedelta | None) -> ColumnElement[bool]:
     seconds = own if default_ttl is None else func.coalesce(own, default_ttl.total_seconds())
     resting = and_(sessions.c.status.in_(ARCHIVABLE), sessions.c.unfinished == 0)
     late = sessions.c.last_active_at < db_after(-_clamp(seconds))
-    return and_(resting, late, ~_has_plans(sessions))
+    return and_(resting, late, _has_no_plans())
