@@ -27,7 +27,7 @@ from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, SessionStatus
 from turnmill.new_ids import new_id
 from turnmill.store.codec import content_of, parts_from, shown_parts
-from turnmill.store.line.accept import accept
+from turnmill.store.line.accept_many import accept_many
 from turnmill.store.line.head import lock_sessions
 from turnmill.store.readable import ODD, read_one, readable
 from turnmill.store.records import Accepted, Head, NewTurn
@@ -191,8 +191,7 @@ def run(conn: Connection, schedule_id: UUID) -> list[Head]:
         "error_code": error_code if todo.run else row.error_code,
     }
     if accepted:
-        last = accepted[-1]
-        moved |= {"last_at": todo.run[len(accepted) - 1], "last_turn_id": last.turn_id}
+        moved |= {"last_at": todo.run[-1], "last_turn_id": accepted[-1].turn_id}
     _set(conn, schedule_id, **moved)
     lane = Lane(row.lane)
     return [
@@ -215,18 +214,16 @@ def _round(row: Row[Any], *, now: datetime) -> Round:
 
 def _send(conn: Connection, row: Row[Any], todo: Round) -> tuple[list[Accepted], str | None]:
     """Accept a turn for each of the moments; or say why there is none."""
+    session_id = SessionId(row.session_id)
     try:
         parts = parts_from(row.content)
     except ODD:
         return [], UnreadableRow.code
-    accepted = []
-    for moment in todo.run:
-        try:
-            turn = _turn(row, parts, moment)
-            accepted.append(accept(conn, SessionId(row.session_id), turn))
-        except (Conflict, SessionNotFound) as error:
-            return accepted, error.code
-    return accepted, None
+    try:
+        turns = [(session_id, _turn(row, parts, moment)) for moment in todo.run]
+        return accept_many(conn, turns), None
+    except (Conflict, SessionNotFound) as error:
+        return [], error.code
 
 
 def _turn(row: Row[Any], parts: Any, moment: datetime) -> NewTurn:
