@@ -7,8 +7,9 @@ from uuid import UUID
 
 from turnmill.domain.arguments import moment, one_of
 from turnmill.domain.budgets import time_zone
+from turnmill.domain.content import Part, Text
 from turnmill.domain.crons import Missed, cron_given
-from turnmill.domain.errors import InvalidInput
+from turnmill.domain.errors import InvalidInput, UnsupportedPart
 from turnmill.new_ids import new_id
 from turnmill.store.nouns import schedules as rows
 from turnmill.store.schedule_records import NewSchedule, Schedule
@@ -48,7 +49,7 @@ def create(
     new = NewSchedule(
         id=new_id(),
         key=intake.name_or_none(key, name="key"),
-        parts=intake.parts_of(said, max_text_bytes=max_text_bytes),
+        parts=_words(said, max_text_bytes=max_text_bytes),
         cron=None if cron is None else cron_given(cron),
         at=_whole(at),
         lane=turn["lane"],
@@ -71,7 +72,7 @@ def update(
     wanted = schedule_id(schedule)
     values = {name: _PLAIN[name](one) for name, one in plain.items() if one is not UNCHANGED}
     if said is not UNCHANGED:
-        values["parts"] = intake.parts_of(said, max_text_bytes=max_text_bytes)
+        values["parts"] = _words(said, max_text_bytes=max_text_bytes)
     if cron is not UNCHANGED:
         values["cron"] = cron_given(cron)
     if at is not UNCHANGED:
@@ -119,6 +120,14 @@ def delete(schedule: object) -> Verb[None]:
 def schedule_id(value: object) -> UUID:
     """Return the id of a schedule given as record, UUID or text; raises InvalidInput."""
     return intake.identifier(value, name="schedule", hint="`turnmill schedules ls` lists them")
+
+
+def _words(said: object, *, max_text_bytes: int) -> tuple[Part, ...]:
+    """Return what is to be said, which is words: a file may be gone when the moment comes."""
+    parts = intake.parts_of(said, max_text_bytes=max_text_bytes)
+    if not all(isinstance(one, Text) for one in parts):
+        raise UnsupportedPart("a schedule says words, and holds no files", hint="`send` takes them")
+    return parts
 
 
 def _whole(at: object) -> datetime | None:

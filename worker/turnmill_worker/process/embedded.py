@@ -27,8 +27,8 @@ from turnmill_worker.process.assembly import assemble
 from turnmill_worker.process.closing import Closing
 from turnmill_worker.process.elected import Elected
 from turnmill_worker.process.observing import Observing
-from turnmill_worker.process.tidying import Tidying
 from turnmill_worker.process.scheduling import make_runs
+from turnmill_worker.process.tidying import Tidying
 from turnmill_worker.providers.boundary import name_of
 from turnmill_worker.providers.registry import ProviderRegistry
 from turnmill_worker.streams.carriers import carrier_to
