@@ -49,6 +49,7 @@ from turnmill.domain.errors import (
     QueueFull,
     RateLimited,
     Rejected,
+    ScheduleNotFound,
     SchemaOutOfDate,
     SessionArchived,
     SessionBusy,
@@ -57,6 +58,7 @@ from turnmill.domain.errors import (
     StoreFull,
     StoreReadOnly,
     StoreUnavailable,
+    TemplateNotFound,
     ThreadLocked,
     ThreadLost,
     ToolCallExpired,
@@ -97,7 +99,9 @@ if TYPE_CHECKING:
     from turnmill.aio.events import AsyncEvents
     from turnmill.aio.lanes import AsyncLanes
     from turnmill.aio.limits import AsyncLimits
+    from turnmill.aio.schedules import AsyncSchedules
     from turnmill.aio.sessions import AsyncSessions
+    from turnmill.aio.templates import AsyncTemplates
     from turnmill.aio.turns import AsyncTurn, AsyncTurns
     from turnmill.domain.content import (
         Audio,
@@ -111,8 +115,10 @@ if TYPE_CHECKING:
         ToolOutput,
     )
     from turnmill.domain.counting import TokenCount
+    from turnmill.domain.crons import Missed
     from turnmill.domain.replying import Citation, FinishReason, Refusal
     from turnmill.domain.streaming import StreamEvent, StreamKind
+    from turnmill.domain.templates import TemplateChange
     from turnmill.settings import Profile, Settings
     from turnmill.store.budget_records import Budget
     from turnmill.store.compaction_records import CompactionRecord
@@ -129,6 +135,13 @@ if TYPE_CHECKING:
     from turnmill.store.nouns.usage import UsageRow
     from turnmill.store.nouns.why import Cause, Reason, Why
     from turnmill.store.records import AttemptRecord, MessageRecord, SessionRecord, TurnRecord
+    from turnmill.store.schedule_records import Schedule
+    from turnmill.store.template_records import (
+        PutTemplate,
+        TemplateDiff,
+        TemplateRecord,
+        TemplateSync,
+    )
     from turnmill.sync.accounts import Accounts
     from turnmill.sync.analytics import Analytics
     from turnmill.sync.attachments import Attachments
@@ -138,7 +151,9 @@ if TYPE_CHECKING:
     from turnmill.sync.events import Events
     from turnmill.sync.lanes import Lanes
     from turnmill.sync.limits import Limits
+    from turnmill.sync.schedules import Schedules
     from turnmill.sync.sessions import Sessions
+    from turnmill.sync.templates import Templates
     from turnmill.sync.turns import Turn, Turns
     from turnmill.tools import Tool, ToolContext, ToolError, tool
     from turnmill.verbs.analytics import Report
@@ -163,7 +178,9 @@ __all__ = [
     "AsyncEvents",
     "AsyncLanes",
     "AsyncLimits",
+    "AsyncSchedules",
     "AsyncSessions",
+    "AsyncTemplates",
     "AsyncTurn",
     "AsyncTurns",
     "Attachment",
@@ -220,6 +237,7 @@ __all__ = [
     "MaybeSent",
     "Message",
     "MessageRecord",
+    "Missed",
     "MissingExtra",
     "MoveRefused",
     "Native",
@@ -238,6 +256,7 @@ __all__ = [
     "Profile",
     "ProviderError",
     "ProviderUnknown",
+    "PutTemplate",
     "QueueFull",
     "RateLimited",
     "Reason",
@@ -247,6 +266,9 @@ __all__ = [
     "Reply",
     "Report",
     "Repricing",
+    "Schedule",
+    "ScheduleNotFound",
+    "Schedules",
     "SchemaOutOfDate",
     "SessionArchived",
     "SessionBusy",
@@ -262,6 +284,12 @@ __all__ = [
     "StreamEvent",
     "StreamKind",
     "Sums",
+    "TemplateChange",
+    "TemplateDiff",
+    "TemplateNotFound",
+    "TemplateRecord",
+    "TemplateSync",
+    "Templates",
     "Text",
     "ThreadLocked",
     "ThreadLost",
@@ -381,6 +409,17 @@ _LAZY = {
     "Turns": "turnmill.sync.turns",
     "Unchanged": "turnmill.verbs.intake",
     "UsageRow": "turnmill.store.nouns.usage",
+    "AsyncSchedules": "turnmill.aio.schedules",
+    "AsyncTemplates": "turnmill.aio.templates",
+    "Missed": "turnmill.domain.crons",
+    "PutTemplate": "turnmill.store.template_records",
+    "Schedule": "turnmill.store.schedule_records",
+    "Schedules": "turnmill.sync.schedules",
+    "TemplateChange": "turnmill.domain.templates",
+    "TemplateDiff": "turnmill.store.template_records",
+    "TemplateRecord": "turnmill.store.template_records",
+    "TemplateSync": "turnmill.store.template_records",
+    "Templates": "turnmill.sync.templates",
     "Tool": "turnmill.tools",
     "ToolContext": "turnmill.tools",
     "ToolError": "turnmill.tools",

@@ -20,6 +20,7 @@ from sqlalchemy import select, update
 
 from tests import rows
 from tests.acceptance.terminal import Terminal, clean_environment
+from turnmill import Client
 from turnmill.cli import COMMANDS, cli, main
 from turnmill.cli.waiting import spinner, waiting
 from turnmill.domain.states import TurnState
@@ -65,6 +66,20 @@ WALK = (
     "budget set --limit-usd 5 --user evil\x1b]0;t\x07",
     "budget ls",
     "budget rm --user evil\x1b]0;t\x07",
+    "templates ls",
+    "templates show t",
+    "templates show evil\x1b]0;t\x07",
+    "templates diff t@1 t@2",
+    "templates sessions t",
+    "templates sync evil\x1b]0;t\x07",
+    "templates roll-back t 1",
+    "schedules ls",
+    "schedules show {schedule}",
+    "schedules show {schedule} --text",
+    "schedules create {session} evil\x1b]0;t\x07 --cron evil\x1b]0;t\x07",
+    "schedules pause {schedule}",
+    "schedules resume {schedule} --json",
+    "schedules delete {schedule}",
     "tools approve {turn}",
     "tools reject {turn} --why evil\x1b]0;t\x07",
     "tools submit {turn} --output evil\x1b]0;t\x07",
@@ -122,6 +137,10 @@ def ids(tmp_path: Path) -> dict[str, str]:
     (tmp_path / "jobs").write_text('{"user_id": "ada", "text": "hi"}\n')
     said = Terminal(tmp_path, {"TURNMILL_DATABASE_URL": url}).run("batch", "submit", "jobs")
     assert said.code == 0, said.err
+    with Client(database_url=url) as client:
+        for prompt in (EVIL, f"{EVIL} and {EVIL}"):
+            client.templates.put("t", system_prompt=prompt, note=EVIL)
+        schedule = client.schedules.create(session, EVIL, cron="@yearly")
     spoilt = {"user_id": EVIL, "model": EVIL, "key": EVIL, "metadata": {"a": EVIL}}
     with store.begin() as conn:
         conn.execute(update(sessions).values(**spoilt).where(sessions.c.id == session))
@@ -136,6 +155,7 @@ def ids(tmp_path: Path) -> dict[str, str]:
         "turn": str(done),
         "open": str(open_turn),
         "batch": str(batch.id),
+        "schedule": str(schedule.id),
     }
 
 

@@ -197,6 +197,24 @@ def _as_it_was(call: PaidCall) -> NewPrice:
     return NewPrice(None)
 
 
+_TEMPLATE = (
+    *("provider", "model", "system_prompt", "settings", "metadata", "on_failure", "max_attempts"),
+    *("max_cost_usd", "idle_ttl", "opening", "variables", "layers", "note"),
+)
+_SCHEDULE = ("cron", "at", "timezone", "until", "missed", "key", "lane", "metadata")
+
+
+def _scheduled(name: str) -> Verb:
+    def call(at: Place, value: Any) -> Any:
+        given = {"cron": "@yearly", "key": str(uuid4())} | {name: value}
+        if name == "at":
+            given["cron"] = None
+        made = at.client.schedules.create(at.session, "x", **given)
+        at.client.schedules.delete(made)
+
+    return Verb(call)
+
+
 _SPOKEN = ("tools", "max_tool_rounds", "response_format", "on_context_full")
 
 
@@ -243,6 +261,27 @@ VERBS: Mapping[str, Verb] = {
         lambda at, value: at.client.turns.get(at.final).submit_tool_outputs({"call_1": value})
     ),
     "reject(why)": Verb(lambda at, value: at.client.turns.get(at.final).reject("call_1", value)),
+    **{
+        f"templates.put({name})": _given(lambda at: partial(at.client.templates.put, "t"), name)
+        for name in _TEMPLATE
+    },
+    "templates.put": Verb(lambda at, value: at.client.templates.put(value)),
+    "templates.get": Verb(lambda at, value: at.client.templates.get(value)),
+    "templates.diff": Verb(lambda at, value: at.client.templates.diff("t@1", value)),
+    "templates.roll_back": Verb(lambda at, value: at.client.templates.roll_back("t", to=value)),
+    "templates.sync": Verb(lambda at, value: at.client.templates.sync(value)),
+    "create(template)": Verb(
+        lambda at, value: at.client.sessions.create(user_id="eve", template=value)
+    ),
+    "create(variables)": Verb(
+        lambda at, value: at.client.sessions.create(user_id="e", template="t", variables=value)
+    ),
+    **{f"schedules.create({name})": _scheduled(name) for name in _SCHEDULE},
+    "schedules.create(text)": Verb(
+        lambda at, value: at.client.schedules.create(at.session, value, cron="@daily", key="k")
+    ),
+    "schedules.get": Verb(lambda at, value: at.client.schedules.get(value)),
+    "schedules.list(after)": Verb(lambda at, value: at.client.schedules.list(after=value)),
     "sessions.get": Verb(lambda at, value: at.client.sessions.get(value)),
     "sessions.archive": Verb(lambda at, value: at.client.sessions.archive(value)),
     "sessions.history": Verb(lambda at, value: list(at.client.sessions.history(value))),

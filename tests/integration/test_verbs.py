@@ -66,6 +66,13 @@ def a_bill(path: Path) -> Path:
     return bill
 
 
+def a_folder(path: Path) -> Path:
+    folder = path.with_name("templates")
+    folder.mkdir()
+    (folder / "t.yaml").write_text("model: large\n", encoding="utf-8")
+    return folder
+
+
 def free(call: PaidCall) -> NewPrice:
     return NewPrice(Decimal(0), "nobody's list")
 
@@ -153,6 +160,25 @@ VERBS: dict[str, Callable[[Client, Path], object]] = {
     "Budgets.remove": lambda c, _: c.budgets.remove(user_id="ada"),
     "Sessions.create bounded": lambda c, _: c.sessions.create(user_id="ada", max_cost_usd=1),
     "Sessions.update bounded": lambda c, _: c.sessions.update("s", max_cost_usd=1),
+    "Sessions.create templated": lambda c, _: c.sessions.create(
+        user_id="ada", template="t", variables={"who": "you"}
+    ),
+    "Templates.put": lambda c, _: c.templates.put("t", system_prompt="You are new."),
+    "Templates.get": lambda c, _: c.templates.get("t@1"),
+    "Templates.list": lambda c, _: c.templates.list(),
+    "Templates.versions": lambda c, _: c.templates.versions("t"),
+    "Templates.diff": lambda c, _: c.templates.diff("t@1"),
+    "Templates.roll_back": lambda c, _: c.templates.roll_back("t", to=1),
+    "Templates.sessions": lambda c, _: c.templates.sessions("t"),
+    "Templates.uses": lambda c, _: c.templates.uses("t"),
+    "Templates.sync": lambda c, path: c.templates.sync(a_folder(path)),
+    "Schedules.create": lambda c, _: c.schedules.create("s", "hi", cron="@daily", key="k"),
+    "Schedules.get": lambda c, _: c.schedules.get(c.schedules.list()[0]),
+    "Schedules.list": lambda c, _: c.schedules.list(session="s"),
+    "Schedules.update": lambda c, _: c.schedules.update(c.schedules.list()[0], cron="@hourly"),
+    "Schedules.pause": lambda c, _: c.schedules.pause(c.schedules.list()[0]),
+    "Schedules.resume": lambda c, _: c.schedules.resume(c.schedules.list()[0]),
+    "Schedules.delete": lambda c, _: c.schedules.delete(c.schedules.list()[0]),
     "Analytics.report": lambda c, _: c.analytics.report(days=2),
     "Analytics.reconcile": lambda c, path: c.analytics.reconcile(a_bill(path), provider="mock"),
     "Analytics.reprice": lambda c, _: c.analytics.reprice(free, first=date(2026, 1, 1)),
@@ -184,6 +210,10 @@ def client(database_url: str, jobs: Path, tmp_path: Path) -> Iterator[Client]:
         made.events.add_reader("one")
         made.budgets.set(user_id="ada", limit_usd=1)
         made.attachments.put(b"words", user_id="ada")
+        made.templates.put(
+            "t", system_prompt="Help {who}.", opening=[{"role": "user", "content": "Hello?"}]
+        )
+        made.schedules.create("s", "hi", cron="@daily")
         yield made
 
 
@@ -203,11 +233,14 @@ def test_the_table_of_verbs_has_all_of_them() -> None:
         "Analytics",
         "Budgets",
         "Attachments",
+        "Templates",
+        "Schedules",
     )
     owners = {noun: vars(getattr(turnmill, noun)) for noun in nouns}
     properties = {
         *("Client.accounts", "Client.analytics", "Client.batches", "Client.budgets"),
         *("Client.events", "Client.lanes", "Client.limits", "Client.attachments"),
+        *("Client.schedules", "Client.templates"),
     }
     found = {
         f"{noun}.{verb}" for noun, all_of in owners.items() for verb in all_of if verb[0] != "_"

@@ -44,6 +44,7 @@ SHOWN = frozenset(
             "born",
             "settled",
         ),
+        *("cron", "template", "only_in_store"),
         *("code", "remedy", "reason", "sqlstate", "setting", "safe", "hosts", "socket", "username"),
         *("version", "revision", "lacks", "lanes", "newest_code", "priced_by"),
         *("account", "line", "owner", "places", "more"),
@@ -59,7 +60,7 @@ _HOLDS_TEXT = ("str", "bytes", "Any", "object", "Mapping[", "dict")
 _PLAIN_CLASSES_WITH_A_REPR = frozenset(
     {
         *("AsyncBatch", "Batch", "AsyncTurn", "Turn", "Unreadable", "StoredHistory", "Unchanged"),
-        *("Body", "Again", "Passed", "Entry", "Event", "Tool", "McpTool"),
+        *("Body", "Again", "Passed", "Entry", "Event", "Tool", "McpTool", "TemplateChange"),
     }
 )
 

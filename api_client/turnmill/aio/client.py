@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from turnmill.aio.events import AsyncEvents
     from turnmill.aio.lanes import AsyncLanes
     from turnmill.aio.limits import AsyncLimits
+    from turnmill.aio.schedules import AsyncSchedules
+    from turnmill.aio.templates import AsyncTemplates
     from turnmill.domain.counting import TokenCount
 
 
@@ -237,6 +239,20 @@ class AsyncClient:
         from turnmill.aio.limits import AsyncLimits  # noqa: PLC0415
 
         return AsyncLimits(self._executor)
+
+    @cached_property
+    def templates(self) -> "AsyncTemplates":
+        """Set-ups of sessions, by name and version."""
+        from turnmill.aio.templates import AsyncTemplates  # noqa: PLC0415
+
+        return AsyncTemplates(self._executor)
+
+    @cached_property
+    def schedules(self) -> "AsyncSchedules":
+        """What is said in sessions again and again, or once later."""
+        from turnmill.aio.schedules import AsyncSchedules  # noqa: PLC0415
+
+        return AsyncSchedules(self._executor)
 
     @cached_property
     def accounts(self) -> "AsyncAccounts":

@@ -3,10 +3,10 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from turnmill.domain.ids import SessionId
-from turnmill.domain.states import OnAmbiguous, OnFailure, SessionStatus
+from turnmill.domain.states import SessionStatus
 from turnmill.executor.task import AsyncExecutor, async_knowing
 from turnmill.store.compaction_records import CompactionRecord
 from turnmill.store.kept import Keeping
@@ -22,6 +22,9 @@ from turnmill.verbs.intake import (
 )
 from turnmill.verbs.refs import SessionRef
 
+if TYPE_CHECKING:
+    from turnmill.verbs.templates import TemplateRef
+
 
 class AsyncSessions:
     """`client.sessions`: conversations of users."""
@@ -34,15 +37,15 @@ class AsyncSessions:
         self,
         *,
         user_id: str,
-        provider: str = "mock",
-        model: str = "mock",
+        provider: str | None = None,
+        model: str | None = None,
         key: str | None = None,
         system_prompt: str | None = None,
         settings: Mapping[str, Any] | None = None,
         metadata: Mapping[str, Any] | None = None,
-        on_failure: str = OnFailure.CONTINUE,
-        on_ambiguous: str = OnAmbiguous.RECONCILE,
-        max_attempts: int = 5,
+        on_failure: str | None = None,
+        on_ambiguous: str | None = None,
+        max_attempts: int | None = None,
         max_cost_usd: Decimal | float | str | None = None,
         idle_ttl: timedelta | None = None,
         tools: Tools | None = None,
@@ -53,15 +56,20 @@ class AsyncSessions:
         thread: str | None = None,
         prompt: Prompt | None = None,
         adopt: str | None = None,
+        template: "TemplateRef | None" = None,
+        variables: Mapping[str, str | float] | None = None,
     ) -> SessionRecord:
         """Create a session, or get the one that `key` stands for.
 
+        - `provider`, `model`: who answers; the mock unless it is said.
         - `settings`: for the provider: temperature, max_output_tokens, thread, …
         - `metadata`: kept with the session, never sent to a vendor.
-        - `on_failure`: what a failed turn means for those behind it: `continue`, or `pause`.
+        - `on_failure`: what a failed turn means for those behind it: `continue`, as it is unless it
+          is said, or `pause`.
         - `on_ambiguous`: what is done where nobody can tell whether a request was executed:
-          `reconcile` (ask the provider), `retry`, or `hold` for an operator.
-        - `max_attempts`: of each turn.
+          `reconcile` (ask the provider), as it is unless it is said, `retry`, or `hold` for an
+          operator.
+        - `max_attempts`: of each turn; 5 unless it is said.
         - `max_cost_usd`: of all its turns together, from now on: a budget of the session's, for the
           period `total`. Of a session that the key finds, it stays as it is.
         - `idle_ttl`: archived when nothing happened for so long, in whole seconds.
@@ -80,36 +88,49 @@ class AsyncSessions:
         - `prompt`: a prompt that the vendor keeps, by its id, or as `{"id", "version",
           "variables"}`.
         - `adopt`: a thread that exists at the vendor, and is gone on with: `conv_…` or `resp_…`.
+        - `template`: of `client.templates`, by its name, or as `name@version`: what it says holds
+          unless it is said here; settings and metadata are put into its own. The session keeps what
+          it is made with, whatever becomes of the template.
+        - `variables`: what stands in the places of the template's texts.
 
         All from `tools` to `prompt` stand in `settings`, where they may be given as well.
 
         A provider that this process cannot see is accepted: the worker knows. Raises InvalidInput,
-        CannotAdopt, SessionArchived, Conflict when the key belongs to another user, or another
-        session goes on with the conversation that is to be adopted.
+        CannotAdopt, TemplateNotFound, SessionArchived, Conflict when the key belongs to another
+        user, or another session goes on with the conversation that is to be adopted.
         """
-        new = intake.new_session(
-            user_id=user_id,
-            provider=provider,
-            model=model,
-            key=key,
-            system_prompt=system_prompt,
-            settings=settings,
-            metadata=metadata,
-            on_failure=on_failure,
-            on_ambiguous=on_ambiguous,
-            max_attempts=max_attempts,
-            idle_ttl=idle_ttl,
-            tools=tools,
-            max_tool_rounds=max_tool_rounds,
-            response_format=response_format,
-            on_context_full=on_context_full,
-            fallback=fallback,
-            thread=thread,
-            prompt=prompt,
-            adopt=adopt,
-            max_text_bytes=self._executor.settings.max_text_bytes,
-        )
-        verb = sessions.create(new, self._executor.backpressure, max_cost_usd=max_cost_usd)
+        given: dict[str, Any] = {
+            "user_id": user_id,
+            "provider": provider,
+            "model": model,
+            "key": key,
+            "system_prompt": system_prompt,
+            "settings": settings,
+            "metadata": metadata,
+            "on_failure": on_failure,
+            "on_ambiguous": on_ambiguous,
+            "max_attempts": max_attempts,
+            "idle_ttl": idle_ttl,
+            "tools": tools,
+            "max_tool_rounds": max_tool_rounds,
+            "response_format": response_format,
+            "on_context_full": on_context_full,
+            "fallback": fallback,
+            "thread": thread,
+            "prompt": prompt,
+            "adopt": adopt,
+            "max_text_bytes": self._executor.settings.max_text_bytes,
+        }
+        backpressure = self._executor.backpressure
+        if template is not None or variables is not None:
+            from turnmill.verbs import templated  # noqa: PLC0415  many use none
+
+            made = templated.create(
+                template, variables, given, backpressure, max_cost_usd=max_cost_usd
+            )
+            return await self._executor.run(made)
+        new = intake.new_session(**given)
+        verb = sessions.create(new, backpressure, max_cost_usd=max_cost_usd)
         return await self._executor.run(verb)
 
     async def get(self, session: SessionRef) -> SessionRecord:

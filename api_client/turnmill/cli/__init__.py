@@ -28,6 +28,8 @@ COMMANDS = {
     "send": "Send a message.",
     "chat": "Talk in a terminal.",
     "sessions": "List, show, archive and delete sessions.",
+    "templates": "Show, compare and sync set-ups of sessions.",
+    "schedules": "Send messages again and again, or later.",
     "turns": "List, show, retry and cancel turns.",
     "files": "List, show, get and delete files of users.",
     "tools": "List, approve, reject and answer calls of tools.",

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 from uuid import UUID
 
-from turnmill.domain.errors import InvalidInput, NotFound, TurnNotFound
+from turnmill.domain.errors import InvalidInput, NotFound, ScheduleNotFound, TurnNotFound
 from turnmill.domain.ids import BatchId, as_uuid, ids_from
 
 if TYPE_CHECKING:
     from turnmill.store.records import SessionRecord
+    from turnmill.store.schedule_records import Schedule
     from turnmill.sync.batches import Batch
     from turnmill.sync.client import Client
     from turnmill.sync.turns import Turn
@@ -63,6 +64,19 @@ def batch_of(client: Client, typed: str) -> Batch:
         if found is None:
             raise
         return found
+
+
+def schedule_of(client: Client, typed: str) -> Schedule:
+    """Return the schedule; raises ScheduleNotFound, or InvalidInput where several ids begin so."""
+    bounds = None if as_uuid(typed) else ids_from(typed)
+    if bounds is None:
+        return client.schedules.get(typed)
+    least, most = bounds
+    page = client.schedules.list(after=most, limit=_SHOWN)
+    found = _one_of([one for one in page if one.id >= least], typed)
+    if found is None:
+        raise ScheduleNotFound(f"no schedule's id begins with {typed}")
+    return found
 
 
 def _only(read: Callable[..., Sequence[T]], typed: str) -> T | None:

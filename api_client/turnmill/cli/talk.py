@@ -22,11 +22,19 @@ _OPTIONS = (
         "--session", metavar="KEY|ID", help="Go on here. With --user, a new key makes a session."
     ),
     click.option("--user", metavar="USER", help="Who speaks.  [default: you]"),
-    click.option("--provider", default="mock", show_default=True, help="Of a new session."),
+    click.option("--provider", help="Of a new session.  [default: mock]"),
     click.option("--model", help="Of a new session.  [default: mock, for mock]"),
     click.option("--system-prompt", metavar="TEXT", help="Of a new session."),
     click.option(
         "--adopt", metavar="ID", help="Of a new session: a vendor's thread to go on with."
+    ),
+    click.option("--template", metavar="NAME[@VERSION]", help="That a new session is made from."),
+    click.option(
+        "--var",
+        "variables",
+        metavar="NAME=VALUE",
+        multiple=True,
+        help="What stands for a variable of the template. Again for another one.",
     ),
     click.option(
         "--fallback",
@@ -49,11 +57,13 @@ def open_session(
     *,
     session: str | None,
     user: str | None,
-    provider: str,
+    provider: str | None,
     model: str | None,
     system_prompt: str | None,
     fallback: tuple[str, ...],
     adopt: str | None = None,
+    template: str | None = None,
+    variables: tuple[str, ...] = (),
 ) -> SessionRecord:
     """Return the session that is meant, a new one where none is named.
 
@@ -61,16 +71,18 @@ def open_session(
     """
     if session is not None and user is None:
         return session_of(client, session)
-    if model is None and provider != "mock":
+    if model is None and template is None and provider not in (None, "mock"):
         raise click.UsageError(f"name a model of {provider} with --model")
     return client.sessions.create(
         user_id=current_user() if user is None else user,
         provider=provider,
-        model="mock" if model is None else model,
+        model=model,
         key=session,
         system_prompt=system_prompt,
         adopt=adopt,
-        fallback=fallback,
+        fallback=fallback or None,
+        template=template,
+        variables=dict(map(_variable, variables)) or None,
     )
 
 
@@ -83,6 +95,13 @@ def tell_reply(reply: Reply, *, streamed: bool) -> None:
     told = sources_of(reply.parts) if streamed else said(reply.parts)
     if told or not streamed:
         tell(told)
+
+
+def _variable(typed: str) -> tuple[str, str]:
+    name, has_value, value = typed.partition("=")
+    if not has_value:
+        raise click.BadParameter("NAME=VALUE, such as product=Turnmill", param_hint="--var")
+    return name, value
 
 
 def line_about(reply: Reply) -> str:

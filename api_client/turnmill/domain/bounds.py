@@ -90,3 +90,11 @@ MOST_ATTACHMENTS = 20
 MOST_TARGETS = 8
 #: Steps of a turn that call tools, unless the session's setting `max_tool_rounds` says otherwise.
 MAX_TOOL_ROUNDS = 16
+
+#: How the names of templates read, and how many variables and opening messages one has.
+TEMPLATE_NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+MOST_VARIABLES = 100
+MOST_OPENING = 50
+#: Of the templates in a folder, and of one file.
+MOST_TEMPLATE_FILES = 1000
+TEMPLATE_FILE_BYTES = 1_500_000

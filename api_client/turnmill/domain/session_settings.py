@@ -86,6 +86,11 @@ def fallback_given(value: object) -> list[dict[str, Any]] | None:
     return targets_given(value, check=checked_settings)
 
 
+def layers_given(value: object) -> object:
+    """Return the layers of a session, by name; None for None."""
+    return None if value is None else _layers(list(value) if isinstance(value, tuple) else value)
+
+
 def rounds_given(value: object) -> int | None:
     """Return how many rounds of tool calls a turn may take; None for None."""
     return None if value is None else _rounds(value)

@@ -87,6 +87,11 @@ class AsyncExecutor:
             await self._tell(effect.heads)
         return effect.result
 
+    async def look_out(self) -> None:
+        """Let something become due by itself later: in a store of this process alone, here."""
+        if self.has_one_writer:
+            self.announcer.announce(())
+
     async def run_joined(self, connection: object, on: Callable[[Any], T]) -> T:
         """Do it on a connection of the caller's, who commits, or does not."""
         within: Any = connection  # both kinds have the verb, each gives what it wraps

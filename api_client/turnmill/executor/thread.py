@@ -68,6 +68,11 @@ class Executor:
             self.announcer.announce(effect.heads)
         return effect.result
 
+    def look_out(self) -> None:
+        """Let something become due by itself later: in a store of this process alone, here."""
+        if self.has_one_writer:
+            self.announcer.announce(())
+
     def run_joined(self, connection: C, on: Callable[[C], T]) -> T:
         """Do it on a connection of the caller's, who commits, or does not."""
         return on(connection)

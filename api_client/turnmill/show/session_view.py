@@ -172,6 +172,8 @@ def _facts(session: SessionRecord) -> Iterator[tuple[str, object]]:
     yield "user", session.user_id
     yield "status", styled(session.status)
     yield "asks", f"{session.provider} {session.model}"
+    if session.template is not None:
+        yield "template", f"{session.template}@{session.template_version}"
     if session.adopted is not None:
         yield "adopted", session.adopted
     if targets := targets_in(session.settings):

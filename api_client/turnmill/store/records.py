@@ -69,6 +69,8 @@ class SessionRecord:
     last_active_at: datetime
     archived_at: datetime | None
     adopted: str | None = None  #: the vendor's thread that it goes on with
+    template: str | None = None  #: that it was made from; what that says later changes nothing here
+    template_version: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,7 +239,7 @@ class TurnRecord:
     finished_at: datetime | None
     stream: bool = False  #: its reply may be watched while it comes
     step: int = 1  #: the model call that it stands at
-    answered_by: str | None = None  #: "provider/model"; None: it has no reply
+    answered_by: str | None = None  #: "provider/model"; None: it has no reply, or was scripted
     #: the code for which the session's own was passed over; None: it has answered, or was not yet
     answered_because: str | None = None
     #: why it was asked with our own history, and not in its vendor's thread: lost, locked or

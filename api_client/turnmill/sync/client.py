@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from turnmill.sync.events import Events
     from turnmill.sync.lanes import Lanes
     from turnmill.sync.limits import Limits
+    from turnmill.sync.schedules import Schedules
+    from turnmill.sync.templates import Templates
 
 
 class Client:
@@ -233,6 +235,20 @@ class Client:
         from turnmill.sync.limits import Limits  # noqa: PLC0415
 
         return Limits(self._executor)
+
+    @cached_property
+    def templates(self) -> "Templates":
+        """Set-ups of sessions, by name and version."""
+        from turnmill.sync.templates import Templates  # noqa: PLC0415
+
+        return Templates(self._executor)
+
+    @cached_property
+    def schedules(self) -> "Schedules":
+        """What is said in sessions again and again, or once later."""
+        from turnmill.sync.schedules import Schedules  # noqa: PLC0415
+
+        return Schedules(self._executor)
 
     @cached_property
     def accounts(self) -> "Accounts":

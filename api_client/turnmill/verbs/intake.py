@@ -32,6 +32,7 @@ from turnmill.domain.session_settings import (
     choice_given,
     fallback_given,
     format_given,
+    layers_given,
     merged_settings,
     prompt_given,
     rounds_given,
@@ -42,6 +43,9 @@ from turnmill.domain.targets import FALLBACK, targets_in
 from turnmill.new_ids import new_id
 from turnmill.store.records import NewSession, NewTurn
 from turnmill.wire import PROVIDERS
+
+#: Who answers, and by which model, where nothing is said: no vendor.
+MOCK = "mock"
 
 _PAIRS = '[(session, "text"), …]'
 _PARTS = 'a text, or [Text("…"), …]'
@@ -68,9 +72,10 @@ Fallback = Sequence[str | Mapping[str, Any]]
 #: A JSON schema, or a pydantic model.
 ResponseFormat = Mapping[str, Any] | type
 
-#: Settings that `sessions.create` and `sessions.update` take by names of their own.
+#: Settings that `sessions.create`, `sessions.update` and templates take by names of their own.
 SPOKEN: Mapping[str, Callable[[Any], Any]] = {
     FALLBACK: fallback_given,
+    "layers": layers_given,
     "tools": tools_given,
     "max_tool_rounds": rounds_given,
     "on_context_full": partial(choice_given, name="on_context_full"),
@@ -83,16 +88,17 @@ SPOKEN: Mapping[str, Callable[[Any], Any]] = {
 def new_session(
     *,
     user_id: str,
-    provider: str,
-    model: str,
     key: str | None,
     max_text_bytes: int,
+    provider: str | None = None,
+    model: str | None = None,
     adopt: str | None = None,
     **options: Any,
 ) -> NewSession:
-    """Check the arguments of `sessions.create`; raises InvalidInput."""
-    given = session_options(max_text_bytes=max_text_bytes, **{"settings": None, **options})
-    answering = check_name(provider, name="provider")
+    """Check the arguments of `sessions.create`, None being left out; raises InvalidInput."""
+    said = {name: value for name, value in options.items() if value is not None}
+    given = session_options(max_text_bytes=max_text_bytes, **{"settings": None, **said})
+    answering = check_name(MOCK if provider is None else provider, name="provider")
     if adopt is not None:
         given["adopted"] = thread_to_adopt(adopt, provider=answering)
         given["settings"] = settled_in(given["settings"], given["adopted"])
@@ -100,7 +106,7 @@ def new_session(
         id=SessionId(new_id()),
         user_id=check_name(user_id, name="user_id"),
         provider=answering,
-        model=check_name(model, name="model"),
+        model=check_name(MOCK if model is None else model, name="model"),
         key=None if key is None else session_key(key),
         **given,
     )

@@ -126,7 +126,7 @@ class Reply:
     finish_reason: FinishReason | str  #: another word only of a provider of your own
     timing: Timing
     attempts: Sequence[AttemptRecord]
-    answered_by: str  #: "provider/model", as it was asked for
+    answered_by: str  #: "provider/model", as it was asked for; "" for a scripted one
     #: the code for which the session's own provider was passed over; None: it has answered
     answered_because: str | None
     #: why it was asked with our own history, and not in its vendor's thread: `lost`, `locked` or

@@ -15,7 +15,7 @@ from turnmill.listening.thread import SLICE_SECONDS, Listener, Untold, listen
 from turnmill.new_ids import new_id
 from turnmill.store.database import Database
 from turnmill.store.line.backlogs import Backlog, backlogs
-from turnmill.store.line.due import expire_overdue, overdue, purge_deleted
+from turnmill.store.line.due import Overdue, expire_overdue, overdue, purge_deleted
 from turnmill.store.line.leases import late_heartbeats, take_lost
 from turnmill.store.line.pauses import Pauses, read_pauses
 from turnmill.store.nouns.budgets import let_go, tell
@@ -23,6 +23,7 @@ from turnmill.store.nouns.wishes import grant_one
 from turnmill.store.records import Head, Moved
 from turnmill.wire import ACCOUNTS_CHANNEL, CANCEL_CHANNEL, SETTLED_CHANNEL, WAKE_CHANNEL
 from turnmill_worker.process.feeder import News
+from turnmill_worker.process.scheduling import make_runs
 from turnmill_worker.turn.failing import warn_of_loss
 
 logger = logging.getLogger("turnmill.dispatcher")
@@ -101,7 +102,6 @@ class Dispatcher:
 
     def tick(self) -> None:
         """Look once at everything. Each step is a transaction of its own."""
-        heads: list[Head] = []
         with self._database.single() as conn:
             found = overdue(conn)
             pauses = read_pauses(conn)
@@ -110,6 +110,17 @@ class Dispatcher:
         due = _open(waiting, pauses)
         if due:
             self._on_due()
+        heads = self._catch_up(found)
+        if found.deleted:
+            self._database.run(purge_deleted)
+        if not self._draining.is_set():
+            self._say(News(heads=heads, due=due), doubtful=doubtful, kept=found.kept)
+        self.ticks += 1
+        self.looked_at = time.monotonic()
+
+    def _catch_up(self, found: Overdue) -> list[Head]:
+        """Do what has had its time, and return the heads that are due by it."""
+        heads: list[Head] = []
         if found.lost:
             heads += self._repeat(lambda conn: take_lost(conn, lease=self._lease, limit=_CHUNK))
         if found.expired:
@@ -118,12 +129,9 @@ class Dispatcher:
             heads += self._grant_wishes()
         if found.budgets:
             heads += self._tend_budgets()
-        if found.deleted:
-            self._database.run(purge_deleted)
-        if not self._draining.is_set():
-            self._say(News(heads=heads, due=due), doubtful=doubtful, kept=found.kept)
-        self.ticks += 1
-        self.looked_at = time.monotonic()
+        if found.scheduled and not self._draining.is_set():
+            heads += make_runs(self._database)
+        return heads
 
     def _repeat(self, step: Callable[[Any], Moved]) -> list[Head]:
         """Run a step until it moves less than a chunk, at most a few times in a tick."""

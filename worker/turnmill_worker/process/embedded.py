@@ -27,6 +27,7 @@ from turnmill_worker.process.assembly import assemble
 from turnmill_worker.process.closing import Closing
 from turnmill_worker.process.elected import Elected
 from turnmill_worker.process.observing import Observing
+from turnmill_worker.process.scheduling import make_runs
 from turnmill_worker.process.tidying import Tidying
 from turnmill_worker.providers.boundary import name_of
 from turnmill_worker.providers.registry import ProviderRegistry
@@ -240,6 +241,8 @@ class InProcessRunner:
                 let_go(conn)
                 tell(conn)
             self._kept = found.kept
+        if found.scheduled:
+            make_runs(self._database)
         self._in_hand.cancelled(cancelled)
         if (now := time.monotonic()) >= self._tidy_at:  # no beat runs beside us
             self._tidy_at = now + _TIDY_EVERY.total_seconds()

@@ -32,6 +32,8 @@ TurnmillError
 │   ├── BatchNotFound
 │   ├── BudgetNotFound
 │   ├── AttachmentNotFound
+│   ├── TemplateNotFound
+│   ├── ScheduleNotFound
 │   └── ToolCallNotFound
 ├── Conflict
 │   ├── SessionArchived
@@ -94,8 +96,10 @@ from turnmill.domain.errors.callers import (
     NotReached,
     OutputConflict,
     QueueFull,
+    ScheduleNotFound,
     SessionArchived,
     SessionNotFound,
+    TemplateNotFound,
     ToolCallExpired,
     ToolCallNotFound,
     TurnNotFound,
@@ -177,6 +181,7 @@ __all__ = [
     "QueueFull",
     "RateLimited",
     "Rejected",
+    "ScheduleNotFound",
     "SchemaOutOfDate",
     "SessionArchived",
     "SessionBusy",
@@ -185,6 +190,7 @@ __all__ = [
     "StoreFull",
     "StoreReadOnly",
     "StoreUnavailable",
+    "TemplateNotFound",
     "ThreadLocked",
     "ThreadLost",
     "ToolCallExpired",

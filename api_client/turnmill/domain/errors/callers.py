@@ -122,6 +122,20 @@ class AttachmentNotFound(NotFound):
     hint = "`turnmill files ls` lists them; give the file itself, and it is kept anew"
 
 
+class TemplateNotFound(NotFound):
+    """There is no such template, or no such version of it."""
+
+    code = "template_not_found"
+    hint = "`turnmill templates ls` lists them, `turnmill templates show NAME` its versions"
+
+
+class ScheduleNotFound(NotFound):
+    """There is no such schedule."""
+
+    code = "schedule_not_found"
+    hint = "`turnmill schedules ls` lists them"
+
+
 class Conflict(TurnmillError):
     """It does not go together with what stands."""
 

@@ -15,6 +15,7 @@ from turnmill.store.line.endings import end_turns, remove_sessions
 from turnmill.store.line.head import lock_sessions, skipping_busy
 from turnmill.store.postgres import feeding
 from turnmill.store.records import Head, Moved
+from turnmill.store.schema.schedule_tables import schedules
 from turnmill.store.schema.tables import announcements, sessions, turns, wishes
 from turnmill.store.types import db_asof
 
@@ -28,6 +29,7 @@ class Overdue(NamedTuple):
     kept: bool  #: by a vendor, though nobody needs it any more
     wished: bool  #: something, by somebody who may only look
     budgets: bool  #: there is something to tell of one, or one was changed
+    scheduled: bool  #: something is to be said that was planned for a moment
 
 
 class Waits(NamedTuple):
@@ -45,6 +47,9 @@ def overdue(conn: Connection) -> Overdue:
     expired = select(turns.c.id).where(*_expired())
     deleted = select(sessions.c.id).where(sessions.c.status == SessionStatus.DELETED)
     wished = select(wishes.c.turn_id)
+    scheduled = select(schedules.c.id).where(
+        schedules.c.next_at.is_not(None), schedules.c.next_at <= db_asof()
+    )
     row = conn.execute(
         select(
             lost.exists(),
@@ -53,6 +58,7 @@ def overdue(conn: Connection) -> Overdue:
             is_due(),
             wished.exists(),
             to_be_tended(),
+            scheduled.exists(),
         )
     ).one()
     return Overdue(*map(bool, row))

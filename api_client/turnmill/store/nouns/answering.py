@@ -22,7 +22,12 @@ _LAST = (
 ASKED_AGAIN = case(
     (attempts.c.polls > attempts.c.put_off, attempts.c.polls - attempts.c.put_off), else_=0
 ).label("polls")
-_HAS_REPLY = turns.c.state == TurnState.SUCCEEDED.value
+_HAS_REPLY = and_(turns.c.state == TurnState.SUCCEEDED.value, turns.c.claims > 0)
+
+
+def is_scripted() -> ColumnElement[bool]:
+    """Return which turns have a reply that nobody was asked for: no worker ever claimed them."""
+    return and_(turns.c.state == TurnState.SUCCEEDED.value, turns.c.claims == 0)
 
 
 def attempt_columns() -> tuple[ColumnElement[Any], ...]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Row, select, update
@@ -34,6 +34,9 @@ from turnmill.store.records import Head, MessageRecord, NewSession, SessionRecor
 from turnmill.store.rules.accepting import session_values, whole_seconds
 from turnmill.store.schema.tables import messages, sessions, turns
 from turnmill.store.types import db_now, insert_into
+
+if TYPE_CHECKING:
+    from turnmill.domain.templates import Named
 
 _COLUMNS = tuple(
     sessions.c[name] for name in SessionRecord.__dataclass_fields__ if name != "idle_ttl"
@@ -92,14 +95,19 @@ def find(
     user_id: str | None = None,
     status: SessionStatus | None = None,
     ids: tuple[UUID, UUID] | None = None,
+    template: "Named | None" = None,
     after: SessionId | None = None,
     limit: int = 100,
 ) -> list[SessionRecord]:
     """Return up to `limit` sessions, newest first; `after` is the last id of the page before.
 
-    `ids` are the least and the largest that are wanted.
+    `ids` are the least and the largest that are wanted; `template` is what they were made from.
     """
     query = select(*_COLUMNS).where(_present())
+    if template is not None:
+        query = query.where(sessions.c.template == template.name)
+        if template.version is not None:
+            query = query.where(sessions.c.template_version == template.version)
     if user_id is not None:
         query = query.where(sessions.c.user_id == user_id)
     if status is not None:

@@ -24,6 +24,7 @@ from sqlalchemy import (
 from sqlalchemy import Date as DateType
 
 from turnmill.domain.states import FINAL, TurnState
+from turnmill.store.nouns.answering import is_scripted
 from turnmill.store.schema.tables import attempts, sessions, turns
 from turnmill.store.schema.usage_tables import usage_daily
 from turnmill.store.types import Timestamp, db_now, lock_table
@@ -155,6 +156,7 @@ def _ended_on(day: date) -> Any:
             turns.c.finished_at >= start,
             turns.c.finished_at < start + timedelta(days=1),
             turns.c.state.in_(FINAL),
+            ~is_scripted(),
         )
         .cte("ended")
     )

@@ -106,6 +106,8 @@ sessions = Table(
     Column("created_at", Timestamp, nullable=False, server_default=db_now()),
     Column("last_active_at", Timestamp, nullable=False, server_default=db_now()),
     Column("archived_at", Timestamp),
+    Column("template", Text),  # that it was made from, once; NULL: from none
+    Column("template_version", Integer),
     one_of("status", SessionStatus),
     one_of("on_failure", OnFailure),
     one_of("on_ambiguous", OnAmbiguous),

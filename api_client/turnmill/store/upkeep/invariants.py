@@ -130,13 +130,14 @@ INVARIANTS: tuple[Invariant, ...] = (
     ),
     Invariant(
         name="every_turn_says_something",
-        promise="In every turn a user says something, and every message is of its turn's session.",
+        promise="In every turn that was sent a user says something, and every message is of its"
+        " turn's session.",
         broken="""
             SELECT s.id AS session_id, t.id AS turn_id
             FROM turnmill.sessions s JOIN turnmill.turns t ON t.session_id = s.id
             WHERE {sessions} AND (
-                NOT EXISTS (SELECT 1 FROM turnmill.messages m
-                    WHERE m.turn_id = t.id AND m.role = 'user')
+                NOT (t.state = 'succeeded' AND t.claims = 0) AND NOT EXISTS (
+                    SELECT 1 FROM turnmill.messages m WHERE m.turn_id = t.id AND m.role = 'user')
                 OR EXISTS (SELECT 1 FROM turnmill.messages m
                     WHERE m.turn_id = t.id AND m.session_id <> t.session_id))
         """,

@@ -24,6 +24,7 @@ from turnmill.domain.states import SessionStatus
 from turnmill.store.kept import give_up_all
 from turnmill.store.line.endings import remove_sessions
 from turnmill.store.line.head import lock_sessions
+from turnmill.store.schema.schedule_tables import schedules
 from turnmill.store.schema.tables import announcements, sessions
 from turnmill.store.types import db_after, db_asof_after, db_now
 
@@ -34,8 +35,9 @@ _LONGEST = int(LONGEST_IDLE.total_seconds())
 def archive_idle(conn: Connection, *, default_ttl: timedelta | None, limit: int = 200) -> int:
     """Archive up to `limit` idle sessions and return how many; the longest idle ones first.
 
-    A session with an unfinished turn is never idle, and one that somebody works with at this
-    moment is left out. `default_ttl` is for sessions without an idle time of their own.
+    A session with an unfinished turn is never idle, nor is one with a schedule that goes on; and
+    one that somebody works with at this moment is left out. `default_ttl` is for sessions without
+    an idle time of their own.
     """
     found = _idle(conn, default_ttl=default_ttl, limit=limit)
     if not found:
@@ -93,7 +95,9 @@ def _idle(conn: Connection, *, default_ttl: timedelta | None, limit: int) -> lis
         if after is None or len(found) == limit:
             break
         idle = _idle_since(sessions, seconds, after.total_seconds())
-        page = select(sessions.c.id).where(idle).order_by(sessions.c.last_active_at)
+        page = (
+            select(sessions.c.id).where(idle, _has_no_plans()).order_by(sessions.c.last_active_at)
+        )
         found += map(SessionId, conn.scalars(page.limit(limit - len(found))))
     return found
 
@@ -119,6 +123,17 @@ def _idle_since(s: FromClause, seconds: Any, after: Any) -> ColumnElement[bool]:
     return and_(_resting(s), own, s.c.last_active_at < db_asof_after(-after))
 
 
+def _has_no_plans() -> ColumnElement[bool]:
+    """Return whether nothing is to be said in the session at a moment that is yet to come.
+
+    With a limit, so that it is asked of each session that is found idle, by its index: a planner
+    would take it for a join, and read all idle times for that.
+    """
+    to_come = schedules.c.next_at.is_not(None)
+    mine = select(schedules.c.id).where(schedules.c.session_id == sessions.c.id, to_come).limit(1)
+    return mine.correlate(sessions).scalar_subquery().is_(None)
+
+
 def _resting(s: FromClause) -> ColumnElement[bool]:
     # In words, not in parameters: or no plan that is kept could use the partial index.
     archivable: list[Any] = [literal_column(f"'{status}'") for status in sorted(ARCHIVABLE)]
@@ -138,4 +153,5 @@ def _is_idle(default_ttl: timedelta | None) -> ColumnElement[bool]:
     own: ColumnElement[Any] = sessions.c.idle_seconds
     seconds = own if default_ttl is None else func.coalesce(own, default_ttl.total_seconds())
     resting = and_(sessions.c.status.in_(ARCHIVABLE), sessions.c.unfinished == 0)
-    return and_(resting, sessions.c.last_active_at < db_after(-_clamp(seconds)))
+    late = sessions.c.last_active_at < db_after(-_clamp(seconds))
+    return and_(resting, late, _has_no_plans())

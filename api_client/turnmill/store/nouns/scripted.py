@@ -1,0 +1,117 @@
+"""Scripted turns: history that was not had here. They have succeeded, and were sent to nobody."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import Connection, insert, or_, select, update
+
+from turnmill.domain.content import Message
+from turnmill.domain.errors import InvalidInput, MoveRefused, SessionNotFound
+from turnmill.domain.ids import SessionId, TurnId
+from turnmill.domain.scripts import has_reply, reply_in
+from turnmill.domain.states import TurnState
+from turnmill.store.codec import rows_of
+from turnmill.store.line.head import lock_sessions
+from turnmill.store.schema.tables import messages, sessions, turns
+from turnmill.store.types import db_now
+
+#: What ended a scripted turn, as `finish_reason` says it.
+SCRIPTED = "scripted"
+
+#: Turns whose rows are made and written together.
+_CHUNK = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScriptedTurn:
+    """A turn as it is to stand in the history; its last message of the assistant is its reply."""
+
+    id: TurnId
+    messages: Sequence[Message] = field(repr=False)
+    at: datetime | None = None  #: when it was had; None: now
+    metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+def insert_scripted(conn: Connection, session_id: SessionId, script: Iterable[ScriptedTurn]) -> int:
+    """Put turns behind all that the session has, and return how many. The caller's transaction.
+
+    They are read, and shown to models, as any other turn that has succeeded. Nothing was asked for
+    them: no attempt, no tokens, no cost, no event, and no line in the usage of a day.
+
+    Raises SessionNotFound; MoveRefused where a turn is unfinished, or a vendor holds the thread,
+    who would not be told; InvalidInput for a turn without a reply.
+    """
+    session = _quiet(conn, session_id)
+    remaining, seq = iter(script), session.next_seq
+    while chunk := list(islice(remaining, _CHUNK)):
+        _insert(conn, session, chunk, first=seq)
+        seq += len(chunk)
+    count: int = seq - session.next_seq
+    if count:
+        conn.execute(
+            update(sessions)
+            .where(sessions.c.id == session_id)
+            .values(
+                next_seq=seq,
+                turns_succeeded=sessions.c.turns_succeeded + count,
+                last_active_at=db_now(),
+            )
+        )
+    return count
+
+
+def _quiet(conn: Connection, session_id: SessionId) -> Any:
+    """Lock the session, and return what is needed of it."""
+    lock_sessions(conn, [session_id])
+    wanted = (sessions.c.id, sessions.c.next_seq, sessions.c.max_attempts)
+    at_work = or_(sessions.c.unfinished > 0, sessions.c.provider_ref != "")
+    row = conn.execute(
+        select(*wanted, or_(at_work, sessions.c.adopted.is_not(None)).label("busy")).where(
+            sessions.c.id == session_id
+        )
+    ).one_or_none()
+    if row is None:
+        raise SessionNotFound()
+    if row.busy:
+        raise MoveRefused(
+            "history goes into a session before anything else happens in it",
+            hint="create a session of its own for it",
+        )
+    return row
+
+
+def _insert(conn: Connection, session: Any, chunk: Sequence[ScriptedTurn], *, first: int) -> None:
+    now = conn.scalars(select(db_now())).one()
+    said = [row for one in chunk for row in _said(session.id, one, at=one.at or now)]
+    rows = [
+        {
+            "id": one.id,
+            "session_id": session.id,
+            "seq": seq,
+            "state": TurnState.SUCCEEDED.value,
+            "max_attempts": session.max_attempts,
+            "metadata": dict(one.metadata),
+            "finish_reason": SCRIPTED,
+            "cost_usd": 0,
+            "available_at": one.at or now,
+            "created_at": one.at or now,
+            "finished_at": one.at or now,
+        }
+        for seq, one in enumerate(chunk, first)
+    ]
+    conn.execute(insert(turns), rows)
+    conn.execute(insert(messages), said)
+
+
+def _said(session_id: SessionId, turn: ScriptedTurn, *, at: datetime) -> list[dict[str, Any]]:
+    if not has_reply(turn.messages):
+        raise InvalidInput(
+            "a turn of the history has no reply", hint="it ends with the assistant's"
+        )
+    reply = reply_in(turn.messages)
+    theirs = {"session_id": session_id, "turn_id": turn.id, "created_at": at}
+    rows = enumerate(rows_of(turn.messages))
+    return [row | theirs | {"final": n == reply} for n, row in rows]

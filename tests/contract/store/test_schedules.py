@@ -1,0 +1,294 @@
+"""Schedules over every store: one run for each moment, in the commit that moves the schedule on."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import update
+
+from tests import rows, steps
+from turnmill.domain.content import Text
+from turnmill.domain.crons import Missed
+from turnmill.domain.errors import (
+    Conflict,
+    InvalidInput,
+    MoveRefused,
+    ScheduleNotFound,
+    SessionArchived,
+    SessionNotFound,
+)
+from turnmill.domain.ids import SessionId
+from turnmill.domain.states import Lane, SessionStatus
+from turnmill.new_ids import new_id
+from turnmill.store.database import Database
+from turnmill.store.nouns import schedules, sessions, turns
+from turnmill.store.records import TurnRecord
+from turnmill.store.schedule_records import NewSchedule, Schedule
+from turnmill.store.schema.schedule_tables import schedules as table
+from turnmill.store.upkeep.retention import archive_idle
+from turnmill_worker.process.scheduling import make_runs
+
+HOUR = timedelta(hours=1)
+pytestmark = pytest.mark.usefixtures("sound")
+
+
+def plan(**given: Any) -> NewSchedule:
+    values: dict[str, Any] = {
+        "id": new_id(),
+        "key": None,
+        "parts": (Text("Good morning."),),
+        "cron": "0 * * * *",
+        "at": None,
+        "timezone": "UTC",
+        "until": None,
+        "missed": Missed.ONCE,
+        "lane": Lane.INTERACTIVE,
+        "metadata": {"by": "plan"},
+        "max_attempts": None,
+        "max_cost_usd": None,
+    }
+    if "at" in given:
+        values["cron"] = None
+    return NewSchedule(**values | given)
+
+
+def create(store: Database, session: SessionId, **given: Any) -> Schedule:
+    with store.begin() as conn:
+        return schedules.create(conn, session, plan(**given))
+
+
+def get(store: Database, schedule: Schedule) -> Schedule:
+    with store.begin() as conn:
+        return schedules.get(conn, schedule.id)
+
+
+def set_back(store: Database, schedule: Schedule, *, hours: int) -> datetime:
+    """Let it have been due so many full hours ago, and return that moment."""
+    moment = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - hours * HOUR
+    with store.begin() as conn:
+        conn.execute(update(table).where(table.c.id == schedule.id).values(next_at=moment))
+    return moment
+
+
+def turns_of(store: Database, session: SessionId) -> Sequence[TurnRecord]:
+    with store.begin() as conn:
+        return turns.find(conn, session_id=session)[::-1]
+
+
+def test_a_run_is_an_ordinary_turn_with_the_key_of_its_moment(store: Database) -> None:
+    session = rows.start(store)
+    made = create(store, session, max_attempts=2, lane=Lane.BULK)
+    assert made.next_at is not None and made.next_at > datetime.now(UTC)
+    assert make_runs(store) == []
+    moment = set_back(store, made, hours=0)
+    (head,) = make_runs(store)
+    (turn,) = turns_of(store, session)
+    assert (head.turn_id, head.lane) == (turn.id, Lane.BULK)
+    assert turn.idempotency_key == f"schedule:{made.id}:{moment:%Y-%m-%dT%H:%M:%SZ}"
+    assert (turn.max_attempts, turn.metadata) == (2, {"by": "plan"})
+    now = get(store, made)
+    assert (now.runs, now.last_at, now.last_turn_id) == (1, moment, turn.id)
+    assert now.next_at == moment + HOUR
+    claim = steps.take_one(store, turn.id)
+    assert claim.messages[0].text == "Good morning."
+
+
+@pytest.mark.parametrize(
+    ("missed", "runs", "skipped"), [(Missed.SKIP, 0, 3), (Missed.ONCE, 1, 2), (Missed.ALL, 3, 0)]
+)
+def test_runs_that_were_missed_are_left_out_stood_for_or_made_up_for(
+    store: Database, missed: Missed, runs: int, skipped: int
+) -> None:
+    session = rows.start(store)
+    made = create(store, session, cron="0 0 1 1 *", missed=missed)
+    first = datetime(datetime.now(UTC).year - 2, 1, 1, tzinfo=UTC)
+    with store.begin() as conn:
+        conn.execute(update(table).where(table.c.id == made.id).values(next_at=first))
+    make_runs(store)
+    now = get(store, made)
+    assert (now.runs, now.skipped) == (runs, skipped)
+    assert len(turns_of(store, session)) == runs
+    assert now.next_at is not None and now.next_at > datetime.now(UTC)
+
+
+def test_whoever_looks_at_once_there_is_one_run_for_a_moment(store: Database) -> None:
+    session = rows.start(store)
+    made = [create(store, session, missed=Missed.ALL) for _ in range(3)]
+    for one in made:
+        set_back(store, one, hours=4)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: make_runs(store), range(16)))
+    make_runs(store)
+    keys = [turn.idempotency_key for turn in turns_of(store, session)]
+    assert len(keys) == len(set(keys)) == 15
+    assert {get(store, one).runs for one in made} == {5}
+
+
+def test_what_a_process_had_not_committed_is_done_by_the_next_one(store: Database) -> None:
+    session = rows.start(store)
+    made = create(store, session)
+    moment = set_back(store, made, hours=0)
+    with store.begin() as conn:
+        assert schedules.run(conn, made.id)
+        conn.rollback()
+    assert turns_of(store, session) == []
+    assert get(store, made).next_at == moment
+    make_runs(store)
+    assert len(turns_of(store, session)) == 1
+
+
+def test_a_message_for_later_is_sent_once_and_holds_nothing_up(store: Database) -> None:
+    session = rows.start(store)
+    made = create(store, session, at=datetime.now(UTC) + HOUR)
+    assert made.next_runs() == [made.at]
+    rows.run(store, rows.send(store, session))
+    set_back(store, made, hours=0)
+    make_runs(store)
+    make_runs(store)
+    now = get(store, made)
+    assert (now.runs, now.is_over, now.next_runs()) == (1, True, [])
+    assert len(turns_of(store, session)) == 2
+    with pytest.raises(MoveRefused), store.begin() as conn:
+        schedules.pause(conn, made.id)
+
+
+def test_until_is_the_last_moment(store: Database) -> None:
+    session = rows.start(store)
+    made = create(store, session, until=datetime.now(UTC) + 90 * timedelta(minutes=1))
+    moment = set_back(store, made, hours=0)
+    with store.begin() as conn:
+        conn.execute(update(table).where(table.c.id == made.id).values(until=moment))
+    make_runs(store)
+    assert (get(store, made).runs, get(store, made).is_over) == (1, True)
+    with pytest.raises(InvalidInput):
+        create(store, session, cron="0 0 1 1 *", until=datetime.now(UTC))
+
+
+def test_what_goes_by_while_it_is_paused_was_not_missed(store: Database) -> None:
+    session = rows.start(store)
+    made = create(store, session, missed=Missed.ALL)
+    set_back(store, made, hours=5)
+    with store.begin() as conn:
+        assert schedules.pause(conn, made.id).next_at is None
+    make_runs(store)
+    with store.begin() as conn:
+        again = schedules.resume(conn, made.id)
+    assert again.next_at is not None and again.next_at > datetime.now(UTC)
+    make_runs(store)
+    assert (turns_of(store, session), get(store, made).skipped) == ([], 0)
+
+
+def test_an_archived_session_lets_moments_go_by_and_says_why(store: Database) -> None:
+    session = rows.start(store)
+    made = create(store, session)
+    with store.begin() as conn:
+        sessions.archive(conn, session)
+    set_back(store, made, hours=0)
+    make_runs(store)
+    now = get(store, made)
+    assert (now.runs, now.skipped, now.error_code) == (0, 1, "session_archived")
+    rows.set_session(store, session, status=SessionStatus.ACTIVE, archived_at=None)
+    set_back(store, made, hours=0)
+    make_runs(store)
+    now = get(store, made)
+    assert (now.runs, now.error_code) == (1, None)
+    rows.set_session(store, session, status=SessionStatus.ARCHIVED)
+    with pytest.raises(SessionArchived):
+        create(store, session)
+
+
+def test_a_session_with_a_run_to_come_is_not_idle(store: Database) -> None:
+    planned, idle = rows.start(store), rows.start(store)
+    made = create(store, planned, at=datetime.now(UTC) + timedelta(days=90))
+    with store.begin() as conn:
+        for one in (planned, idle):
+            rows.age(conn, one, timedelta(days=40))
+        assert archive_idle(conn, default_ttl=timedelta(days=30)) == 1
+        assert sessions.get(conn, planned).status is SessionStatus.ACTIVE
+        schedules.remove(conn, made.id)
+        assert archive_idle(conn, default_ttl=timedelta(days=30)) == 1
+
+
+def test_one_that_cannot_be_read_is_in_nobodys_way(store: Database) -> None:
+    session = rows.start(store)
+    odd, sound = create(store, session), create(store, session)
+    for one in (odd, sound):
+        set_back(store, one, hours=0)
+    with store.begin() as conn:
+        conn.execute(update(table).where(table.c.id == odd.id).values(content=[{"type": "x"}]))
+    make_runs(store)
+    assert (get(store, sound).runs, get(store, odd).runs) == (1, 0)
+    assert get(store, odd).error_code == "unreadable_row"
+
+
+def test_a_key_stands_for_one_schedule_of_its_session(store: Database) -> None:
+    session, other = rows.start(store), rows.start(store)
+    made = create(store, session, key="daily")
+    assert create(store, session, key="daily").id == made.id
+    assert create(store, other, key="daily").id != made.id
+    with pytest.raises(Conflict):
+        create(store, session, key="daily", cron="1 * * * *")
+    with pytest.raises(Conflict):
+        create(store, session, key="daily", parts=(Text("Good night."),))
+
+
+def test_a_change_holds_from_the_next_run_on(store: Database) -> None:
+    session = rows.start(store)
+    made = create(store, session)
+    with store.begin() as conn:
+        changed = schedules.change(
+            conn, made.id, {"cron": "0 9 * * *", "timezone": "Asia/Kolkata", "parts": (Text("x"),)}
+        )
+    assert changed.next_at is not None and (changed.next_at.hour, changed.next_at.minute) == (3, 30)
+    assert changed.text == "x"
+    with pytest.raises(InvalidInput), store.begin() as conn:
+        schedules.change(conn, made.id, {"at": datetime.now(UTC), "cron": None})
+
+
+def test_a_schedule_goes_with_its_session(store: Database) -> None:
+    session = rows.start(store)
+    made = create(store, session)
+    with store.begin() as conn:
+        sessions.remove(conn, session)
+    with pytest.raises(ScheduleNotFound):
+        get(store, made)
+    with pytest.raises(SessionNotFound):
+        create(store, session)
+    with store.begin() as conn:
+        assert schedules.find(conn) == []
+
+
+def test_a_deleted_schedule_makes_no_runs_and_leaves_those_it_made(store: Database) -> None:
+    session = rows.start(store)
+    made = create(store, session)
+    set_back(store, made, hours=0)
+    make_runs(store)
+    with store.begin() as conn:
+        schedules.remove(conn, made.id)
+    assert len(turns_of(store, session)) == 1
+    with pytest.raises(ScheduleNotFound), store.begin() as conn:
+        schedules.remove(conn, UUID(int=0))
+
+
+def test_schedules_are_listed_newest_first_in_pages(store: Database) -> None:
+    session, other = rows.start(store), rows.start(store)
+    made = [create(store, session).id for _ in range(3)]
+    create(store, other)
+    with store.begin() as conn:
+        page = schedules.find(conn, session_id=session, limit=2)
+        rest = schedules.find(conn, session_id=session, after=page[-1].id, limit=2)
+    assert [one.id for one in (*page, *rest)] == made[::-1]
+
+
+def test_a_session_has_a_bound_of_schedules(
+    store: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schedules, "MOST_OF_A_SESSION", 2)
+    session = rows.start(store)
+    for _ in range(2):
+        create(store, session)
+    with pytest.raises(MoveRefused):
+        create(store, session)

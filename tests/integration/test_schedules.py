@@ -1,0 +1,100 @@
+"""Schedules among processes that are killed: no moment is run twice, and none is left out."""
+
+import random
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import func, select, update
+
+from tests import steps
+from turnmill import Client, Missed
+from turnmill.settings import Settings
+from turnmill.store.database import Database
+from turnmill.store.schema.schedule_tables import schedules
+from turnmill.store.schema.tables import turns
+from turnmill_worker.process.dispatcher import Dispatcher
+
+HOUR = timedelta(hours=1)
+
+
+def test_a_dispatcher_makes_the_runs_that_are_due(database_url: str) -> None:
+    told: list[object] = []
+    with Client(database_url=database_url) as client:
+        session = client.sessions.create(user_id="ada")
+        made = client.schedules.create(session, "Good morning.", cron="@hourly")
+        set_back(client._executor.database, hours=0)
+        store = Database(database_url)
+        dispatcher = Dispatcher(
+            store,
+            lease=timedelta(seconds=5),
+            tell=lambda news: told.extend(head.turn_id for head in news.heads),
+            on_cancel=lambda _: None,
+        )
+        dispatcher.tick()
+        dispatcher.tick()
+        (turn,) = client.turns.list(session=session)
+        assert told == [turn.id]
+        assert client.schedules.get(made).last_turn_id == turn.id
+        store.close()
+
+
+def test_one_process_makes_runs_by_itself() -> None:
+    with Client(settings=Settings(database_url="sqlite://")) as client:
+        session = client.sessions.create(user_id="ada")
+        soon = datetime.now(UTC) + timedelta(seconds=1)
+        client.schedules.create(session, "Good morning.", at=soon)
+        until = time.monotonic() + 20
+        while not (found := client.turns.list(session=session)):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        assert found[0].result(timeout=20).text
+
+
+def set_back(store: Database, *, hours: int) -> None:
+    moment = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - hours * HOUR
+    with store.begin() as conn:
+        conn.execute(update(schedules).values(next_at=moment))
+
+
+@pytest.mark.long
+def test_whoever_is_killed_each_moment_has_one_run(database_url: str) -> None:
+    wanted, hours = 8, 400
+    with Client(database_url=database_url) as client:
+        for n in range(wanted):
+            session = client.sessions.create(user_id=f"u{n}")
+            client.schedules.create(session, "hi", cron="0 * * * *", missed=Missed.ALL)
+        store = client._executor.database
+        set_back(store, hours=hours - 1)
+        chance, kills = random.Random(1), 0
+        until = time.monotonic() + 60
+        while behind(store):
+            assert time.monotonic() < until
+            kills += kill_some(database_url, chance)
+        assert kills >= 4
+        with store.begin() as conn:
+            keys = conn.scalars(select(turns.c.idempotency_key)).all()
+            runs = conn.scalar(select(func.sum(schedules.c.runs)))
+        assert len(keys) == len(set(keys)) == runs == wanted * hours
+        steps.assert_sound(store)
+
+
+def kill_some(url: str, chance: random.Random) -> int:
+    """Let two processes work for a moment, and kill them; return how many were killed."""
+    program = [sys.executable, "-m", "tests.integration.making_runs", url]
+    made = [subprocess.Popen(program, stdout=subprocess.PIPE) for _ in range(2)]
+    for one in made:
+        assert one.stdout is not None
+        assert one.stdout.readline()
+        time.sleep(chance.uniform(0.05, 0.4))  # the moment is what the test draws
+        one.kill()
+        one.communicate()
+    return len(made)
+
+
+def behind(store: Database) -> int:
+    with store.begin() as conn:
+        late = schedules.c.next_at <= datetime.now(UTC)
+        return conn.scalar(select(func.count()).where(late).select_from(schedules)) or 0
