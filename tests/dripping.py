@@ -90,7 +90,7 @@ class Dripping:
         self._background = asyncio.run_coroutine_threadsafe(run(), self.loop)
 
     async def _to_its_end(self, turn: Turn) -> None:
-        async with asyncio.timeout(300):
+        async with asyncio.timeout(1500):
             while (outcome := await run_turn(turn.id, self.deps)) is not None:
                 if getattr(outcome, "due_at", None) is None:
                     return

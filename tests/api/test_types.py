@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import turnmill
 
 ROOT = Path(turnmill.__file__).resolve().parents[2]
@@ -27,6 +29,7 @@ def mypy(*programs: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.long
 def test_a_type_checker_knows_every_option_and_finds_every_slip() -> None:
     misused = PROGRAMS / "misused.py"
     done = mypy(PROGRAMS / "every_option.py", misused)

@@ -172,5 +172,19 @@ def _batch(client: Client, database_url: str) -> None:
     )
 
 
+def ran(database_url: str, sessions: Sequence[UUID]) -> dict[UUID, list[str]]:
+    """Return what was said in each session, in the order in which it was answered."""
+    found: dict[UUID, list[str]] = {}
+    for session, said in run(
+        database_url,
+        "SELECT t.session_id, m.content -> 0 ->> 'text' FROM turnmill.turns t"
+        " JOIN turnmill.messages m ON m.turn_id = t.id AND m.role = 'user'"
+        " WHERE t.state = 'succeeded' AND t.session_id = ANY(%s) ORDER BY t.finished_at",
+        list(sessions),
+    ):
+        found.setdefault(session, []).append(said)
+    return found
+
+
 def ids(rows: Sequence[tuple[Any, ...]]) -> list[Any]:
     return [row[0] for row in rows]

@@ -113,19 +113,19 @@ def viewer_of(database_url: str, admin_url: str) -> str:
 @contextmanager
 def flower(
     *options: str,
-    database_url: str,
+    database_url: str = "",
     viewer_url: str,
     broker_url: str,
     log: Path,
     port: int = 0,
     **environ: str,
 ) -> Iterator[Visitor]:
-    """Run Flower until the end of the block."""
+    """Run Flower until the end of the block; without `database_url` it is a viewer, as in `up`."""
     port = port or ports.choose(0)
     given = (FLOWER_CONFIG, f"--port={port}", "--address=127.0.0.1", *options)
     env = {name: value for name, value in os.environ.items() if not name.startswith("TURNMILL_")}
     told = {
-        "TURNMILL_DATABASE_URL": database_url,
+        **({"TURNMILL_DATABASE_URL": database_url} if database_url else {}),
         "TURNMILL_VIEWER_URL": viewer_url,
         "TURNMILL_BROKER_URL": broker_url,
         "TURNMILL_FLOWER_AUTH": OPERATOR,
@@ -148,6 +148,32 @@ def flower(
         finally:
             process.send_signal(signal.SIGKILL)  # asked politely it can take seconds
             process.wait(timeout=10)
+
+
+@contextmanager
+def worker(database_url: str, broker_url: str, log: Path, *, slots: int = 50) -> Iterator[None]:
+    """Run a worker until the end of the block."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("TURNMILL_")}
+    told = {"TURNMILL_DATABASE_URL": database_url, "TURNMILL_BROKER_URL": broker_url}
+    name = f"--hostname={log.name}@%h"
+    argv = command_of("worker", f"--concurrency={slots}", name, app="turnmill_worker.app")
+    with log.open("wb") as output:
+        process = subprocess.Popen(argv, env={**env, **told}, stdout=output, stderr=output)
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=40)
+
+
+def memory_of(visitor: Visitor) -> float:
+    """Return how much memory Flower holds, in bytes."""
+    (line,) = [
+        line
+        for line in visitor.get("/metrics").text.splitlines()
+        if line.startswith("process_resident_memory_bytes ")
+    ]
+    return float(line.split()[1])
 
 
 def _listens(visitor: Visitor) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.flower.seeds import dead_letters, run
-from tests.flower.stage import Visitor, flower, viewer_of
+from tests.flower.stage import Visitor, flower, memory_of, viewer_of
 from turnmill import Client
 from turnmill.store.schema import migrate
 from turnmill_worker.stack import ports
@@ -127,15 +127,6 @@ def test_its_memory_is_flat_however_often_it_is_looked_at(
 def look_at_each(visitor: Visitor, turns: Sequence[object]) -> None:
     for turn in turns:
         assert visitor.get(f"/turnmill/turn/{turn}").status == 200
-
-
-def memory_of(visitor: Visitor) -> float:
-    (line,) = [
-        line
-        for line in visitor.get("/metrics").text.splitlines()
-        if line.startswith("process_resident_memory_bytes ")
-    ]
-    return float(line.split()[1])
 
 
 def _children(pid: int) -> list[int]:

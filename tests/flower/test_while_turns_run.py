@@ -1,29 +1,30 @@
 """Dead letters are retried from the tab while turns run: in order, once, and in nobody's way."""
 
-import os
-import signal
-import subprocess
+import logging
+import re
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from time import monotonic
-from uuid import UUID
 
 import psycopg
 import pytest
 
-from tests.flower.seeds import dead_letters, run
-from tests.flower.stage import Visitor
+from tests.conftest import fresh_database
+from tests.flower.seeds import dead_letters, ran, run
+from tests.flower.stage import Visitor, flower, memory_of, viewer_of, worker
 from turnmill import Client
-from turnmill_worker.stack.celery_parts import command_of
+from turnmill_worker.stack.celery_parts import FLOWER_BOUNDS
+from turnmill_worker.stack.postgres import EmbeddedPostgres
 from turnmill_worker.stack.process import wait_until
 from turnmill_worker.stack.valkey import EmbeddedValkey
+
+logger = logging.getLogger(__name__)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 SOON = timedelta(seconds=120)
+LONG = timedelta(seconds=300)
 #: For how long anybody waits for a lock of a row, in seconds.
 MOST_LOCKED = 0.1
 _LOCKED = """
@@ -32,18 +33,9 @@ FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_datab
 """
 
 
-@contextmanager
-def worker(database_url: str, broker_url: str, log: Path) -> Iterator[None]:
-    env = {name: value for name, value in os.environ.items() if not name.startswith("TURNMILL_")}
-    told = {"TURNMILL_DATABASE_URL": database_url, "TURNMILL_BROKER_URL": broker_url}
-    argv = command_of("worker", "--concurrency=50", app="turnmill_worker.app")
-    with log.open("wb") as output:
-        process = subprocess.Popen(argv, env={**env, **told}, stdout=output, stderr=output)
-        try:
-            yield
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(timeout=40)
+#: Turns after which Flower's bounded list of tasks is full, and all of them.
+WARM, ALL = 20_000, 100_000
+_COUNT = "SELECT count(*) FROM turnmill.turns WHERE finished_at IS NOT NULL"
 
 
 class Locks(threading.Thread):
@@ -95,13 +87,51 @@ def test_five_hundred_dead_letters_run_again_in_order_while_others_are_answered(
         assert wait_until(lambda: run(store_url, unfinished) == [(0,)], timeout=SOON)
     assert waited and locks.looks > 100
     assert locks.longest < MOST_LOCKED
-    ran: dict[UUID, list[str]] = {}
-    for session, said in run(
-        store_url,
-        "SELECT t.session_id, m.content -> 0 ->> 'text' FROM turnmill.turns t"
-        " JOIN turnmill.messages m ON m.turn_id = t.id AND m.role = 'user'"
-        " WHERE t.state = 'succeeded' AND t.session_id = ANY(%s) ORDER BY t.finished_at",
-        sessions,
+    assert ran(store_url, sessions) == {one: [f"line {n}" for n in range(10)] for one in sessions}
+
+
+@pytest.mark.timeout(1200)
+def test_its_memory_is_flat_over_a_hundred_thousand_turns(
+    postgres_server: EmbeddedPostgres,
+    migrated_template: str,
+    valkey_server: EmbeddedValkey,
+    tmp_path: Path,
+) -> None:
+    broker = valkey_server.url
+    with (
+        fresh_database(postgres_server, migrated_template) as url,
+        flower(
+            *FLOWER_BOUNDS,
+            viewer_url=viewer_of(url, postgres_server.url_of("postgres")),
+            broker_url=broker,
+            log=tmp_path / "flower",
+        ) as visitor,
+        worker(url, broker, tmp_path / "worker", slots=200),
+        Client(database_url=url, broker_url=broker) as client,
     ):
-        ran.setdefault(session, []).append(said)
-    assert ran == {one: [f"line {n}" for n in range(10)] for one in sessions}
+        sessions = [client.sessions.create(user_id="ada").id for _ in range(1000)]
+        held = []
+        for upto in range(WARM, ALL + 1, WARM):
+            for _ in range(WARM // 1000):
+                client.send_many([(one, "Hello") for one in sessions], lane="interactive")
+            assert wait_until(lambda upto=upto: is_told(visitor, url, upto), timeout=LONG)  # type: ignore[misc]
+            held.append(memory_of(visitor))
+            logger.info("%d turns: %.0f MB", upto, held[-1] / 1e6)
+        assert heard(visitor) > ALL // 2
+    assert max(held) < held[0] * 1.15, held
+
+
+def is_told(visitor: Visitor, store_url: str, turns: int) -> bool:
+    """Tell whether so many turns have ended, and the tab has been looked at meanwhile."""
+    assert visitor.get("/turnmill").status == visitor.get("/turnmill/api/overview").status == 200
+    return run(store_url, _COUNT) == [(turns,)]
+
+
+def heard(visitor: Visitor) -> float:
+    """Return how many tasks Flower was told of that succeeded."""
+    found = re.findall(
+        r'^flower_events_total\{.*type="task-succeeded".*\} (\S+)$',
+        visitor.get("/metrics").text,
+        re.MULTILINE,
+    )
+    return sum(map(float, found))

@@ -15,7 +15,7 @@ from turnmill.domain.streaming import STARTS, Place
 
 _READERS = 3
 _CUTS = 50
-_WITHIN = 300.0
+_WITHIN = 1500.0
 
 
 async def read(turn: AsyncTurn, dice: random.Random) -> list[StreamEvent]:

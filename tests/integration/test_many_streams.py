@@ -9,22 +9,22 @@ import pytest
 from tests.dripping import drip, dripping
 from turnmill import Client, Settings
 
-STREAMS = 150
 TOKENS = 400
 A_SECOND = 50
 PROGRAM = Path(__file__).with_name("reading_crowd.py")
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("streams", [150, 1000])
 def test_many_streams_of_fifty_tokens_a_second_are_read_whole_by_whoever_is_cut(
-    database_url: str, broker_url: str
+    database_url: str, broker_url: str, streams: int
 ) -> None:
     settings = Settings(database_url=database_url, broker_url=broker_url)
     with Client(settings=settings) as client, dripping(settings) as worker:
         metadata = drip(TOKENS, pause=1 / A_SECOND)
         turns = []
-        for n in range(STREAMS):
+        for n in range(streams):
             session = client.sessions.create(user_id=f"u{n}", provider="drip", model="drip")
             turns.append(client.send(session, "hello", stream=True, metadata=metadata))
         command = [sys.executable, str(PROGRAM), database_url, broker_url]
@@ -39,4 +39,4 @@ def test_many_streams_of_fifty_tokens_a_second_are_read_whole_by_whoever_is_cut(
             worker.run(*turns)
             *wrong, whole = readers.stdout.read().splitlines()
     assert wrong == []
-    assert whole == f"whole {3 * STREAMS}"
+    assert whole == f"whole {3 * streams}"

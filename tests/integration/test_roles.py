@@ -16,8 +16,12 @@ from tests import rows, stepping, steps
 from tests.conftest import fresh_database
 from turnmill import Client, Turn
 from turnmill.domain.errors import InvalidSetting, UnsupportedByStore
+from turnmill.domain.ids import TurnId
 from turnmill.domain.states import ToolCallState, TurnState
+from turnmill.new_ids import new_id
 from turnmill.store.database import Database
+from turnmill.store.nouns import turns
+from turnmill.store.nouns.wishes import grant_one
 from turnmill.store.schema import migrate
 from turnmill.store.schema.roles import Login, make_roles
 from turnmill_worker.process.dispatcher import Dispatcher
@@ -214,8 +218,87 @@ def test_who_may_ask_reaches_nothing_by_it(place: Place) -> None:
         )
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         place.run(RUNTIME, f"SELECT turnmill.ask_cancel('{OTHER}')")
-    settings = place.run(None, "SELECT proconfig FROM pg_proc WHERE proname LIKE 'ask\\_%'")
-    assert settings == [(["search_path=turnmill, pg_temp"],)] * 2
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        place.run(RUNTIME, f"SELECT turnmill.falls_back('{OTHER}')")
+    settings = place.run(
+        None,
+        "SELECT proconfig FROM pg_proc WHERE proname LIKE 'ask\\_%' OR proname = 'falls_back'",
+    )
+    assert settings == [(["search_path=turnmill, pg_temp"],)] * 3
+
+
+def test_what_is_asked_for_twice_is_done_once_whoever_was_quicker(place: Place) -> None:
+    place.make()
+    migrate.upgrade(place.url_as(OWNER))
+    place.make()
+    store = Database(place.url_as(RUNTIME))
+    session = rows.start(store)
+    first, second = (steps.send(store, session).turn_id for _ in range(2))
+    for one in (first, second):
+        steps.end(store, steps.take_one(store, one), TurnState.FAILED, error_code="x")
+    ask = f"SELECT turnmill.ask_retry('{first}')"
+    assert place.run(VIEWER, ask) == [(True,)]
+    with store.begin() as conn:  # somebody retries it by hand: a copy, since it was overtaken
+        turns.retry(conn, first, new_id=TurnId(new_id()))
+    with store.begin() as conn:
+        assert grant_one(conn, new_id=TurnId(new_id())) == []
+    assert place.run(None, "SELECT count(*) FROM turnmill.turns") == [(3,)]
+    assert place.run(VIEWER, ask) == [(False,)]  # it was run again
+    assert place.run(None, "SELECT count(*) FROM turnmill.wishes") == [(0,)]
+    store.close()
+
+
+def test_while_a_thousand_others_wait_nothing_more_is_noted(place: Place) -> None:
+    place.make()
+    migrate.upgrade(place.url_as(OWNER))
+    place.make()
+    store = Database(place.url_as(RUNTIME))
+    queued = steps.send(store, rows.start(store)).turn_id
+    ask = f"SELECT turnmill.ask_cancel('{queued}')"
+    place.run(
+        None,
+        "INSERT INTO turnmill.wishes (turn_id, verb)"
+        " SELECT gen_random_uuid(), 'cancel' FROM generate_series(1, 1000)",
+    )
+    assert place.run(VIEWER, ask) == [(None,)]
+    assert place.run(VIEWER, f"SELECT turnmill.ask_cancel('{OTHER}')") == [(False,)]
+    with store.begin() as conn:
+        assert grant_one(conn, new_id=TurnId(new_id())) == []  # of a turn that is gone
+    assert place.run(VIEWER, ask) == [(True,)]
+    store.close()
+
+
+def test_two_dispatchers_do_one_after_the_other_what_was_asked_for(place: Place) -> None:
+    place.make()
+    migrate.upgrade(place.url_as(OWNER))
+    place.make()
+    store = Database(place.url_as(RUNTIME))
+    session = rows.start(store)
+    said = [steps.send(store, session).turn_id for _ in range(3)]
+    for one in said:
+        steps.end(store, steps.take_one(store, one), TurnState.FAILED, error_code="x")
+        assert place.run(VIEWER, f"SELECT turnmill.ask_retry('{one}')") == [(True,)]
+    with store.begin() as conn, store.begin() as other:
+        assert grant_one(conn, new_id=TurnId(new_id())) is not None
+        assert grant_one(other, new_id=TurnId(new_id())) is None  # the first one is not done yet
+    for left in (True, True, False):
+        with store.begin() as conn:
+            assert (grant_one(conn, new_id=TurnId(new_id())) is not None) is left
+    again = "SELECT retry_of FROM turnmill.turns WHERE retry_of IS NOT NULL ORDER BY seq"
+    assert [one for (one,) in place.run(None, again)] == said
+    steps.assert_sound(store)
+    store.close()
+
+
+def test_a_viewer_learns_of_settings_only_whether_others_may_answer(place: Place) -> None:
+    place.make()
+    migrate.upgrade(place.url_as(OWNER))
+    place.make()
+    with Client(database_url=place.url_as(RUNTIME)) as client:
+        alone = client.sessions.create(user_id="ada")
+        helped = client.sessions.create(user_id="ada", fallback=["anthropic/claude"])
+    for session, told in ((alone.id, False), (helped.id, True), (OTHER, False)):
+        assert place.run(VIEWER, f"SELECT turnmill.falls_back('{session}')") == [(told,)]
 
 
 def call_tools(client: Client, store: Database, turn: Turn) -> None:

@@ -1,21 +1,26 @@
 """What operators look at agrees with what the store is, and acts are done once (Postgres)."""
 
+import random
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from threading import Event
 
 import pytest
 
-from tests import rows
+from tests import rows, steps
 from turnmill import wire
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import TurnState
 from turnmill.new_ids import new_id
-from turnmill.store.board import acts, spending
+from turnmill.store.board import acts, overview, spending, waiting
 from turnmill.store.board.acts import Meant, Verb
 from turnmill.store.board.looking import look
 from turnmill.store.database import Database
-from turnmill.store.nouns import usage
+from turnmill.store.nouns import turns, usage
+from turnmill.store.nouns.lanes import loads
+from turnmill.store.schema_name import execute
 from turnmill.store.upkeep import jobs
 
 SOON = timedelta(seconds=20)
@@ -73,8 +78,72 @@ def test_an_act_means_what_was_so_at_its_moment_and_does_each_turn_once(store: D
         assert acts.preview(conn, meant).turns == 1
     for turn, happens in ((first, True), (first, False), (later, False)):
         with store.begin() as conn:
-            done = acts.retry_once(conn, turn, new_id=TurnId(new_id()), upto=meant.upto)
+            done = turns.retry_once(conn, turn, new_id=TurnId(new_id()), upto=meant.upto)
         assert (done is not None) is happens
     rows.run(store, first, TurnState.DEAD)  # it died again, after the preview
     with store.begin() as conn:
-        assert acts.retry_once(conn, first, new_id=TurnId(new_id()), upto=meant.upto) is None
+        assert turns.retry_once(conn, first, new_id=TurnId(new_id()), upto=meant.upto) is None
+
+
+#: What the board says of a moment, and what plain SQL says of the same one.
+_COUNTED = {
+    "open": "finished_at IS NULL",
+    "running": "state = 'running'",
+    "dead": "state = 'dead'",
+    "failed": "state = 'failed'",
+}
+
+
+#: What becomes of a turn; None: it waits.
+ENDS = (
+    *(None, TurnState.RUNNING, TurnState.SUCCEEDED),
+    *(TurnState.DEAD, TurnState.FAILED, TurnState.RETRYING),
+)
+
+
+def test_numbers_are_those_of_the_store_at_any_moment_while_turns_run(store: Database) -> None:
+    over = Event()
+    with ThreadPoolExecutor(4) as pool:
+        busy = [pool.submit(keep_busy, store, over, seed) for seed in range(4)]
+        seen = [numbers(store) for _ in range(100)]
+        over.set()
+        assert sum(one.result(timeout=60) for one in busy) > 20
+    assert [told for told in seen if told[0] != told[1]] == []
+    assert len({tuple(told[0].items()) for told in seen}) > 10  # they moved meanwhile
+
+
+def keep_busy(store: Database, over: Event, seed: int) -> int:
+    """Send, run, fail and cancel turns until it is over; return how many."""
+    dice, count = random.Random(seed), 0
+    while not over.is_set():
+        count += 1
+        session = rows.start(store)
+        first, _ = (rows.send(store, session) for _ in range(2))
+        end = dice.choice(ENDS)
+        if end is TurnState.RUNNING:
+            steps.take_one(store, first)
+        elif end is not None:
+            rows.run(store, first, end)
+    return count
+
+
+def numbers(store: Database) -> tuple[dict[str, int], dict[str, int]]:
+    """Return what the board counts at a moment, and what SQL counts then."""
+    with look(store, within=SOON) as (conn, _):
+        lanes, groups = loads(conn), waiting.groups(conn)
+        ended = {one.state: one.turns for one in overview.ended(conn)}
+        board = {
+            "open": sum(one.turns for one in groups),
+            "running": sum(one.running for one in lanes),
+            "dead": ended.get("dead", 0),
+            "failed": ended.get("failed", 0),
+        }
+        held = sum(one.turns for one in overview.holders(conn))
+        waits = sum(one.due + one.later + one.running + one.behind for one in lanes)
+        assert (held, waits) == (board["running"], board["open"])
+        sql = "SELECT count(*) FROM turnmill.turns WHERE "
+        plain = {
+            name: int(execute(conn, sql + counted).scalar_one())
+            for name, counted in _COUNTED.items()
+        }
+    return board, plain

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult
+from sqlalchemy import Connection, CursorResult, Function, func
 
 #: What the tables and statements of the code say. SQLAlchemy's schema translation maps it.
 SCHEMA = "turnmill"
@@ -34,6 +34,13 @@ def execute(
     return conn.exec_driver_sql(
         named(conn, statement), None if parameters is None else dict(parameters)
     )
+
+
+def asked(conn: Connection, function: str, *values: Any) -> Function[Any]:
+    """Return the call of a function of ours, for a statement that SQLAlchemy renders."""
+    schema = getattr(func, _map_of(conn).get(SCHEMA) or SCHEMA)
+    found: Function[Any] = getattr(schema, function)(*values)
+    return found
 
 
 def named(conn: Connection, statement: str) -> str:

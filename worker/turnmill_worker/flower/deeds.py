@@ -51,6 +51,7 @@ class Deed:
     key: str
     act: Meant | Brake
     by: str  #: who asked for it
+    noted: bool = False  #: what is done of it is noted: a dispatcher does it
     began: datetime = field(default_factory=lambda: datetime.now(UTC))
     ended: datetime | None = None
     total: int = 0
@@ -96,7 +97,7 @@ class Deeds:
             return self._kept[key]
         if not self._make_room():
             return None
-        deed = Deed(key=key, act=act, by=by)
+        deed = Deed(key=key, act=act, by=by, noted=not self.can_brake)
         self._kept[key] = deed, self._worker.submit(self._do, deed)
         return self._kept[key]
 
@@ -189,7 +190,8 @@ def key_of(act: Meant | Brake) -> str:
 def _patiently(one: Callable[[], bool]) -> bool:
     """Do it, and again where another transaction was in the way or the store is away for a while.
 
-    That is no harm: what was done is not done twice.
+    So it is, too, where dispatchers have yet to see to what was asked for before. That is no harm:
+    what was done is not done twice.
     """
     for _ in range(_TRIES):
         try:
@@ -222,11 +224,12 @@ def _log(deed: Deed) -> None:
     act = deed.act
     what = f"{act.kind} {act.name!r}" if isinstance(act, Brake) else f"{deed.total} turns"
     logger.info(
-        "%s of %s by %r: %d done, %d were so already, %d refused%s",
+        "%s of %s by %r: %d %s, %d were so already, %d refused%s",
         act.verb,
         what,
         deed.by,
         deed.done,
+        "noted" if deed.noted else "done",
         deed.passed,
         deed.refused.total(),
         f"; broken off: {deed.error}" if deed.error else "",

@@ -12,22 +12,21 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
-from turnmill.domain.ids import SessionId, TurnId
-from turnmill.domain.states import FINAL, SessionStatus, TurnState, sources_of
-from turnmill.store.line.head import lock_sessions
+from turnmill.domain.errors import StoreFull
+from turnmill.domain.ids import TurnId
+from turnmill.domain.states import FINAL, SessionStatus
 from turnmill.store.nouns import turns as rows
-from turnmill.store.records import Accepted, Head
-from turnmill.store.schema.tables import UNFINISHED_SQL, sql_list, turns
+from turnmill.store.nouns.turns import RETRIED
+from turnmill.store.records import Head
+from turnmill.store.schema.tables import UNFINISHED_SQL, sql_list
 from turnmill.store.schema_name import execute
 
 #: Turns of one act; the same act again takes those that are left.
 MOST = 10_000
 #: Pairs of provider and model of a preview.
 _MOST_MODELS = 50
-
-_RETRIED = sources_of(TurnState.QUEUED) & FINAL
 
 
 class Verb(StrEnum):
@@ -98,7 +97,7 @@ _RETRIED_ALREADY = """
         WHERE r.session_id = t.session_id AND r.seq > t.seq AND r.retry_of = t.id)
 """
 _MEANT_BY = {
-    Verb.RETRY: f"t.state IN {sql_list(_RETRIED)} AND t.finished_at <= %(upto)s{_RETRIED_ALREADY}",
+    Verb.RETRY: f"t.state IN {sql_list(RETRIED)} AND t.finished_at <= %(upto)s{_RETRIED_ALREADY}",
     Verb.CANCEL: f"t.{UNFINISHED_SQL} AND t.created_at <= %(upto)s",
 }
 # By line and place in it: each session keeps its order.
@@ -146,23 +145,6 @@ def choose(conn: Connection, meant: Meant) -> list[TurnId]:
     return [TurnId(row.id) for row in found][:MOST]
 
 
-def retry_once(
-    conn: Connection, turn_id: TurnId, *, new_id: TurnId, upto: datetime
-) -> Accepted | None:
-    """Run a failed or dead turn again; None where that was done, or it ended after `upto`.
-
-    Raises what `turns.retry` raises, and TurnNotFound.
-    """
-    turn = rows.get(conn, turn_id)
-    lock_sessions(conn, [turn.session_id])
-    turn = rows.get(conn, turn_id)
-    if turn.state not in _RETRIED or turn.finished_at is None or turn.finished_at > upto:
-        return None
-    if _was_retried(conn, turn_id, turn.session_id):
-        return None
-    return rows.retry(conn, turn_id, new_id=new_id)
-
-
 def cancel_once(conn: Connection, turn_id: TurnId) -> list[Head] | None:
     """End the turn, or ask its worker to; None where it is final, or that was asked for.
 
@@ -177,15 +159,17 @@ def cancel_once(conn: Connection, turn_id: TurnId) -> list[Head] | None:
 def ask(conn: Connection, verb: Verb, turn_id: TurnId) -> bool:
     """Note, as a role that may only look, what a dispatcher is to do; False where it cannot be.
 
-    So it is where the turn does not allow it any more, or somebody has asked for it.
+    So it is where the turn does not allow it any more, or somebody has asked for it. Raises
+    StoreFull while a thousand others wait for a dispatcher.
     """
     asked = f"SELECT turnmill.ask_{verb.value}(%(turn)s::uuid)"
-    return bool(execute(conn, asked, {"turn": turn_id}).scalar())
-
-
-def _was_retried(conn: Connection, turn_id: TurnId, session_id: SessionId) -> bool:
-    copy = select(turns.c.id).where(turns.c.session_id == session_id, turns.c.retry_of == turn_id)
-    return conn.execute(copy.limit(1)).first() is not None
+    was_noted: bool | None = execute(conn, asked, {"turn": turn_id}).scalar()
+    if was_noted is None:
+        raise StoreFull(
+            "as much is asked for already as dispatchers are told at once",
+            hint="ask again in a second; where no worker runs, nobody sees to it",
+        )
+    return was_noted
 
 
 def _chosen(verb: Verb, *, order: str) -> str:

@@ -51,6 +51,9 @@ _SHOWN = {
 }
 _COLUMNS = tuple(_SHOWN[name] for name in TurnRecord.__dataclass_fields__)
 
+#: Final states that `retry` leads out of.
+RETRIED = sources_of(TurnState.QUEUED) & FINAL
+
 
 def get(conn: Connection, turn_id: TurnId) -> TurnRecord:
     """Return the turn as it stands, or raise TurnNotFound."""
@@ -184,7 +187,7 @@ def retry(conn: Connection, turn_id: TurnId, *, new_id: TurnId) -> Accepted:
     MoveRefused for any other state.
     """
     state, session_id = _lock(conn, turn_id)
-    if state not in sources_of(TurnState.QUEUED) & FINAL:
+    if state not in RETRIED:
         raise MoveRefused(
             f"a turn that is {state} cannot be retried", hint="only failed and dead turns can"
         )
@@ -205,6 +208,23 @@ def retry(conn: Connection, turn_id: TurnId, *, new_id: TurnId) -> Accepted:
     heads = queue_again(conn, turns.c.id == turn_id).heads
     announce = any(head.turn_id == turn_id for head in heads)
     return Accepted(turn_id=turn_id, session_id=session_id, created=False, announce=announce)
+
+
+def retry_once(
+    conn: Connection, turn_id: TurnId, *, new_id: TurnId, upto: datetime
+) -> Accepted | None:
+    """Run a failed or dead turn again; None where that was done, or it ended after `upto`.
+
+    Raises what `retry` raises.
+    """
+    state, session_id = _lock(conn, turn_id)
+    ended_at = conn.scalar(select(turns.c.finished_at).where(turns.c.id == turn_id))
+    if state not in RETRIED or ended_at is None or ended_at > upto:
+        return None
+    copies = select(turns.c.id).where(turns.c.session_id == session_id, turns.c.retry_of == turn_id)
+    if conn.execute(copies.limit(1)).first() is not None:
+        return None
+    return retry(conn, turn_id, new_id=new_id)
 
 
 def release_held(conn: Connection, turn_id: TurnId) -> list[Head]:

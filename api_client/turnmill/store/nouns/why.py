@@ -7,7 +7,7 @@ from enum import StrEnum
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, Text, cast, false, func, literal, select
+from sqlalchemy import ColumnElement, Connection, Text, cast, func, literal, select
 
 from turnmill.domain.errors import TurnNotFound
 from turnmill.domain.ids import SessionId, TurnId
@@ -25,6 +25,7 @@ from turnmill.store.nouns.load import MOST_COUNTED, Loads
 from turnmill.store.readable import read_one
 from turnmill.store.rules.claiming import LANE, PROVIDER
 from turnmill.store.schema.tables import attempts, pauses, sessions, turns
+from turnmill.store.schema_name import asked
 from turnmill.store.types import Timestamp, db_asof
 
 #: A turn that could run for longer than this should have been taken by a worker.
@@ -109,7 +110,7 @@ def why_each(
     """Return it for each of the turns that is there: one query, and one more for each lane.
 
     What comes before a turn in its lane is not counted, and nothing is estimated. A role that does
-    not see settings does not know either whether another target may answer.
+    not see settings asks a function whether another target may answer.
     """
     loads = Loads(conn)
     return {
@@ -142,7 +143,9 @@ def _rows(
     begun = select(func.max(attempts.c.started_at, type_=Timestamp)).where(
         attempts.c.turn_id == head.id
     )
-    falls_back = cast(s.settings, Text).like('%"fallback"%') if sees_settings else false()
+    falls_back: ColumnElement[Any] = cast(s.settings, Text).like('%"fallback"%')
+    if not sees_settings:
+        falls_back = asked(conn, "falls_back", s.id)
     query = (
         select(
             *(_OWN.id, _OWN.session_id, _OWN.seq, _OWN.state, _OWN.created_at, _OWN.finished_at),

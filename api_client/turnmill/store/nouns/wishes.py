@@ -6,21 +6,26 @@ from sqlalchemy import Connection, delete, select
 
 from turnmill.domain.errors import TurnmillError
 from turnmill.domain.ids import TurnId
-from turnmill.store.nouns.turns import cancel, retry
+from turnmill.store.nouns.turns import cancel, retry_once
 from turnmill.store.records import Head
 from turnmill.store.schema.tables import wishes
 
 
 def grant_one(conn: Connection, *, new_id: TurnId) -> Sequence[Head] | None:
-    """Do what was asked for longest, or nothing where the turn does not allow it any more.
+    """Do what was asked for longest, once, or nothing where the turn does not allow it any more.
 
-    Return the heads due now; None when nothing is asked for, or others see to all of it. In the
-    caller's transaction.
+    Return the heads due now; None when nothing is asked for, or another dispatcher sees to it. In
+    the caller's transaction.
     """
-    oldest = select(wishes.c.turn_id).order_by(wishes.c.at).limit(1)
-    one = oldest.with_for_update(skip_locked=True).scalar_subquery()
+    # One dispatcher at a time: two that each took one would commit them in any order, and turns of
+    # a session run again in the order in which they were said.
+    first = select(wishes.c.turn_id).order_by(wishes.c.at, wishes.c.turn_id).limit(1)
+    free = select(wishes.c.turn_id).where(wishes.c.turn_id == first.scalar_subquery())
+    one = free.with_for_update(skip_locked=True).scalar_subquery()
     found = conn.execute(
-        delete(wishes).where(wishes.c.turn_id == one).returning(wishes.c.turn_id, wishes.c.verb)
+        delete(wishes)
+        .where(wishes.c.turn_id == one)
+        .returning(wishes.c.turn_id, wishes.c.verb, wishes.c.at)
     ).first()
     if found is None:
         return None
@@ -29,7 +34,7 @@ def grant_one(conn: Connection, *, new_id: TurnId) -> Sequence[Head] | None:
         with conn.begin_nested():
             if found.verb == "cancel":
                 return cancel(conn, turn_id)[1]
-            retry(conn, turn_id, new_id=new_id)
+            retry_once(conn, turn_id, new_id=new_id, upto=found.at)
     except TurnmillError:  # it is gone, or ended otherwise meanwhile
         return []
     return []  # the look for what is due finds it

@@ -96,8 +96,9 @@ VIEWED: Mapping[str, Sequence[str]] = MappingProxyType(
     }
 )
 
-#: What the viewer may ask for: dispatchers do it, should the turn allow it.
-ASKED_BY_VIEWERS = ("ask_cancel", "ask_retry")
+#: What the viewer may ask for: dispatchers do it, should the turn allow it. And one bit of what it
+#: does not see.
+ASKED_BY_VIEWERS = ("ask_cancel", "ask_retry", "falls_back")
 
 _POWERS = ("SUPERUSER", "CREATEDB", "CREATEROLE", "REPLICATION", "BYPASSRLS")
 
