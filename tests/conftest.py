@@ -25,11 +25,16 @@ from pathlib import Path
 import psycopg
 import pytest
 import redis
+from hypothesis import HealthCheck, settings
 
 from tests.guard import forbid_network
 from turnmill_worker.stack.home import Home
 from turnmill_worker.stack.postgres import EmbeddedPostgres
 from turnmill_worker.stack.valkey import EmbeddedValkey
+
+# How long an example takes tells of the machine: several tests run on it at a time.
+settings.register_profile("turnmill", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("turnmill")
 
 forbid_network()
 

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import SessionStatus
@@ -20,10 +20,7 @@ from turnmill.verbs.intake import (
     Tools,
     Unchanged,
 )
-from turnmill.verbs.refs import SessionRef
-
-if TYPE_CHECKING:
-    from turnmill.verbs.templates import TemplateRef
+from turnmill.verbs.refs import SessionRef, TemplateRef
 
 
 class AsyncSessions:
@@ -56,7 +53,7 @@ class AsyncSessions:
         thread: str | None = None,
         prompt: Prompt | None = None,
         adopt: str | None = None,
-        template: "TemplateRef | None" = None,
+        template: TemplateRef | None = None,
         variables: Mapping[str, str | float] | None = None,
     ) -> SessionRecord:
         """Create a session, or get the one that `key` stands for.

@@ -40,7 +40,7 @@ class Citation:
 class Refusal:
     """Why a model does not answer, as far as its vendor tells."""
 
-    category: str = ""  #: the vendor's word for it, such as `cyber`
+    category: str = field(default="", repr=False)  #: the vendor's word for it, such as `cyber`
     explanation: str = field(default="", repr=False)  #: for people to read
 
 

@@ -4,7 +4,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import SessionStatus
@@ -21,10 +21,7 @@ from turnmill.verbs.intake import (
     Tools,
     Unchanged,
 )
-from turnmill.verbs.refs import SessionRef
-
-if TYPE_CHECKING:
-    from turnmill.verbs.templates import TemplateRef
+from turnmill.verbs.refs import SessionRef, TemplateRef
 
 
 class Sessions:
@@ -57,7 +54,7 @@ class Sessions:
         thread: str | None = None,
         prompt: Prompt | None = None,
         adopt: str | None = None,
-        template: "TemplateRef | None" = None,
+        template: TemplateRef | None = None,
         variables: Mapping[str, str | float] | None = None,
     ) -> SessionRecord:
         """Create a session, or get the one that `key` stands for.

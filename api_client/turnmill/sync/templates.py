@@ -12,7 +12,7 @@ from turnmill.store.records import SessionRecord
 from turnmill.store.template_records import TemplateDiff, TemplateRecord, TemplateSync
 from turnmill.verbs import template_files, templates
 from turnmill.verbs.intake import Fallback, Prompt, ResponseFormat, Tools
-from turnmill.verbs.templates import TemplateRef
+from turnmill.verbs.refs import TemplateRef
 
 
 class Templates:

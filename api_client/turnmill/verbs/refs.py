@@ -18,6 +18,7 @@ from turnmill.store.nouns import sessions as session_rows
 from turnmill.store.records import Accepted, NewTurn, SessionRecord
 from turnmill.store.refusals import translated
 from turnmill.store.schema_name import translate
+from turnmill.store.template_records import TemplateRecord
 from turnmill.verbs import intake
 from turnmill.verbs.backpressure import Backpressure
 
@@ -28,6 +29,8 @@ _HINT = "what `client.sessions.create` has returned, its id, or its key"
 
 #: A session as returned by the client, its id, or its key.
 SessionRef = SessionRecord | UUID | str
+#: A template as `client.templates` has returned it, its name, or `name@version`.
+TemplateRef = TemplateRecord | str
 
 
 def batch_named(batch: object) -> BatchId | str:

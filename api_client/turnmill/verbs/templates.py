@@ -30,9 +30,6 @@ from turnmill.store.template_records import (
 from turnmill.verbs import intake
 from turnmill.verbs.verb import Connection, Effect, Verb, single, transaction
 
-#: A template as `client.templates` has returned it, its name, or `name@version`.
-TemplateRef = TemplateRecord | str
-
 _MOST_VERSIONS = 10**9
 
 #: What a template may say.
