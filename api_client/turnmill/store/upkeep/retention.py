@@ -22,9 +22,10 @@ from turnmill.domain.idle import ARCHIVABLE
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import SessionStatus
 from turnmill.store.kept import give_up_all
-from turnmill.store.line.endings import remove_sessions
+from turnmill.store.deletion_records import Gone
 from turnmill.store.line.head import lock_sessions
 from turnmill.store.schema.schedule_tables import schedules
+from turnmill.store.line.removing import remove_sessions
 from turnmill.store.schema.tables import announcements, sessions
 from turnmill.store.types import db_after, db_asof_after, db_now
 
@@ -70,7 +71,7 @@ def purge_archived(conn: Connection, *, older_than: timedelta, limit: int = 50) 
         return 0
     mine = lock_sessions(conn, [SessionId(one) for one in found], wait=False)
     still = conn.scalars(select(sessions.c.id).where(sessions.c.id.in_(mine), over))
-    return remove_sessions(conn, [SessionId(one) for one in still])
+    return remove_sessions(conn, [SessionId(one) for one in still], how=Gone.PURGED)
 
 
 def purge_announcements(conn: Connection, *, older_than: timedelta, limit: int = 5000) -> int:
