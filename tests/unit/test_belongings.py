@@ -33,5 +33,5 @@ def test_content_is_in_no_column_that_a_viewer_reads() -> None:
 
 def test_what_is_content_is_found_by_its_turn() -> None:
     for one in _LISTED.values():
-        if one.content or one.is_content:
+        if one.content:
             assert one.turn is not None, one.table.name

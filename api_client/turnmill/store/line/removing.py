@@ -52,7 +52,9 @@ def hide_session(conn: Connection, session_id: SessionId) -> None:
 
     The caller's transaction holds its lock.
     """
-    conn.execute(insert_into(conn, tombstones).values(session_id=session_id, how=Gone.DELETED))
+    conn.execute(
+        insert_into(conn, tombstones).values(session_id=session_id, how=Gone.DELETED.value)
+    )
     conn.execute(
         update(sessions)
         .where(sessions.c.id == session_id)
@@ -63,6 +65,9 @@ def hide_session(conn: Connection, session_id: SessionId) -> None:
 def _bury(conn: Connection, session_ids: Collection[SessionId], *, how: Gone) -> None:
     """Write down what goes; a tombstone that stands since its session was hidden is completed."""
     rows, left = _counted(conn, session_ids), _left_behind(conn, session_ids)
+    if not rows:
+        return
+    now = conn.scalars(select(db_now())).one()
     statement = insert_into(conn, tombstones)
     said = statement.excluded
     complete = {name: said[name] for name in ("removed_at", "rows", "left_behind")}
@@ -72,7 +77,7 @@ def _bury(conn: Connection, session_ids: Collection[SessionId], *, how: Gone) ->
             {
                 "session_id": one,
                 "how": how.value,
-                "removed_at": conn.scalar(select(db_now())),
+                "removed_at": now,
                 "rows": rows[one],
                 "left_behind": left.get(one, []),
             }

@@ -56,9 +56,7 @@ class Belonging:
     which: ColumnElement[bool] | None = None  #: where only some of the rows are sessions'
     by_text: bool = False  #: `session` holds the id as a text
     #: Columns that hold what was said: what they are without it. Emptied with the turn's content.
-    content: Mapping[str, Any] = field(default_factory=dict)
-    #: Rows go, and not only columns, when the content of their turn does.
-    is_content: bool = False
+    content: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def of_sessions(self, session_ids: Collection[SessionId]) -> ColumnElement[bool]:
         """Return which rows are of these sessions."""
@@ -125,9 +123,7 @@ BELONGINGS: tuple[Belonging, ...] = (
     Belonging(table=events, goes=Goes.LATER, session=events.c.session_id),
     Belonging(table=charges, goes=Goes.LATER, turn=charges.c.turn_id),
     Belonging(table=turns, goes=Goes.BY_KEY, session=turns.c.session_id),
-    Belonging(
-        table=sessions, goes=Goes.BY_NAME, session=sessions.c.id, user=sessions.c.user_id
-    ),
+    Belonging(table=sessions, goes=Goes.BY_NAME, session=sessions.c.id, user=sessions.c.user_id),
     Belonging(table=tombstones, goes=Goes.LATER, session=tombstones.c.session_id),
     Belonging(table=user_retention, goes=Goes.WITH_USER, user=user_retention.c.user_id),
 )

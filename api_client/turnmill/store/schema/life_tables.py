@@ -3,6 +3,7 @@
 from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Table, Text, Uuid, text
 
 from turnmill.store.schema.schedule_tables import metadata as metadata  # whole with these only
+from turnmill.store.schema.tables import sessions
 from turnmill.store.types import Json, Timestamp, db_now
 
 # A session that was deleted or purged: ids and figures. It says what became of its rows, and is
@@ -19,6 +20,14 @@ tombstones = Table(
     CheckConstraint("how IN ('deleted', 'purged')", name="how_known"),
 )
 Index("ix_tombstones_at", tombstones.c.at)
+
+# Sessions that say themselves for how long: mostly none.
+Index(
+    "ix_sessions_content_seconds",
+    sessions.c.content_seconds,
+    postgresql_where=text("content_seconds IS NOT NULL"),
+    sqlite_where=text("content_seconds IS NOT NULL"),
+)
 
 # For how long content of a user's sessions is kept, where it is not as everybody's.
 user_retention = Table(

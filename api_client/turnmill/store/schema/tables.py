@@ -89,9 +89,9 @@ sessions = Table(
     Column("max_attempts", Integer, nullable=False, server_default="5"),
     Column("idle_seconds", BigInteger),
     Column("version", BigInteger, nullable=False, server_default="1"),  # one more with each update
-    # For how long what was said is kept; NULL: as its user's. No content is older than from
-    # `content_from` on (NULL: from `created_at`), and none of what ended up to `content_gone_until`
-    # is left.
+    Column("forked_from", Uuid),  # the session whose history it began with; NULL: none
+    # For how long what was said is kept; NULL: as its user's. Nothing that is left ended before
+    # `content_from` (NULL: `created_at`); nothing is left of what ended by `content_gone_until`.
     Column("content_seconds", BigInteger),
     Column("content_from", Timestamp),
     Column("content_gone_until", Timestamp),

@@ -10,15 +10,25 @@ down_revision = "0021"
 phase = "pre"
 serves = "0007"
 
+_KEPT = sa.text("content_seconds IS NOT NULL")
+
 
 def upgrade() -> None:
     """Apply; code of before goes on: it keeps all content, and deletes without a tombstone."""
     op.add_column(
         "sessions", sa.Column("version", sa.BigInteger(), nullable=False, server_default="1")
     )
+    op.add_column("sessions", sa.Column("forked_from", sa.Uuid(), nullable=True))
     op.add_column("sessions", sa.Column("content_seconds", sa.BigInteger(), nullable=True))
     op.add_column("sessions", sa.Column("content_from", Timestamp(), nullable=True))
     op.add_column("sessions", sa.Column("content_gone_until", Timestamp(), nullable=True))
+    op.create_index(
+        "ix_sessions_content_seconds",
+        "sessions",
+        ["content_seconds"],
+        postgresql_where=_KEPT,
+        sqlite_where=_KEPT,
+    )
     op.create_table(
         "tombstones",
         sa.Column("session_id", sa.Uuid(), nullable=False),
@@ -28,9 +38,7 @@ def upgrade() -> None:
         sa.Column("rows", Json, nullable=False, server_default=sa.text("'{}'")),
         sa.Column("left_behind", Json, nullable=False, server_default=sa.text("'[]'")),
         sa.PrimaryKeyConstraint("session_id", name="pk_tombstones"),
-        sa.CheckConstraint(
-            "how IN ('deleted', 'purged')", name=op.f("ck_tombstones_how_known")
-        ),
+        sa.CheckConstraint("how IN ('deleted', 'purged')", name=op.f("ck_tombstones_how_known")),
     )
     op.create_index("ix_tombstones_at", "tombstones", ["at"])
     op.create_table(
@@ -39,9 +47,7 @@ def upgrade() -> None:
         sa.Column("content_seconds", sa.BigInteger(), nullable=False),
         sa.Column("set_at", Timestamp(), nullable=False, server_default=db_now()),
         sa.PrimaryKeyConstraint("user_id", name="pk_user_retention"),
-        sa.CheckConstraint(
-            "content_seconds > 0", name=op.f("ck_user_retention_content_is_kept")
-        ),
+        sa.CheckConstraint("content_seconds > 0", name=op.f("ck_user_retention_content_is_kept")),
     )
 
 
@@ -50,5 +56,6 @@ def downgrade() -> None:
     op.drop_table("user_retention")
     op.drop_index("ix_tombstones_at", "tombstones")
     op.drop_table("tombstones")
-    for name in ("content_gone_until", "content_from", "content_seconds", "version"):
+    op.drop_index("ix_sessions_content_seconds", table_name="sessions")
+    for name in ("content_gone_until", "content_from", "content_seconds", "forked_from", "version"):
         op.drop_column("sessions", name)
