@@ -125,7 +125,7 @@ if TYPE_CHECKING:
     from turnmill.settings import Profile, Settings
     from turnmill.store.budget_records import Budget
     from turnmill.store.compaction_records import CompactionRecord
-    from turnmill.store.deletion_records import DeletionReport, Gone, Impossible, Pending
+    from turnmill.store.deletion_records import DeletionReport
     from turnmill.store.file_records import Attachment
     from turnmill.store.kept import Keeping
     from turnmill.store.line.pauses import Pauses
@@ -224,11 +224,9 @@ __all__ = [
     "FilesQuotaExceeded",
     "FilesUnavailable",
     "FinishReason",
-    "Gone",
     "HistoryRefused",
     "IdempotencyConflict",
     "Image",
-    "Impossible",
     "InvalidBatchFile",
     "InvalidBill",
     "InvalidInput",
@@ -261,7 +259,6 @@ __all__ = [
     "PaidCall",
     "Part",
     "Pauses",
-    "Pending",
     "Profile",
     "ProviderError",
     "ProviderUnknown",
@@ -275,10 +272,10 @@ __all__ = [
     "Reply",
     "Report",
     "Repricing",
+    "Running",
     "Schedule",
     "ScheduleNotFound",
     "Schedules",
-    "Running",
     "SchemaOutOfDate",
     "SessionArchived",
     "SessionBusy",
@@ -386,9 +383,6 @@ _LAZY = {
     "EventReader": "turnmill.store.nouns.events",
     "Events": "turnmill.sync.events",
     "DeletionReport": "turnmill.store.deletion_records",
-    "Gone": "turnmill.store.deletion_records",
-    "Impossible": "turnmill.store.deletion_records",
-    "Pending": "turnmill.store.deletion_records",
     "Keeping": "turnmill.store.kept",
     "Cause": "turnmill.store.nouns.why",
     "LaneLoad": "turnmill.store.nouns.lanes",

@@ -174,8 +174,6 @@ def _facts(session: SessionRecord) -> Iterator[tuple[str, object]]:
     yield "active", relative(session.last_active_at, now=now)
     if session.idle_ttl is not None:
         yield "archived", f"after {duration(session.idle_ttl)} without a message"
-    if session.forked_from is not None:
-        yield "forked", f"from {session.forked_from}"
     yield from _content_of(session)
     done = f"{session.turns_succeeded} replies, {session.turns_failed} failed"
     yield "turns", f"{done}, {session.unfinished} unfinished"
@@ -187,6 +185,8 @@ def _facts(session: SessionRecord) -> Iterator[tuple[str, object]]:
 
 
 def _content_of(session: SessionRecord) -> Iterator[tuple[str, object]]:
+    if session.forked_from is not None:
+        yield "forked", f"from {session.forked_from}"
     if session.keep_content is not None:
         yield "content", f"goes {duration(session.keep_content)} after its turn has ended"
     if session.content_gone_until is not None:

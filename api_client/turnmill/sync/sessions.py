@@ -4,14 +4,14 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from turnmill.domain.arguments import wait_seconds
 from turnmill.domain.content import Message
 from turnmill.domain.errors import TurnTimeout
 from turnmill.domain.ids import SessionId
-from turnmill.domain.states import OnAmbiguous, OnFailure, Running, SessionStatus
+from turnmill.domain.states import Running, SessionStatus
 from turnmill.executor.thread import Executor, knowing
 from turnmill.listening.thread import happens
 from turnmill.listening.watchlist import Deadline
@@ -33,11 +33,11 @@ from turnmill.verbs.lifecycle import Tried
 from turnmill.verbs.refs import SessionRef
 from turnmill.verbs.verb import Verb
 
-#: A turn that stood in the way is looked at again after so long, whoever told nothing.
-_LOOK_SECONDS = 0.5
-
 if TYPE_CHECKING:
     from turnmill.verbs.templates import TemplateRef
+
+#: A turn that stood in the way is looked at again after so long, whoever told nothing.
+_LOOK_SECONDS = 0.5
 
 
 class Sessions:
@@ -70,6 +70,8 @@ class Sessions:
         thread: str | None = None,
         prompt: Prompt | None = None,
         adopt: str | None = None,
+        template: "TemplateRef | None" = None,
+        variables: Mapping[str, str | float] | None = None,
         keep_content: timedelta | None = None,
         history: History | None = None,
     ) -> SessionRecord:
@@ -106,12 +108,12 @@ class Sessions:
           unless it is said here; settings and metadata are put into its own. The session keeps what
           it is made with, whatever becomes of the template.
         - `variables`: what stands in the places of the template's texts.
-
         - `keep_content`: what was said goes so long after its turn has ended; figures stay. None:
           as its user's, or else everybody's.
         - `history`: what was said elsewhere, up to a reply: messages as OpenAI, Anthropic or
           ShareGPT write them, or `Message`s. It stands in the session as turns that have succeeded,
-          and were sent to nobody. Of a session that the key finds, nothing is added.
+          and were sent to nobody, in the place of a template's opening messages. Of a session that
+          the key finds, nothing is added.
 
         All from `tools` to `prompt` stand in `settings`, where they may be given as well.
 
@@ -125,32 +127,44 @@ class Sessions:
             system_prompt, turns = lifecycle.begun_with(
                 history, system_prompt, max_text_bytes=limits.max_text_bytes
             )
-        new = intake.new_session(
-            user_id=user_id,
-            provider=provider,
-            model=model,
-            key=key,
-            system_prompt=system_prompt,
-            settings=settings,
-            metadata=metadata,
-            on_failure=on_failure,
-            on_ambiguous=on_ambiguous,
-            max_attempts=max_attempts,
-            idle_ttl=idle_ttl,
-            tools=tools,
-            max_tool_rounds=max_tool_rounds,
-            response_format=response_format,
-            on_context_full=on_context_full,
-            fallback=fallback,
-            thread=thread,
-            prompt=prompt,
-            adopt=adopt,
-            keep_content=keep_content,
-            max_text_bytes=limits.max_text_bytes,
-        )
-        verb = sessions.create(
-            new, self._executor.backpressure, max_cost_usd=max_cost_usd, history=turns
-        )
+        given: dict[str, Any] = {
+            "user_id": user_id,
+            "provider": provider,
+            "model": model,
+            "key": key,
+            "system_prompt": system_prompt,
+            "settings": settings,
+            "metadata": metadata,
+            "on_failure": on_failure,
+            "on_ambiguous": on_ambiguous,
+            "max_attempts": max_attempts,
+            "idle_ttl": idle_ttl,
+            "tools": tools,
+            "max_tool_rounds": max_tool_rounds,
+            "response_format": response_format,
+            "on_context_full": on_context_full,
+            "fallback": fallback,
+            "thread": thread,
+            "prompt": prompt,
+            "adopt": adopt,
+            "keep_content": keep_content,
+            "max_text_bytes": limits.max_text_bytes,
+        }
+        backpressure = self._executor.backpressure
+        if template is not None or variables is not None:
+            from turnmill.verbs import templated  # noqa: PLC0415  many use none
+
+            made = templated.create(
+                template,
+                variables,
+                given,
+                backpressure,
+                max_cost_usd=max_cost_usd,
+                history=turns,
+            )
+            return self._executor.run(made)
+        new = intake.new_session(**given)
+        verb = sessions.create(new, backpressure, max_cost_usd=max_cost_usd, history=turns)
         return self._executor.run(verb)
 
     def get(self, session: SessionRef) -> SessionRecord:

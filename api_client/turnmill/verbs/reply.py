@@ -11,8 +11,8 @@ from sqlalchemy import Connection
 
 from turnmill.domain.content import Audio, Part, text_of
 from turnmill.domain.errors import (
-    InvalidInput,
     ContentGone,
+    InvalidInput,
     NoReply,
     TurnCancelled,
     TurnDead,
