@@ -11,9 +11,10 @@ from turnmill.store.upkeep import jobs
 #: A job ends after so many chunks: what is left is done in the next slot.
 MOST_CHUNKS = 200
 
-#: Who rests does so for as long as a chunk took, within these bounds: turns come first.
-_SHORTEST_REST = 0.01
-_LONGEST_REST = 1.0
+#: Who rests does so for three times as long as a chunk took, within these bounds: turns come first.
+_RESTS = 3
+_SHORTEST_REST = 0.02
+_LONGEST_REST = 2.0
 
 
 class Chunks:
@@ -53,8 +54,8 @@ class Chunks:
                 break
             calls += 1
             if ends is not None:
-                took = time.monotonic() - began
-                time.sleep(min(max(took, _SHORTEST_REST), _LONGEST_REST))
+                rest = _RESTS * (time.monotonic() - began)
+                time.sleep(min(max(rest, _SHORTEST_REST), _LONGEST_REST))
         return total
 
     def note(self, conn: Any, what: str, count: int) -> None:

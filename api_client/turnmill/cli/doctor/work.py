@@ -211,8 +211,9 @@ def check_schedule(examination: Examination) -> Findings:
 def _overdue(
     lines: Mapping[str, Any], starts: Mapping[str, datetime], first: datetime | None
 ) -> list[str]:
-    """Return the jobs that should have begun since they last did, or since there is anything."""
-    since = {name: starts.get(line["task"], first) for name, line in lines.items()}
+    """Return the jobs that should have begun since they last did, or since any of them did."""
+    known = min(starts.values(), default=first)  # none: since there is anything to do
+    since = {name: starts.get(line["task"], known) for name, line in lines.items()}
     return [
         name
         for name, at in since.items()
