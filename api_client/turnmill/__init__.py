@@ -23,6 +23,7 @@ from turnmill.domain.errors import (
     CannotAdopt,
     ConfigurationError,
     Conflict,
+    ContentGone,
     ContextFull,
     FilesQuotaExceeded,
     FilesUnavailable,
@@ -76,6 +77,7 @@ from turnmill.domain.errors import (
     Unstorable,
     UnsupportedByStore,
     UnsupportedPart,
+    VersionConflict,
     WrongIsolation,
 )
 from turnmill.domain.states import (
@@ -84,6 +86,7 @@ from turnmill.domain.states import (
     Lane,
     OnAmbiguous,
     OnFailure,
+    Running,
     SessionStatus,
     ToolCallState,
     TurnState,
@@ -122,6 +125,7 @@ if TYPE_CHECKING:
     from turnmill.settings import Profile, Settings
     from turnmill.store.budget_records import Budget
     from turnmill.store.compaction_records import CompactionRecord
+    from turnmill.store.deletion_records import DeletionReport
     from turnmill.store.file_records import Attachment
     from turnmill.store.kept import Keeping
     from turnmill.store.line.pauses import Pauses
@@ -208,7 +212,9 @@ __all__ = [
     "Compared",
     "ConfigurationError",
     "Conflict",
+    "ContentGone",
     "ContextFull",
+    "DeletionReport",
     "Effects",
     "Event",
     "EventKind",
@@ -266,6 +272,7 @@ __all__ = [
     "Reply",
     "Report",
     "Repricing",
+    "Running",
     "Schedule",
     "ScheduleNotFound",
     "Schedules",
@@ -324,6 +331,7 @@ __all__ = [
     "UnsupportedByStore",
     "UnsupportedPart",
     "UsageRow",
+    "VersionConflict",
     "Why",
     "WrongIsolation",
     "tool",
@@ -374,6 +382,7 @@ _LAZY = {
     "Event": "turnmill.store.nouns.events",
     "EventReader": "turnmill.store.nouns.events",
     "Events": "turnmill.sync.events",
+    "DeletionReport": "turnmill.store.deletion_records",
     "Keeping": "turnmill.store.kept",
     "Cause": "turnmill.store.nouns.why",
     "LaneLoad": "turnmill.store.nouns.lanes",

@@ -16,7 +16,7 @@ from sqlalchemy import insert
 
 from tests import rows, stepping, steps
 from tests.acceptance.examining import Place, examined, wrong
-from turnmill import __version__
+from turnmill import __version__, wire
 from turnmill.domain.states import Lane, ToolCallState, TurnState
 from turnmill.store.database import Database
 from turnmill.store.line.pauses import LANE, PROVIDER, pause
@@ -25,6 +25,7 @@ from turnmill.store.nouns.accounts import ACCOUNT, AccountKey, close
 from turnmill.store.schema.revision import HEAD
 from turnmill.store.schema.tables import job_runs
 from turnmill.wire import ABOUT
+from turnmill_worker.celery.schedule import SCHEDULE
 
 AGO = timedelta(hours=3)
 LIKE_US = {
@@ -142,6 +143,16 @@ def failing_job(store: Database) -> None:
         job_begun(store, ago=ago, result={"error_code": "store_full"})
 
 
+def one_overdue(store: Database) -> None:
+    """Let all jobs have begun a minute ago, but for one."""
+    for entry in SCHEDULE.values():
+        ago = timedelta(days=1) if entry.task == wire.PURGE else timedelta(minutes=1)
+        at = datetime.now(UTC) - ago
+        row = {"name": entry.task, "slot": at, "started_at": at, "finished_at": at}
+        with store.begin() as conn:
+            conn.execute(insert(job_runs).values(row))
+
+
 def never_begun(store: Database) -> None:
     rows.set_session(store, rows.start(store), created_at=datetime.now(UTC) - AGO)
 
@@ -184,6 +195,7 @@ WORK: Mapping[str, tuple[Callable[[Database], None], str, str, str, int]] = {
         "turnmill beat",
         15,
     ),
+    "one overdue": (one_overdue, "schedule", "job_overdue", "turnmill upkeep run purge", 15),
     "never begun": (never_begun, "schedule", "jobs_overdue", "turnmill beat", 15),
     "failing": (failing_job, "schedule", "job_failing", "log", 15),
     "no key at the worker": (

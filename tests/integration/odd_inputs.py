@@ -284,6 +284,38 @@ VERBS: Mapping[str, Verb] = {
     "schedules.list(after)": Verb(lambda at, value: at.client.schedules.list(after=value)),
     "sessions.get": Verb(lambda at, value: at.client.sessions.get(value)),
     "sessions.archive": Verb(lambda at, value: at.client.sessions.archive(value)),
+    "sessions.restore": Verb(lambda at, value: at.client.sessions.restore(value)),
+    "sessions.fork": Verb(lambda at, value: at.client.sessions.fork(value)),
+    "sessions.fork(at)": Verb(lambda at, value: at.client.sessions.fork(at.session, at=value)),
+    "sessions.fork(key)": Verb(lambda at, value: at.client.sessions.fork(at.session, key=value)),
+    "sessions.archive(running)": Verb(
+        lambda at, value: at.client.sessions.archive(at.session, running=value)
+    ),
+    "sessions.move(model)": Verb(
+        lambda at, value: at.client.sessions.move(at.session, model=value, running="cancel")
+    ),
+    "sessions.create(history)": Verb(
+        lambda at, value: at.client.sessions.create(user_id="eve", history=value)
+    ),
+    "sessions.create(history of one)": Verb(
+        lambda at, value: at.client.sessions.create(user_id="eve", history=[value])
+    ),
+    "sessions.create(history said)": Verb(
+        lambda at, value: at.client.sessions.create(
+            user_id="eve",
+            history=[{"role": "user", "content": value}, {"role": "assistant", "content": "x"}],
+        )
+    ),
+    "sessions.update(if_version)": Verb(
+        lambda at, value: at.client.sessions.update(at.session, model="mock", if_version=value)
+    ),
+    "sessions.deletion": Verb(lambda at, value: at.client.sessions.deletion(value)),
+    "sessions.keep_content(user)": Verb(
+        lambda at, value: at.client.sessions.keep_content(value, None)
+    ),
+    "sessions.keep_content(keep)": Verb(
+        lambda at, value: at.client.sessions.keep_content("eve", value)
+    ),
     "sessions.history": Verb(lambda at, value: list(at.client.sessions.history(value))),
     **{
         f"sessions.list({name})": _given(lambda at: at.client.sessions.list, name)

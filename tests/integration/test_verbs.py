@@ -105,6 +105,26 @@ VERBS: dict[str, Callable[[Client, Path], object]] = {
     "Sessions.update tools": lambda c, _: c.sessions.update("s", tools=["weather"]),
     "Sessions.update fallback": lambda c, _: c.sessions.update("s", fallback=["mock/large"]),
     "Sessions.archive": lambda c, _: c.sessions.archive(c.sessions.create(user_id="ada")),
+    "Sessions.archive waiting": lambda c, _: c.sessions.archive(
+        c.sessions.create(user_id="ada"), running="wait", timeout=1
+    ),
+    "Sessions.restore": lambda c, _: c.sessions.restore(
+        c.sessions.archive(c.sessions.create(user_id="ada"))
+    ),
+    "Sessions.fork": lambda c, _: c.sessions.fork("s", key="other"),
+    "Sessions.move": lambda c, _: c.sessions.move(
+        c.sessions.create(user_id="ada"), model="large", if_version=1
+    ),
+    "Sessions.create history": lambda c, _: c.sessions.create(
+        user_id="ada",
+        history=[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}],
+        keep_content=timedelta(days=1),
+    ),
+    "Sessions.deletion": lambda c, _: c.sessions.deletion(
+        c.sessions.delete(c.sessions.create(user_id="ada"), running="cancel").session_id
+    ),
+    "Sessions.keep_content": lambda c, _: c.sessions.keep_content("ada", timedelta(days=1)),
+    "Sessions.content_kept": lambda c, _: c.sessions.content_kept("ada"),
     "Sessions.pause": lambda c, _: c.sessions.pause("s"),
     "Sessions.resume": lambda c, _: c.sessions.resume("s"),
     "Sessions.delete": lambda c, _: c.sessions.delete(c.sessions.create(user_id="ada")),

@@ -45,6 +45,7 @@ def made(kind: type[TurnmillError]) -> TurnmillError:
         "kept": ("resp_1",),
         "answered": True,
         "of_account": True,
+        "version": 7,
     }
     _first, *wanted = inspect.signature(kind).parameters
     return kind("the_message", **{name: given[name] for name in wanted})

@@ -48,7 +48,7 @@ SHOWN = frozenset(
         *("code", "remedy", "reason", "sqlstate", "setting", "safe", "hosts", "socket", "username"),
         *("version", "revision", "lacks", "lanes", "newest_code", "priced_by"),
         *("account", "line", "owner", "places", "more"),
-        *("tags", "timezone", "digest", "fetch_from", "scheme"),
+        *("tags", "timezone", "digest", "fetch_from", "scheme", "rows", "turn", "why"),
         *("lane", "keyless", "verb", "by", "refused", "error", "title", "detail"),
         *("reply_as", "asks", "media_types", "voices", "part"),
         *("ca_certs", "certfile", "keyfile", "virtual_host", "master_name", "sentinel_username"),

@@ -39,6 +39,7 @@ COMMANDS = {
     "queue": "Look at lanes, pause and resume them.",
     "limits": "Limit how much providers are asked.",
     "accounts": "Show what nobody calls at the moment, and open it.",
+    "upkeep": "List the jobs of the schedule, and run one.",
     "analytics": "Report usage and cost.",
     "budget": "Bound what turns cost.",
 }

@@ -29,6 +29,8 @@ MOST_ATTEMPTS = 100
 STATEMENT_BYTES = 32_000_000
 #: Of one page of a listing.
 MOST_ROWS = 10_000
+#: Of the history that a session is created with.
+MOST_HISTORY = 10_000
 #: Of one `send_many`; a batch file has no such bound.
 MOST_MESSAGES = 100_000
 MOST_DAYS = 3_660

@@ -24,6 +24,10 @@ class Retention:
     idle_ttl: timedelta | None = timedelta(days=30)
     #: Archived sessions are removed, with every message, after so long. Nobody's data goes unasked.
     archived: timedelta | None = None
+    #: What was said in a turn, where neither its session nor its user says for how long.
+    content: timedelta | None = None
+    #: What became of sessions that were deleted or purged, once nothing is left of them.
+    tombstones: timedelta = timedelta(days=90)
     #: Notes about jobs that ran.
     job_runs: timedelta = timedelta(days=30)
     #: Notes about hints that were sent.
@@ -31,10 +35,11 @@ class Retention:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
-        """Read TURNMILL_IDLE_DAYS and TURNMILL_KEEP_ARCHIVED_DAYS; raises InvalidSetting."""
+        """Read TURNMILL_IDLE_DAYS and TURNMILL_KEEP_…_DAYS; raises InvalidSetting."""
         return cls(
             idle_ttl=_days(environ, "TURNMILL_IDLE_DAYS", default=cls().idle_ttl),
             archived=_days(environ, "TURNMILL_KEEP_ARCHIVED_DAYS", default=cls().archived),
+            content=_days(environ, "TURNMILL_KEEP_CONTENT_DAYS", default=cls().content),
         )
 
 

@@ -67,6 +67,14 @@ UNFINISHED = frozenset(TurnState) - FINAL
 CLAIMABLE = frozenset({TurnState.QUEUED, TurnState.RETRYING, TurnState.WAITING, TurnState.UNKNOWN})
 
 
+class Running(StrEnum):
+    """What becomes of turns that are at work, where something is done to their session."""
+
+    WAIT = "wait"  #: it is done when they have ended
+    REFUSE = "refuse"  #: it is not done
+    CANCEL = "cancel"  #: they are cancelled
+
+
 def sources_of(target: TurnState) -> frozenset[TurnState]:
     """Return the states from which a turn may move to `target`."""
     return frozenset(state for state, targets in MOVES.items() if target in targets)

@@ -74,14 +74,6 @@ def print_status(session: SessionRecord, *, as_json: bool) -> None:
         tell(f"{session.id}  {session.status}")
 
 
-def print_deleted(session: SessionRecord, *, as_json: bool) -> None:
-    """Print that it is gone."""
-    if as_json:
-        print_json({"id": session.id, "deleted": True})
-    else:
-        tell(f"{session.id}  deleted")
-
-
 def print_latest(turns: Iterable[Turn]) -> None:
     """Print its latest turns, which are given the newest first, in the order of the session."""
     rows = [_turn_row(turn) for turn in turns][::-1]
@@ -182,6 +174,7 @@ def _facts(session: SessionRecord) -> Iterator[tuple[str, object]]:
     yield "active", relative(session.last_active_at, now=now)
     if session.idle_ttl is not None:
         yield "archived", f"after {duration(session.idle_ttl)} without a message"
+    yield from _content_of(session)
     done = f"{session.turns_succeeded} replies, {session.turns_failed} failed"
     yield "turns", f"{done}, {session.unfinished} unfinished"
     if session.head_turn_id is not None:
@@ -189,6 +182,18 @@ def _facts(session: SessionRecord) -> Iterator[tuple[str, object]]:
         yield "next", as_typed(f"turn {head}: turnmill turns show {head}")
     tokens = f"{session.input_tokens:,} tokens in, {session.output_tokens:,} out"
     yield "used", f"{tokens}, {_cost(session)}"
+
+
+def _content_of(session: SessionRecord) -> Iterator[tuple[str, object]]:
+    if session.forked_from is not None:
+        yield "forked", f"from {session.forked_from}"
+    if session.keep_content is not None:
+        yield "content", f"goes {duration(session.keep_content)} after its turn has ended"
+    if session.content_gone_until is not None:
+        yield (
+            "gone",
+            f"what was said in turns that ended by {moment_text(session.content_gone_until)}",
+        )
 
 
 def _left_out(compactions: Sequence[CompactionRecord]) -> Iterator[tuple[str, object]]:

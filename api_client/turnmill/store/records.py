@@ -36,6 +36,7 @@ class NewSession:
     on_ambiguous: OnAmbiguous = OnAmbiguous.RECONCILE
     max_attempts: int = 5
     idle_ttl: timedelta | None = None
+    keep_content: timedelta | None = None
     adopted: str | None = None  #: a vendor's thread that exists, and is gone on with
 
 
@@ -71,6 +72,10 @@ class SessionRecord:
     adopted: str | None = None  #: the vendor's thread that it goes on with
     template: str | None = None  #: that it was made from; what that says later changes nothing here
     template_version: int | None = None
+    version: int = 1  #: one more with each update of its options
+    keep_content: timedelta | None = None  #: what was said is kept for so long; None: as its user's
+    content_gone_until: datetime | None = None  #: of turns that ended by then no content is left
+    forked_from: SessionId | None = None  #: whose history it began with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

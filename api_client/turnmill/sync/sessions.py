@@ -1,27 +1,40 @@
 # Made from aio/sessions.py by `make sync`: change that.
 """Sessions: conversations of users."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
+from turnmill.domain.arguments import wait_seconds
+from turnmill.domain.content import Message
+from turnmill.domain.errors import TurnTimeout
 from turnmill.domain.ids import SessionId
-from turnmill.domain.states import SessionStatus
+from turnmill.domain.states import Running, SessionStatus
 from turnmill.executor.thread import Executor, knowing
+from turnmill.listening.thread import happens
+from turnmill.listening.watchlist import Deadline
 from turnmill.store.compaction_records import CompactionRecord
+from turnmill.store.deletion_records import DeletionReport
 from turnmill.store.kept import Keeping
 from turnmill.store.records import MessageRecord, SessionRecord
-from turnmill.verbs import intake, sessions
+from turnmill.verbs import intake, lifecycle, sessions
 from turnmill.verbs.intake import (
     UNCHANGED,
     Fallback,
+    History,
     Prompt,
     ResponseFormat,
     Tools,
     Unchanged,
 )
+from turnmill.verbs.lifecycle import Tried
 from turnmill.verbs.refs import SessionRef, TemplateRef
+from turnmill.verbs.verb import Verb
+
+#: A turn that stood in the way is looked at again after so long, whoever told nothing.
+_LOOK_SECONDS = 0.5
 
 
 class Sessions:
@@ -56,6 +69,8 @@ class Sessions:
         adopt: str | None = None,
         template: TemplateRef | None = None,
         variables: Mapping[str, str | float] | None = None,
+        keep_content: timedelta | None = None,
+        history: History | None = None,
     ) -> SessionRecord:
         """Create a session, or get the one that `key` stands for.
 
@@ -90,6 +105,12 @@ class Sessions:
           unless it is said here; settings and metadata are put into its own. The session keeps what
           it is made with, whatever becomes of the template.
         - `variables`: what stands in the places of the template's texts.
+        - `keep_content`: what was said goes so long after its turn has ended; figures stay. None:
+          as its user's, or else everybody's.
+        - `history`: what was said elsewhere, up to a reply: messages as OpenAI, Anthropic or
+          ShareGPT write them, or `Message`s. It stands in the session as turns that have succeeded,
+          and were sent to nobody, in the place of a template's opening messages. Of a session that
+          the key finds, nothing is added.
 
         All from `tools` to `prompt` stand in `settings`, where they may be given as well.
 
@@ -97,6 +118,12 @@ class Sessions:
         CannotAdopt, TemplateNotFound, SessionArchived, Conflict when the key belongs to another
         user, or another session goes on with the conversation that is to be adopted.
         """
+        limits = self._executor.settings
+        turns: Sequence[tuple[Message, ...]] = ()
+        if history is not None:
+            system_prompt, turns = lifecycle.begun_with(
+                history, system_prompt, max_text_bytes=limits.max_text_bytes
+            )
         given: dict[str, Any] = {
             "user_id": user_id,
             "provider": provider,
@@ -117,18 +144,24 @@ class Sessions:
             "thread": thread,
             "prompt": prompt,
             "adopt": adopt,
-            "max_text_bytes": self._executor.settings.max_text_bytes,
+            "keep_content": keep_content,
+            "max_text_bytes": limits.max_text_bytes,
         }
         backpressure = self._executor.backpressure
         if template is not None or variables is not None:
             from turnmill.verbs import templated  # noqa: PLC0415  many use none
 
             made = templated.create(
-                template, variables, given, backpressure, max_cost_usd=max_cost_usd
+                template,
+                variables,
+                given,
+                backpressure,
+                max_cost_usd=max_cost_usd,
+                history=turns,
             )
             return self._executor.run(made)
         new = intake.new_session(**given)
-        verb = sessions.create(new, backpressure, max_cost_usd=max_cost_usd)
+        verb = sessions.create(new, backpressure, max_cost_usd=max_cost_usd, history=turns)
         return self._executor.run(verb)
 
     def get(self, session: SessionRef) -> SessionRecord:
@@ -195,12 +228,18 @@ class Sessions:
         fallback: Fallback | Unchanged | None = UNCHANGED,
         thread: str | Unchanged | None = UNCHANGED,
         prompt: Prompt | Unchanged | None = UNCHANGED,
+        keep_content: timedelta | Unchanged | None = UNCHANGED,
+        if_version: int | None = None,
     ) -> SessionRecord:
         """Change options of the session, as `create` explains them; the others stay as they are.
 
         `settings` takes the place of all that there are; those that have names of their own are put
-        into them, or, with None, taken out. A turn that runs keeps what it was given. Raises
-        InvalidInput, SessionNotFound.
+        into them, or, with None, taken out. A turn that runs keeps what it was given.
+
+        - `if_version`: the `version` of the session that this was decided by. Where somebody has
+          changed it meanwhile, nothing is changed, and VersionConflict raised.
+
+        Raises InvalidInput, SessionNotFound, VersionConflict.
         """
         values = intake.session_options(
             model=model,
@@ -218,14 +257,114 @@ class Sessions:
             fallback=fallback,
             thread=thread,
             prompt=prompt,
+            keep_content=keep_content,
             max_text_bytes=self._executor.settings.max_text_bytes,
         )
-        verb = sessions.update(session, values, max_cost_usd=max_cost_usd)
+        verb = sessions.update(session, values, max_cost_usd=max_cost_usd, if_version=if_version)
         return self._executor.run(verb)
 
-    def archive(self, session: SessionRef) -> SessionRecord:
-        """Refuse messages from now on; the history stays. MoveRefused while a turn is open."""
-        return self._executor.run(sessions.archive(session))
+    def archive(
+        self,
+        session: SessionRef,
+        *,
+        running: str = Running.REFUSE,
+        timeout: float | timedelta | None = None,
+    ) -> SessionRecord:
+        """Refuse messages from now on; the history stays.
+
+        - `running`: what becomes of turns that have not ended: `refuse` raises MoveRefused, `wait`
+          archives when they have ended, `cancel` cancels them first.
+        - `timeout`: for how long their end is waited for (seconds or timedelta; None: without end);
+          then TurnTimeout is raised, and nothing is archived.
+        """
+        deadline = Deadline(wait_seconds(timeout))
+        return self._when_ended(lambda: lifecycle.archive(session, running=running), deadline)
+
+    def restore(self, session: SessionRef) -> SessionRecord:
+        """Let an archived session take messages again.
+
+        Its history is whole; what its vendor kept was given up when it was archived, so that the
+        next turn begins a thread from the history. Raises MoveRefused for one that is paused, and
+        Conflict where another session has adopted its thread meanwhile.
+        """
+        return self._executor.run(lifecycle.restore(session, self._executor.backpressure))
+
+    @knowing
+    def fork(
+        self,
+        session: SessionRef,
+        *,
+        at: object = None,
+        key: str | None = None,
+        provider: str | None = None,
+        model: str | None = None,
+        system_prompt: str | Unchanged | None = UNCHANGED,
+        settings: Mapping[str, Any] | Unchanged | None = UNCHANGED,
+        metadata: Mapping[str, Any] | Unchanged | None = UNCHANGED,
+    ) -> SessionRecord:
+        """Create a session that begins with the history of this one, and goes on by itself.
+
+        - `at`: the last turn that is copied, or its id; None: all. Turns that have succeeded are.
+        - `key`: as for `create`; a fork whose key stands is returned as it is.
+        - All other options are those of the session, unless they are given.
+
+        It shares nothing at a vendor, and costs nothing until it is talked in. Raises InvalidInput,
+        SessionNotFound, TurnNotFound, Conflict.
+        """
+        options = intake.session_options(
+            system_prompt=system_prompt,
+            settings=settings,
+            metadata=metadata,
+            max_text_bytes=self._executor.settings.max_text_bytes,
+        )
+        verb = lifecycle.fork(
+            session,
+            self._executor.backpressure,
+            at=at,
+            key=key,
+            provider=provider,
+            model=model,
+            options=options,
+        )
+        return self._executor.run(verb)
+
+    @knowing
+    def move(
+        self,
+        session: SessionRef,
+        *,
+        provider: str | None = None,
+        model: str | None = None,
+        settings: Mapping[str, Any] | Unchanged | None = UNCHANGED,
+        running: str = Running.REFUSE,
+        timeout: float | timedelta | None = None,
+        if_version: int | None = None,
+    ) -> SessionRecord:
+        """Let another provider or model answer from the next turn on; the history goes along.
+
+        A thread at the vendor that is left is deleted there. Turns that wait are asked of the new
+        one. `settings` takes the place of those that the new one might refuse.
+
+        - `running`, `timeout`: as for `archive`, of the turn that has begun.
+        - `if_version`: as for `update`.
+
+        Raises InvalidInput, SessionNotFound, MoveRefused, VersionConflict.
+        """
+        deadline = Deadline(wait_seconds(timeout))
+        options = intake.session_options(
+            settings=settings, max_text_bytes=self._executor.settings.max_text_bytes
+        )
+        return self._when_ended(
+            lambda: lifecycle.move(
+                session,
+                provider=provider,
+                model=model,
+                options=options,
+                running=running,
+                if_version=if_version,
+            ),
+            deadline,
+        )
 
     def pause(self, session: SessionRef) -> SessionRecord:
         """Start no turn of the session until `resume`; messages are still accepted."""
@@ -235,6 +374,44 @@ class Sessions:
         """Let the turns of a paused session run again."""
         return self._executor.run(sessions.resume(session))
 
-    def delete(self, session: SessionRef) -> None:
-        """Remove the session with every row. A turn that runs is not cut: its rows go after it."""
-        self._executor.run(sessions.delete(session))
+    def delete(self, session: SessionRef, *, running: str = Running.WAIT) -> DeletionReport:
+        """Remove the session with every row, for good, and tell what is left for now.
+
+        It is gone for callers at once. What a vendor keeps is deleted there by workers, and tried
+        again until it is: `deletion` tells how far that is.
+
+        - `running`: what becomes of a turn that runs: `wait` lets it end, and the rows go after it;
+          `cancel` cancels it; `refuse` raises MoveRefused, and nothing is deleted. Turns that do
+          not run are cancelled.
+        """
+        return self._executor.run(lifecycle.delete(session, running=running))
+
+    def deletion(self, session: SessionId | UUID | str) -> DeletionReport:
+        """Return what has become of a session that was deleted, or purged, by its id.
+
+        Raises SessionNotFound where none was, or 90 days after nothing was left of it.
+        """
+        return self._executor.run(lifecycle.deletion(session))
+
+    def keep_content(self, user_id: str, keep: timedelta | None) -> None:
+        """Keep what is said in the user's sessions for so long; None: as everybody's.
+
+        A session's own `keep_content` goes before it.
+        """
+        self._executor.run(lifecycle.keep_content(user_id, keep))
+
+    def content_kept(self, user_id: str) -> timedelta | None:
+        """Return what `keep_content` has set for the user; None: nothing."""
+        return self._executor.run(lifecycle.content_kept(user_id))
+
+    def _when_ended(self, verb: Callable[[], Verb[Tried]], deadline: Deadline) -> SessionRecord:
+        """Do it as soon as no turn stands in the way."""
+        while True:
+            tried = self._executor.run(verb())
+            if tried.record is not None:
+                return tried.record
+            if tried.waits_for is None or deadline.passed:
+                told = f"turn {tried.waits_for} has not ended after {deadline.seconds} s"
+                raise TurnTimeout(told)
+            with self._executor.expecting(tried.waits_for, deadline) as woken:
+                happens(woken, min(deadline.left, _LOOK_SECONDS))

@@ -69,6 +69,8 @@ Tools = Sequence[str | Mapping[str, Any] | Callable[..., Any]]
 Prompt = str | Mapping[str, Any]
 #: Who else may answer: names such as "anthropic/claude-sonnet-4-5", or objects.
 Fallback = Sequence[str | Mapping[str, Any]]
+#: What was said elsewhere: messages, or a document that holds them.
+History = Sequence[Message | Mapping[str, Any]] | Mapping[str, Any]
 #: A JSON schema, or a pydantic model.
 ResponseFormat = Mapping[str, Any] | type
 
@@ -131,6 +133,7 @@ def session_options(
     on_ambiguous: str | Unchanged = UNCHANGED,
     max_attempts: int | Unchanged = UNCHANGED,
     idle_ttl: timedelta | Unchanged | None = UNCHANGED,
+    keep_content: timedelta | Unchanged | None = UNCHANGED,
     **spoken: Any,
 ) -> dict[str, Any]:
     """Return those options of a session that were given, checked; raises InvalidInput.
@@ -147,6 +150,7 @@ def session_options(
         ("on_ambiguous", on_ambiguous, partial(one_of, OnAmbiguous, name="on_ambiguous")),
         ("max_attempts", max_attempts, _attempts),
         ("idle_ttl", idle_ttl, _idle_ttl),
+        ("keep_content", keep_content, kept_content),
     )
     options = {name: check(value) for name, value, check in checks if value is not UNCHANGED}
     more = {name: SPOKEN[name](value) for name, value in spoken.items() if value is not UNCHANGED}
@@ -196,6 +200,13 @@ def _idle_ttl(value: object) -> timedelta | None:
     if value is None:
         return None
     return span(value, name="idle_ttl", least=SHORTEST_IDLE, most=LONGEST_IDLE)
+
+
+def kept_content(value: object) -> timedelta | None:
+    """Return for how long content is to be kept; None: nothing is said. Raises InvalidInput."""
+    if value is None:
+        return None
+    return span(value, name="keep_content", least=SHORTEST_IDLE, most=LONGEST_IDLE)
 
 
 #: What may be said of a message besides its text: columns of its turn, checked.

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from turnmill.domain.content import Audio, Part, text_of
 from turnmill.domain.errors import (
+    ContentGone,
     InvalidInput,
     NoReply,
     TurnCancelled,
@@ -30,6 +31,7 @@ from turnmill.domain.replying import (
 )
 from turnmill.domain.states import TurnState
 from turnmill.domain.voice import SPEAK, TRANSCRIBE
+from turnmill.store.line.content import content_is_gone
 from turnmill.store.nouns.outcome import Outcome, outcome_of
 from turnmill.store.records import AttemptRecord
 
@@ -176,13 +178,16 @@ def saved_by(save: Save, reply: Reply) -> Reply:
 def read_reply(conn: Connection, turn_id: TurnId) -> Reply | None:
     """Return the reply, or None while the turn is not final.
 
-    Raises TurnFailed, TurnDead, TurnCancelled or TurnExpired for a turn that ended without one.
+    Raises TurnFailed, TurnDead, TurnCancelled or TurnExpired for a turn that ended without one, and
+    ContentGone where it was kept for its time, and is gone.
     """
     ended = outcome_of(conn, turn_id)
     if ended is None:
         return None
     if ended.state in _ERRORS:
         raise no_reply(turn_id, ended.state, ended.error_code)
+    if not ended.parts and content_is_gone(conn, turn_id):
+        raise ContentGone(f"what was said in turn {turn_id} is gone")
     return _reply(turn_id, ended)
 
 

@@ -1,12 +1,13 @@
 """Sessions: `client.sessions`, conversations of users."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, TypeVar
 
-from turnmill.domain.arguments import one_of
+from turnmill.domain.arguments import one_of, whole
+from turnmill.domain.content import Message
 from turnmill.domain.errors import InvalidInput
-from turnmill.domain.ids import SessionId
+from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import SessionStatus
 from turnmill.new_ids import new_id
 from turnmill.store.compaction_records import CompactionRecord
@@ -24,19 +25,30 @@ T = TypeVar("T")
 
 
 def create(
-    new: NewSession, backpressure: Backpressure, *, max_cost_usd: object = None
+    new: NewSession,
+    backpressure: Backpressure,
+    *,
+    max_cost_usd: object = None,
+    history: Sequence[tuple[Message, ...]] = (),
 ) -> Verb[SessionRecord]:
-    """Create the session, or get the one that its key stands for, as it is."""
+    """Create the session, or get the one that its key stands for, as it is.
+
+    `history` are turns, as `histories` has checked them.
+    """
     limit = None if max_cost_usd is None else intake.max_cost(max_cost_usd)
 
     def on(conn: Connection) -> Effect[SessionRecord]:
         record = rows.create(conn, new)
-        if limit is not None and record.id == new.id:
-            bound_session(conn, record.id, limit)
+        if record.id == new.id:
+            if limit is not None:
+                bound_session(conn, record.id, limit)
+            if history:
+                begin_with(conn, record.id, history)
+                record = rows.get(conn, record.id)
         backpressure.note(record)
         return Effect(record)
 
-    return single(on) if limit is None else transaction(on)
+    return single(on) if limit is None and not history else transaction(on)
 
 
 def get(session: SessionRef) -> Verb[SessionRecord]:
@@ -85,25 +97,30 @@ def update(
     values: Mapping[str, Any],
     *,
     max_cost_usd: object = UNCHANGED,
+    if_version: object = None,
 ) -> Verb[SessionRecord]:
     """Change options of the session: `values` are checked already."""
-    if max_cost_usd is UNCHANGED:
-        if not values:
-            raise InvalidInput("nothing to update", hint="name an option, such as model=")
-        return transaction(_of(session, lambda conn, one: rows.change(conn, one, values)))
-    limit = None if max_cost_usd is None else intake.max_cost(max_cost_usd)
+    version = version_or_none(if_version)
+    if max_cost_usd is UNCHANGED and not values:
+        raise InvalidInput("nothing to update", hint="name an option, such as model=")
+    limit = None
+    if max_cost_usd is not UNCHANGED and max_cost_usd is not None:
+        limit = intake.max_cost(max_cost_usd)
 
     def change(conn: Connection, one: SessionId) -> SessionRecord:
-        record = rows.change(conn, one, values) if values else rows.get(conn, one)
-        bound_session(conn, one, limit)
+        record = rows.change(conn, one, values, if_version=version)
+        if max_cost_usd is not UNCHANGED:
+            bound_session(conn, one, limit)
         return record
 
     return transaction(_of(session, change))
 
 
-def archive(session: SessionRef) -> Verb[SessionRecord]:
-    """Refuse messages from now on."""
-    return transaction(_of(session, rows.archive))
+def version_or_none(if_version: object) -> int | None:
+    """Return the version that a session is to have; raises InvalidInput."""
+    if if_version is None:
+        return None
+    return whole(if_version, name="if_version", most=2**53)
 
 
 def pause(session: SessionRef) -> Verb[SessionRecord]:
@@ -121,14 +138,14 @@ def resume(session: SessionRef) -> Verb[SessionRecord]:
     return transaction(on)
 
 
-def delete(session: SessionRef) -> Verb[None]:
-    """Remove the session with every row."""
+def begin_with(
+    conn: Connection, session: SessionId, history: Sequence[tuple[Message, ...]]
+) -> None:
+    """Let a new session begin with these turns, which were had elsewhere."""
+    from turnmill.store.nouns import scripted  # noqa: PLC0415  few begin with any
 
-    def on(conn: Connection) -> Effect[None]:
-        rows.remove(conn, session_id(conn, session))
-        return Effect(None)
-
-    return transaction(on)
+    script = (scripted.ScriptedTurn(id=TurnId(new_id()), messages=one) for one in history)
+    scripted.insert_scripted(conn, session, script)
 
 
 def bound_session(conn: Connection, session: SessionId, limit_usd: Decimal | None) -> None:

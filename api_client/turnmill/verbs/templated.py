@@ -36,10 +36,12 @@ def create(
     backpressure: Backpressure,
     *,
     max_cost_usd: object = None,
+    history: Sequence[tuple[Message, ...]] = (),
 ) -> Verb[SessionRecord]:
     """Create a session as its template says, or get the one that its key stands for, as it is.
 
-    `given` are the arguments of `sessions.create`: what is not None there goes first.
+    `given` are the arguments of `sessions.create`: what is not None there goes first. A `history`
+    stands in the place of opening messages.
     """
     if template is None:
         raise InvalidInput("variables are those of a template", hint='template="support"')
@@ -58,7 +60,9 @@ def create(
         most = limit if limit is not None else found.definition.get("max_cost_usd")
         if most is not None:
             bound_session(conn, session.id, intake.max_cost(most))
-        script = _opening(found, values, max_text_bytes=given["max_text_bytes"])
+        script = Script(history, ())
+        if not history:
+            script = _opening(found, values, max_text_bytes=given["max_text_bytes"])
         if script.turns and new.adopted is not None:
             raise InvalidInput(
                 "a thread that is adopted has begun already, and the template opens it",

@@ -75,6 +75,16 @@ class Holding:
             self.stop = Stop.LEASE_LOST
         return self.stop is None
 
+    def holds_lease(self) -> bool:
+        """Tell whether the lease stands, by the clock. From any thread."""
+        return clock.now() < self.lease_ends
+
+    def publish(self, publishing: Publishing | None) -> None:
+        """Let this be what publishes the attempt, for as long as the lease stands."""
+        if publishing is not None:
+            publishing.holds = self.holds_lease
+        self.publishing = publishing
+
     def owes(self) -> None:
         """Note that another call begins: what the last one has cost is owed."""
         self.owed, self.last, self.is_known = self.owed + self.last, Decimal(0), False

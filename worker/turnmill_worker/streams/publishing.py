@@ -49,6 +49,8 @@ class Publishing:
         self.is_left_out = False  #: what is said goes nowhere: the store tells it
         self.is_noted = False  #: of whoever drains: he knows that there is something
         self.size = 0  #: characters that were said so far
+        #: Whether the turn is still ours, by the clock: asked before anything is brought anywhere.
+        self.holds: Callable[[], bool] = _always
         self._changed = changed
         self._said: deque[_Said] = deque()  # whose ends two threads may use at once
         self._n = 0
@@ -87,6 +89,8 @@ class Publishing:
 
     def drain(self) -> list[Entry]:
         """Return what was said since the last time: pieces of text that came together are one."""
+        if self._said and not self.holds():
+            self.leave_out()  # a process that was frozen: the turn, or its session, may be gone
         entries: list[Entry] = []
         pieces: list[str] = []
         size = 0
@@ -124,6 +128,10 @@ class Publishing:
             return
         self._said.append((kind, said))
         self._changed(self)
+
+
+def _always() -> bool:
+    return True
 
 
 def is_first(claim: Claim) -> bool:

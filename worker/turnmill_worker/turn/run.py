@@ -140,7 +140,7 @@ async def _run_once(claim: Claim, deps: Deps) -> tuple[Claim, Settlement, Settle
     with deps.in_hand.holding(claim) as holding:
         claim = holding.claim = aimed(claim) if claim.target else claim
         if claim.stream and claim.kind == "send":
-            holding.publishing = deps.carrier.begin(claim)
+            holding.publish(deps.carrier.begin(claim))
         if deps.steps.are_taken(claim):
             settlement, settled = await deps.steps.run(holding, _asking(holding, deps))
             claim = holding.claim
@@ -160,7 +160,7 @@ def _asking(holding: Holding, deps: Deps) -> Asking:
         if holding.publishing is not None:
             holding.publishing.ended(None)
         if holding.claim.stream:
-            holding.publishing = deps.carrier.begin(holding.claim, first=first)
+            holding.publish(deps.carrier.begin(holding.claim, first=first))
 
     def judge(found: Stop | ProviderError | Unknowable | Done) -> Settlement:
         found_out = judged(holding.claim, found, holding, deps)

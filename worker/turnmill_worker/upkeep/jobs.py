@@ -2,31 +2,34 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Any
 
 from turnmill import wire
 from turnmill.domain.errors import StoreError, TurnmillError
 from turnmill.domain.idle import Retention
+from turnmill.domain.ids import SessionId
 from turnmill.settings import Settings
 from turnmill.store import kept
 from turnmill.store.database import Database
 from turnmill.store.line.charges import charge_orphans
 from turnmill.store.nouns import budgets, events, usage
-from turnmill.store.upkeep import jobs
+from turnmill.store.upkeep import content_retention, jobs
 from turnmill.store.upkeep import retention as upkeep
 from turnmill.store.upkeep.invariants import violations
 from turnmill_worker.process.closing import Closing, Counts
 from turnmill_worker.process.tidying import Tidying
 from turnmill_worker.providers.port import Provider
+from turnmill_worker.upkeep.chunks import Chunks
 
 logger = logging.getLogger("turnmill.upkeep")
 
-#: A job ends after so many chunks: what is left is done in the next slot.
-MOST_CHUNKS = 200
-
+#: Archiving goes on for so long in one slot, and ends before the next one.
+_ARCHIVES_FOR = timedelta(minutes=4)
+#: Content is taken out for so long in one slot.
+_EMPTIES_FOR = timedelta(minutes=30)
 _DAYS_ROLLED_UP = 2
 _CHECKED_BACK = timedelta(hours=2)
 #: What became of work in the background may be known as late as this.
@@ -53,9 +56,13 @@ class Upkeep:
     async def archive_idle(self, slot: datetime) -> Counts | None:
         """Archive idle sessions, then delete what providers keep of those that ended, and files."""
 
-        async def job() -> Counts:
+        async def job(chunks: Chunks) -> Counts:
             archived = await asyncio.to_thread(
-                self._in_chunks, upkeep.archive_idle, default_ttl=self._retention.idle_ttl
+                chunks.do,
+                "archived",
+                upkeep.archive_idle,
+                within=_ARCHIVES_FOR,
+                default_ttl=self._retention.idle_ttl,
             )
             files = {} if self._tidying is None else await asyncio.to_thread(self._tidying.tidy)
             return {"archived": archived, **await self._closing.run(), **files}
@@ -65,7 +72,7 @@ class Upkeep:
     async def roll_up_usage(self, slot: datetime) -> Counts | None:
         """Write the figures of the slot's day and of the day before anew."""
 
-        async def job() -> Counts:
+        async def job(_: Chunks) -> Counts:
             return {"lines": await asyncio.to_thread(self._roll_up, slot)}
 
         return await self._once(wire.ROLL_UP_USAGE, slot, job)
@@ -73,7 +80,7 @@ class Upkeep:
     async def self_check(self, slot: datetime) -> Counts | None:
         """Count and log what breaks a promise, in sessions of the last two hours and open ones."""
 
-        async def job() -> Counts:
+        async def job(_: Chunks) -> Counts:
             return {"violations": await asyncio.to_thread(self._check, slot - _CHECKED_BACK)}
 
         return await self._once(wire.SELF_CHECK, slot, job)
@@ -81,21 +88,30 @@ class Upkeep:
     async def purge(self, slot: datetime) -> Counts | None:
         """Remove what has been kept for long enough."""
 
-        async def job() -> Counts:
-            purged = await asyncio.to_thread(self._purge)
+        async def job(chunks: Chunks) -> Counts:
+            purged = await asyncio.to_thread(self._purge, chunks)
             files = {} if self._tidying is None else await asyncio.to_thread(self._tidying.sweep)
             return {**purged, **files}
 
         return await self._once(wire.PURGE, slot, job)
 
+    def job(self, task: str) -> Callable[[datetime], Awaitable[Counts | None]]:
+        """Return what does the work of this task."""
+        return {
+            wire.ARCHIVE_IDLE: self.archive_idle,
+            wire.ROLL_UP_USAGE: self.roll_up_usage,
+            wire.SELF_CHECK: self.self_check,
+            wire.PURGE: self.purge,
+        }[task]
+
     async def _once(
-        self, name: str, slot: datetime, job: Callable[[], Awaitable[Counts]]
+        self, name: str, slot: datetime, job: Callable[[Chunks], Awaitable[Counts]]
     ) -> Counts | None:
         """Run the job and return its counts, or None when the slot was taken before."""
         if not await asyncio.to_thread(self._take, name, slot):
             return None
         try:
-            counts = await job()
+            counts = await job(Chunks(self._database, name, slot))
         except Exception as error:
             code = error.code if isinstance(error, TurnmillError) else type(error).__name__
             await asyncio.to_thread(self._fail, name, slot, code)
@@ -141,31 +157,52 @@ class Upkeep:
             )
         return len(found)
 
-    def _purge(self) -> Counts:
-        keep = self._retention
+    def _purge(self, chunks: Chunks) -> Counts:
+        keep, do = self._retention, chunks.do
         sessions = 0
         if keep.archived is not None:
-            sessions = self._in_chunks(upkeep.purge_archived, older_than=keep.archived)
+            sessions = do("sessions", upkeep.purge_archived, older_than=keep.archived)
+        emptied = self._empty(chunks)
         with self._database.begin() as conn:
             runs = jobs.purge_runs(conn, older_than=keep.job_runs)
-        notes = self._in_chunks(upkeep.purge_announcements, older_than=keep.announcements)
         return {
             "sessions": sessions,
-            "announcements": notes,
+            "emptied": emptied,
+            "announcements": do(
+                "announcements", upkeep.purge_announcements, older_than=keep.announcements
+            ),
             "job_runs": runs,
-            "missed": self._in_chunks(kept.give_up_missed),
-            "events": self._in_chunks(events.prune),
-            "reservations": self._in_chunks(charge_orphans),
-            "charges": self._in_chunks(budgets.forget_charges, older_than=_KEEP_CHARGES),
+            "missed": do("missed", kept.give_up_missed),
+            "events": do("events", events.prune),
+            "reservations": do("reservations", charge_orphans),
+            "charges": do("charges", budgets.forget_charges, older_than=_KEEP_CHARGES),
+            "tombstones": do("tombstones", upkeep.purge_tombstones, older_than=keep.tombstones),
         }
 
-    def _in_chunks(self, chunk: Callable[..., int], **options: Any) -> int:
-        """Call a store function, each time in a transaction of its own, until it finds nothing."""
-        total = 0
-        for _ in range(MOST_CHUNKS):
-            with self._database.begin() as conn:
-                done = chunk(conn, **options)
-            if not done:
+    def _empty(self, chunks: Chunks) -> int:
+        """Take out what was said where its time is over; return of how many turns."""
+        ends = time.monotonic() + _EMPTIES_FOR.total_seconds()
+        total, after = 0, None
+        while time.monotonic() < ends:
+            with self._database.single() as conn:
+                page = content_retention.sessions_with_old_content(
+                    conn, default=self._retention.content, after=after
+                )
+            if not page:
                 break
-            total += done
+            for session in page:
+                total = self._empty_one(chunks, session, total)
+            after = page[-1]
+        return total
+
+    def _empty_one(self, chunks: Chunks, session: SessionId, total: int) -> int:
+        more = True
+        while more:
+            with self._database.begin() as conn:
+                done, more = content_retention.empty_content(
+                    conn, session, default=self._retention.content
+                )
+                total += done
+                if done:
+                    chunks.note(conn, "emptied", total)
         return total

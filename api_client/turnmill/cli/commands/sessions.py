@@ -2,31 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
+from typing import Any, TypeVar
 
 import click
 
-from turnmill.cli.context import advise, confirm, json_option, open_client, yes_option
+from turnmill.cli.context import (
+    advise,
+    code_of,
+    confirm,
+    current_user,
+    json_option,
+    open_client,
+    yes_option,
+)
 from turnmill.cli.listing import page_options, print_page
-from turnmill.cli.short_ids import session_of
-from turnmill.domain.states import SessionStatus
+from turnmill.cli.short_ids import session_of, turn_of
+from turnmill.domain.states import Running, SessionStatus
+from turnmill.show.deletion_view import print_deletion, print_imported
 from turnmill.show.session_view import (
     SESSIONS,
-    print_deleted,
     print_latest,
     print_session,
     print_status,
 )
+from turnmill.show.tables import print_outcome
+from turnmill.show.terminal import on_one_line, tell
+from turnmill.show.wording import duration
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _STATUSES = [status.value for status in SessionStatus if status is not SessionStatus.DELETED]
 _LATEST = 10  #: turns of a session that `show` shows
 
 session_argument = click.argument("session", metavar="SESSION")
+timeout_option = click.option(
+    "--timeout", type=click.FloatRange(0), metavar="SECONDS", help="Wait for no longer than that."
+)
+
+
+def running_option(default: str, help_text: str) -> Callable[[F], F]:
+    """Return an option that says what becomes of turns that have not ended."""
+    kinds = click.Choice([one.value for one in Running])
+    return click.option("--running", type=kinds, default=default, show_default=True, help=help_text)
 
 
 @click.group("sessions")
 def command() -> None:
-    """List, show, archive and delete sessions. SESSION is a key or an id."""
+    """List, show, archive, fork, move, import and delete sessions. SESSION is a key or an id."""
 
 
 @command.command("ls")
@@ -74,11 +99,79 @@ def show(*, session: str, text: bool, as_json: bool) -> None:
 
 @command.command("archive")
 @session_argument
+@running_option("refuse", "Turns that have not ended: refuse, wait for them, or cancel them.")
+@timeout_option
 @json_option
-def archive(*, session: str, as_json: bool) -> None:
+def archive(*, session: str, running: str, timeout: float | None, as_json: bool) -> None:
     """Refuse messages from now on; the history stays."""
     with open_client() as client:
-        print_status(client.sessions.archive(session_of(client, session)), as_json=as_json)
+        found = session_of(client, session)
+        archived = client.sessions.archive(found, running=running, timeout=timeout)
+        print_status(archived, as_json=as_json)
+
+
+@command.command("restore")
+@session_argument
+@json_option
+def restore(*, session: str, as_json: bool) -> None:
+    """Let an archived session take messages again."""
+    with open_client() as client:
+        print_status(client.sessions.restore(session_of(client, session)), as_json=as_json)
+
+
+@command.command("fork")
+@session_argument
+@click.option("--at", metavar="TURN", help="The last turn that is copied; all, unless given.")
+@click.option("--key", metavar="KEY", help="Of the new session.")
+@click.option("--provider", metavar="PROVIDER", help="Of the new session; that of the old one.")
+@click.option("--model", metavar="MODEL", help="Of the new session; that of the old one.")
+@json_option
+def fork(*, session: str, at: str | None, as_json: bool, **options: Any) -> None:
+    """Create a session that begins with the history of this one, and goes on by itself."""
+    with open_client() as client:
+        last = None if at is None else turn_of(client, at)
+        made = client.sessions.fork(session_of(client, session), at=last, **options)
+        print_status(made, as_json=as_json)
+
+
+@command.command("move")
+@session_argument
+@click.option("--provider", metavar="PROVIDER")
+@click.option("--model", metavar="MODEL")
+@running_option("refuse", "A turn that has begun: refuse, wait for it, or cancel it.")
+@timeout_option
+@json_option
+def move(*, session: str, as_json: bool, **options: Any) -> None:
+    """Let another provider or model answer from now on; the history goes along."""
+    with open_client() as client:
+        moved = client.sessions.move(session_of(client, session), **options)
+    if as_json:
+        print_status(moved, as_json=True)
+    else:
+        tell(f"{moved.id}  asks {on_one_line(f'{moved.provider} {moved.model}')}")
+
+
+@command.command("import")
+@click.argument("path", metavar="FILE", type=click.Path(exists=True, dir_okay=False))
+@click.option("--user", metavar="USER", help="Whose they are; you, unless given.")
+@click.option("--provider", default="mock", show_default=True)
+@click.option("--model", default="mock", show_default=True)
+@click.option("--dry-run", is_flag=True, help="Read the file, and write nothing.")
+@json_option
+def import_file(*, path: str, user: str | None, as_json: bool, **options: Any) -> int:
+    """Make a session of each line of a JSONL file: a conversation that was had elsewhere.
+
+    As OpenAI ({"messages": …}), Anthropic ({"system", "messages"}) or ShareGPT ({"conversations"})
+    write it. The same file again makes no session twice. A last message that nobody has answered is
+    left out, and counted.
+    """
+    from turnmill.cli.importing import import_sessions, read_conversations
+
+    with open_client() as client:
+        found = read_conversations(path, max_text_bytes=client.settings.max_text_bytes)
+        told = import_sessions(client, found, user=user or current_user(), **options)
+    print_imported(told, as_json=as_json)
+    return code_of(told.made + told.known, wanted=told.lines)
 
 
 @command.command("pause")
@@ -101,14 +194,41 @@ def resume(*, session: str, as_json: bool) -> None:
 
 @command.command("delete")
 @session_argument
+@running_option("wait", "A turn that runs: let it end first, cancel it, or refuse.")
 @yes_option
 @json_option
-def delete(*, session: str, yes: bool, as_json: bool) -> None:
+def delete(*, session: str, running: str, yes: bool, as_json: bool) -> None:
     """Remove a session with every row; a turn that runs is not cut, its rows go after it."""
     with open_client() as client:
         found = session_of(client, session)
         turns = found.turns_succeeded + found.turns_failed + found.unfinished
         name = f"session {found.key or found.id} of {found.user_id}"
         confirm(f"Delete {name} with its {turns} turns for good?", yes=yes)
-        client.sessions.delete(found)
-    print_deleted(found, as_json=as_json)
+        report = client.sessions.delete(found, running=running)
+    print_deletion(report, as_json=as_json)
+
+
+@command.command("deletion")
+@click.argument("session", metavar="ID")
+@json_option
+def deletion(*, session: str, as_json: bool) -> None:
+    """Show what has become of a session that was deleted, or purged."""
+    with open_client() as client:
+        print_deletion(client.sessions.deletion(session), as_json=as_json)
+
+
+@command.command("keep-content")
+@click.option("--user", metavar="USER", required=True, help="In whose sessions.")
+@click.option("--days", type=click.FloatRange(0, min_open=True), help="For so long.")
+@click.option("--as-everybody", is_flag=True, help="Take back what was set.")
+@json_option
+def keep_content(*, user: str, days: float | None, as_everybody: bool, as_json: bool) -> None:
+    """Show, or set, for how long what is said in a user's sessions is kept; figures stay."""
+    with open_client() as client:
+        if days is not None or as_everybody:
+            kept = None if days is None else timedelta(seconds=round(days * 86_400))
+            client.sessions.keep_content(user, kept)
+        kept = client.sessions.content_kept(user)
+    told = "as everybody's" if kept is None else duration(kept)
+    document = {"user_id": user, "keep_content": kept}
+    print_outcome(f"content of {on_one_line(user)}: {told}", document, as_json=as_json)

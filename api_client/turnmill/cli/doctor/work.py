@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from turnmill.cli.doctor.findings import (
     Examination,
@@ -200,17 +200,45 @@ def check_schedule(examination: Examination) -> Findings:
             "the log of the workers tells more",
             code="job_failing",
         )
-    last = max(starts.values(), default=None)
-    since = last or first
-    if since is not None and lines:
-        due_in = min(line["schedule"].remaining_estimate(since) for line in lines.values())
-        if due_in < -_LATE:
-            yield _silent(last)
+    overdue = _overdue(lines, starts, first)
+    if overdue and len(overdue) == len(lines):
+        yield _silent(max(starts.values(), default=None))
+        return
+    for name in overdue:
+        yield _late_job(name, starts.get(lines[name]["task"]))
+
+
+def _overdue(
+    lines: Mapping[str, Any], starts: Mapping[str, datetime], first: datetime | None
+) -> list[str]:
+    """Return the jobs that should have begun since they last did, or since any of them did."""
+    known = min(starts.values(), default=first)  # none: since there is anything to do
+    since = {name: starts.get(line["task"], known) for name, line in lines.items()}
+    return [
+        name
+        for name, at in since.items()
+        if at is not None and lines[name]["schedule"].remaining_estimate(at) < -_LATE
+    ]
+
+
+def _late_job(name: str, last: datetime | None) -> Finding:
+    when = "has never begun" if last is None else f"began {duration(_since(last))} ago"
+    return wrong(
+        f"job {name} is overdue: it {when}",
+        f"a worker that takes turnmill.upkeep; or now: turnmill upkeep run {name}",
+        code="job_overdue",
+    )
+
+
+def _since(moment: datetime) -> timedelta:
+    return datetime.now(UTC) - moment
 
 
 def _silent(last: datetime | None) -> Finding:
     fix = "turnmill beat, and a worker that takes turnmill.upkeep"
     if last is None:
         return wrong("jobs are overdue: none has ever begun", fix, code="jobs_overdue")
-    ago = duration(datetime.now(UTC) - last)
-    return wrong(f"jobs are overdue: the last one began {ago} ago", fix, code="jobs_overdue")
+    ago = duration(_since(last))
+    return wrong(
+        f"no beat: jobs are overdue, the last one began {ago} ago", fix, code="jobs_overdue"
+    )

@@ -37,6 +37,8 @@ TurnmillError
 │   └── ToolCallNotFound
 ├── Conflict
 │   ├── SessionArchived
+│   ├── VersionConflict         `version`: somebody has changed the session meanwhile
+│   ├── ContentGone             what was said in the turn was kept for its time, and is gone
 │   ├── IdempotencyConflict     the key stands for other content
 │   ├── FilesQuotaExceeded      the user's files would be too many bytes
 │   ├── OutputConflict          the call of a tool has another output already
@@ -85,6 +87,7 @@ from turnmill.domain.errors.callers import (
     BudgetNotFound,
     CannotAdopt,
     Conflict,
+    ContentGone,
     FilesQuotaExceeded,
     IdempotencyConflict,
     InvalidBatchFile,
@@ -104,6 +107,7 @@ from turnmill.domain.errors.callers import (
     ToolCallNotFound,
     TurnNotFound,
     UnsupportedPart,
+    VersionConflict,
 )
 from turnmill.domain.errors.endings import (
     BatchTimeout,
@@ -155,6 +159,7 @@ __all__ = [
     "CannotAdopt",
     "ConfigurationError",
     "Conflict",
+    "ContentGone",
     "ContextFull",
     "FilesQuotaExceeded",
     "FilesUnavailable",
@@ -208,5 +213,6 @@ __all__ = [
     "Unstorable",
     "UnsupportedByStore",
     "UnsupportedPart",
+    "VersionConflict",
     "WrongIsolation",
 ]

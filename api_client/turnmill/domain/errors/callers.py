@@ -162,6 +162,24 @@ class MoveRefused(Conflict):
     code = "move_refused"
 
 
+class VersionConflict(Conflict):
+    """The session is of another version by now: somebody has changed it meanwhile."""
+
+    code = "version_conflict"
+    hint = "get the session again, and decide anew: its `version` is what if_version= takes"
+
+    def __init__(self, message: str = "", *, version: int | None = None) -> None:
+        super().__init__(message)
+        self.version = version  #: as it stands
+
+
+class ContentGone(Conflict):
+    """What was said in the turn is gone: its time was over."""
+
+    code = "content_gone"
+    hint = "figures are left; TURNMILL_KEEP_CONTENT_DAYS and keep_content= say for how long"
+
+
 class ToolCallExpired(MoveRefused):
     """The call has expired: the model was told so, and goes on without it."""
 

@@ -11,8 +11,9 @@ from turnmill.domain.states import Lane, SessionStatus, TurnState
 from turnmill.store.capabilities import Capability, require
 from turnmill.store.kept import is_due
 from turnmill.store.line.charges import to_be_tended
-from turnmill.store.line.endings import end_turns, remove_sessions
+from turnmill.store.line.endings import end_turns
 from turnmill.store.line.head import lock_sessions, skipping_busy
+from turnmill.store.line.removing import remove_sessions
 from turnmill.store.postgres import feeding
 from turnmill.store.records import Head, Moved
 from turnmill.store.schema.schedule_tables import schedules

@@ -8,19 +8,16 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, select, update
+from sqlalchemy import ColumnElement, Connection, update
 
-from turnmill.domain.budgets import Scope
 from turnmill.domain.ids import SessionId, TurnId
-from turnmill.domain.states import FINAL, UNFINISHED, TurnState
+from turnmill.domain.states import FINAL, TurnState
 from turnmill.store.engine import engine_of
-from turnmill.store.kept import give_up_all, give_up_work
-from turnmill.store.line.attached import release
+from turnmill.store.kept import give_up_work
 from turnmill.store.line.head import move_lines, note_failures
 from turnmill.store.records import Moved
 from turnmill.store.rules.endings import Happening, close_calls, in_chunks, write_events
-from turnmill.store.schema.budget_tables import budgets
-from turnmill.store.schema.tables import announcements, sessions, turns
+from turnmill.store.schema.tables import turns
 from turnmill.store.types import db_now
 from turnmill.wire import SETTLED_CHANNEL
 
@@ -93,35 +90,6 @@ def _queued_again() -> dict[str, Any]:
         "answered_by": None,
         "answered_because": None,
     }
-
-
-def remove_sessions(conn: Connection, session_ids: Collection[SessionId]) -> int:
-    """Remove these sessions with every row, and return how many there were.
-
-    What was unfinished goes with them, which is an event of each and told to those who wait. The
-    caller's transaction holds the sessions' locks.
-    """
-    if not session_ids:
-        return 0
-    unfinished = _unfinished_of(conn, session_ids)
-    write_events(conn, unfinished, Happening.DELETED)
-    tell_ended(conn, unfinished)
-    conn.execute(delete(announcements).where(announcements.c.session_id.in_(session_ids)))
-    give_up_all(conn, session_ids)
-    release(conn, session_ids)
-    names = [str(one) for one in session_ids]
-    of_session = budgets.c.scope == Scope.SESSION
-    conn.execute(delete(budgets).where(of_session, budgets.c.name.in_(names)))
-    return conn.execute(delete(sessions).where(sessions.c.id.in_(session_ids))).rowcount
-
-
-def _unfinished_of(conn: Connection, session_ids: Collection[SessionId]) -> list[TurnId]:
-    rows = conn.scalars(
-        select(turns.c.id)
-        .where(turns.c.session_id.in_(session_ids), turns.c.state.in_(UNFINISHED))
-        .order_by(turns.c.session_id, turns.c.seq)
-    )
-    return [TurnId(one) for one in rows]
 
 
 def tell_ended(conn: Connection, turn_ids: Collection[TurnId]) -> None:

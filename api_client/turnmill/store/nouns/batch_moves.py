@@ -12,6 +12,7 @@ from turnmill.domain.errors import UnreadableRow
 from turnmill.domain.ids import BatchId, SessionId, TurnId
 from turnmill.domain.states import FINAL, Lane, SessionStatus, TurnState, sources_of
 from turnmill.store.engine import engine_of
+from turnmill.store.line.content import is_gone
 from turnmill.store.line.endings import end_turns, queue_again
 from turnmill.store.line.head import lock_sessions
 from turnmill.store.nouns.batches import locked
@@ -77,9 +78,10 @@ def retry_page(
 ) -> Page | None:
     """Run failed and dead turns after that line again, each as `turns.retry` would.
 
-    Those of archived sessions stay as they are. None means that there is none left.
+    Those of archived sessions, and those of which no content is left, stay as they are. None means
+    that there is none left.
     """
-    failed = turns.c.state.in_(_RETRYABLE) & sessions.c.status.in_(_OPEN)
+    failed = turns.c.state.in_(_RETRYABLE) & sessions.c.status.in_(_OPEN) & ~is_gone()
     found = _page(conn, batch_id, failed, after_line=after_line, limit=limit)
     if not found:
         return None

@@ -1,11 +1,11 @@
-"""Sessions: creating, reading, changing, archiving, deleting."""
+"""Sessions: creating, reading, changing, archiving, deleting. No turn that runs is cut for it."""
 
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import ColumnElement, Connection, Row, select, update
 
 from turnmill.domain.bounds import LONGEST_IDLE
 from turnmill.domain.errors import (
@@ -14,6 +14,7 @@ from turnmill.domain.errors import (
     SessionArchived,
     SessionNotFound,
     UnreadableRow,
+    VersionConflict,
 )
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.json_values import Unreadable
@@ -21,26 +22,33 @@ from turnmill.domain.session_settings import merged_settings
 from turnmill.domain.states import (
     OnAmbiguous,
     OnFailure,
+    Running,
     SessionStatus,
     TurnState,
     sources_of,
 )
 from turnmill.store.codec import shown_parts
+from turnmill.store.engine import engine_of
 from turnmill.store.kept import give_up_all
-from turnmill.store.line.endings import end_turns, remove_sessions, tell_ended
+from turnmill.store.line.endings import end_turns, tell_ended
 from turnmill.store.line.head import lock_sessions, move_lines
+from turnmill.store.line.removing import hide_session, remove_sessions
 from turnmill.store.readable import read_one, readable
 from turnmill.store.records import Head, MessageRecord, NewSession, SessionRecord
 from turnmill.store.rules.accepting import session_values, whole_seconds
 from turnmill.store.schema.tables import messages, sessions, turns
 from turnmill.store.types import db_now, insert_into
+from turnmill.wire import CANCEL_CHANNEL
 
 if TYPE_CHECKING:
     from turnmill.domain.templates import Named
 
-_COLUMNS = tuple(
-    sessions.c[name] for name in SessionRecord.__dataclass_fields__ if name != "idle_ttl"
-) + (sessions.c.idle_seconds,)
+#: What to do about turns that are in the way.
+HINT = "wait for them or cancel them: running='wait' or 'cancel' does it"
+
+#: Kept as seconds: field of a record → column.
+_SPANS = {"idle_ttl": "idle_seconds", "keep_content": "content_seconds"}
+_COLUMNS = tuple(sessions.c[_SPANS.get(name, name)] for name in SessionRecord.__dataclass_fields__)
 
 
 def create(conn: Connection, new: NewSession) -> SessionRecord:
@@ -120,19 +128,37 @@ def find(
     return list(readable(rows, _record))
 
 
-def change(conn: Connection, session_id: SessionId, values: Mapping[str, Any]) -> SessionRecord:
-    """Set columns of the session; turns that run keep what they were given.
+def change(
+    conn: Connection,
+    session_id: SessionId,
+    values: Mapping[str, Any],
+    *,
+    if_version: int | None = None,
+) -> SessionRecord:
+    """Set options of the session; turns that run keep what they were given.
 
-    `more_settings` go into those that it has; None takes one out.
+    `more_settings` go into those that it has; None takes one out. Raises VersionConflict where the
+    session is no longer of that version.
     """
-    columns = dict(values)
+    columns = dict(values) | {"version": sessions.c.version + 1}
     holds_otherwise = "on_ambiguous" in columns
-    if holds_otherwise or "more_settings" in columns:
+    if holds_otherwise or "more_settings" in columns or if_version is not None:
         lock_sessions(conn, [session_id])
+    if if_version is not None:
+        _require_version(conn, session_id, if_version)
     if "more_settings" in columns:
         columns["settings"] = _with_settings(conn, session_id, columns.pop("more_settings"))
-    if "idle_ttl" in columns:
-        columns["idle_seconds"] = whole_seconds(columns.pop("idle_ttl"))
+    for name, column in _SPANS.items():
+        if name in columns:
+            columns[column] = whole_seconds(columns.pop(name))
+    record = put(conn, session_id, columns)
+    if holds_otherwise:
+        move_lines(conn, {session_id: 0})
+    return record
+
+
+def put(conn: Connection, session_id: SessionId, columns: Mapping[str, Any]) -> SessionRecord:
+    """Write columns of the session, and return it; raises SessionNotFound."""
     row = conn.execute(
         update(sessions)
         .where(sessions.c.id == session_id, _present())
@@ -141,9 +167,15 @@ def change(conn: Connection, session_id: SessionId, values: Mapping[str, Any]) -
     ).one_or_none()
     if row is None:
         raise SessionNotFound()
-    if holds_otherwise:
-        move_lines(conn, {session_id: 0})
     return read_one(row, _record)
+
+
+def _require_version(conn: Connection, session_id: SessionId, wanted: int) -> None:
+    found = get(conn, session_id).version
+    if found != wanted:
+        raise VersionConflict(
+            f"the session is at version {found}, and not at {wanted}", version=found
+        )
 
 
 def _with_settings(
@@ -162,12 +194,9 @@ def archive(conn: Connection, session_id: SessionId) -> SessionRecord:
     if found.status is SessionStatus.ARCHIVED:
         return found
     if found.unfinished:
-        raise MoveRefused(
-            f"{found.unfinished} turns of the session are unfinished",
-            hint="wait for them or cancel them, then archive",
-        )
+        raise MoveRefused(f"{found.unfinished} turns of the session are unfinished", hint=HINT)
     give_up_all(conn, [session_id])
-    return change(conn, session_id, {"status": SessionStatus.ARCHIVED, "archived_at": db_now()})
+    return put(conn, session_id, {"status": SessionStatus.ARCHIVED, "archived_at": db_now()})
 
 
 def pause(conn: Connection, session_id: SessionId) -> SessionRecord:
@@ -186,29 +215,46 @@ def head_of(conn: Connection, session_id: SessionId) -> list[Head]:
     return move_lines(conn, {session_id: 0})
 
 
-def remove(conn: Connection, session_id: SessionId) -> list[TurnId]:
-    """Delete the session with every row; a turn that runs is not cut.
+def remove(
+    conn: Connection, session_id: SessionId, *, running: Running = Running.WAIT
+) -> list[TurnId]:
+    """Delete the session with every row; a turn that runs is not cut, unless that is wanted.
 
     Then the rows stay, invisible, until that turn has ended, and its id is returned; everything
-    that was queued is cancelled at once.
+    that was queued is cancelled at once. Raises MoveRefused where a turn that runs is to prevent
+    it.
     """
     lock_sessions(conn, [session_id])
     get(conn, session_id)
     mine = turns.c.session_id == session_id
-    running = conn.scalar(select(turns.c.id).where(mine, turns.c.state == TurnState.RUNNING))
-    if running is None:
+    found = conn.scalar(select(turns.c.id).where(mine, turns.c.state == TurnState.RUNNING))
+    if found is None:
         remove_sessions(conn, [session_id])
         return []
+    if running is Running.REFUSE:
+        raise MoveRefused("a turn of the session runs", hint=HINT)
+    if running is Running.CANCEL:
+        cancel_open(conn, mine)
     not_running = sources_of(TurnState.CANCELLED) - {TurnState.RUNNING}
     end_turns(conn, TurnState.CANCELLED, mine, turns.c.state.in_(not_running))
-    tell_ended(conn, [TurnId(running)])  # it runs on, but nobody can look at it any more
+    tell_ended(conn, [TurnId(found)])  # it runs on, but nobody can look at it any more
     give_up_all(conn, [session_id])
-    conn.execute(
-        update(sessions)
-        .where(sessions.c.id == session_id)
-        .values(status=SessionStatus.DELETED, key=None)
+    hide_session(conn, session_id)
+    return [TurnId(found)]
+
+
+def cancel_open(conn: Connection, which: ColumnElement[bool]) -> None:
+    """Cancel what does not run, and ask for the end of what does. See `turns.cancel`."""
+    not_running = sources_of(TurnState.CANCELLED) - {TurnState.RUNNING}
+    end_turns(conn, TurnState.CANCELLED, which, turns.c.state.in_(not_running))
+    asked = (
+        update(turns)
+        .where(which, turns.c.state == TurnState.RUNNING)
+        .values(cancel_requested=True)
+        .returning(turns.c.id)
     )
-    return [TurnId(running)]
+    if ids := [TurnId(one) for one in conn.scalars(asked)]:
+        engine_of(conn).notify(conn, CANCEL_CHANNEL, ids)
 
 
 def history(
@@ -254,7 +300,7 @@ def _switch(
         return found
     if found.status is not source:
         raise MoveRefused(f"a session that is {found.status} cannot become {target}")
-    return change(conn, session_id, {"status": target})
+    return put(conn, session_id, {"status": target})
 
 
 def _stands(conn: Connection, key: str) -> bool:
@@ -272,17 +318,19 @@ def _one(conn: Connection, condition: Any) -> SessionRecord:
     return read_one(row, _record)
 
 
-def _idle_ttl(seconds: int) -> timedelta:
+def _span(seconds: int | None) -> timedelta | None:
+    if seconds is None:
+        return None
     return timedelta(seconds=max(0, min(seconds, int(LONGEST_IDLE.total_seconds()))))
 
 
 def _record(row: Row[Any]) -> SessionRecord:
     values = dict(row._mapping)
-    seconds = values.pop("idle_seconds")
+    spans = {name: _span(values.pop(column)) for name, column in _SPANS.items()}
     return SessionRecord(
         **values
+        | spans
         | {
-            "idle_ttl": None if seconds is None else _idle_ttl(seconds),
             "status": SessionStatus(values["status"]),
             "on_failure": OnFailure(values["on_failure"]),
             "on_ambiguous": OnAmbiguous(values["on_ambiguous"]),

@@ -9,7 +9,13 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Connection, Select, and_, or_, select, text, update
 
 from turnmill.domain.content import Message
-from turnmill.domain.errors import MoveRefused, SessionArchived, TurnNotFound, UnreadableRow
+from turnmill.domain.errors import (
+    ContentGone,
+    MoveRefused,
+    SessionArchived,
+    TurnNotFound,
+    UnreadableRow,
+)
 from turnmill.domain.ids import BatchId, SessionId, TurnId
 from turnmill.domain.json_values import Unreadable
 from turnmill.domain.states import (
@@ -25,6 +31,7 @@ from turnmill.store.codec import parts_from
 from turnmill.store.engine import engine_of
 from turnmill.store.line.accept import accept
 from turnmill.store.line.attached import use_again
+from turnmill.store.line.content import content_is_gone
 from turnmill.store.line.endings import end_turns, queue_again
 from turnmill.store.line.head import lock_sessions, move_lines
 from turnmill.store.nouns.answering import answered_because, answered_by, attempt_columns
@@ -184,13 +191,15 @@ def retry(conn: Connection, turn_id: TurnId, *, new_id: TurnId) -> Accepted:
     In place, with all its attempts given back, while no later turn of the session has started, nor
     is the second run of an earlier one: the order of the line is that in which things were said.
     Otherwise as a new turn at the end of the session, `new_id`, with `retry_of`. Raises
-    MoveRefused for any other state.
+    MoveRefused for any other state, and ContentGone where nothing is left to be said again.
     """
     state, session_id = _lock(conn, turn_id)
     if state not in RETRIED:
         raise MoveRefused(
             f"a turn that is {state} cannot be retried", hint="only failed and dead turns can"
         )
+    if content_is_gone(conn, turn_id):
+        raise ContentGone("what was said in the turn is gone: it cannot be said again")
     if _is_overtaken(conn, turn_id, session_id):
         copy = _copy(conn, turn_id, new_id)
         if copy.batch_id is not None:

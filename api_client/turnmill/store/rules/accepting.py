@@ -88,6 +88,7 @@ SESSION: tuple[Field, ...] = (
     Field("max_attempts", attrgetter("max_attempts")),
     Field("idle_seconds", lambda new: whole_seconds(new.idle_ttl)),
     Field("adopted", attrgetter("adopted")),
+    Field("content_seconds", lambda new: whole_seconds(new.keep_content)),
 )
 
 

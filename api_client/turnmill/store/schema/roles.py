@@ -27,7 +27,7 @@ VIEWED: Mapping[str, Sequence[str]] = MappingProxyType(
             *("id", "provider", "model", "status", "on_ambiguous", "next_seq", "unfinished"),
             *("head_turn_id", "head_lane", "head_due_at", "turns_succeeded", "turns_failed"),
             *("input_tokens", "output_tokens", "cost_usd", "unpriced_attempts"),
-            *("created_at", "last_active_at", "archived_at"),
+            *("created_at", "last_active_at", "archived_at", "version", "content_gone_until"),
         ),
         "turns": (
             *("id", "session_id", "seq", "state", "lane", "attempt", "max_attempts", "lost"),
@@ -77,6 +77,7 @@ VIEWED: Mapping[str, Sequence[str]] = MappingProxyType(
         "batches": ("id", "last_line", "total", "created_at", "cancelled_at"),
         "events": ("session_id", "n", "turn_id", "kind", "at", "place", "budget_id", "share"),
         "pauses": ("kind", "name", "since"),
+        "tombstones": ("session_id", "how", "at", "removed_at", "rows"),
         "limits": (
             *("provider", "model", "requests_per_minute", "tokens_per_minute", "concurrent"),
             *("account", "requests_until", "tokens_until", "at"),

@@ -88,6 +88,13 @@ sessions = Table(
     Column("on_ambiguous", Text, nullable=False, server_default=OnAmbiguous.RECONCILE),
     Column("max_attempts", Integer, nullable=False, server_default="5"),
     Column("idle_seconds", BigInteger),
+    Column("version", BigInteger, nullable=False, server_default="1"),  # one more with each update
+    Column("forked_from", Uuid),  # the session whose history it began with; NULL: none
+    # For how long what was said is kept; NULL: as its user's. Nothing that is left ended before
+    # `content_from` (NULL: `created_at`); nothing is left of what ended by `content_gone_until`.
+    Column("content_seconds", BigInteger),
+    Column("content_from", Timestamp),
+    Column("content_gone_until", Timestamp),
     # The line of the session. Every move of a turn holds this row's lock and leaves these true.
     Column("next_seq", BigInteger, nullable=False, server_default="1"),
     Column("fence", BigInteger, nullable=False, server_default="0"),

@@ -1,14 +1,14 @@
 """Jobs that beat starts: each runs once for a slot, however many beats there are."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, or_, select, update
 
 from turnmill.store.schema.tables import job_runs
-from turnmill.store.types import db_after, db_now, insert_into
+from turnmill.store.types import Timestamp, db_after, db_now, insert_into
 
 #: So many in a row are more than an accident.
 _SLOTS = 2
@@ -38,6 +38,17 @@ def finish_slot(conn: Connection, name: str, slot: datetime, *, result: Mapping[
         update(job_runs)
         .where(job_runs.c.name == name, job_runs.c.slot == slot)
         .values(finished_at=db_now(), result=dict(result))
+    )
+
+
+def note_progress(
+    conn: Connection, name: str, slot: datetime, *, result: Mapping[str, Any]
+) -> None:
+    """Note how far the job has come, in the transaction that brings it there."""
+    conn.execute(
+        update(job_runs)
+        .where(job_runs.c.name == name, job_runs.c.slot == slot, job_runs.c.finished_at.is_(None))
+        .values(result=dict(result))
     )
 
 
@@ -83,6 +94,32 @@ def failing_jobs(conn: Connection) -> list[FailingJob]:
         for name, rows in sorted(last.items())
         if len(rows) == _SLOTS and all(row.finished_at is None for row in rows)
     ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRun:
+    """The last run of a job."""
+
+    name: str
+    slot: datetime
+    started_at: datetime
+    finished_at: datetime | None  #: None: it goes on, or was lost
+    #: what it has counted, so far; or `error_code`
+    result: Mapping[str, Any] = field(repr=False)
+    succeeded_at: datetime | None  #: when one of its runs finished for the last time
+
+
+def last_runs(conn: Connection) -> dict[str, JobRun]:
+    """Return the last run of each job, by its name."""
+    place = func.row_number().over(partition_by=job_runs.c.name, order_by=job_runs.c.slot.desc())
+    finished = func.max(job_runs.c.finished_at, type_=Timestamp).over(partition_by=job_runs.c.name)
+    runs = select(job_runs, place.label("place"), finished.label("succeeded_at")).subquery()
+    names = [name for name in JobRun.__dataclass_fields__ if name != "result"]
+    rows = conn.execute(select(runs).where(runs.c.place == 1))
+    return {
+        row.name: JobRun(**{name: row._mapping[name] for name in names}, result=row.result or {})
+        for row in rows
+    }
 
 
 def run_of(conn: Connection, name: str, slot: datetime) -> Mapping[str, Any] | None:

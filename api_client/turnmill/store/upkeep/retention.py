@@ -13,6 +13,7 @@ from sqlalchemy import (
     delete,
     func,
     literal_column,
+    or_,
     select,
     update,
 )
@@ -21,9 +22,12 @@ from turnmill.domain.bounds import LONGEST_IDLE
 from turnmill.domain.idle import ARCHIVABLE
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import SessionStatus
+from turnmill.store.deletion_records import Gone
 from turnmill.store.kept import give_up_all
-from turnmill.store.line.endings import remove_sessions
 from turnmill.store.line.head import lock_sessions
+from turnmill.store.line.removing import remove_sessions
+from turnmill.store.schema.belongings import BELONGINGS, Goes
+from turnmill.store.schema.life_tables import tombstones
 from turnmill.store.schema.schedule_tables import schedules
 from turnmill.store.schema.tables import announcements, sessions
 from turnmill.store.types import db_after, db_asof_after, db_now
@@ -70,7 +74,7 @@ def purge_archived(conn: Connection, *, older_than: timedelta, limit: int = 50) 
         return 0
     mine = lock_sessions(conn, [SessionId(one) for one in found], wait=False)
     still = conn.scalars(select(sessions.c.id).where(sessions.c.id.in_(mine), over))
-    return remove_sessions(conn, [SessionId(one) for one in still])
+    return remove_sessions(conn, [SessionId(one) for one in still], how=Gone.PURGED)
 
 
 def purge_announcements(conn: Connection, *, older_than: timedelta, limit: int = 5000) -> int:
@@ -82,6 +86,25 @@ def purge_announcements(conn: Connection, *, older_than: timedelta, limit: int =
         .with_for_update(skip_locked=True)  # a dispatcher that is writing one is not waited for
     )
     return conn.execute(delete(announcements).where(announcements.c.session_id.in_(old))).rowcount
+
+
+def purge_tombstones(conn: Connection, *, older_than: timedelta, limit: int = 1000) -> int:
+    """Forget up to `limit` sessions that went longer ago, and of which nothing is left anywhere."""
+    left = [
+        select(one.session).where(one.session == tombstones.c.session_id).exists()
+        for one in BELONGINGS
+        if one.goes is Goes.ELSEWHERE and one.session is not None
+    ]
+    over = (
+        select(tombstones.c.session_id)
+        .where(
+            tombstones.c.at < db_after(-older_than.total_seconds()),
+            tombstones.c.removed_at.is_not(None),
+            ~or_(*left),
+        )
+        .limit(limit)
+    )
+    return conn.execute(delete(tombstones).where(tombstones.c.session_id.in_(over))).rowcount
 
 
 def _idle(conn: Connection, *, default_ttl: timedelta | None, limit: int) -> list[SessionId]:

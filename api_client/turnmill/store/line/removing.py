@@ -1,0 +1,134 @@
+"""The one door by which sessions go, with all that belongs to them: see `schema.belongings`."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, delete, func, select, update
+
+from turnmill.domain.ids import SessionId, TurnId
+from turnmill.domain.states import UNFINISHED, SessionStatus
+from turnmill.store.deletion_records import Gone
+from turnmill.store.kept import give_up_all
+from turnmill.store.line.attached import release
+from turnmill.store.line.endings import tell_ended
+from turnmill.store.rules.endings import Happening, write_events
+from turnmill.store.schema.belongings import BELONGINGS, Belonging, Goes
+from turnmill.store.schema.life_tables import tombstones
+from turnmill.store.schema.tables import sessions, turns
+from turnmill.store.types import db_now, insert_into
+
+#: What goes in the commit that removes a session.
+_NOW = tuple(one for one in BELONGINGS if one.goes in (Goes.BY_KEY, Goes.BY_NAME))
+#: What a session went on with without its being its own: others may, too.
+_RESPONSE = "resp_"
+
+
+def remove_sessions(
+    conn: Connection, session_ids: Collection[SessionId], *, how: Gone = Gone.DELETED
+) -> int:
+    """Remove these sessions with every row, and return how many there were.
+
+    What was unfinished goes with them, which is an event of each and told to those who wait. A
+    tombstone says what went. The caller's transaction holds the sessions' locks.
+    """
+    if not session_ids:
+        return 0
+    unfinished = _unfinished_of(conn, session_ids)
+    write_events(conn, unfinished, Happening.DELETED)
+    tell_ended(conn, unfinished)
+    give_up_all(conn, session_ids)
+    release(conn, session_ids)
+    _bury(conn, session_ids, how=how)
+    for one in _NOW:
+        if one.goes is Goes.BY_NAME and one.table is not sessions:
+            conn.execute(delete(one.table).where(one.of_sessions(session_ids)))
+    return conn.execute(delete(sessions).where(sessions.c.id.in_(session_ids))).rowcount
+
+
+def hide_session(conn: Connection, session_id: SessionId) -> None:
+    """Let nobody see the session any more, whose rows go when what runs in it has ended.
+
+    The caller's transaction holds its lock.
+    """
+    conn.execute(
+        insert_into(conn, tombstones).values(session_id=session_id, how=Gone.DELETED.value)
+    )
+    conn.execute(
+        update(sessions)
+        .where(sessions.c.id == session_id)
+        .values(status=SessionStatus.DELETED, key=None)
+    )
+
+
+def _bury(conn: Connection, session_ids: Collection[SessionId], *, how: Gone) -> None:
+    """Write down what goes; a tombstone that stands since its session was hidden is completed."""
+    rows, left = _counted(conn, session_ids), _left_behind(conn, session_ids)
+    if not rows:
+        return
+    now = conn.scalars(select(db_now())).one()
+    statement = insert_into(conn, tombstones)
+    said = statement.excluded
+    complete = {name: said[name] for name in ("removed_at", "rows", "left_behind")}
+    conn.execute(
+        statement.on_conflict_do_update(index_elements=["session_id"], set_=complete),
+        [
+            {
+                "session_id": one,
+                "how": how.value,
+                "removed_at": now,
+                "rows": rows[one],
+                "left_behind": left.get(one, []),
+            }
+            for one in rows
+        ],
+    )
+
+
+def _counted(
+    conn: Connection, session_ids: Collection[SessionId]
+) -> Mapping[SessionId, dict[str, int]]:
+    """Return how many rows of each table go with each of the sessions that there are."""
+    found: defaultdict[SessionId, dict[str, int]] = defaultdict(dict)
+    for one in _NOW:
+        for session_id, count in _rows(conn, one, session_ids):
+            found[session_id][one.table.name] = count
+    return found
+
+
+def _rows(
+    conn: Connection, one: Belonging, session_ids: Collection[SessionId]
+) -> Iterator[tuple[SessionId, int]]:
+    whose: Any = turns.c.session_id if one.session is None else one.session
+    query = select(whose, func.count()).select_from(one.table)
+    if one.session is None:
+        query = query.join(turns, turns.c.id == one.turn)
+    for name, count in conn.execute(query.where(one.of_sessions(session_ids)).group_by(whose)):
+        yield SessionId(UUID(name) if one.by_text else name), count
+
+
+def _left_behind(
+    conn: Connection, session_ids: Collection[SessionId]
+) -> Mapping[SessionId, list[dict[str, str]]]:
+    """Return what no deletion of ours may reach: a response that somebody else may go on with."""
+    rows = conn.execute(
+        select(sessions.c.id, sessions.c.provider, sessions.c.adopted).where(
+            sessions.c.id.in_(session_ids), sessions.c.adopted.startswith(_RESPONSE)
+        )
+    )
+    return {
+        SessionId(row.id): [
+            {"what": "adopted_response", "provider": row.provider, "ref": row.adopted}
+        ]
+        for row in rows
+    }
+
+
+def _unfinished_of(conn: Connection, session_ids: Collection[SessionId]) -> list[TurnId]:
+    rows = conn.scalars(
+        select(turns.c.id)
+        .where(turns.c.session_id.in_(session_ids), turns.c.state.in_(UNFINISHED))
+        .order_by(turns.c.session_id, turns.c.seq)
+    )
+    return [TurnId(one) for one in rows]

@@ -1,0 +1,85 @@
+"""What has become of sessions that were deleted, or purged."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from turnmill.domain.errors import SessionNotFound
+from turnmill.domain.ids import SessionId
+from turnmill.domain.states import TurnState
+from turnmill.store.deletion_records import DeletionReport, Gone, Impossible, Pending
+from turnmill.store.schema.belongings import BELONGINGS, Belonging, Goes
+from turnmill.store.schema.life_tables import tombstones
+from turnmill.store.schema.tables import turns
+from turnmill.store.types import Timestamp
+
+_WHY = {
+    "adopted_response": "the session went on with it, and others may: it was never its own",
+}
+
+
+def report_of(conn: Connection, session_id: SessionId) -> DeletionReport:
+    """Return what became of the session so far. Raises SessionNotFound where none was deleted."""
+    row = conn.execute(
+        select(tombstones).where(tombstones.c.session_id == session_id)
+    ).one_or_none()
+    if row is None:
+        raise SessionNotFound("no session of this id was deleted, or its report is forgotten")
+    return DeletionReport(
+        session_id=session_id,
+        how=Gone(row.how),
+        at=row.at,
+        rows=row.rows,
+        pending=[*_running(conn, row), *_elsewhere(conn, session_id)],
+        impossible=[_impossible(one) for one in row.left_behind],
+    )
+
+
+def _running(conn: Connection, row: Any) -> Iterator[Pending]:
+    """Yield the turn after which the rows go."""
+    if row.removed_at is not None:
+        return
+    until = conn.scalar(
+        select(func.max(turns.c.lease_until, type_=Timestamp)).where(
+            turns.c.session_id == row.session_id, turns.c.state == TurnState.RUNNING
+        )
+    )
+    yield Pending(what="running turn", count=1, due_at=until)
+
+
+def _elsewhere(conn: Connection, session_id: SessionId) -> Iterator[Pending]:
+    for one in BELONGINGS:
+        if one.goes is Goes.ELSEWHERE:
+            yield from _left(conn, one, session_id)
+
+
+def _left(conn: Connection, one: Belonging, session_id: SessionId) -> Iterator[Pending]:
+    """Yield what is left of it, by provider: when the first of them is tried, and what fails."""
+    of = one.table.c
+    query = select(
+        of.provider,
+        func.count(),
+        func.min(of.due_at, type_=Timestamp),
+        func.max(of.tries),
+        func.max(of.error_code),
+    )
+    rows = conn.execute(query.where(one.of_sessions([session_id])).group_by(of.provider))
+    for provider, count, due_at, tries, error_code in rows:
+        yield Pending(
+            what=one.table.name,
+            count=count,
+            provider=provider,
+            due_at=due_at,
+            tries=tries,
+            error_code=error_code,
+        )
+
+
+def _impossible(one: Any) -> Impossible:
+    return Impossible(
+        what=one["what"],
+        why=_WHY.get(one["what"], "nobody here can delete it"),
+        provider=one.get("provider"),
+        ref=one.get("ref"),
+    )

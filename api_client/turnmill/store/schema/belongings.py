@@ -1,0 +1,134 @@
+"""What belongs to a session, or to a user: every table that names one, and how its rows go.
+
+Whoever adds a table that names a session, a turn or a user adds a line here, or to `OF_NOBODY`: a
+test holds both equal to the tables. Deletion, purging, content-only retention and the report of a
+deletion read this list, and nothing else.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, Table, and_, select
+
+from turnmill.domain.budgets import Scope
+from turnmill.domain.ids import SessionId
+from turnmill.store.schema.budget_tables import budgets, charges
+from turnmill.store.schema.compaction_tables import compactions
+from turnmill.store.schema.event_tables import events
+from turnmill.store.schema.file_tables import attachment_uses, attachments, file_usage
+from turnmill.store.schema.life_tables import tombstones, user_retention
+from turnmill.store.schema.limit_tables import accounts
+from turnmill.store.schema.schedule_tables import schedules
+from turnmill.store.schema.step_tables import tool_calls
+from turnmill.store.schema.tables import (
+    announcements,
+    attempts,
+    kept_refs,
+    messages,
+    sessions,
+    turns,
+    wishes,
+)
+
+
+class Goes(StrEnum):
+    """How the rows go that a session leaves."""
+
+    BY_KEY = "by_key"  #: in the commit that removes the session, by a foreign key
+    BY_NAME = "by_name"  #: in the same commit, by a statement of their own
+    ELSEWHERE = "elsewhere"  #: when it is deleted where it lies too; asked for until it is
+    WITH_USER = "with_user"  #: a user's, whatever becomes of a session
+    LATER = "later"  #: ids and figures alone: upkeep removes them when nobody needs them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Belonging:
+    """A table of what belongs to sessions or users."""
+
+    table: Table
+    goes: Goes
+    session: Column[Any] | None = None  #: names the session
+    turn: Column[Any] | None = None  #: names the turn
+    user: Column[Any] | None = None  #: names the user
+    which: ColumnElement[bool] | None = None  #: where only some of the rows are sessions'
+    by_text: bool = False  #: `session` holds the id as a text
+    #: Columns that hold what was said: what they are without it. Emptied with the turn's content.
+    content: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def of_sessions(self, session_ids: Collection[SessionId]) -> ColumnElement[bool]:
+        """Return which rows are of these sessions."""
+        if self.session is not None:
+            ids = [str(one) if self.by_text else one for one in session_ids]
+            found: ColumnElement[bool] = self.session.in_(ids)
+        elif self.turn is not None:
+            of = select(turns.c.id).where(turns.c.session_id.in_(list(session_ids)))
+            found = self.turn.in_(of)
+        else:
+            raise ValueError(f"{self.table.name} belongs to no session")
+        return found if self.which is None else and_(self.which, found)
+
+    @property
+    def is_of_sessions(self) -> bool:
+        """Tell whether it goes with a session; else it is a user's alone."""
+        return self.session is not None or self.turn is not None
+
+
+#: In this order rows go that are removed by name: those that refer to others first.
+BELONGINGS: tuple[Belonging, ...] = (
+    Belonging(
+        table=messages,
+        goes=Goes.BY_KEY,
+        session=messages.c.session_id,
+        turn=messages.c.turn_id,
+        content=MappingProxyType({"content": []}),
+    ),
+    Belonging(
+        table=attempts,
+        goes=Goes.BY_KEY,
+        turn=attempts.c.turn_id,
+        content=MappingProxyType({"error_detail": None}),
+    ),
+    Belonging(
+        table=tool_calls,
+        goes=Goes.BY_KEY,
+        session=tool_calls.c.session_id,
+        turn=tool_calls.c.turn_id,
+        content=MappingProxyType({"decision": None}),
+    ),
+    Belonging(table=schedules, goes=Goes.BY_KEY, session=schedules.c.session_id),
+    # A summary is of many turns: it goes with the first of them, see `upkeep.content_retention`.
+    Belonging(table=compactions, goes=Goes.BY_KEY, session=compactions.c.session_id),
+    # With it goes, as soon as no other use is left, what it is a use of: see `line.attached`.
+    Belonging(
+        table=attachment_uses,
+        goes=Goes.BY_KEY,
+        session=attachment_uses.c.session_id,
+        turn=attachment_uses.c.turn_id,
+    ),
+    Belonging(table=attachments, goes=Goes.WITH_USER, user=attachments.c.user_id),
+    Belonging(table=file_usage, goes=Goes.WITH_USER, user=file_usage.c.user_id),
+    Belonging(table=wishes, goes=Goes.BY_NAME, turn=wishes.c.turn_id),
+    Belonging(table=announcements, goes=Goes.BY_NAME, session=announcements.c.session_id),
+    Belonging(
+        table=budgets,
+        goes=Goes.BY_NAME,
+        session=budgets.c.name,
+        by_text=True,
+        which=budgets.c.scope == Scope.SESSION.value,
+    ),
+    Belonging(table=kept_refs, goes=Goes.ELSEWHERE, session=kept_refs.c.session_id),
+    Belonging(table=events, goes=Goes.LATER, session=events.c.session_id),
+    Belonging(table=charges, goes=Goes.LATER, turn=charges.c.turn_id),
+    Belonging(table=turns, goes=Goes.BY_KEY, session=turns.c.session_id),
+    Belonging(table=sessions, goes=Goes.BY_NAME, session=sessions.c.id, user=sessions.c.user_id),
+    Belonging(table=tombstones, goes=Goes.LATER, session=tombstones.c.session_id),
+    Belonging(table=user_retention, goes=Goes.WITH_USER, user=user_retention.c.user_id),
+)
+
+#: Tables whose rows name a turn or a session, and are nobody's: what is in them is of the house.
+OF_NOBODY: Mapping[Table, str] = MappingProxyType(
+    {accounts: "the turn that was refused last: an id, and gone with the account's next word"}
+)

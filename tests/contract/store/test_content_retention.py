@@ -1,0 +1,193 @@
+"""Content goes when its time is over, figures stay, and nothing brings it back."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import func, insert, select
+
+from tests import rows, steps
+from turnmill.domain.errors import ContentGone
+from turnmill.domain.ids import SessionId, TurnId
+from turnmill.domain.states import TurnState
+from turnmill.new_ids import new_id
+from turnmill.store import kept
+from turnmill.store.database import Database
+from turnmill.store.nouns import sessions, turns
+from turnmill.store.nouns.user_retention import content_kept_of, keep_content_of
+from turnmill.store.records import Fenced
+from turnmill.store.schema.compaction_tables import compactions
+from turnmill.store.schema.tables import attempts, messages
+from turnmill.store.upkeep.content_retention import empty_content, sessions_with_old_content
+from turnmill.verbs.reply import read_reply
+
+pytestmark = pytest.mark.usefixtures("sound")
+
+DAY = timedelta(days=1)
+NOW = datetime.now(UTC)
+
+
+def aged(store: Database, session: SessionId, days: float, text: str, **options: Any) -> TurnId:
+    """Have a turn answered that ended so many days ago."""
+    turn = steps.send(store, session, text).turn_id
+    steps.end(store, steps.take_one(store, turn), **options)
+    rows.ended_at(store, turn, NOW - days * DAY)
+    rows.set_session(store, session, created_at=NOW - 400 * DAY)
+    return turn
+
+
+def empty(store: Database, default: timedelta | None = 30 * DAY) -> int:
+    """Do what the job does; return of how many turns content went."""
+    total = 0
+    with store.begin() as conn:
+        found = sessions_with_old_content(conn, default=default)
+    for session in found:
+        more = True
+        while more:
+            with store.begin() as conn:
+                done, more = empty_content(conn, session, default=default)
+            total += done
+    return total
+
+
+def texts(store: Database, session: SessionId) -> list[str]:
+    with store.begin() as conn:
+        return [one.text for one in sessions.history(conn, session)]
+
+
+def test_what_was_said_goes_with_its_turn_and_figures_stay(store: Database) -> None:
+    session = rows.start(store)
+    old = aged(store, session, 31, "secret", cost_usd=None)
+    aged(store, session, 29, "kept")
+    before = sessions_get(store, session)
+    assert empty(store) == 1
+    assert texts(store, session) == ["", "", "kept", "answer to kept"]
+    after = sessions_get(store, session)
+    assert (after.input_tokens, after.turns_succeeded) == (before.input_tokens, 2)
+    with store.begin() as conn:
+        assert turns.get(conn, old).input_tokens == 3
+        with pytest.raises(ContentGone):
+            read_reply(conn, old)
+    assert empty(store) == 0
+
+
+def sessions_get(store: Database, session: SessionId) -> Any:
+    with store.begin() as conn:
+        return sessions.get(conn, session)
+
+
+def test_a_model_is_shown_what_is_left(store: Database) -> None:
+    session = rows.start(store)
+    aged(store, session, 31, "secret", provider_ref="resp_1")
+    aged(store, session, 1, "kept", provider_ref="resp_2")
+    assert empty(store) == 1
+    claim = steps.take_one(store, steps.send(store, session, "next").turn_id)
+    assert claim.provider_ref == ""
+    assert "".join(one.text for one in claim.history or ()) == "keptanswer to kept"
+    steps.end(store, claim)
+    with store.begin() as conn:
+        due = {one.ref for one in kept.take_due(conn, again_after=DAY)}
+    assert due == {"resp_1", "resp_2"}  # the vendor had it in its thread
+
+
+def test_a_session_goes_before_its_user_and_a_user_before_everybody(store: Database) -> None:
+    bob, ada, eve = (rows.start(store, user_id=name) for name in ("bob", "ada", "eve"))
+    rows.update_session(store, eve, keep_content=1000 * DAY)
+    with store.begin() as conn:
+        keep_content_of(conn, "ada", 5 * DAY)
+        keep_content_of(conn, "eve", 5 * DAY)
+        assert content_kept_of(conn, "ada") == 5 * DAY
+    for session in (bob, ada, eve):
+        aged(store, session, 10, "said")
+    assert empty(store, None) == 1
+    assert [texts(store, one)[0] for one in (bob, ada, eve)] == ["said", "", "said"]
+    assert empty(store, 7 * DAY) == 1
+    assert [texts(store, one)[0] for one in (bob, ada, eve)] == ["", "", "said"]
+    with store.begin() as conn:
+        keep_content_of(conn, "ada", None)
+        assert content_kept_of(conn, "ada") is None
+
+
+def test_where_nobody_says_for_how_long_nothing_is_looked_for(store: Database) -> None:
+    session = rows.start(store)
+    aged(store, session, 1000, "said")
+    assert empty(store, None) == 0
+    assert texts(store, session)[0] == "said"
+
+
+def test_a_summary_goes_with_the_first_turn_that_it_is_of(store: Database) -> None:
+    session = rows.start(store)
+    old = aged(store, session, 31, "secret")
+    aged(store, session, 1, "kept")
+    row = {"turn_id": old, "kind": "summarise", "up_to_seq": 2, "turns": 2}
+    with store.begin() as conn:
+        conn.execute(
+            insert(compactions).values(
+                session_id=session, n=1, summary=[{"type": "text", "text": "secret"}], **row
+            )
+        )
+    assert empty(store) == 1
+    with store.begin() as conn:
+        assert conn.scalars(select(compactions.c.summary)).all() == [None]
+
+
+def test_words_of_vendors_about_a_turn_go_too(store: Database) -> None:
+    session = rows.start(store)
+    turn = rows.send(store, session)
+    rows.run(store, turn, TurnState.FAILED, error_code="rejected", error_detail="you said secret")
+    rows.ended_at(store, turn, NOW - 31 * DAY)
+    rows.set_session(store, session, created_at=NOW - 400 * DAY)
+    assert empty(store) == 1
+    with store.begin() as conn:
+        assert conn.scalars(select(attempts.c.error_detail)).all() == [None]
+        with pytest.raises(ContentGone):
+            turns.retry(conn, turn, new_id=TurnId(new_id()))
+        assert turns.get(conn, turn).error_code == "rejected"
+
+
+def test_a_session_in_which_a_turn_runs_is_left_and_a_frozen_worker_fenced_off(
+    store: Database,
+) -> None:
+    session = rows.start(store)
+    aged(store, session, 31, "secret")
+    claim = steps.take_one(store, steps.send(store, session, "late").turn_id)
+    assert empty(store) == 0
+    with store.begin() as conn:
+        assert empty_content(conn, session, default=DAY) == (0, False)
+    steps.lose(store, claim.turn_id)
+    steps.cancel(store, claim.turn_id)
+    rows.ended_at(store, claim.turn_id, NOW - 31 * DAY)
+    assert empty(store) == 2
+    assert isinstance(steps.end(store, claim, reply="secret again"), Fenced)
+    assert texts(store, session) == ["", "", ""]
+
+
+def test_a_long_session_is_emptied_in_commits_of_their_own(
+    store: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("turnmill.store.upkeep.content_retention._TURNS_AT_ONCE", 2)
+    session = rows.start(store)
+    for day in range(35, 30, -1):
+        aged(store, session, day, "said")
+    with store.begin() as conn:
+        done, more = empty_content(conn, session, default=30 * DAY)
+    assert (done, more) == (2, True)
+    assert empty(store) == 3
+    assert set(texts(store, session)) == {""}
+    with store.begin() as conn:
+        assert conn.scalar(select(func.count()).select_from(messages)) == 10
+
+
+def test_work_at_a_vendor_that_is_waited_for_is_let_go_afterwards(store: Database) -> None:
+    session = rows.start(store)
+    aged(store, session, 31, "secret", provider_ref="resp_1")
+    waiting = steps.send(store, session).turn_id
+    steps.end(store, steps.take_one(store, waiting), TurnState.WAITING, native_ref="bg_1")
+    assert empty(store) == 1
+    with store.begin() as conn:
+        assert kept.take_due(conn, again_after=DAY) == []
+        turns.cancel(conn, waiting)
+    assert empty(store) == 0
+    with store.begin() as conn:
+        due = {one.ref for one in kept.take_due(conn, again_after=DAY)}
+    assert due == {"resp_1", "bg_1"}

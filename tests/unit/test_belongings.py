@@ -1,0 +1,37 @@
+"""The list of what belongs to a session is whole: nothing is left behind that nobody thought of."""
+
+from turnmill.store.schema.belongings import BELONGINGS, OF_NOBODY, Goes
+from turnmill.store.schema.life_tables import metadata
+from turnmill.store.schema.roles import VIEWED
+
+_NAMING = ("session_id", "turn_id", "user_id")
+_LISTED = {one.table: one for one in BELONGINGS}
+
+
+def test_every_table_that_names_a_session_a_turn_or_a_user_is_listed_once() -> None:
+    naming = {
+        table
+        for table in metadata.tables.values()
+        if any(name in table.c for name in _NAMING) or table.name == "sessions"
+    }
+    listed = [one.table for one in BELONGINGS]
+    assert len(listed) == len(set(listed))
+    assert naming - set(listed) - set(OF_NOBODY) == set()
+
+
+def test_what_goes_by_a_foreign_key_has_one_that_cascades() -> None:
+    for one in BELONGINGS:
+        if one.goes is Goes.BY_KEY:
+            keys = [key for key in one.table.foreign_keys if key.ondelete == "CASCADE"]
+            assert {key.column.table.name for key in keys} & {"sessions", "turns"}, one.table.name
+
+
+def test_content_is_in_no_column_that_a_viewer_reads() -> None:
+    for one in BELONGINGS:
+        assert not set(one.content) & set(VIEWED.get(one.table.name, ())), one.table.name
+
+
+def test_what_is_content_is_found_by_its_turn() -> None:
+    for one in _LISTED.values():
+        if one.content:
+            assert one.turn is not None, one.table.name
