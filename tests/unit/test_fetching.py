@@ -139,9 +139,9 @@ def test_redirects_have_an_end() -> None:
 
 
 def test_a_file_that_is_too_large_is_not_even_begun() -> None:
-    with serving(without_end(b"x" * 65_536, f"Content-Length: {10**12}")) as url:
-        with pytest.raises(AttachmentRefused):
-            got(url)
+    endless = without_end(b"x" * 65_536, f"Content-Length: {10**12}")
+    with serving(endless) as url, pytest.raises(AttachmentRefused):
+        got(url)
 
 
 def test_a_body_without_end_is_cut_by_its_size() -> None:
@@ -199,9 +199,9 @@ def test_a_server_that_answers_with_no_file_is_said_not_to(answer: Answer) -> No
 
 def test_a_file_that_is_packed_on_its_way_is_refused() -> None:
     for packed in ("gzip", "br", "deflate, gzip"):
-        with serving(saying(b"x", f"Content-Encoding: {packed}")) as url:
-            with pytest.raises(AttachmentRefused):
-                got(url)
+        answer = saying(b"x", f"Content-Encoding: {packed}")
+        with serving(answer) as url, pytest.raises(AttachmentRefused):
+            got(url)
 
 
 def test_a_certificate_that_nobody_has_signed_is_not_believed() -> None:
