@@ -43,8 +43,10 @@ T = TypeVar("T")
 
 KILLS = 200
 #: What is stepped through: every line of these is a place to die at.
-STEPPED = ("files/folder.py", "files/storing.py", "nouns/attachments.py", "line/attached.py")
-STEPPED += ("sync/attachments.py", "process/tidying.py", "store/database.py")
+STEPPED = (
+    *("files/folder.py", "files/storing.py", "nouns/attachments.py", "line/attached.py"),
+    *("sync/attachments.py", "process/tidying.py", "store/database.py"),
+)
 
 
 class Stepper:

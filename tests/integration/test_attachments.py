@@ -192,15 +192,15 @@ def test_a_quota_is_exact_under_fifty_uploads_of_clients(database_url: str, tmp_
 
     def put(n: int) -> int:
         try:
-            return client.attachments.put(b"%02d" % n * 5_000, user_id="ada").size
+            return made.attachments.put(b"%02d" % n * 5_000, user_id="ada").size
         except FilesQuotaExceeded:
             return 0
 
-    with Client(settings=settings) as client, ThreadPoolExecutor(50) as threads:
+    with Client(settings=settings) as made, ThreadPoolExecutor(50) as threads:
         done = list(threads.map(put, range(50)))
         assert (sum(done), done.count(10_000)) == (200_000, 20)
-        assert client.attachments.usage("ada") == 200_000
-        assert len(client.attachments.list()) == 20
+        assert made.attachments.usage("ada") == 200_000
+        assert len(made.attachments.list()) == 20
     kept = [path for path in (tmp_path / "files").rglob("*") if path.is_file()]
     assert (len(kept), sum(path.stat().st_size for path in kept)) == (20, 200_000)
 
