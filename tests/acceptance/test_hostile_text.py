@@ -11,6 +11,7 @@ import threading
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import click
@@ -20,13 +21,15 @@ from sqlalchemy import select, update
 
 from tests import rows
 from tests.acceptance.terminal import Terminal, clean_environment
-from turnmill import Client
+from turnmill import Client, Settings
 from turnmill.cli import COMMANDS, cli, main
 from turnmill.cli.waiting import spinner, waiting
+from turnmill.domain.ids import SessionId
 from turnmill.domain.states import TurnState
 from turnmill.show.terminal import Guarded, guard_terminals, on_one_line, say, visible
 from turnmill.store.database import Database
 from turnmill.store.schema import migrate
+from turnmill.store.schema.file_tables import attachments
 from turnmill.store.schema.tables import attempts, batches, sessions, turns
 from turnmill.verbs.batch_progress import drawn_lines
 
@@ -84,6 +87,13 @@ WALK = (
     "schedules pause {schedule}",
     "schedules resume {schedule} --json",
     "schedules delete {schedule}",
+    "files ls",
+    "files ls --json",
+    "files show {file}",
+    "files get {file}",
+    "files get {file} --to evil\x1b]0;t\x07",
+    "send hello --session {session} --attach evil\x1b]0;t\x07",
+    "files rm {file} --yes",
     "tools approve {turn}",
     "tools reject {turn} --why evil\x1b]0;t\x07",
     "tools submit {turn} --output evil\x1b]0;t\x07",
@@ -130,6 +140,18 @@ WALK = (
 NO_ROWS = {"up", "demo", "worker", "beat", "flower", "home", "health", "roles", "env"}
 
 
+def spoil(store: Database, session: SessionId) -> Any:
+    """Let every text be hostile that somebody else chooses; return the batch."""
+    spoilt = {"user_id": EVIL, "model": EVIL, "key": EVIL, "metadata": {"a": EVIL}}
+    with store.begin() as conn:
+        conn.execute(update(sessions).values(**spoilt).where(sessions.c.id == session))
+        conn.execute(update(turns).values(error_code=EVIL, custom_id=EVIL, finish_reason=EVIL))
+        conn.execute(update(attempts).values(worker=EVIL, error_code=EVIL, model=EVIL))
+        conn.execute(update(batches).values(name=EVIL))
+        conn.execute(update(attachments).values(name=EVIL, user_id=EVIL, media_type=EVIL))
+        return conn.execute(select(batches)).first()
+
+
 @pytest.fixture
 def ids(tmp_path: Path) -> dict[str, str]:
     """A store in which every text that somebody else chooses is hostile; it passed by no check."""
@@ -145,17 +167,12 @@ def ids(tmp_path: Path) -> dict[str, str]:
     (tmp_path / "jobs").write_text('{"user_id": "ada", "text": "hi"}\n')
     said = Terminal(tmp_path, {"TURNMILL_DATABASE_URL": url}).run("batch", "submit", "jobs")
     assert said.code == 0, said.err
-    with Client(database_url=url) as client:
+    with Client(settings=Settings(database_url=url, home=tmp_path / ".turnmill")) as client:
+        file = client.attachments.put(b"words", user_id="ada")
         for prompt in (EVIL, f"{EVIL} and {EVIL}"):
             client.templates.put("t", system_prompt=prompt, note=EVIL)
         schedule = client.schedules.create(session, EVIL, cron="@yearly")
-    spoilt = {"user_id": EVIL, "model": EVIL, "key": EVIL, "metadata": {"a": EVIL}}
-    with store.begin() as conn:
-        conn.execute(update(sessions).values(**spoilt).where(sessions.c.id == session))
-        conn.execute(update(turns).values(error_code=EVIL, custom_id=EVIL, finish_reason=EVIL))
-        conn.execute(update(attempts).values(worker=EVIL, error_code=EVIL, model=EVIL))
-        conn.execute(update(batches).values(name=EVIL))
-        batch = conn.execute(select(batches)).first()
+    batch = spoil(store, session)
     store.close()
     assert batch is not None
     return {
@@ -164,6 +181,7 @@ def ids(tmp_path: Path) -> dict[str, str]:
         "open": str(open_turn),
         "batch": str(batch.id),
         "schedule": str(schedule.id),
+        "file": str(file.id),
     }
 
 

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 from hypothesis import strategies as st
 
-from turnmill import Client, NewPrice, PaidCall
+from turnmill import Client, Image, NewPrice, PaidCall, Text
 from turnmill.domain.ids import SessionId, TurnId
 
 
@@ -232,6 +232,30 @@ VERBS: Mapping[str, Verb] = {
     "send(max_attempts)": _sent("max_attempts", "max_attempts"),
     "send(lane)": _sent("lane", "lane"),
     "send(idempotency_key)": _sent("idempotency_key"),
+    "send(attachments)": _sent("attachments"),
+    "send(attachment)": Verb(
+        lambda at, value: at.client.send(at.session, "x", attachments=[value])
+    ),
+    "send(part)": Verb(lambda at, value: at.client.send(at.session, [Text("x"), Image(value)])),
+    "attachments.put(source)": Verb(
+        lambda at, value: at.client.attachments.put(value, user_id="ada")
+    ),
+    "attachments.put(name)": Verb(
+        lambda at, value: at.client.attachments.put(b"x", user_id="ada", name=value),
+        lambda at, kept: at.client.attachments.get(kept).name,
+    ),
+    "attachments.put(user_id)": Verb(
+        lambda at, value: at.client.attachments.put(b"x", user_id=value),
+        lambda at, kept: at.client.attachments.get(kept).user_id,
+    ),
+    "attachments.put(media_type)": Verb(
+        lambda at, value: at.client.attachments.put(b"x", user_id="ada", media_type=value)
+    ),
+    "attachments.get": Verb(lambda at, value: at.client.attachments.get(value)),
+    "attachments.open": Verb(lambda at, value: list(at.client.attachments.open(value))),
+    "attachments.list(user_id)": Verb(lambda at, value: at.client.attachments.list(user_id=value)),
+    "attachments.usage": Verb(lambda at, value: at.client.attachments.usage(value)),
+    "attachments.delete": Verb(lambda at, value: at.client.attachments.delete(value)),
     "send_many(messages)": Verb(lambda at, value: at.client.send_many(value)),
     "send_many(pair)": Verb(lambda at, value: at.client.send_many([(at.session, "x"), value])),
     "send_many(text)": Verb(

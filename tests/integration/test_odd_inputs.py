@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from tests import rows, steps
 from tests.integration.odd_inputs import KNOWN, VALUES, VERBS, Place, as_stored
-from turnmill import Client, TurnmillError
+from turnmill import Client, Settings, TurnmillError
 from turnmill.domain.ids import TurnId
 from turnmill.store.database import Database
 from turnmill.store.nouns import usage
@@ -30,9 +30,10 @@ _TABLES = ("sessions", "turns", "messages WHERE role = 'user'", "batches", "paus
 
 
 @pytest.fixture(params=["postgres", "memory"])
-def client(request: pytest.FixtureRequest) -> Iterator[Client]:
+def client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Client]:
     url = request.getfixturevalue("database_url") if request.param == "postgres" else "sqlite://"
-    with Client(database_url=url) as client:
+    settings = Settings(database_url=url, files_url=str(tmp_path / "files"))
+    with Client(settings=settings) as client:
         if request.param == "memory":
             with client._executor.database.begin() as conn:
                 create_all(conn)

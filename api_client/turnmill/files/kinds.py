@@ -183,6 +183,7 @@ _REFUSED: tuple[tuple[bytes, str], ...] = (
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Office file"),
     (b"{\\rtf", "an RTF document"),
     (b"%!PS", "a PostScript program"),
+    (b"%PDF-", "a PDF of a version that is not known"),
     (b"SQLite format 3\0", "a database"),
     (b"II*\0", "a TIFF picture"),
     (b"MM\0*", "a TIFF picture"),

@@ -22,27 +22,24 @@ def gif_size(head: bytes) -> Size | None:
     """Return the size of the screen that all frames are drawn on."""
     if len(head) < 13:
         return None
-    return Size(int.from_bytes(head[6:8], "little"), int.from_bytes(head[8:10], "little"))
+    return Size(_number(head[6:8]), _number(head[8:10]))
 
 
 def webp_size(head: bytes) -> Size | None:
     """Return what the first chunk says, in each of its three forms."""
     form, data = head[12:16], head[20:30]
-    if len(data) < 10:
-        return None
-    if form == b"VP8X":
-        return Size(
-            int.from_bytes(data[4:7], "little") + 1, int.from_bytes(data[7:10], "little") + 1
-        )
-    if form == b"VP8L" and data[0] == 0x2F:
-        bits = int.from_bytes(data[1:5], "little")
+    if form == b"VP8X" and len(data) == 10:
+        return Size(_number(data[4:7]) + 1, _number(data[7:10]) + 1)
+    if form == b"VP8L" and len(data) >= 5 and data[0] == 0x2F:
+        bits = _number(data[1:5])
         return Size((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1)
-    if form == b"VP8 " and data[3:6] == b"\x9d\x01\x2a":
-        width, height = data[6:8], data[8:10]
-        return Size(
-            int.from_bytes(width, "little") & 0x3FFF, int.from_bytes(height, "little") & 0x3FFF
-        )
+    if form == b"VP8 " and len(data) == 10 and data[3:6] == b"\x9d\x01\x2a":
+        return Size(_number(data[6:8]) & 0x3FFF, _number(data[8:10]) & 0x3FFF)
     return None
+
+
+def _number(data: bytes) -> int:
+    return int.from_bytes(data, "little")
 
 
 #: Start of a frame, in each of its codings.

@@ -141,7 +141,7 @@ def loose_parts(said: object, attachments: object) -> Sequence[Any] | None:
             f"{len(files) + len(attachments)} files in one message",
             hint=f"{MOST_ATTACHMENTS} are the most",
         )
-    words = [Text(one) if isinstance(one, str) else one for one in parts]
+    words = [Text(said)] if isinstance(said, str) else parts
     return [*words, *map(_as_part, attachments)]
 
 

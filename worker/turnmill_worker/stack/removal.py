@@ -14,7 +14,7 @@ from turnmill_worker.stack.home import MARK, MARKED, Home
 _STOPS_WITHIN = timedelta(seconds=12)  #: a `turnmill up` that was told to
 
 #: What is ours in a folder that was there before, and may hold other things.
-_OURS = ("beat", "logs", "postgres", "secrets", "state", "valkey", READY_FILE, LOCK_FILE)
+_OURS = ("beat", "files", "logs", "postgres", "secrets", "state", "valkey", READY_FILE, LOCK_FILE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,6 +59,8 @@ def get(*, file: str, to: str | None) -> None:
     """Write a file's bytes to stdout, or to a new file."""
     with open_client() as client:
         if to is None:
+            if sys.stdout.isatty():  # which would obey what is in it
+                raise InvalidInput("a terminal does not show files", hint="--to PATH, or a pipe")
             _write(client, file, sys.stdout.buffer)
             return
         path = Path(to)
