@@ -16,7 +16,6 @@ from turnmill_worker.layers.partial import Partial
 from turnmill_worker.layers.targets import has_targets
 from turnmill_worker.providers import boundary, calls
 from turnmill_worker.providers.boundary import Answer, Bug, Fault
-from turnmill_worker.providers.files import Files, attached_in
 from turnmill_worker.providers.port import Done, Emit, Provider, Request, Usage
 from turnmill_worker.turn import estimates, verdict
 from turnmill_worker.turn.deps import Deps
@@ -144,7 +143,7 @@ async def _asked(claim: Claim, holding: Holding, deps: Deps) -> Found:
     found: ProviderError
     try:
         emit = _emit(claim, holding, most=deps.max_reply_bytes)
-        request = request_of(claim, holding.partial, _files_for(claim, deps))
+        request = request_of(claim, holding.partial)
         if deps.steps.are_taken(claim):
             request = await deps.steps.equipped(request, claim)
         call = Call(
@@ -184,7 +183,7 @@ def _taken(find: Callable[[str], Provider], name: str) -> frozenset[PartKind]:
     return TEXT_ONLY if isinstance(provider, ProviderError) else boundary.taken_by(provider)
 
 
-def request_of(claim: Claim, partial: Partial | None = None, files: Files | None = None) -> Request:
+def request_of(claim: Claim, partial: Partial | None = None) -> Request:
     """Return what the provider is given for this claim; a long history is read later."""
     return Request(
         turn_id=claim.turn_id,
@@ -203,15 +202,7 @@ def request_of(claim: Claim, partial: Partial | None = None, files: Files | None
         step=claim.step,
         is_single=claim.batch_id is not None and _begins(claim),
         counted=None if partial is None else partial.count,
-        files=files,
     )
-
-
-def _files_for(claim: Claim, deps: Deps) -> Files | None:
-    """Return what reads files, where a message may refer to one; a history read later may."""
-    if claim.history is None or claim.history.holds_attachments:
-        return deps.files
-    return deps.files if any(attached_in(one) for one in claim.messages) else None
 
 
 def _begins(claim: Claim) -> bool:
