@@ -396,3 +396,25 @@ def test_the_mock_ends_as_it_is_told(client: Client) -> None:
     odd = client.send(session, "A virus", metadata={"mock": {"finish_reason": "tool_calls"}})
     with pytest.raises(TurnFailed):
         odd.result(timeout=WAIT)
+
+
+def test_a_refusal_is_not_mended_where_a_form_is_asked_for_and_says_what_it_was(
+    client: Client, vendor: RawVendor
+) -> None:
+    no = {"type": "message", "content": [{"type": "refusal", "refusal": "No."}]}
+    refusals = {
+        "openai": a_response(no),
+        "anthropic": a_message(stop="refusal", stop_details=REFUSED),
+    }
+    form = {"type": "object", "properties": {"city": {"type": "string"}}}
+    for provider, refused in refusals.items():
+        vendor.meet(http(refused))
+        session = client.sessions.create(
+            user_id="ada", provider=provider, model="large", response_format=form
+        )
+        turn = client.send(session, "A virus")
+        with pytest.raises(TurnFailed) as caught:
+            turn.result(timeout=WAIT)
+        assert caught.value.error_code == "reply_refused"
+        assert turn.refresh().record.finish_reason == "refusal"
+        assert len(vendor.bodies) == 1

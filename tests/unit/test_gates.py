@@ -25,6 +25,7 @@ from turnmill.store.schema.limit_tables import accounts
 from turnmill.store.schema.revision import create_all
 from turnmill.store.types import db_after
 from turnmill_worker.gates.accounts import Accounts
+from turnmill_worker.gates.breakers import Breakers, Flight
 from turnmill_worker.gates.limits import Limits
 from turnmill_worker.gates.recalling import Recalling
 from turnmill_worker.gates.rows import Rows
@@ -269,6 +270,57 @@ async def test_attempts_that_take_too_long_count_as_failures(rig: Rig) -> None:
         await asyncio.wait([hanging])
     await until(lambda: bool(rig.closed()))
     assert rig.closed() == [("breaker", "fails", "large")]
+
+
+def in_flight(breakers: Breakers, calls: int) -> list[Flight]:
+    return [breakers.begin("theirs", "large") for _ in range(calls)]
+
+
+def test_a_model_hangs_when_five_calls_or_more_wait_for_long_and_none_was_answered() -> None:
+    now = [1000.0]
+    breakers = Breakers(lambda: now[0])
+    in_flight(breakers, 4)
+    now[0] += 31
+    assert [*breakers.hanging()] == []
+    fifth = in_flight(breakers, 1)
+    now[0] += 29
+    assert [*breakers.hanging()] == []  # the fifth has not waited for long
+    now[0] += 2
+    assert [*breakers.hanging()] == [("theirs", "large")]
+    fifth[0].answered()
+    assert [*breakers.hanging()] == []
+    late = in_flight(breakers, 5)
+    now[0] += 31
+    assert [*breakers.hanging()] == [("theirs", "large")]
+    late[0].over()
+    assert [*breakers.hanging()] == []
+
+
+def test_a_model_that_takes_long_does_not_hang_before_six_times_as_long() -> None:
+    now = [1000.0]
+    breakers = Breakers(lambda: now[0])
+    slow = in_flight(breakers, 1)
+    now[0] += 80  # by which ten seconds are usual
+    slow[0].answered()
+    in_flight(breakers, 5)
+    now[0] += 59
+    assert [*breakers.hanging()] == []
+    now[0] += 2
+    assert [*breakers.hanging()] == [("theirs", "large")]
+
+
+def test_a_model_that_answers_another_worker_is_not_said_to_hang_for_calls_of_before() -> None:
+    now = [1000.0]
+    breakers = Breakers(lambda: now[0])
+    in_flight(breakers, 10)
+    now[0] += 31
+    assert [*breakers.hanging()] == [("theirs", "large")]
+    breakers.works("theirs", "large")
+    now[0] += 600
+    assert [*breakers.hanging()] == []
+    in_flight(breakers, 5)
+    now[0] += 31
+    assert [*breakers.hanging()] == [("theirs", "large")]  # these hang again
 
 
 async def test_a_store_that_is_away_closes_the_account_here_all_the_same(rig: Rig) -> None:

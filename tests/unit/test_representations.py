@@ -51,6 +51,7 @@ SHOWN = frozenset(
         *("tags", "timezone", "digest", "fetch_from", "scheme", "rows", "turn", "why"),
         *("lane", "keyless", "verb", "by", "refused", "error", "title", "detail"),
         *("reply_as", "asks", "media_types", "voices", "part"),
+        *("category",),
         *("ca_certs", "certfile", "keyfile", "virtual_host", "master_name", "sentinel_username"),
     }
 )

@@ -295,3 +295,19 @@ def test_a_turn_that_is_retried_begins_with_the_sessions_own_again(
         turn.result(timeout=WAIT)
     reply = turn.retry().result(timeout=WAIT)
     assert (reply.answered_by, reply.answered_because) == (NAMES["openai"], None)
+
+
+def test_who_waits_for_all_his_targets_comes_when_the_first_of_them_opens(
+    client: Client, vendors: BothVendors
+) -> None:
+    vendors.openai.always = vendors.anthropic.always = "quota"  # closed for a minute, both
+    refused = client.send(a_session(client), "Hello")
+    with pytest.raises(TurnFailed):
+        refused.result(timeout=WAIT)
+    waiting = client.send(a_session(client), "Hello")
+    until(lambda: waiting.refresh().record.waits_for == "account")
+    vendors.openai.always = vendors.anthropic.always = ""
+    client.accounts.open(provider="anthropic")
+    reply = waiting.result(timeout=WAIT)
+    assert (reply.answered_by, reply.answered_because) == (NAMES["anthropic"], "account")
+    assert who(reply) == ["anthropic"]

@@ -145,6 +145,8 @@ class Accounts:
     def look(self, closed: Sequence[Closed], *, began: float) -> None:
         """Take over what the rows say, and have those come who wait for what was opened."""
         for key in self.closures.look(closed, began=began):
+            if key.kind == BREAKER:
+                self.breakers.works(key.provider, key.model)
             self._recall(key)
         for known in self.closures:
             self._await(known)

@@ -38,12 +38,15 @@ class Model:
         return len(self.failed) >= _IN_A_ROW and len(set(self.failed)) >= _OF_TURNS
 
     def hangs(self, now: float) -> bool:
-        """Tell whether many calls have been in flight for long, and none was answered meanwhile."""
+        """Tell whether many calls have been in flight for long, and none was answered meanwhile.
+
+        Those that began before the last answer tell nothing: something was heard since.
+        """
         if len(self.in_flight) < _HANGING:
             return False
         long = max(_LONG.total_seconds(), _TIMES_USUAL * self.usual)
-        late = [began for began in self.in_flight.values() if now - began > long]
-        return len(late) >= _HANGING and self.answered_at < min(late)
+        late = [one for one in self.in_flight.values() if self.answered_at <= one < now - long]
+        return len(late) >= _HANGING
 
 
 class Breakers:
@@ -76,6 +79,12 @@ class Breakers:
     def forgive(self, provider: str, model: str) -> None:
         """Count from the beginning: it was closed for what was counted so far."""
         if (found := self._models.get((provider, model))) is not None:
+            found.failed.clear()
+
+    def works(self, provider: str, model: str) -> None:
+        """It has answered somebody else: what still hangs here tells no more than it did."""
+        if (found := self._models.get((provider, model))) is not None:
+            found.answered_at = self._clock()
             found.failed.clear()
 
 

@@ -13,6 +13,7 @@ from turnmill.domain.bounds import MAX_TOOL_ROUNDS
 from turnmill.domain.checks import storable
 from turnmill.domain.content import Message, ToolCall
 from turnmill.domain.errors import NotSent, ProviderError, Rejected, StoreError
+from turnmill.domain.replying import FinishReason
 from turnmill.domain.states import Effects, ToolCallState, TurnState
 from turnmill.store.codec import StoredHistory
 from turnmill.store.line.stepping import CALLED
@@ -42,6 +43,10 @@ from turnmill_worker.turn.voice_ledger import VoiceLedger
 TOO_MANY_ROUNDS = "too_many_tool_rounds"
 #: The code of a turn whose reply has not the form that is asked for, and could not be mended.
 OUTPUT_INVALID = "output_invalid"
+#: The code of a turn whose model does not answer, and so not in the form that is asked for.
+REPLY_REFUSED = "reply_refused"
+#: Asked again, they would be refused again.
+_UNMENDED = frozenset({FinishReason.REFUSAL, FinishReason.CONTENT_FILTER})
 _MEND = (
     "This reply does not fit the JSON schema that is asked for. Answer again, with nothing but JSON"
     " that fits it. What is wrong:"
@@ -265,6 +270,8 @@ async def _fitting(claim: Claim, settlement: Settlement) -> Step | Settlement:
         return _failed(settlement, "setting_refused")
     if not wrong:
         return settlement
+    if settlement.finish_reason in _UNMENDED:
+        return _failed(settlement, REPLY_REFUSED)
     if _was_mended(claim):
         return _failed(settlement, OUTPUT_INVALID)
     told = Message.of("user", storable(f"{_MEND}\n{wrong}"))
