@@ -18,11 +18,13 @@ from tests import rows, stepping, steps
 from tests.acceptance.examining import Place, examined, wrong
 from turnmill import __version__, wire
 from turnmill.domain.states import Lane, ToolCallState, TurnState
+from turnmill.new_ids import new_id
 from turnmill.store.database import Database
 from turnmill.store.line.pauses import LANE, PROVIDER, pause
 from turnmill.store.nouns import sessions
 from turnmill.store.nouns.accounts import ACCOUNT, AccountKey, close
 from turnmill.store.schema.revision import HEAD
+from turnmill.store.schema.schedule_tables import schedules
 from turnmill.store.schema.tables import job_runs
 from turnmill.wire import ABOUT
 from turnmill_worker.celery.schedule import SCHEDULE
@@ -85,6 +87,14 @@ def session_paused(store: Database) -> None:
     rows.send(store, session)
     with store.begin() as conn:
         sessions.pause(conn, session)
+
+
+def schedule_paused(store: Database) -> None:
+    session = rows.start(store)
+    new = {"id": new_id(), "session_id": session, "content": [], "cron": "0 * * * *"}
+    new |= {"timezone": "UTC", "missed": "once", "lane": "bulk"}
+    with store.begin() as conn:
+        conn.execute(insert(schedules).values(**new, paused=True, error_code="unstorable"))
 
 
 def ended(state: TurnState, code: str) -> Callable[[Database], None]:
@@ -172,6 +182,10 @@ WORK: Mapping[str, tuple[Callable[[Database], None], str, str, str, int]] = {
         "provider_paused",
         "resume --provider mock",
         15,
+    ),
+    "schedule paused": (
+        schedule_paused,
+        *("pauses", "schedule_paused", "turnmill schedules resume", 15),
     ),
     "session paused": (session_paused, "pauses", "session_paused", "turnmill sessions resume", 15),
     "dead": (

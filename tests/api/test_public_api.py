@@ -57,7 +57,9 @@ def test_both_clients_have_all_nouns() -> None:
         "events",
         "lanes",
         "limits",
+        "schedules",
         "sessions",
+        "templates",
         "turns",
     ):
         for client in (turnmill.Client, turnmill.AsyncClient):

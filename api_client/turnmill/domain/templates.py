@@ -19,7 +19,7 @@ _REF_HINT = 'template="support" for the version that is current, or "support@3"'
 _VARIABLES_HINT = 'variables={"product": "Turnmill"}: texts and numbers'
 _OPENING_HINT = 'opening=[{"role": "assistant", "content": "Hello {name}!"}]'
 _FIRST = ("provider", "model", "system_prompt", "variables", "opening")
-_SENTENCE = re.compile(r"(?<=[.!?:;])\s+")
+_SENTENCE = re.compile(r"(?<=[.!?])\s+")
 
 
 class Named(NamedTuple):

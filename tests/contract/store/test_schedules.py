@@ -19,6 +19,7 @@ from turnmill.domain.errors import (
     ScheduleNotFound,
     SessionArchived,
     SessionNotFound,
+    Unstorable,
 )
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import Lane, SessionStatus
@@ -29,6 +30,7 @@ from turnmill.store.records import TurnRecord
 from turnmill.store.schedule_records import NewSchedule, Schedule
 from turnmill.store.schema.schedule_tables import schedules as table
 from turnmill.store.upkeep.retention import archive_idle
+from turnmill.store.upkeep.standstill import broken_schedules
 from turnmill_worker.process.scheduling import make_runs
 
 HOUR = timedelta(hours=1)
@@ -210,6 +212,25 @@ def test_a_session_with_a_run_to_come_is_not_idle(store: Database) -> None:
         assert sessions.get(conn, planned).status is SessionStatus.ACTIVE
         schedules.remove(conn, made.id)
         assert archive_idle(conn, default_ttl=timedelta(days=30)) == 1
+
+
+def test_one_whose_runs_cannot_be_made_is_paused_and_counted(
+    store: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = rows.start(store)
+    odd = create(store, session)
+    set_back(store, odd, hours=0)
+
+    def fail(*_: object) -> None:
+        raise Unstorable("no")
+
+    monkeypatch.setattr(schedules, "accept_many", fail)
+    assert make_runs(store) == []
+    assert (get(store, odd).paused, get(store, odd).error_code) == (True, "unstorable")
+    with store.begin() as conn:
+        assert broken_schedules(conn) == (1, "unstorable")
+        assert schedules.resume(conn, odd.id).error_code is None
+        assert broken_schedules(conn) == (0, "")
 
 
 def test_one_that_cannot_be_read_is_in_nobodys_way(store: Database) -> None:

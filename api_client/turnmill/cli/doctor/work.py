@@ -40,12 +40,19 @@ def check_pauses(examination: Examination) -> Findings:
     """What an operator has stopped, and how much waits for that."""
     from turnmill.store.line.pauses import read_pauses
     from turnmill.store.nouns.lanes import loads
-    from turnmill.store.upkeep.standstill import paused_sessions
+    from turnmill.store.upkeep.standstill import broken_schedules, paused_sessions
 
     if examination.database is None:
         return
     with examination.database.begin() as conn:
         pauses, found, (sessions, turns) = read_pauses(conn), loads(conn), paused_sessions(conn)
+        schedules, why = broken_schedules(conn)
+    if schedules:
+        yield wrong(
+            f"{count(schedules, 'schedule')}: paused, for no runs could be made ({why})",
+            "turnmill schedules ls; then turnmill schedules resume ID, or delete",
+            code="schedule_paused",
+        )
     for lane in sorted(pauses.lanes):
         yield _paused("lane", lane, [load for load in found if load.lane == lane])
     for name in sorted(pauses.providers):
@@ -56,7 +63,7 @@ def check_pauses(examination: Examination) -> Findings:
             "turnmill sessions resume ID; turnmill sessions ls --status paused",
             code="session_paused",
         )
-    if not (pauses.lanes or pauses.providers or sessions):
+    if not (pauses.lanes or pauses.providers or sessions or schedules):
         yield ok("nothing is paused that has anything to do")
 
 

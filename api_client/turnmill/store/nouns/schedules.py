@@ -139,7 +139,7 @@ def resume(conn: Connection, schedule_id: UUID) -> Schedule:
     row = _locked(conn, schedule_id)
     if row.paused:
         next_at = _next(dict(row._mapping), now=_now(conn))
-        _set(conn, schedule_id, paused=False, next_at=next_at)
+        _set(conn, schedule_id, paused=False, next_at=next_at, error_code=None)
     return get(conn, schedule_id)
 
 
@@ -186,7 +186,7 @@ def run(conn: Connection, schedule_id: UUID) -> list[Head]:
     accepted, error_code = _send(conn, row, todo)
     moved = {
         "next_at": todo.next_at,
-        "runs": row.runs + len(accepted),
+        "runs": row.runs + sum(one.created for one in accepted),
         "skipped": row.skipped + todo.skipped + len(todo.run) - len(accepted),
         "error_code": error_code if todo.run else row.error_code,
     }

@@ -76,6 +76,14 @@ VIEWED: Mapping[str, Sequence[str]] = MappingProxyType(
         "attachment_uses": ("session_id", "turn_id", "attachment_id"),
         "batches": ("id", "last_line", "total", "created_at", "cancelled_at"),
         "events": ("session_id", "n", "turn_id", "kind", "at", "place", "budget_id", "share"),
+        "templates": ("name", "current", "latest"),
+        "template_versions": ("name", "version", "created_at"),
+        # Neither what they say, nor by which key callers know them.
+        "schedules": (
+            *("id", "session_id", "cron", "at", "timezone", "until", "missed", "lane", "paused"),
+            *("next_at", "last_at", "last_turn_id", "runs", "skipped", "error_code"),
+            *("created_at", "updated_at"),
+        ),
         "pauses": ("kind", "name", "since"),
         "tombstones": ("session_id", "how", "at", "removed_at", "rows"),
         "limits": (

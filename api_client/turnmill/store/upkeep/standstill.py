@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from turnmill.domain.states import FINAL, WAITING_CALLS, SessionStatus, ToolCallState, TurnState
+from turnmill.store.schema.schedule_tables import schedules
 from turnmill.store.schema.step_tables import tool_calls
 from turnmill.store.schema.tables import job_runs, sessions, turns
 from turnmill.store.types import Timestamp, db_after
@@ -43,6 +44,14 @@ def paused_sessions(conn: Connection) -> tuple[int, int]:
         )
     ).one()
     return int(row[0]), int(row[1])
+
+
+def broken_schedules(conn: Connection) -> tuple[int, str]:
+    """Return how many schedules were paused because their runs could not be made, and why one."""
+    broken = (schedules.c.paused, schedules.c.error_code.is_not(None))
+    number = conn.scalar(select(func.count()).select_from(schedules).where(*broken)) or 0
+    code = conn.scalar(select(schedules.c.error_code).where(*broken).limit(1))
+    return number, code or ""
 
 
 def held_turns(conn: Connection) -> int:
