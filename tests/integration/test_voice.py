@@ -45,6 +45,8 @@ def test_words_stand_beside_the_sound_and_are_what_the_model_is_told(client: Cli
     assert reply.audio is None
     (said, _) = turn.messages()
     assert [type(one) for one in said.parts] == [Audio, Text]
+    assert isinstance(said.parts[0], Audio)
+    assert said.parts[0].duration == timedelta(seconds=1)
     assert said.text == QUESTION
     assert course(turn) == [("transcribe", 1, "called"), ("send", 2, "succeeded")]
     again = client.send(session, "And back?").result(WAIT)
@@ -157,6 +159,13 @@ def test_a_sound_without_a_word_fails_its_turn_and_no_model_is_asked(client: Cli
     assert [kind for kind, _, _ in course(turn)] == ["transcribe"]
 
 
+def test_a_sound_that_is_none_fails_its_turn_and_nobody_is_asked(client: Client) -> None:
+    turn = client.send(session_of(client), Audio(b"\xff\xfb\x90\x64" + b"x" * 5000))
+    with pytest.raises(TurnFailed, match="audio_unreadable"):
+        turn.result(WAIT)
+    assert course(turn) == [("transcribe", 1, "failed")]
+
+
 def test_a_turn_with_tools_is_answered_aloud_when_its_tools_are_done() -> None:
     import turnmill
 
@@ -204,10 +213,11 @@ def test_what_each_step_costs_counts_against_the_turns_limit(
         assert [one.cost_usd for one in reply.attempts] == [Decimal("0.02"), Decimal("0.1"), spoken]
         assert reply.cost_usd == Decimal("0.12") + spoken
         dear = client.send(
-            session, Audio(wav(2.0)), reply_as="audio", metadata=heard(), max_cost_usd="0.121"
+            session, Audio(wav(2.0)), reply_as="audio", metadata=heard(), max_cost_usd="0.13"
         )
         with pytest.raises(TurnFailed, match="budget_exceeded"):
             dear.result(WAIT)
+        assert [kind for kind, _, _ in course(dear)] == ["transcribe", "send", "speak"]
 
 
 @pytest.mark.parametrize(

@@ -51,20 +51,23 @@ def plain_type(media_type: str) -> str:
 
 
 async def sound_of(files: Files, part: Audio) -> Sound:
-    """Return an attachment as a sound. Raises Rejected where it is broken."""
+    """Return an attachment as a sound. Raises Rejected where it is kept no longer."""
     info = await files.info(part)
     if info is None:
         raise Rejected("attachment_gone", hint="send it again; nothing was sent to anybody")
-    media_type = plain_type(info.media_type)
-    duration = info.duration
-    if duration is None and info.size <= MEASURED_MAX:
-        duration = await duration_of(files.chunks(part), media_type)
     return Sound(
-        media_type=media_type,
+        media_type=plain_type(info.media_type),
         size=info.size,
-        duration=duration,
+        duration=part.duration or info.duration,
         chunks=partial(files.chunks, part),
     )
+
+
+async def timed(sound: Sound) -> Sound:
+    """Return it with its length, where that can be told. Raises Rejected for a broken one."""
+    if sound.duration is not None or sound.size > MEASURED_MAX:
+        return sound
+    return replace(sound, duration=await duration_of(sound.chunks(), sound.media_type))
 
 
 async def duration_of(chunks: AsyncIterator[bytes], media_type: str) -> timedelta | None:
