@@ -87,7 +87,13 @@ def test_a_worker_that_dies_behind_a_step_has_nobody_pay_for_it_again(
     assert said, "the session goes on"
 
 
-@pytest.mark.parametrize("point", BEFORE)
+@pytest.mark.parametrize(
+    "point",
+    [
+        one if one == "spoken.before" else pytest.param(one, marks=pytest.mark.slow)
+        for one in BEFORE
+    ],
+)
 def test_a_worker_that_dies_with_an_answer_in_hand_has_that_step_alone_taken_again(
     stage: Stage, double: AudioDouble, point: str
 ) -> None:

@@ -226,10 +226,33 @@ async def test_a_limit_of_the_vendors_is_a_limit(vendor: AudioDouble) -> None:
         assert error.retry_after == timedelta(seconds=7)
 
 
-async def test_a_reply_that_is_too_long_to_be_spoken_is_refused_before_it_is_paid(
-    vendor: AudioDouble,
+@pytest.mark.parametrize("model", ["tts-1", "gpt-4o-mini-tts"])
+async def test_a_long_reply_is_spoken_in_pieces_that_are_one_sound(
+    vendor: AudioDouble, model: str
 ) -> None:
-    error = await refused(speak("x" * 4097, Kept()))
+    text, kept = "It is far. " * 1000, Kept()
+    done = await speak(text, kept, model=model)
+    said = [one["input"] for one in vendor.spoken]
+    assert len(said) == 3
+    assert "".join(said) == text
+    assert all(one.endswith(". ") for one in said), "cut where a reader takes breath"
+    assert kept.data == b"".join(mp3(len(one) * 0.06) for one in said)
+    cost = PRICES.price("openai", model, done.usage)
+    tokens = sum(Decimal(len(one) // 4 + 1) * Decimal("0.6") + 600 for one in said)
+    expected = {"tts-1": Decimal(len(text) * 15), "gpt-4o-mini-tts": tokens}
+    assert cost == expected[model] / 1_000_000
+
+
+async def test_a_piece_that_is_refused_leaves_no_half_of_a_speech(vendor: AudioDouble) -> None:
+    vendor.meet("ok", "rate_limited")
+    assert isinstance(await refused(speak("It is far. " * 1000, Kept())), RateLimited)
+
+
+@pytest.mark.parametrize(("length", "form"), [(4097, "wav"), (8 * 4096 + 1, "mp3")])
+async def test_a_reply_that_is_too_long_to_be_spoken_is_refused_before_it_is_paid(
+    vendor: AudioDouble, length: int, form: str
+) -> None:
+    error = await refused(speak("x" * length, Kept(), audio_format=form))
     assert error.error_code == "speech_too_long"
     assert not vendor.calls
 

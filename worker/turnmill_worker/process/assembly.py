@@ -52,6 +52,7 @@ def assemble(
     """
     prices = prices_in(settings.prices, Prices())
     files = TurnFiles(database, settings)
+    spoken = SpokenFiles(files)
     return Deps(
         ledger=ledger,
         step_ledger=ledger.steps,
@@ -59,7 +60,8 @@ def assemble(
         files=files,
         uploads=ledger.uploads,
         voice_ledger=ledger.voice,
-        voices={TRANSCRIBE: transcribers(), SPEAK: speakers(SpokenFiles(files))},
+        voices={TRANSCRIBE: transcribers(), SPEAK: speakers(spoken)},
+        spoken=spoken,
         voice_prices=VoicePrices(prices),
         in_hand=in_hand,
         slots=slots,

@@ -24,6 +24,9 @@ _LONGEST = timedelta(days=1)
 _MS = timedelta(milliseconds=1)
 _WAV = "audio/wav"
 
+#: Kinds that the library reads: one that it does not find in a file is not there.
+_READ = frozenset({"audio/flac", "audio/mp4", "audio/mpeg", "audio/ogg", _WAV})
+
 #: Names that vendors, and browsers, have for the same.
 _SAME = {
     "audio/x-wav": "audio/wav",
@@ -48,20 +51,23 @@ def plain_type(media_type: str) -> str:
 
 
 async def sound_of(files: Files, part: Audio) -> Sound:
-    """Return an attachment as a sound. Raises Rejected where it is broken."""
+    """Return an attachment as a sound. Raises Rejected where it is kept no longer."""
     info = await files.info(part)
     if info is None:
         raise Rejected("attachment_gone", hint="send it again; nothing was sent to anybody")
-    media_type = plain_type(info.media_type)
-    duration = info.duration
-    if duration is None and info.size <= MEASURED_MAX:
-        duration = await duration_of(files.chunks(part), media_type)
     return Sound(
-        media_type=media_type,
+        media_type=plain_type(info.media_type),
         size=info.size,
-        duration=duration,
+        duration=part.duration or info.duration,
         chunks=partial(files.chunks, part),
     )
+
+
+async def timed(sound: Sound) -> Sound:
+    """Return it with its length, where that can be told. Raises Rejected for a broken one."""
+    if sound.duration is not None or sound.size > MEASURED_MAX:
+        return sound
+    return replace(sound, duration=await duration_of(sound.chunks(), sound.media_type))
 
 
 async def duration_of(chunks: AsyncIterator[bytes], media_type: str) -> timedelta | None:
@@ -112,23 +118,12 @@ class Copy:
 def measured(file: IO[bytes], media_type: str) -> timedelta | None:
     """Return the length of the sound in an open file; see `duration_of`. It blocks."""
     file.seek(0)
-    if media_type == _WAV:
-        return _span(_of_wav(file))
-    try:
-        from mutagen import File, MutagenError  # noqa: PLC0415
-    except ImportError:
-        return None
-    try:
-        found: Any = File(file)
-    except MutagenError:
-        raise _broken(media_type) from None
-    except Exception:  # noqa: BLE001
-        # The edge to a library that reads what anybody has sent.
-        raise _broken(media_type) from None
-    return None if found is None or found.info is None else _span(getattr(found.info, "length", 0))
+    seconds = _of_wav(file) if media_type == _WAV else None
+    return _span(_read(file, media_type) if seconds is None else seconds)
 
 
-def _of_wav(file: IO[bytes]) -> float:
+def _of_wav(file: IO[bytes]) -> float | None:
+    """Return its seconds; None where it holds what Python does not decode."""
     try:
         with wave.open(file, "rb") as opened:
             width = opened.getnchannels() * opened.getsampwidth()
@@ -136,9 +131,29 @@ def _of_wav(file: IO[bytes]) -> float:
             there = file.seek(0, os.SEEK_END) // max(width, 1)
             return min(opened.getnframes(), there) / max(opened.getframerate(), 1)
     except wave.Error:
-        return 0  # a WAV may hold what Python does not decode: nobody can tell
+        return None
     except (EOFError, ValueError, OverflowError):
         raise _broken(_WAV) from None
+
+
+def _read(file: IO[bytes], media_type: str) -> float | None:
+    """Return its seconds as the library reads them; None where it knows nothing of the kind."""
+    try:
+        from mutagen import File  # noqa: PLC0415  an extra, and few turns are spoken
+    except ImportError:
+        return None
+    file.seek(0)
+    try:
+        found: Any = File(file)
+    except Exception:  # noqa: BLE001
+        # The edge to a library that reads what anybody has sent.
+        raise _broken(media_type) from None
+    if found is None or found.info is None:
+        if media_type in _READ:
+            raise _broken(media_type)
+        return None
+    seconds = getattr(found.info, "length", None)
+    return float(seconds) if isinstance(seconds, int | float) else None
 
 
 def _span(seconds: object) -> timedelta | None:

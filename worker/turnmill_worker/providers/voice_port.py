@@ -68,8 +68,8 @@ class Transcriber(Protocol):
     name: str
     model: str  #: that is asked where a session names none
 
-    def terms(self, model: str) -> Terms:
-        """Return what may be sent to this model."""
+    def terms(self, request: Request) -> Terms:
+        """Return what may be sent to the model that is asked, as the settings have it."""
         ...
 
     async def transcribe(self, request: Request, sound: Sound) -> Transcript:
@@ -88,8 +88,8 @@ class Speaker(Protocol):
     name: str
     model: str
 
-    def terms(self, model: str) -> Terms:
-        """Return what may be sent to this model."""
+    def terms(self, request: Request) -> Terms:
+        """Return what may be sent to the model that is asked, as the settings have it."""
         ...
 
     async def speak(self, request: Request, text: str, keep: Keep) -> Speech:

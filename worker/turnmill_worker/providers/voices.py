@@ -26,7 +26,7 @@ from turnmill_worker.providers import sounds
 from turnmill_worker.providers.boundary import error_of, name_of
 from turnmill_worker.providers.port import Done, Emit, Request, Unknowable, Usage
 from turnmill_worker.providers.registry import KEYS, MOCK
-from turnmill_worker.providers.voice_port import Speaker, Terms, Transcriber
+from turnmill_worker.providers.voice_port import Sound, Speaker, Terms, Transcriber
 
 V = TypeVar("V", bound=Transcriber | Speaker)
 
@@ -66,8 +66,11 @@ class Hearing:
         files = request.files
         if files is None:
             raise Rejected("attachment_unknown", hint="send sounds as attachments")
+        terms = self._transcriber.terms(request)
         sound = await sounds.sound_of(files, part)
-        _refuse_sound(sound, self._transcriber.terms(request.model))
+        _refuse_sound(sound, terms)
+        sound = await sounds.timed(sound)
+        _refuse_long(sound, terms)
         found = await self._transcriber.transcribe(request, sound)
         return Done(
             text=found.text,
@@ -112,7 +115,7 @@ class Speaking:
         keep, text = self._keep, request.text
         if keep is None:
             raise Rejected("files_unavailable", hint="this process keeps no files")
-        terms = self._speaker.terms(request.model)
+        terms = self._speaker.terms(request)
         if terms.characters_max is not None and len(text) > terms.characters_max:
             raise Rejected(
                 "speech_too_long",
@@ -270,7 +273,7 @@ def _sound_in(request: Request) -> Audio:
     raise Rejected("unsupported_part", detail="no sound is to be heard")
 
 
-def _refuse_sound(sound: Any, terms: Terms) -> None:
+def _refuse_sound(sound: Sound, terms: Terms) -> None:
     """Raise Rejected for a sound that the vendor would refuse: nothing was sent."""
     if terms.media_types and sound.media_type not in terms.media_types:
         raise Rejected(
@@ -284,6 +287,9 @@ def _refuse_sound(sound: Any, terms: Terms) -> None:
             detail=f"{sound.size} bytes, of {terms.bytes_max} at the most",
             hint="send it in parts, or as mp3",
         )
+
+
+def _refuse_long(sound: Sound, terms: Terms) -> None:
     longest = terms.longest
     if longest is not None and sound.duration is not None and sound.duration > longest:
         raise Rejected(

@@ -48,6 +48,7 @@ class Asking:
     ask: Callable[[str, Claim], Awaitable[Settlement]]
     #: who of a kind is asked, and for which model: whom the session names, if anybody, and its own
     whom: Callable[[str, Named, str], Named]
+    timed: Callable[[Audio], Awaitable[Audio]]  #: with how long it takes, where that can be told
     judge: Callable[[Stop | ProviderError | Unknowable | Done], Settlement]
     told: Callable[[Claim, Settlement], None]
     end: Callable[[Settlement], Awaitable[Settled | Fenced]]
@@ -135,7 +136,10 @@ class Aloud:
         came, asked = await self._asked(TRANSCRIBE, alone, holding, asking)
         if came.state is not TurnState.SUCCEEDED:
             return came
-        said = _told(message, at, came.text or "", keep=_keeps(holding.claim))
+        sound = asked.messages[0].parts[0]
+        assert isinstance(sound, Audio)
+        kept = sound if _keeps(holding.claim) else None
+        said = _told(message, at, came.text or "", sound=kept)
         messages = (*holding.claim.messages[:n], said, *holding.claim.messages[n + 1 :])
         if untold(messages) is None and not text_of_all(messages).strip():
             return replace(
@@ -157,7 +161,7 @@ class Aloud:
             calls=(),
             voiced=Voiced(
                 said=(n, said),
-                drops=_dropped(message.parts[at], messages),
+                drops=_dropped(sound, messages),
                 asks=(holding.claim.provider, holding.claim.model),
             ),
         )
@@ -205,7 +209,19 @@ class Aloud:
             claim, kind=kind, provider=found.provider, model=found.model
         ):
             return asking.judge(Stop.LEASE_LOST), claim
+        try:
+            own = replace(own, messages=(await _timed(message, asking),))
+        except ProviderError as error:
+            return asking.judge(error), claim
         return await asking.ask(kind, own), own
+
+
+async def _timed(message: Message, asking: Asking) -> Message:
+    """Return the message with how long its sounds take: it decides what may be paid for them."""
+    parts = [
+        await asking.timed(part) if isinstance(part, Audio) else part for part in message.parts
+    ]
+    return Message(message.role, parts)
 
 
 def _is_to_be_heard(claim: Claim) -> bool:
@@ -225,22 +241,19 @@ def _keeps(claim: Claim) -> bool:
     return claim.settings.get("keep_audio") is not False
 
 
-def _told(message: Message, at: int, words: str, *, keep: bool) -> Message:
+def _told(message: Message, at: int, words: str, *, sound: Audio | None) -> Message:
     """Return the message with words behind the sound, or in its place."""
-    sound = message.parts[at]
-    assert isinstance(sound, Audio)
     before, behind = message.parts[:at], message.parts[at + 1 :]
     if any(isinstance(one, Text) for one in before):
         words = f"\n{words}"  # texts are joined as they stand
     if any(isinstance(one, Text) for one in behind):
         words = f"{words}\n"
-    kept: tuple[Part, ...] = (replace(sound, is_told=True),) if keep else ()
+    kept = () if sound is None else (replace(sound, is_told=True),)
     return Message(message.role, (*before, *kept, Text(words), *behind))
 
 
-def _dropped(sound: Part, messages: Sequence[Message]) -> UUID | None:
+def _dropped(sound: Audio, messages: Sequence[Message]) -> UUID | None:
     """Return the attachment of a sound that the turn holds no longer."""
-    assert isinstance(sound, Audio)
     parts = (part for one in messages for part in one.parts if isinstance(part, Audio))
     return None if any(part.id == sound.id for part in parts) else as_uuid(sound.id)
 

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from turnmill.domain.content import Audio
 from turnmill.domain.retry import RetryPolicy
 from turnmill.domain.voice import OTHERWISE
 from turnmill.domain.voice import Named as Whom
@@ -32,6 +33,7 @@ from turnmill_worker.turn.gauge import Gauge
 from turnmill_worker.turn.in_hand import InHand
 from turnmill_worker.turn.ledger import Ledger
 from turnmill_worker.turn.slots import Slots
+from turnmill_worker.turn.spoken_files import SpokenFiles
 from turnmill_worker.turn.step_ledger import StepLedger
 from turnmill_worker.turn.steps import Steps
 from turnmill_worker.turn.turn_files import TurnFiles
@@ -63,6 +65,7 @@ class Deps:
     threads: ThreadStore | None = None  #: None: no thread of a vendor's is lent, or adopted
     voice_ledger: VoiceLedger | None = None  #: None: nothing is heard or spoken
     voices: Mapping[str, Voices[Any, Any]] = field(default_factory=dict)  #: by kind: who speaks
+    spoken: SpokenFiles | None = None  #: what is heard and spoken
     voice_prices: VoicePrices = field(default_factory=VoicePrices)
     told: Told | None = None  #: after each commit
     files: TurnFiles | None = None  #: that messages refer to; None: there are none
@@ -140,6 +143,10 @@ class Deps:
                 gauge=Gauge(),  # what is known of a session's model is another matter
             )
         return found
+
+    async def timed(self, part: Audio) -> Audio:
+        """Return a sound with its length, where that can be told. Raises ProviderError."""
+        return part if self.spoken is None else await self.spoken.timed(part)
 
     def whom(self, kind: str, wanted: Whom, own: str) -> Whom:
         """Return who is asked to hear, or to speak, and for which model. Raises ProviderError.

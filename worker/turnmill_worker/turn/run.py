@@ -194,6 +194,7 @@ def _asking(holding: Holding, deps: Deps) -> Asking:
         aloud=aloud.Asking(
             ask=ask_aloud,
             whom=deps.whom,
+            timed=deps.timed,
             judge=judge,
             told=told,
             end=lambda settlement: _written_aloud(settlement, deps),

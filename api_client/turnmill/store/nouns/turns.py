@@ -299,6 +299,7 @@ def _copy(conn: Connection, turn_id: TurnId, new_id: TurnId) -> NewTurn:
         custom_id=old.custom_id,
         retry_of=turn_id,
         max_cost_usd=old.max_cost_usd,
+        reply_as=old.reply_as,
     )
 
 

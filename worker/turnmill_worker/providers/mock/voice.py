@@ -40,7 +40,7 @@ class MockTranscriber:
         """Read what the mock provider reads."""
         return cls(MockProvider.from_env())
 
-    def terms(self, model: str) -> Terms:
+    def terms(self, request: Request) -> Terms:
         return Terms()
 
     async def transcribe(self, request: Request, sound: Sound) -> Transcript:
@@ -76,7 +76,7 @@ class MockSpeaker:
         """Read what the mock provider reads."""
         return cls(MockProvider.from_env())
 
-    def terms(self, model: str) -> Terms:
+    def terms(self, request: Request) -> Terms:
         return Terms(characters_max=100_000)
 
     async def speak(self, request: Request, text: str, keep: Keep) -> Speech:

@@ -4,7 +4,7 @@ And https://developers.openai.com/api/docs/guides/text-to-speech.
 """
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, NamedTuple, Self
@@ -25,7 +25,7 @@ from turnmill_worker.providers.http import (
 from turnmill_worker.providers.keys import account_of
 from turnmill_worker.providers.multipart import FormFile, form
 from turnmill_worker.providers.openai.refusals import REQUEST_ID, refusal_of
-from turnmill_worker.providers.openai.spoken import Spoken
+from turnmill_worker.providers.openai.spoken import Spoken, pieces_of, usage_of
 from turnmill_worker.providers.parameters import setting_refused, timeout_of
 from turnmill_worker.providers.port import Request, Usage
 from turnmill_worker.providers.untrusted import Unreadable, count, mapping, name
@@ -55,6 +55,9 @@ _MEDIA_TYPES: Mapping[str, str] = MappingProxyType(
 _BYTES_MAX = 25 * 2**20
 _LONGEST = timedelta(seconds=1500)  #: of the models that count tokens
 _CHARACTERS_MAX = 4096
+#: Forms of which one behind the other is a sound again, and how many pieces that may be.
+_JOINED = frozenset({"mp3"})
+_PIECES_MAX = 8
 
 
 class _Account(NamedTuple):
@@ -98,8 +101,8 @@ class OpenAITranscriber:
         """Read OPENAI_API_KEY and OPENAI_BASE_URL, as the provider does."""
         return cls(_Account.from_env())
 
-    def terms(self, model: str) -> Terms:
-        longest = None if model.startswith("whisper") else _LONGEST
+    def terms(self, request: Request) -> Terms:
+        longest = None if request.model.startswith("whisper") else _LONGEST
         return Terms(media_types=frozenset(_ENDINGS), bytes_max=_BYTES_MAX, longest=longest)
 
     async def transcribe(self, request: Request, sound: Sound) -> Transcript:
@@ -154,46 +157,82 @@ class OpenAISpeaker:
         """Read OPENAI_API_KEY and OPENAI_BASE_URL, as the provider does."""
         return cls(_Account.from_env())
 
-    def terms(self, model: str) -> Terms:
-        return Terms(characters_max=_CHARACTERS_MAX)
+    def terms(self, request: Request) -> Terms:
+        joined = _form_of(request) in _JOINED
+        return Terms(characters_max=_PIECES_MAX * _CHARACTERS_MAX if joined else _CHARACTERS_MAX)
 
     async def speak(self, request: Request, text: str, keep: Keep) -> Speech:
-        form_ = str(request.settings.get("audio_format") or "mp3")
-        media_type = _MEDIA_TYPES.get(form_)
-        if media_type is None:
-            raise setting_refused("audio_format", "it must be " + ", ".join(_MEDIA_TYPES))
-        spoken = Spoken()
+        """Have it spoken; more than the vendor takes at once is spoken in pieces, and joined."""
+        form_ = _form_of(request)
+        first, *others = pieces_of(text, most=_CHARACTERS_MAX)
+        spoken = [Spoken(first)]
         kept: list[Audio] = []
-        body: dict[str, Any] = {
-            "model": request.model,
-            "input": text,
-            "voice": str(request.settings.get("voice") or "alloy"),
-            "response_format": form_,
-        }
-        if _counts_tokens(request.model):
-            body["stream_format"] = "sse"  # only so it says what it has counted
 
         async def take(incoming: Incoming) -> RawAnswer:
-            kept.append(await keep(_whole(spoken.pieces(incoming), incoming), media_type))
+            chunks = _whole(spoken[0].pieces(incoming), incoming)
+            joined = _joined(chunks, self._further(request, others, spoken))
+            kept.append(await keep(joined, _MEDIA_TYPES[form_]))
             return RawAnswer(incoming.status, incoming.headers, b"", incoming.framed)
 
         answer = await self._account.vendor.stream(
-            SPEECH,
-            encoded(body),
-            take,
-            within=timeout_of(request.settings, default=DEFAULT_TIMEOUT),
+            SPEECH, _speech(request, first), take, within=_timeout(request)
         )
         if not answer.accepted:
             raise refusal_of(answer)
         return Speech(
             audio=kept[0],
-            usage=spoken.usage(text),
+            usage=usage_of(spoken),
             model=request.model,
             request_id=id_in(answer, REQUEST_ID),
         )
 
+    async def _further(
+        self, request: Request, pieces: Sequence[str], spoken: list[Spoken]
+    ) -> AsyncIterator[bytes]:
+        """Yield what further pieces sound like, each once the one before was kept."""
+        for text in pieces:
+            answer = await self._account.vendor.call(
+                "POST", SPEECH, _speech(request, text), within=_timeout(request)
+            )
+            if not answer.accepted:
+                raise refusal_of(answer)
+            spoken.append(Spoken(text))
+            yield spoken[-1].whole(answer)
+
     async def aclose(self) -> None:
         await self._account.aclose()
+
+
+def _form_of(request: Request) -> str:
+    form_ = str(request.settings.get("audio_format") or "mp3")
+    if form_ not in _MEDIA_TYPES:
+        raise setting_refused("audio_format", "it must be " + ", ".join(_MEDIA_TYPES))
+    return form_
+
+
+def _timeout(request: Request) -> timedelta:
+    return timeout_of(request.settings, default=DEFAULT_TIMEOUT)
+
+
+def _speech(request: Request, text: str) -> bytes:
+    body: dict[str, Any] = {
+        "model": request.model,
+        "input": text,
+        "voice": str(request.settings.get("voice") or "alloy"),
+        "response_format": _form_of(request),
+    }
+    if _counts_tokens(request.model):
+        body["stream_format"] = "sse"  # only so it says what it has counted
+    return encoded(body)
+
+
+async def _joined(
+    first: AsyncIterator[bytes], others: AsyncIterator[bytes]
+) -> AsyncIterator[bytes]:
+    async for chunk in first:
+        yield chunk
+    async for chunk in others:
+        yield chunk
 
 
 def _counts_tokens(model: str) -> bool:

@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from turnmill.domain.errors import MaybeSent
@@ -13,13 +13,40 @@ from turnmill_worker.providers.port import Usage
 from turnmill_worker.providers.sse import Event, Events
 from turnmill_worker.providers.untrusted import count, mapping
 
-_EVENT_MAX = 2**22
+_EVENT_MAX = 2**24
+
+
+#: Where a reader takes breath: the further up, the better.
+_BREATHS = ("\n\n", "\n", ". ", "? ", "! ", "; ", ", ", " ")
+
+
+def pieces_of(text: str, *, most: int) -> list[str]:
+    """Return a text in pieces of up to so many characters, cut where a reader takes breath."""
+    pieces: list[str] = []
+    while len(text) > most:
+        ends = (text.rfind(one, most // 2, most - len(one)) + len(one) for one in _BREATHS)
+        end = next((one for one in ends if one > most // 2), most)
+        pieces.append(text[:end])
+        text = text[end:]
+    return [one for one in (*pieces, text) if one.strip()]
+
+
+def usage_of(spoken: Sequence["Spoken"]) -> Usage:
+    """Return what all pieces have taken together: unknown where it is of one of them."""
+    used = [one.usage() for one in spoken]
+    told, said = [one.input_tokens for one in used], [one.output_tokens for one in used]
+    return Usage(
+        input_tokens=None if None in told else sum(one or 0 for one in told),
+        output_tokens=None if None in said else sum(one or 0 for one in said),
+        said=tuple(said for one in used for said in one.said),
+    )
 
 
 class Spoken:
     """One answer of `/v1/audio/speech`."""
 
-    def __init__(self) -> None:
+    def __init__(self, text: str) -> None:
+        self._text = text
         self._usage: Mapping[str, Any] | None = None
         self._tells = False  #: it came as events
         self._ended = False
@@ -34,14 +61,29 @@ class Spoken:
         events = Events(most=_EVENT_MAX)
         while wire := await incoming.next():
             for event in events.feed(wire):
-                if sound := self._taken(event, incoming):
+                if sound := self._taken(event):
                     yield sound
-        if (last := events.end()) and (sound := self._taken(last, incoming)):
+        if (last := events.end()) and (sound := self._taken(last)):
             yield sound
         if not self._ended:
             raise MaybeSent("truncated")
 
-    def usage(self, text: str) -> Usage:
+    def whole(self, answer: RawAnswer) -> bytes:
+        """Return the sound of an answer that is there. Raises MaybeSent for half of one."""
+        if "event-stream" not in answer.headers.get("content-type", "").lower():
+            if not answer.body or not answer.framed:
+                raise MaybeSent("truncated")
+            return answer.body
+        self._tells = True
+        events = Events(most=_EVENT_MAX)
+        sound = b"".join([self._taken(event) for event in events.feed(answer.body)])
+        if last := events.end():
+            sound += self._taken(last)
+        if not self._ended:
+            raise MaybeSent("truncated")
+        return sound
+
+    def usage(self) -> Usage:
         """Return what it has taken; without a word of the vendor's, the characters spoken."""
         if self._usage:
             return Usage(
@@ -51,10 +93,10 @@ class Spoken:
             )
         if self._tells:
             return Usage()
-        return Usage(input_tokens=0, output_tokens=0, said=({"characters": len(text)},))
+        return Usage(input_tokens=0, output_tokens=0, said=({"characters": len(self._text)},))
 
-    def _taken(self, event: Event, incoming: Incoming) -> bytes:
-        payload = _object(event, incoming)
+    def _taken(self, event: Event) -> bytes:
+        payload = payload_of(RawAnswer(200, {}, event.data)) or {}
         kind = payload.get("type")
         if kind == "speech.audio.delta":
             try:
@@ -67,8 +109,3 @@ class Spoken:
         elif kind == "error" or "error" in payload:
             raise error_of_inside(mapping(payload.get("error")) or payload)
         return b""
-
-
-def _object(event: Event, incoming: Incoming) -> Mapping[str, Any]:
-    answer = RawAnswer(incoming.status, incoming.headers, event.data)
-    return payload_of(answer) or {}
