@@ -73,7 +73,7 @@ async def load(port: int, path: Path, calls: int, at_once: int) -> dict[str, flo
     asking = []
     for _ in range(calls):
         asking.append(asyncio.ensure_future(ask()))
-        await asyncio.sleep(0.002)  # a worker claims a few at a time
+        await asyncio.sleep(0.001)  # a worker claims a few at a time
     await asyncio.gather(*asking)
     watching.cancel()
     await provider.aclose()

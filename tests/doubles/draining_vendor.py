@@ -55,7 +55,7 @@ class Draining:
             if not piece:
                 raise asyncio.IncompleteReadError(b"", left)
             left -= len(piece)
-            await asyncio.sleep(0.02)  # as a line of some megabytes a second
+            await asyncio.sleep(0.06)  # as a line of a megabyte a second
         self.seen["requests"] += 1
 
     async def _answer(self, writer: asyncio.StreamWriter, said: object) -> None:

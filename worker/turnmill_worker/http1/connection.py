@@ -18,14 +18,18 @@ _PIECE = 256 * 1024
 class Connection(asyncio.Protocol):
     """A connection that is open, or was."""
 
-    __slots__ = ("_drained", "_loop", "_lost", "_reading", "_transport", "idle_since")
+    __slots__ = ("_drained", "_loop", "_lost", "_reading", "_sending", "_transport", "idle_since")
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, lost: Callable[["Connection"], None]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        lost: Callable[["Connection"], None],
+        sending: asyncio.Semaphore,
     ) -> None:
-        """`lost` is called once, when it is gone."""
+        """`lost` is called once, when it is gone; `sending` is passed for each piece of a body."""
         self._loop = loop
         self._lost = lost
+        self._sending = sending
         self._transport: asyncio.Transport | None = None
         self._reading: Reading | None = None
         self._drained: asyncio.Future[None] | None = None  #: while the server takes no more
@@ -129,15 +133,22 @@ class Connection(asyncio.Protocol):
         """Hand the body over as it comes; False when an answer, or the deadline, came before."""
         try:
             async with asyncio.timeout_at(deadline), aclosing(body.pieces()) as pieces:
-                async for piece in pieces:
-                    if not await self._written(piece, reading):
+                while True:
+                    # Hundreds send at the same time, and none for long: the loop goes on between.
+                    async with self._sending:
+                        piece = await anext(pieces, None)
+                        if piece is None:
+                            return True
+                        if self._transport is not None:
+                            self._transport.write(piece)
+                        await asyncio.sleep(0)
+                    if not await self._taken(reading):
                         return False
         except TimeoutError:
             reading.fail(TimedOut())
             return False
-        return True
 
-    async def _written(self, request: bytes | memoryview, reading: Reading) -> bool:
+    async def _written(self, request: bytes, reading: Reading) -> bool:
         """Hand the request over; False when an answer came before all of it had left."""
         transport = self._transport
         if transport is None:
@@ -145,13 +156,17 @@ class Connection(asyncio.Protocol):
         view = memoryview(request)
         for start in range(0, len(view), _PIECE):
             transport.write(view[start : start + _PIECE])
-            if self._drained is not None:
-                await asyncio.wait(
-                    [self._drained, reading.waiter], return_when=asyncio.FIRST_COMPLETED
-                )
+            if self._drained is not None and not await self._taken(reading):
+                return False
             if reading.over:
                 return False
         return True
+
+    async def _taken(self, reading: Reading) -> bool:
+        """Wait until the server takes more; False when it has answered."""
+        if self._drained is not None:
+            await asyncio.wait([self._drained, reading.waiter], return_when=asyncio.FIRST_COMPLETED)
+        return not reading.over
 
     def _end(self, reading: Reading, *, whole: bool) -> None:
         self._reading = None

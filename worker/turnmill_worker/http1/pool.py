@@ -16,6 +16,8 @@ from turnmill_worker.http1.stream import Stream
 
 #: Large bodies that are read at the same time.
 _LARGE_AT_ONCE = 4
+#: Pieces of bodies that are made and handed over in one round of the event loop.
+_PIECES_AT_ONCE = 16
 
 
 class Pool:
@@ -42,6 +44,7 @@ class Pool:
         self._head = _head_of(headers)
         self._places = asyncio.Semaphore(most)
         self._room = asyncio.Semaphore(_LARGE_AT_ONCE)
+        self._sending = asyncio.Semaphore(_PIECES_AT_ONCE)
         self._keep_alive = keep_alive.total_seconds()
         self._connect_within = connect_within
         self._all: set[Connection] = set()
@@ -156,7 +159,7 @@ class Pool:
     async def _in_its_place(self) -> Connection:
         """Return a new connection, which gives its place back when it is gone."""
         try:
-            connection = await self._opener.open(lambda: Connection(self._loop, self._forget))
+            connection = await self._opener.open(self._connection)
             if not connection.is_open:
                 raise ConnectionResetError
         except BaseException:
@@ -164,6 +167,9 @@ class Pool:
             raise
         self._all.add(connection)
         return connection
+
+    def _connection(self) -> Connection:
+        return Connection(self._loop, self._forget, self._sending)
 
     def _give_back(self, connection: Connection) -> None:
         if not connection.is_open:
