@@ -385,6 +385,8 @@ def test_in_a_terminal_what_is_cited_has_numbers_and_its_sources_stand_below() -
         "[1] Atlas: https://atlas.example",
     ]
     assert sources_of([Text("Rome.")]) == ""
+    refused = of_messages({"type": "text", "text": "I "}, stop="refusal", stop_details=REFUSED)
+    assert said(refused.parts) == "I \n[refused: Of malware it does not talk.]"
 
 
 def test_the_mock_ends_as_it_is_told(client: Client) -> None:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from turnmill.domain import content
 from turnmill.domain.content import Part
-from turnmill.domain.replying import Citation, citations_in
+from turnmill.domain.replying import Citation, citations_in, refusal_in
 from turnmill.domain.states import SessionStatus, ToolCallState, TurnState
 
 _STYLES: Mapping[str, str] = MappingProxyType(
@@ -68,7 +68,9 @@ def _shown(part: Part, sources: list[str]) -> str:
         return part.text
     cited = [_named(one) for one in citations_in([part])]
     if not cited:
-        return f"\n[{part.kind}]\n"
+        refused = refusal_in([part])
+        why = " ".join((refused.explanation or refused.category).split())
+        return f"\n[refused: {why}]\n" if why else f"\n[{part.kind}]\n"
     sources += [one for one in dict.fromkeys(cited) if one not in sources]
     return "".join(f" [{sources.index(one) + 1}]" for one in dict.fromkeys(cited))
 
