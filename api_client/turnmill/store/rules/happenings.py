@@ -7,11 +7,14 @@ from uuid import UUID
 from sqlalchemy import Connection, insert, select, update
 
 from turnmill.domain.ids import SessionId, TurnId
-from turnmill.domain.states import EventKind
+from turnmill.domain.states import EventKind, TurnState
 from turnmill.store.rules.wanted import is_wanted
 from turnmill.store.schema.event_tables import events
 from turnmill.store.schema.tables import sessions
 from turnmill.store.schema_name import execute
+
+#: What a turn may come to that is no ending, and that somebody may want to hear of.
+UNENDED = {TurnState.WAITING: EventKind.WAITING, TurnState.RETRYING: EventKind.RETRYING}
 
 #: Stands for the turn in an event that is of none.
 NOBODY = UUID(int=0)
