@@ -104,7 +104,7 @@ class EventKind(StrEnum):
     FORKED = "session.forked"  #: it was made from another one
     SESSION_DELETED = "session.deleted"  #: by a verb
     PURGED = "session.purged"  #: it was archived for long enough
-    BATCH_FINISHED = "batch.finished"  #: all of its turns have ended; `session_id` is the batch's id
+    BATCH_FINISHED = "batch.finished"  #: all its turns have ended; `session_id` is its id
     WEBHOOK_PARKED = "webhook.parked"  #: nothing was taken there for a day; `session_id` is its id
     GAP = "gap"  #: events that were not read are gone
     ACCOUNT_CLOSED = "account.closed"  #: nobody calls it any more; `session_id` is the account's id
@@ -116,6 +116,17 @@ SETTLED = "turn.settled"
 #: The event of each ending; they are written whether somebody wants them or not.
 ENDINGS: Mapping[EventKind, TurnState] = MappingProxyType(
     {EventKind(f"turn.{state}"): state for state in sorted(FINAL)}
+)
+#: What an event says of its turn.
+STATES: Mapping[str, TurnState] = MappingProxyType(
+    {
+        **{kind.value: state for kind, state in ENDINGS.items()},
+        EventKind.ACCEPTED: TurnState.QUEUED,
+        EventKind.STARTED: TurnState.RUNNING,
+        EventKind.RETRYING: TurnState.RETRYING,
+        EventKind.WAITING: TurnState.WAITING,
+        EventKind.RETRIED: TurnState.QUEUED,
+    }
 )
 #: What is written only where somebody wants it.
 ON_DEMAND = frozenset(

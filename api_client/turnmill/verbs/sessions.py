@@ -8,6 +8,7 @@ from turnmill.domain.arguments import one_of, whole
 from turnmill.domain.content import Message
 from turnmill.domain.errors import InvalidInput
 from turnmill.domain.ids import SessionId, TurnId
+from turnmill.domain.session_settings import OBSERVERS
 from turnmill.domain.states import EventKind, SessionStatus
 from turnmill.new_ids import new_id
 from turnmill.store.compaction_records import CompactionRecord
@@ -49,7 +50,8 @@ def create(
         backpressure.note(record)
         return Effect(record)
 
-    several = limit is not None or history or seen(EventKind.OPENED)
+    several = limit is not None or history or OBSERVERS in new.settings
+    several = several or seen(EventKind.OPENED)
     return transaction(on) if several else single(on)
 
 

@@ -12,7 +12,7 @@ from turnmill.domain.states import EventKind, SessionStatus
 from turnmill.store.codec import rows_of
 from turnmill.store.records import Accepted, Item, NewTurn, Start, Written
 from turnmill.store.rules.accepting import accepted, at_message, session_values, turn_values
-from turnmill.store.rules.happenings import write_session_events, write_turn_events
+from turnmill.store.rules.happenings import observe_new, write_session_events, write_turn_events
 from turnmill.store.schema.tables import messages, sessions, turns
 from turnmill.store.types import db_now
 
@@ -71,6 +71,7 @@ def start_many(conn: Connection, starts: Sequence[Start]) -> list[Accepted]:
     """Create sessions that do not exist yet, then accept the first message of each."""
     rows = [{"id": session.id, **session_values(session)} for session, _ in starts]
     conn.execute(insert(sessions), rows)
+    observe_new(conn, [session for session, _ in starts])
     write_session_events(conn, [session.id for session, _ in starts], EventKind.OPENED)
     return accept_many(conn, [(session.id, turn) for session, turn in starts])
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, insert, select
 from turnmill.domain.content import Attached, Message
 from turnmill.domain.errors import InvalidInput, TurnNotFound, UnreadableRow
 from turnmill.domain.ids import SessionId, TurnId
-from turnmill.domain.states import EventKind, FINAL, TurnState
+from turnmill.domain.states import FINAL, EventKind, TurnState
 from turnmill.new_ids import new_id
 from turnmill.store.codec import parts_from
 from turnmill.store.line.attached import use_again

@@ -18,7 +18,7 @@ from turnmill.domain.errors import (
 )
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.json_values import Unreadable
-from turnmill.domain.session_settings import merged_settings
+from turnmill.domain.session_settings import OBSERVERS, merged_settings
 from turnmill.domain.states import (
     EventKind,
     OnAmbiguous,
@@ -37,7 +37,7 @@ from turnmill.store.line.removing import hide_session, remove_sessions
 from turnmill.store.readable import read_one, readable
 from turnmill.store.records import Head, MessageRecord, NewSession, SessionRecord
 from turnmill.store.rules.accepting import session_values, whole_seconds
-from turnmill.store.rules.happenings import write_session_events
+from turnmill.store.rules.happenings import observe, observe_new, write_session_events
 from turnmill.store.schema.tables import messages, sessions, turns
 from turnmill.store.types import db_now, insert_into
 from turnmill.wire import CANCEL_CHANNEL
@@ -67,6 +67,7 @@ def create(conn: Connection, new: NewSession) -> SessionRecord:
     )
     row = conn.execute(statement).one_or_none()
     if row is not None:
+        observe_new(conn, [new])
         write_session_events(conn, [new.id], EventKind.OPENED)
         return read_one(row, _record)
     if new.adopted is not None and (new.key is None or not _stands(conn, new.key)):
@@ -157,6 +158,8 @@ def change(
     record = put(conn, session_id, columns, EventKind.UPDATED)
     if holds_otherwise:
         move_lines(conn, {session_id: 0})
+    if "settings" in columns:
+        observe(conn, {session_id: columns["settings"].get(OBSERVERS) or ()})
     return record
 
 

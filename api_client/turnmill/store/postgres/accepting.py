@@ -30,7 +30,7 @@ from turnmill.store.rules.accepting import (
     turn_values,
 )
 from turnmill.store.rules.endings import write_events
-from turnmill.store.rules.happenings import write_session_events
+from turnmill.store.rules.happenings import observe_new, write_session_events
 from turnmill.store.rules.wanted import is_wanted
 from turnmill.store.schema.tables import turns
 from turnmill.store.schema_name import execute
@@ -272,6 +272,7 @@ def start_many(conn: Connection, starts: Sequence[Start]) -> list[Accepted]:
         for n, (session, turn) in enumerate(starts)
     ]
     due = set(execute(conn, _START, {"rows": f"[{','.join(rows)}]"}).scalars())
+    observe_new(conn, [session for session, _ in starts])
     write_session_events(conn, [session.id for session, _ in starts], EventKind.OPENED)
     _tell_accepted(conn, [turn.id for _, turn in starts])
     return [

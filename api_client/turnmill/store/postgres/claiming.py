@@ -182,6 +182,14 @@ _TOLD = {
     FROM session WHERE first
 )""",
 }
+
+
+@cache
+def _claiming(line: str, *, told: bool) -> str:
+    return _CLAIM.format(line=line, **(_TOLD if told else dict.fromkeys(_TOLD, "")))
+
+
+_CLAIM_BY_IDS = _claiming(_BY_IDS, told=False)
 _EXTEND = f"""
 WITH mine AS (
     SELECT t.id FROM unnest(%(ids)s::uuid[], %(fences)s::bigint[]) AS held (id, fence)
@@ -259,11 +267,6 @@ def extend(
         "lease": lease,
     }
     return [(TurnId(row[0]), row[1]) for row in execute(conn, _EXTEND, parameters)]
-
-
-@cache
-def _claiming(line: str, *, told: bool) -> str:
-    return _CLAIM.format(line=line, **(_TOLD if told else dict.fromkeys(_TOLD, "")))
 
 
 def _is_told(conn: Connection) -> bool:

@@ -96,7 +96,7 @@ def closed_call(state: Any) -> dict[str, Any]:
 
 
 def telling(statement: str, states: Sequence[str]) -> str:
-    """Return the statement with an event of each turn, too, that has come to one of these states."""
+    """Return the statement with an event of each turn, too, that has come to such a state."""
     if not states:
         return statement
     listed = ", ".join(f"'{one}'" for one in states)

@@ -1,15 +1,18 @@
 """Events of sessions, and those of turns that are no endings: written where somebody wants them."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from turnmill.domain.ids import SessionId, TurnId
+from turnmill.domain.session_settings import OBSERVERS
 from turnmill.domain.states import EventKind, TurnState
+from turnmill.store.records import NewSession
 from turnmill.store.rules.wanted import is_wanted
 from turnmill.store.schema.event_tables import events
+from turnmill.store.schema.hook_tables import observed
 from turnmill.store.schema.tables import sessions
 from turnmill.store.schema_name import execute
 
@@ -51,6 +54,25 @@ def write_turn_events(
     """Do the same of turns that are no endings, at most one of each session."""
     if of and is_wanted(conn, kind):
         _write(conn, sorted(of), kind)
+
+
+def observe(conn: Connection, named: Mapping[SessionId, Collection[str]]) -> None:
+    """Have these observers, and no others by name, told of each of these sessions, or batches."""
+    conn.execute(delete(observed).where(observed.c.session_id.in_(list(named))))
+    rows = [
+        {"session_id": session_id, "observer": name}
+        for session_id, names in named.items()
+        for name in dict.fromkeys(names)
+    ]
+    if rows:
+        conn.execute(insert(observed), rows)
+
+
+def observe_new(conn: Connection, made: Sequence[NewSession]) -> None:
+    """Do so for sessions that were just made, those of them that name an observer."""
+    named = {one.id: one.settings[OBSERVERS] for one in made if one.settings.get(OBSERVERS)}
+    if named:
+        observe(conn, named)
 
 
 def _write(conn: Connection, of: Collection[tuple[SessionId, UUID]], kind: EventKind) -> None:

@@ -85,6 +85,7 @@ deliveries = Table(
 )
 Index(
     "ix_deliveries_due",
+    deliveries.c.webhook_id,
     deliveries.c.due_at,
     postgresql_where=text("due_at IS NOT NULL"),
     sqlite_where=text("due_at IS NOT NULL"),

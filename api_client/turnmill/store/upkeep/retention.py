@@ -26,10 +26,10 @@ from turnmill.store.deletion_records import Gone
 from turnmill.store.kept import give_up_all
 from turnmill.store.line.head import lock_sessions
 from turnmill.store.line.removing import remove_sessions
+from turnmill.store.rules.happenings import write_session_events
 from turnmill.store.schema.belongings import BELONGINGS, Goes
 from turnmill.store.schema.life_tables import tombstones
 from turnmill.store.schema.schedule_tables import schedules
-from turnmill.store.rules.happenings import write_session_events
 from turnmill.store.schema.tables import announcements, sessions
 from turnmill.store.types import db_after, db_asof_after, db_now
 

@@ -16,6 +16,10 @@ _DUE = sa.text("due_at IS NOT NULL")
 def upgrade() -> None:
     """Apply; code of before writes endings, as ever, and no events of other kinds."""
     op.add_column("event_readers", sa.Column("parked_because", sa.Text(), nullable=True))
+    op.add_column("batches", sa.Column("told_at", Timestamp(), nullable=True))
+    op.add_column(
+        "batches", sa.Column("events", sa.BigInteger(), nullable=False, server_default="0")
+    )
     op.create_table(
         "subscriptions",
         sa.Column("subscriber", sa.Text(), nullable=False),
@@ -38,6 +42,9 @@ def downgrade() -> None:
     op.drop_table("webhooks")
     op.drop_table("observed")
     op.drop_table("subscriptions")
+    with op.batch_alter_table("batches") as batch_op:
+        batch_op.drop_column("events")
+        batch_op.drop_column("told_at")
     with op.batch_alter_table("event_readers") as batch_op:
         batch_op.drop_column("parked_because")
 
@@ -96,5 +103,9 @@ def _create_deliveries() -> None:
         ),
     )
     op.create_index(
-        "ix_deliveries_due", "deliveries", ["due_at"], postgresql_where=_DUE, sqlite_where=_DUE
+        "ix_deliveries_due",
+        "deliveries",
+        ["webhook_id", "due_at"],
+        postgresql_where=_DUE,
+        sqlite_where=_DUE,
     )
