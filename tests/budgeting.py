@@ -123,5 +123,5 @@ def told(store: Database) -> list[tuple[str, Any]]:
         while budgets.tell(conn):
             pass
     with store.begin() as conn:
-        page = events.page(conn, None, kinds=["budget.threshold"], limit=100)
+        page = events.page(conn, None, share=events.Share(kinds=["budget.threshold"]), limit=100)
     return [(one.kind, one.share) for one in page.events if one.kind != "gap"]

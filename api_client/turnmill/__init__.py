@@ -78,6 +78,7 @@ from turnmill.domain.errors import (
     UnsupportedByStore,
     UnsupportedPart,
     VersionConflict,
+    WebhookNotFound,
     WrongIsolation,
 )
 from turnmill.domain.states import (
@@ -106,6 +107,7 @@ if TYPE_CHECKING:
     from turnmill.aio.sessions import AsyncSessions
     from turnmill.aio.templates import AsyncTemplates
     from turnmill.aio.turns import AsyncTurn, AsyncTurns
+    from turnmill.aio.webhooks import AsyncWebhooks
     from turnmill.domain.content import (
         Audio,
         File,
@@ -127,6 +129,7 @@ if TYPE_CHECKING:
     from turnmill.store.compaction_records import CompactionRecord
     from turnmill.store.deletion_records import DeletionReport
     from turnmill.store.file_records import Attachment
+    from turnmill.store.hook_records import Delivery, DeliveryState, Webhook
     from turnmill.store.kept import Keeping
     from turnmill.store.line.pauses import Pauses
     from turnmill.store.nouns.accounts import AccountRecord
@@ -159,6 +162,7 @@ if TYPE_CHECKING:
     from turnmill.sync.sessions import Sessions
     from turnmill.sync.templates import Templates
     from turnmill.sync.turns import Turn, Turns
+    from turnmill.sync.webhooks import Webhooks
     from turnmill.tools import Tool, ToolContext, ToolError, tool
     from turnmill.verbs.analytics import Report
     from turnmill.verbs.intake import Unchanged
@@ -187,6 +191,7 @@ __all__ = [
     "AsyncTemplates",
     "AsyncTurn",
     "AsyncTurns",
+    "AsyncWebhooks",
     "Attachment",
     "AttachmentNotFound",
     "AttachmentRefused",
@@ -215,6 +220,8 @@ __all__ = [
     "ContentGone",
     "ContextFull",
     "DeletionReport",
+    "Delivery",
+    "DeliveryState",
     "Effects",
     "Event",
     "EventKind",
@@ -332,6 +339,9 @@ __all__ = [
     "UnsupportedPart",
     "UsageRow",
     "VersionConflict",
+    "Webhook",
+    "WebhookNotFound",
+    "Webhooks",
     "Why",
     "WrongIsolation",
     "tool",
@@ -350,15 +360,6 @@ _LAZY = {
     "AsyncLimits": "turnmill.aio.limits",
     "LimitRecord": "turnmill.store.nouns.limits",
     "Limits": "turnmill.sync.limits",
-    "Audio": "turnmill.domain.content",
-    "File": "turnmill.domain.content",
-    "Image": "turnmill.domain.content",
-    "Message": "turnmill.domain.content",
-    "Native": "turnmill.domain.content",
-    "Part": "turnmill.domain.content",
-    "Text": "turnmill.domain.content",
-    "ToolCall": "turnmill.domain.content",
-    "ToolOutput": "turnmill.domain.content",
     "Analytics": "turnmill.sync.analytics",
     "AsyncAnalytics": "turnmill.aio.analytics",
     "AsyncBatch": "turnmill.aio.batches",
@@ -372,9 +373,6 @@ _LAZY = {
     "AsyncTurns": "turnmill.aio.turns",
     "AttemptRecord": "turnmill.store.records",
     "Batch": "turnmill.sync.batches",
-    "BatchCounts": "turnmill.store.nouns.batches",
-    "BatchRecord": "turnmill.store.nouns.batches",
-    "BatchResult": "turnmill.store.nouns.batches",
     "Batches": "turnmill.sync.batches",
     "Budget": "turnmill.store.budget_records",
     "Budgets": "turnmill.sync.budgets",
@@ -384,10 +382,7 @@ _LAZY = {
     "Events": "turnmill.sync.events",
     "DeletionReport": "turnmill.store.deletion_records",
     "Keeping": "turnmill.store.kept",
-    "Cause": "turnmill.store.nouns.why",
     "LaneLoad": "turnmill.store.nouns.lanes",
-    "Reason": "turnmill.store.nouns.why",
-    "Why": "turnmill.store.nouns.why",
     "Lanes": "turnmill.sync.lanes",
     "CompactionRecord": "turnmill.store.compaction_records",
     "MessageRecord": "turnmill.store.records",
@@ -396,11 +391,7 @@ _LAZY = {
     "Citation": "turnmill.domain.replying",
     "FinishReason": "turnmill.domain.replying",
     "Refusal": "turnmill.domain.replying",
-    "Reply": "turnmill.verbs.reply",
     "Report": "turnmill.verbs.analytics",
-    "Compared": "turnmill.verbs.reconciling",
-    "Reconciliation": "turnmill.verbs.reconciling",
-    "Sums": "turnmill.verbs.reconciling",
     "NewPrice": "turnmill.verbs.repricing",
     "Repricing": "turnmill.verbs.repricing",
     "PaidCall": "turnmill.store.nouns.repricing",
@@ -409,13 +400,13 @@ _LAZY = {
     "StreamKind": "turnmill.domain.streaming",
     "Sessions": "turnmill.sync.sessions",
     "Settings": "turnmill.settings",
-    "Timing": "turnmill.verbs.reply",
     "TokenCount": "turnmill.domain.counting",
-    "TokenUsage": "turnmill.verbs.reply",
     "ToolCallRecord": "turnmill.store.nouns.tool_calls",
     "Turn": "turnmill.sync.turns",
     "TurnRecord": "turnmill.store.records",
     "Turns": "turnmill.sync.turns",
+    "AsyncWebhooks": "turnmill.aio.webhooks",
+    "Webhooks": "turnmill.sync.webhooks",
     "Unchanged": "turnmill.verbs.intake",
     "UsageRow": "turnmill.store.nouns.usage",
     "AsyncSchedules": "turnmill.aio.schedules",
@@ -433,6 +424,15 @@ _LAZY = {
     "ToolContext": "turnmill.tools",
     "ToolError": "turnmill.tools",
     "tool": "turnmill.tools",
+    **dict.fromkeys(
+        ("Audio", "File", "Image", "Message", "Native", "Part", "Text", "ToolCall", "ToolOutput"),
+        "turnmill.domain.content",
+    ),
+    **dict.fromkeys(("Delivery", "DeliveryState", "Webhook"), "turnmill.store.hook_records"),
+    **dict.fromkeys(("Compared", "Reconciliation", "Sums"), "turnmill.verbs.reconciling"),
+    **dict.fromkeys(("Cause", "Reason", "Why"), "turnmill.store.nouns.why"),
+    **dict.fromkeys(("BatchCounts", "BatchRecord", "BatchResult"), "turnmill.store.nouns.batches"),
+    **dict.fromkeys(("Reply", "Timing", "TokenUsage"), "turnmill.verbs.reply"),
 }
 
 

@@ -86,6 +86,7 @@ class Settings:
     mcp: Path | None = None  #: of a worker: a file of MCP servers
     observers: str = ""  #: of a worker, told of every event: see docs/events.md
     observer_timeout: timedelta = timedelta(seconds=10)  #: of one call to an observer
+    webhook_allow: tuple[str, ...] = ()  #: networks that webhooks may reach, beside public ones
     metrics_port: int | None = None  #: where a worker serves its metrics; None: nowhere
     metrics_host: str = "127.0.0.1"
     remote_control: RemoteControl = RemoteControl.ALL
@@ -110,7 +111,7 @@ class Settings:
             files_grace=_seconds(
                 env, "TURNMILL_FILES_GRACE", default=86_400.0, least=1.0, most=365 * 86_400
             ),
-            fetch_from=_networks(env.get("TURNMILL_FETCH_FROM", "")),
+            fetch_from=_networks(env, "TURNMILL_FETCH_FROM"),
             alive_file=Path(file) if (file := env.get("TURNMILL_ALIVE_FILE")) else None,
             lease=_seconds(env, "TURNMILL_LEASE", default=15.0, least=0.5),
             concurrency=_count(env, "TURNMILL_CONCURRENCY", 1000, most=100_000),
@@ -134,6 +135,7 @@ class Settings:
             observer_timeout=_seconds(
                 env, "TURNMILL_OBSERVER_TIMEOUT", default=10.0, least=0.1, most=600
             ),
+            webhook_allow=_networks(env, "TURNMILL_WEBHOOK_ALLOW"),
             metrics_port=_port(env, "TURNMILL_METRICS_PORT"),
             metrics_host=env.get("TURNMILL_METRICS_HOST") or "127.0.0.1",
             remote_control=_remote_control(env.get("TURNMILL_REMOTE_CONTROL"), profile),
@@ -242,9 +244,9 @@ def _names(value: str) -> tuple[str, ...]:
     return names
 
 
-def _networks(value: str) -> tuple[str, ...]:
+def _networks(env: Mapping[str, str], name: str) -> tuple[str, ...]:
     """Return networks that are listed with commas between them."""
-    names = tuple(filter(None, map(str.strip, value.split(","))))
+    names = tuple(filter(None, map(str.strip, env.get(name, "").split(","))))
     if not names:
         return ()
     from turnmill.net.public_address import Reach  # noqa: PLC0415  few name any
@@ -253,7 +255,7 @@ def _networks(value: str) -> tuple[str, ...]:
         Reach.of(names)
     except ValueError:
         raise InvalidSetting(
-            "TURNMILL_FETCH_FROM names what is no network", hint="such as 10.1.0.0/16,10.2.3.4"
+            f"{name} names what is no network", hint="such as 10.1.0.0/16,10.2.3.4"
         ) from None
     return names
 

@@ -61,6 +61,7 @@ VARIABLES = frozenset(
         "TURNMILL_TOOLS",
         "TURNMILL_TURN_TIMEOUT",
         "TURNMILL_VIEWER_URL",
+        "TURNMILL_WEBHOOK_ALLOW",
     }
 )
 

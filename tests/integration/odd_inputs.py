@@ -215,7 +215,28 @@ def _scheduled(name: str) -> Verb:
     return Verb(call)
 
 
-_SPOKEN = ("tools", "max_tool_rounds", "response_format", "on_context_full")
+_SPOKEN = ("tools", "max_tool_rounds", "response_format", "on_context_full", "observers")
+
+
+#: One argument of `webhooks.create`, and what stands beside it.
+_OF_WEBHOOK: Mapping[str, Mapping[str, Any]] = {
+    "url": {"events": ["turn.settled"]},
+    "events": {"url": "https://a.example/"},
+    "secret": {"url": "https://a.example/", "events": ["turn.settled"]},
+    "include_content": {"url": "https://a.example/", "events": ["turn.settled"]},
+}
+
+
+def _hooked(name: str) -> Verb:
+    def call(at: Place, value: Any) -> Any:
+        made = at.client.webhooks.create(**{**_OF_WEBHOOK[name], name: value})
+        at.client.webhooks.delete(made)  # there may be so many
+
+    return Verb(call)
+
+
+def _of_webhooks(verb: str) -> Verb:
+    return Verb(lambda at, value: getattr(at.client.webhooks, verb)(value))
 
 
 def _of_call(verb: str) -> Verb:
@@ -366,6 +387,11 @@ VERBS: Mapping[str, Verb] = {
         for name in ("name", "provider", "model", "mode")
     },
     **{f"batch line {name}": Verb(partial(_batched, name)) for name in _FIELDS},
+    **{f"webhooks.create({name})": _hooked(name) for name in _OF_WEBHOOK},
+    **{
+        f"webhooks.{verb}": _of_webhooks(verb)
+        for verb in ("get", "delete", "rotate", "release", "deliveries")
+    },
     "lanes.pause(lane)": Verb(lambda at, value: at.client.lanes.pause(lane=value)),
     "lanes.pause(provider)": Verb(lambda at, value: at.client.lanes.pause(provider=value)),
     "lanes.resume(lane)": Verb(lambda at, value: at.client.lanes.resume(lane=value)),

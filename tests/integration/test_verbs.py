@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable, Iterator
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from turnmill import (
     Settings,
     Turn,
     TurnState,
+    Webhook,
 )
 from turnmill.domain.states import Lane, ToolCallState
 from turnmill.store.nouns import accounts
@@ -71,6 +72,11 @@ def a_folder(path: Path) -> Path:
     folder.mkdir()
     (folder / "t.yaml").write_text("model: large\n", encoding="utf-8")
     return folder
+
+
+def hooked(client: Client) -> Webhook:
+    """Let there be a webhook."""
+    return client.webhooks.create(url="https://a.example/", events=["turn.settled"])
 
 
 def free(call: PaidCall) -> NewPrice:
@@ -172,6 +178,15 @@ VERBS: dict[str, Callable[[Client, Path], object]] = {
     "Limits.remove": lambda c, _: c.limits.remove(provider="mock"),
     "Accounts.list": lambda c, _: c.accounts.list(),
     "Accounts.open": lambda c, _: closed(c).accounts.open(provider="mock"),
+    "Webhooks.create": lambda c, _: hooked(c),
+    "Webhooks.list": lambda c, _: c.webhooks.list(),
+    "Webhooks.get": lambda c, _: c.webhooks.get(hooked(c)),
+    "Webhooks.update": lambda c, _: c.webhooks.update(hooked(c), events=["*"]),
+    "Webhooks.delete": lambda c, _: c.webhooks.delete(hooked(c)),
+    "Webhooks.rotate": lambda c, _: c.webhooks.rotate(hooked(c)),
+    "Webhooks.release": lambda c, _: c.webhooks.release(hooked(c)),
+    "Webhooks.replay": lambda c, _: c.webhooks.replay(hooked(c), since=datetime.now(UTC)),
+    "Webhooks.deliveries": lambda c, _: c.webhooks.deliveries(hooked(c)),
     "Client.count_tokens": lambda c, _: c.count_tokens("s", "hello"),
     "Budgets.set": lambda c, _: c.budgets.set(limit_usd=1, period="day"),
     "Budgets.set session": lambda c, _: c.budgets.set(limit_usd=1, session="s"),
@@ -250,6 +265,7 @@ def test_the_table_of_verbs_has_all_of_them() -> None:
         "Lanes",
         "Limits",
         "Accounts",
+        "Webhooks",
         "Analytics",
         "Budgets",
         "Attachments",
@@ -261,6 +277,7 @@ def test_the_table_of_verbs_has_all_of_them() -> None:
         *("Client.accounts", "Client.analytics", "Client.batches", "Client.budgets"),
         *("Client.events", "Client.lanes", "Client.limits", "Client.attachments"),
         *("Client.schedules", "Client.templates"),
+        "Client.webhooks",
     }
     found = {
         f"{noun}.{verb}" for noun, all_of in owners.items() for verb in all_of if verb[0] != "_"

@@ -16,12 +16,15 @@ from sqlalchemy import func, select
 from tests import rows, steps
 from tests.hostile import RAISED, SECRET
 from turnmill.domain.errors import InvalidSetting, StoreUnavailable
+from turnmill.domain.hearing import Asked
 from turnmill.domain.ids import SessionId
 from turnmill.store.database import Database
-from turnmill.store.nouns import events, reading
+from turnmill.store.nouns import events, reading, sessions
+from turnmill.store.nouns.subscribing import subscribe
+from turnmill.store.rules.happenings import observe
 from turnmill.store.schema.event_tables import events as event_rows
 from turnmill.store.schema.revision import create_all
-from turnmill_worker.observers import Event, Observer, registered
+from turnmill_worker.observers import CeleryTask, Event, Observer, registered
 from turnmill_worker.observers.reader import Pace, Reader
 from turnmill_worker.observers.registered import Named
 
@@ -85,6 +88,11 @@ def is_over(store: Database) -> bool:
         return bool(found) and not found[0].behind and not conn.scalar(unplaced)
 
 
+def is_parked(store: Database) -> bool:
+    with store.begin() as conn:
+        return any(one.parked for one in events.readers(conn))
+
+
 class Notes:
     """A plain function that keeps what it is told, and fails at the second event, as often."""
 
@@ -142,16 +150,85 @@ async def test_an_observer_that_fails_is_told_again_before_anything_later(
     assert SECRET not in caplog.text and "did not take turn.succeeded" in caplog.text
 
 
-async def test_what_cannot_be_told_is_given_up_after_many_tries_and_that_is_said(
+async def test_who_fails_many_times_in_a_row_is_parked_and_misses_nothing_once_released(
     store: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    notes = Notes(*[ValueError] * 9)
+    notes = Notes(*[ValueError] * 4)
     answered(store)
     async with running(reader_of(notes, store)):
+        await until(lambda: is_parked(store))
+        assert (notes.told, state(store).parked_because) == ([1, 2, 2, 2], "ValueError")
+        assert "3 tries to tell it of turn.succeeded came to nothing" in caplog.text
+        with store.begin() as conn:
+            assert events.prune(conn) == 1
+            events.park_reader(conn, "observer:one", parked=False)
         await until(lambda: is_over(store))
-    assert notes.told == [1, 2, 2, 2, 3]
-    assert state(store).skipped == 1
-    assert "3 tries came to nothing" in caplog.text
+    assert notes.told == [1, 2, 2, 2, 2, 2, 3]
+
+
+async def test_an_observer_is_told_of_what_it_asks_for_in_the_words_in_which_it_asks(
+    store: Database,
+) -> None:
+    told: list[tuple[str, Any]] = []
+    line = answered(store, 1)
+    asks = Asked(("turn.settled", "session.paused"))
+    named = Named(name="one", observer=lambda event: told.append((event.kind, event.state)))
+    with store.begin() as conn:
+        subscribe(conn, "observer:one", asks.kinds)
+        sessions.pause(conn, line)
+        sessions.resume(conn, line)
+    async with running(
+        Reader(replace(named, asked=asks), store, owner="a", pace=PACE),
+    ):
+        await until(lambda: is_over(store))
+    assert told == [("turn.settled", "succeeded"), ("session.paused", None)]
+
+
+async def test_one_that_sessions_name_is_told_of_these_alone(store: Database) -> None:
+    told: list[Any] = []
+    named, other = answered(store, 2), answered(store, 1)
+    with store.begin() as conn:
+        observe(conn, {named: ["one"], other: ["two"]})
+    only = Named(name="one", observer=lambda event: told.append(event.session_id), opt_in=True)
+    async with running(Reader(only, store, owner="a", pace=PACE)):
+        await until(lambda: is_over(store))
+    assert told == [named, named]
+
+
+def test_of_a_kind_that_nobody_wants_nothing_is_written(store: Database) -> None:
+    line = answered(store, 1)
+    with store.begin() as conn:
+        sessions.pause(conn, line)
+        sessions.resume(conn, line)
+        kinds = conn.scalars(select(event_rows.c.kind)).all()
+    assert kinds == ["turn.succeeded"]
+
+
+def test_a_task_of_celerys_is_an_observer_by_its_name() -> None:
+    (one,) = registered.registered("crm?=celery:myapp.tasks.hear@crm")
+    assert isinstance(one.observer, CeleryTask)
+    assert (one.name, one.opt_in) == ("crm", True)
+
+
+def test_an_observer_may_say_its_kinds_and_its_parts() -> None:
+    parts = registered.registered(f"a={__name__}:divided")
+    assert [one.reader for one in parts] == ["observer:a/1-2", "observer:a/2-2"]
+    assert {one.subscriber for one in parts} == {"observer:a"}
+    assert parts[0].asked.words == ("session.*",)
+
+
+def divided() -> Observer:
+    def observer(_: Event) -> None: ...
+
+    observer.kinds, observer.parts = ["session.*"], 2  # type: ignore[attr-defined]
+    return observer
+
+
+def unknown_kinds() -> Observer:
+    def observer(_: Event) -> None: ...
+
+    observer.kinds = ["turn.exploded"]  # type: ignore[attr-defined]
+    return observer
 
 
 async def test_a_call_that_never_ends_holds_up_no_other_observer_and_gives_nothing_up(
@@ -328,7 +405,10 @@ def test_an_operator_registers_observers_by_entry_point_and_dotted_path() -> Non
     "listed",
     [
         "nobody",
-        "log?",
+        "log??",
+        "log=celery:",
+        "log,log=celery:hear",
+        f"a={__name__}:unknown_kinds",
         "No Name",
         f"a={__name__}:no_observer",
         f"a={__name__}:breaks",

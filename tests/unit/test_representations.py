@@ -48,6 +48,7 @@ SHOWN = frozenset(
         *("code", "remedy", "reason", "sqlstate", "setting", "safe", "hosts", "socket", "username"),
         *("version", "revision", "lacks", "lanes", "newest_code", "priced_by"),
         *("account", "line", "owner", "places", "more"),
+        *("webhook_allow", "events", "event_id", "type", "kinds", "named", "parked_because"),
         *("tags", "timezone", "digest", "fetch_from", "scheme", "rows", "turn", "why"),
         *("lane", "keyless", "verb", "by", "refused", "error", "title", "detail"),
         *("reply_as", "asks", "media_types", "voices", "part"),
@@ -61,7 +62,17 @@ _HOLDS_TEXT = ("str", "bytes", "Any", "object", "Mapping[", "dict")
 _PLAIN_CLASSES_WITH_A_REPR = frozenset(
     {
         *("AsyncBatch", "Batch", "AsyncTurn", "Turn", "Unreadable", "StoredHistory", "Unchanged"),
-        *("Body", "Again", "Passed", "Entry", "Event", "Tool", "McpTool", "TemplateChange"),
+        *(
+            "Body",
+            "Signed",
+            "Again",
+            "Passed",
+            "Entry",
+            "Event",
+            "Tool",
+            "McpTool",
+            "TemplateChange",
+        ),
     }
 )
 

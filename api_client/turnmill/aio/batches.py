@@ -1,7 +1,7 @@
 """Batches: jobs of many turns from a file and back into one."""
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -40,6 +40,7 @@ class AsyncBatches:
         name: str | None = None,
         provider: str = "mock",
         model: str | None = None,
+        observers: Sequence[str] = (),
         on_accepted: Callable[[int, int], None] | None = None,
     ) -> "AsyncBatch":
         """Accept every line of the file as a turn of the bulk lane.
@@ -49,7 +50,8 @@ class AsyncBatches:
         known by `name`, or else by the file's name and content: after a crash of the submitter,
         the same call goes on where it stopped, and no line is accepted twice. Conflict when the
         name stands for other content; MoveRefused when the batch was cancelled. `on_accepted` is
-        told (lines accepted, lines in all) from time to time.
+        told (lines accepted, lines in all) from time to time. `observers` are told of the batch and
+        its turns, besides those that are told of all.
         """
         submission = Submission(
             path,
@@ -57,6 +59,7 @@ class AsyncBatches:
             name=name,
             provider=provider,
             model=model,
+            observers=observers,
             max_text_bytes=self._executor.settings.max_text_bytes,
         )
         await self._inspect(submission)

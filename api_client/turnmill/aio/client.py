@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from turnmill.aio.limits import AsyncLimits
     from turnmill.aio.schedules import AsyncSchedules
     from turnmill.aio.templates import AsyncTemplates
+    from turnmill.aio.webhooks import AsyncWebhooks
     from turnmill.domain.counting import TokenCount
 
 
@@ -267,6 +268,13 @@ class AsyncClient:
         from turnmill.aio.events import AsyncEvents  # noqa: PLC0415
 
         return AsyncEvents(self._executor)
+
+    @cached_property
+    def webhooks(self) -> "AsyncWebhooks":
+        """Addresses that workers post events to, signed; and what came of that."""
+        from turnmill.aio.webhooks import AsyncWebhooks  # noqa: PLC0415
+
+        return AsyncWebhooks(self._executor)
 
     async def close(self) -> None:
         """Stop waiting and give all connections back."""

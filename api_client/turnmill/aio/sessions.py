@@ -65,6 +65,7 @@ class AsyncSessions:
         fallback: Fallback | None = None,
         thread: str | None = None,
         prompt: Prompt | None = None,
+        observers: Sequence[str] | None = None,
         adopt: str | None = None,
         template: TemplateRef | None = None,
         variables: Mapping[str, str | float] | None = None,
@@ -99,6 +100,8 @@ class AsyncSessions:
         - `thread`: where the thread is kept: `chain`, `conversation` or `client`.
         - `prompt`: a prompt that the vendor keeps, by its id, or as `{"id", "version",
           "variables"}`.
+        - `observers`: names of observers that are told of this session, besides those that are told
+          of all: workers have them as `name?` in TURNMILL_OBSERVERS.
         - `adopt`: a thread that exists at the vendor, and is gone on with: `conv_…` or `resp_…`.
         - `template`: of `client.templates`, by its name, or as `name@version`: what it says holds
           unless it is said here; settings and metadata are put into its own. The session keeps what
@@ -111,7 +114,7 @@ class AsyncSessions:
           and were sent to nobody, in the place of a template's opening messages. Of a session that
           the key finds, nothing is added.
 
-        All from `tools` to `prompt` stand in `settings`, where they may be given as well.
+        All from `tools` to `observers` stand in `settings`, where they may be given as well.
 
         A provider that this process cannot see is accepted: the worker knows. Raises InvalidInput,
         CannotAdopt, TemplateNotFound, SessionArchived, Conflict when the key belongs to another
@@ -142,6 +145,7 @@ class AsyncSessions:
             "fallback": fallback,
             "thread": thread,
             "prompt": prompt,
+            "observers": observers,
             "adopt": adopt,
             "keep_content": keep_content,
             "max_text_bytes": limits.max_text_bytes,
@@ -229,6 +233,7 @@ class AsyncSessions:
         prompt: Prompt | Unchanged | None = UNCHANGED,
         keep_content: timedelta | Unchanged | None = UNCHANGED,
         if_version: int | None = None,
+        observers: Sequence[str] | Unchanged | None = UNCHANGED,
     ) -> SessionRecord:
         """Change options of the session, as `create` explains them; the others stay as they are.
 
@@ -257,6 +262,7 @@ class AsyncSessions:
             thread=thread,
             prompt=prompt,
             keep_content=keep_content,
+            observers=observers,
             max_text_bytes=self._executor.settings.max_text_bytes,
         )
         verb = sessions.update(session, values, max_cost_usd=max_cost_usd, if_version=if_version)

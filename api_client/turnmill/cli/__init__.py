@@ -36,6 +36,8 @@ COMMANDS = {
     "batch": "Run many turns from a file.",
     "env": "Print where the system is, for other programs.",
     "events": "Show what happened to turns, and who reads it.",
+    "observers": "Show observers of events, and go on with one that is parked.",
+    "webhooks": "Have addresses told of events.",
     "queue": "Look at lanes, pause and resume them.",
     "limits": "Limit how much providers are asked.",
     "accounts": "Show what nobody calls at the moment, and open it.",

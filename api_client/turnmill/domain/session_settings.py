@@ -16,6 +16,7 @@ from turnmill.domain.bounds import (
     LONGEST_EXPIRY,
     LONGEST_TIMEOUT,
     MOST_LAYERS,
+    MOST_OBSERVERS,
     MOST_TOOL_ROUNDS,
     MOST_TOOLS,
     SCHEMA_BYTES,
@@ -29,6 +30,9 @@ from turnmill.domain.errors import InvalidInput
 from turnmill.domain.json_values import json_object, json_size
 from turnmill.domain.targets import FALLBACK, targets_given
 from turnmill.domain.voice import named_given
+
+#: The setting that names who is told of the session, besides those who are told of all.
+OBSERVERS = "observers"
 
 _LAYER_NAME = re.compile(LAYER_NAME)
 _TOOL_NAME = re.compile(TOOL_NAME)
@@ -313,6 +317,23 @@ def _layers(names: object) -> object:
     )
 
 
+def observers_given(value: object) -> list[str] | None:
+    """Return names of observers; which there are, the worker knows. None for None."""
+    if value is None:
+        return None
+    names = list(value) if isinstance(value, list | tuple) else None
+    if (
+        names is not None
+        and len(names) <= MOST_OBSERVERS
+        and all(isinstance(one, str) and _LAYER_NAME.fullmatch(one) for one in names)
+    ):
+        return [str.__str__(one) for one in names]
+    raise InvalidInput(
+        f"observers must be a list of up to {MOST_OBSERVERS} names of observers",
+        hint='such as ["crm"]; the worker\'s TURNMILL_OBSERVERS says which there are',
+    )
+
+
 def _choice(name: str) -> Callable[[Any], Any]:
     def check(value: object) -> Any:
         if isinstance(value, str) and value in SETTING_CHOICES[name]:
@@ -337,6 +358,7 @@ _CHECKS: Mapping[str, Callable[[Any], Any]] = {
     **{name: _choice(name) for name in SETTING_CHOICES},
     "timeout": _timeout,
     "layers": _layers,
+    OBSERVERS: observers_given,
     "tools": _tools,
     "max_tool_rounds": _rounds,
     "response_format": _response_format,

@@ -91,9 +91,54 @@ class EventKind(StrEnum):
     RETRIED = "turn.retried"  #: a failed or dead one runs again, in place; it will end again
     DELETED = "turn.deleted"  #: it went with its session, unfinished
     THRESHOLD = "budget.threshold"  #: the turn's cost has brought a budget to a share of its limit
+    ACCEPTED = "turn.accepted"  #: it stands in the store; where somebody wants it, as all below
+    STARTED = "turn.started"  #: a worker took it for the first time
+    RETRYING = "turn.retrying"  #: an attempt came to nothing, and another one follows
+    WAITING = "turn.waiting"  #: for what its vendor does, or for somebody to see to its tools
+    OPENED = "session.opened"  #: it was created
+    UPDATED = "session.updated"  #: an option of it was changed
+    PAUSED = "session.paused"  #: nothing of it runs, by a verb or after a failure
+    RESUMED = "session.resumed"  #: it runs again
+    ARCHIVED = "session.archived"  #: it takes no messages, by a verb or for its idle time
+    RESTORED = "session.restored"  #: it takes them again
+    FORKED = "session.forked"  #: it was made from another one
+    SESSION_DELETED = "session.deleted"  #: by a verb
+    PURGED = "session.purged"  #: it was archived for long enough
+    BATCH_FINISHED = "batch.finished"  #: all its turns have ended; `session_id` is its id
+    WEBHOOK_PARKED = "webhook.parked"  #: nothing was taken there for a day; `session_id` is its id
     GAP = "gap"  #: events that were not read are gone
     ACCOUNT_CLOSED = "account.closed"  #: nobody calls it any more; `session_id` is the account's id
     ACCOUNT_OPENED = "account.opened"  #: it is called again
+
+
+#: Asked for, it stands for every ending: each has a kind of its own.
+SETTLED = "turn.settled"
+#: The event of each ending; they are written whether somebody wants them or not.
+ENDINGS: Mapping[EventKind, TurnState] = MappingProxyType(
+    {EventKind(f"turn.{state}"): state for state in sorted(FINAL)}
+)
+#: What an event says of its turn.
+STATES: Mapping[str, TurnState] = MappingProxyType(
+    {
+        **{kind.value: state for kind, state in ENDINGS.items()},
+        EventKind.ACCEPTED: TurnState.QUEUED,
+        EventKind.STARTED: TurnState.RUNNING,
+        EventKind.RETRYING: TurnState.RETRYING,
+        EventKind.WAITING: TurnState.WAITING,
+        EventKind.RETRIED: TurnState.QUEUED,
+    }
+)
+#: What is written only where somebody wants it.
+ON_DEMAND = frozenset(
+    {
+        EventKind.ACCEPTED,
+        EventKind.STARTED,
+        EventKind.RETRYING,
+        EventKind.WAITING,
+        EventKind.BATCH_FINISHED,
+        *(kind for kind in EventKind if kind.startswith("session.")),
+    }
+)
 
 
 #: What a turn waits for when it has stopped between two steps; reserved: no layer may name them.

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 from turnmill.show.listing import Listing
 from turnmill.show.tables import fields, print_json
 from turnmill.show.terminal import on_one_line, tell
-from turnmill.show.wording import moment_text
+from turnmill.show.wording import duration, moment_text
 
 if TYPE_CHECKING:
     from turnmill.store.nouns.events import Event, EventReader
 
 
 def _document(event: Event) -> dict[str, Any]:
-    return dict(fields(event, "place", "kind", "session_id", "n", "turn_id", "at"))
+    return dict(fields(event, "place", "id", "kind", "session_id", "n", "turn_id", "state", "at"))
 
 
 def _row(event: Event) -> tuple[object, ...]:
@@ -30,18 +30,39 @@ EVENTS: Listing[Event] = Listing(
     spare=("at", "n", "session"),
 )
 
+OBSERVERS: Listing[EventReader] = Listing(
+    columns=("observer", "behind", "lag", "failures", "missed", ""),
+    row=lambda one: (
+        one.name.removeprefix("observer:"),
+        one.behind,
+        "" if one.lag is None else duration(one.lag),
+        one.tries,
+        one.missed,
+        _parked(one),
+    ),
+    document=lambda one: fields(one, *one.__dataclass_fields__),
+    numbers=("behind", "failures", "missed"),
+)
+
+
+def _parked(one: EventReader) -> str:
+    if not one.parked:
+        return ""
+    return f"parked: {one.parked_because}" if one.parked_because else "parked"
+
+
 READERS: Listing[EventReader] = Listing(
-    columns=("reader", "behind", "missed", "failures", "given up", ""),
+    columns=("reader", "behind", "lag", "missed", "failures", ""),
     row=lambda one: (
         one.name,
         one.behind,
+        "" if one.lag is None else duration(one.lag),
         one.missed,
         one.tries,
-        one.skipped,
-        "parked" if one.parked else "",
+        _parked(one),
     ),
     document=lambda one: fields(one, *one.__dataclass_fields__),
-    numbers=("behind", "missed", "failures", "given up"),
+    numbers=("behind", "missed", "failures"),
 )
 
 

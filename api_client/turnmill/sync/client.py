@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from turnmill.sync.limits import Limits
     from turnmill.sync.schedules import Schedules
     from turnmill.sync.templates import Templates
+    from turnmill.sync.webhooks import Webhooks
 
 
 class Client:
@@ -263,6 +264,13 @@ class Client:
         from turnmill.sync.events import Events  # noqa: PLC0415
 
         return Events(self._executor)
+
+    @cached_property
+    def webhooks(self) -> "Webhooks":
+        """Addresses that workers post events to, signed; and what came of that."""
+        from turnmill.sync.webhooks import Webhooks  # noqa: PLC0415
+
+        return Webhooks(self._executor)
 
     def close(self) -> None:
         """Stop waiting and give all connections back."""

@@ -66,6 +66,7 @@ class Sessions:
         fallback: Fallback | None = None,
         thread: str | None = None,
         prompt: Prompt | None = None,
+        observers: Sequence[str] | None = None,
         adopt: str | None = None,
         template: TemplateRef | None = None,
         variables: Mapping[str, str | float] | None = None,
@@ -100,6 +101,8 @@ class Sessions:
         - `thread`: where the thread is kept: `chain`, `conversation` or `client`.
         - `prompt`: a prompt that the vendor keeps, by its id, or as `{"id", "version",
           "variables"}`.
+        - `observers`: names of observers that are told of this session, besides those that are told
+          of all: workers have them as `name?` in TURNMILL_OBSERVERS.
         - `adopt`: a thread that exists at the vendor, and is gone on with: `conv_…` or `resp_…`.
         - `template`: of `client.templates`, by its name, or as `name@version`: what it says holds
           unless it is said here; settings and metadata are put into its own. The session keeps what
@@ -112,7 +115,7 @@ class Sessions:
           and were sent to nobody, in the place of a template's opening messages. Of a session that
           the key finds, nothing is added.
 
-        All from `tools` to `prompt` stand in `settings`, where they may be given as well.
+        All from `tools` to `observers` stand in `settings`, where they may be given as well.
 
         A provider that this process cannot see is accepted: the worker knows. Raises InvalidInput,
         CannotAdopt, TemplateNotFound, SessionArchived, Conflict when the key belongs to another
@@ -143,6 +146,7 @@ class Sessions:
             "fallback": fallback,
             "thread": thread,
             "prompt": prompt,
+            "observers": observers,
             "adopt": adopt,
             "keep_content": keep_content,
             "max_text_bytes": limits.max_text_bytes,
@@ -230,6 +234,7 @@ class Sessions:
         prompt: Prompt | Unchanged | None = UNCHANGED,
         keep_content: timedelta | Unchanged | None = UNCHANGED,
         if_version: int | None = None,
+        observers: Sequence[str] | Unchanged | None = UNCHANGED,
     ) -> SessionRecord:
         """Change options of the session, as `create` explains them; the others stay as they are.
 
@@ -258,6 +263,7 @@ class Sessions:
             thread=thread,
             prompt=prompt,
             keep_content=keep_content,
+            observers=observers,
             max_text_bytes=self._executor.settings.max_text_bytes,
         )
         verb = sessions.update(session, values, max_cost_usd=max_cost_usd, if_version=if_version)

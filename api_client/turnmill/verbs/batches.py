@@ -7,13 +7,15 @@ from pathlib import Path
 
 from turnmill.domain.checks import check_name
 from turnmill.domain.errors import Conflict, InvalidInput
-from turnmill.domain.ids import BatchId
+from turnmill.domain.ids import BatchId, SessionId
+from turnmill.domain.session_settings import observers_given
 from turnmill.domain.states import Lane
 from turnmill.new_ids import new_id
 from turnmill.store.nouns import batch_moves
 from turnmill.store.nouns import batches as rows
 from turnmill.store.nouns.batches import BatchCounts, BatchRecord, BatchResult, Line
 from turnmill.store.records import NewSession
+from turnmill.store.rules.happenings import observe
 from turnmill.verbs import intake
 from turnmill.verbs.batch_file import (
     CHUNK,
@@ -44,9 +46,11 @@ class Submission:
         name: str | None,
         provider: str,
         model: str | None,
+        observers: object,
         max_text_bytes: int,
     ) -> None:
         """Raise InvalidInput; the file is not opened yet."""
+        self._observers = observers_given(observers) or []
         if mode not in _MODES:
             raise InvalidInput(f"mode must be one of {', '.join(_MODES)}", hint="mode='auto'")
         self._mode = mode
@@ -93,6 +97,8 @@ class Submission:
                 content_hash=identity,
                 metadata={"mode": self._mode, "file": file.label},
             )
+            if self._observers:
+                observe(conn, {SessionId(record.id): self._observers})
             return Effect(record)
 
         return transaction(on)

@@ -8,9 +8,9 @@ from turnmill.domain.arguments import one_of, page_size, whole
 from turnmill.domain.bounds import LAYER_NAME
 from turnmill.domain.checks import check_name
 from turnmill.domain.errors import InvalidInput
-from turnmill.domain.states import EventKind
+from turnmill.domain.states import ENDINGS, SETTLED, EventKind
 from turnmill.store.nouns import events as rows
-from turnmill.store.nouns.events import Event, EventReader, Page
+from turnmill.store.nouns.events import Event, EventReader, Page, Share
 from turnmill.verbs.refs import SessionRef, session_id
 from turnmill.verbs.verb import Connection, Effect, Verb, single, transaction
 
@@ -25,7 +25,7 @@ class Wanted:
     after: int | None
     reader: str | None
     session: SessionRef | None
-    kinds: tuple[EventKind, ...]
+    kinds: tuple[EventKind, ...]  #: (): all
 
 
 def wanted(
@@ -46,8 +46,14 @@ def wanted(
         after=None if after is None else whole(after, name="after", least=0, most=_MOST_PLACES),
         reader=None if reader is None else name(reader),
         session=session,
-        kinds=tuple(one_of(EventKind, kind, name="kind") for kind in kinds),
+        kinds=_kinds(kinds),
     )
+
+
+def _kinds(given: Collection[object]) -> tuple[EventKind, ...]:
+    endings = tuple(ENDINGS) if SETTLED in given else ()
+    others = (kind for kind in given if kind != SETTLED)
+    return endings + tuple(one_of(EventKind, kind, name="kind") for kind in others)
 
 
 def page(of: Wanted, *, after: int | None, limit: object) -> Verb[Page]:
@@ -59,7 +65,7 @@ def page(of: Wanted, *, after: int | None, limit: object) -> Verb[Page]:
         start = of.after if after is None else after
         if start is None and of.reader is not None:
             start = rows.place_of(conn, of.reader)
-        found = rows.page(conn, start, session_id=target, kinds=of.kinds, limit=size)
+        found = rows.page(conn, start, session_id=target, share=Share(kinds=of.kinds), limit=size)
         return Effect(found)
 
     return transaction(on)

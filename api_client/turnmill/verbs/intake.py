@@ -28,12 +28,14 @@ from turnmill.domain.errors import InvalidInput, InvalidText, UnsupportedPart
 from turnmill.domain.ids import SessionId, TurnId, as_uuid, ids_from
 from turnmill.domain.json_values import json_object
 from turnmill.domain.session_settings import (
+    OBSERVERS,
     checked_settings,
     choice_given,
     fallback_given,
     format_given,
     layers_given,
     merged_settings,
+    observers_given,
     prompt_given,
     rounds_given,
     tools_given,
@@ -82,6 +84,7 @@ SPOKEN: Mapping[str, Callable[[Any], Any]] = {
     "max_tool_rounds": rounds_given,
     "on_context_full": partial(choice_given, name="on_context_full"),
     "response_format": format_given,
+    OBSERVERS: observers_given,
     "thread": partial(choice_given, name="thread"),
     "prompt": prompt_given,
 }

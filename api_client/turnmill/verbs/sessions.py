@@ -8,13 +8,15 @@ from turnmill.domain.arguments import one_of, whole
 from turnmill.domain.content import Message
 from turnmill.domain.errors import InvalidInput
 from turnmill.domain.ids import SessionId, TurnId
-from turnmill.domain.states import SessionStatus
+from turnmill.domain.session_settings import OBSERVERS
+from turnmill.domain.states import EventKind, SessionStatus
 from turnmill.new_ids import new_id
 from turnmill.store.compaction_records import CompactionRecord
 from turnmill.store.kept import Keeping, kept_of
 from turnmill.store.line.compactions import compactions_of
 from turnmill.store.nouns import sessions as rows
 from turnmill.store.records import MessageRecord, NewSession, SessionRecord
+from turnmill.store.rules.wanted import seen
 from turnmill.verbs import intake
 from turnmill.verbs.backpressure import Backpressure
 from turnmill.verbs.intake import UNCHANGED
@@ -48,7 +50,9 @@ def create(
         backpressure.note(record)
         return Effect(record)
 
-    return single(on) if limit is None and not history else transaction(on)
+    several = limit is not None or history or OBSERVERS in new.settings
+    several = several or seen(EventKind.OPENED)
+    return transaction(on) if several else single(on)
 
 
 def get(session: SessionRef) -> Verb[SessionRecord]:

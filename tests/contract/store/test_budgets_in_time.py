@@ -197,7 +197,7 @@ def test_each_share_of_a_limit_is_told_of_once_a_period(store: Database) -> None
             assert overdue(conn).budgets or cost != "0.45"
         assert [share for _, share in told(store)] == shares
     with store.begin() as conn:
-        page = events.page(conn, None, kinds=["budget.threshold"], limit=100)
+        page = events.page(conn, None, share=events.Share(kinds=["budget.threshold"]), limit=100)
     assert {one.budget_id for one in page.events} == {made.id}
     over(store)
     with store.begin() as conn:

@@ -92,10 +92,10 @@ def test_what_is_read_can_be_that_of_a_session_or_a_kind(store: Database) -> Non
     cancelled = steps.send(store, two).turn_id
     steps.cancel(store, cancelled)
     assert turns_of(page(store, session_id=one).events) == sent[::2]
-    found = page(store, kinds=["turn.cancelled"])
+    found = page(store, share=events.Share(kinds=["turn.cancelled"]))
     assert (turns_of(found.events), found.upto) == ([cancelled], 4)
-    first = page(store, kinds=["turn.succeeded"], limit=1)
-    rest = page(store, first.upto, kinds=["turn.succeeded"])
+    first = page(store, share=events.Share(kinds=["turn.succeeded"]), limit=1)
+    rest = page(store, first.upto, share=events.Share(kinds=["turn.succeeded"]))
     assert len(rest.events) == 2
 
 
@@ -107,7 +107,7 @@ def test_who_keeps_a_place_that_is_gone_finds_a_gap_and_who_begins_does_not(
     page(store)
     assert prune(store) == 2
     answered(store, line)
-    gap, event = page(store, 1, kinds=["turn.succeeded"]).events
+    gap, event = page(store, 1, share=events.Share(kinds=["turn.succeeded"])).events
     assert (gap.kind, gap.n, gap.place, event.n) == ("gap", 1, 2, 3)
     assert [one.n for one in page(store).events] == [3]
 
@@ -202,19 +202,26 @@ def test_doctor_says_whether_a_reader_has_missed_events(
 
 
 @pytest.mark.parametrize(
-    ("tries", "skipped", "level", "what"),
+    ("tries", "because", "level", "what"),
     [
-        (3, 0, "ok", "reader one of events: 0 events behind"),
-        (4, 0, "wrong", "reader one of events: 0 events behind; it has failed 4 times in a row"),
-        (0, 1, "wrong", "reader one of events: 0 events behind; 1 event was given up"),
+        (3, None, "ok", "reader one of events: 0 events behind"),
+        (4, None, "wrong", "reader one of events: 0 events behind; it has failed 4 times in a row"),
+        (
+            9,
+            "timeout",
+            "wrong",
+            "reader one of events: 0 events behind; parked, since it could not",
+        ),
     ],
 )
 def test_doctor_says_whether_an_observer_fails_or_was_not_told(
-    store: Database, tries: int, skipped: int, level: str, what: str
+    store: Database, tries: int, because: str | None, level: str, what: str
 ) -> None:
     add(store, "one")
     with store.begin() as conn:
-        conn.execute(update(event_readers).values(tries=tries, skipped=skipped))
+        parked = because is not None
+        values = {"tries": tries, "parked": parked, "parked_because": because}
+        conn.execute(update(event_readers).values(values))
     assert_doctor_says(store, level, what)
 
 

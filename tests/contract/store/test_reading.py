@@ -8,7 +8,7 @@ from tests import rows, steps
 from turnmill.domain.ids import TurnId
 from turnmill.store.database import Database
 from turnmill.store.nouns import events, reading
-from turnmill.store.nouns.events import Event
+from turnmill.store.nouns.events import Event, Share
 from turnmill.store.nouns.reading import Hold
 
 pytestmark = pytest.mark.usefixtures("sound")
@@ -29,7 +29,8 @@ def taken(store: Database, owner: str, *, lease: timedelta = LONG) -> Hold:
 
 def read(store: Database, hold: Hold) -> list[Event] | None:
     with store.begin() as conn:
-        return reading.read(conn, hold, limit=100, lease=LONG)
+        page = reading.read(conn, hold, limit=100, lease=LONG)
+    return None if page is None else page.events
 
 
 def passed(store: Database, hold: Hold, event: Event) -> bool:
@@ -80,11 +81,12 @@ def test_who_was_late_reads_and_moves_nothing(store: Database) -> None:
     with store.begin() as conn:
         assert not reading.extend(conn, late, lease=OVER)
         assert not reading.failed(conn, late, tries=1, again=OVER)
-        assert not reading.give_up(conn, late, first, lease=OVER)
+        assert not reading.park(conn, late, because="ValueError")
+        assert not reading.skip(conn, late, first.place)
         reading.give_back(conn, late)
     assert take(store, "c") is None
     assert [one.turn_id for one in found(store, holder)] == sent
-    assert (state(store).tries, state(store).skipped) == (0, 0)
+    assert (state(store).tries, state(store).parked) == (0, False)
 
 
 def test_nothing_is_read_where_nothing_waits(store: Database) -> None:
@@ -101,7 +103,7 @@ def test_nothing_is_read_where_nothing_waits(store: Database) -> None:
         assert not reading.waits(conn, hold)
 
 
-def test_tries_at_what_comes_next_are_counted_until_it_is_passed_or_given_up(
+def test_tries_at_what_comes_next_are_counted_until_it_is_passed(
     store: Database,
 ) -> None:
     answered(store)
@@ -113,9 +115,8 @@ def test_tries_at_what_comes_next_are_counted_until_it_is_passed_or_given_up(
     hold = taken(store, "c")
     assert hold.tries == state(store).tries == 2
     one, two, three = found(store, hold)
-    with store.begin() as conn:
-        assert reading.give_up(conn, hold, one, lease=LONG)
-    assert (state(store).tries, state(store).skipped, state(store).behind) == (0, 1, 2)
+    assert passed(store, hold, one)
+    assert (state(store).tries, state(store).behind) == (0, 2)
     assert passed(store, hold, two)
     assert found(store, hold) == [three]
 
@@ -132,3 +133,44 @@ def test_a_reader_that_is_parked_is_held_by_nobody(store: Database) -> None:
         events.add_reader(conn, "one")
         events.park_reader(conn, "one")
     assert take(store, "b") is None
+
+
+def test_a_reader_that_failed_is_parked_its_events_are_kept_and_it_goes_on_where_it_was(
+    store: Database,
+) -> None:
+    answered(store)
+    hold = taken(store, "a")
+    with store.begin() as conn:
+        assert reading.park(conn, hold, because="ValueError")
+    assert take(store, "b") is None
+    assert (state(store).parked, state(store).parked_because) == (True, "ValueError")
+    with store.begin() as conn:
+        assert events.prune(conn) == 0
+        events.park_reader(conn, "one", parked=False)
+    assert len(found(store, taken(store, "b"))) == 3
+    assert state(store).parked_because is None
+
+
+def test_events_are_not_kept_for_a_reader_that_somebody_has_parked(store: Database) -> None:
+    answered(store)
+    found(store, taken(store, "a"))
+    with store.begin() as conn:
+        events.park_reader(conn, "one")
+        assert events.prune(conn) == 3
+
+
+@pytest.mark.parametrize("parts", [2, 16])
+def test_parts_of_a_reader_have_every_event_once_and_each_session_is_one_parts(
+    parts: int, store: Database
+) -> None:
+    lines = [rows.start(store) for _ in range(12)]
+    for line in [*lines, *lines]:
+        steps.answer(store, steps.send(store, line).turn_id)
+    told = []
+    for part in range(parts):
+        with store.begin() as conn:
+            page = events.page(conn, None, share=Share(part=part, parts=parts), limit=100)
+        told.append({(one.session_id, one.n) for one in page.events})
+    assert sum(map(len, told)) == len(set().union(*told)) == 24
+    owners = [{one for one, _ in some} for some in told]
+    assert sum(map(len, owners)) == 12

@@ -4,4 +4,5 @@ An observer is a function of one `Event`, plain or `async def`. docs/events.md h
 """
 
 from turnmill.store.nouns.events import Event as Event
+from turnmill_worker.observers.celery_task import CeleryTask as CeleryTask
 from turnmill_worker.observers.port import Observer as Observer

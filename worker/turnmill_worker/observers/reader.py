@@ -23,6 +23,8 @@ logger = logging.getLogger("turnmill.observers")
 T = TypeVar("T")
 
 _AT_ONCE = 200
+#: Why it is parked where those who told it were lost, again and again.
+LOST = "worker_lost"
 #: What was told in so short a time is told again when this process is lost; see `_pass`.
 _PASS_EVERY = 0.25
 
@@ -48,6 +50,8 @@ class Reader:
 
     def __init__(self, named: Named, database: Database, *, owner: str, pace: Pace) -> None:
         self._name = named.reader
+        self._share = named.share
+        self._named = named.asked.named
         self._calling = Calling(named.observer, name=named.name, timeout=pace.timeout)
         self._database = database
         self._owner = owner
@@ -92,11 +96,18 @@ class Reader:
         if not await self._on(reading.waits, hold) and self._left > self._pace.lease / 2:
             return False
         began = time.monotonic()
-        found = await self._on(reading.read, hold, limit=_AT_ONCE, lease=self._pace.lease)
-        if found is None:
+        lease = self._pace.lease
+        page = await self._on(reading.read, hold, limit=_AT_ONCE, lease=lease, share=self._share)
+        if page is None:
             return self._lose()
         self._keep_from(began)
-        return bool(found) and await self._tell(found)
+        if not await self._tell(page.events):
+            return False
+        last = page.events[-1].place if page.events else 0
+        if self._stopping or page.upto == last:
+            return bool(page.events)
+        # What comes behind it is others' business.
+        return await self._on(reading.skip, hold, page.upto) or bool(page.events)
 
     async def _tell(self, found: Sequence[Event]) -> bool:
         for event in found:
@@ -109,12 +120,12 @@ class Reader:
         return await self._pass()
 
     async def _tell_one(self, event: Event) -> bool:
-        """Tell of one event, or give it up; False when it is to be told again."""
+        """Tell of one event; False when it is to be told again."""
         hold = self._hold
         assert hold is not None
         if hold.tries >= self._pace.most_tries:
-            return await self._give_up(event, hold)
-        failed = await self._calling.tell(event)
+            return await self._park(event, hold, because=LOST)
+        failed = await self._calling.tell(replace(event, kind=self._named(event.kind)))
         if failed is not None:
             await self._fail(event, failed)
             return False
@@ -161,6 +172,9 @@ class Reader:
         tries = hold.tries + 1
         if failed == BUSY:  # nothing is given up without having been tried
             tries = min(tries, self._pace.most_tries - 1)
+        if tries >= self._pace.most_tries:
+            await self._park(event, hold, because=failed)
+            return
         pause = self._pace.pause_after(tries)
         self._lose()
         await self._on(reading.failed, hold, tries=tries, again=pause)
@@ -170,12 +184,16 @@ class Reader:
             event,
         )
 
-    async def _give_up(self, event: Event, hold: Hold) -> bool:
-        self._warn(f"is not told of {event.kind}: {hold.tries} tries came to nothing", event)
-        if not await self._on(reading.give_up, hold, event, lease=self._pace.lease):
-            return self._lose()
-        self._hold = replace(hold, tries=0)
-        return True
+    async def _park(self, event: Event, hold: Hold, *, because: str) -> bool:
+        """Tell it nothing any more, until somebody releases it; what comes is kept for it."""
+        self._lose()
+        await self._on(reading.park, hold, because=because)
+        self._warn(
+            f"is parked: {self._pace.most_tries} tries to tell it of {event.kind} came to nothing;"
+            " `turnmill observers release` goes on with it",
+            event,
+        )
+        return False
 
     def _warn(self, what: str, event: Event) -> None:
         logger.warning(

@@ -101,9 +101,7 @@ class InProcessRunner:
             carrier=carrier_to(copies),
             gates=self._gates.layers,
         )
-        self._observing: Observing | None = None
-        if settings.observers:
-            self._observing = Observing(settings, database, owner=f"in-process:{os.getpid()}")
+        self._observing = Observing(settings, database, owner=f"in-process:{os.getpid()}")
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="turnmill-runner", daemon=True)
         self._thread.start()
@@ -142,8 +140,7 @@ class InProcessRunner:
                 await self._rest()
                 self._give_up(closing)
         await self._finish()
-        if self._observing is not None:
-            await self._observing.stop(within=self._grace, after_a_last_look=True)
+        await self._observing.stop(within=self._grace, after_a_last_look=True)
         await self._close(closing)
 
     async def _close(self, closing: Closing) -> None:
@@ -169,8 +166,7 @@ class InProcessRunner:
             except OSError as error:
                 logger.warning("runner: no lock beside the file: %s; trying again", name_of(error))
             await asyncio.sleep(_LOOK_EVERY.total_seconds())
-        if self._observing is not None:
-            self._observing.start(self._loop)
+        self._observing.start(self._loop)
 
     def _take_over(self) -> None:
         """Take what an earlier process left running: no other one can hold it."""
@@ -205,8 +201,7 @@ class InProcessRunner:
         finally:
             self._in_lane[lane] -= 1
             self._wakeup.set()
-            if self._observing is not None:
-                self._observing.wake()
+            self._observing.wake()
 
     def _give_up(self, closing: Closing) -> None:
         """Let vendors delete what nobody needs any more, beside the turns."""

@@ -110,7 +110,10 @@ class Runtime:
             measuring=self._measuring,
             gates=self.gates.layers,
         )
-        self._observing = None if hints is None else self._new_observing()
+        # Of a worker, not of its children in quarantine.
+        self._observing = (
+            None if hints is None else Observing(settings, self.database, owner=self.owner)
+        )
         self._dispatching = None if hints is None else self._new_dispatching(hints)
         self._cancels = self._new_cancel_watch() if hints is None else None
         self._connected = None if hints is None else hints.connected
@@ -269,12 +272,6 @@ class Runtime:
             slots=self.slots,
         )
 
-    def _new_observing(self) -> Observing | None:
-        """Return what tells the operator's observers, where there are any."""
-        if not self.settings.observers:
-            return None
-        return Observing(self.settings, self.database, owner=self.owner)
-
     def _new_dispatching(self, hints: Hints) -> Dispatching:
         return Dispatching(
             self.settings,
@@ -285,7 +282,7 @@ class Runtime:
             cancelling=Cancelling(self.database, self.in_hand),
             on_doubt=self._on_doubt,
             on_kept=self._on_kept,
-            on_ended=None if self._observing is None else self._observing.wake,
+            on_ended=self._observing.wake if self._observing and self.settings.observers else None,
             on_accounts=self.gates.wake,
         )
 

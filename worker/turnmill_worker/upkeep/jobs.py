@@ -15,7 +15,7 @@ from turnmill.settings import Settings
 from turnmill.store import kept
 from turnmill.store.database import Database
 from turnmill.store.line.charges import charge_orphans
-from turnmill.store.nouns import budgets, events, usage
+from turnmill.store.nouns import budgets, events, subscribing, usage, webhooks
 from turnmill.store.upkeep import content_retention, jobs
 from turnmill.store.upkeep import retention as upkeep
 from turnmill.store.upkeep.invariants import violations
@@ -33,6 +33,8 @@ _EMPTIES_FOR = timedelta(minutes=30)
 _DAYS_ROLLED_UP = 2
 _CHECKED_BACK = timedelta(hours=2)
 #: What became of work in the background may be known as late as this.
+_KEEP_DELIVERED = timedelta(days=7)
+_KEEP_PARKED = timedelta(days=30)
 _KEEP_CHARGES = timedelta(days=35)
 
 
@@ -174,6 +176,10 @@ class Upkeep:
             "job_runs": runs,
             "missed": do("missed", kept.give_up_missed),
             "events": do("events", events.prune),
+            "deliveries": do(
+                "deliveries", webhooks.purge, delivered=_KEEP_DELIVERED, parked=_KEEP_PARKED
+            ),
+            "observed": do("observed", subscribing.forget_observed),
             "reservations": do("reservations", charge_orphans),
             "charges": do("charges", budgets.forget_charges, older_than=_KEEP_CHARGES),
             "tombstones": do("tombstones", upkeep.purge_tombstones, older_than=keep.tombstones),

@@ -81,13 +81,11 @@ def check_events(examination: Examination) -> Findings:
     for one in found:
         lag = f"reader {one.name} of events: {count(one.behind, 'event')} behind"
         fix = f"let it read, or `turnmill events park|remove {one.name}`"
-        if one.skipped:
-            were = "was" if one.skipped == 1 else "were"
-            lost = f"{count(one.skipped, 'event')} {were} given up, after many tries"
-            forget = f"; `turnmill events remove {one.name}` begins anew"
-            yield wrong(
-                f"{lag}; {lost}", f"see the log of a worker{forget}", code="events_given_up"
-            )
+        if one.parked_because:
+            name = one.name.removeprefix("observer:")
+            what = f"{lag}; parked, since it could not be told: {one.parked_because}"
+            free = f"mend it, then `turnmill observers release {name.partition('/')[0]}`"
+            yield wrong(what, free, code="observer_parked")
         elif one.tries > _TRIES:
             what = f"{lag}; it has failed {one.tries} times in a row"
             yield wrong(what, fix, code="reader_failing")

@@ -34,7 +34,8 @@ TurnmillError
 │   ├── AttachmentNotFound
 │   ├── TemplateNotFound
 │   ├── ScheduleNotFound
-│   └── ToolCallNotFound
+│   ├── ToolCallNotFound
+│   └── WebhookNotFound
 ├── Conflict
 │   ├── SessionArchived
 │   ├── VersionConflict         `version`: somebody has changed the session meanwhile
@@ -108,6 +109,7 @@ from turnmill.domain.errors.callers import (
     TurnNotFound,
     UnsupportedPart,
     VersionConflict,
+    WebhookNotFound,
 )
 from turnmill.domain.errors.endings import (
     BatchTimeout,
@@ -214,5 +216,6 @@ __all__ = [
     "UnsupportedByStore",
     "UnsupportedPart",
     "VersionConflict",
+    "WebhookNotFound",
     "WrongIsolation",
 ]

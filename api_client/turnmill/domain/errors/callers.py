@@ -101,6 +101,13 @@ class BatchNotFound(NotFound):
     hint = "`turnmill batch ls` lists them"
 
 
+class WebhookNotFound(NotFound):
+    """There is no such webhook."""
+
+    code = "webhook_not_found"
+    hint = "`turnmill webhooks ls` lists them"
+
+
 class ToolCallNotFound(NotFound):
     """The turn has made no such call."""
 

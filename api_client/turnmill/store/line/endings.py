@@ -11,12 +11,13 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, update
 
 from turnmill.domain.ids import SessionId, TurnId
-from turnmill.domain.states import FINAL, TurnState
+from turnmill.domain.states import FINAL, EventKind, TurnState
 from turnmill.store.engine import engine_of
 from turnmill.store.kept import give_up_work
 from turnmill.store.line.head import move_lines, note_failures
 from turnmill.store.records import Moved
 from turnmill.store.rules.endings import Happening, close_calls, in_chunks, write_events
+from turnmill.store.rules.wanted import is_wanted
 from turnmill.store.schema.tables import turns
 from turnmill.store.types import db_now
 from turnmill.wire import SETTLED_CHANNEL
@@ -48,6 +49,9 @@ def move_turns(
     ids = [TurnId(row.id) for row in final]
     write_events(conn, ids)
     tell_ended(conn, ids)
+    again = [TurnId(row.id) for row in rows if row.state == TurnState.RETRYING]
+    if again and is_wanted(conn, EventKind.RETRYING):
+        write_events(conn, again, EventKind.RETRYING)
     dead = [SessionId(row.session_id) for row in final if row.state == TurnState.DEAD]
     if dead:
         note_failures(conn, dead)

@@ -8,10 +8,11 @@ from sqlalchemy import Connection, insert, select, update
 
 from turnmill.domain.errors import TurnmillError
 from turnmill.domain.ids import SessionId
-from turnmill.domain.states import SessionStatus
+from turnmill.domain.states import EventKind, SessionStatus
 from turnmill.store.codec import rows_of
 from turnmill.store.records import Accepted, Item, NewTurn, Start, Written
 from turnmill.store.rules.accepting import accepted, at_message, session_values, turn_values
+from turnmill.store.rules.happenings import observe_new, write_session_events, write_turn_events
 from turnmill.store.schema.tables import messages, sessions, turns
 from turnmill.store.types import db_now
 
@@ -43,6 +44,7 @@ def accept(conn: Connection, session_id: SessionId, turn: NewTurn) -> Written:
         update(sessions).where(sessions.c.id == session_id).values(last_active_at=db_now(), **line)
     )
     _insert(conn, row, turn, due_at=due_at)
+    write_turn_events(conn, [(session_id, turn.id)], EventKind.ACCEPTED)
     announce = is_head and row.status == SessionStatus.ACTIVE and due_at <= datetime.now(UTC)
     return Written(True, announce, None, None)
 
@@ -69,6 +71,8 @@ def start_many(conn: Connection, starts: Sequence[Start]) -> list[Accepted]:
     """Create sessions that do not exist yet, then accept the first message of each."""
     rows = [{"id": session.id, **session_values(session)} for session, _ in starts]
     conn.execute(insert(sessions), rows)
+    observe_new(conn, [session for session, _ in starts])
+    write_session_events(conn, [session.id for session, _ in starts], EventKind.OPENED)
     return accept_many(conn, [(session.id, turn) for session, turn in starts])
 
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import Connection, and_, func, insert, or_, select, update
 
 from turnmill.domain.ids import SessionId, TurnId
-from turnmill.domain.states import CLAIMABLE, Lane, OnAmbiguous, SessionStatus, TurnState
+from turnmill.domain.states import CLAIMABLE, EventKind, Lane, OnAmbiguous, SessionStatus, TurnState
 from turnmill.domain.targets import targets_in
 from turnmill.store.codec import StoredHistory, object_of, said_from
 from turnmill.store.lite.looking import history
@@ -22,6 +22,7 @@ from turnmill.store.rules.claiming import (
     asked_of,
     kind_of,
 )
+from turnmill.store.rules.happenings import write_turn_events
 from turnmill.store.schema.budget_tables import budgets
 from turnmill.store.schema.tables import attempts, messages, pauses, sessions, turns
 from turnmill.store.types import db_after, db_now
@@ -82,7 +83,13 @@ def extend(
 
 def _due_heads() -> Any:
     return (
-        select(sessions, turns.c.state, turns.c.waits_for, turns.c.id.label("turn_id"))
+        select(
+            sessions,
+            turns.c.state,
+            turns.c.waits_for,
+            turns.c.id.label("turn_id"),
+            turns.c.started_at.label("begun_at"),
+        )
         .join(turns, turns.c.id == sessions.c.head_turn_id)
         .where(
             sessions.c.status == SessionStatus.ACTIVE,
@@ -134,6 +141,8 @@ def _take(conn: Connection, head: Any, *, owner: str, lease: timedelta) -> Taken
         )
         .returning(*turns.c)
     ).one()
+    if head.begun_at is None:
+        write_turn_events(conn, [(head.id, turn.id)], EventKind.STARTED)
     asked = _asked_about(conn, turn.id) if kind != "send" else {}
     _note_attempt(conn, turn, owner=owner, asks=_asks(head, turn.target))
     return Taken(turn.id, head.id, fence, partial(_from_rows, conn, head, turn, asked))

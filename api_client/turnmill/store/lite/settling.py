@@ -9,6 +9,7 @@ from turnmill.domain.states import FINAL, TurnState
 from turnmill.store.lite.charging import charge
 from turnmill.store.records import Fenced, Locked, Settled, Settlement
 from turnmill.store.rules.endings import close_calls, write_events
+from turnmill.store.rules.happenings import UNENDED, write_turn_events
 from turnmill.store.rules.heads import head_columns, settled
 from turnmill.store.rules.riders import RIDERS, insert_of
 from turnmill.store.rules.settling import FIELDS, OF_ATTEMPT, OF_SESSION, OF_TURN, Verdict
@@ -58,6 +59,8 @@ def _settle(conn: Connection, settlement: Settlement) -> Settled | Fenced | Lock
     final = TurnState(turn.state) in FINAL
     if final:
         write_events(conn, [settlement.turn_id])
+    elif (kind := UNENDED.get(TurnState(turn.state))) is not None:
+        write_turn_events(conn, [(settlement.session_id, settlement.turn_id)], kind)
     if final and settlement.has_calls:
         close_calls(conn, [settlement.turn_id])
     ids = (settlement.session_id, settlement.turn_id)

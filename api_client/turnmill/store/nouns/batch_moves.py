@@ -86,6 +86,7 @@ def retry_page(
     if not found:
         return None
     ids = [row.id for row in found]
+    conn.execute(update(batches).where(batches.c.id == batch_id).values(told_at=None))
     again = _queue_again(conn, ids)
     heads = [*again.heads]
     # A later turn of their session has started: these go to its end, the earlier one first.

@@ -5,37 +5,76 @@ gives those that are committed by then a place in one row of all. So a transacti
 holds up the events that it wrote itself, and those of nobody else.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Update, case, delete, func, or_, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Text,
+    Update,
+    case,
+    cast,
+    delete,
+    func,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 
 from turnmill.domain.errors import InvalidInput
 from turnmill.domain.ids import SessionId, TurnId
+from turnmill.domain.states import STATES, TurnState
+from turnmill.store.nouns.subscribing import unsubscribe
+from turnmill.store.rules.happenings import NOBODY
 from turnmill.store.schema.event_tables import event_log, event_readers, events
+from turnmill.store.schema.hook_tables import observed
+from turnmill.store.schema.tables import turns
 from turnmill.store.types import db_now, insert_into
 
 #: A reader that is further behind misses the oldest: what is kept for readers has a bound.
 MOST_KEPT = 1_000_000
+_DIGITS = "0123456789abcdef"
+_LOOKED_AT = 1000
 #: What is said to a reader that has missed events.
 GAP = "gap"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Something that happened to a turn, or a gap: events that are gone before they were read."""
+    """Something that happened, or a gap: events that are gone before they were read."""
 
     place: int  #: among all events: go on after it
     kind: str  #: one of EventKind, or of what later versions add
-    session_id: SessionId | None = None  #: None in a gap
-    turn_id: TurnId | None = None  #: None in a gap
+    session_id: SessionId | None = None  #: or the batch, account or webhook; None in a gap
+    turn_id: TurnId | None = None  #: None where it is of no turn
     n: int  #: the number within its session; in a gap, how many events were missed
     at: datetime | None = None  #: None in a gap
     budget_id: UUID | None = None  #: that it tells of
     share: float | None = None  #: of the budget's limit, that was spent
+    state: TurnState | None = None  #: that the turn has come to; None where that says nothing
+
+    @property
+    def id(self) -> str:
+        """What it is known by, however often it is told."""
+        return f"{GAP}:{self.place}" if self.session_id is None else f"{self.session_id}:{self.n}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """Which events one reader is told of."""
+
+    kinds: Collection[str] = ()  #: (): all
+    named: str | None = None  #: only of sessions and batches that name this observer
+    part: int = 0  #: of all sessions,
+    parts: int = 1  #: divided into so many: a power of two up to 16
+
+
+EVERYTHING = Share()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +90,9 @@ class EventReader:
     """How far somebody is for whom events are kept."""
 
     name: str
-    parked: bool  #: nothing is kept for it alone
+    parked: bool  #: it is told nothing; by hand: nothing is kept for it alone
+    parked_because: str | None  #: what it did with the next event; None: by hand, or not parked
+    lag: timedelta | None  #: since the oldest event that it has not passed; None: there is none
     place: int  #: of the last event that it has passed
     behind: int  #: events that have a place, and that it has not passed
     missed: int  #: that were pruned before it passed them, whether it was told yet or not
@@ -71,12 +112,19 @@ def remove_reader(conn: Connection, name: str) -> None:
     """Keep nothing for this reader any more."""
     _reader(conn, name)
     conn.execute(delete(event_readers).where(event_readers.c.name == name))
+    unsubscribe(conn, name)
 
 
 def park_reader(conn: Connection, name: str, *, parked: bool = True) -> None:
-    """Let nothing be kept for this reader alone, or again; what it misses will be a gap."""
+    """Let nothing be kept for this reader alone, or again; what it misses will be a gap.
+
+    One that was parked because it failed begins with what it failed at.
+    """
     _reader(conn, name)
-    conn.execute(update(event_readers).where(event_readers.c.name == name).values(parked=parked))
+    values: dict[str, Any] = {"parked": parked, "parked_because": None}
+    if not parked:
+        values |= {"tries": 0, "owner": None, "free_at": None}
+    conn.execute(update(event_readers).where(event_readers.c.name == name).values(values))
 
 
 def read(conn: Connection, name: str, *, limit: int = 500) -> list[Event]:
@@ -93,7 +141,7 @@ def page(
     after: int | None,
     *,
     session_id: SessionId | None = None,
-    kinds: Collection[str] = (),
+    share: Share = EVERYTHING,
     limit: int,
 ) -> Page:
     """Return up to `limit` events from after a place on (None: from the oldest that is there).
@@ -109,12 +157,31 @@ def page(
     wanted = select(events).where(events.c.place > max(start, log.pruned_place))
     if session_id is not None:
         wanted = wanted.where(events.c.session_id == session_id)
-    if kinds:
-        wanted = wanted.where(events.c.kind.in_(kinds))
+    wanted = wanted.where(*_of_share(share))
     rows = conn.execute(wanted.order_by(events.c.place).limit(limit)).all()
     found += [_event(row) for row in rows]
     upto = rows[-1].place if len(rows) == limit else last
     return Page(events=found, upto=max(upto, start))
+
+
+def _of_share(share: Share) -> Iterator[ColumnElement[bool]]:
+    if share.kinds:
+        yield events.c.kind.in_(share.kinds)
+    if share.parts > 1:
+        yield _digit().in_([one for one in _DIGITS if int(one, 16) % share.parts == share.part])
+    if share.named is not None:
+        of_batch = select(turns.c.batch_id).where(turns.c.id == events.c.turn_id)
+        whose = or_(
+            observed.c.session_id == events.c.session_id,
+            observed.c.session_id == of_batch.scalar_subquery(),
+        )
+        yield select(observed.c.observer).where(observed.c.observer == share.named, whose).exists()
+
+
+def _digit() -> ColumnElement[str]:
+    """Return the last digit of the session's id: they are alike in number."""
+    as_text = cast(events.c.session_id, Text)
+    return func.substr(as_text, func.length(as_text))
 
 
 def place_of(conn: Connection, name: str) -> int:
@@ -149,10 +216,13 @@ def readers(conn: Connection) -> list[EventReader]:
     pruned = func.coalesce(select(event_log.c.pruned_place).scalar_subquery(), 0)
     unread = pruned - event_readers.c.place
     missed = event_readers.c.missed + case((unread > 0, unread), else_=0)
+    oldest = _oldest(conn)
     rows = conn.execute(
         select(
             event_readers.c.name,
             event_readers.c.parked,
+            event_readers.c.parked_because,
+            _next_at().label("next_at"),
             event_readers.c.place,
             (last - event_readers.c.place).label("behind"),
             missed.label("missed"),
@@ -161,10 +231,33 @@ def readers(conn: Connection) -> list[EventReader]:
             event_readers.c.skipped,
         ).order_by(event_readers.c.name)
     )
+    named = [name for name in EventReader.__dataclass_fields__ if name != "lag"]
     return [
-        EventReader(**{name: getattr(row, name) for name in EventReader.__dataclass_fields__})
+        EventReader(**{name: getattr(row, name) for name in named}, lag=_lag(row.next_at, oldest))
         for row in rows
     ]
+
+
+def _next_at() -> Any:
+    """Return when the next event for a reader happened, that has a place."""
+    after = events.c.place > event_readers.c.place
+    return select(events.c.at).where(after).order_by(events.c.place).limit(1).scalar_subquery()
+
+
+def _oldest(conn: Connection) -> tuple[datetime, datetime | None]:
+    """Return the time, and when the oldest event happened that nobody has looked at yet.
+
+    Where they are many, of some of them: readers are then far behind in any case.
+    """
+    some = select(events.c.at).where(events.c.place.is_(None)).limit(_LOOKED_AT).subquery()
+    row = conn.execute(select(db_now(), select(func.min(some.c.at)).scalar_subquery())).one()
+    return row[0], row[1]
+
+
+def _lag(next_at: datetime | None, of: tuple[datetime, datetime | None]) -> timedelta | None:
+    now, unplaced = of
+    since = next_at or unplaced
+    return None if since is None else max(now - since, timedelta(0))
 
 
 def prune(conn: Connection, *, limit: int = 50_000, most_kept: int = MOST_KEPT) -> int:
@@ -173,7 +266,7 @@ def prune(conn: Connection, *, limit: int = 50_000, most_kept: int = MOST_KEPT) 
     No more than `most_kept` are kept, whoever has not read them.
     """
     log = _locked_log(conn)
-    slowest = conn.scalar(select(func.min(event_readers.c.place)).where(~event_readers.c.parked))
+    slowest = conn.scalar(select(func.min(event_readers.c.place)).where(_is_kept_for()))
     if slowest is not None:
         _place_new(conn, log, limit=limit)
         log = _locked_log(conn)
@@ -188,6 +281,11 @@ def prune(conn: Connection, *, limit: int = 50_000, most_kept: int = MOST_KEPT) 
     if slowest is not None or upto < log.last_place:
         return len(gone)
     return len(gone) + _prune_unplaced(conn, upto, limit=limit - len(gone))
+
+
+def _is_kept_for() -> ColumnElement[bool]:
+    """Return which readers events are kept for: not those that somebody has parked."""
+    return or_(~event_readers.c.parked, event_readers.c.parked_because.is_not(None))
 
 
 def _prune_unplaced(conn: Connection, last_place: int, *, limit: int) -> int:
@@ -268,9 +366,10 @@ def _event(row: Any) -> Event:
         place=row.place,
         kind=row.kind,
         session_id=SessionId(row.session_id),
-        turn_id=TurnId(row.turn_id),
+        turn_id=None if row.turn_id == NOBODY else TurnId(row.turn_id),
         n=row.n,
         at=row.at,
         budget_id=row.budget_id,
         share=row.share,
+        state=STATES.get(row.kind),
     )

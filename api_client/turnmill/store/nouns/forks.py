@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, insert, select
 from turnmill.domain.content import Attached, Message
 from turnmill.domain.errors import InvalidInput, TurnNotFound, UnreadableRow
 from turnmill.domain.ids import SessionId, TurnId
-from turnmill.domain.states import FINAL, TurnState
+from turnmill.domain.states import FINAL, EventKind, TurnState
 from turnmill.new_ids import new_id
 from turnmill.store.codec import parts_from
 from turnmill.store.line.attached import use_again
@@ -51,7 +51,7 @@ def fork(
     columns: dict[str, Any] = {"forked_from": source}
     if oldest := _oldest(conn, record.id):
         columns["content_from"] = oldest
-    return put(conn, record.id, columns)
+    return put(conn, record.id, columns, EventKind.FORKED)
 
 
 def _last(conn: Connection, source: SessionId, at: TurnId | None) -> int:

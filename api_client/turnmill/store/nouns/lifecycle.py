@@ -6,7 +6,7 @@ from sqlalchemy import ColumnElement, Connection, and_, select
 
 from turnmill.domain.errors import Conflict, MoveRefused
 from turnmill.domain.ids import SessionId, TurnId
-from turnmill.domain.states import UNFINISHED, Running, SessionStatus, TurnState
+from turnmill.domain.states import UNFINISHED, EventKind, Running, SessionStatus, TurnState
 from turnmill.store.kept import give_up_all
 from turnmill.store.line.head import lock_sessions, move_lines
 from turnmill.store.nouns.sessions import HINT, cancel_open, change, get, put
@@ -35,7 +35,7 @@ def restore(conn: Connection, session_id: SessionId) -> SessionRecord:
         )
     # As if something had happened in it: or the next look for idle sessions would find it.
     back = {"status": SessionStatus.ACTIVE, "archived_at": None, "last_active_at": db_now()}
-    return put(conn, session_id, back)
+    return put(conn, session_id, back, EventKind.RESTORED)
 
 
 def _is_adopted_elsewhere(conn: Connection, session: SessionRecord) -> bool:

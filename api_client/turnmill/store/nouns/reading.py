@@ -10,7 +10,7 @@ from datetime import timedelta
 from sqlalchemy import Connection, Update, and_, case, exists, or_, select, update
 
 from turnmill.store.nouns import events
-from turnmill.store.nouns.events import Event
+from turnmill.store.nouns.events import EVERYTHING, Event, Page, Share
 from turnmill.store.schema.event_tables import event_log, event_readers
 from turnmill.store.schema.event_tables import events as rows
 from turnmill.store.types import db_after, db_now
@@ -67,9 +67,18 @@ def waits(conn: Connection, hold: Hold) -> bool:
     return bool(conn.scalar(select(or_(exists(further), exists(unplaced)))))
 
 
-def read(conn: Connection, hold: Hold, *, limit: int, lease: timedelta) -> list[Event] | None:
+def read(
+    conn: Connection,
+    hold: Hold,
+    *,
+    limit: int,
+    lease: timedelta,
+    share: Share = EVERYTHING,
+) -> Page | None:
     """Return what comes next, up to `limit`, and hold on; None when the reader is ours no more."""
-    return events.read(conn, hold.name, limit=limit) if extend(conn, hold, lease=lease) else None
+    if not extend(conn, hold, lease=lease):
+        return None
+    return events.page(conn, events.place_of(conn, hold.name), share=share, limit=limit)
 
 
 def extend(conn: Connection, hold: Hold, *, lease: timedelta) -> bool:
@@ -88,10 +97,15 @@ def failed(conn: Connection, hold: Hold, *, tries: int, again: timedelta) -> boo
     return _changed(conn, _of(hold).values(values))
 
 
-def give_up(conn: Connection, hold: Hold, event: Event, *, lease: timedelta) -> bool:
-    """Pass an event that cannot be done with, and count it."""
-    skipped = event_readers.c.skipped + 1
-    return _changed(conn, _past(hold, event).values(skipped=skipped, free_at=_after(lease)))
+def park(conn: Connection, hold: Hold, *, because: str) -> bool:
+    """Tell the reader nothing any more until somebody releases it; its events are kept."""
+    values = {"parked": True, "parked_because": because, "owner": None, "free_at": None}
+    return _changed(conn, _of(hold).values(values))
+
+
+def skip(conn: Connection, hold: Hold, place: int) -> bool:
+    """Note that nothing up to there is for the reader; False when it is further, or not ours."""
+    return _changed(conn, _of(hold).where(event_readers.c.place < place).values(place=place))
 
 
 def give_back(conn: Connection, hold: Hold) -> None:

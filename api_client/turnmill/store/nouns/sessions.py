@@ -18,8 +18,9 @@ from turnmill.domain.errors import (
 )
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.json_values import Unreadable
-from turnmill.domain.session_settings import merged_settings
+from turnmill.domain.session_settings import OBSERVERS, merged_settings
 from turnmill.domain.states import (
+    EventKind,
     OnAmbiguous,
     OnFailure,
     Running,
@@ -36,6 +37,7 @@ from turnmill.store.line.removing import hide_session, remove_sessions
 from turnmill.store.readable import read_one, readable
 from turnmill.store.records import Head, MessageRecord, NewSession, SessionRecord
 from turnmill.store.rules.accepting import session_values, whole_seconds
+from turnmill.store.rules.happenings import observe, observe_new, write_session_events
 from turnmill.store.schema.tables import messages, sessions, turns
 from turnmill.store.types import db_now, insert_into
 from turnmill.wire import CANCEL_CHANNEL
@@ -65,6 +67,8 @@ def create(conn: Connection, new: NewSession) -> SessionRecord:
     )
     row = conn.execute(statement).one_or_none()
     if row is not None:
+        observe_new(conn, [new])
+        write_session_events(conn, [new.id], EventKind.OPENED)
         return read_one(row, _record)
     if new.adopted is not None and (new.key is None or not _stands(conn, new.key)):
         raise Conflict(
@@ -151,14 +155,18 @@ def change(
     for name, column in _SPANS.items():
         if name in columns:
             columns[column] = whole_seconds(columns.pop(name))
-    record = put(conn, session_id, columns)
+    record = put(conn, session_id, columns, EventKind.UPDATED)
     if holds_otherwise:
         move_lines(conn, {session_id: 0})
+    if "settings" in columns:
+        observe(conn, {session_id: columns["settings"].get(OBSERVERS) or ()})
     return record
 
 
-def put(conn: Connection, session_id: SessionId, columns: Mapping[str, Any]) -> SessionRecord:
-    """Write columns of the session, and return it; raises SessionNotFound."""
+def put(
+    conn: Connection, session_id: SessionId, columns: Mapping[str, Any], kind: EventKind
+) -> SessionRecord:
+    """Write columns of the session, with an event, and return it; raises SessionNotFound."""
     row = conn.execute(
         update(sessions)
         .where(sessions.c.id == session_id, _present())
@@ -167,6 +175,7 @@ def put(conn: Connection, session_id: SessionId, columns: Mapping[str, Any]) -> 
     ).one_or_none()
     if row is None:
         raise SessionNotFound()
+    write_session_events(conn, [session_id], kind)
     return read_one(row, _record)
 
 
@@ -196,7 +205,8 @@ def archive(conn: Connection, session_id: SessionId) -> SessionRecord:
     if found.unfinished:
         raise MoveRefused(f"{found.unfinished} turns of the session are unfinished", hint=HINT)
     give_up_all(conn, [session_id])
-    return put(conn, session_id, {"status": SessionStatus.ARCHIVED, "archived_at": db_now()})
+    values = {"status": SessionStatus.ARCHIVED, "archived_at": db_now()}
+    return put(conn, session_id, values, EventKind.ARCHIVED)
 
 
 def pause(conn: Connection, session_id: SessionId) -> SessionRecord:
@@ -228,11 +238,12 @@ def remove(
     get(conn, session_id)
     mine = turns.c.session_id == session_id
     found = conn.scalar(select(turns.c.id).where(mine, turns.c.state == TurnState.RUNNING))
+    if found is not None and running is Running.REFUSE:
+        raise MoveRefused("a turn of the session runs", hint=HINT)
+    write_session_events(conn, [session_id], EventKind.SESSION_DELETED)
     if found is None:
         remove_sessions(conn, [session_id])
         return []
-    if running is Running.REFUSE:
-        raise MoveRefused("a turn of the session runs", hint=HINT)
     if running is Running.CANCEL:
         cancel_open(conn, mine)
     not_running = sources_of(TurnState.CANCELLED) - {TurnState.RUNNING}
@@ -300,7 +311,8 @@ def _switch(
         return found
     if found.status is not source:
         raise MoveRefused(f"a session that is {found.status} cannot become {target}")
-    return put(conn, session_id, {"status": target})
+    kind = EventKind.PAUSED if target is SessionStatus.PAUSED else EventKind.RESUMED
+    return put(conn, session_id, {"status": target}, kind)
 
 
 def _stands(conn: Connection, key: str) -> bool:

@@ -13,7 +13,7 @@ from turnmill.domain.errors import (
     WrongIsolation,
 )
 from turnmill.domain.ids import SessionId, TurnId
-from turnmill.domain.states import SessionStatus
+from turnmill.domain.states import EventKind, SessionStatus
 from turnmill.prefetch import prefetched
 from turnmill.store.codec import content_hash, rows_of
 from turnmill.store.records import Accepted, Item, NewTurn, Start, Written
@@ -29,6 +29,9 @@ from turnmill.store.rules.accepting import (
     session_values,
     turn_values,
 )
+from turnmill.store.rules.endings import write_events
+from turnmill.store.rules.happenings import observe_new, write_session_events
+from turnmill.store.rules.wanted import is_wanted
 from turnmill.store.schema.tables import turns
 from turnmill.store.schema_name import execute
 
@@ -64,14 +67,14 @@ WITH known AS (
     UPDATE turnmill.sessions SET
         next_seq = next_seq + 1,
         unfinished = unfinished + 1,
-        last_active_at = clock_timestamp(),
+        last_active_at = clock_timestamp(),<counted>
         head_lane = CASE WHEN head_turn_id IS NULL THEN %(lane)s ELSE head_lane END,
         head_due_at = CASE WHEN head_turn_id IS NULL
             THEN COALESCE(%(available_at)s::timestamptz, clock_timestamp()) ELSE head_due_at END,
         head_turn_id = COALESCE(head_turn_id, %(turn_id)s)
     WHERE id = %(session_id)s AND status IN ('active', 'paused')
         AND NOT EXISTS (SELECT FROM known)
-    RETURNING id, next_seq - 1 AS seq, max_attempts,
+    RETURNING id, next_seq - 1 AS seq, max_attempts,<numbered>
         status = 'active' AND head_turn_id = %(turn_id)s
             AND head_due_at <= clock_timestamp() AS announce
 ), turn AS (
@@ -82,12 +85,32 @@ WITH known AS (
     INSERT INTO turnmill.messages (id, session_id, turn_id, position, role, content)
     SELECT %(message_id)s, id, %(turn_id)s, 0, %(role)s, %(content)s::jsonb FROM session
     {_SEVERAL}
-)
+)<told>
 SELECT session.announce, known.id AS known_id, known.idempotency_hash AS known_hash
 FROM (SELECT) AS one LEFT JOIN session ON true LEFT JOIN known ON true
 """
-_ACCEPT = _TEMPLATE.replace(_SEVERAL, "")
-_ACCEPT_SEVERAL = _TEMPLATE.replace(_SEVERAL, _WITH_SEVERAL)
+# Where somebody wants to hear of it.
+_TOLD = {
+    "<counted>": "\n        events = events + 1,",
+    "<numbered>": " events,",
+    "<told>": f""", told AS (
+    INSERT INTO turnmill.events (session_id, n, turn_id, kind, at)
+    SELECT id, events, %(turn_id)s, '{EventKind.ACCEPTED}', clock_timestamp() FROM session
+)""",
+}
+
+
+def _accepting(*, several: bool, told: bool) -> str:
+    statement = _TEMPLATE.replace(_SEVERAL, _WITH_SEVERAL if several else "")
+    for mark, text in _TOLD.items():
+        statement = statement.replace(mark, text if told else "")
+    return statement
+
+
+_ACCEPT, _ACCEPT_SEVERAL = (
+    {told: _accepting(several=several, told=told) for told in (False, True)}
+    for several in (False, True)
+)
 
 # Every writer locks sessions in this order. A lock returns the newest version of each row.
 _LOCK = """
@@ -177,7 +200,8 @@ def accept(conn: Connection, session_id: SessionId, turn: NewTurn) -> Written:
     if turn.idempotency_key is not None:
         lock_session(conn, session_id)
     statement = _ACCEPT if len(turn.messages) == 1 else _ACCEPT_SEVERAL
-    row = execute(conn, statement, _parameters(session_id, turn)).one()
+    told = is_wanted(conn, EventKind.ACCEPTED)
+    row = execute(conn, statement[told], _parameters(session_id, turn)).one()
     return Written(row[0] is not None, bool(row[0]), row[1], row[2])
 
 
@@ -248,6 +272,9 @@ def start_many(conn: Connection, starts: Sequence[Start]) -> list[Accepted]:
         for n, (session, turn) in enumerate(starts)
     ]
     due = set(execute(conn, _START, {"rows": f"[{','.join(rows)}]"}).scalars())
+    observe_new(conn, [session for session, _ in starts])
+    write_session_events(conn, [session.id for session, _ in starts], EventKind.OPENED)
+    _tell_accepted(conn, [turn.id for _, turn in starts])
     return [
         Accepted(turn_id=turn.id, session_id=session.id, created=True, announce=n in due)
         for n, (session, turn) in enumerate(starts)
@@ -331,7 +358,13 @@ def _insert(
     for chunk in prefetched(chunks) if count > _FIRST else chunks:
         found = execute(conn, _INSERT, {"rows": chunk}).scalars()
         due.update(made[n][1].id for n in found)
+    _tell_accepted(conn, [turn.id for _, turn in made])
     return made, due
+
+
+def _tell_accepted(conn: Connection, turn_ids: Sequence[TurnId]) -> None:
+    if turn_ids and is_wanted(conn, EventKind.ACCEPTED):
+        write_events(conn, turn_ids, EventKind.ACCEPTED)
 
 
 def _chunks(items: Iterator[Item], made: list[Item]) -> Iterator[str]:

@@ -2,18 +2,19 @@
 
 from collections.abc import Collection, Sequence
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from sqlalchemy import Connection
 
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.json_values import lenient_json
-from turnmill.domain.states import BETWEEN_STEPS, CLAIMABLE, Lane, OnAmbiguous
+from turnmill.domain.states import BETWEEN_STEPS, CLAIMABLE, EventKind, Lane, OnAmbiguous
 from turnmill.store.codec import StoredHistory, object_of, said_from
 from turnmill.store.postgres.looking import BACKLOGS, HISTORY_OF, NOT_PAUSED
 from turnmill.store.records import Claim, Taken
 from turnmill.store.rules.claiming import GOES_ON, asked_of
+from turnmill.store.rules.wanted import is_wanted
 from turnmill.store.schema.tables import STILL_RUNNING, sql_list
 from turnmill.store.schema_name import execute
 
@@ -97,11 +98,11 @@ _ASKED = """CASE WHEN turn.target = 0 THEN turn.{0} ELSE COALESCE(
         ) END"""
 _CLAIM = f"""
 WITH line AS ({{line}}), session AS (
-    UPDATE turnmill.sessions s SET fence = s.fence + 1, head_due_at = NULL
+    UPDATE turnmill.sessions s SET fence = s.fence + 1, head_due_at = NULL{{counted}}
     FROM line WHERE s.id = line.id
     RETURNING s.id, s.head_turn_id, s.fence, s.provider, s.model, s.system_prompt,
         s.settings::text AS settings, s.provider_ref, s.on_ambiguous, s.user_id, s.adopted,
-        s.turns_succeeded > {_SHORT} AS long
+        s.turns_succeeded > {_SHORT} AS long{{numbered}}
 ), turn AS (
     UPDATE turnmill.turns t SET
         state = 'running',
@@ -140,7 +141,7 @@ WITH line AS ({{line}}), session AS (
         {_ASKED.format("provider")}, {_ASKED.format("model")}
     FROM turn
     WHERE NOT turn.goes_on OR turn.id NOT IN (SELECT turn_id FROM asked)
-)
+){{told}}
 SELECT turn.id, turn.session_id, turn.lease_fence, turn.kind, turn.claims, turn.attempt,
     turn.max_attempts,
     turn.lane, turn.provider, turn.model, turn.system_prompt, turn.settings,
@@ -168,9 +169,27 @@ SELECT turn.id, turn.session_id, turn.lease_fence, turn.kind, turn.claims, turn.
     turn.limited OR EXISTS (SELECT FROM turnmill.budgets), turn.reply_as
 FROM turn
 """
-_CLAIM_BY_IDS = _CLAIM.format(line=_BY_IDS)
-_CLAIM_IN_ORDER = _CLAIM.format(line=_BY_IDS_IN_ORDER)
-_CLAIM_BY_LANE = _CLAIM.format(line=_BY_LANE)
+# Where somebody wants to hear of it: a turn is started once, however often it is claimed.
+_FIRST = """(
+        SELECT o.started_at IS NULL FROM turnmill.turns o WHERE o.id = s.head_turn_id
+    )"""
+_TOLD = {
+    "counted": f", events = s.events + CASE WHEN {_FIRST} THEN 1 ELSE 0 END",
+    "numbered": f", s.events, {_FIRST} AS first",
+    "told": f""", told AS (
+    INSERT INTO turnmill.events (session_id, n, turn_id, kind, at)
+    SELECT id, events, head_turn_id, '{EventKind.STARTED}', clock_timestamp()
+    FROM session WHERE first
+)""",
+}
+
+
+@cache
+def _claiming(line: str, *, told: bool) -> str:
+    return _CLAIM.format(line=line, **(_TOLD if told else dict.fromkeys(_TOLD, "")))
+
+
+_CLAIM_BY_IDS = _claiming(_BY_IDS, told=False)
 _EXTEND = f"""
 WITH mine AS (
     SELECT t.id FROM unnest(%(ids)s::uuid[], %(fences)s::bigint[]) AS held (id, fence)
@@ -202,7 +221,8 @@ def claim(
         "lease": lease,
         "limit": limit,
     }
-    return _taken(execute(conn, _CLAIM_BY_IDS if limit is None else _CLAIM_IN_ORDER, parameters))
+    line = _BY_IDS if limit is None else _BY_IDS_IN_ORDER
+    return _taken(execute(conn, _claiming(line, told=_is_told(conn)), parameters))
 
 
 def claim_due(
@@ -210,7 +230,7 @@ def claim_due(
 ) -> list[Taken]:
     """Take due heads of a lane, those of one provider oldest first."""
     parameters = {"lane": lane.value, "limit": limit, "owner": owner, "lease": lease}
-    return _taken(execute(conn, _CLAIM_BY_LANE, parameters))
+    return _taken(execute(conn, _claiming(_BY_LANE, told=_is_told(conn)), parameters))
 
 
 def claim_suspects(
@@ -247,6 +267,10 @@ def extend(
         "lease": lease,
     }
     return [(TurnId(row[0]), row[1]) for row in execute(conn, _EXTEND, parameters)]
+
+
+def _is_told(conn: Connection) -> bool:
+    return is_wanted(conn, EventKind.STARTED)
 
 
 def _taken(rows: Any) -> list[Taken]:

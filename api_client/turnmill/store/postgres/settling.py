@@ -1,6 +1,7 @@
 """Settling on Postgres: a group of verdicts in one statement, built once from what is declared."""
 
 from collections.abc import Collection, Iterable, Sequence
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Boolean, Connection, Text, Uuid, column, select, table, update
@@ -11,10 +12,17 @@ from turnmill.store.postgres import charging
 from turnmill.store.postgres.rendering import part, rendered, sets, typed
 from turnmill.store.records import Fenced, Locked, Settled, Settlement
 from turnmill.store.rules.accepting import in_json
-from turnmill.store.rules.endings import COUNTED_SQL, ENDED_SQL, closed_call, is_closed_by
+from turnmill.store.rules.endings import (
+    COUNTED_SQL,
+    ENDED_SQL,
+    closed_call,
+    is_closed_by,
+    telling,
+)
 from turnmill.store.rules.heads import settled
 from turnmill.store.rules.riders import RIDERS, Rider
 from turnmill.store.rules.settling import FIELDS, OF_ATTEMPT, OF_SESSION, OF_TURN, row_of
+from turnmill.store.rules.wanted import wanted
 from turnmill.store.schema.step_tables import tool_calls
 from turnmill.store.schema.tables import STILL_RUNNING, attempts, sessions, sql_list, turns
 from turnmill.store.schema_name import execute
@@ -22,6 +30,9 @@ from turnmill.store.schema_name import execute
 _FINAL = sql_list(frozenset(FINAL))
 _UNFINISHED = sql_list(frozenset(UNFINISHED))
 _DUE = sql_list(frozenset(CLAIMABLE - {TurnState.UNKNOWN}))
+
+#: What else a verdict may come to that somebody may want to hear of.
+_UNENDED = (TurnState.WAITING.value, TurnState.RETRYING.value)
 
 _T, _A, _S = turns.alias("t").c, attempts.alias("a").c, sessions.alias("s").c
 _V = table("v", *(column(field.name, field.type) for field in FIELDS)).c
@@ -119,11 +130,13 @@ def settle(conn: Connection, settlements: Sequence[Settlement]) -> list[Settled 
     """Write verdicts, at most one for each session, in one statement."""
     session_ids = [one.session_id for one in settlements]
     brought = {rider.name: _brought(rider, settlements) for rider in RIDERS}
-    statement = _statement(
+    kinds = wanted(conn)
+    chosen = _statement(
         every=any(brought[rider.name] for rider in RIDERS if not rider.always),
         stepped=any(one.has_calls for one in settlements),
         paid=any(one.budgeted for one in settlements),
     )
+    statement = _telling(chosen, tuple(one for one in _UNENDED if f"turn.{one}" in kinds))
     parameters = {
         "rows": in_json([row_of(one) for one in settlements]),
         "session_ids": session_ids,
@@ -136,6 +149,11 @@ def settle(conn: Connection, settlements: Sequence[Settlement]) -> list[Settled 
         done.get(one.turn_id) or (Locked if one.session_id in busy else Fenced)(turn_id=one.turn_id)
         for one in settlements
     ]
+
+
+@cache
+def _telling(statement: str, states: Sequence[str]) -> str:
+    return telling(statement, states)
 
 
 def _statement(*, every: bool, stepped: bool, paid: bool) -> str:

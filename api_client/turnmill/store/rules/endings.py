@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, case, func, insert, literal, select, update
 
 from turnmill.domain.ids import TurnId
-from turnmill.domain.states import CUT_SHORT, OPEN_CALLS, ToolCallState
+from turnmill.domain.states import CUT_SHORT, OPEN_CALLS, EventKind, ToolCallState
 from turnmill.store.schema.event_tables import events
 from turnmill.store.schema.step_tables import tool_calls
 from turnmill.store.schema.tables import sessions, turns
@@ -27,7 +27,9 @@ class Happening(StrEnum):
 
 
 def write_events(
-    conn: Connection, turn_ids: Sequence[TurnId], happening: Happening | None = None
+    conn: Connection,
+    turn_ids: Sequence[TurnId],
+    happening: Happening | EventKind | None = None,
 ) -> None:
     """Write an event of each of these turns, with the next numbers of its session.
 
@@ -46,7 +48,7 @@ def in_chunks(turn_ids: Sequence[TurnId]) -> Iterator[Sequence[TurnId]]:
 
 
 def _write_events(
-    conn: Connection, turn_ids: Sequence[TurnId], happening: Happening | None
+    conn: Connection, turn_ids: Sequence[TurnId], happening: Happening | EventKind | None
 ) -> None:
     number = func.row_number().over(partition_by=turns.c.session_id, order_by=turns.c.seq)
     kind = literal(_ENDED) + turns.c.state if happening is None else literal(happening.value)
@@ -93,6 +95,17 @@ def closed_call(state: Any) -> dict[str, Any]:
     }
 
 
+def telling(statement: str, states: Sequence[str]) -> str:
+    """Return the statement with an event of each turn, too, that has come to such a state."""
+    if not states:
+        return statement
+    listed = ", ".join(f"'{one}'" for one in states)
+    counted = COUNTED_SQL.replace("turn.is_final", f"turn.is_final OR turn.state IN ({listed})")
+    told = _WHICH.replace("is_final", f"is_final OR state IN ({listed})")
+    return statement.replace(COUNTED_SQL, counted).replace(_WHICH, told, 1)
+
+
+_WHICH = "FROM session WHERE is_final\n)"
 #: The same in one statement that updates `sessions s` for each row of `turn`: what it sets there,
 COUNTED_SQL = "events = s.events + CASE WHEN turn.is_final THEN 1 ELSE 0 END"
 #: and what follows from its rows `session` (session_id, events, settled_id, state, is_final).
@@ -100,8 +113,7 @@ COUNTED_SQL = "events = s.events + CASE WHEN turn.is_final THEN 1 ELSE 0 END"
 ENDED_SQL = f"""event AS (
     INSERT INTO turnmill.events (session_id, n, turn_id, kind, at)
     SELECT session_id, events, settled_id, '{_ENDED}' || state, clock_timestamp()
-    FROM session WHERE is_final
-), told AS (
+    {_WHICH}, told AS (
     SELECT pg_notify('{SETTLED_CHANNEL}', string_agg(settled_id::text, ','))
     FROM session WHERE is_final HAVING count(*) > 0
 )"""

@@ -19,6 +19,7 @@ from turnmill.store.schema.budget_tables import budgets, charges
 from turnmill.store.schema.compaction_tables import compactions
 from turnmill.store.schema.event_tables import events
 from turnmill.store.schema.file_tables import attachment_uses, attachments, file_usage
+from turnmill.store.schema.hook_tables import deliveries, observed
 from turnmill.store.schema.life_tables import tombstones, user_retention
 from turnmill.store.schema.limit_tables import accounts
 from turnmill.store.schema.schedule_tables import schedules
@@ -121,6 +122,13 @@ BELONGINGS: tuple[Belonging, ...] = (
     ),
     Belonging(table=kept_refs, goes=Goes.ELSEWHERE, session=kept_refs.c.session_id),
     Belonging(table=events, goes=Goes.LATER, session=events.c.session_id),
+    Belonging(table=observed, goes=Goes.LATER, session=observed.c.session_id),
+    Belonging(
+        table=deliveries,
+        goes=Goes.LATER,
+        session=deliveries.c.session_id,
+        turn=deliveries.c.turn_id,
+    ),
     Belonging(table=charges, goes=Goes.LATER, turn=charges.c.turn_id),
     Belonging(table=turns, goes=Goes.BY_KEY, session=turns.c.session_id),
     Belonging(table=sessions, goes=Goes.BY_NAME, session=sessions.c.id, user=sessions.c.user_id),

@@ -54,6 +54,7 @@ event_readers = Table(
     Column("name", Text, primary_key=True),
     Column("place", BigInteger, nullable=False),  # everything up to it was read
     Column("parked", Boolean, nullable=False, server_default=false()),
+    Column("parked_because", Text),  # what it did with the event after its place; NULL: by hand
     Column("missed", BigInteger, nullable=False, server_default="0"),  # pruned before it read them
     Column("missed_at", Timestamp),
     Column("owner", Text),  # who reads for it now; NULL: nobody

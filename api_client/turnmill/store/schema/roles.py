@@ -84,6 +84,16 @@ VIEWED: Mapping[str, Sequence[str]] = MappingProxyType(
             *("next_at", "last_at", "last_turn_id", "runs", "skipped", "error_code"),
             *("created_at", "updated_at"),
         ),
+        "subscriptions": ("subscriber", "kind"),
+        # Neither the address nor the secret of a webhook.
+        "webhooks": (
+            *("id", "kinds", "include_content", "parked_at", "parked_because", "missed"),
+            "created_at",
+        ),
+        "deliveries": (
+            *("id", "webhook_id", "session_id", "n", "turn_id", "kind", "at", "state", "due_at"),
+            *("tries", "first_at", "status", "error_code", "took_ms", "ended_at", "created_at"),
+        ),
         "pauses": ("kind", "name", "since"),
         "tombstones": ("session_id", "how", "at", "removed_at", "rows"),
         "limits": (

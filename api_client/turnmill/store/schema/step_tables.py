@@ -17,7 +17,7 @@ from sqlalchemy import (
 
 from turnmill.domain.states import WAITING_CALLS, Effects, ToolCallState
 from turnmill.store.schema.bounds import one_of
-from turnmill.store.schema.event_tables import metadata as metadata  # whole with these only
+from turnmill.store.schema.hook_tables import metadata as metadata  # whole with these only
 from turnmill.store.schema.tables import sql_list
 from turnmill.store.types import Json, Timestamp, db_now
 

@@ -401,6 +401,8 @@ batches = Table(
     Column("metadata", Json, nullable=False, server_default=text("'{}'")),
     Column("created_at", Timestamp, nullable=False, server_default=db_now()),
     Column("cancelled_at", Timestamp),
+    Column("told_at", Timestamp),  # of its end; NULL: not yet, or nobody wants to hear of it
+    Column("events", BigInteger, nullable=False, server_default="0"),  # of its own
     UniqueConstraint("name"),
     bounded("batches"),
 )

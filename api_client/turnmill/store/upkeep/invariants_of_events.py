@@ -1,11 +1,14 @@
 """What is promised of events: one for each ending, and numbers without holes."""
 
-from turnmill.domain.states import FINAL
+from turnmill.domain.states import ENDINGS, FINAL, EventKind
 from turnmill.store.rules.endings import Happening
 from turnmill.store.schema.tables import sql_list
 from turnmill.store.upkeep.invariant import Invariant
 
 _FINAL = sql_list(frozenset(FINAL))
+_OF_ENDINGS = sql_list(
+    frozenset({*ENDINGS, EventKind(Happening.RETRIED), EventKind(Happening.DELETED)})
+)
 #: Of an event or an ending at this moment nothing is promised: code of before may have been at
 #: work, or what was written is pruned.
 _EXCUSED = """EXISTS (SELECT 1 FROM turnmill.event_log l WHERE l.complete_since IS NULL
@@ -35,7 +38,7 @@ OF_EVENTS = (
                     OVER (PARTITION BY e.session_id, e.turn_id ORDER BY e.n) AS then_came
                 FROM turnmill.events e JOIN turnmill.sessions s ON s.id = e.session_id
                     LEFT JOIN turnmill.turns t ON t.id = e.turn_id
-                WHERE {{sessions}} AND e.budget_id IS NULL
+                WHERE {{sessions}} AND e.kind IN {_OF_ENDINGS}
             ) AS told
             WHERE NOT {_EXCUSED.format(at="told.at")} AND CASE
                 WHEN told.then_came IS NOT NULL

@@ -21,16 +21,17 @@ from sqlalchemy import (
 from turnmill.domain.bounds import LONGEST_IDLE
 from turnmill.domain.idle import ARCHIVABLE
 from turnmill.domain.ids import SessionId
-from turnmill.domain.states import SessionStatus
+from turnmill.domain.states import EventKind, SessionStatus
 from turnmill.store.deletion_records import Gone
 from turnmill.store.kept import give_up_all
 from turnmill.store.line.head import lock_sessions
 from turnmill.store.line.removing import remove_sessions
+from turnmill.store.rules.happenings import write_session_events
 from turnmill.store.schema.belongings import BELONGINGS, Goes
 from turnmill.store.schema.life_tables import tombstones
 from turnmill.store.schema.schedule_tables import schedules
 from turnmill.store.schema.tables import announcements, sessions
-from turnmill.store.types import db_asof_after, db_now
+from turnmill.store.types import db_after, db_asof_after, db_now
 
 # An older row may hold what no timestamp can be moved by: nothing is idle for so long anyway.
 _LONGEST = int(LONGEST_IDLE.total_seconds())
@@ -54,6 +55,7 @@ def archive_idle(conn: Connection, *, default_ttl: timedelta | None, limit: int 
         .values(status=SessionStatus.ARCHIVED, archived_at=db_now())
         .returning(sessions.c.id)
     ).all()
+    write_session_events(conn, [SessionId(one) for one in archived], EventKind.ARCHIVED)
     give_up_all(conn, [SessionId(one) for one in archived])
     return len(archived)
 
@@ -73,8 +75,10 @@ def purge_archived(conn: Connection, *, older_than: timedelta, limit: int = 50) 
     if not found:
         return 0
     mine = lock_sessions(conn, [SessionId(one) for one in found], wait=False)
-    still = conn.scalars(select(sessions.c.id).where(sessions.c.id.in_(mine), over))
-    return remove_sessions(conn, [SessionId(one) for one in still], how=Gone.PURGED)
+    found = conn.scalars(select(sessions.c.id).where(sessions.c.id.in_(mine), over)).all()
+    still = [SessionId(one) for one in found]
+    write_session_events(conn, still, EventKind.PURGED)
+    return remove_sessions(conn, still, how=Gone.PURGED)
 
 
 def purge_announcements(conn: Connection, *, older_than: timedelta, limit: int = 5000) -> int:

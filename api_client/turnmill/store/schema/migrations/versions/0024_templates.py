@@ -6,7 +6,7 @@ from alembic import op
 from turnmill.store.types import Json, Timestamp, db_now
 
 revision = "0024"
-down_revision = "0022"
+down_revision = "0023"
 phase = "pre"
 serves = "0007"
 

@@ -1,0 +1,61 @@
+"""Webhooks and what was sent to them, for people and for programs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from turnmill.show.listing import Listing
+from turnmill.show.tables import fields, print_json
+from turnmill.show.terminal import on_one_line, tell
+from turnmill.show.wording import moment_text
+
+if TYPE_CHECKING:
+    from turnmill.store.hook_records import Delivery, Webhook
+
+
+def _document(one: Webhook) -> dict[str, Any]:
+    return dict(fields(one, *(name for name in one.__dataclass_fields__ if name != "secret")))
+
+
+WEBHOOKS: Listing[Webhook] = Listing(
+    columns=("webhook", "url", "events", "waiting", "parked", "missed", ""),
+    row=lambda one: (
+        one.id,
+        one.url,
+        " ".join(one.events),
+        one.waiting,
+        one.parked,
+        one.missed,
+        f"parked: {one.parked_because}" if one.parked_at else "",
+    ),
+    document=_document,
+    numbers=("waiting", "parked", "missed"),
+    spare=("missed", "events"),
+)
+
+DELIVERIES: Listing[Delivery] = Listing(
+    columns=("delivery", "type", "at", "state", "tries", "status", "error", "next try", "turn"),
+    row=lambda one: (
+        one.id,
+        one.type,
+        moment_text(one.at),
+        one.state.value,
+        one.tries,
+        one.status,
+        one.error_code,
+        None if one.due_at is None else moment_text(one.due_at),
+        one.turn_id,
+    ),
+    document=lambda one: fields(one, *one.__dataclass_fields__),
+    numbers=("tries", "status"),
+    spare=("turn", "next try"),
+)
+
+
+def print_webhook(one: Webhook, *, as_json: bool) -> None:
+    """Print one that was just made, with its secret."""
+    if as_json:
+        print_json(_document(one) | {"secret": one.secret})
+        return
+    tell(f"webhook {one.id} of {on_one_line(one.url)}")
+    tell(f"secret  {one.secret}")

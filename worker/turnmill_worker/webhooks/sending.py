@@ -1,0 +1,118 @@
+"""One request to somebody's address: to what was looked at, and to nothing that it points to."""
+
+import asyncio
+import socket
+import ssl
+import time
+from collections.abc import Mapping, Sequence
+from functools import cache
+
+from turnmill.domain.errors import AddressRefused, NotReached
+from turnmill.net.public_address import Address, Reach, Target, target_of
+from turnmill.store.hook_records import Sent
+from turnmill_worker.http1.connection import Connection
+from turnmill_worker.http1.failures import Failure
+from turnmill_worker.http1.reading import Bounds
+from turnmill_worker.http1.small_tls import small_buffers
+from turnmill_worker.webhooks.signing import Signed
+
+#: Of all that a request takes: looking up, connecting, TLS, and until the answer has a status.
+TIMEOUT = 15.0
+_MOST_ADDRESSES = 4
+_GONE = 410
+#: Of an answer its head is read, and no more: the status says it.
+_BOUNDS = Bounds(body=64 * 1024, refusal=64 * 1024, large=64 * 1024)
+
+
+async def send(url: str, request: Signed, reach: Reach, *, timeout: float = TIMEOUT) -> Sent:
+    """Post it once, and return what came of that; raises nothing.
+
+    The name is resolved once, all that it means may be reached, and that is connected to. No
+    redirect is followed: where it points to, nobody has asked for.
+    """
+    began = time.monotonic()
+    status, code = None, None
+    try:
+        async with asyncio.timeout(timeout):
+            status = await _posted(target_of(url), request, reach, timeout=timeout)
+    except TimeoutError:
+        code = "timeout"
+    except (AddressRefused, NotReached) as error:
+        code = error.code
+    except ssl.SSLError:
+        code = "tls"
+    except (OSError, Failure) as error:
+        code = type(error).__name__
+    ok = status is not None and 200 <= status < 300
+    if status is not None and not ok:
+        code = f"http_{status}"
+    took = int((time.monotonic() - began) * 1000)
+    return Sent(ok=ok, status=status, error_code=code, took_ms=took, gone=status == _GONE)
+
+
+async def _posted(target: Target, request: Signed, reach: Reach, *, timeout: float) -> int:
+    addresses = await reach.resolve_async(target, timeout=timeout)
+    loop = asyncio.get_running_loop()
+    connection = await _connected(target, addresses[:_MOST_ADDRESSES])
+    try:
+        async with connection.stream(
+            _bytes_of(target, request),
+            bounds=_BOUNDS,
+            silence=timeout,
+            deadline=loop.time() + timeout,
+        ) as answer:
+            return answer.status
+    finally:
+        connection.close()
+
+
+async def _connected(target: Target, addresses: Sequence[Address]) -> Connection:
+    failure: OSError = OSError("no address")
+    for address in addresses:
+        try:
+            return await _open(target, address)
+        except ssl.SSLError:
+            raise
+        except OSError as error:
+            failure = error
+    raise failure
+
+
+async def _open(target: Target, address: Address) -> Connection:
+    """Connect to the address itself; the certificate has to be of the name."""
+    loop = asyncio.get_running_loop()
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        await loop.sock_connect(sock, (str(address), target.port))
+        is_tls = target.scheme == "https"
+        with small_buffers():
+            _, connection = await loop.create_connection(
+                lambda: Connection(loop, lambda _: None),
+                sock=sock,
+                ssl=_tls() if is_tls else None,
+                server_hostname=target.host if is_tls else None,
+            )
+    except BaseException:
+        sock.close()
+        raise
+    return connection
+
+
+def _bytes_of(target: Target, request: Signed) -> bytes:
+    fields: Mapping[str, str] = {
+        "Host": target.authority,
+        "User-Agent": "turnmill",
+        "Content-Type": "application/json",
+        "Content-Length": str(len(request.body)),
+        "Connection": "close",
+        **request.headers,
+    }
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return f"POST {target.path} HTTP/1.1\r\n{head}\r\n".encode() + request.body
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    return ssl.create_default_context()
