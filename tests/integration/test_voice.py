@@ -241,6 +241,17 @@ def test_a_setting_that_nobody_understands_is_refused_at_the_door(
         session_of(client, **settings)
 
 
+def test_a_key_stands_for_a_sound_whether_or_not_its_length_is_known_by_then(
+    client: Client,
+) -> None:
+    session, sound = session_of(client), Audio(wav(7.0))
+    first = client.send(session, sound, idempotency_key="spoken once", metadata=heard())
+    first.result(WAIT)
+    again = client.send(session, sound, idempotency_key="spoken once", metadata=heard())
+    assert again.id == first.id
+    assert not again.created
+
+
 def test_a_caller_cannot_say_that_a_sound_has_words(client: Client) -> None:
     kept = client.attachments.put(wav(1.0), user_id="ada")
     part = Audio(id=str(kept.id), is_told=True)

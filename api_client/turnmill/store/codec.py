@@ -93,7 +93,7 @@ def content_hash(messages: Sequence[Message]) -> bytes:
         only = messages[0].parts[0]
         if isinstance(only, Text):
             return hashlib.sha256(only.text.encode()).digest()
-    canonical = [[one.role, content_of(one.parts)] for one in messages]
+    canonical = [[one.role, _compared(one.parts)] for one in messages]
     document = json.dumps(canonical, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(b"\0" + document.encode()).digest()
 
@@ -181,6 +181,14 @@ def object_of(found: Any) -> dict[str, Any]:
     if not isinstance(found, dict) or isinstance(found, Unreadable):
         raise TypeError("not an object")
     return found
+
+
+def _compared(parts: Sequence[Part]) -> list[dict[str, Any]]:
+    """Return what is stored of the parts, without what is found out later: how long they take."""
+    return [
+        {name: value for name, value in one.items() if name != "duration_ms"}
+        for one in content_of(parts)
+    ]
 
 
 def _stored(part: Part) -> dict[str, Any]:
