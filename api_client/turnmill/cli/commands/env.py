@@ -34,7 +34,10 @@ def command(*, as_json: bool) -> None:
         "TURNMILL_STREAM_URL": settings.stream_url,
         "TURNMILL_SCHEMA": settings.schema,
         "TURNMILL_HOME": str(settings.home.absolute()),
+        "TURNMILL_FILES_URL": settings.files_url,
     }
+    if not settings.files_url:  # the home has them
+        del found["TURNMILL_FILES_URL"]
     if not settings.stream_url:  # the broker carries them
         del found["TURNMILL_STREAM_URL"]
     if as_json:
