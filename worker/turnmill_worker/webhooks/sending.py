@@ -89,7 +89,7 @@ async def _open(target: Target, address: Address) -> Connection:
         is_tls = target.scheme == "https"
         with small_buffers():
             _, connection = await loop.create_connection(
-                lambda: Connection(loop, lambda _: None),
+                lambda: Connection(loop, lambda _: None, asyncio.Semaphore(1)),
                 sock=sock,
                 ssl=_tls() if is_tls else None,
                 server_hostname=target.host if is_tls else None,
