@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from difflib import unified_diff
 from json import dumps
 from typing import Any, NamedTuple
 
@@ -169,6 +168,8 @@ def lines_between(
     before: Mapping[str, Any], after: Mapping[str, Any], *, names: tuple[str, str]
 ) -> list[str]:
     """Return what differs as lines that begin with + and -, with some of what stands around."""
+    from difflib import unified_diff  # noqa: PLC0415  every client imports this, and few compare
+
     old, new = list(lines_of(before)), list(lines_of(after))
     return list(unified_diff(old, new, *names, lineterm="", n=2))
 
