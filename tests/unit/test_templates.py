@@ -64,7 +64,7 @@ def test_a_variable_has_a_default_or_has_to_be_given() -> None:
         declared({"spare": "x"}, ["{product}"])
 
 
-@pytest.mark.parametrize("value", [True, None, ["x"], {"a": 1}, b"x"])
+@pytest.mark.parametrize("value", [True, None, ["x"], {"a": 1}, b"x", 2**70, float("nan")])
 def test_a_variable_stands_for_a_text_or_a_number_and_an_error_quotes_none(value: object) -> None:
     with pytest.raises(InvalidInput):
         values_for({"name": value}, {"name": None})

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from turnmill.domain.bounds import MOST_OPENING, MOST_VARIABLES, TEMPLATE_NAME
 from turnmill.domain.errors import InvalidInput
+from turnmill.domain.json_values import json_object
 
 _NAME = re.compile(TEMPLATE_NAME)
 _REF = re.compile(f"({TEMPLATE_NAME})(?:@([1-9][0-9]{{0,8}}))?")
@@ -128,9 +129,10 @@ def _places(text: str) -> Iterator[str]:
 def _mapping(variables: object, *, none: bool) -> dict[str, str | None]:
     if variables is None:
         return {}
-    if not isinstance(variables, dict) or len(variables) > MOST_VARIABLES:
-        raise InvalidInput("variables must be names and what they stand for", hint=_VARIABLES_HINT)
-    return {_word(name): _value(one, none=none) for name, one in variables.items()}
+    given = json_object(variables, name="variables")
+    if len(given) > MOST_VARIABLES:
+        raise InvalidInput(f"there are more than {MOST_VARIABLES} variables", hint="use fewer")
+    return {_word(name): _value(one, none=none) for name, one in given.items()}
 
 
 def _word(name: object) -> str:

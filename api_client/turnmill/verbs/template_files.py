@@ -44,9 +44,10 @@ def _files(folder: object) -> list[Path]:
     try:
         paths = sorted(one for one in Path(folder).iterdir() if _is_wanted(one))
     except OSError as error:
-        raise InvalidInput(
-            f"the folder cannot be read: {error.strerror}", hint="a folder"
-        ) from None
+        what = f"the folder cannot be read: {error.strerror}"
+        raise InvalidInput(what, hint="the path of a folder with .yaml files") from None
+    except ValueError:
+        raise InvalidInput("no folder has such a name", hint="or set TURNMILL_TEMPLATES") from None
     if len(paths) > MOST_TEMPLATE_FILES:
         raise InvalidInput(f"the folder has more than {MOST_TEMPLATE_FILES} files", hint="too many")
     return paths
