@@ -13,10 +13,12 @@ from turnmill.domain.states import TurnState
 from turnmill.new_ids import new_id
 from turnmill.store import kept
 from turnmill.store.database import Database
+from turnmill.store.line.attached import use
 from turnmill.store.nouns import sessions, turns
 from turnmill.store.nouns.user_retention import content_kept_of, keep_content_of
 from turnmill.store.records import Fenced
 from turnmill.store.schema.compaction_tables import compactions
+from turnmill.store.schema.file_tables import attachment_uses, attachments
 from turnmill.store.schema.tables import attempts, messages
 from turnmill.store.upkeep.content_retention import empty_content, sessions_with_old_content
 from turnmill.verbs.reply import read_reply
@@ -191,3 +193,16 @@ def test_work_at_a_vendor_that_is_waited_for_is_let_go_afterwards(store: Databas
     with store.begin() as conn:
         due = {one.ref for one in kept.take_due(conn, again_after=DAY)}
     assert due == {"resp_1", "bg_1"}
+
+
+def test_files_of_a_turn_are_let_go_with_what_was_said_in_it(store: Database) -> None:
+    session, picture = rows.start(store), new_id()
+    old = aged(store, session, 31, "see")
+    with store.begin() as conn:
+        row = {"id": picture, "user_id": "ada", "sha256": "a", "size": 1, "ready": True}
+        conn.execute(insert(attachments).values(**row, media_type="image/png"))
+        use(conn, session, old, [picture])
+    assert empty(store) == 1
+    with store.begin() as conn:
+        assert conn.scalars(select(attachment_uses.c.turn_id)).all() == []
+        assert conn.scalars(select(attachments.c.due_at.is_not(None))).all() == [True]

@@ -4,10 +4,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select, update
 
 from tests import rows, steps
-from turnmill.domain.content import Message
+from turnmill.domain.content import Image, Message
 from turnmill.domain.errors import (
     InvalidInput,
     MoveRefused,
@@ -20,13 +20,16 @@ from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Running, SessionStatus, TurnState
 from turnmill.new_ids import new_id
 from turnmill.store import kept
+from turnmill.store.codec import content_of
 from turnmill.store.database import Database
 from turnmill.store.deletion_records import DeletionReport, Gone
+from turnmill.store.line.attached import use
 from turnmill.store.line.due import purge_deleted
 from turnmill.store.nouns import deletions, forks, lifecycle, sessions, turns
 from turnmill.store.records import Fenced, NewSession, SessionRecord
 from turnmill.store.schema.belongings import BELONGINGS, Goes
-from turnmill.store.schema.tables import kept_refs
+from turnmill.store.schema.file_tables import attachment_uses, attachments
+from turnmill.store.schema.tables import kept_refs, messages
 from turnmill.store.upkeep import retention as upkeep
 
 pytestmark = pytest.mark.usefixtures("sound")
@@ -343,3 +346,23 @@ def test_a_message_of_the_history_is_whole_in_the_fork(store: Database) -> None:
 def fork_in(conn: Any, source: SessionId) -> SessionId:
     new = NewSession(id=SessionId(new_id()), user_id="ada", provider="mock", model="mock")
     return forks.fork(conn, new, source, at=None).id
+
+
+def test_a_fork_holds_the_files_of_its_turns_whatever_becomes_of_the_other(store: Database) -> None:
+    session, picture = rows.start(store), new_id()
+    with store.begin() as conn:
+        row = {"id": picture, "user_id": "ada", "sha256": "a", "size": 1, "ready": True}
+        conn.execute(insert(attachments).values(**row, media_type="image/png"))
+    turn = steps.send(store, session, "see").turn_id
+    with store.begin() as conn:
+        shown = content_of([Image(id=str(picture), media_type="image/png")])
+        conn.execute(update(messages).where(messages.c.turn_id == turn).values(content=shown))
+        use(conn, session, turn, [picture])
+    steps.end(store, steps.take_one(store, turn), reply="seen")
+    copy = fork(store, session)
+    with store.begin() as conn:
+        sessions.remove(conn, session)
+        assert conn.scalars(select(attachment_uses.c.session_id)).all() == [copy]
+        sessions.remove(conn, copy)
+        assert conn.scalars(select(attachment_uses.c.session_id)).all() == []
+        assert conn.scalars(select(attachments.c.due_at.is_not(None))).all() == [True]
