@@ -22,6 +22,8 @@ from turnmill.running_home import settings_of_home
 from turnmill_worker.stack.postgres import EmbeddedPostgres
 from turnmill_worker.stack.process import wait_until
 
+pytestmark = pytest.mark.long  # a minute of a core, all of them together
+
 WITHIN = 30
 SOON = timedelta(seconds=WITHIN)
 #: What a page says of a client, of a session and of "your code" is made of these.
