@@ -12,8 +12,8 @@ from tests.conftest import fresh_database
 from turnmill.domain.errors import TurnmillError
 from turnmill.store.database import Database
 from turnmill.store.schema import migrate
-from turnmill.store.schema.budget_tables import metadata
 from turnmill.store.schema.revision import create_all
+from turnmill.store.schema.tables import metadata
 from turnmill.store.schema_name import execute
 from turnmill_worker.stack.postgres import EmbeddedPostgres
 
