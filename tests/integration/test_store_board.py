@@ -6,13 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from threading import Event
+from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from tests import rows, steps
 from turnmill import wire
 from turnmill.domain.ids import TurnId
-from turnmill.domain.states import TurnState
+from turnmill.domain.states import Lane, TurnState
 from turnmill.new_ids import new_id
 from turnmill.store.board import acts, overview, spending, waiting
 from turnmill.store.board.acts import Meant, Verb
@@ -20,6 +22,7 @@ from turnmill.store.board.looking import look
 from turnmill.store.database import Database
 from turnmill.store.nouns import turns, usage
 from turnmill.store.nouns.lanes import loads
+from turnmill.store.nouns.load import Loads
 from turnmill.store.schema_name import execute
 from turnmill.store.upkeep import jobs
 
@@ -147,3 +150,20 @@ def numbers(store: Database) -> tuple[dict[str, int], dict[str, int]]:
             for name, counted in _COUNTED.items()
         }
     return board, plain
+
+
+def test_who_works_is_found_by_the_index_of_when_turns_ended(store: Database) -> None:
+    asked: list[tuple[str, Any]] = []
+    with store.begin() as conn:
+        event.listen(conn, "before_cursor_execute", lambda *said: asked.append(said[2:4]))
+        found = Loads(conn)
+        assert found.rate(Lane.INTERACTIVE) is None
+        assert not found.is_worked_on(Lane.INTERACTIVE, since=datetime.now(UTC))
+        by_time = [one for one in asked if "finished_at >=" in one[0]]
+        execute(conn, "SET LOCAL enable_seqscan = off")
+        plans = [
+            str(conn.exec_driver_sql(f"EXPLAIN {statement}", values).all())
+            for statement, values in by_time
+        ]
+    assert len(plans) >= 2
+    assert [plan for plan in plans if "ix_turns_finished_at" not in plan] == []

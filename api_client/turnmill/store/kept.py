@@ -27,7 +27,7 @@ from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import SessionStatus
 from turnmill.store.records import Settlement
 from turnmill.store.schema.tables import kept_refs, sessions
-from turnmill.store.types import Timestamp, db_after, db_asof, db_now, insert_into
+from turnmill.store.types import Timestamp, db_after, db_asof, db_asof_after, db_now, insert_into
 
 _LOOKED_BACK = timedelta(days=2)
 
@@ -138,7 +138,7 @@ def give_up_missed(conn: Connection, *, limit: int = 1000) -> int:
         select(sessions.c.id)
         .where(
             sessions.c.status == SessionStatus.ARCHIVED,
-            sessions.c.archived_at > db_after(-_LOOKED_BACK.total_seconds()),
+            sessions.c.archived_at > db_asof_after(-_LOOKED_BACK.total_seconds()),
             sessions.c.provider_ref != "",
         )
         .limit(limit)

@@ -12,7 +12,7 @@ from turnmill.domain.states import OnAmbiguous, TurnState
 from turnmill.store.rules.charging import Booking, book
 from turnmill.store.schema.budget_tables import budgets, charges
 from turnmill.store.schema.tables import sessions, turns
-from turnmill.store.types import db_after
+from turnmill.store.types import db_asof_after
 
 _NOTHING = Decimal(0)
 _A_WHILE = timedelta(minutes=10)
@@ -56,7 +56,7 @@ def charge_orphans(conn: Connection, *, limit: int = 500) -> int:
         turns.c.state == TurnState.RUNNING,
         turns.c.lease_fence == charges.c.fence,
     )
-    old = and_(charges.c.reserved_usd > 0, charges.c.at < db_after(-_A_WHILE.total_seconds()))
+    old = and_(charges.c.reserved_usd > 0, charges.c.at < db_asof_after(-_A_WHILE.total_seconds()))
     rows = conn.execute(
         select(charges).where(old, ~select(turns.c.id).where(runs).exists()).limit(limit)
     ).all()

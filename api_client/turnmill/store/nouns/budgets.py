@@ -32,7 +32,7 @@ from turnmill.store.records import Moved
 from turnmill.store.schema.budget_tables import budgets, charges
 from turnmill.store.schema.event_tables import events
 from turnmill.store.schema.tables import sessions, turns
-from turnmill.store.types import db_after, db_asof, db_now, insert_into
+from turnmill.store.types import db_after, db_asof, db_asof_after, db_now, insert_into
 
 #: Who was refused before a limit was raised waits for it from a moment later on.
 _LATE = timedelta(seconds=2)
@@ -316,7 +316,7 @@ def forget_charges(conn: Connection, *, older_than: timedelta, limit: int = 5000
     """
     stands = and_(budgets.c.id == charges.c.budget_id, budgets.c.n == charges.c.period)
     old = and_(
-        charges.c.at < db_after(-older_than.total_seconds()),
+        charges.c.at < db_asof_after(-older_than.total_seconds()),
         charges.c.reserved_usd == 0,
         # An estimate of the period that is now goes on to be marked, and may be mended.
         or_(charges.c.estimated_usd == 0, ~select(budgets.c.id).where(stands).exists()),

@@ -15,7 +15,7 @@ from turnmill.store.line.pauses import read_pauses
 from turnmill.store.line.sharing import ahead_of
 from turnmill.store.schema.limit_tables import accounts
 from turnmill.store.schema.tables import sessions, turns
-from turnmill.store.types import Timestamp, db_after, db_asof
+from turnmill.store.types import Timestamp, db_asof, db_asof_after
 
 #: More turns than this are not counted.
 MOST_COUNTED = 10_000
@@ -81,7 +81,7 @@ class Loads:
         """Return how many turns of the lane end in a second; None where none has for long."""
         rate = None
         for span in _SPANS:
-            since = db_after(-span.total_seconds())
+            since = db_asof_after(-span.total_seconds())
             ended = select(func.count(type_=Integer)).where(
                 turns.c.finished_at >= since, turns.c.started_at.is_not(None), _of(lane)
             )
@@ -131,7 +131,7 @@ class Loads:
     def _last_end(self, lane: Lane) -> datetime | None:
         for span in _SPANS:
             last: Any = select(func.max(turns.c.finished_at, type_=Timestamp)).where(
-                turns.c.finished_at >= db_after(-span.total_seconds()), _of(lane)
+                turns.c.finished_at >= db_asof_after(-span.total_seconds()), _of(lane)
             )
             found: datetime | None = self._conn.scalar(last)
             if found is not None:

@@ -30,7 +30,7 @@ from turnmill.store.schema.belongings import BELONGINGS, Goes
 from turnmill.store.schema.life_tables import tombstones
 from turnmill.store.schema.schedule_tables import schedules
 from turnmill.store.schema.tables import announcements, sessions
-from turnmill.store.types import db_after, db_asof_after, db_now
+from turnmill.store.types import db_asof_after, db_now
 
 # An older row may hold what no timestamp can be moved by: nothing is idle for so long anyway.
 _LONGEST = int(LONGEST_IDLE.total_seconds())
@@ -65,7 +65,7 @@ def purge_archived(conn: Connection, *, older_than: timedelta, limit: int = 50) 
     """
     over = and_(
         sessions.c.status == SessionStatus.ARCHIVED,
-        sessions.c.archived_at < db_after(-older_than.total_seconds()),
+        sessions.c.archived_at < db_asof_after(-older_than.total_seconds()),
     )
     found = conn.scalars(
         select(sessions.c.id).where(over).order_by(sessions.c.archived_at).limit(limit)
@@ -81,7 +81,7 @@ def purge_announcements(conn: Connection, *, older_than: timedelta, limit: int =
     """Forget up to `limit` notes about hints older than that; return how many."""
     old = (
         select(announcements.c.session_id)
-        .where(announcements.c.at < db_after(-older_than.total_seconds()))
+        .where(announcements.c.at < db_asof_after(-older_than.total_seconds()))
         .limit(limit)
         .with_for_update(skip_locked=True)  # a dispatcher that is writing one is not waited for
     )
@@ -98,7 +98,7 @@ def purge_tombstones(conn: Connection, *, older_than: timedelta, limit: int = 10
     over = (
         select(tombstones.c.session_id)
         .where(
-            tombstones.c.at < db_after(-older_than.total_seconds()),
+            tombstones.c.at < db_asof_after(-older_than.total_seconds()),
             tombstones.c.removed_at.is_not(None),
             ~or_(*left),
         )
@@ -176,5 +176,5 @@ def _is_idle(default_ttl: timedelta | None) -> ColumnElement[bool]:
     own: ColumnElement[Any] = sessions.c.idle_seconds
     seconds = own if default_ttl is None else func.coalesce(own, default_ttl.total_seconds())
     resting = and_(sessions.c.status.in_(ARCHIVABLE), sessions.c.unfinished == 0)
-    late = sessions.c.last_active_at < db_after(-_clamp(seconds))
+    late = sessions.c.last_active_at < db_asof_after(-_clamp(seconds))
     return and_(resting, late, _has_no_plans())

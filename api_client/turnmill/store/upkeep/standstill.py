@@ -10,7 +10,7 @@ from turnmill.domain.states import FINAL, WAITING_CALLS, SessionStatus, ToolCall
 from turnmill.store.schema.schedule_tables import schedules
 from turnmill.store.schema.step_tables import tool_calls
 from turnmill.store.schema.tables import job_runs, sessions, turns
-from turnmill.store.types import Timestamp, db_after
+from turnmill.store.types import Timestamp, db_asof_after
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +24,7 @@ class Failures:
 
 def failures(conn: Connection, *, within: timedelta) -> list[Failures]:
     """Return what died or failed lately and was not run again."""
-    ended = turns.c.finished_at >= db_after(-within.total_seconds())
+    ended = turns.c.finished_at >= db_asof_after(-within.total_seconds())
     found = []
     for state in (TurnState.DEAD, TurnState.FAILED):
         these = select(turns).where(turns.c.state == state, ended).subquery()
