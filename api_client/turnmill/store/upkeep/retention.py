@@ -31,7 +31,7 @@ from turnmill.store.schema.belongings import BELONGINGS, Goes
 from turnmill.store.schema.life_tables import tombstones
 from turnmill.store.schema.schedule_tables import schedules
 from turnmill.store.schema.tables import announcements, sessions
-from turnmill.store.types import db_after, db_asof_after, db_now
+from turnmill.store.types import db_asof_after, db_now
 
 # An older row may hold what no timestamp can be moved by: nothing is idle for so long anyway.
 _LONGEST = int(LONGEST_IDLE.total_seconds())
@@ -102,7 +102,7 @@ def purge_tombstones(conn: Connection, *, older_than: timedelta, limit: int = 10
     over = (
         select(tombstones.c.session_id)
         .where(
-            tombstones.c.at < db_after(-older_than.total_seconds()),
+            tombstones.c.at < db_asof_after(-older_than.total_seconds()),
             tombstones.c.removed_at.is_not(None),
             ~or_(*left),
         )
