@@ -37,11 +37,17 @@ class Arena:
         if report.when == "call":
             (self.failed if report.failed else self.passed).add(report.nodeid)
 
+    def _options(self) -> Sequence[str]:
+        # A test that fails may leave open what it had opened: that is told at the very end.
+        return ("-q", "-p", "no:unraisableexception") if self.broken else ("-q",)
+
     def run(self) -> str:
         """Run the tests and return what pytest printed."""
         printed = io.StringIO()
         with redirect_stdout(printed):
-            pytest.main(["-q", *(mutant.killed_by for mutant in self.mutants)], plugins=[self])
+            pytest.main(
+                [*self._options(), *(one.killed_by for one in self.mutants)], plugins=[self]
+            )
         return printed.getvalue()
 
 

@@ -51,15 +51,24 @@ class Mutant:
 def without(
     module: Any, name: str, *changes: tuple[str, str]
 ) -> Callable[[pytest.MonkeyPatch], None]:
-    """Return what replaces words of an SQL statement, each of which must be there once."""
+    """Return what replaces words of an SQL statement, each of which must be there once.
 
-    def apply(patch: pytest.MonkeyPatch) -> None:
-        statement: str = getattr(module, name)
+    Of one that there is in several forms, in each of them.
+    """
+
+    def changed(statement: str) -> str:
         for old, new in changes:
             if statement.count(old) != 1:
                 raise AssertionError(f"{name} no longer says {old!r} once: renew the mutant")
             statement = statement.replace(old, new)
-        patch.setattr(module, name, statement)
+        return statement
+
+    def apply(patch: pytest.MonkeyPatch) -> None:
+        found: str | dict[bool, str] = getattr(module, name)
+        if isinstance(found, dict):
+            patch.setattr(module, name, {told: changed(one) for told, one in found.items()})
+        else:
+            patch.setattr(module, name, changed(found))
 
     return apply
 

@@ -2,7 +2,6 @@
 
 from tests.mutants.mutants import Mutant, instead, without
 from turnmill.store.postgres import sharing
-from turnmill_worker.turn import crowds
 from turnmill_worker.turn.claims import Claims
 from turnmill_worker.turn.crowds import Crowds
 from turnmill_worker.turn.slots import Slots
@@ -14,7 +13,7 @@ _SLOTS = "tests/unit/test_slots.py"
 OF_FAIRNESS: dict[str, Mutant] = {
     "hints_take_what_they_name": Mutant(
         rule="in a crowd a hint lets whose turn it is go first",
-        breaks=instead(Claims, "_whose_turn", lambda self, conn, asked, named: named),
+        breaks=instead(Claims, "_whose_turn", lambda self, conn, asked: ()),
         killed_by=f"{_TURNS}::test_a_hint_in_a_crowd_lets_whose_turn_it_is_go_first[asyncio]",
     ),
     "nobody_had_much": Mutant(
@@ -27,10 +26,10 @@ OF_FAIRNESS: dict[str, Mutant] = {
         breaks=instead(Crowds, "was_left", lambda self, lane: False),
         killed_by=f"{_TURNS}::test_a_lane_with_more_than_there_is_room_for_is_shared[asyncio-bulk]",
     ),
-    "named_or_not": Mutant(
-        rule="of a user's own turns those go first that hints name",
-        breaks=instead(crowds, "owners_of", lambda *_: []),
-        killed_by=f"{_TURNS}::test_of_a_users_own_turns_those_go_first_that_hints_name[asyncio]",
+    "offered_again": Mutant(
+        rule="what a look has found, and was taken, is not offered again",
+        breaks=instead(Crowds, "_pass_over", lambda self, lane, given, taken: None),
+        killed_by=f"{_TURNS}::test_a_late_hint_in_a_crowd_takes_the_turn_of_whoever_is_next[asyncio]",
     ),
     "future_heads_count": Mutant(
         rule="who has the oldest head in the future has nothing due",

@@ -5,7 +5,7 @@ from turnmill.store.postgres import claiming
 
 
 def test_the_claim_without_prompt_and_settings_differs_by_these_alone() -> None:
-    whole = claiming._CLAIM_BY_IDS
+    whole = claiming._CLAIM_BY_IDS[False]
     assert "session.system_prompt" in whole
     assert "session.system_prompt" not in WITHOUT
     assert "session.settings," not in WITHOUT

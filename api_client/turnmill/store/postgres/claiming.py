@@ -1,8 +1,8 @@
 """Claiming on Postgres: the head of a line, its lease and all that the call needs at once."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
@@ -184,12 +184,15 @@ _TOLD = {
 }
 
 
-@cache
-def _claiming(line: str, *, told: bool) -> str:
-    return _CLAIM.format(line=line, **(_TOLD if told else dict.fromkeys(_TOLD, "")))
+def _claiming(line: str) -> Mapping[bool, str]:
+    """Return the statement that claims a line, by whether it tells that turns start."""
+    quiet = dict.fromkeys(_TOLD, "")
+    return {told: _CLAIM.format(line=line, **(_TOLD if told else quiet)) for told in (False, True)}
 
 
-_CLAIM_BY_IDS = _claiming(_BY_IDS, told=False)
+_CLAIM_BY_IDS = _claiming(_BY_IDS)
+_CLAIM_IN_ORDER = _claiming(_BY_IDS_IN_ORDER)
+_CLAIM_BY_LANE = _claiming(_BY_LANE)
 _EXTEND = f"""
 WITH mine AS (
     SELECT t.id FROM unnest(%(ids)s::uuid[], %(fences)s::bigint[]) AS held (id, fence)
@@ -221,8 +224,8 @@ def claim(
         "lease": lease,
         "limit": limit,
     }
-    line = _BY_IDS if limit is None else _BY_IDS_IN_ORDER
-    return _taken(execute(conn, _claiming(line, told=_is_told(conn)), parameters))
+    statement = _CLAIM_BY_IDS if limit is None else _CLAIM_IN_ORDER
+    return _taken(execute(conn, statement[_is_told(conn)], parameters))
 
 
 def claim_due(
@@ -230,7 +233,7 @@ def claim_due(
 ) -> list[Taken]:
     """Take due heads of a lane, those of one provider oldest first."""
     parameters = {"lane": lane.value, "limit": limit, "owner": owner, "lease": lease}
-    return _taken(execute(conn, _claiming(_BY_LANE, told=_is_told(conn)), parameters))
+    return _taken(execute(conn, _CLAIM_BY_LANE[_is_told(conn)], parameters))
 
 
 def claim_suspects(
