@@ -32,7 +32,7 @@ EXPIRES_SECONDS = 300
 PROMPTS = (200, 8000)  #: characters
 SETTINGS = {"temperature": 0.2, "max_output_tokens": 800, "timeout": 60}
 #: The statement of a claim that finds prompt and settings elsewhere.
-WITHOUT = claiming._CLAIM_BY_IDS.replace(
+WITHOUT = claiming._CLAIM_BY_IDS[False].replace(
     "session.system_prompt, session.settings", "NULL::text, '{}'::json"
 )
 
@@ -56,7 +56,7 @@ class Side:
         assert len(found) == len(turns), f"{len(found)} of {len(turns)} claimed"
 
     def now(self, turns: Sequence[tuple[TurnId, SessionId]]) -> None:
-        self.claim(claiming._CLAIM_BY_IDS, turns)
+        self.claim(claiming._CLAIM_BY_IDS[False], turns)
 
     def without(self, turns: Sequence[tuple[TurnId, SessionId]]) -> None:
         self.claim(WITHOUT, turns)

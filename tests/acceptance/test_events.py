@@ -115,6 +115,10 @@ def test_what_cannot_be_read_is_refused_with_a_hint(what: str, client: Client) -
 def test_there_is_a_kind_for_whatever_happens() -> None:
     written = {f"turn.{state}" for state in FINAL} | set(Happening) | {"gap"}
     written |= {"account.closed", "account.opened", "budget.threshold"}
+    written |= {"turn.accepted", "turn.started", "turn.retrying", "turn.waiting"}
+    written |= {"batch.finished", "webhook.parked"}
+    of_sessions = ("opened", "updated", "paused", "resumed", "archived", "restored", "forked")
+    written |= {f"session.{one}" for one in (*of_sessions, "deleted", "purged")}
     assert {kind.value for kind in EventKind} == written
 
 
@@ -124,7 +128,9 @@ def test_an_operator_lists_and_follows_events(there: Terminal) -> None:
     rest = there.run("events", "ls", "--json", *after)
     found = [*first.lines(), *rest.lines()]
     assert [one["place"] for one in found] == [1, 2, 3, 4, 5, 6] and not rest.err
-    assert set(found[0]) == {"place", "kind", "session_id", "turn_id", "n", "at"}
+    assert set(found[0]) == {
+        *("place", "kind", "session_id", "turn_id", "n", "at", "id", "state"),
+    }
     table = there.run("events", "ls", "--session", "b", "--kind", "turn.cancelled").out
     assert table.count("turn.cancelled") == 1
     followed = there.run("events", "follow", "--json", "--timeout", "0")

@@ -21,7 +21,7 @@ def port() -> Iterator[int]:
         vendor.kill()
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_two_hundred_calls_at_once_with_five_megabytes_each_take_little_memory(
     port: int, tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from tests.fundamentals.conftest import System
-from turnmill import Client, Image, Text, TurnFailed, TurnState, UnsupportedPart
+from turnmill import Client, Image, InvalidInput, Text, TurnFailed, TurnState
 
 WAIT = 30
 CANARY = "canary-7f3a91c2"
@@ -60,8 +60,8 @@ def test_the_words_of_users_and_providers_stand_in_postgres_and_nowhere_else(
     session = client.sessions.create(user_id="ada", system_prompt=f"prompt {CANARY}")
     with monitored(system.broker_url) as commands:
         client.send(session, [Text(f"{CANARY} "), Text(CANARY)]).result(timeout=WAIT)
-        with pytest.raises(UnsupportedPart) as unsent:
-            client.send(session, [Text(CANARY), Image(url=CANARY)])
+        with pytest.raises(InvalidInput) as unsent:
+            client.send(session, [Text(CANARY), Image(CANARY)])
         refused = client.send(session, CANARY, metadata={"mock": {"faults": "rejected"}})
         with pytest.raises(TurnFailed) as caught:
             refused.result(timeout=WAIT)

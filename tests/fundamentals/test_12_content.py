@@ -6,7 +6,7 @@ import pytest
 
 from tests import contents
 from tests.fundamentals.conftest import System
-from turnmill import AsyncClient, Client, Image, Text, UnsupportedPart
+from turnmill import AsyncClient, Audio, Client, File, Image, Text, UnsupportedPart
 
 
 def test_a_message_of_several_texts_is_asked_as_one_and_stays_as_it_was_said(
@@ -24,7 +24,9 @@ def test_a_message_of_several_texts_is_asked_as_one_and_stays_as_it_was_said(
     assert (replied.role, replied.parts) == ("assistant", reply.parts)
 
 
-@pytest.mark.parametrize("part", [one for one in contents.EACH if not isinstance(one, Text)])
+@pytest.mark.parametrize(
+    "part", [one for one in contents.EACH if not isinstance(one, Text | Image | File | Audio)]
+)
 def test_what_no_provider_can_be_sent_is_refused_at_the_door(client: Client, part: object) -> None:
     session = client.sessions.create(user_id="ada", provider="mock", model="mock")
     with pytest.raises(UnsupportedPart) as caught:
@@ -41,7 +43,7 @@ async def _said(system: System) -> str:
     ) as client:
         session = await client.sessions.create(user_id="ada", provider="mock", model="mock")
         with pytest.raises(UnsupportedPart):
-            await client.send(session, Image(url="https://example.org/a.png"))
+            await client.send(session, contents.EACH[-1])
         turn = await client.send(session, Text("Good morning"))
         return (await turn.result(timeout=30)).text
 

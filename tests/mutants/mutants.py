@@ -51,26 +51,18 @@ class Mutant:
 def without(
     module: Any, name: str, *changes: tuple[str, str]
 ) -> Callable[[pytest.MonkeyPatch], None]:
-    """Return what replaces words of an SQL statement, each of which must be there once.
+    """Return what replaces words, each of which must be there once, in all forms of a statement."""
 
-    Of one that there is in several forms, in each of them.
-    """
-
-    def changed(statement: str) -> str:
+    def changed(said: Any) -> Any:
+        if isinstance(said, dict):
+            return {form: changed(one) for form, one in said.items()}
         for old, new in changes:
-            if statement.count(old) != 1:
+            if said.count(old) != 1:
                 raise AssertionError(f"{name} no longer says {old!r} once: renew the mutant")
-            statement = statement.replace(old, new)
-        return statement
+            said = said.replace(old, new)
+        return said
 
-    def apply(patch: pytest.MonkeyPatch) -> None:
-        found: str | dict[bool, str] = getattr(module, name)
-        if isinstance(found, dict):
-            patch.setattr(module, name, {told: changed(one) for told, one in found.items()})
-        else:
-            patch.setattr(module, name, changed(found))
-
-    return apply
+    return lambda patch: patch.setattr(module, name, changed(getattr(module, name)))
 
 
 def settling_without(*changes: tuple[str, str]) -> Callable[[pytest.MonkeyPatch], None]:

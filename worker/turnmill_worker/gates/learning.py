@@ -3,25 +3,20 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
 
 from turnmill.domain.errors import StoreError
 from turnmill.domain.pacing import Rates
 from turnmill.store.nouns.limits import LimitKey, learn
 from turnmill_worker.gates.rows import Rows
-from turnmill_worker.providers.allowances import Allowance, Headers, allowances_in, hearing
+from turnmill_worker.providers.allowances import Allowance, Headers, allowances_in
 
 logger = logging.getLogger("turnmill.gates")
 
-T = TypeVar("T")
-
-#: An answer is heard so often, of each model.
+#: Headers are read so often, of each account and model, while much is left.
 _EVERY = 0.25
-#: Models whose times are remembered.
-_MOST_MODELS = 1_000
 #: What was said is written anew so often, unless it has changed.
 _WRITTEN_EVERY = 1.0
 #: While more than this part is left, calls are not paced.
@@ -38,7 +33,9 @@ class _Heard:
     """What an account has said of a model."""
 
     at: float = -_OLD
+    looked_at: float = -_OLD  #: at an answer's headers, whatever they said
     written_at: float = -_OLD
+    held_until: float = -_OLD  #: nothing is left until then, as was written
     rates: Rates | None = None
     is_short: bool = False
 
@@ -50,23 +47,11 @@ class Learning:
         self._rows = rows
         self._clock = clock
         self._heard: dict[LimitKey, _Heard] = {}
-        self._due: dict[tuple[str, str], float] = {}  #: when an answer of a model is heard again
         self._writing: set[asyncio.Task[None]] = set()
 
-    def begins(self, provider: str, model: str) -> bool:
-        """Tell whether it is time to hear an answer, once for each time: most say the same."""
-        now = self._clock()
-        if now < self._due.get((provider, model), 0.0):
-            return False
-        if len(self._due) >= _MOST_MODELS:
-            self._due.clear()
-        self._due[provider, model] = now + _EVERY
-        return True
-
-    async def heard(self, key: LimitKey, ask: Callable[[], Awaitable[T]]) -> T:
-        """Ask, and hear the answers."""
-        with hearing(partial(self._hear, key)):
-            return await ask()
+    def hears(self, key: LimitKey) -> Callable[[Headers], None]:
+        """Return what is told the headers of each answer that this account gives of a model."""
+        return partial(self._hear, key)
 
     def is_short(self, key: LimitKey) -> bool:
         """Tell whether calls are to be paced: not much is left, or nobody has said lately."""
@@ -78,6 +63,9 @@ class Learning:
         heard = self._heard.get(key)
         if heard is None:
             heard = self._heard[key] = _Heard()
+        if now - heard.looked_at < _EVERY and not heard.is_short:
+            return
+        heard.looked_at = now
         said = allowances_in(headers)
         if said.requests is None and said.tokens is None:
             return
@@ -89,10 +77,13 @@ class Learning:
             tokens_per_minute=None if said.tokens is None else said.tokens.limit,
         )
         holds = [_hold(one) for one in all_said if _left(one) <= _NOTHING]
-        changed = rates != heard.rates or bool(holds)
-        if changed and (heard.rates is None or now - heard.written_at >= _WRITTEN_EVERY):
-            heard.rates, heard.written_at = rates, now
-            self._write(key, rates, hold=max(holds, default=None))
+        hold = max(holds, default=None)
+        begins = hold is not None and now >= heard.held_until
+        changed = rates != heard.rates or hold is not None
+        is_due = heard.rates is None or now - heard.written_at >= _WRITTEN_EVERY
+        if begins or (changed and is_due):
+            heard.rates, heard.written_at, heard.held_until = rates, now, now + (hold or 0.0)
+            self._write(key, rates, hold=hold)
 
     def _write(self, key: LimitKey, rates: Rates, *, hold: float | None) -> None:
         task = asyncio.get_running_loop().create_task(self._written(key, rates, hold))

@@ -4,7 +4,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
-from functools import partial
 from typing import NamedTuple
 
 from turnmill.domain.pacing import Rates, line_of
@@ -17,6 +16,7 @@ from turnmill_worker.gates.put_off import PutOff
 from turnmill_worker.gates.recalling import Recalling
 from turnmill_worker.gates.rows import Rows
 from turnmill_worker.layers.call import Call, Go
+from turnmill_worker.providers.allowances import Headers, hear
 from turnmill_worker.providers.boundary import Answer
 from turnmill_worker.providers.port import Done, NotNow
 
@@ -37,6 +37,7 @@ class _Found(NamedTuple):
     lines: tuple[Line, ...]
     bulkheads: tuple[Bulkhead, ...]
     learned: Line | None  #: what the vendor has said, where nobody has set anything
+    hears: Callable[[Headers], None] | None  #: is told what the vendor says of its limits
 
 
 class Limits:
@@ -75,8 +76,9 @@ class Limits:
         lines = found.lines
         if found.learned is not None and self.learning.is_short(found.learned.key):
             lines = (found.learned,)
+        hear(found.hears)  # for the task that the call is made in, which is its own
         if not lines and not found.bulkheads:
-            return self._heard(call, go)
+            return go(call)
         return self._counted(call, go, lines, found.bulkheads)
 
     async def _counted(
@@ -149,17 +151,18 @@ class Limits:
         bulkheads = [one for key in keys if (one := self._bulkheads.get(key)) is not None]
         if provider in self._others and (own := self._bulkhead_of(provider)) is not None:
             bulkheads.append(own)
-        learned = None if lines else self._learned(provider, model)
-        if len(self._found) >= _MOST_MODELS:
-            self._found.clear()
-        found = self._found[provider, model] = _Found(tuple(lines), tuple(bulkheads), learned)
-        return found
-
-    def _learned(self, provider: str, model: str) -> Line | None:
-        """Return what the vendor has said; it counts where not much is left."""
         account = self._account_of(provider)
         key = LimitKey(provider=provider, account=account, model=model)
-        return None if account == SET else self._lines.get(key)
+        learns = account != SET
+        if len(self._found) >= _MOST_MODELS:
+            self._found.clear()
+        found = self._found[provider, model] = _Found(
+            lines=tuple(lines),
+            bulkheads=tuple(bulkheads),
+            learned=self._lines.get(key) if learns and not lines else None,
+            hears=self.learning.hears(key) if learns else None,
+        )
+        return found
 
     def _bulkhead_of(self, provider: str) -> Bulkhead | None:
         """Return the one that keeps a provider which hangs from taking all slots."""
@@ -186,7 +189,7 @@ class Limits:
                     before.not_used(tokens=tokens)
                 return _later(found)
             entered.append(one)
-        answer = await self._heard(call, go)
+        answer = await go(call)
         if isinstance(answer, NotNow):
             for one in entered:
                 one.not_used(tokens=tokens)
@@ -194,15 +197,6 @@ class Limits:
             for one in entered:
                 one.used(asked=tokens, used=_used(answer))
         return answer
-
-    def _heard(self, call: Call, go: Go) -> Awaitable[Answer]:
-        """Make the call, and learn from the headers of its answer what the vendor allows."""
-        provider, model = call.claim.provider, call.request.model
-        account = self._account_of(provider)
-        if account == SET or not self.learning.begins(provider, model):
-            return go(call)
-        key = LimitKey(provider=provider, account=account, model=model)
-        return self.learning.heard(key, partial(go, call))
 
 
 def _later(put_off: PutOff) -> NotNow:

@@ -1,8 +1,7 @@
 """What vendors say in the headers of their answers of how much more they may be asked."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -35,14 +34,9 @@ class Allowances:
     tokens: Allowance | None = None
 
 
-@contextmanager
-def hearing(hears: Callable[[Headers], None]) -> Iterator[None]:
-    """Have `hears` given the headers of every answer that comes to what is called in here."""
-    token = _HEARS.set(hears)
-    try:
-        yield
-    finally:
-        _HEARS.reset(token)
+def hear(hears: Callable[[Headers], None] | None) -> None:
+    """Have it given the headers of every answer that comes to this task from now on."""
+    _HEARS.set(hears)
 
 
 def heard(headers: Headers) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 
 import click
 
-from turnmill.cli.context import json_option, open_client
+from turnmill.cli.context import confirm, json_option, open_client, yes_option
 from turnmill.cli.listing import page_options, print_page
 from turnmill.cli.short_ids import schedule_of, session_of
 from turnmill.domain.crons import Missed
@@ -123,11 +123,13 @@ def resume(*, schedule: str, as_json: bool) -> None:
 
 @command.command("delete")
 @schedule_argument
+@yes_option
 @json_option
-def delete(*, schedule: str, as_json: bool) -> None:
+def delete(*, schedule: str, yes: bool, as_json: bool) -> None:
     """Make no more runs; turns that were made stay."""
     with open_client() as client:
         found = schedule_of(client, schedule)
+        confirm("Make no more runs of this schedule?", yes=yes)
         client.schedules.delete(found)
     print_removed(found, as_json=as_json)
 

@@ -11,7 +11,18 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    and_,
+    case,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from turnmill.domain.errors import AttachmentNotFound, FilesQuotaExceeded, FilesUnavailable
 from turnmill.files.port import Found
@@ -295,7 +306,9 @@ def _lock_usage(conn: Connection, user_id: str) -> int:
 
 def _add(conn: Connection, user_id: str, size: int) -> None:
     mine = update(file_usage).where(file_usage.c.user_id == user_id)
-    conn.execute(mine.values(bytes=file_usage.c.bytes + size))
+    left = file_usage.c.bytes + size
+    # A sum that somebody has changed by hand must not keep what is given back from going.
+    conn.execute(mine.values(bytes=case((left < 0, 0), else_=left)))
 
 
 def _ms(duration: timedelta | None) -> int | None:

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.session_settings import OBSERVERS
 from turnmill.domain.states import EventKind, TurnState
+from turnmill.store.capabilities import Capability, capabilities_of
 from turnmill.store.records import NewSession
 from turnmill.store.rules.wanted import is_wanted
 from turnmill.store.schema.event_tables import events
@@ -76,7 +77,7 @@ def observe_new(conn: Connection, made: Sequence[NewSession]) -> None:
 
 
 def _write(conn: Connection, of: Collection[tuple[SessionId, UUID]], kind: EventKind) -> None:
-    if conn.dialect.name == "postgresql":
+    if Capability.ROW_LOCKS in capabilities_of(conn):
         ids = {"session_ids": [one for one, _ in of], "turn_ids": [turn for _, turn in of]}
         execute(conn, _WRITE, {**ids, "kind": kind.value})
         return
