@@ -102,7 +102,7 @@ def test_a_schedule_is_made_shown_paused_and_deleted_by_hand(
     assert [one["id"] for one in listed] == [once["id"], made["id"]]
     assert there.run("schedules", "pause", made["id"], "--json").json()["paused"] is True
     assert "active" in there.run("schedules", "resume", made["id"]).out
-    assert there.run("schedules", "delete", made["id"]).code == 0
+    assert there.run("schedules", "delete", made["id"], "--yes").code == 0
     assert there.run("schedules", "show", made["id"]).code == 3
     assert there.run("schedules", "create", "s", "x", "--cron", "daily").code == 1
     assert there.run("schedules", "create", "s", "x", "--at", "soon").code == 1
