@@ -70,11 +70,17 @@ OPEN_OF_USERS = "head_due_at IS NOT NULL AND (status || '') = 'active'"
 _ROOMY: dict[str, Any] = {"postgresql_with": {"fillfactor": "80"}}
 
 
+def unique_where_given(name: str, *columns: Column[Any]) -> None:
+    """Let a key that most rows do not have be unique, at no cost to those that have none."""
+    given = text(f"{columns[-1].name} IS NOT NULL")
+    Index(name, *columns, unique=True, postgresql_where=given, sqlite_where=given)
+
+
 sessions = Table(
     "sessions",
     metadata,
     Column("id", Uuid, primary_key=True),
-    Column("key", Text, unique=True),
+    Column("key", Text),
     Column("user_id", Text, nullable=False),
     Column("provider", Text, nullable=False),
     Column("model", Text, nullable=False),
@@ -123,6 +129,7 @@ sessions = Table(
     CheckConstraint("(unfinished = 0) = (head_turn_id IS NULL)", name="head_stands_for_line"),
     **_ROOMY,
 )
+unique_where_given("uq_sessions_keyed", sessions.c.key)
 Index("ix_sessions_user_id", sessions.c.user_id, sessions.c.id)
 # A conversation changes with what is said in it, so it is one session's alone.
 _ONE_SESSION = text("substr(adopted, 1, 5) = 'conv_' AND status IN ('active', 'paused')")
@@ -233,8 +240,6 @@ turns = Table(
     Column("started_at", Timestamp),
     Column("finished_at", Timestamp),
     UniqueConstraint("session_id", "seq"),
-    UniqueConstraint("session_id", "idempotency_key"),
-    UniqueConstraint("batch_id", "batch_line"),
     one_of("state", TurnState),
     one_of("lane", Lane),
     CheckConstraint(f"({RUNNING_SQL}) = (lease_owner IS NOT NULL)", name="running_is_leased"),
@@ -244,6 +249,8 @@ turns = Table(
     bounded("turns"),
     **_ROOMY,
 )
+unique_where_given("uq_turns_keyed", turns.c.session_id, turns.c.idempotency_key)
+unique_where_given("uq_turns_of_batch", turns.c.batch_id, turns.c.batch_line)
 Index(
     "uq_turns_one_running",
     turns.c.session_id,
