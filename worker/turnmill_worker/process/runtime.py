@@ -7,13 +7,13 @@ import socket
 import threading
 import time
 from collections.abc import Coroutine, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from turnmill.alive import State
 from turnmill.broker.publisher import Publisher
-from turnmill.grouping import Grouped, Stopped
+from turnmill.domain.states import Lane
+from turnmill.grouping import Grouped
 from turnmill.settings import Settings
 from turnmill.store.database import Database
 from turnmill.store.records import Head
@@ -196,13 +196,14 @@ class Runtime:
             logger.error("provider %s cannot be used: %s", name, error.error_code)
 
     def announce(self, head: Head) -> None:
-        """Tell a worker that the head is due, from the loop's thread, without blocking it."""
-        if self._loop is not None:
-            self._in_background(self._hint(head))
+        """Tell a worker that the head is due, from the loop's thread, without blocking it.
 
-    async def _hint(self, head: Head) -> None:
-        with suppress(Stopped):  # the dispatcher of another worker finds it
-            await self._hints.submit(head)
+        Where as many tasks claim bulk turns as are of use, they take what has just become due, too:
+        each hint would be one task more, which finds that out.
+        """
+        if head.lane is Lane.BULK and self.slots.bulk_places() < 1:
+            return
+        self._hints.give(head)  # once we have stopped, the dispatcher of another worker finds it
 
     def _in_background(self, work: Coroutine[Any, Any, Any]) -> None:
         assert self._loop is not None
