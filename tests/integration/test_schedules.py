@@ -18,8 +18,10 @@ from turnmill.store.schema.schedule_tables import schedules
 from turnmill.store.schema.tables import turns
 from turnmill_worker.process.dispatcher import Dispatcher
 from turnmill_worker.process.scheduling import make_runs
+from turnmill_worker.stack.process import wait_until
 
 HOUR = timedelta(hours=1)
+SOON = timedelta(seconds=30)
 #: Of processes that make runs: as many as the moment is drawn for, on a machine of any speed.
 KILLS = 8
 
@@ -72,13 +74,12 @@ def test_whoever_is_killed_each_moment_has_one_run(database_url: str) -> None:
         while kills < KILLS:
             if not behind(store):
                 wanted += fall_behind(client)
-            kills += kill_some(database_url, chance)
+            kills += kill_some(store, database_url, chance)
         while behind(store):  # what the last ones have left
             make_runs(store)
         with store.begin() as conn:
             keys = conn.scalars(select(turns.c.idempotency_key)).all()
-            runs = conn.scalar(select(func.sum(schedules.c.runs)))
-        assert len(keys) == len(set(keys)) == runs == wanted
+        assert len(keys) == len(set(keys)) == made_so_far(store) == wanted
         steps.assert_sound(store)
 
 
@@ -91,17 +92,28 @@ def fall_behind(client: Client, *, sessions: int = 8, hours: int = 200) -> int:
     return sessions * hours
 
 
-def kill_some(url: str, chance: random.Random) -> int:
-    """Let two processes work for a moment, and kill them; return how many were killed."""
+def kill_some(store: Database, url: str, chance: random.Random) -> int:
+    """Let two processes make some runs, and kill them; return how many were killed."""
     program = [sys.executable, "-m", "tests.integration.making_runs", url]
     made = [subprocess.Popen(program, stdout=subprocess.PIPE) for _ in range(2)]
     for one in made:
         assert one.stdout is not None
         assert one.stdout.readline()
-        time.sleep(chance.uniform(0.05, 0.4))  # the moment is what the test draws
+        await_runs(store, chance.randint(1, 200))
         one.kill()
         one.communicate()
     return len(made)
+
+
+def await_runs(store: Database, count: int) -> None:
+    """Wait until so many more are made, or all."""
+    enough = made_so_far(store) + count
+    assert wait_until(lambda: made_so_far(store) >= enough or not behind(store), timeout=SOON)
+
+
+def made_so_far(store: Database) -> int:
+    with store.begin() as conn:
+        return conn.scalar(select(func.sum(schedules.c.runs))) or 0
 
 
 def behind(store: Database) -> int:
