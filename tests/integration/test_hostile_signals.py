@@ -248,7 +248,7 @@ def test_a_login_without_a_grant_cancels_nothing_by_notify(
     stage: Stage, stranger: psycopg.Connection
 ) -> None:
     session = stage.client.sessions.create(user_id="ada", provider="mock", model="m")
-    turn = stage.client.send(session, "Hello")
+    turn = stage.client.send(session, "Hello", metadata={"mock": {"latency": 2}})
     states = set()
 
     def notified() -> bool:
@@ -266,7 +266,7 @@ def test_a_login_without_a_grant_cancels_nothing_by_notify(
 
 def test_a_turn_that_its_row_says_is_cancelled_is_stopped_at_once(stage: Stage) -> None:
     session = stage.client.sessions.create(user_id="ada", provider="mock", model="m")
-    turn = stage.client.send(session, "Hello")
+    turn = stage.client.send(session, "Hello", metadata={"mock": {"latency": 600}})
     assert wait_until(lambda: turn.refresh().state is TurnState.RUNNING, timeout=SOON)
     turn.cancel()
     assert wait_until(lambda: turn.refresh().state in FINAL, timeout=SOON)
