@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from turnmill.domain.errors import InvalidSetting, UnsafeSetting
-from turnmill.tools import Tool
+
+if TYPE_CHECKING:
+    from turnmill.tools import Tool
 
 #: What vendors' clients read, and send everything to.
 _BASE_URLS = ("OPENAI_BASE_URL", "ANTHROPIC_BASE_URL")
@@ -82,7 +84,7 @@ class Settings:
     prices: Path | None = None  #: of a worker: a file of prices of your own
     tags: tuple[str, ...] = ()  #: keys of metadata that budgets may go by
     #: of a worker, for models to call: see docs/tools.md; or, in one process, the tools themselves
-    tools: str | tuple[Tool[..., Any], ...] = ""
+    tools: "str | tuple[Tool[..., Any], ...]" = ""
     mcp: Path | None = None  #: of a worker: a file of MCP servers
     observers: str = ""  #: of a worker, told of every event: see docs/events.md
     observer_timeout: timedelta = timedelta(seconds=10)  #: of one call to an observer

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 from turnmill.broker.announcing import Announcer, announcer_for
 from turnmill.domain.errors import InvalidInput, TurnmillError
 from turnmill.domain.ids import TurnId
-from turnmill.domain.streaming import Place
 from turnmill.grouping import Grouped, Stopped
 from turnmill.listening.task import AsyncWaiter
 from turnmill.listening.watchlist import Deadline
@@ -27,6 +26,7 @@ from turnmill.verbs.intake import options_of, refuse_unknown
 from turnmill.verbs.verb import Verb
 
 if TYPE_CHECKING:
+    from turnmill.domain.streaming import Place
     from turnmill.files.port import FileStore
 
 P = ParamSpec("P")
@@ -119,7 +119,7 @@ class AsyncExecutor:
 
     @asynccontextmanager
     async def watching(
-        self, turn_id: TurnId, behind: Place | None, deadline: Deadline
+        self, turn_id: TurnId, behind: "Place | None", deadline: Deadline
     ) -> AsyncIterator[tuple[asyncio.Event, Copy]]:
         """Give the turn's stream behind a place, and an event that is set when there is more of it.
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 from turnmill.broker.announcing import Announcer, announcer_for
 from turnmill.domain.errors import TurnmillError
 from turnmill.domain.ids import TurnId
-from turnmill.domain.streaming import Place
 from turnmill.listening.thread import Waiter
 from turnmill.listening.watchlist import Deadline
 from turnmill.settings import Settings
@@ -26,6 +25,7 @@ from turnmill.verbs.intake import options_of, refuse_unknown
 from turnmill.verbs.verb import Verb
 
 if TYPE_CHECKING:
+    from turnmill.domain.streaming import Place
     from turnmill.files.port import FileStore
 
 P = ParamSpec("P")
@@ -96,7 +96,7 @@ class Executor:
 
     @contextmanager
     def watching(
-        self, turn_id: TurnId, behind: Place | None, deadline: Deadline
+        self, turn_id: TurnId, behind: "Place | None", deadline: Deadline
     ) -> Iterator[tuple[threading.Event, Copy]]:
         """Give the turn's stream behind a place, and an event that is set when there is more of it.
 

@@ -16,7 +16,7 @@ from turnmill.store.engine import engine_of
 from turnmill.store.kept import give_up_work
 from turnmill.store.line.head import move_lines, note_failures
 from turnmill.store.records import Moved
-from turnmill.store.rules.endings import Happening, close_calls, in_chunks, write_events
+from turnmill.store.rules.endings import Happening, in_chunks, write_events
 from turnmill.store.rules.wanted import is_wanted
 from turnmill.store.schema.tables import turns
 from turnmill.store.types import db_now
@@ -59,7 +59,10 @@ def move_turns(
     counts.update(SessionId(row.session_id) for row in final)
     for some in in_chunks(ids):
         give_up_work(conn, counts, some)
-    close_calls(conn, [TurnId(row.id) for row in final if row.step > 1])
+    if stepped := [TurnId(row.id) for row in final if row.step > 1]:
+        from turnmill.store.rules.closed_calls import close_calls  # noqa: PLC0415  few call any
+
+        close_calls(conn, stepped)
     return [TurnId(row.id) for row in rows], Moved(len(rows), move_lines(conn, counts))
 
 

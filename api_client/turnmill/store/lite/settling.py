@@ -8,7 +8,8 @@ from sqlalchemy import Connection, and_, literal, select, union_all, update
 from turnmill.domain.states import FINAL, TurnState
 from turnmill.store.lite.charging import charge
 from turnmill.store.records import Fenced, Locked, Settled, Settlement
-from turnmill.store.rules.endings import close_calls, write_events
+from turnmill.store.rules.closed_calls import close_calls
+from turnmill.store.rules.endings import write_events
 from turnmill.store.rules.happenings import UNENDED, write_turn_events
 from turnmill.store.rules.heads import head_columns, settled
 from turnmill.store.rules.riders import RIDERS, insert_of

@@ -33,7 +33,6 @@ from turnmill.store.engine import engine_of
 from turnmill.store.kept import give_up_all
 from turnmill.store.line.endings import end_turns, tell_ended
 from turnmill.store.line.head import lock_sessions, move_lines
-from turnmill.store.line.removing import hide_session, remove_sessions
 from turnmill.store.readable import read_one, readable
 from turnmill.store.records import Head, MessageRecord, NewSession, SessionRecord
 from turnmill.store.rules.accepting import session_values, whole_seconds
@@ -234,6 +233,9 @@ def remove(
     that was queued is cancelled at once. Raises MoveRefused where a turn that runs is to prevent
     it.
     """
+    # Every table of what belongs to sessions: whoever only sends needs few of them.
+    from turnmill.store.line.removing import hide_session, remove_sessions  # noqa: PLC0415
+
     lock_sessions(conn, [session_id])
     get(conn, session_id)
     mine = turns.c.session_id == session_id

@@ -12,13 +12,8 @@ from turnmill.store.postgres import charging
 from turnmill.store.postgres.rendering import part, rendered, sets, typed
 from turnmill.store.records import Fenced, Locked, Settled, Settlement
 from turnmill.store.rules.accepting import in_json
-from turnmill.store.rules.endings import (
-    COUNTED_SQL,
-    ENDED_SQL,
-    closed_call,
-    is_closed_by,
-    telling,
-)
+from turnmill.store.rules.closed_calls import closed_call, is_closed_by
+from turnmill.store.rules.endings import COUNTED_SQL, ENDED_SQL, telling
 from turnmill.store.rules.heads import settled
 from turnmill.store.rules.riders import RIDERS, Rider
 from turnmill.store.rules.settling import FIELDS, OF_ATTEMPT, OF_SESSION, OF_TURN, row_of
