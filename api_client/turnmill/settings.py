@@ -20,6 +20,8 @@ _BASE_URLS = ("OPENAI_BASE_URL", "ANTHROPIC_BASE_URL")
 ALLOW_MOCK = "TURNMILL_ALLOW_MOCK"
 #: In TURNMILL_STREAM_URL: what is said leaves the database for nobody who watches.
 NO_STREAMS = "off"
+#: In TURNMILL_ENCRYPTION.
+ON, OFF = "on", "off"
 _MOCKS = ("TURNMILL_MOCK_LATENCY", "TURNMILL_MOCK_LEDGER", "TURNMILL_MOCK_SEED")
 _REPLY_BYTES_MAX = 16 * 2**20
 _MOST_REPLY = 256_000_000
@@ -92,6 +94,11 @@ class Settings:
     metrics_port: int | None = None  #: where a worker serves its metrics; None: nowhere
     metrics_host: str = "127.0.0.1"
     remote_control: RemoteControl = RemoteControl.ALL
+    encryption: str = ""  #: on, or off by name; empty: on where keys are named
+    encryption_keys: str = field(default="", repr=False)  #: a keyring: a file's path, or its lines
+    key_store: str = field(default="", repr=False)  #: where wrapped data keys stand
+    key_backups: timedelta | None = None  #: how long backups of the key store are kept; None: none
+    kms: str = ""  #: who wraps data keys, as module:name; empty: the keyring
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
@@ -141,9 +148,21 @@ class Settings:
             metrics_port=_port(env, "TURNMILL_METRICS_PORT"),
             metrics_host=env.get("TURNMILL_METRICS_HOST") or "127.0.0.1",
             remote_control=_remote_control(env.get("TURNMILL_REMOTE_CONTROL"), profile),
+            encryption=_encryption(env.get("TURNMILL_ENCRYPTION", "")),
+            encryption_keys=env.get("TURNMILL_ENCRYPTION_KEYS", ""),
+            key_store=env.get("TURNMILL_KEY_STORE", ""),
+            key_backups=_days(env, "TURNMILL_KEY_BACKUP_DAYS"),
+            kms=env.get("TURNMILL_KMS", ""),
         )
         settings.check(env)
         return settings
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Tell whether content is encrypted where it is stored."""
+        return self.encryption == ON or (
+            not self.encryption and bool(self.encryption_keys or self.kms)
+        )
 
     def check(self, environ: Mapping[str, str] | None = None) -> None:
         """Raise UnsafeSetting when the production profile forbids a value.
@@ -176,6 +195,11 @@ def unsafe_settings(settings: Settings, environ: Mapping[str, str]) -> Iterator[
         if base_url := environ.get(variable):
             yield from rules.unsafe(rules.of_http(variable, base_url))
     yield from _unsafe_mocks(environ)
+    if not settings.is_encrypted and settings.encryption != OFF:
+        yield UnsafeSetting(
+            "what users say is not encrypted where it is stored",
+            hint=f"TURNMILL_ENCRYPTION_KEYS, or decline it: TURNMILL_ENCRYPTION={OFF}",
+        )
 
 
 def max_reply_bytes(environ: Mapping[str, str] | None = None) -> int:
@@ -224,6 +248,16 @@ def _remote_control(value: str | None, profile: Profile) -> RemoteControl:
         raise InvalidSetting(
             "TURNMILL_REMOTE_CONTROL is out of range", hint="looking or all"
         ) from None
+
+
+def _encryption(value: str) -> str:
+    if value not in ("", ON, OFF):
+        raise InvalidSetting("TURNMILL_ENCRYPTION cannot be understood", hint=f"{ON}, or {OFF}")
+    return value
+
+
+def _days(env: Mapping[str, str], name: str) -> timedelta | None:
+    return timedelta(days=_count(env, name, 1, most=36_500)) if env.get(name) else None
 
 
 def _schema(value: str) -> str:

@@ -151,6 +151,8 @@ FOR_ACCOUNT = "account"  #: the account of its key is closed: the vendor has sai
 FOR_BREAKER = "breaker"  #: the model hangs, or has failed many times in a row
 FOR_LIMIT = "limit"  #: so many calls are made in a minute, or at once, and no more
 FOR_BUDGET = "budget"  #: there is no money for it
+#: What a turn waits for whose content cannot be opened.
+WAITS_FOR_KEY = "key"
 #: What a target was closed for before a call left: another target may take it.
 AT_A_CLOSED_TARGET = frozenset({FOR_ACCOUNT, FOR_BREAKER})
 

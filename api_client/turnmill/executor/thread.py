@@ -9,6 +9,7 @@ from functools import cached_property, wraps
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 
 from turnmill.broker.announcing import Announcer, announcer_for
+from turnmill.crypto.data_keys import KeyWanted
 from turnmill.domain.errors import TurnmillError
 from turnmill.domain.ids import TurnId
 from turnmill.listening.thread import Waiter
@@ -16,7 +17,9 @@ from turnmill.listening.watchlist import Deadline
 from turnmill.settings import Settings
 from turnmill.store.capabilities import Capability
 from turnmill.store.database import Database
+from turnmill.store.encryption import keys_for
 from turnmill.store.records import Watched
+from turnmill.store.vaults import attach_given, fetch
 from turnmill.streams.carrying import copies_for
 from turnmill.streams.copies import Copies, Copy, Nothing
 from turnmill.verbs import turns
@@ -55,7 +58,9 @@ class Executor:
         chosen = replace(settings, database_url=database_url, broker_url=broker_url)
         chosen.check()
         listen_url = settings.listen_url if database_url == settings.database_url else ""
-        database = Database(database_url, schema=settings.schema, listen_url=listen_url)
+        database = Database(
+            database_url, schema=settings.schema, listen_url=listen_url, keys=keys_for(chosen)
+        )
         copies = copies_for(database, chosen)
         announcer = announcer_for(database, broker_url, settings, copies)
         return cls(database, announcer, copies, settings)
@@ -74,8 +79,16 @@ class Executor:
             self.announcer.announce(())
 
     def run_joined(self, connection: C, on: Callable[[C], T]) -> T:
-        """Do it on a connection of the caller's, who commits, or does not."""
-        return on(connection)
+        """Do it on a connection of the caller's, who commits, or does not.
+
+        A data key that is needed is fetched while the caller's transaction waits.
+        """
+        attach_given(connection, self.database.keys)
+        while True:
+            try:
+                return on(connection)
+            except KeyWanted as wanted:
+                fetch(self.database.keys, wanted)
 
     def run_at_once(self, verb: Verb[T]) -> T:
         """Do it for a property."""

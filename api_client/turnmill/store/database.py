@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -11,6 +11,7 @@ from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engi
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from turnmill.connections.postgres import Address, read
+from turnmill.crypto.data_keys import DataKeys, KeyWanted
 from turnmill.domain.errors import InvalidSetting, UnsupportedByStore
 from turnmill.domain.json_values import lenient_json
 from turnmill.forking import in_child
@@ -29,6 +30,7 @@ from turnmill.store.opened import Opened
 from turnmill.store.refusals import translated
 from turnmill.store.schema_name import SCHEMA, execution_options
 from turnmill.store.types import sqlite_joined, sqlite_now
+from turnmill.store.vaults import KeyFetched, attach, fetch
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -81,8 +83,9 @@ class Database:
         overflow: int = 10,
         generic_plans: bool = False,
         listen_url: str = "",
+        keys: DataKeys | None = None,
     ) -> None:
-        """Tables stand in `schema`; SQLite has none.
+        """Tables stand in `schema`; SQLite has none. What is encrypted opens with `keys`.
 
         With `generic_plans`, the server plans a statement without looking at its parameters.
         `listen_url` leads to the same database, where `url` leads to a pooler.
@@ -93,6 +96,7 @@ class Database:
         self.schema = schema if self.is_postgres else None
         self._apart = listening_address(url, listen_url)
         self.listens_elsewhere = bool(listen_url)
+        self.keys = keys
         alone = FILE if self.url.database else MEMORY
         self._capabilities = SERVER if self.is_postgres else alone
         self._new_engine = partial(
@@ -121,8 +125,20 @@ class Database:
     @contextmanager
     def begin(self) -> Iterator[Connection]:
         """Run a transaction: committed at the end, rolled back on an error."""
-        with translated(), self._of_process().engine.begin() as conn:
+        with self._fetching(), translated(), self._of_process().engine.begin() as conn:
             yield conn
+
+    @contextmanager
+    def _fetching(self) -> Iterator[None]:
+        """Fetch a data key that was found missing, when the connection is given back.
+
+        Nothing was written then, and KeyFetched says so: the same again finds it.
+        """
+        try:
+            yield
+        except KeyWanted as wanted:
+            fetch(self.keys, wanted)
+            raise KeyFetched from None
 
     @contextmanager
     def single(self) -> Iterator[Connection]:
@@ -134,7 +150,7 @@ class Database:
             with self.begin() as conn:
                 yield conn
             return
-        with translated(), self._of_process().single.connect() as conn:
+        with self._fetching(), translated(), self._of_process().single.connect() as conn:
             if is_pinned(conn):
                 yield conn
                 return
@@ -146,15 +162,17 @@ class Database:
         self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run a store function in a transaction of its own."""
-        with self.begin() as conn:
-            return function(conn, *args, **kwargs)
+        while True:
+            with suppress(KeyFetched), self.begin() as conn:
+                return function(conn, *args, **kwargs)
 
     def run_single(
         self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run a store function whose statements are each a transaction of their own."""
-        with self.single() as conn:
-            return function(conn, *args, **kwargs)
+        while True:
+            with suppress(KeyFetched), self.single() as conn:
+                return function(conn, *args, **kwargs)
 
     @contextmanager
     def apart(self) -> Iterator[Connection]:
@@ -207,6 +225,7 @@ class Database:
 
     def _open(self) -> "_Engines":
         engine = self._new_engine()
+        attach(engine.dialect, self.keys)
         self._opened.watch(engine)
         return _Engines(engine, engine.execution_options(isolation_level="AUTOCOMMIT"))
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from turnmill.domain.errors import UnreadableRow
+from turnmill.domain.errors import SealBroken, UnreadableRow
 
 logger = logging.getLogger("turnmill.store")
 
@@ -33,5 +33,7 @@ def read_one(row: Any, read: Callable[[Any], T]) -> T:
     """Return what the row says, or raise UnreadableRow."""
     try:
         return read(row)
+    except SealBroken:
+        raise
     except ODD:
         raise UnreadableRow() from None

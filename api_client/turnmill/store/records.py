@@ -38,6 +38,7 @@ class NewSession:
     idle_ttl: timedelta | None = None
     keep_content: timedelta | None = None
     adopted: str | None = None  #: a vendor's thread that exists, and is gone on with
+    key_id: str | None = None  #: the caller's own key that its content is encrypted by
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +74,7 @@ class SessionRecord:
     template: str | None = None  #: that it was made from; what that says later changes nothing here
     template_version: int | None = None
     version: int = 1  #: one more with each update of its options
+    key_id: str | None = None  #: the caller's own key that its content is encrypted by
     keep_content: timedelta | None = None  #: what was said is kept for so long; None: as its user's
     content_gone_until: datetime | None = None  #: of turns that ended by then no content is left
     forked_from: SessionId | None = None  #: whose history it began with

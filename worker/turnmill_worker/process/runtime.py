@@ -16,6 +16,7 @@ from turnmill.domain.states import Lane
 from turnmill.grouping import Grouped
 from turnmill.settings import Settings
 from turnmill.store.database import Database
+from turnmill.store.encryption import keys_for
 from turnmill.store.records import Head
 from turnmill_worker.gates.watch import Gates
 from turnmill_worker.layers.holding import Stop
@@ -66,13 +67,20 @@ class Runtime:
         """With `hints`, this process dispatches; without, it runs what it is given."""
         self.settings = settings
         self.owner = owner or f"{socket.gethostname()}:{os.getpid()}"
-        self.database = Database(settings.database_url, schema=settings.schema)
+        self.database = Database(
+            settings.database_url, schema=settings.schema, keys=keys_for(settings)
+        )
         self.in_hand = InHand()
         self.providers = ProviderRegistry()
         self.slots = Slots(slots)
         self.draining = threading.Event()
         self.publisher = Publisher(settings.broker_url, hints_max=settings.hints_max)
-        self._turns = Database(settings.database_url, schema=settings.schema, generic_plans=True)
+        self._turns = Database(
+            settings.database_url,
+            schema=settings.schema,
+            generic_plans=True,
+            keys=self.database.keys,
+        )
         self.ledger = GroupedLedger(
             self._turns,
             owner=self.owner,
@@ -278,6 +286,7 @@ class Runtime:
             self.settings,
             hints,
             self.deps,
+            keys=self.database.keys,
             ledger=self.ledger,
             quarantine=self.quarantine,
             cancelling=Cancelling(self.database, self.in_hand),

@@ -15,6 +15,7 @@ from turnmill.domain.scripts import has_reply, reply_in
 from turnmill.domain.states import TurnState
 from turnmill.store.codec import rows_of
 from turnmill.store.line.head import lock_sessions
+from turnmill.store.rules.sealing import Sealer, sealer_for
 from turnmill.store.schema.tables import messages, sessions, turns
 from turnmill.store.types import db_now
 
@@ -85,7 +86,8 @@ def _quiet(conn: Connection, session_id: SessionId) -> Any:
 
 def _insert(conn: Connection, session: Any, chunk: Sequence[ScriptedTurn], *, first: int) -> None:
     now = conn.scalars(select(db_now())).one()
-    said = [row for one in chunk for row in _said(session.id, one, at=one.at or now)]
+    sealer = sealer_for(conn, (session.id,))
+    said = [row for one in chunk for row in _said(session.id, one, sealer, at=one.at or now)]
     rows = [
         {
             "id": one.id,
@@ -106,12 +108,16 @@ def _insert(conn: Connection, session: Any, chunk: Sequence[ScriptedTurn], *, fi
     conn.execute(insert(messages), said)
 
 
-def _said(session_id: SessionId, turn: ScriptedTurn, *, at: datetime) -> list[dict[str, Any]]:
+def _said(
+    session_id: SessionId, turn: ScriptedTurn, sealer: Sealer | None, *, at: datetime
+) -> list[dict[str, Any]]:
     if not has_reply(turn.messages):
         raise InvalidInput(
             "a turn of the history has no reply", hint="it ends with the assistant's"
         )
     reply = reply_in(turn.messages)
     theirs = {"session_id": session_id, "turn_id": turn.id, "created_at": at}
-    rows = enumerate(rows_of(turn.messages))
-    return [row | theirs | {"final": n == reply} for n, row in rows]
+    rows = rows_of(turn.messages)
+    if sealer is not None:
+        sealer.messages(session_id, turn.id, rows)
+    return [row | theirs | {"final": n == reply} for n, row in enumerate(rows)]

@@ -11,6 +11,7 @@ from turnmill.domain.json_values import Unreadable
 from turnmill.domain.states import SessionStatus
 from turnmill.domain.templates import Named
 from turnmill.store.readable import read_one, readable
+from turnmill.store.rules.sealing import sealed_of_house
 from turnmill.store.schema.tables import sessions
 from turnmill.store.schema.template_tables import template_versions, templates
 from turnmill.store.template_records import NewTemplate, PutTemplate, TemplateRecord
@@ -26,7 +27,9 @@ def put(conn: Connection, new: NewTemplate) -> PutTemplate:
     if latest and (standing := get(conn, Named(new.name, None))).definition == new.definition:
         return PutTemplate(record=standing, is_new=False)
     version = latest + 1
-    values = {"name": new.name, "version": version, "definition": new.definition, "note": new.note}
+    place = f"{new.name.encode().hex()}/{version}"
+    definition = sealed_of_house(conn, template_versions.c.definition, place, new.definition)
+    values = {"name": new.name, "version": version, "definition": definition, "note": new.note}
     conn.execute(insert(template_versions).values(values))
     conn.execute(
         update(templates)

@@ -35,6 +35,7 @@ from turnmill.domain.states import (
 )
 from turnmill.store.schema.bounds import bounded, one_of
 from turnmill.store.schema_name import SCHEMA
+from turnmill.store.sealed_types import ERROR_DETAIL, MESSAGE, SYSTEM_PROMPT
 from turnmill.store.types import Json, Timestamp, db_now
 
 metadata = MetaData(
@@ -85,7 +86,7 @@ sessions = Table(
     Column("provider", Text, nullable=False),
     Column("model", Text, nullable=False),
     Column("status", Text, nullable=False, server_default=SessionStatus.ACTIVE),
-    Column("system_prompt", Text),
+    Column("system_prompt", SYSTEM_PROMPT),
     Column("settings", Json, nullable=False, server_default=text("'{}'")),
     Column("metadata", Json, nullable=False, server_default=text("'{}'")),
     Column("provider_ref", Text, nullable=False, server_default=""),
@@ -121,6 +122,7 @@ sessions = Table(
     Column("archived_at", Timestamp),
     Column("template", Text),  # that it was made from, once; NULL: from none
     Column("template_version", Integer),
+    Column("key_id", Text),  # the caller's own key that wraps its data key; NULL: the house's
     one_of("status", SessionStatus),
     one_of("on_failure", OnFailure),
     one_of("on_ambiguous", OnAmbiguous),
@@ -293,7 +295,7 @@ messages = Table(
     Column("turn_id", Uuid, ForeignKey("turns.id", ondelete="CASCADE"), nullable=False),
     Column("position", Integer, nullable=False),
     Column("role", Text, nullable=False),
-    Column("content", Json, nullable=False),  # [{"type": "text", "text": "…"}]
+    Column("content", MESSAGE, nullable=False),  # [{"type": "text", "text": "…"}], or that sealed
     Column("final", Boolean, nullable=False, server_default=false()),
     Column("partial", Boolean, nullable=False, server_default=false()),  # of a cancelled turn
     Column("created_at", Timestamp, nullable=False, server_default=db_now()),
@@ -322,7 +324,7 @@ attempts = Table(
     Column("put_off", Integer, nullable=False, server_default="0"),  # claims that came to no call
     Column("outcome", Text),
     Column("error_code", Text),
-    Column("error_detail", Text),
+    Column("error_detail", ERROR_DETAIL),
     Column("provider_request_id", Text),
     Column("provider", Text),  # that was asked; NULL, as of before: the session's own
     Column("asked_model", Text),  # as it was asked for; NULL: as the session does

@@ -1,0 +1,76 @@
+"""Opening what a claim brings: what is sealed of it, for the session and the user that it is of."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from turnmill.crypto.data_keys import DataKeys
+from turnmill.crypto.sealing import PREFIX, is_sealed, key_id_of
+from turnmill.domain.errors import SealBroken
+from turnmill.store.codec import StoredHistory
+from turnmill.store.vaults import no_keys
+
+#: Stands in the JSON of a history that holds a sealed message, and in few others.
+SEALED = f'"{PREFIX}'
+
+_PLACED = 4
+
+
+class Opening:
+    """Opens values of one session. Everything raises KeyWanted, DataKeyMissing, or SealBroken."""
+
+    __slots__ = ("_keys", "_session", "_user")
+
+    def __init__(self, keys: DataKeys | None, session_id: UUID, user: str | None) -> None:
+        """`user` is whose session it is; None: it is not looked at."""
+        self._keys = keys
+        self._session = session_id
+        self._user = user
+
+    def prompt(self, value: str | None) -> str | None:
+        """Return the system prompt."""
+        if value is None or not is_sealed(value):
+            return value
+        return self._open(value, "sessions", "system_prompt", self._session.hex).decode()
+
+    def said(self, turn_id: UUID, rows: Any) -> Any:
+        """Return rows of (role, content, position) of a turn with their content opened."""
+        if not any(isinstance(row[1], str) for row in rows):
+            return rows
+        turn = turn_id.hex
+        return [
+            (role, json.loads(self._message(content, turn, position)), position)
+            if is_sealed(content)
+            else (role, content, position)
+            for role, content, position in rows
+        ]
+
+    def history(self, rows: str) -> StoredHistory:
+        """Return the history of a JSON array of [role, content, turn, position]."""
+        if self._keys is None and SEALED not in rows:
+            return StoredHistory(rows)
+        found = json.loads(rows)
+        return StoredHistory(f"[{','.join([self._entry(row) for row in found])}]")
+
+    def _entry(self, row: Sequence[Any]) -> str:
+        """Return [role, content] as JSON; what was sealed is JSON already."""
+        content = row[1]
+        if not is_sealed(content):
+            return json.dumps(row[:2])
+        if len(row) < _PLACED:
+            raise no_keys()
+        role, _, turn, position = row
+        return f'["{role}",{self._message(content, turn.replace("-", ""), position).decode()}]'
+
+    def _message(self, sealed: str, turn: str, position: int) -> bytes:
+        place = f"{self._session.hex}/{turn}/{position}"
+        return self._open(sealed, "messages", "content", place)
+
+    def _open(self, sealed: str, table: str, column: str, place: str) -> bytes:
+        if self._keys is None:
+            raise no_keys()
+        key = self._keys.key(key_id_of(sealed))
+        if self._user is not None and key.user != self._user:
+            raise SealBroken(f"{table}.{column}: the value was sealed for another user")
+        return key.open(sealed, table=table, place=place, column=column)
