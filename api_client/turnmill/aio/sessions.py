@@ -73,6 +73,7 @@ class AsyncSessions:
         variables: Mapping[str, str | float] | None = None,
         keep_content: timedelta | None = None,
         history: History | None = None,
+        key_id: str | None = None,
     ) -> SessionRecord:
         """Create a session, or get the one that `key` stands for.
 
@@ -115,6 +116,8 @@ class AsyncSessions:
           ShareGPT write them, or `Message`s. It stands in the session as turns that have succeeded,
           and were sent to nobody, in the place of a template's opening messages. Of a session that
           the key finds, nothing is added.
+        - `key_id`: a key of your own, as the keyring or TURNMILL_KMS names it, that wraps the
+          session's data key. Workers have to read what is said, so it is no end-to-end encryption.
 
         All from `tools` to `observers` stand in `settings`, where they may be given as well.
 
@@ -152,6 +155,7 @@ class AsyncSessions:
             "observers": observers,
             "adopt": adopt,
             "keep_content": keep_content,
+            "key_id": key_id,
             "max_text_bytes": limits.max_text_bytes,
         }
         backpressure = self._executor.backpressure

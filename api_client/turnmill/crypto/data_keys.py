@@ -1,19 +1,21 @@
 """The data keys of a process: fetched before they are needed, and held for seconds."""
 
 import os
-import secrets
 import threading
 import time
+from base64 import urlsafe_b64encode
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import NamedTuple, TypeVar
+from hashlib import sha256
+from typing import TypeVar
 from uuid import UUID
 
 from turnmill.crypto.key_store import Forgotten, KeyStore, WrappedKey
 from turnmill.crypto.kms import Kms
 from turnmill.crypto.sealing import SECRET_BYTES, DataKey
+from turnmill.crypto.wanted import KeyWanted, Owner
 from turnmill.domain.errors import DataKeyMissing
 
 K = TypeVar("K")
@@ -23,25 +25,6 @@ V = TypeVar("V")
 HELD_SECONDS = 30.0
 #: Users whose keys a process holds at once.
 _MOST = 10_000
-
-#: The owner of what belongs to no user: templates, webhooks.
-HOUSE = ""
-
-
-class Owner(NamedTuple):
-    """Whose data key is meant."""
-
-    user: str
-    scope: str = ""  #: the caller's own key; empty: the house's master keys
-
-
-class KeyWanted(Exception):
-    """A data key is needed that this process does not hold."""
-
-    def __init__(self, *, ids: Collection[str] = (), owners: Collection[Owner] = ()) -> None:
-        super().__init__("a data key has to be fetched")
-        self.ids = tuple(ids)
-        self.owners = tuple(owners)
 
 
 class DataKeys:
@@ -54,6 +37,7 @@ class DataKeys:
         self._by_id: OrderedDict[str, tuple[float, DataKey]] = OrderedDict()
         self._current: OrderedDict[Owner, tuple[float, DataKey]] = OrderedDict()
         self._owners: OrderedDict[UUID, Owner] = OrderedDict()
+        self._folders: OrderedDict[str, Owner] = OrderedDict()
 
     # What needs nobody else.
 
@@ -85,6 +69,15 @@ class DataKeys:
         with self._lock:
             _put(self._owners, session_id, owner)
 
+    def owner_of_folder(self, folder: str) -> Owner | None:
+        """Return whose files are below this folder, if a file of his is about to be written."""
+        return self._folders.get(folder)
+
+    def note_folder(self, owner: Owner) -> None:
+        """Remember that a file of this user's is about to be written."""
+        with self._lock:
+            _put(self._folders, sha256(owner.user.encode()).hexdigest(), owner)
+
     # What asks the key store: never while a transaction is open.
 
     def fetch(self, *, ids: Collection[str] = (), owners: Collection[Owner] = ()) -> None:
@@ -115,7 +108,7 @@ class DataKeys:
         known = [one for one in self.store.get(users=(owner.user,)) if one.scope == owner.scope]
         version = max((one.version for one in known), default=0) + 1
         # Hashes stay what they were: only the half that seals is new.
-        secret = secrets.token_bytes(SECRET_BYTES)
+        secret = os.urandom(SECRET_BYTES)
         if known:
             latest = max(known, key=lambda one: one.version)
             secret = secret[:32] + self._secret_of(latest)[32:]
@@ -131,6 +124,10 @@ class DataKeys:
         wrapped = self.kms.wrap(name, self._secret_of(key), about=_about(key))
         return self.store.rewrap(replace(key, wrapped=wrapped, wrapped_by=name), was=key.wrapped_by)
 
+    def rewrappable(self, key: WrappedKey) -> None:
+        """Raise DataKeyMissing unless what wraps the key is there, and the right one."""
+        self._secret_of(key)
+
     def drop(self) -> None:
         """Hold nothing any more."""
         with self._lock:
@@ -144,7 +141,7 @@ class DataKeys:
 
     def _wrapped(self, owner: Owner, version: int, secret: bytes) -> WrappedKey:
         key = WrappedKey(
-            id=secrets.token_urlsafe(16),
+            id=urlsafe_b64encode(os.urandom(16)).rstrip(b"=").decode(),
             user=owner.user,
             scope=owner.scope,
             version=version,

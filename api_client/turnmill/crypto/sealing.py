@@ -1,26 +1,19 @@
 """Sealing a value for one place of one table, and opening it there and nowhere else."""
 
-import hmac
 import os
-import re
 from binascii import a2b_base64, b2a_base64
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from turnmill.crypto.envelope import BODY, PREFIX
 from turnmill.domain.errors import SealBroken
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-#: Before every sealed value; then the data key's id, a dot, and nonce and ciphertext in base64.
-PREFIX = "tm1."
-_ID_LENGTH = 22
-_BODY = len(PREFIX) + _ID_LENGTH + 1
 _NONCE = 12
 _TAG = 16
-_SEALED = re.compile(r"tm1\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9+/]{38,}={0,2}")
-
 #: Of a data key: one half seals, the other makes hashes that nobody else can make.
 SECRET_BYTES = 64
 
@@ -52,7 +45,7 @@ class DataKey:
     def open(self, sealed: str, *, table: str, place: str, column: str) -> bytes:
         """Return what was sealed for this row and column; raises SealBroken for any other."""
         try:
-            raw = a2b_base64(sealed[_BODY:])
+            raw = a2b_base64(sealed[BODY:])
             return self._cipher.decrypt(
                 raw[:_NONCE], raw[_NONCE:], self._about(table, place, column)
             )
@@ -77,6 +70,8 @@ class DataKey:
 
     def hashed(self, digest: bytes) -> bytes:
         """Return a hash that is this user's alone, and stays when his key is rotated."""
+        import hmac  # noqa: PLC0415  as little as can be, where nothing is encrypted
+
         return hmac.digest(self._hashes, digest, sha256)
 
     def _about(self, table: str, place: str, column: str) -> bytes:
@@ -86,12 +81,3 @@ class DataKey:
 #: What sealing adds to a frame.
 FRAME_OVERHEAD = _NONCE + _TAG
 
-
-def is_sealed(value: object) -> bool:
-    """Tell whether a value is one that `DataKey.seal` made."""
-    return isinstance(value, str) and value.startswith(PREFIX) and bool(_SEALED.fullmatch(value))
-
-
-def key_id_of(sealed: str) -> str:
-    """Return the id of the data key that a sealed value names."""
-    return sealed[len(PREFIX) : _BODY - 1]

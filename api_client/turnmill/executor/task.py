@@ -8,7 +8,7 @@ from functools import cached_property, partial, wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from turnmill.broker.announcing import Announcer, announcer_for
-from turnmill.crypto.data_keys import KeyWanted
+from turnmill.crypto.wanted import KeyWanted
 from turnmill.domain.errors import InvalidInput, TurnmillError
 from turnmill.domain.ids import TurnId
 from turnmill.grouping import Grouped, Stopped

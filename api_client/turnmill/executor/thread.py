@@ -9,7 +9,7 @@ from functools import cached_property, wraps
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 
 from turnmill.broker.announcing import Announcer, announcer_for
-from turnmill.crypto.data_keys import KeyWanted
+from turnmill.crypto.wanted import KeyWanted
 from turnmill.domain.errors import TurnmillError
 from turnmill.domain.ids import TurnId
 from turnmill.listening.thread import Waiter

@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, NullPool
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from turnmill.connections.postgres import read
-from turnmill.crypto.data_keys import DataKeys, KeyWanted
+from turnmill.crypto.wanted import KeyWanted
 from turnmill.per_loop import PerLoop
 from turnmill.store.database import Database, listening_address
 from turnmill.store.dialing import (
@@ -27,6 +27,9 @@ from turnmill.store.refusals import translated
 from turnmill.store.schema_name import SCHEMA, execution_options
 from turnmill.store.vaults import KeyFetched, attach, fetch
 
+if TYPE_CHECKING:
+    from turnmill.crypto.data_keys import DataKeys
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -42,7 +45,7 @@ class AsyncDatabase:
         pool_size: int = 5,
         overflow: int = 10,
         listen_url: str = "",
-        keys: DataKeys | None = None,
+        keys: "DataKeys | None" = None,
     ) -> None:
         """See `Database`."""
         self.keys = keys

@@ -4,14 +4,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from turnmill.connections.postgres import Address, read
-from turnmill.crypto.data_keys import DataKeys, KeyWanted
+from turnmill.crypto.wanted import KeyWanted
 from turnmill.domain.errors import InvalidSetting, UnsupportedByStore
 from turnmill.domain.json_values import lenient_json
 from turnmill.forking import in_child
@@ -31,6 +31,9 @@ from turnmill.store.refusals import translated
 from turnmill.store.schema_name import SCHEMA, execution_options
 from turnmill.store.types import sqlite_joined, sqlite_now
 from turnmill.store.vaults import KeyFetched, attach, fetch
+
+if TYPE_CHECKING:
+    from turnmill.crypto.data_keys import DataKeys
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -83,7 +86,7 @@ class Database:
         overflow: int = 10,
         generic_plans: bool = False,
         listen_url: str = "",
-        keys: DataKeys | None = None,
+        keys: "DataKeys | None" = None,
     ) -> None:
         """Tables stand in `schema`; SQLite has none. What is encrypted opens with `keys`.
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from turnmill.crypto.data_keys import DataKeys
 from turnmill.domain.errors import InvalidSetting, MissingExtra
 from turnmill.settings import Settings
 from turnmill.store.database import Database, address_of
 
 if TYPE_CHECKING:
+    from turnmill.crypto.data_keys import DataKeys
     from turnmill.crypto.key_store import KeyStore
     from turnmill.crypto.kms import Kms
 
@@ -21,7 +21,7 @@ KEY_SCHEMA = "turnmill_keys"
 SAME = "database"
 
 
-def keys_for(settings: Settings) -> DataKeys | None:
+def keys_for(settings: Settings) -> "DataKeys | None":
     """Return the keys that content is sealed by, for all databases of a process.
 
     None: nothing is encrypted.
@@ -32,6 +32,8 @@ def keys_for(settings: Settings) -> DataKeys | None:
         return None
     if find_spec("cryptography") is None:
         raise MissingExtra("encryption needs an extra", hint="pip install 'turnmill[encryption]'")
+    from turnmill.crypto.data_keys import DataKeys  # noqa: PLC0415  not everybody encrypts
+
     return DataKeys(key_store(settings), kms(settings))
 
 

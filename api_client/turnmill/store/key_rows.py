@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import Connection, delete, or_, select, update
 from sqlalchemy.schema import CreateSchema
 
 from turnmill.crypto.key_store import Forgotten, WrappedKey
@@ -15,6 +15,11 @@ from turnmill.store.schema.key_tables import data_keys, erasure_notes
 from turnmill.store.types import insert_into
 
 _PAGE = 500
+
+
+def has_keys(conn: Connection) -> bool:
+    """Tell whether this database holds data keys."""
+    return conn.execute(select(data_keys.c.id).limit(1)).first() is not None
 
 
 class RowKeys:

@@ -2,14 +2,16 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from turnmill.crypto.data_keys import DataKeys
-from turnmill.crypto.sealing import PREFIX, is_sealed, key_id_of
+from turnmill.crypto.envelope import PREFIX, is_sealed, key_id_of
 from turnmill.domain.errors import SealBroken
 from turnmill.store.codec import StoredHistory
 from turnmill.store.vaults import no_keys
+
+if TYPE_CHECKING:
+    from turnmill.crypto.data_keys import DataKeys
 
 #: Stands in the JSON of a history that holds a sealed message, and in few others.
 SEALED = f'"{PREFIX}'
@@ -22,7 +24,7 @@ class Opening:
 
     __slots__ = ("_keys", "_session", "_user")
 
-    def __init__(self, keys: DataKeys | None, session_id: UUID, user: str | None) -> None:
+    def __init__(self, keys: "DataKeys | None", session_id: UUID, user: str | None) -> None:
         """`user` is whose session it is; None: it is not looked at."""
         self._keys = keys
         self._session = session_id

@@ -2,19 +2,22 @@
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Dialect
 
-from turnmill.crypto.data_keys import DataKeys, KeyWanted
-from turnmill.crypto.sealing import is_sealed, key_id_of
+from turnmill.crypto.wanted import KeyWanted
+from turnmill.crypto.envelope import is_sealed, key_id_of
 from turnmill.domain.errors import DataKeyMissing, SealBroken, SessionBusy, StoreError
+
+if TYPE_CHECKING:
+    from turnmill.crypto.data_keys import DataKeys
 
 #: Between the place of a row, its user in hex, and its value, where the store tells all of them.
 MARK = "\x1f"
 
-_vaults: WeakKeyDictionary[Dialect, DataKeys] = WeakKeyDictionary()
+_vaults: "WeakKeyDictionary[Dialect, DataKeys]" = WeakKeyDictionary()
 
 
 class KeyFetched(SessionBusy):
@@ -37,13 +40,15 @@ def plain(value: Any) -> Any:
     return value
 
 
-def attach(dialect: Dialect, keys: DataKeys | None) -> None:
+def attach(dialect: Dialect, keys: "DataKeys | None") -> None:
     """Let values be sealed and opened with these keys on all connections of this dialect."""
     if keys is not None:
         _vaults[dialect] = keys
+    elif _vaults:
+        _vaults.pop(dialect, None)
 
 
-def attach_given(given: Any, keys: DataKeys | None) -> None:
+def attach_given(given: Any, keys: "DataKeys | None") -> None:
     """Do the same for the connection, or ORM session, of a caller's transaction."""
     if keys is None:
         return
@@ -53,12 +58,12 @@ def attach_given(given: Any, keys: DataKeys | None) -> None:
         attach(given.dialect, keys)
 
 
-def keys_at(dialect: Dialect) -> DataKeys | None:
+def keys_at(dialect: Dialect) -> "DataKeys | None":
     """Return the keys of these connections; None: nothing is encrypted there."""
     return _vaults.get(dialect) if _vaults else None
 
 
-def fetch(keys: DataKeys | None, wanted: KeyWanted) -> None:
+def fetch(keys: "DataKeys | None", wanted: KeyWanted) -> None:
     """Fetch what is wanted; blocks. Raises DataKeyMissing."""
     if keys is None:
         raise no_keys()
@@ -71,7 +76,7 @@ def no_keys() -> DataKeyMissing:
 
 
 def opened(
-    keys: DataKeys | None, sealed: str, *, table: str, column: str, place: str, user: str | None
+    keys: "DataKeys | None", sealed: str, *, table: str, column: str, place: str, user: str | None
 ) -> bytes:
     """Return what a sealed value says in this place.
 

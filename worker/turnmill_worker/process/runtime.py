@@ -114,7 +114,7 @@ class Runtime:
             announce=self.announce,
             announce_at=self.announce_at,
             accepting=lambda: not self.draining.is_set(),
-            carrier=carrier_for(settings),
+            carrier=carrier_for(settings, self.database.keys),
             measuring=self._measuring,
             gates=self.gates.layers,
         )

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from sqlalchemy import Connection
 
-from turnmill.crypto.data_keys import KeyWanted
+from turnmill.crypto.wanted import KeyWanted
 from turnmill.domain.errors import DataKeyMissing, SealBroken, UnreadableRow
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import Lane

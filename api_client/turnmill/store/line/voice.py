@@ -17,6 +17,7 @@ from turnmill.store.schema.file_tables import attachment_uses, attachments
 from turnmill.store.schema.tables import attempts, messages, turns
 from turnmill.store.step_records import Advanced, Voiced
 from turnmill.store.types import db_now
+from turnmill.store.vaults import plain
 
 
 class Answered(NamedTuple):
@@ -106,7 +107,7 @@ def kept_speech(conn: Connection, claim: Claim) -> Audio | None:
         id=str(row.id),
         sha256=row.sha256 or "",
         media_type=row.media_type,
-        name=row.name,
+        name=plain(row.name),
         size=row.size,
         duration_ms=row.duration_ms or 0,
         is_told=True,

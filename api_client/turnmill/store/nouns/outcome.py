@@ -88,9 +88,5 @@ def outcome_of(conn: Connection, turn_id: TurnId) -> Outcome | None:
     return Outcome(
         **(ended | {"state": state}),
         parts=None if content is None else read_one(content, parts_from),
-        attempts=[_attempt(row[width + 1 :]) for row in rows if row[_FENCE] is not None],
+        attempts=[attempt_of(row[width + 1 :]) for row in rows if row[_FENCE] is not None],
     )
-
-
-def _attempt(columns: Sequence[Any]) -> AttemptRecord:
-    return AttemptRecord(**dict(zip(AttemptRecord.__dataclass_fields__, columns, strict=True)))

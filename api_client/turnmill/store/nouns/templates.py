@@ -16,6 +16,7 @@ from turnmill.store.schema.tables import sessions
 from turnmill.store.schema.template_tables import template_versions, templates
 from turnmill.store.template_records import NewTemplate, PutTemplate, TemplateRecord
 from turnmill.store.types import db_now, insert_into
+from turnmill.store.vaults import plain
 
 
 def put(conn: Connection, new: NewTemplate) -> PutTemplate:
@@ -29,7 +30,8 @@ def put(conn: Connection, new: NewTemplate) -> PutTemplate:
     version = latest + 1
     place = f"{new.name.encode().hex()}/{version}"
     definition = sealed_of_house(conn, template_versions.c.definition, place, new.definition)
-    values = {"name": new.name, "version": version, "definition": definition, "note": new.note}
+    note = sealed_of_house(conn, template_versions.c.note, place, new.note)
+    values = {"name": new.name, "version": version, "definition": definition, "note": note}
     conn.execute(insert(template_versions).values(values))
     conn.execute(
         update(templates)
@@ -135,7 +137,7 @@ def _versions() -> Select[Any]:
 
 
 def _record(row: Row[Any]) -> TemplateRecord:
-    definition = row.definition
+    definition = plain(row.definition)
     if not isinstance(definition, Mapping) or isinstance(definition, Unreadable):
         raise TypeError("a template is an object")
     return TemplateRecord(
@@ -143,6 +145,6 @@ def _record(row: Row[Any]) -> TemplateRecord:
         version=row.version,
         is_current=bool(row.is_current),
         definition=definition,
-        note=row.note,
+        note=plain(row.note),
         created_at=row.created_at,
     )

@@ -149,7 +149,7 @@ def attempts_of(conn: Connection, turn_id: TurnId) -> list[AttemptRecord]:
     rows = conn.execute(
         select(*attempt_columns()).where(attempts.c.turn_id == turn_id).order_by(attempts.c.fence)
     )
-    return [AttemptRecord(**row._mapping) for row in rows]
+    return [attempt_of(row) for row in rows]
 
 
 def messages_of(conn: Connection, turn_id: TurnId) -> list[MessageRecord]:

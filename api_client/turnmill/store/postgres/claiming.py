@@ -3,11 +3,10 @@
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
-from turnmill.crypto.data_keys import DataKeys
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.json_values import lenient_json
 from turnmill.domain.states import BETWEEN_STEPS, CLAIMABLE, EventKind, Lane, OnAmbiguous
@@ -20,6 +19,9 @@ from turnmill.store.rules.wanted import is_wanted
 from turnmill.store.schema.tables import STILL_RUNNING, sql_list
 from turnmill.store.schema_name import execute
 from turnmill.store.vaults import keys_at
+
+if TYPE_CHECKING:
+    from turnmill.crypto.data_keys import DataKeys
 
 #: From this number of losses on, a suspect runs alone.
 WORST_SUSPECT = 3
@@ -290,7 +292,7 @@ def _is_told(conn: Connection) -> bool:
     return is_wanted(conn, EventKind.STARTED)
 
 
-def _from_row(row: Any, keys: DataKeys | None) -> Claim:
+def _from_row(row: Any, keys: "DataKeys | None") -> Claim:
     opening = Opening(keys, row[1], row[21])
     before, messages, behind = said_from(opening.said(row[0], lenient_json(row[16])))
     return Claim(

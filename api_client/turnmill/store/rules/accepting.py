@@ -11,9 +11,10 @@ from uuid import UUID
 from sqlalchemy import Connection, Table, select
 from sqlalchemy.dialects import postgresql
 
-from turnmill.crypto.data_keys import Owner
+from turnmill.crypto.wanted import Owner
 from turnmill.domain.errors import (
     IdempotencyConflict,
+    InvalidInput,
     SessionArchived,
     SessionNotFound,
     TurnmillError,
@@ -22,7 +23,7 @@ from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import SessionStatus
 from turnmill.store.codec import content_hash
 from turnmill.store.records import Accepted, NewSession, NewTurn, Written
-from turnmill.store.rules.sealing import Sealer, note_owners, sealer_for
+from turnmill.store.rules.sealing import Sealer, is_encrypted, note_owners, sealer_for
 from turnmill.store.schema.tables import sessions, turns
 
 _POSTGRES = postgresql.dialect()  # type: ignore[no-untyped-call]
@@ -130,6 +131,8 @@ def session_values(new: NewSession, sealer: Sealer | None) -> dict[str, Any]:
 
 def sealer_of_new(conn: Connection, new: Sequence[NewSession]) -> Sealer | None:
     """Return what seals for sessions that have no rows yet."""
+    if any(one.key_id for one in new) and not is_encrypted(conn):
+        raise InvalidInput("key_id: nothing is encrypted here", hint="TURNMILL_ENCRYPTION_KEYS")
     note_owners(conn, {one.id: Owner(one.user_id, one.key_id or "") for one in new})
     return sealer_for(conn, {one.id for one in new})
 

@@ -2,16 +2,19 @@
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Column, Connection, select
 
-from turnmill.crypto.data_keys import HOUSE, DataKeys, KeyWanted, Owner
-from turnmill.crypto.sealing import DataKey
+from turnmill.crypto.wanted import HOUSE, KeyWanted, Owner
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.store.schema.tables import attempts, messages, sessions, turns
 from turnmill.store.sealed_types import SealedJson
 from turnmill.store.vaults import keys_at
+
+if TYPE_CHECKING:
+    from turnmill.crypto.data_keys import DataKeys
+    from turnmill.crypto.sealing import DataKey
 
 _CONTENT = messages.c.content
 _DETAIL = attempts.c.error_detail
@@ -20,7 +23,7 @@ _DETAIL = attempts.c.error_detail
 class Sealer:
     """Seals what belongs to sessions, each with the key of its user."""
 
-    def __init__(self, keys: Mapping[SessionId, DataKey]) -> None:
+    def __init__(self, keys: "Mapping[SessionId, DataKey]") -> None:
         self._keys = keys
 
     def messages(
@@ -58,7 +61,7 @@ def sealer_for(conn: Connection, session_ids: Collection[SessionId]) -> Sealer |
     keys = keys_at(conn.dialect)
     if keys is None:
         return None
-    owners = _owners(conn, keys, session_ids)
+    owners = owners_of(conn, keys, session_ids)
     if missing := keys.missing(owners.values()):
         raise KeyWanted(owners=missing)
     return Sealer({one: keys.current(owner) for one, owner in owners.items()})
@@ -121,6 +124,21 @@ def sealed_for(conn: Connection, owner: Owner, column: Column[Any], place: str, 
     )
 
 
+def ready_for_file(conn: Connection, user_id: str) -> None:
+    """See to it that a file of this user's can be sealed; raises KeyWanted."""
+    if (keys := keys_at(conn.dialect)) is not None:
+        keys.current(Owner(user_id))
+        keys.note_folder(Owner(user_id))
+
+
+def hashes_of_file(conn: Connection, user_id: str, digest: str) -> tuple[str, ...]:
+    """Return what stands for a file's bytes: first how it is written, then how it was before."""
+    keys = keys_at(conn.dialect)
+    if keys is None:
+        return (digest,)
+    return keys.current(Owner(user_id)).hashed(bytes.fromhex(digest)).hex(), digest
+
+
 def sealed_of_house(conn: Connection, column: Column[Any], place: str, value: Any) -> Any:
     """Return the same of what is nobody's in particular."""
     return sealed_for(conn, Owner(HOUSE), column, place, value)
@@ -134,7 +152,7 @@ def sealed_in(
     return value if sealer is None else sealer.value(session_id, column, place, value)
 
 
-def seal(key: DataKey, column: Column[Any], place: str, value: Any) -> str:
+def seal(key: "DataKey", column: Column[Any], place: str, value: Any) -> str:
     """Return a value as it stands in this column of the row."""
     kind: Any = column.type
     plain = (
@@ -145,8 +163,8 @@ def seal(key: DataKey, column: Column[Any], place: str, value: Any) -> str:
     return key.seal(plain.encode(), table=kind.table_name, place=place, column=kind.column_name)
 
 
-def _owners(
-    conn: Connection, keys: DataKeys, session_ids: Collection[SessionId]
+def owners_of(
+    conn: Connection, keys: "DataKeys", session_ids: Collection[SessionId]
 ) -> dict[SessionId, Owner]:
     """Return whose sessions these are, without those that are gone."""
     known = {one: owner for one in session_ids if (owner := keys.owner_of(one)) is not None}

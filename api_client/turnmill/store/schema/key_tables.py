@@ -1,9 +1,18 @@
 """The tables of wrapped data keys: here, or better in a database of their own."""
 
-from sqlalchemy import Column, Index, Integer, LargeBinary, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
 from turnmill.store.schema.life_tables import metadata as metadata  # whole with these only
-from turnmill.store.types import Timestamp, db_now
+from turnmill.store.types import Json, Timestamp, db_now
 
 # A row that is gone makes all that its key has sealed unreadable. Never updated but to be wrapped
 # by another master key.
@@ -28,4 +37,16 @@ erasure_notes = Table(
     Column("id", Text, primary_key=True),
     Column("document", Text, nullable=False),
     Column("at", Timestamp, nullable=False, server_default=db_now()),
+)
+
+# How far content has been sealed that was plain, or was sealed by a key of before.
+resealing = Table(
+    "resealing",
+    metadata,
+    Column("name", Text, primary_key=True),  # of the column, as table.column
+    Column("after", Json),  # the primary key of the last row that was looked at
+    Column("looked_at", BigInteger, nullable=False, server_default="0"),
+    Column("sealed", BigInteger, nullable=False, server_default="0"),
+    Column("since", Timestamp, nullable=False, server_default=db_now()),
+    Column("done_at", Timestamp),  # NULL: not all of them were looked at
 )

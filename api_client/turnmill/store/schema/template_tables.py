@@ -13,7 +13,7 @@ from sqlalchemy import (
 
 from turnmill.store.schema.file_tables import metadata as metadata  # whole with these only
 from turnmill.store.schema.tables import sessions
-from turnmill.store.sealed_types import SealedJson
+from turnmill.store.sealed_types import SealedJson, SealedText
 from turnmill.store.types import Timestamp, db_now
 
 # Whoever adds a version, or makes another one current, holds this row's lock.
@@ -37,7 +37,7 @@ template_versions = Table(
         SealedJson("template_versions", "definition", row=("name", "version")),
         nullable=False,
     ),
-    Column("note", Text),
+    Column("note", SealedText("template_versions", "note", row=("name", "version"))),
     Column("created_at", Timestamp, nullable=False, server_default=db_now()),
     PrimaryKeyConstraint("name", "version"),
 )

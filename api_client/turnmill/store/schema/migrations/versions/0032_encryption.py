@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from turnmill.store.types import Timestamp, db_now
+from turnmill.store.types import Json, Timestamp, db_now
 
 revision = "0032"
 down_revision = "0027"
@@ -36,10 +36,21 @@ def upgrade() -> None:
         sa.Column("at", Timestamp(), nullable=False, server_default=db_now()),
         sa.PrimaryKeyConstraint("id", name="pk_erasure_notes"),
     )
+    op.create_table(
+        "resealing",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("after", Json, nullable=True),
+        sa.Column("looked_at", sa.BigInteger(), nullable=False, server_default="0"),
+        sa.Column("sealed", sa.BigInteger(), nullable=False, server_default="0"),
+        sa.Column("since", Timestamp(), nullable=False, server_default=db_now()),
+        sa.Column("done_at", Timestamp(), nullable=True),
+        sa.PrimaryKeyConstraint("name", name="pk_resealing"),
+    )
 
 
 def downgrade() -> None:
     """Undo; what was encrypted by then cannot be read any more."""
+    op.drop_table("resealing")
     op.drop_table("erasure_notes")
     op.drop_table("data_keys")
     op.drop_column("sessions", "key_id")
