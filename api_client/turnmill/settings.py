@@ -187,6 +187,9 @@ def unsafe_settings(settings: Settings, environ: Mapping[str, str]) -> Iterator[
     }
     for variable, url in (of_others | ours).items():
         yield from rules.unsafe(rules.of_database(variable, url, environ))
+    if settings.key_store.startswith("postgres"):
+        store = rules.of_database("TURNMILL_KEY_STORE", settings.key_store, environ)
+        yield from rules.unsafe(store)
     if settings.broker_url:
         yield from rules.unsafe(rules.of_broker("TURNMILL_BROKER_URL", settings.broker_url))
     if settings.stream_url not in ("", NO_STREAMS):

@@ -5,7 +5,7 @@ import threading
 import time
 from base64 import urlsafe_b64encode
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -19,12 +19,15 @@ from turnmill.crypto.wanted import KeyWanted, Owner
 from turnmill.domain.errors import DataKeyMissing
 
 K = TypeVar("K")
+T = TypeVar("T")
 V = TypeVar("V")
 
 #: Whoever forgets a user's keys is heard everywhere after so long.
 HELD_SECONDS = 30.0
 #: Users whose keys a process holds at once.
-_MOST = 10_000
+_MOST = 100_000
+#: Keys that are asked for at once.
+_PAGE = 500
 
 
 class DataKeys:
@@ -86,12 +89,10 @@ class DataKeys:
         Raises DataKeyMissing where one is gone, where the key that wraps it is not there or another
         one, or the key store cannot be reached; those that can be had are held all the same.
         """
-        users = {owner.user for owner in owners}
-        found = self.store.get(ids=ids, users=users)
-        for owner in owners:
-            if not any((one.user, one.scope) == owner for one in found):
-                found += self._made(owner)
-        self._hold(found, ids=ids, owners=owners)
+        for some in _pages(list(ids)):
+            self._hold(self.store.get(ids=some), ids=some, owners=())
+        for page in _pages(list(owners)):
+            self._hold(self._of(page), ids=(), owners=page)
 
     def forget(self, user: str) -> Forgotten:
         """Forget all keys of a user, for good: nobody can read what was sealed for him."""
@@ -112,7 +113,7 @@ class DataKeys:
         if known:
             latest = max(known, key=lambda one: one.version)
             secret = secret[:32] + self._secret_of(latest)[32:]
-        self.store.add(self._wrapped(owner, version, secret))
+        self.store.add([self._wrapped(owner, version, secret)])
         with self._lock:
             self._current.pop(owner, None)
 
@@ -134,10 +135,17 @@ class DataKeys:
             self._by_id.clear()
             self._current.clear()
 
-    def _made(self, owner: Owner) -> list[WrappedKey]:
-        self.store.add(self._wrapped(owner, 1, os.urandom(SECRET_BYTES)))
+    def _of(self, owners: Sequence[Owner]) -> list[WrappedKey]:
+        """Return all keys of these, who have one each at the least."""
+        users = {owner.user for owner in owners}
+        found = self.store.get(users=users)
+        there = {Owner(one.user, one.scope) for one in found}
+        lacking = [owner for owner in owners if owner not in there]
+        if not lacking:
+            return found
+        self.store.add([self._wrapped(one, 1, os.urandom(SECRET_BYTES)) for one in lacking])
         # Somebody else may have been first: what stands counts.
-        return self.store.get(users=(owner.user,))
+        return self.store.get(users=users)
 
     def _wrapped(self, owner: Owner, version: int, secret: bytes) -> WrappedKey:
         key = WrappedKey(
@@ -160,13 +168,11 @@ class DataKeys:
     ) -> None:
         by_id = {one.id: one for one in found}
         gone = [key_id for key_id in ids if key_id not in by_id]
-        newest = {
-            owner: max(
-                (one for one in by_id.values() if (one.user, one.scope) == owner),
-                key=lambda one: one.version,
-            )
-            for owner in owners
-        }
+        newest: dict[Owner, WrappedKey] = {}
+        asked = set(owners)
+        for one in sorted(by_id.values(), key=lambda one: one.version):
+            if (owner := Owner(one.user, one.scope)) in asked:
+                newest[owner] = one
         wanted = {key_id: by_id[key_id] for key_id in ids if key_id in by_id}
         wanted |= {one.id: one for one in newest.values()}
         ready, failed = self._all_ready(wanted)
@@ -197,6 +203,11 @@ class DataKeys:
 
     def _ready(self, key: WrappedKey) -> DataKey:
         return DataKey.of(key.id, key.user, key.scope, key.version, self._secret_of(key))
+
+
+def _pages(wanted: Sequence[T]) -> Iterator[Sequence[T]]:
+    for at in range(0, len(wanted), _PAGE):
+        yield wanted[at : at + _PAGE]
 
 
 def _put(held: "OrderedDict[K, V]", name: K, value: V) -> None:

@@ -4,7 +4,7 @@ import json
 import os
 import threading
 from base64 import b64decode, b64encode
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -47,12 +47,13 @@ class FolderKeys:
                 found += [key for key in self._of(self._where(key_id)) if key.id == key_id]
         return found
 
-    def add(self, key: WrappedKey) -> None:
-        """Keep a key, unless there is one of this version."""
+    def add(self, keys: Sequence[WrappedKey]) -> None:
+        """Keep keys, unless there is one of that version."""
         with self._writing():
-            known = self._of(_name_of(key.user))
-            if not any((one.scope, one.version) == (key.scope, key.version) for one in known):
-                self._write(_name_of(key.user), [*known, key])
+            for key in keys:
+                known = self._of(_name_of(key.user))
+                if not any((one.scope, one.version) == (key.scope, key.version) for one in known):
+                    self._write(_name_of(key.user), [*known, key])
 
     def rewrap(self, key: WrappedKey, *, was: str) -> bool:
         """Keep it as it is wrapped now."""

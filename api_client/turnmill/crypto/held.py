@@ -1,7 +1,7 @@
 """Data keys of a store that lives in memory: they end with it."""
 
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -22,12 +22,13 @@ class HeldKeys:
         """Return the keys with these ids, and all of these users."""
         return [one for one in list(self._keys.values()) if one.id in ids or one.user in users]
 
-    def add(self, key: WrappedKey) -> None:
-        """Keep a key, unless there is one of this version."""
-        place = (key.user, key.scope, key.version)
+    def add(self, keys: Sequence[WrappedKey]) -> None:
+        """Keep keys, unless there is one of that version."""
         with self._lock:
-            if all((one.user, one.scope, one.version) != place for one in self._keys.values()):
-                self._keys[key.id] = key
+            places = {(one.user, one.scope, one.version) for one in self._keys.values()}
+            for key in keys:
+                if (key.user, key.scope, key.version) not in places:
+                    self._keys[key.id] = key
 
     def rewrap(self, key: WrappedKey, *, was: str) -> bool:
         """Keep it as it is wrapped now."""

@@ -4,7 +4,7 @@ To forget a user's keys there makes all that was ever sealed for him unreadable,
 backups too, unless the keys were dumped along.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -57,8 +57,8 @@ class KeyStore(Protocol):
         """Return the keys with these ids, and all of these users."""
         ...
 
-    def add(self, key: WrappedKey) -> None:
-        """Keep a key; where its user and scope have one of this version, that one stays."""
+    def add(self, keys: Sequence[WrappedKey]) -> None:
+        """Keep keys; where a user and scope have one of that version, that one stays."""
         ...
 
     def rewrap(self, key: WrappedKey, *, was: str) -> bool:

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from turnmill.domain.errors import InvalidSetting, MissingExtra
 from turnmill.settings import Settings
-from turnmill.store.database import Database, address_of
+from turnmill.store.database import Database, address_of, parse_url
 
 if TYPE_CHECKING:
     from turnmill.crypto.data_keys import DataKeys
@@ -72,7 +72,7 @@ def key_store(settings: Settings) -> "KeyStore":
         )
     if url == SAME or (not url and is_server):
         ours = Database(settings.database_url, schema=settings.schema, pool_size=2, overflow=4)
-        return RowKeys(ours, apart=False)
+        return RowKeys(ours, apart=False, makes_tables=False)
     if not url:
         # Of a store in memory nothing is left when the process ends; neither is of its keys.
         lasting = urlsplit(settings.database_url).path not in ("", "/")
@@ -80,7 +80,7 @@ def key_store(settings: Settings) -> "KeyStore":
     parts = urlsplit(url)
     if parts.scheme.startswith("postgres"):
         theirs = Database(url, schema=KEY_SCHEMA, pool_size=2, overflow=4)
-        return RowKeys(theirs, apart=True, keeps=keeps)
+        return RowKeys(theirs, apart=not _is_same(theirs, settings), keeps=keeps)
     if parts.scheme == "file" and parts.netloc in ("", "localhost"):
         return FolderKeys(Path(unquote(parts.path)), keeps=keeps)
     if "://" not in url:
@@ -89,3 +89,10 @@ def key_store(settings: Settings) -> "KeyStore":
         "TURNMILL_KEY_STORE cannot be understood",
         hint="a folder, postgresql:// of another database, or `database`",
     )
+
+
+def _is_same(keys: Database, settings: Settings) -> bool:
+    """Tell whether keys would stand in the very database that conversations are dumped from."""
+    ours = parse_url(settings.database_url)
+    theirs = keys.url
+    return (theirs.host, theirs.port, theirs.database) == (ours.host, ours.port, ours.database)

@@ -1,6 +1,6 @@
 """Wrapped data keys in rows: of a database of their own, or of that of conversations."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -25,15 +25,22 @@ def has_keys(conn: Connection) -> bool:
 class RowKeys:
     """Keys in the tables of a database."""
 
-    def __init__(self, database: Database, *, apart: bool, keeps: timedelta | None = None) -> None:
-        """`apart`: it is not the database of conversations, and gets its tables here.
+    def __init__(
+        self,
+        database: Database,
+        *,
+        apart: bool,
+        keeps: timedelta | None = None,
+        makes_tables: bool = True,
+    ) -> None:
+        """`apart`: it is not the database of conversations, and is not dumped with them.
 
         `keeps` is for how long backups of it are kept; None: there are none.
         """
         self.apart = apart
         self._database = database
         self._keeps = keeps
-        self._is_there = not apart
+        self._is_there = not makes_tables
 
     def get(self, *, ids: Collection[str] = (), users: Collection[str] = ()) -> list[WrappedKey]:
         """Return the keys with these ids, and all of these users."""
@@ -41,18 +48,21 @@ class RowKeys:
         with self._begun() as conn:
             return [_key(row) for row in conn.execute(select(data_keys).where(which))]
 
-    def add(self, key: WrappedKey) -> None:
-        """Keep a key, unless there is one of this version."""
+    def add(self, keys: Sequence[WrappedKey]) -> None:
+        """Keep keys, unless there is one of that version."""
+        rows = [
+            {
+                "id": one.id,
+                "user_id": one.user,
+                "scope": one.scope,
+                "version": one.version,
+                "wrapped_by": one.wrapped_by,
+                "wrapped": one.wrapped,
+            }
+            for one in keys
+        ]
         with self._begun() as conn:
-            new = insert_into(conn, data_keys).values(
-                id=key.id,
-                user_id=key.user,
-                scope=key.scope,
-                version=key.version,
-                wrapped_by=key.wrapped_by,
-                wrapped=key.wrapped,
-            )
-            conn.execute(new.on_conflict_do_nothing())
+            conn.execute(insert_into(conn, data_keys).on_conflict_do_nothing(), rows)
 
     def rewrap(self, key: WrappedKey, *, was: str) -> bool:
         """Keep it as it is wrapped now."""

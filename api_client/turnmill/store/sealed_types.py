@@ -28,6 +28,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from turnmill.crypto.wanted import KeyWanted
 from turnmill.domain.errors import DataKeyMissing, SealBroken
 from turnmill.store.schema_name import SCHEMA
 from turnmill.store.vaults import MARK, Unopened, json_opened, read_marked
@@ -80,7 +81,7 @@ class _Sealed(TypeDecorator[Any]):
                 load=load,
                 checks_user=bool(self.user),
             )
-        except (SealBroken, DataKeyMissing) as error:
+        except (SealBroken, DataKeyMissing, KeyWanted) as error:
             return Unopened(error)
 
 

@@ -25,11 +25,11 @@ class KeyFetched(SessionBusy):
 
 
 class Unopened:
-    """Stands for a value that cannot be opened; who looks at it is told why."""
+    """Stands for a value that cannot be opened, or not yet; who looks at it is told why."""
 
     __slots__ = ("error",)
 
-    def __init__(self, error: StoreError) -> None:
+    def __init__(self, error: StoreError | KeyWanted) -> None:
         self.error = error
 
 

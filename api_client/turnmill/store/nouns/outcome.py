@@ -13,7 +13,12 @@ from turnmill.domain.errors import TurnNotFound
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import FINAL, SessionStatus, TurnState
 from turnmill.store.codec import parts_from
-from turnmill.store.nouns.answering import answered_because, answered_by_here, attempt_columns
+from turnmill.store.nouns.answering import (
+    answered_because,
+    answered_by_here,
+    attempt_columns,
+    attempt_of,
+)
 from turnmill.store.readable import read_one
 from turnmill.store.records import AttemptRecord
 from turnmill.store.schema.tables import attempts, messages, sessions, turns

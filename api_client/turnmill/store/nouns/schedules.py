@@ -36,6 +36,7 @@ from turnmill.store.schedule_records import NewSchedule, Schedule
 from turnmill.store.schema.schedule_tables import schedules
 from turnmill.store.schema.tables import sessions
 from turnmill.store.types import db_asof, db_now
+from turnmill.store.vaults import plain
 
 #: Of one session.
 MOST_OF_A_SESSION = 100
@@ -79,7 +80,7 @@ def _as_known(row: Row[Any], new: NewSchedule) -> Schedule:
     standing = read_one(row, _record)
     same = all(getattr(standing, name) == getattr(new, name) for name in _SAME)
     cost = standing.max_cost_usd == new.max_cost_usd
-    if not (same and cost and row.content == content_of(new.parts)):
+    if not (same and cost and plain(row.content) == content_of(new.parts)):
         raise Conflict(
             "the key stands for another schedule of this session",
             hint="delete that one first, or change it with `schedules.update`",

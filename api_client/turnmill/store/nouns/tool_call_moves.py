@@ -36,6 +36,7 @@ from turnmill.store.rules.sealing import sealed_in, sealed_messages
 from turnmill.store.schema.step_tables import tool_calls
 from turnmill.store.schema.tables import messages, sessions, turns
 from turnmill.store.types import db_now
+from turnmill.store.vaults import plain
 
 REJECTED = "rejected"
 
@@ -176,7 +177,7 @@ def _stands(conn: Connection, place: _Place, receipt: Any, given: Given) -> bool
                     messages.c.turn_id == place.turn_id, messages.c.position == receipt.position
                 )
             )
-            if content == content_of([_output(receipt, given)]):
+            if plain(content) == content_of([_output(receipt, given)]):
                 return True
             raise OutputConflict()
         case ToolCallState.EXPIRED:

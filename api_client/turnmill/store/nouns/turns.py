@@ -33,7 +33,12 @@ from turnmill.store.line.accept import accept
 from turnmill.store.line.content import content_is_gone
 from turnmill.store.line.endings import end_turns, queue_again
 from turnmill.store.line.head import lock_sessions, move_lines
-from turnmill.store.nouns.answering import answered_because, answered_by, attempt_columns
+from turnmill.store.nouns.answering import (
+    answered_because,
+    answered_by,
+    attempt_columns,
+    attempt_of,
+)
 from turnmill.store.nouns.sessions import history
 from turnmill.store.readable import read_one, readable
 from turnmill.store.records import (

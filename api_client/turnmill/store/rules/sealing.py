@@ -10,7 +10,7 @@ from turnmill.crypto.wanted import HOUSE, KeyWanted, Owner
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.store.schema.tables import attempts, messages, sessions, turns
 from turnmill.store.sealed_types import SealedJson
-from turnmill.store.vaults import keys_at
+from turnmill.store.vaults import keys_at, plain
 
 if TYPE_CHECKING:
     from turnmill.crypto.data_keys import DataKeys
@@ -155,12 +155,13 @@ def sealed_in(
 def seal(key: "DataKey", column: Column[Any], place: str, value: Any) -> str:
     """Return a value as it stands in this column of the row."""
     kind: Any = column.type
-    plain = (
+    value = plain(value)
+    said = (
         json.dumps(value, ensure_ascii=False, separators=(",", ":"))
         if isinstance(kind, SealedJson)
         else value
     )
-    return key.seal(plain.encode(), table=kind.table_name, place=place, column=kind.column_name)
+    return key.seal(said.encode(), table=kind.table_name, place=place, column=kind.column_name)
 
 
 def owners_of(

@@ -31,7 +31,7 @@ from turnmill.store.schema.key_tables import resealing
 from turnmill.store.schema.secrecy import CONTENT, place_of, table_of
 from turnmill.store.schema.tables import turns
 from turnmill.store.types import db_now, insert_into
-from turnmill.store.vaults import Unopened, keys_at
+from turnmill.store.vaults import keys_at
 
 #: Of what stands before the id of the key, and that.
 _SHOWN = len(PREFIX) + 23
@@ -163,12 +163,12 @@ def _write(conn: Connection, column: Column[Any], old: _Old) -> int:
     this = [one == getattr(old.row, one.name) for one in table.primary_key.columns]
     locked = select(column).where(*this).with_for_update(key_share=True)
     now = conn.execute(locked).one_or_none()
-    if now is None or now[0] is None or isinstance(now[0], Unopened):
+    if now is None or now[0] is None:
         return 0
     try:
         value = seal(old.key, column, place_of(column, old.row), now[0])
-    except ODD:
-        return 0  # a row that nobody can read stays as it is
+    except ODD:  # what nobody can read stays as it is
+        return 0
     conn.execute(update(table).where(*this).values({column.name: value}))
     return 1
 
