@@ -86,6 +86,7 @@ def running_worker(
     servers = {"TURNMILL_DATABASE_URL": database_url, "TURNMILL_BROKER_URL": broker_url}
     careful = {
         "TURNMILL_PROFILE": "production",
+        "TURNMILL_ENCRYPTION": "off",
         "TURNMILL_ALLOW_MOCK": "yes",
         "TURNMILL_GRACE": "1",
     }

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Concatenate, NamedTuple, ParamSpec, TypeVar
 
@@ -67,17 +67,11 @@ class AsyncDatabase:
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
-        """Run a transaction: committed at the end, rolled back on an error."""
-        async with self._fetching():
+        """Run a transaction: committed at the end, rolled back on an error. See `Database.begin`."""
+        try:
             with translated():
                 async with self._engines.here().engine.begin() as conn:
                     yield conn
-
-    @asynccontextmanager
-    async def _fetching(self) -> AsyncIterator[None]:
-        """Fetch a data key that was found missing, on a thread. See `Database`."""
-        try:
-            yield
         except KeyWanted as wanted:
             await asyncio.to_thread(fetch, self.keys, wanted)
             raise KeyFetched from None
@@ -85,7 +79,7 @@ class AsyncDatabase:
     @asynccontextmanager
     async def single(self) -> AsyncIterator[AsyncConnection]:
         """Run statements that are each a transaction of their own. See `Database.single`."""
-        async with self._fetching():
+        try:
             with translated():
                 async with self._engines.here().single.connect() as conn:
                     inner = conn.sync_connection
@@ -95,6 +89,9 @@ class AsyncDatabase:
                     await conn.execution_options(isolation_level=ISOLATION)
                     async with conn.begin():
                         yield conn
+        except KeyWanted as wanted:
+            await asyncio.to_thread(fetch, self.keys, wanted)
+            raise KeyFetched from None
 
     @asynccontextmanager
     async def apart(self) -> AsyncIterator[AsyncConnection]:
@@ -123,18 +120,22 @@ class AsyncDatabase:
     ) -> T:
         """Run a store function in a transaction of its own."""
         while True:
-            with suppress(KeyFetched):
+            try:
                 async with self.begin() as conn:
                     return await conn.run_sync(function, *args, **kwargs)
+            except KeyFetched:
+                continue
 
     async def run_single(
         self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run a store function whose statements are each a transaction of their own."""
         while True:
-            with suppress(KeyFetched):
+            try:
                 async with self.single() as conn:
                     return await conn.run_sync(function, *args, **kwargs)
+            except KeyFetched:
+                continue
 
     async def close(self) -> None:
         """Give all connections back to the server, those of other event loops too."""

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -127,18 +127,14 @@ class Database:
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
-        """Run a transaction: committed at the end, rolled back on an error."""
-        with self._fetching(), translated(), self._of_process().engine.begin() as conn:
-            yield conn
+        """Run a transaction: committed at the end, rolled back on an error.
 
-    @contextmanager
-    def _fetching(self) -> Iterator[None]:
-        """Fetch a data key that was found missing, when the connection is given back.
-
-        Nothing was written then, and KeyFetched says so: the same again finds it.
+        A data key that was found missing is fetched when the connection is given back. Nothing was
+        written then, and KeyFetched says so: the same again finds it.
         """
         try:
-            yield
+            with translated(), self._of_process().engine.begin() as conn:
+                yield conn
         except KeyWanted as wanted:
             fetch(self.keys, wanted)
             raise KeyFetched from None
@@ -147,35 +143,45 @@ class Database:
     def single(self) -> Iterator[Connection]:
         """Run statements that are each a transaction of their own: one round trip, not three.
 
-        Where that would not be READ COMMITTED, they are a transaction together.
+        Where that would not be READ COMMITTED, they are a transaction together. See `begin`.
         """
         if not self.is_postgres:
             with self.begin() as conn:
                 yield conn
             return
-        with self._fetching(), translated(), self._of_process().single.connect() as conn:
-            if is_pinned(conn):
-                yield conn
-                return
-            conn.execution_options(isolation_level=ISOLATION)
-            with conn.begin():
-                yield conn
+        try:
+            with translated(), self._of_process().single.connect() as conn:
+                if is_pinned(conn):
+                    yield conn
+                    return
+                conn.execution_options(isolation_level=ISOLATION)
+                with conn.begin():
+                    yield conn
+        except KeyWanted as wanted:
+            fetch(self.keys, wanted)
+            raise KeyFetched from None
 
     def run(
         self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run a store function in a transaction of its own."""
+        """Run a store function in a transaction of its own, with the data keys that it needs."""
         while True:
-            with suppress(KeyFetched), self.begin() as conn:
-                return function(conn, *args, **kwargs)
+            try:
+                with self.begin() as conn:
+                    return function(conn, *args, **kwargs)
+            except KeyFetched:
+                continue
 
     def run_single(
         self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run a store function whose statements are each a transaction of their own."""
+        """Run a store function whose statements are each a transaction of their own. See `run`."""
         while True:
-            with suppress(KeyFetched), self.single() as conn:
-                return function(conn, *args, **kwargs)
+            try:
+                with self.single() as conn:
+                    return function(conn, *args, **kwargs)
+            except KeyFetched:
+                continue
 
     @contextmanager
     def apart(self) -> Iterator[Connection]:
