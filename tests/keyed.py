@@ -9,10 +9,10 @@ from typing import Any
 from sqlalchemy import String, cast, select
 
 from turnmill.crypto.data_keys import DataKeys
-from turnmill.crypto.wanted import KeyWanted, Owner
 from turnmill.crypto.held import HeldKeys
 from turnmill.crypto.keyring import Keyring, new_key
 from turnmill.crypto.sealing import DataKey
+from turnmill.crypto.wanted import KeyWanted, Owner
 from turnmill.store.database import Database
 from turnmill.store.schema.key_tables import metadata
 from turnmill.store.vaults import attach

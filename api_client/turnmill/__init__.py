@@ -221,6 +221,7 @@ __all__ = [
     "Conflict",
     "ContentGone",
     "ContextFull",
+    "DataKeyMissing",
     "DeletionReport",
     "Delivery",
     "DeliveryState",

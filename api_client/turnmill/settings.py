@@ -185,11 +185,10 @@ def unsafe_settings(settings: Settings, environ: Mapping[str, str]) -> Iterator[
         "TURNMILL_DATABASE_URL": settings.database_url,
         "TURNMILL_LISTEN_URL": settings.listen_url,
     }
+    if settings.key_store.startswith("postgres"):
+        ours["TURNMILL_KEY_STORE"] = settings.key_store
     for variable, url in (of_others | ours).items():
         yield from rules.unsafe(rules.of_database(variable, url, environ))
-    if settings.key_store.startswith("postgres"):
-        store = rules.of_database("TURNMILL_KEY_STORE", settings.key_store, environ)
-        yield from rules.unsafe(store)
     if settings.broker_url:
         yield from rules.unsafe(rules.of_broker("TURNMILL_BROKER_URL", settings.broker_url))
     if settings.stream_url not in ("", NO_STREAMS):
@@ -198,6 +197,10 @@ def unsafe_settings(settings: Settings, environ: Mapping[str, str]) -> Iterator[
         if base_url := environ.get(variable):
             yield from rules.unsafe(rules.of_http(variable, base_url))
     yield from _unsafe_mocks(environ)
+    yield from _unencrypted(settings)
+
+
+def _unencrypted(settings: Settings) -> Iterator[UnsafeSetting]:
     if not settings.is_encrypted and settings.encryption != OFF:
         yield UnsafeSetting(
             "what users say is not encrypted where it is stored",

@@ -94,7 +94,8 @@ def test_keys_are_rotated_under_turns_in_flight_and_kills(
         assert sealed_by(system) & before == set()
     with client_of(system, keyring) as fresh:
         for n, one in enumerate(sessions):
-            assert [message.text for message in fresh.sessions.history(one)][0] == f"{CANARY} {n}"
+            first = next(iter(fresh.sessions.history(one)))
+            assert first.text == f"{CANARY} {n}"
     rows = system.rows(
         "SELECT count(*) FROM turnmill.messages m JOIN turnmill.sessions s ON s.id = m.session_id"
         " WHERE m.content::text LIKE %s OR s.system_prompt LIKE %s",

@@ -8,13 +8,13 @@ import pytest
 
 from tests.keyed import at_hand, in_a_file
 from turnmill.crypto.data_keys import DataKeys
-from turnmill.crypto.wanted import KeyWanted, Owner
+from turnmill.crypto.envelope import is_sealed
 from turnmill.crypto.folder import FolderKeys
 from turnmill.crypto.held import HeldKeys
 from turnmill.crypto.key_store import KeyStore
 from turnmill.crypto.keyring import Keyring, new_key, parsed
-from turnmill.crypto.envelope import is_sealed
 from turnmill.crypto.sealing import DataKey
+from turnmill.crypto.wanted import KeyWanted, Owner
 from turnmill.domain.errors import DataKeyMissing, InvalidSetting, SealBroken
 from turnmill.domain.ids import TurnId
 from turnmill.domain.streaming import Place, StreamKind

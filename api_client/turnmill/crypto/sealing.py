@@ -80,4 +80,3 @@ class DataKey:
 
 #: What sealing adds to a frame.
 FRAME_OVERHEAD = _NONCE + _TAG
-

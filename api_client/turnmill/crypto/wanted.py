@@ -14,7 +14,7 @@ class Owner(NamedTuple):
     scope: str = ""  #: the caller's own key; empty: the house's master keys
 
 
-class KeyWanted(Exception):  # noqa: N818  no error: it is fetched, and the work is done again
+class KeyWanted(Exception):
     """A data key is needed that this process does not hold."""
 
     def __init__(self, *, ids: Collection[str] = (), owners: Collection[Owner] = ()) -> None:

@@ -1,11 +1,11 @@
-"""Files as they lie where content is encrypted: in frames, each sealed for its place in its file."""
+"""Files where content is encrypted: in frames, each sealed for its place in its file."""
 
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from turnmill.crypto.data_keys import DataKeys
+from turnmill.crypto.sealing import FRAME_OVERHEAD, DataKey
 from turnmill.crypto.wanted import KeyWanted
-from turnmill.crypto.sealing import DataKey, FRAME_OVERHEAD
 from turnmill.domain.errors import DataKeyMissing
 from turnmill.files.port import FileStore, MissingBytes, Stored
 

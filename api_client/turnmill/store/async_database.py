@@ -67,7 +67,7 @@ class AsyncDatabase:
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
-        """Run a transaction: committed at the end, rolled back on an error. See `Database.begin`."""
+        """Run a transaction: committed, or rolled back on an error. See `Database.begin`."""
         try:
             with translated():
                 async with self._engines.here().engine.begin() as conn:

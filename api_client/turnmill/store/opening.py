@@ -43,7 +43,7 @@ class Opening:
         turn = turn_id.hex
         return [
             (role, json.loads(self._message(content, turn, position)), position)
-            if is_sealed(content)
+            if isinstance(content, str)
             else (role, content, position)
             for role, content, position in rows
         ]
@@ -58,7 +58,7 @@ class Opening:
     def _entry(self, row: Sequence[Any]) -> str:
         """Return [role, content] as JSON; what was sealed is JSON already."""
         content = row[1]
-        if not is_sealed(content):
+        if not isinstance(content, str):
             return json.dumps(row[:2])
         if len(row) < _PLACED:
             raise no_keys()
@@ -70,6 +70,8 @@ class Opening:
         return self._open(sealed, "messages", "content", place)
 
     def _open(self, sealed: str, table: str, column: str, place: str) -> bytes:
+        if not sealed.startswith(PREFIX):
+            raise TypeError("content is a list of parts, or sealed")
         if self._keys is None:
             raise no_keys()
         key = self._keys.key(key_id_of(sealed))

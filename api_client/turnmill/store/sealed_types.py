@@ -31,7 +31,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 from turnmill.crypto.wanted import KeyWanted
 from turnmill.domain.errors import DataKeyMissing, SealBroken
 from turnmill.store.schema_name import SCHEMA
-from turnmill.store.vaults import MARK, Unopened, json_opened, read_marked
+from turnmill.store.vaults import MARKED, Unopened, json_opened, read_marked
 
 # What is needed of a table that is declared with these types.
 _SESSIONS = Table("sessions", MetaData(schema=SCHEMA), Column("id", Uuid), Column("user_id", Text))
@@ -97,7 +97,7 @@ class SealedText(_Sealed):
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
         """Open it."""
-        if not isinstance(value, str) or MARK not in value or not _is_marked(value):
+        if not isinstance(value, str) or not value.startswith(MARKED):
             return value
         return self._read(value, dialect, bytes.decode)
 
@@ -123,14 +123,9 @@ class SealedJson(_Sealed):
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
         """Open it."""
-        if not isinstance(value, str) or MARK not in value:
+        if not isinstance(value, str) or not value.startswith(MARKED):
             return value
         return self._read(value, dialect, json_opened)
-
-
-def _is_marked(value: str) -> bool:
-    """Tell a value that the store has marked from one that merely holds the mark."""
-    return value.split(MARK, 2)[-1].startswith("tm1.")
 
 
 def _in_hex(value: Column[Any] | ColumnElement[Any]) -> ColumnElement[Any]:
@@ -194,21 +189,25 @@ def _pieces(element: FunctionElement[Any], compiler: SQLCompiler, kw: Any) -> tu
 @compiles(_marked_text, "postgresql")
 def _text_pg(element: _marked_text, compiler: SQLCompiler, **kw: Any) -> str:
     value, user, row = _pieces(element, compiler, kw)
-    marked = f"concat({row}, chr(31), {user}, chr(31), {value})"
+    marked = f"concat('tm1.', chr(31), {row}, chr(31), {user}, chr(31), {value})"
     return f"CASE WHEN starts_with({value}, 'tm1.') THEN {marked} ELSE {value} END"
 
 
 @compiles(_marked_json, "postgresql")
 def _json_pg(element: _marked_json, compiler: SQLCompiler, **kw: Any) -> str:
     value, user, row = _pieces(element, compiler, kw)
-    marked = f"to_jsonb(concat({row}, chr(31), {user}, chr(31), {value} #>> '{{}}'))"
+    marked = (
+        f"to_jsonb(concat('tm1.', chr(31), {row}, chr(31), {user}, chr(31), {value} #>> '{{}}'))"
+    )
     return f"CASE WHEN jsonb_typeof({value}) = 'string' THEN {marked} ELSE {value} END"
 
 
 def _joined(row: str, user: str, value: str) -> str:
     parts = [*row.split(", '/', ")]
     place = " || '/' || ".join(f"COALESCE({one}, '')" for one in parts)
-    return f"{place} || char(31) || COALESCE({user}, '') || char(31) || {value}"
+    return (
+        f"'tm1.' || char(31) || {place} || char(31) || COALESCE({user}, '') || char(31) || {value}"
+    )
 
 
 @compiles(_marked_text, "sqlite")

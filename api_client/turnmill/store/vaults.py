@@ -7,8 +7,8 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Dialect
 
+from turnmill.crypto.envelope import PREFIX, is_sealed, key_id_of
 from turnmill.crypto.wanted import KeyWanted
-from turnmill.crypto.envelope import is_sealed, key_id_of
 from turnmill.domain.errors import DataKeyMissing, SealBroken, SessionBusy, StoreError
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: Between the place of a row, its user in hex, and its value, where the store tells all of them.
 MARK = "\x1f"
+#: What is told so begins like this, and nothing else that is read does.
+MARKED = f"{PREFIX}{MARK}"
 
 _vaults: "WeakKeyDictionary[Dialect, DataKeys]" = WeakKeyDictionary()
 
@@ -101,7 +103,7 @@ def read_marked(
     checks_user: bool,
 ) -> Any:
     """Return the value that the store told along with its row's place; what is plain as it is."""
-    place, user, value = marked.split(MARK, 2)
+    place, user, value = marked[len(MARKED) :].split(MARK, 2)
     if not is_sealed(value):
         return value
     plain = opened(

@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from turnmill.crypto.wanted import KeyWanted
 from turnmill.crypto.envelope import is_sealed, key_id_of
+from turnmill.crypto.wanted import KeyWanted
 from turnmill.domain.content import ToolCall, ToolOutput
 from turnmill.domain.errors import DataKeyMissing
 from turnmill.domain.ids import TurnId

@@ -74,6 +74,7 @@ class Sessions:
         variables: Mapping[str, str | float] | None = None,
         keep_content: timedelta | None = None,
         history: History | None = None,
+        key_id: str | None = None,
     ) -> SessionRecord:
         """Create a session, or get the one that `key` stands for.
 
@@ -116,6 +117,8 @@ class Sessions:
           ShareGPT write them, or `Message`s. It stands in the session as turns that have succeeded,
           and were sent to nobody, in the place of a template's opening messages. Of a session that
           the key finds, nothing is added.
+        - `key_id`: a key of your own, as the keyring or TURNMILL_KMS names it, that wraps the
+          session's data key. Workers have to read what is said, so it is no end-to-end encryption.
 
         All from `tools` to `observers` stand in `settings`, where they may be given as well.
 
@@ -153,6 +156,7 @@ class Sessions:
             "observers": observers,
             "adopt": adopt,
             "keep_content": keep_content,
+            "key_id": key_id,
             "max_text_bytes": limits.max_text_bytes,
         }
         backpressure = self._executor.backpressure

@@ -3,7 +3,13 @@
 import logging
 from contextlib import suppress
 
-from turnmill.domain.errors import DataKeyMissing, SessionBusy, StoreError, StoreUnavailable, TurnmillError
+from turnmill.domain.errors import (
+    DataKeyMissing,
+    SessionBusy,
+    StoreError,
+    StoreUnavailable,
+    TurnmillError,
+)
 from turnmill.store.database import Database
 from turnmill.store.nouns import schedules
 from turnmill.store.records import Head

@@ -192,7 +192,9 @@ class Upkeep:
 
     def _reseal(self, chunks: Chunks) -> int:
         """Seal what is plain, or sealed by a key of before; return how many values were seen."""
-        return 0 if self._database.keys is None else chunks.do("resealed", reseal, within=_RESEALS_FOR)
+        return (
+            0 if self._database.keys is None else chunks.do("resealed", reseal, within=_RESEALS_FOR)
+        )
 
     def _empty(self, chunks: Chunks) -> int:
         """Take out what was said where its time is over; return of how many turns."""

@@ -162,4 +162,6 @@ class Posting:
 
     async def _on(self, verb: Callable[..., T], *args: object, **options: object) -> T:
         """Do something in a transaction of its own."""
-        return await asyncio.to_thread(self._database.run, verb, *args, **options)
+        return await asyncio.to_thread(
+            lambda: self._database.run(lambda conn: verb(conn, *args, **options))
+        )

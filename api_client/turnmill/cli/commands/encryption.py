@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import click
 
 from turnmill.cli.context import json_option, say
-from turnmill.domain.errors import DataKeyMissing, InvalidInput
-from turnmill.show.terminal import print_json
 from turnmill.cli.doctor.findings import count
+from turnmill.domain.errors import DataKeyMissing, InvalidInput
+from turnmill.show.tables import print_json
 
 if TYPE_CHECKING:
     from turnmill.crypto.data_keys import DataKeys
@@ -102,8 +102,10 @@ def rotate(*, master: bool, user: str | None) -> None:
         for owner in chosen:
             keys.rotate(owner)
         database.run(begin_anew)
-        say(f"{count(len(chosen), 'data key')} made; other processes have heard of it in"
-            f" {HELD_SECONDS:.0f} s")
+        say(
+            f"{count(len(chosen), 'data key')} made; other processes have heard of it in"
+            f" {HELD_SECONDS:.0f} s"
+        )
         time.sleep(HELD_SECONDS)
         _reseal(database)
 

@@ -9,6 +9,7 @@ from turnmill.cli.doctor.findings import Examination, Findings, count, note, ok,
 
 if TYPE_CHECKING:
     from turnmill.crypto.data_keys import DataKeys
+    from turnmill.crypto.key_store import WrappedKey
 
 #: Keys that are looked at: one that each master key wraps is tried.
 _MOST = 10_000
@@ -38,7 +39,7 @@ def check_encryption(examination: Examination) -> Findings:
 def _wrapping(keys: DataKeys) -> Findings:
     from turnmill.domain.errors import DataKeyMissing
 
-    found = {}
+    found: dict[str, WrappedKey] = {}
     try:
         current = keys.kms.current()
         for one in islice(keys.store.ls(), _MOST):

@@ -30,7 +30,7 @@ attachments = Table(
     metadata,
     Column("id", Uuid, primary_key=True),
     Column("user_id", Text, nullable=False),
-    # Keyed by the user's, where content is encrypted: nobody else can tell that a file is a known one.
+    # Keyed by the user's, where content is encrypted: nobody else knows a file by it.
     Column("sha256", Text),  # in hex; NULL until it is ready, and as soon as it is to go
     Column("size", BigInteger, nullable=False),  # until it is ready, what is reserved for it
     Column("media_type", Text, nullable=False, server_default=""),

@@ -23,8 +23,8 @@ from sqlalchemy import (
 )
 
 from turnmill.crypto.data_keys import DataKeys
-from turnmill.crypto.wanted import HOUSE, KeyWanted, Owner
 from turnmill.crypto.envelope import PREFIX
+from turnmill.crypto.wanted import HOUSE, KeyWanted, Owner
 from turnmill.store.readable import ODD
 from turnmill.store.rules.sealing import owners_of, seal
 from turnmill.store.schema.key_tables import resealing
@@ -54,9 +54,7 @@ def begin_anew(conn: Connection) -> None:
 def progress(conn: Connection) -> list[Resealing]:
     """Return how far each column has come, as far as any has."""
     rows = conn.execute(select(resealing).order_by(resealing.c.name))
-    return [
-        Resealing(row.name, row.looked_at, row.sealed, row.done_at is not None) for row in rows
-    ]
+    return [Resealing(row.name, row.looked_at, row.sealed, row.done_at is not None) for row in rows]
 
 
 def reseal(conn: Connection, *, limit: int = 200) -> int:
@@ -104,7 +102,8 @@ def _page(conn: Connection, column: Column[Any], after: Any, *, limit: int) -> S
         query = query.join(turns, turns.c.id == table.c.turn_id)
     if after is not None:
         query = query.where(tuple_(*key) > tuple_(*_from_json(key, after)))
-    return conn.execute(query.order_by(*key).limit(limit)).all()
+    rows: Sequence[Any] = conn.execute(query.order_by(*key).limit(limit)).all()
+    return rows
 
 
 def _of_owner(table: Table) -> Iterator[Any]:
