@@ -18,7 +18,6 @@ from turnmill.settings import Settings
 from turnmill.store.async_database import AsyncDatabase, ThreadedDatabase
 from turnmill.store.capabilities import Capability
 from turnmill.store.database import Database
-from turnmill.store.encryption import keys_for
 from turnmill.store.records import Head, Watched
 from turnmill.store.vaults import attach_given, fetch
 from turnmill.streams.carrying import copies_for
@@ -67,7 +66,11 @@ class AsyncExecutor:
         """Make one for these URLs; raises UnsafeSetting for what production forbids."""
         chosen = replace(settings, database_url=database_url, broker_url=broker_url)
         chosen.check()
-        keys = keys_for(chosen)
+        keys = None
+        if chosen.is_encrypted:
+            from turnmill.store.encryption import keys_for  # noqa: PLC0415  not everybody does
+
+            keys = keys_for(chosen)
         blocking = Database(database_url, schema=settings.schema, pool_size=1, keys=keys)
         listen_url = settings.listen_url if database_url == settings.database_url else ""
         database = (

@@ -17,7 +17,6 @@ from turnmill.listening.watchlist import Deadline
 from turnmill.settings import Settings
 from turnmill.store.capabilities import Capability
 from turnmill.store.database import Database
-from turnmill.store.encryption import keys_for
 from turnmill.store.records import Watched
 from turnmill.store.vaults import attach_given, fetch
 from turnmill.streams.carrying import copies_for
@@ -58,9 +57,12 @@ class Executor:
         chosen = replace(settings, database_url=database_url, broker_url=broker_url)
         chosen.check()
         listen_url = settings.listen_url if database_url == settings.database_url else ""
-        database = Database(
-            database_url, schema=settings.schema, listen_url=listen_url, keys=keys_for(chosen)
-        )
+        keys = None
+        if chosen.is_encrypted:
+            from turnmill.store.encryption import keys_for  # noqa: PLC0415  not everybody does
+
+            keys = keys_for(chosen)
+        database = Database(database_url, schema=settings.schema, listen_url=listen_url, keys=keys)
         copies = copies_for(database, chosen)
         announcer = announcer_for(database, broker_url, settings, copies)
         return cls(database, announcer, copies, settings)

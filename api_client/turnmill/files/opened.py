@@ -10,7 +10,6 @@ from turnmill.domain.errors import InvalidSetting
 from turnmill.files.folder import Folder
 from turnmill.files.memory import Memory
 from turnmill.files.port import FileStore
-from turnmill.files.sealed import SealedFiles
 from turnmill.settings import Settings
 
 if TYPE_CHECKING:
@@ -38,7 +37,12 @@ def file_store(settings: Settings, *, beside: Beside, lasting: bool) -> FileStor
     `beside` is the store of turns. Where nothing is set, that is `files` in the home, or memory for
     turns that are in memory, too.
     """
-    return SealedFiles(_store(settings, beside=beside, lasting=lasting), beside.keys)
+    found = _store(settings, beside=beside, lasting=lasting)
+    if beside.keys is None:
+        return found
+    from turnmill.files.sealed import SealedFiles  # noqa: PLC0415  not everybody encrypts
+
+    return SealedFiles(found, beside.keys)
 
 
 def _store(settings: Settings, *, beside: object, lasting: bool) -> FileStore:

@@ -7,16 +7,25 @@ from uuid import UUID
 
 from turnmill.crypto.envelope import PREFIX, is_sealed, key_id_of
 from turnmill.domain.errors import SealBroken
-from turnmill.store.codec import StoredHistory
 from turnmill.store.vaults import no_keys
 
 if TYPE_CHECKING:
     from turnmill.crypto.data_keys import DataKeys
 
-#: Stands in the JSON of a history that holds a sealed message, and in few others.
-SEALED = f'"{PREFIX}'
-
 _PLACED = 4
+
+
+def opened_claim(
+    keys: "DataKeys | None", ids: Sequence[UUID], user: str, brought: tuple[str | None, Any, str]
+) -> tuple[str | None, Any, str]:
+    """Return prompt, what is said, and history of a claim as they were said.
+
+    `ids` are those of turn and session. Raises KeyWanted, DataKeyMissing, or SealBroken.
+    """
+    turn_id, session_id = ids
+    prompt, said, history = brought
+    opening = Opening(keys, session_id, user)
+    return opening.prompt(prompt), opening.said(turn_id, said), opening.history(history)
 
 
 class Opening:
@@ -48,12 +57,10 @@ class Opening:
             for role, content, position in rows
         ]
 
-    def history(self, rows: str) -> StoredHistory:
-        """Return the history of a JSON array of [role, content, turn, position]."""
-        if self._keys is None and SEALED not in rows:
-            return StoredHistory(rows)
+    def history(self, rows: str) -> str:
+        """Return a JSON array of [role, content, turn, position] as one of [role, content]."""
         found = json.loads(rows)
-        return StoredHistory(f"[{','.join([self._entry(row) for row in found])}]")
+        return f"[{','.join([self._entry(row) for row in found])}]"
 
     def _entry(self, row: Sequence[Any]) -> str:
         """Return [role, content] as JSON; what was sealed is JSON already."""

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: Between the place of a row, its user in hex, and its value, where the store tells all of them.
 MARK = "\x1f"
+#: Stands in JSON that holds a sealed value, and in few others.
+_IN_JSON = f'"{PREFIX}'
 #: What is told so begins like this, and nothing else that is read does.
 MARKED = f"{PREFIX}{MARK}"
 
@@ -63,6 +65,12 @@ def attach_given(given: Any, keys: "DataKeys | None") -> None:
 def keys_at(dialect: Dialect) -> "DataKeys | None":
     """Return the keys of these connections; None: nothing is encrypted there."""
     return _vaults.get(dialect) if _vaults else None
+
+
+def may_be_sealed(prompt: str | None, said: str, history: str) -> bool:
+    """Tell whether what a claim brings, a text and two of JSON, may be sealed all the same."""
+    is_prompt = prompt is not None and prompt.startswith(PREFIX)
+    return is_prompt or _IN_JSON in said or _IN_JSON in history
 
 
 def fetch(keys: "DataKeys | None", wanted: KeyWanted) -> None:

@@ -94,7 +94,7 @@ def stores(
 @pytest.fixture(params=["postgres", "file", "memory"])
 def store(request: pytest.FixtureRequest, stores: Stores) -> Iterator[Database]:
     store = stores.empty(request.param)
-    # Every promise holds where content is encrypted, too: asked for by hand, it takes as long again.
+    # Every promise holds where content is encrypted, too: tried by hand, it takes as long again.
     with encrypted(store) if os.environ.get("TURNMILL_TEST_ENCRYPTED") else nullcontext():
         yield store
     if cast(QueuePool, store.engine.pool).checkedout():  # a test has left a transaction open

@@ -10,15 +10,14 @@ from sqlalchemy import Connection
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.json_values import lenient_json
 from turnmill.domain.states import BETWEEN_STEPS, CLAIMABLE, EventKind, Lane, OnAmbiguous
-from turnmill.store.codec import object_of, said_from
-from turnmill.store.opening import Opening
+from turnmill.store.codec import StoredHistory, object_of, said_from
 from turnmill.store.postgres.looking import BACKLOGS, HISTORY_OF, NOT_PAUSED, placed
 from turnmill.store.records import Claim, Taken
 from turnmill.store.rules.claiming import GOES_ON, asked_of
 from turnmill.store.rules.wanted import is_wanted
 from turnmill.store.schema.tables import STILL_RUNNING, sql_list
 from turnmill.store.schema_name import execute
-from turnmill.store.vaults import keys_at
+from turnmill.store.vaults import keys_at, may_be_sealed
 
 if TYPE_CHECKING:
     from turnmill.crypto.data_keys import DataKeys
@@ -293,8 +292,12 @@ def _is_told(conn: Connection) -> bool:
 
 
 def _from_row(row: Any, keys: "DataKeys | None") -> Claim:
-    opening = Opening(keys, row[1], row[21])
-    before, messages, behind = said_from(opening.said(row[0], lenient_json(row[16])))
+    prompt, said, history = row[10], lenient_json(row[16]), row[17] or "[]"
+    if keys is not None or may_be_sealed(prompt, row[16], history):
+        from turnmill.store.opening import opened_claim  # noqa: PLC0415  not everybody encrypts
+
+        prompt, said, history = opened_claim(keys, row[:2], row[21], (prompt, said, history))
+    before, messages, behind = said_from(said)
     return Claim(
         turn_id=TurnId(row[0]),
         session_id=SessionId(row[1]),
@@ -306,7 +309,7 @@ def _from_row(row: Any, keys: "DataKeys | None") -> Claim:
         lane=Lane(row[7]),
         provider=row[8],
         model=row[9],
-        system_prompt=opening.prompt(row[10]),
+        system_prompt=prompt,
         settings=object_of(lenient_json(row[11])),
         provider_ref=row[12],
         native_ref=row[13],
@@ -314,7 +317,7 @@ def _from_row(row: Any, keys: "DataKeys | None") -> Claim:
         metadata=object_of(lenient_json(row[15])),
         messages=messages,
         next_position=behind,
-        history=None if row[18] else opening.history(row[17] or "[]"),
+        history=None if row[18] else StoredHistory(history),
         waited=row[19] or timedelta(0),
         expires_in=row[20],
         user_id=row[21],

@@ -24,6 +24,7 @@ from sqlalchemy import (
 
 from turnmill.crypto.data_keys import DataKeys
 from turnmill.crypto.envelope import PREFIX
+from turnmill.crypto.sealing import DataKey
 from turnmill.crypto.wanted import HOUSE, KeyWanted, Owner
 from turnmill.store.readable import ODD
 from turnmill.store.rules.sealing import owners_of, seal
@@ -81,7 +82,7 @@ def _reseal(conn: Connection, keys: DataKeys, column: Column[Any], *, limit: int
         return 0
     page = _page(conn, column, stand.after, limit=limit)
     old = _to_seal(conn, keys, column, page)
-    sealed = sum(_write(conn, column, one) for one in old)
+    sealed = sum(_write(conn, column, row, key) for row, key in old)
     values = {
         "after": _as_json(column, page[-1]) if page else stand.after,
         "looked_at": stand.looked_at + len(page),
@@ -125,21 +126,16 @@ def _of_place(column: Column[Any]) -> Iterator[Any]:
             yield table.c[name]
 
 
-class _Old(NamedTuple):
-    row: Row[Any]
-    key: Any  #: that is to seal it
-
-
 def _to_seal(
     conn: Connection, keys: DataKeys, column: Column[Any], page: Iterable[Row[Any]]
-) -> list[_Old]:
+) -> list[tuple[Row[Any], DataKey]]:
     """Return the rows whose value is not sealed by the newest key of whoever it belongs to."""
     said = [row for row in page if row.begins not in (None, "", "[]", "{}", "null")]
     owned = _owned(conn, keys, said)
     if missing := keys.missing(owner for _, owner in owned):
         raise KeyWanted(owners=missing)
-    found = [_Old(row, keys.current(owner)) for row, owner in owned]
-    return [one for one in found if one.key.id not in one.row.begins]
+    found = [(row, keys.current(owner)) for row, owner in owned]
+    return [(row, key) for row, key in found if key.id not in row.begins]
 
 
 def _owned(
@@ -156,16 +152,16 @@ def _owned(
     return found
 
 
-def _write(conn: Connection, column: Column[Any], old: _Old) -> int:
+def _write(conn: Connection, column: Column[Any], row: Row[Any], key: DataKey) -> int:
     """Seal one value anew, as it stands now: somebody may have written it meanwhile."""
     table = table_of(column)
-    this = [one == getattr(old.row, one.name) for one in table.primary_key.columns]
+    this = [one == getattr(row, one.name) for one in table.primary_key.columns]
     locked = select(column).where(*this).with_for_update(key_share=True)
     now = conn.execute(locked).one_or_none()
     if now is None or now[0] is None:
         return 0
     try:
-        value = seal(old.key, column, place_of(column, old.row), now[0])
+        value = seal(key, column, place_of(column, row), now[0])
     except ODD:  # what nobody can read stays as it is
         return 0
     conn.execute(update(table).where(*this).values({column.name: value}))
