@@ -94,6 +94,14 @@ class DataKeys:
         for page in _pages(list(owners)):
             self._hold(self._of(page), ids=(), owners=page)
 
+    def hold_all_of(self, user: str, *, seconds: float = HELD_SECONDS) -> None:
+        """Hold every key of a user for so long: before all that is his is read in one go.
+
+        Raises DataKeyMissing where one of them cannot be unwrapped.
+        """
+        found = self.store.get(users=(user,))
+        self._hold(found, ids=[one.id for one in found], owners=(), seconds=seconds)
+
     def forget(self, user: str) -> Forgotten:
         """Forget all keys of a user, for good: nobody can read what was sealed for him."""
         forgotten = self.store.forget(user)
@@ -164,7 +172,12 @@ class DataKeys:
         return self.kms.unwrap(key.wrapped_by, key.wrapped, about=_about(key))
 
     def _hold(
-        self, found: Iterable[WrappedKey], *, ids: Collection[str], owners: Collection[Owner]
+        self,
+        found: Iterable[WrappedKey],
+        *,
+        ids: Collection[str],
+        owners: Collection[Owner],
+        seconds: float = HELD_SECONDS,
     ) -> None:
         by_id = {one.id: one for one in found}
         gone = [key_id for key_id in ids if key_id not in by_id]
@@ -176,7 +189,7 @@ class DataKeys:
         wanted = {key_id: by_id[key_id] for key_id in ids if key_id in by_id}
         wanted |= {one.id: one for one in newest.values()}
         ready, failed = self._all_ready(wanted)
-        until = time.monotonic() + HELD_SECONDS
+        until = time.monotonic() + seconds
         with self._lock:
             for key_id, key in ready.items():
                 _put(self._by_id, key_id, (until, key))

@@ -1,7 +1,7 @@
 """Opening what a claim brings: what is sealed of it, for the session and the user that it is of."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -11,6 +11,7 @@ from turnmill.store.vaults import no_keys
 
 if TYPE_CHECKING:
     from turnmill.crypto.data_keys import DataKeys
+    from turnmill.crypto.sealing import DataKey
 
 _PLACED = 4
 
@@ -31,19 +32,24 @@ def opened_claim(
 class Opening:
     """Opens values of one session. Everything raises KeyWanted, DataKeyMissing, or SealBroken."""
 
-    __slots__ = ("_keys", "_session", "_user")
+    __slots__ = ("_keys", "_openers", "_session", "_user")
 
     def __init__(self, keys: "DataKeys | None", session_id: UUID, user: str | None) -> None:
         """`user` is whose session it is; None: it is not looked at."""
         self._keys = keys
-        self._session = session_id
+        self._session = session_id.hex
         self._user = user
+        self._openers: dict[str, Callable[[str, str], bytes]] = {}
 
     def prompt(self, value: str | None) -> str | None:
         """Return the system prompt."""
         if value is None or not is_sealed(value):
             return value
-        return self._open(value, "sessions", "system_prompt", self._session.hex).decode()
+        return (
+            self._key(value, "sessions", "system_prompt")
+            .open(value, table="sessions", column="system_prompt", place=self._session)
+            .decode()
+        )
 
     def said(self, turn_id: UUID, rows: Any) -> Any:
         """Return rows of (role, content, position) of a turn with their content opened."""
@@ -51,32 +57,38 @@ class Opening:
             return rows
         turn = turn_id.hex
         return [
-            (role, json.loads(self._message(content, turn, position)), position)
+            (role, json.loads(self._message(content, f"{turn}/{position}")), position)
             if isinstance(content, str)
             else (role, content, position)
             for role, content, position in rows
         ]
 
     def history(self, rows: str) -> str:
-        """Return a JSON array of [role, content, turn, position] as one of [role, content]."""
-        found = json.loads(rows)
-        return f"[{','.join([self._entry(row) for row in found])}]"
+        """Return a JSON array of [role, content, turn, position] as one of [role, content].
 
-    def _entry(self, row: Sequence[Any]) -> str:
-        """Return [role, content] as JSON; what was sealed is JSON already."""
-        content = row[1]
-        if not isinstance(content, str):
-            return json.dumps(row[:2])
-        if len(row) < _PLACED:
-            raise no_keys()
-        role, _, turn, position = row
-        return f'["{role}",{self._message(content, turn.replace("-", ""), position).decode()}]'
+        What was sealed is JSON, and goes into it as it is.
+        """
+        found: list[str] = []
+        for row in json.loads(rows):
+            if not isinstance(row[1], str):
+                found.append(json.dumps(row[:2]))
+                continue
+            if len(row) < _PLACED:
+                raise no_keys()
+            role, sealed, turn, position = row
+            said = self._message(sealed, f"{turn.replace('-', '')}/{position}")
+            found.append(f'["{role}",{said.decode()}]')
+        return f"[{','.join(found)}]"
 
-    def _message(self, sealed: str, turn: str, position: int) -> bytes:
-        place = f"{self._session.hex}/{turn}/{position}"
-        return self._open(sealed, "messages", "content", place)
+    def _message(self, sealed: str, place: str) -> bytes:
+        key_id = key_id_of(sealed)
+        opened = self._openers.get(key_id)
+        if opened is None:
+            key = self._key(sealed, "messages", "content")
+            opened = self._openers[key_id] = key.opener("messages", "content")
+        return opened(sealed, f"{self._session}/{place}")
 
-    def _open(self, sealed: str, table: str, column: str, place: str) -> bytes:
+    def _key(self, sealed: str, table: str, column: str) -> "DataKey":
         if not sealed.startswith(PREFIX):
             raise TypeError("content is a list of parts, or sealed")
         if self._keys is None:
@@ -84,4 +96,4 @@ class Opening:
         key = self._keys.key(key_id_of(sealed))
         if self._user is not None and key.user != self._user:
             raise SealBroken(f"{table}.{column}: the value was sealed for another user")
-        return key.open(sealed, table=table, place=place, column=column)
+        return key

@@ -4,6 +4,7 @@ What is sealed opens in its own row alone, so a SELECT of such a column tells th
 along with it. Where a value is plain, that costs one look at its first character.
 """
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,6 +33,8 @@ from turnmill.crypto.wanted import KeyWanted
 from turnmill.domain.errors import DataKeyMissing, SealBroken
 from turnmill.store.schema_name import SCHEMA
 from turnmill.store.vaults import MARKED, Unopened, json_opened, read_marked
+
+logger = logging.getLogger("turnmill.store")
 
 # What is needed of a table that is declared with these types.
 _SESSIONS = Table("sessions", MetaData(schema=SCHEMA), Column("id", Uuid), Column("user_id", Text))
@@ -81,7 +84,10 @@ class _Sealed(TypeDecorator[Any]):
                 load=load,
                 checks_user=bool(self.user),
             )
-        except (SealBroken, DataKeyMissing, KeyWanted) as error:
+        except SealBroken as error:
+            logger.error("%s", error, extra={"action": "seal_broken", "code": error.code})
+            return Unopened(error)
+        except (DataKeyMissing, KeyWanted) as error:
             return Unopened(error)
 
 

@@ -16,6 +16,7 @@ from turnmill.store.line.accept_many import accept_many, accept_new
 from turnmill.store.nouns import sessions as session_rows
 from turnmill.store.records import Accepted, NewTurn, SessionRecord
 from turnmill.store.refusals import translated
+from turnmill.store.rules.sealing import require_keys
 from turnmill.store.schema_name import translate
 from turnmill.verbs import intake
 from turnmill.verbs.backpressure import Backpressure
@@ -119,6 +120,7 @@ def accept_items(
     Unless they have keys, messages are made while those before them are being written.
     """
     ids = resolve(conn, refs)
+    require_keys(conn, set(ids))  # the messages can be iterated over once
     backpressure.take_many(conn, ids)
     holding: list[NewTurn | None] = []
     turns = noting_files(turns, holding)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _CONTENT = messages.c.content
 _DETAIL = attempts.c.error_detail
+_as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class Sealer:
@@ -33,8 +34,9 @@ class Sealer:
 
         Of a session that is gone nothing is written, and nothing stays in the rows.
         """
+        within = f"{session_id.hex}/{turn_id.hex}"
         for row in rows:
-            place = f"{session_id.hex}/{turn_id.hex}/{row['position']}"
+            place = f"{within}/{row['position']}"
             row["content"] = self.value(session_id, _CONTENT, place, row["content"]) or []
 
     def detail(self, session_id: SessionId, turn_id: TurnId, fence: int, words: str) -> str | None:
@@ -65,6 +67,11 @@ def sealer_for(conn: Connection, session_ids: Collection[SessionId]) -> Sealer |
     if missing := keys.missing(owners.values()):
         raise KeyWanted(owners=missing)
     return Sealer({one: keys.current(owner) for one, owner in owners.items()})
+
+
+def require_keys(conn: Connection, session_ids: Collection[SessionId]) -> None:
+    """Raise KeyWanted unless what seals for these sessions is held: before anything is used up."""
+    sealer_for(conn, session_ids)
 
 
 class TurnSealer:
@@ -156,11 +163,7 @@ def seal(key: "DataKey", column: Column[Any], place: str, value: Any) -> str:
     """Return a value as it stands in this column of the row."""
     kind: Any = column.type
     value = plain(value)
-    said = (
-        json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-        if isinstance(kind, SealedJson)
-        else value
-    )
+    said = _as_json(value) if isinstance(kind, SealedJson) else value
     return key.seal(said.encode(), table=kind.table_name, place=place, column=kind.column_name)
 
 
