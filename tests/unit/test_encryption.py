@@ -268,7 +268,7 @@ def test_an_entry_of_a_stream_opens_in_its_place_alone() -> None:
 def test_production_wants_content_encrypted_or_that_declined_by_name() -> None:
     def refused(**said: str) -> list[str]:
         settings = Settings(profile=Profile.PRODUCTION, **said)  # type: ignore[arg-type]
-        return [str(one) for one in unsafe_settings(settings, {}) if "encrypted" in str(one)]
+        return [str(one) for one in unsafe_settings(settings, {}) if "stored as it is" in str(one)]
 
     assert len(refused()) == 1
     assert refused(encryption="off") == refused(encryption_keys="/keys") == []
