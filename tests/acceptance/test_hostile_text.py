@@ -153,7 +153,7 @@ WALK = (
     "migrate",
 )
 #: Commands that print no rows: those that start programs, and those that look at this machine.
-NO_ROWS = {"up", "demo", "worker", "beat", "flower", "home", "health", "roles", "env", "encryption"}
+NO_ROWS = {"up", "demo", "worker", "beat", "flower", "home", "health", "roles", "env"}
 
 
 def spoil(store: Database, session: SessionId) -> Any:

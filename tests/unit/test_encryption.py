@@ -189,6 +189,8 @@ def test_one_missing_key_keeps_no_other_from_being_held(tmp_path: Path) -> None:
     with pytest.raises(DataKeyMissing, match="acme"):
         keys.fetch(owners=[theirs, BOB])
     assert keys.current(BOB).user == "bob"
+    with pytest.raises(DataKeyMissing, match="acme"):
+        keys.current(theirs)  # and it is not looked for again at once
 
 
 # Files.
