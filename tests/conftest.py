@@ -39,6 +39,7 @@ settings.load_profile("turnmill")
 
 forbid_network()
 
+
 def pytest_collection_finish() -> None:
     """Look no more at what is imported by now: it stays, and is most of what there is."""
     gc.collect()
