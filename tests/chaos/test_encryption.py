@@ -119,3 +119,19 @@ def test_turns_wait_while_a_master_key_is_gone_and_go_on_when_it_is_back(
         assert all(CANARY in one.result(timeout=PATIENCE).text for one in sent)
         assert {one.refresh().record.attempt for one in sent} == {1}
     assert CANARY not in system.logs()
+
+
+def test_a_reply_that_streams_is_sealed_in_redis_and_read_as_it_comes(
+    system: System, keyring: Path
+) -> None:
+    system.start_worker(TURNMILL_MOCK_LATENCY="0.2")
+    with client_of(system, keyring) as client:
+        turn = client.send(client.sessions.create(user_id="ada"), CANARY, stream=True)
+        said = "".join(one.text or "" for one in turn.stream(timeout=PATIENCE))
+        assert CANARY in said and said == turn.result(timeout=PATIENCE).text
+        again = "".join(one.text or "" for one in turn.stream(timeout=PATIENCE))
+        assert again == said
+    with system.servers.redis() as redis:
+        (stream,) = redis.scan_iter("turnmill:stream:*")
+        entries = redis.xrange(stream)
+    assert len(entries) > 2 and CANARY not in str(entries)

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from turnmill.domain.errors import InvalidSetting, MissingExtra
 from turnmill.settings import Settings
-from turnmill.store.database import Database, address_of, parse_url
+from turnmill.store.database import Database, parse_url
 
 if TYPE_CHECKING:
     from turnmill.crypto.data_keys import DataKeys
@@ -65,7 +65,7 @@ def key_store(settings: Settings) -> "KeyStore":
     from turnmill.store.key_rows import RowKeys  # noqa: PLC0415
 
     url, keeps = settings.key_store, settings.key_backups
-    is_server = address_of(settings.database_url) is not None
+    is_server = settings.database_url.startswith("postgres")
     if url == SAME and not is_server:
         raise InvalidSetting(
             "TURNMILL_KEY_STORE cannot be this file", hint="a folder: SQLite has one writer"
