@@ -115,7 +115,7 @@ def _of_owner(table: Table) -> Iterator[Any]:
     elif "session_id" in table.c:
         yield table.c.session_id.label("owner")
     elif "user_id" in table.c:
-        yield table.c.user_id.label("owner")
+        yield func.coalesce(table.c.user_id, HOUSE).label("owner")
 
 
 def _of_place(column: Column[Any]) -> Iterator[Any]:
