@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
@@ -20,20 +20,14 @@ from turnmill.domain.errors import (
     TurnFailed,
 )
 from turnmill.domain.ids import TurnId
-from turnmill.domain.replying import (
-    Citation,
-    FinishReason,
-    Refusal,
-    citations_in,
-    finish_reason_of,
-    reasoning_in,
-    refusal_in,
-)
 from turnmill.domain.states import TurnState
 from turnmill.domain.voice import SPEAK, TRANSCRIBE
 from turnmill.store.line.content import content_is_gone
 from turnmill.store.nouns.outcome import Outcome, outcome_of
 from turnmill.store.records import AttemptRecord
+
+if TYPE_CHECKING:
+    from turnmill.domain.replying import Citation, FinishReason, Refusal
 
 _ERRORS: Mapping[TurnState, type[NoReply]] = {
     TurnState.FAILED: TurnFailed,
@@ -125,7 +119,7 @@ class Reply:
     parts: Sequence[Part]
     usage: TokenUsage
     cost_usd: Decimal | None  #: None: no known price; never 0 for an unknown one
-    finish_reason: FinishReason | str  #: another word only of a provider of your own
+    finish_reason: "FinishReason | str"  #: another word only of a provider of your own
     timing: Timing
     attempts: Sequence[AttemptRecord]
     answered_by: str  #: "provider/model", as it was asked for; "" for a scripted one
@@ -148,18 +142,24 @@ class Reply:
         return text_of(self.parts)
 
     @property
-    def citations(self) -> tuple[Citation, ...]:
+    def citations(self) -> "tuple[Citation, ...]":
         """Return the sources that it names, in order."""
+        from turnmill.domain.replying import citations_in  # noqa: PLC0415  few ask
+
         return citations_in(self.parts)
 
     @property
     def reasoning(self) -> str:
         """Return what its vendor tells of the reasoning before it; "" where that is nothing."""
+        from turnmill.domain.replying import reasoning_in  # noqa: PLC0415  few ask
+
         return reasoning_in(self.parts)
 
     @property
-    def refusal(self) -> Refusal | None:
+    def refusal(self) -> "Refusal | None":
         """Return why the model does not answer; None where it does."""
+        from turnmill.domain.replying import FinishReason, refusal_in  # noqa: PLC0415  few ask
+
         return refusal_in(self.parts) if self.finish_reason == FinishReason.REFUSAL else None
 
     @property
@@ -199,6 +199,8 @@ def no_reply(turn_id: TurnId, state: TurnState, error_code: str | None) -> NoRep
 
 
 def _reply(turn_id: TurnId, turn: Outcome) -> Reply:
+    from turnmill.domain.replying import finish_reason_of  # noqa: PLC0415  whoever sends has none
+
     ended = turn.finished_at or turn.created_at
     started = turn.attempts[0].started_at if turn.attempts else ended
     provider_ms = sum(attempt.provider_ms or 0 for attempt in turn.attempts)

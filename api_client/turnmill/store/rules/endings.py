@@ -7,7 +7,6 @@ from sqlalchemy import Connection, func, insert, literal, select, update
 
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import EventKind
-from turnmill.store.schema.event_tables import events
 from turnmill.store.schema.tables import sessions, turns
 from turnmill.store.types import db_now
 from turnmill.wire import SETTLED_CHANNEL
@@ -48,6 +47,8 @@ def in_chunks(turn_ids: Sequence[TurnId]) -> Iterator[Sequence[TurnId]]:
 def _write_events(
     conn: Connection, turn_ids: Sequence[TurnId], happening: Happening | EventKind | None
 ) -> None:
+    from turnmill.store.schema.event_tables import events  # noqa: PLC0415  not at import
+
     number = func.row_number().over(partition_by=turns.c.session_id, order_by=turns.c.seq)
     kind = literal(_ENDED) + turns.c.state if happening is None else literal(happening.value)
     rows = (

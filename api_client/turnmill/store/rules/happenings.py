@@ -12,7 +12,6 @@ from turnmill.domain.states import EventKind, TurnState
 from turnmill.store.capabilities import Capability, capabilities_of
 from turnmill.store.records import NewSession
 from turnmill.store.rules.wanted import is_wanted
-from turnmill.store.schema.event_tables import events
 from turnmill.store.schema.tables import sessions
 from turnmill.store.schema_name import execute
 
@@ -87,6 +86,8 @@ def _write(conn: Connection, of: Collection[tuple[SessionId, UUID]], kind: Event
 
 
 def _write_one(conn: Connection, session_id: SessionId, turn_id: UUID, kind: EventKind) -> None:
+    from turnmill.store.schema.event_tables import events  # noqa: PLC0415  not at import
+
     mine = sessions.c.id == session_id
     last = select(sessions.c.events).where(mine)
     conn.execute(update(sessions).where(mine).values(events=sessions.c.events + 1))
