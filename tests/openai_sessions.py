@@ -10,7 +10,7 @@ from sqlalchemy import update
 
 from tests import steps
 from tests.doubles.on_a_thread import Vendor
-from turnmill import Client, Reply
+from turnmill import Client, Reply, Turn
 from turnmill.domain.ids import SessionId
 from turnmill.store import kept
 from turnmill.store.database import Database
@@ -39,7 +39,8 @@ def start(client: Client, **options: Any) -> SessionId:
 
 
 def ask(client: Client, session: SessionId, text: str, **options: Any) -> Reply:
-    return client.send(session, text, **options).result(timeout=WAIT)
+    turn: Turn = client.send(session, text, **options)
+    return turn.result(timeout=WAIT)
 
 
 def until(condition: Callable[[], object]) -> None:

@@ -41,6 +41,7 @@ from turnmill.domain.errors import (
     MissingExtra,
     MoveRefused,
     NoReply,
+    NotAParticipant,
     NotFound,
     NotReached,
     NotSent,
@@ -51,6 +52,7 @@ from turnmill.domain.errors import (
     QueueFull,
     RateLimited,
     Rejected,
+    RoleForbids,
     ScheduleNotFound,
     SchemaOutOfDate,
     SealBroken,
@@ -89,6 +91,7 @@ from turnmill.domain.states import (
     Lane,
     OnAmbiguous,
     OnFailure,
+    ParticipantRole,
     Running,
     SessionStatus,
     ToolCallState,
@@ -105,6 +108,7 @@ if TYPE_CHECKING:
     from turnmill.aio.events import AsyncEvents
     from turnmill.aio.lanes import AsyncLanes
     from turnmill.aio.limits import AsyncLimits
+    from turnmill.aio.participants import AsyncParticipants
     from turnmill.aio.schedules import AsyncSchedules
     from turnmill.aio.sessions import AsyncSessions
     from turnmill.aio.templates import AsyncTemplates
@@ -117,6 +121,7 @@ if TYPE_CHECKING:
         Message,
         Native,
         Part,
+        Sender,
         Text,
         ToolCall,
         ToolOutput,
@@ -134,6 +139,7 @@ if TYPE_CHECKING:
     from turnmill.store.hook_records import Delivery, DeliveryState, Webhook
     from turnmill.store.kept import Keeping
     from turnmill.store.line.pauses import Pauses
+    from turnmill.store.message_records import MessageRecord
     from turnmill.store.nouns.accounts import AccountRecord
     from turnmill.store.nouns.batches import BatchCounts, BatchRecord, BatchResult
     from turnmill.store.nouns.events import Event, EventReader
@@ -143,7 +149,8 @@ if TYPE_CHECKING:
     from turnmill.store.nouns.tool_calls import ToolCallRecord
     from turnmill.store.nouns.usage import UsageRow
     from turnmill.store.nouns.why import Cause, Reason, Why
-    from turnmill.store.records import AttemptRecord, MessageRecord, SessionRecord, TurnRecord
+    from turnmill.store.people_records import Happened, Note, Participant
+    from turnmill.store.records import AttemptRecord, SessionRecord, TurnRecord
     from turnmill.store.schedule_records import Schedule
     from turnmill.store.template_records import (
         PutTemplate,
@@ -160,6 +167,7 @@ if TYPE_CHECKING:
     from turnmill.sync.events import Events
     from turnmill.sync.lanes import Lanes
     from turnmill.sync.limits import Limits
+    from turnmill.sync.participants import Participants
     from turnmill.sync.schedules import Schedules
     from turnmill.sync.sessions import Sessions
     from turnmill.sync.templates import Templates
@@ -188,6 +196,7 @@ __all__ = [
     "AsyncEvents",
     "AsyncLanes",
     "AsyncLimits",
+    "AsyncParticipants",
     "AsyncSchedules",
     "AsyncSessions",
     "AsyncTemplates",
@@ -234,6 +243,7 @@ __all__ = [
     "FilesQuotaExceeded",
     "FilesUnavailable",
     "FinishReason",
+    "Happened",
     "HistoryRefused",
     "IdempotencyConflict",
     "Image",
@@ -259,15 +269,20 @@ __all__ = [
     "Native",
     "NewPrice",
     "NoReply",
+    "NotAParticipant",
     "NotFound",
     "NotReached",
     "NotSent",
+    "Note",
     "OnAmbiguous",
     "OnFailure",
     "OutputConflict",
     "Overloaded",
     "PaidCall",
     "Part",
+    "Participant",
+    "ParticipantRole",
+    "Participants",
     "Pauses",
     "Profile",
     "ProviderError",
@@ -282,12 +297,14 @@ __all__ = [
     "Reply",
     "Report",
     "Repricing",
+    "RoleForbids",
     "Running",
     "Schedule",
     "ScheduleNotFound",
     "Schedules",
     "SchemaOutOfDate",
     "SealBroken",
+    "Sender",
     "SessionArchived",
     "SessionBusy",
     "SessionNotFound",
@@ -353,43 +370,29 @@ __all__ = [
 
 __version__ = "0.1.0"
 
+_CLIENTS = (
+    *("Accounts", "Analytics", "Attachments", "Batches", "Budgets", "Client", "Events", "Lanes"),
+    *("Limits", "Participants", "Schedules", "Sessions", "Templates", "Turns", "Webhooks"),
+)
 #: Loaded on first use: a program that only catches errors pays for no database.
 _LAZY = {
+    **{name: f"turnmill.sync.{name.lower()}" for name in _CLIENTS},
+    **{f"Async{name}": f"turnmill.aio.{name.lower()}" for name in _CLIENTS},
     "AccountRecord": "turnmill.store.nouns.accounts",
-    "Accounts": "turnmill.sync.accounts",
-    "AsyncAccounts": "turnmill.aio.accounts",
-    "AsyncAttachments": "turnmill.aio.attachments",
     "Attachment": "turnmill.store.file_records",
-    "Attachments": "turnmill.sync.attachments",
-    "AsyncLimits": "turnmill.aio.limits",
     "LimitRecord": "turnmill.store.nouns.limits",
-    "Limits": "turnmill.sync.limits",
-    "Analytics": "turnmill.sync.analytics",
-    "AsyncAnalytics": "turnmill.aio.analytics",
     "AsyncBatch": "turnmill.aio.batches",
-    "AsyncBatches": "turnmill.aio.batches",
-    "AsyncBudgets": "turnmill.aio.budgets",
-    "AsyncClient": "turnmill.aio.client",
-    "AsyncEvents": "turnmill.aio.events",
-    "AsyncLanes": "turnmill.aio.lanes",
-    "AsyncSessions": "turnmill.aio.sessions",
     "AsyncTurn": "turnmill.aio.turns",
-    "AsyncTurns": "turnmill.aio.turns",
     "AttemptRecord": "turnmill.store.records",
     "Batch": "turnmill.sync.batches",
-    "Batches": "turnmill.sync.batches",
     "Budget": "turnmill.store.budget_records",
-    "Budgets": "turnmill.sync.budgets",
-    "Client": "turnmill.sync.client",
     "Event": "turnmill.store.nouns.events",
     "EventReader": "turnmill.store.nouns.events",
-    "Events": "turnmill.sync.events",
     "DeletionReport": "turnmill.store.deletion_records",
     "Keeping": "turnmill.store.kept",
     "LaneLoad": "turnmill.store.nouns.lanes",
-    "Lanes": "turnmill.sync.lanes",
     "CompactionRecord": "turnmill.store.compaction_records",
-    "MessageRecord": "turnmill.store.records",
+    "MessageRecord": "turnmill.store.message_records",
     "Pauses": "turnmill.store.line.pauses",
     "Profile": "turnmill.settings",
     **dict.fromkeys(("Citation", "FinishReason", "Refusal"), "turnmill.domain.replying"),
@@ -400,23 +403,16 @@ _LAZY = {
     "SessionRecord": "turnmill.store.records",
     "StreamEvent": "turnmill.domain.streaming",
     "StreamKind": "turnmill.domain.streaming",
-    "Sessions": "turnmill.sync.sessions",
     "Settings": "turnmill.settings",
     "TokenCount": "turnmill.domain.counting",
     "ToolCallRecord": "turnmill.store.nouns.tool_calls",
     "Turn": "turnmill.sync.turns",
     "TurnRecord": "turnmill.store.records",
-    "Turns": "turnmill.sync.turns",
-    "AsyncWebhooks": "turnmill.aio.webhooks",
-    "Webhooks": "turnmill.sync.webhooks",
     "Unchanged": "turnmill.verbs.intake",
     "UsageRow": "turnmill.store.nouns.usage",
-    "AsyncSchedules": "turnmill.aio.schedules",
-    "AsyncTemplates": "turnmill.aio.templates",
     "Missed": "turnmill.domain.crons",
     "PutTemplate": "turnmill.store.template_records",
     "Schedule": "turnmill.store.schedule_records",
-    "Schedules": "turnmill.sync.schedules",
     "TemplateChange": "turnmill.domain.templates",
     "TemplateDiff": "turnmill.store.template_records",
     "TemplateRecord": "turnmill.store.template_records",
@@ -424,10 +420,14 @@ _LAZY = {
     "Templates": "turnmill.sync.templates",
     **dict.fromkeys(("Tool", "ToolContext", "ToolError", "tool"), "turnmill.tools"),
     **dict.fromkeys(
-        ("Audio", "File", "Image", "Message", "Native", "Part", "Text", "ToolCall", "ToolOutput"),
+        (
+            *("Audio", "File", "Image", "Message", "Native", "Part", "Sender", "Text", "ToolCall"),
+            "ToolOutput",
+        ),
         "turnmill.domain.content",
     ),
     **dict.fromkeys(("Delivery", "DeliveryState", "Webhook"), "turnmill.store.hook_records"),
+    **dict.fromkeys(("Happened", "Note", "Participant"), "turnmill.store.people_records"),
     **dict.fromkeys(("Compared", "Reconciliation", "Sums"), "turnmill.verbs.reconciling"),
     **dict.fromkeys(("Cause", "Reason", "Why"), "turnmill.store.nouns.why"),
     **dict.fromkeys(("BatchCounts", "BatchRecord", "BatchResult"), "turnmill.store.nouns.batches"),

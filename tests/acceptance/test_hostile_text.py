@@ -30,6 +30,7 @@ from turnmill.show.terminal import Guarded, guard_terminals, on_one_line, say, v
 from turnmill.store.database import Database
 from turnmill.store.schema import migrate
 from turnmill.store.schema.file_tables import attachments
+from turnmill.store.schema.people_tables import participants, shared_log
 from turnmill.store.schema.tables import attempts, batches, sessions, turns
 from turnmill.verbs.batch_progress import drawn_lines
 
@@ -59,6 +60,12 @@ WALK = (
     "sessions move {session} --model evil\x1b]0;t\x07",
     "sessions import evil\x1b]0;t\x07 --user evil\x1b]0;t\x07",
     "sessions keep-content --user evil\x1b]0;t\x07 --days 5",
+    "participants ls {session}",
+    "participants add {session} evil\x1b]0;t\x07",
+    "participants remove {session} evil\x1b]0;t\x07 --yes",
+    "follow {session} --as ada --text --timeout 0",
+    "follow {session} --as ada --after 0 --timeout 0 --json",
+    "send 'hello \x1b]0;t\x07' --session {session} --sender ada --to participants",
     "turns ls",
     "turns ls --json",
     "turns show {turn}",
@@ -85,6 +92,7 @@ WALK = (
     "templates sessions t",
     "templates sync evil\x1b]0;t\x07",
     "templates roll-back t 1",
+    "templates rm evil\x1b]0;t\x07 --yes",
     "schedules ls",
     "schedules show {schedule}",
     "schedules show {schedule} --text",
@@ -136,6 +144,7 @@ WALK = (
     "webhooks create https://a.example/ --event evil\x1b]0;t\x07",
     "webhooks create https://a.example/ --event turn.settled",
     "webhooks ls",
+    "webhooks show evil\x1b]0;t\x07",
     "webhooks log evil\x1b]0;t\x07",
     "webhooks rotate evil\x1b]0;t\x07",
     "webhooks release evil\x1b]0;t\x07",
@@ -164,6 +173,8 @@ def spoil(store: Database, session: SessionId) -> Any:
         conn.execute(update(turns).values(error_code=EVIL, custom_id=EVIL, finish_reason=EVIL))
         conn.execute(update(attempts).values(worker=EVIL, error_code=EVIL, model=EVIL))
         conn.execute(update(batches).values(name=EVIL))
+        conn.execute(update(participants).values(name=EVIL).where(participants.c.name == "bob"))
+        conn.execute(update(shared_log).values(name=EVIL))
         conn.execute(update(attachments).values(name=EVIL, user_id=EVIL, media_type=EVIL))
         return conn.execute(select(batches)).first()
 
@@ -187,6 +198,8 @@ def ids(tmp_path: Path) -> dict[str, str]:
         file = client.attachments.put(b"words", user_id="ada")
         for prompt in (EVIL, f"{EVIL} and {EVIL}"):
             client.templates.put("t", system_prompt=prompt, note=EVIL)
+        client.sessions.participants.add(session, "bob")
+        client.send(session, EVIL, sender="bob", to="participants")
         schedule = client.schedules.create(session, EVIL, cron="@yearly")
     batch = spoil(store, session)
     store.close()

@@ -54,6 +54,7 @@ def test_2_a_client_that_dies_after_its_commit_is_answered_by_a_dispatcher(
     session = stage.session()
     stage.client_falls(point, session)
     message = next(stage.client.sessions.history(session))
+    assert message.turn_id is not None
     reply = stage.client.turns.get(message.turn_id).result(timeout=WAIT)
     assert course(reply.attempts) == [SENT]
 

@@ -102,7 +102,7 @@ class Traffic:
         while True:
             began = time.monotonic()
             try:
-                turn = client.send(session, text, **options)
+                turn: Turn = client.send(session, text, **options)
             except StoreError:
                 if self._stopped.wait(_PATIENCE_SECONDS):
                     return None  # nothing was promised

@@ -200,6 +200,7 @@ def _as_it_was(call: PaidCall) -> NewPrice:
 _TEMPLATE = (
     *("provider", "model", "system_prompt", "settings", "metadata", "on_failure", "max_attempts"),
     *("max_cost_usd", "idle_ttl", "opening", "variables", "layers", "note"),
+    *("observers", "keep_content"),
 )
 _SCHEDULE = ("cron", "at", "timezone", "until", "missed", "key", "lane", "metadata")
 

@@ -24,6 +24,7 @@ from turnmill import (
     InvalidInput,
     Settings,
     Text,
+    Turn,
     TurnFailed,
     UnsupportedPart,
 )
@@ -38,7 +39,8 @@ def client() -> Iterator[Client]:
 
 
 def said(client: Client, *said: Any, **options: Any) -> str:
-    return client.send("s", *said, **options).result(timeout=30).text
+    turn: Turn = client.send("s", *said, **options)
+    return turn.result(timeout=30).text
 
 
 def test_all_that_a_file_may_be_given_as_is_kept_and_shown_to_the_model(

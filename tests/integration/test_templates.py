@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from turnmill import (
     Client,
     Conflict,
     InvalidInput,
+    MoveRefused,
     SessionRecord,
     Settings,
     TemplateNotFound,
@@ -300,3 +302,55 @@ def test_what_a_user_says_in_the_opening_counts_as_his_messages(database_url: st
         client.templates.put("t", opening=[{"role": "user", "content": "Hello?"}])
         session = client.sessions.create(user_id="ada", template="t")
         rows.run(client._executor.database, client.turns.list(session=session)[0].id)
+
+
+def test_what_is_told_of_sessions_and_how_long_their_words_are_kept_is_the_templates_to_say(
+    client: Client,
+) -> None:
+    put(
+        client, observers=["crm"], keep_content=timedelta(days=3), variables=None, system_prompt="x"
+    )
+    made = client.sessions.create(user_id="ada", template="support")
+    assert (made.settings["observers"], made.keep_content) == (["crm"], timedelta(days=3))
+    own = client.sessions.create(
+        user_id="ada", template="support", observers=["log"], keep_content=timedelta(days=1)
+    )
+    assert (own.settings["observers"], own.keep_content) == (["log"], timedelta(days=1))
+
+
+def test_a_template_is_forgotten_with_all_its_versions_unless_sessions_say_its_name(
+    client: Client,
+) -> None:
+    put(client)
+    put(client, model="large")
+    session = client.sessions.create(
+        user_id="ada", template="support@1", variables={"product": "x"}
+    )
+    with pytest.raises(InvalidInput):
+        client.templates.remove("support@1")
+    with pytest.raises(MoveRefused):
+        client.templates.remove("support")
+    client.sessions.delete(session)
+    client.templates.remove("support")
+    assert client.templates.list() == []
+    for gone in (client.templates.get, client.templates.remove, client.templates.versions):
+        with pytest.raises(TemplateNotFound):
+            gone("support")
+    assert put(client) == "support@1"
+
+
+def test_a_fork_may_cost_what_its_session_may_unless_that_is_said(client: Client) -> None:
+    session = client.sessions.create(user_id="ada", max_cost_usd=5)
+    limits = {"same": {}, "other": {"max_cost_usd": 2}, "none": {"max_cost_usd": None}}
+    forks = {
+        client.sessions.fork(session, key=key, **options).id: key  # type: ignore[arg-type]
+        for key, options in limits.items()
+    }
+    found = {
+        forks[budget.session_id]: (budget.limit_usd, budget.spent_usd)
+        for budget in client.budgets.list()
+        if budget.session_id in forks
+    }
+    assert found == {"same": (Decimal(5), Decimal(0)), "other": (Decimal(2), Decimal(0))}
+    client.sessions.fork(session, key="same")
+    assert len(client.budgets.list()) == 3

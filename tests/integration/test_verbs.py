@@ -92,6 +92,13 @@ def cancelled(batch: Batch) -> Batch:
 VERBS: dict[str, Callable[[Client, Path], object]] = {
     "Client.send": lambda c, _: c.send("s", "hello"),
     "Client.send keyed": lambda c, _: c.send("s", "hello", idempotency_key="k"),
+    "Client.send by name": lambda c, _: c.send("s", "hello", sender="ada"),
+    "Client.send to people": lambda c, _: c.send("s", "hello", to="participants", sender="ada"),
+    "Client.follow": lambda c, _: list(c.follow("s", as_="ada", timeout=0)),
+    "Participants.add": lambda c, _: c.sessions.participants.add("s", "bob", by="ada"),
+    "Participants.list": lambda c, _: c.sessions.participants.list("s"),
+    "Participants.mark_read": lambda c, _: c.sessions.participants.mark_read("s", "ada"),
+    "Participants.remove": lambda c, _: c.sessions.participants.remove("s", "eve"),
     "Client.send_many": lambda c, _: c.send_many([("s", "hello"), ("s", "again")]),
     "Client.send attached": lambda c, _: c.send("s", "hello", attachments=[b"again"]),
     "Attachments.put": lambda c, _: c.attachments.put(b"another", user_id="ada"),
@@ -204,6 +211,7 @@ VERBS: dict[str, Callable[[Client, Path], object]] = {
     "Templates.versions": lambda c, _: c.templates.versions("t"),
     "Templates.diff": lambda c, _: c.templates.diff("t@1"),
     "Templates.roll_back": lambda c, _: c.templates.roll_back("t", to=1),
+    "Templates.remove": lambda c, _: c.templates.remove(c.templates.put("u", model="m")),
     "Templates.sessions": lambda c, _: c.templates.sessions("t"),
     "Templates.uses": lambda c, _: c.templates.uses("t"),
     "Templates.sync": lambda c, path: c.templates.sync(a_folder(path)),
@@ -249,6 +257,7 @@ def client(database_url: str, jobs: Path, tmp_path: Path) -> Iterator[Client]:
             "t", system_prompt="Help {who}.", opening=[{"role": "user", "content": "Hello?"}]
         )
         made.schedules.create("s", "hi", cron="@daily")
+        made.sessions.participants.add("s", "eve")
         yield made
 
 
@@ -269,6 +278,7 @@ def test_the_table_of_verbs_has_all_of_them() -> None:
         "Analytics",
         "Budgets",
         "Attachments",
+        "Participants",
         "Templates",
         "Schedules",
     )
@@ -277,7 +287,7 @@ def test_the_table_of_verbs_has_all_of_them() -> None:
         *("Client.accounts", "Client.analytics", "Client.batches", "Client.budgets"),
         *("Client.events", "Client.lanes", "Client.limits", "Client.attachments"),
         *("Client.schedules", "Client.templates"),
-        "Client.webhooks",
+        *("Client.webhooks", "Sessions.participants"),
     }
     found = {
         f"{noun}.{verb}" for noun, all_of in owners.items() for verb in all_of if verb[0] != "_"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import contents
-from turnmill.domain.content import KINDS, Message, Part, Text, ToolCall
+from turnmill.domain.content import KINDS, Message, Part, Sender, Text, ToolCall
 from turnmill.domain.errors import Rejected
 from turnmill.store.codec import (
     StoredHistory,
@@ -30,7 +30,15 @@ def test_every_message_comes_back_as_it_was_stored(said: list[Message]) -> None:
 
 
 def test_there_is_a_sample_of_every_kind() -> None:
-    assert {one.kind for one in contents.EACH} == set(KINDS)
+    assert {one.kind for one in contents.EACH} == set(KINDS) - {Sender.kind}
+
+
+def test_who_says_something_comes_back_and_counts_in_the_hash() -> None:
+    parts: tuple[Part, ...] = (Sender("bob"), Text("hello"))
+    assert parts_from(json.loads(json.dumps(content_of(parts)))) == parts
+    others = [(Sender("ada"), Text("hello")), (Text("hello"),), (Text("bob"), Text("hello"))]
+    hashes = {content_hash([Message("user", one)]) for one in (parts, *others)}
+    assert len(hashes) == 4
 
 
 def test_a_plain_text_is_stored_as_it_always_was() -> None:

@@ -39,6 +39,7 @@ def metrics(**options: Any) -> Metrics:
     values: dict[str, Any] = {
         "providers": ("openai", "theirs"),
         "longest_waits": lambda: {Lane.BULK: timedelta(seconds=7)},
+        "lags": lambda: {"observer:crm": timedelta(seconds=3), "a b": timedelta(seconds=9)},
         "in_flight": lambda: 3,
         "slots": lambda: 10,
     }
@@ -151,6 +152,16 @@ def test_a_store_that_is_away_is_said_to_be_so_and_asked_no_more_often_for_many_
         assert value(found, "turnmill_oldest_due_seconds", lane="bulk") is None
     assert len(asked) == 1
     assert value(metrics(), "turnmill_oldest_due_seconds", lane="bulk") == 7
+
+
+def test_how_far_readers_are_behind_is_told_by_their_names_or_as_others() -> None:
+    assert value(metrics(), "turnmill_reader_lag_seconds", reader="observer:crm") == 3
+    assert value(metrics(), "turnmill_reader_lag_seconds", reader="other") == 9
+
+    def away() -> dict[str, timedelta]:
+        raise StoreUnavailable
+
+    assert value(metrics(lags=away), "turnmill_reader_lag_seconds", reader="other") is None
 
 
 @pytest.mark.anyio

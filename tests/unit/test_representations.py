@@ -52,7 +52,7 @@ SHOWN = frozenset(
         *("tags", "timezone", "digest", "fetch_from", "scheme", "rows", "turn", "why"),
         *("lane", "keyless", "verb", "by", "refused", "error", "title", "detail"),
         *("reply_as", "asks", "media_types", "voices", "part"),
-        *("category", "scope", "wrapped_by", "encryption", "kms", "key_id"),
+        *("category", "to", "scope", "wrapped_by", "encryption", "kms", "key_id"),
         *("ca_certs", "certfile", "keyfile", "virtual_host", "master_name", "sentinel_username"),
     }
 )

@@ -3,6 +3,7 @@
 https://developers.openai.com/api/reference/resources/chat, and the messages of its 400s.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,6 +16,9 @@ ID_MAX = 40
 
 _ROLES = frozenset({"assistant", "developer", "system", "tool", "user"})
 #: Fields of reasoning that servers other than the vendor want back.
+_OF_USERS = frozenset({"content", "role", "name"})
+#: What it says in its 400s; https://github.com/microsoft/autogen/issues/4157.
+_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _FIELDS = frozenset({"content", "role", "tool_calls", "refusal", "name", "audio"}) | {
     "reasoning_content",
     "reasoning_details",
@@ -92,8 +96,11 @@ def _messages(body: Mapping[str, Any]) -> Iterator[str]:
 
 def _message(message: Mapping[str, Any], *, at: str) -> Iterator[str]:
     content, role = message.get("content"), message["role"]
-    if set(message) - (_FIELDS if role == "assistant" else {"role", "content"}):
+    known = {"assistant": _FIELDS, "user": _OF_USERS}.get(role, {"role", "content"})
+    if set(message) - known:
         yield f"{at}: unknown parameter"
+    if "name" in message and not _NAME.fullmatch(str(message["name"])):
+        yield f"Invalid '{at}.name': string does not match pattern."
     if role == "assistant" and message.get("tool_calls"):
         if content is not None and not (isinstance(content, str) and content.strip()):
             yield f"{at}: content is blank"

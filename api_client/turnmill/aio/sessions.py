@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -15,7 +16,8 @@ from turnmill.executor.task import AsyncExecutor, async_knowing
 from turnmill.listening.task import async_happens
 from turnmill.listening.watchlist import Deadline
 from turnmill.store.kept import Keeping
-from turnmill.store.records import MessageRecord, SessionRecord
+from turnmill.store.message_records import MessageRecord
+from turnmill.store.records import SessionRecord
 from turnmill.verbs import intake, sessions
 from turnmill.verbs.intake import (
     UNCHANGED,
@@ -30,6 +32,7 @@ from turnmill.verbs.refs import SessionRef, TemplateRef
 from turnmill.verbs.verb import Verb
 
 if TYPE_CHECKING:
+    from turnmill.aio.participants import AsyncParticipants
     from turnmill.store.compaction_records import CompactionRecord
     from turnmill.store.deletion_records import DeletionReport
     from turnmill.verbs.lifecycle import Tried
@@ -197,6 +200,13 @@ class AsyncSessions:
         )
         return await self._executor.run(verb)
 
+    @cached_property
+    def participants(self) -> "AsyncParticipants":
+        """Who takes part in a session, and how far each has read."""
+        from turnmill.aio.participants import AsyncParticipants  # noqa: PLC0415
+
+        return AsyncParticipants(self._executor)
+
     async def kept(self, session: SessionRef) -> Keeping:
         """Return how many answers and threads of the session vendors keep, by ids of their own."""
         return await self._executor.run(sessions.kept(session))
@@ -210,13 +220,18 @@ class AsyncSessions:
         return await self._executor.run(sessions.compactions(session))
 
     async def history(self, session: SessionRef) -> AsyncIterator[MessageRecord]:
-        """Yield all messages, ordered by turn, then position; read in pages."""
+        """Yield all messages, ordered by turn, then position; read in pages.
+
+        A note to participants stands behind the turn that was the last one then.
+        """
+        from turnmill.verbs import people  # noqa: PLC0415  many read none
+
         target = await self._executor.run(sessions.id_of(session))
-        page = await self._executor.run(sessions.history(target))
+        page = await self._executor.run(people.history(target))
         while page:
             for message in page:
                 yield message
-            page = await self._executor.run(sessions.history(target, after_seq=page[-1].seq))
+            page = await self._executor.run(people.history(target, after=people.behind(page[-1])))
 
     @async_knowing
     async def update(
@@ -318,6 +333,7 @@ class AsyncSessions:
         system_prompt: str | Unchanged | None = UNCHANGED,
         settings: Mapping[str, Any] | Unchanged | None = UNCHANGED,
         metadata: Mapping[str, Any] | Unchanged | None = UNCHANGED,
+        max_cost_usd: Decimal | float | str | Unchanged | None = UNCHANGED,
     ) -> SessionRecord:
         """Create a session that begins with the history of this one, and goes on by itself.
 
@@ -343,6 +359,7 @@ class AsyncSessions:
             key=key,
             provider=provider,
             model=model,
+            max_cost_usd=max_cost_usd,
             options=options,
         )
         return await self._executor.run(verb)

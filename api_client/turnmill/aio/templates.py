@@ -41,6 +41,8 @@ class AsyncTemplates:
         on_context_full: str | None = None,
         fallback: Fallback | None = None,
         layers: Sequence[str] | None = None,
+        observers: Sequence[str] | None = None,
+        keep_content: timedelta | None = None,
         thread: str | None = None,
         prompt: Prompt | None = None,
         opening: Sequence[Mapping[str, str]] | None = None,
@@ -82,6 +84,8 @@ class AsyncTemplates:
             on_context_full=on_context_full,
             fallback=fallback,
             layers=layers,
+            observers=observers,
+            keep_content=keep_content,
             thread=thread,
             prompt=prompt,
             opening=opening,
@@ -114,6 +118,13 @@ class AsyncTemplates:
         """Let an earlier version be current again; those behind it stay, and `put` adds another."""
         return await self._executor.run(templates.roll_back(template, to=to))
 
+    async def remove(self, template: TemplateRef) -> None:
+        """Forget a template with all its versions.
+
+        Raises TemplateNotFound, and MoveRefused while there are sessions that were made from it.
+        """
+        await self._executor.run(templates.remove(template))
+
     async def sessions(
         self, template: TemplateRef, *, after: object = None, limit: int = 100
     ) -> Sequence[SessionRecord]:
@@ -128,9 +139,9 @@ class AsyncTemplates:
     async def sync(self, folder: str | Path, *, dry_run: bool = False) -> TemplateSync:
         """Put what the `.yaml` files of a folder say, all of it or, after an error, nothing.
 
-        A file is named as its template, and says what `put` takes; `idle_ttl` in seconds. With
-        `dry_run`, only tell what would be put. Raises InvalidInput, which names what is wrong in
-        which file, or MissingExtra.
+        A file is named as its template, and says what `put` takes; `idle_ttl` and `keep_content` in
+        seconds. With `dry_run`, only tell what would be put. Raises InvalidInput, which names what
+        is wrong in which file, or MissingExtra.
         """
         limit = self._executor.settings.max_text_bytes
         found = await async_aside(template_files.templates_in, folder, max_text_bytes=limit)

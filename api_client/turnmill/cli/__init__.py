@@ -28,6 +28,8 @@ COMMANDS = {
     "send": "Send a message.",
     "chat": "Talk in a terminal.",
     "sessions": "List, show, archive and delete sessions.",
+    "participants": "Show and change who takes part in a session.",
+    "follow": "Show what happens in a session to one who takes part.",
     "templates": "Show, compare and sync set-ups of sessions.",
     "schedules": "Send messages again and again, or later.",
     "turns": "List, show, retry and cancel turns.",

@@ -59,6 +59,7 @@ SETTING_CHOICES = MappingProxyType(
         "prompt_cache": ("on", "off", "1h"),
         "uploads": ("auto", "always", "never"),
         "pictures": ("as_is", "fit"),
+        "names": ("prefix", "field", "none"),
         "reply_as": ("text", "audio"),
         "audio": ("transcribe", "native"),
         "audio_format": ("mp3", "wav", "opus", "flac"),
@@ -72,6 +73,9 @@ VOICE_SETTINGS = frozenset(
         *("voice", "voice_language"),
     }
 )
+
+#: Of one session.
+MOST_PARTICIPANTS = 1000
 
 #: Tools of a session, and how their names read: what all vendors take.
 MOST_TOOLS = 128

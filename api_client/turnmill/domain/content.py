@@ -111,8 +111,17 @@ class Native:
     api: str = ""  #: which API of the provider's, where it has several
 
 
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who of several people says what follows in the message; it stands first in it."""
+
+    kind: ClassVar[str] = "sender"
+
+    name: str = field(repr=False)
+
+
 #: What a message is made of.
-Part = Text | Image | File | Audio | ToolCall | ToolOutput | Native
+Part = Text | Image | File | Audio | ToolCall | ToolOutput | Native | Sender
 Kind = (
     type[Text]
     | type[Image]
@@ -121,11 +130,12 @@ Kind = (
     | type[ToolCall]
     | type[ToolOutput]
     | type[Native]
+    | type[Sender]
 )
 
 #: Every kind of part, by the name under which it is stored.
 KINDS: Mapping[str, Kind] = MappingProxyType(
-    {one.kind: one for one in (Text, Image, File, Audio, ToolCall, ToolOutput, Native)}
+    {one.kind: one for one in (Text, Image, File, Audio, ToolCall, ToolOutput, Native, Sender)}
 )
 
 #: What a caller may say: a text, a part, or several of them.
@@ -169,6 +179,16 @@ def text_of(parts: Sequence[Part]) -> str:
     if len(parts) == 1 and isinstance(first := parts[0], Text):
         return first.text
     return "".join(part.text for part in parts if isinstance(part, Text))
+
+
+def sender_of(parts: Sequence[Part]) -> str | None:
+    """Return who says it; None where nobody is named."""
+    return parts[0].name if parts and isinstance(parts[0], Sender) else None
+
+
+def without_sender(parts: Sequence[Part]) -> Sequence[Part]:
+    """Return what is said, without who says it."""
+    return parts[1:] if parts and isinstance(parts[0], Sender) else parts
 
 
 def text_of_all(messages: Sequence[Message]) -> str:

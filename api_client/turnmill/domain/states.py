@@ -106,6 +106,9 @@ class EventKind(StrEnum):
     PURGED = "session.purged"  #: it was archived for long enough
     BATCH_FINISHED = "batch.finished"  #: all its turns have ended; `session_id` is its id
     WEBHOOK_PARKED = "webhook.parked"  #: nothing was taken there for a day; `session_id` is its id
+    JOINED = "participant.joined"  #: somebody takes part in the session
+    LEFT = "participant.left"  #: and does no more
+    NOTE_POSTED = "note.posted"  #: something was said to the participants alone
     GAP = "gap"  #: events that were not read are gone
     ACCOUNT_CLOSED = "account.closed"  #: nobody calls it any more; `session_id` is the account's id
     ACCOUNT_OPENED = "account.opened"  #: it is called again
@@ -136,7 +139,8 @@ ON_DEMAND = frozenset(
         EventKind.RETRYING,
         EventKind.WAITING,
         EventKind.BATCH_FINISHED,
-        *(kind for kind in EventKind if kind.startswith("session.")),
+        EventKind.NOTE_POSTED,
+        *(kind for kind in EventKind if kind.startswith(("session.", "participant."))),
     }
 )
 
@@ -205,6 +209,18 @@ class SessionStatus(StrEnum):
     PAUSED = "paused"  #: takes messages; nothing runs until it is resumed
     ARCHIVED = "archived"  #: keeps its history, refuses messages
     DELETED = "deleted"  #: gone for callers; its rows go when the turn that runs has ended
+
+
+class ParticipantRole(StrEnum):
+    """What somebody may do in a session."""
+
+    OWNER = "owner"  #: speaks, and decides who takes part; the session's user always is one
+    MEMBER = "member"  #: speaks
+    OBSERVER = "observer"  #: follows what happens
+
+
+#: Who may say something.
+SPEAKING = frozenset({ParticipantRole.OWNER, ParticipantRole.MEMBER})
 
 
 class Lane(StrEnum):

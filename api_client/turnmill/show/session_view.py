@@ -10,13 +10,14 @@ from turnmill.domain.targets import targets_in
 from turnmill.show.as_typed import as_typed
 from turnmill.show.listing import Listing
 from turnmill.show.tables import fields, print_facts, print_json, print_table, stdout_console
-from turnmill.show.terminal import print_said, tell
+from turnmill.show.terminal import on_one_line, print_said, tell
 from turnmill.show.wording import dollars, duration, moment_text, relative, said, styled
 
 if TYPE_CHECKING:
     from turnmill.store.compaction_records import CompactionRecord
     from turnmill.store.kept import Keeping
-    from turnmill.store.records import MessageRecord, SessionRecord
+    from turnmill.store.message_records import MessageRecord
+    from turnmill.store.records import SessionRecord
     from turnmill.sync.turns import Turn
 
 
@@ -95,7 +96,7 @@ def _content(
 ) -> dict[str, Any]:
     from turnmill.store.codec import exported
 
-    names = ("turn_id", "seq", "position", "role", "state", "created_at")
+    names = ("turn_id", "seq", "position", "role", "state", "created_at", "sender", "to")
     messages = [
         {**fields(one, *names), **exported(one.parts), "partial": one.partial} for one in history
     ]
@@ -117,10 +118,20 @@ def _print_conversation(
         if last is not None and message.seq > last.up_to_seq:
             _print_mark(last)
             last = None
-        console.print(message.role, style="bold", end=" ")
-        part = ", partial" if message.partial else ""
-        console.print(f"turn {message.seq}, {message.state}{part}", style="dim")
+        console.print(_speaker(message), style="bold", end=" ", markup=False)
+        console.print(_where(message), style="dim")
         print_said(said(message.parts) + "\n", to=console)
+
+
+def _speaker(message: MessageRecord) -> str:
+    return message.role if message.sender is None else on_one_line(message.sender)
+
+
+def _where(message: MessageRecord) -> str:
+    if message.to is not None:
+        return f"to {message.to}"
+    part = ", partial" if message.partial else ""
+    return f"turn {message.seq}, {message.state}{part}"
 
 
 def _print_mark(last: CompactionRecord) -> None:

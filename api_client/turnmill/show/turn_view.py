@@ -40,9 +40,10 @@ from turnmill.show.wording import (
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from turnmill.store.message_records import MessageRecord
     from turnmill.store.nouns.tool_calls import ToolCallRecord
     from turnmill.store.nouns.why import Why
-    from turnmill.store.records import AttemptRecord, MessageRecord, SessionRecord, TurnRecord
+    from turnmill.store.records import AttemptRecord, SessionRecord, TurnRecord
     from turnmill.sync.client import Client
     from turnmill.sync.turns import Turn
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from turnmill.show.listing import Listing
-from turnmill.show.tables import fields, print_json
+from turnmill.show.tables import fields, print_facts, print_json
 from turnmill.show.terminal import on_one_line, tell
 from turnmill.show.wording import moment_text
 
@@ -50,6 +50,29 @@ DELIVERIES: Listing[Delivery] = Listing(
     numbers=("tries", "status"),
     spare=("turn", "next try"),
 )
+
+
+def show_webhook(one: Webhook, *, as_json: bool) -> None:
+    """Print what is known of one, but for its secret."""
+    if as_json:
+        print_json(_document(one))
+        return
+    parked = (
+        None if one.parked_at is None else f"{moment_text(one.parked_at)}, {one.parked_because}"
+    )
+    print_facts(
+        [
+            ("webhook", one.id),
+            ("url", one.url),
+            ("events", " ".join(one.events)),
+            ("content", "the words of replies, too" if one.include_content else "none"),
+            ("waiting", one.waiting),
+            ("parked", one.parked),
+            ("parked since", parked),
+            ("missed", one.missed),
+            ("created", moment_text(one.created_at)),
+        ]
+    )
 
 
 def print_webhook(one: Webhook, *, as_json: bool) -> None:

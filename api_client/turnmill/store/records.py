@@ -7,7 +7,7 @@ from decimal import Decimal
 from math import inf
 from typing import Any, NamedTuple, Self
 
-from turnmill.domain.content import Message, Part, text_of, text_of_all
+from turnmill.domain.content import Message, text_of_all
 from turnmill.domain.ids import BatchId, SessionId, TurnId
 from turnmill.domain.states import (
     FINAL,
@@ -157,26 +157,6 @@ class Moved(NamedTuple):
     turns: int
     heads: list[Head]  #: due now, of their lines; fewer than turns where nobody stands behind them
     dead: Sequence[Lost] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MessageRecord:
-    """One entry of a session's history."""
-
-    id: Any
-    turn_id: TurnId
-    seq: int
-    position: int
-    role: str  #: user, assistant, tool or system
-    parts: Sequence[Part]
-    state: TurnState  #: of the turn that it belongs to
-    created_at: datetime
-    partial: bool = False  #: what had come when its turn was cancelled; never shown to a model
-
-    @property
-    def text(self) -> str:
-        """Return its words; what is no text is in `parts` alone."""
-        return text_of(self.parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,17 +1,20 @@
 # Made from aio/client.py by `make sync`: change that.
 """The client: what an application calls. It writes to the store, tells a worker, and goes on."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
+from turnmill.domain.arguments import wait_seconds
 from turnmill.domain.content import Attachable, Said
 from turnmill.domain.states import Lane
 from turnmill.executor.thread import Executor, aside, knowing
+from turnmill.listening.watchlist import Deadline
 from turnmill.settings import Settings
+from turnmill.store.records import Accepted, NewTurn
 from turnmill.sync.attaching import each_with_files, with_files
 from turnmill.sync.sessions import Sessions
 from turnmill.sync.turns import Turn, Turns
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from turnmill.domain.counting import TokenCount
+    from turnmill.store.people_records import Happened, Note
     from turnmill.sync.accounts import Accounts
     from turnmill.sync.analytics import Analytics
     from turnmill.sync.attachments import Attachments
@@ -71,6 +75,38 @@ class Client:
 
         return cls(settings=settings_of_home())
 
+    @overload
+    def send(
+        self,
+        session: SessionRef,
+        text: Said,
+        *,
+        lane: str = ...,
+        idempotency_key: str | None = ...,
+        deliver_at: datetime | None = ...,
+        expires: datetime | None = ...,
+        metadata: Mapping[str, Any] | None = ...,
+        max_attempts: int | None = ...,
+        max_cost_usd: Decimal | float | str | None = ...,
+        stream: bool = ...,
+        attachments: Sequence[Attachable] = ...,
+        reply_as: str | None = ...,
+        sender: str | None = ...,
+        to: None = ...,
+        connection: "Connection | Session | None" = ...,
+    ) -> Turn: ...
+
+    @overload
+    def send(
+        self,
+        session: SessionRef,
+        text: Said,
+        *,
+        to: Literal["participants"],
+        sender: str | None = ...,
+        idempotency_key: str | None = ...,
+    ) -> "Note": ...
+
     @knowing
     def send(
         self,
@@ -87,8 +123,10 @@ class Client:
         stream: bool = False,
         attachments: Sequence[Attachable] = (),
         reply_as: str | None = None,
+        sender: str | None = None,
+        to: str | None = None,
         connection: "Connection | Session | None" = None,
-    ) -> Turn:
+    ) -> "Turn | Note":
         """Accept a message and return at once; the reply is written when a worker got it.
 
         The message counts as accepted when it stands in the store. A broker that is down only
@@ -109,11 +147,16 @@ class Client:
           or what `client.attachments.put` has returned. They are kept first: see there.
         - `reply_as`: `audio`, and the reply is spoken, too, or `text`; instead of what the
           session's settings say.
+        - `sender`: who of several people says it: the session's user, or one of its participants
+          who may speak. Models are shown the name, as the session's setting `names` says.
+        - `to`: `participants`, and it is a note to them alone, which is returned: no turn, no line,
+          and no model reads it. It has `sender` and `idempotency_key`, and no other option.
         - `connection`: the message belongs to the caller's transaction on it, and is sent when the
           caller commits.
 
         Raises InvalidInput, SessionNotFound, SessionArchived, IdempotencyConflict, QueueFull,
-        StoreError, or what keeping a file raises; after an error nothing was written.
+        StoreError; with `sender`, NotAParticipant and RoleForbids; or what keeping a file raises.
+        After an error nothing was written.
         """
         options = intake.turn_options(
             lane=lane,
@@ -126,16 +169,85 @@ class Client:
             stream=stream,
             reply_as=reply_as,
         )
+        if to is not None:
+            given = {**options, "attachments": attachments, "connection": connection}
+            return self._post(session, text, to=to, sender=sender, options=given)
         if attachments or not isinstance(text, str):
             text = with_files(self._executor, session, text, attachments, connection=connection)
         new = intake.new_turn(text, options, max_text_bytes=self.settings.max_text_bytes)
-        if connection is not None:
+        if sender is not None:
+            accepted = self._say(session, new, sender=sender, connection=connection)
+        elif connection is not None:
             joining = sending.joining(session, new, self._executor.schema)
             accepted = self._executor.run_joined(connection, joining)
         else:
             verb = sending.send(session, new, self._executor.backpressure)
             accepted = self._executor.run(verb)
         return Turn(self._executor, accepted)
+
+    def _say(
+        self, session: SessionRef, new: NewTurn, *, sender: str, connection: object
+    ) -> Accepted:
+        """Accept what somebody of several people says."""
+        from turnmill.verbs import people  # noqa: PLC0415  most sessions are of one
+
+        if connection is not None:
+            joining = people.joining(session, new, sender, self._executor.schema)
+            return self._executor.run_joined(connection, joining)
+        verb = people.send(session, new, sender, self._executor.backpressure)
+        return self._executor.run(verb)
+
+    def _post(
+        self,
+        session: SessionRef,
+        text: Said,
+        *,
+        to: str,
+        sender: str | None,
+        options: Mapping[str, Any],
+    ) -> "Note":
+        """Write a note."""
+        from turnmill.verbs import people  # noqa: PLC0415  most sessions are of one
+
+        verb = people.post(
+            session,
+            text,
+            to=to,
+            sender=sender,
+            options=options,
+            max_text_bytes=self.settings.max_text_bytes,
+        )
+        return self._executor.run(verb)
+
+    def follow(
+        self,
+        session: SessionRef,
+        *,
+        as_: str,
+        after: int | None = None,
+        timeout: float | timedelta | None = None,
+    ) -> Iterator["Happened"]:
+        """Yield what happens in a session to one of its participants, then what comes.
+
+        Messages, notes, replies, what turns come to, who joins and leaves: the same to everybody,
+        in one order, mostly within a tenth of a second, or half a second. A session's log begins
+        when the first one is added to it, or follows it.
+
+        - `as_`: who follows: the session's user, or one of its participants.
+        - `after`: begin behind this `cursor`; None: behind what he has read.
+        - `timeout`: end when it is over and nothing is left (seconds or timedelta; None: never).
+
+        What he is given counts as read when the next one is asked for, and is noted twice a second,
+        and at the end. Who keeps cursors himself gets everything once. Raises NotAParticipant, also
+        when he is removed, InvalidInput, SessionNotFound.
+        """
+        from turnmill.sync.participants import follow  # noqa: PLC0415
+        from turnmill.verbs import people  # noqa: PLC0415
+
+        of = people.Following.of(session, as_)
+        start = people.cursor_or_none(after, name="after")
+        deadline = Deadline(wait_seconds(timeout))
+        return follow(self._executor, of, after=start, deadline=deadline)
 
     @knowing
     def send_many(

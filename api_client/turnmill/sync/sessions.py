@@ -4,6 +4,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -16,7 +17,8 @@ from turnmill.executor.thread import Executor, knowing
 from turnmill.listening.thread import happens
 from turnmill.listening.watchlist import Deadline
 from turnmill.store.kept import Keeping
-from turnmill.store.records import MessageRecord, SessionRecord
+from turnmill.store.message_records import MessageRecord
+from turnmill.store.records import SessionRecord
 from turnmill.verbs import intake, sessions
 from turnmill.verbs.intake import (
     UNCHANGED,
@@ -33,6 +35,7 @@ from turnmill.verbs.verb import Verb
 if TYPE_CHECKING:
     from turnmill.store.compaction_records import CompactionRecord
     from turnmill.store.deletion_records import DeletionReport
+    from turnmill.sync.participants import Participants
     from turnmill.verbs.lifecycle import Tried
 
 #: A turn that stood in the way is looked at again after so long, whoever told nothing.
@@ -198,6 +201,13 @@ class Sessions:
         )
         return self._executor.run(verb)
 
+    @cached_property
+    def participants(self) -> "Participants":
+        """Who takes part in a session, and how far each has read."""
+        from turnmill.sync.participants import Participants  # noqa: PLC0415
+
+        return Participants(self._executor)
+
     def kept(self, session: SessionRef) -> Keeping:
         """Return how many answers and threads of the session vendors keep, by ids of their own."""
         return self._executor.run(sessions.kept(session))
@@ -211,13 +221,18 @@ class Sessions:
         return self._executor.run(sessions.compactions(session))
 
     def history(self, session: SessionRef) -> Iterator[MessageRecord]:
-        """Yield all messages, ordered by turn, then position; read in pages."""
+        """Yield all messages, ordered by turn, then position; read in pages.
+
+        A note to participants stands behind the turn that was the last one then.
+        """
+        from turnmill.verbs import people  # noqa: PLC0415  many read none
+
         target = self._executor.run(sessions.id_of(session))
-        page = self._executor.run(sessions.history(target))
+        page = self._executor.run(people.history(target))
         while page:
             for message in page:
                 yield message
-            page = self._executor.run(sessions.history(target, after_seq=page[-1].seq))
+            page = self._executor.run(people.history(target, after=people.behind(page[-1])))
 
     @knowing
     def update(
@@ -319,6 +334,7 @@ class Sessions:
         system_prompt: str | Unchanged | None = UNCHANGED,
         settings: Mapping[str, Any] | Unchanged | None = UNCHANGED,
         metadata: Mapping[str, Any] | Unchanged | None = UNCHANGED,
+        max_cost_usd: Decimal | float | str | Unchanged | None = UNCHANGED,
     ) -> SessionRecord:
         """Create a session that begins with the history of this one, and goes on by itself.
 
@@ -344,6 +360,7 @@ class Sessions:
             key=key,
             provider=provider,
             model=model,
+            max_cost_usd=max_cost_usd,
             options=options,
         )
         return self._executor.run(verb)

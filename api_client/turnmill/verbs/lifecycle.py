@@ -15,13 +15,14 @@ from turnmill.domain.scripts import script_of
 from turnmill.domain.states import Running
 from turnmill.new_ids import new_id
 from turnmill.store.deletion_records import DeletionReport
-from turnmill.store.nouns import deletions, forks, sessions, user_retention
+from turnmill.store.nouns import budgets, deletions, forks, sessions, user_retention
 from turnmill.store.nouns import lifecycle as rows
 from turnmill.store.records import NewSession, SessionRecord
 from turnmill.verbs import intake
 from turnmill.verbs.backpressure import Backpressure
+from turnmill.verbs.intake import UNCHANGED
 from turnmill.verbs.refs import SessionRef, session_id
-from turnmill.verbs.sessions import version_or_none
+from turnmill.verbs.sessions import bound_session, version_or_none
 from turnmill.verbs.verb import Connection, Effect, Verb, single, transaction
 
 
@@ -93,9 +94,13 @@ def fork(
     key: str | None,
     provider: object,
     model: object,
+    max_cost_usd: object,
     options: dict[str, Any],
 ) -> Verb[SessionRecord]:
     """Create a session with the history of this one, and with its options but for these."""
+    limit = None
+    if max_cost_usd is not UNCHANGED and max_cost_usd is not None:
+        limit = intake.max_cost(max_cost_usd)
     last = None if at is None else intake.turn_id(at)
     changes: dict[str, Any] = {
         "key": None if key is None else intake.session_key(key),
@@ -112,6 +117,11 @@ def fork(
         source = sessions.get(conn, session_id(conn, session))
         new = replace(_like(source, made), **changes)
         record = forks.fork(conn, new, source.id, at=last)
+        if record.id == made:
+            same = max_cost_usd is UNCHANGED
+            bound = budgets.session_limit(conn, source.id) if same else limit
+            if bound is not None:
+                bound_session(conn, made, bound)
         backpressure.note(record)
         return Effect(record)
 

@@ -13,7 +13,7 @@ from turnmill.domain.states import EventKind, SessionStatus
 from turnmill.new_ids import new_id
 from turnmill.store.kept import Keeping, kept_of
 from turnmill.store.nouns import sessions as rows
-from turnmill.store.records import MessageRecord, NewSession, SessionRecord
+from turnmill.store.records import NewSession, SessionRecord
 from turnmill.store.rules.wanted import seen
 from turnmill.verbs import intake
 from turnmill.verbs.backpressure import Backpressure
@@ -92,11 +92,6 @@ def compactions(session: SessionRef) -> "Verb[list[CompactionRecord]]":
 def id_of(session: SessionRef) -> Verb[SessionId]:
     """Find out which session is named."""
     return single(lambda conn: Effect(session_id(conn, session)))
-
-
-def history(target: SessionId, *, after_seq: int = 0) -> Verb[list[MessageRecord]]:
-    """Read a page of messages."""
-    return single(lambda conn: Effect(rows.history(conn, target, after_seq=after_seq)))
 
 
 def update(

@@ -8,7 +8,7 @@ from typing import Any
 from turnmill.domain.bounds import MOST_TEMPLATE_FILES, TEMPLATE_FILE_BYTES
 from turnmill.domain.errors import InvalidInput, MissingExtra
 from turnmill.store.template_records import NewTemplate
-from turnmill.verbs.templates import OPTIONS, new_template
+from turnmill.verbs.templates import OPTIONS, SPANS, new_template
 
 _SUFFIXES = frozenset({".yaml", ".yml"})
 _MOST_PROBLEMS = 20
@@ -66,16 +66,17 @@ def _read(path: Path, *, max_text_bytes: int) -> NewTemplate:
             f"there is no {', '.join(unknown)[:100]}; known: {', '.join(sorted(OPTIONS))}"
         )
     given = dict(said)
-    if isinstance(seconds := given.get("idle_ttl"), int) and not isinstance(seconds, bool):
-        given["idle_ttl"] = _seconds(seconds)
+    for span in SPANS:
+        if isinstance(seconds := given.get(span), int) and not isinstance(seconds, bool):
+            given[span] = _seconds(seconds, name=span)
     return new_template(path.stem, max_text_bytes=max_text_bytes, **given)
 
 
-def _seconds(value: int) -> timedelta:
+def _seconds(value: int, *, name: str) -> timedelta:
     try:
         return timedelta(seconds=value)
     except OverflowError:
-        raise InvalidInput("idle_ttl is longer than anybody waits") from None
+        raise InvalidInput(f"{name} is longer than anybody waits") from None
 
 
 def _loaded(path: Path) -> Any:

@@ -22,7 +22,7 @@ from turnmill.verbs.backpressure import Backpressure
 from turnmill.verbs.intake import SPOKEN
 from turnmill.verbs.sending import heads_of
 from turnmill.verbs.sessions import bound_session
-from turnmill.verbs.templates import ref_of
+from turnmill.verbs.templates import SPANS, ref_of
 from turnmill.verbs.verb import Connection, Effect, Verb, transaction
 
 #: What a template says of a session, besides its settings, its budget and how it begins.
@@ -49,7 +49,7 @@ def create(
     limit = None if max_cost_usd is None else intake.max_cost(max_cost_usd)
 
     def on(conn: Connection) -> Effect[SessionRecord]:
-        found = rows.get(conn, ref)
+        found = rows.get(conn, ref, hold=True)
         values = values_for(variables, found.definition.get("variables", {}))
         new = intake.new_session(**_merged(_said(found, values), given))
         session = session_rows.create(conn, new)
@@ -81,8 +81,9 @@ def _said(template: TemplateRecord, values: Mapping[str, str]) -> dict[str, Any]
     said = {name: definition.get(name) for name in _PLAIN}
     if said["system_prompt"] is not None:
         said["system_prompt"] = filled(said["system_prompt"], values)
-    seconds = definition.get("idle_ttl")
-    said["idle_ttl"] = None if seconds is None else timedelta(seconds=seconds)
+    for span in SPANS:
+        seconds = definition.get(span)
+        said[span] = None if seconds is None else timedelta(seconds=seconds)
     return said | {name: dict(definition.get(name, {})) for name in ("settings", "metadata")}
 
 

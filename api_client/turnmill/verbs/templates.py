@@ -32,12 +32,15 @@ from turnmill.verbs.verb import Connection, Effect, Verb, single, transaction
 
 _MOST_VERSIONS = 10**9
 
+#: What a template says in seconds.
+SPANS = frozenset({"idle_ttl", "keep_content"})
+
 #: What a template may say.
 OPTIONS = frozenset(
     {
         *("provider", "model", "system_prompt", "settings", "metadata", "on_failure"),
         *("on_ambiguous", "max_attempts", "max_cost_usd", "idle_ttl", "opening", "variables"),
-        *("note", *intake.SPOKEN),
+        *("keep_content", "note", *intake.SPOKEN),
     }
 )
 
@@ -64,8 +67,8 @@ def new_template(
         definition["provider"] = check_name(provider, name="provider")
     if max_cost_usd is not None:
         definition["max_cost_usd"] = str(intake.max_cost(max_cost_usd))
-    if "idle_ttl" in definition:
-        definition["idle_ttl"] = int(definition["idle_ttl"].total_seconds())
+    for span in SPANS & definition.keys():
+        definition[span] = int(definition[span].total_seconds())
     messages = opening_given(opening)
     texts = [bounded(one["content"], name="a message of opening") for one in messages]
     if texts:
@@ -115,6 +118,19 @@ def roll_back(template: object, *, to: object) -> Verb[TemplateRecord]:
     name = ref_of(template).name
     version = whole(to, name="to", most=_MOST_VERSIONS)
     return transaction(lambda conn: Effect(rows.make_current(conn, name, version)))
+
+
+def remove(template: object) -> Verb[None]:
+    """Forget a template that no session was made from."""
+    ref = ref_of(template)
+    if ref.version is not None and not isinstance(template, TemplateRecord):
+        raise InvalidInput("a template goes with all its versions", hint=f'"{ref.name}"')
+
+    def on(conn: Connection) -> Effect[None]:
+        rows.remove(conn, ref.name)
+        return Effect(None)
+
+    return transaction(on)
 
 
 def diff(before: object, after: object) -> Verb[TemplateDiff]:

@@ -12,8 +12,9 @@ from turnmill.store.database import Database
 from turnmill.store.line.estimates import withdraw_estimates
 from turnmill.store.line.history import succeeded_history
 from turnmill.store.line.settle import settle
+from turnmill.store.message_records import MessageRecord
 from turnmill.store.nouns import turns
-from turnmill.store.records import AttemptRecord, Claim, Fenced, MessageRecord, Settlement
+from turnmill.store.records import AttemptRecord, Claim, Fenced, Settlement
 from turnmill.store.schema_name import execute
 from turnmill.store.upkeep.invariants import violations
 

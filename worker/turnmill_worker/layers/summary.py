@@ -10,6 +10,7 @@ from turnmill.domain.errors import ContextFull, MaybeSent, NotSent, Rejected
 from turnmill.domain.states import OnAmbiguous
 from turnmill.store.compaction_records import SaidTurn
 from turnmill_worker.layers.call import Call, Go
+from turnmill_worker.providers.fitting import shown_as
 from turnmill_worker.providers.port import Done, NotNow
 
 #: A conversation that is longer than its model many times is summed up part by part.
@@ -74,7 +75,8 @@ async def _told(
         if not rest:
             break
         try:
-            asked = _transcript(rest[:at_once], told)
+            names = call.request.settings.get("names")
+            asked = _transcript(rest[:at_once], told, names=names)
             answer = await _asked(call, go, asked)
         except ContextFull:
             if at_once == 1:
@@ -120,8 +122,9 @@ async def _asked(call: Call, go: Go, transcript: str) -> Done | NotNow:
     raise NotSent  # a provider that works in the background, unasked
 
 
-def _transcript(turns: Sequence[SaidTurn], before: str | None) -> str:
-    said = [f"{one.role}: {_words(one.parts)}" for turn in turns for one in turn.messages]
+def _transcript(turns: Sequence[SaidTurn], before: str | None, *, names: object) -> str:
+    messages = [shown_as(one, names) for turn in turns for one in turn.messages]
+    said = [f"{one.role}: {_words(one.parts)}" for one in messages]
     if before is not None:
         said.insert(0, f"(summary of what was said before) {before}")
     return "\n\n".join(said)

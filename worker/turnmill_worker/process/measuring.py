@@ -42,6 +42,7 @@ def measuring(
     metrics = Metrics(
         providers=providers,
         longest_waits=ledger.longest_waits_now,
+        lags=ledger.lags_now,
         in_flight=lambda: len(in_hand),
         slots=lambda: slots.total,
     )

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import timedelta
+from typing import Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
@@ -19,10 +20,13 @@ from turnmill.domain.states import FINAL, Lane
 from turnmill_worker.layers.call import Call
 from turnmill_worker.turn.written import Written
 
+T = TypeVar("T")
+
 OTHER = "other"
 _MOST_MODELS = 50
 _MOST_CODES = 100
 _MOST_REASONS = 30
+_MOST_READERS = 50
 _LABEL = re.compile(r"[A-Za-z0-9_.:/@-]{1,80}")
 #: Models take from a blink to many minutes.
 _SECONDS = (0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300, 600)
@@ -47,14 +51,32 @@ class Labels:
         return value
 
 
+class _Asked(Generic[T]):
+    """What the store says, for those who scrape; None while it is away."""
+
+    def __init__(self, ask: Callable[[], T]) -> None:
+        self._ask = ask
+        self._lock = threading.Lock()
+        self._asked_at = float("-inf")
+        self._said: T | None = None
+
+    def __call__(self) -> T | None:
+        """Ask, unless that was done a moment ago."""
+        with self._lock:
+            if time.monotonic() - self._asked_at >= _ASK_EVERY.total_seconds():
+                try:
+                    self._said = self._ask()
+                except StoreError:
+                    self._said = None
+                self._asked_at = time.monotonic()
+            return self._said
+
+
 class Backlog(Collector):
     """How long turns have been due and not taken, asked of the store when somebody scrapes."""
 
     def __init__(self, longest_waits: Callable[[], Mapping[Lane, timedelta]]) -> None:
-        self._longest_waits = longest_waits
-        self._lock = threading.Lock()
-        self._asked_at = float("-inf")
-        self._waits: Mapping[Lane, timedelta] | None = None
+        self._asked = _Asked(longest_waits)
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
         """Name what is collected, without asking the store."""
@@ -80,15 +102,35 @@ class Backlog(Collector):
             ),
         )
 
-    def _asked(self) -> Mapping[Lane, timedelta] | None:
-        with self._lock:
-            if time.monotonic() - self._asked_at >= _ASK_EVERY.total_seconds():
-                try:
-                    self._waits = self._longest_waits()
-                except StoreError:
-                    self._waits = None
-                self._asked_at = time.monotonic()
-            return self._waits
+
+class Lags(Collector):
+    """How far readers of events are behind, observers among them, asked of the store, too."""
+
+    def __init__(self, lags: Callable[[], Mapping[str, timedelta]]) -> None:
+        self._asked = _Asked(lags)
+        self._readers = Labels(_MOST_READERS)
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        """Name what is collected, without asking the store."""
+        yield self._family()
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Ask, and return what is known; of readers that are one too many the longest."""
+        family = self._family()
+        longest: dict[str, float] = {}
+        for name, lag in (self._asked() or {}).items():
+            reader = self._readers.of(name)
+            longest[reader] = max(longest.get(reader, 0.0), lag.total_seconds())
+        for reader, seconds in longest.items():
+            family.add_metric([reader], seconds)
+        yield family
+
+    def _family(self) -> GaugeMetricFamily:
+        return GaugeMetricFamily(
+            "turnmill_reader_lag_seconds",
+            "The age of the oldest event that a reader has not passed.",
+            labels=["reader"],
+        )
 
 
 class Metrics:
@@ -99,6 +141,7 @@ class Metrics:
         *,
         providers: Collection[str],
         longest_waits: Callable[[], Mapping[Lane, timedelta]],
+        lags: Callable[[], Mapping[str, timedelta]],
         in_flight: Callable[[], int],
         slots: Callable[[], int],
     ) -> None:
@@ -130,6 +173,7 @@ class Metrics:
         self._gauge("in_flight", "Turns in hand.", in_flight)
         self._gauge("slots", "Turns that may be in hand at once.", slots)
         self.registry.register(Backlog(longest_waits))
+        self.registry.register(Lags(lags))
 
     def called(self, call: Call, outcome: str, _: str | None, took: timedelta) -> None:
         """Count a call. For the layer `measure`."""

@@ -6,7 +6,17 @@ from dataclasses import replace
 from operator import is_
 from typing import Any
 
-from turnmill.domain.content import Audio, Kind, Message, Native, Part, Text
+from turnmill.domain.content import (
+    Audio,
+    Kind,
+    Message,
+    Native,
+    Part,
+    Sender,
+    Text,
+    sender_of,
+    without_sender,
+)
 from turnmill.domain.errors import Rejected, UnreadableRow, UnsupportedPart
 from turnmill.store.codec import StoredHistory
 from turnmill_worker.providers.port import Request
@@ -15,10 +25,12 @@ from turnmill_worker.providers.port import Request
 def fitted(request: Request, *, name: str, takes: frozenset[Kind]) -> Request:
     """Return the request as a provider of this name can be sent it, which takes these kinds.
 
-    Of natives it sees its own. Raises Rejected where a message holds a part that it does not
-    take: at once for what is said in this turn, and for the history when it is looked at.
+    Of natives it sees its own. Who of several people says something stands in their words, unless
+    the session's setting `names` says otherwise. Raises Rejected where a message holds a part that
+    it does not take: at once for what is said in this turn, and for the history when it is looked
+    at.
     """
-    fit = _fit(name, takes)
+    fit = _fit(name, takes, names=request.settings.get("names"))
     messages, history = _all(fit, request.messages), request.history
     history = history.fitted(fit) if isinstance(history, StoredHistory) else _all(fit, history)
     if messages is request.messages and history is request.history:
@@ -61,13 +73,19 @@ def _all(
     return [one for one in fitting if one is not None]
 
 
-def _fit(name: str, takes: frozenset[Kind]) -> Callable[[Message], Message | None]:
+def _fit(
+    name: str, takes: frozenset[Kind], *, names: object
+) -> Callable[[Message], Message | None]:
     plain = takes - {Native}
+    takes_names = names == "field" and Sender in takes
 
     def fit(message: Message) -> Message | None:
         parts = message.parts
         if len(parts) == 1 and type(parts[0]) in plain and not _is_told(parts[0]):
             return message  # most are
+        if not takes_names and sender_of(parts) is not None:
+            message = shown_as(message, names)
+            parts = message.parts
         kept = [one for one in parts if not (_is_of_another(one, name) or _is_told(one))]
         for part in kept:
             if type(part) not in takes:
@@ -77,6 +95,23 @@ def _fit(name: str, takes: frozenset[Kind]) -> Callable[[Message], Message | Non
         return Message(message.role, kept) if kept else None
 
     return fit
+
+
+def named(message: Message) -> Message:
+    """Return the message with who says it in its words; the same where nobody is named."""
+    name, said = sender_of(message.parts), without_sender(message.parts)
+    if name is None:
+        return message
+    if said and isinstance(first := said[0], Text):
+        return Message(message.role, (Text(f"{name}: {first.text}"), *said[1:]))
+    return Message(message.role, (Text(f"{name}:"), *said))
+
+
+def shown_as(message: Message, names: object) -> Message:
+    """Return the message as the session's setting `names` has it, where a vendor has no field."""
+    if names == "none":
+        return Message(message.role, without_sender(message.parts))
+    return named(message)
 
 
 def _is_of_another(part: Part, name: str) -> bool:

@@ -16,6 +16,7 @@ OURS = VOICE_SETTINGS | frozenset(
         "layers",
         "max_tool_rounds",
         "mock",
+        "names",
         "on_context_full",
         "pictures",
         "prompt_cache",

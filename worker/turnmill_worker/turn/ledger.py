@@ -26,6 +26,7 @@ from turnmill.store.line.history import succeeded_history
 from turnmill.store.line.leases import end_leases, mark_sent, mark_target
 from turnmill.store.line.pauses import Pauses, read_pauses
 from turnmill.store.line.settle import settle, was_settled
+from turnmill.store.nouns.events import readers
 from turnmill.store.records import Claim, Fenced, Locked, Settled, Settlement
 from turnmill_worker.turn.claims import Asked, Busy, Claims
 from turnmill_worker.turn.crowds import Crowds
@@ -184,6 +185,12 @@ class GroupedLedger:
     def longest_waits_now(self) -> dict[Lane, timedelta]:
         """Return the same, to a thread that may wait for it."""
         return self._within(longest_waits)
+
+    def lags_now(self) -> dict[str, timedelta]:
+        """Return how far each reader of events is behind, to a thread that may wait for it."""
+        return self._within(
+            lambda conn: {one.name: one.lag or timedelta(0) for one in readers(conn)}
+        )
 
     async def loss_counts(self) -> set[int]:
         """Return how often the suspects that are due were lost (3: so often or more)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -14,6 +14,7 @@ from turnmill.cli.waiting import waiting
 from turnmill.cli.watching import print_events, watch
 from turnmill.domain.arguments import wait_seconds
 from turnmill.domain.errors import InvalidText, NoReply, TurnTimeout
+from turnmill.show.people_view import print_note
 from turnmill.show.tables import print_json
 from turnmill.show.terminal import tell
 from turnmill.show.turn_view import as_document, look_at
@@ -21,6 +22,7 @@ from turnmill.show.wording import duration
 
 if TYPE_CHECKING:
     from turnmill.domain.content import Said
+    from turnmill.store.people_records import Note
     from turnmill.sync.client import Client
     from turnmill.sync.turns import Turn
     from turnmill.verbs.reply import Reply
@@ -62,6 +64,10 @@ if TYPE_CHECKING:
     type=click.Path(dir_okay=False, writable=True),
     help="Stay, and write the spoken reply to FILE.",
 )
+@click.option("--sender", metavar="NAME", help="Who of several people says it.")
+@click.option(
+    "--to", type=click.Choice(["participants"]), help="A note to people alone: no turn, no reply."
+)
 @click.option("--max-cost-usd", metavar="USD", help="Fail rather than cost more, such as 0.05.")
 @json_option
 def command(
@@ -76,6 +82,8 @@ def command(
     max_cost_usd: str | None,
     reply_as: str | None,
     save_audio: str | None,
+    sender: str | None,
+    to: str | None,
     as_json: bool,
     **conversation: Any,
 ) -> int:
@@ -93,23 +101,29 @@ def command(
         raise click.UsageError("Missing argument 'TEXT'; with --attach it may be left out.")
     if save_audio is not None:
         wait, reply_as = wait or not stream, reply_as or "audio"
-    options: Any = {"lane": lane, "stream": stream, "max_cost_usd": max_cost_usd}
-    if attached:
-        options["attachments"] = list(attached)
-    options["reply_as"] = reply_as
-    if idempotency_key is not None:
-        options["idempotency_key"] = idempotency_key
+    if to is not None and (wait or stream):
+        raise click.UsageError("Nobody answers a note: leave out --wait and --stream.")
+    options: Any = {
+        "lane": lane,
+        "stream": stream,
+        "max_cost_usd": max_cost_usd,
+        "attachments": list(attached),
+        "reply_as": reply_as,
+        "idempotency_key": idempotency_key,
+        "sender": sender,
+        "to": to,
+    }
     with open_client() as client:
         message: Said = [] if text is None else text
         if text == "-":
             message = _from_stdin(client.settings.max_text_bytes)
         session = open_session(client, **conversation)
-        turn = client.send(session, message, **options)
-        if stream:
-            return _watch(turn, timeout=timeout, as_json=as_json, save_audio=save_audio)
-        if wait:
-            return _wait(client, turn, timeout=timeout, as_json=as_json, save_audio=save_audio)
-        _tell_accepted(turn, as_json=as_json)
+        sent: Turn | Note = client.send(session, message, **options)
+        how: Any = {"timeout": timeout, "as_json": as_json, "save_audio": save_audio}
+        if stream or wait:
+            turn = cast("Turn", sent)
+            return _watch(turn, **how) if stream else _wait(client, turn, **how)
+        _tell_sent(sent, as_json=as_json)
         return OK
 
 
@@ -121,7 +135,12 @@ def _from_stdin(most: int) -> str:
         raise InvalidText("text is no UTF-8", hint="convert it, as with iconv") from None
 
 
-def _tell_accepted(turn: Turn, *, as_json: bool) -> None:
+def _tell_sent(turn: Turn | Note, *, as_json: bool) -> None:
+    from turnmill.store.people_records import Note
+
+    if isinstance(turn, Note):
+        print_note(turn, as_json=as_json)
+        return
     if as_json:
         state = turn.refresh().state
         accepted = {"id": turn.id, "session_id": turn.session_id, "state": state}

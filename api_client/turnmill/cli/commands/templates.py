@@ -6,7 +6,7 @@ from functools import partial
 
 import click
 
-from turnmill.cli.context import advise, json_option, open_client, say
+from turnmill.cli.context import advise, confirm, json_option, open_client, say, yes_option
 from turnmill.cli.listing import page_options, print_page
 from turnmill.cli.short_ids import session_of
 from turnmill.show.listing import print_listing
@@ -18,6 +18,7 @@ from turnmill.show.template_view import (
     print_sync,
     print_template,
 )
+from turnmill.show.terminal import on_one_line, tell
 
 _VERSIONS = 20  #: that `show` shows
 
@@ -92,6 +93,17 @@ def sessions(*, template: str, limit: int, after: str | None, as_json: bool) -> 
             as_json=as_json,
             nothing=f"none: turnmill send TEXT --template {template}",
         )
+
+
+@command.command("rm")
+@click.argument("name")
+@yes_option
+def rm(*, name: str, yes: bool) -> None:
+    """Forget a template with all its versions; one that sessions were made from stays."""
+    confirm(f"Forget {name} with all its versions?", yes=yes)
+    with open_client() as client:
+        client.templates.remove(name)
+    tell(f"{on_one_line(name)} is forgotten")
 
 
 @command.command("sync")

@@ -12,7 +12,7 @@ from turnmill.cli.listing import MOST
 from turnmill.show.listing import print_listing
 from turnmill.show.tables import print_outcome
 from turnmill.show.terminal import tell
-from turnmill.show.webhook_view import DELIVERIES, WEBHOOKS, print_webhook
+from turnmill.show.webhook_view import DELIVERIES, WEBHOOKS, print_webhook, show_webhook
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -47,6 +47,15 @@ def ls(*, as_json: bool) -> None:
     print_listing(found, WEBHOOKS, as_json=as_json)
     if not found:
         say("there is no webhook")
+
+
+@command.command("show")
+@click.argument("webhook")
+@json_option
+def show(webhook: str, *, as_json: bool) -> None:
+    """Show one: where it leads, what it hears of, and how far it is; not its secret."""
+    with open_client() as client:
+        show_webhook(client.webhooks.get(webhook), as_json=as_json)
 
 
 @command.command("log")

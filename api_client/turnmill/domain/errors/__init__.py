@@ -41,6 +41,8 @@ TurnmillError
 ├── Conflict
 │   ├── SessionArchived
 │   ├── VersionConflict         `version`: somebody has changed the session meanwhile
+│   ├── NotAParticipant         the session has no participant of this name
+│   ├── RoleForbids             an observer speaks, or somebody else than an owner decides
 │   ├── ContentGone             what was said in the turn was kept for its time, and is gone
 │   ├── IdempotencyConflict     the key stands for other content
 │   ├── FilesQuotaExceeded      the user's files would be too many bytes
@@ -98,10 +100,12 @@ from turnmill.domain.errors.callers import (
     InvalidInput,
     InvalidText,
     MoveRefused,
+    NotAParticipant,
     NotFound,
     NotReached,
     OutputConflict,
     QueueFull,
+    RoleForbids,
     ScheduleNotFound,
     SessionArchived,
     SessionNotFound,
@@ -183,6 +187,7 @@ __all__ = [
     "MissingExtra",
     "MoveRefused",
     "NoReply",
+    "NotAParticipant",
     "NotFound",
     "NotReached",
     "NotSent",
@@ -193,6 +198,7 @@ __all__ = [
     "QueueFull",
     "RateLimited",
     "Rejected",
+    "RoleForbids",
     "ScheduleNotFound",
     "SchemaOutOfDate",
     "SealBroken",

@@ -169,6 +169,20 @@ class MoveRefused(Conflict):
     code = "move_refused"
 
 
+class NotAParticipant(Conflict):
+    """The session has no participant of this name."""
+
+    code = "not_a_participant"
+    hint = "client.sessions.participants.add(session, name) lets somebody take part"
+
+
+class RoleForbids(Conflict):
+    """The participant's role does not allow it."""
+
+    code = "role_forbids"
+    hint = "an observer follows, a member also speaks, an owner also adds and removes others"
+
+
 class VersionConflict(Conflict):
     """The session is of another version by now: somebody has changed it meanwhile."""
 

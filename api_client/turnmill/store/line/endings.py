@@ -71,6 +71,9 @@ def queue_again(conn: Connection, *which: ColumnElement[bool]) -> Moved:
 
     The caller's transaction holds the locks of their sessions.
     """
+    from turnmill.store.line.shared_log import note_retries  # noqa: PLC0415  few run again
+
+    note_retries(conn, *which)
     statement = update(turns).where(*which).values(_queued_again())
     rows = conn.execute(statement.returning(turns.c.id, turns.c.session_id, turns.c.seq)).all()
     rows = sorted(rows, key=lambda row: row.seq)

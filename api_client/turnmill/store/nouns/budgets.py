@@ -145,6 +145,12 @@ def bound_session(
     set_budget(conn, new, budget_id=budget_id)
 
 
+def session_limit(conn: Connection, session_id: SessionId) -> Decimal | None:
+    """Return what a session may cost in all; None: it is not bounded."""
+    rows = conn.execute(_rows(Holder(Scope.SESSION, str(session_id)), Period.TOTAL)).all()
+    return rows[0].limit_usd if rows else None
+
+
 def _one(conn: Connection, holder: Holder, period: Period | None) -> Any:
     found = conn.execute(_rows(holder, period)).all()
     if not found:

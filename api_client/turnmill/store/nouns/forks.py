@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, select
 
-from turnmill.domain.content import Attached, Message
+from turnmill.domain.content import Attached, Message, sender_of
 from turnmill.domain.errors import InvalidInput, TurnNotFound, UnreadableRow
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import FINAL, EventKind, TurnState
@@ -21,6 +21,7 @@ from turnmill.store.readable import ODD
 from turnmill.store.records import NewSession, SessionRecord
 from turnmill.store.rules.sealing import sealed_in
 from turnmill.store.schema.compaction_tables import compactions
+from turnmill.store.schema.people_tables import turn_senders
 from turnmill.store.schema.tables import messages, turns
 from turnmill.store.types import Timestamp
 
@@ -45,7 +46,11 @@ def fork(
     if record.id != new.id:
         return record
     holding: list[tuple[TurnId, TurnId]] = []
-    insert_scripted(conn, record.id, _history(conn, source, up_to=last, holding=holding))
+    senders: list[dict[str, Any]] = []
+    copies = _history(conn, source, up_to=last, holding=holding)
+    insert_scripted(conn, record.id, _noting_senders(copies, record.id, senders))
+    if senders:
+        conn.execute(insert(turn_senders), senders)
     for original, copy in holding:
         use_again(conn, original, record.id, copy)
     _copy_compaction(conn, source, record.id, up_to=last)
@@ -87,6 +92,17 @@ def _history(
                 holding.append((TurnId(original[0].id), copy.id))
             yield copy
         after = page[-1].seq
+
+
+def _noting_senders(
+    copies: Iterator[ScriptedTurn], fork_id: SessionId, senders: list[dict[str, Any]]
+) -> Iterator[ScriptedTurn]:
+    """Yield the turns, and note who of several people has said what: names stand in messages."""
+    for copy in copies:
+        name = sender_of(copy.messages[0].parts)
+        if name is not None:
+            senders.append({"turn_id": copy.id, "session_id": fork_id, "name": name})
+        yield copy
 
 
 def _page(conn: Connection, source: SessionId, *, after: int, up_to: int) -> list[Any]:

@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Connection, Row, select, update
 
 from turnmill.domain.bounds import LONGEST_IDLE
+from turnmill.domain.content import sender_of, without_sender
 from turnmill.domain.errors import (
     Conflict,
     MoveRefused,
@@ -33,8 +34,9 @@ from turnmill.store.engine import engine_of
 from turnmill.store.kept import give_up_all
 from turnmill.store.line.endings import end_turns, tell_ended
 from turnmill.store.line.head import lock_sessions, move_lines
+from turnmill.store.message_records import MessageRecord
 from turnmill.store.readable import read_one, readable
-from turnmill.store.records import Head, MessageRecord, NewSession, SessionRecord
+from turnmill.store.records import Head, NewSession, SessionRecord
 from turnmill.store.rules.accepting import sealer_of_new, session_values, whole_seconds
 from turnmill.store.rules.happenings import observe, observe_new, write_session_events
 from turnmill.store.rules.sealing import sealed_in
@@ -303,7 +305,8 @@ def _message(row: Row[Any]) -> MessageRecord:
         seq=row.seq,
         position=row.position,
         role=row.role,
-        parts=shown_parts(row.content),
+        parts=without_sender(said := shown_parts(row.content)),
+        sender=sender_of(said),
         state=TurnState(row.state),
         created_at=row.created_at,
         partial=row.partial,

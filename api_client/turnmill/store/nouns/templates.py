@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
 
-from turnmill.domain.errors import TemplateNotFound
+from turnmill.domain.errors import MoveRefused, TemplateNotFound
 from turnmill.domain.ids import SessionId
 from turnmill.domain.json_values import Unreadable
 from turnmill.domain.states import SessionStatus
@@ -51,11 +51,16 @@ def _locked(conn: Connection, name: str) -> int:
     return int(conn.scalars(wanted.with_for_update()).one())
 
 
-def get(conn: Connection, ref: Named) -> TemplateRecord:
-    """Return a version of a template, the current one unless it is named; or TemplateNotFound."""
+def get(conn: Connection, ref: Named, *, hold: bool = False) -> TemplateRecord:
+    """Return a version of a template, the current one unless it is named; or TemplateNotFound.
+
+    With `hold` nobody removes it until the caller's transaction ends, which notes a use of it.
+    """
     version = template_versions.c.version
     wanted = templates.c.current if ref.version is None else ref.version
     query = _versions().where(templates.c.name == ref.name, version == wanted)
+    if hold:
+        query = query.with_for_update(read=True, key_share=True, of=templates)
     row = conn.execute(query).one_or_none()
     if row is None:
         raise TemplateNotFound()
@@ -95,6 +100,23 @@ def make_current(conn: Connection, name: str, version: int) -> TemplateRecord:
 def _locked_if_there(conn: Connection, name: str) -> bool:
     wanted = select(templates.c.name).where(templates.c.name == name)
     return conn.scalar(wanted.with_for_update()) is not None
+
+
+def remove(conn: Connection, name: str) -> None:
+    """Forget a template with all its versions, or raise TemplateNotFound.
+
+    Raises MoveRefused while there are sessions that were made from it: they say so.
+    """
+    if not _locked_if_there(conn, name):
+        raise TemplateNotFound()
+    made = select(func.count()).select_from(sessions).where(sessions.c.template == name)
+    if count := conn.scalar(made):
+        raise MoveRefused(
+            f"{count} sessions were made from the template",
+            hint=f"`turnmill templates sessions {name}` lists them",
+        )
+    conn.execute(delete(template_versions).where(template_versions.c.name == name))
+    conn.execute(delete(templates).where(templates.c.name == name))
 
 
 def not_yet(conn: Connection, new: NewTemplate, *, version: int) -> TemplateRecord:

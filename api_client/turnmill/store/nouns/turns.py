@@ -33,6 +33,7 @@ from turnmill.store.line.accept import accept
 from turnmill.store.line.content import content_is_gone
 from turnmill.store.line.endings import end_turns, queue_again
 from turnmill.store.line.head import lock_sessions, move_lines
+from turnmill.store.message_records import MessageRecord
 from turnmill.store.nouns.answering import (
     answered_because,
     answered_by,
@@ -45,7 +46,6 @@ from turnmill.store.records import (
     Accepted,
     AttemptRecord,
     Head,
-    MessageRecord,
     NewTurn,
     TurnRecord,
 )
@@ -211,6 +211,8 @@ def retry(conn: Connection, turn_id: TurnId, *, new_id: TurnId) -> Accepted:
     if content_is_gone(conn, turn_id):
         raise ContentGone("what was said in the turn is gone: it cannot be said again")
     if _is_overtaken(conn, turn_id, session_id):
+        from turnmill.store.line import shared_log  # noqa: PLC0415  few are
+
         copy = _copy(conn, turn_id, new_id)
         if copy.batch_id is not None:
             # The new turn takes the old one's place in the batch, whose results are to show it.
@@ -218,6 +220,7 @@ def retry(conn: Connection, turn_id: TurnId, *, new_id: TurnId) -> Accepted:
             conn.execute(update(turns).where(turns.c.id == turn_id).values(**leave))
         accepted = accept(conn, session_id, copy)
         use_again(conn, turn_id, session_id, new_id)
+        shared_log.copy_sender(conn, turn_id, new_id)
         if (first := first_step(conn, turn_id)) is not None:
             take_along(conn, turn_id, new_id, first=first)
         return accepted

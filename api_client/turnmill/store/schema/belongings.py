@@ -23,6 +23,13 @@ from turnmill.store.schema.hook_tables import deliveries, observed
 from turnmill.store.schema.key_tables import data_keys
 from turnmill.store.schema.life_tables import tombstones, user_retention
 from turnmill.store.schema.limit_tables import accounts
+from turnmill.store.schema.people_tables import (
+    notes,
+    participants,
+    shared_log,
+    shared_sessions,
+    turn_senders,
+)
 from turnmill.store.schema.schedule_tables import schedules
 from turnmill.store.schema.step_tables import tool_calls
 from turnmill.store.schema.tables import (
@@ -101,6 +108,30 @@ BELONGINGS: tuple[Belonging, ...] = (
         content=MappingProxyType({"decision": None}),
     ),
     Belonging(table=schedules, goes=Goes.BY_KEY, session=schedules.c.session_id),
+    Belonging(table=shared_sessions, goes=Goes.BY_KEY, session=shared_sessions.c.session_id),
+    # Names of participants are those of users, or of whoever else talks there.
+    Belonging(
+        table=participants,
+        goes=Goes.BY_KEY,
+        session=participants.c.session_id,
+        user=participants.c.name,
+    ),
+    Belonging(
+        table=shared_log,
+        goes=Goes.BY_KEY,
+        session=shared_log.c.session_id,
+        turn=shared_log.c.turn_id,
+        user=shared_log.c.name,
+    ),
+    # What a note says is of no turn: it goes by its own age, see `upkeep.content_retention`.
+    Belonging(table=notes, goes=Goes.BY_KEY, session=notes.c.session_id, user=notes.c.sender),
+    Belonging(
+        table=turn_senders,
+        goes=Goes.BY_KEY,
+        session=turn_senders.c.session_id,
+        turn=turn_senders.c.turn_id,
+        user=turn_senders.c.name,
+    ),
     # A summary is of many turns: it goes with the first of them, see `upkeep.content_retention`.
     Belonging(table=compactions, goes=Goes.BY_KEY, session=compactions.c.session_id),
     # With it goes, as soon as no other use is left, what it is a use of: see `line.attached`.

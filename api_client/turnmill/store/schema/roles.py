@@ -84,6 +84,12 @@ VIEWED: Mapping[str, Sequence[str]] = MappingProxyType(
             *("next_at", "last_at", "last_turn_id", "runs", "skipped", "error_code"),
             *("created_at", "updated_at"),
         ),
+        # Neither who takes part, nor what is said.
+        "shared_sessions": ("session_id", "last_n", "last_seq"),
+        "participants": ("session_id", "role", "read_n", "joined_at"),
+        "shared_log": ("session_id", "n", "kind", "turn_id", "open", "at"),
+        "notes": ("session_id", "n", "after_seq", "created_at"),
+        "turn_senders": ("turn_id", "session_id"),
         "subscriptions": ("subscriber", "kind"),
         # Neither the address nor the secret of a webhook.
         "webhooks": (

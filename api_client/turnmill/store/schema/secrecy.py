@@ -15,6 +15,7 @@ from turnmill.store.schema.compaction_tables import compactions
 from turnmill.store.schema.file_tables import attachments
 from turnmill.store.schema.hook_tables import webhooks
 from turnmill.store.schema.key_tables import metadata
+from turnmill.store.schema.people_tables import notes
 from turnmill.store.schema.schedule_tables import schedules
 from turnmill.store.schema.step_tables import tool_calls
 from turnmill.store.schema.tables import attempts, messages, sessions
@@ -29,6 +30,7 @@ CONTENT: tuple[Column[Any], ...] = (
     tool_calls.c.decision,
     compactions.c.summary,
     schedules.c.content,
+    notes.c.content,
     attachments.c.name,
     template_versions.c.definition,
     template_versions.c.note,
@@ -58,7 +60,10 @@ PLAIN: Mapping[str, frozenset[str]] = MappingProxyType(
             "kept_refs": "ref provider error_code attachment_id",
             "limits": "provider account model places",
             "messages": "role",
+            # Names of people are as those of users.
+            "notes": "sender idempotency_key",
             "observed": "observer",
+            "participants": "name role",
             "pauses": "kind name",
             "permits": "provider model owner",
             "resealing": "name after",
@@ -66,11 +71,13 @@ PLAIN: Mapping[str, frozenset[str]] = MappingProxyType(
             # Settings name models and tools, and metadata is what budgets and filters go by.
             "sessions": "key user_id provider model status settings metadata provider_ref adopted"
             " on_failure on_ambiguous head_lane template key_id",
+            "shared_log": "kind name",
             "subscriptions": "subscriber kind",
             "template_versions": "name",
             "templates": "name",
             "tombstones": "how rows left_behind",
             "tool_calls": "call_id tool effects state error_code",
+            "turn_senders": "name",
             "turns": "state lane claimed_for lease_owner native_ref idempotency_key custom_id"
             " metadata error_code waits_for step_ref reply_as finish_reason own_history answered_by"
             " answered_because",

@@ -31,6 +31,7 @@ from turnmill.store.line.head import lock_sessions
 from turnmill.store.schema.belongings import BELONGINGS, Belonging
 from turnmill.store.schema.compaction_tables import compactions
 from turnmill.store.schema.life_tables import user_retention
+from turnmill.store.schema.people_tables import notes
 from turnmill.store.schema.tables import sessions, turns
 from turnmill.store.types import Timestamp, db_after, db_asof_after, db_now
 
@@ -91,6 +92,7 @@ def empty_content(conn: Connection, session_id: SessionId, *, default: timedelta
     ended = conn.scalars(select(turns.c.id).where(found)).all()
     if ended:
         _empty(conn, session_id, ended)
+    _empty_notes(conn, session_id, until=until)
     rests = not (ended or _owes(row)) or _let_go(conn, session_id)
     _note(conn, session_id, until=until, rests=rests, more=more)
     return Emptied(len(ended), more=more)
@@ -167,6 +169,12 @@ def _empty(conn: Connection, session_id: SessionId, ended: Sequence[Any]) -> Non
     conn.execute(update(compactions).where(told).values(summary=null()))
 
 
+def _empty_notes(conn: Connection, session_id: SessionId, *, until: datetime) -> None:
+    """Take out what was said to people alone, which is of no turn: it goes by its own age."""
+    old = and_(notes.c.session_id == session_id, notes.c.created_at <= until)
+    conn.execute(update(notes).where(old).values(content=[]))
+
+
 def _nothing(one: Belonging) -> dict[str, Any]:
     return {name: null() if value is None else value for name, value in one.content.items()}
 
@@ -195,5 +203,9 @@ def _note(
             turns.c.state.in_(FINAL),
             turns.c.finished_at > until,
         )
-        values["content_from"] = conn.scalar(left) or db_now()
+        noted = select(func.min(notes.c.created_at, type_=Timestamp)).where(
+            notes.c.session_id == session_id, notes.c.created_at > until
+        )
+        firsts = [one for one in (conn.scalar(left), conn.scalar(noted)) if one is not None]
+        values["content_from"] = min(firsts, default=None) or db_now()
     conn.execute(update(sessions).where(sessions.c.id == session_id).values(values))

@@ -17,6 +17,7 @@ from turnmill.store.upkeep.invariant import Invariant
 from turnmill.store.upkeep.invariants_of_budgets import OF_BUDGETS
 from turnmill.store.upkeep.invariants_of_events import OF_EVENTS
 from turnmill.store.upkeep.invariants_of_limits import OF_LIMITS
+from turnmill.store.upkeep.invariants_of_people import OF_PEOPLE
 from turnmill.store.upkeep.invariants_of_schedules import OF_SCHEDULES
 from turnmill.store.upkeep.invariants_of_steps import OF_STEPS
 
@@ -302,6 +303,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     *OF_EVENTS,
     *OF_STEPS,
     *OF_BUDGETS,
+    *OF_PEOPLE,
     *OF_SCHEDULES,
     *OF_LIMITS,
 )

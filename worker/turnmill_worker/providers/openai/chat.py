@@ -12,7 +12,9 @@ from turnmill.domain.content import (
     Text,
     ToolCall,
     ToolOutput,
+    sender_of,
     text_of,
+    without_sender,
 )
 from turnmill.domain.errors import NotSent
 from turnmill_worker.providers.failures import raise_error_inside
@@ -26,7 +28,13 @@ from turnmill_worker.providers.offering import (
     tool_choice_of,
 )
 from turnmill_worker.providers.openai.inputs import chat_part_of
-from turnmill_worker.providers.pairing import NO_WORDS, Dialect, paired, said_arguments_of
+from turnmill_worker.providers.pairing import (
+    NO_WORDS,
+    Dialect,
+    name_of_tool,
+    paired,
+    said_arguments_of,
+)
 from turnmill_worker.providers.parameters import TOOLS, vendor_parameters
 from turnmill_worker.providers.port import Done, Request
 from turnmill_worker.providers.untrusted import (
@@ -202,11 +210,12 @@ def _messages(request: Request, message: Message) -> Iterator[dict[str, Any]]:
             if isinstance(output, ToolOutput):
                 yield {"role": "tool", "tool_call_id": output.call_id, "content": output.output}
         return
-    if any(isinstance(one, Attached) for one in message.parts):
-        content = [chat_part_of(request, one) for one in message.parts]
-        yield {"role": message.role, "content": content}
+    who, parts = sender_of(message.parts), without_sender(message.parts)
+    own: dict[str, Any] = {} if who is None else {"name": name_of_tool(who)}
+    if any(isinstance(one, Attached) for one in parts):
+        content = [chat_part_of(request, one) for one in parts]
+        yield own | {"role": message.role, "content": content}
         return
-    own: dict[str, Any] = {}
     for native in natives(message.parts, api=API):
         own |= mapping(item_of(native))
     calls = [_call(one) for one in message.parts if isinstance(one, ToolCall)]

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from turnmill.domain.content import Attached, Message, Native, Part, Text, ToolCall, ToolOutput
-from turnmill_worker.providers.fitting import item_of, unsupported
+from turnmill_worker.providers.fitting import item_of, named, unsupported
 from turnmill_worker.providers.offering import call_of, native_of
 from turnmill_worker.providers.openai.inputs import input_part_of
 from turnmill_worker.providers.pairing import (
@@ -51,7 +51,8 @@ def input_of(
     words = None if held else words_of(history, messages)
     if words is not None:
         return [_item(role, said) for role, said in words] or _nothing_said()
-    said = paired([*history, *messages], dialect=_DIALECT, held=held)
+    # This API has no field for who of several people says something.
+    said = paired(map(named, (*history, *messages)), dialect=_DIALECT, held=held)
     items: list[Any] = []
     for message in said:
         parts = message.parts

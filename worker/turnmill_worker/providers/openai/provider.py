@@ -17,6 +17,7 @@ from turnmill.domain.content import (
     Kind,
     Message,
     Native,
+    Sender,
     Text,
     ToolCall,
     ToolOutput,
@@ -84,7 +85,9 @@ class OpenAIProvider:
     """
 
     name = "openai"
-    accepts: frozenset[Kind] = frozenset({Text, Image, File, Audio, ToolCall, ToolOutput, Native})
+    accepts: frozenset[Kind] = frozenset(
+        {Text, Image, File, Audio, ToolCall, ToolOutput, Native, Sender}
+    )
 
     def __init__(self, sdk: AsyncOpenAI) -> None:
         self._sdk = sdk

@@ -1,0 +1,136 @@
+# Made from aio/participants.py by `make sync`: change that.
+"""Participants: several people in a session, and what each of them is told."""
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+from turnmill.domain.errors import SessionBusy, StoreUnavailable, TurnmillError
+from turnmill.domain.ids import TurnId
+from turnmill.domain.states import ParticipantRole
+from turnmill.executor.thread import Executor, pause
+from turnmill.listening.thread import happens
+from turnmill.listening.watchlist import Deadline
+from turnmill.store.people_records import Happened, HappenedPage, Participant, Place
+from turnmill.verbs import people
+from turnmill.verbs.people import Following
+from turnmill.verbs.refs import SessionRef
+
+#: Messages and notes wake whoever follows; what turns come to is looked for so often.
+_LOOK_SECONDS = 0.5
+#: In a store of this process alone.
+_LOOK_HERE_SECONDS = 0.1
+
+
+class Participants:
+    """`client.sessions.participants`: who takes part in a session, and how far each has read.
+
+    The session's user always does, as an owner. Names are the application's: mostly its users'.
+    """
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+
+    def add(
+        self,
+        session: SessionRef,
+        name: str,
+        *,
+        role: ParticipantRole | str | None = None,
+        by: str | None = None,
+    ) -> Participant:
+        """Let somebody take part, or in another role than before.
+
+        - `role`: an `owner` speaks, and decides who takes part; a `member` speaks; an `observer`
+          follows. None: as it is, or a member.
+        - `by`: who decides this; None: the application itself.
+
+        Nothing of what was before is unread for him. Up to 1,000 take part in a session. Raises
+        InvalidInput, SessionNotFound, MoveRefused; with `by`, NotAParticipant and RoleForbids.
+        """
+        return self._executor.run(people.add(session, name, role=role, by=by))
+
+    def remove(self, session: SessionRef, name: str, *, by: str | None = None) -> None:
+        """Let somebody take part no more: he neither speaks nor follows. What he said stays.
+
+        Everybody may leave by himself. Raises NotAParticipant, SessionNotFound, RoleForbids, and
+        MoveRefused for the session's user.
+        """
+        self._executor.run(people.remove(session, name, by=by))
+
+    def list(self, session: SessionRef) -> list[Participant]:
+        """Return who takes part, those who joined first before others, and what each has unread."""
+        return self._executor.run(people.listed(session))
+
+    def mark_read(self, session: SessionRef, name: str, *, upto: int | None = None) -> Participant:
+        """Note that somebody has read everything up to a cursor; None: all there is.
+
+        It never goes back. Raises NotAParticipant, SessionNotFound, InvalidInput.
+        """
+        of = Following.of(session, name)
+        return self._executor.run(people.mark_read(of, upto=upto))
+
+
+def follow(
+    executor: Executor, of: Following, *, after: int | None, deadline: Deadline
+) -> Iterator[Happened]:
+    """Yield what happens in a session. See `Client.follow`."""
+    place = executor.run(people.begin(of))
+    cursor = place.read if after is None else after
+    marks = _Marks(executor, of, cursor)
+    try:
+        with executor.expecting(TurnId(place.session_id), deadline) as woken:
+            page = _look(executor, of, place, cursor)
+            while True:
+                for one in page.happened:
+                    yield one
+                    cursor = one.cursor
+                    marks.passed(cursor)
+                if not page.happened:
+                    marks.write()
+                    if deadline.passed:
+                        return
+                    if executor.has_one_writer:  # and nobody who tells
+                        pause(min(_LOOK_HERE_SECONDS, deadline.left))
+                    else:
+                        happens(woken, min(_LOOK_SECONDS, deadline.left))
+                        woken.clear()
+                page = HappenedPage()
+                with suppress(StoreUnavailable, SessionBusy):
+                    page = _look(executor, of, place, cursor)
+    finally:
+        marks.write()
+
+
+def _look(executor: Executor, of: Following, place: Place, cursor: int) -> HappenedPage:
+    page = executor.run(people.page(of, place, after=cursor))
+    if page.is_behind:
+        executor.run(people.put_down(place))
+        page = executor.run(people.page(of, place, after=cursor))
+    return page
+
+
+class _Marks:
+    """How far somebody has read, written down twice a second at the most."""
+
+    def __init__(self, executor: Executor, of: Following, written: int) -> None:
+        self._executor = executor
+        self._of = of
+        self._read = self._written = written
+        self._at = time.monotonic()
+
+    def passed(self, cursor: int) -> None:
+        self._read = cursor
+        if time.monotonic() - self._at >= _LOOK_SECONDS:
+            self.write()
+
+    def write(self) -> None:
+        """Write it down; where the store is away, the next time does it too.
+
+        Whoever is gone meanwhile is told so when he reads on.
+        """
+        self._at = time.monotonic()
+        if self._read > self._written:
+            with suppress(TurnmillError):
+                self._executor.run(people.passed(self._of, self._read))
+                self._written = self._read
