@@ -1,19 +1,18 @@
 """Sessions: conversations of users."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from turnmill.aio.ended import async_when_ended
 from turnmill.domain.arguments import wait_seconds
 from turnmill.domain.content import Message
-from turnmill.domain.errors import TurnTimeout
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import Running, SessionStatus
 from turnmill.executor.task import AsyncExecutor, async_knowing
-from turnmill.listening.task import async_happens
 from turnmill.listening.watchlist import Deadline
 from turnmill.store.kept import Keeping
 from turnmill.store.message_records import MessageRecord
@@ -29,16 +28,11 @@ from turnmill.verbs.intake import (
     Unchanged,
 )
 from turnmill.verbs.refs import SessionRef, TemplateRef
-from turnmill.verbs.verb import Verb
 
 if TYPE_CHECKING:
     from turnmill.aio.participants import AsyncParticipants
     from turnmill.store.compaction_records import CompactionRecord
     from turnmill.store.deletion_records import DeletionReport
-    from turnmill.verbs.lifecycle import Tried
-
-#: A turn that stood in the way is looked at again after so long, whoever told nothing.
-_LOOK_SECONDS = 0.5
 
 
 class AsyncSessions:
@@ -308,7 +302,8 @@ class AsyncSessions:
         from turnmill.verbs import lifecycle  # noqa: PLC0415  whoever only sends does none of it
 
         deadline = Deadline(wait_seconds(timeout))
-        return await self._when_ended(lambda: lifecycle.archive(session, running=running), deadline)
+        verb = partial(lifecycle.archive, session, running=running)
+        return await async_when_ended(self._executor, verb, deadline)
 
     async def restore(self, session: SessionRef) -> SessionRecord:
         """Let an archived session take messages again.
@@ -392,7 +387,8 @@ class AsyncSessions:
         options = intake.session_options(
             settings=settings, max_text_bytes=self._executor.settings.max_text_bytes
         )
-        return await self._when_ended(
+        return await async_when_ended(
+            self._executor,
             lambda: lifecycle.move(
                 session,
                 provider=provider,
@@ -449,17 +445,3 @@ class AsyncSessions:
         from turnmill.verbs import lifecycle  # noqa: PLC0415  whoever only sends does none of it
 
         return await self._executor.run(lifecycle.content_kept(user_id))
-
-    async def _when_ended(
-        self, verb: "Callable[[], Verb[Tried]]", deadline: Deadline
-    ) -> SessionRecord:
-        """Do it as soon as no turn stands in the way."""
-        while True:
-            tried = await self._executor.run(verb())
-            if tried.record is not None:
-                return tried.record
-            if tried.waits_for is None or deadline.passed:
-                told = f"turn {tried.waits_for} has not ended after {deadline.seconds} s"
-                raise TurnTimeout(told)
-            async with self._executor.expecting(tried.waits_for, deadline) as woken:
-                await async_happens(woken, min(deadline.left, _LOOK_SECONDS))

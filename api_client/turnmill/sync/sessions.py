@@ -1,24 +1,23 @@
 # Made from aio/sessions.py by `make sync`: change that.
 """Sessions: conversations of users."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from turnmill.domain.arguments import wait_seconds
 from turnmill.domain.content import Message
-from turnmill.domain.errors import TurnTimeout
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import Running, SessionStatus
 from turnmill.executor.thread import Executor, knowing
-from turnmill.listening.thread import happens
 from turnmill.listening.watchlist import Deadline
 from turnmill.store.kept import Keeping
 from turnmill.store.message_records import MessageRecord
 from turnmill.store.records import SessionRecord
+from turnmill.sync.ended import when_ended
 from turnmill.verbs import intake, sessions
 from turnmill.verbs.intake import (
     UNCHANGED,
@@ -30,16 +29,11 @@ from turnmill.verbs.intake import (
     Unchanged,
 )
 from turnmill.verbs.refs import SessionRef, TemplateRef
-from turnmill.verbs.verb import Verb
 
 if TYPE_CHECKING:
     from turnmill.store.compaction_records import CompactionRecord
     from turnmill.store.deletion_records import DeletionReport
     from turnmill.sync.participants import Participants
-    from turnmill.verbs.lifecycle import Tried
-
-#: A turn that stood in the way is looked at again after so long, whoever told nothing.
-_LOOK_SECONDS = 0.5
 
 
 class Sessions:
@@ -309,7 +303,8 @@ class Sessions:
         from turnmill.verbs import lifecycle  # noqa: PLC0415  whoever only sends does none of it
 
         deadline = Deadline(wait_seconds(timeout))
-        return self._when_ended(lambda: lifecycle.archive(session, running=running), deadline)
+        verb = partial(lifecycle.archive, session, running=running)
+        return when_ended(self._executor, verb, deadline)
 
     def restore(self, session: SessionRef) -> SessionRecord:
         """Let an archived session take messages again.
@@ -393,7 +388,8 @@ class Sessions:
         options = intake.session_options(
             settings=settings, max_text_bytes=self._executor.settings.max_text_bytes
         )
-        return self._when_ended(
+        return when_ended(
+            self._executor,
             lambda: lifecycle.move(
                 session,
                 provider=provider,
@@ -450,15 +446,3 @@ class Sessions:
         from turnmill.verbs import lifecycle  # noqa: PLC0415  whoever only sends does none of it
 
         return self._executor.run(lifecycle.content_kept(user_id))
-
-    def _when_ended(self, verb: "Callable[[], Verb[Tried]]", deadline: Deadline) -> SessionRecord:
-        """Do it as soon as no turn stands in the way."""
-        while True:
-            tried = self._executor.run(verb())
-            if tried.record is not None:
-                return tried.record
-            if tried.waits_for is None or deadline.passed:
-                told = f"turn {tried.waits_for} has not ended after {deadline.seconds} s"
-                raise TurnTimeout(told)
-            with self._executor.expecting(tried.waits_for, deadline) as woken:
-                happens(woken, min(deadline.left, _LOOK_SECONDS))
