@@ -202,13 +202,14 @@ def _alone(database: Database) -> Iterator[None]:
     """Wait for every other `migrate`, and keep later ones waiting."""
     with translated(), database.engine.connect() as conn:
         event.listen(conn, "begin", _setting(_NO_BOUNDS))
-        with conn.begin():
-            # Asked again and again, and without parameters: a statement that waits, and a
-            # transaction that was given some, has a snapshot all the while, and the CREATE INDEX
-            # CONCURRENTLY of the one that it waits for would wait for it.
-            while not execute(conn, f"SELECT pg_try_advisory_xact_lock({_LOCK})").scalar():
-                time.sleep(_PAUSE_SECONDS / 4)
-            yield
+        # Without parameters: what has some keeps its snapshot until the transaction ends. And each
+        # try is a transaction of its own: CREATE INDEX CONCURRENTLY of the one that is waited for
+        # waits itself for the end of whatever it met with a snapshot, a waiting statement included.
+        while not execute(conn, f"SELECT pg_try_advisory_xact_lock({_LOCK})").scalar():
+            conn.rollback()
+            time.sleep(_PAUSE_SECONDS / 4)
+        yield
+        conn.rollback()
 
 
 def _setting(settings: Mapping[str, str]) -> Callable[[Connection], None]:

@@ -71,10 +71,10 @@ OPEN_OF_USERS = "head_due_at IS NOT NULL AND (status || '') = 'active'"
 _ROOMY: dict[str, Any] = {"postgresql_with": {"fillfactor": "80"}}
 
 
-def unique_where_given(name: str, *columns: Column[Any]) -> None:
+def unique_where_given(name: str, *columns: Column[Any], given: Column[Any]) -> None:
     """Let a key that most rows do not have be unique, at no cost to those that have none."""
-    given = text(f"{columns[-1].name} IS NOT NULL")
-    Index(name, *columns, unique=True, postgresql_where=given, sqlite_where=given)
+    there = text(f"{given.name} IS NOT NULL")
+    Index(name, *columns, unique=True, postgresql_where=there, sqlite_where=there)
 
 
 sessions = Table(
@@ -131,7 +131,7 @@ sessions = Table(
     CheckConstraint("(unfinished = 0) = (head_turn_id IS NULL)", name="head_stands_for_line"),
     **_ROOMY,
 )
-unique_where_given("uq_sessions_keyed", sessions.c.key)
+unique_where_given("uq_sessions_keyed", sessions.c.key, given=sessions.c.key)
 Index("ix_sessions_user_id", sessions.c.user_id, sessions.c.id)
 # A conversation changes with what is said in it, so it is one session's alone.
 _ONE_SESSION = text("substr(adopted, 1, 5) = 'conv_' AND status IN ('active', 'paused')")
@@ -251,8 +251,12 @@ turns = Table(
     bounded("turns"),
     **_ROOMY,
 )
-unique_where_given("uq_turns_keyed", turns.c.session_id, turns.c.idempotency_key)
-unique_where_given("uq_turns_of_batch", turns.c.batch_id, turns.c.batch_line)
+unique_where_given(
+    "uq_turns_keyed", turns.c.session_id, turns.c.idempotency_key, given=turns.c.idempotency_key
+)
+unique_where_given(
+    "uq_turns_of_batch", turns.c.batch_id, turns.c.batch_line, given=turns.c.batch_id
+)
 Index(
     "uq_turns_one_running",
     turns.c.session_id,

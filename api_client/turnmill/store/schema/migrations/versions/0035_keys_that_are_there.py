@@ -12,16 +12,23 @@ down_revision = "0032"
 phase = "pre"
 serves = "0007"
 
-#: Index, table, columns, and the constraint that it stands for.
+#: Index, table, columns, the one that is mostly not given, and the constraint that it stands for.
 _KEYS = (
-    ("uq_sessions_keyed", "sessions", ["key"], "uq_sessions_key"),
+    ("uq_sessions_keyed", "sessions", ["key"], "key", "uq_sessions_key"),
     (
         "uq_turns_keyed",
         "turns",
         ["session_id", "idempotency_key"],
+        "idempotency_key",
         "uq_turns_session_id_idempotency_key",
     ),
-    ("uq_turns_of_batch", "turns", ["batch_id", "batch_line"], "uq_turns_batch_id_batch_line"),
+    (
+        "uq_turns_of_batch",
+        "turns",
+        ["batch_id", "batch_line"],
+        "batch_id",
+        "uq_turns_batch_id_batch_line",
+    ),
 )
 
 
@@ -31,11 +38,11 @@ def upgrade() -> None:
     A file of SQLite keeps its constraints as well: taking one away would be writing its table anew.
     """
     if op.get_bind().dialect.name != "postgresql":
-        for name, table, columns, _ in _KEYS:
-            op.create_index(name, table, columns, unique=True, sqlite_where=_given(columns))
+        for name, table, columns, given, _ in _KEYS:
+            op.create_index(name, table, columns, unique=True, sqlite_where=_is_given(given))
         return
     with op.get_context().autocommit_block():
-        for name, table, columns, _ in _KEYS:
+        for name, table, columns, given, _ in _KEYS:
             # An attempt that was interrupted leaves an index that is not valid.
             op.drop_index(name, table, postgresql_concurrently=True, if_exists=True)
             op.create_index(
@@ -43,20 +50,20 @@ def upgrade() -> None:
                 table,
                 columns,
                 unique=True,
-                postgresql_where=_given(columns),
+                postgresql_where=_is_given(given),
                 postgresql_concurrently=True,
             )
-    for _, table, _, constraint in _KEYS:
+    for _, table, _, _, constraint in _KEYS:
         op.execute(f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {constraint}")
 
 
 def downgrade() -> None:
     """Undo."""
-    for name, table, columns, constraint in _KEYS:
+    for name, table, columns, _, constraint in _KEYS:
         if op.get_bind().dialect.name == "postgresql":
             op.create_unique_constraint(constraint, table, columns)
         op.drop_index(name, table)
 
 
-def _given(columns: list[str]) -> sa.TextClause:
-    return sa.text(f"{columns[-1]} IS NOT NULL")
+def _is_given(column: str) -> sa.TextClause:
+    return sa.text(f"{column} IS NOT NULL")
