@@ -15,6 +15,7 @@ from sqlalchemy import Column, ColumnElement, Table, and_, select
 
 from turnmill.domain.budgets import Scope
 from turnmill.domain.ids import SessionId
+from turnmill.store.schema.audit_tables import audit_subjects
 from turnmill.store.schema.budget_tables import budgets, charges
 from turnmill.store.schema.compaction_tables import compactions
 from turnmill.store.schema.event_tables import events
@@ -168,6 +169,8 @@ BELONGINGS: tuple[Belonging, ...] = (
     Belonging(table=user_retention, goes=Goes.WITH_USER, user=user_retention.c.user_id),
     # First of all, where a user is to be forgotten: nothing that is left of him can be read then.
     Belonging(table=data_keys, goes=Goes.WITH_USER, user=data_keys.c.user_id),
+    # Whose a pseudonym of the audit log is: `audited_erasure` takes it away, when all else is done.
+    Belonging(table=audit_subjects, goes=Goes.WITH_USER, user=audit_subjects.c.user_id),
 )
 
 #: Tables whose rows name a turn or a session, and are nobody's: what is in them is of the house.

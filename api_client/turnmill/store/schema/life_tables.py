@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Table, Text, Uuid, text
 
-from turnmill.store.schema.people_tables import metadata as metadata  # whole with these only
+from turnmill.store.schema.audit_tables import metadata as metadata  # whole with these only
 from turnmill.store.schema.tables import sessions
 from turnmill.store.types import Json, Timestamp, db_now
 

@@ -15,8 +15,17 @@ from turnmill.store.schema.moving_in import move_in
 from turnmill.store.schema.revision import VERSION_TABLE
 from turnmill.store.schema_name import SCHEMA
 
-#: Written by migrations, and read by everybody else.
-_KEPT_BY_OWNER = (VERSION_TABLE, "revisions")
+_WRITES = ("INSERT", "UPDATE", "DELETE")
+#: What those who work on rows may not do: migrations write the first two, and nobody changes a log.
+WITHHELD: Mapping[str, Sequence[str]] = MappingProxyType(
+    {
+        VERSION_TABLE: _WRITES,
+        "revisions": _WRITES,
+        "audit_log": ("UPDATE", "DELETE"),
+        "audit_heads": ("UPDATE", "DELETE"),
+        "audit_subjects": ("UPDATE",),
+    }
+)
 
 #: What the viewer reads: states, times, numbers and names of ours. Neither what anybody wrote or
 #: was answered, nor what callers name themselves or their users by. A column that is not here is
@@ -124,6 +133,9 @@ VIEWED: Mapping[str, Sequence[str]] = MappingProxyType(
 #: What the viewer may ask for: dispatchers do it, should the turn allow it. And one bit of what it
 #: does not see.
 ASKED_BY_VIEWERS = ("ask_cancel", "ask_retry", "falls_back")
+#: What those who work on rows may have done with the owner's rights.
+_RUN_BY_RUNTIME = ("audit_purge",)
+_OWNED = (*ASKED_BY_VIEWERS, *_RUN_BY_RUNTIME, "audit_keep", "audit_keep_whole")
 
 _POWERS = ("SUPERUSER", "CREATEDB", "CREATEROLE", "REPLICATION", "BYPASSRLS")
 
@@ -217,9 +229,11 @@ def grant_to(
 def _grant_rows(conn: Connection, do: _Do, schema: str, role: str) -> None:
     do("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {} TO {}", schema, role)
     do("GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA {} TO {}", schema, role)
-    for table in _KEPT_BY_OWNER:
-        if table in _relations(conn, schema):
-            do("REVOKE INSERT, UPDATE, DELETE ON {}.{} FROM {}", schema, table, role)
+    there = _relations(conn, schema)
+    for table in filter(there.__contains__, WITHHELD):
+        do(f"REVOKE {', '.join(WITHHELD[table])} ON {{}}.{{}} FROM {{}}", schema, table, role)
+    for function, arguments in _functions(conn, schema, _RUN_BY_RUNTIME):
+        do(f"GRANT EXECUTE ON FUNCTION {{}}.{{}}({arguments}) TO {{}}", schema, function, role)
     owner = str(conn.exec_driver_sql(_OWNER, {"schema": schema}).scalar_one())
     later = "ALTER DEFAULT PRIVILEGES FOR ROLE {} IN SCHEMA {} GRANT"
     do(later + " SELECT, INSERT, UPDATE, DELETE ON TABLES TO {}", owner, schema, role)
@@ -232,8 +246,8 @@ def _grant_looks(conn: Connection, do: _Do, schema: str, role: str) -> None:
         if table in there:
             names = ", ".join("{}" for _ in columns)
             do(f"GRANT SELECT ({names}) ON {{}}.{{}} TO {{}}", *columns, schema, table, role)
-    for function in _functions(conn, schema):
-        do("GRANT EXECUTE ON FUNCTION {}.{}(uuid) TO {}", schema, function, role)
+    for function, arguments in _functions(conn, schema, ASKED_BY_VIEWERS):
+        do(f"GRANT EXECUTE ON FUNCTION {{}}.{{}}({arguments}) TO {{}}", schema, function, role)
 
 
 @contextmanager
@@ -289,8 +303,8 @@ def _hand_over(conn: Connection, do: _Do, schema: str, owner: str) -> None:
     do("ALTER SCHEMA {} OWNER TO {}", schema, owner)
     for name, kind in _relations(conn, schema).items():
         do(f"ALTER {kind} {{}}.{{}} OWNER TO {{}}", schema, name, owner)
-    for function in _functions(conn, schema):  # they run with their owner's rights
-        do("ALTER FUNCTION {}.{}(uuid) OWNER TO {}", schema, function, owner)
+    for function, arguments in _functions(conn, schema, _OWNED):  # with their owner's rights
+        do(f"ALTER FUNCTION {{}}.{{}}({arguments}) OWNER TO {{}}", schema, function, owner)
 
 
 def _relations(conn: Connection, schema: str) -> dict[str, str]:
@@ -299,13 +313,16 @@ def _relations(conn: Connection, schema: str) -> dict[str, str]:
     return {row.name: row.kind for row in rows}
 
 
-def _functions(conn: Connection, schema: str) -> list[str]:
-    wanted = {"schema": schema, "names": list(ASKED_BY_VIEWERS)}
-    return list(conn.exec_driver_sql(_FUNCTIONS, wanted).scalars())
+def _functions(conn: Connection, schema: str, names: Sequence[str]) -> list[tuple[str, str]]:
+    """Return those of these functions that stand in the schema, with the types of arguments."""
+    wanted = {"schema": schema, "names": list(names)}
+    rows = conn.exec_driver_sql(_FUNCTIONS, wanted)
+    return [(row.name, row.arguments) for row in rows]
 
 
 _FUNCTIONS = """
-SELECT p.proname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+SELECT p.proname AS name, oidvectortypes(p.proargtypes) AS arguments
+FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
 WHERE n.nspname = %(schema)s AND p.proname = ANY(%(names)s)
 """
 _IS_SUPERUSER = "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"

@@ -449,5 +449,6 @@ wishes = Table(
     Column("turn_id", Uuid, primary_key=True),
     Column("verb", Text, nullable=False),
     Column("at", Timestamp, nullable=False, server_default=db_now()),
+    Column("asked_by", Text),  # as Flower knows him; NULL: nobody said
     CheckConstraint("verb IN ('cancel', 'retry')", name="verb_known"),
 )

@@ -3,7 +3,8 @@
 from sqlalchemy import Connection, text
 
 from turnmill.store.capabilities import Capability, capabilities_of
-from turnmill.store.schema.file_tables import metadata
+from turnmill.store.schema.life_tables import metadata
+from turnmill.store.schema.roles import WITHHELD
 
 _MISSING = text(
     """
@@ -22,7 +23,9 @@ def missing_privileges(conn: Connection, schema: str | None) -> list[str]:
     if schema is None or Capability.SCHEMAS not in capabilities_of(conn):
         return []
     tables = [table.name for table in metadata.sorted_tables]
-    return list(conn.scalars(_MISSING, {"tables": tables, "schema": schema}))
+    found = conn.scalars(_MISSING, {"tables": tables, "schema": schema})
+    withheld = {f"{one} on {table}" for table, kept in WITHHELD.items() for one in kept}
+    return [one for one in found if one not in withheld]
 
 
 def is_superuser(conn: Connection) -> bool:

@@ -1,0 +1,35 @@
+"""What is written down of those who touch somebody's data."""
+
+from enum import StrEnum
+
+
+class Action(StrEnum):
+    """What was done."""
+
+    CONTENT_READ = "content.read"  #: somebody was shown what was said
+    USER_EXPORTED = "user.exported"
+    USER_ERASED = "user.erased"  #: from here on the log knows him by a pseudonym alone
+    USER_HELD = "user.held"  #: a legal hold: nobody erases him until it is released
+    USER_RELEASED = "user.released"
+    ERASURES_REPLAYED = "erasures.replayed"
+    ERASURE_VERIFIED = "erasure.verified"
+    KEYS_CREATED = "keys.created"
+    KEYS_ROTATED = "keys.rotated"
+    KEYS_REWRAPPED = "keys.rewrapped"
+    BUDGET_SET = "budget.set"
+    BUDGET_REMOVED = "budget.removed"
+    LIMIT_SET = "limit.set"
+    LIMIT_REMOVED = "limit.removed"
+    TURN_RETRIED = "turn.retried"  #: by an operator
+    TURN_CANCELLED = "turn.cancelled"  #: by an operator
+    PAUSED = "paused"  #: a lane, a provider or a session, by an operator
+    RESUMED = "resumed"
+    AUDIT_PURGED = "audit.purged"  #: rows of this log whose time was over
+
+
+class Reads(StrEnum):
+    """Whose reading of content is written down."""
+
+    OFF = "off"
+    CLI = "cli"  #: the commands'
+    ALL = "all"  #: every client's, too
