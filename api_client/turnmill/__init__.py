@@ -102,6 +102,7 @@ if TYPE_CHECKING:
     from turnmill.aio.accounts import AsyncAccounts
     from turnmill.aio.analytics import AsyncAnalytics
     from turnmill.aio.attachments import AsyncAttachments
+    from turnmill.aio.audit import AsyncAudit
     from turnmill.aio.batches import AsyncBatch, AsyncBatches
     from turnmill.aio.budgets import AsyncBudgets
     from turnmill.aio.client import AsyncClient
@@ -132,6 +133,7 @@ if TYPE_CHECKING:
     from turnmill.domain.streaming import StreamEvent, StreamKind
     from turnmill.domain.templates import TemplateChange
     from turnmill.settings import Profile, Settings
+    from turnmill.store.audit_records import AuditBreak, AuditCheck, AuditEntry, AuditHead
     from turnmill.store.budget_records import Budget
     from turnmill.store.compaction_records import CompactionRecord
     from turnmill.store.deletion_records import DeletionReport
@@ -161,6 +163,7 @@ if TYPE_CHECKING:
     from turnmill.sync.accounts import Accounts
     from turnmill.sync.analytics import Analytics
     from turnmill.sync.attachments import Attachments
+    from turnmill.sync.audit import Audit
     from turnmill.sync.batches import Batch, Batches
     from turnmill.sync.budgets import Budgets
     from turnmill.sync.client import Client
@@ -189,6 +192,7 @@ __all__ = [
     "AsyncAccounts",
     "AsyncAnalytics",
     "AsyncAttachments",
+    "AsyncAudit",
     "AsyncBatch",
     "AsyncBatches",
     "AsyncBudgets",
@@ -209,6 +213,11 @@ __all__ = [
     "Attachments",
     "AttemptRecord",
     "Audio",
+    "Audit",
+    "AuditBreak",
+    "AuditCheck",
+    "AuditEntry",
+    "AuditHead",
     "Batch",
     "BatchCounts",
     "BatchNotFound",
@@ -371,8 +380,8 @@ __all__ = [
 __version__ = "0.1.0"
 
 _CLIENTS = (
-    *("Accounts", "Analytics", "Attachments", "Batches", "Budgets", "Client", "Events", "Lanes"),
-    *("Limits", "Participants", "Schedules", "Sessions", "Templates", "Turns", "Webhooks"),
+    *("Accounts", "Analytics", "Attachments", "Audit", "Batches", "Budgets", "Client", "Events"),
+    *("Lanes", "Limits", "Participants", "Schedules", "Sessions", "Templates", "Turns", "Webhooks"),
 )
 #: Loaded on first use: a program that only catches errors pays for no database.
 _LAZY = {
@@ -383,41 +392,34 @@ _LAZY = {
     "LimitRecord": "turnmill.store.nouns.limits",
     "AsyncBatch": "turnmill.aio.batches",
     "AsyncTurn": "turnmill.aio.turns",
-    "AttemptRecord": "turnmill.store.records",
     "Batch": "turnmill.sync.batches",
     "Budget": "turnmill.store.budget_records",
-    "Event": "turnmill.store.nouns.events",
-    "EventReader": "turnmill.store.nouns.events",
     "DeletionReport": "turnmill.store.deletion_records",
     "Keeping": "turnmill.store.kept",
     "LaneLoad": "turnmill.store.nouns.lanes",
     "CompactionRecord": "turnmill.store.compaction_records",
     "MessageRecord": "turnmill.store.message_records",
     "Pauses": "turnmill.store.line.pauses",
-    "Profile": "turnmill.settings",
     **dict.fromkeys(("Citation", "FinishReason", "Refusal"), "turnmill.domain.replying"),
     "Report": "turnmill.verbs.analytics",
-    "NewPrice": "turnmill.verbs.repricing",
-    "Repricing": "turnmill.verbs.repricing",
     "PaidCall": "turnmill.store.nouns.repricing",
-    "SessionRecord": "turnmill.store.records",
-    "StreamEvent": "turnmill.domain.streaming",
-    "StreamKind": "turnmill.domain.streaming",
-    "Settings": "turnmill.settings",
     "TokenCount": "turnmill.domain.counting",
     "ToolCallRecord": "turnmill.store.nouns.tool_calls",
     "Turn": "turnmill.sync.turns",
-    "TurnRecord": "turnmill.store.records",
     "Unchanged": "turnmill.verbs.intake",
     "UsageRow": "turnmill.store.nouns.usage",
     "Missed": "turnmill.domain.crons",
-    "PutTemplate": "turnmill.store.template_records",
     "Schedule": "turnmill.store.schedule_records",
     "TemplateChange": "turnmill.domain.templates",
-    "TemplateDiff": "turnmill.store.template_records",
-    "TemplateRecord": "turnmill.store.template_records",
-    "TemplateSync": "turnmill.store.template_records",
-    "Templates": "turnmill.sync.templates",
+    **dict.fromkeys(("AttemptRecord", "SessionRecord", "TurnRecord"), "turnmill.store.records"),
+    **dict.fromkeys(("Event", "EventReader"), "turnmill.store.nouns.events"),
+    **dict.fromkeys(("Profile", "Settings"), "turnmill.settings"),
+    **dict.fromkeys(("NewPrice", "Repricing"), "turnmill.verbs.repricing"),
+    **dict.fromkeys(("StreamEvent", "StreamKind"), "turnmill.domain.streaming"),
+    **dict.fromkeys(
+        ("PutTemplate", "TemplateDiff", "TemplateRecord", "TemplateSync"),
+        "turnmill.store.template_records",
+    ),
     **dict.fromkeys(("Tool", "ToolContext", "ToolError", "tool"), "turnmill.tools"),
     **dict.fromkeys(
         (
@@ -425,6 +427,9 @@ _LAZY = {
             "ToolOutput",
         ),
         "turnmill.domain.content",
+    ),
+    **dict.fromkeys(
+        ("AuditBreak", "AuditCheck", "AuditEntry", "AuditHead"), "turnmill.store.audit_records"
     ),
     **dict.fromkeys(("Delivery", "DeliveryState", "Webhook"), "turnmill.store.hook_records"),
     **dict.fromkeys(("Happened", "Note", "Participant"), "turnmill.store.people_records"),

@@ -10,9 +10,11 @@ from turnmill.settings import Profile, Settings
 ADMIN = "TURNMILL_SUPERUSER_URL"
 OWNER = "TURNMILL_OWNER_URL"
 VIEWER = "TURNMILL_VIEWER_URL"
+PRODUCER = "TURNMILL_PRODUCER_URL"
+AUDITOR = "TURNMILL_AUDITOR_URL"
 
 #: What nobody else is given.
-VARIABLES = (ADMIN, OWNER, VIEWER)
+VARIABLES = (ADMIN, OWNER, VIEWER, PRODUCER, AUDITOR)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +24,8 @@ class RoleUrls:
     admin: str = field(default="", repr=False)  #: may make roles: `turnmill roles`
     owner: str = field(default="", repr=False)  #: owns the tables: `turnmill migrate`
     viewer: str = field(default="", repr=False)  #: reads no content
+    producer: str = field(default="", repr=False)  #: sends, and reads what was said in turns
+    auditor: str = field(default="", repr=False)  #: reads the audit log: `turnmill audit`
 
     @classmethod
     def from_env(cls, settings: Settings, environ: Mapping[str, str] | None = None) -> Self:
@@ -33,4 +37,5 @@ class RoleUrls:
 
             for variable, url in zip(VARIABLES, urls, strict=True):
                 rules.refuse_unsafe(rules.of_database(variable, url, env))
-        return cls(admin=urls[0], owner=urls[1], viewer=urls[2])
+        names = ("admin", "owner", "viewer", "producer", "auditor")
+        return cls(**dict(zip(names, urls, strict=True)))

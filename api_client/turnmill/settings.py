@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from turnmill.domain.auditing import Reads
 from turnmill.domain.errors import InvalidSetting, UnsafeSetting
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ _OF_A_DATABASE = re.compile(r"TURNMILL_[A-Z]+_URL(?<!BROKER_URL)(?<!STREAM_URL)"
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _MOST_TAGS = 8
 _LONGEST_TAG = 100
+_LONGEST_ACTOR = 200
 #: A JSON value of Postgres holds 256 MB, and a statement carries more than one text.
 _MOST_TEXT = 64_000_000
 
@@ -99,6 +101,8 @@ class Settings:
     key_store: str = field(default="", repr=False)  #: where wrapped data keys stand
     key_backups: timedelta | None = None  #: how long backups of the key store are kept; None: none
     kms: str = ""  #: who wraps data keys, as module:name; empty: the keyring
+    actor: str = ""  #: who acts, for the audit log; empty: the user of the operating system
+    audit_reads: Reads = Reads.CLI  #: whose reading of content is written down there
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
@@ -153,6 +157,8 @@ class Settings:
             key_store=env.get("TURNMILL_KEY_STORE", ""),
             key_backups=_days(env, "TURNMILL_KEY_BACKUP_DAYS"),
             kms=env.get("TURNMILL_KMS", ""),
+            actor=_actor(env.get("TURNMILL_ACTOR", "")),
+            audit_reads=_reads(env.get("TURNMILL_AUDIT_READS") or Reads.CLI),
         )
         settings.check(env)
         return settings
@@ -264,6 +270,24 @@ def _encryption(value: str) -> str:
 
 def _days(env: Mapping[str, str], name: str) -> timedelta | None:
     return timedelta(days=_count(env, name, 1, most=36_500)) if env.get(name) else None
+
+
+def _actor(value: str) -> str:
+    if len(value) > _LONGEST_ACTOR or not value.isprintable():
+        raise InvalidSetting(
+            "TURNMILL_ACTOR cannot be a name",
+            hint=f"up to {_LONGEST_ACTOR} characters that can be printed",
+        )
+    return value.strip()
+
+
+def _reads(value: str) -> Reads:
+    try:
+        return Reads(value)
+    except ValueError:
+        raise InvalidSetting(
+            "TURNMILL_AUDIT_READS cannot be understood", hint=", ".join(Reads)
+        ) from None
 
 
 def _schema(value: str) -> str:

@@ -8,8 +8,11 @@ PREFIX = "TURNMILL_"
 #: A test holds this table to the code.
 VARIABLES = frozenset(
     {
+        "TURNMILL_ACTOR",
         "TURNMILL_ALIVE_FILE",
         "TURNMILL_ALLOW_MOCK",
+        "TURNMILL_AUDITOR_URL",
+        "TURNMILL_AUDIT_READS",
         "TURNMILL_BROKER_URL",
         "TURNMILL_CONCURRENCY",
         "TURNMILL_DATABASE_URL",
@@ -27,6 +30,7 @@ VARIABLES = frozenset(
         "TURNMILL_HOME",
         "TURNMILL_IDLE_DAYS",
         "TURNMILL_KEEP_ARCHIVED_DAYS",
+        "TURNMILL_KEEP_AUDIT_DAYS",
         "TURNMILL_KEEP_CONTENT_DAYS",
         "TURNMILL_KEY_BACKUP_DAYS",
         "TURNMILL_KEY_STORE",
@@ -51,6 +55,7 @@ VARIABLES = frozenset(
         "TURNMILL_OBSERVER_TIMEOUT",
         "TURNMILL_OWNER_URL",
         "TURNMILL_PRICES",
+        "TURNMILL_PRODUCER_URL",
         "TURNMILL_PROFILE",
         "TURNMILL_READY_FD",
         "TURNMILL_REMOTE_CONTROL",

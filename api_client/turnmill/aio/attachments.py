@@ -53,7 +53,7 @@ class AsyncAttachments:
 
     async def open(self, attachment: AttachmentRef) -> AsyncIterator[bytes]:
         """Yield its bytes in pieces of up to 256 KiB; raises AttachmentNotFound."""
-        found = await self._executor.run(attachments.get(attachment))
+        found = await self._executor.run(attachments.opening(attachment))
         pieces = self._executor.files.chunks(key_of(found.user_id, found.id))
         while piece := await async_aside(next, pieces, b""):
             yield piece

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from uuid import UUID
 
+from turnmill.actor import actor_of
 from turnmill.domain.budgets import OnExceeded, Period
 from turnmill.executor.task import AsyncExecutor, async_knowing
 from turnmill.store.budget_records import Budget
@@ -53,6 +54,7 @@ class AsyncBudgets:
             timezone=timezone,
             on_exceeded=on_exceeded,
             warn_at=warn_at,
+            actor=actor_of(self._executor.settings),
         )
         return await self._executor.run(verb)
 
@@ -85,4 +87,5 @@ class AsyncBudgets:
     ) -> None:
         """Bound these turns no more, or raise BudgetNotFound; who waits for it goes on."""
         whose = Whose(session=session, user_id=user_id, tag=tag)
-        await self._executor.run(budgets.remove(whose, period=period))
+        actor = actor_of(self._executor.settings)
+        await self._executor.run(budgets.remove(whose, period=period, actor=actor))

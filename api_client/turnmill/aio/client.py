@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from turnmill.aio.accounts import AsyncAccounts
     from turnmill.aio.analytics import AsyncAnalytics
     from turnmill.aio.attachments import AsyncAttachments
+    from turnmill.aio.audit import AsyncAudit
     from turnmill.aio.batches import AsyncBatches
     from turnmill.aio.budgets import AsyncBudgets
     from turnmill.aio.events import AsyncEvents
@@ -331,6 +332,13 @@ class AsyncClient:
         from turnmill.aio.analytics import AsyncAnalytics  # noqa: PLC0415
 
         return AsyncAnalytics(self._executor)
+
+    @cached_property
+    def audit(self) -> "AsyncAudit":
+        """Who did what to whose data."""
+        from turnmill.aio.audit import AsyncAudit  # noqa: PLC0415
+
+        return AsyncAudit(self._executor)
 
     @cached_property
     def budgets(self) -> "AsyncBudgets":

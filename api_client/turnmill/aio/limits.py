@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from turnmill.actor import actor_of
 from turnmill.executor.task import AsyncExecutor
 from turnmill.store.nouns.limits import LimitRecord
 from turnmill.verbs import limits
@@ -38,6 +39,7 @@ class AsyncLimits:
             tokens_per_minute=tokens_per_minute,
             concurrent=concurrent,
             force=force,
+            actor=actor_of(self._executor.settings),
         )
         return await self._executor.run(verb)
 
@@ -51,4 +53,5 @@ class AsyncLimits:
 
     async def remove(self, *, provider: str, model: str | None = None) -> None:
         """Take the limit away, and what was learned of the same; whoever waits for it goes on."""
-        await self._executor.run(limits.remove_limit(provider, model))
+        actor = actor_of(self._executor.settings)
+        await self._executor.run(limits.remove_limit(provider, model, actor=actor))

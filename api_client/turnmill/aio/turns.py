@@ -232,6 +232,8 @@ class AsyncTurn:
         from turnmill.streams.following import Following  # noqa: PLC0415  few turns are watched
         from turnmill.streams.patience import LOOK_SECONDS, Patience  # noqa: PLC0415
 
+        if self._executor.audits_reads:
+            await self._executor.run(turns.streamed(self.id))
         seen = await self._executor.watched(self.id)
         following, patience = Following(after, seen), Patience()
         begins = following.begins_behind if seen.stream else None

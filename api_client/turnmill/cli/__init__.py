@@ -47,6 +47,7 @@ COMMANDS = {
     "analytics": "Report usage and cost.",
     "budget": "Bound what turns cost.",
     "encryption": "Look after the keys of what is encrypted.",
+    "audit": "Show who did what to whose data.",
 }
 
 OK, FAILED, USAGE, NOT_FOUND, STILL_RUNNING, PARTIAL = range(6)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from turnmill.domain.auditing import Reads
 from turnmill.domain.errors import TurnmillError
 from turnmill.show.as_typed import as_typed
 from turnmill.show.terminal import on_one_line
@@ -17,6 +18,7 @@ from turnmill.show.terminal import say as say  # every command says something
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from turnmill.settings import Settings
     from turnmill.sync.client import Client
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One line of JSON on stdout.")
@@ -29,8 +31,15 @@ def open_client() -> Iterator[Client]:
     from turnmill.running_home import settings_of_home
     from turnmill.sync.client import Client
 
-    with Client(settings=settings_of_home()) as client:
+    with Client(settings=_as_commands(settings_of_home())) as client:
         yield client
+
+
+def _as_commands(settings: Settings) -> Settings:
+    """Have what a command reads written down: a command is somebody who looks."""
+    if settings.audit_reads is not Reads.CLI:
+        return settings
+    return replace(settings, audit_reads=Reads.ALL)
 
 
 def confirm(question: str, *, yes: bool) -> None:
@@ -46,16 +55,6 @@ def confirm(question: str, *, yes: bool) -> None:
 
 def _is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
-
-
-def current_user() -> str:
-    """Return who speaks when nobody is named: the user of the operating system."""
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a container's user may have a number only
-        return f"uid-{os.getuid()}"
 
 
 def advise(line: str) -> None:

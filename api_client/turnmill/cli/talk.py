@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from turnmill.cli.context import current_user
+from turnmill.actor import os_user
 from turnmill.cli.short_ids import session_of
 from turnmill.show.terminal import tell
 from turnmill.show.wording import dollars, duration, percent, said, sources_of, tokens
@@ -74,7 +74,7 @@ def open_session(
     if model is None and template is None and provider not in (None, "mock"):
         raise click.UsageError(f"name a model of {provider} with --model")
     return client.sessions.create(
-        user_id=current_user() if user is None else user,
+        user_id=os_user() if user is None else user,
         provider=provider,
         model=model,
         key=session,

@@ -14,6 +14,7 @@ ARCHIVABLE = frozenset({SessionStatus.ACTIVE})
 
 _NEVER = "never"
 _LONGEST_DAYS = 36_500
+_LEAST_AUDIT_DAYS = 31  #: Postgres keeps groups for 30 days, whoever asks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +29,8 @@ class Retention:
     content: timedelta | None = None
     #: What became of sessions that were deleted or purged, once nothing is left of them.
     tombstones: timedelta = timedelta(days=90)
+    #: The audit log, apart from what it is about; never less than a month.
+    audit: timedelta | None = None
     #: Notes about jobs that ran.
     job_runs: timedelta = timedelta(days=30)
     #: Notes about hints that were sent.
@@ -40,6 +43,9 @@ class Retention:
             idle_ttl=_days(environ, "TURNMILL_IDLE_DAYS", default=cls().idle_ttl),
             archived=_days(environ, "TURNMILL_KEEP_ARCHIVED_DAYS", default=cls().archived),
             content=_days(environ, "TURNMILL_KEEP_CONTENT_DAYS", default=cls().content),
+            audit=_days(
+                environ, "TURNMILL_KEEP_AUDIT_DAYS", default=cls().audit, least=_LEAST_AUDIT_DAYS
+            ),
         )
 
 
@@ -63,7 +69,9 @@ def is_idle(
     return last_active_at < now - min(ttl, LONGEST_IDLE)
 
 
-def _days(environ: Mapping[str, str], name: str, *, default: timedelta | None) -> timedelta | None:
+def _days(
+    environ: Mapping[str, str], name: str, *, default: timedelta | None, least: float = 0
+) -> timedelta | None:
     value = environ.get(name, "").strip().lower()
     if not value:
         return default
@@ -75,6 +83,7 @@ def _days(environ: Mapping[str, str], name: str, *, default: timedelta | None) -
         raise InvalidSetting(
             f"{name} is not a number", hint=f"days, such as 30, or {_NEVER}"
         ) from None
-    if not 0 < days <= _LONGEST_DAYS:
-        raise InvalidSetting(f"{name} is out of range", hint=f"above 0 to {_LONGEST_DAYS} days")
+    if not max(least, 0) <= days <= _LONGEST_DAYS or days == 0:
+        bounds = f"{least:g} to {_LONGEST_DAYS}" if least else f"above 0 to {_LONGEST_DAYS}"
+        raise InvalidSetting(f"{name} is out of range", hint=f"{bounds} days")
     return timedelta(days=days)

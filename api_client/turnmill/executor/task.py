@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from turnmill.broker.announcing import Announcer, announcer_for
 from turnmill.crypto.wanted import KeyWanted
+from turnmill.domain.auditing import Reads
 from turnmill.domain.errors import InvalidInput, TurnmillError
 from turnmill.domain.ids import TurnId
 from turnmill.grouping import Grouped, Stopped
@@ -53,6 +54,7 @@ class AsyncExecutor:
         self.settings = settings
         self.backpressure = Backpressure(settings)
         self.schema = blocking.schema
+        self.audits_reads = settings.audit_reads is Reads.ALL
         #: Whoever writes has the whole store: do it in small steps.
         self.has_one_writer = not blocking.can(Capability.ROW_LOCKS)
         self.waiter = AsyncWaiter(database)
@@ -89,11 +91,18 @@ class AsyncExecutor:
 
     async def run(self, verb: Verb[T]) -> T:
         """Do it, on the kind of connection that it asks for, and tell a worker what is due."""
+        if verb.shows is not None and self.audits_reads:
+            verb = self._noting(verb)
         run = self.database.run if verb.atomic else self.database.run_single
         effect = await run(verb.on)
         if effect.heads:
             await self._tell(effect.heads)
         return effect.result
+
+    def _noting(self, verb: Verb[T]) -> Verb[T]:
+        from turnmill.verbs.auditing import noted  # noqa: PLC0415  few have reads written down
+
+        return noted(verb, self.settings)
 
     async def look_out(self) -> None:
         """Let something become due by itself later: in a store of this process alone, here."""

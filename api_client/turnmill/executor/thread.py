@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 
 from turnmill.broker.announcing import Announcer, announcer_for
 from turnmill.crypto.wanted import KeyWanted
+from turnmill.domain.auditing import Reads
 from turnmill.domain.errors import TurnmillError
 from turnmill.domain.ids import TurnId
 from turnmill.listening.thread import Waiter
@@ -47,6 +48,7 @@ class Executor:
         self.settings = settings
         self.backpressure = Backpressure(settings)
         self.schema = database.schema
+        self.audits_reads = settings.audit_reads is Reads.ALL
         #: Whoever writes has the whole store: do it in small steps.
         self.has_one_writer = not database.can(Capability.ROW_LOCKS)
         self.waiter = Waiter(database)
@@ -69,11 +71,18 @@ class Executor:
 
     def run(self, verb: Verb[T]) -> T:
         """Do it, on the kind of connection that it asks for, and tell a worker what is due."""
+        if verb.shows is not None and self.audits_reads:
+            verb = self._noting(verb)
         run = self.database.run if verb.atomic else self.database.run_single
         effect = run(verb.on)
         if effect.heads:
             self.announcer.announce(effect.heads)
         return effect.result
+
+    def _noting(self, verb: Verb[T]) -> Verb[T]:
+        from turnmill.verbs.auditing import noted  # noqa: PLC0415  few have reads written down
+
+        return noted(verb, self.settings)
 
     def look_out(self) -> None:
         """Let something become due by itself later: in a store of this process alone, here."""

@@ -57,7 +57,7 @@ class AuditHead:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Broken:
+class AuditBreak:
     """Something that the log says otherwise than it was written."""
 
     what: str
@@ -66,7 +66,7 @@ class Broken:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verified:
+class AuditCheck:
     """What a look at the whole log has found."""
 
     rows: int
@@ -74,7 +74,7 @@ class Verified:
     purged: int  #: groups whose rows were kept for long enough, and went
     unchained: int  #: rows that upkeep has not taken into the chain yet
     head: AuditHead | None
-    broken: Sequence[Broken]  #: the first hundred
+    broken: Sequence[AuditBreak]  #: the first hundred
 
     @property
     def ok(self) -> bool:

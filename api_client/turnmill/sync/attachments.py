@@ -52,7 +52,7 @@ class Attachments:
 
     def open(self, attachment: AttachmentRef) -> Iterator[bytes]:
         """Yield its bytes in pieces of up to 256 KiB; raises AttachmentNotFound."""
-        found = self._executor.run(attachments.get(attachment))
+        found = self._executor.run(attachments.opening(attachment))
         pieces = self._executor.files.chunks(key_of(found.user_id, found.id))
         while piece := aside(next, pieces, b""):
             yield piece

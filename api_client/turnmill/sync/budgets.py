@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from uuid import UUID
 
+from turnmill.actor import actor_of
 from turnmill.domain.budgets import OnExceeded, Period
 from turnmill.executor.thread import Executor, knowing
 from turnmill.store.budget_records import Budget
@@ -54,6 +55,7 @@ class Budgets:
             timezone=timezone,
             on_exceeded=on_exceeded,
             warn_at=warn_at,
+            actor=actor_of(self._executor.settings),
         )
         return self._executor.run(verb)
 
@@ -86,4 +88,5 @@ class Budgets:
     ) -> None:
         """Bound these turns no more, or raise BudgetNotFound; who waits for it goes on."""
         whose = Whose(session=session, user_id=user_id, tag=tag)
-        self._executor.run(budgets.remove(whose, period=period))
+        actor = actor_of(self._executor.settings)
+        self._executor.run(budgets.remove(whose, period=period, actor=actor))

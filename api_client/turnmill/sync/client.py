@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from turnmill.sync.accounts import Accounts
     from turnmill.sync.analytics import Analytics
     from turnmill.sync.attachments import Attachments
+    from turnmill.sync.audit import Audit
     from turnmill.sync.batches import Batches
     from turnmill.sync.budgets import Budgets
     from turnmill.sync.events import Events
@@ -327,6 +328,13 @@ class Client:
         from turnmill.sync.analytics import Analytics  # noqa: PLC0415
 
         return Analytics(self._executor)
+
+    @cached_property
+    def audit(self) -> "Audit":
+        """Who did what to whose data."""
+        from turnmill.sync.audit import Audit  # noqa: PLC0415
+
+        return Audit(self._executor)
 
     @cached_property
     def budgets(self) -> "Budgets":

@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 
+from turnmill.actor import actor_of
 from turnmill.executor.thread import Executor
 from turnmill.store.nouns.limits import LimitRecord
 from turnmill.verbs import limits
@@ -39,6 +40,7 @@ class Limits:
             tokens_per_minute=tokens_per_minute,
             concurrent=concurrent,
             force=force,
+            actor=actor_of(self._executor.settings),
         )
         return self._executor.run(verb)
 
@@ -52,4 +54,5 @@ class Limits:
 
     def remove(self, *, provider: str, model: str | None = None) -> None:
         """Take the limit away, and what was learned of the same; whoever waits for it goes on."""
-        self._executor.run(limits.remove_limit(provider, model))
+        actor = actor_of(self._executor.settings)
+        self._executor.run(limits.remove_limit(provider, model, actor=actor))

@@ -231,6 +231,8 @@ class Turn:
         from turnmill.streams.following import Following  # noqa: PLC0415  few turns are watched
         from turnmill.streams.patience import LOOK_SECONDS, Patience  # noqa: PLC0415
 
+        if self._executor.audits_reads:
+            self._executor.run(turns.streamed(self.id))
         seen = self._executor.watched(self.id)
         following, patience = Following(after, seen), Patience()
         begins = following.begins_behind if seen.stream else None

@@ -19,7 +19,7 @@ from turnmill.store.nouns import sessions as session_rows
 from turnmill.store.refusals import translated
 from turnmill.verbs import intake
 from turnmill.verbs.refs import SessionRef, joined, session_id
-from turnmill.verbs.verb import Connection, Effect, Verb, single, transaction
+from turnmill.verbs.verb import Connection, Effect, Shown, Verb, single, transaction
 
 #: An attachment as the client returns it, or its id.
 AttachmentRef = Attachment | UUID | str
@@ -69,6 +69,13 @@ def get(attachment: AttachmentRef) -> Verb[Attachment]:
     """Read what is known of an attachment."""
     wanted = attachment_id(attachment)
     return single(lambda conn: Effect(rows.get(conn, wanted)))
+
+
+def opening(attachment: AttachmentRef) -> Verb[Attachment]:
+    """Read where the bytes of an attachment are, to read them then."""
+    wanted = attachment_id(attachment)
+    shows = Shown("file", "user", lambda found: (found.user_id,))
+    return single(lambda conn: Effect(rows.get(conn, wanted)), shows=shows)
 
 
 def find(*, user_id: str | None, after: object, limit: int) -> Verb[list[Attachment]]:

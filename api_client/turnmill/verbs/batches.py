@@ -28,7 +28,7 @@ from turnmill.verbs.batch_file import (
 )
 from turnmill.verbs.refs import batch_named
 from turnmill.verbs.sending import heads_of
-from turnmill.verbs.verb import Connection, Effect, Verb, single, transaction
+from turnmill.verbs.verb import Connection, Effect, Shown, Verb, single, transaction
 
 OnCounts = Callable[[BatchCounts], None]
 
@@ -164,7 +164,14 @@ def counts(batch_id: BatchId) -> Verb[BatchCounts]:
 
 def results(batch_id: BatchId, *, after_line: int) -> Verb[list[BatchResult]]:
     """Read what a page of lines came to."""
-    return single(lambda conn: Effect(rows.results(conn, batch_id, after_line=after_line)))
+    return single(
+        lambda conn: Effect(rows.results(conn, batch_id, after_line=after_line)),
+        shows=Shown(
+            "results",
+            "session",
+            lambda found: {one.session_id for one in found if one.parts is not None},
+        ),
+    )
 
 
 def mark_cancelled(batch_id: BatchId) -> Verb[None]:

@@ -1,14 +1,19 @@
 """Budgets: `client.budgets`, what turns may cost."""
 
+from uuid import UUID
+
 from turnmill.domain.arguments import one_of
+from turnmill.domain.auditing import Action
 from turnmill.domain.budgets import OnExceeded, Period, Scope, dollars, time_zone, warnings_given
 from turnmill.domain.checks import check_name
 from turnmill.domain.errors import InvalidInput
+from turnmill.domain.ids import SessionId
 from turnmill.new_ids import new_id
 from turnmill.settings import Settings
 from turnmill.store.budget_records import Budget, Holder, NewBudget
 from turnmill.store.nouns import budgets as rows
 from turnmill.store.nouns import sessions as session_rows
+from turnmill.store.nouns.audit import audited, owners
 from turnmill.verbs import intake
 from turnmill.verbs.refs import SessionRef, session_id
 from turnmill.verbs.verb import Connection, Effect, Verb, single, transaction
@@ -65,6 +70,7 @@ def set_budget(
     timezone: object,
     on_exceeded: object,
     warn_at: object,
+    actor: str,
 ) -> Verb[Budget]:
     """Let a budget be so from now on."""
     given = {
@@ -78,7 +84,10 @@ def set_budget(
 
     def on(conn: Connection) -> Effect[Budget]:
         new = NewBudget(holder=whose.on(conn), **given)
-        return Effect(rows.set_budget(conn, new, budget_id=budget_id))
+        budget = rows.set_budget(conn, new, budget_id=budget_id)
+        figures = {"limit_usd": f"{budget.limit_usd:f}", "on_exceeded": budget.on_exceeded.value}
+        _note(conn, Action.BUDGET_SET, new.holder, budget.period, actor, figures)
+        return Effect(budget)
 
     return transaction(on)
 
@@ -95,15 +104,40 @@ def find(*, after: object, limit: object) -> Verb[list[Budget]]:
     return single(lambda conn: Effect(rows.find(conn, **page)))
 
 
-def remove(whose: Whose, *, period: object) -> Verb[None]:
+def remove(whose: Whose, *, period: object, actor: str) -> Verb[None]:
     """Bound these turns no more."""
     wanted = _period(period)
 
     def on(conn: Connection) -> Effect[None]:
-        rows.remove(conn, whose.on(conn), wanted)
+        holder = whose.on(conn)
+        rows.remove(conn, holder, wanted)
+        _note(conn, Action.BUDGET_REMOVED, holder, wanted, actor, {})
         return Effect(None)
 
     return transaction(on)
+
+
+def _note(
+    conn: Connection,
+    action: Action,
+    holder: Holder,
+    period: Period | None,
+    actor: str,
+    figures: dict[str, str],
+) -> None:
+    """Write down whose budget was changed, without the name of a tag: people choose those."""
+    user_id, of = None, {}
+    if holder.scope is Scope.USER:
+        user_id = holder.name
+    elif holder.scope is Scope.SESSION:
+        of = {"session": holder.name}
+        session = SessionId(UUID(holder.name))
+        user_id = owners(conn, "session", [session]).get(session)
+    figures = {
+        "scope": holder.scope.value,
+        **({"period": period.value} if period else {}),
+    } | figures
+    audited(conn, action, actor=actor, user_id=user_id, objects=of, figures=figures)
 
 
 def _period(value: object) -> Period | None:

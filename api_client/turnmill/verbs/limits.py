@@ -1,9 +1,11 @@
 """Limits: `client.limits`, what providers may be asked in a minute, and at once."""
 
 from turnmill.domain.arguments import whole
+from turnmill.domain.auditing import Action
 from turnmill.domain.checks import check_name
 from turnmill.domain.errors import InvalidInput
 from turnmill.store.nouns import limits as rows
+from turnmill.store.nouns.audit import audited
 from turnmill.store.nouns.limits import LimitKey, LimitRecord
 from turnmill.verbs.known import refuse_unknown
 from turnmill.verbs.verb import Connection, Effect, Verb, single, transaction
@@ -20,6 +22,7 @@ def set_limit(
     tokens_per_minute: object,
     concurrent: object,
     force: bool,
+    actor: str,
 ) -> Verb[LimitRecord]:
     """Allow so much, and no more."""
     key = _key(provider, model)
@@ -37,7 +40,10 @@ def set_limit(
     def on(conn: Connection) -> Effect[LimitRecord]:
         if not force:
             refuse_unknown(conn, key.provider)
-        return Effect(rows.set_limit(conn, key, **says))
+        record = rows.set_limit(conn, key, **says)
+        figures = {name: one for name, one in says.items() if one is not None}
+        audited(conn, Action.LIMIT_SET, actor=actor, objects=_named(key), figures=figures)
+        return Effect(record)
 
     return transaction(on)
 
@@ -53,12 +59,13 @@ def list_limits() -> Verb[list[LimitRecord]]:
     return single(lambda conn: Effect(rows.list_limits(conn)))
 
 
-def remove_limit(provider: object, model: object) -> Verb[None]:
+def remove_limit(provider: object, model: object, *, actor: str) -> Verb[None]:
     """Take one away."""
     key = _key(provider, model)
 
     def on(conn: Connection) -> Effect[None]:
         rows.remove_limit(conn, key.provider, key.model)
+        audited(conn, Action.LIMIT_REMOVED, actor=actor, objects=_named(key))
         return Effect(None)
 
     return transaction(on)
@@ -69,6 +76,10 @@ def _key(provider: object, model: object) -> LimitKey:
         provider=check_name(provider, name="provider"),
         model="" if model is None else check_name(model, name="model"),
     )
+
+
+def _named(key: LimitKey) -> dict[str, str]:
+    return {"provider": key.provider} | ({"model": key.model} if key.model else {})
 
 
 def _number(value: object, name: str, most: int) -> int | None:

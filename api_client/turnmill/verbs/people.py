@@ -22,7 +22,7 @@ from turnmill.verbs import intake
 from turnmill.verbs.backpressure import Backpressure
 from turnmill.verbs.refs import SessionRef, joined, note_files, session_id
 from turnmill.verbs.sending import heads_of
-from turnmill.verbs.verb import Connection, Effect, Verb, single, transaction
+from turnmill.verbs.verb import Connection, Effect, Verb, by_session, single, transaction
 
 T = TypeVar("T")
 
@@ -104,7 +104,10 @@ def post(
 
 def history(target: SessionId, *, after: tuple[int, int] = (-1, 0)) -> Verb[list[MessageRecord]]:
     """Read a page of messages, and of notes beside them."""
-    return single(lambda conn: Effect(notes.history(conn, target, after=after)))
+    return single(
+        lambda conn: Effect(notes.history(conn, target, after=after)),
+        shows=by_session("messages", target),
+    )
 
 
 def behind(message: MessageRecord) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from turnmill.store.schedule_records import NewSchedule, Schedule
 from turnmill.verbs import intake
 from turnmill.verbs.intake import UNCHANGED
 from turnmill.verbs.refs import SessionRef, session_id
-from turnmill.verbs.verb import Connection, Effect, Verb, single, transaction
+from turnmill.verbs.verb import Connection, Effect, Shown, Verb, single, transaction
 
 T = TypeVar("T")
 
@@ -85,7 +85,8 @@ def update(
 def get(schedule: object) -> Verb[Schedule]:
     """Read the schedule."""
     wanted = schedule_id(schedule)
-    return single(lambda conn: Effect(rows.get(conn, wanted)))
+    shows = Shown("schedule", "session", lambda found: (found.session_id,))
+    return single(lambda conn: Effect(rows.get(conn, wanted)), shows=shows)
 
 
 def find(*, session: SessionRef | None, after: object, limit: object) -> Verb[list[Schedule]]:
@@ -96,7 +97,8 @@ def find(*, session: SessionRef | None, after: object, limit: object) -> Verb[li
         of = None if session is None else session_id(conn, session)
         return Effect(rows.find(conn, session_id=of, **page))
 
-    return single(on)
+    shows = Shown("schedules", "session", lambda found: {one.session_id for one in found})
+    return single(on, shows=shows)
 
 
 def pause(schedule: object) -> Verb[Schedule]:

@@ -19,7 +19,14 @@ from turnmill.verbs import intake
 from turnmill.verbs.backpressure import Backpressure
 from turnmill.verbs.intake import UNCHANGED
 from turnmill.verbs.refs import SessionRef, session_id
-from turnmill.verbs.verb import Connection, Effect, Verb, single, transaction
+from turnmill.verbs.verb import (
+    Connection,
+    Effect,
+    Shown,
+    Verb,
+    single,
+    transaction,
+)
 
 if TYPE_CHECKING:
     from turnmill.store.compaction_records import CompactionRecord
@@ -86,7 +93,8 @@ def compactions(session: SessionRef) -> "Verb[list[CompactionRecord]]":
     """Read what its model is no longer shown."""
     from turnmill.store.line.compactions import compactions_of  # noqa: PLC0415  few look
 
-    return single(_of(session, compactions_of))
+    shows = Shown("summaries", "turn", lambda found: {one.turn_id for one in found if one.summary})
+    return single(_of(session, compactions_of), shows=shows)
 
 
 def id_of(session: SessionRef) -> Verb[SessionId]:

@@ -16,7 +16,7 @@ from turnmill.store.nouns import turns
 from turnmill.store.nouns.tool_calls import ToolCallRecord
 from turnmill.verbs import intake
 from turnmill.verbs.refs import SessionRef, session_id
-from turnmill.verbs.verb import Connection, Effect, Verb, single, transaction
+from turnmill.verbs.verb import Connection, Effect, Shown, Verb, by_turn, single, transaction
 
 #: Of the names that vendors give to calls.
 _LONGEST_ID = 1000
@@ -26,12 +26,18 @@ _OUTPUTS = 'turn.submit_tool_outputs({"call_1": "sunny", "call_2": {"price": 3}}
 
 def of_turn(turn_id: TurnId) -> Verb[list[ToolCallRecord]]:
     """Read all calls of the turn."""
-    return single(lambda conn: Effect(rows.calls_of(conn, turn_id)))
+    return single(
+        lambda conn: Effect(rows.calls_of(conn, turn_id)),
+        shows=by_turn("tool calls", turn_id),
+    )
 
 
 def effects(turn_id: TurnId) -> Verb[list[ToolCallRecord]]:
     """Read the calls by which the turn has changed the world, or may have."""
-    return single(lambda conn: Effect(rows.effects_of(conn, turn_id)))
+    return single(
+        lambda conn: Effect(rows.effects_of(conn, turn_id)),
+        shows=by_turn("tool calls", turn_id),
+    )
 
 
 def waiting(
@@ -56,7 +62,9 @@ def waiting(
         found = rows.waiting_of(conn, [one.id for one in page])
         return Effect([one for one in found if one.waits_for in wanted])
 
-    return single(on)
+    return single(
+        on, shows=Shown("tool calls", "turn", lambda calls: {one.turn_id for one in calls})
+    )
 
 
 def _one_of_ours(waits_for: object) -> frozenset[str]:

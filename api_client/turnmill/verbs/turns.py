@@ -17,7 +17,7 @@ from turnmill.verbs import intake
 from turnmill.verbs.refs import SessionRef, batch_named, session_id
 from turnmill.verbs.reply import Reply, read_reply
 from turnmill.verbs.sending import heads_of
-from turnmill.verbs.verb import Connection, Effect, Verb, single, transaction
+from turnmill.verbs.verb import Connection, Effect, Shown, Verb, by_turn, single, transaction
 
 if TYPE_CHECKING:
     from turnmill.store.nouns.why import Why
@@ -70,17 +70,28 @@ def find(
 
 def attempts(turn_id: TurnId) -> Verb[list[AttemptRecord]]:
     """Read every try of the turn."""
-    return single(lambda conn: Effect(rows.attempts_of(conn, turn_id)))
+    return single(
+        lambda conn: Effect(rows.attempts_of(conn, turn_id)),
+        shows=Shown("error details", "turn", lambda found: _with_detail(turn_id, found)),
+    )
 
 
 def messages(turn_id: TurnId) -> Verb[list[MessageRecord]]:
     """Read what was said in the turn."""
-    return single(lambda conn: Effect(rows.messages_of(conn, turn_id)))
+    return single(
+        lambda conn: Effect(rows.messages_of(conn, turn_id)),
+        shows=by_turn("messages", turn_id),
+    )
 
 
 def reply(turn_id: TurnId) -> Verb[Reply | None]:
     """Read the reply; None while the turn is not final."""
-    return single(lambda conn: Effect(read_reply(conn, turn_id)))
+    return single(lambda conn: Effect(read_reply(conn, turn_id)), shows=by_turn("reply", turn_id))
+
+
+def streamed(turn_id: TurnId) -> Verb[bool]:
+    """Begin to watch the turn; nothing is read yet."""
+    return single(lambda _: Effect(True), shows=by_turn("stream", turn_id))
 
 
 def why(turn_id: TurnId) -> Verb["Why"]:
@@ -125,6 +136,10 @@ def retry(turn_id: TurnId) -> Verb[Accepted]:
 def release(turn_id: TurnId) -> Verb[None]:
     """Let a turn that is held as ambiguous go on."""
     return transaction(lambda conn: Effect(None, rows.release_held(conn, turn_id)))
+
+
+def _with_detail(turn_id: TurnId, found: Sequence[AttemptRecord]) -> Sequence[TurnId]:
+    return (turn_id,) if any(one.error_detail for one in found) else ()
 
 
 def _id_of_batch(conn: Connection, batch: BatchId | str) -> BatchId:

@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 from uuid import UUID
 
+from turnmill.domain.auditing import Action
 from turnmill.domain.errors import SessionBusy, StoreUnavailable, TurnmillError
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.executor.thread import Executor
@@ -20,6 +22,7 @@ from turnmill.store.board.acts import Meant, Verb, ask, choose
 from turnmill.store.board.looking import look
 from turnmill.store.database import Database
 from turnmill.verbs import acts, lanes, sessions
+from turnmill.verbs.auditing import written_down
 
 logger = logging.getLogger("turnmill.flower")
 
@@ -59,6 +62,11 @@ class Deed:
     passed: int = 0  #: turns that were in this state already, by this act or by somebody else
     refused: Counter[str] = field(default_factory=Counter)  #: by the code of what refused it
     error: str = ""  #: the code of what broke it off
+
+    @property
+    def actor(self) -> str:
+        """Return who asked for it, as the audit log names him."""
+        return f"flower:{self.by}"
 
     @property
     def looked_at(self) -> int:
@@ -123,7 +131,7 @@ class Deeds:
             with _noting(deed):
                 if isinstance(deed.act, Brake):
                     deed.total = 1
-                    self._brake(deed.act)
+                    self._brake(deed.act, deed.actor)
                     deed.done = 1
                 else:
                     self._each(deed, deed.act)
@@ -137,7 +145,7 @@ class Deeds:
         deed.total = len(chosen)
         for number, turn_id in enumerate(chosen, 1):
             try:
-                _count(deed, _patiently(partial(self._one, meant, turn_id)))
+                _count(deed, _patiently(partial(self._one, meant, turn_id, deed.actor)))
             except StoreUnavailable:
                 raise
             except TurnmillError as error:
@@ -150,27 +158,30 @@ class Deeds:
             return self._viewer
         return self._opened().database
 
-    def _one(self, meant: Meant, turn_id: TurnId) -> bool:
+    def _one(self, meant: Meant, turn_id: TurnId, actor: str) -> bool:
         if not self.can_brake:
             with self._looks().begin() as conn:
-                return ask(conn, meant.verb, turn_id)
+                return ask(conn, meant.verb, turn_id, by=actor)
         executor = self._opened()
         if meant.verb is Verb.CANCEL:
-            return executor.run(acts.cancel_once(turn_id))
-        return executor.run(acts.retry_once(turn_id, upto=meant.upto)) is not None
+            return executor.run(acts.cancel_once(turn_id, actor=actor))
+        return executor.run(acts.retry_once(turn_id, upto=meant.upto, actor=actor)) is not None
 
-    def _brake(self, brake: Brake) -> None:
+    def _brake(self, brake: Brake, actor: str) -> None:
         executor = self._opened()
+        pauses = brake.verb == "pause"
+        down: dict[str, Any] = {
+            "action": Action.PAUSED if pauses else Action.RESUMED,
+            "actor": actor,
+        }
         if brake.kind == "session":
             session = SessionId(UUID(brake.name))
-            verb = sessions.pause if brake.verb == "pause" else sessions.resume
-            executor.run(verb(session))
+            verb = sessions.pause if pauses else sessions.resume
+            executor.run(written_down(verb(session), **down, session=session))
             return
         named = {"lane": None, "provider": None, brake.kind: brake.name}
-        if brake.verb == "pause":
-            executor.run(lanes.pause(**named, force=True))
-        else:
-            executor.run(lanes.resume(**named))
+        brakes = lanes.pause(**named, force=True) if pauses else lanes.resume(**named)
+        executor.run(written_down(brakes, **down, objects={brake.kind: brake.name}))
 
     def _opened(self) -> Executor:
         if self._executor is None:

@@ -29,6 +29,7 @@ _OF_CELERY = frozenset(
 _OF_BEAT = _OF_CELERY | {
     "TURNMILL_IDLE_DAYS",
     "TURNMILL_KEEP_ARCHIVED_DAYS",
+    "TURNMILL_KEEP_AUDIT_DAYS",
     "TURNMILL_KEEP_CONTENT_DAYS",
 }
 # It reads as a role that sees no content, and may ask for retries and cancels only.

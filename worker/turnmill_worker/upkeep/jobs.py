@@ -15,7 +15,7 @@ from turnmill.settings import Settings
 from turnmill.store import kept
 from turnmill.store.database import Database
 from turnmill.store.line.charges import charge_orphans
-from turnmill.store.nouns import budgets, events, subscribing, usage, webhooks
+from turnmill.store.nouns import audit_chain, budgets, events, subscribing, usage, webhooks
 from turnmill.store.upkeep import content_retention, jobs
 from turnmill.store.upkeep import retention as upkeep
 from turnmill.store.upkeep.invariants import violations
@@ -59,7 +59,7 @@ class Upkeep:
         self._retention = retention or Retention()
 
     async def archive_idle(self, slot: datetime) -> Counts | None:
-        """Archive idle sessions, then delete what providers keep of those that ended, and files."""
+        """Archive idle sessions, chain the audit log, then delete what is left elsewhere."""
 
         async def job(chunks: Chunks) -> Counts:
             archived = await asyncio.to_thread(
@@ -69,8 +69,10 @@ class Upkeep:
                 within=_ARCHIVES_FOR,
                 default_ttl=self._retention.idle_ttl,
             )
+            chained = await asyncio.to_thread(chunks.do, "audit_chained", audit_chain.chain)
             files = {} if self._tidying is None else await asyncio.to_thread(self._tidying.tidy)
-            return {"archived": archived, **await self._closing.run(), **files}
+            counts = {"archived": archived, "audit_chained": chained}
+            return {**counts, **await self._closing.run(), **files}
 
         return await self._once(wire.ARCHIVE_IDLE, slot, job)
 
@@ -169,6 +171,7 @@ class Upkeep:
             sessions = do("sessions", upkeep.purge_archived, older_than=keep.archived)
         emptied = self._empty(chunks)
         resealed = self._reseal(chunks)
+        audit = 0 if keep.audit is None else do("audit", audit_chain.purge, older_than=keep.audit)
         with self._database.begin() as conn:
             runs = jobs.purge_runs(conn, older_than=keep.job_runs)
         return {
@@ -178,6 +181,7 @@ class Upkeep:
             "announcements": do(
                 "announcements", upkeep.purge_announcements, older_than=keep.announcements
             ),
+            "audit": audit,
             "job_runs": runs,
             "missed": do("missed", kept.give_up_missed),
             "events": do("events", events.prune),

@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 
 import click
 
+from turnmill.actor import os_user
 from turnmill.cli.context import (
     advise,
     code_of,
     confirm,
-    current_user,
     json_option,
     open_client,
     yes_option,
@@ -169,7 +169,7 @@ def import_file(*, path: str, user: str | None, as_json: bool, **options: Any) -
 
     with open_client() as client:
         found = read_conversations(path, max_text_bytes=client.settings.max_text_bytes)
-        told = import_sessions(client, found, user=user or current_user(), **options)
+        told = import_sessions(client, found, user=user or os_user(), **options)
     print_imported(told, as_json=as_json)
     return code_of(told.made + told.known, wanted=told.lines)
 

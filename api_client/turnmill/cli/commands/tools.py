@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from turnmill.actor import os_user
 from turnmill.cli import OK
-from turnmill.cli.context import advise, code_of, current_user, json_option, open_client, say
+from turnmill.cli.context import advise, code_of, json_option, open_client, say
 from turnmill.cli.listing import page_options
 from turnmill.cli.short_ids import session_of, turn_of
 from turnmill.domain.errors import (
@@ -159,7 +160,7 @@ def _decide(
     """Act on one call, or on all that wait; what one refuses does not keep the others from it."""
     if every and call_id is not None:
         raise click.UsageError("name a call, or say --all")
-    who = current_user() if by is None else by
+    who = os_user() if by is None else by
     with open_client() as client:
         turn = turn_of(client, turn_id)
         meant = _meant(turn, call_id, waits_for=FOR_APPROVAL, every=every)

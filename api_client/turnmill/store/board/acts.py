@@ -156,14 +156,14 @@ def cancel_once(conn: Connection, turn_id: TurnId) -> list[Head] | None:
     return rows.cancel(conn, turn_id)[1]
 
 
-def ask(conn: Connection, verb: Verb, turn_id: TurnId) -> bool:
+def ask(conn: Connection, verb: Verb, turn_id: TurnId, *, by: str) -> bool:
     """Note, as a role that may only look, what a dispatcher is to do; False where it cannot be.
 
     So it is where the turn does not allow it any more, or somebody has asked for it. Raises
     StoreFull while a thousand others wait for a dispatcher.
     """
-    asked = f"SELECT turnmill.ask_{verb.value}(%(turn)s::uuid)"
-    was_noted: bool | None = execute(conn, asked, {"turn": turn_id}).scalar()
+    asked = f"SELECT turnmill.ask_{verb.value}(%(turn)s::uuid, %(by)s::text)"
+    was_noted: bool | None = execute(conn, asked, {"turn": turn_id, "by": by}).scalar()
     if was_noted is None:
         raise StoreFull(
             "as much is asked for already as dispatchers are told at once",

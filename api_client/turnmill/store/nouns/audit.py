@@ -1,20 +1,19 @@
 """Writing into the audit log: one function for all that is written down there."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import Connection, delete, func, insert, select
 
 from turnmill.domain.auditing import Action
 from turnmill.domain.checks import storable
-from turnmill.domain.ids import SessionId
 from turnmill.store.audit_records import AuditEntry, digest_of, pseudonym_of
 from turnmill.store.capabilities import Capability, capabilities_of
 from turnmill.store.schema.audit_tables import audit_heads, audit_log, audit_subjects
-from turnmill.store.schema.tables import sessions
+from turnmill.store.schema.tables import sessions, turns
 from turnmill.store.schema_name import execute
 from turnmill.store.types import db_now, insert_into
 
@@ -89,11 +88,18 @@ def audited_erasure(
     return number
 
 
-def user_of(conn: Connection, session_id: SessionId) -> str | None:
-    """Return whose session it is; None where it is gone."""
-    of = select(sessions.c.user_id).where(sessions.c.id == session_id)
-    found: str | None = conn.scalar(of)
-    return found
+def owners(
+    conn: Connection, kind: Literal["turn", "session"], ids: Collection[Any]
+) -> dict[Any, str]:
+    """Return whose each of these turns or sessions is; those that are gone are left out."""
+    found = select(sessions.c.id, sessions.c.user_id)
+    if kind == "turn":
+        found = select(turns.c.id, sessions.c.user_id).join(
+            sessions, sessions.c.id == turns.c.session_id
+        )
+    of = turns.c.id if kind == "turn" else sessions.c.id
+    rows = conn.execute(found.where(of.in_(list(ids))))
+    return {row.id: row.user_id for row in rows}
 
 
 def _place(conn: Connection) -> _Place:

@@ -1,0 +1,128 @@
+"""The audit log: `client.audit`, and verbs whose doing, or reading, is written down in it."""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, TypeVar
+
+from turnmill.actor import actor_of
+from turnmill.domain.arguments import one_of, page_size, whole
+from turnmill.domain.auditing import Action
+from turnmill.domain.errors import InvalidInput
+from turnmill.domain.ids import SessionId, TurnId
+from turnmill.settings import Settings
+from turnmill.store.audit_records import AuditCheck, AuditEntry, AuditHead
+from turnmill.store.nouns import audit_chain, audit_entries
+from turnmill.store.nouns.audit import audited, owners
+from turnmill.verbs import intake
+from turnmill.verbs.verb import Connection, Effect, Shown, Verb, single, transaction
+
+T = TypeVar("T")
+
+_MOST = 2**63 - 1
+_CHECKPOINT = re.compile(r"(\d{1,18}):([0-9a-f]{64})")
+
+
+def noted(verb: Verb[T], settings: Settings) -> Verb[T]:
+    """Return the verb that writes down, before it returns anything, whose content it has read."""
+    shows, actor = verb.shows, actor_of(settings)
+    assert shows is not None
+
+    def on(conn: Connection) -> Effect[T]:
+        effect = verb.on(conn)
+        _note(conn, shows, shows.ids(effect.result), actor)
+        return effect
+
+    return transaction(on)
+
+
+def _note(conn: Connection, shows: Shown, ids: Collection[Any], actor: str) -> None:
+    """Write one row for each user: which turn or session it was, or how many."""
+    of_user = defaultdict(list)
+    whose = {one: one for one in ids} if shows.by == "user" else owners(conn, shows.by, ids)
+    for one in ids:
+        of_user[whose.get(one)].append(one)
+    for user_id, mine in of_user.items():
+        is_one = len(mine) == 1 and shows.by != "user"
+        audited(
+            conn,
+            Action.CONTENT_READ,
+            actor=actor,
+            user_id=user_id,
+            objects={shows.by: mine[0]} if is_one else None,
+            figures={"what": shows.what} | ({} if len(mine) == 1 else {f"{shows.by}s": len(mine)}),
+        )
+
+
+def written_down(
+    verb: Verb[T],
+    action: Action,
+    *,
+    actor: str,
+    turn: TurnId | None = None,
+    session: SessionId | None = None,
+    objects: Mapping[str, object] | None = None,
+    when: Callable[[T], bool] = lambda _: True,
+) -> Verb[T]:
+    """Return the verb that is written down with what it does, where `when` says of what it came to.
+
+    Whose data it was is that of the turn or session, where one is named.
+    """
+    of: dict[str, object] = {"turn": turn} if turn is not None else {}
+    of |= {"session": session} if session is not None else {}
+
+    def on(conn: Connection) -> Effect[T]:
+        effect = verb.on(conn)
+        if when(effect.result):
+            user_id = _owner(conn, turn, session)
+            audited(conn, action, actor=actor, user_id=user_id, objects={**of, **(objects or {})})
+        return effect
+
+    return transaction(on)
+
+
+def _owner(conn: Connection, turn: TurnId | None, session: SessionId | None) -> str | None:
+    if turn is not None:
+        return owners(conn, "turn", [turn]).get(turn)
+    return None if session is None else owners(conn, "session", [session]).get(session)
+
+
+def find(
+    *, user_id: object, action: object, after: object, limit: object
+) -> Verb[list[AuditEntry]]:
+    """Read a page of the log, newest first."""
+    filters: dict[str, Any] = {
+        "user_id": intake.name_or_none(user_id, name="user_id"),
+        "action": None if action is None else one_of(Action, action, name="action"),
+        "before": None if after is None else whole(after, name="after", most=_MOST),
+        "limit": page_size(limit),
+    }
+    return single(lambda conn: Effect(audit_entries.find(conn, **filters)))
+
+
+def verify(checkpoint: object) -> Verb[AuditCheck]:
+    """Look at the whole log; at a head that was exported, too."""
+    wanted = None if checkpoint is None else _checkpoint(checkpoint)
+    return transaction(lambda conn: Effect(audit_chain.verify(conn, checkpoint=wanted)))
+
+
+def checkpoint() -> Verb[AuditHead | None]:
+    """Take what was written into the chain, and return its head; None for an empty log."""
+
+    def on(conn: Connection) -> Effect[AuditHead | None]:
+        while audit_chain.chain(conn):
+            pass
+        return Effect(audit_chain.head(conn))
+
+    return transaction(on)
+
+
+def _checkpoint(value: object) -> tuple[int, str]:
+    given = str(value) if isinstance(value, AuditHead) else value
+    found = _CHECKPOINT.fullmatch(given.strip()) if isinstance(given, str) else None
+    if found is None:
+        raise InvalidInput(
+            "checkpoint must be a head of the audit log",
+            hint="NUMBER:HASH, as `turnmill audit checkpoint` prints it",
+        )
+    return int(found[1]), found[2]
