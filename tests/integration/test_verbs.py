@@ -195,6 +195,9 @@ VERBS: dict[str, Callable[[Client, Path], object]] = {
     "Webhooks.replay": lambda c, _: c.webhooks.replay(hooked(c), since=datetime.now(UTC)),
     "Webhooks.deliveries": lambda c, _: c.webhooks.deliveries(hooked(c)),
     "Client.count_tokens": lambda c, _: c.count_tokens("s", "hello"),
+    "Audit.list": lambda c, _: c.audit.list(user_id="ada", action="budget.set", after=9, limit=5),
+    "Audit.verify": lambda c, _: c.audit.verify(),
+    "Audit.checkpoint": lambda c, _: c.audit.checkpoint(),
     "Budgets.set": lambda c, _: c.budgets.set(limit_usd=1, period="day"),
     "Budgets.set session": lambda c, _: c.budgets.set(limit_usd=1, session="s"),
     "Budgets.get": lambda c, _: c.budgets.get(user_id="ada"),
@@ -276,6 +279,7 @@ def test_the_table_of_verbs_has_all_of_them() -> None:
         "Accounts",
         "Webhooks",
         "Analytics",
+        "Audit",
         "Budgets",
         "Attachments",
         "Participants",
@@ -284,7 +288,13 @@ def test_the_table_of_verbs_has_all_of_them() -> None:
     )
     owners = {noun: vars(getattr(turnmill, noun)) for noun in nouns}
     properties = {
-        *("Client.accounts", "Client.analytics", "Client.batches", "Client.budgets"),
+        *(
+            "Client.accounts",
+            "Client.analytics",
+            "Client.audit",
+            "Client.batches",
+            "Client.budgets",
+        ),
         *("Client.events", "Client.lanes", "Client.limits", "Client.attachments"),
         *("Client.schedules", "Client.templates"),
         *("Client.webhooks", "Sessions.participants"),

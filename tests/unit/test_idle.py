@@ -63,6 +63,10 @@ def test_with_no_time_at_all_nothing_is_ever_idle() -> None:
 
 def test_retention_is_read_from_the_environment() -> None:
     assert Retention.from_env({}) == Retention()
+    for days in ("30", "0"):
+        with pytest.raises(InvalidSetting, match="TURNMILL_KEEP_AUDIT_DAYS"):
+            Retention.from_env({"TURNMILL_KEEP_AUDIT_DAYS": days})
+    assert Retention.from_env({"TURNMILL_KEEP_AUDIT_DAYS": "31"}).audit == timedelta(days=31)
     found = Retention.from_env({"TURNMILL_IDLE_DAYS": "0.5", "TURNMILL_KEEP_ARCHIVED_DAYS": "90"})
     assert (found.idle_ttl, found.archived) == (timedelta(hours=12), timedelta(days=90))
     assert Retention.from_env({"TURNMILL_IDLE_DAYS": "never"}).idle_ttl is None

@@ -53,6 +53,8 @@ SHOWN = frozenset(
         *("lane", "keyless", "verb", "by", "refused", "error", "title", "detail"),
         *("reply_as", "asks", "media_types", "voices", "part"),
         *("category", "to", "scope", "wrapped_by", "encryption", "kms", "key_id"),
+        *("actor", "login", "action", "subject", "objects", "figures", "hash"),
+        *("select", "insert", "update", "beginnings"),
         *("ca_certs", "certfile", "keyfile", "virtual_host", "master_name", "sentinel_username"),
     }
 )

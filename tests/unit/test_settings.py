@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from turnmill.domain.auditing import Reads
 from turnmill.domain.errors import InvalidSetting
 from turnmill.settings import Profile, Settings
 
@@ -48,6 +49,14 @@ def test_every_variable_sets_its_field() -> None:
     assert (found.max_unfinished_per_user, found.max_unfinished) == (7, 8)
     assert (found.concurrency, found.hints_max, found.max_text_bytes) == (20, 9, 10)
     assert (found.grace, found.turn_timeout) == (timedelta(0), timedelta(seconds=30))
+
+
+def test_who_acts_and_whose_reading_is_written_down() -> None:
+    assert read(ACTOR="eve@desk", AUDIT_READS="all").actor == "eve@desk"
+    assert read(AUDIT_READS="all").audit_reads is Reads.ALL
+    for name, value in (("ACTOR", "e\nve"), ("ACTOR", "e" * 201), ("AUDIT_READS", "some")):
+        with pytest.raises(InvalidSetting, match=f"TURNMILL_{name}"):
+            read(**{name: value})
 
 
 def test_a_bound_can_be_lifted() -> None:

@@ -85,7 +85,7 @@ def set_budget(
     def on(conn: Connection) -> Effect[Budget]:
         new = NewBudget(holder=whose.on(conn), **given)
         budget = rows.set_budget(conn, new, budget_id=budget_id)
-        figures = {"limit_usd": f"{budget.limit_usd:f}", "on_exceeded": budget.on_exceeded.value}
+        figures = {"limit_usd": f"{new.limit_usd:f}", "on_exceeded": budget.on_exceeded.value}
         _note(conn, Action.BUDGET_SET, new.holder, budget.period, actor, figures)
         return Effect(budget)
 

@@ -10,6 +10,8 @@ from turnmill_worker.layers.defaults import defaults as defaults
 from turnmill_worker.layers.moderation import Moderator as Moderator
 from turnmill_worker.layers.moderation import Said as Said
 from turnmill_worker.layers.moderation import moderation as moderation
+from turnmill_worker.layers.personal_data import Found as Found
+from turnmill_worker.layers.personal_data import Redactor as Redactor
 from turnmill_worker.providers.boundary import Answer as Answer
 from turnmill_worker.providers.port import Done as Done
 from turnmill_worker.providers.port import Failed as Failed

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 @click.option("--finish", is_flag=True, help="Also what the version before cannot live with.")
 @click.option("--runtime-role", metavar="ROLE", help="Let this role work on the tables.")
 @click.option("--viewer-role", metavar="ROLE", help="Let this role look at them: no content.")
+@click.option("--producer-role", metavar="ROLE", help="Let this role send and read replies.")
+@click.option("--auditor-role", metavar="ROLE", help="Let this role read the audit log.")
 @click.option("--downgrade", metavar="REVISION", help="Back to this one; `base` removes all.")
 @click.option(
     "--pooled-role",
@@ -38,6 +40,8 @@ def command(
     finish: bool,
     runtime_role: str | None,
     viewer_role: str | None,
+    producer_role: str | None,
+    auditor_role: str | None,
     downgrade: str | None,
     pooled_roles: tuple[str, ...],
     yes: bool,
@@ -46,8 +50,8 @@ def command(
     """Bring the database to this version's schema. Safe to run twice, and from two places at once.
 
     As the role of TURNMILL_OWNER_URL, where that is set, or of the `turnmill up` in the home; the
-    role of TURNMILL_DATABASE_URL is then let work on the tables, and that of TURNMILL_VIEWER_URL
-    look at them.
+    role of TURNMILL_DATABASE_URL is then let work on the tables, that of TURNMILL_VIEWER_URL look
+    at them, and those of TURNMILL_PRODUCER_URL and TURNMILL_AUDITOR_URL do their part.
 
     Workers of the version before go on while it runs, and after it, until --finish. --downgrade
     loses what the later schema holds.
@@ -73,11 +77,18 @@ def command(
         before = done.before
         if not as_json:
             _tell(done, schema)
-        if urls.owner:
-            runtime_role = runtime_role or _role_of(settings.database_url)
-            viewer_role = viewer_role or _role_of(urls.viewer)
-        if runtime_role or viewer_role:
-            migrate.grant(url, schema=schema, runtime=runtime_role, viewer=viewer_role)
+        named = {
+            "runtime": (runtime_role, settings.database_url),
+            "viewer": (viewer_role, urls.viewer),
+            "producer": (producer_role, urls.producer),
+            "auditor": (auditor_role, urls.auditor),
+        }
+        roles = {
+            name: role or (_role_of(of) if urls.owner else None)
+            for name, (role, of) in named.items()
+        }
+        if any(roles.values()):
+            migrate.grant(url, schema=schema, **roles)
     _report(url, schema, before=before, as_json=as_json)
 
 

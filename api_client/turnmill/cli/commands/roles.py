@@ -10,13 +10,14 @@ from turnmill.show.terminal import tell
 
 @click.command("roles")
 def command() -> None:
-    """Make the roles that own the tables, work on them, and look; safe to run twice.
+    """Make the roles that own the tables, work on them, or do a part of it; safe to run twice.
 
     TURNMILL_SUPERUSER_URL leads, as whoever may make roles, to a database of Turnmill's own.
-    TURNMILL_OWNER_URL, TURNMILL_DATABASE_URL and, if it is set, TURNMILL_VIEWER_URL say the names
-    and passwords. Then `turnmill migrate`. Beside an application: docs/security.md.
+    TURNMILL_OWNER_URL, TURNMILL_DATABASE_URL and, where they are set, TURNMILL_VIEWER_URL,
+    TURNMILL_PRODUCER_URL and TURNMILL_AUDITOR_URL say the names and passwords. Then `turnmill
+    migrate`. Beside an application: docs/security.md.
     """
-    from turnmill.role_urls import ADMIN, OWNER, VIEWER, RoleUrls
+    from turnmill.role_urls import ADMIN, AUDITOR, OWNER, PRODUCER, VIEWER, RoleUrls
     from turnmill.settings import Settings
     from turnmill.store.schema.roles import Login, make_roles
 
@@ -28,7 +29,19 @@ def command() -> None:
             raise InvalidSetting(f"{variable} is not set", hint="turnmill roles --help")
     owner = Login.of(OWNER, urls.owner)
     runtime = Login.of("TURNMILL_DATABASE_URL", settings.database_url)
-    viewer = Login.of(VIEWER, urls.viewer) if urls.viewer else None
-    make_roles(urls.admin, owner=owner, runtime=runtime, viewer=viewer, schema=settings.schema)
-    looking = f", {viewer.name} looks" if viewer else ""
-    tell(f"{owner.name} owns, {runtime.name} works{looking}")
+    given = {VIEWER: urls.viewer, PRODUCER: urls.producer, AUDITOR: urls.auditor}
+    viewer, producer, auditor = (
+        Login.of(variable, url) if url else None for variable, url in given.items()
+    )
+    make_roles(
+        urls.admin,
+        owner=owner,
+        runtime=runtime,
+        viewer=viewer,
+        producer=producer,
+        auditor=auditor,
+        schema=settings.schema,
+    )
+    does = {"looks": viewer, "sends and reads replies": producer, "audits": auditor}
+    others = "".join(f", {one.name} {what}" for what, one in does.items() if one)
+    tell(f"{owner.name} owns, {runtime.name} works{others}")

@@ -1,6 +1,7 @@
 """A look at the whole audit log: what was edited, removed, put in or moved."""
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, exists, select
@@ -20,6 +21,8 @@ from turnmill.store.schema.audit_tables import audit_heads, audit_log, audit_sub
 
 #: Rows that are read at once.
 _PAGE = 1000
+#: Whoever asks, Postgres removes no group that was closed later: `audit_purge`.
+KEPT_AT_LEAST = timedelta(days=30)
 #: What is told of a log that is broken everywhere.
 _MOST_BROKEN = 100
 
@@ -55,7 +58,7 @@ class Looking:
         self._first_id = 0
         self._heads: list[AuditHead] = []
         self._empty: list[AuditHead] = []  # whose rows are gone
-        self._purged_upto = 0  # as rows of the log say
+        self._purges: list[tuple[int, datetime]] = []  # up to where, and when, as rows say
         self._broken: list[AuditBreak] = []
 
     def at_groups(self) -> None:
@@ -74,14 +77,18 @@ class Looking:
 
     def at_gaps(self) -> None:
         """Look at what each row says of the one that stood before it: that is there."""
-        gone = _GAPS.where(audit_log.c.after > self._purged_upto)
+        upto = max((upto for upto, _ in self._purges), default=0)
+        gone = _GAPS.where(audit_log.c.after > upto)
         for number in self._conn.scalars(gone):
             self._is_broken("a row before it was removed", row=number)
 
     def at_purged(self) -> None:
-        """Look at groups without rows: they are the first ones, and a row says that they went."""
+        """Look at groups without rows: they are old, the first ones, and a row says they went."""
         for head in self._empty:
-            if head.last_id > self._purged_upto or 0 < self._first_id < head.last_id:
+            gone = any(
+                head.last_id <= upto and at - head.at >= KEPT_AT_LEAST for upto, at in self._purges
+            )
+            if not gone or 0 < self._first_id < head.last_id:
                 self._is_broken("its rows were removed", group=head.n)
 
     def at_subjects(self) -> None:
@@ -148,8 +155,8 @@ class Looking:
         if not found.is_whole:
             self._is_broken("it was edited or moved", row=found.id)
         if found.action == Action.AUDIT_PURGED:
-            upto = found.figures.get("upto", 0)
-            self._purged_upto = max(self._purged_upto, upto if isinstance(upto, int) else 0)
+            upto = found.figures.get("upto")
+            self._purges += [(upto, found.at)] if isinstance(upto, int) else []
         self._first_id = self._first_id or found.id
         self._rows += 1
         return found

@@ -115,13 +115,22 @@ def upgrade(
         database.close()
 
 
-def grant(database_url: str, *, schema: str, runtime: str | None, viewer: str | None) -> None:
-    """Let roles that exist work on the tables, or look at them; `database_url` is the owner's."""
+def grant(
+    database_url: str,
+    *,
+    schema: str,
+    runtime: str | None,
+    viewer: str | None,
+    producer: str | None = None,
+    auditor: str | None = None,
+) -> None:
+    """Let roles that exist do their part on the tables; `database_url` is the owner's."""
     database = Database(database_url, schema=schema, pool_size=1, overflow=0)
     try:
         with database.begin() as conn:
             require(conn, Capability.SCHEMAS)
-            grant_to(conn, schema=schema, runtime=runtime, viewer=viewer)
+            roles = {"runtime": runtime, "viewer": viewer}
+            grant_to(conn, schema=schema, **roles, producer=producer, auditor=auditor)
     finally:
         database.close()
 

@@ -1,4 +1,4 @@
-"""Roles of Postgres: who owns the tables, who works on their rows, and who may only look."""
+"""Roles of Postgres: who owns the tables, who works on their rows, and who may do a part of it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from turnmill.domain.errors import InvalidSetting, UnsupportedByStore
 from turnmill.store.database import Database, parse_url
+from turnmill.store.schema.grants import AUDITED, PRODUCED, PRODUCER_SEQUENCES, WHOLE, Grant
 from turnmill.store.schema.moving_in import move_in
 from turnmill.store.schema.revision import VERSION_TABLE
 from turnmill.store.schema_name import SCHEMA
@@ -185,6 +186,8 @@ def make_roles(
     owner: Login,
     runtime: Login,
     viewer: Login | None = None,
+    producer: Login | None = None,
+    auditor: Login | None = None,
     schema: str = SCHEMA,
 ) -> None:
     """Let these roles exist with these passwords, and own and use what they are to. Repeatable.
@@ -193,7 +196,7 @@ def make_roles(
     that stand already, a store of before included, are handed over to the owner. `admin_url` leads
     there as a superuser, or as the database's owner with CREATEROLE.
     """
-    users = [runtime, viewer] if viewer else [runtime]
+    users = [runtime, *filter(None, (viewer, producer, auditor))]
     with _administering(admin_url, schema) as conn:
         do = _Do(conn)
         _refuse_same(conn, [owner, *users])
@@ -206,24 +209,37 @@ def make_roles(
         _close_database(conn, do, owner.name, [login.name for login in users])
         move_in(conn, schema)
         _hand_over(conn, do, schema, owner.name)
-        looks = viewer.name if viewer else None
-        grant_to(conn, schema=schema, runtime=runtime.name, viewer=looks)
+        others = {"viewer": viewer, "producer": producer, "auditor": auditor}
+        named = {what: login.name if login else None for what, login in others.items()}
+        grant_to(conn, schema=schema, runtime=runtime.name, **named)
 
 
 def grant_to(
-    conn: Connection, *, schema: str = SCHEMA, runtime: str | None, viewer: str | None
+    conn: Connection,
+    *,
+    schema: str = SCHEMA,
+    runtime: str | None,
+    viewer: str | None,
+    producer: str | None = None,
+    auditor: str | None = None,
 ) -> None:
-    """Let roles that exist do their part on the tables as they are, and on those to come.
+    """Let roles that exist do their part on the tables as they are, and the first on those to come.
 
     In the caller's transaction, as the owner of the schema or a superuser.
     """
     do = _Do(conn)
-    for role in filter(None, (runtime, viewer)):
+    for role in filter(None, (runtime, viewer, producer, auditor)):
         do("GRANT USAGE ON SCHEMA {} TO {}", schema, role)
     if runtime:
         _grant_rows(conn, do, schema, runtime)
     if viewer:
         _grant_looks(conn, do, schema, viewer)
+    if producer:
+        _grant_columns(conn, do, schema, producer, PRODUCED)
+        for sequence in _there(conn, schema, PRODUCER_SEQUENCES):
+            do("GRANT USAGE ON SEQUENCE {}.{} TO {}", schema, sequence, producer)
+    if auditor:
+        _grant_columns(conn, do, schema, auditor, AUDITED)
 
 
 def _grant_rows(conn: Connection, do: _Do, schema: str, role: str) -> None:
@@ -250,6 +266,22 @@ def _grant_looks(conn: Connection, do: _Do, schema: str, role: str) -> None:
         do(f"GRANT EXECUTE ON FUNCTION {{}}.{{}}({arguments}) TO {{}}", schema, function, role)
 
 
+def _grant_columns(
+    conn: Connection, do: _Do, schema: str, role: str, granted: Mapping[str, Grant]
+) -> None:
+    """Grant this and nothing else: what the role may have been before is taken away."""
+    do("REVOKE ALL ON ALL TABLES IN SCHEMA {} FROM {}", schema, role)
+    do("REVOKE ALL ON ALL SEQUENCES IN SCHEMA {} FROM {}", schema, role)
+    for table in _there(conn, schema, granted):
+        for verb, columns in zip(Grant._fields, granted[table], strict=True):
+            if columns == WHOLE:
+                do(f"GRANT {verb.upper()} ON {{}}.{{}} TO {{}}", schema, table, role)
+            elif columns:
+                names = ", ".join("{}" for _ in columns)
+                statement = f"GRANT {verb.upper()} ({names}) ON {{}}.{{}} TO {{}}"
+                do(statement, *columns, schema, table, role)
+
+
 @contextmanager
 def _administering(admin_url: str, schema: str) -> Iterator[Connection]:
     database = Database(admin_url, schema=schema, pool_size=1, overflow=0)
@@ -267,7 +299,7 @@ def _refuse_same(conn: Connection, logins: Sequence[Login]) -> None:
     for login in logins:
         if login.name in names:
             raise InvalidSetting(
-                "a role cannot be both", hint="admin, owner, runtime and viewer are four roles"
+                "a role cannot be both", hint="admin, owner, runtime, viewer, producer, auditor"
             )
         names.append(login.name)
 
@@ -313,6 +345,12 @@ def _relations(conn: Connection, schema: str) -> dict[str, str]:
     return {row.name: row.kind for row in rows}
 
 
+def _there(conn: Connection, schema: str, names: Iterable[str]) -> list[str]:
+    """Return those of these tables and sequences that stand in the schema."""
+    found = set(conn.exec_driver_sql(_NAMES, {"schema": schema}).scalars())
+    return [one for one in names if one in found]
+
+
 def _functions(conn: Connection, schema: str, names: Sequence[str]) -> list[tuple[str, str]]:
     """Return those of these functions that stand in the schema, with the types of arguments."""
     wanted = {"schema": schema, "names": list(names)}
@@ -320,6 +358,10 @@ def _functions(conn: Connection, schema: str, names: Sequence[str]) -> list[tupl
     return [(row.name, row.arguments) for row in rows]
 
 
+_NAMES = """
+SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %(schema)s AND c.relkind IN ('r', 'p', 'v', 'S')
+"""
 _FUNCTIONS = """
 SELECT p.proname AS name, oidvectortypes(p.proargtypes) AS arguments
 FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
