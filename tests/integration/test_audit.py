@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from tests import rows, stepping, steps
 from tests.acceptance.terminal import Terminal
 from turnmill import AsyncClient, AuditEntry, Client, InvalidInput, Settings
 from turnmill.domain.auditing import Reads
+from turnmill.domain.idle import Retention
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import ToolCallState, TurnState
 from turnmill.new_ids import new_id
@@ -19,6 +20,7 @@ from turnmill.store.board.acts import Meant, Verb
 from turnmill.store.database import Database
 from turnmill.store.nouns.wishes import grant_one
 from turnmill_worker.flower.deeds import Brake, Deeds
+from turnmill_worker.upkeep.jobs import Upkeep
 
 
 @pytest.fixture
@@ -229,3 +231,20 @@ def test_what_was_asked_for_as_a_viewer_is_written_down_when_it_is_done(database
     store.close()
     (one,) = written(database_url)
     assert (one.action, one.actor, one.user_id) == ("turn.retried", "flower:admin", "ada")
+
+
+def test_upkeep_chains_what_was_written_and_keeps_it_for_its_time(database_url: str) -> None:
+    with Client(database_url=database_url) as client:
+        client.budgets.set(limit_usd=1)
+        store = Database(database_url)
+        work = Upkeep(store, lambda _: None, retention=Retention(audit=timedelta(days=31)))  # type: ignore[arg-type, return-value]
+        slot = datetime.now(UTC).replace(second=0, microsecond=0)
+        counts = asyncio.run(work.archive_idle(slot))
+        assert counts is not None
+        assert counts["audit_chained"] == 1
+        counts = asyncio.run(work.purge(slot))
+        assert counts is not None
+        assert counts["audit"] == 0
+        store.close()
+        found = client.audit.verify()
+        assert (found.ok, found.rows, found.groups, found.unchained) == (True, 1, 1, 0)

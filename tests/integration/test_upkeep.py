@@ -78,7 +78,7 @@ def test_a_thread_is_closed_after_its_session_was_archived(
     session = idle(store, "thread-1")
     idle(store)
     counts = asyncio.run(work.archive_idle(SLOT))
-    assert counts == {"archived": 2, "closed": 1, "not_closed": 0}
+    assert counts == {"archived": 2, "audit_chained": 0, "closed": 1, "not_closed": 0}
     assert (threads.closed, threads.archived_by_then) == (["thread-1"], [True])
     with store.begin() as conn:
         assert sessions.get(conn, session).provider_ref == ""
@@ -91,14 +91,14 @@ def test_a_thread_that_could_not_be_closed_is_tried_again_in_the_next_slot(
     threads.broken = Overloaded("busy", detail="canary")
     with caplog.at_level(logging.WARNING):
         counts = asyncio.run(work.archive_idle(SLOT))
-    assert counts == {"archived": 1, "closed": 0, "not_closed": 1}
+    assert counts == {"archived": 1, "audit_chained": 0, "closed": 0, "not_closed": 1}
     assert "1 threads or answers could not be closed at mock: busy" in caplog.text
     assert "canary" not in caplog.text
     threads.broken = None
     with store.begin() as conn:
         conn.execute(update(kept_refs).values(due_at=SLOT))
     counts = asyncio.run(Upkeep(store, lambda _: threads).archive_idle(SLOT + 5 * MINUTE))
-    assert counts == {"archived": 0, "closed": 1, "not_closed": 0}
+    assert counts == {"archived": 0, "audit_chained": 0, "closed": 1, "not_closed": 0}
 
 
 def test_a_provider_that_breaks_does_not_stop_the_others(store: Database, threads: Threads) -> None:
@@ -114,7 +114,7 @@ def test_a_provider_that_breaks_does_not_stop_the_others(store: Database, thread
         return broken if name == "broken" else threads
 
     counts = asyncio.run(Upkeep(store, provider).archive_idle(SLOT))
-    assert counts == {"archived": 3, "closed": 1, "not_closed": 2}
+    assert counts == {"archived": 3, "audit_chained": 0, "closed": 1, "not_closed": 2}
     assert threads.closed == ["thread-1"]
 
 
