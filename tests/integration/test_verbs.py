@@ -3,6 +3,8 @@
 import asyncio
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import fields, is_dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -22,10 +24,15 @@ from turnmill import (
     NewPrice,
     PaidCall,
     Settings,
+    Text,
+    ToolOutput,
     Turn,
+    TurnmillError,
     TurnState,
     Webhook,
 )
+from turnmill.domain.auditing import Reads
+from turnmill.domain.content import ToolCall as ToolCallPart
 from turnmill.domain.states import Lane, ToolCallState
 from turnmill.store.nouns import accounts
 from turnmill.verbs import sending
@@ -324,6 +331,40 @@ def test_a_verb_without_a_transaction_writes_once_and_relies_on_no_lock(
     for statements in alone.values():
         assert len(statements) == 1
         assert not any(lock in statements[0].upper() for lock in LOCKS)
+
+
+#: What they return of words is a set-up's, or what the caller has said just now.
+NOBODYS = {"Templates", "Schedules.create"}
+
+
+def test_whatever_returns_what_was_said_is_written_down_where_that_is_asked_for(
+    client: Client, jobs: Path
+) -> None:
+    """A verb that is new, and reads content, says so: `shows=` of its `single` or `transaction`."""
+    rows.run(client._executor.database, client.batches.get("old").iter_results().__next__().turn_id)
+    silent = []
+    with Client(settings=replace(client.settings, audit_reads=Reads.ALL)) as reading:
+        for name, verb in VERBS.items():
+            before = len(client.audit.list(action="content.read", limit=1000))
+            with suppress(TurnmillError, IndexError):
+                holds = said_in(verb(reading, jobs))
+                after = len(client.audit.list(action="content.read", limit=1000))
+                if holds and after == before and not {name, name.partition(".")[0]} & NOBODYS:
+                    silent.append(name)
+    assert silent == []
+    assert after > 10
+
+
+def said_in(value: Any, depth: int = 6) -> bool:
+    """Tell whether a result holds anything that somebody, a model or a tool has said."""
+    if isinstance(value, Text | ToolCallPart | ToolOutput | bytes):
+        return True
+    if is_dataclass(value) and not isinstance(value, type) and depth:
+        found = [getattr(value, one.name) for one in fields(value)]
+        return any(said_in(one, depth - 1) for one in found)
+    if isinstance(value, list | tuple) and depth:
+        return any(said_in(one, depth - 1) for one in value)
+    return False
 
 
 @pytest.mark.parametrize(("key", "atomic"), [(None, False), ("k", True)])

@@ -21,6 +21,7 @@ from turnmill.verbs.verb import Connection, Effect, Shown, Verb, single, transac
 T = TypeVar("T")
 
 _WHEN = 'cron="30 9 * * mon-fri", or at=datetime(2027, 1, 1, 9, tzinfo=…)'
+_SHOWN = Shown("schedule", "session", lambda found: (found.session_id,))
 _PLAIN: Mapping[str, Callable[[Any], Any]] = {
     "timezone": time_zone,
     "until": lambda value: moment(value, name="until"),
@@ -79,14 +80,13 @@ def update(
         values["at"] = _whole(at)
     if not values:
         raise InvalidInput("nothing to update", hint="name an option, such as cron=")
-    return _moving(lambda conn: rows.change(conn, wanted, values))
+    return _moving(lambda conn: rows.change(conn, wanted, values), shows=_SHOWN)
 
 
 def get(schedule: object) -> Verb[Schedule]:
     """Read the schedule."""
     wanted = schedule_id(schedule)
-    shows = Shown("schedule", "session", lambda found: (found.session_id,))
-    return single(lambda conn: Effect(rows.get(conn, wanted)), shows=shows)
+    return single(lambda conn: Effect(rows.get(conn, wanted)), shows=_SHOWN)
 
 
 def find(*, session: SessionRef | None, after: object, limit: object) -> Verb[list[Schedule]]:
@@ -104,13 +104,13 @@ def find(*, session: SessionRef | None, after: object, limit: object) -> Verb[li
 def pause(schedule: object) -> Verb[Schedule]:
     """Make no runs until it is resumed."""
     wanted = schedule_id(schedule)
-    return _moving(lambda conn: rows.pause(conn, wanted))
+    return _moving(lambda conn: rows.pause(conn, wanted), shows=_SHOWN)
 
 
 def resume(schedule: object) -> Verb[Schedule]:
     """Make runs again, from now on."""
     wanted = schedule_id(schedule)
-    return _moving(lambda conn: rows.resume(conn, wanted))
+    return _moving(lambda conn: rows.resume(conn, wanted), shows=_SHOWN)
 
 
 def delete(schedule: object) -> Verb[None]:
@@ -138,5 +138,5 @@ def _whole(at: object) -> datetime | None:
     return None if found is None else found.replace(microsecond=0)
 
 
-def _moving(move: Callable[[Connection], T]) -> Verb[T]:
-    return transaction(lambda conn: Effect(move(conn)))
+def _moving(move: Callable[[Connection], T], *, shows: Shown | None = None) -> Verb[T]:
+    return transaction(lambda conn: Effect(move(conn)), shows=shows)

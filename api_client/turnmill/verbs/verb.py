@@ -48,9 +48,9 @@ def single(on: Callable[[Connection], Effect[T]], *, shows: Shown | None = None)
     return Verb(on, False, shows)
 
 
-def transaction(on: Callable[[Connection], Effect[T]]) -> Verb[T]:
+def transaction(on: Callable[[Connection], Effect[T]], *, shows: Shown | None = None) -> Verb[T]:
     """Return a verb whose statements count together or not at all, and keep their locks."""
-    return Verb(on, True)
+    return Verb(on, True, shows)
 
 
 def by_turn(what: str, turn_id: Any) -> Shown:
