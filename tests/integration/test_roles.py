@@ -207,6 +207,22 @@ def test_a_viewer_asks_for_retry_and_cancel_and_a_dispatcher_sees_to_it(place: P
     store.close()
 
 
+def test_roles_of_before_do_their_part_after_a_migration_alone(place: Place) -> None:
+    place.make()
+    migrate.upgrade(place.url_as(OWNER), "0027")
+    place.make()
+    migrate.upgrade(place.url_as(OWNER))
+    asked = f"SELECT turnmill.ask_cancel('{OTHER}', 'flower:eve')"
+    assert place.run(VIEWER, asked) == [(False,)]
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        place.run(RUNTIME, asked)
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        place.run(RUNTIME, "UPDATE turnmill.audit_log SET actor = ''")
+    with Client(database_url=place.url_as(RUNTIME)) as client:
+        client.budgets.set(limit_usd=1)
+        assert client.audit.checkpoint() is not None
+
+
 def test_who_may_ask_reaches_nothing_by_it(place: Place) -> None:
     place.make()
     migrate.upgrade(place.url_as(OWNER))

@@ -87,6 +87,19 @@ BEGIN
 END
 $$
 """
+# Who could ask before, can.
+_LET_ASK = """
+DO $$
+DECLARE of_role text;
+BEGIN
+    FOR of_role IN SELECT DISTINCT pg_get_userbyid(a.grantee) FROM pg_proc p, aclexplode(p.proacl) a
+        WHERE p.oid = to_regprocedure('ask_{verb}(uuid)') AND a.grantee NOT IN (0, p.proowner)
+    LOOP
+        EXECUTE format('GRANT EXECUTE ON FUNCTION ask_{verb}(uuid, text) TO %%I', of_role);
+    END LOOP;
+END
+$$
+"""
 
 
 def upgrade() -> None:
@@ -114,6 +127,7 @@ def upgrade() -> None:
     for verb in ("cancel", "retry"):
         conn.exec_driver_sql(_ASK.format(verb=verb, schema=schema))
         conn.exec_driver_sql(f"REVOKE ALL ON FUNCTION ask_{verb}(uuid, text) FROM PUBLIC")
+        conn.exec_driver_sql(_LET_ASK.format(verb=verb))
 
 
 def downgrade() -> None:
