@@ -11,7 +11,7 @@ import pytest
 from tests import rows, stepping, steps
 from tests.acceptance.terminal import Terminal
 from turnmill import AsyncClient, AuditEntry, Client, InvalidInput, Settings
-from turnmill.domain.auditing import Reads
+from turnmill.domain.auditing import Action, Reads
 from turnmill.domain.idle import Retention
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import ToolCallState, TurnState
@@ -19,6 +19,7 @@ from turnmill.new_ids import new_id
 from turnmill.store.board.acts import Meant, Verb
 from turnmill.store.database import Database
 from turnmill.store.nouns.wishes import grant_one
+from turnmill.verbs import auditing
 from turnmill_worker.flower.deeds import Brake, Deeds
 from turnmill_worker.upkeep.jobs import Upkeep
 
@@ -248,3 +249,11 @@ def test_upkeep_chains_what_was_written_and_keeps_it_for_its_time(database_url: 
         store.close()
         found = client.audit.verify()
         assert (found.ok, found.rows, found.groups, found.unchained) == (True, 1, 1, 0)
+
+
+def test_what_is_done_outside_of_the_database_is_stated_before(database_url: str) -> None:
+    with Client(settings=Settings(database_url=database_url, actor="eve")) as client:
+        verb = auditing.stated(Action.USER_EXPORTED, client.settings, user_id="ada")
+        client._executor.run(verb)
+    (one,) = written(database_url)
+    assert (one.action, one.actor, one.user_id) == ("user.exported", "eve", "ada")

@@ -8,7 +8,10 @@ class Action(StrEnum):
 
     CONTENT_READ = "content.read"  #: somebody was shown what was said
     USER_EXPORTED = "user.exported"
+    ERASURE_ASKED = "user.erasure_asked"  #: at once, or after a time of grace
+    ERASURE_WITHDRAWN = "user.erasure_withdrawn"
     USER_ERASED = "user.erased"  #: from here on the log knows him by a pseudonym alone
+    USER_ADMITTED = "user.admitted"  #: again, after an erasure
     USER_HELD = "user.held"  #: a legal hold: nobody erases him until it is released
     USER_RELEASED = "user.released"
     ERASURES_REPLAYED = "erasures.replayed"

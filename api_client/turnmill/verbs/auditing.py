@@ -54,6 +54,22 @@ def _note(conn: Connection, shows: Shown, ids: Collection[Any], actor: str) -> N
         )
 
 
+def stated(
+    action: Action,
+    settings: Settings,
+    *,
+    user_id: str | None = None,
+    figures: Mapping[str, int | str | bool | None] | None = None,
+) -> Verb[int]:
+    """Write down what is about to be done outside of the database, an export say."""
+    actor = actor_of(settings)
+
+    def on(conn: Connection) -> Effect[int]:
+        return Effect(audited(conn, action, actor=actor, user_id=user_id, figures=figures))
+
+    return transaction(on)
+
+
 def written_down(
     verb: Verb[T],
     action: Action,
@@ -61,12 +77,13 @@ def written_down(
     actor: str,
     turn: TurnId | None = None,
     session: SessionId | None = None,
+    user_id: str | None = None,
     objects: Mapping[str, object] | None = None,
     when: Callable[[T], bool] = lambda _: True,
 ) -> Verb[T]:
     """Return the verb that is written down with what it does, where `when` says of what it came to.
 
-    Whose data it was is that of the turn or session, where one is named.
+    Whose data it was is that of the user, or of the turn or session, where one is named.
     """
     of: dict[str, object] = {"turn": turn} if turn is not None else {}
     of |= {"session": session} if session is not None else {}
@@ -74,8 +91,8 @@ def written_down(
     def on(conn: Connection) -> Effect[T]:
         effect = verb.on(conn)
         if when(effect.result):
-            user_id = _owner(conn, turn, session)
-            audited(conn, action, actor=actor, user_id=user_id, objects={**of, **(objects or {})})
+            whose = user_id or _owner(conn, turn, session)
+            audited(conn, action, actor=actor, user_id=whose, objects={**of, **(objects or {})})
         return effect
 
     return transaction(on)

@@ -169,11 +169,12 @@ BELONGINGS: tuple[Belonging, ...] = (
     Belonging(table=user_retention, goes=Goes.WITH_USER, user=user_retention.c.user_id),
     # First of all, where a user is to be forgotten: nothing that is left of him can be read then.
     Belonging(table=data_keys, goes=Goes.WITH_USER, user=data_keys.c.user_id),
-    # Whose a pseudonym of the audit log is: `audited_erasure` takes it away, when all else is done.
-    Belonging(table=audit_subjects, goes=Goes.WITH_USER, user=audit_subjects.c.user_id),
 )
 
 #: Tables whose rows name a turn or a session, and are nobody's: what is in them is of the house.
 OF_NOBODY: Mapping[Table, str] = MappingProxyType(
-    {accounts: "the turn that was refused last: an id, and gone with the account's next word"}
+    {
+        accounts: "the turn that was refused last: an id, and gone with the account's next word",
+        audit_subjects: "whose a pseudonym of the audit log is: `audited_erasure` takes it away",
+    }
 )
