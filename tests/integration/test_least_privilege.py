@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -9,6 +10,7 @@ from psycopg import sql
 from sqlalchemy.engine import make_url
 
 from tests import steps
+from tests.acceptance.terminal import Terminal
 from tests.conftest import fresh_database
 from turnmill import AccessDenied, Client
 from turnmill.domain.auditing import Action, Reads
@@ -18,7 +20,10 @@ from turnmill.store.database import Database
 from turnmill.store.nouns.audit import audited
 from turnmill.store.nouns.audit_chain import chain
 from turnmill.store.schema import migrate
+from turnmill.store.schema.grants import AUDITED, PRODUCED, WHOLE
+from turnmill.store.schema.life_tables import metadata
 from turnmill.store.schema.roles import Login, make_roles
+from turnmill.store.schema_name import SCHEMA
 from turnmill_worker.stack.postgres import EmbeddedPostgres
 
 OWNER, RUNTIME, VIEWER, PRODUCER, AUDITOR = ROLES = tuple(
@@ -250,6 +255,36 @@ def test_an_auditor_reads_and_verifies_the_log_and_nothing_else(place: Place) ->
             client.sessions.list()
         with pytest.raises(AccessDenied):
             client.audit.checkpoint()
+
+
+def test_commands_make_all_roles_and_read_the_log_as_the_auditor(
+    place: Place, tmp_path: Path
+) -> None:
+    urls = {
+        "TURNMILL_SUPERUSER_URL": place.admin,
+        "TURNMILL_OWNER_URL": place.url_as(OWNER),
+        "TURNMILL_DATABASE_URL": place.url_as(RUNTIME),
+        "TURNMILL_VIEWER_URL": place.url_as(VIEWER),
+        "TURNMILL_PRODUCER_URL": place.url_as(PRODUCER),
+        "TURNMILL_AUDITOR_URL": place.url_as(AUDITOR),
+    }
+    terminal = Terminal(tmp_path, urls)
+    made = terminal.run("roles")
+    assert (made.code, made.err) == (0, "")
+    assert f"{PRODUCER.name} sends and reads replies, {AUDITOR.name} audits" in made.out
+    assert terminal.run("migrate").code == 0
+    elsewhere = Terminal(tmp_path, urls | {"TURNMILL_DATABASE_URL": place.url_as(PRODUCER)})
+    assert elsewhere.run("audit", "verify").code == 0
+    assert elsewhere.run("audit", "ls", "--json").lines()
+    assert elsewhere.run("audit", "checkpoint").code == 1
+
+
+def test_every_column_that_is_granted_is_one_of_the_tables() -> None:
+    for granted in (PRODUCED, AUDITED):
+        for name, grant in granted.items():
+            table = metadata.tables.get(f"{SCHEMA}.{name}")
+            columns = {*grant.select, *grant.insert, *grant.update} - {*WHOLE}
+            assert table is None or columns <= {*table.c.keys()}, name
 
 
 def test_who_had_more_before_has_no_more_than_his_errand(place: Place) -> None:
