@@ -21,7 +21,7 @@ from turnmill.store.nouns.audit import audited
 from turnmill.store.nouns.audit_chain import chain
 from turnmill.store.schema import migrate
 from turnmill.store.schema.grants import AUDITED, PRODUCED, WHOLE
-from turnmill.store.schema.life_tables import metadata
+from turnmill.store.schema.key_tables import metadata
 from turnmill.store.schema.roles import Login, make_roles
 from turnmill.store.schema_name import SCHEMA
 from turnmill_worker.stack.postgres import EmbeddedPostgres
@@ -284,7 +284,9 @@ def test_every_column_that_is_granted_is_one_of_the_tables() -> None:
         for name, grant in granted.items():
             table = metadata.tables.get(f"{SCHEMA}.{name}")
             columns = {*grant.select, *grant.insert, *grant.update} - {*WHOLE}
-            assert table is None or columns <= {*table.c.keys()}, name
+            known = set() if table is None else {*table.c.keys()}
+            assert table is not None or name in ("schema_version", "revisions")
+            assert columns <= known, name
 
 
 def test_who_had_more_before_has_no_more_than_his_errand(place: Place) -> None:

@@ -47,6 +47,9 @@ PLAIN: Mapping[str, frozenset[str]] = MappingProxyType(
             "attachments": "user_id sha256 media_type",
             "attempts": "kind worker outcome error_code provider_request_id provider asked_model"
             " model usage service_tier priced_by",
+            "audit_heads": "rows_digest before hash",
+            "audit_log": "actor login action subject objects figures digest",
+            "audit_subjects": "subject user_id key",
             "batches": "name metadata",
             "budgets": "scope name value period timezone on_exceeded warn_at",
             "compactions": "kind",
@@ -84,7 +87,7 @@ PLAIN: Mapping[str, frozenset[str]] = MappingProxyType(
             "usage_daily": "provider model",
             "user_retention": "user_id",
             "webhooks": "url kinds parked_because",
-            "wishes": "verb",
+            "wishes": "verb asked_by",
         }.items()
     }
 )

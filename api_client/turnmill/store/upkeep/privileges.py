@@ -3,7 +3,7 @@
 from sqlalchemy import Connection, text
 
 from turnmill.store.capabilities import Capability, capabilities_of
-from turnmill.store.schema.life_tables import metadata
+from turnmill.store.schema.key_tables import metadata
 from turnmill.store.schema.roles import WITHHELD
 
 _MISSING = text(
