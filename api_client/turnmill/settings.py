@@ -9,7 +9,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from turnmill.domain.auditing import Reads
 from turnmill.domain.errors import InvalidSetting, UnsafeSetting
 
 if TYPE_CHECKING:
@@ -50,6 +49,14 @@ class RemoteControl(StrEnum):
 
     LOOKING = "looking"  #: what inspects, and `revoke`
     ALL = "all"  #: shutdown, pools, rates and queues, too: whoever can write to the broker commands
+
+
+class Reads(StrEnum):
+    """Whose reading of content is written down."""
+
+    OFF = "off"
+    CLI = "cli"  #: the commands'
+    ALL = "all"  #: every client's, too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,11 +11,12 @@ import pytest
 from tests import rows, stepping, steps
 from tests.acceptance.terminal import Terminal
 from turnmill import AsyncClient, AuditEntry, Client, InvalidInput, Settings
-from turnmill.domain.auditing import Action, Reads
+from turnmill.domain.auditing import Action
 from turnmill.domain.idle import Retention
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import ToolCallState, TurnState
 from turnmill.new_ids import new_id
+from turnmill.settings import Reads
 from turnmill.store.board.acts import Meant, Verb
 from turnmill.store.database import Database
 from turnmill.store.nouns.wishes import grant_one

@@ -13,9 +13,9 @@ from tests import steps
 from tests.acceptance.terminal import Terminal
 from tests.conftest import fresh_database
 from turnmill import AccessDenied, Client
-from turnmill.domain.auditing import Action, Reads
+from turnmill.domain.auditing import Action
 from turnmill.domain.states import TurnState
-from turnmill.settings import Settings
+from turnmill.settings import Reads, Settings
 from turnmill.store.database import Database
 from turnmill.store.nouns.audit import audited
 from turnmill.store.nouns.audit_chain import chain

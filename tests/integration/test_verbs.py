@@ -31,9 +31,9 @@ from turnmill import (
     TurnState,
     Webhook,
 )
-from turnmill.domain.auditing import Reads
 from turnmill.domain.content import ToolCall as ToolCallPart
 from turnmill.domain.states import Lane, ToolCallState
+from turnmill.settings import Reads
 from turnmill.store.nouns import accounts
 from turnmill.verbs import sending
 from turnmill.verbs.backpressure import Backpressure

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from turnmill.domain.auditing import Reads
 from turnmill.domain.errors import InvalidSetting
-from turnmill.settings import Profile, Settings
+from turnmill.settings import Profile, Reads, Settings
 
 REMOTE_DATABASE = "postgresql://me:secret-word@db.example.com/turnmill"
 REMOTE_BROKER = "redis://:secret-word@redis.example.com:6379/0"

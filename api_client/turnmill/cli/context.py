@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from turnmill.domain.auditing import Reads
 from turnmill.domain.errors import TurnmillError
 from turnmill.show.as_typed import as_typed
 from turnmill.show.terminal import on_one_line
@@ -37,6 +36,8 @@ def open_client() -> Iterator[Client]:
 
 def _as_commands(settings: Settings) -> Settings:
     """Have what a command reads written down: a command is somebody who looks."""
+    from turnmill.settings import Reads
+
     if settings.audit_reads is not Reads.CLI:
         return settings
     return replace(settings, audit_reads=Reads.ALL)

@@ -28,11 +28,3 @@ class Action(StrEnum):
     PAUSED = "paused"  #: a lane, a provider or a session, by an operator
     RESUMED = "resumed"
     AUDIT_PURGED = "audit.purged"  #: rows of this log whose time was over
-
-
-class Reads(StrEnum):
-    """Whose reading of content is written down."""
-
-    OFF = "off"
-    CLI = "cli"  #: the commands'
-    ALL = "all"  #: every client's, too

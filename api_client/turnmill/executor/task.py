@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from turnmill.broker.announcing import Announcer, announcer_for
 from turnmill.crypto.wanted import KeyWanted
-from turnmill.domain.auditing import Reads
 from turnmill.domain.errors import InvalidInput, TurnmillError
 from turnmill.domain.ids import TurnId
 from turnmill.grouping import Grouped, Stopped
 from turnmill.listening.task import AsyncWaiter
 from turnmill.listening.watchlist import Deadline
-from turnmill.settings import Settings
+from turnmill.settings import Reads, Settings
 from turnmill.store.async_database import AsyncDatabase, ThreadedDatabase
 from turnmill.store.capabilities import Capability
 from turnmill.store.database import Database

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 
 from turnmill.broker.announcing import Announcer, announcer_for
 from turnmill.crypto.wanted import KeyWanted
-from turnmill.domain.auditing import Reads
 from turnmill.domain.errors import TurnmillError
 from turnmill.domain.ids import TurnId
 from turnmill.listening.thread import Waiter
 from turnmill.listening.watchlist import Deadline
-from turnmill.settings import Settings
+from turnmill.settings import Reads, Settings
 from turnmill.store.capabilities import Capability
 from turnmill.store.database import Database
 from turnmill.store.records import Watched
