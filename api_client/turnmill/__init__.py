@@ -421,12 +421,9 @@ _LAZY = {
         "turnmill.store.template_records",
     ),
     **dict.fromkeys(("Tool", "ToolContext", "ToolError", "tool"), "turnmill.tools"),
+    **dict.fromkeys(("Audio", "File", "Image", "Message", "Native"), "turnmill.domain.content"),
     **dict.fromkeys(
-        (
-            *("Audio", "File", "Image", "Message", "Native", "Part", "Sender", "Text", "ToolCall"),
-            "ToolOutput",
-        ),
-        "turnmill.domain.content",
+        ("Part", "Sender", "Text", "ToolCall", "ToolOutput"), "turnmill.domain.content"
     ),
     **dict.fromkeys(
         ("AuditBreak", "AuditCheck", "AuditEntry", "AuditHead"), "turnmill.store.audit_records"

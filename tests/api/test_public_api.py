@@ -47,8 +47,8 @@ def test_every_public_name_explains_itself(name: str) -> None:
 def test_both_clients_have_all_nouns() -> None:
     assert set(TWINS) == {
         "Accounts", "Analytics", "Attachments", "Audit", "Batch", "Batches", "Budgets", "Client",
-        "Events", "Lanes", "Limits", "Participants", "Schedules", "Sessions", "Templates", "Turn", "Turns",
-        "Webhooks",
+        "Events", "Lanes", "Limits", "Participants", "Schedules", "Sessions", "Templates", "Turn",
+        "Turns", "Webhooks",
     }  # fmt: skip
     for noun in (
         "analytics",

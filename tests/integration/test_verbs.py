@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -15,6 +15,7 @@ from sqlalchemy import Connection, event
 
 import turnmill
 from tests import rows, stepping, steps
+from tests.said import said_in
 from turnmill import (
     AsyncClient,
     Batch,
@@ -24,14 +25,11 @@ from turnmill import (
     NewPrice,
     PaidCall,
     Settings,
-    Text,
-    ToolOutput,
     Turn,
     TurnmillError,
     TurnState,
     Webhook,
 )
-from turnmill.domain.content import ToolCall as ToolCallPart
 from turnmill.domain.states import Lane, ToolCallState
 from turnmill.settings import Reads
 from turnmill.store.nouns import accounts
@@ -334,7 +332,7 @@ def test_a_verb_without_a_transaction_writes_once_and_relies_on_no_lock(
 
 
 #: What they return of words is a set-up's, or what the caller has said just now.
-NOBODYS = {"Templates", "Schedules.create"}
+NOBODYS = {"Templates", "Schedules.create", "Client.send to people"}
 
 
 def test_whatever_returns_what_was_said_is_written_down_where_that_is_asked_for(
@@ -353,18 +351,6 @@ def test_whatever_returns_what_was_said_is_written_down_where_that_is_asked_for(
                     silent.append(name)
     assert silent == []
     assert after > 10
-
-
-def said_in(value: Any, depth: int = 6) -> bool:
-    """Tell whether a result holds anything that somebody, a model or a tool has said."""
-    if isinstance(value, Text | ToolCallPart | ToolOutput | bytes):
-        return True
-    if is_dataclass(value) and not isinstance(value, type) and depth:
-        found = [getattr(value, one.name) for one in fields(value)]
-        return any(said_in(one, depth - 1) for one in found)
-    if isinstance(value, list | tuple) and depth:
-        return any(said_in(one, depth - 1) for one in value)
-    return False
 
 
 @pytest.mark.parametrize(("key", "atomic"), [(None, False), ("k", True)])

@@ -22,7 +22,7 @@ from turnmill.verbs import intake
 from turnmill.verbs.backpressure import Backpressure
 from turnmill.verbs.refs import SessionRef, joined, note_files, session_id
 from turnmill.verbs.sending import heads_of
-from turnmill.verbs.verb import Connection, Effect, Verb, by_session, single, transaction
+from turnmill.verbs.verb import Connection, Effect, Shown, Verb, by_session, single, transaction
 
 T = TypeVar("T")
 
@@ -174,7 +174,11 @@ def page(of: Following, place: Place, *, after: int) -> Verb[HappenedPage]:
         found = happened.page(conn, place.session_id, after=after, limit=PAGE)
         return Effect(HappenedPage(happened=found, is_behind=behind))
 
-    return single(on)
+    return single(on, shows=Shown("messages", "session", _whose))
+
+
+def _whose(page: HappenedPage) -> set[SessionId]:
+    return {one.session_id for one in page.happened if one.parts}
 
 
 def put_down(place: Place) -> Verb[None]:
