@@ -102,7 +102,7 @@ def run(url: str, folder: Path, *, messages: int, cuts: int) -> None:
                     enough = messages * (n + 1) // (cuts + 1)
                     await_lines(crowd, [dice.choice(NAMES)], enough)
                     crowd.cut(dice.choice(groups))
-                assert [one.wait(timeout=120) for one in talking] == [0, 0, 0]
+                assert [one.wait(timeout=300) for one in talking] == [0, 0, 0]
                 # Who joined, notes, and three of each turn.
                 await_lines(crowd, NAMES, 9 + share + 3 * 2 * share)
         finally:
@@ -116,7 +116,7 @@ def await_lines(crowd: Crowd, names: list[str], lines: int) -> None:
     """Wait until each of these has noted so many."""
     assert wait_until(
         lambda: all(len(crowd.had(name)) >= lines for name in names),
-        timeout=timedelta(seconds=120),
+        timeout=timedelta(seconds=300),
     )
 
 
@@ -179,6 +179,14 @@ def told(client: Client, session: SessionId, name: str, everything: int) -> list
 
 @pytest.mark.long
 @pytest.mark.timeout(300)
+def test_people_of_several_processes_that_are_killed_read_everything_once_and_in_one_order(
+    database_url: str, tmp_path: Path
+) -> None:
+    run(database_url, tmp_path, messages=300, cuts=2)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_two_thousand_messages_of_ten_people_are_read_once_and_in_one_order_by_all(
     database_url: str, tmp_path: Path
 ) -> None:
