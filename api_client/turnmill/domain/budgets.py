@@ -107,7 +107,7 @@ def dollars(value: object, *, name: str) -> Decimal:
         raise InvalidInput(f"{name} must be US dollars, not {type(value).__name__}", hint=hint)
     try:
         amount = Decimal(str(value))
-    except ArithmeticError:
+    except (ArithmeticError, ValueError):  # of an int, Python refuses to write too many digits
         raise InvalidInput(f"{name} must be US dollars", hint=hint) from None
     if not amount.is_finite() or not 0 <= amount <= MOST_USD:
         raise InvalidInput(f"{name} must be from 0 to {MOST_USD:,} US dollars", hint=hint)
