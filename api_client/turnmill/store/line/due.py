@@ -16,8 +16,9 @@ from turnmill.store.line.head import lock_sessions, skipping_busy
 from turnmill.store.line.removing import remove_sessions
 from turnmill.store.postgres import feeding
 from turnmill.store.records import Head, Moved
+from turnmill.store.schema.house_tables import wishes
 from turnmill.store.schema.schedule_tables import schedules
-from turnmill.store.schema.tables import announcements, sessions, turns, wishes
+from turnmill.store.schema.tables import announcements, sessions, turns
 from turnmill.store.types import db_asof
 
 

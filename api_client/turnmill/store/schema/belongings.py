@@ -15,11 +15,13 @@ from sqlalchemy import Column, ColumnElement, Table, and_, select
 
 from turnmill.domain.budgets import Scope
 from turnmill.domain.ids import SessionId
+from turnmill.store.schema.batch_tables import batch_lines
 from turnmill.store.schema.budget_tables import budgets, charges
 from turnmill.store.schema.compaction_tables import compactions
 from turnmill.store.schema.event_tables import events
 from turnmill.store.schema.file_tables import attachment_uses, attachments, file_usage
 from turnmill.store.schema.hook_tables import deliveries, observed
+from turnmill.store.schema.house_tables import wishes
 from turnmill.store.schema.life_tables import tombstones, user_retention
 from turnmill.store.schema.limit_tables import accounts
 from turnmill.store.schema.schedule_tables import schedules
@@ -27,11 +29,11 @@ from turnmill.store.schema.step_tables import tool_calls
 from turnmill.store.schema.tables import (
     announcements,
     attempts,
+    batches,
     kept_refs,
     messages,
     sessions,
     turns,
-    wishes,
 )
 
 
@@ -99,6 +101,15 @@ BELONGINGS: tuple[Belonging, ...] = (
         turn=tool_calls.c.turn_id,
         content=MappingProxyType({"decision": None}),
     ),
+    # Of lines that were not fed yet, the user's alone are known: those have no turn.
+    Belonging(
+        table=batch_lines,
+        goes=Goes.BY_NAME,
+        turn=batch_lines.c.turn_id,
+        user=batch_lines.c.user_id,
+        content=MappingProxyType({"content": None}),
+    ),
+    Belonging(table=batches, goes=Goes.WITH_USER, user=batches.c.user_id),
     Belonging(table=schedules, goes=Goes.BY_KEY, session=schedules.c.session_id),
     # A summary is of many turns: it goes with the first of them, see `upkeep.content_retention`.
     Belonging(table=compactions, goes=Goes.BY_KEY, session=compactions.c.session_id),

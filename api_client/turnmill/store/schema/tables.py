@@ -25,6 +25,7 @@ from sqlalchemy import (
     text,
 )
 
+from turnmill.domain.batches import BatchMode, BatchState
 from turnmill.domain.states import (
     UNFINISHED,
     Lane,
@@ -390,20 +391,36 @@ event.listen(
     ),
 )
 
+# Nothing of a batch runs before it is sealed: see `batch_tables`.
 batches = Table(
     "batches",
     metadata,
     Column("id", Uuid, primary_key=True),
     Column("name", Text, nullable=False),
     Column("content_hash", LargeBinary, nullable=False),
-    Column("last_line", BigInteger, nullable=False, server_default="0"),  # of the file, accepted
-    Column("total", BigInteger),  # NULL until every line was accepted
+    Column("state", Text, nullable=False, server_default=BatchState.SUBMITTING),
+    Column("mode", Text, nullable=False, server_default=BatchMode.LIVE),
+    Column("mode_because", Text),  # why this one was chosen; NULL: somebody said it
+    Column("user_id", Text),  # its owner: of lines that name no user; NULL: each names one
+    Column("settings", Json, nullable=False, server_default=text("'{}'")),
+    Column("defaults", Json, nullable=False, server_default=text("'{}'")),  # of lines
+    Column("reuse", Boolean, nullable=False, server_default=false()),
+    Column("deadline", Timestamp),
+    Column("max_cost_usd", Numeric(20, 10)),
+    Column("paused_because", Text),
+    Column("last_line", BigInteger, nullable=False, server_default="0"),  # of the file, that stands
+    Column("fed_line", BigInteger, nullable=False, server_default="0"),  # the last that was fed
+    Column("total", BigInteger),  # lines; NULL until every one stands
     Column("metadata", Json, nullable=False, server_default=text("'{}'")),
     Column("created_at", Timestamp, nullable=False, server_default=db_now()),
+    Column("sealed_at", Timestamp),
+    Column("ended_at", Timestamp),
     Column("cancelled_at", Timestamp),
     Column("told_at", Timestamp),  # of its end; NULL: not yet, or nobody wants to hear of it
     Column("events", BigInteger, nullable=False, server_default="0"),  # of its own
     UniqueConstraint("name"),
+    one_of("state", BatchState),
+    one_of("mode", BatchMode),
     bounded("batches"),
 )
 
@@ -416,25 +433,4 @@ pauses = Table(
     PrimaryKeyConstraint("kind", "name"),
     CheckConstraint("kind IN ('lane', 'provider')", name="kind_known"),
     bounded("pauses"),
-)
-
-job_runs = Table(
-    "job_runs",
-    metadata,
-    Column("name", Text, nullable=False),
-    Column("slot", Timestamp, nullable=False),
-    Column("started_at", Timestamp, nullable=False, server_default=db_now()),
-    Column("finished_at", Timestamp),
-    Column("result", Json),
-    PrimaryKeyConstraint("name", "slot"),
-)
-
-# What those who may only look have asked for; gone once it was done.
-wishes = Table(
-    "wishes",
-    metadata,
-    Column("turn_id", Uuid, primary_key=True),
-    Column("verb", Text, nullable=False),
-    Column("at", Timestamp, nullable=False, server_default=db_now()),
-    CheckConstraint("verb IN ('cancel', 'retry')", name="verb_known"),
 )

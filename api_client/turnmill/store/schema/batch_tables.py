@@ -1,0 +1,86 @@
+"""The tables of what a batch is made of: its lines, how far they are, and a vendor's shards."""
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    Numeric,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
+
+from turnmill.store.schema.house_tables import metadata as metadata  # whole with these only
+from turnmill.store.types import Json, Timestamp, db_now
+
+
+def _of_batch() -> Column[object]:
+    return Column("batch_id", Uuid, ForeignKey("batches.id", ondelete="CASCADE"), nullable=False)
+
+
+# A line of the file, until the batch is purged. Turns are made of lines in their order, after the
+# batch was sealed; whoever does holds the batch's row.
+batch_lines = Table(
+    "batch_lines",
+    metadata,
+    _of_batch(),
+    Column("line", BigInteger, nullable=False),  # its number in the file, from 1
+    Column("custom_id", Text),
+    Column("user_id", Text),  # whose it is
+    Column("session", Text),  # id of the one that it goes on with; NULL: it has one of its own
+    Column("content", Json),  # all that it says, checked; NULL as soon as it was fed
+    Column("key", LargeBinary),  # what an equal line has too; NULL: nobody asked for reuse
+    Column("state", SmallInteger, nullable=False, server_default="0"),
+    Column("wave", SmallInteger, nullable=False, server_default="0"),  # user turns that are done
+    Column("turn_id", Uuid),  # whose ending is the line's; NULL: not fed yet
+    Column("reused_from", Uuid),  # the turn whose answer it has
+    Column("error_code", Text),  # why it came to no turn
+    Column("weight", Integer, nullable=False, server_default="0"),  # tokens that go in, estimated
+    Column("bound_usd", Numeric(20, 10)),  # what it may cost at the most; NULL: nobody knows
+    PrimaryKeyConstraint("batch_id", "line"),
+)
+_FED = text("turn_id IS NOT NULL")
+Index("ix_batch_lines_turn_id", batch_lines.c.turn_id, postgresql_where=_FED, sqlite_where=_FED)
+_KEYED = text("key IS NOT NULL")
+Index("ix_batch_lines_key", batch_lines.c.key, postgresql_where=_KEYED, sqlite_where=_KEYED)
+
+# Counts, and sums of what ended. In parts, so that workers do not wait for each other: one of them
+# may be below 0, their sums are not.
+batch_tallies = Table(
+    "batch_tallies",
+    metadata,
+    _of_batch(),
+    Column("part", SmallInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("n", BigInteger, nullable=False, server_default="0"),
+    Column("cost_usd", Numeric(20, 10), nullable=False, server_default="0"),
+    Column("input_tokens", BigInteger, nullable=False, server_default="0"),
+    Column("output_tokens", BigInteger, nullable=False, server_default="0"),
+    PrimaryKeyConstraint("batch_id", "part", "state"),
+    # Rows are changed all the time: they are to stay on their pages.
+    postgresql_with={"fillfactor": "50"},
+)
+
+# One batch of a vendor's: lines of one model, within all that the vendor allows of them.
+batch_shards = Table(
+    "batch_shards",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    _of_batch(),
+    Column("n", Integer, nullable=False),  # 1, 2, …
+    Column("provider", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("lines", BigInteger, nullable=False, server_default="0"),
+    Column("bytes", BigInteger, nullable=False, server_default="0"),
+    Column("tokens", BigInteger, nullable=False, server_default="0"),
+    Column("created_at", Timestamp, nullable=False, server_default=db_now()),
+    UniqueConstraint("batch_id", "n"),
+)
