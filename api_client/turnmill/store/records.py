@@ -417,6 +417,7 @@ class Settlement:
     budgeted: bool = False  #: something is reserved for the call, or was charged for it
     unsettled: bool = False  #: nobody knows what the call has cost: what is reserved stands for it
     reconciles: bool = False  #: what the call that it asked about has cost is known by now
+    batched: bool = False  #: its turn is, or may be, a batch's
 
     @property
     def text(self) -> str | None:

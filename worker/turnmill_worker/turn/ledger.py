@@ -413,4 +413,5 @@ def _without_content(settlement: Settlement) -> Settlement:
         has_calls=settlement.has_calls,
         budgeted=settlement.budgeted,
         unsettled=settlement.budgeted,
+        batched=settlement.batched,
     )

@@ -17,6 +17,7 @@ from turnmill.store.kept import give_up_work
 from turnmill.store.line.head import move_lines, note_failures
 from turnmill.store.records import Moved
 from turnmill.store.rules.endings import Happening, close_calls, in_chunks, write_events
+from turnmill.store.rules.tallies import count_ended, count_no_more
 from turnmill.store.rules.wanted import is_wanted
 from turnmill.store.schema.tables import turns
 from turnmill.store.types import db_now
@@ -43,8 +44,8 @@ def move_turns(
     caller's transaction holds the locks of their sessions.
     """
     statement = update(turns).where(*which).values(**values)
-    columns = (turns.c.id, turns.c.session_id, turns.c.seq, turns.c.state, turns.c.step)
-    rows = conn.execute(statement.returning(*columns)).all()
+    names = ("id", "session_id", "seq", "state", "step", "batch_id")
+    rows = conn.execute(statement.returning(*(turns.c[name] for name in names))).all()
     final = sorted((row for row in rows if row.state in FINAL), key=lambda row: row.seq)
     ids = [TurnId(row.id) for row in final]
     write_events(conn, ids)
@@ -60,6 +61,7 @@ def move_turns(
     for some in in_chunks(ids):
         give_up_work(conn, counts, some)
     close_calls(conn, [TurnId(row.id) for row in final if row.step > 1])
+    count_ended(conn, [TurnId(row.id) for row in final if row.batch_id is not None])
     return [TurnId(row.id) for row in rows], Moved(len(rows), move_lines(conn, counts))
 
 
@@ -68,6 +70,7 @@ def queue_again(conn: Connection, *which: ColumnElement[bool]) -> Moved:
 
     The caller's transaction holds the locks of their sessions.
     """
+    count_no_more(conn, *which, runs_again=True)
     statement = update(turns).where(*which).values(_queued_again())
     rows = conn.execute(statement.returning(turns.c.id, turns.c.session_id, turns.c.seq)).all()
     rows = sorted(rows, key=lambda row: row.seq)

@@ -40,7 +40,8 @@ def end_unreadable(conn: Connection, claimed: Sequence[tuple[TurnId, SessionId, 
             state=TurnState.FAILED,
             outcome="failed",
             error_code=UnreadableRow.code,
-            has_calls=True,  # nobody can tell
+            has_calls=True,  # nobody can tell, of this nor of the next
+            batched=True,
         )
         for turn_id, session_id, fence in claimed
     ]

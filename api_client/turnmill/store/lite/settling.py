@@ -13,6 +13,7 @@ from turnmill.store.rules.happenings import UNENDED, write_turn_events
 from turnmill.store.rules.heads import head_columns, settled
 from turnmill.store.rules.riders import RIDERS, insert_of
 from turnmill.store.rules.settling import FIELDS, OF_ATTEMPT, OF_SESSION, OF_TURN, Verdict
+from turnmill.store.rules.tallies import count_ended
 from turnmill.store.schema.tables import attempts, sessions, turns
 from turnmill.store.types import db_asof
 
@@ -61,6 +62,8 @@ def _settle(conn: Connection, settlement: Settlement) -> Settled | Fenced | Lock
         write_events(conn, [settlement.turn_id])
     elif (kind := UNENDED.get(TurnState(turn.state))) is not None:
         write_turn_events(conn, [(settlement.session_id, settlement.turn_id)], kind)
+    if final and settlement.batched:
+        count_ended(conn, [settlement.turn_id])
     if final and settlement.has_calls:
         close_calls(conn, [settlement.turn_id])
     ids = (settlement.session_id, settlement.turn_id)

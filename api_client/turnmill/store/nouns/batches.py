@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, and_, func, or_, select, update
+from sqlalchemy import Connection, Row, and_, or_, select, update
 
 from turnmill.domain.content import Part, text_of
 from turnmill.domain.errors import (
@@ -18,11 +18,13 @@ from turnmill.domain.errors import (
     UnreadableRow,
 )
 from turnmill.domain.ids import BatchId, SessionId, TurnId
-from turnmill.domain.states import FINAL, SessionStatus, TurnState
+from turnmill.domain.states import SessionStatus, TurnState
 from turnmill.store.codec import parts_from
 from turnmill.store.line.accept_many import accept_many
 from turnmill.store.line.start_many import start_many
 from turnmill.store.nouns.answering import answered_because, answered_by
+from turnmill.store.nouns.batch_counts import BatchCounts as BatchCounts
+from turnmill.store.nouns.batch_counts import counts as counts
 from turnmill.store.readable import ODD, readable
 from turnmill.store.records import Accepted, NewSession, NewTurn
 from turnmill.store.schema.tables import batches, messages, sessions, turns
@@ -49,35 +51,6 @@ class Line:
     number: int  #: in the file, from 1
     session: NewSession | SessionId | str  #: to be created, or its id, or its key
     turn: NewTurn
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchCounts:
-    """How far a batch is."""
-
-    total: int | None  #: None until every line was accepted
-    closed: bool  #: no further line will be accepted: all of them were, or it was cancelled
-    states: Mapping[TurnState, int]  #: only states in which there is a turn
-
-    @property
-    def accepted(self) -> int:
-        """Return how many turns there are."""
-        return sum(self.states.values())
-
-    @property
-    def finished(self) -> int:
-        """Return how many turns are final."""
-        return sum(count for state, count in self.states.items() if state in FINAL)
-
-    @property
-    def succeeded(self) -> int:
-        """Return how many turns have a reply."""
-        return self.states.get(TurnState.SUCCEEDED, 0)
-
-    @property
-    def is_done(self) -> bool:
-        """Tell whether nothing will come of it any more."""
-        return self.closed and self.finished == self.accepted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,21 +161,6 @@ def open_sessions(
         if row.key is not None:
             found[row.key] = SessionId(row.id)
     return found
-
-
-def counts(conn: Connection, batch_id: BatchId) -> BatchCounts:
-    """Return how far the batch is, or raise BatchNotFound."""
-    batch = get(conn, batch_id)
-    rows = conn.execute(
-        select(turns.c.state, func.count())
-        .where(turns.c.batch_id == batch_id)
-        .group_by(turns.c.state)
-    )
-    return BatchCounts(
-        total=batch.total,
-        closed=batch.total is not None or batch.cancelled_at is not None,
-        states={TurnState(state): count for state, count in rows},
-    )
 
 
 def results(

@@ -46,6 +46,7 @@ from turnmill.store.records import (
     NewTurn,
     TurnRecord,
 )
+from turnmill.store.rules.tallies import count_no_more
 from turnmill.store.schema.step_tables import WAITING_CALL_SQL, tool_calls
 from turnmill.store.schema.tables import attempts, messages, sessions, turns
 from turnmill.store.types import db_now
@@ -204,6 +205,7 @@ def retry(conn: Connection, turn_id: TurnId, *, new_id: TurnId) -> Accepted:
         copy = _copy(conn, turn_id, new_id)
         if copy.batch_id is not None:
             # The new turn takes the old one's place in the batch, whose results are to show it.
+            count_no_more(conn, turns.c.id == turn_id, runs_again=False)
             leave = {"batch_id": None, "batch_line": None}
             conn.execute(update(turns).where(turns.c.id == turn_id).values(**leave))
         accepted = accept(conn, session_id, copy)

@@ -22,6 +22,7 @@ from turnmill.store.rules.endings import (
 from turnmill.store.rules.heads import settled
 from turnmill.store.rules.riders import RIDERS, Rider
 from turnmill.store.rules.settling import FIELDS, OF_ATTEMPT, OF_SESSION, OF_TURN, row_of
+from turnmill.store.rules.tallies import counting
 from turnmill.store.rules.wanted import wanted
 from turnmill.store.schema.step_tables import tool_calls
 from turnmill.store.schema.tables import STILL_RUNNING, attempts, sessions, sql_list, turns
@@ -136,6 +137,8 @@ def settle(conn: Connection, settlements: Sequence[Settlement]) -> list[Settled 
         stepped=any(one.has_calls for one in settlements),
         paid=any(one.budgeted for one in settlements),
     )
+    if any(one.batched for one in settlements):
+        chosen = counting(chosen)
     statement = _telling(chosen, tuple(one for one in _UNENDED if f"turn.{one}" in kinds))
     parameters = {
         "rows": in_json([row_of(one) for one in settlements]),

@@ -18,6 +18,7 @@ from sqlalchemy import (
 )
 
 from turnmill.store.schema.house_tables import metadata as metadata  # whole with these only
+from turnmill.store.schema.tables import UNFINISHED_SQL, turns
 from turnmill.store.types import Json, Timestamp, db_now
 
 
@@ -59,13 +60,41 @@ batch_tallies = Table(
     _of_batch(),
     Column("part", SmallInteger, nullable=False),
     Column("state", Text, nullable=False),
+    Column("error_code", Text, nullable=False, server_default=""),  # "": it ended without one
     Column("n", BigInteger, nullable=False, server_default="0"),
     Column("cost_usd", Numeric(20, 10), nullable=False, server_default="0"),
+    Column("unpriced", BigInteger, nullable=False, server_default="0"),  # whose cost is not known
     Column("input_tokens", BigInteger, nullable=False, server_default="0"),
     Column("output_tokens", BigInteger, nullable=False, server_default="0"),
-    PrimaryKeyConstraint("batch_id", "part", "state"),
+    Column("last_at", Timestamp, nullable=False, server_default=db_now()),  # it was counted up
+    PrimaryKeyConstraint("batch_id", "part", "state", "error_code"),
     # Rows are changed all the time: they are to stay on their pages.
     postgresql_with={"fillfactor": "50"},
+)
+
+_OPEN = text(f"batch_id IS NOT NULL AND {UNFINISHED_SQL}")
+Index(
+    "ix_turns_batch_open",
+    turns.c.batch_id,
+    turns.c.state,
+    postgresql_where=_OPEN,
+    sqlite_where=_OPEN,
+)
+_FAILED = text("batch_id IS NOT NULL AND state IN ('dead', 'failed')")
+Index(
+    "ix_turns_batch_failed",
+    turns.c.batch_id,
+    turns.c.finished_at,
+    postgresql_where=_FAILED,
+    sqlite_where=_FAILED,
+)
+
+# What equal lines of an owner are found by is hashed with this: nobody else can tell by it.
+reuse_keys = Table(
+    "reuse_keys",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("key", LargeBinary, nullable=False),
 )
 
 # One batch of a vendor's: lines of one model, within all that the vendor allows of them.

@@ -15,7 +15,7 @@ from sqlalchemy import Column, ColumnElement, Table, and_, select
 
 from turnmill.domain.budgets import Scope
 from turnmill.domain.ids import SessionId
-from turnmill.store.schema.batch_tables import batch_lines
+from turnmill.store.schema.batch_tables import batch_lines, reuse_keys
 from turnmill.store.schema.budget_tables import budgets, charges
 from turnmill.store.schema.compaction_tables import compactions
 from turnmill.store.schema.event_tables import events
@@ -110,6 +110,7 @@ BELONGINGS: tuple[Belonging, ...] = (
         content=MappingProxyType({"content": None}),
     ),
     Belonging(table=batches, goes=Goes.WITH_USER, user=batches.c.user_id),
+    Belonging(table=reuse_keys, goes=Goes.WITH_USER, user=reuse_keys.c.user_id),
     Belonging(table=schedules, goes=Goes.BY_KEY, session=schedules.c.session_id),
     # A summary is of many turns: it goes with the first of them, see `upkeep.content_retention`.
     Belonging(table=compactions, goes=Goes.BY_KEY, session=compactions.c.session_id),

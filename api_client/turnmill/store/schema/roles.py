@@ -83,7 +83,8 @@ VIEWED: Mapping[str, Sequence[str]] = MappingProxyType(
             *("batch_id", "line", "state", "wave", "turn_id", "error_code", "weight", "bound_usd"),
         ),
         "batch_tallies": (
-            *("batch_id", "part", "state", "n", "cost_usd", "input_tokens", "output_tokens"),
+            *("batch_id", "part", "state", "error_code", "n", "cost_usd", "unpriced"),
+            *("input_tokens", "output_tokens", "last_at"),
         ),
         "batch_shards": (
             *("id", "batch_id", "n", "provider", "model", "state", "lines", "bytes", "tokens"),

@@ -408,6 +408,7 @@ batches = Table(
     Column("deadline", Timestamp),
     Column("max_cost_usd", Numeric(20, 10)),
     Column("paused_because", Text),
+    Column("resumed_at", Timestamp),  # by somebody who wants it to go on in spite of that
     Column("last_line", BigInteger, nullable=False, server_default="0"),  # of the file, that stands
     Column("fed_line", BigInteger, nullable=False, server_default="0"),  # the last that was fed
     Column("total", BigInteger),  # lines; NULL until every one stands
