@@ -3,11 +3,13 @@
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from uuid import UUID
 
 from turnmill.domain.arguments import wait_seconds
+from turnmill.domain.batches import BatchState
 from turnmill.domain.errors import BatchTimeout, SessionBusy, StoreUnavailable
 from turnmill.domain.ids import BatchId
 from turnmill.executor.task import AsyncExecutor, async_aside, async_knowing, async_pause
@@ -15,7 +17,7 @@ from turnmill.listening.watchlist import Deadline
 from turnmill.prefetch import async_prefetched
 from turnmill.store.nouns.batch_moves import Page
 from turnmill.store.nouns.batches import BatchCounts, BatchRecord, BatchResult
-from turnmill.verbs import batches
+from turnmill.verbs import batch_states, batches
 from turnmill.verbs.batch_file import path_of
 from turnmill.verbs.batch_results import ResultsFile
 from turnmill.verbs.batches import OnCounts, Submission, shown
@@ -122,19 +124,19 @@ class AsyncBatch:
         progress: bool | OnCounts = False,
         timeout: float | timedelta | None = None,
     ) -> BatchCounts:
-        """Wait until every turn is final, at most `timeout` (seconds or timedelta).
+        """Wait until the batch has ended, or is paused, at most `timeout` (seconds or timedelta).
 
-        `progress=True` draws a bar on stderr; a function is given the counts. Raises BatchTimeout,
-        which leaves the batch running. A database that goes away meanwhile is waited for
-        too. A batch whose submitter was killed half-way is never done: create it again from the
-        same file, or cancel it.
+        `progress=True` draws a bar on stderr, and says a line every ten seconds where that is no
+        terminal; a function is given the counts. Raises BatchTimeout, which leaves the batch
+        running. A database that goes away meanwhile is waited for, too. A batch whose submitter
+        was killed half-way is never done: create it again from the same file, or cancel it.
         """
         deadline = Deadline(wait_seconds(timeout))
         counts = await self.counts
         with shown(progress) as show:
             show(counts)
             interval = _SHORTEST_POLL
-            while not counts.is_done:
+            while not (counts.is_done or counts.state is BatchState.PAUSED):
                 if deadline.passed:
                     open_turns = counts.accepted - counts.finished
                     raise BatchTimeout(f"{open_turns} turns of batch {self.id} are unfinished")
@@ -170,8 +172,34 @@ class AsyncBatch:
             file.close()
         return file.lines
 
+    async def pause(self) -> None:
+        """Let no further turn begin until `resume`; what runs comes to its end.
+
+        MoveRefused where the batch has ended, or is not sealed yet.
+        """
+        await self._executor.run(batch_states.pause(self.id))
+        await self._in_pages(batch_states.hold_page)
+
+    async def resume(
+        self,
+        *,
+        max_cost_usd: float | Decimal | None = None,
+        deadline: datetime | timedelta | None = None,
+    ) -> None:
+        """Let a paused batch go on, whatever has stopped it, and with other limits where given.
+
+        `deadline` is a moment, or as long from now. MoveRefused unless the batch is paused.
+        """
+        again = batch_states.resume(self.id, max_cost_usd=max_cost_usd, deadline=deadline)
+        await self._executor.run(again)
+        await self._in_pages(batch_states.hold_page)
+
     async def retry_failed(self) -> int:
-        """Run failed and dead turns again, and return how many; those of archived sessions stay."""
+        """Run failed and dead turns again, and return how many; those of archived sessions stay.
+
+        MoveRefused where the batch was cancelled, or has expired.
+        """
+        await self._executor.run(batch_states.mark_running_again(self.id))
         return await self._in_pages(batches.retry_page)
 
     async def cancel(self) -> int:

@@ -177,9 +177,9 @@ def mark_cancelled(batch_id: BatchId) -> Verb[None]:
     return transaction(on)
 
 
-def cancel_page(batch_id: BatchId, after_line: int) -> Verb[batch_moves.Page | None]:
+def cancel_page(batch_id: BatchId, _after_line: int) -> Verb[batch_moves.Page | None]:
     """End a page of turns; None: nothing is left."""
-    return _moving(lambda conn: batch_moves.cancel_page(conn, batch_id, after_line=after_line))
+    return _moving(lambda conn: batch_moves.cancel_page(conn, batch_id))
 
 
 def retry_page(batch_id: BatchId, after_line: int) -> Verb[batch_moves.Page | None]:

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, and_, func, literal, select, u
 from turnmill.domain.batches import OVER, BatchState
 from turnmill.domain.errors import BatchNotFound
 from turnmill.domain.ids import BatchId
-from turnmill.domain.states import FINAL, UNFINISHED, TurnState
+from turnmill.domain.states import CUT_SHORT, FINAL, UNFINISHED, TurnState
 from turnmill.store.rules.tallies import DROPPED, GONE, REUSED
 from turnmill.store.schema.batch_tables import batch_lines, batch_shards, batch_tallies
 from turnmill.store.schema.tables import batches, turns
@@ -28,6 +28,7 @@ class BatchCounts:
     staged: int = 0  #: that wait to be made turns of
     reused: int = 0  #: that have the answer of an earlier batch, for nothing
     dropped: int = 0  #: that came to no turn
+    gone: int = 0  #: that went with their sessions; in none of the other numbers
     codes: Mapping[str, int] = field(default_factory=dict)  #: of those without a reply, by code
     cost_usd: Decimal = Decimal(0)  #: of the turns that have ended, as far as it is known
     unpriced: int = 0  #: turns that have ended, whose cost is not known
@@ -64,8 +65,7 @@ def counts(conn: Connection, batch_id: BatchId) -> BatchCounts:
         raise BatchNotFound()
     rows = conn.execute(_counted(batch_id)).all()
     states = _by_state(rows)
-    by_name = {row.state: int(row.n) for row in rows if row.what == "tally"}
-    reused, dropped, gone = (max(by_name.get(one, 0), 0) for one in (REUSED, DROPPED, GONE))
+    reused, dropped, gone = (_lines(rows, one) for one in (REUSED, DROPPED, GONE))
     standing = sum(states.values()) + reused + dropped + gone
     lines = batch.total if batch.total is not None else batch.standing
     staged = max(lines - standing, 0) if batch.fed_line < batch.last_line else 0
@@ -81,6 +81,7 @@ def counts(conn: Connection, batch_id: BatchId) -> BatchCounts:
         staged=staged,
         reused=reused,
         dropped=dropped,
+        gone=gone,
         codes=_by_code(rows),
         shards={row.state: int(row.n) for row in rows if row.what == "shard"},
         **_spent(rows),
@@ -138,7 +139,9 @@ def _counted(batch_id: BatchId) -> Any:
         .group_by(tally.state, tally.error_code)
     )
     unfinished = (
-        select(literal("open"), turns.c.state, literal(""), func.count(turns.c.batch_line), *nothing)
+        select(
+            literal("open"), turns.c.state, literal(""), func.count(turns.c.batch_line), *nothing
+        )
         .where(is_open(batch_id))
         .group_by(turns.c.state)
     )
@@ -163,12 +166,21 @@ _SUMS = ("n", "cost_usd", "unpriced", "input_tokens", "output_tokens")
 
 
 def _by_state(rows: Sequence[Any]) -> dict[TurnState, int]:
+    """Return how many lines are in each state; those that were cut short have none of their own."""
     found: dict[TurnState, int] = {}
     for row in rows:
-        if row.what != "shard" and row.state in _STATES:
-            state = TurnState(row.state)
-            found[state] = found.get(state, 0) + int(row.n)
+        name = row.error_code if _is_cut_short(row) else row.state
+        if row.what != "shard" and name in _STATES:
+            found[TurnState(name)] = found.get(TurnState(name), 0) + int(row.n)
     return found
+
+
+def _lines(rows: Sequence[Any], what: str) -> int:
+    return sum(int(row.n) for row in rows if row.state == what and not _is_cut_short(row))
+
+
+def _is_cut_short(row: Any) -> bool:
+    return bool(row.state == DROPPED and row.error_code in CUT_SHORT)
 
 
 def _by_code(rows: Sequence[Any]) -> dict[str, int]:

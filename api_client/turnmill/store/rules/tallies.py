@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Integer, Uuid, case, func, literal, select
+from sqlalchemy import ColumnElement, Connection, Integer, Uuid, case, delete, func, literal, select
 
 from turnmill.domain.ids import BatchId, SessionId, TurnId
 from turnmill.domain.states import FINAL
@@ -51,10 +51,20 @@ def count_gone(conn: Connection, session_ids: Collection[SessionId]) -> None:
         count_lines(conn, BatchId(batch_id), GONE, lines)
 
 
-def count_lines(conn: Connection, batch_id: BatchId, what: str, lines: int) -> None:
+def count_lines(
+    conn: Connection, batch_id: BatchId, what: str, lines: int, *, error_code: str = ""
+) -> None:
     """Count lines that have no turn: REUSED, DROPPED or GONE."""
-    row = select(literal(batch_id, Uuid()), _part(conn), literal(what), literal(""), literal(lines))
-    _add(conn, row, (*_KEY, "n"))
+    key = (literal(batch_id, Uuid()), _part(conn), literal(what), literal(error_code))
+    _add(conn, select(*key, literal(lines), db_now()), (*_KEY, "n", "last_at"))
+
+
+def recount(conn: Connection, batch_id: BatchId) -> None:
+    """Count all turns of a batch anew, of which none is open: workers of before count nothing."""
+    mine = batch_tallies.c.batch_id == batch_id
+    of_turns = batch_tallies.c.state.in_(FINAL)
+    conn.execute(delete(batch_tallies).where(mine, of_turns))
+    _count(conn, turns.c.batch_id == batch_id, lines=1, spent=1)
 
 
 def _count(conn: Connection, *which: ColumnElement[bool], lines: int, spent: int) -> None:

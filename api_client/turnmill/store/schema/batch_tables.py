@@ -3,6 +3,7 @@
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnElement,
     ForeignKey,
     Index,
     Integer,
@@ -14,11 +15,13 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
+    and_,
+    literal_column,
     text,
 )
 
 from turnmill.store.schema.house_tables import metadata as metadata  # whole with these only
-from turnmill.store.schema.tables import UNFINISHED_SQL, turns
+from turnmill.store.schema.tables import UNFINISHED_SQL, batches, turns
 from turnmill.store.types import Json, Timestamp, db_now
 
 
@@ -80,6 +83,16 @@ Index(
     postgresql_where=_OPEN,
     sqlite_where=_OPEN,
 )
+_BEGUN = text("ended_at IS NULL AND state <> 'submitting'")
+Index("ix_batches_begun", batches.c.id, postgresql_where=_BEGUN, sqlite_where=_BEGUN)
+
+
+def to_be_tended() -> ColumnElement[bool]:
+    """Return which batches have begun, and have not ended yet: they have an index of their own."""
+    begun: ColumnElement[str] = literal_column("'submitting'")
+    return and_(batches.c.ended_at.is_(None), batches.c.state != begun)
+
+
 _FAILED = text("batch_id IS NOT NULL AND state IN ('dead', 'failed')")
 Index(
     "ix_turns_batch_failed",

@@ -15,6 +15,7 @@ _SCOPES = ("all", "gone", "session", "tag", "user")
 _OPEN = sa.text(
     "batch_id IS NOT NULL AND state IN ('queued', 'retrying', 'running', 'unknown', 'waiting')"
 )
+_BEGUN = sa.text("ended_at IS NULL AND state <> 'submitting'")
 _FAILED = sa.text("batch_id IS NOT NULL AND state IN ('dead', 'failed')")
 
 # What has ended so far; what ends from now on is counted as it does.
@@ -28,6 +29,13 @@ FROM turns WHERE batch_id IS NOT NULL
     AND state IN ('succeeded', 'failed', 'dead', 'cancelled', 'expired')
 GROUP BY batch_id, state, coalesce(error_code, '')
 """
+# When, nobody has noted; nothing is to be done about them any more.
+_NOTE_ENDS = """
+UPDATE batches SET ended_at = coalesce(told_at, cancelled_at, created_at)
+WHERE state NOT IN ('submitting', 'running', 'paused') AND NOT EXISTS (
+    SELECT 1 FROM turns t WHERE t.batch_id = batches.id
+        AND t.state NOT IN ('succeeded', 'failed', 'dead', 'cancelled', 'expired'))
+"""
 
 
 def upgrade() -> None:
@@ -36,6 +44,10 @@ def upgrade() -> None:
     _create_tallies(sa.Column("error_code", sa.Text(), nullable=False, server_default=""))
     op.execute(_COUNT)
     op.add_column("batches", sa.Column("resumed_at", Timestamp(), nullable=True))
+    op.execute(_NOTE_ENDS)
+    op.create_index(
+        "ix_batches_begun", "batches", ["id"], postgresql_where=_BEGUN, sqlite_where=_BEGUN
+    )
     _index("ix_turns_batch_open", ["batch_id", "state"], _OPEN)
     _index("ix_turns_batch_failed", ["batch_id", "finished_at"], _FAILED)
     op.create_table(
@@ -87,6 +99,7 @@ def downgrade() -> None:
     op.drop_table("reuse_keys")
     for name in ("ix_turns_batch_failed", "ix_turns_batch_open"):
         op.drop_index(name, table_name="turns")
+    op.drop_index("ix_batches_begun", table_name="batches")
     op.drop_column("batches", "resumed_at")
     op.drop_table("batch_tallies")
     _create_tallies()
