@@ -183,7 +183,7 @@ class AsyncBatch:
     async def resume(
         self,
         *,
-        max_cost_usd: float | Decimal | None = None,
+        max_cost_usd: float | Decimal | str | None = None,
         deadline: datetime | timedelta | None = None,
     ) -> None:
         """Let a paused batch go on, whatever has stopped it, and with other limits where given.

@@ -8,6 +8,7 @@ from turnmill.show.as_typed import as_typed
 from turnmill.show.listing import Listing
 from turnmill.show.tables import fields, print_json
 from turnmill.show.terminal import on_one_line, say, tell
+from turnmill.verbs.batch_words import said_of
 
 if TYPE_CHECKING:
     from turnmill.store.nouns.batches import BatchCounts
@@ -16,20 +17,25 @@ if TYPE_CHECKING:
 
 def as_document(batch: Batch) -> dict[str, Any]:
     """Return what its row says; `status` has what became of its turns too."""
-    return dict(fields(batch.record, "id", "name", "total", "created_at", "cancelled_at"))
+    return dict(fields(batch.record, "id", "name", "state", "total", "created_at", "cancelled_at"))
 
 
 def print_batch(batch: Batch, counts: BatchCounts, *, as_json: bool) -> None:
     """Print how many turns are in which state, and what comes next."""
     states = {state.value: count for state, count in counts.states.items()}
     if as_json:
-        document = as_document(batch) | {"total": counts.total}
+        document = as_document(batch) | _far(counts)
         print_json(document | {"done": counts.is_done, "states": states})
         return
-    tell(f"batch {batch.id} ({on_one_line(batch.name)})")
-    parts = ", ".join(f"{count} {state}" for state, count in states.items()) or "no turns"
-    tell(f"{counts.accepted} turns: {parts}")
-    if not counts.closed:
+    tell(f"batch {batch.id} ({on_one_line(batch.name)}): {counts.state}")
+    beside = {"not begun": counts.staged, "reused": counts.reused, "dropped": counts.dropped}
+    parts = [f"{count} {what}" for what, count in (states | beside).items() if count]
+    tell(f"{counts.accepted} lines: {', '.join(parts) or 'no turns'}")
+    for said in said_of(counts):
+        tell(said)
+    if counts.state == "paused":
+        say(as_typed(f"next: turnmill batch resume {batch.id}"))
+    elif not counts.closed:
         say("not all lines were submitted: submit the file again to go on")
     elif not counts.is_done:
         say(as_typed(f"next: turnmill batch watch {batch.id}"))
@@ -37,15 +43,20 @@ def print_batch(batch: Batch, counts: BatchCounts, *, as_json: bool) -> None:
         say(as_typed(f"next: turnmill batch results {batch.id} -o results.jsonl"))
 
 
+def _far(counts: BatchCounts) -> dict[str, Any]:
+    names = ("total", "state", "paused_because", "staged", "reused", "dropped", "codes")
+    return dict(fields(counts, *names, "cost_usd", "unpriced", "input_tokens", "output_tokens"))
+
+
 def _row(batch: Batch) -> tuple[object, ...]:
     one = batch.record
-    return (one.id, one.name, one.total, f"{one.created_at:%Y-%m-%d %H:%M}")
+    return (one.id, one.name, one.state, one.total, f"{one.created_at:%Y-%m-%d %H:%M}")
 
 
 BATCHES: Listing[Batch] = Listing(
-    columns=("id", "name", "turns", "created"),
+    columns=("id", "name", "state", "lines", "created"),
     row=_row,
     document=as_document,
-    numbers=("turns",),
+    numbers=("lines",),
     spare=("created",),
 )

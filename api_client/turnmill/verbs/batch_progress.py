@@ -18,10 +18,10 @@ from rich.progress import (
 from rich.text import Text
 
 from turnmill.store.nouns.batch_counts import BatchCounts
+from turnmill.verbs.batch_words import said_of
 
 #: Where nobody can draw, a line comes so often.
 _LINE_EVERY = 10.0
-_MOST_CODES = 3
 
 
 class _Rate(ProgressColumn):
@@ -60,26 +60,6 @@ def drawn_lines(*, what: str) -> Iterator[Callable[[int, int], None]]:
     with _progress(Console(stderr=True)) as progress:
         bar = progress.add_task(what, total=None, said="", visible=False)
         yield lambda done, total: progress.update(bar, completed=done, total=total, visible=True)
-
-
-def said_of(counts: BatchCounts) -> list[str]:
-    """Return what is said of a batch besides how far it is: of ids and content, nothing."""
-    said = []
-    if counts.cost_usd or counts.unpriced:
-        unknown = f" and {counts.unpriced:,} of unknown cost" if counts.unpriced else ""
-        said.append(f"${counts.cost_usd:,.4f}{unknown}")
-    if counts.reused:
-        said.append(f"{counts.reused:,} reused")
-    codes = [f"{count:,} {code}" for code, count in counts.codes.items()]
-    if codes:
-        more = len(codes) - _MOST_CODES
-        said.append(", ".join(codes[:_MOST_CODES]) + (f", {more} more codes" if more > 0 else ""))
-    if counts.shards:
-        shards = ", ".join(f"{count} {state}" for state, count in sorted(counts.shards.items()))
-        said.append(f"shards: {shards}")
-    if counts.state == "paused":
-        said.append(f"paused: {counts.paused_because or 'by hand'}")
-    return said
 
 
 class _Lines:

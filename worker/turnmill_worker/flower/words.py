@@ -38,6 +38,8 @@ _COLOURS: Mapping[str, str] = MappingProxyType(
     {
         "succeeded": "success",
         "done": "success",
+        "completed": "success",
+        "completed_with_errors": "warning",
         "failed": "danger",
         "dead": "danger",
         "lost": "danger",

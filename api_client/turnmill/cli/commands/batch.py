@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from turnmill.cli import FAILED, INTERRUPTED, OK, PARTIAL, STILL_RUNNING
+from turnmill.cli.ages import Age
 from turnmill.cli.context import advise, confirm, json_option, open_client, yes_option
 from turnmill.cli.listing import page_options, print_page
 from turnmill.cli.short_ids import batch_of
@@ -17,6 +18,8 @@ from turnmill.show.tables import print_json, print_outcome
 from turnmill.show.terminal import on_one_line, say
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from turnmill.store.nouns.batches import BatchCounts
     from turnmill.sync.batches import Batch
 
@@ -154,17 +157,47 @@ def retry_failed(*, batch: str, as_json: bool) -> None:
 @yes_option
 @json_option
 def cancel(*, batch: str, yes: bool, as_json: bool) -> None:
-    """Accept no further line, and end what is not final."""
+    """Make no further turn of it, and end what is not final; what was finished stays."""
     with open_client() as client:
         found = batch_of(client, batch)
         counts = found.counts
         left = counts.accepted - counts.finished
         confirm(f"Cancel {left} turns of batch {found.name}?", yes=yes)
         moved = found.cancel()
-    print_outcome(f"{moved} turns cancelled", {"id": found.id, "cancelled": moved}, as_json=as_json)
+        spent = found.counts.cost_usd
+    said = f"{moved} turns cancelled, ${spent:,.4f} spent; what was finished stays"
+    document = {"id": found.id, "cancelled": moved, "cost_usd": spent}
+    print_outcome(said, document, as_json=as_json)
+
+
+@command.command("pause")
+@batch_argument
+@json_option
+def pause(*, batch: str, as_json: bool) -> None:
+    """Begin no further turn; what runs comes to its end."""
+    with open_client() as client:
+        found = batch_of(client, batch)
+        found.pause()
+    print_outcome("paused", {"id": found.id, "state": "paused"}, as_json=as_json)
+
+
+@command.command("resume")
+@batch_argument
+@click.option("--max-cost-usd", metavar="USD", help="What it may cost at the most, in all.")
+@click.option("--deadline", type=Age(), metavar="AGE", help="As long from now: 12h, 2d.")
+@json_option
+def resume(
+    *, batch: str, max_cost_usd: str | None, deadline: timedelta | None, as_json: bool
+) -> None:
+    """Go on, whatever had stopped it."""
+    with open_client() as client:
+        found = batch_of(client, batch)
+        found.resume(max_cost_usd=max_cost_usd, deadline=deadline)
+    print_outcome("goes on", {"id": found.id, "state": "running"}, as_json=as_json)
 
 
 def _watch(batch: Batch, *, timeout: float | None, as_json: bool) -> int:
+    """Stay until it has ended, or has stopped itself; how far it is, is said on stderr."""
     try:
         counts = batch.wait(progress=True, timeout=timeout)
     except KeyboardInterrupt:

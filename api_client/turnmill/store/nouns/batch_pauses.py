@@ -9,12 +9,13 @@ from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, updat
 from turnmill.domain.batches import BatchState
 from turnmill.domain.bounds import LONGEST_DELAY
 from turnmill.domain.ids import BatchId, SessionId, TurnId
-from turnmill.domain.states import FOR_BATCH, FOR_BUDGET, EventKind, TurnState
+from turnmill.domain.states import FOR_ACCOUNT, FOR_BATCH, EventKind, TurnState
 from turnmill.store.line.head import move_lines, skipping_busy
 from turnmill.store.nouns.batch_counts import is_open
 from turnmill.store.nouns.batch_ends import write_event
 from turnmill.store.records import Moved
 from turnmill.store.schema.batch_tables import batch_tallies
+from turnmill.store.schema.limit_tables import accounts
 from turnmill.store.schema.tables import batches, sessions, turns
 from turnmill.store.types import Timestamp, db_after, db_now
 
@@ -89,12 +90,32 @@ def failing_code(conn: Connection, batch_id: BatchId) -> str | None:
     return codes.pop() or TurnState.FAILED.value
 
 
-def waits_for_money(conn: Connection, batch_id: BatchId) -> bool:
-    """Tell whether nothing of the batch runs, and something waits for a budget."""
-    mine = is_open(batch_id)
-    runs = select(turns.c.id).where(mine, turns.c.state == TurnState.RUNNING).limit(1)
-    waits = select(turns.c.id).where(mine, turns.c.waits_for == FOR_BUDGET).limit(1)
-    return conn.execute(runs).first() is None and conn.execute(waits).first() is not None
+def stands_still(conn: Connection, batch_id: BatchId) -> str | None:
+    """Return what a turn of the batch waits for that was put off; None: one runs, or may begin."""
+    heads = (
+        select(turns.c.waits_for)
+        .join(sessions, sessions.c.head_turn_id == turns.c.id)
+        .where(is_open(batch_id))
+        .limit(1)
+    )
+    goes_on = or_(turns.c.state == TurnState.RUNNING, turns.c.waits_for.is_(None))
+    if conn.execute(heads.where(goes_on)).first() is not None:
+        return None
+    found: str | None = conn.scalar(heads)
+    return found
+
+
+def refusal_for_good(conn: Connection, batch_id: BatchId) -> str | None:
+    """Return the code with which an account has said never that turns of the batch wait for."""
+    asked = (
+        select(sessions.c.provider)
+        .join(turns, turns.c.session_id == sessions.c.id)
+        .where(is_open(batch_id), turns.c.waits_for == FOR_ACCOUNT)
+    )
+    closed = (accounts.c.closed_at.is_not(None), accounts.c.permanent)
+    query = select(accounts.c.code).where(*closed, accounts.c.provider.in_(asked)).limit(1)
+    found: str | None = conn.scalar(query)
+    return found
 
 
 def batches_of(conn: Connection, turn_ids: Collection[TurnId]) -> list[BatchId]:

@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
 
 from turnmill.domain.batches import BatchState
 from turnmill.domain.ids import BatchId, TurnId
-from turnmill.domain.states import FOR_BATCH, TurnState, sources_of
+from turnmill.domain.states import FOR_ACCOUNT, FOR_BATCH, FOR_BUDGET, TurnState, sources_of
 from turnmill.store.line.endings import end_turns
 from turnmill.store.line.head import skipping_busy
 from turnmill.store.nouns.batch_counts import is_open
@@ -18,7 +18,8 @@ from turnmill.store.nouns.batch_pauses import (
     hold,
     let_go,
     pause,
-    waits_for_money,
+    refusal_for_good,
+    stands_still,
 )
 from turnmill.store.records import Moved
 from turnmill.store.schema.batch_tables import to_be_tended
@@ -82,8 +83,11 @@ def _now(conn: Connection, row: Any) -> BatchState:
 
 def _reason_to_stop(conn: Connection, row: Any) -> str | None:
     batch_id = BatchId(row.id)
-    if row.max_cost_usd is not None and waits_for_money(conn, batch_id):
+    waits_for = stands_still(conn, batch_id)
+    if waits_for == FOR_BUDGET and row.max_cost_usd is not None:
         return BEYOND_ITS_COST
+    if waits_for == FOR_ACCOUNT and (code := refusal_for_good(conn, batch_id)) is not None:
+        return code
     return failing_code(conn, batch_id) if _goes_on(conn, row) else None
 
 
