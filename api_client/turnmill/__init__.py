@@ -108,6 +108,7 @@ if TYPE_CHECKING:
     from turnmill.aio.templates import AsyncTemplates
     from turnmill.aio.turns import AsyncTurn, AsyncTurns
     from turnmill.aio.webhooks import AsyncWebhooks
+    from turnmill.domain.batches import BatchEstimate
     from turnmill.domain.content import (
         Audio,
         File,
@@ -125,6 +126,7 @@ if TYPE_CHECKING:
     from turnmill.domain.streaming import StreamEvent, StreamKind
     from turnmill.domain.templates import TemplateChange
     from turnmill.settings import Profile, Settings
+    from turnmill.store.batch_records import BatchCounts, BatchRecord, BatchResult
     from turnmill.store.budget_records import Budget
     from turnmill.store.compaction_records import CompactionRecord
     from turnmill.store.deletion_records import DeletionReport
@@ -133,7 +135,6 @@ if TYPE_CHECKING:
     from turnmill.store.kept import Keeping
     from turnmill.store.line.pauses import Pauses
     from turnmill.store.nouns.accounts import AccountRecord
-    from turnmill.store.nouns.batches import BatchCounts, BatchRecord, BatchResult
     from turnmill.store.nouns.events import Event, EventReader
     from turnmill.store.nouns.lanes import LaneLoad
     from turnmill.store.nouns.limits import LimitRecord
@@ -200,6 +201,7 @@ __all__ = [
     "Audio",
     "Batch",
     "BatchCounts",
+    "BatchEstimate",
     "BatchNotFound",
     "BatchRecord",
     "BatchResult",
@@ -422,8 +424,7 @@ _LAZY = {
     "Templates": "turnmill.sync.templates",
     "Tool": "turnmill.tools",
     "ToolContext": "turnmill.tools",
-    "ToolError": "turnmill.tools",
-    "tool": "turnmill.tools",
+    **dict.fromkeys(("ToolError", "tool"), "turnmill.tools"),
     **dict.fromkeys(
         ("Audio", "File", "Image", "Message", "Native", "Part", "Text", "ToolCall", "ToolOutput"),
         "turnmill.domain.content",
@@ -431,7 +432,8 @@ _LAZY = {
     **dict.fromkeys(("Delivery", "DeliveryState", "Webhook"), "turnmill.store.hook_records"),
     **dict.fromkeys(("Compared", "Reconciliation", "Sums"), "turnmill.verbs.reconciling"),
     **dict.fromkeys(("Cause", "Reason", "Why"), "turnmill.store.nouns.why"),
-    **dict.fromkeys(("BatchCounts", "BatchRecord", "BatchResult"), "turnmill.store.nouns.batches"),
+    "BatchEstimate": "turnmill.domain.batches",
+    **dict.fromkeys(("BatchCounts", "BatchRecord", "BatchResult"), "turnmill.store.batch_records"),
     **dict.fromkeys(("Reply", "Timing", "TokenUsage"), "turnmill.verbs.reply"),
 }
 

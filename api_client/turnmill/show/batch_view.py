@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from turnmill.domain.batches import BatchMode
 from turnmill.show.as_typed import as_typed
 from turnmill.show.listing import Listing
-from turnmill.show.tables import fields, print_json
+from turnmill.show.tables import fields, print_json, print_table
 from turnmill.show.terminal import on_one_line, say, tell
 from turnmill.verbs.batch_words import said_of
 
 if TYPE_CHECKING:
-    from turnmill.store.nouns.batches import BatchCounts
+    from turnmill.domain.batches import BatchEstimate, ModeEstimate
+    from turnmill.store.batch_records import BatchCounts
     from turnmill.sync.batches import Batch
 
 
 def as_document(batch: Batch) -> dict[str, Any]:
     """Return what its row says; `status` has what became of its turns too."""
-    return dict(fields(batch.record, "id", "name", "state", "total", "created_at", "cancelled_at"))
+    names = ("id", "name", "state", "mode", "total", "created_at", "cancelled_at")
+    return dict(fields(batch.record, *names))
 
 
 def print_batch(batch: Batch, counts: BatchCounts, *, as_json: bool) -> None:
@@ -46,6 +49,38 @@ def print_batch(batch: Batch, counts: BatchCounts, *, as_json: bool) -> None:
 def _far(counts: BatchCounts) -> dict[str, Any]:
     names = ("total", "state", "paused_because", "staged", "reused", "dropped", "codes")
     return dict(fields(counts, *names, "cost_usd", "unpriced", "input_tokens", "output_tokens"))
+
+
+def print_estimate(estimate: BatchEstimate, *, as_json: bool) -> None:
+    """Print what a batch file would take, and cost in each mode."""
+    names = ("lines", "turns", "input_tokens", "output_tokens", "unknown")
+    if as_json:
+        modes = {mode.value: _mode(one) for mode, one in estimate.modes.items()}
+        print_json(dict(fields(estimate, *names)) | {"modes": modes})
+        return
+    tell(
+        f"{estimate.lines} lines, {estimate.turns} turns: about {estimate.input_tokens} tokens in,"
+        f" {estimate.output_tokens} out"
+    )
+    print_table(_OF_MODES, map(_mode_row, estimate.modes.values()), right=("cost", "at most"))
+    if estimate.unknown:
+        say(f"of {estimate.unknown} lines nobody knows what they cost, and so what all do")
+
+
+def _mode(one: ModeEstimate) -> dict[str, Any]:
+    seconds = None if one.takes is None else one.takes.total_seconds()
+    return dict(fields(one, "cost_usd", "bound_usd")) | {"takes_seconds": seconds}
+
+
+_OF_MODES = ("mode", "cost", "at most", "takes")
+
+
+def _mode_row(one: ModeEstimate) -> tuple[object, ...]:
+    takes = "no limit is known" if one.takes is None else f"about {one.takes}".partition(".")[0]
+    if one.mode is BatchMode.NATIVE:
+        takes = "up to a day"
+    money = [None if usd is None else f"{usd:.4f}" for usd in (one.cost_usd, one.bound_usd)]
+    return (one.mode.value, *money, takes)
 
 
 def _row(batch: Batch) -> tuple[object, ...]:

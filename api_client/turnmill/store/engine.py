@@ -3,11 +3,11 @@
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import Connection
 
-from turnmill.domain.ids import SessionId, TurnId
+from turnmill.domain.ids import BatchId, SessionId, TurnId
 from turnmill.domain.states import Lane
 from turnmill.store import postgres
 from turnmill.store.budget_records import Ask, Reserved
@@ -26,6 +26,9 @@ from turnmill.store.records import (
     Written,
 )
 from turnmill.store.step_records import Advanced, CallEnd, Step, ToBegin
+
+if TYPE_CHECKING:
+    from turnmill.store.batch_records import StagedLine
 
 
 class Engine(Protocol):
@@ -51,6 +54,12 @@ class Engine(Protocol):
 
     def start_many(self, conn: Connection, starts: Sequence[Start], /) -> list[Accepted]:
         """Create sessions that do not exist yet, each with its first message."""
+        ...
+
+    def stage_lines(
+        self, conn: Connection, batch_id: BatchId, lines: "Sequence[StagedLine]", /
+    ) -> None:
+        """Write lines of a batch that do not stand yet."""
         ...
 
     def claim(

@@ -17,7 +17,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from turnmill.store.nouns.batch_counts import BatchCounts
+from turnmill.store.batch_records import BatchCounts
 from turnmill.verbs.batch_words import said_of
 
 #: Where nobody can draw, a line comes so often.

@@ -1,7 +1,7 @@
 """What is said of a batch beside how far it is, to whoever watches it."""
 
 from turnmill.domain.batches import BatchState
-from turnmill.store.nouns.batch_counts import BatchCounts
+from turnmill.store.batch_records import BatchCounts
 
 _MOST_CODES = 3
 

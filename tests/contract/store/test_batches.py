@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection, select, update
 
 from tests import rows
 from tests.batch_clients import batches_of
@@ -17,15 +19,21 @@ from turnmill.domain.errors import (
     InvalidInput,
     MoveRefused,
 )
-from turnmill.domain.states import Lane, SessionStatus, TurnState
+from turnmill.domain.ids import SessionId
+from turnmill.domain.states import Lane, TurnState
 from turnmill.new_ids import new_id
 from turnmill.store.database import Database
 from turnmill.store.line.claim import claim
-from turnmill.store.nouns import sessions
+from turnmill.store.nouns import batch_feeding, batch_staging, sessions
 from turnmill.store.nouns import turns as turn_store
-from turnmill.store.records import Head, TurnRecord
+from turnmill.store.records import Head, MessageRecord, TurnRecord
+from turnmill.store.schema.batch_tables import batch_lines
+from turnmill.store.schema.tables import batches as batch_rows
+from turnmill.store.types import db_after
 from turnmill.sync.batches import Batch, Batches
-from turnmill.verbs.batches import Submission
+from turnmill.verbs import submitting
+from turnmill.verbs.submitting import Submission
+from turnmill_worker.process.feeding_batches import make_turns
 
 Write = Callable[..., Path]
 
@@ -61,7 +69,7 @@ def hello(number: int, **fields: Any) -> dict[str, Any]:
 
 def turns_of(store: Database, batch: Batch) -> list[TurnRecord]:
     """Return the turns of a batch in the order of their lines."""
-    ids = [result.turn_id for result in batch.iter_results()]
+    ids = [result.turn_id for result in batch.iter_results() if result.turn_id is not None]
     with store.begin() as conn:
         return [turn_store.get(conn, one) for one in ids]
 
@@ -86,7 +94,7 @@ def test_a_line_with_a_user_gets_a_session_of_its_own(
     store: Database, batches: Batches, write: Write
 ) -> None:
     line = hello(0, provider="p", model="m", system_prompt="be kind", metadata={"a": 1})
-    batch = batches.create(write(line, hello(0)))
+    batch = batches.create(write(line, hello(1)))
     first, second = turns_of(store, batch)
     assert first.metadata == {"a": 1}
     assert first.session_id != second.session_id
@@ -127,7 +135,7 @@ def test_a_bad_line_is_named_and_nothing_is_written(
 ) -> None:
     with pytest.raises(InvalidBatchFile, match="line 2: no session of this id or key") as caught:
         batches.create(write(hello(1), {"session": "nobody", "text": "hi"}, hello(3)))
-    assert [number for number, _ in caught.value.problems] == [2]
+    assert [number for number, _, _ in caught.value.problems] == [2]
     assert batches.list() == []
     with store.begin() as conn:
         assert sessions.find(conn) == []
@@ -161,21 +169,35 @@ def test_other_content_under_the_same_name_is_a_conflict(batches: Batches, write
         batches.create(write(hello(0)), name="nightly", provider="p", model="m")
 
 
+def stage_until(monkeypatch: pytest.MonkeyPatch, chunks: int, then: Callable[[], None]) -> None:
+    """Do this in the place of writing the chunk of lines after so many."""
+    real, left = batch_staging.stage, iter([False] * chunks + [True])
+
+    def stage(conn: Connection, *given: Any, **named: Any) -> None:
+        if next(left, False):
+            then()
+        real(conn, *given, **named)
+
+    for name in ("CHUNK", "CHUNK_OF_SQLITE"):
+        monkeypatch.setattr(f"turnmill.verbs.submitting.{name}", 4)
+    monkeypatch.setattr(batch_staging, "stage", stage)
+
+
+def die() -> None:
+    raise Crash
+
+
 def test_a_submitter_that_was_killed_goes_on_where_it_stopped(
     store: Database, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("turnmill.verbs.batches.CHUNK", 4)
-    monkeypatch.setattr("turnmill.verbs.batches.CHUNK_OF_SQLITE", 4)
+    stage_until(monkeypatch, 2, die)
     path = write(*(hello(n) for n in range(10)), {"session": "shared", "text": "last"})
     rows.start(store, key="shared")
-
-    def die(heads: Sequence[Head]) -> None:
-        raise Crash
-
     with pytest.raises(Crash):
-        batches_of(store, die).create(path)
-    half = batches_of(store, die).list()[0]
-    assert (half.counts.accepted, half.counts.total, half.counts.closed) == (4, None, False)
+        batches_of(store).create(path)
+    half = batches_of(store).list()[0]
+    assert half.record.last_line == 8
+    assert (half.counts.accepted, half.counts.total, half.counts.closed) == (0, None, False)
 
     whole = batches_of(store).create(path)
     assert whole.id == half.id
@@ -183,20 +205,63 @@ def test_a_submitter_that_was_killed_goes_on_where_it_stopped(
     assert [result.line for result in whole.iter_results()] == list(range(1, 12))
 
 
-def test_a_file_changed_while_it_is_submitted_is_not_called_complete(
+def test_nothing_of_a_batch_runs_before_every_line_stands(
+    store: Database, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage_until(monkeypatch, 1, die)
+    with pytest.raises(Crash):
+        batches_of(store).create(write(*(hello(n) for n in range(5))))
+    assert make_turns(store) == []
+    with store.begin() as conn:
+        assert sessions.find(conn) == []
+    assert [one.state for one in batches_of(store).list()[0].iter_results()] == [None] * 4
+
+
+def test_a_bad_line_of_the_part_that_a_killed_submitter_has_read_is_found_by_the_next(
+    store: Database, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage_until(monkeypatch, 2, die)
+    path = write(hello(0), "null", *(hello(n) for n in range(1, 9)))
+    with pytest.raises(Crash):
+        batches_of(store).create(path)
+    with pytest.raises(InvalidBatchFile) as caught:
+        batches_of(store).create(path)
+    assert [one.line for one in caught.value.problems] == [2]
+    assert batches_of(store).list() == []
+
+
+def test_a_submission_that_nobody_goes_on_with_is_removed_after_a_day(
+    store: Database, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = batches_of(store).create(write(hello(0), name="whole.jsonl"))
+    stage_until(monkeypatch, 1, die)
+    with pytest.raises(Crash):
+        batches_of(store).create(write(*(hello(n) for n in range(5))))
+    day = timedelta(days=1)
+    with store.begin() as conn:
+        assert batch_staging.forget_unfinished(conn, older_than=day) == 0
+        conn.execute(update(batch_rows).values(created_at=db_after(-2 * day.total_seconds())))
+        while batch_staging.forget_unfinished(conn, older_than=day):
+            pass
+        lines = conn.scalars(select(batch_lines.c.batch_id)).all()
+    assert [one.id for one in batches_of(store).list()] == [whole.id] == lines
+
+
+def test_a_file_changed_while_it_is_submitted_leaves_nothing(
     store: Database, batches: Batches, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(hello(0), hello(1))
-    inspect = Batches._inspect
+    stage_until(monkeypatch, 0, lambda: None)
+    identify = Submission.identify
 
-    def inspect_then_change(self: Batches, submission: Submission) -> None:
-        inspect(self, submission)
+    def identify_then_change(self: Submission) -> None:
+        identify(self)
         write(hello(0), hello(1, text="other"))
 
-    monkeypatch.setattr(Batches, "_inspect", inspect_then_change)
+    monkeypatch.setattr(Submission, "identify", identify_then_change)
     with pytest.raises(Conflict, match="changed while"):
         batches.create(path)
-    assert batches.list()[0].counts.total is None
+    assert batches.list() == []
 
 
 def test_a_batch_is_found_by_id_and_by_name(batches: Batches, write: Write) -> None:
@@ -233,7 +298,7 @@ def test_results_stand_in_the_order_of_the_file_with_text_usage_and_error(
     assert float(lines[0]["usage"]["cost_usd"]) == 0.25
     assert set(lines[0]) == {
         "custom_id", "turn_id", "session_id", "state", "text", "usage", "error",
-        "answered_by", "answered_because",
+        "answered_by", "answered_because", "status_code", "attempts", "finish_reason", "reused",
     }  # fmt: skip
     assert [line["answered_by"] for line in lines] == ["mock/mock", None, "mock/mock"]
 
@@ -316,73 +381,86 @@ def test_cancelling_lets_later_turns_of_the_session_run(
 def test_a_cancelled_batch_takes_no_more_lines(
     store: Database, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("turnmill.verbs.batches.CHUNK", 1)
-    monkeypatch.setattr("turnmill.verbs.batches.CHUNK_OF_SQLITE", 1)
-    path = write(hello(0), hello(1))
-
-    def cancel(heads: Sequence[Head]) -> None:
-        other.list()[0].cancel()
-
     other = batches_of(store)
+    stage_until(monkeypatch, 1, lambda: None)
+    path = write(*(hello(n) for n in range(9)))
+    real = submitting.Submission.stage
+
+    def cancel_then_stage(self: Submission, batch_id: Any, checked: Any) -> Any:
+        if checked.last > 4:
+            other.get(batch_id).cancel()
+        return real(self, batch_id, checked)
+
+    monkeypatch.setattr(Submission, "stage", cancel_then_stage)
     with pytest.raises(MoveRefused, match="cancelled"):
-        batches_of(store, cancel).create(path)
+        batches_of(store).create(path)
     with pytest.raises(MoveRefused, match="cancelled"):
         other.create(path)
-    counts = other.list()[0].counts
-    assert (counts.total, counts.states) == (None, {TurnState.CANCELLED: 1})
-    assert counts.is_done
 
 
-def test_failed_and_dead_turns_run_again_in_place(
-    store: Database, batches: Batches, write: Write, published: list[Head]
+def test_lines_of_a_cancelled_batch_that_are_no_turns_yet_come_to_nothing(
+    store: Database, batches: Batches, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batch = batches.create(write(*(hello(n) for n in range(3))))
-    run_all(store, batch, [TurnState.FAILED, TurnState.SUCCEEDED, TurnState.DEAD])
-    before = turns_of(store, batch)
-    published.clear()
-    assert batch.retry_failed() == 2
-    assert {head.turn_id for head in published} == {before[0].id, before[2].id}
-    for turn in (before[0], before[2]):
-        rows.run(store, turn.id)
-    assert batch.counts.states == {TurnState.SUCCEEDED: 3}
-    assert batch.retry_failed() == 0
-
-
-def test_a_failed_turn_behind_which_others_ran_is_run_again_at_the_end(
-    store: Database, batches: Batches, write: Write
-) -> None:
-    rows.start(store, key="shared")
-    batch = batches.create(write(*({"session": "shared", "text": f"{n}"} for n in range(3))))
-    run_all(store, batch, [TurnState.FAILED, TurnState.SUCCEEDED, TurnState.FAILED])
-    before = turns_of(store, batch)
-    assert batch.retry_failed() == 2
-    after = turns_of(store, batch)
-    assert after[1:] == [before[1], after[2]]
-    assert (after[0].retry_of, after[0].seq) == (before[0].id, 4)
-    assert after[2].id == before[2].id
-    for turn in (after[2], after[0]):
-        rows.run(store, turn.id)
-    assert [result.state for result in batch.iter_results()] == ["succeeded"] * 3
-    assert batch.counts.states == {TurnState.SUCCEEDED: 3}
-
-
-def test_failed_turns_of_archived_sessions_stay_as_they_are(
-    store: Database, batches: Batches, write: Write
-) -> None:
-    batch = batches.create(write(hello(0)))
-    run_all(store, batch, [TurnState.FAILED])
-    rows.set_session(store, turns_of(store, batch)[0].session_id, status=SessionStatus.ARCHIVED)
-    assert batch.retry_failed() == 0
-    assert batch.counts.states == {TurnState.FAILED: 1}
-
-
-def test_a_deleted_session_takes_its_lines_out_of_the_results(
-    store: Database, batches: Batches, write: Write
-) -> None:
-    path = write(*(hello(n) for n in range(3)))
-    batch = batches.create(path)
-    gone = turns_of(store, batch)[1].session_id
+    monkeypatch.setattr(batch_feeding.feed, "__kwdefaults__", {"limit": 2, "window": 2})
+    batch = batches.create(write(*(hello(n) for n in range(5))))
+    assert batch.counts.accepted == 2
+    assert not batch.counts.is_done
+    assert batch.cancel() == 2
+    assert batch.counts.is_done
+    results = list(batch.iter_results())
+    assert [one.state for one in results] == ["cancelled"] * 5
     with store.begin() as conn:
-        sessions.remove(conn, gone)
-    assert [result.line for result in batch.iter_results()] == [1, 3]
-    assert batches.create(path).counts.accepted == 2
+        assert conn.scalars(select(batch_lines.c.content)).all() == [None] * 5
+
+
+def test_so_many_turns_are_made_as_there_is_room_for_and_the_rest_in_order(
+    store: Database, batches: Batches, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_feeding.feed, "__kwdefaults__", {"limit": 2, "window": 3})
+    session = rows.start(store, key="shared")
+    batch = batches.create(write(*({"session": "shared", "text": f"{n}"} for n in range(8))))
+    for done in range(8):
+        assert batch.counts.accepted == min(done + 3, 8)
+        (head,) = [one for one in turns_of_session(store, session) if one.state == "queued"][:1]
+        rows.run(store, head.id)
+        make_turns(store)
+    assert batch.counts.is_done
+    said = [json.loads(one.text) for one in history_of(store, session) if one.role == "user"]
+    assert said == list(range(8))
+
+
+def test_a_line_whose_session_is_gone_by_its_time_is_dropped_and_says_why(
+    store: Database, batches: Batches, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_feeding.feed, "__kwdefaults__", {"limit": 1, "window": 1})
+    session = rows.start(store, key="shared")
+    batch = batches.create(write(hello(0), {"session": "shared", "text": "hi"}, hello(2)))
+    with store.begin() as conn:
+        sessions.archive(conn, session)
+    for _ in range(2):
+        for turn in [one for one in batch.iter_results() if one.state == "queued"]:
+            assert turn.turn_id is not None
+            rows.run(store, turn.turn_id)
+        make_turns(store)
+    for turn in [one for one in batch.iter_results() if one.state == "queued"]:
+        assert turn.turn_id is not None
+        rows.run(store, turn.turn_id)
+    found = [(one.state, one.error_code) for one in batch.iter_results()]
+    assert found == [
+        ("succeeded", None),
+        ("failed", "session_not_found"),
+        ("succeeded", None),
+    ]
+    counts = batch.counts
+    assert (counts.is_done, counts.accepted, counts.dropped) == (True, 2, 1)
+
+
+def turns_of_session(store: Database, session: SessionId) -> list[TurnRecord]:
+    with store.begin() as conn:
+        found = turn_store.find(conn, session_id=session)
+    return sorted(found, key=lambda turn: turn.seq)
+
+
+def history_of(store: Database, session: SessionId) -> list[MessageRecord]:
+    with store.begin() as conn:
+        return list(sessions.history(conn, session))

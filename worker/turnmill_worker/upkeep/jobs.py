@@ -15,7 +15,7 @@ from turnmill.settings import Settings
 from turnmill.store import kept
 from turnmill.store.database import Database
 from turnmill.store.line.charges import charge_orphans
-from turnmill.store.nouns import budgets, events, subscribing, usage, webhooks
+from turnmill.store.nouns import batch_staging, budgets, events, subscribing, usage, webhooks
 from turnmill.store.upkeep import content_retention, jobs
 from turnmill.store.upkeep import retention as upkeep
 from turnmill.store.upkeep.invariants import violations
@@ -36,6 +36,8 @@ _CHECKED_BACK = timedelta(hours=2)
 _KEEP_DELIVERED = timedelta(days=7)
 _KEEP_PARKED = timedelta(days=30)
 _KEEP_CHARGES = timedelta(days=35)
+#: Batches whose submitter was killed, and did not come again.
+_KEEP_UNFINISHED = timedelta(days=1)
 
 
 class Upkeep:
@@ -179,6 +181,7 @@ class Upkeep:
             "deliveries": do(
                 "deliveries", webhooks.purge, delivered=_KEEP_DELIVERED, parked=_KEEP_PARKED
             ),
+            "batches": do("batches", batch_staging.forget_unfinished, older_than=_KEEP_UNFINISHED),
             "observed": do("observed", subscribing.forget_observed),
             "reservations": do("reservations", charge_orphans),
             "charges": do("charges", budgets.forget_charges, older_than=_KEEP_CHARGES),

@@ -25,7 +25,7 @@ TurnmillError
 │   ├── AttachmentRefused       a kind or size of file that is not taken
 │   ├── CannotAdopt             no id of a thread that this provider could go on with
 │   ├── InvalidBill             the same of a vendor's bill
-│   └── InvalidBatchFile        `problems`: number of the line, and what is wrong with it
+│   └── InvalidBatchFile        `problems`: (number, code, what is wrong) of lines
 ├── NotFound                    (also a LookupError)
 │   ├── SessionNotFound
 │   ├── TurnNotFound
@@ -85,6 +85,7 @@ from turnmill.domain.errors.callers import (
     AttachmentRefused,
     BatchNotFound,
     BegunBeforeFork,
+    BudgetExceeded,
     BudgetNotFound,
     CannotAdopt,
     Conflict,
@@ -157,6 +158,7 @@ __all__ = [
     "BatchNotFound",
     "BatchTimeout",
     "BegunBeforeFork",
+    "BudgetExceeded",
     "BudgetNotFound",
     "CannotAdopt",
     "ConfigurationError",

@@ -14,6 +14,7 @@ from turnmill.store.line.charges import to_be_tended
 from turnmill.store.line.endings import end_turns
 from turnmill.store.line.head import lock_sessions, skipping_busy
 from turnmill.store.line.removing import remove_sessions
+from turnmill.store.line.unfed import unfed
 from turnmill.store.postgres import feeding
 from turnmill.store.records import Head, Moved
 from turnmill.store.schema.batch_tables import to_be_tended as to_be_tended_batches
@@ -34,6 +35,7 @@ class Overdue(NamedTuple):
     budgets: bool  #: there is something to tell of one, or one was changed
     scheduled: bool  #: something is to be said that was planned for a moment
     batches: bool  #: there are some that have begun, and have not ended
+    unfed: bool  #: turns are to be made of lines of a batch
 
 
 class Waits(NamedTuple):
@@ -64,6 +66,7 @@ def overdue(conn: Connection) -> Overdue:
             to_be_tended(),
             scheduled.exists(),
             select(batches.c.id).where(to_be_tended_batches()).exists(),
+            unfed().exists(),
         )
     ).one()
     return Overdue(*map(bool, row))

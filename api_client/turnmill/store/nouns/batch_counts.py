@@ -1,7 +1,7 @@
 """How far a batch is: exact at every moment, and read from as many rows however long it is."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -10,52 +10,11 @@ from sqlalchemy import ColumnElement, Connection, and_, func, literal, select, u
 from turnmill.domain.batches import OVER, BatchState
 from turnmill.domain.errors import BatchNotFound
 from turnmill.domain.ids import BatchId
-from turnmill.domain.states import CUT_SHORT, FINAL, UNFINISHED, TurnState
+from turnmill.domain.states import CUT_SHORT, UNFINISHED, TurnState
+from turnmill.store.batch_records import BatchCounts
 from turnmill.store.rules.tallies import DROPPED, GONE, REUSED
 from turnmill.store.schema.batch_tables import batch_lines, batch_shards, batch_tallies
 from turnmill.store.schema.tables import batches, turns
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchCounts:
-    """How far a batch is, by its lines; one of several turns counts as its last one does."""
-
-    total: int | None  #: lines of the file; None until every one of them stands
-    closed: bool  #: no further line will be accepted: all of them were, or it was cancelled
-    states: Mapping[TurnState, int]  #: only states in which there is one
-    state: BatchState = BatchState.RUNNING
-    paused_because: str | None = None  #: a code; None: it is not paused, or somebody did it
-    staged: int = 0  #: that wait to be made turns of
-    reused: int = 0  #: that have the answer of an earlier batch, for nothing
-    dropped: int = 0  #: that came to no turn
-    gone: int = 0  #: that went with their sessions; in none of the other numbers
-    codes: Mapping[str, int] = field(default_factory=dict)  #: of those without a reply, by code
-    cost_usd: Decimal = Decimal(0)  #: of the turns that have ended, as far as it is known
-    unpriced: int = 0  #: turns that have ended, whose cost is not known
-    input_tokens: int = 0
-    output_tokens: int = 0
-    shards: Mapping[str, int] = field(default_factory=dict)  #: batches of a vendor's, by state
-
-    @property
-    def accepted(self) -> int:
-        """Return how many lines there are."""
-        return sum(self.states.values()) + self.staged + self.reused + self.dropped
-
-    @property
-    def finished(self) -> int:
-        """Return how many lines nothing more will come of."""
-        final = sum(count for state, count in self.states.items() if state in FINAL)
-        return final + self.reused + self.dropped
-
-    @property
-    def succeeded(self) -> int:
-        """Return how many lines have a reply."""
-        return self.states.get(TurnState.SUCCEEDED, 0) + self.reused
-
-    @property
-    def is_done(self) -> bool:
-        """Tell whether nothing will come of it any more."""
-        return self.closed and self.finished == self.accepted
 
 
 def counts(conn: Connection, batch_id: BatchId) -> BatchCounts:

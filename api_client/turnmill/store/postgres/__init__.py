@@ -1,10 +1,11 @@
 """The engine for a server: one fast statement for each move of a group."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
-from turnmill.domain.ids import TurnId
+from turnmill.domain.ids import BatchId, TurnId
 from turnmill.store.budget_records import Ask, Reserved
 from turnmill.store.postgres.accepting import (
     accept,
@@ -18,6 +19,9 @@ from turnmill.store.postgres.looking import backlogs, has_been_up, history, noti
 from turnmill.store.postgres.sharing import ahead_of, due_by_user
 from turnmill.store.records import Fenced, Locked, Settled, Settlement
 from turnmill.store.step_records import Advanced, CallEnd, Step, ToBegin
+
+if TYPE_CHECKING:
+    from turnmill.store.batch_records import StagedLine
 
 __all__ = [
     "accept",
@@ -39,6 +43,7 @@ __all__ = [
     "require_fresh_reads",
     "reserve",
     "settle",
+    "stage_lines",
     "start_many",
     "still_due",
     "vitals",
@@ -59,6 +64,13 @@ def reserve(conn: Connection, asks: Sequence[Ask], *, tags: Sequence[str]) -> li
     from turnmill.store.postgres import charging  # noqa: PLC0415
 
     return charging.reserve(conn, asks, tags=tags)
+
+
+def stage_lines(conn: Connection, batch_id: BatchId, lines: "Sequence[StagedLine]") -> None:
+    """Write lines of a batch that do not stand yet, in one statement."""
+    from turnmill.store.postgres import staging  # noqa: PLC0415  of those who submit batches
+
+    staging.stage_lines(conn, batch_id, lines)
 
 
 # The same of steps: only turns that call tools take any.
