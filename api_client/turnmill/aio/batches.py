@@ -56,6 +56,9 @@ class AsyncBatches:
         settings: Mapping[str, Any] | None = None,
         format: str | None = None,  # noqa: A002
         columns: Mapping[str, str] | None = None,
+        reuse: bool = False,
+        max_cost_usd: float | Decimal | str | None = None,
+        deadline: datetime | timedelta | None = None,
         observers: Sequence[str] = (),
         on_accepted: Callable[[int, int], None] | None = None,
     ) -> "AsyncBatch":
@@ -72,6 +75,10 @@ class AsyncBatches:
           MoveRefused where it was cancelled.
         - `provider`, `model`, `user_id`, `settings`: of lines that do not say them.
         - `columns`: of a table, which column a field stands in: `{"text": "prompt"}`.
+        - `reuse`: a line takes the answer that an equal one has of an earlier batch of the same
+          `user_id`, and costs nothing.
+        - `max_cost_usd`: it is paused before it costs more. `deadline`, a moment or as long from
+          now: what has not begun by then expires.
         - `observers` are told of the batch and its turns, besides those that are told of all.
         - `on_accepted` is told (lines that stand, lines in all) from time to time.
         """
@@ -85,6 +92,9 @@ class AsyncBatches:
             settings=settings,
             format=format,
             columns=columns,
+            reuse=reuse,
+            max_cost_usd=max_cost_usd,
+            deadline=deadline,
             observers=observers,
             max_text_bytes=self._executor.settings.max_text_bytes,
         )

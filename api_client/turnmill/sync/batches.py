@@ -57,6 +57,9 @@ class Batches:
         settings: Mapping[str, Any] | None = None,
         format: str | None = None,  # noqa: A002
         columns: Mapping[str, str] | None = None,
+        reuse: bool = False,
+        max_cost_usd: float | Decimal | str | None = None,
+        deadline: datetime | timedelta | None = None,
         observers: Sequence[str] = (),
         on_accepted: Callable[[int, int], None] | None = None,
     ) -> "Batch":
@@ -73,6 +76,10 @@ class Batches:
           MoveRefused where it was cancelled.
         - `provider`, `model`, `user_id`, `settings`: of lines that do not say them.
         - `columns`: of a table, which column a field stands in: `{"text": "prompt"}`.
+        - `reuse`: a line takes the answer that an equal one has of an earlier batch of the same
+          `user_id`, and costs nothing.
+        - `max_cost_usd`: it is paused before it costs more. `deadline`, a moment or as long from
+          now: what has not begun by then expires.
         - `observers` are told of the batch and its turns, besides those that are told of all.
         - `on_accepted` is told (lines that stand, lines in all) from time to time.
         """
@@ -86,6 +93,9 @@ class Batches:
             settings=settings,
             format=format,
             columns=columns,
+            reuse=reuse,
+            max_cost_usd=max_cost_usd,
+            deadline=deadline,
             observers=observers,
             max_text_bytes=self._executor.settings.max_text_bytes,
         )

@@ -3,17 +3,21 @@
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from secrets import token_bytes
 from typing import NamedTuple
 
+from turnmill.domain.arguments import yes_or_no
 from turnmill.domain.batches import BatchEstimate, BatchState
 from turnmill.domain.checks import check_name
 from turnmill.domain.errors import Conflict, InvalidBatchFile, InvalidInput, MoveRefused
 from turnmill.domain.ids import BatchId, SessionId
+from turnmill.domain.reuse import SECRET_BYTES, line_key
 from turnmill.domain.session_settings import checked_settings, observers_given
 from turnmill.new_ids import new_id
 from turnmill.store.batch_records import BatchRecord, Fed
 from turnmill.store.nouns import batch_feeding, batch_staging
 from turnmill.store.nouns import batches as rows
+from turnmill.store.nouns.batch_reuse import secret_of
 from turnmill.store.rules.happenings import observe
 from turnmill.verbs import intake
 from turnmill.verbs.batch_estimating import Estimator, Limits, Tally, bounded
@@ -29,6 +33,7 @@ from turnmill.verbs.batch_files.opening import (
 from turnmill.verbs.batch_files.problems import MOST, NO_SESSION, Problems, Refused
 from turnmill.verbs.batch_files.sources import Digest
 from turnmill.verbs.batch_files.tables import columns_given
+from turnmill.verbs.batch_states import bound, limits_given
 from turnmill.verbs.intake import MOCK
 from turnmill.verbs.verb import Connection, Effect, Verb, single, transaction
 
@@ -64,8 +69,14 @@ class Submission:
         settings: object = None,
         format: object = None,  # noqa: A002  as callers say it
         columns: object = None,
+        reuse: object = False,
+        max_cost_usd: object = None,
+        deadline: object = None,
     ) -> None:
         """Raise InvalidInput; the file is not opened yet."""
+        self._reuse = yes_or_no(reuse, name="reuse")
+        self._bounds = limits_given(max_cost_usd, deadline)
+        self._secret = b""
         self._observers = observers_given(observers) or []
         if mode not in MODES:
             raise InvalidInput(f"mode must be one of {', '.join(MODES)}", hint="mode='auto'")
@@ -127,6 +138,7 @@ class Submission:
                 content_hash=known or None,
                 metadata={"mode": self._mode, "file": self.file.source.label},
                 user_id=self._defaults.user_id,
+                reuse=self._reuse,
                 settings=dict(self._defaults.settings),
                 defaults={
                     "provider": self._defaults.provider or MOCK,
@@ -134,6 +146,9 @@ class Submission:
                 },
             )
             _refuse_older(conn, record)
+            self._secret = secret_of(conn, record.user_id, new=token_bytes(SECRET_BYTES))
+            if record.total is None:
+                bound(conn, record.id, self._bounds)
             if self._observers:
                 observe(conn, {SessionId(record.id): self._observers})
             return Effect(record)
@@ -155,7 +170,26 @@ class Submission:
                 found.append(self._reader.read(number, content))
             except Refused as refused:
                 self._problems.add(number, refused)
+        found = [self._keyed(one) for one in found]
         return found if self._estimator is None else [*bounded(found, self._estimator)]
+
+    def _keyed(self, draft: Draft) -> Draft:
+        """Return the line with what an equal one has, too; one that goes on with others has none.
+
+        Whether answers are taken from before or not, later batches may take those of this one.
+        """
+        line = draft.line
+        if not self._secret or draft.session is not None or line.user_id is None:
+            return draft
+        own = line.content
+        asked = {
+            **own,
+            "provider": own.get("provider") or self._defaults.provider or MOCK,
+            "model": own.get("model") or model_by_default(self._defaults),
+            "settings": {**self._defaults.settings, **own.get("settings", {})},
+        }
+        key = line_key(self._secret, user_id=line.user_id, asked=asked)
+        return draft._replace(line=line._replace(key=key))
 
     def stage(self, batch_id: BatchId, checked: Checked) -> Verb[None]:
         """Write lines, but for those whose session takes no messages: these are noted."""

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ from sqlalchemy import select, update
 
 from tests import rows, steps
 from tests.batch_clients import batches_of
+from tests.budgeting import ask
 from turnmill.domain.batches import BatchState
 from turnmill.domain.errors import MoveRefused
-from turnmill.domain.states import FOR_BATCH, EventKind, Lane, TurnState
+from turnmill.domain.states import FOR_BATCH, FOR_BUDGET, EventKind, Lane, TurnState
+from turnmill.store.budget_records import Found
 from turnmill.store.database import Database
 from turnmill.store.nouns import batch_tending, subscribing
 from turnmill.store.nouns.batch_ends import tell_ends
@@ -34,10 +37,7 @@ def made(store: Database, tmp_path: Path) -> Make:
         path = tmp_path / "jobs.jsonl"
         said = [{"text": f"{n}", "user_id": f"user-{n}"} for n in range(lines)]
         path.write_text("".join(f"{json.dumps(line)}\n" for line in said))
-        batch = batches_of(store).create(path)
-        with store.begin() as conn:
-            conn.execute(update(batches).values(state="running", fed_line=batches.c.last_line))
-        return batch
+        return batches_of(store).create(path)
 
     return make
 
@@ -259,3 +259,64 @@ def test_only_what_has_begun_and_not_ended_is_looked_at(store: Database, made: M
     tend_batches(store)
     with store.begin() as conn:
         assert batch_tending.due(conn) == []
+
+
+def test_a_batch_stops_before_it_costs_more_than_it_may_and_goes_on_with_a_higher_limit(
+    store: Database, tmp_path: Path
+) -> None:
+    path = tmp_path / "jobs.jsonl"
+    path.write_text("".join(f'{{"text": "{n}", "user_id": "u{n}"}}\n' for n in range(3)))
+    batch = batches_of(store).create(path, max_cost_usd="1.00")
+    first, *others = [steps.take_one(store, turn) for turn in ids(store, batch)]
+    assert first.budgeted
+    assert ask(store, first, "0.6").found is Found.RESERVED
+    for claim in others:
+        assert ask(store, claim, "0.6").found is Found.LATER
+        steps.end(store, claim, TurnState.QUEUED, waits_for=FOR_BUDGET)
+    tend_batches(store)
+    assert batch.counts.state is BatchState.RUNNING  # what runs may cost less than was reserved
+    steps.end(store, first, S, cost_usd=Decimal("0.5"), budgeted=True)
+    tend_batches(store)
+    counts = batch.counts
+    assert (counts.state, counts.paused_because) == (BatchState.PAUSED, "max_cost_usd")
+    assert counts.cost_usd == Decimal("0.5")
+    batch.resume(max_cost_usd=3)
+    for claim in steps.take_due(store):
+        assert ask(store, claim, "0.6").found is Found.RESERVED
+        steps.end(store, claim, S, cost_usd=Decimal("0.6"), budgeted=True)
+    tend_batches(store)
+    assert (batch.counts.state, batch.counts.cost_usd) == (BatchState.COMPLETED, Decimal("1.7"))
+
+
+def several(store: Database, tmp_path: Path, *, messages: int) -> Batch:
+    said = [{"role": "user", "content": f"{n}"} for n in range(messages)]
+    path = tmp_path / "talk.jsonl"
+    path.write_text(json.dumps({"user_id": "ada", "messages": said}) + "\n")
+    return batches_of(store).create(path)
+
+
+def of_line(store: Database, batch: Batch) -> Sequence[Any]:
+    with store.begin() as conn:
+        mine = select(turns.c.id).where(turns.c.batch_id == batch.id)
+        return conn.scalars(mine.order_by(turns.c.seq)).all()
+
+
+def test_a_line_fails_with_the_first_of_its_messages_and_runs_again_from_there(
+    store: Database, tmp_path: Path
+) -> None:
+    batch = several(store, tmp_path, messages=3)
+    first, second, third = of_line(store, batch)
+    rows.run(store, first)
+    end(store, second, F, "refused")
+    assert steps.take_due(store) == []
+    tend_batches(store)
+    assert steps.state(store, third) == "failed"
+    (result,) = batch.iter_results()
+    assert (result.state, result.error_code) == ("failed", "refused")
+    assert (batch.counts.states, batch.counts.codes) == ({F: 1}, {"refused": 1})
+    assert batch.retry_failed() == 2
+    for turn in (second, third):
+        rows.run(store, turn)
+    tend_batches(store)
+    assert (batch.counts.states, batch.counts.state) == ({S: 1}, BatchState.COMPLETED)
+    assert batch.counts.cost_usd == Decimal("0.75")

@@ -197,7 +197,7 @@ def test_a_submitter_that_was_killed_goes_on_where_it_stopped(
         batches_of(store).create(path)
     half = batches_of(store).list()[0]
     assert half.record.last_line == 8
-    assert (half.counts.accepted, half.counts.total, half.counts.closed) == (0, None, False)
+    assert (half.counts.staged, half.counts.total, half.counts.closed) == (8, None, False)
 
     whole = batches_of(store).create(path)
     assert whole.id == half.id
@@ -403,7 +403,7 @@ def test_lines_of_a_cancelled_batch_that_are_no_turns_yet_come_to_nothing(
 ) -> None:
     monkeypatch.setattr(batch_feeding.feed, "__kwdefaults__", {"limit": 2, "window": 2})
     batch = batches.create(write(*(hello(n) for n in range(5))))
-    assert batch.counts.accepted == 2
+    assert (batch.counts.accepted, batch.counts.staged) == (5, 3)
     assert not batch.counts.is_done
     assert batch.cancel() == 2
     assert batch.counts.is_done
@@ -420,7 +420,7 @@ def test_so_many_turns_are_made_as_there_is_room_for_and_the_rest_in_order(
     session = rows.start(store, key="shared")
     batch = batches.create(write(*({"session": "shared", "text": f"{n}"} for n in range(8))))
     for done in range(8):
-        assert batch.counts.accepted == min(done + 3, 8)
+        assert batch.counts.accepted - batch.counts.staged == min(done + 3, 8)
         (head,) = [one for one in turns_of_session(store, session) if one.state == "queued"][:1]
         rows.run(store, head.id)
         make_turns(store)
@@ -452,7 +452,7 @@ def test_a_line_whose_session_is_gone_by_its_time_is_dropped_and_says_why(
         ("succeeded", None),
     ]
     counts = batch.counts
-    assert (counts.is_done, counts.accepted, counts.dropped) == (True, 2, 1)
+    assert (counts.is_done, counts.accepted, counts.dropped) == (True, 3, 1)
 
 
 def turns_of_session(store: Database, session: SessionId) -> list[TurnRecord]:

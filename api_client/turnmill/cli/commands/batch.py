@@ -51,6 +51,9 @@ def command() -> None:
 @click.option("--format", "form", type=click.Choice(FORMATS), help="[default: as its name ends]")
 @click.option("--column", "columns", multiple=True, metavar="FIELD=COLUMN", help="Of a table.")
 @click.option("--mode", type=click.Choice(["auto", "live"]), default="auto", show_default=True)
+@click.option("--reuse", is_flag=True, help="Take answers that equal lines have had, for nothing.")
+@click.option("--max-cost-usd", metavar="USD", help="Pause before it costs more.")
+@click.option("--deadline", type=Age(), metavar="AGE", help="Expire as long from now: 12h, 2d.")
 @click.option("--dry-run", is_flag=True, help="Say what it would take and cost; submit nothing.")
 @click.option("--watch", is_flag=True, help="Stay until every turn is final.")
 @json_option
@@ -65,6 +68,9 @@ def submit(
     form: str | None,
     columns: tuple[str, ...],
     mode: str,
+    reuse: bool,
+    max_cost_usd: str | None,
+    deadline: timedelta | None,
     dry_run: bool,
     watch: bool,
     as_json: bool,
@@ -88,7 +94,14 @@ def submit(
         try:
             with drawn_lines(what="submitted") as draw:
                 batch = client.batches.create(
-                    source, mode=mode, name=name, on_accepted=draw, **said
+                    source,
+                    mode=mode,
+                    name=name,
+                    reuse=reuse,
+                    max_cost_usd=max_cost_usd,
+                    deadline=deadline,
+                    on_accepted=draw,
+                    **said,
                 )
         except KeyboardInterrupt:
             say("what was submitted stays; the same command goes on where this one stopped")

@@ -21,6 +21,7 @@ from turnmill.store.line.head import lock_sessions
 from turnmill.store.nouns import batch_pauses
 from turnmill.store.nouns.batch_counts import is_open
 from turnmill.store.nouns.batch_tending import waits
+from turnmill.store.nouns.batch_waves import failed_before
 from turnmill.store.nouns.batches import locked
 from turnmill.store.nouns.budgets import bound_batch
 from turnmill.store.nouns.turns import retry
@@ -155,14 +156,15 @@ def retry_page(
     found = _page(conn, batch_id, failed, after_line=after_line, limit=limit)
     if not found:
         return None
-    ids = [row.id for row in found]
+    of_sessions = {SessionId(row.session_id) for row in found}
+    ids = [*failed_before(conn, batch_id, of_sessions), *(row.id for row in found)]
     again = _queue_again(conn, ids)
     heads = [*again.heads]
     # A later turn of their session has started: these go to its end, the earlier one first.
     rest = conn.scalars(
         select(turns.c.id)
         .where(turns.c.id.in_(ids), turns.c.state.in_(_RETRYABLE))
-        .order_by(turns.c.batch_line)
+        .order_by(turns.c.session_id, turns.c.seq)
     ).all()
     for turn_id in rest:
         with suppress(UnreadableRow):  # it stays as it is; the others run

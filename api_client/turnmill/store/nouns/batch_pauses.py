@@ -73,7 +73,7 @@ def failing_code(conn: Connection, batch_id: BatchId) -> str | None:
     A code that is permanent: what is tried again until its attempts are used up is none. What was
     before the batch was resumed does not count.
     """
-    failed = (turns.c.batch_id == batch_id, turns.c.batch_id.is_not(None))
+    failed = (turns.c.batch_id == batch_id, turns.c.batch_line.is_not(None))
     rows = conn.execute(
         select(turns.c.state, turns.c.error_code, turns.c.finished_at)
         .where(*failed, turns.c.state.in_(_FAILED))

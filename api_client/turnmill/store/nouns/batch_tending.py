@@ -21,6 +21,7 @@ from turnmill.store.nouns.batch_pauses import (
     refusal_for_good,
     stands_still,
 )
+from turnmill.store.nouns.batch_waves import fail_rest
 from turnmill.store.records import Moved
 from turnmill.store.schema.batch_tables import to_be_tended
 from turnmill.store.schema.tables import batches, sessions, turns
@@ -65,6 +66,8 @@ def tend(conn: Connection, batch_id: BatchId, *, limit: int = 500) -> Moved:
         moved = hold(conn, batch_id, limit=limit)
     elif state is BatchState.RUNNING:
         moved = let_go(conn, batch_id, limit=limit)
+        if not moved.turns:
+            moved = fail_rest(conn, batch_id, limit=limit)
     if not moved.turns and state is not BatchState.PAUSED:
         end_if_over(conn, batch_id)
     return moved
