@@ -79,11 +79,11 @@ async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
             yield Rig(double, provider.batches, "gpt-4.1-mini")
             await provider.aclose()
         return
-    async with AnthropicBatchesDouble() as double:
-        sdk = AsyncAnthropic(api_key="sk-ant-double", base_url=double.base_url, max_retries=0)
-        claude = AnthropicProvider(sdk)
-        yield Rig(double, claude.batches, "claude-sonnet-4-5")
-        await claude.aclose()
+    async with AnthropicBatchesDouble() as claude:
+        theirs = AsyncAnthropic(api_key="sk-ant-double", base_url=claude.base_url, max_retries=0)
+        anthropic = AnthropicProvider(theirs)
+        yield Rig(claude, anthropic.batches, "claude-sonnet-4-5")
+        await anthropic.aclose()
 
 
 async def test_each_line_of_a_batch_has_its_answer_in_whatever_order_they_come(rig: Rig) -> None:
@@ -168,6 +168,7 @@ async def test_a_failed_batch_tells_why_and_which_lines_are_wrong() -> None:
         rig = Rig(double, OpenAIProvider(sdk).batches, "gpt-4.1-mini")
         batch = await rig.begun(rig.lines(3))
         assert (batch.is_over, batch.error_code) == (True, "token_limit_exceeded")
+        double.desk.window = None
         twice = rig.lines(2)
         batch = await rig.begun([*twice, twice[0]])
         assert batch.bad_lines == {3: "duplicate_custom_id"}

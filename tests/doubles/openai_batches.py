@@ -5,7 +5,6 @@ https://platform.openai.com/docs/api-reference/batch and the guide beside it.
 
 import json
 import time
-from collections.abc import Iterator
 from itertools import count
 from typing import Any
 
@@ -44,8 +43,8 @@ class OpenAIBatchesDouble(OpenAIDouble):
     def routes(self) -> list[web.RouteDef]:
         through = self.through_faults
         return [
-            web.post("/v1/files", through(self._store)),
-            web.get("/v1/files", through(self._stored)),
+            web.post("/v1/files", through(self._keep)),
+            web.get("/v1/files", through(self._inputs_listed)),
             web.get("/v1/files/{id}/content", self._content),
             web.delete("/v1/files/{id}", through(self._forget)),
             web.post("/v1/batches", through(self._begin)),
@@ -53,10 +52,10 @@ class OpenAIBatchesDouble(OpenAIDouble):
             web.get("/v1/batches/{id}", through(self._look)),
             web.post("/v1/batches/{id}/cancel", through(self._stop)),
             web.get("/double/desk", self._told),
-            *(one for one in super().routes() if not one.path.startswith("/v1/files")),  # type: ignore[attr-defined]
+            *(one for one in super().routes() if not one.path.startswith("/v1/files")),
         ]
 
-    async def _store(self, call: Call) -> dict[str, Any]:
+    async def _keep(self, call: Call) -> dict[str, Any]:
         authorised(call)
         fields, name, said = _form_of(call.raw, call.headers.get("Content-Type", ""))
         call.raw = b""
@@ -70,11 +69,11 @@ class OpenAIBatchesDouble(OpenAIDouble):
         self.inputs[ref] = (name, said, time.time())
         return _file(ref, name, len(said), time.time())
 
-    async def _stored(self, call: Call) -> dict[str, Any]:
+    async def _inputs_listed(self, call: Call) -> dict[str, Any]:
         authorised(call)
-        files = [
-            _file(ref, name, len(said), at) for ref, (name, said, at) in self.inputs.items()
-        ][::-1]
+        files = [_file(ref, name, len(said), at) for ref, (name, said, at) in self.inputs.items()][
+            ::-1
+        ]
         return _page(files, call)
 
     async def _content(self, request: web.Request) -> web.StreamResponse:
@@ -219,28 +218,21 @@ def _lines(
     return found, errors
 
 
-def _wrong(
-    one: dict[str, Any], endpoint: str, seen: set[str], models: frozenset[str]
-) -> Iterator[str]:
+def _wrong(one: dict[str, Any], endpoint: str, seen: set[str], models: frozenset[str]) -> list[str]:
     body, custom_id = one["body"], one["custom_id"]
-    if custom_id in seen:
-        yield "duplicate_custom_id"
-    if not isinstance(custom_id, str) or not 0 < len(custom_id) <= 512:
-        yield "invalid_custom_id"
-    if one.get("method") != "POST":
-        yield "invalid_method"
-    if one.get("url") != endpoint:
-        yield "mismatched_url"
-    if set(one) - {"custom_id", "method", "url", "body"}:
-        yield "invalid_request_line"
-    if body.get("model") not in models:
-        yield "model_not_found"
-    if body.get("stream") or body.get("background"):
-        yield "unsupported_parameter"
-    if set(body) - ENDPOINTS[endpoint]:
-        yield "unknown_parameter"
-    if not body.get("input" if endpoint == "/v1/responses" else "messages"):
-        yield "missing_required_parameter"
+    said = body.get("input" if endpoint == "/v1/responses" else "messages")
+    faults = {
+        "duplicate_custom_id": custom_id in seen,
+        "invalid_custom_id": not isinstance(custom_id, str) or not 0 < len(custom_id) <= 512,
+        "invalid_method": one.get("method") != "POST",
+        "mismatched_url": one.get("url") != endpoint,
+        "invalid_request_line": bool(set(one) - {"custom_id", "method", "url", "body"}),
+        "model_not_found": body.get("model") not in models,
+        "unsupported_parameter": bool(body.get("stream") or body.get("background")),
+        "unknown_parameter": bool(set(body) - ENDPOINTS[endpoint]),
+        "missing_required_parameter": not said,
+    }
+    return [code for code, is_one in faults.items() if is_one]
 
 
 def _result(line: DeskLine, outcome: str, number: int) -> dict[str, Any]:
@@ -345,9 +337,8 @@ def _form_of(raw: bytes, content_type: str) -> tuple[dict[str, str], str, bytes]
     name, said = "", b""
     for part in raw.split(b"--" + boundary.encode())[1:-1]:
         head, _, content = part.strip(b"\r\n").partition(b"\r\n\r\n")
-        words = dict(
-            one.split("=", 1) for one in head.decode().replace("\r\n", "; ").split("; ") if "=" in one
-        )
+        fields_of_head = head.decode().replace("\r\n", "; ").split("; ")
+        words = dict(one.split("=", 1) for one in fields_of_head if "=" in one)
         if "filename" in words:
             name, said = words["filename"].strip('"'), content
         else:

@@ -99,3 +99,19 @@ class BatchEstimate:
     output_tokens: int
     unknown: int  #: lines that nobody can estimate here: of sessions that stand, or without a price
     modes: Mapping[BatchMode, ModeEstimate]
+
+
+class ShardState(StrEnum):
+    """Where a shard, one batch of a vendor's, stands. What is about to be done is noted before."""
+
+    READY = "ready"  #: its turns are chosen; the vendor knows nothing of it
+    STORING = "storing"  #: its lines may be at the vendor, as a file
+    STORED = "stored"  #: they are
+    BEGINNING = "beginning"  #: the vendor may be at work on it
+    BEGUN = "begun"  #: it is
+    TAKEN = "taken"  #: every turn has what came of it; the vendor may still keep files of it
+    DONE = "done"  #: nothing is left to do
+
+
+#: What a turn waits for that stands in a shard, or is to be put into one.
+FOR_BATCH = "batch"

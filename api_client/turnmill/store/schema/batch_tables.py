@@ -124,5 +124,24 @@ batch_shards = Table(
     Column("bytes", BigInteger, nullable=False, server_default="0"),
     Column("tokens", BigInteger, nullable=False, server_default="0"),
     Column("created_at", Timestamp, nullable=False, server_default=db_now()),
+    Column("endpoint", Text, nullable=False, server_default=""),  # what each line is made of
+    Column("due_at", Timestamp),  # when somebody is to see to it; NULL: nothing is left to do
+    Column("fence", BigInteger, nullable=False, server_default="0"),  # of whoever sees to it
+    Column("tries", Integer, nullable=False, server_default="0"),  # in a row that came to nothing
+    Column("stored", Text, nullable=False, server_default=""),  # the vendor's name of its input
+    Column("ref", Text, nullable=False, server_default=""),  # the vendor's own name of it
+    Column("status", Text, nullable=False, server_default=""),  # in the vendor's word
+    Column("outputs", Json, nullable=False, server_default=text("'[]'")),  # the vendor's files
+    Column("error_code", Text),
+    Column("asked_at", Timestamp),  # since when the vendor may know of it
+    Column("begun_at", Timestamp),  # since when it does
+    Column("ended_at", Timestamp),
     UniqueConstraint("batch_id", "n"),
+)
+_OPEN = text("due_at IS NOT NULL")
+Index(
+    "ix_batch_shards_due_at",
+    batch_shards.c.due_at,
+    postgresql_where=_OPEN,
+    sqlite_where=_OPEN,
 )

@@ -88,7 +88,8 @@ VIEWED: Mapping[str, Sequence[str]] = MappingProxyType(
         ),
         "batch_shards": (
             *("id", "batch_id", "n", "provider", "model", "state", "lines", "bytes", "tokens"),
-            "created_at",
+            *("created_at", "endpoint", "due_at", "tries", "status", "error_code"),
+            *("asked_at", "begun_at", "ended_at"),
         ),
         "events": ("session_id", "n", "turn_id", "kind", "at", "place", "budget_id", "share"),
         "templates": ("name", "current", "latest"),

@@ -279,6 +279,16 @@ Index(
     sqlite_where=text("state IN ('dead', 'failed')"),
 )
 
+_IN_BATCH = text("waits_for = 'batch'")
+Index(
+    "ix_turns_in_batch",
+    turns.c.batch_id,
+    turns.c.native_ref,
+    turns.c.batch_line,
+    postgresql_where=_IN_BATCH,
+    sqlite_where=_IN_BATCH,
+)
+
 messages = Table(
     "messages",
     metadata,
@@ -336,7 +346,7 @@ attempts = Table(
     Column("priced_by", Text),  # the list that the cost is by, and its name of the model
     PrimaryKeyConstraint("turn_id", "fence"),
     CheckConstraint(
-        "kind IN ('send', 'check', 'resume', 'transcribe', 'speak')", name="kind_known"
+        "kind IN ('send', 'check', 'resume', 'transcribe', 'speak', 'batch')", name="kind_known"
     ),
     CheckConstraint("(ended_at IS NULL) = (outcome IS NULL)", name="ended_has_outcome"),
 )
@@ -409,6 +419,7 @@ batches = Table(
     Column("max_cost_usd", Numeric(20, 10)),
     Column("paused_because", Text),
     Column("resumed_at", Timestamp),  # by somebody who wants it to go on in spite of that
+    Column("on_leftover", Text, nullable=False, server_default="live"),  # live, or next (shard)
     Column("last_line", BigInteger, nullable=False, server_default="0"),  # of the file, that stands
     Column("fed_line", BigInteger, nullable=False, server_default="0"),  # the last that was fed
     Column("total", BigInteger),  # lines; NULL until every one stands

@@ -1,0 +1,120 @@
+"""Polling: what is to be done about batches at vendors, by whoever is asked to, for a while."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from uuid import UUID
+
+from turnmill.domain.batches import BatchState
+from turnmill.domain.ids import BatchId
+from turnmill.store.database import Database
+from turnmill.store.nouns import shards as rows
+from turnmill.store.nouns.shards import Native, Shard
+from turnmill_worker.native.making import Making
+from turnmill_worker.native.saying import Saying
+from turnmill_worker.native.taking import Prices, Taking
+from turnmill_worker.native.tending import Pace, Tending
+from turnmill_worker.providers.port import Provider
+
+logger = logging.getLogger("turnmill.native")
+
+#: Makes turns of lines that are staged, and returns how many: see `turnmill.store.nouns`.
+Feed = Callable[[BatchId], int]
+
+#: Turns that are parked ahead: two shards of what a vendor takes at once.
+_PARKED = 100_000
+
+
+class Polling:
+    """Feeds, makes and tends shards. Any number of processes may, at any time."""
+
+    def __init__(
+        self,
+        database: Database,
+        provider: Callable[[str], Provider],
+        prices: Prices,
+        *,
+        owner: str,
+        pace: Pace,
+        feed: Feed = lambda _: 0,
+        tags: tuple[str, ...] = (),
+        layered: bool = False,
+    ) -> None:
+        self._database = database
+        self._feed = feed
+        self._pace = pace
+        saying = Saying(provider, layered=layered)
+        self._taking = Taking(database, prices, owner=owner, tags=tags)
+        self._making = Making(database, saying, self._taking)
+        self._tending = Tending(database, saying, self._making, self._taking, pace=pace)
+
+    async def run(self, *, within: timedelta) -> Mapping[str, int]:
+        """Do what is due, and what becomes due within that time; return what was done."""
+        ends = time.monotonic() + within.total_seconds()
+        done = {"shards_made": 0, "shards_seen_to": 0}
+        while True:
+            made, seen = await self._round(ends)
+            done["shards_made"] += made
+            done["shards_seen_to"] += seen
+            if made or seen:
+                if time.monotonic() >= ends:
+                    return done
+                continue
+            due = await asyncio.to_thread(self._next_due)
+            if due is None or time.monotonic() + due.total_seconds() >= ends:
+                return done
+            await asyncio.sleep(max(due.total_seconds(), 0.02))
+
+    async def _round(self, ends: float) -> tuple[int, int]:
+        made = 0
+        for batch in await asyncio.to_thread(self._natives):
+            made += await self._see_to(batch)
+        seen = 0
+        while time.monotonic() < ends or not seen:
+            shard = await asyncio.to_thread(self._take_due, None)
+            if shard is None:
+                break
+            await self._tending.see_to(shard)
+            seen += 1
+        return made, seen
+
+    async def _see_to(self, batch: Native) -> int:
+        """Make a shard of a batch, and bring it to its vendor; return how many were made."""
+        if batch.is_over:
+            await self._taking.end_parked(batch)
+            return 0
+        if batch.state is not BatchState.RUNNING:
+            return 0
+        await asyncio.to_thread(self._fill, batch)
+        made = await self._making.make(batch)
+        if made is None:
+            return 0
+        shard_id, lines = made
+        shard = await asyncio.to_thread(self._take_due, shard_id)
+        if shard is not None:
+            self._tending.lines[shard_id] = lines
+            await self._tending.see_to(shard)
+        return 1
+
+    def _fill(self, batch: Native) -> None:
+        """Let lines become turns, so that there is something to make a shard of."""
+        while self._room(batch) and self._feed(batch.id):
+            pass
+
+    def _room(self, batch: Native) -> bool:
+        with self._database.single() as conn:
+            return rows.parked(conn, batch.id, most=_PARKED) < _PARKED
+
+    def _natives(self) -> list[Native]:
+        with self._database.single() as conn:
+            return rows.natives(conn)
+
+    def _take_due(self, shard_id: UUID | None) -> Shard | None:
+        with self._database.begin() as conn:
+            return rows.take_due(conn, lease=self._pace.lease, shard_id=shard_id)
+
+    def _next_due(self) -> timedelta | None:
+        with self._database.single() as conn:
+            return rows.next_due(conn)
