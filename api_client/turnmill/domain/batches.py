@@ -111,7 +111,3 @@ class ShardState(StrEnum):
     BEGUN = "begun"  #: it is
     TAKEN = "taken"  #: every turn has what came of it; the vendor may still keep files of it
     DONE = "done"  #: nothing is left to do
-
-
-#: What a turn waits for that stands in a shard, or is to be put into one.
-FOR_BATCH = "batch"

@@ -98,6 +98,7 @@ _WORDS: Mapping[Cause, str] = MappingProxyType(
         Cause.LIMIT: "for its place under a limit of {name}, at {at}: turnmill limits ls",
         Cause.BUDGET: "for its budget, which is used up: looked at again at {at}."
         " turnmill budget ls",
+        Cause.BATCH: "for a batch at {name}, which is answered within a day: turnmill batch ls",
         Cause.LAYER: "for {name}: asked again at {at}",
         Cause.RETRY: "for its next attempt{after}, at {at}",
         Cause.QUESTION: "its provider is asked what became of it, at {at}",
@@ -124,6 +125,7 @@ _CELLS: Mapping[Cause, str] = MappingProxyType(
         Cause.BREAKER: "breaker until {clock}",
         Cause.LIMIT: "limit until {clock}",
         Cause.BUDGET: "budget until {clock}",
+        Cause.BATCH: "batch at {name}",
         Cause.LAYER: "{name} until {clock}",
         Cause.RETRY: "retry at {clock}",
         Cause.QUESTION: "asked at {clock}",

@@ -40,12 +40,12 @@ class Polling:
         pace: Pace,
         feed: Feed = lambda _: 0,
         tags: tuple[str, ...] = (),
-        layered: bool = False,
+        saying: Saying | None = None,
     ) -> None:
         self._database = database
         self._feed = feed
         self._pace = pace
-        saying = Saying(provider, layered=layered)
+        saying = saying or Saying(provider)
         self._taking = Taking(database, prices, owner=owner, tags=tags)
         self._making = Making(database, saying, self._taking)
         self._tending = Tending(database, saying, self._making, self._taking, pace=pace)

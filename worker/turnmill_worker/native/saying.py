@@ -1,12 +1,13 @@
 """What a turn says in a vendor's batch: as in a call of its own, without what only those know."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from turnmill.domain.adoption import AS_CONVERSATION, THREAD
 from turnmill.domain.errors import KeyMissing, NotSent, ProviderError, Rejected
 from turnmill.store.records import Claim
-from turnmill_worker.providers.batch_port import Batches, Line, TakesBatches
+from turnmill_worker.providers.batch_port import UNSUPPORTED, Batches, Line, TakesBatches
 from turnmill_worker.providers.boundary import error_of, provided, taken_by
 from turnmill_worker.providers.files import holds_attachments
 from turnmill_worker.providers.fitting import fitted
@@ -56,10 +57,20 @@ class Wrong:
 class Saying:
     """Puts turns into lines. Asks no vendor anything."""
 
-    def __init__(self, find: Callable[[str], Provider], *, layered: bool = False) -> None:
-        """`layered`: the operator has layers around calls, which no batch goes through."""
+    def __init__(
+        self,
+        find: Callable[[str], Provider],
+        *,
+        layered: bool = False,
+        parameters: Callable[[str], Mapping[str, Any]] = lambda _: {},
+    ) -> None:
+        """`layered`: the operator has layers around calls, which no batch goes through.
+
+        `parameters` are those that the operator gives to a `provider/model`.
+        """
         self._find = find
         self._layered = layered
+        self._parameters = parameters
 
     def batches_of(self, provider: str) -> Batches:
         """Return a provider's batches. Raises ProviderError where there are none."""
@@ -67,7 +78,7 @@ class Saying:
         if isinstance(found, ProviderError):
             raise found
         if not isinstance(found, TakesBatches):
-            raise Rejected("batches_unsupported", detail=provider)
+            raise Rejected(UNSUPPORTED, detail=provider)
         return found.batches
 
     def say(self, claim: Claim) -> Said | Unsuited | Wrong:
@@ -88,7 +99,7 @@ class Saying:
 
     def _said(self, claim: Claim, batches: Batches) -> Said | Unsuited:
         provider = self._find(claim.provider)
-        request = _request_of(claim)
+        request = _request_of(claim, self._parameters(f"{claim.provider}/{claim.model}"))
         if holds_attachments(request):
             return Unsuited("attachments")
         request = fitted(request, name=claim.provider, takes=taken_by(provider))
@@ -105,6 +116,10 @@ class Saying:
         return next((one for one in _OF_CALLS if claim.settings.get(one)), "")
 
 
-def _request_of(claim: Claim) -> Request:
+def _request_of(claim: Claim, parameters: Mapping[str, Any]) -> Request:
     schema = claim.settings.get("response_format")
-    return replace(request_of(claim), output_schema=schema if isinstance(schema, dict) else None)
+    return replace(
+        request_of(claim),
+        settings={**parameters, **claim.settings},
+        output_schema=schema if isinstance(schema, dict) else None,
+    )

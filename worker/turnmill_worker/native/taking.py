@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 
-from turnmill.domain.batches import FOR_BATCH
 from turnmill.domain.checks import storable
 from turnmill.domain.errors import ProviderError, Rejected, Unstorable
 from turnmill.domain.ids import TurnId, as_uuid
 from turnmill.domain.retry import RetryPolicy
-from turnmill.domain.states import TurnState
+from turnmill.domain.states import FOR_BATCH, TurnState
 from turnmill.store.database import Database
 from turnmill.store.nouns.shard_moves import settle_out_of
 from turnmill.store.nouns.shards import Native, Shard

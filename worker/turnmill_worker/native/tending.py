@@ -20,7 +20,7 @@ from turnmill.store.types import db_now
 from turnmill_worker.native.making import Making
 from turnmill_worker.native.saying import Saying
 from turnmill_worker.native.taking import Taking
-from turnmill_worker.providers.batch_port import Answered, Batches, Line, VendorBatch
+from turnmill_worker.providers.batch_port import UNSUPPORTED, Answered, Batches, Line, VendorBatch
 
 logger = logging.getLogger("turnmill.native")
 
@@ -30,8 +30,8 @@ _MOST_TRIES = 20
 _LONGEST_PAUSE = timedelta(minutes=10)
 #: The vendor knows of nothing that costs.
 _UNBEGUN = frozenset({ShardState.READY, ShardState.STORED})
-#: A server that knows no batches at all: its lines run by themselves.
-_UNSUPPORTED = "batches_unsupported"
+#: Codes of a batch that its vendor does not have.
+_GONE = frozenset({"http_404", "not_found", "not_found_error"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +120,10 @@ class Tending:
         if not lines:
             return await self._dissolved(shard, None)
         noted = await self._noted(shard, state=ShardState.STORING, asked_at=db_now())
-        stored = await batches.store(_name_of(noted), lines)
+        try:
+            stored = await batches.store(_name_of(noted), lines)
+        except Rejected as error:
+            return await self._refused(noted, error)
         return await self._noted(noted, state=ShardState.STORED, stored=stored, tries=0)
 
     async def _find_stored(self, shard: Shard, batches: Batches) -> Shard | None:
@@ -181,7 +184,13 @@ class Tending:
         if batch.is_over and shard.status != "cancelling":
             await batches.cancel(shard.ref)
             shard = await self._noted(shard, status="cancelling")
-        found = await batches.look(shard.ref)
+        try:
+            found = await batches.look(shard.ref)
+        except Rejected as error:
+            if error.error_code not in _GONE:
+                raise
+            # Somebody has deleted it there: nobody will ever know what it said.
+            found = VendorBatch(ref=shard.ref, status="gone", is_over=True)
         if not found.is_over:
             age = datetime.now(UTC) - (shard.begun_at or datetime.now(UTC))
             status = "cancelling" if batch.is_over else found.status
@@ -220,7 +229,7 @@ class Tending:
         Where it is the server that knows no batches, its turns run by themselves.
         """
         logger.warning("a shard was refused: %s", error.error_code, extra={"shard": str(shard.id)})
-        if error.error_code == _UNSUPPORTED:
+        if error.error_code == UNSUPPORTED:
             batch = await asyncio.to_thread(self._batch, shard)
             await self._taking.let_go_all(batch, shard)
             return await self._noted(shard, state=ShardState.TAKEN, error_code=error.error_code)

@@ -11,6 +11,9 @@ from turnmill_worker.providers.port import Done, Request
 #: The tier that such calls are served in, and are priced by.
 TIER = "batch"
 
+#: The code of a server that takes calls one by one alone.
+UNSUPPORTED = "batches_unsupported"
+
 #: Bytes of the lines of one shard: the vendors take more, but a worker holds them while it sends.
 SHARD_BYTES = 24_000_000
 

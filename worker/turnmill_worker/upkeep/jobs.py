@@ -15,7 +15,15 @@ from turnmill.settings import Settings
 from turnmill.store import kept
 from turnmill.store.database import Database
 from turnmill.store.line.charges import charge_orphans
-from turnmill.store.nouns import batch_staging, budgets, events, subscribing, usage, webhooks
+from turnmill.store.nouns import (
+    batch_staging,
+    budgets,
+    events,
+    shards,
+    subscribing,
+    usage,
+    webhooks,
+)
 from turnmill.store.upkeep import content_retention, jobs
 from turnmill.store.upkeep import retention as upkeep
 from turnmill.store.upkeep.invariants import violations
@@ -30,6 +38,8 @@ logger = logging.getLogger("turnmill.upkeep")
 _ARCHIVES_FOR = timedelta(minutes=4)
 #: Content is taken out for so long in one slot.
 _EMPTIES_FOR = timedelta(minutes=30)
+#: Batches at vendors are seen to for so long in one slot.
+_POLLS_FOR = timedelta(seconds=50)
 _DAYS_ROLLED_UP = 2
 _CHECKED_BACK = timedelta(hours=2)
 #: What became of work in the background may be known as late as this.
@@ -55,6 +65,8 @@ class Upkeep:
         self._database = database
         self._tidying = None if settings is None else Tidying(database, settings)
         self._closing = Closing(database, provider)
+        self._provider = provider
+        self._settings = settings or Settings()
         self._retention = retention or Retention()
 
     async def archive_idle(self, slot: datetime) -> Counts | None:
@@ -89,6 +101,19 @@ class Upkeep:
 
         return await self._once(wire.SELF_CHECK, slot, job)
 
+    async def poll_batches(self, slot: datetime) -> Counts | None:
+        """See to what stands in batches of vendors, or is to, until the next slot begins."""
+
+        async def job(_: Chunks) -> Counts:
+            if not await asyncio.to_thread(self._has_batches):
+                return {"shards_made": 0, "shards_seen_to": 0}
+            from turnmill_worker.native.working import polling_of  # noqa: PLC0415  few have any
+
+            polling = polling_of(self._database, self._provider, self._settings)
+            return await polling.run(within=_POLLS_FOR)
+
+        return await self._once(wire.POLL_BATCHES, slot, job)
+
     async def purge(self, slot: datetime) -> Counts | None:
         """Remove what has been kept for long enough."""
 
@@ -103,6 +128,7 @@ class Upkeep:
         """Return what does the work of this task."""
         return {
             wire.ARCHIVE_IDLE: self.archive_idle,
+            wire.POLL_BATCHES: self.poll_batches,
             wire.ROLL_UP_USAGE: self.roll_up_usage,
             wire.SELF_CHECK: self.self_check,
             wire.PURGE: self.purge,
@@ -142,6 +168,10 @@ class Upkeep:
         logger.error("%s failed: %s", name, code, extra={"action": "job_failed", "job": name})
         with suppress(StoreError), self._database.begin() as conn:
             jobs.fail_slot(conn, name, slot, error_code=code)
+
+    def _has_batches(self) -> bool:
+        with self._database.single() as conn:
+            return shards.is_any_open(conn)
 
     def _roll_up(self, slot: datetime) -> int:
         lines = 0

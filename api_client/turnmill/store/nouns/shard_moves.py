@@ -6,8 +6,8 @@ from decimal import Decimal
 
 from sqlalchemy import Connection
 
-from turnmill.domain.batches import FOR_BATCH
 from turnmill.domain.ids import TurnId
+from turnmill.domain.states import FOR_BATCH
 from turnmill.store.budget_records import Ask
 from turnmill.store.engine import engine_of
 from turnmill.store.line.settle import settle

@@ -8,9 +8,10 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, or_, select, text, update
 
-from turnmill.domain.batches import FOR_BATCH, OVER, BatchMode, BatchState, ShardState
+from turnmill.domain.batches import OVER, BatchMode, BatchState, ShardState
 from turnmill.domain.ids import BatchId, TurnId, as_uuid
-from turnmill.store.capabilities import Capability, require
+from turnmill.domain.states import FOR_BATCH, TurnState
+from turnmill.store.capabilities import Capability, capabilities_of, require
 from turnmill.store.postgres import batching
 from turnmill.store.schema.batch_tables import batch_shards
 from turnmill.store.schema.tables import batches, turns
@@ -19,6 +20,8 @@ from turnmill.store.types import db_after, db_asof, db_now
 _s = batch_shards.c
 #: What the vendor counts as waiting.
 _ENQUEUED = and_(_s.ended_at.is_(None), _s.state.not_in((ShardState.TAKEN, ShardState.DONE)))
+#: Turns of a paused batch wait for it, too: those have no call behind them, and are queued.
+_WAITS = (turns.c.state == TurnState.WAITING, turns.c.waits_for == FOR_BATCH)
 #: Of a vendor that has said that too much waits: what it takes is found out by asking for less.
 REFUSED_FOR_WINDOW = "token_limit_exceeded"
 _REMEMBERED = timedelta(hours=1)
@@ -80,12 +83,18 @@ class NewShard:
     tokens: int
 
 
+def is_any_open(conn: Connection) -> bool:
+    """Tell whether there is anything to be seen to at a vendor, or will be."""
+    if Capability.SHARED not in capabilities_of(conn):
+        return False
+    open_shard = select(_s.id).where(_s.due_at.is_not(None))
+    return conn.execute(open_shard.limit(1)).first() is not None or bool(natives(conn))
+
+
 def natives(conn: Connection) -> list[Native]:
     """Return the batches of which turns may stand at vendors, or are to."""
     require(conn, Capability.SHARED)
-    parked = select(turns.c.id).where(
-        turns.c.batch_id == batches.c.id, turns.c.waits_for == FOR_BATCH
-    )
+    parked = select(turns.c.id).where(turns.c.batch_id == batches.c.id, *_WAITS)
     is_open = batches.c.state.in_((BatchState.RUNNING, BatchState.PAUSED))
     rows = conn.execute(
         select(batches, func.coalesce(batches.c.deadline <= db_asof(), False).label("is_past"))
@@ -220,7 +229,7 @@ def holds_any(conn: Connection, shard: Shard, custom_ids: Collection[str]) -> bo
     mine = select(turns.c.id).where(
         turns.c.id.in_(ids),
         turns.c.batch_id == shard.batch_id,
-        turns.c.waits_for == FOR_BATCH,
+        *_WAITS,
         turns.c.native_ref == str(shard.id),
     )
     return conn.execute(mine.limit(1)).first() is not None
@@ -252,9 +261,7 @@ def parked(conn: Connection, batch_id: BatchId, *, most: int) -> int:
     """Count the turns that wait to be put into a shard, up to so many."""
     some = (
         select(turns.c.id)
-        .where(
-            turns.c.batch_id == batch_id, turns.c.waits_for == FOR_BATCH, turns.c.native_ref == ""
-        )
+        .where(turns.c.batch_id == batch_id, *_WAITS, turns.c.native_ref == "")
         .limit(most)
         .subquery()
     )

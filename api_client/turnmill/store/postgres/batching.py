@@ -8,17 +8,16 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from turnmill.domain.batches import FOR_BATCH
 from turnmill.domain.ids import BatchId, SessionId, TurnId
 from turnmill.domain.json_values import lenient_json
-from turnmill.domain.states import Lane, OnAmbiguous
+from turnmill.domain.states import FOR_BATCH, Lane, OnAmbiguous
 from turnmill.store.codec import StoredHistory, object_of, said_from
 from turnmill.store.postgres.looking import HISTORY_OF
 from turnmill.store.records import Claim, Taken
 from turnmill.store.schema_name import execute
 
 #: Nobody finds such a turn due, whoever works out again when its line is.
-_NEVER = "'9999-01-01T00:00:00+00'::timestamptz"
+_NEVER = "'8999-01-01T00:00:00+00'::timestamptz"
 _IN_BATCH = f"t.state = 'waiting' AND t.waits_for = '{FOR_BATCH}'"
 
 _PARK = f"""

@@ -4,9 +4,8 @@ from typing import Any
 
 from sqlalchemy import and_, case, literal, select
 
-from turnmill.domain.batches import FOR_BATCH
 from turnmill.domain.ids import SessionId, TurnId
-from turnmill.domain.states import UNFINISHED, Lane, OnAmbiguous, TurnState
+from turnmill.domain.states import FOR_BATCH, UNFINISHED, Lane, OnAmbiguous, TurnState
 from turnmill.store.records import Head, Settled
 from turnmill.store.schema.tables import sessions, turns
 

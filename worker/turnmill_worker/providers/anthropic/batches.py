@@ -18,6 +18,7 @@ from turnmill_worker.providers.batch_lines import array_of, moment_of, reading
 from turnmill_worker.providers.batch_port import (
     SHARD_BYTES,
     TIER,
+    UNSUPPORTED,
     Answered,
     Line,
     ShardBounds,
@@ -87,6 +88,8 @@ class AnthropicBatches:
     ) -> VendorBatch:
         body = array_of(lines, before=b'{"requests":[', after=b"]}")
         answer = await self._vendor.call("POST", _PATH, body, within=UPLOAD_WITHIN)
+        if answer.status in _NO_SUCH_PATH:
+            raise Rejected(UNSUPPORTED, detail="the server knows no batches")
         return await read(_accepted(answer), _batch_of, request_id=REQUEST_ID)
 
     async def find(self, mark: str, *, stored: str, since: datetime) -> list[VendorBatch]:
@@ -135,8 +138,6 @@ def _path(ref: str) -> str:
 
 
 def _accepted(answer: RawAnswer) -> RawAnswer:
-    if answer.status in _NO_SUCH_PATH and not answer.body.strip().startswith(b"{"):
-        raise Rejected("batches_unsupported", detail="the server knows no batches")
     if not answer.accepted:
         raise refusal_of(answer)
     return answer

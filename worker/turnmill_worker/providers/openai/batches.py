@@ -16,6 +16,7 @@ from turnmill_worker.providers.batch_lines import file_of, moment_of, reading
 from turnmill_worker.providers.batch_port import (
     SHARD_BYTES,
     TIER,
+    UNSUPPORTED,
     Answered,
     Line,
     ShardBounds,
@@ -79,6 +80,8 @@ class OpenAIBatches:
     async def store(self, name: str, lines: Sequence[Line]) -> str:
         body = form({"purpose": "batch"}, file=file_of(name, lines))
         answer = await self._vendor.call("POST", _FILES, body, within=UPLOAD_WITHIN)
+        if answer.status in _NO_SUCH_PATH:
+            raise Rejected(UNSUPPORTED, detail="the server keeps no files")
         return await read(_accepted(answer), _ref_of, request_id=REQUEST_ID)
 
     async def stored(self, name: str, *, since: datetime) -> list[str]:
@@ -156,7 +159,7 @@ def _path(path: str, ref: str) -> str:
 
 def _accepted(answer: RawAnswer) -> RawAnswer:
     if answer.status in _NO_SUCH_PATH and not answer.body.strip().startswith(b"{"):
-        raise Rejected("batches_unsupported", detail="the server knows no batches")
+        raise Rejected(UNSUPPORTED, detail="the server knows no batches")
     if not answer.accepted:
         raise refusal_of(answer)
     return answer

@@ -1,0 +1,80 @@
+"""How a batch is run: what is chosen for it, and why."""
+
+from collections.abc import Collection, Mapping
+from datetime import timedelta
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from turnmill.domain.batches import BatchMode
+from turnmill.domain.errors import InvalidInput
+
+
+class ChosenMode(NamedTuple):
+    """How a batch is run, and why; None: its owner has said so."""
+
+    mode: BatchMode
+    because: str | None
+
+
+#: The word of whoever leaves it to us.
+AUTO = "auto"
+#: Providers whose vendors take many calls at once.
+BATCHED = frozenset({"anthropic", "openai"})
+#: Providers whose vendors have a tier for less.
+FLEXIBLE = frozenset({"openai"})
+#: What each line is asked with in it: answers may take long there.
+FLEX_SETTINGS: Mapping[str, Any] = MappingProxyType({"service_tier": "flex", "timeout": 900})
+#: For fewer lines a day of waiting saves too little.
+LEAST_NATIVE = 50
+#: A vendor may take a day; what it leaves is run afterwards.
+LONGEST_NATIVE = timedelta(hours=26)
+
+
+def chosen_mode(
+    asked: str,
+    *,
+    providers: Collection[str],
+    lines: int,
+    deadline_in: timedelta | None = None,
+    is_shared: bool = True,
+) -> ChosenMode:
+    """Return how a batch is run whose lines are for these providers.
+
+    `is_shared`: processes share the store. Raises InvalidInput for a mode that nobody offers.
+    """
+    if asked == BatchMode.LIVE:
+        return ChosenMode(BatchMode.LIVE, None)
+    if asked == BatchMode.FLEX:
+        _refuse_unless(FLEXIBLE, providers, mode=asked)
+        return ChosenMode(BatchMode.FLEX, None)
+    obstacle = _in_the_way(providers, is_shared=is_shared)
+    if asked == BatchMode.NATIVE:
+        if obstacle:
+            raise InvalidInput(f"mode native: {obstacle}", hint="mode='live', or 'auto'")
+        return ChosenMode(BatchMode.NATIVE, None)
+    if asked != AUTO:
+        words = ", ".join([AUTO, *sorted(BatchMode)])
+        raise InvalidInput(f"mode must be one of {words}", hint="mode='auto'")
+    if not obstacle and lines < LEAST_NATIVE:
+        obstacle = f"there are fewer than {LEAST_NATIVE} lines"
+    if not obstacle and deadline_in is not None and deadline_in < LONGEST_NATIVE:
+        obstacle = "its deadline comes before a vendor's batch has to be answered"
+    if obstacle:
+        return ChosenMode(BatchMode.LIVE, obstacle)
+    return ChosenMode(BatchMode.NATIVE, "half the price, and answered within a day")
+
+
+def _in_the_way(providers: Collection[str], *, is_shared: bool) -> str:
+    """Return why nothing of this can run in batches of vendors, or ""."""
+    if not is_shared:
+        return "the store is one process's own"
+    if not BATCHED.intersection(providers):
+        return "no provider of its lines takes batches"
+    return ""
+
+
+def _refuse_unless(able: Collection[str], providers: Collection[str], *, mode: str) -> None:
+    if unable := sorted(set(providers) - set(able)):
+        raise InvalidInput(
+            f"mode {mode}: provider {unable[0]} has no such tier", hint="mode='live', or 'auto'"
+        )
