@@ -88,7 +88,7 @@ def states(database: Database, batch_id: BatchId) -> Counter[str]:
     with database.single() as conn:
         query = select(turns.c.state, func.count()).group_by(turns.c.state)
         rows_ = conn.execute(query.where(turns.c.batch_id == batch_id))
-        return Counter({state: count for state, count in rows_})
+        return Counter(dict(rows_.all()))
 
 
 def spent(database: Database, batch_id: BatchId) -> tuple[Decimal, int]:

@@ -1,11 +1,13 @@
 """Workers are killed while batches stand at vendors: nothing is paid twice, and nothing is lost."""
 
 import asyncio
+import os
 import random
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -83,3 +85,34 @@ async def test_after_fifty_crashes_each_line_is_paid_once(
     database: Database, database_url: str, name: str
 ) -> None:
     await _survive(database, database_url, name, kills=50)
+
+
+@pytest.mark.slow
+async def test_a_million_lines_go_through_a_window_of_two_million_tokens(
+    database: Database, database_url: str
+) -> None:
+    lines = int(os.environ.get("LINES_OF_BATCH", "1000000"))
+    async with OpenAIBatchesDouble(takes=1.0, window=2_000_000) as vendor:
+        batch = await asyncio.to_thread(submit, database, lines, provider="openai")
+        command = (
+            *(sys.executable, "-m", "tests.native_poller"),
+            *(database_url, "openai", vendor.base_url),
+        )
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        async with asyncio.timeout(60 + lines / 200):
+            while (await asyncio.to_thread(states, database, batch))["succeeded"] < lines:
+                assert process.returncode is None
+                await asyncio.sleep(1)  # a condition with a deadline
+        most = _most_memory_of(process.pid)
+        process.kill()
+        await process.wait()
+        assert vendor.desk.refused_for_window == 0
+        assert sum(vendor.desk.paid.values()) == lines
+    assert spent(database, batch)[1] == lines
+    assert most < 250 * 2**20
+
+
+def _most_memory_of(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    (line,) = [one for one in status.splitlines() if one.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from aiohttp import web
 from sqlalchemy import select, update
 
 from tests.doubles.anthropic_batches import AnthropicBatchesDouble
@@ -109,7 +110,7 @@ async def test_a_completed_batch_of_which_every_line_failed_has_failed(stage: St
     batch = stage.submit(9)
     await stage.polled()
     assert states(stage.database, batch) == {"failed": 9}
-    assert spent(stage.database, batch) == (0, 0)
+    assert spent(stage.database, batch) == (Decimal(0), 0)
 
 
 async def test_what_an_expired_batch_has_finished_is_kept_and_the_rest_runs_by_itself(
@@ -250,7 +251,13 @@ async def test_lines_that_a_vendor_finds_wrong_fail_and_the_others_go_on(
 async def test_a_server_that_knows_no_batches_lets_turns_run_by_themselves(
     database: Database,
 ) -> None:
-    async with OpenAIDouble() as double:
+    class Compatible(OpenAIDouble):
+        """A server that speaks the API of calls alone."""
+
+        def routes(self) -> list[web.RouteDef]:
+            return [one for one in super().routes() if not one.path.startswith("/v1/files")]
+
+    async with Compatible() as double:
         stage = Stage(database, double, "openai")
         batch = stage.submit(3)
         await stage.polled()
@@ -280,3 +287,16 @@ async def test_a_budget_is_told_what_a_batch_has_spent(stage: Stage) -> None:
     each = {"openai": "0.000028", "anthropic": "0.000225"}[stage.name]
     assert budget.spent_usd == 4 * Decimal(each)
     assert budget.reserved_usd == 0
+
+
+async def test_a_batch_is_stopped_before_it_may_cost_more_than_its_limit(stage: Stage) -> None:
+    batch = stage.submit(20, settings={"max_output_tokens": 16})
+    with stage.database.begin() as conn:
+        conn.execute(update(batches).values(max_cost_usd=Decimal("0.0005")))
+    await stage.polled()
+    with stage.database.single() as conn:
+        row = conn.execute(select(batches.c.state, batches.c.paused_because)).one()
+    found = states(stage.database, batch)
+    assert row == ("paused", "max_cost_usd")
+    assert 0 < found["succeeded"] < 20
+    assert found["waiting"] == 20 - found["succeeded"]

@@ -18,6 +18,7 @@ class ChosenMode(NamedTuple):
 
 #: The word of whoever leaves it to us.
 AUTO = "auto"
+MODES = (AUTO, *sorted(BatchMode))
 #: Providers whose vendors take many calls at once.
 BATCHED = frozenset({"anthropic", "openai"})
 #: Providers whose vendors have a tier for less.
@@ -42,19 +43,9 @@ def chosen_mode(
 
     `is_shared`: processes share the store. Raises InvalidInput for a mode that nobody offers.
     """
-    if asked == BatchMode.LIVE:
-        return ChosenMode(BatchMode.LIVE, None)
-    if asked == BatchMode.FLEX:
-        _refuse_unless(FLEXIBLE, providers, mode=asked)
-        return ChosenMode(BatchMode.FLEX, None)
     obstacle = _in_the_way(providers, is_shared=is_shared)
-    if asked == BatchMode.NATIVE:
-        if obstacle:
-            raise InvalidInput(f"mode native: {obstacle}", hint="mode='live', or 'auto'")
-        return ChosenMode(BatchMode.NATIVE, None)
     if asked != AUTO:
-        words = ", ".join([AUTO, *sorted(BatchMode)])
-        raise InvalidInput(f"mode must be one of {words}", hint="mode='auto'")
+        return ChosenMode(_as_asked(asked, providers, obstacle), None)
     if not obstacle and lines < LEAST_NATIVE:
         obstacle = f"there are fewer than {LEAST_NATIVE} lines"
     if not obstacle and deadline_in is not None and deadline_in < LONGEST_NATIVE:
@@ -71,6 +62,22 @@ def _in_the_way(providers: Collection[str], *, is_shared: bool) -> str:
     if not BATCHED.intersection(providers):
         return "no provider of its lines takes batches"
     return ""
+
+
+def _as_asked(asked: str, providers: Collection[str], obstacle: str) -> BatchMode:
+    check_mode(asked)
+    if asked == BatchMode.NATIVE and obstacle:
+        raise InvalidInput(f"mode native: {obstacle}", hint="mode='live', or 'auto'")
+    if asked == BatchMode.FLEX:
+        _refuse_unless(FLEXIBLE, providers, mode=asked)
+    return BatchMode(asked)
+
+
+def check_mode(asked: object) -> str:
+    """Return the word for a mode, or raise InvalidInput."""
+    if not isinstance(asked, str) or asked not in MODES:
+        raise InvalidInput(f"mode must be one of {', '.join(MODES)}", hint="mode='auto'")
+    return asked
 
 
 def _refuse_unless(able: Collection[str], providers: Collection[str], *, mode: str) -> None:

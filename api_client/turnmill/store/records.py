@@ -183,7 +183,7 @@ class AttemptRecord:
 
     n: int
     fence: int
-    kind: str  #: send, check (what became of it?), resume, transcribe or speak
+    kind: str  #: send, check (what became of it?), resume, transcribe, speak or batch
     worker: str
     started_at: datetime
     ended_at: datetime | None

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from uuid import UUID
 
 from turnmill.domain.errors import KeyMissing, NotSent
@@ -11,10 +12,12 @@ from turnmill.domain.ids import BatchId, TurnId
 from turnmill.new_ids import new_id
 from turnmill.store.database import Database
 from turnmill.store.nouns import shards as rows
+from turnmill.store.nouns.batch_pauses import pause
+from turnmill.store.nouns.batch_tending import BEYOND_ITS_COST
 from turnmill.store.nouns.shards import Native, NewShard
 from turnmill.store.postgres.batching import read_parked
 from turnmill.store.records import Claim
-from turnmill_worker.native.saying import Said, Saying, Unsuited, Wrong
+from turnmill_worker.native.saying import Price, Said, Saying, Unsuited, Wrong
 from turnmill_worker.native.taking import Taking
 from turnmill_worker.providers.batch_port import Line, ShardBounds
 
@@ -37,7 +40,14 @@ class Pick:
     bytes: int = 0
     tokens: int = 0
     room: int | None = None  #: tokens that may be in it; None: any number
+    money: Decimal | None = None  #: that it may cost; None: any amount
+    bound_usd: Decimal = Decimal(0)
     is_full: bool = False
+    is_beyond_its_cost: bool = False
+
+    def takes(self, one: Said) -> bool:
+        """Tell whether it has in common with the others what it has to."""
+        return not self.said or one.group == self.said[0].group
 
     def add(self, one: Said) -> None:
         """Take it in."""
@@ -57,8 +67,9 @@ class Pick:
 class Making:
     """Makes shards of what is parked."""
 
-    def __init__(self, database: Database, saying: Saying, taking: Taking) -> None:
+    def __init__(self, database: Database, saying: Saying, taking: Taking, *, price: Price) -> None:
         self._database = database
+        self._price = price
         self._saying = saying
         self._taking = taking
 
@@ -79,6 +90,8 @@ class Making:
         await self._taking.let_go(batch, pick.unsuited)
         await self._taking.fail(batch, pick.wrong)
         if not pick.said:
+            if pick.is_beyond_its_cost:
+                await asyncio.to_thread(self._pause, batch.id, BEYOND_ITS_COST)
             return None
         return await asyncio.to_thread(self._make, batch, pick)
 
@@ -91,17 +104,24 @@ class Making:
         return lines
 
     def _pick(self, batch: Native) -> Pick:
-        pick = Pick()
+        pick, asked = self._begun(batch)
         seen = 0
         for page in self._pages(batch.id, shard=""):
             for claim in page:
                 self._look_at(pick, claim)
                 if pick.is_full:
-                    return pick
+                    break
             seen += len(page)
-            if seen >= _MOST_SEEN:
+            if pick.is_full or seen >= _MOST_SEEN:
                 break
+        # What is asked for now may cost less than it might: then there is more.
+        pick.is_beyond_its_cost = pick.is_beyond_its_cost and not asked
         return pick
+
+    def _begun(self, batch: Native) -> tuple[Pick, bool]:
+        with self._database.single() as conn:
+            found = rows.unspent(conn, batch)
+        return (Pick(), False) if found is None else (Pick(money=found[0]), found[1])
 
     def _look_at(self, pick: Pick, claim: Claim) -> None:
         one = self._saying.say(claim)
@@ -109,23 +129,31 @@ class Making:
             pick.unsuited.append(claim.turn_id)
         elif isinstance(one, Wrong):
             pick.wrong.append((claim.turn_id, one))
-        elif not pick.said:
-            pick.room = self._room(one)
-            self._begin(pick, one)
-        elif one.group == pick.said[0].group:
+        elif pick.takes(one) and self._can_be_paid(pick, one):
             self._add(pick, one)
 
-    def _begin(self, pick: Pick, one: Said) -> None:
-        bounds, alone = one.batches.bounds, Pick()
-        if not alone.has_room(one, bounds, tokens=bounds.window):
-            pick.unsuited.append(one.claim.turn_id)  # by itself it is more than a vendor takes
-        elif alone.has_room(one, bounds, tokens=pick.room):
-            pick.add(one)
-        else:
-            pick.is_full = True
+    def _can_be_paid(self, pick: Pick, one: Said) -> bool:
+        """Tell whether there is money for it; what nobody can tell the price of runs by itself."""
+        if pick.money is None:
+            return True
+        bound = self._saying.bound_of(one, self._price)
+        if bound is None:
+            pick.unsuited.append(one.claim.turn_id)
+            return False
+        if pick.bound_usd + bound > pick.money:
+            pick.is_full = pick.is_beyond_its_cost = True
+            return False
+        pick.bound_usd += bound
+        return True
 
     def _add(self, pick: Pick, one: Said) -> None:
-        if pick.has_room(one, one.batches.bounds, tokens=pick.room):
+        bounds = one.batches.bounds
+        if not pick.said:
+            pick.room = self._room(one)
+            if not Pick().has_room(one, bounds, tokens=bounds.window):
+                pick.unsuited.append(one.claim.turn_id)  # by itself it is more than is taken
+                return
+        if pick.has_room(one, bounds, tokens=pick.room):
             pick.add(one)
         else:
             pick.is_full = True
@@ -157,6 +185,7 @@ class Making:
             turn_ids=[one.claim.turn_id for one in pick.said],
             bytes=pick.bytes,
             tokens=pick.tokens,
+            bound_usd=None if pick.money is None else pick.bound_usd,
         )
         with self._database.begin() as conn:
             waiting = rows.enqueued(conn, provider=provider, model=model)
@@ -179,7 +208,7 @@ class Making:
 
     def _pause(self, batch_id: BatchId, code: str) -> None:
         with self._database.begin() as conn:
-            rows.pause_batch(conn, batch_id, because=code)
+            pause(conn, batch_id, code)
 
 
 class Pages:

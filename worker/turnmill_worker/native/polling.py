@@ -47,7 +47,7 @@ class Polling:
         self._pace = pace
         saying = saying or Saying(provider)
         self._taking = Taking(database, prices, owner=owner, tags=tags)
-        self._making = Making(database, saying, self._taking)
+        self._making = Making(database, saying, self._taking, price=prices.price)
         self._tending = Tending(database, saying, self._making, self._taking, pace=pace)
 
     async def run(self, *, within: timedelta) -> Mapping[str, int]:

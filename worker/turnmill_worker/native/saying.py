@@ -2,17 +2,21 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Any
 
 from turnmill.domain.adoption import AS_CONVERSATION, THREAD
 from turnmill.domain.errors import KeyMissing, NotSent, ProviderError, Rejected
 from turnmill.store.records import Claim
-from turnmill_worker.providers.batch_port import UNSUPPORTED, Batches, Line, TakesBatches
-from turnmill_worker.providers.boundary import error_of, provided, taken_by
+from turnmill_worker.providers.batch_port import TIER, UNSUPPORTED, Batches, Line, TakesBatches
+from turnmill_worker.providers.boundary import cost_of, error_of, provided, taken_by
 from turnmill_worker.providers.files import holds_attachments
 from turnmill_worker.providers.fitting import fitted
-from turnmill_worker.providers.port import Provider, Request
+from turnmill_worker.providers.port import Bounds, Provider, Request, Usage
 from turnmill_worker.turn.attempt import request_of
+
+#: Returns the price of what was used, by provider and model.
+Price = Callable[[str, str, Usage], Decimal | None]
 
 #: Settings of a session whose turns are more than one call, or go through more than their vendor.
 _OF_CALLS = ("layers", "tools")
@@ -26,6 +30,7 @@ class Said:
 
     claim: Claim = field(repr=False)
     batches: Batches = field(repr=False)
+    request: Request = field(repr=False)
     endpoint: str
     line: Line
 
@@ -97,6 +102,14 @@ class Saying:
             # The edge to a provider, which may be anybody's.
             return Wrong(error_of(error))
 
+    def bound_of(self, one: Said, price: Price) -> Decimal | None:
+        """Return what a line may cost at the most; None: nobody can tell."""
+        provider = self._find(one.claim.provider)
+        if not isinstance(provider, Bounds):
+            return None
+        most = replace(provider.most(one.request, ()), service_tier=TIER)
+        return cost_of(lambda: price(one.claim.provider, one.claim.model, most))
+
     def _said(self, claim: Claim, batches: Batches) -> Said | Unsuited:
         provider = self._find(claim.provider)
         request = _request_of(claim, self._parameters(f"{claim.provider}/{claim.model}"))
@@ -104,7 +117,8 @@ class Saying:
             return Unsuited("attachments")
         request = fitted(request, name=claim.provider, takes=taken_by(provider))
         line = Line(str(claim.turn_id), batches.body_of(request, str(claim.turn_id)))
-        return Said(claim=claim, batches=batches, endpoint=batches.endpoint_of(request), line=line)
+        endpoint = batches.endpoint_of(request)
+        return Said(claim=claim, batches=batches, request=request, endpoint=endpoint, line=line)
 
     def _unsuited(self, claim: Claim) -> str:
         if self._layered:

@@ -15,6 +15,7 @@ from turnmill.domain.batches import BatchState, ShardState
 from turnmill.domain.errors import MaybeSent, NotSent, ProviderError, Rejected, StoreError
 from turnmill.store.database import Database
 from turnmill.store.nouns import shards as rows
+from turnmill.store.nouns.batch_pauses import pause
 from turnmill.store.nouns.shards import REFUSED_FOR_WINDOW, Native, Shard
 from turnmill.store.types import db_now
 from turnmill_worker.native.making import Making
@@ -349,7 +350,7 @@ class Tending:
 
     def _pause(self, shard: Shard, code: str) -> None:
         with self._database.begin() as conn:
-            rows.pause_batch(conn, shard.batch_id, because=code)
+            pause(conn, shard.batch_id, code)
 
     def _batch(self, shard: Shard) -> Native:
         with self._database.single() as conn:

@@ -48,9 +48,9 @@ class VendorBatch:
     total: int | None = None  #: its lines; None: not said
     error_code: str = ""  #: why nothing of it was run at all
     #: codes of lines that are wrong, by their numbers, from 1: nothing was run for them
-    bad_lines: Mapping[int, str] = field(default_factory=dict)
-    outputs: Sequence[str] = ()  #: where results can be read
-    stored: str = ""  #: the file that it was made of
+    bad_lines: Mapping[int, str] = field(default_factory=dict, repr=False)
+    outputs: Sequence[str] = field(default=(), repr=False)  #: where results can be read
+    stored: str = field(default="", repr=False)  #: the file that it was made of
     created_at: datetime | None = None
 
 

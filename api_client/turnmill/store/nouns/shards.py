@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from turnmill.domain.ids import BatchId, TurnId, as_uuid
 from turnmill.domain.states import FOR_BATCH, TurnState
 from turnmill.store.capabilities import Capability, capabilities_of, require
 from turnmill.store.postgres import batching
-from turnmill.store.schema.batch_tables import batch_shards
+from turnmill.store.schema.batch_tables import batch_shards, batch_tallies
 from turnmill.store.schema.tables import batches, turns
 from turnmill.store.types import db_after, db_asof, db_now
 
@@ -42,7 +43,7 @@ class Shard:
     tokens: int
     fence: int  #: of whoever sees to it
     tries: int  #: in a row that came to nothing
-    stored: str
+    stored: str = field(repr=False)
     ref: str
     status: str
     outputs: Sequence[str] = field(repr=False)
@@ -60,6 +61,7 @@ class Native:
     id: BatchId
     state: BatchState
     on_leftover: str
+    max_cost_usd: Decimal | None  #: of all its turns; None: no limit of its own
     is_cancelled: bool
     is_past: bool  #: its deadline has passed
 
@@ -81,6 +83,7 @@ class NewShard:
     turn_ids: Sequence[TurnId]
     bytes: int
     tokens: int
+    bound_usd: Decimal | None
 
 
 def is_any_open(conn: Connection) -> bool:
@@ -130,6 +133,22 @@ def enqueued(conn: Connection, *, provider: str, model: str) -> int:
     return int(conn.execute(waiting).scalar_one())
 
 
+def unspent(conn: Connection, batch: Native) -> tuple[Decimal, bool] | None:
+    """Return what may still be asked for of a batch's money, and whether some is asked for now.
+
+    None: it has no limit.
+    """
+    if batch.max_cost_usd is None:
+        return None
+    tally = batch_tallies.c
+    spent = select(func.coalesce(func.sum(tally.cost_usd), 0)).where(tally.batch_id == batch.id)
+    asked = select(func.sum(_s.bound_usd)).where(
+        _s.batch_id == batch.id, _s.state.not_in((ShardState.TAKEN, ShardState.DONE))
+    )
+    row = conn.execute(select(spent.scalar_subquery(), asked.scalar_subquery())).one()
+    return batch.max_cost_usd - row[0] - (row[1] or 0), row[1] is not None
+
+
 def learned_window(conn: Connection, *, provider: str, model: str) -> int | None:
     """Return how many tokens of a model a vendor may take at once: more it has refused lately."""
     least = select(func.min(_s.tokens)).where(
@@ -163,6 +182,7 @@ def make(conn: Connection, shard: NewShard) -> int:
             lines=lines,
             bytes=shard.bytes,
             tokens=shard.tokens,
+            bound_usd=shard.bound_usd,
             due_at=db_now(),
         )
     )
@@ -248,13 +268,11 @@ def of_batch(conn: Connection, batch_id: BatchId) -> list[Shard]:
     return [_shard(row) for row in conn.execute(query)]
 
 
-def pause_batch(conn: Connection, batch_id: BatchId, *, because: str) -> None:
-    """Make no further turn, and no further shard, of a batch until somebody resumes it."""
-    conn.execute(
-        update(batches)
-        .where(batches.c.id == batch_id, batches.c.state == BatchState.RUNNING)
-        .values(state=BatchState.PAUSED, paused_because=because[:200])
-    )
+def run_alone(conn: Connection, batch_id: BatchId, *, because: str) -> None:
+    """Let a batch run call by call from now on: its vendor takes no others."""
+    mine = (batches.c.id == batch_id, batches.c.mode == BatchMode.NATIVE)
+    values = {"mode": BatchMode.LIVE, "mode_because": because[:200]}
+    conn.execute(update(batches).where(*mine).values(**values))
 
 
 def parked(conn: Connection, batch_id: BatchId, *, most: int) -> int:
@@ -282,6 +300,7 @@ def _native(row: Row[Any]) -> Native:
         id=BatchId(row.id),
         state=BatchState(row.state),
         on_leftover=row.on_leftover,
+        max_cost_usd=row.max_cost_usd,
         is_cancelled=row.cancelled_at is not None,
         is_past=bool(row.is_past),
     )

@@ -124,6 +124,7 @@ batch_shards = Table(
     Column("bytes", BigInteger, nullable=False, server_default="0"),
     Column("tokens", BigInteger, nullable=False, server_default="0"),
     Column("created_at", Timestamp, nullable=False, server_default=db_now()),
+    Column("bound_usd", Numeric(20, 10)),  # what it may cost at the most; NULL: nobody asked
     Column("endpoint", Text, nullable=False, server_default=""),  # what each line is made of
     Column("due_at", Timestamp),  # when somebody is to see to it; NULL: nothing is left to do
     Column("fence", BigInteger, nullable=False, server_default="0"),  # of whoever sees to it

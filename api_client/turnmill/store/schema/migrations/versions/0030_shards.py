@@ -23,6 +23,7 @@ def _added() -> tuple[sa.Column[Any], ...]:
     texts = ("endpoint", "stored", "ref", "status")
     return (
         *(sa.Column(name, sa.Text(), nullable=False, server_default="") for name in texts),
+        sa.Column("bound_usd", sa.Numeric(20, 10), nullable=True),
         sa.Column("due_at", Timestamp(), nullable=True),
         sa.Column("fence", sa.BigInteger(), nullable=False, server_default="0"),
         sa.Column("tries", sa.Integer(), nullable=False, server_default="0"),
