@@ -1,28 +1,23 @@
 """Batches at stand-ins of their vendors: submitted, polled, and looked at, for tests."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 
-from turnmill.domain.batches import BatchMode, BatchState
-from turnmill.domain.content import Message
-from turnmill.domain.ids import BatchId, SessionId, TurnId
-from turnmill.domain.states import Lane
-from turnmill.new_ids import new_id
+from turnmill import Client
+from turnmill.domain.ids import BatchId
 from turnmill.store.database import Database
-from turnmill.store.nouns import batches as rows
-from turnmill.store.nouns.batches import Line
-from turnmill.store.postgres.batching import park
-from turnmill.store.records import NewSession, NewTurn
 from turnmill.store.schema.batch_tables import batch_shards
-from turnmill.store.schema.tables import attempts, batches, turns
-from turnmill.store.types import db_now
+from turnmill.store.schema.tables import attempts, turns
 from turnmill_worker.native.polling import Polling
 from turnmill_worker.native.taking import Prices
 from turnmill_worker.native.tending import Pace
@@ -52,35 +47,28 @@ def polling(database: Database, provider: Provider, **given: Any) -> Polling:
 
 
 def submit(
-    database: Database,
+    database_url: str,
     n: int,
     *,
     provider: str,
+    turns_each: int = 1,
     settings: dict[str, Any] | None = None,
     on_leftover: str = "live",
-    name: str = "",
-    turns_each: int = 1,
 ) -> BatchId:
-    """Let a batch of so many lines stand, all of them parked."""
-    batch_id = BatchId(new_id())
-    with database.begin() as conn:
-        rows.create(conn, batch_id, name=name or str(batch_id), content_hash=b"", metadata={})
-        values = {"mode": BatchMode.NATIVE, "state": BatchState.RUNNING, "sealed_at": db_now()}
-        conn.execute(
-            update(batches)
-            .where(batches.c.id == batch_id)
-            .values(**values, on_leftover=on_leftover, total=n * turns_each)
+    """Submit a batch of so many lines, each with so many messages of its user's."""
+    with TemporaryDirectory() as folder, Client(database_url=database_url) as client:
+        path = Path(folder, "lines.jsonl")
+        with path.open("w") as file:
+            file.writelines(_line(number, turns_each) for number in range(n))
+        batch = client.batches.create(
+            path,
+            mode="native",
+            provider=provider,
+            model=MODELS[provider],
+            settings=settings,
+            on_leftover=on_leftover,
         )
-    for start in range(0, n, 500):
-        with database.begin() as conn:
-            for wave in range(turns_each):
-                lines = [
-                    _line(batch_id, wave * n + number + 1, number, wave, provider, settings or {})
-                    for number in range(start, min(start + 500, n))
-                ]
-                accepted = rows.accept_lines(conn, batch_id, lines)
-                park(conn, [one.turn_id for one in accepted])
-    return batch_id
+        return batch.id
 
 
 def states(database: Database, batch_id: BatchId) -> Counter[str]:
@@ -111,26 +99,7 @@ def shard_states(database: Database, batch_id: BatchId) -> Sequence[tuple[str, s
         return [tuple(row) for row in conn.execute(query)]
 
 
-def _line(
-    batch_id: BatchId, line: int, number: int, wave: int, provider: str, settings: dict[str, Any]
-) -> Line:
-    key = f"{batch_id}:{number}"
-    session: NewSession | SessionId | str = key
-    if wave == 0:
-        session = NewSession(
-            id=SessionId(new_id()),
-            user_id=f"user-{number % 7}",
-            provider=provider,
-            model=MODELS[provider],
-            key=key,
-            settings=settings,
-        )
-    turn = NewTurn(
-        id=TurnId(new_id()),
-        messages=[Message.of("user", f"say {number} of {wave}")],
-        lane=Lane.BULK,
-        batch_id=batch_id,
-        batch_line=line,
-        custom_id=f"line-{line}",
-    )
-    return Line(number=line, session=session, turn=turn)
+def _line(number: int, turns_each: int) -> str:
+    said = [{"role": "user", "content": f"say {number} of {n}"} for n in range(turns_each)]
+    line = {"custom_id": f"line-{number}", "user_id": f"user-{number % 7}", "messages": said}
+    return json.dumps(line) + "\n"

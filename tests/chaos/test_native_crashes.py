@@ -56,7 +56,7 @@ async def _killed(database_url: str, name: str, vendor: Any, after: float) -> No
 async def _survive(database: Database, database_url: str, name: str, *, kills: int) -> None:
     dice = random.Random(kills)
     async with _vendor(name) as vendor:
-        batch = submit(database, 300, provider=name)
+        batch = submit(database_url, 300, provider=name)
         for _ in range(kills):
             vendor.meet(*dice.choice([[], ["drop"], ["ok", "drop"], ["server_error"]]))
             await _killed(database_url, name, vendor, dice.uniform(0.0, 0.6))
@@ -93,7 +93,7 @@ async def test_a_million_lines_go_through_a_window_of_two_million_tokens(
 ) -> None:
     lines = int(os.environ.get("LINES_OF_BATCH", "1000000"))
     async with OpenAIBatchesDouble(takes=1.0, window=2_000_000) as vendor:
-        batch = await asyncio.to_thread(submit, database, lines, provider="openai")
+        batch = await asyncio.to_thread(submit, database_url, lines, provider="openai")
         command = (
             *(sys.executable, "-m", "tests.native_poller"),
             *(database_url, "openai", vendor.base_url),

@@ -20,7 +20,6 @@ from turnmill import Client
 from turnmill.domain.ids import BatchId
 from turnmill.store.database import Database
 from turnmill.store.schema.tables import attempts, batches, messages, sessions, turns
-from turnmill.store.types import db_now
 from turnmill.store.upkeep.invariants import violations
 
 pytestmark = pytest.mark.anyio
@@ -35,10 +34,10 @@ class Stage:
     database: Database
     double: Any
     name: str
-    url: str = ""
+    url: str
 
     def submit(self, n: int, **given: Any) -> BatchId:
-        return submit(self.database, n, provider=self.name, **given)
+        return submit(self.url, n, provider=self.name, **given)
 
     async def polled(self, pollers: int = 1, within: timedelta = _WITHIN, **given: Any) -> None:
         providers = [provider_at(self.name, self.double.base_url) for _ in range(pollers)]
@@ -89,7 +88,9 @@ async def test_each_line_of_a_batch_at_a_vendor_has_its_reply_and_its_price_once
 
 
 async def test_what_waits_for_a_batch_is_run_by_no_worker(stage: Stage) -> None:
+    stage.double.desk.takes = 3600.0
     batch = stage.submit(3)
+    await stage.polled(within=timedelta(seconds=1))
     with stage.database.single() as conn:
         due = conn.scalars(select(sessions.c.head_due_at)).all()
     assert states(stage.database, batch) == {"waiting": 3}
@@ -175,10 +176,10 @@ async def test_cancelling_keeps_what_the_vendor_has_finished(stage: Stage) -> No
     batch = stage.submit(10)
     await stage.polled(within=timedelta(seconds=1))
     assert states(stage.database, batch) == {"waiting": 10}
-    with stage.database.begin() as conn:
-        conn.execute(update(batches).values(cancelled_at=db_now()))
-    await stage.polled()
-    assert states(stage.database, batch) == {"succeeded": 5, "cancelled": 5}
+    with Client(database_url=stage.url) as client:
+        client.batches.get(batch).cancel()
+        await stage.polled()
+        assert client.batches.get(batch).counts.states == {"succeeded": 5, "cancelled": 5}
 
 
 async def test_nothing_is_left_at_the_vendor(stage: Stage) -> None:
@@ -213,9 +214,11 @@ async def test_a_vendor_that_refuses_pauses_the_batch_and_loses_nothing(stage: S
     assert states(stage.database, batch) == {"succeeded": 3}
 
 
-async def test_shards_wait_for_the_window_of_their_vendor(database: Database) -> None:
+async def test_shards_wait_for_the_window_of_their_vendor(
+    database: Database, database_url: str
+) -> None:
     async with OpenAIBatchesDouble(takes=0.1, window=20_000) as double:
-        stage = Stage(database, double, "openai")
+        stage = Stage(database, double, "openai", database_url)
         provider = provider_at("openai", double.base_url)
         provider.batches.bounds = replace(provider.batches.bounds, window=20_000)
         batch = stage.submit(1000)
@@ -227,9 +230,11 @@ async def test_shards_wait_for_the_window_of_their_vendor(database: Database) ->
         assert set(double.desk.paid.values()) == {1}
 
 
-async def test_a_window_that_is_smaller_than_was_said_is_found_out(database: Database) -> None:
+async def test_a_window_that_is_smaller_than_was_said_is_found_out(
+    database: Database, database_url: str
+) -> None:
     async with OpenAIBatchesDouble(takes=0.05, window=5_000) as double:
-        stage = Stage(database, double, "openai")
+        stage = Stage(database, double, "openai", database_url)
         batch = stage.submit(400)
         await stage.polled(within=timedelta(seconds=60))
         assert states(database, batch) == {"succeeded": 400}
@@ -238,10 +243,10 @@ async def test_a_window_that_is_smaller_than_was_said_is_found_out(database: Dat
 
 
 async def test_lines_that_a_vendor_finds_wrong_fail_and_the_others_go_on(
-    database: Database,
+    database: Database, database_url: str
 ) -> None:
     async with OpenAIBatchesDouble() as double:
-        stage = Stage(database, double, "openai")
+        stage = Stage(database, double, "openai", database_url)
         double.desk.fates.append(Fate(ends="failed", errors=[("invalid_json_line", 2)]))
         batch = stage.submit(5)
         await stage.polled()
@@ -249,7 +254,7 @@ async def test_lines_that_a_vendor_finds_wrong_fail_and_the_others_go_on(
 
 
 async def test_a_server_that_knows_no_batches_lets_turns_run_by_themselves(
-    database: Database,
+    database: Database, database_url: str
 ) -> None:
     class Compatible(OpenAIDouble):
         """A server that speaks the API of calls alone."""
@@ -258,7 +263,7 @@ async def test_a_server_that_knows_no_batches_lets_turns_run_by_themselves(
             return [one for one in super().routes() if not one.path.startswith("/v1/files")]
 
     async with Compatible() as double:
-        stage = Stage(database, double, "openai")
+        stage = Stage(database, double, "openai", database_url)
         batch = stage.submit(3)
         await stage.polled()
         assert states(database, batch) == {"queued": 3}
@@ -280,7 +285,7 @@ async def test_nothing_that_is_promised_is_broken_by_a_batch_at_its_vendor(stage
 
 async def test_a_budget_is_told_what_a_batch_has_spent(stage: Stage) -> None:
     with Client(database_url=stage.url) as client:
-        client.budgets.set(limit_usd=5, period="month")
+        client.budgets.set(limit_usd=500, period="month")
         stage.submit(4)
         await stage.polled()
         (budget,) = client.budgets.list()

@@ -19,6 +19,8 @@ class ChosenMode(NamedTuple):
 #: The word of whoever leaves it to us.
 AUTO = "auto"
 MODES = (AUTO, *sorted(BatchMode))
+#: What becomes of lines that a vendor's batch has left: they run by themselves, or in the next.
+LEFTOVERS = ("live", "next")
 #: Providers whose vendors take many calls at once.
 BATCHED = frozenset({"anthropic", "openai"})
 #: Providers whose vendors have a tier for less.
@@ -78,6 +80,15 @@ def check_mode(asked: object) -> str:
     if not isinstance(asked, str) or asked not in MODES:
         raise InvalidInput(f"mode must be one of {', '.join(MODES)}", hint="mode='auto'")
     return asked
+
+
+def check_leftover(given: object) -> str:
+    """Return what becomes of lines that a vendor's batch has left; raises InvalidInput."""
+    if not isinstance(given, str) or given not in LEFTOVERS:
+        raise InvalidInput(
+            f"on_leftover must be one of {', '.join(LEFTOVERS)}", hint="on_leftover='live'"
+        )
+    return given
 
 
 def _refuse_unless(able: Collection[str], providers: Collection[str], *, mode: str) -> None:

@@ -18,6 +18,7 @@ from turnmill.domain.errors import (
     BatchTimeout,
     Conflict,
     InvalidBatchFile,
+    InvalidInput,
     SessionBusy,
     StoreUnavailable,
 )
@@ -57,6 +58,7 @@ class Batches:
         settings: Mapping[str, Any] | None = None,
         format: str | None = None,  # noqa: A002
         columns: Mapping[str, str] | None = None,
+        on_leftover: str = "live",
         reuse: bool = False,
         max_cost_usd: float | Decimal | str | None = None,
         deadline: datetime | timedelta | None = None,
@@ -75,6 +77,12 @@ class Batches:
           call for the same content returns the batch that stands; Conflict for other content,
           MoveRefused where it was cancelled.
         - `provider`, `model`, `user_id`, `settings`: of lines that do not say them.
+        - `mode`: `live`, call by call; `native`, in the vendors' own batches, for half the price
+          and within a day; `flex`, call by call in OpenAI's tier of that name; or `auto`, which
+          chooses: `batch.record.mode` and `.mode_because` tell. InvalidInput where no provider of
+          the lines has it.
+        - `on_leftover`: what becomes of lines that a vendor's batch has left, since it expired,
+          say: they run by themselves (`live`), or in the `next` one.
         - `columns`: of a table, which column a field stands in: `{"text": "prompt"}`.
         - `reuse`: a line takes the answer that an equal one has of an earlier batch of the same
           `user_id`, and costs nothing.
@@ -93,6 +101,7 @@ class Batches:
             settings=settings,
             format=format,
             columns=columns,
+            on_leftover=on_leftover,
             reuse=reuse,
             max_cost_usd=max_cost_usd,
             deadline=deadline,
@@ -185,7 +194,7 @@ class Batches:
         try:
             submission.refuse_wrong()
             sealed = self._executor.run(submission.seal(record))
-        except (InvalidBatchFile, Conflict):
+        except (InvalidBatchFile, InvalidInput, Conflict):
             self._discard(record.id)
             raise
         if sealed != record.id:

@@ -7,9 +7,10 @@ from secrets import token_bytes
 from typing import NamedTuple
 
 from turnmill.domain.arguments import yes_or_no
+from turnmill.domain.batch_modes import LEFTOVERS, check_leftover, check_mode
 from turnmill.domain.batches import BatchEstimate, BatchState
 from turnmill.domain.checks import check_name
-from turnmill.domain.errors import Conflict, InvalidBatchFile, InvalidInput, MoveRefused
+from turnmill.domain.errors import Conflict, InvalidBatchFile, MoveRefused
 from turnmill.domain.ids import BatchId, SessionId
 from turnmill.domain.reuse import SECRET_BYTES, line_key
 from turnmill.domain.session_settings import checked_settings, observers_given
@@ -18,6 +19,7 @@ from turnmill.store.batch_records import BatchRecord, Fed
 from turnmill.store.nouns import batch_feeding, batch_staging
 from turnmill.store.nouns import batches as rows
 from turnmill.store.nouns.batch_reuse import secret_of
+from turnmill.store.nouns.batch_staging import HowToRun
 from turnmill.store.rules.happenings import observe
 from turnmill.verbs import intake
 from turnmill.verbs.batch_estimating import Estimator, Limits, Tally, bounded
@@ -37,7 +39,6 @@ from turnmill.verbs.batch_states import bound, limits_given
 from turnmill.verbs.intake import MOCK
 from turnmill.verbs.verb import Connection, Effect, Verb, single, transaction
 
-MODES = ("auto", "live")
 #: Of custom_ids, that a file is looked through for without a store: 8 bytes of a hash stand for one.
 _MOST_SEEN = 1_000_000
 #: Whoever was named nothing by its giver, and cannot be read twice, has this name until it is read.
@@ -72,15 +73,16 @@ class Submission:
         reuse: object = False,
         max_cost_usd: object = None,
         deadline: object = None,
+        on_leftover: str = LEFTOVERS[0],
     ) -> None:
         """Raise InvalidInput; the file is not opened yet."""
         self._reuse = yes_or_no(reuse, name="reuse")
         self._bounds = limits_given(max_cost_usd, deadline)
         self._secret = b""
         self._observers = observers_given(observers) or []
-        if mode not in MODES:
-            raise InvalidInput(f"mode must be one of {', '.join(MODES)}", hint="mode='auto'")
-        self._mode = mode
+        self._mode = check_mode(mode)
+        self._on_leftover = check_leftover(on_leftover)
+        self._providers: set[str] = set()  #: of lines with sessions of their own
         self._defaults = Defaults(
             provider=intake.name_or_none(provider, name="provider"),
             model=intake.name_or_none(model, name="model"),
@@ -171,6 +173,7 @@ class Submission:
             except Refused as refused:
                 self._problems.add(number, refused)
         found = [self._keyed(one) for one in found]
+        self._providers.update(one.terms.provider for one in found if one.terms is not None)
         return found if self._estimator is None else [*bounded(found, self._estimator)]
 
     def _keyed(self, draft: Draft) -> Draft:
@@ -281,8 +284,13 @@ class Submission:
         is_unnamed = self._identity is None and self._name is None
         name = f"{_UNNAMED}{known.hex()[:12]}" if is_unnamed else record.name
 
+        run = HowToRun(
+            mode=self._mode, on_leftover=self._on_leftover, providers=frozenset(self._providers)
+        )
+
         def on(conn: Connection) -> Effect[BatchId]:
-            return Effect(batch_staging.seal(conn, record.id, content_hash=known, name=name))
+            sealed = batch_staging.seal(conn, record.id, content_hash=known, name=name, run=run)
+            return Effect(sealed)
 
         return transaction(on)
 

@@ -11,6 +11,7 @@ from turnmill.domain.batches import BatchState
 from turnmill.domain.ids import BatchId
 from turnmill.store.database import Database
 from turnmill.store.nouns import shards as rows
+from turnmill.store.nouns.batch_feeding import park_next
 from turnmill.store.nouns.shards import Native, Shard
 from turnmill_worker.native.making import Making
 from turnmill_worker.native.saying import Saying
@@ -19,9 +20,6 @@ from turnmill_worker.native.tending import Pace, Tending
 from turnmill_worker.providers.port import Provider
 
 logger = logging.getLogger("turnmill.native")
-
-#: Makes turns of lines that are staged, and returns how many: see `turnmill.store.nouns`.
-Feed = Callable[[BatchId], int]
 
 #: Turns that are parked ahead: two shards of what a vendor takes at once.
 _PARKED = 100_000
@@ -38,12 +36,10 @@ class Polling:
         *,
         owner: str,
         pace: Pace,
-        feed: Feed = lambda _: 0,
         tags: tuple[str, ...] = (),
         saying: Saying | None = None,
     ) -> None:
         self._database = database
-        self._feed = feed
         self._pace = pace
         saying = saying or Saying(provider)
         self._taking = Taking(database, prices, owner=owner, tags=tags)
@@ -100,10 +96,14 @@ class Polling:
 
     def _fill(self, batch: Native) -> None:
         """Let lines become turns, so that there is something to make a shard of."""
-        while self._room(batch) and self._feed(batch.id):
+        while self._has_room(batch) and self._park_next(batch.id):
             pass
 
-    def _room(self, batch: Native) -> bool:
+    def _park_next(self, batch_id: BatchId) -> int:
+        with self._database.begin() as conn:
+            return park_next(conn, batch_id)
+
+    def _has_room(self, batch: Native) -> bool:
         with self._database.single() as conn:
             return rows.parked(conn, batch.id, most=_PARKED) < _PARKED
 

@@ -50,7 +50,20 @@ def command() -> None:
 @click.option("--settings", metavar="JSON", help="Of the sessions that lines make.")
 @click.option("--format", "form", type=click.Choice(FORMATS), help="[default: as its name ends]")
 @click.option("--column", "columns", multiple=True, metavar="FIELD=COLUMN", help="Of a table.")
-@click.option("--mode", type=click.Choice(["auto", "live"]), default="auto", show_default=True)
+@click.option(
+    "--mode",
+    type=click.Choice(["auto", "flex", "live", "native"]),
+    default="auto",
+    show_default=True,
+    help="Call by call, or in the vendors' batches.",
+)
+@click.option(
+    "--on-leftover",
+    type=click.Choice(["live", "next"]),
+    default="live",
+    show_default=True,
+    help="What a vendor's batch has left runs by itself, or in the next one.",
+)
 @click.option("--reuse", is_flag=True, help="Take answers that equal lines have had, for nothing.")
 @click.option("--max-cost-usd", metavar="USD", help="Pause before it costs more.")
 @click.option("--deadline", type=Age(), metavar="AGE", help="Expire as long from now: 12h, 2d.")
@@ -68,6 +81,7 @@ def submit(
     form: str | None,
     columns: tuple[str, ...],
     mode: str,
+    on_leftover: str,
     reuse: bool,
     max_cost_usd: str | None,
     deadline: timedelta | None,
@@ -96,6 +110,7 @@ def submit(
                 batch = client.batches.create(
                     source,
                     mode=mode,
+                    on_leftover=on_leftover,
                     name=name,
                     reuse=reuse,
                     max_cost_usd=max_cost_usd,

@@ -9,12 +9,15 @@ from turnmill.store.schema.tables import batches
 ENDING = (BatchState.CANCELLED, BatchState.EXPIRED, BatchState.FAILED)
 
 
-def unfed() -> Select[tuple[object]]:
-    """Select the batches that are to be fed; those of vendors' own batches are whoever's shards."""
+def unfed(*, native: bool = False) -> Select[tuple[object]]:
+    """Select the batches that are to be fed: by anybody, or by those who make shards of them."""
+    is_native = batches.c.mode == BatchMode.NATIVE
     runs = and_(
         batches.c.state == BatchState.RUNNING,
         batches.c.sealed_at.is_not(None),
-        batches.c.mode != BatchMode.NATIVE,
+        is_native if native else ~is_native,
     )
-    ends = batches.c.state.in_(ENDING)
-    return select(batches).where(batches.c.fed_line < batches.c.last_line, or_(runs, ends))
+    left = batches.c.fed_line < batches.c.last_line
+    if native:
+        return select(batches).where(left, runs)
+    return select(batches).where(left, or_(runs, batches.c.state.in_(ENDING)))

@@ -29,6 +29,7 @@ from turnmill.store.nouns.batch_counts import is_open
 from turnmill.store.nouns.batch_reuse import take_answers
 from turnmill.store.nouns.batches import open_sessions, record_of
 from turnmill.store.nouns.scripted import ScriptedTurn, start_scripted
+from turnmill.store.postgres.batching import park
 from turnmill.store.records import Accepted, Head, Item, NewSession, NewTurn, Start
 from turnmill.store.rules.tallies import DROPPED, count_lines
 from turnmill.store.schema.batch_tables import batch_lines
@@ -78,6 +79,23 @@ def feed(conn: Connection, batch_id: BatchId, *, limit: int = AT_ONCE, window: i
     ]
     more = room > len(lines) and lines[-1].line < batch.last_line
     return Fed(len(lines), heads, more=more)
+
+
+def park_next(conn: Connection, batch_id: BatchId, *, limit: int = AT_ONCE) -> int:
+    """Make turns of the next lines that wait for a batch of their vendor's; return of how many.
+
+    0: there are none left, somebody else makes some at this moment, or the batch does not run.
+    """
+    query = unfed(native=True).where(batches.c.id == batch_id)
+    row = conn.execute(query.with_for_update(key_share=True, skip_locked=True)).one_or_none()
+    if row is None:
+        return 0
+    batch = record_of(row)
+    lines = _next(conn, batch, limit=limit)
+    batch_reserving.release(conn, batch.id, [row.line for row in lines] if lines else None)
+    park(conn, [one.turn_id for one in _make(conn, batch, lines)])
+    _note_fed(conn, batch, lines[-1].line if lines else batch.last_line)
+    return len(lines)
 
 
 def _unfinished(conn: Connection, batch: BatchRecord, *, most: int) -> int:

@@ -1,19 +1,23 @@
 """Lines of a batch before it runs: written as they are read, sealed when all stand, or removed."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, Uuid, cast, delete, func, select, update
 
-from turnmill.domain.batches import BatchState
+from turnmill.domain.batch_modes import FLEX_SETTINGS, chosen_mode
+from turnmill.domain.batches import BatchMode, BatchState
 from turnmill.domain.errors import MoveRefused
 from turnmill.domain.ids import BatchId
-from turnmill.store.batch_records import StagedLine
+from turnmill.store.batch_records import BatchRecord, StagedLine
+from turnmill.store.capabilities import Capability, capabilities_of
 from turnmill.store.engine import engine_of
 from turnmill.store.nouns import batch_reserving
 from turnmill.store.nouns import batches as rows
 from turnmill.store.schema.batch_tables import batch_lines
-from turnmill.store.schema.tables import batches, turns
+from turnmill.store.schema.tables import batches, sessions, turns
 from turnmill.store.types import db_asof_after, db_now
 
 
@@ -41,11 +45,23 @@ def refuse_other(conn: Connection, batch_id: BatchId, content_hash: bytes) -> No
     )
 
 
-def seal(conn: Connection, batch_id: BatchId, *, content_hash: bytes, name: str) -> BatchId:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HowToRun:
+    """How somebody wants a batch to be run."""
+
+    mode: str  #: or `auto`
+    on_leftover: str  #: of what a vendor's batch has left: live, or next
+    providers: frozenset[str] = frozenset()  #: of lines with sessions of their own
+
+
+def seal(
+    conn: Connection, batch_id: BatchId, *, content_hash: bytes, name: str, run: HowToRun
+) -> BatchId:
     """Let the batch run: every line of it stands. Return which batch has the name and the content.
 
     That is another one where it stood already: this one does not run then. Raises Conflict when one
-    of other content has the name, BudgetExceeded, and MoveRefused for one that was cancelled.
+    of other content has the name, BudgetExceeded, InvalidInput for a mode that its providers do not
+    have, and MoveRefused for one that was cancelled.
     """
     batch = rows.locked(conn, batch_id)
     if batch.sealed_at is not None:
@@ -68,9 +84,37 @@ def seal(conn: Connection, batch_id: BatchId, *, content_hash: bytes, name: str)
             total=total,
             name=name,
             content_hash=content_hash,
+            **_how(conn, batch, run),
         )
     )
     return batch_id
+
+
+def _how(conn: Connection, batch: BatchRecord, run: HowToRun) -> dict[str, Any]:
+    """Return how the batch is run from now on, and why."""
+    mine = batch_lines.c.batch_id == batch.id
+    is_shared = Capability.SHARED in capabilities_of(conn)
+    theirs: list[str] = []
+    if is_shared:
+        named = select(cast(batch_lines.c.session, Uuid))
+        which = sessions.c.id.in_(named.where(mine, batch_lines.c.session.is_not(None)))
+        theirs = list(conn.scalars(select(sessions.c.provider).where(which).distinct()))
+    lines = conn.scalars(select(func.count()).where(mine)).one()
+    now = conn.scalars(select(db_now())).one()
+    chosen = chosen_mode(
+        run.mode,
+        providers=run.providers | frozenset(theirs),
+        lines=lines,
+        deadline_in=None if batch.deadline is None else batch.deadline - now,
+        is_shared=is_shared,
+    )
+    is_flex = chosen.mode is BatchMode.FLEX
+    return {
+        "mode": chosen.mode,
+        "mode_because": chosen.because,
+        "on_leftover": run.on_leftover,
+        "settings": {**FLEX_SETTINGS, **batch.settings} if is_flex else dict(batch.settings),
+    }
 
 
 def twice(conn: Connection, batch_id: BatchId, *, limit: int) -> list[int]:

@@ -17,7 +17,7 @@ from turnmill.store.records import Claim, Locked, Settlement
 
 #: Of a turn that is settled where it is taken: nobody sees it.
 _LEASE = timedelta(minutes=1)
-#: What is reserved for a line that has cost nothing: budgets are told of it all the same.
+#: It was asked for, and is to be paid: what is reserved now is to be had wherever anything is left.
 _LEAST = Decimal("0.0000000001")
 
 #: Returns what is to be written of a turn.
@@ -48,7 +48,7 @@ def settle_out_of(
     if not claims:
         return 0
     settlements = [judge(claim) for claim in claims]
-    _reserve(conn, claims, settlements, tags=tags)
+    _note_money(conn, claims, tags=tags)
     written = settle(conn, settlements)
     # The sessions are ours, and nobody has moved them: none of it is passed over.
     assert not any(isinstance(one, Locked) for one in written)
@@ -57,21 +57,10 @@ def settle_out_of(
     return len(claims)
 
 
-def _reserve(
-    conn: Connection,
-    claims: Sequence[Claim],
-    settlements: Sequence[Settlement],
-    *,
-    tags: Sequence[str],
-) -> None:
-    """Let budgets know what was spent, where there are any."""
-    costs = {one.turn_id: one.cost_usd for one in settlements}
+def _note_money(conn: Connection, claims: Sequence[Claim], *, tags: Sequence[str]) -> None:
+    """Let budgets know, where there are any, that something was spent: verdicts say how much."""
     asks = [
-        Ask(
-            turn_id=claim.turn_id,
-            fence=claim.fence,
-            amount_usd=max(costs[claim.turn_id] or _LEAST, _LEAST),
-        )
+        Ask(turn_id=claim.turn_id, fence=claim.fence, amount_usd=_LEAST)
         for claim in claims
         if claim.budgeted
     ]

@@ -33,6 +33,7 @@ WITH turn AS (
 )
 SELECT count(*) FROM turn
 """
+# Ids rise with time, and turns are made in the order of the lines.
 # All that a call needs, as a claim has it: nothing is claimed.
 _READ = f"""
 SELECT t.id, t.session_id, t.native_ref, t.attempt, t.max_attempts, s.provider, s.model,
@@ -43,12 +44,9 @@ SELECT t.id, t.session_id, t.native_ref, t.attempt, t.max_attempts, s.provider, 
     t.reply_as
 FROM turnmill.turns t JOIN turnmill.sessions s ON s.id = t.session_id
 WHERE t.batch_id = %(batch)s AND t.waits_for = '{FOR_BATCH}' AND t.native_ref = %(shard)s
-    AND t.state = 'waiting' AND s.head_turn_id = t.id
-    AND (t.batch_line, t.id) > (%(line)s, %(after)s::uuid)
-ORDER BY t.batch_line, t.id LIMIT %(limit)s
-"""
-_LINES = """
-SELECT t.batch_line FROM turnmill.turns t WHERE t.id = %(id)s
+    AND t.state = 'waiting' AND s.head_turn_id = t.id AND s.status = 'active'
+    AND t.id > %(after)s::uuid
+ORDER BY t.id LIMIT %(limit)s
 """
 _ASSIGN = f"""
 WITH turn AS (
@@ -95,7 +93,7 @@ SELECT turn.*, (
 _LEFT = f"""
 SELECT t.id FROM turnmill.turns t
 WHERE t.batch_id = %(batch)s AND t.waits_for = '{FOR_BATCH}' AND t.native_ref = %(shard)s
-    AND t.state = 'waiting' ORDER BY t.batch_line, t.id LIMIT %(limit)s
+    AND t.state = 'waiting' ORDER BY t.id LIMIT %(limit)s
 """
 
 
@@ -111,11 +109,9 @@ def read_parked(
     conn: Connection, batch_id: BatchId, *, shard: str, after: TurnId | None, limit: int
 ) -> list[Taken]:
     """Return what is asked by turns of a shard (""; of none), after that one, in their order."""
-    line = -1 if after is None else execute(conn, _LINES, {"id": after}).scalar()
     parameters = {
         "batch": batch_id,
         "shard": shard,
-        "line": -1 if line is None else line,
         "after": after or UUID(int=0),
         "limit": limit,
     }

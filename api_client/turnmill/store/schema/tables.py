@@ -284,7 +284,7 @@ Index(
     "ix_turns_in_batch",
     turns.c.batch_id,
     turns.c.native_ref,
-    turns.c.batch_line,
+    turns.c.id,
     postgresql_where=_IN_BATCH,
     sqlite_where=_IN_BATCH,
 )

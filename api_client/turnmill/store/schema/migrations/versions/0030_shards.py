@@ -50,7 +50,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_turns_in_batch",
         "turns",
-        ["batch_id", "native_ref", "batch_line"],
+        ["batch_id", "native_ref", "id"],
         postgresql_where=_IN_BATCH,
         sqlite_where=_IN_BATCH,
     )
