@@ -297,7 +297,8 @@ async def test_a_budget_is_told_what_a_batch_has_spent(stage: Stage) -> None:
 async def test_a_batch_is_stopped_before_it_may_cost_more_than_its_limit(stage: Stage) -> None:
     batch = stage.submit(20, settings={"max_output_tokens": 16})
     with stage.database.begin() as conn:
-        conn.execute(update(batches).values(max_cost_usd=Decimal("0.0005")))
+        limit = {"openai": "0.0002", "anthropic": "0.002"}[stage.name]
+        conn.execute(update(batches).values(max_cost_usd=Decimal(limit)))
     await stage.polled()
     with stage.database.single() as conn:
         row = conn.execute(select(batches.c.state, batches.c.paused_because)).one()
