@@ -52,6 +52,7 @@ def jobs_file(tmp_path: Path) -> Path:
 def settle_all(store: Database, *states: TurnState) -> None:
     (found,) = batches_of(store).list()
     for result, state in zip(found.iter_results(), states, strict=True):
+        assert result.turn_id is not None
         rows.run(store, result.turn_id, state)
 
 

@@ -364,7 +364,7 @@ def test_a_wrong_file_is_refused_whole_on_a_loop(url: str, jobs: Path) -> None:
     async def work(client: AsyncClient) -> None:
         with pytest.raises(InvalidBatchFile) as caught:
             await client.batches.create(jobs)
-        assert [number for number, _ in caught.value.problems] == [4, 5]
+        assert [number for number, _, _ in caught.value.problems] == [4, 5]
         assert await client.batches.list() == []
 
     on_a_loop(url, work)

@@ -32,7 +32,7 @@ def without(name: str) -> bytes:
     return json.dumps(fields).encode()
 
 
-def chat(url: str = "/v1/chat/completions", **fields: Any) -> bytes:
+def chat(url: Any = "/v1/chat/completions", **fields: Any) -> bytes:
     body = {"model": "m", "messages": [{"role": "user", "content": "hi"}]} | fields.pop("body", {})
     body = {name: one for name, one in body.items() if one is not ...}
     line = {"custom_id": "c", "method": "POST", "url": url, "body": body} | fields
@@ -216,7 +216,9 @@ def test_a_packed_file_that_is_broken_off_is_refused_where_it_is(
 def test_no_problem_quotes_what_the_line_says(batches: Batches, tmp_path: Path) -> None:
     path = tmp_path / "jobs.jsonl"
     for line, _ in LINES.values():
-        path.write_bytes(line.replace(b"hi", b"canary").replace(b"ada", b"canary") + b"\nnull\n")
+        path.write_bytes(
+            line.replace(b'"hi"', b'"canary"').replace(b'"ada"', b'"canary"') + b"\nnull\n"
+        )
         with pytest.raises(InvalidBatchFile) as caught:
             batches.create(path)
         assert "canary" not in str(caught.value) + str(caught.value.problems)

@@ -1,4 +1,4 @@
-"""Estimating for clients: what lines of a batch would have models read and say, and at what price."""
+"""Estimating for clients: what lines of a batch would have models read and say, and its price."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

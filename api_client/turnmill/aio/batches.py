@@ -29,7 +29,7 @@ from turnmill.store.batch_records import BatchCounts, BatchRecord, BatchResult
 from turnmill.store.nouns.batch_moves import Page
 from turnmill.verbs import batch_estimating, batch_states, batches, submitting
 from turnmill.verbs.batch_files.sources import path_of
-from turnmill.verbs.batch_results import FollowedFile, ResultsFile
+from turnmill.verbs.batch_results import written_to
 from turnmill.verbs.batches import OnCounts, shown
 from turnmill.verbs.submitting import Submission
 from turnmill.verbs.verb import Verb
@@ -295,8 +295,8 @@ class AsyncBatch:
         begun anew, and grows.
         """
         deadline = Deadline(wait_seconds(timeout))
-        kind = FollowedFile if follow else ResultsFile
-        file = await async_aside(partial(kind, path_of(path), form=format, shape=shape))
+        begin = partial(written_to, path_of(path), form=format, shape=shape, follow=follow)
+        file = await async_aside(begin)
         try:
             async for page in self._followed(deadline) if follow else self._pages():
                 await async_aside(file.write_results, page)
@@ -357,7 +357,7 @@ class AsyncBatch:
         """Yield what is final, each page when all before it is."""
         last, interval = 0, _SHORTEST_POLL
         while True:
-            page: Sequence[BatchResult] = ()
+            page: list[BatchResult] = []
             with suppress(StoreUnavailable, SessionBusy):
                 page = await self._executor.run(batches.results(self.id, after_line=last))
                 if not page and await self._is_whole():

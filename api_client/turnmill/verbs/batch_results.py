@@ -5,7 +5,6 @@ import io
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol, TextIO, cast
@@ -121,6 +120,14 @@ class FollowedFile:
     def close(self) -> None:
         """Close the file; what stands in it stays."""
         self._stream.close()
+
+
+def written_to(
+    path: Path, *, form: object, shape: object, follow: bool
+) -> ResultsFile | FollowedFile:
+    """Begin a file of results; raises as these do."""
+    kind = FollowedFile if follow else ResultsFile
+    return kind(path, form=form, shape=shape)
 
 
 class _Rows(Protocol):
@@ -269,11 +276,13 @@ def as_openai(result: BatchResult) -> dict[str, Any] | None:
 
 
 def _body(result: BatchResult, named: str) -> dict[str, Any]:
-    made = result.finished_at or datetime.fromtimestamp(0).astimezone()
-    at, told, said = int(made.timestamp()), result.input_tokens, result.output_tokens
+    at = 0 if result.finished_at is None else int(result.finished_at.timestamp())
+    told, said = result.input_tokens, result.output_tokens
     total = None if told is None or said is None else told + said
     if result.api == "responses":
-        content = [{"type": "output_text", "text": result.text, "annotations": []}]
+        content: list[dict[str, Any]] = [
+            {"type": "output_text", "text": result.text, "annotations": []}
+        ]
         message = {"id": f"msg_{named}", "type": "message", "role": "assistant"}
         return {
             "id": f"resp_{named}",
@@ -285,8 +294,8 @@ def _body(result: BatchResult, named: str) -> dict[str, Any]:
             "output": [{**message, "status": "completed", "content": content}],
             "usage": {"input_tokens": told, "output_tokens": said, "total_tokens": total},
         }
-    message = {"role": "assistant", "content": result.text, "refusal": None}
-    choice = {"index": 0, "message": message, "logprobs": None}
+    words = {"role": "assistant", "content": result.text, "refusal": None}
+    choice = {"index": 0, "message": words, "logprobs": None}
     return {
         "id": f"chatcmpl-{named}",
         "object": "chat.completion",

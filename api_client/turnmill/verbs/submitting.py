@@ -39,7 +39,7 @@ from turnmill.verbs.batch_states import bound, limits_given
 from turnmill.verbs.intake import MOCK
 from turnmill.verbs.verb import Connection, Effect, Verb, single, transaction
 
-#: Of custom_ids, that a file is looked through for without a store: 8 bytes of a hash stand for one.
+#: Of custom_ids, that are looked for without a store: 8 bytes of a hash stand for one.
 _MOST_SEEN = 1_000_000
 #: Whoever was named nothing by its giver, and cannot be read twice, has this name until it is read.
 _UNNAMED = "stdin-"

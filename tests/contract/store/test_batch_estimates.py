@@ -106,7 +106,8 @@ def test_a_batch_that_may_cost_more_than_a_budget_has_left_is_refused_whole(
     set_budget(store, Scope.ALL, "", bound - Decimal("0.0000000001"))
     with pytest.raises(BudgetExceeded):
         batches.create(jobs)
-    assert (batches.list(), reserved(store)) == ([], [0])
+    assert batches.list() == []
+    assert reserved(store) == [0]
 
 
 def test_what_a_batch_may_cost_is_reserved_and_given_back_as_its_lines_are_fed(

@@ -5,12 +5,12 @@ was made of yet. From then on each call reserves what it may cost: nothing is co
 what is left of a budget is never less than what the lines that wait may cost.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, func, insert, select, true, update
+from sqlalchemy import ColumnElement, Connection, false, func, insert, select, true, update
 
 from turnmill.domain.batches import LineState
 from turnmill.domain.budgets import OnExceeded, Period, Scope
@@ -118,16 +118,14 @@ def _sum(conn: Connection, batch_id: BatchId, budget: Any, which: ColumnElement[
 
 
 def _bounded_by(budget: Any) -> ColumnElement[bool]:
-    match budget.scope:
-        case Scope.USER:
-            return batch_lines.c.user_id == budget.name
-        case Scope.SESSION:
-            return batch_lines.c.session == budget.name
-        case Scope.TAG:
-            said = batch_lines.c.content["metadata"][budget.name].as_string()
-            return said == budget.value
-        case _:
-            return true()
+    said = batch_lines.c.content["metadata"][budget.name].as_string()
+    by_scope: Mapping[Scope, ColumnElement[bool]] = {
+        Scope.ALL: true(),
+        Scope.USER: batch_lines.c.user_id == budget.name,
+        Scope.SESSION: batch_lines.c.session == budget.name,
+        Scope.TAG: said == budget.value,
+    }
+    return by_scope.get(Scope(budget.scope), false())
 
 
 def _add(conn: Connection, budget_id: UUID, period: int, amount: Decimal) -> None:

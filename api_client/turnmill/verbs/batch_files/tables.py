@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
@@ -47,13 +48,23 @@ def csv_rows(file: BinaryIO, by_column: Mapping[str, str], *, most: int) -> Iter
             if len(row) != len(names):
                 yield number, Refused(WRONG_VALUE, f"has {len(row)} cells, not {len(names)}")
             else:
-                # A cell that is empty says nothing.
-                found = zip(names, row, strict=True)
-                yield number, {name: one for name, one in found if name and one}
+                yield number, _said(names, row)
     except UnicodeDecodeError:
         yield number + 1, Refused(NO_JSON, "no UTF-8 from here on")
     except csv.Error as error:
         yield number + 1, Refused(NO_JSON, f"no CSV: {_reason(error)}")
+
+
+def _said(names: list[str], row: list[str]) -> Mapping[str, Any] | Refused:
+    """Return what a row says: a cell that is empty says nothing, and a conversation is JSON."""
+    cells = zip(names, row, strict=True)
+    found: dict[str, Any] = {name: one for name, one in cells if name and one}
+    for name in _TALKS & found.keys():
+        try:
+            found[name] = json.loads(found[name])
+        except (ValueError, RecursionError):
+            return Refused(NO_JSON, f"{name} is no JSON")
+    return found
 
 
 def _reason(error: csv.Error) -> str:
@@ -108,7 +119,10 @@ def _fields(columns: list[str], by_column: Mapping[str, str]) -> list[str]:
 
 
 #: Columns that say something by their names.
-KNOWN = frozenset({"custom_id", "user_id", "session", "text", "provider", "model", "system_prompt"})
+_TALKS = frozenset({"messages", "conversations", "conversation"})
+KNOWN = _TALKS | {
+    *("custom_id", "user_id", "session", "text", "provider", "model", "system_prompt")
+}
 
 
 class _Readable(io.RawIOBase):
