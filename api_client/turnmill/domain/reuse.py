@@ -19,5 +19,9 @@ def line_key(secret: bytes, *, user_id: str, asked: Mapping[str, Any]) -> bytes:
     `asked` is all that the line says, with what it leaves to its batch: provider, model, settings.
     """
     said = {name: value for name, value in asked.items() if name not in _BESIDE}
-    text = json.dumps([user_id, said], sort_keys=True, separators=(",", ":"))
-    return blake2b(text.encode(errors="surrogatepass"), key=secret, digest_size=KEY_BYTES).digest()
+    if (text := said.pop("text", None)) is not None:  # the same as one message of the user's
+        said["said"] = [[["user", [{"type": "text", "text": text}]]]]
+    as_text = json.dumps([user_id, said], sort_keys=True, separators=(",", ":"))
+    return blake2b(
+        as_text.encode(errors="surrogatepass"), key=secret, digest_size=KEY_BYTES
+    ).digest()
