@@ -11,6 +11,7 @@ from typing import Any
 #: The Berkeley Function Calling Leaderboard: thousands of questions, a fifth of them in turns.
 _PACKAGE = "bfcl-eval==2026.3.23"
 _DATA = "bfcl_eval/data/BFCL_v4_"
+_NO_QUESTIONS = "format_sensitivity"
 
 
 def real_lines(folder: Path, *, most: int) -> Iterator[dict[str, Any]]:
@@ -31,7 +32,7 @@ def real_lines(folder: Path, *, most: int) -> Iterator[dict[str, Any]]:
 def _questions(package: Path) -> Iterator[list[dict[str, str]]]:
     with zipfile.ZipFile(package) as wheel:
         for name in sorted(wheel.namelist()):
-            if name.startswith(_DATA) and name.endswith(".json"):
+            if name.startswith(_DATA) and name.endswith(".json") and _NO_QUESTIONS not in name:
                 for line in wheel.read(name).decode().splitlines():
                     yield from _asked(json.loads(line))
 

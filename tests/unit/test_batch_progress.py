@@ -1,6 +1,5 @@
 """Whoever watches a batch is told how far it is: by a bar, or by a line now and then."""
 
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -9,7 +8,6 @@ import pytest
 from turnmill.domain.batches import BatchState
 from turnmill.domain.states import TurnState
 from turnmill.store.batch_records import BatchCounts
-from turnmill.verbs import batch_progress
 from turnmill.verbs.batch_progress import drawn
 from turnmill.verbs.batch_words import said_of
 
@@ -20,17 +18,17 @@ def counts(done: int, *, total: int = 100, **more: Any) -> BatchCounts:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [0.0]
-    monkeypatch.setattr(batch_progress.time, "monotonic", lambda: now[0])
-    yield now
+    monkeypatch.setattr("turnmill.verbs.batch_progress.time.monotonic", lambda: now[0])
+    return now
 
 
 def test_where_nobody_draws_a_line_comes_every_ten_seconds_and_at_the_end(
     clock: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with drawn() as draw:
-        for second in range(0, 25):
+        for second in range(25):
             clock[0] = float(second)
             draw(counts(4 * second))
         draw(counts(100))

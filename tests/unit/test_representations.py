@@ -53,6 +53,7 @@ SHOWN = frozenset(
         *("lane", "keyless", "verb", "by", "refused", "error", "title", "detail"),
         *("reply_as", "asks", "media_types", "voices", "part"),
         *("category",),
+        *("paused_because", "codes", "shards"),
         *("endpoint", "status", "on_leftover"),
         *("ca_certs", "certfile", "keyfile", "virtual_host", "master_name", "sentinel_username"),
     }
