@@ -17,6 +17,7 @@ from turnmill.domain.errors import (
     MoveRefused,
 )
 from turnmill.domain.ids import SessionId
+from turnmill.domain.states import TurnState
 from turnmill.store.database import Database
 from turnmill.store.nouns import batch_feeding, batch_staging, sessions
 from turnmill.store.nouns import turns as turn_store
@@ -176,10 +177,11 @@ def test_lines_of_a_cancelled_batch_that_are_no_turns_yet_come_to_nothing(
 ) -> None:
     monkeypatch.setattr(batch_feeding.feed, "__kwdefaults__", {"limit": 2, "window": 2})
     batch = batches.create(write(*(hello(n) for n in range(5))))
-    assert (batch.counts.accepted, batch.counts.staged) == (5, 3)
-    assert not batch.counts.is_done
+    before = batch.counts
+    assert (before.accepted, before.staged, before.is_done) == (5, 3, False)
     assert batch.cancel() == 2
-    assert batch.counts.is_done
+    after = batch.counts
+    assert (after.states, after.is_done) == ({TurnState.CANCELLED: 5}, True)
     results = list(batch.iter_results())
     assert [one.state for one in results] == ["cancelled"] * 5
     with store.begin() as conn:
