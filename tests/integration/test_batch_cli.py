@@ -72,7 +72,7 @@ def test_submit_prints_one_line_that_names_the_batch(run: Run, jobs_file: Path) 
 
 def test_submit_for_people_names_the_next_command(run: Run, jobs_file: Path) -> None:
     result = run("batch", "submit", str(jobs_file))
-    assert "3 turns: 3 queued" in result.stdout
+    assert "3 lines: 3 queued" in result.stdout
     assert "batch watch" in result.stderr
 
 

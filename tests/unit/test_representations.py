@@ -53,7 +53,9 @@ SHOWN = frozenset(
         *("lane", "keyless", "verb", "by", "refused", "error", "title", "detail"),
         *("reply_as", "asks", "media_types", "voices", "part"),
         *("category",),
-        *("paused_because", "codes", "shards"),
+        *("paused_because", "codes", "shards", "mode_because", "money", "modes"),
+        *("mode", "typical"),
+        *("limits", "api"),
         *("endpoint", "status", "on_leftover"),
         *("ca_certs", "certfile", "keyfile", "virtual_host", "master_name", "sentinel_username"),
     }
@@ -74,6 +76,8 @@ _PLAIN_CLASSES_WITH_A_REPR = frozenset(
             "Tool",
             "McpTool",
             "TemplateChange",
+            "StagedLine",
+            "Line",
         ),
     }
 )

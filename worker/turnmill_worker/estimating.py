@@ -7,6 +7,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from uuid import UUID
 
+from turnmill.domain.batch_modes import BATCHED
 from turnmill.domain.batches import AskedLine, BatchMode, LineEstimate, Money
 from turnmill.domain.content import Message, strings_of
 from turnmill.domain.counting import bytes_of
@@ -85,7 +86,11 @@ class Estimator:
 
     def _cost(self, line: AskedLine, usage: Usage, tier: str) -> Decimal | None:
         priced = replace(usage, service_tier=tier)
-        return cost_of(lambda: self._prices.price(line.provider, line.model, priced))
+        found = cost_of(lambda: self._prices.price(line.provider, line.model, priced))
+        if found is None and tier == _TIERS[BatchMode.NATIVE] and line.provider in BATCHED:
+            usual = self._cost(line, usage, "")
+            return None if usual is None else usual / 2
+        return found
 
     def _bound(self, line: AskedLine, most: Usage, tier: str) -> Decimal | None:
         priced = most if tier == "" else replace(most, service_tier=tier)

@@ -205,10 +205,12 @@ class AsyncBatches:
             pass
 
     async def _feed(self, batch_id: BatchId) -> None:
-        """Make the first turns; workers go on."""
+        """Make the first turns; workers go on, and while they do there is always room for more."""
         small = self._executor.has_one_writer
-        while (await self._executor.run(submitting.feed(batch_id, small=small))).more:
-            pass
+        more, made = True, 0
+        while more and made < submitting.FIRST:
+            fed = await self._executor.run(submitting.feed(batch_id, small=small))
+            more, made = fed.more, made + fed.lines
 
 
 class AsyncBatch:

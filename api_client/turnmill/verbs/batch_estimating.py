@@ -114,9 +114,11 @@ class Tally:
     _weight: int = 0  #: of lines that were looked at
     _all_weight: int = 0
     _looked_at: int = 0
-    _costs: dict[BatchMode, Decimal | None] = field(default_factory=dict)
-    _bounds: dict[BatchMode, Decimal | None] = field(default_factory=dict)
-    _models: defaultdict[tuple[str, str], _Sum] = field(default_factory=lambda: defaultdict(_Sum))
+    _costs: dict[BatchMode, Decimal | None] = field(default_factory=dict, repr=False)
+    _bounds: dict[BatchMode, Decimal | None] = field(default_factory=dict, repr=False)
+    _models: defaultdict[tuple[str, str], _Sum] = field(
+        default_factory=lambda: defaultdict(_Sum), repr=False
+    )
 
     def add(self, draft: Draft) -> None:
         """Take the next line in."""

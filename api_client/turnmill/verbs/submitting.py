@@ -39,6 +39,8 @@ from turnmill.verbs.batch_states import bound, limits_given
 from turnmill.verbs.intake import MOCK
 from turnmill.verbs.verb import Connection, Effect, Verb, single, transaction
 
+#: Lines that whoever submits makes turns of.
+FIRST = batch_feeding.WINDOW
 #: Of custom_ids, that are looked for without a store: 8 bytes of a hash stand for one.
 _MOST_SEEN = 1_000_000
 #: Whoever was named nothing by its giver, and cannot be read twice, has this name until it is read.

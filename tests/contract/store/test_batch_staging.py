@@ -239,3 +239,19 @@ def turns_of_session(store: Database, session: SessionId) -> list[TurnRecord]:
 def history_of(store: Database, session: SessionId) -> list[MessageRecord]:
     with store.begin() as conn:
         return list(sessions.history(conn, session))
+
+
+def test_a_line_of_which_no_turn_can_be_made_is_passed_over(
+    store: Database, batches: Batches, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_feeding.feed, "__kwdefaults__", {"limit": 1, "window": 1})
+    batch = batches.create(write(*(hello(n) for n in range(3))))
+    with store.begin() as conn:
+        broken = batch_lines.c.line == 2
+        conn.execute(update(batch_lines).where(broken).values(content={"said": [7]}))
+    for turn in batch.iter_results():
+        if turn.turn_id is not None:
+            rows.run(store, turn.turn_id)
+    make_turns(store)
+    found = [(one.state, one.error_code) for one in batch.iter_results()]
+    assert found == [("succeeded", None), ("failed", "unstorable"), ("queued", None)]

@@ -3,8 +3,15 @@
 import logging
 import random
 import time
+from contextlib import suppress
 
-from turnmill.domain.errors import SessionBusy, StoreUnavailable, TurnmillError
+from turnmill.domain.errors import (
+    SessionBusy,
+    StoreError,
+    StoreUnavailable,
+    TurnmillError,
+    Unstorable,
+)
 from turnmill.domain.ids import BatchId
 from turnmill.store.capabilities import Capability
 from turnmill.store.database import Database
@@ -50,6 +57,13 @@ def _feed(database: Database, batch_id: BatchId, heads: list[Head], *, limit: in
             code,
             extra={"action": "batch_not_fed", "batch": str(batch_id), "code": code},
         )
-        return False
+        return _feed(database, batch_id, heads, limit=1) if limit > 1 else _skip(database, batch_id)
     heads += fed.heads
     return fed.more
+
+
+def _skip(database: Database, batch_id: BatchId) -> bool:
+    """Let the next line, of which no turn can be made, come to nothing: the others go on."""
+    with suppress(StoreError), database.begin() as conn:
+        return batch_feeding.drop_next(conn, batch_id, error_code=Unstorable.code)
+    return False

@@ -42,6 +42,7 @@ TurnmillError
 │   ├── ContentGone             what was said in the turn was kept for its time, and is gone
 │   ├── IdempotencyConflict     the key stands for other content
 │   ├── FilesQuotaExceeded      the user's files would be too many bytes
+│   ├── BudgetExceeded          a batch may cost more than a budget has left
 │   ├── OutputConflict          the call of a tool has another output already
 │   └── MoveRefused             the state of the turn or session does not allow it
 │       └── ToolCallExpired     neither output nor approval came in time

@@ -81,6 +81,22 @@ def feed(conn: Connection, batch_id: BatchId, *, limit: int = AT_ONCE, window: i
     return Fed(len(lines), heads, more=more)
 
 
+def drop_next(conn: Connection, batch_id: BatchId, *, error_code: str) -> bool:
+    """Let the next line come to nothing, of which no turn can be made; False where none is left."""
+    query = unfed().where(batches.c.id == batch_id)
+    row = conn.execute(query.with_for_update(key_share=True, skip_locked=True)).one_or_none()
+    if row is None:
+        return False
+    batch = record_of(row)
+    lines = _next(conn, batch, limit=1)
+    if not lines:
+        return False
+    batch_reserving.release(conn, batch.id, [lines[0].line])
+    _drop(conn, batch, [lines[0].line], error_code)
+    _note_fed(conn, batch, lines[0].line)
+    return True
+
+
 def park_next(conn: Connection, batch_id: BatchId, *, limit: int = AT_ONCE) -> int:
     """Make turns of the next lines that wait for a batch of their vendor's; return of how many.
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -46,13 +47,14 @@ _BYTES_PER_TOKEN, _BYTES_PER_OTHER = 4, 3
 _TOKENS_AROUND = 4  #: a message
 
 
-class Defaults(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Defaults:
     """What lines may leave out."""
 
     provider: str | None  #: None: the vendor whose line it is, or else nobody's: the mock
     model: str | None
-    user_id: str | None
-    settings: Mapping[str, Any]
+    user_id: str | None = field(repr=False)
+    settings: Mapping[str, Any] = field(repr=False)
 
 
 class Draft(NamedTuple):
@@ -63,12 +65,13 @@ class Draft(NamedTuple):
     terms: "Terms | None"  #: None: the session has its own
 
 
-class Terms(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Terms:
     """By what a line is priced."""
 
     provider: str
     model: str
-    settings: Mapping[str, Any]
+    settings: Mapping[str, Any] = field(repr=False)
 
 
 class LineReader:
