@@ -181,7 +181,8 @@ def test_what_was_half_paused_or_resumed_is_finished_by_whoever_looks(
     tend_batches(store)
     assert steps.take_due(store) == []
     with store.begin() as conn:
-        conn.execute(update(batches).values(state=BatchState.RUNNING))
+        values = {"state": BatchState.RUNNING, "resumed_at": datetime.now(UTC)}
+        conn.execute(update(batches).values(**values))
     assert {head.turn_id for head in tend_batches(store)} == set(ids(store, batch))
 
 
@@ -320,3 +321,14 @@ def test_a_line_fails_with_the_first_of_its_messages_and_runs_again_from_there(
     tend_batches(store)
     assert (batch.counts.states, batch.counts.state) == ({S: 1}, BatchState.COMPLETED)
     assert batch.counts.cost_usd == Decimal("0.75")
+
+
+def test_a_paused_batch_of_which_nothing_is_left_has_ended(store: Database, made: Make) -> None:
+    batch = made(2)
+    claims = [steps.take_one(store, turn) for turn in ids(store, batch)]
+    batch.pause()
+    for claim in claims:
+        steps.end(store, claim, S)
+    assert (batch.counts.state, batch.counts.is_done) == (BatchState.COMPLETED, True)
+    tend_batches(store)
+    assert row(store, batch).state == BatchState.COMPLETED

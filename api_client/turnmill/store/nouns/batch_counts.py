@@ -63,10 +63,12 @@ _RUNS_TO_ITS_END = (OVER - {BatchState.CANCELLED, BatchState.EXPIRED}) | {BatchS
 
 def _standing_at(found: BatchCounts, state: BatchState) -> BatchCounts:
     """Say where the batch stands by what was counted: its row is told of it a moment later."""
-    if state in _RUNS_TO_ITS_END:
+    if state is BatchState.PAUSED and not found.is_done:
+        return replace(found, state=state)
+    if state is BatchState.PAUSED or state in _RUNS_TO_ITS_END:
         ended = ended_as(succeeded=found.succeeded, lines=found.accepted)
         state = ended if found.is_done else BatchState.RUNNING
-    return replace(found, state=state)
+    return replace(found, state=state, paused_because=None)
 
 
 def _batch(batch_id: BatchId) -> Any:

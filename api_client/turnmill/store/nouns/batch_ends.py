@@ -44,7 +44,8 @@ def end_if_over(conn: Connection, batch_id: BatchId) -> BatchState | None:
         recount(conn, batch_id)
         found = counts(conn, batch_id)
     mine = update(batches).where(batches.c.id == batch_id)
-    conn.execute(mine.values(state=found.state, ended_at=db_now()))
+    values = {"state": found.state, "paused_because": None, "ended_at": db_now()}
+    conn.execute(mine.values(**values))
     return found.state
 
 

@@ -65,10 +65,11 @@ def tend(conn: Connection, batch_id: BatchId, *, limit: int = 500) -> Moved:
     elif state is BatchState.PAUSED:
         moved = hold(conn, batch_id, limit=limit)
     elif state is BatchState.RUNNING:
-        moved = let_go(conn, batch_id, limit=limit)
+        if row.resumed_at is not None:
+            moved = let_go(conn, batch_id, limit=limit)
         if not moved.turns:
             moved = fail_rest(conn, batch_id, limit=limit)
-    if not moved.turns and state is not BatchState.PAUSED:
+    if not moved.turns:
         end_if_over(conn, batch_id)
     return moved
 
@@ -129,5 +130,6 @@ def waits(state: TurnState) -> ColumnElement[bool]:
     Not what runs, nor what is in a batch of its vendor's: that may have been answered.
     """
     sources = sorted(sources_of(state) - {TurnState.RUNNING})
-    at_vendor = and_(turns.c.state == TurnState.WAITING, turns.c.waits_for == FOR_BATCH)
+    for_batch = and_(turns.c.state == TurnState.WAITING, turns.c.waits_for == FOR_BATCH)
+    at_vendor = and_(for_batch, turns.c.native_ref != "")
     return and_(turns.c.state.in_(sources), or_(turns.c.waits_for.is_(None), ~at_vendor))

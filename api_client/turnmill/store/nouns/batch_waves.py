@@ -2,10 +2,10 @@
 
 from collections.abc import Collection
 
-from sqlalchemy import ColumnElement, Connection, func, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
 
 from turnmill.domain.ids import BatchId, SessionId, TurnId
-from turnmill.domain.states import FINAL, OnFailure, SessionStatus, TurnState
+from turnmill.domain.states import FOR_BATCH, OnFailure, SessionStatus, TurnState
 from turnmill.store.line.endings import move_turns
 from turnmill.store.line.head import skipping_busy
 from turnmill.store.nouns.batch_counts import is_open
@@ -14,36 +14,36 @@ from turnmill.store.schema.tables import sessions, turns
 from turnmill.store.types import db_now
 
 _NOTHING = Moved(0, [])
-_WITHOUT_REPLY = sorted(FINAL - {TurnState.SUCCEEDED})
-_EARLIER = turns.alias("earlier").c
+_FAILED = (TurnState.DEAD, TurnState.FAILED)
+_EARLIER_TURNS = turns.alias("earlier")
+_EARLIER = _EARLIER_TURNS.c
 
 
 def fail_rest(conn: Connection, batch_id: BatchId, *, limit: int) -> Moved:
-    """End turns as failed that stand behind one of their line that has no reply.
+    """End turns as failed that stand behind one of their line that has.
 
     Their session was made for the line, and was paused by that: nothing else is in it. They have
     its code.
     """
+    several = select(turns.c.id).where(turns.c.batch_id == batch_id, turns.c.batch_line.is_(None))
+    if conn.execute(several.limit(1)).first() is None:
+        return _NOTHING  # the rule, which is found at once
+    failed = (_EARLIER.batch_id == batch_id, *_has_failed())
     found = (
         select(turns.c.id)
         .join(sessions, sessions.c.id == turns.c.session_id)
-        .where(
-            is_open(batch_id), _waits(), sessions.c.status == SessionStatus.PAUSED, _has_failed()
-        )
+        .join(_EARLIER_TURNS, _comes_before())
+        .where(*failed, is_open(batch_id), _waits(), sessions.c.status == SessionStatus.PAUSED)
         .limit(limit)
     )
-    ids = conn.scalars(skipping_busy(found)).all()
+    ids = set(conn.scalars(skipping_busy(found)))
     if not ids:
         return _NOTHING
-    first = (
-        select(_EARLIER.error_code)
-        .where(*_before(), _EARLIER.state.in_(_WITHOUT_REPLY))
-        .order_by(_EARLIER.seq)
-        .limit(1)
-    )
+    first = select(_EARLIER.error_code).where(_comes_before(), *_has_failed())
+    code = first.order_by(_EARLIER.seq).limit(1).scalar_subquery()
     values = {
         "state": TurnState.FAILED,
-        "error_code": func.coalesce(first.scalar_subquery(), TurnState.FAILED.value),
+        "error_code": func.coalesce(code, TurnState.FAILED.value),
         "finished_at": db_now(),
     }
     _, moved = move_turns(conn, values, turns.c.id.in_(ids), _waits())
@@ -59,7 +59,7 @@ def failed_before(
     the locks of these.
     """
     mine = (turns.c.batch_id == batch_id, turns.c.session_id.in_(session_ids))
-    failed = turns.c.state.in_((TurnState.DEAD, TurnState.FAILED))
+    failed = turns.c.state.in_(_FAILED)
     rows = conn.execute(
         select(turns.c.id, turns.c.session_id)
         .where(*mine, turns.c.batch_line.is_(None), failed)
@@ -75,15 +75,18 @@ def failed_before(
 
 
 def _waits() -> ColumnElement[bool]:
-    return turns.c.state.in_((TurnState.QUEUED, TurnState.RETRYING))
+    """Return which turns nobody has begun: in line for a worker, or for a vendor's batch."""
+    for_batch = and_(turns.c.state == TurnState.WAITING, turns.c.waits_for == FOR_BATCH)
+    parked = and_(for_batch, turns.c.native_ref == "")
+    return or_(turns.c.state.in_((TurnState.QUEUED, TurnState.RETRYING)), parked)
 
 
-def _has_failed() -> ColumnElement[bool]:
-    earlier = select(_EARLIER.id).where(*_before(), _EARLIER.state.in_(_WITHOUT_REPLY))
-    return earlier.exists()
+def _has_failed() -> tuple[ColumnElement[bool], ...]:
+    of_batch = _EARLIER.batch_id.is_not(None)
+    return of_batch, _EARLIER.batch_line.is_(None), _EARLIER.state.in_(_FAILED)
 
 
-def _before() -> tuple[ColumnElement[bool], ...]:
+def _comes_before() -> ColumnElement[bool]:
     """Return which turns come before a turn in its line, which has a session of its own."""
-    same = _EARLIER.session_id == turns.c.session_id
-    return same, _EARLIER.batch_id == turns.c.batch_id, _EARLIER.seq < turns.c.seq
+    same = and_(_EARLIER.session_id == turns.c.session_id, _EARLIER.batch_id == turns.c.batch_id)
+    return and_(same, _EARLIER.seq < turns.c.seq)
