@@ -9,7 +9,7 @@ from uuid import UUID
 
 from turnmill.domain.batch_modes import BATCHED
 from turnmill.domain.batches import AskedLine, BatchMode, LineEstimate, Money
-from turnmill.domain.content import Message, strings_of
+from turnmill.domain.content import Message, Text, strings_of
 from turnmill.domain.counting import bytes_of
 from turnmill.domain.errors import ProviderError, Rejected
 from turnmill.domain.ids import SessionId, TurnId
@@ -28,6 +28,8 @@ _TIERS: Mapping[BatchMode, str] = MappingProxyType(
 #: Of English prose, in bytes; of other scripts.
 _OF_TOKEN, _OF_OTHER = 4, 3
 _AROUND_MESSAGE = 4
+#: Stands for what nobody has said yet: its tokens are added.
+_REPLY = Message("assistant", (Text(""),))
 #: A reply of a model that has never answered here.
 _TYPICAL_REPLY = 400
 
@@ -66,7 +68,7 @@ class Estimator:
             said += expected.output_tokens or 0
             replies += expected.output_tokens or 0
             most_replies += most.output_tokens or 0
-            history += messages
+            history += [*messages, _REPLY]
         money = {mode: Money(costs.of(mode), bounds.of(mode)) for mode in _TIERS}
         return LineEstimate(told, said, money)
 

@@ -1,6 +1,8 @@
 """What a batch would cost: said beforehand, and reserved from budgets when it is submitted."""
 
 import json
+import random
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from sqlalchemy import select
 
 from tests import rows
 from tests.batch_clients import batches_of
+from turnmill import Client
 from turnmill.domain.batches import BatchMode
 from turnmill.domain.budgets import OnExceeded, Period, Scope
 from turnmill.domain.errors import BudgetExceeded
@@ -81,6 +84,25 @@ def test_an_estimate_says_lines_tokens_cost_and_a_bound_and_submits_nothing(
     assert abs(live.cost_usd - tokens) < Decimal("1e-9")
     assert found.modes[BatchMode.NATIVE].cost_usd is None  # the mock has no such tier
     assert batches.list() == []
+
+
+def test_what_lines_cost_is_near_the_estimate_and_never_beyond_the_bound(
+    tmp_path: Path, settings: Settings
+) -> None:
+    path, draw = tmp_path / "jobs.jsonl", random.Random(17)
+    with path.open("w") as file:
+        for n in range(60):
+            asked = [{"role": "user", "content": "word " * draw.randint(1, 60)} for _ in range(2)]
+            said = {"messages": asked} if n % 2 else {"text": asked[0]["content"]}
+            file.write(json.dumps({"custom_id": f"{n}", "user_id": "ada", **said}) + "\n")
+    with Client(settings=replace(settings, database_url="sqlite://")) as client:
+        live = client.batches.estimate(path).modes[BatchMode.LIVE]
+        counts = client.batches.create(path).wait(timeout=60)
+    assert live.cost_usd is not None
+    assert live.bound_usd is not None
+    assert counts.succeeded == 60
+    assert abs(counts.cost_usd - live.cost_usd) <= Decimal("0.15") * live.cost_usd
+    assert counts.cost_usd <= live.bound_usd
 
 
 def test_what_nobody_knows_the_price_of_is_unknown_and_not_free(
