@@ -93,5 +93,5 @@ BATCHES: Listing[Batch] = Listing(
     row=_row,
     document=as_document,
     numbers=("lines",),
-    spare=("created",),
+    spare=("state", "created"),
 )
