@@ -15,6 +15,8 @@ from tests.chaos.system import PATIENCE, System, kill, until
 from tests.chaos.test_batch_of_10000 import called_too_often
 from turnmill.domain.batches import BatchState
 from turnmill.domain.states import TurnState
+from turnmill.store.database import Database
+from turnmill.store.upkeep.invariants import violations
 from turnmill_worker.stack.process import Child
 
 logger = logging.getLogger(__name__)
@@ -48,16 +50,9 @@ def test_every_line_of_real_prompts_has_one_result_in_order_and_none_is_asked_tw
     workers = [_worker(system) for _ in "ab"]
     system.await_ready(*workers)
     _kill_while_submitting(system, path)
-    [(sealed, turns)] = system.rows(_SEALED)
-    assert sealed or turns == 0  # nothing runs before all lines stand
     with system.client() as client:
         batch = client.batches.create(path, name="real")
-        total = sum(len(line["messages"]) for line in lines)
-        for number in range(1, KILLS + 1):
-            enough = number * total // (KILLS + 2)
-            until(lambda enough=enough: system.count_calls() > enough, within=5 * PATIENCE)  # type: ignore[misc]
-            kill(workers.pop(0))
-            workers.append(_worker(system))
+        _kill_while_running(system, workers, total=sum(len(line["messages"]) for line in lines))
         counts = batch.wait(timeout=timedelta(minutes=10))
         results = list(batch.iter_results())
     assert (counts.state, counts.states) == (BatchState.COMPLETED, {TurnState.SUCCEEDED: LINES})
@@ -66,6 +61,7 @@ def test_every_line_of_real_prompts_has_one_result_in_order_and_none_is_asked_tw
     wrong = [one.line for one, line in answers if not _is_of(one.text or "", line["messages"])]
     assert wrong == []
     assert called_too_often(Books.of(system)) == []
+    _assert_sound(system)
 
 
 def _worker(system: System) -> Child:
@@ -79,6 +75,25 @@ def _kill_while_submitting(system: System, path: Path) -> None:
     with subprocess.Popen(program, env=system.variables) as submitter:
         until(lambda: _standing(system) >= LINES // 10 or submitter.poll() is not None)
         submitter.kill()
+    [(sealed, turns)] = system.rows(_SEALED)
+    assert sealed or turns == 0  # nothing runs before all lines stand
+
+
+def _kill_while_running(system: System, workers: list[Child], *, total: int) -> None:
+    for number in range(1, KILLS + 1):
+        enough = number * total // (KILLS + 2)
+        until(lambda enough=enough: system.count_calls() > enough, within=5 * PATIENCE)  # type: ignore[misc]
+        kill(workers.pop(0))
+        workers.append(_worker(system))
+
+
+def _assert_sound(system: System) -> None:
+    """Nothing breaks a promise, nor is miscounted, when the batch is known to have ended."""
+    until(lambda: system.rows("SELECT ended_at FROM turnmill.batches") != [(None,)])
+    database = Database(system.database_url)
+    with database.begin() as conn:
+        assert violations(conn, drained=True) == []
+    database.close()
 
 
 def _standing(system: System) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from tests import rows, steps
 from tests.batch_clients import batches_of
@@ -19,8 +19,11 @@ from turnmill.new_ids import new_id
 from turnmill.store.database import Database
 from turnmill.store.nouns import sessions
 from turnmill.store.nouns import turns as turn_rows
+from turnmill.store.schema.batch_tables import batch_tallies
 from turnmill.store.schema.tables import turns
+from turnmill.store.upkeep.invariants import violations
 from turnmill.sync.batches import Batch
+from turnmill_worker.process.tending import tend_batches
 
 LINES = 40
 
@@ -104,6 +107,9 @@ def test_the_counts_are_those_of_the_turns_whatever_happens_to_them(
         assert {state.value: count for state, count in counts.states.items()} == states
         assert dict(counts.codes) == codes
         assert counts.finished == sum(states.get(state, 0) for state in FINAL)
+    batch.cancel()
+    tend_batches(store)
+    assert of_batches(store) == []
 
 
 def test_what_a_batch_has_spent_is_what_its_turns_have(store: Database, batch: Batch) -> None:
@@ -124,3 +130,17 @@ def test_turns_of_no_batch_are_counted_nowhere(store: Database, batch: Batch) ->
     turn = rows.send(store, rows.start(store))
     rows.run(store, turn)
     assert batch.counts.finished == 0
+
+
+def of_batches(store: Database) -> list[str]:
+    with store.begin() as conn:
+        return [one.name for one in violations(conn) if one.name == "batch_counts_its_lines"]
+
+
+def test_a_batch_that_was_miscounted_is_found(store: Database, batch: Batch) -> None:
+    batch.cancel()
+    tend_batches(store)
+    assert of_batches(store) == []
+    with store.begin() as conn:
+        conn.execute(update(batch_tallies).values(n=batch_tallies.c.n - 1))
+    assert of_batches(store) == ["batch_counts_its_lines"]

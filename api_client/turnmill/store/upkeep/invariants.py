@@ -14,6 +14,7 @@ from turnmill.store.schema.tables import sql_list
 from turnmill.store.schema_name import named
 from turnmill.store.types import Timestamp
 from turnmill.store.upkeep.invariant import Invariant
+from turnmill.store.upkeep.invariants_of_batches import OF_BATCHES
 from turnmill.store.upkeep.invariants_of_budgets import OF_BUDGETS
 from turnmill.store.upkeep.invariants_of_events import OF_EVENTS
 from turnmill.store.upkeep.invariants_of_limits import OF_LIMITS
@@ -310,6 +311,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     *OF_SCHEDULES,
     *OF_LIMITS,
     *OF_SHARDS,
+    *OF_BATCHES,
 )
 
 #: Holds only when everything that was accepted has had the time to end.
