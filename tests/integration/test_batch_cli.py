@@ -81,7 +81,7 @@ def test_a_bad_file_is_an_error_that_names_the_line(run: Run, tmp_path: Path) ->
     path.write_text('{"user_id": "ada"}\n')
     result = run("batch", "submit", str(path))
     assert isinstance(result.exception, InvalidBatchFile)
-    assert "line 1" in str(result.exception)
+    assert "line 1: missing_required_parameter: needs text" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -133,9 +133,9 @@ class Tally:
         asked = asked_of(draft)
         found = None if asked is None or self.estimator is None else self.estimator.of(asked)
         if asked is None or found is None:
+            found = LineEstimate(draft.line.weight, 0, {})
+        if BatchMode.LIVE not in found.money or found.money[BatchMode.LIVE].cost_usd is None:
             self.unknown += 1
-            self.input_tokens += draft.line.weight
-            found = LineEstimate(0, 0, {})
         self.input_tokens += found.input_tokens
         self.output_tokens += found.output_tokens
         for mode in BatchMode:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +100,7 @@ def submit(
         "format": form,
         "columns": _columns_of(columns),
     }
-    with open_client() as client:
+    with open_client() as client, _all_problems():
         source = sys.stdin.buffer if file == "-" else file
         if dry_run:
             print_estimate(client.batches.estimate(source, **said), as_json=as_json)
@@ -254,6 +256,19 @@ def resume(
         found = batch_of(client, batch)
         found.resume(max_cost_usd=max_cost_usd, deadline=deadline)
     print_outcome("goes on", {"id": found.id, "state": "running"}, as_json=as_json)
+
+
+@contextmanager
+def _all_problems() -> Iterator[None]:
+    """Print every line that is wrong before the error that names the first ones."""
+    from turnmill.domain.errors import InvalidBatchFile
+
+    try:
+        yield
+    except InvalidBatchFile as error:
+        for line, code, what in error.problems:
+            say(f"line {line}: {code}: {what}")
+        raise
 
 
 def _print_results(batch: Batch, *, shape: str | None, follow: bool) -> None:
