@@ -24,7 +24,11 @@ def columns_given(value: object) -> dict[str, str]:
         return {}
     if not isinstance(value, Mapping):
         raise InvalidInput("columns must be a mapping of fields to columns", hint=hint)
-    found = dict(value)
+    try:
+        found = dict(value)
+    except Exception:  # noqa: BLE001
+        # The edge to a caller's own kind of mapping.
+        raise InvalidInput("columns cannot be read", hint=hint) from None
     if not all(isinstance(one, str) and one for pair in found.items() for one in pair):
         raise InvalidInput("columns must be names", hint=hint)
     by_column = {column: field for field, column in found.items()}
