@@ -97,6 +97,11 @@ LINES: dict[str, tuple[bytes, str]] = {
     "an unknown field": (own(txt="hi"), UNKNOWN),
     "an unknown session": (b'{"session": "nobody", "text": "hi"}', SESSION),
     "a session with a model": (b'{"session": "s", "text": "hi", "model": "m"}', VALUE),
+    "a session with a history": (
+        b'{"session": "s", "messages": [{"role": "user", "content": "hi"},'
+        b' {"role": "assistant", "content": "ho"}, {"role": "user", "content": "hi"}]}',
+        VALUE,
+    ),
     "no model": (own(provider="openai"), MISSING),
     "settings that are none": (own(settings=[]), VALUE),
     "a setting that is refused": (own(settings={"timeout": -1}), VALUE),

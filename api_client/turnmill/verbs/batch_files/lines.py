@@ -97,6 +97,10 @@ class LineReader:
         session = self._session_named(said)
         content: dict[str, Any] = {}
         told = self._say(said, content)
+        if session is not None and (told or "before" in content):
+            raise Refused(
+                WRONG_VALUE, "messages: the session has a history and a prompt of its own"
+            )
         terms = None if session is not None else self._of_session(said, content, told, vendor)
         if said.get("metadata") is not None:
             content["metadata"] = _given(json_object, said["metadata"], "metadata")
