@@ -5,6 +5,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from turnmill.domain.errors import StoreError
@@ -15,7 +16,7 @@ logger = logging.getLogger("turnmill.grouping")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_Job = tuple[asyncio.Future[Result], Item]
+_Job = tuple[asyncio.Future[Result] | None, Item]
 _Told = tuple[asyncio.Future[Result], Result | BaseException]
 
 
@@ -75,6 +76,14 @@ class Grouped(Generic[Item, Result]):
         self._inbox.put((future, item))
         return await future
 
+    def give(self, item: Item) -> None:
+        """Hand an item over whose result nobody waits for; once we have stopped, it is dropped."""
+        with suppress(Stopped):
+            if self._thread is None:
+                self._start()
+            if not self._stopped:
+                self._inbox.put((None, item))
+
     def stop(self) -> None:
         """Handle what is left, then end the thread. Who came too late gets Stopped."""
         with self._starting:
@@ -111,6 +120,10 @@ class Grouped(Generic[Item, Result]):
     ) -> None:
         told: dict[asyncio.AbstractEventLoop, list[_Told[Result]]] = {}
         for (future, _), result in zip(group, results, strict=True):
+            if future is None:
+                if isinstance(result, BaseException):
+                    logger.error("%s: %s; nobody waits for it", self._name, type(result).__name__)
+                continue
             told.setdefault(future.get_loop(), []).append((future, result))
         for loop, results_there in told.items():
             try:

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from turnmill.domain.errors import InvalidSetting, UnsafeSetting
-from turnmill.tools import Tool
+
+if TYPE_CHECKING:
+    from turnmill.tools import Tool
 
 #: What vendors' clients read, and send everything to.
 _BASE_URLS = ("OPENAI_BASE_URL", "ANTHROPIC_BASE_URL")
@@ -18,6 +20,8 @@ _BASE_URLS = ("OPENAI_BASE_URL", "ANTHROPIC_BASE_URL")
 ALLOW_MOCK = "TURNMILL_ALLOW_MOCK"
 #: In TURNMILL_STREAM_URL: what is said leaves the database for nobody who watches.
 NO_STREAMS = "off"
+#: In TURNMILL_ENCRYPTION.
+ON, OFF = "on", "off"
 _MOCKS = ("TURNMILL_MOCK_LATENCY", "TURNMILL_MOCK_LEDGER", "TURNMILL_MOCK_SEED")
 _REPLY_BYTES_MAX = 16 * 2**20
 _MOST_REPLY = 256_000_000
@@ -86,7 +90,7 @@ class Settings:
     prices: Path | None = None  #: of a worker: a file of prices of your own
     tags: tuple[str, ...] = ()  #: keys of metadata that budgets may go by
     #: of a worker, for models to call: see docs/tools.md; or, in one process, the tools themselves
-    tools: str | tuple[Tool[..., Any], ...] = ""
+    tools: "str | tuple[Tool[..., Any], ...]" = ""
     mcp: Path | None = None  #: of a worker: a file of MCP servers
     observers: str = ""  #: of a worker, told of every event: see docs/events.md
     observer_timeout: timedelta = timedelta(seconds=10)  #: of one call to an observer
@@ -94,6 +98,11 @@ class Settings:
     metrics_port: int | None = None  #: where a worker serves its metrics; None: nowhere
     metrics_host: str = "127.0.0.1"
     remote_control: RemoteControl = RemoteControl.ALL
+    encryption: str = ""  #: on, or off by name; empty: on where keys are named
+    encryption_keys: str = field(default="", repr=False)  #: a keyring: a file's path, or its lines
+    key_store: str = field(default="", repr=False)  #: where wrapped data keys stand
+    key_backups: timedelta | None = None  #: how long backups of the key store are kept; None: none
+    kms: str = ""  #: who wraps data keys, as module:name; empty: the keyring
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
@@ -143,9 +152,21 @@ class Settings:
             metrics_port=_port(env, "TURNMILL_METRICS_PORT"),
             metrics_host=env.get("TURNMILL_METRICS_HOST") or "127.0.0.1",
             remote_control=_remote_control(env.get("TURNMILL_REMOTE_CONTROL"), profile),
+            encryption=_encryption(env.get("TURNMILL_ENCRYPTION", "")),
+            encryption_keys=env.get("TURNMILL_ENCRYPTION_KEYS", ""),
+            key_store=env.get("TURNMILL_KEY_STORE", ""),
+            key_backups=_days(env, "TURNMILL_KEY_BACKUP_DAYS"),
+            kms=env.get("TURNMILL_KMS", ""),
         )
         settings.check(env)
         return settings
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Tell whether content is encrypted where it is stored."""
+        return self.encryption == ON or (
+            not self.encryption and bool(self.encryption_keys or self.kms)
+        )
 
     def check(self, environ: Mapping[str, str] | None = None) -> None:
         """Raise UnsafeSetting when the production profile forbids a value.
@@ -168,6 +189,8 @@ def unsafe_settings(settings: Settings, environ: Mapping[str, str]) -> Iterator[
         "TURNMILL_DATABASE_URL": settings.database_url,
         "TURNMILL_LISTEN_URL": settings.listen_url,
     }
+    if settings.key_store.startswith("postgres"):
+        ours["TURNMILL_KEY_STORE"] = settings.key_store
     for variable, url in (of_others | ours).items():
         yield from rules.unsafe(rules.of_database(variable, url, environ))
     if settings.broker_url:
@@ -178,6 +201,15 @@ def unsafe_settings(settings: Settings, environ: Mapping[str, str]) -> Iterator[
         if base_url := environ.get(variable):
             yield from rules.unsafe(rules.of_http(variable, base_url))
     yield from _unsafe_mocks(environ)
+    yield from _unencrypted(settings)
+
+
+def _unencrypted(settings: Settings) -> Iterator[UnsafeSetting]:
+    if not settings.is_encrypted and settings.encryption != OFF:
+        yield UnsafeSetting(
+            "what users say is not encrypted where it is stored",
+            hint=f"TURNMILL_ENCRYPTION_KEYS, or decline it: TURNMILL_ENCRYPTION={OFF}",
+        )
 
 
 def max_reply_bytes(environ: Mapping[str, str] | None = None) -> int:
@@ -238,6 +270,16 @@ def _remote_control(value: str | None, profile: Profile) -> RemoteControl:
         raise InvalidSetting(
             "TURNMILL_REMOTE_CONTROL is out of range", hint="looking or all"
         ) from None
+
+
+def _encryption(value: str) -> str:
+    if value not in ("", ON, OFF):
+        raise InvalidSetting("TURNMILL_ENCRYPTION cannot be understood", hint=f"{ON}, or {OFF}")
+    return value
+
+
+def _days(env: Mapping[str, str], name: str) -> timedelta | None:
+    return timedelta(days=_count(env, name, 1, most=36_500)) if env.get(name) else None
 
 
 def _schema(value: str) -> str:

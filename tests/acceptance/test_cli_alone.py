@@ -362,6 +362,7 @@ def test_production_refuses_a_flower_that_is_open_by_whatever_way_it_is_started(
     (tmp_path / "none.py").write_text("")
     environment = clean_environment() | {
         "TURNMILL_PROFILE": "production",
+        "TURNMILL_ENCRYPTION": "off",
         "TURNMILL_DATABASE_URL": "postgresql://u:k2-8f@127.0.0.1/x",
         "TURNMILL_BROKER_URL": "redis://:k2-8f@127.0.0.1:1/0",
     }
@@ -385,6 +386,7 @@ def test_production_dials_no_broker_that_celery_was_told_behind_its_back(
 ) -> None:
     environment = clean_environment() | {
         "TURNMILL_PROFILE": "production",
+        "TURNMILL_ENCRYPTION": "off",
         "TURNMILL_DATABASE_URL": "postgresql://u:k2-8f@127.0.0.1:1/x",
         "TURNMILL_BROKER_URL": "redis://:k2-8f@127.0.0.1:1/0",
         "CELERY_BROKER_URL": "redis://elsewhere/0",
@@ -415,6 +417,7 @@ def test_production_refuses_a_broker_that_evicts_and_doctor_says_so(
             tmp_path,
             {
                 "TURNMILL_PROFILE": "production",
+                "TURNMILL_ENCRYPTION": "off",
                 "TURNMILL_DATABASE_URL": database_url,
                 "TURNMILL_BROKER_URL": valkey.url,
             },

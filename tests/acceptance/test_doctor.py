@@ -81,6 +81,7 @@ def replica(place: Place) -> None:
 def evicting(place: Place) -> None:
     place.configure(maxmemory_policy="allkeys-lru")
     place.environment["TURNMILL_PROFILE"] = "production"
+    place.environment["TURNMILL_ENCRYPTION"] = "off"
 
 
 def full(place: Place) -> None:
@@ -194,6 +195,7 @@ def test_production_is_told_of_everything_that_it_refuses_at_once(
 ) -> None:
     unsafe = {
         "TURNMILL_PROFILE": "production",
+        "TURNMILL_ENCRYPTION": "off",
         URL: "postgresql://ada:ada@db.invalid/x",
         BROKER: "redis://cache.invalid/0",
         "OPENAI_BASE_URL": "http://proxy.invalid",

@@ -75,6 +75,7 @@ def test_in_production_a_forgotten_url_is_no_reason_to_look_around(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TURNMILL_PROFILE", "production")
+    monkeypatch.setenv("TURNMILL_ENCRYPTION", "off")
     with pytest.raises(InvalidSetting, match="no database URL"):
         Client.from_env()
 

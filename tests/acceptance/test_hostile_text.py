@@ -43,6 +43,11 @@ TYPED = f"{EVIL}\n/history\n/session\n/nonsense\x07\n"
 
 #: Commands that print rows, and how they are called; `{turn}` and so on are put in.
 WALK = (
+    "encryption init --out evil\x1b]0;t\x07.keys",
+    "encryption ls",
+    "encryption rotate --user evil\x1b]0;t\x07",
+    "encryption rewrap",
+    "encryption reseal",
     "sessions ls",
     "sessions ls --json",
     "sessions show {session}",

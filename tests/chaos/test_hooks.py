@@ -8,7 +8,6 @@ import signal
 import subprocess
 import textwrap
 import threading
-import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -203,7 +202,6 @@ def test_whoever_is_killed_everybody_is_told_of_everything_in_the_order_of_its_s
         assert wait_until(
             lambda: len(client.events.readers()) >= 7, timeout=timedelta(seconds=60)
         ), "the observers have not subscribed"
-        time.sleep(2.5)  # until every process knows what is wanted
         lines = [
             client.sessions.create(user_id=f"u{n % 9}", provider="mock", model="mock")
             for n in range(50)

@@ -1,11 +1,13 @@
 """What a vendor says of its limits, or does not say at all, as two workers hear it."""
 
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
 
 from tests.chaos.books import Books
+from tests.chaos.hearing import send_until_all_put_off
 from tests.chaos.system import PATIENCE, Servers, System, until
 from tests.doubles.rationed import RationedDouble, RationedVendor
 from turnmill import Client, TurnState
@@ -14,6 +16,7 @@ from turnmill.sync.turns import Turn
 WAIT = PATIENCE.total_seconds()
 PER_MINUTE = 600
 MODEL = "gpt-5-mini"
+HANGS = 30  #: seconds after which one that tries has told nothing, and the next one may
 
 pytestmark = pytest.mark.long
 
@@ -80,8 +83,8 @@ def test_what_a_vendor_allows_is_kept_to_by_all_workers_and_spends_no_attempt(
     for one in turns:
         assert [each.n for each in one.result(timeout=WAIT).attempts] == [1]
     took = double.began[-1] - double.began[0]
-    assert double.refused == 0
-    assert 7 < took < 16  # ten a second, but for the few that were left
+    assert double.refused == []
+    assert 7 < took < 30  # ten a second, but for the few that were left
 
 
 def test_where_nothing_is_left_nobody_calls_until_the_vendor_says(
@@ -90,37 +93,40 @@ def test_where_nothing_is_left_nobody_calls_until_the_vendor_says(
     double.allow(PER_MINUTE / 4)
     heard_by_both(client, double)
     double.allow(1.0)
-    double.full_in = 4.0
+    double.full_in = 6.0
     send(client).result(timeout=WAIT)
     said_at = double.began[-1]
     for one in [send(client) for _ in range(20)]:
         one.result(timeout=WAIT)
     # What was under way when it was said, or given ahead for that second, is let through.
-    assert [at - said_at for at in double.began if 1.5 < at - said_at < 3.5] == []
-    assert double.refused <= 4
+    assert [at - said_at for at in double.began if 3.0 < at - said_at < 5.5] == []
+    assert [at - said_at for at in double.refused if at - said_at > 3.0] == []
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_a_model_that_hangs_is_left_alone_by_all_and_asked_again_by_one(
     client: Client, double: RationedDouble
 ) -> None:
     double.always = "hang"
-    hanging = [send(client, timeout=150) for _ in range(20)]
-    until(client.accounts.list, within=timedelta(seconds=45))
+    hanging = [send(client, timeout=250) for _ in range(20)]
+    until(client.accounts.list, within=timedelta(seconds=75))
     (closed,) = client.accounts.list()
     assert (closed.kind, closed.code, closed.model) == ("breaker", "hangs", MODEL)
-    asked = len(double.began)
+    heard = send_until_all_put_off(lambda: send(client), waits_for="breaker")
+    asked, since = len(double.began), time.monotonic()
     waiting = [send(client) for _ in range(10)]
-    until(lambda: all(one.refresh().record.waits_for == "breaker" for one in waiting))
-    assert waiting[0].why().reasons[0].cause == "breaker"
+    until(lambda: any(one.why().reasons[0].cause == "breaker" for one in waiting))
     others = [send(client, provider="mock") for _ in range(20)]
     for one in others:
-        assert one.result(timeout=WAIT).timing.queued < timedelta(seconds=5)
-    assert len(double.began) <= asked + 1  # one has tried it
+        assert one.result(timeout=WAIT).timing.queued < timedelta(seconds=15)
+    tried = len(double.began) - asked
+    assert tried <= 1 + (time.monotonic() - since) // HANGS  # by one at a time
     double.always = ""
-    for one in waiting:
-        assert [each.n for each in one.result(timeout=60).attempts] == [1]
+    ended = [one.result(timeout=2 * WAIT) for one in waiting]
+    assert sum([each.n for each in one.attempts] != [1] for one in ended) <= tried
+    for one in heard:
+        one.cancel(wait=True)
     for one in hanging:
         one.cancel(wait=True)
         assert one.state is TurnState.CANCELLED

@@ -19,7 +19,7 @@ class RationedDouble(OpenAIDouble):
         super().__init__()
         self.per_minute = per_minute
         self.began: list[float] = []  #: `time.monotonic()` of each call of a model
-        self.refused = 0
+        self.refused: list[float] = []  #: of these, when those began that came too soon
         self.full_in: float | None = None  #: what it says, in seconds, where that is not so
         self._left = left
         self._at = time.monotonic()
@@ -28,7 +28,8 @@ class RationedDouble(OpenAIDouble):
         """Let so many be left from now on, and forget what was asked before."""
         self._left, self._at = left, time.monotonic()
         self.began.clear()
-        self.refused, self.full_in = 0, None
+        self.refused.clear()
+        self.full_in = None
 
     def reply_headers(self) -> dict[str, str]:
         self._refill()
@@ -48,7 +49,7 @@ class RationedDouble(OpenAIDouble):
             self.began.append(time.monotonic())
             self._refill()
             if self._left < 1:
-                self.refused += 1
+                self.refused.append(self.began[-1])
                 raise Refused(429, "rate_limit_exceeded", "Rate limit reached for requests.")
             self._left -= 1
         return await super()._through(fault, request, call, answer)

@@ -34,6 +34,7 @@ _ROWS = {
     "breaker": "waits_for = 'breaker', {later}",
     "limit": "waits_for = 'limit', {later}",
     "budget": "waits_for = 'budget', {later}",
+    "key": "waits_for = 'key', {later}",
     "no_worker": "available_at = now() - interval '1 hour'",
     "running": "state = 'running', attempt = 1, lease_owner = 'w:1', lease_fence = 1,"
     " lease_until = now() + interval '1 hour', started_at = now()",

@@ -12,6 +12,7 @@ import pytest
 
 from tests.conftest import make_home
 from turnmill import Client
+from turnmill_worker.stack import ports
 
 #: The jobs that a test sends by hand: beat would take their slots.
 UNSCHEDULED = {
@@ -34,6 +35,7 @@ class System:
 @pytest.fixture(scope="session")
 def system() -> Iterator[System]:
     home = make_home()
+    home.remember("flower.port", str(ports.choose(0)))  # others may start on the usual one
     env = {key: value for key, value in os.environ.items() if not key.startswith("TURNMILL_")}
     process = subprocess.Popen(
         [sys.executable, "-m", "turnmill.cli", "up", "--json", "--concurrency", "200"],

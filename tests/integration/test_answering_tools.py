@@ -101,7 +101,9 @@ def test_a_turn_goes_on_as_soon_as_it_is_answered(told: dict[str, Any]) -> None:
     run(1, told)
     began = time.monotonic()
     assert wait_until(lambda: told["turn"].refresh().record.waits_for == "approval", timeout=SOON)
-    assert time.monotonic() - began < 3  # and not at the next look for what is due, or at an expiry
+    assert (
+        time.monotonic() - began < 10
+    )  # and not at the next look for what is due, or at an expiry
 
 
 def test_a_cancelled_turn_takes_no_answer_and_the_session_goes_on(

@@ -77,6 +77,7 @@ def stage(database_url: str, home: Path, tmp_path: Path) -> Iterator[Stage]:
         env = os.environ | {
             "TURNMILL_DATABASE_URL": database_url,
             "TURNMILL_PROFILE": "production",
+            "TURNMILL_ENCRYPTION": "off",
             "TURNMILL_ALLOW_MOCK": "yes",
             "TURNMILL_FLOWER_AUTH": LOGIN,
             "TURNMILL_SCHEDULE_SELF_CHECK": "* * * * *",

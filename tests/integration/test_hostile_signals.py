@@ -86,6 +86,7 @@ def running_worker(
     servers = {"TURNMILL_DATABASE_URL": database_url, "TURNMILL_BROKER_URL": broker_url}
     careful = {
         "TURNMILL_PROFILE": "production",
+        "TURNMILL_ENCRYPTION": "off",
         "TURNMILL_ALLOW_MOCK": "yes",
         "TURNMILL_GRACE": "1",
     }
@@ -248,7 +249,7 @@ def test_a_login_without_a_grant_cancels_nothing_by_notify(
     stage: Stage, stranger: psycopg.Connection
 ) -> None:
     session = stage.client.sessions.create(user_id="ada", provider="mock", model="m")
-    turn = stage.client.send(session, "Hello")
+    turn = stage.client.send(session, "Hello", metadata={"mock": {"latency": 2}})
     states = set()
 
     def notified() -> bool:
@@ -266,7 +267,7 @@ def test_a_login_without_a_grant_cancels_nothing_by_notify(
 
 def test_a_turn_that_its_row_says_is_cancelled_is_stopped_at_once(stage: Stage) -> None:
     session = stage.client.sessions.create(user_id="ada", provider="mock", model="m")
-    turn = stage.client.send(session, "Hello")
+    turn = stage.client.send(session, "Hello", metadata={"mock": {"latency": 600}})
     assert wait_until(lambda: turn.refresh().state is TurnState.RUNNING, timeout=SOON)
     turn.cancel()
     assert wait_until(lambda: turn.refresh().state in FINAL, timeout=SOON)

@@ -69,11 +69,19 @@ def until(condition: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
-def asked_again(store: Database, turn: Turn, times: int = 1) -> None:
-    """Let the turn be looked up so many times more, each without the pause before it."""
-    for _ in range(times):
-        until(lambda: steps.turn(store, turn.id).state is TurnState.WAITING)
-        steps.due_now(store, turn.id)
+def asked_again(store: Database, turn: Turn) -> None:
+    """Let the turn be looked up once more, without the pause before it.
+
+    Until that has begun it stands as before: whoever wants to know what came of it waits for that.
+    """
+    until(lambda: steps.turn(store, turn.id).state is TurnState.WAITING)
+    steps.due_now(store, turn.id)
+
+
+def has_been_asked(turn: Turn, times: int) -> bool:
+    """Tell whether the turn's work was looked up so many times, and waits again."""
+    ended = [one.polls for one in turn.attempts() if one.outcome in {"waiting", "unanswered"}]
+    return ended == [times]
 
 
 def nothing_is_owed(store: Database) -> bool:
@@ -132,8 +140,9 @@ def test_a_cancelled_turn_is_cancelled_at_the_vendor_and_deleted_there(
 ) -> None:
     vendor.double.meet("slow")
     turn = client.send(start(client, **BACKGROUND), CANARY)
-    asked_again(store, turn, looked_up)
-    until(lambda: turn.refresh().state == "waiting")
+    for _ in range(looked_up):
+        asked_again(store, turn)
+    until(lambda: has_been_asked(turn, looked_up))
     assert turn.cancel() == "cancelled"
     until(lambda: vendor.double.kept == {})
     assert len(vendor.requests("POST", "/cancel")) == 1
@@ -187,21 +196,16 @@ def test_a_question_that_is_not_answered_never_loses_what_was_paid(
     vendor.double.meet("ok", fault)
     turn = client.send(start(client, **BACKGROUND), "Hello")
     asked_again(store, turn)
-    until(lambda: _polls(store, turn) == 1)
+    until(lambda: has_been_asked(turn, 1))
     if fault in ("bad_key", "rate_limited"):  # which closes the account, for questions too
         client.accounts.open(provider="openai")
     asked_again(store, turn)
     assert turn.result(timeout=WAIT).text == "echo: Hello [0 before]"
     (attempt,) = turn.attempts()
     assert (attempt.kind, attempt.outcome) == ("send", "succeeded")
-    assert attempt.polls in (2, 3)  # once more where a closed account put a question off
+    assert attempt.polls >= 2  # once more where a closed account put a question off
     assert turn.refresh().record.attempt == 1
     assert vendor.requests("POST") == ["/v1/responses"]
-
-
-def _polls(store: Database, turn: Turn) -> int:
-    state = steps.turn(store, turn.id).state
-    return sum(one.polls for one in turn.attempts()) if state is TurnState.WAITING else -1
 
 
 def test_work_that_failed_for_now_is_sent_again_and_says_why(
@@ -237,7 +241,9 @@ def test_work_that_the_vendor_has_lost_is_sent_again(
     turn = client.send(start(client, **BACKGROUND), "Hello")
     until(lambda: turn.refresh().state == "waiting")
     vendor.double.forget()
-    asked_again(store, turn, 2)
+    asked_again(store, turn)
+    until(lambda: len(vendor.requests("POST", "/responses")) == 2)
+    asked_again(store, turn)
     assert turn.result(timeout=WAIT).text == "echo: Hello [0 before]"
     assert len(vendor.requests("POST", "/responses")) == 2
 

@@ -122,7 +122,7 @@ def test_a_message_that_is_ignored_or_rejected_is_gone(worker: PoolWorker, task:
 
 def test_a_late_acknowledgement_comes_as_soon_as_the_task_has_ended(worker: PoolWorker) -> None:
     worker.send("late_nap", 0.01).get()
-    assert wait_until(lambda: worker.unacknowledged() == 0, timeout=timedelta(seconds=0.5))
+    assert wait_until(lambda: worker.unacknowledged() == 0, timeout=SOON)
 
 
 @pytest.mark.parametrize(("task", "queue", "written"), [("nap", "celery", 1), ("hint", "hints", 0)])

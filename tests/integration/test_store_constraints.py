@@ -25,7 +25,7 @@ FORBIDDEN = {
     "two turns with one number": ("UPDATE turnmill.turns SET seq = 1", "uq_turns_session_id_seq"),
     "two turns with one key": (
         "UPDATE turnmill.turns SET idempotency_key = 'k'",
-        "uq_turns_session_id_idempotency_key",
+        "uq_turns_keyed",
     ),
     "a turn that runs without a lease": (
         "UPDATE turnmill.turns SET lease_owner = NULL, lease_until = NULL WHERE state = 'running'",

@@ -235,7 +235,7 @@ DUE = frozenset({"ix_sessions_due"})
 CASES = {
     "a send": Case(
         call=lambda conn: accept(conn, line(3), rows.say(idempotency_key="k")),
-        needs=frozenset({"pk_sessions", "uq_turns_session_id_idempotency_key"}),
+        needs=frozenset({"pk_sessions", "uq_turns_keyed"}),
         pages=150,
     ),
     "a send to a very long line": Case(

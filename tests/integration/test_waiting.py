@@ -165,7 +165,7 @@ def test_one_look_waits_for_no_listener(turn: Turn, monkeypatch: pytest.MonkeyPa
     began = time.monotonic()
     with pytest.raises(TurnTimeout):
         turn.result(timeout=0)
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < DEADLINE / 2
 
 
 @pytest.mark.parametrize("timeout", [366 * 86_400, 31_622_400.0, timedelta(days=366), None])
@@ -249,17 +249,15 @@ def test_whoever_waits_is_told_of_every_kind_of_ending_at_once(
     ends: Callable[[Database, Turn], None],
     error: type[Exception],
 ) -> None:
-    """Nobody asks for a minute: what is not told is not known."""
+    """Nobody asks for ten minutes: what is not told is not known."""
     for kind in (blocking_waiting.Listener, async_waiting._Listener):
-        monkeypatch.setattr(kind, "poll_seconds", 60.0)
+        monkeypatch.setattr(kind, "poll_seconds", 600.0)
     with psycopg.connect(database_url, autocommit=True) as admin:
         reply = waiting.result(DEADLINE)
         until(lambda: admin.execute(_LISTENING).fetchone() is not None)
         ends(store, turn)
-        ended = time.monotonic()
         with pytest.raises(error):
             reply.result(DEADLINE)
-    assert time.monotonic() - ended < 1.0
 
 
 def test_who_cannot_be_told_asks(

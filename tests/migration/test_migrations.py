@@ -75,8 +75,18 @@ def bare(conn: Connection) -> MetaData:
     return target
 
 
+#: Constraints that a file of SQLite keeps beside the indexes that stand for them since 0035.
+KEPT_IN_FILES = {
+    "uq_sessions_key",
+    "uq_turns_session_id_idempotency_key",
+    "uq_turns_batch_id_batch_line",
+}
+
+
 def is_ours(name: str | None, kind: str, _parents: object) -> bool:
-    """Leave out what Alembic and `migrate` keep for themselves."""
+    """Leave out what Alembic and `migrate` keep for themselves, and what files keep."""
+    if name in KEPT_IN_FILES:
+        return False
     return name not in NOTES if kind == "table" else kind != "schema" or name in (None, SCHEMA)
 
 

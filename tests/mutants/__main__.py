@@ -38,8 +38,10 @@ class Arena:
             (self.failed if report.failed else self.passed).add(report.nodeid)
 
     def _options(self) -> Sequence[str]:
-        # A test that fails may leave open what it had opened: that is told at the very end.
-        return ("-q", "-p", "no:unraisableexception") if self.broken else ("-q",)
+        # Nobody is to run again what fails here. A test that fails may leave open what it had
+        # opened: that is told at the very end.
+        plain = ("-q", "-p", "no:cacheprovider")
+        return (*plain, "-p", "no:unraisableexception") if self.broken else plain
 
     def run(self) -> str:
         """Run the tests and return what pytest printed."""

@@ -97,3 +97,18 @@ async def test_an_error_is_that_of_everybody_in_the_group_and_of_nobody_after() 
         await work.submit(0)
     assert await work.submit(1) == 1
     await asyncio.to_thread(work.stop)
+
+
+async def test_what_is_given_is_handled_with_the_others_and_nobody_waits_for_it(
+    work: Work, desk: Desk
+) -> None:
+    work.give(1)
+    await asyncio.to_thread(desk.busy.wait, 10)
+    work.give(2)
+    (waits,) = await submit(work, 3)
+    desk.open.set()
+    assert await waits == 6
+    assert desk.groups == [[1], [2, 3]]
+    await asyncio.to_thread(work.stop)
+    work.give(4)  # dropped, and nothing is raised
+    assert desk.groups == [[1], [2, 3]]

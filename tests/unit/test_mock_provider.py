@@ -271,6 +271,7 @@ def test_in_production_a_script_of_faults_is_obeyed_only_where_that_is_asked_for
     asked: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TURNMILL_PROFILE", "production")
+    monkeypatch.setenv("TURNMILL_ENCRYPTION", "off")
     monkeypatch.setenv("TURNMILL_ALLOW_MOCK", asked)
     mock = MockProvider.from_env()
     assert answer(mock, a_request()).text

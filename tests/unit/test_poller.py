@@ -216,6 +216,18 @@ async def test_bulk_turns_leave_the_reserve_of_the_others_alone() -> None:
     world.ending.set()
 
 
+async def test_while_tasks_claim_bulk_turns_no_hint_is_missed() -> None:
+    world = World(slots=40)
+    world.leave(Lane.BULK, 3)
+    with world.deps.slots.claiming():
+        await world.look(after=10)
+    await world.look(after=0.5)  # they have just ended: a hint may be on its way
+    assert world.calls == 0
+    await world.look(after=0.5)
+    assert world.calls == 3
+    world.ending.set()
+
+
 async def test_a_wake_begins_a_look() -> None:
     world = World()
     world.leave(Lane.INTERACTIVE, 1)

@@ -17,7 +17,9 @@ SECRET = "k9-3f71"
 
 
 def read(**variables: str) -> Settings:
-    return Settings.from_env({"TURNMILL_PROFILE": "production"} | variables)
+    return Settings.from_env(
+        {"TURNMILL_PROFILE": "production", "TURNMILL_ENCRYPTION": "off"} | variables
+    )
 
 
 REFUSED = [

@@ -190,7 +190,7 @@ def test_closing_one_provider_that_breaks_or_hangs_keeps_neither_the_others_nor_
 
 
 def test_production_has_no_mock_until_it_is_asked_for_by_name() -> None:
-    production = {"TURNMILL_PROFILE": "production"}
+    production = {"TURNMILL_PROFILE": "production", "TURNMILL_ENCRYPTION": "off"}
     registry = ProviderRegistry(production)
     assert "mock" not in registry.configured()
     with pytest.raises(KeyMissing) as missing:

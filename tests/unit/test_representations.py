@@ -52,7 +52,7 @@ SHOWN = frozenset(
         *("tags", "timezone", "digest", "fetch_from", "scheme", "rows", "turn", "why"),
         *("lane", "keyless", "verb", "by", "refused", "error", "title", "detail"),
         *("reply_as", "asks", "media_types", "voices", "part"),
-        *("category",),
+        *("category", "scope", "wrapped_by", "encryption", "kms", "key_id"),
         *("paused_because", "codes", "shards", "mode_because", "money", "modes"),
         *("mode", "typical"),
         *("limits", "api"),

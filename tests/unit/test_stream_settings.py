@@ -13,6 +13,7 @@ from turnmill.streams.carrying import redis_of_streams
 REDIS = "redis://127.0.0.1:6399/0"
 PRODUCTION = {
     "TURNMILL_PROFILE": "production",
+    "TURNMILL_ENCRYPTION": "off",
     "TURNMILL_DATABASE_URL": "postgresql://app:9d1c7b@127.0.0.1/app",
 }
 

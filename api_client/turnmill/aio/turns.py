@@ -12,20 +12,18 @@ from turnmill.domain.content import Audio
 from turnmill.domain.errors import SessionBusy, StoreUnavailable, TurnTimeout
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import FINAL, Lane, TurnState
-from turnmill.domain.streaming import Place, StreamEvent
 from turnmill.executor.task import AsyncExecutor
 from turnmill.listening.task import async_happens
 from turnmill.listening.watchlist import Deadline
-from turnmill.store.nouns.tool_calls import ToolCallRecord
 from turnmill.store.records import Accepted, AttemptRecord, MessageRecord, TurnRecord
-from turnmill.streams.following import Following
-from turnmill.streams.patience import LOOK_SECONDS, Patience
-from turnmill.verbs import tool_calls, turns
+from turnmill.verbs import turns
 from turnmill.verbs.refs import SessionRef
 from turnmill.verbs.reply import Reply, saved_by
 
 if TYPE_CHECKING:
     from turnmill.aio.batches import AsyncBatch
+    from turnmill.domain.streaming import Place, StreamEvent
+    from turnmill.store.nouns.tool_calls import ToolCallRecord
     from turnmill.store.nouns.why import Why
 
 
@@ -90,7 +88,7 @@ class AsyncTurn:
 
     def stream(
         self, after: str | None = None, timeout: float | timedelta | None = None
-    ) -> AsyncIterator[StreamEvent]:
+    ) -> "AsyncIterator[StreamEvent]":
         """Yield what happens to the turn, as it happens; the last event is always `ended`.
 
         - `after`: the `id` of the last event that was had, in whichever process: it goes on there.
@@ -102,6 +100,8 @@ class AsyncTurn:
         a reply raises nothing: `ended` has its state and code. Whoever stops reading cancels
         nothing. Raises InvalidInput for what is no id, TurnNotFound when its session is deleted.
         """
+        from turnmill.domain.streaming import Place  # noqa: PLC0415  few turns are watched
+
         return self._stream(Place.of(after), Deadline(wait_seconds(timeout)))
 
     async def attempts(self) -> list[AttemptRecord]:
@@ -119,16 +119,20 @@ class AsyncTurn:
         """
         return await self._executor.run(turns.why(self.id))
 
-    async def tool_calls(self) -> list[ToolCallRecord]:
+    async def tool_calls(self) -> "list[ToolCallRecord]":
         """Return every call of a tool so far, in the order in which the model made them."""
+        from turnmill.verbs import tool_calls  # noqa: PLC0415  few turns call any
+
         return await self._executor.run(tool_calls.of_turn(self.id))
 
-    async def effects(self) -> list[ToolCallRecord]:
+    async def effects(self) -> "list[ToolCallRecord]":
         """Return the calls by which this turn has changed the world, or may have.
 
         They are there whatever became of the turn. `done` has happened, `unknown` may have, and
         `failed` may have in part.
         """
+        from turnmill.verbs import tool_calls  # noqa: PLC0415  few turns call any
+
         return await self._executor.run(tool_calls.effects(self.id))
 
     async def submit_tool_outputs(
@@ -146,6 +150,8 @@ class AsyncTurn:
         Raises InvalidInput, ToolCallNotFound, OutputConflict where another output stands,
         ToolCallExpired, or MoveRefused: the turn has ended, or nobody outside answers that call.
         """
+        from turnmill.verbs import tool_calls  # noqa: PLC0415  few turns call any
+
         verb = tool_calls.submit(
             self.id,
             outputs,
@@ -159,10 +165,14 @@ class AsyncTurn:
 
         Again is no error. Raises InvalidInput, ToolCallNotFound, ToolCallExpired, MoveRefused.
         """
+        from turnmill.verbs import tool_calls  # noqa: PLC0415  few turns call any
+
         await self._executor.run(tool_calls.approve(self.id, call_id, by=by))
 
     async def reject(self, call_id: str, why: str = "", *, by: str | None = None) -> None:
         """Have a call not run that waits for approval: the model is told why. See `approve`."""
+        from turnmill.verbs import tool_calls  # noqa: PLC0415  few turns call any
+
         await self._executor.run(tool_calls.reject(self.id, call_id, why, by=by))
 
     async def cancel(
@@ -215,7 +225,12 @@ class AsyncTurn:
         """Send a turn that is held as ambiguous again; raises MoveRefused for any other."""
         await self._executor.run(turns.release(self.id))
 
-    async def _stream(self, after: Place | None, deadline: Deadline) -> AsyncIterator[StreamEvent]:
+    async def _stream(
+        self, after: "Place | None", deadline: Deadline
+    ) -> "AsyncIterator[StreamEvent]":
+        from turnmill.streams.following import Following  # noqa: PLC0415  few turns are watched
+        from turnmill.streams.patience import LOOK_SECONDS, Patience  # noqa: PLC0415
+
         seen = await self._executor.watched(self.id)
         following, patience = Following(after, seen), Patience()
         begins = following.begins_behind if seen.stream else None
@@ -258,7 +273,7 @@ class AsyncTurns:
         user_id: str | None = None,
         after: TurnId | None = None,
         limit: int = 100,
-    ) -> list[ToolCallRecord]:
+    ) -> "list[ToolCallRecord]":
         """Return the calls of up to `limit` turns, newest first, that wait for somebody outside.
 
         - `waits_for`: `approval` (see `approve`) or `tool` (see `submit_tool_outputs`) alone.
@@ -266,6 +281,8 @@ class AsyncTurns:
 
         Raises InvalidInput, SessionNotFound.
         """
+        from turnmill.verbs import tool_calls  # noqa: PLC0415  few turns call any
+
         verb = tool_calls.waiting(
             waits_for=waits_for, session=session, user_id=user_id, after=after, limit=limit
         )

@@ -12,7 +12,6 @@ from turnmill.settings import Settings
 from turnmill.store.capabilities import Capability
 from turnmill.store.database import Database
 from turnmill.store.records import Head
-from turnmill.store.schema.revision import create_all
 from turnmill.streams.copies import Copies
 
 #: The group of entry points by which the worker half gives us its runner: we never import it.
@@ -55,11 +54,11 @@ class InProcess:
         self._lock = threading.Lock()
         self._runner: _Runner | None = None
         # Only here: Alembic costs a client 0.2 s to import, and most clients migrate nothing.
-        from turnmill.store.schema import migrate  # noqa: PLC0415
+        from turnmill.store.schema import migrate, revision  # noqa: PLC0415
 
         with database.begin() as conn:
             if not database.can(Capability.LASTING):
-                create_all(conn)
+                revision.create_all(conn)
         if database.can(Capability.LASTING):
             migrate.upgrade(database.url.render_as_string(hide_password=False))
             self._start()  # a file may hold turns of an earlier process

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("turnmill.queue")
 
 #: One hint of these lanes lets a worker take this many turns.
-TURNS_PER_HINT = {Lane.BULK: 50, Lane.QUARANTINE: 50}
+TURNS_PER_HINT = {Lane.BULK: 100, Lane.QUARANTINE: 50}
 
 #: After a failure nothing is tried for this long: the dispatcher publishes what was left out.
 _BREAK_SECONDS = 2.0

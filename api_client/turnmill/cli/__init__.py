@@ -44,6 +44,7 @@ COMMANDS = {
     "upkeep": "List the jobs of the schedule, and run one.",
     "analytics": "Report usage and cost.",
     "budget": "Bound what turns cost.",
+    "encryption": "Look after the keys of what is encrypted.",
 }
 
 OK, FAILED, USAGE, NOT_FOUND, STILL_RUNNING, PARTIAL = range(6)

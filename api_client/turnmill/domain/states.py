@@ -154,6 +154,8 @@ FOR_LIMIT = "limit"  #: so many calls are made in a minute, or at once, and no m
 FOR_BUDGET = "budget"  #: there is no money for it
 #: What a turn waits for whose batch is paused, or has it in a batch of its vendor's.
 FOR_BATCH = "batch"
+#: What a turn waits for whose content cannot be opened.
+WAITS_FOR_KEY = "key"
 #: What a target was closed for before a call left: another target may take it.
 AT_A_CLOSED_TARGET = frozenset({FOR_ACCOUNT, FOR_BREAKER})
 

@@ -8,9 +8,9 @@ from functools import cached_property, partial, wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from turnmill.broker.announcing import Announcer, announcer_for
+from turnmill.crypto.wanted import KeyWanted
 from turnmill.domain.errors import InvalidInput, TurnmillError
 from turnmill.domain.ids import TurnId
-from turnmill.domain.streaming import Place
 from turnmill.grouping import Grouped, Stopped
 from turnmill.listening.task import AsyncWaiter
 from turnmill.listening.watchlist import Deadline
@@ -19,6 +19,7 @@ from turnmill.store.async_database import AsyncDatabase, ThreadedDatabase
 from turnmill.store.capabilities import Capability
 from turnmill.store.database import Database
 from turnmill.store.records import Head, Watched
+from turnmill.store.vaults import attach_given, fetch
 from turnmill.streams.carrying import copies_for
 from turnmill.streams.copies import Copies, Copy, Nothing
 from turnmill.verbs import turns
@@ -27,6 +28,7 @@ from turnmill.verbs.intake import options_of, refuse_unknown
 from turnmill.verbs.verb import Verb
 
 if TYPE_CHECKING:
+    from turnmill.domain.streaming import Place
     from turnmill.files.port import FileStore
 
 P = ParamSpec("P")
@@ -64,13 +66,19 @@ class AsyncExecutor:
         """Make one for these URLs; raises UnsafeSetting for what production forbids."""
         chosen = replace(settings, database_url=database_url, broker_url=broker_url)
         chosen.check()
-        blocking = Database(database_url, schema=settings.schema, pool_size=1)
+        keys = None
+        if chosen.is_encrypted:
+            from turnmill.store.encryption import keys_for  # noqa: PLC0415  not everybody does
+
+            keys = keys_for(chosen)
+        blocking = Database(database_url, schema=settings.schema, pool_size=1, keys=keys)
         listen_url = settings.listen_url if database_url == settings.database_url else ""
         database = (
             AsyncDatabase(
                 database_url,
                 schema=settings.schema,
                 listen_url=listen_url,
+                keys=keys,
             )
             if blocking.can(Capability.SHARED)
             else ThreadedDatabase(blocking)
@@ -97,8 +105,19 @@ class AsyncExecutor:
         within: Any = connection  # both kinds have the verb, each gives what it wraps
         if not callable(getattr(within, "run_sync", None)):
             raise InvalidInput("connection must be an AsyncConnection or AsyncSession")
-        found: T = await within.run_sync(on)
-        return found
+        keys = self._blocking.keys
+
+        def joined(conn: Any) -> T:
+            attach_given(conn, keys)
+            return on(conn)
+
+        while True:
+            try:
+                found: T = await within.run_sync(joined)
+            except KeyWanted as wanted:
+                await asyncio.to_thread(fetch, keys, wanted)
+            else:
+                return found
 
     def run_at_once(self, verb: Verb[T]) -> T:
         """Raise InvalidInput: a property cannot wait for the store."""
@@ -119,7 +138,7 @@ class AsyncExecutor:
 
     @asynccontextmanager
     async def watching(
-        self, turn_id: TurnId, behind: Place | None, deadline: Deadline
+        self, turn_id: TurnId, behind: "Place | None", deadline: Deadline
     ) -> AsyncIterator[tuple[asyncio.Event, Copy]]:
         """Give the turn's stream behind a place, and an event that is set when there is more of it.
 

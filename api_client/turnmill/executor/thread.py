@@ -9,15 +9,16 @@ from functools import cached_property, wraps
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 
 from turnmill.broker.announcing import Announcer, announcer_for
+from turnmill.crypto.wanted import KeyWanted
 from turnmill.domain.errors import TurnmillError
 from turnmill.domain.ids import TurnId
-from turnmill.domain.streaming import Place
 from turnmill.listening.thread import Waiter
 from turnmill.listening.watchlist import Deadline
 from turnmill.settings import Settings
 from turnmill.store.capabilities import Capability
 from turnmill.store.database import Database
 from turnmill.store.records import Watched
+from turnmill.store.vaults import attach_given, fetch
 from turnmill.streams.carrying import copies_for
 from turnmill.streams.copies import Copies, Copy, Nothing
 from turnmill.verbs import turns
@@ -26,6 +27,7 @@ from turnmill.verbs.intake import options_of, refuse_unknown
 from turnmill.verbs.verb import Verb
 
 if TYPE_CHECKING:
+    from turnmill.domain.streaming import Place
     from turnmill.files.port import FileStore
 
 P = ParamSpec("P")
@@ -55,7 +57,12 @@ class Executor:
         chosen = replace(settings, database_url=database_url, broker_url=broker_url)
         chosen.check()
         listen_url = settings.listen_url if database_url == settings.database_url else ""
-        database = Database(database_url, schema=settings.schema, listen_url=listen_url)
+        keys = None
+        if chosen.is_encrypted:
+            from turnmill.store.encryption import keys_for  # noqa: PLC0415  not everybody does
+
+            keys = keys_for(chosen)
+        database = Database(database_url, schema=settings.schema, listen_url=listen_url, keys=keys)
         copies = copies_for(database, chosen)
         announcer = announcer_for(database, broker_url, settings, copies)
         return cls(database, announcer, copies, settings)
@@ -74,8 +81,16 @@ class Executor:
             self.announcer.announce(())
 
     def run_joined(self, connection: C, on: Callable[[C], T]) -> T:
-        """Do it on a connection of the caller's, who commits, or does not."""
-        return on(connection)
+        """Do it on a connection of the caller's, who commits, or does not.
+
+        A data key that is needed is fetched while the caller's transaction waits.
+        """
+        attach_given(connection, self.database.keys)
+        while True:
+            try:
+                return on(connection)
+            except KeyWanted as wanted:
+                fetch(self.database.keys, wanted)
 
     def run_at_once(self, verb: Verb[T]) -> T:
         """Do it for a property."""
@@ -96,7 +111,7 @@ class Executor:
 
     @contextmanager
     def watching(
-        self, turn_id: TurnId, behind: Place | None, deadline: Deadline
+        self, turn_id: TurnId, behind: "Place | None", deadline: Deadline
     ) -> Iterator[tuple[threading.Event, Copy]]:
         """Give the turn's stream behind a place, and an event that is set when there is more of it.
 

@@ -2,6 +2,7 @@
 
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote, urlsplit
 from weakref import WeakKeyDictionary
 
@@ -11,6 +12,9 @@ from turnmill.files.memory import Memory
 from turnmill.files.port import FileStore
 from turnmill.settings import Settings
 
+if TYPE_CHECKING:
+    from turnmill.crypto.data_keys import DataKeys
+
 _OBJECTS = ("s3", "s3a", "gs", "az", "abfs", "abfss", "azure")
 
 #: One for each store of turns in memory: they are seen by the same process alone.
@@ -18,12 +22,30 @@ _memories: "WeakKeyDictionary[object, Memory]" = WeakKeyDictionary()
 _lock = threading.Lock()
 
 
-def file_store(settings: Settings, *, beside: object, lasting: bool) -> FileStore:
+class Beside(Protocol):
+    """A store of turns, by whose keys files are sealed."""
+
+    @property
+    def keys(self) -> "DataKeys | None":
+        """What content is sealed by; None: nothing is."""
+        ...
+
+
+def file_store(settings: Settings, *, beside: Beside, lasting: bool) -> FileStore:
     """Return where attachments lie; raises InvalidSetting, or MissingExtra.
 
     `beside` is the store of turns. Where nothing is set, that is `files` in the home, or memory for
     turns that are in memory, too.
     """
+    found = _store(settings, beside=beside, lasting=lasting)
+    if beside.keys is None:
+        return found
+    from turnmill.files.sealed import SealedFiles  # noqa: PLC0415  not everybody encrypts
+
+    return SealedFiles(found, beside.keys)
+
+
+def _store(settings: Settings, *, beside: object, lasting: bool) -> FileStore:
     url = settings.files_url
     if url == "memory://" or (not url and not lasting):
         with _lock:

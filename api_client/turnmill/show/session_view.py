@@ -187,6 +187,8 @@ def _facts(session: SessionRecord) -> Iterator[tuple[str, object]]:
 def _content_of(session: SessionRecord) -> Iterator[tuple[str, object]]:
     if session.forked_from is not None:
         yield "forked", f"from {session.forked_from}"
+    if session.key_id is not None:
+        yield "key", f"encrypted by {session.key_id}"
     if session.keep_content is not None:
         yield "content", f"goes {duration(session.keep_content)} after its turn has ended"
     if session.content_gone_until is not None:

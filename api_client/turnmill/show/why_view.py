@@ -99,6 +99,8 @@ _WORDS: Mapping[Cause, str] = MappingProxyType(
         Cause.BUDGET: "for its budget, which is used up: looked at again at {at}."
         " turnmill budget ls",
         Cause.BATCH: "for a batch at {name}, which is answered within a day: turnmill batch ls",
+        Cause.KEY: "for a key of what is encrypted, which is missing: looked for again at {at}."
+        " turnmill doctor",
         Cause.LAYER: "for {name}: asked again at {at}",
         Cause.RETRY: "for its next attempt{after}, at {at}",
         Cause.QUESTION: "its provider is asked what became of it, at {at}",
@@ -126,6 +128,7 @@ _CELLS: Mapping[Cause, str] = MappingProxyType(
         Cause.LIMIT: "limit until {clock}",
         Cause.BUDGET: "budget until {clock}",
         Cause.BATCH: "batch at {name}",
+        Cause.KEY: "key missing",
         Cause.LAYER: "{name} until {clock}",
         Cause.RETRY: "retry at {clock}",
         Cause.QUESTION: "asked at {clock}",

@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, NullPool
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from turnmill.connections.postgres import read
+from turnmill.crypto.wanted import KeyWanted
 from turnmill.per_loop import PerLoop
 from turnmill.store.database import Database, listening_address
 from turnmill.store.dialing import (
@@ -24,6 +25,10 @@ from turnmill.store.dialing import (
 from turnmill.store.opened import Opened
 from turnmill.store.refusals import translated
 from turnmill.store.schema_name import SCHEMA, execution_options
+from turnmill.store.vaults import KeyFetched, attach, fetch
+
+if TYPE_CHECKING:
+    from turnmill.crypto.data_keys import DataKeys
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -40,8 +45,10 @@ class AsyncDatabase:
         pool_size: int = 5,
         overflow: int = 10,
         listen_url: str = "",
+        keys: "DataKeys | None" = None,
     ) -> None:
         """See `Database`."""
+        self.keys = keys
         self._address = read(url)
         self._apart = listening_address(url, listen_url)
         self._listens_elsewhere = bool(listen_url)
@@ -60,23 +67,31 @@ class AsyncDatabase:
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
-        """Run a transaction: committed at the end, rolled back on an error."""
-        with translated():
-            async with self._engines.here().engine.begin() as conn:
-                yield conn
+        """Run a transaction: committed, or rolled back on an error. See `Database.begin`."""
+        try:
+            with translated():
+                async with self._engines.here().engine.begin() as conn:
+                    yield conn
+        except KeyWanted as wanted:
+            await asyncio.to_thread(fetch, self.keys, wanted)
+            raise KeyFetched from None
 
     @asynccontextmanager
     async def single(self) -> AsyncIterator[AsyncConnection]:
         """Run statements that are each a transaction of their own. See `Database.single`."""
-        with translated():
-            async with self._engines.here().single.connect() as conn:
-                inner = conn.sync_connection
-                if inner is not None and is_pinned(inner):
-                    yield conn
-                    return
-                await conn.execution_options(isolation_level=ISOLATION)
-                async with conn.begin():
-                    yield conn
+        try:
+            with translated():
+                async with self._engines.here().single.connect() as conn:
+                    inner = conn.sync_connection
+                    if inner is not None and is_pinned(inner):
+                        yield conn
+                        return
+                    await conn.execution_options(isolation_level=ISOLATION)
+                    async with conn.begin():
+                        yield conn
+        except KeyWanted as wanted:
+            await asyncio.to_thread(fetch, self.keys, wanted)
+            raise KeyFetched from None
 
     @asynccontextmanager
     async def apart(self) -> AsyncIterator[AsyncConnection]:
@@ -104,15 +119,23 @@ class AsyncDatabase:
         self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run a store function in a transaction of its own."""
-        async with self.begin() as conn:
-            return await conn.run_sync(function, *args, **kwargs)
+        while True:
+            try:
+                async with self.begin() as conn:
+                    return await conn.run_sync(function, *args, **kwargs)
+            except KeyFetched:
+                continue
 
     async def run_single(
         self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run a store function whose statements are each a transaction of their own."""
-        async with self.single() as conn:
-            return await conn.run_sync(function, *args, **kwargs)
+        while True:
+            try:
+                async with self.single() as conn:
+                    return await conn.run_sync(function, *args, **kwargs)
+            except KeyFetched:
+                continue
 
     async def close(self) -> None:
         """Give all connections back to the server, those of other event loops too."""
@@ -121,6 +144,7 @@ class AsyncDatabase:
     def _open(self) -> "_Engines":
         engine = self._new_engine()
         tend(engine.sync_engine, self._address)
+        attach(engine.dialect, self.keys)
         opened = Opened()
         opened.watch(engine.sync_engine)
         return _Engines(engine, engine.execution_options(isolation_level="AUTOCOMMIT"), opened)
@@ -152,8 +176,7 @@ class ThreadedDatabase:
         """Run a store function in a transaction of its own."""
 
         def within() -> T:
-            with self._database.begin() as conn:
-                return function(conn, *args, **kwargs)
+            return self._database.run(function, *args, **kwargs)
 
         return await asyncio.to_thread(within)
 

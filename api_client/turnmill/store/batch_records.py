@@ -43,7 +43,7 @@ class StagedLine(NamedTuple):
     """A line of a file, checked, as it stands until turns are made of it."""
 
     number: int  #: in the file, from 1
-    content: Mapping[str, Any]  #: see `store.nouns.batch_feeding`
+    content: Any  #: a mapping, see `store.nouns.batch_feeding`; or that sealed
     custom_id: str | None = None
     user_id: str | None = None
     session: str | None = None  #: id of the session that it goes on with

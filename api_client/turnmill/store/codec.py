@@ -7,10 +7,11 @@ from dataclasses import fields
 from typing import Any, overload
 
 from turnmill.domain.content import KINDS, Kind, Message, Part, Text, text_of
-from turnmill.domain.errors import Rejected, UnreadableRow
+from turnmill.domain.errors import Rejected, SealBroken, UnreadableRow
 from turnmill.domain.json_values import Unreadable
 from turnmill.new_ids import new_id
 from turnmill.store.readable import ODD
+from turnmill.store.vaults import Unopened, plain
 
 #: Changes a message on its way to one who cannot take all of it; None leaves it out.
 Fit = Callable[[Message], Message | None]
@@ -43,7 +44,7 @@ def parts_from(content: object) -> tuple[Part, ...]:
     never left out.
     """
     if not isinstance(content, list):
-        raise TypeError("content is a list of parts")
+        raise content.error if isinstance(content, Unopened) else TypeError("no list of parts")
     if len(content) == 1:
         return (_part(content[0]),)
     return tuple([_part(one) for one in content])
@@ -65,6 +66,8 @@ def said_from(
 def shown_parts(content: object) -> tuple[Part, ...]:
     """Return the parts for a listing, in which those that cannot be read are marked."""
     if not isinstance(content, list):
+        if isinstance(content, Unopened) and not isinstance(content.error, SealBroken):
+            raise content.error  # it will be readable
         return (_UNREADABLE,)
     return tuple([_shown(one) for one in content])
 
@@ -116,7 +119,7 @@ class StoredHistory(Sequence[Message]):
     @classmethod
     def of_rows(cls, rows: Iterable[tuple[str, Any]]) -> "StoredHistory":
         """Return the history of rows whose JSON a driver has read already."""
-        return cls(json.dumps([[role, content] for role, content in rows]))
+        return cls(json.dumps([[role, plain(content)] for role, content in rows]))
 
     @property
     def holds_attachments(self) -> bool:

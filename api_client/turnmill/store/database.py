@@ -4,13 +4,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from turnmill.connections.postgres import Address, read
+from turnmill.crypto.wanted import KeyWanted
 from turnmill.domain.errors import InvalidSetting, UnsupportedByStore
 from turnmill.domain.json_values import lenient_json
 from turnmill.forking import in_child
@@ -29,6 +30,10 @@ from turnmill.store.opened import Opened
 from turnmill.store.refusals import translated
 from turnmill.store.schema_name import SCHEMA, execution_options
 from turnmill.store.types import sqlite_joined, sqlite_now
+from turnmill.store.vaults import KeyFetched, attach, fetch
+
+if TYPE_CHECKING:
+    from turnmill.crypto.data_keys import DataKeys
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -81,8 +86,9 @@ class Database:
         overflow: int = 10,
         generic_plans: bool = False,
         listen_url: str = "",
+        keys: "DataKeys | None" = None,
     ) -> None:
-        """Tables stand in `schema`; SQLite has none.
+        """Tables stand in `schema`; SQLite has none. What is encrypted opens with `keys`.
 
         With `generic_plans`, the server plans a statement without looking at its parameters.
         `listen_url` leads to the same database, where `url` leads to a pooler.
@@ -93,6 +99,7 @@ class Database:
         self.schema = schema if self.is_postgres else None
         self._apart = listening_address(url, listen_url)
         self.listens_elsewhere = bool(listen_url)
+        self.keys = keys
         alone = FILE if self.url.database else MEMORY
         self._capabilities = SERVER if self.is_postgres else alone
         self._new_engine = partial(
@@ -120,41 +127,61 @@ class Database:
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
-        """Run a transaction: committed at the end, rolled back on an error."""
-        with translated(), self._of_process().engine.begin() as conn:
-            yield conn
+        """Run a transaction: committed at the end, rolled back on an error.
+
+        A data key that was found missing is fetched when the connection is given back. Nothing was
+        written then, and KeyFetched says so: the same again finds it.
+        """
+        try:
+            with translated(), self._of_process().engine.begin() as conn:
+                yield conn
+        except KeyWanted as wanted:
+            fetch(self.keys, wanted)
+            raise KeyFetched from None
 
     @contextmanager
     def single(self) -> Iterator[Connection]:
         """Run statements that are each a transaction of their own: one round trip, not three.
 
-        Where that would not be READ COMMITTED, they are a transaction together.
+        Where that would not be READ COMMITTED, they are a transaction together. See `begin`.
         """
         if not self.is_postgres:
             with self.begin() as conn:
                 yield conn
             return
-        with translated(), self._of_process().single.connect() as conn:
-            if is_pinned(conn):
-                yield conn
-                return
-            conn.execution_options(isolation_level=ISOLATION)
-            with conn.begin():
-                yield conn
+        try:
+            with translated(), self._of_process().single.connect() as conn:
+                if is_pinned(conn):
+                    yield conn
+                    return
+                conn.execution_options(isolation_level=ISOLATION)
+                with conn.begin():
+                    yield conn
+        except KeyWanted as wanted:
+            fetch(self.keys, wanted)
+            raise KeyFetched from None
 
     def run(
         self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run a store function in a transaction of its own."""
-        with self.begin() as conn:
-            return function(conn, *args, **kwargs)
+        """Run a store function in a transaction of its own, with the data keys that it needs."""
+        while True:
+            try:
+                with self.begin() as conn:
+                    return function(conn, *args, **kwargs)
+            except KeyFetched:
+                continue
 
     def run_single(
         self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run a store function whose statements are each a transaction of their own."""
-        with self.single() as conn:
-            return function(conn, *args, **kwargs)
+        """Run a store function whose statements are each a transaction of their own. See `run`."""
+        while True:
+            try:
+                with self.single() as conn:
+                    return function(conn, *args, **kwargs)
+            except KeyFetched:
+                continue
 
     @contextmanager
     def apart(self) -> Iterator[Connection]:
@@ -207,6 +234,7 @@ class Database:
 
     def _open(self) -> "_Engines":
         engine = self._new_engine()
+        attach(engine.dialect, self.keys)
         self._opened.watch(engine)
         return _Engines(engine, engine.execution_options(isolation_level="AUTOCOMMIT"))
 

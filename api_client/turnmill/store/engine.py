@@ -1,34 +1,37 @@
 """The engine of a connection: how the moves of the hot path are made there."""
 
-from collections.abc import Collection, Iterator, Sequence
-from datetime import datetime, timedelta
+from __future__ import annotations  # what passes through is imported by those who make it
+
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sqlalchemy import Connection
-
-from turnmill.domain.ids import BatchId, SessionId, TurnId
-from turnmill.domain.states import Lane
 from turnmill.store import postgres
-from turnmill.store.budget_records import Ask, Reserved
-from turnmill.store.capabilities import Vitals
-from turnmill.store.codec import StoredHistory
-from turnmill.store.records import (
-    Accepted,
-    Fenced,
-    Item,
-    Locked,
-    NewTurn,
-    Settled,
-    Settlement,
-    Start,
-    Taken,
-    Written,
-)
-from turnmill.store.step_records import Advanced, CallEnd, Step, ToBegin
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+    from datetime import datetime, timedelta
+
+    from sqlalchemy import Connection
+
+    from turnmill.domain.ids import BatchId, SessionId, TurnId
+    from turnmill.domain.states import Lane
     from turnmill.store.batch_records import StagedLine
+    from turnmill.store.budget_records import Ask, Reserved
+    from turnmill.store.capabilities import Vitals
+    from turnmill.store.codec import StoredHistory
+    from turnmill.store.records import (
+        Accepted,
+        Fenced,
+        Item,
+        Locked,
+        NewTurn,
+        Settled,
+        Settlement,
+        Start,
+        Taken,
+        Written,
+    )
+    from turnmill.store.step_records import Advanced, CallEnd, Step, ToBegin
 
 
 class Engine(Protocol):
@@ -57,7 +60,7 @@ class Engine(Protocol):
         ...
 
     def stage_lines(
-        self, conn: Connection, batch_id: BatchId, lines: "Sequence[StagedLine]", /
+        self, conn: Connection, batch_id: BatchId, lines: Sequence[StagedLine], /
     ) -> None:
         """Write lines of a batch that do not stand yet."""
         ...

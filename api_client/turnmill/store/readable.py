@@ -4,7 +4,8 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from turnmill.domain.errors import UnreadableRow
+from turnmill.crypto.wanted import KeyWanted
+from turnmill.domain.errors import SealBroken, UnreadableRow
 
 logger = logging.getLogger("turnmill.store")
 
@@ -15,10 +16,17 @@ ODD = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, Recu
 
 
 def readable(rows: Iterable[Any], read: Callable[[Any], T]) -> Iterator[T]:
-    """Yield what the rows say; one that cannot be read is noted, and left out."""
+    """Yield what the rows say; one that cannot be read is noted, and left out.
+
+    Raises KeyWanted at the end, for all that cannot be opened yet.
+    """
+    wanted: set[str] = set()
     for row in rows:
         try:
             found = read(row)
+        except KeyWanted as missed:
+            wanted.update(missed.ids)
+            continue
         except ODD as error:
             logger.warning(
                 "a row cannot be read: %s",
@@ -27,11 +35,15 @@ def readable(rows: Iterable[Any], read: Callable[[Any], T]) -> Iterator[T]:
             )
             continue
         yield found
+    if wanted:
+        raise KeyWanted(ids=wanted)
 
 
 def read_one(row: Any, read: Callable[[Any], T]) -> T:
     """Return what the row says, or raise UnreadableRow."""
     try:
         return read(row)
+    except SealBroken:
+        raise
     except ODD:
         raise UnreadableRow() from None

@@ -38,6 +38,7 @@ class NewSession:
     idle_ttl: timedelta | None = None
     keep_content: timedelta | None = None
     adopted: str | None = None  #: a vendor's thread that exists, and is gone on with
+    key_id: str | None = None  #: the caller's own key that its content is encrypted by
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +74,7 @@ class SessionRecord:
     template: str | None = None  #: that it was made from; what that says later changes nothing here
     template_version: int | None = None
     version: int = 1  #: one more with each update of its options
+    key_id: str | None = None  #: the caller's own key that its content is encrypted by
     keep_content: timedelta | None = None  #: what was said is kept for so long; None: as its user's
     content_gone_until: datetime | None = None  #: of turns that ended by then no content is left
     forked_from: SessionId | None = None  #: whose history it began with
@@ -405,8 +407,7 @@ class Settlement:
     #: what they were of the call that this one asked about is known now: its estimate goes
     counts_again: bool = False
     kept: Sequence[Kept] = ()  #: what the vendor holds by now
-    #: what a layer put the call off for, or a step waits for: it was no attempt at all
-    waits_for: str | None = None
+    waits_for: str | None = None  #: what it was put off for, or its step waits: it was no attempt
     has_calls: bool = False  #: the turn has called tools, or may have: it has receipts
     own_history: str | None = None  #: why it was asked without its vendor's thread
     target: int | None = None  #: that the turn goes on with; None: as before, as for the next three

@@ -38,4 +38,4 @@ def copies_for(database: Database, settings: Settings) -> Copies:
         return NoCopies()
     from turnmill.streams.redis_copies import RedisCopies  # noqa: PLC0415  whoever sends has none
 
-    return RedisCopies(broker)
+    return RedisCopies(broker, database.keys)

@@ -1,15 +1,21 @@
 """Where copies of replies are read from: nothing at all, this process, or a Redis."""
 
+from __future__ import annotations  # what is carried is imported by those who read it
+
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Protocol
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Protocol
 
-from turnmill.domain.ids import TurnId
-from turnmill.domain.streaming import Place
 from turnmill.forking import in_child
-from turnmill.streams.entries import Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+
+    from turnmill.domain.ids import TurnId
+    from turnmill.domain.streaming import Place
+    from turnmill.streams.entries import Entry
 
 #: Of all streams of a process together, in characters: the oldest ones go first.
 _MOST_HELD = 64 * 2**20
@@ -99,7 +105,7 @@ class LocalCopies:
     @contextmanager
     def watching(
         self, turn_id: TurnId, behind: Place, wake: Callable[[], None]
-    ) -> Iterator["_LocalCopy"]:
+    ) -> Iterator[_LocalCopy]:
         """See `Copies`."""
         with self._lock:
             self._readers.setdefault(turn_id, []).append(wake)

@@ -2,13 +2,20 @@
 
 import json
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from turnmill.crypto.envelope import is_sealed, key_id_of
+from turnmill.crypto.wanted import KeyWanted
 from turnmill.domain.content import ToolCall, ToolOutput
+from turnmill.domain.errors import DataKeyMissing
 from turnmill.domain.ids import TurnId
 from turnmill.domain.streaming import Place, StreamKind
 from turnmill.store.codec import content_of, parts_from
 from turnmill.store.readable import ODD
+
+if TYPE_CHECKING:
+    from turnmill.crypto.data_keys import DataKeys
+    from turnmill.crypto.sealing import DataKey
 
 #: Of an attempt: what would be more is left to Postgres.
 MOST_ENTRIES = 10_000
@@ -57,6 +64,38 @@ def entry_from(identifier: bytes, fields: Iterable[bytes]) -> Entry | None:
         return Entry(place, StreamKind(kind), text, int(attempt), int(step))
     except (KeyError, ValueError):
         return None
+
+
+def sealed(entry: Entry, turn_id: TurnId, key: "DataKey") -> Entry:
+    """Return the entry as a Redis is to have it, where content is encrypted."""
+    if not entry.said:
+        return entry
+    plain = entry.said.encode("utf-8", "surrogatepass")
+    place = _place(entry, turn_id)
+    return entry._replace(said=key.seal(plain, table="stream", place=place, column="said"))
+
+
+def opened(entry: Entry, turn_id: TurnId, keys: "DataKeys | None") -> Entry:
+    """Return the entry as it was said; blocks where a key has to be fetched.
+
+    Raises DataKeyMissing, or SealBroken.
+    """
+    if not is_sealed(entry.said):
+        return entry
+    if keys is None:
+        raise DataKeyMissing("this is encrypted, and no keys are set here")
+    place, key_id = _place(entry, turn_id), key_id_of(entry.said)
+    try:
+        key = keys.key(key_id)
+    except KeyWanted as wanted:
+        keys.fetch(ids=wanted.ids)
+        key = keys.key(key_id)
+    plain = key.open(entry.said, table="stream", place=place, column="said")
+    return entry._replace(said=plain.decode("utf-8", "surrogatepass"))
+
+
+def _place(entry: Entry, turn_id: TurnId) -> str:
+    return f"{turn_id.hex}/{entry.place.fence}/{entry.place.n}/{entry.kind}"
 
 
 def said_of_part(part: ToolCall | ToolOutput) -> str:

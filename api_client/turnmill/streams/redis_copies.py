@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from turnmill.connections.broker_causes import cause_of
 from turnmill.connections.brokers import Broker
@@ -15,7 +15,10 @@ from turnmill.connections.redis_clients import redis_client
 from turnmill.domain.ids import TurnId
 from turnmill.domain.streaming import Place
 from turnmill.forking import in_child, leave_to_parent
-from turnmill.streams.entries import Entry, entry_from, key_of
+from turnmill.streams.entries import Entry, entry_from, key_of, opened
+
+if TYPE_CHECKING:
+    from turnmill.crypto.data_keys import DataKeys
 
 logger = logging.getLogger("turnmill.streams")
 
@@ -40,8 +43,10 @@ _MOST_UNTAKEN = 2**20
 class RedisCopies:
     """The streams in a Redis. Thread-safe, and safe to use after a fork."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, keys: "DataKeys | None" = None) -> None:
+        """What is encrypted opens with `keys`."""
         self._broker = broker
+        self._keys = keys
         self._closed = False
         self._connected: _Connected | None = None
         self.start_afresh()
@@ -140,6 +145,10 @@ class RedisCopies:
             if self._connected is None:
                 self._connected = _Connected(self._broker)
             answer = self._connected.read(wanted, bell, at_once=at_once)
+            answer = {
+                turn_id: [opened(one, turn_id, self._keys) for one in entries]
+                for turn_id, entries in answer.items()
+            }
         except Exception as error:  # noqa: BLE001
             # The edge to the Redis: whoever reads is given the rest by Postgres.
             self._drop()

@@ -4,7 +4,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from turnmill.domain.arguments import wait_seconds
@@ -15,11 +15,9 @@ from turnmill.domain.states import Running, SessionStatus
 from turnmill.executor.thread import Executor, knowing
 from turnmill.listening.thread import happens
 from turnmill.listening.watchlist import Deadline
-from turnmill.store.compaction_records import CompactionRecord
-from turnmill.store.deletion_records import DeletionReport
 from turnmill.store.kept import Keeping
 from turnmill.store.records import MessageRecord, SessionRecord
-from turnmill.verbs import intake, lifecycle, sessions
+from turnmill.verbs import intake, sessions
 from turnmill.verbs.intake import (
     UNCHANGED,
     Fallback,
@@ -29,9 +27,13 @@ from turnmill.verbs.intake import (
     Tools,
     Unchanged,
 )
-from turnmill.verbs.lifecycle import Tried
 from turnmill.verbs.refs import SessionRef, TemplateRef
 from turnmill.verbs.verb import Verb
+
+if TYPE_CHECKING:
+    from turnmill.store.compaction_records import CompactionRecord
+    from turnmill.store.deletion_records import DeletionReport
+    from turnmill.verbs.lifecycle import Tried
 
 #: A turn that stood in the way is looked at again after so long, whoever told nothing.
 _LOOK_SECONDS = 0.5
@@ -72,6 +74,7 @@ class Sessions:
         variables: Mapping[str, str | float] | None = None,
         keep_content: timedelta | None = None,
         history: History | None = None,
+        key_id: str | None = None,
     ) -> SessionRecord:
         """Create a session, or get the one that `key` stands for.
 
@@ -114,6 +117,8 @@ class Sessions:
           ShareGPT write them, or `Message`s. It stands in the session as turns that have succeeded,
           and were sent to nobody, in the place of a template's opening messages. Of a session that
           the key finds, nothing is added.
+        - `key_id`: a key of your own, as the keyring or TURNMILL_KMS names it, that wraps the
+          session's data key. Workers have to read what is said, so it is no end-to-end encryption.
 
         All from `tools` to `observers` stand in `settings`, where they may be given as well.
 
@@ -124,6 +129,8 @@ class Sessions:
         limits = self._executor.settings
         turns: Sequence[tuple[Message, ...]] = ()
         if history is not None:
+            from turnmill.verbs import lifecycle  # noqa: PLC0415  few have any
+
             system_prompt, turns = lifecycle.begun_with(
                 history, system_prompt, max_text_bytes=limits.max_text_bytes
             )
@@ -149,6 +156,7 @@ class Sessions:
             "observers": observers,
             "adopt": adopt,
             "keep_content": keep_content,
+            "key_id": key_id,
             "max_text_bytes": limits.max_text_bytes,
         }
         backpressure = self._executor.backpressure
@@ -194,7 +202,7 @@ class Sessions:
         """Return how many answers and threads of the session vendors keep, by ids of their own."""
         return self._executor.run(sessions.kept(session))
 
-    def compactions(self, session: SessionRef) -> Sequence[CompactionRecord]:
+    def compactions(self, session: SessionRef) -> "Sequence[CompactionRecord]":
         """Return what its model is no longer shown, oldest first; the last one counts.
 
         Empty where nothing was too long, or the session does not let anything be left out: see its
@@ -283,6 +291,8 @@ class Sessions:
         - `timeout`: for how long their end is waited for (seconds or timedelta; None: without end);
           then TurnTimeout is raised, and nothing is archived.
         """
+        from turnmill.verbs import lifecycle  # noqa: PLC0415  whoever only sends does none of it
+
         deadline = Deadline(wait_seconds(timeout))
         return self._when_ended(lambda: lifecycle.archive(session, running=running), deadline)
 
@@ -293,6 +303,8 @@ class Sessions:
         next turn begins a thread from the history. Raises MoveRefused for one that is paused, and
         Conflict where another session has adopted its thread meanwhile.
         """
+        from turnmill.verbs import lifecycle  # noqa: PLC0415  whoever only sends does none of it
+
         return self._executor.run(lifecycle.restore(session, self._executor.backpressure))
 
     @knowing
@@ -317,6 +329,8 @@ class Sessions:
         It shares nothing at a vendor, and costs nothing until it is talked in. Raises InvalidInput,
         SessionNotFound, TurnNotFound, Conflict.
         """
+        from turnmill.verbs import lifecycle  # noqa: PLC0415  whoever only sends does none of it
+
         options = intake.session_options(
             system_prompt=system_prompt,
             settings=settings,
@@ -356,6 +370,8 @@ class Sessions:
 
         Raises InvalidInput, SessionNotFound, MoveRefused, VersionConflict.
         """
+        from turnmill.verbs import lifecycle  # noqa: PLC0415  whoever only sends does none of it
+
         deadline = Deadline(wait_seconds(timeout))
         options = intake.session_options(
             settings=settings, max_text_bytes=self._executor.settings.max_text_bytes
@@ -380,7 +396,7 @@ class Sessions:
         """Let the turns of a paused session run again."""
         return self._executor.run(sessions.resume(session))
 
-    def delete(self, session: SessionRef, *, running: str = Running.WAIT) -> DeletionReport:
+    def delete(self, session: SessionRef, *, running: str = Running.WAIT) -> "DeletionReport":
         """Remove the session with every row, for good, and tell what is left for now.
 
         It is gone for callers at once. What a vendor keeps is deleted there by workers, and tried
@@ -390,13 +406,17 @@ class Sessions:
           `cancel` cancels it; `refuse` raises MoveRefused, and nothing is deleted. Turns that do
           not run are cancelled.
         """
+        from turnmill.verbs import lifecycle  # noqa: PLC0415  whoever only sends does none of it
+
         return self._executor.run(lifecycle.delete(session, running=running))
 
-    def deletion(self, session: SessionId | UUID | str) -> DeletionReport:
+    def deletion(self, session: SessionId | UUID | str) -> "DeletionReport":
         """Return what has become of a session that was deleted, or purged, by its id.
 
         Raises SessionNotFound where none was, or 90 days after nothing was left of it.
         """
+        from turnmill.verbs import lifecycle  # noqa: PLC0415  whoever only sends does none of it
+
         return self._executor.run(lifecycle.deletion(session))
 
     def keep_content(self, user_id: str, keep: timedelta | None) -> None:
@@ -404,13 +424,17 @@ class Sessions:
 
         A session's own `keep_content` goes before it.
         """
+        from turnmill.verbs import lifecycle  # noqa: PLC0415  whoever only sends does none of it
+
         self._executor.run(lifecycle.keep_content(user_id, keep))
 
     def content_kept(self, user_id: str) -> timedelta | None:
         """Return what `keep_content` has set for the user; None: nothing."""
+        from turnmill.verbs import lifecycle  # noqa: PLC0415  whoever only sends does none of it
+
         return self._executor.run(lifecycle.content_kept(user_id))
 
-    def _when_ended(self, verb: Callable[[], Verb[Tried]], deadline: Deadline) -> SessionRecord:
+    def _when_ended(self, verb: "Callable[[], Verb[Tried]]", deadline: Deadline) -> SessionRecord:
         """Do it as soon as no turn stands in the way."""
         while True:
             tried = self._executor.run(verb())

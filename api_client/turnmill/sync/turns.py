@@ -13,19 +13,17 @@ from turnmill.domain.content import Audio
 from turnmill.domain.errors import SessionBusy, StoreUnavailable, TurnTimeout
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import FINAL, Lane, TurnState
-from turnmill.domain.streaming import Place, StreamEvent
 from turnmill.executor.thread import Executor
 from turnmill.listening.thread import happens
 from turnmill.listening.watchlist import Deadline
-from turnmill.store.nouns.tool_calls import ToolCallRecord
 from turnmill.store.records import Accepted, AttemptRecord, MessageRecord, TurnRecord
-from turnmill.streams.following import Following
-from turnmill.streams.patience import LOOK_SECONDS, Patience
-from turnmill.verbs import tool_calls, turns
+from turnmill.verbs import turns
 from turnmill.verbs.refs import SessionRef
 from turnmill.verbs.reply import Reply, saved_by
 
 if TYPE_CHECKING:
+    from turnmill.domain.streaming import Place, StreamEvent
+    from turnmill.store.nouns.tool_calls import ToolCallRecord
     from turnmill.store.nouns.why import Why
     from turnmill.sync.batches import Batch
 
@@ -91,7 +89,7 @@ class Turn:
 
     def stream(
         self, after: str | None = None, timeout: float | timedelta | None = None
-    ) -> Iterator[StreamEvent]:
+    ) -> "Iterator[StreamEvent]":
         """Yield what happens to the turn, as it happens; the last event is always `ended`.
 
         - `after`: the `id` of the last event that was had, in whichever process: it goes on there.
@@ -103,6 +101,8 @@ class Turn:
         a reply raises nothing: `ended` has its state and code. Whoever stops reading cancels
         nothing. Raises InvalidInput for what is no id, TurnNotFound when its session is deleted.
         """
+        from turnmill.domain.streaming import Place  # noqa: PLC0415  few turns are watched
+
         return self._stream(Place.of(after), Deadline(wait_seconds(timeout)))
 
     def attempts(self) -> list[AttemptRecord]:
@@ -120,16 +120,20 @@ class Turn:
         """
         return self._executor.run(turns.why(self.id))
 
-    def tool_calls(self) -> list[ToolCallRecord]:
+    def tool_calls(self) -> "list[ToolCallRecord]":
         """Return every call of a tool so far, in the order in which the model made them."""
+        from turnmill.verbs import tool_calls  # noqa: PLC0415  few turns call any
+
         return self._executor.run(tool_calls.of_turn(self.id))
 
-    def effects(self) -> list[ToolCallRecord]:
+    def effects(self) -> "list[ToolCallRecord]":
         """Return the calls by which this turn has changed the world, or may have.
 
         They are there whatever became of the turn. `done` has happened, `unknown` may have, and
         `failed` may have in part.
         """
+        from turnmill.verbs import tool_calls  # noqa: PLC0415  few turns call any
+
         return self._executor.run(tool_calls.effects(self.id))
 
     def submit_tool_outputs(
@@ -147,6 +151,8 @@ class Turn:
         Raises InvalidInput, ToolCallNotFound, OutputConflict where another output stands,
         ToolCallExpired, or MoveRefused: the turn has ended, or nobody outside answers that call.
         """
+        from turnmill.verbs import tool_calls  # noqa: PLC0415  few turns call any
+
         verb = tool_calls.submit(
             self.id,
             outputs,
@@ -160,10 +166,14 @@ class Turn:
 
         Again is no error. Raises InvalidInput, ToolCallNotFound, ToolCallExpired, MoveRefused.
         """
+        from turnmill.verbs import tool_calls  # noqa: PLC0415  few turns call any
+
         self._executor.run(tool_calls.approve(self.id, call_id, by=by))
 
     def reject(self, call_id: str, why: str = "", *, by: str | None = None) -> None:
         """Have a call not run that waits for approval: the model is told why. See `approve`."""
+        from turnmill.verbs import tool_calls  # noqa: PLC0415  few turns call any
+
         self._executor.run(tool_calls.reject(self.id, call_id, why, by=by))
 
     def cancel(
@@ -216,7 +226,10 @@ class Turn:
         """Send a turn that is held as ambiguous again; raises MoveRefused for any other."""
         self._executor.run(turns.release(self.id))
 
-    def _stream(self, after: Place | None, deadline: Deadline) -> Iterator[StreamEvent]:
+    def _stream(self, after: "Place | None", deadline: Deadline) -> "Iterator[StreamEvent]":
+        from turnmill.streams.following import Following  # noqa: PLC0415  few turns are watched
+        from turnmill.streams.patience import LOOK_SECONDS, Patience  # noqa: PLC0415
+
         seen = self._executor.watched(self.id)
         following, patience = Following(after, seen), Patience()
         begins = following.begins_behind if seen.stream else None
@@ -259,7 +272,7 @@ class Turns:
         user_id: str | None = None,
         after: TurnId | None = None,
         limit: int = 100,
-    ) -> list[ToolCallRecord]:
+    ) -> "list[ToolCallRecord]":
         """Return the calls of up to `limit` turns, newest first, that wait for somebody outside.
 
         - `waits_for`: `approval` (see `approve`) or `tool` (see `submit_tool_outputs`) alone.
@@ -267,6 +280,8 @@ class Turns:
 
         Raises InvalidInput, SessionNotFound.
         """
+        from turnmill.verbs import tool_calls  # noqa: PLC0415  few turns call any
+
         verb = tool_calls.waiting(
             waits_for=waits_for, session=session, user_id=user_id, after=after, limit=limit
         )

@@ -98,6 +98,7 @@ def new_session(
     provider: str | None = None,
     model: str | None = None,
     adopt: str | None = None,
+    key_id: str | None = None,
     **options: Any,
 ) -> NewSession:
     """Check the arguments of `sessions.create`, None being left out; raises InvalidInput."""
@@ -113,6 +114,7 @@ def new_session(
         provider=answering,
         model=check_name(MOCK if model is None else model, name="model"),
         key=None if key is None else session_key(key),
+        key_id=None if key_id is None else check_name(key_id, name="key_id"),
         **given,
     )
 

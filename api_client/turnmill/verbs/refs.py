@@ -1,7 +1,7 @@
 """Sessions as callers name them, and messages for many of them at once."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Union
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -13,24 +13,25 @@ from turnmill.domain.ids import BatchId, SessionId, as_uuid
 from turnmill.store.capabilities import Capability, capabilities_of
 from turnmill.store.line.accept import accept_within
 from turnmill.store.line.accept_many import accept_many, accept_new
-from turnmill.store.line.attached import use
 from turnmill.store.nouns import sessions as session_rows
 from turnmill.store.records import Accepted, NewTurn, SessionRecord
 from turnmill.store.refusals import translated
+from turnmill.store.rules.sealing import require_keys
 from turnmill.store.schema_name import translate
-from turnmill.store.template_records import TemplateRecord
 from turnmill.verbs import intake
 from turnmill.verbs.backpressure import Backpressure
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session as OrmSession
 
+    from turnmill.store.template_records import TemplateRecord
+
 _HINT = "what `client.sessions.create` has returned, its id, or its key"
 
 #: A session as returned by the client, its id, or its key.
 SessionRef = SessionRecord | UUID | str
 #: A template as `client.templates` has returned it, its name, or `name@version`.
-TemplateRef = TemplateRecord | str
+TemplateRef = Union["TemplateRecord", str]
 
 
 def batch_named(batch: object) -> BatchId | str:
@@ -119,6 +120,7 @@ def accept_items(
     Unless they have keys, messages are made while those before them are being written.
     """
     ids = resolve(conn, refs)
+    require_keys(conn, set(ids))  # the messages can be iterated over once
     backpressure.take_many(conn, ids)
     holding: list[NewTurn | None] = []
     turns = noting_files(turns, holding)
@@ -153,4 +155,6 @@ def note_files(
     """
     for one, turn in zip(accepted, turns, strict=True):
         if turn is not None and one.created and (ids := files_in(turn)):
+            from turnmill.store.line.attached import use  # noqa: PLC0415  few hold any
+
             use(conn, one.session_id, one.turn_id, ids)

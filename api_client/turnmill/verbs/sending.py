@@ -7,6 +7,7 @@ from turnmill.domain.content import Said
 from turnmill.domain.states import Lane
 from turnmill.store.line.accept import accept
 from turnmill.store.records import Accepted, Head, NewTurn
+from turnmill.store.rules.sealing import require_keys
 from turnmill.verbs import intake
 from turnmill.verbs.backpressure import Backpressure
 from turnmill.verbs.refs import (
@@ -31,6 +32,7 @@ def send(session: SessionRef, new: NewTurn, backpressure: Backpressure) -> Verb[
 
     def on(conn: Connection) -> Effect[Accepted]:
         target = session_id(conn, session)
+        require_keys(conn, (target,))
         backpressure.take(conn, target)
         accepted = accept(conn, target, new)
         if has_files:

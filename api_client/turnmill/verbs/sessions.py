@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from turnmill.domain.arguments import one_of, whole
 from turnmill.domain.content import Message
@@ -11,9 +11,7 @@ from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.session_settings import OBSERVERS
 from turnmill.domain.states import EventKind, SessionStatus
 from turnmill.new_ids import new_id
-from turnmill.store.compaction_records import CompactionRecord
 from turnmill.store.kept import Keeping, kept_of
-from turnmill.store.line.compactions import compactions_of
 from turnmill.store.nouns import sessions as rows
 from turnmill.store.records import MessageRecord, NewSession, SessionRecord
 from turnmill.store.rules.wanted import seen
@@ -22,6 +20,9 @@ from turnmill.verbs.backpressure import Backpressure
 from turnmill.verbs.intake import UNCHANGED
 from turnmill.verbs.refs import SessionRef, session_id
 from turnmill.verbs.verb import Connection, Effect, Verb, single, transaction
+
+if TYPE_CHECKING:
+    from turnmill.store.compaction_records import CompactionRecord
 
 T = TypeVar("T")
 
@@ -81,8 +82,10 @@ def kept(session: SessionRef) -> Verb[Keeping]:
     return single(_of(session, kept_of))
 
 
-def compactions(session: SessionRef) -> Verb[list[CompactionRecord]]:
+def compactions(session: SessionRef) -> "Verb[list[CompactionRecord]]":
     """Read what its model is no longer shown."""
+    from turnmill.store.line.compactions import compactions_of  # noqa: PLC0415  few look
+
     return single(_of(session, compactions_of))
 
 

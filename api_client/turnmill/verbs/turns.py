@@ -11,7 +11,6 @@ from turnmill.domain.ids import BatchId, TurnId
 from turnmill.domain.states import Lane, TurnState
 from turnmill.new_ids import new_id
 from turnmill.store.nouns import turns as rows
-from turnmill.store.nouns.watched import read_watched
 from turnmill.store.records import Accepted, AttemptRecord, MessageRecord, TurnRecord, Watched
 from turnmill.verbs import intake
 from turnmill.verbs.refs import SessionRef, batch_named, session_id
@@ -100,6 +99,8 @@ def why_each(turn_ids: object) -> Verb[dict[TurnId, "Why"]]:
 
 def watched(turn_ids: Sequence[TurnId]) -> Verb[list[Watched | TurnmillError]]:
     """Read what those who watch these turns have to know of them, an error for each that is not."""
+    from turnmill.store.nouns.watched import read_watched  # noqa: PLC0415  few are
+
     return single(lambda conn: Effect([*read_watched(conn, turn_ids)]))
 
 

@@ -199,6 +199,10 @@ CAUSES: dict[Cause, tuple[Callable[[Database], TurnId], str]] = {
         lambda store: put_off(store, "budget"),
         "for its budget, which is used up: looked at again at ",
     ),
+    Cause.KEY: (
+        lambda store: put_off(store, "key"),
+        "for a key of what is encrypted, which is missing: looked for again at ",
+    ),
     Cause.LAYER: (lambda store: put_off(store, "crm"), "for crm: asked again at "),
     Cause.RETRY: (retried, "for its next attempt after overloaded, at "),
     Cause.QUESTION: (question, "its provider is asked what became of it, at "),
@@ -215,6 +219,7 @@ CAUSES: dict[Cause, tuple[Callable[[Database], TurnId], str]] = {
 TIMED = {
     *(Cause.LAYER, Cause.RETRY, Cause.QUESTION, Cause.BACKGROUND, Cause.LATER),
     *(Cause.TOOL, Cause.APPROVAL, Cause.ACCOUNT, Cause.BREAKER, Cause.LIMIT, Cause.BUDGET),
+    Cause.KEY,
 }
 
 

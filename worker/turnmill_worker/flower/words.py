@@ -26,6 +26,7 @@ REASONS: Mapping[str, str] = MappingProxyType(
         "breaker": "a model that has failed again and again",
         "limit": "its place within what a provider takes",
         "budget": "money: a budget is used up",
+        "key": "a key of what is encrypted, which is missing",
         "layer": "what a layer has named",
         "retry": "its next attempt, after an error",
         "question": "asking its provider what became of it",

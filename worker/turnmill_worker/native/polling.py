@@ -100,8 +100,7 @@ class Polling:
             pass
 
     def _park_next(self, batch_id: BatchId) -> int:
-        with self._database.begin() as conn:
-            return park_next(conn, batch_id)
+        return self._database.run(park_next, batch_id)
 
     def _has_room(self, batch: Native) -> bool:
         with self._database.single() as conn:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from turnmill.broker.publisher import Publisher
+from turnmill.crypto.data_keys import DataKeys
 from turnmill.settings import Settings
 from turnmill.store.database import Database
 from turnmill_worker.process.cancelling import Cancelling
@@ -24,6 +25,7 @@ class Dispatching:
         hints: Hints,
         deps: Deps,
         *,
+        keys: DataKeys | None,
         ledger: GroupedLedger,
         quarantine: Quarantine,
         cancelling: Cancelling,
@@ -39,6 +41,7 @@ class Dispatching:
             pool_size=2,
             overflow=0,
             listen_url=settings.listen_url,
+            keys=keys,
         )
         self._poller = Poller(deps, ledger, hints, quarantine=quarantine.run)
         self._feeder = Feeder(

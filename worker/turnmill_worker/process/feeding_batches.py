@@ -4,8 +4,10 @@ import logging
 import random
 import time
 from contextlib import suppress
+from functools import partial
 
 from turnmill.domain.errors import (
+    DataKeyMissing,
     SessionBusy,
     StoreError,
     StoreUnavailable,
@@ -45,9 +47,8 @@ def make_turns(database: Database) -> list[Head]:
 
 def _feed(database: Database, batch_id: BatchId, heads: list[Head], *, limit: int) -> bool:
     try:
-        with database.begin() as conn:
-            fed = batch_feeding.feed(conn, batch_id, limit=limit)
-    except (SessionBusy, StoreUnavailable):
+        fed = database.run(partial(batch_feeding.feed, batch_id=batch_id, limit=limit))
+    except (DataKeyMissing, SessionBusy, StoreUnavailable):
         return False  # in the next look
     except Exception as error:  # noqa: BLE001
         # One that cannot be fed must not be in the way of the others.

@@ -88,7 +88,7 @@ class Poller:
         """Notice which lanes have had hints. From any thread, often: it costs next to nothing."""
         for lane in Lane:
             count = self._hints.heard(lane)
-            if count != self._counts[lane]:
+            if count != self._counts[lane] or self._wants_none(lane):
                 self._counts[lane] = count
                 self._heard_at[lane] = self._clock()
 
@@ -142,6 +142,13 @@ class Poller:
         if lane is Lane.QUARANTINE:
             return _PATIENCE if self._is_alone() else _PATIENCE_QUARANTINE
         return _PATIENCE_ALONE if self._is_alone() else _PATIENCE
+
+    def _wants_none(self, lane: Lane) -> bool:
+        """Tell whether no hint is to be expected: tasks claim already, and go on while much is due.
+
+        Without a broker that says nothing.
+        """
+        return lane is Lane.BULK and self._deps.slots.is_claimed_for and not self._is_alone()
 
     def _is_alone(self) -> bool:
         return self._clock() < self._alone_until

@@ -7,15 +7,16 @@ import socket
 import threading
 import time
 from collections.abc import Coroutine, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from turnmill.alive import State
 from turnmill.broker.publisher import Publisher
-from turnmill.grouping import Grouped, Stopped
+from turnmill.domain.states import Lane
+from turnmill.grouping import Grouped
 from turnmill.settings import Settings
 from turnmill.store.database import Database
+from turnmill.store.encryption import keys_for
 from turnmill.store.records import Head
 from turnmill_worker.gates.watch import Gates
 from turnmill_worker.layers.holding import Stop
@@ -66,13 +67,20 @@ class Runtime:
         """With `hints`, this process dispatches; without, it runs what it is given."""
         self.settings = settings
         self.owner = owner or f"{socket.gethostname()}:{os.getpid()}"
-        self.database = Database(settings.database_url, schema=settings.schema)
+        self.database = Database(
+            settings.database_url, schema=settings.schema, keys=keys_for(settings)
+        )
         self.in_hand = InHand()
         self.providers = ProviderRegistry()
         self.slots = Slots(slots)
         self.draining = threading.Event()
         self.publisher = Publisher(settings.broker_url, hints_max=settings.hints_max)
-        self._turns = Database(settings.database_url, schema=settings.schema, generic_plans=True)
+        self._turns = Database(
+            settings.database_url,
+            schema=settings.schema,
+            generic_plans=True,
+            keys=self.database.keys,
+        )
         self.ledger = GroupedLedger(
             self._turns,
             owner=self.owner,
@@ -106,7 +114,7 @@ class Runtime:
             announce=self.announce,
             announce_at=self.announce_at,
             accepting=lambda: not self.draining.is_set(),
-            carrier=carrier_for(settings),
+            carrier=carrier_for(settings, self.database.keys),
             measuring=self._measuring,
             gates=self.gates.layers,
         )
@@ -196,13 +204,14 @@ class Runtime:
             logger.error("provider %s cannot be used: %s", name, error.error_code)
 
     def announce(self, head: Head) -> None:
-        """Tell a worker that the head is due, from the loop's thread, without blocking it."""
-        if self._loop is not None:
-            self._in_background(self._hint(head))
+        """Tell a worker that the head is due, from the loop's thread, without blocking it.
 
-    async def _hint(self, head: Head) -> None:
-        with suppress(Stopped):  # the dispatcher of another worker finds it
-            await self._hints.submit(head)
+        Where as many tasks claim bulk turns as are of use, they take what has just become due, too:
+        each hint would be one task more, which finds that out.
+        """
+        if head.lane is Lane.BULK and self.slots.bulk_places() < 1:
+            return
+        self._hints.give(head)  # once we have stopped, the dispatcher of another worker finds it
 
     def _in_background(self, work: Coroutine[Any, Any, Any]) -> None:
         assert self._loop is not None
@@ -277,6 +286,7 @@ class Runtime:
             self.settings,
             hints,
             self.deps,
+            keys=self.database.keys,
             ledger=self.ledger,
             quarantine=self.quarantine,
             cancelling=Cancelling(self.database, self.in_hand),

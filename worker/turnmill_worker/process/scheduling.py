@@ -3,7 +3,13 @@
 import logging
 from contextlib import suppress
 
-from turnmill.domain.errors import SessionBusy, StoreError, StoreUnavailable, TurnmillError
+from turnmill.domain.errors import (
+    DataKeyMissing,
+    SessionBusy,
+    StoreError,
+    StoreUnavailable,
+    TurnmillError,
+)
 from turnmill.store.database import Database
 from turnmill.store.nouns import schedules
 from turnmill.store.records import Head
@@ -21,8 +27,9 @@ def make_runs(database: Database) -> list[Head]:
     heads: list[Head] = []
     for schedule_id in found:
         try:
-            with database.begin() as conn:
-                heads += schedules.run(conn, schedule_id)
+            heads += database.run(schedules.run, schedule_id)
+        except DataKeyMissing:
+            continue  # its runs are made when the key is back
         except (SessionBusy, StoreUnavailable):
             break  # in the next look; all else that is due must not wait for it
         except Exception as error:  # noqa: BLE001

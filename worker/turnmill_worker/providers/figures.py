@@ -8,6 +8,8 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
+from pydantic_core import PydanticSerializationError, to_json
+
 from turnmill_worker.providers.boundary import attempted
 
 #: Of one call. The vendors' largest has some thirty.
@@ -39,11 +41,18 @@ def figures(said: object) -> str | None:
     """
     if not said or type(said) is not tuple:
         return None
-    text = attempted("what was said of usage", partial(_ENCODE, said))
+    text = attempted("what was said of usage", partial(_written, said))
     if text is None or (len(text) <= _PLAIN_MAX and _PLAIN.fullmatch(text)):
         return text  # nearly always: looking at each figure takes five times as long
     found = [kept for one in said[:CALLS_MAX] if (kept := _of_call(one))]
     return _ENCODE(found) if found else None
+
+
+def _written(said: object) -> str:
+    try:
+        return to_json(said).decode()
+    except PydanticSerializationError:
+        return _ENCODE(said)  # a third of the speed, and stranger things
 
 
 def _of_call(call: object) -> dict[str, Any]:

@@ -14,6 +14,7 @@ OVERRIDES = (
     "FLOWER_BASIC_AUTH",
     "FLOWER_UNAUTHENTICATED_API",
 )
+ENCRYPTION = "TURNMILL_ENCRYPTION"
 FLOWER_AUTH = "TURNMILL_FLOWER_AUTH"
 FLOWER_VIEWER_AUTH = "TURNMILL_FLOWER_VIEWER_AUTH"
 
@@ -23,7 +24,7 @@ _PLAIN = frozenset(
 )
 _PLAIN_PREFIXES = ("LC_", "LD_LIBRARY_PATH", "DYLD_", "PYTHON", "SSL_CERT_")
 _OF_CELERY = frozenset(
-    {"TURNMILL_BROKER_URL", "TURNMILL_HOME", "TURNMILL_PROFILE", "TURNMILL_SCHEMA"}
+    {"TURNMILL_BROKER_URL", "TURNMILL_HOME", "TURNMILL_PROFILE", "TURNMILL_SCHEMA", ENCRYPTION}
 )
 _OF_BEAT = _OF_CELERY | {
     "TURNMILL_IDLE_DAYS",
@@ -41,13 +42,14 @@ def plain(environ: Mapping[str, str]) -> dict[str, str]:
 
 def of_beat(environ: Mapping[str, str]) -> dict[str, str]:
     """Return what beat gets: the broker and the schedule, and no way to the database."""
-    return _only(environ, _PLAIN | _OF_BEAT, (*_PLAIN_PREFIXES, "TURNMILL_SCHEDULE_"))
+    found = _only(environ, _PLAIN | _OF_BEAT, (*_PLAIN_PREFIXES, "TURNMILL_SCHEDULE_"))
+    return found | _whether_encrypted(environ)
 
 
 def of_flower(environ: Mapping[str, str]) -> dict[str, str]:
     """Return what Flower gets: broker, schedule, logins, options, and a viewer's database."""
     prefixes = (*_PLAIN_PREFIXES, "FLOWER_", "TURNMILL_SCHEDULE_")
-    found = _only(environ, _PLAIN | _OF_FLOWER, prefixes)
+    found = _only(environ, _PLAIN | _OF_FLOWER, prefixes) | _whether_encrypted(environ)
     return {name: value for name, value in found.items() if name not in OVERRIDES}
 
 
@@ -55,6 +57,12 @@ def of_worker(environ: Mapping[str, str]) -> dict[str, str]:
     """Return what a worker gets: all, less what the owner of the tables and Flower are told."""
     withheld = {*OVERRIDES, *OTHER_ROLES, FLOWER_AUTH, FLOWER_VIEWER_AUTH}
     return {name: value for name, value in environ.items() if name not in withheld}
+
+
+def _whether_encrypted(environ: Mapping[str, str]) -> dict[str, str]:
+    """Tell that content is encrypted, and by no means by what."""
+    is_keyed = bool(environ.get("TURNMILL_ENCRYPTION_KEYS") or environ.get("TURNMILL_KMS"))
+    return {ENCRYPTION: "on"} if is_keyed and not environ.get(ENCRYPTION) else {}
 
 
 def _only(

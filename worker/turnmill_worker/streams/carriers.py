@@ -1,5 +1,6 @@
 """The carrier of a process: a Redis, the process itself, or nobody."""
 
+from turnmill.crypto.data_keys import DataKeys
 from turnmill.settings import Settings
 from turnmill.store.records import Claim
 from turnmill.streams.carrying import redis_of_streams
@@ -38,14 +39,14 @@ class LocalCarrier:
             self._copies.write(publishing.turn_id, entries)
 
 
-def carrier_for(settings: Settings) -> Carrier:
-    """Return what carries streams of a worker; raises InvalidSetting."""
+def carrier_for(settings: Settings, keys: DataKeys | None = None) -> Carrier:
+    """Return what carries streams of a worker, sealed by `keys`; raises InvalidSetting."""
     broker = redis_of_streams(settings)
     if broker is None:
         return Nobody()
     from turnmill_worker.streams.flusher import RedisCarrier  # noqa: PLC0415  others need no Redis
 
-    return RedisCarrier(broker, keep_seconds=settings.stream_ttl.total_seconds())
+    return RedisCarrier(broker, keep_seconds=settings.stream_ttl.total_seconds(), keys=keys)
 
 
 def carrier_to(copies: Copies | None) -> Carrier:

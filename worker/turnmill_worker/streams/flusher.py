@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from turnmill.connections.broker_causes import cause_of
 from turnmill.connections.brokers import Broker
 from turnmill.connections.redis_clients import redis_client
+from turnmill.crypto.data_keys import DataKeys
 from turnmill.store.records import Claim
 from turnmill_worker.streams.publishing import Publishing, is_first
 from turnmill_worker.streams.writing import Writing
@@ -41,8 +42,11 @@ _COMMANDS_AT_ONCE = 500
 class RedisCarrier:
     """Carries streams by a Redis."""
 
-    def __init__(self, broker: Broker, *, keep_seconds: float) -> None:
+    def __init__(
+        self, broker: Broker, *, keep_seconds: float, keys: DataKeys | None = None
+    ) -> None:
         self._broker = broker
+        self._keys = keys
         self._keep_seconds = keep_seconds
         self._news: deque[Publishing] = deque()
         self._rings = threading.Event()
@@ -109,7 +113,7 @@ class RedisCarrier:
             publishing.is_noted = False  # before it is drained: what comes from here on rings again
             writing = self._open.get(publishing)
             if writing is None:
-                writing = Writing(publishing, keep_seconds=self._keep_seconds)
+                writing = Writing(publishing, keep_seconds=self._keep_seconds, keys=self._keys)
                 self._open[publishing] = writing
             writing.drain()
             due[publishing] = writing

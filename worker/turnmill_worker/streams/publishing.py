@@ -45,6 +45,7 @@ class Publishing:
         """`changed` is called whenever there is something to drain; it must not block."""
         self.turn_id: TurnId = claim.turn_id
         self.fence = claim.fence
+        self.user_id = claim.user_id
         self.is_over = False  #: nothing more is said
         self.is_left_out = False  #: what is said goes nowhere: the store tells it
         self.is_noted = False  #: of whoever drains: he knows that there is something

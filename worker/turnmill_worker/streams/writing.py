@@ -4,7 +4,10 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from turnmill.streams.entries import Entry, fields_of, key_of
+from turnmill.crypto.data_keys import DataKeys
+from turnmill.crypto.wanted import KeyWanted, Owner
+from turnmill.domain.errors import DataKeyMissing
+from turnmill.streams.entries import Entry, fields_of, key_of, sealed
 from turnmill_worker.streams.publishing import Publishing
 
 #: A stream holds no more entries, of all attempts of its turn; trimmed in whole nodes.
@@ -17,12 +20,15 @@ _TOO_LATE = "equal or smaller"
 class Writing:
     """One attempt. Its entries are kept while it lasts: a copy that was lost is written again."""
 
-    def __init__(self, publishing: Publishing, *, keep_seconds: float) -> None:
-        """The copy is kept for so long after it was written to."""
+    def __init__(
+        self, publishing: Publishing, *, keep_seconds: float, keys: DataKeys | None = None
+    ) -> None:
+        """The copy is kept for so long after it was written to, and sealed by `keys`."""
         self.publishing = publishing
         self.ended_at: float | None = None
         self._key = key_of(publishing.turn_id).encode()
         self._keep_seconds = keep_seconds
+        self._keys = keys
         self._kept: list[Entry] = []
         self._written = 0  # so many of them, as far as is known
         self._renewed_at = -keep_seconds
@@ -46,12 +52,26 @@ class Writing:
 
     def drain(self) -> None:
         """Take what was said since the last time."""
-        self._kept += self.publishing.drain()
+        self._kept += self._as_written(self.publishing.drain())
         if self.publishing.is_left_out:
             self._kept.clear()
             self._written = 0
         if self.publishing.is_over and self.ended_at is None:
             self.ended_at = time.monotonic()
+
+    def _as_written(self, entries: list[Entry]) -> list[Entry]:
+        """Seal what was said, where content is encrypted: on the thread that brings it."""
+        if self._keys is None or not entries:
+            return entries
+        owner = Owner(self.publishing.user_id)
+        try:
+            if self._keys.missing((owner,)):
+                self._keys.fetch(owners=(owner,))
+            key = self._keys.current(owner)
+        except (DataKeyMissing, KeyWanted):
+            self.publishing.leave_out()  # readers are told the whole by the store
+            return []
+        return [sealed(one, self.publishing.turn_id, key) for one in entries]
 
     def question(self) -> bytes:
         """Return the command that asks for the last entry."""

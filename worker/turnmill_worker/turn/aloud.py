@@ -149,22 +149,12 @@ class Aloud:
                 error_code=NOTHING_HEARD,
                 replies=(),
             )
-        step = Step(
-            settlement=replace(
-                came,
-                state=TurnState.RUNNING,
-                outcome=CALLED,
-                replies=(),
-                provider_ref=None,
-                finish_reason=None,
-            ),
-            calls=(),
-            voiced=Voiced(
-                said=(n, said),
-                drops=_dropped(sound, messages),
-                asks=(holding.claim.provider, holding.claim.model),
-            ),
+        voiced = Voiced(
+            said=(n, said),
+            drops=_dropped(sound, messages),
+            asks=(holding.claim.provider, holding.claim.model),
         )
+        step = Step(settlement=_as_step(came), calls=(), voiced=voiced)
         advanced = await advance(step, holding)
         if isinstance(advanced, Settlement):
             return advanced
@@ -187,33 +177,49 @@ class Aloud:
             found = asking.whom(kind, _named(kind, claim), _own(claim))
         except ProviderError as error:
             return asking.judge(error), claim
-        own = replace(
-            claim,
-            provider=found.provider,
-            model=found.model,
-            system_prompt=None,
-            settings={name: claim.settings[name] for name in _SETTINGS if name in claim.settings},
-            messages=(message,),
-            history=StoredHistory(),
-            provider_ref="",
-            step_ref="",
-            stream=False,
-            batch_id=None,
-            adopted=None,
-            before=(),
-            target=0,
-            own=None,
-            error_code=None,
-        )
         if not await self._ledger.begin(
             claim, kind=kind, provider=found.provider, model=found.model
         ):
             return asking.judge(Stop.LEASE_LOST), claim
         try:
-            own = replace(own, messages=(await _timed(message, asking),))
+            own = _claim_of(claim, found, await _timed(message, asking))
         except ProviderError as error:
             return asking.judge(error), claim
         return await asking.ask(kind, own), own
+
+
+def _as_step(came: Settlement) -> Settlement:
+    """Return what was heard as a step of the turn: its words stand with the message."""
+    return replace(
+        came,
+        state=TurnState.RUNNING,
+        outcome=CALLED,
+        replies=(),
+        provider_ref=None,
+        finish_reason=None,
+    )
+
+
+def _claim_of(claim: Claim, found: Named, message: Message) -> Claim:
+    """Return the claim as whoever hears or speaks is asked: with this message, and nothing else."""
+    return replace(
+        claim,
+        provider=found.provider,
+        model=found.model,
+        system_prompt=None,
+        settings={name: claim.settings[name] for name in _SETTINGS if name in claim.settings},
+        messages=(message,),
+        history=StoredHistory(),
+        provider_ref="",
+        step_ref="",
+        stream=False,
+        batch_id=None,
+        adopted=None,
+        before=(),
+        target=0,
+        own=None,
+        error_code=None,
+    )
 
 
 async def _timed(message: Message, asking: Asking) -> Message:

@@ -23,7 +23,11 @@ _NEWS_LAST = timedelta(seconds=3)
 #: Whoever is alone in a lane pays for a look this often.
 _REST = timedelta(milliseconds=20)
 #: In a crowd, one look serves the claims of this time: it costs as much as a claim of ten turns.
-_LOOK_LASTS = timedelta(milliseconds=100)
+_LOOK_LASTS = {
+    Lane.INTERACTIVE: timedelta(milliseconds=100),
+    Lane.BULK: timedelta(milliseconds=250),
+    Lane.QUARANTINE: timedelta(milliseconds=250),
+}
 #: Claims of the size of the one for which a look is made that it should do for.
 _CLAIMS_OF_A_LOOK = 3
 #: After each of these, what was begun before counts half. So long one who comes anew, and sends as
@@ -122,7 +126,7 @@ class Crowds:
             self._rests_until[lane] = now + _REST.total_seconds()
         with self._lock:
             ordered = deque(rota.order(waiting, had=had))
-        look = self._looks[lane] = _Look(now + _LOOK_LASTS.total_seconds(), ordered)
+        look = self._looks[lane] = _Look(now + _LOOK_LASTS[lane].total_seconds(), ordered)
         return look
 
     def _pass_over(self, lane: Lane, given: Sequence[TurnId], taken: Collection[TurnId]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Coroutine
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from turnmill.domain.errors import ProviderError, StoreError
@@ -156,43 +157,15 @@ async def _run_once(claim: Claim, deps: Deps) -> tuple[Claim, Settlement, Settle
 
 
 def _asking(holding: Holding, deps: Deps) -> Asking:
-    def again(first: bool) -> None:
-        if holding.publishing is not None:
-            holding.publishing.ended(None)
-        if holding.claim.stream:
-            holding.publish(deps.carrier.begin(holding.claim, first=first))
-
-    def judge(found: Stop | ProviderError | Unknowable | Done) -> Settlement:
-        found_out = judged(holding.claim, found, holding, deps)
-        return verdict.settlement(
-            holding.claim,
-            found_out,
-            provider_ms=0,
-            cost_usd=None,
-            reserved=holding.reserved,
-            may_have_cost=bool(holding.last),
-        )
-
-    def told(claim: Claim, settlement: Settlement) -> None:
-        stands = Settled(turn_id=claim.turn_id, state=settlement.state, due_at=None, next=None)
-        tell(deps.told, claim, settlement, stands)
-
-    async def ask_aloud(kind: str, claim: Claim) -> Settlement:
-        own, holding.claim = holding.claim, claim
-        holding.partial = None  # what was streamed before stands by now
-        try:
-            return await attempt(claim, holding, deps.voice(kind))
-        finally:
-            holding.claim = own
-
+    judge, told = partial(_judged, holding, deps), partial(_told_step, deps)
     return Asking(
         ask=lambda: attempt(holding.claim, holding, deps),
         judge=judge,
         write=lambda settlement: _written(settlement, deps),
         told=told,
-        again=again,
+        again=partial(_streams_again, holding, deps),
         aloud=aloud.Asking(
-            ask=ask_aloud,
+            ask=partial(_ask_aloud, holding, deps),
             whom=deps.whom,
             timed=deps.timed,
             judge=judge,
@@ -200,6 +173,40 @@ def _asking(holding: Holding, deps: Deps) -> Asking:
             end=lambda settlement: _written_aloud(settlement, deps),
         ),
     )
+
+
+def _judged(
+    holding: Holding, deps: Deps, found: Stop | ProviderError | Unknowable | Done
+) -> Settlement:
+    return verdict.settlement(
+        holding.claim,
+        judged(holding.claim, found, holding, deps),
+        provider_ms=0,
+        cost_usd=None,
+        reserved=holding.reserved,
+        may_have_cost=bool(holding.last),
+    )
+
+
+def _told_step(deps: Deps, claim: Claim, settlement: Settlement) -> None:
+    stands = Settled(turn_id=claim.turn_id, state=settlement.state, due_at=None, next=None)
+    tell(deps.told, claim, settlement, stands)
+
+
+def _streams_again(holding: Holding, deps: Deps, first: bool) -> None:
+    if holding.publishing is not None:
+        holding.publishing.ended(None)
+    if holding.claim.stream:
+        holding.publish(deps.carrier.begin(holding.claim, first=first))
+
+
+async def _ask_aloud(holding: Holding, deps: Deps, kind: str, claim: Claim) -> Settlement:
+    own, holding.claim = holding.claim, claim
+    holding.partial = None  # what was streamed before stands by now
+    try:
+        return await attempt(claim, holding, deps.voice(kind))
+    finally:
+        holding.claim = own
 
 
 async def _written(settlement: Settlement, deps: Deps) -> Settled | Fenced:

@@ -46,7 +46,7 @@ class Slots:
         #: So many bulk gets though interactive turns wait; of a single slot, every other time.
         self._share = max(1, total // 10)
         bulk = total - self.reserve
-        self._worthwhile = max(1, bulk // 20)  # so many free slots are worth a claim of their own
+        self._worthwhile = max(1, bulk // 12)  # so many free slots are worth a claim of their own
         self._most_tasks = bulk  # each has at least one turn, but for those that claim
         self._let_in()
 

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from time import monotonic
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 from uuid import UUID
 
 from turnmill.domain.content import Attached
@@ -33,6 +33,9 @@ from turnmill.store.file_records import Attachment, AttachmentId, Owed, Reserved
 from turnmill.store.line.attached import use
 from turnmill.store.line.leases import holds
 from turnmill.store.nouns import attachments as rows
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 logger = logging.getLogger("turnmill.files")
 
@@ -170,8 +173,7 @@ class TurnFiles:
             raise NotSent(error.code) from None
 
     def _kept(self, ids: Collection[UUID]) -> dict[str, Attachment]:
-        with self._database.single() as conn:
-            found = rows.kept_among(conn, ids)
+        found = self._database.run_single(rows.kept_among, ids)
         return {str(one.id): one for one in found.values() if self._is_there(one)}
 
     def _is_there(self, kept: Attachment) -> bool:
@@ -188,23 +190,26 @@ class TurnFiles:
         return True
 
     def _reserve(self, user_id: str) -> Reserved:
-        with self._database.begin() as conn:
-            return rows.reserve(
-                conn,
-                AttachmentId(new_id()),
-                user_id,
-                most=self._settings.max_file_bytes,
-                least=1,
-                quota=self._settings.files_quota,
-            )
+        return self._database.run(
+            rows.reserve,
+            AttachmentId(new_id()),
+            user_id,
+            most=self._settings.max_file_bytes,
+            least=1,
+            quota=self._settings.files_quota,
+        )
 
     def _stand(self, turn: OfTurn, reserved: Reserved, found: Found) -> Attachment:
-        with self._database.begin() as conn:
-            if not holds(conn, turn.session_id, turn.turn_id, fence=turn.fence):
-                raise AttachmentNotFound("the turn is somebody else's by now")
-            kept = rows.keep(conn, reserved, found, grace=self._settings.files_grace)
-            use(conn, turn.session_id, turn.turn_id, [kept.id])
-            return kept
+        return self._database.run(self._stand_now, turn, reserved, found)
+
+    def _stand_now(
+        self, conn: "Connection", turn: OfTurn, reserved: Reserved, found: Found
+    ) -> Attachment:
+        if not holds(conn, turn.session_id, turn.turn_id, fence=turn.fence):
+            raise AttachmentNotFound("the turn is somebody else's by now")
+        kept = rows.keep(conn, reserved, found, grace=self._settings.files_grace)
+        use(conn, turn.session_id, turn.turn_id, [kept.id])
+        return kept
 
     def _measured(self, attachment_id: AttachmentId, duration: timedelta) -> None:
         with self._database.begin() as conn:

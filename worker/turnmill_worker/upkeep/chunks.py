@@ -3,10 +3,13 @@
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from turnmill.store.database import Database
 from turnmill.store.upkeep import jobs
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 #: A job ends after so many chunks: what is left is done in the next slot.
 MOST_CHUNKS = 200
@@ -45,20 +48,30 @@ class Chunks:
         total, calls = 0, 0
         while calls < MOST_CHUNKS if ends is None else time.monotonic() < ends:
             began = time.monotonic()
-            with self._database.begin() as conn:
-                done = chunk(conn, **options)
-                if done:
-                    total += done
-                    self.note(conn, what, total)
+            done = self._database.run(self._chunk, what, chunk, options, total)
             if not done:
                 break
+            total += done
             calls += 1
             if ends is not None:
                 rest = _RESTS * (time.monotonic() - began)
                 time.sleep(min(max(rest, _SHORTEST_REST), _LONGEST_REST))
         return total
 
-    def note(self, conn: Any, what: str, count: int) -> None:
+    def _chunk(
+        self,
+        conn: "Connection",
+        what: str,
+        chunk: Callable[..., int],
+        options: dict[str, Any],
+        total: int,
+    ) -> int:
+        done = chunk(conn, **options)
+        if done:
+            self.note(conn, what, total + done)
+        return done
+
+    def note(self, conn: "Connection", what: str, count: int) -> None:
         """Write down how much was done so far, in the transaction that does it."""
         self._counts[what] = count
         jobs.note_progress(conn, self._name, self._slot, result=self._counts)

@@ -27,6 +27,7 @@ from turnmill.store.nouns import (
 from turnmill.store.upkeep import content_retention, jobs
 from turnmill.store.upkeep import retention as upkeep
 from turnmill.store.upkeep.invariants import violations
+from turnmill.store.upkeep.resealing import reseal
 from turnmill_worker.process.closing import Closing, Counts
 from turnmill_worker.process.tidying import Tidying
 from turnmill_worker.providers.port import Provider
@@ -40,6 +41,8 @@ _ARCHIVES_FOR = timedelta(minutes=4)
 _EMPTIES_FOR = timedelta(minutes=30)
 #: Batches at vendors are seen to for so long in one slot.
 _POLLS_FOR = timedelta(seconds=50)
+#: Content is sealed anew for so long in one slot.
+_RESEALS_FOR = timedelta(minutes=10)
 _DAYS_ROLLED_UP = 2
 _CHECKED_BACK = timedelta(hours=2)
 #: What became of work in the background may be known as late as this.
@@ -197,11 +200,13 @@ class Upkeep:
         if keep.archived is not None:
             sessions = do("sessions", upkeep.purge_archived, older_than=keep.archived)
         emptied = self._empty(chunks)
+        resealed = self._reseal(chunks)
         with self._database.begin() as conn:
             runs = jobs.purge_runs(conn, older_than=keep.job_runs)
         return {
             "sessions": sessions,
             "emptied": emptied,
+            "resealed": resealed,
             "announcements": do(
                 "announcements", upkeep.purge_announcements, older_than=keep.announcements
             ),
@@ -217,6 +222,12 @@ class Upkeep:
             "charges": do("charges", budgets.forget_charges, older_than=_KEEP_CHARGES),
             "tombstones": do("tombstones", upkeep.purge_tombstones, older_than=keep.tombstones),
         }
+
+    def _reseal(self, chunks: Chunks) -> int:
+        """Seal what is plain, or sealed by a key of before; return how many values were seen."""
+        return (
+            0 if self._database.keys is None else chunks.do("resealed", reseal, within=_RESEALS_FOR)
+        )
 
     def _empty(self, chunks: Chunks) -> int:
         """Take out what was said where its time is over; return of how many turns."""

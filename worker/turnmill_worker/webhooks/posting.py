@@ -162,9 +162,6 @@ class Posting:
 
     async def _on(self, verb: Callable[..., T], *args: object, **options: object) -> T:
         """Do something in a transaction of its own."""
-
-        def work() -> T:
-            with self._database.begin() as conn:
-                return verb(conn, *args, **options)
-
-        return await asyncio.to_thread(work)
+        return await asyncio.to_thread(
+            lambda: self._database.run(lambda conn: verb(conn, *args, **options))
+        )

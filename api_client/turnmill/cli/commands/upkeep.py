@@ -26,10 +26,13 @@ if TYPE_CHECKING:
 def _database(settings: Settings) -> Iterator[Database]:
     """Yield the store itself, which has to be of this version."""
     from turnmill.store.database import Database
+    from turnmill.store.encryption import keys_for
     from turnmill.store.schema.revision import require_current
 
     settings.check()
-    with closing(Database(settings.database_url, schema=settings.schema, pool_size=2)) as found:
+    url, keys = settings.database_url, keys_for(settings)
+    opened = Database(url, schema=settings.schema, pool_size=2, keys=keys)
+    with closing(opened) as found:
         with found.begin() as conn:
             require_current(conn, schema=found.schema)
         yield found

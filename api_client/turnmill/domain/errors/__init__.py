@@ -17,6 +17,8 @@ TurnmillError
 │   ├── Unstorable              the tables do not take this value, now or later
 │   ├── WrongIsolation          the caller's transaction has a frozen snapshot
 │   ├── UnreadableRow           a row holds what nobody expects
+│   │   └── SealBroken          what is sealed was sealed for another place
+│   ├── DataKeyMissing          a key of what is encrypted is not there, or not reachable
 │   └── FilesUnavailable        the file store cannot be reached, or has no room
 ├── InvalidInput                (also a ValueError)
 │   ├── InvalidText             empty, too large, NUL, lone surrogate
@@ -139,8 +141,10 @@ from turnmill.domain.errors.providers import (
 )
 from turnmill.domain.errors.stores import (
     AccessDenied,
+    DataKeyMissing,
     FilesUnavailable,
     SchemaOutOfDate,
+    SealBroken,
     SessionBusy,
     StoreError,
     StoreFull,
@@ -166,6 +170,7 @@ __all__ = [
     "Conflict",
     "ContentGone",
     "ContextFull",
+    "DataKeyMissing",
     "FilesQuotaExceeded",
     "FilesUnavailable",
     "HistoryRefused",
@@ -193,6 +198,7 @@ __all__ = [
     "Rejected",
     "ScheduleNotFound",
     "SchemaOutOfDate",
+    "SealBroken",
     "SessionArchived",
     "SessionBusy",
     "SessionNotFound",

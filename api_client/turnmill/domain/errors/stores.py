@@ -74,6 +74,22 @@ class UnreadableRow(StoreError):
     hint = "`turnmill doctor` lists rows that are out of bounds; all others are not touched by it"
 
 
+class SealBroken(UnreadableRow, ValueError):
+    """What is sealed was not sealed for the place where it stands."""
+
+    code = "seal_broken"
+    hint = (
+        "somebody has moved or changed it, or the keyring is another one: restore what stood there"
+    )
+
+
+class DataKeyMissing(StoreError):
+    """A key that reads or writes encrypted content is not there."""
+
+    code = "data_key_missing"
+    hint = "put it back: TURNMILL_ENCRYPTION_KEYS, TURNMILL_KEY_STORE; turns wait, nothing is lost"
+
+
 class FilesUnavailable(StoreError):
     """The file store cannot be reached, or has no room."""
 

@@ -1,18 +1,25 @@
 """Claiming turns: the right to call a provider once, under a lease and a rising fence."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 
 from sqlalchemy import Connection
 
+from turnmill.crypto.wanted import KeyWanted
+from turnmill.domain.errors import DataKeyMissing, SealBroken, UnreadableRow
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import Lane
 from turnmill.store.capabilities import Capability, require
 from turnmill.store.engine import engine_of
-from turnmill.store.line.settle import end_unreadable
+from turnmill.store.line.settle import end_unreadable, put_off_for_key
 from turnmill.store.postgres import claiming
 from turnmill.store.readable import ODD
 from turnmill.store.records import Claim, Taken
+from turnmill.store.vaults import keys_at
+
+#: A history is sealed by a key for each time that its user's was rotated meanwhile.
+_MOST_FETCHES = 16
 
 
 def claim(
@@ -73,14 +80,46 @@ def still_due(
 
 
 def _read(conn: Connection, taken: Sequence[Taken]) -> list[Claim]:
-    """Return the claims that can be read. The turn of any other has failed then, and says why."""
+    """Return the claims that can be read.
+
+    The turn of any other has failed then, and says why; one whose key is missing waits for that.
+    """
     claims: list[Claim] = []
-    odd: list[Taken] = []
+    unread: dict[str, list[Taken]] = {}
+    wanting = _read_into(claims, unread, taken)
+    for _ in range(_MOST_FETCHES):
+        if not wanting:
+            break
+        _fetch(conn, [wanted for _, wanted in wanting])
+        wanting = _read_into(claims, unread, [one for one, _ in wanting])
+    waiting = unread.pop(DataKeyMissing.code, []) + [one for one, _ in wanting]
+    if waiting:
+        put_off_for_key(conn, waiting)
+    if unread:
+        end_unreadable(conn, unread)
+    return claims
+
+
+def _read_into(
+    claims: list[Claim], unread: dict[str, list[Taken]], taken: Iterable[Taken]
+) -> list[tuple[Taken, KeyWanted]]:
+    """Sort claims by what comes of reading them; return those that want a key first."""
+    wanting: list[tuple[Taken, KeyWanted]] = []
     for one in taken:
         try:
             claims.append(one.read())
+        except KeyWanted as wanted:
+            wanting.append((one, wanted))
+        except (DataKeyMissing, SealBroken) as error:
+            unread.setdefault(error.code, []).append(one)
         except ODD:
-            odd.append(one)
-    if odd:
-        end_unreadable(conn, [(one.turn_id, one.session_id, one.fence) for one in odd])
-    return claims
+            unread.setdefault(UnreadableRow.code, []).append(one)
+    return wanting
+
+
+def _fetch(conn: Connection, wanted: Iterable[KeyWanted]) -> None:
+    """Fetch what can be had. The claim is committed, where a store has other users: none waits."""
+    keys = keys_at(conn.dialect)
+    if keys is not None:
+        with suppress(DataKeyMissing):  # whoever needs it waits
+            keys.fetch(ids={one for each in wanted for one in each.ids})

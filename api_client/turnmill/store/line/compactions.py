@@ -29,6 +29,7 @@ from turnmill.store.line.charges import charge_part
 from turnmill.store.line.head import lock_sessions
 from turnmill.store.readable import ODD, readable
 from turnmill.store.records import Claim
+from turnmill.store.rules.sealing import sealed_in
 from turnmill.store.rules.settling import USED, Verdict
 from turnmill.store.schema.compaction_tables import compactions
 from turnmill.store.schema.tables import attempts, messages, sessions, turns
@@ -86,16 +87,19 @@ def keep_compaction(conn: Connection, claim: Claim, made: NewCompaction) -> bool
         charge_part(conn, claim.turn_id, claim.fence, made.cost_usd)
     of_session = sessions.c.id == claim.session_id
     conn.execute(update(sessions).where(of_session).values(_used(sessions, v)))
-    before = select(func.coalesce(func.max(compactions.c.n), 0) + 1)
+    last = select(func.coalesce(func.max(compactions.c.n), 0))
+    n = conn.scalars(last.where(compactions.c.session_id == claim.session_id)).one() + 1
+    summary = None if made.summary is None else content_of([Text(made.summary)])
+    place = f"{claim.session_id.hex}/{n}"
     conn.execute(
         insert(compactions).values(
             session_id=claim.session_id,
-            n=before.where(compactions.c.session_id == claim.session_id).scalar_subquery(),
+            n=n,
             turn_id=claim.turn_id,
             kind=made.kind,
             up_to_seq=made.up_to_seq,
             turns=made.turns,
-            summary=None if made.summary is None else content_of([Text(made.summary)]),
+            summary=sealed_in(conn, claim.session_id, compactions.c.summary, place, summary),
             input_tokens=made.input_tokens,
             output_tokens=made.output_tokens,
             cost_usd=made.cost_usd,

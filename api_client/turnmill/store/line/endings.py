@@ -16,7 +16,7 @@ from turnmill.store.engine import engine_of
 from turnmill.store.kept import give_up_work
 from turnmill.store.line.head import move_lines, note_failures
 from turnmill.store.records import Moved
-from turnmill.store.rules.endings import Happening, close_calls, in_chunks, write_events
+from turnmill.store.rules.endings import Happening, in_chunks, write_events
 from turnmill.store.rules.tallies import count_ended, count_no_more
 from turnmill.store.rules.wanted import is_wanted
 from turnmill.store.schema.tables import turns
@@ -60,7 +60,10 @@ def move_turns(
     counts.update(SessionId(row.session_id) for row in final)
     for some in in_chunks(ids):
         give_up_work(conn, counts, some)
-    close_calls(conn, [TurnId(row.id) for row in final if row.step > 1])
+    if stepped := [TurnId(row.id) for row in final if row.step > 1]:
+        from turnmill.store.rules.closed_calls import close_calls  # noqa: PLC0415  few call any
+
+        close_calls(conn, stepped)
     count_ended(conn, [TurnId(row.id) for row in final if row.batch_id is not None])
     return [TurnId(row.id) for row in rows], Moved(len(rows), move_lines(conn, counts))
 

@@ -1,19 +1,23 @@
 """Settling attempts: reply, usage, state and the next head of the line, in one commit."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 
 from sqlalchemy import Connection, select
 
-from turnmill.domain.errors import UnreadableRow
-from turnmill.domain.ids import SessionId, TurnId
-from turnmill.domain.states import TurnState
+from turnmill.domain.errors import DataKeyMissing
+from turnmill.domain.ids import TurnId
+from turnmill.domain.states import WAITS_FOR_KEY, TurnState
 from turnmill.store.engine import engine_of
 from turnmill.store.postgres import settling as _built_at_import  # noqa: F401
-from turnmill.store.records import Fenced, Locked, Settled, Settlement
+from turnmill.store.records import Fenced, Locked, Settled, Settlement, Taken
 from turnmill.store.schema.tables import attempts, turns
 
 logger = logging.getLogger("turnmill.store")
+
+#: After so long a turn looks again whether its key is there.
+KEY_LOOKED_FOR = timedelta(seconds=5)
 
 
 def settle(conn: Connection, settlements: Sequence[Settlement]) -> list[Settled | Fenced | Locked]:
@@ -27,33 +31,57 @@ def settle(conn: Connection, settlements: Sequence[Settlement]) -> list[Settled 
     return engine_of(conn).settle(conn, settlements)
 
 
-def end_unreadable(conn: Connection, claimed: Sequence[tuple[TurnId, SessionId, int]]) -> None:
-    """End turns as failed whose claimed rows, (turn, session, fence), nobody can read.
+def end_unreadable(conn: Connection, claimed: Mapping[str, Sequence[Taken]]) -> None:
+    """End turns as failed whose claimed rows nobody can read, by the code of that.
 
     A dispatcher announces the heads behind them.
     """
     verdicts = [
         Settlement(
-            turn_id=turn_id,
-            session_id=session_id,
-            fence=fence,
+            turn_id=one.turn_id,
+            session_id=one.session_id,
+            fence=one.fence,
             state=TurnState.FAILED,
             outcome="failed",
-            error_code=UnreadableRow.code,
-            has_calls=True,  # nobody can tell, of this nor of the next
+            error_code=code,
+            has_calls=True,  # nobody can tell
             batched=True,
         )
-        for turn_id, session_id, fence in claimed
+        for code, ones in claimed.items()
+        for one in ones
     ]
     settle(conn, verdicts)
-    for turn_id, session_id, _ in claimed:
+    for one in verdicts:
         logger.warning(
             "turn %s failed: %s (session %s)",
-            turn_id,
-            UnreadableRow.code,
-            session_id,
-            extra={"action": "failed", "turn_id": str(turn_id), "code": UnreadableRow.code},
+            one.turn_id,
+            one.error_code,
+            one.session_id,
+            extra={"action": "failed", "turn_id": str(one.turn_id), "code": one.error_code},
         )
+
+
+def put_off_for_key(conn: Connection, claimed: Sequence[Taken]) -> None:
+    """Give turns back whose content cannot be opened as long as a key is missing: none is lost."""
+    verdicts = [
+        Settlement(
+            turn_id=one.turn_id,
+            session_id=one.session_id,
+            fence=one.fence,
+            state=TurnState.QUEUED,  # or what it was claimed from
+            outcome="not_now",
+            gives_attempt_back=True,
+            delay=KEY_LOOKED_FOR,
+            waits_for=WAITS_FOR_KEY,
+        )
+        for one in claimed
+    ]
+    settle(conn, verdicts)
+    logger.error(
+        "%d turns wait for a key of what is encrypted",
+        len(verdicts),
+        extra={"action": "key_missing", "code": DataKeyMissing.code},
+    )
 
 
 def was_settled(conn: Connection, turn_id: TurnId, fence: int) -> TurnState | None:

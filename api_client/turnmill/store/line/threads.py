@@ -16,6 +16,7 @@ from turnmill.store.codec import parts_from, rows_of
 from turnmill.store.line.head import lock_sessions
 from turnmill.store.readable import ODD
 from turnmill.store.records import Claim
+from turnmill.store.rules.sealing import is_encrypted, sealed_messages
 from turnmill.store.schema.tables import kept_refs, messages, sessions, turns
 from turnmill.store.thread_records import Adoption
 from turnmill.store.types import db_now, insert_into
@@ -122,12 +123,15 @@ def keep_adopted(conn: Connection, claim: Claim, said: Sequence[Message]) -> boo
     lock_sessions(conn, [claim.session_id])
     if conn.execute(select(turns.c.id).where(_held(claim))).first() is None:
         return False
-    moved = conn.execute(update(messages).where(_before_turns(claim)).values(turn_id=claim.turn_id))
-    if moved.rowcount:
-        return True
+    if is_encrypted(conn):  # sealed for the turn that they stand before: written anew
+        conn.execute(delete(messages).where(_before_turns(claim)))
+    else:
+        moves = update(messages).where(_before_turns(claim)).values(turn_id=claim.turn_id)
+        if conn.execute(moves).rowcount:
+            return True
     ids = {"session_id": claim.session_id, "turn_id": claim.turn_id}
-    rows = [ids | row for row in rows_of(said, first=-len(said))]
-    conn.execute(insert(messages), rows)
+    made = sealed_messages(conn, claim.session_id, claim.turn_id, rows_of(said, first=-len(said)))
+    conn.execute(insert(messages), [ids | row for row in made])
     return True
 
 

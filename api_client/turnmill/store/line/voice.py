@@ -12,10 +12,12 @@ from turnmill.store.codec import content_of
 from turnmill.store.line.head import lock_sessions
 from turnmill.store.line.settle import settle
 from turnmill.store.records import Claim, Fenced, Locked, Settled, Settlement
+from turnmill.store.rules.sealing import sealer_of_turns
 from turnmill.store.schema.file_tables import attachment_uses, attachments
 from turnmill.store.schema.tables import attempts, messages, turns
 from turnmill.store.step_records import Advanced, Voiced
 from turnmill.store.types import db_now
+from turnmill.store.vaults import plain
 
 
 class Answered(NamedTuple):
@@ -49,10 +51,13 @@ def note_voiced(conn: Connection, advanced: Advanced, voiced: Voiced) -> None:
     """Write what a step changes besides, in the transaction that has advanced its turn."""
     if voiced.said is not None:
         position, message = voiced.said
+        row = {"position": position, "content": content_of(message.parts)}
+        if (sealer := sealer_of_turns(conn, (advanced.turn_id,))) is not None:
+            sealer.messages(advanced.turn_id, [row])
         conn.execute(
             update(messages)
             .where(messages.c.turn_id == advanced.turn_id, messages.c.position == position)
-            .values(content=content_of(message.parts))
+            .values(content=row["content"])
         )
     if voiced.drops is not None:
         _drop(conn, advanced.turn_id, voiced.drops)
@@ -102,7 +107,7 @@ def kept_speech(conn: Connection, claim: Claim) -> Audio | None:
         id=str(row.id),
         sha256=row.sha256 or "",
         media_type=row.media_type,
-        name=row.name,
+        name=plain(row.name),
         size=row.size,
         duration_ms=row.duration_ms or 0,
         is_told=True,

@@ -11,8 +11,15 @@ from turnmill.domain.ids import SessionId
 from turnmill.domain.states import EventKind, SessionStatus
 from turnmill.store.codec import rows_of
 from turnmill.store.records import Accepted, Item, NewTurn, Start, Written
-from turnmill.store.rules.accepting import accepted, at_message, session_values, turn_values
+from turnmill.store.rules.accepting import (
+    accepted,
+    at_message,
+    sealer_of_new,
+    session_values,
+    turn_values,
+)
 from turnmill.store.rules.happenings import observe_new, write_session_events, write_turn_events
+from turnmill.store.rules.sealing import sealer_for
 from turnmill.store.schema.tables import messages, sessions, turns
 from turnmill.store.types import db_now
 
@@ -69,7 +76,8 @@ def accept_new(
 
 def start_many(conn: Connection, starts: Sequence[Start]) -> list[Accepted]:
     """Create sessions that do not exist yet, then accept the first message of each."""
-    rows = [{"id": session.id, **session_values(session)} for session, _ in starts]
+    sealer = sealer_of_new(conn, [session for session, _ in starts])
+    rows = [{"id": session.id, **session_values(session, sealer)} for session, _ in starts]
     conn.execute(insert(sessions), rows)
     observe_new(conn, [session for session, _ in starts])
     write_session_events(conn, [session.id for session, _ in starts], EventKind.OPENED)
@@ -78,9 +86,14 @@ def start_many(conn: Connection, starts: Sequence[Start]) -> list[Accepted]:
 
 def _insert(conn: Connection, session: Any, turn: NewTurn, *, due_at: datetime) -> None:
     """Write the rows; what the caller left open is the session's to say, or the table's."""
-    values = {name: value for name, value in turn_values(turn).items() if value is not None}
+    sealer = sealer_for(conn, (session.id,))
+    said = turn_values(turn, session.id, sealer)
+    values = {name: value for name, value in said.items() if value is not None}
     place = {"id": turn.id, "session_id": session.id, "seq": session.next_seq}
     most = {"max_attempts": turn.max_attempts or session.max_attempts}
     conn.execute(insert(turns).values(values | place | most | {"available_at": due_at}))
     theirs = {"session_id": session.id, "turn_id": turn.id}
-    conn.execute(insert(messages), [one | theirs for one in rows_of(turn.messages)])
+    rows = rows_of(turn.messages)
+    if sealer is not None:
+        sealer.messages(session.id, turn.id, rows)
+    conn.execute(insert(messages), [one | theirs for one in rows])

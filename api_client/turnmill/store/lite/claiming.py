@@ -26,6 +26,7 @@ from turnmill.store.rules.happenings import write_turn_events
 from turnmill.store.schema.budget_tables import budgets
 from turnmill.store.schema.tables import attempts, messages, pauses, sessions, turns
 from turnmill.store.types import db_after, db_now
+from turnmill.store.vaults import plain
 
 
 def claim(
@@ -84,7 +85,7 @@ def extend(
 def _due_heads() -> Any:
     return (
         select(
-            sessions,
+            *(one for one in sessions.c if one.name != "system_prompt"),
             turns.c.state,
             turns.c.waits_for,
             turns.c.id.label("turn_id"),
@@ -166,7 +167,7 @@ def _from_rows(conn: Connection, head: Any, turn: Any, asked: Mapping[str, Any])
         lane=Lane(turn.lane),
         provider=head.provider,
         model=head.model,
-        system_prompt=head.system_prompt,
+        system_prompt=plain(conn.scalar(_PROMPT.where(sessions.c.id == head.id))),
         settings=object_of(head.settings),
         provider_ref=head.provider_ref,
         native_ref=turn.native_ref,
@@ -193,6 +194,9 @@ def _from_rows(conn: Connection, head: Any, turn: Any, asked: Mapping[str, Any])
         budgeted=turn.max_cost_usd is not None or _are_there_budgets(conn),
         **asked,
     )
+
+
+_PROMPT = select(sessions.c.system_prompt)
 
 
 def _are_there_budgets(conn: Connection) -> bool:

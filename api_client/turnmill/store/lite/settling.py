@@ -8,11 +8,21 @@ from sqlalchemy import Connection, and_, literal, select, union_all, update
 from turnmill.domain.states import FINAL, TurnState
 from turnmill.store.lite.charging import charge
 from turnmill.store.records import Fenced, Locked, Settled, Settlement
-from turnmill.store.rules.endings import close_calls, write_events
+from turnmill.store.rules.closed_calls import close_calls
+from turnmill.store.rules.endings import write_events
 from turnmill.store.rules.happenings import UNENDED, write_turn_events
 from turnmill.store.rules.heads import head_columns, settled
-from turnmill.store.rules.riders import RIDERS, insert_of
-from turnmill.store.rules.settling import FIELDS, OF_ATTEMPT, OF_SESSION, OF_TURN, Verdict
+from turnmill.store.rules.riders import RIDERS, insert_of, sealed_rows
+from turnmill.store.rules.sealing import Sealer, sealer_for
+from turnmill.store.rules.settling import (
+    FIELDS,
+    OF_ATTEMPT,
+    OF_SESSION,
+    OF_TURN,
+    Verdict,
+    row_of,
+    writing_content,
+)
 from turnmill.store.rules.tallies import count_ended
 from turnmill.store.schema.tables import attempts, sessions, turns
 from turnmill.store.types import db_asof
@@ -24,7 +34,9 @@ def settle(conn: Connection, settlements: Sequence[Settlement]) -> list[Settled 
 
 
 def _settle(conn: Connection, settlement: Settlement) -> Settled | Fenced | Locked:
-    v = Verdict({field.name: literal(field.read(settlement), field.type) for field in FIELDS})
+    sealer = sealer_for(conn, writing_content((settlement,)))
+    said = row_of(settlement, sealer)
+    v = Verdict({field.name: literal(said.get(field.name), field.type) for field in FIELDS})
     turn = conn.execute(
         update(turns)
         .where(
@@ -43,7 +55,7 @@ def _settle(conn: Connection, settlement: Settlement) -> Settled | Fenced | Lock
         .where(attempts.c.turn_id == settlement.turn_id, attempts.c.fence == settlement.fence)
         .values(_by(OF_ATTEMPT, attempts.c, v, state))
     )
-    _bring(conn, settlement)
+    _bring(conn, settlement, sealer)
     if settlement.budgeted:
         charge(conn, settlement)
     conn.execute(
@@ -74,10 +86,10 @@ def _by(rules: Mapping[str, Callable[..., Any]], *of: Any) -> dict[str, Any]:
     return {name: rule(*of) for name, rule in rules.items()}
 
 
-def _bring(conn: Connection, settlement: Settlement) -> None:
+def _bring(conn: Connection, settlement: Settlement, sealer: Sealer | None) -> None:
     """Write the rows that go with the verdict."""
     for rider in RIDERS:
-        rows = rider.rows_of(settlement)
+        rows = sealed_rows(rider, settlement, settlement, sealer)
         if not rows:
             continue
         turn_id = literal(settlement.turn_id, turns.c.id.type).label("turn_id")

@@ -21,8 +21,9 @@ from turnmill.domain.ids import TurnId
 from turnmill.domain.states import WAITING_CALLS, Effects, ToolCallState, TurnState
 from turnmill.store.lite.charging import charge
 from turnmill.store.records import Fenced, Locked
-from turnmill.store.rules.riders import insert_of
-from turnmill.store.rules.settling import FIELDS
+from turnmill.store.rules.riders import insert_of, sealed_rows
+from turnmill.store.rules.sealing import Sealer, sealer_for, sealer_of_turns
+from turnmill.store.rules.settling import FIELDS, row_of, writing_content
 from turnmill.store.rules.stepping import OF_ATTEMPT, OF_SESSION, OF_TURN, RIDERS, end_of
 from turnmill.store.schema.step_tables import tool_calls
 from turnmill.store.schema.tables import attempts, messages, sessions, turns
@@ -43,7 +44,9 @@ def advance(conn: Connection, steps: Sequence[Step]) -> list[Advanced | Fenced |
 
 def _advance(conn: Connection, step: Step) -> Advanced | Fenced:
     said = step.settlement
-    v = _Said({field.name: literal(field.read(said), field.type) for field in FIELDS})
+    sealer = sealer_for(conn, writing_content((said,)))
+    row = row_of(said, sealer)
+    v = _Said({field.name: literal(row.get(field.name), field.type) for field in FIELDS})
     running = literal(TurnState.RUNNING.value)
     turn = conn.execute(
         update(turns)
@@ -76,7 +79,7 @@ def _advance(conn: Connection, step: Step) -> Advanced | Fenced:
         .where(sessions.c.id == said.session_id)
         .values(_by(OF_SESSION, sessions.c, v, running))
     )
-    _bring(conn, step)
+    _bring(conn, step, sealer)
     if said.budgeted:
         charge(conn, said)
     return Advanced(
@@ -96,13 +99,13 @@ def _by(rules: Mapping[str, Callable[..., Any]], *of: Any) -> dict[str, Any]:
     return {name: rule(*of) for name, rule in rules.items()}
 
 
-def _bring(conn: Connection, step: Step) -> None:
+def _bring(conn: Connection, step: Step, sealer: Sealer | None) -> None:
     turn_id = literal(step.settlement.turn_id, turns.c.id.type).label("turn_id")
     for rider in RIDERS:
         values = [
             select(turn_id, *(literal(row[name], kind).label(name) for name, kind in says))
             for says in [rider.says.items()]
-            for row in rider.rows_of(step)
+            for row in sealed_rows(rider, step, step.settlement, sealer)
         ]
         if values:
             brought = union_all(*values).subquery("r")
@@ -144,7 +147,7 @@ def end_calls(conn: Connection, ends: Sequence[CallEnd]) -> set[tuple[TurnId, in
 
 
 def _end(conn: Connection, end: CallEnd) -> bool:
-    row = end_of(end)
+    row = end_of(end, sealer_of_turns(conn, (end.turn_id,)))
     receipt = conn.execute(
         update(tool_calls)
         .where(

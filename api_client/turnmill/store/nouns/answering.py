@@ -1,5 +1,6 @@
 """Who was asked, who has answered, and why that was not the session's own provider."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, case, func, literal, select
@@ -7,6 +8,7 @@ from sqlalchemy import ColumnElement, and_, case, func, literal, select
 from turnmill.domain.states import TurnState
 from turnmill.store.records import AttemptRecord
 from turnmill.store.schema.tables import attempts, sessions, turns
+from turnmill.store.vaults import plain
 
 _ASKED = attempts.c.provider + literal("/") + attempts.c.asked_model
 _OWN = sessions.c.provider + literal("/") + sessions.c.model
@@ -34,6 +36,12 @@ def attempt_columns() -> tuple[ColumnElement[Any], ...]:
     """Return what an AttemptRecord is made of, in its order."""
     shown = {**dict(attempts.c.items()), "polls": ASKED_AGAIN}
     return tuple(shown[name] for name in AttemptRecord.__dataclass_fields__)
+
+
+def attempt_of(columns: Sequence[Any]) -> AttemptRecord:
+    """Return the record of a row of these; raises what keeps a vendor's words from being opened."""
+    values = dict(zip(AttemptRecord.__dataclass_fields__, columns, strict=True))
+    return AttemptRecord(**values | {"error_detail": plain(values["error_detail"])})
 
 
 def answered_by(*, last: Any = _LAST) -> ColumnElement[Any]:

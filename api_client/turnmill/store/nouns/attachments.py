@@ -24,12 +24,15 @@ from sqlalchemy import (
     update,
 )
 
+from turnmill.crypto.wanted import Owner
 from turnmill.domain.errors import AttachmentNotFound, FilesQuotaExceeded, FilesUnavailable
 from turnmill.files.port import Found
 from turnmill.store.file_records import Attachment, AttachmentId, Owed, Reserved
 from turnmill.store.line.uploads import give_up_copies
+from turnmill.store.rules.sealing import hashes_of_file, ready_for_file, sealed_for
 from turnmill.store.schema.file_tables import attachment_uses, attachments, file_usage
 from turnmill.store.types import db_after, db_asof, db_now, insert_into
+from turnmill.store.vaults import plain
 
 #: An upload that takes longer than this has come to nothing.
 LONGEST_UPLOAD = timedelta(hours=1)
@@ -51,6 +54,7 @@ def reserve(
 
     Raises FilesQuotaExceeded where fewer than `least` are left.
     """
+    ready_for_file(conn, user_id)
     used = _lock_usage(conn, user_id)
     granted = min(most, quota - used)
     if granted < least:
@@ -73,8 +77,10 @@ def keep(conn: Connection, reserved: Reserved, found: Found, *, grace: timedelta
     In that case, told by another id, the bytes that were written now are to go. What is not used
     within `grace` goes. Raises FilesUnavailable where the upload took so long that it was given up.
     """
+    hashes = hashes_of_file(conn, reserved.user_id, found.sha256)
+    name = _sealed_name(conn, reserved, found.name)
     _lock_usage(conn, reserved.user_id)
-    same = and_(_row.user_id == reserved.user_id, _row.sha256 == found.sha256)
+    same = and_(_row.user_id == reserved.user_id, _row.sha256.in_(hashes))
     known = conn.execute(select(attachments).where(same).with_for_update()).one_or_none()
     if known is not None:
         _let_stay(conn, known, grace)
@@ -84,10 +90,10 @@ def keep(conn: Connection, reserved: Reserved, found: Found, *, grace: timedelta
         update(attachments)
         .where(_row.id == reserved.id, ~_row.ready, _row.gone_at.is_(None))
         .values(
-            sha256=found.sha256,
+            sha256=hashes[0],
             size=found.size,
             media_type=found.media_type,
-            name=found.name,
+            name=name,
             width=found.width,
             height=found.height,
             duration_ms=_ms(found.duration),
@@ -102,9 +108,16 @@ def keep(conn: Connection, reserved: Reserved, found: Found, *, grace: timedelta
     return record(row)
 
 
+def _sealed_name(conn: Connection, reserved: Reserved, name: str) -> str:
+    if not name:
+        return name
+    sealed: str = sealed_for(conn, Owner(reserved.user_id), _row.name, reserved.id.hex, name)
+    return sealed
+
+
 def known(conn: Connection, user_id: str, sha256: str, *, grace: timedelta) -> Attachment | None:
     """Return what the user has of this content already; it stays for `grace` from now."""
-    same = and_(_row.user_id == user_id, _row.sha256 == sha256)
+    same = and_(_row.user_id == user_id, _row.sha256.in_(hashes_of_file(conn, user_id, sha256)))
     row = conn.execute(select(attachments).where(same).with_for_update()).one_or_none()
     if row is None:
         return None
@@ -280,7 +293,7 @@ def record(row: Row[Any]) -> Attachment:
         sha256=row.sha256 or "",
         size=row.size,
         media_type=row.media_type,
-        name=row.name,
+        name=plain(row.name),
         width=row.width,
         height=row.height,
         duration=None if ms is None else timedelta(milliseconds=ms),

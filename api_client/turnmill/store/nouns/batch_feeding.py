@@ -34,6 +34,7 @@ from turnmill.store.records import Accepted, Head, Item, NewSession, NewTurn, St
 from turnmill.store.rules.tallies import DROPPED, count_lines
 from turnmill.store.schema.batch_tables import batch_lines
 from turnmill.store.schema.tables import batches, turns
+from turnmill.store.vaults import plain
 
 #: So many turns of a batch, about, are unfinished at a time: the others are lines yet.
 WINDOW = 5000
@@ -141,7 +142,10 @@ def _next(conn: Connection, batch: BatchRecord, *, limit: int) -> Sequence[Any]:
             break
         last = row.line
     query = select(batch_lines).where(*mine, batch_lines.c.line <= last)
-    return conn.execute(query.order_by(batch_lines.c.line)).all()
+    found = conn.execute(query.order_by(batch_lines.c.line)).all()
+    for row in found:
+        plain(row.content)  # raises where it cannot be opened: the lines wait for the key
+    return found
 
 
 def _make(conn: Connection, batch: BatchRecord, lines: Sequence[Any]) -> list[Accepted]:

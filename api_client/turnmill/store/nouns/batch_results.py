@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, and_, func, null, select
 
 from turnmill.domain.batches import LineState
-from turnmill.domain.errors import UnreadableRow
+from turnmill.domain.errors import DataKeyMissing, UnreadableRow
 from turnmill.domain.ids import BatchId, SessionId, TurnId
 from turnmill.domain.states import TurnState
 from turnmill.store.batch_records import BatchResult
@@ -15,6 +15,7 @@ from turnmill.store.nouns.answering import answered_because, answered_by
 from turnmill.store.readable import ODD, readable
 from turnmill.store.schema.batch_tables import batch_lines
 from turnmill.store.schema.tables import messages, sessions, turns
+from turnmill.store.vaults import plain
 
 _OF_TURN = (
     turns.c.id.label("turn_id"),
@@ -72,7 +73,9 @@ def _by_turn(batch_id: BatchId, after_line: int) -> Select[Any]:
 def _result(row: Any) -> BatchResult:
     try:
         error_code = row.error_code or row.line_error
-        parts = None if row.content is None else parts_from(row.content)
+        parts = None if row.content is None else parts_from(plain(row.content))
+    except DataKeyMissing as error:
+        parts, error_code = None, error.code
     except ODD:
         parts, error_code = None, UnreadableRow.code
     reused = row.line_state == LineState.REUSED

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Uuid, cast, delete, func, select, update
 
+from turnmill.crypto.wanted import HOUSE, Owner
 from turnmill.domain.batch_modes import FLEX_SETTINGS, chosen_mode
 from turnmill.domain.batches import BatchMode, BatchState
 from turnmill.domain.errors import MoveRefused
@@ -16,6 +17,7 @@ from turnmill.store.capabilities import Capability, capabilities_of
 from turnmill.store.engine import engine_of
 from turnmill.store.nouns import batch_reserving
 from turnmill.store.nouns import batches as rows
+from turnmill.store.rules.sealing import is_encrypted, require_keys_of, sealed_for
 from turnmill.store.schema.batch_tables import batch_lines
 from turnmill.store.schema.tables import batches, sessions, turns
 from turnmill.store.types import db_asof_after, db_now
@@ -34,8 +36,23 @@ def stage(conn: Connection, batch_id: BatchId, lines: Sequence[StagedLine], *, l
         return
     fresh = [line for line in lines if line.number > batch.last_line]
     if fresh:
-        engine_of(conn).stage_lines(conn, batch_id, fresh)
+        engine_of(conn).stage_lines(conn, batch_id, _sealed(conn, batch_id, fresh))
     conn.execute(update(batches).where(batches.c.id == batch_id).values(last_line=last))
+
+
+def _sealed(
+    conn: Connection, batch_id: BatchId, lines: Sequence[StagedLine]
+) -> Sequence[StagedLine]:
+    """Return lines as they stand, each sealed for its user where content is; raises KeyWanted."""
+    if not is_encrypted(conn):
+        return lines
+    owners = [Owner(one.user_id or HOUSE) for one in lines]
+    require_keys_of(conn, owners)
+    return [
+        one._replace(content=sealed_for(conn, owner, batch_lines.c.content, place, one.content))
+        for one, owner in zip(lines, owners, strict=True)
+        for place in [f"{batch_id.hex}/{one.number}"]
+    ]
 
 
 def refuse_other(conn: Connection, batch_id: BatchId, content_hash: bytes) -> None:

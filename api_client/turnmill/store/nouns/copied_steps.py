@@ -10,6 +10,7 @@ from turnmill.domain.ids import TurnId
 from turnmill.domain.states import OPEN_CALLS, ToolCallState
 from turnmill.new_ids import new_id
 from turnmill.store.codec import rows_of
+from turnmill.store.rules.sealing import is_encrypted, sealed_in, sealed_messages
 from turnmill.store.schema.step_tables import tool_calls
 from turnmill.store.schema.tables import messages, turns
 from turnmill.store.types import db_now
@@ -57,7 +58,8 @@ def _copy_messages(conn: Connection, turn_id: TurnId, copy: TurnId, first: int) 
         )
     )
     rows = [dict(row._mapping) | {"id": new_id(), "turn_id": copy} for row in found]
-    conn.execute(insert(messages), rows)
+    if rows:
+        conn.execute(insert(messages), sealed_messages(conn, rows[0]["session_id"], copy, rows))
 
 
 def _copy_receipts(conn: Connection, turn_id: TurnId, copy: TurnId) -> None:
@@ -68,6 +70,24 @@ def _copy_receipts(conn: Connection, turn_id: TurnId, copy: TurnId) -> None:
     )
     names = ["turn_id", "made_in", *(one.name for one in columns)]
     conn.execute(insert(tool_calls).from_select(names, chosen))
+    _copy_decisions(conn, turn_id, copy)
+
+
+def _copy_decisions(conn: Connection, turn_id: TurnId, copy: TurnId) -> None:
+    """Write anew what was sealed for the rows of before."""
+    if not is_encrypted(conn):
+        return
+    receipts = tool_calls.c
+    found = conn.execute(
+        select(receipts.session_id, receipts.position, receipts.decision).where(
+            receipts.turn_id == turn_id, receipts.decision.is_not(None)
+        )
+    )
+    for row in found.all():
+        place = f"{copy.hex}/{row.position}"
+        decision = sealed_in(conn, row.session_id, receipts.decision, place, row.decision)
+        mine = update(tool_calls).where(receipts.turn_id == copy, receipts.position == row.position)
+        conn.execute(mine.values(decision=decision))
 
 
 def _give_up(conn: Connection, turn_id: TurnId, calls: Sequence[Any]) -> None:
@@ -78,6 +98,7 @@ def _give_up(conn: Connection, turn_id: TurnId, calls: Sequence[Any]) -> None:
             .values(state=ToolCallState.UNKNOWN, error_code=TAKEN_ALONG, ended_at=db_now())
         )
         output = ToolOutput(call_id=one.call_id, output=_WORDS, is_error=True)
-        (row,) = rows_of([Message("tool", (output,))], first=one.position)
+        rows = rows_of([Message("tool", (output,))], first=one.position)
+        (row,) = sealed_messages(conn, one.session_id, turn_id, rows)
         ids = {"turn_id": turn_id, "session_id": one.session_id}
         conn.execute(insert(messages).values(**ids, **row))

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, case, func, insert, or_, select, update
+from sqlalchemy import Connection, func, insert, or_, select, update
 
 from turnmill.domain.content import text_of
 from turnmill.domain.hearing import Asked
@@ -26,6 +26,7 @@ from turnmill.store.schema.event_tables import events
 from turnmill.store.schema.hook_tables import deliveries, webhooks
 from turnmill.store.schema.tables import messages
 from turnmill.store.types import db_after, db_asof, db_now, insert_into
+from turnmill.store.vaults import plain
 
 #: That may wait for one webhook; what comes then is counted as missed.
 MOST_WAITING = 100_000
@@ -132,13 +133,14 @@ def _taken(conn: Connection, ids: Sequence[UUID], *, lease: timedelta) -> list[T
             due_at=db_after(lease.total_seconds()),
         )
     )
-    old = case((webhooks.c.old_until > db_now(), webhooks.c.old_secret))
+    is_old_good = (webhooks.c.old_until > db_now()).label("is_old_good")
     rows = conn.execute(
         select(
             deliveries,
             webhooks.c.url,
             webhooks.c.secret,
-            old.label("old"),
+            webhooks.c.old_secret,
+            is_old_good,
             webhooks.c.include_content,
         )
         .join(webhooks, webhooks.c.id == deliveries.c.webhook_id)
@@ -155,7 +157,7 @@ def _to_send(row: Any) -> ToSend:
         tries=row.tries,
         webhook_id=row.webhook_id,
         url=row.url,
-        secrets=tuple(one for one in (row.secret, row.old) if one),
+        secrets=tuple(map(plain, (row.secret, row.old_secret)[: 1 + bool(row.is_old_good)])),
         include_content=row.include_content,
         kind=row.kind,
         type=row.type,

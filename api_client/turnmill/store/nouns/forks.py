@@ -19,6 +19,7 @@ from turnmill.store.nouns.scripted import ScriptedTurn, insert_scripted
 from turnmill.store.nouns.sessions import create, get, put
 from turnmill.store.readable import ODD
 from turnmill.store.records import NewSession, SessionRecord
+from turnmill.store.rules.sealing import sealed_in
 from turnmill.store.schema.compaction_tables import compactions
 from turnmill.store.schema.tables import messages, turns
 from turnmill.store.types import Timestamp
@@ -142,6 +143,8 @@ def _copy_compaction(
     )
     if last is not None:
         same = {name: row._mapping[name] for name in _COPIED}
+        place = f"{fork_id.hex}/1"
+        same["summary"] = sealed_in(conn, fork_id, compactions.c.summary, place, row.summary)
         ids = {"session_id": fork_id, "n": 1, "turn_id": last}
         counts = {"up_to_seq": copied, "turns": row.turns}
         conn.execute(insert(compactions).values(**same, **ids, **counts))

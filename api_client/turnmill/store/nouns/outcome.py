@@ -13,7 +13,12 @@ from turnmill.domain.errors import TurnNotFound
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import FINAL, SessionStatus, TurnState
 from turnmill.store.codec import parts_from
-from turnmill.store.nouns.answering import answered_because, answered_by_here, attempt_columns
+from turnmill.store.nouns.answering import (
+    answered_because,
+    answered_by_here,
+    attempt_columns,
+    attempt_of,
+)
 from turnmill.store.readable import read_one
 from turnmill.store.records import AttemptRecord
 from turnmill.store.schema.tables import attempts, messages, sessions, turns
@@ -88,9 +93,5 @@ def outcome_of(conn: Connection, turn_id: TurnId) -> Outcome | None:
     return Outcome(
         **(ended | {"state": state}),
         parts=None if content is None else read_one(content, parts_from),
-        attempts=[_attempt(row[width + 1 :]) for row in rows if row[_FENCE] is not None],
+        attempts=[attempt_of(row[width + 1 :]) for row in rows if row[_FENCE] is not None],
     )
-
-
-def _attempt(columns: Sequence[Any]) -> AttemptRecord:
-    return AttemptRecord(**dict(zip(AttemptRecord.__dataclass_fields__, columns, strict=True)))

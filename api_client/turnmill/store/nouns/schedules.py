@@ -31,10 +31,12 @@ from turnmill.store.line.accept_many import accept_many
 from turnmill.store.line.head import lock_sessions
 from turnmill.store.readable import ODD, read_one, readable
 from turnmill.store.records import Accepted, Head, NewTurn
+from turnmill.store.rules.sealing import sealed_in
 from turnmill.store.schedule_records import NewSchedule, Schedule
 from turnmill.store.schema.schedule_tables import schedules
 from turnmill.store.schema.tables import sessions
 from turnmill.store.types import db_asof, db_now
+from turnmill.store.vaults import plain
 
 #: Of one session.
 MOST_OF_A_SESSION = 100
@@ -62,17 +64,23 @@ def create(conn: Connection, session_id: SessionId, new: NewSchedule) -> Schedul
     if next_at is None:
         raise InvalidInput("the schedule would never run", hint="until is before its first run")
     values = {name: getattr(new, name) for name in ("id", "key", "max_cost_usd", *_SAME)}
-    values |= {"session_id": session_id, "content": content_of(new.parts), "next_at": next_at}
+    content = _sealed(conn, session_id, new.id, content_of(new.parts))
+    values |= {"session_id": session_id, "content": content, "next_at": next_at}
     values |= {"metadata": dict(new.metadata)}
     conn.execute(insert(schedules).values(values))
     return get(conn, new.id)
+
+
+def _sealed(conn: Connection, session_id: SessionId, schedule_id: UUID, content: Any) -> Any:
+    place = f"{session_id.hex}/{schedule_id.hex}"
+    return sealed_in(conn, session_id, schedules.c.content, place, content)
 
 
 def _as_known(row: Row[Any], new: NewSchedule) -> Schedule:
     standing = read_one(row, _record)
     same = all(getattr(standing, name) == getattr(new, name) for name in _SAME)
     cost = standing.max_cost_usd == new.max_cost_usd
-    if not (same and cost and row.content == content_of(new.parts)):
+    if not (same and cost and plain(row.content) == content_of(new.parts)):
         raise Conflict(
             "the key stands for another schedule of this session",
             hint="delete that one first, or change it with `schedules.update`",
@@ -111,7 +119,8 @@ def change(conn: Connection, schedule_id: UUID, values: Mapping[str, Any]) -> Sc
     row = _locked(conn, schedule_id)
     columns = dict(values)
     if "parts" in columns:
-        columns["content"] = content_of(columns.pop("parts"))
+        content = content_of(columns.pop("parts"))
+        columns["content"] = _sealed(conn, row.session_id, schedule_id, content)
     become = {**dict(row._mapping), **columns}
     if (become["cron"] is None) != (row.cron is None):
         raise InvalidInput(

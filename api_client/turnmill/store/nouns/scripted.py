@@ -16,8 +16,9 @@ from turnmill.domain.states import EventKind, TurnState
 from turnmill.store.codec import rows_of
 from turnmill.store.line.head import lock_sessions
 from turnmill.store.records import NewSession
-from turnmill.store.rules.accepting import session_values
+from turnmill.store.rules.accepting import sealer_of_new, session_values
 from turnmill.store.rules.happenings import observe_new, write_session_events
+from turnmill.store.rules.sealing import Sealer, sealer_for
 from turnmill.store.schema.tables import messages, sessions, turns
 from turnmill.store.types import db_now
 
@@ -73,8 +74,9 @@ def start_scripted(
     if not talks:
         return
     now = conn.scalars(select(db_now())).one()
+    sealer = sealer_of_new(conn, [new for new, _ in talks])
     made = [
-        {"id": new.id, **session_values(new), "next_seq": len(script) + 1}
+        {"id": new.id, **session_values(new, sealer), "next_seq": len(script) + 1}
         | {"turns_succeeded": len(script)}
         for new, script in talks
     ]
@@ -110,7 +112,7 @@ def _insert(conn: Connection, session: Any, chunk: Sequence[ScriptedTurn], *, fi
 
 
 def _write(
-    conn: Connection, scripts: Iterable[tuple[Any, int, Sequence[ScriptedTurn]]], *, now: datetime
+    conn: Connection, scripts: Sequence[tuple[Any, int, Sequence[ScriptedTurn]]], *, now: datetime
 ) -> None:
     """Write the turns of sessions, each with the number of the first of them."""
     listed = [
@@ -118,7 +120,12 @@ def _write(
         for session, first, script in scripts
         for seq, one in enumerate(script, first)
     ]
-    said = [row for session, _, one in listed for row in _said(session.id, one, at=one.at or now)]
+    sealer = sealer_for(conn, {session.id for session, _, _ in scripts})
+    said = [
+        row
+        for session, _, one in listed
+        for row in _said(session.id, one, sealer, at=one.at or now)
+    ]
     rows = [
         {
             "id": one.id,
@@ -139,12 +146,16 @@ def _write(
     conn.execute(insert(messages), said)
 
 
-def _said(session_id: SessionId, turn: ScriptedTurn, *, at: datetime) -> list[dict[str, Any]]:
+def _said(
+    session_id: SessionId, turn: ScriptedTurn, sealer: Sealer | None, *, at: datetime
+) -> list[dict[str, Any]]:
     if not has_reply(turn.messages):
         raise InvalidInput(
             "a turn of the history has no reply", hint="it ends with the assistant's"
         )
     reply = reply_in(turn.messages)
     theirs = {"session_id": session_id, "turn_id": turn.id, "created_at": at}
-    rows = enumerate(rows_of(turn.messages))
-    return [row | theirs | {"final": n == reply} for n, row in rows]
+    rows = rows_of(turn.messages)
+    if sealer is not None:
+        sealer.messages(session_id, turn.id, rows)
+    return [row | theirs | {"final": n == reply} for n, row in enumerate(rows)]

@@ -33,13 +33,14 @@ from turnmill.store.engine import engine_of
 from turnmill.store.kept import give_up_all
 from turnmill.store.line.endings import end_turns, tell_ended
 from turnmill.store.line.head import lock_sessions, move_lines
-from turnmill.store.line.removing import hide_session, remove_sessions
 from turnmill.store.readable import read_one, readable
 from turnmill.store.records import Head, MessageRecord, NewSession, SessionRecord
-from turnmill.store.rules.accepting import session_values, whole_seconds
+from turnmill.store.rules.accepting import sealer_of_new, session_values, whole_seconds
 from turnmill.store.rules.happenings import observe, observe_new, write_session_events
+from turnmill.store.rules.sealing import sealed_in
 from turnmill.store.schema.tables import messages, sessions, turns
 from turnmill.store.types import db_now, insert_into
+from turnmill.store.vaults import plain
 from turnmill.wire import CANCEL_CHANNEL
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def create(conn: Connection, new: NewSession) -> SessionRecord:
     """
     statement = (
         insert_into(conn, sessions)
-        .values(id=new.id, **session_values(new))
+        .values(id=new.id, **session_values(new, sealer_of_new(conn, [new])))
         .on_conflict_do_nothing()
         .returning(*_COLUMNS)
     )
@@ -167,6 +168,10 @@ def put(
     conn: Connection, session_id: SessionId, columns: Mapping[str, Any], kind: EventKind
 ) -> SessionRecord:
     """Write columns of the session, with an event, and return it; raises SessionNotFound."""
+    if columns.get("system_prompt") is not None:
+        prompt, place = sessions.c.system_prompt, session_id.hex
+        sealed = sealed_in(conn, session_id, prompt, place, columns["system_prompt"])
+        columns = {**columns, "system_prompt": sealed}
     row = conn.execute(
         update(sessions)
         .where(sessions.c.id == session_id, _present())
@@ -234,6 +239,9 @@ def remove(
     that was queued is cancelled at once. Raises MoveRefused where a turn that runs is to prevent
     it.
     """
+    # Every table of what belongs to sessions: whoever only sends needs few of them.
+    from turnmill.store.line.removing import hide_session, remove_sessions  # noqa: PLC0415
+
     lock_sessions(conn, [session_id])
     get(conn, session_id)
     mine = turns.c.session_id == session_id
@@ -343,6 +351,7 @@ def _record(row: Row[Any]) -> SessionRecord:
         **values
         | spans
         | {
+            "system_prompt": plain(row.system_prompt),
             "status": SessionStatus(values["status"]),
             "on_failure": OnFailure(values["on_failure"]),
             "on_ambiguous": OnAmbiguous(values["on_ambiguous"]),

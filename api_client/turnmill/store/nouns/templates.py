@@ -11,10 +11,12 @@ from turnmill.domain.json_values import Unreadable
 from turnmill.domain.states import SessionStatus
 from turnmill.domain.templates import Named
 from turnmill.store.readable import read_one, readable
+from turnmill.store.rules.sealing import sealed_of_house
 from turnmill.store.schema.tables import sessions
 from turnmill.store.schema.template_tables import template_versions, templates
 from turnmill.store.template_records import NewTemplate, PutTemplate, TemplateRecord
 from turnmill.store.types import db_now, insert_into
+from turnmill.store.vaults import plain
 
 
 def put(conn: Connection, new: NewTemplate) -> PutTemplate:
@@ -26,7 +28,10 @@ def put(conn: Connection, new: NewTemplate) -> PutTemplate:
     if latest and (standing := get(conn, Named(new.name, None))).definition == new.definition:
         return PutTemplate(record=standing, is_new=False)
     version = latest + 1
-    values = {"name": new.name, "version": version, "definition": new.definition, "note": new.note}
+    place = f"{new.name.encode().hex()}/{version}"
+    definition = sealed_of_house(conn, template_versions.c.definition, place, new.definition)
+    note = sealed_of_house(conn, template_versions.c.note, place, new.note)
+    values = {"name": new.name, "version": version, "definition": definition, "note": note}
     conn.execute(insert(template_versions).values(values))
     conn.execute(
         update(templates)
@@ -132,7 +137,7 @@ def _versions() -> Select[Any]:
 
 
 def _record(row: Row[Any]) -> TemplateRecord:
-    definition = row.definition
+    definition = plain(row.definition)
     if not isinstance(definition, Mapping) or isinstance(definition, Unreadable):
         raise TypeError("a template is an object")
     return TemplateRecord(
@@ -140,6 +145,6 @@ def _record(row: Row[Any]) -> TemplateRecord:
         version=row.version,
         is_current=bool(row.is_current),
         definition=definition,
-        note=row.note,
+        note=plain(row.note),
         created_at=row.created_at,
     )

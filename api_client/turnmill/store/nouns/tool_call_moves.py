@@ -32,9 +32,11 @@ from turnmill.store.line.head import lock_sessions, move_lines
 from turnmill.store.nouns.tool_calls import FAILED_OUTSIDE
 from turnmill.store.readable import read_one
 from turnmill.store.records import Head
+from turnmill.store.rules.sealing import sealed_in, sealed_messages
 from turnmill.store.schema.step_tables import tool_calls
 from turnmill.store.schema.tables import messages, sessions, turns
 from turnmill.store.types import db_now
+from turnmill.store.vaults import plain
 
 REJECTED = "rejected"
 
@@ -175,7 +177,7 @@ def _stands(conn: Connection, place: _Place, receipt: Any, given: Given) -> bool
                     messages.c.turn_id == place.turn_id, messages.c.position == receipt.position
                 )
             )
-            if content == content_of([_output(receipt, given)]):
+            if plain(content) == content_of([_output(receipt, given)]):
                 return True
             raise OutputConflict()
         case ToolCallState.EXPIRED:
@@ -228,13 +230,18 @@ def _output(receipt: Any, given: Given) -> ToolOutput:
 def _end(conn: Connection, receipt: Any, given: Given, **values: Any) -> None:
     """Write the output, and that the call has ended."""
     _move(conn, receipt, values | {"ended_at": db_now()})
-    (row,) = rows_of([Message("tool", (_output(receipt, given),))], first=receipt.position)
+    rows = rows_of([Message("tool", (_output(receipt, given),))], first=receipt.position)
+    (row,) = sealed_messages(conn, receipt.session_id, receipt.turn_id, rows)
     ids = {"session_id": receipt.session_id, "turn_id": receipt.turn_id}
     conn.execute(insert(messages).values(**ids, **row))
 
 
 def _move(conn: Connection, receipt: Any, values: Mapping[str, Any]) -> None:
     """Move the receipt on from where it was seen; nobody else can have, under the turn's lock."""
+    if "decision" in values:
+        column, place = tool_calls.c.decision, f"{receipt.turn_id.hex}/{receipt.position}"
+        sealed = sealed_in(conn, receipt.session_id, column, place, values["decision"])
+        values = {**values, "decision": sealed}
     moved = conn.execute(
         update(tool_calls)
         .where(

@@ -17,6 +17,7 @@ from turnmill.store.nouns import turns as turn_rows
 from turnmill.store.readable import readable
 from turnmill.store.schema.step_tables import tool_calls
 from turnmill.store.schema.tables import messages, turns
+from turnmill.store.vaults import plain
 
 #: The error code of a call whose output somebody outside could not give.
 FAILED_OUTSIDE = "failed_outside"
@@ -100,7 +101,7 @@ def _records(conn: Connection, *which: Any) -> list[ToolCallRecord]:
 
 def _record(row: Any, said: Mapping[int, Sequence[Part]]) -> ToolCallRecord:
     call, output = _of_kind(ToolCall, said, row), _of_kind(ToolOutput, said, row)
-    decision = row.decision or {}
+    decision = plain(row.decision) or {}
     state = ToolCallState(row.state)
     if state is ToolCallState.RUNNING and row.is_final:
         state = ToolCallState.UNKNOWN  # nobody runs it: its worker was lost

@@ -30,12 +30,15 @@ from turnmill.domain.states import (
 from turnmill.store.codec import parts_from
 from turnmill.store.engine import engine_of
 from turnmill.store.line.accept import accept
-from turnmill.store.line.attached import use_again
 from turnmill.store.line.content import content_is_gone
 from turnmill.store.line.endings import end_turns, queue_again
 from turnmill.store.line.head import lock_sessions, move_lines
-from turnmill.store.nouns.answering import answered_because, answered_by, attempt_columns
-from turnmill.store.nouns.copied_steps import first_step, take_along
+from turnmill.store.nouns.answering import (
+    answered_because,
+    answered_by,
+    attempt_columns,
+    attempt_of,
+)
 from turnmill.store.nouns.sessions import history
 from turnmill.store.readable import read_one, readable
 from turnmill.store.records import (
@@ -148,7 +151,7 @@ def attempts_of(conn: Connection, turn_id: TurnId) -> list[AttemptRecord]:
     rows = conn.execute(
         select(*attempt_columns()).where(attempts.c.turn_id == turn_id).order_by(attempts.c.fence)
     )
-    return [AttemptRecord(**row._mapping) for row in rows]
+    return [attempt_of(row) for row in rows]
 
 
 def messages_of(conn: Connection, turn_id: TurnId) -> list[MessageRecord]:
@@ -194,6 +197,9 @@ def retry(conn: Connection, turn_id: TurnId, *, new_id: TurnId) -> Accepted:
     Otherwise as a new turn at the end of the session, `new_id`, with `retry_of`. Raises
     MoveRefused for any other state, and ContentGone where nothing is left to be said again.
     """
+    from turnmill.store.line.attached import use_again  # noqa: PLC0415  most are sent once
+    from turnmill.store.nouns.copied_steps import first_step, take_along  # noqa: PLC0415
+
     state, session_id = _lock(conn, turn_id)
     if state not in RETRIED:
         raise MoveRefused(
@@ -280,6 +286,8 @@ def _is_overtaken(conn: Connection, turn_id: TurnId, session_id: SessionId) -> b
 
 
 def _copy(conn: Connection, turn_id: TurnId, new_id: TurnId) -> NewTurn:
+    from turnmill.store.nouns.copied_steps import first_step  # noqa: PLC0415
+
     old = conn.execute(select(turns).where(turns.c.id == turn_id)).one()
     if isinstance(old.metadata, Unreadable):
         raise UnreadableRow()  # the copy would be without it, and nobody told

@@ -24,6 +24,7 @@ from turnmill.domain.ids import SessionId, TurnId
 from turnmill.store.hook_records import Delivery, DeliveryState, Webhook
 from turnmill.store.nouns import events
 from turnmill.store.nouns.subscribing import subscribe, unsubscribe
+from turnmill.store.rules.sealing import sealed_of_house
 from turnmill.store.schema.event_tables import event_log, event_readers
 from turnmill.store.schema.hook_tables import deliveries, webhooks
 from turnmill.store.types import db_after, db_now, insert_into
@@ -52,12 +53,17 @@ def create(
             id=webhook_id,
             url=url,
             kinds=list(asked.words),
-            secret=secret,
+            secret=_sealed(conn, webhook_id, secret),
             include_content=include_content,
         )
     )
     subscribe(conn, _subscriber(webhook_id), asked.kinds)
     return get(conn, webhook_id, secret=secret)
+
+
+def _sealed(conn: Connection, webhook_id: UUID, secret: str) -> str:
+    sealed: str = sealed_of_house(conn, webhooks.c.secret, webhook_id.hex, secret)
+    return sealed
 
 
 def _begin_reading(conn: Connection) -> None:
@@ -110,7 +116,7 @@ def rotate(conn: Connection, webhook_id: UUID, *, secret: str, overlap: timedelt
     values = {
         "old_secret": webhooks.c.secret,
         "old_until": db_after(overlap.total_seconds()),
-        "secret": secret,
+        "secret": _sealed(conn, webhook_id, secret),
     }
     conn.execute(update(webhooks).where(webhooks.c.id == webhook_id).values(values))
     return get(conn, webhook_id, secret=secret)

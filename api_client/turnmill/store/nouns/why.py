@@ -50,6 +50,7 @@ class Cause(StrEnum):
     LIMIT = "limit"  #: for its place within what a provider takes a minute, or at once
     BUDGET = "budget"  #: for a period that begins anew, or a limit that is raised
     BATCH = "batch"  #: for a batch of its vendor's, which answers within a day
+    KEY = "key"  #: for a key of what is encrypted, which is missing
     LAYER = "layer"  #: for what a layer has named
     RETRY = "retry"  #: for its next attempt, after an error
     QUESTION = "question"  #: for the next time that its provider is asked what became of it
@@ -265,7 +266,7 @@ _LATER = {
 }
 #: Put off by what is ours: the same words stand in the row.
 _GATES = frozenset({Cause.ACCOUNT, Cause.BREAKER, Cause.LIMIT, Cause.BUDGET})
-_NAMED = BETWEEN_STEPS | _GATES
+_NAMED = BETWEEN_STEPS | _GATES | {Cause.KEY}
 _OF_PROVIDER = _GATES - {Cause.BUDGET}
 
 

@@ -1,12 +1,9 @@
 """The engine for a server: one fast statement for each move of a group."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from __future__ import annotations  # what passes through is imported by those who make it
 
-from sqlalchemy import Connection
+from typing import TYPE_CHECKING, Any
 
-from turnmill.domain.ids import BatchId, TurnId
-from turnmill.store.budget_records import Ask, Reserved
 from turnmill.store.postgres.accepting import (
     accept,
     accept_many,
@@ -16,12 +13,19 @@ from turnmill.store.postgres.accepting import (
 )
 from turnmill.store.postgres.claiming import claim, claim_due, claim_suspects, extend, still_due
 from turnmill.store.postgres.looking import backlogs, has_been_up, history, notify, vitals
-from turnmill.store.postgres.sharing import ahead_of, due_by_user
-from turnmill.store.records import Fenced, Locked, Settled, Settlement
-from turnmill.store.step_records import Advanced, CallEnd, Step, ToBegin
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from datetime import datetime
+
+    from sqlalchemy import Connection
+
+    from turnmill.domain.ids import BatchId, TurnId
+    from turnmill.domain.states import Lane
     from turnmill.store.batch_records import StagedLine
+    from turnmill.store.budget_records import Ask, Reserved
+    from turnmill.store.records import Fenced, Locked, Settled, Settlement
+    from turnmill.store.step_records import Advanced, CallEnd, Step, ToBegin
 
 __all__ = [
     "accept",
@@ -66,11 +70,32 @@ def reserve(conn: Connection, asks: Sequence[Ask], *, tags: Sequence[str]) -> li
     return charging.reserve(conn, asks, tags=tags)
 
 
-def stage_lines(conn: Connection, batch_id: BatchId, lines: "Sequence[StagedLine]") -> None:
+def stage_lines(conn: Connection, batch_id: BatchId, lines: Sequence[StagedLine]) -> None:
     """Write lines of a batch that do not stand yet, in one statement."""
     from turnmill.store.postgres import staging  # noqa: PLC0415  of those who submit batches
 
     staging.stage_lines(conn, batch_id, lines)
+
+
+# The same of those who take turns: a worker's dispatcher, and who asks how long a turn waits.
+
+
+def due_by_user(
+    conn: Connection, lane: Lane, *, after: str, served: Collection[str], users: int, heads: int
+) -> Sequence[Any]:
+    """Return rows of (user, turn id): the oldest due heads of the next users of a lane."""
+    from turnmill.store.postgres import sharing  # noqa: PLC0415
+
+    return sharing.due_by_user(conn, lane, after=after, served=served, users=users, heads=heads)
+
+
+def ahead_of(
+    conn: Connection, lane: Lane, *, user: str, due_at: datetime, users: int, most: int
+) -> tuple[int, int, int]:
+    """Return how many due heads come first of the user's own, and of how many others how many."""
+    from turnmill.store.postgres import sharing  # noqa: PLC0415
+
+    return sharing.ahead_of(conn, lane, user=user, due_at=due_at, users=users, most=most)
 
 
 # The same of steps: only turns that call tools take any.

@@ -25,12 +25,15 @@ from turnmill.store.rules.accepting import (
     as_json,
     at_message,
     columns,
+    hashes_of,
     in_json,
+    sealer_of_new,
     session_values,
     turn_values,
 )
 from turnmill.store.rules.endings import write_events
 from turnmill.store.rules.happenings import observe_new, write_session_events
+from turnmill.store.rules.sealing import Sealer, sealer_for
 from turnmill.store.rules.wanted import is_wanted
 from turnmill.store.schema.tables import turns
 from turnmill.store.schema_name import execute
@@ -201,12 +204,13 @@ def accept(conn: Connection, session_id: SessionId, turn: NewTurn) -> Written:
         lock_session(conn, session_id)
     statement = _ACCEPT if len(turn.messages) == 1 else _ACCEPT_SEVERAL
     told = is_wanted(conn, EventKind.ACCEPTED)
-    row = execute(conn, statement[told], _parameters(session_id, turn)).one()
+    sealer = sealer_for(conn, (session_id,))
+    row = execute(conn, statement[told], _parameters(session_id, turn, sealer)).one()
     return Written(row[0] is not None, bool(row[0]), row[1], row[2])
 
 
-def _parameters(session_id: SessionId, turn: NewTurn) -> dict[str, Any]:
-    values = turn_values(turn) | _said(turn)
+def _parameters(session_id: SessionId, turn: NewTurn, sealer: Sealer | None) -> dict[str, Any]:
+    values = turn_values(turn, session_id, sealer) | _said(turn, session_id, sealer)
     return values | {
         "session_id": session_id,
         "turn_id": turn.id,
@@ -216,9 +220,12 @@ def _parameters(session_id: SessionId, turn: NewTurn) -> dict[str, Any]:
     }
 
 
-def _said(turn: NewTurn) -> dict[str, Any]:
+def _said(turn: NewTurn, session_id: SessionId, sealer: Sealer | None) -> dict[str, Any]:
     """Return the first message of a turn, and those that follow it."""
-    first, *more = rows_of(turn.messages)
+    rows = rows_of(turn.messages)
+    if sealer is not None:
+        sealer.messages(session_id, turn.id, rows)
+    first, *more = rows
     content = {"role": first["role"], "content": first["content"]}
     return {"message_id": first["id"], **content, "more": more or None}
 
@@ -244,7 +251,8 @@ def accept_many(conn: Connection, items: Sequence[Item]) -> list[Accepted]:
     _lock_open(conn, [session_id for session_id, _ in items])
     standing = _accepted_before(conn, items)
     new = [item for item, found in zip(items, standing, strict=True) if not found]
-    _, due = _insert(conn, iter(new), count=len(new))
+    sealer = sealer_for(conn, {session_id for session_id, _ in new})
+    _, due = _insert(conn, iter(new), count=len(new), sealer=sealer)
     return [
         found
         or Accepted(turn_id=turn.id, session_id=session_id, created=True, announce=turn.id in due)
@@ -258,7 +266,8 @@ def accept_new(
     """Accept messages without keys, each made while the server writes those before it."""
     _lock_open(conn, session_ids)
     items = zip(session_ids, new_turns, strict=True)
-    made, due = _insert(conn, items, count=len(session_ids))
+    sealer = sealer_for(conn, set(session_ids))
+    made, due = _insert(conn, items, count=len(session_ids), sealer=sealer)
     return [
         Accepted(turn_id=turn.id, session_id=session_id, created=True, announce=turn.id in due)
         for session_id, turn in made
@@ -267,8 +276,9 @@ def accept_new(
 
 def start_many(conn: Connection, starts: Sequence[Start]) -> list[Accepted]:
     """Create sessions that do not exist yet, each with its first message."""
+    sealer = sealer_of_new(conn, [session for session, _ in starts])
     rows = [
-        as_json(_row(n, session.id, turn) | {"session": session_values(session)})
+        as_json(_row(n, session.id, turn, sealer) | {"session": session_values(session, sealer)})
         for n, (session, turn) in enumerate(starts)
     ]
     due = set(execute(conn, _START, {"rows": f"[{','.join(rows)}]"}).scalars())
@@ -309,6 +319,7 @@ def _accepted_before(conn: Connection, items: Sequence[Item]) -> list[Accepted |
     if not keyed:
         return [None] * len(items)
     known = _known(conn, keyed)
+    sealer = sealer_for(conn, {session_id for session_id, _ in keyed})
     standing: list[Accepted | None] = []
     for index, (session_id, turn) in enumerate(items):
         if turn.idempotency_key is None:
@@ -316,7 +327,7 @@ def _accepted_before(conn: Connection, items: Sequence[Item]) -> list[Accepted |
             continue
         digest = content_hash(turn.messages)
         found = known.setdefault((session_id, turn.idempotency_key), (turn.id, digest))
-        if found[1] != digest:
+        if found[1] not in hashes_of(turn, session_id, sealer):
             raise at_message(
                 index,
                 IdempotencyConflict(
@@ -349,12 +360,12 @@ def _as_known(turn_id: TurnId, session_id: SessionId) -> Accepted:
 
 
 def _insert(
-    conn: Connection, items: Iterator[Item], *, count: int
+    conn: Connection, items: Iterator[Item], *, count: int, sealer: Sealer | None
 ) -> tuple[list[Item], set[TurnId]]:
     """Write so many turns; return them, and which of them are to be announced."""
     made: list[Item] = []
     due: set[TurnId] = set()
-    chunks = _chunks(items, made)
+    chunks = _chunks(items, made, sealer)
     for chunk in prefetched(chunks) if count > _FIRST else chunks:
         found = execute(conn, _INSERT, {"rows": chunk}).scalars()
         due.update(made[n][1].id for n in found)
@@ -367,13 +378,13 @@ def _tell_accepted(conn: Connection, turn_ids: Sequence[TurnId]) -> None:
         write_events(conn, turn_ids, EventKind.ACCEPTED)
 
 
-def _chunks(items: Iterator[Item], made: list[Item]) -> Iterator[str]:
+def _chunks(items: Iterator[Item], made: list[Item], sealer: Sealer | None) -> Iterator[str]:
     """Yield the rows of one statement after the other, and note the items in `made`."""
     rows: list[str] = []
     weight, most = 0, _FIRST
     for n, item in enumerate(items):
         made.append(item)
-        row = as_json(_row(n, *item))
+        row = as_json(_row(n, *item, sealer))
         weight += len(row)
         if rows and (len(rows) == most or weight > STATEMENT_BYTES):
             yield f"[{','.join(rows)}]"
@@ -383,5 +394,6 @@ def _chunks(items: Iterator[Item], made: list[Item]) -> Iterator[str]:
         yield f"[{','.join(rows)}]"
 
 
-def _row(n: int, session_id: SessionId, turn: NewTurn) -> dict[str, Any]:
-    return turn_values(turn) | _said(turn) | {"n": n, "session_id": session_id, "turn_id": turn.id}
+def _row(n: int, session_id: SessionId, turn: NewTurn, sealer: Sealer | None) -> dict[str, Any]:
+    values = turn_values(turn, session_id, sealer) | _said(turn, session_id, sealer)
+    return values | {"n": n, "session_id": session_id, "turn_id": turn.id}

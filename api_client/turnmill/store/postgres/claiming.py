@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
@@ -11,12 +11,16 @@ from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.json_values import lenient_json
 from turnmill.domain.states import BETWEEN_STEPS, CLAIMABLE, EventKind, Lane, OnAmbiguous
 from turnmill.store.codec import StoredHistory, object_of, said_from
-from turnmill.store.postgres.looking import BACKLOGS, HISTORY_OF, NOT_PAUSED
+from turnmill.store.postgres.looking import BACKLOGS, HISTORY_OF, NOT_PAUSED, placed
 from turnmill.store.records import Claim, Taken
 from turnmill.store.rules.claiming import GOES_ON, asked_of
 from turnmill.store.rules.wanted import is_wanted
 from turnmill.store.schema.tables import STILL_RUNNING, sql_list
 from turnmill.store.schema_name import execute
+from turnmill.store.vaults import keys_at, may_be_sealed
+
+if TYPE_CHECKING:
+    from turnmill.crypto.data_keys import DataKeys
 
 #: From this number of losses on, a suspect runs alone.
 WORST_SUSPECT = 3
@@ -225,7 +229,7 @@ def claim(
         "limit": limit,
     }
     statement = _CLAIM_BY_IDS if limit is None else _CLAIM_IN_ORDER
-    return _taken(execute(conn, statement[_is_told(conn)], parameters))
+    return _claimed(conn, statement, parameters)
 
 
 def claim_due(
@@ -233,7 +237,7 @@ def claim_due(
 ) -> list[Taken]:
     """Take due heads of a lane, those of one provider oldest first."""
     parameters = {"lane": lane.value, "limit": limit, "owner": owner, "lease": lease}
-    return _taken(execute(conn, _CLAIM_BY_LANE[_is_told(conn)], parameters))
+    return _claimed(conn, _CLAIM_BY_LANE, parameters)
 
 
 def claim_suspects(
@@ -272,18 +276,28 @@ def extend(
     return [(TurnId(row[0]), row[1]) for row in execute(conn, _EXTEND, parameters)]
 
 
+def _claimed(conn: Connection, told: Mapping[bool, str], parameters: Any) -> list[Taken]:
+    """Run a claim; what is encrypted needs to be told where it stands."""
+    keys = keys_at(conn.dialect)
+    statement = told[_is_told(conn)]
+    rows = execute(conn, statement if keys is None else placed(statement), parameters)
+    return [
+        Taken(TurnId(row[0]), SessionId(row[1]), row[2], partial(_from_row, row, keys))
+        for row in rows
+    ]
+
+
 def _is_told(conn: Connection) -> bool:
     return is_wanted(conn, EventKind.STARTED)
 
 
-def _taken(rows: Any) -> list[Taken]:
-    return [
-        Taken(TurnId(row[0]), SessionId(row[1]), row[2], partial(_from_row, row)) for row in rows
-    ]
+def _from_row(row: Any, keys: "DataKeys | None") -> Claim:
+    prompt, said, history = row[10], lenient_json(row[16]), row[17] or "[]"
+    if keys is not None or may_be_sealed(prompt, row[16], history):
+        from turnmill.store.opening import opened_claim  # noqa: PLC0415  not everybody encrypts
 
-
-def _from_row(row: Any) -> Claim:
-    before, messages, behind = said_from(lenient_json(row[16]))
+        prompt, said, history = opened_claim(keys, row[:2], row[21], (prompt, said, history))
+    before, messages, behind = said_from(said)
     return Claim(
         turn_id=TurnId(row[0]),
         session_id=SessionId(row[1]),
@@ -295,7 +309,7 @@ def _from_row(row: Any) -> Claim:
         lane=Lane(row[7]),
         provider=row[8],
         model=row[9],
-        system_prompt=row[10],
+        system_prompt=prompt,
         settings=object_of(lenient_json(row[11])),
         provider_ref=row[12],
         native_ref=row[13],
@@ -303,7 +317,7 @@ def _from_row(row: Any) -> Claim:
         metadata=object_of(lenient_json(row[15])),
         messages=messages,
         next_position=behind,
-        history=None if row[18] else StoredHistory(row[17] or "[]"),
+        history=None if row[18] else StoredHistory(history),
         waited=row[19] or timedelta(0),
         expires_in=row[20],
         user_id=row[21],

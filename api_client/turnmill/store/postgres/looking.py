@@ -10,6 +10,7 @@ from turnmill.domain.ids import SessionId
 from turnmill.store.capabilities import Vitals
 from turnmill.store.codec import StoredHistory
 from turnmill.store.schema_name import execute
+from turnmill.store.vaults import keys_at, may_be_sealed
 
 #: What a provider is sent of a session, as JSON; the session's id is put in.
 HISTORY_OF = """
@@ -18,6 +19,15 @@ FROM turnmill.turns t JOIN turnmill.messages m ON m.turn_id = t.id
 WHERE t.session_id = {} AND t.state = 'succeeded'
 """
 _HISTORY = HISTORY_OF.format("%(session)s")
+
+
+def placed(statement: str) -> str:
+    """Return the statement with the place of each message of a history, by which it opens."""
+    return statement.replace(_TOLD, _TOLD_WITH_PLACE)
+
+
+_TOLD = "json_build_array(m.role, m.content) ORDER BY"
+_TOLD_WITH_PLACE = "json_build_array(m.role, m.content, m.turn_id, m.position) ORDER BY"
 
 # Found once for a statement; there are few, and seldom any.
 _LANES = "ARRAY(SELECT name FROM turnmill.pauses WHERE kind = 'lane')"
@@ -68,8 +78,14 @@ SELECT current_setting('server_version'), clock_timestamp(), current_setting('se
 
 def history(conn: Connection, session_id: SessionId) -> StoredHistory:
     """Return all messages of succeeded turns, in order."""
-    found = execute(conn, _HISTORY, {"session": session_id}).scalar()
-    return StoredHistory(found or "[]")
+    keys = keys_at(conn.dialect)
+    statement = _HISTORY if keys is None else placed(_HISTORY)
+    found = execute(conn, statement, {"session": session_id}).scalar() or "[]"
+    if keys is not None or may_be_sealed(None, "", found):
+        from turnmill.store.opening import Opening  # noqa: PLC0415  not everybody encrypts
+
+        found = Opening(keys, session_id, None).history(found)
+    return StoredHistory(found)
 
 
 def backlogs(conn: Connection) -> Sequence[Any]:

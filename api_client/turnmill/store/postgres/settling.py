@@ -12,16 +12,19 @@ from turnmill.store.postgres import charging
 from turnmill.store.postgres.rendering import part, rendered, sets, typed
 from turnmill.store.records import Fenced, Locked, Settled, Settlement
 from turnmill.store.rules.accepting import in_json
-from turnmill.store.rules.endings import (
-    COUNTED_SQL,
-    ENDED_SQL,
-    closed_call,
-    is_closed_by,
-    telling,
-)
+from turnmill.store.rules.closed_calls import closed_call, is_closed_by
+from turnmill.store.rules.endings import COUNTED_SQL, ENDED_SQL, telling
 from turnmill.store.rules.heads import settled
-from turnmill.store.rules.riders import RIDERS, Rider
-from turnmill.store.rules.settling import FIELDS, OF_ATTEMPT, OF_SESSION, OF_TURN, row_of
+from turnmill.store.rules.riders import RIDERS, Rider, sealed_rows
+from turnmill.store.rules.sealing import Sealer, sealer_for
+from turnmill.store.rules.settling import (
+    FIELDS,
+    OF_ATTEMPT,
+    OF_SESSION,
+    OF_TURN,
+    row_of,
+    writing_content,
+)
 from turnmill.store.rules.tallies import counting
 from turnmill.store.rules.wanted import wanted
 from turnmill.store.schema.step_tables import tool_calls
@@ -130,7 +133,8 @@ _SETTLE_PAID_STEPPED = _with(RIDERS, calls=_CLOSING, money=_PAYING)
 def settle(conn: Connection, settlements: Sequence[Settlement]) -> list[Settled | Fenced | Locked]:
     """Write verdicts, at most one for each session, in one statement."""
     session_ids = [one.session_id for one in settlements]
-    brought = {rider.name: _brought(rider, settlements) for rider in RIDERS}
+    sealer = sealer_for(conn, writing_content(settlements))
+    brought = {rider.name: _brought(rider, settlements, sealer) for rider in RIDERS}
     kinds = wanted(conn)
     chosen = _statement(
         every=any(brought[rider.name] for rider in RIDERS if not rider.always),
@@ -141,7 +145,7 @@ def settle(conn: Connection, settlements: Sequence[Settlement]) -> list[Settled 
         chosen = counting(chosen)
     statement = _telling(chosen, tuple(one for one in _UNENDED if f"turn.{one}" in kinds))
     parameters = {
-        "rows": in_json([row_of(one) for one in settlements]),
+        "rows": in_json([row_of(one, sealer) for one in settlements]),
         "session_ids": session_ids,
         **{name: in_json(rows) for name, rows in brought.items()},
     }
@@ -167,11 +171,13 @@ def _statement(*, every: bool, stepped: bool, paid: bool) -> str:
     return _SETTLE_ALL if every else _SETTLE
 
 
-def _brought(rider: Rider, settlements: Sequence[Settlement]) -> list[dict[str, Any]]:
+def _brought(
+    rider: Rider, settlements: Sequence[Settlement], sealer: Sealer | None
+) -> list[dict[str, Any]]:
     return [
         {"turn_id": settlement.turn_id, **row}
         for settlement in settlements
-        for row in rider.rows_of(settlement)
+        for row in sealed_rows(rider, settlement, settlement, sealer)
     ]
 
 

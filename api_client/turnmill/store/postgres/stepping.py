@@ -11,7 +11,9 @@ from turnmill.store.postgres import charging
 from turnmill.store.postgres.rendering import part, sets, typed
 from turnmill.store.records import Fenced, Locked
 from turnmill.store.rules.accepting import in_json
-from turnmill.store.rules.settling import FIELDS, row_of
+from turnmill.store.rules.riders import sealed_rows
+from turnmill.store.rules.sealing import sealer_for, sealer_of_turns
+from turnmill.store.rules.settling import FIELDS, row_of, writing_content
 from turnmill.store.rules.stepping import (
     END,
     OF_ATTEMPT,
@@ -124,15 +126,16 @@ def advance(conn: Connection, steps: Sequence[Step]) -> list[Advanced | Fenced |
     """Write steps, at most one for each session, in one statement."""
     settlements = [one.settlement for one in steps]
     session_ids = [one.session_id for one in settlements]
+    sealer = sealer_for(conn, writing_content(settlements))
     parameters = {
-        "rows": in_json([row_of(one) for one in settlements]),
+        "rows": in_json([row_of(one, sealer) for one in settlements]),
         "session_ids": session_ids,
         **{
             rider.name: in_json(
                 [
                     {"turn_id": one.settlement.turn_id, **row}
                     for one in steps
-                    for row in rider.rows_of(one)
+                    for row in sealed_rows(rider, one, one.settlement, sealer)
                 ]
             )
             for rider in RIDERS
@@ -172,5 +175,6 @@ def begin_calls(conn: Connection, calls: Sequence[ToBegin]) -> set[tuple[TurnId,
 
 def end_calls(conn: Connection, ends: Sequence[CallEnd]) -> set[tuple[TurnId, int]]:
     """Write what became of these; return (turn, position) of those that stand."""
-    rows = in_json([end_of(one) for one in ends])
+    sealer = sealer_of_turns(conn, {one.turn_id for one in ends})
+    rows = in_json([end_of(one, sealer) for one in ends])
     return {(TurnId(row[0]), row[1]) for row in execute(conn, _END, {"rows": rows})}

@@ -1,7 +1,7 @@
 """What an accept writes of a turn and of a new session."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from operator import attrgetter
@@ -11,8 +11,10 @@ from uuid import UUID
 from sqlalchemy import Connection, Table, select
 from sqlalchemy.dialects import postgresql
 
+from turnmill.crypto.wanted import Owner
 from turnmill.domain.errors import (
     IdempotencyConflict,
+    InvalidInput,
     SessionArchived,
     SessionNotFound,
     TurnmillError,
@@ -21,6 +23,7 @@ from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import SessionStatus
 from turnmill.store.codec import content_hash
 from turnmill.store.records import Accepted, NewSession, NewTurn, Written
+from turnmill.store.rules.sealing import Sealer, is_encrypted, note_owners, sealer_for
 from turnmill.store.schema.tables import sessions, turns
 
 _POSTGRES = postgresql.dialect()  # type: ignore[no-untyped-call]
@@ -89,6 +92,7 @@ SESSION: tuple[Field, ...] = (
     Field("idle_seconds", lambda new: whole_seconds(new.idle_ttl)),
     Field("adopted", attrgetter("adopted")),
     Field("content_seconds", lambda new: whole_seconds(new.keep_content)),
+    Field("key_id", attrgetter("key_id")),
 )
 
 
@@ -102,14 +106,35 @@ def typed(fields: tuple[Field, ...], table: Table) -> str:
     return ", ".join(f"{one.column} {one.type_in(table)}" for one in fields)
 
 
-def turn_values(turn: NewTurn) -> dict[str, Any]:
+def turn_values(turn: NewTurn, session_id: SessionId, sealer: Sealer | None) -> dict[str, Any]:
     """Return the columns of a turn; NULL is what the caller left open."""
-    return {one.column: one.read(turn) for one in TURN}
+    values = {one.column: one.read(turn) for one in TURN}
+    if sealer is not None and values["idempotency_hash"] is not None:
+        values["idempotency_hash"] = sealer.hashed(session_id, values["idempotency_hash"])
+    return values
 
 
-def session_values(new: NewSession) -> dict[str, Any]:
+def hashes_of(turn: NewTurn, session_id: SessionId, sealer: Sealer | None) -> tuple[bytes, ...]:
+    """Return what stands for the turn's content: of before it was encrypted, too."""
+    plain = content_hash(turn.messages)
+    return (plain,) if sealer is None else (plain, sealer.hashed(session_id, plain))
+
+
+def session_values(new: NewSession, sealer: Sealer | None) -> dict[str, Any]:
     """Return the columns of a new session."""
-    return {one.column: one.read(new) for one in SESSION}
+    values = {one.column: one.read(new) for one in SESSION}
+    if sealer is not None:
+        prompt = sessions.c.system_prompt
+        values["system_prompt"] = sealer.value(new.id, prompt, new.id.hex, new.system_prompt)
+    return values
+
+
+def sealer_of_new(conn: Connection, new: Sequence[NewSession]) -> Sealer | None:
+    """Return what seals for sessions that have no rows yet."""
+    if any(one.key_id for one in new) and not is_encrypted(conn):
+        raise InvalidInput("key_id: nothing is encrypted here", hint="TURNMILL_ENCRYPTION_KEYS")
+    note_owners(conn, {one.id: Owner(one.user_id, one.key_id or "") for one in new})
+    return sealer_for(conn, {one.id for one in new})
 
 
 def _in_words(value: Any) -> str:
@@ -143,7 +168,7 @@ def accepted(conn: Connection, session_id: SessionId, turn: NewTurn, written: Wr
         return Accepted(turn_id=turn.id, session_id=session_id, created=True, announce=announce)
     if known_id is None or _status(conn, session_id) in (None, SessionStatus.DELETED):
         raise _why_closed(conn, session_id)
-    if bytes(known_hash) != content_hash(turn.messages):
+    if bytes(known_hash) not in hashes_of(turn, session_id, sealer_for(conn, (session_id,))):
         raise IdempotencyConflict()
     return Accepted(turn_id=TurnId(known_id), session_id=session_id, created=False, announce=False)
 

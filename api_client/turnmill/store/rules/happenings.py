@@ -13,7 +13,6 @@ from turnmill.store.capabilities import Capability, capabilities_of
 from turnmill.store.records import NewSession
 from turnmill.store.rules.wanted import is_wanted
 from turnmill.store.schema.event_tables import events
-from turnmill.store.schema.hook_tables import observed
 from turnmill.store.schema.tables import sessions
 from turnmill.store.schema_name import execute
 
@@ -59,6 +58,8 @@ def write_turn_events(
 
 def observe(conn: Connection, named: Mapping[SessionId, Collection[str]]) -> None:
     """Have these observers, and no others by name, told of each of these sessions, or batches."""
+    from turnmill.store.schema.hook_tables import observed  # noqa: PLC0415  few name any
+
     conn.execute(delete(observed).where(observed.c.session_id.in_(list(named))))
     rows = [
         {"session_id": session_id, "observer": name}

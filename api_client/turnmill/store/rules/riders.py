@@ -10,6 +10,7 @@ from turnmill.domain.content import Message
 from turnmill.domain.states import SessionStatus, TurnState
 from turnmill.store.codec import rows_of
 from turnmill.store.records import Settlement
+from turnmill.store.rules.sealing import Sealer
 from turnmill.store.schema.tables import kept_refs, messages, sessions
 from turnmill.store.types import db_now, insert_for
 
@@ -74,6 +75,16 @@ def _reply_rows(r: Any, turn: Any) -> Select[Any]:
         .join_from(turn, r, r.c.turn_id == turn.c.id)
         .where(or_(succeeded, and_(cancelled, turn.c.keep_partial)))
     )
+
+
+def sealed_rows(
+    rider: Rider, said: Any, settlement: Settlement, sealer: Sealer | None
+) -> Sequence[Mapping[str, Any]]:
+    """Return the rows that are brought, with their content as it is to stand."""
+    rows = rider.rows_of(said)
+    if sealer is not None and rider.table is messages:
+        sealer.messages(settlement.session_id, settlement.turn_id, rows)  # type: ignore[arg-type]
+    return rows
 
 
 REPLY = Rider(

@@ -1,6 +1,6 @@
 """What a settle is given, and what turn, attempt and session become by it: in Core, for both."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -23,8 +23,10 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 from turnmill.domain.bounds import LONGEST_DELAY
+from turnmill.domain.ids import SessionId
 from turnmill.domain.states import FINAL, OnFailure, SessionStatus, TurnState
 from turnmill.store.records import Settlement
+from turnmill.store.rules.sealing import Sealer
 from turnmill.store.schema.tables import attempts, sessions, turns
 from turnmill.store.types import db_after, db_now, json_joined
 
@@ -99,9 +101,22 @@ FIELDS: tuple[Field, ...] = (
 )
 
 
-def row_of(settlement: Settlement) -> dict[str, Any]:
+def writing_content(settlements: Iterable[Settlement]) -> list[SessionId]:
+    """Return the sessions of those that bring what somebody has said."""
+    return [
+        one.session_id
+        for one in settlements
+        if one.replies or one.partial or one.error_detail is not None
+    ]
+
+
+def row_of(settlement: Settlement, sealer: Sealer | None) -> dict[str, Any]:
     """Return what the settlement says, by field, without what is NULL: half of it, of most."""
-    return {name: said for name, _, read in FIELDS if (said := read(settlement)) is not None}
+    row = {name: said for name, _, read in FIELDS if (said := read(settlement)) is not None}
+    if sealer is not None and settlement.error_detail is not None:
+        ids = (settlement.session_id, settlement.turn_id, settlement.fence)
+        row["error_detail"] = sealer.detail(*ids, settlement.error_detail)
+    return row
 
 
 def added(table: Table) -> dict[str, Callable[..., Any]]:

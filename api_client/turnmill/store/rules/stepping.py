@@ -23,6 +23,7 @@ from sqlalchemy.types import TypeEngine
 from turnmill.domain.states import Effects, ToolCallState
 from turnmill.store.codec import rows_of
 from turnmill.store.rules.riders import KEPT, Rider
+from turnmill.store.rules.sealing import TurnSealer
 from turnmill.store.rules.settling import OF_ATTEMPT as OF_EVERY_ATTEMPT
 from turnmill.store.rules.settling import OF_SESSION as OF_EVERY_SESSION
 from turnmill.store.rules.settling import added, spent
@@ -152,9 +153,12 @@ END: Mapping[str, TypeEngine[Any]] = MappingProxyType(
 )
 
 
-def end_of(end: CallEnd) -> dict[str, Any]:
+def end_of(end: CallEnd, sealer: TurnSealer | None) -> dict[str, Any]:
     """Return what is said of it, and the row of its message."""
-    (row,) = rows_of([end.message], first=end.position)
+    rows = rows_of([end.message], first=end.position)
+    if sealer is not None:
+        sealer.messages(end.turn_id, rows)
+    (row,) = rows
     return {
         "turn_id": end.turn_id,
         "fence": end.fence,

@@ -6,7 +6,6 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import Connection, Engine, select
 
 from turnmill.domain.states import EventKind
-from turnmill.store.schema.hook_tables import subscriptions
 
 #: Who subscribes is heard everywhere after so long.
 FRESH_SECONDS = 2.0
@@ -22,6 +21,8 @@ def wanted(conn: Connection) -> frozenset[str]:
     until, kinds = _known.get(conn.engine, (0.0, _NOTHING))
     if now < until:
         return kinds
+    from turnmill.store.schema.hook_tables import subscriptions  # noqa: PLC0415  not at import
+
     kinds = frozenset(conn.scalars(select(subscriptions.c.kind).distinct()))
     _known[conn.engine] = (now + FRESH_SECONDS, kinds)
     _seen.update(kinds)

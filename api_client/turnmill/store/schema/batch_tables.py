@@ -22,7 +22,11 @@ from sqlalchemy import (
 
 from turnmill.store.schema.house_tables import metadata as metadata  # whole with these only
 from turnmill.store.schema.tables import UNFINISHED_SQL, batches, turns
+from turnmill.store.sealed_types import SealedJson
 from turnmill.store.types import Json, Timestamp, db_now
+
+#: Of lines: whoever wrote them, it is their users'.
+CONTENT = SealedJson("batch_lines", "content", row=("batch_id", "line"), user="user_id")
 
 
 def _of_batch() -> Column[object]:
@@ -39,7 +43,7 @@ batch_lines = Table(
     Column("custom_id", Text),
     Column("user_id", Text),  # whose it is
     Column("session", Text),  # id of the one that it goes on with; NULL: it has one of its own
-    Column("content", Json),  # all that it says, checked; NULL as soon as it was fed
+    Column("content", CONTENT),  # all that it says, checked; NULL as soon as it was fed
     Column("key", LargeBinary),  # what an equal line has too; NULL: nobody asked for reuse
     Column("state", SmallInteger, nullable=False, server_default="0"),
     Column("wave", SmallInteger, nullable=False, server_default="0"),  # user turns that are done
@@ -75,6 +79,15 @@ batch_tallies = Table(
     postgresql_with={"fillfactor": "50"},
 )
 
+_IN_BATCH = text("waits_for = 'batch'")
+Index(
+    "ix_turns_in_batch",
+    turns.c.batch_id,
+    turns.c.native_ref,
+    turns.c.id,
+    postgresql_where=_IN_BATCH,
+    sqlite_where=_IN_BATCH,
+)
 _OPEN = text(f"batch_id IS NOT NULL AND {UNFINISHED_SQL}")
 Index(
     "ix_turns_batch_open",

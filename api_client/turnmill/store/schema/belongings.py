@@ -22,6 +22,7 @@ from turnmill.store.schema.event_tables import events
 from turnmill.store.schema.file_tables import attachment_uses, attachments, file_usage
 from turnmill.store.schema.hook_tables import deliveries, observed
 from turnmill.store.schema.house_tables import wishes
+from turnmill.store.schema.key_tables import data_keys
 from turnmill.store.schema.life_tables import tombstones, user_retention
 from turnmill.store.schema.limit_tables import accounts
 from turnmill.store.schema.schedule_tables import schedules
@@ -146,6 +147,8 @@ BELONGINGS: tuple[Belonging, ...] = (
     Belonging(table=sessions, goes=Goes.BY_NAME, session=sessions.c.id, user=sessions.c.user_id),
     Belonging(table=tombstones, goes=Goes.LATER, session=tombstones.c.session_id),
     Belonging(table=user_retention, goes=Goes.WITH_USER, user=user_retention.c.user_id),
+    # First of all, where a user is to be forgotten: nothing that is left of him can be read then.
+    Belonging(table=data_keys, goes=Goes.WITH_USER, user=data_keys.c.user_id),
 )
 
 #: Tables whose rows name a turn or a session, and are nobody's: what is in them is of the house.

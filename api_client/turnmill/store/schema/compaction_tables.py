@@ -15,7 +15,8 @@ from sqlalchemy import (
 from turnmill.domain.states import CompactionKind
 from turnmill.store.schema.bounds import one_of
 from turnmill.store.schema.step_tables import metadata as metadata  # whole with these only
-from turnmill.store.types import Json, Timestamp, db_now
+from turnmill.store.sealed_types import SealedJson
+from turnmill.store.types import Timestamp, db_now
 
 # Beside the messages, never instead: these stay as they are. The last one of a session counts.
 compactions = Table(
@@ -27,7 +28,10 @@ compactions = Table(
     Column("kind", Text, nullable=False),
     Column("up_to_seq", BigInteger, nullable=False),  # the last turn that is left out
     Column("turns", BigInteger, nullable=False),  # so many are, those of before included
-    Column("summary", Json),  # what stands for them: parts, as of a message; NULL: nothing does
+    Column(  # what stands for them: parts, as of a message; NULL: nothing does
+        "summary",
+        SealedJson("compactions", "summary", row=("session_id", "n"), user="session_id"),
+    ),
     Column("input_tokens", BigInteger),  # that the summary took; in its attempt's sum, too
     Column("output_tokens", BigInteger),
     Column("cost_usd", Numeric(20, 10)),

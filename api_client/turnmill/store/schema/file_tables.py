@@ -18,7 +18,10 @@ from sqlalchemy import (
 )
 
 from turnmill.store.schema.budget_tables import metadata as metadata  # whole with these only
+from turnmill.store.sealed_types import SealedText
 from turnmill.store.types import Timestamp, db_now
+
+NAME = SealedText("attachments", "name", row=("id",), user="user_id")
 
 # What a user gave, each content once. The row stands before the first of its bytes is written, and
 # until the last one is gone: bytes without a row are nobody's.
@@ -27,10 +30,11 @@ attachments = Table(
     metadata,
     Column("id", Uuid, primary_key=True),
     Column("user_id", Text, nullable=False),
+    # Keyed by the user's, where content is encrypted: nobody else knows a file by it.
     Column("sha256", Text),  # in hex; NULL until it is ready, and as soon as it is to go
     Column("size", BigInteger, nullable=False),  # until it is ready, what is reserved for it
     Column("media_type", Text, nullable=False, server_default=""),
-    Column("name", Text, nullable=False, server_default=""),  # as its giver called it
+    Column("name", NAME, nullable=False, server_default=""),  # as its giver called it
     Column("width", Integer),
     Column("height", Integer),
     Column("duration_ms", BigInteger),

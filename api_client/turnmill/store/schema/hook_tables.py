@@ -17,7 +17,8 @@ from sqlalchemy import (
     text,
 )
 
-from turnmill.store.schema.event_tables import metadata as metadata  # whole with these only
+from turnmill.store.schema.usage_tables import metadata as metadata  # whole with these only
+from turnmill.store.sealed_types import SealedText
 from turnmill.store.types import Json, Timestamp, db_now
 
 # Of a kind that nobody wants no event is written, but for endings.
@@ -44,8 +45,8 @@ webhooks = Table(
     Column("id", Uuid, primary_key=True),
     Column("url", Text, nullable=False),
     Column("kinds", Json, nullable=False),
-    Column("secret", Text, nullable=False),
-    Column("old_secret", Text),  # signs, too, until then
+    Column("secret", SealedText("webhooks", "secret", row=("id",)), nullable=False),
+    Column("old_secret", SealedText("webhooks", "secret", row=("id",))),  # signs, too, until then
     Column("old_until", Timestamp),
     Column("include_content", Boolean, nullable=False, server_default=false()),
     Column("parked_at", Timestamp),  # nothing is sent from then on

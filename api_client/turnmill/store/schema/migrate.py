@@ -203,9 +203,11 @@ def _alone(database: Database) -> Iterator[None]:
     with translated(), database.engine.connect() as conn:
         event.listen(conn, "begin", _setting(_NO_BOUNDS))
         with conn.begin():
-            # Without parameters: what has some keeps its snapshot until the transaction ends, and
-            # CREATE INDEX CONCURRENTLY would wait for it.
-            execute(conn, f"SELECT pg_advisory_xact_lock({_LOCK})")
+            # Asked again and again, and without parameters: a statement that waits, and a
+            # transaction that was given some, has a snapshot all the while, and the CREATE INDEX
+            # CONCURRENTLY of the one that it waits for would wait for it.
+            while not execute(conn, f"SELECT pg_try_advisory_xact_lock({_LOCK})").scalar():
+                time.sleep(_PAUSE_SECONDS / 4)
             yield
 
 

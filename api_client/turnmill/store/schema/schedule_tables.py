@@ -21,6 +21,7 @@ from turnmill.domain.crons import Missed
 from turnmill.domain.states import Lane
 from turnmill.store.schema.bounds import one_of
 from turnmill.store.schema.template_tables import metadata as metadata  # whole with these only
+from turnmill.store.sealed_types import SealedJson
 from turnmill.store.types import Json, Timestamp, db_now
 
 # Whoever makes a run of one locks its session first, then the row; the run and the row are written
@@ -31,7 +32,11 @@ schedules = Table(
     Column("id", Uuid, primary_key=True),
     Column("session_id", Uuid, ForeignKey("sessions.id", ondelete="CASCADE"), nullable=False),
     Column("key", Text),
-    Column("content", Json, nullable=False),  # parts, as of a message
+    Column(  # parts, as of a message
+        "content",
+        SealedJson("schedules", "content", row=("session_id", "id"), user="session_id"),
+        nullable=False,
+    ),
     Column("cron", Text),  # NULL: once, at `at`
     Column("at", Timestamp),
     Column("timezone", Text, nullable=False),

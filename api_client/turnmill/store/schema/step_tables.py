@@ -19,7 +19,8 @@ from turnmill.domain.states import WAITING_CALLS, Effects, ToolCallState
 from turnmill.store.schema.bounds import one_of
 from turnmill.store.schema.hook_tables import metadata as metadata  # whole with these only
 from turnmill.store.schema.tables import sql_list
-from turnmill.store.types import Json, Timestamp, db_now
+from turnmill.store.sealed_types import SealedJson
+from turnmill.store.types import Timestamp, db_now
 
 WAITING_CALL_SQL = f"state IN {sql_list(frozenset(WAITING_CALLS))}"
 
@@ -40,7 +41,10 @@ tool_calls = Table(
     Column("runs", Integer, nullable=False, server_default="0"),
     Column("fence", BigInteger),  # under which it was last run
     Column("error_code", Text),
-    Column("decision", Json),  # who refused it, in his words
+    Column(  # who refused it, in his words
+        "decision",
+        SealedJson("tool_calls", "decision", row=("turn_id", "position"), user="session_id"),
+    ),
     Column("created_at", Timestamp, nullable=False, server_default=db_now()),
     Column("started_at", Timestamp),  # before the last run began: from here on it may have happened
     Column("ended_at", Timestamp),

@@ -36,6 +36,7 @@ from turnmill.domain.states import (
 )
 from turnmill.store.schema.bounds import bounded, one_of
 from turnmill.store.schema_name import SCHEMA
+from turnmill.store.sealed_types import ERROR_DETAIL, MESSAGE, SYSTEM_PROMPT
 from turnmill.store.types import Json, Timestamp, db_now
 
 metadata = MetaData(
@@ -71,16 +72,22 @@ OPEN_OF_USERS = "head_due_at IS NOT NULL AND (status || '') = 'active'"
 _ROOMY: dict[str, Any] = {"postgresql_with": {"fillfactor": "80"}}
 
 
+def unique_where_given(name: str, *columns: Column[Any]) -> None:
+    """Let a key that most rows do not have be unique, at no cost to those that have none."""
+    given = text(f"{columns[-1].name} IS NOT NULL")
+    Index(name, *columns, unique=True, postgresql_where=given, sqlite_where=given)
+
+
 sessions = Table(
     "sessions",
     metadata,
     Column("id", Uuid, primary_key=True),
-    Column("key", Text, unique=True),
+    Column("key", Text),
     Column("user_id", Text, nullable=False),
     Column("provider", Text, nullable=False),
     Column("model", Text, nullable=False),
     Column("status", Text, nullable=False, server_default=SessionStatus.ACTIVE),
-    Column("system_prompt", Text),
+    Column("system_prompt", SYSTEM_PROMPT),
     Column("settings", Json, nullable=False, server_default=text("'{}'")),
     Column("metadata", Json, nullable=False, server_default=text("'{}'")),
     Column("provider_ref", Text, nullable=False, server_default=""),
@@ -116,6 +123,7 @@ sessions = Table(
     Column("archived_at", Timestamp),
     Column("template", Text),  # that it was made from, once; NULL: from none
     Column("template_version", Integer),
+    Column("key_id", Text),  # the caller's own key that wraps its data key; NULL: the house's
     one_of("status", SessionStatus),
     one_of("on_failure", OnFailure),
     one_of("on_ambiguous", OnAmbiguous),
@@ -124,6 +132,7 @@ sessions = Table(
     CheckConstraint("(unfinished = 0) = (head_turn_id IS NULL)", name="head_stands_for_line"),
     **_ROOMY,
 )
+unique_where_given("uq_sessions_keyed", sessions.c.key)
 Index("ix_sessions_user_id", sessions.c.user_id, sessions.c.id)
 # A conversation changes with what is said in it, so it is one session's alone.
 _ONE_SESSION = text("substr(adopted, 1, 5) = 'conv_' AND status IN ('active', 'paused')")
@@ -234,8 +243,6 @@ turns = Table(
     Column("started_at", Timestamp),
     Column("finished_at", Timestamp),
     UniqueConstraint("session_id", "seq"),
-    UniqueConstraint("session_id", "idempotency_key"),
-    UniqueConstraint("batch_id", "batch_line"),
     one_of("state", TurnState),
     one_of("lane", Lane),
     CheckConstraint(f"({RUNNING_SQL}) = (lease_owner IS NOT NULL)", name="running_is_leased"),
@@ -245,6 +252,8 @@ turns = Table(
     bounded("turns"),
     **_ROOMY,
 )
+unique_where_given("uq_turns_keyed", turns.c.session_id, turns.c.idempotency_key)
+unique_where_given("uq_turns_of_batch", turns.c.batch_id, turns.c.batch_line)
 Index(
     "uq_turns_one_running",
     turns.c.session_id,
@@ -279,16 +288,6 @@ Index(
     sqlite_where=text("state IN ('dead', 'failed')"),
 )
 
-_IN_BATCH = text("waits_for = 'batch'")
-Index(
-    "ix_turns_in_batch",
-    turns.c.batch_id,
-    turns.c.native_ref,
-    turns.c.id,
-    postgresql_where=_IN_BATCH,
-    sqlite_where=_IN_BATCH,
-)
-
 messages = Table(
     "messages",
     metadata,
@@ -297,7 +296,7 @@ messages = Table(
     Column("turn_id", Uuid, ForeignKey("turns.id", ondelete="CASCADE"), nullable=False),
     Column("position", Integer, nullable=False),
     Column("role", Text, nullable=False),
-    Column("content", Json, nullable=False),  # [{"type": "text", "text": "…"}]
+    Column("content", MESSAGE, nullable=False),  # [{"type": "text", "text": "…"}], or that sealed
     Column("final", Boolean, nullable=False, server_default=false()),
     Column("partial", Boolean, nullable=False, server_default=false()),  # of a cancelled turn
     Column("created_at", Timestamp, nullable=False, server_default=db_now()),
@@ -326,7 +325,7 @@ attempts = Table(
     Column("put_off", Integer, nullable=False, server_default="0"),  # claims that came to no call
     Column("outcome", Text),
     Column("error_code", Text),
-    Column("error_detail", Text),
+    Column("error_detail", ERROR_DETAIL),
     Column("provider_request_id", Text),
     Column("provider", Text),  # that was asked; NULL, as of before: the session's own
     Column("asked_model", Text),  # as it was asked for; NULL: as the session does

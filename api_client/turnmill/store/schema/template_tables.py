@@ -13,7 +13,8 @@ from sqlalchemy import (
 
 from turnmill.store.schema.file_tables import metadata as metadata  # whole with these only
 from turnmill.store.schema.tables import sessions
-from turnmill.store.types import Json, Timestamp, db_now
+from turnmill.store.sealed_types import SealedJson, SealedText
+from turnmill.store.types import Timestamp, db_now
 
 # Whoever adds a version, or makes another one current, holds this row's lock.
 templates = Table(
@@ -31,8 +32,12 @@ template_versions = Table(
     metadata,
     Column("name", Text, nullable=False),
     Column("version", Integer, nullable=False),
-    Column("definition", Json, nullable=False),  # what operators wrote: prompts are in it
-    Column("note", Text),
+    Column(  # what operators wrote: prompts are in it
+        "definition",
+        SealedJson("template_versions", "definition", row=("name", "version")),
+        nullable=False,
+    ),
+    Column("note", SealedText("template_versions", "note", row=("name", "version"))),
     Column("created_at", Timestamp, nullable=False, server_default=db_now()),
     PrimaryKeyConstraint("name", "version"),
 )

@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Column, Date, Numeric, PrimaryKeyConstraint, Table, Text
 
-from turnmill.store.schema.tables import metadata as metadata
+from turnmill.store.schema.event_tables import metadata as metadata  # whole with these only
 from turnmill.store.types import Timestamp, db_now
 
 usage_daily = Table(

@@ -1,0 +1,195 @@
+"""`turnmill encryption`: master keys, data keys, and what is sealed by them."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from turnmill.cli.context import json_option, say
+from turnmill.cli.doctor.findings import count
+from turnmill.domain.errors import DataKeyMissing, InvalidInput
+from turnmill.show.tables import print_json
+
+if TYPE_CHECKING:
+    from turnmill.crypto.data_keys import DataKeys
+    from turnmill.store.database import Database
+
+#: Between two chunks for so many times as long as one took: turns come first.
+_RESTS = 1.0
+_SAYS_EVERY = 10.0
+
+
+@click.group("encryption")
+def command() -> None:
+    """Look after the keys of what is encrypted where it is stored; see docs/encryption.md."""
+
+
+@command.command("init")
+@click.option(
+    "--out",
+    required=True,
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A new file, for its owner only.",
+)
+def init(*, out: Path) -> None:
+    """Write a keyring with a fresh master key. Keep a copy where no database is kept."""
+    from turnmill.crypto.keyring import new_key, write_keyring
+
+    if out.exists():
+        raise InvalidInput(f"{out} is there already", hint="`turnmill encryption rotate --master`")
+    write_keyring(out, [new_key("1")])
+    say(f"{out} holds master key 1: TURNMILL_ENCRYPTION_KEYS={out} on clients and workers")
+    say("without it nobody reads what is encrypted: keep a copy apart from databases and backups")
+
+
+@command.command("ls")
+@json_option
+def ls(*, as_json: bool) -> None:
+    """List the keys that wrap data keys, how many each, and how far content is sealed."""
+    from turnmill.store.upkeep.resealing import progress
+
+    with closing(_opened()) as database:
+        keys = _keys(database)
+        wraps = Counter(one.wrapped_by for one in keys.store.ls())
+        current = keys.kms.current()
+        columns = database.run(progress)
+    if as_json:
+        print_json(
+            {
+                "current": current,
+                "data_keys": dict(wraps),
+                "apart": keys.store.apart,
+                "columns": [one._asdict() for one in columns],
+            }
+        )
+        return
+    for name in sorted({current, *wraps}):
+        mark = "  wraps new ones" if name == current else ""
+        say(f"{name}: {count(wraps[name], 'data key')}{mark}")
+    if not keys.store.apart:
+        say("they stand in the database that is dumped: to forget one forgets no dump")
+    for one in columns:
+        done = "all" if one.is_done else f"{one.looked_at} so far"
+        say(f"{one.name}: {done} looked at, {one.sealed} sealed anew")
+
+
+@command.command("rotate")
+@click.option("--master", is_flag=True, help="Add a master key to the keyring's file instead.")
+@click.option("--user", metavar="ID", help="Of this user alone.")
+def rotate(*, master: bool, user: str | None) -> None:
+    """Seal with new data keys from now on, and seal anew what was sealed before.
+
+    Turns go on meanwhile. It may be ended at any point: `turnmill encryption reseal`, or upkeep,
+    goes on from there. What the old keys have sealed stays readable throughout.
+    """
+    if master:
+        _add_master()
+        return
+    from turnmill.crypto.data_keys import HELD_SECONDS
+    from turnmill.crypto.wanted import Owner
+    from turnmill.store.upkeep.resealing import begin_anew
+
+    with closing(_opened()) as database:
+        keys = _keys(database)
+        owners = {Owner(one.user, one.scope) for one in keys.store.ls()}
+        chosen = [one for one in sorted(owners) if user is None or one.user == user]
+        for owner in chosen:
+            keys.rotate(owner)
+        database.run(begin_anew)
+        say(
+            f"{count(len(chosen), 'data key')} made; other processes have heard of it in"
+            f" {HELD_SECONDS:.0f} s"
+        )
+        time.sleep(HELD_SECONDS)
+        _reseal(database)
+
+
+@command.command("rewrap")
+def rewrap() -> None:
+    """Wrap every data key by the newest master key; older ones may be taken away then."""
+    with closing(_opened()) as database:
+        keys = _keys(database)
+        done = sum(keys.rewrap(one) for one in list(keys.store.ls()))
+        left = {one.wrapped_by for one in keys.store.ls() if not one.scope} - {keys.kms.current()}
+    say(f"{count(done, 'data key')} wrapped by {keys.kms.current()}")
+    if left:
+        raise DataKeyMissing(f"some are still wrapped by {', '.join(sorted(left))}")
+
+
+@command.command("reseal")
+@click.option("--again", is_flag=True, help="Look at everything from the beginning.")
+def reseal(*, again: bool) -> None:
+    """Seal what is plain, or sealed by a key of before; upkeep does so, too, hour by hour."""
+    from turnmill.store.upkeep.resealing import begin_anew
+
+    with closing(_opened()) as database:
+        _keys(database)
+        if again:
+            database.run(begin_anew)
+        _reseal(database)
+
+
+def _add_master() -> None:
+    from turnmill.crypto.keyring import Keyring, new_key, write_keyring
+    from turnmill.running_home import settings_of_home
+
+    source = settings_of_home().encryption_keys
+    path = Path(source)
+    if not source or not path.is_file():
+        raise InvalidInput(
+            "no file of keys is named", hint="TURNMILL_ENCRYPTION_KEYS as the path of a file"
+        )
+    name = str(int(Keyring(source).current()) + 1)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    write_keyring(path, [*lines, new_key(name)])
+    say(f"{path} holds master key {name}, which wraps new data keys from now on")
+    say("give the file to all clients and workers, then: turnmill encryption rewrap")
+
+
+def _reseal(database: Database) -> None:
+    from turnmill.store.upkeep.resealing import progress, reseal
+
+    said = time.monotonic()
+    while True:
+        began = time.monotonic()
+        if not database.run(reseal):
+            break
+        if time.monotonic() - said > _SAYS_EVERY:
+            said = time.monotonic()
+            say(f"{sum(one.looked_at for one in database.run(progress))} values looked at")
+        time.sleep(_RESTS * (time.monotonic() - began))
+    found = database.run(progress)
+    say(
+        f"{count(sum(one.looked_at for one in found), 'value')} looked at,"
+        f" {sum(one.sealed for one in found)} sealed anew"
+    )
+
+
+def _keys(database: Database) -> DataKeys:
+    if database.keys is None:
+        raise InvalidInput(
+            "nothing is encrypted here", hint="TURNMILL_ENCRYPTION_KEYS: turnmill encryption init"
+        )
+    return database.keys
+
+
+def _opened() -> Database:
+    """Return the store itself, which has to be of this version."""
+    from turnmill.running_home import settings_of_home
+    from turnmill.store.database import Database
+    from turnmill.store.encryption import keys_for
+    from turnmill.store.schema.revision import require_current
+
+    settings = settings_of_home()
+    settings.check()
+    url, keys = settings.database_url, keys_for(settings)
+    database = Database(url, schema=settings.schema, pool_size=2, keys=keys)
+    with database.begin() as conn:
+        require_current(conn, schema=database.schema)
+    return database

@@ -1,0 +1,234 @@
+"""The data keys of a process: fetched before they are needed, and held for seconds."""
+
+import os
+import threading
+import time
+from base64 import urlsafe_b64encode
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import TypeVar
+from uuid import UUID
+
+from turnmill.crypto.key_store import Forgotten, KeyStore, WrappedKey
+from turnmill.crypto.kms import Kms
+from turnmill.crypto.sealing import SECRET_BYTES, DataKey
+from turnmill.crypto.wanted import KeyWanted, Owner
+from turnmill.domain.errors import DataKeyMissing
+
+K = TypeVar("K")
+T = TypeVar("T")
+V = TypeVar("V")
+
+#: Whoever forgets a user's keys is heard everywhere after so long.
+HELD_SECONDS = 30.0
+#: Users whose keys a process holds at once.
+_MOST = 100_000
+#: Keys that are asked for at once.
+_PAGE = 500
+
+
+class DataKeys:
+    """Keys by id and by owner; thread-safe. What asks the key store blocks, and says so."""
+
+    def __init__(self, store: KeyStore, kms: Kms) -> None:
+        self.store = store
+        self.kms = kms
+        self._lock = threading.Lock()
+        self._by_id: OrderedDict[str, tuple[float, DataKey]] = OrderedDict()
+        self._current: OrderedDict[Owner, tuple[float, DataKey]] = OrderedDict()
+        self._owners: OrderedDict[UUID, Owner] = OrderedDict()
+        self._folders: OrderedDict[str, Owner] = OrderedDict()
+
+    # What needs nobody else.
+
+    def key(self, key_id: str) -> DataKey:
+        """Return the key with this id; raises KeyWanted where it has to be fetched."""
+        held = self._by_id.get(key_id)
+        if held is None or held[0] < time.monotonic():
+            raise KeyWanted(ids=(key_id,))
+        return held[1]
+
+    def current(self, owner: Owner) -> DataKey:
+        """Return the key that seals for this owner; raises KeyWanted where it is to be fetched."""
+        held = self._current.get(owner)
+        if held is None or held[0] < time.monotonic():
+            raise KeyWanted(owners=(owner,))
+        return held[1]
+
+    def missing(self, owners: Iterable[Owner]) -> set[Owner]:
+        """Return those of the owners whose key has to be fetched."""
+        now = time.monotonic()
+        return {one for one in owners if self._current.get(one, (0.0,))[0] < now}
+
+    def owner_of(self, session_id: UUID) -> Owner | None:
+        """Return whose session that is, as far as it is known here: it never changes."""
+        return self._owners.get(session_id)
+
+    def note_owner(self, session_id: UUID, owner: Owner) -> None:
+        """Remember whose session that is."""
+        with self._lock:
+            _put(self._owners, session_id, owner)
+
+    def owner_of_folder(self, folder: str) -> Owner | None:
+        """Return whose files are below this folder, if a file of his is about to be written."""
+        return self._folders.get(folder)
+
+    def note_folder(self, owner: Owner) -> None:
+        """Remember that a file of this user's is about to be written."""
+        with self._lock:
+            _put(self._folders, sha256(owner.user.encode()).hexdigest(), owner)
+
+    # What asks the key store: never while a transaction is open.
+
+    def fetch(self, *, ids: Collection[str] = (), owners: Collection[Owner] = ()) -> None:
+        """Fetch keys, and make one for an owner who has none.
+
+        Raises DataKeyMissing where one is gone, where the key that wraps it is not there or another
+        one, or the key store cannot be reached; those that can be had are held all the same.
+        """
+        for some in _pages(list(ids)):
+            self._hold(self.store.get(ids=some), ids=some, owners=())
+        for page in _pages(list(owners)):
+            self._hold(self._of(page), ids=(), owners=page)
+
+    def hold_all_of(self, user: str, *, seconds: float = HELD_SECONDS) -> None:
+        """Hold every key of a user for so long: before all that is his is read in one go.
+
+        Raises DataKeyMissing where one of them cannot be unwrapped.
+        """
+        found = self.store.get(users=(user,))
+        self._hold(found, ids=[one.id for one in found], owners=(), seconds=seconds)
+
+    def forget(self, user: str) -> Forgotten:
+        """Forget all keys of a user, for good: nobody can read what was sealed for him."""
+        forgotten = self.store.forget(user)
+        with self._lock:
+            for key_id in [name for name, (_, key) in self._by_id.items() if key.user == user]:
+                del self._by_id[key_id]
+            for owner in [one for one in self._current if one.user == user]:
+                del self._current[owner]
+        return forgotten
+
+    def rotate(self, owner: Owner) -> None:
+        """Let a new data key seal for the owner from now on; the old ones still open."""
+        known = [one for one in self.store.get(users=(owner.user,)) if one.scope == owner.scope]
+        version = max((one.version for one in known), default=0) + 1
+        # Hashes stay what they were: only the half that seals is new.
+        secret = os.urandom(SECRET_BYTES)
+        if known:
+            latest = max(known, key=lambda one: one.version)
+            secret = secret[:32] + self._secret_of(latest)[32:]
+        self.store.add([self._wrapped(owner, version, secret)])
+        with self._lock:
+            self._current.pop(owner, None)
+
+    def rewrap(self, key: WrappedKey) -> bool:
+        """Wrap a data key by the newest master key; False where it is so already, or gone."""
+        name = self.kms.current()
+        if key.scope or key.wrapped_by == name:
+            return False
+        wrapped = self.kms.wrap(name, self._secret_of(key), about=_about(key))
+        return self.store.rewrap(replace(key, wrapped=wrapped, wrapped_by=name), was=key.wrapped_by)
+
+    def rewrappable(self, key: WrappedKey) -> None:
+        """Raise DataKeyMissing unless what wraps the key is there, and the right one."""
+        self._secret_of(key)
+
+    def drop(self) -> None:
+        """Hold nothing any more."""
+        with self._lock:
+            self._by_id.clear()
+            self._current.clear()
+
+    def _of(self, owners: Sequence[Owner]) -> list[WrappedKey]:
+        """Return all keys of these, who have one each at the least."""
+        users = {owner.user for owner in owners}
+        found = self.store.get(users=users)
+        there = {Owner(one.user, one.scope) for one in found}
+        lacking = [owner for owner in owners if owner not in there]
+        if not lacking:
+            return found
+        self.store.add([self._wrapped(one, 1, os.urandom(SECRET_BYTES)) for one in lacking])
+        # Somebody else may have been first: what stands counts.
+        return self.store.get(users=users)
+
+    def _wrapped(self, owner: Owner, version: int, secret: bytes) -> WrappedKey:
+        key = WrappedKey(
+            id=urlsafe_b64encode(os.urandom(16)).rstrip(b"=").decode(),
+            user=owner.user,
+            scope=owner.scope,
+            version=version,
+            wrapped_by=owner.scope or self.kms.current(),
+            wrapped=b"",
+            created_at=datetime.now(UTC),
+        )
+        wrapped = self.kms.wrap(key.wrapped_by, secret, about=_about(key))
+        return replace(key, wrapped=wrapped)
+
+    def _secret_of(self, key: WrappedKey) -> bytes:
+        return self.kms.unwrap(key.wrapped_by, key.wrapped, about=_about(key))
+
+    def _hold(
+        self,
+        found: Iterable[WrappedKey],
+        *,
+        ids: Collection[str],
+        owners: Collection[Owner],
+        seconds: float = HELD_SECONDS,
+    ) -> None:
+        by_id = {one.id: one for one in found}
+        gone = [key_id for key_id in ids if key_id not in by_id]
+        newest: dict[Owner, WrappedKey] = {}
+        asked = set(owners)
+        for one in sorted(by_id.values(), key=lambda one: one.version):
+            if (owner := Owner(one.user, one.scope)) in asked:
+                newest[owner] = one
+        wanted = {key_id: by_id[key_id] for key_id in ids if key_id in by_id}
+        wanted |= {one.id: one for one in newest.values()}
+        ready, failed = self._all_ready(wanted)
+        until = time.monotonic() + seconds
+        with self._lock:
+            for key_id, key in ready.items():
+                _put(self._by_id, key_id, (until, key))
+            for owner, one in newest.items():
+                if one.id in ready:
+                    _put(self._current, owner, (until, ready[one.id]))
+        if gone:
+            raise DataKeyMissing(f"data key {gone[0]} is not in the key store")
+        if failed is not None:
+            raise failed
+
+    def _all_ready(
+        self, wanted: Mapping[str, WrappedKey]
+    ) -> tuple[dict[str, DataKey], DataKeyMissing | None]:
+        """Return those that can be unwrapped, and why another one cannot."""
+        ready: dict[str, DataKey] = {}
+        failed: DataKeyMissing | None = None
+        for key_id, one in wanted.items():
+            try:
+                ready[key_id] = self._ready(one)
+            except DataKeyMissing as error:
+                failed = error
+        return ready, failed
+
+    def _ready(self, key: WrappedKey) -> DataKey:
+        return DataKey.of(key.id, key.user, key.scope, key.version, self._secret_of(key))
+
+
+def _pages(wanted: Sequence[T]) -> Iterator[Sequence[T]]:
+    for at in range(0, len(wanted), _PAGE):
+        yield wanted[at : at + _PAGE]
+
+
+def _put(held: "OrderedDict[K, V]", name: K, value: V) -> None:
+    held[name] = value
+    held.move_to_end(name)
+    while len(held) > _MOST:
+        held.popitem(last=False)
+
+
+def _about(key: WrappedKey) -> bytes:
+    return f"{key.id}\0{key.user}\0{key.scope}\0{key.version}".encode()

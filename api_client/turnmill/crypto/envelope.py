@@ -1,0 +1,21 @@
+"""How a sealed value looks, and that a value is one."""
+
+import re
+
+#: Before every sealed value; then the data key's id, a dot, and nonce and ciphertext in base64.
+PREFIX = "tm1."
+ID_LENGTH = 22
+#: Where nonce and ciphertext begin.
+BODY = len(PREFIX) + ID_LENGTH + 1
+
+_SEALED = re.compile(r"tm1\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9+/]{38,}={0,2}")
+
+
+def is_sealed(value: object) -> bool:
+    """Tell whether a value is one that was sealed."""
+    return isinstance(value, str) and value.startswith(PREFIX) and bool(_SEALED.fullmatch(value))
+
+
+def key_id_of(sealed: str) -> str:
+    """Return the id of the data key that a sealed value names."""
+    return sealed[len(PREFIX) : BODY - 1]

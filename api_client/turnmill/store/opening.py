@@ -1,0 +1,99 @@
+"""Opening what a claim brings: what is sealed of it, for the session and the user that it is of."""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from turnmill.crypto.envelope import PREFIX, is_sealed, key_id_of
+from turnmill.domain.errors import SealBroken
+from turnmill.store.vaults import no_keys
+
+if TYPE_CHECKING:
+    from turnmill.crypto.data_keys import DataKeys
+    from turnmill.crypto.sealing import DataKey
+
+_PLACED = 4
+
+
+def opened_claim(
+    keys: "DataKeys | None", ids: Sequence[UUID], user: str, brought: tuple[str | None, Any, str]
+) -> tuple[str | None, Any, str]:
+    """Return prompt, what is said, and history of a claim as they were said.
+
+    `ids` are those of turn and session. Raises KeyWanted, DataKeyMissing, or SealBroken.
+    """
+    turn_id, session_id = ids
+    prompt, said, history = brought
+    opening = Opening(keys, session_id, user)
+    return opening.prompt(prompt), opening.said(turn_id, said), opening.history(history)
+
+
+class Opening:
+    """Opens values of one session. Everything raises KeyWanted, DataKeyMissing, or SealBroken."""
+
+    __slots__ = ("_keys", "_openers", "_session", "_user")
+
+    def __init__(self, keys: "DataKeys | None", session_id: UUID, user: str | None) -> None:
+        """`user` is whose session it is; None: it is not looked at."""
+        self._keys = keys
+        self._session = session_id.hex
+        self._user = user
+        self._openers: dict[str, Callable[[str, str], bytes]] = {}
+
+    def prompt(self, value: str | None) -> str | None:
+        """Return the system prompt."""
+        if value is None or not is_sealed(value):
+            return value
+        return (
+            self._key(value, "sessions", "system_prompt")
+            .open(value, table="sessions", column="system_prompt", place=self._session)
+            .decode()
+        )
+
+    def said(self, turn_id: UUID, rows: Any) -> Any:
+        """Return rows of (role, content, position) of a turn with their content opened."""
+        if not any(isinstance(row[1], str) for row in rows):
+            return rows
+        turn = turn_id.hex
+        return [
+            (role, json.loads(self._message(content, f"{turn}/{position}")), position)
+            if isinstance(content, str)
+            else (role, content, position)
+            for role, content, position in rows
+        ]
+
+    def history(self, rows: str) -> str:
+        """Return a JSON array of [role, content, turn, position] as one of [role, content].
+
+        What was sealed is JSON, and goes into it as it is.
+        """
+        found: list[str] = []
+        for row in json.loads(rows):
+            if not isinstance(row[1], str):
+                found.append(json.dumps(row[:2]))
+                continue
+            if len(row) < _PLACED:
+                raise no_keys()
+            role, sealed, turn, position = row
+            said = self._message(sealed, f"{turn.replace('-', '')}/{position}")
+            found.append(f'["{role}",{said.decode()}]')
+        return f"[{','.join(found)}]"
+
+    def _message(self, sealed: str, place: str) -> bytes:
+        key_id = key_id_of(sealed)
+        opened = self._openers.get(key_id)
+        if opened is None:
+            key = self._key(sealed, "messages", "content")
+            opened = self._openers[key_id] = key.opener("messages", "content")
+        return opened(sealed, f"{self._session}/{place}")
+
+    def _key(self, sealed: str, table: str, column: str) -> "DataKey":
+        if not sealed.startswith(PREFIX):
+            raise TypeError("content is a list of parts, or sealed")
+        if self._keys is None:
+            raise no_keys()
+        key = self._keys.key(key_id_of(sealed))
+        if self._user is not None and key.user != self._user:
+            raise SealBroken(f"{table}.{column}: the value was sealed for another user")
+        return key

@@ -1,0 +1,181 @@
+"""Sealing what is plain, or sealed by a key of before: in chunks, beside all other work.
+
+How far each column has come stands in a row, so whoever goes on goes on there; a row that is
+sealed by its user's newest key is looked at, and left alone.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Row,
+    String,
+    Table,
+    cast,
+    delete,
+    func,
+    select,
+    tuple_,
+    update,
+)
+
+from turnmill.crypto.data_keys import DataKeys
+from turnmill.crypto.envelope import PREFIX
+from turnmill.crypto.sealing import DataKey
+from turnmill.crypto.wanted import HOUSE, KeyWanted, Owner
+from turnmill.store.readable import ODD
+from turnmill.store.rules.sealing import owners_of, seal
+from turnmill.store.schema.key_tables import resealing
+from turnmill.store.schema.secrecy import CONTENT, place_of, table_of
+from turnmill.store.schema.tables import turns
+from turnmill.store.types import db_now, insert_into
+from turnmill.store.vaults import keys_at
+
+#: Of what stands before the id of the key, and that.
+_SHOWN = len(PREFIX) + 23
+
+
+class Resealing(NamedTuple):
+    """How far a column has come."""
+
+    name: str
+    looked_at: int
+    sealed: int
+    is_done: bool
+
+
+def begin_anew(conn: Connection) -> None:
+    """Look at everything again: keys were rotated, or content was written plain meanwhile."""
+    conn.execute(delete(resealing))
+
+
+def progress(conn: Connection) -> list[Resealing]:
+    """Return how far each column has come, as far as any has."""
+    rows = conn.execute(select(resealing).order_by(resealing.c.name))
+    return [Resealing(row.name, row.looked_at, row.sealed, row.done_at is not None) for row in rows]
+
+
+def reseal(conn: Connection, *, limit: int = 200) -> int:
+    """Look at up to `limit` rows, and seal what is to be; return how many it saw.
+
+    0: all were looked at, or somebody else does so at this moment. Raises KeyWanted. The caller's
+    transaction.
+    """
+    keys = keys_at(conn.dialect)
+    if keys is None:
+        return 0
+    for column in CONTENT:
+        if (seen := _reseal(conn, keys, column, limit=limit)) > 0:
+            return seen
+    return 0
+
+
+def _reseal(conn: Connection, keys: DataKeys, column: Column[Any], *, limit: int) -> int:
+    name = f"{table_of(column).name}.{column.name}"
+    conn.execute(insert_into(conn, resealing).values(name=name).on_conflict_do_nothing())
+    mine = select(resealing).where(resealing.c.name == name, resealing.c.done_at.is_(None))
+    stand = conn.execute(mine.with_for_update(skip_locked=True)).one_or_none()
+    if stand is None:
+        return 0
+    page = _page(conn, column, stand.after, limit=limit)
+    old = _to_seal(conn, keys, column, page)
+    sealed = sum(_write(conn, column, row, key) for row, key in old)
+    values = {
+        "after": _as_json(column, page[-1]) if page else stand.after,
+        "looked_at": stand.looked_at + len(page),
+        "sealed": stand.sealed + sealed,
+        "done_at": None if page else db_now(),
+    }
+    conn.execute(update(resealing).where(resealing.c.name == name).values(values))
+    return len(page)
+
+
+def _page(conn: Connection, column: Column[Any], after: Any, *, limit: int) -> Sequence[Row[Any]]:
+    """Return the next rows: their keys, whose they are, and how their value begins."""
+    table = table_of(column)
+    key = list(table.primary_key.columns)
+    begins = func.substr(cast(column, String), 1, _SHOWN + 1).label("begins")
+    query = select(*key, *_of_owner(table), *_of_place(column), begins)
+    if table.name == "attempts":
+        query = query.join(turns, turns.c.id == table.c.turn_id)
+    if after is not None:
+        query = query.where(tuple_(*key) > tuple_(*_from_json(key, after)))
+    rows: Sequence[Any] = conn.execute(query.order_by(*key).limit(limit)).all()
+    return rows
+
+
+def _of_owner(table: Table) -> Iterator[Any]:
+    if table.name == "attempts":
+        yield turns.c.session_id.label("owner")
+    elif table.name == "sessions":
+        yield table.c.id.label("owner")
+    elif "session_id" in table.c:
+        yield table.c.session_id.label("owner")
+    elif "user_id" in table.c:
+        yield table.c.user_id.label("owner")
+
+
+def _of_place(column: Column[Any]) -> Iterator[Any]:
+    table = table_of(column)
+    key = {one.name for one in table.primary_key.columns}
+    for name in column.type.row:  # type: ignore[attr-defined]
+        if name not in key:
+            yield table.c[name]
+
+
+def _to_seal(
+    conn: Connection, keys: DataKeys, column: Column[Any], page: Iterable[Row[Any]]
+) -> list[tuple[Row[Any], DataKey]]:
+    """Return the rows whose value is not sealed by the newest key of whoever it belongs to."""
+    said = [row for row in page if row.begins not in (None, "", "[]", "{}", "null")]
+    owned = _owned(conn, keys, said)
+    if missing := keys.missing(owner for _, owner in owned):
+        raise KeyWanted(owners=missing)
+    found = [(row, keys.current(owner)) for row, owner in owned]
+    return [(row, key) for row, key in found if key.id not in row.begins]
+
+
+def _owned(
+    conn: Connection, keys: DataKeys, rows: Sequence[Row[Any]]
+) -> list[tuple[Row[Any], Owner]]:
+    ids = {row.owner for row in rows if isinstance(getattr(row, "owner", None), UUID)}
+    of_sessions = owners_of(conn, keys, ids)
+    found: list[tuple[Row[Any], Owner]] = []
+    for row in rows:
+        named = getattr(row, "owner", HOUSE)
+        owner = Owner(named) if isinstance(named, str) else of_sessions.get(named)
+        if owner is not None:
+            found.append((row, owner))
+    return found
+
+
+def _write(conn: Connection, column: Column[Any], row: Row[Any], key: DataKey) -> int:
+    """Seal one value anew, as it stands now: somebody may have written it meanwhile."""
+    table = table_of(column)
+    this = [one == getattr(row, one.name) for one in table.primary_key.columns]
+    locked = select(column).where(*this).with_for_update(key_share=True)
+    now = conn.execute(locked).one_or_none()
+    if now is None or now[0] is None:
+        return 0
+    try:
+        value = seal(key, column, place_of(column, row), now[0])
+    except ODD:  # what nobody can read stays as it is
+        return 0
+    conn.execute(update(table).where(*this).values({column.name: value}))
+    return 1
+
+
+def _as_json(column: Column[Any], row: Row[Any]) -> list[Any]:
+    values = [getattr(row, one.name) for one in table_of(column).primary_key.columns]
+    return [one.hex if isinstance(one, UUID) else one for one in values]
+
+
+def _from_json(key: Sequence[Column[Any]], after: Sequence[Any]) -> list[Any]:
+    from_hex = (
+        UUID(one) if column.type.python_type is UUID else one
+        for column, one in zip(key, after, strict=True)
+    )
+    return list(from_hex)

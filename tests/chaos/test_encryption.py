@@ -1,0 +1,121 @@
+"""Keys are rotated, and taken away, while turns are in flight: nothing is lost or unreadable."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.system import PATIENCE, ROOT, Servers, System, kill, until
+from tests.keyed import in_a_file
+from turnmill import Client
+
+CANARY = "CANARY-7d1e"
+USERS = 40
+
+
+@pytest.fixture
+def keyring(servers: Servers) -> Iterator[Path]:
+    folder = servers.home.folder("keys")
+    path = folder / "keyring"
+    in_a_file(path)
+    yield path
+    path.unlink()
+
+
+@pytest.fixture
+def system(servers: Servers, keyring: Path) -> Iterator[System]:
+    """A system whose content is encrypted, with wrapped keys apart from its database."""
+    environment = {
+        "TURNMILL_ENCRYPTION_KEYS": str(keyring),
+        "TURNMILL_KEY_STORE": str(keyring.parent / "wrapped"),
+    }
+    with System(servers, environment=environment) as system:
+        yield system
+
+
+def client_of(system: System, keyring: Path) -> Client:
+    return system.client(encryption_keys=str(keyring), key_store=str(keyring.parent / "wrapped"))
+
+
+def command(system: System, *words: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "turnmill.cli", "encryption", *words],
+        env=system.variables,
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def done(command: "subprocess.Popen[str]") -> str:
+    said, _ = command.communicate(timeout=PATIENCE.total_seconds())
+    assert command.returncode == 0, said
+    return said
+
+
+def sealed_by(system: System) -> set[str]:
+    """Return the ids of the data keys that messages are sealed by."""
+    return {
+        row[0]
+        for row in system.rows(
+            "SELECT DISTINCT substr(content #>> '{}', 5, 22) FROM turnmill.messages"
+        )
+    }
+
+
+def test_keys_are_rotated_under_turns_in_flight_and_kills(
+    system: System, keyring: Path, many: int
+) -> None:
+    workers = [system.launch_worker(concurrency=many, TURNMILL_MOCK_LATENCY="1-3") for _ in "ab"]
+    system.await_ready(*workers)
+    with client_of(system, keyring) as client:
+        sessions = [
+            client.sessions.create(user_id=f"user-{n % USERS}", system_prompt=CANARY)
+            for n in range(many)
+        ]
+        sent = [client.send(one, f"{CANARY} {n}") for n, one in enumerate(sessions)]
+        until(lambda: system.count_calls() > many // 10)
+        before = sealed_by(system)
+        rotating = command(system, "rotate")
+        assert rotating.stdout is not None
+        assert "made" in rotating.stdout.readline()
+        os.kill(rotating.pid, signal.SIGKILL)
+        rotating.communicate()
+        kill(workers.pop(0))
+        workers.append(system.start_worker(concurrency=many, TURNMILL_MOCK_LATENCY="0-1"))
+        replies = [one.result(timeout=5 * PATIENCE).text for one in sent]
+        assert all(f"{CANARY} {n}" in text for n, text in enumerate(replies))
+        done(command(system, "reseal"))
+        assert sealed_by(system) & before == set()
+    with client_of(system, keyring) as fresh:
+        for n, one in enumerate(sessions):
+            first = next(iter(fresh.sessions.history(one)))
+            assert first.text == f"{CANARY} {n}"
+    rows = system.rows(
+        "SELECT count(*) FROM turnmill.messages m JOIN turnmill.sessions s ON s.id = m.session_id"
+        " WHERE m.content::text LIKE %s OR s.system_prompt LIKE %s",
+        f"%{CANARY}%",
+        f"%{CANARY}%",
+    )
+    assert rows == [(0,)]
+
+
+def test_turns_wait_while_a_master_key_is_gone_and_go_on_when_it_is_back(
+    system: System, keyring: Path
+) -> None:
+    theirs = keyring.with_name("of-workers")
+    theirs.write_text("")
+    system.start_worker(TURNMILL_ENCRYPTION_KEYS=str(theirs))
+    with client_of(system, keyring) as client:
+        sent = [client.send(client.sessions.create(user_id=user), CANARY) for user in "ab"]
+        for turn in sent:
+            until(lambda turn=turn: turn.refresh().record.waits_for == "key")  # type: ignore[misc]
+        theirs.write_text(keyring.read_text())
+        assert all(CANARY in one.result(timeout=PATIENCE).text for one in sent)
+        assert {one.refresh().record.attempt for one in sent} == {1}
+    assert CANARY not in system.logs()
