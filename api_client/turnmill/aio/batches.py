@@ -335,7 +335,9 @@ class AsyncBatch:
         MoveRefused where the batch was cancelled, or has expired.
         """
         await self._executor.run(batch_states.mark_running_again(self.id))
-        return await self._in_pages(batches.retry_page)
+        moved = await self._in_pages(batches.retry_page)
+        await self._in_pages(batch_states.hold_page)  # of one that is paused, until it goes on
+        return moved
 
     async def cancel(self) -> int:
         """Accept no further line and end what is not final; return how many turns that were.

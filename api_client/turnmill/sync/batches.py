@@ -336,7 +336,9 @@ class Batch:
         MoveRefused where the batch was cancelled, or has expired.
         """
         self._executor.run(batch_states.mark_running_again(self.id))
-        return self._in_pages(batches.retry_page)
+        moved = self._in_pages(batches.retry_page)
+        self._in_pages(batch_states.hold_page)  # of one that is paused, until it goes on
+        return moved
 
     def cancel(self) -> int:
         """Accept no further line and end what is not final; return how many turns that were.

@@ -332,3 +332,15 @@ def test_a_paused_batch_of_which_nothing_is_left_has_ended(store: Database, made
     assert (batch.counts.state, batch.counts.is_done) == (BatchState.COMPLETED, True)
     tend_batches(store)
     assert row(store, batch).state == BatchState.COMPLETED
+
+
+def test_however_many_look_a_batch_is_looked_at_once_in_a_while(
+    store: Database, made: Make
+) -> None:
+    batch = made(1)
+    with store.begin() as conn:
+        assert batch_tending.due(conn, every=timedelta(minutes=1)) == [batch.id]
+    tend_batches(store, every=timedelta(minutes=1))
+    with store.begin() as conn:
+        assert batch_tending.due(conn, every=timedelta(minutes=1)) == []
+        assert batch_tending.due(conn) == [batch.id]

@@ -29,7 +29,7 @@ from turnmill_worker.process.elected import Elected
 from turnmill_worker.process.feeding_batches import make_turns
 from turnmill_worker.process.observing import Observing
 from turnmill_worker.process.scheduling import make_runs
-from turnmill_worker.process.tending import tend_batches
+from turnmill_worker.process.tending import EVERY, tend_batches
 from turnmill_worker.process.tidying import Tidying
 from turnmill_worker.providers.boundary import name_of
 from turnmill_worker.providers.registry import ProviderRegistry
@@ -243,7 +243,7 @@ class InProcessRunner:
         if found.unfed:
             make_turns(self._database)
         if found.batches:
-            tend_batches(self._database)
+            tend_batches(self._database, every=EVERY)
         self._in_hand.cancelled(cancelled)
         if (now := time.monotonic()) >= self._tidy_at:  # no beat runs beside us
             self._tidy_at = now + _TIDY_EVERY.total_seconds()

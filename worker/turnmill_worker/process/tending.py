@@ -1,6 +1,7 @@
 """Tending batches: any process that looks does it, and one at a time each of them."""
 
 import logging
+from datetime import timedelta
 
 from turnmill.domain.errors import SessionBusy, StoreUnavailable, TurnmillError
 from turnmill.domain.ids import BatchId
@@ -10,18 +11,20 @@ from turnmill.store.records import Head
 
 logger = logging.getLogger("turnmill.batches")
 
+#: A batch is looked at so often, whoever does.
+EVERY = timedelta(seconds=0.7)
 #: Turns that are moved in one transaction, and how often in one look; the next one goes on.
 _CHUNK = 500
 _MOST_CHUNKS = 10
 
 
-def tend_batches(database: Database) -> list[Head]:
+def tend_batches(database: Database, *, every: timedelta = timedelta(0)) -> list[Head]:
     """Note which batches have ended, stop those that are to be, and let go on what is held.
 
-    Returns the heads that are due by it.
+    Returns the heads that are due by it. What anybody has looked at since `every` ago is left out.
     """
     with database.single() as conn:
-        found = batch_tending.due(conn)
+        found = batch_tending.due(conn, every=every)
     heads: list[Head] = []
     for batch_id in found:
         try:

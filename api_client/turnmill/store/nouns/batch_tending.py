@@ -1,9 +1,10 @@
 """What is to be done about batches from time to time, by whoever looks: each step for itself."""
 
 from collections.abc import Collection, Mapping
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, true, update
 
 from turnmill.domain.batches import BatchState
 from turnmill.domain.ids import BatchId, TurnId
@@ -25,7 +26,7 @@ from turnmill.store.nouns.batch_waves import fail_rest
 from turnmill.store.records import Moved
 from turnmill.store.schema.batch_tables import to_be_tended
 from turnmill.store.schema.tables import batches, sessions, turns
-from turnmill.store.types import db_asof
+from turnmill.store.types import db_asof, db_asof_after, db_now
 
 #: Why a batch has stopped itself, where it is not the code of what it failed with.
 BEYOND_ITS_COST = "max_cost_usd"
@@ -38,10 +39,14 @@ _ENDS: Mapping[BatchState, TurnState] = {
 _NOTHING = Moved(0, [])
 
 
-def due(conn: Connection) -> list[BatchId]:
-    """Return the batches that have begun, and of which nobody has noted that they have ended."""
-    rows = conn.scalars(select(batches.c.id).where(to_be_tended()).order_by(batches.c.id))
-    return [BatchId(one) for one in rows]
+def due(conn: Connection, *, every: timedelta = timedelta(0)) -> list[BatchId]:
+    """Return the batches that have begun, and of which nobody has noted that they have ended.
+
+    But for those that somebody has looked at since `every` ago: however many look, one is enough.
+    """
+    lately = batches.c.tended_at > db_asof_after(-every.total_seconds())
+    query = select(batches.c.id).where(to_be_tended(), func.coalesce(~lately, true()))
+    return [BatchId(one) for one in conn.scalars(query.order_by(batches.c.id))]
 
 
 def failing(conn: Connection, turn_ids: Collection[TurnId]) -> list[BatchId]:
@@ -58,6 +63,7 @@ def tend(conn: Connection, batch_id: BatchId, *, limit: int = 500) -> Moved:
     row = conn.execute(mine.with_for_update(skip_locked=True, key_share=True)).one_or_none()
     if row is None:
         return _NOTHING
+    conn.execute(update(batches).where(batches.c.id == batch_id).values(tended_at=db_now()))
     state = _now(conn, row)
     moved = _NOTHING
     if state in _ENDS:

@@ -417,6 +417,7 @@ batches = Table(
     Column("deadline", Timestamp),
     Column("max_cost_usd", Numeric(20, 10)),
     Column("paused_because", Text),
+    Column("tended_at", Timestamp),  # somebody has looked what is to be done about it
     Column("resumed_at", Timestamp),  # by somebody who wants it to go on in spite of that
     Column("on_leftover", Text, nullable=False, server_default="live"),  # live, or next (shard)
     Column("last_line", BigInteger, nullable=False, server_default="0"),  # of the file, that stands

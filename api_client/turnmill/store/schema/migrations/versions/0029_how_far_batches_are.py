@@ -43,7 +43,8 @@ def upgrade() -> None:
     op.drop_table("batch_tallies")
     _create_tallies(sa.Column("error_code", sa.Text(), nullable=False, server_default=""))
     op.execute(_COUNT)
-    op.add_column("batches", sa.Column("resumed_at", Timestamp(), nullable=True))
+    for name in ("tended_at", "resumed_at"):
+        op.add_column("batches", sa.Column(name, Timestamp(), nullable=True))
     op.execute(_NOTE_ENDS)
     op.create_index(
         "ix_batches_begun", "batches", ["id"], postgresql_where=_BEGUN, sqlite_where=_BEGUN
@@ -100,6 +101,7 @@ def downgrade() -> None:
     for name in ("ix_turns_batch_failed", "ix_turns_batch_open"):
         op.drop_index(name, table_name="turns")
     op.drop_index("ix_batches_begun", table_name="batches")
-    op.drop_column("batches", "resumed_at")
+    for name in ("resumed_at", "tended_at"):
+        op.drop_column("batches", name)
     op.drop_table("batch_tallies")
     _create_tallies()
