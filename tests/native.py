@@ -52,23 +52,16 @@ def submit(
     *,
     provider: str,
     turns_each: int = 1,
-    settings: dict[str, Any] | None = None,
-    on_leftover: str = "live",
+    mode: str = "native",
+    **given: Any,
 ) -> BatchId:
     """Submit a batch of so many lines, each with so many messages of its user's."""
     with TemporaryDirectory() as folder, Client(database_url=database_url) as client:
         path = Path(folder, "lines.jsonl")
         with path.open("w") as file:
             file.writelines(_line(number, turns_each) for number in range(n))
-        batch = client.batches.create(
-            path,
-            mode="native",
-            provider=provider,
-            model=MODELS[provider],
-            settings=settings,
-            on_leftover=on_leftover,
-        )
-        return batch.id
+        given = {"provider": provider, "model": MODELS.get(provider), **given}
+        return client.batches.create(path, mode=mode, **given).id
 
 
 def states(database: Database, batch_id: BatchId) -> Counter[str]:

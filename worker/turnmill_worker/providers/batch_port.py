@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from turnmill.domain.errors import ProviderError
 from turnmill_worker.providers.port import Done, Request
@@ -28,14 +28,12 @@ class ShardBounds:
     window: int | None = None
 
 
-class Line(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Line:
     """One call among many."""
 
     custom_id: str  #: of its turn
-    body: bytes  #: as it is sent: JSON
-
-    def __repr__(self) -> str:
-        return f"Line({self.custom_id}, <{len(self.body)} bytes>)"  # never what is said
+    body: bytes = field(repr=False)  #: as it is sent: JSON
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
