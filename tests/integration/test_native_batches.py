@@ -26,6 +26,7 @@ from turnmill.store.schema.batch_tables import batch_lines
 from turnmill.store.schema.tables import attempts, batches, messages, sessions, turns
 from turnmill.store.upkeep.invariants import violations
 from turnmill.wire import POLL_BATCHES
+from turnmill_worker.native.saying import Saying
 from turnmill_worker.upkeep.jobs import Upkeep
 
 pytestmark = pytest.mark.anyio
@@ -44,6 +45,13 @@ class Stage:
 
     def submit(self, n: int, **given: Any) -> BatchId:
         return submit(self.url, n, provider=self.name, **given)
+
+    def tended(self, batch: BatchId) -> str:
+        """Let a worker look at the batch, and return its state."""
+        with self.database.begin() as conn:
+            batch_tending.tend(conn, batch)
+        with Client(database_url=self.url) as client:
+            return client.batches.get(batch).record.state
 
     async def polled(self, pollers: int = 1, within: timedelta = _WITHIN, **given: Any) -> None:
         providers = [provider_at(self.name, self.double.base_url) for _ in range(pollers)]
@@ -118,6 +126,7 @@ async def test_a_completed_batch_of_which_every_line_failed_has_failed(stage: St
     await stage.polled()
     assert states(stage.database, batch) == {"failed": 9}
     assert spent(stage.database, batch) == (Decimal(0), 0)
+    assert stage.tended(batch) == "failed"
 
 
 async def test_what_an_expired_batch_has_finished_is_kept_and_the_rest_runs_by_itself(
@@ -273,6 +282,9 @@ async def test_a_server_that_knows_no_batches_lets_turns_run_by_themselves(
         batch = stage.submit(3)
         await stage.polled()
         assert states(database, batch) == {"queued": 3}
+        with Client(database_url=database_url) as client:
+            record = client.batches.get(batch).record
+        assert (record.mode, record.mode_because) == ("live", "openai takes no batches here")
 
 
 async def test_nothing_that_is_promised_is_broken_by_a_batch_at_its_vendor(stage: Stage) -> None:
@@ -364,8 +376,14 @@ async def test_the_job_of_beat_brings_a_batch_to_its_end(stage: Stage) -> None:
     assert states(stage.database, batch) == {"succeeded": 5}
     assert counts is not None
     assert counts["shards_made"] == 1
-    with stage.database.begin() as conn:
-        batch_tending.tend(conn, batch)
+    assert stage.tended(batch) == "completed"
+
+
+async def test_layers_of_the_operator_let_a_batch_run_call_by_call(stage: Stage) -> None:
+    batch = stage.submit(3)
+    await stage.polled(saying=Saying(lambda _: pytest.fail("nobody is asked"), layered=True))
     with Client(database_url=stage.url) as client:
         record = client.batches.get(batch).record
-    assert (record.state, record.mode) == ("completed", "native")
+    assert record.mode == "live"
+    assert "layers" in (record.mode_because or "")
+    assert not stage.double.desk.batches

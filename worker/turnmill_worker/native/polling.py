@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from uuid import UUID
 
-from turnmill.domain.batches import BatchState
+from turnmill.domain.batches import BatchMode, BatchState
 from turnmill.domain.ids import BatchId
 from turnmill.store.database import Database
 from turnmill.store.nouns import shards as rows
@@ -21,8 +21,8 @@ from turnmill_worker.providers.port import Provider
 
 logger = logging.getLogger("turnmill.native")
 
-#: Turns that are parked ahead: two shards of what a vendor takes at once.
-_PARKED = 100_000
+#: Turns that are parked ahead, of lines that are not asked yet.
+_PARKED = 40_000
 
 
 class Polling:
@@ -41,7 +41,7 @@ class Polling:
     ) -> None:
         self._database = database
         self._pace = pace
-        saying = saying or Saying(provider)
+        self._saying = saying = saying or Saying(provider)
         self._taking = Taking(database, prices, owner=owner, tags=tags)
         self._making = Making(database, saying, self._taking, price=prices.price)
         self._tending = Tending(database, saying, self._making, self._taking, pace=pace)
@@ -81,7 +81,13 @@ class Polling:
         if batch.is_over:
             await self._taking.end_parked(batch)
             return 0
+        if batch.mode is not BatchMode.NATIVE:
+            await self._taking.let_go_all(batch, None)
+            return 0
         if batch.state is not BatchState.RUNNING:
+            return 0
+        if self._saying.is_layered:
+            await asyncio.to_thread(self._run_alone, batch.id)
             return 0
         await asyncio.to_thread(self._fill, batch)
         made = await self._making.make(batch)
@@ -105,6 +111,10 @@ class Polling:
     def _has_room(self, batch: Native) -> bool:
         with self._database.single() as conn:
             return rows.parked(conn, batch.id, most=_PARKED) < _PARKED
+
+    def _run_alone(self, batch_id: BatchId) -> None:
+        with self._database.begin() as conn:
+            rows.run_alone(conn, batch_id, because="calls go through layers of the operator's")
 
     def _natives(self) -> list[Native]:
         with self._database.single() as conn:

@@ -74,7 +74,7 @@ class Saying:
         `parameters` are those that the operator gives to a `provider/model`.
         """
         self._find = find
-        self._layered = layered
+        self.is_layered = layered
         self._parameters = parameters
 
     def batches_of(self, provider: str) -> Batches:
@@ -121,8 +121,6 @@ class Saying:
         return Said(claim=claim, batches=batches, request=request, endpoint=endpoint, line=line)
 
     def _unsuited(self, claim: Claim) -> str:
-        if self._layered:
-            return "layers"
         if claim.reply_as == "audio":
             return "audio"
         if claim.settings.get(THREAD) == AS_CONVERSATION:

@@ -113,8 +113,8 @@ class Taking:
 
         return await asyncio.to_thread(self._settle, list(wrong), of, shard)
 
-    async def let_go_all(self, batch: Native, shard: Shard) -> int:
-        """Let all turns of a shard be run by themselves."""
+    async def let_go_all(self, batch: Native, shard: Shard | None) -> int:
+        """Let all turns of a shard (None: all that are parked) be run by themselves."""
         return await asyncio.to_thread(self._all_left, lambda _: _RELEASED, batch, shard)
 
     async def let_go(self, batch: Native, turn_ids: Sequence[TurnId]) -> None:

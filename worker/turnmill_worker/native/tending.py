@@ -120,7 +120,9 @@ class Tending:
         lines = await self._lines(shard)
         if not lines:
             return await self._dissolved(shard, None)
-        noted = await self._noted(shard, state=ShardState.STORING, asked_at=db_now())
+        noted = await self._noted(
+            shard, state=ShardState.STORING, asked_at=db_now(), lines=len(lines)
+        )
         try:
             stored = await batches.store(_name_of(noted), lines)
         except Rejected as error:
@@ -141,7 +143,9 @@ class Tending:
         lines = [] if batches.stores else await self._lines(shard)
         if not batches.stores and not lines:
             return await self._dissolved(shard, None)
-        noted = await self._noted(shard, state=ShardState.BEGINNING, asked_at=db_now())
+        # Where a batch has no name, how many lines it has is one of the things it is known by.
+        count = {} if batches.stores else {"lines": len(lines)}
+        noted = await self._noted(shard, state=ShardState.BEGINNING, asked_at=db_now(), **count)
         began = time.monotonic()
         await self._still_ours(noted, began)
         try:
@@ -175,7 +179,7 @@ class Tending:
             if any(not one.is_over for one in candidates):
                 # It may be ours: its results say so, and nothing is sent until they are there.
                 return await self._note(shard, due_in=self._pace.poll)
-        if datetime.now(UTC) - _since(shard) < self._pace.unseen:
+        if shard.asked_ago < self._pace.unseen:
             return await self._note(shard, due_in=self._pace.unseen)
         back = ShardState.STORED if batches.stores else ShardState.READY
         return await self._noted(shard, state=back)
@@ -193,9 +197,8 @@ class Tending:
             # Somebody has deleted it there: nobody will ever know what it said.
             found = VendorBatch(ref=shard.ref, status="gone", is_over=True)
         if not found.is_over:
-            age = datetime.now(UTC) - (shard.begun_at or datetime.now(UTC))
             status = "cancelling" if batch.is_over else found.status
-            pause = self._pace.until_next_look(age)
+            pause = self._pace.until_next_look(shard.begun_ago)
             return await self._note(shard, due_in=pause, status=status, tries=0)
         if found.error_code and not found.outputs:
             return await self._failed_whole(shard, batch, found)
@@ -232,6 +235,7 @@ class Tending:
         logger.warning("a shard was refused: %s", error.error_code, extra={"shard": str(shard.id)})
         if error.error_code == UNSUPPORTED:
             batch = await asyncio.to_thread(self._batch, shard)
+            await asyncio.to_thread(self._run_alone, shard)
             await self._taking.let_go_all(batch, shard)
             return await self._noted(shard, state=ShardState.TAKEN, error_code=error.error_code)
         await asyncio.to_thread(self._pause, shard, error.error_code)
@@ -244,7 +248,9 @@ class Tending:
             kept = VendorBatch(
                 ref=shard.ref, status=shard.status, is_over=True, outputs=shard.outputs
             )
-            stored = [shard.stored] if shard.stored else []
+            # A worker that was killed may have stored the lines, and another one once more.
+            stored = await batches.stored(_name_of(shard), since=shard.created_at)
+            stored = [*dict.fromkeys([shard.stored, *stored])] if shard.stored else stored
             await batches.clear(kept if shard.ref else None, stored=stored)
         return await self._note(shard, due_in=None, state=ShardState.DONE)
 
@@ -348,6 +354,10 @@ class Tending:
         with self._database.begin() as conn:
             return rows.dissolve(conn, shard, error_code=code)
 
+    def _run_alone(self, shard: Shard) -> None:
+        with self._database.begin() as conn:
+            rows.run_alone(conn, shard.batch_id, because=f"{shard.provider} takes no batches here")
+
     def _pause(self, shard: Shard, code: str) -> None:
         with self._database.begin() as conn:
             pause(conn, shard.batch_id, code)
@@ -383,4 +393,5 @@ def _name_of(shard: Shard) -> str:
 
 
 def _since(shard: Shard) -> datetime:
-    return shard.asked_at or shard.created_at
+    """Return since when the vendor may know of it, on our clock: listings go back further."""
+    return datetime.now(UTC) - shard.asked_ago

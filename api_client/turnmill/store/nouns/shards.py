@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, Interval, Row, and_, func, insert, or_, select, text, update
 
 from turnmill.domain.batches import OVER, BatchMode, BatchState, ShardState
 from turnmill.domain.ids import BatchId, TurnId, as_uuid
@@ -49,9 +49,11 @@ class Shard:
     outputs: Sequence[str] = field(repr=False)
     error_code: str | None
     created_at: datetime
-    asked_at: datetime | None
     begun_at: datetime | None
     ended_at: datetime | None
+    #: for how long the vendor may know of it, on the database's clock, and for how long it does
+    asked_ago: timedelta
+    begun_ago: timedelta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,7 @@ class Native:
 
     id: BatchId
     state: BatchState
+    mode: BatchMode
     on_leftover: str
     max_cost_usd: Decimal | None  #: of all its turns; None: no limit of its own
     is_cancelled: bool
@@ -102,9 +105,9 @@ def natives(conn: Connection) -> list[Native]:
     rows = conn.execute(
         select(batches, func.coalesce(batches.c.deadline <= db_asof(), False).label("is_past"))
         .where(
-            batches.c.mode == BatchMode.NATIVE,
+            batches.c.ended_at.is_(None),
             batches.c.sealed_at.is_not(None),
-            or_(is_open, parked.exists()),
+            or_(and_(batches.c.mode == BatchMode.NATIVE, is_open), parked.exists()),
         )
         .order_by(batches.c.id)
     )
@@ -200,7 +203,7 @@ def take_due(conn: Connection, *, lease: timedelta, shard_id: UUID | None = None
         update(batch_shards)
         .where(_s.id == first)
         .values(fence=_s.fence + 1, due_at=db_after(lease.total_seconds()))
-        .returning(*batch_shards.c)
+        .returning(*_READ)
     ).one_or_none()
     return None if row is None else _shard(row)
 
@@ -223,7 +226,7 @@ def note(
         update(batch_shards)
         .where(*_mine(shard))
         .values(due_at=due, **values)
-        .returning(*batch_shards.c)
+        .returning(*_READ)
     ).one_or_none()
     return None if row is None else _shard(row)
 
@@ -264,7 +267,7 @@ def next_due(conn: Connection) -> timedelta | None:
 
 def of_batch(conn: Connection, batch_id: BatchId) -> list[Shard]:
     """Return the shards of a batch, in order."""
-    query = select(batch_shards).where(_s.batch_id == batch_id).order_by(_s.n)
+    query = select(*_READ).where(_s.batch_id == batch_id).order_by(_s.n)
     return [_shard(row) for row in conn.execute(query)]
 
 
@@ -286,6 +289,18 @@ def parked(conn: Connection, batch_id: BatchId, *, most: int) -> int:
     return int(conn.execute(select(func.count()).select_from(some)).scalar_one())
 
 
+def _ago(moment: ColumnElement[Any]) -> ColumnElement[timedelta]:
+    nothing = func.make_interval(0, type_=Interval)
+    return func.coalesce(func.clock_timestamp() - moment, nothing, type_=Interval)
+
+
+_READ = (
+    *batch_shards.c,
+    _ago(func.coalesce(_s.asked_at, _s.created_at)).label("asked_ago"),
+    _ago(_s.begun_at).label("begun_ago"),
+)
+
+
 def _mine(shard: Shard) -> tuple[ColumnElement[bool], ...]:
     return (_s.id == shard.id, _s.fence == shard.fence)
 
@@ -299,6 +314,7 @@ def _native(row: Row[Any]) -> Native:
     return Native(
         id=BatchId(row.id),
         state=BatchState(row.state),
+        mode=BatchMode(row.mode),
         on_leftover=row.on_leftover,
         max_cost_usd=row.max_cost_usd,
         is_cancelled=row.cancelled_at is not None,
