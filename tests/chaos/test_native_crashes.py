@@ -76,7 +76,7 @@ async def _survive(database: Database, database_url: str, name: str, *, kills: i
 async def test_killed_between_any_two_steps_each_line_is_paid_once(
     database: Database, database_url: str, name: str
 ) -> None:
-    await _survive(database, database_url, name, kills=4)
+    await _survive(database, database_url, name, kills=3)
 
 
 @pytest.mark.slow

@@ -68,7 +68,7 @@ def database(database_url: str) -> Iterator[Database]:
     found.close()
 
 
-@pytest.fixture(params=["openai", "anthropic"])
+@pytest.fixture(params=["openai", pytest.param("anthropic", marks=pytest.mark.long)])
 async def stage(
     request: pytest.FixtureRequest, database: Database, database_url: str
 ) -> AsyncIterator[Stage]:
@@ -101,6 +101,7 @@ async def test_each_line_of_a_batch_at_a_vendor_has_its_reply_and_its_price_once
     assert (cost, priced) == (30 * Decimal(each), 30)
 
 
+@pytest.mark.long
 async def test_what_waits_for_a_batch_is_run_by_no_worker(stage: Stage) -> None:
     stage.double.desk.takes = 3600.0
     batch = stage.submit(3)
@@ -149,6 +150,7 @@ async def test_what_an_expired_batch_has_finished_is_kept_and_the_rest_runs_by_i
     assert all(row.head_due_at is not None for row in rows)
 
 
+@pytest.mark.long
 async def test_lines_that_a_vendor_lost_refused_or_broke_go_into_the_next_shard(
     stage: Stage,
 ) -> None:
@@ -161,6 +163,7 @@ async def test_lines_that_a_vendor_lost_refused_or_broke_go_into_the_next_shard(
     assert set(stage.double.desk.paid.values()) == {1}
 
 
+@pytest.mark.long
 async def test_a_line_that_breaks_each_time_is_dead_after_its_attempts(stage: Stage) -> None:
     stage.double.desk.fates.extend(Fate(of_line=lambda _: "server_error") for _ in range(9))
     batch = stage.submit(2, on_leftover="next")
@@ -177,6 +180,7 @@ async def test_a_batch_that_a_vendor_has_begun_unheard_is_not_begun_again(stage:
     assert set(stage.double.desk.paid.values()) == {1}
 
 
+@pytest.mark.long
 async def test_user_turns_of_one_line_are_asked_one_after_the_other_each_on_the_last_reply(
     stage: Stage,
 ) -> None:
@@ -197,6 +201,7 @@ async def test_cancelling_keeps_what_the_vendor_has_finished(stage: Stage) -> No
         assert client.batches.get(batch).counts.states == {"succeeded": 5, "cancelled": 5}
 
 
+@pytest.mark.long
 async def test_nothing_is_left_at_the_vendor(stage: Stage) -> None:
     batch = stage.submit(4)
     await stage.polled()
@@ -208,6 +213,7 @@ async def test_nothing_is_left_at_the_vendor(stage: Stage) -> None:
         assert stage.double.deleted
 
 
+@pytest.mark.long
 async def test_settings_of_calls_alone_let_turns_run_by_themselves(stage: Stage) -> None:
     batch = stage.submit(3, settings={"tools": ["a_tool"]})
     await stage.polled()
@@ -215,6 +221,7 @@ async def test_settings_of_calls_alone_let_turns_run_by_themselves(stage: Stage)
     assert not stage.double.desk.batches
 
 
+@pytest.mark.long
 async def test_a_vendor_that_refuses_pauses_the_batch_and_loses_nothing(stage: Stage) -> None:
     batch = stage.submit(3)
     stage.double.meet("quota")
@@ -229,6 +236,7 @@ async def test_a_vendor_that_refuses_pauses_the_batch_and_loses_nothing(stage: S
     assert states(stage.database, batch) == {"succeeded": 3}
 
 
+@pytest.mark.long
 async def test_shards_wait_for_the_window_of_their_vendor(
     database: Database, database_url: str
 ) -> None:
@@ -245,6 +253,7 @@ async def test_shards_wait_for_the_window_of_their_vendor(
         assert set(double.desk.paid.values()) == {1}
 
 
+@pytest.mark.long
 async def test_a_window_that_is_smaller_than_was_said_is_found_out(
     database: Database, database_url: str
 ) -> None:
@@ -257,6 +266,7 @@ async def test_a_window_that_is_smaller_than_was_said_is_found_out(
         assert set(double.desk.paid.values()) == {1}
 
 
+@pytest.mark.long
 async def test_lines_that_a_vendor_finds_wrong_fail_and_the_others_go_on(
     database: Database, database_url: str
 ) -> None:
@@ -268,6 +278,7 @@ async def test_lines_that_a_vendor_finds_wrong_fail_and_the_others_go_on(
         assert states(database, batch) == {"succeeded": 4, "failed": 1}
 
 
+@pytest.mark.long
 async def test_a_server_that_knows_no_batches_lets_turns_run_by_themselves(
     database: Database, database_url: str
 ) -> None:
@@ -301,6 +312,7 @@ async def test_nothing_that_is_promised_is_broken_by_a_batch_at_its_vendor(stage
         assert violations(conn) == []
 
 
+@pytest.mark.long
 async def test_a_budget_is_told_what_a_batch_has_spent(stage: Stage) -> None:
     with Client(database_url=stage.url) as client:
         client.budgets.set(limit_usd=500, period="month")
@@ -312,6 +324,7 @@ async def test_a_budget_is_told_what_a_batch_has_spent(stage: Stage) -> None:
     assert budget.reserved_usd == 0
 
 
+@pytest.mark.long
 async def test_a_batch_is_stopped_before_it_may_cost_more_than_its_limit(stage: Stage) -> None:
     batch = stage.submit(20, settings={"max_output_tokens": 16})
     with stage.database.begin() as conn:
@@ -336,6 +349,7 @@ async def test_a_batch_is_stopped_before_it_may_cost_more_than_its_limit(stage: 
         (60, "mock", {}, "live"),
     ],
 )
+@pytest.mark.long
 def test_auto_chooses_by_size_deadline_and_provider_and_says_why(
     database_url: str, n: int, provider: str, given: dict[str, Any], mode: str
 ) -> None:
@@ -346,6 +360,7 @@ def test_auto_chooses_by_size_deadline_and_provider_and_says_why(
     assert record.mode_because
 
 
+@pytest.mark.long
 def test_flex_asks_for_the_tier_and_waits_longer(database: Database, database_url: str) -> None:
     submit(database_url, 2, provider="openai", mode="flex", settings={"temperature": 1})
     with database.single() as conn:
@@ -356,6 +371,7 @@ def test_flex_asks_for_the_tier_and_waits_longer(database: Database, database_ur
 
 
 @pytest.mark.parametrize(("mode", "provider"), [("native", "mock"), ("flex", "anthropic")])
+@pytest.mark.long
 def test_a_mode_that_nobody_has_is_refused_and_nothing_is_stored(
     database: Database, database_url: str, mode: str, provider: str
 ) -> None:
@@ -366,6 +382,7 @@ def test_a_mode_that_nobody_has_is_refused_and_nothing_is_stored(
         assert conn.execute(select(batch_lines.c.line)).all() == []
 
 
+@pytest.mark.long
 async def test_the_job_of_beat_brings_a_batch_to_its_end(stage: Stage) -> None:
     batch = stage.submit(5)
     provider = provider_at(stage.name, stage.double.base_url)
@@ -379,6 +396,7 @@ async def test_the_job_of_beat_brings_a_batch_to_its_end(stage: Stage) -> None:
     assert stage.tended(batch) == "completed"
 
 
+@pytest.mark.long
 async def test_layers_of_the_operator_let_a_batch_run_call_by_call(stage: Stage) -> None:
     batch = stage.submit(3)
     await stage.polled(saying=Saying(lambda _: pytest.fail("nobody is asked"), layered=True))

@@ -7,7 +7,19 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Interval, Row, and_, func, insert, or_, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Interval,
+    Row,
+    and_,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    update,
+)
 
 from turnmill.domain.batches import OVER, BatchMode, BatchState, ShardState
 from turnmill.domain.ids import BatchId, TurnId, as_uuid
@@ -223,10 +235,7 @@ def note(
     """
     due = None if due_in is None else db_after(due_in.total_seconds())
     row = conn.execute(
-        update(batch_shards)
-        .where(*_mine(shard))
-        .values(due_at=due, **values)
-        .returning(*_READ)
+        update(batch_shards).where(*_mine(shard)).values(due_at=due, **values).returning(*_READ)
     ).one_or_none()
     return None if row is None else _shard(row)
 
