@@ -80,6 +80,7 @@ async def test_killed_between_any_two_steps_each_line_is_paid_once(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("name", ["openai", "anthropic"])
 async def test_after_fifty_crashes_each_line_is_paid_once(
     database: Database, database_url: str, name: str
@@ -88,6 +89,7 @@ async def test_after_fifty_crashes_each_line_is_paid_once(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(7200)
 async def test_a_million_lines_go_through_a_window_of_two_million_tokens(
     database: Database, database_url: str
 ) -> None:
