@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def as_document(batch: Batch) -> dict[str, Any]:
     """Return what its row says; `status` has what became of its turns too."""
-    names = ("id", "name", "state", "mode", "total", "created_at", "cancelled_at")
+    names = ("id", "name", "state", "mode", "mode_because", "total", "created_at", "cancelled_at")
     return dict(fields(batch.record, *names))
 
 
@@ -31,6 +31,8 @@ def print_batch(batch: Batch, counts: BatchCounts, *, as_json: bool) -> None:
         print_json(document | {"done": counts.is_done, "states": states})
         return
     tell(f"batch {batch.id} ({on_one_line(batch.name)}): {counts.state}")
+    if batch.record.mode_because:
+        tell(f"{batch.record.mode}: {batch.record.mode_because}")
     beside = {"not begun": counts.staged, "reused": counts.reused, "dropped": counts.dropped}
     parts = [f"{count} {what}" for what, count in (states | beside).items() if count]
     tell(f"{counts.accepted} lines: {', '.join(parts) or 'no turns'}")
