@@ -61,6 +61,8 @@ class OpenAIBatchesDouble(OpenAIDouble):
         call.raw = b""
         if fields.get("purpose") != "batch":
             raise Refused(400, "invalid_value", "Invalid value for 'purpose'.", param="purpose")
+        if not 3_600 <= int(fields.get("expires_after[seconds]", 3_600)) <= 2_592_000:
+            raise Refused(400, "invalid_value", "Invalid 'expires_after.seconds'.")
         if not name.endswith(".jsonl"):
             raise Refused(400, "invalid_file_format", "Invalid file format for Batch API.")
         if not said or len(said) > BYTES_MAX:
@@ -105,6 +107,9 @@ class OpenAIBatchesDouble(OpenAIDouble):
             raise Refused(400, "invalid_value", "Invalid endpoint.", param="endpoint")
         if body.get("completion_window") != "24h":
             raise Refused(400, "invalid_value", "Invalid window.", param="completion_window")
+        outputs = body.get("output_expires_after") or {"anchor": "created_at", "seconds": 3_600}
+        if not 3_600 <= outputs["seconds"] <= 2_592_000 or outputs["anchor"] != "created_at":
+            raise Refused(400, "invalid_value", "Invalid 'output_expires_after'.")
         if stored not in self.inputs:
             raise Refused(400, "invalid_request", f"No such File: {stored}", param="input_file_id")
         batch = self._taken(endpoint, stored, body.get("metadata") or {})

@@ -35,6 +35,8 @@ _PATH = "batches"
 _FILES = "files"
 _WITHIN = timedelta(minutes=1)
 _READ_WITHIN = timedelta(hours=1)
+#: The vendor deletes what it keeps of a batch by itself after this, should nobody else do so.
+_KEPT_SECONDS = int(timedelta(days=7).total_seconds())
 _PAGE, _MOST_PAGES = 100, 50
 #: The clocks of vendors, and of our machines, are no further apart.
 _APART = timedelta(minutes=10)
@@ -78,7 +80,12 @@ class OpenAIBatches:
         return encoded({**line, "body": body})
 
     async def store(self, name: str, lines: Sequence[Line]) -> str:
-        body = form({"purpose": "batch"}, file=file_of(name, lines))
+        fields = {
+            "purpose": "batch",
+            "expires_after[anchor]": "created_at",
+            "expires_after[seconds]": str(_KEPT_SECONDS),
+        }
+        body = form(fields, file=file_of(name, lines))
         answer = await self._vendor.call("POST", _FILES, body, within=UPLOAD_WITHIN)
         if answer.status in _NO_SUCH_PATH:
             raise Rejected(UNSUPPORTED, detail="the server keeps no files")
@@ -97,6 +104,7 @@ class OpenAIBatches:
             "endpoint": endpoint,
             "completion_window": "24h",
             "metadata": {_MARK: mark},
+            "output_expires_after": {"anchor": "created_at", "seconds": _KEPT_SECONDS},
         }
         answer = await self._vendor.call("POST", _PATH, encoded(body), within=_WITHIN)
         return await read(_accepted(answer), _batch_of, request_id=REQUEST_ID)
