@@ -14,6 +14,7 @@ A test that stops, kills or freezes a server starts one of its own, since these 
 with the fixture `home`, a folder that Postgres can reach also when the tests run as root.
 """
 
+import gc
 import os
 import signal
 import tempfile
@@ -37,6 +38,20 @@ settings.register_profile("turnmill", deadline=None, suppress_health_check=[Heal
 settings.load_profile("turnmill")
 
 forbid_network()
+
+
+def pytest_collection_finish() -> None:
+    """Look no more at what is imported by now: it stays, and is most of what there is."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _what_is_left_open_is_told_where_it_was_opened() -> Iterator[None]:
+    """Collect what a module has left: else it is told in whichever test the collector comes to."""
+    yield
+    gc.collect()
+
 
 TEMPLATE = "turnmill_template"
 _database_numbers = count(1)

@@ -207,7 +207,7 @@ def unsafe_settings(settings: Settings, environ: Mapping[str, str]) -> Iterator[
 def _unencrypted(settings: Settings) -> Iterator[UnsafeSetting]:
     if not settings.is_encrypted and settings.encryption != OFF:
         yield UnsafeSetting(
-            "what users say is not encrypted where it is stored",
+            "TURNMILL_ENCRYPTION_KEYS names no keys: what users say is stored as it is",
             hint=f"TURNMILL_ENCRYPTION_KEYS, or decline it: TURNMILL_ENCRYPTION={OFF}",
         )
 

@@ -380,7 +380,7 @@ def test_production_refuses_a_flower_that_is_open_by_whatever_way_it_is_started(
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("program", ["worker", "beat"])
+@pytest.mark.parametrize("program", ["worker", pytest.param("beat", marks=pytest.mark.long)])
 def test_production_dials_no_broker_that_celery_was_told_behind_its_back(
     program: str, tmp_path: Path
 ) -> None:

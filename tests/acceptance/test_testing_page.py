@@ -4,11 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.acceptance.pages import ROOT, blocks_of
 
 PAGE = ROOT / "docs" / "testing.md"
 
 
+@pytest.mark.long
 def test_the_tests_of_the_page_pass(tmp_path: Path) -> None:
     blocks = list(blocks_of(PAGE))
     for n, block in enumerate(blocks):

@@ -50,6 +50,7 @@ def test_a_question_is_spoken_and_so_is_its_answer(here: Path) -> None:
     assert seconds_of((here / "answer.wav").read_bytes()) == reply.audio.duration.total_seconds()
 
 
+@pytest.mark.long
 def test_the_command_says_it_aloud_and_writes_the_answer(here: Path) -> None:
     environment = clean_environment() | {"TURNMILL_DATABASE_URL": f"sqlite:///{here}/turns.db"}
     typed = shown("sh").split()

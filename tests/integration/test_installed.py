@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 from celery import Celery, chain
 
 import turnmill_worker
@@ -174,20 +175,24 @@ def green(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def long(*arguments: object) -> ParameterSet:
+    return pytest.param(*arguments, marks=pytest.mark.long)
+
+
 @pytest.mark.parametrize(
     ("options", "variables", "named"),
     [
-        (("-P", "prefork"), {}, "`prefork`"),
-        (("--pool=processes",), {}, "`prefork`"),
         (("-P", "gevent"), {}, "`gevent`"),
-        (("-P", "eventlet"), {}, "`eventlet`"),
         ((), {"CELERY_WORKER_POOL": "prefork"}, "`prefork`"),
-        (
+        long(("-P", "prefork"), {}, "`prefork`"),
+        long(("--pool=processes",), {}, "`prefork`"),
+        long(("-P", "eventlet"), {}, "`eventlet`"),
+        long(
             ("-P", "custom"),
             {"CELERY_CUSTOM_WORKER_POOL": "celery.concurrency.gevent:TaskPool"},
             "`gevent`",
         ),
-        (
+        long(
             ("--pool", "prefork"),
             {"CELERY_CUSTOM_WORKER_POOL": "turnmill_worker.pool:TaskPool"},
             "`prefork`",

@@ -64,7 +64,7 @@ def play(stage: Stage, *, examples: int, steps: int) -> None:
 
 @pytest.mark.timeout(0 if _ASKED else 120)
 def test_whatever_happens_a_session_answers_its_next_message(stage: Stage) -> None:
-    play(stage, examples=50, steps=6)
+    play(stage, examples=30, steps=6)
 
 
 @pytest.mark.long

@@ -19,7 +19,7 @@ from turnmill_worker.stack.process import wait_until
 from turnmill_worker.stack.valkey import EmbeddedValkey
 
 
-@pytest.fixture(scope="module", params=["asyncio", "threads"])
+@pytest.fixture(scope="module", params=["asyncio", pytest.param("threads", marks=pytest.mark.long)])
 def worker(
     request: pytest.FixtureRequest,
     valkey_server: EmbeddedValkey,

@@ -59,6 +59,7 @@ def test_ordinary_tasks_that_wait_for_a_thread_can_be_revoked_and_are_given_back
         assert worker.queued() == 1
 
 
+@pytest.mark.long
 def test_a_soft_shutdown_waits_so_long_and_gives_back_the_rest(
     broker_url: str, tmp_path: Path
 ) -> None:

@@ -113,6 +113,7 @@ def client(database_url: str, broker_url: str) -> Iterator[Client]:
         yield client
 
 
+@pytest.mark.long
 def test_the_other_worker_takes_over_what_a_killed_one_held(
     cluster: CeleryWorkerCluster, client: Client
 ) -> None:

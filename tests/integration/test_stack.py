@@ -285,6 +285,7 @@ def test_term_and_kill_leave_no_process_and_what_was_accepted_is_answered_after_
         assert up.survivors() == []
 
 
+@pytest.mark.long
 def test_servers_named_by_variables_replace_the_embedded_ones(
     home: Path, servers: dict[str, str]
 ) -> None:

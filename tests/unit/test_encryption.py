@@ -189,6 +189,8 @@ def test_one_missing_key_keeps_no_other_from_being_held(tmp_path: Path) -> None:
     with pytest.raises(DataKeyMissing, match="acme"):
         keys.fetch(owners=[theirs, BOB])
     assert keys.current(BOB).user == "bob"
+    with pytest.raises(DataKeyMissing, match="acme"):
+        keys.current(theirs)  # and it is not looked for again at once
 
 
 # Files.
@@ -268,7 +270,7 @@ def test_an_entry_of_a_stream_opens_in_its_place_alone() -> None:
 def test_production_wants_content_encrypted_or_that_declined_by_name() -> None:
     def refused(**said: str) -> list[str]:
         settings = Settings(profile=Profile.PRODUCTION, **said)  # type: ignore[arg-type]
-        return [str(one) for one in unsafe_settings(settings, {}) if "encrypted" in str(one)]
+        return [str(one) for one in unsafe_settings(settings, {}) if "stored as it is" in str(one)]
 
     assert len(refused()) == 1
     assert refused(encryption="off") == refused(encryption_keys="/keys") == []

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from turnmill.crypto.key_store import Forgotten, KeyStore, WrappedKey
@@ -24,6 +24,8 @@ V = TypeVar("V")
 
 #: Whoever forgets a user's keys is heard everywhere after so long.
 HELD_SECONDS = 30.0
+#: What is missing is looked for again after so long.
+MISSED_SECONDS = 1.0
 #: Users whose keys a process holds at once.
 _MOST = 100_000
 #: Keys that are asked for at once.
@@ -39,29 +41,43 @@ class DataKeys:
         self._lock = threading.Lock()
         self._by_id: OrderedDict[str, tuple[float, DataKey]] = OrderedDict()
         self._current: OrderedDict[Owner, tuple[float, DataKey]] = OrderedDict()
+        self._missing: OrderedDict[str | Owner, tuple[float, str]] = OrderedDict()
         self._owners: OrderedDict[UUID, Owner] = OrderedDict()
         self._folders: OrderedDict[str, Owner] = OrderedDict()
 
     # What needs nobody else.
 
     def key(self, key_id: str) -> DataKey:
-        """Return the key with this id; raises KeyWanted where it has to be fetched."""
+        """Return the key with this id.
+
+        Raises KeyWanted where it has to be fetched; DataKeyMissing where that was tried just now.
+        """
         held = self._by_id.get(key_id)
         if held is None or held[0] < time.monotonic():
+            self._refuse_missing(key_id)
             raise KeyWanted(ids=(key_id,))
         return held[1]
 
     def current(self, owner: Owner) -> DataKey:
-        """Return the key that seals for this owner; raises KeyWanted where it is to be fetched."""
+        """Return the key that seals for this owner; raises as `key` does."""
         held = self._current.get(owner)
         if held is None or held[0] < time.monotonic():
+            self._refuse_missing(owner)
             raise KeyWanted(owners=(owner,))
         return held[1]
 
     def missing(self, owners: Iterable[Owner]) -> set[Owner]:
-        """Return those of the owners whose key has to be fetched."""
+        """Return those whose key has to be fetched; raises DataKeyMissing as `key` does."""
         now = time.monotonic()
-        return {one for one in owners if self._current.get(one, (0.0,))[0] < now}
+        found = {one for one in owners if self._current.get(one, (0.0,))[0] < now}
+        for one in found:
+            self._refuse_missing(one)
+        return found
+
+    def _refuse_missing(self, name: str | Owner) -> None:
+        until, why = self._missing.get(name, (0.0, ""))
+        if until > time.monotonic():
+            raise DataKeyMissing(why)
 
     def owner_of(self, session_id: UUID) -> Owner | None:
         """Return whose session that is, as far as it is known here: it never changes."""
@@ -89,10 +105,33 @@ class DataKeys:
         Raises DataKeyMissing where one is gone, where the key that wraps it is not there or another
         one, or the key store cannot be reached; those that can be had are held all the same.
         """
+        failed: DataKeyMissing | None = None
         for some in _pages(list(ids)):
-            self._hold(self.store.get(ids=some), ids=some, owners=())
+            try:
+                self._hold(self.store.get(ids=some), ids=some, owners=())
+            except DataKeyMissing as error:
+                failed = self._note_missing(some, self._by_id, error)
         for page in _pages(list(owners)):
-            self._hold(self._of(page), ids=(), owners=page)
+            try:
+                self._hold(self._of(page), ids=(), owners=page)
+            except DataKeyMissing as error:
+                failed = self._note_missing(page, self._current, error)
+        if failed is not None:
+            raise failed
+
+    def _note_missing(
+        self,
+        names: Sequence[str | Owner],
+        held: Mapping[Any, tuple[float, DataKey]],
+        error: DataKeyMissing,
+    ) -> DataKeyMissing:
+        """Remember for a moment what could not be had: who reads other rows beside goes on."""
+        now = time.monotonic()
+        with self._lock:
+            for name in names:
+                if held.get(name, (0.0,))[0] < now:
+                    _put(self._missing, name, (now + MISSED_SECONDS, str(error)))
+        return error
 
     def hold_all_of(self, user: str, *, seconds: float = HELD_SECONDS) -> None:
         """Hold every key of a user for so long: before all that is his is read in one go.
@@ -140,6 +179,7 @@ class DataKeys:
     def drop(self) -> None:
         """Hold nothing any more."""
         with self._lock:
+            self._missing.clear()
             self._by_id.clear()
             self._current.clear()
 

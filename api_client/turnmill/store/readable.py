@@ -39,6 +39,20 @@ def readable(rows: Iterable[Any], read: Callable[[Any], T]) -> Iterator[T]:
         raise KeyWanted(ids=wanted)
 
 
+def read_all(rows: Iterable[Any], read: Callable[[Any], T]) -> list[T]:
+    """Return what each row says; raises KeyWanted for all that cannot be opened yet."""
+    wanted: set[str] = set()
+    found: list[T] = []
+    for row in rows:
+        try:
+            found.append(read(row))
+        except KeyWanted as missed:
+            wanted.update(missed.ids)
+    if wanted:
+        raise KeyWanted(ids=wanted)
+    return found
+
+
 def read_one(row: Any, read: Callable[[Any], T]) -> T:
     """Return what the row says, or raise UnreadableRow."""
     try:

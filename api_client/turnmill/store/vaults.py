@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -74,10 +75,11 @@ def may_be_sealed(prompt: str | None, said: str, history: str) -> bool:
 
 
 def fetch(keys: "DataKeys | None", wanted: KeyWanted) -> None:
-    """Fetch what is wanted; blocks. Raises DataKeyMissing."""
+    """Fetch what is wanted; blocks. What cannot be had is refused to whoever looks again."""
     if keys is None:
         raise no_keys()
-    keys.fetch(ids=wanted.ids, owners=wanted.owners)
+    with suppress(DataKeyMissing):
+        keys.fetch(ids=wanted.ids, owners=wanted.owners)
 
 
 def no_keys() -> DataKeyMissing:

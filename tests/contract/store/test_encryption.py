@@ -26,7 +26,8 @@ from turnmill.store.database import Database
 from turnmill.store.line.compactions import compactions_of, keep_compaction, spoken
 from turnmill.store.line.history import succeeded_history
 from turnmill.store.nouns import forks, outcome, sessions, templates, turns, why
-from turnmill.store.records import NewSession
+from turnmill.store.nouns.watched import read_watched
+from turnmill.store.records import NewSession, Watched
 from turnmill.store.schema.tables import messages
 from turnmill.store.schema.tables import sessions as session_rows
 from turnmill.store.schema.tables import turns as turn_rows
@@ -213,6 +214,7 @@ def test_turns_wait_for_a_master_key_and_go_on_when_it_is_back(
         with pytest.raises(DataKeyMissing):
             steps.send(store, session, "more")
         path.write_text(kept)
+        keys.drop()  # or a second later
         steps.due_now(store, turn)
         assert steps.take_one(store, turn).text == CANARY
 
@@ -302,3 +304,19 @@ def test_a_text_that_looks_sealed_is_text(store: Database) -> None:
             assert steps.session(store, session).system_prompt == prompt
             sealed = rows.start(store, system_prompt=prompt)
             assert steps.session(store, sealed).system_prompt == prompt
+
+
+def test_whoever_watches_is_told_of_his_own_missing_key_alone(
+    store: Database, tmp_path: Path
+) -> None:
+    path = tmp_path / "keyring"
+    keys = DataKeys(HeldKeys(), in_a_file(path, "1", "acme"))
+    with encrypted(store, keys):
+        keys.fetch(owners=[Owner("ada"), Owner("bob", "acme")])
+        mine = answered(store, rows.start(store))
+        theirs = answered(store, rows.start(store, user_id="bob", key_id="acme"))
+        path.write_text(path.read_text().splitlines()[0] + "\n")
+        keys.drop()
+        found = store.run(read_watched, [theirs, mine])
+    assert isinstance(found[0], DataKeyMissing)
+    assert isinstance(found[1], Watched) and found[1].text == f"{CANARY} reply"

@@ -7,11 +7,11 @@ from typing import Any
 from sqlalchemy import Connection, and_, bindparam, func, select
 
 from turnmill.domain.content import text_of
-from turnmill.domain.errors import TurnNotFound, UnreadableRow
+from turnmill.domain.errors import DataKeyMissing, TurnNotFound, UnreadableRow
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import SessionStatus, TurnState
 from turnmill.store.codec import parts_from
-from turnmill.store.readable import read_one
+from turnmill.store.readable import read_all, read_one
 from turnmill.store.records import Watched
 from turnmill.store.schema.tables import messages, sessions, turns
 from turnmill.store.types import db_now
@@ -43,13 +43,13 @@ _WATCHED = (
 
 def read_watched(
     conn: Connection, turn_ids: Sequence[TurnId]
-) -> list[Watched | TurnNotFound | UnreadableRow]:
+) -> list[Watched | TurnNotFound | UnreadableRow | DataKeyMissing]:
     """Return them in this order; an error for one that is not there, or cannot be read."""
     found = {row[0]: row[1:] for row in conn.execute(_WATCHED, {"turn_ids": list(set(turn_ids))})}
-    return [_watched(found.get(turn_id)) for turn_id in turn_ids]
+    return read_all([found.get(turn_id) for turn_id in turn_ids], _watched)
 
 
-def _watched(row: Any) -> Watched | TurnNotFound | UnreadableRow:
+def _watched(row: Any) -> Watched | TurnNotFound | UnreadableRow | DataKeyMissing:
     if row is None:
         return TurnNotFound()
     state, stream, error_code, fence, attempt, step, finished_at, now, content = row
@@ -65,5 +65,5 @@ def _watched(row: Any) -> Watched | TurnNotFound | UnreadableRow:
             text=text_of(read_one(content, parts_from)) if has_reply else None,
             is_fresh=finished_at is None or now - finished_at < _UNDER_WAY,
         )
-    except UnreadableRow as error:
+    except (UnreadableRow, DataKeyMissing) as error:
         return error
