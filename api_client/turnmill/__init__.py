@@ -111,7 +111,7 @@ if TYPE_CHECKING:
     from turnmill.aio.templates import AsyncTemplates
     from turnmill.aio.turns import AsyncTurn, AsyncTurns
     from turnmill.aio.webhooks import AsyncWebhooks
-    from turnmill.domain.batches import BatchEstimate
+    from turnmill.domain.batch_estimates import BatchEstimate
     from turnmill.domain.content import (
         Audio,
         File,
@@ -426,7 +426,7 @@ _LAZY = {
     **dict.fromkeys(("Cause", "Reason", "Why"), "turnmill.store.nouns.why"),
     **dict.fromkeys(("AsyncBatch", "AsyncBatches"), "turnmill.aio.batches"),
     **dict.fromkeys(("Batch", "Batches"), "turnmill.sync.batches"),
-    "BatchEstimate": "turnmill.domain.batches",
+    "BatchEstimate": "turnmill.domain.batch_estimates",
     **dict.fromkeys(("BatchCounts", "BatchRecord", "BatchResult"), "turnmill.store.batch_records"),
     **dict.fromkeys(
         ("PutTemplate", "TemplateDiff", "TemplateRecord", "TemplateSync"),

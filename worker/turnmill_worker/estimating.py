@@ -7,8 +7,9 @@ from functools import lru_cache
 from types import MappingProxyType
 from uuid import UUID
 
+from turnmill.domain.batch_estimates import AskedLine, LineEstimate, Money
 from turnmill.domain.batch_modes import BATCHED
-from turnmill.domain.batches import AskedLine, BatchMode, LineEstimate, Money
+from turnmill.domain.batches import BatchMode
 from turnmill.domain.content import Message, Text, strings_of
 from turnmill.domain.counting import bytes_of
 from turnmill.domain.errors import ProviderError, Rejected

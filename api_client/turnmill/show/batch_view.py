@@ -12,7 +12,7 @@ from turnmill.show.terminal import on_one_line, say, tell
 from turnmill.verbs.batch_words import said_of
 
 if TYPE_CHECKING:
-    from turnmill.domain.batches import BatchEstimate, ModeEstimate
+    from turnmill.domain.batch_estimates import BatchEstimate, ModeEstimate
     from turnmill.store.batch_records import BatchCounts
     from turnmill.sync.batches import Batch
 

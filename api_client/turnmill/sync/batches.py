@@ -13,7 +13,8 @@ from typing import Any, BinaryIO
 from uuid import UUID
 
 from turnmill.domain.arguments import wait_seconds
-from turnmill.domain.batches import BatchEstimate, BatchState
+from turnmill.domain.batch_estimates import BatchEstimate
+from turnmill.domain.batches import BatchState
 from turnmill.domain.errors import (
     BatchTimeout,
     Conflict,

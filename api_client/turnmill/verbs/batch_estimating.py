@@ -8,13 +8,13 @@ from decimal import Decimal
 from importlib.metadata import entry_points
 from typing import Any, NamedTuple, Protocol
 
-from turnmill.domain.batches import (
+from turnmill.domain.batch_estimates import (
     AskedLine,
     BatchEstimate,
-    BatchMode,
     LineEstimate,
     ModeEstimate,
 )
+from turnmill.domain.batches import BatchMode
 from turnmill.domain.content import Message, Text
 from turnmill.settings import Settings
 from turnmill.store.codec import parts_from

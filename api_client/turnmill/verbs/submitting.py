@@ -7,8 +7,9 @@ from secrets import token_bytes
 from typing import NamedTuple
 
 from turnmill.domain.arguments import yes_or_no
+from turnmill.domain.batch_estimates import BatchEstimate
 from turnmill.domain.batch_modes import LEFTOVERS, check_leftover, check_mode
-from turnmill.domain.batches import BatchEstimate, BatchState
+from turnmill.domain.batches import BatchState
 from turnmill.domain.checks import check_name
 from turnmill.domain.errors import Conflict, InvalidBatchFile, MoveRefused
 from turnmill.domain.ids import BatchId, SessionId

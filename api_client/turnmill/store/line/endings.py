@@ -17,7 +17,6 @@ from turnmill.store.kept import give_up_work
 from turnmill.store.line.head import move_lines, note_failures
 from turnmill.store.records import Moved
 from turnmill.store.rules.endings import Happening, in_chunks, write_events
-from turnmill.store.rules.tallies import count_ended, count_no_more
 from turnmill.store.rules.wanted import is_wanted
 from turnmill.store.schema.tables import turns
 from turnmill.store.types import db_now
@@ -64,7 +63,10 @@ def move_turns(
         from turnmill.store.rules.closed_calls import close_calls  # noqa: PLC0415  few call any
 
         close_calls(conn, stepped)
-    count_ended(conn, [TurnId(row.id) for row in final if row.batch_id is not None])
+    if batched := [TurnId(row.id) for row in final if row.batch_id is not None]:
+        from turnmill.store.rules.tallies import count_ended  # noqa: PLC0415  few are of a batch
+
+        count_ended(conn, batched)
     return [TurnId(row.id) for row in rows], Moved(len(rows), move_lines(conn, counts))
 
 
@@ -73,6 +75,8 @@ def queue_again(conn: Connection, *which: ColumnElement[bool]) -> Moved:
 
     The caller's transaction holds the locks of their sessions.
     """
+    from turnmill.store.rules.tallies import count_no_more  # noqa: PLC0415  of few runs again
+
     count_no_more(conn, *which, runs_again=True)
     statement = update(turns).where(*which).values(_queued_again())
     rows = conn.execute(statement.returning(turns.c.id, turns.c.session_id, turns.c.seq)).all()

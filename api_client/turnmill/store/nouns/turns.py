@@ -49,8 +49,6 @@ from turnmill.store.records import (
     NewTurn,
     TurnRecord,
 )
-from turnmill.store.rules.tallies import count_no_more
-from turnmill.store.schema.step_tables import WAITING_CALL_SQL, tool_calls
 from turnmill.store.schema.tables import attempts, messages, sessions, turns
 from turnmill.store.types import db_now
 from turnmill.wire import CANCEL_CHANNEL
@@ -121,6 +119,11 @@ def _waits_for(names: Collection[str]) -> ColumnElement[bool]:
 
     One whose tools run meanwhile may wait for somebody outside as well.
     """
+    from turnmill.store.schema.step_tables import (  # noqa: PLC0415  few look for any
+        WAITING_CALL_SQL,
+        tool_calls,
+    )
+
     calls = [state for state, name in WAITS_FOR.items() if name in names]
     has_call = select(tool_calls.c.turn_id).where(
         tool_calls.c.state.in_(calls), text(WAITING_CALL_SQL)
@@ -211,6 +214,8 @@ def retry(conn: Connection, turn_id: TurnId, *, new_id: TurnId) -> Accepted:
         copy = _copy(conn, turn_id, new_id)
         if copy.batch_id is not None:
             # The new turn takes the old one's place in the batch, whose results are to show it.
+            from turnmill.store.rules.tallies import count_no_more  # noqa: PLC0415
+
             count_no_more(conn, turns.c.id == turn_id, runs_again=False)
             leave = {"batch_id": None, "batch_line": None}
             conn.execute(update(turns).where(turns.c.id == turn_id).values(**leave))
