@@ -21,7 +21,7 @@ from turnmill.domain.errors import InvalidInput
 from turnmill.domain.ids import BatchId
 from turnmill.settings import Settings
 from turnmill.store.database import Database
-from turnmill.store.nouns import batch_tending
+from turnmill.store.nouns import batch_feeding, batch_tending
 from turnmill.store.schema.batch_tables import batch_lines
 from turnmill.store.schema.tables import attempts, batches, messages, sessions, turns
 from turnmill.store.upkeep.invariants import violations
@@ -405,3 +405,15 @@ async def test_layers_of_the_operator_let_a_batch_run_call_by_call(stage: Stage)
     assert record.mode == "live"
     assert "layers" in (record.mode_because or "")
     assert not stage.double.desk.batches
+
+
+@pytest.mark.long
+async def test_a_turn_that_nobody_can_read_is_let_go_and_the_others_are_asked(stage: Stage) -> None:
+    batch = stage.submit(4)
+    with stage.database.begin() as conn:
+        parked = batch_feeding.park_next(conn, batch)
+        odd = select(messages.c.id).order_by(messages.c.turn_id).limit(1).scalar_subquery()
+        conn.execute(update(messages).where(messages.c.id == odd).values(content=[{"type": 7}]))
+    await stage.polled()
+    assert parked == 4
+    assert states(stage.database, batch) == {"succeeded": 3, "queued": 1}

@@ -16,7 +16,8 @@ from turnmill.store.nouns.batch_pauses import pause
 from turnmill.store.nouns.batch_tending import BEYOND_ITS_COST
 from turnmill.store.nouns.shards import Native, NewShard
 from turnmill.store.postgres.batching import read_parked
-from turnmill.store.records import Claim
+from turnmill.store.readable import ODD
+from turnmill.store.records import Claim, Taken
 from turnmill_worker.native.saying import Price, Said, Saying, Unsuited, Wrong
 from turnmill_worker.native.taking import Taking
 from turnmill_worker.providers.batch_port import Line, ShardBounds
@@ -99,7 +100,7 @@ class Making:
         """Return the lines of a shard that another process has made, as they were made then."""
         lines: list[Line] = []
         for page in self._pages(batch_id, shard=shard):
-            said = (self._saying.say(claim) for claim in page)
+            said = (self._saying.say(one) for one in page if not isinstance(one, Taken))
             lines += [one.line for one in said if isinstance(one, Said)]
         return lines
 
@@ -107,8 +108,11 @@ class Making:
         pick, asked = self._begun(batch)
         seen = 0
         for page in self._pages(batch.id, shard=""):
-            for claim in page:
-                self._look_at(pick, claim)
+            for one in page:
+                if isinstance(one, Taken):
+                    pick.unsuited.append(one.turn_id)  # whoever claims it says what is wrong
+                else:
+                    self._look_at(pick, one)
                 if pick.is_full:
                     break
             seen += len(page)
@@ -199,10 +203,10 @@ class Making:
         return shard.id, lines
 
     def _pages(self, batch_id: BatchId, *, shard: str) -> "Pages":
-        def read(after: TurnId | None) -> Sequence[Claim]:
+        def read(after: TurnId | None) -> Sequence[Claim | Taken]:
             with self._database.single() as conn:
                 page = read_parked(conn, batch_id, shard=shard, after=after, limit=_PAGE)
-            return [one.read() for one in page]
+            return [_read(one) for one in page]
 
         return Pages(read)
 
@@ -211,17 +215,25 @@ class Making:
             pause(conn, batch_id, code)
 
 
+def _read(one: Taken) -> Claim | Taken:
+    """Return what a turn says, or the row where nobody can read it."""
+    try:
+        return one.read()
+    except ODD:
+        return one
+
+
 class Pages:
     """Pages of parked turns, one after the other."""
 
-    def __init__(self, read: Callable[[TurnId | None], Sequence[Claim]]) -> None:
+    def __init__(self, read: Callable[[TurnId | None], Sequence[Claim | Taken]]) -> None:
         self._read = read
         self._after: TurnId | None = None
 
     def __iter__(self) -> "Pages":
         return self
 
-    def __next__(self) -> Sequence[Claim]:
+    def __next__(self) -> Sequence[Claim | Taken]:
         page = self._read(self._after)
         if not page:
             raise StopIteration
