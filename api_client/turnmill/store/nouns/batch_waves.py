@@ -25,7 +25,8 @@ def fail_rest(conn: Connection, batch_id: BatchId, *, limit: int) -> Moved:
     Their session was made for the line, and was paused by that: nothing else is in it. They have
     its code.
     """
-    several = select(turns.c.id).where(turns.c.batch_id == batch_id, turns.c.batch_line.is_(None))
+    of_batch = (turns.c.batch_id == batch_id, turns.c.batch_id.is_not(None))
+    several = select(turns.c.id).where(*of_batch, turns.c.batch_line.is_(None))
     if conn.execute(several.limit(1)).first() is None:
         return _NOTHING  # the rule, which is found at once
     failed = (_EARLIER.batch_id == batch_id, *_has_failed())

@@ -106,6 +106,9 @@ def to_be_tended() -> ColumnElement[bool]:
     return and_(batches.c.ended_at.is_(None), batches.c.state != begun)
 
 
+# Turns of lines that have several, but for their last ones.
+_EARLIER = text("batch_id IS NOT NULL AND batch_line IS NULL")
+Index("ix_turns_batch_earlier", turns.c.batch_id, postgresql_where=_EARLIER, sqlite_where=_EARLIER)
 _FAILED = text("batch_id IS NOT NULL AND state IN ('dead', 'failed')")
 Index(
     "ix_turns_batch_failed",

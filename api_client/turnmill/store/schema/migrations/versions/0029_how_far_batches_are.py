@@ -17,6 +17,7 @@ _OPEN = sa.text(
 )
 _BEGUN = sa.text("ended_at IS NULL AND state <> 'submitting'")
 _FAILED = sa.text("batch_id IS NOT NULL AND state IN ('dead', 'failed')")
+_EARLIER = sa.text("batch_id IS NOT NULL AND batch_line IS NULL")
 
 # What has ended so far; what ends from now on is counted as it does.
 _COUNT = """
@@ -51,6 +52,7 @@ def upgrade() -> None:
     )
     _index("ix_turns_batch_open", ["batch_id", "state"], _OPEN)
     _index("ix_turns_batch_failed", ["batch_id", "finished_at"], _FAILED)
+    _index("ix_turns_batch_earlier", ["batch_id"], _EARLIER)
     op.create_table(
         "reuse_keys",
         sa.Column("user_id", sa.Text(), nullable=False),
@@ -98,7 +100,7 @@ def downgrade() -> None:
     op.execute("DELETE FROM budgets WHERE scope = 'batch'")
     _know_scopes(_SCOPES)
     op.drop_table("reuse_keys")
-    for name in ("ix_turns_batch_failed", "ix_turns_batch_open"):
+    for name in ("ix_turns_batch_earlier", "ix_turns_batch_failed", "ix_turns_batch_open"):
         op.drop_index(name, table_name="turns")
     op.drop_index("ix_batches_begun", table_name="batches")
     for name in ("resumed_at", "tended_at"):
