@@ -8,6 +8,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from turnmill.domain.batches import BatchMode, BatchState
+from turnmill.domain.errors import StoreError
 from turnmill.domain.ids import BatchId
 from turnmill.store.database import Database
 from turnmill.store.nouns import shards as rows
@@ -66,13 +67,21 @@ class Polling:
     async def _round(self, ends: float) -> tuple[int, int]:
         made = 0
         for batch in await asyncio.to_thread(self._natives):
-            made += await self._see_to(batch)
+            try:
+                made += await self._see_to(batch)
+            except (
+                StoreError
+            ) as error:  # the others, and what stands at vendors, do not wait for it
+                logger.warning("cannot see to batch %s: %s", batch.id, error.code)
         seen = 0
         while time.monotonic() < ends or not seen:
             shard = await asyncio.to_thread(self._take_due, None)
             if shard is None:
                 break
-            await self._tending.see_to(shard)
+            try:
+                await self._tending.see_to(shard)
+            except StoreError as error:  # whoever takes it after its lease goes on with it
+                logger.warning("cannot see to a shard: %s", error.code)
             seen += 1
         return made, seen
 
