@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from turnmill.domain.errors import KeyMissing, NotSent
@@ -21,6 +22,9 @@ from turnmill.store.records import Claim, Taken
 from turnmill_worker.native.saying import Price, Said, Saying, Unsuited, Wrong
 from turnmill_worker.native.taking import Taking
 from turnmill_worker.providers.batch_port import Line, ShardBounds
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 logger = logging.getLogger("turnmill.native")
 
@@ -204,9 +208,11 @@ class Making:
 
     def _pages(self, batch_id: BatchId, *, shard: str) -> "Pages":
         def read(after: TurnId | None) -> Sequence[Claim | Taken]:
-            with self._database.single() as conn:
-                page = read_parked(conn, batch_id, shard=shard, after=after, limit=_PAGE)
-            return [_read(one) for one in page]
+            def page(conn: "Connection") -> Sequence[Claim | Taken]:
+                found = read_parked(conn, batch_id, shard=shard, after=after, limit=_PAGE)
+                return [_read(one) for one in found]
+
+            return self._database.run(page)
 
         return Pages(read)
 

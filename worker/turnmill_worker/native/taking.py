@@ -170,8 +170,9 @@ class Taking:
         def judge(claim: Claim) -> Settlement:
             return self._settlement(claim, of(claim))
 
-        with self._database.begin() as conn:
-            return settle_out_of(conn, shard, turn_ids, judge, owner=self._owner, tags=self._tags)
+        return self._database.run(
+            settle_out_of, shard, turn_ids, judge, owner=self._owner, tags=self._tags
+        )
 
     def _settlement(self, claim: Claim, found: Verdict) -> Settlement:
         cost, priced_by = (None, "") if found.reply is None else self._prices.of(claim, found.reply)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -12,9 +12,13 @@ from turnmill.domain.ids import BatchId, SessionId, TurnId
 from turnmill.domain.json_values import lenient_json
 from turnmill.domain.states import FOR_BATCH, Lane, OnAmbiguous
 from turnmill.store.codec import StoredHistory, object_of, said_from
-from turnmill.store.postgres.looking import HISTORY_OF
+from turnmill.store.postgres.looking import HISTORY_OF, placed
 from turnmill.store.records import Claim, Taken
 from turnmill.store.schema_name import execute
+from turnmill.store.vaults import keys_at, may_be_sealed
+
+if TYPE_CHECKING:
+    from turnmill.crypto.data_keys import DataKeys
 
 #: Nobody finds such a turn due, whoever works out again when its line is.
 _NEVER = "'8999-01-01T00:00:00+00'::timestamptz"
@@ -115,8 +119,9 @@ def read_parked(
         "after": after or UUID(int=0),
         "limit": limit,
     }
-    rows = execute(conn, _READ, parameters).all()
-    return [Taken(TurnId(row[0]), SessionId(row[1]), 0, partial(_read, row)) for row in rows]
+    keys = keys_at(conn.dialect)
+    rows = execute(conn, _READ if keys is None else placed(_READ), parameters).all()
+    return [Taken(TurnId(row[0]), SessionId(row[1]), 0, partial(_read, row, keys)) for row in rows]
 
 
 def assign(conn: Connection, turn_ids: Sequence[TurnId], *, shard: str, was: str = "") -> int:
@@ -152,8 +157,13 @@ def left_in(conn: Connection, batch_id: BatchId, *, shard: str, limit: int) -> l
     return [TurnId(row[0]) for row in execute(conn, _LEFT, parameters)]
 
 
-def _read(row: Any) -> Claim:
-    before, messages, behind = said_from(lenient_json(row[13]))
+def _read(row: Any, keys: "DataKeys | None") -> Claim:
+    prompt, said, history = row[7], lenient_json(row[13]), row[14] or "[]"
+    if keys is not None or may_be_sealed(prompt, row[13], history):
+        from turnmill.store.opening import opened_claim  # noqa: PLC0415  not everybody encrypts
+
+        prompt, said, history = opened_claim(keys, row[:2], row[9], (prompt, said, history))
+    before, messages, behind = said_from(said)
     return Claim(
         turn_id=TurnId(row[0]),
         session_id=SessionId(row[1]),
@@ -165,7 +175,7 @@ def _read(row: Any) -> Claim:
         lane=Lane.BULK,
         provider=row[5],
         model=row[6],
-        system_prompt=row[7],
+        system_prompt=prompt,
         settings=object_of(lenient_json(row[8])),
         provider_ref="",
         native_ref=row[2],
@@ -173,7 +183,7 @@ def _read(row: Any) -> Claim:
         metadata=object_of(lenient_json(row[10])),
         messages=messages,
         next_position=behind,
-        history=StoredHistory(row[14] or "[]"),
+        history=StoredHistory(history),
         user_id=row[9],
         batch_id=row[11],
         before=before,
