@@ -15,6 +15,7 @@ from sqlalchemy import func, select
 
 from turnmill import Client
 from turnmill.domain.ids import BatchId
+from turnmill.settings import Settings
 from turnmill.store.database import Database
 from turnmill.store.schema.batch_tables import batch_shards
 from turnmill.store.schema.tables import attempts, turns
@@ -53,10 +54,14 @@ def submit(
     provider: str,
     turns_each: int = 1,
     mode: str = "native",
+    client_settings: Settings | None = None,
     **given: Any,
 ) -> BatchId:
     """Submit a batch of so many lines, each with so many messages of its user's."""
-    with TemporaryDirectory() as folder, Client(database_url=database_url) as client:
+    with (
+        TemporaryDirectory() as folder,
+        Client(database_url=database_url, settings=client_settings) as client,
+    ):
         path = Path(folder, "lines.jsonl")
         with path.open("w") as file:
             file.writelines(_line(number, turns_each) for number in range(n))

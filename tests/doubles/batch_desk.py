@@ -68,11 +68,13 @@ class BatchDesk:
         self.batches: dict[str, DeskBatch] = {}
         self.paid: Counter[str] = Counter()  #: lines that were answered, by their custom ids
         self.refused_for_window = 0
+        self.heard: list[set[int]] = []  #: how many messages lines have had, batch by batch
         self._dice = random.Random(seed)
 
     def take(self, batch: DeskBatch) -> None:
         """Let a batch begin; it fails where too much waits already."""
         batch.total = len(batch.lines)
+        self.heard.append({_messages_in(line.body) for line in batch.lines})
         batch.errors = batch.fate.errors
         waiting = sum(
             one.tokens for one in self._open() if one.models & batch.models or not batch.models
@@ -132,6 +134,11 @@ class BatchDesk:
                 batch.results.append((line, outcome))
         self._dice.shuffle(batch.results)
         batch.lines = ()
+
+
+def _messages_in(body: dict[str, Any]) -> int:
+    given = body.get("input", body.get("messages"))
+    return len(given) if isinstance(given, list) else 1
 
 
 def said_in(body: dict[str, Any]) -> str:

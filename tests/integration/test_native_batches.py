@@ -188,6 +188,7 @@ async def test_user_turns_of_one_line_are_asked_one_after_the_other_each_on_the_
     await stage.polled()
     assert states(stage.database, batch) == {"succeeded": 12}
     assert len(shard_states(stage.database, batch)) == 3
+    assert stage.double.desk.heard == [{1}, {3}, {5}]  # its own history, and nobody else's
 
 
 async def test_cancelling_keeps_what_the_vendor_has_finished(stage: Stage) -> None:

@@ -44,7 +44,7 @@ SELECT t.id, t.session_id, t.native_ref, t.attempt, t.max_attempts, s.provider, 
     s.system_prompt, s.settings::text, s.user_id, t.metadata::text, t.batch_id, t.claims,
     (SELECT json_agg(json_build_array(m.role, m.content, m.position) ORDER BY m.position)::text
     FROM turnmill.messages m WHERE m.turn_id = t.id),
-    CASE WHEN s.turns_succeeded > 0 THEN ({HISTORY_OF.format("t.session_id")}) END,
+    CASE WHEN s.turns_succeeded > 0 THEN ({HISTORY_OF.format("s.id")}) END,
     t.reply_as
 FROM turnmill.turns t JOIN turnmill.sessions s ON s.id = t.session_id
 WHERE t.batch_id = %(batch)s AND t.waits_for = '{FOR_BATCH}' AND t.native_ref = %(shard)s
