@@ -29,7 +29,8 @@ def batches_of(
     publish: Callable[[Sequence[Head]], object] = lambda _: None,
     *,
     max_text_bytes: int = 1_000_000,
+    settings: Settings | None = None,
 ) -> Batches:
     """Return what a client of this store would have."""
-    settings = Settings(max_text_bytes=max_text_bytes)
+    settings = settings or Settings(max_text_bytes=max_text_bytes)
     return Batches(Executor(store, Told(publish), NoCopies(), settings))

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import String, cast, select
+from sqlalchemy import LargeBinary, String, cast, select
 
 from turnmill.crypto.data_keys import DataKeys
 from turnmill.crypto.held import HeldKeys
@@ -69,6 +69,10 @@ def rows_as_they_lie(store: Database) -> str:
     found: list[Any] = []
     with store.begin() as conn:
         for table in metadata.sorted_tables:
-            values = [cast(one, String).label(one.name) for one in table.c]
+            # Bytes come as bytes: SQLite would have them read as UTF-8.
+            values = [
+                one if isinstance(one.type, LargeBinary) else cast(one, String).label(one.name)
+                for one in table.c
+            ]
             found += [list(row) for row in conn.execute(select(*values))]
     return json.dumps(found, default=str)

@@ -92,6 +92,7 @@ def run(
                     cached_tokens=tokens[2],
                     cost_usd=cost,
                     priced=cost is not None or tokens == (0, 0, 0),
+                    batched=verdict.pop("batched", claims[0].batch_id is not None),
                     **verdict,
                 )
             ],

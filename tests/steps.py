@@ -83,6 +83,7 @@ def verdict(claim: Claim, state: TurnState, **options: Any) -> Settlement:
         fence=claim.fence,
         state=state,
         has_calls=claim.step > 1,
+        batched=claim.batch_id is not None,
         **values | options,
     )
 

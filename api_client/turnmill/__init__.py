@@ -19,6 +19,7 @@ from turnmill.domain.errors import (
     BatchNotFound,
     BatchTimeout,
     BegunBeforeFork,
+    BudgetExceeded,
     BudgetNotFound,
     CannotAdopt,
     ConfigurationError,
@@ -115,6 +116,7 @@ if TYPE_CHECKING:
     from turnmill.aio.templates import AsyncTemplates
     from turnmill.aio.turns import AsyncTurn, AsyncTurns
     from turnmill.aio.webhooks import AsyncWebhooks
+    from turnmill.domain.batch_estimates import BatchEstimate
     from turnmill.domain.content import (
         Audio,
         File,
@@ -134,6 +136,7 @@ if TYPE_CHECKING:
     from turnmill.domain.templates import TemplateChange
     from turnmill.settings import Profile, Settings
     from turnmill.store.audit_records import AuditBreak, AuditCheck, AuditEntry, AuditHead
+    from turnmill.store.batch_records import BatchCounts, BatchRecord, BatchResult
     from turnmill.store.budget_records import Budget
     from turnmill.store.compaction_records import CompactionRecord
     from turnmill.store.deletion_records import DeletionReport
@@ -143,7 +146,6 @@ if TYPE_CHECKING:
     from turnmill.store.line.pauses import Pauses
     from turnmill.store.message_records import MessageRecord
     from turnmill.store.nouns.accounts import AccountRecord
-    from turnmill.store.nouns.batches import BatchCounts, BatchRecord, BatchResult
     from turnmill.store.nouns.events import Event, EventReader
     from turnmill.store.nouns.lanes import LaneLoad
     from turnmill.store.nouns.limits import LimitRecord
@@ -220,6 +222,7 @@ __all__ = [
     "AuditHead",
     "Batch",
     "BatchCounts",
+    "BatchEstimate",
     "BatchNotFound",
     "BatchRecord",
     "BatchResult",
@@ -227,6 +230,7 @@ __all__ = [
     "Batches",
     "BegunBeforeFork",
     "Budget",
+    "BudgetExceeded",
     "BudgetNotFound",
     "Budgets",
     "CannotAdopt",
@@ -390,9 +394,7 @@ _LAZY = {
     "AccountRecord": "turnmill.store.nouns.accounts",
     "Attachment": "turnmill.store.file_records",
     "LimitRecord": "turnmill.store.nouns.limits",
-    "AsyncBatch": "turnmill.aio.batches",
     "AsyncTurn": "turnmill.aio.turns",
-    "Batch": "turnmill.sync.batches",
     "Budget": "turnmill.store.budget_records",
     "DeletionReport": "turnmill.store.deletion_records",
     "Keeping": "turnmill.store.kept",
@@ -432,7 +434,10 @@ _LAZY = {
     **dict.fromkeys(("Happened", "Note", "Participant"), "turnmill.store.people_records"),
     **dict.fromkeys(("Compared", "Reconciliation", "Sums"), "turnmill.verbs.reconciling"),
     **dict.fromkeys(("Cause", "Reason", "Why"), "turnmill.store.nouns.why"),
-    **dict.fromkeys(("BatchCounts", "BatchRecord", "BatchResult"), "turnmill.store.nouns.batches"),
+    "AsyncBatch": "turnmill.aio.batches",
+    "Batch": "turnmill.sync.batches",
+    "BatchEstimate": "turnmill.domain.batch_estimates",
+    **dict.fromkeys(("BatchCounts", "BatchRecord", "BatchResult"), "turnmill.store.batch_records"),
     **dict.fromkeys(("Reply", "Timing", "TokenUsage"), "turnmill.verbs.reply"),
 }
 

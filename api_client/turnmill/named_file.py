@@ -30,6 +30,11 @@ class NamedFile:
         self._before: os.stat_result | None = None
         self._file = self._open(path)
 
+    @property
+    def stream(self) -> TextIO:
+        """Return what is written to, for a writer of its own."""
+        return self._file
+
     def write(self, text: str) -> None:
         """Add `text`, as UTF-8."""
         self._file.write(text)

@@ -25,6 +25,10 @@ ON, OFF = "on", "off"
 _MOCKS = ("TURNMILL_MOCK_LATENCY", "TURNMILL_MOCK_LEDGER", "TURNMILL_MOCK_SEED")
 _REPLY_BYTES_MAX = 16 * 2**20
 _MOST_REPLY = 256_000_000
+_BATCH_WINDOW = 2_000_000
+_MOST_WINDOW = 10**12
+_BATCH_POLL = 60
+_MOST_POLL = 3_600
 _MOST_FILE = 2_000_000_000
 _MOST_FILES = 10**15
 #: Of whatever role: all of them are dialled by somebody.
@@ -225,6 +229,18 @@ def max_reply_bytes(environ: Mapping[str, str] | None = None) -> int:
     """Return how large a vendor's answer may be; providers read it as they read their keys."""
     env = os.environ if environ is None else environ
     return _count(env, "TURNMILL_MAX_REPLY_BYTES", _REPLY_BYTES_MAX, most=_MOST_REPLY)
+
+
+def batch_window(environ: Mapping[str, str] | None = None) -> int:
+    """Return how many tokens may wait in a vendor's batches, of one model."""
+    env = os.environ if environ is None else environ
+    return _count(env, "TURNMILL_BATCH_WINDOW", _BATCH_WINDOW, most=_MOST_WINDOW)
+
+
+def batch_poll(environ: Mapping[str, str] | None = None) -> timedelta:
+    """Return how often a vendor is asked for a young batch; an old one more rarely."""
+    env = os.environ if environ is None else environ
+    return timedelta(seconds=_count(env, "TURNMILL_BATCH_POLL", _BATCH_POLL, most=_MOST_POLL))
 
 
 def mock_allowed(environ: Mapping[str, str], *, faults: bool = False) -> bool:

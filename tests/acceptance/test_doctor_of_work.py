@@ -23,9 +23,9 @@ from turnmill.store.database import Database
 from turnmill.store.line.pauses import LANE, PROVIDER, pause
 from turnmill.store.nouns import sessions
 from turnmill.store.nouns.accounts import ACCOUNT, AccountKey, close
+from turnmill.store.schema.house_tables import job_runs
 from turnmill.store.schema.revision import HEAD
 from turnmill.store.schema.schedule_tables import schedules
-from turnmill.store.schema.tables import job_runs
 from turnmill.wire import ABOUT
 from turnmill_worker.celery.schedule import SCHEDULE
 

@@ -129,6 +129,8 @@ WALK = (
     "batch results {batch} -o evil\x1b]0;t\x07",
     "batch submit evil\x1b]0;t\x07 --name evil\x1b]0;t\x07",
     "batch submit missing\x1b]0;t\x07",
+    "batch pause {batch}",
+    "batch resume {batch}",
     "batch retry-failed {batch}",
     "batch cancel {batch} --yes",
     "analytics report --by model",

@@ -58,3 +58,33 @@ def test_a_batch_runs_from_the_command_line(system: System, jobs: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["states"] == {"succeeded": 50}
+
+
+def test_a_batch_that_fails_again_and_again_stops_itself_and_is_cancelled_or_goes_on(
+    client: Client, tmp_path: Path
+) -> None:
+    path = tmp_path / "hopeless.jsonl"
+    refused = {"mock": {"faults": "rejected"}}
+    lines = [{"user_id": f"u{n}", "text": "no", "metadata": refused} for n in range(2000)]
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    batch = client.batches.create(path)
+    counts = batch.wait(timeout=WAIT)
+    assert (counts.state, counts.paused_because) == ("paused", "invalid_prompt")
+    assert 20 <= counts.codes["invalid_prompt"] < 2000
+    batch.resume()
+    assert batch.wait(timeout=WAIT).state == "paused"
+    batch.cancel()
+    counts = batch.wait(timeout=WAIT)
+    assert (counts.state, counts.accepted) == ("cancelled", 2000)
+
+
+def test_several_messages_of_a_line_are_answered_each_on_the_last_reply(
+    client: Client, tmp_path: Path
+) -> None:
+    path = tmp_path / "talks.jsonl"
+    said = [{"role": "user", "content": f"question {n}"} for n in range(3)]
+    path.write_text(f"{json.dumps({'user_id': 'ada', 'messages': said})}\n" * 5)
+    batch = client.batches.create(path)
+    assert batch.wait(timeout=WAIT).succeeded == 5
+    texts = [result.text or "" for result in batch.iter_results()]
+    assert all("question 2 [4 before]" in text for text in texts)

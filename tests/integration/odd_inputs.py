@@ -385,7 +385,10 @@ VERBS: Mapping[str, Verb] = {
         f"batches.create({name})": _given(
             lambda at: partial(at.client.batches.create, at.file), name
         )
-        for name in ("name", "provider", "model", "mode")
+        for name in (
+            *("name", "provider", "model", "mode", "user_id", "settings", "format", "columns"),
+            *("reuse", "max_cost_usd", "deadline"),
+        )
     },
     **{f"batch line {name}": Verb(partial(_batched, name)) for name in _FIELDS},
     **{f"webhooks.create({name})": _hooked(name) for name in _OF_WEBHOOK},

@@ -52,6 +52,7 @@ def jobs_file(tmp_path: Path) -> Path:
 def settle_all(store: Database, *states: TurnState) -> None:
     (found,) = batches_of(store).list()
     for result, state in zip(found.iter_results(), states, strict=True):
+        assert result.turn_id is not None
         rows.run(store, result.turn_id, state)
 
 
@@ -71,7 +72,7 @@ def test_submit_prints_one_line_that_names_the_batch(run: Run, jobs_file: Path) 
 
 def test_submit_for_people_names_the_next_command(run: Run, jobs_file: Path) -> None:
     result = run("batch", "submit", str(jobs_file))
-    assert "3 turns: 3 queued" in result.stdout
+    assert "3 lines: 3 queued" in result.stdout
     assert "batch watch" in result.stderr
 
 
@@ -80,7 +81,7 @@ def test_a_bad_file_is_an_error_that_names_the_line(run: Run, tmp_path: Path) ->
     path.write_text('{"user_id": "ada"}\n')
     result = run("batch", "submit", str(path))
     assert isinstance(result.exception, InvalidBatchFile)
-    assert "line 1" in str(result.exception)
+    assert "line 1: missing_required_parameter: needs text" in result.stderr
 
 
 @pytest.mark.parametrize(

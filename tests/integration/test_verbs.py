@@ -165,6 +165,7 @@ VERBS: dict[str, Callable[[Client, Path], object]] = {
     "Turn.retry": lambda c, _: c.turns.list(states=["failed"])[0].retry(),
     "Turn.release": lambda c, _: held(c).release(),
     "Batches.create": lambda c, path: c.batches.create(path, name="new"),
+    "Batches.estimate": lambda c, path: c.batches.estimate(path),
     "Batches.get": lambda c, _: c.batches.get("old"),
     "Batches.list": lambda c, _: c.batches.list(),
     "Batch.counts": lambda c, _: c.batches.get("old").counts,
@@ -172,6 +173,8 @@ VERBS: dict[str, Callable[[Client, Path], object]] = {
     "Batch.iter_results": lambda c, _: list(c.batches.get("old").iter_results()),
     "Batch.results": lambda c, path: c.batches.get("old").results(path.with_suffix(".out")),
     "Batch.retry_failed": lambda c, _: c.batches.get("old").retry_failed(),
+    "Batch.pause": lambda c, _: c.batches.get("old").pause(),
+    "Batch.resume": lambda c, _: c.batches.get("old").resume(),
     "Batch.cancel": lambda c, _: c.batches.get("old").cancel(),
     "Events.read": lambda c, _: c.events.read(session="s", kinds=["turn.failed"]),
     "Events.follow": lambda c, _: list(c.events.follow(reader="one", timeout=0)),
@@ -339,7 +342,9 @@ def test_whatever_returns_what_was_said_is_written_down_where_that_is_asked_for(
     client: Client, jobs: Path
 ) -> None:
     """A verb that is new, and reads content, says so: `shows=` of its `single` or `transaction`."""
-    rows.run(client._executor.database, client.batches.get("old").iter_results().__next__().turn_id)
+    first = next(client.batches.get("old").iter_results())
+    assert first.turn_id is not None
+    rows.run(client._executor.database, first.turn_id)
     silent = []
     with Client(settings=replace(client.settings, audit_reads=Reads.ALL)) as reading:
         for name, verb in VERBS.items():
@@ -411,7 +416,7 @@ def test_a_wrong_file_is_refused_whole_on_a_loop(url: str, jobs: Path) -> None:
     async def work(client: AsyncClient) -> None:
         with pytest.raises(InvalidBatchFile) as caught:
             await client.batches.create(jobs)
-        assert [number for number, _ in caught.value.problems] == [4, 5]
+        assert [number for number, _, _ in caught.value.problems] == [4, 5]
         assert await client.batches.list() == []
 
     on_a_loop(url, work)

@@ -21,9 +21,9 @@ from turnmill.store.database import Database
 from turnmill.store.kept import KeptRef, kept_of, take_due
 from turnmill.store.nouns.sessions import remove
 from turnmill.store.schema import migrate, revision
+from turnmill.store.schema.batch_tables import metadata
 from turnmill.store.schema.bounds import within_bounds
-from turnmill.store.schema.event_tables import metadata
-from turnmill.store.schema.tables import attempts, sessions, turns
+from turnmill.store.schema.tables import attempts, batches, sessions, turns
 from turnmill.store.schema_name import SCHEMA
 from turnmill.store.upkeep.odd_rows import odd_rows
 from turnmill_worker.stack.postgres import EmbeddedPostgres
@@ -210,6 +210,41 @@ def test_what_vendors_kept_before_it_was_written_down_is_known_after_the_migrati
 
 def refs(found: Sequence[KeptRef]) -> set[str]:
     return {one.ref for one in found}
+
+
+@pytest.mark.parametrize(
+    ("states", "total", "becomes"),
+    [
+        ([], None, ("submitting", False)),
+        (["succeeded", "queued"], 2, ("running", True)),
+        (["succeeded", "succeeded"], 2, ("completed", True)),
+        (["succeeded", "dead"], 2, ("completed_with_errors", True)),
+        (["failed", "expired"], 2, ("failed", True)),
+    ],
+)
+def test_batches_of_before_are_sealed_where_every_line_stands(
+    empty: Database,
+    empty_url: str,
+    states: list[str],
+    total: int | None,
+    becomes: tuple[str, bool],
+) -> None:
+    migrate.upgrade(empty_url, "0027")
+    batch, session = new_id(), new_id()
+    with empty.begin() as conn:
+        values = {"id": batch, "name": "old", "content_hash": b"", "last_line": len(states)}
+        conn.execute(batches.insert().values(**values, total=total))
+        of_all = {"user_id": "ada", "provider": "mock", "model": "m"}
+        conn.execute(sessions.insert().values(id=session, **of_all))
+        for n, state in enumerate(states, 1):
+            row = {"id": new_id(), "session_id": session, "seq": n, "max_attempts": 5}
+            row |= {"batch_id": batch, "batch_line": n, "state": state}
+            conn.execute(turns.insert().values(row))
+    migrate.upgrade(empty_url)
+    with empty.begin() as conn:
+        found = conn.execute(select(batches)).one()
+    assert (found.state, found.sealed_at is not None) == becomes
+    assert found.fed_line == found.last_line
 
 
 def test_two_migrations_at_once_take_turns(postgres_server: EmbeddedPostgres) -> None:

@@ -74,14 +74,14 @@ def test_a_bad_line_is_named_with_what_is_wrong(
 ) -> None:
     with pytest.raises(InvalidBatchFile, match=f"line 2: .*{what}") as caught:
         batches.create(write(hello(1), line, hello(3)))
-    assert [number for number, _ in caught.value.problems] == [2]
+    assert [number for number, _, _ in caught.value.problems] == [2]
     assert batches.list() == []
 
 
 def test_all_bad_lines_are_named_at_once(batches: Batches, write: Write) -> None:
     with pytest.raises(InvalidBatchFile, match="and 2 more") as caught:
         batches.create(write("{", hello(2), "{", "{", "", "{", {"session": "no", "text": "hi"}))
-    assert [number for number, _ in caught.value.problems] == [1, 3, 4, 6, 7]
+    assert [number for number, _, _ in caught.value.problems] == [1, 3, 4, 6, 7]
 
 
 def test_the_error_for_a_bad_line_does_not_quote_it(batches: Batches, write: Write) -> None:

@@ -55,6 +55,10 @@ SHOWN = frozenset(
         *("category", "to", "scope", "wrapped_by", "encryption", "kms", "key_id"),
         *("actor", "login", "action", "subject", "objects", "figures", "hash"),
         *("select", "insert", "update", "beginnings"),
+        *("paused_because", "codes", "shards", "mode_because", "money", "modes"),
+        *("mode", "typical"),
+        *("limits", "api"),
+        *("endpoint", "status", "on_leftover"),
         *("ca_certs", "certfile", "keyfile", "virtual_host", "master_name", "sentinel_username"),
     }
 )
@@ -74,6 +78,8 @@ _PLAIN_CLASSES_WITH_A_REPR = frozenset(
             "Tool",
             "McpTool",
             "TemplateChange",
+            "StagedLine",
+            "Line",
         ),
     }
 )

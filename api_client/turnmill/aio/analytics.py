@@ -7,7 +7,7 @@ from pathlib import Path
 from turnmill.executor.task import AsyncExecutor, async_aside
 from turnmill.verbs import analytics
 from turnmill.verbs.analytics import Report
-from turnmill.verbs.batch_file import path_of
+from turnmill.verbs.batch_files.sources import path_of
 from turnmill.verbs.bills import read_bill
 from turnmill.verbs.intake import name_or_none
 from turnmill.verbs.reconciling import Reconciliation

@@ -25,6 +25,7 @@ class Scope(StrEnum):
     ALL = "all"
     USER = "user"
     SESSION = "session"
+    BATCH = "batch"  #: a batch's own limit; nobody sets it but with the batch
     TAG = "tag"  #: that have a value under a key of their metadata, or their session's
     GONE = "gone"  #: nobody's: it was removed a moment ago, and who waits for it is to know
 

@@ -105,6 +105,8 @@ class EventKind(StrEnum):
     SESSION_DELETED = "session.deleted"  #: by a verb
     PURGED = "session.purged"  #: it was archived for long enough
     BATCH_FINISHED = "batch.finished"  #: all its turns have ended; `session_id` is its id
+    BATCH_PAUSED = "batch.paused"  #: nothing of it runs: it has stopped itself, or somebody did
+    BATCH_EXPIRED = "batch.expired"  #: its deadline passed, and what ran by then has ended
     WEBHOOK_PARKED = "webhook.parked"  #: nothing was taken there for a day; `session_id` is its id
     JOINED = "participant.joined"  #: somebody takes part in the session
     LEFT = "participant.left"  #: and does no more
@@ -138,9 +140,8 @@ ON_DEMAND = frozenset(
         EventKind.STARTED,
         EventKind.RETRYING,
         EventKind.WAITING,
-        EventKind.BATCH_FINISHED,
         EventKind.NOTE_POSTED,
-        *(kind for kind in EventKind if kind.startswith(("session.", "participant."))),
+        *(kind for kind in EventKind if kind.startswith(("session.", "participant.", "batch."))),
     }
 )
 
@@ -155,6 +156,8 @@ FOR_ACCOUNT = "account"  #: the account of its key is closed: the vendor has sai
 FOR_BREAKER = "breaker"  #: the model hangs, or has failed many times in a row
 FOR_LIMIT = "limit"  #: so many calls are made in a minute, or at once, and no more
 FOR_BUDGET = "budget"  #: there is no money for it
+#: What a turn waits for whose batch is paused, or has it in a batch of its vendor's.
+FOR_BATCH = "batch"
 #: What a turn waits for whose content cannot be opened.
 WAITS_FOR_KEY = "key"
 #: What a target was closed for before a call left: another target may take it.

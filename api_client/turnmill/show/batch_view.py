@@ -4,32 +4,43 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from turnmill.domain.batches import BatchMode
 from turnmill.show.as_typed import as_typed
 from turnmill.show.listing import Listing
-from turnmill.show.tables import fields, print_json
+from turnmill.show.tables import fields, print_json, print_table
 from turnmill.show.terminal import on_one_line, say, tell
+from turnmill.verbs.batch_words import said_of
 
 if TYPE_CHECKING:
-    from turnmill.store.nouns.batches import BatchCounts
+    from turnmill.domain.batch_estimates import BatchEstimate, ModeEstimate
+    from turnmill.store.batch_records import BatchCounts
     from turnmill.sync.batches import Batch
 
 
 def as_document(batch: Batch) -> dict[str, Any]:
     """Return what its row says; `status` has what became of its turns too."""
-    return dict(fields(batch.record, "id", "name", "total", "created_at", "cancelled_at"))
+    names = ("id", "name", "state", "mode", "mode_because", "total", "created_at", "cancelled_at")
+    return dict(fields(batch.record, *names))
 
 
 def print_batch(batch: Batch, counts: BatchCounts, *, as_json: bool) -> None:
     """Print how many turns are in which state, and what comes next."""
     states = {state.value: count for state, count in counts.states.items()}
     if as_json:
-        document = as_document(batch) | {"total": counts.total}
+        document = as_document(batch) | _far(counts)
         print_json(document | {"done": counts.is_done, "states": states})
         return
-    tell(f"batch {batch.id} ({on_one_line(batch.name)})")
-    parts = ", ".join(f"{count} {state}" for state, count in states.items()) or "no turns"
-    tell(f"{counts.accepted} turns: {parts}")
-    if not counts.closed:
+    tell(f"batch {batch.id} ({on_one_line(batch.name)}): {counts.state}")
+    if batch.record.mode_because:
+        tell(f"{batch.record.mode}: {batch.record.mode_because}")
+    beside = {"not begun": counts.staged, "reused": counts.reused, "dropped": counts.dropped}
+    parts = [f"{count} {what}" for what, count in (states | beside).items() if count]
+    tell(f"{counts.accepted} lines: {', '.join(parts) or 'no turns'}")
+    for said in said_of(counts):
+        tell(said)
+    if counts.state == "paused":
+        say(as_typed(f"next: turnmill batch resume {batch.id}"))
+    elif not counts.closed:
         say("not all lines were submitted: submit the file again to go on")
     elif not counts.is_done:
         say(as_typed(f"next: turnmill batch watch {batch.id}"))
@@ -37,15 +48,52 @@ def print_batch(batch: Batch, counts: BatchCounts, *, as_json: bool) -> None:
         say(as_typed(f"next: turnmill batch results {batch.id} -o results.jsonl"))
 
 
+def _far(counts: BatchCounts) -> dict[str, Any]:
+    names = ("total", "state", "paused_because", "staged", "reused", "dropped", "codes")
+    return dict(fields(counts, *names, "cost_usd", "unpriced", "input_tokens", "output_tokens"))
+
+
+def print_estimate(estimate: BatchEstimate, *, as_json: bool) -> None:
+    """Print what a batch file would take, and cost in each mode."""
+    names = ("lines", "turns", "input_tokens", "output_tokens", "unknown")
+    if as_json:
+        modes = {mode.value: _mode(one) for mode, one in estimate.modes.items()}
+        print_json(dict(fields(estimate, *names)) | {"modes": modes})
+        return
+    tell(
+        f"{estimate.lines} lines, {estimate.turns} turns: about {estimate.input_tokens} tokens in,"
+        f" {estimate.output_tokens} out"
+    )
+    print_table(_OF_MODES, map(_mode_row, estimate.modes.values()), right=("cost", "at most"))
+    if estimate.unknown:
+        say(f"of {estimate.unknown} lines nobody knows what they cost, and so what all do")
+
+
+def _mode(one: ModeEstimate) -> dict[str, Any]:
+    seconds = None if one.takes is None else one.takes.total_seconds()
+    return dict(fields(one, "cost_usd", "bound_usd")) | {"takes_seconds": seconds}
+
+
+_OF_MODES = ("mode", "cost", "at most", "takes")
+
+
+def _mode_row(one: ModeEstimate) -> tuple[object, ...]:
+    takes = "no limit is known" if one.takes is None else f"about {one.takes}".partition(".")[0]
+    if one.mode is BatchMode.NATIVE:
+        takes = "up to a day"
+    money = [None if usd is None else f"{usd:.4f}" for usd in (one.cost_usd, one.bound_usd)]
+    return (one.mode.value, *money, takes)
+
+
 def _row(batch: Batch) -> tuple[object, ...]:
     one = batch.record
-    return (one.id, one.name, one.total, f"{one.created_at:%Y-%m-%d %H:%M}")
+    return (one.id, one.name, one.state, one.total, f"{one.created_at:%Y-%m-%d %H:%M}")
 
 
 BATCHES: Listing[Batch] = Listing(
-    columns=("id", "name", "turns", "created"),
+    columns=("id", "name", "state", "lines", "created"),
     row=_row,
     document=as_document,
-    numbers=("turns",),
-    spare=("created",),
+    numbers=("lines",),
+    spare=("state", "created"),
 )

@@ -98,6 +98,7 @@ _WORDS: Mapping[Cause, str] = MappingProxyType(
         Cause.LIMIT: "for its place under a limit of {name}, at {at}: turnmill limits ls",
         Cause.BUDGET: "for its budget, which is used up: looked at again at {at}."
         " turnmill budget ls",
+        Cause.BATCH: "for its batch, which is at its vendor, or paused: turnmill batch ls",
         Cause.KEY: "for a key of what is encrypted, which is missing: looked for again at {at}."
         " turnmill doctor",
         Cause.LAYER: "for {name}: asked again at {at}",
@@ -126,6 +127,7 @@ _CELLS: Mapping[Cause, str] = MappingProxyType(
         Cause.BREAKER: "breaker until {clock}",
         Cause.LIMIT: "limit until {clock}",
         Cause.BUDGET: "budget until {clock}",
+        Cause.BATCH: "batch",
         Cause.KEY: "key missing",
         Cause.LAYER: "{name} until {clock}",
         Cause.RETRY: "retry at {clock}",

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from turnmill.domain.ids import SessionId, TurnId
+    from turnmill.domain.ids import BatchId, SessionId, TurnId
     from turnmill.domain.states import Lane
+    from turnmill.store.batch_records import StagedLine
     from turnmill.store.budget_records import Ask, Reserved
     from turnmill.store.capabilities import Vitals
     from turnmill.store.codec import StoredHistory
@@ -56,6 +57,12 @@ class Engine(Protocol):
 
     def start_many(self, conn: Connection, starts: Sequence[Start], /) -> list[Accepted]:
         """Create sessions that do not exist yet, each with its first message."""
+        ...
+
+    def stage_lines(
+        self, conn: Connection, batch_id: BatchId, lines: Sequence[StagedLine], /
+    ) -> None:
+        """Write lines of a batch that do not stand yet."""
         ...
 
     def claim(

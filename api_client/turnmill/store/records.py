@@ -165,7 +165,7 @@ class AttemptRecord:
 
     n: int
     fence: int
-    kind: str  #: send, check (what became of it?), resume, transcribe or speak
+    kind: str  #: send, check (what became of it?), resume, transcribe, speak or batch
     worker: str
     started_at: datetime
     ended_at: datetime | None
@@ -387,8 +387,7 @@ class Settlement:
     #: what they were of the call that this one asked about is known now: its estimate goes
     counts_again: bool = False
     kept: Sequence[Kept] = ()  #: what the vendor holds by now
-    #: what a layer put the call off for, or a step waits for: it was no attempt at all
-    waits_for: str | None = None
+    waits_for: str | None = None  #: what it was put off for, or its step waits: it was no attempt
     has_calls: bool = False  #: the turn has called tools, or may have: it has receipts
     own_history: str | None = None  #: why it was asked without its vendor's thread
     target: int | None = None  #: that the turn goes on with; None: as before, as for the next three
@@ -399,6 +398,7 @@ class Settlement:
     budgeted: bool = False  #: something is reserved for the call, or was charged for it
     unsettled: bool = False  #: nobody knows what the call has cost: what is reserved stands for it
     reconciles: bool = False  #: what the call that it asked about has cost is known by now
+    batched: bool = False  #: its turn is, or may be, a batch's
 
     @property
     def text(self) -> str | None:

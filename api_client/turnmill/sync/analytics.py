@@ -8,7 +8,7 @@ from pathlib import Path
 from turnmill.executor.thread import Executor, aside
 from turnmill.verbs import analytics
 from turnmill.verbs.analytics import Report
-from turnmill.verbs.batch_file import path_of
+from turnmill.verbs.batch_files.sources import path_of
 from turnmill.verbs.bills import read_bill
 from turnmill.verbs.intake import name_or_none
 from turnmill.verbs.reconciling import Reconciliation

@@ -2,24 +2,38 @@
 """Batches: jobs of many turns from a file and back into one."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import partial
+from itertools import takewhile
 from pathlib import Path
+from typing import Any, BinaryIO
 from uuid import UUID
 
 from turnmill.domain.arguments import wait_seconds
-from turnmill.domain.errors import BatchTimeout, SessionBusy, StoreUnavailable
+from turnmill.domain.batch_estimates import BatchEstimate
+from turnmill.domain.batches import BatchState
+from turnmill.domain.errors import (
+    BatchTimeout,
+    Conflict,
+    InvalidBatchFile,
+    InvalidInput,
+    SessionBusy,
+    StoreUnavailable,
+)
 from turnmill.domain.ids import BatchId
 from turnmill.executor.thread import Executor, aside, knowing, pause
 from turnmill.listening.watchlist import Deadline
 from turnmill.prefetch import prefetched
+from turnmill.store.batch_records import BatchCounts, BatchRecord, BatchResult
 from turnmill.store.nouns.batch_moves import Page
-from turnmill.store.nouns.batches import BatchCounts, BatchRecord, BatchResult
-from turnmill.verbs import batches
-from turnmill.verbs.batch_file import path_of
-from turnmill.verbs.batch_results import ResultsFile
-from turnmill.verbs.batches import OnCounts, Submission, shown
+from turnmill.verbs import batch_estimating, batch_states, batches, submitting
+from turnmill.verbs.batch_files.sources import path_of
+from turnmill.verbs.batch_results import written_to
+from turnmill.verbs.batches import OnCounts, shown
+from turnmill.verbs.submitting import Submission
 from turnmill.verbs.verb import Verb
 
 _SHORTEST_POLL = 0.25
@@ -35,24 +49,48 @@ class Batches:
     @knowing
     def create(
         self,
-        path: str | Path,
+        path: str | Path | BinaryIO,
         *,
         mode: str = "auto",
         name: str | None = None,
-        provider: str = "mock",
+        provider: str | None = None,
         model: str | None = None,
+        user_id: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+        format: str | None = None,  # noqa: A002
+        columns: Mapping[str, str] | None = None,
+        on_leftover: str = "live",
+        reuse: bool = False,
+        max_cost_usd: float | Decimal | str | None = None,
+        deadline: datetime | timedelta | None = None,
         observers: Sequence[str] = (),
         on_accepted: Callable[[int, int], None] | None = None,
     ) -> "Batch":
-        """Accept every line of the file as a turn of the bulk lane.
+        """Make turns of the bulk lane of all lines of a file, once every line stands.
 
-        The whole file is checked first: InvalidBatchFile names the lines that are wrong, and
-        nothing was accepted then. `provider` and `model` are for lines that name none. A batch is
-        known by `name`, or else by the file's name and content: after a crash of the submitter,
-        the same call goes on where it stopped, and no line is accepted twice. Conflict when the
-        name stands for other content; MoveRefused when the batch was cancelled. `on_accepted` is
-        told (lines accepted, lines in all) from time to time. `observers` are told of the batch and
-        its turns, besides those that are told of all.
+        The file is read as a stream, and its lines are checked and written as they come; nothing
+        runs before the last one stands. InvalidBatchFile names the lines that are wrong, and
+        nothing is left of the others then. Killed half-way, the same call goes on.
+
+        - `path`: JSON lines, ours or a vendor's, CSV or Parquet, packed by gzip or not; or a file
+          that is open for bytes, which is read once. `format` says which, where the name does not.
+        - `name`: what the batch is known by; or else it is the file's name and content. The same
+          call for the same content returns the batch that stands; Conflict for other content,
+          MoveRefused where it was cancelled.
+        - `provider`, `model`, `user_id`, `settings`: of lines that do not say them.
+        - `mode`: `live`, call by call; `native`, in the vendors' own batches, for half the price
+          and within a day; `flex`, call by call in OpenAI's tier of that name; or `auto`, which
+          chooses: `batch.record.mode` and `.mode_because` tell. InvalidInput where no provider of
+          the lines has it.
+        - `on_leftover`: what becomes of lines that a vendor's batch has left, since it expired,
+          say: they run by themselves (`live`), or in the `next` one.
+        - `columns`: of a table, which column a field stands in: `{"text": "prompt"}`.
+        - `reuse`: a line takes the answer that an equal one has of an earlier batch of the same
+          `user_id`, and costs nothing.
+        - `max_cost_usd`: it is paused before it costs more. `deadline`, a moment or as long from
+          now: what has not begun by then expires.
+        - `observers` are told of the batch and its turns, besides those that are told of all.
+        - `on_accepted` is told (lines that stand, lines in all) from time to time.
         """
         submission = Submission(
             path,
@@ -60,14 +98,66 @@ class Batches:
             name=name,
             provider=provider,
             model=model,
+            user_id=user_id,
+            settings=settings,
+            format=format,
+            columns=columns,
+            on_leftover=on_leftover,
+            reuse=reuse,
+            max_cost_usd=max_cost_usd,
+            deadline=deadline,
             observers=observers,
             max_text_bytes=self._executor.settings.max_text_bytes,
         )
-        self._inspect(submission)
-        record = self._executor.run(submission.create())
+        aside(submission.identify)
+        if self._executor.run(batch_estimating.any_budget_binds()):
+            found = self._executor.run(batch_estimating.known())
+            here = self._executor.settings
+            submission.price_by(aside(batch_estimating.estimator, here, found))
+        record = self._begun(submission)
+        batch_id = record.id
         if record.total is None:
-            self._accept(submission, record, on_accepted)
-        return self.get(record.id)
+            batch_id = self._staged(submission, record, on_accepted)
+        elif submission.file.is_read_once:
+            aside(submission.read_on)
+            self._executor.run(submission.refuse_other(batch_id))
+        self._feed(batch_id)
+        return self.get(batch_id)
+
+    def estimate(
+        self,
+        path: str | Path | BinaryIO,
+        *,
+        provider: str | None = None,
+        model: str | None = None,
+        user_id: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+        format: str | None = None,  # noqa: A002
+        columns: Mapping[str, str] | None = None,
+    ) -> BatchEstimate:
+        """Say what a batch of this file would take and cost, and submit nothing.
+
+        The file is read and checked as by `create`, with the same arguments: InvalidBatchFile names
+        the lines that are wrong. What a line costs is known where the worker half is installed; the
+        first 20,000 lines are looked at one by one, and the others are taken to be like them.
+        """
+        found = self._executor.run(batch_estimating.known())
+        here = self._executor.settings
+        estimator = aside(batch_estimating.estimator, here, found)
+        trial = Submission(
+            path,
+            mode="auto",
+            name=None,
+            provider=provider,
+            model=model,
+            user_id=user_id,
+            settings=settings,
+            format=format,
+            columns=columns,
+            observers=(),
+            max_text_bytes=here.max_text_bytes,
+        )
+        return aside(trial.estimated, estimator, found.limits)
 
     def get(self, batch: UUID | str) -> "Batch":
         """Return the batch of this id or name, or raise BatchNotFound."""
@@ -78,26 +168,51 @@ class Batches:
         found = self._executor.run(batches.find(after=after, limit=limit))
         return [Batch(self._executor, record) for record in found]
 
-    def _inspect(self, submission: Submission) -> None:
-        chunks = submission.inspected()
-        while (lines := aside(next, chunks, None)) is not None:
-            self._executor.run(submission.refuse_unknown(lines))
+    def _begun(self, submission: Submission) -> BatchRecord:
+        """Return the batch; what is left of one that cannot be gone on with is removed first."""
+        record = self._executor.run(submission.create())
+        if submission.begins_anew(record):
+            self._discard(record.id)
+            record = self._executor.run(submission.create())
+        return record
 
-    def _accept(
+    def _staged(
         self,
         submission: Submission,
         record: BatchRecord,
         on_accepted: Callable[[int, int], None] | None,
-    ) -> None:
+    ) -> BatchId:
+        """Write the lines, and let the batch run; return which one it is."""
         seen = 0
-        parsed = submission.parsed(record, small=self._executor.has_one_writer)
-        with closing(prefetched(parsed)) as chunks:
-            for count, lines in chunks:
-                self._executor.run(batches.accept_lines(record.id, lines))
-                seen += count
+        checked = submission.checked(small=self._executor.has_one_writer)
+        with closing(prefetched(checked)) as chunks:
+            for chunk in chunks:
+                self._executor.run(submission.stage(record.id, chunk))
+                seen += chunk.seen
                 if on_accepted is not None:
                     on_accepted(seen, submission.total)
-        self._executor.run(submission.finish(record))
+        self._executor.run(submission.look_for_twins(record.id))
+        try:
+            submission.refuse_wrong()
+            sealed = self._executor.run(submission.seal(record))
+        except (InvalidBatchFile, InvalidInput, Conflict):
+            self._discard(record.id)
+            raise
+        if sealed != record.id:
+            self._discard(record.id)
+        return sealed
+
+    def _discard(self, batch_id: BatchId) -> None:
+        while self._executor.run(submitting.discard(batch_id)):
+            pass
+
+    def _feed(self, batch_id: BatchId) -> None:
+        """Make the first turns; workers go on, and while they do there is always room for more."""
+        small = self._executor.has_one_writer
+        more, made = True, 0
+        while more and made < submitting.FIRST:
+            fed = self._executor.run(submitting.feed(batch_id, small=small))
+            more, made = fed.more, made + fed.lines
 
 
 class Batch:
@@ -123,19 +238,19 @@ class Batch:
         progress: bool | OnCounts = False,
         timeout: float | timedelta | None = None,
     ) -> BatchCounts:
-        """Wait until every turn is final, at most `timeout` (seconds or timedelta).
+        """Wait until the batch has ended, or is paused, at most `timeout` (seconds or timedelta).
 
-        `progress=True` draws a bar on stderr; a function is given the counts. Raises BatchTimeout,
-        which leaves the batch running. A database that goes away meanwhile is waited for
-        too. A batch whose submitter was killed half-way is never done: create it again from the
-        same file, or cancel it.
+        `progress=True` draws a bar on stderr, and says a line every ten seconds where that is no
+        terminal; a function is given the counts. Raises BatchTimeout, which leaves the batch
+        running. A database that goes away meanwhile is waited for, too. A batch whose submitter
+        was killed half-way is never done: create it again from the same file, or cancel it.
         """
         deadline = Deadline(wait_seconds(timeout))
         counts = self.counts
         with shown(progress) as show:
             show(counts)
             interval = _SHORTEST_POLL
-            while not counts.is_done:
+            while not (counts.is_done or counts.state is BatchState.PAUSED):
                 if deadline.passed:
                     open_turns = counts.accepted - counts.finished
                     raise BatchTimeout(f"{open_turns} turns of batch {self.id} are unfinished")
@@ -149,31 +264,82 @@ class Batch:
                 show(counts)
         return counts
 
-    def iter_results(self) -> Iterator[BatchResult]:
-        """Yield what each line came to, in the order of the file; read in pages."""
-        for page in self._pages():
+    def iter_results(
+        self, *, follow: bool = False, timeout: float | timedelta | None = None
+    ) -> Iterator[BatchResult]:
+        """Yield what each line came to, in the order of the file; read in pages.
+
+        With `follow`, each line when it and all before it are final, until the last one is; at most
+        for so long (seconds or timedelta), which raises BatchTimeout then.
+        """
+        deadline = Deadline(wait_seconds(timeout))
+        for page in self._followed(deadline) if follow else self._pages():
             for result in page:
                 yield result
 
-    def results(self, path: str | Path) -> int:
-        """Write one JSON object a line, in the order of the file; return how many.
+    def results(
+        self,
+        path: str | Path,
+        *,
+        format: str | None = None,  # noqa: A002
+        shape: str | None = None,
+        follow: bool = False,
+        timeout: float | timedelta | None = None,
+    ) -> int:
+        """Write what each line came to, in the order of the file; return how many were written.
+
+        - `format`: `jsonl`, `csv` or `parquet`; as the name of the file ends, unless it is said.
+        - `shape`: `openai`, and lines are as in the files of its batches; those that are not final
+          have none there. Or else they have their state, and no text.
+        - `follow`: lines are added as they finish, each after all before it, until the last one
+          has; at most for `timeout`, which raises BatchTimeout then.
 
         The file is there with all its lines, or as it was before; a new one is its owner's only.
-        A link, a device and a FIFO are written through, never replaced. Turns that are not final
-        yet have their state and no text.
+        A link, a device and a FIFO are written through, never replaced. One that is followed is
+        begun anew, and grows.
         """
-        file = aside(ResultsFile, path_of(path))
+        deadline = Deadline(wait_seconds(timeout))
+        begin = partial(written_to, path_of(path), form=format, shape=shape, follow=follow)
+        file = aside(begin)
         try:
-            for page in self._pages():
+            for page in self._followed(deadline) if follow else self._pages():
                 aside(file.write_results, page)
             aside(file.finish)
         finally:
             file.close()
         return file.lines
 
+    def pause(self) -> None:
+        """Let no further turn begin until `resume`; what runs comes to its end.
+
+        MoveRefused where the batch has ended, or is not sealed yet.
+        """
+        self._executor.run(batch_states.pause(self.id))
+        self._in_pages(batch_states.hold_page)
+
+    def resume(
+        self,
+        *,
+        max_cost_usd: float | Decimal | str | None = None,
+        deadline: datetime | timedelta | None = None,
+    ) -> None:
+        """Let a paused batch go on, whatever has stopped it, and with other limits where given.
+
+        `deadline` is a moment, or as long from now. MoveRefused unless the batch is paused.
+        """
+        again = batch_states.resume(self.id, max_cost_usd=max_cost_usd, deadline=deadline)
+        self._executor.run(again)
+        self._in_pages(batch_states.hold_page)
+
     def retry_failed(self) -> int:
-        """Run failed and dead turns again, and return how many; those of archived sessions stay."""
-        return self._in_pages(batches.retry_page)
+        """Run failed and dead turns again, and return how many; those of archived sessions stay.
+
+        MoveRefused where the batch was cancelled, or has expired.
+        """
+        self._executor.run(batch_states.mark_running_again(self.id))
+        moved = self._in_pages(batches.retry_page)
+        self._in_pages(batch_states.hold_page)  # of one that is paused, until it goes on
+        return moved
 
     def cancel(self) -> int:
         """Accept no further line and end what is not final; return how many turns that were.
@@ -181,13 +347,41 @@ class Batch:
         Running turns end when their worker has closed the call; see `Turn.cancel`.
         """
         self._executor.run(batches.mark_cancelled(self.id))
-        return self._in_pages(batches.cancel_page)
+        moved = self._in_pages(batches.cancel_page)
+        small = self._executor.has_one_writer
+        while (self._executor.run(submitting.feed(self.id, small=small))).more:
+            pass  # lines that were no turns yet come to nothing
+        return moved
 
     def _pages(self) -> Iterator[list[BatchResult]]:
         page = self._executor.run(batches.results(self.id, after_line=0))
         while page:
             yield page
             page = self._executor.run(batches.results(self.id, after_line=page[-1].line))
+
+    def _followed(self, deadline: Deadline) -> Iterator[Sequence[BatchResult]]:
+        """Yield what is final, each page when all before it is."""
+        last, interval = 0, _SHORTEST_POLL
+        while True:
+            page: list[BatchResult] = []
+            with suppress(StoreUnavailable, SessionBusy):
+                page = self._executor.run(batches.results(self.id, after_line=last))
+                if not page and self._is_whole():
+                    return
+            ready = [*takewhile(lambda one: one.is_final, page)]
+            if ready:
+                yield ready
+                last, interval = ready[-1].line, _SHORTEST_POLL
+                continue
+            if deadline.passed:
+                raise BatchTimeout(f"line {last + 1} of batch {self.id}, or one after it, goes on")
+            pause(min(interval, deadline.left))
+            interval = min(2 * interval, _LONGEST_POLL)
+
+    def _is_whole(self) -> bool:
+        """Tell whether no line will be added any more."""
+        record = self._executor.run(batches.get(self.id))
+        return record.total is not None or record.cancelled_at is not None
 
     def _in_pages(self, move: Callable[[BatchId, int], Verb[Page | None]]) -> int:
         moved = 0

@@ -1,7 +1,9 @@
-"""How far a batch is, drawn on stderr."""
+"""How far a batch is, drawn on stderr: a bar in a terminal, a line now and then elsewhere."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import (
@@ -15,7 +17,11 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from turnmill.store.nouns.batches import BatchCounts
+from turnmill.store.batch_records import BatchCounts
+from turnmill.verbs.batch_words import said_of
+
+#: Where nobody can draw, a line comes so often.
+_LINE_EVERY = 10.0
 
 
 class _Rate(ProgressColumn):
@@ -29,17 +35,20 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def drawn(*, what: str = "answered") -> Iterator[Callable[[BatchCounts], None]]:
-    """Yield a function that draws counts as a bar with rate and remaining time."""
-    with _progress() as progress:
-        bar = progress.add_task(what, total=None, failed="")
+    """Yield a function that shows counts: how far, how fast, for how much, and what failed."""
+    console = Console(stderr=True)
+    if not (console.is_terminal or console.is_jupyter):
+        yield _Lines(console, what)
+        return
+    with _progress(console) as progress:
+        bar = progress.add_task(what, total=None, said="")
 
         def draw(counts: BatchCounts) -> None:
-            failed = counts.finished - counts.succeeded
             progress.update(
                 bar,
                 completed=counts.finished,
-                total=counts.total or max(counts.accepted, 1),
-                failed=f"{failed} without a reply" if failed else "",
+                total=_total(counts),
+                said="  ".join(said_of(counts)),
             )
 
         yield draw
@@ -48,20 +57,59 @@ def drawn(*, what: str = "answered") -> Iterator[Callable[[BatchCounts], None]]:
 @contextmanager
 def drawn_lines(*, what: str) -> Iterator[Callable[[int, int], None]]:
     """Yield a function that draws (done, total)."""
-    with _progress() as progress:
-        bar = progress.add_task(what, total=None, failed="", visible=False)
+    with _progress(Console(stderr=True)) as progress:
+        bar = progress.add_task(what, total=None, said="", visible=False)
         yield lambda done, total: progress.update(bar, completed=done, total=total, visible=True)
 
 
-def _progress() -> Progress:
+class _Lines:
+    """A line of text every ten seconds, and one as soon as the batch is done."""
+
+    def __init__(self, console: Console, what: str) -> None:
+        self._console = console
+        self._what = what
+        self._began = time.monotonic()
+        self._finished = 0  #: when it began
+        self._next = self._began
+        self._is_first = True
+
+    def __call__(self, counts: BatchCounts) -> None:
+        """Say how far it is, if it is time to."""
+        now = time.monotonic()
+        if self._is_first:
+            self._is_first, self._finished = False, counts.finished
+        elif now < self._next and not counts.is_done:
+            return
+        self._next = now + _LINE_EVERY
+        line = self._line(counts, now - self._began)
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _line(self, counts: BatchCounts, passed: float) -> str:
+        total = _total(counts)
+        share = 100 * counts.finished // total
+        said = [f"{self._what} {counts.finished:,}/{total:,} ({share} %)"]
+        rate = (counts.finished - self._finished) / passed if passed > 0 else 0.0
+        if rate > 0:
+            said.append(f"{rate:,.1f}/s")
+            if not counts.is_done:
+                left = timedelta(seconds=round((total - counts.finished) / rate))
+                said.append(f"{left} left")
+        return "  ".join([*said, *said_of(counts)])
+
+
+def _total(counts: BatchCounts) -> int:
+    return counts.total or max(counts.accepted, 1)
+
+
+def _progress(console: Console) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         _Rate(),
         TimeRemainingColumn(),
-        TextColumn("[red]{task.fields[failed]}"),
-        console=Console(stderr=True),
+        TextColumn("{task.fields[said]}", markup=False),
+        console=console,
         # The streams of the process are not ours to exchange for proxies of rich's.
         redirect_stdout=False,
         redirect_stderr=False,

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import update
 
 from turnmill.store.database import Database
-from turnmill.store.schema.tables import job_runs
+from turnmill.store.schema.house_tables import job_runs
 from turnmill.store.upkeep import jobs
 from turnmill.store.upkeep.jobs import FailingJob
 

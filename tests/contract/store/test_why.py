@@ -203,6 +203,10 @@ CAUSES: dict[Cause, tuple[Callable[[Database], TurnId], str]] = {
         lambda store: put_off(store, "key"),
         "for a key of what is encrypted, which is missing: looked for again at ",
     ),
+    Cause.BATCH: (
+        lambda store: put_off(store, "batch", TurnState.WAITING),
+        "for its batch, which is at its vendor, or paused: turnmill batch ls",
+    ),
     Cause.LAYER: (lambda store: put_off(store, "crm"), "for crm: asked again at "),
     Cause.RETRY: (retried, "for its next attempt after overloaded, at "),
     Cause.QUESTION: (question, "its provider is asked what became of it, at "),

@@ -35,6 +35,9 @@ SCHEDULE: Mapping[str, Entry] = MappingProxyType(
         "roll-up-usage": Entry(
             wire.ROLL_UP_USAGE, crontab(minute="*/10"), expires=timedelta(minutes=9)
         ),
+        "poll-batches": Entry(
+            wire.POLL_BATCHES, crontab(minute="*"), expires=timedelta(seconds=50)
+        ),
         "self-check": Entry(wire.SELF_CHECK, crontab(minute="17"), expires=timedelta(minutes=50)),
         "purge": Entry(wire.PURGE, crontab(minute="41"), expires=timedelta(minutes=50)),
     }

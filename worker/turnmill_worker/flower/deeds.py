@@ -6,7 +6,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -14,14 +14,14 @@ from typing import Any
 from uuid import UUID
 
 from turnmill.domain.auditing import Action
-from turnmill.domain.errors import SessionBusy, StoreUnavailable, TurnmillError
-from turnmill.domain.ids import SessionId, TurnId
+from turnmill.domain.errors import MoveRefused, SessionBusy, StoreUnavailable, TurnmillError
+from turnmill.domain.ids import BatchId, SessionId, TurnId
 from turnmill.executor.thread import Executor
 from turnmill.settings import Settings
 from turnmill.store.board.acts import Meant, Verb, ask, choose
 from turnmill.store.board.looking import look
 from turnmill.store.database import Database
-from turnmill.verbs import acts, lanes, sessions
+from turnmill.verbs import acts, batch_states, batches, lanes, sessions
 from turnmill.verbs.auditing import written_down
 
 logger = logging.getLogger("turnmill.flower")
@@ -140,6 +140,8 @@ class Deeds:
             _log(deed)
 
     def _each(self, deed: Deed, meant: Meant) -> None:
+        if meant.batch is not None and meant.is_of_all and self.can_brake:
+            self._move_batch(meant.verb, BatchId(meant.batch))
         with look(self._looks(), within=_CHOSEN_WITHIN) as (conn, _):
             chosen = choose(conn, meant)
         deed.total = len(chosen)
@@ -152,6 +154,12 @@ class Deeds:
                 deed.refused[error.code] += 1
             if number % CHUNK == 0:
                 time.sleep(_BREATH)
+
+    def _move_batch(self, verb: Verb, batch_id: BatchId) -> None:
+        """Let no turn be made of its other lines, or let it come to another end."""
+        move = batches.mark_cancelled if verb is Verb.CANCEL else batch_states.mark_running_again
+        with suppress(MoveRefused):  # it was cut short: its turns may run again nevertheless
+            self._opened().run(move(batch_id))
 
     def _looks(self) -> Database:
         if self._viewer is not None and not self.can_brake:

@@ -12,6 +12,7 @@ from prometheus_client import REGISTRY
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from turnmill.domain.batches import BatchState
 from turnmill.domain.states import Lane
 from turnmill.store.board.overview import Ended
 from turnmill.store.board.spending import Spent
@@ -103,7 +104,7 @@ def _of_ended(ended: list[Ended] | None) -> Iterator[GaugeMetricFamily]:
 
 def _of_batches(batches: Batches | None) -> Iterator[GaugeMetricFamily]:
     if batches is not None:
-        states: dict[str, float] = dict.fromkeys(("submitting", "running", "done", "cancelled"), 0)
+        states: dict[str, float] = {state.value: 0 for state in BatchState}
         states.update(batches.states)
         yield _labelled("board_batches", "Batches, by state.", "state", states)
 

@@ -25,6 +25,7 @@ REASONS: Mapping[str, str] = MappingProxyType(
         "account": "an account at its provider, which is closed",
         "breaker": "a model that has failed again and again",
         "limit": "its place within what a provider takes",
+        "batch": "its batch: at the vendor, or paused",
         "budget": "money: a budget is used up",
         "key": "a key of what is encrypted, which is missing",
         "layer": "what a layer has named",
@@ -39,6 +40,8 @@ _COLOURS: Mapping[str, str] = MappingProxyType(
     {
         "succeeded": "success",
         "done": "success",
+        "completed": "success",
+        "completed_with_errors": "warning",
         "failed": "danger",
         "dead": "danger",
         "lost": "danger",

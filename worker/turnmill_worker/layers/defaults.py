@@ -2,7 +2,7 @@
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -32,18 +32,18 @@ def defaults_in(file: Path | None) -> Layer | None:
     return None if file is None else defaults(_read(file))
 
 
+def parameters_in(file: Path | None) -> Callable[[str], Parameters]:
+    """Return what the file says of a `provider/model`; raises as `defaults_in` does."""
+    return _by_model({} if file is None else _read(file))
+
+
 def defaults(by_model: Mapping[str, Parameters]) -> Layer:
     """Return the layer: parameters by `provider/model`, with `*` where wanted.
 
     A session's own settings go before them; a name that is written out before patterns, and these
     in their order, each parameter by itself.
     """
-    patterns = sorted(by_model, key=lambda name: "*" in name)
-
-    @lru_cache(maxsize=1024)
-    def of(model: str) -> Parameters:
-        matching = [by_model[one] for one in patterns if fnmatchcase(model, one)]
-        return {name: value for one in reversed(matching) for name, value in one.items()}
+    of = _by_model(by_model)
 
     async def layer(call: Call, go: Go) -> Answer:
         found = of(f"{call.claim.provider}/{call.request.model}")
@@ -53,6 +53,17 @@ def defaults(by_model: Mapping[str, Parameters]) -> Layer:
         return await go(replace(call, request=replace(call.request, settings=settings)))
 
     return layer
+
+
+def _by_model(by_model: Mapping[str, Parameters]) -> Callable[[str], Parameters]:
+    patterns = sorted(by_model, key=lambda name: "*" in name)
+
+    @lru_cache(maxsize=1024)
+    def of(model: str) -> Parameters:
+        matching = [by_model[one] for one in patterns if fnmatchcase(model, one)]
+        return {name: value for one in reversed(matching) for name, value in one.items()}
+
+    return of
 
 
 def _read(file: Path) -> dict[str, Parameters]:

@@ -23,7 +23,9 @@ from turnmill.store.nouns.wishes import grant_one
 from turnmill.store.records import Head, Moved
 from turnmill.wire import ACCOUNTS_CHANNEL, CANCEL_CHANNEL, SETTLED_CHANNEL, WAKE_CHANNEL
 from turnmill_worker.process.feeder import News
+from turnmill_worker.process.feeding_batches import make_turns
 from turnmill_worker.process.scheduling import make_runs
+from turnmill_worker.process.tending import EVERY, tend_batches
 from turnmill_worker.turn.failing import warn_of_loss
 
 logger = logging.getLogger("turnmill.dispatcher")
@@ -131,6 +133,10 @@ class Dispatcher:
             heads += self._tend_budgets()
         if found.scheduled and not self._draining.is_set():
             heads += make_runs(self._database)
+        if found.batches:
+            heads += tend_batches(self._database, every=EVERY)
+        if found.unfed and not self._draining.is_set():
+            heads += make_turns(self._database)
         return heads
 
     def _repeat(self, step: Callable[[Any], Moved]) -> list[Head]:

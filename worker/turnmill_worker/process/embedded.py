@@ -26,8 +26,10 @@ from turnmill_worker.pool.loops import run_to_end
 from turnmill_worker.process.assembly import assemble
 from turnmill_worker.process.closing import Closing
 from turnmill_worker.process.elected import Elected
+from turnmill_worker.process.feeding_batches import make_turns
 from turnmill_worker.process.observing import Observing
 from turnmill_worker.process.scheduling import make_runs
+from turnmill_worker.process.tending import EVERY, tend_batches
 from turnmill_worker.process.tidying import Tidying
 from turnmill_worker.providers.boundary import name_of
 from turnmill_worker.providers.registry import ProviderRegistry
@@ -238,6 +240,10 @@ class InProcessRunner:
             self._kept = found.kept
         if found.scheduled:
             make_runs(self._database)
+        if found.unfed:
+            make_turns(self._database)
+        if found.batches:
+            tend_batches(self._database, every=EVERY)
         self._in_hand.cancelled(cancelled)
         if (now := time.monotonic()) >= self._tidy_at:  # no beat runs beside us
             self._tidy_at = now + _TIDY_EVERY.total_seconds()

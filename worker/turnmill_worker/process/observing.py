@@ -10,7 +10,7 @@ from turnmill.domain.errors import StoreError
 from turnmill.net.public_address import Reach
 from turnmill.settings import Settings
 from turnmill.store.database import Database
-from turnmill.store.nouns.batch_ends import tell_finished
+from turnmill.store.nouns.batch_ends import tell_ends
 from turnmill.store.nouns.delivering import is_any
 from turnmill.store.nouns.subscribing import subscribe
 from turnmill_worker.observers.reader import Pace, Reader
@@ -130,5 +130,5 @@ def _subscribe(database: Database, named: Sequence[Named]) -> bool:
 
 def _look(database: Database) -> bool:
     with database.begin() as conn:
-        tell_finished(conn)
+        tell_ends(conn)
         return is_any(conn)

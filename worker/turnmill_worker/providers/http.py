@@ -192,13 +192,14 @@ class Vendor:
     async def stream(
         self,
         path: str,
-        body: bytes | Body,
+        body: bytes | Body | None,
         take: Callable[["Incoming"], Awaitable[RawAnswer]],
         *,
         within: timedelta = DEFAULT_TIMEOUT,
         headers: Mapping[str, str] | None = None,
+        method: str = "POST",
     ) -> RawAnswer:
-        """POST, and return what `take` makes of the answer as it comes in. See `call`.
+        """Ask, and return what `take` makes of the answer as it comes in. See `call`.
 
         An answer other than 2xx is read and returned as it is there. `within` bounds the whole;
         where nothing comes for SILENCE, it ends too.
@@ -206,7 +207,7 @@ class Vendor:
         try:
             client = self._clients.here()
             async with client.stream(
-                "POST",
+                method,
                 path,
                 body,
                 within=within,

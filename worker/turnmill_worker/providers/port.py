@@ -325,6 +325,15 @@ class Bounds(Protocol):
 
 
 @runtime_checkable
+class Expects(Protocol):
+    """A provider that knows what a call will take, and not only what it may."""
+
+    def expected(self, request: Request) -> Usage:
+        """Return it, before anybody is asked."""
+        ...
+
+
+@runtime_checkable
 class Adopts(Protocol):
     """A provider that can go on with a thread which was not begun here."""
 

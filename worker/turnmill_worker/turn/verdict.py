@@ -396,6 +396,7 @@ def settlement(
         budgeted=reserved or (claim.budgeted and claim.kind != "send"),
         unsettled=reserved and (may_have_cost or (usage is not None and cost_usd is None)),
         reconciles=claim.budgeted and claim.kind != "send" and verdict.tells,
+        batched=claim.batch_id is not None,
     )
 
 

@@ -15,7 +15,16 @@ from turnmill.settings import Settings
 from turnmill.store import kept
 from turnmill.store.database import Database
 from turnmill.store.line.charges import charge_orphans
-from turnmill.store.nouns import audit_chain, budgets, events, subscribing, usage, webhooks
+from turnmill.store.nouns import (
+    audit_chain,
+    batch_staging,
+    budgets,
+    events,
+    shards,
+    subscribing,
+    usage,
+    webhooks,
+)
 from turnmill.store.upkeep import content_retention, jobs
 from turnmill.store.upkeep import retention as upkeep
 from turnmill.store.upkeep.invariants import violations
@@ -31,6 +40,8 @@ logger = logging.getLogger("turnmill.upkeep")
 _ARCHIVES_FOR = timedelta(minutes=4)
 #: Content is taken out for so long in one slot.
 _EMPTIES_FOR = timedelta(minutes=30)
+#: Batches at vendors are seen to for so long in one slot.
+_POLLS_FOR = timedelta(seconds=50)
 #: Content is sealed anew for so long in one slot.
 _RESEALS_FOR = timedelta(minutes=10)
 _DAYS_ROLLED_UP = 2
@@ -39,6 +50,8 @@ _CHECKED_BACK = timedelta(hours=2)
 _KEEP_DELIVERED = timedelta(days=7)
 _KEEP_PARKED = timedelta(days=30)
 _KEEP_CHARGES = timedelta(days=35)
+#: Batches whose submitter was killed, and did not come again.
+_KEEP_UNFINISHED = timedelta(days=1)
 
 
 class Upkeep:
@@ -56,6 +69,8 @@ class Upkeep:
         self._database = database
         self._tidying = None if settings is None else Tidying(database, settings)
         self._closing = Closing(database, provider)
+        self._provider = provider
+        self._settings = settings or Settings()
         self._retention = retention or Retention()
 
     async def archive_idle(self, slot: datetime) -> Counts | None:
@@ -92,6 +107,19 @@ class Upkeep:
 
         return await self._once(wire.SELF_CHECK, slot, job)
 
+    async def poll_batches(self, slot: datetime) -> Counts | None:
+        """See to what stands in batches of vendors, or is to, until the next slot begins."""
+
+        async def job(_: Chunks) -> Counts:
+            if not await asyncio.to_thread(self._has_batches):
+                return {"shards_made": 0, "shards_seen_to": 0}
+            from turnmill_worker.native.working import polling_of  # noqa: PLC0415  few have any
+
+            polling = polling_of(self._database, self._provider, self._settings)
+            return await polling.run(within=_POLLS_FOR)
+
+        return await self._once(wire.POLL_BATCHES, slot, job)
+
     async def purge(self, slot: datetime) -> Counts | None:
         """Remove what has been kept for long enough."""
 
@@ -106,6 +134,7 @@ class Upkeep:
         """Return what does the work of this task."""
         return {
             wire.ARCHIVE_IDLE: self.archive_idle,
+            wire.POLL_BATCHES: self.poll_batches,
             wire.ROLL_UP_USAGE: self.roll_up_usage,
             wire.SELF_CHECK: self.self_check,
             wire.PURGE: self.purge,
@@ -145,6 +174,10 @@ class Upkeep:
         logger.error("%s failed: %s", name, code, extra={"action": "job_failed", "job": name})
         with suppress(StoreError), self._database.begin() as conn:
             jobs.fail_slot(conn, name, slot, error_code=code)
+
+    def _has_batches(self) -> bool:
+        with self._database.single() as conn:
+            return shards.is_any_open(conn)
 
     def _roll_up(self, slot: datetime) -> int:
         lines = 0
@@ -188,6 +221,7 @@ class Upkeep:
             "deliveries": do(
                 "deliveries", webhooks.purge, delivered=_KEEP_DELIVERED, parked=_KEEP_PARKED
             ),
+            "batches": do("batches", batch_staging.forget_unfinished, older_than=_KEEP_UNFINISHED),
             "observed": do("observed", subscribing.forget_observed),
             "reservations": do("reservations", charge_orphans),
             "charges": do("charges", budgets.forget_charges, older_than=_KEEP_CHARGES),

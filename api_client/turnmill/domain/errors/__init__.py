@@ -27,7 +27,7 @@ TurnmillError
 │   ├── AttachmentRefused       a kind or size of file that is not taken
 │   ├── CannotAdopt             no id of a thread that this provider could go on with
 │   ├── InvalidBill             the same of a vendor's bill
-│   └── InvalidBatchFile        `problems`: number of the line, and what is wrong with it
+│   └── InvalidBatchFile        `problems`: (number, code, what is wrong) of lines
 ├── NotFound                    (also a LookupError)
 │   ├── SessionNotFound
 │   ├── TurnNotFound
@@ -46,6 +46,7 @@ TurnmillError
 │   ├── ContentGone             what was said in the turn was kept for its time, and is gone
 │   ├── IdempotencyConflict     the key stands for other content
 │   ├── FilesQuotaExceeded      the user's files would be too many bytes
+│   ├── BudgetExceeded          a batch may cost more than a budget has left
 │   ├── OutputConflict          the call of a tool has another output already
 │   └── MoveRefused             the state of the turn or session does not allow it
 │       └── ToolCallExpired     neither output nor approval came in time
@@ -89,6 +90,7 @@ from turnmill.domain.errors.callers import (
     AttachmentRefused,
     BatchNotFound,
     BegunBeforeFork,
+    BudgetExceeded,
     BudgetNotFound,
     CannotAdopt,
     Conflict,
@@ -165,6 +167,7 @@ __all__ = [
     "BatchNotFound",
     "BatchTimeout",
     "BegunBeforeFork",
+    "BudgetExceeded",
     "BudgetNotFound",
     "CannotAdopt",
     "ConfigurationError",

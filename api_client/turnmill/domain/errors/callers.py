@@ -50,10 +50,17 @@ class InvalidBatchFile(InvalidInput):
     """Lines of the file are not acceptable; nothing of it was submitted."""
 
     code = "invalid_batch_file"
-    hint = 'a line is {"user_id" or "session", "text", "custom_id"?, "provider"?, "model"?, …}'
+    hint = 'a line is {"user_id" or "session", "text" or "messages", "custom_id"?, "model"?, …}'
 
-    def __init__(self, message: str = "", *, problems: Sequence[tuple[int, str]] = ()) -> None:
-        super().__init__(message)
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        hint: str | None = None,
+        problems: Sequence[tuple[int, str, str]] = (),
+    ) -> None:
+        super().__init__(message, hint=hint)
+        #: Of the first thousand lines with one: its number, a code and what is wrong in words.
         self.problems = tuple(problems)
 
 
@@ -199,6 +206,13 @@ class ContentGone(Conflict):
 
     code = "content_gone"
     hint = "figures are left; TURNMILL_KEEP_CONTENT_DAYS and keep_content= say for how long"
+
+
+class BudgetExceeded(Conflict):
+    """A batch may cost more than a budget has left; nothing of it runs."""
+
+    code = "budget_exceeded"
+    hint = "`turnmill budget ls`; raise the limit, submit fewer lines, or say max_output_tokens"
 
 
 class ToolCallExpired(MoveRefused):

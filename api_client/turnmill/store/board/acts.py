@@ -50,6 +50,12 @@ class Meant:
     lane: str | None = None
     provider: str | None = None
 
+    @property
+    def is_of_all(self) -> bool:
+        """Tell whether nothing narrows it, but for the batch."""
+        others = (self.turn, self.session, self.state, self.code, self.lane, self.provider)
+        return others == (None,) * len(others)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:

@@ -33,21 +33,20 @@ FROM turnmill.turns WHERE {RUNNING_SQL}
 GROUP BY 1 ORDER BY 1 LIMIT {MOST_WORKERS}
 """
 _BATCHES = f"""
-SELECT b.id, b.total, b.created_at, b.cancelled_at, b.last_line
+SELECT b.id, b.total, b.created_at, b.cancelled_at, b.last_line, b.state, b.ended_at
 FROM turnmill.batches b WHERE b.id < %(after)s ORDER BY b.id DESC LIMIT {PAGE + 1}
 """
-_OF_BATCHES = """
-SELECT batch_id, state, count(*) AS turns, sum(cost_usd) AS cost_usd,
-    count(*) FILTER (WHERE cost_usd IS NULL AND attempt > 0) AS unpriced
-FROM turnmill.turns WHERE batch_id = ANY(%(ids)s) GROUP BY 1, 2
+# What has ended is counted where it does; of the rest there is never much.
+_OF_BATCHES = f"""
+SELECT batch_id, CASE WHEN state = 'reused' THEN 'succeeded' WHEN state <> 'dropped' THEN state
+        WHEN error_code IN ('cancelled', 'expired') THEN error_code ELSE 'failed' END AS state,
+    sum(n) AS turns, sum(cost_usd) AS cost_usd, sum(unpriced) AS unpriced
+FROM turnmill.batch_tallies WHERE batch_id = ANY(%(ids)s) GROUP BY 1, 2
+UNION ALL
+SELECT batch_id, state, count(batch_line), 0, 0 FROM turnmill.turns
+WHERE batch_id = ANY(%(ids)s) AND batch_id IS NOT NULL AND {UNFINISHED_SQL} GROUP BY 1, 2
 """
-_BATCH_STATES = f"""
-SELECT CASE WHEN b.cancelled_at IS NOT NULL THEN 'cancelled' WHEN b.total IS NULL THEN 'submitting'
-    WHEN o.batch_id IS NOT NULL THEN 'running' ELSE 'done' END AS state, count(*) AS batches
-FROM turnmill.batches b LEFT JOIN (
-    SELECT DISTINCT batch_id FROM turnmill.turns WHERE {UNFINISHED_SQL} AND batch_id IS NOT NULL
-) AS o ON o.batch_id = b.id GROUP BY 1
-"""
+_BATCH_STATES = "SELECT state, count(*) AS batches FROM turnmill.batches GROUP BY 1"
 _JOBS = f"""
 SELECT DISTINCT ON (name) name, slot, started_at, finished_at, result
 FROM turnmill.job_runs ORDER BY name, slot DESC LIMIT {_MOST_JOBS}
@@ -80,8 +79,10 @@ class BatchLook:
     """A batch: how far it is, and what it has cost."""
 
     id: UUID
-    total: int | None  #: None until every line was accepted
+    state: str  #: where it stands
+    total: int | None  #: lines; None until every one stands
     created_at: datetime
+    ended_at: datetime | None
     cancelled_at: datetime | None
     states: Mapping[str, int]
     cost_usd: Decimal | None  #: of the turns whose cost is known; None where none is
@@ -96,15 +97,6 @@ class BatchLook:
     def finished(self) -> int:
         """Return how many turns are final."""
         return sum(turns for state, turns in self.states.items() if state in FINAL)
-
-    @property
-    def state(self) -> str:
-        """Return where it stands."""
-        if self.cancelled_at is not None:
-            return "cancelled"
-        if self.total is None:
-            return "submitting"
-        return "done" if self.finished >= self.accepted else "running"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,15 +168,18 @@ def _counted(conn: Connection, ids: Sequence[UUID]) -> dict[UUID, list[Any]]:
 
 
 def _batch(row: Any, counted: Sequence[Any]) -> BatchLook:
-    costs = [one.cost_usd for one in counted if one.cost_usd is not None]
+    cost = sum((one.cost_usd for one in counted), Decimal(0))
+    unpriced = sum(int(one.unpriced) for one in counted)
     return BatchLook(
         id=row.id,
+        state=row.state,
         total=row.total,
         created_at=row.created_at.astimezone(UTC),
+        ended_at=_utc(row.ended_at),
         cancelled_at=_utc(row.cancelled_at),
         states={state: n for state in TurnState if (n := _of(counted, state))},
-        cost_usd=sum(costs, Decimal(0)) if costs else None,
-        unpriced=sum(one.unpriced for one in counted),
+        cost_usd=cost or (None if unpriced else Decimal(0)),
+        unpriced=unpriced,
     )
 
 

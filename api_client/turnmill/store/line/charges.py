@@ -56,7 +56,9 @@ def charge_orphans(conn: Connection, *, limit: int = 500) -> int:
         turns.c.state == TurnState.RUNNING,
         turns.c.lease_fence == charges.c.fence,
     )
-    old = and_(charges.c.reserved_usd > 0, charges.c.at < db_asof_after(-_A_WHILE.total_seconds()))
+    # A batch's own are given back as its lines are fed.
+    of_turns = and_(charges.c.reserved_usd > 0, charges.c.fence > 0)
+    old = and_(of_turns, charges.c.at < db_asof_after(-_A_WHILE.total_seconds()))
     rows = conn.execute(
         select(charges).where(old, ~select(turns.c.id).where(runs).exists()).limit(limit)
     ).all()

@@ -14,10 +14,13 @@ from turnmill.store.line.charges import to_be_tended
 from turnmill.store.line.endings import end_turns
 from turnmill.store.line.head import lock_sessions, skipping_busy
 from turnmill.store.line.removing import remove_sessions
+from turnmill.store.line.unfed import unfed
 from turnmill.store.postgres import feeding
 from turnmill.store.records import Head, Moved
+from turnmill.store.schema.batch_tables import to_be_tended as to_be_tended_batches
+from turnmill.store.schema.house_tables import wishes
 from turnmill.store.schema.schedule_tables import schedules
-from turnmill.store.schema.tables import announcements, sessions, turns, wishes
+from turnmill.store.schema.tables import announcements, batches, sessions, turns
 from turnmill.store.types import db_asof
 
 
@@ -31,6 +34,8 @@ class Overdue(NamedTuple):
     wished: bool  #: something, by somebody who may only look
     budgets: bool  #: there is something to tell of one, or one was changed
     scheduled: bool  #: something is to be said that was planned for a moment
+    batches: bool  #: there are some that have begun, and have not ended
+    unfed: bool  #: turns are to be made of lines of a batch
 
 
 class Waits(NamedTuple):
@@ -60,6 +65,8 @@ def overdue(conn: Connection) -> Overdue:
             wished.exists(),
             to_be_tended(),
             scheduled.exists(),
+            select(batches.c.id).where(to_be_tended_batches()).exists(),
+            unfed().exists(),
         )
     ).one()
     return Overdue(*map(bool, row))

@@ -43,8 +43,8 @@ def move_turns(
     caller's transaction holds the locks of their sessions.
     """
     statement = update(turns).where(*which).values(**values)
-    columns = (turns.c.id, turns.c.session_id, turns.c.seq, turns.c.state, turns.c.step)
-    rows = conn.execute(statement.returning(*columns)).all()
+    names = ("id", "session_id", "seq", "state", "step", "batch_id")
+    rows = conn.execute(statement.returning(*(turns.c[name] for name in names))).all()
     final = sorted((row for row in rows if row.state in FINAL), key=lambda row: row.seq)
     ids = [TurnId(row.id) for row in final]
     write_events(conn, ids)
@@ -63,6 +63,10 @@ def move_turns(
         from turnmill.store.rules.closed_calls import close_calls  # noqa: PLC0415  few call any
 
         close_calls(conn, stepped)
+    if batched := [TurnId(row.id) for row in final if row.batch_id is not None]:
+        from turnmill.store.rules.tallies import count_ended  # noqa: PLC0415  few are of a batch
+
+        count_ended(conn, batched)
     return [TurnId(row.id) for row in rows], Moved(len(rows), move_lines(conn, counts))
 
 
@@ -72,8 +76,10 @@ def queue_again(conn: Connection, *which: ColumnElement[bool]) -> Moved:
     The caller's transaction holds the locks of their sessions.
     """
     from turnmill.store.line.shared_log import note_retries  # noqa: PLC0415  few run again
+    from turnmill.store.rules.tallies import count_no_more  # noqa: PLC0415  of few runs again
 
     note_retries(conn, *which)
+    count_no_more(conn, *which, runs_again=True)
     statement = update(turns).where(*which).values(_queued_again())
     rows = conn.execute(statement.returning(turns.c.id, turns.c.session_id, turns.c.seq)).all()
     rows = sorted(rows, key=lambda row: row.seq)

@@ -14,6 +14,7 @@ from turnmill.store.kept import give_up_all
 from turnmill.store.line.attached import release
 from turnmill.store.line.endings import tell_ended
 from turnmill.store.rules.endings import Happening, write_events
+from turnmill.store.rules.tallies import count_gone
 from turnmill.store.schema.belongings import BELONGINGS, Belonging, Goes
 from turnmill.store.schema.life_tables import tombstones
 from turnmill.store.schema.tables import sessions, turns
@@ -41,6 +42,7 @@ def remove_sessions(
     give_up_all(conn, session_ids)
     release(conn, session_ids)
     _bury(conn, session_ids, how=how)
+    count_gone(conn, session_ids)
     for one in _NOW:
         if one.goes is Goes.BY_NAME and one.table is not sessions:
             conn.execute(delete(one.table).where(one.of_sessions(session_ids)))

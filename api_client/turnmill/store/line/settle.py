@@ -45,6 +45,7 @@ def end_unreadable(conn: Connection, claimed: Mapping[str, Sequence[Taken]]) -> 
             outcome="failed",
             error_code=code,
             has_calls=True,  # nobody can tell
+            batched=True,
         )
         for code, ones in claimed.items()
         for one in ones

@@ -13,6 +13,7 @@ from turnmill.store.lite.looking import (
 )
 from turnmill.store.lite.settling import settle
 from turnmill.store.lite.sharing import ahead_of, due_by_user
+from turnmill.store.lite.staging import stage_lines
 from turnmill.store.lite.stepping import advance, begin_calls, end_calls
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "require_fresh_reads",
     "reserve",
     "settle",
+    "stage_lines",
     "start_many",
     "still_due",
     "vitals",

@@ -117,6 +117,8 @@ def _holders(turn: Any, tags: Sequence[str]) -> Iterator[Holder]:
     yield Holder(Scope.ALL)
     yield Holder(Scope.USER, turn.user_id)
     yield Holder(Scope.SESSION, str(turn.session_id))
+    if turn.batch_id is not None:
+        yield Holder(Scope.BATCH, str(turn.batch_id))
     said: Mapping[str, Any] = {**object_of(turn.of_session), **object_of(turn.metadata)}
     for tag in tags:
         if isinstance(value := said.get(tag), str):

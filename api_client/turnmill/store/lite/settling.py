@@ -23,6 +23,7 @@ from turnmill.store.rules.settling import (
     row_of,
     writing_content,
 )
+from turnmill.store.rules.tallies import count_ended
 from turnmill.store.schema.tables import attempts, sessions, turns
 from turnmill.store.types import db_asof
 
@@ -73,6 +74,8 @@ def _settle(conn: Connection, settlement: Settlement) -> Settled | Fenced | Lock
         write_events(conn, [settlement.turn_id])
     elif (kind := UNENDED.get(TurnState(turn.state))) is not None:
         write_turn_events(conn, [(settlement.session_id, settlement.turn_id)], kind)
+    if final and settlement.batched:
+        count_ended(conn, [settlement.turn_id])
     if final and settlement.has_calls:
         close_calls(conn, [settlement.turn_id])
     ids = (settlement.session_id, settlement.turn_id)

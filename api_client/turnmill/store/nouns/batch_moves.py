@@ -3,19 +3,27 @@
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, select, update
+from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
 
-from turnmill.domain.errors import UnreadableRow
+from turnmill.domain.batches import OVER, BatchState
+from turnmill.domain.errors import MoveRefused, UnreadableRow
 from turnmill.domain.ids import BatchId, SessionId, TurnId
 from turnmill.domain.states import FINAL, Lane, SessionStatus, TurnState, sources_of
 from turnmill.store.engine import engine_of
 from turnmill.store.line.content import is_gone
 from turnmill.store.line.endings import end_turns, queue_again
 from turnmill.store.line.head import lock_sessions
+from turnmill.store.nouns import batch_pauses
+from turnmill.store.nouns.batch_counts import is_open
+from turnmill.store.nouns.batch_tending import waits
+from turnmill.store.nouns.batch_waves import failed_before
 from turnmill.store.nouns.batches import locked
+from turnmill.store.nouns.budgets import bound_batch
 from turnmill.store.nouns.turns import retry
 from turnmill.store.records import Head, Moved
 from turnmill.store.schema.tables import batches, sessions, turns
@@ -23,7 +31,7 @@ from turnmill.store.types import db_now
 from turnmill.wire import CANCEL_CHANNEL
 
 _RETRYABLE = sources_of(TurnState.QUEUED) & FINAL
-_NOT_RUNNING = sources_of(TurnState.CANCELLED) - {TurnState.RUNNING}
+_ENDS_AT_ONCE = waits(TurnState.CANCELLED)
 _OPEN = (SessionStatus.ACTIVE, SessionStatus.PAUSED)
 
 
@@ -37,35 +45,98 @@ class Page:
 
 
 def mark_cancelled(conn: Connection, batch_id: BatchId) -> None:
-    """Accept no further line. Raises BatchNotFound."""
-    if locked(conn, batch_id).cancelled_at is None:
-        conn.execute(update(batches).where(batches.c.id == batch_id).values(cancelled_at=db_now()))
+    """Make no further turn of it; one that has ended stays as it is. Raises BatchNotFound."""
+    locked(conn, batch_id)
+    goes_on = (batches.c.id == batch_id, batches.c.state.not_in(sorted(OVER)))
+    values = {"state": BatchState.CANCELLED, "paused_because": None, "cancelled_at": db_now()}
+    conn.execute(update(batches).where(*goes_on).values(**values))
 
 
-def cancel_page(
-    conn: Connection, batch_id: BatchId, *, after_line: int = 0, limit: int = 500
-) -> Page | None:
-    """End unfinished turns after that line, each as `turns.cancel` would; None: there is none."""
-    found = _page(conn, batch_id, turns.c.state.not_in(FINAL), after_line=after_line, limit=limit)
+def pause(conn: Connection, batch_id: BatchId) -> None:
+    """Let no further turn of it begin. Raises BatchNotFound, and MoveRefused unless it runs."""
+    locked(conn, batch_id)
+    if not batch_pauses.pause(conn, batch_id, None):
+        state = _state(conn, batch_id)
+        if state is not BatchState.PAUSED:
+            raise MoveRefused(f"a batch that is {state} cannot be paused", hint="it does not run")
+
+
+def resume(conn: Connection, batch_id: BatchId) -> None:
+    """Let it go on. Raises BatchNotFound, and MoveRefused unless it is paused, or runs."""
+    locked(conn, batch_id)
+    if not batch_pauses.resume(conn, batch_id):
+        state = _state(conn, batch_id)
+        if state is not BatchState.RUNNING:
+            raise MoveRefused(
+                f"a batch that is {state} cannot be resumed", hint="only a paused one can"
+            )
+
+
+def hold_page(conn: Connection, batch_id: BatchId) -> Page | None:
+    """Hold turns of a batch that is paused, or let those go of one that runs; None: all are."""
+    state = _state(conn, batch_id)
+    move = batch_pauses.hold if state is BatchState.PAUSED else batch_pauses.let_go
+    moved = move(conn, batch_id)
+    return Page(last_line=0, moved=moved.turns, heads=moved.heads) if moved.turns else None
+
+
+def bound(
+    conn: Connection,
+    batch_id: BatchId,
+    *,
+    max_cost_usd: Decimal | None,
+    deadline: datetime | None,
+    budget_id: UUID,
+) -> None:
+    """Bound what a batch costs, and how long it runs; None: as before. Its row is locked."""
+    given = {"max_cost_usd": max_cost_usd, "deadline": deadline}
+    values = {name: value for name, value in given.items() if value is not None}
+    if values:
+        conn.execute(update(batches).where(batches.c.id == batch_id).values(**values))
+    if max_cost_usd is not None:
+        bound_batch(conn, batch_id, max_cost_usd, budget_id=budget_id)
+
+
+def _state(conn: Connection, batch_id: BatchId) -> BatchState:
+    query = select(batches.c.state).where(batches.c.id == batch_id)
+    return BatchState(conn.scalars(query).one())
+
+
+def mark_running_again(conn: Connection, batch_id: BatchId) -> None:
+    """Let the batch come to its end once more, before its failed turns run again.
+
+    Raises BatchNotFound, and MoveRefused where it was cut short: what it lacks is no failure.
+    """
+    locked(conn, batch_id)
+    state = _state(conn, batch_id)
+    if state in (BatchState.CANCELLED, BatchState.EXPIRED):
+        raise MoveRefused(
+            f"the batch is {state}: its failed turns do not run again by it",
+            hint="retry its turns one by one, or submit the file under another name",
+        )
+    if state in OVER:
+        again = {"state": BatchState.RUNNING, "ended_at": None, "told_at": None}
+        conn.execute(update(batches).where(batches.c.id == batch_id).values(**again))
+
+
+def cancel_page(conn: Connection, batch_id: BatchId, *, limit: int = 500) -> Page | None:
+    """End unfinished turns, each as `turns.cancel` would; None: there is none left."""
+    running = and_(turns.c.state == TurnState.RUNNING, ~turns.c.cancel_requested)
+    found = conn.execute(
+        select(turns.c.id, turns.c.session_id)
+        .where(is_open(batch_id), or_(running, _ENDS_AT_ONCE))
+        .limit(limit)
+    ).all()
     if not found:
         return None
+    lock_sessions(conn, {SessionId(row.session_id) for row in found})
     ids = [row.id for row in found]
-    ended = end_turns(
-        conn, TurnState.CANCELLED, turns.c.id.in_(ids), turns.c.state.in_(_NOT_RUNNING)
-    )
-    running = conn.scalars(
-        update(turns)
-        .where(turns.c.id.in_(ids), turns.c.state == TurnState.RUNNING)
-        .values(cancel_requested=True)
-        .returning(turns.c.id)
-    ).all()
-    if running:
-        engine_of(conn).notify(conn, CANCEL_CHANNEL, running)
-    return Page(
-        last_line=found[-1].batch_line,
-        moved=ended.turns + len(running),
-        heads=ended.heads,
-    )
+    ended = end_turns(conn, TurnState.CANCELLED, turns.c.id.in_(ids), _ENDS_AT_ONCE)
+    asked = update(turns).where(turns.c.id.in_(ids), running).values(cancel_requested=True)
+    stopped = conn.scalars(asked.returning(turns.c.id)).all()
+    if stopped:
+        engine_of(conn).notify(conn, CANCEL_CHANNEL, stopped)
+    return Page(last_line=0, moved=ended.turns + len(stopped), heads=ended.heads)
 
 
 def retry_page(
@@ -85,15 +156,15 @@ def retry_page(
     found = _page(conn, batch_id, failed, after_line=after_line, limit=limit)
     if not found:
         return None
-    ids = [row.id for row in found]
-    conn.execute(update(batches).where(batches.c.id == batch_id).values(told_at=None))
+    of_sessions = {SessionId(row.session_id) for row in found}
+    ids = [*failed_before(conn, batch_id, of_sessions), *(row.id for row in found)]
     again = _queue_again(conn, ids)
     heads = [*again.heads]
     # A later turn of their session has started: these go to its end, the earlier one first.
     rest = conn.scalars(
         select(turns.c.id)
         .where(turns.c.id.in_(ids), turns.c.state.in_(_RETRYABLE))
-        .order_by(turns.c.batch_line)
+        .order_by(turns.c.session_id, turns.c.seq)
     ).all()
     for turn_id in rest:
         with suppress(UnreadableRow):  # it stays as it is; the others run

@@ -21,7 +21,7 @@ from sqlalchemy import (
 
 from turnmill.domain.budgets import OnExceeded, Period, Scope, next_warning, span_of
 from turnmill.domain.errors import BudgetNotFound, InvalidInput
-from turnmill.domain.ids import SessionId, TurnId
+from turnmill.domain.ids import BatchId, SessionId, TurnId
 from turnmill.domain.states import FOR_BUDGET, EventKind, TurnState
 from turnmill.store.budget_records import Budget, Holder, NewBudget
 from turnmill.store.line.charges import has_news
@@ -98,7 +98,7 @@ def get(conn: Connection, holder: Holder, period: Period | None) -> Budget:
 
 def find(conn: Connection, *, after: UUID | None = None, limit: int = 100) -> list[Budget]:
     """Return up to `limit` budgets, oldest first; `after` is the last id of the page before."""
-    query = select(budgets).where(budgets.c.scope != Scope.GONE)
+    query = select(budgets).where(budgets.c.scope.not_in((Scope.BATCH, Scope.GONE)))
     query = query.order_by(budgets.c.id).limit(limit)
     if after is not None:
         query = query.where(budgets.c.id > after)
@@ -149,6 +149,21 @@ def session_limit(conn: Connection, session_id: SessionId) -> Decimal | None:
     """Return what a session may cost in all; None: it is not bounded."""
     rows = conn.execute(_rows(Holder(Scope.SESSION, str(session_id)), Period.TOTAL)).all()
     return rows[0].limit_usd if rows else None
+
+
+def bound_batch(
+    conn: Connection, batch_id: BatchId, limit_usd: Decimal, *, budget_id: UUID
+) -> None:
+    """Bound all that a batch costs; what does not fit waits. The caller's transaction."""
+    new = NewBudget(
+        holder=Holder(Scope.BATCH, str(batch_id)),
+        period=Period.TOTAL,
+        timezone="UTC",
+        limit_usd=limit_usd,
+        on_exceeded=OnExceeded.WAIT,
+        warn_at=(),
+    )
+    set_budget(conn, new, budget_id=budget_id)
 
 
 def _one(conn: Connection, holder: Holder, period: Period | None) -> Any:

@@ -12,9 +12,12 @@ from turnmill.domain.content import Message
 from turnmill.domain.errors import InvalidInput, MoveRefused, SessionNotFound
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.scripts import has_reply, reply_in
-from turnmill.domain.states import TurnState
+from turnmill.domain.states import EventKind, TurnState
 from turnmill.store.codec import rows_of
 from turnmill.store.line.head import lock_sessions
+from turnmill.store.records import NewSession
+from turnmill.store.rules.accepting import sealer_of_new, session_values
+from turnmill.store.rules.happenings import observe_new, write_session_events
 from turnmill.store.rules.sealing import Sealer, sealer_for
 from turnmill.store.schema.tables import messages, sessions, turns
 from turnmill.store.types import db_now
@@ -64,6 +67,25 @@ def insert_scripted(conn: Connection, session_id: SessionId, script: Iterable[Sc
     return count
 
 
+def start_scripted(
+    conn: Connection, talks: Sequence[tuple[NewSession, Sequence[ScriptedTurn]]]
+) -> None:
+    """Create sessions that do not exist yet, each with the turns that it begins with."""
+    if not talks:
+        return
+    now = conn.scalars(select(db_now())).one()
+    sealer = sealer_of_new(conn, [new for new, _ in talks])
+    made = [
+        {"id": new.id, **session_values(new, sealer), "next_seq": len(script) + 1}
+        | {"turns_succeeded": len(script)}
+        for new, script in talks
+    ]
+    conn.execute(insert(sessions), made)
+    _write(conn, [(new, 1, script) for new, script in talks], now=now)
+    observe_new(conn, [new for new, _ in talks])
+    write_session_events(conn, [new.id for new, _ in talks], EventKind.OPENED)
+
+
 def _quiet(conn: Connection, session_id: SessionId) -> Any:
     """Lock the session, and return what is needed of it."""
     lock_sessions(conn, [session_id])
@@ -86,8 +108,24 @@ def _quiet(conn: Connection, session_id: SessionId) -> Any:
 
 def _insert(conn: Connection, session: Any, chunk: Sequence[ScriptedTurn], *, first: int) -> None:
     now = conn.scalars(select(db_now())).one()
-    sealer = sealer_for(conn, (session.id,))
-    said = [row for one in chunk for row in _said(session.id, one, sealer, at=one.at or now)]
+    _write(conn, [(session, first, chunk)], now=now)
+
+
+def _write(
+    conn: Connection, scripts: Sequence[tuple[Any, int, Sequence[ScriptedTurn]]], *, now: datetime
+) -> None:
+    """Write the turns of sessions, each with the number of the first of them."""
+    listed = [
+        (session, seq, one)
+        for session, first, script in scripts
+        for seq, one in enumerate(script, first)
+    ]
+    sealer = sealer_for(conn, {session.id for session, _, _ in scripts})
+    said = [
+        row
+        for session, _, one in listed
+        for row in _said(session.id, one, sealer, at=one.at or now)
+    ]
     rows = [
         {
             "id": one.id,
@@ -102,7 +140,7 @@ def _insert(conn: Connection, session: Any, chunk: Sequence[ScriptedTurn], *, fi
             "created_at": one.at or now,
             "finished_at": one.at or now,
         }
-        for seq, one in enumerate(chunk, first)
+        for session, seq, one in listed
     ]
     conn.execute(insert(turns), rows)
     conn.execute(insert(messages), said)

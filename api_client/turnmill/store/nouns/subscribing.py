@@ -5,13 +5,15 @@ from collections.abc import Collection
 from sqlalchemy import Connection, delete, select, update
 
 from turnmill.domain.states import ON_DEMAND, EventKind
-from turnmill.store.nouns.batch_ends import is_over
+from turnmill.store.nouns.batch_ends import is_untold
 from turnmill.store.rules.wanted import forget
 from turnmill.store.schema.event_tables import events
 from turnmill.store.schema.hook_tables import observed, subscriptions
 from turnmill.store.schema.tables import batches, sessions
 from turnmill.store.types import db_now, insert_into
 
+#: Told of a batch once for all, whenever it has ended.
+_OF_BATCHES = frozenset({EventKind.BATCH_FINISHED, EventKind.BATCH_EXPIRED})
 #: Each part of an observer that is told in several ones is a reader, by the name of all and this.
 PART = "/"
 
@@ -26,8 +28,8 @@ def subscribe(conn: Connection, subscriber: str, kinds: Collection[str]) -> None
     had = set(conn.scalars(select(subscriptions.c.kind).where(mine)))
     if had == wanted:
         return
-    if EventKind.BATCH_FINISHED in wanted - had:
-        _leave_out_what_was_before(conn)
+    for kind in (wanted - had) & _OF_BATCHES:
+        _leave_out_what_was_before(conn, EventKind(kind))
     conn.execute(delete(subscriptions).where(mine, subscriptions.c.kind.not_in(wanted)))
     for kind in sorted(wanted - had):
         row = insert_into(conn, subscriptions).values(subscriber=subscriber, kind=kind)
@@ -48,15 +50,11 @@ def subscribers(conn: Connection, prefix: str) -> list[str]:
     return list(conn.scalars(select(column).where(column.startswith(prefix)).distinct()))
 
 
-def _leave_out_what_was_before(conn: Connection) -> None:
-    """Let nobody be told of batches that have finished before somebody wanted to hear of it."""
-    another = select(subscriptions.c.kind).where(
-        subscriptions.c.kind == EventKind.BATCH_FINISHED.value
-    )
+def _leave_out_what_was_before(conn: Connection, kind: EventKind) -> None:
+    """Let nobody be told of batches that have ended before somebody wanted to hear of it."""
+    another = select(subscriptions.c.kind).where(subscriptions.c.kind == kind.value)
     if conn.execute(another).first() is None:
-        conn.execute(
-            update(batches).where(batches.c.told_at.is_(None), is_over()).values(told_at=db_now())
-        )
+        conn.execute(update(batches).where(is_untold(kind)).values(told_at=db_now()))
 
 
 def forget_observed(conn: Connection, *, limit: int = 5_000) -> int:

@@ -200,9 +200,6 @@ def retry(conn: Connection, turn_id: TurnId, *, new_id: TurnId) -> Accepted:
     Otherwise as a new turn at the end of the session, `new_id`, with `retry_of`. Raises
     MoveRefused for any other state, and ContentGone where nothing is left to be said again.
     """
-    from turnmill.store.line.attached import use_again  # noqa: PLC0415  most are sent once
-    from turnmill.store.nouns.copied_steps import first_step, take_along  # noqa: PLC0415
-
     state, session_id = _lock(conn, turn_id)
     if state not in RETRIED:
         raise MoveRefused(
@@ -211,25 +208,37 @@ def retry(conn: Connection, turn_id: TurnId, *, new_id: TurnId) -> Accepted:
     if content_is_gone(conn, turn_id):
         raise ContentGone("what was said in the turn is gone: it cannot be said again")
     if _is_overtaken(conn, turn_id, session_id):
-        from turnmill.store.line import shared_log  # noqa: PLC0415  few are
-
-        copy = _copy(conn, turn_id, new_id)
-        if copy.batch_id is not None:
-            # The new turn takes the old one's place in the batch, whose results are to show it.
-            leave = {"batch_id": None, "batch_line": None}
-            conn.execute(update(turns).where(turns.c.id == turn_id).values(**leave))
-        accepted = accept(conn, session_id, copy)
-        use_again(conn, turn_id, session_id, new_id)
-        shared_log.copy_sender(conn, turn_id, new_id)
-        if (first := first_step(conn, turn_id)) is not None:
-            take_along(conn, turn_id, new_id, first=first)
-        return accepted
+        return _again_at_the_end(conn, turn_id, session_id, new_id)
     status = conn.scalar(select(sessions.c.status).where(sessions.c.id == session_id))
     if status == SessionStatus.ARCHIVED:
         raise SessionArchived()
     heads = queue_again(conn, turns.c.id == turn_id).heads
     announce = any(head.turn_id == turn_id for head in heads)
     return Accepted(turn_id=turn_id, session_id=session_id, created=False, announce=announce)
+
+
+def _again_at_the_end(
+    conn: Connection, turn_id: TurnId, session_id: SessionId, new_id: TurnId
+) -> Accepted:
+    """Send what was said in the turn once more, as a new one with all that belongs to it."""
+    # Few are: whoever imports this module for another reason does not pay for it.
+    from turnmill.store.line import shared_log  # noqa: PLC0415
+    from turnmill.store.line.attached import use_again  # noqa: PLC0415
+    from turnmill.store.nouns.copied_steps import first_step, take_along  # noqa: PLC0415
+    from turnmill.store.rules.tallies import count_no_more  # noqa: PLC0415
+
+    copy = _copy(conn, turn_id, new_id)
+    if copy.batch_id is not None:
+        # The new turn takes the old one's place in the batch, whose results are to show it.
+        count_no_more(conn, turns.c.id == turn_id, runs_again=False)
+        leave = {"batch_id": None, "batch_line": None}
+        conn.execute(update(turns).where(turns.c.id == turn_id).values(**leave))
+    accepted = accept(conn, session_id, copy)
+    use_again(conn, turn_id, session_id, new_id)
+    shared_log.copy_sender(conn, turn_id, new_id)
+    if (first := first_step(conn, turn_id)) is not None:
+        take_along(conn, turn_id, new_id, first=first)
+    return accepted
 
 
 def retry_once(

@@ -15,6 +15,7 @@ from turnmill.domain.states import (
     AT_A_CLOSED_TARGET,
     BETWEEN_STEPS,
     FINAL,
+    FOR_BATCH,
     UNFINISHED,
     Lane,
     OnAmbiguous,
@@ -48,6 +49,7 @@ class Cause(StrEnum):
     BREAKER = "breaker"  #: for its provider, which has failed again and again
     LIMIT = "limit"  #: for its place within what a provider takes a minute, or at once
     BUDGET = "budget"  #: for a period that begins anew, or a limit that is raised
+    BATCH = "batch"  #: for its batch, which is at its vendor, or paused
     KEY = "key"  #: for a key of what is encrypted, which is missing
     LAYER = "layer"  #: for what a layer has named
     RETRY = "retry"  #: for its next attempt, after an error
@@ -220,6 +222,8 @@ def _waits(row: Any, state: TurnState) -> list[Reason]:
     is_held = row.on_ambiguous == OnAmbiguous.HOLD and row.head_sent_at is not None
     if state is TurnState.UNKNOWN and is_held:
         return [Reason(cause=Cause.HELD, turn_id=turn_id, name=code)]
+    if row.head_waits_for == FOR_BATCH:
+        return [Reason(cause=Cause.BATCH, turn_id=turn_id)]
     if row.head_available_at <= row.now:
         return []
     waits_for = row.head_waits_for

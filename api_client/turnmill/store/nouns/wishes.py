@@ -11,7 +11,7 @@ from turnmill.domain.ids import TurnId
 from turnmill.store.nouns.audit import audited, owners
 from turnmill.store.nouns.turns import cancel, retry_once
 from turnmill.store.records import Head
-from turnmill.store.schema.tables import wishes
+from turnmill.store.schema.house_tables import wishes
 
 
 def grant_one(conn: Connection, *, new_id: TurnId) -> Sequence[Head] | None:

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from turnmill.domain.ids import TurnId
+    from turnmill.domain.ids import BatchId, TurnId
     from turnmill.domain.states import Lane
+    from turnmill.store.batch_records import StagedLine
     from turnmill.store.budget_records import Ask, Reserved
     from turnmill.store.records import Fenced, Locked, Settled, Settlement
     from turnmill.store.step_records import Advanced, CallEnd, Step, ToBegin
@@ -46,6 +47,7 @@ __all__ = [
     "require_fresh_reads",
     "reserve",
     "settle",
+    "stage_lines",
     "start_many",
     "still_due",
     "vitals",
@@ -66,6 +68,13 @@ def reserve(conn: Connection, asks: Sequence[Ask], *, tags: Sequence[str]) -> li
     from turnmill.store.postgres import charging  # noqa: PLC0415
 
     return charging.reserve(conn, asks, tags=tags)
+
+
+def stage_lines(conn: Connection, batch_id: BatchId, lines: Sequence[StagedLine]) -> None:
+    """Write lines of a batch that do not stand yet, in one statement."""
+    from turnmill.store.postgres import staging  # noqa: PLC0415  of those who submit batches
+
+    staging.stage_lines(conn, batch_id, lines)
 
 
 # The same of those who take turns: a worker's dispatcher, and who asks how long a turn waits.

@@ -23,14 +23,15 @@ WITH asked AS (
         WITH ORDINALITY AS asked (turn_id, fence, amount, n)
 ), held AS (
     SELECT asked.n, asked.amount, t.id AS turn_id, t.lease_fence AS fence, t.session_id, t.put_off,
-        t.max_cost_usd, t.metadata
+        t.max_cost_usd, t.metadata, t.batch_id
     FROM asked JOIN turnmill.turns t ON t.id = asked.turn_id AND t.lease_fence = asked.fence
         AND {STILL_RUNNING}
     ORDER BY t.id FOR NO KEY UPDATE OF t
 ), key AS (
     SELECT h.n, k.scope, k.name, k.value
     FROM held h JOIN turnmill.sessions s ON s.id = h.session_id CROSS JOIN LATERAL (
-        VALUES ('all', '', ''), ('user', s.user_id, ''), ('session', s.id::text, '')
+        VALUES ('all', '', ''), ('user', s.user_id, ''), ('session', s.id::text, ''),
+            ('batch', h.batch_id::text, '')
         UNION ALL
         SELECT 'tag', tag, COALESCE(h.metadata->>tag, s.metadata->>tag)
         FROM unnest(%(tags)s::text[]) AS tag

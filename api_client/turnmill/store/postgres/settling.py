@@ -25,6 +25,7 @@ from turnmill.store.rules.settling import (
     row_of,
     writing_content,
 )
+from turnmill.store.rules.tallies import counting
 from turnmill.store.rules.wanted import wanted
 from turnmill.store.schema.step_tables import tool_calls
 from turnmill.store.schema.tables import STILL_RUNNING, attempts, sessions, sql_list, turns
@@ -140,6 +141,8 @@ def settle(conn: Connection, settlements: Sequence[Settlement]) -> list[Settled 
         stepped=any(one.has_calls for one in settlements),
         paid=any(one.budgeted for one in settlements),
     )
+    if any(one.batched for one in settlements):
+        chosen = counting(chosen)
     statement = _telling(chosen, tuple(one for one in _UNENDED if f"turn.{one}" in kinds))
     parameters = {
         "rows": in_json([row_of(one, sealer) for one in settlements]),

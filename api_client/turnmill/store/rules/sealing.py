@@ -131,6 +131,13 @@ def sealed_for(conn: Connection, owner: Owner, column: Column[Any], place: str, 
     )
 
 
+def require_keys_of(conn: Connection, owners: Collection[Owner]) -> None:
+    """Raise KeyWanted unless what seals for these is held; for all of them at once."""
+    keys = keys_at(conn.dialect)
+    if keys is not None and (missing := keys.missing(owners)):
+        raise KeyWanted(owners=missing)
+
+
 def ready_for_file(conn: Connection, user_id: str) -> None:
     """See to it that a file of this user's can be sealed; raises KeyWanted."""
     if (keys := keys_at(conn.dialect)) is not None:

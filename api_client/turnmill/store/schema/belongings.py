@@ -16,11 +16,13 @@ from sqlalchemy import Column, ColumnElement, Table, and_, select
 from turnmill.domain.budgets import Scope
 from turnmill.domain.ids import SessionId
 from turnmill.store.schema.audit_tables import audit_subjects
+from turnmill.store.schema.batch_tables import batch_lines, reuse_keys
 from turnmill.store.schema.budget_tables import budgets, charges
 from turnmill.store.schema.compaction_tables import compactions
 from turnmill.store.schema.event_tables import events
 from turnmill.store.schema.file_tables import attachment_uses, attachments, file_usage
 from turnmill.store.schema.hook_tables import deliveries, observed
+from turnmill.store.schema.house_tables import wishes
 from turnmill.store.schema.key_tables import data_keys
 from turnmill.store.schema.life_tables import tombstones, user_retention
 from turnmill.store.schema.limit_tables import accounts
@@ -36,11 +38,11 @@ from turnmill.store.schema.step_tables import tool_calls
 from turnmill.store.schema.tables import (
     announcements,
     attempts,
+    batches,
     kept_refs,
     messages,
     sessions,
     turns,
-    wishes,
 )
 
 
@@ -108,6 +110,16 @@ BELONGINGS: tuple[Belonging, ...] = (
         turn=tool_calls.c.turn_id,
         content=MappingProxyType({"decision": None}),
     ),
+    # Of lines that were not fed yet, the user's alone are known: those have no turn.
+    Belonging(
+        table=batch_lines,
+        goes=Goes.BY_NAME,
+        turn=batch_lines.c.turn_id,
+        user=batch_lines.c.user_id,
+        content=MappingProxyType({"content": None}),
+    ),
+    Belonging(table=batches, goes=Goes.WITH_USER, user=batches.c.user_id),
+    Belonging(table=reuse_keys, goes=Goes.WITH_USER, user=reuse_keys.c.user_id),
     Belonging(table=schedules, goes=Goes.BY_KEY, session=schedules.c.session_id),
     Belonging(table=shared_sessions, goes=Goes.BY_KEY, session=shared_sessions.c.session_id),
     # Names of participants are those of users, or of whoever else talks there.

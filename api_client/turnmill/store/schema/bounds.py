@@ -6,8 +6,9 @@ Names of columns and words of ours only; numbers come from `turnmill.domain.boun
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import CheckConstraint, Connection
+from sqlalchemy import CheckConstraint, Column, Connection, Index, text
 
 from turnmill.domain.bounds import (
     BYTES_PER_CHARACTER,
@@ -108,3 +109,9 @@ def one_of(column: str, words: type[StrEnum]) -> CheckConstraint:
     """Hold a column to the words that there are."""
     known = ", ".join(f"'{word}'" for word in sorted(words))
     return CheckConstraint(f"{column} IN ({known})", name=f"{column}_known")
+
+
+def unique_where_given(name: str, *columns: Column[Any], given: Column[Any]) -> None:
+    """Let a key that most rows do not have be unique, at no cost to those that have none."""
+    there = text(f"{given.name} IS NOT NULL")
+    Index(name, *columns, unique=True, postgresql_where=there, sqlite_where=there)

@@ -11,7 +11,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from turnmill.store.schema.life_tables import metadata as metadata  # whole with these only
+from turnmill.store.schema.batch_tables import metadata as metadata  # whole with these only
 from turnmill.store.types import Json, Timestamp, db_now
 
 # A row that is gone makes all that its key has sealed unreadable. Never updated but to be wrapped

@@ -84,7 +84,23 @@ VIEWED: Mapping[str, Sequence[str]] = MappingProxyType(
             *("created_at", "due_at", "gone_at"),
         ),
         "attachment_uses": ("session_id", "turn_id", "attachment_id"),
-        "batches": ("id", "last_line", "total", "created_at", "cancelled_at"),
+        # Neither what a batch is called, nor whose it is, nor what its lines say.
+        "batches": (
+            *("id", "state", "mode", "reuse", "deadline", "max_cost_usd", "last_line", "fed_line"),
+            *("total", "created_at", "sealed_at", "ended_at", "cancelled_at"),
+        ),
+        "batch_lines": (
+            *("batch_id", "line", "state", "wave", "turn_id", "error_code", "weight", "bound_usd"),
+        ),
+        "batch_tallies": (
+            *("batch_id", "part", "state", "error_code", "n", "cost_usd", "unpriced"),
+            *("input_tokens", "output_tokens", "last_at"),
+        ),
+        "batch_shards": (
+            *("id", "batch_id", "n", "provider", "model", "state", "lines", "bytes", "tokens"),
+            *("created_at", "endpoint", "due_at", "tries", "status", "error_code"),
+            *("asked_at", "begun_at", "ended_at"),
+        ),
         "events": ("session_id", "n", "turn_id", "kind", "at", "place", "budget_id", "share"),
         "templates": ("name", "current", "latest"),
         "template_versions": ("name", "version", "created_at"),

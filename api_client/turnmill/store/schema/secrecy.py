@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import JSON, Column, Table, Text
 from sqlalchemy.types import TypeEngine
 
+from turnmill.store.schema.batch_tables import batch_lines
 from turnmill.store.schema.compaction_tables import compactions
 from turnmill.store.schema.file_tables import attachments
 from turnmill.store.schema.hook_tables import webhooks
@@ -31,6 +32,7 @@ CONTENT: tuple[Column[Any], ...] = (
     compactions.c.summary,
     schedules.c.content,
     notes.c.content,
+    batch_lines.c.content,
     attachments.c.name,
     template_versions.c.definition,
     template_versions.c.note,
@@ -50,7 +52,12 @@ PLAIN: Mapping[str, frozenset[str]] = MappingProxyType(
             "audit_heads": "rows_digest before hash",
             "audit_log": "actor login action subject objects figures digest",
             "audit_subjects": "subject user_id key",
-            "batches": "name metadata",
+            "batch_lines": "custom_id user_id session error_code",
+            "batch_shards": "provider model state endpoint stored ref status outputs error_code",
+            "batch_tallies": "state error_code",
+            # Settings are those of sessions.
+            "batches": "name state mode mode_because user_id settings defaults paused_because"
+            " on_leftover metadata",
             "budgets": "scope name value period timezone on_exceeded warn_at",
             "compactions": "kind",
             "data_keys": "id user_id scope wrapped_by",
@@ -70,6 +77,7 @@ PLAIN: Mapping[str, frozenset[str]] = MappingProxyType(
             "pauses": "kind name",
             "permits": "provider model owner",
             "resealing": "name after",
+            "reuse_keys": "user_id",
             "schedules": "key cron timezone missed lane metadata error_code",
             # Settings name models and tools, and metadata is what budgets and filters go by.
             "sessions": "key user_id provider model status settings metadata provider_ref adopted"

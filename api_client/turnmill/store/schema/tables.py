@@ -25,6 +25,7 @@ from sqlalchemy import (
     text,
 )
 
+from turnmill.domain.batches import BatchMode, BatchState
 from turnmill.domain.states import (
     UNFINISHED,
     Lane,
@@ -33,7 +34,7 @@ from turnmill.domain.states import (
     SessionStatus,
     TurnState,
 )
-from turnmill.store.schema.bounds import bounded, one_of
+from turnmill.store.schema.bounds import bounded, one_of, unique_where_given
 from turnmill.store.schema_name import SCHEMA
 from turnmill.store.sealed_types import ERROR_DETAIL, MESSAGE, SYSTEM_PROMPT
 from turnmill.store.types import Json, Timestamp, db_now
@@ -69,12 +70,6 @@ OPEN_OF_USERS = "head_due_at IS NOT NULL AND (status || '') = 'active'"
 
 # The tables that every turn updates keep room on their pages, so that most updates stay there.
 _ROOMY: dict[str, Any] = {"postgresql_with": {"fillfactor": "80"}}
-
-
-def unique_where_given(name: str, *columns: Column[Any], given: Column[Any]) -> None:
-    """Let a key that most rows do not have be unique, at no cost to those that have none."""
-    there = text(f"{given.name} IS NOT NULL")
-    Index(name, *columns, unique=True, postgresql_where=there, sqlite_where=there)
 
 
 sessions = Table(
@@ -348,7 +343,7 @@ attempts = Table(
     Column("priced_by", Text),  # the list that the cost is by, and its name of the model
     PrimaryKeyConstraint("turn_id", "fence"),
     CheckConstraint(
-        "kind IN ('send', 'check', 'resume', 'transcribe', 'speak')", name="kind_known"
+        "kind IN ('send', 'check', 'resume', 'transcribe', 'speak', 'batch')", name="kind_known"
     ),
     CheckConstraint("(ended_at IS NULL) = (outcome IS NULL)", name="ended_has_outcome"),
 )
@@ -403,20 +398,39 @@ event.listen(
     ),
 )
 
+# Nothing of a batch runs before it is sealed: see `batch_tables`.
 batches = Table(
     "batches",
     metadata,
     Column("id", Uuid, primary_key=True),
     Column("name", Text, nullable=False),
     Column("content_hash", LargeBinary, nullable=False),
-    Column("last_line", BigInteger, nullable=False, server_default="0"),  # of the file, accepted
-    Column("total", BigInteger),  # NULL until every line was accepted
+    Column("state", Text, nullable=False, server_default=BatchState.SUBMITTING),
+    Column("mode", Text, nullable=False, server_default=BatchMode.LIVE),
+    Column("mode_because", Text),  # why this one was chosen; NULL: somebody said it
+    Column("user_id", Text),  # its owner: of lines that name no user; NULL: each names one
+    Column("settings", Json, nullable=False, server_default=text("'{}'")),
+    Column("defaults", Json, nullable=False, server_default=text("'{}'")),  # of lines
+    Column("reuse", Boolean, nullable=False, server_default=false()),
+    Column("deadline", Timestamp),
+    Column("max_cost_usd", Numeric(20, 10)),
+    Column("paused_because", Text),
+    Column("tended_at", Timestamp),  # somebody has looked what is to be done about it
+    Column("resumed_at", Timestamp),  # by somebody who wants it to go on in spite of that
+    Column("on_leftover", Text, nullable=False, server_default="live"),  # live, or next (shard)
+    Column("last_line", BigInteger, nullable=False, server_default="0"),  # of the file, that stands
+    Column("fed_line", BigInteger, nullable=False, server_default="0"),  # the last that was fed
+    Column("total", BigInteger),  # lines; NULL until every one stands
     Column("metadata", Json, nullable=False, server_default=text("'{}'")),
     Column("created_at", Timestamp, nullable=False, server_default=db_now()),
+    Column("sealed_at", Timestamp),
+    Column("ended_at", Timestamp),
     Column("cancelled_at", Timestamp),
     Column("told_at", Timestamp),  # of its end; NULL: not yet, or nobody wants to hear of it
     Column("events", BigInteger, nullable=False, server_default="0"),  # of its own
     UniqueConstraint("name"),
+    one_of("state", BatchState),
+    one_of("mode", BatchMode),
     bounded("batches"),
 )
 
@@ -429,26 +443,4 @@ pauses = Table(
     PrimaryKeyConstraint("kind", "name"),
     CheckConstraint("kind IN ('lane', 'provider')", name="kind_known"),
     bounded("pauses"),
-)
-
-job_runs = Table(
-    "job_runs",
-    metadata,
-    Column("name", Text, nullable=False),
-    Column("slot", Timestamp, nullable=False),
-    Column("started_at", Timestamp, nullable=False, server_default=db_now()),
-    Column("finished_at", Timestamp),
-    Column("result", Json),
-    PrimaryKeyConstraint("name", "slot"),
-)
-
-# What those who may only look have asked for; gone once it was done.
-wishes = Table(
-    "wishes",
-    metadata,
-    Column("turn_id", Uuid, primary_key=True),
-    Column("verb", Text, nullable=False),
-    Column("at", Timestamp, nullable=False, server_default=db_now()),
-    Column("asked_by", Text),  # as Flower knows him; NULL: nobody said
-    CheckConstraint("verb IN ('cancel', 'retry')", name="verb_known"),
 )

@@ -14,11 +14,13 @@ from turnmill.store.schema.tables import sql_list
 from turnmill.store.schema_name import named
 from turnmill.store.types import Timestamp
 from turnmill.store.upkeep.invariant import Invariant
+from turnmill.store.upkeep.invariants_of_batches import OF_BATCHES
 from turnmill.store.upkeep.invariants_of_budgets import OF_BUDGETS
 from turnmill.store.upkeep.invariants_of_events import OF_EVENTS
 from turnmill.store.upkeep.invariants_of_limits import OF_LIMITS
 from turnmill.store.upkeep.invariants_of_people import OF_PEOPLE
 from turnmill.store.upkeep.invariants_of_schedules import OF_SCHEDULES
+from turnmill.store.upkeep.invariants_of_shards import OF_SHARDS
 from turnmill.store.upkeep.invariants_of_steps import OF_STEPS
 
 _FINAL = sql_list(frozenset(FINAL))
@@ -78,13 +80,16 @@ INVARIANTS: tuple[Invariant, ...] = (
     ),
     Invariant(
         name="head_is_due_unless_running_or_held",
-        promise="A head has a due time unless it runs or is held for an operator: it is found.",
+        promise="A head has a due time unless it runs, waits for a batch at its vendor, or is held"
+        " for an operator: it is found.",
         broken="""
             SELECT s.id AS session_id, t.id AS turn_id
             FROM turnmill.sessions s JOIN turnmill.turns t ON t.id = s.head_turn_id
             WHERE {sessions} AND (
                 (t.state = 'running' AND s.head_due_at IS NOT NULL)
                 OR (t.state <> 'running' AND s.head_due_at IS NULL
+                    AND NOT (t.state = 'waiting' AND t.waits_for IS NOT NULL
+                        AND t.waits_for = 'batch')
                     AND NOT (t.state = 'unknown' AND s.on_ambiguous = 'hold'
                         AND t.sent_at IS NOT NULL)))
         """,
@@ -263,7 +268,8 @@ INVARIANTS: tuple[Invariant, ...] = (
                 WHERE k.session_id = s.id AND k.ref = s.provider_ref)
             UNION ALL
             SELECT s.id, t.id FROM turnmill.sessions s JOIN turnmill.turns t ON t.session_id = s.id
-            WHERE {sessions} AND t.state = 'waiting' AND t.native_ref <> '' AND NOT EXISTS (
+            WHERE {sessions} AND t.state = 'waiting' AND t.native_ref <> ''
+                AND COALESCE(t.waits_for, '') <> 'batch' AND NOT EXISTS (
                 SELECT 1 FROM turnmill.kept_refs k
                 WHERE k.session_id = s.id AND k.ref = t.native_ref AND k.running)
         """,
@@ -306,6 +312,8 @@ INVARIANTS: tuple[Invariant, ...] = (
     *OF_PEOPLE,
     *OF_SCHEDULES,
     *OF_LIMITS,
+    *OF_SHARDS,
+    *OF_BATCHES,
 )
 
 #: Holds only when everything that was accepted has had the time to end.

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, or_, select, update
 
-from turnmill.store.schema.tables import job_runs
+from turnmill.store.schema.house_tables import job_runs
 from turnmill.store.types import Timestamp, db_after, db_now, insert_into
 
 #: So many in a row are more than an accident.

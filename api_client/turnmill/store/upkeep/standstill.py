@@ -7,9 +7,10 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from turnmill.domain.states import FINAL, WAITING_CALLS, SessionStatus, ToolCallState, TurnState
+from turnmill.store.schema.house_tables import job_runs
 from turnmill.store.schema.schedule_tables import schedules
 from turnmill.store.schema.step_tables import tool_calls
-from turnmill.store.schema.tables import job_runs, sessions, turns
+from turnmill.store.schema.tables import sessions, turns
 from turnmill.store.types import Timestamp, db_asof_after
 
 

@@ -46,6 +46,11 @@ def register(app: Celery, process: Host, environ: Mapping[str, str] = os.environ
         """Write the usage of today and of the days before it anew."""
         await upkeep().roll_up_usage(_slot(slot))
 
+    @app.task(name=wire.POLL_BATCHES, **HINTED)
+    async def poll_batches_task(slot: str | None = None) -> None:
+        """See to what stands in batches of vendors, or is to."""
+        await upkeep().poll_batches(_slot(slot))
+
     @app.task(name=wire.SELF_CHECK, **HINTED)
     async def self_check_task(slot: str | None = None) -> None:
         """Look for rows that break a promise."""

@@ -21,9 +21,11 @@ from turnmill.domain.content import (
 )
 from turnmill.domain.errors import KeyMissing, ProviderError
 from turnmill_worker.http1.body import Body
-from turnmill_worker.providers.answers import id_in, read, refusal, tokens_in
+from turnmill_worker.providers.answers import id_in, read, tokens_in
 from turnmill_worker.providers.anthropic import files, messages
+from turnmill_worker.providers.anthropic.batches import AnthropicBatches
 from turnmill_worker.providers.anthropic.messages import Paused
+from turnmill_worker.providers.anthropic.refusals import REQUEST_ID, refusal_of
 from turnmill_worker.providers.anthropic.sources import bounds_of, terms_of
 from turnmill_worker.providers.anthropic.streaming import Counted, MessageEvents
 from turnmill_worker.providers.attached import refuse_too_much
@@ -48,13 +50,10 @@ from turnmill_worker.providers.vendor_files import VendorFiles, file_lost, lost_
 #: Requests of one answer, which the vendor pauses where it searches for long.
 _ROUNDS = 8
 
-_REQUEST_ID = "request-id"
 #: What a server that does not know breakpoints says of them.
 _MARK = b"cache_control"
 _WRONG = frozenset({400, 422})
 _MOST_REMEMBERED = 1_000
-#: Where the vendor's codes are, the finest first.
-_CODES = ("details.error_code", "type")
 
 
 class AnthropicProvider:
@@ -74,7 +73,8 @@ class AnthropicProvider:
             base_url=str(sdk.base_url),
             headers=lambda: headers_of(sdk.default_headers, sdk.auth_headers),
         )
-        self._files = VendorFiles(self._vendor, files.API, refusal=_refusal)
+        self._files = VendorFiles(self._vendor, files.API, refusal=refusal_of)
+        self.batches = AnthropicBatches(self._vendor)
         #: models whose server takes no breakpoints
         self._unmarked: frozenset[str] = frozenset()
 
@@ -110,8 +110,8 @@ class AnthropicProvider:
         sent = await filled(encoded(body), request)
         answer = await self._vendor.call("POST", messages.COUNT_PATH, sent)
         if not answer.accepted:
-            raise _refusal(answer)
-        return await read(answer, tokens_in, request_id=_REQUEST_ID)
+            raise refusal_of(answer)
+        return await read(answer, tokens_in, request_id=REQUEST_ID)
 
     async def _answered(self, request: Request, within: timedelta, told: Told | None) -> Done:
         """Return the whole answer: where the vendor pauses, it is asked to go on."""
@@ -189,21 +189,17 @@ async def _whole(body: bytes, request: Request) -> bytes | Body:
     return body if request.files is None else await filled(body, request)
 
 
-def _refusal(answer: RawAnswer) -> ProviderError:
-    return refusal(answer, request_id=_REQUEST_ID, codes=_CODES)
-
-
 def _refused(answer: RawAnswer, request: Request) -> ProviderError:
     """Return what a refusal of this request means: it may be a file that is lost."""
-    error = _refusal(answer)
+    error = refusal_of(answer)
     return file_lost(error) if request.uploaded and lost_file(answer, request) else error
 
 
 async def _read(answer: RawAnswer, *, before: Paused | None, may_pause: bool) -> Done | Paused:
-    request_id = id_in(answer, _REQUEST_ID)
+    request_id = id_in(answer, REQUEST_ID)
 
     def reply_of(payload: Mapping[str, Any]) -> Done | Paused:
         paused = messages.pause_in(payload, before=before) if may_pause else None
         return paused or messages.reply_of(payload, request_id=request_id, before=before)
 
-    return await read(answer, reply_of, request_id=_REQUEST_ID)
+    return await read(answer, reply_of, request_id=REQUEST_ID)

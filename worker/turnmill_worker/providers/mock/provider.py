@@ -131,6 +131,10 @@ class MockProvider:
             usage = replace(usage, output_tokens=max(limit, usage.output_tokens))
         return usage
 
+    def expected(self, request: Request) -> Usage:
+        """Return what the reply will take."""
+        return self._reply(request, Script.of(request)).usage
+
     async def count(self, request: Request) -> int:
         """Return what its usage would say."""
         told = _usage(request, ()).input_tokens

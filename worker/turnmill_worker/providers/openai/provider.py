@@ -23,6 +23,7 @@ from turnmill.domain.content import (
     ToolOutput,
 )
 from turnmill.domain.errors import KeyMissing, ProviderError, Rejected
+from turnmill.settings import batch_window
 from turnmill_worker.providers.answers import id_in, read, tokens_in
 from turnmill_worker.providers.attached import refuse_too_much
 from turnmill_worker.providers.counting import input_bound, output_bound
@@ -31,6 +32,7 @@ from turnmill_worker.providers.http import RawAnswer, Vendor, encoded, headers_o
 from turnmill_worker.providers.keys import account_of
 from turnmill_worker.providers.openai import chat, conversations, files, responses
 from turnmill_worker.providers.openai.asking import Asking, Body, followed
+from turnmill_worker.providers.openai.batches import OpenAIBatches
 from turnmill_worker.providers.openai.bounds import most_output_of
 from turnmill_worker.providers.openai.inputs import BOUNDS
 from turnmill_worker.providers.openai.keeping import (
@@ -99,6 +101,7 @@ class OpenAIProvider:
         )
         self._asking = Asking(self._vendor)
         self._files = VendorFiles(self._vendor, files.API, refusal=refusal_of)
+        self.batches = OpenAIBatches(self._vendor, window=batch_window())
 
     @classmethod
     def from_env(cls) -> Self:

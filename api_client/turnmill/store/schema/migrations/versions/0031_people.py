@@ -6,7 +6,7 @@ from alembic import op
 from turnmill.store.types import Json, Timestamp, db_now
 
 revision = "0031"
-down_revision = "0027"
+down_revision = "0030"
 phase = "pre"
 serves = "0007"
 

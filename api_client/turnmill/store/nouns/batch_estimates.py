@@ -1,0 +1,54 @@
+"""What is known here of models before a batch is submitted: how long replies are, and limits."""
+
+from datetime import UTC, date, datetime, timedelta
+
+from sqlalchemy import Connection, func, select
+
+from turnmill.store.nouns.limits import SET
+from turnmill.store.schema.limit_tables import limits
+from turnmill.store.schema.usage_tables import usage_daily
+
+_LOOKED_BACK = timedelta(days=30)
+#: Of fewer replies nobody can tell how long they are.
+_FEWEST = 20
+
+
+def typical_replies(conn: Connection, *, today: date | None = None) -> dict[tuple[str, str], int]:
+    """Return, by provider and model, how many tokens a reply of the last month has had."""
+    since = (today or datetime.now(UTC).date()) - _LOOKED_BACK
+    rows = conn.execute(
+        select(
+            usage_daily.c.provider,
+            usage_daily.c.model,
+            func.sum(usage_daily.c.output_tokens),
+            func.sum(usage_daily.c.succeeded),
+        )
+        .where(usage_daily.c.day >= since)
+        .group_by(usage_daily.c.provider, usage_daily.c.model)
+    )
+    return {
+        (provider, model): round(said / count)
+        for provider, model, said, count in rows
+        if count >= _FEWEST
+    }
+
+
+def rates(conn: Connection) -> dict[tuple[str, str], tuple[int | None, int | None]]:
+    """Return requests and tokens a minute, by provider and model; "" stands for all models.
+
+    What was set goes before what a vendor has said of an account.
+    """
+    rows = conn.execute(
+        select(
+            limits.c.provider,
+            limits.c.model,
+            limits.c.account,
+            limits.c.requests_per_minute,
+            limits.c.tokens_per_minute,
+        )
+    ).all()
+    ordered = sorted(rows, key=lambda row: row.account == SET)
+    return {
+        (row.provider, row.model): (row.requests_per_minute, row.tokens_per_minute)
+        for row in ordered
+    }

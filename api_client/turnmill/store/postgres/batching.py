@@ -1,0 +1,223 @@
+"""Turns in the batches of vendors, on Postgres: taken out of their lines' way, and taken back."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from turnmill.domain.ids import BatchId, SessionId, TurnId
+from turnmill.domain.json_values import lenient_json
+from turnmill.domain.states import FOR_BATCH, Lane, OnAmbiguous
+from turnmill.store.codec import StoredHistory, object_of, said_from
+from turnmill.store.postgres.looking import HISTORY_OF, placed
+from turnmill.store.records import Claim, Taken
+from turnmill.store.schema_name import execute
+from turnmill.store.vaults import keys_at, may_be_sealed
+
+if TYPE_CHECKING:
+    from turnmill.crypto.data_keys import DataKeys
+
+#: Nobody finds such a turn due, whoever works out again when its line is.
+_NEVER = "'8999-01-01T00:00:00+00'::timestamptz"
+_IN_BATCH = f"t.state = 'waiting' AND t.waits_for = '{FOR_BATCH}'"
+
+_PARK = f"""
+WITH turn AS (
+    UPDATE turnmill.turns t SET state = 'waiting', waits_for = '{FOR_BATCH}', native_ref = '',
+        available_at = {_NEVER}
+    WHERE t.id = ANY(%(ids)s::uuid[]) AND (
+        t.state = 'queued' OR {_IN_BATCH} AND t.available_at <> {_NEVER})
+    RETURNING t.id, t.session_id
+), line AS (
+    UPDATE turnmill.sessions s SET head_due_at = NULL
+    FROM turn WHERE s.id = turn.session_id AND s.head_turn_id = turn.id
+)
+SELECT count(*) FROM turn
+"""
+# Ids rise with time, and turns are made in the order of the lines.
+# All that a call needs, as a claim has it: nothing is claimed.
+_READ = f"""
+SELECT t.id, t.session_id, t.native_ref, t.attempt, t.max_attempts, s.provider, s.model,
+    s.system_prompt, s.settings::text, s.user_id, t.metadata::text, t.batch_id, t.claims,
+    (SELECT json_agg(json_build_array(m.role, m.content, m.position) ORDER BY m.position)::text
+    FROM turnmill.messages m WHERE m.turn_id = t.id),
+    CASE WHEN s.turns_succeeded > 0 THEN ({HISTORY_OF.format("s.id")}) END,
+    t.reply_as
+FROM turnmill.turns t JOIN turnmill.sessions s ON s.id = t.session_id
+WHERE t.batch_id = %(batch)s AND t.waits_for = '{FOR_BATCH}' AND t.native_ref = %(shard)s
+    AND t.state = 'waiting' AND s.head_turn_id = t.id AND s.status = 'active'
+    AND t.id > %(after)s::uuid
+ORDER BY t.id LIMIT %(limit)s
+"""
+_ASSIGN = f"""
+WITH turn AS (
+    UPDATE turnmill.turns t SET native_ref = %(shard)s
+    WHERE t.id = ANY(%(ids)s::uuid[]) AND {_IN_BATCH} AND t.native_ref = %(was)s
+    RETURNING t.id
+)
+SELECT id FROM turn
+"""
+_LOCK = """
+SELECT s.id FROM turnmill.sessions s
+WHERE s.id IN (SELECT t.session_id FROM turnmill.turns t WHERE t.id = ANY(%(ids)s::uuid[]))
+ORDER BY s.id FOR NO KEY UPDATE
+"""
+# The sessions are locked by now: what is read here is newer than the locks.
+_TAKE = f"""
+WITH session AS (
+    UPDATE turnmill.sessions s SET fence = s.fence + 1, head_due_at = NULL
+    FROM turnmill.turns t
+    WHERE t.id = ANY(%(ids)s::uuid[]) AND s.id = t.session_id AND s.head_turn_id = t.id
+        AND {_IN_BATCH} AND t.native_ref = %(shard)s
+    RETURNING s.id, t.id AS turn_id, s.fence, s.provider, s.model, s.user_id
+), turn AS (
+    UPDATE turnmill.turns t SET state = 'running', waits_for = NULL, claimed_for = 'send',
+        attempt = LEAST(t.attempt + 1, t.max_attempts), claims = t.claims + 1, sent_at = NULL,
+        lease_owner = %(owner)s, lease_fence = session.fence,
+        lease_until = clock_timestamp() + %(lease)s,
+        started_at = COALESCE(t.started_at, %(begun)s, clock_timestamp())
+    FROM session WHERE t.id = session.turn_id
+    RETURNING t.id, t.session_id, t.lease_fence, t.attempt, t.max_attempts,
+        t.claims - t.put_off AS n, t.step, session.provider, session.model, session.user_id,
+        t.batch_id,
+        t.max_cost_usd IS NOT NULL AS limited
+), attempt AS (
+    INSERT INTO turnmill.attempts
+        (turn_id, fence, n, kind, worker, started_at, step, provider, asked_model)
+    SELECT turn.id, turn.lease_fence, turn.n, 'batch', %(owner)s,
+        COALESCE(%(begun)s, clock_timestamp()), turn.step, turn.provider, turn.model FROM turn
+)
+SELECT turn.*, (
+    SELECT COALESCE(max(m.position), 0) + 1 FROM turnmill.messages m WHERE m.turn_id = turn.id
+), EXISTS (SELECT FROM turnmill.budgets) FROM turn
+"""
+_LEFT = f"""
+SELECT t.id FROM turnmill.turns t
+WHERE t.batch_id = %(batch)s AND t.waits_for = '{FOR_BATCH}' AND t.native_ref = %(shard)s
+    AND t.state = 'waiting' ORDER BY t.id LIMIT %(limit)s
+"""
+
+
+def park(conn: Connection, turn_ids: Sequence[TurnId]) -> int:
+    """Let turns wait for a batch of a vendor's; return how many do by now.
+
+    The caller has just accepted or settled them: it holds the locks of their sessions.
+    """
+    return int(execute(conn, _PARK, {"ids": list(turn_ids)}).scalar_one())
+
+
+def read_parked(
+    conn: Connection, batch_id: BatchId, *, shard: str, after: TurnId | None, limit: int
+) -> list[Taken]:
+    """Return what is asked by turns of a shard (""; of none), after that one, in their order."""
+    parameters = {
+        "batch": batch_id,
+        "shard": shard,
+        "after": after or UUID(int=0),
+        "limit": limit,
+    }
+    keys = keys_at(conn.dialect)
+    rows = execute(conn, _READ if keys is None else placed(_READ), parameters).all()
+    return [Taken(TurnId(row[0]), SessionId(row[1]), 0, partial(_read, row, keys)) for row in rows]
+
+
+def assign(conn: Connection, turn_ids: Sequence[TurnId], *, shard: str, was: str = "") -> int:
+    """Put parked turns into a shard, and return how many are in it by that."""
+    parameters = {"ids": list(turn_ids), "shard": shard, "was": was}
+    return len(execute(conn, _ASSIGN, parameters).all())
+
+
+def take(
+    conn: Connection,
+    turn_ids: Sequence[TurnId],
+    *,
+    shard: str,
+    owner: str,
+    lease: timedelta,
+    begun: datetime | None,
+) -> list[Claim]:
+    """Take turns out of a shard, to be settled in this transaction; others are not in it."""
+    parameters = {
+        "ids": list(turn_ids),
+        "shard": shard,
+        "owner": owner,
+        "lease": lease,
+        "begun": begun,
+    }
+    execute(conn, _LOCK, parameters)
+    return [_taken(row) for row in execute(conn, _TAKE, parameters).all()]
+
+
+def left_in(conn: Connection, batch_id: BatchId, *, shard: str, limit: int) -> list[TurnId]:
+    """Return turns that are still in a shard (""; parked, and in none)."""
+    parameters = {"batch": batch_id, "shard": shard, "limit": limit}
+    return [TurnId(row[0]) for row in execute(conn, _LEFT, parameters)]
+
+
+def _read(row: Any, keys: "DataKeys | None") -> Claim:
+    prompt, said, history = row[7], lenient_json(row[13]), row[14] or "[]"
+    if keys is not None or may_be_sealed(prompt, row[13], history):
+        from turnmill.store.opening import opened_claim  # noqa: PLC0415  not everybody encrypts
+
+        prompt, said, history = opened_claim(keys, row[:2], row[9], (prompt, said, history))
+    before, messages, behind = said_from(said)
+    return Claim(
+        turn_id=TurnId(row[0]),
+        session_id=SessionId(row[1]),
+        fence=0,
+        kind="send",
+        n=row[12] + 1,
+        attempt=row[3] + 1,
+        max_attempts=row[4],
+        lane=Lane.BULK,
+        provider=row[5],
+        model=row[6],
+        system_prompt=prompt,
+        settings=object_of(lenient_json(row[8])),
+        provider_ref="",
+        native_ref=row[2],
+        on_ambiguous=OnAmbiguous.RECONCILE,
+        metadata=object_of(lenient_json(row[10])),
+        messages=messages,
+        next_position=behind,
+        history=StoredHistory(history),
+        user_id=row[9],
+        batch_id=row[11],
+        before=before,
+        reply_as=row[15],
+    )
+
+
+def _taken(row: Any) -> Claim:
+    (turn_id, session_id, fence, attempt, most, n, step, provider, model, user_id, batch_id) = row[
+        :11
+    ]
+    limited, position, budgeted = row[11:]
+    return Claim(
+        turn_id=TurnId(turn_id),
+        session_id=SessionId(session_id),
+        fence=fence,
+        kind="send",
+        n=n,
+        attempt=attempt,
+        max_attempts=most,
+        lane=Lane.BULK,
+        provider=provider,
+        model=model,
+        system_prompt=None,
+        settings={},
+        provider_ref="",
+        native_ref="",
+        on_ambiguous=OnAmbiguous.RETRY,
+        metadata={},
+        messages=(),
+        next_position=position,
+        history=None,
+        user_id=user_id,
+        batch_id=batch_id,
+        step=step,
+        budgeted=limited or budgeted,
+    )

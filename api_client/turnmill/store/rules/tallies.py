@@ -1,0 +1,137 @@
+"""How far a batch is: its turns that have ended, counted by state and code in the same commit.
+
+Each connection counts in rows of its own, so that nobody waits for another one's commit. A count is
+of lines: of a line with several turns, of its last one. What was spent is of all its turns, and
+stays so when one of them is gone.
+"""
+
+from collections.abc import Collection, Sequence
+from functools import cache
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Integer, Uuid, case, delete, func, literal, select
+
+from turnmill.domain.ids import BatchId, SessionId, TurnId
+from turnmill.domain.states import FINAL
+from turnmill.store.capabilities import Capability, capabilities_of
+from turnmill.store.rules.endings import in_chunks
+from turnmill.store.schema.batch_tables import batch_tallies
+from turnmill.store.schema.tables import turns
+from turnmill.store.types import db_now, insert_into
+
+#: Rows of a batch in which its endings are counted: by the process of a connection's server.
+PARTS = 32_768
+#: What else is counted of lines: those that came to no turn, and whose turns are gone.
+REUSED, DROPPED, GONE = "reused", "dropped", "gone"
+_SUMS = ("n", "cost_usd", "unpriced", "input_tokens", "output_tokens")
+_KEY = ("batch_id", "part", "state", "error_code")
+
+
+def count_ended(conn: Connection, turn_ids: Sequence[TurnId]) -> None:
+    """Count these turns, which have just ended. In the transaction that has ended them."""
+    for some in in_chunks(turn_ids):
+        _count(conn, turns.c.id.in_(some), lines=1, spent=1)
+
+
+def count_no_more(conn: Connection, *which: ColumnElement[bool], runs_again: bool) -> None:
+    """Take back what these turns have counted for, before they run again, or go.
+
+    What one that runs again has spent is counted with its next end.
+    """
+    _count(conn, *which, lines=-1, spent=-1 if runs_again else 0)
+
+
+def count_gone(conn: Connection, session_ids: Collection[SessionId]) -> None:
+    """Do so before these sessions go, and count the lines whose turns go with them."""
+    mine = turns.c.session_id.in_(session_ids)
+    count_no_more(conn, mine, runs_again=False)
+    of_batch = turns.c.batch_line.is_not(None)
+    query = select(turns.c.batch_id, func.count()).where(mine, of_batch).group_by(turns.c.batch_id)
+    for batch_id, lines in conn.execute(query).all():
+        count_lines(conn, BatchId(batch_id), GONE, lines)
+
+
+def count_lines(
+    conn: Connection, batch_id: BatchId, what: str, lines: int, *, error_code: str = ""
+) -> None:
+    """Count lines that have no turn: REUSED, DROPPED or GONE."""
+    key = (literal(batch_id, Uuid()), _part(conn), literal(what), literal(error_code))
+    _add(conn, select(*key, literal(lines), db_now()), (*_KEY, "n", "last_at"))
+
+
+def recount(conn: Connection, batch_id: BatchId) -> None:
+    """Count all turns of a batch anew, of which none is open: workers of before count nothing."""
+    mine = batch_tallies.c.batch_id == batch_id
+    of_turns = batch_tallies.c.state.in_(FINAL)
+    conn.execute(delete(batch_tallies).where(mine, of_turns))
+    _count(conn, turns.c.batch_id == batch_id, lines=1, spent=1)
+
+
+def _count(conn: Connection, *which: ColumnElement[bool], lines: int, spent: int) -> None:
+    chosen = _ended(conn, lines=lines, spent=spent).where(*which)
+    # In an order, so that two connections that share a row do not wait for each other.
+    _add(conn, chosen.order_by("batch_id", "state", "error_code"), (*_KEY, *_SUMS, "last_at"))
+
+
+def _add(conn: Connection, rows: Any, names: Sequence[str]) -> None:
+    statement = insert_into(conn, batch_tallies).from_select(list(names), rows)
+    known, new = batch_tallies.c, statement.excluded
+    sums = {name: known[name] + new[name] for name in _SUMS}
+    conn.execute(
+        statement.on_conflict_do_update(
+            index_elements=list(_KEY), set_={**sums, "last_at": new.last_at}
+        )
+    )
+
+
+def _ended(conn: Connection, *, lines: int, spent: int) -> Any:
+    unpriced = case((turns.c.cost_usd.is_(None) & (turns.c.attempt > 0), 1), else_=0)
+    used = (turns.c.cost_usd, unpriced, turns.c.input_tokens, turns.c.output_tokens)
+    sums = (func.coalesce(func.sum(one), 0) * spent for one in used)
+    code = func.coalesce(turns.c.error_code, "")
+    return (
+        select(
+            turns.c.batch_id,
+            _part(conn).label("part"),
+            turns.c.state,
+            code.label("error_code"),
+            (func.count(turns.c.batch_line) * lines).label("n"),
+            *(one.label(name) for name, one in zip(_SUMS[1:], sums, strict=True)),
+            db_now().label("last_at"),
+        )
+        .where(turns.c.batch_id.is_not(None), turns.c.state.in_(FINAL))
+        .group_by(turns.c.batch_id, turns.c.state, code)
+    )
+
+
+def _part(conn: Connection) -> ColumnElement[int]:
+    if Capability.ROW_LOCKS in capabilities_of(conn):
+        return func.pg_backend_pid(type_=Integer) % PARTS
+    return literal(0)
+
+
+@cache
+def counting(statement: str) -> str:
+    """Return the statement that settles, which counts the endings of batches' turns, too."""
+    return statement.replace(_RETURNED, _RETURNED + _MORE, 1).replace(_NEXT, _COUNTED, 1)
+
+
+_RETURNED = "t.lost, t.sent_at, t.available_at, t.keep_partial"
+_MORE = """, t.batch_id, t.batch_line, t.error_code,
+        t.cost_usd, t.input_tokens, t.output_tokens, t.attempt"""
+_NEXT = "), attempt AS (\n"
+_COUNTED = f"""), tally AS (
+    INSERT INTO turnmill.batch_tallies AS b
+        ({", ".join((*_KEY, *_SUMS))}, last_at)
+    SELECT turn.batch_id, pg_backend_pid() %% {PARTS}, turn.state, COALESCE(turn.error_code, ''),
+        count(turn.batch_line), COALESCE(sum(turn.cost_usd), 0),
+        count(*) FILTER (WHERE turn.cost_usd IS NULL AND turn.attempt > 0),
+        COALESCE(sum(turn.input_tokens), 0), COALESCE(sum(turn.output_tokens), 0),
+        clock_timestamp()
+    FROM turn WHERE turn.is_final AND turn.batch_id IS NOT NULL
+    GROUP BY 1, 3, 4 ORDER BY 1, 3, 4
+    ON CONFLICT ({", ".join(_KEY)}) DO UPDATE SET
+        {", ".join(f"{name} = b.{name} + excluded.{name}" for name in _SUMS)},
+        last_at = excluded.last_at
+), attempt AS (
+"""

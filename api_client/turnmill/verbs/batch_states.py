@@ -1,0 +1,77 @@
+"""Stopping a batch, letting it go on, and what it may cost until when."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from turnmill.domain.arguments import moment
+from turnmill.domain.errors import InvalidInput
+from turnmill.domain.ids import BatchId
+from turnmill.new_ids import new_id
+from turnmill.store.nouns import batch_moves
+from turnmill.verbs import intake
+from turnmill.verbs.verb import Connection, Effect, Verb, transaction
+
+
+class Limits(NamedTuple):
+    """What a batch may cost at the most, and until when it may run; None: as it is."""
+
+    max_cost_usd: Decimal | None
+    deadline: datetime | None
+
+
+def limits_given(max_cost_usd: object, deadline: object) -> Limits:
+    """Return both, checked; a deadline may be told as from now on. Raises InvalidInput."""
+    ends: Any = datetime.now(UTC) + deadline if isinstance(deadline, timedelta) else deadline
+    found = moment(ends, name="deadline")
+    if found is not None and found <= datetime.now(UTC):
+        raise InvalidInput("deadline has passed", hint="deadline=timedelta(hours=12)")
+    limit = None if max_cost_usd is None else intake.max_cost(max_cost_usd)
+    return Limits(limit, found)
+
+
+def bound(conn: Connection, batch_id: BatchId, limits: Limits) -> None:
+    """Write these limits down, in the caller's transaction."""
+    batch_moves.bound(conn, batch_id, **limits._asdict(), budget_id=new_id())
+
+
+def pause(batch_id: BatchId) -> Verb[None]:
+    """Let no further turn of it begin."""
+
+    def on(conn: Connection) -> Effect[None]:
+        batch_moves.pause(conn, batch_id)
+        return Effect(None)
+
+    return transaction(on)
+
+
+def resume(batch_id: BatchId, *, max_cost_usd: object, deadline: object) -> Verb[None]:
+    """Let it go on."""
+    limits = limits_given(max_cost_usd, deadline)
+
+    def on(conn: Connection) -> Effect[None]:
+        batch_moves.resume(conn, batch_id)
+        bound(conn, batch_id, limits)
+        return Effect(None)
+
+    return transaction(on)
+
+
+def mark_running_again(batch_id: BatchId) -> Verb[None]:
+    """Let it come to its end once more."""
+
+    def on(conn: Connection) -> Effect[None]:
+        batch_moves.mark_running_again(conn, batch_id)
+        return Effect(None)
+
+    return transaction(on)
+
+
+def hold_page(batch_id: BatchId, _after_line: int) -> Verb[batch_moves.Page | None]:
+    """Hold a page of its turns, or let a page of them go; None: nothing is left."""
+
+    def on(conn: Connection) -> Effect[batch_moves.Page | None]:
+        page = batch_moves.hold_page(conn, batch_id)
+        return Effect(page, () if page is None else page.heads)
+
+    return transaction(on)

@@ -1,0 +1,26 @@
+"""What is said of a batch beside how far it is, to whoever watches it."""
+
+from turnmill.domain.batches import BatchState
+from turnmill.store.batch_records import BatchCounts
+
+_MOST_CODES = 3
+
+
+def said_of(counts: BatchCounts) -> list[str]:
+    """Return what is said of a batch besides how far it is: of ids and content, nothing."""
+    said = []
+    if counts.cost_usd or counts.unpriced:
+        unknown = f" and {counts.unpriced:,} of unknown cost" if counts.unpriced else ""
+        said.append(f"${counts.cost_usd:,.4f}{unknown}")
+    if counts.reused:
+        said.append(f"{counts.reused:,} reused")
+    codes = [f"{count:,} {code}" for code, count in counts.codes.items()]
+    if codes:
+        more = len(codes) - _MOST_CODES
+        said.append(", ".join(codes[:_MOST_CODES]) + (f", {more} more codes" if more > 0 else ""))
+    if counts.shards:
+        shards = ", ".join(f"{count} {state}" for state, count in sorted(counts.shards.items()))
+        said.append(f"shards: {shards}")
+    if counts.state is BatchState.PAUSED:
+        said.append(f"paused: {counts.paused_because or 'by hand'}")
+    return said

@@ -1,0 +1,106 @@
+"""10,000 real prompts in a batch, while workers are killed, and whoever submits it."""
+
+import json
+import logging
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.books import Books
+from tests.chaos.prompts import real_lines
+from tests.chaos.system import PATIENCE, System, kill, until
+from tests.chaos.test_batch_of_10000 import called_too_often
+from turnmill.domain.batches import BatchState
+from turnmill.domain.states import TurnState
+from turnmill.store.database import Database
+from turnmill.store.upkeep.invariants import violations
+from turnmill_worker.stack.process import Child
+
+logger = logging.getLogger(__name__)
+
+LINES = 10_000
+KILLS = 5
+_LATENCY = "0.2"
+
+_SUBMIT = """
+import sys
+from turnmill import Client
+database_url, broker_url, path = sys.argv[1:]
+with Client(database_url=database_url, broker_url=broker_url) as client:
+    client.batches.create(path, name="real")
+"""
+
+_SEALED = """
+SELECT (SELECT bool_and(sealed_at IS NOT NULL) FROM turnmill.batches),
+    (SELECT count(*) FROM turnmill.turns)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_every_line_of_real_prompts_has_one_result_in_order_and_none_is_asked_twice(
+    system: System,
+) -> None:
+    path = system.folder / "prompts.jsonl"
+    lines = list(real_lines(system.folder, most=LINES))
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    workers = [_worker(system) for _ in "ab"]
+    system.await_ready(*workers)
+    _kill_while_submitting(system, path)
+    with system.client() as client:
+        batch = client.batches.create(path, name="real")
+        _kill_while_running(system, workers, total=sum(len(line["messages"]) for line in lines))
+        counts = batch.wait(timeout=timedelta(minutes=10))
+        results = list(batch.iter_results())
+    assert (counts.state, counts.states) == (BatchState.COMPLETED, {TurnState.SUCCEEDED: LINES})
+    assert [one.custom_id for one in results] == [line["custom_id"] for line in lines]
+    answers = zip(results, lines, strict=True)
+    wrong = [one.line for one, line in answers if not _is_of(one.text or "", line["messages"])]
+    assert wrong == []
+    assert called_too_often(Books.of(system)) == []
+    _assert_sound(system)
+
+
+def _worker(system: System) -> Child:
+    return system.launch_worker(concurrency=400, TURNMILL_MOCK_LATENCY=_LATENCY)
+
+
+def _kill_while_submitting(system: System, path: Path) -> None:
+    """Kill whoever submits when some of the lines stand."""
+    urls = (system.database_url, system.broker_url)
+    program = [sys.executable, "-c", _SUBMIT, *urls, str(path)]
+    with subprocess.Popen(program, env=system.variables) as submitter:
+        until(lambda: _standing(system) >= LINES // 10 or submitter.poll() is not None)
+        submitter.kill()
+    [(sealed, turns)] = system.rows(_SEALED)
+    assert sealed or turns == 0  # nothing runs before all lines stand
+
+
+def _kill_while_running(system: System, workers: list[Child], *, total: int) -> None:
+    for number in range(1, KILLS + 1):
+        enough = number * total // (KILLS + 2)
+        until(lambda enough=enough: system.count_calls() > enough, within=5 * PATIENCE)  # type: ignore[misc]
+        kill(workers.pop(0))
+        workers.append(_worker(system))
+
+
+def _assert_sound(system: System) -> None:
+    """Nothing breaks a promise, nor is miscounted, when the batch is known to have ended."""
+    until(lambda: system.rows("SELECT ended_at FROM turnmill.batches") != [(None,)])
+    database = Database(system.database_url)
+    with database.begin() as conn:
+        assert violations(conn, drained=True) == []
+    database.close()
+
+
+def _standing(system: System) -> int:
+    found = system.rows("SELECT max(last_line) FROM turnmill.batches")
+    return found[0][0] or 0
+
+
+def _is_of(reply: str, messages: list[dict[str, str]]) -> bool:
+    """Tell whether the mock has answered this line: what it was told, and how much before."""
+    return messages[-1]["content"][:40] in reply and f"[{2 * (len(messages) - 1)} before]" in reply

@@ -1,0 +1,120 @@
+"""Workers are killed while batches stand at vendors: nothing is paid twice, and nothing is lost."""
+
+import asyncio
+import os
+import random
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.doubles.anthropic_batches import AnthropicBatchesDouble
+from tests.doubles.openai_batches import OpenAIBatchesDouble
+from tests.native import polling, provider_at, spent, states, submit
+from turnmill.store.database import Database
+from turnmill.store.upkeep.invariants import violations
+
+pytestmark = pytest.mark.anyio
+
+_READY_WITHIN = 60.0
+_ENDS_WITHIN = timedelta(seconds=60)
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    found = Database(database_url)
+    yield found
+    found.close()
+
+
+@asynccontextmanager
+async def _vendor(name: str) -> AsyncIterator[Any]:
+    if name == "openai":
+        async with OpenAIBatchesDouble(takes=0.3, window=8_000) as double:
+            yield double
+    else:
+        async with AnthropicBatchesDouble(takes=0.3) as claude:
+            yield claude
+
+
+async def _killed(database_url: str, name: str, vendor: Any, after: float) -> None:
+    """Let a process see to the batches, and kill it a moment after it has begun."""
+    command = (sys.executable, "-m", "tests.native_poller", database_url, name, vendor.base_url)
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    assert process.stdout is not None
+    async with asyncio.timeout(_READY_WITHIN):
+        assert await process.stdout.readline() == b"ready\n"
+    await asyncio.sleep(after)
+    process.kill()
+    await process.wait()
+
+
+async def _survive(database: Database, database_url: str, name: str, *, kills: int) -> None:
+    dice = random.Random(kills)
+    async with _vendor(name) as vendor:
+        batch = submit(database_url, 300, provider=name)
+        for _ in range(kills):
+            vendor.meet(*dice.choice([[], ["drop"], ["ok", "drop"], ["server_error"]]))
+            await _killed(database_url, name, vendor, dice.uniform(0.0, 0.6))
+        provider = provider_at(name, vendor.base_url)
+        await polling(database, provider).run(within=_ENDS_WITHIN)
+        await provider.aclose()
+        assert states(database, batch) == {"succeeded": 300}
+        assert sum(vendor.desk.paid.values()) == 300
+        assert vendor.desk.refused_for_window == 0
+    assert spent(database, batch)[1] == 300
+    with database.single() as conn:
+        assert violations(conn) == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["openai", "anthropic"])
+async def test_killed_between_any_two_steps_each_line_is_paid_once(
+    database: Database, database_url: str, name: str
+) -> None:
+    await _survive(database, database_url, name, kills=3)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("name", ["openai", "anthropic"])
+async def test_after_fifty_crashes_each_line_is_paid_once(
+    database: Database, database_url: str, name: str
+) -> None:
+    await _survive(database, database_url, name, kills=50)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+async def test_a_million_lines_go_through_a_window_of_two_million_tokens(
+    database: Database, database_url: str
+) -> None:
+    lines = int(os.environ.get("LINES_OF_BATCH", "1000000"))
+    async with OpenAIBatchesDouble(takes=1.0, window=2_000_000) as vendor:
+        batch = await asyncio.to_thread(submit, database_url, lines, provider="openai")
+        command = (
+            *(sys.executable, "-m", "tests.native_poller"),
+            *(database_url, "openai", vendor.base_url),
+        )
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        async with asyncio.timeout(60 + lines / 200):
+            while (await asyncio.to_thread(states, database, batch))["succeeded"] < lines:
+                assert process.returncode is None
+                await asyncio.sleep(1)  # a condition with a deadline
+        most = _most_memory_of(process.pid)
+        process.kill()
+        await process.wait()
+        assert vendor.desk.refused_for_window == 0
+        assert sum(vendor.desk.paid.values()) == lines
+    assert spent(database, batch)[1] == lines
+    assert most < 250 * 2**20
+
+
+def _most_memory_of(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    (line,) = [one for one in status.splitlines() if one.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024

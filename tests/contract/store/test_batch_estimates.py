@@ -1,0 +1,178 @@
+"""What a batch would cost: said beforehand, and reserved from budgets when it is submitted."""
+
+import json
+import random
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from tests import rows
+from tests.batch_clients import batches_of
+from turnmill import Client
+from turnmill.domain.batches import BatchMode
+from turnmill.domain.budgets import OnExceeded, Period, Scope
+from turnmill.domain.errors import BudgetExceeded
+from turnmill.new_ids import new_id
+from turnmill.settings import Settings
+from turnmill.store.budget_records import Holder, NewBudget
+from turnmill.store.database import Database
+from turnmill.store.line.charges import charge_orphans
+from turnmill.store.nouns import batch_feeding, budgets
+from turnmill.store.schema.budget_tables import budgets as budget_rows
+from turnmill.sync.batches import Batch, Batches
+from turnmill_worker.process.feeding_batches import make_turns
+
+PRICES = {"mock/*": {"input": 1, "output": 2}}
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    prices = tmp_path / "prices.json"
+    prices.write_text(json.dumps(PRICES))
+    return Settings(prices=prices)
+
+
+@pytest.fixture
+def batches(store: Database, settings: Settings) -> Batches:
+    return batches_of(store, settings=settings)
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> Path:
+    path = tmp_path / "jobs.jsonl"
+    lines = [
+        {"custom_id": f"{n}", "user_id": f"user-{n % 2}", "text": "word " * (n + 1)}
+        for n in range(4)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def set_budget(store: Database, scope: Scope, name: str, limit: Any, **options: Any) -> None:
+    new = NewBudget(
+        holder=Holder(scope, name),
+        period=options.pop("period", Period.TOTAL),
+        timezone="UTC",
+        limit_usd=Decimal(limit),
+        on_exceeded=options.pop("on_exceeded", OnExceeded.FAIL),
+        warn_at=(),
+    )
+    with store.begin() as conn:
+        budgets.set_budget(conn, new, budget_id=new_id())
+
+
+def reserved(store: Database) -> list[Decimal]:
+    with store.begin() as conn:
+        query = select(budget_rows.c.reserved_usd).order_by(budget_rows.c.id)
+        return [Decimal(one) for one in conn.scalars(query)]
+
+
+def test_an_estimate_says_lines_tokens_cost_and_a_bound_and_submits_nothing(
+    batches: Batches, jobs: Path
+) -> None:
+    found = batches.estimate(jobs)
+    assert (found.lines, found.turns, found.unknown) == (4, 4, 0)
+    live = found.modes[BatchMode.LIVE]
+    assert live.cost_usd is not None
+    assert live.bound_usd is not None
+    assert 0 < live.cost_usd <= live.bound_usd
+    tokens = Decimal(found.input_tokens + 2 * found.output_tokens) / 1_000_000
+    assert abs(live.cost_usd - tokens) < Decimal("1e-9")
+    assert found.modes[BatchMode.NATIVE].cost_usd is None  # the mock has no such tier
+    assert batches.list() == []
+
+
+def test_what_lines_cost_is_near_the_estimate_and_never_beyond_the_bound(
+    tmp_path: Path, settings: Settings
+) -> None:
+    path, draw = tmp_path / "jobs.jsonl", random.Random(17)
+    with path.open("w") as file:
+        for n in range(60):
+            asked = [{"role": "user", "content": "word " * draw.randint(1, 60)} for _ in range(2)]
+            said = {"messages": asked} if n % 2 else {"text": asked[0]["content"]}
+            file.write(json.dumps({"custom_id": f"{n}", "user_id": "ada", **said}) + "\n")
+    with Client(settings=replace(settings, database_url="sqlite://")) as client:
+        live = client.batches.estimate(path).modes[BatchMode.LIVE]
+        counts = client.batches.create(path).wait(timeout=60)
+    assert live.cost_usd is not None
+    assert live.bound_usd is not None
+    assert counts.succeeded == 60
+    assert abs(counts.cost_usd - live.cost_usd) <= Decimal("0.15") * live.cost_usd
+    assert counts.cost_usd <= live.bound_usd
+
+
+def test_what_nobody_knows_the_price_of_is_unknown_and_not_free(
+    store: Database, jobs: Path
+) -> None:
+    found = batches_of(store).estimate(jobs, provider="openai", model="nobody-knows")
+    assert {one.cost_usd for one in found.modes.values()} == {None}
+
+
+def test_a_vendors_own_batch_is_estimated_at_its_price(store: Database, jobs: Path) -> None:
+    modes = batches_of(store).estimate(jobs, provider="openai", model="gpt-4o-mini").modes
+    live, native = modes[BatchMode.LIVE], modes[BatchMode.NATIVE]
+    assert live.cost_usd is not None
+    assert native.cost_usd is not None
+    assert native.cost_usd * 2 == live.cost_usd
+
+
+def test_a_batch_that_may_cost_more_than_a_budget_has_left_is_refused_whole(
+    store: Database, batches: Batches, jobs: Path
+) -> None:
+    bound = batches.estimate(jobs).modes[BatchMode.LIVE].bound_usd
+    assert bound is not None
+    set_budget(store, Scope.ALL, "", bound - Decimal("0.0000000001"))
+    with pytest.raises(BudgetExceeded):
+        batches.create(jobs)
+    assert batches.list() == []
+    assert reserved(store) == [0]
+
+
+def test_what_a_batch_may_cost_is_reserved_and_given_back_as_its_lines_are_fed(
+    store: Database, batches: Batches, jobs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_feeding.feed, "__kwdefaults__", {"limit": 1, "window": 1})
+    bound = batches.estimate(jobs).modes[BatchMode.LIVE].bound_usd
+    assert bound is not None
+    set_budget(store, Scope.ALL, "", bound)
+    set_budget(store, Scope.USER, "user-1", bound)
+    batch = batches.create(jobs)
+    held = [reserved(store)]
+    with store.begin() as conn:
+        assert charge_orphans(conn) == 0
+    for _ in range(3):
+        answer_one(store, batch)
+        make_turns(store)
+        held.append(reserved(store))
+    of_all, of_user = ([one[n] for one in held] for n in range(2))
+    assert bound > of_all[0] > of_all[1] > of_all[2] > of_all[3] == 0
+    assert of_user[0] > of_user[1] == of_user[2] > of_user[3] == 0
+    assert of_all[0] > of_user[0]
+
+
+def test_a_cancelled_batch_gives_back_all_that_is_reserved_for_it(
+    store: Database, batches: Batches, jobs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_feeding.feed, "__kwdefaults__", {"limit": 1, "window": 1})
+    set_budget(store, Scope.ALL, "", 1)
+    batch = batches.create(jobs)
+    assert reserved(store)[0] > 0
+    batch.cancel()
+    assert reserved(store) == [0]
+
+
+def test_a_budget_that_lets_turns_wait_refuses_no_batch(
+    store: Database, batches: Batches, jobs: Path
+) -> None:
+    set_budget(store, Scope.ALL, "", 0, on_exceeded=OnExceeded.WAIT, period=Period.DAY)
+    assert batches.create(jobs).counts.total == 4
+
+
+def answer_one(store: Database, batch: Batch) -> None:
+    queued = next(one for one in batch.iter_results() if one.state == "queued")
+    assert queued.turn_id is not None
+    rows.run(store, queued.turn_id)

@@ -1,0 +1,172 @@
+"""What lines came to: in the input's order, in several formats, and while the batch still runs."""
+
+import csv
+import json
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import rows
+from tests.batch_clients import batches_of
+from turnmill.domain.errors import BatchTimeout, InvalidInput
+from turnmill.domain.states import TurnState
+from turnmill.store.database import Database
+from turnmill.sync.batches import Batch, Batches
+
+PATIENCE = 30
+CHAT = {"method": "POST", "url": "/v1/chat/completions"}
+BODY = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+
+
+@pytest.fixture
+def batches(store: Database) -> Batches:
+    return batches_of(store)
+
+
+@pytest.fixture
+def batch(batches: Batches, tmp_path: Path) -> Batch:
+    path = tmp_path / "jobs.jsonl"
+    lines: list[dict[str, Any]] = [
+        {"custom_id": f"{n}", "user_id": "ada", "text": "hi"} for n in range(3)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return batches.create(path)
+
+
+def settle(store: Database, batch: Batch, *states: TurnState | None, code: str = "broken") -> None:
+    for one, state in zip(batch.iter_results(), states, strict=True):
+        if state is not None:
+            assert one.turn_id is not None
+            error = None if state is TurnState.SUCCEEDED else code
+            rows.run(store, one.turn_id, state, error_code=error)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_line_says_what_its_answer_would_be_over_http(
+    store: Database, batch: Batch, tmp_path: Path
+) -> None:
+    settle(store, batch, TurnState.SUCCEEDED, TurnState.FAILED, None, code="http_404")
+    out = tmp_path / "out.jsonl"
+    assert batch.results(out) == 3
+    found = read(out)
+    assert [one["status_code"] for one in found] == [200, 404, None]
+    assert [one["attempts"] for one in found] == [1, 1, 0]
+    assert [one["state"] for one in found] == ["succeeded", "failed", "queued"]
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_results_are_a_csv_where_that_is_said(
+    store: Database, batch: Batch, tmp_path: Path, named: bool
+) -> None:
+    settle(store, batch, TurnState.SUCCEEDED, TurnState.DEAD, None)
+    out = tmp_path / ("out.csv" if named else "out")
+    assert batch.results(out, format=None if named else "csv") == 3
+    with out.open(newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [one["custom_id"] for one in found] == ["0", "1", "2"]
+    assert [one["text"] for one in found] == ["yes", "", ""]
+    assert [one["error_code"] for one in found] == ["", "broken", ""]
+
+
+def test_results_in_openais_shape_are_those_of_lines_that_ended(
+    store: Database, batches: Batches, tmp_path: Path
+) -> None:
+    path = tmp_path / "jobs.jsonl"
+    answers = {"method": "POST", "url": "/v1/responses", "body": {"model": "m", "input": "hi"}}
+    lines = [
+        CHAT | {"custom_id": "a", "body": BODY},
+        answers | {"custom_id": "b"},
+        CHAT | {"custom_id": "c", "body": BODY},
+        CHAT | {"custom_id": "d", "body": BODY},
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    batch = batches.create(path, user_id="ada", provider="mock")
+    settle(
+        store, batch, TurnState.SUCCEEDED, TurnState.SUCCEEDED, TurnState.FAILED, None,
+        code="rate_limited",
+    )  # fmt: skip
+    out = tmp_path / "out.jsonl"
+    assert batch.results(out, shape="openai") == 3
+    chat, response, failed = read(out)
+    assert [one["custom_id"] for one in (chat, response, failed)] == ["a", "b", "c"]
+    assert chat["response"]["body"]["choices"][0]["message"]["content"] == "yes"
+    assert chat["response"]["body"]["usage"]["total_tokens"] == 15
+    assert response["response"]["body"]["output"][0]["content"][0]["text"] == "yes"
+    assert (failed["response"]["status_code"], failed["error"]) == (429, None)
+    assert failed["response"]["body"]["error"]["code"] == "rate_limited"
+    batch.cancel()
+    batch.results(out, shape="openai")
+    assert read(out)[3] == {
+        "id": read(out)[3]["id"],
+        "custom_id": "d",
+        "response": None,
+        "error": {"code": "batch_cancelled", "message": "This request was cancelled."},
+    }
+
+
+@pytest.mark.parametrize(
+    "given", [{"format": "xml"}, {"shape": "x"}, {"shape": "openai", "format": "csv"}]
+)
+def test_what_nobody_knows_how_to_write_is_refused(
+    batch: Batch, tmp_path: Path, given: dict[str, Any]
+) -> None:
+    for follow in (False, True):
+        with pytest.raises(InvalidInput):
+            batch.results(tmp_path / "out", follow=follow, **given)
+    assert not (tmp_path / "out").exists()
+
+
+def test_results_that_are_followed_grow_in_the_order_of_the_file(
+    store: Database, batch: Batch, tmp_path: Path
+) -> None:
+    out, turns = tmp_path / "out.jsonl", [one.turn_id for one in batch.iter_results()]
+    written: list[int] = []
+    follower = threading.Thread(
+        target=lambda: written.append(batch.results(out, follow=True, timeout=PATIENCE))
+    )
+    follower.start()
+    grown: list[int] = []
+    for n in (1, 0, 2):
+        turn = turns[n]
+        assert turn is not None
+        rows.run(store, turn)
+        expected = {1: 0, 0: 2, 2: 3}[n]
+        while out.exists() and len(read(out)) < expected:
+            follower.join(0.05)
+        grown.append(expected)
+    follower.join(PATIENCE)
+    assert (grown, written) == ([0, 2, 3], [3])
+    assert [one["custom_id"] for one in read(out)] == ["0", "1", "2"]
+    assert out.stat().st_mode & 0o777 == 0o600
+
+
+def test_following_gives_up_in_time_and_keeps_what_was_written(
+    store: Database, batch: Batch, tmp_path: Path
+) -> None:
+    settle(store, batch, TurnState.SUCCEEDED, None, None)
+    out = tmp_path / "out.jsonl"
+    with pytest.raises(BatchTimeout, match="line 2"):
+        batch.results(out, follow=True, timeout=0.01)
+    assert [one["text"] for one in read(out)] == ["yes"]
+
+
+def test_lines_that_are_no_turns_yet_are_in_the_results_all_the_same(
+    batches: Batches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from turnmill.store.nouns import batch_feeding
+
+    monkeypatch.setattr(batch_feeding.feed, "__kwdefaults__", {"limit": 1, "window": 1})
+    path = tmp_path / "jobs.jsonl"
+    path.write_text('{"custom_id": "a", "user_id": "ada", "text": "hi"}\n' * 1)
+    path.write_text(path.read_text() + path.read_text().replace('"a"', '"b"'))
+    batch = batches.create(path)
+    out = tmp_path / "out.jsonl"
+    batch.results(out)
+    states: Sequence[str] = [one["state"] for one in read(out)]
+    assert states == ["queued", "staged"]

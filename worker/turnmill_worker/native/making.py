@@ -1,0 +1,247 @@
+"""Making shards: of turns that wait for one, as many as their vendor takes at once."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from turnmill.domain.errors import KeyMissing, NotSent
+from turnmill.domain.ids import BatchId, TurnId
+from turnmill.new_ids import new_id
+from turnmill.store.database import Database
+from turnmill.store.nouns import shards as rows
+from turnmill.store.nouns.batch_pauses import pause
+from turnmill.store.nouns.batch_tending import BEYOND_ITS_COST
+from turnmill.store.nouns.shards import Native, NewShard
+from turnmill.store.postgres.batching import read_parked
+from turnmill.store.readable import ODD
+from turnmill.store.records import Claim, Taken
+from turnmill_worker.native.saying import Price, Said, Saying, Unsuited, Wrong
+from turnmill_worker.native.taking import Taking
+from turnmill_worker.providers.batch_port import Line, ShardBounds
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+logger = logging.getLogger("turnmill.native")
+
+_PAGE = 500
+#: Lines that are looked at for one shard; those of other models are passed over.
+_MOST_SEEN = 200_000
+#: A shard takes no more of a window than one part of so many, and is not made for less than ...
+_PARTS, _LEAST_PARTS = 2, 8
+
+
+@dataclass(slots=True)
+class Pick:
+    """Turns that may go into one shard."""
+
+    said: list[Said] = field(default_factory=list, repr=False)
+    unsuited: list[TurnId] = field(default_factory=list)
+    wrong: list[tuple[TurnId, Wrong]] = field(default_factory=list)
+    bytes: int = 0
+    tokens: int = 0
+    room: int | None = None  #: tokens that may be in it; None: any number
+    money: Decimal | None = None  #: that it may cost; None: any amount
+    bound_usd: Decimal = Decimal(0)
+    is_full: bool = False
+    is_beyond_its_cost: bool = False
+
+    def takes(self, one: Said) -> bool:
+        """Tell whether it has in common with the others what it has to."""
+        return not self.said or one.group == self.said[0].group
+
+    def add(self, one: Said) -> None:
+        """Take it in."""
+        self.said.append(one)
+        self.bytes += len(one.line.body) + 1
+        self.tokens += one.tokens
+
+    def has_room(self, one: Said, bounds: ShardBounds, *, tokens: int | None) -> bool:
+        """Tell whether it fits, too."""
+        return (
+            len(self.said) < bounds.lines
+            and self.bytes + len(one.line.body) + 1 <= bounds.bytes
+            and (tokens is None or self.tokens + one.tokens <= tokens)
+        )
+
+
+class Making:
+    """Makes shards of what is parked."""
+
+    def __init__(self, database: Database, saying: Saying, taking: Taking, *, price: Price) -> None:
+        self._database = database
+        self._price = price
+        self._saying = saying
+        self._taking = taking
+
+    async def make(self, batch: Native) -> tuple[UUID, list[Line]] | None:
+        """Make one shard, and return its lines; None where there is nothing, or no room for it.
+
+        Turns that no batch takes are let go: they run by themselves. Those that nobody could be
+        asked fail.
+        """
+        try:
+            pick = await asyncio.to_thread(self._pick, batch)
+        except KeyMissing as error:
+            await asyncio.to_thread(self._pause, batch.id, error.error_code)
+            return None
+        except NotSent as error:
+            logger.warning("cannot make a shard: %s", error.error_code)
+            return None
+        await self._taking.let_go(batch, pick.unsuited)
+        await self._taking.fail(batch, pick.wrong)
+        if not pick.said:
+            if pick.is_beyond_its_cost:
+                await asyncio.to_thread(self._pause, batch.id, BEYOND_ITS_COST)
+            return None
+        return await asyncio.to_thread(self._make, batch, pick)
+
+    def lines_of(self, batch_id: BatchId, shard: str) -> list[Line]:
+        """Return the lines of a shard that another process has made, as they were made then."""
+        lines: list[Line] = []
+        for page in self._pages(batch_id, shard=shard):
+            said = (self._saying.say(one) for one in page if not isinstance(one, Taken))
+            lines += [one.line for one in said if isinstance(one, Said)]
+        return lines
+
+    def _pick(self, batch: Native) -> Pick:
+        pick, asked = self._begun(batch)
+        seen = 0
+        for page in self._pages(batch.id, shard=""):
+            for one in page:
+                if isinstance(one, Taken):
+                    pick.unsuited.append(one.turn_id)  # whoever claims it says what is wrong
+                else:
+                    self._look_at(pick, one)
+                if pick.is_full:
+                    break
+            seen += len(page)
+            if pick.is_full or seen >= _MOST_SEEN:
+                break
+        # What is asked for now may cost less than it might: then there is more.
+        pick.is_beyond_its_cost = pick.is_beyond_its_cost and not asked
+        return pick
+
+    def _begun(self, batch: Native) -> tuple[Pick, bool]:
+        with self._database.single() as conn:
+            found = rows.unspent(conn, batch)
+        return (Pick(), False) if found is None else (Pick(money=found[0]), found[1])
+
+    def _look_at(self, pick: Pick, claim: Claim) -> None:
+        one = self._saying.say(claim)
+        if isinstance(one, Unsuited):
+            pick.unsuited.append(claim.turn_id)
+        elif isinstance(one, Wrong):
+            pick.wrong.append((claim.turn_id, one))
+        elif pick.takes(one) and self._can_be_paid(pick, one):
+            self._add(pick, one)
+
+    def _can_be_paid(self, pick: Pick, one: Said) -> bool:
+        """Tell whether there is money for it; what nobody can tell the price of runs by itself."""
+        if pick.money is None:
+            return True
+        bound = self._saying.bound_of(one, self._price)
+        if bound is None:
+            pick.unsuited.append(one.claim.turn_id)
+            return False
+        if pick.bound_usd + bound > pick.money:
+            pick.is_full = pick.is_beyond_its_cost = True
+            return False
+        pick.bound_usd += bound
+        return True
+
+    def _add(self, pick: Pick, one: Said) -> None:
+        bounds = one.batches.bounds
+        if not pick.said:
+            pick.room = self._room(one)
+            if not Pick().has_room(one, bounds, tokens=bounds.window):
+                pick.unsuited.append(one.claim.turn_id)  # by itself it is more than is taken
+                return
+        if pick.has_room(one, bounds, tokens=pick.room):
+            pick.add(one)
+        else:
+            pick.is_full = True
+
+    def _room(self, one: Said) -> int | None:
+        """Return how many tokens a shard may take; None: any number."""
+        window = one.batches.bounds.window
+        if window is None:
+            return None
+        provider, model, _ = one.group
+        with self._database.begin() as conn:
+            waiting = rows.enqueued(conn, provider=provider, model=model)
+            learned = rows.learned_window(conn, provider=provider, model=model)
+        window = min(window, learned or window)
+        left = window - waiting
+        if waiting and left < window // _LEAST_PARTS:
+            return 0  # rather a larger one a little later
+        return min(left, max(window // _PARTS, one.tokens))
+
+    def _make(self, batch: Native, pick: Pick) -> tuple[UUID, list[Line]] | None:
+        first = pick.said[0]
+        provider, model, endpoint = first.group
+        shard = NewShard(
+            id=UUID(str(new_id())),
+            batch_id=batch.id,
+            provider=provider,
+            model=model,
+            endpoint=endpoint,
+            turn_ids=[one.claim.turn_id for one in pick.said],
+            bytes=pick.bytes,
+            tokens=pick.tokens,
+            bound_usd=None if pick.money is None else pick.bound_usd,
+        )
+        with self._database.begin() as conn:
+            waiting = rows.enqueued(conn, provider=provider, model=model)
+            window = first.batches.bounds.window
+            if window is not None and waiting and waiting + pick.tokens > window:
+                return None  # somebody else was there first
+            made = rows.make(conn, shard)
+        if not made:
+            return None
+        lines = [one.line for one in pick.said] if made == len(pick.said) else []
+        return shard.id, lines
+
+    def _pages(self, batch_id: BatchId, *, shard: str) -> "Pages":
+        def read(after: TurnId | None) -> Sequence[Claim | Taken]:
+            def page(conn: "Connection") -> Sequence[Claim | Taken]:
+                found = read_parked(conn, batch_id, shard=shard, after=after, limit=_PAGE)
+                return [_read(one) for one in found]
+
+            return self._database.run(page)
+
+        return Pages(read)
+
+    def _pause(self, batch_id: BatchId, code: str) -> None:
+        with self._database.begin() as conn:
+            pause(conn, batch_id, code)
+
+
+def _read(one: Taken) -> Claim | Taken:
+    """Return what a turn says, or the row where nobody can read it."""
+    try:
+        return one.read()
+    except ODD:
+        return one
+
+
+class Pages:
+    """Pages of parked turns, one after the other."""
+
+    def __init__(self, read: Callable[[TurnId | None], Sequence[Claim | Taken]]) -> None:
+        self._read = read
+        self._after: TurnId | None = None
+
+    def __iter__(self) -> "Pages":
+        return self
+
+    def __next__(self) -> Sequence[Claim | Taken]:
+        page = self._read(self._after)
+        if not page:
+            raise StopIteration
+        self._after = page[-1].turn_id
+        return page

@@ -1,0 +1,138 @@
+"""Polling: what is to be done about batches at vendors, by whoever is asked to, for a while."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from uuid import UUID
+
+from turnmill.domain.batches import BatchMode, BatchState
+from turnmill.domain.errors import StoreError
+from turnmill.domain.ids import BatchId
+from turnmill.store.database import Database
+from turnmill.store.nouns import shards as rows
+from turnmill.store.nouns.batch_feeding import park_next
+from turnmill.store.nouns.shards import Native, Shard
+from turnmill_worker.native.making import Making
+from turnmill_worker.native.saying import Saying
+from turnmill_worker.native.taking import Prices, Taking
+from turnmill_worker.native.tending import Pace, Tending
+from turnmill_worker.providers.port import Provider
+
+logger = logging.getLogger("turnmill.native")
+
+#: Turns that are parked ahead, of lines that are not asked yet.
+_PARKED = 40_000
+
+
+class Polling:
+    """Feeds, makes and tends shards. Any number of processes may, at any time."""
+
+    def __init__(
+        self,
+        database: Database,
+        provider: Callable[[str], Provider],
+        prices: Prices,
+        *,
+        owner: str,
+        pace: Pace,
+        tags: tuple[str, ...] = (),
+        saying: Saying | None = None,
+    ) -> None:
+        self._database = database
+        self._pace = pace
+        self._saying = saying = saying or Saying(provider)
+        self._taking = Taking(database, prices, owner=owner, tags=tags)
+        self._making = Making(database, saying, self._taking, price=prices.price)
+        self._tending = Tending(database, saying, self._making, self._taking, pace=pace)
+
+    async def run(self, *, within: timedelta) -> Mapping[str, int]:
+        """Do what is due, and what becomes due within that time; return what was done."""
+        ends = time.monotonic() + within.total_seconds()
+        done = {"shards_made": 0, "shards_seen_to": 0}
+        while True:
+            made, seen = await self._round(ends)
+            done["shards_made"] += made
+            done["shards_seen_to"] += seen
+            if made or seen:
+                if time.monotonic() >= ends:
+                    return done
+                continue
+            due = await asyncio.to_thread(self._next_due)
+            if due is None or time.monotonic() + due.total_seconds() >= ends:
+                return done
+            await asyncio.sleep(max(due.total_seconds(), 0.02))
+
+    async def _round(self, ends: float) -> tuple[int, int]:
+        made = 0
+        for batch in await asyncio.to_thread(self._natives):
+            try:
+                made += await self._see_to(batch)
+            except (
+                StoreError
+            ) as error:  # the others, and what stands at vendors, do not wait for it
+                logger.warning("cannot see to batch %s: %s", batch.id, error.code)
+        seen = 0
+        while time.monotonic() < ends or not seen:
+            shard = await asyncio.to_thread(self._take_due, None)
+            if shard is None:
+                break
+            try:
+                await self._tending.see_to(shard)
+            except StoreError as error:  # whoever takes it after its lease goes on with it
+                logger.warning("cannot see to a shard: %s", error.code)
+            seen += 1
+        return made, seen
+
+    async def _see_to(self, batch: Native) -> int:
+        """Make a shard of a batch, and bring it to its vendor; return how many were made."""
+        if batch.is_over:
+            await self._taking.end_parked(batch)
+            return 0
+        if batch.mode is not BatchMode.NATIVE:
+            await self._taking.let_go_all(batch, None)
+            return 0
+        if batch.state is not BatchState.RUNNING:
+            return 0
+        if self._saying.is_layered:
+            await asyncio.to_thread(self._run_alone, batch.id)
+            return 0
+        await asyncio.to_thread(self._fill, batch)
+        made = await self._making.make(batch)
+        if made is None:
+            return 0
+        shard_id, lines = made
+        shard = await asyncio.to_thread(self._take_due, shard_id)
+        if shard is not None:
+            self._tending.lines[shard_id] = lines
+            await self._tending.see_to(shard)
+        return 1
+
+    def _fill(self, batch: Native) -> None:
+        """Let lines become turns, so that there is something to make a shard of."""
+        while self._has_room(batch) and self._park_next(batch.id):
+            pass
+
+    def _park_next(self, batch_id: BatchId) -> int:
+        return self._database.run(park_next, batch_id)
+
+    def _has_room(self, batch: Native) -> bool:
+        with self._database.single() as conn:
+            return rows.parked(conn, batch.id, most=_PARKED) < _PARKED
+
+    def _run_alone(self, batch_id: BatchId) -> None:
+        with self._database.begin() as conn:
+            rows.run_alone(conn, batch_id, because="calls go through layers of the operator's")
+
+    def _natives(self) -> list[Native]:
+        with self._database.single() as conn:
+            return rows.natives(conn)
+
+    def _take_due(self, shard_id: UUID | None) -> Shard | None:
+        with self._database.begin() as conn:
+            return rows.take_due(conn, lease=self._pace.lease, shard_id=shard_id)
+
+    def _next_due(self) -> timedelta | None:
+        with self._database.single() as conn:
+            return rows.next_due(conn)

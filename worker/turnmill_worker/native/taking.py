@@ -1,0 +1,225 @@
+"""Taking results: each turn is settled once, in groups, in whatever order and however often."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from decimal import Decimal
+
+from turnmill.domain.checks import storable
+from turnmill.domain.errors import ProviderError, Rejected, Unstorable
+from turnmill.domain.ids import TurnId, as_uuid
+from turnmill.domain.retry import RetryPolicy
+from turnmill.domain.states import FOR_BATCH, TurnState
+from turnmill.store.database import Database
+from turnmill.store.nouns.shard_moves import settle_out_of
+from turnmill.store.nouns.shards import Native, Shard
+from turnmill.store.postgres import batching
+from turnmill.store.records import Claim, Settlement
+from turnmill_worker.native.saying import Wrong
+from turnmill_worker.providers.batch_port import Answered
+from turnmill_worker.providers.boundary import attempted, cost_of
+from turnmill_worker.providers.port import Done, Usage
+from turnmill_worker.turn import verdict
+from turnmill_worker.turn.ledger import UNSTORABLE
+from turnmill_worker.turn.verdict import Verdict
+
+logger = logging.getLogger("turnmill.native")
+
+_GROUP = 200
+#: Lines that were never run, and cost no attempt.
+_NEVER_RUN = frozenset({"batch_cancelled", "batch_canceled", "batch_expired", "batch_line_missing"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prices:
+    """What replies cost."""
+
+    price: Callable[[str, str, Usage], Decimal | None]
+    source: Callable[[str, str, str], str]
+
+    def of(self, claim: Claim, reply: Done) -> tuple[Decimal | None, str]:
+        """Return the cost of a reply, and what it is by.
+
+        Where no list knows a model's price in batches it is one half: so both vendors say of all.
+        """
+        model, usage = reply.model or claim.model, reply.usage
+        cost = cost_of(lambda: self.price(claim.provider, model, usage))
+        if cost is not None:
+            return cost, self._source(claim.provider, model, usage.service_tier)
+        standard = replace(usage, service_tier="")
+        cost = cost_of(lambda: self.price(claim.provider, model, standard))
+        if cost is None:
+            return None, ""
+        return cost / 2, f"{self._source(claim.provider, model, '')} @batch"
+
+    def _source(self, provider: str, model: str, tier: str) -> str:
+        return attempted("a price list", lambda: self.source(provider, model, tier)) or ""
+
+
+class Taking:
+    """Takes turns out of shards, each with what came of it."""
+
+    def __init__(
+        self,
+        database: Database,
+        prices: Prices,
+        *,
+        owner: str,
+        tags: Sequence[str] = (),
+        policy: RetryPolicy | None = None,
+    ) -> None:
+        self._database = database
+        self._prices = prices
+        self._owner = owner
+        self._tags = tags
+        self._policy = policy or RetryPolicy()
+
+    async def answered(self, batch: Native, shard: Shard, found: Sequence[Answered]) -> int:
+        """Settle what was answered of a shard; return how many turns that were."""
+        said: dict[TurnId, Done | ProviderError] = {}
+        for one in found:
+            turn_id = as_uuid(one.custom_id)
+            if turn_id is not None and not isinstance(said.get(TurnId(turn_id)), Done):
+                said[TurnId(turn_id)] = one.said
+
+        def of(claim: Claim) -> Verdict:
+            return self._judged(claim, said[claim.turn_id], batch)
+
+        return await asyncio.to_thread(self._settle, list(said), of, shard)
+
+    async def left(self, batch: Native, shard: Shard, error: ProviderError) -> int:
+        """Settle all that a shard has no results of; return how many turns that were."""
+
+        def of(claim: Claim) -> Verdict:
+            return self._judged(claim, error, batch)
+
+        return await asyncio.to_thread(self._all_left, of, batch, shard)
+
+    async def refused(self, batch: Native, shard: Shard, codes: Mapping[int, str]) -> int:
+        """Fail the lines of a shard that its vendor finds wrong, by their numbers; the others stay.
+
+        Where turns have left the shard since, no number says any more which line it was: those
+        that are left run by themselves, and are refused by themselves.
+        """
+        ids = await asyncio.to_thread(self._ids_of, batch, shard)
+        if len(ids) != shard.lines:
+            return await asyncio.to_thread(self._all_left, lambda _: _RELEASED, batch, shard)
+        wrong = {ids[n - 1]: code for n, code in codes.items() if n <= len(ids)}
+
+        def of(claim: Claim) -> Verdict:
+            return self._judged(claim, Rejected(wrong[claim.turn_id][:64]), batch)
+
+        return await asyncio.to_thread(self._settle, list(wrong), of, shard)
+
+    async def let_go_all(self, batch: Native, shard: Shard | None) -> int:
+        """Let all turns of a shard (None: all that are parked) be run by themselves."""
+        return await asyncio.to_thread(self._all_left, lambda _: _RELEASED, batch, shard)
+
+    async def let_go(self, batch: Native, turn_ids: Sequence[TurnId]) -> None:
+        """Let parked turns be run by themselves."""
+        for start in range(0, len(turn_ids), _GROUP):
+            some = turn_ids[start : start + _GROUP]
+            await asyncio.to_thread(self._settle, some, lambda _: _RELEASED, None)
+
+    async def fail(self, batch: Native, wrong: Sequence[tuple[TurnId, Wrong]]) -> None:
+        """Fail parked turns that nobody can be asked."""
+        errors: Mapping[TurnId, ProviderError] = {turn_id: one.error for turn_id, one in wrong}
+
+        def of(claim: Claim) -> Verdict:
+            return self._judged(claim, errors[claim.turn_id], batch)
+
+        for start in range(0, len(wrong), _GROUP):
+            some = [turn_id for turn_id, _ in wrong[start : start + _GROUP]]
+            await asyncio.to_thread(self._settle, some, of, None)
+
+    async def end_parked(self, batch: Native) -> int:
+        """End all turns that stand in no shard, of a batch that nobody wants any more."""
+        return await asyncio.to_thread(self._all_left, lambda _: _ended(batch), batch, None)
+
+    def _ids_of(self, batch: Native, shard: Shard) -> list[TurnId]:
+        with self._database.single() as conn:
+            return batching.left_in(conn, batch.id, shard=str(shard.id), limit=shard.lines + 1)
+
+    def _all_left(self, of: Callable[[Claim], Verdict], batch: Native, shard: Shard | None) -> int:
+        settled = 0
+        while True:
+            name = "" if shard is None else str(shard.id)
+            with self._database.single() as conn:
+                ids = batching.left_in(conn, batch.id, shard=name, limit=_GROUP)
+            done = self._settle(ids, of, shard) if ids else 0
+            settled += done
+            if not done:
+                return settled
+
+    def _settle(
+        self, turn_ids: Sequence[TurnId], of: Callable[[Claim], Verdict], shard: Shard | None
+    ) -> int:
+        """Settle those of the turns that are in the shard (None: in none); the others are not."""
+        try:
+            return self._settled(turn_ids, of, shard)
+        except Unstorable:
+            if len(turn_ids) == 1:
+                return self._settled(turn_ids, lambda _: _UNSTORABLE, shard)
+        return sum(self._settle([one], of, shard) for one in turn_ids)
+
+    def _settled(
+        self, turn_ids: Sequence[TurnId], of: Callable[[Claim], Verdict], shard: Shard | None
+    ) -> int:
+        def judge(claim: Claim) -> Settlement:
+            return self._settlement(claim, of(claim))
+
+        return self._database.run(
+            settle_out_of, shard, turn_ids, judge, owner=self._owner, tags=self._tags
+        )
+
+    def _settlement(self, claim: Claim, found: Verdict) -> Settlement:
+        cost, priced_by = (None, "") if found.reply is None else self._prices.of(claim, found.reply)
+        return verdict.settlement(
+            claim,
+            found,
+            provider_ms=0,
+            cost_usd=cost,
+            priced_by=priced_by,
+            reserved=claim.budgeted,
+        )
+
+    def _judged(self, claim: Claim, said: Done | ProviderError, batch: Native) -> Verdict:
+        if isinstance(said, Done):
+            return verdict.of_answer(
+                claim, said, policy=self._policy, jitter=0.0, patience=timedelta(0)
+            )
+        if self._policy.is_permanent(said):
+            return verdict.of_error(
+                claim, said, policy=self._policy, jitter=0.0, patience=timedelta(0)
+            )
+        if batch.is_over:
+            return _ended(batch)
+        return _tried_again(claim, said, by_itself=batch.on_leftover != "next")
+
+
+def _ended(batch: Native) -> Verdict:
+    state = TurnState.CANCELLED if batch.is_cancelled else TurnState.EXPIRED
+    return Verdict(
+        state=state, outcome=state.value, error_code=state.value, gives_attempt_back=True
+    )
+
+
+def _tried_again(claim: Claim, error: ProviderError, *, by_itself: bool) -> Verdict:
+    """Return the verdict on a line that was not run, or in vain: it is not given up for that."""
+    free = error.error_code in _NEVER_RUN
+    found = Verdict(
+        state=TurnState.RETRYING,
+        outcome="retrying",
+        gives_attempt_back=free,
+        error_code=error.error_code[:64],
+        error_detail=storable(error.detail)[:2000] or None,
+    )
+    if claim.attempt >= claim.max_attempts and not free:
+        return replace(found, state=TurnState.DEAD, outcome="dead")
+    return found if by_itself else replace(found, state=TurnState.WAITING, waits_for=FOR_BATCH)
+
+
+_RELEASED = Verdict(state=TurnState.QUEUED, outcome="released", gives_attempt_back=True)
+_UNSTORABLE = Verdict(state=TurnState.FAILED, outcome="failed", error_code=UNSTORABLE)

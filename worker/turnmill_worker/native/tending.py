@@ -1,0 +1,397 @@
+"""Tending a shard: one step after the other, each noted before it is done and after."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+from typing import Any
+from uuid import UUID
+
+from turnmill.domain.batches import BatchState, ShardState
+from turnmill.domain.errors import MaybeSent, NotSent, ProviderError, Rejected, StoreError
+from turnmill.store.database import Database
+from turnmill.store.nouns import shards as rows
+from turnmill.store.nouns.batch_pauses import pause
+from turnmill.store.nouns.shards import REFUSED_FOR_WINDOW, Native, Shard
+from turnmill.store.types import db_now
+from turnmill_worker.native.making import Making
+from turnmill_worker.native.saying import Saying
+from turnmill_worker.native.taking import Taking
+from turnmill_worker.providers.batch_port import UNSUPPORTED, Answered, Batches, Line, VendorBatch
+
+logger = logging.getLogger("turnmill.native")
+
+#: An old batch is asked for as rarely as this many times the shortest pause.
+_RAREST = 10
+_MOST_TRIES = 20
+_LONGEST_PAUSE = timedelta(minutes=10)
+#: The vendor knows of nothing that costs.
+_UNBEGUN = frozenset({ShardState.READY, ShardState.STORED})
+#: Codes of a batch that its vendor does not have.
+_GONE = frozenset({"http_404", "not_found", "not_found_error"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How long things are waited for."""
+
+    poll: timedelta  #: until a young batch is asked for again
+    lease: timedelta  #: until a shard whose worker is silent is taken by another
+
+    @classmethod
+    def of(cls, poll: timedelta) -> "Pace":
+        """Return the pace that goes with the shortest pause between two questions."""
+        return cls(poll=poll, lease=min(max(poll, timedelta(seconds=3)), timedelta(minutes=1)))
+
+    def until_next_look(self, age: timedelta) -> timedelta:
+        """Return how long a batch of this age is left alone."""
+        return min(max(self.poll, age / 10), self.poll * _RAREST)
+
+    def after_failure(self, tries: int) -> timedelta:
+        """Return how long is waited after so many failures in a row."""
+        pause: timedelta = self.poll * 2 ** min(tries, 10) / 4
+        return min(pause, _LONGEST_PAUSE)
+
+    @property
+    def unseen(self) -> timedelta:
+        """How long a batch may exist before its vendor lists it."""
+        return min(self.poll, timedelta(minutes=1))
+
+
+class _Outrun(Exception):
+    """Somebody else has the shard by now: nothing more is done."""
+
+
+class _Seen(Exception):
+    """Enough of the results was read."""
+
+
+class Tending:
+    """Sees to shards. Any number of processes do; a shard has one of them at a time."""
+
+    def __init__(
+        self, database: Database, saying: Saying, making: Making, taking: Taking, *, pace: Pace
+    ) -> None:
+        self._database = database
+        self._saying = saying
+        self._making = making
+        self._taking = taking
+        self._pace = pace
+        #: lines of shards that were made here, until they are sent
+        self.lines: dict[UUID, list[Line]] = {}
+
+    async def see_to(self, shard: Shard) -> None:
+        """Do what is to be done about a shard that was taken, until there is something to wait for.
+
+        What fails is tried again, by whoever comes next.
+        """
+        try:
+            async with self._held(shard):
+                step: Shard | None = shard
+                while step is not None:
+                    step = await self._step(step)
+        except _Outrun:
+            logger.warning("a shard is somebody else's by now", extra={"shard": str(shard.id)})
+        except ProviderError as error:
+            await self._failed(shard, error)
+        finally:
+            self.lines.pop(shard.id, None)
+
+    async def _step(self, shard: Shard) -> Shard | None:
+        """Do the next thing, and return the shard where another one follows at once."""
+        if shard.state in _UNBEGUN:
+            batch = await asyncio.to_thread(self._batch, shard)
+            if batch.is_over:
+                return await self._dissolved(shard, None)
+            if batch.state is BatchState.PAUSED:
+                return await self._note(shard, due_in=self._pace.poll)
+        if shard.state is ShardState.TAKEN:
+            return await self._clear(shard)
+        batches = self._saying.batches_of(shard.provider)
+        if shard.state is ShardState.READY:
+            return await (self._store if batches.stores else self._begin)(shard, batches)
+        return await self._STEPS[shard.state](self, shard, batches)
+
+    async def _store(self, shard: Shard, batches: Batches) -> Shard | None:
+        lines = await self._lines(shard)
+        if not lines:
+            return await self._dissolved(shard, None)
+        noted = await self._noted(
+            shard, state=ShardState.STORING, asked_at=db_now(), lines=len(lines)
+        )
+        try:
+            stored = await batches.store(_name_of(noted), lines)
+        except Rejected as error:
+            return await self._refused(noted, error)
+        return await self._noted(noted, state=ShardState.STORED, stored=stored, tries=0)
+
+    async def _find_stored(self, shard: Shard, batches: Batches) -> Shard | None:
+        """Go on where somebody has stopped while the lines were stored, perhaps."""
+        found = await batches.stored(_name_of(shard), since=_since(shard))
+        if not found:
+            return await self._noted(shard, state=ShardState.READY)
+        for twice in found[1:]:
+            await batches.clear(None, stored=[twice])
+        return await self._noted(shard, state=ShardState.STORED, stored=found[0])
+
+    async def _begin(self, shard: Shard, batches: Batches) -> Shard | None:
+        """Let the vendor begin. From here on it costs money: what is noted is never forgotten."""
+        lines = [] if batches.stores else await self._lines(shard)
+        if not batches.stores and not lines:
+            return await self._dissolved(shard, None)
+        # Where a batch has no name, how many lines it has is one of the things it is known by.
+        count = {} if batches.stores else {"lines": len(lines)}
+        noted = await self._noted(shard, state=ShardState.BEGINNING, asked_at=db_now(), **count)
+        began = time.monotonic()
+        await self._still_ours(noted, began)
+        try:
+            begun = await batches.begin(
+                str(shard.id), endpoint=shard.endpoint, stored=shard.stored, lines=lines
+            )
+        except MaybeSent:
+            return await self._note(noted, due_in=self._pace.unseen)
+        except NotSent as error:
+            await self._noted(noted, state=shard.state)
+            raise error from None
+        except Rejected as error:
+            return await self._refused(noted, error)
+        return await self._begun(noted, begun)
+
+    async def _find_begun(self, shard: Shard, batches: Batches) -> Shard | None:
+        """Find out whether the vendor has begun, and go on: nothing is begun twice."""
+        found = await batches.find(str(shard.id), stored=shard.stored, since=_since(shard))
+        known = await asyncio.to_thread(self._known, [one.ref for one in found])
+        found = [one for one in found if one.ref not in known]
+        if batches.knows_marks:
+            if found:
+                for twice in found[:-1]:  # of a worker that had slept: the oldest one is kept
+                    await batches.cancel(twice.ref)
+                return await self._begun(shard, found[-1])
+        else:
+            candidates = [one for one in found if one.total in (None, shard.lines)]
+            for one in candidates:
+                if one.is_over and await self._is_ours(shard, batches, one):
+                    return await self._begun(shard, one)
+            if any(not one.is_over for one in candidates):
+                # It may be ours: its results say so, and nothing is sent until they are there.
+                return await self._note(shard, due_in=self._pace.poll)
+        if shard.asked_ago < self._pace.unseen:
+            return await self._note(shard, due_in=self._pace.unseen)
+        back = ShardState.STORED if batches.stores else ShardState.READY
+        return await self._noted(shard, state=back)
+
+    async def _look(self, shard: Shard, batches: Batches) -> Shard | None:
+        batch = await asyncio.to_thread(self._batch, shard)
+        if batch.is_over and shard.status != "cancelling":
+            await batches.cancel(shard.ref)
+            shard = await self._noted(shard, status="cancelling")
+        try:
+            found = await batches.look(shard.ref)
+        except Rejected as error:
+            if error.error_code not in _GONE:
+                raise
+            # Somebody has deleted it there: nobody will ever know what it said.
+            found = VendorBatch(ref=shard.ref, status="gone", is_over=True)
+        if not found.is_over:
+            status = "cancelling" if batch.is_over else found.status
+            pause = self._pace.until_next_look(shard.begun_ago)
+            return await self._note(shard, due_in=pause, status=status, tries=0)
+        if found.error_code and not found.outputs:
+            return await self._failed_whole(shard, batch, found)
+        shard = await self._noted(
+            shard, status=found.status, outputs=list(found.outputs), ended_at=db_now()
+        )
+        return await self._take(shard, batches, batch, found)
+
+    async def _take(
+        self, shard: Shard, batches: Batches, batch: Native, found: VendorBatch
+    ) -> Shard | None:
+        async def take(some: Sequence[Answered]) -> None:
+            await self._taking.answered(batch, shard, some)
+
+        await batches.read(found, take)
+        word = found.status if found.status in ("expired", "cancelled") else "line_missing"
+        await self._taking.left(batch, shard, NotSent(f"batch_{word}"))
+        return await self._noted(shard, state=ShardState.TAKEN, tries=0)
+
+    async def _failed_whole(self, shard: Shard, batch: Native, found: VendorBatch) -> Shard | None:
+        """See to a shard of which nothing was run: the vendor says why."""
+        if found.error_code == REFUSED_FOR_WINDOW:
+            return await self._dissolved(shard, found.error_code)
+        if found.bad_lines:
+            await self._taking.refused(batch, shard, found.bad_lines)
+            return await self._dissolved(shard, found.error_code)
+        return await self._refused(shard, Rejected(found.error_code))
+
+    async def _refused(self, shard: Shard, error: Rejected) -> Shard | None:
+        """Let the batch stop where its vendor wants none of it: what it lacks, somebody gives it.
+
+        Where it is the server that knows no batches, its turns run by themselves.
+        """
+        logger.warning("a shard was refused: %s", error.error_code, extra={"shard": str(shard.id)})
+        if error.error_code == UNSUPPORTED:
+            batch = await asyncio.to_thread(self._batch, shard)
+            await asyncio.to_thread(self._run_alone, shard)
+            await self._taking.let_go_all(batch, shard)
+            return await self._noted(shard, state=ShardState.TAKEN, error_code=error.error_code)
+        await asyncio.to_thread(self._pause, shard, error.error_code)
+        return await self._dissolved(shard, error.error_code)
+
+    async def _clear(self, shard: Shard) -> Shard | None:
+        """Delete what the vendor keeps; after many tries in vain it is left to its own time."""
+        if shard.tries < _MOST_TRIES and (shard.stored or shard.ref or shard.outputs):
+            batches = self._saying.batches_of(shard.provider)
+            kept = VendorBatch(
+                ref=shard.ref, status=shard.status, is_over=True, outputs=shard.outputs
+            )
+            # A worker that was killed may have stored the lines, and another one once more.
+            stored = await batches.stored(_name_of(shard), since=shard.created_at)
+            stored = [*dict.fromkeys([shard.stored, *stored])] if shard.stored else stored
+            await batches.clear(kept if shard.ref else None, stored=stored)
+        return await self._note(shard, due_in=None, state=ShardState.DONE)
+
+    async def _is_ours(self, shard: Shard, batches: Batches, one: VendorBatch) -> bool:
+        """Tell whether the results of a batch are those of this shard."""
+        mine = False
+
+        async def take(some: Sequence[Answered]) -> None:
+            nonlocal mine
+            ids = [answered.custom_id for answered in some]
+            mine = await asyncio.to_thread(self._holds_any, shard, ids)
+            raise _Seen
+
+        with suppress(_Seen):
+            await batches.read(one, take)
+        return mine
+
+    async def _begun(self, shard: Shard, begun: VendorBatch) -> Shard | None:
+        """Note the vendor's name of it. It is looked at at once: some fail while they begin."""
+        return await self._noted(
+            shard,
+            state=ShardState.BEGUN,
+            ref=begun.ref,
+            stored=begun.stored or shard.stored,
+            status=begun.status,
+            begun_at=db_now(),
+            tries=0,
+        )
+
+    async def _dissolved(self, shard: Shard, code: str | None) -> Shard | None:
+        """Park its turns again; what the vendor has stored of it is deleted."""
+        if not await asyncio.to_thread(self._dissolve, shard, code):
+            raise _Outrun
+        if shard.stored:
+            with suppress(ProviderError):
+                batches = self._saying.batches_of(shard.provider)
+                await batches.clear(None, stored=[shard.stored])
+        return None
+
+    async def _failed(self, shard: Shard, error: ProviderError) -> None:
+        logger.warning(
+            "cannot see to a shard: %s", error.error_code, extra={"shard": str(shard.id)}
+        )
+        pause = max(self._pace.after_failure(shard.tries), error.retry_after or timedelta(0))
+        with suppress(_Outrun):
+            await self._note(shard, due_in=pause, tries=shard.tries + 1)
+
+    async def _lines(self, shard: Shard) -> list[Line]:
+        lines = self.lines.pop(shard.id, [])
+        if lines:
+            return lines
+        return await asyncio.to_thread(self._making.lines_of, shard.batch_id, str(shard.id))
+
+    async def _still_ours(self, shard: Shard, began: float) -> None:
+        """Raise where we may have slept for so long that somebody else goes on with it."""
+        held = await asyncio.to_thread(self._holds, shard)
+        if not held or time.monotonic() - began > self._pace.lease.total_seconds() / 2:
+            raise _Outrun
+
+    async def _noted(self, shard: Shard, **values: Any) -> Shard:
+        """Note it, and go on."""
+        found = await asyncio.to_thread(self._write, shard, self._pace.lease, values)
+        if found is None:
+            raise _Outrun
+        return found
+
+    async def _note(self, shard: Shard, *, due_in: timedelta | None, **values: Any) -> Shard | None:
+        """Note it, and leave it until then: no step follows."""
+        if await asyncio.to_thread(self._write, shard, due_in, values) is None:
+            raise _Outrun
+        return None
+
+    @asynccontextmanager
+    async def _held(self, shard: Shard) -> AsyncIterator[None]:
+        """Keep the shard while it is seen to, however long the vendor takes."""
+        keeping = asyncio.ensure_future(self._keep(shard))
+        try:
+            yield
+        finally:
+            keeping.cancel()
+            with suppress(asyncio.CancelledError):
+                await keeping
+
+    async def _keep(self, shard: Shard) -> None:
+        while True:
+            await asyncio.sleep(self._pace.lease.total_seconds() / 3)
+            with suppress(StoreError):
+                await asyncio.to_thread(self._holds, shard)
+
+    def _holds(self, shard: Shard) -> bool:
+        with self._database.begin() as conn:
+            return rows.holds(conn, shard, lease=self._pace.lease)
+
+    def _write(
+        self, shard: Shard, due_in: timedelta | None, values: dict[str, Any]
+    ) -> Shard | None:
+        with self._database.begin() as conn:
+            return rows.note(conn, shard, due_in=due_in, **values)
+
+    def _dissolve(self, shard: Shard, code: str | None) -> bool:
+        with self._database.begin() as conn:
+            return rows.dissolve(conn, shard, error_code=code)
+
+    def _run_alone(self, shard: Shard) -> None:
+        with self._database.begin() as conn:
+            rows.run_alone(conn, shard.batch_id, because=f"{shard.provider} takes no batches here")
+
+    def _pause(self, shard: Shard, code: str) -> None:
+        with self._database.begin() as conn:
+            pause(conn, shard.batch_id, code)
+
+    def _batch(self, shard: Shard) -> Native:
+        with self._database.single() as conn:
+            batch = rows.native(conn, shard.batch_id)
+        if batch is None:
+            raise _Outrun  # it went, and its shards with it
+        return batch
+
+    def _known(self, refs: Sequence[str]) -> set[str]:
+        with self._database.single() as conn:
+            return rows.known_refs(conn, refs)
+
+    def _holds_any(self, shard: Shard, ids: Sequence[str]) -> bool:
+        with self._database.single() as conn:
+            return rows.holds_any(conn, shard, ids)
+
+    _STEPS: Mapping[ShardState, Callable[..., Awaitable[Shard | None]]] = MappingProxyType(
+        {
+            ShardState.STORING: _find_stored,
+            ShardState.STORED: _begin,
+            ShardState.BEGINNING: _find_begun,
+            ShardState.BEGUN: _look,
+        }
+    )
+
+
+def _name_of(shard: Shard) -> str:
+    """Return under which name its lines are stored: by it they are found again."""
+    return f"turnmill-{shard.id}.jsonl"
+
+
+def _since(shard: Shard) -> datetime:
+    """Return since when the vendor may know of it, on our clock: listings go back further."""
+    return datetime.now(UTC) - shard.asked_ago

@@ -1,0 +1,118 @@
+"""Lines on their way to a vendor, and from it: sent in pieces, read as they come."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic_core import from_json
+
+from turnmill_worker.http1.body import Body
+from turnmill_worker.http1.failures import TooLarge
+from turnmill_worker.providers.batch_port import Answered, Line, Take
+from turnmill_worker.providers.http import Incoming, RawAnswer
+from turnmill_worker.providers.multipart import FormFile
+
+#: Results that are handed over together.
+_AT_ONCE = 200
+_PIECE = 256 * 1024
+
+#: Reads one result; None where there is nothing to be known by it.
+ReadLine = Callable[[Mapping[str, Any]], Awaitable[Answered | None]]
+
+
+def file_of(name: str, lines: Sequence[Line]) -> FormFile:
+    """Return the lines as a file, one below the other."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        async for piece in _joined(lines, between=b"\n"):
+            yield piece
+
+    size = sum(len(line.body) + 1 for line in lines)
+    return FormFile(name=name, media_type="application/jsonl", size=size, chunks=chunks)
+
+
+def array_of(lines: Sequence[Line], *, before: bytes, after: bytes) -> Body:
+    """Return the lines as the elements of a JSON array, between what is given."""
+
+    async def made() -> AsyncGenerator[bytes, None]:
+        yield before
+        last = len(lines) - 1
+        async for piece in _joined(lines[:last], between=b","):
+            yield piece
+        yield lines[last].body
+        yield after
+
+    size = sum(len(line.body) for line in lines) + len(lines) - 1
+    return Body(len(before) + size + len(after), made, content_type="application/json")
+
+
+def reading(read: ReadLine, take: Take) -> Callable[[Incoming], Awaitable[RawAnswer]]:
+    """Return what reads results line by line while they come, and hands them over.
+
+    A line that is no JSON, or longer than a reply may be, is left out: what it was about is found
+    to have no result.
+    """
+
+    async def taken(incoming: Incoming) -> RawAnswer:
+        found: list[Answered] = []
+        async for line in _lines(incoming):
+            if (one := await _read(line, read)) is not None:
+                found.append(one)
+            if len(found) >= _AT_ONCE:
+                await take(found)
+                found = []
+        if found:
+            await take(found)
+        return RawAnswer(incoming.status, incoming.headers, b"", incoming.framed)
+
+    return taken
+
+
+def moment_of(said: object) -> datetime | None:
+    """Return a moment that is told in seconds or in words."""
+    try:
+        if isinstance(said, str):
+            found = datetime.fromisoformat(said)
+            return found if found.tzinfo else found.replace(tzinfo=UTC)
+        if isinstance(said, int | float) and not isinstance(said, bool) and said > 0:
+            return datetime.fromtimestamp(said, UTC)
+    except (ValueError, OverflowError, OSError):
+        pass
+    return None
+
+
+async def _joined(lines: Sequence[Line], *, between: bytes) -> AsyncIterator[bytes]:
+    piece = bytearray()
+    for line in lines:
+        piece += line.body
+        piece += between
+        if len(piece) >= _PIECE:
+            yield bytes(piece)
+            piece.clear()
+    if piece:
+        yield bytes(piece)
+
+
+async def _lines(incoming: Incoming) -> AsyncIterator[bytes]:
+    rest = bytearray()
+    while piece := await incoming.next():
+        first, *others = piece.split(b"\n")
+        rest += first
+        for other in others:
+            if rest.strip():
+                yield bytes(rest)
+            rest = bytearray(other)
+        if len(rest) > incoming.most:
+            raise TooLarge
+    if rest.strip():
+        yield bytes(rest)
+
+
+async def _read(line: bytes, read: ReadLine) -> Answered | None:
+    try:
+        said = from_json(line)
+    except ValueError:
+        return None
+    if not isinstance(said, dict):
+        return None
+    return await read(said)
