@@ -82,6 +82,9 @@ from turnmill.domain.errors import (
     Unstorable,
     UnsupportedByStore,
     UnsupportedPart,
+    UserErased,
+    UserNotFound,
+    UserOnHold,
     VersionConflict,
     WebhookNotFound,
     WrongIsolation,
@@ -98,6 +101,7 @@ from turnmill.domain.states import (
     ToolCallState,
     TurnState,
 )
+from turnmill.exports import PLACES
 
 if TYPE_CHECKING:
     from turnmill.aio.accounts import AsyncAccounts
@@ -115,6 +119,7 @@ if TYPE_CHECKING:
     from turnmill.aio.sessions import AsyncSessions
     from turnmill.aio.templates import AsyncTemplates
     from turnmill.aio.turns import AsyncTurn, AsyncTurns
+    from turnmill.aio.users import AsyncUsers
     from turnmill.aio.webhooks import AsyncWebhooks
     from turnmill.domain.batch_estimates import BatchEstimate
     from turnmill.domain.content import (
@@ -139,7 +144,7 @@ if TYPE_CHECKING:
     from turnmill.store.batch_records import BatchCounts, BatchRecord, BatchResult
     from turnmill.store.budget_records import Budget
     from turnmill.store.compaction_records import CompactionRecord
-    from turnmill.store.deletion_records import DeletionReport
+    from turnmill.store.deletion_records import DeletionReport, Erasure, Hold, SessionDeletion
     from turnmill.store.file_records import Attachment
     from turnmill.store.hook_records import Delivery, DeliveryState, Webhook
     from turnmill.store.kept import Keeping
@@ -177,6 +182,7 @@ if TYPE_CHECKING:
     from turnmill.sync.sessions import Sessions
     from turnmill.sync.templates import Templates
     from turnmill.sync.turns import Turn, Turns
+    from turnmill.sync.users import Users
     from turnmill.sync.webhooks import Webhooks
     from turnmill.tools import Tool, ToolContext, ToolError, tool
     from turnmill.verbs.analytics import Report
@@ -184,6 +190,9 @@ if TYPE_CHECKING:
     from turnmill.verbs.reconciling import Compared, Reconciliation, Sums
     from turnmill.verbs.reply import Reply, Timing, TokenUsage
     from turnmill.verbs.repricing import NewPrice, Repricing
+    from turnmill.verbs.users.erasing import Replayed
+    from turnmill.verbs.users.exporting import UserExport
+    from turnmill.verbs.users.verifying import ErasureCheck
 
 __all__ = [
     "AccessDenied",
@@ -208,6 +217,7 @@ __all__ = [
     "AsyncTemplates",
     "AsyncTurn",
     "AsyncTurns",
+    "AsyncUsers",
     "AsyncWebhooks",
     "Attachment",
     "AttachmentNotFound",
@@ -248,6 +258,8 @@ __all__ = [
     "Delivery",
     "DeliveryState",
     "Effects",
+    "Erasure",
+    "ErasureCheck",
     "Event",
     "EventKind",
     "EventReader",
@@ -258,6 +270,7 @@ __all__ = [
     "FinishReason",
     "Happened",
     "HistoryRefused",
+    "Hold",
     "IdempotencyConflict",
     "Image",
     "InvalidBatchFile",
@@ -307,6 +320,7 @@ __all__ = [
     "Reconciliation",
     "Refusal",
     "Rejected",
+    "Replayed",
     "Reply",
     "Report",
     "Repricing",
@@ -320,6 +334,7 @@ __all__ = [
     "Sender",
     "SessionArchived",
     "SessionBusy",
+    "SessionDeletion",
     "SessionNotFound",
     "SessionRecord",
     "SessionStatus",
@@ -372,6 +387,11 @@ __all__ = [
     "UnsupportedByStore",
     "UnsupportedPart",
     "UsageRow",
+    "UserErased",
+    "UserExport",
+    "UserNotFound",
+    "UserOnHold",
+    "Users",
     "VersionConflict",
     "Webhook",
     "WebhookNotFound",
@@ -383,70 +403,12 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-_CLIENTS = (
-    *("Accounts", "Analytics", "Attachments", "Audit", "Batches", "Budgets", "Client", "Events"),
-    *("Lanes", "Limits", "Participants", "Schedules", "Sessions", "Templates", "Turns", "Webhooks"),
-)
-#: Loaded on first use: a program that only catches errors pays for no database.
-_LAZY = {
-    **{name: f"turnmill.sync.{name.lower()}" for name in _CLIENTS},
-    **{f"Async{name}": f"turnmill.aio.{name.lower()}" for name in _CLIENTS},
-    "AccountRecord": "turnmill.store.nouns.accounts",
-    "Attachment": "turnmill.store.file_records",
-    "LimitRecord": "turnmill.store.nouns.limits",
-    "AsyncTurn": "turnmill.aio.turns",
-    "Budget": "turnmill.store.budget_records",
-    "DeletionReport": "turnmill.store.deletion_records",
-    "Keeping": "turnmill.store.kept",
-    "LaneLoad": "turnmill.store.nouns.lanes",
-    "CompactionRecord": "turnmill.store.compaction_records",
-    "MessageRecord": "turnmill.store.message_records",
-    "Pauses": "turnmill.store.line.pauses",
-    **dict.fromkeys(("Citation", "FinishReason", "Refusal"), "turnmill.domain.replying"),
-    "Report": "turnmill.verbs.analytics",
-    "PaidCall": "turnmill.store.nouns.repricing",
-    "TokenCount": "turnmill.domain.counting",
-    "ToolCallRecord": "turnmill.store.nouns.tool_calls",
-    "Turn": "turnmill.sync.turns",
-    "Unchanged": "turnmill.verbs.intake",
-    "UsageRow": "turnmill.store.nouns.usage",
-    "Missed": "turnmill.domain.crons",
-    "Schedule": "turnmill.store.schedule_records",
-    "TemplateChange": "turnmill.domain.templates",
-    **dict.fromkeys(("AttemptRecord", "SessionRecord", "TurnRecord"), "turnmill.store.records"),
-    **dict.fromkeys(("Event", "EventReader"), "turnmill.store.nouns.events"),
-    **dict.fromkeys(("Profile", "Settings"), "turnmill.settings"),
-    **dict.fromkeys(("NewPrice", "Repricing"), "turnmill.verbs.repricing"),
-    **dict.fromkeys(("StreamEvent", "StreamKind"), "turnmill.domain.streaming"),
-    **dict.fromkeys(
-        ("PutTemplate", "TemplateDiff", "TemplateRecord", "TemplateSync"),
-        "turnmill.store.template_records",
-    ),
-    **dict.fromkeys(("Tool", "ToolContext", "ToolError", "tool"), "turnmill.tools"),
-    **dict.fromkeys(("Audio", "File", "Image", "Message", "Native"), "turnmill.domain.content"),
-    **dict.fromkeys(
-        ("Part", "Sender", "Text", "ToolCall", "ToolOutput"), "turnmill.domain.content"
-    ),
-    **dict.fromkeys(
-        ("AuditBreak", "AuditCheck", "AuditEntry", "AuditHead"), "turnmill.store.audit_records"
-    ),
-    **dict.fromkeys(("Delivery", "DeliveryState", "Webhook"), "turnmill.store.hook_records"),
-    **dict.fromkeys(("Happened", "Note", "Participant"), "turnmill.store.people_records"),
-    **dict.fromkeys(("Compared", "Reconciliation", "Sums"), "turnmill.verbs.reconciling"),
-    **dict.fromkeys(("Cause", "Reason", "Why"), "turnmill.store.nouns.why"),
-    "AsyncBatch": "turnmill.aio.batches",
-    "Batch": "turnmill.sync.batches",
-    "BatchEstimate": "turnmill.domain.batch_estimates",
-    **dict.fromkeys(("BatchCounts", "BatchRecord", "BatchResult"), "turnmill.store.batch_records"),
-    **dict.fromkeys(("Reply", "Timing", "TokenUsage"), "turnmill.verbs.reply"),
-}
-
 
 def __getattr__(name: str) -> Any:
     """Load the clients, and what they return, when they are first asked for."""
-    if name not in _LAZY:
+    if name not in PLACES:
         raise AttributeError(f"module 'turnmill' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_LAZY[name]), name)
+    value = globals()[name] = getattr(import_module(PLACES[name]), name)
     return value
 
 

@@ -9,7 +9,7 @@ import stat
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
+from typing import IO, Any
 
 OURS = 0o600  #: the mode of a file that we make, whatever the umask
 _MOST_LINKS = 40  #: one after the other, as in the kernel
@@ -23,21 +23,31 @@ class NamedFile:
     open descriptor (`/dev/stdout`) are no files to be replaced: they get each line as it comes.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Raise OSError, with nothing changed, where nothing can be written there."""
+    def __init__(self, path: Path, *, binary: bool = False) -> None:
+        """Raise OSError, with nothing changed, where nothing can be written there.
+
+        `binary`: `bytes` is what is written to, and not `write`.
+        """
+        self._mode = "b" if binary else ""
+        self._encoding = None if binary else "utf-8"
         self._target = Path(os.path.realpath(path))
         self._part: Path | None = None
         self._before: os.stat_result | None = None
         self._file = self._open(path)
 
     @property
-    def stream(self) -> TextIO:
+    def stream(self) -> IO[str]:
         """Return what is written to, for a writer of its own."""
         return self._file
 
     def write(self, text: str) -> None:
         """Add `text`, as UTF-8."""
         self._file.write(text)
+
+    @property
+    def bytes(self) -> IO[bytes]:
+        """The file as it is being written, and can be read again."""
+        return self._file
 
     def finish(self) -> None:
         """Put the file where it belongs; it outlives a crash of the machine."""
@@ -65,16 +75,19 @@ class NamedFile:
             if self._part is not None:
                 self._part.unlink(missing_ok=True)
 
-    def _open(self, path: Path) -> TextIO:
+    def _open(self, path: Path) -> IO[Any]:
         descriptor = _descriptor_of(path)
         if descriptor is not None:
-            return os.fdopen(os.dup(descriptor), "w", encoding="utf-8")
+            return self._opened(os.dup(descriptor))
         self._before = _state_of(path)
         if self._before is None or stat.S_ISREG(self._before.st_mode):
             return self._open_part()
-        return path.open("w", encoding="utf-8")
+        return self._opened(os.open(path, os.O_WRONLY | os.O_TRUNC))
 
-    def _open_part(self) -> TextIO:
+    def _opened(self, descriptor: int) -> IO[Any]:
+        return os.fdopen(descriptor, "w" + self._mode, encoding=self._encoding)
+
+    def _open_part(self) -> IO[Any]:
         """Open a file beside the target, with the mode and the owner that the target has."""
         if self._before is not None:
             os.close(os.open(self._target, os.O_WRONLY))  # what may not be written is not replaced
@@ -87,7 +100,7 @@ class NamedFile:
                 os.fchown(descriptor, self._before.st_uid, self._before.st_gid)
             with suppress(OSError):
                 os.fchmod(descriptor, stat.S_IMODE(self._before.st_mode))
-        return os.fdopen(descriptor, "w", encoding="utf-8")
+        return os.fdopen(descriptor, "w+" + self._mode, encoding=self._encoding)
 
     def _pour(self, part: Path) -> None:
         """Write a file that has other names, or that cannot be replaced, from the finished part."""

@@ -80,6 +80,8 @@ class Settings:
     files_url: str = field(default="", repr=False)  #: of attachments; empty: `files` in the home
     max_file_bytes: int = 32_000_000  #: a file larger than this is refused
     files_quota: int = 1_000_000_000  #: bytes of all files of one user
+    #: for how long backups of the database are kept; None: nobody has said
+    backups_kept: timedelta | None = None
     files_grace: timedelta = timedelta(days=1)  #: after which a file that no message holds goes
     #: networks that files may be fetched from by URL, beside all that is public
     fetch_from: tuple[str, ...] = ()
@@ -135,6 +137,7 @@ class Settings:
             files_grace=_seconds(
                 env, "TURNMILL_FILES_GRACE", default=86_400.0, least=1.0, most=365 * 86_400
             ),
+            backups_kept=_days(env, "TURNMILL_KEEP_BACKUPS_DAYS"),
             fetch_from=_networks(env, "TURNMILL_FETCH_FROM"),
             alive_file=Path(file) if (file := env.get("TURNMILL_ALIVE_FILE")) else None,
             lease=_seconds(env, "TURNMILL_LEASE", default=15.0, least=0.5),

@@ -48,7 +48,7 @@ def test_both_clients_have_all_nouns() -> None:
     assert set(TWINS) == {
         "Accounts", "Analytics", "Attachments", "Audit", "Batch", "Batches", "Budgets", "Client",
         "Events", "Lanes", "Limits", "Participants", "Schedules", "Sessions", "Templates", "Turn",
-        "Turns", "Webhooks",
+        "Turns", "Users", "Webhooks",
     }  # fmt: skip
     for noun in (
         "analytics",
@@ -63,6 +63,7 @@ def test_both_clients_have_all_nouns() -> None:
         "sessions",
         "templates",
         "turns",
+        "users",
     ):
         for client in (turnmill.Client, turnmill.AsyncClient):
             with_noun = {*vars(client), *inspect.getsource(client.__init__).split()}

@@ -34,8 +34,7 @@ class Treacherous(Mapping[str, Any]):
         raise RuntimeError("not for you")
 
     def __iter__(self) -> Iterator[str]:
-        yield "a"
-        raise RuntimeError("not for you")
+        yield from ("a", self[""])
 
     def __len__(self) -> int:
         return 2
@@ -95,7 +94,7 @@ _TIMES = (
     *(datetime.min.replace(tzinfo=zone) for zone in (UTC, _WEST, _EAST)),
     *(datetime(year, 6, 1, 12, 30, 1, 7, tzinfo=_EAST) for year in (1969, 1970, 2030, 8999, 9000)),
     *(timedelta.max, timedelta.min, timedelta(0), timedelta(days=-1), timedelta(microseconds=1)),
-    *(timedelta(seconds=1.5), timedelta(days=30), timedelta(days=36_500), timedelta(days=36_501)),
+    *(timedelta(seconds=1.5), *map(timedelta, (30, 36_500, 36_501))),
 )
 _OBJECTS = (
     *({}, {"a": 1}, {"path": "C:\\u0000x"}, {"\0": 1}, {"a": "\0"}, {1: 2}, {None: 1}, {"a": {1}}),
@@ -166,6 +165,10 @@ def _updated(name: str) -> Verb:
 
 def _text_of(at: Place, turn: Any) -> str:
     return at.client.turns.get(turn.id).messages()[0].text
+
+
+def _of_users(name: str, at: Any, value: Any) -> Any:
+    return getattr(at.client.users, name)(value)
 
 
 def _given(verb: Callable[[Place], Callable[..., Any]], name: str) -> Verb:
@@ -362,6 +365,18 @@ VERBS: Mapping[str, Verb] = {
     "sessions.keep_content(keep)": Verb(
         lambda at, value: at.client.sessions.keep_content("eve", value)
     ),
+    "users.export(user)": Verb(lambda at, value: at.client.users.export(value, "/dev/null")),
+    "users.erase(grace)": Verb(lambda at, value: at.client.users.erase("nobody", grace=value)),
+    "users.hold(user)": Verb(lambda at, value: at.client.users.hold(value, reason="x")),
+    "users.hold(reason)": Verb(lambda at, value: at.client.users.hold("eve", reason=value)),
+    "users.verify_erasure(words)": Verb(
+        lambda at, value: at.client.users.verify_erasure("eve", words=value)
+    ),
+    **{
+        f"users.{name}": Verb(partial(_of_users, name))
+        for name in ("erasure", "withdraw", "admit", "release", "verify_erasure")
+    },
+    "users.replay_erasures": Verb(lambda at, value: at.client.users.replay_erasures(value)),
     "sessions.history": Verb(lambda at, value: list(at.client.sessions.history(value))),
     **{
         f"sessions.list({name})": _given(lambda at: at.client.sessions.list, name)
@@ -430,6 +445,6 @@ def as_stored(value: Any) -> Any:
     """Return what an accepted value is equal to when it comes back: JSON knows no tuples."""
     if isinstance(value, dict):
         return {str.__str__(key): as_stored(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [as_stored(one) for one in value]
-    return str.__str__(value) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return str.__str__(value)
+    return [*map(as_stored, value)] if isinstance(value, list | tuple) else value

@@ -1,6 +1,5 @@
 """Verbs of both clients, and what each of them needs of a connection."""
 
-import asyncio
 import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -17,11 +16,8 @@ import turnmill
 from tests import rows, stepping, steps
 from tests.said import said_in
 from turnmill import (
-    AsyncClient,
     Batch,
     Client,
-    InvalidBatchFile,
-    InvalidInput,
     NewPrice,
     PaidCall,
     Settings,
@@ -30,7 +26,7 @@ from turnmill import (
     TurnState,
     Webhook,
 )
-from turnmill.domain.states import Lane, ToolCallState
+from turnmill.domain.states import ToolCallState
 from turnmill.settings import Reads
 from turnmill.store.nouns import accounts
 from turnmill.verbs import sending
@@ -82,6 +78,12 @@ def a_folder(path: Path) -> Path:
 def hooked(client: Client) -> Webhook:
     """Let there be a webhook."""
     return client.webhooks.create(url="https://a.example/", events=["turn.settled"])
+
+
+def to_be_erased(client: Client) -> Client:
+    """Let a user be erased later."""
+    client.users.erase("ada", grace=timedelta(days=30))
+    return client
 
 
 def free(call: PaidCall) -> NewPrice:
@@ -233,6 +235,17 @@ VERBS: dict[str, Callable[[Client, Path], object]] = {
     "Schedules.pause": lambda c, _: c.schedules.pause(c.schedules.list()[0]),
     "Schedules.resume": lambda c, _: c.schedules.resume(c.schedules.list()[0]),
     "Schedules.delete": lambda c, _: c.schedules.delete(c.schedules.list()[0]),
+    "Users.export": lambda c, path: c.users.export("ada", path.with_suffix(".zip")),
+    "Users.erase": lambda c, _: c.users.erase("ada", reason="asked"),
+    "Users.erasure": lambda c, _: to_be_erased(c).users.erasure("ada"),
+    "Users.erasures": lambda c, _: to_be_erased(c).users.erasures(),
+    "Users.withdraw": lambda c, _: to_be_erased(c).users.withdraw("ada"),
+    "Users.admit": lambda c, _: c.users.admit("ada"),
+    "Users.hold": lambda c, _: c.users.hold("ada", reason="case 7"),
+    "Users.holds": lambda c, _: c.users.holds(),
+    "Users.release": lambda c, _: c.users.release("ada"),
+    "Users.verify_erasure": lambda c, _: c.users.verify_erasure("ada", words=["hello"]),
+    "Users.replay_erasures": lambda c, _: c.users.replay_erasures(),
     "Analytics.report": lambda c, _: c.analytics.report(days=2),
     "Analytics.reconcile": lambda c, path: c.analytics.reconcile(a_bill(path), provider="mock"),
     "Analytics.reprice": lambda c, _: c.analytics.reprice(free, first=date(2026, 1, 1)),
@@ -293,6 +306,7 @@ def test_the_table_of_verbs_has_all_of_them() -> None:
         "Participants",
         "Templates",
         "Schedules",
+        "Users",
     )
     owners = {noun: vars(getattr(turnmill, noun)) for noun in nouns}
     properties = {
@@ -304,7 +318,7 @@ def test_the_table_of_verbs_has_all_of_them() -> None:
             "Client.budgets",
         ),
         *("Client.events", "Client.lanes", "Client.limits", "Client.attachments"),
-        *("Client.schedules", "Client.templates"),
+        *("Client.schedules", "Client.templates", "Client.users"),
         *("Client.webhooks", "Sessions.participants"),
     }
     found = {
@@ -366,84 +380,3 @@ def test_sending_with_a_key_asks_for_a_transaction(
     new = new_turn("hello", options, max_text_bytes=100)
     verb = sending.send("s", new, Backpressure(client.settings))
     assert verb.atomic is atomic
-
-
-@pytest.fixture(params=["postgres", "memory"])
-def url(request: pytest.FixtureRequest) -> str:
-    if request.param == "memory":
-        return "sqlite://"
-    return str(request.getfixturevalue("database_url"))
-
-
-def on_a_loop(url: str, work: Callable[[AsyncClient], Any]) -> Any:
-    async def run() -> Any:
-        async with AsyncClient(database_url=url) as client:
-            return await asyncio.wait_for(work(client), timeout=60)
-
-    return asyncio.run(run())
-
-
-def test_a_batch_is_submitted_awaited_and_read_on_a_loop(url: str, jobs: Path) -> None:
-    out, told = jobs.with_name("out.jsonl"), list[tuple[int, int]]()
-
-    async def work(client: AsyncClient) -> None:
-        batch = await client.batches.create(
-            jobs, name="nightly", on_accepted=lambda *done: told.append(done)
-        )
-        assert (await batch.counts).accepted == 3
-        assert (await client.batches.get("nightly")).id == batch.id
-        assert [one.id for one in await client.batches.list()] == [batch.id]
-        if url == "sqlite://":
-            assert (await batch.wait(timeout=30)).succeeded == 3
-        else:
-            with pytest.raises(TimeoutError):
-                await batch.wait(timeout=0)
-        assert [one.line async for one in batch.iter_results()] == [1, 2, 3]
-        assert await batch.results(out) == 3
-        assert await batch.retry_failed() == 0
-        assert await batch.cancel() == (0 if url == "sqlite://" else 3)
-
-    on_a_loop(url, work)
-    assert told == [(3, 3)]
-    assert len(out.read_text(encoding="utf-8").splitlines()) == 3
-    assert [path.name for path in jobs.parent.iterdir() if ".part" in path.name] == []
-
-
-def test_a_wrong_file_is_refused_whole_on_a_loop(url: str, jobs: Path) -> None:
-    with jobs.open("a", encoding="utf-8") as file:
-        file.write('{"session": "nobody", "text": "hi"}\nno JSON\n')
-
-    async def work(client: AsyncClient) -> None:
-        with pytest.raises(InvalidBatchFile) as caught:
-            await client.batches.create(jobs)
-        assert [number for number, _, _ in caught.value.problems] == [4, 5]
-        assert await client.batches.list() == []
-
-    on_a_loop(url, work)
-
-
-def test_lanes_are_looked_at_and_paused_on_a_loop(url: str) -> None:
-    async def work(client: AsyncClient) -> None:
-        with pytest.raises(InvalidInput, match="neither installed"):
-            await client.lanes.pause(provider="nobody")
-        await client.lanes.pause(lane="bulk", provider="mock")
-        paused = await client.lanes.paused()
-        assert (set(paused.lanes), set(paused.providers)) == ({Lane.BULK}, {"mock"})
-        await client.send(await client.sessions.create(user_id="ada"), "hello")
-        (load,) = await client.lanes.loads()
-        assert (load.lane, load.provider, load.running) == (Lane.INTERACTIVE, "mock", 0)
-        await client.lanes.resume(lane="bulk", provider="mock")
-        assert not (await client.lanes.paused()).lanes
-
-    on_a_loop(url, work)
-
-
-def test_usage_is_reported_on_a_loop(url: str) -> None:
-    async def work(client: AsyncClient) -> None:
-        turn = await client.send(await client.sessions.create(user_id="ada"), "hello")
-        await turn.cancel()
-        report = await client.analytics.report(days=1)
-        assert sum(line.cancelled + line.succeeded for line in report.lines) <= 1
-        assert report.first == report.last
-
-    on_a_loop(url, work)

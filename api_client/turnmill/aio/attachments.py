@@ -110,8 +110,9 @@ async def _stored(executor: AsyncExecutor, new: Arriving, user_id: str) -> Attac
 
 async def _given_back(executor: AsyncExecutor, reserved: Reserved) -> None:
     with suppress(StoreError):  # what went wrong before is raised, and upkeep sees to the rest
-        for owed in await executor.run(attachments.give_back(reserved)):
-            await async_removed(executor, owed)
+        owed = await executor.run(attachments.give_back(reserved))
+        for one in owed or await executor.run(attachments.nobodys(reserved)):
+            await async_removed(executor, one)
 
 
 async def async_removed(executor: AsyncExecutor, owed: Owed) -> None:

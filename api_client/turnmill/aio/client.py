@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from turnmill.aio.limits import AsyncLimits
     from turnmill.aio.schedules import AsyncSchedules
     from turnmill.aio.templates import AsyncTemplates
+    from turnmill.aio.users import AsyncUsers
     from turnmill.aio.webhooks import AsyncWebhooks
     from turnmill.domain.counting import TokenCount
     from turnmill.store.people_records import Happened, Note
@@ -381,6 +382,13 @@ class AsyncClient:
         from turnmill.aio.accounts import AsyncAccounts  # noqa: PLC0415
 
         return AsyncAccounts(self._executor)
+
+    @cached_property
+    def users(self) -> "AsyncUsers":
+        """Users as a whole: exported, erased for certain, held, and looked for."""
+        from turnmill.aio.users import AsyncUsers  # noqa: PLC0415
+
+        return AsyncUsers(self._executor)
 
     @cached_property
     def events(self) -> "AsyncEvents":

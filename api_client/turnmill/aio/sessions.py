@@ -32,7 +32,7 @@ from turnmill.verbs.refs import SessionRef, TemplateRef
 if TYPE_CHECKING:
     from turnmill.aio.participants import AsyncParticipants
     from turnmill.store.compaction_records import CompactionRecord
-    from turnmill.store.deletion_records import DeletionReport
+    from turnmill.store.deletion_records import SessionDeletion
 
 
 class AsyncSessions:
@@ -408,7 +408,9 @@ class AsyncSessions:
         """Let the turns of a paused session run again."""
         return await self._executor.run(sessions.resume(session))
 
-    async def delete(self, session: SessionRef, *, running: str = Running.WAIT) -> "DeletionReport":
+    async def delete(
+        self, session: SessionRef, *, running: str = Running.WAIT
+    ) -> "SessionDeletion":
         """Remove the session with every row, for good, and tell what is left for now.
 
         It is gone for callers at once. What a vendor keeps is deleted there by workers, and tried
@@ -422,7 +424,7 @@ class AsyncSessions:
 
         return await self._executor.run(lifecycle.delete(session, running=running))
 
-    async def deletion(self, session: SessionId | UUID | str) -> "DeletionReport":
+    async def deletion(self, session: SessionId | UUID | str) -> "SessionDeletion":
         """Return what has become of a session that was deleted, or purged, by its id.
 
         Raises SessionNotFound where none was, or 90 days after nothing was left of it.

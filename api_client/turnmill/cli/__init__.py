@@ -33,6 +33,7 @@ COMMANDS = {
     "templates": "Show, compare and sync set-ups of sessions.",
     "schedules": "Send messages again and again, or later.",
     "turns": "List, show, retry and cancel turns.",
+    "users": "Export, erase and hold users.",
     "files": "List, show, get and delete files of users.",
     "tools": "List, approve, reject and answer calls of tools.",
     "batch": "Run many turns from a file.",

@@ -226,6 +226,23 @@ class ParticipantRole(StrEnum):
 SPEAKING = frozenset({ParticipantRole.OWNER, ParticipantRole.MEMBER})
 
 
+class ErasureState(StrEnum):
+    """How far the erasure of a user is."""
+
+    WAITING = "waiting"  #: for its time: it can be taken back
+    ERASING = "erasing"  #: nothing new is written for the user, and what there is goes
+    ERASED = "erased"  #: nothing is left here; nothing new is written
+    ADMITTED = "admitted"  #: so it was, and the user is welcome again
+
+
+class BackupState(StrEnum):
+    """What backups of before tell of a user who was erased."""
+
+    SHREDDED = "shredded"  #: nothing: the key is gone that what he said was encrypted with
+    READABLE = "readable"  #: everything, to whoever has one, until it expires
+    REPLAY_DUE = "replay_due"  #: one was restored: what was erased is back, until it is replayed
+
+
 class Lane(StrEnum):
     """Which queue a turn goes through."""
 

@@ -57,7 +57,8 @@ class AsyncExecutor:
         #: Whoever writes has the whole store: do it in small steps.
         self.has_one_writer = not blocking.can(Capability.ROW_LOCKS)
         self.waiter = AsyncWaiter(database)
-        self._blocking = blocking
+        #: The same store, for what takes its time on a thread.
+        self.blocking = blocking
         # The broker's client blocks, and may block for a second: it has a thread of its own.
         self._hints: Grouped[Head, None] = Grouped("hints", self._publish, most=1000)
         self._looks: Grouped[TurnId, Watched] = Grouped("looks", self._look, most=1000)
@@ -113,7 +114,7 @@ class AsyncExecutor:
         within: Any = connection  # both kinds have the verb, each gives what it wraps
         if not callable(getattr(within, "run_sync", None)):
             raise InvalidInput("connection must be an AsyncConnection or AsyncSession")
-        keys = self._blocking.keys
+        keys = self.blocking.keys
 
         def joined(conn: Any) -> T:
             attach_given(conn, keys)
@@ -165,8 +166,8 @@ class AsyncExecutor:
         """Where attachments lie; raises InvalidSetting, or MissingExtra."""
         from turnmill.files.opened import file_store  # noqa: PLC0415  few send any
 
-        lasting = self._blocking.can(Capability.LASTING)
-        return file_store(self.settings, beside=self._blocking, lasting=lasting)
+        lasting = self.blocking.can(Capability.LASTING)
+        return file_store(self.settings, beside=self.blocking, lasting=lasting)
 
     async def close(self) -> None:
         """Stop waiting and give all connections back."""
@@ -176,14 +177,14 @@ class AsyncExecutor:
         await asyncio.to_thread(self._looks.stop)
         await asyncio.to_thread(self.announcer.close)
         await self.database.close()
-        self._blocking.close()
+        self.blocking.close()
 
     async def _tell(self, heads: Sequence[Head]) -> None:
         with suppress(Stopped):  # the messages stand, and a dispatcher finds them
             await asyncio.gather(*(self._hints.submit(head) for head in heads))
 
     def _look(self, turn_ids: Sequence[TurnId]) -> list[Watched | TurnmillError]:
-        return self._blocking.run_single(turns.watched(turn_ids).on).result
+        return self.blocking.run_single(turns.watched(turn_ids).on).result
 
     def _publish(self, heads: Sequence[Head]) -> list[None]:
         self.announcer.announce(heads)

@@ -41,7 +41,7 @@ class Executor:
     def __init__(
         self, database: Database, announcer: Announcer, copies: Copies, settings: Settings
     ) -> None:
-        self.database = database
+        self.database = self.blocking = database
         self.copies = copies
         self.announcer = announcer
         self.settings = settings

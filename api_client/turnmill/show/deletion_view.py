@@ -37,7 +37,7 @@ def print_deletion(report: DeletionReport, *, as_json: bool) -> None:
 def as_document(report: DeletionReport) -> dict[str, Any]:
     """Return what programs read."""
     return {
-        "id": report.session_id,
+        **_whose(report),
         "deleted": True,
         "how": report.how,
         "at": report.at,
@@ -45,6 +45,7 @@ def as_document(report: DeletionReport) -> dict[str, Any]:
         "pending": [fields(one, *_PENDING) for one in report.pending],
         "impossible": [fields(one, *_IMPOSSIBLE) for one in report.impossible],
         "done": report.done,
+        "backups": fields(report.backups, "state", "until"),
     }
 
 
@@ -59,7 +60,8 @@ def print_imported(told: Imported, *, as_json: bool) -> None:
 
 
 def _lines(report: DeletionReport) -> Iterator[str]:
-    yield f"{report.session_id}  {report.how}"
+    (whose,) = _whose(report).values()
+    yield f"{whose}  {report.how}"
     if report.rows:
         yield "rows: " + ", ".join(f"{count} {name}" for name, count in report.rows.items())
     for one in report.pending:
@@ -67,9 +69,20 @@ def _lines(report: DeletionReport) -> Iterator[str]:
     for left in report.impossible:
         where = f" at {left.provider}" if left.provider else ""
         yield f"stays: {left.what} {left.ref or ''}{where}: {left.why}"
-    yield (
-        "done" if report.done else f"how far it is: turnmill sessions deletion {report.session_id}"
-    )
+    yield f"backups: {report.backups}"
+    yield "done" if report.done else f"how far it is: turnmill {_asks(report)}"
+
+
+def _whose(report: DeletionReport) -> dict[str, Any]:
+    if report.user_id is not None:
+        return {"user_id": report.user_id}
+    return {"id": getattr(report, "session_id", None)}
+
+
+def _asks(report: DeletionReport) -> str:
+    (whose,) = _whose(report).values()
+    of_user = report.user_id is not None
+    return f"users erasure {whose}" if of_user else f"sessions deletion {whose}"
 
 
 def _pending(one: Pending) -> str:

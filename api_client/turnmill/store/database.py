@@ -13,6 +13,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from turnmill.connections.postgres import Address, read
 from turnmill.crypto.wanted import KeyWanted
 from turnmill.domain.errors import InvalidSetting, UnsupportedByStore
+from turnmill.domain.ids import hash_of_user
 from turnmill.domain.json_values import lenient_json
 from turnmill.forking import in_child
 from turnmill.named_file import make_private
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
+#: The option of a connection that only reads.
+READS = "turnmill_reads"
 _UNKNOWN_URL = "postgresql://user:password@host:5432/name, sqlite:///file.db or sqlite://"
 
 
@@ -155,6 +158,20 @@ class Database:
                     yield conn
                     return
                 conn.execution_options(isolation_level=ISOLATION)
+                with conn.begin():
+                    yield conn
+        except KeyWanted as wanted:
+            fetch(self.keys, wanted)
+            raise KeyFetched from None
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """Read what stood at one moment, however long that takes; rows come as they are taken."""
+        try:
+            with translated(), self._of_process().engine.connect() as conn:
+                conn.execution_options(stream_results=True, **{READS: True})
+                if self.is_postgres:
+                    conn.execution_options(isolation_level="REPEATABLE READ")
                 with conn.begin():
                     yield conn
         except KeyWanted as wanted:
@@ -315,12 +332,16 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves, see below
     connection.create_function("turnmill_now", 1, sqlite_now)
     connection.create_function("turnmill_joined", 2, sqlite_joined)
+    connection.create_function("turnmill_hash_of_user", 1, hash_of_user, deterministic=True)
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
 
 
 def _begin_immediate(conn: Connection) -> None:
+    if conn.get_execution_options().get(READS):
+        conn.exec_driver_sql("BEGIN")  # nothing is written by what was read
+        return
     # SQLite's write lock stands for the lock of the session's row: it is taken before anything
     # is read, so nothing that a function has read can change before it writes.
     conn.exec_driver_sql("BEGIN IMMEDIATE")

@@ -1,11 +1,12 @@
 """What a deletion has come to."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
 from turnmill.domain.ids import SessionId
+from turnmill.domain.states import BackupState, ErasureState
 
 
 class Gone(StrEnum):
@@ -13,6 +14,7 @@ class Gone(StrEnum):
 
     DELETED = "deleted"  #: somebody wanted it
     PURGED = "purged"  #: its time was over
+    ERASED = "erased"  #: a user, with all that was his
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,17 +40,62 @@ class Impossible:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeletionReport:
-    """What became of a session that was deleted, or purged: ids and figures, no content."""
+class Backups:
+    """What backups of before tell."""
 
-    session_id: SessionId
+    state: BackupState = BackupState.READABLE
+    #: when the last one expires that can be read; None: nobody has said for how long they are kept
+    until: datetime | None = None
+
+    def __str__(self) -> str:
+        """Say it in words."""
+        if self.state is not BackupState.READABLE:
+            return str(self.state)
+        return f"readable until {self.until or 'they expire'}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeletionReport:
+    """What became of a session, or of a user who was erased: ids and figures, no content."""
+
+    user_id: str | None = field(default=None, repr=False)  #: who was erased; None: a session was
     how: Gone
     at: datetime  #: when it was to go: from then on nobody sees it
     rows: Mapping[str, int]  #: that went, by table; none yet while a turn runs
     pending: Sequence[Pending]
     impossible: Sequence[Impossible]
+    backups: Backups = Backups()
 
     @property
     def done(self) -> bool:
         """Tell whether nothing is left that can be deleted."""
         return not self.pending
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionDeletion(DeletionReport):
+    """What became of a session that was deleted, or purged."""
+
+    session_id: SessionId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Erasure:
+    """That a user was erased, or is to be, by what stands for him."""
+
+    user_hash: str
+    state: ErasureState
+    reason: str = field(repr=False)
+    requested_at: datetime
+    due_at: datetime  #: until then it can be taken back
+    begun_at: datetime | None
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """That nothing of a user may be deleted."""
+
+    user_id: str = field(repr=False)
+    reason: str = field(repr=False)
+    since: datetime

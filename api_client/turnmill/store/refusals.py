@@ -18,6 +18,7 @@ from turnmill.domain.errors import (
     StoreReadOnly,
     StoreUnavailable,
     Unstorable,
+    UserErased,
 )
 from turnmill.store.connecting import CONNECTIONS, Meaning, meaning_said
 
@@ -104,6 +105,7 @@ SQLSTATES: Mapping[str, Meaning] = MappingProxyType(
         "58": Meaning(StoreUnavailable, "the server's system does not do as it should"),
         "72": Meaning(SessionBusy, "the statement took too long for its snapshot"),
         "P0001": Meaning(Unstorable, "a trigger in the database refuses this row"),
+        "TM001": Meaning(UserErased),
         "XX": Meaning(StoreUnavailable, "the server reports an error of its own"),
         "XX001": Meaning(
             StoreError,
@@ -118,7 +120,7 @@ SQLSTATES: Mapping[str, Meaning] = MappingProxyType(
     }
 )
 
-#: By SQLite's primary code.
+#: By SQLite's code, or by the primary one of it.
 SQLITE_CODES: Mapping[int, Meaning] = MappingProxyType(
     {
         sqlite3.SQLITE_AUTH: Meaning(AccessDenied),
@@ -129,6 +131,7 @@ SQLITE_CODES: Mapping[int, Meaning] = MappingProxyType(
             hint="check that its folder is there, and who may write there",
         ),
         sqlite3.SQLITE_CONSTRAINT: Meaning(Unstorable),
+        sqlite3.SQLITE_CONSTRAINT_TRIGGER: Meaning(UserErased),
         sqlite3.SQLITE_CORRUPT: Meaning(
             StoreError, "the SQLite file is damaged", hint="restore it from a backup"
         ),
@@ -238,4 +241,5 @@ def _of_sqlite(error: sqlite3.Error) -> StoreError:
     if code == sqlite3.SQLITE_ERROR and str(error).startswith(("no such table", "no such column")):
         return SchemaOutOfDate()  # SQLite has no code for it
     unknown = Meaning(StoreError, "the database refused")
-    return _made(SQLITE_CODES.get(code & 0xFF, unknown), error.sqlite_errorname)
+    meaning = SQLITE_CODES.get(code) or SQLITE_CODES.get(code & 0xFF, unknown)
+    return _made(meaning, error.sqlite_errorname)

@@ -176,6 +176,28 @@ def _day_sqlite(element: db_day, compiler: SQLCompiler, **kw: Any) -> str:
     return f"substr({compiler.process(element.clauses, **kw)}, 1, 10)"
 
 
+class id_text(FunctionElement[str]):
+    """An id as `str` writes it: with hyphens."""
+
+    type = String()
+    inherit_cache = True
+
+    def __init__(self, identifier: Any) -> None:
+        super().__init__(identifier)
+
+
+@compiles(id_text, "postgresql")
+def _id_text_pg(element: id_text, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"CAST({compiler.process(element.clauses, **kw)} AS TEXT)"
+
+
+@compiles(id_text, "sqlite")
+def _id_text_sqlite(element: id_text, compiler: SQLCompiler, **kw: Any) -> str:
+    column = compiler.process(element.clauses, **kw)
+    parts = ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12))
+    return " || '-' || ".join(f"substr({column}, {start}, {size})" for start, size in parts)
+
+
 class json_joined(FunctionElement[Any]):
     """A list in JSON and one as a text of JSON, as one; NULL is a list that is not there."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from turnmill.forking import in_child
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from turnmill.domain.ids import TurnId
@@ -43,6 +43,10 @@ class Copies(Protocol):
         """Give the turn's stream behind a place. `wake` is called, on any thread, for more."""
         ...
 
+    def forget(self, turn_ids: Collection[TurnId]) -> bool:
+        """Forget these streams, and take nothing more for them; False where that could not be."""
+        ...
+
     def close(self) -> None:
         """Let go of whatever it holds; who reads is told nothing more."""
         ...
@@ -66,6 +70,10 @@ class NoCopies:
     ) -> AbstractContextManager[Copy]:
         """Give a stream of which nothing comes."""
         return nullcontext(Nothing())
+
+    def forget(self, turn_ids: Collection[TurnId]) -> bool:
+        """Do nothing."""
+        return True
 
     def close(self) -> None:
         """Do nothing."""
@@ -117,6 +125,14 @@ class LocalCopies:
                 readers.remove(wake)
                 if not readers:
                     del self._readers[turn_id]
+
+    def forget(self, turn_ids: Collection[TurnId]) -> bool:
+        """See `Copies`; what is written later goes as all does, by its age."""
+        with self._lock:
+            for one in turn_ids:
+                stream = self._streams.pop(one, None)
+                self._held -= 0 if stream is None else stream.size
+        return True
 
     def behind(self, turn_id: TurnId, place: Place) -> list[Entry]:
         """Return the entries behind a place."""

@@ -5,8 +5,9 @@ import os
 import selectors
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from turnmill.connections.broker_causes import cause_of
@@ -38,6 +39,11 @@ _ENTRIES_AT_ONCE = 4000
 _LEAST_ENTRIES = 8
 #: Who has so many characters to take is given no more for now.
 _MOST_UNTAKEN = 2**20
+#: Whoever wrote a stream that is forgotten has fallen silent after this time.
+_FORGOTTEN_FOR = timedelta(days=1)
+_FORGOTTEN_AT_ONCE = 1000
+#: One less than there can be: behind the very last a server says something else.
+_LAST_OF_ALL = f"{2**64 - 1}-{2**64 - 2}"
 
 
 class RedisCopies:
@@ -81,6 +87,22 @@ class RedisCopies:
                     readers.remove(reader)
                 if not readers:
                     self._readers.pop(turn_id, None)
+
+    def forget(self, turn_ids: Collection[TurnId]) -> bool:
+        """See `Copies`: behind the last entry that there can be, a Redis takes none.
+
+        Whoever wrote there falls silent, too, as he does where a later attempt writes.
+        """
+        ids = list(turn_ids)
+        try:
+            with redis_client(self._broker, seconds=_TIMEOUT_SECONDS) as client:
+                for start in range(0, len(ids), _FORGOTTEN_AT_ONCE):
+                    _forget(client, ids[start : start + _FORGOTTEN_AT_ONCE])
+        except Exception as error:  # noqa: BLE001
+            # The edge to the Redis: the copies go there by themselves, only later.
+            logger.warning("streams cannot be deleted: %s", cause_of(error))
+            return False
+        return True
 
     def close(self) -> None:
         """End the thread."""
@@ -332,6 +354,16 @@ class _Connected:
             self._client.execute_command("CLIENT", "UNBLOCK", self._id)
         except ResponseError:  # an ACL does not let us
             self._can_wake = False
+
+
+def _forget(client: Any, turn_ids: Sequence[TurnId]) -> None:
+    """Put an entry that nobody reads in the place of all, behind which none can be written."""
+    with client.pipeline(transaction=True) as pipeline:
+        for key in map(key_of, turn_ids):
+            pipeline.delete(key)  # what is only trimmed stays in the server's memory
+            pipeline.execute_command("XADD", key, _LAST_OF_ALL, "gone", "")
+            pipeline.pexpire(key, round(_FORGOTTEN_FOR.total_seconds() * 1000))
+        pipeline.execute()
 
 
 def _at_most(streams: int) -> int:

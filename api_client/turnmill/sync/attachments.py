@@ -109,8 +109,9 @@ def _stored(executor: Executor, new: Arriving, user_id: str) -> Attachment:
 
 def _given_back(executor: Executor, reserved: Reserved) -> None:
     with suppress(StoreError):  # what went wrong before is raised, and upkeep sees to the rest
-        for owed in executor.run(attachments.give_back(reserved)):
-            removed(executor, owed)
+        owed = executor.run(attachments.give_back(reserved))
+        for one in owed or executor.run(attachments.nobodys(reserved)):
+            removed(executor, one)
 
 
 def removed(executor: Executor, owed: Owed) -> None:

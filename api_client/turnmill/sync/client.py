@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from turnmill.sync.limits import Limits
     from turnmill.sync.schedules import Schedules
     from turnmill.sync.templates import Templates
+    from turnmill.sync.users import Users
     from turnmill.sync.webhooks import Webhooks
 
 
@@ -377,6 +378,13 @@ class Client:
         from turnmill.sync.accounts import Accounts  # noqa: PLC0415
 
         return Accounts(self._executor)
+
+    @cached_property
+    def users(self) -> "Users":
+        """Users as a whole: exported, erased for certain, held, and looked for."""
+        from turnmill.sync.users import Users  # noqa: PLC0415
+
+        return Users(self._executor)
 
     @cached_property
     def events(self) -> "Events":

@@ -32,7 +32,7 @@ from turnmill.verbs.refs import SessionRef, TemplateRef
 
 if TYPE_CHECKING:
     from turnmill.store.compaction_records import CompactionRecord
-    from turnmill.store.deletion_records import DeletionReport
+    from turnmill.store.deletion_records import SessionDeletion
     from turnmill.sync.participants import Participants
 
 
@@ -409,7 +409,7 @@ class Sessions:
         """Let the turns of a paused session run again."""
         return self._executor.run(sessions.resume(session))
 
-    def delete(self, session: SessionRef, *, running: str = Running.WAIT) -> "DeletionReport":
+    def delete(self, session: SessionRef, *, running: str = Running.WAIT) -> "SessionDeletion":
         """Remove the session with every row, for good, and tell what is left for now.
 
         It is gone for callers at once. What a vendor keeps is deleted there by workers, and tried
@@ -423,7 +423,7 @@ class Sessions:
 
         return self._executor.run(lifecycle.delete(session, running=running))
 
-    def deletion(self, session: SessionId | UUID | str) -> "DeletionReport":
+    def deletion(self, session: SessionId | UUID | str) -> "SessionDeletion":
         """Return what has become of a session that was deleted, or purged, by its id.
 
         Raises SessionNotFound where none was, or 90 days after nothing was left of it.

@@ -55,6 +55,17 @@ def give_back(reserved: Reserved) -> Verb[list[Owed]]:
     return transaction(lambda conn: Effect(rows.give_back(conn, reserved)))
 
 
+def nobodys(reserved: Reserved) -> Verb[list[Owed]]:
+    """Find out whether what was reserved is known no more: its user was erased meanwhile."""
+
+    def on(conn: Connection) -> Effect[list[Owed]]:
+        unknown = rows.unknown_among(conn, [reserved.id])
+        owed = Owed(id=reserved.id, user_id=reserved.user_id)
+        return Effect([owed] if unknown else [])
+
+    return single(on)
+
+
 def forget(owed: Owed) -> Verb[None]:
     """Remove the row of an attachment whose bytes are deleted."""
 

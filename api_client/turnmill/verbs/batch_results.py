@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol, TextIO, cast
+from typing import IO, Any, Protocol, cast
 
 from turnmill.domain.errors import InvalidInput, MissingExtra
 from turnmill.domain.states import TurnState
@@ -136,7 +136,7 @@ class _Rows(Protocol):
 
 
 def _rows_into(
-    stream: TextIO, form: str, made: Callable[[BatchResult], dict[str, Any] | None]
+    stream: IO[str], form: str, made: Callable[[BatchResult], dict[str, Any] | None]
 ) -> _Rows:
     if form == CSV:
         return _Csv(stream)
@@ -145,7 +145,7 @@ def _rows_into(
 
 class _JsonLines:
     def __init__(
-        self, stream: TextIO, made: Callable[[BatchResult], dict[str, Any] | None]
+        self, stream: IO[str], made: Callable[[BatchResult], dict[str, Any] | None]
     ) -> None:
         self._stream = stream
         self._made = made
@@ -163,7 +163,7 @@ class _JsonLines:
 
 
 class _Csv:
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: IO[str]) -> None:
         self._writer = csv.writer(stream, lineterminator="\r\n")
         self._writer.writerow(_COLUMNS)
 
@@ -177,7 +177,7 @@ class _Csv:
 
 
 class _Parquet:
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: IO[str]) -> None:
         arrow, parquet = _parquet()
         kinds = {"usd": arrow.string(), "n": arrow.int64(), "yes": arrow.bool_()}
         fields = [(name, kinds.get(_KINDS.get(name, ""), arrow.string())) for name in _COLUMNS]

@@ -29,6 +29,7 @@ from turnmill.store.upkeep import content_retention, jobs
 from turnmill.store.upkeep import retention as upkeep
 from turnmill.store.upkeep.invariants import violations
 from turnmill.store.upkeep.resealing import reseal
+from turnmill.verbs.users.erasing import Erasing
 from turnmill_worker.process.closing import Closing, Counts
 from turnmill_worker.process.tidying import Tidying
 from turnmill_worker.providers.port import Provider
@@ -65,16 +66,20 @@ class Upkeep:
         retention: Retention | None = None,
         settings: Settings | None = None,
     ) -> None:
-        """Without `settings`, no files are looked at."""
+        """Without `settings`, no files are looked at, and nobody is erased."""
         self._database = database
         self._tidying = None if settings is None else Tidying(database, settings)
+        self._erasing = None if settings is None else Erasing(database, settings)
         self._closing = Closing(database, provider)
         self._provider = provider
         self._settings = settings or Settings()
         self._retention = retention or Retention()
 
     async def archive_idle(self, slot: datetime) -> Counts | None:
-        """Archive idle sessions, chain the audit log, then delete what is left elsewhere."""
+        """Archive idle sessions, chain the audit log, and go on with erasures.
+
+        Then delete what providers keep of sessions that ended, and files.
+        """
 
         async def job(chunks: Chunks) -> Counts:
             archived = await asyncio.to_thread(
@@ -85,8 +90,9 @@ class Upkeep:
                 default_ttl=self._retention.idle_ttl,
             )
             chained = await asyncio.to_thread(chunks.do, "audit_chained", audit_chain.chain)
+            erased = await asyncio.to_thread(self._erase)
             files = {} if self._tidying is None else await asyncio.to_thread(self._tidying.tidy)
-            counts = {"archived": archived, "audit_chained": chained}
+            counts = {"archived": archived, "audit_chained": chained, **erased}
             return {**counts, **await self._closing.run(), **files}
 
         return await self._once(wire.ARCHIVE_IDLE, slot, job)
@@ -233,6 +239,10 @@ class Upkeep:
         return (
             0 if self._database.keys is None else chunks.do("resealed", reseal, within=_RESEALS_FOR)
         )
+
+    def _erase(self) -> Counts:
+        """Go on where somebody's erasure waited for its time, or was not finished."""
+        return {} if self._erasing is None else {"erased": self._erasing.go_on_with_all()}
 
     def _empty(self, chunks: Chunks) -> int:
         """Take out what was said where its time is over; return of how many turns."""

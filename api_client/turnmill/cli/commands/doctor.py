@@ -12,7 +12,17 @@ import click
 
 from turnmill.cli import OK
 from turnmill.cli.context import json_option, say
-from turnmill.cli.doctor import broker, home, keys, parts, pooler, servers, work, workers
+from turnmill.cli.doctor import (
+    broker,
+    erasures,
+    home,
+    keys,
+    parts,
+    pooler,
+    servers,
+    work,
+    workers,
+)
 from turnmill.cli.doctor.findings import Area, Check, Examination, Finding, Level, run_check
 from turnmill.domain.errors import InvalidSetting, UnsafeSetting
 from turnmill.settings import Profile
@@ -48,6 +58,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "waiting": Check(work.check_waiting, Area.WORK),
         "failures": Check(work.check_failures, Area.WORK),
         "encryption": Check(keys.check_encryption, Area.SETTINGS),
+        "erasures": Check(erasures.check_erasures, Area.WORK, within=_ALL_ROWS),
         "vendors": Check(parts.check_vendors),
         "events": Check(parts.check_events),
         "schedule": Check(work.check_schedule, Area.WORK, within=_IMPORTS),

@@ -15,6 +15,7 @@ TurnmillError
 │   ├── SchemaOutOfDate         migrations have not been run
 │   ├── SessionBusy             another transaction is in the way: try again
 │   ├── Unstorable              the tables do not take this value, now or later
+│   │   └── UserErased          it is of a user who was erased
 │   ├── WrongIsolation          the caller's transaction has a frozen snapshot
 │   ├── UnreadableRow           a row holds what nobody expects
 │   │   └── SealBroken          what is sealed was sealed for another place
@@ -37,6 +38,7 @@ TurnmillError
 │   ├── TemplateNotFound
 │   ├── ScheduleNotFound
 │   ├── ToolCallNotFound
+│   ├── UserNotFound
 │   └── WebhookNotFound
 ├── Conflict
 │   ├── SessionArchived
@@ -47,6 +49,7 @@ TurnmillError
 │   ├── IdempotencyConflict     the key stands for other content
 │   ├── FilesQuotaExceeded      the user's files would be too many bytes
 │   ├── BudgetExceeded          a batch may cost more than a budget has left
+│   ├── UserOnHold              nothing of the user may be deleted
 │   ├── OutputConflict          the call of a tool has another output already
 │   └── MoveRefused             the state of the turn or session does not allow it
 │       └── ToolCallExpired     neither output nor approval came in time
@@ -116,6 +119,8 @@ from turnmill.domain.errors.callers import (
     ToolCallNotFound,
     TurnNotFound,
     UnsupportedPart,
+    UserNotFound,
+    UserOnHold,
     VersionConflict,
     WebhookNotFound,
 )
@@ -156,6 +161,7 @@ from turnmill.domain.errors.stores import (
     StoreUnavailable,
     UnreadableRow,
     Unstorable,
+    UserErased,
     WrongIsolation,
 )
 
@@ -230,6 +236,9 @@ __all__ = [
     "Unstorable",
     "UnsupportedByStore",
     "UnsupportedPart",
+    "UserErased",
+    "UserNotFound",
+    "UserOnHold",
     "VersionConflict",
     "WebhookNotFound",
     "WrongIsolation",

@@ -143,6 +143,13 @@ class TemplateNotFound(NotFound):
     hint = "`turnmill templates ls` lists them, `turnmill templates show NAME` its versions"
 
 
+class UserNotFound(NotFound):
+    """Nothing is known of such a user, and nothing ever was."""
+
+    code = "user_not_found"
+    hint = "ids of users are what sessions are created with, letter by letter"
+
+
 class ScheduleNotFound(NotFound):
     """There is no such schedule."""
 
@@ -213,6 +220,13 @@ class BudgetExceeded(Conflict):
 
     code = "budget_exceeded"
     hint = "`turnmill budget ls`; raise the limit, submit fewer lines, or say max_output_tokens"
+
+
+class UserOnHold(Conflict):
+    """Nobody may delete what is kept of the user: somebody has to be able to look at it yet."""
+
+    code = "user_on_hold"
+    hint = "`turnmill users release` ends a hold"
 
 
 class ToolCallExpired(MoveRefused):

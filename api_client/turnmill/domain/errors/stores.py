@@ -60,6 +60,13 @@ class Unstorable(StoreError):
     code = "unstorable"
 
 
+class UserErased(Unstorable):
+    """The user was erased: nothing is written for him any more."""
+
+    code = "user_erased"
+    hint = "`turnmill users admit` lets somebody of the same id in again"
+
+
 class WrongIsolation(StoreError):
     """The transaction given must be READ COMMITTED."""
 

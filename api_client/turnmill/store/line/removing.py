@@ -7,13 +7,14 @@ from uuid import UUID
 
 from sqlalchemy import Connection, delete, func, select, update
 
-from turnmill.domain.ids import SessionId, TurnId
+from turnmill.domain.ids import SessionId, TurnId, hash_of_user
 from turnmill.domain.states import UNFINISHED, SessionStatus
 from turnmill.store.deletion_records import Gone
 from turnmill.store.kept import give_up_all
 from turnmill.store.line.attached import release
 from turnmill.store.line.endings import tell_ended
 from turnmill.store.rules.endings import Happening, write_events
+from turnmill.store.rules.figures import keep_figures
 from turnmill.store.rules.tallies import count_gone
 from turnmill.store.schema.belongings import BELONGINGS, Belonging, Goes
 from turnmill.store.schema.life_tables import tombstones
@@ -32,7 +33,7 @@ def remove_sessions(
     """Remove these sessions with every row, and return how many there were.
 
     What was unfinished goes with them, which is an event of each and told to those who wait. A
-    tombstone says what went. The caller's transaction holds the sessions' locks.
+    tombstone says what went; figures stay. The caller's transaction holds the sessions' locks.
     """
     if not session_ids:
         return 0
@@ -41,6 +42,7 @@ def remove_sessions(
     tell_ended(conn, unfinished)
     give_up_all(conn, session_ids)
     release(conn, session_ids)
+    keep_figures(conn, session_ids)
     _bury(conn, session_ids, how=how)
     count_gone(conn, session_ids)
     for one in _NOW:
@@ -54,8 +56,9 @@ def hide_session(conn: Connection, session_id: SessionId) -> None:
 
     The caller's transaction holds its lock.
     """
+    tombstone = {"session_id": session_id, "how": Gone.DELETED.value}
     conn.execute(
-        insert_into(conn, tombstones).values(session_id=session_id, how=Gone.DELETED.value)
+        insert_into(conn, tombstones).values(**tombstone, **_whose(conn, [session_id])[session_id])
     )
     conn.execute(
         update(sessions)
@@ -69,6 +72,7 @@ def _bury(conn: Connection, session_ids: Collection[SessionId], *, how: Gone) ->
     rows, left = _counted(conn, session_ids), _left_behind(conn, session_ids)
     if not rows:
         return
+    whose = _whose(conn, session_ids)
     now = conn.scalars(select(db_now())).one()
     statement = insert_into(conn, tombstones)
     said = statement.excluded
@@ -82,10 +86,21 @@ def _bury(conn: Connection, session_ids: Collection[SessionId], *, how: Gone) ->
                 "removed_at": now,
                 "rows": rows[one],
                 "left_behind": left.get(one, []),
+                **whose[one],
             }
             for one in rows
         ],
     )
+
+
+def _whose(
+    conn: Connection, session_ids: Collection[SessionId]
+) -> Mapping[SessionId, dict[str, str]]:
+    """Return what stands for the user of each of the sessions that there are."""
+    rows = conn.execute(
+        select(sessions.c.id, sessions.c.user_id).where(sessions.c.id.in_(session_ids))
+    )
+    return {SessionId(row.id): {"user_hash": hash_of_user(row.user_id)} for row in rows}
 
 
 def _counted(

@@ -27,11 +27,6 @@ ASKED_AGAIN = case(
 _HAS_REPLY = and_(turns.c.state == TurnState.SUCCEEDED.value, turns.c.claims > 0)
 
 
-def is_scripted() -> ColumnElement[bool]:
-    """Return which turns have a reply that nobody was asked for: no worker ever claimed them."""
-    return and_(turns.c.state == TurnState.SUCCEEDED.value, turns.c.claims == 0)
-
-
 def attempt_columns() -> tuple[ColumnElement[Any], ...]:
     """Return what an AttemptRecord is made of, in its order."""
     shown = {**dict(attempts.c.items()), "polls": ASKED_AGAIN}

@@ -193,8 +193,8 @@ def remove(conn: Connection, attachment_id: UUID) -> list[Owed]:
 
 def remove_of_user(conn: Connection, user_id: str) -> list[Owed]:
     """Let all attachments of the user go, those that are being written included."""
-    mine = select(_row.id).where(_row.user_id == user_id).order_by(_row.id).with_for_update()
-    ids = conn.scalars(mine).all()
+    mine = select(_row.id).where(_row.user_id == user_id, _row.gone_at.is_(None))
+    ids = conn.scalars(mine.order_by(_row.id).with_for_update()).all()
     return mark_gone(conn, _row.id.in_(ids)) if ids else []
 
 
@@ -254,14 +254,19 @@ def owed(conn: Connection, *, after: UUID | None = None, limit: int = 500) -> li
     return [Owed(id=AttachmentId(row.id), user_id=row.user_id) for row in rows]
 
 
+def owed_of(conn: Connection, user_id: str) -> list[Owed]:
+    """Return the attachments of a user whose bytes are to be deleted."""
+    mine = select(_row.id).where(_row.user_id == user_id, _row.gone_at.is_not(None))
+    return [Owed(id=AttachmentId(one), user_id=user_id) for one in conn.scalars(mine)]
+
+
 def forget(conn: Connection, done: Owed) -> None:
     """Remove the row of an attachment whose bytes are deleted, and give its quota back."""
     _lock_usage(conn, done.user_id)
     gone = delete(attachments).where(_row.id == done.id, _row.gone_at.is_not(None))
     size = conn.scalar(gone.returning(_row.size))
-    if size is None:
-        return
-    _add(conn, done.user_id, -size)
+    if size is not None:
+        _add(conn, done.user_id, -size)
     empty = and_(file_usage.c.user_id == done.user_id, file_usage.c.bytes == 0)
     conn.execute(delete(file_usage).where(empty))
 

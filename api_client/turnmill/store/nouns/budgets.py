@@ -111,13 +111,25 @@ def remove(conn: Connection, holder: Holder, period: Period | None) -> None:
 
     The row stays for a moment, as nobody's, until dispatchers have let those go who wait for it.
     """
-    row = _one(conn, holder, period)
+    _let_go_of(conn, _one(conn, holder, period).id)
+
+
+def nobodys(conn: Connection, user_id: str) -> int:
+    """Let the budgets of a user be nobody's: he is erased. Return how many there were."""
+    mine = (budgets.c.scope == Scope.USER, budgets.c.name == user_id)
+    ids = conn.scalars(select(budgets.c.id).where(*mine).order_by(budgets.c.id)).all()
+    for one in ids:
+        _let_go_of(conn, one)
+    return len(ids)
+
+
+def _let_go_of(conn: Connection, budget_id: UUID) -> None:
     conn.execute(
         update(budgets)
-        .where(budgets.c.id == row.id)
+        .where(budgets.c.id == budget_id)
         .values(
             scope=Scope.GONE,
-            name=str(row.id),
+            name=str(budget_id),
             value="",
             tell_usd=None,
             wake_until=db_after(_LATE.total_seconds()),

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, func, select
 
 from turnmill.domain.errors import SessionNotFound
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import TurnState
-from turnmill.store.deletion_records import DeletionReport, Gone, Impossible, Pending
+from turnmill.store.deletion_records import Gone, Impossible, Pending, SessionDeletion
 from turnmill.store.schema.belongings import BELONGINGS, Belonging, Goes
 from turnmill.store.schema.life_tables import tombstones
 from turnmill.store.schema.tables import turns
@@ -19,20 +19,20 @@ _WHY = {
 }
 
 
-def report_of(conn: Connection, session_id: SessionId) -> DeletionReport:
+def report_of(conn: Connection, session_id: SessionId) -> SessionDeletion:
     """Return what became of the session so far. Raises SessionNotFound where none was deleted."""
     row = conn.execute(
         select(tombstones).where(tombstones.c.session_id == session_id)
     ).one_or_none()
     if row is None:
         raise SessionNotFound("no session of this id was deleted, or its report is forgotten")
-    return DeletionReport(
+    return SessionDeletion(
         session_id=session_id,
         how=Gone(row.how),
         at=row.at,
         rows=row.rows,
         pending=[*_running(conn, row), *_elsewhere(conn, session_id)],
-        impossible=[_impossible(one) for one in row.left_behind],
+        impossible=[impossible_of(one) for one in row.left_behind],
     )
 
 
@@ -51,10 +51,12 @@ def _running(conn: Connection, row: Any) -> Iterator[Pending]:
 def _elsewhere(conn: Connection, session_id: SessionId) -> Iterator[Pending]:
     for one in BELONGINGS:
         if one.goes is Goes.ELSEWHERE:
-            yield from _left(conn, one, session_id)
+            yield from left_at_vendors(conn, one, one.of_sessions([session_id]))
 
 
-def _left(conn: Connection, one: Belonging, session_id: SessionId) -> Iterator[Pending]:
+def left_at_vendors(
+    conn: Connection, one: Belonging, which: ColumnElement[bool]
+) -> Iterator[Pending]:
     """Yield what is left of it, by provider: when the first of them is tried, and what fails."""
     of = one.table.c
     query = select(
@@ -64,7 +66,7 @@ def _left(conn: Connection, one: Belonging, session_id: SessionId) -> Iterator[P
         func.max(of.tries),
         func.max(of.error_code),
     )
-    rows = conn.execute(query.where(one.of_sessions([session_id])).group_by(of.provider))
+    rows = conn.execute(query.where(which).group_by(of.provider))
     for provider, count, due_at, tries, error_code in rows:
         yield Pending(
             what=one.table.name,
@@ -76,7 +78,8 @@ def _left(conn: Connection, one: Belonging, session_id: SessionId) -> Iterator[P
         )
 
 
-def _impossible(one: Any) -> Impossible:
+def impossible_of(one: Any) -> Impossible:
+    """Return what a tombstone says of something that no deletion reaches."""
     return Impossible(
         what=one["what"],
         why=_WHY.get(one["what"], "nobody here can delete it"),

@@ -22,6 +22,7 @@ from sqlalchemy import (
     func,
     or_,
     select,
+    true,
     tuple_,
     update,
 )
@@ -281,6 +282,15 @@ def prune(conn: Connection, *, limit: int = 50_000, most_kept: int = MOST_KEPT) 
     if slowest is not None or upto < log.last_place:
         return len(gone)
     return len(gone) + _prune_unplaced(conn, upto, limit=limit - len(gone))
+
+
+def forget_passed(conn: Connection, sessions: Any, *, limit: int = 5_000) -> int:
+    """Remove up to `limit` events of sessions that are gone, as far as readers have passed them."""
+    slowest = conn.scalar(select(func.min(event_readers.c.place)).where(_is_kept_for()))
+    passed = true() if slowest is None else events.c.place <= slowest
+    some = select(events.c.session_id, events.c.n).where(events.c.session_id.in_(sessions), passed)
+    gone = delete(events).where(tuple_(events.c.session_id, events.c.n).in_(some.limit(limit)))
+    return conn.execute(gone).rowcount
 
 
 def _is_kept_for() -> ColumnElement[bool]:

@@ -239,13 +239,15 @@ def remove(
 
     Then the rows stay, invisible, until that turn has ended, and its id is returned; everything
     that was queued is cancelled at once. Raises MoveRefused where a turn that runs is to prevent
-    it.
+    it, and UserOnHold.
     """
     # Every table of what belongs to sessions: whoever only sends needs few of them.
     from turnmill.store.line.removing import hide_session, remove_sessions  # noqa: PLC0415
+    from turnmill.store.nouns.holds import refuse_held_sessions  # noqa: PLC0415
 
     lock_sessions(conn, [session_id])
     get(conn, session_id)
+    refuse_held_sessions(conn, [session_id])
     mine = turns.c.session_id == session_id
     found = conn.scalar(select(turns.c.id).where(mine, turns.c.state == TurnState.RUNNING))
     if found is not None and running is Running.REFUSE:

@@ -11,14 +11,16 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Table, and_, select
+from sqlalchemy import Column, ColumnElement, Table, and_, or_, select
 
 from turnmill.domain.budgets import Scope
 from turnmill.domain.ids import SessionId
+from turnmill.domain.states import SessionStatus
 from turnmill.store.schema.audit_tables import audit_subjects
 from turnmill.store.schema.batch_tables import batch_lines, reuse_keys
 from turnmill.store.schema.budget_tables import budgets, charges
 from turnmill.store.schema.compaction_tables import compactions
+from turnmill.store.schema.erasure_tables import erasures, holds
 from turnmill.store.schema.event_tables import events
 from turnmill.store.schema.file_tables import attachment_uses, attachments, file_usage
 from turnmill.store.schema.hook_tables import deliveries, observed
@@ -44,6 +46,9 @@ from turnmill.store.schema.tables import (
     sessions,
     turns,
 )
+from turnmill.store.types import id_text
+
+_SEEN = sessions.c.status != SessionStatus.DELETED
 
 
 class Goes(StrEnum):
@@ -65,7 +70,11 @@ class Belonging:
     session: Column[Any] | None = None  #: names the session
     turn: Column[Any] | None = None  #: names the turn
     user: Column[Any] | None = None  #: names the user
+    user_which: ColumnElement[bool] | None = None  #: where only some of the rows are users'
     which: ColumnElement[bool] | None = None  #: where only some of the rows are sessions'
+    #: Of a user's row in somebody else's session: what its columns become. Empty: the row goes.
+    redacted: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    is_sender: bool = False  #: `user` has said what `turn` answers, in whosever session
     by_text: bool = False  #: `session` holds the id as a text
     #: Columns that hold what was said: what they are without it. Emptied with the turn's content.
     content: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -81,6 +90,27 @@ class Belonging:
         else:
             raise ValueError(f"{self.table.name} belongs to no session")
         return found if self.which is None else and_(self.which, found)
+
+    def of_user_alone(self, user_id: str) -> ColumnElement[bool]:
+        """Return which rows name this user themselves."""
+        assert self.user is not None
+        found: ColumnElement[bool] = self.user == user_id
+        return found if self.user_which is None else and_(self.user_which, found)
+
+    def of_user(self, user_id: str) -> ColumnElement[bool]:
+        """Return which rows are of this user, or of sessions of his that somebody can see."""
+        if self.table is sessions:
+            return and_(self.of_user_alone(user_id), _SEEN)
+        found = [] if self.user is None else [self.of_user_alone(user_id)]
+        mine = and_(sessions.c.user_id == user_id, _SEEN)
+        if self.session is not None and (self.turn is None or self.turn.nullable):
+            whose = id_text(sessions.c.id) if self.by_text else sessions.c.id
+            of_session = self.session.in_(select(whose).where(mine))
+            found.append(of_session if self.which is None else and_(self.which, of_session))
+        elif self.turn is not None:
+            of_turn = select(turns.c.id).join(sessions, sessions.c.id == turns.c.session_id)
+            found.append(self.turn.in_(of_turn.where(mine)))
+        return or_(*found)
 
     @property
     def is_of_sessions(self) -> bool:
@@ -135,15 +165,23 @@ BELONGINGS: tuple[Belonging, ...] = (
         session=shared_log.c.session_id,
         turn=shared_log.c.turn_id,
         user=shared_log.c.name,
+        redacted=MappingProxyType({"name": None}),
     ),
     # What a note says is of no turn: it goes by its own age, see `upkeep.content_retention`.
-    Belonging(table=notes, goes=Goes.BY_KEY, session=notes.c.session_id, user=notes.c.sender),
+    Belonging(
+        table=notes,
+        goes=Goes.BY_KEY,
+        session=notes.c.session_id,
+        user=notes.c.sender,
+        redacted=MappingProxyType({"sender": None, "content": [], "idempotency_key": None}),
+    ),
     Belonging(
         table=turn_senders,
         goes=Goes.BY_KEY,
         session=turn_senders.c.session_id,
         turn=turn_senders.c.turn_id,
         user=turn_senders.c.name,
+        is_sender=True,
     ),
     # A summary is of many turns: it goes with the first of them, see `upkeep.content_retention`.
     Belonging(table=compactions, goes=Goes.BY_KEY, session=compactions.c.session_id),
@@ -164,6 +202,8 @@ BELONGINGS: tuple[Belonging, ...] = (
         session=budgets.c.name,
         by_text=True,
         which=budgets.c.scope == Scope.SESSION.value,
+        user=budgets.c.name,
+        user_which=budgets.c.scope == Scope.USER.value,
     ),
     Belonging(table=kept_refs, goes=Goes.ELSEWHERE, session=kept_refs.c.session_id),
     Belonging(table=events, goes=Goes.LATER, session=events.c.session_id),
@@ -181,6 +221,8 @@ BELONGINGS: tuple[Belonging, ...] = (
     Belonging(table=user_retention, goes=Goes.WITH_USER, user=user_retention.c.user_id),
     # First of all, where a user is to be forgotten: nothing that is left of him can be read then.
     Belonging(table=data_keys, goes=Goes.WITH_USER, user=data_keys.c.user_id),
+    Belonging(table=holds, goes=Goes.WITH_USER, user=holds.c.user_id),
+    Belonging(table=erasures, goes=Goes.LATER, user=erasures.c.user_id),
 )
 
 #: Tables whose rows name a turn or a session, and are nobody's: what is in them is of the house.

@@ -152,7 +152,10 @@ VIEWED: Mapping[str, Sequence[str]] = MappingProxyType(
 ASKED_BY_VIEWERS = ("ask_cancel", "ask_retry", "falls_back")
 #: What those who work on rows may have done with the owner's rights.
 _RUN_BY_RUNTIME = ("audit_purge",)
-_OWNED = (*ASKED_BY_VIEWERS, *_RUN_BY_RUNTIME, "audit_keep", "audit_keep_whole")
+_OWNED = (
+    *(*ASKED_BY_VIEWERS, *_RUN_BY_RUNTIME, "audit_keep", "audit_keep_whole"),
+    *("refuse_erased_user_id", "refuse_erased_name", "refuse_erased_sender"),
+)
 
 _POWERS = ("SUPERUSER", "CREATEDB", "CREATEROLE", "REPLICATION", "BYPASSRLS")
 

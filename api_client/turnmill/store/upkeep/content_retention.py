@@ -28,6 +28,7 @@ from turnmill.domain.states import FINAL, SessionStatus, TurnState
 from turnmill.store.kept import give_up_all
 from turnmill.store.line.attached import release_turns
 from turnmill.store.line.head import lock_sessions
+from turnmill.store.nouns.holds import not_on_hold
 from turnmill.store.schema.belongings import BELONGINGS, Belonging
 from turnmill.store.schema.compaction_tables import compactions
 from turnmill.store.schema.life_tables import user_retention
@@ -63,7 +64,10 @@ def sessions_with_old_content(
         return []
     over = _first_said() < db_asof_after(-_seconds(default))
     query = _with_users().where(
-        over, _seconds(default).is_not(None), sessions.c.status != SessionStatus.DELETED
+        not_on_hold(),
+        over,
+        _seconds(default).is_not(None),
+        sessions.c.status != SessionStatus.DELETED,
     )
     if after is not None:
         query = query.where(sessions.c.id > after)
@@ -82,10 +86,11 @@ def empty_content(conn: Connection, session_id: SessionId, *, default: timedelta
         _with_users(
             sessions.c.content_gone_until,
             sessions.c.content_from,
+            (~not_on_hold()).label("held"),
             db_after(-_seconds(default)).label("until"),
         ).where(sessions.c.id == session_id)
     ).one_or_none()
-    if row is None or row.until is None or _runs(conn, session_id):
+    if row is None or row.until is None or row.held or _runs(conn, session_id):
         return Emptied(0, more=False)
     until, more = _bounded(conn, session_id, since=row.content_gone_until, until=row.until)
     found = _ended(session_id, since=row.content_gone_until, until=until)

@@ -26,6 +26,7 @@ from turnmill.store.deletion_records import Gone
 from turnmill.store.kept import give_up_all
 from turnmill.store.line.head import lock_sessions
 from turnmill.store.line.removing import remove_sessions
+from turnmill.store.nouns.holds import not_on_hold
 from turnmill.store.rules.happenings import write_session_events
 from turnmill.store.schema.belongings import BELONGINGS, Goes
 from turnmill.store.schema.life_tables import tombstones
@@ -68,6 +69,7 @@ def purge_archived(conn: Connection, *, older_than: timedelta, limit: int = 50) 
     over = and_(
         sessions.c.status == SessionStatus.ARCHIVED,
         sessions.c.archived_at < db_asof_after(-older_than.total_seconds()),
+        not_on_hold(),
     )
     found = conn.scalars(
         select(sessions.c.id).where(over).order_by(sessions.c.archived_at).limit(limit)

@@ -6,7 +6,7 @@ from alembic import op
 from turnmill.store.types import Json, Timestamp
 
 revision = "0034"
-down_revision = "0032"
+down_revision = "0033"
 phase = "pre"
 serves = "0007"
 

@@ -1,0 +1,178 @@
+"""`turnmill users`: whatever is kept of one person, exported, erased, held, looked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from typing import TypeVar
+
+import click
+
+from turnmill.cli.context import confirm, json_option, open_client, say, yes_option
+from turnmill.show.deletion_view import print_deletion
+from turnmill.show.listing import print_listing
+from turnmill.show.tables import print_outcome
+from turnmill.show.user_view import (
+    ERASURES,
+    HOLDS,
+    print_check,
+    print_export,
+    print_replayed,
+    progress_on_stderr,
+)
+
+T = TypeVar("T")
+
+OK, FAILED, NOT_FOUND = 0, 1, 3  #: as the command line's exit codes are
+MOST = 1000  #: of a page
+
+user_argument = click.argument("user", metavar="USER")
+
+
+@click.group("users")
+def command() -> None:
+    """Export, erase and hold users. USER is the id that their sessions were created with."""
+
+
+@command.command("export")
+@user_argument
+@click.argument("path", metavar="FILE", type=click.Path(dir_okay=False))
+@click.option("--quiet", is_flag=True, help="Tell nothing while it is being written.")
+@json_option
+def export(*, user: str, path: str, quiet: bool, as_json: bool) -> None:
+    """Write everything about a user into a zip file: rows, files, and what they mean."""
+    with open_client() as client:
+        progress = None if quiet or as_json else progress_on_stderr()
+        print_export(client.users.export(user, path, progress=progress), as_json=as_json)
+
+
+@command.command("erase")
+@user_argument
+@click.option("--reason", default="", metavar="TEXT", help="Is kept. Let it name nobody.")
+@click.option(
+    "--grace-days",
+    type=click.FloatRange(0),
+    default=0.0,
+    metavar="DAYS",
+    help="Nothing happens before, and `withdraw` takes it back.",
+)
+@yes_option
+@json_option
+def erase(*, user: str, reason: str, grace_days: float, yes: bool, as_json: bool) -> None:
+    """Erase a user with all that is his, for good; figures stay, without the person."""
+    with open_client() as client:
+        confirm(f"Erase {user} with all sessions and files for good?", yes=yes)
+        grace = timedelta(days=grace_days)
+        print_deletion(client.users.erase(user, reason=reason, grace=grace), as_json=as_json)
+
+
+@command.command("erasure")
+@user_argument
+@json_option
+def erasure(*, user: str, as_json: bool) -> None:
+    """Show what has become of a user who was erased, or is to be."""
+    with open_client() as client:
+        print_deletion(client.users.erasure(user), as_json=as_json)
+
+
+@command.command("erasures")
+@json_option
+def erasures(*, as_json: bool) -> None:
+    """List all erasures, by what stands for the users; `replay-erasures` reads them as --json."""
+    with open_client() as client:
+        found = list(_all(client.users.erasures, lambda last: last.user_hash))
+    print_listing(found, ERASURES, as_json=as_json)
+    if not found:
+        say("nobody was erased")
+
+
+@command.command("withdraw")
+@user_argument
+@json_option
+def withdraw(*, user: str, as_json: bool) -> int:
+    """Take back an erasure whose time has not come."""
+    with open_client() as client:
+        done = client.users.withdraw(user)
+    return _told(done, "taken back", "no erasure waits for its time", as_json=as_json)
+
+
+@command.command("admit")
+@user_argument
+@json_option
+def admit(*, user: str, as_json: bool) -> int:
+    """Let somebody of this id in again who was erased."""
+    with open_client() as client:
+        done = client.users.admit(user)
+    return _told(done, "welcome again", "nobody of this id was erased", as_json=as_json)
+
+
+@command.command("hold")
+@user_argument
+@click.option("--reason", required=True, metavar="TEXT", help="Why nothing may be deleted.")
+@json_option
+def hold(*, user: str, reason: str, as_json: bool) -> None:
+    """Let nothing of a user be deleted, by nobody, until `release`: a legal hold."""
+    with open_client() as client:
+        print_listing([client.users.hold(user, reason=reason)], HOLDS, as_json=as_json)
+
+
+@command.command("release")
+@user_argument
+@json_option
+def release(*, user: str, as_json: bool) -> int:
+    """End a hold."""
+    with open_client() as client:
+        done = client.users.release(user)
+    return _told(done, "released", "no such hold", as_json=as_json)
+
+
+@command.command("holds")
+@json_option
+def holds(*, as_json: bool) -> None:
+    """List all holds."""
+    with open_client() as client:
+        found = list(_all(client.users.holds, lambda last: last.user_id))
+    print_listing(found, HOLDS, as_json=as_json)
+    if not found:
+        say("nobody is on hold")
+
+
+@command.command("verify-erasure")
+@user_argument
+@click.option(
+    "--word", "words", multiple=True, help="That nobody else says: it is looked for in texts, too."
+)
+@json_option
+def verify_erasure(*, user: str, words: tuple[str, ...], as_json: bool) -> int:
+    """Look for a user in all tables, files and the Redis, and tell where something is."""
+    with open_client() as client:
+        found = client.users.verify_erasure(user, words=words)
+    print_check(found, as_json=as_json)
+    return OK if found.clean else FAILED
+
+
+@command.command("replay-erasures")
+@click.option(
+    "--from",
+    "path",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False),
+    help="Erasures as `erasures --json` has written them before.",
+)
+@json_option
+def replay_erasures(*, path: str | None, as_json: bool) -> None:
+    """Erase again, after a backup was restored, who was erased after it was made."""
+    with open_client() as client:
+        print_replayed(client.users.replay_erasures(path), as_json=as_json)
+
+
+def _all(read: Callable[..., Sequence[T]], last_of: Callable[[T], str]) -> Iterator[T]:
+    page = read(limit=MOST)
+    while page:
+        yield from page
+        page = read(after=last_of(page[-1]), limit=MOST)
+
+
+def _told(done: bool, yes: str, no: str, *, as_json: bool) -> int:
+    print_outcome(yes if done else no, {"done": done}, as_json=as_json)
+    return OK if done else NOT_FOUND

@@ -1,0 +1,54 @@
+"""Turns whose sender is erased, in sessions of others: what he said is emptied, replies stay."""
+
+from collections.abc import Collection
+from typing import Any
+
+from sqlalchemy import Connection, and_, func, null, or_, select, update
+
+from turnmill.domain.ids import SessionId, TurnId
+from turnmill.domain.states import TurnState
+from turnmill.store.kept import give_up_all
+from turnmill.store.line.attached import release_turns
+from turnmill.store.line.head import lock_sessions
+from turnmill.store.schema.compaction_tables import compactions
+from turnmill.store.schema.tables import messages, sessions, turns
+
+#: States of a head that hold nothing at a vendor which giving up its thread would take from it.
+_AT_REST = (TurnState.QUEUED, TurnState.RETRYING)
+
+
+def redact_turns(conn: Connection, turn_ids: Collection[TurnId]) -> None:
+    """Empty what was said in these turns, and whatever was made of it but for replies.
+
+    A thread at a vendor holds it, too: the next turn begins another one with what is left.
+    """
+    ids = list(turn_ids)
+    rows = conn.execute(
+        select(turns.c.session_id, func.min(turns.c.seq))
+        .where(turns.c.id.in_(ids))
+        .group_by(turns.c.session_id)
+    ).all()
+    first = {SessionId(session_id): seq for session_id, seq in rows}
+    lock_sessions(conn, first)
+    said = and_(messages.c.turn_id.in_(ids), messages.c.role == "user")
+    conn.execute(update(messages).where(said).values(content=[]))
+    nothing: dict[str, Any] = {"metadata": {}, "custom_id": None, "idempotency_key": None}
+    conn.execute(update(turns).where(turns.c.id.in_(ids)).values(nothing))
+    release_turns(conn, ids)
+    for session_id, seq in sorted(first.items()):
+        told = and_(compactions.c.session_id == session_id, compactions.c.up_to_seq >= seq)
+        conn.execute(update(compactions).where(told).values(summary=null()))
+    give_up_all(conn, _at_rest(conn, first))
+
+
+def _at_rest(conn: Connection, session_ids: Collection[SessionId]) -> list[SessionId]:
+    """Return those whose head waits for nothing at a vendor; of others the thread stays for now."""
+    found = (
+        select(sessions.c.id)
+        .outerjoin(turns, turns.c.id == sessions.c.head_turn_id)
+        .where(
+            sessions.c.id.in_(list(session_ids)),
+            or_(turns.c.id.is_(None), turns.c.state.in_(_AT_REST)),
+        )
+    )
+    return [SessionId(one) for one in conn.scalars(found)]

@@ -1,0 +1,1 @@
+"""Users as a whole: exported, erased for certain, held, and looked for."""

@@ -1,0 +1,75 @@
+"""A worker that stands still while a user is erased brings nothing back: no row, no stream."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import steps
+from tests.chaos.system import Servers, System, until
+from tests.chaos.test_frozen_over_deletion import where
+from turnmill import Client
+from turnmill.store.database import Database
+
+pytestmark = pytest.mark.long
+
+TRIES = 200
+#: Nobody says it but the user and the models of these turns.
+CANARY = "canary-9d21"
+_SECONDS = 10.0
+_SCRIPT: dict[str, Any] = {"mock": {"latency": _SECONDS, "chunks": [CANARY, " and ", CANARY]}}
+
+
+@pytest.fixture
+def system(servers: Servers) -> Iterator[System]:
+    """A system of its own; its books would miss what was taken out of them."""
+    with System(servers) as system:
+        yield system
+
+
+def send_all(client: Client, folder: Path) -> None:
+    """Send what is answered only after the worker has stood still: watched, or of a batch."""
+    sessions = [
+        client.sessions.create(user_id="ada", system_prompt=CANARY) for _ in range(TRIES // 2)
+    ]
+    for one in sessions:
+        client.send(one, f"{CANARY} now", metadata=_SCRIPT, stream=True)
+    path = folder / "batch.jsonl"
+    line = {"user_id": "ada", "text": f"{CANARY} of a line", "metadata": _SCRIPT}
+    path.write_text("".join(f"{json.dumps(line)}\n" for _ in range(TRIES // 2)), encoding="utf-8")
+    client.batches.create(path, provider="mock")
+
+
+def test_nothing_of_an_erased_user_returns_in_two_hundred_tries(
+    system: System, tmp_path: Path
+) -> None:
+    worker = system.start_worker(concurrency=TRIES + 10)
+    with system.client() as client:
+        store: Database = client._executor.database
+        send_all(client, tmp_path)
+        until(lambda: system.count_calls() == TRIES)
+        answered_at = time.monotonic() + _SECONDS
+        os.kill(worker.pid, signal.SIGSTOP)
+        try:
+            report = client.users.erase("ada", reason="asked")
+            assert report.rows["sessions"] == report.rows["turns"] == TRIES
+            assert report.rows["streams"] == TRIES // 2
+            assert where(system, CANARY) == {}
+            until(lambda: time.monotonic() > answered_at)  # all at once, when it goes on
+        finally:
+            os.kill(worker.pid, signal.SIGCONT)
+        # What it had in hand was written, or was not, before this is.
+        script = {"mock": {"latency": 2.0}}
+        after = client.send(client.sessions.create(user_id="bob"), "and now?", metadata=script)
+        assert after.result(timeout=60).text
+        assert system.count_calls("completed") > 1, "nobody has tried to bring anything back"
+        assert where(system, CANARY) == {}
+        found = client.users.verify_erasure("ada", words=[CANARY])
+        assert found.remains == [] and found.keys > 0
+        assert system.rows("SELECT user_id FROM turnmill.sessions") == [("bob",)]
+        steps.assert_sound(store)

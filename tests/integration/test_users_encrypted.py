@@ -1,0 +1,127 @@
+"""Users whose content is encrypted: exported in words, and with their key gone for good."""
+
+import json
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests import steps
+from turnmill import Client, Settings, UserErased
+from turnmill.cli.doctor.erasures import check_erasures
+from turnmill.cli.doctor.findings import Examination
+from turnmill.crypto.keyring import new_key
+from turnmill.domain.errors import DataKeyMissing
+from turnmill.domain.states import BackupState, Lane, TurnState
+from turnmill.store.database import Database
+from turnmill.store.encryption import keys_for
+from turnmill.store.line import claim as claiming
+from turnmill.store.line.settle import settle
+from turnmill_worker.stack.postgres import EmbeddedPostgres
+
+pytestmark = pytest.mark.long
+
+CANARY = "canary-51c0"
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path) -> Settings:
+    return Settings(
+        database_url=database_url,
+        home=tmp_path / "home",
+        encryption_keys=new_key("1"),
+        key_store=str(tmp_path / "keys"),
+    )
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[Client]:
+    with Client(settings=settings) as client:
+        yield client
+
+
+def talk(client: Client, settings: Settings, user: str) -> None:
+    """Have something said by a user, and answered by a worker that has the keys."""
+    session = client.sessions.create(user_id=user, system_prompt=f"{CANARY} of {user}")
+    file = f"{CANARY} in a file of {user}".encode()
+    turn = client.send(session, f"{CANARY} said by {user}", attachments=[file])
+    store = Database(settings.database_url, keys=keys_for(settings))
+    options: dict[str, Any] = {"owner": "one", "lease": steps.LEASE, "lanes": list(Lane)}
+    (claim,) = store.run(claiming.claim, [turn.id], **options)
+    store.run(settle, [steps.verdict(claim, TurnState.SUCCEEDED)])
+    store.close()
+
+
+def backed_up(server: EmbeddedPostgres, settings: Settings) -> Settings:
+    """Return the settings of a copy of the database as it is now; nobody is connected to it."""
+    name = settings.database_url.rpartition("/")[2].partition("?")[0]
+    with psycopg.connect(server.url_of("postgres"), autocommit=True) as admin:
+        admin.execute(f'CREATE DATABASE "{name}_before" TEMPLATE "{name}"')
+    return replace(settings, database_url=server.url_of(f"{name}_before"))
+
+
+def test_an_archive_of_what_is_encrypted_says_it_in_words(
+    client: Client, settings: Settings, tmp_path: Path
+) -> None:
+    for user in ("ada", "bob"):
+        talk(client, settings, user)
+    made = client.users.export("ada", tmp_path / "ada.zip")
+    assert (made.files, made.missing) == (1, [])
+    with zipfile.ZipFile(tmp_path / "ada.zip") as archive:
+        lines = [json.loads(line) for line in archive.read("messages.jsonl").splitlines()]
+        (file,) = [name for name in archive.namelist() if name.startswith("files/")]
+        assert archive.read(file) == f"{CANARY} in a file of ada".encode()
+        (session,) = [json.loads(line) for line in archive.read("sessions.jsonl").splitlines()]
+    assert lines[0]["content"][0] == {"type": "text", "text": f"{CANARY} said by ada"}
+    assert session["system_prompt"] == f"{CANARY} of ada"
+
+
+def test_who_is_erased_can_be_read_in_no_backup_and_others_can(
+    client: Client, settings: Settings, tmp_path: Path
+) -> None:
+    for user in ("ada", "bob"):
+        talk(client, settings, user)
+    keys = keys_for(settings)
+    assert keys is not None
+    before = {user: keys.store.get(users=[user]) for user in ("ada", "bob")}
+    report = client.users.erase("ada", reason="asked")
+    assert report.backups.state == BackupState.SHREDDED
+    assert client.users.erasure("ada").backups.state == BackupState.SHREDDED
+    assert report.done
+    assert keys.store.get(users=["ada"]) == []
+    assert keys.store.get(users=["bob"]) == before["bob"]
+    (bobs,) = client.sessions.list(user_id="bob")
+    assert next(iter(client.sessions.history(bobs))).text == f"{CANARY} said by bob"
+    with pytest.raises(UserErased):
+        client.sessions.create(user_id="ada")
+
+
+def test_a_backup_of_before_opens_for_others_and_is_told_who_was_erased(
+    settings: Settings, postgres_server: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    with Client(settings=settings) as client:
+        for user in ("ada", "bob"):
+            talk(client, settings, user)
+    restored = backed_up(postgres_server, settings)
+    with Client(settings=settings) as client:
+        client.users.erase("ada")
+    with Client(settings=restored) as client:
+        (bobs,) = client.sessions.list(user_id="bob")
+        assert next(iter(client.sessions.history(bobs))).text == f"{CANARY} said by bob"
+        with pytest.raises(DataKeyMissing):
+            client.users.export("ada", tmp_path / "ada.zip")
+        examination = Examination(settings=restored, environ={})
+        examination.database = client._executor.database
+        assert [one.code for one in check_erasures(examination)] == ["erasures_to_replay"]
+        told = client.users.replay_erasures()
+        assert (told.known, told.erased) == (1, 1)
+        assert client.users.erasure("ada").rows["sessions"] == 1
+        assert [one.user_id for one in client.sessions.list()] == ["bob"]
+        assert [one.level for one in check_erasures(examination)] == ["ok"]
+        assert client.users.admit("ada")
+        talk(client, restored, "ada")
+        assert client.users.replay_erasures().erased == 0, "who was let in again stays"
