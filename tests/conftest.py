@@ -33,8 +33,14 @@ from turnmill_worker.stack.home import Home
 from turnmill_worker.stack.postgres import EmbeddedPostgres
 from turnmill_worker.stack.valkey import EmbeddedValkey
 
-# How long an example takes tells of the machine: several tests run on it at a time.
-settings.register_profile("turnmill", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# How long an example takes tells of the machine: several tests run on it at a time. New examples
+# are looked for by people: what CI says of a change is to be about the change.
+settings.register_profile(
+    "turnmill",
+    deadline=None,
+    derandomize=bool(os.environ.get("CI")),
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("turnmill")
 
 forbid_network()

@@ -40,8 +40,7 @@ def start(
         max_text_bytes=1000,
         **options,
     )
-    with store.begin() as conn:
-        return sessions.create(conn, new).id
+    return store.run(sessions.create, new).id
 
 
 def update_session(store: Database, session: SessionId, **options: Any) -> None:

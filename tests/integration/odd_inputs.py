@@ -34,7 +34,7 @@ class Treacherous(Mapping[str, Any]):
         raise RuntimeError("not for you")
 
     def __iter__(self) -> Iterator[str]:
-        yield from ("a", self[""])
+        return (key or self[key] for key in ("a", ""))
 
     def __len__(self) -> int:
         return 2

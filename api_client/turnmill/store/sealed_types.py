@@ -108,6 +108,9 @@ class SealedText(_Sealed):
         return self._read(value, dialect, bytes.decode)
 
 
+_JSON = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+
+
 class SealedJson(_Sealed):
     """JSON that is no string; one that cannot be opened is an `Unopened`."""
 
@@ -116,8 +119,7 @@ class SealedJson(_Sealed):
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """Use what `types.Json` uses."""
-        kind = JSONB if dialect.name == "postgresql" else JSON
-        return dialect.type_descriptor(kind(none_as_null=True))
+        return _JSON
 
     def coerce_compared_value(self, op: Any, value: Any) -> Any:
         """Compare as JSON does."""

@@ -12,6 +12,7 @@ from turnmill.domain.ids import TurnId
 from turnmill.domain.states import (
     BETWEEN_STEPS,
     FOR_ACCOUNT,
+    FOR_BATCH,
     FOR_BREAKER,
     FOR_BUDGET,
     FOR_LIMIT,
@@ -34,7 +35,9 @@ _LANES = "ARRAY(SELECT name FROM turnmill.pauses WHERE kind = 'lane')"
 _PROVIDERS = "ARRAY(SELECT name FROM turnmill.pauses WHERE kind = 'provider')"
 
 #: What turns wait for that has a cause of its own; all else is what a layer has named.
-_NAMED = BETWEEN_STEPS | {FOR_ACCOUNT, FOR_BREAKER, FOR_LIMIT, FOR_BUDGET}
+_NAMED = BETWEEN_STEPS | {
+    *(FOR_ACCOUNT, FOR_BREAKER, FOR_LIMIT, FOR_BUDGET, FOR_BATCH, Cause.KEY.value)
+}
 
 # As `why` judges, for many at once: what comes first there stands first here. What stands in the
 # way of a turn that could run (others before it, no worker) is found out one by one.

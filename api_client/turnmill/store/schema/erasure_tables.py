@@ -112,7 +112,7 @@ usage_gone = Table(
 
 # On Postgres triggers made by a migration do the same, once for a statement.
 _REFUSE_ON_SQLITE = f"""
-CREATE TRIGGER refuse_erased_{{table}} BEFORE INSERT ON {{table}}
+CREATE TRIGGER IF NOT EXISTS refuse_erased_{{table}} BEFORE INSERT ON {{table}}
 WHEN NEW.{{column}} IS NOT NULL AND EXISTS (
     SELECT 1 FROM erasures WHERE user_hash = turnmill_hash_of_user(NEW.{{column}}) AND {BANNED_SQL}
 ) BEGIN SELECT RAISE(ABORT, 'the user was erased'); END

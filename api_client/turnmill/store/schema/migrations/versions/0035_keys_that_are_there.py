@@ -37,24 +37,13 @@ def upgrade() -> None:
 
     A file of SQLite keeps its constraints as well: taking one away would be writing its table anew.
     """
-    if op.get_bind().dialect.name != "postgresql":
-        for name, table, columns, given, _ in _KEYS:
-            op.create_index(name, table, columns, unique=True, sqlite_where=_is_given(given))
-        return
-    with op.get_context().autocommit_block():
-        for name, table, columns, given, _ in _KEYS:
-            # An attempt that was interrupted leaves an index that is not valid.
-            op.drop_index(name, table, postgresql_concurrently=True, if_exists=True)
-            op.create_index(
-                name,
-                table,
-                columns,
-                unique=True,
-                postgresql_where=_is_given(given),
-                postgresql_concurrently=True,
-            )
-    for _, table, _, _, constraint in _KEYS:
-        op.execute(f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {constraint}")
+    for name, table, columns, given, constraint in _KEYS:
+        there = sa.text(f"{given} IS NOT NULL")
+        op.create_index(
+            name, table, columns, unique=True, postgresql_where=there, sqlite_where=there
+        )
+        if op.get_bind().dialect.name == "postgresql":
+            op.execute(f"ALTER TABLE {table} DROP CONSTRAINT {constraint}")
 
 
 def downgrade() -> None:
@@ -63,7 +52,3 @@ def downgrade() -> None:
         if op.get_bind().dialect.name == "postgresql":
             op.create_unique_constraint(constraint, table, columns)
         op.drop_index(name, table)
-
-
-def _is_given(column: str) -> sa.TextClause:
-    return sa.text(f"{column} IS NOT NULL")
