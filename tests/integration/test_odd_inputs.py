@@ -63,6 +63,8 @@ def written(store: Database) -> list[int]:
         return [conn.scalar(text(f"SELECT count(*) FROM {place}{table}")) or 0 for table in _TABLES]
 
 
+# The thread that runs turns in this process draws its pauses meanwhile.
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
 @pytest.mark.timeout(0 if _ASKED else 120)
 def test_a_value_is_refused_with_nothing_written_or_comes_back_equal(place: Place) -> None:
     store = place.client._executor.database
