@@ -33,7 +33,8 @@ def mypy(*programs: Path) -> subprocess.CompletedProcess[str]:
 def test_a_type_checker_knows_every_option_and_finds_every_slip() -> None:
     misused = PROGRAMS / "misused.py"
     done = mypy(PROGRAMS / "every_option.py", misused)
-    found = re.findall(r"^(\S+):(\d+): error: .*(\[[\w-]+\])$", done.stdout, re.MULTILINE)
+    errors = re.findall(r"^(\S+):(\d+): error: .*(\[[\w-]+\])$", done.stdout, re.MULTILINE)
+    found = list(dict.fromkeys(errors))  # of an overload, each slip may be told twice
     expected = [
         (misused.name, str(number), code[0])
         for number, line in enumerate(misused.read_text(encoding="utf-8").splitlines(), start=1)

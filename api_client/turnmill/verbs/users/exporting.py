@@ -15,7 +15,7 @@ from typing import IO, Any, NamedTuple
 from uuid import UUID
 
 from turnmill.crypto.data_keys import DataKeys
-from turnmill.domain.errors import FilesUnavailable, InvalidInput, UserNotFound
+from turnmill.domain.errors import DataKeyMissing, FilesUnavailable, InvalidInput, UserNotFound
 from turnmill.files.opened import file_store
 from turnmill.files.port import FileStore
 from turnmill.named_file import NamedFile
@@ -35,7 +35,7 @@ from turnmill.store.nouns.user_archive import (
 )
 from turnmill.store.nouns.users import is_known
 from turnmill.store.rules.sealing import hashes_of_file
-from turnmill.store.vaults import plain
+from turnmill.store.vaults import KeyFetched, plain
 from turnmill.verbs.users.readme import readme
 from turnmill.verbs.verb import Connection
 
@@ -44,6 +44,8 @@ OnProgress = Callable[[str, int], None]
 
 _ROWS_AT_ONCE = 500
 _CHUNK = 2**20
+#: Keys of others that are missed one after the other.
+_MOST_KEYS_MISSED = 50
 _MADE_BY = "turnmill"
 
 
@@ -83,13 +85,28 @@ class Exporting:
         except (OSError, ValueError) as error:
             raise InvalidInput(f"cannot write there: {_why(error)}") from None
         try:
-            found = self._write(user_id, target, file.bytes, progress or _untold)
+            found = self._written(user_id, target, file.bytes, progress or _untold)
             file.finish()
         except OSError as error:
             raise InvalidInput(f"cannot write there: {_why(error)}") from None
         finally:
             file.close()
         return found
+
+    def _written(
+        self, user_id: str, path: Path, file: IO[bytes], progress: OnProgress
+    ) -> UserExport:
+        """Write it; from the beginning again where a key was missed, of others in shared sessions.
+
+        Raises DataKeyMissing where one is not there.
+        """
+        for _ in range(_MOST_KEYS_MISSED):
+            try:
+                return self._write(user_id, path, file, progress)
+            except KeyFetched:  # another moment is read then, and all of it
+                file.seek(0)
+                file.truncate()
+        raise DataKeyMissing("keys that this archive needs are not held for as long as it takes")
 
     def _write(self, user_id: str, path: Path, file: IO[bytes], progress: OnProgress) -> UserExport:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
