@@ -1,5 +1,6 @@
 """`turnmill encryption`: a keyring is made, rotated and rewrapped by hand; doctor looks at it."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,9 @@ def test_a_master_key_is_added_wraps_all_and_the_old_one_may_go(there: Terminal)
     assert there.run("encryption", "rewrap").code == 0
     listed = there.run("encryption", "ls", "--json").json()
     assert (listed["current"], listed["data_keys"], listed["apart"]) == ("2", {"2": 1}, True)
+    told = [json.loads(one) for one in there.run("audit", "ls", "--json").out.splitlines()]
+    actions = [one["action"] for one in told if one["action"].startswith("keys.")]
+    assert actions == ["keys.rewrapped", "keys.created"]
     path = there.folder / "keyring"
     path.write_text(path.read_text().splitlines()[1] + "\n")
     shown = there.run("sessions", "show", session.json()["session_id"], "--text")

@@ -12,6 +12,7 @@ import click
 
 from turnmill.cli.context import json_option, say
 from turnmill.cli.doctor.findings import count
+from turnmill.domain.auditing import Action
 from turnmill.domain.errors import DataKeyMissing, InvalidInput
 from turnmill.show.tables import print_json
 
@@ -99,6 +100,7 @@ def rotate(*, master: bool, user: str | None) -> None:
         keys = _keys(database)
         owners = {Owner(one.user, one.scope) for one in keys.store.ls()}
         chosen = [one for one in sorted(owners) if user is None or one.user == user]
+        _write_down(database, Action.KEYS_ROTATED, user_id=user, keys=len(chosen))
         for owner in chosen:
             keys.rotate(owner)
         database.run(begin_anew)
@@ -115,7 +117,9 @@ def rewrap() -> None:
     """Wrap every data key by the newest master key; older ones may be taken away then."""
     with closing(_opened()) as database:
         keys = _keys(database)
-        done = sum(keys.rewrap(one) for one in list(keys.store.ls()))
+        known = list(keys.store.ls())
+        _write_down(database, Action.KEYS_REWRAPPED, keys=len(known))
+        done = sum(keys.rewrap(one) for one in known)
         left = {one.wrapped_by for one in keys.store.ls() if not one.scope} - {keys.kms.current()}
     say(f"{count(done, 'data key')} wrapped by {keys.kms.current()}")
     if left:
@@ -147,6 +151,8 @@ def _add_master() -> None:
         )
     name = str(int(Keyring(source).current()) + 1)
     lines = path.read_text(encoding="utf-8").splitlines()
+    with closing(_opened()) as database:
+        _write_down(database, Action.KEYS_CREATED, keys=1)
     write_keyring(path, [*lines, new_key(name)])
     say(f"{path} holds master key {name}, which wraps new data keys from now on")
     say("give the file to all clients and workers, then: turnmill encryption rewrap")
@@ -169,6 +175,18 @@ def _reseal(database: Database) -> None:
         f"{count(sum(one.looked_at for one in found), 'value')} looked at,"
         f" {sum(one.sealed for one in found)} sealed anew"
     )
+
+
+def _write_down(
+    database: Database, action: Action, *, keys: int, user_id: str | None = None
+) -> None:
+    """Put into the audit log what is about to be done to keys, which stand elsewhere."""
+    from turnmill.actor import actor_of
+    from turnmill.running_home import settings_of_home
+    from turnmill.store.nouns.audit import audited
+
+    actor = actor_of(settings_of_home())
+    database.run(audited, action, actor=actor, user_id=user_id, figures={"keys": keys})
 
 
 def _keys(database: Database) -> DataKeys:
