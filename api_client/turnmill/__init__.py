@@ -185,7 +185,7 @@ if TYPE_CHECKING:
     from turnmill.sync.users import Users
     from turnmill.sync.webhooks import Webhooks
     from turnmill.tools import Tool, ToolContext, ToolError, tool
-    from turnmill.verbs.analytics import Report
+    from turnmill.verbs.analytics.usage import Report
     from turnmill.verbs.intake import Unchanged
     from turnmill.verbs.reconciling import Compared, Reconciliation, Sums
     from turnmill.verbs.reply import Reply, Timing, TokenUsage

@@ -30,7 +30,7 @@ _OF_MODULES = {
     "store.nouns.lanes": "LaneLoad",
     "store.compaction_records": "CompactionRecord",
     "store.line.pauses": "Pauses",
-    "verbs.analytics": "Report",
+    "verbs.analytics.usage": "Report",
     "verbs.repricing": "NewPrice Repricing",
     "store.nouns.repricing": "PaidCall",
     "domain.counting": "TokenCount",

@@ -12,7 +12,7 @@ from turnmill.show.wording import percent
 
 if TYPE_CHECKING:
     from turnmill.store.nouns.usage import UsageRow
-    from turnmill.verbs.analytics import Report
+    from turnmill.verbs.analytics.usage import Report
 
 _COLUMNS = (
     "day",

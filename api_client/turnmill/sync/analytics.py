@@ -6,8 +6,8 @@ from decimal import Decimal
 from pathlib import Path
 
 from turnmill.executor.thread import Executor, aside
-from turnmill.verbs import analytics
-from turnmill.verbs.analytics import Report
+from turnmill.verbs.analytics import usage
+from turnmill.verbs.analytics.usage import Report
 from turnmill.verbs.batch_files.sources import path_of
 from turnmill.verbs.bills import read_bill
 from turnmill.verbs.intake import name_or_none
@@ -27,7 +27,7 @@ class Analytics:
         Beat writes the figures every ten minutes. With `refresh`, those of today are written anew
         before they are read; that takes as long as it takes to read the turns of a day.
         """
-        verb = analytics.report(days=days, by_day=by_day, refresh=refresh)
+        verb = usage.report(days=days, by_day=by_day, refresh=refresh)
         return self._executor.run(verb)
 
     def reconcile(
@@ -44,10 +44,10 @@ class Analytics:
         differ by `tolerance`, a share of each line's cost, or by what the file has rounded. Raises
         InvalidBill, which names the lines that cannot be read.
         """
-        share = analytics.share_of(tolerance)
+        share = usage.share_of(tolerance)
         whose = name_or_none(provider, name="provider")
         read = aside(read_bill, path_of(bill), provider=whose)
-        return self._executor.run(analytics.reconcile(read, tolerance=share))
+        return self._executor.run(usage.reconcile(read, tolerance=share))
 
     def reprice(
         self,

@@ -17,7 +17,7 @@ from turnmill.store.database import Database
 from turnmill.store.nouns import sessions, usage
 from turnmill.store.schema.tables import attempts, turns
 from turnmill.store.schema.usage_tables import usage_daily
-from turnmill.verbs import analytics
+from turnmill.verbs.analytics.usage import reconcile
 from turnmill.verbs.bills import read_bill
 from turnmill.verbs.reconciling import Compared, Reconciliation
 from turnmill.verbs.repricing import Job, Repricing
@@ -56,7 +56,7 @@ def reconciled(
 ) -> Reconciliation:
     path = tmp_path / "bill.csv"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    verb = analytics.reconcile(read_bill(path, provider=provider), tolerance=FLAT)
+    verb = reconcile(read_bill(path, provider=provider), tolerance=FLAT)
     with store.begin() as conn:
         return verb.on(conn).result
 

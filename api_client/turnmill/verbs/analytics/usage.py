@@ -1,4 +1,4 @@
-"""Analytics: `client.analytics`, what all the turns came to."""
+"""What all the turns of some days came to, and how that compares with a bill."""
 
 from collections.abc import Sequence
 from contextlib import suppress

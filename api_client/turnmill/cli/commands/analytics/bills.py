@@ -1,4 +1,4 @@
-"""`turnmill analytics`: usage and cost."""
+"""`turnmill analytics reconcile` and `reprice`: vendors' bills, and prices that have changed."""
 
 from __future__ import annotations
 
@@ -10,41 +10,12 @@ import click
 
 from turnmill.cli.context import json_option, open_client
 from turnmill.show.bill_view import print_reconciliation, print_repricing
-from turnmill.show.usage_view import print_report
 
 if TYPE_CHECKING:
     from turnmill.verbs.repricing import PriceAgain
 
 
-@click.group("analytics")
-def command() -> None:
-    """Report usage and cost, and compare them with vendors' bills."""
-
-
-@command.command("report")
-@click.option("--days", type=click.IntRange(1, 3660), default=7, show_default=True)
-@click.option(
-    "--by",
-    type=click.Choice(["day", "model"]),
-    default="day",
-    show_default=True,
-    help="A line for each day, or for all days together.",
-)
-@click.option(
-    "--refresh/--no-refresh",
-    default=True,
-    show_default=True,
-    help="Count today's turns anew, or take what beat has counted.",
-)
-@json_option
-def report(*, days: int, by: str, refresh: bool, as_json: bool) -> None:
-    """Show what the turns that ended in the last days came to (UTC days)."""
-    with open_client() as client:
-        found = client.analytics.report(days=days, by_day=by == "day", refresh=refresh)
-    print_report(found, as_json=as_json)
-
-
-@command.command("reconcile")
+@click.command("reconcile")
 @click.argument("bill", type=click.Path(path_type=Path))
 @click.option("--provider", help="Whose bill it is, where the file does not show it.")
 @click.option(
@@ -67,7 +38,7 @@ def reconcile(*, bill: Path, provider: str | None, tolerance: float, as_json: bo
     return 0 if found.agrees else 1
 
 
-@command.command("reprice")
+@click.command("reprice")
 @click.option(
     "--since",
     type=click.DateTime(formats=["%Y-%m-%d"]),

@@ -1,0 +1,1 @@
+"""What all turns came to, and what follows from it: the verbs of `client.analytics`."""
