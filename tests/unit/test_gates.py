@@ -11,6 +11,7 @@ from sqlalchemy import select, update
 from tests.claims import a_claim
 from turnmill.domain.errors import (
     MaybeSent,
+    Overloaded,
     ProviderError,
     RateLimited,
     Rejected,
@@ -105,6 +106,10 @@ class Rig:
         with self.store.begin() as conn:
             return [(one.kind, one.code, one.model) for one in list_closed(conn)]
 
+    def times(self) -> list[int]:
+        with self.store.begin() as conn:
+            return [one.times for one in list_closed(conn)]
+
     def let_time_come(self) -> None:
         with self.store.begin() as conn:
             conn.execute(update(accounts).values(closed_until=db_after(-1.0)))
@@ -171,6 +176,38 @@ async def test_one_refusal_without_a_time_closes_nothing_and_three_in_a_row_do(r
     assert rig.closed() == []
     await rig.ask()
     assert rig.closed() == [("account", "rate_limit_exceeded", "large")]
+
+
+async def test_a_vendor_that_answers_most_is_left_alone_for_a_second_however_often_it_refuses(
+    rig: Rig,
+) -> None:
+    for _ in range(4):
+        rig.answer = Done(text="hi", usage=Usage())
+        for _ in range(30):
+            await rig.ask()
+        rig.answer = Overloaded("overloaded")
+        for _ in range(3):
+            await rig.ask()
+        assert rig.times() == [1]
+        rig.let_time_come()
+        rig.answer = Done(text="hi", usage=Usage())
+        await rig.ask()
+        assert rig.closed() == []
+
+
+async def test_a_vendor_that_refuses_as_soon_as_it_is_asked_more_is_left_alone_for_longer(
+    rig: Rig,
+) -> None:
+    found = []
+    for _ in range(3):
+        rig.answer = Overloaded("overloaded")
+        for _ in range(3):
+            await rig.ask()
+        found += rig.times()
+        rig.let_time_come()
+        rig.answer = Done(text="hi", usage=Usage())
+        await rig.ask()
+    assert found == [1, 2, 3]
 
 
 async def test_a_key_that_is_refused_closes_all_models_of_the_account(rig: Rig) -> None:

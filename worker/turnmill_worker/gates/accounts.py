@@ -145,6 +145,7 @@ class Accounts:
     def look(self, closed: Sequence[Closed], *, began: float) -> None:
         """Take over what the rows say, and have those come who wait for what was opened."""
         for key in self.closures.look(closed, began=began):
+            self.breakers.opened(key.provider, key.model)
             if key.kind == BREAKER:
                 self.breakers.works(key.provider, key.model)
             self._recall(key)
@@ -269,6 +270,7 @@ class Accounts:
                 permanent=permanent,
                 turn_id=turn_id,
                 seen=seen,
+                answered=self.breakers.answers_of(key.provider, key.model),
             )
         except StoreError as error:
             logger.warning("cannot tell others what is closed: %s", error.code)
@@ -308,6 +310,7 @@ class Accounts:
             return
         for one in standing:
             self.closures.forget(key, n=one.closed.n)
+        self.breakers.opened(key.provider, key.model)
         if opened:
             logger.warning(
                 "%s %s is open again",

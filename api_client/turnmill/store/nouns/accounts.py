@@ -25,6 +25,8 @@ BREAKER = "breaker"
 
 #: One that has been open for this long is not closed in a row any more.
 _FORGOTTEN = timedelta(minutes=2)
+#: So many answers since it was opened undo one time of those in a row.
+_UNDONE_BY = 10
 _NOBODY = UUID(int=0)
 #: So much of a wait is no other wait.
 _THE_SAME = 0.1
@@ -99,8 +101,12 @@ def close(
     permanent: bool = False,
     turn_id: TurnId | None = None,
     seen: int = 0,
+    answered: int = 0,
 ) -> Closed:
     """Let nobody call it for as long as `wait` says of the number of times in a row.
+
+    `answered` is how many calls of the worker that says so were answered since it was opened. A
+    provider that refuses now and then, and answers most, is never left alone for long.
 
     `seen` is the number of the closing that the refused call was to try (0: it was open). A call
     that began before it was closed makes it no more closed than it is.
@@ -110,7 +116,8 @@ def close(
         return _longer(conn, key, row, wait)
     is_new = row.closed_at is None
     recent = row.opened_at is not None and row.now - row.opened_at < _FORGOTTEN
-    times = row.times + 1 if recent or not is_new else 1
+    undone = answered // _UNDONE_BY if is_new else 0  # a try that fails tells that it is closed
+    times = max(row.times + 1 - undone, 1) if recent or not is_new else 1
     values: dict[str, Any] = {
         "code": code,
         "permanent": permanent,
