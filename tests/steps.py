@@ -29,10 +29,10 @@ from turnmill.store.records import (
     SessionRecord,
     Settled,
     Settlement,
-    TurnRecord,
 )
 from turnmill.store.schema.tables import sessions as session_rows
 from turnmill.store.schema.tables import turns as turn_rows
+from turnmill.store.turn_records import TurnRecord
 from turnmill.store.upkeep.invariants import violations
 
 LEASE = timedelta(seconds=30)

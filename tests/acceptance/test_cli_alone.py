@@ -19,8 +19,8 @@ from turnmill.cli import COMMANDS, cli, main
 from turnmill.store.database import Database
 from turnmill.store.nouns import sessions
 from turnmill.store.schema import migrate
+from turnmill.store.schema.kept_tables import kept_refs
 from turnmill.store.schema.revision import HEAD
-from turnmill.store.schema.tables import kept_refs
 from turnmill_worker.stack.valkey import EmbeddedValkey
 
 

@@ -17,7 +17,7 @@ from turnmill.domain.ids import SessionId
 from turnmill.domain.states import SessionStatus
 from turnmill.store.database import Database
 from turnmill.store.nouns import sessions, usage
-from turnmill.store.schema.tables import kept_refs
+from turnmill.store.schema.kept_tables import kept_refs
 from turnmill.store.upkeep import jobs
 from turnmill.store.upkeep import retention as upkeep
 from turnmill_worker.providers.mock.provider import MockProvider

@@ -31,7 +31,8 @@ from turnmill.settings import Reads
 from turnmill.store.nouns import accounts
 from turnmill.verbs import sending
 from turnmill.verbs.backpressure import Backpressure
-from turnmill.verbs.intake import new_turn, turn_options
+from turnmill.verbs.intake import turn_options
+from turnmill.verbs.new_messages import new_turn
 
 WRITES = ("INSERT", "UPDATE", "DELETE", "LOCK", "WITH")
 LOCKS = ("FOR UPDATE", "FOR NO KEY UPDATE", "FOR SHARE")
