@@ -1,4 +1,4 @@
-"""The gates of one process, on a store in memory and before a vendor that answers what it is told."""
+"""The gates of one process: a store in memory, and a vendor that answers as it is told."""
 
 import asyncio
 from collections.abc import Callable
