@@ -250,3 +250,13 @@ def assert_sound(store: Database, *, drained: bool = False) -> None:
     """Hold the store to every invariant."""
     with store.begin() as conn:
         assert [str(one) for one in violations(conn, drained=drained)] == []
+
+
+def settled(result: object) -> Settled:
+    assert isinstance(result, Settled)
+    return result
+
+
+def one_claimed(store: Database, **options: object) -> Claim:
+    session = rows.start(store, **options)  # type: ignore[arg-type]
+    return take_one(store, send(store, session).turn_id)

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text, update
 
 from tests import rows
-from tests.integration.test_store_plans import plan_of
+from tests.integration.explaining import plan_of
 from turnmill.domain.errors import Overloaded, ProviderUnknown
 from turnmill.domain.idle import Retention
 from turnmill.domain.ids import SessionId

@@ -309,7 +309,7 @@ def test_the_table_of_verbs_has_all_of_them() -> None:
         "Schedules",
         "Users",
     )
-    owners = {noun: vars(getattr(turnmill, noun)) for noun in nouns}
+    owners = {noun: dir(getattr(turnmill, noun)) for noun in nouns}
     properties = {
         *(
             "Client.accounts",

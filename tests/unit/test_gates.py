@@ -1,12 +1,13 @@
 """The gates right before a call: what is closed for all, what is tried by one, what has room."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import select, update
 
-from tests.gating import Rig, a_call, until, waits
+from tests.unit.gates_rig import LATER, NO_MONEY, Rig, a_call, waits
 from turnmill.domain.errors import (
     MaybeSent,
     Overloaded,
@@ -23,9 +24,6 @@ from turnmill_worker.providers.boundary import Answer
 from turnmill_worker.providers.port import Done, NotNow, Usage
 
 pytestmark = pytest.mark.anyio
-
-LATER = RateLimited("rate_limit_exceeded", retry_after=timedelta(seconds=20))
-NO_MONEY = Rejected("insufficient_quota", answered=True, of_account=True)
 
 
 @pytest.fixture
@@ -342,3 +340,9 @@ async def test_what_another_process_closes_and_opens_is_seen_by_a_look(rig: Rig)
     rig.answer = Done(text="hi", usage=Usage())
     assert isinstance(await ask(), Done)
     await gates.stop()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5.0):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)

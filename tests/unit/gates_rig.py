@@ -1,4 +1,4 @@
-"""The gates of one process: a store in memory, and a vendor that answers as it is told."""
+"""Gates of a process on a store in memory, with a clock that is moved by hand."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,10 +8,7 @@ from typing import Any
 from sqlalchemy import update
 
 from tests.claims import a_claim
-from turnmill.domain.errors import (
-    ProviderError,
-    StoreUnavailable,
-)
+from turnmill.domain.errors import ProviderError, RateLimited, Rejected, StoreUnavailable
 from turnmill.store.database import Database
 from turnmill.store.nouns.accounts import list_closed
 from turnmill.store.nouns.limits import LimitKey, read_limits, set_limit
@@ -27,6 +24,9 @@ from turnmill_worker.layers.holding import Holding
 from turnmill_worker.providers.boundary import Answer
 from turnmill_worker.providers.port import Done, NotNow, Usage
 from turnmill_worker.turn.attempt import request_of
+
+LATER = RateLimited("rate_limit_exceeded", retry_after=timedelta(seconds=20))
+NO_MONEY = Rejected("insufficient_quota", answered=True, of_account=True)
 
 
 class CountedRows(Rows):
@@ -93,6 +93,7 @@ class Rig:
             return [(one.kind, one.code, one.model) for one in list_closed(conn)]
 
     def times(self) -> list[int]:
+        """Return how often in a row what is closed was closed."""
         with self.store.begin() as conn:
             return [one.times for one in list_closed(conn)]
 
@@ -119,9 +120,3 @@ def waits(found: Answer | ProviderError) -> timedelta:
 def a_call(**options: Any) -> Call:
     claim = a_claim(**options)
     return Call(claim=claim, request=request_of(claim), kind="send", holding=Holding(claim))
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5.0):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
