@@ -23,8 +23,13 @@ class Action(StrEnum):
     BUDGET_REMOVED = "budget.removed"
     LIMIT_SET = "limit.set"
     LIMIT_REMOVED = "limit.removed"
-    TURN_RETRIED = "turn.retried"  #: by an operator
-    TURN_CANCELLED = "turn.cancelled"  #: by an operator
-    PAUSED = "paused"  #: a lane, a provider or a session, by an operator
+    TURN_RETRIED = "turn.retried"  #: by an operator, as all down to the next one but one
+    TURN_CANCELLED = "turn.cancelled"
+    TURN_RELEASED = "turn.released"
+    BATCH_RETRIED = "batch.retried"
+    BATCH_CANCELLED = "batch.cancelled"
+    SESSION_ARCHIVED = "session.archived"
+    SESSION_DELETED = "session.deleted"
+    PAUSED = "paused"  #: a lane, a provider, a session or a batch
     RESUMED = "resumed"
     AUDIT_PURGED = "audit.purged"  #: rows of this log whose time was over
