@@ -126,7 +126,7 @@ def cancel(turn_id: TurnId, *, keep_partial: object) -> Verb[TurnState]:
 
 
 def _is_stopped(state: TurnState) -> bool:
-    """Tell whether a turn was cancelled, or will be: one that has ended otherwise stays as it is."""
+    """Tell whether a turn is cancelled, or will be: one that has ended otherwise stays so."""
     return state is TurnState.CANCELLED or state not in FINAL
 
 

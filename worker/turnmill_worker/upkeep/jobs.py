@@ -25,7 +25,7 @@ from turnmill.store.nouns import (
     usage,
     webhooks,
 )
-from turnmill.store.upkeep import content_retention, jobs
+from turnmill.store.upkeep import batch_retention, content_retention, jobs
 from turnmill.store.upkeep import retention as upkeep
 from turnmill.store.upkeep.invariants import violations
 from turnmill.store.upkeep.resealing import reseal
@@ -211,6 +211,9 @@ class Upkeep:
         emptied = self._empty(chunks)
         resealed = self._reseal(chunks)
         audit = 0 if keep.audit is None else do("audit", audit_chain.purge, older_than=keep.audit)
+        lines = 0
+        if keep.batches is not None:
+            lines = do("batch_lines", batch_retention.purge_lines, older_than=keep.batches)
         with self._database.begin() as conn:
             runs = jobs.purge_runs(conn, older_than=keep.job_runs)
         return {
@@ -228,6 +231,10 @@ class Upkeep:
                 "deliveries", webhooks.purge, delivered=_KEEP_DELIVERED, parked=_KEEP_PARKED
             ),
             "batches": do("batches", batch_staging.forget_unfinished, older_than=_KEEP_UNFINISHED),
+            "batch_lines": lines,
+            "batch_counts": do(
+                "batch_counts", batch_retention.forget_batches, older_than=keep.batch_counts
+            ),
             "observed": do("observed", subscribing.forget_observed),
             "reservations": do("reservations", charge_orphans),
             "charges": do("charges", budgets.forget_charges, older_than=_KEEP_CHARGES),

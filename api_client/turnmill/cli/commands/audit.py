@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 def command() -> None:
     """Show who did what to whose data, and whether the log still says what was written.
 
-    As the role of TURNMILL_AUDITOR_URL, where that is set, or that of the `turnmill up` in the home.
+    As the role of TURNMILL_AUDITOR_URL, where that is set, or the auditor of the `turnmill up` in
+    the home.
     """
 
 

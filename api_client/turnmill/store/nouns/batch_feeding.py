@@ -175,7 +175,12 @@ def _make(conn: Connection, batch: BatchRecord, lines: Sequence[Any]) -> list[Ac
             batch_lines.c.line.between(first, last),
             batch_lines.c.state == LineState.STAGED,
         )
-        .values(state=LineState.FED.value, content=None, turn_id=turn.scalar_subquery())
+        .values(
+            state=LineState.FED.value,
+            content=None,
+            metadata=None,
+            turn_id=turn.scalar_subquery(),
+        )
     )
     return accepted
 
@@ -267,7 +272,7 @@ def _drop(conn: Connection, batch: BatchRecord, lines: Sequence[int], code: str)
             batch_lines.c.line.in_(lines),
             batch_lines.c.state == LineState.STAGED,
         )
-        .values(state=LineState.DROPPED.value, content=None, error_code=code)
+        .values(state=LineState.DROPPED.value, content=None, metadata=None, error_code=code)
     ).rowcount
     if done:
         count_lines(conn, batch.id, DROPPED, done, error_code=code)

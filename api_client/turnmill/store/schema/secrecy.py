@@ -52,7 +52,8 @@ PLAIN: Mapping[str, frozenset[str]] = MappingProxyType(
             "audit_heads": "rows_digest before hash",
             "audit_log": "actor login action subject objects figures digest",
             "audit_subjects": "subject user_id key",
-            "batch_lines": "custom_id user_id session error_code",
+            # Metadata is as that of turns.
+            "batch_lines": "custom_id user_id session metadata error_code",
             "batch_shards": "provider model state endpoint stored ref status outputs error_code",
             "batch_tallies": "state error_code",
             # Settings are those of sessions.
