@@ -19,6 +19,7 @@ class Action(StrEnum):
     KEYS_CREATED = "keys.created"
     KEYS_ROTATED = "keys.rotated"
     KEYS_REWRAPPED = "keys.rewrapped"
+    KEYS_DROPPED = "keys.dropped"
     BUDGET_SET = "budget.set"
     BUDGET_REMOVED = "budget.removed"
     LIMIT_SET = "limit.set"

@@ -63,7 +63,12 @@ def _resumed(batch_id: BatchId, limits: Limits) -> Deed:
     if limits.max_cost_usd is None:
         return Deed("resumed", objects=of)
     limit = f"{limits.max_cost_usd:f}"
-    figures = {"scope": "batch", "period": "total", "limit_usd": limit, "resumed": True}
+    figures: dict[str, str | bool] = {
+        "scope": "batch",
+        "period": "total",
+        "limit_usd": limit,
+        "resumed": True,
+    }
     return Deed("budget.set", objects=of, figures=figures, of_anybody=True)
 
 

@@ -8,7 +8,13 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 
 from turnmill import wire
-from turnmill.domain.errors import StoreError, TurnmillError
+from turnmill.actor import actor_of
+from turnmill.domain.errors import (
+    DataKeyMissing,
+    FilesUnavailable,
+    StoreError,
+    TurnmillError,
+)
 from turnmill.domain.idle import Retention
 from turnmill.domain.ids import SessionId
 from turnmill.settings import Settings
@@ -210,6 +216,7 @@ class Upkeep:
             sessions = do("sessions", upkeep.purge_archived, older_than=keep.archived)
         emptied = self._empty(chunks)
         resealed = self._reseal(chunks)
+        old_keys = self._drop_old_keys()
         audit = 0 if keep.audit is None else do("audit", audit_chain.purge, older_than=keep.audit)
         lines = 0
         if keep.batches is not None:
@@ -220,6 +227,7 @@ class Upkeep:
             "sessions": sessions,
             "emptied": emptied,
             "resealed": resealed,
+            "old_keys": old_keys,
             "announcements": do(
                 "announcements", upkeep.purge_announcements, older_than=keep.announcements
             ),
@@ -246,6 +254,20 @@ class Upkeep:
         return (
             0 if self._database.keys is None else chunks.do("resealed", reseal, within=_RESEALS_FOR)
         )
+
+    def _drop_old_keys(self) -> int:
+        """Drop data keys that seal nothing any more, when no backup needs them either."""
+        kept = self._settings.backups_kept
+        if self._database.keys is None or kept is None:
+            return 0
+        from turnmill.verbs.old_keys import OldKeys  # noqa: PLC0415  few rotate keys
+
+        try:
+            old = OldKeys(self._database, self._settings)
+            return old.drop(actor=actor_of(self._settings), older_than=kept).dropped
+        except (DataKeyMissing, FilesUnavailable) as error:
+            logger.warning("old data keys cannot be looked at: %s; they stay", error.code)
+            return 0
 
     def _erase(self) -> Counts:
         """Go on where somebody's erasure waited for its time, or was not finished."""

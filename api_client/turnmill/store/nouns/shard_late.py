@@ -58,7 +58,7 @@ def _write(conn: Connection, said: Settlement) -> None:
     """Add to the attempt, the turn and its session what was used."""
     v = Verdict({field.name: literal(field.read(said), field.type) for field in FIELDS})
     more: Mapping[Any, dict[str, Any]] = {
-        attempts: {"model": v.model, "provider_request_id": v.request_id},
+        attempts: {"model": v["model"], "provider_request_id": v["request_id"]},
         turns: {},
         sessions: {"unpriced_attempts": sessions.c.unpriced_attempts + (0 if said.priced else 1)},
     }
