@@ -89,7 +89,7 @@ PLAIN: Mapping[str, frozenset[str]] = MappingProxyType(
             "subscriptions": "subscriber kind",
             "template_versions": "name",
             "templates": "name",
-            "tombstones": "how rows left_behind user_hash",
+            "tombstones": "how rows left_behind batches user_hash",
             "tool_calls": "call_id tool effects state error_code",
             "turn_senders": "name",
             "turns": "state lane claimed_for lease_owner native_ref idempotency_key custom_id"
