@@ -255,10 +255,10 @@ def test_what_cannot_be_run_as_it_says_is_refused_by_its_field_and_nothing_is_le
     line, code, said = REFUSED[what]
     with pytest.raises(InvalidBatchFile) as refused:
         submit(batches, tmp_path / "jobs.jsonl", {"text": "fine"}, line)
-    (problem,) = refused.value.problems
-    assert (problem.line, problem.code) == (2, code)
-    assert said in problem.what
-    assert PNG not in problem.what
+    ((number, given, what_is_wrong),) = refused.value.problems
+    assert (number, given) == (2, code)
+    assert said in what_is_wrong
+    assert PNG not in what_is_wrong
     assert batches.list() == []
     with store.begin() as conn:
         assert conn.execute(select(batch_lines.c.line)).all() == []

@@ -155,7 +155,7 @@ def _make(conn: Connection, batch: BatchRecord, lines: Sequence[Any]) -> list[Ac
         known = take_answers(conn, batch.id, batch.user_id, [row.line for row in lines if row.key])
         lines = [row for row in lines if row.line not in known]
     if lost := without_their_files(conn, lines):
-        _drop(conn, batch, lost, "attachment_not_found")
+        _drop(conn, batch, sorted(lost), "attachment_not_found")
         lines = [row for row in lines if row.line not in lost]
     if not lines:
         return []
