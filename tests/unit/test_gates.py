@@ -156,7 +156,7 @@ async def test_the_first_later_closes_the_account_for_the_model_and_no_other(rig
 async def test_a_tier_that_has_no_room_closes_that_tier_and_one_that_is_closed_closes_all(
     rig: Rig,
 ) -> None:
-    flex = {"settings": {"service_tier": "flex"}}
+    flex: dict[str, Any] = {"settings": {"service_tier": "flex"}}
     rig.answer = LATER
     assert await rig.ask(**flex) is LATER
     assert isinstance(await rig.ask(**flex), NotNow)
@@ -175,7 +175,7 @@ async def test_a_tier_that_has_no_room_closes_that_tier_and_one_that_is_closed_c
 
 
 async def test_another_process_knows_of_which_tier_an_account_is_closed(rig: Rig) -> None:
-    flex = {"settings": {"service_tier": "flex"}}
+    flex: dict[str, Any] = {"settings": {"service_tier": "flex"}}
     rig.answer = LATER
     await rig.ask(**flex)
     other = Rig()
