@@ -200,6 +200,35 @@ async def test_cancelling_keeps_what_the_vendor_has_finished(stage: Stage) -> No
         assert client.batches.get(batch).counts.states == {"succeeded": 5, "cancelled": 5}
 
 
+async def test_what_is_answered_of_a_turn_that_was_cancelled_meanwhile_is_paid_for_once(
+    stage: Stage,
+) -> None:
+    stage.double.desk.takes = 1.0
+    with Client(database_url=stage.url) as client:
+        client.budgets.set(limit_usd=500, period="month")
+        client.budgets.set(limit_usd=500, user_id="user-0")
+        batch = stage.submit(3)
+        await stage.polled(within=timedelta(seconds=0.5))
+        turn = client.turns.list(batch=client.batches.get(batch), user_id="user-0")[0]
+        assert turn.cancel() == "cancelled"
+        assert turn.attempts() == []
+        await asyncio.gather(*(stage.polled(2) for _ in range(2)))
+        assert states(stage.database, batch) == {"succeeded": 2, "cancelled": 1}
+        (attempt,) = turn.attempts()
+        each = {"openai": Decimal("0.000028"), "anthropic": Decimal("0.000225")}[stage.name]
+        assert (attempt.kind, attempt.outcome, attempt.cost_usd) == ("batch", "cancelled", each)
+        assert turn.refresh().record.cost_usd == each
+        assert [one.role for one in turn.messages()] == ["user"]
+        assert client.sessions.get(turn.session_id).cost_usd == each
+        spent_of = {one.user_id: one.spent_usd for one in client.budgets.list()}
+        assert spent_of == {None: 3 * each, "user-0": each}
+        counts = client.batches.get(batch).counts
+        assert (counts.cost_usd, counts.unpriced) == (3 * each, 0)
+        assert counts.states == {"succeeded": 2, "cancelled": 1}
+    with stage.database.single() as conn:
+        assert violations(conn) == []
+
+
 @pytest.mark.long
 async def test_nothing_is_left_at_the_vendor(stage: Stage) -> None:
     batch = stage.submit(4)

@@ -23,7 +23,7 @@ from turnmill.verbs.backpressure import Backpressure
 from turnmill.verbs.intake import UNCHANGED
 from turnmill.verbs.refs import SessionRef, session_id
 from turnmill.verbs.sessions import bound_session, version_or_none
-from turnmill.verbs.verb import Connection, Effect, Verb, single, transaction
+from turnmill.verbs.verb import Connection, Deed, Effect, Verb, single, transaction
 
 
 class Tried(NamedTuple):
@@ -43,7 +43,8 @@ def archive(session: SessionRef, *, running: object) -> Verb[Tried]:
             return Effect(Tried(None, last))
         return Effect(Tried(sessions.archive(conn, target), None))
 
-    return transaction(on)
+    deed = Deed("session.archived", session=session, when=lambda tried: tried.record is not None)
+    return transaction(on, does=deed)
 
 
 def restore(session: SessionRef, backpressure: Backpressure) -> Verb[SessionRecord]:
@@ -142,7 +143,7 @@ def delete(session: SessionRef, *, running: object) -> Verb[SessionDeletion]:
         sessions.remove(conn, target, running=wanted)
         return Effect(deletions.report_of(conn, target))
 
-    return transaction(on)
+    return transaction(on, does=Deed("session.deleted", session=session))
 
 
 def deletion(session: object) -> Verb[SessionDeletion]:

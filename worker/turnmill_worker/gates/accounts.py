@@ -52,6 +52,8 @@ _ACCEPTED = 5.0
 _HANGS = 30.0
 #: Whoever has lost the race to try it looks again after this.
 _LOST = 1.0
+#: A vendor has what is left over for it: none of it says nothing of calls at the usual price.
+_FLEX = "flex"
 
 
 class Accounts:
@@ -156,7 +158,8 @@ class Accounts:
         if not self.closures:
             return None
         provider = call.claim.provider
-        return self.closures.of(provider, self._account_of(provider), call.request.model)
+        account, model = self._account_of(provider), call.request.model
+        return self.closures.of(provider, account, model, _tier_of(call))
 
     def _put_off(self, known: Known) -> NotNow:
         return NotNow(until=known.next_place(now=self._clock()), waits_for=known.waits_for)
@@ -190,7 +193,7 @@ class Accounts:
     async def _answered(self, call: Call, known: Known | None) -> None:
         provider, model = call.claim.provider, call.request.model
         if self._refusals:
-            self._refusals.pop(self._key(provider, model), None)
+            self._refusals.pop(self._key(provider, model, _tier_of(call)), None)
         if known is not None:
             await self._open(known.key, n=known.closed.n)
         elif self.closures:
@@ -214,7 +217,7 @@ class Accounts:
             return None
         if isinstance(error, RateLimited | Overloaded):
             flight.over()
-            await self._said_later(self._key(provider, model), error, turn_id, known)
+            await self._said_later(call, error, known)
             return None
         if error.of_account:
             flight.over()
@@ -233,14 +236,14 @@ class Accounts:
             self._give_back(known)
         return None
 
-    async def _said_later(
-        self, key: AccountKey, error: ProviderError, turn_id: TurnId, known: Known | None
-    ) -> None:
+    async def _said_later(self, call: Call, error: ProviderError, known: Known | None) -> None:
+        key = self._key(call.claim.provider, call.request.model, _tier_of(call))
         if error.retry_after is None:
             self._refusals[key] += 1
             if self._refusals[key] < _IN_A_ROW and known is None:
                 return
         wait = partial(_wait, error.retry_after, permanent=False)
+        turn_id = call.claim.turn_id
         await self._close(key, code=error.error_code, wait=wait, turn_id=turn_id, known=known)
 
     async def _close(
@@ -368,10 +371,14 @@ class Accounts:
             goes_on=lambda: not self.closures.is_closed(key),
         )
 
-    def _key(self, provider: str, model: str) -> AccountKey:
-        return AccountKey(
-            kind=ACCOUNT, provider=provider, account=self._account_of(provider), model=model
-        )
+    def _key(self, provider: str, model: str, tier: str = "") -> AccountKey:
+        account = self._account_of(provider)
+        return AccountKey(kind=ACCOUNT, provider=provider, account=account, model=model, tier=tier)
+
+
+def _tier_of(call: Call) -> str:
+    """Return the tier that a call asks for, where that has room of its own: else ""."""
+    return _FLEX if call.request.settings.get("service_tier") == _FLEX else ""
 
 
 def _wait(retry_after: timedelta | None, times: int, *, permanent: bool) -> timedelta:
@@ -379,7 +386,7 @@ def _wait(retry_after: timedelta | None, times: int, *, permanent: bool) -> time
 
 
 def _named(key: AccountKey) -> str:
-    return " ".join(one for one in (key.provider, key.model, key.account) if one)
+    return " ".join(one for one in (key.provider, key.model, key.tier, key.account) if one)
 
 
 def _tell(key: AccountKey, code: str, left: timedelta, *, permanent: bool) -> None:

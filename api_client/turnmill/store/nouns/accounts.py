@@ -12,6 +12,7 @@ from uuid import NAMESPACE_OID, UUID, uuid5
 from sqlalchemy import Connection, Table, insert, or_, select, update
 
 from turnmill.domain.bounds import LONGEST_DELAY
+from turnmill.domain.closing import TIER
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import EventKind
 from turnmill.store.engine import engine_of
@@ -40,12 +41,18 @@ class AccountKey:
     provider: str
     account: str = ""  #: some digits of a hash of the key; of a breaker: ""
     model: str = ""  #: "": all of them
+    tier: str = ""  #: of service, which has room of its own; "": all of them
 
     @property
     def id(self) -> UUID:
         """The id of its row, and of its events."""
-        named = "\n".join((self.kind, self.provider, self.account, self.model))
+        named = "\n".join((self.kind, self.provider, self.in_row, self.model))
         return uuid5(NAMESPACE_OID, f"turnmill:{named}")
+
+    @property
+    def in_row(self) -> str:
+        """What its row has for the account: workers of before know no tiers, and pass it over."""
+        return f"{self.account}{TIER}{self.tier}" if self.tier else self.account
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +64,7 @@ class AccountRecord:
     provider: str
     account: str  #: some digits of a hash of the key; "" where there is none
     model: str | None  #: None: all of them
+    tier: str | None  #: of service; None: all of them
     code: str  #: why: the provider's code, such as `rate_limit_exceeded`
     permanent: bool  #: somebody has to set it right: a quota, a bill, a key
     closed_at: datetime
@@ -188,7 +196,7 @@ def id_of(conn: Connection, provider: str, model: str) -> list[AccountKey]:
     if model:
         wanted.append(c.model == model)
     rows = conn.execute(select(c.kind, c.provider, c.account, c.model).where(*wanted))
-    return [AccountKey(**row._mapping) for row in rows]
+    return [_key(row) for row in rows]
 
 
 def _locked(conn: Connection, key: AccountKey) -> Any:
@@ -200,7 +208,7 @@ def _locked(conn: Connection, key: AccountKey) -> Any:
             id=key.id,
             kind=key.kind,
             provider=key.provider,
-            account=key.account,
+            account=key.in_row,
             model=key.model,
             code="",
         )
@@ -247,7 +255,10 @@ def _tell_of(conn: Connection, row: Any, kind: EventKind, turn_id: TurnId | None
 
 
 def _key(row: Any) -> AccountKey:
-    return AccountKey(kind=row.kind, provider=row.provider, account=row.account, model=row.model)
+    account, _, tier = row.account.partition(TIER)
+    return AccountKey(
+        kind=row.kind, provider=row.provider, account=account, model=row.model, tier=tier
+    )
 
 
 def _closed(row: Any) -> Closed:
@@ -262,12 +273,14 @@ def _closed(row: Any) -> Closed:
 
 
 def _record(row: Any) -> AccountRecord:
+    key = _key(row)
     return AccountRecord(
         id=row.id,
         kind=row.kind,
         provider=row.provider,
-        account=row.account,
+        account=key.account,
         model=row.model or None,
+        tier=key.tier or None,
         code=row.code,
         permanent=row.permanent,
         closed_at=row.closed_at,

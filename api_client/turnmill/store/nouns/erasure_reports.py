@@ -10,7 +10,12 @@ from turnmill.domain.errors import UserNotFound
 from turnmill.domain.ids import hash_of_user
 from turnmill.domain.states import BackupState, ErasureState, SessionStatus, TurnState
 from turnmill.store.deletion_records import Backups, DeletionReport, Gone, Pending
-from turnmill.store.nouns.deletions import impossible_of, left_at_vendors
+from turnmill.store.nouns.deletions import (
+    impossible_of,
+    in_shards,
+    left_at_vendors,
+    stays_in_shards,
+)
 from turnmill.store.nouns.users import is_known
 from turnmill.store.schema.belongings import BELONGINGS, Belonging, Goes
 from turnmill.store.schema.erasure_tables import erasures
@@ -30,6 +35,7 @@ def report_of(conn: Connection, user_id: str) -> DeletionReport:
     if row is None:
         raise UserNotFound("no user of this id was erased, nor is to be")
     rows, left = Counter(row.rows), list(row.left_behind)
+    gone = conn.execute(_with_batches(row)).all()
     if row.state == ErasureState.ERASING:
         for went in conn.execute(_of_sessions(row)):
             rows.update(went.rows)
@@ -39,8 +45,8 @@ def report_of(conn: Connection, user_id: str) -> DeletionReport:
         how=Gone.ERASED,
         at=row.begun_at or row.due_at,
         rows=dict(rows),
-        pending=list(_pending(conn, user_id, row)),
-        impossible=[impossible_of(one) for one in left],
+        pending=[*_pending(conn, user_id, row), *in_shards(conn, gone)],
+        impossible=[*map(impossible_of, left), *stays_in_shards(conn, gone)],
         backups=_backups(conn, user_id, row),
     )
 
@@ -48,6 +54,15 @@ def report_of(conn: Connection, user_id: str) -> DeletionReport:
 def _of_sessions(row: Any) -> Any:
     return select(tombstones.c.rows, tombstones.c.left_behind).where(
         tombstones.c.user_hash == row.user_hash, tombstones.c.removed_at >= row.begun_at
+    )
+
+
+def _with_batches(row: Any) -> Any:
+    """Select what is left of the user's sessions of which vendors had lines."""
+    return select(tombstones.c.batches, tombstones.c.removed_at).where(
+        tombstones.c.user_hash == row.user_hash,
+        tombstones.c.removed_at.is_not(None),
+        tombstones.c.batches.is_not(None),
     )
 
 

@@ -7,13 +7,13 @@ from typing import Any
 from sqlalchemy import Boolean, Connection, Text, Uuid, column, select, table, update
 
 from turnmill.domain.ids import SessionId, TurnId
-from turnmill.domain.states import CLAIMABLE, FINAL, UNFINISHED, TurnState
+from turnmill.domain.states import CLAIMABLE, FINAL, UNFINISHED, EventKind, TurnState
 from turnmill.store.postgres import charging
 from turnmill.store.postgres.rendering import part, rendered, sets, typed
 from turnmill.store.records import Fenced, Locked, Settled, Settlement
 from turnmill.store.rules.accepting import in_json
 from turnmill.store.rules.closed_calls import closed_call, is_closed_by
-from turnmill.store.rules.endings import COUNTED_SQL, ENDED_SQL, telling
+from turnmill.store.rules.endings import COUNTED_SQL, ENDED_SQL, pausing, telling
 from turnmill.store.rules.heads import settled
 from turnmill.store.rules.riders import RIDERS, Rider, sealed_rows
 from turnmill.store.rules.sealing import Sealer, sealer_for
@@ -38,6 +38,8 @@ _DUE = sql_list(frozenset(CLAIMABLE - {TurnState.UNKNOWN}))
 
 #: What else a verdict may come to that somebody may want to hear of.
 _UNENDED = (TurnState.WAITING.value, TurnState.RETRYING.value)
+#: A session may be paused by these.
+_FAILED = (TurnState.FAILED, TurnState.DEAD)
 
 _T, _A, _S = turns.alias("t").c, attempts.alias("a").c, sessions.alias("s").c
 _V = table("v", *(column(field.name, field.type) for field in FIELDS)).c
@@ -145,6 +147,8 @@ def settle(conn: Connection, settlements: Sequence[Settlement]) -> list[Settled 
     if any(one.batched for one in settlements):
         chosen = counting(chosen)
     statement = _telling(chosen, tuple(one for one in _UNENDED if f"turn.{one}" in kinds))
+    if EventKind.PAUSED in kinds and any(one.state in _FAILED for one in settlements):
+        statement = _pausing(statement)
     parameters = {
         "rows": in_json([row_of(one, sealer) for one in settlements]),
         "session_ids": session_ids,
@@ -157,6 +161,11 @@ def settle(conn: Connection, settlements: Sequence[Settlement]) -> list[Settled 
         done.get(one.turn_id) or (Locked if one.session_id in busy else Fenced)(turn_id=one.turn_id)
         for one in settlements
     ]
+
+
+@cache
+def _pausing(statement: str) -> str:
+    return pausing(statement)
 
 
 @cache

@@ -63,6 +63,7 @@ PRODUCED: Mapping[str, Grant] = MappingProxyType(
         "subscriptions": Grant(select=WHOLE),
         # Wrapped, where they stand here: without the keyring nobody opens them.
         "data_keys": Grant(select=WHOLE, insert=WHOLE),
+        "erasure_notes": Grant(select=WHOLE),
         "tombstones": Grant(select=("session_id", "how", "at", "removed_at")),
         # What it reads can be written down, where that is asked for.
         "audit_log": Grant(

@@ -357,6 +357,7 @@ batches = Table(
     Column("ended_at", Timestamp),
     Column("cancelled_at", Timestamp),
     Column("told_at", Timestamp),  # of its end; NULL: not yet, or nobody wants to hear of it
+    Column("purged_at", Timestamp),  # its lines went, or go; NULL: they are there
     Column("events", BigInteger, nullable=False, server_default="0"),  # of its own
     UniqueConstraint("name"),
     one_of("state", BatchState),

@@ -5,7 +5,6 @@ runs in them is cut; files; whatever else names him. Then it is looked again, un
 is under way that began before.
 """
 
-import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from turnmill.actor import actor_of
+from turnmill.crypto.key_store import ADMITTED, noted
 from turnmill.domain.auditing import Action
 from turnmill.domain.errors import FilesUnavailable, SessionBusy, TurnmillError
 from turnmill.domain.ids import hash_of_user
@@ -99,8 +99,7 @@ class Erasing:
         """Let somebody of this id in again who was erased; False where nobody was."""
         admitted = self._run(rows.admit, user_id)
         if admitted and self._database.keys is not None:
-            noted = _note(ErasureState.ADMITTED)
-            self._database.keys.store.note_erasure(hash_of_user(user_id), noted)
+            self._database.keys.store.note_erasure(hash_of_user(user_id), ADMITTED)
         return admitted
 
     def replay(self, hashes: Iterable[str] = ()) -> Replayed:
@@ -143,7 +142,7 @@ class Erasing:
         """Yield what stands for users of whom is noted beside data keys that they were erased."""
         if self._database.keys is not None:
             for user_hash, document in self._database.keys.store.erasures():
-                if document != _note(ErasureState.ADMITTED):
+                if document != ADMITTED:
                     yield user_hash
 
     def _shred(self, user_id: str) -> None:
@@ -155,7 +154,7 @@ class Erasing:
         shredded = False
         if keys is not None:
             plain = self._run(rows.says_plainly, user_id)
-            keys.store.note_erasure(hash_of_user(user_id), _note(ErasureState.ERASED))
+            keys.store.note_erasure(hash_of_user(user_id), noted(ErasureState.ERASED))
             forgotten = keys.forget(user_id)
             if forgotten.apart and forgotten.keys and not plain:
                 shredded, until = forgotten.readable_until is None, forgotten.readable_until
@@ -229,6 +228,8 @@ class Erasing:
                 break
             time.sleep(_AGAIN_SECONDS)
             self._sweep(user_id)
+        if over and self._database.keys is not None:
+            self._database.keys.store.forget(user_id)  # of a process of a version before
         return over
 
     def _run(
@@ -263,7 +264,3 @@ def _finish(conn: Connection, user_id: str, *, actor: str) -> bool:
     if over:
         audited_erasure(conn, actor=actor, user_id=user_id)
     return over
-
-
-def _note(state: ErasureState) -> str:
-    return json.dumps({"state": state})
