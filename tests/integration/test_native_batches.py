@@ -2,10 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
 
 import pytest
 from aiohttp import web
@@ -15,12 +14,11 @@ from tests.doubles.anthropic_batches import AnthropicBatchesDouble
 from tests.doubles.batch_desk import Fate
 from tests.doubles.openai_batches import OpenAIBatchesDouble
 from tests.doubles.openai_server import OpenAIDouble
-from tests.native import polling, provider_at, shard_states, spent, states, submit
+from tests.native import Stage, polling, provider_at, shard_states, spent, states
 from turnmill import Client
-from turnmill.domain.ids import BatchId
 from turnmill.settings import Settings
 from turnmill.store.database import Database
-from turnmill.store.nouns import batch_feeding, batch_tending
+from turnmill.store.nouns import batch_feeding
 from turnmill.store.schema.tables import attempts, batches, messages, sessions, turns
 from turnmill.store.upkeep.invariants import violations
 from turnmill.wire import POLL_BATCHES
@@ -30,33 +28,6 @@ from turnmill_worker.upkeep.jobs import Upkeep
 pytestmark = pytest.mark.anyio
 
 _WITHIN = timedelta(seconds=20)
-
-
-@dataclass
-class Stage:
-    """A store, a vendor's double and a provider that speaks to it."""
-
-    database: Database
-    double: Any
-    name: str
-    url: str
-
-    def submit(self, n: int, **given: Any) -> BatchId:
-        return submit(self.url, n, provider=self.name, **given)
-
-    def tended(self, batch: BatchId) -> str:
-        """Let a worker look at the batch, and return its state."""
-        with self.database.begin() as conn:
-            batch_tending.tend(conn, batch)
-        with Client(database_url=self.url) as client:
-            return client.batches.get(batch).record.state
-
-    async def polled(self, pollers: int = 1, within: timedelta = _WITHIN, **given: Any) -> None:
-        providers = [provider_at(self.name, self.double.base_url) for _ in range(pollers)]
-        works = [polling(self.database, one, **given).run(within=within) for one in providers]
-        await asyncio.gather(*works)
-        for one in providers:
-            await one.aclose()
 
 
 @pytest.fixture

@@ -76,7 +76,7 @@ class Accounts:
         self.breakers = Breakers(clock)
         self._refusals: Counter[AccountKey] = Counter()  # in a row, without a time to wait
         self._trying: dict[AccountKey, float] = {}  #: since when
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     def refused(self, call: Call) -> NotNow | None:
         """Return for how long the call has to wait, as far as is known here."""
@@ -332,15 +332,12 @@ class Accounts:
         elif flight.failed(turn_id):
             self.breakers.forgive(provider, model)
             key = AccountKey(kind=BREAKER, provider=provider, model=model)
-            self._later(self._closing(key, turn_id))
+            self._later(self._close(key, code=FAILS, wait=rest, turn_id=turn_id))
 
     async def stop(self) -> None:
         """Leave what is closed to others."""
         for task in list(self._tasks):
             task.cancel()
-
-    async def _closing(self, key: AccountKey, turn_id: TurnId) -> None:
-        await self._close(key, code=FAILS, wait=rest, turn_id=turn_id)
 
     def _give_back(self, *tried: Known | None) -> None:
         """Let somebody else try it: our call has told nothing."""
@@ -358,7 +355,7 @@ class Accounts:
         except StoreError:
             return  # its lease ends
 
-    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+    def _later(self, work: Coroutine[Any, Any, object]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -10,7 +10,7 @@ from turnmill.domain.batches import NOT_DELETED
 from turnmill.domain.errors import SessionNotFound
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import TurnState
-from turnmill.store.deletion_records import Gone, Impossible, Pending, SessionDeletion
+from turnmill.store.deletion_records import DeletionReport, Gone, Impossible, Pending
 from turnmill.store.schema.batch_tables import batch_shards
 from turnmill.store.schema.belongings import BELONGINGS, Belonging, Goes
 from turnmill.store.schema.life_tables import tombstones
@@ -25,14 +25,14 @@ _WHY = {
 }
 
 
-def report_of(conn: Connection, session_id: SessionId) -> SessionDeletion:
+def report_of(conn: Connection, session_id: SessionId) -> DeletionReport:
     """Return what became of the session so far. Raises SessionNotFound where none was deleted."""
     row = conn.execute(
         select(tombstones).where(tombstones.c.session_id == session_id)
     ).one_or_none()
     if row is None:
         raise SessionNotFound("no session of this id was deleted, or its report is forgotten")
-    return SessionDeletion(
+    return DeletionReport(
         session_id=session_id,
         how=Gone(row.how),
         at=row.at,
