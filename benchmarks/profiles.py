@@ -67,7 +67,7 @@ def record(here: Ground, template: str, lane: str, *, seconds: int) -> str:
         stand_in(here.folder, latency=latency) as provider,
     ):
         queue_turns(url, turns=round(system.expected * (seconds + 10)), lane=system.lane)
-        with running(system, point, here, database_url=url, provider_url=provider.url) as workers:
+        with running(system, point, here, database_url=url, provider=provider) as workers:
             while provider.counts().served < point.in_flight:
                 time.sleep(0.2)
             options = [
