@@ -59,6 +59,7 @@ class Connection(asyncio.Protocol):
         whole = False
         try:
             whole = await self._written(request, reading)
+            del request  # it has left: whoever waits for an answer keeps no question
             if body is not None and whole:
                 whole = await self._streamed(body, reading, deadline)
             if not reading.over:
