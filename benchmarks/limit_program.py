@@ -84,7 +84,7 @@ class Limit:
     async def open(self, in_flight: int) -> None:
         for _ in range(in_flight):
             _, line = await self._loop.create_connection(
-                lambda: Line(self), self._parts.hostname, self._parts.port
+                lambda: Line(self), self._parts.hostname or "", self._parts.port or 80
             )
             self._idle.append(line)
         self._go_on()
