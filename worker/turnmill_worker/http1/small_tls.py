@@ -8,12 +8,17 @@ others of their thread, and those of everybody else are as they were.
 
 It can be shared since what is read leaves it at once: an event loop asks for a buffer, fills it,
 and has its bytes taken over by OpenSSL, before it turns to any other connection.
+
+OpenSSL has buffers of 16 KiB, too, and lets go of each when it has been emptied. Only the tickets
+of TLS 1.3, which a server sends behind the handshake, leave one for writing that nothing is written
+into until the next request; writing nothing lets go of it, and sends nothing.
 """
 
+import ssl
 import threading
 from asyncio import sslproto
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -50,6 +55,15 @@ class SharingSSLProtocol(sslproto.SSLProtocol):
             return super().get_buffer(n)
         self._ssl_buffer_view = _of_thread.buffer
         return self._ssl_buffer_view
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take what was read; leave no buffer behind that nobody writes into."""
+        super().buffer_updated(nbytes)
+        own: Any = self  # asyncio's stubs do not know its state
+        is_open = own._state is sslproto.SSLProtocolState.WRAPPED
+        if self._shares and is_open and not own._write_backlog:
+            with suppress(ssl.SSLError):
+                own._sslobj.write(b"")
 
 
 @contextmanager
