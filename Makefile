@@ -45,7 +45,7 @@ mutants: install ## Break the protocol on purpose; each mutant is killed by a na
 celery-suite: install ## Celery's own integration tests, on the pool and on threads; CELERY=its source
 	$(BIN)/python -m tools.celery_suite $(CELERY) $(CELERY_SUITE_ARGS)
 
-bench: install ## Measure side by side with plain Celery, in about four minutes
+bench: install ## Measure side by side with plain Celery, in less than six minutes
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.render
 

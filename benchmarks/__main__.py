@@ -1,10 +1,11 @@
 """The benchmark: python -m benchmarks [--full] [--out FILE] [--only PART].
 
-The short form takes about four minutes, the full one about three quarters of an hour. What is
+The short form takes less than six minutes, the full one about three quarters of an hour. What is
 measured is written as it comes: a run that ends early leaves what it found.
 """
 
 import argparse
+import asyncio
 import json
 import os
 import platform
@@ -18,10 +19,10 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
-from benchmarks import client_side, growth, throughput, waiting_times
+from benchmarks import client_side, growth, memory, throughput, waiting_times
 from benchmarks.ground import Ground, ground
 from benchmarks.parts import Spread
-from benchmarks.stand_in import limit, stand_in
+from benchmarks.stand_in import can_encrypt, limit, stand_in
 from benchmarks.systems import SYSTEMS, Point
 from benchmarks.throughput import Windows
 
@@ -43,9 +44,11 @@ class Form:
     lengths: tuple[int, ...]
     queued: tuple[int, int]  #: over all sessions, and in one
     processes: tuple[int, ...]
+    loads: tuple[int, int] = (500, 2000)  #: calls in flight, whose memory is compared
+    load_latency: timedelta = timedelta(seconds=4)
 
 
-_ALL = ("interactive", "bulk", "threads", "prefork", "bare")
+_ALL = ("interactive", "bulk", "threads", "prefork", "bare", "limit")
 _IN_FLIGHT = (10, 100, 1000, 2000, 4000)
 _LATENCIES = (0.0, 0.2, 1.0)
 
@@ -54,12 +57,18 @@ SHORT = Form(
     windows=Windows(count=5, seconds=2.0, settling=4.0),
     points=(
         ("interactive", 2000, 1.0),
+        ("limit", 2000, 1.0),
         ("bulk", 4000, 1.0),
+        ("bare", 2000, 1.0),
+        ("bare-own", 2000, 1.0),
         ("threads", 1000, 1.0),
         ("prefork", 32, 1.0),
-        ("bare", 2000, 1.0),
     ),
-    paced=(("interactive", 2000, 1.0, 150.0), ("threads", 200, 1.0, 30.0)),
+    paced=(
+        ("interactive", 2000, 1.0, 150.0),
+        ("interactive", 2000, 0.0, 150.0),
+        ("threads", 200, 1.0, 30.0),
+    ),
     paced_seconds=5.0,
     rounds=5,
     sessions=10_000,
@@ -101,7 +110,7 @@ FULL = Form(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--full", action="store_true", help="every latency and load; growth to 10⁶")
-    parser.add_argument("--only", choices=("throughput", "waiting", "client", "growth"))
+    parser.add_argument("--only", choices=("throughput", "memory", "waiting", "client", "growth"))
     parser.add_argument("--out", type=Path, help="default: benchmarks/results/<form>.json")
     given = parser.parse_args()
     form = FULL if given.full else SHORT
@@ -121,6 +130,7 @@ def sections(form: Form, here: Ground) -> Iterator[tuple[str, Callable[[], Itera
     """Yield the parts; each yields what it has found so far, and at last all of it."""
     template = here.template(sessions=form.sessions)
     yield "throughput", lambda: all_points(form, here, template)
+    yield "memory", lambda: all_memory(form, here, template)
     yield "waiting", lambda: all_waiting(form, here, template)
     yield "client", lambda: iter([client_side.measure(here, template, rounds=form.rounds)])
     yield "growth", lambda: all_growth(form, here, template)
@@ -139,6 +149,25 @@ def all_points(form: Form, here: Ground, template: str) -> Iterator[list[dict[st
             f" {one.turns_per_s.median:8.1f} turns/s,"
             f" {cpu.median if cpu else 0:7.2f} ms a turn, {one.pss_mb:6.0f} MB"
         )
+        found.append(one.as_json())
+        yield found
+
+
+def all_memory(form: Form, here: Ground, template: str) -> Iterator[list[dict[str, object]]]:
+    ways = (False, True) if can_encrypt() else (False,)
+    if len(ways) == 1:
+        tell("no openssl command: nothing is measured over TLS")
+    found = []
+    for one in memory.measure(
+        SYSTEMS["interactive"],
+        form.loads,
+        latency=form.load_latency,
+        tls=ways,
+        ground=here,
+        template=template,
+    ):
+        over = "TLS" if one.tls else "plain"
+        tell(f"memory, {over}: {one.calls} calls, {one.pss_mb} MB: {one.each_kb} kB a further call")
         found.append(one.as_json())
         yield found
 
@@ -201,8 +230,16 @@ def conditions() -> dict[str, object]:
         "memory_gb": round(psutil.virtual_memory().total / 1e9),
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
+        "event_loop": event_loop(),
         "load_before": [round(one, 2) for one in os.getloadavg()],
     }
+
+
+def event_loop() -> str:
+    """Return what a program gets that does not choose, as workers do not."""
+    loop = asyncio.new_event_loop()
+    loop.close()
+    return f"{type(loop).__module__.partition('.')[0]}: {type(loop).__name__.lstrip('_')}"
 
 
 def write(out: Path, found: dict[str, Any]) -> None:

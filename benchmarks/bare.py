@@ -1,6 +1,7 @@
-"""Bare asyncio: raw aiohttp and two raw statements a turn. No queue, no lease, no recovery.
+"""Bare asyncio: an HTTP client and two raw statements a turn. No queue, no lease, no recovery.
 
-python -m benchmarks.bare IN_FLIGHT SHARE SHARES, with TURNMILL_DATABASE_URL and OPENAI_BASE_URL
+python -m benchmarks.bare IN_FLIGHT SHARE SHARES [own], with TURNMILL_DATABASE_URL and
+OPENAI_BASE_URL; the client is aiohttp, or with `own` the one that Turnmill has.
 """
 
 import asyncio
@@ -8,13 +9,20 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import aiohttp
 import psycopg
+
+from turnmill_worker.http1.opening import Origin
+from turnmill_worker.http1.pool import Pool
+from turnmill_worker.http1.reading import Bounds
 
 _THREADS = 8
 _QUEUED = """
@@ -66,25 +74,59 @@ def _write(turn_id: UUID, text: str) -> None:
     _execute(_WRITE, {"turn": turn_id, "content": content})
 
 
-async def _run(turns: Iterator[UUID], threads: ThreadPoolExecutor, http: Any) -> None:
+Post = Callable[[dict[str, Any]], Awaitable[bytes]]
+
+
+async def _run(turns: Iterator[UUID], threads: ThreadPoolExecutor, post: Post) -> None:
     loop = asyncio.get_running_loop()
-    address = os.environ["OPENAI_BASE_URL"] + "/responses"
     for turn_id in turns:
         said = await loop.run_in_executor(threads, _read, turn_id)
-        body = {"model": "gpt-5-mini", "input": said, "store": False}
-        async with http.post(address, json=body) as answer:
-            payload = json.loads(await answer.read())
+        payload = json.loads(await post({"model": "gpt-5-mini", "input": said, "store": False}))
         text = payload["output"][0]["content"][0]["text"]
         await loop.run_in_executor(threads, _write, turn_id, text)
 
 
-async def main() -> None:
-    in_flight, share, shares = map(int, sys.argv[1:])
-    turns = iter([row[0] for row in _execute(_QUEUED, (shares, share))])
+@asynccontextmanager
+async def _aiohttp(address: str) -> AsyncIterator[Post]:
     connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector) as http:
+
+        async def post(body: dict[str, Any]) -> bytes:
+            async with http.post(f"{address}/responses", json=body) as answer:
+                return await answer.read()
+
+        yield post
+
+
+@asynccontextmanager
+async def _own(address: str) -> AsyncIterator[Post]:
+    parts, minute = urlsplit(address), timedelta(minutes=1)
+    bounds = Bounds(body=2**24, refusal=2**16, large=2**20)
+    pool = Pool(
+        Origin(host=parts.hostname or "", port=parts.port or 80, tls=None),
+        base=parts.path,
+        headers={"Host": parts.netloc, "Content-Type": "application/json"},
+        most=10_000,
+        keep_alive=minute,
+        connect_within=minute,
+    )
+
+    async def post(body: dict[str, Any]) -> bytes:
+        sent = json.dumps(body).encode()
+        answer = await pool.request("POST", "/responses", sent, within=minute, bounds=bounds)
+        return answer.body
+
+    yield post
+    await pool.close()
+
+
+async def main() -> None:
+    in_flight, share, shares = map(int, sys.argv[1:4])
+    turns = iter([row[0] for row in _execute(_QUEUED, (shares, share))])
+    client = _own if "own" in sys.argv[4:] else _aiohttp
     with ThreadPoolExecutor(_THREADS) as threads:
-        async with aiohttp.ClientSession(connector=connector) as http:
-            await asyncio.gather(*(_run(turns, threads, http) for _ in range(in_flight)))
+        async with client(os.environ["OPENAI_BASE_URL"]) as post:
+            await asyncio.gather(*(_run(turns, threads, post) for _ in range(in_flight)))
 
 
 if __name__ == "__main__":

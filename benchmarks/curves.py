@@ -19,6 +19,7 @@ _COLOURS = {
     "threads": "#d08c3c",
     "prefork": "#b04a4a",
     "bare": "#8a8f98",
+    "limit": "#1f1f1f",
 }
 _PANEL_WIDTH, _PANEL_HEIGHT, _MARGIN, _LEFT, _TOP = 250, 220, 62, 66, 76
 _GRID = "#e3e7e9"

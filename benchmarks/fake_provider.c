@@ -1,7 +1,8 @@
 /* Stand-in for OpenAI's Responses and Anthropic's Messages: one core, epoll, a fixed latency.
  *
- * fake_provider PORT LATENCY_MS RESPONSES_JSON MESSAGES_JSON
+ * fake_provider PORT LATENCY_MS RESPONSES_JSON MESSAGES_JSON [CERTIFICATE KEY]
  *
+ * With a certificate it speaks TLS, where it was compiled WITH_TLS (by OpenSSL).
  * PORT 0 takes any; the port is printed. Since every request waits equally long, those that wait
  * form a ring in order of their due time: no heap, no timer of their own. GET /stats tells how many
  * were served, how many wait, and how many waited at most since it was last asked.
@@ -10,6 +11,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +19,12 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef WITH_TLS
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#else
+typedef void SSL;
+#endif
 
 enum { MOST_CONNECTIONS = 32768, RING = 1 << 17, EVENTS = 512 };
 enum { FIRST_BUFFER = 16 << 10, LARGEST_REQUEST = 16 << 20, LARGEST_REPLY = 64 << 10 };
@@ -26,6 +34,7 @@ struct connection {
     char *buffer;
     size_t used, size;
     unsigned generation; /* tells a request of an earlier connection with the same number */
+    SSL *tls;            /* NULL: it is not encrypted */
 };
 
 struct waiting {
@@ -85,8 +94,69 @@ static struct reply reply_from_file(const char *path) {
     return make_reply("200 OK", body);
 }
 
+#ifdef WITH_TLS
+static SSL_CTX *context;
+
+static void use_certificate(const char *certificate, const char *key) {
+    context = SSL_CTX_new(TLS_server_method());
+    if (!context || SSL_CTX_use_certificate_chain_file(context, certificate) != 1 ||
+        SSL_CTX_use_PrivateKey_file(context, key, SSL_FILETYPE_PEM) != 1) {
+        ERR_print_errors_fp(stderr);
+        exit(1);
+    }
+    SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS);
+}
+
+static void encrypt(int fd) {
+    if (!context) return;
+    connections[fd].tls = SSL_new(context);
+    SSL_set_fd(connections[fd].tls, fd);
+    SSL_set_accept_state(connections[fd].tls);
+}
+
+/* As read(2). The handshake is made in here; what it sends fits into a socket's buffer. */
+static ssize_t receive(int fd, char *into, size_t room) {
+    SSL *tls = connections[fd].tls;
+    if (!tls) return read(fd, into, room);
+    ERR_clear_error();
+    int got = SSL_read(tls, into, (int)room);
+    if (got > 0) return got;
+    errno = EAGAIN;
+    return SSL_get_error(tls, got) == SSL_ERROR_WANT_READ ? -1 : 0;
+}
+
+static ssize_t transmit(int fd, const char *bytes, size_t length) {
+    SSL *tls = connections[fd].tls;
+    if (!tls) return send(fd, bytes, length, MSG_NOSIGNAL);
+    ERR_clear_error();
+    return SSL_write(tls, bytes, (int)length);
+}
+
+/* Whether there is more that epoll knows nothing of. */
+static int holds_more(int fd) { return connections[fd].tls && SSL_pending(connections[fd].tls); }
+
+static void let_go(int fd) {
+    SSL_free(connections[fd].tls);
+    connections[fd].tls = NULL;
+}
+#else
+static void use_certificate(const char *certificate, const char *key) {
+    (void)certificate, (void)key;
+    fprintf(stderr, "compiled without TLS\n");
+    exit(2);
+}
+static void encrypt(int fd) { (void)fd; }
+static ssize_t receive(int fd, char *into, size_t room) { return read(fd, into, room); }
+static ssize_t transmit(int fd, const char *bytes, size_t length) {
+    return send(fd, bytes, length, MSG_NOSIGNAL);
+}
+static int holds_more(int fd) { return (void)fd, 0; }
+static void let_go(int fd) { (void)fd; }
+#endif
+
 static void hang_up(int fd) {
     struct connection *connection = &connections[fd];
+    let_go(fd);
     free(connection->buffer);
     connection->buffer = NULL;
     connection->used = connection->size = 0;
@@ -97,7 +167,7 @@ static void hang_up(int fd) {
 /* A reply fits into a socket's buffer: one that does not go out whole means a client that has
  * stopped reading. */
 static void answer(int fd, const char *bytes, size_t length) {
-    if (send(fd, bytes, length, MSG_NOSIGNAL) != (ssize_t)length) hang_up(fd);
+    if (transmit(fd, bytes, length) != (ssize_t)length) hang_up(fd);
 }
 
 static void answer_stats(int fd) {
@@ -162,19 +232,26 @@ static void make_room(struct connection *connection) {
     if (!connection->buffer) fail("realloc");
 }
 
-static void read_requests(int fd, long arrived_us) {
+/* Read once; tell whether there is more that epoll knows nothing of. */
+static int read_some(int fd, long arrived_us) {
     struct connection *connection = &connections[fd];
     make_room(connection);
-    ssize_t got = read(fd, connection->buffer + connection->used,
-                       connection->size - connection->used - 1);
-    if (got < 0 && errno == EAGAIN) return;
+    ssize_t got = receive(fd, connection->buffer + connection->used,
+                          connection->size - connection->used - 1);
+    if (got < 0 && errno == EAGAIN) return 0;
     if (got <= 0 || connection->used + (size_t)got > LARGEST_REQUEST) {
         hang_up(fd);
-        return;
+        return 0;
     }
     connection->used += (size_t)got;
     connection->buffer[connection->used] = 0;
     while (take_request(fd, arrived_us)) {
+    }
+    return connection->buffer && holds_more(fd);
+}
+
+static void read_requests(int fd, long arrived_us) {
+    while (read_some(fd, arrived_us)) {
     }
 }
 
@@ -186,6 +263,7 @@ static void accept_connections(int listener) {
             continue;
         }
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+        encrypt(fd);
         struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
         epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event);
     }
@@ -220,10 +298,13 @@ static int patience_ms(void) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 5) {
-        fprintf(stderr, "usage: %s PORT LATENCY_MS RESPONSES_JSON MESSAGES_JSON\n", argv[0]);
+    if (argc != 5 && argc != 7) {
+        fprintf(stderr, "usage: %s PORT LATENCY_MS RESPONSES_JSON MESSAGES_JSON [CERTIFICATE KEY]\n",
+                argv[0]);
         return 2;
     }
+    signal(SIGPIPE, SIG_IGN);
+    if (argc == 7) use_certificate(argv[5], argv[6]);
     latency_us = (long)(atof(argv[2]) * 1000);
     replies[RESPONSES] = reply_from_file(argv[3]);
     replies[MESSAGES] = reply_from_file(argv[4]);

@@ -23,7 +23,6 @@ from turnmill.settings import Settings
 _WINDOWS = Windows(count=2, seconds=1.5, settling=1.5)
 _LOAD = Point(in_flight=800, latency=timedelta(milliseconds=200))
 _LONE = Point(in_flight=100, latency=timedelta(0), processes=1)
-_NOWHERE = "http://127.0.0.1:9/v1"
 _WARM, _TURNS, _SENDS, _STARTS = 20, 100, 300, 3
 _PATIENCE_S = 60.0
 _IMPORT = ("-c", "from turnmill import Client")
@@ -55,9 +54,7 @@ def client(here: Ground, template: str) -> dict[str, float]:
             database_url=url, broker_url=here.valkey.url, max_unfinished_per_user=None
         )
         with Client(settings=settings) as one:
-            with running(
-                SYSTEMS["interactive"], _LONE, here, database_url=url, provider_url=_NOWHERE
-            ):
+            with running(SYSTEMS["interactive"], _LONE, here, database_url=url, provider=None):
                 lone = [_timed(_lone_turn(one)) for _ in range(_WARM + _TURNS)][_WARM:]
             session = one.sessions.create(user_id="bob", provider="mock", model="mock").id
             began = time.process_time()

@@ -26,7 +26,8 @@ from benchmarks.stand_in import stand_in
 from benchmarks.systems import SYSTEMS, Point, running
 from turnmill.domain.content import Message
 from turnmill.domain.states import Lane, TurnState
-from turnmill.store.database import Database, connect_args, parse_url
+from turnmill.store.database import Database, address_of
+from turnmill.store.dialing import connect_args
 from turnmill.store.line.backlogs import backlogs
 from turnmill.store.line.claim import claim, claim_due
 from turnmill.store.line.due import Waits, announce_due
@@ -67,7 +68,7 @@ def record(here: Ground, template: str, lane: str, *, seconds: int) -> str:
         stand_in(here.folder, latency=latency) as provider,
     ):
         queue_turns(url, turns=round(system.expected * (seconds + 10)), lane=system.lane)
-        with running(system, point, here, database_url=url, provider_url=provider.url) as workers:
+        with running(system, point, here, database_url=url, provider=provider) as workers:
             while provider.counts().served < point.in_flight:
                 time.sleep(0.2)
             options = [
@@ -132,7 +133,8 @@ def plans(here: Ground, template: str) -> str:
                     limit=1000,
                     hints=100,
                     waits=_WAITS,
-                    dry=_WAITS,
+                    drained=_WAITS,
+                    among=4000,
                 )
                 conn.rollback()
         finally:
@@ -157,7 +159,9 @@ def recorded(conn: Connection) -> Iterator[list[Statement]]:
 
 def _explained(url: str, statements: Sequence[Statement]) -> Iterator[str]:
     """Run the statements again in one transaction, each under EXPLAIN; nothing is kept."""
-    with psycopg.connect(url, options=str(connect_args(parse_url(url))["options"])) as conn:
+    address = address_of(url)
+    assert address is not None
+    with psycopg.connect(url, options=str(connect_args(address)["options"])) as conn:
         for statement, given in statements:
             rows = conn.execute(
                 b"EXPLAIN (ANALYZE, BUFFERS, COSTS OFF, TIMING OFF) " + statement.encode(), given

@@ -18,6 +18,8 @@ _RESULTS = _ROOT / "benchmarks" / "results"
 _DOCS = _ROOT / "docs"
 _MARKED = re.compile(r"(<!-- benchmark:(\w+) -->\n).*?(<!-- /benchmark -->)", re.DOTALL)
 _HEADLINE_LATENCY_S = 1.0
+#: Nobody would run them: they say how far there is to go.
+_FOR_ENGINEERS = ("bare-own", "limit")
 
 Found = Mapping[str, Any]
 
@@ -65,15 +67,28 @@ def machine(found: Found) -> str:
     at = found["conditions"]
     changed = " with changes" if at["changed"] else ""
     return (
-        f"{at['cores']} cores of {at['processor']}, {at['memory_gb']} GB, Python {at['python']};"
-        f" commit {at['commit']}{changed}, {at['at'][:10]};"
+        f"{at['cores']} cores of {at['processor']}, {at['memory_gb']} GB, Python {at['python']}"
+        f"{_loop_of(at)}; commit {at['commit']}{changed}, {at['at'][:10]};"
         f" load before the start {at['load_before'][0]}"
     )
 
 
+def _loop_of(conditions: Found) -> str:
+    loop = conditions.get("event_loop")
+    return f" (event loop of {loop})" if loop else ""
+
+
 def throughput_table(found: Found) -> str:
     return _table(
-        ("system", "latency", "in flight", "turns/s", "CPU ms a turn", "memory (PSS)"),
+        (
+            "system",
+            "latency",
+            "in flight",
+            "turns/s",
+            "CPU ms a turn",
+            "of the limit's",
+            "memory (PSS)",
+        ),
         [
             (
                 SYSTEMS[row["system"]].title,
@@ -81,9 +96,37 @@ def throughput_table(found: Found) -> str:
                 f"{row['in_flight']:,}",
                 _spread(row["turns_per_s"], "{:,.0f}") + (" +" if row["ran_dry"] else ""),
                 _spread(row["cpu_ms"].get("all"), "{:.2f}"),
+                _times_the_limit(row, found["throughput"]),
                 f"{row['pss_mb']:,.0f} MB",
             )
             for row in found["throughput"]
+        ],
+    )
+
+
+def _times_the_limit(row: Found, rows: Sequence[Found]) -> str:
+    """Return how many times the CPU of the limit program a turn takes, at the same latency."""
+    costs = [
+        one["cpu_ms"]["all"]["median"]
+        for one in rows
+        if one["system"] == "limit" and one["latency_s"] == row["latency_s"] and one["cpu_ms"]
+    ]
+    if not costs or not row["cpu_ms"]:
+        return ""
+    return f"{row['cpu_ms']['all']['median'] / min(costs):.1f} ×"
+
+
+def memory_table(found: Found) -> str:
+    return _table(
+        ("a further call in flight holds", "calls at the provider", "memory (PSS)", "kB a call"),
+        [
+            (
+                f"{SYSTEMS[row['system']].title}, {'TLS' if row['tls'] else 'not encrypted'}",
+                " … ".join(f"{calls:,}" for calls in row["calls"]),
+                " … ".join(f"{mb:,.0f}" for mb in row["pss_mb"]) + " MB",
+                f"{row['each_kb']:.0f}",
+            )
+            for row in found.get("memory", ())
         ],
     )
 
@@ -103,7 +146,7 @@ def parts_table(found: Found) -> str:
 
 
 def short_table(found: Found) -> str:
-    rows = headline(found)
+    rows = [row for row in headline(found) if row["system"] not in _FOR_ENGINEERS]
     return _table(
         ("provider answers after 1 s", "in flight", "turns/s", "CPU ms a turn", "memory"),
         [
@@ -189,6 +232,7 @@ _TABLES: Mapping[str, Callable[[Found], str]] = {
     "short": short_table,
     "throughput": throughput_table,
     "parts": parts_table,
+    "memory": memory_table,
     "waiting": waiting_table,
     "client": client_table,
     "growth": growth_table,

@@ -1,10 +1,13 @@
 """The stand-in where there is no C compiler: the same answers from asyncio, much slower.
 
-python -m benchmarks.slow_provider PORT LATENCY_MS RESPONSES_JSON MESSAGES_JSON
+python -m benchmarks.slow_provider PORT LATENCY_MS RESPONSES_JSON MESSAGES_JSON [CERTIFICATE KEY]
+
+With a certificate it speaks TLS: also where the other one could not be built with OpenSSL.
 """
 
 import asyncio
 import json
+import ssl
 import sys
 from pathlib import Path
 
@@ -63,17 +66,24 @@ def _content_length(head: str) -> int:
     return 0
 
 
-async def main(port: str, latency_ms: str, *, responses: bytes, messages: bytes) -> None:
+async def main(port: str, latency_ms: str, *shown: str, responses: bytes, messages: bytes) -> None:
+    context = None
+    if shown:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*shown)
     provider = SlowProvider(
         latency=float(latency_ms) / 1000,
         responses=responses,
         messages=messages,
     )
-    server = await asyncio.start_server(provider.serve, "127.0.0.1", int(port), backlog=4096)
+    server = await asyncio.start_server(
+        provider.serve, "127.0.0.1", int(port), backlog=4096, ssl=context
+    )
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    replies = [Path(name).read_bytes() for name in sys.argv[3:]]
-    asyncio.run(main(*sys.argv[1:3], responses=replies[0], messages=replies[1]))
+    replies = [Path(name).read_bytes() for name in sys.argv[3:5]]
+    given = (*sys.argv[1:3], *sys.argv[5:])
+    asyncio.run(main(*given, responses=replies[0], messages=replies[1]))

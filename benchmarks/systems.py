@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benchmarks import plain_celery
 from benchmarks.ground import Ground
+from benchmarks.stand_in import StandIn
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane
 from turnmill_worker.stack.celery_parts import command_of
@@ -18,6 +19,7 @@ from turnmill_worker.stack.process import Child, Program
 Queued = Sequence[tuple[TurnId, SessionId]]
 
 _PROCESSES = 2
+_NOWHERE = "http://127.0.0.1:9/v1"
 _QUIET = ("-l", "WARNING", "--without-gossip", "--without-mingle")
 
 
@@ -28,6 +30,7 @@ class Point:
     in_flight: int
     latency: timedelta
     processes: int = _PROCESSES
+    tls: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,11 +72,21 @@ def _plain(pool: str, *options: str) -> Callable[[Point], list[tuple[str, ...]]]
     return commands
 
 
-def _bare(point: Point) -> list[tuple[str, ...]]:
-    each = str(max(1, point.in_flight // point.processes))
-    shares = range(point.processes)
-    command = (sys.executable, "-m", "benchmarks.bare", each)
-    return [(*command, str(share), str(point.processes)) for share in shares]
+def _bare(*client: str) -> Callable[[Point], list[tuple[str, ...]]]:
+    def commands(point: Point) -> list[tuple[str, ...]]:
+        shares = range(point.processes)
+        command = (sys.executable, "-m", "benchmarks.bare", _each(point))
+        return [(*command, str(share), str(point.processes), *client) for share in shares]
+
+    return commands
+
+
+def _limit(point: Point) -> list[tuple[str, ...]]:
+    return [(sys.executable, "-m", "benchmarks.limit_program", _each(point))] * point.processes
+
+
+def _each(point: Point) -> str:
+    return str(max(1, point.in_flight // point.processes))
 
 
 def publish_plain(queued: Queued, broker_url: str) -> None:
@@ -127,7 +140,23 @@ SYSTEMS = {
             lane=Lane.INTERACTIVE,
             most_in_flight=4000,
             expected=1500,
-            commands=_bare,
+            commands=_bare(),
+        ),
+        System(
+            name="bare-own",
+            title="bare asyncio, our HTTP client",
+            lane=Lane.INTERACTIVE,
+            most_in_flight=4000,
+            expected=1800,
+            commands=_bare("own"),
+        ),
+        System(
+            name="limit",
+            title="the limit: claim, ask, settle",
+            lane=Lane.BULK,
+            most_in_flight=4000,
+            expected=4000,
+            commands=_limit,
         ),
     )
 }
@@ -135,15 +164,19 @@ SYSTEMS = {
 
 @contextmanager
 def running(
-    system: System, point: Point, ground: Ground, *, database_url: str, provider_url: str
+    system: System, point: Point, ground: Ground, *, database_url: str, provider: StandIn | None
 ) -> Iterator[list[int]]:
-    """Run the system's processes; yield their numbers. They are killed, not asked."""
+    """Run the system's processes; yield their numbers. They are killed, not asked.
+
+    Without a provider their calls lead nowhere.
+    """
     env = {
         **os.environ,
         "TURNMILL_DATABASE_URL": database_url,
         "TURNMILL_BROKER_URL": ground.valkey.url,
-        "OPENAI_BASE_URL": provider_url,
+        "OPENAI_BASE_URL": _NOWHERE if provider is None else provider.url,
         "OPENAI_API_KEY": "sk-none",
+        **({} if provider is None else provider.trust),
     }
     children = []
     try:

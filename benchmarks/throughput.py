@@ -52,12 +52,12 @@ def measure(
     """Give the system a backlog that outlasts the windows, and watch it work."""
     with (
         ground.database(template) as url,
-        stand_in(ground.folder, latency=point.latency) as provider,
+        stand_in(ground.folder, latency=point.latency, tls=point.tls) as provider,
     ):
         queued = queue_turns(url, turns=_backlog(system, point, windows), lane=system.lane)
         if system.publish is not None:
             system.publish(queued, ground.valkey.url)
-        with running(system, point, ground, database_url=url, provider_url=provider.url) as workers:
+        with running(system, point, ground, database_url=url, provider=provider) as workers:
             readings, waiting = _watch(workers, ground, provider, point, windows)
             memory = pss_mb(workers)
         done = _turns_done(url, [one.at for one in readings])

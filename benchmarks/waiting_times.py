@@ -51,7 +51,7 @@ def measure(
     with (
         ground.database(template) as url,
         stand_in(ground.folder, latency=point.latency) as provider,
-        running(system, point, ground, database_url=url, provider_url=provider.url),
+        running(system, point, ground, database_url=url, provider=provider),
         _client(system, url, ground) as client,
     ):
         ids = _sessions(url)
@@ -79,7 +79,7 @@ def idle(ground: Ground, system: System, *, turns: int) -> list[float]:
     point = Point(in_flight=100, latency=timedelta(0), processes=1)
     with (
         ground.database(template) as url,
-        running(system, point, ground, database_url=url, provider_url="http://127.0.0.1:9/v1"),
+        running(system, point, ground, database_url=url, provider=None),
         Client(database_url=url, broker_url=ground.valkey.url) as client,
     ):
         session = client.sessions.create(user_id="ada", provider="mock", model="mock")

@@ -114,6 +114,7 @@ class Grouped(Generic[Item, Result]):
                 # The edge of this thread: the error belongs to those who wait.
                 results = [error] * len(group)
             self._tell(group, results)
+            del group, results  # nothing is kept while nobody submits
 
     def _tell(
         self, group: Sequence[_Job[Result, Item]], results: Sequence[Result | BaseException]

@@ -20,8 +20,9 @@ from turnmill_worker.providers.openai.provider import OpenAIProvider
 pytestmark = pytest.mark.anyio
 
 CALLS = 100
+LINES = 60
 #: With asyncio's own buffer a call holds 270,000 that Python knows of.
-BYTES_A_CALL = 60_000
+BYTES_A_CALL = 25_000
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +104,36 @@ async def test_other_connections_of_the_process_are_as_they_were(
     call.cancel()
     await asyncio.gather(call, return_exceptions=True)
     assert sizes == [SMALL, 256 * 1024]
+
+
+async def test_connections_that_share_a_buffer_read_what_is_theirs(
+    certificate: tuple[Path, Path],
+) -> None:
+    async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        said = await reader.readline()
+        for _ in range(LINES):
+            writer.write(said)
+            await asyncio.sleep(0)  # the others' turn
+        await writer.drain()
+        writer.close()
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    server = await asyncio.start_server(say, "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    trusting = ssl.create_default_context(cafile=certificate[0])
+
+    async def ask(number: int) -> bool:
+        with small_buffers():
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusting)
+        line = b"%d " % number * 999 + b"\n"
+        writer.write(line)
+        heard = await reader.read(-1)
+        writer.close()
+        return heard == line * LINES
+
+    assert all(await asyncio.gather(*map(ask, range(30))))
+    server.close()
 
 
 def buffer_of(writer: asyncio.StreamWriter) -> int:

@@ -13,12 +13,23 @@ from turnmill_worker.http1.stream import Stream
 
 #: Of a request that is larger, so much is handed over at a time.
 _PIECE = 256 * 1024
+#: The same over TLS: as long as it lives, a connection keeps a buffer for the largest piece.
+_RECORD = 16 * 1024
 
 
 class Connection(asyncio.Protocol):
     """A connection that is open, or was."""
 
-    __slots__ = ("_drained", "_loop", "_lost", "_reading", "_sending", "_transport", "idle_since")
+    __slots__ = (
+        "_drained",
+        "_loop",
+        "_lost",
+        "_piece",
+        "_reading",
+        "_sending",
+        "_transport",
+        "idle_since",
+    )
 
     def __init__(
         self,
@@ -31,6 +42,7 @@ class Connection(asyncio.Protocol):
         self._lost = lost
         self._sending = sending
         self._transport: asyncio.Transport | None = None
+        self._piece = _PIECE
         self._reading: Reading | None = None
         self._drained: asyncio.Future[None] | None = None  #: while the server takes no more
         self.idle_since = 0.0
@@ -59,6 +71,7 @@ class Connection(asyncio.Protocol):
         whole = False
         try:
             whole = await self._written(request, reading)
+            del request  # it has left: whoever waits for an answer keeps no question
             if body is not None and whole:
                 whole = await self._streamed(body, reading, deadline)
             if not reading.over:
@@ -105,6 +118,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the event loop, as all that follow."""
         self._transport = cast(asyncio.Transport, transport)
+        if transport.get_extra_info("sslcontext") is not None:
+            self._piece = _RECORD
 
     def data_received(self, data: bytes) -> None:
         reading = self._reading
@@ -153,9 +168,9 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return False
-        view = memoryview(request)
-        for start in range(0, len(view), _PIECE):
-            transport.write(view[start : start + _PIECE])
+        view, most = memoryview(request), self._piece
+        for start in range(0, len(view), most):
+            transport.write(view[start : start + most])
             if self._drained is not None and not await self._taken(reading):
                 return False
             if reading.over:

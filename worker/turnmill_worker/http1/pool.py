@@ -67,13 +67,15 @@ class Pool:
         """
         deadline = self._loop.time() + within.total_seconds()
         connection = self._idle_one() or await self._opened(min(within, self._connect_within))
-        answer = await connection.exchange(
+        exchange = connection.exchange(
             self._request(method, path, body, headers),
             body if isinstance(body, Body) else None,
             bounds=bounds,
             room=self._room,
             deadline=deadline,
         )
+        del body  # not kept while thousands wait like this one
+        answer = await exchange
         self._give_back(connection)
         return answer
 

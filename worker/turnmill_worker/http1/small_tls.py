@@ -1,40 +1,78 @@
-"""TLS connections that hold 16 KiB to read into, where asyncio's would hold 256 KiB.
+"""TLS connections that read into one buffer of 16 KiB, where asyncio's hold 256 KiB each.
 
 asyncio's `SSLProtocol` allocates its buffer when it is made and keeps it as long as the connection:
 most of what a call in flight holds. Neither its size nor its class can be given to
 `create_connection`, `start_tls` or aiohttp, so the class is exchanged once for a subclass that
-reads its size from a context variable: connections that are opened within `small_buffers` get the
-small one, all others of the process are as they were.
+asks a context variable: connections that are opened within `small_buffers` share a buffer with all
+others of their thread, and those of everybody else are as they were.
+
+It can be shared since what is read leaves it at once: an event loop asks for a buffer, fills it,
+and has its bytes taken over by OpenSSL, before it turns to any other connection.
+
+OpenSSL has buffers of 16 KiB, too, and lets go of each when it has been emptied. Only the tickets
+of TLS 1.3, which a server sends behind the handshake, leave one for writing that nothing is written
+into until the next request; writing nothing lets go of it, and sends nothing.
 """
 
+import ssl
+import threading
 from asyncio import sslproto
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
 
 #: One TLS record: no read ever yields more.
 SMALL = 16 * 1024
 
-_size: ContextVar[int] = ContextVar("turnmill_tls_buffer", default=sslproto.SSLProtocol.max_size)
+_shares: ContextVar[bool] = ContextVar("turnmill_shares_tls_buffer", default=False)
 
 
-class SizedSSLProtocol(sslproto.SSLProtocol):
-    """asyncio's own, with a buffer as large as its context asks for."""
+class _OfThread(threading.local):
+    """What all event loops of a thread read into."""
+
+    def __init__(self) -> None:
+        self.buffer = memoryview(bytearray(SMALL))
+
+
+_of_thread = _OfThread()
+
+
+class SharingSSLProtocol(sslproto.SSLProtocol):
+    """asyncio's own, without a buffer to itself where its context says so."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # First, since the buffer is made of it.
-        self.max_size = _size.get()  # type: ignore[misc]  # of the class, as asyncio's stubs have it
-        super().__init__(*args, **kwargs)
+        self._shares = _shares.get()
+        if self._shares:
+            self.max_size = 0  # type: ignore[misc]  # of the class, as asyncio's stubs have it
+        super().__init__(*args, **kwargs)  # which makes its buffer of that size
+        if self._shares:
+            self.max_size = SMALL  # type: ignore[misc]  # of what is read from OpenSSL at once
+
+    def get_buffer(self, n: int) -> Any:
+        """Return what is read into next; `buffer_updated` follows before anything else does."""
+        if not self._shares:
+            return super().get_buffer(n)
+        self._ssl_buffer_view = _of_thread.buffer
+        return self._ssl_buffer_view
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take what was read; leave no buffer behind that nobody writes into."""
+        super().buffer_updated(nbytes)
+        own: Any = self  # asyncio's stubs do not know its state
+        is_open = own._state is sslproto.SSLProtocolState.WRAPPED
+        if self._shares and is_open and not own._write_backlog:
+            with suppress(ssl.SSLError):
+                own._sslobj.write(b"")
 
 
 @contextmanager
 def small_buffers() -> Iterator[None]:
-    """Give connections that are opened in here, by this task, a small buffer."""
-    if not issubclass(sslproto.SSLProtocol, SizedSSLProtocol):
-        sslproto.SSLProtocol = SizedSSLProtocol  # type: ignore[misc]
-    token = _size.set(SMALL)
+    """Let connections that are opened in here, by this task, share a small buffer."""
+    if not issubclass(sslproto.SSLProtocol, SharingSSLProtocol):
+        sslproto.SSLProtocol = SharingSSLProtocol  # type: ignore[misc]
+    token = _shares.set(True)
     try:
         yield
     finally:
-        _size.reset(token)
+        _shares.reset(token)

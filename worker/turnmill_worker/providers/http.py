@@ -6,7 +6,7 @@ where to, as whom and with which headers, and this module sends.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from datetime import timedelta
 from typing import Any, NamedTuple, Protocol
@@ -110,7 +110,7 @@ class _Stream(Protocol):
 class _Client(Protocol):
     """Connections of one event loop."""
 
-    async def request(
+    def request(
         self,
         method: str,
         path: str,
@@ -119,7 +119,7 @@ class _Client(Protocol):
         within: timedelta,
         bounds: Bounds,
         headers: Mapping[str, str] | None = None,
-    ) -> Answer: ...
+    ) -> Coroutine[Any, Any, Answer]: ...
 
     def stream(
         self,
@@ -181,10 +181,11 @@ class Vendor:
         """
         try:
             client = self._clients.here()
-            answer = await client.request(
+            asking = client.request(
                 method, path, body, within=within, bounds=self._bounds, headers=_also(body, headers)
             )
-            return await self._read(answer)
+            del body  # whoever waits for an answer keeps no question
+            return await self._read(await asking)
         except (Failure, Corrupt, ValueError) as error:
             failure = _failure_of(error)
         raise failure  # out here, so that what the vendor said is not chained to it

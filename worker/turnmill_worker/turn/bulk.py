@@ -55,17 +55,22 @@ async def run_bulk(deps: Deps) -> Ran:
             with slots.claiming():
                 for _ in range(_MOST_ROUNDS):
                     room = await slots.some(Lane.BULK, most=TURNS_PER_HINT[Lane.BULK])
-                    claims = await claim_many(deps, Lane.BULK, room)
-                    for claim in claims:
-                        turn = turns.create_task(run_one(claim, deps))
-                        turn.add_done_callback(lambda _: slots.give_back(lane=Lane.BULK))
-                        turn.add_done_callback(ran.ended)
-                        ran.claimed(claim)
+                    begun = _begin(await claim_many(deps, Lane.BULK, room), turns, deps, ran)
                     # What others have locked is passed over: a claim that is a little short is no
                     # sign that nothing is left, and the next task costs as much as ten turns.
-                    if 2 * len(claims) < room:
+                    if 2 * begun < room:
                         break
     return ran
+
+
+def _begin(claims: Sequence[Claim], turns: asyncio.TaskGroup, deps: Deps, ran: Ran) -> int:
+    """Run each, and return how many they are; whoever waits for slots keeps no histories."""
+    for claim in claims:
+        turn = turns.create_task(run_one(claim, deps))
+        turn.add_done_callback(lambda _: deps.slots.give_back(lane=Lane.BULK))
+        turn.add_done_callback(ran.ended)
+        ran.claimed(claim)
+    return len(claims)
 
 
 async def claim_many(deps: Deps, lane: Lane, room: int) -> Sequence[Claim]:

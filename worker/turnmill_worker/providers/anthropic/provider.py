@@ -153,7 +153,9 @@ class AnthropicProvider:
         self, within: timedelta, told: Told | None, counted: Counted | None, body: bytes | Body
     ) -> RawAnswer:
         if told is None:
-            return await self._vendor.call("POST", messages.PATH, body, within=within)
+            asking = self._vendor.call("POST", messages.PATH, body, within=within)
+            del body
+            return await asking
         told.goes_on()
         events = MessageEvents(most=self._vendor.reply_bytes_max, counted=counted)
         take = partial(answered, assembly=events, told=told)

@@ -87,7 +87,9 @@ class Asking:
             asked = _without(known, wanted, request.model) if known else wanted
             whole = encoded(body() | asked)
             sent = whole if request.files is None else await filled(whole, request)
-            answer = await send(sent, "stream" in asked)
+            asking = send(sent, "stream" in asked)
+            del whole, sent
+            answer = await asking
             name = _named_in(answer, asked)
             if not name:
                 break
