@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     from turnmill.store.batch_records import BatchCounts, BatchRecord, BatchResult
     from turnmill.store.budget_records import Budget
     from turnmill.store.compaction_records import CompactionRecord
-    from turnmill.store.deletion_records import DeletionReport, Erasure, Hold, SessionDeletion
+    from turnmill.store.deletion_records import DeletionReport, Erasure, ErasureReport, Hold
     from turnmill.store.file_records import Attachment
     from turnmill.store.hook_records import Delivery, DeliveryState, Webhook
     from turnmill.store.kept import Keeping
@@ -170,6 +170,7 @@ __all__ = [
     "Effects",
     "Erasure",
     "ErasureCheck",
+    "ErasureReport",
     "Event",
     "EventKind",
     "EventReader",
@@ -212,7 +213,6 @@ __all__ = [
     "Schedule",
     "Schedules",
     "Sender",
-    "SessionDeletion",
     "SessionRecord",
     "SessionStatus",
     "Sessions",

@@ -26,7 +26,7 @@ _OF_MODULES = {
     "verbs.users.erasing": "Replayed",
     "verbs.users.exporting": "UserExport",
     "verbs.users.verifying": "ErasureCheck",
-    "store.deletion_records": "DeletionReport Erasure Hold SessionDeletion",
+    "store.deletion_records": "ErasureReport Erasure Hold DeletionReport",
     "store.kept": "Keeping",
     "store.nouns.lanes": "LaneLoad",
     "store.compaction_records": "CompactionRecord",

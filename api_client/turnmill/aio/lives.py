@@ -19,7 +19,7 @@ from turnmill.verbs.intake import UNCHANGED, Unchanged
 from turnmill.verbs.refs import SessionRef
 
 if TYPE_CHECKING:
-    from turnmill.store.deletion_records import SessionDeletion
+    from turnmill.store.deletion_records import DeletionReport
 
 
 class AsyncLives:
@@ -151,9 +151,7 @@ class AsyncLives:
         """Let the turns of a paused session run again."""
         return await self._executor.run(sessions.resume(session))
 
-    async def delete(
-        self, session: SessionRef, *, running: str = Running.WAIT
-    ) -> "SessionDeletion":
+    async def delete(self, session: SessionRef, *, running: str = Running.WAIT) -> "DeletionReport":
         """Remove the session with every row, for good, and tell what is left for now.
 
         It is gone for callers at once. What a vendor keeps is deleted there by workers, and tried
@@ -167,7 +165,7 @@ class AsyncLives:
 
         return await self._executor.run(lifecycle.delete(session, running=running))
 
-    async def deletion(self, session: SessionId | UUID | str) -> "SessionDeletion":
+    async def deletion(self, session: SessionId | UUID | str) -> "DeletionReport":
         """Return what has become of a session that was deleted, or purged, by its id.
 
         Raises SessionNotFound where none was, or 90 days after nothing was left of it.

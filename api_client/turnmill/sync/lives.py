@@ -20,7 +20,7 @@ from turnmill.verbs.intake import UNCHANGED, Unchanged
 from turnmill.verbs.refs import SessionRef
 
 if TYPE_CHECKING:
-    from turnmill.store.deletion_records import SessionDeletion
+    from turnmill.store.deletion_records import DeletionReport
 
 
 class Lives:
@@ -152,7 +152,7 @@ class Lives:
         """Let the turns of a paused session run again."""
         return self._executor.run(sessions.resume(session))
 
-    def delete(self, session: SessionRef, *, running: str = Running.WAIT) -> "SessionDeletion":
+    def delete(self, session: SessionRef, *, running: str = Running.WAIT) -> "DeletionReport":
         """Remove the session with every row, for good, and tell what is left for now.
 
         It is gone for callers at once. What a vendor keeps is deleted there by workers, and tried
@@ -166,7 +166,7 @@ class Lives:
 
         return self._executor.run(lifecycle.delete(session, running=running))
 
-    def deletion(self, session: SessionId | UUID | str) -> "SessionDeletion":
+    def deletion(self, session: SessionId | UUID | str) -> "DeletionReport":
         """Return what has become of a session that was deleted, or purged, by its id.
 
         Raises SessionNotFound where none was, or 90 days after nothing was left of it.

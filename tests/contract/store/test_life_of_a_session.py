@@ -22,7 +22,7 @@ from turnmill.new_ids import new_id
 from turnmill.store import kept
 from turnmill.store.codec import content_of
 from turnmill.store.database import Database
-from turnmill.store.deletion_records import Gone, SessionDeletion
+from turnmill.store.deletion_records import DeletionReport, Gone
 from turnmill.store.line.attached import use
 from turnmill.store.line.due import purge_deleted
 from turnmill.store.nouns import deletions, forks, lifecycle, sessions, turns
@@ -55,7 +55,7 @@ def read(store: Database, session: SessionId) -> SessionRecord:
         return sessions.get(conn, session)
 
 
-def report(store: Database, session: SessionId) -> SessionDeletion:
+def report(store: Database, session: SessionId) -> DeletionReport:
     with store.begin() as conn:
         return deletions.report_of(conn, session)
 

@@ -28,7 +28,6 @@ from turnmill.store.line.pauses import Pauses, read_pauses
 from turnmill.store.line.settle import settle, was_settled
 from turnmill.store.nouns.events import readers
 from turnmill.store.records import Claim, Fenced, Locked, Settled, Settlement
-from turnmill_worker.turn.batched import FAILURES, stop_failing
 from turnmill_worker.turn.claims import Asked, Busy, Claims
 from turnmill_worker.turn.crowds import Crowds
 from turnmill_worker.turn.reservations import Reservations
@@ -251,8 +250,6 @@ class GroupedLedger:
             by_session.setdefault(settlement.session_id, settlement)
         chosen = list(by_session.values())
         results = {id(one): result for one, result in zip(chosen, self._write(chosen), strict=True)}
-        if failed := [one.turn_id for one in chosen if one.batched and one.state in FAILURES]:
-            stop_failing(self._database, failed)
         # A second verdict for a session is a zombie's or its successor's: in the next group.
         return [results.get(id(one), Locked(turn_id=one.turn_id)) for one in settlements]
 

@@ -116,7 +116,7 @@ async def run_claim(claim: Claim, deps: Deps) -> Outcome:
         again = None if settlement.benched is None else await _at_once(settlement, settled, deps)
         if again is None or isinstance(settled, Fenced):
             return _report(claim, settlement, settled, deps)
-        tell(deps.told, claim, settlement, settled)
+        _tell(claim, settlement, settled, deps)
         claim = again
 
 
@@ -244,6 +244,13 @@ async def shielded(writing: Coroutine[Any, Any, T]) -> T:
     return call.value()
 
 
+def _tell(claim: Claim, settlement: Settlement, settled: Settled, deps: Deps) -> None:
+    """Tell those within this process who listen."""
+    tell(deps.told, claim, settlement, settled)
+    if deps.failing is not None:
+        deps.failing.note(settlement, settled)
+
+
 def _report(claim: Claim, settlement: Settlement, settled: Settled | Fenced, deps: Deps) -> Outcome:
     if isinstance(settled, Fenced):
         logger.warning(
@@ -253,7 +260,7 @@ def _report(claim: Claim, settlement: Settlement, settled: Settled | Fenced, dep
         return Outrun()
     if settled.next is not None or settled.due_at is not None:
         boundary.attempted("an announcement", lambda: _announce(claim, settled, deps))
-    tell(deps.told, claim, settlement, settled)
+    _tell(claim, settlement, settled, deps)
     code = settlement.error_code
     if settled.state in FAILING:
         # A reply that the tables do not take fails its turn, whatever the verdict said.

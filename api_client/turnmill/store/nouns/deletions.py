@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, func, select
 from turnmill.domain.errors import SessionNotFound
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import TurnState
-from turnmill.store.deletion_records import Gone, Impossible, Pending, SessionDeletion
+from turnmill.store.deletion_records import DeletionReport, Gone, Impossible, Pending
 from turnmill.store.schema.belongings import BELONGINGS, Belonging, Goes
 from turnmill.store.schema.life_tables import tombstones
 from turnmill.store.schema.tables import turns
@@ -19,14 +19,14 @@ _WHY = {
 }
 
 
-def report_of(conn: Connection, session_id: SessionId) -> SessionDeletion:
+def report_of(conn: Connection, session_id: SessionId) -> DeletionReport:
     """Return what became of the session so far. Raises SessionNotFound where none was deleted."""
     row = conn.execute(
         select(tombstones).where(tombstones.c.session_id == session_id)
     ).one_or_none()
     if row is None:
         raise SessionNotFound("no session of this id was deleted, or its report is forgotten")
-    return SessionDeletion(
+    return DeletionReport(
         session_id=session_id,
         how=Gone(row.how),
         at=row.at,

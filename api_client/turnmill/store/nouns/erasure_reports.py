@@ -9,7 +9,7 @@ from sqlalchemy import Connection, func, select
 from turnmill.domain.errors import UserNotFound
 from turnmill.domain.ids import hash_of_user
 from turnmill.domain.states import BackupState, ErasureState, SessionStatus, TurnState
-from turnmill.store.deletion_records import Backups, DeletionReport, Gone, Pending
+from turnmill.store.deletion_records import Backups, ErasureReport, Gone, Pending
 from turnmill.store.nouns.deletions import impossible_of, left_at_vendors
 from turnmill.store.nouns.users import is_known
 from turnmill.store.schema.belongings import BELONGINGS, Belonging, Goes
@@ -20,7 +20,7 @@ from turnmill.store.schema.tables import sessions, turns
 from turnmill.store.types import Timestamp, db_asof
 
 
-def report_of(conn: Connection, user_id: str) -> DeletionReport:
+def report_of(conn: Connection, user_id: str) -> ErasureReport:
     """Return what became of the user so far. Raises UserNotFound where none was to be erased."""
     row = conn.execute(
         select(erasures, (erasures.c.streams_until > db_asof()).label("streamed")).where(
@@ -34,7 +34,7 @@ def report_of(conn: Connection, user_id: str) -> DeletionReport:
         for went in conn.execute(_of_sessions(row)):
             rows.update(went.rows)
             left += went.left_behind
-    return DeletionReport(
+    return ErasureReport(
         user_id=user_id,
         how=Gone.ERASED,
         at=row.begun_at or row.due_at,

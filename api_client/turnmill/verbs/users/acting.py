@@ -11,7 +11,7 @@ from turnmill.domain.checks import check_name, storable
 from turnmill.domain.errors import InvalidInput
 from turnmill.settings import Settings
 from turnmill.store.database import Database
-from turnmill.store.deletion_records import DeletionReport, Erasure, Hold
+from turnmill.store.deletion_records import Erasure, ErasureReport, Hold
 from turnmill.store.nouns import erasure_reports
 from turnmill.store.nouns import erasures as rows
 from turnmill.store.nouns import holds as hold_rows
@@ -63,7 +63,7 @@ def wanted(reason: object, grace: object) -> dict[str, Any]:
     return {"reason": _words(reason, name="reason"), "grace": grace}
 
 
-def erasure(user_id: object) -> Verb[DeletionReport]:
+def erasure(user_id: object) -> Verb[ErasureReport]:
     """Read what has become of a user."""
     user = user_of(user_id)
     return single(lambda conn: Effect(erasure_reports.report_of(conn, user)))

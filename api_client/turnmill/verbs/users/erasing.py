@@ -21,7 +21,7 @@ from turnmill.files.opened import file_store
 from turnmill.settings import Settings
 from turnmill.store.capabilities import Capability
 from turnmill.store.database import Database
-from turnmill.store.deletion_records import DeletionReport, Erasure
+from turnmill.store.deletion_records import Erasure, ErasureReport
 from turnmill.store.file_records import key_of
 from turnmill.store.nouns import attachments, erased_rows, erasure_reports, subscribing
 from turnmill.store.nouns import erasures as rows
@@ -62,14 +62,14 @@ class Erasing:
         self._settings = settings
         self._copies = copies
 
-    def erase(self, user_id: str, *, reason: str, grace: timedelta) -> DeletionReport:
+    def erase(self, user_id: str, *, reason: str, grace: timedelta) -> ErasureReport:
         """Erase the user, now or after `grace`, and say what is left for now."""
         self._run(_request, user_id, reason=reason, grace=grace, actor=actor_of(self._settings))
         if grace <= _NO_GRACE:
             self.go_on(user_id)
         return self.report(user_id)
 
-    def report(self, user_id: str) -> DeletionReport:
+    def report(self, user_id: str) -> ErasureReport:
         """Return what has become of the user so far."""
         return self._run(erasure_reports.report_of, user_id)
 
