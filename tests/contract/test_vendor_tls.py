@@ -8,12 +8,15 @@ import sys
 import tracemalloc
 from asyncio import sslproto
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from openai import AsyncOpenAI
 
 from tests.contract.rigs import a_request
+from turnmill_worker.http1.connection import Connection
+from turnmill_worker.http1.opening import Opener, Origin
 from turnmill_worker.http1.small_tls import SMALL, small_buffers
 from turnmill_worker.providers.openai.provider import OpenAIProvider
 
@@ -134,6 +137,41 @@ async def test_connections_that_share_a_buffer_read_what_is_theirs(
 
     assert all(await asyncio.gather(*map(ask, range(30))))
     server.close()
+
+
+async def test_whoever_gives_up_while_a_connection_is_opened_leaves_nothing_in_the_way(
+    certificate: tuple[Path, Path],
+) -> None:
+    async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            await reader.read(-1)
+        writer.close()
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    server = await asyncio.start_server(hear, "127.0.0.1", 0, ssl=context)
+    trusting = ssl.create_default_context(cafile=certificate[0])
+    loop = asyncio.get_running_loop()
+    origin = Origin("127.0.0.1", server.sockets[0].getsockname()[1], trusting)
+    opener, sending = Opener(origin, loop), asyncio.Semaphore()
+
+    def make() -> Connection:
+        return Connection(loop, lambda _: None, sending)
+
+    opened = False
+    for steps in range(200):
+        opening = asyncio.create_task(opener.open(make))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        opened = opening.done()
+        opening.cancel()
+        await asyncio.gather(opening, return_exceptions=True)
+        (await opener.open(make)).close()  # on the same number of a socket
+        if opened:
+            opening.result().close()
+            break
+    server.close()
+    assert opened  # so every moment before that was tried
 
 
 def buffer_of(writer: asyncio.StreamWriter) -> int:

@@ -41,17 +41,28 @@ class Opener:
         sock = await aiohappyeyeballs.start_connection(
             [*addresses], happy_eyeballs_delay=_NEXT_AFTER_S, interleave=1, loop=self._loop
         )
+        made: list[Connection] = []
+
+        def made_here() -> Connection:
+            made.append(make())
+            return made[0]
+
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             with small_buffers():
                 _, connection = await self._loop.create_connection(
-                    make,
+                    made_here,
                     sock=sock,
                     ssl=self._origin.tls,
                     server_hostname=self._origin.host if self._origin.tls else None,
                 )
         except BaseException:
-            sock.close()
+            if made:
+                # The socket is the transport's by now. Closed under it, the transport would stand
+                # in the way of whoever gets a socket of that number next.
+                made[0].close()
+            else:
+                sock.close()
             raise
         return connection
 

@@ -16,6 +16,9 @@ from turnmill_worker.http1.stream import Stream
 
 #: Large bodies that are read at the same time.
 _LARGE_AT_ONCE = 4
+#: Connections that are opened at the same time. Of thousands of handshakes that take turns on one
+#: loop none would end in time; so a few do, and the others wait as long as those get through.
+_OPENED_AT_ONCE = 100
 #: Pieces of bodies that are made and handed over in one round of the event loop.
 _PIECES_AT_ONCE = 16
 
@@ -43,6 +46,8 @@ class Pool:
         self._headers = headers
         self._head = _head_of(headers)
         self._places = asyncio.Semaphore(most)
+        self._openings = asyncio.Semaphore(_OPENED_AT_ONCE)
+        self._opened_at = 0.0  #: when somebody last got through
         self._room = asyncio.Semaphore(_LARGE_AT_ONCE)
         self._sending = asyncio.Semaphore(_PIECES_AT_ONCE)
         self._keep_alive = keep_alive.total_seconds()
@@ -66,7 +71,7 @@ class Pool:
         `headers` take the place of those that every request has.
         """
         deadline = self._loop.time() + within.total_seconds()
-        connection = self._idle_one() or await self._opened(min(within, self._connect_within))
+        connection = self._idle_one() or await self._opened(within, deadline)
         exchange = connection.exchange(
             self._request(method, path, body, headers),
             body if isinstance(body, Body) else None,
@@ -96,7 +101,7 @@ class Pool:
         It ends in time as a whole, and where nothing comes for as long as `silence`.
         """
         deadline = self._loop.time() + within.total_seconds()
-        connection = self._idle_one() or await self._opened(min(within, self._connect_within))
+        connection = self._idle_one() or await self._opened(within, deadline)
         async with connection.stream(
             self._request(method, path, body, headers),
             body if isinstance(body, Body) else None,
@@ -147,16 +152,34 @@ class Pool:
     def _is_fresh(self, connection: Connection) -> bool:
         return connection.is_open and self._loop.time() - connection.idle_since < self._keep_alive
 
-    async def _opened(self, within: timedelta) -> Connection:
+    async def _opened(self, within: timedelta, deadline: float) -> Connection:
+        seconds = min(within, self._connect_within).total_seconds()
         try:
-            async with asyncio.timeout(within.total_seconds()):
-                await self._places.acquire()
-                return await self._in_its_place()
+            await self._stand_in_line(seconds, deadline)
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._places.acquire()
+                    return await self._in_its_place()
+            finally:
+                self._openings.release()
         except TimeoutError:
             failure: NotConnected = ConnectTimeout()
         except (OSError, UnicodeError) as error:
             failure = NotConnected(type(error).__name__)
         raise failure
+
+    async def _stand_in_line(self, seconds: float, deadline: float) -> None:
+        """Wait until one may open; raises TimeoutError when nobody has got through for so long."""
+        began = self._loop.time()
+        while True:
+            until = min(max(began, self._opened_at) + seconds, deadline)
+            try:
+                async with asyncio.timeout_at(until):
+                    await self._openings.acquire()
+                    return
+            except TimeoutError:
+                if until == deadline or self._opened_at + seconds <= until:
+                    raise
 
     async def _in_its_place(self) -> Connection:
         """Return a new connection, which gives its place back when it is gone."""
@@ -168,6 +191,7 @@ class Pool:
             self._places.release()
             raise
         self._all.add(connection)
+        self._opened_at = self._loop.time()
         return connection
 
     def _connection(self) -> Connection:

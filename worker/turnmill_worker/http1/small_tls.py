@@ -49,6 +49,17 @@ class SharingSSLProtocol(sslproto.SSLProtocol):
         if self._shares:
             self.max_size = SMALL  # type: ignore[misc]  # of what is read from OpenSSL at once
 
+    def connection_made(self, transport: Any) -> None:
+        """Begin the handshake; or hang up, where whoever wanted it has given up before that.
+
+        asyncio's goes on then, with nobody left who would ever close it.
+        """
+        own: Any = self
+        if self._shares and own._app_transport is not None and own._app_transport._closed:
+            transport.abort()
+        else:
+            super().connection_made(transport)
+
     def get_buffer(self, n: int) -> Any:
         """Return what is read into next; `buffer_updated` follows before anything else does."""
         if not self._shares:

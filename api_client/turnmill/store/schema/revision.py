@@ -1,6 +1,8 @@
 """Which schema a database has, and which ones this code runs on."""
 
-from sqlalchemy import Connection, inspect, text
+from functools import cache
+
+from sqlalchemy import Connection, event, inspect, text
 
 from turnmill.domain.errors import SchemaOutOfDate
 from turnmill.store.capabilities import Capability, capabilities_of
@@ -23,7 +25,26 @@ _FIRST = "0001"  # no later one was ever written there
 
 def create_all(conn: Connection) -> None:
     """Create the tables of a store that lives in memory, where there is nothing to migrate."""
-    metadata.create_all(conn)
+    if Capability.SCHEMAS in capabilities_of(conn):
+        metadata.create_all(conn)
+        return
+    for statement in _in_sqlite():
+        conn.exec_driver_sql(statement)
+
+
+@cache
+def _in_sqlite() -> tuple[str, ...]:
+    """Return what makes the tables in SQLite: to word it takes longer than to do it.
+
+    Tests of applications open a store in memory each.
+    """
+    said: list[str] = []
+    database = Database("sqlite://")
+    with database.begin() as conn:
+        event.listen(conn, "before_cursor_execute", lambda *given: said.append(given[2]))
+        metadata.create_all(conn, checkfirst=False)
+    database.close()
+    return tuple(said)
 
 
 def current(conn: Connection, *, schema: str | None = SCHEMA) -> str | None:

@@ -1,0 +1,84 @@
+"""Thousands of calls begin at once: their connections are opened in line."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from turnmill_worker.http1.connection import Connection
+from turnmill_worker.http1.failures import ConnectTimeout
+from turnmill_worker.http1.opening import Origin
+from turnmill_worker.http1.pool import Pool
+from turnmill_worker.http1.reading import Bounds
+
+pytestmark = pytest.mark.anyio
+
+_MINUTE = timedelta(minutes=1)
+_CONNECT = timedelta(seconds=0.2)
+_CALLS = 1000
+
+
+class Opener:
+    """Takes as long as it is told, of which nobody has more than the time to connect."""
+
+    def __init__(self, seconds: float) -> None:
+        self.at_once = self.most = 0
+        self._seconds = seconds
+
+    async def open(self, make: Callable[[], Connection]) -> Connection:
+        self.at_once += 1
+        self.most = max(self.most, self.at_once)
+        try:
+            await asyncio.sleep(self._seconds)
+        finally:
+            self.at_once -= 1
+        connection = make()
+        connection.connection_made(asyncio.Transport())
+        return connection
+
+
+@pytest.fixture
+async def pool() -> Pool:
+    return Pool(
+        Origin("127.0.0.1", 9, None),
+        base="",
+        headers={"Host": "x"},
+        most=2 * _CALLS,
+        keep_alive=_MINUTE,
+        connect_within=_CONNECT,
+    )
+
+
+async def test_all_get_through_though_together_they_take_longer_than_one_may(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opener = Opener(_CONNECT.total_seconds() / 5)
+    monkeypatch.setattr(pool, "_opener", opener)
+    monkeypatch.setattr(Connection, "is_open", True)
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _MINUTE.total_seconds()
+    began = loop.time()
+    await asyncio.gather(*(pool._opened(_MINUTE, deadline) for _ in range(_CALLS)))
+    assert loop.time() - began > _CONNECT.total_seconds()
+    assert opener.most <= 100
+
+
+async def test_where_nobody_gets_through_all_are_told_so_in_time(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "_opener", Opener(3600))
+    bounds = Bounds(body=1, refusal=1, large=1)
+    calls = [pool.request("GET", "/", None, within=_MINUTE, bounds=bounds) for _ in range(_CALLS)]
+    async with asyncio.timeout(30):
+        found = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(one) for one in found} == {ConnectTimeout}
+
+
+async def test_nobody_stands_in_line_beyond_his_own_time(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "_opener", Opener(3600))
+    loop = asyncio.get_running_loop()
+    with pytest.raises(ConnectTimeout):
+        await pool._opened(_MINUTE, loop.time())
