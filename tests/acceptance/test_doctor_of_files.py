@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,10 +42,7 @@ def test_a_file_store_that_works_is_left_as_it_was(
     settings: Settings, tmp_path: Path, encrypted: bool
 ) -> None:
     if encrypted:
-        keys = {"encryption_keys": new_key("1"), "key_store": str(tmp_path / "keys")}
-        settings = Settings(
-            database_url=settings.database_url, files_url=settings.files_url, **keys
-        )
+        settings = replace(settings, encryption_keys=new_key("1"), key_store=str(tmp_path / "keys"))
     with Client(settings=settings) as client:
         client.attachments.put(b"words", user_id="ada")
     before = sorted(files_in(settings))
