@@ -48,7 +48,12 @@ def told(store: Database, session: SessionId) -> list[str]:
 
 
 #: What a verdict may bring: each is written by a statement of its own.
-BRINGS = ({}, {"batched": True}, {"has_calls": True}, {"budgeted": True})
+BRINGS: tuple[dict[str, Any], ...] = (
+    {},
+    {"batched": True},
+    {"has_calls": True},
+    {"budgeted": True},
+)
 
 
 @pytest.mark.parametrize("brings", BRINGS, ids=str)
