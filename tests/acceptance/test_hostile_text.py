@@ -49,6 +49,7 @@ WALK = (
     "encryption rotate --user evil\x1b]0;t\x07",
     "encryption rewrap",
     "encryption reseal",
+    "encryption drop-old --yes",
     "sessions ls",
     "sessions ls --json",
     "sessions show {session}",

@@ -1,10 +1,8 @@
 """The gates right before a call: what is closed for all, what is tried by one, what has room."""
 
 import asyncio
-import time
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from sqlalchemy import select, update
@@ -18,7 +16,6 @@ from turnmill.domain.errors import (
 )
 from turnmill.domain.ids import TurnId
 from turnmill.new_ids import new_id
-from turnmill.store.nouns.accounts import list_closed, read_closed
 from turnmill.store.schema.limit_tables import accounts
 from turnmill_worker.gates.breakers import Breakers, Flight
 from turnmill_worker.gates.watch import Gates
@@ -49,39 +46,6 @@ async def test_the_first_later_closes_the_account_for_the_model_and_no_other(rig
     assert rig.calls == 1
     assert rig.closed() == [("account", "rate_limit_exceeded", "large")]
     assert await rig.ask(model="small") is LATER
-
-
-async def test_a_tier_that_has_no_room_closes_that_tier_and_one_that_is_closed_closes_all(
-    rig: Rig,
-) -> None:
-    flex: dict[str, Any] = {"settings": {"service_tier": "flex"}}
-    rig.answer = LATER
-    assert await rig.ask(**flex) is LATER
-    assert isinstance(await rig.ask(**flex), NotNow)
-    assert isinstance(await rig.ask(model="small", **flex), RateLimited)
-    rig.answer = Done(text="hi", usage=Usage())
-    assert isinstance(await rig.ask(), Done)
-    assert isinstance(await rig.ask(settings={"service_tier": "priority"}), Done)
-    with rig.store.begin() as conn:
-        (small, large) = sorted(list_closed(conn), key=lambda one: one.model or "")[::-1]
-    assert (small.tier, large.tier, large.account) == ("flex", "flex", "ab12")
-    rig.let_time_come()
-    assert isinstance(await rig.ask(**flex), Done)
-    rig.answer = LATER
-    assert await rig.ask() is LATER
-    assert isinstance(await rig.ask(**flex), NotNow)  # of what is said to all, it is told too
-
-
-async def test_another_process_knows_of_which_tier_an_account_is_closed(rig: Rig) -> None:
-    flex: dict[str, Any] = {"settings": {"service_tier": "flex"}}
-    rig.answer = LATER
-    await rig.ask(**flex)
-    other = Rig()
-    other.store, other.rows = rig.store, rig.rows
-    with rig.store.begin() as conn:
-        other.accounts.look(read_closed(conn), began=time.monotonic())
-    assert isinstance(await other.ask(**flex), NotNow)
-    assert isinstance(await other.ask(), Done)
 
 
 async def test_of_many_that_wait_no_two_come_back_at_once(rig: Rig) -> None:

@@ -11,7 +11,13 @@ from turnmill.domain.batch_estimates import BatchEstimate
 from turnmill.domain.batch_modes import LEFTOVERS, check_leftover, check_mode
 from turnmill.domain.batches import BatchState
 from turnmill.domain.checks import check_name
-from turnmill.domain.errors import Conflict, InvalidBatchFile, MoveRefused, TurnmillError
+from turnmill.domain.errors import (
+    Conflict,
+    InvalidBatchFile,
+    MoveRefused,
+    SessionNotFound,
+    TurnmillError,
+)
 from turnmill.domain.ids import BatchId, SessionId
 from turnmill.domain.reuse import SECRET_BYTES, line_key
 from turnmill.domain.session_settings import checked_settings, observers_given
@@ -226,7 +232,8 @@ class Submission:
 
     def note_unkept(self, draft: Draft, error: TurnmillError) -> None:
         """Note that a file of a line cannot be kept, and why."""
-        self._problems.add(draft.line.number, Refused(WRONG_VALUE, f"a file: {error}"))
+        code = NO_SESSION if isinstance(error, SessionNotFound) else WRONG_VALUE
+        self._problems.add(draft.line.number, Refused(code, f"a file: {error}"))
 
     def look_for_twins(self, batch_id: BatchId) -> Verb[None]:
         """Note lines whose custom_id stands twice."""

@@ -15,13 +15,14 @@ from turnmill.domain.batches import BatchState, ShardState
 from turnmill.domain.errors import BatchNotFound
 from turnmill.new_ids import new_id
 from turnmill.store.database import Database
-from turnmill.store.nouns import batch_tending, sessions
+from turnmill.store.nouns import batch_feeding, batch_tending, deletions, sessions
 from turnmill.store.schema.batch_tables import batch_lines, batch_shards
 from turnmill.store.schema.tables import batches, turns
 from turnmill.store.types import db_asof_after, db_now
 from turnmill.store.upkeep.batch_retention import forget_batches, purge_lines
 from turnmill.store.upkeep.invariants import violations
 from turnmill.sync.batches import Batch
+from turnmill_worker.process.feeding_batches import make_turns
 
 MONTH = timedelta(days=30)
 
@@ -139,3 +140,33 @@ def test_what_is_left_of_a_batch_goes_when_its_turns_have_gone(
     assert forget() == 1
     with pytest.raises(BatchNotFound):
         batches_of(store).get("monday")
+
+
+def test_lines_that_wait_for_a_session_go_with_it_and_their_batch_comes_to_its_end(
+    store: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the batch is paused: nobody may make turns of them for long."""
+    monkeypatch.setattr(batch_feeding.feed, "__kwdefaults__", {"limit": 1, "window": 1})
+    talk, other = rows.start(store), rows.start(store)
+    path = tmp_path / "waiting.jsonl"
+    lines = [
+        {"session": str(one), "text": f"CANARY {n}"} for n, one in enumerate([other, talk, talk])
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    batch = batches_of(store).create(path)
+    batch.pause()
+    with store.begin() as conn:
+        sessions.remove(conn, talk)
+        report = deletions.report_of(conn, talk)
+        assert conn.scalars(select(batch_lines.c.line)).all() == [1]
+    assert report.rows["batch_lines"] == 2
+    assert (batch.counts.gone, batch.counts.staged) == (2, 0)
+    batch.resume()
+    (first,) = batch.iter_results()
+    assert first.turn_id is not None
+    rows.run(store, first.turn_id)
+    make_turns(store)
+    with store.begin() as conn:
+        batch_tending.tend(conn, batch.id)
+        assert violations(conn) == []
+    assert batches_of(store).get(batch.id).record.state is BatchState.COMPLETED

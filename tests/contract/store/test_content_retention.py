@@ -13,13 +13,13 @@ from turnmill.domain.states import TurnState
 from turnmill.new_ids import new_id
 from turnmill.store import kept
 from turnmill.store.database import Database
-from turnmill.store.line.attached import use
+from turnmill.store.line.attached import release_turns, use
 from turnmill.store.nouns import sessions, turns
 from turnmill.store.nouns.user_retention import content_kept_of, keep_content_of
 from turnmill.store.records import Fenced
 from turnmill.store.schema.compaction_tables import compactions
 from turnmill.store.schema.file_tables import attachment_uses, attachments
-from turnmill.store.schema.tables import attempts, messages
+from turnmill.store.schema.tables import attempts, kept_refs, messages
 from turnmill.store.upkeep.content_retention import empty_content, sessions_with_old_content
 from turnmill.verbs.reply import read_reply
 
@@ -206,3 +206,28 @@ def test_files_of_a_turn_are_let_go_with_what_was_said_in_it(store: Database) ->
     with store.begin() as conn:
         assert conn.scalars(select(attachment_uses.c.turn_id)).all() == []
         assert conn.scalars(select(attachments.c.due_at.is_not(None))).all() == [True]
+
+
+def test_a_vendors_copy_of_a_file_goes_with_the_last_turn_of_its_session_that_holds_it(
+    store: Database,
+) -> None:
+    """Though the session waits for its vendor at that moment, and keeps what else is there."""
+    session, picture, other = rows.start(store), new_id(), new_id()
+    old, later = aged(store, session, 31, "see"), aged(store, session, 5, "and that")
+    with store.begin() as conn:
+        for n, one in enumerate((picture, other)):
+            row = {"id": one, "user_id": "ada", "sha256": f"{n}", "size": 1, "ready": True}
+            conn.execute(insert(attachments).values(**row, media_type="image/png"))
+            ref = {"session_id": session, "ref": f"file-{n}", "provider": "openai"}
+            more = {"stored": True, "running": False, "attachment_id": str(one)}
+            conn.execute(insert(kept_refs).values(**ref, **more))
+        use(conn, session, old, [picture, other])
+        use(conn, session, later, [other])
+    with store.begin() as conn:
+        release_turns(conn, [old])
+    with store.begin() as conn:
+        due = conn.execute(select(kept_refs.c.ref, kept_refs.c.due_at.is_not(None))).all()
+    assert sorted(tuple(one) for one in due) == [("file-0", True), ("file-1", False)]
+    with store.begin() as conn:
+        release_turns(conn, [later])
+        assert conn.scalars(select(kept_refs.c.due_at.is_not(None))).all() == [True, True]

@@ -1,6 +1,8 @@
 """A session that a failure pauses: an event says so, behind that of the turn that failed."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from sqlalchemy import select, update
@@ -45,11 +47,24 @@ def told(store: Database, session: SessionId) -> list[str]:
     return [row.kind for row in found]
 
 
+#: What a verdict may bring: each is written by a statement of its own.
+BRINGS: tuple[dict[str, Any], ...] = (
+    {},
+    {"batched": True},
+    {"has_calls": True},
+    {"budgeted": True},
+)
+
+
+@pytest.mark.parametrize("brings", BRINGS, ids=str)
 @pytest.mark.parametrize("state", [TurnState.FAILED, TurnState.DEAD])
-def test_a_verdict_that_pauses_its_session_says_so(store: Database, state: TurnState) -> None:
+def test_a_verdict_that_pauses_its_session_says_so(
+    store: Database, state: TurnState, brings: dict[str, Any]
+) -> None:
     session = one(store)
     turn = steps.send(store, session).turn_id
-    steps.end(store, steps.take_one(store, turn), state, error_code="x")
+    said = steps.verdict(steps.take_one(store, turn), state, error_code="x")
+    steps.end_all(store, replace(said, **brings))
     assert told(store, session) == [f"turn.{state}", "session.paused"]
     with store.begin() as conn:
         paused = select(events.c.turn_id).where(events.c.kind == "session.paused")

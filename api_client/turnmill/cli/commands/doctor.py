@@ -15,6 +15,7 @@ from turnmill.cli.context import json_option, say
 from turnmill.cli.doctor import (
     broker,
     erasures,
+    files,
     home,
     keys,
     parts,
@@ -57,6 +58,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "accounts": Check(work.check_accounts, Area.WORK),
         "waiting": Check(work.check_waiting, Area.WORK),
         "failures": Check(work.check_failures, Area.WORK),
+        "files": Check(files.check_files, Area.SETTINGS, within=_ALL_ROWS),
         "encryption": Check(keys.check_encryption, Area.SETTINGS),
         "erasures": Check(erasures.check_erasures, Area.WORK, within=_ALL_ROWS),
         "vendors": Check(parts.check_vendors),

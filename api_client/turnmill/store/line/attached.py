@@ -3,12 +3,12 @@
 from collections.abc import Collection
 from uuid import UUID
 
-from sqlalchemy import Connection, Uuid, and_, delete, literal, select, update
+from sqlalchemy import Connection, Uuid, and_, delete, literal, or_, select, update
 
 from turnmill.domain.errors import AttachmentNotFound
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.store.schema.file_tables import attachment_uses, attachments
-from turnmill.store.schema.tables import sessions
+from turnmill.store.schema.tables import kept_refs, sessions
 from turnmill.store.types import db_now, insert_into
 
 _row = attachments.c
@@ -63,11 +63,33 @@ def release(conn: Connection, session_ids: Collection[SessionId]) -> None:
 
 
 def release_turns(conn: Connection, turn_ids: Collection[TurnId]) -> None:
-    """Let what these turns hold go as soon as nobody else uses it: their content is removed."""
+    """Let what these turns hold go as soon as nobody else uses it: their content is removed.
+
+    So do copies that vendors keep of it for their session, unless other turns of that hold it.
+    """
     of_turns = attachment_uses.c.turn_id.in_(list(turn_ids))
-    gone = delete(attachment_uses).where(of_turns).returning(attachment_uses.c.attachment_id)
-    if ids := set(conn.scalars(gone)):
-        _make_due(conn, ids)
+    use = attachment_uses.c
+    gone = delete(attachment_uses).where(of_turns).returning(use.session_id, use.attachment_id)
+    if released := {(SessionId(row[0]), row[1]) for row in conn.execute(gone)}:
+        _make_due(conn, {one for _, one in released})
+        _give_up_copies(conn, released)
+
+
+def _give_up_copies(conn: Connection, released: Collection[tuple[SessionId, UUID]]) -> None:
+    """Let go of what vendors keep for a session of what no turn of it holds any more."""
+    mine = attachment_uses.c.session_id.in_({session_id for session_id, _ in released})
+    held = select(attachment_uses.c.session_id, attachment_uses.c.attachment_id).where(mine)
+    still = {(SessionId(row[0]), row[1]) for row in conn.execute(held)}
+    for session_id, attachment_id in sorted(set(released) - still):
+        conn.execute(
+            update(kept_refs)
+            .where(
+                kept_refs.c.session_id == session_id,
+                kept_refs.c.attachment_id == str(attachment_id),
+                or_(kept_refs.c.due_at.is_(None), kept_refs.c.unwanted_at > db_now()),
+            )
+            .values(due_at=db_now(), unwanted_at=db_now())
+        )
 
 
 def _make_due(conn: Connection, ids: Collection[UUID]) -> None:

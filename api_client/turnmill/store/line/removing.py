@@ -1,13 +1,14 @@
 """The one door by which sessions go, with all that belongs to them: see `schema.belongings`."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, delete, func, select, update
 
-from turnmill.domain.ids import SessionId, TurnId, hash_of_user
+from turnmill.domain.batches import LineState
+from turnmill.domain.ids import BatchId, SessionId, TurnId, hash_of_user
 from turnmill.domain.states import UNFINISHED, SessionStatus
 from turnmill.store.deletion_records import Gone
 from turnmill.store.kept import give_up_all
@@ -15,8 +16,8 @@ from turnmill.store.line.attached import release
 from turnmill.store.line.endings import tell_ended
 from turnmill.store.rules.endings import Happening, write_events
 from turnmill.store.rules.figures import keep_figures
-from turnmill.store.rules.tallies import count_gone
-from turnmill.store.schema.batch_tables import batch_shards
+from turnmill.store.rules.tallies import GONE, count_gone, count_lines
+from turnmill.store.schema.batch_tables import batch_lines, batch_shards
 from turnmill.store.schema.belongings import BELONGINGS, Belonging, Goes
 from turnmill.store.schema.life_tables import tombstones
 from turnmill.store.schema.tables import sessions, turns
@@ -44,7 +45,7 @@ def remove_sessions(
     give_up_all(conn, session_ids)
     release(conn, session_ids)
     keep_figures(conn, session_ids)
-    _bury(conn, session_ids, how=how)
+    _bury(conn, session_ids, how=how, lines=_take_lines(conn, session_ids))
     count_gone(conn, session_ids)
     for one in _NOW:
         if one.goes is Goes.BY_NAME and one.table is not sessions:
@@ -68,9 +69,35 @@ def hide_session(conn: Connection, session_id: SessionId) -> None:
     )
 
 
-def _bury(conn: Connection, session_ids: Collection[SessionId], *, how: Gone) -> None:
+def _take_lines(conn: Connection, session_ids: Collection[SessionId]) -> Counter[SessionId]:
+    """Remove lines of batches that were to go on with these sessions; return how many of each.
+
+    Of those nobody has made turns yet, and what they say is of the session, too.
+    """
+    waiting = (
+        batch_lines.c.session.in_([str(one) for one in session_ids]),
+        batch_lines.c.turn_id.is_(None),
+        batch_lines.c.state == LineState.STAGED,
+    )
+    gone = delete(batch_lines).where(*waiting)
+    found = conn.execute(gone.returning(batch_lines.c.batch_id, batch_lines.c.session)).all()
+    for batch_id, lines in Counter(row.batch_id for row in found).items():
+        count_lines(conn, BatchId(batch_id), GONE, lines)
+    return Counter(SessionId(UUID(row.session)) for row in found)
+
+
+def _bury(
+    conn: Connection,
+    session_ids: Collection[SessionId],
+    *,
+    how: Gone,
+    lines: Mapping[SessionId, int],
+) -> None:
     """Write down what goes; a tombstone that stands since its session was hidden is completed."""
     rows, left = _counted(conn, session_ids), _left_behind(conn, session_ids)
+    for one in lines.keys() & rows.keys():
+        name = batch_lines.name
+        rows[one][name] = rows[one].get(name, 0) + lines[one]
     if not rows:
         return
     whose = _whose(conn, session_ids)

@@ -26,8 +26,12 @@ _NOTHING = Decimal(0)
 
 
 def binds() -> ColumnElement[bool]:
-    """Return which budgets lines are reserved from: what bounds each turn for itself is none."""
-    return (budgets.c.period != Period.TURN) & (budgets.c.scope != Scope.GONE)
+    """Return which budgets lines are reserved from.
+
+    What bounds each turn for itself is none, nor what bounds a batch: its own calls ask for that.
+    """
+    mine = budgets.c.scope.not_in((Scope.GONE, Scope.BATCH))
+    return (budgets.c.period != Period.TURN) & mine
 
 
 def any_binds(conn: Connection) -> bool:

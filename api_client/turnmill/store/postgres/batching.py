@@ -180,8 +180,14 @@ def take(
 
 
 def late_in(conn: Connection, turn_ids: Sequence[TurnId], *, shard: str) -> list[TurnId]:
-    """Lock the sessions of these turns, and return which were cancelled, or expired, in a shard."""
-    parameters = {"ids": list(turn_ids), "shard": shard}
+    """Return which of these turns were cancelled, or expired, in a shard; lock their sessions.
+
+    Mostly none was: then nothing is locked.
+    """
+    found = execute(conn, _LATE, {"ids": list(turn_ids), "shard": shard}).all()
+    if not found:
+        return []
+    parameters = {"ids": [row[0] for row in found], "shard": shard}
     execute(conn, _LOCK, parameters)
     return [TurnId(row[0]) for row in execute(conn, _LATE, parameters)]
 

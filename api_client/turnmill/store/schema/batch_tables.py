@@ -57,6 +57,13 @@ batch_lines = Table(
 )
 _FED = text("turn_id IS NOT NULL")
 Index("ix_batch_lines_turn_id", batch_lines.c.turn_id, postgresql_where=_FED, sqlite_where=_FED)
+_WAITING = text("session IS NOT NULL AND turn_id IS NULL")
+Index(
+    "ix_batch_lines_session",
+    batch_lines.c.session,
+    postgresql_where=_WAITING,
+    sqlite_where=_WAITING,
+)
 _KEYED = text("key IS NOT NULL")
 Index("ix_batch_lines_key", batch_lines.c.key, postgresql_where=_KEYED, sqlite_where=_KEYED)
 
