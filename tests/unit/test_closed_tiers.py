@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.test_gates import LATER, Rig
+from tests.unit.gates_rig import LATER, Rig
 from turnmill.domain.errors import RateLimited
 from turnmill.store.nouns.accounts import list_closed, read_closed
 from turnmill_worker.providers.port import Done, NotNow, Usage

@@ -19,7 +19,8 @@ from turnmill.store.nouns.user_retention import content_kept_of, keep_content_of
 from turnmill.store.records import Fenced
 from turnmill.store.schema.compaction_tables import compactions
 from turnmill.store.schema.file_tables import attachment_uses, attachments
-from turnmill.store.schema.tables import attempts, kept_refs, messages
+from turnmill.store.schema.kept_tables import kept_refs
+from turnmill.store.schema.tables import attempts, messages
 from turnmill.store.upkeep.content_retention import empty_content, sessions_with_old_content
 from turnmill.verbs.reply import read_reply
 

@@ -8,7 +8,8 @@ from sqlalchemy import Connection, Uuid, and_, delete, literal, or_, select, upd
 from turnmill.domain.errors import AttachmentNotFound
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.store.schema.file_tables import attachment_uses, attachments
-from turnmill.store.schema.tables import kept_refs, sessions
+from turnmill.store.schema.kept_tables import kept_refs
+from turnmill.store.schema.tables import sessions
 from turnmill.store.types import db_now, insert_into
 
 _row = attachments.c
