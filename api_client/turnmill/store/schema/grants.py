@@ -57,6 +57,12 @@ PRODUCED: Mapping[str, Grant] = MappingProxyType(
             ),
             insert=("id", "session_id", "turn_id", "position", "role", "content"),
         ),
+        # Whoever is shown a reply says what he thinks of it.
+        "feedback": Grant(
+            select=WHOLE,
+            insert=("id", "turn_id", "session_id", "name", "score", "comment"),
+            update=("score", "comment", "changes", "updated_at"),
+        ),
         # A reply says what each try came to, in its vendor's words, too.
         "attempts": Grant(select=WHOLE),
         "events": Grant(insert=("session_id", "n", "turn_id", "kind", "at")),

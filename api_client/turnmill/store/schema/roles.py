@@ -116,6 +116,10 @@ VIEWED: Mapping[str, Sequence[str]] = MappingProxyType(
         "shared_log": ("session_id", "n", "kind", "turn_id", "open", "at"),
         "notes": ("session_id", "n", "after_seq", "created_at"),
         "turn_senders": ("turn_id", "session_id"),
+        # Neither whose word it is, nor what was said beside the number.
+        "feedback": (
+            *("id", "turn_id", "session_id", "score", "changes", "created_at", "updated_at"),
+        ),
         "subscriptions": ("subscriber", "kind"),
         # Neither the address nor the secret of a webhook.
         "webhooks": (
