@@ -45,9 +45,12 @@ def _ms_pg(element: ms_between, compiler: SQLCompiler, **kw: Any) -> str:
 
 @compiles(ms_between, "sqlite")
 def _ms_sqlite(element: ms_between, compiler: SQLCompiler, **kw: Any) -> str:
-    begun, ended = (compiler.process(one, **kw) for one in element.clauses)
-    days = f"julianday({ended}) - julianday({begun})"
-    return f"CAST(round(({days}) * 86400000.0) AS INTEGER)"
+    # Its own functions know milliseconds; a text that is stored has six digits behind the second.
+    begun, ended = (
+        f"strftime('%s', {moment}) * 1000000 + substr({moment}, 21, 6)"
+        for moment in (compiler.process(one, **kw) for one in element.clauses)
+    )
+    return f"CAST(round((({ended}) - ({begun})) / 1000.0) AS INTEGER)"
 
 
 class quarter_of(FunctionElement[int]):  # noqa: N801
