@@ -39,7 +39,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Quality:
+class EstimateQuality:
     """How often a liked conversation has the higher estimate of two: 0.5 is a guess, 1 is sure.
 
     Five-fold, over 5,988 rated chats in English between people, of the package chitchat-dataset.
@@ -56,7 +56,7 @@ class Model:
 
     intercept: float
     weights: Mapping[str, float]
-    quality: Quality
+    quality: EstimateQuality
 
 
 '''
@@ -237,7 +237,7 @@ def module_of(chats: Sequence[Chat]) -> str:
         worth = ", ".join(f"{one}={value}" for one, value in measured(chats, shape).items())
         lines.append(
             f"{name} = Model(\n    intercept={fitted.intercept:.{_DIGITS}f},\n"
-            f"    weights={{\n{weights}    }},\n    quality=Quality({worth}),\n)\n"
+            f"    weights={{\n{weights}    }},\n    quality=EstimateQuality({worth}),\n)\n"
         )
     return "".join(lines)
 

@@ -13,7 +13,7 @@ from turnmill.show.wording import dollars, duration, moment_text, percent
 
 if TYPE_CHECKING:
     from turnmill.domain.analytics.satisfaction import Satisfaction
-    from turnmill.store.analytics.conversations import Counts, Latencies, ModelUsage, Spent
+    from turnmill.store.analytics.conversations import Latencies, ModelUsage, Spent, TurnCounts
     from turnmill.store.analytics.spans import Spread
     from turnmill.verbs.analytics.conversations import SessionMetrics, UserInsights
 
@@ -72,7 +72,7 @@ def _document(found: SessionMetrics | UserInsights) -> Mapping[str, Any]:
 
 
 def _common(
-    counts: Counts, spent: Spent, latencies: Latencies, *, messages: int
+    counts: TurnCounts, spent: Spent, latencies: Latencies, *, messages: int
 ) -> Iterator[tuple[str, object]]:
     ended = ", ".join(f"{getattr(counts, one)} {one}" for one in _ENDED if getattr(counts, one))
     yield "messages", f"{messages:,}"

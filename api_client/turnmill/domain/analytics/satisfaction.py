@@ -10,8 +10,8 @@ from turnmill.domain.analytics.satisfaction_model import (
     BASE,
     BY_TIMES,
     WITH_WORDS,
+    EstimateQuality,
     Model,
-    Quality,
 )
 
 #: Turns of one conversation that an estimate is made of, the newest ones.
@@ -26,18 +26,18 @@ class Basis(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
+class SatisfactionEstimate:
     """How a conversation was liked, judged by its shape: a guess, and never what somebody said."""
 
     score: float  #: from -1 to 1; 0: as good as the average conversation that it was learned from
     basis: Basis
     coverage: float  #: of the turns that have ended, the share that it was made of, words and all
     turns: int  #: that it was made of
-    quality: Quality  #: how good such estimates are, as measured
+    quality: EstimateQuality  #: how good such estimates are, as measured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Given:
+class FeedbackGiven:
     """What was said of turns, in figures."""
 
     count: int  #: of those who said something, of each turn once
@@ -53,13 +53,13 @@ class Satisfaction:
 
     score: float | None  #: from -1 to 1; None: nothing is known
     is_estimate: bool  #: `score` is one
-    given: Given
+    given: FeedbackGiven
     estimate: float | None  #: whether it is used or not
-    coverage: float  #: of the sessions, the share that `estimate` is of; of a session, see Estimate
-    quality: Quality | None  #: of the estimates, the worst of them
+    coverage: float  #: of the sessions, the share that `estimate` is of; of a session, see SatisfactionEstimate
+    quality: EstimateQuality | None  #: of the estimates, the worst of them
 
 
-def estimate(exchanges: Sequence[Exchange], *, turns: int) -> Estimate | None:
+def estimate(exchanges: Sequence[Exchange], *, turns: int) -> SatisfactionEstimate | None:
     """Return what the shape of a conversation says; None where no turn of it has ended.
 
     `exchanges` are its turns that have ended, the oldest first, at most `MOST_TURNS`; `turns` is
@@ -73,7 +73,7 @@ def estimate(exchanges: Sequence[Exchange], *, turns: int) -> Estimate | None:
     shape = shape_of_times(exchanges)
     if whole:
         shape |= shape_of_words(exchanges)
-    return Estimate(
+    return SatisfactionEstimate(
         score=score(model, shape),
         basis=Basis.WORDS if whole else Basis.TIMES,
         coverage=readable / max(turns, len(exchanges)),
@@ -88,7 +88,7 @@ def score(model: Model, shape: Mapping[str, float]) -> float:
     return 2 / (1 + exp(min(700.0, BASE - odds))) - 1
 
 
-def of_session(given: Given, estimated: Estimate | None) -> Satisfaction:
+def of_session(given: FeedbackGiven, estimated: SatisfactionEstimate | None) -> Satisfaction:
     """Return what was felt about one conversation."""
     return _felt(
         given,
@@ -98,7 +98,9 @@ def of_session(given: Given, estimated: Estimate | None) -> Satisfaction:
     )
 
 
-def of_sessions(given: Given, estimates: Sequence[Estimate], *, sessions: int) -> Satisfaction:
+def of_sessions(
+    given: FeedbackGiven, estimates: Sequence[SatisfactionEstimate], *, sessions: int
+) -> Satisfaction:
     """Return what was felt about many; each conversation's estimate weighs the same."""
     mean = sum(one.score for one in estimates) / len(estimates) if estimates else None
     worst = min((one.quality for one in estimates), key=lambda one: one.auc, default=None)
@@ -107,7 +109,11 @@ def of_sessions(given: Given, estimates: Sequence[Estimate], *, sessions: int) -
 
 
 def _felt(
-    given: Given, estimated: float | None, *, coverage: float, quality: Quality | None
+    given: FeedbackGiven,
+    estimated: float | None,
+    *,
+    coverage: float,
+    quality: EstimateQuality | None,
 ) -> Satisfaction:
     said = given.mean
     return Satisfaction(

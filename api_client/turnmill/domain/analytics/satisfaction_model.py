@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Quality:
+class EstimateQuality:
     """How often a liked conversation has the higher estimate of two: 0.5 is a guess, 1 is sure.
 
     Five-fold, over 5,988 rated chats in English between people, of the package chitchat-dataset.
@@ -22,7 +22,7 @@ class Model:
 
     intercept: float
     weights: Mapping[str, float]
-    quality: Quality
+    quality: EstimateQuality
 
 
 #: The log odds that a rated conversation was liked.
@@ -50,7 +50,7 @@ WITH_WORDS = Model(
         "questions": 0.1583,
         "delight_heard": 0.6027,
     },
-    quality=Quality(auc=0.86, auc_answered=0.784, auc_longer=0.72),
+    quality=EstimateQuality(auc=0.86, auc_answered=0.784, auc_longer=0.72),
 )
 BY_TIMES = Model(
     intercept=-4.0699,
@@ -63,5 +63,5 @@ BY_TIMES = Model(
         "went_on": 0.5268,
         "duration": -0.2135,
     },
-    quality=Quality(auc=0.829, auc_answered=0.756, auc_longer=0.674),
+    quality=EstimateQuality(auc=0.829, auc_answered=0.756, auc_longer=0.674),
 )

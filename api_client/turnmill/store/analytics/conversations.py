@@ -54,7 +54,7 @@ class Latencies:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
+class TurnCounts:
     """How many turns there are, how they stand, and what was said in them."""
 
     turns: int
@@ -83,7 +83,7 @@ class Lengths:
 #: Which turns are meant, in a query that joins them to their sessions.
 Which: TypeAlias = ColumnElement[bool]
 _SPENT = tuple(Spent.__dataclass_fields__)
-_NUMBERS = Counts.__dataclass_fields__.keys() - {"first_at", "last_at"}
+_NUMBERS = TurnCounts.__dataclass_fields__.keys() - {"first_at", "last_at"}
 
 
 def of_session(session_id: SessionId) -> Which:
@@ -106,7 +106,7 @@ def accepted_in(since: datetime, until: datetime) -> Which:
     return and_(turns.c.created_at >= since, turns.c.created_at < until)
 
 
-def counts(conn: Connection, which: Which) -> Counts:
+def counts(conn: Connection, which: Which) -> TurnCounts:
     """Return how many of these turns there are."""
     states = {state.value: _count(turns.c.state == state.value) for state in sorted(FINAL)}
     last = func.max(func.coalesce(turns.c.finished_at, turns.c.created_at), type_=Timestamp)
@@ -129,7 +129,7 @@ def counts(conn: Connection, which: Which) -> Counts:
     ).one()
     told: dict[str, Any] = {**row._mapping, **said._mapping}
     told |= {name: int(told[name]) for name in _NUMBERS}
-    return Counts(**told)
+    return TurnCounts(**told)
 
 
 def usage(conn: Connection, which: Which) -> list[ModelUsage]:

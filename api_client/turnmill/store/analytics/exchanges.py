@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import Connection, and_, func, or_, select
 
 from turnmill.domain.analytics.conversing import Exchange
-from turnmill.domain.analytics.satisfaction import MOST_TURNS, Estimate, estimate
+from turnmill.domain.analytics.satisfaction import MOST_TURNS, SatisfactionEstimate, estimate
 from turnmill.domain.content import text_of, without_sender
 from turnmill.domain.errors import DataKeyMissing, SealBroken
 from turnmill.domain.ids import SessionId
@@ -28,7 +28,9 @@ class _Said(NamedTuple):
     text: str | None  #: None: it is gone, or cannot be opened
 
 
-def estimate_of(conn: Connection, session_id: SessionId, *, words: bool = True) -> Estimate | None:
+def estimate_of(
+    conn: Connection, session_id: SessionId, *, words: bool = True
+) -> SatisfactionEstimate | None:
     """Return what the shape of a session says of it; None where no turn of it has ended.
 
     Its newest turns are looked at, up to a thousand. Without `words`, times alone are.

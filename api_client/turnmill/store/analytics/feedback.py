@@ -16,7 +16,7 @@ from sqlalchemy import (
     update,
 )
 
-from turnmill.domain.analytics.satisfaction import Given
+from turnmill.domain.analytics.satisfaction import FeedbackGiven
 from turnmill.domain.errors import MoveRefused, TurnNotFound
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import FINAL, EventKind, SessionStatus, TurnState
@@ -96,7 +96,7 @@ def find(
     return list(readable(conn.execute(query), _record))
 
 
-def given(conn: Connection, *which: ColumnElement[bool]) -> Given:
+def given(conn: Connection, *which: ColumnElement[bool]) -> FeedbackGiven:
     """Return what was said in figures, of the turns that are meant."""
     score = feedback.c.score
     row = conn.execute(
@@ -108,7 +108,7 @@ def given(conn: Connection, *which: ColumnElement[bool]) -> Given:
             func.count(feedback.c.comment).label("comments"),
         ).where(_stands(), *which)
     ).one()
-    return Given(
+    return FeedbackGiven(
         count=int(row.many),
         mean=None if row.mean is None else float(row.mean),
         positive=int(row.positive),
@@ -117,7 +117,7 @@ def given(conn: Connection, *which: ColumnElement[bool]) -> Given:
     )
 
 
-def given_by(conn: Connection, user_id: str, *which: ColumnElement[bool]) -> Given:
+def given_by(conn: Connection, user_id: str, *which: ColumnElement[bool]) -> FeedbackGiven:
     """Return what this user has said, wherever; `which` are turns, as for `given`."""
     return given(conn, _said_by(user_id), *which)
 

@@ -5,7 +5,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from turnmill.domain.analytics.satisfaction import Estimate, Satisfaction, of_session, of_sessions
+from turnmill.domain.analytics.satisfaction import (
+    Satisfaction,
+    SatisfactionEstimate,
+    of_session,
+    of_sessions,
+)
 from turnmill.domain.analytics.windows import Window, window
 from turnmill.domain.budgets import time_zone
 from turnmill.domain.checks import check_name
@@ -13,7 +18,7 @@ from turnmill.domain.ids import SessionId
 from turnmill.domain.states import SessionStatus
 from turnmill.store.analytics import conversations as rows
 from turnmill.store.analytics import feedback
-from turnmill.store.analytics.conversations import Counts, Latencies, Lengths, ModelUsage, Spent
+from turnmill.store.analytics.conversations import Latencies, Lengths, ModelUsage, Spent, TurnCounts
 from turnmill.store.analytics.exchanges import estimate_of
 from turnmill.store.analytics.spans import Spread
 from turnmill.store.nouns import sessions
@@ -36,14 +41,16 @@ class SessionMetrics:
     model: str
     status: SessionStatus
     created_at: datetime
-    counts: Counts
+    counts: TurnCounts
     spent: Spent  #: of turns that have ended, at all models
     models: Sequence[ModelUsage]  #: the dearest first
     latencies: Latencies
     duration: timedelta | None  #: from the first message to the last reply; None: no turn
     active: timedelta | None  #: of it, without silences of more than ten minutes
     satisfaction: Satisfaction
-    estimate: Estimate | None  #: as in `satisfaction`, with what it was made of; None: no turn
+    estimate: (
+        SatisfactionEstimate | None
+    )  #: as in `satisfaction`, with what it was made of; None: no turn
 
     @property
     def messages(self) -> int:
@@ -58,7 +65,7 @@ class UserInsights:
     user_id: str = field(repr=False)
     window: Window
     zone: str  #: of the hours and days
-    counts: Counts
+    counts: TurnCounts
     spent: Spent  #: of turns that have ended, at all models
     models: Sequence[ModelUsage]  #: the dearest first
     latencies: Latencies
@@ -139,9 +146,9 @@ def of_one_user(
     return single(on)
 
 
-def _estimates(conn: Connection, which: rows.Which) -> list[Estimate]:
+def _estimates(conn: Connection, which: rows.Which) -> list[SatisfactionEstimate]:
     """Return what the shapes of the newest conversations say, of as many as there is room for."""
-    found: list[Estimate] = []
+    found: list[SatisfactionEstimate] = []
     room = _MOST_TURNS
     for one in rows.newest_sessions(conn, which, limit=MOST_SESSIONS):
         if room <= 0:
