@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from turnmill.show.feedback_view import score_text
-from turnmill.show.tables import fields, print_facts, print_json, print_table
+from turnmill.show.tables import print_facts, print_json, print_table
 from turnmill.show.wording import dollars, duration, moment_text, percent
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def print_user(found: UserInsights, *, as_json: bool) -> None:
 
 
 def _document(found: SessionMetrics | UserInsights) -> Mapping[str, Any]:
-    return asdict(found) | fields(found, "messages")
+    return {**asdict(found), "messages": found.messages}
 
 
 def _common(

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from math import ceil
 from random import Random
 from typing import Any, NamedTuple
@@ -89,7 +90,7 @@ def spread_of(values: Sequence[float]) -> Spread | None:
 
     return Spread(
         count=len(ordered),
-        mean=pytest.approx(sum(ordered) / len(ordered)),
+        mean=sum(ordered) / len(ordered),
         median=at(50),
         p90=at(90),
         p95=at(95),
@@ -116,44 +117,61 @@ def test_a_session_that_is_not_there_is_not_found(store: Database) -> None:
         metrics(store, SessionId(new_id()))
 
 
-def test_figures_of_a_session_are_those_of_its_rows(store: Database) -> None:
-    session = rows.start(store)
-    dice = Random(1)
-    other = rows.start(store)
-    turn_at(store, other, NOON)
+class Rambling(NamedTuple):
+    """A session of thirty turns, some of which failed, with silences; and one that is open."""
+
+    session: SessionId
+    told: list[Told]
+
+    @property
+    def answered(self) -> list[Told]:
+        return [one for one in self.told if one.state is TurnState.SUCCEEDED]
+
+
+@pytest.fixture
+def rambling(store: Database) -> Rambling:
+    session, dice = rows.start(store), Random(1)
+    turn_at(store, rows.start(store), NOON)
     told: list[Told] = []
     begun = NOON
     for n in range(30):
         state = TurnState.FAILED if n % 7 == 3 else TurnState.SUCCEEDED
-        took = dice.uniform(0.5, 9)
-        told.append(turn_at(store, session, begun, took=took, state=state))
+        told.append(turn_at(store, session, begun, took=dice.uniform(0.5, 9), state=state))
         begun = told[-1].ended + timedelta(seconds=dice.choice([3, 40, 599, 601, 4000]))
-    rows.send(store, session, "still open")
+    still_open = rows.send(store, session, "still open")
     with store.begin() as conn:
-        conn.execute(
-            update(turns)
-            .where(turns.c.session_id == session, turns.c.state == TurnState.QUEUED.value)
-            .values(created_at=told[-1].ended)
-        )
-    found = metrics(store, session)
-    answered = [one for one in told if one.state is TurnState.SUCCEEDED]
-    assert (found.counts.turns, found.counts.succeeded) == (31, len(answered))
-    assert (found.counts.failed, found.counts.unfinished) == (30 - len(answered), 1)
-    assert (found.counts.asked, found.counts.replies) == (31, len(answered))
-    assert found.messages == 31 + len(answered)
-    assert (found.counts.first_at, found.counts.last_at) == (told[0].begun, told[-1].ended)
+        mine = turns.c.id == still_open
+        conn.execute(update(turns).where(mine).values(created_at=told[-1].ended))
+    return Rambling(session, told)
+
+
+def test_counts_and_costs_of_a_session_are_those_of_its_rows(
+    store: Database, rambling: Rambling
+) -> None:
+    found, answers = metrics(store, rambling.session), len(rambling.answered)
+    assert (found.counts.turns, found.counts.succeeded) == (31, answers)
+    assert (found.counts.failed, found.counts.unfinished) == (30 - answers, 1)
+    assert (found.counts.asked, found.counts.replies) == (31, answers)
+    assert found.messages == 31 + answers
+    moments = (found.counts.first_at, found.counts.last_at)
+    assert moments == (rambling.told[0].begun, rambling.told[-1].ended)
     assert found.spent.cost_usd == Decimal("0.25") * 30
     assert (found.spent.input_tokens, found.spent.output_tokens) == (300, 150)
     assert (found.spent.attempts, found.spent.retries) == (30, 0)
     assert [(one.provider, one.model, one.turns) for one in found.models] == [("mock", "mock", 30)]
-    assert found.latencies.total == spread_of([ms(one.begun, one.ended) for one in answered])
-    assert found.latencies.queued == spread_of([ms(one.begun, one.started) for one in answered])
-    assert found.latencies.provider == spread_of([one.provider_ms for one in answered])
-    assert found.latencies.first_token == spread_of([one.provider_ms // 2 for one in answered])
+
+
+def test_times_of_a_session_are_those_of_its_rows(store: Database, rambling: Rambling) -> None:
+    found, told, answered = metrics(store, rambling.session), rambling.told, rambling.answered
+    took = found.latencies
+    assert took.total == spread_of([ms(one.begun, one.ended) for one in answered])
+    assert took.queued == spread_of([ms(one.begun, one.started) for one in answered])
+    assert took.provider == spread_of([one.provider_ms for one in answered])
+    assert took.first_token == spread_of([one.provider_ms // 2 for one in answered])
     whole = ms(told[0].begun, told[-1].ended)
-    silences = [ms(a.ended, b.begun) for a, b in zip(told, told[1:], strict=False)]
-    active = whole - sum(one for one in silences if one > 600_000)
+    silences = [ms(before.ended, one.begun) for before, one in pairwise(told)]
     assert found.duration == timedelta(milliseconds=whole)
+    active = whole - sum(one for one in silences if one > 600_000)
     assert found.active == timedelta(milliseconds=active)
 
 
@@ -232,7 +250,7 @@ def test_an_estimate_says_what_it_was_made_of(store: Database) -> None:
         conn.execute(update(messages).where(messages.c.turn_id == first).values(content=[]))
     part = store.run(lambda conn: estimate_of(conn, session))
     assert part is not None
-    assert (part.basis, part.coverage) == (Basis.TIMES, pytest.approx(2 / 3))
+    assert (part.basis, part.coverage) == (Basis.TIMES, 2 / 3)
     assert part.quality.auc < whole.quality.auc
     assert -1 < part.score < 1
 
@@ -241,9 +259,14 @@ def test_where_no_key_is_an_estimate_goes_by_times(store: Database) -> None:
     session = rows.start(store)
     with encrypted(store, at_hand()):
         turn_at(store, session, NOON)
-        assert store.run(lambda conn: estimate_of(conn, session)).basis is Basis.WORDS
+        assert basis_of(store, session) is Basis.WORDS
     attach(store.engine.dialect, None)
-    assert store.run(lambda conn: estimate_of(conn, session)).basis is Basis.TIMES
+    assert basis_of(store, session) is Basis.TIMES
+
+
+def basis_of(store: Database, session: SessionId) -> Basis | None:
+    found = store.run(lambda conn: estimate_of(conn, session))
+    return None if found is None else found.basis
 
 
 def test_one_turn_open_is_a_session_without_an_estimate(store: Database) -> None:

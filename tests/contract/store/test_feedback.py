@@ -204,7 +204,7 @@ def test_comments_that_were_plain_are_sealed_later(store: Database) -> None:
     with encrypted(store, at_hand()):
         with store.begin() as conn:
             begin_anew(conn)
-        while store.run(lambda conn: reseal(conn)):
+        while store.run(reseal):
             pass
         assert CANARY not in rows_as_they_lie(store)
         assert [one.comment for one in found(store)] == [CANARY]

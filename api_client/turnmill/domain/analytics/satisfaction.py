@@ -55,7 +55,8 @@ class Satisfaction:
     is_estimate: bool  #: `score` is one
     given: FeedbackGiven
     estimate: float | None  #: whether it is used or not
-    coverage: float  #: of the sessions, the share that `estimate` is of; of a session, see SatisfactionEstimate
+    #: what `estimate` is made of: of sessions the share, of one session see SatisfactionEstimate
+    coverage: float
     quality: EstimateQuality | None  #: of the estimates, the worst of them
 
 
