@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from turnmill.domain.analytics.conversing import Exchange, shape_of_times, shape_of_words
+from turnmill.domain.analytics.satisfaction_model import BY_TIMES, WITH_WORDS
 
 PACKAGE = "chitchat-dataset==0.9.0"
 _DATA = "chitchat_dataset/dataset.json"
@@ -62,7 +63,6 @@ class Model:
 '''
 
 Numbers: TypeAlias = NDArray[np.float64]
-Shape: TypeAlias = Callable[[Sequence[Exchange]], Mapping[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,7 @@ class Chat:
     id: str
     exchanges: Sequence[Exchange]
     rating: float | None  #: the mean of three; None: nobody has rated it
+    shape: Mapping[str, float]  #: all numbers of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,8 @@ def chats_in(package: Path) -> list[Chat]:
 def _chat(key: str, record: Mapping[str, Any]) -> Chat:
     rated = record.get("ratings")
     rating = sum(int(one) for one in rated.values()) / len(rated) if rated else None
-    return Chat(key, list(_exchanges(record["messages"])), rating)
+    exchanges = list(_exchanges(record["messages"]))
+    return Chat(key, exchanges, rating, shape_of_times(exchanges) | shape_of_words(exchanges))
 
 
 def _exchanges(blocks: Sequence[Sequence[Mapping[str, str]]]) -> Iterator[Exchange]:
@@ -130,16 +132,9 @@ def _unanswered(text: str, at: datetime) -> Exchange:
     return Exchange(asked_at=at, ended_at=at, answered=False, said=text)
 
 
-def whole_shape(exchanges: Sequence[Exchange]) -> dict[str, float]:
-    """Return the shape with words."""
-    return shape_of_times(exchanges) | shape_of_words(exchanges)
-
-
-def table_of(chats: Sequence[Chat], shape: Shape) -> tuple[tuple[str, ...], Numbers]:
-    """Return the names of the numbers of a shape, and a row for each conversation."""
-    shapes = [shape(one.exchanges) for one in chats]
-    names = tuple(shapes[0])
-    return names, np.array([[one[name] for name in names] for one in shapes])
+def table_of(chats: Sequence[Chat], names: Sequence[str]) -> Numbers:
+    """Return a row of these numbers for each conversation."""
+    return np.array([[one.shape[name] for name in names] for one in chats])
 
 
 def liked(chats: Sequence[Chat]) -> NDArray[np.bool_]:
@@ -147,7 +142,7 @@ def liked(chats: Sequence[Chat]) -> NDArray[np.bool_]:
     return np.array([one.rating is not None and one.rating >= LIKED for one in chats])
 
 
-def fit(names: tuple[str, ...], rows: Numbers, wanted: NDArray[np.bool_]) -> Fitted:
+def fit(names: Sequence[str], rows: Numbers, wanted: NDArray[np.bool_]) -> Fitted:
     """Return the logistic regression with a small ridge, by Newton's method."""
     mean, spread = rows.mean(axis=0), rows.std(axis=0)
     spread[spread == 0] = 1.0
@@ -163,7 +158,7 @@ def fit(names: tuple[str, ...], rows: Numbers, wanted: NDArray[np.bool_]) -> Fit
         if np.abs(step).max() < 1e-10:
             break
     plain = weights[:-1] / spread
-    return Fitted(names, plain, float(weights[-1] - plain @ mean))
+    return Fitted(tuple(names), plain, float(weights[-1] - plain @ mean))
 
 
 def auc(wanted: NDArray[np.bool_], scores: Numbers) -> float:
@@ -178,9 +173,9 @@ def auc(wanted: NDArray[np.bool_], scores: Numbers) -> float:
     return float(above / (many * (len(scores) - many)))
 
 
-def out_of_fold(chats: Sequence[Chat], shape: Shape) -> Numbers:
+def out_of_fold(chats: Sequence[Chat], names: Sequence[str]) -> Numbers:
     """Return each conversation's score by a model that has not seen it."""
-    names, rows = table_of(chats, shape)
+    rows = table_of(chats, names)
     wanted = liked(chats)
     scores = np.zeros(len(chats))
     for fold in range(FOLDS):
@@ -189,9 +184,9 @@ def out_of_fold(chats: Sequence[Chat], shape: Shape) -> Numbers:
     return scores
 
 
-def measured(chats: Sequence[Chat], shape: Shape) -> dict[str, float]:
+def measured(chats: Sequence[Chat], names: Sequence[str]) -> dict[str, float]:
     """Return the AUC over all, over what was answered at all, and over what went on for longer."""
-    scores, wanted = out_of_fold(chats, shape), liked(chats)
+    scores, wanted = out_of_fold(chats, names), liked(chats)
     answered = np.array([any(each.answered for each in one.exchanges) for one in chats])
     long = np.array([len(one.exchanges) >= 3 for one in chats])
     return {
@@ -201,18 +196,16 @@ def measured(chats: Sequence[Chat], shape: Shape) -> dict[str, float]:
     }
 
 
-def only(*names: str) -> Shape:
-    """Return a shape of these numbers alone."""
-
-    def shape(exchanges: Sequence[Exchange]) -> Mapping[str, float]:
-        found = whole_shape(exchanges)
-        return {name: found[name] for name in names}
-
-    return shape
-
-
 #: What the package has: for conversations whose words can be read, and for all others.
-MODELS: Mapping[str, Shape] = {"WITH_WORDS": whole_shape, "BY_TIMES": shape_of_times}
+MODELS: Mapping[str, Sequence[str]] = {
+    "WITH_WORDS": tuple(WITH_WORDS.weights),
+    "BY_TIMES": tuple(BY_TIMES.weights),
+}
+#: What is measured beside them.
+BASELINES: Mapping[str, Sequence[str]] = {
+    "words of delight and thanks": ("delight", "thanks"),
+    "length": ("length",),
+}
 
 
 def rated(chats: Sequence[Chat]) -> list[Chat]:
@@ -227,14 +220,13 @@ def module_of(chats: Sequence[Chat]) -> str:
         _HEAD,
         f"#: The log odds that a rated conversation was liked.\nBASE = {_odds(share)}\n",
     ]
-    for name, shape in MODELS.items():
-        names, rows = table_of(chats, shape)
-        fitted = fit(names, rows, liked(chats))
+    for name, names in MODELS.items():
+        fitted = fit(names, table_of(chats, names), liked(chats))
         weights = "".join(
             f'        "{one}": {weight:.{_DIGITS}f},\n'
             for one, weight in zip(names, fitted.weights, strict=True)
         )
-        worth = ", ".join(f"{one}={value}" for one, value in measured(chats, shape).items())
+        worth = ", ".join(f"{one}={value}" for one, value in measured(chats, names).items())
         lines.append(
             f"{name} = Model(\n    intercept={fitted.intercept:.{_DIGITS}f},\n"
             f"    weights={{\n{weights}    }},\n    quality=EstimateQuality({worth}),\n)\n"
@@ -251,14 +243,8 @@ def main(argv: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         chats = rated(chats_in(fetched(Path(folder))))
     print(f"{len(chats)} rated, {liked(chats).mean():.3f} of them liked")
-    baselines = {
-        "words of delight and thanks": only("delight", "thanks"),
-        "length": only("length"),
-        "times": shape_of_times,
-        "times and words": whole_shape,
-    }
-    for name, shape in baselines.items():
-        print(name, measured(chats, shape))
+    for name, names in {**BASELINES, **MODELS}.items():
+        print(name, measured(chats, names))
     if "--write" in argv:
         MODEL.write_text(module_of(chats))
         print(MODEL)
