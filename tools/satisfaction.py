@@ -70,6 +70,7 @@ class Chat:
     """A conversation of the data: whoever began it is the user, whoever answered the model."""
 
     id: str
+    user: str
     exchanges: Sequence[Exchange]
     rating: float | None  #: the mean of three; None: nobody has rated it
     shape: Mapping[str, float]  #: all numbers of it
@@ -108,7 +109,8 @@ def _chat(key: str, record: Mapping[str, Any]) -> Chat:
     rated = record.get("ratings")
     rating = sum(int(one) for one in rated.values()) / len(rated) if rated else None
     exchanges = list(_exchanges(record["messages"]))
-    return Chat(key, exchanges, rating, shape_of_times(exchanges) | shape_of_words(exchanges))
+    shape = shape_of_times(exchanges) | shape_of_words(exchanges)
+    return Chat(key, record["messages"][0][0]["sender"], exchanges, rating, shape)
 
 
 def _exchanges(blocks: Sequence[Sequence[Mapping[str, str]]]) -> Iterator[Exchange]:

@@ -7,7 +7,7 @@ from tools.satisfaction import Chat
 from turnmill.domain.analytics.satisfaction import estimate, score
 from turnmill.domain.analytics.satisfaction_model import BASE, BY_TIMES, WITH_WORDS, Model
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]  # all words of 7,168 chats are read
 
 MODELS = {"WITH_WORDS": WITH_WORDS, "BY_TIMES": BY_TIMES}
 
