@@ -86,6 +86,7 @@ def test_with_keys_comments_lie_sealed_and_figures_are_made_of_words(
     settings = Settings(
         database_url=database_url,
         encryption_keys=str(tmp_path / "keyring"),
+        key_store=str(tmp_path / "wrapped"),
         home=tmp_path,
     )
     with Client(settings=settings) as client:
