@@ -62,6 +62,7 @@ def retry_storms(hours: Sequence[CallHour]) -> Iterator[Finding]:
         yield Finding(
             rule=Rule.RETRY_STORM,
             subject=target,
+            target=target,
             says=(
                 f"In {len(stormy)} hours {failed} of {calls} calls failed, mostly with {code}."
                 " A limit of calls at once, or of calls a minute, keeps them from failing."
@@ -97,6 +98,7 @@ def dead_targets(hours: Sequence[CallHour]) -> Iterator[Finding]:
         yield Finding(
             rule=Rule.DEAD_TARGET,
             subject=target,
+            target=target,
             says=(
                 f"{failed} of {calls} calls failed, in {len(mine)} hours, mostly with"
                 f" {_most_frequent(mine)}. Take it out of the sessions' targets, or put another"

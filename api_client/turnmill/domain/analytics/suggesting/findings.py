@@ -47,6 +47,7 @@ class Finding:
 
     rule: Rule
     subject: str  #: provider/model, with what sets its turns apart
+    target: str  #: provider/model that it is about; "" for none
     says: str = field(repr=False)  #: in a sentence
     formula: str = field(repr=False)  #: by which it is found, with the threshold
     confidence: Interval  #: 95 %, of the figure that the threshold is of
@@ -70,30 +71,40 @@ class Suggestion:
 
 
 def suggestion_of(findings: Sequence[Finding], *, temperature: float | None = None) -> Suggestion:
-    """Return what these findings come to; where two say different things, the dearer one counts.
+    """Return what these findings come to.
 
-    Savings of findings that might be of the same dollars are not added: of each subject the
-    greatest counts.
+    A model or setting is suggested for all only where no two findings disagree about it; each
+    finding has those of its own. Savings are not added where they may be of the same dollars: of
+    each model the greatest counts.
     """
     ordered = sorted(findings, key=_weight)
-    settings: dict[str, Any] = {}
-    for one in ordered:
-        for name, value in one.settings.items():
-            settings.setdefault(name, value)
+    settings = _agreed(ordered)
     saved: dict[str, float] = {}
     for one in ordered:
         if one.improvement.what == "usd":
-            saved.setdefault(one.subject, one.improvement.amount)
-    total = Decimal(str(round(sum(saved.values()), 6))) if saved else None
-    limit = settings.pop("max_output_tokens", None)
+            saved.setdefault(one.target, one.improvement.amount)
+    models = {one.model for one in ordered if one.model is not None}
     return Suggestion(
-        suggested_model=next((one.model for one in ordered if one.model is not None), None),
+        suggested_model=models.pop() if len(models) == 1 else None,
         suggested_temperature=temperature,
-        suggested_max_tokens=limit,
+        suggested_max_tokens=settings.pop("max_output_tokens", None),
         suggested_settings=settings,
-        estimated_improvement=total,
+        estimated_improvement=Decimal(str(round(sum(saved.values()), 6))) if saved else None,
         findings=ordered,
     )
+
+
+def _agreed(findings: Sequence[Finding]) -> dict[str, Any]:
+    """Return the settings that all who name them agree about."""
+    named: dict[str, list[Any]] = {}
+    for one in findings:
+        for name, value in one.settings.items():
+            named.setdefault(name, []).append(value)
+    return {
+        name: values[0]
+        for name, values in named.items()
+        if all(value == values[0] for value in values)
+    }
 
 
 def _weight(one: Finding) -> tuple[bool, float, str, str]:

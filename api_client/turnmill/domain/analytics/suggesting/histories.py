@@ -62,6 +62,7 @@ def unused_caches(uses: Sequence[CacheUse]) -> Iterator[Finding]:
         yield Finding(
             rule=Rule.CACHE_UNUSED,
             subject=f"{one.provider}/{one.model}" + (f" with prompt_cache={one.setting}" * off),
+            target=f"{one.provider}/{one.model}",
             says=(
                 f"{one.turns - one.cached} of {one.turns} turns that went on within five minutes"
                 " paid in full for what was said before. Let the vendor keep it, with what stays"
@@ -113,6 +114,7 @@ def growing_histories(uses: Sequence[GrowthUse]) -> Iterator[Finding]:
         yield Finding(
             rule=Rule.HISTORY_GROWS,
             subject=f"{one.provider}/{one.model}",
+            target=f"{one.provider}/{one.model}",
             says=(
                 f"{late:.0%} of the input is of turns beyond the {LONG}th, in {one.sessions}"
                 " conversations that are sent whole. Begin a new session with a summary of what is"

@@ -49,6 +49,7 @@ def answers_cut(uses: Sequence[LengthUse]) -> Iterator[Finding]:
         yield Finding(
             rule=Rule.ANSWERS_CUT,
             subject=one.subject,
+            target=f"{one.provider}/{one.model}",
             says=(
                 f"{one.cut} of {one.turns} replies were cut off. A limit of {most} is twice what"
                 " they may be now."
@@ -74,6 +75,7 @@ def limits_too_high(uses: Sequence[LengthUse]) -> Iterator[Finding]:
         yield Finding(
             rule=Rule.LIMIT_TOO_HIGH,
             subject=one.subject,
+            target=f"{one.provider}/{one.model}",
             says=(
                 f"No reply had more than {one.longest} tokens, and {one.limit} are reserved of"
                 f" budgets and of the vendor's limits for each. {enough} would do."

@@ -28,7 +28,7 @@ _FORMULA = (
 class ModelUse:
     """What the turns of one task came to with one model."""
 
-    task: str  #: the template of their sessions; "" for none
+    task: str  #: the template of their sessions; "" for none, which is compared with nothing
     provider: str
     model: str
     turns: int  #: that were answered, with a known price and known tokens
@@ -74,7 +74,8 @@ def cheaper_models(
     """
     best: dict[tuple[str, str], Finding] = {}
     for one, other in product(uses, uses if others is None else others):
-        alike = one.task == other.task and one.name != other.name
+        # What has no name may be any work: two models of it are not asked the same things.
+        alike = bool(one.task) and one.task == other.task and one.name != other.name
         found = _compared(one, other) if alike else None
         if found is None:
             continue
@@ -102,13 +103,13 @@ def _compared(one: ModelUse, other: ModelUse) -> Finding | None:
         return None
     saved = one.cost_usd - would
     interval = Interval(one.cost_usd * (1 - costs.high), one.cost_usd * (1 - costs.low))
-    place = f" with the template {one.task}" if one.task else ""
     return Finding(
         rule=Rule.CHEAPER_MODEL,
-        subject=f"{one.task}: {one.name}" if one.task else one.name,
+        subject=f"{one.task}: {one.name}",
+        target=one.name,
         says=(
-            f"{other.name} would have cost {would / one.cost_usd:.0%} of what {one.name} did"
-            f"{place}, and is no worse as far as rows tell. A trial asks it your own turns."
+            f"With the template {one.task}, {other.name} would have cost {would / one.cost_usd:.0%}"
+            f" of what {one.name} did, and is no worse as far as rows tell. A trial shows more."
         ),
         formula=_FORMULA,
         confidence=costs,

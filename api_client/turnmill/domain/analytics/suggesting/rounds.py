@@ -54,6 +54,7 @@ def tool_loops(uses: Sequence[ToolUse]) -> Iterator[Finding]:
         yield Finding(
             rule=Rule.TOOL_LOOPS,
             subject=f"{one.provider}/{one.model} calling {one.tool}",
+            target=f"{one.provider}/{one.model}",
             says=(
                 f"{one.looping} of {one.turns} turns called {one.tool} {LOOP_CALLS} times or more"
                 f" ({one.calls} calls). Say in its output what to do next, or let a turn take"
@@ -97,6 +98,7 @@ def sent_again(uses: Sequence[Patience]) -> Iterator[Finding]:
         yield Finding(
             rule=Rule.SENT_AGAIN,
             subject=f"{one.provider}/{one.model}",
+            target=f"{one.provider}/{one.model}",
             says=(
                 f"{one.again} of {one.turns} messages were sent before the one before had an"
                 f" answer, after {waited:.0f} s on the average. Stream replies, so that somebody"

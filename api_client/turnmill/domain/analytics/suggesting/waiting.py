@@ -58,6 +58,7 @@ def could_wait(works: Sequence[HastyWork]) -> Iterator[Finding]:
         yield Finding(
             rule=Rule.COULD_WAIT,
             subject=f"{one.provider}/{one.model}",
+            target=f"{one.provider}/{one.model}",
             says=(
                 f"{one.turns} turns went through the bulk lane, where nobody waits, at the usual"
                 f" price: {part:.0%} of all cost. {_CHEAPER[one.provider]} cost half."
@@ -105,6 +106,7 @@ def few_workers(hours: Sequence[QueueHour]) -> Iterator[Finding]:
     yield Finding(
         rule=Rule.FEW_WORKERS,
         subject="interactive lane",
+        target="",
         says=(
             f"{waiting} of {turns} turns waited {LATE_SECONDS} s or more for a free slot, at"
             f" {_named(clock)} UTC. {at_work:.1f} turns were at work at once there, and"
