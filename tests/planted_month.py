@@ -15,7 +15,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, insert
 
-from turnmill.domain.analytics.suggesting.findings import Rule
+from turnmill.domain.analytics.suggesting.findings import SuggestionRule
 from turnmill.domain.analytics.windows import Window
 from turnmill.store.schema.step_tables import tool_calls
 from turnmill.store.schema.tables import attempts, sessions, turns
@@ -371,24 +371,27 @@ def sent_again(month: Month) -> None:
 
 
 #: What is put into the month, by the rule that is to find it, and what it is to name.
-PLANTS: Mapping[Rule, tuple[Callable[[Month], None], str]] = MappingProxyType(
+PLANTS: Mapping[SuggestionRule, tuple[Callable[[Month], None], str]] = MappingProxyType(
     {
-        Rule.CHEAPER_MODEL: (twice_as_dear, "summaries: openai/gpt-dear"),
-        Rule.ANSWERS_CUT: (answers_cut, "openai/gpt-cut with max_output_tokens=300"),
-        Rule.LIMIT_TOO_HIGH: (limit_too_high, "openai/gpt-roomy with max_output_tokens=32000"),
-        Rule.RETRY_STORM: (retry_storm, "anthropic/claude-stormy"),
-        Rule.DEAD_TARGET: (dead_target, "elsewhere/gpt-gone"),
-        Rule.CACHE_UNUSED: (cache_unused, "openai/gpt-uncached"),
-        Rule.HISTORY_GROWS: (history_grows, "openai/gpt-long"),
-        Rule.COULD_WAIT: (could_wait, "openai/gpt-hasty"),
-        Rule.FEW_WORKERS: (few_workers, "interactive lane"),
-        Rule.TOOL_LOOPS: (tool_loops, "openai/gpt-loops calling lookup"),
-        Rule.SENT_AGAIN: (sent_again, "openai/gpt-slow"),
+        SuggestionRule.CHEAPER_MODEL: (twice_as_dear, "summaries: openai/gpt-dear"),
+        SuggestionRule.ANSWERS_CUT: (answers_cut, "openai/gpt-cut with max_output_tokens=300"),
+        SuggestionRule.LIMIT_TOO_HIGH: (
+            limit_too_high,
+            "openai/gpt-roomy with max_output_tokens=32000",
+        ),
+        SuggestionRule.RETRY_STORM: (retry_storm, "anthropic/claude-stormy"),
+        SuggestionRule.DEAD_TARGET: (dead_target, "elsewhere/gpt-gone"),
+        SuggestionRule.CACHE_UNUSED: (cache_unused, "openai/gpt-uncached"),
+        SuggestionRule.HISTORY_GROWS: (history_grows, "openai/gpt-long"),
+        SuggestionRule.COULD_WAIT: (could_wait, "openai/gpt-hasty"),
+        SuggestionRule.FEW_WORKERS: (few_workers, "interactive lane"),
+        SuggestionRule.TOOL_LOOPS: (tool_loops, "openai/gpt-loops calling lookup"),
+        SuggestionRule.SENT_AGAIN: (sent_again, "openai/gpt-slow"),
     }
 )
 
 
-def planted(rules: Sequence[Rule] = tuple(PLANTS), *, seed: int = 1) -> Month:
+def planted(rules: Sequence[SuggestionRule] = tuple(PLANTS), *, seed: int = 1) -> Month:
     """Return a healthy month with these plants in it."""
     month = Month(seed)
     healthy(month)

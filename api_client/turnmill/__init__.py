@@ -121,6 +121,14 @@ if TYPE_CHECKING:
     from turnmill.aio.turns import AsyncTurn, AsyncTurns
     from turnmill.aio.users import AsyncUsers
     from turnmill.aio.webhooks import AsyncWebhooks
+    from turnmill.domain.analytics.behaving import Behaviour
+    from turnmill.domain.analytics.intervals import Interval
+    from turnmill.domain.analytics.suggesting.findings import (
+        Finding,
+        Improvement,
+        Suggestion,
+        SuggestionRule,
+    )
     from turnmill.domain.batch_estimates import BatchEstimate
     from turnmill.domain.content import (
         Audio,
@@ -140,6 +148,8 @@ if TYPE_CHECKING:
     from turnmill.domain.streaming import StreamEvent, StreamKind
     from turnmill.domain.templates import TemplateChange
     from turnmill.settings import Profile, Settings
+    from turnmill.store.analytics.behaviours import BehaviourCluster
+    from turnmill.store.analytics.topics import Topic
     from turnmill.store.audit_records import AuditBreak, AuditCheck, AuditEntry, AuditHead
     from turnmill.store.batch_records import BatchCounts, BatchRecord, BatchResult
     from turnmill.store.budget_records import Budget
@@ -185,6 +195,7 @@ if TYPE_CHECKING:
     from turnmill.sync.users import Users
     from turnmill.sync.webhooks import Webhooks
     from turnmill.tools import Tool, ToolContext, ToolError, tool
+    from turnmill.verbs.analytics.topics import Topics
     from turnmill.verbs.analytics.usage import Report
     from turnmill.verbs.intake import Unchanged
     from turnmill.verbs.reconciling import Compared, Reconciliation, Sums
@@ -239,6 +250,8 @@ __all__ = [
     "BatchTimeout",
     "Batches",
     "BegunBeforeFork",
+    "Behaviour",
+    "BehaviourCluster",
     "Budget",
     "BudgetExceeded",
     "BudgetNotFound",
@@ -267,12 +280,15 @@ __all__ = [
     "File",
     "FilesQuotaExceeded",
     "FilesUnavailable",
+    "Finding",
     "FinishReason",
     "Happened",
     "HistoryRefused",
     "Hold",
     "IdempotencyConflict",
     "Image",
+    "Improvement",
+    "Interval",
     "InvalidBatchFile",
     "InvalidBill",
     "InvalidInput",
@@ -346,6 +362,8 @@ __all__ = [
     "StoreUnavailable",
     "StreamEvent",
     "StreamKind",
+    "Suggestion",
+    "SuggestionRule",
     "Sums",
     "TemplateChange",
     "TemplateDiff",
@@ -368,6 +386,8 @@ __all__ = [
     "ToolContext",
     "ToolError",
     "ToolOutput",
+    "Topic",
+    "Topics",
     "Turn",
     "TurnCancelled",
     "TurnDead",

@@ -1,21 +1,25 @@
-"""Analytics: what all the turns came to."""
+"""Analytics: what all the turns came to, what they were about, and what to change."""
 
-from datetime import date
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+from turnmill.domain.analytics.suggesting.findings import Suggestion
 from turnmill.executor.task import AsyncExecutor, async_aside
-from turnmill.verbs.analytics import usage
+from turnmill.store.analytics.behaviours import BehaviourCluster
+from turnmill.verbs.analytics import suggestions, topics, usage
+from turnmill.verbs.analytics.topics import Topics
 from turnmill.verbs.analytics.usage import Report
 from turnmill.verbs.batch_files.sources import path_of
 from turnmill.verbs.bills import read_bill
 from turnmill.verbs.intake import name_or_none
 from turnmill.verbs.reconciling import Reconciliation
+from turnmill.verbs.refs import SessionRef
 from turnmill.verbs.repricing import Job, PriceAgain, Repricing
 
 
 class AsyncAnalytics:
-    """`client.analytics`: reports, bills, and prices that have changed."""
+    """`client.analytics`: reports, topics, suggestions, bills, and prices that have changed."""
 
     def __init__(self, executor: AsyncExecutor) -> None:
         self._executor = executor
@@ -27,6 +31,52 @@ class AsyncAnalytics:
         before they are read; that takes as long as it takes to read the turns of a day.
         """
         verb = usage.report(days=days, by_day=by_day, refresh=refresh)
+        return await self._executor.run(verb)
+
+    async def topics(self) -> Topics:
+        """Return what people talk about, as workers have found it last night.
+
+        Topics of fewer than five users are counted and not shown, nor is a word that fewer than
+        five have said; `because` says why there are none. Workers look where the extra
+        `analytics` is installed, at a sample of the sessions that were active in 31 days.
+        """
+        return await self._executor.run(topics.topics())
+
+    async def behaviours(
+        self,
+        *,
+        session: SessionRef | None = None,
+        user_id: str | None = None,
+        since: str | datetime | timedelta = "7d",
+        until: str | datetime | None = None,
+        examples: int = 5,
+    ) -> list[BehaviourCluster]:
+        """Return how conversations go wrong, by rows alone: loops, cut replies, long silences, ….
+
+        Of everybody's turns that ended in the window, of a user's, or of a session's; each with
+        up to so many sessions as `examples`, by their ids.
+        """
+        verb = suggestions.behaviours(
+            session=session, user_id=user_id, since=since, until=until, examples=examples
+        )
+        return await self._executor.run(verb)
+
+    async def suggest(
+        self,
+        session: SessionRef | None = None,
+        *,
+        user_id: str | None = None,
+        since: str | datetime | timedelta = "31d",
+        until: str | datetime | None = None,
+    ) -> Suggestion:
+        """Return what could be done better, with the figures that say so.
+
+        By rules with thresholds that are written down, of the turns that ended in the window:
+        everybody's, a user's, or a session's. A rule speaks where the whole 95 % interval of its
+        figure is beyond its threshold, so of few turns nothing is suggested. Retries, targets,
+        batches and workers are everybody's, and looked at without `session` and `user_id` alone.
+        """
+        verb = suggestions.suggest(session=session, user_id=user_id, since=since, until=until)
         return await self._executor.run(verb)
 
     async def reconcile(

@@ -3,13 +3,13 @@
 import pytest
 
 from tests.planted_month import PLANTS, WINDOW, planted
-from turnmill.domain.analytics.suggesting.findings import Rule, Suggestion
+from turnmill.domain.analytics.suggesting.findings import Suggestion, SuggestionRule
 from turnmill.store.analytics.ended_turns import Scope
 from turnmill.store.analytics.suggestions import suggest
 from turnmill.store.database import Database
 
 
-def suggested(store: Database, *rules: Rule, seed: int = 1, **scope: str) -> Suggestion:
+def suggested(store: Database, *rules: SuggestionRule, seed: int = 1, **scope: str) -> Suggestion:
     with store.begin() as conn:
         planted(rules, seed=seed).write(conn)
     with store.begin() as conn:
@@ -27,7 +27,7 @@ def test_nothing_is_suggested_of_a_month_in_which_nothing_is_amiss(store: Databa
     assert suggested(store).findings == []
 
 
-@pytest.mark.parametrize("rule", list(Rule))
-def test_a_plant_alone_is_found_alone(store: Database, rule: Rule) -> None:
+@pytest.mark.parametrize("rule", list(SuggestionRule))
+def test_a_plant_alone_is_found_alone(store: Database, rule: SuggestionRule) -> None:
     found = suggested(store, rule)
     assert [(one.rule, one.subject) for one in found.findings] == [(rule, PLANTS[rule][1])]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from turnmill.domain.analytics.intervals import Interval, share
-from turnmill.domain.analytics.suggesting.findings import Finding, Improvement, Rule
+from turnmill.domain.analytics.suggesting.findings import Finding, Improvement, SuggestionRule
 
 #: An hour is one of a storm when so many calls of it failed, at the lower end of the interval.
 STORM_SHARE = 0.25
@@ -60,7 +60,7 @@ def retry_storms(hours: Sequence[CallHour]) -> Iterator[Finding]:
         usual = _usual(mine, stormy)
         code = _most_frequent(stormy)
         yield Finding(
-            rule=Rule.RETRY_STORM,
+            rule=SuggestionRule.RETRY_STORM,
             subject=target,
             target=target,
             says=(
@@ -96,7 +96,7 @@ def dead_targets(hours: Sequence[CallHour]) -> Iterator[Finding]:
             continue
         calls, failed = sum(one.calls for one in mine), sum(one.failed for one in mine)
         yield Finding(
-            rule=Rule.DEAD_TARGET,
+            rule=SuggestionRule.DEAD_TARGET,
             subject=target,
             target=target,
             says=(

@@ -9,7 +9,7 @@ from typing import Any
 from turnmill.domain.analytics.intervals import Interval
 
 
-class Rule(StrEnum):
+class SuggestionRule(StrEnum):
     """Which rule has found something."""
 
     CHEAPER_MODEL = "cheaper_model"  #: another model does the same work for less
@@ -45,7 +45,7 @@ class Improvement:
 class Finding:
     """One thing that could be done better."""
 
-    rule: Rule
+    rule: SuggestionRule
     subject: str  #: provider/model, with what sets its turns apart
     target: str  #: provider/model that it is about; "" for none
     says: str = field(repr=False)  #: in a sentence

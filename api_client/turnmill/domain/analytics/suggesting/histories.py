@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from turnmill.domain.analytics.intervals import Interval, mean, share
-from turnmill.domain.analytics.suggesting.findings import Finding, Improvement, Rule
+from turnmill.domain.analytics.suggesting.findings import Finding, Improvement, SuggestionRule
 
 #: Turns that follow another one within so many seconds could read it from a vendor's cache.
 CACHE_SECONDS = 300
@@ -60,7 +60,7 @@ def unused_caches(uses: Sequence[CacheUse]) -> Iterator[Finding]:
             saved = Improvement.of("usd", usd, Interval(usd * (1 - UNUSED_SHARE), usd))
         off = one.setting == "off"
         yield Finding(
-            rule=Rule.CACHE_UNUSED,
+            rule=SuggestionRule.CACHE_UNUSED,
             subject=f"{one.provider}/{one.model}" + (f" with prompt_cache={one.setting}" * off),
             target=f"{one.provider}/{one.model}",
             says=(
@@ -112,7 +112,7 @@ def growing_histories(uses: Sequence[GrowthUse]) -> Iterator[Finding]:
         if one.usd_a_token is not None:
             saved = Improvement.of("usd", tokens * one.usd_a_token)
         yield Finding(
-            rule=Rule.HISTORY_GROWS,
+            rule=SuggestionRule.HISTORY_GROWS,
             subject=f"{one.provider}/{one.model}",
             target=f"{one.provider}/{one.model}",
             says=(

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from turnmill.domain.analytics.intervals import Interval, share
-from turnmill.domain.analytics.suggesting.findings import Finding, Improvement, Rule
+from turnmill.domain.analytics.suggesting.findings import Finding, Improvement, SuggestionRule
 
 #: Of replies that were cut, at the lower end of the interval.
 CUT_SHARE = 0.05
@@ -47,7 +47,7 @@ def answers_cut(uses: Sequence[LengthUse]) -> Iterator[Finding]:
             continue
         most = 2 * max(one.limit or 0, one.longest)
         yield Finding(
-            rule=Rule.ANSWERS_CUT,
+            rule=SuggestionRule.ANSWERS_CUT,
             subject=one.subject,
             target=f"{one.provider}/{one.model}",
             says=(
@@ -73,7 +73,7 @@ def limits_too_high(uses: Sequence[LengthUse]) -> Iterator[Finding]:
             continue
         enough = 2 * one.longest
         yield Finding(
-            rule=Rule.LIMIT_TOO_HIGH,
+            rule=SuggestionRule.LIMIT_TOO_HIGH,
             subject=one.subject,
             target=f"{one.provider}/{one.model}",
             says=(

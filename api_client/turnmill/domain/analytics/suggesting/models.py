@@ -6,7 +6,7 @@ from itertools import product
 from typing import Any
 
 from turnmill.domain.analytics.intervals import Interval, difference, mean, ratio
-from turnmill.domain.analytics.suggesting.findings import Finding, Improvement, Rule
+from turnmill.domain.analytics.suggesting.findings import Finding, Improvement, SuggestionRule
 
 #: Fewer turns of either model tell nothing.
 LEAST_TURNS = 200
@@ -104,7 +104,7 @@ def _compared(one: ModelUse, other: ModelUse) -> Finding | None:
     saved = one.cost_usd - would
     interval = Interval(one.cost_usd * (1 - costs.high), one.cost_usd * (1 - costs.low))
     return Finding(
-        rule=Rule.CHEAPER_MODEL,
+        rule=SuggestionRule.CHEAPER_MODEL,
         subject=f"{one.task}: {one.name}",
         target=one.name,
         says=(

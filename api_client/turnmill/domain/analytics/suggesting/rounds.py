@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from turnmill.domain.analytics import behaving
 from turnmill.domain.analytics.intervals import Interval, share
-from turnmill.domain.analytics.suggesting.findings import Finding, Improvement, Rule
+from turnmill.domain.analytics.suggesting.findings import Finding, Improvement, SuggestionRule
 
 #: A turn loops when it calls one tool so often.
 LOOP_CALLS = behaving.LOOP_CALLS
@@ -52,7 +52,7 @@ def tool_loops(uses: Sequence[ToolUse]) -> Iterator[Finding]:
         usd = max(0.0, one.looping_usd - one.looping * usual)
         rounds = max(2, min(one.most_rounds + 2, LOOP_CALLS))
         yield Finding(
-            rule=Rule.TOOL_LOOPS,
+            rule=SuggestionRule.TOOL_LOOPS,
             subject=f"{one.provider}/{one.model} calling {one.tool}",
             target=f"{one.provider}/{one.model}",
             says=(
@@ -96,7 +96,7 @@ def sent_again(uses: Sequence[Patience]) -> Iterator[Finding]:
             continue
         waited = one.waited / one.again
         yield Finding(
-            rule=Rule.SENT_AGAIN,
+            rule=SuggestionRule.SENT_AGAIN,
             subject=f"{one.provider}/{one.model}",
             target=f"{one.provider}/{one.model}",
             says=(

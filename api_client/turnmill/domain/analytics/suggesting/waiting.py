@@ -6,7 +6,7 @@ from datetime import datetime
 from types import MappingProxyType
 
 from turnmill.domain.analytics.intervals import Interval, share
-from turnmill.domain.analytics.suggesting.findings import Finding, Improvement, Rule
+from turnmill.domain.analytics.suggesting.findings import Finding, Improvement, SuggestionRule
 
 #: What could wait is worth a word when it is so much of all cost, with so many turns and more.
 WORTH_SHARE = 0.1
@@ -56,7 +56,7 @@ def could_wait(works: Sequence[HastyWork]) -> Iterator[Finding]:
             continue
         usd = one.cost_usd * DISCOUNT
         yield Finding(
-            rule=Rule.COULD_WAIT,
+            rule=SuggestionRule.COULD_WAIT,
             subject=f"{one.provider}/{one.model}",
             target=f"{one.provider}/{one.model}",
             says=(
@@ -104,7 +104,7 @@ def few_workers(hours: Sequence[QueueHour]) -> Iterator[Finding]:
     at_work = max(one.worked / 3600 for one in late)
     wanted = max((one.worked + one.waited) / 3600 for one in late)
     yield Finding(
-        rule=Rule.FEW_WORKERS,
+        rule=SuggestionRule.FEW_WORKERS,
         subject="interactive lane",
         target="",
         says=(
