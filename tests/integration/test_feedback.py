@@ -58,6 +58,15 @@ def test_a_loop_gives_and_reads_the_same(client: Client, database_url: str) -> N
     assert asyncio.run(on_a_loop()).satisfaction.score == 0.5
 
 
+def test_suggestions_are_in_it_where_they_are_asked_for(client: Client) -> None:
+    answered(client)
+    plain = client.analytics.session("s")
+    assert (plain.suggestion, plain.topic) == (None, None)
+    assert client.analytics.session("s", suggest=True).suggestion is not None
+    assert client.analytics.user("ada", since="1d", suggest=True).suggestion is not None
+    assert client.analytics.user("ada", since="1d").common_topics == []
+
+
 def test_the_command_line_gives_takes_back_lists_and_adds_up(
     client: Client, database_url: str, tmp_path: Path
 ) -> None:
