@@ -45,6 +45,21 @@ if TYPE_CHECKING:
     from turnmill.aio.turns import AsyncTurn, AsyncTurns
     from turnmill.aio.users import AsyncUsers
     from turnmill.aio.webhooks import AsyncWebhooks
+    from turnmill.domain.analytics.behaving import Behaviour
+    from turnmill.domain.analytics.intervals import Interval
+    from turnmill.domain.analytics.satisfaction import (
+        FeedbackGiven,
+        Satisfaction,
+        SatisfactionEstimate,
+    )
+    from turnmill.domain.analytics.satisfaction_model import EstimateQuality
+    from turnmill.domain.analytics.suggesting.findings import (
+        Finding,
+        Improvement,
+        Suggestion,
+        SuggestionRule,
+    )
+    from turnmill.domain.analytics.windows import Window
     from turnmill.domain.batch_estimates import BatchEstimate
     from turnmill.domain.content import (
         Audio,
@@ -64,11 +79,22 @@ if TYPE_CHECKING:
     from turnmill.domain.streaming import StreamEvent, StreamKind
     from turnmill.domain.templates import TemplateChange
     from turnmill.settings import Profile, Settings
+    from turnmill.store.analytics.behaviours import BehaviourCluster
+    from turnmill.store.analytics.conversations import (
+        Latencies,
+        Lengths,
+        ModelUsage,
+        Spent,
+        TurnCounts,
+    )
+    from turnmill.store.analytics.spans import Spread
+    from turnmill.store.analytics.topics import SessionTopic, Topic
     from turnmill.store.audit_records import AuditBreak, AuditCheck, AuditEntry, AuditHead
     from turnmill.store.batch_records import BatchCounts, BatchRecord, BatchResult
     from turnmill.store.budget_records import Budget
     from turnmill.store.compaction_records import CompactionRecord
     from turnmill.store.deletion_records import DeletionReport, Erasure, ErasureReport, Hold
+    from turnmill.store.feedback_records import Feedback
     from turnmill.store.file_records import Attachment
     from turnmill.store.hook_records import Delivery, DeliveryState, Webhook
     from turnmill.store.kept import Keeping
@@ -110,6 +136,8 @@ if TYPE_CHECKING:
     from turnmill.sync.users import Users
     from turnmill.sync.webhooks import Webhooks
     from turnmill.tools import Tool, ToolContext, ToolError, tool
+    from turnmill.verbs.analytics.conversations import SessionMetrics, UserInsights
+    from turnmill.verbs.analytics.topics import Topics
     from turnmill.verbs.analytics.usage import Report
     from turnmill.verbs.intake import Unchanged
     from turnmill.verbs.reconciling import Compared, Reconciliation, Sums
@@ -157,6 +185,8 @@ __all__ = [
     "BatchRecord",
     "BatchResult",
     "Batches",
+    "Behaviour",
+    "BehaviourCluster",
     "Budget",
     "Budgets",
     "Cause",
@@ -171,24 +201,33 @@ __all__ = [
     "Erasure",
     "ErasureCheck",
     "ErasureReport",
+    "EstimateQuality",
     "Event",
     "EventKind",
     "EventReader",
     "Events",
+    "Feedback",
+    "FeedbackGiven",
     "File",
+    "Finding",
     "FinishReason",
     "Happened",
     "Hold",
     "Image",
+    "Improvement",
+    "Interval",
     "Keeping",
     "Lane",
     "LaneLoad",
     "Lanes",
+    "Latencies",
+    "Lengths",
     "LimitRecord",
     "Limits",
     "Message",
     "MessageRecord",
     "Missed",
+    "ModelUsage",
     "Native",
     "NewPrice",
     "Note",
@@ -210,15 +249,23 @@ __all__ = [
     "Report",
     "Repricing",
     "Running",
+    "Satisfaction",
+    "SatisfactionEstimate",
     "Schedule",
     "Schedules",
     "Sender",
+    "SessionMetrics",
     "SessionRecord",
     "SessionStatus",
+    "SessionTopic",
     "Sessions",
     "Settings",
+    "Spent",
+    "Spread",
     "StreamEvent",
     "StreamKind",
+    "Suggestion",
+    "SuggestionRule",
     "Sums",
     "TemplateChange",
     "TemplateDiff",
@@ -236,17 +283,22 @@ __all__ = [
     "ToolContext",
     "ToolError",
     "ToolOutput",
+    "Topic",
+    "Topics",
     "Turn",
+    "TurnCounts",
     "TurnRecord",
     "TurnState",
     "Turns",
     "Unchanged",
     "UsageRow",
     "UserExport",
+    "UserInsights",
     "Users",
     "Webhook",
     "Webhooks",
     "Why",
+    "Window",
     "tool",
 ]
 __all__ += _errors.__all__

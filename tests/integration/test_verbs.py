@@ -247,6 +247,13 @@ VERBS: dict[str, Callable[[Client, Path], object]] = {
     "Users.release": lambda c, _: c.users.release("ada"),
     "Users.verify_erasure": lambda c, _: c.users.verify_erasure("ada", words=["hello"]),
     "Users.replay_erasures": lambda c, _: c.users.replay_erasures(),
+    "Analytics.session": lambda c, _: c.analytics.session("s"),
+    "Analytics.user": lambda c, _: c.analytics.user("ada", since="1d", zone="Asia/Kolkata"),
+    "Analytics.feedback": lambda c, _: c.analytics.feedback(session="s", most=0),
+    "Turn.feedback": lambda c, _: c.turns.list(states=["failed"])[0].feedback(-1, "bad"),
+    "Turns.feedback": lambda c, _: c.turns.feedback(
+        c.turns.list(states=["failed"])[0].id, 1, by="bob"
+    ),
     "Analytics.report": lambda c, _: c.analytics.report(days=2),
     "Analytics.reconcile": lambda c, path: c.analytics.reconcile(a_bill(path), provider="mock"),
     "Analytics.reprice": lambda c, _: c.analytics.reprice(free, first=date(2026, 1, 1)),

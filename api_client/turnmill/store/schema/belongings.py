@@ -22,6 +22,7 @@ from turnmill.store.schema.budget_tables import budgets, charges
 from turnmill.store.schema.compaction_tables import compactions
 from turnmill.store.schema.erasure_tables import erasures, holds
 from turnmill.store.schema.event_tables import events
+from turnmill.store.schema.feedback_tables import feedback
 from turnmill.store.schema.file_tables import attachment_uses, attachments, file_usage
 from turnmill.store.schema.hook_tables import deliveries, observed
 from turnmill.store.schema.house_tables import announcements, wishes
@@ -39,6 +40,7 @@ from turnmill.store.schema.people_tables import (
 from turnmill.store.schema.schedule_tables import schedules
 from turnmill.store.schema.step_tables import tool_calls
 from turnmill.store.schema.tables import attempts, batches, messages, sessions, turns
+from turnmill.store.schema.topic_tables import session_topics
 from turnmill.store.types import id_text
 
 _SEEN = sessions.c.status != SessionStatus.DELETED
@@ -176,8 +178,19 @@ BELONGINGS: tuple[Belonging, ...] = (
         user=turn_senders.c.name,
         is_sender=True,
     ),
+    # Who is not named is the session's user. What somebody else has said in it is his own.
+    Belonging(
+        table=feedback,
+        goes=Goes.BY_KEY,
+        session=feedback.c.session_id,
+        turn=feedback.c.turn_id,
+        user=feedback.c.name,
+        content=MappingProxyType({"comment": None}),
+    ),
     # A summary is of many turns: it goes with the first of them, see `upkeep.content_retention`.
     Belonging(table=compactions, goes=Goes.BY_KEY, session=compactions.c.session_id),
+    # It is made of all that was said there: it goes with the first of that, see `line.topics`.
+    Belonging(table=session_topics, goes=Goes.BY_KEY, session=session_topics.c.session_id),
     # With it goes, as soon as no other use is left, what it is a use of: see `line.attached`.
     Belonging(
         table=attachment_uses,

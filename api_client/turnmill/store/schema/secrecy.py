@@ -13,6 +13,7 @@ from sqlalchemy.types import TypeEngine
 
 from turnmill.store.schema.batch_tables import batch_lines
 from turnmill.store.schema.compaction_tables import compactions
+from turnmill.store.schema.feedback_tables import feedback
 from turnmill.store.schema.file_tables import attachments
 from turnmill.store.schema.hook_tables import webhooks
 from turnmill.store.schema.key_tables import metadata
@@ -21,6 +22,7 @@ from turnmill.store.schema.schedule_tables import schedules
 from turnmill.store.schema.step_tables import tool_calls
 from turnmill.store.schema.tables import attempts, messages, sessions
 from turnmill.store.schema.template_tables import template_versions
+from turnmill.store.schema.topic_tables import topics
 from turnmill.store.sealed_types import SealedJson, SealedText
 
 #: What users, models and operators have said.
@@ -32,10 +34,12 @@ CONTENT: tuple[Column[Any], ...] = (
     compactions.c.summary,
     schedules.c.content,
     notes.c.content,
+    feedback.c.comment,
     batch_lines.c.content,
     attachments.c.name,
     template_versions.c.definition,
     template_versions.c.note,
+    topics.c.words,
     webhooks.c.secret,
     webhooks.c.old_secret,
 )
@@ -67,6 +71,7 @@ PLAIN: Mapping[str, frozenset[str]] = MappingProxyType(
             "erasures": "user_hash user_id state reason unaware rows left_behind",
             "event_readers": "name parked_because owner",
             "events": "kind",
+            "feedback": "name",
             "file_usage": "user_id",
             "job_runs": "name result",
             "kept_refs": "ref provider error_code attachment_id",
