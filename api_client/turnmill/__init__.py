@@ -27,6 +27,7 @@ from turnmill.domain.errors import (
     ContentGone,
     ContextFull,
     DataKeyMissing,
+    ExperimentNotFound,
     FilesQuotaExceeded,
     FilesUnavailable,
     HistoryRefused,
@@ -69,6 +70,7 @@ from turnmill.domain.errors import (
     ThreadLost,
     ToolCallExpired,
     ToolCallNotFound,
+    TrialNotFound,
     TurnCancelled,
     TurnDead,
     TurnExpired,
@@ -112,15 +114,18 @@ if TYPE_CHECKING:
     from turnmill.aio.budgets import AsyncBudgets
     from turnmill.aio.client import AsyncClient
     from turnmill.aio.events import AsyncEvents
+    from turnmill.aio.experiments import AsyncExperiments
     from turnmill.aio.lanes import AsyncLanes
     from turnmill.aio.limits import AsyncLimits
     from turnmill.aio.participants import AsyncParticipants
     from turnmill.aio.schedules import AsyncSchedules
     from turnmill.aio.sessions import AsyncSessions
     from turnmill.aio.templates import AsyncTemplates
+    from turnmill.aio.trials import AsyncTrials
     from turnmill.aio.turns import AsyncTurn, AsyncTurns
     from turnmill.aio.users import AsyncUsers
     from turnmill.aio.webhooks import AsyncWebhooks
+    from turnmill.domain.analytics.differences import Difference, Proportion
     from turnmill.domain.batch_estimates import BatchEstimate
     from turnmill.domain.content import (
         Audio,
@@ -140,6 +145,7 @@ if TYPE_CHECKING:
     from turnmill.domain.streaming import StreamEvent, StreamKind
     from turnmill.domain.templates import TemplateChange
     from turnmill.settings import Profile, Settings
+    from turnmill.store.analytics.experiments import ArmOf
     from turnmill.store.audit_records import AuditBreak, AuditCheck, AuditEntry, AuditHead
     from turnmill.store.batch_records import BatchCounts, BatchRecord, BatchResult
     from turnmill.store.budget_records import Budget
@@ -167,6 +173,16 @@ if TYPE_CHECKING:
         TemplateRecord,
         TemplateSync,
     )
+    from turnmill.store.trial_records import (
+        ArmFigures,
+        ExperimentRecord,
+        ExperimentResult,
+        TrialEstimate,
+        TrialRecord,
+        TrialResult,
+        TrialSide,
+        TrialSummary,
+    )
     from turnmill.sync.accounts import Accounts
     from turnmill.sync.analytics import Analytics
     from turnmill.sync.attachments import Attachments
@@ -175,12 +191,14 @@ if TYPE_CHECKING:
     from turnmill.sync.budgets import Budgets
     from turnmill.sync.client import Client
     from turnmill.sync.events import Events
+    from turnmill.sync.experiments import Experiments
     from turnmill.sync.lanes import Lanes
     from turnmill.sync.limits import Limits
     from turnmill.sync.participants import Participants
     from turnmill.sync.schedules import Schedules
     from turnmill.sync.sessions import Sessions
     from turnmill.sync.templates import Templates
+    from turnmill.sync.trials import Trials
     from turnmill.sync.turns import Turn, Turns
     from turnmill.sync.users import Users
     from turnmill.sync.webhooks import Webhooks
@@ -200,6 +218,8 @@ __all__ = [
     "Accounts",
     "AddressRefused",
     "Analytics",
+    "ArmFigures",
+    "ArmOf",
     "AsyncAccounts",
     "AsyncAnalytics",
     "AsyncAttachments",
@@ -209,12 +229,14 @@ __all__ = [
     "AsyncBudgets",
     "AsyncClient",
     "AsyncEvents",
+    "AsyncExperiments",
     "AsyncLanes",
     "AsyncLimits",
     "AsyncParticipants",
     "AsyncSchedules",
     "AsyncSessions",
     "AsyncTemplates",
+    "AsyncTrials",
     "AsyncTurn",
     "AsyncTurns",
     "AsyncUsers",
@@ -257,6 +279,7 @@ __all__ = [
     "DeletionReport",
     "Delivery",
     "DeliveryState",
+    "Difference",
     "Effects",
     "Erasure",
     "ErasureCheck",
@@ -264,6 +287,10 @@ __all__ = [
     "EventKind",
     "EventReader",
     "Events",
+    "ExperimentNotFound",
+    "ExperimentRecord",
+    "ExperimentResult",
+    "Experiments",
     "File",
     "FilesQuotaExceeded",
     "FilesUnavailable",
@@ -311,6 +338,7 @@ __all__ = [
     "Participants",
     "Pauses",
     "Profile",
+    "Proportion",
     "ProviderError",
     "ProviderUnknown",
     "PutTemplate",
@@ -368,6 +396,13 @@ __all__ = [
     "ToolContext",
     "ToolError",
     "ToolOutput",
+    "TrialEstimate",
+    "TrialNotFound",
+    "TrialRecord",
+    "TrialResult",
+    "TrialSide",
+    "TrialSummary",
+    "Trials",
     "Turn",
     "TurnCancelled",
     "TurnDead",

@@ -27,4 +27,5 @@ class Action(StrEnum):
     TURN_CANCELLED = "turn.cancelled"  #: by an operator
     PAUSED = "paused"  #: a lane, a provider or a session, by an operator
     RESUMED = "resumed"
+    TRIAL_STARTED = "trial.started"  #: turns of users are asked again, of another model perhaps
     AUDIT_PURGED = "audit.purged"  #: rows of this log whose time was over

@@ -38,6 +38,7 @@ _TASKS = (
     *(wire.RUN_TURN, wire.RUN_BULK, wire.RUN_QUARANTINE),
     *(wire.ARCHIVE_IDLE, wire.ROLL_UP_USAGE, wire.SELF_CHECK, wire.PURGE),
     wire.POLL_BATCHES,
+    wire.TEND_TRIALS,
 )
 _OURS = "turnmill_worker.celery.tasks."
 _ATTRIBUTE = "_turnmill"

@@ -36,6 +36,8 @@ TurnmillError
 │   ├── BudgetNotFound
 │   ├── AttachmentNotFound
 │   ├── TemplateNotFound
+│   ├── TrialNotFound
+│   ├── ExperimentNotFound
 │   ├── ScheduleNotFound
 │   ├── ToolCallNotFound
 │   ├── UserNotFound
@@ -98,6 +100,7 @@ from turnmill.domain.errors.callers import (
     CannotAdopt,
     Conflict,
     ContentGone,
+    ExperimentNotFound,
     FilesQuotaExceeded,
     IdempotencyConflict,
     InvalidBatchFile,
@@ -117,6 +120,7 @@ from turnmill.domain.errors.callers import (
     TemplateNotFound,
     ToolCallExpired,
     ToolCallNotFound,
+    TrialNotFound,
     TurnNotFound,
     UnsupportedPart,
     UserNotFound,
@@ -181,6 +185,7 @@ __all__ = [
     "ContentGone",
     "ContextFull",
     "DataKeyMissing",
+    "ExperimentNotFound",
     "FilesQuotaExceeded",
     "FilesUnavailable",
     "HistoryRefused",
@@ -223,6 +228,7 @@ __all__ = [
     "ThreadLost",
     "ToolCallExpired",
     "ToolCallNotFound",
+    "TrialNotFound",
     "TurnCancelled",
     "TurnDead",
     "TurnExpired",

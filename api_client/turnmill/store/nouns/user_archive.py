@@ -110,6 +110,8 @@ _SAYS: Mapping[str, str] = MappingProxyType(
         "batches": "Files of many messages that were handed in for you.",
         "batch_lines": "Their lines.",
         "participants": "Conversations that you take part in.",
+        "trial_lines": "Messages of yours that a model was asked again, to compare its replies.",
+        "session_arms": "Which of two set-ups a conversation of yours was given.",
     }
 )
 

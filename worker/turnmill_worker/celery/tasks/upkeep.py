@@ -46,6 +46,11 @@ def register(app: Celery, process: Host, environ: Mapping[str, str] = os.environ
         """Write the usage of today and of the days before it anew."""
         await upkeep().roll_up_usage(_slot(slot))
 
+    @app.task(name=wire.TEND_TRIALS, **HINTED)
+    async def tend_trials_task(slot: str | None = None) -> None:
+        """Take trials to their next step."""
+        await upkeep().tend_trials(_slot(slot))
+
     @app.task(name=wire.POLL_BATCHES, **HINTED)
     async def poll_batches_task(slot: str | None = None) -> None:
         """See to what stands in batches of vendors, or is to."""

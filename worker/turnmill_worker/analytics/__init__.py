@@ -1,0 +1,1 @@
+"""What beat runs of analytics: nothing of it is on a turn's way."""
