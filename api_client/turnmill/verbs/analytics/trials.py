@@ -88,7 +88,7 @@ def asked(
     whose = intake.name_or_none(provider, name="provider")
     if whose is None:
         whose, _, wanted = wanted.partition("/")
-        if not wanted:
+        if not (whose and wanted):
             raise InvalidInput("model names no provider", hint=_HINT)
     span: Any = since
     during = window(span, now=datetime.now(UTC))
