@@ -1,6 +1,7 @@
 """Trials in tests: conversations that were had, turns that are asked again, and judges."""
 
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -59,7 +60,7 @@ def said(store: Database, session: SessionId, text: str, *, reply: str | None = 
         store,
         steps.take_one(store, turn),
         reply=reply or f"answer to {text}",
-        cost_usd=rows.Decimal("0.25"),
+        cost_usd=Decimal("0.25"),
         priced=True,
         provider_ms=800,
     )
@@ -77,8 +78,8 @@ def asked(store: Database, reply: Reply = lambda claim: f"answer to {claim.text}
             if text is None:
                 steps.end(store, claim, TurnState.FAILED, error_code="broken")
             else:
-                cost = {"cost_usd": rows.Decimal("0.05"), "priced": True, "provider_ms": 300}
-                steps.end(store, claim, reply=text, **cost)
+                cost = Decimal("0.05")
+                steps.end(store, claim, reply=text, cost_usd=cost, priced=True, provider_ms=300)
         make_turns(store)
     tend_batches(store)
     return seen

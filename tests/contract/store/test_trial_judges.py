@@ -13,6 +13,7 @@ from sqlalchemy import func, select, update
 from tests.trying import OTHER, asked, had, lines_of, stepped, trials_of
 from turnmill.domain.analytics.judging import INSTRUCTIONS, TrialState, Verdict
 from turnmill.store.analytics import judging, model_judging
+from turnmill.store.analytics import verdicts as verdict_rows
 from turnmill.store.analytics.judging import Step
 from turnmill.store.database import Database
 from turnmill.store.nouns import batch_staging
@@ -152,8 +153,8 @@ def test_a_worker_that_dies_while_it_writes_questions_is_followed_and_none_is_as
     claims = asked(store, lambda _: NEITHER)
     assert len(claims) == 10
     assert len({claim.text for claim in claims}) == 10
+    mine = batch_lines.c.batch_id == trials_of(store).get(record).judge_batch_id
     with store.begin() as conn:
-        mine = batch_lines.c.batch_id == trials_of(store).get(record).judge_batch_id
         assert conn.scalars(select(batch_lines.c.line).where(mine)).all() == [*range(1, 11)]
     assert stepped(store, record) is Step.OVER
     assert trials_of(store).summary(record).judged == 5
@@ -166,7 +167,7 @@ def test_a_worker_that_dies_while_it_reads_answers_is_followed_and_nothing_count
     record = begun(store, judge="model:mock/judge", turns=5)
     stepped(store, record)
     asked(store, lambda _: NEITHER)
-    real, left = model_judging.put, iter([False] * 3 + [True])
+    real, left = verdict_rows.put, iter([False] * 3 + [True])
 
     def dying(*given: Any, **named: Any) -> int:
         if next(left, False):

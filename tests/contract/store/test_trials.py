@@ -7,21 +7,28 @@ import pytest
 from sqlalchemy import func, insert, select, update
 
 from tests import rows, steps
+from tests.budgeting import ADA, ALL, ask, bound, sums
 from tests.trying import OTHER, asked, had, lines_of, said, sessions_in, stepped, trials_of
 from turnmill.domain.analytics.judging import TrialState, Verdict
+from turnmill.domain.auditing import Action
+from turnmill.domain.batches import BatchMode
 from turnmill.domain.errors import Conflict, InvalidInput, TrialNotFound
 from turnmill.domain.states import TurnState
 from turnmill.store.analytics import forgetting
 from turnmill.store.analytics.judging import Step
 from turnmill.store.analytics.trials import findings
+from turnmill.store.budget_records import Found
 from turnmill.store.database import Database
-from turnmill.store.nouns import sessions
+from turnmill.store.nouns import audit_entries, batch_pauses, sessions
+from turnmill.store.nouns.batch_tending import BEYOND_ITS_COST
 from turnmill.store.schema.batch_tables import batch_lines
 from turnmill.store.schema.compaction_tables import compactions
 from turnmill.store.schema.people_tables import shared_sessions
 from turnmill.store.schema.tables import messages, turns
 from turnmill.store.schema.tables import sessions as session_rows
 from turnmill.store.schema.trial_tables import trial_lines
+from turnmill.store.trial_records import TrialRecord
+from turnmill_worker.process.feeding_batches import make_turns
 
 pytestmark = pytest.mark.usefixtures("sound")
 
@@ -112,7 +119,9 @@ def test_what_cannot_be_asked_as_it_was_is_left_out_and_counted(store: Database)
     (shared,) = had(store, "of several people")
     (emptied,) = had(store, "whose time is over")
     with store.begin() as conn:
-        of = {row.id: row.session_id for row in conn.execute(select(turns.c.id, turns.c.session_id))}
+        of = {
+            row.id: row.session_id for row in conn.execute(select(turns.c.id, turns.c.session_id))
+        }
         conn.execute(insert(shared_sessions).values(session_id=of[shared], last_n=0, last_seq=1))
         gone = {"content_gone_until": datetime.now(UTC) + timedelta(hours=1)}
         mine = session_rows.c.id == of[emptied]
@@ -180,36 +189,45 @@ def test_what_is_no_trial_is_refused(store: Database, wrong: dict[str, object]) 
         trials_of(store).start(**given)  # type: ignore[arg-type]
 
 
-def test_a_trial_shows_both_sides_of_each_turn(store: Database) -> None:
-    turn_ids = had(store, *(f"text {n}" for n in range(10)), user_id="ada")
+@pytest.fixture
+def shown(store: Database) -> TrialRecord:
+    """Return a trial that has ended: of ten turns of one user, and of one each of nine others."""
+    had(store, *(f"text {n}" for n in range(10)), user_id="ada")
     for n in range(9):
         had(store, "same", user_id=f"user-{n}")
     record = trials_of(store).start(OTHER, sample=50, judge="exact")
     asked(store, lambda claim: "ANSWER to same!" if claim.text == "same" else "another")
     assert stepped(store, record) is Step.OVER
-    shown = trials_of(store).summary(record)
-    assert (shown.asked, shown.answered, shown.failed, shown.judged) == (19, 19, 0, 19)
-    cost = shown.cost_usd
+    return record
+
+
+def test_a_trial_compares_what_was_with_what_is(store: Database, shown: TrialRecord) -> None:
+    found = trials_of(store).summary(shown)
+    assert (found.asked, found.answered, found.failed, found.judged) == (19, 19, 0, 19)
+    cost = found.cost_usd
     assert (cost.before, cost.after) == pytest.approx((0.25, 0.05))
     assert (cost.n, cost.clusters) == (19, 10)
     assert cost.difference == pytest.approx(-0.2)
     assert cost.is_clear
-    assert shown.latency_ms.difference == pytest.approx(-500)
-    assert shown.agreement.mean == pytest.approx(9 / 19)
-    assert shown.spent_usd == Decimal("0.95")
-    lines = trials_of(store).results(record, limit=5)
-    lines += trials_of(store).results(record, after=lines[-1].line)
+    assert found.latency_ms.difference == pytest.approx(-500)
+    assert found.agreement.mean == pytest.approx(9 / 19)
+    assert found.spent_usd == Decimal("0.95")
+    with store.begin() as conn:
+        (finding,) = findings(conn)
+    assert (finding.model, finding.summary) == ("other", found)
+
+
+def test_a_trial_shows_both_sides_of_each_turn(store: Database, shown: TrialRecord) -> None:
+    lines = [*trials_of(store).results(shown, limit=5)]
+    lines += trials_of(store).results(shown, after=lines[-1].line)
     assert len(lines) == 19
-    one = next(one for one in lines if one.before and one.before.turn_id == turn_ids[0])
+    one = next(one for one in lines if one.before and one.before.text == "answer to text 0")
     assert one.before is not None
     assert one.after is not None
-    assert (one.before.text, one.after.text) == ("answer to text 0", "another")
+    assert one.after.text == "another"
     assert (one.before.model, one.after.model) == ("mock/mock", "mock/other")
     assert (one.before.latency_ms, one.after.latency_ms) == (800, 300)
     assert (one.verdict, one.agreement) == (Verdict.JUDGED, 0.0)
-    with store.begin() as conn:
-        (found,) = findings(conn)
-    assert (found.model, found.summary) == ("other", shown)
 
 
 def test_what_has_failed_is_compared_with_nothing(store: Database) -> None:
@@ -237,8 +255,6 @@ def test_a_cancelled_trial_asks_nobody_any_more_and_keeps_what_there_is(store: D
 def test_a_trial_that_has_no_money_left_goes_on_with_what_it_has(store: Database) -> None:
     had(store, "one", "two")
     record = trials_of(store).start(OTHER, sample=2, judge="exact", max_cost_usd="0.01")
-    from turnmill.store.nouns import batch_pauses  # noqa: PLC0415
-    from turnmill.store.nouns.batch_tending import BEYOND_ITS_COST  # noqa: PLC0415
 
     with store.begin() as conn:
         batch_pauses.pause(conn, record.batch_id, BEYOND_ITS_COST)
@@ -309,3 +325,38 @@ def test_what_was_asked_again_goes_after_its_time_and_figures_stay(store: Databa
     assert trials_of(store).summary(record).answered == 1
     with store.begin() as conn:
         assert forgetting.forget_trials(conn, older_than=-timedelta(days=1)) == 1
+
+
+def test_no_budget_of_a_user_pays_for_a_trial(store: Database) -> None:
+    had(store, "one")
+    bound(store, "0.01", ADA)
+    bound(store, "5", ALL)
+    trials_of(store).start(OTHER, sample=1, judge="model:mock/judge")
+    make_turns(store)
+    (claim,) = steps.take_due(store)
+    assert ask(store, claim, "2").found is Found.RESERVED
+    assert sums(store, ADA)[2] == 0
+    assert sums(store, ALL)[2] == 2
+
+
+def test_a_trial_is_written_down_in_the_log_of_who_did_what(store: Database) -> None:
+    had(store, "one")
+    record = trials_of(store).start(OTHER, sample=1)
+    with store.begin() as conn:
+        (entry,) = audit_entries.find(conn, action=Action.TRIAL_STARTED)
+    assert entry.objects == {"trial": str(record.id)}
+    assert entry.figures == {"turns": 1, "provider": "mock", "model": "other"}
+
+
+def test_an_estimate_goes_by_what_turns_have_taken_and_writes_nothing(store: Database) -> None:
+    had(store, "one", "two")
+    had(store, "of tools", tools=["weather"])
+    nano = "openai/gpt-4.1-nano"
+    found = trials_of(store).estimate(nano, sample=10, judge=f"model:{nano}")
+    assert (found.turns, found.users, found.left_out) == (2, 1, {"tools": 1})
+    assert (found.input_tokens, found.output_tokens) == (6, 4)
+    assert found.before_usd == Decimal("0.50")
+    assert found.modes[BatchMode.LIVE] is not None
+    assert found.judge_usd is not None
+    assert trials_of(store).list() == []
+    assert len(sessions_in(store)) == 2

@@ -94,7 +94,7 @@ class Proportion:
     high: float | None
 
 
-def share_of(figures: Iterable[tuple[object, float]]) -> Proportion:
+def proportion_of(figures: Iterable[tuple[object, float]]) -> Proportion:
     """Return the mean of (cluster, figure), figures between 0 and 1.
 
     The interval is Wilson's, for as many independent figures as the clusters amount to: it never

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from decimal import Decimal
 from typing import Any
 
-from turnmill.domain.analytics.differences import Difference, Proportion, paired, share_of
+from turnmill.domain.analytics.differences import Difference, Proportion, paired, proportion_of
 from turnmill.domain.analytics.judging import Verdict
 from turnmill.domain.states import TurnState
 from turnmill.store.trial_records import TrialResult, TrialSide, TrialSummary
@@ -69,7 +69,7 @@ class Adding:
             failed=self._asked - self._answered,
             failures=dict(self._failures),
             **{name: paired(pairs) for name, pairs in self._pairs.items()},
-            agreement=share_of(self._agreement),
+            agreement=proportion_of(self._agreement),
             judged=self._judged,
             unjudged=dict(self._unjudged),
             preferred=dict(self._preferred),
