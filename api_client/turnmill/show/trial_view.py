@@ -76,12 +76,10 @@ def print_trial(trial: TrialRecord, summary: TrialSummary, *, as_json: bool) -> 
 
 
 def _print_differences(summary: TrialSummary) -> None:
-    less = ("less", "more")
+    less, faster = ("fewer", "more"), ("faster", "slower")
     rows = (
         row_of("cost of a turn", summary.cost_usd, dollars, words=("cheaper", "dearer")),
-        row_of(
-            "time of its provider", summary.latency_ms, milliseconds, words=("faster", "slower")
-        ),
+        row_of("time of its provider", summary.latency_ms, milliseconds, words=faster),
         row_of("tokens of a reply", summary.output_tokens, count, words=less),
         row_of("characters of a reply", summary.characters, count, words=("shorter", "longer")),
     )

@@ -64,19 +64,16 @@ class TrialRecord:
         return self.ended_at is not None
 
 
-class Drawn(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawn:
     """A turn that may be asked again."""
 
     turn_id: TurnId
     session_id: SessionId
-    user_id: str
+    user_id: str = field(repr=False)
     input_tokens: int | None  #: that it has taken
     output_tokens: int | None
     cost_usd: Decimal | None
-
-    def __repr__(self) -> str:
-        """Tell which it is, and not whose."""
-        return f"Drawn(turn_id={self.turn_id})"
 
 
 class Sample(NamedTuple):
