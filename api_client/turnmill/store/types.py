@@ -11,7 +11,6 @@ from sqlalchemy import (
     Date,
     DateTime,
     Dialect,
-    Float,
     String,
     Table,
 )
@@ -255,25 +254,3 @@ def _lock_pg(element: lock_table, compiler: SQLCompiler, **kw: Any) -> str:
 @compiles(lock_table, "sqlite")
 def _lock_sqlite(element: lock_table, compiler: SQLCompiler, **kw: Any) -> str:
     return "SELECT 1"
-
-
-class db_seconds(FunctionElement[float]):
-    """How many seconds lie between two moments: from the first to the second."""
-
-    type = Float()
-    inherit_cache = True
-
-    def __init__(self, first: Any, second: Any) -> None:
-        super().__init__(first, second)
-
-
-@compiles(db_seconds, "postgresql")
-def _seconds_pg(element: db_seconds, compiler: SQLCompiler, **kw: Any) -> str:
-    first, second = (compiler.process(one, **kw) for one in element.clauses)
-    return f"CAST(EXTRACT(EPOCH FROM {second} - {first}) AS DOUBLE PRECISION)"
-
-
-@compiles(db_seconds, "sqlite")
-def _seconds_sqlite(element: db_seconds, compiler: SQLCompiler, **kw: Any) -> str:
-    first, second = (compiler.process(one, **kw) for one in element.clauses)
-    return f"((julianday({second}) - julianday({first})) * 86400.0)"

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
 from tests import rows, steps
 from tests.trying import executor_of, experiments_of
@@ -16,6 +16,7 @@ from turnmill.store.database import Database
 from turnmill.store.nouns import sessions as session_store
 from turnmill.store.nouns import templates
 from turnmill.store.records import SessionRecord
+from turnmill.store.schema.feedback_tables import feedback
 from turnmill.store.schema.trial_tables import session_arms
 from turnmill.sync.sessions import Sessions
 from turnmill.sync.templates import Templates
@@ -176,6 +177,22 @@ def test_a_result_compares_users_and_says_how_sure_it_is(store: Database, templa
     assert (shown.turns.before, shown.turns.after) == (1, 2)
     assert shown.feedback.difference is None
     assert shown.usual.versions == {1: shown.usual.sessions}
+
+
+def test_what_users_have_said_of_replies_is_compared_too(store: Database, template: str) -> None:
+    experiments = experiments_of(store)
+    found = experiments.start(template, model="other", share=0.5)
+    for n in range(30):
+        session = opened(store, n)
+        turn = rows.send(store, session.id)
+        steps.end(store, steps.take_one(store, turn))
+        with store.begin() as conn:
+            score = 0.5 if session.model == "other" else -0.5
+            said = {"id": turn, "turn_id": turn, "session_id": session.id, "score": score}
+            conn.execute(insert(feedback).values(said))
+    shown = experiments.result(found).feedback
+    assert (shown.before, shown.after) == (-0.5, 0.5)
+    assert shown.is_clear
 
 
 def test_an_arm_goes_with_its_session(store: Database, template: str) -> None:

@@ -13,8 +13,10 @@ from turnmill.domain.analytics.experiments import Arm, arm_of
 from turnmill.domain.errors import Conflict, ExperimentNotFound
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import FINAL, SessionStatus, TurnState
+from turnmill.store.analytics.spans import ms_between
 from turnmill.store.nouns.scripted import SCRIPTED
 from turnmill.store.readable import read_one, readable
+from turnmill.store.schema.feedback_tables import feedback
 from turnmill.store.schema.tables import sessions, turns
 from turnmill.store.schema.trial_tables import experiments, session_arms
 from turnmill.store.trial_records import (
@@ -23,7 +25,7 @@ from turnmill.store.trial_records import (
     ExperimentResult,
     NewExperiment,
 )
-from turnmill.store.types import db_now, db_seconds, insert_into
+from turnmill.store.types import db_now, insert_into
 
 _SAME = ("template", "version", "provider", "model", "share")
 
@@ -142,6 +144,10 @@ def result(conn: Connection, experiment: ExperimentRecord) -> ExperimentResult:
         arm = Arm(row.arm)
         _add(users[arm][row.user_id], row)
         versions[arm][row.template_version or 0] += 1
+    for row in conn.execute(_ratings(experiment.id)):
+        user = users[Arm(row.arm)][row.user_id]
+        user.rated += row.rated
+        user.score += float(row.score)
     costs = {arm: conn.scalars(_cost(experiment.id, arm)).one() for arm in Arm}
 
     def compared(total: str, of: str) -> Any:
@@ -169,7 +175,7 @@ def _add(user: _User, row: Any) -> None:
     for name in ("turns", "failed", "priced", "answered"):
         setattr(user, name, getattr(user, name) + (getattr(row, name) or 0))
     user.cost += float(row.cost or 0)
-    user.seconds += float(row.seconds or 0)
+    user.seconds += float(row.ms or 0) / 1000
 
 
 def _figures(
@@ -195,6 +201,7 @@ def _by_session(experiment_id: UUID) -> Any:
     ended = turns.c.state.in_(FINAL) & (func.coalesce(turns.c.finish_reason, "") != SCRIPTED)
     answered = turns.c.state == TurnState.SUCCEEDED
     failed = turns.c.state.in_((TurnState.FAILED, TurnState.DEAD))
+    took = ms_between(turns.c.created_at, turns.c.finished_at)
     return (
         select(
             session_arms.c.arm,
@@ -205,7 +212,7 @@ def _by_session(experiment_id: UUID) -> Any:
             func.count(turns.c.cost_usd).label("priced"),
             func.sum(turns.c.cost_usd).label("cost"),
             func.sum(_one(answered)).label("answered"),
-            func.sum(case((answered, _seconds()), else_=0.0)).label("seconds"),
+            func.sum(case((answered, took), else_=0)).label("ms"),
         )
         .join(sessions, sessions.c.id == session_arms.c.session_id)
         .join(turns, (turns.c.session_id == sessions.c.id) & ended, isouter=True)
@@ -222,6 +229,26 @@ def _by_session(experiment_id: UUID) -> Any:
     )
 
 
+def _ratings(experiment_id: UUID) -> Any:
+    """Select what was said of replies, by user: whoever of several people has said it."""
+    return (
+        select(
+            session_arms.c.arm,
+            sessions.c.user_id,
+            func.count(feedback.c.score).label("rated"),
+            func.sum(feedback.c.score).label("score"),
+        )
+        .join(sessions, sessions.c.id == session_arms.c.session_id)
+        .join(feedback, feedback.c.session_id == sessions.c.id)
+        .where(
+            session_arms.c.experiment_id == experiment_id,
+            sessions.c.status != SessionStatus.DELETED,
+            feedback.c.score.is_not(None),
+        )
+        .group_by(session_arms.c.arm, sessions.c.user_id)
+    )
+
+
 def _cost(experiment_id: UUID, arm: Arm) -> Any:
     of_arm = session_arms.c.experiment_id == experiment_id, session_arms.c.arm == arm.value
     return (
@@ -233,11 +260,6 @@ def _cost(experiment_id: UUID, arm: Arm) -> Any:
 
 def _one(which: ColumnElement[bool]) -> ColumnElement[int]:
     return case((which, 1), else_=0)
-
-
-def _seconds() -> ColumnElement[float]:
-    """Return how long a turn took from being sent to its end."""
-    return db_seconds(turns.c.created_at, turns.c.finished_at)
 
 
 def _record(row: Row[Any]) -> ExperimentRecord:

@@ -35,6 +35,7 @@ BANNED_IN: Mapping[str, str] = MappingProxyType(
         "attachments": "user_id",
         "batch_lines": "user_id",
         "data_keys": "user_id",
+        "feedback": "name",
         "notes": "sender",
         "participants": "name",
         "sessions": "user_id",

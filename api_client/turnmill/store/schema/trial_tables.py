@@ -21,7 +21,7 @@ from sqlalchemy import (
 from turnmill.domain.analytics.experiments import Arm
 from turnmill.domain.analytics.judging import TrialState, Verdict
 from turnmill.store.schema.bounds import one_of
-from turnmill.store.schema.key_tables import metadata as metadata  # whole with these only
+from turnmill.store.schema.feedback_tables import metadata as metadata  # whole with these only
 from turnmill.store.types import Json, Timestamp, db_now
 
 # What is asked, and asked of the judge, are batches of the trial's own.

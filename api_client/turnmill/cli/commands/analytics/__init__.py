@@ -3,13 +3,15 @@
 import click
 
 from turnmill.cli.commands.analytics.bills import reconcile, reprice
+from turnmill.cli.commands.analytics.conversations import session, user
+from turnmill.cli.commands.analytics.feedback import feedback
 from turnmill.cli.commands.analytics.usage import report
 
 
 @click.group("analytics")
 def command() -> None:
-    """Report usage and cost, and compare them with vendors' bills."""
+    """Report usage, cost and what was felt, and compare costs with vendors' bills."""
 
 
-for _each in (report, reconcile, reprice):
+for _each in (report, session, user, feedback, reconcile, reprice):
     command.add_command(_each)
