@@ -14,7 +14,7 @@ from turnmill.domain.auditing import Action
 from turnmill.domain.batches import BatchMode
 from turnmill.domain.errors import Conflict, InvalidInput, TrialNotFound
 from turnmill.domain.states import TurnState
-from turnmill.store.analytics import forgetting
+from turnmill.store.analytics import conversations, forgetting
 from turnmill.store.analytics.judging import Step
 from turnmill.store.analytics.trials import findings
 from turnmill.store.budget_records import Found
@@ -360,3 +360,18 @@ def test_an_estimate_goes_by_what_turns_have_taken_and_writes_nothing(store: Dat
     assert found.judge_usd is not None
     assert trials_of(store).list() == []
     assert len(sessions_in(store)) == 2
+
+
+def test_figures_of_a_user_are_those_of_what_he_has_said(store: Database) -> None:
+    had(store, "one", "two")
+    window = {"since": datetime.now(UTC) - timedelta(days=1), "until": datetime.now(UTC)}
+    window["until"] += timedelta(days=1)
+    mine = conversations.of_user("ada", **window)
+    with store.begin() as conn:
+        before = conversations.counts(conn, mine)
+    record = trials_of(store).start(OTHER, sample=10, judge="model:mock/judge")
+    asked(store)
+    stepped(store, record)
+    asked(store)
+    with store.begin() as conn:
+        assert conversations.counts(conn, mine) == before

@@ -1,6 +1,7 @@
 """Sessions in which stored turns were asked again: they go when what they are copies of goes."""
 
 from collections.abc import Collection
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, or_, select
 
@@ -55,3 +56,17 @@ def is_of_trial(batch_id: ColumnElement[object]) -> ColumnElement[bool]:
     """Return whether turns of this batch are a trial's: none of their users has asked for them."""
     mine = or_(trials.c.batch_id == batch_id, trials.c.judge_batch_id == batch_id)
     return select(trials.c.id).where(mine).exists()
+
+
+def is_copy(session_id: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Return whether a session was made by a trial: what is said in it nobody has said there."""
+    asked = turns.alias("asked")
+    return (
+        select(asked.c.id)
+        .join(
+            trials,
+            or_(trials.c.batch_id == asked.c.batch_id, trials.c.judge_batch_id == asked.c.batch_id),
+        )
+        .where(asked.c.session_id == session_id, asked.c.batch_id.is_not(None))
+        .exists()
+    )
