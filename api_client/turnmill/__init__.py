@@ -47,13 +47,21 @@ if TYPE_CHECKING:
     from turnmill.aio.turns import AsyncTurn, AsyncTurns
     from turnmill.aio.users import AsyncUsers
     from turnmill.aio.webhooks import AsyncWebhooks
+    from turnmill.domain.analytics.behaving import Behaviour
     from turnmill.domain.analytics.differences import Difference, Proportion
+    from turnmill.domain.analytics.intervals import Interval
     from turnmill.domain.analytics.satisfaction import (
         FeedbackGiven,
         Satisfaction,
         SatisfactionEstimate,
     )
     from turnmill.domain.analytics.satisfaction_model import EstimateQuality
+    from turnmill.domain.analytics.suggesting.findings import (
+        Finding,
+        Improvement,
+        Suggestion,
+        SuggestionRule,
+    )
     from turnmill.domain.analytics.windows import Window
     from turnmill.domain.batch_estimates import BatchEstimate
     from turnmill.domain.content import (
@@ -74,6 +82,7 @@ if TYPE_CHECKING:
     from turnmill.domain.streaming import StreamEvent, StreamKind
     from turnmill.domain.templates import TemplateChange
     from turnmill.settings import Profile, Settings
+    from turnmill.store.analytics.behaviours import BehaviourCluster
     from turnmill.store.analytics.conversations import (
         Latencies,
         Lengths,
@@ -83,6 +92,7 @@ if TYPE_CHECKING:
     )
     from turnmill.store.analytics.experiments import ArmOf
     from turnmill.store.analytics.spans import Spread
+    from turnmill.store.analytics.topics import SessionTopic, Topic
     from turnmill.store.audit_records import AuditBreak, AuditCheck, AuditEntry, AuditHead
     from turnmill.store.batch_records import BatchCounts, BatchRecord, BatchResult
     from turnmill.store.budget_records import Budget
@@ -143,6 +153,7 @@ if TYPE_CHECKING:
     from turnmill.sync.webhooks import Webhooks
     from turnmill.tools import Tool, ToolContext, ToolError, tool
     from turnmill.verbs.analytics.conversations import SessionMetrics, UserInsights
+    from turnmill.verbs.analytics.topics import Topics
     from turnmill.verbs.analytics.usage import Report
     from turnmill.verbs.intake import Unchanged
     from turnmill.verbs.reconciling import Compared, Reconciliation, Sums
@@ -194,6 +205,8 @@ __all__ = [
     "BatchRecord",
     "BatchResult",
     "Batches",
+    "Behaviour",
+    "BehaviourCluster",
     "Budget",
     "Budgets",
     "Cause",
@@ -219,10 +232,13 @@ __all__ = [
     "Feedback",
     "FeedbackGiven",
     "File",
+    "Finding",
     "FinishReason",
     "Happened",
     "Hold",
     "Image",
+    "Improvement",
+    "Interval",
     "Keeping",
     "Lane",
     "LaneLoad",
@@ -266,12 +282,15 @@ __all__ = [
     "SessionMetrics",
     "SessionRecord",
     "SessionStatus",
+    "SessionTopic",
     "Sessions",
     "Settings",
     "Spent",
     "Spread",
     "StreamEvent",
     "StreamKind",
+    "Suggestion",
+    "SuggestionRule",
     "Sums",
     "TemplateChange",
     "TemplateDiff",
@@ -289,6 +308,8 @@ __all__ = [
     "ToolContext",
     "ToolError",
     "ToolOutput",
+    "Topic",
+    "Topics",
     "TrialEstimate",
     "TrialRecord",
     "TrialResult",

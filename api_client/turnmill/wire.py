@@ -6,6 +6,7 @@ RUN_TURN = "turnmill.run_turn"  #: args: [turn id]; the task id is the turn id
 RUN_BULK = "turnmill.run_bulk"  #: args: []; takes what is due in the bulk lane
 RUN_QUARANTINE = "turnmill.run_quarantine"  #: args: []; takes what is due in quarantine
 ARCHIVE_IDLE = "turnmill.archive_idle_sessions"
+FIND_TOPICS = "turnmill.find_topics"
 POLL_BATCHES = "turnmill.poll_batches"
 PURGE = "turnmill.purge"
 ROLL_UP_USAGE = "turnmill.roll_up_usage"

@@ -19,7 +19,7 @@ from turnmill.settings import Settings
 #: A second of a chat takes this long; what somebody thinks about for longer takes the longest.
 SCALE = 1 / 2_000
 LONGEST = timedelta(milliseconds=500)
-_AT_ONCE = 150
+_AT_ONCE = 50
 _PATIENCE = timedelta(minutes=5)
 PERCENTS = (50, 90, 95, 99)
 

@@ -58,6 +58,15 @@ def test_a_loop_gives_and_reads_the_same(client: Client, database_url: str) -> N
     assert asyncio.run(on_a_loop()).satisfaction.score == 0.5
 
 
+def test_suggestions_are_in_it_where_they_are_asked_for(client: Client) -> None:
+    answered(client)
+    plain = client.analytics.session("s")
+    assert (plain.suggestion, plain.topic) == (None, None)
+    assert client.analytics.session("s", suggest=True).suggestion is not None
+    assert client.analytics.user("ada", since="1d", suggest=True).suggestion is not None
+    assert client.analytics.user("ada", since="1d").common_topics == []
+
+
 def test_the_command_line_gives_takes_back_lists_and_adds_up(
     client: Client, database_url: str, tmp_path: Path
 ) -> None:
@@ -86,6 +95,7 @@ def test_with_keys_comments_lie_sealed_and_figures_are_made_of_words(
     settings = Settings(
         database_url=database_url,
         encryption_keys=str(tmp_path / "keyring"),
+        key_store=str(tmp_path / "wrapped"),
         home=tmp_path,
     )
     with Client(settings=settings) as client:

@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     from turnmill.domain.analytics.satisfaction import Satisfaction
     from turnmill.store.analytics.conversations import Latencies, ModelUsage, Spent, TurnCounts
     from turnmill.store.analytics.spans import Spread
+    from turnmill.store.analytics.topics import SessionTopic
     from turnmill.verbs.analytics.conversations import SessionMetrics, UserInsights
 
 _ENDED = ("succeeded", "failed", "dead", "cancelled", "expired", "unfinished")
 _MODELS = ("provider", "model", "turns", "attempts", "retries", "in", "cached", "out", "USD")
+#: Of a user, that are shown.
+_TOPICS = 5
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 
@@ -37,6 +40,7 @@ def print_session(found: SessionMetrics, *, as_json: bool) -> None:
             ("active", _span(found.active)),
             *_felt(found.satisfaction),
             *_made_of(found),
+            *_about([found.topic] if found.topic else []),
         ]
     )
     _print_models(found.models)
@@ -62,6 +66,7 @@ def print_user(found: UserInsights, *, as_json: bool) -> None:
             ("days", _busiest(found.weekdays, _DAYS)),
             ("zone", found.zone),
             *_felt(found.satisfaction),
+            *_about(found.common_topics),
         ]
     )
     _print_models(found.models)
@@ -108,6 +113,13 @@ def _felt(felt: Satisfaction) -> Iterator[tuple[str, object]]:
 def _made_of(found: SessionMetrics) -> Iterator[tuple[str, object]]:
     if found.estimate is not None:
         yield "made of", f"{found.estimate.basis} of {found.estimate.turns:,} turns"
+
+
+def _about(topics: Sequence[SessionTopic]) -> Iterator[tuple[str, object]]:
+    """Yield what is talked about; a topic of fewer than five users has no words."""
+    for one in topics[:_TOPICS]:
+        words = ", ".join(one.words) or "few talk about it"
+        yield "topic", f"{one.id}: {words}" + (f" ({one.sessions})" if one.sessions > 1 else "")
 
 
 def _print_models(models: Sequence[ModelUsage]) -> None:

@@ -1,16 +1,19 @@
 # Made from aio/analytics.py by `make sync`: change that.
-"""Analytics: what all the turns came to."""
+"""Analytics: what all the turns came to, what they were about, and what to change."""
 
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from uuid import UUID
 
+from turnmill.domain.analytics.suggesting.findings import Suggestion
 from turnmill.executor.thread import Executor, aside
+from turnmill.store.analytics.behaviours import BehaviourCluster
 from turnmill.store.feedback_records import Feedback
 from turnmill.verbs import feedback
-from turnmill.verbs.analytics import conversations, usage
+from turnmill.verbs.analytics import conversations, suggestions, topics, usage
 from turnmill.verbs.analytics.conversations import SessionMetrics, UserInsights
+from turnmill.verbs.analytics.topics import Topics
 from turnmill.verbs.analytics.usage import Report
 from turnmill.verbs.batch_files.sources import path_of
 from turnmill.verbs.bills import read_bill
@@ -21,7 +24,7 @@ from turnmill.verbs.repricing import Job, PriceAgain, Repricing
 
 
 class Analytics:
-    """`client.analytics`: reports, sessions and users in figures, bills, prices that changed."""
+    """`client.analytics`: reports, sessions, users, topics, suggestions, bills, changed prices."""
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
@@ -35,13 +38,14 @@ class Analytics:
         verb = usage.report(days=days, by_day=by_day, refresh=refresh)
         return self._executor.run(verb)
 
-    def session(self, session: SessionRef) -> SessionMetrics:
+    def session(self, session: SessionRef, *, suggest: bool = False) -> SessionMetrics:
         """Return what a session came to, and what was felt: as it stands now, from its rows.
 
-        Where nobody has given feedback, `satisfaction` is an estimate, and says so. Raises
-        SessionNotFound.
+        Where nobody has given feedback, `satisfaction` is an estimate, and says so. With `suggest`,
+        what `suggest(session=)` says is in it, too: that compares with everybody's turns since the
+        session was made. Raises SessionNotFound.
         """
-        return self._executor.run(conversations.of_one_session(session))
+        return self._executor.run(conversations.of_one_session(session, suggest=suggest))
 
     def user(
         self,
@@ -50,16 +54,20 @@ class Analytics:
         since: str | datetime | timedelta = "30d",
         until: str | datetime | None = None,
         zone: str = "UTC",
+        suggest: bool = False,
     ) -> UserInsights:
         """Return what a user's turns came to that were accepted in a span of time.
 
         - `since`: `7d`, `24h`, a day, a moment, or a timedelta before the end.
         - `until`: when it ends, now unless given; both are moved out to whole quarters of an hour.
         - `zone`: of days, and of the hours and days of the week that are counted.
+        - `suggest`: with what `suggest(user_id=)` says, which compares with everybody's turns.
 
         Of somebody who is not known everything is 0, or None. Raises InvalidInput.
         """
-        verb = conversations.of_one_user(user_id, since=since, until=until, zone=zone)
+        verb = conversations.of_one_user(
+            user_id, since=since, until=until, zone=zone, suggest=suggest
+        )
         return self._executor.run(verb)
 
     def feedback(
@@ -94,6 +102,52 @@ class Analytics:
             after=after,
             limit=limit,
         )
+        return self._executor.run(verb)
+
+    def topics(self) -> Topics:
+        """Return what people talk about, as workers have found it last night.
+
+        Topics of fewer than five users are counted and not shown, nor is a word that fewer than
+        five have said; `because` says why there are none. Workers look where the extra
+        `analytics` is installed, at a sample of the sessions that were active in 31 days.
+        """
+        return self._executor.run(topics.topics())
+
+    def behaviours(
+        self,
+        *,
+        session: SessionRef | None = None,
+        user_id: str | None = None,
+        since: str | datetime | timedelta = "7d",
+        until: str | datetime | None = None,
+        examples: int = 5,
+    ) -> list[BehaviourCluster]:
+        """Return how conversations go wrong, by rows alone: loops, cut replies, long silences, ….
+
+        Of everybody's turns that ended in the window, of a user's, or of a session's; each with
+        up to so many sessions as `examples`, by their ids.
+        """
+        verb = suggestions.behaviours(
+            session=session, user_id=user_id, since=since, until=until, examples=examples
+        )
+        return self._executor.run(verb)
+
+    def suggest(
+        self,
+        session: SessionRef | None = None,
+        *,
+        user_id: str | None = None,
+        since: str | datetime | timedelta = "31d",
+        until: str | datetime | None = None,
+    ) -> Suggestion:
+        """Return what could be done better, with the figures that say so.
+
+        By rules with thresholds that are written down, of the turns that ended in the window:
+        everybody's, a user's, or a session's. A rule speaks where the whole 95 % interval of its
+        figure is beyond its threshold, so of few turns nothing is suggested. Retries, targets,
+        batches and workers are everybody's, and looked at without `session` and `user_id` alone.
+        """
+        verb = suggestions.suggest(session=session, user_id=user_id, since=since, until=until)
         return self._executor.run(verb)
 
     def reconcile(

@@ -1,1 +1,1 @@
-"""What beat runs of analytics: nothing of it is on a turn's way."""
+"""What beat runs of analytics: loaded by the jobs that need it, and on no turn's way."""

@@ -40,6 +40,9 @@ SCHEDULE: Mapping[str, Entry] = MappingProxyType(
         ),
         "tend-trials": Entry(wire.TEND_TRIALS, crontab(minute="*"), expires=timedelta(seconds=50)),
         "self-check": Entry(wire.SELF_CHECK, crontab(minute="17"), expires=timedelta(minutes=50)),
+        "find-topics": Entry(
+            wire.FIND_TOPICS, crontab(hour="3", minute="23"), expires=timedelta(minutes=50)
+        ),
         "purge": Entry(wire.PURGE, crontab(minute="41"), expires=timedelta(minutes=50)),
     }
 )

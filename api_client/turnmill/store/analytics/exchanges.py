@@ -1,7 +1,8 @@
 """Conversations as an estimate of satisfaction looks at them: turns that have ended, and words."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, and_, func, or_, select
@@ -22,10 +23,11 @@ Words = tuple[str | None, str | None]
 _NOT_KNOWN: Words = (None, None)
 
 
-class _Said(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Said:
     turn_id: UUID
     is_reply: bool
-    text: str | None  #: None: it is gone, or cannot be opened
+    text: str | None = field(repr=False)  #: None: it is gone, or cannot be opened
 
 
 def estimate_of(

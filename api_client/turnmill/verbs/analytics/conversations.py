@@ -11,17 +11,24 @@ from turnmill.domain.analytics.satisfaction import (
     of_session,
     of_sessions,
 )
+from turnmill.domain.analytics.suggesting.findings import Suggestion
 from turnmill.domain.analytics.windows import Window, window
+from turnmill.domain.arguments import yes_or_no
+from turnmill.domain.bounds import MOST_DAYS
 from turnmill.domain.budgets import time_zone
 from turnmill.domain.checks import check_name
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import SessionStatus
 from turnmill.store.analytics import conversations as rows
-from turnmill.store.analytics import feedback
+from turnmill.store.analytics import feedback, topics
+from turnmill.store.analytics import suggestions as rules
 from turnmill.store.analytics.conversations import Latencies, Lengths, ModelUsage, Spent, TurnCounts
+from turnmill.store.analytics.ended_turns import Scope
 from turnmill.store.analytics.exchanges import estimate_of
 from turnmill.store.analytics.spans import Spread
+from turnmill.store.analytics.topics import SessionTopic
 from turnmill.store.nouns import sessions
+from turnmill.store.records import SessionRecord
 from turnmill.verbs.refs import SessionRef, session_id
 from turnmill.verbs.verb import Connection, Effect, Verb, single
 
@@ -48,9 +55,9 @@ class SessionMetrics:
     duration: timedelta | None  #: from the first message to the last reply; None: no turn
     active: timedelta | None  #: of it, without silences of more than ten minutes
     satisfaction: Satisfaction
-    estimate: (
-        SatisfactionEstimate | None
-    )  #: as in `satisfaction`, with what it was made of; None: no turn
+    estimate: SatisfactionEstimate | None  #: what it was made of; None: no turn has ended
+    topic: SessionTopic | None  #: that it is about; None: nobody has found any so far
+    suggestion: Suggestion | None  #: what might be changed; None: it was not asked for
 
     @property
     def messages(self) -> int:
@@ -73,6 +80,8 @@ class UserInsights:
     hours: Sequence[int]  #: turns in each hour of the day, from midnight on
     weekdays: Sequence[int]  #: turns on each day of the week, from Monday on
     satisfaction: Satisfaction
+    common_topics: Sequence[SessionTopic]  #: of all his sessions, the most common first
+    suggestion: Suggestion | None  #: what might be changed; None: it was not asked for
 
     @property
     def messages(self) -> int:
@@ -80,8 +89,9 @@ class UserInsights:
         return self.counts.asked + self.counts.replies
 
 
-def of_one_session(session: SessionRef) -> Verb[SessionMetrics]:
+def of_one_session(session: SessionRef, *, suggest: object = False) -> Verb[SessionMetrics]:
     """Read what a session came to."""
+    wants = yes_or_no(suggest, name="suggest")
 
     def on(conn: Connection) -> Effect[SessionMetrics]:
         record = sessions.get(conn, session_id(conn, session))
@@ -104,6 +114,10 @@ def of_one_session(session: SessionRef) -> Verb[SessionMetrics]:
             active=_longest(lengths.active_ms),
             satisfaction=of_session(feedback.given(conn, which), estimated),
             estimate=estimated,
+            topic=topics.of_session(conn, record.id),
+            suggestion=_suggestion(conn, Scope(window=_since(record), session_id=record.id))
+            if wants
+            else None,
         )
         return Effect(found)
 
@@ -116,8 +130,10 @@ def of_one_user(
     since: str | datetime | timedelta,
     until: str | datetime | None,
     zone: str,
+    suggest: object = False,
 ) -> Verb[UserInsights]:
     """Read what a user's turns came to."""
+    wants = yes_or_no(suggest, name="suggest")
     name = check_name(user_id, name="user_id")
     place = ZoneInfo(time_zone(zone))
     span = window(since, until, now=datetime.now(UTC), zone=zone)
@@ -140,6 +156,8 @@ def of_one_user(
             hours=hours,
             weekdays=weekdays,
             satisfaction=of_sessions(said, _estimates(conn, which), sessions=lengths.sessions),
+            common_topics=topics.of_user(conn, name),
+            suggestion=_suggestion(conn, Scope(window=span, user_id=name)) if wants else None,
         )
         return Effect(found)
 
@@ -168,6 +186,19 @@ def _patterns(quarters: Mapping[datetime, int], zone: ZoneInfo) -> tuple[list[in
         hours[local.hour] += many
         weekdays[local.weekday()] += many
     return hours, weekdays
+
+
+def _suggestion(conn: Connection, scope: Scope) -> Suggestion:
+    """Look by all rules; some compare with everybody's turns, which takes as long as these."""
+    return rules.suggest(conn, scope)
+
+
+def _since(session: SessionRecord) -> Window:
+    """Return the time since a session was made, as far back as windows reach."""
+    now = datetime.now(UTC)
+    longest = timedelta(days=MOST_DAYS - 1)
+    made = min(session.created_at, now - timedelta(seconds=1))  # clocks differ
+    return Window(max(made, now - longest), now)
 
 
 def _longest(spread: Spread | None) -> timedelta | None:
