@@ -36,16 +36,19 @@ if TYPE_CHECKING:
     from turnmill.aio.budgets import AsyncBudgets
     from turnmill.aio.client import AsyncClient
     from turnmill.aio.events import AsyncEvents
+    from turnmill.aio.experiments import AsyncExperiments
     from turnmill.aio.lanes import AsyncLanes
     from turnmill.aio.limits import AsyncLimits
     from turnmill.aio.participants import AsyncParticipants
     from turnmill.aio.schedules import AsyncSchedules
     from turnmill.aio.sessions import AsyncSessions
     from turnmill.aio.templates import AsyncTemplates
+    from turnmill.aio.trials import AsyncTrials
     from turnmill.aio.turns import AsyncTurn, AsyncTurns
     from turnmill.aio.users import AsyncUsers
     from turnmill.aio.webhooks import AsyncWebhooks
     from turnmill.domain.analytics.behaving import Behaviour
+    from turnmill.domain.analytics.differences import Difference, Proportion
     from turnmill.domain.analytics.intervals import Interval
     from turnmill.domain.analytics.satisfaction import (
         FeedbackGiven,
@@ -87,6 +90,7 @@ if TYPE_CHECKING:
         Spent,
         TurnCounts,
     )
+    from turnmill.store.analytics.experiments import ArmOf
     from turnmill.store.analytics.spans import Spread
     from turnmill.store.analytics.topics import SessionTopic, Topic
     from turnmill.store.audit_records import AuditBreak, AuditCheck, AuditEntry, AuditHead
@@ -117,6 +121,16 @@ if TYPE_CHECKING:
         TemplateRecord,
         TemplateSync,
     )
+    from turnmill.store.trial_records import (
+        ArmFigures,
+        ExperimentRecord,
+        ExperimentResult,
+        TrialEstimate,
+        TrialRecord,
+        TrialResult,
+        TrialSide,
+        TrialSummary,
+    )
     from turnmill.store.turn_records import AttemptRecord, TurnRecord
     from turnmill.sync.accounts import Accounts
     from turnmill.sync.analytics import Analytics
@@ -126,12 +140,14 @@ if TYPE_CHECKING:
     from turnmill.sync.budgets import Budgets
     from turnmill.sync.client import Client
     from turnmill.sync.events import Events
+    from turnmill.sync.experiments import Experiments
     from turnmill.sync.lanes import Lanes
     from turnmill.sync.limits import Limits
     from turnmill.sync.participants import Participants
     from turnmill.sync.schedules import Schedules
     from turnmill.sync.sessions import Sessions
     from turnmill.sync.templates import Templates
+    from turnmill.sync.trials import Trials
     from turnmill.sync.turns import Turn, Turns
     from turnmill.sync.users import Users
     from turnmill.sync.webhooks import Webhooks
@@ -151,6 +167,8 @@ __all__ = [
     "AccountRecord",
     "Accounts",
     "Analytics",
+    "ArmFigures",
+    "ArmOf",
     "AsyncAccounts",
     "AsyncAnalytics",
     "AsyncAttachments",
@@ -160,12 +178,14 @@ __all__ = [
     "AsyncBudgets",
     "AsyncClient",
     "AsyncEvents",
+    "AsyncExperiments",
     "AsyncLanes",
     "AsyncLimits",
     "AsyncParticipants",
     "AsyncSchedules",
     "AsyncSessions",
     "AsyncTemplates",
+    "AsyncTrials",
     "AsyncTurn",
     "AsyncTurns",
     "AsyncUsers",
@@ -197,6 +217,7 @@ __all__ = [
     "DeletionReport",
     "Delivery",
     "DeliveryState",
+    "Difference",
     "Effects",
     "Erasure",
     "ErasureCheck",
@@ -206,6 +227,9 @@ __all__ = [
     "EventKind",
     "EventReader",
     "Events",
+    "ExperimentRecord",
+    "ExperimentResult",
+    "Experiments",
     "Feedback",
     "FeedbackGiven",
     "File",
@@ -240,6 +264,7 @@ __all__ = [
     "Participants",
     "Pauses",
     "Profile",
+    "Proportion",
     "PutTemplate",
     "Reason",
     "Reconciliation",
@@ -285,6 +310,12 @@ __all__ = [
     "ToolOutput",
     "Topic",
     "Topics",
+    "TrialEstimate",
+    "TrialRecord",
+    "TrialResult",
+    "TrialSide",
+    "TrialSummary",
+    "Trials",
     "Turn",
     "TurnCounts",
     "TurnRecord",

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 
 _CLIENTS = (
     *("Accounts", "Analytics", "Attachments", "Audit", "Batches", "Budgets", "Client", "Events"),
-    *("Lanes", "Limits", "Participants", "Schedules", "Sessions", "Templates", "Turns", "Users"),
+    "Experiments",
+    *("Lanes", "Limits", "Participants", "Schedules", "Sessions", "Templates", "Trials"),
+    *("Turns", "Users"),
     "Webhooks",
 )
 _OF_MODULES = {
@@ -29,6 +31,10 @@ _OF_MODULES = {
     "store.deletion_records": "ErasureReport Erasure Hold DeletionReport",
     "store.kept": "Keeping",
     "store.nouns.lanes": "LaneLoad",
+    "domain.analytics.differences": "Difference Proportion",
+    "store.analytics.experiments": "ArmOf",
+    "store.trial_records": "ArmFigures ExperimentRecord ExperimentResult TrialEstimate"
+    " TrialRecord TrialResult TrialSide TrialSummary",
     "store.compaction_records": "CompactionRecord",
     "store.line.pauses": "Pauses",
     "verbs.analytics.usage": "Report",

@@ -11,12 +11,14 @@ POLL_BATCHES = "turnmill.poll_batches"
 PURGE = "turnmill.purge"
 ROLL_UP_USAGE = "turnmill.roll_up_usage"
 SELF_CHECK = "turnmill.self_check"
+TEND_TRIALS = "turnmill.tend_trials"
 
 ABOUT = "turnmill_about"  #: the inspection that a worker answers with what it is
 
 PROVIDERS = "turnmill.providers"  #: the group of entry points that register them
 TRANSCRIBERS = "turnmill.transcribers"  #: of those who turn sounds into words
 SPEAKERS = "turnmill.speakers"  #: and words into sounds
+JUDGES = "turnmill.judges"  #: of functions that make vectors of replies, to compare them by
 
 UPKEEP_QUEUE = "turnmill.upkeep"  #: what beat sends
 DEFAULT_QUEUE = "turnmill.default"  #: tasks of the user's own app

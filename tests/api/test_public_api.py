@@ -47,8 +47,8 @@ def test_every_public_name_explains_itself(name: str) -> None:
 def test_both_clients_have_all_nouns() -> None:
     assert set(TWINS) == {
         "Accounts", "Analytics", "Attachments", "Audit", "Batch", "Batches", "Budgets", "Client",
-        "Events", "Lanes", "Limits", "Participants", "Schedules", "Sessions", "Templates", "Turn",
-        "Turns", "Users", "Webhooks",
+        "Events", "Experiments", "Lanes", "Limits", "Participants", "Schedules", "Sessions",
+        "Templates", "Trials", "Turn", "Turns", "Users", "Webhooks",
     }  # fmt: skip
     for noun in (
         "analytics",
@@ -57,11 +57,13 @@ def test_both_clients_have_all_nouns() -> None:
         "batches",
         "budgets",
         "events",
+        "experiments",
         "lanes",
         "limits",
         "schedules",
         "sessions",
         "templates",
+        "trials",
         "turns",
         "users",
     ):

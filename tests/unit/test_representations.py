@@ -45,6 +45,8 @@ SHOWN = frozenset(
             "settled",
         ),
         *("cron", "template", "only_in_store"),
+        *("judge", "better", "preferred", "verdict", "judge_error", "unjudged", "failures"),
+        *("experiment", "left_out", "dropped", "versions", "quantiles_ms"),
         *("code", "remedy", "reason", "sqlstate", "setting", "safe", "hosts", "socket", "username"),
         *("version", "revision", "lacks", "lanes", "newest_code", "priced_by"),
         *("account", "line", "owner", "places", "more"),

@@ -73,6 +73,16 @@ class Estimator:
         money = {mode: Money(costs.of(mode), bounds.of(mode)) for mode in _TIERS}
         return LineEstimate(told, said, money)
 
+    def priced(
+        self, provider: str, model: str, *, input_tokens: int, output_tokens: int
+    ) -> Mapping[BatchMode, Decimal | None]:
+        """Return what so many tokens cost in each way of running; None where nobody knows."""
+        line = AskedLine(
+            provider=provider, model=model, system_prompt=None, settings={}, before=(), turns=()
+        )
+        usage = Usage(input_tokens=input_tokens, output_tokens=output_tokens)
+        return {mode: self._cost(line, usage, tier) for mode, tier in _TIERS.items()}
+
     def _found(self, name: str) -> object:
         """Return the provider; None where it cannot be used here: then bytes are what is known."""
         try:

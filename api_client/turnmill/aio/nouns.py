@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from turnmill.aio.batches import AsyncBatches
     from turnmill.aio.budgets import AsyncBudgets
     from turnmill.aio.events import AsyncEvents
+    from turnmill.aio.experiments import AsyncExperiments
     from turnmill.aio.lanes import AsyncLanes
     from turnmill.aio.limits import AsyncLimits
     from turnmill.aio.schedules import AsyncSchedules
     from turnmill.aio.templates import AsyncTemplates
+    from turnmill.aio.trials import AsyncTrials
     from turnmill.aio.users import AsyncUsers
     from turnmill.aio.webhooks import AsyncWebhooks
 
@@ -81,6 +83,20 @@ class AsyncNouns:
         from turnmill.aio.templates import AsyncTemplates  # noqa: PLC0415
 
         return AsyncTemplates(self._executor)
+
+    @cached_property
+    def trials(self) -> "AsyncTrials":
+        """Stored turns, asked again with another model or other settings."""
+        from turnmill.aio.trials import AsyncTrials  # noqa: PLC0415
+
+        return AsyncTrials(self._executor)
+
+    @cached_property
+    def experiments(self) -> "AsyncExperiments":
+        """Two set-ups of a template, compared in new sessions."""
+        from turnmill.aio.experiments import AsyncExperiments  # noqa: PLC0415
+
+        return AsyncExperiments(self._executor)
 
     @cached_property
     def schedules(self) -> "AsyncSchedules":

@@ -12,6 +12,7 @@ from turnmill.domain.ids import BatchId, as_uuid, ids_from
 if TYPE_CHECKING:
     from turnmill.store.records import SessionRecord
     from turnmill.store.schedule_records import Schedule
+    from turnmill.store.trial_records import ExperimentRecord, TrialRecord
     from turnmill.sync.batches import Batch
     from turnmill.sync.client import Client
     from turnmill.sync.turns import Turn
@@ -77,6 +78,31 @@ def schedule_of(client: Client, typed: str) -> Schedule:
     if found is None:
         raise ScheduleNotFound(f"no schedule's id begins with {typed}")
     return found
+
+
+def trial_of(client: Client, typed: str) -> TrialRecord:
+    """Return the trial of this name, id, or beginning of an id: the name comes first."""
+    return _named(client.trials.get, client.trials.list, typed)
+
+
+def experiment_of(client: Client, typed: str) -> ExperimentRecord:
+    """Return the experiment of this name, id, or beginning of an id: the name comes first."""
+    return _named(client.experiments.get, client.experiments.list, typed)
+
+
+def _named(get: Callable[[str], T], read: Callable[..., Sequence[T]], typed: str) -> T:
+    try:
+        return get(typed)
+    except NotFound:
+        bounds = None if as_uuid(typed) else ids_from(typed)
+        if bounds is None:
+            raise
+        least, most = bounds
+        page = read(after=most, limit=_SHOWN)
+        found = _one_of([one for one in page if one.id >= least], typed)
+        if found is None:
+            raise
+        return found
 
 
 def _only(read: Callable[..., Sequence[T]], typed: str) -> T | None:

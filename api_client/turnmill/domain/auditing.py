@@ -33,4 +33,5 @@ class Action(StrEnum):
     SESSION_DELETED = "session.deleted"
     PAUSED = "paused"  #: a lane, a provider, a session or a batch
     RESUMED = "resumed"
+    TRIAL_STARTED = "trial.started"  #: turns of users are asked again, of another model perhaps
     AUDIT_PURGED = "audit.purged"  #: rows of this log whose time was over

@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from turnmill.sync.batches import Batches
     from turnmill.sync.budgets import Budgets
     from turnmill.sync.events import Events
+    from turnmill.sync.experiments import Experiments
     from turnmill.sync.lanes import Lanes
     from turnmill.sync.limits import Limits
     from turnmill.sync.schedules import Schedules
     from turnmill.sync.templates import Templates
+    from turnmill.sync.trials import Trials
     from turnmill.sync.users import Users
     from turnmill.sync.webhooks import Webhooks
 
@@ -82,6 +84,20 @@ class Nouns:
         from turnmill.sync.templates import Templates  # noqa: PLC0415
 
         return Templates(self._executor)
+
+    @cached_property
+    def trials(self) -> "Trials":
+        """Stored turns, asked again with another model or other settings."""
+        from turnmill.sync.trials import Trials  # noqa: PLC0415
+
+        return Trials(self._executor)
+
+    @cached_property
+    def experiments(self) -> "Experiments":
+        """Two set-ups of a template, compared in new sessions."""
+        from turnmill.sync.experiments import Experiments  # noqa: PLC0415
+
+        return Experiments(self._executor)
 
     @cached_property
     def schedules(self) -> "Schedules":

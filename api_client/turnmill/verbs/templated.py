@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 from turnmill.domain.content import Message
@@ -18,6 +19,7 @@ from turnmill.store.nouns.scripted import ScriptedTurn, insert_scripted
 from turnmill.store.records import Accepted, SessionRecord
 from turnmill.store.template_records import TemplateRecord
 from turnmill.verbs import intake, new_messages
+from turnmill.verbs.analytics.taking_part import taken_part
 from turnmill.verbs.backpressure import Backpressure
 from turnmill.verbs.intake import SPOKEN
 from turnmill.verbs.sending import heads_of
@@ -49,17 +51,19 @@ def create(
     limit = None if max_cost_usd is None else intake.max_cost(max_cost_usd)
 
     def on(conn: Connection) -> Effect[SessionRecord]:
-        found = rows.get(conn, ref, hold=True)
+        part = taken_part(conn, ref, given["user_id"])
+        found = rows.get(conn, ref if part is None else part.version_of(ref), hold=True)
         values = values_for(variables, found.definition.get("variables", {}))
-        new = intake.new_session(**_merged(_said(found, values), given))
+        said = _said(found, values)
+        new = intake.new_session(**_merged(said if part is None else part.put(said), given))
         session = session_rows.create(conn, new)
         backpressure.note(session)
         if session.id != new.id:
             return Effect(session)
         rows.note_use(conn, session.id, found)
-        most = limit if limit is not None else found.definition.get("max_cost_usd")
-        if most is not None:
-            bound_session(conn, session.id, intake.max_cost(most))
+        if part is not None:
+            part.note(conn, session.id)
+        _bound(conn, session.id, limit, found)
         script = Script(history, ())
         if not history:
             script = _opening(found, values, max_text_bytes=given["max_text_bytes"])
@@ -73,6 +77,15 @@ def create(
         return Effect(made, heads_of(accepted, intake.turn_options()["lane"]))
 
     return transaction(on)
+
+
+def _bound(
+    conn: Connection, session_id: SessionId, limit: Decimal | None, template: TemplateRecord
+) -> None:
+    """Bound what the session costs, where somebody says how much: the caller, or the template."""
+    most = limit if limit is not None else template.definition.get("max_cost_usd")
+    if most is not None:
+        bound_session(conn, session_id, intake.max_cost(most))
 
 
 def _said(template: TemplateRecord, values: Mapping[str, str]) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""What beat has found out of many turns: loaded by the jobs that need it, and by nobody else."""
+"""What beat runs of analytics: loaded by the jobs that need it, and on no turn's way."""

@@ -39,6 +39,7 @@ _TASKS = (
     *(wire.ARCHIVE_IDLE, wire.ROLL_UP_USAGE, wire.SELF_CHECK, wire.PURGE),
     wire.FIND_TOPICS,
     wire.POLL_BATCHES,
+    wire.TEND_TRIALS,
 )
 _OURS = "turnmill_worker.celery.tasks."
 _ATTRIBUTE = "_turnmill"

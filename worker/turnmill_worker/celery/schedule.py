@@ -38,6 +38,7 @@ SCHEDULE: Mapping[str, Entry] = MappingProxyType(
         "poll-batches": Entry(
             wire.POLL_BATCHES, crontab(minute="*"), expires=timedelta(seconds=50)
         ),
+        "tend-trials": Entry(wire.TEND_TRIALS, crontab(minute="*"), expires=timedelta(seconds=50)),
         "self-check": Entry(wire.SELF_CHECK, crontab(minute="17"), expires=timedelta(minutes=50)),
         "find-topics": Entry(
             wire.FIND_TOPICS, crontab(hour="3", minute="23"), expires=timedelta(minutes=50)

@@ -21,6 +21,7 @@ from turnmill.domain.idle import Retention
 from turnmill.domain.ids import SessionId
 from turnmill.settings import Settings
 from turnmill.store import kept
+from turnmill.store.analytics import forgetting
 from turnmill.store.database import Database
 from turnmill.store.line.charges import charge_orphans
 from turnmill.store.nouns import (
@@ -52,6 +53,10 @@ _ARCHIVES_FOR = timedelta(minutes=4)
 _EMPTIES_FOR = timedelta(minutes=30)
 #: Batches at vendors are seen to for so long in one slot.
 _POLLS_FOR = timedelta(seconds=50)
+#: Trials are taken from step to step for so long in one slot.
+_TENDS_FOR = timedelta(seconds=45)
+#: What was asked again is kept for so long after its trial has ended; figures stay for longer.
+_KEEP_COPIES, _KEEP_TRIALS = timedelta(days=30), timedelta(days=400)
 #: Content is sealed anew for so long in one slot.
 _RESEALS_FOR = timedelta(minutes=10)
 _DAYS_ROLLED_UP = 2
@@ -154,6 +159,18 @@ class Upkeep:
         url = os.environ.get("TURNMILL_DATABASE_URL", "")
         return self._database.is_postgres and bool(url) and url == self._settings.database_url
 
+    async def tend_trials(self, slot: datetime) -> Counts | None:
+        """Take trials from step to step, until the next slot begins."""
+
+        async def job(_: Chunks) -> Counts:
+            if not await asyncio.to_thread(self._has_trials):
+                return {"trials_tended": 0, "trials_ended": 0}
+            from turnmill_worker.analytics.trials import Tending  # noqa: PLC0415  few have any
+
+            return await Tending(self._database).run(within=_TENDS_FOR)
+
+        return await self._once(wire.TEND_TRIALS, slot, job)
+
     async def purge(self, slot: datetime) -> Counts | None:
         """Remove what has been kept for long enough."""
 
@@ -172,6 +189,7 @@ class Upkeep:
             wire.POLL_BATCHES: self.poll_batches,
             wire.ROLL_UP_USAGE: self.roll_up_usage,
             wire.SELF_CHECK: self.self_check,
+            wire.TEND_TRIALS: self.tend_trials,
             wire.PURGE: self.purge,
         }[task]
 
@@ -213,6 +231,10 @@ class Upkeep:
     def _has_batches(self) -> bool:
         with self._database.single() as conn:
             return shards.is_any_open(conn)
+
+    def _has_trials(self) -> bool:
+        with self._database.single() as conn:
+            return forgetting.is_any_open(conn)
 
     def _roll_up(self, slot: datetime) -> int:
         lines = 0
@@ -269,6 +291,8 @@ class Upkeep:
             "observed": do("observed", subscribing.forget_observed),
             "reservations": do("reservations", charge_orphans),
             "charges": do("charges", budgets.forget_charges, older_than=_KEEP_CHARGES),
+            "trial_copies": do("trial_copies", forgetting.forget_copies, older_than=_KEEP_COPIES),
+            "trials": do("trials", forgetting.forget_trials, older_than=_KEEP_TRIALS),
             "tombstones": do("tombstones", upkeep.purge_tombstones, older_than=keep.tombstones),
         }
 

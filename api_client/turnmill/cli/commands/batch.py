@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ import click
 from turnmill.cli import FAILED, INTERRUPTED, OK, PARTIAL, STILL_RUNNING
 from turnmill.cli.ages import Age
 from turnmill.cli.context import advise, confirm, json_option, open_client, yes_option
+from turnmill.cli.json_settings import object_of
 from turnmill.cli.listing import page_options, print_page
 from turnmill.cli.short_ids import batch_of
 from turnmill.show.batch_view import BATCHES, print_batch, print_estimate
@@ -96,7 +96,7 @@ def submit(
         "provider": provider,
         "model": model,
         "user_id": user_id,
-        "settings": _object_of(settings),
+        "settings": object_of(settings),
         "format": form,
         "columns": _columns_of(columns),
     }
@@ -278,18 +278,6 @@ def _print_results(batch: Batch, *, shape: str | None, follow: bool) -> None:
     for result in batch.iter_results(follow=follow):
         if (line := made(result)) is not None:
             print_json(line)
-
-
-def _object_of(settings: str | None) -> dict[str, Any] | None:
-    if settings is None:
-        return None
-    try:
-        found = json.loads(settings)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise click.BadParameter("no JSON object", param_hint="--settings")
-    return found
 
 
 def _columns_of(columns: tuple[str, ...]) -> dict[str, str] | None:

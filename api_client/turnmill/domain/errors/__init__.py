@@ -36,6 +36,8 @@ TurnmillError
 │   ├── BudgetNotFound
 │   ├── AttachmentNotFound
 │   ├── TemplateNotFound
+│   ├── TrialNotFound
+│   ├── ExperimentNotFound
 │   ├── ScheduleNotFound
 │   ├── ToolCallNotFound
 │   ├── UserNotFound
@@ -100,6 +102,7 @@ from turnmill.domain.errors.callers import (
     CannotAdopt,
     Conflict,
     ContentGone,
+    ExperimentNotFound,
     FilesQuotaExceeded,
     IdempotencyConflict,
     InvalidBatchFile,
@@ -119,6 +122,7 @@ from turnmill.domain.errors.callers import (
     TemplateNotFound,
     ToolCallExpired,
     ToolCallNotFound,
+    TrialNotFound,
     TurnNotFound,
     UnsupportedPart,
     UserNotFound,
@@ -184,6 +188,7 @@ __all__ = [
     "ContentGone",
     "ContextFull",
     "DataKeyMissing",
+    "ExperimentNotFound",
     "FilesQuotaExceeded",
     "FilesUnavailable",
     "HistoryRefused",
@@ -226,6 +231,7 @@ __all__ = [
     "ThreadLost",
     "ToolCallExpired",
     "ToolCallNotFound",
+    "TrialNotFound",
     "TurnCancelled",
     "TurnDead",
     "TurnExpired",

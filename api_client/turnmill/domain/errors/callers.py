@@ -143,6 +143,20 @@ class TemplateNotFound(NotFound):
     hint = "`turnmill templates ls` lists them, `turnmill templates show NAME` its versions"
 
 
+class TrialNotFound(NotFound):
+    """There is no such trial."""
+
+    code = "trial_not_found"
+    hint = "`turnmill trials ls` lists them"
+
+
+class ExperimentNotFound(NotFound):
+    """There is no such experiment."""
+
+    code = "experiment_not_found"
+    hint = "`turnmill experiments ls` lists them"
+
+
 class UserNotFound(NotFound):
     """Nothing is known of such a user, and nothing ever was."""
 

@@ -13,6 +13,7 @@ from turnmill.domain.states import UNFINISHED, SessionStatus
 from turnmill.store.deletion_records import Gone
 from turnmill.store.kept import give_up_all
 from turnmill.store.line.attached import release
+from turnmill.store.line.copies import with_copies
 from turnmill.store.line.endings import tell_ended
 from turnmill.store.line.topics import hush, topics_of
 from turnmill.store.rules.endings import Happening, write_events
@@ -35,11 +36,13 @@ def remove_sessions(
 ) -> int:
     """Remove these sessions with every row, and return how many there were.
 
-    What was unfinished goes with them, which is an event of each and told to those who wait. A
-    tombstone says what went; figures stay. The caller's transaction holds the sessions' locks.
+    What was unfinished goes with them, which is an event of each and told to those who wait, and so
+    does what was asked again of their turns in trials. A tombstone says what went; figures stay.
+    The caller's transaction holds the sessions' locks.
     """
     if not session_ids:
         return 0
+    session_ids = with_copies(conn, session_ids)
     unfinished = _unfinished_of(conn, session_ids)
     write_events(conn, unfinished, Happening.DELETED)
     tell_ended(conn, unfinished)

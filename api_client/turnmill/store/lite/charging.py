@@ -17,6 +17,7 @@ from turnmill.store.rules.charging import OF_CHARGE, Booking, book, is_of_call
 from turnmill.store.rules.settling import FIELDS, Verdict
 from turnmill.store.schema.budget_tables import budgets, charges
 from turnmill.store.schema.tables import sessions, turns
+from turnmill.store.schema.trial_tables import trials
 from turnmill.store.types import insert_into
 
 _NOTHING = Decimal(0)
@@ -53,7 +54,9 @@ def _found(
 ) -> Iterator[tuple[Bound, int, Decimal]]:
     """Yield each budget of the turn, its period, and what the claim has reserved from it."""
     now = datetime.now(UTC)
-    for row in conn.execute(select(budgets).where(_of(turn, tags)).order_by(budgets.c.id)).all():
+    for row in conn.execute(
+        select(budgets).where(_of(conn, turn, tags)).order_by(budgets.c.id)
+    ).all():
         charge = _charge(conn, ask, row.id)
         was = charge.reserved_usd if charge is not None and charge.period == row.n else _NOTHING
         of_turn = row.period == Period.TURN
@@ -100,7 +103,11 @@ def _bound(
     )
 
 
-def _of(turn: Any, tags: Sequence[str]) -> ColumnElement[bool]:
+def _of(conn: Connection, turn: Any, tags: Sequence[str]) -> ColumnElement[bool]:
+    mine = or_(trials.c.batch_id == turn.batch_id, trials.c.judge_batch_id == turn.batch_id)
+    is_of_trial = turn.batch_id is not None and bool(
+        conn.execute(select(trials.c.id).where(mine)).first()
+    )
     return or_(
         *(
             and_(
@@ -108,14 +115,15 @@ def _of(turn: Any, tags: Sequence[str]) -> ColumnElement[bool]:
                 budgets.c.name == one.name,
                 budgets.c.value == one.value,
             )
-            for one in _holders(turn, tags)
+            for one in _holders(turn, tags, is_of_trial=is_of_trial)
         )
     )
 
 
-def _holders(turn: Any, tags: Sequence[str]) -> Iterator[Holder]:
+def _holders(turn: Any, tags: Sequence[str], *, is_of_trial: bool) -> Iterator[Holder]:
     yield Holder(Scope.ALL)
-    yield Holder(Scope.USER, turn.user_id)
+    if not is_of_trial:  # its user has not asked for it
+        yield Holder(Scope.USER, turn.user_id)
     yield Holder(Scope.SESSION, str(turn.session_id))
     if turn.batch_id is not None:
         yield Holder(Scope.BATCH, str(turn.batch_id))

@@ -7,6 +7,10 @@ What a line says stands in its `content`, which goes as soon as its turns stand:
     before    [[[role, parts], …], …]: turns that were had elsewhere
     metadata  of its turns
     provider, model, system_prompt, settings: of its session, where it has one of its own
+
+or, of a trial, which stored turn is asked again:
+
+    again     its id
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,6 +29,7 @@ from turnmill.store.line.accept_many import accept_many
 from turnmill.store.line.start_many import start_many
 from turnmill.store.line.unfed import ENDING, unfed
 from turnmill.store.nouns import batch_reserving
+from turnmill.store.nouns.asked_again import ask_again, is_again
 from turnmill.store.nouns.batch_counts import is_open
 from turnmill.store.nouns.batch_line_files import holds_files, note_files, without_their_files
 from turnmill.store.nouns.batch_reuse import take_answers
@@ -165,12 +170,22 @@ def _make(conn: Connection, batch: BatchRecord, lines: Sequence[Any]) -> list[Ac
     gone = [row.line for row in of_sessions if as_uuid(row.session) not in is_open]
     if gone:
         _drop(conn, batch, gone, "session_not_found")
-    accepted = _start(conn, batch, [row for row in lines if row.session is None])
+    own = [row for row in lines if row.session is None]
+    accepted = _start(conn, batch, [row for row in own if not is_again(row)])
+    again = ask_again(conn, batch, [row for row in own if is_again(row)])
+    for line, code in again.dropped.items():
+        _drop(conn, batch, [line], code)
+    accepted += again.accepted
     appended = [row for row in of_sessions if as_uuid(row.session) in is_open]
     accepted += accept_many(conn, [one for row in appended for one in _appended(batch, row)])
     if any(map(holds_files, lines)):
         note_files(conn, accepted)
-    first, last = lines[0].line, lines[-1].line
+    _mark_fed(conn, batch, first=lines[0].line, last=lines[-1].line)
+    return accepted
+
+
+def _mark_fed(conn: Connection, batch: BatchRecord, *, first: int, last: int) -> None:
+    """Note which turn is whose; what the lines held stands in their turns now."""
     turn = select(turns.c.id).where(
         turns.c.batch_id == batch_lines.c.batch_id, turns.c.batch_line == batch_lines.c.line
     )
@@ -188,7 +203,6 @@ def _make(conn: Connection, batch: BatchRecord, lines: Sequence[Any]) -> list[Ac
             turn_id=turn.scalar_subquery(),
         )
     )
-    return accepted
 
 
 def _start(conn: Connection, batch: BatchRecord, lines: Sequence[Any]) -> list[Accepted]:

@@ -112,6 +112,8 @@ _SAYS: Mapping[str, str] = MappingProxyType(
         "participants": "Conversations that you take part in.",
         "feedback": "What was said of replies: by you, or of what was answered to you.",
         "session_topics": "What your conversations are about, by numbers of topics.",
+        "trial_lines": "Messages of yours that a model was asked again, to compare its replies.",
+        "session_arms": "Which of two set-ups a conversation of yours was given.",
     }
 )
 

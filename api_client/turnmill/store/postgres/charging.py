@@ -15,8 +15,9 @@ from turnmill.store.schema_name import execute
 
 # Whose claim it is says the turn's row, in its newest version, which is kept until the commit: who
 # takes the turn from us later finds what was reserved. Budgets are locked after it, in the order of
-# their ids, and read as they are then. In a group, the calls that fit by themselves are lined up in
-# each of their budgets; of those that do not fit in there any more, the next group tells.
+# their ids, and read as they are then; what a trial asks is on no budget of its user. In a group,
+# the calls that fit by themselves are lined up in each of their budgets; of those that do not fit
+# in there any more, the next group tells.
 _RESERVE = f"""
 WITH asked AS (
     SELECT * FROM unnest(%(turn_ids)s::uuid[], %(fences)s::bigint[], %(amounts)s::numeric[])
@@ -30,7 +31,9 @@ WITH asked AS (
 ), key AS (
     SELECT h.n, k.scope, k.name, k.value
     FROM held h JOIN turnmill.sessions s ON s.id = h.session_id CROSS JOIN LATERAL (
-        VALUES ('all', '', ''), ('user', s.user_id, ''), ('session', s.id::text, ''),
+        VALUES ('all', '', ''), ('session', s.id::text, ''), ('user', CASE WHEN
+            h.batch_id IS NULL OR NOT EXISTS (SELECT FROM turnmill.trials x
+            WHERE x.batch_id = h.batch_id OR x.judge_batch_id = h.batch_id) THEN s.user_id END, ''),
             ('batch', h.batch_id::text, '')
         UNION ALL
         SELECT 'tag', tag, COALESCE(h.metadata->>tag, s.metadata->>tag)

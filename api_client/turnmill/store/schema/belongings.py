@@ -41,6 +41,7 @@ from turnmill.store.schema.schedule_tables import schedules
 from turnmill.store.schema.step_tables import tool_calls
 from turnmill.store.schema.tables import attempts, batches, messages, sessions, turns
 from turnmill.store.schema.topic_tables import session_topics
+from turnmill.store.schema.trial_tables import session_arms, trial_lines
 from turnmill.store.types import id_text
 
 _SEEN = sessions.c.status != SessionStatus.DELETED
@@ -201,6 +202,15 @@ BELONGINGS: tuple[Belonging, ...] = (
     Belonging(table=attachments, goes=Goes.WITH_USER, user=attachments.c.user_id),
     Belonging(table=file_usage, goes=Goes.WITH_USER, user=file_usage.c.user_id),
     Belonging(table=wishes, goes=Goes.BY_NAME, turn=wishes.c.turn_id),
+    # What was asked again goes in the same commit, a session of its own: see `line.copies`.
+    Belonging(
+        table=trial_lines,
+        goes=Goes.BY_NAME,
+        session=trial_lines.c.session_id,
+        turn=trial_lines.c.turn_id,
+        user=trial_lines.c.user_id,
+    ),
+    Belonging(table=session_arms, goes=Goes.BY_KEY, session=session_arms.c.session_id),
     Belonging(table=announcements, goes=Goes.BY_NAME, session=announcements.c.session_id),
     Belonging(
         table=budgets,

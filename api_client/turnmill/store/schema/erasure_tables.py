@@ -22,8 +22,8 @@ from sqlalchemy import (
 
 from turnmill.domain.states import ErasureState
 from turnmill.store.schema.bounds import one_of
-from turnmill.store.schema.feedback_tables import metadata as metadata  # whole with these only
 from turnmill.store.schema.life_tables import tombstones
+from turnmill.store.schema.trial_tables import metadata as metadata  # whole with these only
 from turnmill.store.schema_name import SCHEMA
 from turnmill.store.types import Json, Timestamp, db_now
 

@@ -71,6 +71,7 @@ PLAIN: Mapping[str, frozenset[str]] = MappingProxyType(
             "erasures": "user_hash user_id state reason unaware rows left_behind",
             "event_readers": "name parked_because owner",
             "events": "kind",
+            "experiments": "name template provider model settings",
             "feedback": "name",
             "file_usage": "user_id",
             "job_runs": "name result",
@@ -90,12 +91,15 @@ PLAIN: Mapping[str, frozenset[str]] = MappingProxyType(
             # Settings name models and tools, and metadata is what budgets and filters go by.
             "sessions": "key user_id provider model status settings metadata provider_ref adopted"
             " on_failure on_ambiguous head_lane template key_id",
+            "session_arms": "arm",
             "shared_log": "kind name",
             "subscriptions": "subscriber kind",
             "template_versions": "name",
             "templates": "name",
             "tombstones": "how rows left_behind batches user_hash",
             "tool_calls": "call_id tool effects state error_code",
+            "trial_lines": "user_id verdict preferred error_code",
+            "trials": "name state provider model settings judge template left_out outcome",
             "turn_senders": "name",
             "turns": "state lane claimed_for lease_owner native_ref idempotency_key custom_id"
             " metadata error_code waits_for step_ref reply_as finish_reason own_history answered_by"

@@ -22,6 +22,7 @@ from turnmill.store.upkeep.invariants_of_people import OF_PEOPLE
 from turnmill.store.upkeep.invariants_of_schedules import OF_SCHEDULES
 from turnmill.store.upkeep.invariants_of_shards import OF_SHARDS
 from turnmill.store.upkeep.invariants_of_steps import OF_STEPS
+from turnmill.store.upkeep.invariants_of_trials import OF_TRIALS
 
 _FINAL = sql_list(frozenset(FINAL))
 _UNFINISHED = sql_list(frozenset(UNFINISHED))
@@ -313,6 +314,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     *OF_SCHEDULES,
     *OF_LIMITS,
     *OF_SHARDS,
+    *OF_TRIALS,
     *OF_BATCHES,
 )
 

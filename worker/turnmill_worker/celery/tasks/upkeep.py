@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
 from celery import Celery
@@ -46,11 +46,6 @@ def register(app: Celery, process: Host, environ: Mapping[str, str] = os.environ
         """Write the usage of today and of the days before it anew."""
         await upkeep().roll_up_usage(_slot(slot))
 
-    @app.task(name=wire.POLL_BATCHES, **HINTED)
-    async def poll_batches_task(slot: str | None = None) -> None:
-        """See to what stands in batches of vendors, or is to."""
-        await upkeep().poll_batches(_slot(slot))
-
     @app.task(name=wire.SELF_CHECK, **HINTED)
     async def self_check_task(slot: str | None = None) -> None:
         """Look for rows that break a promise."""
@@ -65,6 +60,22 @@ def register(app: Celery, process: Host, environ: Mapping[str, str] = os.environ
     async def purge_task(slot: str | None = None) -> None:
         """Remove what has been kept for long enough."""
         await upkeep().purge(_slot(slot))
+
+    _register_of_batches(app, upkeep)
+
+
+def _register_of_batches(app: Celery, upkeep: Callable[[], Upkeep]) -> None:
+    """Add those that see to what runs in batches."""
+
+    @app.task(name=wire.TEND_TRIALS, **HINTED)
+    async def tend_trials_task(slot: str | None = None) -> None:
+        """Take trials to their next step."""
+        await upkeep().tend_trials(_slot(slot))
+
+    @app.task(name=wire.POLL_BATCHES, **HINTED)
+    async def poll_batches_task(slot: str | None = None) -> None:
+        """See to what stands in batches of vendors, or is to."""
+        await upkeep().poll_batches(_slot(slot))
 
 
 def _slot(sent: object) -> datetime:

@@ -1,0 +1,112 @@
+"""Differences are told with how sure they are: intervals hold as often as they say."""
+
+import random
+from math import nan
+
+import pytest
+
+from turnmill.domain.analytics.differences import (
+    FEWEST,
+    Cluster,
+    always,
+    between,
+    paired,
+    proportion_of,
+    t_quantile,
+)
+
+
+@pytest.mark.parametrize(
+    ("df", "found"),
+    [(1, 12.706), (2, 4.303), (5, 2.571), (10, 2.228), (30, 2.042), (100, 1.984), (10**6, 1.960)],
+)
+def test_students_t_is_that_of_the_tables(df: int, found: float) -> None:
+    assert t_quantile(df) == pytest.approx(found, abs=0.0006)
+
+
+def test_nothing_is_compared_with_nothing() -> None:
+    shown = paired([])
+    assert (shown.n, shown.difference, shown.low) == (0, None, None)
+    assert not shown.is_clear
+    assert (shown.share, proportion_of([]).mean) == (None, None)
+    one_sided = between([], [Cluster(1, 1)])
+    assert (one_sided.before, one_sided.after, one_sided.difference) == (None, 1, None)
+
+
+def test_few_users_make_no_interval_however_many_turns_they_have() -> None:
+    shown = paired((n % (FEWEST - 1), 1.0, 2.0 + n) for n in range(100))
+    assert (shown.n, shown.clusters, shown.low) == (100, FEWEST - 1, None)
+
+
+def test_an_interval_of_pairs_holds_in_19_of_20_cases_though_turns_of_a_user_are_alike() -> None:
+    chance = random.Random(7)
+    held = naive = 0
+    for _ in range(400):
+        pairs: list[tuple[object, float, float]] = []
+        flat: list[tuple[object, float, float]] = []
+        for user in range(20):
+            own = chance.gauss(0, 1)
+            for _ in range(chance.randint(1, 12)):
+                after = own + chance.gauss(0.5, 1)
+                pairs.append((user, 0.0, after))
+                flat.append((len(flat), 0.0, after))
+        found, wrong = paired(pairs), paired(flat)
+        held += (found.low or nan) <= 0.5 <= (found.high or nan)
+        naive += (wrong.low or nan) <= 0.5 <= (wrong.high or nan)
+    assert held / 400 > 0.9
+    assert naive / 400 < 0.85  # as if each turn told something new
+
+
+def test_a_share_stays_between_0_and_1_and_is_no_point_where_all_are_alike() -> None:
+    shown = proportion_of((n, 1.0) for n in range(20))
+    assert shown.mean == shown.high == 1.0
+    assert 0.7 < (shown.low or 0) < 0.95
+    alike = proportion_of((n % 4, 1.0) for n in range(200))
+    assert (alike.low or 0) < 0.6  # four users are no two hundred
+
+
+def test_an_interval_of_a_share_holds_in_19_of_20_cases() -> None:
+    chance = random.Random(3)
+    held = 0
+    for _ in range(400):
+        found = proportion_of((n, float(chance.random() < 0.9)) for n in range(60))
+        held += (found.low or nan) <= 0.9 <= (found.high or nan)
+    assert held / 400 > 0.92
+
+
+def test_who_looks_again_and_again_is_seldom_told_of_a_difference_that_is_none() -> None:
+    chance = random.Random(11)
+    fooled = fooled_by_one_look = 0
+    for _ in range(200):
+        sides: tuple[list[Cluster], list[Cluster]] = ([], [])
+        seen = once = False
+        for n in range(1, 301):
+            sides[chance.random() < 0.5].append(Cluster(chance.expovariate(1), 1))
+            if n % 10:
+                continue
+            found = between(*sides)
+            if found.low is None or found.difference is None or found.high is None:
+                continue
+            seen = seen or found.is_clear
+            error = (found.high - found.difference) / always(n)
+            once = once or abs(found.difference) > 1.96 * error
+        fooled += seen
+        fooled_by_one_look += once
+    assert fooled / 200 <= 0.06
+    assert fooled_by_one_look / 200 > 0.15
+
+
+def test_a_difference_that_is_there_is_found() -> None:
+    chance = random.Random(5)
+    before = [Cluster(chance.gauss(10, 2), 1) for _ in range(100)]
+    after = [Cluster(chance.gauss(12, 2), 1) for _ in range(100)]
+    found = between(before, after)
+    assert found.is_clear
+    assert (found.low or 0) < 2 < (found.high or 0)
+    assert found.share == pytest.approx(0.2, abs=0.06)
+
+
+def _WIDER(n: int) -> float:  # noqa: N802
+    from turnmill.domain.analytics.differences import always
+
+    return always(n)
