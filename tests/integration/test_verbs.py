@@ -247,6 +247,9 @@ VERBS: dict[str, Callable[[Client, Path], object]] = {
     "Users.verify_erasure": lambda c, _: c.users.verify_erasure("ada", words=["hello"]),
     "Users.replay_erasures": lambda c, _: c.users.replay_erasures(),
     "Analytics.report": lambda c, _: c.analytics.report(days=2),
+    "Analytics.topics": lambda c, _: c.analytics.topics(),
+    "Analytics.behaviours": lambda c, _: c.analytics.behaviours(session="s"),
+    "Analytics.suggest": lambda c, _: c.analytics.suggest("s", since="24h"),
     "Analytics.reconcile": lambda c, path: c.analytics.reconcile(a_bill(path), provider="mock"),
     "Analytics.reprice": lambda c, _: c.analytics.reprice(free, first=date(2026, 1, 1)),
 }

@@ -58,6 +58,7 @@ SHOWN = frozenset(
         *("paused_because", "codes", "shards", "mode_because", "money", "modes"),
         *("mode", "typical"),
         *("limits", "api"),
+        *("target", "suggested_model", "subject"),
         *("endpoint", "status", "on_leftover"),
         *("user_hash", "where", "unseen"),
         *("ca_certs", "certfile", "keyfile", "virtual_host", "master_name", "sentinel_username"),
