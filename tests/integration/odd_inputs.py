@@ -416,15 +416,6 @@ VERBS: Mapping[str, Verb] = {
     "lanes.resume(lane)": Verb(lambda at, value: at.client.lanes.resume(lane=value)),
     "lanes.resume(provider)": Verb(lambda at, value: at.client.lanes.resume(provider=value)),
     "analytics.report(days)": Verb(lambda at, value: at.client.analytics.report(days=value)),
-    **{
-        f"analytics.suggest({name})": _given(lambda at: at.client.analytics.suggest, name)
-        for name in ("session", "user_id", "since", "until")
-    },
-    **{
-        f"analytics.behaviours({name})": _given(lambda at: at.client.analytics.behaviours, name)
-        for name in ("session", "user_id", "since", "until")
-    },
-    "analytics.behaviours(examples)": _given(lambda at: at.client.analytics.behaviours, "examples"),
     "analytics.reconcile(bill)": Verb(lambda at, value: at.client.analytics.reconcile(value)),
     **{
         f"analytics.reconcile({name})": _given(

@@ -203,7 +203,8 @@ def cache(turns: int, cached: int, price: float | None = 1e-6) -> CacheUse:
 
 def test_a_cache_that_nobody_reads_from_is_told_with_what_it_would_save() -> None:
     (found,) = unused_caches([cache(200, 3)])
-    assert (found.improvement.what, found.improvement.amount) == ("usd", pytest.approx(0.9))
+    assert found.improvement.what == "usd"
+    assert found.improvement.amount == pytest.approx(0.9)
     (found,) = unused_caches([cache(200, 3, price=None)])
     assert (found.improvement.what, found.improvement.amount) == ("tokens", 900_000)
 

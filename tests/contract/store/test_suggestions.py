@@ -22,8 +22,10 @@ def suggested(store: Database, month: Month) -> Suggestion:
     return store.run_single(suggest, Scope(window=WINDOW))
 
 
-def behaving(store: Database, **scope: SessionId) -> dict[Behaviour, BehaviourCluster]:
-    found = store.run_single(clusters, Scope(window=WINDOW, **scope))
+def behaving(
+    store: Database, session_id: SessionId | None = None
+) -> dict[Behaviour, BehaviourCluster]:
+    found = store.run_single(clusters, Scope(window=WINDOW, session_id=session_id))
     return {one.behaviour: one for one in found}
 
 
