@@ -11,84 +11,8 @@ print(turn.result(timeout=60).text)
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from turnmill.domain.errors import (
-    AccessDenied,
-    AddressRefused,
-    AttachmentNotFound,
-    AttachmentRefused,
-    BatchNotFound,
-    BatchTimeout,
-    BegunBeforeFork,
-    BudgetExceeded,
-    BudgetNotFound,
-    CannotAdopt,
-    ConfigurationError,
-    Conflict,
-    ContentGone,
-    ContextFull,
-    DataKeyMissing,
-    FilesQuotaExceeded,
-    FilesUnavailable,
-    HistoryRefused,
-    IdempotencyConflict,
-    InvalidBatchFile,
-    InvalidBill,
-    InvalidInput,
-    InvalidSetting,
-    InvalidText,
-    InvalidTool,
-    KeyMissing,
-    MaybeSent,
-    MissingExtra,
-    MoveRefused,
-    NoReply,
-    NotAParticipant,
-    NotFound,
-    NotReached,
-    NotSent,
-    OutputConflict,
-    Overloaded,
-    ProviderError,
-    ProviderUnknown,
-    QueueFull,
-    RateLimited,
-    Rejected,
-    RoleForbids,
-    ScheduleNotFound,
-    SchemaOutOfDate,
-    SealBroken,
-    SessionArchived,
-    SessionBusy,
-    SessionNotFound,
-    StoreError,
-    StoreFull,
-    StoreReadOnly,
-    StoreUnavailable,
-    TemplateNotFound,
-    ThreadLocked,
-    ThreadLost,
-    ToolCallExpired,
-    ToolCallNotFound,
-    TurnCancelled,
-    TurnDead,
-    TurnExpired,
-    TurnFailed,
-    TurnmillError,
-    TurnNotFound,
-    TurnTimeout,
-    Unreachable,
-    UnreadableRow,
-    UnsafeSetting,
-    Unstorable,
-    UnsupportedByStore,
-    UnsupportedPart,
-    UserErased,
-    UserNotFound,
-    UserOnHold,
-    VersionConflict,
-    WebhookNotFound,
-    WrongIsolation,
-)
+from turnmill.domain import errors as _errors
+from turnmill.domain.errors import *  # noqa: F403  every error is public
 from turnmill.domain.states import (
     Effects,
     EventKind,
@@ -123,12 +47,19 @@ if TYPE_CHECKING:
     from turnmill.aio.webhooks import AsyncWebhooks
     from turnmill.domain.analytics.behaving import Behaviour
     from turnmill.domain.analytics.intervals import Interval
+    from turnmill.domain.analytics.satisfaction import (
+        FeedbackGiven,
+        Satisfaction,
+        SatisfactionEstimate,
+    )
+    from turnmill.domain.analytics.satisfaction_model import EstimateQuality
     from turnmill.domain.analytics.suggesting.findings import (
         Finding,
         Improvement,
         Suggestion,
         SuggestionRule,
     )
+    from turnmill.domain.analytics.windows import Window
     from turnmill.domain.batch_estimates import BatchEstimate
     from turnmill.domain.content import (
         Audio,
@@ -149,12 +80,21 @@ if TYPE_CHECKING:
     from turnmill.domain.templates import TemplateChange
     from turnmill.settings import Profile, Settings
     from turnmill.store.analytics.behaviours import BehaviourCluster
-    from turnmill.store.analytics.topics import Topic
+    from turnmill.store.analytics.conversations import (
+        Latencies,
+        Lengths,
+        ModelUsage,
+        Spent,
+        TurnCounts,
+    )
+    from turnmill.store.analytics.spans import Spread
+    from turnmill.store.analytics.topics import SessionTopic, Topic
     from turnmill.store.audit_records import AuditBreak, AuditCheck, AuditEntry, AuditHead
     from turnmill.store.batch_records import BatchCounts, BatchRecord, BatchResult
     from turnmill.store.budget_records import Budget
     from turnmill.store.compaction_records import CompactionRecord
     from turnmill.store.deletion_records import DeletionReport, Erasure, Hold, SessionDeletion
+    from turnmill.store.feedback_records import Feedback
     from turnmill.store.file_records import Attachment
     from turnmill.store.hook_records import Delivery, DeliveryState, Webhook
     from turnmill.store.kept import Keeping
@@ -169,7 +109,7 @@ if TYPE_CHECKING:
     from turnmill.store.nouns.usage import UsageRow
     from turnmill.store.nouns.why import Cause, Reason, Why
     from turnmill.store.people_records import Happened, Note, Participant
-    from turnmill.store.records import AttemptRecord, SessionRecord, TurnRecord
+    from turnmill.store.records import SessionRecord
     from turnmill.store.schedule_records import Schedule
     from turnmill.store.template_records import (
         PutTemplate,
@@ -177,6 +117,7 @@ if TYPE_CHECKING:
         TemplateRecord,
         TemplateSync,
     )
+    from turnmill.store.turn_records import AttemptRecord, TurnRecord
     from turnmill.sync.accounts import Accounts
     from turnmill.sync.analytics import Analytics
     from turnmill.sync.attachments import Attachments
@@ -195,6 +136,7 @@ if TYPE_CHECKING:
     from turnmill.sync.users import Users
     from turnmill.sync.webhooks import Webhooks
     from turnmill.tools import Tool, ToolContext, ToolError, tool
+    from turnmill.verbs.analytics.conversations import SessionMetrics, UserInsights
     from turnmill.verbs.analytics.topics import Topics
     from turnmill.verbs.analytics.usage import Report
     from turnmill.verbs.intake import Unchanged
@@ -206,10 +148,8 @@ if TYPE_CHECKING:
     from turnmill.verbs.users.verifying import ErasureCheck
 
 __all__ = [
-    "AccessDenied",
     "AccountRecord",
     "Accounts",
-    "AddressRefused",
     "Analytics",
     "AsyncAccounts",
     "AsyncAnalytics",
@@ -231,8 +171,6 @@ __all__ = [
     "AsyncUsers",
     "AsyncWebhooks",
     "Attachment",
-    "AttachmentNotFound",
-    "AttachmentRefused",
     "Attachments",
     "AttemptRecord",
     "Audio",
@@ -244,82 +182,56 @@ __all__ = [
     "Batch",
     "BatchCounts",
     "BatchEstimate",
-    "BatchNotFound",
     "BatchRecord",
     "BatchResult",
-    "BatchTimeout",
     "Batches",
-    "BegunBeforeFork",
     "Behaviour",
     "BehaviourCluster",
     "Budget",
-    "BudgetExceeded",
-    "BudgetNotFound",
     "Budgets",
-    "CannotAdopt",
     "Cause",
     "Citation",
     "Client",
     "CompactionRecord",
     "Compared",
-    "ConfigurationError",
-    "Conflict",
-    "ContentGone",
-    "ContextFull",
-    "DataKeyMissing",
     "DeletionReport",
     "Delivery",
     "DeliveryState",
     "Effects",
     "Erasure",
     "ErasureCheck",
+    "EstimateQuality",
     "Event",
     "EventKind",
     "EventReader",
     "Events",
+    "Feedback",
+    "FeedbackGiven",
     "File",
-    "FilesQuotaExceeded",
-    "FilesUnavailable",
     "Finding",
     "FinishReason",
     "Happened",
-    "HistoryRefused",
     "Hold",
-    "IdempotencyConflict",
     "Image",
     "Improvement",
     "Interval",
-    "InvalidBatchFile",
-    "InvalidBill",
-    "InvalidInput",
-    "InvalidSetting",
-    "InvalidText",
-    "InvalidTool",
     "Keeping",
-    "KeyMissing",
     "Lane",
     "LaneLoad",
     "Lanes",
+    "Latencies",
+    "Lengths",
     "LimitRecord",
     "Limits",
-    "MaybeSent",
     "Message",
     "MessageRecord",
     "Missed",
-    "MissingExtra",
-    "MoveRefused",
+    "ModelUsage",
     "Native",
     "NewPrice",
-    "NoReply",
-    "NotAParticipant",
-    "NotFound",
-    "NotReached",
-    "NotSent",
     "Note",
     "OnAmbiguous",
     "OnFailure",
-    "OutputConflict",
-    "Overloaded",
     "PaidCall",
     "Part",
     "Participant",
@@ -327,39 +239,29 @@ __all__ = [
     "Participants",
     "Pauses",
     "Profile",
-    "ProviderError",
-    "ProviderUnknown",
     "PutTemplate",
-    "QueueFull",
-    "RateLimited",
     "Reason",
     "Reconciliation",
     "Refusal",
-    "Rejected",
     "Replayed",
     "Reply",
     "Report",
     "Repricing",
-    "RoleForbids",
     "Running",
+    "Satisfaction",
+    "SatisfactionEstimate",
     "Schedule",
-    "ScheduleNotFound",
     "Schedules",
-    "SchemaOutOfDate",
-    "SealBroken",
     "Sender",
-    "SessionArchived",
-    "SessionBusy",
     "SessionDeletion",
-    "SessionNotFound",
+    "SessionMetrics",
     "SessionRecord",
     "SessionStatus",
+    "SessionTopic",
     "Sessions",
     "Settings",
-    "StoreError",
-    "StoreFull",
-    "StoreReadOnly",
-    "StoreUnavailable",
+    "Spent",
+    "Spread",
     "StreamEvent",
     "StreamKind",
     "Suggestion",
@@ -367,20 +269,15 @@ __all__ = [
     "Sums",
     "TemplateChange",
     "TemplateDiff",
-    "TemplateNotFound",
     "TemplateRecord",
     "TemplateSync",
     "Templates",
     "Text",
-    "ThreadLocked",
-    "ThreadLost",
     "Timing",
     "TokenCount",
     "TokenUsage",
     "Tool",
     "ToolCall",
-    "ToolCallExpired",
-    "ToolCallNotFound",
     "ToolCallRecord",
     "ToolCallState",
     "ToolContext",
@@ -389,37 +286,22 @@ __all__ = [
     "Topic",
     "Topics",
     "Turn",
-    "TurnCancelled",
-    "TurnDead",
-    "TurnExpired",
-    "TurnFailed",
-    "TurnNotFound",
+    "TurnCounts",
     "TurnRecord",
     "TurnState",
-    "TurnTimeout",
-    "TurnmillError",
     "Turns",
     "Unchanged",
-    "Unreachable",
-    "UnreadableRow",
-    "UnsafeSetting",
-    "Unstorable",
-    "UnsupportedByStore",
-    "UnsupportedPart",
     "UsageRow",
-    "UserErased",
     "UserExport",
-    "UserNotFound",
-    "UserOnHold",
+    "UserInsights",
     "Users",
-    "VersionConflict",
     "Webhook",
-    "WebhookNotFound",
     "Webhooks",
     "Why",
-    "WrongIsolation",
+    "Window",
     "tool",
 ]
+__all__ += _errors.__all__
 
 __version__ = "0.1.0"
 

@@ -117,7 +117,7 @@ def test_there_is_a_kind_for_whatever_happens() -> None:
     written |= {"account.closed", "account.opened", "budget.threshold"}
     written |= {"turn.accepted", "turn.started", "turn.retrying", "turn.waiting"}
     written |= {"batch.finished", "batch.paused", "batch.expired", "webhook.parked"}
-    written |= {"participant.joined", "participant.left", "note.posted"}
+    written |= {"turn.feedback", "participant.joined", "participant.left", "note.posted"}
     of_sessions = ("opened", "updated", "paused", "resumed", "archived", "restored", "forked")
     written |= {f"session.{one}" for one in (*of_sessions, "deleted", "purged")}
     assert {kind.value for kind in EventKind} == written

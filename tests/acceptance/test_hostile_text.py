@@ -29,6 +29,7 @@ from turnmill.domain.states import TurnState
 from turnmill.show.terminal import Guarded, guard_terminals, on_one_line, say, visible
 from turnmill.store.database import Database
 from turnmill.store.schema import migrate
+from turnmill.store.schema.feedback_tables import feedback
 from turnmill.store.schema.file_tables import attachments
 from turnmill.store.schema.people_tables import participants, shared_log
 from turnmill.store.schema.tables import attempts, batches, sessions, turns
@@ -73,6 +74,14 @@ WALK = (
     "turns show {turn} --text --json",
     "turns show {open}",
     "turns why {turn}",
+    "turns feedback {turn} --score -1 --comment 'hello \x1b]0;t\x07'",
+    "turns feedback {turn} --score 1 --by evil\x1b]0;t\x07 --json",
+    "analytics session {session}",
+    "analytics session {session} --json",
+    "analytics user evil\x1b]0;t\x07",
+    "analytics user ada --zone evil\x1b]0;t\x07",
+    "analytics feedback",
+    "analytics feedback --json",
     "turns why {open} --json",
     "tools ls",
     "tools ls --json",
@@ -201,6 +210,7 @@ def spoil(store: Database, session: SessionId) -> Any:
         conn.execute(update(batches).values(name=EVIL))
         conn.execute(update(participants).values(name=EVIL).where(participants.c.name == "bob"))
         conn.execute(update(shared_log).values(name=EVIL))
+        conn.execute(update(feedback).values(name=EVIL))
         conn.execute(update(attachments).values(name=EVIL, user_id=EVIL, media_type=EVIL))
         return conn.execute(select(batches)).first()
 
@@ -225,6 +235,7 @@ def ids(tmp_path: Path) -> dict[str, str]:
         for prompt in (EVIL, f"{EVIL} and {EVIL}"):
             client.templates.put("t", system_prompt=prompt, note=EVIL)
         client.sessions.participants.add(session, "bob")
+        client.turns.feedback(done, -1, EVIL, by="bob")
         client.send(session, EVIL, sender="bob", to="participants")
         schedule = client.schedules.create(session, EVIL, cron="@yearly")
     batch = spoil(store, session)

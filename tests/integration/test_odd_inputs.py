@@ -13,9 +13,11 @@ from sqlalchemy import text
 
 from tests import rows, steps
 from tests.integration.odd_analytics import OF_ANALYTICS
-from tests.integration.odd_inputs import KNOWN, VALUES, Place, as_stored
+from tests.integration.odd_feedback import OF_FEEDBACK
 from tests.integration.odd_inputs import VERBS as OF_ONE
+from tests.integration.odd_inputs import Place, as_stored
 from tests.integration.odd_people import OF_PEOPLE
+from tests.integration.odd_values import KNOWN, VALUES
 from turnmill import Client, Settings, TurnmillError
 from turnmill.domain.ids import TurnId
 from turnmill.store.database import Database
@@ -28,10 +30,18 @@ from turnmill.store.upkeep.odd_rows import odd_rows
 _ASKED = int(os.environ.get("TURNMILL_PROPERTY_EXAMPLES", "0"))
 _EXAMPLES = _ASKED or 400
 
-VERBS = {**OF_ONE, **OF_PEOPLE, **OF_ANALYTICS}
+VERBS = {**OF_ONE, **OF_PEOPLE, **OF_FEEDBACK, **OF_ANALYTICS}
 
 #: Of which callers' inputs make rows.
-_TABLES = ("sessions", "turns", "messages WHERE role = 'user'", "batches", "pauses", "notes")
+_TABLES = (
+    "sessions",
+    "turns",
+    "messages WHERE role = 'user'",
+    "batches",
+    "pauses",
+    "notes",
+    "feedback",
+)
 
 
 @pytest.fixture(params=["postgres", "memory"])

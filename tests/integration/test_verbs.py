@@ -31,7 +31,8 @@ from turnmill.settings import Reads
 from turnmill.store.nouns import accounts
 from turnmill.verbs import sending
 from turnmill.verbs.backpressure import Backpressure
-from turnmill.verbs.intake import new_turn, turn_options
+from turnmill.verbs.intake import turn_options
+from turnmill.verbs.new_messages import new_turn
 
 WRITES = ("INSERT", "UPDATE", "DELETE", "LOCK", "WITH")
 LOCKS = ("FOR UPDATE", "FOR NO KEY UPDATE", "FOR SHARE")
@@ -246,6 +247,13 @@ VERBS: dict[str, Callable[[Client, Path], object]] = {
     "Users.release": lambda c, _: c.users.release("ada"),
     "Users.verify_erasure": lambda c, _: c.users.verify_erasure("ada", words=["hello"]),
     "Users.replay_erasures": lambda c, _: c.users.replay_erasures(),
+    "Analytics.session": lambda c, _: c.analytics.session("s"),
+    "Analytics.user": lambda c, _: c.analytics.user("ada", since="1d", zone="Asia/Kolkata"),
+    "Analytics.feedback": lambda c, _: c.analytics.feedback(session="s", most=0),
+    "Turn.feedback": lambda c, _: c.turns.list(states=["failed"])[0].feedback(-1, "bad"),
+    "Turns.feedback": lambda c, _: c.turns.feedback(
+        c.turns.list(states=["failed"])[0].id, 1, by="bob"
+    ),
     "Analytics.report": lambda c, _: c.analytics.report(days=2),
     "Analytics.topics": lambda c, _: c.analytics.topics(),
     "Analytics.behaviours": lambda c, _: c.analytics.behaviours(session="s"),
@@ -311,7 +319,7 @@ def test_the_table_of_verbs_has_all_of_them() -> None:
         "Schedules",
         "Users",
     )
-    owners = {noun: vars(getattr(turnmill, noun)) for noun in nouns}
+    owners = {noun: dir(getattr(turnmill, noun)) for noun in nouns}
     properties = {
         *(
             "Client.accounts",

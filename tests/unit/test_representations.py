@@ -59,6 +59,7 @@ SHOWN = frozenset(
         *("mode", "typical"),
         *("limits", "api"),
         *("target", "suggested_model", "subject"),
+        *("weights", "zone", "quantiles_ms"),
         *("endpoint", "status", "on_leftover"),
         *("user_hash", "where", "unseen"),
         *("ca_certs", "certfile", "keyfile", "virtual_host", "master_name", "sentinel_username"),

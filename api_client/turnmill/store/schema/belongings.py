@@ -22,9 +22,11 @@ from turnmill.store.schema.budget_tables import budgets, charges
 from turnmill.store.schema.compaction_tables import compactions
 from turnmill.store.schema.erasure_tables import erasures, holds
 from turnmill.store.schema.event_tables import events
+from turnmill.store.schema.feedback_tables import feedback
 from turnmill.store.schema.file_tables import attachment_uses, attachments, file_usage
 from turnmill.store.schema.hook_tables import deliveries, observed
-from turnmill.store.schema.house_tables import wishes
+from turnmill.store.schema.house_tables import announcements, wishes
+from turnmill.store.schema.kept_tables import kept_refs
 from turnmill.store.schema.key_tables import data_keys
 from turnmill.store.schema.life_tables import tombstones, user_retention
 from turnmill.store.schema.limit_tables import accounts
@@ -37,15 +39,7 @@ from turnmill.store.schema.people_tables import (
 )
 from turnmill.store.schema.schedule_tables import schedules
 from turnmill.store.schema.step_tables import tool_calls
-from turnmill.store.schema.tables import (
-    announcements,
-    attempts,
-    batches,
-    kept_refs,
-    messages,
-    sessions,
-    turns,
-)
+from turnmill.store.schema.tables import attempts, batches, messages, sessions, turns
 from turnmill.store.schema.topic_tables import session_topics
 from turnmill.store.types import id_text
 
@@ -183,6 +177,15 @@ BELONGINGS: tuple[Belonging, ...] = (
         turn=turn_senders.c.turn_id,
         user=turn_senders.c.name,
         is_sender=True,
+    ),
+    # Who is not named is the session's user. What somebody else has said in it is his own.
+    Belonging(
+        table=feedback,
+        goes=Goes.BY_KEY,
+        session=feedback.c.session_id,
+        turn=feedback.c.turn_id,
+        user=feedback.c.name,
+        content=MappingProxyType({"comment": None}),
     ),
     # A summary is of many turns: it goes with the first of them, see `upkeep.content_retention`.
     Belonging(table=compactions, goes=Goes.BY_KEY, session=compactions.c.session_id),

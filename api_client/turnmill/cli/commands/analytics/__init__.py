@@ -3,14 +3,19 @@
 import click
 
 from turnmill.cli.commands.analytics.bills import reconcile, reprice
+from turnmill.cli.commands.analytics.conversations import session, user
+from turnmill.cli.commands.analytics.feedback import feedback
 from turnmill.cli.commands.analytics.findings import behaviours, suggest, topics
 from turnmill.cli.commands.analytics.usage import report
 
 
 @click.group("analytics")
 def command() -> None:
-    """Report usage, cost and topics, say what to change, and compare with vendors' bills."""
+    """Report usage, cost, topics and what was felt, say what to change, and compare with bills."""
 
 
-for _each in (report, topics, behaviours, suggest, reconcile, reprice):
+for _each in (
+    *(report, session, user, feedback, topics, behaviours, suggest),
+    *(reconcile, reprice),
+):
     command.add_command(_each)
