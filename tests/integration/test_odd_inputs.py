@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from tests import rows, steps
+from tests.integration.odd_analytics import OF_ANALYTICS
 from tests.integration.odd_feedback import OF_FEEDBACK
 from tests.integration.odd_inputs import VERBS as OF_ONE
 from tests.integration.odd_inputs import Place, as_stored
@@ -29,7 +30,7 @@ from turnmill.store.upkeep.odd_rows import odd_rows
 _ASKED = int(os.environ.get("TURNMILL_PROPERTY_EXAMPLES", "0"))
 _EXAMPLES = _ASKED or 400
 
-VERBS = {**OF_ONE, **OF_PEOPLE, **OF_FEEDBACK}
+VERBS = {**OF_ONE, **OF_PEOPLE, **OF_FEEDBACK, **OF_ANALYTICS}
 
 #: Of which callers' inputs make rows.
 _TABLES = (

@@ -255,6 +255,9 @@ VERBS: dict[str, Callable[[Client, Path], object]] = {
         c.turns.list(states=["failed"])[0].id, 1, by="bob"
     ),
     "Analytics.report": lambda c, _: c.analytics.report(days=2),
+    "Analytics.topics": lambda c, _: c.analytics.topics(),
+    "Analytics.behaviours": lambda c, _: c.analytics.behaviours(session="s"),
+    "Analytics.suggest": lambda c, _: c.analytics.suggest("s", since="24h"),
     "Analytics.reconcile": lambda c, path: c.analytics.reconcile(a_bill(path), provider="mock"),
     "Analytics.reprice": lambda c, _: c.analytics.reprice(free, first=date(2026, 1, 1)),
 }

@@ -60,6 +60,7 @@ SHOWN = frozenset(
         *("paused_because", "codes", "shards", "mode_because", "money", "modes"),
         *("mode", "typical"),
         *("limits", "api"),
+        *("target", "suggested_model", "subject"),
         *("weights", "zone", "quantiles_ms"),
         *("endpoint", "status", "on_leftover"),
         *("user_hash", "where", "unseen"),

@@ -15,6 +15,7 @@ from turnmill import (
     Batch,
     BatchCounts,
     BatchResult,
+    BehaviourCluster,
     Client,
     Event,
     EventKind,
@@ -27,6 +28,8 @@ from turnmill import (
     Report,
     SessionRecord,
     Settings,
+    Suggestion,
+    Topics,
     Turn,
     TurnRecord,
 )
@@ -125,6 +128,9 @@ def on_threads(connection: Connection, orm: Session) -> None:
         assert_type(load, LaneLoad)
     client.lanes.pause(lane="bulk", provider="mock", force=True)
     assert_type(client.analytics.report(days=1, by_day=False, refresh=False), Report)
+    assert_type(client.analytics.topics(), Topics)
+    assert_type(client.analytics.behaviours(since="7d", examples=0), list[BehaviourCluster])
+    assert_type(client.analytics.suggest(user_id="ada", since=timedelta(days=7)), Suggestion)
     assert_type(client.sessions.kept(session), Keeping)
 
 

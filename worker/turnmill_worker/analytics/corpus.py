@@ -32,11 +32,11 @@ Matrix = Any  #: of scipy, sparse: texts × terms
 class Counts:
     """Texts, one after the other, as counts of terms."""
 
-    vocabulary: dict[str, int] = field(default_factory=dict)
-    users: list[str] = field(default_factory=list)  #: of each text
-    _ends: "array[int]" = field(default_factory=lambda: array("q", [0]))
-    _terms: "array[int]" = field(default_factory=lambda: array("i"))
-    _counts: "array[float]" = field(default_factory=lambda: array("f"))
+    vocabulary: dict[str, int] = field(default_factory=dict, repr=False)
+    users: list[str] = field(default_factory=list, repr=False)  #: of each text
+    _ends: "array[int]" = field(default_factory=lambda: array("q", [0]), repr=False)
+    _terms: "array[int]" = field(default_factory=lambda: array("i"), repr=False)
+    _counts: "array[float]" = field(default_factory=lambda: array("f"), repr=False)
 
     def add(self, user: str, text: str) -> None:
         """Count the terms of one more text; the text itself is not kept."""

@@ -6,7 +6,7 @@ to night. The same counts come to the same topics: nothing here is drawn by chan
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -50,7 +50,8 @@ class Found:
 
     topics: Sequence[int | None]  #: of each text; None: nothing in particular
     shares: Sequence[float]
-    words: Mapping[int, Sequence[tuple[str, float]]]  #: of each topic, none of fewer than 5 users
+    #: of each topic, none of fewer than five users
+    words: Mapping[int, Sequence[tuple[str, float]]] = field(repr=False)
     components: int  #: that were looked for; alike ones were made one
     last_topic: int
 

@@ -22,6 +22,7 @@ from turnmill.domain.ids import SessionId
 from turnmill.settings import Settings
 from turnmill.store import kept
 from turnmill.store.analytics import forgetting
+from turnmill.store.capabilities import Capability
 from turnmill.store.database import Database
 from turnmill.store.line.charges import charge_orphans
 from turnmill.store.nouns import (
@@ -155,9 +156,10 @@ class Upkeep:
         return await self._once(wire.FIND_TOPICS, slot, job)
 
     def _is_of_environment(self) -> bool:
-        """Tell whether a process that is started finds this store: Postgres, by the variables."""
+        """Tell whether a process that is started here finds this store, by the variables."""
         url = os.environ.get("TURNMILL_DATABASE_URL", "")
-        return self._database.is_postgres and bool(url) and url == self._settings.database_url
+        shared = self._database.can(Capability.SHARED)
+        return shared and bool(url) and url == self._settings.database_url
 
     async def tend_trials(self, slot: datetime) -> Counts | None:
         """Take trials from step to step, until the next slot begins."""

@@ -1,6 +1,6 @@
 """Turns that ended in a window, of everybody, a user or a session: what evidence is read of."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,7 +31,7 @@ class Scope:
 
     window: Window
     session_id: SessionId | None = None
-    user_id: str | None = None
+    user_id: str | None = field(default=None, repr=False)
 
     @property
     def is_whole(self) -> bool:

@@ -4,14 +4,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    String,
     and_,
-    cast,
     delete,
     func,
     insert,
@@ -32,30 +30,34 @@ from turnmill.store.readable import ODD
 from turnmill.store.rules.sealing import sealed_of_house
 from turnmill.store.schema.tables import messages, sessions, turns
 from turnmill.store.schema.topic_tables import session_topics, topic_runs, topics
-from turnmill.store.types import insert_into
+from turnmill.store.types import id_text, insert_into
 from turnmill.store.vaults import plain
 
 _SEEN = sessions.c.status != SessionStatus.DELETED
 _ROWS_AT_ONCE = 100
+#: Where the dice begin in an id that is written with hyphens; the clock is before them.
+_CHANCE_FROM = 25
 #: Words of a topic that are shown.
 _SHOWN = 8
 
 Words = Sequence[tuple[str, float]]
 
 
-class Sampled(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Sampled:
     """A session that is read."""
 
     session_id: SessionId
-    user_id: str
+    user_id: str = field(repr=False)
     gone_until: datetime | None  #: what ended until then is not there any more
 
 
-class Said(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Said:
     """What users have said in some sessions."""
 
-    texts: Mapping[SessionId, str]
-    wanted: frozenset[str]  #: data keys that have to be fetched first
+    texts: Mapping[SessionId, str] = field(repr=False)
+    wanted: frozenset[str] = field(repr=False)  #: data keys that have to be fetched first
     unreadable: frozenset[SessionId]  #: encrypted, or odd: something of them cannot be read so
 
 
@@ -109,7 +111,7 @@ def count_active(conn: Connection, *, since: datetime) -> int:
 
 def sample(conn: Connection, *, since: datetime, limit: int) -> list[Sampled]:
     """Return up to `limit` active sessions: by chance, and mostly the same ones every night."""
-    chance = func.substr(cast(sessions.c.id, String), _id_length(conn) - 11)
+    chance = func.substr(id_text(sessions.c.id), _CHANCE_FROM)
     query = select(sessions.c.id, sessions.c.user_id, sessions.c.content_gone_until)
     rows = conn.execute(query.where(_active(since)).order_by(chance, sessions.c.id).limit(limit))
     return [Sampled(SessionId(row[0]), row[1], row[2]) for row in rows]
@@ -150,10 +152,6 @@ def _said(session_ids: Collection[SessionId]) -> Any:
 def _active(since: datetime) -> ColumnElement[bool]:
     # Whoever brings a key of his own says who may read: this is no errand of his.
     return and_(_SEEN, sessions.c.key_id.is_(None), sessions.c.last_active_at >= since)
-
-
-def _id_length(conn: Connection) -> int:
-    return 36 if conn.dialect.name == "postgresql" else 32
 
 
 def last_run(conn: Connection) -> Run | None:

@@ -54,7 +54,8 @@ class Finding:
     threshold: float
     evidence: Sequence[Mapping[str, Any]] = field(repr=False)  #: the figures that say so
     improvement: Improvement
-    settings: Mapping[str, Any] = field(default_factory=dict)  #: of sessions, as they might be
+    #: of sessions, as they might be
+    settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
     model: str | None = None  #: provider/model that might be asked instead
 
 
@@ -65,7 +66,7 @@ class Suggestion:
     suggested_model: str | None  #: provider/model; None: none is known to be better
     suggested_temperature: float | None  #: only where a trial shows it
     suggested_max_tokens: int | None
-    suggested_settings: Mapping[str, Any]
+    suggested_settings: Mapping[str, Any] = field(repr=False)
     estimated_improvement: Decimal | None  #: dollars in such a span; None: none in money
     findings: Sequence[Finding]  #: the dearest first
 

@@ -1,0 +1,107 @@
+"""Topics as a deployment has them: found by a job in a process of its own, shown by commands."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import select, text
+
+from tests.contract.store.test_topics import SAID, hold
+from turnmill import Client, Settings
+from turnmill.store.database import Database
+from turnmill.store.line.topics import hush
+from turnmill.store.nouns import user_archive
+from turnmill.store.schema.topic_tables import session_topics
+from turnmill.store.upkeep import jobs
+from turnmill.verbs.analytics import topics as verbs
+from turnmill_worker.analytics import child
+from turnmill_worker.providers.mock.provider import MockProvider
+from turnmill_worker.upkeep.jobs import Upkeep
+
+SLOT = datetime.now(UTC).replace(second=0, microsecond=0)
+
+
+@pytest.fixture
+def store(database_url: str) -> Iterator[Database]:
+    database = Database(database_url)
+    yield database
+    database.close()
+
+
+def work(store: Database, url: str) -> Upkeep:
+    return Upkeep(store, lambda _: MockProvider(), settings=Settings(database_url=url))
+
+
+def test_the_job_finds_topics_in_a_process_of_its_own_and_the_client_shows_them(
+    store: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TURNMILL_DATABASE_URL", database_url)
+    hold(store, SAID)
+    with Client(settings=Settings(database_url=database_url)) as client:
+        assert client.analytics.topics().because == verbs.NOT_LOOKED
+        counts = asyncio.run(work(store, database_url).find_topics(SLOT))
+        assert counts is not None
+        assert counts["sampled"] == len(SAID)
+        found = client.analytics.topics()
+    assert found.because is None
+    assert len(found.topics) == counts["topics"]
+    assert found.sampled == found.sessions == len(SAID)
+    shown = sum(one.sessions for one in found.topics) + found.not_shown
+    assert shown == counts["assigned"]
+    with store.begin() as conn:
+        ran = jobs.last_runs(conn)["turnmill.find_topics"]
+    assert ran.result["assigned"] == counts["assigned"]
+
+
+def test_where_nothing_is_installed_the_job_says_so_and_reads_nothing(
+    store: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold(store, SAID[:10])
+    monkeypatch.setattr("turnmill_worker.upkeep.jobs.find_spec", lambda _: None)
+    assert asyncio.run(work(store, database_url).find_topics(SLOT)) == {"not_installed": 1}
+    with store.begin() as conn:
+        assert conn.execute(select(session_topics)).all() == []
+
+
+def test_a_process_that_fails_fails_the_job_with_a_code_and_the_next_night_does_it(
+    store: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold(store, SAID[:60])
+    monkeypatch.setenv("TURNMILL_DATABASE_URL", database_url)
+    monkeypatch.setenv("TURNMILL_SCHEMA", "nowhere")
+    with pytest.raises(child.TopicsNotFound):
+        asyncio.run(work(store, database_url).find_topics(SLOT))
+    with store.begin() as conn:
+        assert jobs.last_runs(conn)["turnmill.find_topics"].result == {
+            "error_code": "TopicsNotFound"
+        }
+    monkeypatch.delenv("TURNMILL_SCHEMA")
+    counts = asyncio.run(work(store, database_url).find_topics(SLOT + timedelta(minutes=1)))
+    assert counts is not None
+    assert counts["sampled"] == 60
+
+
+def test_two_who_go_at_once_leave_no_words_of_four_users(store: Database) -> None:
+    pytest.importorskip("sklearn")
+    from turnmill_worker.analytics.finding import find_topics
+
+    hold(store, SAID)
+    find_topics(store)
+    with store.begin() as conn:
+        conn.execute(
+            text(
+                "DELETE FROM turnmill.session_topics WHERE session_id NOT IN"
+                " (SELECT session_id FROM turnmill.session_topics LIMIT 4)"
+            )
+        )
+        hush(conn, list(conn.scalars(text("SELECT id FROM turnmill.topics"))))
+        left = conn.execute(text("SELECT count(words) FROM turnmill.topics")).scalar()
+    assert left == 0
+
+
+def test_an_archive_tells_the_numbers_of_topics_and_no_words(store: Database) -> None:
+    (told,) = (one for one in user_archive.archived() if one.name == "session_topics")
+    assert {one.name for one in told.columns} == {"session_id", "topic_id", "share", "run"}
+    assert "words" not in json.dumps([one.name for one in told.columns])
