@@ -30,7 +30,13 @@ from turnmill.store.dialing import (
 from turnmill.store.opened import Opened
 from turnmill.store.refusals import translated
 from turnmill.store.schema_name import SCHEMA, execution_options
-from turnmill.store.types import sqlite_joined, sqlite_now
+from turnmill.store.types import (
+    sqlite_bucket,
+    sqlite_bucket_between,
+    sqlite_joined,
+    sqlite_now,
+    sqlite_span,
+)
 from turnmill.store.vaults import KeyFetched, attach, fetch
 
 if TYPE_CHECKING:
@@ -332,6 +338,11 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves, see below
     connection.create_function("turnmill_now", 1, sqlite_now)
     connection.create_function("turnmill_joined", 2, sqlite_joined)
+    connection.create_function("turnmill_bucket", 1, sqlite_bucket, deterministic=True)
+    connection.create_function(
+        "turnmill_bucket_between", 2, sqlite_bucket_between, deterministic=True
+    )
+    connection.create_function("turnmill_span", 2, sqlite_span, deterministic=True)
     connection.create_function("turnmill_hash_of_user", 1, hash_of_user, deterministic=True)
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA journal_mode = WAL")
