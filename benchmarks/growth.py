@@ -158,7 +158,7 @@ def _tick_cost(url: str, ground: Ground) -> dict[str, object]:
     database = Database(url)
     publisher = Publisher(ground.valkey.url, hints_max=1000)
     feeder = Feeder(database, publisher, slots=1000)
-    dispatcher = Dispatcher(database, lease=_LEASE, tell=feeder.feed, on_cancel=lambda _: None)
+    dispatcher = Dispatcher(database, lease=_LEASE, tell=feeder.feed)
     try:
         filling = _timed(dispatcher.tick)  # the queue is empty: two thousand hints are sent
         times = [_timed(dispatcher.tick) for _ in range(20)]

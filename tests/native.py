@@ -1,8 +1,10 @@
 """Batches at stand-ins of their vendors: submitted, polled, and looked at, for tests."""
 
+import asyncio
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -17,6 +19,7 @@ from turnmill import Client
 from turnmill.domain.ids import BatchId
 from turnmill.settings import Settings
 from turnmill.store.database import Database
+from turnmill.store.nouns import batch_tending
 from turnmill.store.schema.batch_tables import batch_shards
 from turnmill.store.schema.tables import attempts, turns
 from turnmill_worker.native.polling import Polling
@@ -29,6 +32,7 @@ from turnmill_worker.providers.port import Provider
 
 MODELS = {"openai": "gpt-4.1-mini", "anthropic": "claude-sonnet-4-5"}
 POLL = timedelta(seconds=0.05)
+_WITHIN = timedelta(seconds=20)
 
 
 def provider_at(name: str, base_url: str) -> Any:
@@ -101,3 +105,30 @@ def _line(number: int, turns_each: int) -> str:
     said = [{"role": "user", "content": f"say {number} of {n}"} for n in range(turns_each)]
     line = {"custom_id": f"line-{number}", "user_id": f"user-{number % 7}", "messages": said}
     return json.dumps(line) + "\n"
+
+
+@dataclass
+class Stage:
+    """A store, a vendor's double and a provider that speaks to it."""
+
+    database: Database
+    double: Any
+    name: str
+    url: str
+
+    def submit(self, n: int, **given: Any) -> BatchId:
+        return submit(self.url, n, provider=self.name, **given)
+
+    def tended(self, batch: BatchId) -> str:
+        """Let a worker look at the batch, and return its state."""
+        with self.database.begin() as conn:
+            batch_tending.tend(conn, batch)
+        with Client(database_url=self.url) as client:
+            return client.batches.get(batch).record.state
+
+    async def polled(self, pollers: int = 1, within: timedelta = _WITHIN, **given: Any) -> None:
+        providers = [provider_at(self.name, self.double.base_url) for _ in range(pollers)]
+        works = [polling(self.database, one, **given).run(within=within) for one in providers]
+        await asyncio.gather(*works)
+        for one in providers:
+            await one.aclose()

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 import os
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from turnmill.ownership import doubt_about, read_our_note
@@ -19,8 +20,11 @@ if TYPE_CHECKING:
 #: What `turnmill up` writes into its home once it is ready: the same line as `up --json`.
 READY_FILE = "ready.json"
 LOCK_FILE = "lock"  #: held by the `turnmill up` that runs on the home
-#: Beside its passwords: the URL of the role that owns the tables of the database that came along.
-OWNER_FILE = "secrets/owner-url"
+#: Beside its passwords: URLs of other roles of the database that came along, by whose they are.
+ROLE_FILES = MappingProxyType(
+    {role: f"secrets/{role}-url" for role in ("owner", "viewer", "producer", "auditor")}
+)
+OWNER_FILE = ROLE_FILES["owner"]
 
 _log = logging.getLogger(__name__)
 
@@ -45,15 +49,21 @@ def settings_of_home(environ: Mapping[str, str] | None = None) -> Settings:
 
 
 def role_urls_of_home(settings: Settings, environ: Mapping[str, str] | None = None) -> RoleUrls:
-    """Return the URLs of other roles; the owner's of the system that runs in the home, too."""
+    """Return the URLs of other roles; those of the system that runs in the home, too."""
     urls = RoleUrls.from_env(settings, environ)
-    is_this = _noted(settings.home / READY_FILE).get("database_url") == settings.database_url
-    if urls.owner or not is_this:
+    if _noted(settings.home / READY_FILE).get("database_url") != settings.database_url:
         return urls
+    unset = [role for role in ROLE_FILES if not getattr(urls, role)]
+    found = {role: _role_noted(settings.home / ROLE_FILES[role]) for role in unset}
+    return dataclasses.replace(urls, **found)
+
+
+def _role_noted(path: Path) -> str:
+    """Return the URL; empty where the system brought no database of its own."""
     try:
-        return dataclasses.replace(urls, owner=read_our_note(settings.home / OWNER_FILE))
-    except OSError:  # it brought no database of its own
-        return urls
+        return read_our_note(path)
+    except OSError:
+        return ""
 
 
 def flower_url_of_home(settings: Settings) -> str:

@@ -116,6 +116,7 @@ class Settings:
     kms: str = ""  #: who wraps data keys, as module:name; empty: the keyring
     actor: str = ""  #: who acts, for the audit log; empty: the user of the operating system
     audit_reads: Reads = Reads.CLI  #: whose reading of content is written down there
+    by_hand: bool = False  #: an operator does what is done here: so are his retries and the like
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:

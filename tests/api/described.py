@@ -47,7 +47,9 @@ def _of_class(name: str, each: type | UnionType | FunctionType) -> Iterator[str]
         yield f"{name} = {' | '.join(str(member.value) for member in each)}"
     elif is_dataclass(each):
         yield f"{name}({', '.join(field.name for field in fields(each))})"
-        own = set(vars(each)) - {field.name for field in fields(each)}
+        parts = [one for one in each.__mro__ if one.__module__.startswith("turnmill")]
+        every = {attribute for one in parts for attribute in vars(one)}
+        own = every - {field.name for field in fields(each)}
         yield from (f"{name}.{one}" for one in sorted(own) if not one.startswith("_"))
     else:
         yield f"{name}{_parameters(each)}"
@@ -55,7 +57,8 @@ def _of_class(name: str, each: type | UnionType | FunctionType) -> Iterator[str]
 
 
 def _members(name: str, each: type) -> Iterator[str]:
-    for attribute in sorted(vars(each)):
+    parts = [one for one in each.__mro__ if one.__module__.startswith("turnmill")]
+    for attribute in sorted({attribute for one in parts for attribute in vars(one)}):
         if attribute.startswith("_"):
             continue
         member = inspect.getattr_static(each, attribute)

@@ -27,7 +27,6 @@ SCRIPTS: dict[str, tuple[int, list[str]]] = {
     "rejected": (1, ["rejected"]),
 }
 _SESSIONS = 60
-_MOST_UNFINISHED = 150
 _PATIENCE_SECONDS = 0.1
 
 

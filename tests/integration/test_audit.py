@@ -258,3 +258,104 @@ def test_what_is_done_outside_of_the_database_is_stated_before(database_url: str
         client._executor.run(verb)
     (one,) = written(database_url)
     assert (one.action, one.actor, one.user_id) == ("user.exported", "eve", "ada")
+
+
+def test_what_an_operator_does_by_command_is_written_down(
+    terminal: Terminal, database_url: str
+) -> None:
+    store = Database(database_url)
+    turn, queued = failed(store), steps.send(store, rows.start(store, user_id="bob")).turn_id
+    session = str(steps.turn(store, queued).session_id)
+    store.close()
+    for line in (
+        f"turns retry {turn}",
+        f"turns cancel {queued}",
+        "queue pause --lane bulk",
+        "queue resume --lane bulk",
+        f"sessions pause {session}",
+        f"sessions resume {session}",
+        f"sessions archive {session}",
+        f"sessions delete {session} --yes",
+    ):
+        assert terminal.run(*line.split()).code == 0, line
+    found = written(database_url)[::-1]
+    assert [(one.action, one.user_id, one.objects) for one in found] == [
+        ("turn.retried", "ada", {"turn": str(turn)}),
+        ("turn.cancelled", "bob", {"turn": str(queued)}),
+        ("paused", None, {"lane": "bulk"}),
+        ("resumed", None, {"lane": "bulk"}),
+        ("paused", "bob", {"session": session}),
+        ("resumed", "bob", {"session": session}),
+        ("session.archived", "bob", {"session": session}),
+        ("session.deleted", "bob", {"session": session}),
+    ]
+    assert {one.actor for one in found} == {"eve"}
+
+
+def test_what_an_application_does_all_day_is_not_written_down(database_url: str) -> None:
+    store = Database(database_url)
+    turn, queued = failed(store), steps.send(store, rows.start(store)).turn_id
+    store.close()
+    with Client(database_url=database_url) as client:
+        client.turns.get(turn).retry()
+        client.turns.get(queued).cancel()
+        client.sessions.archive(client.turns.get(queued).session_id)
+    assert written(database_url) == []
+
+
+def test_a_cancellation_that_came_too_late_is_not_written_down(
+    terminal: Terminal, database_url: str
+) -> None:
+    turn = answered(database_url)
+    assert terminal.run("turns", "cancel", str(turn)).code == 1
+    assert written(database_url) == []
+
+
+def test_what_is_done_to_a_batch_by_command_is_written_down_once(
+    terminal: Terminal, database_url: str, tmp_path: Path
+) -> None:
+    lines = tmp_path / "lines.jsonl"
+    lines.write_text('{"text": "a"}\n{"text": "b"}\n')
+    with Client(database_url=database_url) as client:
+        batch = client.batches.create(lines, name="b", user_id="ada", provider="mock", model="m")
+    for line in (
+        "batch pause b",
+        "batch resume b",
+        "batch pause b",
+        "batch resume b --max-cost-usd 7",
+        "batch cancel b --yes",
+    ):
+        assert terminal.run(*line.split()).code == 0, line
+    found = written(database_url)[::-1]
+    assert [one.action for one in found] == [
+        *("paused", "resumed", "paused", "budget.set", "batch.cancelled")
+    ]
+    assert {one.objects["batch"] for one in found} == {str(batch.id)}
+    assert found[3].figures["limit_usd"] == "7"
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_change_of_what_a_session_may_cost_is_written_down(
+    database_url: str, is_async: bool
+) -> None:
+    settings = Settings(database_url=database_url, actor="app")
+
+    async def changed() -> None:
+        async with AsyncClient(settings=settings) as client:
+            session = await client.sessions.create(user_id="ada", provider="mock", model="m")
+            await client.sessions.update(session, metadata={"a": 1})
+            await client.sessions.update(session, max_cost_usd=3)
+            await client.sessions.update(session, max_cost_usd=None)
+
+    if is_async:
+        asyncio.run(changed())
+    else:
+        with Client(settings=settings) as client:
+            session = client.sessions.create(user_id="ada", provider="mock", model="m")
+            client.sessions.update(session, metadata={"a": 1})
+            client.sessions.update(session, max_cost_usd=3)
+            client.sessions.update(session, max_cost_usd=None)
+    removed, set_ = written(database_url)
+    assert (set_.action, set_.actor, set_.user_id) == ("budget.set", "app", "ada")
+    assert set_.figures == {"scope": "session", "period": "total", "limit_usd": "3"}
+    assert (removed.action, removed.user_id) == ("budget.removed", "ada")

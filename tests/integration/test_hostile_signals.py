@@ -180,8 +180,8 @@ INSERT INTO turnmill.rollups (slot, provider, model, tier, lane, tag, turns, suc
     first_token_buckets, first_token_counts, provider_buckets, provider_counts, total_buckets,
     total_counts)
 SELECT (current_date - d)::timestamp AT TIME ZONE 'UTC', 'openai', 'm', '', '', '',
-    7, 7, 0, 0, 0, 0, 7, 0, 0, 70, 70, 0, 0, 0, 1.5, 0, '{}', '{}', '{}', '{}', '{}', '{}',
-    '{}', '{}'
+    7, 7, 0, 0, 0, 0, 7, 0, 0, 70, 70, 0, 0, 0, 1.5, 0, '{}', '{}', '{}', '{}',
+    '{}', '{}', '{}', '{}'
 FROM generate_series(2, 400) AS d
 """
 BOOKS = "SELECT count(*), sum(turns) FROM turnmill.rollups WHERE slot < current_date - 1"

@@ -51,12 +51,7 @@ def dispatcher(database_url: str, broker_url: str) -> Iterator[Pair]:
 def dispatcher_of(slots: int, database_url: str, broker_url: str) -> Iterator[Pair]:
     database = Database(database_url)
     feeder = Feeder(database, Publisher(broker_url, hints_max=1000), slots=slots)
-    dispatcher = Dispatcher(
-        database,
-        lease=timedelta(seconds=15),
-        tell=feeder.feed,
-        on_cancel=lambda _: None,
-    )
+    dispatcher = Dispatcher(database, lease=timedelta(seconds=15), tell=feeder.feed)
     yield Pair(dispatcher, feeder)
     feeder.stop()
     database.close()

@@ -2,10 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
 
 import pytest
 from aiohttp import web
@@ -15,14 +14,11 @@ from tests.doubles.anthropic_batches import AnthropicBatchesDouble
 from tests.doubles.batch_desk import Fate
 from tests.doubles.openai_batches import OpenAIBatchesDouble
 from tests.doubles.openai_server import OpenAIDouble
-from tests.native import polling, provider_at, shard_states, spent, states, submit
+from tests.native import Stage, polling, provider_at, shard_states, spent, states
 from turnmill import Client
-from turnmill.domain.errors import InvalidInput
-from turnmill.domain.ids import BatchId
 from turnmill.settings import Settings
 from turnmill.store.database import Database
-from turnmill.store.nouns import batch_feeding, batch_tending
-from turnmill.store.schema.batch_tables import batch_lines
+from turnmill.store.nouns import batch_feeding
 from turnmill.store.schema.tables import attempts, batches, messages, sessions, turns
 from turnmill.store.upkeep.invariants import violations
 from turnmill.wire import POLL_BATCHES
@@ -32,33 +28,6 @@ from turnmill_worker.upkeep.jobs import Upkeep
 pytestmark = pytest.mark.anyio
 
 _WITHIN = timedelta(seconds=20)
-
-
-@dataclass
-class Stage:
-    """A store, a vendor's double and a provider that speaks to it."""
-
-    database: Database
-    double: Any
-    name: str
-    url: str
-
-    def submit(self, n: int, **given: Any) -> BatchId:
-        return submit(self.url, n, provider=self.name, **given)
-
-    def tended(self, batch: BatchId) -> str:
-        """Let a worker look at the batch, and return its state."""
-        with self.database.begin() as conn:
-            batch_tending.tend(conn, batch)
-        with Client(database_url=self.url) as client:
-            return client.batches.get(batch).record.state
-
-    async def polled(self, pollers: int = 1, within: timedelta = _WITHIN, **given: Any) -> None:
-        providers = [provider_at(self.name, self.double.base_url) for _ in range(pollers)]
-        works = [polling(self.database, one, **given).run(within=within) for one in providers]
-        await asyncio.gather(*works)
-        for one in providers:
-            await one.aclose()
 
 
 @pytest.fixture
@@ -202,6 +171,35 @@ async def test_cancelling_keeps_what_the_vendor_has_finished(stage: Stage) -> No
         assert client.batches.get(batch).counts.states == {"succeeded": 5, "cancelled": 5}
 
 
+async def test_what_is_answered_of_a_turn_that_was_cancelled_meanwhile_is_paid_for_once(
+    stage: Stage,
+) -> None:
+    stage.double.desk.takes = 1.0
+    with Client(database_url=stage.url) as client:
+        client.budgets.set(limit_usd=500, period="month")
+        client.budgets.set(limit_usd=500, user_id="user-0")
+        batch = stage.submit(3)
+        await stage.polled(within=timedelta(seconds=0.5))
+        turn = client.turns.list(batch=client.batches.get(batch), user_id="user-0")[0]
+        assert turn.cancel() == "cancelled"
+        assert turn.attempts() == []
+        await asyncio.gather(*(stage.polled(2) for _ in range(2)))
+        assert states(stage.database, batch) == {"succeeded": 2, "cancelled": 1}
+        (attempt,) = turn.attempts()
+        each = {"openai": Decimal("0.000028"), "anthropic": Decimal("0.000225")}[stage.name]
+        assert (attempt.kind, attempt.outcome, attempt.cost_usd) == ("batch", "cancelled", each)
+        assert turn.refresh().record.cost_usd == each
+        assert [one.role for one in turn.messages()] == ["user"]
+        assert client.sessions.get(turn.session_id).cost_usd == each
+        spent_of = {one.user_id: one.spent_usd for one in client.budgets.list()}
+        assert spent_of == {None: 3 * each, "user-0": each}
+        counts = client.batches.get(batch).counts
+        assert (counts.cost_usd, counts.unpriced) == (3 * each, 0)
+        assert counts.states == {"succeeded": 2, "cancelled": 1}
+    with stage.database.single() as conn:
+        assert violations(conn) == []
+
+
 @pytest.mark.long
 async def test_nothing_is_left_at_the_vendor(stage: Stage) -> None:
     batch = stage.submit(4)
@@ -338,49 +336,6 @@ async def test_a_batch_is_stopped_before_it_may_cost_more_than_its_limit(stage: 
     assert row == ("paused", "max_cost_usd")
     assert 0 < found["succeeded"] < 20
     assert found["waiting"] == 20 - found["succeeded"]
-
-
-@pytest.mark.parametrize(
-    ("n", "provider", "given", "mode"),
-    [
-        (60, "openai", {}, "native"),
-        (60, "anthropic", {"deadline": timedelta(hours=30)}, "native"),
-        (60, "anthropic", {"deadline": timedelta(hours=20)}, "live"),
-        (10, "openai", {}, "live"),
-        (60, "mock", {}, "live"),
-    ],
-)
-@pytest.mark.long
-def test_auto_chooses_by_size_deadline_and_provider_and_says_why(
-    database_url: str, n: int, provider: str, given: dict[str, Any], mode: str
-) -> None:
-    batch = submit(database_url, n, provider=provider, mode="auto", **given)
-    with Client(database_url=database_url) as client:
-        record = client.batches.get(batch).record
-    assert record.mode == mode
-    assert record.mode_because
-
-
-@pytest.mark.long
-def test_flex_asks_for_the_tier_and_waits_longer(database: Database, database_url: str) -> None:
-    submit(database_url, 2, provider="openai", mode="flex", settings={"temperature": 1})
-    with database.single() as conn:
-        settings = conn.scalars(select(sessions.c.settings)).all()
-        states_ = conn.scalars(select(turns.c.state)).all()
-    assert settings == [{"service_tier": "flex", "timeout": 900, "temperature": 1}] * 2
-    assert states_ == ["queued"] * 2
-
-
-@pytest.mark.parametrize(("mode", "provider"), [("native", "mock"), ("flex", "anthropic")])
-@pytest.mark.long
-def test_a_mode_that_nobody_has_is_refused_and_nothing_is_stored(
-    database: Database, database_url: str, mode: str, provider: str
-) -> None:
-    with pytest.raises(InvalidInput, match=f"mode {mode}"):
-        submit(database_url, 3, provider=provider, mode=mode)
-    with database.single() as conn:
-        assert conn.execute(select(batches.c.id)).all() == []
-        assert conn.execute(select(batch_lines.c.line)).all() == []
 
 
 @pytest.mark.long

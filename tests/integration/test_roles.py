@@ -196,9 +196,7 @@ def test_a_viewer_asks_for_retry_and_cancel_and_a_dispatcher_sees_to_it(place: P
     ):
         assert place.run(VIEWER, other) == [(False,)]
 
-    dispatcher = Dispatcher(
-        store, lease=timedelta(seconds=15), tell=lambda _: None, on_cancel=lambda _: None
-    )
+    dispatcher = Dispatcher(store, lease=timedelta(seconds=15), tell=lambda _: None)
     dispatcher.tick()
     assert steps.state(store, failed) is TurnState.QUEUED
     assert steps.state(store, queued) is TurnState.CANCELLED

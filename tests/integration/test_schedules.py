@@ -37,7 +37,6 @@ def test_a_dispatcher_makes_the_runs_that_are_due(database_url: str) -> None:
             store,
             lease=timedelta(seconds=5),
             tell=lambda news: told.extend(head.turn_id for head in news.heads),
-            on_cancel=lambda _: None,
         )
         dispatcher.tick()
         dispatcher.tick()

@@ -19,11 +19,12 @@ import psycopg
 import pytest
 import redis
 
+from tests.acceptance.terminal import Terminal
 from tests.conftest import make_home
 from tests.integration.stack_process import GONE_WITHIN, Up
-from turnmill import Client
+from turnmill import AccessDenied, Client, Settings
 from turnmill.domain.states import TurnState
-from turnmill.running_home import OWNER_FILE
+from turnmill.running_home import OWNER_FILE, ROLE_FILES, role_urls_of_home, settings_of_home
 from turnmill.sync.turns import Turn
 from turnmill_worker.stack.postgres import EmbeddedPostgres
 from turnmill_worker.stack.process import wait_until
@@ -257,6 +258,34 @@ def test_a_postgres_that_was_killed_comes_back_at_the_same_url(running: tuple[Up
 
     assert wait_until(lambda: answers(line["database_url"]), timeout=SOON)
     assert query(owner_url, "SELECT n FROM ours.kept") == [(7,)]
+
+
+def test_roles_for_one_errand_stand_beside_it_and_are_found_by_those_who_want_them(
+    running: tuple[Up, Line],
+) -> None:
+    up, line = running
+    urls = {}
+    for role in ("viewer", "producer", "auditor"):
+        path = up.home / ROLE_FILES[role]
+        assert path.stat().st_mode & 0o777 == 0o600
+        urls[role] = path.read_text()
+        assert query(urls[role], "SELECT current_user") == [(f"turnmill_{role}",)]
+    with client_of(line) as client:
+        session = client.sessions.create(user_id="ada", provider="mock", model="m")
+        client.budgets.set(limit_usd=5, user_id="ada")
+        client.budgets.remove(user_id="ada")
+    settings = Settings(database_url=urls["producer"], broker_url=str(line["broker_url"]))
+    with Client(settings=settings) as producer:
+        assert producer.send(session, "hi").result(timeout=20).text
+        with pytest.raises(AccessDenied):
+            producer.sessions.archive(session)
+    terminal = Terminal(up.home.parent, {"TURNMILL_HOME": str(up.home)})
+    shown = terminal.run("env", "--role", "producer", "--json").json()
+    assert shown["TURNMILL_DATABASE_URL"] == urls["producer"]
+    found = terminal.run("audit", "ls", "--json").lines()
+    assert {"budget.set", "budget.removed"} <= {one["action"] for one in found}
+    settings = settings_of_home({"TURNMILL_HOME": str(up.home)})
+    assert role_urls_of_home(settings, {}).auditor == urls["auditor"]
 
 
 def client_of(line: Line) -> Client:

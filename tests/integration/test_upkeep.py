@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text, update
 
 from tests import rows
-from tests.integration.test_store_plans import plan_of
+from tests.integration.explaining import plan_of
 from turnmill.domain.errors import Overloaded, ProviderUnknown
 from turnmill.domain.idle import Retention
 from turnmill.domain.ids import SessionId
@@ -18,7 +18,7 @@ from turnmill.domain.states import SessionStatus
 from turnmill.store.analytics import usage
 from turnmill.store.database import Database
 from turnmill.store.nouns import sessions
-from turnmill.store.schema.tables import kept_refs
+from turnmill.store.schema.kept_tables import kept_refs
 from turnmill.store.upkeep import jobs
 from turnmill.store.upkeep import retention as upkeep
 from turnmill_worker.providers.mock.provider import MockProvider

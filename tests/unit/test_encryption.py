@@ -11,12 +11,13 @@ from turnmill.crypto.data_keys import DataKeys
 from turnmill.crypto.envelope import is_sealed
 from turnmill.crypto.folder import FolderKeys
 from turnmill.crypto.held import HeldKeys
-from turnmill.crypto.key_store import KeyStore
+from turnmill.crypto.key_store import ADMITTED, KeyStore, noted
 from turnmill.crypto.keyring import Keyring, new_key, parsed
 from turnmill.crypto.sealing import DataKey
 from turnmill.crypto.wanted import KeyWanted, Owner
-from turnmill.domain.errors import DataKeyMissing, InvalidSetting, SealBroken
-from turnmill.domain.ids import TurnId
+from turnmill.domain.errors import DataKeyMissing, InvalidSetting, SealBroken, UserErased
+from turnmill.domain.ids import TurnId, hash_of_user
+from turnmill.domain.states import ErasureState
 from turnmill.domain.streaming import Place, StreamKind
 from turnmill.files.memory import Memory
 from turnmill.files.sealed import FRAME, SealedFiles
@@ -126,6 +127,35 @@ def test_erasures_are_noted_where_a_restored_backup_does_not_undo_them(key_store
     key_store.note_erasure("one", "{}")
     key_store.note_erasure("one", '{"again": true}')
     assert list(key_store.erasures()) == [("one", '{"again": true}')]
+
+
+def test_who_was_erased_has_no_key_however_late_somebody_makes_one(key_store: KeyStore) -> None:
+    late = DataKeys(key_store, Keyring(new_key("1")))
+    late.fetch(owners=[ADA, BOB])
+    late.drop()  # a process that stands still here, and goes on after the erasure
+    key_store.note_erasure(hash_of_user("ada"), noted(ErasureState.ERASED))
+    key_store.forget("ada")
+    late.fetch(owners=[ADA, BOB])
+    with pytest.raises(UserErased):
+        late.current(ADA)
+    late.rotate(ADA)
+    assert late.current(BOB).user == "bob"
+    assert {one.user for one in key_store.ls()} == {"bob"}
+    key_store.note_erasure(hash_of_user("ada"), ADMITTED)
+    late.fetch(owners=[ADA])
+    assert late.current(ADA).user == "ada"
+
+
+def test_keys_that_are_dropped_are_gone_and_others_of_the_user_stay(key_store: KeyStore) -> None:
+    keys = DataKeys(key_store, Keyring(new_key("1")))
+    keys.fetch(owners=[ADA, BOB])
+    keys.rotate(ADA)
+    old = next(one for one in key_store.get(users=["ada"]) if one.version == 1)
+    assert key_store.drop([old.id]) == 1
+    assert key_store.drop([old.id]) == 0
+    assert [one.version for one in key_store.get(users=["ada"])] == [2]
+    assert len(key_store.get(users=["bob"])) == 1
+    assert key_store.get(ids=[old.id]) == []
 
 
 def test_a_rotated_key_opens_what_it_has_sealed_and_hashes_stay(key_store: KeyStore) -> None:

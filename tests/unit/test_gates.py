@@ -1,6 +1,7 @@
 """The gates right before a call: what is closed for all, what is tried by one, what has room."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -8,126 +9,24 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from tests.claims import a_claim
+from tests.unit.gates_rig import LATER, NO_MONEY, Rig, a_call, waits
 from turnmill.domain.errors import (
     MaybeSent,
-    ProviderError,
+    Overloaded,
     RateLimited,
     Rejected,
-    StoreUnavailable,
 )
 from turnmill.domain.ids import TurnId
 from turnmill.new_ids import new_id
-from turnmill.store.database import Database
-from turnmill.store.nouns.accounts import list_closed
-from turnmill.store.nouns.limits import LimitKey, read_limits, set_limit
+from turnmill.store.nouns.accounts import list_closed, read_closed
 from turnmill.store.schema.limit_tables import accounts
-from turnmill.store.schema.revision import create_all
-from turnmill.store.types import db_after
-from turnmill_worker.gates.accounts import Accounts
 from turnmill_worker.gates.breakers import Breakers, Flight
-from turnmill_worker.gates.limits import Limits
-from turnmill_worker.gates.recalling import Recalling
-from turnmill_worker.gates.rows import Rows
 from turnmill_worker.gates.watch import Gates
-from turnmill_worker.layers.call import Call
-from turnmill_worker.layers.holding import Holding, Stop
+from turnmill_worker.layers.holding import Stop
 from turnmill_worker.providers.boundary import Answer
 from turnmill_worker.providers.port import Done, NotNow, Usage
-from turnmill_worker.turn.attempt import request_of
 
 pytestmark = pytest.mark.anyio
-
-LATER = RateLimited("rate_limit_exceeded", retry_after=timedelta(seconds=20))
-NO_MONEY = Rejected("insufficient_quota", answered=True, of_account=True)
-
-
-class CountedRows(Rows):
-    """Rows that count how often they are asked."""
-
-    asked = 0
-    refuses = False
-
-    async def write(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        self.asked += 1
-        if self.refuses:
-            raise StoreUnavailable("away")
-        return await super().write(function, *args, **options)
-
-
-class Rig:
-    """A store in memory, the gates of a process, and what its vendor answers."""
-
-    def __init__(self) -> None:
-        self.store = Database("sqlite://")
-        with self.store.begin() as conn:
-            create_all(conn)
-        self.rows = CountedRows(self.store, owner="one")
-        recalling = Recalling(self.rows, lambda head: None)
-        self.accounts = Accounts(self.rows, recalling, account_of=lambda name: "ab12")
-        self.limits = Limits(
-            self.rows,
-            recalling,
-            account_of=lambda name: "ab12",
-            closed=self.accounts.refused,
-            slots=lambda: 40,
-        )
-        self.calls = 0
-        self.most = 0
-        self.in_flight = 0
-        self.answer: Answer | BaseException = Done(text="hi", usage=Usage())
-        self.hangs: asyncio.Event | None = None
-
-    async def vendor(self, call: Call) -> Answer:
-        self.calls += 1
-        self.in_flight += 1
-        self.most = max(self.most, self.in_flight)
-        call.holding.sent = True
-        try:
-            if self.hangs is not None:
-                await self.hangs.wait()
-        finally:
-            self.in_flight -= 1
-        if isinstance(self.answer, BaseException):
-            raise self.answer
-        return self.answer
-
-    async def ask(self, call: Call | None = None, **options: Any) -> Answer | ProviderError:
-        call = call or a_call(**options)
-        try:
-            return await self.limits.layer(
-                call, lambda call: self.accounts.layer(call, self.vendor)
-            )
-        except ProviderError as error:
-            return error
-
-    def closed(self) -> list[tuple[str, str, str | None]]:
-        with self.store.begin() as conn:
-            return [(one.kind, one.code, one.model) for one in list_closed(conn)]
-
-    def let_time_come(self) -> None:
-        with self.store.begin() as conn:
-            conn.execute(update(accounts).values(closed_until=db_after(-1.0)))
-        for one in self.accounts.closures:
-            one.until = 0.0
-
-    def limit(self, **rates: int) -> None:
-        with self.store.begin() as conn:
-            wanted = {"requests_per_minute": None, "tokens_per_minute": None, "concurrent": None}
-            set_limit(conn, LimitKey(provider="theirs"), **{**wanted, **rates})
-            self.limits.look(read_limits(conn), ["theirs"])
-
-
-def waits(found: Answer | ProviderError) -> timedelta:
-    """Return for how long a call is put off."""
-    assert isinstance(found, NotNow)
-    assert isinstance(found.until, timedelta)
-    return found.until
-
-
-def a_call(**options: Any) -> Call:
-    claim = a_claim(**options)
-    return Call(claim=claim, request=request_of(claim), kind="send", holding=Holding(claim))
 
 
 @pytest.fixture
@@ -152,6 +51,39 @@ async def test_the_first_later_closes_the_account_for_the_model_and_no_other(rig
     assert await rig.ask(model="small") is LATER
 
 
+async def test_a_tier_that_has_no_room_closes_that_tier_and_one_that_is_closed_closes_all(
+    rig: Rig,
+) -> None:
+    flex: dict[str, Any] = {"settings": {"service_tier": "flex"}}
+    rig.answer = LATER
+    assert await rig.ask(**flex) is LATER
+    assert isinstance(await rig.ask(**flex), NotNow)
+    assert isinstance(await rig.ask(model="small", **flex), RateLimited)
+    rig.answer = Done(text="hi", usage=Usage())
+    assert isinstance(await rig.ask(), Done)
+    assert isinstance(await rig.ask(settings={"service_tier": "priority"}), Done)
+    with rig.store.begin() as conn:
+        (small, large) = sorted(list_closed(conn), key=lambda one: one.model or "")[::-1]
+    assert (small.tier, large.tier, large.account) == ("flex", "flex", "ab12")
+    rig.let_time_come()
+    assert isinstance(await rig.ask(**flex), Done)
+    rig.answer = LATER
+    assert await rig.ask() is LATER
+    assert isinstance(await rig.ask(**flex), NotNow)  # of what is said to all, it is told too
+
+
+async def test_another_process_knows_of_which_tier_an_account_is_closed(rig: Rig) -> None:
+    flex: dict[str, Any] = {"settings": {"service_tier": "flex"}}
+    rig.answer = LATER
+    await rig.ask(**flex)
+    other = Rig()
+    other.store, other.rows = rig.store, rig.rows
+    with rig.store.begin() as conn:
+        other.accounts.look(read_closed(conn), began=time.monotonic())
+    assert isinstance(await other.ask(**flex), NotNow)
+    assert isinstance(await other.ask(), Done)
+
+
 async def test_of_many_that_wait_no_two_come_back_at_once(rig: Rig) -> None:
     rig.answer = LATER
     await rig.ask()
@@ -171,6 +103,38 @@ async def test_one_refusal_without_a_time_closes_nothing_and_three_in_a_row_do(r
     assert rig.closed() == []
     await rig.ask()
     assert rig.closed() == [("account", "rate_limit_exceeded", "large")]
+
+
+async def test_a_vendor_that_answers_most_is_left_alone_for_a_second_however_often_it_refuses(
+    rig: Rig,
+) -> None:
+    for _ in range(4):
+        rig.answer = Done(text="hi", usage=Usage())
+        for _ in range(30):
+            await rig.ask()
+        rig.answer = Overloaded("overloaded")
+        for _ in range(3):
+            await rig.ask()
+        assert rig.times() == [1]
+        rig.let_time_come()
+        rig.answer = Done(text="hi", usage=Usage())
+        await rig.ask()
+        assert rig.closed() == []
+
+
+async def test_a_vendor_that_refuses_as_soon_as_it_is_asked_more_is_left_alone_for_longer(
+    rig: Rig,
+) -> None:
+    found = []
+    for _ in range(3):
+        rig.answer = Overloaded("overloaded")
+        for _ in range(3):
+            await rig.ask()
+        found += rig.times()
+        rig.let_time_come()
+        rig.answer = Done(text="hi", usage=Usage())
+        await rig.ask()
+    assert found == [1, 2, 3]
 
 
 async def test_a_key_that_is_refused_closes_all_models_of_the_account(rig: Rig) -> None:

@@ -114,9 +114,9 @@ LINES: dict[str, tuple[bytes, str]] = {
         VALUE,
     ),
     "an unknown role": (b'{"user_id": "ada", "messages": [{"role": "x", "content": "hi"}]}', VALUE),
-    "a picture": (
+    "a picture of no kind": (
         b'{"user_id": "ada", "messages": [{"role": "user", "content":'
-        b' [{"type": "image_url", "image_url": {"url": "https://x"}}]}]}',
+        b' [{"type": "image_url", "image_url": {"url": "ftp://x"}}]}]}',
         VALUE,
     ),
     "OpenAI's without an id": (chat(custom_id=...), MISSING),

@@ -1,12 +1,25 @@
 """Files in messages: kept before the message is written. A message of words alone passes by."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 from turnmill.domain.content import Said
+from turnmill.domain.errors import (
+    FilesQuotaExceeded,
+    InvalidInput,
+    NotReached,
+    SessionNotFound,
+)
 from turnmill.executor.task import AsyncExecutor
 from turnmill.verbs import intake
 from turnmill.verbs.refs import SessionRef
+
+if TYPE_CHECKING:
+    from turnmill.verbs.submitting import Checked, Submission
+
+#: Lines wait for so long, at the most, for turns to be made of them: their files are kept for it.
+_FOR_BATCH = timedelta(days=30)
 
 
 async def async_with_files(
@@ -43,6 +56,34 @@ async def async_each_with_files(executor: AsyncExecutor, messages: Iterable[Any]
         for session, one in zip(sessions, texts, strict=True)
     ]
     return zip(sessions, said, strict=True)
+
+
+async def async_lines_with_files(
+    executor: AsyncExecutor, submission: "Submission", checked: "Checked"
+) -> "Checked":
+    """Return lines of a batch with all their files kept; those whose files cannot be are noted."""
+    if not any(one.files for one in checked.drafts):
+        return checked
+    from turnmill.aio.attachments import async_kept_all  # noqa: PLC0415
+    from turnmill.verbs import attachments  # noqa: PLC0415
+
+    drafts = []
+    for draft in checked.drafts:
+        if not draft.files:
+            drafts.append(draft)
+            continue
+        try:
+            owner = draft.line.user_id
+            if owner is None:
+                assert draft.session is not None
+                owner = await executor.run(attachments.owner(draft.session))
+            loose = [one.loose for one in draft.files]
+            kept = await async_kept_all(executor, loose, owner, keeps=_FOR_BATCH)
+        except (InvalidInput, NotReached, FilesQuotaExceeded, SessionNotFound) as error:
+            submission.note_unkept(draft, error)
+        else:
+            drafts.append(draft.with_kept(kept))
+    return checked._replace(drafts=drafts)
 
 
 def _is_plain(pair: object) -> bool:

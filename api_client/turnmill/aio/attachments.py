@@ -2,6 +2,8 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +12,7 @@ from turnmill.domain.content import Attached, Part
 from turnmill.domain.errors import StoreError
 from turnmill.executor.task import AsyncExecutor, async_aside, async_knowing
 from turnmill.files.arriving import Arriving, arriving
+from turnmill.settings import Settings
 from turnmill.store.file_records import Attachment, Owed, Reserved, key_of
 from turnmill.verbs import attachments
 from turnmill.verbs.attachments import AttachmentRef
@@ -79,22 +82,32 @@ class AsyncAttachments:
 
 
 async def async_kept(
-    executor: AsyncExecutor, source: object, *, user_id: str, name: object, media_type: object
+    executor: AsyncExecutor,
+    source: object,
+    *,
+    user_id: str,
+    name: object,
+    media_type: object,
+    keeps: timedelta | None = None,
 ) -> Attachment:
-    """Keep a file; see `AsyncAttachments.put`."""
+    """Keep a file, for so long where no message holds it; see `AsyncAttachments.put`."""
     settings = executor.settings
+    if keeps is not None and keeps > settings.files_grace:
+        settings = replace(settings, files_grace=keeps)
     new = await async_aside(arriving, source, name=name, media_type=media_type, settings=settings)
     try:
         same = None
         if new.digest:
             same = await executor.run(attachments.known(user_id, new.digest, settings))
-        return same or await _stored(executor, new, user_id)
+        return same or await _stored(executor, new, user_id, settings)
     finally:
         await async_aside(new.close)
 
 
-async def _stored(executor: AsyncExecutor, new: Arriving, user_id: str) -> Attachment:
-    settings, files = executor.settings, executor.files
+async def _stored(
+    executor: AsyncExecutor, new: Arriving, user_id: str, settings: Settings
+) -> Attachment:
+    files = executor.files
     reserved = await executor.run(attachments.reserve(user_id, new.size, settings))
     try:
         key = key_of(user_id, reserved.id)
@@ -122,15 +135,22 @@ async def async_removed(executor: AsyncExecutor, owed: Owed) -> None:
 
 
 async def async_kept_all(
-    executor: AsyncExecutor, loose: Sequence[Any], user_id: str
+    executor: AsyncExecutor,
+    loose: Sequence[Any],
+    user_id: str,
+    *,
+    keeps: timedelta | None = None,
 ) -> Sequence[Part]:
     """Return a message's parts, with what is attached to it kept for this user."""
     return [
-        await _part(executor, one, user_id) if isinstance(one, Attached) else one for one in loose
+        await _part(executor, one, user_id, keeps) if isinstance(one, Attached) else one
+        for one in loose
     ]
 
 
-async def _part(executor: AsyncExecutor, part: Attached, user_id: str) -> Part:
+async def _part(
+    executor: AsyncExecutor, part: Attached, user_id: str, keeps: timedelta | None
+) -> Part:
     source = attachments.source_of(part)
     if source is None:
         found = await executor.run(attachments.mine(attachments.reference_of(part), user_id))
@@ -141,5 +161,6 @@ async def _part(executor: AsyncExecutor, part: Attached, user_id: str) -> Part:
             user_id=user_id,
             name=part.name or None,
             media_type=part.media_type or None,
+            keeps=keeps,
         )
     return attachments.part_for(part, found)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import UUID
 
+from turnmill.aio.attaching import async_lines_with_files
 from turnmill.domain.arguments import wait_seconds
 from turnmill.domain.batch_estimates import BatchEstimate
 from turnmill.domain.batches import BatchState
@@ -186,7 +187,8 @@ class AsyncBatches:
         checked = submission.checked(small=self._executor.has_one_writer)
         async with aclosing(async_prefetched(checked)) as chunks:
             async for chunk in chunks:
-                await self._executor.run(submission.stage(record.id, chunk))
+                held = await async_lines_with_files(self._executor, submission, chunk)
+                await self._executor.run(submission.stage(record.id, held))
                 seen += chunk.seen
                 if on_accepted is not None:
                     on_accepted(seen, submission.total)

@@ -7,7 +7,7 @@ from pathlib import Path
 from turnmill.actor import actor_of
 from turnmill.domain.auditing import Action
 from turnmill.executor.task import AsyncExecutor, async_aside, async_knowing
-from turnmill.store.deletion_records import DeletionReport, Erasure, Hold
+from turnmill.store.deletion_records import Erasure, ErasureReport, Hold
 from turnmill.verbs import auditing
 from turnmill.verbs.users import acting
 from turnmill.verbs.users.erasing import Replayed
@@ -48,7 +48,7 @@ class AsyncUsers:
     @async_knowing
     async def erase(
         self, user_id: str, *, reason: str = "", grace: timedelta | None = None
-    ) -> DeletionReport:
+    ) -> ErasureReport:
         """Erase a user with all that is his, for good, and tell what is left for now.
 
         From then on nothing is written for this id, until `admit`; figures stay, without the
@@ -66,7 +66,7 @@ class AsyncUsers:
         wanted = acting.wanted(reason, grace)
         return await async_aside(erasing.erase, acting.user_of(user_id), **wanted)
 
-    async def erasure(self, user_id: str) -> DeletionReport:
+    async def erasure(self, user_id: str) -> ErasureReport:
         """Return what has become of a user who was erased, or is to be; else UserNotFound."""
         return await self._executor.run(acting.erasure(user_id))
 

@@ -35,12 +35,11 @@ def open_client() -> Iterator[Client]:
 
 
 def _as_commands(settings: Settings) -> Settings:
-    """Have what a command reads written down: a command is somebody who looks."""
+    """Have what a command reads and does written down: a command is somebody who looks and acts."""
     from turnmill.settings import Reads
 
-    if settings.audit_reads is not Reads.CLI:
-        return settings
-    return replace(settings, audit_reads=Reads.ALL)
+    reads = settings.audit_reads
+    return replace(settings, by_hand=True, audit_reads=Reads.ALL if reads is Reads.CLI else reads)
 
 
 def confirm(question: str, *, yes: bool) -> None:

@@ -16,7 +16,7 @@ from turnmill.crypto.key_store import Forgotten, KeyStore, WrappedKey
 from turnmill.crypto.kms import Kms
 from turnmill.crypto.sealing import SECRET_BYTES, DataKey
 from turnmill.crypto.wanted import KeyWanted, Owner
-from turnmill.domain.errors import DataKeyMissing
+from turnmill.domain.errors import DataKeyMissing, UserErased
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -42,6 +42,7 @@ class DataKeys:
         self._by_id: OrderedDict[str, tuple[float, DataKey]] = OrderedDict()
         self._current: OrderedDict[Owner, tuple[float, DataKey]] = OrderedDict()
         self._missing: OrderedDict[str | Owner, tuple[float, str]] = OrderedDict()
+        self._erased: OrderedDict[Owner, tuple[float, None]] = OrderedDict()
         self._owners: OrderedDict[UUID, Owner] = OrderedDict()
         self._folders: OrderedDict[str, Owner] = OrderedDict()
 
@@ -75,9 +76,12 @@ class DataKeys:
         return found
 
     def _refuse_missing(self, name: str | Owner) -> None:
+        now = time.monotonic()
         until, why = self._missing.get(name, (0.0, ""))
-        if until > time.monotonic():
+        if until > now:
             raise DataKeyMissing(why)
+        if isinstance(name, Owner) and self._erased.get(name, (0.0, None))[0] > now:
+            raise UserErased("the user was erased: no key of his is kept any more")
 
     def owner_of(self, session_id: UUID) -> Owner | None:
         """Return whose session that is, as far as it is known here: it never changes."""
@@ -180,6 +184,7 @@ class DataKeys:
         """Hold nothing any more."""
         with self._lock:
             self._missing.clear()
+            self._erased.clear()
             self._by_id.clear()
             self._current.clear()
 
@@ -193,7 +198,14 @@ class DataKeys:
             return found
         self.store.add([self._wrapped(one, 1, os.urandom(SECRET_BYTES)) for one in lacking])
         # Somebody else may have been first: what stands counts.
-        return self.store.get(users=users)
+        found = self.store.get(users=users)
+        there = {Owner(one.user, one.scope) for one in found}
+        until = time.monotonic() + MISSED_SECONDS
+        with self._lock:
+            for owner in lacking:
+                if owner not in there:
+                    _put(self._erased, owner, (until, None))
+        return found
 
     def _wrapped(self, owner: Owner, version: int, secret: bytes) -> WrappedKey:
         key = WrappedKey(

@@ -12,8 +12,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from turnmill.crypto.key_store import Forgotten, WrappedKey
+from turnmill.crypto.key_store import Forgotten, WrappedKey, welcome
 from turnmill.domain.errors import DataKeyMissing
+from turnmill.domain.ids import hash_of_user
 from turnmill.new_ids import new_id
 
 try:
@@ -50,7 +51,7 @@ class FolderKeys:
     def add(self, keys: Sequence[WrappedKey]) -> None:
         """Keep keys, unless there is one of that version."""
         with self._writing():
-            for key in keys:
+            for key in welcome(keys, self._notes_on(keys)):
                 known = self._of(_name_of(key.user))
                 if not any((one.scope, one.version) == (key.scope, key.version) for one in known):
                     self._write(_name_of(key.user), [*known, key])
@@ -66,6 +67,19 @@ class FolderKeys:
             self._write(_name_of(key.user), [changed if one.id == key.id else one for one in known])
             return True
 
+    def drop(self, ids: Collection[str]) -> int:
+        """Write the files of their users anew, without them; what was there is overwritten."""
+        gone = 0
+        with self._writing():
+            for name in {self._where(one) for one in ids} - {""}:
+                known = self._of(name)
+                left = [one for one in known if one.id not in ids]
+                gone += len(known) - len(left)
+                if len(left) < len(known):
+                    self._overwrite(name)
+                    self._write(name, left)
+        return gone
+
     def forget(self, user: str) -> Forgotten:
         """Delete the user's file, and overwrite it before."""
         name = _name_of(user)
@@ -73,10 +87,7 @@ class FolderKeys:
             known = self._of(name)
             path = self._root / name
             with suppress(FileNotFoundError):
-                with path.open("r+b") as file:
-                    file.write(os.urandom(path.stat().st_size))
-                    file.flush()
-                    os.fsync(file.fileno())
+                self._overwrite(name)
                 path.unlink()
                 _make_lasting(self._root)
         now = datetime.now(UTC)
@@ -93,7 +104,7 @@ class FolderKeys:
     def note_erasure(self, erasure_id: str, document: str) -> None:
         """Keep a note of an erasure."""
         with self._writing():
-            self._put(f"{sha256(erasure_id.encode()).hexdigest()}.erased", [erasure_id, document])
+            self._put(_note_of(erasure_id), [erasure_id, document])
 
     def erasures(self) -> Iterator[tuple[str, str]]:
         """Yield the erasures that were noted."""
@@ -101,6 +112,21 @@ class FolderKeys:
             paths = sorted(self._root.glob("*.erased")) if self._root.is_dir() else []
             found = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
         yield from ((one[0], one[1]) for one in found)
+
+    def _notes_on(self, keys: Sequence[WrappedKey]) -> dict[str, str]:
+        """Return the notes of erasures of these keys' users, by their hashes."""
+        found = {}
+        for one in {hash_of_user(key.user) for key in keys}:
+            with suppress(FileNotFoundError):
+                note = json.loads((self._root / _note_of(one)).read_text(encoding="utf-8"))
+                found[one] = note[1]
+        return found
+
+    def _overwrite(self, name: str) -> None:
+        with (self._root / name).open("r+b") as file:
+            file.write(os.urandom(os.fstat(file.fileno()).st_size))
+            file.flush()
+            os.fsync(file.fileno())
 
     def _where(self, key_id: str) -> str:
         """Return the name of the file that holds a key; they are looked through once."""
@@ -151,6 +177,10 @@ class FolderKeys:
 
 def _name_of(user: str) -> str:
     return f"{sha256(user.encode()).hexdigest()}.key"
+
+
+def _note_of(erasure_id: str) -> str:
+    return f"{sha256(erasure_id.encode()).hexdigest()}.erased"
 
 
 def _row_of(key: WrappedKey) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from turnmill.crypto.key_store import Forgotten, WrappedKey
+from turnmill.crypto.key_store import Forgotten, WrappedKey, welcome
 
 
 class HeldKeys:
@@ -26,7 +26,7 @@ class HeldKeys:
         """Keep keys, unless there is one of that version."""
         with self._lock:
             places = {(one.user, one.scope, one.version) for one in self._keys.values()}
-            for key in keys:
+            for key in welcome(keys, self._erasures):
                 if (key.user, key.scope, key.version) not in places:
                     self._keys[key.id] = key
 
@@ -38,6 +38,11 @@ class HeldKeys:
                 return False
             self._keys[key.id] = replace(known, wrapped=key.wrapped, wrapped_by=key.wrapped_by)
             return True
+
+    def drop(self, ids: Collection[str]) -> int:
+        """Delete these keys."""
+        with self._lock:
+            return sum(self._keys.pop(one, None) is not None for one in ids)
 
     def forget(self, user: str) -> Forgotten:
         """Delete every key of the user."""
@@ -53,7 +58,8 @@ class HeldKeys:
 
     def note_erasure(self, erasure_id: str, document: str) -> None:
         """Keep a note of an erasure."""
-        self._erasures[erasure_id] = document
+        with self._lock:
+            self._erasures[erasure_id] = document
 
     def erasures(self) -> Iterator[tuple[str, str]]:
         """Yield the erasures that were noted."""

@@ -4,10 +4,14 @@ To forget a user's keys there makes all that was ever sealed for him unreadable,
 backups too, unless the keys were dumped along.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
+
+from turnmill.domain.ids import hash_of_user
+from turnmill.domain.states import ErasureState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +46,24 @@ class Forgotten:
         return "shredded" if self.readable_until is None else "readable_until"
 
 
+def noted(state: ErasureState) -> str:
+    """Return the note of an erasure: that the user was erased, or that he was let in again."""
+    return json.dumps({"state": state})
+
+
+#: Of a user who is let in again: from then on he has keys.
+ADMITTED = noted(ErasureState.ADMITTED)
+
+
+def welcome(keys: Sequence[WrappedKey], notes: Mapping[str, str]) -> list[WrappedKey]:
+    """Return the keys but for those of users who were erased, as the notes by their hashes say."""
+    return [
+        one
+        for one in keys
+        if not one.user or notes.get(hash_of_user(one.user), ADMITTED) == ADMITTED
+    ]
+
+
 class KeyStore(Protocol):
     """Wrapped data keys by user. Its verbs block, and may be called from any thread.
 
@@ -58,11 +80,19 @@ class KeyStore(Protocol):
         ...
 
     def add(self, keys: Sequence[WrappedKey]) -> None:
-        """Keep keys; where a user and scope have one of that version, that one stays."""
+        """Keep keys; where a user and scope have one of that version, that one stays.
+
+        None is kept of a user of whom an erasure is noted, and who was not let in again: whoever
+        comes late would leave his name here. After the note of it no such key comes any more.
+        """
         ...
 
     def rewrap(self, key: WrappedKey, *, was: str) -> bool:
         """Keep it as it is wrapped now; False where it is gone, or `was` wraps it no more."""
+        ...
+
+    def drop(self, ids: Collection[str]) -> int:
+        """Delete these keys, lastingly, and return how many there were."""
         ...
 
     def forget(self, user: str) -> Forgotten:

@@ -46,6 +46,10 @@ class LineProblem(NamedTuple):
     what: str  #: in ours; it quotes nothing
 
 
+#: Of a shard that its vendor did not delete, however often it was asked.
+NOT_DELETED = "not_deleted"
+
+
 class ShardState(StrEnum):
     """Where a shard, one batch of a vendor's, stands. What is about to be done is noted before."""
 

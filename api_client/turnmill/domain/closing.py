@@ -14,7 +14,15 @@ LONGEST_REST = timedelta(minutes=2)
 #: The longest wait that a vendor may ask for.
 OBEYED = timedelta(days=1)
 
+#: Between an account's digits and a tier of service, where that alone is closed.
+TIER = "/"
+
 _DOUBLINGS = 20
+
+
+def tier_in(account: str) -> str:
+    """Return the tier that an account is closed for, as its row names it; "": all of them."""
+    return account.partition(TIER)[2]
 
 
 def wait_for(retry_after: timedelta | None, *, times: int, permanent: bool) -> timedelta:

@@ -11,7 +11,7 @@ from typing import Any
 
 from turnmill.domain.bounds import MOST_HISTORY
 from turnmill.domain.checks import check_text
-from turnmill.domain.content import Message, Part, Text, ToolCall, ToolOutput
+from turnmill.domain.content import Attached, Message, Part, Text, ToolCall, ToolOutput
 from turnmill.domain.errors import InvalidInput
 
 _HINT = '{"role": "user", "content": "…"}, {"from": "human", "value": "…"}, or a Message'
@@ -46,15 +46,15 @@ class Conversation:
     messages: tuple[Message, ...]
 
 
-def conversation_from(given: object, *, max_text_bytes: int) -> Conversation:
+def conversation_from(given: object, *, max_text_bytes: int, files: bool = False) -> Conversation:
     """Return what a document, or a list of messages, holds; raises InvalidInput.
 
     System messages before anybody else speaks are the system prompt; later ones stay where they
     stand. Images, files and audio become a word on what they were; what a model thought is left
-    out.
+    out. With `files`, messages of ours may hold what is to be kept.
     """
     system, listed = _listed(given)
-    messages = [*_messages(listed, max_bytes=max_text_bytes)]
+    messages = [*_messages(listed, max_bytes=max_text_bytes, files=files)]
     begins = next((n for n, one in enumerate(messages) if one.role != "system"), len(messages))
     said_first = [system] if system else []
     said_first += [one.text for one in messages[:begins]]
@@ -81,25 +81,27 @@ def _sequence(found: object, name: str) -> Sequence[object]:
     return found
 
 
-def _messages(listed: Iterable[object], *, max_bytes: int) -> Iterator[Message]:
+def _messages(listed: Iterable[object], *, max_bytes: int, files: bool) -> Iterator[Message]:
     calls: list[str] = []  # ids of those that nobody has answered, of a shape without ids
     for n, one in enumerate(listed):
         try:
             found = (one,) if isinstance(one, Message) else tuple(_read(one, calls))
             for message in found:
-                if checked := _checked(message, max_bytes=max_bytes):
+                if checked := _checked(message, max_bytes=max_bytes, files=files):
                     yield checked
         except InvalidInput as error:
             raise type(error)(f"message {n}: {error}", hint=error.hint) from None
 
 
-def _checked(message: Message, *, max_bytes: int) -> Message | None:
+def _checked(message: Message, *, max_bytes: int, files: bool) -> Message | None:
     """Return the message without its blanks; None where nothing is left. Raises InvalidInput."""
     if message.role not in _ROLES.values():
         raise InvalidInput("nobody speaks in this role", hint="user, assistant, tool or system")
     listed = _sequence(message.parts, "parts")
     parts: tuple[Any, ...] = tuple(one for one in listed if not _is_blank(one))
     for one in parts:
+        if files and isinstance(one, Attached):
+            continue
         if not isinstance(one, Text | ToolCall | ToolOutput):
             raise InvalidInput(f"a part of the kind {getattr(one, 'kind', '?')} is not taken")
         for said in _strings(one):

@@ -31,6 +31,10 @@ class Retention:
     tombstones: timedelta = timedelta(days=90)
     #: The audit log, apart from what it is about; never less than a month.
     audit: timedelta | None = None
+    #: What lines of a batch came to, from its end on; replies are kept as their sessions are.
+    batches: timedelta | None = None
+    #: How far a batch came, and what it has cost, once its lines and their turns are gone.
+    batch_counts: timedelta = timedelta(days=90)
     #: Notes about jobs that ran.
     job_runs: timedelta = timedelta(days=30)
     #: Notes about hints that were sent.
@@ -43,6 +47,7 @@ class Retention:
             idle_ttl=_days(environ, "TURNMILL_IDLE_DAYS", default=cls().idle_ttl),
             archived=_days(environ, "TURNMILL_KEEP_ARCHIVED_DAYS", default=cls().archived),
             content=_days(environ, "TURNMILL_KEEP_CONTENT_DAYS", default=cls().content),
+            batches=_days(environ, "TURNMILL_KEEP_BATCHES_DAYS", default=cls().batches),
             audit=_days(
                 environ, "TURNMILL_KEEP_AUDIT_DAYS", default=cls().audit, least=_LEAST_AUDIT_DAYS
             ),

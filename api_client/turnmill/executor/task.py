@@ -18,7 +18,8 @@ from turnmill.settings import Reads, Settings
 from turnmill.store.async_database import AsyncDatabase, ThreadedDatabase
 from turnmill.store.capabilities import Capability
 from turnmill.store.database import Database
-from turnmill.store.records import Head, Watched
+from turnmill.store.records import Head
+from turnmill.store.turn_records import Watched
 from turnmill.store.vaults import attach_given, fetch
 from turnmill.streams.carrying import copies_for
 from turnmill.streams.copies import Copies, Copy, Nothing
@@ -93,6 +94,8 @@ class AsyncExecutor:
         """Do it, on the kind of connection that it asks for, and tell a worker what is due."""
         if verb.shows is not None and self.audits_reads:
             verb = self._noting(verb)
+        if verb.does is not None and (self.settings.by_hand or verb.does.of_anybody):
+            verb = self._writing_down(verb)
         run = self.database.run if verb.atomic else self.database.run_single
         effect = await run(verb.on)
         if effect.heads:
@@ -103,6 +106,12 @@ class AsyncExecutor:
         from turnmill.verbs.auditing import noted  # noqa: PLC0415  few have reads written down
 
         return noted(verb, self.settings)
+
+    def _writing_down(self, verb: Verb[T]) -> Verb[T]:
+        from turnmill.actor import actor_of  # noqa: PLC0415  seldom done
+        from turnmill.verbs.auditing import written_down  # noqa: PLC0415
+
+        return written_down(verb, actor=actor_of(self.settings))
 
     async def look_out(self) -> None:
         """Let something become due by itself later: in a store of this process alone, here."""

@@ -80,6 +80,12 @@ class SealedFiles:
         """Yield what lies there, with the sizes that it has there."""
         return self._store.keys(prefix)
 
+    def sealed_by(self, key: str) -> str | None:
+        """Return the id of the data key that a file is sealed by; None: it is plain."""
+        head, rest = self._opened(key)
+        _close(rest)
+        return _key_id(head) if head.startswith(_MAGIC) else None
+
     def _opened(self, key: str) -> tuple[bytes, Iterator[bytes]]:
         """Return the first bytes, enough to tell what it is, and those behind them."""
         pieces = self._store.chunks(key)
@@ -100,12 +106,16 @@ class SealedFiles:
     def _key(self, head: bytes) -> DataKey:
         if self._keys is None:
             raise DataKeyMissing("this file is encrypted, and no keys are set here")
-        key_id = head[len(_MAGIC) : _HEADER].decode("ascii", "replace")
+        key_id = _key_id(head)
         try:
             return self._keys.key(key_id)
         except KeyWanted as wanted:
             self._keys.fetch(ids=wanted.ids)
             return self._keys.key(key_id)
+
+
+def _key_id(head: bytes) -> str:
+    return head[len(_MAGIC) : _HEADER].decode("ascii", "replace")
 
 
 def _sealed(by: DataKey, key: str, chunks: Iterable[bytes]) -> Iterator[bytes]:

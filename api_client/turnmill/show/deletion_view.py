@@ -10,7 +10,7 @@ from turnmill.show.terminal import on_one_line, tell
 from turnmill.show.wording import moment_text
 
 if TYPE_CHECKING:
-    from turnmill.store.deletion_records import DeletionReport, Pending
+    from turnmill.store.deletion_records import DeletionReport, ErasureReport, Pending
 
 _PENDING = ("what", "count", "provider", "due_at", "tries", "error_code")
 _IMPOSSIBLE = ("what", "why", "provider", "ref")
@@ -25,7 +25,7 @@ class Imported(Protocol):
     left_out: int
 
 
-def print_deletion(report: DeletionReport, *, as_json: bool) -> None:
+def print_deletion(report: DeletionReport | ErasureReport, *, as_json: bool) -> None:
     """Print what went, what is left for now, and what stays."""
     if as_json:
         print_json(as_document(report))
@@ -34,7 +34,7 @@ def print_deletion(report: DeletionReport, *, as_json: bool) -> None:
         tell(on_one_line(line))
 
 
-def as_document(report: DeletionReport) -> dict[str, Any]:
+def as_document(report: DeletionReport | ErasureReport) -> dict[str, Any]:
     """Return what programs read."""
     return {
         **_whose(report),
@@ -59,7 +59,7 @@ def print_imported(told: Imported, *, as_json: bool) -> None:
         tell(f"{told.left_out} last messages that nobody has answered were left out")
 
 
-def _lines(report: DeletionReport) -> Iterator[str]:
+def _lines(report: DeletionReport | ErasureReport) -> Iterator[str]:
     (whose,) = _whose(report).values()
     yield f"{whose}  {report.how}"
     if report.rows:
@@ -73,16 +73,17 @@ def _lines(report: DeletionReport) -> Iterator[str]:
     yield "done" if report.done else f"how far it is: turnmill {_asks(report)}"
 
 
-def _whose(report: DeletionReport) -> dict[str, Any]:
-    if report.user_id is not None:
+def _whose(report: DeletionReport | ErasureReport) -> dict[str, Any]:
+    from turnmill.store.deletion_records import ErasureReport
+
+    if isinstance(report, ErasureReport):
         return {"user_id": report.user_id}
-    return {"id": getattr(report, "session_id", None)}
+    return {"id": report.session_id}
 
 
-def _asks(report: DeletionReport) -> str:
-    (whose,) = _whose(report).values()
-    of_user = report.user_id is not None
-    return f"users erasure {whose}" if of_user else f"sessions deletion {whose}"
+def _asks(report: DeletionReport | ErasureReport) -> str:
+    ((kind, whose),) = _whose(report).items()
+    return f"users erasure {whose}" if kind == "user_id" else f"sessions deletion {whose}"
 
 
 def _pending(one: Pending) -> str:

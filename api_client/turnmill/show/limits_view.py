@@ -46,7 +46,7 @@ def _account(one: AccountRecord) -> tuple[object, ...]:
     return (
         one.kind,
         one.provider,
-        one.model or _ALL,
+        " ".join(filter(None, (one.model or _ALL, one.tier))),
         one.account,
         one.code,
         "until it is set right" if one.permanent else "",

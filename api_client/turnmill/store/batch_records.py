@@ -37,6 +37,7 @@ class BatchRecord:
     sealed_at: datetime | None
     ended_at: datetime | None
     cancelled_at: datetime | None
+    purged_at: datetime | None  #: its time was over, and its lines went; None: they are there
 
 
 class StagedLine(NamedTuple):
@@ -50,6 +51,7 @@ class StagedLine(NamedTuple):
     key: bytes | None = None  #: what an equal line of its owner's has, too
     weight: int = 0  #: tokens that go in, estimated
     bound_usd: Decimal | None = None  #: what it may cost at the most
+    metadata: Mapping[str, Any] | None = None  #: of its turns, beside what is sealed
 
     def __repr__(self) -> str:
         """Tell which it is, and never what it says."""

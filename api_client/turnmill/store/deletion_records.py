@@ -55,10 +55,9 @@ class Backups:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeletionReport:
-    """What became of a session, or of a user who was erased: ids and figures, no content."""
+class Removal:
+    """What went, and what is left of it: ids and figures, no content."""
 
-    user_id: str | None = field(default=None, repr=False)  #: who was erased; None: a session was
     how: Gone
     at: datetime  #: when it was to go: from then on nobody sees it
     rows: Mapping[str, int]  #: that went, by table; none yet while a turn runs
@@ -73,10 +72,17 @@ class DeletionReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SessionDeletion(DeletionReport):
+class DeletionReport(Removal):
     """What became of a session that was deleted, or purged."""
 
     session_id: SessionId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErasureReport(Removal):
+    """What became of a user who was erased."""
+
+    user_id: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

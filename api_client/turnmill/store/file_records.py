@@ -42,10 +42,15 @@ class Owed:
     user_id: str = field(repr=False)
 
 
+def folder_of(user_id: str) -> str:
+    """Return below which name all files of a user lie in the file store."""
+    return hashlib.sha256(user_id.encode()).hexdigest()
+
+
 def key_of(user_id: str, attachment_id: UUID) -> str:
     """Return where the bytes lie in the file store.
 
     Nothing in it is chosen by anybody: neither a user's name nor that of a file is ever a path. No
     two attachments have one key, so that one which goes never takes another's bytes along.
     """
-    return f"{hashlib.sha256(user_id.encode()).hexdigest()}/{attachment_id.hex}"
+    return f"{folder_of(user_id)}/{attachment_id.hex}"

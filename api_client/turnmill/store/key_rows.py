@@ -8,11 +8,12 @@ from typing import Any
 from sqlalchemy import Connection, delete, or_, select, update
 from sqlalchemy.schema import CreateSchema
 
-from turnmill.crypto.key_store import Forgotten, WrappedKey
+from turnmill.crypto.key_store import Forgotten, WrappedKey, welcome
 from turnmill.domain.errors import DataKeyMissing, StoreError
+from turnmill.domain.ids import hash_of_user
 from turnmill.store.database import Database
 from turnmill.store.schema.key_tables import data_keys, erasure_notes
-from turnmill.store.types import insert_into
+from turnmill.store.types import insert_into, lock_table
 
 _PAGE = 500
 
@@ -50,19 +51,20 @@ class RowKeys:
 
     def add(self, keys: Sequence[WrappedKey]) -> None:
         """Keep keys, unless there is one of that version."""
-        rows = [
-            {
-                "id": one.id,
-                "user_id": one.user,
-                "scope": one.scope,
-                "version": one.version,
-                "wrapped_by": one.wrapped_by,
-                "wrapped": one.wrapped,
-            }
-            for one in keys
-        ]
         with self._begun() as conn:
-            conn.execute(insert_into(conn, data_keys).on_conflict_do_nothing(), rows)
+            # Who notes an erasure waits for us, and we for him: see `note_erasure`.
+            conn.execute(lock_table(data_keys, shared=True))
+            rows = _rows(welcome(keys, _notes_on(conn, keys)))
+            if rows:
+                conn.execute(insert_into(conn, data_keys).on_conflict_do_nothing(), rows)
+
+    def drop(self, ids: Collection[str]) -> int:
+        """Delete these rows."""
+        with self._begun() as conn:
+            gone: int = conn.execute(
+                delete(data_keys).where(data_keys.c.id.in_(list(ids)))
+            ).rowcount
+            return gone
 
     def rewrap(self, key: WrappedKey, *, was: str) -> bool:
         """Keep it as it is wrapped now."""
@@ -92,8 +94,9 @@ class RowKeys:
             after = rows[-1].id
 
     def note_erasure(self, erasure_id: str, document: str) -> None:
-        """Keep a note of an erasure."""
+        """Keep a note of an erasure; whoever keeps keys at this moment has ended before."""
         with self._begun() as conn:
+            conn.execute(lock_table(data_keys))
             new = insert_into(conn, erasure_notes).values(id=erasure_id, document=document)
             conn.execute(
                 new.on_conflict_do_update(
@@ -136,6 +139,27 @@ class RowKeys:
             else:
                 break
         self._is_there = True
+
+
+def _rows(keys: Sequence[WrappedKey]) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": one.id,
+            "user_id": one.user,
+            "scope": one.scope,
+            "version": one.version,
+            "wrapped_by": one.wrapped_by,
+            "wrapped": one.wrapped,
+        }
+        for one in keys
+    ]
+
+
+def _notes_on(conn: Connection, keys: Sequence[WrappedKey]) -> dict[str, str]:
+    """Return the notes of erasures of these keys' users, by their hashes."""
+    users = {hash_of_user(one.user) for one in keys}
+    found = conn.execute(select(erasure_notes).where(erasure_notes.c.id.in_(users)))
+    return {row.id: row.document for row in found}
 
 
 def _key(row: Any) -> WrappedKey:

@@ -23,7 +23,6 @@ from sqlalchemy import (
     select,
     type_coerce,
 )
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -32,6 +31,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 from turnmill.crypto.wanted import KeyWanted
 from turnmill.domain.errors import DataKeyMissing, SealBroken
 from turnmill.store.schema_name import SCHEMA
+from turnmill.store.types import Json
 from turnmill.store.vaults import MARKED, Unopened, json_opened, read_marked
 
 logger = logging.getLogger("turnmill.store")
@@ -108,9 +108,6 @@ class SealedText(_Sealed):
         return self._read(value, dialect, bytes.decode)
 
 
-_JSON = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
-
-
 class SealedJson(_Sealed):
     """JSON that is no string; one that cannot be opened is an `Unopened`."""
 
@@ -119,11 +116,11 @@ class SealedJson(_Sealed):
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """Use what `types.Json` uses."""
-        return _JSON
+        return Json
 
     def coerce_compared_value(self, op: Any, value: Any) -> Any:
         """Compare as JSON does."""
-        return JSON(none_as_null=True).coerce_compared_value(op, value)
+        return Json.coerce_compared_value(op, value)
 
     def column_expression(self, column: ColumnElement[Any]) -> Any:
         """Ask for the place of the row, too."""

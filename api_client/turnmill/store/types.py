@@ -229,19 +229,23 @@ def sqlite_joined(first: str | None, then: str | None) -> str | None:
 
 
 class lock_table(Executable, ClauseElement):
-    """Let one transaction at a time write to the table; SQLite's has its write lock already."""
+    """Let one transaction at a time write to the table; SQLite's has its write lock already.
+
+    With `shared`, wait only for whoever has it alone, and have him wait.
+    """
 
     inherit_cache = False
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, *, shared: bool = False) -> None:
         self.table = table
+        self.mode = "ROW EXCLUSIVE" if shared else "SHARE ROW EXCLUSIVE"
 
 
 @compiles(lock_table, "postgresql")
 def _lock_pg(element: lock_table, compiler: SQLCompiler, **kw: Any) -> str:
     # Rendered as in a FROM, so that the schema's real name is put in.
     table = compiler.process(element.table, asfrom=True, **kw)
-    return f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE"
+    return f"LOCK TABLE {table} IN {element.mode} MODE"
 
 
 @compiles(lock_table, "sqlite")

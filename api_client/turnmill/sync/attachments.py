@@ -3,6 +3,8 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +13,7 @@ from turnmill.domain.content import Attached, Part
 from turnmill.domain.errors import StoreError
 from turnmill.executor.thread import Executor, aside, knowing
 from turnmill.files.arriving import Arriving, arriving
+from turnmill.settings import Settings
 from turnmill.store.file_records import Attachment, Owed, Reserved, key_of
 from turnmill.verbs import attachments
 from turnmill.verbs.attachments import AttachmentRef
@@ -78,22 +81,30 @@ class Attachments:
 
 
 def kept(
-    executor: Executor, source: object, *, user_id: str, name: object, media_type: object
+    executor: Executor,
+    source: object,
+    *,
+    user_id: str,
+    name: object,
+    media_type: object,
+    keeps: timedelta | None = None,
 ) -> Attachment:
-    """Keep a file; see `Attachments.put`."""
+    """Keep a file, for so long where no message holds it; see `Attachments.put`."""
     settings = executor.settings
+    if keeps is not None and keeps > settings.files_grace:
+        settings = replace(settings, files_grace=keeps)
     new = aside(arriving, source, name=name, media_type=media_type, settings=settings)
     try:
         same = None
         if new.digest:
             same = executor.run(attachments.known(user_id, new.digest, settings))
-        return same or _stored(executor, new, user_id)
+        return same or _stored(executor, new, user_id, settings)
     finally:
         aside(new.close)
 
 
-def _stored(executor: Executor, new: Arriving, user_id: str) -> Attachment:
-    settings, files = executor.settings, executor.files
+def _stored(executor: Executor, new: Arriving, user_id: str, settings: Settings) -> Attachment:
+    files = executor.files
     reserved = executor.run(attachments.reserve(user_id, new.size, settings))
     try:
         key = key_of(user_id, reserved.id)
@@ -120,12 +131,20 @@ def removed(executor: Executor, owed: Owed) -> None:
     executor.run(attachments.forget(owed))
 
 
-def kept_all(executor: Executor, loose: Sequence[Any], user_id: str) -> Sequence[Part]:
+def kept_all(
+    executor: Executor,
+    loose: Sequence[Any],
+    user_id: str,
+    *,
+    keeps: timedelta | None = None,
+) -> Sequence[Part]:
     """Return a message's parts, with what is attached to it kept for this user."""
-    return [_part(executor, one, user_id) if isinstance(one, Attached) else one for one in loose]
+    return [
+        _part(executor, one, user_id, keeps) if isinstance(one, Attached) else one for one in loose
+    ]
 
 
-def _part(executor: Executor, part: Attached, user_id: str) -> Part:
+def _part(executor: Executor, part: Attached, user_id: str, keeps: timedelta | None) -> Part:
     source = attachments.source_of(part)
     if source is None:
         found = executor.run(attachments.mine(attachments.reference_of(part), user_id))
@@ -136,5 +155,6 @@ def _part(executor: Executor, part: Attached, user_id: str) -> Part:
             user_id=user_id,
             name=part.name or None,
             media_type=part.media_type or None,
+            keeps=keeps,
         )
     return attachments.part_for(part, found)

@@ -8,7 +8,7 @@ from pathlib import Path
 from turnmill.actor import actor_of
 from turnmill.domain.auditing import Action
 from turnmill.executor.thread import Executor, aside, knowing
-from turnmill.store.deletion_records import DeletionReport, Erasure, Hold
+from turnmill.store.deletion_records import Erasure, ErasureReport, Hold
 from turnmill.verbs import auditing
 from turnmill.verbs.users import acting
 from turnmill.verbs.users.erasing import Replayed
@@ -49,7 +49,7 @@ class Users:
     @knowing
     def erase(
         self, user_id: str, *, reason: str = "", grace: timedelta | None = None
-    ) -> DeletionReport:
+    ) -> ErasureReport:
         """Erase a user with all that is his, for good, and tell what is left for now.
 
         From then on nothing is written for this id, until `admit`; figures stay, without the
@@ -67,7 +67,7 @@ class Users:
         wanted = acting.wanted(reason, grace)
         return aside(erasing.erase, acting.user_of(user_id), **wanted)
 
-    def erasure(self, user_id: str) -> DeletionReport:
+    def erasure(self, user_id: str) -> ErasureReport:
         """Return what has become of a user who was erased, or is to be; else UserNotFound."""
         return self._executor.run(acting.erasure(user_id))
 

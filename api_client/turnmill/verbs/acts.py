@@ -2,7 +2,6 @@
 
 from datetime import datetime
 
-from turnmill.domain.auditing import Action
 from turnmill.domain.ids import TurnId
 from turnmill.new_ids import new_id
 from turnmill.store.board import acts as rows
@@ -10,7 +9,7 @@ from turnmill.store.nouns import turns
 from turnmill.store.records import Accepted
 from turnmill.verbs.auditing import written_down
 from turnmill.verbs.sending import heads_of
-from turnmill.verbs.verb import Connection, Effect, Verb, transaction
+from turnmill.verbs.verb import Connection, Deed, Effect, Verb, transaction
 
 
 def retry_once(turn_id: TurnId, *, upto: datetime, actor: str) -> Verb[Accepted | None]:
@@ -23,13 +22,8 @@ def retry_once(turn_id: TurnId, *, upto: datetime, actor: str) -> Verb[Accepted 
         lane = turns.get(conn, accepted.turn_id).lane
         return Effect(accepted, heads_of([accepted], lane))
 
-    return written_down(
-        transaction(on),
-        Action.TURN_RETRIED,
-        actor=actor,
-        turn=turn_id,
-        when=lambda accepted: accepted is not None,
-    )
+    deed = Deed("turn.retried", turn=turn_id, when=lambda accepted: accepted is not None)
+    return written_down(transaction(on, does=deed), actor=actor)
 
 
 def cancel_once(turn_id: TurnId, *, actor: str) -> Verb[bool]:
@@ -39,6 +33,5 @@ def cancel_once(turn_id: TurnId, *, actor: str) -> Verb[bool]:
         heads = rows.cancel_once(conn, turn_id)
         return Effect(heads is not None, heads or ())
 
-    return written_down(
-        transaction(on), Action.TURN_CANCELLED, actor=actor, turn=turn_id, when=bool
-    )
+    deed = Deed("turn.cancelled", turn=turn_id, when=bool)
+    return written_down(transaction(on, does=deed), actor=actor)

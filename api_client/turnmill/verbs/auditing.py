@@ -9,13 +9,13 @@ from turnmill.actor import actor_of
 from turnmill.domain.arguments import one_of, page_size, whole
 from turnmill.domain.auditing import Action
 from turnmill.domain.errors import InvalidInput
-from turnmill.domain.ids import SessionId, TurnId
 from turnmill.settings import Settings
 from turnmill.store.audit_records import AuditCheck, AuditEntry, AuditHead
 from turnmill.store.nouns import audit_chain, audit_entries
 from turnmill.store.nouns.audit import audited, owners
 from turnmill.verbs import intake
-from turnmill.verbs.verb import Connection, Effect, Shown, Verb, single, transaction
+from turnmill.verbs.refs import session_id
+from turnmill.verbs.verb import Connection, Deed, Effect, Shown, Verb, single, transaction
 
 T = TypeVar("T")
 
@@ -70,38 +70,56 @@ def stated(
     return transaction(on)
 
 
-def written_down(
+def of_user(
     verb: Verb[T],
     action: Action,
     *,
     actor: str,
-    turn: TurnId | None = None,
-    session: SessionId | None = None,
-    user_id: str | None = None,
-    objects: Mapping[str, object] | None = None,
+    user_id: str,
     when: Callable[[T], bool] = lambda _: True,
 ) -> Verb[T]:
     """Return the verb that is written down with what it does, where `when` says of what it came to.
 
-    Whose data it was is that of the user, or of the turn or session, where one is named.
+    It is done to the data of this user.
     """
-    of: dict[str, object] = {"turn": turn} if turn is not None else {}
-    of |= {"session": session} if session is not None else {}
 
     def on(conn: Connection) -> Effect[T]:
         effect = verb.on(conn)
         if when(effect.result):
-            whose = user_id or _owner(conn, turn, session)
-            audited(conn, action, actor=actor, user_id=whose, objects={**of, **(objects or {})})
+            audited(conn, action, actor=actor, user_id=user_id)
         return effect
 
     return transaction(on)
 
 
-def _owner(conn: Connection, turn: TurnId | None, session: SessionId | None) -> str | None:
-    if turn is not None:
-        return owners(conn, "turn", [turn]).get(turn)
-    return None if session is None else owners(conn, "session", [session]).get(session)
+def written_down(verb: Verb[T], *, actor: str) -> Verb[T]:
+    """Return the verb that is written down with what it does, as its `does` has it.
+
+    Whose data it was is looked up before: what is done may leave nothing that tells.
+    """
+    deed = verb.does
+    assert deed is not None
+
+    def on(conn: Connection) -> Effect[T]:
+        of, whose = _done_to(conn, deed)
+        effect = verb.on(conn)
+        if deed.when(effect.result):
+            action, figures = Action(deed.action), deed.figures
+            audited(conn, action, actor=actor, user_id=whose, objects=of, figures=figures)
+        return effect
+
+    return transaction(on)
+
+
+def _done_to(conn: Connection, deed: Deed) -> tuple[dict[str, object], str | None]:
+    of, whose = dict(deed.objects), None
+    if deed.turn is not None:
+        of["turn"] = deed.turn
+        whose = owners(conn, "turn", [deed.turn]).get(deed.turn)
+    if deed.session is not None:
+        of["session"] = session = session_id(conn, deed.session)
+        whose = owners(conn, "session", [session]).get(session)
+    return of, whose
 
 
 def find(

@@ -74,8 +74,11 @@ def estimator(settings: Settings, found: Known) -> Estimator | None:
 
 
 def asked_of(draft: Draft) -> AskedLine | None:
-    """Return what a line has a model do; None of one whose session stands already."""
-    if draft.terms is None:
+    """Return what a line has a model do.
+
+    None of one whose session stands already, or that holds files: nobody has seen them yet.
+    """
+    if draft.terms is None or draft.files:
         return None
     content = draft.line.content
     turns = [_messages(one) for one in content.get("said", ())]

@@ -10,7 +10,7 @@ from turnmill.domain.ids import BatchId
 from turnmill.new_ids import new_id
 from turnmill.store.nouns import batch_moves
 from turnmill.verbs import intake
-from turnmill.verbs.verb import Connection, Effect, Verb, transaction
+from turnmill.verbs.verb import Connection, Deed, Effect, Verb, transaction
 
 
 class Limits(NamedTuple):
@@ -42,7 +42,7 @@ def pause(batch_id: BatchId) -> Verb[None]:
         batch_moves.pause(conn, batch_id)
         return Effect(None)
 
-    return transaction(on)
+    return transaction(on, does=Deed("paused", objects={"batch": batch_id}))
 
 
 def resume(batch_id: BatchId, *, max_cost_usd: object, deadline: object) -> Verb[None]:
@@ -54,7 +54,22 @@ def resume(batch_id: BatchId, *, max_cost_usd: object, deadline: object) -> Verb
         bound(conn, batch_id, limits)
         return Effect(None)
 
-    return transaction(on)
+    return transaction(on, does=_resumed(batch_id, limits))
+
+
+def _resumed(batch_id: BatchId, limits: Limits) -> Deed:
+    """Return what it is for the audit log: with another limit, a change of a budget."""
+    of = {"batch": batch_id}
+    if limits.max_cost_usd is None:
+        return Deed("resumed", objects=of)
+    limit = f"{limits.max_cost_usd:f}"
+    figures: dict[str, str | bool] = {
+        "scope": "batch",
+        "period": "total",
+        "limit_usd": limit,
+        "resumed": True,
+    }
+    return Deed("budget.set", objects=of, figures=figures, of_anybody=True)
 
 
 def mark_running_again(batch_id: BatchId) -> Verb[None]:
@@ -64,7 +79,7 @@ def mark_running_again(batch_id: BatchId) -> Verb[None]:
         batch_moves.mark_running_again(conn, batch_id)
         return Effect(None)
 
-    return transaction(on)
+    return transaction(on, does=Deed("batch.retried", objects={"batch": batch_id}))
 
 
 def hold_page(batch_id: BatchId, _after_line: int) -> Verb[batch_moves.Page | None]:

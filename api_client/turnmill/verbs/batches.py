@@ -10,7 +10,7 @@ from turnmill.store.nouns import batch_moves, batch_results
 from turnmill.store.nouns import batches as rows
 from turnmill.verbs import intake
 from turnmill.verbs.refs import batch_named
-from turnmill.verbs.verb import Connection, Effect, Shown, Verb, single, transaction
+from turnmill.verbs.verb import Connection, Deed, Effect, Shown, Verb, single, transaction
 
 OnCounts = Callable[[BatchCounts], None]
 
@@ -51,7 +51,7 @@ def mark_cancelled(batch_id: BatchId) -> Verb[None]:
         batch_moves.mark_cancelled(conn, batch_id)
         return Effect(None)
 
-    return transaction(on)
+    return transaction(on, does=Deed("batch.cancelled", objects={"batch": batch_id}))
 
 
 def cancel_page(batch_id: BatchId, _after_line: int) -> Verb[batch_moves.Page | None]:

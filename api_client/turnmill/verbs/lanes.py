@@ -9,7 +9,7 @@ from turnmill.store.line.pauses import Pauses
 from turnmill.store.nouns import lanes as rows
 from turnmill.store.nouns.lanes import LaneLoad
 from turnmill.verbs.known import refuse_unknown
-from turnmill.verbs.verb import Connection, Effect, Verb, single, transaction
+from turnmill.verbs.verb import Connection, Deed, Effect, Verb, single, transaction
 
 
 def loads() -> Verb[list[LaneLoad]]:
@@ -33,7 +33,7 @@ def pause(*, lane: str | None, provider: str | None, force: bool) -> Verb[None]:
             pause_rows.pause(conn, kind=kind, name=name)
         return Effect(None)
 
-    return transaction(on)
+    return transaction(on, does=Deed("paused", objects=dict(named)))
 
 
 def resume(*, lane: str | None, provider: str | None) -> Verb[None]:
@@ -45,7 +45,7 @@ def resume(*, lane: str | None, provider: str | None) -> Verb[None]:
             pause_rows.resume(conn, kind=kind, name=name)
         return Effect(None)
 
-    return transaction(on)
+    return transaction(on, does=Deed("resumed", objects=dict(named)))
 
 
 def _named(lane: str | None, provider: str | None) -> list[tuple[str, str]]:

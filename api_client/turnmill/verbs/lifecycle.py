@@ -14,7 +14,7 @@ from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.scripts import script_of
 from turnmill.domain.states import Running
 from turnmill.new_ids import new_id
-from turnmill.store.deletion_records import SessionDeletion
+from turnmill.store.deletion_records import DeletionReport
 from turnmill.store.nouns import budgets, deletions, forks, sessions, user_retention
 from turnmill.store.nouns import lifecycle as rows
 from turnmill.store.records import NewSession, SessionRecord
@@ -23,7 +23,7 @@ from turnmill.verbs.backpressure import Backpressure
 from turnmill.verbs.intake import UNCHANGED
 from turnmill.verbs.refs import SessionRef, session_id
 from turnmill.verbs.sessions import bound_session, version_or_none
-from turnmill.verbs.verb import Connection, Effect, Verb, single, transaction
+from turnmill.verbs.verb import Connection, Deed, Effect, Verb, single, transaction
 
 
 class Tried(NamedTuple):
@@ -43,7 +43,8 @@ def archive(session: SessionRef, *, running: object) -> Verb[Tried]:
             return Effect(Tried(None, last))
         return Effect(Tried(sessions.archive(conn, target), None))
 
-    return transaction(on)
+    deed = Deed("session.archived", session=session, when=lambda tried: tried.record is not None)
+    return transaction(on, does=deed)
 
 
 def restore(session: SessionRef, backpressure: Backpressure) -> Verb[SessionRecord]:
@@ -133,19 +134,19 @@ def _like(source: SessionRecord, made: SessionId) -> NewSession:
     return NewSession(id=made, **{name: getattr(source, name) for name in same})
 
 
-def delete(session: SessionRef, *, running: object) -> Verb[SessionDeletion]:
+def delete(session: SessionRef, *, running: object) -> Verb[DeletionReport]:
     """Remove the session with every row, and say what is left for now."""
     wanted = _running(running)
 
-    def on(conn: Connection) -> Effect[SessionDeletion]:
+    def on(conn: Connection) -> Effect[DeletionReport]:
         target = session_id(conn, session)
         sessions.remove(conn, target, running=wanted)
         return Effect(deletions.report_of(conn, target))
 
-    return transaction(on)
+    return transaction(on, does=Deed("session.deleted", session=session))
 
 
-def deletion(session: object) -> Verb[SessionDeletion]:
+def deletion(session: object) -> Verb[DeletionReport]:
     """Read what has become of a session that was deleted, or purged."""
     target = SessionId(intake.identifier(session, name="session"))
     return single(lambda conn: Effect(deletions.report_of(conn, target)))

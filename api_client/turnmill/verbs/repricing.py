@@ -1,10 +1,10 @@
 """Pricing anew: calls that were counted get the price that is known of them by now."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from turnmill.domain.errors import InvalidInput
 from turnmill.store.analytics import usage
@@ -112,15 +112,15 @@ class Job:
 
     def close(self) -> Verb[Repricing]:
         """Bring the figures along, as beat does, and say what came of it."""
+        counts: Mapping[str, Any] = self._counts
         done = Repricing(
             first=self._first,
             last=self._last,
+            **counts,
             unadjusted=self._unadjusted,
-            unreached=(),
             before_usd=self._before,
             after_usd=self._before + self._growth,
             written=not self._dry_run,
-            **self._counts,
         )
 
         def on(conn: Connection) -> Effect[Repricing]:

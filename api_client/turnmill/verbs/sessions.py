@@ -21,6 +21,7 @@ from turnmill.verbs.intake import UNCHANGED
 from turnmill.verbs.refs import SessionRef, session_id
 from turnmill.verbs.verb import (
     Connection,
+    Deed,
     Effect,
     Shown,
     Verb,
@@ -123,7 +124,17 @@ def update(
             bound_session(conn, one, limit)
         return record
 
-    return transaction(_of(session, change))
+    deed = None if max_cost_usd is UNCHANGED else _bounded(session, limit)
+    return transaction(_of(session, change), does=deed)
+
+
+def _bounded(session: SessionRef, limit: Decimal | None) -> Deed:
+    """Return what a change of what the session may cost is, as that of a budget's limit is."""
+    figures = {"scope": "session", "period": "total"}
+    if limit is None:
+        return Deed("budget.removed", session=session, figures=figures, of_anybody=True)
+    figures["limit_usd"] = f"{limit:f}"
+    return Deed("budget.set", session=session, figures=figures, of_anybody=True)
 
 
 def version_or_none(if_version: object) -> int | None:
@@ -135,7 +146,7 @@ def version_or_none(if_version: object) -> int | None:
 
 def pause(session: SessionRef) -> Verb[SessionRecord]:
     """Start no turn of the session."""
-    return transaction(_of(session, rows.pause))
+    return transaction(_of(session, rows.pause), does=Deed("paused", session=session))
 
 
 def resume(session: SessionRef) -> Verb[SessionRecord]:
@@ -145,7 +156,7 @@ def resume(session: SessionRef) -> Verb[SessionRecord]:
         target = session_id(conn, session)
         return Effect(rows.resume(conn, target), rows.head_of(conn, target))
 
-    return transaction(on)
+    return transaction(on, does=Deed("resumed", session=session))
 
 
 def begin_with(

@@ -11,7 +11,7 @@ from turnmill.domain.batch_estimates import BatchEstimate
 from turnmill.domain.batch_modes import LEFTOVERS, check_leftover, check_mode
 from turnmill.domain.batches import BatchState
 from turnmill.domain.checks import check_name
-from turnmill.domain.errors import Conflict, InvalidBatchFile, MoveRefused
+from turnmill.domain.errors import Conflict, InvalidBatchFile, MoveRefused, TurnmillError
 from turnmill.domain.ids import BatchId, SessionId
 from turnmill.domain.reuse import SECRET_BYTES, line_key
 from turnmill.domain.session_settings import checked_settings, observers_given
@@ -33,7 +33,13 @@ from turnmill.verbs.batch_files.opening import (
     Content,
     Identity,
 )
-from turnmill.verbs.batch_files.problems import MOST, NO_SESSION, Problems, Refused
+from turnmill.verbs.batch_files.problems import (
+    MOST,
+    NO_SESSION,
+    WRONG_VALUE,
+    Problems,
+    Refused,
+)
 from turnmill.verbs.batch_files.sources import Digest
 from turnmill.verbs.batch_files.tables import columns_given
 from turnmill.verbs.batch_states import bound, limits_given
@@ -185,7 +191,7 @@ class Submission:
         Whether answers are taken from before or not, later batches may take those of this one.
         """
         line = draft.line
-        if not self._secret or draft.session is not None or line.user_id is None:
+        if not self._secret or draft.session is not None or line.user_id is None or draft.files:
             return draft
         own = line.content
         asked = {
@@ -204,7 +210,7 @@ class Submission:
         def on(conn: Connection) -> Effect[None]:
             known = rows.open_sessions(conn, refs) if refs else {}
             lines = []
-            for line, ref, _ in checked.drafts:
+            for line, ref, *_ in checked.drafts:
                 if ref is None:
                     lines.append(line)
                 elif ref in known:
@@ -217,6 +223,10 @@ class Submission:
             return Effect(None)
 
         return transaction(on)
+
+    def note_unkept(self, draft: Draft, error: TurnmillError) -> None:
+        """Note that a file of a line cannot be kept, and why."""
+        self._problems.add(draft.line.number, Refused(WRONG_VALUE, f"a file: {error}"))
 
     def look_for_twins(self, batch_id: BatchId) -> Verb[None]:
         """Note lines whose custom_id stands twice."""

@@ -8,16 +8,17 @@ from turnmill.domain.arguments import moment, one_of, yes_or_no
 from turnmill.domain.checks import check_name
 from turnmill.domain.errors import TurnmillError
 from turnmill.domain.ids import BatchId, TurnId
-from turnmill.domain.states import Lane, TurnState
+from turnmill.domain.states import FINAL, Lane, TurnState
 from turnmill.new_ids import new_id
 from turnmill.store.message_records import MessageRecord
 from turnmill.store.nouns import turns as rows
-from turnmill.store.records import Accepted, AttemptRecord, TurnRecord, Watched
+from turnmill.store.records import Accepted
+from turnmill.store.turn_records import AttemptRecord, TurnRecord, Watched
 from turnmill.verbs import intake
 from turnmill.verbs.refs import SessionRef, batch_named, session_id
 from turnmill.verbs.reply import Reply, read_reply
 from turnmill.verbs.sending import heads_of
-from turnmill.verbs.verb import Connection, Effect, Shown, Verb, by_turn, single, transaction
+from turnmill.verbs.verb import Connection, Deed, Effect, Shown, Verb, by_turn, single, transaction
 
 if TYPE_CHECKING:
     from turnmill.store.nouns.why import Why
@@ -119,7 +120,15 @@ def watched(turn_ids: Sequence[TurnId]) -> Verb[list[Watched | TurnmillError]]:
 def cancel(turn_id: TurnId, *, keep_partial: object) -> Verb[TurnState]:
     """End the turn without a reply."""
     keep = yes_or_no(keep_partial, name="keep_partial")
-    return transaction(lambda conn: Effect(*rows.cancel(conn, turn_id, keep_partial=keep)))
+    return transaction(
+        lambda conn: Effect(*rows.cancel(conn, turn_id, keep_partial=keep)),
+        does=Deed("turn.cancelled", turn=turn_id, when=_is_stopped),
+    )
+
+
+def _is_stopped(state: TurnState) -> bool:
+    """Tell whether a turn is cancelled, or will be: one that has ended otherwise stays so."""
+    return state is TurnState.CANCELLED or state not in FINAL
 
 
 def retry(turn_id: TurnId) -> Verb[Accepted]:
@@ -130,12 +139,15 @@ def retry(turn_id: TurnId) -> Verb[Accepted]:
         lane = rows.get(conn, accepted.turn_id).lane
         return Effect(accepted, heads_of([accepted], lane))
 
-    return transaction(on)
+    return transaction(on, does=Deed("turn.retried", turn=turn_id))
 
 
 def release(turn_id: TurnId) -> Verb[None]:
     """Let a turn that is held as ambiguous go on."""
-    return transaction(lambda conn: Effect(None, rows.release_held(conn, turn_id)))
+    return transaction(
+        lambda conn: Effect(None, rows.release_held(conn, turn_id)),
+        does=Deed("turn.released", turn=turn_id),
+    )
 
 
 def _with_detail(turn_id: TurnId, found: Sequence[AttemptRecord]) -> Sequence[TurnId]:

@@ -1,14 +1,33 @@
 """What a verb is: what it does on a connection, and what kind of connection that has to be."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
 
 from sqlalchemy import Connection as Connection
 
 from turnmill.store.records import Head
 
+if TYPE_CHECKING:
+    from turnmill.verbs.refs import SessionRef
+
 T = TypeVar("T")
+
+#: What verbs do that is written down, as `Action` names it.
+Done = Literal[
+    "budget.set",
+    "budget.removed",
+    "turn.retried",
+    "turn.cancelled",
+    "turn.released",
+    "paused",
+    "resumed",
+    "batch.retried",
+    "batch.cancelled",
+    "session.archived",
+    "session.deleted",
+]
 
 
 class Effect(NamedTuple, Generic[T]):
@@ -26,6 +45,26 @@ class Shown(NamedTuple):
     ids: Callable[[Any], Collection[Any]]  #: of whose it is, by the result; none: it holds nothing
 
 
+def _always(_: object) -> bool:
+    return True
+
+
+class Deed(NamedTuple):
+    """What whoever does a verb has done, and to what.
+
+    It is written down of operators alone, unless it is of anybody: applications do most of it all
+    day.
+    """
+
+    action: Done
+    turn: Any = None  #: its id
+    session: "SessionRef | None" = None
+    objects: Mapping[str, object] = MappingProxyType({})  #: what else, by ids: no name of anybody
+    figures: Mapping[str, int | str | bool] = MappingProxyType({})
+    when: Callable[[Any], bool] = _always  #: by the result: whether anything was done
+    of_anybody: bool = False  #: an application, too
+
+
 @dataclass(frozen=True, slots=True)
 class Verb(Generic[T]):
     """Arguments that are checked, and what is to be done with them.
@@ -37,6 +76,7 @@ class Verb(Generic[T]):
     on: Callable[[Connection], Effect[T]]
     atomic: bool
     shows: Shown | None = None
+    does: Deed | None = None
 
 
 def single(on: Callable[[Connection], Effect[T]], *, shows: Shown | None = None) -> Verb[T]:
@@ -48,9 +88,14 @@ def single(on: Callable[[Connection], Effect[T]], *, shows: Shown | None = None)
     return Verb(on, False, shows)
 
 
-def transaction(on: Callable[[Connection], Effect[T]], *, shows: Shown | None = None) -> Verb[T]:
+def transaction(
+    on: Callable[[Connection], Effect[T]],
+    *,
+    shows: Shown | None = None,
+    does: Deed | None = None,
+) -> Verb[T]:
     """Return a verb whose statements count together or not at all, and keep their locks."""
-    return Verb(on, True, shows)
+    return Verb(on, True, shows, does)
 
 
 def by_turn(what: str, turn_id: Any) -> Shown:

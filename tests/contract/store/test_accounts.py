@@ -116,6 +116,25 @@ def test_a_try_that_fails_closes_it_for_longer(store: Database) -> None:
     assert [round(one.left.total_seconds()) for one in found] == [1, 2, 4, 8]
 
 
+def test_one_that_answers_most_and_refuses_now_and_then_is_never_closed_for_long(
+    store: Database,
+) -> None:
+    times = []
+    for answered in (0, 0, 0, 200, 9, 19, 30):
+        n = closed(store, answered=answered).n
+        with store.begin() as conn:
+            times += [one.times for one in list_closed(conn)]
+        assert opened(store, seen=n)
+    assert times == [1, 2, 3, 1, 2, 2, 1]
+
+
+def test_answers_of_before_it_was_closed_make_no_failed_try_a_good_one(store: Database) -> None:
+    closed(store)
+    closed(store, seen=1, answered=1000)
+    with store.begin() as conn:
+        assert [one.times for one in list_closed(conn)] == [2]
+
+
 def test_a_try_that_succeeds_opens_it_unless_it_was_closed_again(store: Database) -> None:
     closed(store)
     closed(store, seen=1)

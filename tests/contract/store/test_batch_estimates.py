@@ -13,6 +13,7 @@ from sqlalchemy import select
 from tests import rows
 from tests.batch_clients import batches_of
 from turnmill import Client
+from turnmill.crypto.keyring import new_key
 from turnmill.domain.batches import BatchMode
 from turnmill.domain.budgets import OnExceeded, Period, Scope
 from turnmill.domain.errors import BudgetExceeded
@@ -170,6 +171,59 @@ def test_a_budget_that_lets_turns_wait_refuses_no_batch(
 ) -> None:
     set_budget(store, Scope.ALL, "", 0, on_exceeded=OnExceeded.WAIT, period=Period.DAY)
     assert batches.create(jobs).counts.total == 4
+
+
+@pytest.mark.parametrize(("limit", "of_it"), [(1, False), ("0.00005", True)])
+def test_a_budget_that_lets_turns_wait_keeps_for_the_lines_what_they_may_cost_or_all_it_has(
+    store: Database,
+    batches: Batches,
+    jobs: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: Any,
+    of_it: bool,
+) -> None:
+    monkeypatch.setattr(batch_feeding.feed, "__kwdefaults__", {"limit": 1, "window": 1})
+    bound = batches.estimate(jobs).modes[BatchMode.LIVE].bound_usd
+    assert bound is not None
+    set_budget(store, Scope.ALL, "", limit, on_exceeded=OnExceeded.WAIT, period=Period.DAY)
+    batch = batches.create(jobs)
+    (held,) = reserved(store)
+    assert 0 < held < (Decimal(limit) if not of_it else bound)
+    for _ in range(3):
+        answer_one(store, batch)
+        make_turns(store)
+    assert reserved(store) == [0]
+
+
+def test_a_tag_is_reserved_for_though_lines_are_encrypted(
+    database_url: str, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_feeding.feed, "__kwdefaults__", {"limit": 1, "window": 1})
+    path = tmp_path / "tagged.jsonl"
+    teams = ("red", "blue", "red", "red")
+    path.write_text(
+        "".join(
+            json.dumps({"user_id": "ada", "text": f"word {n}", "metadata": {"team": team}}) + "\n"
+            for n, team in enumerate(teams)
+        )
+    )
+    sealed = replace(
+        settings,
+        database_url=database_url,
+        tags=("team",),
+        encryption_keys=new_key("1"),
+        key_store=str(tmp_path / "keys"),
+    )
+    with Client(settings=sealed) as client:
+        bound = client.batches.estimate(path).modes[BatchMode.LIVE].bound_usd
+        client.budgets.set(limit_usd=1, tag=("team", "red"), period="total")
+        client.budgets.set(limit_usd=1, tag=("team", "green"), period="total")
+        client.batches.create(path)
+        held = {one.tag: one.reserved_usd for one in client.budgets.list()}
+    assert bound is not None
+    # One line of red was fed at once, and blue is nobody's.
+    assert bound / 4 < held[("team", "red")] < bound * 3 / 4
+    assert held[("team", "green")] == 0
 
 
 def answer_one(store: Database, batch: Batch) -> None:

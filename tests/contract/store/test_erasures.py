@@ -19,7 +19,7 @@ from turnmill.store import kept
 from turnmill.store.analytics import usage
 from turnmill.store.budget_records import Holder, NewBudget
 from turnmill.store.database import Database
-from turnmill.store.deletion_records import DeletionReport, Gone
+from turnmill.store.deletion_records import ErasureReport, Gone
 from turnmill.store.file_records import AttachmentId
 from turnmill.store.nouns import attachments, budgets, erasures, holds, sessions
 from turnmill.store.nouns import user_retention as keeping
@@ -47,9 +47,7 @@ def said(store: Database, session: SessionId, text: str, **options: Any) -> None
     steps.end(store, steps.take_one(store, steps.send(store, session, text).turn_id), **options)
 
 
-def erase(
-    erasing: Erasing, user: str = "ada", *, grace: timedelta = timedelta(0)
-) -> DeletionReport:
+def erase(erasing: Erasing, user: str = "ada", *, grace: timedelta = timedelta(0)) -> ErasureReport:
     return erasing.erase(user, reason="asked", grace=grace)
 
 

@@ -22,14 +22,15 @@ from turnmill.new_ids import new_id
 from turnmill.store import kept
 from turnmill.store.codec import content_of
 from turnmill.store.database import Database
-from turnmill.store.deletion_records import Gone, SessionDeletion
+from turnmill.store.deletion_records import DeletionReport, Gone
 from turnmill.store.line.attached import use
 from turnmill.store.line.due import purge_deleted
 from turnmill.store.nouns import deletions, forks, lifecycle, sessions, turns
 from turnmill.store.records import Fenced, NewSession, SessionRecord
 from turnmill.store.schema.belongings import BELONGINGS, Goes
 from turnmill.store.schema.file_tables import attachment_uses, attachments
-from turnmill.store.schema.tables import kept_refs, messages
+from turnmill.store.schema.kept_tables import kept_refs
+from turnmill.store.schema.tables import messages
 from turnmill.store.upkeep import retention as upkeep
 
 pytestmark = pytest.mark.usefixtures("sound")
@@ -54,7 +55,7 @@ def read(store: Database, session: SessionId) -> SessionRecord:
         return sessions.get(conn, session)
 
 
-def report(store: Database, session: SessionId) -> SessionDeletion:
+def report(store: Database, session: SessionId) -> DeletionReport:
     with store.begin() as conn:
         return deletions.report_of(conn, session)
 

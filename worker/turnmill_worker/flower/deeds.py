@@ -10,10 +10,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
 from uuid import UUID
 
-from turnmill.domain.auditing import Action
 from turnmill.domain.errors import MoveRefused, SessionBusy, StoreUnavailable, TurnmillError
 from turnmill.domain.ids import BatchId, SessionId, TurnId
 from turnmill.executor.thread import Executor
@@ -141,7 +139,7 @@ class Deeds:
 
     def _each(self, deed: Deed, meant: Meant) -> None:
         if meant.batch is not None and meant.is_of_all and self.can_brake:
-            self._move_batch(meant.verb, BatchId(meant.batch))
+            self._move_batch(meant.verb, BatchId(meant.batch), deed.actor)
         with look(self._looks(), within=_CHOSEN_WITHIN) as (conn, _):
             chosen = choose(conn, meant)
         deed.total = len(chosen)
@@ -155,11 +153,11 @@ class Deeds:
             if number % CHUNK == 0:
                 time.sleep(_BREATH)
 
-    def _move_batch(self, verb: Verb, batch_id: BatchId) -> None:
+    def _move_batch(self, verb: Verb, batch_id: BatchId, actor: str) -> None:
         """Let no turn be made of its other lines, or let it come to another end."""
         move = batches.mark_cancelled if verb is Verb.CANCEL else batch_states.mark_running_again
         with suppress(MoveRefused):  # it was cut short: its turns may run again nevertheless
-            self._opened().run(move(batch_id))
+            self._opened().run(written_down(move(batch_id), actor=actor))
 
     def _looks(self) -> Database:
         if self._viewer is not None and not self.can_brake:
@@ -178,18 +176,14 @@ class Deeds:
     def _brake(self, brake: Brake, actor: str) -> None:
         executor = self._opened()
         pauses = brake.verb == "pause"
-        down: dict[str, Any] = {
-            "action": Action.PAUSED if pauses else Action.RESUMED,
-            "actor": actor,
-        }
         if brake.kind == "session":
             session = SessionId(UUID(brake.name))
             verb = sessions.pause if pauses else sessions.resume
-            executor.run(written_down(verb(session), **down, session=session))
+            executor.run(written_down(verb(session), actor=actor))
             return
         named = {"lane": None, "provider": None, brake.kind: brake.name}
         brakes = lanes.pause(**named, force=True) if pauses else lanes.resume(**named)
-        executor.run(written_down(brakes, **down, objects={brake.kind: brake.name}))
+        executor.run(written_down(brakes, actor=actor))
 
     def _opened(self) -> Executor:
         if self._executor is None:

@@ -52,6 +52,8 @@ _ACCEPTED = 5.0
 _HANGS = 30.0
 #: Whoever has lost the race to try it looks again after this.
 _LOST = 1.0
+#: A vendor has what is left over for it: none of it says nothing of calls at the usual price.
+_FLEX = "flex"
 
 
 class Accounts:
@@ -74,7 +76,7 @@ class Accounts:
         self.breakers = Breakers(clock)
         self._refusals: Counter[AccountKey] = Counter()  # in a row, without a time to wait
         self._trying: dict[AccountKey, float] = {}  #: since when
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     def refused(self, call: Call) -> NotNow | None:
         """Return for how long the call has to wait, as far as is known here."""
@@ -145,6 +147,7 @@ class Accounts:
     def look(self, closed: Sequence[Closed], *, began: float) -> None:
         """Take over what the rows say, and have those come who wait for what was opened."""
         for key in self.closures.look(closed, began=began):
+            self.breakers.opened(key.provider, key.model)
             if key.kind == BREAKER:
                 self.breakers.works(key.provider, key.model)
             self._recall(key)
@@ -155,7 +158,8 @@ class Accounts:
         if not self.closures:
             return None
         provider = call.claim.provider
-        return self.closures.of(provider, self._account_of(provider), call.request.model)
+        account, model = self._account_of(provider), call.request.model
+        return self.closures.of(provider, account, model, _tier_of(call))
 
     def _put_off(self, known: Known) -> NotNow:
         return NotNow(until=known.next_place(now=self._clock()), waits_for=known.waits_for)
@@ -189,7 +193,7 @@ class Accounts:
     async def _answered(self, call: Call, known: Known | None) -> None:
         provider, model = call.claim.provider, call.request.model
         if self._refusals:
-            self._refusals.pop(self._key(provider, model), None)
+            self._refusals.pop(self._key(provider, model, _tier_of(call)), None)
         if known is not None:
             await self._open(known.key, n=known.closed.n)
         elif self.closures:
@@ -213,7 +217,7 @@ class Accounts:
             return None
         if isinstance(error, RateLimited | Overloaded):
             flight.over()
-            await self._said_later(self._key(provider, model), error, turn_id, known)
+            await self._said_later(call, error, known)
             return None
         if error.of_account:
             flight.over()
@@ -232,14 +236,14 @@ class Accounts:
             self._give_back(known)
         return None
 
-    async def _said_later(
-        self, key: AccountKey, error: ProviderError, turn_id: TurnId, known: Known | None
-    ) -> None:
+    async def _said_later(self, call: Call, error: ProviderError, known: Known | None) -> None:
+        key = self._key(call.claim.provider, call.request.model, _tier_of(call))
         if error.retry_after is None:
             self._refusals[key] += 1
             if self._refusals[key] < _IN_A_ROW and known is None:
                 return
         wait = partial(_wait, error.retry_after, permanent=False)
+        turn_id = call.claim.turn_id
         await self._close(key, code=error.error_code, wait=wait, turn_id=turn_id, known=known)
 
     async def _close(
@@ -269,6 +273,7 @@ class Accounts:
                 permanent=permanent,
                 turn_id=turn_id,
                 seen=seen,
+                answered=self.breakers.answers_of(key.provider, key.model),
             )
         except StoreError as error:
             logger.warning("cannot tell others what is closed: %s", error.code)
@@ -308,6 +313,7 @@ class Accounts:
             return
         for one in standing:
             self.closures.forget(key, n=one.closed.n)
+        self.breakers.opened(key.provider, key.model)
         if opened:
             logger.warning(
                 "%s %s is open again",
@@ -326,15 +332,12 @@ class Accounts:
         elif flight.failed(turn_id):
             self.breakers.forgive(provider, model)
             key = AccountKey(kind=BREAKER, provider=provider, model=model)
-            self._later(self._closing(key, turn_id))
+            self._later(self._close(key, code=FAILS, wait=rest, turn_id=turn_id))
 
     async def stop(self) -> None:
         """Leave what is closed to others."""
         for task in list(self._tasks):
             task.cancel()
-
-    async def _closing(self, key: AccountKey, turn_id: TurnId) -> None:
-        await self._close(key, code=FAILS, wait=rest, turn_id=turn_id)
 
     def _give_back(self, *tried: Known | None) -> None:
         """Let somebody else try it: our call has told nothing."""
@@ -352,7 +355,7 @@ class Accounts:
         except StoreError:
             return  # its lease ends
 
-    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+    def _later(self, work: Coroutine[Any, Any, object]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -365,10 +368,14 @@ class Accounts:
             goes_on=lambda: not self.closures.is_closed(key),
         )
 
-    def _key(self, provider: str, model: str) -> AccountKey:
-        return AccountKey(
-            kind=ACCOUNT, provider=provider, account=self._account_of(provider), model=model
-        )
+    def _key(self, provider: str, model: str, tier: str = "") -> AccountKey:
+        account = self._account_of(provider)
+        return AccountKey(kind=ACCOUNT, provider=provider, account=account, model=model, tier=tier)
+
+
+def _tier_of(call: Call) -> str:
+    """Return the tier that a call asks for, where that has room of its own: else ""."""
+    return _FLEX if call.request.settings.get("service_tier") == _FLEX else ""
 
 
 def _wait(retry_after: timedelta | None, times: int, *, permanent: bool) -> timedelta:
@@ -376,7 +383,7 @@ def _wait(retry_after: timedelta | None, times: int, *, permanent: bool) -> time
 
 
 def _named(key: AccountKey) -> str:
-    return " ".join(one for one in (key.provider, key.model, key.account) if one)
+    return " ".join(one for one in (key.provider, key.model, key.tier, key.account) if one)
 
 
 def _tell(key: AccountKey, code: str, left: timedelta, *, permanent: bool) -> None:

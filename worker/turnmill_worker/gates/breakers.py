@@ -31,6 +31,7 @@ class Model:
     answered_at: float = 0.0
     usual: float = 0.0  #: seconds that an answer takes, on the average
     calls: int = 0
+    answers: int = 0  #: since it was open to all
 
     @property
     def fails(self) -> bool:
@@ -81,6 +82,16 @@ class Breakers:
         if (found := self._models.get((provider, model))) is not None:
             found.failed.clear()
 
+    def opened(self, provider: str, model: str) -> None:
+        """Count the answers from now on: all may call it again."""
+        if (found := self._models.get((provider, model))) is not None:
+            found.answers = 0
+
+    def answers_of(self, provider: str, model: str) -> int:
+        """Return how many calls were answered here since it was open to all."""
+        found = self._models.get((provider, model))
+        return 0 if found is None else found.answers
+
     def works(self, provider: str, model: str) -> None:
         """It has answered somebody else: what still hangs here tells no more than it did."""
         if (found := self._models.get((provider, model))) is not None:
@@ -102,6 +113,7 @@ class Flight:
         took = now - model.in_flight.pop(self.number, now)
         model.usual += (took - model.usual) / 8
         model.answered_at = now
+        model.answers += 1
         model.failed.clear()
 
     def failed(self, turn_id: TurnId) -> bool:

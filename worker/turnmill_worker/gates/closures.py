@@ -64,13 +64,20 @@ class Closures:
     def __iter__(self) -> Iterator[Known]:
         return iter(list(self._known.values()))
 
-    def of(self, provider: str, account: str, model: str) -> Known | None:
-        """Return what stands in the way of a call; of several, what does for longest."""
-        keys = (
+    def of(self, provider: str, account: str, model: str, tier: str = "") -> Known | None:
+        """Return what stands in the way of a call; of several, what does for longest.
+
+        Who has said later to a tier of its own has said nothing of the others.
+        """
+        keys = [
             AccountKey(kind=ACCOUNT, provider=provider, account=account),
             AccountKey(kind=ACCOUNT, provider=provider, account=account, model=model),
             AccountKey(kind=BREAKER, provider=provider, model=model),
-        )
+        ]
+        if tier:
+            keys.append(
+                AccountKey(kind=ACCOUNT, provider=provider, account=account, model=model, tier=tier)
+            )
         found = [known for key in keys if (known := self._known.get(key)) is not None]
         return max(found, key=lambda one: one.until, default=None)
 

@@ -13,6 +13,7 @@ from turnmill.domain.ids import TurnId, as_uuid
 from turnmill.domain.retry import RetryPolicy
 from turnmill.domain.states import FOR_BATCH, TurnState
 from turnmill.store.database import Database
+from turnmill.store.nouns.shard_late import book_late
 from turnmill.store.nouns.shard_moves import settle_out_of
 from turnmill.store.nouns.shards import Native, Shard
 from turnmill.store.postgres import batching
@@ -21,7 +22,7 @@ from turnmill_worker.native.saying import Wrong
 from turnmill_worker.providers.batch_port import Answered
 from turnmill_worker.providers.boundary import attempted, cost_of
 from turnmill_worker.providers.port import Done, Usage
-from turnmill_worker.turn import verdict
+from turnmill_worker.turn import settlements, verdict
 from turnmill_worker.turn.ledger import UNSTORABLE
 from turnmill_worker.turn.verdict import Verdict
 
@@ -87,7 +88,11 @@ class Taking:
         def of(claim: Claim) -> Verdict:
             return self._judged(claim, said[claim.turn_id], batch)
 
-        return await asyncio.to_thread(self._settle, list(said), of, shard)
+        settled = await asyncio.to_thread(self._settle, list(said), of, shard)
+        if settled < len(said):
+            replies = {one: answer for one, answer in said.items() if isinstance(answer, Done)}
+            await asyncio.to_thread(self._book_late, replies, shard)
+        return settled
 
     async def left(self, batch: Native, shard: Shard, error: ProviderError) -> int:
         """Settle all that a shard has no results of; return how many turns that were."""
@@ -164,6 +169,20 @@ class Taking:
                 return self._settled(turn_ids, lambda _: _UNSTORABLE, shard)
         return sum(self._settle([one], of, shard) for one in turn_ids)
 
+    def _book_late(self, replies: Mapping[TurnId, Done], shard: Shard) -> None:
+        """Book what was answered of turns that were cancelled at their vendor: it is paid for."""
+
+        def judge(claim: Claim) -> Settlement:
+            reply = replies[claim.turn_id]
+            cost, priced_by = self._prices.of(claim, reply)
+            return settlements.settlement(
+                claim, _CANCELLED, provider_ms=0, cost_usd=cost, priced_by=priced_by, withheld=reply
+            )
+
+        ids = list(replies)
+        if ids:
+            self._database.run(book_late, shard, ids, judge, owner=self._owner, tags=self._tags)
+
     def _settled(
         self, turn_ids: Sequence[TurnId], of: Callable[[Claim], Verdict], shard: Shard | None
     ) -> int:
@@ -176,7 +195,7 @@ class Taking:
 
     def _settlement(self, claim: Claim, found: Verdict) -> Settlement:
         cost, priced_by = (None, "") if found.reply is None else self._prices.of(claim, found.reply)
-        return verdict.settlement(
+        return settlements.settlement(
             claim,
             found,
             provider_ms=0,
@@ -222,4 +241,5 @@ def _tried_again(claim: Claim, error: ProviderError, *, by_itself: bool) -> Verd
 
 
 _RELEASED = Verdict(state=TurnState.QUEUED, outcome="released", gives_attempt_back=True)
+_CANCELLED = Verdict(state=TurnState.CANCELLED, outcome="cancelled")
 _UNSTORABLE = Verdict(state=TurnState.FAILED, outcome="failed", error_code=UNSTORABLE)

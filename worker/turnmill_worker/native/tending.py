@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
-from turnmill.domain.batches import BatchState, ShardState
+from turnmill.domain.batches import NOT_DELETED, BatchState, ShardState
 from turnmill.domain.errors import MaybeSent, NotSent, ProviderError, Rejected, StoreError
 from turnmill.store.database import Database
 from turnmill.store.nouns import shards as rows
@@ -252,7 +252,8 @@ class Tending:
             stored = await batches.stored(_name_of(shard), since=shard.created_at)
             stored = [*dict.fromkeys([shard.stored, *stored])] if shard.stored else stored
             await batches.clear(kept if shard.ref else None, stored=stored)
-        return await self._note(shard, due_in=None, state=ShardState.DONE)
+        left = {"error_code": NOT_DELETED} if shard.tries >= _MOST_TRIES else {}
+        return await self._note(shard, due_in=None, state=ShardState.DONE, **left)
 
     async def _is_ours(self, shard: Shard, batches: Batches, one: VendorBatch) -> bool:
         """Tell whether the results of a batch are those of this shard."""

@@ -23,6 +23,7 @@ from turnmill_worker.providers.voice_prices import VoicePrices
 from turnmill_worker.providers.voices import speakers, transcribers
 from turnmill_worker.streams.publishing import Carrier
 from turnmill_worker.tools.known import tools_of
+from turnmill_worker.turn.batched import Failing
 from turnmill_worker.turn.deps import Deps
 from turnmill_worker.turn.in_hand import InHand
 from turnmill_worker.turn.ledger import GroupedLedger
@@ -78,6 +79,7 @@ def assemble(
         tools=tools_of(settings),
         measure=None if measuring is None else measure(measuring.called),
         told=None if measuring is None else measuring.written,
+        failing=Failing(database),
         gates=gates,
         turn_timeout=settings.turn_timeout,
         max_reply_bytes=settings.max_reply_bytes,

@@ -5,6 +5,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -37,6 +38,24 @@ _CHUNK = 500
 _WISHES = 50  #: in a tick
 
 
+def _nothing() -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reactions:
+    """What a process does about what its dispatcher hears and finds. None of it waits."""
+
+    #: about ten times a second, with the turns that are to be cancelled
+    on_cancel: Callable[[Sequence[TurnId]], None] = lambda _: None
+    on_deaf: Callable[[], None] = _nothing  #: some may have been named, and nobody listened
+    listen: Callable[[], None] = _nothing  #: about ten times a second, whether hints come
+    on_due: Callable[[], None] = _nothing  #: something was due at a look, and not yet taken
+    on_doubt: Callable[[], None] = _nothing  #: a worker seems to be about to lose its leases
+    on_kept: Callable[[], None] = _nothing  #: vendors keep what nobody needs any more
+    on_ended: Callable[[], None] | None = None  #: turns have ended
+    on_accounts: Callable[[], None] = _nothing  #: an account, or a limit, has changed
+
+
 class Dispatcher:
     """One thread and one connection. Any number of dispatchers may run at once.
 
@@ -49,38 +68,15 @@ class Dispatcher:
         *,
         lease: timedelta,
         tell: Callable[[News], None],
-        on_cancel: Callable[[Sequence[TurnId]], None],
-        on_deaf: Callable[[], None] = lambda: None,
-        listen: Callable[[], None] = lambda: None,
-        on_due: Callable[[], None] = lambda: None,
-        on_doubt: Callable[[], None] = lambda: None,
-        on_kept: Callable[[], None] = lambda: None,
-        on_ended: Callable[[], None] | None = None,
-        on_accounts: Callable[[], None] = lambda: None,
+        reactions: Reactions = Reactions(),
     ) -> None:
-        """`tell` has workers told, and never waits for a broker.
-
-        `on_cancel` is called about ten times a second, with the turns that were named meanwhile;
-        `on_deaf` when some may have been named, and nobody listened.
-        `listen` is called about ten times a second, to notice whether hints come.
-        `on_due` is called when something was due and not yet taken at the moment of a look;
-        `on_doubt` when some worker seems to be about to lose its leases; `on_kept` while vendors
-        keep, or still work on, what nobody needs any more; `on_ended` when turns have ended;
-        `on_accounts` when an account was closed or opened, or a limit has changed.
-        """
+        """`tell` has workers told, and never waits for a broker."""
         self._database = database
         self._lease = lease
         self._tell = tell
-        self._on_cancel = on_cancel
-        self._on_deaf = on_deaf
-        self._listen = listen
-        self._on_due = on_due
-        self._on_doubt = on_doubt
-        self._on_kept = on_kept
-        self._on_ended = on_ended
-        self._on_accounts = on_accounts
+        self._reactions = reactions
         self._channels = [WAKE_CHANNEL, CANCEL_CHANNEL, ACCOUNTS_CHANNEL]
-        if on_ended is not None:
+        if reactions.on_ended is not None:
             self._channels.append(SETTLED_CHANNEL)
         self._stopped = threading.Event()
         self._draining = threading.Event()
@@ -111,7 +107,7 @@ class Dispatcher:
             waiting = backlogs(conn)
         due = _open(waiting, pauses)
         if due:
-            self._on_due()
+            self._reactions.on_due()
         heads = self._catch_up(found)
         if found.deleted:
             self._database.run(purge_deleted)
@@ -162,9 +158,9 @@ class Dispatcher:
 
     def _say(self, news: News, *, doubtful: bool, kept: bool) -> None:
         if doubtful:
-            self._on_doubt()
+            self._reactions.on_doubt()
         if kept:
-            self._on_kept()
+            self._reactions.on_kept()
         self._tell(news)
 
     def _grant_wishes(self) -> list[Head]:
@@ -195,26 +191,27 @@ class Dispatcher:
     def _watch(self) -> None:
         """Tick and listen on one connection until something fails or we are stopped."""
         with listen(self._database, self._channels) as listener:
-            self._on_deaf()
+            self._reactions.on_deaf()
             while not (self._stopped.is_set() or listener.is_over):
                 self.tick()
                 if isinstance(listener, Untold):
-                    self._on_deaf()
+                    self._reactions.on_deaf()
                 self._listen_until(listener, time.monotonic() + _with_jitter(TICK))
 
     def _listen_until(self, listener: Listener | Untold, end: float) -> None:
         while not self._stopped.is_set() and (left := end - time.monotonic()) > 0:
             self._on_notices(listener.hear(min(left, SLICE_SECONDS), most=_NOTICES))
-            self._listen()
+            self._reactions.listen()
 
     def _on_notices(self, notices: Sequence[Notice]) -> None:
         """Have those looked at who are named. Whoever can connect can notify: rows decide."""
-        self._on_cancel(turns_on(CANCEL_CHANNEL, notices))
+        self._reactions.on_cancel(turns_on(CANCEL_CHANNEL, notices))
         woken = turns_on(WAKE_CHANNEL, notices)
         if any(one.channel == ACCOUNTS_CHANNEL for one in notices):
-            self._on_accounts()
-        if self._on_ended is not None and any(one.channel == SETTLED_CHANNEL for one in notices):
-            self._on_ended()
+            self._reactions.on_accounts()
+        on_ended = self._reactions.on_ended
+        if on_ended is not None and any(one.channel == SETTLED_CHANNEL for one in notices):
+            on_ended()
         if woken and not self._draining.is_set():
             self._tell(News(woken=woken))
 

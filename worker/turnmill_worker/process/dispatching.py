@@ -1,14 +1,14 @@
 """What finds work for a process: the dispatcher, the feeder of the queues, and the poller."""
 
 import asyncio
-from collections.abc import Callable
+from dataclasses import replace
 
 from turnmill.broker.publisher import Publisher
 from turnmill.crypto.data_keys import DataKeys
 from turnmill.settings import Settings
 from turnmill.store.database import Database
 from turnmill_worker.process.cancelling import Cancelling
-from turnmill_worker.process.dispatcher import Dispatcher
+from turnmill_worker.process.dispatcher import Dispatcher, Reactions
 from turnmill_worker.process.feeder import Feeder
 from turnmill_worker.process.poller import Hints, Poller
 from turnmill_worker.process.quarantine import Quarantine
@@ -29,11 +29,9 @@ class Dispatching:
         ledger: GroupedLedger,
         quarantine: Quarantine,
         cancelling: Cancelling,
-        on_doubt: Callable[[], None],
-        on_kept: Callable[[], None],
-        on_ended: Callable[[], None] | None,
-        on_accounts: Callable[[], None],
+        reactions: Reactions,
     ) -> None:
+        """To what the dispatcher hears, `reactions` are those of others than these three."""
         # One connection for the dispatcher, one for the feeder.
         self._database = Database(
             settings.database_url,
@@ -51,18 +49,15 @@ class Dispatching:
             bulk_places=deps.slots.bulk_places,
             on_long_queue=ledger.crowds.note_queue,
         )
-        self._dispatcher = Dispatcher(
-            self._database,
-            lease=settings.lease,
-            tell=self._feeder.tell,
+        ours = replace(
+            reactions,
             on_cancel=cancelling.told,
             on_deaf=cancelling.look_at_all,
             listen=self._poller.listen,
             on_due=self._poller.wake,
-            on_doubt=on_doubt,
-            on_kept=on_kept,
-            on_ended=on_ended,
-            on_accounts=on_accounts,
+        )
+        self._dispatcher = Dispatcher(
+            self._database, lease=settings.lease, tell=self._feeder.tell, reactions=ours
         )
         self._polling: asyncio.Task[None] | None = None
 

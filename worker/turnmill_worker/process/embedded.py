@@ -63,6 +63,7 @@ class InProcessRunner:
         self, database: Database, settings: Settings, copies: Copies | None = None
     ) -> None:
         """Raises InvalidSetting for layers or observers that are not there."""
+        owner = f"in-process:{os.getpid()}"
         self._database = database
         self._grace = min(settings.grace, _LONGEST_GRACE)
         self._wakeup = asyncio.Event()
@@ -84,16 +85,26 @@ class InProcessRunner:
             held=self._in_hand.by_user,
             tags=settings.tags,
         )
-        self._gates = Gates(
-            database,
-            owner=f"in-process:{os.getpid()}",
+        self._gates = self._new_gates(owner)
+        self._deps = self._new_deps(settings, copies)
+        self._observing = Observing(settings, database, owner=owner)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="turnmill-runner", daemon=True)
+        self._thread.start()
+
+    def _new_gates(self, owner: str) -> Gates:
+        return Gates(
+            self._database,
+            owner=owner,
             account_of=self._providers.account_of,
             announce=self._on_head,
             slots=lambda: _SLOTS,
         )
-        self._deps = assemble(
+
+    def _new_deps(self, settings: Settings, copies: Copies | None) -> Deps:
+        return assemble(
             settings,
-            database=database,
+            database=self._database,
             ledger=self._ledger,
             in_hand=self._in_hand,
             slots=Slots(_SLOTS),
@@ -103,10 +114,6 @@ class InProcessRunner:
             carrier=carrier_to(copies),
             gates=self._gates.layers,
         )
-        self._observing = Observing(settings, database, owner=f"in-process:{os.getpid()}")
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="turnmill-runner", daemon=True)
-        self._thread.start()
 
     def wake(self) -> None:
         """Look now for what is due."""

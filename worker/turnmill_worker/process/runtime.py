@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -25,6 +25,7 @@ from turnmill_worker.process.alive import Alive
 from turnmill_worker.process.assembly import assemble
 from turnmill_worker.process.cancelling import Cancelling, CancelWatch
 from turnmill_worker.process.closing import Closing
+from turnmill_worker.process.dispatcher import Reactions
 from turnmill_worker.process.dispatching import Dispatching
 from turnmill_worker.process.heartbeat import Heartbeat
 from turnmill_worker.process.measuring import Measuring, measuring
@@ -34,6 +35,7 @@ from turnmill_worker.process.quarantine import Quarantine
 from turnmill_worker.providers.pricing import preload as preload_prices
 from turnmill_worker.providers.registry import ProviderRegistry
 from turnmill_worker.streams.carriers import carrier_for
+from turnmill_worker.turn.deps import Deps
 from turnmill_worker.turn.in_hand import InHand
 from turnmill_worker.turn.ledger import GroupedLedger
 from turnmill_worker.turn.slots import Slots
@@ -60,6 +62,11 @@ class Runtime:
     _loop: asyncio.AbstractEventLoop | None = None
     _connects_until = 0.0
     _timers = 0
+    _observing: Observing | None = None
+    _dispatching: Dispatching | None = None
+    _cancels: CancelWatch | None = None
+    _connected: Callable[[], bool] | None = None
+    _alive: Alive | None = None
 
     def __init__(
         self, settings: Settings, *, slots: int, hints: Hints | None = None, owner: str = ""
@@ -75,19 +82,7 @@ class Runtime:
         self.slots = Slots(slots)
         self.draining = threading.Event()
         self.publisher = Publisher(settings.broker_url, hints_max=settings.hints_max)
-        self._turns = Database(
-            settings.database_url,
-            schema=settings.schema,
-            generic_plans=True,
-            keys=self.database.keys,
-        )
-        self.ledger = GroupedLedger(
-            self._turns,
-            owner=self.owner,
-            lease=settings.lease,
-            held=self.in_hand.by_user,
-            tags=settings.tags,
-        )
+        self.ledger = self._new_ledger()
         self.quarantine = Quarantine(
             self.ledger, owner=self.owner, draining=self.draining, grace=settings.grace
         )
@@ -97,36 +92,19 @@ class Runtime:
         self._background: set[asyncio.Task[Any]] = set()
         self._grace: threading.Timer | None = None
         self._measuring = None if hints is None else self._new_measuring()
-        self.gates = Gates(
-            self.database,
-            owner=self.owner,
-            account_of=self.providers.account_of,
-            announce=self.announce,
-            slots=lambda: self.slots.total,
-        )
-        self.deps = assemble(
-            settings,
-            database=self.database,
-            ledger=self.ledger,
-            in_hand=self.in_hand,
-            slots=self.slots,
-            provider=self.providers.get,
-            announce=self.announce,
-            announce_at=self.announce_at,
-            accepting=lambda: not self.draining.is_set(),
-            carrier=carrier_for(settings, self.database.keys),
-            measuring=self._measuring,
-            gates=self.gates.layers,
-        )
-        # Of a worker, not of its children in quarantine.
-        self._observing = (
-            None if hints is None else Observing(settings, self.database, owner=self.owner)
-        )
-        self._dispatching = None if hints is None else self._new_dispatching(hints)
-        self._cancels = self._new_cancel_watch() if hints is None else None
-        self._connected = None if hints is None else hints.connected
-        # Of a worker, not of its children in quarantine.
-        self._alive = None if hints is None else Alive(settings, self._doing)
+        self.gates = self._new_gates()
+        self.deps = self._new_deps()
+        if hints is None:
+            self._cancels = self._new_cancel_watch()
+        else:
+            self._be_a_worker(hints)
+
+    def _be_a_worker(self, hints: Hints) -> None:
+        """Have what a child in quarantine does without: its worker has it."""
+        self._observing = Observing(self.settings, self.database, owner=self.owner)
+        self._dispatching = self._new_dispatching(hints)
+        self._connected = hints.connected
+        self._alive = Alive(self.settings, self._doing)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the threads, on the loop's thread, before any turn is taken."""
@@ -269,6 +247,47 @@ class Runtime:
             return State.STARTING, "connecting to the broker"
         return State.READY, "polling: the broker does not answer"
 
+    def _new_ledger(self) -> GroupedLedger:
+        """Return the ledger, on connections whose statements are planned once for all turns."""
+        self._turns = Database(
+            self.settings.database_url,
+            schema=self.settings.schema,
+            generic_plans=True,
+            keys=self.database.keys,
+        )
+        return GroupedLedger(
+            self._turns,
+            owner=self.owner,
+            lease=self.settings.lease,
+            held=self.in_hand.by_user,
+            tags=self.settings.tags,
+        )
+
+    def _new_gates(self) -> Gates:
+        return Gates(
+            self.database,
+            owner=self.owner,
+            account_of=self.providers.account_of,
+            announce=self.announce,
+            slots=lambda: self.slots.total,
+        )
+
+    def _new_deps(self) -> Deps:
+        return assemble(
+            self.settings,
+            database=self.database,
+            ledger=self.ledger,
+            in_hand=self.in_hand,
+            slots=self.slots,
+            provider=self.providers.get,
+            announce=self.announce,
+            announce_at=self.announce_at,
+            accepting=lambda: not self.draining.is_set(),
+            carrier=carrier_for(self.settings, self.database.keys),
+            measuring=self._measuring,
+            gates=self.gates.layers,
+        )
+
     def _new_measuring(self) -> Measuring | None:
         """Return what counts and serves, where that is asked for; else nothing is even imported."""
         if self.settings.metrics_port is None:
@@ -282,6 +301,7 @@ class Runtime:
         )
 
     def _new_dispatching(self, hints: Hints) -> Dispatching:
+        on_ended = self._observing.wake if self._observing and self.settings.observers else None
         return Dispatching(
             self.settings,
             hints,
@@ -290,10 +310,12 @@ class Runtime:
             ledger=self.ledger,
             quarantine=self.quarantine,
             cancelling=Cancelling(self.database, self.in_hand),
-            on_doubt=self._on_doubt,
-            on_kept=self._on_kept,
-            on_ended=self._observing.wake if self._observing and self.settings.observers else None,
-            on_accounts=self.gates.wake,
+            reactions=Reactions(
+                on_doubt=self._on_doubt,
+                on_kept=self._on_kept,
+                on_ended=on_ended,
+                on_accounts=self.gates.wake,
+            ),
         )
 
     def _new_cancel_watch(self) -> CancelWatch:

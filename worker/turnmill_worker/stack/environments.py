@@ -30,6 +30,7 @@ _OF_BEAT = _OF_CELERY | {
     "TURNMILL_IDLE_DAYS",
     "TURNMILL_KEEP_ARCHIVED_DAYS",
     "TURNMILL_KEEP_AUDIT_DAYS",
+    "TURNMILL_KEEP_BATCHES_DAYS",
     "TURNMILL_KEEP_CONTENT_DAYS",
 }
 # It reads as a role that sees no content, and may ask for retries and cancels only.

@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from datetime import timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar
 
 from turnmill.store import server
@@ -19,6 +20,11 @@ from turnmill_worker.stack.server import EmbeddedServer
 #: The superuser, who makes the roles; what runs and migrates does so as one of these.
 USER = DATABASE = "turnmill"
 OWNER, RUNTIME, VIEWER = "turnmill_owner", "turnmill_app", "turnmill_viewer"
+PRODUCER, AUDITOR = "turnmill_producer", "turnmill_auditor"
+#: By what the home's files call them; the runtime role's URL stands in the ready line.
+LOGINS = MappingProxyType(
+    {"owner": OWNER, "viewer": VIEWER, "producer": PRODUCER, "auditor": AUDITOR}
+)
 
 _INITDB_TIMEOUT = timedelta(seconds=60)
 

@@ -14,7 +14,8 @@ from typing import TypeVar
 from turnmill.broker.vitals import BrokerSilent, ask_broker
 from turnmill.connections.broker_urls import read_broker_url
 from turnmill.connections.shown import shown
-from turnmill.running_home import OWNER_FILE, READY_FILE
+from turnmill.role_urls import RoleUrls
+from turnmill.running_home import READY_FILE, ROLE_FILES
 from turnmill_worker.stack import leftovers
 from turnmill_worker.stack.celery_parts import (
     BeatPart,
@@ -26,7 +27,7 @@ from turnmill_worker.stack.celery_parts import (
 from turnmill_worker.stack.errors import StackError
 from turnmill_worker.stack.fleet import Fleet, StopRequested
 from turnmill_worker.stack.home import Home
-from turnmill_worker.stack.postgres import OWNER, RUNTIME, VIEWER, EmbeddedPostgres
+from turnmill_worker.stack.postgres import LOGINS, RUNTIME, VIEWER, EmbeddedPostgres
 from turnmill_worker.stack.ready import Ready
 from turnmill_worker.stack.valkey import EmbeddedValkey
 from turnmill_worker.stack.wakeup import Wakeup
@@ -48,9 +49,8 @@ class StackOptions:
 
     home: Path
     database_url: str = field(default="", repr=False)
-    #: To migrate as; empty: as whom the workers run.
-    owner_url: str = field(default="", repr=False)
-    viewer_url: str = field(default="", repr=False)  #: as whom Flower reads; empty: as the workers
+    #: as whom it migrates and Flower reads, both else as workers do; and who is granted a part
+    roles: RoleUrls = field(default=RoleUrls(), repr=False)
     schema: str = "turnmill"
     broker_url: str = field(default="", repr=False)
     workers: int = 1
@@ -125,13 +125,13 @@ class Stack:
         if self._postgres is None:
             migrating.migrate_theirs(
                 database_url,
-                owner_url=options.owner_url,
-                viewer_url=options.viewer_url,
+                roles=options.roles,
                 schema=options.schema,
             )
             return
         migrating.bring_along(self._postgres, schema=options.schema)
-        self._home.private_file(OWNER_FILE, self._postgres.url_as(OWNER))
+        for role, login in LOGINS.items():
+            self._home.private_file(ROLE_FILES[role], self._postgres.url_as(login))
 
     def _start_servers(self) -> None:
         # Valkey starts while the files of Postgres are made.
@@ -151,7 +151,7 @@ class Stack:
             database_url=(
                 self._postgres.url_as(RUNTIME) if self._postgres else options.database_url
             ),
-            viewer_url=(self._postgres.url_as(VIEWER) if self._postgres else options.viewer_url),
+            viewer_url=(self._postgres.url_as(VIEWER) if self._postgres else options.roles.viewer),
             broker_url=self._valkey.url if self._valkey else options.broker_url,
         )
 

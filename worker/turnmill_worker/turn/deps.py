@@ -1,5 +1,6 @@
 """What running turns needs; put together by `turnmill_worker.process.assembly`."""
 
+import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,11 +28,12 @@ from turnmill_worker.streams.carriers import Nobody
 from turnmill_worker.streams.publishing import Carrier
 from turnmill_worker.tools.offered import Tools
 from turnmill_worker.turn import verdict
+from turnmill_worker.turn.batched import Failing
 from turnmill_worker.turn.beside import Beside
 from turnmill_worker.turn.fallback import Window
 from turnmill_worker.turn.gauge import Gauge
 from turnmill_worker.turn.in_hand import InHand
-from turnmill_worker.turn.ledger import Ledger
+from turnmill_worker.turn.ledger_port import Ledger
 from turnmill_worker.turn.slots import Slots
 from turnmill_worker.turn.spoken_files import SpokenFiles
 from turnmill_worker.turn.step_ledger import StepLedger
@@ -68,6 +70,7 @@ class Deps:
     spoken: SpokenFiles | None = None  #: what is heard and spoken
     voice_prices: VoicePrices = field(default_factory=VoicePrices)
     told: Told | None = None  #: after each commit
+    failing: Failing | None = None  #: is told too; None: no batch is stopped for its failures
     files: TurnFiles | None = None  #: that messages refer to; None: there are none
     uploads: UploadLedger | None = None  #: None: no vendor is to keep any of them
     gates: Sequence[Layer] = ()  #: right before each call
@@ -121,7 +124,9 @@ class Deps:
         object.__setattr__(self, "steps", steps)
 
     async def aclose(self) -> None:
-        """Close the connections of tools and voices."""
+        """Close the connections of tools and voices, and finish what verdicts were noted for."""
+        if self.failing is not None:
+            await asyncio.to_thread(self.failing.stop)
         await self.tools.aclose()
         for voices in self.voices.values():
             await voices.aclose()

@@ -17,7 +17,7 @@ from turnmill_worker.layers.holding import Holding, Stop
 from turnmill_worker.layers.targets import aimed
 from turnmill_worker.providers import boundary, calls
 from turnmill_worker.providers.port import Done, Unknowable
-from turnmill_worker.turn import aloud, verdict
+from turnmill_worker.turn import aloud, settlements
 from turnmill_worker.turn.attempt import attempt, judged
 from turnmill_worker.turn.deps import Deps
 from turnmill_worker.turn.failing import FAILING, warn_of_failure
@@ -116,7 +116,7 @@ async def run_claim(claim: Claim, deps: Deps) -> Outcome:
         again = None if settlement.benched is None else await _at_once(settlement, settled, deps)
         if again is None or isinstance(settled, Fenced):
             return _report(claim, settlement, settled, deps)
-        tell(deps.told, claim, settlement, settled)
+        _tell(claim, settlement, settled, deps)
         claim = again
 
 
@@ -178,7 +178,7 @@ def _asking(holding: Holding, deps: Deps) -> Asking:
 def _judged(
     holding: Holding, deps: Deps, found: Stop | ProviderError | Unknowable | Done
 ) -> Settlement:
-    return verdict.settlement(
+    return settlements.settlement(
         holding.claim,
         judged(holding.claim, found, holding, deps),
         provider_ms=0,
@@ -244,6 +244,13 @@ async def shielded(writing: Coroutine[Any, Any, T]) -> T:
     return call.value()
 
 
+def _tell(claim: Claim, settlement: Settlement, settled: Settled, deps: Deps) -> None:
+    """Tell those within this process who listen."""
+    tell(deps.told, claim, settlement, settled)
+    if deps.failing is not None:
+        deps.failing.note(settlement, settled)
+
+
 def _report(claim: Claim, settlement: Settlement, settled: Settled | Fenced, deps: Deps) -> Outcome:
     if isinstance(settled, Fenced):
         logger.warning(
@@ -253,7 +260,7 @@ def _report(claim: Claim, settlement: Settlement, settled: Settled | Fenced, dep
         return Outrun()
     if settled.next is not None or settled.due_at is not None:
         boundary.attempted("an announcement", lambda: _announce(claim, settled, deps))
-    tell(deps.told, claim, settlement, settled)
+    _tell(claim, settlement, settled, deps)
     code = settlement.error_code
     if settled.state in FAILING:
         # A reply that the tables do not take fails its turn, whatever the verdict said.

@@ -8,7 +8,13 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 
 from turnmill import wire
-from turnmill.domain.errors import StoreError, TurnmillError
+from turnmill.actor import actor_of
+from turnmill.domain.errors import (
+    DataKeyMissing,
+    FilesUnavailable,
+    StoreError,
+    TurnmillError,
+)
 from turnmill.domain.idle import Retention
 from turnmill.domain.ids import SessionId
 from turnmill.settings import Settings
@@ -25,7 +31,7 @@ from turnmill.store.nouns import (
     subscribing,
     webhooks,
 )
-from turnmill.store.upkeep import content_retention, jobs
+from turnmill.store.upkeep import batch_retention, content_retention, jobs
 from turnmill.store.upkeep import retention as upkeep
 from turnmill.store.upkeep.invariants import violations
 from turnmill.store.upkeep.resealing import reseal
@@ -219,13 +225,18 @@ class Upkeep:
             sessions = do("sessions", upkeep.purge_archived, older_than=keep.archived)
         emptied = self._empty(chunks)
         resealed = self._reseal(chunks)
+        old_keys = self._drop_old_keys()
         audit = 0 if keep.audit is None else do("audit", audit_chain.purge, older_than=keep.audit)
+        lines = 0
+        if keep.batches is not None:
+            lines = do("batch_lines", batch_retention.purge_lines, older_than=keep.batches)
         with self._database.begin() as conn:
             runs = jobs.purge_runs(conn, older_than=keep.job_runs)
         return {
             "sessions": sessions,
             "emptied": emptied,
             "resealed": resealed,
+            "old_keys": old_keys,
             "announcements": do(
                 "announcements", upkeep.purge_announcements, older_than=keep.announcements
             ),
@@ -237,6 +248,10 @@ class Upkeep:
                 "deliveries", webhooks.purge, delivered=_KEEP_DELIVERED, parked=_KEEP_PARKED
             ),
             "batches": do("batches", batch_staging.forget_unfinished, older_than=_KEEP_UNFINISHED),
+            "batch_lines": lines,
+            "batch_counts": do(
+                "batch_counts", batch_retention.forget_batches, older_than=keep.batch_counts
+            ),
             "observed": do("observed", subscribing.forget_observed),
             "reservations": do("reservations", charge_orphans),
             "charges": do("charges", budgets.forget_charges, older_than=_KEEP_CHARGES),
@@ -248,6 +263,20 @@ class Upkeep:
         return (
             0 if self._database.keys is None else chunks.do("resealed", reseal, within=_RESEALS_FOR)
         )
+
+    def _drop_old_keys(self) -> int:
+        """Drop data keys that seal nothing any more, when no backup needs them either."""
+        kept = self._settings.backups_kept
+        if self._database.keys is None or kept is None:
+            return 0
+        from turnmill.verbs.old_keys import OldKeys  # noqa: PLC0415  few rotate keys
+
+        try:
+            old = OldKeys(self._database, self._settings)
+            return old.drop(actor=actor_of(self._settings), older_than=kept).dropped
+        except (DataKeyMissing, FilesUnavailable) as error:
+            logger.warning("old data keys cannot be looked at: %s; they stay", error.code)
+            return 0
 
     def _erase(self) -> Counts:
         """Go on where somebody's erasure waited for its time, or was not finished."""

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 def command() -> None:
     """Show who did what to whose data, and whether the log still says what was written.
 
-    As the role of TURNMILL_AUDITOR_URL, where that is set.
+    As the role of TURNMILL_AUDITOR_URL, where that is set, or the auditor of the `turnmill up` in
+    the home.
     """
 
 
@@ -76,11 +77,10 @@ def checkpoint(*, as_json: bool) -> None:
 
 @contextmanager
 def _open_audit() -> Iterator[Audit]:
-    from turnmill.role_urls import RoleUrls
-    from turnmill.running_home import settings_of_home
+    from turnmill.running_home import role_urls_of_home, settings_of_home
     from turnmill.sync.client import Client
 
     settings = settings_of_home()
-    url = RoleUrls.from_env(settings).auditor or settings.database_url
+    url = role_urls_of_home(settings).auditor or settings.database_url
     with Client(settings=replace(settings, database_url=url)) as client:
         yield client.audit

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections import Counter
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from turnmill.cli.context import json_option, say
+from turnmill.cli.ages import Age
+from turnmill.cli.context import confirm, json_option, say, yes_option
 from turnmill.cli.doctor.findings import count
 from turnmill.domain.auditing import Action
 from turnmill.domain.errors import DataKeyMissing, InvalidInput
@@ -137,6 +139,41 @@ def reseal(*, again: bool) -> None:
         if again:
             database.run(begin_anew)
         _reseal(database)
+
+
+@command.command("drop-old")
+@click.option(
+    "--older",
+    type=Age(),
+    default=timedelta(days=1),
+    help="Those that newer ones have taken the place of for so long; a day at the least.",
+)
+@yes_option
+@json_option
+def drop_old(*, older: timedelta, yes: bool, as_json: bool) -> None:
+    """Drop data keys that seal no more, and by which nothing that is stored is sealed.
+
+    Every row and file is looked at. Backups of before they were rotated cannot be read then; with
+    TURNMILL_KEEP_BACKUPS_DAYS, upkeep drops them by itself when no backup of that time is left.
+    """
+    from turnmill.actor import actor_of
+    from turnmill.running_home import settings_of_home
+    from turnmill.verbs.old_keys import OldKeys
+
+    settings = settings_of_home()
+    with closing(_opened()) as database:
+        old = OldKeys(database, settings)
+        if known := old.count():
+            confirm(f"Drop up to {count(known, 'data key')}? Old backups need them.", yes=yes)
+        done = old.drop(actor=actor_of(settings), older_than=older)
+    if as_json:
+        print_json({"dropped": done.dropped, "used": done.used, "young": done.young})
+        return
+    say(f"{count(done.dropped, 'data key')} dropped")
+    if done.used:
+        say(f"{count(done.used, 'data key')} kept: something is sealed by them; see `reseal`")
+    if done.young:
+        say(f"{count(done.young, 'data key')} kept: newer ones took their place too lately")
 
 
 def _add_master() -> None:

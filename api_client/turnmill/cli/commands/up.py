@@ -86,8 +86,7 @@ def _options(
     return StackOptions(
         home=home or settings.home,
         database_url=settings.database_url,
-        owner_url=others.owner,
-        viewer_url=others.viewer,
+        roles=others,
         schema=settings.schema,
         broker_url=settings.broker_url,
         workers=workers,

@@ -48,6 +48,7 @@ TurnmillError
 │   ├── ContentGone             what was said in the turn was kept for its time, and is gone
 │   ├── IdempotencyConflict     the key stands for other content
 │   ├── FilesQuotaExceeded      the user's files would be too many bytes
+│   ├── BatchPurged             what its lines came to was kept for its time, and is gone
 │   ├── BudgetExceeded          a batch may cost more than a budget has left
 │   ├── UserOnHold              nothing of the user may be deleted
 │   ├── OutputConflict          the call of a tool has another output already
@@ -92,6 +93,7 @@ from turnmill.domain.errors.callers import (
     AttachmentNotFound,
     AttachmentRefused,
     BatchNotFound,
+    BatchPurged,
     BegunBeforeFork,
     BudgetExceeded,
     BudgetNotFound,
@@ -171,6 +173,7 @@ __all__ = [
     "AttachmentNotFound",
     "AttachmentRefused",
     "BatchNotFound",
+    "BatchPurged",
     "BatchTimeout",
     "BegunBeforeFork",
     "BudgetExceeded",

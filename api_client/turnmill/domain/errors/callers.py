@@ -215,6 +215,13 @@ class ContentGone(Conflict):
     hint = "figures are left; TURNMILL_KEEP_CONTENT_DAYS and keep_content= say for how long"
 
 
+class BatchPurged(Conflict):
+    """What the lines of the batch came to is gone: its time was over."""
+
+    code = "batch_purged"
+    hint = "counts are left; replies are in the sessions of its turns: TURNMILL_KEEP_BATCHES_DAYS"
+
+
 class BudgetExceeded(Conflict):
     """A batch may cost more than a budget has left; nothing of it runs."""
 

@@ -17,6 +17,7 @@ from turnmill.store.kept import give_up_work
 from turnmill.store.line.head import move_lines, note_failures
 from turnmill.store.records import Moved
 from turnmill.store.rules.endings import Happening, in_chunks, write_events
+from turnmill.store.rules.happenings import write_session_events
 from turnmill.store.rules.wanted import is_wanted
 from turnmill.store.schema.tables import turns
 from turnmill.store.types import db_now
@@ -54,7 +55,8 @@ def move_turns(
         write_events(conn, again, EventKind.RETRYING)
     dead = [SessionId(row.session_id) for row in final if row.state == TurnState.DEAD]
     if dead:
-        note_failures(conn, dead)
+        paused = note_failures(conn, dead)
+        write_session_events(conn, paused, EventKind.PAUSED)
     counts = Counter({SessionId(row.session_id): 0 for row in rows})
     counts.update(SessionId(row.session_id) for row in final)
     for some in in_chunks(ids):

@@ -66,16 +66,26 @@ def move_lines(conn: Connection, ended: Mapping[SessionId, int]) -> list[Head]:
     return heads
 
 
-def note_failures(conn: Connection, session_ids: Collection[SessionId]) -> None:
+def note_failures(conn: Connection, session_ids: Collection[SessionId]) -> list[SessionId]:
     """Count one more failed turn in each session, and pause those that want to be paused by it.
 
-    Before `move_lines`, which then knows that a paused session has no head to announce.
+    Return those that were paused. Before `move_lines`, which then knows that a paused session has
+    no head to announce. The caller's transaction holds the sessions.
     """
+    mine = sessions.c.id.in_(session_ids)
+    pausing = conn.scalars(
+        select(sessions.c.id).where(
+            mine,
+            sessions.c.on_failure == OnFailure.PAUSE,
+            sessions.c.status == SessionStatus.ACTIVE,
+        )
+    ).all()
     conn.execute(
         update(sessions)
-        .where(sessions.c.id.in_(session_ids))
+        .where(mine)
         .values(turns_failed=sessions.c.turns_failed + 1, status=status_after_failure())
     )
+    return [SessionId(one) for one in pausing]
 
 
 def status_after_failure() -> Any:

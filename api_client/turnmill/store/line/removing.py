@@ -16,6 +16,7 @@ from turnmill.store.line.endings import tell_ended
 from turnmill.store.rules.endings import Happening, write_events
 from turnmill.store.rules.figures import keep_figures
 from turnmill.store.rules.tallies import count_gone
+from turnmill.store.schema.batch_tables import batch_shards
 from turnmill.store.schema.belongings import BELONGINGS, Belonging, Goes
 from turnmill.store.schema.life_tables import tombstones
 from turnmill.store.schema.tables import sessions, turns
@@ -76,7 +77,9 @@ def _bury(conn: Connection, session_ids: Collection[SessionId], *, how: Gone) ->
     now = conn.scalars(select(db_now())).one()
     statement = insert_into(conn, tombstones)
     said = statement.excluded
-    complete = {name: said[name] for name in ("removed_at", "rows", "left_behind")}
+    at_vendors = _at_vendors(conn, session_ids)
+    names = ("removed_at", "rows", "left_behind", "batches")
+    complete = {name: said[name] for name in names}
     conn.execute(
         statement.on_conflict_do_update(index_elements=["session_id"], set_=complete),
         [
@@ -86,6 +89,7 @@ def _bury(conn: Connection, session_ids: Collection[SessionId], *, how: Gone) ->
                 "removed_at": now,
                 "rows": rows[one],
                 "left_behind": left.get(one, []),
+                "batches": at_vendors.get(one),
                 **whose[one],
             }
             for one in rows
@@ -140,6 +144,27 @@ def _left_behind(
         ]
         for row in rows
     }
+
+
+def _at_vendors(
+    conn: Connection, session_ids: Collection[SessionId]
+) -> Mapping[SessionId, list[str]]:
+    """Return the batches of these sessions' turns of which vendors keep something yet.
+
+    Which of a batch's shards a turn was in nobody knows any more once it was answered.
+    """
+    is_open = select(batch_shards.c.id).where(
+        batch_shards.c.batch_id == turns.c.batch_id, batch_shards.c.due_at.is_not(None)
+    )
+    rows = conn.execute(
+        select(turns.c.session_id, turns.c.batch_id)
+        .where(turns.c.session_id.in_(session_ids), turns.c.batch_id.is_not(None), is_open.exists())
+        .distinct()
+    )
+    found: defaultdict[SessionId, list[str]] = defaultdict(list)
+    for row in rows:
+        found[SessionId(row.session_id)].append(row.batch_id.hex)
+    return found
 
 
 def _unfinished_of(conn: Connection, session_ids: Collection[SessionId]) -> list[TurnId]:

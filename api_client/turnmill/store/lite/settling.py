@@ -5,12 +5,13 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, literal, select, union_all, update
 
-from turnmill.domain.states import FINAL, TurnState
+from turnmill.domain.ids import SessionId
+from turnmill.domain.states import FINAL, EventKind, SessionStatus, TurnState
 from turnmill.store.lite.charging import charge
 from turnmill.store.records import Fenced, Locked, Settled, Settlement
 from turnmill.store.rules.closed_calls import close_calls
 from turnmill.store.rules.endings import write_events
-from turnmill.store.rules.happenings import UNENDED, write_turn_events
+from turnmill.store.rules.happenings import UNENDED, write_session_events, write_turn_events
 from turnmill.store.rules.heads import head_columns, settled
 from turnmill.store.rules.riders import RIDERS, insert_of, sealed_rows
 from turnmill.store.rules.sealing import Sealer, sealer_for
@@ -24,6 +25,7 @@ from turnmill.store.rules.settling import (
     writing_content,
 )
 from turnmill.store.rules.tallies import count_ended
+from turnmill.store.rules.wanted import is_wanted
 from turnmill.store.schema.tables import attempts, sessions, turns
 from turnmill.store.types import db_asof
 
@@ -58,6 +60,7 @@ def _settle(conn: Connection, settlement: Settlement) -> Settled | Fenced | Lock
     _bring(conn, settlement, sealer)
     if settlement.budgeted:
         charge(conn, settlement)
+    was = _status(conn, settlement.session_id)
     conn.execute(
         update(sessions)
         .where(sessions.c.id == settlement.session_id)
@@ -70,16 +73,30 @@ def _settle(conn: Connection, settlement: Settlement) -> Settled | Fenced | Lock
         )
     ).one()
     final = TurnState(turn.state) in FINAL
-    if final:
-        write_events(conn, [settlement.turn_id])
-    elif (kind := UNENDED.get(TurnState(turn.state))) is not None:
-        write_turn_events(conn, [(settlement.session_id, settlement.turn_id)], kind)
+    _tell(conn, settlement, TurnState(turn.state), was)
     if final and settlement.batched:
         count_ended(conn, [settlement.turn_id])
     if final and settlement.has_calls:
         close_calls(conn, [settlement.turn_id])
     ids = (settlement.session_id, settlement.turn_id)
     return settled((*ids, turn.state, final, turn.available_at, *head))
+
+
+def _tell(conn: Connection, settlement: Settlement, state: TurnState, was: str | None) -> None:
+    """Write the event of what the turn has come to, and of a session that was paused by that."""
+    if state in FINAL:
+        write_events(conn, [settlement.turn_id])
+    elif (kind := UNENDED.get(state)) is not None:
+        write_turn_events(conn, [(settlement.session_id, settlement.turn_id)], kind)
+    if was == SessionStatus.ACTIVE and _status(conn, settlement.session_id) != was:
+        write_session_events(conn, [settlement.session_id], EventKind.PAUSED)
+
+
+def _status(conn: Connection, session_id: SessionId) -> str | None:
+    """Return the session's status, if a failure in it is to be told; else nobody needs it."""
+    if not is_wanted(conn, EventKind.PAUSED):
+        return None
+    return conn.scalar(select(sessions.c.status).where(sessions.c.id == session_id))
 
 
 def _by(rules: Mapping[str, Callable[..., Any]], *of: Any) -> dict[str, Any]:

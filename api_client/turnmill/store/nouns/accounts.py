@@ -12,6 +12,7 @@ from uuid import NAMESPACE_OID, UUID, uuid5
 from sqlalchemy import Connection, Table, insert, or_, select, update
 
 from turnmill.domain.bounds import LONGEST_DELAY
+from turnmill.domain.closing import TIER
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import EventKind
 from turnmill.store.engine import engine_of
@@ -25,6 +26,8 @@ BREAKER = "breaker"
 
 #: One that has been open for this long is not closed in a row any more.
 _FORGOTTEN = timedelta(minutes=2)
+#: So many answers since it was opened undo one time of those in a row.
+_UNDONE_BY = 10
 _NOBODY = UUID(int=0)
 #: So much of a wait is no other wait.
 _THE_SAME = 0.1
@@ -38,12 +41,18 @@ class AccountKey:
     provider: str
     account: str = ""  #: some digits of a hash of the key; of a breaker: ""
     model: str = ""  #: "": all of them
+    tier: str = ""  #: of service, which has room of its own; "": all of them
 
     @property
     def id(self) -> UUID:
         """The id of its row, and of its events."""
-        named = "\n".join((self.kind, self.provider, self.account, self.model))
+        named = "\n".join((self.kind, self.provider, self.in_row, self.model))
         return uuid5(NAMESPACE_OID, f"turnmill:{named}")
+
+    @property
+    def in_row(self) -> str:
+        """What its row has for the account: workers of before know no tiers, and pass it over."""
+        return f"{self.account}{TIER}{self.tier}" if self.tier else self.account
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +64,7 @@ class AccountRecord:
     provider: str
     account: str  #: some digits of a hash of the key; "" where there is none
     model: str | None  #: None: all of them
+    tier: str | None  #: of service; None: all of them
     code: str  #: why: the provider's code, such as `rate_limit_exceeded`
     permanent: bool  #: somebody has to set it right: a quota, a bill, a key
     closed_at: datetime
@@ -99,8 +109,12 @@ def close(
     permanent: bool = False,
     turn_id: TurnId | None = None,
     seen: int = 0,
+    answered: int = 0,
 ) -> Closed:
     """Let nobody call it for as long as `wait` says of the number of times in a row.
+
+    `answered` is how many calls of the worker that says so were answered since it was opened. A
+    provider that refuses now and then, and answers most, is never left alone for long.
 
     `seen` is the number of the closing that the refused call was to try (0: it was open). A call
     that began before it was closed makes it no more closed than it is.
@@ -110,7 +124,8 @@ def close(
         return _longer(conn, key, row, wait)
     is_new = row.closed_at is None
     recent = row.opened_at is not None and row.now - row.opened_at < _FORGOTTEN
-    times = row.times + 1 if recent or not is_new else 1
+    undone = answered // _UNDONE_BY if is_new else 0  # a try that fails tells that it is closed
+    times = max(row.times + 1 - undone, 1) if recent or not is_new else 1
     values: dict[str, Any] = {
         "code": code,
         "permanent": permanent,
@@ -181,7 +196,7 @@ def id_of(conn: Connection, provider: str, model: str) -> list[AccountKey]:
     if model:
         wanted.append(c.model == model)
     rows = conn.execute(select(c.kind, c.provider, c.account, c.model).where(*wanted))
-    return [AccountKey(**row._mapping) for row in rows]
+    return [_key(row) for row in rows]
 
 
 def _locked(conn: Connection, key: AccountKey) -> Any:
@@ -193,7 +208,7 @@ def _locked(conn: Connection, key: AccountKey) -> Any:
             id=key.id,
             kind=key.kind,
             provider=key.provider,
-            account=key.account,
+            account=key.in_row,
             model=key.model,
             code="",
         )
@@ -240,7 +255,10 @@ def _tell_of(conn: Connection, row: Any, kind: EventKind, turn_id: TurnId | None
 
 
 def _key(row: Any) -> AccountKey:
-    return AccountKey(kind=row.kind, provider=row.provider, account=row.account, model=row.model)
+    account, _, tier = row.account.partition(TIER)
+    return AccountKey(
+        kind=row.kind, provider=row.provider, account=account, model=row.model, tier=tier
+    )
 
 
 def _closed(row: Any) -> Closed:
@@ -255,12 +273,14 @@ def _closed(row: Any) -> Closed:
 
 
 def _record(row: Any) -> AccountRecord:
+    key = _key(row)
     return AccountRecord(
         id=row.id,
         kind=row.kind,
         provider=row.provider,
-        account=row.account,
+        account=key.account,
         model=row.model or None,
+        tier=key.tier or None,
         code=row.code,
         permanent=row.permanent,
         closed_at=row.closed_at,

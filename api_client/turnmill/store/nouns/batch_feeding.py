@@ -26,6 +26,7 @@ from turnmill.store.line.start_many import start_many
 from turnmill.store.line.unfed import ENDING, unfed
 from turnmill.store.nouns import batch_reserving
 from turnmill.store.nouns.batch_counts import is_open
+from turnmill.store.nouns.batch_line_files import holds_files, note_files, without_their_files
 from turnmill.store.nouns.batch_reuse import take_answers
 from turnmill.store.nouns.batches import open_sessions, record_of
 from turnmill.store.nouns.scripted import ScriptedTurn, start_scripted
@@ -153,6 +154,9 @@ def _make(conn: Connection, batch: BatchRecord, lines: Sequence[Any]) -> list[Ac
     if batch.reuse:
         known = take_answers(conn, batch.id, batch.user_id, [row.line for row in lines if row.key])
         lines = [row for row in lines if row.line not in known]
+    if lost := without_their_files(conn, lines):
+        _drop(conn, batch, sorted(lost), "attachment_not_found")
+        lines = [row for row in lines if row.line not in lost]
     if not lines:
         return []
     of_sessions = [row for row in lines if row.session is not None]
@@ -164,6 +168,8 @@ def _make(conn: Connection, batch: BatchRecord, lines: Sequence[Any]) -> list[Ac
     accepted = _start(conn, batch, [row for row in lines if row.session is None])
     appended = [row for row in of_sessions if as_uuid(row.session) in is_open]
     accepted += accept_many(conn, [one for row in appended for one in _appended(batch, row)])
+    if any(map(holds_files, lines)):
+        note_files(conn, accepted)
     first, last = lines[0].line, lines[-1].line
     turn = select(turns.c.id).where(
         turns.c.batch_id == batch_lines.c.batch_id, turns.c.batch_line == batch_lines.c.line
@@ -175,7 +181,12 @@ def _make(conn: Connection, batch: BatchRecord, lines: Sequence[Any]) -> list[Ac
             batch_lines.c.line.between(first, last),
             batch_lines.c.state == LineState.STAGED,
         )
-        .values(state=LineState.FED.value, content=None, turn_id=turn.scalar_subquery())
+        .values(
+            state=LineState.FED.value,
+            content=None,
+            metadata=None,
+            turn_id=turn.scalar_subquery(),
+        )
     )
     return accepted
 
@@ -267,7 +278,7 @@ def _drop(conn: Connection, batch: BatchRecord, lines: Sequence[int], code: str)
             batch_lines.c.line.in_(lines),
             batch_lines.c.state == LineState.STAGED,
         )
-        .values(state=LineState.DROPPED.value, content=None, error_code=code)
+        .values(state=LineState.DROPPED.value, content=None, metadata=None, error_code=code)
     ).rowcount
     if done:
         count_lines(conn, batch.id, DROPPED, done, error_code=code)

@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
 
 from turnmill.domain.batches import OVER, BatchState
-from turnmill.domain.errors import MoveRefused, UnreadableRow
+from turnmill.domain.errors import BatchPurged, MoveRefused, UnreadableRow
 from turnmill.domain.ids import BatchId, SessionId, TurnId
 from turnmill.domain.states import FINAL, Lane, SessionStatus, TurnState, sources_of
 from turnmill.store.engine import engine_of
@@ -105,9 +105,11 @@ def _state(conn: Connection, batch_id: BatchId) -> BatchState:
 def mark_running_again(conn: Connection, batch_id: BatchId) -> None:
     """Let the batch come to its end once more, before its failed turns run again.
 
-    Raises BatchNotFound, and MoveRefused where it was cut short: what it lacks is no failure.
+    Raises BatchNotFound, MoveRefused where it was cut short: what it lacks is no failure; and
+    BatchPurged where its lines went.
     """
-    locked(conn, batch_id)
+    if locked(conn, batch_id).purged_at is not None:
+        raise BatchPurged("the lines of the batch are gone: its time was over")
     state = _state(conn, batch_id)
     if state in (BatchState.CANCELLED, BatchState.EXPIRED):
         raise MoveRefused(

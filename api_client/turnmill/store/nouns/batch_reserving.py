@@ -26,15 +26,8 @@ _NOTHING = Decimal(0)
 
 
 def binds() -> ColumnElement[bool]:
-    """Return which budgets refuse what is beyond them; of others, lines wait for the next period.
-
-    What bounds each turn for itself is asked turn by turn.
-    """
-    return (
-        (budgets.c.on_exceeded == OnExceeded.FAIL)
-        & (budgets.c.period != Period.TURN)
-        & (budgets.c.scope != Scope.GONE)
-    )
+    """Return which budgets lines are reserved from: what bounds each turn for itself is none."""
+    return (budgets.c.period != Period.TURN) & (budgets.c.scope != Scope.GONE)
 
 
 def any_binds(conn: Connection) -> bool:
@@ -45,7 +38,9 @@ def any_binds(conn: Connection) -> bool:
 def reserve(conn: Connection, batch_id: BatchId) -> None:
     """Reserve what the lines may cost at the most; raises BudgetExceeded, and nothing is reserved.
 
-    The caller's transaction seals the batch. Budgets are locked last, in the order of their ids.
+    Of a budget that lets turns wait, as much as is left of it: lines beyond that wait for its next
+    period. The caller's transaction seals the batch. Budgets are locked last, in the order of their
+    ids.
     """
     locked = select(budgets).where(binds()).order_by(budgets.c.id).with_for_update(key_share=True)
     now = conn.scalars(select(db_now())).one()
@@ -55,12 +50,14 @@ def reserve(conn: Connection, batch_id: BatchId) -> None:
             continue
         is_over = budget.ends_at is not None and budget.ends_at <= now
         used = _NOTHING if is_over else budget.spent_usd + budget.reserved_usd
-        if amount > budget.limit_usd - used:
+        left = max(budget.limit_usd - used, _NOTHING)
+        if amount > left and budget.on_exceeded == OnExceeded.FAIL:
             raise BudgetExceeded(
                 f"the batch may cost up to {amount:f} US dollars, and a budget of"
-                f" {Scope(budget.scope).value} has {max(budget.limit_usd - used, _NOTHING):f} left"
+                f" {Scope(budget.scope).value} has {left:f} left"
             )
-        if is_over:
+        amount = min(amount, left)
+        if is_over or not amount:
             continue  # it begins anew with the first call, and knows nothing of what was before
         conn.execute(
             insert(charges).values(
@@ -118,14 +115,23 @@ def _sum(conn: Connection, batch_id: BatchId, budget: Any, which: ColumnElement[
 
 
 def _bounded_by(budget: Any) -> ColumnElement[bool]:
-    said = batch_lines.c.content["metadata"][budget.name].as_string()
     by_scope: Mapping[Scope, ColumnElement[bool]] = {
         Scope.ALL: true(),
         Scope.USER: batch_lines.c.user_id == budget.name,
         Scope.SESSION: batch_lines.c.session == budget.name,
-        Scope.TAG: said == budget.value,
+        Scope.TAG: _tag(budget.name) == budget.value,
     }
     return by_scope.get(Scope(budget.scope), false())
+
+
+def _tag(name: str) -> ColumnElement[str]:
+    """Return what the tag of a line's turns will be, if it is theirs and not their session's.
+
+    What a line of a session that stands may cost nobody knows: none is reserved for.
+    """
+    # Lines of before said so only with all else, which may be encrypted.
+    said = batch_lines.c.content["metadata"][name].as_string()
+    return func.coalesce(batch_lines.c.metadata[name].as_string(), said)
 
 
 def _add(conn: Connection, budget_id: UUID, period: int, amount: Decimal) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, and_, func, null, select
 
 from turnmill.domain.batches import LineState
-from turnmill.domain.errors import DataKeyMissing, UnreadableRow
+from turnmill.domain.errors import BatchPurged, DataKeyMissing, UnreadableRow
 from turnmill.domain.ids import BatchId, SessionId, TurnId
 from turnmill.domain.states import TurnState
 from turnmill.store.batch_records import BatchResult
@@ -14,7 +14,7 @@ from turnmill.store.codec import parts_from
 from turnmill.store.nouns.answering import answered_because, answered_by
 from turnmill.store.readable import ODD, readable
 from turnmill.store.schema.batch_tables import batch_lines
-from turnmill.store.schema.tables import messages, sessions, turns
+from turnmill.store.schema.tables import batches, messages, sessions, turns
 from turnmill.store.vaults import plain
 
 _OF_TURN = (
@@ -29,7 +29,13 @@ _OF_TURN = (
 def results(
     conn: Connection, batch_id: BatchId, *, after_line: int = 0, limit: int = 500
 ) -> list[BatchResult]:
-    """Return what up to `limit` lines after that one came to, in the order of the file."""
+    """Return what up to `limit` lines after that one came to, in the order of the file.
+
+    Raises BatchPurged where their time was over.
+    """
+    purged = select(batches.c.purged_at).where(batches.c.id == batch_id)
+    if conn.scalar(purged) is not None:
+        raise BatchPurged()
     staged = select(batch_lines.c.line).where(batch_lines.c.batch_id == batch_id).limit(1)
     has_lines = conn.execute(staged).first() is not None
     query = _by_line(batch_id, after_line) if has_lines else _by_turn(batch_id, after_line)

@@ -36,7 +36,8 @@ def take_answers(
     found = conn.execute(_answered(batch_id, owner, lines)).all()
     for line, turn_id in found:
         mine = (batch_lines.c.batch_id == batch_id, batch_lines.c.line == line)
-        values = {"state": LineState.REUSED.value, "content": None, "reused_from": turn_id}
+        values = {"state": LineState.REUSED.value, "content": None, "metadata": None}
+        values["reused_from"] = turn_id
         conn.execute(update(batch_lines).where(*mine).values(**values))
     if found:
         count_lines(conn, batch_id, REUSED, len(found))

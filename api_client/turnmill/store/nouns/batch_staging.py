@@ -36,6 +36,7 @@ def stage(conn: Connection, batch_id: BatchId, lines: Sequence[StagedLine], *, l
         return
     fresh = [line for line in lines if line.number > batch.last_line]
     if fresh:
+        fresh = [one._replace(metadata=one.content.get("metadata") or None) for one in fresh]
         engine_of(conn).stage_lines(conn, batch_id, _sealed(conn, batch_id, fresh))
     conn.execute(update(batches).where(batches.c.id == batch_id).values(last_line=last))
 

@@ -9,8 +9,13 @@ from sqlalchemy import Connection, func, select
 from turnmill.domain.errors import UserNotFound
 from turnmill.domain.ids import hash_of_user
 from turnmill.domain.states import BackupState, ErasureState, SessionStatus, TurnState
-from turnmill.store.deletion_records import Backups, DeletionReport, Gone, Pending
-from turnmill.store.nouns.deletions import impossible_of, left_at_vendors
+from turnmill.store.deletion_records import Backups, ErasureReport, Gone, Pending
+from turnmill.store.nouns.deletions import (
+    impossible_of,
+    in_shards,
+    left_at_vendors,
+    stays_in_shards,
+)
 from turnmill.store.nouns.users import is_known
 from turnmill.store.schema.belongings import BELONGINGS, Belonging, Goes
 from turnmill.store.schema.erasure_tables import erasures
@@ -20,7 +25,7 @@ from turnmill.store.schema.tables import sessions, turns
 from turnmill.store.types import Timestamp, db_asof
 
 
-def report_of(conn: Connection, user_id: str) -> DeletionReport:
+def report_of(conn: Connection, user_id: str) -> ErasureReport:
     """Return what became of the user so far. Raises UserNotFound where none was to be erased."""
     row = conn.execute(
         select(erasures, (erasures.c.streams_until > db_asof()).label("streamed")).where(
@@ -30,17 +35,18 @@ def report_of(conn: Connection, user_id: str) -> DeletionReport:
     if row is None:
         raise UserNotFound("no user of this id was erased, nor is to be")
     rows, left = Counter(row.rows), list(row.left_behind)
+    gone = conn.execute(_with_batches(row)).all()
     if row.state == ErasureState.ERASING:
         for went in conn.execute(_of_sessions(row)):
             rows.update(went.rows)
             left += went.left_behind
-    return DeletionReport(
+    return ErasureReport(
         user_id=user_id,
         how=Gone.ERASED,
         at=row.begun_at or row.due_at,
         rows=dict(rows),
-        pending=list(_pending(conn, user_id, row)),
-        impossible=[impossible_of(one) for one in left],
+        pending=[*_pending(conn, user_id, row), *in_shards(conn, gone)],
+        impossible=[*map(impossible_of, left), *stays_in_shards(conn, gone)],
         backups=_backups(conn, user_id, row),
     )
 
@@ -48,6 +54,15 @@ def report_of(conn: Connection, user_id: str) -> DeletionReport:
 def _of_sessions(row: Any) -> Any:
     return select(tombstones.c.rows, tombstones.c.left_behind).where(
         tombstones.c.user_hash == row.user_hash, tombstones.c.removed_at >= row.begun_at
+    )
+
+
+def _with_batches(row: Any) -> Any:
+    """Select what is left of the user's sessions of which vendors had lines."""
+    return select(tombstones.c.batches, tombstones.c.removed_at).where(
+        tombstones.c.user_hash == row.user_hash,
+        tombstones.c.removed_at.is_not(None),
+        tombstones.c.batches.is_not(None),
     )
 
 

@@ -67,7 +67,7 @@ class Loads:
     def closed(self) -> Sequence[Any]:
         """Return the accounts that are closed, and the models behind an open breaker."""
         a = accounts.c
-        columns = (a.kind, a.provider, a.model, a.code, a.closed_at, a.closed_until)
+        columns = (a.kind, a.provider, a.account, a.model, a.code, a.closed_at, a.closed_until)
         found = select(*columns).where(a.closed_at.is_not(None), a.closed_until > db_asof())
         return self._conn.execute(found.order_by(a.closed_until.desc()).limit(_MOST_CLOSED)).all()
 

@@ -9,12 +9,14 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Text, cast, func, literal, select
 
+from turnmill.domain.closing import tier_in
 from turnmill.domain.errors import TurnNotFound
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import (
     AT_A_CLOSED_TARGET,
     BETWEEN_STEPS,
     FINAL,
+    FOR_ACCOUNT,
     FOR_BATCH,
     UNFINISHED,
     Lane,
@@ -245,7 +247,13 @@ def _closed(row: Any, loads: Loads) -> list[Reason]:
     if row.falls_back and row.head_waits_for not in AT_A_CLOSED_TARGET:
         return []
     models = ("", row.model)
-    closed = (one for one in loads.closed if one.provider == row.provider and one.model in models)
+    closed = (
+        one
+        for one in loads.closed
+        if one.provider == row.provider and one.model in models
+        # Of one tier alone: who was not put off for it asks for another one.
+        if not tier_in(one.account) or row.head_waits_for == FOR_ACCOUNT
+    )
     return [
         Reason(
             cause=Cause(one.kind),

@@ -94,6 +94,34 @@ SELECT turn.*, (
     SELECT COALESCE(max(m.position), 0) + 1 FROM turnmill.messages m WHERE m.turn_id = turn.id
 ), EXISTS (SELECT FROM turnmill.budgets) FROM turn
 """
+_IS_LATE = "t.native_ref = %(shard)s AND t.state IN ('cancelled', 'expired')"
+_LATE = f"SELECT t.id FROM turnmill.turns t WHERE t.id = ANY(%(ids)s::uuid[]) AND {_IS_LATE}"
+# Of turns that have ended there: they stay so, and have one attempt more, that of the vendor.
+_TAKE_LATE = f"""
+WITH session AS (
+    UPDATE turnmill.sessions s SET fence = s.fence + 1
+    FROM turnmill.turns t
+    WHERE t.id = ANY(%(ids)s::uuid[]) AND s.id = t.session_id AND {_IS_LATE}
+    RETURNING s.id, t.id AS turn_id, s.fence, s.provider, s.model, s.user_id
+), turn AS (
+    UPDATE turnmill.turns t SET native_ref = '', claims = t.claims + 1,
+        attempt = LEAST(t.attempt + 1, t.max_attempts),
+        started_at = COALESCE(t.started_at, %(begun)s, clock_timestamp())
+    FROM session WHERE t.id = session.turn_id
+    RETURNING t.id, t.session_id, session.fence, t.attempt, t.max_attempts,
+        t.claims - t.put_off AS n, t.step, session.provider, session.model, session.user_id,
+        t.batch_id, t.state
+), attempt AS (
+    INSERT INTO turnmill.attempts
+        (turn_id, fence, n, kind, worker, started_at, ended_at, outcome, step, provider,
+            asked_model)
+    SELECT turn.id, turn.fence, turn.n, 'batch', %(owner)s,
+        COALESCE(%(begun)s, clock_timestamp()), clock_timestamp(), turn.state, turn.step,
+        turn.provider, turn.model FROM turn
+)
+SELECT id, session_id, fence, attempt, max_attempts, n, step, provider, model, user_id, batch_id,
+    false, 0, EXISTS (SELECT FROM turnmill.budgets) FROM turn
+"""
 _LEFT = f"""
 SELECT t.id FROM turnmill.turns t
 WHERE t.batch_id = %(batch)s AND t.waits_for = '{FOR_BATCH}' AND t.native_ref = %(shard)s
@@ -149,6 +177,26 @@ def take(
     }
     execute(conn, _LOCK, parameters)
     return [_taken(row) for row in execute(conn, _TAKE, parameters).all()]
+
+
+def late_in(conn: Connection, turn_ids: Sequence[TurnId], *, shard: str) -> list[TurnId]:
+    """Lock the sessions of these turns, and return which were cancelled, or expired, in a shard."""
+    parameters = {"ids": list(turn_ids), "shard": shard}
+    execute(conn, _LOCK, parameters)
+    return [TurnId(row[0]) for row in execute(conn, _LATE, parameters)]
+
+
+def take_late(
+    conn: Connection,
+    turn_ids: Sequence[TurnId],
+    *,
+    shard: str,
+    owner: str,
+    begun: datetime | None,
+) -> list[Claim]:
+    """Take out of a shard turns of which `late_in` has told; they stay as they have ended."""
+    parameters = {"ids": list(turn_ids), "shard": shard, "owner": owner, "begun": begun}
+    return [_taken(row) for row in execute(conn, _TAKE_LATE, parameters).all()]
 
 
 def left_in(conn: Connection, batch_id: BatchId, *, shard: str, limit: int) -> list[TurnId]:

@@ -7,13 +7,13 @@ from typing import Any
 from sqlalchemy import Boolean, Connection, Text, Uuid, column, select, table, update
 
 from turnmill.domain.ids import SessionId, TurnId
-from turnmill.domain.states import CLAIMABLE, FINAL, UNFINISHED, TurnState
+from turnmill.domain.states import CLAIMABLE, FINAL, UNFINISHED, EventKind, TurnState
 from turnmill.store.postgres import charging
 from turnmill.store.postgres.rendering import part, rendered, sets, typed
 from turnmill.store.records import Fenced, Locked, Settled, Settlement
 from turnmill.store.rules.accepting import in_json
 from turnmill.store.rules.closed_calls import closed_call, is_closed_by
-from turnmill.store.rules.endings import COUNTED_SQL, ENDED_SQL, telling
+from turnmill.store.rules.endings import COUNTED_SQL, ENDED_SQL, pausing, telling
 from turnmill.store.rules.heads import settled
 from turnmill.store.rules.riders import RIDERS, Rider, sealed_rows
 from turnmill.store.rules.sealing import Sealer, sealer_for
@@ -25,10 +25,11 @@ from turnmill.store.rules.settling import (
     row_of,
     writing_content,
 )
-from turnmill.store.rules.tallies import counting
+from turnmill.store.rules.tallies import OF_TURN_SQL, TALLY_SQL
 from turnmill.store.rules.wanted import wanted
+from turnmill.store.schema.metadata import sql_list
 from turnmill.store.schema.step_tables import tool_calls
-from turnmill.store.schema.tables import STILL_RUNNING, attempts, sessions, sql_list, turns
+from turnmill.store.schema.tables import STILL_RUNNING, attempts, sessions, turns
 from turnmill.store.schema_name import execute
 
 _FINAL = sql_list(frozenset(FINAL))
@@ -37,6 +38,8 @@ _DUE = sql_list(frozenset(CLAIMABLE - {TurnState.UNKNOWN}))
 
 #: What else a verdict may come to that somebody may want to hear of.
 _UNENDED = (TurnState.WAITING.value, TurnState.RETRYING.value)
+#: A session may be paused by these.
+_FAILED = (TurnState.FAILED, TurnState.DEAD)
 
 _T, _A, _S = turns.alias("t").c, attempts.alias("a").c, sessions.alias("s").c
 _V = table("v", *(column(field.name, field.type) for field in FIELDS)).c
@@ -51,6 +54,7 @@ _STATE = _TURN.c.state
 
 _VERDICT = typed({field.name: field.type for field in FIELDS})
 _RIDERS, _CALLS, _MONEY = "<riders>", "<calls>", "<money>"
+_OF_BATCH, _TALLY = "<of batch>", "<tally>"
 
 # One statement, so its snapshot is older than its locks. Whoever moves a turn updates the row of
 # its session; a lock brings that row's newest version, and `xmin` tells it from the one in the
@@ -69,8 +73,8 @@ WITH verdict AS (
     FROM verdict v JOIN mine ON mine.id = v.session_id
     WHERE t.id = v.turn_id AND {STILL_RUNNING} AND t.lease_fence = v.fence
     RETURNING t.id, t.session_id, t.lease_fence, t.state, t.state IN {_FINAL} AS is_final, t.lane,
-        t.lost, t.sent_at, t.available_at, t.keep_partial
-), attempt AS (
+        t.lost, t.sent_at, t.available_at, t.keep_partial{_OF_BATCH}
+), {_TALLY}attempt AS (
     UPDATE turnmill.attempts a SET
         {sets(OF_ATTEMPT, _A, _V, _STATE)}
     FROM turn JOIN verdict v ON v.turn_id = turn.id
@@ -109,9 +113,15 @@ FROM mine WHERE id NOT IN (SELECT session_id FROM session)
 """
 
 
-def _with(riders: Iterable[Rider], *, calls: str = "", money: str = "") -> str:
+def _with(riders: Iterable[Rider], *, calls: str = "", money: str = "") -> dict[bool, str]:
+    """Return the statement as it is, and, by True, as it counts the endings of batches' turns."""
     brought = "".join(part(one, turn=_TURN) for one in riders)
-    return _STATEMENT.replace(_RIDERS, brought).replace(_CALLS, calls).replace(_MONEY, money)
+    whole = _STATEMENT.replace(_RIDERS, brought).replace(_CALLS, calls).replace(_MONEY, money)
+    counted = {False: ("", ""), True: (OF_TURN_SQL, TALLY_SQL)}
+    return {
+        batched: whole.replace(_OF_BATCH, told).replace(_TALLY, tally)
+        for batched, (told, tally) in counted.items()
+    }
 
 
 _CLOSED = rendered(
@@ -140,10 +150,10 @@ def settle(conn: Connection, settlements: Sequence[Settlement]) -> list[Settled 
         every=any(brought[rider.name] for rider in RIDERS if not rider.always),
         stepped=any(one.has_calls for one in settlements),
         paid=any(one.budgeted for one in settlements),
-    )
-    if any(one.batched for one in settlements):
-        chosen = counting(chosen)
+    )[any(one.batched for one in settlements)]
     statement = _telling(chosen, tuple(one for one in _UNENDED if f"turn.{one}" in kinds))
+    if EventKind.PAUSED in kinds and any(one.state in _FAILED for one in settlements):
+        statement = _pausing(statement)
     parameters = {
         "rows": in_json([row_of(one, sealer) for one in settlements]),
         "session_ids": session_ids,
@@ -159,11 +169,16 @@ def settle(conn: Connection, settlements: Sequence[Settlement]) -> list[Settled 
 
 
 @cache
+def _pausing(statement: str) -> str:
+    return pausing(statement)
+
+
+@cache
 def _telling(statement: str, states: Sequence[str]) -> str:
     return telling(statement, states)
 
 
-def _statement(*, every: bool, stepped: bool, paid: bool) -> str:
+def _statement(*, every: bool, stepped: bool, paid: bool) -> dict[bool, str]:
     if paid:
         return _SETTLE_PAID_STEPPED if every or stepped else _SETTLE_PAID
     if stepped:

@@ -11,11 +11,11 @@ from turnmill.store.schema_name import execute
 
 _STAGE = """
 INSERT INTO turnmill.batch_lines
-    (batch_id, line, custom_id, user_id, session, content, key, weight, bound_usd)
+    (batch_id, line, custom_id, user_id, session, content, key, weight, bound_usd, metadata)
 SELECT %(batch_id)s, r.line, r.custom_id, r.user_id, r.session, r.content, r.key, r.weight,
-    r.bound_usd
+    r.bound_usd, r.metadata
 FROM jsonb_to_recordset(%(rows)s::jsonb) AS r (line bigint, custom_id text, user_id text,
-    session text, content jsonb, key bytea, weight integer, bound_usd numeric)
+    session text, content jsonb, key bytea, weight integer, bound_usd numeric, metadata jsonb)
 """
 
 
@@ -32,6 +32,7 @@ def stage_lines(conn: Connection, batch_id: BatchId, lines: Sequence[StagedLine]
                 "key": one.key,
                 "weight": one.weight,
                 "bound_usd": one.bound_usd,
+                "metadata": one.metadata,
             }
         )
         for one in lines

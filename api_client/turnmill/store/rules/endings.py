@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
+from uuid import UUID
 
 from sqlalchemy import Connection, func, insert, literal, select, update
 
 from turnmill.domain.ids import TurnId
-from turnmill.domain.states import EventKind
+from turnmill.domain.states import EventKind, OnFailure, SessionStatus, TurnState
 from turnmill.store.schema.tables import sessions, turns
 from turnmill.store.types import db_now
 from turnmill.wire import SETTLED_CHANNEL
@@ -75,6 +76,17 @@ def telling(statement: str, states: Sequence[str]) -> str:
     return statement.replace(COUNTED_SQL, counted).replace(_WHICH, told, 1)
 
 
+def pausing(statement: str) -> str:
+    """Return the statement with an event, too, of each session that is paused by a failure in it.
+
+    It comes behind the one of the turn that failed.
+    """
+    for before, after in _PAUSING:
+        assert before in statement, before
+        statement = statement.replace(before, after, 1)
+    return statement
+
+
 _WHICH = "FROM session WHERE is_final\n)"
 #: The same in one statement that updates `sessions s` for each row of `turn`: what it sets there,
 COUNTED_SQL = "events = s.events + CASE WHEN turn.is_final THEN 1 ELSE 0 END"
@@ -87,3 +99,25 @@ ENDED_SQL = f"""event AS (
     SELECT pg_notify('{SETTLED_CHANNEL}', string_agg(settled_id::text, ','))
     FROM session WHERE is_final HAVING count(*) > 0
 )"""
+
+# What is set sees the row as it was; what is returned, as it has become: so it is read beside.
+_PAUSES = f"""CASE WHEN turn.state IN ('{TurnState.DEAD}', '{TurnState.FAILED}')
+            AND s.on_failure = '{OnFailure.PAUSE}' AND s.status = '{SessionStatus.ACTIVE}'
+            THEN 1 ELSE 0 END"""
+_MET = "    WHERE s.id = turn.session_id\n    RETURNING turn.id AS settled_id"
+_BESIDE = f"""    JOIN turnmill.sessions was ON was.id = turn.session_id
+    WHERE s.id = turn.session_id
+    RETURNING was.status = '{SessionStatus.ACTIVE}' AND s.status = '{SessionStatus.PAUSED}'
+        AS pauses, turn.id AS settled_id"""
+_NUMBERED = "SELECT session_id, events, settled_id, "
+_BEFORE_IT = "SELECT session_id, events - CASE WHEN pauses THEN 1 ELSE 0 END, settled_id, "
+_ALL_TOLD = "\n), told AS ("
+_TOLD_TOO = f"""
+    UNION ALL SELECT session_id, events, '{UUID(int=0)}'::uuid, '{EventKind.PAUSED}',
+        clock_timestamp() FROM session WHERE pauses{_ALL_TOLD}"""
+_PAUSING = (
+    ("events = s.events + CASE", f"events = s.events + {_PAUSES} + CASE"),
+    (_MET, _BESIDE),
+    (_NUMBERED, _BEFORE_IT),
+    (_ALL_TOLD, _TOLD_TOO),
+)

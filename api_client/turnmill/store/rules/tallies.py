@@ -6,7 +6,6 @@ stays so when one of them is gone.
 """
 
 from collections.abc import Collection, Sequence
-from functools import cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Integer, Uuid, case, delete, func, literal, select
@@ -110,17 +109,11 @@ def _part(conn: Connection) -> ColumnElement[int]:
     return literal(0)
 
 
-@cache
-def counting(statement: str) -> str:
-    """Return the statement that settles, which counts the endings of batches' turns, too."""
-    return statement.replace(_RETURNED, _RETURNED + _MORE, 1).replace(_NEXT, _COUNTED, 1)
-
-
-_RETURNED = "t.lost, t.sent_at, t.available_at, t.keep_partial"
-_MORE = """, t.batch_id, t.batch_line, t.error_code,
+#: What the statement that settles tells of each turn besides, where some are of batches.
+OF_TURN_SQL = """, t.batch_id, t.batch_line, t.error_code,
         t.cost_usd, t.input_tokens, t.output_tokens, t.attempt"""
-_NEXT = "), attempt AS (\n"
-_COUNTED = f"""), tally AS (
+#: Its part that counts those `turn`s that have ended.
+TALLY_SQL = f"""tally AS (
     INSERT INTO turnmill.batch_tallies AS b
         ({", ".join((*_KEY, *_SUMS))}, last_at)
     SELECT turn.batch_id, pg_backend_pid() %% {PARTS}, turn.state, COALESCE(turn.error_code, ''),
@@ -133,5 +126,4 @@ _COUNTED = f"""), tally AS (
     ON CONFLICT ({", ".join(_KEY)}) DO UPDATE SET
         {", ".join(f"{name} = b.{name} + excluded.{name}" for name in _SUMS)},
         last_at = excluded.last_at
-), attempt AS (
-"""
+), """

@@ -44,6 +44,7 @@ batch_lines = Table(
     Column("user_id", Text),  # whose it is
     Column("session", Text),  # id of the one that it goes on with; NULL: it has one of its own
     Column("content", CONTENT),  # all that it says, checked; NULL as soon as it was fed
+    Column("metadata", Json),  # of its turns, for budgets to go by; NULL: none, or it was fed
     Column("key", LargeBinary),  # what an equal line has too; NULL: nobody asked for reuse
     Column("state", SmallInteger, nullable=False, server_default="0"),
     Column("wave", SmallInteger, nullable=False, server_default="0"),  # user turns that are done

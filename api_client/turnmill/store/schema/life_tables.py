@@ -17,6 +17,7 @@ tombstones = Table(
     Column("removed_at", Timestamp),  # NULL: a turn runs yet, and the rows go after it
     Column("rows", Json, nullable=False, server_default=text("'{}'")),  # by table, that went
     Column("left_behind", Json, nullable=False, server_default=text("'[]'")),  # cannot be deleted
+    Column("batches", Json),  # ids of those of which vendors had lines then; NULL: of none
     Column("user_hash", Text),  # whose it was, where nothing names him; NULL: of before
     CheckConstraint("how IN ('deleted', 'purged')", name="how_known"),
 )

@@ -54,7 +54,8 @@ PLAIN: Mapping[str, frozenset[str]] = MappingProxyType(
             "audit_heads": "rows_digest before hash",
             "audit_log": "actor login action subject objects figures digest",
             "audit_subjects": "subject user_id key",
-            "batch_lines": "custom_id user_id session error_code",
+            # Metadata is as that of turns.
+            "batch_lines": "custom_id user_id session metadata error_code",
             "batch_shards": "provider model state endpoint stored ref status outputs error_code",
             "batch_tallies": "state error_code",
             # Settings are those of sessions.
@@ -93,7 +94,7 @@ PLAIN: Mapping[str, frozenset[str]] = MappingProxyType(
             "subscriptions": "subscriber kind",
             "template_versions": "name",
             "templates": "name",
-            "tombstones": "how rows left_behind user_hash",
+            "tombstones": "how rows left_behind batches user_hash",
             "tool_calls": "call_id tool effects state error_code",
             "turn_senders": "name",
             "turns": "state lane claimed_for lease_owner native_ref idempotency_key custom_id"

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from turnmill.domain.bounds import NAME_LENGTH
 from turnmill.domain.checks import check_name, check_text
-from turnmill.domain.content import Message
+from turnmill.domain.content import Attached, Message, Part
 from turnmill.domain.conversations import Conversation, conversation_from
 from turnmill.domain.counting import bytes_of
 from turnmill.domain.errors import InvalidInput
@@ -19,6 +19,12 @@ from turnmill.domain.session_settings import merged_settings
 from turnmill.store.batch_records import StagedLine
 from turnmill.store.codec import content_of
 from turnmill.verbs import intake
+from turnmill.verbs.batch_files.line_files import (
+    LineFile,
+    files_in,
+    refuse_files,
+    with_files,
+)
 from turnmill.verbs.batch_files.problems import (
     MISSING,
     TOO_LONG,
@@ -37,14 +43,12 @@ _TALKS = ("messages", "conversations", "conversation")
 _OF_SESSION = frozenset({"fallback", "provider", "model", "system_prompt", "settings"})
 _FIELDS = frozenset({"custom_id", "user_id", "session", "text", "metadata", *_TALKS}) | _OF_SESSION
 _OPTIONS = ("fallback", "system_prompt", "settings")
-_FILES = frozenset(
-    {"image", "image_url", "input_image", "document", "file", "input_file", "audio", "input_audio"}
-)
 #: Options of sessions that many lines share are checked once.
 _MOST_KEPT = 256
 #: Of English prose; other scripts have fewer bytes a token, and are counted as such.
 _BYTES_PER_TOKEN, _BYTES_PER_OTHER = 4, 3
 _TOKENS_AROUND = 4  #: a message
+_TOKENS_OF_FILE = 1_000  #: about: of a picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,14 @@ class Draft(NamedTuple):
     line: StagedLine
     session: SessionId | str | None  #: an id or a key; None: it has one of its own
     terms: "Terms | None"  #: None: the session has its own
+    files: Sequence[LineFile] = ()  #: that are to be kept before it can stand
+
+    def with_kept(self, parts: Sequence[Part]) -> "Draft":
+        """Return it with these in the places of its files, in their order."""
+        for file, part in zip(self.files, parts, strict=True):
+            message = self.line.content["said"][file.turn][file.message]
+            message[1][file.part] = content_of([part])[0]
+        return self._replace(files=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +108,8 @@ class LineReader:
     def _draft(self, number: int, said: Mapping[str, Any], vendor: str | None) -> Draft:
         session = self._session_named(said)
         content: dict[str, Any] = {}
-        told = self._say(said, content)
+        files: list[LineFile] = []
+        told = self._say(said, content, files)
         if session is not None and (told or "before" in content):
             raise Refused(
                 WRONG_VALUE, "messages: the session has a history and a prompt of its own"
@@ -111,9 +124,9 @@ class LineReader:
             content=content,
             custom_id=None if custom_id is None else _name(custom_id, "custom_id"),
             user_id=None if session is not None else self._user(said),
-            weight=weight_of(texts),
+            weight=weight_of(texts) + _TOKENS_OF_FILE * len(files),
         )
-        return Draft(line, session, None if terms is None else Terms(*terms))
+        return Draft(line, session, None if terms is None else Terms(*terms), files)
 
     def _session_named(self, said: Mapping[str, Any]) -> SessionId | str | None:
         if "session" not in said:
@@ -135,7 +148,9 @@ class LineReader:
             )
         return self._defaults.user_id
 
-    def _say(self, said: Mapping[str, Any], content: dict[str, Any]) -> str | None:
+    def _say(
+        self, said: Mapping[str, Any], content: dict[str, Any], files: list[LineFile]
+    ) -> str | None:
         """Put in what is said; return the system prompt that stands before it, if one does."""
         talks = [name for name in _TALKS if name in said]
         if "text" in said:
@@ -145,21 +160,26 @@ class LineReader:
             return None
         if not talks:
             raise Refused(MISSING, "needs text, or messages")
-        return self._talk(said[talks[0]], content)
+        return self._talk(said[talks[0]], content, files)
 
-    def _talk(self, messages: object, content: dict[str, Any]) -> str | None:
+    def _talk(self, messages: object, content: dict[str, Any], files: list[LineFile]) -> str | None:
         if not isinstance(messages, list):
             raise Refused(WRONG_TYPE, "messages is no list")
-        _refuse_files(messages)
+        listed = with_files(messages)
         try:
-            found: Conversation = conversation_from(messages, max_text_bytes=self._max_text_bytes)
+            found: Conversation = conversation_from(
+                listed, max_text_bytes=self._max_text_bytes, files=True
+            )
         except InvalidInput as error:
             raise Refused(WRONG_VALUE, str(error)) from None
         script = script_of(found.messages)
         open_turns = _open_turns(script.open)
         if not open_turns:
             raise Refused(WRONG_VALUE, "the last message is not the user's: nothing is to be said")
+        files += files_in(open_turns)
         if script.turns:
+            for before in script.turns:
+                refuse_files(before)
             content["before"] = [_stored(one) for one in script.turns]
         content["said"] = [_stored(one) for one in open_turns]
         return found.system_prompt
@@ -243,17 +263,12 @@ def _open_turns(said: Sequence[Message]) -> list[tuple[Message, ...]]:
 
 
 def _stored(messages: Sequence[Message]) -> list[list[Any]]:
-    return [[one.role, content_of(one.parts)] for one in messages]
+    return [[one.role, [*map(_part, one.parts)]] for one in messages]
 
 
-def _refuse_files(messages: Sequence[Any]) -> None:
-    """Raise Refused where a message holds more than words: its bytes are not kept here."""
-    for one in messages:
-        content = one.get("content") if isinstance(one, Mapping) else None
-        for part in content if isinstance(content, list) else ():
-            kind = part.get("type") if isinstance(part, Mapping) else None
-            if kind in _FILES:
-                raise Refused(WRONG_VALUE, "a message holds a file: lines of batches hold words")
+def _part(part: Part) -> dict[str, Any]:
+    """Return a part as it is stored; of a file that is not kept yet, its place."""
+    return {} if isinstance(part, Attached) else content_of([part])[0]
 
 
 def weight_of(size: Sequence[str]) -> int:
@@ -269,7 +284,9 @@ def _texts_in(content: Mapping[str, Any]) -> list[str]:
     texts = [content["text"]] if "text" in content else []
     for name in ("before", "said"):
         for turn in content.get(name, ()):
-            texts += [part.get("text") or json.dumps(part) for _, parts in turn for part in parts]
+            texts += [
+                part.get("text") or json.dumps(part) for _, parts in turn for part in parts if part
+            ]
     if "system_prompt" in content:
         texts.append(content["system_prompt"])
     return texts

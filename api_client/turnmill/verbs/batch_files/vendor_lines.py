@@ -4,7 +4,7 @@ OpenAI: {"custom_id", "method": "POST", "url", "body"}, for responses and chat c
 Anthropic: {"custom_id", "params"}.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -21,13 +21,15 @@ from turnmill.verbs.batch_files.problems import (
 _NEVER: Mapping[str, tuple[object, ...]] = MappingProxyType(
     {"stream": (False, None), "n": (1, None), "background": (False, None)}
 )
-#: What would need somebody to answer calls, or a thread that the vendor keeps.
+#: What would need tools of the vendor's own, or a thread that it keeps.
 _NOT_TAKEN = (
-    *("tools", "functions", "function_call", "tool_choice", "mcp_servers"),
+    *("functions", "function_call", "mcp_servers"),
     *("previous_response_id", "conversation", "prompt", "container", "prefill"),
 )
 #: What says nothing about the answer.
 _LEFT_OUT = frozenset({"stream", "n", "background", "stream_options", "store", "metadata"})
+_SCHEMA = "input_schema"  #: as Anthropic names the parameters of a tool
+_OF_FUNCTION = frozenset({"type", "name", "description", "parameters", _SCHEMA, "strict"})
 _OF_OPENAI = frozenset({"custom_id", "method", "url", "body"})
 _OF_ANTHROPIC = frozenset({"custom_id", "params"})
 
@@ -104,7 +106,42 @@ def _checked(body: Mapping[str, Any]) -> dict[str, Any]:
         if body.get(name):
             raise Refused(UNKNOWN, f"{name} is not taken from a vendor's line")
     left_out = _LEFT_OUT | frozenset(_NOT_TAKEN)
-    return {name: one for name, one in body.items() if name not in left_out and one is not None}
+    found = {name: one for name, one in body.items() if name not in left_out and one is not None}
+    _check_choice(found.pop("tool_choice", None))
+    if not found.get("tools", True):
+        del found["tools"]
+    if "tools" in found:
+        found["tools"] = [*_functions(found["tools"])]
+    return found
+
+
+def _check_choice(choice: object) -> None:
+    """Raise Refused unless the model decides by itself whether it calls a tool, as it does here."""
+    kind = choice.get("type") if isinstance(choice, dict) else choice
+    if kind not in (None, "auto"):
+        raise Refused(WRONG_VALUE, "tool_choice is not auto: the model decides")
+    if isinstance(choice, dict) and choice.keys() - {"type"}:
+        named = ", ".join(sorted(choice.keys() - {"type"}))[:100]
+        raise Refused(UNKNOWN, f"tool_choice: {named} is not taken from a vendor's line")
+
+
+def _functions(tools: object) -> Iterator[dict[str, Any]]:
+    """Yield tools as sessions have them whose calls are answered from outside."""
+    if not isinstance(tools, list):
+        raise Refused(WRONG_TYPE, "tools is no list")
+    for n, tool in enumerate(tools):
+        found = _object(tool, f"tools[{n}]")
+        kind = found.get("type", "custom")
+        if kind not in ("function", "custom") or (kind == "custom" and _SCHEMA not in found):
+            raise Refused(UNKNOWN, f"tools[{n}] is a tool of the vendor's own: functions are taken")
+        # OpenAI's Chat has a function in the tool, its Responses the same beside the type.
+        told = _object(found.get("function", found), f"tools[{n}].function")
+        for name in told.keys() - _OF_FUNCTION:
+            raise Refused(UNKNOWN, f"tools[{n}].{name[:40]} is not taken from a vendor's line")
+        if told.get("strict"):
+            raise Refused(WRONG_VALUE, f"tools[{n}].strict: arguments are not held to the letter")
+        named = {name: told[name] for name in ("name", "description") if told.get(name) is not None}
+        yield {**named, "parameters": told.get("parameters", told.get(_SCHEMA)) or {}}
 
 
 def _common(body: dict[str, Any]) -> dict[str, Any]:

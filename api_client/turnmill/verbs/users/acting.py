@@ -11,13 +11,13 @@ from turnmill.domain.checks import check_name, storable
 from turnmill.domain.errors import InvalidInput
 from turnmill.settings import Settings
 from turnmill.store.database import Database
-from turnmill.store.deletion_records import DeletionReport, Erasure, Hold
+from turnmill.store.deletion_records import Erasure, ErasureReport, Hold
 from turnmill.store.nouns import erasure_reports
 from turnmill.store.nouns import erasures as rows
 from turnmill.store.nouns import holds as hold_rows
 from turnmill.streams.copies import Copies
 from turnmill.verbs import intake
-from turnmill.verbs.auditing import written_down
+from turnmill.verbs.auditing import of_user
 from turnmill.verbs.users.erasing import Erasing
 from turnmill.verbs.users.exporting import Exporting
 from turnmill.verbs.users.verifying import Verifying
@@ -63,7 +63,7 @@ def wanted(reason: object, grace: object) -> dict[str, Any]:
     return {"reason": _words(reason, name="reason"), "grace": grace}
 
 
-def erasure(user_id: object) -> Verb[DeletionReport]:
+def erasure(user_id: object) -> Verb[ErasureReport]:
     """Read what has become of a user."""
     user = user_of(user_id)
     return single(lambda conn: Effect(erasure_reports.report_of(conn, user)))
@@ -80,7 +80,7 @@ def withdraw(user_id: object, *, actor: str) -> Verb[bool]:
     """Take an erasure back that has not begun."""
     user = user_of(user_id)
     verb = transaction(lambda conn: Effect(rows.withdraw(conn, user)))
-    return written_down(verb, Action.ERASURE_WITHDRAWN, actor=actor, user_id=user, when=bool)
+    return of_user(verb, Action.ERASURE_WITHDRAWN, actor=actor, user_id=user, when=bool)
 
 
 def hold(user_id: object, reason: object, *, actor: str) -> Verb[Hold]:
@@ -92,14 +92,14 @@ def hold(user_id: object, reason: object, *, actor: str) -> Verb[Hold]:
     def on(conn: Connection) -> Effect[Hold]:
         return Effect(hold_rows.hold(conn, user, why))
 
-    return written_down(transaction(on), Action.USER_HELD, actor=actor, user_id=user)
+    return of_user(transaction(on), Action.USER_HELD, actor=actor, user_id=user)
 
 
 def release(user_id: object, *, actor: str) -> Verb[bool]:
     """End a hold."""
     user = user_of(user_id)
     verb = transaction(lambda conn: Effect(hold_rows.release(conn, user)))
-    return written_down(verb, Action.USER_RELEASED, actor=actor, user_id=user, when=bool)
+    return of_user(verb, Action.USER_RELEASED, actor=actor, user_id=user, when=bool)
 
 
 def holds(*, after: object, limit: object) -> Verb[list[Hold]]:

@@ -5,7 +5,6 @@ runs in them is cut; files; whatever else names him. Then it is looked again, un
 is under way that began before.
 """
 
-import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from turnmill.actor import actor_of
+from turnmill.crypto.key_store import ADMITTED, noted
 from turnmill.domain.auditing import Action
 from turnmill.domain.errors import FilesUnavailable, SessionBusy, TurnmillError
 from turnmill.domain.ids import hash_of_user
@@ -21,9 +21,9 @@ from turnmill.files.opened import file_store
 from turnmill.settings import Settings
 from turnmill.store.capabilities import Capability
 from turnmill.store.database import Database
-from turnmill.store.deletion_records import DeletionReport, Erasure
+from turnmill.store.deletion_records import Erasure, ErasureReport
 from turnmill.store.file_records import key_of
-from turnmill.store.nouns import attachments, erasure_reports, subscribing
+from turnmill.store.nouns import attachments, erased_rows, erasure_reports, subscribing
 from turnmill.store.nouns import erasures as rows
 from turnmill.store.nouns.audit import audited, audited_erasure
 from turnmill.store.nouns.users import users_by_hash
@@ -62,14 +62,14 @@ class Erasing:
         self._settings = settings
         self._copies = copies
 
-    def erase(self, user_id: str, *, reason: str, grace: timedelta) -> DeletionReport:
+    def erase(self, user_id: str, *, reason: str, grace: timedelta) -> ErasureReport:
         """Erase the user, now or after `grace`, and say what is left for now."""
         self._run(_request, user_id, reason=reason, grace=grace, actor=actor_of(self._settings))
         if grace <= _NO_GRACE:
             self.go_on(user_id)
         return self.report(user_id)
 
-    def report(self, user_id: str) -> DeletionReport:
+    def report(self, user_id: str) -> ErasureReport:
         """Return what has become of the user so far."""
         return self._run(erasure_reports.report_of, user_id)
 
@@ -99,8 +99,7 @@ class Erasing:
         """Let somebody of this id in again who was erased; False where nobody was."""
         admitted = self._run(rows.admit, user_id)
         if admitted and self._database.keys is not None:
-            noted = _note(ErasureState.ADMITTED)
-            self._database.keys.store.note_erasure(hash_of_user(user_id), noted)
+            self._database.keys.store.note_erasure(hash_of_user(user_id), ADMITTED)
         return admitted
 
     def replay(self, hashes: Iterable[str] = ()) -> Replayed:
@@ -143,7 +142,7 @@ class Erasing:
         """Yield what stands for users of whom is noted beside data keys that they were erased."""
         if self._database.keys is not None:
             for user_hash, document in self._database.keys.store.erasures():
-                if document != _note(ErasureState.ADMITTED):
+                if document != ADMITTED:
                     yield user_hash
 
     def _shred(self, user_id: str) -> None:
@@ -155,7 +154,7 @@ class Erasing:
         shredded = False
         if keys is not None:
             plain = self._run(rows.says_plainly, user_id)
-            keys.store.note_erasure(hash_of_user(user_id), _note(ErasureState.ERASED))
+            keys.store.note_erasure(hash_of_user(user_id), noted(ErasureState.ERASED))
             forgotten = keys.forget(user_id)
             if forgotten.apart and forgotten.keys and not plain:
                 shredded, until = forgotten.readable_until is None, forgotten.readable_until
@@ -168,18 +167,18 @@ class Erasing:
         """Remove what there is."""
         self._remove_sessions(user_id)
         ends = time.monotonic() + _ENDS_WITHIN
-        while time.monotonic() < ends and self._run(rows.runs, user_id):
+        while time.monotonic() < ends and self._run(erased_rows.runs, user_id):
             time.sleep(_AGAIN_SECONDS)
         self._remove_hidden(user_id)
         self._remove_files(user_id)
-        while self._run(rows.redact_some, user_id):
+        while self._run(erased_rows.redact_some, user_id):
             continue
-        self._run(rows.remove_rest, user_id)
+        self._run(erased_rows.remove_rest, user_id)
 
     def _remove_sessions(self, user_id: str) -> None:
         ends = time.monotonic() + _WAITED_FOR
         while True:
-            done = self._run(rows.remove_some, user_id)
+            done = self._run(erased_rows.remove_some, user_id)
             self._forget_streams(user_id, done)
             self._run(rows.note_gone, user_id, "streams", len(done.streams))
             if done.sessions:
@@ -190,10 +189,10 @@ class Erasing:
                 time.sleep(_AGAIN_SECONDS)
 
     def _remove_hidden(self, user_id: str) -> None:
-        while (done := self._run(rows.remove_hidden, user_id)).sessions:
+        while (done := self._run(erased_rows.remove_hidden, user_id)).sessions:
             self._forget_streams(user_id, done)
 
-    def _forget_streams(self, user_id: str, removed: rows.Removed) -> None:
+    def _forget_streams(self, user_id: str, removed: erased_rows.Removed) -> None:
         if removed.streams and not self._all_copies.forget(removed.streams):
             self._run(rows.note_streams, user_id, self._settings.stream_ttl)
 
@@ -210,13 +209,13 @@ class Erasing:
                 except FilesUnavailable:
                     return  # upkeep tries again: the rows say what is left
                 self._run(attachments.forget, one)
-        self._run(rows.forget_usage, user_id)
+        self._run(erased_rows.forget_usage, user_id)
 
     def _forget_notes(self, user_id: str) -> None:
         """Remove ids of what is gone, as far as nobody has to read them yet."""
-        while self._run(rows.remove_events, user_id):
+        while self._run(erased_rows.remove_events, user_id):
             continue
-        while self._run(rows.remove_notes, user_id):
+        while self._run(erased_rows.remove_notes, user_id):
             continue
         while self._run(subscribing.forget_observed):
             continue
@@ -229,6 +228,8 @@ class Erasing:
                 break
             time.sleep(_AGAIN_SECONDS)
             self._sweep(user_id)
+        if over and self._database.keys is not None:
+            self._database.keys.store.forget(user_id)  # of a process of a version before
         return over
 
     def _run(
@@ -263,7 +264,3 @@ def _finish(conn: Connection, user_id: str, *, actor: str) -> bool:
     if over:
         audited_erasure(conn, actor=actor, user_id=user_id)
     return over
-
-
-def _note(state: ErasureState) -> str:
-    return json.dumps({"state": state})
