@@ -55,10 +55,12 @@ class listed(FunctionElement[Any]):  # noqa: N801
         super().__init__(value)
 
 
+# What is the least or greatest of several leaves NULL out: it is asked for first.
 _BUCKET_PG = (
-    f"CAST(ceil(ln(least(greatest({{0}}, {SHORTEST_MS}), {LONGEST_MS!r}::double precision))"
+    "CASE WHEN {0} IS NOT NULL THEN"
+    f" CAST(ceil(ln(least(greatest({{0}}, {SHORTEST_MS}), {LONGEST_MS!r}::double precision))"
+    f" / {LOG_GAMMA!r}::double precision) AS integer) END"
 )
-_BUCKET_PG += f" / {LOG_GAMMA!r}::double precision) AS integer)"
 _SLOT_PG = "date_bin('15 minutes', {0}, TIMESTAMPTZ '2000-01-01 00:00:00+00')"
 
 
