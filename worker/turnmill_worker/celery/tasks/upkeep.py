@@ -9,6 +9,7 @@ from celery import Celery
 from celery.exceptions import Ignore
 
 from turnmill import wire
+from turnmill.domain.analytics.tagging import analytics_tag
 from turnmill.domain.idle import Retention
 from turnmill_worker.celery.tasks.hinted import HINTED
 from turnmill_worker.process.host import Host
@@ -24,9 +25,10 @@ _EARLIEST = timedelta(minutes=2)
 def register(app: Celery, process: Host, environ: Mapping[str, str] = os.environ) -> None:
     """Add the tasks to the app. `process` gives the store and the providers when one runs.
 
-    Raises InvalidSetting for what the environment says of retention.
+    Raises InvalidSetting for what the environment says of retention, or of figures.
     """
     retention = Retention.from_env(environ)
+    tag = analytics_tag(environ)
 
     def upkeep() -> Upkeep:
         return Upkeep(
@@ -34,6 +36,7 @@ def register(app: Celery, process: Host, environ: Mapping[str, str] = os.environ
             process.runtime().providers.get,
             retention=retention,
             settings=process.settings,
+            tag=tag,
         )
 
     @app.task(name=wire.ARCHIVE_IDLE, **HINTED)
@@ -43,7 +46,7 @@ def register(app: Celery, process: Host, environ: Mapping[str, str] = os.environ
 
     @app.task(name=wire.ROLL_UP_USAGE, **HINTED)
     async def roll_up_usage_task(slot: str | None = None) -> None:
-        """Write the usage of today and of the days before it anew."""
+        """Bring the figures along with what has happened."""
         await upkeep().roll_up_usage(_slot(slot))
 
     @app.task(name=wire.SELF_CHECK, **HINTED)
@@ -82,7 +85,7 @@ def _slot(sent: object) -> datetime:
     """Return the slot that beat sent; raises Ignore for one that no beat can have sent just now.
 
     A task sent by hand runs in a slot of its own. Whoever can write to the broker can send any
-    slot; figures of a day long past would be written anew from turns that are no longer kept.
+    slot.
     """
     now = datetime.now(UTC)
     if sent is None:
