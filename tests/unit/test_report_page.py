@@ -15,7 +15,7 @@ from turnmill.domain.analytics.report_data import Figures, Metric, ReportData, S
 from turnmill.domain.analytics.windows import Grain
 from turnmill.show.report import reading
 from turnmill.show.report.elements import LONGEST_NAME, shown_name
-from turnmill.show.report.page import page
+from turnmill.show.report.page import report_page
 
 HOSTILE = (
     "</style></svg><script>alert(1)</script>",
@@ -63,7 +63,7 @@ class Read(HTMLParser):
 
 
 def test_a_page_needs_nothing_but_itself() -> None:
-    text = page(made_up_report())
+    text = report_page(made_up_report())
     read = Read(text)
     assert read.open == []
     assert {tag for tag, _ in read.tags} & {"script", "link", "img", "iframe", "object"} == set()
@@ -82,12 +82,12 @@ def _visible(text: str) -> str:
 
 @pytest.mark.parametrize("days", [1, 7, 31, 92])
 def test_a_page_is_below_a_megabyte(days: int) -> None:
-    assert len(page(made_up_report(days=days)).encode()) < 400_000
+    assert len(report_page(made_up_report(days=days)).encode()) < 400_000
 
 
 def test_what_things_are_called_stays_text_and_is_cut() -> None:
-    plain = {tag for tag, _ in Read(page(made_up_report())).tags}
-    text = page(made_up_report(names=HOSTILE))
+    plain = {tag for tag, _ in Read(report_page(made_up_report())).tags}
+    text = report_page(made_up_report(names=HOSTILE))
     read = Read(text)
     assert read.open == []
     assert {tag for tag, _ in read.tags} == plain
@@ -109,7 +109,7 @@ def test_names_keep_their_letters_and_lose_what_turns_others_around() -> None:
 
 
 def test_every_figure_has_a_name_and_a_table_beside_it() -> None:
-    read = Read(page(made_up_report()))
+    read = Read(report_page(made_up_report()))
     ids = [found["id"] for _, found in read.tags if "id" in found]
     assert len(ids) == len(set(ids))
     charts = [one for one in read.of("svg") if one.get("role") == "img"]
@@ -126,14 +126,16 @@ def test_every_figure_has_a_name_and_a_table_beside_it() -> None:
 
 def test_headings_go_down_one_step_at_a_time() -> None:
     levels = [
-        int(tag[1]) for tag, _ in Read(page(made_up_report())).tags if tag in ("h1", "h2", "h3")
+        int(tag[1])
+        for tag, _ in Read(report_page(made_up_report())).tags
+        if tag in ("h1", "h2", "h3")
     ]
     assert levels[0] == 1 and levels.count(1) == 1
     assert all(after - before <= 1 for before, after in pairwise(levels))
 
 
 def test_sections_say_what_their_figures_mean() -> None:
-    text = _visible(page(made_up_report()))
+    text = _visible(report_page(made_up_report()))
     for words in (
         "$228.94",
         "The share of the input that the vendor read from its cache",
@@ -159,7 +161,7 @@ def test_a_report_of_nothing_says_so() -> None:
         now=Figures(),
         missing={Section.TOPICS: "The extra analytics is not installed."},
     )
-    text = _visible(page(data))
+    text = _visible(report_page(data))
     assert "No turn ended in this time." in text
     assert "No turn was added up yet" in text
     assert "The extra analytics is not installed." in text
@@ -169,20 +171,20 @@ def test_a_report_of_nothing_says_so() -> None:
 def test_what_has_no_price_is_unknown_and_no_nought() -> None:
     data = made_up_report()
     unpriced = replace(data.now, cost_usd=Decimal(0), unpriced_attempts=14)
-    text = _visible(page(replace(data, now=unpriced)))
+    text = _visible(report_page(replace(data, now=unpriced)))
     assert "14 calls have no known price" in text
     assert unpriced.usd_per_turn is None
 
 
 def test_spans_out_of_the_ordinary_are_marked_where_they_are() -> None:
     data = made_up_report()
-    marks = [found for _, found in Read(page(data)).tags if found.get("class") == "mark"]
+    marks = [found for _, found in Read(report_page(data)).tags if found.get("class") == "mark"]
     assert [one["aria-label"] for one in marks] == [
         "Wed 18 Nov, 14:00: more than usual",
         "Thu 19 Nov, 09:00: more than usual",
     ]
     calm = replace(data, anomalies=[one for one in data.anomalies if one.metric is Metric.TURNS])
-    assert not [found for _, found in Read(page(calm)).tags if found.get("class") == "mark"]
+    assert not [found for _, found in Read(report_page(calm)).tags if found.get("class") == "mark"]
 
 
 def test_nobody_is_named_on_a_page() -> None:

@@ -13,16 +13,10 @@ from enum import Enum
 from statistics import median
 
 from turnmill.domain.analytics.alert_bounds import AlertBounds, Rule
-from turnmill.domain.analytics.usual import (
-    HOUR,
-    Slots,
-    added_up,
-    usual,
-    weight_of,
-)
+from turnmill.domain.analytics.usual import HOUR, Series, usual, weight_of
 
 #: Spreads beyond the usual cost, to open and to stay open.
-_FAR, _NEAR = 5.0, 2.5
+_FAR, _NEAR = 6.0, 2.5
 #: Of how far beyond usual a figure opens an alert, what is no longer beyond at all.
 _HALF = 0.5
 #: A share of failures is taken to be at least this far on the safe side of chance.
@@ -61,16 +55,14 @@ class Judged:
     bound: float  #: beyond which it opens an alert
 
 
-def judge_cost(
-    costs: Slots, *, until: datetime, known_since: datetime, bounds: AlertBounds
-) -> Judged | None:
+def judge_cost(costs: Series, *, until: datetime, bounds: AlertBounds) -> Judged | None:
     """Judge the hour that ends with the last whole slot; None where too little is known before it.
 
-    Beyond the usual by five spreads, by as many times as the bounds say, and by dollars that count.
+    Beyond the usual by six spreads, by as many times as the bounds say, and by dollars that count.
     """
     since = until - HOUR
-    value = added_up(costs, since, until)
-    known = usual(costs, since, until, known_since=known_since, ground=bounds.cost_least_usd / _FAR)
+    value = costs.over(since, until)
+    known = usual(costs, since, until, ground=bounds.cost_least_usd / _FAR)
     if known is None:
         return None
     opens = max(
@@ -152,8 +144,8 @@ def judge_queue(lane: str, *, oldest: timedelta | None, bounds: AlertBounds) -> 
 def judge_cache(
     subject: str,
     *,
-    tokens: Slots,
-    cached: Slots,
+    tokens: Series,
+    cached: Series,
     until: datetime,
     bounds: AlertBounds,
 ) -> Judged:
@@ -193,10 +185,10 @@ def _calm_cache(subject: str, value: float | None) -> Judged:
     )
 
 
-def _share(tokens: Slots, cached: Slots, until: datetime, *, least: int) -> float | None:
+def _share(tokens: Series, cached: Series, until: datetime, *, least: int) -> float | None:
     since = until - _CACHE_SPAN
-    told = added_up(tokens, since, until)
-    return added_up(cached, since, until) / told if told >= least else None
+    told = tokens.over(since, until)
+    return cached.over(since, until) / told if told >= least else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

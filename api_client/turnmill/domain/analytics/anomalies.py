@@ -5,10 +5,10 @@ from dataclasses import replace
 from datetime import datetime
 
 from turnmill.domain.analytics.report_data import Anomaly, Metric
-from turnmill.domain.analytics.usual import HOUR, Slots, added_up, usual
+from turnmill.domain.analytics.usual import HOUR, Series, usual
 
 #: Spreads from the usual value, and times of it, from which on an hour stands out.
-_FAR = 5.0
+_FAR = 6.0
 _TIMES = 2.0
 #: What a difference has to come to at least: dollars, or turns.
 _LEAST = {Metric.COST: 1.0, Metric.TURNS: 100.0, Metric.FAILURES: 10.0}
@@ -16,16 +16,14 @@ _LEAST = {Metric.COST: 1.0, Metric.TURNS: 100.0, Metric.FAILURES: 10.0}
 MOST = 20
 
 
-def anomalies(
-    metric: Metric, slots: Slots, since: datetime, until: datetime, *, known_since: datetime
-) -> list[Anomaly]:
+def anomalies(metric: Metric, series: Series, since: datetime, until: datetime) -> list[Anomaly]:
     """Return the spans that stand out, in their order; hours that follow each other are one.
 
     More than usual, for all of them; of turns less than usual, too. Nothing stands out where fewer
-    than two weeks before are known.
+    than three weeks before are known.
     """
     joined: list[Anomaly] = []
-    for one in _hours(metric, slots, since, until, known_since):
+    for one in _hours(metric, series, since, until):
         last = joined[-1] if joined else None
         if last is not None and last.until == one.at and last.is_above == one.is_above:
             joined[-1] = replace(
@@ -40,15 +38,13 @@ def anomalies(
     return [one for one in joined if one in largest]
 
 
-def _hours(
-    metric: Metric, slots: Slots, since: datetime, until: datetime, known_since: datetime
-) -> Iterator[Anomaly]:
+def _hours(metric: Metric, series: Series, since: datetime, until: datetime) -> Iterator[Anomaly]:
     least = _LEAST[metric]
     at = since
     while at + HOUR <= until:
         ends = at + HOUR
-        known = usual(slots, at, ends, known_since=known_since, ground=least / _FAR)
-        value = added_up(slots, at, ends)
+        known = usual(series, at, ends, ground=least / _FAR)
+        value = series.over(at, ends)
         if known is not None and _stands_out(metric, value, known.value, known.off(value)):
             yield Anomaly(metric=metric, at=at, until=ends, value=value, expected=known.value)
         at = ends

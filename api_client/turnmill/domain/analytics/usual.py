@@ -5,10 +5,12 @@ were moved in between, the hours beside it, which count as well, make up for tha
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import accumulate
 from statistics import median
+from typing import Self
 
 from turnmill.domain.analytics.windows import SLOT
 
@@ -16,14 +18,38 @@ WEEK = timedelta(days=7)
 HOUR = timedelta(hours=1)
 #: Weeks that are looked back, and how many of them have to be known to say what is usual.
 WEEKS = 4
-LEAST_WEEKS = 2
+LEAST_WEEKS = 3
 #: From a median of distances to a deviation; of few values around their own median, more.
 _TO_DEVIATION = 1.4826 * 1.25
 #: Hours are never more alike than this, nor taken for wilder, as parts of what they come to.
 _LEAST_SPREAD, _MOST_SPREAD = 0.15, 1.0
 
-#: Values of quarters of an hour, by their beginnings in UTC; one that is not there is 0.
-Slots = Mapping[datetime, float]
+#: Hours to both sides that tell how much hours differ.
+_BESIDE = 6
+
+
+class Series:
+    """Values of quarters of an hour, one after the other, of which any span is added up at once."""
+
+    __slots__ = ("_sums", "since")
+
+    def __init__(self, since: datetime, values: Iterable[float]) -> None:
+        """Begin with the quarter that begins then, in UTC: nothing is known of what was before."""
+        self.since = since
+        self._sums = [0.0, *accumulate(values)]
+
+    @classmethod
+    def of(cls, found: Mapping[datetime, float], *, since: datetime, until: datetime) -> Self:
+        """Return it from values by their beginnings; one that is not there is 0."""
+        count = max(0, round((until - since) / SLOT))
+        return cls(since, [found.get(since + n * SLOT, 0.0) for n in range(count)])
+
+    def over(self, since: datetime, until: datetime) -> float:
+        """Return what the quarters from `since` to `until`, the end not included, come to."""
+        return self._sums[self._place(until)] - self._sums[self._place(since)]
+
+    def _place(self, at: datetime) -> int:
+        return min(max(0, round((at - self.since) / SLOT)), len(self._sums) - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,33 +72,28 @@ class Usual:
         return (self.value + self.ground) * math.exp(spreads * self.spread) - self.ground
 
 
-def added_up(slots: Slots, since: datetime, until: datetime) -> float:
-    """Return what the slots from `since` to `until`, the end not included, come to."""
-    count = round((until - since) / SLOT)
-    return math.fsum(slots.get(since + n * SLOT, 0.0) for n in range(count))
-
-
-def usual(
-    slots: Slots, since: datetime, until: datetime, *, known_since: datetime, ground: float
-) -> Usual | None:
+def usual(series: Series, since: datetime, until: datetime, *, ground: float) -> Usual | None:
     """Return what this span usually comes to, by the same one of the weeks before.
 
-    None where fewer than two whole weeks are known before it. How much hours differ is taken from
-    the hours beside it as well, each from its own median: of four values alone it is not known.
+    None where fewer than three whole weeks are known before it. The value is between those of the
+    hours beside it, and how much hours differ is taken from half a day around, each from its own
+    median: from four values alone neither is known.
     """
-    weeks = [week for week in range(1, WEEKS + 1) if since - week * WEEK - HOUR >= known_since]
+    first = series.since + _BESIDE * HOUR
+    weeks = [week for week in range(1, WEEKS + 1) if since - week * WEEK >= first]
     if len(weeks) < LEAST_WEEKS:
         return None
     values = {
         beside: [
-            added_up(slots, since - week * WEEK + beside, until - week * WEEK + beside)
+            series.over(since - week * WEEK + beside * HOUR, until - week * WEEK + beside * HOUR)
             for week in weeks
         ]
-        for beside in (-HOUR, timedelta(0), HOUR)
+        for beside in range(-_BESIDE, _BESIDE + 1)
     }
     away = [one for found in values.values() for one in _distances(found, ground)]
     spread = min(max(_TO_DEVIATION * median(away), _LEAST_SPREAD), _MOST_SPREAD)
-    return Usual(median(values[timedelta(0)]), spread, ground)
+    near = [math.log(median(values[beside]) + ground) for beside in (-1, 0, 1)]
+    return Usual(math.exp(math.fsum(near) / 3) - ground, spread, ground)
 
 
 def _distances(values: Sequence[float], ground: float) -> list[float]:
@@ -80,7 +101,7 @@ def _distances(values: Sequence[float], ground: float) -> list[float]:
     return [abs(math.log((one + ground) / middle)) for one in values]
 
 
-def hours_of_week(slots: Slots, since: datetime, until: datetime) -> list[float]:
+def hours_of_week(series: Series, since: datetime, until: datetime) -> list[float]:
     """Return the mean of each hour of the week in UTC, Monday 00:00 first; 168 of them.
 
     An hour that the span has no whole one of is as the mean of those that it has.
@@ -89,7 +110,7 @@ def hours_of_week(slots: Slots, since: datetime, until: datetime) -> list[float]
     at = since.replace(minute=0, second=0, microsecond=0)
     while at + HOUR <= until:
         place = hour_of_week(at)
-        sums[place] += added_up(slots, at, at + HOUR)
+        sums[place] += series.over(at, at + HOUR)
         counts[place] += 1
         at += HOUR
     known = math.fsum(sums) / (sum(counts) or 1)

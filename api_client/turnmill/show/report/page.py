@@ -13,7 +13,7 @@ from turnmill.show.report.elements import el, written
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
-def page(data: ReportData) -> str:
+def report_page(data: ReportData) -> str:
     """Return a report as a page of HTML."""
     parts = _parts(data)
     body = el(

@@ -11,11 +11,11 @@ from typing import Any
 from sqlalchemy import JSON, Column, Table, Text
 from sqlalchemy.types import TypeEngine
 
+from turnmill.store.schema.alert_tables import metadata
 from turnmill.store.schema.batch_tables import batch_lines
 from turnmill.store.schema.compaction_tables import compactions
 from turnmill.store.schema.file_tables import attachments
 from turnmill.store.schema.hook_tables import webhooks
-from turnmill.store.schema.key_tables import metadata
 from turnmill.store.schema.people_tables import notes
 from turnmill.store.schema.schedule_tables import schedules
 from turnmill.store.schema.step_tables import tool_calls
@@ -46,6 +46,8 @@ PLAIN: Mapping[str, frozenset[str]] = MappingProxyType(
         table: frozenset(names.split())
         for table, names in {
             "accounts": "kind provider account model code probe_owner",
+            # A subject names a model as operators do, a lane, or a budget by its id.
+            "alerts": "rule subject",
             "attachments": "user_id sha256 media_type",
             "attempts": "kind worker outcome error_code provider_request_id provider asked_model"
             " model usage service_tier priced_by",
@@ -78,6 +80,7 @@ PLAIN: Mapping[str, frozenset[str]] = MappingProxyType(
             "participants": "name role",
             "pauses": "kind name",
             "permits": "provider model owner",
+            "reports": "zone file summary",
             "resealing": "name after",
             "reuse_keys": "user_id",
             "schedules": "key cron timezone missed lane metadata error_code",

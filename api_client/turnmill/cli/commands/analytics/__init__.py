@@ -2,14 +2,15 @@
 
 import click
 
+from turnmill.cli.commands.analytics.alerts import alerts
 from turnmill.cli.commands.analytics.bills import reconcile, reprice
 from turnmill.cli.commands.analytics.usage import report
 
 
 @click.group("analytics")
 def command() -> None:
-    """Report usage and cost, and compare them with vendors' bills."""
+    """Report usage and cost, see to alerts, and compare with vendors' bills."""
 
 
-for _each in (report, reconcile, reprice):
+for _each in (report, alerts, reconcile, reprice):
     command.add_command(_each)

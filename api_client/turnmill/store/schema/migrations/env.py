@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from turnmill.store.schema.erasure_tables import metadata
+from turnmill.store.schema.alert_tables import metadata
 from turnmill.store.schema.revision import VERSION_TABLE
 
 _given = context.config.attributes
