@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import exists, select
 
 from turnmill import Client, Reply, SessionRecord
-from turnmill.store.schema.tables import kept_refs
+from turnmill.store.schema.kept_tables import kept_refs
 
 WAIT = 20
 MODELS = {"openai": "gpt-5-mini", "anthropic": "claude-sonnet-4-5"}

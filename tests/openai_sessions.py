@@ -14,7 +14,7 @@ from turnmill import Client, Reply, Turn
 from turnmill.domain.ids import SessionId
 from turnmill.store import kept
 from turnmill.store.database import Database
-from turnmill.store.schema.tables import kept_refs
+from turnmill.store.schema.kept_tables import kept_refs
 from turnmill.testing import memory_client
 
 WAIT = 20

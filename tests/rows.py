@@ -17,7 +17,7 @@ from turnmill.store.nouns import sessions
 from turnmill.store.records import NewTurn, Settled, Settlement
 from turnmill.store.schema.tables import sessions as session_rows
 from turnmill.store.schema.tables import turns as turn_rows
-from turnmill.verbs import intake
+from turnmill.verbs import intake, new_messages
 
 LEASE = timedelta(seconds=30)
 
@@ -52,7 +52,7 @@ def update_session(store: Database, session: SessionId, **options: Any) -> None:
 
 def say(text: str = "hello", **options: Any) -> NewTurn:
     """Return a message that is to be accepted."""
-    return intake.new_turn(text, intake.turn_options(**options), max_text_bytes=1000)
+    return new_messages.new_turn(text, intake.turn_options(**options), max_text_bytes=1000)
 
 
 def send(store: Database, session: SessionId, text: str = "hello", **options: Any) -> TurnId:

@@ -29,10 +29,10 @@ from turnmill.store.records import (
     SessionRecord,
     Settled,
     Settlement,
-    TurnRecord,
 )
 from turnmill.store.schema.tables import sessions as session_rows
 from turnmill.store.schema.tables import turns as turn_rows
+from turnmill.store.turn_records import TurnRecord
 from turnmill.store.upkeep.invariants import violations
 
 LEASE = timedelta(seconds=30)
@@ -250,3 +250,13 @@ def assert_sound(store: Database, *, drained: bool = False) -> None:
     """Hold the store to every invariant."""
     with store.begin() as conn:
         assert [str(one) for one in violations(conn, drained=drained)] == []
+
+
+def settled(result: object) -> Settled:
+    assert isinstance(result, Settled)
+    return result
+
+
+def one_claimed(store: Database, **options: object) -> Claim:
+    session = rows.start(store, **options)  # type: ignore[arg-type]
+    return take_one(store, send(store, session).turn_id)

@@ -86,15 +86,21 @@ def _target(one: griffe.Object | griffe.Alias) -> griffe.Object:
 
 
 def _own(of: griffe.Object | griffe.Alias) -> list[griffe.Object]:
-    """Return what a module or class itself defines for others to use."""
+    """Return what a module or class defines for others to use, a class's parts included."""
+    inherited = of.inherited_members if isinstance(of, griffe.Class) and _is_in_parts(of) else {}
     return [
         one
-        for name, one in of.members.items()
+        for name, one in [*of.members.items(), *((n, _target(one)) for n, one in inherited.items())]
         if isinstance(one, griffe.Object)
         and not name.startswith(("_", "test_"))
         and not one.is_module
         and _is_said(one)
     ]
+
+
+def _is_in_parts(one: griffe.Class) -> bool:
+    """Tell whether it is a client's class: what it is made of stands in modules beside it."""
+    return one.module.path.startswith(("turnmill.aio.", "turnmill.sync."))
 
 
 def _is_said(one: griffe.Object) -> bool:

@@ -2,28 +2,30 @@
 
 import sys
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("api_client", "worker", "tests", "tools", "benchmarks", "examples")
 
 
-def too_long(bound: int) -> list[str]:
-    """Return one line for each file of more than `bound` lines."""
+def too_long(bound: int, *, longer: Collection[str]) -> list[str]:
+    """Return one line for each file of more than `bound` lines, but for those that may be."""
     found = []
     for folder in FOLDERS:
         for path in sorted((ROOT / folder).rglob("*.py")):
             lines = len(path.read_text(encoding="utf-8").splitlines())
-            if lines > bound:
-                found.append(f"{path.relative_to(ROOT)}: {lines} lines, {bound} allowed")
+            name = path.relative_to(ROOT).as_posix()
+            if lines > bound and name not in longer:
+                found.append(f"{name}: {lines} lines, {bound} allowed")
     return found
 
 
 def main() -> int:
     """Print the files that are too long; 1 when there are any."""
     with (ROOT / "pyproject.toml").open("rb") as file:
-        bound = tomllib.load(file)["tool"]["turnmill"]["max-lines"]
-    found = too_long(bound)
+        rules = tomllib.load(file)["tool"]["turnmill"]
+    found = too_long(rules["max-lines"], longer=rules["longer"])
     for line in found:
         print(line)
     return 1 if found else 0

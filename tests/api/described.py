@@ -55,7 +55,8 @@ def _of_class(name: str, each: type | UnionType | FunctionType) -> Iterator[str]
 
 
 def _members(name: str, each: type) -> Iterator[str]:
-    for attribute in sorted(vars(each)):
+    parts = [one for one in each.__mro__ if one.__module__.startswith("turnmill")]
+    for attribute in sorted({attribute for one in parts for attribute in vars(one)}):
         if attribute.startswith("_"):
             continue
         member = inspect.getattr_static(each, attribute)

@@ -66,7 +66,7 @@ def test_both_clients_have_all_nouns() -> None:
         "users",
     ):
         for client in (turnmill.Client, turnmill.AsyncClient):
-            with_noun = {*vars(client), *inspect.getsource(client.__init__).split()}
+            with_noun = {*dir(client), *inspect.getsource(client.__init__).split()}
             assert {noun, f"self.{noun}"} & with_noun
 
 

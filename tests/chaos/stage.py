@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.chaos.system import PATIENCE, ROOT, System, kill, until
 from turnmill import Client
-from turnmill.store.records import AttemptRecord
+from turnmill.store.turn_records import AttemptRecord
 from turnmill.sync.turns import Turn
 from turnmill_worker.stack.process import Child
 

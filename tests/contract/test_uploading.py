@@ -25,8 +25,8 @@ from turnmill.domain.uploads import IN_FLIGHT
 from turnmill.store.database import Database
 from turnmill.store.nouns import sessions
 from turnmill.store.records import Claim
+from turnmill.store.schema.kept_tables import kept_refs
 from turnmill.store.schema.revision import create_all
-from turnmill.store.schema.tables import kept_refs
 from turnmill_worker.layers.call import Call
 from turnmill_worker.layers.holding import Holding
 from turnmill_worker.layers.uploading import uploading

@@ -1,117 +1,37 @@
 """Why a reply ended, whom it cites and what was thought: kept as it came, and told in our words."""
 
-from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
 
 from tests.contract.rigs import a_request
+from tests.contract.telling import (
+    ANNOTATION,
+    BLOCKS,
+    ON_THE_WEB,
+    QUOTED,
+    REFUSED,
+    SAID,
+    THOUGHT,
+    WORDS,
+    a_message,
+    blocks_after,
+    items_after,
+    of_chat,
+    of_messages,
+    of_responses,
+)
 from tests.doubles import streams
-from tests.doubles.raw_vendor import RawVendor, http, stream
-from tests.doubles.vendor_thread import VendorThread
-from tests.validators import anthropic_messages, openai_chat, openai_responses
-from turnmill import Citation, Client, FinishReason, Refusal, TurnFailed
+from tests.doubles.raw_vendor import RawVendor, stream
+from tests.validators import anthropic_messages, openai_chat
+from turnmill import Citation, FinishReason, Refusal
 from turnmill.domain.bounds import MOST_PARTS
 from turnmill.domain.content import Message, Native, Part, Text
 from turnmill.domain.replying import citations_in, finish_reason_of, reasoning_in, refusal_in
 from turnmill.domain.summaries import opening
-from turnmill.show.wording import said, sources_of
-from turnmill.testing import memory_client
 from turnmill_worker.providers.anthropic import messages
 from turnmill_worker.providers.openai import chat, responses
 from turnmill_worker.providers.port import Done
-
-WAIT = 30
-WORDS = "According to the atlas, Rome is warm. Oslo is not."
-
-QUOTED = {
-    "type": "char_location",
-    "cited_text": "Rome: 29 degrees.",
-    "document_index": 0,
-    "document_title": "Atlas",
-    "start_char_index": 0,
-    "end_char_index": 17,
-    "file_id": "file_1",
-}
-ON_THE_WEB = {
-    "type": "web_search_result_location",
-    "cited_text": "It snows.",
-    "encrypted_index": "Eo8B",
-    "title": "Oslo",
-    "url": "https://oslo.example",
-}
-BLOCKS: list[dict[str, Any]] = [
-    {"type": "text", "text": "According to the atlas, "},
-    {"type": "text", "text": "Rome is warm.", "citations": [QUOTED]},
-    {"type": "text", "text": " "},
-    {"type": "text", "text": "Oslo is not.", "citations": [ON_THE_WEB]},
-]
-ANNOTATION = {
-    "type": "url_citation",
-    "start_index": 24,
-    "end_index": 37,
-    "title": "Atlas",
-    "url": "https://atlas.example",
-}
-THOUGHT = {
-    "type": "reasoning",
-    "id": "rs_1",
-    "summary": [
-        {"type": "summary_text", "text": "Which is warm?"},
-        {"type": "summary_text", "text": "Rome."},
-    ],
-    "encrypted_content": "gAAA",
-}
-SAID = {
-    "type": "message",
-    "id": "msg_1",
-    "status": "completed",
-    "role": "assistant",
-    "content": [
-        {"type": "output_text", "text": WORDS, "annotations": [ANNOTATION], "logprobs": []}
-    ],
-}
-
-
-def a_message(*content: Mapping[str, Any], stop: str = "end_turn", **fields: Any) -> dict[str, Any]:
-    usage = {"input_tokens": 10, "output_tokens": 5}
-    head = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude"}
-    return {**head, "content": list(content), "stop_reason": stop, "usage": usage, **fields}
-
-
-def a_response(*output: Mapping[str, Any]) -> dict[str, Any]:
-    return {"id": "resp_1", "status": "completed", "output": list(output)}
-
-
-def of_messages(*content: Mapping[str, Any], **fields: Any) -> Done:
-    return messages.reply_of(a_message(*content, **fields), request_id="")
-
-
-def of_responses(*output: Mapping[str, Any], chain: bool = False) -> Done:
-    found = responses.reply_of(a_response(*output), chain=chain, request_id="")
-    assert isinstance(found, Done)
-    return found
-
-
-def of_chat(**message: Any) -> Done:
-    choice = {"message": {"role": "assistant", **message}, "finish_reason": "stop"}
-    return chat.reply_of({"choices": [choice]}, request_id="")
-
-
-def blocks_after(parts: Sequence[Part]) -> Any:
-    """Return how a reply is sent back to Anthropic."""
-    history = [Message.of("user", "Which is warm?"), Message("assistant", parts)]
-    body = messages.body_of(a_request(history=history, settings={"prompt_cache": "off"}))
-    assert anthropic_messages.violations(body) == []
-    return body["messages"][1]["content"]
-
-
-def items_after(parts: Sequence[Part]) -> Any:
-    """Return how a reply is sent back to the Responses API."""
-    history = [Message.of("user", "Which is warm?"), Message("assistant", parts)]
-    body = responses.body_of(a_request(history=history), chain=False)
-    assert openai_responses.violations(body) == []
-    return body["input"][1:-1]
 
 
 def test_what_anthropic_cites_is_kept_as_it_came_and_sent_back_where_it_stood() -> None:
@@ -252,8 +172,6 @@ def test_what_makes_no_sense_in_an_item_is_as_if_it_were_absent(item: str) -> No
 
 # Endings.
 
-REFUSED = {"type": "refusal", "category": "cyber", "explanation": "Of malware it does not talk."}
-
 
 def test_why_anthropic_refuses_is_kept_as_it_came() -> None:
     found = of_messages({"type": "text", "text": "I "}, stop="refusal", stop_details=REFUSED)
@@ -307,116 +225,3 @@ def test_a_word_of_somebody_elses_is_kept_as_it_is() -> None:
 
 
 # Through the store, to whoever asked.
-
-
-@pytest.fixture
-def vendor(monkeypatch: pytest.MonkeyPatch) -> Iterator[RawVendor]:
-    with VendorThread() as vendor:
-        for name in ("OPENAI", "ANTHROPIC"):
-            monkeypatch.setenv(f"{name}_API_KEY", "k")
-            monkeypatch.setenv(f"{name}_BASE_URL", vendor.url)
-        yield vendor
-
-
-@pytest.fixture
-def client(vendor: RawVendor) -> Iterator[Client]:
-    with memory_client() as client:
-        yield client
-
-
-def test_a_reply_names_its_sources_its_thoughts_and_its_tier(
-    client: Client, vendor: RawVendor
-) -> None:
-    vendor.meet(http({**a_response(THOUGHT, SAID), "service_tier": "flex"}))
-    settings = {
-        "reasoning": {"effort": "low", "summary": "auto"},
-        "text": {"verbosity": "low"},
-        "service_tier": "flex",
-    }
-    session = client.sessions.create(
-        user_id="ada", provider="openai", model="gpt-5-mini", settings=settings
-    )
-    reply = client.send(session, "Which is warm?").result(timeout=WAIT)
-    assert {name: vendor.bodies[0][name] for name in settings} == settings
-    assert (reply.text, reply.finish_reason) == (WORDS, "stop")
-    assert [one.url for one in reply.citations] == ["https://atlas.example"]
-    assert reply.reasoning == "Which is warm?\n\nRome."
-    assert reply.service_tier == "flex"
-    assert reply.refusal is None
-    assert WORDS not in repr(reply.citations) and "Atlas" not in repr(reply.citations)
-
-
-def test_a_refused_turn_is_told_and_the_next_one_is_asked_without_it(
-    client: Client, vendor: RawVendor
-) -> None:
-    vendor.meet(
-        http(a_message(stop="refusal", stop_details=REFUSED)),
-        http(a_message(*BLOCKS)),
-        http(a_message({"type": "text", "text": "So"}, stop="model_context_window_exceeded")),
-    )
-    session = client.sessions.create(user_id="ada", provider="anthropic", model="claude-sonnet-4-5")
-    refused, cited, cut = (
-        client.send(session, text).result(timeout=WAIT) for text in ("A virus", "Warm?", "More?")
-    )
-    assert refused.finish_reason is FinishReason.REFUSAL
-    assert refused.refusal == Refusal(category="cyber", explanation="Of malware it does not talk.")
-    assert (cited.text, len(cited.citations)) == (WORDS, 2)
-    assert cut.finish_reason is FinishReason.CONTEXT_FULL
-    _, second, third = vendor.bodies
-    assert [one["content"][0]["text"] for one in second["messages"]] == ["Warm?"]
-    assert [block.get("citations") is None for block in third["messages"][1]["content"]] == [
-        True,
-        False,
-        False,
-    ]
-    assert anthropic_messages.violations(third) == []
-
-
-def test_in_a_terminal_what_is_cited_has_numbers_and_its_sources_stand_below() -> None:
-    twice = [*BLOCKS, {"type": "text", "text": " At all.", "citations": [ON_THE_WEB]}]
-    assert said(of_messages(*twice).parts).splitlines() == [
-        "According to the atlas, Rome is warm. [1] Oslo is not. [2] At all. [2]",
-        "",
-        "[1] Atlas: file_1",
-        "[2] Oslo: https://oslo.example",
-    ]
-    assert sources_of(of_responses(SAID).parts).splitlines() == [
-        "",
-        "[1] Atlas: https://atlas.example",
-    ]
-    assert sources_of([Text("Rome.")]) == ""
-    refused = of_messages({"type": "text", "text": "I "}, stop="refusal", stop_details=REFUSED)
-    assert said(refused.parts) == "I \n[refused: Of malware it does not talk.]"
-
-
-def test_the_mock_ends_as_it_is_told(client: Client) -> None:
-    session = client.sessions.create(user_id="ada", provider="mock")
-    told = {"mock": {"reply": "I would rather not.", "finish_reason": "refusal"}}
-    reply = client.send(session, "A virus", metadata=told).result(timeout=WAIT)
-    assert (reply.finish_reason, reply.text) == (FinishReason.REFUSAL, "I would rather not.")
-    assert reply.refusal == Refusal(explanation="I would rather not.")
-    odd = client.send(session, "A virus", metadata={"mock": {"finish_reason": "tool_calls"}})
-    with pytest.raises(TurnFailed):
-        odd.result(timeout=WAIT)
-
-
-def test_a_refusal_is_not_mended_where_a_form_is_asked_for_and_says_what_it_was(
-    client: Client, vendor: RawVendor
-) -> None:
-    no = {"type": "message", "content": [{"type": "refusal", "refusal": "No."}]}
-    refusals = {
-        "openai": a_response(no),
-        "anthropic": a_message(stop="refusal", stop_details=REFUSED),
-    }
-    form = {"type": "object", "properties": {"city": {"type": "string"}}}
-    for provider, refused in refusals.items():
-        vendor.meet(http(refused))
-        session = client.sessions.create(
-            user_id="ada", provider=provider, model="large", response_format=form
-        )
-        turn = client.send(session, "A virus")
-        with pytest.raises(TurnFailed) as caught:
-            turn.result(timeout=WAIT)
-        assert caught.value.error_code == "reply_refused"
-        assert turn.refresh().record.finish_reason == "refusal"
-        assert len(vendor.bodies) == 1

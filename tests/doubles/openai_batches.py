@@ -11,8 +11,9 @@ from typing import Any
 from aiohttp import web
 
 from tests.doubles.batch_desk import BatchDesk, DeskBatch, DeskLine, Fate, said_in, tokens_of
+from tests.doubles.openai_bodies import CHAT_PARAMETERS, RESPONSE_PARAMETERS
 from tests.doubles.openai_requests import authorised, object_of
-from tests.doubles.openai_server import CHAT_PARAMETERS, RESPONSE_PARAMETERS, OpenAIDouble
+from tests.doubles.openai_server import OpenAIDouble
 from tests.doubles.vendor_double import Call, Refused, run_as_process
 
 LINES_MAX = 50_000

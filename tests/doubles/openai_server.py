@@ -2,18 +2,30 @@
 
 import json
 from collections import OrderedDict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
 from aiohttp import web
-from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
-from openai.types.responses.response_create_params import ResponseCreateParamsNonStreaming
 
 from tests.doubles import streams
 from tests.doubles.conversation_routes import routes_of
 from tests.doubles.conversations import Conversations, page_of
+from tests.doubles.openai_bodies import (
+    CHAT_PARAMETERS,
+    RESPONSE_PARAMETERS,
+    chat_usage,
+    check_chat_body,
+    check_response_body,
+    echo,
+    items_of,
+    open_calls,
+    outcome_of,
+    output_of,
+    shown_as,
+    usage_of,
+)
 from tests.doubles.openai_files import routes_of as file_routes_of
 from tests.doubles.openai_requests import KEY as KEY
 from tests.doubles.openai_requests import authorised, check_prompt, object_of
@@ -25,13 +37,9 @@ from tests.doubles.vendor_double import (
     run_as_process,
 )
 from tests.doubles.vendor_files import Files
-from tests.validators import openai_chat, openai_responses
 
 RESPONSES_KEPT = 100_000
 
-#: The vendor refuses parameters that it does not know; these are the ones that it does.
-RESPONSE_PARAMETERS = frozenset(ResponseCreateParamsNonStreaming.__annotations__)
-CHAT_PARAMETERS = frozenset(CompletionCreateParamsNonStreaming.__annotations__)
 
 _REFUSALS = {
     "rate_limited": (429, "rate_limit_exceeded", {"retry-after": "7"}),
@@ -175,9 +183,9 @@ class OpenAIDouble(VendorDouble):
             thread = (*self.conversations.items_of(conversation),)
         else:
             thread = self._thread(body.get("previous_response_id"))
-        check_response_body(body, held=_open_calls(thread))
+        check_response_body(body, held=open_calls(thread))
         check_prompt(body.get("prompt"), self.prompts)
-        items = (*thread, *_items(body["input"]))
+        items = (*thread, *items_of(body["input"]))
         self.files.check_refs(items)
         if self.is_too_long(items):
             raise TOO_LONG
@@ -191,7 +199,7 @@ class OpenAIDouble(VendorDouble):
         self, body: dict[str, Any], items: tuple[Any, ...], payload: dict[str, Any], *, begun: bool
     ) -> None:
         """Keep what is to be kept: in the conversation, once it is there, and as a response."""
-        asked = tuple(_items(body["input"]))
+        asked = tuple(items_of(body["input"]))
         if ref := (payload["conversation"] or {}).get("id"):
             if begun:
                 self.conversations.lock(ref)
@@ -251,7 +259,7 @@ class OpenAIDouble(VendorDouble):
         if self.is_too_long(body["messages"]):
             raise TOO_LONG
         talk = [message for message in body["messages"] if message["role"] != "system"]
-        text, finish = _outcome(call.fault, self.says(body) or _echo(talk))
+        text, finish = outcome_of(call.fault, self.says(body) or echo(talk))
         refusal = call.fault == "refusal"
         said: dict[str, Any]
         said = {"content": None, "refusal": text} if refusal else {"content": text, "refusal": None}
@@ -266,7 +274,7 @@ class OpenAIDouble(VendorDouble):
             "created": 1_790_000_000,
             "model": body["model"],
             "choices": [{**choice, "logprobs": None}],
-            "usage": None if call.fault == "no_usage" else _chat_usage(),
+            "usage": None if call.fault == "no_usage" else chat_usage(),
         }
 
     def _thread(self, previous: str | None) -> tuple[dict[str, Any], ...]:
@@ -289,7 +297,7 @@ class OpenAIDouble(VendorDouble):
         self, body: dict[str, Any], items: tuple[dict[str, Any], ...], *, outcome: str
     ) -> dict[str, Any]:
         number = next(self._numbers)
-        text, _ = _outcome(outcome, self.says(body) or _echo(list(items)))
+        text, _ = outcome_of(outcome, self.says(body) or echo(list(items)))
         incomplete = {"length": "max_output_tokens", "content_filter": "content_filter"}
         failed = outcome.removeprefix("failed:") if outcome.startswith("failed:") else None
         status = "failed" if failed else "incomplete" if outcome in incomplete else "completed"
@@ -300,12 +308,12 @@ class OpenAIDouble(VendorDouble):
             "created_at": 1_790_000_000,
             "status": status,
             "background": bool(body.get("background")),
-            "conversation": _shown_as(body.get("conversation")),
+            "conversation": shown_as(body.get("conversation")),
             "error": {"code": failed, "message": "Scripted."} if failed else None,
             "incomplete_details": reason,
             "instructions": body.get("instructions"),
             "model": body["model"],
-            "output": [] if failed else _output(number, text, outcome=outcome),
+            "output": [] if failed else output_of(number, text, outcome=outcome),
             "parallel_tool_calls": True,
             "previous_response_id": body.get("previous_response_id"),
             "prompt": body.get("prompt"),
@@ -314,105 +322,8 @@ class OpenAIDouble(VendorDouble):
             "tool_choice": "auto",
             "tools": [],
             "top_p": 1.0,
-            "usage": None if failed or outcome == "no_usage" else _usage(),
+            "usage": None if failed or outcome == "no_usage" else usage_of(),
         }
-
-
-def check_response_body(body: dict[str, Any], *, held: Collection[str] = ()) -> None:
-    """Raise Refused for what `POST /responses` refuses; `held` are calls open in the thread."""
-    if not isinstance(body.get("model"), str):
-        raise Refused(400, "missing_required_parameter", "Missing required parameter: 'model'.")
-    if not body.get("input"):
-        raise Refused(400, "missing_required_parameter", "Missing required parameter: 'input'.")
-    if body.get("background") and not body.get("store", True):
-        raise Refused(400, "invalid_value", "Background requires store.")
-    if body.get("max_output_tokens", 16) < 16:
-        raise Refused(400, "integer_below_min_value", "Invalid 'max_output_tokens'.")
-    if not 0 <= body.get("temperature", 1) <= 2:
-        raise Refused(400, "decimal_above_max_value", "Invalid 'temperature'.")
-    if not isinstance(body.get("instructions", ""), str):
-        raise Refused(400, "invalid_type", "Invalid type for 'instructions'.")
-    for wrong in openai_responses.violations({**body, "input": _items(body["input"])}, held=held):
-        raise Refused(400, "", wrong, param="input" if "tool output" in wrong else None)
-
-
-def check_chat_body(body: dict[str, Any]) -> None:
-    """Raise Refused for what `POST /chat/completions` refuses."""
-    if not isinstance(body.get("model"), str):
-        raise Refused(400, "missing_required_parameter", "you must provide a model parameter")
-    if not body.get("messages"):
-        raise Refused(400, "missing_required_parameter", "Missing required parameter: 'messages'.")
-    for wrong in openai_chat.violations(body):
-        raise Refused(400, "invalid_value", wrong)
-
-
-def _shown_as(conversation: Any) -> Any:
-    return {"id": conversation} if isinstance(conversation, str) else conversation
-
-
-def _items(given: str | list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{"role": "user", "content": given}] if isinstance(given, str) else given
-
-
-def _open_calls(items: Sequence[dict[str, Any]]) -> set[str]:
-    """Return the calls in a thread that have no output yet."""
-    ids: dict[str, set[str]] = {"function_call": set(), "function_call_output": set()}
-    for item in items:
-        if (kind := item.get("type")) in ids:
-            ids[kind].add(item["call_id"])
-    return ids["function_call"] - ids["function_call_output"]
-
-
-def _echo(items: list[dict[str, Any]]) -> str:
-    last = items[-1]
-    said = last.get("content", last.get("output"))
-    text = said if isinstance(said, str) else "".join(map(_shown, said or ()))
-    return f"echo: {text} [{len(items) - 1} before]"
-
-
-def _shown(block: dict[str, Any]) -> str:
-    return str(block["text"]) if "text" in block else f"[{block['type']}]"
-
-
-def _outcome(fault: str, text: str) -> tuple[str, str]:
-    """Return the text and chat's finish reason."""
-    if fault == "refusal":
-        return "I can't help with that.", "stop"
-    finish = fault if fault in {"length", "content_filter", "tool_calls"} else "stop"
-    return text, finish
-
-
-def _output(number: int, text: str, *, outcome: str) -> list[dict[str, Any]]:
-    if outcome == "tool_calls":
-        call = {"id": f"fc_{number}", "call_id": f"call_{number}", "name": "f", "arguments": "{}"}
-        return [{"type": "function_call", "status": "completed", **call}]
-    block: dict[str, Any] = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
-    if outcome == "refusal":
-        block = {"type": "refusal", "refusal": text}
-    return [
-        {"id": f"rs_{number}", "type": "reasoning", "summary": []},
-        {
-            "id": f"msg_{number}",
-            "type": "message",
-            "role": "assistant",
-            "status": "completed",
-            "content": [block],
-        },
-    ]
-
-
-def _chat_usage() -> dict[str, Any]:
-    return {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15}
-
-
-def _usage() -> dict[str, Any]:
-    return {
-        "input_tokens": 1423,
-        "input_tokens_details": {"cached_tokens": 1024, "cache_write_tokens": 16},
-        "output_tokens": 128,
-        "output_tokens_details": {"reasoning_tokens": 64},
-        "total_tokens": 1551,
-    }
 
 
 if __name__ == "__main__":

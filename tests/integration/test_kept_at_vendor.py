@@ -16,7 +16,8 @@ from turnmill import Client, TurnCancelled, TurnExpired, TurnFailed, TurnState
 from turnmill.domain.ids import SessionId
 from turnmill.store import kept
 from turnmill.store.database import Database
-from turnmill.store.schema.tables import attempts, kept_refs
+from turnmill.store.schema.kept_tables import kept_refs
+from turnmill.store.schema.tables import attempts
 from turnmill.store.schema.tables import turns as turn_rows
 from turnmill.sync.turns import Turn
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from tests import rows, steps
-from tests.integration.odd_inputs import KNOWN, VALUES, Place, as_stored
 from tests.integration.odd_inputs import VERBS as OF_ONE
+from tests.integration.odd_inputs import Place, as_stored
 from tests.integration.odd_people import OF_PEOPLE
+from tests.integration.odd_values import KNOWN, VALUES
 from turnmill import Client, Settings, TurnmillError
 from turnmill.domain.ids import TurnId
 from turnmill.store.database import Database

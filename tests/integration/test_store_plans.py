@@ -1,20 +1,19 @@
 """Each statement of the hot path finds its rows by its index, in a store full of waiting turns."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from hashlib import md5
-from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection
 
 from tests import rows, steps
 from tests.conftest import fresh_database
+from tests.integration.explaining import pages_read, plan_of, undone
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, TurnState
 from turnmill.store import kept
@@ -43,7 +42,6 @@ LINES = 20_000
 LONGEST_LINE = 20_000
 FIRST_RUNNING = 19_000
 LEASE = timedelta(seconds=15)
-_WHOLE = "Seq Scan"
 
 #: A line of one waiting turn for each of many sessions, and one session with a very long line.
 _CROWD = f"""
@@ -93,15 +91,6 @@ WHERE id = md5('s1')::uuid
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How Postgres ran the statements of one call."""
-
-    indexes: frozenset[str]
-    scanned: frozenset[str]  #: tables that were read from one end to the other
-    pages: int  #: of 8 kB that were touched
-
-
 @pytest.fixture(scope="module")
 def crowded(postgres_server: EmbeddedPostgres, migrated_template: str) -> Iterator[Database]:
     with fresh_database(postgres_server, migrated_template) as url:
@@ -114,53 +103,6 @@ def crowded(postgres_server: EmbeddedPostgres, migrated_template: str) -> Iterat
             conn.exec_driver_sql("VACUUM ANALYZE")
         yield database
         database.close()
-
-
-@contextmanager
-def undone(database: Database) -> Iterator[Connection]:
-    with database.engine.connect() as conn:
-        yield conn
-        conn.rollback()
-
-
-def plan_of(
-    database: Database,
-    call: Callable[[Connection], object],
-    *,
-    before: Callable[[Connection], object] = lambda _: None,
-) -> Plan:
-    """Run the call, then ask Postgres how it runs each of its statements; nothing stays."""
-    asked: list[tuple[str, Any]] = []
-
-    def note(_conn: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        asked.append((statement, parameters))
-
-    with undone(database) as conn:
-        event.listen(conn, "before_cursor_execute", note)
-        call(conn)
-        event.remove(conn, "before_cursor_execute", note)
-    with undone(database) as conn:
-        before(conn)
-        plans = [_explained(conn, statement, parameters) for statement, parameters in asked]
-    nodes = [node for plan in plans for node in _nodes(plan)]
-    return Plan(
-        indexes=frozenset(node["Index Name"] for node in nodes if "Index Name" in node),
-        scanned=frozenset(node["Relation Name"] for node in nodes if node["Node Type"] == _WHOLE),
-        pages=sum(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] for plan in plans),
-    )
-
-
-def _explained(conn: Connection, statement: str, parameters: Any) -> dict[str, Any]:
-    explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}"
-    found = conn.exec_driver_sql(explain, parameters).scalar_one()
-    plan: dict[str, Any] = (json.loads(found) if isinstance(found, str) else found)[0]["Plan"]
-    return plan
-
-
-def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield plan
-    for child in plan.get("Plans", ()):
-        yield from _nodes(child)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -409,28 +351,6 @@ def test_what_a_worker_says_on_and_on_is_planned_once(database_url: str) -> None
             ).all()
     assert len(counts) == 2, "claim and settle"
     assert all(generic > 0 and not custom for generic, custom in counts)
-
-
-def pages_read(database: Database, call: Callable[[Connection], object]) -> int:
-    """Run the call, and ask Postgres for the pages of tables and indexes that it touched."""
-    with undone(database) as conn:
-        call(conn)  # whatever is read only once
-    before = _pages_so_far(database)
-    with undone(database) as conn:
-        call(conn)
-    return _pages_so_far(database) - before
-
-
-def _pages_so_far(database: Database) -> int:
-    with database.single() as conn:
-        conn.exec_driver_sql("SELECT pg_stat_force_next_flush()")
-        conn.exec_driver_sql("SELECT pg_stat_clear_snapshot()")
-        return int(
-            conn.exec_driver_sql(
-                "SELECT sum(heap_blks_hit + heap_blks_read + idx_blks_hit + idx_blks_read)"
-                " FROM pg_statio_user_tables"
-            ).scalar_one()
-        )
 
 
 def test_a_lost_index_is_noticed(crowded: Database) -> None:

@@ -10,14 +10,14 @@ import pytest
 from sqlalchemy import text, update
 
 from tests import rows
-from tests.integration.test_store_plans import plan_of
+from tests.integration.explaining import plan_of
 from turnmill.domain.errors import Overloaded, ProviderUnknown
 from turnmill.domain.idle import Retention
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import SessionStatus
 from turnmill.store.database import Database
 from turnmill.store.nouns import sessions, usage
-from turnmill.store.schema.tables import kept_refs
+from turnmill.store.schema.kept_tables import kept_refs
 from turnmill.store.upkeep import jobs
 from turnmill.store.upkeep import retention as upkeep
 from turnmill_worker.providers.mock.provider import MockProvider

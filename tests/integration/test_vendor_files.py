@@ -11,7 +11,7 @@ from tests.doubles.both_vendors import BothVendors
 from tests.openai_sessions import WAIT, sound_client, store_of, until
 from turnmill import Client, TurnFailed
 from turnmill.domain.ids import SessionId
-from turnmill.store.schema.tables import kept_refs
+from turnmill.store.schema.kept_tables import kept_refs
 
 MODELS = {"anthropic": "claude-sonnet-4-5", "openai": "gpt-5-mini"}
 both = pytest.mark.parametrize("vendor", MODELS)

@@ -31,7 +31,8 @@ from turnmill.settings import Reads
 from turnmill.store.nouns import accounts
 from turnmill.verbs import sending
 from turnmill.verbs.backpressure import Backpressure
-from turnmill.verbs.intake import new_turn, turn_options
+from turnmill.verbs.intake import turn_options
+from turnmill.verbs.new_messages import new_turn
 
 WRITES = ("INSERT", "UPDATE", "DELETE", "LOCK", "WITH")
 LOCKS = ("FOR UPDATE", "FOR NO KEY UPDATE", "FOR SHARE")
@@ -308,7 +309,7 @@ def test_the_table_of_verbs_has_all_of_them() -> None:
         "Schedules",
         "Users",
     )
-    owners = {noun: vars(getattr(turnmill, noun)) for noun in nouns}
+    owners = {noun: dir(getattr(turnmill, noun)) for noun in nouns}
     properties = {
         *(
             "Client.accounts",

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tests.mutants.mutants import Mutant
+from tests.mutants.breaking import Mutant
 from tests.mutants.table import MUTANTS
 
 

@@ -1,16 +1,15 @@
 """Broken versions of the protocol, each with the test that tells it from the real one."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, select, update
 
+from tests.mutants.breaking import Mutant, instead, settling_without, without
 from turnmill.store import database, kept, postgres
 from turnmill.store.line import endings, estimates, leases
-from turnmill.store.nouns import copied_steps, events, reading, turns
-from turnmill.store.postgres import accepting, claiming, settling, stepping
+from turnmill.store.nouns import events, reading, turns
+from turnmill.store.postgres import accepting, claiming, settling
 from turnmill.store.rules import accepting as accepting_rules
 from turnmill.store.schema.event_tables import event_readers as readers
 from turnmill.store.schema.event_tables import events as event_rows
@@ -29,55 +28,12 @@ _LOSSES = "tests/contract/store/test_losses.py"
 _MOVES = "tests/contract/store/test_moves.py"
 _PARTIAL = "tests/contract/store/test_partial.py"
 _SENDING = "tests/contract/store/test_sending.py"
-_STEPPING = "tests/contract/store/test_stepping.py"
 _SETTLING = "tests/contract/store/test_settling.py"
 _READING = "tests/contract/store/test_reading.py"
 _RACES = "tests/integration/test_store_races.py"
 _CONSTRAINTS = "tests/integration/test_store_constraints.py"
 _OBSERVERS = "tests/unit/test_observers.py"
 _POLLER = "tests/unit/test_poller.py"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mutant:
-    """One rule that is left out."""
-
-    rule: str
-    #: Leaves the rule out; the patches are undone when the test has ended.
-    breaks: Callable[[pytest.MonkeyPatch], None]
-    killed_by: str  #: id of the test that must fail
-
-
-def without(
-    module: Any, name: str, *changes: tuple[str, str]
-) -> Callable[[pytest.MonkeyPatch], None]:
-    """Return what replaces words, each of which must be there once, in all forms of a statement."""
-
-    def changed(said: Any) -> Any:
-        if isinstance(said, dict):
-            return {form: changed(one) for form, one in said.items()}
-        for old, new in changes:
-            if said.count(old) != 1:
-                raise AssertionError(f"{name} no longer says {old!r} once: renew the mutant")
-            said = said.replace(old, new)
-        return said
-
-    return lambda patch: patch.setattr(module, name, changed(getattr(module, name)))
-
-
-def settling_without(*changes: tuple[str, str]) -> Callable[[pytest.MonkeyPatch], None]:
-    """Return what replaces words of both statements that settle."""
-
-    def apply(patch: pytest.MonkeyPatch) -> None:
-        for name in ("_SETTLE", "_SETTLE_ALL"):
-            without(settling, name, *changes)(patch)
-
-    return apply
-
-
-def instead(module: Any, name: str, function: Any) -> Callable[[pytest.MonkeyPatch], None]:
-    """Return what puts another function in the place of one."""
-    return lambda patch: patch.setattr(module, name, function)
 
 
 def _losses_uncounted(patch: pytest.MonkeyPatch) -> None:
@@ -382,60 +338,6 @@ MUTANTS = {
         rule="where hints come, they are waited for",
         breaks=instead(Poller, "listen", lambda _: None),
         killed_by=f"{_POLLER}::test_where_hints_come_nothing_is_taken_and_nothing_asked[asyncio]",
-    ),
-    "step_without_fence": Mutant(
-        rule="a step is written by whoever holds the turn, and nobody else",
-        breaks=without(stepping, "_ADVANCE", (" AND t.lease_fence = v.fence", "")),
-        killed_by=f"{_STEPPING}::test_a_step_of_somebody_who_has_lost_the_turn_changes_nothing"
-        "[postgres]",
-    ),
-    "step_against_the_will": Mutant(
-        rule="a turn that somebody wants to end takes no further step",
-        breaks=without(stepping, "_ADVANCE", ("AND NOT t.cancel_requested", "")),
-        killed_by=f"{_STEPPING}::test_a_turn_that_somebody_wants_to_end_takes_no_further_step"
-        "[postgres]",
-    ),
-    "step_costs_an_attempt": Mutant(
-        rule="a step that was finished costs no attempt",
-        breaks=without(
-            stepping, "_ADVANCE", ("ELSE t.attempt END", "ELSE LEAST(t.attempt + 1, 2) END")
-        ),
-        killed_by=f"{_STEPPING}::test_a_finished_step_costs_no_attempt_and_a_failed_one_does"
-        "[postgres]",
-    ),
-    "once_begun_again": Mutant(
-        rule="what may be done once at most is never begun again",
-        breaks=without(stepping, "_BEGIN", ("c.effects <> 'at_most_once'", "true")),
-        killed_by=f"{_STEPPING}::test_a_call_that_was_begun_is_begun_again"
-        "_unless_it_may_happen_once_only[postgres-at_most_once]",
-    ),
-    "begun_by_a_zombie": Mutant(
-        rule="a call is begun by whoever holds the turn, and nobody else",
-        breaks=without(
-            stepping,
-            "_BEGIN",
-            (" AND t.lease_fence = o.fence", ""),
-            (" AND held.lease_fence = told.fence", ""),
-        ),
-        killed_by=f"{_STEPPING}::test_a_call_is_not_begun_by_somebody_who_has_lost_the_turn"
-        "[postgres]",
-    ),
-    "output_of_a_zombie": Mutant(
-        rule="an output is written by whoever holds the turn, and nobody else",
-        breaks=without(
-            stepping,
-            "_END",
-            (" AND t.lease_fence = o.fence", ""),
-            (" AND held.lease_fence = told.fence", ""),
-        ),
-        killed_by=f"{_STEPPING}::test_an_output_of_somebody_who_has_lost_the_turn_is_not_written"
-        "[postgres]",
-    ),
-    "calls_not_given_up": Mutant(
-        rule="what a retried turn takes along is run by one of those that are made of it",
-        breaks=instead(copied_steps, "_give_up", lambda *_: None),
-        killed_by=f"{_STEPPING}::test_what_a_retried_turn_takes_along_is_run_by_one_of_two"
-        "_that_are_made_of_it[postgres]",
     ),
     "lost_while_it_is_written": Mutant(
         rule="while a step is written, its turn is lost under neither of its fences",

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.mutants.mutants import Mutant, instead, without
+from tests.mutants.breaking import Mutant, instead, without
 from turnmill.store.line import leases
 from turnmill.store.postgres import charging, settling, stepping
 from turnmill_worker.layers.holding import Holding

@@ -1,6 +1,6 @@
 """Broken versions of what shares lanes, each with the test that tells it from the real one."""
 
-from tests.mutants.mutants import Mutant, instead, without
+from tests.mutants.breaking import Mutant, instead, without
 from turnmill.store.postgres import sharing
 from turnmill_worker.turn.claims import Claims
 from turnmill_worker.turn.crowds import Crowds

@@ -1,6 +1,6 @@
 """Broken versions of fallback, each with the test that tells it from the real one."""
 
-from tests.mutants.mutants import Mutant, instead
+from tests.mutants.breaking import Mutant, instead
 from turnmill.store.line import leases
 from turnmill_worker.turn import fallback
 

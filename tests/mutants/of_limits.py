@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import false, literal, true
 
-from tests.mutants.mutants import Mutant, instead
+from tests.mutants.breaking import Mutant, instead
 from turnmill.domain import pacing
 from turnmill.store.line import recall
 from turnmill.store.nouns import limits

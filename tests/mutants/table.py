@@ -1,11 +1,12 @@
 """All mutants by name."""
 
+from tests.mutants.breaking import Mutant
 from tests.mutants.mutants import MUTANTS as OF_THE_PROTOCOL
-from tests.mutants.mutants import Mutant
 from tests.mutants.of_budgets import OF_BUDGETS
 from tests.mutants.of_fairness import OF_FAIRNESS
 from tests.mutants.of_fallback import OF_FALLBACK
 from tests.mutants.of_limits import OF_LIMITS
+from tests.mutants.of_steps import OF_STEPS
 
 MUTANTS: dict[str, Mutant] = {
     **OF_THE_PROTOCOL,
@@ -13,4 +14,5 @@ MUTANTS: dict[str, Mutant] = {
     **OF_FAIRNESS,
     **OF_FALLBACK,
     **OF_LIMITS,
+    **OF_STEPS,
 }

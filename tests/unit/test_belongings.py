@@ -2,7 +2,7 @@
 
 from turnmill.store.schema.belongings import BELONGINGS, OF_NOBODY, Goes
 from turnmill.store.schema.erasure_tables import metadata
-from turnmill.store.schema.roles import VIEWED
+from turnmill.store.schema.grants import VIEWED
 
 _NAMING = ("session_id", "turn_id", "user_id")
 _LISTED = {one.table: one for one in BELONGINGS}

@@ -22,6 +22,7 @@ from turnmill.domain.errors import (
 )
 from turnmill_worker.providers import boundary, foreign
 from turnmill_worker.providers.boundary import OF_CHECK, OF_SEND, Answer, Bug
+from turnmill_worker.providers.fields import MAX_DETAIL, MAX_TOKENS
 from turnmill_worker.providers.port import Done, Provider, Running, Unknowable, Usage
 
 pytestmark = pytest.mark.anyio
@@ -85,7 +86,7 @@ async def test_whatever_is_raised_is_one_error_of_ours_without_a_word_of_it(
     error = await of_raising(make)
     assert isinstance(error, NotSent | MaybeSent | Rejected)
     assert foreign.CODE.fullmatch(error.error_code)
-    assert type(error.detail) is str and len(error.detail) <= boundary.MAX_DETAIL
+    assert type(error.detail) is str and len(error.detail) <= MAX_DETAIL
     assert type(error.request_id) is str and len(error.request_id) <= boundary.MAX_ID
     assert error.retry_after is None
     assert SECRET not in every_word(error) + caplog.text
@@ -148,7 +149,7 @@ async def test_an_answer_that_arrived_is_kept_whatever_else_is_wrong_with_it(mak
     assert type(answer.usage.service_tier) is str
     counted = [one.name for one in fields(Usage) if "int" in str(one.type)]
     counts = [getattr(answer.usage, one) for one in counted]
-    assert all(count is None or 0 <= count <= boundary.MAX_TOKENS for count in counts)
+    assert all(count is None or 0 <= count <= MAX_TOKENS for count in counts)
 
 
 async def test_counts_that_make_no_sense_are_unknown_and_the_others_are_kept() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from turnmill.domain.states import TurnState
 from turnmill.domain.streaming import STARTS, Place, StreamEvent, StreamKind
-from turnmill.store.records import Watched
+from turnmill.store.turn_records import Watched
 from turnmill.streams.entries import Entry
 from turnmill.streams.following import MADE, Following
 

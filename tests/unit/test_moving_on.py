@@ -30,7 +30,7 @@ from turnmill_worker.layers.registered import Named
 from turnmill_worker.layers.targets import aimed, bits
 from turnmill_worker.providers.boundary import Answer, BadAnswer, Bug, Fault
 from turnmill_worker.providers.port import Absent, Done, Failed, NotNow, Request, Unknowable
-from turnmill_worker.turn import verdict
+from turnmill_worker.turn import settlements, verdict
 from turnmill_worker.turn.fallback import moved_on
 from turnmill_worker.turn.run import run_claim
 from turnmill_worker.turn.verdict import Rules, Verdict
@@ -219,7 +219,7 @@ def test_a_reply_says_by_whom_and_why_and_leaves_no_thread() -> None:
     done = Done(text="yes", thread_ref="resp_9")
     judged = verdict.of_answer(claim, done, **RULES)
     found = moved_on(claim, done, judged, rules=RULES, window=window)
-    settled = verdict.settlement(claim, found, provider_ms=1, cost_usd=None)
+    settled = settlements.settlement(claim, found, provider_ms=1, cost_usd=None)
     assert (settled.answered_by, settled.answered_because) == ("two/c", "overloaded")
     assert settled.provider_ref == ""
     assert [(one.ref, one.wanted) for one in settled.kept] == [("resp_9", False)]

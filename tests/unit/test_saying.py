@@ -9,7 +9,8 @@ from tests import contents
 from turnmill.domain.bounds import MOST_PARTS
 from turnmill.domain.content import Message, Text
 from turnmill.domain.errors import InvalidInput, InvalidText, UnsupportedPart
-from turnmill.verbs.intake import new_turn, parts_of, turn_options
+from turnmill.verbs.intake import turn_options
+from turnmill.verbs.new_messages import new_turn, parts_of
 
 
 def said(value: object, *, most: int = 1000) -> Any:

@@ -12,7 +12,8 @@ from turnmill.domain.states import (
     TurnState,
     sources_of,
 )
-from turnmill.store.schema.tables import UNFINISHED_SQL, sql_list
+from turnmill.store.schema.metadata import sql_list
+from turnmill.store.schema.tables import UNFINISHED_SQL
 
 #: The chart of the design, written down a second time by hand.
 CHART = {

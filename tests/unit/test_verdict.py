@@ -21,7 +21,7 @@ from turnmill.store.records import Claim, Kept
 from turnmill_worker.layers.holding import Stop
 from turnmill_worker.providers.boundary import Answer, Fault
 from turnmill_worker.providers.port import Done, Failed, Running, Unknowable
-from turnmill_worker.turn import verdict
+from turnmill_worker.turn import settlements, verdict
 
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
@@ -40,7 +40,7 @@ def resumed(**options: Any) -> Claim:
 
 
 def kept_by(claim: Claim, found: verdict.Verdict) -> list[tuple[str, bool, bool, bool]]:
-    settled = verdict.settlement(claim, found, provider_ms=1, cost_usd=None)
+    settled = settlements.settlement(claim, found, provider_ms=1, cost_usd=None)
     assert {one.provider for one in settled.kept} <= {claim.provider}
     return [(one.ref, one.stored, one.running, one.wanted) for one in settled.kept]
 
@@ -190,7 +190,7 @@ def test_what_is_no_id_is_not_taken_for_one(given: Any) -> None:
 
 def test_a_single_id_is_not_taken_apart() -> None:
     found = verdict.of_answer(a_claim(), Done(text="hi", kept="resp_1"), **RULES)
-    settled = verdict.settlement(a_claim(), found, provider_ms=1, cost_usd=None)
+    settled = settlements.settlement(a_claim(), found, provider_ms=1, cost_usd=None)
     assert settled.kept == (
         Kept(ref="resp_1", provider="theirs", stored=True, running=False, wanted=True),
     )

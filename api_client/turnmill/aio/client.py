@@ -3,11 +3,11 @@
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
-from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from turnmill.aio.attaching import async_each_with_files, async_with_files
+from turnmill.aio.nouns import AsyncNouns
 from turnmill.aio.sessions import AsyncSessions
 from turnmill.aio.turns import AsyncTurn, AsyncTurns
 from turnmill.domain.arguments import wait_seconds
@@ -17,30 +17,17 @@ from turnmill.executor.task import AsyncExecutor, async_aside, async_knowing
 from turnmill.listening.watchlist import Deadline
 from turnmill.settings import Settings
 from turnmill.store.records import Accepted, NewTurn
-from turnmill.verbs import intake, sending
+from turnmill.verbs import intake, new_messages, sending
 from turnmill.verbs.refs import SessionRef
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-    from turnmill.aio.accounts import AsyncAccounts
-    from turnmill.aio.analytics import AsyncAnalytics
-    from turnmill.aio.attachments import AsyncAttachments
-    from turnmill.aio.audit import AsyncAudit
-    from turnmill.aio.batches import AsyncBatches
-    from turnmill.aio.budgets import AsyncBudgets
-    from turnmill.aio.events import AsyncEvents
-    from turnmill.aio.lanes import AsyncLanes
-    from turnmill.aio.limits import AsyncLimits
-    from turnmill.aio.schedules import AsyncSchedules
-    from turnmill.aio.templates import AsyncTemplates
-    from turnmill.aio.users import AsyncUsers
-    from turnmill.aio.webhooks import AsyncWebhooks
     from turnmill.domain.counting import TokenCount
     from turnmill.store.people_records import Happened, Note
 
 
-class AsyncClient:
+class AsyncClient(AsyncNouns):
     """Sends messages and reads what became of them. Close it, or use it in `async with`.
 
     One client serves a whole process: every thread, every event loop, and forked children.
@@ -176,7 +163,7 @@ class AsyncClient:
             text = await async_with_files(
                 self._executor, session, text, attachments, connection=connection
             )
-        new = intake.new_turn(text, options, max_text_bytes=self.settings.max_text_bytes)
+        new = new_messages.new_turn(text, options, max_text_bytes=self.settings.max_text_bytes)
         if sender is not None:
             accepted = await self._say(session, new, sender=sender, connection=connection)
         elif connection is not None:
@@ -305,104 +292,13 @@ class AsyncClient:
         """
         from turnmill.verbs import counting  # noqa: PLC0415
 
-        said = intake.new_turn(
+        said = new_messages.new_turn(
             text, intake.turn_options(), max_text_bytes=self.settings.max_text_bytes
         ).messages
         spoken = await self._executor.run(counting.spoken(session))
         return await async_aside(
             counting.counted, spoken, said, exact=exact, settings=self.settings
         )
-
-    @cached_property
-    def attachments(self) -> "AsyncAttachments":
-        """Files of users, kept once each, and given to models."""
-        from turnmill.aio.attachments import AsyncAttachments  # noqa: PLC0415
-
-        return AsyncAttachments(self._executor)
-
-    @cached_property
-    def batches(self) -> "AsyncBatches":
-        """Jobs of many turns, from a file and back into one."""
-        from turnmill.aio.batches import AsyncBatches  # noqa: PLC0415
-
-        return AsyncBatches(self._executor)
-
-    @cached_property
-    def analytics(self) -> "AsyncAnalytics":
-        """What all the turns came to, by day, provider and model."""
-        from turnmill.aio.analytics import AsyncAnalytics  # noqa: PLC0415
-
-        return AsyncAnalytics(self._executor)
-
-    @cached_property
-    def audit(self) -> "AsyncAudit":
-        """Who did what to whose data."""
-        from turnmill.aio.audit import AsyncAudit  # noqa: PLC0415
-
-        return AsyncAudit(self._executor)
-
-    @cached_property
-    def budgets(self) -> "AsyncBudgets":
-        """What turns may cost, and what they have cost so far."""
-        from turnmill.aio.budgets import AsyncBudgets  # noqa: PLC0415
-
-        return AsyncBudgets(self._executor)
-
-    @cached_property
-    def lanes(self) -> "AsyncLanes":
-        """What waits and runs in each lane; lanes and providers can be paused."""
-        from turnmill.aio.lanes import AsyncLanes  # noqa: PLC0415
-
-        return AsyncLanes(self._executor)
-
-    @cached_property
-    def limits(self) -> "AsyncLimits":
-        """How much providers may be asked in a minute, and at once."""
-        from turnmill.aio.limits import AsyncLimits  # noqa: PLC0415
-
-        return AsyncLimits(self._executor)
-
-    @cached_property
-    def templates(self) -> "AsyncTemplates":
-        """Set-ups of sessions, by name and version."""
-        from turnmill.aio.templates import AsyncTemplates  # noqa: PLC0415
-
-        return AsyncTemplates(self._executor)
-
-    @cached_property
-    def schedules(self) -> "AsyncSchedules":
-        """What is said in sessions again and again, or once later."""
-        from turnmill.aio.schedules import AsyncSchedules  # noqa: PLC0415
-
-        return AsyncSchedules(self._executor)
-
-    @cached_property
-    def accounts(self) -> "AsyncAccounts":
-        """Keys whose vendor has said later, or never, and models that fail; they can be opened."""
-        from turnmill.aio.accounts import AsyncAccounts  # noqa: PLC0415
-
-        return AsyncAccounts(self._executor)
-
-    @cached_property
-    def users(self) -> "AsyncUsers":
-        """Users as a whole: exported, erased for certain, held, and looked for."""
-        from turnmill.aio.users import AsyncUsers  # noqa: PLC0415
-
-        return AsyncUsers(self._executor)
-
-    @cached_property
-    def events(self) -> "AsyncEvents":
-        """What happened to turns, in order; and for whom it is kept."""
-        from turnmill.aio.events import AsyncEvents  # noqa: PLC0415
-
-        return AsyncEvents(self._executor)
-
-    @cached_property
-    def webhooks(self) -> "AsyncWebhooks":
-        """Addresses that workers post events to, signed; and what came of that."""
-        from turnmill.aio.webhooks import AsyncWebhooks  # noqa: PLC0415
-
-        return AsyncWebhooks(self._executor)
 
     async def close(self) -> None:
         """Stop waiting and give all connections back."""

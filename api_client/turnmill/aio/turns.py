@@ -16,7 +16,8 @@ from turnmill.executor.task import AsyncExecutor
 from turnmill.listening.task import async_happens
 from turnmill.listening.watchlist import Deadline
 from turnmill.store.message_records import MessageRecord
-from turnmill.store.records import Accepted, AttemptRecord, TurnRecord
+from turnmill.store.records import Accepted
+from turnmill.store.turn_records import AttemptRecord, TurnRecord
 from turnmill.verbs import turns
 from turnmill.verbs.refs import SessionRef
 from turnmill.verbs.reply import Reply, saved_by

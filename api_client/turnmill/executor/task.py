@@ -18,7 +18,8 @@ from turnmill.settings import Reads, Settings
 from turnmill.store.async_database import AsyncDatabase, ThreadedDatabase
 from turnmill.store.capabilities import Capability
 from turnmill.store.database import Database
-from turnmill.store.records import Head, Watched
+from turnmill.store.records import Head
+from turnmill.store.turn_records import Watched
 from turnmill.store.vaults import attach_given, fetch
 from turnmill.streams.carrying import copies_for
 from turnmill.streams.copies import Copies, Copy, Nothing

@@ -13,7 +13,7 @@ from turnmill.show.wording import clock_text, duration, json_text, relative, sty
 
 if TYPE_CHECKING:
     from turnmill.store.nouns.tool_calls import ToolCallRecord
-    from turnmill.store.records import TurnRecord
+    from turnmill.store.turn_records import TurnRecord
 
 #: Columns of a table of the calls of one turn.
 OF_TURN = ("step", "call", "tool", "state", "reason", "took", "effects", "runs")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from turnmill.store.nouns.why import Why
-    from turnmill.store.records import TurnRecord
+    from turnmill.store.turn_records import TurnRecord
     from turnmill.sync.client import Client
 
 _COLUMNS = (

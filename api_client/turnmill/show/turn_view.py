@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from turnmill.store.message_records import MessageRecord
     from turnmill.store.nouns.tool_calls import ToolCallRecord
     from turnmill.store.nouns.why import Why
-    from turnmill.store.records import AttemptRecord, SessionRecord, TurnRecord
+    from turnmill.store.records import SessionRecord
+    from turnmill.store.turn_records import AttemptRecord, TurnRecord
     from turnmill.sync.client import Client
     from turnmill.sync.turns import Turn
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from turnmill.store.nouns.why import Reason, Why
-    from turnmill.store.records import TurnRecord
+    from turnmill.store.turn_records import TurnRecord
 
 
 def obstacles(why: Why) -> list[str]:

@@ -4,19 +4,15 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
-from urllib.parse import parse_qs, unquote, urlsplit
+from typing import TYPE_CHECKING, Concatenate, NamedTuple, ParamSpec, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from turnmill.connections.postgres import Address, read
 from turnmill.crypto.wanted import KeyWanted
 from turnmill.domain.errors import InvalidSetting, UnsupportedByStore
-from turnmill.domain.ids import hash_of_user
-from turnmill.domain.json_values import lenient_json
 from turnmill.forking import in_child
-from turnmill.named_file import make_private
 from turnmill.store.capabilities import FILE, MEMORY, SERVER, Capability
 from turnmill.store.dialing import (
     ISOLATION,
@@ -30,17 +26,17 @@ from turnmill.store.dialing import (
 from turnmill.store.opened import Opened
 from turnmill.store.refusals import translated
 from turnmill.store.schema_name import SCHEMA, execution_options
-from turnmill.store.types import sqlite_joined, sqlite_now
 from turnmill.store.vaults import KeyFetched, attach, fetch
 
 if TYPE_CHECKING:
     from turnmill.crypto.data_keys import DataKeys
 
+#: The option of a connection that only reads.
+READS = "turnmill_reads"
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: The option of a connection that only reads.
-READS = "turnmill_reads"
 _UNKNOWN_URL = "postgresql://user:password@host:5432/name, sqlite:///file.db or sqlite://"
 
 
@@ -295,53 +291,12 @@ def _open(
         )
         tend(engine, address)
         return engine
-    memory = not url.database
-    engine = create_engine(
+    from turnmill.store.sqlite import open_sqlite  # noqa: PLC0415  who has a server needs none
+
+    return open_sqlite(
         url,
-        poolclass=QueuePool,
-        pool_size=1 if memory else pool_size,
-        max_overflow=0 if memory else overflow,
-        pool_timeout=10,
-        hide_parameters=True,
+        pool_size=pool_size,
+        overflow=overflow,
         execution_options=options_of_schema,
-        connect_args={"check_same_thread": False, "timeout": 10},
-        json_deserializer=lenient_json,
+        reads=READS,
     )
-    if not memory:
-        event.listen(engine, "do_connect", _keep_to_owner)
-    event.listen(engine, "connect", _prepare_sqlite)
-    event.listen(engine, "begin", _begin_immediate)
-    return engine
-
-
-def _keep_to_owner(
-    _dialect: object, _record: object, arguments: list[Any], options: dict[str, Any]
-) -> None:
-    """Make the file before SQLite does; its -wal and -shm get the mode that it has."""
-    path = str(arguments[0])
-    if options.get("uri"):
-        parts = urlsplit(path)
-        if parse_qs(parts.query).get("mode", ["rwc"]) != ["rwc"]:  # nothing is to be made
-            return
-        path = unquote(parts.path)
-    if path != ":memory:":
-        make_private(path)
-
-
-def _prepare_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # we say BEGIN ourselves, see below
-    connection.create_function("turnmill_now", 1, sqlite_now)
-    connection.create_function("turnmill_joined", 2, sqlite_joined)
-    connection.create_function("turnmill_hash_of_user", 1, hash_of_user, deterministic=True)
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-
-
-def _begin_immediate(conn: Connection) -> None:
-    if conn.get_execution_options().get(READS):
-        conn.exec_driver_sql("BEGIN")  # nothing is written by what was read
-        return
-    # SQLite's write lock stands for the lock of the session's row: it is taken before anything
-    # is read, so nothing that a function has read can change before it writes.
-    conn.exec_driver_sql("BEGIN IMMEDIATE")

@@ -26,7 +26,8 @@ from sqlalchemy import (
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import SessionStatus
 from turnmill.store.records import Settlement
-from turnmill.store.schema.tables import kept_refs, sessions
+from turnmill.store.schema.kept_tables import kept_refs
+from turnmill.store.schema.tables import sessions
 from turnmill.store.types import Timestamp, db_after, db_asof, db_asof_after, db_now, insert_into
 
 _LOOKED_BACK = timedelta(days=2)

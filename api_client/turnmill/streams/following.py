@@ -5,7 +5,7 @@ from typing import Any
 
 from turnmill.domain.content import ToolCall
 from turnmill.domain.streaming import STARTS, Place, StreamEvent, StreamKind
-from turnmill.store.records import Watched
+from turnmill.store.turn_records import Watched
 from turnmill.streams.entries import Entry, part_from
 
 #: Events that are made of what Postgres holds stand under fences that no attempt ever has: whoever

@@ -2,7 +2,7 @@
 
 import time
 
-from turnmill.store.records import Watched
+from turnmill.store.turn_records import Watched
 from turnmill.streams.copies import Copy
 from turnmill.streams.following import Following
 

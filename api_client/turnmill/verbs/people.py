@@ -18,7 +18,7 @@ from turnmill.store.nouns import happened, notes, people
 from turnmill.store.people_records import HappenedPage, NewNote, Note, Participant, Place
 from turnmill.store.records import Accepted, NewTurn
 from turnmill.store.refusals import translated
-from turnmill.verbs import intake
+from turnmill.verbs import intake, new_messages
 from turnmill.verbs.backpressure import Backpressure
 from turnmill.verbs.refs import SessionRef, joined, note_files, session_id
 from turnmill.verbs.sending import heads_of
@@ -91,7 +91,7 @@ def post(
             f"a note has no {', '.join(given)}: no turn comes of it",
             hint="to the model it does: leave to= out",
         )
-    parts = intake.parts_of(said, max_text_bytes=max_text_bytes)
+    parts = new_messages.parts_of(said, max_text_bytes=max_text_bytes)
     if not all(isinstance(part, Text) for part in parts):
         raise UnsupportedPart("a note is words", hint="send files to the model")
     new = NewNote(

@@ -24,7 +24,7 @@ from turnmill.domain.states import TurnState
 from turnmill.domain.voice import SPEAK, TRANSCRIBE
 from turnmill.store.line.content import content_is_gone
 from turnmill.store.nouns.outcome import Outcome, outcome_of
-from turnmill.store.records import AttemptRecord
+from turnmill.store.turn_records import AttemptRecord
 
 if TYPE_CHECKING:
     from turnmill.domain.replying import Citation, FinishReason, Refusal

@@ -13,7 +13,7 @@ from turnmill.domain.errors import InvalidInput, UnsupportedPart
 from turnmill.new_ids import new_id
 from turnmill.store.nouns import schedules as rows
 from turnmill.store.schedule_records import NewSchedule, Schedule
-from turnmill.verbs import intake
+from turnmill.verbs import intake, new_messages
 from turnmill.verbs.intake import UNCHANGED
 from turnmill.verbs.refs import SessionRef, session_id
 from turnmill.verbs.verb import Connection, Effect, Shown, Verb, single, transaction
@@ -126,7 +126,7 @@ def schedule_id(value: object) -> UUID:
 
 def _words(said: object, *, max_text_bytes: int) -> tuple[Part, ...]:
     """Return what is to be said, which is words: a file may be gone when the moment comes."""
-    parts = intake.parts_of(said, max_text_bytes=max_text_bytes)
+    parts = new_messages.parts_of(said, max_text_bytes=max_text_bytes)
     if not all(isinstance(one, Text) for one in parts):
         raise UnsupportedPart("a schedule says words, and holds no files", hint="`send` takes them")
     return parts

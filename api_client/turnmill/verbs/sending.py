@@ -8,7 +8,7 @@ from turnmill.domain.states import Lane
 from turnmill.store.line.accept import accept
 from turnmill.store.records import Accepted, Head, NewTurn
 from turnmill.store.rules.sealing import require_keys
-from turnmill.verbs import intake
+from turnmill.verbs import intake, new_messages
 from turnmill.verbs.backpressure import Backpressure
 from turnmill.verbs.refs import (
     SessionRef,
@@ -53,7 +53,7 @@ def send_many(
     """Accept a message for each pair of session and text: all of them, or none."""
     refs, texts = intake.pairs(messages)
     # Each when it is come to: some are made while those before them are being written.
-    turns = (intake.new_turn(one, options, max_text_bytes=max_text_bytes) for one in texts)
+    turns = (new_messages.new_turn(one, options, max_text_bytes=max_text_bytes) for one in texts)
     keyed = options["idempotency_key"] is not None
 
     def on(conn: Connection) -> Effect[list[Accepted]]:

@@ -17,7 +17,7 @@ from turnmill.store.nouns import templates as rows
 from turnmill.store.nouns.scripted import ScriptedTurn, insert_scripted
 from turnmill.store.records import Accepted, SessionRecord
 from turnmill.store.template_records import TemplateRecord
-from turnmill.verbs import intake
+from turnmill.verbs import intake, new_messages
 from turnmill.verbs.backpressure import Backpressure
 from turnmill.verbs.intake import SPOKEN
 from turnmill.verbs.sending import heads_of
@@ -104,7 +104,7 @@ def _opening(template: TemplateRecord, values: Mapping[str, str], *, max_text_by
     messages = []
     for one in template.definition.get("opening", ()):
         text = filled(one["content"], values)
-        parts = intake.parts_of(text, max_text_bytes=max_text_bytes)
+        parts = new_messages.parts_of(text, max_text_bytes=max_text_bytes)
         messages.append(Message(one["role"], parts))
     return script_of(messages)
 
@@ -125,6 +125,8 @@ def _begin(
     options = intake.turn_options()
     most = given["max_text_bytes"]
     return [
-        accept(conn, session_id, intake.new_turn(list(one.parts), options, max_text_bytes=most))
+        accept(
+            conn, session_id, new_messages.new_turn(list(one.parts), options, max_text_bytes=most)
+        )
         for one in script.open
     ]

@@ -12,7 +12,8 @@ from turnmill.domain.states import Lane, TurnState
 from turnmill.new_ids import new_id
 from turnmill.store.message_records import MessageRecord
 from turnmill.store.nouns import turns as rows
-from turnmill.store.records import Accepted, AttemptRecord, TurnRecord, Watched
+from turnmill.store.records import Accepted
+from turnmill.store.turn_records import AttemptRecord, TurnRecord, Watched
 from turnmill.verbs import intake
 from turnmill.verbs.refs import SessionRef, batch_named, session_id
 from turnmill.verbs.reply import Reply, read_reply

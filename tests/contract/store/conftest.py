@@ -14,8 +14,8 @@ from tests.keyed import encrypted
 from turnmill.domain.errors import TurnmillError
 from turnmill.store.database import Database
 from turnmill.store.schema import migrate
+from turnmill.store.schema.metadata import metadata
 from turnmill.store.schema.revision import create_all
-from turnmill.store.schema.tables import metadata
 from turnmill.store.schema_name import execute
 from turnmill_worker.stack.postgres import EmbeddedPostgres
 

@@ -22,9 +22,9 @@ from turnmill.store.database import Database
 from turnmill.store.message_records import MessageRecord
 from turnmill.store.nouns import batch_feeding, batch_staging, sessions
 from turnmill.store.nouns import turns as turn_store
-from turnmill.store.records import TurnRecord
 from turnmill.store.schema.batch_tables import batch_lines
 from turnmill.store.schema.tables import batches as batch_rows
+from turnmill.store.turn_records import TurnRecord
 from turnmill.store.types import db_after
 from turnmill.sync.batches import Batches
 from turnmill.verbs import submitting

@@ -22,7 +22,8 @@ from turnmill.store.database import Database
 from turnmill.store.line.claim import claim
 from turnmill.store.nouns import sessions
 from turnmill.store.nouns import turns as turn_store
-from turnmill.store.records import Head, TurnRecord
+from turnmill.store.records import Head
+from turnmill.store.turn_records import TurnRecord
 from turnmill.sync.batches import Batch, Batches
 
 Write = Callable[..., Path]

@@ -27,11 +27,12 @@ from turnmill.store.line.compactions import compactions_of, keep_compaction, spo
 from turnmill.store.line.history import succeeded_history
 from turnmill.store.nouns import forks, outcome, sessions, templates, turns, why
 from turnmill.store.nouns.watched import read_watched
-from turnmill.store.records import NewSession, Watched
+from turnmill.store.records import NewSession
 from turnmill.store.schema.tables import messages
 from turnmill.store.schema.tables import sessions as session_rows
 from turnmill.store.schema.tables import turns as turn_rows
 from turnmill.store.template_records import NewTemplate
+from turnmill.store.turn_records import Watched
 from turnmill.store.upkeep.resealing import begin_anew, progress, reseal
 
 CANARY = "CANARY-51c0"

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import select
 
 from tests import rows, steps
-from tests.contract.store.test_people import add, answered, note, say, told
+from tests.contract.store.people_rows import add, answered, note, say, told
 from turnmill.domain.errors import UserErased
 from turnmill.settings import Settings
 from turnmill.store.database import Database

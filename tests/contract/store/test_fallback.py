@@ -13,8 +13,9 @@ from turnmill.domain.states import TurnState
 from turnmill.store.database import Database
 from turnmill.store.line import leases
 from turnmill.store.nouns import turns, usage
-from turnmill.store.records import AttemptRecord, Claim
+from turnmill.store.records import Claim
 from turnmill.store.schema.tables import attempts as attempt_rows
+from turnmill.store.turn_records import AttemptRecord
 from turnmill.verbs.reply import read_reply
 
 pytestmark = pytest.mark.usefixtures("sound")

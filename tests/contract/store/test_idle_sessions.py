@@ -14,7 +14,8 @@ from turnmill.domain.states import SessionStatus, TurnState
 from turnmill.new_ids import new_id
 from turnmill.store.database import Database
 from turnmill.store.nouns import sessions, turns
-from turnmill.store.schema.tables import announcements, attempts, messages
+from turnmill.store.schema.house_tables import announcements
+from turnmill.store.schema.tables import attempts, messages
 from turnmill.store.schema.tables import turns as turn_rows
 from turnmill.store.upkeep import jobs
 from turnmill.store.upkeep import retention as upkeep

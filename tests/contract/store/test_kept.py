@@ -17,7 +17,8 @@ from turnmill.store.line import leases
 from turnmill.store.line.due import overdue, purge_deleted
 from turnmill.store.nouns import batch_moves, sessions, turns
 from turnmill.store.records import Claim, Fenced, Kept, Settled
-from turnmill.store.schema.tables import attempts, kept_refs
+from turnmill.store.schema.kept_tables import kept_refs
+from turnmill.store.schema.tables import attempts
 from turnmill.store.schema.tables import batches as batch_rows
 from turnmill.store.schema.tables import sessions as session_rows
 from turnmill.store.schema.tables import turns as turn_rows

@@ -29,7 +29,8 @@ from turnmill.store.nouns import deletions, forks, lifecycle, sessions, turns
 from turnmill.store.records import Fenced, NewSession, SessionRecord
 from turnmill.store.schema.belongings import BELONGINGS, Goes
 from turnmill.store.schema.file_tables import attachment_uses, attachments
-from turnmill.store.schema.tables import kept_refs, messages
+from turnmill.store.schema.kept_tables import kept_refs
+from turnmill.store.schema.tables import messages
 from turnmill.store.upkeep import retention as upkeep
 
 pytestmark = pytest.mark.usefixtures("sound")

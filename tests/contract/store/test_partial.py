@@ -14,8 +14,9 @@ from turnmill.store.line.history import succeeded_history
 from turnmill.store.line.settle import settle
 from turnmill.store.message_records import MessageRecord
 from turnmill.store.nouns import turns
-from turnmill.store.records import AttemptRecord, Claim, Fenced, Settlement
+from turnmill.store.records import Claim, Fenced, Settlement
 from turnmill.store.schema_name import execute
+from turnmill.store.turn_records import AttemptRecord
 from turnmill.store.upkeep.invariants import violations
 
 pytestmark = pytest.mark.usefixtures("sound")

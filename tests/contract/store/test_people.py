@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from tests import rows, steps
+from tests.contract.store.people_rows import add, answered, history, kinds, note, say, shared, told
 from turnmill.domain.bounds import MOST_PARTICIPANTS
 from turnmill.domain.content import Sender, Text
 from turnmill.domain.errors import (
@@ -21,65 +22,19 @@ from turnmill.domain.errors import (
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import EventKind, ParticipantRole, TurnState
 from turnmill.new_ids import new_id
-from turnmill.settings import Settings
 from turnmill.store.database import Database
 from turnmill.store.nouns import forks, happened, notes, people, sessions, turns
 from turnmill.store.nouns.subscribing import subscribe
-from turnmill.store.people_records import Happened, NewNote, Note, Participant
+from turnmill.store.people_records import Happened
 from turnmill.store.records import NewSession
 from turnmill.store.schema.event_tables import events
 from turnmill.store.schema.people_tables import notes as note_rows
 from turnmill.store.schema.people_tables import shared_log, turn_senders
 from turnmill.store.upkeep.content_retention import empty_content, sessions_with_old_content
-from turnmill.verbs import people as verbs
-from turnmill.verbs.backpressure import Backpressure
 
 pytestmark = pytest.mark.usefixtures("sound")
 
 DAY = timedelta(days=1)
-
-
-def add(store: Database, session: SessionId, name: str, role: str | None = None) -> Participant:
-    with store.begin() as conn:
-        chosen = None if role is None else ParticipantRole(role)
-        return people.add(conn, session, name, role=chosen, by=None)
-
-
-def say(store: Database, session: SessionId, text: str, sender: str, **options: Any) -> TurnId:
-    verb = verbs.send(session, rows.say(text, **options), sender, Backpressure(Settings()))
-    with store.begin() as conn:
-        return verb.on(conn).result.turn_id
-
-
-def note(store: Database, session: SessionId, text: str, sender: str | None, **key: str) -> Note:
-    with store.begin() as conn:
-        return notes.post(conn, session, NewNote(sender=sender, parts=(Text(text),), **key))
-
-
-def told(store: Database, session: SessionId, after: int = 0, limit: int = 100) -> list[Happened]:
-    with store.begin() as conn:
-        happened.look(conn, session)
-        return happened.page(conn, session, after=after, limit=limit)
-
-
-def kinds(store: Database, session: SessionId, after: int = 0) -> list[tuple[str, str]]:
-    return [(one.kind.partition(".")[2], one.text) for one in told(store, session, after)]
-
-
-def history(store: Database, session: SessionId, **page: Any) -> list[Any]:
-    with store.begin() as conn:
-        return notes.history(conn, session, **page)
-
-
-def answered(store: Database, turn: TurnId, **options: Any) -> None:
-    steps.end(store, steps.take_one(store, turn), **options)
-
-
-def shared(store: Database, *names: str) -> SessionId:
-    session = rows.start(store)
-    for name in names:
-        add(store, session, name)
-    return session
 
 
 def test_messages_notes_and_what_turns_come_to_are_told_in_the_order_in_which_they_happened(

@@ -26,9 +26,9 @@ from turnmill.domain.states import Lane, SessionStatus
 from turnmill.new_ids import new_id
 from turnmill.store.database import Database
 from turnmill.store.nouns import schedules, sessions, turns
-from turnmill.store.records import TurnRecord
 from turnmill.store.schedule_records import NewSchedule, Schedule
 from turnmill.store.schema.schedule_tables import schedules as table
+from turnmill.store.turn_records import TurnRecord
 from turnmill.store.upkeep.retention import archive_idle
 from turnmill.store.upkeep.standstill import broken_schedules
 from turnmill_worker.process.scheduling import make_runs

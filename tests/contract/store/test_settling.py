@@ -7,29 +7,20 @@ from typing import Any
 import pytest
 
 from tests import rows, steps
+from tests.steps import one_claimed, settled
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import TurnState
 from turnmill.store.database import Database
 from turnmill.store.line.due import purge_deleted
 from turnmill.store.line.settle import was_settled
 from turnmill.store.nouns import sessions, turns
-from turnmill.store.records import Claim, Fenced, Settled
+from turnmill.store.records import Fenced, Settled
 from turnmill.store.schema_name import execute
 from turnmill.verbs.reply import TokenUsage, read_reply
 
 pytestmark = pytest.mark.usefixtures("sound")
 
 MINUTE = timedelta(minutes=1)
-
-
-def settled(result: object) -> Settled:
-    assert isinstance(result, Settled)
-    return result
-
-
-def one_claimed(store: Database, **options: object) -> Claim:
-    session = rows.start(store, **options)  # type: ignore[arg-type]
-    return steps.take_one(store, steps.send(store, session).turn_id)
 
 
 def history(store: Database, session: SessionId) -> list[tuple[str, str]]:
@@ -355,57 +346,6 @@ def test_turns_that_are_final_are_known_and_so_are_those_that_are_gone(store: Da
         sessions.remove(conn, gone.session_id)
         ids: list[TurnId] = [done.turn_id, running.turn_id, gone.turn_id]
         assert turns.finished(conn, ids) == [done.turn_id, gone.turn_id]
-
-
-def put_off(store: Database, claim: Claim, state: TurnState = TurnState.QUEUED) -> Settled:
-    """Settle as a worker does whose layer said: not now."""
-    options = {"outcome": "not_now", "gives_attempt_back": True, "waits_for": "budget"}
-    used = {"input_tokens": 0, "output_tokens": 0, "kept": []}
-    return settled(steps.end(store, claim, state, **options | used))
-
-
-def test_a_turn_that_is_put_off_spends_nothing_and_says_what_it_waits_for(store: Database) -> None:
-    claim = one_claimed(store, max_attempts=1)
-    for _ in range(3):
-        assert (claim.kind, claim.attempt, claim.n) == ("send", 1, 1)
-        assert put_off(store, claim).state is TurnState.QUEUED
-        turn = steps.turn(store, claim.turn_id)
-        assert (turn.attempt, turn.waits_for, turn.error_code) == (0, "budget", None)
-        assert steps.outcomes(store, claim.turn_id) == ["not_now"]
-        claim = steps.take_one(store, claim.turn_id)
-    steps.end(store, claim)
-    turn = steps.turn(store, claim.turn_id)
-    assert (turn.state, turn.attempt, turn.waits_for) == (TurnState.SUCCEEDED, 1, None)
-    assert steps.outcomes(store, claim.turn_id) == ["succeeded"]
-    with store.begin() as conn:
-        [attempt] = turns.attempts_of(conn, claim.turn_id)
-    # Three claims more, and none has asked a provider for anything.
-    assert (attempt.n, attempt.polls, attempt.fence) == (1, 0, claim.fence)
-
-
-def test_a_turn_that_was_put_off_and_then_lost_has_a_row_for_each(store: Database) -> None:
-    claim = one_claimed(store)
-    put_off(store, claim)
-    steps.take_one(store, claim.turn_id)
-    steps.lose(store, claim.turn_id)
-    asked = steps.take_one(store, claim.turn_id)
-    assert asked.kind == "check"
-    assert steps.outcomes(store, claim.turn_id) == ["lost", None]
-
-
-def test_a_question_that_is_put_off_stays_one(store: Database) -> None:
-    claim = one_claimed(store)
-    steps.end(store, claim, TurnState.WAITING, native_ref="bg_1")
-    asked = steps.take_one(store, claim.turn_id)
-    put_off(store, asked, TurnState.WAITING)
-    again = steps.take_one(store, claim.turn_id)
-    assert (again.kind, again.n, again.attempt) == ("resume", asked.n, 1)
-
-
-def test_a_turn_that_was_put_off_is_cancelled_like_any_other(store: Database) -> None:
-    claim = one_claimed(store)
-    put_off(store, claim)
-    assert steps.cancel(store, claim.turn_id) is TurnState.CANCELLED
 
 
 def test_a_claim_names_the_user_whose_session_it_is(store: Database) -> None:

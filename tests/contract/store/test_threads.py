@@ -15,7 +15,7 @@ from turnmill.store.database import Database
 from turnmill.store.line import threads
 from turnmill.store.nouns import sessions, turns
 from turnmill.store.records import Claim, Kept
-from turnmill.store.schema.tables import kept_refs
+from turnmill.store.schema.kept_tables import kept_refs
 from turnmill.store.thread_records import Adoption
 
 pytestmark = pytest.mark.usefixtures("sound")

@@ -13,7 +13,7 @@ from turnmill.store.database import Database
 from turnmill.store.line import uploads
 from turnmill.store.nouns import sessions
 from turnmill.store.records import Claim
-from turnmill.store.schema.tables import kept_refs
+from turnmill.store.schema.kept_tables import kept_refs
 
 pytestmark = pytest.mark.usefixtures("sound")
 

@@ -21,7 +21,7 @@ from turnmill_worker.native.saying import Wrong
 from turnmill_worker.providers.batch_port import Answered
 from turnmill_worker.providers.boundary import attempted, cost_of
 from turnmill_worker.providers.port import Done, Usage
-from turnmill_worker.turn import verdict
+from turnmill_worker.turn import settlements, verdict
 from turnmill_worker.turn.ledger import UNSTORABLE
 from turnmill_worker.turn.verdict import Verdict
 
@@ -176,7 +176,7 @@ class Taking:
 
     def _settlement(self, claim: Claim, found: Verdict) -> Settlement:
         cost, priced_by = (None, "") if found.reply is None else self._prices.of(claim, found.reply)
-        return verdict.settlement(
+        return settlements.settlement(
             claim,
             found,
             provider_ms=0,

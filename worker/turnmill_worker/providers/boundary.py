@@ -11,17 +11,28 @@ its words may quote the user.
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import fields
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from inspect import CO_ITERABLE_COROUTINE
-from itertools import islice
 from types import GeneratorType, MappingProxyType
 from typing import Any, TypeVar
 
 from turnmill.domain import errors
 from turnmill.domain.content import TEXT_ONLY, Kind
 from turnmill.domain.errors import MaybeSent, NotSent, ProviderError, Rejected
+from turnmill_worker.providers.fields import (
+    MAX_KEPT,
+    MAX_REF,
+    code_in,
+    is_count,
+    is_plain,
+    name_in,
+    refs_in,
+    span_in,
+    time_until,
+    usage_of,
+    words_in,
+)
 from turnmill_worker.providers.foreign import CODE, field, is_a
 from turnmill_worker.providers.foreign import name_of as name_of
 from turnmill_worker.providers.port import (
@@ -49,11 +60,7 @@ OF_CHECK: tuple[type[Answer], ...] = (Done, Running, Failed, Absent, Unknowable)
 
 #: A reply beyond it fails its turn.
 MAX_REPLY_BYTES = 16 * 1024 * 1024
-MAX_DETAIL = 4000  #: characters of a vendor's own words
 MAX_ID = 200  #: characters of a request id, and of a model's name
-MAX_REF = 1000  #: characters of a vendor's name for a thread, or for work in the background
-MAX_KEPT = 100  #: ids of what a vendor stores, in one answer
-MAX_TOKENS = 10**9
 MAX_COST = Decimal(10**6)  #: US dollars, of one call
 LONGEST_WAIT = timedelta(days=1)  #: that a provider can ask for after an error
 LONGEST_POLL = timedelta(hours=1)
@@ -61,8 +68,6 @@ LONGEST_NOT_NOW = timedelta(days=1)  #: that a layer can put a call off for, eac
 _SHORTEST_NOT_NOW = timedelta(seconds=0.1)  #: each time is a claim and a settle
 _NOT_NOW_FOR = timedelta(seconds=5)  #: where a layer names no time that makes sense
 _POLL_AFTER = timedelta(seconds=2)  #: where a provider names no time that makes sense
-
-_NOTHING = timedelta(0)
 
 
 class Bug(MaybeSent):
@@ -181,14 +186,14 @@ def _sound_error(error: ProviderError) -> ProviderError:
     kind: type[ProviderError] = next(
         (one for one in type(error).__mro__ if one in _KINDS), MaybeSent
     )
-    wait = _span(field(error, "retry_after"), most=LONGEST_WAIT)
+    wait = span_in(field(error, "retry_after"), most=LONGEST_WAIT)
     return kind(
-        _code(field(error, "error_code")) or kind.code,
-        detail=_words(field(error, "detail")),
+        code_in(field(error, "error_code")) or kind.code,
+        detail=words_in(field(error, "detail")),
         retry_after=wait,
-        request_id=_name(field(error, "request_id"), most=MAX_ID),
-        hint=_words(field(error, "hint")),
-        kept=_refs(field(error, "kept")),
+        request_id=name_in(field(error, "request_id"), most=MAX_ID),
+        hint=words_in(field(error, "hint")),
+        kept=refs_in(field(error, "kept")),
         answered=field(error, "answered") is True,
         of_account=field(error, "of_account") is True,
     )
@@ -227,11 +232,11 @@ def _done(answer: object, max_bytes: int) -> Done | BadAnswer:
     return Done(
         parts=parts,
         usage=usage_of(field(answer, "usage")),
-        finish_reason=_code(field(answer, "finish_reason")) or "unknown",
-        thread_ref=_name(field(answer, "thread_ref"), most=MAX_REF),
-        request_id=_name(field(answer, "request_id"), most=MAX_ID),
-        model=_name(field(answer, "model"), most=MAX_ID),
-        kept=_refs(field(answer, "kept")),
+        finish_reason=code_in(field(answer, "finish_reason")) or "unknown",
+        thread_ref=name_in(field(answer, "thread_ref"), most=MAX_REF),
+        request_id=name_in(field(answer, "request_id"), most=MAX_ID),
+        model=name_in(field(answer, "model"), most=MAX_ID),
+        kept=refs_in(field(answer, "kept")),
     )
 
 
@@ -246,46 +251,38 @@ def _is_sound(done: Done, *, max_bytes: int) -> bool:
         return (
             is_one_text(done.parts, most=max_bytes // 4)
             and type(usage) is Usage
-            and _is_count(usage.input_tokens)
-            and _is_count(usage.output_tokens)
-            and _is_count(usage.cached_tokens)
-            and _is_count(usage.cache_write_tokens)
-            and _is_count(usage.cache_write_1h_tokens)
-            and _is_count(usage.reasoning_tokens)
-            and _is_count(usage.searches)
+            and is_count(usage.input_tokens)
+            and is_count(usage.output_tokens)
+            and is_count(usage.cached_tokens)
+            and is_count(usage.cache_write_tokens)
+            and is_count(usage.cache_write_1h_tokens)
+            and is_count(usage.reasoning_tokens)
+            and is_count(usage.searches)
             and type(usage.said) is tuple
             and type(usage.service_tier) is str
             and (not usage.service_tier or CODE.fullmatch(usage.service_tier) is not None)
             and type(done.finish_reason) is str
             and CODE.fullmatch(done.finish_reason) is not None
-            and _is_plain(done.thread_ref, most=MAX_REF)
-            and _is_plain(done.request_id, most=MAX_ID)
-            and _is_plain(done.model, most=MAX_ID)
+            and is_plain(done.thread_ref, most=MAX_REF)
+            and is_plain(done.request_id, most=MAX_ID)
+            and is_plain(done.model, most=MAX_ID)
             and type(done.kept) is tuple
             and len(done.kept) <= MAX_KEPT
-            and all(one and _is_plain(one, most=MAX_REF) for one in done.kept)
+            and all(one and is_plain(one, most=MAX_REF) for one in done.kept)
         )
     except AttributeError:
         return False  # put together by hand: not every field was set
 
 
-def _is_count(tokens: object) -> bool:
-    return tokens is None or (type(tokens) is int and 0 <= tokens <= MAX_TOKENS)
-
-
-def _is_plain(name: object, *, most: int) -> bool:
-    return type(name) is str and len(name) <= most and name.isprintable()
-
-
 def _running(answer: object, _: int) -> Running | BadAnswer:
     native_ref = field(answer, "native_ref")
-    if native_ref != "" and not _name(native_ref, most=MAX_REF):
+    if native_ref != "" and not name_in(native_ref, most=MAX_REF):
         return _bad("its native_ref cannot be kept")  # and nobody could ask for the work again
-    wait = _span(field(answer, "poll_after"), most=LONGEST_POLL)
+    wait = span_in(field(answer, "poll_after"), most=LONGEST_POLL)
     return Running(
-        native_ref=_name(native_ref, most=MAX_REF),
+        native_ref=name_in(native_ref, most=MAX_REF),
         poll_after=_POLL_AFTER if wait is None else wait,
-        kept=_refs(field(answer, "kept")),
+        kept=refs_in(field(answer, "kept")),
     )
 
 
@@ -307,20 +304,12 @@ def _unknowable(answer: object, _: int) -> Unknowable:
 def _not_now(answer: object, _: int) -> NotNow:
     until = field(answer, "until")
     if is_a(until, datetime):
-        until = _until(until)
-    span = _span(until, most=LONGEST_NOT_NOW)
+        until = time_until(until)
+    span = span_in(until, most=LONGEST_NOT_NOW)
     return NotNow(
         until=_NOT_NOW_FOR if span is None else max(span, _SHORTEST_NOT_NOW),
-        waits_for=_code(field(answer, "waits_for")) or "unnamed",
+        waits_for=code_in(field(answer, "waits_for")) or "unnamed",
     )
-
-
-def _until(moment: datetime) -> timedelta | None:
-    """Return how far ahead it is, on this machine's clock; None where nobody can tell."""
-    try:
-        return max(moment - datetime.now(UTC), _NOTHING)
-    except BaseException:  # noqa: BLE001
-        return None  # it has no time zone, or is a class of somebody's
 
 
 _SOUND: Mapping[type[Answer], Callable[[object, int], Answer | ProviderError]] = MappingProxyType(
@@ -339,66 +328,3 @@ def _can_be_awaited(thing: Any) -> bool:
     if type(thing) is GeneratorType:
         return bool(thing.gi_code.co_flags & CO_ITERABLE_COROUTINE)  # of `types.coroutine`
     return hasattr(type(thing), "__await__")
-
-
-def usage_of(usage: object) -> Usage:
-    """Return what is sound of a usage; what is not counts as unknown."""
-    if not is_a(usage, Usage):
-        usage = None
-    return Usage(**{name: judge(field(usage, name)) for name, judge in _COUNTED.items()})
-
-
-def _count(tokens: object) -> int | None:
-    return tokens if type(tokens) is int and 0 <= tokens <= MAX_TOKENS else None
-
-
-def _code(value: Any) -> str:
-    """Return a word that may stand in logs and labels, or ""."""
-    return str.__str__(value) if is_a(value, str) and CODE.fullmatch(value) else ""
-
-
-def _said(value: Any) -> tuple[Any, ...]:
-    return value if type(value) is tuple else ()  # what it holds is looked at where it is kept
-
-
-#: What is known of a call's usage: counts, what counts them, and what the vendor says itself.
-_COUNTED: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
-    {
-        one.name: _said if one.name == "said" else _code if one.type is str else _count
-        for one in fields(Usage)
-    }
-)
-
-
-def _name(value: Any, *, most: int) -> str:
-    """Return a name that any store can keep, or ""."""
-    if is_a(value, str) and str.__len__(value) <= most and str.isprintable(value):
-        return str.__str__(value)
-    return ""
-
-
-def _refs(value: Any) -> tuple[str, ...]:
-    """Return the names among what is said to be kept; a lone one is one of them."""
-    if is_a(value, str):
-        value = (value,)
-    try:
-        names = [_name(one, most=MAX_REF) for one in islice(value, MAX_KEPT)]
-    except BaseException:  # noqa: BLE001
-        return ()
-    return tuple(filter(None, names))
-
-
-def _words(value: Any) -> str:
-    return str.__str__(value)[:MAX_DETAIL] if is_a(value, str) else ""
-
-
-def _span(value: Any, *, most: timedelta) -> timedelta | None:
-    """Return a time from 0 to `most`, or None where it is none."""
-    if not is_a(value, timedelta):
-        return None
-    span = timedelta(
-        days=timedelta.days.__get__(value),
-        seconds=timedelta.seconds.__get__(value),
-        microseconds=timedelta.microseconds.__get__(value),
-    )
-    return min(span, most) if span >= _NOTHING else None

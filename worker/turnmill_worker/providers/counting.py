@@ -13,7 +13,8 @@ from typing import Any
 from turnmill.domain.budgets import PLACES
 from turnmill.domain.content import Message
 from turnmill.domain.counting import Counted, most_tokens
-from turnmill_worker.providers.boundary import attempted, cost_of, usage_of
+from turnmill_worker.providers.boundary import attempted, cost_of
+from turnmill_worker.providers.fields import usage_of
 from turnmill_worker.providers.port import Bounds, Request, Usage
 
 #: Hardly a model says more in one call: a provider that knows one says so. The setting

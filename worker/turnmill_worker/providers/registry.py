@@ -20,8 +20,9 @@ from turnmill.domain.errors import (
 )
 from turnmill.forking import in_child
 from turnmill.settings import ALLOW_MOCK, mock_allowed
-from turnmill_worker.providers.boundary import MAX_DETAIL, error_of, name_of
+from turnmill_worker.providers.boundary import error_of, name_of
 from turnmill_worker.providers.calls import Call
+from turnmill_worker.providers.fields import MAX_DETAIL
 from turnmill_worker.providers.port import Provider
 
 logger = logging.getLogger("turnmill.providers")

@@ -17,7 +17,7 @@ from turnmill_worker.layers.targets import has_targets
 from turnmill_worker.providers import boundary, calls
 from turnmill_worker.providers.boundary import Answer, Bug, Fault
 from turnmill_worker.providers.port import Done, Emit, Provider, Request, Usage
-from turnmill_worker.turn import estimates, verdict
+from turnmill_worker.turn import estimates, settlements, verdict
 from turnmill_worker.turn.deps import Deps
 from turnmill_worker.turn.fallback import moved_on
 from turnmill_worker.turn.in_hand import end_of
@@ -45,7 +45,7 @@ async def attempt(claim: Claim, holding: Holding, deps: Deps) -> Settlement:
     else:
         estimate = await estimates.estimated(came, holding, deps.ledger.history, deps.gauge)
     cost, priced_by = _cost(claim, answered, estimate, deps)
-    settlement = verdict.settlement(
+    settlement = settlements.settlement(
         claim,
         found,
         provider_ms=round(elapsed * 1000),

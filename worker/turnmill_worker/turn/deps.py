@@ -31,7 +31,7 @@ from turnmill_worker.turn.beside import Beside
 from turnmill_worker.turn.fallback import Window
 from turnmill_worker.turn.gauge import Gauge
 from turnmill_worker.turn.in_hand import InHand
-from turnmill_worker.turn.ledger import Ledger
+from turnmill_worker.turn.ledger_port import Ledger
 from turnmill_worker.turn.slots import Slots
 from turnmill_worker.turn.spoken_files import SpokenFiles
 from turnmill_worker.turn.step_ledger import StepLedger

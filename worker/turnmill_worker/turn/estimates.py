@@ -13,7 +13,8 @@ from turnmill.domain.content import Audio, File, Image, Message, strings_of
 from turnmill.domain.errors import MaybeSent, ProviderError, StoreError
 from turnmill.domain.ids import SessionId
 from turnmill_worker.layers.holding import Holding, Stop
-from turnmill_worker.providers.boundary import attempted, usage_of
+from turnmill_worker.providers.boundary import attempted
+from turnmill_worker.providers.fields import usage_of
 from turnmill_worker.providers.port import Done, Request, Running, Usage
 from turnmill_worker.turn.gauge import Gauge
 

@@ -17,7 +17,7 @@ from turnmill_worker.layers.holding import Holding, Stop
 from turnmill_worker.layers.targets import aimed
 from turnmill_worker.providers import boundary, calls
 from turnmill_worker.providers.port import Done, Unknowable
-from turnmill_worker.turn import aloud, verdict
+from turnmill_worker.turn import aloud, settlements
 from turnmill_worker.turn.attempt import attempt, judged
 from turnmill_worker.turn.deps import Deps
 from turnmill_worker.turn.failing import FAILING, warn_of_failure
@@ -178,7 +178,7 @@ def _asking(holding: Holding, deps: Deps) -> Asking:
 def _judged(
     holding: Holding, deps: Deps, found: Stop | ProviderError | Unknowable | Done
 ) -> Settlement:
-    return verdict.settlement(
+    return settlements.settlement(
         holding.claim,
         judged(holding.claim, found, holding, deps),
         provider_ms=0,

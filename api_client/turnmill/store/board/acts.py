@@ -20,7 +20,8 @@ from turnmill.domain.states import FINAL, SessionStatus
 from turnmill.store.nouns import turns as rows
 from turnmill.store.nouns.turns import RETRIED
 from turnmill.store.records import Head
-from turnmill.store.schema.tables import UNFINISHED_SQL, sql_list
+from turnmill.store.schema.metadata import sql_list
+from turnmill.store.schema.tables import UNFINISHED_SQL
 from turnmill.store.schema_name import execute
 
 #: Turns of one act; the same act again takes those that are left.

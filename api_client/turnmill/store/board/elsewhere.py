@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from turnmill.store.board.looking import columns_there
-from turnmill.store.schema.roles import VIEWED
+from turnmill.store.schema.grants import VIEWED
 from turnmill.store.schema_name import execute
 
 #: Rows of each that are shown.

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from turnmill import wire
 from turnmill.domain.states import FINAL
 from turnmill.store.nouns.usage import report
-from turnmill.store.schema.tables import sql_list
+from turnmill.store.schema.metadata import sql_list
 from turnmill.store.schema_name import execute
 
 #: Pairs of provider and model that are told apart, the dearest first.

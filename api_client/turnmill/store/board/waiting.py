@@ -21,7 +21,8 @@ from turnmill.domain.states import (
     TurnState,
 )
 from turnmill.store.nouns.why import Cause, Why, why_each
-from turnmill.store.schema.tables import UNFINISHED_SQL, sql_list
+from turnmill.store.schema.metadata import sql_list
+from turnmill.store.schema.tables import UNFINISHED_SQL
 from turnmill.store.schema_name import execute
 
 #: Groups that are told apart; layers may name anything.

@@ -18,9 +18,9 @@ from turnmill.store.line.unfed import unfed
 from turnmill.store.postgres import feeding
 from turnmill.store.records import Head, Moved
 from turnmill.store.schema.batch_tables import to_be_tended as to_be_tended_batches
-from turnmill.store.schema.house_tables import wishes
+from turnmill.store.schema.house_tables import announcements, wishes
 from turnmill.store.schema.schedule_tables import schedules
-from turnmill.store.schema.tables import announcements, batches, sessions, turns
+from turnmill.store.schema.tables import batches, sessions, turns
 from turnmill.store.types import db_asof
 
 

@@ -14,7 +14,8 @@ from turnmill.domain.states import SessionStatus, TurnState
 from turnmill.domain.uploads import IN_FLIGHT, UPLOAD_WITHIN
 from turnmill.store.line.head import lock_sessions
 from turnmill.store.records import Claim
-from turnmill.store.schema.tables import kept_refs, sessions, turns
+from turnmill.store.schema.kept_tables import kept_refs
+from turnmill.store.schema.tables import sessions, turns
 from turnmill.store.types import db_after, db_now, insert_into
 
 #: A file that expires within this is uploaded again before: a turn may take as long.

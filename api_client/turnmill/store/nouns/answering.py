@@ -6,8 +6,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, case, func, literal, select
 
 from turnmill.domain.states import TurnState
-from turnmill.store.records import AttemptRecord
 from turnmill.store.schema.tables import attempts, sessions, turns
+from turnmill.store.turn_records import AttemptRecord
 from turnmill.store.vaults import plain
 
 _ASKED = attempts.c.provider + literal("/") + attempts.c.asked_model

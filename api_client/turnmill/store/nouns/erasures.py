@@ -1,64 +1,36 @@
-"""Erasing users: asked for, begun, done in pieces, and reported.
+"""Erasures of users: asked for, begun, and reported; `erased_rows` has what is done in pieces.
 
 From the commit that begins it nothing new can be written for the user: a trigger refuses it, which
 transactions that began before may have passed. So it is over only when those have ended, too.
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
-from sqlalchemy import Connection, Text, and_, cast, delete, null, or_, select, update
+from sqlalchemy import Connection, Text, and_, cast, delete, null, select, update
 
 from turnmill.domain.errors import UserNotFound
-from turnmill.domain.ids import SessionId, TurnId, hash_of_user
-from turnmill.domain.states import ErasureState, EventKind, SessionStatus, TurnState
+from turnmill.domain.ids import hash_of_user
+from turnmill.domain.states import ErasureState
 from turnmill.store.capabilities import Capability, capabilities_of
 from turnmill.store.deletion_records import Erasure
-from turnmill.store.kept import give_up_all
-from turnmill.store.line.endings import tell_ended
-from turnmill.store.line.head import skipping_busy
-from turnmill.store.line.redacting import redact_turns
-from turnmill.store.line.removing import hide_session, remove_sessions
-from turnmill.store.nouns.budgets import nobodys
-from turnmill.store.nouns.events import forget_passed
 from turnmill.store.nouns.holds import is_held, refuse_held
-from turnmill.store.nouns.sessions import cancel_open
-from turnmill.store.nouns.users import NAMING, is_known
-from turnmill.store.rules.happenings import write_session_events
-from turnmill.store.schema.belongings import Belonging
-from turnmill.store.schema.budget_tables import budgets
+from turnmill.store.nouns.users import is_known
 from turnmill.store.schema.erasure_tables import BANNED_IN, erasures, holds
-from turnmill.store.schema.event_tables import events
-from turnmill.store.schema.file_tables import attachments, file_usage
-from turnmill.store.schema.hook_tables import deliveries
 from turnmill.store.schema.life_tables import tombstones
-from turnmill.store.schema.tables import batches, messages, sessions, turns
+from turnmill.store.schema.tables import messages, sessions, turns
 from turnmill.store.schema_name import SCHEMA, execute
 from turnmill.store.types import (
     db_after,
     db_asof,
-    db_asof_after,
     db_now,
-    id_text,
     insert_into,
     lock_table,
 )
 
-#: Tables of those that have a procedure of their own.
-_WITH_CARE = (attachments, batches, budgets, file_usage, sessions)
-#: No copy of a reply is kept for longer.
-_COPIES_KEPT = timedelta(days=1)
 _NAMES = tuple(erasures.c[name] for name in Erasure.__dataclass_fields__)
-
-
-class Removed(NamedTuple):
-    """What became of some sessions of a user."""
-
-    sessions: int
-    busy: bool  #: somebody else works with what is left
-    streams: list[TurnId]  #: turns whose replies may have been watched
 
 
 def state_of(conn: Connection, user_id: str) -> ErasureState | None:
@@ -154,118 +126,9 @@ def note_unaware(conn: Connection, user_id: str) -> None:
     conn.execute(update(erasures).where(_of(user_id), unknown).values(unaware=unaware))
 
 
-def remove_some(conn: Connection, user_id: str, *, limit: int = 100) -> Removed:
-    """Remove up to `limit` sessions of the user with every row; what runs in one is cancelled.
-
-    Such a session is out of everybody's sight, until `remove_hidden`.
-    """
-    mine, busy = _take(conn, sessions.c.status != SessionStatus.DELETED, user_id, limit)
-    if not mine:
-        return Removed(0, busy, [])
-    streams = _streamed(conn, mine)
-    write_session_events(conn, sorted(mine), EventKind.SESSION_DELETED)
-    running = set(
-        conn.scalars(
-            select(turns.c.session_id).where(
-                turns.c.session_id.in_(mine), turns.c.state == TurnState.RUNNING
-            )
-        )
-    )
-    _hide(conn, {SessionId(one) for one in running})
-    remove_sessions(conn, sorted(mine - running))
-    return Removed(len(mine), busy, streams)
-
-
-def runs(conn: Connection, user_id: str) -> bool:
-    """Tell whether a turn of the user runs yet, in a session that nobody sees any more."""
-    running = (
-        select(turns.c.id)
-        .join(sessions, sessions.c.id == turns.c.session_id)
-        .where(_hidden(user_id), turns.c.state == TurnState.RUNNING)
-    )
-    return conn.execute(running.limit(1)).first() is not None
-
-
-def remove_hidden(conn: Connection, user_id: str, *, limit: int = 100) -> Removed:
-    """Remove up to `limit` sessions that nobody sees, whatever runs in them: it is fenced off."""
-    mine, busy = _take(conn, sessions.c.status == SessionStatus.DELETED, user_id, limit)
-    streams = _streamed(conn, mine)
-    return Removed(remove_sessions(conn, sorted(mine)), busy, streams)
-
-
-def redact_some(conn: Connection, user_id: str, *, limit: int = 200) -> int:
-    """Empty up to `limit` of what the user has said in sessions of others; return how many."""
-    count = 0
-    for one in NAMING:
-        if not one.is_sender:
-            continue
-        assert one.turn is not None
-        found = select(one.turn).where(one.of_user_alone(user_id), one.turn.is_not(None))
-        ids = [TurnId(each) for each in conn.scalars(found.limit(limit))]
-        if ids:
-            redact_turns(conn, ids)
-            conn.execute(delete(one.table).where(one.turn.in_(ids)))
-            _add_rows(conn, user_id, {one.table.name: len(ids)})
-            count += len(ids)
-    return count
-
-
-def remove_rest(conn: Connection, user_id: str) -> None:
-    """Remove what names the user and is of no session, but for files: see `attachments`."""
-    gone: Counter[str] = Counter()
-    for one in NAMING:
-        if one.table in _WITH_CARE:
-            continue
-        mine = one.of_user_alone(user_id)
-        change = update(one.table).values(_redacted(one)) if one.redacted else delete(one.table)
-        gone[one.table.name] += conn.execute(change.where(mine)).rowcount
-    gone[budgets.name] += nobodys(conn, user_id)
-    gone[batches.name] += _disown(conn, user_id)
-    _add_rows(conn, user_id, gone)
-
-
-def _redacted(one: Belonging) -> dict[str, Any]:
-    return {name: null() if value is None else value for name, value in one.redacted.items()}
-
-
-def _disown(conn: Connection, user_id: str) -> int:
-    """Let the user's batches be nobody's: others may have lines in them, and vendors their files.
-
-    His own lines are gone, and with the last of its turns the rest goes as that of any batch.
-    """
-    mine = update(batches).where(batches.c.user_id == user_id)
-    anonymous: dict[str, Any] = {"user_id": None, "name": id_text(batches.c.id), "metadata": {}}
-    return conn.execute(mine.values(anonymous)).rowcount
-
-
 def note_gone(conn: Connection, user_id: str, what: str, count: int) -> None:
     """Note that so much of something goes."""
-    _add_rows(conn, user_id, {what: count})
-
-
-def forget_usage(conn: Connection, user_id: str) -> None:
-    """Remove the sum of the user's files, where there are none."""
-    files = select(attachments.c.id).where(attachments.c.user_id == user_id)
-    conn.execute(delete(file_usage).where(file_usage.c.user_id == user_id, ~files.exists()))
-
-
-def remove_notes(conn: Connection, user_id: str, *, limit: int = 5_000) -> int:
-    """Remove up to `limit` notes of what was posted of the user's sessions; how many."""
-    some = (
-        select(deliveries.c.id)
-        .where(deliveries.c.session_id.in_(gone_of(user_id)), deliveries.c.state != "due")
-        .limit(limit)
-    )
-    gone = conn.execute(delete(deliveries).where(deliveries.c.id.in_(some))).rowcount
-    _add_rows(conn, user_id, {deliveries.name: gone})
-    return gone
-
-
-def remove_events(conn: Connection, user_id: str) -> int:
-    """Remove events of the user's sessions that nobody has to read any more; how many."""
-    gone = forget_passed(conn, gone_of(user_id))
-    _add_rows(conn, user_id, {events.name: gone})
-    return gone
+    add_rows(conn, user_id, {what: count})
 
 
 def note_streams(conn: Connection, user_id: str, keeps: timedelta | None) -> None:
@@ -298,7 +161,7 @@ def finish(conn: Connection, user_id: str) -> bool:
     if not _is_known_to_all(conn, user_id) or is_known(conn, user_id):
         return False
     went, left_behind = _counted(conn, user_id)
-    _add_rows(conn, user_id, went)
+    add_rows(conn, user_id, went)
     ended = update(erasures).where(_of(user_id), erasures.c.state == ErasureState.ERASING)
     values = {
         "state": ErasureState.ERASED.value,
@@ -325,49 +188,6 @@ def find(conn: Connection, *, after: str | None = None, limit: int = 1000) -> li
     return [
         Erasure(**{**row._mapping, "state": ErasureState(row.state)}) for row in conn.execute(query)
     ]
-
-
-def gone_of(user_id: str) -> Any:
-    """Select the sessions that were the user's, and are gone."""
-    return select(tombstones.c.session_id).where(tombstones.c.user_hash == hash_of_user(user_id))
-
-
-def _take(conn: Connection, which: Any, user_id: str, limit: int) -> tuple[set[SessionId], bool]:
-    """Lock some of the user's sessions; where there are none, whether somebody else holds one."""
-    mine = select(sessions.c.id).where(sessions.c.user_id == user_id, which)
-    locked = conn.scalars(skipping_busy(mine.limit(limit))).all()
-    if not locked:
-        return set(), conn.execute(mine.limit(1)).first() is not None
-    # Asked again: earlier holders of the locks may have moved them.
-    return {SessionId(one) for one in conn.scalars(mine.where(sessions.c.id.in_(locked)))}, False
-
-
-def _hide(conn: Connection, session_ids: Collection[SessionId]) -> None:
-    """Let nobody see these sessions any more, and cut what runs in them."""
-    if not session_ids:
-        return
-    mine = turns.c.session_id.in_(sorted(session_ids))
-    running = select(turns.c.id).where(mine, turns.c.state == TurnState.RUNNING)
-    found = [TurnId(one) for one in conn.scalars(running)]
-    cancel_open(conn, mine)
-    tell_ended(conn, found)  # they end later, but nobody can look at them any more
-    give_up_all(conn, session_ids)
-    for one in sorted(session_ids):
-        hide_session(conn, one)
-
-
-def _hidden(user_id: str) -> Any:
-    return (sessions.c.user_id == user_id) & (sessions.c.status == SessionStatus.DELETED)
-
-
-def _streamed(conn: Connection, session_ids: Collection[SessionId]) -> list[TurnId]:
-    ended = turns.c.finished_at
-    found = select(turns.c.id).where(
-        turns.c.session_id.in_(sorted(session_ids)),
-        turns.c.stream,
-        or_(ended.is_(None), ended > db_asof_after(-_COPIES_KEPT.total_seconds())),
-    )
-    return [TurnId(one) for one in conn.scalars(found)]
 
 
 def _of(user_id: str) -> Any:
@@ -397,7 +217,7 @@ def _counted(conn: Connection, user_id: str) -> tuple[dict[str, int], list[Any]]
     return dict(rows), left
 
 
-def _add_rows(conn: Connection, user_id: str, more: Mapping[str, int]) -> None:
+def add_rows(conn: Connection, user_id: str, more: Mapping[str, int]) -> None:
     """Add to the numbers of rows that went. The caller has changed something of the user's."""
     found = conn.execute(
         select(erasures.c.rows).where(_of(user_id)).with_for_update()

@@ -20,8 +20,8 @@ from turnmill.store.nouns.answering import (
     attempt_of,
 )
 from turnmill.store.readable import read_one
-from turnmill.store.records import AttemptRecord
 from turnmill.store.schema.tables import attempts, messages, sessions, turns
+from turnmill.store.turn_records import AttemptRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

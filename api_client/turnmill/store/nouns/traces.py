@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 from turnmill.store.capabilities import Capability, capabilities_of
-from turnmill.store.nouns.erasures import gone_of
+from turnmill.store.nouns.erased_rows import gone_of
 from turnmill.store.schema.belongings import BELONGINGS, Goes
 from turnmill.store.schema_name import execute
 

@@ -42,14 +42,9 @@ from turnmill.store.nouns.answering import (
 )
 from turnmill.store.nouns.sessions import history
 from turnmill.store.readable import read_one, readable
-from turnmill.store.records import (
-    Accepted,
-    AttemptRecord,
-    Head,
-    NewTurn,
-    TurnRecord,
-)
+from turnmill.store.records import Accepted, Head, NewTurn
 from turnmill.store.schema.tables import attempts, messages, sessions, turns
+from turnmill.store.turn_records import AttemptRecord, TurnRecord
 from turnmill.store.types import db_now
 from turnmill.wire import CANCEL_CHANNEL
 

@@ -12,8 +12,8 @@ from turnmill.domain.ids import TurnId
 from turnmill.domain.states import SessionStatus, TurnState
 from turnmill.store.codec import parts_from
 from turnmill.store.readable import read_all, read_one
-from turnmill.store.records import Watched
 from turnmill.store.schema.tables import messages, sessions, turns
+from turnmill.store.turn_records import Watched
 from turnmill.store.types import db_now
 
 #: After its end the last entries of a copy may be under way for so long.

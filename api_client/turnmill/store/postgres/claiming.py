@@ -15,7 +15,8 @@ from turnmill.store.postgres.looking import BACKLOGS, HISTORY_OF, NOT_PAUSED, pl
 from turnmill.store.records import Claim, Taken
 from turnmill.store.rules.claiming import GOES_ON, asked_of
 from turnmill.store.rules.wanted import is_wanted
-from turnmill.store.schema.tables import STILL_RUNNING, sql_list
+from turnmill.store.schema.metadata import sql_list
+from turnmill.store.schema.tables import STILL_RUNNING
 from turnmill.store.schema_name import execute
 from turnmill.store.vaults import keys_at, may_be_sealed
 

@@ -27,8 +27,9 @@ from turnmill.store.rules.settling import (
 )
 from turnmill.store.rules.tallies import counting
 from turnmill.store.rules.wanted import wanted
+from turnmill.store.schema.metadata import sql_list
 from turnmill.store.schema.step_tables import tool_calls
-from turnmill.store.schema.tables import STILL_RUNNING, attempts, sessions, sql_list, turns
+from turnmill.store.schema.tables import STILL_RUNNING, attempts, sessions, turns
 from turnmill.store.schema_name import execute
 
 _FINAL = sql_list(frozenset(FINAL))

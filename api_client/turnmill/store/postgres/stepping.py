@@ -22,7 +22,8 @@ from turnmill.store.rules.stepping import (
     RIDERS,
     end_of,
 )
-from turnmill.store.schema.tables import STILL_RUNNING, attempts, sessions, sql_list, turns
+from turnmill.store.schema.metadata import sql_list
+from turnmill.store.schema.tables import STILL_RUNNING, attempts, sessions, turns
 from turnmill.store.schema_name import execute
 from turnmill.store.step_records import Advanced, CallEnd, Step, ToBegin
 

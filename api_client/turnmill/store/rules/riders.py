@@ -11,7 +11,8 @@ from turnmill.domain.states import SessionStatus, TurnState
 from turnmill.store.codec import rows_of
 from turnmill.store.records import Settlement
 from turnmill.store.rules.sealing import Sealer
-from turnmill.store.schema.tables import kept_refs, messages, sessions
+from turnmill.store.schema.kept_tables import kept_refs
+from turnmill.store.schema.tables import messages, sessions
 from turnmill.store.types import db_now, insert_for
 
 

@@ -24,7 +24,8 @@ from turnmill.store.schema.erasure_tables import erasures, holds
 from turnmill.store.schema.event_tables import events
 from turnmill.store.schema.file_tables import attachment_uses, attachments, file_usage
 from turnmill.store.schema.hook_tables import deliveries, observed
-from turnmill.store.schema.house_tables import wishes
+from turnmill.store.schema.house_tables import announcements, wishes
+from turnmill.store.schema.kept_tables import kept_refs
 from turnmill.store.schema.key_tables import data_keys
 from turnmill.store.schema.life_tables import tombstones, user_retention
 from turnmill.store.schema.limit_tables import accounts
@@ -37,15 +38,7 @@ from turnmill.store.schema.people_tables import (
 )
 from turnmill.store.schema.schedule_tables import schedules
 from turnmill.store.schema.step_tables import tool_calls
-from turnmill.store.schema.tables import (
-    announcements,
-    attempts,
-    batches,
-    kept_refs,
-    messages,
-    sessions,
-    turns,
-)
+from turnmill.store.schema.tables import attempts, batches, messages, sessions, turns
 from turnmill.store.types import id_text
 
 _SEEN = sessions.c.status != SessionStatus.DELETED

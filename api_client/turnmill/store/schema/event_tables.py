@@ -16,7 +16,7 @@ from sqlalchemy import (
     text,
 )
 
-from turnmill.store.schema.tables import metadata as metadata
+from turnmill.store.schema.kept_tables import metadata as metadata  # whole with these only
 from turnmill.store.types import Timestamp, db_now
 
 # What happened, by ids. No foreign keys: it outlives its rows, until readers have passed.

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 from psycopg import sql
@@ -11,146 +10,17 @@ from sqlalchemy import Connection
 
 from turnmill.domain.errors import InvalidSetting, UnsupportedByStore
 from turnmill.store.database import Database, parse_url
-from turnmill.store.schema.grants import AUDITED, PRODUCED, PRODUCER_SEQUENCES, WHOLE, Grant
+from turnmill.store.schema.grants import (
+    AUDITED,
+    PRODUCED,
+    PRODUCER_SEQUENCES,
+    VIEWED,
+    WHOLE,
+    WITHHELD,
+    Grant,
+)
 from turnmill.store.schema.moving_in import move_in
-from turnmill.store.schema.revision import VERSION_TABLE
 from turnmill.store.schema_name import SCHEMA
-
-_WRITES = ("INSERT", "UPDATE", "DELETE")
-#: What those who work on rows may not do: migrations write the first two, and nobody changes a log.
-WITHHELD: Mapping[str, Sequence[str]] = MappingProxyType(
-    {
-        VERSION_TABLE: _WRITES,
-        "revisions": _WRITES,
-        "audit_log": ("UPDATE", "DELETE"),
-        "audit_heads": ("UPDATE", "DELETE"),
-        "audit_subjects": ("UPDATE",),
-    }
-)
-
-#: What the viewer reads: states, times, numbers and names of ours. Neither what anybody wrote or
-#: was answered, nor what callers name themselves or their users by. A column that is not here is
-#: not read.
-VIEWED: Mapping[str, Sequence[str]] = MappingProxyType(
-    {
-        "sessions": (
-            *("id", "provider", "model", "status", "on_ambiguous", "next_seq", "unfinished"),
-            *("head_turn_id", "head_lane", "head_due_at", "turns_succeeded", "turns_failed"),
-            *("input_tokens", "output_tokens", "cost_usd", "unpriced_attempts"),
-            *("created_at", "last_active_at", "archived_at", "version", "content_gone_until"),
-        ),
-        "turns": (
-            *("id", "session_id", "seq", "state", "lane", "attempt", "max_attempts", "lost"),
-            *("available_at", "expires_at", "lease_owner", "lease_until", "cancel_requested"),
-            *("sent_at",),
-            *("batch_id", "batch_line", "retry_of", "error_code", "waits_for", "finish_reason"),
-            *("stream", "step", "keep_partial", "reply_as", "own_history", "max_cost_usd"),
-            *("target", "answered_by", "answered_because"),
-            *("input_tokens", "output_tokens", "cached_tokens", "cost_usd"),
-            *("created_at", "started_at", "finished_at"),
-        ),
-        "attempts": (
-            *("turn_id", "fence", "n", "kind", "worker", "started_at", "ended_at", "polls"),
-            *("put_off",),
-            *("provider", "asked_model"),
-            *("outcome", "error_code", "provider_request_id", "model"),
-            *("input_tokens", "output_tokens"),
-            *("cached_tokens", "cache_write_tokens", "cache_write_1h_tokens", "cost_usd"),
-            *("provider_ms", "step", "first_token_ms", "estimated"),
-            *("usage", "service_tier", "priced_by"),
-        ),
-        # Neither the name of the tool nor that of the call: a model may write what it likes there.
-        "tool_calls": (
-            *("turn_id", "position", "session_id", "step", "effects", "state", "approval", "runs"),
-            *("fence", "error_code", "created_at", "started_at", "ended_at", "expires_at"),
-        ),
-        "compactions": (
-            *("session_id", "n", "turn_id", "kind", "up_to_seq", "turns"),
-            *("input_tokens", "output_tokens", "cost_usd", "created_at"),
-        ),
-        # Neither whose they are: users and tags have names that callers chose.
-        "budgets": (
-            *("id", "scope", "period", "timezone", "limit_usd", "on_exceeded", "warn_at", "n"),
-            *("starts_at", "ends_at", "spent_usd", "reserved_usd", "estimated_usd"),
-            *("created_at", "updated_at"),
-        ),
-        "charges": (
-            *("turn_id", "fence", "budget_id", "period", "reserved_usd", "charged_usd"),
-            *("estimated_usd", "at"),
-        ),
-        # Neither whose they are, nor what they are called, nor what tells their content.
-        "attachments": (
-            *("id", "size", "media_type", "width", "height", "duration_ms", "ready"),
-            *("created_at", "due_at", "gone_at"),
-        ),
-        "attachment_uses": ("session_id", "turn_id", "attachment_id"),
-        # Neither what a batch is called, nor whose it is, nor what its lines say.
-        "batches": (
-            *("id", "state", "mode", "reuse", "deadline", "max_cost_usd", "last_line", "fed_line"),
-            *("total", "created_at", "sealed_at", "ended_at", "cancelled_at"),
-        ),
-        "batch_lines": (
-            *("batch_id", "line", "state", "wave", "turn_id", "error_code", "weight", "bound_usd"),
-        ),
-        "batch_tallies": (
-            *("batch_id", "part", "state", "error_code", "n", "cost_usd", "unpriced"),
-            *("input_tokens", "output_tokens", "last_at"),
-        ),
-        "batch_shards": (
-            *("id", "batch_id", "n", "provider", "model", "state", "lines", "bytes", "tokens"),
-            *("created_at", "endpoint", "due_at", "tries", "status", "error_code"),
-            *("asked_at", "begun_at", "ended_at"),
-        ),
-        "events": ("session_id", "n", "turn_id", "kind", "at", "place", "budget_id", "share"),
-        "templates": ("name", "current", "latest"),
-        "template_versions": ("name", "version", "created_at"),
-        # Neither what they say, nor by which key callers know them.
-        "schedules": (
-            *("id", "session_id", "cron", "at", "timezone", "until", "missed", "lane", "paused"),
-            *("next_at", "last_at", "last_turn_id", "runs", "skipped", "error_code"),
-            *("created_at", "updated_at"),
-        ),
-        # Neither who takes part, nor what is said.
-        "shared_sessions": ("session_id", "last_n", "last_seq"),
-        "participants": ("session_id", "role", "read_n", "joined_at"),
-        "shared_log": ("session_id", "n", "kind", "turn_id", "open", "at"),
-        "notes": ("session_id", "n", "after_seq", "created_at"),
-        "turn_senders": ("turn_id", "session_id"),
-        "subscriptions": ("subscriber", "kind"),
-        # Neither the address nor the secret of a webhook.
-        "webhooks": (
-            *("id", "kinds", "include_content", "parked_at", "parked_because", "missed"),
-            "created_at",
-        ),
-        "deliveries": (
-            *("id", "webhook_id", "session_id", "n", "turn_id", "kind", "at", "state", "due_at"),
-            *("tries", "first_at", "status", "error_code", "took_ms", "ended_at", "created_at"),
-        ),
-        "pauses": ("kind", "name", "since"),
-        "tombstones": ("session_id", "how", "at", "removed_at", "rows"),
-        "limits": (
-            *("provider", "model", "requests_per_minute", "tokens_per_minute", "concurrent"),
-            *("account", "requests_until", "tokens_until", "at"),
-        ),
-        "permits": ("provider", "model", "owner", "held", "until"),
-        # A few digits of a hash stand for the key.
-        "accounts": (
-            *("id", "kind", "provider", "account", "model", "code", "permanent", "n", "times"),
-            *("closed_at", "closed_until", "probe_until", "opened_at", "turn_id"),
-        ),
-        # Neither of what: a subject names a model as somebody has called it.
-        "alerts": (
-            *("id", "rule", "value", "worst", "usual", "bound", "opened_at", "seen_at"),
-            *("calm_since", "closed_at"),
-        ),
-        "job_runs": ("name", "slot", "started_at", "finished_at", "result"),
-        "usage_daily": (
-            *("day", "provider", "model", "turns", "succeeded", "failed", "dead", "cancelled"),
-            *("expired", "attempts", "retries", "input_tokens", "output_tokens", "cached_tokens"),
-            *("cost_usd", "unpriced_attempts", "rolled_up_at"),
-        ),
-    }
-)
 
 #: What the viewer may ask for: dispatchers do it, should the turn allow it. And one bit of what it
 #: does not see.

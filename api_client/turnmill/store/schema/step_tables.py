@@ -18,7 +18,7 @@ from sqlalchemy import (
 from turnmill.domain.states import WAITING_CALLS, Effects, ToolCallState
 from turnmill.store.schema.bounds import one_of
 from turnmill.store.schema.hook_tables import metadata as metadata  # whole with these only
-from turnmill.store.schema.tables import sql_list
+from turnmill.store.schema.metadata import sql_list
 from turnmill.store.sealed_types import SealedJson
 from turnmill.store.types import Timestamp, db_now
 

@@ -1,10 +1,8 @@
 """The tables: their names and constraints are the contract, and make the promises physical."""
 
-from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import (
-    DDL,
     BigInteger,
     Boolean,
     CheckConstraint,
@@ -13,14 +11,12 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     Numeric,
     PrimaryKeyConstraint,
     Table,
     Text,
     UniqueConstraint,
     Uuid,
-    event,
     false,
     text,
 )
@@ -35,26 +31,10 @@ from turnmill.domain.states import (
     TurnState,
 )
 from turnmill.store.schema.bounds import bounded, one_of, unique_where_given
-from turnmill.store.schema_name import SCHEMA
+from turnmill.store.schema.metadata import metadata as metadata
+from turnmill.store.schema.metadata import sql_list
 from turnmill.store.sealed_types import ERROR_DETAIL, MESSAGE, SYSTEM_PROMPT
 from turnmill.store.types import Json, Timestamp, db_now
-
-metadata = MetaData(
-    schema=SCHEMA,
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-    },
-)
-
-
-def sql_list(words: Iterable[str]) -> str:
-    """Return `('a', 'b')` for an IN condition, generated from the rules."""
-    return "(" + ", ".join(f"'{word}'" for word in sorted(words)) + ")"
-
 
 UNFINISHED_SQL = f"state IN {sql_list(frozenset(UNFINISHED))}"
 RUNNING_SQL = f"state = '{TurnState.RUNNING}'"
@@ -346,56 +326,6 @@ attempts = Table(
         "kind IN ('send', 'check', 'resume', 'transcribe', 'speak', 'batch')", name="kind_known"
     ),
     CheckConstraint("(ended_at IS NULL) = (outcome IS NULL)", name="ended_has_outcome"),
-)
-
-# What vendors keep of a session, by their own ids. No foreign key: a row stays until the vendor has
-# deleted what it names, also when session and turn are long gone. Ids only, no content.
-kept_refs = Table(
-    "kept_refs",
-    metadata,
-    Column("session_id", Uuid, nullable=False),
-    Column("ref", Text, nullable=False),
-    Column("provider", Text, nullable=False),
-    Column("turn_id", Uuid),  # NULL: known from the session only
-    Column("stored", Boolean, nullable=False),  # to be closed when nobody needs it any more
-    Column("running", Boolean, nullable=False),  # the vendor may be at work: to be cancelled first
-    # It changes with what is said in it; a session stands on one of them at the most.
-    Column("is_thread", Boolean, nullable=False, server_default=false()),
-    Column("created_at", Timestamp, nullable=False, server_default=db_now()),
-    Column("unwanted_at", Timestamp),  # NULL: its session goes on
-    Column("due_at", Timestamp),  # when the vendor is asked, for the first time or again
-    Column("tries", Integer, nullable=False, server_default="0"),
-    Column("error_code", Text),  # of the last try
-    Column("attachment_id", Text),  # whose copy it is; NULL: it is a thread, or an answer
-    Column("fence", BigInteger),  # of the attempt that has uploaded it
-    Column("expires_at", Timestamp),  # when the vendor deletes a copy by itself
-    PrimaryKeyConstraint("session_id", "ref"),
-    CheckConstraint("(due_at IS NULL) = (unwanted_at IS NULL)", name="unwanted_is_due"),
-)
-Index(
-    "ix_kept_refs_due_at",
-    kept_refs.c.due_at,
-    postgresql_where=text("due_at IS NOT NULL"),
-    sqlite_where=text("due_at IS NOT NULL"),
-)
-_COPIES = text("attachment_id IS NOT NULL")
-Index(
-    "ix_kept_refs_copies", kept_refs.c.attachment_id, postgresql_where=_COPIES, sqlite_where=_COPIES
-)
-
-# When a head was last announced. Lost with a crash of the server, at the cost of a doubled hint.
-announcements = Table(
-    "announcements",
-    metadata,
-    Column("session_id", Uuid, primary_key=True),
-    Column("at", Timestamp, nullable=False),
-)
-event.listen(
-    announcements,
-    "after_create",
-    DDL("ALTER TABLE %(fullname)s SET UNLOGGED").execute_if(  # type: ignore[no-untyped-call]
-        dialect="postgresql"
-    ),
 )
 
 # Nothing of a batch runs before it is sealed: see `batch_tables`.

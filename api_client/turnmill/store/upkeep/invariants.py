@@ -10,7 +10,7 @@ from sqlalchemy import Connection, TextClause, Uuid, bindparam, column, text
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import FINAL, UNFINISHED
 from turnmill.store.line.leases import LOSSES_TO_DEATH
-from turnmill.store.schema.tables import sql_list
+from turnmill.store.schema.metadata import sql_list
 from turnmill.store.schema_name import named
 from turnmill.store.types import Timestamp
 from turnmill.store.upkeep.invariant import Invariant

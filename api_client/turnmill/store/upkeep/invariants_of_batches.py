@@ -1,7 +1,7 @@
 """What is promised of batches: what is counted where turns end is what there is."""
 
 from turnmill.domain.states import FINAL
-from turnmill.store.schema.tables import sql_list
+from turnmill.store.schema.metadata import sql_list
 from turnmill.store.upkeep.invariant import Invariant
 
 _FINAL = sql_list(frozenset(FINAL))

@@ -2,7 +2,7 @@
 
 from turnmill.domain.states import ENDINGS, FINAL, EventKind
 from turnmill.store.rules.endings import Happening
-from turnmill.store.schema.tables import sql_list
+from turnmill.store.schema.metadata import sql_list
 from turnmill.store.upkeep.invariant import Invariant
 
 _FINAL = sql_list(frozenset(FINAL))

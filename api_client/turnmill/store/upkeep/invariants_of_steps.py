@@ -1,7 +1,7 @@
 """What is promised of steps: what they did is known, and nothing is done twice that must not be."""
 
 from turnmill.domain.states import CUT_SHORT, OPEN_CALLS, Effects
-from turnmill.store.schema.tables import sql_list
+from turnmill.store.schema.metadata import sql_list
 from turnmill.store.upkeep.invariant import Invariant
 
 _OPEN = sql_list(frozenset(OPEN_CALLS))

@@ -3,8 +3,8 @@
 from sqlalchemy import Connection, text
 
 from turnmill.store.capabilities import Capability, capabilities_of
+from turnmill.store.schema.grants import WITHHELD
 from turnmill.store.schema.key_tables import metadata
-from turnmill.store.schema.roles import WITHHELD
 
 _MISSING = text(
     """

@@ -29,9 +29,10 @@ from turnmill.store.line.removing import remove_sessions
 from turnmill.store.nouns.holds import not_on_hold
 from turnmill.store.rules.happenings import write_session_events
 from turnmill.store.schema.belongings import BELONGINGS, Goes
+from turnmill.store.schema.house_tables import announcements
 from turnmill.store.schema.life_tables import tombstones
 from turnmill.store.schema.schedule_tables import schedules
-from turnmill.store.schema.tables import announcements, sessions
+from turnmill.store.schema.tables import sessions
 from turnmill.store.types import db_asof_after, db_now
 
 # An older row may hold what no timestamp can be moved by: nothing is idle for so long anyway.

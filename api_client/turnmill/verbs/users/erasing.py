@@ -23,7 +23,7 @@ from turnmill.store.capabilities import Capability
 from turnmill.store.database import Database
 from turnmill.store.deletion_records import DeletionReport, Erasure
 from turnmill.store.file_records import key_of
-from turnmill.store.nouns import attachments, erasure_reports, subscribing
+from turnmill.store.nouns import attachments, erased_rows, erasure_reports, subscribing
 from turnmill.store.nouns import erasures as rows
 from turnmill.store.nouns.audit import audited, audited_erasure
 from turnmill.store.nouns.users import users_by_hash
@@ -168,18 +168,18 @@ class Erasing:
         """Remove what there is."""
         self._remove_sessions(user_id)
         ends = time.monotonic() + _ENDS_WITHIN
-        while time.monotonic() < ends and self._run(rows.runs, user_id):
+        while time.monotonic() < ends and self._run(erased_rows.runs, user_id):
             time.sleep(_AGAIN_SECONDS)
         self._remove_hidden(user_id)
         self._remove_files(user_id)
-        while self._run(rows.redact_some, user_id):
+        while self._run(erased_rows.redact_some, user_id):
             continue
-        self._run(rows.remove_rest, user_id)
+        self._run(erased_rows.remove_rest, user_id)
 
     def _remove_sessions(self, user_id: str) -> None:
         ends = time.monotonic() + _WAITED_FOR
         while True:
-            done = self._run(rows.remove_some, user_id)
+            done = self._run(erased_rows.remove_some, user_id)
             self._forget_streams(user_id, done)
             self._run(rows.note_gone, user_id, "streams", len(done.streams))
             if done.sessions:
@@ -190,10 +190,10 @@ class Erasing:
                 time.sleep(_AGAIN_SECONDS)
 
     def _remove_hidden(self, user_id: str) -> None:
-        while (done := self._run(rows.remove_hidden, user_id)).sessions:
+        while (done := self._run(erased_rows.remove_hidden, user_id)).sessions:
             self._forget_streams(user_id, done)
 
-    def _forget_streams(self, user_id: str, removed: rows.Removed) -> None:
+    def _forget_streams(self, user_id: str, removed: erased_rows.Removed) -> None:
         if removed.streams and not self._all_copies.forget(removed.streams):
             self._run(rows.note_streams, user_id, self._settings.stream_ttl)
 
@@ -210,13 +210,13 @@ class Erasing:
                 except FilesUnavailable:
                     return  # upkeep tries again: the rows say what is left
                 self._run(attachments.forget, one)
-        self._run(rows.forget_usage, user_id)
+        self._run(erased_rows.forget_usage, user_id)
 
     def _forget_notes(self, user_id: str) -> None:
         """Remove ids of what is gone, as far as nobody has to read them yet."""
-        while self._run(rows.remove_events, user_id):
+        while self._run(erased_rows.remove_events, user_id):
             continue
-        while self._run(rows.remove_notes, user_id):
+        while self._run(erased_rows.remove_notes, user_id):
             continue
         while self._run(subscribing.forget_observed):
             continue

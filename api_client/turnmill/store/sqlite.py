@@ -1,0 +1,101 @@
+"""Connections to SQLite, to a file or to memory: how they are opened, and what ends with them."""
+
+import sqlite3
+from functools import partial
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+from weakref import WeakSet
+
+from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event
+
+from turnmill.domain.ids import hash_of_user
+from turnmill.domain.json_values import lenient_json
+from turnmill.named_file import make_private
+from turnmill.store.types import sqlite_joined, sqlite_now
+
+
+class _Connection(sqlite3.Connection):
+    """Knows its cursors: a read that was left in the middle keeps an old snapshot until it ends.
+
+    Neither COMMIT nor ROLLBACK ends one. Whoever is given the connection next, and writes, would be
+    refused with SQLITE_BUSY_SNAPSHOT, for as long as somebody holds the error that the read ended
+    with; and the log of the file would grow meanwhile.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._cursors: WeakSet[sqlite3.Cursor] = WeakSet()
+
+    def cursor(self, *args: Any, **options: Any) -> Any:
+        """Return a cursor that does not outlive its transaction."""
+        found = super().cursor(*args, **options)
+        self._cursors.add(found)
+        return found
+
+    def end_reads(self) -> None:
+        """Close what was not read to its end."""
+        for cursor in list(self._cursors):
+            cursor.close()
+        self._cursors.clear()
+
+
+def open_sqlite(
+    url: URL, *, pool_size: int, overflow: int, execution_options: dict[str, Any], reads: str
+) -> Engine:
+    """Return an engine; memory has one connection alone. `reads`: the option of what only reads."""
+    memory = not url.database
+    engine = create_engine(
+        url,
+        poolclass=QueuePool,
+        pool_size=1 if memory else pool_size,
+        max_overflow=0 if memory else overflow,
+        pool_timeout=10,
+        hide_parameters=True,
+        execution_options=execution_options,
+        connect_args={"check_same_thread": False, "timeout": 10, "factory": _Connection},
+        json_deserializer=lenient_json,
+    )
+    if not memory:
+        event.listen(engine, "do_connect", _keep_to_owner)
+    event.listen(engine, "connect", _prepare)
+    event.listen(engine, "begin", partial(_begin, reads=reads))
+    event.listen(engine, "reset", _end_reads)
+    return engine
+
+
+def _keep_to_owner(
+    _dialect: object, _record: object, arguments: list[Any], options: dict[str, Any]
+) -> None:
+    """Make the file before SQLite does; its -wal and -shm get the mode that it has."""
+    path = str(arguments[0])
+    if options.get("uri"):
+        parts = urlsplit(path)
+        if parse_qs(parts.query).get("mode", ["rwc"]) != ["rwc"]:  # nothing is to be made
+            return
+        path = unquote(parts.path)
+    if path != ":memory:":
+        make_private(path)
+
+
+def _prepare(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves, see below
+    connection.create_function("turnmill_now", 1, sqlite_now)
+    connection.create_function("turnmill_joined", 2, sqlite_joined)
+    connection.create_function("turnmill_hash_of_user", 1, hash_of_user, deterministic=True)
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+
+
+def _begin(conn: Connection, *, reads: str) -> None:
+    if conn.get_execution_options().get(reads):
+        conn.exec_driver_sql("BEGIN")  # nothing is written by what was read
+        return
+    # SQLite's write lock stands for the lock of the session's row: it is taken before anything
+    # is read, so nothing that a function has read can change before it writes.
+    conn.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _end_reads(connection: Any, _record: object, _state: object) -> None:
+    if isinstance(connection, _Connection):
+        connection.end_reads()

@@ -1,0 +1,121 @@
+"""From a verdict to what is written about its attempt: with what the call has used and cost."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+from turnmill.domain.checks import storable
+from turnmill.domain.content import Message, Part, Text, changed
+from turnmill.domain.states import TurnState
+from turnmill.store.records import Claim, Kept, Settlement
+from turnmill.store.rules.settling import COUNTS
+from turnmill_worker.layers.partial import Partial
+from turnmill_worker.providers.figures import figures
+from turnmill_worker.providers.port import Done, Usage
+from turnmill_worker.turn.verdict import Verdict, ids_of
+
+
+def settlement(
+    claim: Claim,
+    verdict: Verdict,
+    *,
+    provider_ms: int,
+    cost_usd: Decimal | None,
+    priced_by: str = "",
+    estimate: Usage | None = None,
+    withheld: Done | None = None,
+    partial: Partial | None = None,
+    first_token_ms: int | None = None,
+    reserved: bool = False,
+    may_have_cost: bool = False,
+) -> Settlement:
+    """Return the verdict with the identity of the turn, and what the call has used and cost.
+
+    Without a reply, `estimate` says what it has used, or an answer that was `withheld`, and
+    `partial` what had come of one. Where
+    something is `reserved` for it and nobody knows what it has cost, it `may_have_cost` all of it.
+    """
+    reply = verdict.reply
+    answered = reply or withheld
+    usage = answered.usage if answered else estimate
+    return Settlement(
+        turn_id=claim.turn_id,
+        session_id=claim.session_id,
+        fence=claim.fence,
+        state=verdict.state,
+        outcome=verdict.outcome,
+        gives_attempt_back=verdict.gives_attempt_back,
+        delay=verdict.delay,
+        replies=(Message("assistant", _storable(reply.parts)),) if reply else (),
+        partial="" if partial is None else storable(partial.text),
+        first_token_ms=first_token_ms,
+        position=claim.next_position,
+        finish_reason=reply.finish_reason if reply else None,
+        # Where another target has answered, the thread of the session's own lacks this turn.
+        provider_ref=("" if claim.target else reply.thread_ref) if reply else None,
+        native_ref=verdict.native_ref,
+        request_id=verdict.request_id,
+        model=(answered.model if answered else "") or claim.model,
+        error_code=verdict.error_code,
+        error_detail=verdict.error_detail,
+        **_counts(usage),
+        usage=figures(usage.said) if usage else None,
+        service_tier=(usage.service_tier or None) if usage else None,
+        cost_usd=cost_usd,
+        priced=usage is None or cost_usd is not None,
+        priced_by=priced_by or None,
+        estimated=usage is not None and answered is None,
+        counts_again=claim.estimated and (reply is not None or verdict.outcome == "absent"),
+        provider_ms=provider_ms,
+        kept=_kept(claim, verdict),
+        waits_for=verdict.waits_for,
+        has_calls=claim.step > 1,
+        target=verdict.target,
+        benched=verdict.benched,
+        given_up=verdict.given_up,
+        answered_because=verdict.answered_because,
+        answered_by=verdict.answered_by,
+        budgeted=reserved or (claim.budgeted and claim.kind != "send"),
+        unsettled=reserved and (may_have_cost or (usage is not None and cost_usd is None)),
+        reconciles=claim.budgeted and claim.kind != "send" and verdict.tells,
+        batched=claim.batch_id is not None,
+    )
+
+
+def _counts(usage: Usage | None) -> dict[str, Any]:
+    """Return what the store counts; without usage nothing was used."""
+    return {name: getattr(usage, name) if usage else 0 for name in COUNTS}
+
+
+def _storable(parts: Sequence[Part]) -> tuple[Part, ...]:
+    """Return the parts with what no database stores replaced."""
+    return tuple([_storable_part(part) for part in parts])
+
+
+def _storable_part(part: Part) -> Part:
+    if not isinstance(part, Text):
+        return changed(part, storable)
+    text = storable(part.text)
+    return part if text is part.text else Text(text)
+
+
+def _kept(claim: Claim, verdict: Verdict) -> tuple[Kept, ...]:
+    """Return what the vendor keeps of this turn by now, and whether anybody will come back to it.
+
+    Only what a succeeded turn left is continued from, and only a waiting one's work is looked up.
+    """
+    work = verdict.native_ref or claim.native_ref
+    if not (work or verdict.kept):
+        return ()
+    waits = verdict.state is TurnState.WAITING or verdict.state is TurnState.QUEUED
+    goes_on = waits or (verdict.state is TurnState.SUCCEEDED and not claim.target)
+    return tuple(
+        Kept(
+            ref=ref,
+            provider=claim.provider,
+            stored=ref in verdict.kept,
+            running=ref == work and verdict.runs_on,
+            wanted=(waits and ref == work) or (goes_on and ref in verdict.kept),
+        )
+        for ref in dict.fromkeys((*verdict.kept, *ids_of(work), *ids_of(claim.native_ref)))
+    )
