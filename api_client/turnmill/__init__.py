@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from turnmill.aio.turns import AsyncTurn, AsyncTurns
     from turnmill.aio.users import AsyncUsers
     from turnmill.aio.webhooks import AsyncWebhooks
+    from turnmill.domain.analytics.report_data import ReportData
     from turnmill.domain.batch_estimates import BatchEstimate
     from turnmill.domain.content import (
         Audio,
@@ -64,6 +65,8 @@ if TYPE_CHECKING:
     from turnmill.domain.streaming import StreamEvent, StreamKind
     from turnmill.domain.templates import TemplateChange
     from turnmill.settings import Profile, Settings
+    from turnmill.show.report.page import report_page
+    from turnmill.store.analytics.alerts import Alert
     from turnmill.store.audit_records import AuditBreak, AuditCheck, AuditEntry, AuditHead
     from turnmill.store.batch_records import BatchCounts, BatchRecord, BatchResult
     from turnmill.store.budget_records import Budget
@@ -122,6 +125,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AccountRecord",
     "Accounts",
+    "Alert",
     "Analytics",
     "AsyncAccounts",
     "AsyncAnalytics",
@@ -207,6 +211,7 @@ __all__ = [
     "Replayed",
     "Reply",
     "Report",
+    "ReportData",
     "Repricing",
     "Running",
     "Schedule",
@@ -247,6 +252,7 @@ __all__ = [
     "Webhook",
     "Webhooks",
     "Why",
+    "report_page",
     "tool",
 ]
 __all__ += _errors.__all__

@@ -1,11 +1,16 @@
 # Made from aio/analytics.py by `make sync`: change that.
 """Analytics: what all the turns came to."""
 
-from datetime import date
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+from turnmill.domain.analytics.report_data import ReportData
 from turnmill.executor.thread import Executor, aside
+from turnmill.store.analytics.alerts import Alert
+from turnmill.store.analytics.figures import Totals
+from turnmill.verbs.analytics import overview as overviews
 from turnmill.verbs.analytics import usage
 from turnmill.verbs.analytics.usage import Report
 from turnmill.verbs.batch_files.sources import path_of
@@ -29,6 +34,45 @@ class Analytics:
         """
         verb = usage.report(days=days, by_day=by_day, refresh=refresh)
         return self._executor.run(verb)
+
+    def overview(
+        self,
+        *,
+        since: str | datetime | timedelta = "7d",
+        until: str | datetime | None = None,
+        zone: str = "UTC",
+    ) -> ReportData:
+        """Return a report of a window, compared with the one before it: what the page shows.
+
+        - `since`: `7d`, `24h`, `4w`, a day such as `2026-11-01`, a moment, or a timedelta.
+        - `until`: the end, a day or a moment; now unless given.
+        - `zone`: whose days these are, such as `Asia/Kolkata`.
+
+        From figures that beat keeps: as fresh as `whole_until` says. `report_page` of `turnmill`
+        makes the page from it.
+        """
+        verb = overviews.overview(since=since, until=until, zone=zone)
+        return self._executor.run(verb)
+
+    def lines(
+        self,
+        *,
+        since: str | datetime | timedelta = "7d",
+        until: str | datetime | None = None,
+        zone: str = "UTC",
+    ) -> Sequence[Totals]:
+        """Return the lines that a report is added up from, the same as are written as CSV.
+
+        One for each span of time (hours of up to two days, days of up to 92, weeks, months),
+        provider, model, tier, lane and tag that turns ended with.
+        """
+        return self._executor.run(overviews.lines(since=since, until=until, zone=zone))
+
+    def alerts(
+        self, *, since: str | datetime | timedelta | None = None, limit: int = 100
+    ) -> Sequence[Alert]:
+        """Return the alerts that are open, and with `since` those that were since then."""
+        return self._executor.run(overviews.alerts(since=since, limit=limit))
 
     def reconcile(
         self,

@@ -38,6 +38,11 @@ SCHEDULE: Mapping[str, Entry] = MappingProxyType(
         "poll-batches": Entry(
             wire.POLL_BATCHES, crontab(minute="*"), expires=timedelta(seconds=50)
         ),
+        "look-for-alerts": Entry(
+            wire.LOOK_FOR_ALERTS, crontab(minute="*/5"), expires=timedelta(minutes=4)
+        ),
+        # A week is over at another hour in each zone: the hour that finds it so makes the report.
+        "make-report": Entry(wire.MAKE_REPORT, crontab(minute="53"), expires=timedelta(minutes=50)),
         "self-check": Entry(wire.SELF_CHECK, crontab(minute="17"), expires=timedelta(minutes=50)),
         "purge": Entry(wire.PURGE, crontab(minute="41"), expires=timedelta(minutes=50)),
     }
