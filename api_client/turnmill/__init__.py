@@ -46,6 +46,13 @@ if TYPE_CHECKING:
     from turnmill.aio.users import AsyncUsers
     from turnmill.aio.webhooks import AsyncWebhooks
     from turnmill.domain.analytics.report_data import ReportData
+    from turnmill.domain.analytics.satisfaction import (
+        FeedbackGiven,
+        Satisfaction,
+        SatisfactionEstimate,
+    )
+    from turnmill.domain.analytics.satisfaction_model import EstimateQuality
+    from turnmill.domain.analytics.windows import Window
     from turnmill.domain.batch_estimates import BatchEstimate
     from turnmill.domain.content import (
         Audio,
@@ -67,11 +74,20 @@ if TYPE_CHECKING:
     from turnmill.settings import Profile, Settings
     from turnmill.show.report.page import report_page
     from turnmill.store.analytics.alerts import Alert
+    from turnmill.store.analytics.conversations import (
+        Latencies,
+        Lengths,
+        ModelUsage,
+        Spent,
+        TurnCounts,
+    )
+    from turnmill.store.analytics.spans import Spread
     from turnmill.store.audit_records import AuditBreak, AuditCheck, AuditEntry, AuditHead
     from turnmill.store.batch_records import BatchCounts, BatchRecord, BatchResult
     from turnmill.store.budget_records import Budget
     from turnmill.store.compaction_records import CompactionRecord
     from turnmill.store.deletion_records import DeletionReport, Erasure, Hold, SessionDeletion
+    from turnmill.store.feedback_records import Feedback
     from turnmill.store.file_records import Attachment
     from turnmill.store.hook_records import Delivery, DeliveryState, Webhook
     from turnmill.store.kept import Keeping
@@ -113,6 +129,7 @@ if TYPE_CHECKING:
     from turnmill.sync.users import Users
     from turnmill.sync.webhooks import Webhooks
     from turnmill.tools import Tool, ToolContext, ToolError, tool
+    from turnmill.verbs.analytics.conversations import SessionMetrics, UserInsights
     from turnmill.verbs.analytics.usage import Report
     from turnmill.verbs.intake import Unchanged
     from turnmill.verbs.reconciling import Compared, Reconciliation, Sums
@@ -174,10 +191,13 @@ __all__ = [
     "Effects",
     "Erasure",
     "ErasureCheck",
+    "EstimateQuality",
     "Event",
     "EventKind",
     "EventReader",
     "Events",
+    "Feedback",
+    "FeedbackGiven",
     "File",
     "FinishReason",
     "Happened",
@@ -187,11 +207,14 @@ __all__ = [
     "Lane",
     "LaneLoad",
     "Lanes",
+    "Latencies",
+    "Lengths",
     "LimitRecord",
     "Limits",
     "Message",
     "MessageRecord",
     "Missed",
+    "ModelUsage",
     "Native",
     "NewPrice",
     "Note",
@@ -214,14 +237,19 @@ __all__ = [
     "ReportData",
     "Repricing",
     "Running",
+    "Satisfaction",
+    "SatisfactionEstimate",
     "Schedule",
     "Schedules",
     "Sender",
     "SessionDeletion",
+    "SessionMetrics",
     "SessionRecord",
     "SessionStatus",
     "Sessions",
     "Settings",
+    "Spent",
+    "Spread",
     "StreamEvent",
     "StreamKind",
     "Sums",
@@ -242,16 +270,19 @@ __all__ = [
     "ToolError",
     "ToolOutput",
     "Turn",
+    "TurnCounts",
     "TurnRecord",
     "TurnState",
     "Turns",
     "Unchanged",
     "UsageRow",
     "UserExport",
+    "UserInsights",
     "Users",
     "Webhook",
     "Webhooks",
     "Why",
+    "Window",
     "report_page",
     "tool",
 ]

@@ -4,23 +4,28 @@ from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from uuid import UUID
 
 from turnmill.domain.analytics.report_data import ReportData
 from turnmill.executor.task import AsyncExecutor, async_aside
 from turnmill.store.analytics.alerts import Alert
 from turnmill.store.analytics.figures import Totals
+from turnmill.store.feedback_records import Feedback
+from turnmill.verbs import feedback
+from turnmill.verbs.analytics import conversations, usage
 from turnmill.verbs.analytics import overview as overviews
-from turnmill.verbs.analytics import usage
+from turnmill.verbs.analytics.conversations import SessionMetrics, UserInsights
 from turnmill.verbs.analytics.usage import Report
 from turnmill.verbs.batch_files.sources import path_of
 from turnmill.verbs.bills import read_bill
 from turnmill.verbs.intake import name_or_none
 from turnmill.verbs.reconciling import Reconciliation
+from turnmill.verbs.refs import SessionRef
 from turnmill.verbs.repricing import Job, PriceAgain, Repricing
 
 
 class AsyncAnalytics:
-    """`client.analytics`: reports, bills, and prices that have changed."""
+    """`client.analytics`: reports, sessions and users in figures, bills, prices that changed."""
 
     def __init__(self, executor: AsyncExecutor) -> None:
         self._executor = executor
@@ -72,6 +77,67 @@ class AsyncAnalytics:
     ) -> Sequence[Alert]:
         """Return the alerts that are open, and with `since` those that were since then."""
         return await self._executor.run(overviews.alerts(since=since, limit=limit))
+
+    async def session(self, session: SessionRef) -> SessionMetrics:
+        """Return what a session came to, and what was felt: as it stands now, from its rows.
+
+        Where nobody has given feedback, `satisfaction` is an estimate, and says so. Raises
+        SessionNotFound.
+        """
+        return await self._executor.run(conversations.of_one_session(session))
+
+    async def user(
+        self,
+        user_id: str,
+        *,
+        since: str | datetime | timedelta = "30d",
+        until: str | datetime | None = None,
+        zone: str = "UTC",
+    ) -> UserInsights:
+        """Return what a user's turns came to that were accepted in a span of time.
+
+        - `since`: `7d`, `24h`, a day, a moment, or a timedelta before the end.
+        - `until`: when it ends, now unless given; both are moved out to whole quarters of an hour.
+        - `zone`: of days, and of the hours and days of the week that are counted.
+
+        Of somebody who is not known everything is 0, or None. Raises InvalidInput.
+        """
+        verb = conversations.of_one_user(user_id, since=since, until=until, zone=zone)
+        return await self._executor.run(verb)
+
+    async def feedback(
+        self,
+        *,
+        session: SessionRef | None = None,
+        turn: object = None,
+        user_id: str | None = None,
+        most: float | None = None,
+        commented: bool = False,
+        after: UUID | str | None = None,
+        limit: int = 100,
+    ) -> list[Feedback]:
+        """Return up to `limit` of what was said of replies, what was said last first.
+
+        The last word of each, as far as it is of what the turn has come to: nothing that was taken
+        back, nor what was said before the turn was run again.
+
+        - `user_id`: whose word it is, in whosever session.
+        - `most`: with this score, or a lower one.
+        - `commented`: only where something was said in words.
+        - `after`: the id of the last one of the page before.
+
+        Raises InvalidInput, SessionNotFound.
+        """
+        verb = feedback.find(
+            session=session,
+            turn=turn,
+            user_id=user_id,
+            most=most,
+            commented=commented,
+            after=after,
+            limit=limit,
+        )
+        return await self._executor.run(verb)
 
     async def reconcile(
         self,

@@ -25,6 +25,7 @@ from turnmill.verbs.reply import Reply, saved_by
 if TYPE_CHECKING:
     from turnmill.aio.batches import AsyncBatch
     from turnmill.domain.streaming import Place, StreamEvent
+    from turnmill.store.feedback_records import Feedback
     from turnmill.store.nouns.tool_calls import ToolCallRecord
     from turnmill.store.nouns.why import Why
 
@@ -223,6 +224,14 @@ class AsyncTurn:
         """
         return AsyncTurn(self._executor, await self._executor.run(turns.retry(self.id)))
 
+    async def feedback(
+        self, score: float | None, comment: str | None = None, *, by: str | None = None
+    ) -> "Feedback":
+        """Say what is thought of how it ended, from -1 (bad) to 1; see `Turns.feedback`."""
+        from turnmill.verbs import feedback  # noqa: PLC0415  few turns are given any
+
+        return await self._executor.run(feedback.give(self.id, score, comment, by=by))
+
     async def release(self) -> None:
         """Send a turn that is held as ambiguous again; raises MoveRefused for any other."""
         await self._executor.run(turns.release(self.id))
@@ -268,6 +277,27 @@ class AsyncTurns:
     async def get(self, turn: TurnId | UUID | str) -> AsyncTurn:
         """Return the turn, or raise TurnNotFound."""
         return self._handle(await self._executor.run(turns.get(turn)))
+
+    async def feedback(
+        self,
+        turn: "TurnId | UUID | str",
+        score: float | None,
+        comment: str | None = None,
+        *,
+        by: str | None = None,
+    ) -> "Feedback":
+        """Keep what somebody thinks of how the turn ended, in place of what he has said before.
+
+        - `score`: from -1, bad, to 1, good; None takes back what was said.
+        - `comment`: in words, kept as messages are: encrypted, erased, and gone with their time.
+        - `by`: who says it, where that is not whose session it is. Each has one word of each turn.
+
+        The same again is no error, and changes nothing. Raises InvalidInput, TurnNotFound,
+        MoveRefused of a turn that has not ended, and where there is nothing to take back.
+        """
+        from turnmill.verbs import feedback  # noqa: PLC0415  few turns are given any
+
+        return await self._executor.run(feedback.give(turn, score, comment, by=by))
 
     async def waiting_calls(
         self,

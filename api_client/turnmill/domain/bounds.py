@@ -104,3 +104,6 @@ MOST_OPENING = 50
 #: Of the templates in a folder, and of one file.
 MOST_TEMPLATE_FILES = 1000
 TEMPLATE_FILE_BYTES = 1_500_000
+
+#: Of what somebody says of a reply, beside a number.
+COMMENT_BYTES = 10_000

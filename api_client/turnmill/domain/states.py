@@ -111,6 +111,7 @@ class EventKind(StrEnum):
     JOINED = "participant.joined"  #: somebody takes part in the session
     LEFT = "participant.left"  #: and does no more
     NOTE_POSTED = "note.posted"  #: something was said to the participants alone
+    FEEDBACK = "turn.feedback"  #: somebody has said what he thinks of its reply, or takes it back
     GAP = "gap"  #: events that were not read are gone
     ACCOUNT_CLOSED = "account.closed"  #: nobody calls it any more; `session_id` is the account's id
     ACCOUNT_OPENED = "account.opened"  #: it is called again
@@ -145,6 +146,7 @@ ON_DEMAND = frozenset(
         EventKind.WAITING,
         EventKind.NOTE_POSTED,
         EventKind.REPORT_MADE,
+        EventKind.FEEDBACK,
         *(kind for kind in EventKind if kind.startswith(("session.", "participant.", "batch."))),
     }
 )

@@ -17,6 +17,7 @@ from turnmill.cli.short_ids import batch_of, session_of, turn_of
 from turnmill.cli.waiting import counting
 from turnmill.domain.errors import MoveRefused, TurnmillError
 from turnmill.domain.states import FINAL, Lane, TurnState
+from turnmill.show.feedback_view import print_given
 from turnmill.show.tables import print_outcome
 from turnmill.show.turn_listing import TURNS, read_page
 from turnmill.show.turn_view import look_at, print_turn
@@ -150,6 +151,30 @@ def release(*, turn_ids: tuple[str, ...], as_json: bool) -> int:
     """Let turns go on that are held because their request may have been executed."""
     with open_client() as client:
         return _each(client, turn_ids, _release, as_json=as_json)
+
+
+@command.command("feedback")
+@click.argument("turn_id", metavar="TURN")
+@click.option("--score", type=click.FloatRange(-1, 1), help="From -1, bad, to 1, good.")
+@click.option("--comment", help="In words; they are kept as messages are.")
+@click.option("--by", metavar="NAME", help="Whose word it is, where it is not the session's user.")
+@click.option("--take-back", is_flag=True, help="Let nothing have been said.")
+@json_option
+def feedback(
+    *,
+    turn_id: str,
+    score: float | None,
+    comment: str | None,
+    by: str | None,
+    take_back: bool,
+    as_json: bool,
+) -> None:
+    """Keep what somebody thinks of how a turn ended, in place of what he has said before."""
+    if (score is None) != take_back:
+        raise click.UsageError("say --score, or --take-back")
+    with open_client() as client:
+        found = client.turns.feedback(turn_of(client, turn_id).id, score, comment, by=by)
+    print_given(found, as_json=as_json)
 
 
 def _move(

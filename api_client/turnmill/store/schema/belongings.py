@@ -22,6 +22,7 @@ from turnmill.store.schema.budget_tables import budgets, charges
 from turnmill.store.schema.compaction_tables import compactions
 from turnmill.store.schema.erasure_tables import erasures, holds
 from turnmill.store.schema.event_tables import events
+from turnmill.store.schema.feedback_tables import feedback
 from turnmill.store.schema.file_tables import attachment_uses, attachments, file_usage
 from turnmill.store.schema.hook_tables import deliveries, observed
 from turnmill.store.schema.house_tables import announcements, wishes
@@ -175,6 +176,15 @@ BELONGINGS: tuple[Belonging, ...] = (
         turn=turn_senders.c.turn_id,
         user=turn_senders.c.name,
         is_sender=True,
+    ),
+    # Who is not named is the session's user. What somebody else has said in it is his own.
+    Belonging(
+        table=feedback,
+        goes=Goes.BY_KEY,
+        session=feedback.c.session_id,
+        turn=feedback.c.turn_id,
+        user=feedback.c.name,
+        content=MappingProxyType({"comment": None}),
     ),
     # A summary is of many turns: it goes with the first of them, see `upkeep.content_retention`.
     Belonging(table=compactions, goes=Goes.BY_KEY, session=compactions.c.session_id),

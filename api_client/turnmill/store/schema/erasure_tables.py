@@ -22,7 +22,7 @@ from sqlalchemy import (
 
 from turnmill.domain.states import ErasureState
 from turnmill.store.schema.bounds import one_of
-from turnmill.store.schema.key_tables import metadata as metadata  # whole with these only
+from turnmill.store.schema.feedback_tables import metadata as metadata  # whole with these only
 from turnmill.store.schema.life_tables import tombstones
 from turnmill.store.schema_name import SCHEMA
 from turnmill.store.types import Json, Timestamp, db_now
@@ -35,6 +35,7 @@ BANNED_IN: Mapping[str, str] = MappingProxyType(
         "attachments": "user_id",
         "batch_lines": "user_id",
         "data_keys": "user_id",
+        "feedback": "name",
         "notes": "sender",
         "participants": "name",
         "sessions": "user_id",

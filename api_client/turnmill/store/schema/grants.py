@@ -57,6 +57,12 @@ PRODUCED: Mapping[str, Grant] = MappingProxyType(
             ),
             insert=("id", "session_id", "turn_id", "position", "role", "content"),
         ),
+        # Whoever is shown a reply says what he thinks of it.
+        "feedback": Grant(
+            select=WHOLE,
+            insert=("id", "turn_id", "session_id", "name", "score", "comment"),
+            update=("score", "comment", "changes", "updated_at"),
+        ),
         # A reply says what each try came to, in its vendor's words, too.
         "attempts": Grant(select=WHOLE),
         "events": Grant(insert=("session_id", "n", "turn_id", "kind", "at")),
@@ -196,6 +202,10 @@ VIEWED: Mapping[str, Sequence[str]] = MappingProxyType(
         "shared_log": ("session_id", "n", "kind", "turn_id", "open", "at"),
         "notes": ("session_id", "n", "after_seq", "created_at"),
         "turn_senders": ("turn_id", "session_id"),
+        # Neither whose word it is, nor what was said beside the number.
+        "feedback": (
+            *("id", "turn_id", "session_id", "score", "changes", "created_at", "updated_at"),
+        ),
         "subscriptions": ("subscriber", "kind"),
         # Neither the address nor the secret of a webhook.
         "webhooks": (

@@ -14,6 +14,7 @@ from sqlalchemy.types import TypeEngine
 from turnmill.store.schema.alert_tables import metadata
 from turnmill.store.schema.batch_tables import batch_lines
 from turnmill.store.schema.compaction_tables import compactions
+from turnmill.store.schema.feedback_tables import feedback
 from turnmill.store.schema.file_tables import attachments
 from turnmill.store.schema.hook_tables import webhooks
 from turnmill.store.schema.people_tables import notes
@@ -32,6 +33,7 @@ CONTENT: tuple[Column[Any], ...] = (
     compactions.c.summary,
     schedules.c.content,
     notes.c.content,
+    feedback.c.comment,
     batch_lines.c.content,
     attachments.c.name,
     template_versions.c.definition,
@@ -68,6 +70,7 @@ PLAIN: Mapping[str, frozenset[str]] = MappingProxyType(
             "erasures": "user_hash user_id state reason unaware rows left_behind",
             "event_readers": "name parked_because owner",
             "events": "kind",
+            "feedback": "name",
             "file_usage": "user_id",
             "job_runs": "name result",
             "kept_refs": "ref provider error_code attachment_id",

@@ -4,13 +4,15 @@ import click
 
 from turnmill.cli.commands.analytics.alerts import alerts
 from turnmill.cli.commands.analytics.bills import reconcile, reprice
+from turnmill.cli.commands.analytics.conversations import session, user
+from turnmill.cli.commands.analytics.feedback import feedback
 from turnmill.cli.commands.analytics.usage import report
 
 
 @click.group("analytics")
 def command() -> None:
-    """Report usage and cost, see to alerts, and compare with vendors' bills."""
+    """Report usage, cost and what was felt, see to alerts, and compare with vendors' bills."""
 
 
-for _each in (report, alerts, reconcile, reprice):
+for _each in (report, alerts, session, user, feedback, reconcile, reprice):
     command.add_command(_each)
