@@ -8,6 +8,7 @@ RUN_QUARANTINE = "turnmill.run_quarantine"  #: args: []; takes what is due in qu
 ARCHIVE_IDLE = "turnmill.archive_idle_sessions"
 LOOK_FOR_ALERTS = "turnmill.look_for_alerts"
 MAKE_REPORT = "turnmill.make_report"
+FIND_TOPICS = "turnmill.find_topics"
 POLL_BATCHES = "turnmill.poll_batches"
 PURGE = "turnmill.purge"
 ROLL_UP_USAGE = "turnmill.roll_up_usage"

@@ -107,3 +107,9 @@ TEMPLATE_FILE_BYTES = 1_500_000
 
 #: Of what somebody says of a reply, beside a number.
 COMMENT_BYTES = 10_000
+#: A topic is shown where so many users have talked about it, and a word where so many have said it.
+TOPIC_USERS = 5
+#: Sessions that are read for topics in one night, and of each the first messages of its user.
+TOPIC_SESSIONS = 20_000
+TOPIC_MESSAGES = 20
+TOPIC_CHARACTERS = 4000

@@ -44,6 +44,9 @@ SCHEDULE: Mapping[str, Entry] = MappingProxyType(
         # A week is over at another hour in each zone: the hour that finds it so makes the report.
         "make-report": Entry(wire.MAKE_REPORT, crontab(minute="53"), expires=timedelta(minutes=50)),
         "self-check": Entry(wire.SELF_CHECK, crontab(minute="17"), expires=timedelta(minutes=50)),
+        "find-topics": Entry(
+            wire.FIND_TOPICS, crontab(hour="3", minute="23"), expires=timedelta(minutes=50)
+        ),
         "purge": Entry(wire.PURGE, crontab(minute="41"), expires=timedelta(minutes=50)),
     }
 )

@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
+from importlib.util import find_spec
 
 from turnmill import wire
 from turnmill.domain.analytics.alert_bounds import AlertBounds
@@ -33,6 +35,7 @@ from turnmill.store.upkeep import retention as upkeep
 from turnmill.store.upkeep.invariants import violations
 from turnmill.store.upkeep.resealing import reseal
 from turnmill.verbs.users.erasing import Erasing
+from turnmill_worker.analytics.child import find_apart
 from turnmill_worker.process.closing import Closing, Counts
 from turnmill_worker.process.tidying import Tidying
 from turnmill_worker.providers.port import Provider
@@ -155,6 +158,25 @@ class Upkeep:
 
         return await self._once(wire.MAKE_REPORT, slot, job)
 
+    async def find_topics(self, slot: datetime) -> Counts | None:
+        """Find out what sessions are about, where scikit-learn is installed."""
+
+        async def job(_: Chunks) -> Counts:
+            if find_spec("sklearn") is None or find_spec("stop_words") is None:
+                return {"not_installed": 1}
+            if self._is_of_environment():
+                return await find_apart()
+            from turnmill_worker.analytics.finding import find_topics  # noqa: PLC0415  heavy
+
+            return await asyncio.to_thread(find_topics, self._database)
+
+        return await self._once(wire.FIND_TOPICS, slot, job)
+
+    def _is_of_environment(self) -> bool:
+        """Tell whether a process that is started finds this store: Postgres, by the variables."""
+        url = os.environ.get("TURNMILL_DATABASE_URL", "")
+        return self._database.is_postgres and bool(url) and url == self._settings.database_url
+
     async def purge(self, slot: datetime) -> Counts | None:
         """Remove what has been kept for long enough."""
 
@@ -171,6 +193,7 @@ class Upkeep:
             wire.ARCHIVE_IDLE: self.archive_idle,
             wire.LOOK_FOR_ALERTS: self.look_for_alerts,
             wire.MAKE_REPORT: self.make_report,
+            wire.FIND_TOPICS: self.find_topics,
             wire.POLL_BATCHES: self.poll_batches,
             wire.ROLL_UP_USAGE: self.roll_up_usage,
             wire.SELF_CHECK: self.self_check,

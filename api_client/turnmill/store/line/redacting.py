@@ -10,6 +10,7 @@ from turnmill.domain.states import TurnState
 from turnmill.store.kept import give_up_all
 from turnmill.store.line.attached import release_turns
 from turnmill.store.line.head import lock_sessions
+from turnmill.store.line.topics import forget_topic
 from turnmill.store.schema.compaction_tables import compactions
 from turnmill.store.schema.tables import messages, sessions, turns
 
@@ -35,6 +36,7 @@ def redact_turns(conn: Connection, turn_ids: Collection[TurnId]) -> None:
     nothing: dict[str, Any] = {"metadata": {}, "custom_id": None, "idempotency_key": None}
     conn.execute(update(turns).where(turns.c.id.in_(ids)).values(nothing))
     release_turns(conn, ids)
+    forget_topic(conn, first)
     for session_id, seq in sorted(first.items()):
         told = and_(compactions.c.session_id == session_id, compactions.c.up_to_seq >= seq)
         conn.execute(update(compactions).where(told).values(summary=null()))

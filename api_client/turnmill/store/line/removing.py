@@ -13,6 +13,7 @@ from turnmill.store.deletion_records import Gone
 from turnmill.store.kept import give_up_all
 from turnmill.store.line.attached import release
 from turnmill.store.line.endings import tell_ended
+from turnmill.store.line.topics import hush, topics_of
 from turnmill.store.rules.endings import Happening, write_events
 from turnmill.store.rules.figures import keep_figures
 from turnmill.store.rules.tallies import count_gone
@@ -45,10 +46,13 @@ def remove_sessions(
     keep_figures(conn, session_ids)
     _bury(conn, session_ids, how=how)
     count_gone(conn, session_ids)
+    of_topics = topics_of(conn, session_ids)
     for one in _NOW:
         if one.goes is Goes.BY_NAME and one.table is not sessions:
             conn.execute(delete(one.table).where(one.of_sessions(session_ids)))
-    return conn.execute(delete(sessions).where(sessions.c.id.in_(session_ids))).rowcount
+    gone = conn.execute(delete(sessions).where(sessions.c.id.in_(session_ids))).rowcount
+    hush(conn, of_topics)
+    return gone
 
 
 def hide_session(conn: Connection, session_id: SessionId) -> None:
@@ -65,6 +69,7 @@ def hide_session(conn: Connection, session_id: SessionId) -> None:
         .where(sessions.c.id == session_id)
         .values(status=SessionStatus.DELETED, key=None)
     )
+    hush(conn, topics_of(conn, [session_id]))
 
 
 def _bury(conn: Connection, session_ids: Collection[SessionId], *, how: Gone) -> None:

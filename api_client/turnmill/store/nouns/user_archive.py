@@ -110,6 +110,7 @@ _SAYS: Mapping[str, str] = MappingProxyType(
         "batches": "Files of many messages that were handed in for you.",
         "batch_lines": "Their lines.",
         "participants": "Conversations that you take part in.",
+        "session_topics": "What your conversations are about, by numbers of topics.",
     }
 )
 

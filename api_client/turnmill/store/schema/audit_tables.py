@@ -7,7 +7,7 @@ away, and not one of the log.
 
 from sqlalchemy import BigInteger, Column, Index, Integer, Table, Text, text
 
-from turnmill.store.schema.people_tables import metadata as metadata  # whole with these only
+from turnmill.store.schema.topic_tables import metadata as metadata  # whole with these only
 from turnmill.store.types import Json, Timestamp
 
 audit_log = Table(

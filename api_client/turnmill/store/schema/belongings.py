@@ -40,6 +40,7 @@ from turnmill.store.schema.people_tables import (
 from turnmill.store.schema.schedule_tables import schedules
 from turnmill.store.schema.step_tables import tool_calls
 from turnmill.store.schema.tables import attempts, batches, messages, sessions, turns
+from turnmill.store.schema.topic_tables import session_topics
 from turnmill.store.types import id_text
 
 _SEEN = sessions.c.status != SessionStatus.DELETED
@@ -188,6 +189,8 @@ BELONGINGS: tuple[Belonging, ...] = (
     ),
     # A summary is of many turns: it goes with the first of them, see `upkeep.content_retention`.
     Belonging(table=compactions, goes=Goes.BY_KEY, session=compactions.c.session_id),
+    # It is made of all that was said there: it goes with the first of that, see `line.topics`.
+    Belonging(table=session_topics, goes=Goes.BY_KEY, session=session_topics.c.session_id),
     # With it goes, as soon as no other use is left, what it is a use of: see `line.attached`.
     Belonging(
         table=attachment_uses,

@@ -22,6 +22,7 @@ from turnmill.store.schema.schedule_tables import schedules
 from turnmill.store.schema.step_tables import tool_calls
 from turnmill.store.schema.tables import attempts, messages, sessions
 from turnmill.store.schema.template_tables import template_versions
+from turnmill.store.schema.topic_tables import topics
 from turnmill.store.sealed_types import SealedJson, SealedText
 
 #: What users, models and operators have said.
@@ -38,6 +39,7 @@ CONTENT: tuple[Column[Any], ...] = (
     attachments.c.name,
     template_versions.c.definition,
     template_versions.c.note,
+    topics.c.words,
     webhooks.c.secret,
     webhooks.c.old_secret,
 )

@@ -28,6 +28,7 @@ from turnmill.domain.states import FINAL, SessionStatus, TurnState
 from turnmill.store.kept import give_up_all
 from turnmill.store.line.attached import release_turns
 from turnmill.store.line.head import lock_sessions
+from turnmill.store.line.topics import forget_topic
 from turnmill.store.nouns.holds import not_on_hold
 from turnmill.store.schema.belongings import BELONGINGS, Belonging
 from turnmill.store.schema.compaction_tables import compactions
@@ -169,6 +170,7 @@ def _empty(conn: Connection, session_id: SessionId, ended: Sequence[Any]) -> Non
         if one.turn is not None and one.content:
             conn.execute(update(one.table).where(one.turn.in_(ended)).values(_nothing(one)))
     release_turns(conn, [TurnId(one) for one in ended])
+    forget_topic(conn, [session_id])
     first = select(func.min(turns.c.seq)).where(turns.c.id.in_(ended)).scalar_subquery()
     told = and_(compactions.c.session_id == session_id, compactions.c.up_to_seq >= first)
     conn.execute(update(compactions).where(told).values(summary=null()))

@@ -61,6 +61,11 @@ def register(app: Celery, process: Host, environ: Mapping[str, str] = os.environ
         """Look for rows that break a promise."""
         await upkeep().self_check(_slot(slot))
 
+    @app.task(name=wire.FIND_TOPICS, **HINTED)
+    async def find_topics_task(slot: str | None = None) -> None:
+        """Find out what sessions are about."""
+        await upkeep().find_topics(_slot(slot))
+
     @app.task(name=wire.PURGE, **HINTED)
     async def purge_task(slot: str | None = None) -> None:
         """Remove what has been kept for long enough."""

@@ -6,7 +6,7 @@ from alembic import op
 from turnmill.store.types import Json, Timestamp, db_now
 
 revision = "0040"
-down_revision = "0037"
+down_revision = "0038"
 phase = "pre"
 serves = "0007"
 

@@ -1,0 +1,112 @@
+"""What a rule has found: what to change, what that may bring, and the figures that say so."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from turnmill.domain.analytics.intervals import Interval
+
+
+class Rule(StrEnum):
+    """Which rule has found something."""
+
+    CHEAPER_MODEL = "cheaper_model"  #: another model does the same work for less
+    ANSWERS_CUT = "answers_cut"  #: replies end where `max_output_tokens` does
+    LIMIT_TOO_HIGH = "limit_too_high"  #: `max_output_tokens` is far beyond any reply
+    RETRY_STORM = "retry_storm"  #: hours in which many calls failed and were made again
+    DEAD_TARGET = "dead_target"  #: a model that is asked and never answers
+    CACHE_UNUSED = "cache_unused"  #: what was said before is paid for in full again
+    HISTORY_GROWS = "history_grows"  #: long conversations are sent whole
+    COULD_WAIT = "could_wait"  #: nobody waits for it, and it is asked at the price of haste
+    FEW_WORKERS = "few_workers"  #: turns wait for a free slot at certain hours
+    TOOL_LOOPS = "tool_loops"  #: one tool is called again and again in a turn
+    SENT_AGAIN = "sent_again"  #: users write again before they have an answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Improvement:
+    """What a change may bring in a span as long as the one that was looked at."""
+
+    what: str  #: `usd`, `tokens`, `turns`, `attempts` or `seconds`
+    amount: float
+    low: float  #: of the 95 % interval
+    high: float
+
+    @classmethod
+    def of(cls, what: str, amount: float, interval: Interval | None = None) -> "Improvement":
+        """Return one; without an interval it is counted, and no estimate."""
+        low, high = (amount, amount) if interval is None else interval
+        return cls(what=what, amount=amount, low=low, high=high)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that could be done better."""
+
+    rule: Rule
+    subject: str  #: provider/model, with what sets its turns apart
+    target: str  #: provider/model that it is about; "" for none
+    says: str = field(repr=False)  #: in a sentence
+    formula: str = field(repr=False)  #: by which it is found, with the threshold
+    confidence: Interval  #: 95 %, of the figure that the threshold is of
+    threshold: float
+    evidence: Sequence[Mapping[str, Any]] = field(repr=False)  #: the figures that say so
+    improvement: Improvement
+    settings: Mapping[str, Any] = field(default_factory=dict)  #: of sessions, as they might be
+    model: str | None = None  #: provider/model that might be asked instead
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suggestion:
+    """What might be changed about a session, a user's sessions, or all: findings, and their sum."""
+
+    suggested_model: str | None  #: provider/model; None: none is known to be better
+    suggested_temperature: float | None  #: only where a trial shows it
+    suggested_max_tokens: int | None
+    suggested_settings: Mapping[str, Any]
+    estimated_improvement: Decimal | None  #: dollars in such a span; None: none in money
+    findings: Sequence[Finding]  #: the dearest first
+
+
+def suggestion_of(findings: Sequence[Finding], *, temperature: float | None = None) -> Suggestion:
+    """Return what these findings come to.
+
+    A model or setting is suggested for all only where no two findings disagree about it; each
+    finding has those of its own. Savings are not added where they may be of the same dollars: of
+    each model the greatest counts.
+    """
+    ordered = sorted(findings, key=_weight)
+    settings = _agreed(ordered)
+    saved: dict[str, float] = {}
+    for one in ordered:
+        if one.improvement.what == "usd":
+            saved.setdefault(one.target, one.improvement.amount)
+    models = {one.model for one in ordered if one.model is not None}
+    return Suggestion(
+        suggested_model=models.pop() if len(models) == 1 else None,
+        suggested_temperature=temperature,
+        suggested_max_tokens=settings.pop("max_output_tokens", None),
+        suggested_settings=settings,
+        estimated_improvement=Decimal(str(round(sum(saved.values()), 6))) if saved else None,
+        findings=ordered,
+    )
+
+
+def _agreed(findings: Sequence[Finding]) -> dict[str, Any]:
+    """Return the settings that all who name them agree about."""
+    named: dict[str, list[Any]] = {}
+    for one in findings:
+        for name, value in one.settings.items():
+            named.setdefault(name, []).append(value)
+    return {
+        name: values[0]
+        for name, values in named.items()
+        if all(value == values[0] for value in values)
+    }
+
+
+def _weight(one: Finding) -> tuple[bool, float, str, str]:
+    is_money = one.improvement.what == "usd"
+    return (not is_money, -one.improvement.amount, one.rule.value, one.subject)

@@ -1,0 +1,123 @@
+"""Turns that ended in a window, of everybody, a user or a session: what evidence is read of."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Float,
+    Select,
+    and_,
+    case,
+    cast,
+    func,
+    select,
+)
+
+from turnmill.domain.analytics.windows import Window
+from turnmill.domain.ids import SessionId
+from turnmill.domain.states import FINAL, SessionStatus
+from turnmill.store.rules.figures import is_scripted
+from turnmill.store.schema.tables import sessions, turns
+
+#: Beside settings, what vendors call the same.
+_LIMITS = ("max_output_tokens", "max_tokens", "max_completion_tokens")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """Of whose turns something is read: of everybody's where nothing is said."""
+
+    window: Window
+    session_id: SessionId | None = None
+    user_id: str | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Tell whether it is everybody."""
+        return self.session_id is None and self.user_id is None
+
+
+def hour_from(text: str) -> datetime:
+    """Return the moment in which an hour began, as `hour_of` names it."""
+    return datetime.strptime(text, "%Y-%m-%d %H").replace(tzinfo=UTC)
+
+
+def ended(scope: Scope) -> ColumnElement[bool]:
+    """Return which turns ended in the scope, and were asked of a model."""
+    found = [
+        turns.c.finished_at >= scope.window.since,
+        turns.c.finished_at < scope.window.until,
+        turns.c.state.in_(FINAL),
+        ~is_scripted(),
+        sessions.c.status != SessionStatus.DELETED,
+    ]
+    if scope.session_id is not None:
+        found.append(turns.c.session_id == scope.session_id)
+    if scope.user_id is not None:
+        found.append(sessions.c.user_id == scope.user_id)
+    return and_(*found)
+
+
+def by_own_model() -> ColumnElement[bool]:
+    """Return which turns were answered by the model that their session asks for."""
+    return turns.c.answered_by.is_(None)
+
+
+def joined(*columns: Any) -> Select[Any]:
+    """Select of turns and the sessions that they are of."""
+    return select(*columns).join_from(turns, sessions, sessions.c.id == turns.c.session_id)
+
+
+def limit_of_replies() -> ColumnElement[Any]:
+    """Return how long a reply of the session may be, as its settings say; NULL: they do not."""
+    return func.coalesce(*(sessions.c.settings[name].as_string() for name in _LIMITS))
+
+
+def count_if(condition: ColumnElement[bool]) -> Any:
+    """Return of how many rows this is so."""
+    return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
+
+
+def sum_if(condition: ColumnElement[bool], value: Any) -> Any:
+    """Return the sum over the rows of which this is so, as a float."""
+    return func.coalesce(func.sum(case((condition, as_float(value)), else_=0.0)), 0.0)
+
+
+def as_float(value: Any) -> Any:
+    """Return a number as a float: evidence is no bill."""
+    return cast(value, Float)
+
+
+def followed(scope: Scope) -> Any:
+    """Select ended turns beside the one before each in its session, as far as that ended there.
+
+    Of sessions with several participants, too: the line is one.
+    """
+    line: dict[str, Any] = {"partition_by": turns.c.session_id, "order_by": turns.c.seq}
+    before = {
+        name: func.lag(turns.c[name], type_=turns.c[name].type).over(**line).label(f"{name}_before")
+        for name in ("seq", "created_at", "finished_at", "input_tokens", "output_tokens", "lane")
+    }
+    columns = (
+        *(turns.c[name] for name in ("session_id", "seq", "state", "lane", "attempt", "put_off")),
+        *(turns.c[name] for name in ("created_at", "started_at", "finished_at", "available_at")),
+        *(turns.c[name] for name in ("input_tokens", "cached_tokens", "batch_id", "retry_of")),
+        sessions.c.provider,
+        sessions.c.model,
+        func.coalesce(sessions.c.settings["prompt_cache"].as_string(), "").label("prompt_cache"),
+        *before.values(),
+    )
+    return joined(*columns).where(ended(scope), by_own_model()).subquery("followed")
+
+
+def goes_on(row: Any) -> ColumnElement[bool]:
+    """Return which rows of `followed` come right after the one before."""
+    return and_(row.seq_before.is_not(None), row.seq == row.seq_before + 1)
+
+
+def number_of(text: object) -> int | None:
+    """Return a limit as settings hold it; None for what is no whole number above 0."""
+    digits = str(text) if text is not None else ""
+    return int(digits) if digits.isascii() and digits.isdigit() and 0 < len(digits) < 10 else None

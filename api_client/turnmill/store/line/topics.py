@@ -1,0 +1,55 @@
+"""What a session is about goes with what was said there, and words with those who said them.
+
+A topic is shown where it is one of five users or more. One that has fewer loses its words in the
+commit that takes the last of them away, not with the next night's run.
+"""
+
+from collections.abc import Collection
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, delete, func, null, select, update
+
+from turnmill.domain.bounds import TOPIC_USERS
+from turnmill.domain.ids import SessionId
+from turnmill.domain.states import SessionStatus
+from turnmill.store.schema.tables import sessions
+from turnmill.store.schema.topic_tables import session_topics, topics
+
+
+def topics_of(conn: Connection, session_ids: Collection[SessionId]) -> list[int]:
+    """Return the topics that these sessions are of, by their numbers."""
+    mine = session_topics.c.session_id.in_(list(session_ids))
+    found = select(session_topics.c.topic_id).where(mine).distinct()
+    return list(conn.scalars(found.order_by(session_topics.c.topic_id)))
+
+
+def forget_topic(conn: Connection, session_ids: Collection[SessionId]) -> None:
+    """Let these sessions be of no topic: something that was said there is gone."""
+    theirs = topics_of(conn, session_ids)
+    if theirs:
+        mine = session_topics.c.session_id.in_(list(session_ids))
+        conn.execute(delete(session_topics).where(mine))
+        hush(conn, theirs)
+
+
+def hush(conn: Connection, topic_ids: Collection[int]) -> None:
+    """Take the words from those of these topics that are too few users' by now."""
+    if not topic_ids:
+        return
+    few = users_of(topics.c.id) < TOPIC_USERS
+    shown = select(topics.c.id).where(
+        topics.c.id.in_(list(topic_ids)), few, topics.c.words.is_not(None)
+    )
+    for one in sorted(conn.scalars(shown)):  # two who do this lock them in the same order
+        conn.execute(update(topics).where(topics.c.id == one).values(words=null()))
+
+
+def users_of(topic_id: ColumnElement[int]) -> Any:
+    """Return how many users have a session of the topic that somebody can see."""
+    return (
+        select(func.count(sessions.c.user_id.distinct()))
+        .select_from(session_topics)
+        .join(sessions, sessions.c.id == session_topics.c.session_id)
+        .where(session_topics.c.topic_id == topic_id, sessions.c.status != SessionStatus.DELETED)
+        .scalar_subquery()
+    )
