@@ -152,6 +152,7 @@ def made_up_report(
         topics=_topics(named),
         behaviours=_behaviours(),
         suggestions=_suggestions(named),
+        saves_usd=Decimal("59.80"),
     )
 
 

@@ -45,17 +45,19 @@ class AsyncAnalytics:
         since: str | datetime | timedelta = "7d",
         until: str | datetime | None = None,
         zone: str = "UTC",
+        thorough: bool = False,
     ) -> ReportData:
         """Return a report of a window, compared with the one before it: what the page shows.
 
         - `since`: `7d`, `24h`, `4w`, a day such as `2026-11-01`, a moment, or a timedelta.
         - `until`: the end, a day or a moment; now unless given.
         - `zone`: whose days these are, such as `Asia/Kolkata`.
+        - `thorough`: look at each turn, for suggestions and behaviour, of more than 100,000 too.
 
         From figures that beat keeps: as fresh as `whole_until` says. `report_page` of `turnmill`
         makes the page from it.
         """
-        verb = overviews.overview(since=since, until=until, zone=zone)
+        verb = overviews.overview(since=since, until=until, zone=zone, thorough=thorough)
         return await self._executor.run(verb)
 
     async def lines(

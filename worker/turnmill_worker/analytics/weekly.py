@@ -32,7 +32,7 @@ def make(database: Database, weekly: Weekly, *, at: datetime) -> Counts:
     with database.single() as conn:
         if not _is_to_be_made(conn, weekly, week):
             return {"reports": 0}
-        data = reporting.read(conn, week, zone=weekly.zone)
+    data = database.run_single(reporting.read, week, zone=weekly.zone, thorough=True)
     file = None if weekly.folder is None else _written(weekly.folder, weekly.name_of(week), data)
     with database.begin() as conn:
         made = made_reports.note(conn, data, file=file)

@@ -182,8 +182,8 @@ class Felt:
     score: float | None  #: the mean of it, from -1 to 1
     good: int  #: of the rated: above 0
     bad: int  #: below 0
-    estimated: int  #: sessions with an estimate and no feedback
-    estimate: float | None  #: the mean of it
+    estimated: int = 0  #: sessions with an estimate and no feedback
+    estimate: float | None = None  #: the mean of it
     before: float | None = None  #: the mean feedback of the window before
 
 
@@ -261,5 +261,6 @@ class ReportData:
     topics: Sequence[TopicLine] | None = None  #: None: missing, as the next two
     behaviours: Sequence[BehaviourLine] | None = None
     suggestions: Sequence[SuggestionLine] | None = None
+    saves_usd: Decimal | None = None  #: what they come to; less than their sum where they overlap
     missing: Mapping[Section, str] = field(default_factory=dict)  #: why a section is
     notes: Sequence[str] = ()  #: bounds that were hit, in sentences

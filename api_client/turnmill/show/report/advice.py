@@ -49,9 +49,9 @@ def suggestions(data: ReportData) -> Element:
             words = data.missing.get(Section.SUGGESTIONS, "Suggestions are not made here.")
         return section("suggestions", "What to change", None, nothing(words))
     ranked = sorted(found, key=lambda one: one.saves_usd or Decimal(0), reverse=True)
-    saved = sum((one.saves_usd or Decimal(0) for one in found), Decimal(0))
+    saved = data.saves_usd
     lead = f"{len(found)} change{'s' if len(found) > 1 else ''}"
-    lead += f", worth up to {reading.money(saved)} in a period like this." if saved else "."
+    lead += f", worth about {reading.money(saved)} in a period like this." if saved else "."
     cards = el("ol", *(_card(one) for one in ranked), class_="cards")
     return section("suggestions", "What to change", lead, cards, definitions=_SUGGESTED)
 

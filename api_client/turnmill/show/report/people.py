@@ -22,6 +22,8 @@ _MOST_TERMS = 6
 _MUCH = 0.02  # of a score
 _RATED = (
     ("Feedback", "what your application passed on of what users said of a reply, from −1 to +1."),
+)  # fmt: skip
+_ESTIMATED = (
     ("Estimate", "what the shape of a conversation suggests where nobody said anything: its length,"
      " pace, repeated questions, thanks. It is an estimate, and feedback always wins."),
 )  # fmt: skip
@@ -41,7 +43,8 @@ def feedback(data: ReportData) -> Element:
     if felt is None:
         words = data.missing.get(Section.FEEDBACK, "Nobody gave feedback in this time.")
         return section("feedback", "Feedback", None, nothing(words), definitions=_RATED)
-    return section("feedback", "Feedback", _felt_lead(felt), _scores(felt), definitions=_RATED)
+    defined = _RATED if felt.estimate is None else (*_RATED, *_ESTIMATED)
+    return section("feedback", "Feedback", _felt_lead(felt), _scores(felt), definitions=defined)
 
 
 def _felt_lead(felt: Felt) -> str:

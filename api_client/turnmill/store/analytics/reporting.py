@@ -17,12 +17,11 @@ from turnmill.domain.analytics.report_data import (
     BudgetLine,
     Metric,
     ReportData,
-    Section,
 )
 from turnmill.domain.analytics.usual import HOUR, WEEK, WEEKS, Series
 from turnmill.domain.analytics.windows import Window
 from turnmill.domain.budgets import Scope
-from turnmill.store.analytics import alerts, report_rows
+from turnmill.store.analytics import alerts, report_rows, report_sections
 from turnmill.store.analytics.figures import Dimension, Totals, folded_until
 from turnmill.store.analytics.report_figures import (
     ByModel,
@@ -44,14 +43,21 @@ _LONGEST_LOOK = 93 * 24 * HOUR
 _BEFORE = WEEKS * WEEK + 12 * HOUR
 
 
-def read(conn: Connection, window: Window, *, zone: str, tag: str = "") -> ReportData:
-    """Read it. Nothing is written, and nobody waits for it."""
+def read(
+    conn: Connection, window: Window, *, zone: str, tag: str = "", thorough: bool = False
+) -> ReportData:
+    """Read it. Nothing is written, and nobody waits for it.
+
+    What looks at turns one by one is left out of very many, unless it is to be `thorough`.
+    """
     now: datetime = conn.scalars(select(db_now())).one()
     cut = Cut.of(window, zone)
     by_model = ByModel.read(conn, cut)
     others = other_groups(conn, window)
     slots = slots_of(conn, Window(window.since - _BEFORE, window.until))
     why, is_whole = report_rows.reasons(conn, window)
+    now_all = figures_of(by_model.now)
+    found = report_sections.read(conn, window, turns=now_all.turns, thorough=thorough)
     return ReportData(
         since=window.since,
         until=window.until,
@@ -60,7 +66,7 @@ def read(conn: Connection, window: Window, *, zone: str, tag: str = "") -> Repor
         whole_until=folded_until(conn),
         tag=tag,
         grain=cut.grain,
-        now=figures_of(by_model.now),
+        now=now_all,
         before=figures_of(by_model.before) if by_model.before else None,
         points=by_model.points(),
         models=by_model.models(),
@@ -75,7 +81,12 @@ def read(conn: Connection, window: Window, *, zone: str, tag: str = "") -> Repor
         slowest=report_rows.slowest(conn, window),
         alerts=_alerts(conn, window),
         budgets=_budgets(conn, slots, now),
-        missing=_MISSING,
+        feedback=found.feedback,
+        topics=found.topics,
+        behaviours=found.behaviours,
+        suggestions=found.suggestions,
+        saves_usd=found.saves_usd,
+        missing=found.missing,
         notes=() if is_whole else (_CUT,),
     )
 
@@ -84,7 +95,6 @@ _CUT = (
     f"Why turns came to nothing is told of the newest {report_rows.MOST_FAILED:,} that did, of all"
     " times."
 )
-_MISSING: Mapping[Section, str] = {}
 
 
 def _anomalies(slots: Mapping[datetime, Totals], window: Window) -> list[Anomaly]:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from turnmill.domain.analytics.report_data import ReportData
 from turnmill.domain.analytics.windows import Window, window
-from turnmill.domain.arguments import page_size
+from turnmill.domain.arguments import page_size, yes_or_no
 from turnmill.domain.budgets import time_zone
 from turnmill.store.analytics import alerts as stored
 from turnmill.store.analytics import reporting
@@ -19,14 +19,19 @@ APART = (Dimension.PROVIDER, Dimension.MODEL, Dimension.TIER, Dimension.LANE, Di
 
 
 def overview(
-    *, since: str | datetime | timedelta, until: str | datetime | None, zone: str
+    *,
+    since: str | datetime | timedelta,
+    until: str | datetime | None,
+    zone: str,
+    thorough: bool,
 ) -> Verb[ReportData]:
     """Read a report."""
+    wholly = yes_or_no(thorough, name="thorough")
     named = time_zone(zone)
     asked = window(since, until, now=datetime.now(UTC), zone=named)
 
     def on(conn: Connection) -> Effect[ReportData]:
-        return Effect(reporting.read(conn, asked, zone=named))
+        return Effect(reporting.read(conn, asked, zone=named, thorough=wholly))
 
     return single(on)
 

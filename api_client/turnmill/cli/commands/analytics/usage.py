@@ -24,6 +24,7 @@ class _Window:
     since: str
     until: str | None
     zone: str
+    thorough: bool
     html: Path | None
     csv: Path | None
     parquet: Path | None
@@ -47,6 +48,7 @@ class _Window:
 @click.option("--since", metavar="WHEN", help="A whole report: 7d, 24h, 4w, or 2026-11-01.")
 @click.option("--until", metavar="WHEN", help="Its end, a day or a moment; now unless given.")
 @click.option("--zone", default="UTC", show_default=True, metavar="NAME", help="Whose days.")
+@click.option("--thorough", is_flag=True, help="Look at each turn, of more than 100,000 too.")
 @click.option("--html", type=_FILE, help="Write the report as a page that needs nothing else.")
 @click.option("--csv", type=_FILE, help="Write the lines that it is added up from.")
 @click.option("--parquet", type=_FILE, help="The same, with types.")
@@ -59,6 +61,7 @@ def report(
     since: str | None,
     until: str | None,
     zone: str,
+    thorough: bool,
     html: Path | None,
     csv: Path | None,
     parquet: Path | None,
@@ -75,6 +78,7 @@ def report(
                 since=since or f"{days}d",
                 until=until,
                 zone=zone,
+                thorough=thorough,
                 html=html,
                 csv=csv,
                 parquet=parquet,
@@ -91,7 +95,9 @@ def _whole(client: Client, asked: _Window, *, as_json: bool) -> None:
     from turnmill.show.report.line_files import write_csv, write_parquet, write_text
     from turnmill.show.report.page import report_page
 
-    data = client.analytics.overview(since=asked.since, until=asked.until, zone=asked.zone)
+    data = client.analytics.overview(
+        since=asked.since, until=asked.until, zone=asked.zone, thorough=asked.thorough
+    )
     if asked.html is not None:
         write_text(asked.html, report_page(data))
     if asked.csv is not None or asked.parquet is not None:
