@@ -76,7 +76,7 @@ def write_parquet(path: Path, lines: Sequence[Totals]) -> None:
     _write(path, lambda stream: parquet.write_table(table, stream), binary=True)
 
 
-def _write(path: Path, into: Callable[[IO[Any]], None], *, binary: bool) -> None:
+def _write(path: Path, into: Callable[[IO[Any]], object], *, binary: bool) -> None:
     file = NamedFile(path, binary=binary)
     try:
         into(file.bytes if binary else file.stream)
@@ -87,7 +87,7 @@ def _write(path: Path, into: Callable[[IO[Any]], None], *, binary: bool) -> None
 
 def write_text(path: Path, text: str) -> None:
     """Write a page, or a document; the file is there when it is complete."""
-    _write(path, lambda stream: stream.write(text) and None, binary=False)
+    _write(path, lambda stream: stream.write(text), binary=False)
 
 
 def _arrow() -> tuple[Any, Any]:
