@@ -81,6 +81,7 @@ if TYPE_CHECKING:
         Spent,
         TurnCounts,
     )
+    from turnmill.store.analytics.figures import Totals
     from turnmill.store.analytics.spans import Spread
     from turnmill.store.audit_records import AuditBreak, AuditCheck, AuditEntry, AuditHead
     from turnmill.store.batch_records import BatchCounts, BatchRecord, BatchResult
@@ -269,6 +270,7 @@ __all__ = [
     "ToolContext",
     "ToolError",
     "ToolOutput",
+    "Totals",
     "Turn",
     "TurnCounts",
     "TurnRecord",

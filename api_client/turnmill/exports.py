@@ -35,6 +35,7 @@ _OF_MODULES = {
     "domain.analytics.report_data": "ReportData",
     "show.report.page": "report_page",
     "store.analytics.alerts": "Alert",
+    "store.analytics.figures": "Totals",
     "verbs.analytics.conversations": "SessionMetrics UserInsights",
     "domain.analytics.satisfaction": "FeedbackGiven Satisfaction SatisfactionEstimate",
     "domain.analytics.satisfaction_model": "EstimateQuality",

@@ -305,6 +305,17 @@ VERBS: Mapping[str, Verb] = {
     "lanes.resume(lane)": Verb(lambda at, value: at.client.lanes.resume(lane=value)),
     "lanes.resume(provider)": Verb(lambda at, value: at.client.lanes.resume(provider=value)),
     "analytics.report(days)": Verb(lambda at, value: at.client.analytics.report(days=value)),
+    **{
+        f"analytics.{verb}({name})": _given(
+            lambda at, verb=verb: getattr(at.client.analytics, verb), name
+        )
+        for verb, names in (
+            ("overview", ("since", "until", "zone", "thorough")),
+            ("lines", ("since", "until", "zone")),
+            ("alerts", ("since", "limit")),
+        )
+        for name in names
+    },
     "analytics.reconcile(bill)": Verb(lambda at, value: at.client.analytics.reconcile(value)),
     **{
         f"analytics.reconcile({name})": _given(

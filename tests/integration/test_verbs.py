@@ -248,6 +248,9 @@ VERBS: dict[str, Callable[[Client, Path], object]] = {
     "Users.verify_erasure": lambda c, _: c.users.verify_erasure("ada", words=["hello"]),
     "Users.replay_erasures": lambda c, _: c.users.replay_erasures(),
     "Analytics.report": lambda c, _: c.analytics.report(days=2),
+    "Analytics.overview": lambda c, _: c.analytics.overview(since="2d"),
+    "Analytics.lines": lambda c, _: c.analytics.lines(since="2d"),
+    "Analytics.alerts": lambda c, _: c.analytics.alerts(since="2d"),
     "Analytics.reconcile": lambda c, path: c.analytics.reconcile(a_bill(path), provider="mock"),
     "Analytics.reprice": lambda c, _: c.analytics.reprice(free, first=date(2026, 1, 1)),
 }

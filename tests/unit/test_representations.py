@@ -57,6 +57,7 @@ SHOWN = frozenset(
         *("select", "insert", "update", "beginnings"),
         *("paused_because", "codes", "shards", "mode_because", "money", "modes"),
         *("mode", "typical"),
+        *("rule", "verdict", "of", "period", "zone", "tag", "since", "until", "colour", "way"),
         *("limits", "api"),
         *("endpoint", "status", "on_leftover"),
         *("user_hash", "where", "unseen"),

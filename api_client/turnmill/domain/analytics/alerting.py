@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from enum import Enum
+from enum import StrEnum
 from statistics import median
 
 from turnmill.domain.analytics.alert_bounds import AlertBounds, Rule
@@ -35,7 +35,7 @@ _LEAST_OVER = 0.1
 _LEAST_SPENT = 0.1
 
 
-class Verdict(Enum):
+class Verdict(StrEnum):
     """Where a figure is."""
 
     BAD = "bad"  #: beyond what opens an alert

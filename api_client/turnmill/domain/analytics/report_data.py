@@ -191,7 +191,7 @@ class Felt:
 class TopicLine:
     """Something that users talk about, of at least as many as the rule of privacy asks for."""
 
-    terms: Sequence[str]
+    terms: Sequence[str] = field(repr=False)
     sessions: int
     users: int
     share: float  #: of all sessions with a topic
@@ -213,12 +213,12 @@ class BehaviourLine:
 class SuggestionLine:
     """Something to change, with what it would bring and how that is known."""
 
-    title: str
-    why: str  #: the evidence, in a sentence
+    title: str = field(repr=False)
+    why: str = field(repr=False)  #: the evidence, in a sentence
     saves_usd: Decimal | None  #: in a window as long as this one; None: it is not about money
-    gains: str  #: what it brings, in words
-    confidence: str
-    setting: str = ""  #: what would be set
+    gains: str = field(repr=False)  #: what it brings, in words
+    confidence: str = field(repr=False)
+    setting: str = field(default="", repr=False)  #: what would be set
 
 
 class Section(StrEnum):
@@ -262,5 +262,5 @@ class ReportData:
     behaviours: Sequence[BehaviourLine] | None = None
     suggestions: Sequence[SuggestionLine] | None = None
     saves_usd: Decimal | None = None  #: what they come to; less than their sum where they overlap
-    missing: Mapping[Section, str] = field(default_factory=dict)  #: why a section is
-    notes: Sequence[str] = ()  #: bounds that were hit, in sentences
+    missing: Mapping[Section, str] = field(default_factory=dict, repr=False)  #: why a section is
+    notes: Sequence[str] = field(default=(), repr=False)  #: bounds that were hit, in sentences

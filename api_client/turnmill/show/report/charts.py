@@ -43,8 +43,8 @@ class Mark:
 class Axis:
     """What the points are called, and how values read."""
 
-    ticks: Sequence[str]
-    names: Sequence[str]  #: of points, where there is room
+    ticks: Sequence[str] = field(repr=False)
+    names: Sequence[str] = field(repr=False)  #: of points, where there is room
     read: Callable[[float], str]
     scale: Callable[[float], str]  #: the same at the side of the chart, where values are round
 
@@ -62,7 +62,9 @@ class Chart:
     marks: Sequence[Mark] = ()
     table: Table
     least: float = 0.0  #: to which the upper edge rises at least
-    notes: Sequence[str] = field(default=())  #: of each point, in place of what its values say
+    notes: Sequence[str] = field(
+        default=(), repr=False
+    )  #: of each point, in place of what its values say
 
 
 def columns(chart: Chart) -> Element:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from turnmill.domain.analytics.windows import Grain
@@ -21,10 +21,11 @@ _MINUS = "\u2212"
 _THIN = "\u202f"
 
 
-class Change(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Change:
     """How a figure compares with that of the window before."""
 
-    text: str
+    text: str = field(repr=False)
     way: str  #: up, down, same, or none: nothing is known of before
     much: bool = False  #: so much that it may be good or bad
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from xml.etree.ElementTree import Element
 
 from turnmill.show.report.elements import Child, el, put
@@ -17,8 +17,8 @@ Row = Sequence[Child]
 class Table:
     """A caption, heads of columns, and rows, each of which begins with its own head."""
 
-    caption: str
-    heads: Sequence[str]
+    caption: str = field(repr=False)
+    heads: Sequence[str] = field(repr=False)
     rows: Sequence[Row]
     words: int = 1  #: so many of the first columns hold words; one without a head holds pictures
 

@@ -5,7 +5,7 @@ where there is time for it, and else said to be missing.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from types import MappingProxyType
 
@@ -51,7 +51,7 @@ class Sections:
     behaviours: Sequence[BehaviourLine] | None
     suggestions: Sequence[SuggestionLine] | None
     saves_usd: Decimal | None
-    missing: Mapping[Section, str]
+    missing: Mapping[Section, str] = field(repr=False)
 
 
 def read(conn: Connection, window: Window, *, turns: int, thorough: bool) -> Sections:
