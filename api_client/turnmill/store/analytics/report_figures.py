@@ -23,7 +23,7 @@ from turnmill.store.analytics.figures import (
 )
 
 #: Points of a chart; more cannot be told apart.
-MOST_POINTS = 120
+MOST_POINTS = 130
 #: Groups of a kind; the others are added up as one.
 MOST_GROUPS = 100
 OTHERS = "all others"
