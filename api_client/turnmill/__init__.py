@@ -83,6 +83,7 @@ if TYPE_CHECKING:
     )
     from turnmill.store.analytics.figures import Totals
     from turnmill.store.analytics.spans import Spread
+    from turnmill.store.analytics.usage import UsageRow
     from turnmill.store.audit_records import AuditBreak, AuditCheck, AuditEntry, AuditHead
     from turnmill.store.batch_records import BatchCounts, BatchRecord, BatchResult
     from turnmill.store.budget_records import Budget
@@ -100,7 +101,6 @@ if TYPE_CHECKING:
     from turnmill.store.nouns.limits import LimitRecord
     from turnmill.store.nouns.repricing import PaidCall
     from turnmill.store.nouns.tool_calls import ToolCallRecord
-    from turnmill.store.nouns.usage import UsageRow
     from turnmill.store.nouns.why import Cause, Reason, Why
     from turnmill.store.people_records import Happened, Note, Participant
     from turnmill.store.records import SessionRecord

@@ -49,7 +49,7 @@ _OF_MODULES = {
     "store.nouns.tool_calls": "ToolCallRecord",
     "sync.turns": "Turn",
     "verbs.intake": "Unchanged",
-    "store.nouns.usage": "UsageRow",
+    "store.analytics.usage": "UsageRow",
     "domain.crons": "Missed",
     "store.template_records": "PutTemplate TemplateDiff TemplateRecord TemplateSync",
     "store.schedule_records": "Schedule",

@@ -41,7 +41,7 @@ def tab(
 
 @pytest.fixture
 def operator(tab: Visitor, store_url: str) -> Visitor:
-    tables = "sessions, batches, pauses, events, job_runs, usage_daily, accounts"
+    tables = "sessions, batches, pauses, events, job_runs, rollups, rollup_state, accounts"
     run(
         store_url,
         "TRUNCATE " + ", ".join(f"turnmill.{one}" for one in tables.split(", ")) + " CASCADE",

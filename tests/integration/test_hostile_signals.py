@@ -174,13 +174,17 @@ def query(stage: Stage, statement: str, *values: Any) -> list[tuple[Any, ...]]:
 
 
 PAST = """
-INSERT INTO turnmill.usage_daily (day, provider, model, turns, succeeded, failed, dead, cancelled,
-    expired, attempts, retries, input_tokens, output_tokens, cached_tokens, cost_usd,
-    unpriced_attempts, rolled_up_at)
-SELECT current_date - d, 'openai', 'm', 7, 7, 0, 0, 0, 0, 7, 0, 70, 70, 0, 1.5, 0, now()
+INSERT INTO turnmill.rollups (slot, provider, model, tier, lane, tag, turns, succeeded, failed,
+    dead, cancelled, expired, attempts, retries, steps, input_tokens, output_tokens, cached_tokens,
+    cache_write_tokens, unpriced_attempts, cost_usd, waste_usd, queued_buckets, queued_counts,
+    first_token_buckets, first_token_counts, provider_buckets, provider_counts, total_buckets,
+    total_counts)
+SELECT (current_date - d)::timestamp AT TIME ZONE 'UTC', 'openai', 'm', '', '', '',
+    7, 7, 0, 0, 0, 0, 7, 0, 0, 70, 70, 0, 0, 0, 1.5, 0, '{}', '{}', '{}', '{}', '{}', '{}',
+    '{}', '{}'
 FROM generate_series(2, 400) AS d
 """
-BOOKS = "SELECT count(*), sum(turns) FROM turnmill.usage_daily WHERE day < current_date - 1"
+BOOKS = "SELECT count(*), sum(turns) FROM turnmill.rollups WHERE slot < current_date - 1"
 
 
 @pytest.mark.long

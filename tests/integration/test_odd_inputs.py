@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,8 @@ from tests.integration.odd_people import OF_PEOPLE
 from tests.integration.odd_values import KNOWN, VALUES
 from turnmill import Client, Settings, TurnmillError
 from turnmill.domain.ids import TurnId
+from turnmill.store.analytics import usage
 from turnmill.store.database import Database
-from turnmill.store.nouns import usage
 from turnmill.store.schema.revision import create_all
 from turnmill.store.upkeep import retention as upkeep
 from turnmill.store.upkeep.odd_rows import odd_rows
@@ -125,5 +124,5 @@ def everything_works(client: Client) -> None:
     with client._executor.database.begin() as conn:
         assert odd_rows(conn) == []
         upkeep.archive_idle(conn, default_ttl=None)
-        usage.roll_up(conn, datetime.now(UTC).date())
+        usage.roll_up(conn)
     steps.assert_sound(client._executor.database)

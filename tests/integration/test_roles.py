@@ -162,7 +162,7 @@ def test_a_viewer_reads_states_and_numbers_and_nothing_that_anybody_wrote(
         str(table): str(place.run(VIEWER, f"SELECT {columns} FROM turnmill.{table}"))
         for table, columns in granted
     }
-    assert {"sessions", "turns", "attempts", "tool_calls", "batches", "usage_daily"} <= set(seen)
+    assert {"sessions", "turns", "attempts", "tool_calls", "batches", "rollups"} <= set(seen)
     assert "rejected" in seen["tool_calls"]
     assert "succeeded" in seen["turns"]
     assert [table for table, text in seen.items() if CANARY in text] == []

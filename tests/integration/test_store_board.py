@@ -16,11 +16,12 @@ from turnmill import wire
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import Lane, TurnState
 from turnmill.new_ids import new_id
+from turnmill.store.analytics import usage
 from turnmill.store.board import acts, overview, spending, waiting
 from turnmill.store.board.acts import Meant, Verb
 from turnmill.store.board.looking import look
 from turnmill.store.database import Database
-from turnmill.store.nouns import turns, usage
+from turnmill.store.nouns import turns
 from turnmill.store.nouns.lanes import loads
 from turnmill.store.nouns.load import Loads
 from turnmill.store.schema_name import execute
@@ -59,7 +60,7 @@ def test_what_was_spent_is_what_the_report_says_before_and_after_it_is_rolled_up
     assert spent(store) == expected
     today = datetime.now(UTC).date()
     with store.begin() as conn:
-        usage.roll_up(conn, today)
+        usage.roll_up(conn)
         assert jobs.take_slot(conn, wire.ROLL_UP_USAGE, datetime.now(UTC))
     with store.begin() as conn:
         (line,) = usage.report(conn, first=today, last=today)

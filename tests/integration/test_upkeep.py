@@ -15,12 +15,14 @@ from turnmill.domain.errors import Overloaded, ProviderUnknown
 from turnmill.domain.idle import Retention
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import SessionStatus
+from turnmill.store.analytics import usage
 from turnmill.store.database import Database
-from turnmill.store.nouns import sessions, usage
+from turnmill.store.nouns import sessions
 from turnmill.store.schema.kept_tables import kept_refs
 from turnmill.store.upkeep import jobs
 from turnmill.store.upkeep import retention as upkeep
 from turnmill_worker.providers.mock.provider import MockProvider
+from turnmill_worker.upkeep import jobs as jobs_of_worker
 from turnmill_worker.upkeep.jobs import Upkeep
 
 SLOT = datetime.now(UTC).replace(second=0, microsecond=0)
@@ -158,22 +160,24 @@ def test_a_job_that_dies_leaves_its_slot_taken_and_the_next_one_runs(
     store: Database, work: Upkeep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(usage, "roll_up", lambda *_: 1 / 0)
+        patched.setattr(jobs_of_worker, "fold", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             asyncio.run(work.roll_up_usage(SLOT))
     assert asyncio.run(work.roll_up_usage(SLOT)) is None
     assert asyncio.run(work.roll_up_usage(SLOT + timedelta(minutes=10))) is not None
 
 
-def test_the_roll_up_of_a_slot_covers_its_day_and_the_day_before(
-    store: Database, work: Upkeep
-) -> None:
+def test_a_roll_up_folds_in_what_has_ended_whenever_that_was(store: Database, work: Upkeep) -> None:
     session = rows.start(store)
     for days_ago in range(3):
         turn = rows.send(store, session)
         rows.run(store, turn)
         rows.ended_at(store, turn, SLOT - days_ago * DAY)
-    assert asyncio.run(work.roll_up_usage(SLOT)) == {"lines": 2}
+    counts = asyncio.run(work.roll_up_usage(SLOT))
+    assert counts is not None and counts["placed"] == 3
+    with store.begin() as conn:
+        lines = usage.report(conn, first=(SLOT - 2 * DAY).date(), last=SLOT.date())
+    assert [line.turns for line in lines] == [1, 1, 1]
 
 
 def test_two_roll_ups_at_once_end_with_exact_figures(store: Database) -> None:
@@ -185,7 +189,7 @@ def test_two_roll_ups_at_once_end_with_exact_figures(store: Database) -> None:
     def roll_up() -> None:
         together.wait(timeout=10)
         with store.begin() as conn:
-            usage.roll_up(conn, SLOT.date())
+            usage.roll_up(conn)
 
     threads = [Thread(target=roll_up) for _ in range(4)]
     for thread in threads:

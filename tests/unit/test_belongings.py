@@ -1,7 +1,7 @@
 """The list of what belongs to a session is whole: nothing is left behind that nobody thought of."""
 
+from turnmill.store.schema.alert_tables import metadata
 from turnmill.store.schema.belongings import BELONGINGS, OF_NOBODY, Goes
-from turnmill.store.schema.erasure_tables import metadata
 from turnmill.store.schema.grants import VIEWED
 
 _NAMING = ("session_id", "turn_id", "user_id")

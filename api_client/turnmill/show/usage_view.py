@@ -11,7 +11,7 @@ from turnmill.show.terminal import say
 from turnmill.show.wording import percent
 
 if TYPE_CHECKING:
-    from turnmill.store.nouns.usage import UsageRow
+    from turnmill.store.analytics.usage import UsageRow
     from turnmill.verbs.analytics.usage import Report
 
 _COLUMNS = (

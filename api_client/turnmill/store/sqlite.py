@@ -11,7 +11,13 @@ from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event
 from turnmill.domain.ids import hash_of_user
 from turnmill.domain.json_values import lenient_json
 from turnmill.named_file import make_private
-from turnmill.store.types import sqlite_joined, sqlite_now
+from turnmill.store.types import (
+    sqlite_bucket,
+    sqlite_bucket_between,
+    sqlite_joined,
+    sqlite_now,
+    sqlite_span,
+)
 
 
 class _Connection(sqlite3.Connection):
@@ -81,6 +87,11 @@ def _prepare(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves, see below
     connection.create_function("turnmill_now", 1, sqlite_now)
     connection.create_function("turnmill_joined", 2, sqlite_joined)
+    connection.create_function("turnmill_bucket", 1, sqlite_bucket, deterministic=True)
+    connection.create_function(
+        "turnmill_bucket_between", 2, sqlite_bucket_between, deterministic=True
+    )
+    connection.create_function("turnmill_span", 2, sqlite_span, deterministic=True)
     connection.create_function("turnmill_hash_of_user", 1, hash_of_user, deterministic=True)
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA journal_mode = WAL")

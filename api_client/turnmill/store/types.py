@@ -1,7 +1,9 @@
 """Column types, clock expressions and statements that mean the same on Postgres and SQLite."""
 
 import json
+from bisect import bisect_right
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
@@ -296,3 +298,28 @@ def _lock_pg(element: lock_table, compiler: SQLCompiler, **kw: Any) -> str:
 @compiles(lock_table, "sqlite")
 def _lock_sqlite(element: lock_table, compiler: SQLCompiler, **kw: Any) -> str:
     return "SELECT 1"
+
+
+def sqlite_bucket(ms: float | None) -> int | None:
+    """Serve the SQL function `turnmill_bucket(ms)` on SQLite connections; NULL for NULL."""
+    from turnmill.domain.analytics.sketches import bucket_of  # noqa: PLC0415  of upkeep alone
+
+    return None if ms is None else bucket_of(ms)
+
+
+def sqlite_bucket_between(since: str | None, until: str | None) -> int | None:
+    """Serve the SQL function `turnmill_bucket_between(moment, moment)`; NULL for NULL."""
+    if since is None or until is None:
+        return None
+    return sqlite_bucket((_of_sqlite(until) - _of_sqlite(since)).total_seconds() * 1000)
+
+
+def sqlite_span(slot: str, bounds: str) -> int:
+    """Serve `turnmill_span(moment, bounds)`: how many bounds, a list in JSON, have passed."""
+    return bisect_right(_bounds(bounds), slot)
+
+
+@lru_cache(maxsize=8)
+def _bounds(text: str) -> list[str]:
+    bounds: list[str] = json.loads(text)
+    return bounds

@@ -1,13 +1,14 @@
 """Pricing anew: calls that were counted get the price that is known of them by now."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import NamedTuple
 
 from turnmill.domain.errors import InvalidInput
-from turnmill.store.nouns import repricing, usage
+from turnmill.store.analytics import usage
+from turnmill.store.nouns import repricing
 from turnmill.store.nouns.repricing import PaidCall, Place, Priced, Repriced
 from turnmill.verbs.intake import name_or_none
 from turnmill.verbs.verb import Connection, Effect, Verb, single, transaction
@@ -40,7 +41,8 @@ class Repricing:
     unknown: int = 0  #: those that have no price by now: what they had stays
     uncounted: int = 0  #: those whose tokens are not known: neither is what they cost
     busy: int = 0  #: those that somebody else has changed meanwhile: run it again
-    unadjusted: int = 0  #: of the changed: their day was closed, and its report has no line of them
+    unadjusted: int = 0  #: of the changed: their day has one sum alone, which is not made anew
+    unreached: Sequence[date] = ()  #: UTC days with figures of calls that are gone: these stay
     before_usd: Decimal = Decimal(0)  #: of the changed
     after_usd: Decimal = Decimal(0)
     written: bool = True  #: False: it was only tried
@@ -109,11 +111,12 @@ class Job:
         self._growth += sum(after, Decimal(0)) - sum(before, Decimal(0))
 
     def close(self) -> Verb[Repricing]:
-        """Write the figures of yesterday and today anew, as beat does, and say what came of it."""
+        """Bring the figures along, as beat does, and say what came of it."""
         done = Repricing(
             first=self._first,
             last=self._last,
             unadjusted=self._unadjusted,
+            unreached=(),
             before_usd=self._before,
             after_usd=self._before + self._growth,
             written=not self._dry_run,
@@ -122,10 +125,9 @@ class Job:
 
         def on(conn: Connection) -> Effect[Repricing]:
             if done.written and done.changed:
-                today = datetime.now(UTC).date()
-                for day in (today - timedelta(days=1), today):
-                    usage.roll_up(conn, day)
-            return Effect(done)
+                usage.roll_up(conn)
+            gone = repricing.days_unreached(conn, first=self._first, last=self._last)
+            return Effect(replace(done, unreached=tuple(gone)))
 
         return transaction(on)
 

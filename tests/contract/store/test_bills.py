@@ -13,10 +13,11 @@ from sqlalchemy import select, update
 from tests import rows
 from turnmill.domain.errors import InvalidBill
 from turnmill.domain.ids import SessionId, TurnId
+from turnmill.store.analytics import usage
 from turnmill.store.database import Database
-from turnmill.store.nouns import sessions, usage
+from turnmill.store.line.removing import remove_sessions
+from turnmill.store.nouns import sessions
 from turnmill.store.schema.tables import attempts, turns
-from turnmill.store.schema.usage_tables import usage_daily
 from turnmill.verbs.analytics.usage import reconcile
 from turnmill.verbs.bills import read_bill
 from turnmill.verbs.reconciling import Compared, Reconciliation
@@ -299,27 +300,33 @@ def test_what_could_not_be_reached_is_counted_and_keeps_what_it_had(store: Datab
     assert [cost for cost, _ in priced(store, kept)] == [Decimal(7)]
 
 
-def test_a_day_that_beat_has_closed_is_brought_along_by_what_has_changed(
+def test_days_long_past_are_brought_along_and_those_of_calls_that_are_gone_are_named(
     store: Database, tmp_path: Path
 ) -> None:
     session = rows.start(store, provider="openai", model="ours")
     long_ago = datetime.now(UTC) - timedelta(days=30)
-    first, second = (
-        used(store, session, model="ours", told=1_000_000, said=0, cost=None) for _ in range(2)
+    removed = rows.start(store, provider="openai", model="ours")
+    first, second, third = (
+        used(store, of, model="ours", told=1_000_000, said=0, cost=None)
+        for of in (session, session, removed)
     )
+    day_before = long_ago - timedelta(days=1)
     with store.begin() as conn:
-        for turn, ago in ((first, long_ago), (second, long_ago - timedelta(days=1))):
+        for turn, ago in ((first, long_ago), (second, day_before), (third, long_ago)):
             conn.execute(update(turns).where(turns.c.id == turn).values(finished_at=ago))
             conn.execute(update(attempts).where(attempts.c.turn_id == turn).values(started_at=ago))
-        usage.roll_up(conn, long_ago.date())
-        conn.execute(
-            update(usage_daily).values(turns=50, unpriced_attempts=5)  # others were deleted since
-        )
+        usage.roll_up(conn)
+        remove_sessions(conn, [removed])
+    day = long_ago.date()
     found = repriced(store, own(tmp_path, input=2, output=8))
-    assert (found.changed, found.unadjusted) == (2, 1)
+    assert (found.changed, found.unadjusted, found.unreached) == (2, 0, (day,))
     with store.begin() as conn:
-        (line,) = usage.report(conn, first=long_ago.date(), last=long_ago.date())
-    assert (line.turns, line.cost_usd, line.unpriced_attempts) == (50, Decimal(2), 4)
+        lines = usage.report(conn, first=day - timedelta(days=1), last=day)
+    # One of those of the day is gone: what it came to stays, and its price unknown.
+    assert [(line.turns, line.cost_usd, line.unpriced_attempts) for line in lines] == [
+        (2, Decimal(2), 1),
+        (1, Decimal(2), 0),
+    ]
 
 
 def test_a_call_is_priced_by_what_its_vendor_said_each_of_its_parts_at_its_own_price(

@@ -16,11 +16,12 @@ from turnmill.domain.states import BackupState, TurnState
 from turnmill.new_ids import new_id
 from turnmill.settings import Settings
 from turnmill.store import kept
+from turnmill.store.analytics import usage
 from turnmill.store.budget_records import Holder, NewBudget
 from turnmill.store.database import Database
 from turnmill.store.deletion_records import DeletionReport, Gone
 from turnmill.store.file_records import AttachmentId
-from turnmill.store.nouns import attachments, budgets, erasures, holds, sessions, usage
+from turnmill.store.nouns import attachments, budgets, erasures, holds, sessions
 from turnmill.store.nouns import user_retention as keeping
 from turnmill.store.records import Fenced
 from turnmill.store.schema.belongings import BELONGINGS, Goes
@@ -68,7 +69,7 @@ def left_of(store: Database, user: str) -> dict[str, int]:
 
 def figures(store: Database) -> list[usage.UsageRow]:
     with store.begin() as conn:
-        usage.roll_up(conn, TODAY)
+        usage.roll_up(conn)
         return usage.report(conn, first=TODAY, last=TODAY)
 
 

@@ -10,9 +10,10 @@ from sqlalchemy import update
 
 from tests import rows, stepping, steps
 from turnmill.domain.states import TurnState
+from turnmill.store.analytics import usage
 from turnmill.store.database import Database
 from turnmill.store.line import leases
-from turnmill.store.nouns import turns, usage
+from turnmill.store.nouns import turns
 from turnmill.store.records import Claim
 from turnmill.store.schema.tables import attempts as attempt_rows
 from turnmill.store.turn_records import AttemptRecord
@@ -177,7 +178,7 @@ def test_usage_is_counted_where_it_was_used_and_a_turn_where_it_was_answered(
 def _report(store: Database) -> dict[str, tuple[Any, ...]]:
     today = datetime.now(UTC).date()
     with store.begin() as conn:
-        usage.roll_up(conn, today)
+        usage.roll_up(conn)
         found = usage.report(conn, first=today, last=today)
     return {
         f"{one.provider}/{one.model}": (

@@ -9,11 +9,12 @@ import pytest
 from tests import rows, stepping, steps
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import Effects, ToolCallState, TurnState
+from turnmill.store.analytics import usage
 from turnmill.store.database import Database
 from turnmill.store.line.head import lock_sessions
 from turnmill.store.line.settle import was_settled
 from turnmill.store.line.stepping import send_instead, was_advanced
-from turnmill.store.nouns import sessions, turns, usage
+from turnmill.store.nouns import sessions, turns
 from turnmill.store.records import Claim, Fenced, Locked, Settled
 from turnmill.store.schema.tables import turns as turn_rows
 from turnmill.store.step_records import Advanced, NewCall
@@ -359,7 +360,7 @@ def test_a_finished_step_counts_as_no_retry_in_the_figures(store: Database) -> N
     assert finished_at is not None
     today = finished_at.date()
     with store.begin() as conn:
-        usage.roll_up(conn, today)
+        usage.roll_up(conn)
         (row,) = usage.report(conn, first=today, last=today)
     assert (row.attempts, row.retries) == (3, 1)
 

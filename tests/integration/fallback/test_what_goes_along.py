@@ -13,7 +13,7 @@ from turnmill import Client, InvalidInput, TurnFailed
 from turnmill.cli.commands import send as send_command
 from turnmill.cli.commands import sessions as sessions_command
 from turnmill.cli.commands import turns as turns_command
-from turnmill.store.nouns import usage
+from turnmill.store.analytics import usage
 
 
 @pytest.mark.parametrize("own", sorted(MODELS))
@@ -180,7 +180,7 @@ def _run(command: Any, *arguments: str) -> str:
 
 def _usage(client: Client, day: Any) -> dict[str, dict[str, Any]]:
     with client._executor.database.begin() as conn:
-        usage.roll_up(conn, day)
+        usage.roll_up(conn)
         rows = usage.report(conn, first=day, last=day)
     figures = ("turns", "succeeded", "retries", "output_tokens", "cost_usd")
     return {

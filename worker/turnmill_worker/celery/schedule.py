@@ -33,7 +33,7 @@ SCHEDULE: Mapping[str, Entry] = MappingProxyType(
             wire.ARCHIVE_IDLE, crontab(minute="*/5"), expires=timedelta(minutes=4)
         ),
         "roll-up-usage": Entry(
-            wire.ROLL_UP_USAGE, crontab(minute="*/10"), expires=timedelta(minutes=9)
+            wire.ROLL_UP_USAGE, crontab(minute="*"), expires=timedelta(seconds=50)
         ),
         "poll-batches": Entry(
             wire.POLL_BATCHES, crontab(minute="*"), expires=timedelta(seconds=50)

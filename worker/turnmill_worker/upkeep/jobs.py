@@ -18,6 +18,7 @@ from turnmill.domain.ids import SessionId
 from turnmill.settings import Settings
 from turnmill.store import kept
 from turnmill.store.analytics import alerts, made_reports
+from turnmill.store.analytics.folding import fold
 from turnmill.store.database import Database
 from turnmill.store.line.charges import charge_orphans
 from turnmill.store.nouns import (
@@ -27,7 +28,6 @@ from turnmill.store.nouns import (
     events,
     shards,
     subscribing,
-    usage,
     webhooks,
 )
 from turnmill.store.upkeep import content_retention, jobs
@@ -51,7 +51,8 @@ _EMPTIES_FOR = timedelta(minutes=30)
 _POLLS_FOR = timedelta(seconds=50)
 #: Content is sealed anew for so long in one slot.
 _RESEALS_FOR = timedelta(minutes=10)
-_DAYS_ROLLED_UP = 2
+#: Figures are brought along for so long in one slot.
+_PLACES_FOR, _FOLDS_FOR = timedelta(seconds=20), timedelta(seconds=30)
 _CHECKED_BACK = timedelta(hours=2)
 #: What became of work in the background may be known as late as this.
 _KEEP_DELIVERED = timedelta(days=7)
@@ -75,8 +76,13 @@ class Upkeep:
         settings: Settings | None = None,
         bounds: AlertBounds | None = None,
         weekly: Weekly | None = None,
+        tag: str | None = None,
     ) -> None:
-        """Without `settings`, no files are looked at, and nobody is erased."""
+        """Without `settings`, no files are looked at, and nobody is erased.
+
+        `tag` is what figures are told apart by; None: what they are told apart by already.
+        """
+        self._tag = tag
         self._database = database
         self._tidying = None if settings is None else Tidying(database, settings)
         self._erasing = None if settings is None else Erasing(database, settings)
@@ -110,10 +116,10 @@ class Upkeep:
         return await self._once(wire.ARCHIVE_IDLE, slot, job)
 
     async def roll_up_usage(self, slot: datetime) -> Counts | None:
-        """Write the figures of the slot's day and of the day before anew."""
+        """Bring the figures along with what has happened."""
 
-        async def job(_: Chunks) -> Counts:
-            return {"lines": await asyncio.to_thread(self._roll_up, slot)}
+        async def job(chunks: Chunks) -> Counts:
+            return await asyncio.to_thread(self._fold, chunks)
 
         return await self._once(wire.ROLL_UP_USAGE, slot, job)
 
@@ -181,6 +187,8 @@ class Upkeep:
         """Remove what has been kept for long enough."""
 
         async def job(chunks: Chunks) -> Counts:
+            # What nobody has folded in is not forgotten.
+            await asyncio.to_thread(self._fold, chunks)
             purged = await asyncio.to_thread(self._purge, chunks)
             files = {} if self._tidying is None else await asyncio.to_thread(self._tidying.sweep)
             return {**purged, **files}
@@ -239,12 +247,13 @@ class Upkeep:
         with self._database.single() as conn:
             return shards.is_any_open(conn)
 
-    def _roll_up(self, slot: datetime) -> int:
-        lines = 0
-        for day in usage.days_until(slot.date(), days=_DAYS_ROLLED_UP):
-            with self._database.begin() as conn:
-                lines += usage.roll_up(conn, day)
-        return lines
+    def _fold(self, chunks: Chunks) -> Counts:
+        """Give places to events, then fold them in; what is left is done in the next slot."""
+        placed = chunks.do("placed", events.give_places, within=_PLACES_FOR)
+        return {
+            "placed": placed,
+            "folded": chunks.do("folded", fold, within=_FOLDS_FOR, tag=self._tag),
+        }
 
     def _check(self, since: datetime) -> int:
         with self._database.single() as conn:

@@ -88,6 +88,11 @@ def slot_of(at: datetime) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
+def day_of(at: datetime) -> datetime:
+    """Return the UTC midnight with which the day began that the moment is in."""
+    return datetime.combine(at.astimezone(UTC).date(), time(0), UTC)
+
+
 def start_of(grain: Grain, at: datetime, zone: ZoneInfo) -> datetime:
     """Return when the span began that the moment is in, as the zone's clocks show it; in UTC.
 
@@ -134,3 +139,37 @@ def _read(text: str, zone: ZoneInfo) -> datetime:
     except ValueError:
         raise InvalidInput("since cannot be read", hint=_HINT) from None
     return found if found.tzinfo is not None else found.replace(tzinfo=zone)
+
+
+def zone_of(name: str) -> ZoneInfo:
+    """Return the time zone of this name; raises InvalidInput."""
+    return ZoneInfo(time_zone(name))
+
+
+def bounds_of(grain: Grain, within: Window, zone: ZoneInfo, *, most: int) -> list[datetime]:
+    """Return when each span begins that has a part in the window, in order; in UTC.
+
+    Raises InvalidInput where they are more than `most`.
+    """
+    found = [start_of(grain, within.since, zone)]
+    while (following := _next(grain, found[-1], zone)) < within.until:
+        if len(found) == most:
+            raise InvalidInput(f"the window has more than {most:,} of these spans", hint=_HINT)
+        found.append(following)
+    return found
+
+
+def _next(grain: Grain, begun: datetime, zone: ZoneInfo) -> datetime:
+    if grain is Grain.SLOT:
+        return begun + SLOT
+    if grain is Grain.HOUR:  # as clocks show it, which may be moved meanwhile
+        quarters = (begun + n * SLOT for n in range(1, 9))
+        return next(one for one in quarters if start_of(grain, one, zone) != begun)
+    day = begun.astimezone(zone).date()
+    if grain is Grain.DAY:
+        then = day + timedelta(days=1)
+    elif grain is Grain.WEEK:
+        then = day + timedelta(days=7)
+    else:
+        then = (day.replace(day=1) + timedelta(days=32)).replace(day=1)
+    return datetime.combine(then, time(0), zone).astimezone(UTC)

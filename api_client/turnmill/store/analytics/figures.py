@@ -1,14 +1,32 @@
 """Reading figures: what turns came to in a window, by time, provider, model, tier, lane and tag."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import ColumnElement, Connection, and_, func, literal, or_, select, union_all
 
-from turnmill.domain.analytics.windows import Window
+from turnmill.domain.analytics.sketches import Sketch, mean, quantiles, size
+from turnmill.domain.analytics.windows import Grain, Window, bounds_of, day_of, zone_of
+from turnmill.domain.errors import InvalidInput
+from turnmill.store.capabilities import Capability, capabilities_of
+from turnmill.store.rules.buckets import read_list, span_of
+from turnmill.store.schema.rollup_tables import (
+    FIGURES,
+    buckets_of,
+    rollup_days,
+    rollup_state,
+    rollups,
+)
+
+_DAY = timedelta(days=1)
+#: Spans that a window may be cut into.
+MOST_SPANS = 50_000
 
 
 class Dimension(StrEnum):
@@ -17,7 +35,7 @@ class Dimension(StrEnum):
     SLOT = "slot"  #: a quarter of an hour
     HOUR = "hour"
     DAY = "day"  #: local, as all that is longer
-    WEEK = "week"
+    WEEK = "week"  #: from Monday on
     MONTH = "month"
     PROVIDER = "provider"
     MODEL = "model"  #: as it was asked for
@@ -27,19 +45,23 @@ class Dimension(StrEnum):
 
 
 class Latency(StrEnum):
-    """Which time a turn took."""
+    """Which time is meant."""
 
-    QUEUED = "queued"  #: from when it was accepted to its first start
-    FIRST_TOKEN = "first_token"  #: from the request to the first token, of streamed replies
-    PROVIDER = "provider"  #: of the request that was answered
-    TOTAL = "total"  #: from when it was accepted until it was final
+    QUEUED = "queued"  #: of a turn: from when it was accepted to its first start
+    FIRST_TOKEN = "first_token"  #: of an answered call: until its first token came
+    PROVIDER = "provider"  #: of an answered call: until it was whole
+    TOTAL = "total"  #: of a turn: from when it was accepted until it was final
+
+
+GRAINS: Mapping[Dimension, Grain] = MappingProxyType({Dimension(one): one for one in Grain})
+_LONG = frozenset({Grain.DAY, Grain.WEEK, Grain.MONTH})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
     """What the turns that ended in the window came to, with all their attempts, whenever made."""
 
-    by: Mapping[Dimension, str | datetime] = field(default_factory=dict)  #: times are in UTC
+    by: Mapping[Dimension, str | datetime] = field(default_factory=dict)  #: begin of spans: in UTC
     turns: int
     succeeded: int
     failed: int
@@ -54,7 +76,7 @@ class Totals:
     cached_tokens: int  #: of the input, read from the vendor's cache
     cache_write_tokens: int
     cost_usd: Decimal  #: of all priced attempts
-    waste_usd: Decimal  #: of it, of attempts that came to nothing
+    waste_usd: Decimal  #: of it, of attempts that were not answered
     unpriced_attempts: int
 
 
@@ -62,8 +84,8 @@ class Totals:
 class Percentiles:
     """How long it took: quantiles within 1 % of the exact ones."""
 
-    by: Mapping[Dimension, str | datetime] = field(default_factory=dict)
-    count: int  #: of turns that have such a time
+    by: Mapping[Dimension, str | datetime] = field(default_factory=dict)  #: begin of spans: in UTC
+    count: int  #: of those that have such a time
     mean_ms: float | None  #: None: of none
     quantiles_ms: Mapping[float, float]  #: empty where count is 0
 
@@ -74,10 +96,19 @@ def totals(
     *,
     by: Sequence[Dimension] = (),
     zone: str = "UTC",
-    only: Mapping[Dimension, str] = {},
+    only: Mapping[Dimension, str] = MappingProxyType({}),
 ) -> list[Totals]:
-    """Return the figures of a window, one line for each combination; one in all for no `by`."""
-    raise NotImplementedError
+    """Return the figures of a window, a line for each combination, in order; one for no `by`.
+
+    At most one of `by` is of time; spans that nothing has ended in have no line.
+    """
+    cut = _Cut.of(window, by, zone)
+    lines = _lines(conn, window, cut, FIGURES, only).subquery().c
+    keys = [lines[name] for name in cut.keys]
+    sums = [func.coalesce(func.sum(lines[name]), 0).label(name) for name in FIGURES]
+    rows = conn.execute(select(*keys, *sums).group_by(*keys)).mappings()
+    found = [Totals(by=cut.read(row), **_figures(row)) for row in rows]
+    return sorted(found, key=lambda one: tuple(one.by.values()))
 
 
 def percentiles(
@@ -87,13 +118,157 @@ def percentiles(
     of: Latency,
     by: Sequence[Dimension] = (),
     zone: str = "UTC",
-    only: Mapping[Dimension, str] = {},
+    only: Mapping[Dimension, str] = MappingProxyType({}),
     quantiles: Sequence[float] = (0.5, 0.9, 0.95, 0.99),
 ) -> list[Percentiles]:
-    """Return how long it took, one line for each combination that has such a time."""
-    raise NotImplementedError
+    """Return how long it took, a line for each combination that has such a time, in order.
+
+    For no `by`, one line in any case.
+    """
+    if not all(0 < one <= 1 for one in quantiles):
+        raise InvalidInput("quantiles must be above 0 and up to 1", hint="0.95")
+    sketches = _sketches(conn, window, of, _Cut.of(window, by, zone), only)
+    found = [_percentiles(key, sketch, quantiles) for key, sketch in sketches]
+    return sorted(found, key=lambda one: tuple(one.by.values()))
 
 
 def folded_until(conn: Connection) -> datetime | None:
-    """Return until when the figures are whole; None: nothing was added up yet."""
-    raise NotImplementedError
+    """Return until when figures are whole: all that was committed then; None: not so far yet."""
+    found: datetime | None = conn.scalar(select(rollup_state.c.folded_until))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """How a window is cut: by spans of time, and by what lines are told apart by."""
+
+    by: Sequence[Dimension]
+    grain: Grain | None
+    bounds: Sequence[datetime]
+    in_days: bool  #: every bound is a midnight in UTC
+
+    @classmethod
+    def of(cls, window: Window, by: Sequence[Dimension], zone: str) -> "_Cut":
+        by = [Dimension(one) for one in by]
+        grains = [GRAINS[one] for one in by if one in GRAINS]
+        if len(grains) > 1 or len(set(by)) < len(by):
+            raise InvalidInput("figures are told apart by one span of time, and once by each")
+        named = zone_of(zone)
+        if not grains:
+            return cls(by, None, (), True)
+        bounds = bounds_of(grains[0], window, named, most=MOST_SPANS)
+        return cls(by, grains[0], bounds, grains[0] in _LONG and _are_midnights(bounds))
+
+    @property
+    def keys(self) -> list[str]:
+        return [one.value for one in self.by]
+
+    def columns(self, table: Any) -> Iterator[Any]:
+        for one in self.by:
+            if one not in GRAINS:
+                yield table.c[one.value]
+            else:
+                yield span_of(table.c.slot, self.bounds).label(one.value)
+
+    def read(self, row: Any) -> Mapping[Dimension, str | datetime]:
+        return {
+            one: self.bounds[row[one.value] - 1] if one in GRAINS else row[one.value]
+            for one in self.by
+        }
+
+
+def _are_midnights(bounds: Sequence[datetime]) -> bool:
+    return all(one == day_of(one) for one in bounds)
+
+
+def _lines(
+    conn: Connection,
+    window: Window,
+    cut: _Cut,
+    names: Sequence[str],
+    only: Mapping[Dimension, str],
+) -> Any:
+    """Select what stands of the window: days that are made where these do, slots elsewhere."""
+    since, until = _whole_days(conn, window) if cut.in_days else (window.until, window.until)
+    slots = or_(_between(rollups, window.since, since), _between(rollups, until, window.until))
+    parts = [(rollups, slots)]
+    if since < until:
+        parts.append((rollup_days, _between(rollup_days, since, until)))
+    return union_all(
+        *(
+            select(*cut.columns(table), *(table.c[name] for name in names)).where(
+                which, *(table.c[_dimension(name).value] == said for name, said in only.items())
+            )
+            for table, which in parts
+        )
+    )
+
+
+def _dimension(name: Dimension) -> Dimension:
+    found = Dimension(name)
+    if found in GRAINS:
+        raise InvalidInput("only= is of what lines are told apart by; a window is of time")
+    return found
+
+
+def _whole_days(conn: Connection, window: Window) -> tuple[datetime, datetime]:
+    """Return from when to when days of the window are made, and stand in a table of their own."""
+    made: datetime | None = conn.scalar(select(rollup_state.c.days_until))
+    first = day_of(window.since)
+    since = first if first == window.since else first + _DAY
+    until = day_of(window.until)
+    if made is None:
+        return window.until, window.until
+    until = min(until, made)
+    return (since, until) if since < until else (window.until, window.until)
+
+
+def _between(table: Any, since: datetime, until: datetime) -> ColumnElement[bool]:
+    return and_(table.c.slot >= since, table.c.slot < until)
+
+
+def _figures(row: Any) -> dict[str, Any]:
+    return {
+        name: Decimal(row[name]) if name.endswith("_usd") else int(row[name]) for name in FIGURES
+    }
+
+
+def _sketches(
+    conn: Connection, window: Window, of: Latency, cut: _Cut, only: Mapping[Dimension, str]
+) -> Iterator[tuple[Mapping[Dimension, str | datetime], Sketch]]:
+    lines = _lines(conn, window, cut, buckets_of(of.value), only).subquery()
+    found: defaultdict[tuple[Any, ...], Counter[int]] = defaultdict(Counter)
+    if not cut.by:
+        found[()] = Counter()
+    for *key, bucket, count in _counted(conn, lines, cut, of):
+        found[tuple(key)][bucket] += count
+    for values, sketch in found.items():
+        yield cut.read(dict(zip(cut.keys, values, strict=True))), sketch
+
+
+def _counted(conn: Connection, lines: Any, cut: _Cut, of: Latency) -> Iterator[tuple[Any, ...]]:
+    """Yield keys, bucket and how many are in it; added up where the store can."""
+    keys = [lines.c[name] for name in cut.keys]
+    buckets, counts = (lines.c[name] for name in buckets_of(of.value))
+    if Capability.SCHEMAS not in capabilities_of(conn):
+        for *key, numbers, many in conn.execute(select(*keys, buckets, counts)):
+            for bucket, count in zip(read_list(numbers), read_list(many), strict=True):
+                yield (*key, bucket, count)
+        return
+    each = func.unnest(buckets, counts).table_valued("bucket", "n").render_derived()
+    query = select(*keys, each.c.bucket, func.sum(each.c.n)).select_from(
+        lines.join(each, literal(True))
+    )
+    for *key, bucket, count in conn.execute(query.group_by(*keys, each.c.bucket)):
+        yield (*key, bucket, int(count))
+
+
+def _percentiles(
+    key: Mapping[Dimension, str | datetime], sketch: Sketch, wanted: Sequence[float]
+) -> Percentiles:
+    return Percentiles(
+        by=key,
+        count=size(sketch),
+        mean_ms=mean(sketch),
+        quantiles_ms=quantiles(sketch, wanted),
+    )

@@ -119,7 +119,8 @@ _COUNTED = f"""
 WITH chosen AS MATERIALIZED ({{chosen}}),
 spent AS (
     SELECT provider, model, sum(cost_usd) / nullif(sum(succeeded), 0) AS each_usd
-    FROM turnmill.usage_daily WHERE day > current_date - 30 AND cost_usd > 0 GROUP BY 1, 2
+    FROM turnmill.rollups
+    WHERE slot > statement_timestamp() - interval '30 days' AND cost_usd > 0 GROUP BY 1, 2
 )
 SELECT c.provider, c.model, count(*) AS turns, count(*) FILTER (WHERE c.state = 'running')
     AS running, s.each_usd, (SELECT count(DISTINCT session_id) FROM chosen) AS sessions

@@ -7,19 +7,15 @@ from decimal import Decimal
 
 from sqlalchemy import Connection
 
-from turnmill import wire
 from turnmill.domain.states import FINAL
-from turnmill.store.nouns.usage import report
+from turnmill.store.analytics.usage import report
 from turnmill.store.schema.metadata import sql_list
 from turnmill.store.schema_name import execute
 
 #: Pairs of provider and model that are told apart, the dearest first.
 MOST_MODELS = 50
 
-# A run writes the day of its slot and the day before, so all days before that one are whole.
-_ROLLED_UP = """
-SELECT max(slot) FROM turnmill.job_runs WHERE name = %(name)s AND finished_at IS NOT NULL
-"""
+_ROLLED_UP = "SELECT folded_until FROM turnmill.rollup_state"
 # As the roll-up counts them, for all days since then at once: what an attempt used is its own
 # provider's and model's, and a turn is counted where it was answered, else with its session's own.
 _SINCE = f"""
@@ -108,8 +104,8 @@ def spent(conn: Connection, *, now: datetime) -> list[Spent]:
 
 def _not_rolled_up(conn: Connection, today: date) -> date:
     """Return the first day whose figures may still be other than those that stand."""
-    slot = execute(conn, _ROLLED_UP, {"name": wire.ROLL_UP_USAGE}).scalar()
-    return today.replace(day=1) if slot is None else min(slot.astimezone(UTC).date(), today)
+    until = execute(conn, _ROLLED_UP).scalar()
+    return today.replace(day=1) if until is None else min(until.astimezone(UTC).date(), today)
 
 
 def _midnight(day: date) -> datetime:

@@ -76,8 +76,10 @@ def queue_again(conn: Connection, *which: ColumnElement[bool]) -> Moved:
     The caller's transaction holds the locks of their sessions.
     """
     from turnmill.store.line.shared_log import note_retries  # noqa: PLC0415  few run again
+    from turnmill.store.rules.figures import mark_slots  # noqa: PLC0415  of few runs again
     from turnmill.store.rules.tallies import count_no_more  # noqa: PLC0415  of few runs again
 
+    mark_slots(conn, *which)
     note_retries(conn, *which)
     count_no_more(conn, *which, runs_again=True)
     statement = update(turns).where(*which).values(_queued_again())

@@ -1,12 +1,12 @@
 """What is known here of models before a batch is submitted: how long replies are, and limits."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 from sqlalchemy import Connection, func, select
 
 from turnmill.store.nouns.limits import SET
 from turnmill.store.schema.limit_tables import limits
-from turnmill.store.schema.usage_tables import usage_daily
+from turnmill.store.schema.rollup_tables import rollups
 
 _LOOKED_BACK = timedelta(days=30)
 #: Of fewer replies nobody can tell how long they are.
@@ -15,16 +15,17 @@ _FEWEST = 20
 
 def typical_replies(conn: Connection, *, today: date | None = None) -> dict[tuple[str, str], int]:
     """Return, by provider and model, how many tokens a reply of the last month has had."""
-    since = (today or datetime.now(UTC).date()) - _LOOKED_BACK
+    first = (today or datetime.now(UTC).date()) - _LOOKED_BACK
+    since = datetime.combine(first, time.min, tzinfo=UTC)
     rows = conn.execute(
         select(
-            usage_daily.c.provider,
-            usage_daily.c.model,
-            func.sum(usage_daily.c.output_tokens),
-            func.sum(usage_daily.c.succeeded),
+            rollups.c.provider,
+            rollups.c.model,
+            func.sum(rollups.c.output_tokens),
+            func.sum(rollups.c.succeeded),
         )
-        .where(usage_daily.c.day >= since)
-        .group_by(usage_daily.c.provider, usage_daily.c.model)
+        .where(rollups.c.slot >= since)
+        .group_by(rollups.c.provider, rollups.c.model)
     )
     return {
         (provider, model): round(said / count)

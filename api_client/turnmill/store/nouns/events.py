@@ -34,6 +34,7 @@ from turnmill.store.nouns.subscribing import unsubscribe
 from turnmill.store.rules.happenings import NOBODY
 from turnmill.store.schema.event_tables import event_log, event_readers, events
 from turnmill.store.schema.hook_tables import observed
+from turnmill.store.schema.rollup_tables import rollup_state
 from turnmill.store.schema.tables import turns
 from turnmill.store.types import db_now, insert_into
 
@@ -267,7 +268,7 @@ def prune(conn: Connection, *, limit: int = 50_000, most_kept: int = MOST_KEPT) 
     No more than `most_kept` are kept, whoever has not read them.
     """
     log = _locked_log(conn)
-    slowest = conn.scalar(select(func.min(event_readers.c.place)).where(_is_kept_for()))
+    slowest = _slowest(conn)
     if slowest is not None:
         _place_new(conn, log, limit=limit)
         log = _locked_log(conn)
@@ -286,11 +287,25 @@ def prune(conn: Connection, *, limit: int = 50_000, most_kept: int = MOST_KEPT) 
 
 def forget_passed(conn: Connection, sessions: Any, *, limit: int = 5_000) -> int:
     """Remove up to `limit` events of sessions that are gone, as far as readers have passed them."""
-    slowest = conn.scalar(select(func.min(event_readers.c.place)).where(_is_kept_for()))
+    slowest = _slowest(conn)
     passed = true() if slowest is None else events.c.place <= slowest
     some = select(events.c.session_id, events.c.n).where(events.c.session_id.in_(sessions), passed)
     gone = delete(events).where(tuple_(events.c.session_id, events.c.n).in_(some.limit(limit)))
     return conn.execute(gone).rowcount
+
+
+def give_places(conn: Connection, *, limit: int = 10_000) -> int:
+    """Give places to up to `limit` events that are committed and have none; return how many."""
+    if conn.execute(select(events.c.n).where(events.c.place.is_(None)).limit(1)).first() is None:
+        return 0
+    return _place_new(conn, _locked_log(conn), limit=limit)
+
+
+def _slowest(conn: Connection) -> int | None:
+    """Return the place up to which all have read, figures included; None: nobody reads."""
+    of_readers = select(func.min(event_readers.c.place)).where(_is_kept_for())
+    places = [conn.scalar(of_readers), conn.scalar(select(rollup_state.c.place))]
+    return min((one for one in places if one is not None), default=None)
 
 
 def _is_kept_for() -> ColumnElement[bool]:

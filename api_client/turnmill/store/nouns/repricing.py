@@ -7,16 +7,17 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, and_, case, func, select, tuple_, update
+from sqlalchemy import Connection, case, func, select, tuple_, union, update
 
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import FINAL
 from turnmill.domain.voice import SPEAK, TRANSCRIBE
 from turnmill.store.line.head import lock_sessions
 from turnmill.store.nouns.spending import of_provider
+from turnmill.store.rules.figures import mark_slots
+from turnmill.store.schema.rollup_tables import rollup_state, rollups, rollups_gone
 from turnmill.store.schema.tables import attempts, sessions, turns
-from turnmill.store.schema.usage_tables import usage_daily
-from turnmill.store.types import db_asof
+from turnmill.store.types import db_day
 
 
 class Place(NamedTuple):
@@ -65,7 +66,7 @@ class Repriced(NamedTuple):
     """What was written."""
 
     changed: Sequence[Priced]  #: the others were changed by somebody else meanwhile
-    unadjusted: int  #: of those: so many are in no line of a report that was closed
+    unadjusted: int  #: of those: so many are in figures of days that are not added up again
 
 
 _COLUMNS = (
@@ -113,7 +114,7 @@ def paid_calls(
 
 
 def put_prices(conn: Connection, priced: Sequence[Priced]) -> Repriced:
-    """Write prices down, and bring the sums of turns, sessions and closed reports along.
+    """Write prices down, bring the sums of turns and sessions along, and mark their slots.
 
     In the caller's transaction. A call whose cost is not what it was when it was read is left.
     """
@@ -135,7 +136,8 @@ def put_prices(conn: Connection, priced: Sequence[Priced]) -> Repriced:
                 unpriced_attempts=_less(sessions.c.unpriced_attempts, known),
             )
         )
-    return Repriced(changed, _adjusted(conn, changed))
+    mark_slots(conn, turns.c.id.in_(turn_ids))
+    return Repriced(changed, _unreached(conn, changed))
 
 
 def _put(conn: Connection, one: Priced) -> bool:
@@ -175,38 +177,28 @@ def _less(column: Any, known: int) -> Any:
     return case((column >= known, column - known), else_=0)
 
 
-def _adjusted(conn: Connection, changed: Sequence[Priced]) -> int:
-    """Bring the days along that beat does not count again; return how many calls are in none."""
-    today = conn.scalar(select(db_asof()))
-    assert today is not None
-    days = _days(conn, changed)
-    missed = 0
-    for one in changed:
-        found = days.get(one.call.turn_id)
-        if found is None or found.finished_at.date() >= today.date() - timedelta(days=1):
-            continue  # not final, or counted anew with its day
-        line = and_(
-            usage_daily.c.day == found.finished_at.date(),
-            usage_daily.c.provider == found.provider,
-            usage_daily.c.model == found.model,
-        )
-        done = conn.execute(
-            update(usage_daily)
-            .where(line)
-            .values(
-                cost_usd=usage_daily.c.cost_usd + _growth(one),
-                unpriced_attempts=_less(usage_daily.c.unpriced_attempts, _is_new(one)),
-            )
-        )
-        missed += done.rowcount != 1
-    return missed
+def _unreached(conn: Connection, changed: Sequence[Priced]) -> int:
+    """Return how many calls are of turns that ended before there were slots: days alone stand."""
+    first = conn.scalar(select(rollup_state.c.first_slot))
+    if first is None:
+        return 0
+    ids = [one.call.turn_id for one in changed]
+    earlier = (turns.c.id.in_(ids), turns.c.state.in_(FINAL), turns.c.finished_at < first)
+    early = set(conn.scalars(select(turns.c.id).where(*earlier)))
+    return sum(one in early for one in ids)
 
 
-def _days(conn: Connection, changed: Sequence[Priced]) -> Mapping[TurnId, Any]:
-    rows = conn.execute(
-        select(turns.c.id, turns.c.finished_at, sessions.c.provider, sessions.c.model)
-        .join(sessions, sessions.c.id == turns.c.session_id)
-        .where(turns.c.id.in_({one.call.turn_id for one in changed}), turns.c.state.in_(FINAL))
-        .where(turns.c.finished_at.is_not(None))
+def days_unreached(conn: Connection, *, first: date, last: date) -> Sequence[date]:
+    """Return the UTC days of these that have figures of calls whose rows are gone: they stay."""
+    start, end = (datetime.combine(day, time.min, tzinfo=UTC) for day in (first, last))
+    within = (rollups_gone.c.slot >= start, rollups_gone.c.slot < end + timedelta(days=1))
+    days = select(db_day(rollups_gone.c.slot).label("day")).where(
+        *within, rollups_gone.c.attempts > 0
     )
-    return {TurnId(row.id): row for row in rows}
+    before = select(db_day(rollups.c.slot)).where(
+        rollups.c.slot >= start,
+        rollups.c.slot < end + timedelta(days=1),
+        rollups.c.attempts > 0,
+        rollups.c.slot < select(rollup_state.c.first_slot).scalar_subquery(),
+    )
+    return sorted(conn.scalars(union(days, before)))

@@ -38,6 +38,7 @@ from turnmill.store.message_records import MessageRecord
 from turnmill.store.readable import read_one, readable
 from turnmill.store.records import Head, NewSession, SessionRecord
 from turnmill.store.rules.accepting import sealer_of_new, session_values, whole_seconds
+from turnmill.store.rules.figures import TOLD_APART_BY, mark_moved
 from turnmill.store.rules.happenings import observe, observe_new, write_session_events
 from turnmill.store.rules.sealing import sealed_in
 from turnmill.store.schema.tables import messages, sessions, turns
@@ -174,6 +175,9 @@ def put(
         prompt, place = sessions.c.system_prompt, session_id.hex
         sealed = sealed_in(conn, session_id, prompt, place, columns["system_prompt"])
         columns = {**columns, "system_prompt": sealed}
+    if not columns.keys().isdisjoint(TOLD_APART_BY):
+        lock_sessions(conn, [session_id])
+        mark_moved(conn, session_id, columns)
     row = conn.execute(
         update(sessions)
         .where(sessions.c.id == session_id, _present())

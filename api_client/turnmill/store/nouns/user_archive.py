@@ -29,6 +29,7 @@ from sqlalchemy import (
     Uuid,
     and_,
     cast,
+    func,
     literal,
     or_,
     select,
@@ -36,17 +37,18 @@ from sqlalchemy import (
 
 from turnmill.crypto.data_keys import HELD_SECONDS, DataKeys
 from turnmill.crypto.wanted import HOUSE
-from turnmill.store.rules.figures import FIGURES, added_up, lines_of
+from turnmill.store.rules.figures import lines_of
 from turnmill.store.schema.belongings import BELONGINGS, Belonging
 from turnmill.store.schema.file_tables import attachments
+from turnmill.store.schema.rollup_tables import FIGURES, rollups
 from turnmill.store.schema.tables import messages, sessions, turns
 from turnmill.store.schema.template_tables import template_versions
-from turnmill.store.schema.usage_tables import usage_daily
-from turnmill.store.types import Timestamp, db_now
+from turnmill.store.types import Timestamp, db_day, db_now
 
 #: Of what is in an archive; another one where something is called otherwise than before.
 FORMAT = 1
 _ROWS_AT_ONCE = 500
+_DAY = Column("day", Date, nullable=False)
 #: Of tables that name users or sessions, those that tell nothing of the person.
 LEFT_OUT: Mapping[str, str] = MappingProxyType(
     {
@@ -120,8 +122,9 @@ def archived() -> Iterator[Rows]:
     known = {one.table.name: one for one in BELONGINGS if one.table.name not in LEFT_OUT}
     for name in [*(name for name in _SAYS if name in known), *(known.keys() - _SAYS.keys())]:
         yield _of(known[name])
-    day = (usage_daily.c[name] for name in ("day", "provider", "model", *FIGURES))
-    yield Rows("usage", "What your messages came to, by day and model.", tuple(day), _usage)
+    figures = (rollups.c[name] for name in ("provider", "model", *FIGURES))
+    says = "What your messages came to, by day and model."
+    yield Rows("usage", says, (_DAY, *figures), _usage)
     version = tuple(template_versions.c)
     says = "What your conversations were set up with."
     yield Rows("templates", says, version, _templates)
@@ -154,10 +157,14 @@ def _mine(one: Belonging, user_id: str) -> ColumnElement[bool]:
 
 def _usage(user_id: str) -> Select[Any]:
     mine = select(sessions.c.id).where(sessions.c.user_id == user_id)
-    lines = added_up(lines_of(turns.c.session_id.in_(mine))).subquery()
+    lines = lines_of(turns.c.session_id.in_(mine)).subquery().c
+    keys = (db_day(lines.slot).label("day"), lines.provider, lines.model)
     # Sums are of a wider type than what they are of.
-    sums = (cast(lines.c[name], usage_daily.c[name].type).label(name) for name in FIGURES)
-    return select(lines.c.day, lines.c.provider, lines.c.model, *sums)
+    sums = (
+        cast(func.coalesce(func.sum(lines[name]), 0), rollups.c[name].type).label(name)
+        for name in FIGURES
+    )
+    return select(*keys, *sums).group_by(*keys)
 
 
 def _templates(user_id: str) -> Select[Any]:

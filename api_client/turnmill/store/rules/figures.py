@@ -1,7 +1,6 @@
-"""What turns have come to, in figures: line by line, and what is left of those that are gone."""
+"""What turns have come to, in figures: added up from their rows, and kept when those go."""
 
-from collections.abc import Collection
-from decimal import Decimal
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -13,43 +12,48 @@ from sqlalchemy import (
     and_,
     case,
     func,
+    insert,
     literal,
     null,
+    or_,
     select,
     union_all,
 )
 
 from turnmill.domain.ids import SessionId
-from turnmill.domain.states import FINAL, TurnState
-from turnmill.store.schema.erasure_tables import usage_gone
+from turnmill.domain.states import ENDINGS, FINAL, TurnState
+from turnmill.new_ids import new_id
+from turnmill.store.rules.buckets import bucket_between, bucket_of, listed, slot_of
+from turnmill.store.rules.figure_lines import (
+    MOST_COUNTED,
+    MOST_DOLLARS,
+    Key,
+    Line,
+    counted,
+    joined,
+    row_of,
+)
+from turnmill.store.schema.event_tables import events
+from turnmill.store.schema.rollup_tables import (
+    DOLLARS,
+    FIGURES,
+    LATENCIES,
+    buckets_of,
+    rollup_marks,
+    rollup_state,
+    rollups_gone,
+)
 from turnmill.store.schema.tables import attempts, sessions, turns
-from turnmill.store.types import db_day, insert_into
 
 #: Outcomes of a claim that came to no request.
 #: Nothing was sent, or its step was finished and the next one is no second try.
 _NO_TRY = ("released", "not_now", "called")
-
-#: What columns of the figures hold.
-_MOST = 2**63 - 1
-_MOST_DOLLARS = Decimal(10) ** 10 - 1
-
-#: What adds up from day to day.
-FIGURES = (
-    "turns",
-    "succeeded",
-    "failed",
-    "dead",
-    "cancelled",
-    "expired",
-    "attempts",
-    "retries",
-    "input_tokens",
-    "output_tokens",
-    "cached_tokens",
-    "cost_usd",
-    "unpriced_attempts",
-)
-_OF_LINES = ("day", "provider", "model")
+#: Outcomes of a call that was answered.
+_ANSWERED = ("succeeded", "called")
+_LONGEST_TAG = 100
+#: Columns of a session that its turns are told apart by.
+TOLD_APART_BY = ("provider", "model", "metadata")
+_STATES = ("succeeded", "failed", "dead", "cancelled", "expired")
 
 
 def is_scripted() -> ColumnElement[bool]:
@@ -57,116 +61,183 @@ def is_scripted() -> ColumnElement[bool]:
     return and_(turns.c.state == TurnState.SUCCEEDED.value, turns.c.claims == 0)
 
 
-def lines_of(*which: ColumnElement[bool]) -> Select[Any]:
+def is_ending() -> ColumnElement[bool]:
+    """Return which events tell that a turn has ended."""
+    return events.c.kind.in_([kind.value for kind in ENDINGS])
+
+
+def lines_of(*which: ColumnElement[bool], tag: str = "") -> Select[Any]:
     """Select what these turns have come to, as far as they have ended.
 
     A turn is counted where it was answered, else with its session's own; what an attempt took is,
-    where that attempt was made.
+    where that attempt was made. `tag` is a key of sessions' metadata. Times are buckets.
     """
-    ended = _ended(which)
-    made = _made_in(ended)
-    lines = union_all(_of_attempts(made), _of_turns(ended, made)).subquery("lines")
-    return select(lines)
+    ended = _ended(which, tag)
+    return select(union_all(_of_attempts(ended), _of_turns(ended)).subquery("lines"))
 
 
-def lines_gone(*which: ColumnElement[bool]) -> Select[Any]:
-    """Select what turns had come to whose rows are gone."""
-    return select(*(usage_gone.c[name] for name in (*_OF_LINES, *FIGURES))).where(*which)
+def added_up(lines: Select[Any], keys: Iterable[str] = Key._fields) -> Select[Any]:
+    """Select one line for each key: sums, and of times all buckets."""
+    c = lines.subquery("all_lines").c
+    by = [c[name] for name in keys]
+    sums = (_bounded_sum(c[name]) for name in FIGURES)
+    times = (listed(c[name]).label(name) for name, _ in map(buckets_of, LATENCIES))
+    return select(*by, *sums, *times).group_by(*by)
 
 
-def added_up(*lines: Select[Any]) -> Select[Any]:
-    """Select one line for each day, provider and model."""
-    all_lines = union_all(*lines).subquery("all_lines").c
-    keys = [all_lines[name] for name in _OF_LINES]
-    return select(*keys, *(_bounded_sum(all_lines[name]) for name in FIGURES)).group_by(*keys)
+def kept_tag(conn: Connection) -> str:
+    """Return the key of sessions' metadata that figures are told apart by; "" for none."""
+    return conn.scalar(select(rollup_state.c.tag)) or ""
 
 
 def keep_figures(conn: Connection, session_ids: Collection[SessionId]) -> None:
     """Write down what the turns of these sessions have come to: their rows are being removed.
 
-    In the same transaction, so that whoever adds up finds each of them once.
+    In the same transaction, so that whoever adds up finds each of them once. Where an ending was
+    not folded in yet, its slot is marked: nobody finds the turn any more.
     """
-    found = added_up(lines_of(turns.c.session_id.in_(list(session_ids))))
-    rows = conn.execute(found.order_by(*_OF_LINES)).all()  # who waits for whom has an order
-    if not rows:
-        return
-    statement = insert_into(conn, usage_gone)
-    sums = {name: _sum(usage_gone.c[name], statement.excluded[name]) for name in FIGURES}
-    conn.execute(
-        statement.on_conflict_do_update(index_elements=list(_OF_LINES), set_=sums),
-        [dict(zip((*_OF_LINES, *FIGURES), row, strict=True)) for row in rows],
+    mine = turns.c.session_id.in_(list(session_ids))
+    found = conn.execute(added_up(lines_of(mine, tag=kept_tag(conn)))).mappings()
+    keep_lines(conn, joined(counted(row) for row in found))
+    place = select(func.coalesce(func.max(rollup_state.c.place), -1)).scalar_subquery()
+    pending = select(events.c.turn_id).where(
+        events.c.session_id.in_(list(session_ids)),
+        or_(events.c.place.is_(None), events.c.place > place),
+        is_ending(),
     )
+    mark_slots(conn, turns.c.id.in_(pending), mine)
 
 
-def _ended(which: Collection[ColumnElement[bool]]) -> Any:
-    columns = (turns.c.id, turns.c.state, sessions.c.provider, sessions.c.model)
+def keep_lines(conn: Connection, lines: Sequence[Line]) -> None:
+    """Write down what came of rows that are gone."""
+    if lines:
+        conn.execute(insert(rollups_gone), [{"id": new_id(), **row_of(line)} for line in lines])
+
+
+def mark_slots(conn: Connection, *which: ColumnElement[bool]) -> None:
+    """Have the slots added up again in which these turns have ended: something of them changes.
+
+    Before it does, where it is when they have ended.
+    """
+    ended = select(slot_of(turns.c.finished_at)).where(*which, turns.c.state.in_(FINAL))
+    slots = conn.scalars(ended.distinct()).all()
+    if slots:
+        conn.execute(insert(rollup_marks), [{"id": new_id(), "slot": slot} for slot in slots])
+
+
+def mark_moved(conn: Connection, session_id: SessionId, columns: Mapping[str, Any]) -> None:
+    """Mark what its turns have ended in where columns of a session become others that tell apart.
+
+    The caller's transaction holds its lock.
+    """
+    of_session = select(*(sessions.c[name] for name in TOLD_APART_BY))
+    before = conn.execute(of_session.where(sessions.c.id == session_id)).mappings().first()
+    changed = before and {name for name in columns if columns[name] != before.get(name)}
+    if not before or not changed or changed.isdisjoint(TOLD_APART_BY):
+        return
+    tag = kept_tag(conn)
+    was, becomes = before["metadata"].get(tag), columns.get("metadata", {}).get(tag)
+    if changed.isdisjoint(("provider", "model")) and (not tag or was == becomes):
+        return
+    mark_slots(conn, turns.c.session_id == session_id)
+
+
+def _ended(which: Collection[ColumnElement[bool]], tag: str) -> Any:
+    columns = (
+        *(turns.c.id, turns.c.state, turns.c.lane, turns.c.lease_fence, turns.c.claims),
+        *(sessions.c.provider, sessions.c.model, _tag(tag).label("tag")),
+        slot_of(turns.c.finished_at).label("slot"),
+        bucket_between(turns.c.created_at, turns.c.started_at).label("queued"),
+        bucket_between(turns.c.created_at, turns.c.finished_at).label("total"),
+    )
     return (
-        select(*columns, db_day(turns.c.finished_at).label("day"))
+        select(*columns)
         .join(sessions, sessions.c.id == turns.c.session_id)
         .where(*which, turns.c.state.in_(FINAL), ~is_scripted())
         .cte("ended")
     )
 
 
-def _made_in(ended: Any) -> Any:
-    """Select the attempts of these turns, and who was asked; an older one does not say who."""
-    sent = and_(attempts.c.kind == "send", attempts.c.outcome.not_in(_NO_TRY))
-    sent_so_far = func.sum(_one_if(sent)).over(
-        partition_by=attempts.c.turn_id, order_by=attempts.c.fence, rows=(None, 0)
-    )
-    back = func.row_number().over(partition_by=attempts.c.turn_id, order_by=attempts.c.fence.desc())
-    return (
-        select(
-            attempts,
-            ended.c.day,
-            func.coalesce(attempts.c.provider, ended.c.provider).label("asked"),
-            func.coalesce(attempts.c.asked_model, ended.c.model).label("asked_for"),
-            and_(sent, sent_so_far > 1).label("is_retry"),
-            back.label("back"),
-        )
-        .join(ended, ended.c.id == attempts.c.turn_id)
-        .cte("made")
-    )
+def _tag(key: str) -> ColumnElement[str]:
+    if not key:
+        return literal("")
+    said = func.substr(sessions.c.metadata[key].as_string(), 1, _LONGEST_TAG)
+    return func.coalesce(said, "")
 
 
-def _of_attempts(made: Any) -> Select[Any]:
-    """Select what each attempt has used."""
+def _of_attempts(ended: Any) -> Select[Any]:
+    """Select what each attempt has used, of whom it was asked; an older one does not say who."""
+    a = attempts.c
     # One that used nothing has no price to be known; of an unknown number it is not known.
-    unpriced = made.c.cost_usd.is_(None) & (
-        func.coalesce(made.c.input_tokens + made.c.output_tokens, 1) > 0
-    )
+    unpriced = a.cost_usd.is_(None) & (func.coalesce(a.input_tokens + a.output_tokens, 1) > 0)
+    answered = a.outcome.in_(_ANSWERED)
     said = {
         "attempts": literal(1),
-        "retries": _one_if(made.c.is_retry),
-        **{name: made.c[name] for name in ("input_tokens", "output_tokens", "cached_tokens")},
-        "cost_usd": made.c.cost_usd,
+        "retries": _one_if(_is_retry(ended)),
+        "steps": _one_if(a.outcome == "called"),
+        **{name: a[name] for name in _TOKENS},
+        "cost_usd": a.cost_usd,
+        "waste_usd": case((~answered, a.cost_usd)),
         "unpriced_attempts": _one_if(unpriced),
+        "provider_buckets": bucket_of(case((answered, a.provider_ms))),
+        "first_token_buckets": bucket_of(case((answered, a.first_token_ms))),
     }
-    figures = [said.get(name, literal(0)).label(name) for name in FIGURES]
-    asked = (made.c.asked.label("provider"), made.c.asked_for.label("model"))
-    return select(made.c.day, *asked, *figures)
-
-
-def _of_turns(ended: Any, made: Any) -> Select[Any]:
-    """Select what each turn has come to, and where it was answered."""
-    answered = ended.c.state == TurnState.SUCCEEDED
-    last = and_(made.c.turn_id == ended.c.id, made.c.back == 1, answered)
-    states = (
-        TurnState.SUCCEEDED,
-        TurnState.FAILED,
-        TurnState.DEAD,
-        TurnState.CANCELLED,
-        TurnState.EXPIRED,
-    )
-    said: dict[str, Any] = {"turns": literal(1), "cost_usd": null()}
-    said |= {state.value: _one_if(ended.c.state == state) for state in states}
-    figures = [said.get(name, literal(0)).label(name) for name in FIGURES]
     return select(
-        ended.c.day,
-        func.coalesce(made.c.asked, ended.c.provider),
-        func.coalesce(made.c.asked_for, ended.c.model),
-        *figures,
-    ).join_from(ended, made, last, isouter=True)
+        ended.c.slot,
+        func.coalesce(a.provider, ended.c.provider).label("provider"),
+        func.coalesce(a.asked_model, ended.c.model).label("model"),
+        func.coalesce(a.service_tier, "").label("tier"),
+        *(ended.c.lane, ended.c.tag),
+        *_columns(said),
+    ).join_from(ended, attempts, a.turn_id == ended.c.id)
+
+
+_TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens")
+
+
+def _is_retry(ended: Any) -> ColumnElement[bool]:
+    """Return which attempts sent something that had been sent before; most turns have one alone."""
+    earlier = attempts.alias("earlier")
+    sent_before = select(literal(1)).where(
+        earlier.c.turn_id == attempts.c.turn_id,
+        earlier.c.fence < attempts.c.fence,
+        earlier.c.kind == "send",
+        earlier.c.outcome.not_in(_NO_TRY),
+    )
+    sent = and_(attempts.c.kind == "send", attempts.c.outcome.not_in(_NO_TRY))
+    return (
+        case((ended.c.claims == 1, literal(0)), (and_(sent, sent_before.exists()), 1), else_=0) == 1
+    )
+
+
+def _of_turns(ended: Any) -> Select[Any]:
+    """Select what each turn has come to, and where it was answered."""
+    last = attempts.alias("last")
+    answered = and_(
+        last.c.turn_id == ended.c.id,
+        last.c.fence == ended.c.lease_fence,
+        ended.c.state == TurnState.SUCCEEDED,
+    )
+    said: dict[str, Any] = {"turns": literal(1)}
+    said |= {state: _one_if(ended.c.state == state) for state in _STATES}
+    said |= {"queued_buckets": ended.c.queued, "total_buckets": ended.c.total}
+    return select(
+        ended.c.slot,
+        func.coalesce(last.c.provider, ended.c.provider),
+        func.coalesce(last.c.asked_model, ended.c.model),
+        func.coalesce(last.c.service_tier, ""),
+        *(ended.c.lane, ended.c.tag),
+        *_columns(said),
+    ).join_from(ended, last, answered, isouter=True)
+
+
+def _columns(said: dict[str, Any]) -> list[Any]:
+    """Return all figures and times, those that are not said as nothing."""
+    figures = (
+        said.get(name, null() if name in DOLLARS else literal(0)).label(name) for name in FIGURES
+    )
+    times = (said.get(name, null()).label(name) for name, _ in map(buckets_of, LATENCIES))
+    return [*figures, *times]
 
 
 def _one_if(condition: Any) -> Any:
@@ -179,12 +250,7 @@ def _bounded_sum(column: Any) -> Any:
     return case((total > most, most), else_=total).label(column.name)
 
 
-def _sum(kept: Any, more: Any) -> Any:
-    most = _most(kept.name)
-    return case((kept > most - more, most), else_=kept + more)
-
-
 def _most(name: str) -> Any:
-    if name == "cost_usd":
-        return literal(_MOST_DOLLARS, Numeric(20, 10))
-    return literal(_MOST, BigInteger)
+    if name in DOLLARS:
+        return literal(MOST_DOLLARS, Numeric(20, 10))
+    return literal(MOST_COUNTED, BigInteger)

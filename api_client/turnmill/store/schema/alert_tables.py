@@ -13,7 +13,7 @@ from sqlalchemy import (
 
 from turnmill.domain.analytics.alert_bounds import Rule
 from turnmill.store.schema.bounds import one_of
-from turnmill.store.schema.erasure_tables import metadata as metadata  # whole with these only
+from turnmill.store.schema.rollup_tables import metadata as metadata  # whole with these only
 from turnmill.store.types import Json, Timestamp, db_now
 
 # One row for each time that an alert was open. It numbers its own events: 1 says that it opened, 2

@@ -1,18 +1,14 @@
-"""The tables of users who are erased, or must not be, and of the figures of what is gone."""
+"""The tables of users who are erased, or must not be."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
 from sqlalchemy import (
     DDL,
-    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
-    Date,
     Index,
-    Numeric,
-    PrimaryKeyConstraint,
     Table,
     Text,
     event,
@@ -85,30 +81,6 @@ holds = Table(
     Column("user_id", Text, primary_key=True),
     Column("reason", Text, nullable=False),
     Column("since", Timestamp, nullable=False, server_default=db_now()),
-)
-
-# What turns came to whose rows are gone: figures of days, added up. With those of the rows that
-# there are, they make a day's in `usage_daily`.
-usage_gone = Table(
-    "usage_gone",
-    metadata,
-    Column("day", Date, nullable=False),
-    Column("provider", Text, nullable=False),
-    Column("model", Text, nullable=False),
-    Column("turns", BigInteger, nullable=False),
-    Column("succeeded", BigInteger, nullable=False),
-    Column("failed", BigInteger, nullable=False),
-    Column("dead", BigInteger, nullable=False),
-    Column("cancelled", BigInteger, nullable=False),
-    Column("expired", BigInteger, nullable=False),
-    Column("attempts", BigInteger, nullable=False),
-    Column("retries", BigInteger, nullable=False),
-    Column("input_tokens", BigInteger, nullable=False),
-    Column("output_tokens", BigInteger, nullable=False),
-    Column("cached_tokens", BigInteger, nullable=False),
-    Column("cost_usd", Numeric(20, 10), nullable=False),
-    Column("unpriced_attempts", BigInteger, nullable=False),
-    PrimaryKeyConstraint("day", "provider", "model"),
 )
 
 # On Postgres triggers made by a migration do the same, once for a statement.

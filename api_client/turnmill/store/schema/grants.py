@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from turnmill.store.schema.revision import VERSION_TABLE
+from turnmill.store.schema.rollup_tables import SAID
 
 
 class Grant(NamedTuple):
@@ -234,10 +235,10 @@ VIEWED: Mapping[str, Sequence[str]] = MappingProxyType(
             *("calm_since", "closed_at"),
         ),
         "job_runs": ("name", "slot", "started_at", "finished_at", "result"),
-        "usage_daily": (
-            *("day", "provider", "model", "turns", "succeeded", "failed", "dead", "cancelled"),
-            *("expired", "attempts", "retries", "input_tokens", "output_tokens", "cached_tokens"),
-            *("cost_usd", "unpriced_attempts", "rolled_up_at"),
+        # But for tags: callers chose what they say.
+        **dict.fromkeys(
+            ("rollup_days", "rollups"), ("slot", "provider", "model", "tier", "lane", *SAID)
         ),
+        "rollup_state": ("place", "first_slot", "days_until", "folded_at", "folded_until"),
     }
 )

@@ -17,7 +17,7 @@ from sqlalchemy import (
     text,
 )
 
-from turnmill.store.schema.usage_tables import metadata as metadata  # whole with these only
+from turnmill.store.schema.event_tables import metadata as metadata  # whole with these only
 from turnmill.store.sealed_types import SealedText
 from turnmill.store.types import Json, Timestamp, db_now
 

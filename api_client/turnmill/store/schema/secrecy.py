@@ -18,6 +18,7 @@ from turnmill.store.schema.feedback_tables import feedback
 from turnmill.store.schema.file_tables import attachments
 from turnmill.store.schema.hook_tables import webhooks
 from turnmill.store.schema.people_tables import notes
+from turnmill.store.schema.rollup_tables import DIMENSIONS, SKETCHES
 from turnmill.store.schema.schedule_tables import schedules
 from turnmill.store.schema.step_tables import tool_calls
 from turnmill.store.schema.tables import attempts, messages, sessions
@@ -43,6 +44,8 @@ CONTENT: tuple[Column[Any], ...] = (
     webhooks.c.secret,
     webhooks.c.old_secret,
 )
+
+_FIGURES = " ".join((*DIMENSIONS, *SKETCHES))
 
 #: What stays plain: ids, states, names that operators chose, figures. `table` → columns.
 PLAIN: Mapping[str, frozenset[str]] = MappingProxyType(
@@ -88,6 +91,9 @@ PLAIN: Mapping[str, frozenset[str]] = MappingProxyType(
             "reports": "zone file summary",
             "resealing": "name after",
             "reuse_keys": "user_id",
+            # Names of models and of tags that operators chose, and figures.
+            **dict.fromkeys(("rollup_days", "rollups", "rollups_gone"), _FIGURES),
+            "rollup_state": "tag",
             "schedules": "key cron timezone missed lane metadata error_code",
             # Settings name models and tools, and metadata is what budgets and filters go by.
             "sessions": "key user_id provider model status settings metadata provider_ref adopted"
@@ -102,8 +108,7 @@ PLAIN: Mapping[str, frozenset[str]] = MappingProxyType(
             "turns": "state lane claimed_for lease_owner native_ref idempotency_key custom_id"
             " metadata error_code waits_for step_ref reply_as finish_reason own_history answered_by"
             " answered_because",
-            "usage_daily": "provider model",
-            "usage_gone": "provider model",
+            **dict.fromkeys(("usage_daily", "usage_gone"), "provider model"),
             "user_retention": "user_id",
             "webhooks": "url kinds parked_because",
             "wishes": "verb asked_by",

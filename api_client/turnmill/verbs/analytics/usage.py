@@ -9,8 +9,9 @@ from decimal import Decimal, InvalidOperation
 from turnmill.domain.arguments import whole
 from turnmill.domain.bounds import MOST_DAYS
 from turnmill.domain.errors import InvalidInput
-from turnmill.store.nouns import spending, usage
-from turnmill.store.nouns.usage import UsageRow
+from turnmill.store.analytics import usage
+from turnmill.store.analytics.usage import UsageRow
+from turnmill.store.nouns import spending
 from turnmill.verbs.bills import Bill
 from turnmill.verbs.reconciling import Reconciliation, compared
 from turnmill.verbs.verb import Connection, Effect, Verb, single, transaction
@@ -23,23 +24,23 @@ class Report:
     first: date
     last: date
     lines: Sequence[UsageRow]
-    rolled_up_at: datetime | None  #: how fresh the lines are; None: there are none
+    rolled_up_at: datetime | None  #: how fresh the lines are; None: nothing was added up yet
 
 
 def report(*, days: int, by_day: bool, refresh: bool) -> Verb[Report]:
-    """Read what the turns of the last days came to, those of today written anew before."""
+    """Read what the turns of the last days came to, brought up to date before."""
     back = whole(days, name="days", most=MOST_DAYS) - 1
     last = datetime.now(UTC).date()
     first = last - timedelta(days=back)
 
     def on(conn: Connection) -> Effect[Report]:
         if refresh:
-            usage.roll_up(conn, last)
+            usage.roll_up(conn)
         found = Report(
             first=first,
             last=last,
             lines=usage.report(conn, first=first, last=last, by_day=by_day),
-            rolled_up_at=usage.rolled_up_at(conn, first=first, last=last),
+            rolled_up_at=usage.rolled_up_at(conn),
         )
         return Effect(found)
 

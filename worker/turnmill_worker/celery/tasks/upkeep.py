@@ -10,6 +10,7 @@ from celery.exceptions import Ignore
 
 from turnmill import wire
 from turnmill.domain.analytics.alert_bounds import AlertBounds
+from turnmill.domain.analytics.tagging import analytics_tag
 from turnmill.domain.analytics.weekly import Weekly
 from turnmill.domain.idle import Retention
 from turnmill_worker.celery.tasks.hinted import HINTED
@@ -26,9 +27,10 @@ _EARLIEST = timedelta(minutes=2)
 def register(app: Celery, process: Host, environ: Mapping[str, str] = os.environ) -> None:
     """Add the tasks to the app. `process` gives the store and the providers when one runs.
 
-    Raises InvalidSetting for what the environment says of retention, alerts and reports.
+    Raises InvalidSetting for what the environment says of retention, figures, alerts and reports.
     """
     retention = Retention.from_env(environ)
+    tag = analytics_tag(environ)
     bounds, weekly = AlertBounds.from_env(environ), Weekly.from_env(environ)
 
     def upkeep() -> Upkeep:
@@ -39,6 +41,7 @@ def register(app: Celery, process: Host, environ: Mapping[str, str] = os.environ
             settings=process.settings,
             bounds=bounds,
             weekly=weekly,
+            tag=tag,
         )
 
     @app.task(name=wire.ARCHIVE_IDLE, **HINTED)
@@ -48,7 +51,7 @@ def register(app: Celery, process: Host, environ: Mapping[str, str] = os.environ
 
     @app.task(name=wire.ROLL_UP_USAGE, **HINTED)
     async def roll_up_usage_task(slot: str | None = None) -> None:
-        """Write the usage of today and of the days before it anew."""
+        """Bring the figures along with what has happened."""
         await upkeep().roll_up_usage(_slot(slot))
 
     @app.task(name=wire.POLL_BATCHES, **HINTED)
@@ -92,7 +95,7 @@ def _slot(sent: object) -> datetime:
     """Return the slot that beat sent; raises Ignore for one that no beat can have sent just now.
 
     A task sent by hand runs in a slot of its own. Whoever can write to the broker can send any
-    slot; figures of a day long past would be written anew from turns that are no longer kept.
+    slot.
     """
     now = datetime.now(UTC)
     if sent is None:

@@ -6,7 +6,7 @@ from alembic import op
 from turnmill.store.types import Timestamp, db_now
 
 revision = "0037"
-down_revision = "0035"
+down_revision = "0036"
 phase = "pre"
 serves = "0007"
 

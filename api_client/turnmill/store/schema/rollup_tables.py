@@ -1,0 +1,127 @@
+"""The tables of figures: what turns came to, quarter of an hour by quarter of an hour."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Date,
+    Index,
+    Integer,
+    Numeric,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from turnmill.store.schema.erasure_tables import metadata as metadata  # whole with these only
+from turnmill.store.types import Timestamp, db_now
+
+#: What figures are told apart by, beside the slot in which their turns ended.
+DIMENSIONS = ("provider", "model", "tier", "lane", "tag")
+#: What adds up.
+COUNTS = (
+    *("turns", "succeeded", "failed", "dead", "cancelled", "expired"),
+    *("attempts", "retries", "steps"),
+    *("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens"),
+    "unpriced_attempts",
+)
+DOLLARS = ("cost_usd", "waste_usd")
+FIGURES = (*COUNTS, *DOLLARS)
+#: Times that are kept as sketches: numbers of buckets, and how many are in each.
+LATENCIES = ("queued", "first_token", "provider", "total")
+
+_OF_DAYS = (
+    *("turns", "succeeded", "failed", "dead", "cancelled", "expired", "attempts", "retries"),
+    *("input_tokens", "output_tokens", "cached_tokens"),
+)
+
+_NUMBERS = JSON().with_variant(ARRAY(SmallInteger), "postgresql")
+_MANY = JSON().with_variant(ARRAY(Integer), "postgresql")
+
+
+def buckets_of(latency: str) -> tuple[str, str]:
+    """Return the columns of a sketch: which buckets have any, and how many these have."""
+    return f"{latency}_buckets", f"{latency}_counts"
+
+
+SKETCHES = tuple(name for latency in LATENCIES for name in buckets_of(latency))
+#: All that a line says of its slot and dimensions.
+SAID = (*FIGURES, *SKETCHES)
+
+
+def _line() -> Iterator[Column[Any]]:
+    yield Column("slot", Timestamp, nullable=False)
+    for name in DIMENSIONS:
+        yield Column(name, Text, nullable=False)
+    for name in COUNTS:
+        yield Column(name, BigInteger, nullable=False)
+    for name in DOLLARS:
+        yield Column(name, Numeric(20, 10), nullable=False)
+    for latency in LATENCIES:
+        buckets, counts = buckets_of(latency)
+        yield Column(buckets, _NUMBERS, nullable=False)
+        yield Column(counts, _MANY, nullable=False)
+
+
+# What turns came to that ended in a slot: those whose rows there are, and those that are gone.
+rollups = Table("rollups", metadata, *_line(), PrimaryKeyConstraint("slot", *DIMENSIONS))
+
+# The same of UTC days that are over; made of their slots, and again when one of these changes.
+rollup_days = Table("rollup_days", metadata, *_line(), PrimaryKeyConstraint("slot", *DIMENSIONS))
+
+# What of it rows came to that are gone: written as they go, so that a slot can be added up again.
+rollups_gone = Table("rollups_gone", metadata, Column("id", Uuid, primary_key=True), *_line())
+Index("ix_rollups_gone_slot", rollups_gone.c.slot)
+
+# Slots that are to be added up again: what had ended there has changed.
+rollup_marks = Table(
+    "rollup_marks",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("slot", Timestamp, nullable=False),
+)
+
+# How far events are folded in. Whoever folds holds this row until that is committed.
+rollup_state = Table(
+    "rollup_state",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("place", BigInteger, nullable=False),  # of the last event that is in the figures
+    Column("first_slot", Timestamp),  # earlier ones are sums of days; NULL: there are none
+    Column("days_until", Timestamp),  # days before it stand in `rollup_days`; NULL: none do yet
+    Column("tag", Text, nullable=False),  # the key of sessions' metadata; "": no tags
+    Column("folded_at", Timestamp, nullable=False, server_default=db_now()),
+    Column("folded_until", Timestamp),  # all that ended by then is in; NULL: not so far yet
+    CheckConstraint("id = 1", name="one_row"),
+)
+
+# Figures of days, that code of before writes on while it is at work beside this one. Nobody reads
+# them any more.
+usage_daily, usage_gone = (
+    Table(
+        name,
+        metadata,
+        Column("day", Date, nullable=False),
+        Column("provider", Text, nullable=False),
+        Column("model", Text, nullable=False),
+        *(Column(figure, BigInteger, nullable=False) for figure in _OF_DAYS),
+        Column("cost_usd", Numeric(20, 10), nullable=False),
+        Column("unpriced_attempts", BigInteger, nullable=False),
+        *rolled_up,
+        PrimaryKeyConstraint("day", "provider", "model"),
+    )
+    for name, rolled_up in (
+        (
+            "usage_daily",
+            [Column("rolled_up_at", Timestamp, nullable=False, server_default=db_now())],
+        ),
+        ("usage_gone", []),
+    )
+)
