@@ -1,22 +1,19 @@
 """Alerts: where each rule fires, where it must not, and how often it does for nothing."""
 
 import random
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 from decimal import Decimal
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 
+from tests.alert_watch import Watch
 from tests.quiet_year import START, poisson, quiet_slots, shape
 from turnmill.domain.analytics.alert_bounds import AlertBounds, Rule
 from turnmill.domain.analytics.alert_moves import (
     CALM_FOR,
     MOST_OPEN,
-    Closes,
-    Key,
     OpenAlert,
-    Opens,
     Stays,
     moves,
 )
@@ -39,51 +36,6 @@ from turnmill.domain.errors import InvalidSetting
 BOUNDS = AlertBounds()
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 FIVE = timedelta(minutes=5)
-
-
-class Watch:
-    """Looks as the job does, and counts what opens and closes."""
-
-    def __init__(self) -> None:
-        self.open: dict[Key, OpenAlert] = {}
-        self.closed: dict[Key, datetime] = {}
-        self.opened: list[tuple[Key, datetime]] = []
-        self.ended: list[tuple[Key, datetime]] = []
-
-    def look(self, judged: Iterable[Judged | None], at: datetime) -> None:
-        said = [one for one in judged if one is not None]
-        for move in moves(said, self.open.values(), closed=self.closed, at=at):
-            self._do(move, at)
-
-    def _do(self, move: object, at: datetime) -> None:
-        keys = {alert.id: key for key, alert in self.open.items()}
-        if isinstance(move, Opens):
-            one = move.judged
-            key = (one.rule, one.subject)
-            self.opened.append((key, at))
-            self.open[key] = OpenAlert(
-                id=uuid4(),
-                rule=one.rule,
-                subject=one.subject,
-                value=one.value,
-                worst=one.value,
-                calm_since=None,
-            )
-        elif isinstance(move, Closes):
-            key = keys[move.id]
-            del self.open[key]
-            self.closed[key] = at
-            self.ended.append((key, at))
-        elif isinstance(move, Stays):
-            key = keys[move.id]
-            self.open[key] = OpenAlert(
-                id=move.id,
-                rule=key[0],
-                subject=key[1],
-                value=move.value,
-                worst=move.worst,
-                calm_since=move.calm_since,
-            )
 
 
 # Cost
