@@ -29,10 +29,12 @@ def upgrade() -> None:
         sa.Column("calm_since", Timestamp(), nullable=True),
         sa.Column("closed_at", Timestamp(), nullable=True),
         sa.CheckConstraint(
-            "rule IN ('budget', 'cache', 'cost', 'failures', 'queue')", name="ck_alerts_rule_known"
+            "rule IN ('budget', 'cache', 'cost', 'failures', 'queue')",
+            name=op.f("ck_alerts_rule_known"),
         ),
         sa.CheckConstraint(
-            "closed_at IS NULL OR closed_at >= opened_at", name="ck_alerts_closes_after_it_opens"
+            "closed_at IS NULL OR closed_at >= opened_at",
+            name=op.f("ck_alerts_closes_after_it_opens"),
         ),
         sa.PrimaryKeyConstraint("id", name="pk_alerts"),
     )
@@ -54,7 +56,7 @@ def upgrade() -> None:
         sa.Column("file", sa.Text(), nullable=True),
         sa.Column("summary", Json, nullable=False),
         sa.Column("made_at", Timestamp(), server_default=db_now(), nullable=False),
-        sa.CheckConstraint("since < until", name="ck_reports_a_window"),
+        sa.CheckConstraint("since < until", name=op.f("ck_reports_a_window")),
         sa.PrimaryKeyConstraint("id", name="pk_reports"),
     )
     op.create_index("uq_reports_window", "reports", ["since", "until", "zone"], unique=True)
