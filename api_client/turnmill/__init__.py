@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from turnmill.domain.analytics.behaving import Behaviour
     from turnmill.domain.analytics.differences import Difference, Proportion
     from turnmill.domain.analytics.intervals import Interval
+    from turnmill.domain.analytics.report_data import ReportData
     from turnmill.domain.analytics.satisfaction import (
         FeedbackGiven,
         Satisfaction,
@@ -82,6 +83,8 @@ if TYPE_CHECKING:
     from turnmill.domain.streaming import StreamEvent, StreamKind
     from turnmill.domain.templates import TemplateChange
     from turnmill.settings import Profile, Settings
+    from turnmill.show.report.page import report_page
+    from turnmill.store.analytics.alerts import Alert
     from turnmill.store.analytics.behaviours import BehaviourCluster
     from turnmill.store.analytics.conversations import (
         Latencies,
@@ -91,6 +94,7 @@ if TYPE_CHECKING:
         TurnCounts,
     )
     from turnmill.store.analytics.experiments import ArmOf
+    from turnmill.store.analytics.figures import Totals
     from turnmill.store.analytics.spans import Spread
     from turnmill.store.analytics.topics import SessionTopic, Topic
     from turnmill.store.analytics.usage import UsageRow
@@ -166,6 +170,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AccountRecord",
     "Accounts",
+    "Alert",
     "Analytics",
     "ArmFigures",
     "ArmOf",
@@ -272,6 +277,7 @@ __all__ = [
     "Replayed",
     "Reply",
     "Report",
+    "ReportData",
     "Repricing",
     "Running",
     "Satisfaction",
@@ -310,6 +316,7 @@ __all__ = [
     "ToolOutput",
     "Topic",
     "Topics",
+    "Totals",
     "TrialEstimate",
     "TrialRecord",
     "TrialResult",
@@ -330,6 +337,7 @@ __all__ = [
     "Webhooks",
     "Why",
     "Window",
+    "report_page",
     "tool",
 ]
 __all__ += _errors.__all__

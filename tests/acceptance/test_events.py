@@ -115,6 +115,7 @@ def test_what_cannot_be_read_is_refused_with_a_hint(what: str, client: Client) -
 def test_there_is_a_kind_for_whatever_happens() -> None:
     written = {f"turn.{state}" for state in FINAL} | set(Happening) | {"gap"}
     written |= {"account.closed", "account.opened", "budget.threshold"}
+    written |= {"alert.opened", "alert.closed", "report.made"}
     written |= {"turn.accepted", "turn.started", "turn.retrying", "turn.waiting"}
     written |= {"batch.finished", "batch.paused", "batch.expired", "webhook.parked"}
     written |= {"turn.feedback", "participant.joined", "participant.left", "note.posted"}

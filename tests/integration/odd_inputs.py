@@ -305,6 +305,18 @@ VERBS: Mapping[str, Verb] = {
     "lanes.resume(lane)": Verb(lambda at, value: at.client.lanes.resume(lane=value)),
     "lanes.resume(provider)": Verb(lambda at, value: at.client.lanes.resume(provider=value)),
     "analytics.report(days)": Verb(lambda at, value: at.client.analytics.report(days=value)),
+    **{
+        f"analytics.overview({name})": _given(lambda at: at.client.analytics.overview, name)
+        for name in ("since", "until", "zone", "thorough")
+    },
+    **{
+        f"analytics.lines({name})": _given(lambda at: at.client.analytics.lines, name)
+        for name in ("since", "until", "zone")
+    },
+    **{
+        f"analytics.alerts({name})": _given(lambda at: at.client.analytics.alerts, name)
+        for name in ("since", "limit")
+    },
     "analytics.reconcile(bill)": Verb(lambda at, value: at.client.analytics.reconcile(value)),
     **{
         f"analytics.reconcile({name})": _given(

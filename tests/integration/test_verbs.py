@@ -258,6 +258,9 @@ VERBS: dict[str, Callable[[Client, Path], object]] = {
     "Analytics.topics": lambda c, _: c.analytics.topics(),
     "Analytics.behaviours": lambda c, _: c.analytics.behaviours(session="s"),
     "Analytics.suggest": lambda c, _: c.analytics.suggest("s", since="24h"),
+    "Analytics.overview": lambda c, _: c.analytics.overview(since="2d"),
+    "Analytics.lines": lambda c, _: c.analytics.lines(since="2d"),
+    "Analytics.alerts": lambda c, _: c.analytics.alerts(since="2d"),
     "Analytics.reconcile": lambda c, path: c.analytics.reconcile(a_bill(path), provider="mock"),
     "Analytics.reprice": lambda c, _: c.analytics.reprice(free, first=date(2026, 1, 1)),
 }

@@ -1,8 +1,8 @@
 """The list of what belongs to a session is whole: nothing is left behind that nobody thought of."""
 
+from turnmill.store.schema.alert_tables import metadata
 from turnmill.store.schema.belongings import BELONGINGS, OF_NOBODY, Goes
 from turnmill.store.schema.grants import VIEWED
-from turnmill.store.schema.rollup_tables import metadata
 
 _NAMING = ("session_id", "turn_id", "user_id")
 _LISTED = {one.table: one for one in BELONGINGS}

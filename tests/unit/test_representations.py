@@ -59,6 +59,7 @@ SHOWN = frozenset(
         *("select", "insert", "update", "beginnings"),
         *("paused_because", "codes", "shards", "mode_because", "money", "modes"),
         *("mode", "typical"),
+        *("rule", "verdict", "of", "period", "zone", "tag", "since", "until", "colour", "way"),
         *("limits", "api"),
         *("target", "suggested_model", "subject"),
         *("weights", "zone", "quantiles_ms"),

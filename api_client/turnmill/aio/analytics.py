@@ -1,16 +1,21 @@
 """Analytics: what all the turns came to, what they were about, and what to change."""
 
+from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from uuid import UUID
 
+from turnmill.domain.analytics.report_data import ReportData
 from turnmill.domain.analytics.suggesting.findings import Suggestion
 from turnmill.executor.task import AsyncExecutor, async_aside
+from turnmill.store.analytics.alerts import Alert
 from turnmill.store.analytics.behaviours import BehaviourCluster
+from turnmill.store.analytics.figures import Totals
 from turnmill.store.feedback_records import Feedback
 from turnmill.verbs import feedback
 from turnmill.verbs.analytics import conversations, suggestions, topics, usage
+from turnmill.verbs.analytics import overview as overviews
 from turnmill.verbs.analytics.conversations import SessionMetrics, UserInsights
 from turnmill.verbs.analytics.topics import Topics
 from turnmill.verbs.analytics.usage import Report
@@ -36,6 +41,47 @@ class AsyncAnalytics:
         """
         verb = usage.report(days=days, by_day=by_day, refresh=refresh)
         return await self._executor.run(verb)
+
+    async def overview(
+        self,
+        *,
+        since: str | datetime | timedelta = "7d",
+        until: str | datetime | None = None,
+        zone: str = "UTC",
+        thorough: bool = False,
+    ) -> ReportData:
+        """Return a report of a window, compared with the one before it: what the page shows.
+
+        - `since`: `7d`, `24h`, `4w`, a day such as `2026-11-01`, a moment, or a timedelta.
+        - `until`: the end, a day or a moment; now unless given.
+        - `zone`: whose days these are, such as `Asia/Kolkata`.
+        - `thorough`: look at each turn, for suggestions and behaviour, of more than 100,000 too.
+
+        From figures that beat keeps: as fresh as `whole_until` says. `report_page` of `turnmill`
+        makes the page from it.
+        """
+        verb = overviews.overview(since=since, until=until, zone=zone, thorough=thorough)
+        return await self._executor.run(verb)
+
+    async def lines(
+        self,
+        *,
+        since: str | datetime | timedelta = "7d",
+        until: str | datetime | None = None,
+        zone: str = "UTC",
+    ) -> Sequence[Totals]:
+        """Return the lines that a report is added up from, the same as are written as CSV.
+
+        One for each span of time (hours of up to two days, days of up to 92, weeks, months),
+        provider, model, tier, lane and tag that turns ended with.
+        """
+        return await self._executor.run(overviews.lines(since=since, until=until, zone=zone))
+
+    async def alerts(
+        self, *, since: str | datetime | timedelta | None = None, limit: int = 100
+    ) -> Sequence[Alert]:
+        """Return the alerts that are open, and with `since` those that were since then."""
+        return await self._executor.run(overviews.alerts(since=since, limit=limit))
 
     async def session(self, session: SessionRef, *, suggest: bool = False) -> SessionMetrics:
         """Return what a session came to, and what was felt: as it stands now, from its rows.

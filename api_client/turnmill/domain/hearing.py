@@ -6,7 +6,7 @@ from turnmill.domain.errors import InvalidInput
 from turnmill.domain.states import ENDINGS, ON_DEMAND, SETTLED, EventKind
 
 _ALL = "*"
-_GROUPS = frozenset({"turn.*", "session.*", "participant.*"})
+_GROUPS = frozenset({"turn.*", "session.*", "participant.*", "alert.*"})
 _WORDS = _GROUPS | {_ALL, SETTLED} | {kind.value for kind in EventKind} - {EventKind.GAP.value}
 _HINT = "a kind such as turn.failed, turn.settled for every ending, session.* or * for all"
 

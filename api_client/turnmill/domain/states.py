@@ -115,6 +115,9 @@ class EventKind(StrEnum):
     GAP = "gap"  #: events that were not read are gone
     ACCOUNT_CLOSED = "account.closed"  #: nobody calls it any more; `session_id` is the account's id
     ACCOUNT_OPENED = "account.opened"  #: it is called again
+    ALERT_OPENED = "alert.opened"  #: a figure is beyond its bounds; `session_id` is the alert's id
+    ALERT_CLOSED = "alert.closed"  #: it is well within them again
+    REPORT_MADE = "report.made"  #: by beat, of a week; `session_id` is the report's id
 
 
 #: Asked for, it stands for every ending: each has a kind of its own.
@@ -142,6 +145,7 @@ ON_DEMAND = frozenset(
         EventKind.RETRYING,
         EventKind.WAITING,
         EventKind.NOTE_POSTED,
+        EventKind.REPORT_MADE,
         EventKind.FEEDBACK,
         *(kind for kind in EventKind if kind.startswith(("session.", "participant.", "batch."))),
     }

@@ -37,6 +37,7 @@ logger = logging.getLogger("turnmill.app")
 _TASKS = (
     *(wire.RUN_TURN, wire.RUN_BULK, wire.RUN_QUARANTINE),
     *(wire.ARCHIVE_IDLE, wire.ROLL_UP_USAGE, wire.SELF_CHECK, wire.PURGE),
+    *(wire.LOOK_FOR_ALERTS, wire.MAKE_REPORT),
     wire.FIND_TOPICS,
     wire.POLL_BATCHES,
     wire.TEND_TRIALS,

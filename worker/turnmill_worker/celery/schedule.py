@@ -39,6 +39,11 @@ SCHEDULE: Mapping[str, Entry] = MappingProxyType(
             wire.POLL_BATCHES, crontab(minute="*"), expires=timedelta(seconds=50)
         ),
         "tend-trials": Entry(wire.TEND_TRIALS, crontab(minute="*"), expires=timedelta(seconds=50)),
+        "look-for-alerts": Entry(
+            wire.LOOK_FOR_ALERTS, crontab(minute="*/5"), expires=timedelta(minutes=4)
+        ),
+        # A week is over at another hour in each zone: the hour that finds it so makes the report.
+        "make-report": Entry(wire.MAKE_REPORT, crontab(minute="53"), expires=timedelta(minutes=50)),
         "self-check": Entry(wire.SELF_CHECK, crontab(minute="17"), expires=timedelta(minutes=50)),
         "find-topics": Entry(
             wire.FIND_TOPICS, crontab(hour="3", minute="23"), expires=timedelta(minutes=50)

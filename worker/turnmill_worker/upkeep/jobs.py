@@ -11,6 +11,8 @@ from importlib.util import find_spec
 
 from turnmill import wire
 from turnmill.actor import actor_of
+from turnmill.domain.analytics.alert_bounds import AlertBounds
+from turnmill.domain.analytics.weekly import Weekly
 from turnmill.domain.errors import (
     DataKeyMissing,
     FilesUnavailable,
@@ -21,7 +23,7 @@ from turnmill.domain.idle import Retention
 from turnmill.domain.ids import SessionId
 from turnmill.settings import Settings
 from turnmill.store import kept
-from turnmill.store.analytics import forgetting
+from turnmill.store.analytics import alerts, forgetting, made_reports
 from turnmill.store.analytics.folding import fold
 from turnmill.store.capabilities import Capability
 from turnmill.store.database import Database
@@ -67,6 +69,8 @@ _CHECKED_BACK = timedelta(hours=2)
 _KEEP_DELIVERED = timedelta(days=7)
 _KEEP_PARKED = timedelta(days=30)
 _KEEP_CHARGES = timedelta(days=35)
+#: Alerts that are closed, and notes on reports: a year, and what it is compared with.
+_KEEP_ALERTS = timedelta(days=400)
 #: Batches whose submitter was killed, and did not come again.
 _KEEP_UNFINISHED = timedelta(days=1)
 
@@ -81,6 +85,8 @@ class Upkeep:
         *,
         retention: Retention | None = None,
         settings: Settings | None = None,
+        bounds: AlertBounds | None = None,
+        weekly: Weekly | None = None,
         tag: str | None = None,
     ) -> None:
         """Without `settings`, no files are looked at, and nobody is erased.
@@ -95,6 +101,8 @@ class Upkeep:
         self._provider = provider
         self._settings = settings or Settings()
         self._retention = retention or Retention()
+        self._bounds = bounds or AlertBounds()
+        self._weekly = weekly or Weekly()
 
     async def archive_idle(self, slot: datetime) -> Counts | None:
         """Archive idle sessions, chain the audit log, and go on with erasures.
@@ -147,6 +155,26 @@ class Upkeep:
 
         return await self._once(wire.POLL_BATCHES, slot, job)
 
+    async def look_for_alerts(self, slot: datetime) -> Counts | None:
+        """Open alerts of what is beyond its bounds, and close those that are over."""
+
+        async def job(_: Chunks) -> Counts:
+            from turnmill_worker.analytics.watching import look  # noqa: PLC0415  for this job
+
+            return await asyncio.to_thread(look, self._database, self._bounds)
+
+        return await self._once(wire.LOOK_FOR_ALERTS, slot, job)
+
+    async def make_report(self, slot: datetime) -> Counts | None:
+        """Make the report of the last week, once it can be made, where somebody wants it."""
+
+        async def job(_: Chunks) -> Counts:
+            from turnmill_worker.analytics.weekly import make  # noqa: PLC0415  for this job
+
+            return await asyncio.to_thread(make, self._database, self._weekly, at=slot)
+
+        return await self._once(wire.MAKE_REPORT, slot, job)
+
     async def find_topics(self, slot: datetime) -> Counts | None:
         """Find out what sessions are about, where scikit-learn is installed."""
 
@@ -195,6 +223,8 @@ class Upkeep:
         """Return what does the work of this task."""
         return {
             wire.ARCHIVE_IDLE: self.archive_idle,
+            wire.LOOK_FOR_ALERTS: self.look_for_alerts,
+            wire.MAKE_REPORT: self.make_report,
             wire.FIND_TOPICS: self.find_topics,
             wire.POLL_BATCHES: self.poll_batches,
             wire.ROLL_UP_USAGE: self.roll_up_usage,
@@ -287,6 +317,8 @@ class Upkeep:
             "announcements": do(
                 "announcements", upkeep.purge_announcements, older_than=keep.announcements
             ),
+            "alerts": do("alerts", alerts.purge, older_than=_KEEP_ALERTS),
+            "reports": do("reports", made_reports.purge, older_than=_KEEP_ALERTS),
             "audit": audit,
             "job_runs": runs,
             "missed": do("missed", kept.give_up_missed),

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from turnmill.domain.errors import StoreError
@@ -131,8 +131,8 @@ class Posting:
     async def _send(self, one: ToSend) -> None:
         try:
             content = None
-            if one.include_content and one.turn_id is not None and one.kind in ENDINGS:
-                content = await self._on(delivering.content_of, one.turn_id)
+            if one.include_content:
+                content = await self._content(one)
             sent = await send(one.url, signed(one, content), self._reach, timeout=self._timeout)
             await self._settle(one, sent)
         except Exception as error:  # noqa: BLE001
@@ -142,6 +142,16 @@ class Posting:
             self._busy[one.webhook_id] -= 1
             self._busy += Counter()  # those of none are forgotten
             self._woken.set()
+
+    async def _content(self, one: ToSend) -> dict[str, Any] | None:
+        """Return what it says in words: a reply, or the sentence of an alert or of a report."""
+        if one.turn_id is not None and one.kind in ENDINGS:
+            return await self._on(delivering.content_of, one.turn_id)
+        if one.kind.startswith(("alert.", "report.")):
+            from turnmill.store.analytics.telling import words_of  # noqa: PLC0415  few hear of any
+
+            return await self._on(words_of, one.kind, one.session_id)
+        return None
 
     async def _settle(self, one: ToSend, sent: Sent) -> None:
         await self._on(delivering.settle, one, sent)

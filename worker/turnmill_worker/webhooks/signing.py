@@ -9,7 +9,13 @@ from turnmill.domain.states import STATES
 from turnmill.store.hook_records import ToSend
 
 #: Whose id stands in place of a session's, by the first word of the kind.
-_OTHERS = {"batch": "batch_id", "account": "account_id", "webhook": "webhook_id"}
+_OTHERS = {
+    "batch": "batch_id",
+    "account": "account_id",
+    "webhook": "webhook_id",
+    "alert": "alert_id",
+    "report": "report_id",
+}
 
 
 class Signed(NamedTuple):

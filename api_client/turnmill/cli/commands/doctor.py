@@ -13,6 +13,7 @@ import click
 from turnmill.cli import OK
 from turnmill.cli.context import json_option, say
 from turnmill.cli.doctor import (
+    alerts,
     broker,
     erasures,
     files,
@@ -61,6 +62,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "files": Check(files.check_files, Area.SETTINGS, within=_ALL_ROWS),
         "encryption": Check(keys.check_encryption, Area.SETTINGS),
         "erasures": Check(erasures.check_erasures, Area.WORK, within=_ALL_ROWS),
+        "alerts": Check(alerts.check_alerts, Area.WORK),
         "vendors": Check(parts.check_vendors),
         "events": Check(parts.check_events),
         "schedule": Check(work.check_schedule, Area.WORK, within=_IMPORTS),

@@ -83,7 +83,12 @@ def _slot_sqlite(element: slot_of, compiler: SQLCompiler, **kw: Any) -> str:
 @compiles(bucket_of, "postgresql")
 def _bucket_pg(element: bucket_of, compiler: SQLCompiler, **kw: Any) -> str:
     (ms,) = _said(element, compiler, **kw)
-    return _BUCKET_PG.format(f"CAST({ms} AS double precision)")
+    return _bucket_pg_of(f"CAST({ms} AS double precision)")
+
+
+def _bucket_pg_of(ms: str) -> str:
+    """Return the bucket; `greatest` passes over a NULL, of which there is no bucket."""
+    return f"CASE WHEN {ms} IS NOT NULL THEN {_BUCKET_PG.format(ms)} END"
 
 
 @compiles(bucket_of, "sqlite")
@@ -94,7 +99,7 @@ def _bucket_sqlite(element: bucket_of, compiler: SQLCompiler, **kw: Any) -> str:
 @compiles(bucket_between, "postgresql")
 def _between_pg(element: bucket_between, compiler: SQLCompiler, **kw: Any) -> str:
     since, until = _said(element, compiler, **kw)
-    return _BUCKET_PG.format(f"date_part('epoch', {until} - {since}) * 1000")
+    return _bucket_pg_of(f"date_part('epoch', {until} - {since}) * 1000")
 
 
 @compiles(bucket_between, "sqlite")
@@ -157,7 +162,9 @@ class span_of(FunctionElement[int]):  # noqa: N801
 def _span_pg(element: span_of, compiler: SQLCompiler, **kw: Any) -> str:
     listed_bounds = literal("{" + ",".join(one.isoformat() for one in element.bounds) + "}", Text)
     bounds = compiler.process(listed_bounds, **kw)
-    return f"width_bucket({_said(element, compiler, **kw)[0]}, CAST({bounds} AS timestamptz[]))"
+    # Read once, and not for each row: a text becomes moments by the session's time zone.
+    once = f"(SELECT CAST({bounds} AS timestamptz[]))"
+    return f"width_bucket({_said(element, compiler, **kw)[0]}, {once})"
 
 
 @compiles(span_of, "sqlite")

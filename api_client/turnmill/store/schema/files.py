@@ -5,7 +5,7 @@ from collections.abc import Collection
 from sqlalchemy import Connection, inspect
 
 from turnmill.domain.errors import SchemaOutOfDate
-from turnmill.store.schema.rollup_tables import metadata
+from turnmill.store.schema.alert_tables import metadata
 
 _ANOTHER = "set TURNMILL_DATABASE_URL to a file that does not exist yet"
 

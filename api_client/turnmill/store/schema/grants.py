@@ -230,6 +230,11 @@ VIEWED: Mapping[str, Sequence[str]] = MappingProxyType(
             *("id", "kind", "provider", "account", "model", "code", "permanent", "n", "times"),
             *("closed_at", "closed_until", "probe_until", "opened_at", "turn_id"),
         ),
+        # Neither of what: a subject names a model as somebody has called it.
+        "alerts": (
+            *("id", "rule", "value", "worst", "usual", "bound", "opened_at", "seen_at"),
+            *("calm_since", "closed_at"),
+        ),
         "job_runs": ("name", "slot", "started_at", "finished_at", "result"),
         # But for tags: callers chose what they say.
         **dict.fromkeys(

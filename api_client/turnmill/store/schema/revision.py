@@ -7,7 +7,7 @@ from sqlalchemy import Connection, event, inspect, text
 from turnmill.domain.errors import SchemaOutOfDate
 from turnmill.store.capabilities import Capability, capabilities_of
 from turnmill.store.database import Database
-from turnmill.store.schema.rollup_tables import metadata
+from turnmill.store.schema.alert_tables import metadata
 from turnmill.store.schema.tables import sessions
 from turnmill.store.schema_name import SCHEMA, execute
 

@@ -11,13 +11,14 @@ from typing import Any
 from sqlalchemy import JSON, Column, Table, Text
 from sqlalchemy.types import TypeEngine
 
+from turnmill.store.schema.alert_tables import metadata
 from turnmill.store.schema.batch_tables import batch_lines
 from turnmill.store.schema.compaction_tables import compactions
 from turnmill.store.schema.feedback_tables import feedback
 from turnmill.store.schema.file_tables import attachments
 from turnmill.store.schema.hook_tables import webhooks
 from turnmill.store.schema.people_tables import notes
-from turnmill.store.schema.rollup_tables import DIMENSIONS, SKETCHES, metadata
+from turnmill.store.schema.rollup_tables import DIMENSIONS, SKETCHES
 from turnmill.store.schema.schedule_tables import schedules
 from turnmill.store.schema.step_tables import tool_calls
 from turnmill.store.schema.tables import attempts, messages, sessions
@@ -52,6 +53,8 @@ PLAIN: Mapping[str, frozenset[str]] = MappingProxyType(
         table: frozenset(names.split())
         for table, names in {
             "accounts": "kind provider account model code probe_owner",
+            # A subject names a model as operators do, a lane, or a budget by its id.
+            "alerts": "rule subject",
             "attachments": "user_id sha256 media_type",
             "attempts": "kind worker outcome error_code provider_request_id provider asked_model"
             " model usage service_tier priced_by",
@@ -87,6 +90,7 @@ PLAIN: Mapping[str, frozenset[str]] = MappingProxyType(
             "participants": "name role",
             "pauses": "kind name",
             "permits": "provider model owner",
+            "reports": "zone file summary",
             "resealing": "name after",
             "reuse_keys": "user_id",
             # Names of models and of tags that operators chose, and figures.

@@ -9,7 +9,9 @@ from celery import Celery
 from celery.exceptions import Ignore
 
 from turnmill import wire
+from turnmill.domain.analytics.alert_bounds import AlertBounds
 from turnmill.domain.analytics.tagging import analytics_tag
+from turnmill.domain.analytics.weekly import Weekly
 from turnmill.domain.idle import Retention
 from turnmill_worker.celery.tasks.hinted import HINTED
 from turnmill_worker.process.host import Host
@@ -25,10 +27,11 @@ _EARLIEST = timedelta(minutes=2)
 def register(app: Celery, process: Host, environ: Mapping[str, str] = os.environ) -> None:
     """Add the tasks to the app. `process` gives the store and the providers when one runs.
 
-    Raises InvalidSetting for what the environment says of retention, or of figures.
+    Raises InvalidSetting for what the environment says of retention, figures, alerts and reports.
     """
     retention = Retention.from_env(environ)
     tag = analytics_tag(environ)
+    bounds, weekly = AlertBounds.from_env(environ), Weekly.from_env(environ)
 
     def upkeep() -> Upkeep:
         return Upkeep(
@@ -36,6 +39,8 @@ def register(app: Celery, process: Host, environ: Mapping[str, str] = os.environ
             process.runtime().providers.get,
             retention=retention,
             settings=process.settings,
+            bounds=bounds,
+            weekly=weekly,
             tag=tag,
         )
 
@@ -65,6 +70,7 @@ def register(app: Celery, process: Host, environ: Mapping[str, str] = os.environ
         await upkeep().purge(_slot(slot))
 
     _register_of_batches(app, upkeep)
+    _register_analytics(app, upkeep)
 
 
 def _register_of_batches(app: Celery, upkeep: Callable[[], Upkeep]) -> None:
@@ -79,6 +85,20 @@ def _register_of_batches(app: Celery, upkeep: Callable[[], Upkeep]) -> None:
     async def poll_batches_task(slot: str | None = None) -> None:
         """See to what stands in batches of vendors, or is to."""
         await upkeep().poll_batches(_slot(slot))
+
+
+def _register_analytics(app: Celery, upkeep: Callable[[], Upkeep]) -> None:
+    """Add the tasks that look at figures."""
+
+    @app.task(name=wire.LOOK_FOR_ALERTS, **HINTED)
+    async def look_for_alerts_task(slot: str | None = None) -> None:
+        """Open alerts of what is beyond its bounds, and close those that are over."""
+        await upkeep().look_for_alerts(_slot(slot))
+
+    @app.task(name=wire.MAKE_REPORT, **HINTED)
+    async def make_report_task(slot: str | None = None) -> None:
+        """Make the report of the last week, once it can be made, where somebody wants it."""
+        await upkeep().make_report(_slot(slot))
 
 
 def _slot(sent: object) -> datetime:

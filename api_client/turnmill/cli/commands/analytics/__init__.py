@@ -2,6 +2,7 @@
 
 import click
 
+from turnmill.cli.commands.analytics.alerts import alerts
 from turnmill.cli.commands.analytics.bills import reconcile, reprice
 from turnmill.cli.commands.analytics.conversations import session, user
 from turnmill.cli.commands.analytics.feedback import feedback
@@ -11,11 +12,11 @@ from turnmill.cli.commands.analytics.usage import report
 
 @click.group("analytics")
 def command() -> None:
-    """Report usage, cost, topics and what was felt, say what to change, and compare with bills."""
+    """Report usage, cost, topics and what was felt, see to alerts, say what to change."""
 
 
 for _each in (
-    *(report, session, user, feedback, topics, behaviours, suggest),
+    *(report, alerts, session, user, feedback, topics, behaviours, suggest),
     *(reconcile, reprice),
 ):
     command.add_command(_each)

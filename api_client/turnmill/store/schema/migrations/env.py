@@ -2,8 +2,8 @@
 
 from alembic import context
 
+from turnmill.store.schema.alert_tables import metadata
 from turnmill.store.schema.revision import VERSION_TABLE
-from turnmill.store.schema.rollup_tables import metadata
 
 _given = context.config.attributes
 

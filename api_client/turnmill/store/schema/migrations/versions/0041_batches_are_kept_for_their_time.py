@@ -6,7 +6,7 @@ from alembic import op
 from turnmill.store.types import Json, Timestamp
 
 revision = "0041"
-down_revision = "0039"
+down_revision = "0040"
 phase = "pre"
 serves = "0007"
 

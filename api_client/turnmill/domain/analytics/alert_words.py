@@ -1,0 +1,44 @@
+"""What an alert says, in a sentence that stands by itself."""
+
+from turnmill.domain.analytics.alert_bounds import Rule
+
+
+def sentence(rule: Rule, subject: str, *, value: float, usual: float | None) -> str:
+    """Return it: the figure, what it is of, and what is usual."""
+    match rule:
+        case Rule.COST:
+            return f"an hour cost {_usd(value)}{_usually(usual, _usd)}"
+        case Rule.FAILURES:
+            return f"{_share(value)} of the turns of {subject} came to nothing" + _usually(
+                usual, _share
+            )
+        case Rule.QUEUE:
+            return f"a turn of the lane {subject} has been due for {_long(value)}"
+        case Rule.CACHE:
+            return f"{_share(value)} of the input of {subject} came from a cache" + _usually(
+                usual, _share
+            )
+        case Rule.BUDGET:
+            limit = "" if usual is None else f", beyond its limit of {_usd(usual)}"
+            return f"the budget {subject} is heading for {_usd(value)}{limit}"
+
+
+def _usually(usual: float | None, read: object) -> str:
+    if usual is None:
+        return ""
+    assert callable(read)
+    return f"; {read(usual)} is usual"
+
+
+def _usd(amount: float) -> str:
+    return f"${amount:,.2f}"
+
+
+def _share(share: float) -> str:
+    return f"{share * 100:.1f} %"
+
+
+def _long(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

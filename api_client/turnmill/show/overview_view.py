@@ -1,0 +1,96 @@
+"""A report in a terminal: its first figures, its models, and what is worth a look."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from turnmill.domain.analytics.alert_words import sentence
+from turnmill.show.report import reading
+from turnmill.show.report.document import document
+from turnmill.show.tables import print_facts, print_json, print_table
+from turnmill.show.terminal import say
+from turnmill.show.wording import moment_text
+
+if TYPE_CHECKING:
+    from turnmill.domain.analytics.report_data import ReportData
+    from turnmill.store.analytics.alerts import Alert
+
+_COLUMNS = ("provider", "model", "turns", "failed", "cache", "USD", "change")
+_SPARE = ("provider", "cache", "failed")
+_ALERTS = ("rule", "what", "opened", "closed")
+
+
+def print_overview(data: ReportData, *, as_json: bool) -> None:
+    """Print it."""
+    if as_json:
+        print_json(document(data))
+        return
+    print_facts(_facts(data))
+    if data.models:
+        print_table(_COLUMNS, _models(data), right=_COLUMNS[2:], spare=_SPARE)
+    for one in data.alerts:
+        if one.closed_at is None:
+            say(f"alert: {one.what}")
+    if data.whole_until is None:
+        say("no turn was added up yet: figures are written by beat")
+
+
+def _facts(data: ReportData) -> Iterator[tuple[str, object]]:
+    now, before = data.now, data.before
+    yield "window", f"{reading.dates(data.since, data.until, data.zone)}, {data.zone}"
+    yield "turns", _with(reading.whole(now.turns), now.turns, before.turns if before else None)
+    cost = before.cost_usd if before else None
+    yield "cost", _with(reading.money(now.cost_usd), now.cost_usd, cost)
+    yield "failed", reading.share(now.failure_rate)
+    yield "cached", reading.share(now.cached_share)
+    for one in data.durations:
+        if one.of == "total" and one.now is not None:
+            spans = f"{reading.span(one.now.p50_ms)} median, {reading.span(one.now.p95_ms)} 95 %"
+            yield "answered", spans
+    if data.whole_until is not None:
+        yield "whole until", moment_text(data.whole_until)
+
+
+def _with(shown: str, now: object, before: object) -> str:
+    change = reading.change(now, before)  # type: ignore[arg-type]
+    return f"{shown} ({change.text})" if change.way in ("up", "down") else shown
+
+
+def _models(data: ReportData) -> Iterator[tuple[object, ...]]:
+    for one in data.models:
+        then = one.before.cost_usd if one.before else None
+        yield (
+            one.of,
+            one.name,
+            reading.whole(one.now.turns),
+            reading.share(one.now.failure_rate),
+            reading.share(one.now.cached_share),
+            f"{one.now.cost_usd:.4f}{'+' if one.now.unpriced_attempts else ''}",
+            reading.change(one.now.cost_usd, then).text,
+        )
+
+
+def print_alerts(found: Sequence[Alert], *, as_json: bool) -> None:
+    """Print alerts, those that are open first."""
+    if as_json:
+        print_json([{**asdict(one), "what": _said(one)} for one in found])
+        return
+    if not found:
+        say("no alert is open")
+        return
+    rows = [
+        (
+            one.rule.value,
+            _said(one),
+            moment_text(one.opened_at)[:16],
+            "open" if one.closed_at is None else moment_text(one.closed_at)[:16],
+        )
+        for one in found
+    ]
+    print_table(_ALERTS, rows, spare=("rule",))
+
+
+def _said(one: Alert) -> str:
+    return sentence(one.rule, one.subject, value=one.worst, usual=one.usual)

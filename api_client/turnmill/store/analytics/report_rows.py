@@ -1,0 +1,171 @@
+"""What a report takes from rows: why turns came to nothing, and sessions that stand out.
+
+By index, and in bounded numbers, however many turns there are.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import Connection, and_, case, func, or_, select
+
+from turnmill.domain.analytics.report_data import Reason, SessionLine
+from turnmill.domain.analytics.windows import SLOT, Window
+from turnmill.domain.states import Lane, SessionStatus, TurnState
+from turnmill.store.analytics.figures import Dimension, Latency, percentiles
+from turnmill.store.schema.tables import sessions, turns
+
+#: Lines of each list.
+_SHOWN = 10
+#: Turns that failed, the newest of which are looked at.
+MOST_FAILED = 50_000
+#: Sessions that are looked at for the dearest, so many at once.
+_DEAREST, _AT_ONCE = 500, 50
+#: Slots in which the slowest turns ended, and turns of each that are looked at.
+_SLOTS, _TURNS = 12, 5_000
+_A_DAY = timedelta(days=1)
+_LOST = (TurnState.FAILED.value, TurnState.DEAD.value)
+
+
+def reasons(conn: Connection, window: Window) -> tuple[list[Reason], bool]:
+    """Return why turns came to nothing, the most frequent first, and whether all were looked at."""
+    t = turns.c
+    before = window.previous()
+    newest = (
+        select(t.error_code, t.state, t.session_id, t.finished_at)
+        .where(t.state.in_(_LOST))
+        .order_by(t.id.desc())
+        .limit(MOST_FAILED)
+        .subquery()
+        .c
+    )
+    is_now = and_(newest.finished_at >= window.since, newest.finished_at < window.until)
+    is_then = and_(newest.finished_at >= before.since, newest.finished_at < before.until)
+    of_now = case((is_now, newest.session_id), else_=None)
+    rows = conn.execute(
+        select(
+            newest.error_code,
+            func.count().filter(is_now).label("turns"),
+            func.count().filter(is_now, newest.state == TurnState.DEAD.value).label("dead"),
+            func.count(of_now.distinct()).label("sessions"),
+            func.count().filter(is_then).label("before"),
+            func.count().label("all"),
+        )
+        .group_by(newest.error_code)
+        .order_by(func.count().filter(is_now).desc(), newest.error_code)
+    ).all()
+    is_cut = sum(row.all for row in rows) >= MOST_FAILED
+    found = [_reason(row, is_cut=is_cut) for row in rows if row.turns]
+    return found[:_SHOWN], not is_cut
+
+
+def _reason(row: Any, *, is_cut: bool) -> Reason:
+    return Reason(
+        code=row.error_code or "unknown",
+        turns=row.turns,
+        dead=row.dead,
+        sessions=row.sessions,
+        before=None if is_cut else row.before,
+    )
+
+
+class _Spent(NamedTuple):
+    turns: int
+    cost_usd: Decimal
+
+
+def dearest(conn: Connection, window: Window) -> list[SessionLine]:
+    """Return the sessions that cost the most in the window, of those whose rows are there.
+
+    A session has cost no more in it than in all. So those that have cost the most in all are added
+    up first, until no other one can have cost as much as the last that is shown.
+    """
+    s = sessions.c
+    candidates = conn.execute(
+        select(s.id, s.provider, s.model, s.cost_usd)
+        .where(
+            s.last_active_at >= window.since - _A_DAY,
+            s.cost_usd > 0,
+            s.status != SessionStatus.DELETED.value,
+        )
+        .order_by(s.cost_usd.desc(), s.id)
+        .limit(_DEAREST)
+    ).all()
+    found: list[SessionLine] = []
+    for start in range(0, len(candidates), _AT_ONCE):
+        some = candidates[start : start + _AT_ONCE]
+        if len(found) == _SHOWN and some[0].cost_usd <= found[-1].cost_usd:
+            break
+        spent = _spent(conn, [one.id for one in some], window)
+        found += [_line(one, spent[one.id]) for one in some if one.id in spent]
+        found = sorted(found, key=lambda one: (-one.cost_usd, one.session_id))[:_SHOWN]
+    return found
+
+
+def _spent(conn: Connection, ids: Sequence[UUID], window: Window) -> dict[UUID, _Spent]:
+    t = turns.c
+    rows = conn.execute(
+        select(t.session_id, func.count(), func.sum(t.cost_usd))
+        .where(
+            t.session_id.in_(ids),
+            t.finished_at >= window.since,
+            t.finished_at < window.until,
+        )
+        .group_by(t.session_id)
+    )
+    return {one: _Spent(count, Decimal(cost)) for one, count, cost in rows if cost}
+
+
+def _line(session: Any, spent: _Spent, longest_ms: float | None = None) -> SessionLine:
+    return SessionLine(
+        session_id=session.id,
+        provider=session.provider,
+        model=session.model,
+        turns=spent.turns,
+        cost_usd=spent.cost_usd,
+        longest_ms=longest_ms,
+    )
+
+
+def slowest(conn: Connection, window: Window) -> list[SessionLine]:
+    """Return the sessions in which an interactive turn took the longest, of those that are there.
+
+    Figures say in which quarters of an hour the slowest ended: turns of those alone are looked at.
+    """
+    only = {Dimension.LANE: Lane.INTERACTIVE.value}
+    found = percentiles(
+        conn, window, of=Latency.TOTAL, by=(Dimension.SLOT,), only=only, quantiles=(1.0,)
+    )
+    found.sort(key=lambda one: one.quantiles_ms.get(1.0, 0.0), reverse=True)
+    slots = [one.by[Dimension.SLOT] for one in found[:_SLOTS]]
+    longest: dict[UUID, float] = {}
+    for session_id, ms in _ended_in(conn, [at for at in slots if isinstance(at, datetime)]):
+        longest[session_id] = max(ms, longest.get(session_id, 0.0))
+    ids = sorted(longest, key=lambda one: (-longest[one], one))[:_SHOWN]
+    spent = _spent(conn, ids, window)
+    s = sessions.c
+    rows = conn.execute(
+        select(s.id, s.provider, s.model).where(
+            s.id.in_(ids), s.status != SessionStatus.DELETED.value
+        )
+    ).all()
+    nothing = _Spent(1, Decimal(0))
+    lines = [_line(row, spent.get(row.id, nothing), longest[row.id]) for row in rows]
+    return sorted(lines, key=lambda one: (-(one.longest_ms or 0), one.session_id))
+
+
+def _ended_in(conn: Connection, slots: Sequence[datetime]) -> Iterator[tuple[UUID, float]]:
+    if not slots:
+        return
+    t = turns.c
+    when = or_(*(and_(t.finished_at >= at, t.finished_at < at + SLOT) for at in slots))
+    rows = conn.execute(
+        select(t.session_id, t.created_at, t.finished_at)
+        .where(when, t.lane == Lane.INTERACTIVE.value)
+        .order_by(t.created_at)
+        .limit(_SLOTS * _TURNS)
+    )
+    for row in rows:
+        yield row.session_id, (row.finished_at - row.created_at).total_seconds() * 1000

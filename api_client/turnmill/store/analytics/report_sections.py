@@ -1,0 +1,142 @@
+"""What a report takes from what others find: feedback, topics, behaviour, suggestions.
+
+Behaviour and suggestions look at the turns of a window one by one. So of very many they are told
+where there is time for it, and else said to be missing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from types import MappingProxyType
+
+from sqlalchemy import ColumnElement, Connection, and_
+
+from turnmill.domain.analytics.behaving import Behaviour
+from turnmill.domain.analytics.report_data import (
+    BehaviourLine,
+    Felt,
+    Section,
+    SuggestionLine,
+    TopicLine,
+)
+from turnmill.domain.analytics.suggesting.findings import Finding
+from turnmill.domain.analytics.windows import Window
+from turnmill.store.analytics import behaviours, suggestions, topics
+from turnmill.store.analytics import feedback as said
+from turnmill.store.analytics.ended_turns import Scope
+from turnmill.store.schema.feedback_tables import feedback
+
+#: Of more turns, looking at each takes longer than somebody waits for a page.
+MOST_TURNS = 100_000
+_SHOWN = 20
+_WORDS: Mapping[Behaviour, tuple[str, str]] = MappingProxyType(
+    {
+        Behaviour.TOOL_LOOP: ("Tool loops", "one tool was called eight times or more in a turn"),
+        Behaviour.CUT_BY_LENGTH: ("Cut answers", "the reply ended where its limit of length did"),
+        Behaviour.RETRIED: ("Many retries", "it took three attempts or more"),
+        Behaviour.LONG_SILENCE: ("Long silences", "somebody waited for a minute or more"),
+        Behaviour.SENT_AGAIN: ("Sent again", "its user wrote again before there was an answer"),
+        Behaviour.FAILED: ("No answer", "there never was one"),
+        Behaviour.GIVEN_UP: ("Given up", "there was no answer, and nothing was said after it"),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sections:
+    """What others have found, and why what is missing is."""
+
+    feedback: Felt | None
+    topics: Sequence[TopicLine] | None
+    behaviours: Sequence[BehaviourLine] | None
+    suggestions: Sequence[SuggestionLine] | None
+    saves_usd: Decimal | None
+    missing: Mapping[Section, str] = field(repr=False)
+
+
+def read(conn: Connection, window: Window, *, turns: int, thorough: bool) -> Sections:
+    """Read them. `turns` is how many ended; with `thorough` they are looked at, however many."""
+    missing: dict[Section, str] = {}
+    about = _topics(conn)
+    if about is None:
+        missing[Section.TOPICS] = "Topics were not looked for yet: the extra analytics finds them."
+    scope = Scope(window=window)
+    if turns > MOST_TURNS and not thorough:
+        why = f"Not looked at: there are more than {MOST_TURNS:,} turns. Say --thorough to wait."
+        missing |= {Section.BEHAVIOURS: why, Section.SUGGESTIONS: why}
+        return Sections(
+            feedback=_felt(conn, window),
+            topics=about,
+            behaviours=None,
+            suggestions=None,
+            saves_usd=None,
+            missing=missing,
+        )
+    found = suggestions.suggest(conn, scope)
+    return Sections(
+        feedback=_felt(conn, window),
+        topics=about,
+        behaviours=_behaviours(conn, scope),
+        suggestions=[_suggestion(one) for one in found.findings[:_SHOWN]],
+        saves_usd=found.estimated_improvement,
+        missing=missing,
+    )
+
+
+def _felt(conn: Connection, window: Window) -> Felt | None:
+    """Return what was said of replies in the window; None: nothing was."""
+    now, then = (said.given(conn, _said_in(one)) for one in (window, window.previous()))
+    if not now.count:
+        return None
+    return Felt(
+        rated=now.count,
+        score=now.mean,
+        good=now.positive,
+        bad=now.negative,
+        before=then.mean,
+    )
+
+
+def _said_in(window: Window) -> ColumnElement[bool]:
+    at = feedback.c.updated_at
+    return and_(at >= window.since, at < window.until)
+
+
+def _topics(conn: Connection) -> list[TopicLine] | None:
+    """Return what sessions were about when it was looked for last; None: it never was."""
+    if topics.last_run(conn) is None:
+        return None
+    return [
+        TopicLine(terms=one.words, sessions=one.sessions, users=one.users, share=one.share)
+        for one in topics.shown(conn)[0][:_SHOWN]
+    ]
+
+
+def _behaviours(conn: Connection, scope: Scope) -> list[BehaviourLine]:
+    found = behaviours.clusters(conn, scope, examples=0)
+    return [
+        BehaviourLine(
+            name=_WORDS[one.behaviour][0],
+            what=_WORDS[one.behaviour][1],
+            sessions=one.sessions,
+            turns=one.turns,
+            share=one.share,
+        )
+        for one in found
+    ]
+
+
+def _suggestion(one: Finding) -> SuggestionLine:
+    gain = one.improvement
+    is_money = gain.what == "usd"
+    said_of = f"{gain.amount:,.0f} {gain.what} less"
+    settings = ", ".join(f"{name} = {value}" for name, value in one.settings.items())
+    return SuggestionLine(
+        title=f"{one.rule.value.replace('_', ' ').capitalize()}: {one.subject}",
+        why=one.says,
+        saves_usd=Decimal(str(round(gain.amount, 4))) if is_money else None,
+        gains=said_of,
+        confidence=f"{one.formula}: {one.confidence.low:.3g} to {one.confidence.high:.3g} in 95 of"
+        f" 100 cases; said from {one.threshold:g} on.",
+        setting=f"model = {one.model}" if one.model else settings,
+    )

@@ -1,0 +1,174 @@
+"""A report, whole: read on one connection, from figures that are kept and rows by index."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, select
+
+from turnmill.domain.analytics.alert_words import sentence
+from turnmill.domain.analytics.alerting import Budgeted, forecast
+from turnmill.domain.analytics.anomalies import anomalies
+from turnmill.domain.analytics.report_data import (
+    AlertLine,
+    Anomaly,
+    BudgetLine,
+    Metric,
+    ReportData,
+)
+from turnmill.domain.analytics.usual import HOUR, WEEK, WEEKS, Series
+from turnmill.domain.analytics.windows import Window
+from turnmill.domain.budgets import Scope
+from turnmill.store.analytics import alerts, report_rows, report_sections
+from turnmill.store.analytics.figures import Dimension, Totals, folded_until
+from turnmill.store.analytics.report_figures import (
+    ByModel,
+    Cut,
+    durations,
+    figures_of,
+    hours,
+    other_groups,
+)
+from turnmill.store.analytics.watching import periodic_budgets, profile_of, slots_of
+from turnmill.store.schema.budget_tables import budgets
+from turnmill.store.types import db_now
+
+_MOST_ALERTS = 50
+_MOST_BUDGETS = 20
+#: Longer windows have more hours than anybody looks at one by one.
+_LONGEST_LOOK = 93 * 24 * HOUR
+#: What is looked at before the window, to say what its hours usually come to.
+_BEFORE = WEEKS * WEEK + 12 * HOUR
+
+
+def read(
+    conn: Connection, window: Window, *, zone: str, tag: str = "", thorough: bool = False
+) -> ReportData:
+    """Read it. Nothing is written, and nobody waits for it.
+
+    What looks at turns one by one is left out of very many, unless it is to be `thorough`.
+    """
+    now: datetime = conn.scalars(select(db_now())).one()
+    cut = Cut.of(window, zone)
+    by_model = ByModel.read(conn, cut)
+    others = other_groups(conn, window)
+    slots = slots_of(conn, Window(window.since - _BEFORE, window.until))
+    why, is_whole = report_rows.reasons(conn, window)
+    now_all = figures_of(by_model.now)
+    found = report_sections.read(conn, window, turns=now_all.turns, thorough=thorough)
+    return ReportData(
+        since=window.since,
+        until=window.until,
+        zone=zone,
+        made_at=now,
+        whole_until=folded_until(conn),
+        tag=tag,
+        grain=cut.grain,
+        now=now_all,
+        before=figures_of(by_model.before) if by_model.before else None,
+        points=by_model.points(),
+        models=by_model.models(),
+        lanes=others[Dimension.LANE],
+        tiers=others[Dimension.TIER],
+        tags=others[Dimension.TAG],
+        week=hours(slots, window, zone),
+        durations=list(durations(conn, cut)),
+        reasons=why,
+        anomalies=_anomalies(slots, window),
+        dearest=report_rows.dearest(conn, window),
+        slowest=report_rows.slowest(conn, window),
+        alerts=_alerts(conn, window),
+        budgets=_budgets(conn, slots, now),
+        feedback=found.feedback,
+        topics=found.topics,
+        behaviours=found.behaviours,
+        suggestions=found.suggestions,
+        saves_usd=found.saves_usd,
+        missing=found.missing,
+        notes=() if is_whole else (_CUT,),
+    )
+
+
+_CUT = (
+    f"Why turns came to nothing is told of the newest {report_rows.MOST_FAILED:,} that did, of all"
+    " times."
+)
+
+
+def _anomalies(slots: Mapping[datetime, Totals], window: Window) -> list[Anomaly]:
+    """Return the hours that stand out, of each metric; none of a window that is very long."""
+    if window.length > _LONGEST_LOOK or not slots:
+        return []
+    first = min(slots)
+
+    def series(values: Mapping[datetime, float]) -> Series:
+        return Series.of(values, since=first, until=window.until)
+
+    of = {
+        Metric.COST: {at: float(one.cost_usd) for at, one in slots.items()},
+        Metric.TURNS: {at: float(one.turns) for at, one in slots.items()},
+        Metric.FAILURES: {at: float(one.failed + one.dead) for at, one in slots.items()},
+    }
+    return [
+        one
+        for metric, values in of.items()
+        for one in anomalies(metric, series(values), window.since, window.until)
+    ]
+
+
+def _alerts(conn: Connection, window: Window) -> list[AlertLine]:
+    found = alerts.find(conn, since=window.since, until=window.until, limit=_MOST_ALERTS)
+    return [
+        AlertLine(
+            rule=one.rule.value,
+            subject=one.subject,
+            opened_at=one.opened_at,
+            closed_at=one.closed_at,
+            what=sentence(one.rule, one.subject, value=one.worst, usual=one.usual),
+        )
+        for one in found
+    ]
+
+
+def _budgets(conn: Connection, slots: Mapping[datetime, Totals], now: datetime) -> list[BudgetLine]:
+    """Return the budgets that are used up the most, in the periods that are now."""
+    found = periodic_budgets(conn, now)[:_MOST_BUDGETS]
+    if not found:
+        return []
+    until = max(slots, default=now)
+    costs = {at: float(one.cost_usd) for at, one in slots.items()}
+    profile = profile_of(Series.of(costs, since=min(slots, default=now), until=until), until)
+    names = _names(conn, [UUID(one.id) for one in found])
+    return [_budget(one, names[one.id], now, profile) for one in found]
+
+
+def _budget(
+    one: Budgeted, named: tuple[str, str], now: datetime, profile: Sequence[float]
+) -> BudgetLine:
+    heading = forecast(one, at=now, profile=profile)
+    return BudgetLine(
+        name=named[0],
+        period=named[1],
+        limit_usd=one.limit_usd,
+        spent_usd=one.spent_usd,
+        forecast_usd=None if heading is None else heading.quantize(Decimal("0.0001")),
+        ends_at=one.ends_at,
+    )
+
+
+def _names(conn: Connection, ids: Sequence[UUID]) -> dict[str, tuple[str, str]]:
+    """Return what budgets bound, and their periods; of users and sessions, some digits alone."""
+    rows = conn.execute(
+        select(budgets.c.id, budgets.c.scope, budgets.c.name, budgets.c.value, budgets.c.period)
+        .where(budgets.c.id.in_(ids))
+        .order_by(budgets.c.id)
+    )
+    return {str(row.id): (_named(row), row.period) for row in rows}
+
+
+def _named(row: Any) -> str:
+    if row.scope == Scope.TAG.value:
+        return f"{row.name}={row.value}"
+    return "" if row.scope == Scope.ALL.value else f"{row.scope} {str(row.id)[:18]}"
