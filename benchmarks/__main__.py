@@ -45,7 +45,7 @@ class Form:
     queued: tuple[int, int]  #: over all sessions, and in one
     processes: tuple[int, ...]
     loads: tuple[int, int] = (500, 2000)  #: calls in flight, whose memory is compared
-    load_latency: timedelta = timedelta(seconds=4)
+    load_latency: timedelta = timedelta(seconds=3)
 
 
 _ALL = ("interactive", "bulk", "threads", "prefork", "bare", "limit")
@@ -54,7 +54,7 @@ _LATENCIES = (0.0, 0.2, 1.0)
 
 SHORT = Form(
     name="short",
-    windows=Windows(count=5, seconds=2.0, settling=4.0),
+    windows=Windows(count=5, seconds=2.0, settling=3.0),
     points=(
         ("interactive", 2000, 1.0),
         ("limit", 2000, 1.0),

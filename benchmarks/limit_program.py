@@ -66,7 +66,9 @@ class Line(asyncio.Protocol):
 class Limit:
     """All that is in flight, on one event loop; two threads wait for the store."""
 
-    def __init__(self, url: str, address: str) -> None:
+    def __init__(self, url: str, address: str, *, in_flight: int) -> None:
+        self._in_flight = in_flight
+        self._group = min(_GROUP, max(1, in_flight // 2))
         self._database = Database(url, generic_plans=True)
         self._parts = urlsplit(address)
         path, host = f"{self._parts.path}/responses", self._parts.netloc
@@ -81,8 +83,8 @@ class Limit:
         self._done: list[Settlement] = []
         self.failed: asyncio.Future[None] = self._loop.create_future()
 
-    async def open(self, in_flight: int) -> None:
-        for _ in range(in_flight):
+    async def open(self) -> None:
+        for _ in range(self._in_flight):
             _, line = await self._loop.create_connection(
                 lambda: Line(self), self._parts.hostname or "", self._parts.port or 80
             )
@@ -102,17 +104,17 @@ class Limit:
         self._go_on()
 
     def _go_on(self) -> None:
-        if not self._claims and len(self._idle) >= _GROUP:
+        if not self._claims and len(self._idle) >= self._group:
             self._claims = True
             self._in_thread(self._claiming, self._claim, self._claimed)
-        if not self._settles and len(self._done) >= _GROUP:
+        if not self._settles and len(self._done) >= self._group:
             self._settles = True
-            group, self._done = self._done[:_GROUP], self._done[_GROUP:]
+            group, self._done = self._done[: self._group], self._done[self._group :]
             self._in_thread(self._settling, lambda: self._settle(group), self._settled)
 
     def _claim(self) -> list[Claim]:
         with self._database.single() as conn:
-            return claim_due(conn, Lane.BULK, limit=_GROUP, owner="limit", lease=_LEASE)
+            return claim_due(conn, Lane.BULK, limit=self._group, owner="limit", lease=_LEASE)
 
     def _claimed(self, claims: list[Claim]) -> None:
         self._claims = False
@@ -161,8 +163,9 @@ def settlement_of(claim: Claim, body: bytes) -> Settlement:
 
 
 async def main() -> None:
-    limit = Limit(os.environ["TURNMILL_DATABASE_URL"], os.environ["OPENAI_BASE_URL"])
-    await limit.open(int(sys.argv[1]))
+    url, address = os.environ["TURNMILL_DATABASE_URL"], os.environ["OPENAI_BASE_URL"]
+    limit = Limit(url, address, in_flight=int(sys.argv[1]))
+    await limit.open()
     await limit.failed
 
 
