@@ -2,7 +2,7 @@
 
 postgres_server   the running `EmbeddedPostgres`: `.url`, `.pid`, `.url_of(database)`.
 valkey_server     the running `EmbeddedValkey`.
-database_url      a migrated, empty database for this test alone; dropped afterwards.
+database_url      a migrated, empty database, for this test alone while it runs.
 broker_url        the Valkey of the run, emptied before the test.
 
 A test that stops, kills or freezes a server starts one of its own, since these are shared:
@@ -30,6 +30,7 @@ import pytest
 import redis
 from hypothesis import HealthCheck, settings
 
+from tests.databases import Databases
 from tests.guard import forbid_network
 from turnmill.store.database import Database
 from turnmill_worker.stack.home import Home
@@ -119,9 +120,18 @@ def _new_files_are_copies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield
 
 
+@pytest.fixture(scope="session")
+def databases(postgres_server: EmbeddedPostgres, migrated_template: str) -> Databases:
+    return Databases(
+        postgres_server,
+        make=lambda: make_database(postgres_server, migrated_template),
+        drop=lambda name: drop_database(postgres_server, name),
+    )
+
+
 @pytest.fixture
-def database_url(postgres_server: EmbeddedPostgres, migrated_template: str) -> Iterator[str]:
-    with fresh_database(postgres_server, migrated_template) as url:
+def database_url(databases: Databases) -> Iterator[str]:
+    with databases.one() as url:
         yield url
 
 
@@ -138,12 +148,23 @@ def fresh_database(server: EmbeddedPostgres, template: str = "template1") -> Ite
 
     Bare names lead nowhere in a copy: our statements say where the tables stand.
     """
+    name = make_database(server, template)
+    yield server.url_of(name)
+    drop_database(server, name)
+
+
+def make_database(server: EmbeddedPostgres, template: str) -> str:
+    """Make a copy of the template, and return its name. See `fresh_database`."""
     name = f"test_{next(_database_numbers)}"
     _administer(server, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
     if template != "template1":
         _administer(server, f"ALTER DATABASE \"{name}\" SET search_path = ''")
-    yield server.url_of(name)
-    _administer(server, f'DROP DATABASE "{name}" WITH (FORCE)')
+    return name
+
+
+def drop_database(server: EmbeddedPostgres, name: str) -> None:
+    """Remove it, whoever is connected to it."""
+    _administer(server, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
 
 def copying(folder: Path) -> Callable[[Any, str], Any]:
