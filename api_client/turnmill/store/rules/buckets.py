@@ -157,7 +157,9 @@ class span_of(FunctionElement[int]):  # noqa: N801
 def _span_pg(element: span_of, compiler: SQLCompiler, **kw: Any) -> str:
     listed_bounds = literal("{" + ",".join(one.isoformat() for one in element.bounds) + "}", Text)
     bounds = compiler.process(listed_bounds, **kw)
-    return f"width_bucket({_said(element, compiler, **kw)[0]}, CAST({bounds} AS timestamptz[]))"
+    # Asked for by itself it is read once, and not for each row.
+    once = f"(SELECT CAST({bounds} AS timestamptz[]))"
+    return f"width_bucket({_said(element, compiler, **kw)[0]}, {once})"
 
 
 @compiles(span_of, "sqlite")
