@@ -27,7 +27,7 @@ def folded(store: Database, *, tag: str = "team") -> list[float]:
     """Fold everything in, and return how long each page of 10,000 took."""
     while store.run(give_places, limit=50_000):
         pass
-    pages = []
+    pages: list[float] = []
     while True:
         began = time.perf_counter()
         if not store.run(fold, tag=tag):
