@@ -65,7 +65,11 @@ def check(store: Database, month: Month) -> None:
     assert sums.attempts == sum(len(one.calls) for one in whole)
     assert sums.retries == sum(len(one.calls) - 1 for one in whole)
     assert sums.output_tokens == sum(call.tokens[1] for one in whole for call in one.calls)
+<<<<<<< HEAD
     exact: dict[Latency, list[Any]] = {
+=======
+    exact: dict[Latency, list[float]] = {
+>>>>>>> w/rollups
         Latency.QUEUED: [
             (one.calls[0].begun - one.created) / timedelta(milliseconds=1) for one in whole
         ],
