@@ -5,7 +5,6 @@ import math
 import time
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
@@ -65,11 +64,7 @@ def check(store: Database, month: Month) -> None:
     assert sums.attempts == sum(len(one.calls) for one in whole)
     assert sums.retries == sum(len(one.calls) - 1 for one in whole)
     assert sums.output_tokens == sum(call.tokens[1] for one in whole for call in one.calls)
-<<<<<<< HEAD
-    exact: dict[Latency, list[Any]] = {
-=======
     exact: dict[Latency, list[float]] = {
->>>>>>> w/rollups
         Latency.QUEUED: [
             (one.calls[0].begun - one.created) / timedelta(milliseconds=1) for one in whole
         ],

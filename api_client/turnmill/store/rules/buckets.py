@@ -162,11 +162,7 @@ class span_of(FunctionElement[int]):  # noqa: N801
 def _span_pg(element: span_of, compiler: SQLCompiler, **kw: Any) -> str:
     listed_bounds = literal("{" + ",".join(one.isoformat() for one in element.bounds) + "}", Text)
     bounds = compiler.process(listed_bounds, **kw)
-<<<<<<< HEAD
-    # Read once, and not for each row: a text becomes moments by the session's time zone.
-=======
     # Asked for by itself it is read once, and not for each row.
->>>>>>> w/rollups
     once = f"(SELECT CAST({bounds} AS timestamptz[]))"
     return f"width_bucket({_said(element, compiler, **kw)[0]}, {once})"
 
