@@ -66,7 +66,7 @@ def test_usage_is_rolled_up_once_for_a_slot(
     client.send(session, "Hello").result(timeout=WAIT)
     slot = this_minute()
     send(system, wire.ROLL_UP_USAGE, slot, times=5)
-    assert outcome(store, wire.ROLL_UP_USAGE, slot)["lines"] >= 1
+    assert outcome(store, wire.ROLL_UP_USAGE, slot)["folded"] >= 1
     report = client.analytics.report(days=2, refresh=False)
     assert [line.succeeded for line in report.lines if line.model == "only-here"] == [1]
 

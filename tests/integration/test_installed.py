@@ -100,7 +100,7 @@ def test_nothing_that_an_application_has_set_is_changed(shop: Celery) -> None:
     assert conf.task_serializer == "pickle" and conf.task_default_queue == "shop"
     assert conf.task_queues is None and conf.result_backend == os.environ["SHOP_BACKEND"]
     ours = {name for name in conf.beat_schedule if name.startswith("turnmill.")}
-    assert set(conf.beat_schedule) - ours == {"purge"} and len(ours) == 7
+    assert set(conf.beat_schedule) - ours == {"purge"} and len(ours) == 9
     assert conf.worker_pool == "turnmill_worker.pool:TaskPool"
     assert "turnmill_worker.app" not in sys.modules or shop is not sys.modules[
         "turnmill_worker.app"

@@ -4,8 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,11 @@ from sqlalchemy import Connection, event
 
 import turnmill
 from tests import rows, stepping, steps
+from tests.integration.verbs_of_analytics import OF_ANALYTICS
 from tests.said import said_in
 from turnmill import (
     Batch,
     Client,
-    NewPrice,
-    PaidCall,
     Settings,
     Turn,
     TurnmillError,
@@ -63,12 +61,6 @@ def asking(client: Client, what: str) -> Turn:
     return client.turns.list(waits_for=what)[0]
 
 
-def a_bill(path: Path) -> Path:
-    bill = path.with_suffix(".csv")
-    bill.write_text("date,model,cost_usd\n2026-11-26,gpt-5,1.25\n", encoding="utf-8")
-    return bill
-
-
 def a_folder(path: Path) -> Path:
     folder = path.with_name("templates")
     folder.mkdir()
@@ -85,10 +77,6 @@ def to_be_erased(client: Client) -> Client:
     """Let a user be erased later."""
     client.users.erase("ada", grace=timedelta(days=30))
     return client
-
-
-def free(call: PaidCall) -> NewPrice:
-    return NewPrice(Decimal(0), "nobody's list")
 
 
 def cancelled(batch: Batch) -> Batch:
@@ -247,22 +235,7 @@ VERBS: dict[str, Callable[[Client, Path], object]] = {
     "Users.release": lambda c, _: c.users.release("ada"),
     "Users.verify_erasure": lambda c, _: c.users.verify_erasure("ada", words=["hello"]),
     "Users.replay_erasures": lambda c, _: c.users.replay_erasures(),
-    "Analytics.session": lambda c, _: c.analytics.session("s"),
-    "Analytics.user": lambda c, _: c.analytics.user("ada", since="1d", zone="Asia/Kolkata"),
-    "Analytics.feedback": lambda c, _: c.analytics.feedback(session="s", most=0),
-    "Turn.feedback": lambda c, _: c.turns.list(states=["failed"])[0].feedback(-1, "bad"),
-    "Turns.feedback": lambda c, _: c.turns.feedback(
-        c.turns.list(states=["failed"])[0].id, 1, by="bob"
-    ),
-    "Analytics.report": lambda c, _: c.analytics.report(days=2),
-    "Analytics.topics": lambda c, _: c.analytics.topics(),
-    "Analytics.behaviours": lambda c, _: c.analytics.behaviours(session="s"),
-    "Analytics.suggest": lambda c, _: c.analytics.suggest("s", since="24h"),
-    "Analytics.overview": lambda c, _: c.analytics.overview(since="2d"),
-    "Analytics.lines": lambda c, _: c.analytics.lines(since="2d"),
-    "Analytics.alerts": lambda c, _: c.analytics.alerts(since="2d"),
-    "Analytics.reconcile": lambda c, path: c.analytics.reconcile(a_bill(path), provider="mock"),
-    "Analytics.reprice": lambda c, _: c.analytics.reprice(free, first=date(2026, 1, 1)),
+    **OF_ANALYTICS,
 }
 #: These ask no store.
 OTHERS = {"Client.from_env", "Client.close", "Turn.record", "Turn.state"}
@@ -296,6 +269,8 @@ def client(database_url: str, jobs: Path, tmp_path: Path) -> Iterator[Client]:
         )
         made.schedules.create("s", "hi", cron="@daily")
         made.sessions.participants.add("s", "eve")
+        alone = made.sessions.create(user_id="bob")  # what can be asked again in a trial
+        rows.run(store, made.send(alone, "hello").id)
         yield made
 
 
@@ -321,6 +296,8 @@ def test_the_table_of_verbs_has_all_of_them() -> None:
         "Templates",
         "Schedules",
         "Users",
+        "Trials",
+        "Experiments",
     )
     owners = {noun: dir(getattr(turnmill, noun)) for noun in nouns}
     properties = {
@@ -333,6 +310,7 @@ def test_the_table_of_verbs_has_all_of_them() -> None:
         ),
         *("Client.events", "Client.lanes", "Client.limits", "Client.attachments"),
         *("Client.schedules", "Client.templates", "Client.users"),
+        *("Client.trials", "Client.experiments"),
         *("Client.webhooks", "Sessions.participants"),
     }
     found = {

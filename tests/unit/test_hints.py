@@ -43,7 +43,7 @@ def missing_in(line: str) -> str:
     if command is None or command.ignore_unknown_options:
         return ""
     known = {name for parameter in command.params for name in parameter.opts}
-    options = {word.partition("=")[0] for word in words if word.startswith("-") and len(word) > 1}
+    options = {word.partition("=")[0] for word in words if re.match("-[^0-9]", word)}
     return " ".join(sorted(options - known - {"--help"}))
 
 

@@ -22,7 +22,7 @@ SHOWN = frozenset(
     {
         *("id", "key", "idempotency_key", "custom_id", "known_id", "known_hash", "call_id"),
         *("provider_ref", "native_ref", "thread_ref", "request_id", "provider_request_id", "ref"),
-        *("step_ref", "carrier", "pattern", "tier"),
+        *("step_ref", "carrier", "pattern", "tier", "sketches"),
         *("step_ref", "tool", "tools", "adopted", "own_history"),
         *("answered_by", "answered_because", "because", "asked_of"),
         *("tool", "tools", "server", "servers", "unreachable", "only"),

@@ -159,7 +159,10 @@ class AsyncTrials:
             if record.is_over:
                 break
             if deadline.passed:
-                raise BatchTimeout(f"trial {record.id} goes on: it is {record.state}")
+                raise BatchTimeout(
+                    f"trial {record.id} goes on: it is {record.state}",
+                    hint="call wait() again, or look with `turnmill trials show ID`",
+                )
             await async_pause(min(interval, deadline.left))
             interval = min(2 * interval, _LONGEST_POLL)
         return record

@@ -158,7 +158,10 @@ class Trials:
             if record.is_over:
                 break
             if deadline.passed:
-                raise BatchTimeout(f"trial {record.id} goes on: it is {record.state}")
+                raise BatchTimeout(
+                    f"trial {record.id} goes on: it is {record.state}",
+                    hint="call wait() again, or look with `turnmill trials show ID`",
+                )
             pause(min(interval, deadline.left))
             interval = min(2 * interval, _LONGEST_POLL)
         return record

@@ -38,7 +38,6 @@ from turnmill.store.message_records import MessageRecord
 from turnmill.store.readable import read_one, readable
 from turnmill.store.records import Head, NewSession, SessionRecord
 from turnmill.store.rules.accepting import sealer_of_new, session_values, whole_seconds
-from turnmill.store.rules.figures import TOLD_APART_BY, mark_moved
 from turnmill.store.rules.happenings import observe, observe_new, write_session_events
 from turnmill.store.rules.sealing import sealed_in
 from turnmill.store.schema.tables import messages, sessions, turns
@@ -175,7 +174,9 @@ def put(
         prompt, place = sessions.c.system_prompt, session_id.hex
         sealed = sealed_in(conn, session_id, prompt, place, columns["system_prompt"])
         columns = {**columns, "system_prompt": sealed}
-    if not columns.keys().isdisjoint(TOLD_APART_BY):
+    if not columns.keys().isdisjoint(("provider", "model", "metadata")):
+        from turnmill.store.rules.figures import mark_moved  # noqa: PLC0415  few change these
+
         lock_sessions(conn, [session_id])
         mark_moved(conn, session_id, columns)
     row = conn.execute(

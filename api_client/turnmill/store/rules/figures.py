@@ -132,8 +132,10 @@ def mark_moved(conn: Connection, session_id: SessionId, columns: Mapping[str, An
     """
     of_session = select(*(sessions.c[name] for name in TOLD_APART_BY))
     before = conn.execute(of_session.where(sessions.c.id == session_id)).mappings().first()
-    changed = before and {name for name in columns if columns[name] != before.get(name)}
-    if not before or not changed or changed.isdisjoint(TOLD_APART_BY):
+    if before is None:
+        return
+    changed = {one for one in TOLD_APART_BY if one in columns and columns[one] != before[one]}
+    if not changed:
         return
     tag = kept_tag(conn)
     was, becomes = before["metadata"].get(tag), columns.get("metadata", {}).get(tag)

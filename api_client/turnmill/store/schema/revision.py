@@ -24,9 +24,14 @@ _FIRST = "0001"  # no later one was ever written there
 
 
 def create_all(conn: Connection) -> None:
-    """Create the tables of a store that lives in memory, where there is nothing to migrate."""
+    """Create the tables of a store that lives in memory, where there is nothing to migrate.
+
+    Those that are there stay as they are.
+    """
     if Capability.SCHEMAS in capabilities_of(conn):
         metadata.create_all(conn)
+        return
+    if inspect(conn).has_table(sessions.name):
         return
     for statement in _in_sqlite():
         conn.exec_driver_sql(statement)

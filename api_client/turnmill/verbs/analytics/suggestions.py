@@ -13,7 +13,7 @@ from turnmill.store.analytics.behaviours import BehaviourCluster
 from turnmill.store.analytics.ended_turns import Scope
 from turnmill.store.nouns import sessions as session_rows
 from turnmill.verbs.refs import SessionRef, session_id
-from turnmill.verbs.verb import Connection, Effect, Verb, single
+from turnmill.verbs.verb import Connection, Effect, Verb, transaction
 
 _WHOSE = "session= or user_id=, or neither for everybody"
 _MOST_EXAMPLES = 100
@@ -34,7 +34,7 @@ def suggest(
     def on(conn: Connection) -> Effect[Suggestion]:
         return Effect(rows.suggest(conn, _scope(conn, span, session, user)))
 
-    return single(on)
+    return transaction(on)
 
 
 def behaviours(
@@ -53,7 +53,7 @@ def behaviours(
         scope = _scope(conn, span, session, user)
         return Effect(behaviour_rows.clusters(conn, scope, examples=most))
 
-    return single(on)
+    return transaction(on)
 
 
 def _checked(
