@@ -1,5 +1,6 @@
 """What trials have shown, beside the model that their turns had asked before."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from sqlalchemy import Connection, select
@@ -18,7 +19,8 @@ def read(conn: Connection, window: Window) -> list[Tried]:
     Of those alone whose lines are still there: others do not tell whom they compare with.
     """
     found = [one for one in trials.findings(conn, since=window.since) if _counts(one, window)]
-    return [_tried(one, names[0]) for one in found if len(names := _before(conn, one.trial_id)) == 1]
+    before = _before(conn, [one.trial_id for one in found])
+    return [_tried(one, *before[one.trial_id]) for one in found if len(before[one.trial_id]) == 1]
 
 
 def _counts(one: Finding, window: Window) -> bool:
@@ -26,15 +28,18 @@ def _counts(one: Finding, window: Window) -> bool:
     return one.ended_at < window.until and not one.judge.startswith("embedding:")
 
 
-def _before(conn: Connection, trial_id: UUID) -> list[str]:
+def _before(conn: Connection, trial_ids: Sequence[UUID]) -> dict[UUID, list[str]]:
+    """Return the models that the turns of each trial had asked; none where lines are gone."""
     asked = (
-        select(sessions.c.provider, sessions.c.model)
-        .join(trial_lines, trial_lines.c.session_id == sessions.c.id)
-        .where(trial_lines.c.trial_id == trial_id)
+        select(trial_lines.c.trial_id, sessions.c.provider, sessions.c.model)
+        .join(sessions, sessions.c.id == trial_lines.c.session_id)
+        .where(trial_lines.c.trial_id.in_(trial_ids))
         .distinct()
-        .limit(2)
     )
-    return [f"{row.provider}/{row.model}" for row in conn.execute(asked)]
+    found: dict[UUID, list[str]] = {one: [] for one in trial_ids}
+    for row in conn.execute(asked) if trial_ids else ():
+        found[row.trial_id].append(f"{row.provider}/{row.model}")
+    return found
 
 
 def _tried(one: Finding, before: str) -> Tried:
