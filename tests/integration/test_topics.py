@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
-from sqlalchemy import delete, func, literal, select
+from sqlalchemy import delete, func, literal, select, text
 
 from tests.contract.store.test_topics import SAID, hold
 from turnmill import Client, Settings
@@ -100,7 +100,9 @@ def test_two_who_go_at_once_leave_no_words_of_four_users(store: Database) -> Non
         with store.begin() as conn:
             forget_topic(conn, leaving[:1])
             second = pool.submit(store.run, forget_topic, leaving[1:])
-            assert wait_until(lambda: second.done() or is_waited_for(store), timeout=30)
+            assert wait_until(
+                lambda: second.done() or is_waited_for(store), timeout=timedelta(seconds=30)
+            )
         second.result(timeout=30)
     with store.begin() as conn:
         assert conn.scalar(select(users_of(literal(topic)))) == 4
