@@ -19,7 +19,7 @@ from sqlalchemy import (
 from turnmill.domain.analytics.windows import Window
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import FINAL, SessionStatus
-from turnmill.store.line.copies import is_of_trial
+from turnmill.store.line.copies import batches_of_trials
 from turnmill.store.rules.figures import is_scripted
 from turnmill.store.schema.tables import sessions, turns
 
@@ -55,7 +55,7 @@ def ended(scope: Scope) -> ColumnElement[bool]:
         ~is_scripted(),
         sessions.c.status != SessionStatus.DELETED,
         # What a trial has asked again, nobody has done so: neither its users nor their sessions.
-        or_(turns.c.batch_id.is_(None), ~is_of_trial(turns.c.batch_id)),
+        or_(turns.c.batch_id.is_(None), turns.c.batch_id.not_in(batches_of_trials())),
     ]
     if scope.session_id is not None:
         found.append(turns.c.session_id == scope.session_id)
