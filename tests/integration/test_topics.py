@@ -3,21 +3,27 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import delete, func, literal, select, text
 
 from tests.contract.store.test_topics import SAID, hold
 from turnmill import Client, Settings
+from turnmill.domain.ids import SessionId
 from turnmill.store.database import Database
-from turnmill.store.line.topics import hush
+from turnmill.store.line.topics import forget_topic, users_of
 from turnmill.store.nouns import user_archive
-from turnmill.store.schema.topic_tables import session_topics
+from turnmill.store.schema.tables import sessions
+from turnmill.store.schema.topic_tables import session_topics, topics
+from turnmill.store.types import id_text
 from turnmill.store.upkeep import jobs
 from turnmill.verbs.analytics import topics as verbs
 from turnmill_worker.analytics import child
 from turnmill_worker.providers.mock.provider import MockProvider
+from turnmill_worker.stack.process import wait_until
 from turnmill_worker.upkeep.jobs import Upkeep
 
 SLOT = datetime.now(UTC).replace(second=0, microsecond=0)
@@ -89,16 +95,43 @@ def test_two_who_go_at_once_leave_no_words_of_four_users(store: Database) -> Non
 
     hold(store, SAID)
     find_topics(store)
-    with store.begin() as conn:
-        conn.execute(
-            text(
-                "DELETE FROM turnmill.session_topics WHERE session_id NOT IN"
-                " (SELECT session_id FROM turnmill.session_topics LIMIT 4)"
+    topic, leaving = six_users_of_a_topic(store)
+    with ThreadPoolExecutor(1) as pool:
+        with store.begin() as conn:
+            forget_topic(conn, leaving[:1])
+            second = pool.submit(store.run, forget_topic, leaving[1:])
+            assert wait_until(
+                lambda: second.done() or is_waited_for(store), timeout=timedelta(seconds=30)
             )
+        second.result(timeout=30)
+    with store.begin() as conn:
+        assert conn.scalar(select(users_of(literal(topic)))) == 4
+        assert conn.scalar(select(topics.c.words).where(topics.c.id == topic)) is None
+
+
+def six_users_of_a_topic(store: Database) -> tuple[int, list[SessionId]]:
+    """Leave a topic that has words with six users, one session each; return two of these."""
+    with store.begin() as conn:
+        topic = conn.scalars(select(topics.c.id).where(topics.c.words.is_not(None))).first()
+        assert topic is not None
+        mine = session_topics.c.topic_id == topic
+        rows = conn.execute(
+            select(func.min(id_text(sessions.c.id)))
+            .join(session_topics, session_topics.c.session_id == sessions.c.id)
+            .where(mine)
+            .group_by(sessions.c.user_id)
+            .limit(6)
         )
-        hush(conn, list(conn.scalars(text("SELECT id FROM turnmill.topics"))))
-        left = conn.execute(text("SELECT count(words) FROM turnmill.topics")).scalar()
-    assert left == 0
+        kept = [SessionId(UUID(one)) for one in rows.scalars()]
+        assert len(kept) == 6
+        others = session_topics.c.session_id.not_in(kept)
+        conn.execute(delete(session_topics).where(mine, others))
+    return topic, kept[:2]
+
+
+def is_waited_for(store: Database) -> bool:
+    with store.begin() as conn:
+        return bool(conn.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
 
 
 def test_an_archive_tells_the_numbers_of_topics_and_no_words(store: Database) -> None:

@@ -20,6 +20,7 @@ from turnmill.new_ids import new_id
 from turnmill.show.report.document import document
 from turnmill.show.report.page import report_page
 from turnmill.store.analytics import alerts, made_reports, reporting
+from turnmill.store.analytics.folding import fold
 from turnmill.store.analytics.watching import judged
 from turnmill.store.budget_records import Holder, NewBudget
 from turnmill.store.database import Database
@@ -87,6 +88,16 @@ def test_figures_are_those_of_the_window_beside_those_before_it(week: ReportData
     assert (week.before.turns, week.before.cost_usd) == (2, Decimal(3))
     assert week.now.failure_rate == pytest.approx(1 / 8)
     assert week.whole_until is not None and week.made_at >= week.whole_until
+
+
+def test_tags_are_told_by_the_key_that_figures_are_kept_by(store: Database) -> None:
+    for team in ("red", "blue"):
+        ended(store, rows.start(store, metadata={"team": team}), DAY)
+    assert read(store).tag == ""
+    store.run(fold, tag="team")
+    found = read(store)
+    assert found.tag == "team"
+    assert {one.name for one in found.tags} == {"red", "blue"}
 
 
 def test_points_add_up_to_the_whole(week: ReportData) -> None:

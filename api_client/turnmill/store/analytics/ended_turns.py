@@ -12,12 +12,14 @@ from sqlalchemy import (
     case,
     cast,
     func,
+    or_,
     select,
 )
 
 from turnmill.domain.analytics.windows import Window
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import FINAL, SessionStatus
+from turnmill.store.line.copies import batches_of_trials
 from turnmill.store.rules.figures import is_scripted
 from turnmill.store.schema.tables import sessions, turns
 
@@ -45,13 +47,15 @@ def hour_from(text: str) -> datetime:
 
 
 def ended(scope: Scope) -> ColumnElement[bool]:
-    """Return which turns ended in the scope, and were asked of a model."""
+    """Return which turns ended in the scope, and were asked of a model; none of trials."""
     found = [
         turns.c.finished_at >= scope.window.since,
         turns.c.finished_at < scope.window.until,
         turns.c.state.in_(FINAL),
         ~is_scripted(),
         sessions.c.status != SessionStatus.DELETED,
+        # What a trial has asked again, nobody has done so: neither its users nor their sessions.
+        or_(turns.c.batch_id.is_(None), turns.c.batch_id.not_in(batches_of_trials())),
     ]
     if scope.session_id is not None:
         found.append(turns.c.session_id == scope.session_id)

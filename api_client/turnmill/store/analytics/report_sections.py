@@ -130,7 +130,7 @@ def _suggestion(one: Finding) -> SuggestionLine:
     gain = one.improvement
     is_money = gain.what == "usd"
     said_of = f"{gain.amount:,.0f} {gain.what} less"
-    settings = ", ".join(f"{name} = {value}" for name, value in one.settings.items())
+    change = ({"model": one.model} if one.model else {}) | dict(one.settings)
     return SuggestionLine(
         title=f"{one.rule.value.replace('_', ' ').capitalize()}: {one.subject}",
         why=one.says,
@@ -138,5 +138,5 @@ def _suggestion(one: Finding) -> SuggestionLine:
         gains=said_of,
         confidence=f"{one.formula}: {one.confidence.low:.3g} to {one.confidence.high:.3g} in 95 of"
         f" 100 cases; said from {one.threshold:g} on.",
-        setting=f"model = {one.model}" if one.model else settings,
+        setting=", ".join(f"{name} = {value}" for name, value in change.items()),
     )

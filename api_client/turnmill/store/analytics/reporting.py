@@ -32,6 +32,7 @@ from turnmill.store.analytics.report_figures import (
     other_groups,
 )
 from turnmill.store.analytics.watching import periodic_budgets, profile_of, slots_of
+from turnmill.store.rules.figures import kept_tag
 from turnmill.store.schema.budget_tables import budgets
 from turnmill.store.types import db_now
 
@@ -43,9 +44,7 @@ _LONGEST_LOOK = 93 * 24 * HOUR
 _BEFORE = WEEKS * WEEK + 12 * HOUR
 
 
-def read(
-    conn: Connection, window: Window, *, zone: str, tag: str = "", thorough: bool = False
-) -> ReportData:
+def read(conn: Connection, window: Window, *, zone: str, thorough: bool = False) -> ReportData:
     """Read it. Nothing is written, and nobody waits for it.
 
     What looks at turns one by one is left out of very many, unless it is to be `thorough`.
@@ -64,7 +63,7 @@ def read(
         zone=zone,
         made_at=now,
         whole_until=folded_until(conn),
-        tag=tag,
+        tag=kept_tag(conn),
         grain=cut.grain,
         now=now_all,
         before=figures_of(by_model.before) if by_model.before else None,

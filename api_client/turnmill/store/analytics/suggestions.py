@@ -10,10 +10,11 @@ from turnmill.domain.analytics.suggesting import (
     lengths,
     models,
     rounds,
+    trying,
     waiting,
 )
 from turnmill.domain.analytics.suggesting.findings import Finding, Suggestion, suggestion_of
-from turnmill.store.analytics import evidence
+from turnmill.store.analytics import evidence, tried_models
 from turnmill.store.analytics.ended_turns import Scope
 
 
@@ -29,6 +30,7 @@ def findings(conn: Connection, scope: Scope) -> Iterator[Finding]:
     others = None if scope.is_whole else evidence.model_uses(conn, everybody)
     prices = evidence.prices_of(uses if others is None else others)
     yield from models.cheaper_models(uses, others)
+    yield from trying.tried(tried_models.read(conn, scope.window), uses)
     of_lengths = evidence.length_uses(conn, scope)
     yield from lengths.answers_cut(of_lengths)
     yield from lengths.limits_too_high(of_lengths)

@@ -25,6 +25,7 @@ from turnmill.domain.errors import StoreError
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import SessionStatus
 from turnmill.store.codec import parts_from
+from turnmill.store.line.copies import is_copy
 from turnmill.store.line.topics import hush
 from turnmill.store.readable import ODD
 from turnmill.store.rules.sealing import sealed_of_house
@@ -151,7 +152,9 @@ def _said(session_ids: Collection[SessionId]) -> Any:
 
 def _active(since: datetime) -> ColumnElement[bool]:
     # Whoever brings a key of his own says who may read: this is no errand of his.
-    return and_(_SEEN, sessions.c.key_id.is_(None), sessions.c.last_active_at >= since)
+    # And what a trial has asked again was said once, in another session.
+    is_here = and_(_SEEN, sessions.c.key_id.is_(None), sessions.c.last_active_at >= since)
+    return and_(is_here, ~is_copy(sessions.c.id))
 
 
 def last_run(conn: Connection) -> Run | None:

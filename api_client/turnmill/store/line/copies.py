@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, or_, select
+from sqlalchemy import ColumnElement, CompoundSelect, Connection, and_, delete, or_, select
 
 from turnmill.domain.ids import BatchId, SessionId
 from turnmill.store.line.head import lock_sessions
@@ -56,6 +56,12 @@ def is_of_trial(batch_id: ColumnElement[object]) -> ColumnElement[bool]:
     """Return whether turns of this batch are a trial's: none of their users has asked for them."""
     mine = or_(trials.c.batch_id == batch_id, trials.c.judge_batch_id == batch_id)
     return select(trials.c.id).where(mine).exists()
+
+
+def batches_of_trials() -> CompoundSelect[Any]:
+    """Select the batches of all trials, and their judges': looked up once, for many turns."""
+    judged = select(trials.c.judge_batch_id).where(trials.c.judge_batch_id.is_not(None))
+    return select(trials.c.batch_id).union_all(judged)
 
 
 def is_copy(session_id: ColumnElement[Any]) -> ColumnElement[bool]:

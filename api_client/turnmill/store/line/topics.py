@@ -33,14 +33,19 @@ def forget_topic(conn: Connection, session_ids: Collection[SessionId]) -> None:
 
 
 def hush(conn: Connection, topic_ids: Collection[int]) -> None:
-    """Take the words from those of these topics that are too few users' by now."""
+    """Take the words from those of these topics that are too few users' by now.
+
+    Two who each take a user away do so one after the other: whoever is second counts without both.
+    """
     if not topic_ids:
         return
+    theirs = select(topics.c.id).where(topics.c.id.in_(list(topic_ids))).order_by(topics.c.id)
+    conn.execute(theirs.with_for_update(key_share=True)).all()
     few = users_of(topics.c.id) < TOPIC_USERS
     shown = select(topics.c.id).where(
         topics.c.id.in_(list(topic_ids)), few, topics.c.words.is_not(None)
     )
-    for one in sorted(conn.scalars(shown)):  # two who do this lock them in the same order
+    for one in conn.scalars(shown).all():
         conn.execute(update(topics).where(topics.c.id == one).values(words=null()))
 
 

@@ -23,6 +23,7 @@ class SuggestionRule(StrEnum):
     FEW_WORKERS = "few_workers"  #: turns wait for a free slot at certain hours
     TOOL_LOOPS = "tool_loops"  #: one tool is called again and again in a turn
     SENT_AGAIN = "sent_again"  #: users write again before they have an answer
+    TRIED = "tried"  #: a trial has shown that another model, or other settings, cost less
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,12 +72,12 @@ class Suggestion:
     findings: Sequence[Finding]  #: the dearest first
 
 
-def suggestion_of(findings: Sequence[Finding], *, temperature: float | None = None) -> Suggestion:
+def suggestion_of(findings: Sequence[Finding]) -> Suggestion:
     """Return what these findings come to.
 
     A model or setting is suggested for all only where no two findings disagree about it; each
     finding has those of its own. Savings are not added where they may be of the same dollars: of
-    each model the greatest counts.
+    each model the greatest counts. No rule but that of trials names a temperature.
     """
     ordered = sorted(findings, key=_weight)
     settings = _agreed(ordered)
@@ -87,7 +88,7 @@ def suggestion_of(findings: Sequence[Finding], *, temperature: float | None = No
     models = {one.model for one in ordered if one.model is not None}
     return Suggestion(
         suggested_model=models.pop() if len(models) == 1 else None,
-        suggested_temperature=temperature,
+        suggested_temperature=settings.pop("temperature", None),
         suggested_max_tokens=settings.pop("max_output_tokens", None),
         suggested_settings=settings,
         estimated_improvement=Decimal(str(round(sum(saved.values()), 6))) if saved else None,
