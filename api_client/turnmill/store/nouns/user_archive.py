@@ -123,7 +123,7 @@ _SAYS: Mapping[str, str] = MappingProxyType(
 def archived() -> Iterator[Rows]:
     """Yield all files of rows, in the order in which somebody would read them."""
     known = {one.table.name: one for one in BELONGINGS if one.table.name not in LEFT_OUT}
-    for name in [*(name for name in _SAYS if name in known), *(known.keys() - _SAYS.keys())]:
+    for name in [*(name for name in _SAYS if name in known), *sorted(known.keys() - _SAYS.keys())]:
         yield _of(known[name])
     figures = (rollups.c[name] for name in ("provider", "model", *FIGURES))
     says = "What your messages came to, by day and model."
