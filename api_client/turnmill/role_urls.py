@@ -12,9 +12,10 @@ OWNER = "TURNMILL_OWNER_URL"
 VIEWER = "TURNMILL_VIEWER_URL"
 PRODUCER = "TURNMILL_PRODUCER_URL"
 AUDITOR = "TURNMILL_AUDITOR_URL"
+ANALYST = "TURNMILL_ANALYST_URL"
 
 #: What nobody else is given.
-VARIABLES = (ADMIN, OWNER, VIEWER, PRODUCER, AUDITOR)
+VARIABLES = (ADMIN, OWNER, VIEWER, PRODUCER, AUDITOR, ANALYST)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,7 @@ class RoleUrls:
     viewer: str = field(default="", repr=False)  #: reads no content
     producer: str = field(default="", repr=False)  #: sends, and reads what was said in turns
     auditor: str = field(default="", repr=False)  #: reads the audit log: `turnmill audit`
+    analyst: str = field(default="", repr=False)  #: reads views of figures
 
     @classmethod
     def from_env(cls, settings: Settings, environ: Mapping[str, str] | None = None) -> Self:
@@ -37,5 +39,5 @@ class RoleUrls:
 
             for variable, url in zip(VARIABLES, urls, strict=True):
                 rules.refuse_unsafe(rules.of_database(variable, url, env))
-        names = ("admin", "owner", "viewer", "producer", "auditor")
+        names = ("admin", "owner", "viewer", "producer", "auditor", "analyst")
         return cls(**dict(zip(names, urls, strict=True)))

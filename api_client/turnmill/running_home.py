@@ -22,7 +22,7 @@ READY_FILE = "ready.json"
 LOCK_FILE = "lock"  #: held by the `turnmill up` that runs on the home
 #: Beside its passwords: URLs of other roles of the database that came along, by whose they are.
 ROLE_FILES = MappingProxyType(
-    {role: f"secrets/{role}-url" for role in ("owner", "viewer", "producer", "auditor")}
+    {role: f"secrets/{role}-url" for role in ("owner", "viewer", "producer", "auditor", "analyst")}
 )
 OWNER_FILE = ROLE_FILES["owner"]
 

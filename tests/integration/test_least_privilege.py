@@ -26,8 +26,9 @@ from turnmill.store.schema.roles import Login, make_roles
 from turnmill.store.schema_name import SCHEMA
 from turnmill_worker.stack.postgres import EmbeddedPostgres
 
-OWNER, RUNTIME, VIEWER, PRODUCER, AUDITOR = ROLES = tuple(
-    Login(f"least_{one}", f"p-{one}") for one in ("owner", "app", "viewer", "producer", "auditor")
+OWNER, RUNTIME, VIEWER, PRODUCER, AUDITOR, ANALYST = ROLES = tuple(
+    Login(f"least_{one}", f"p-{one}")
+    for one in ("owner", "app", "viewer", "producer", "auditor", "analyst")
 )
 NAMED = {one.name.removeprefix("least_"): one for one in ROLES}
 
@@ -65,7 +66,8 @@ def place(postgres_server: EmbeddedPostgres) -> Iterator[Place]:
 
 
 def make_them(place: Place) -> None:
-    given = dict(zip(("owner", "runtime", "viewer", "producer", "auditor"), ROLES, strict=True))
+    names = ("owner", "runtime", "viewer", "producer", "auditor", "analyst")
+    given = dict(zip(names, ROLES, strict=True))
     make_roles(place.admin, **given)  # type: ignore[arg-type]
 
 
@@ -194,6 +196,24 @@ FORBIDDEN: dict[str, Sequence[str]] = {
         "SELECT nextval('turnmill.audit_log_id_seq')",
         "SELECT turnmill.ask_cancel(gen_random_uuid())",
     ),
+    "analyst": (
+        *(*NOBODY, *NO_USER, *NO_WRITER),
+        "SELECT content FROM turnmill.messages",
+        "SELECT id FROM turnmill.sessions",
+        "SELECT state FROM turnmill.turns",
+        "SELECT error_detail FROM turnmill.attempts",
+        "SELECT score FROM turnmill.feedback",
+        "SELECT actor FROM turnmill.audit_log",
+        "SELECT user_id FROM turnmill.audit_subjects",
+        "SELECT turns FROM turnmill.rollups",
+        "SELECT rule FROM turnmill.alerts",
+        "INSERT INTO turnmill.v_usage (slot, turns) VALUES (now(), 1)",
+        "UPDATE turnmill.v_usage SET cost_usd = 0",
+        "DELETE FROM turnmill.v_usage",
+        "DELETE FROM turnmill.v_alerts",
+        "CREATE OR REPLACE VIEW turnmill.v_folded AS SELECT content FROM turnmill.messages",
+        "SELECT turnmill.ask_cancel(gen_random_uuid())",
+    ),
 }
 
 
@@ -267,11 +287,13 @@ def test_commands_make_all_roles_and_read_the_log_as_the_auditor(
         "TURNMILL_VIEWER_URL": place.url_as(VIEWER),
         "TURNMILL_PRODUCER_URL": place.url_as(PRODUCER),
         "TURNMILL_AUDITOR_URL": place.url_as(AUDITOR),
+        "TURNMILL_ANALYST_URL": place.url_as(ANALYST),
     }
     terminal = Terminal(tmp_path, urls)
     made = terminal.run("roles")
     assert (made.code, made.err) == (0, "")
     assert f"{PRODUCER.name} sends and reads replies, {AUDITOR.name} audits" in made.out
+    assert f"{ANALYST.name} reads figures" in made.out
     assert terminal.run("migrate").code == 0
     elsewhere = Terminal(tmp_path, urls | {"TURNMILL_DATABASE_URL": place.url_as(PRODUCER)})
     assert elsewhere.run("audit", "verify").code == 0

@@ -265,7 +265,7 @@ def test_roles_for_one_errand_stand_beside_it_and_are_found_by_those_who_want_th
 ) -> None:
     up, line = running
     urls = {}
-    for role in ("viewer", "producer", "auditor"):
+    for role in ("viewer", "producer", "auditor", "analyst"):
         path = up.home / ROLE_FILES[role]
         assert path.stat().st_mode & 0o777 == 0o600
         urls[role] = path.read_text()

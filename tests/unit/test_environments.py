@@ -17,7 +17,7 @@ THEIRS = dict.fromkeys(
 PLAIN = {"PATH": "/bin", "HOME": "/h", "LANG": "C", "LC_ALL": "C", "TZ": "UTC", "TMPDIR": "/t"}
 OF_OWNER = {
     *("TURNMILL_SUPERUSER_URL", "TURNMILL_OWNER_URL", "TURNMILL_VIEWER_URL"),
-    *("TURNMILL_PRODUCER_URL", "TURNMILL_AUDITOR_URL"),
+    *("TURNMILL_PRODUCER_URL", "TURNMILL_AUDITOR_URL", "TURNMILL_ANALYST_URL"),
 }
 CALLER = PLAIN | THEIRS | dict.fromkeys(VARIABLES, "set")
 Narrow = Callable[[Mapping[str, str]], dict[str, str]]

@@ -5,6 +5,7 @@ from turnmill.role_urls import RoleUrls
 from turnmill.store.schema import migrate
 from turnmill.store.schema.roles import Login, make_roles
 from turnmill_worker.stack.postgres import (
+    ANALYST,
     AUDITOR,
     OWNER,
     PRODUCER,
@@ -23,11 +24,12 @@ def bring_along(postgres: EmbeddedPostgres, *, schema: str) -> None:
         viewer=Login.of(role_urls.VIEWER, postgres.url_as(VIEWER)),
         producer=Login.of(role_urls.PRODUCER, postgres.url_as(PRODUCER)),
         auditor=Login.of(role_urls.AUDITOR, postgres.url_as(AUDITOR)),
+        analyst=Login.of(role_urls.ANALYST, postgres.url_as(ANALYST)),
         schema=schema,
     )
     owner_url = postgres.url_as(OWNER)
     migrate.upgrade(owner_url, schema=schema)
-    others = {"viewer": VIEWER, "producer": PRODUCER, "auditor": AUDITOR}
+    others = {"viewer": VIEWER, "producer": PRODUCER, "auditor": AUDITOR, "analyst": ANALYST}
     migrate.grant(owner_url, schema=schema, runtime=RUNTIME, **others)
 
 
@@ -40,6 +42,7 @@ def migrate_theirs(database_url: str, *, roles: RoleUrls, schema: str) -> None:
             "viewer": _name(role_urls.VIEWER, roles.viewer),
             "producer": _name(role_urls.PRODUCER, roles.producer),
             "auditor": _name(role_urls.AUDITOR, roles.auditor),
+            "analyst": _name(role_urls.ANALYST, roles.analyst),
         }
         migrate.grant(roles.owner, schema=schema, runtime=runtime, **others)
 

@@ -20,10 +20,16 @@ from turnmill_worker.stack.server import EmbeddedServer
 #: The superuser, who makes the roles; what runs and migrates does so as one of these.
 USER = DATABASE = "turnmill"
 OWNER, RUNTIME, VIEWER = "turnmill_owner", "turnmill_app", "turnmill_viewer"
-PRODUCER, AUDITOR = "turnmill_producer", "turnmill_auditor"
+PRODUCER, AUDITOR, ANALYST = "turnmill_producer", "turnmill_auditor", "turnmill_analyst"
 #: By what the home's files call them; the runtime role's URL stands in the ready line.
 LOGINS = MappingProxyType(
-    {"owner": OWNER, "viewer": VIEWER, "producer": PRODUCER, "auditor": AUDITOR}
+    {
+        "owner": OWNER,
+        "viewer": VIEWER,
+        "producer": PRODUCER,
+        "auditor": AUDITOR,
+        "analyst": ANALYST,
+    }
 )
 
 _INITDB_TIMEOUT = timedelta(seconds=60)

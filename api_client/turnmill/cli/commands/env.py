@@ -15,7 +15,7 @@ from turnmill.show.terminal import tell
 @click.command("env")
 @click.option(
     "--role",
-    type=click.Choice(["viewer", "producer", "auditor"]),
+    type=click.Choice(["viewer", "producer", "auditor", "analyst"]),
     help="For a program that does a part only: docs/security.md.",
 )
 @json_option

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @click.option("--viewer-role", metavar="ROLE", help="Let this role look at them: no content.")
 @click.option("--producer-role", metavar="ROLE", help="Let this role send and read replies.")
 @click.option("--auditor-role", metavar="ROLE", help="Let this role read the audit log.")
+@click.option("--analyst-role", metavar="ROLE", help="Let this role read views of figures.")
 @click.option("--downgrade", metavar="REVISION", help="Back to this one; `base` removes all.")
 @click.option(
     "--pooled-role",
@@ -42,6 +43,7 @@ def command(
     viewer_role: str | None,
     producer_role: str | None,
     auditor_role: str | None,
+    analyst_role: str | None,
     downgrade: str | None,
     pooled_roles: tuple[str, ...],
     yes: bool,
@@ -51,7 +53,8 @@ def command(
 
     As the role of TURNMILL_OWNER_URL, where that is set, or of the `turnmill up` in the home; the
     role of TURNMILL_DATABASE_URL is then let work on the tables, that of TURNMILL_VIEWER_URL look
-    at them, and those of TURNMILL_PRODUCER_URL and TURNMILL_AUDITOR_URL do their part.
+    at them, and those of TURNMILL_PRODUCER_URL, TURNMILL_AUDITOR_URL and TURNMILL_ANALYST_URL do
+    their part.
 
     Workers of the version before go on while it runs, and after it, until --finish. --downgrade
     loses what the later schema holds.
@@ -82,6 +85,7 @@ def command(
             "viewer": (viewer_role, urls.viewer),
             "producer": (producer_role, urls.producer),
             "auditor": (auditor_role, urls.auditor),
+            "analyst": (analyst_role, urls.analyst),
         }
         roles = {
             name: role or (_role_of(of) if urls.owner else None)

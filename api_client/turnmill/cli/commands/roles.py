@@ -14,10 +14,10 @@ def command() -> None:
 
     TURNMILL_SUPERUSER_URL leads, as whoever may make roles, to a database of Turnmill's own.
     TURNMILL_OWNER_URL, TURNMILL_DATABASE_URL and, where they are set, TURNMILL_VIEWER_URL,
-    TURNMILL_PRODUCER_URL and TURNMILL_AUDITOR_URL say the names and passwords. Then `turnmill
-    migrate`. Beside an application: docs/security.md.
+    TURNMILL_PRODUCER_URL, TURNMILL_AUDITOR_URL and TURNMILL_ANALYST_URL say the names and
+    passwords. Then `turnmill migrate`. Beside an application: docs/security.md.
     """
-    from turnmill.role_urls import ADMIN, AUDITOR, OWNER, PRODUCER, VIEWER, RoleUrls
+    from turnmill.role_urls import ADMIN, ANALYST, AUDITOR, OWNER, PRODUCER, VIEWER, RoleUrls
     from turnmill.settings import Settings
     from turnmill.store.schema.roles import Login, make_roles
 
@@ -29,8 +29,13 @@ def command() -> None:
             raise InvalidSetting(f"{variable} is not set", hint="turnmill roles --help")
     owner = Login.of(OWNER, urls.owner)
     runtime = Login.of("TURNMILL_DATABASE_URL", settings.database_url)
-    given = {VIEWER: urls.viewer, PRODUCER: urls.producer, AUDITOR: urls.auditor}
-    viewer, producer, auditor = (
+    given = {
+        VIEWER: urls.viewer,
+        PRODUCER: urls.producer,
+        AUDITOR: urls.auditor,
+        ANALYST: urls.analyst,
+    }
+    viewer, producer, auditor, analyst = (
         Login.of(variable, url) if url else None for variable, url in given.items()
     )
     make_roles(
@@ -40,8 +45,14 @@ def command() -> None:
         viewer=viewer,
         producer=producer,
         auditor=auditor,
+        analyst=analyst,
         schema=settings.schema,
     )
-    does = {"looks": viewer, "sends and reads replies": producer, "audits": auditor}
+    does = {
+        "looks": viewer,
+        "sends and reads replies": producer,
+        "audits": auditor,
+        "reads figures": analyst,
+    }
     others = "".join(f", {one.name} {what}" for what, one in does.items() if one)
     tell(f"{owner.name} owns, {runtime.name} works{others}")

@@ -104,6 +104,13 @@ AUDITED: Mapping[str, Grant] = MappingProxyType(
     }
 )
 
+#: Views for people with a dashboard of their own. What they are made of is read with their owner's
+#: rights.
+VIEWS = ("v_usage", "v_usage_days", "v_latency", "v_latency_days", "v_alerts", "v_folded")
+
+#: Who reads figures: nothing of a session, a turn or a user. It writes nothing.
+ANALYSED: Mapping[str, Grant] = MappingProxyType(dict.fromkeys(VIEWS, Grant(select=WHOLE)))
+
 _WRITES = ("INSERT", "UPDATE", "DELETE")
 #: What those who work on rows may not do: migrations write the first two, and nobody changes a log.
 WITHHELD: Mapping[str, Sequence[str]] = MappingProxyType(

@@ -123,14 +123,15 @@ def grant(
     viewer: str | None,
     producer: str | None = None,
     auditor: str | None = None,
+    analyst: str | None = None,
 ) -> None:
     """Let roles that exist do their part on the tables; `database_url` is the owner's."""
     database = Database(database_url, schema=schema, pool_size=1, overflow=0)
     try:
         with database.begin() as conn:
             require(conn, Capability.SCHEMAS)
-            roles = {"runtime": runtime, "viewer": viewer}
-            grant_to(conn, schema=schema, **roles, producer=producer, auditor=auditor)
+            roles = {"runtime": runtime, "viewer": viewer, "producer": producer}
+            grant_to(conn, schema=schema, **roles, auditor=auditor, analyst=analyst)
     finally:
         database.close()
 

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from turnmill.domain.errors import InvalidSetting, UnsupportedByStore
 from turnmill.store.database import Database, parse_url
 from turnmill.store.schema.grants import (
+    ANALYSED,
     AUDITED,
     PRODUCED,
     PRODUCER_SEQUENCES,
@@ -82,6 +83,7 @@ def make_roles(
     viewer: Login | None = None,
     producer: Login | None = None,
     auditor: Login | None = None,
+    analyst: Login | None = None,
     schema: str = SCHEMA,
 ) -> None:
     """Let these roles exist with these passwords, and own and use what they are to. Repeatable.
@@ -90,7 +92,7 @@ def make_roles(
     that stand already, a store of before included, are handed over to the owner. `admin_url` leads
     there as a superuser, or as the database's owner with CREATEROLE.
     """
-    users = [runtime, *filter(None, (viewer, producer, auditor))]
+    users = [runtime, *filter(None, (viewer, producer, auditor, analyst))]
     with _administering(admin_url, schema) as conn:
         do = _Do(conn)
         _refuse_same(conn, [owner, *users])
@@ -103,7 +105,7 @@ def make_roles(
         _close_database(conn, do, owner.name, [login.name for login in users])
         move_in(conn, schema)
         _hand_over(conn, do, schema, owner.name)
-        others = {"viewer": viewer, "producer": producer, "auditor": auditor}
+        others = {"viewer": viewer, "producer": producer, "auditor": auditor, "analyst": analyst}
         named = {what: login.name if login else None for what, login in others.items()}
         grant_to(conn, schema=schema, runtime=runtime.name, **named)
 
@@ -116,13 +118,14 @@ def grant_to(
     viewer: str | None,
     producer: str | None = None,
     auditor: str | None = None,
+    analyst: str | None = None,
 ) -> None:
     """Let roles that exist do their part on the tables as they are, and the first on those to come.
 
     In the caller's transaction, as the owner of the schema or a superuser.
     """
     do = _Do(conn)
-    for role in filter(None, (runtime, viewer, producer, auditor)):
+    for role in filter(None, (runtime, viewer, producer, auditor, analyst)):
         do("GRANT USAGE ON SCHEMA {} TO {}", schema, role)
     if runtime:
         _grant_rows(conn, do, schema, runtime)
@@ -134,6 +137,8 @@ def grant_to(
             do("GRANT USAGE ON SEQUENCE {}.{} TO {}", schema, sequence, producer)
     if auditor:
         _grant_columns(conn, do, schema, auditor, AUDITED)
+    if analyst:
+        _grant_columns(conn, do, schema, analyst, ANALYSED)
 
 
 def _grant_rows(conn: Connection, do: _Do, schema: str, role: str) -> None:
@@ -194,7 +199,8 @@ def _refuse_same(conn: Connection, logins: Sequence[Login]) -> None:
     for login in logins:
         if login.name in names:
             raise InvalidSetting(
-                "a role cannot be both", hint="admin, owner, runtime, viewer, producer, auditor"
+                "a role cannot be both",
+                hint="admin, owner, runtime, viewer, producer, auditor, analyst",
             )
         names.append(login.name)
 
