@@ -75,7 +75,7 @@ def analyst(owner_url: str) -> Iterator["psycopg.Connection[Row]"]:
 
 
 def ask(connection: "psycopg.Connection[Row]", statement: str) -> list[Row]:
-    return connection.execute(sql.SQL(statement)).fetchall()  # type: ignore[arg-type]
+    return connection.execute(sql.SQL(statement)).fetchall()
 
 
 @pytest.mark.parametrize(
