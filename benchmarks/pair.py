@@ -33,12 +33,18 @@ Round = Mapping[str, Figures]  #: by side
 
 
 class Side:
-    """A version that is measured in a process of its own, when it is told to."""
+    """A version that is measured in a process of its own, when it is told to.
+
+    It is measured by its own program where it has one: what that program calls of the benchmark
+    may be called otherwise elsewhere.
+    """
 
     def __init__(self, python: Path, root: Path) -> None:
+        own = root / "benchmarks" / "pair_side.py"
+        program = own if own.exists() else _HERE / "pair_side.py"
         env = {key: value for key, value in os.environ.items() if not key.startswith("TURNMILL_")}
         self._process = subprocess.Popen(
-            [python, "-P", _HERE / "pair_side.py"],
+            [python, "-P", program],
             cwd=root,
             env=env | {"PYTHONPATH": str(root)},
             stdin=subprocess.PIPE,
@@ -160,6 +166,7 @@ def compared(rounds: Sequence[Round]) -> dict[str, dict[str, object]]:
             "itself": ratios(rounds, figure, "again").as_json(),
         }
         for figure in rounds[0]["this"]
+        if figure in rounds[0]["base"]
     }
 
 
