@@ -38,6 +38,7 @@ def settlement(
     reply = verdict.reply
     answered = reply or withheld
     usage = answered.usage if answered else estimate
+    is_unpriced = usage is not None and cost_usd is None
     return Settlement(
         turn_id=claim.turn_id,
         session_id=claim.session_id,
@@ -46,23 +47,17 @@ def settlement(
         outcome=verdict.outcome,
         gives_attempt_back=verdict.gives_attempt_back,
         delay=verdict.delay,
-        replies=(Message("assistant", _storable(reply.parts)),) if reply else (),
+        **_answered(claim, reply),
         partial="" if partial is None else storable(partial.text),
         first_token_ms=first_token_ms,
         position=claim.next_position,
-        finish_reason=reply.finish_reason if reply else None,
-        # Where another target has answered, the thread of the session's own lacks this turn.
-        provider_ref=("" if claim.target else reply.thread_ref) if reply else None,
         native_ref=verdict.native_ref,
         request_id=verdict.request_id,
         model=(answered.model if answered else "") or claim.model,
         error_code=verdict.error_code,
         error_detail=verdict.error_detail,
-        **_counts(usage),
-        usage=figures(usage.said) if usage else None,
-        service_tier=(usage.service_tier or None) if usage else None,
+        **_used(usage),
         cost_usd=cost_usd,
-        priced=usage is None or cost_usd is not None,
         priced_by=priced_by or None,
         estimated=usage is not None and answered is None,
         counts_again=claim.estimated and (reply is not None or verdict.outcome == "absent"),
@@ -75,16 +70,38 @@ def settlement(
         given_up=verdict.given_up,
         answered_because=verdict.answered_because,
         answered_by=verdict.answered_by,
-        budgeted=reserved or (claim.budgeted and claim.kind != "send"),
-        unsettled=reserved and (may_have_cost or (usage is not None and cost_usd is None)),
-        reconciles=claim.budgeted and claim.kind != "send" and verdict.tells,
         batched=claim.batch_id is not None,
+        reconciles=_looks_again(claim) and verdict.tells,
+        budgeted=reserved or _looks_again(claim),
+        unsettled=reserved and (may_have_cost or is_unpriced),
+        priced=not is_unpriced,
     )
 
 
-def _counts(usage: Usage | None) -> dict[str, Any]:
-    """Return what the store counts; without usage nothing was used."""
-    return {name: getattr(usage, name) if usage else 0 for name in COUNTS}
+def _looks_again(claim: Claim) -> bool:
+    """Tell whether the claim is of a call of before, for which something was reserved then."""
+    return claim.budgeted and claim.kind != "send"
+
+
+def _answered(claim: Claim, reply: Done | None) -> dict[str, Any]:
+    """Return what a reply adds to the session; without one nothing."""
+    if reply is None:
+        return {"replies": (), "finish_reason": None, "provider_ref": None}
+    return {
+        "replies": (Message("assistant", _storable(reply.parts)),),
+        "finish_reason": reply.finish_reason,
+        # Where another target has answered, the thread of the session's own lacks this turn.
+        "provider_ref": "" if claim.target else reply.thread_ref,
+    }
+
+
+def _used(usage: Usage | None) -> dict[str, Any]:
+    """Return what the call has used, as counted and as said; without usage nothing was used."""
+    return {
+        "usage": figures(usage.said) if usage else None,
+        "service_tier": (usage.service_tier or None) if usage else None,
+        **{name: getattr(usage, name) if usage else 0 for name in COUNTS},
+    }
 
 
 def _storable(parts: Sequence[Part]) -> tuple[Part, ...]:

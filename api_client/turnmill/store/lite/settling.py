@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, literal, select, union_all, update
+from sqlalchemy import Connection, Row, and_, literal, select, union_all, update
 
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import FINAL, EventKind, SessionStatus, TurnState
@@ -66,12 +66,6 @@ def _settle(conn: Connection, settlement: Settlement) -> Settled | Fenced | Lock
         .where(sessions.c.id == settlement.session_id)
         .values(_by(OF_SESSION, sessions.c, v, state) | head_columns())
     )
-    is_due = and_(sessions.c.head_due_at <= db_asof(), sessions.c.status == "active")
-    head = conn.execute(
-        select(sessions.c.head_turn_id, sessions.c.head_lane, is_due).where(
-            sessions.c.id == settlement.session_id
-        )
-    ).one()
     final = TurnState(turn.state) in FINAL
     _tell(conn, settlement, TurnState(turn.state), was)
     if final and settlement.batched:
@@ -79,7 +73,18 @@ def _settle(conn: Connection, settlement: Settlement) -> Settled | Fenced | Lock
     if final and settlement.has_calls:
         close_calls(conn, [settlement.turn_id])
     ids = (settlement.session_id, settlement.turn_id)
+    head = _head(conn, settlement.session_id)
     return settled((*ids, turn.state, final, turn.available_at, *head))
+
+
+def _head(conn: Connection, session_id: SessionId) -> Row[tuple[Any, ...]]:
+    """Return the session's next turn, its lane, and whether it is due."""
+    is_due = and_(sessions.c.head_due_at <= db_asof(), sessions.c.status == "active")
+    return conn.execute(
+        select(sessions.c.head_turn_id, sessions.c.head_lane, is_due).where(
+            sessions.c.id == session_id
+        )
+    ).one()
 
 
 def _tell(conn: Connection, settlement: Settlement, state: TurnState, was: str | None) -> None:

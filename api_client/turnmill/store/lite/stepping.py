@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Row,
     and_,
     case,
     insert,
@@ -62,18 +63,7 @@ def _advance(conn: Connection, step: Step) -> Advanced | Fenced:
         .values({"ended_at": db_now()} | _by(OF_ATTEMPT, attempts.c, v, running))
         .returning(attempts.c.provider, attempts.c.asked_model)
     ).one()
-    n = turn.claims - turn.put_off
-    conn.execute(
-        insert(attempts).values(
-            turn_id=turn.id,
-            fence=turn.lease_fence,
-            n=n,
-            kind="send",
-            worker=turn.lease_owner,
-            step=turn.step,
-            **asked._mapping,
-        )
-    )
+    n = _open(conn, turn, asked)
     conn.execute(
         update(sessions)
         .where(sessions.c.id == said.session_id)
@@ -85,6 +75,23 @@ def _advance(conn: Connection, step: Step) -> Advanced | Fenced:
     return Advanced(
         turn_id=said.turn_id, fence=turn.lease_fence, step=turn.step, attempt=turn.attempt, n=n
     )
+
+
+def _open(conn: Connection, turn: Row[Any], asked: Row[Any]) -> int:
+    """Write the attempt of the turn's next step, which asks whom the one before asked."""
+    n: int = turn.claims - turn.put_off
+    conn.execute(
+        insert(attempts).values(
+            turn_id=turn.id,
+            fence=turn.lease_fence,
+            n=n,
+            kind="send",
+            worker=turn.lease_owner,
+            step=turn.step,
+            **asked._mapping,
+        )
+    )
+    return n
 
 
 def _ours(turn_id: TurnId, fence: int) -> tuple[ColumnElement[bool], ...]:

@@ -44,33 +44,28 @@ def register(app: Celery, process: Host, environ: Mapping[str, str] = os.environ
             tag=tag,
         )
 
+    _register_of_sessions(app, upkeep)
+    _register_of_batches(app, upkeep)
+    _register_analytics(app, upkeep)
+
+
+def _register_of_sessions(app: Celery, upkeep: Callable[[], Upkeep]) -> None:
+    """Add those that see to sessions and their rows."""
+
     @app.task(name=wire.ARCHIVE_IDLE, **HINTED)
     async def archive_idle_task(slot: str | None = None) -> None:
         """Archive idle sessions, and delete what providers keep of those that ended."""
         await upkeep().archive_idle(_slot(slot))
-
-    @app.task(name=wire.ROLL_UP_USAGE, **HINTED)
-    async def roll_up_usage_task(slot: str | None = None) -> None:
-        """Bring the figures along with what has happened."""
-        await upkeep().roll_up_usage(_slot(slot))
 
     @app.task(name=wire.SELF_CHECK, **HINTED)
     async def self_check_task(slot: str | None = None) -> None:
         """Look for rows that break a promise."""
         await upkeep().self_check(_slot(slot))
 
-    @app.task(name=wire.FIND_TOPICS, **HINTED)
-    async def find_topics_task(slot: str | None = None) -> None:
-        """Find out what sessions are about."""
-        await upkeep().find_topics(_slot(slot))
-
     @app.task(name=wire.PURGE, **HINTED)
     async def purge_task(slot: str | None = None) -> None:
         """Remove what has been kept for long enough."""
         await upkeep().purge(_slot(slot))
-
-    _register_of_batches(app, upkeep)
-    _register_analytics(app, upkeep)
 
 
 def _register_of_batches(app: Celery, upkeep: Callable[[], Upkeep]) -> None:
@@ -88,7 +83,17 @@ def _register_of_batches(app: Celery, upkeep: Callable[[], Upkeep]) -> None:
 
 
 def _register_analytics(app: Celery, upkeep: Callable[[], Upkeep]) -> None:
-    """Add the tasks that look at figures."""
+    """Add the tasks that make figures, and look at them."""
+
+    @app.task(name=wire.ROLL_UP_USAGE, **HINTED)
+    async def roll_up_usage_task(slot: str | None = None) -> None:
+        """Bring the figures along with what has happened."""
+        await upkeep().roll_up_usage(_slot(slot))
+
+    @app.task(name=wire.FIND_TOPICS, **HINTED)
+    async def find_topics_task(slot: str | None = None) -> None:
+        """Find out what sessions are about."""
+        await upkeep().find_topics(_slot(slot))
 
     @app.task(name=wire.LOOK_FOR_ALERTS, **HINTED)
     async def look_for_alerts_task(slot: str | None = None) -> None:
