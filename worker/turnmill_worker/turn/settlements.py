@@ -35,8 +35,7 @@ def settlement(
     `partial` what had come of one. Where
     something is `reserved` for it and nobody knows what it has cost, it `may_have_cost` all of it.
     """
-    reply = verdict.reply
-    answered = reply or withheld
+    answered = verdict.reply or withheld
     usage = answered.usage if answered else estimate
     is_unpriced = usage is not None and cost_usd is None
     return Settlement(
@@ -47,7 +46,7 @@ def settlement(
         outcome=verdict.outcome,
         gives_attempt_back=verdict.gives_attempt_back,
         delay=verdict.delay,
-        **_answered(claim, reply),
+        **_answered(claim, verdict.reply),
         partial="" if partial is None else storable(partial.text),
         first_token_ms=first_token_ms,
         position=claim.next_position,
@@ -60,7 +59,7 @@ def settlement(
         cost_usd=cost_usd,
         priced_by=priced_by or None,
         estimated=usage is not None and answered is None,
-        counts_again=claim.estimated and (reply is not None or verdict.outcome == "absent"),
+        counts_again=claim.estimated and (verdict.reply is not None or verdict.outcome == "absent"),
         provider_ms=provider_ms,
         kept=_kept(claim, verdict),
         waits_for=verdict.waits_for,
