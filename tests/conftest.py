@@ -52,12 +52,8 @@ forbid_network()
 
 
 def pytest_configure() -> None:
-    """Look for nothing while tests are imported and made: nearly all of it stays.
-
-    Later on seldom: each module's end is a time to look.
-    """
+    """Look for nothing while tests are imported and made: nearly all of it stays."""
     gc.disable()
-    gc.set_threshold(20_000, 20, 20)
 
 
 def pytest_collection_finish() -> None:
