@@ -30,6 +30,7 @@ import pytest
 import redis
 from hypothesis import HealthCheck, settings
 
+from tests.compiled import compiled_once
 from tests.databases import Databases
 from tests.guard import forbid_network
 from turnmill.store.database import Database
@@ -50,17 +51,27 @@ settings.load_profile("turnmill")
 forbid_network()
 
 
+def pytest_configure() -> None:
+    """Look for nothing while tests are imported and made: nearly all of it stays."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """Look no more at what is imported by now: it stays, and is most of what there is."""
+    gc.enable()
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _what_is_left_open_is_told_where_it_was_opened() -> Iterator[None]:
-    """Collect what a module has left: else it is told in whichever test the collector comes to."""
+    """Collect what a module has left: else it is told in whichever test the collector comes to.
+
+    What is in use all the same is of the run, and is looked at no more either.
+    """
     yield
     gc.collect()
+    gc.freeze()
 
 
 TEMPLATE = "turnmill_template"
@@ -117,6 +128,13 @@ def _new_files_are_copies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         patch.setattr(
             "turnmill.store.schema.migrate._upgrade_file", copying(tmp_path_factory.mktemp("new"))
         )
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _statements_are_compiled_once() -> Iterator[None]:
+    """Let stores share what they have compiled: a test opens one, and most do the same."""
+    with compiled_once():
         yield
 
 

@@ -5,16 +5,18 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import pandas as pd
 import psycopg
 
 from tools.satisfaction import Chat
 from turnmill import AsyncClient, TurnFailed
 from turnmill.domain.analytics.conversing import Exchange
 from turnmill.settings import Settings
+
+if TYPE_CHECKING:  # every run of the tests comes by here, and one test needs it
+    import pandas as pd
 
 #: A second of a chat takes this long; what somebody thinks about for longer takes the longest.
 SCALE = 1 / 2_000
@@ -90,8 +92,8 @@ def put_times_back(held: Sequence[Held], database_url: str) -> None:
 class Frames:
     """The rows, as pandas has them."""
 
-    turns: pd.DataFrame
-    attempts: pd.DataFrame
+    turns: "pd.DataFrame"
+    attempts: "pd.DataFrame"
 
     @classmethod
     def read(cls, database_url: str) -> "Frames":
@@ -107,8 +109,10 @@ class Frames:
         )
         return cls(turns.sort_values(["session_id", "seq"]), attempts)
 
-    def of_sessions(self) -> pd.DataFrame:
+    def of_sessions(self) -> "pd.DataFrame":
         """Return a line of figures for each session."""
+        import pandas as pd
+
         turns = self.turns.assign(
             total=_ms(self.turns.created_at, self.turns.finished_at),
             queued=_ms(self.turns.created_at, self.turns.started_at),
@@ -148,7 +152,9 @@ class Frames:
         return sorted(mine.groupby("session_id").size().tolist())
 
 
-def _frame(database_url: str, query: str) -> pd.DataFrame:
+def _frame(database_url: str, query: str) -> "pd.DataFrame":
+    import pandas as pd
+
     with psycopg.connect(database_url) as connection, connection.cursor() as cursor:
         cursor.execute(query)
         names = [column.name for column in cursor.description or ()]
@@ -163,6 +169,8 @@ def _frame(database_url: str, query: str) -> pd.DataFrame:
 
 def _ms(begun: "pd.Series[Any]", ended: "pd.Series[Any]") -> "pd.Series[Any]":
     """Return whole milliseconds, half of one being one."""
+    import pandas as pd
+
     return ((ended - begun) / pd.Timedelta(microseconds=1) / 1000 + 0.5) // 1
 
 

@@ -85,6 +85,14 @@ def begun(client: Client, vendor: SlowVendor) -> Cancelled:
     return found
 
 
+def hung_up(vendor: SlowVendor, text: str) -> float:
+    """Return when the vendor was hung up on, which it learns a moment after we know the verdict."""
+    until(lambda: not vendor.open(text))
+    closed_at = vendor.requests(text)[-1].closed_at
+    assert closed_at is not None, "it was answered"
+    return closed_at
+
+
 def percentile(values: Sequence[float], share: float) -> float:
     return sorted(values)[min(int(len(values) * share), len(values) - 1)]
 
@@ -97,9 +105,8 @@ def test_a_cancel_is_heard_while_the_broker_is_away(
         item.turn.cancel()
         asked_at = time.monotonic()
         assert item.turn.cancel(wait=True, timeout=WAIT) is TurnState.CANCELLED
-    (call,) = vendor.requests(item.text)
-    assert call.closed_at is not None
-    assert call.closed_at - asked_at < AT_ONCE
+    assert hung_up(vendor, item.text) - asked_at < AT_ONCE
+    assert len(vendor.requests(item.text)) == 1
     (attempt,) = item.turn.attempts()
     assert (attempt.outcome, attempt.estimated) == ("cancelled", True)
     assert attempt.input_tokens == 3  # of ten letters
@@ -115,7 +122,7 @@ def test_a_cancel_that_nobody_heard_is_found_all_the_same(
     )
     item.turn.cancel()
     assert item.turn.cancel(wait=True, timeout=10) is TurnState.CANCELLED
-    assert vendor.open(item.text) == []
+    assert hung_up(vendor, item.text)
 
 
 def test_a_worker_that_dies_between_cancel_and_verdict_leaves_a_cancelled_turn(
@@ -147,9 +154,7 @@ def test_a_turn_in_quarantine_is_cut_within_a_second(
     item.turn.cancel()
     asked_at = time.monotonic()
     assert item.turn.cancel(wait=True, timeout=WAIT) is TurnState.CANCELLED
-    closed_at = vendor.requests(item.text)[-1].closed_at
-    assert closed_at is not None
-    assert closed_at - asked_at < AT_ONCE
+    assert hung_up(vendor, item.text) - asked_at < AT_ONCE
 
 
 @pytest.mark.parametrize("many", [200, pytest.param(1_000, marks=pytest.mark.slow)])
@@ -165,7 +170,7 @@ def test_of_many_cancels_under_kill_9_and_flushall_each_answer_is_true(
             for item in turns:
                 assert_told_the_truth(item, item.turn.cancel(wait=True, timeout=WAIT))
         assert Books.of(system).complaints() == []
-    assert vendor.open() == []
+    until(lambda: not vendor.open())
     waits = [
         max(call.closed_at - item.asked_at, 0.0)
         for item in turns

@@ -6,7 +6,7 @@ from contextlib import ExitStack, nullcontext
 from typing import Any, cast
 
 import pytest
-from sqlalchemy import QueuePool, delete, event
+from sqlalchemy import QueuePool, event
 
 from tests import steps
 from tests.conftest import fresh_database
@@ -52,7 +52,7 @@ def _emptied(store: Database) -> bool:
                 execute(conn, _UNASKED + "; ".join(each))
             else:
                 for table in reversed(metadata.sorted_tables):
-                    conn.execute(delete(table))
+                    conn.exec_driver_sql(f"DELETE FROM {table.name}")
     except TurnmillError:  # it was closed, or somebody holds a row
         return False
     return True

@@ -29,6 +29,7 @@ pytestmark = pytest.mark.usefixtures("sound")
 
 NEITHER = '{"same": true, "better": "neither"}'
 MINUTE = timedelta(minutes=1)
+A_MOMENT = timedelta(seconds=0.05)
 
 
 class Crash(Exception):
@@ -276,10 +277,15 @@ def test_a_function_that_cannot_tell_leaves_its_code(
 
 def test_a_function_that_hangs_is_given_no_more_in_this_run(store: Database) -> None:
     record, done = begun(store, judge="embedding:mine", turns=20), threading.Event()
-    try:
-        tend(store, lambda _: done.wait(20), timeout=timedelta(seconds=0.05))
-    finally:
-        done.set()
+
+    async def run() -> None:
+        try:
+            hangs = Tending(store, find=lambda _: lambda _: done.wait(20), timeout=A_MOMENT)
+            await hangs.run(within=MINUTE)
+        finally:
+            done.set()  # before the loop's end, which waits for its threads
+
+    asyncio.run(run())
     assert sorted(verdicts(store, record)) == [Verdict.FAILED] * 16 + [Verdict.OPEN] * 4
 
 
