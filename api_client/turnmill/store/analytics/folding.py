@@ -29,6 +29,8 @@ from sqlalchemy import true as always
 
 from turnmill.domain.analytics.windows import SLOT, day_of
 from turnmill.new_ids import new_id
+from turnmill.store.analytics.adding import add_lines
+from turnmill.store.capabilities import Capability, capabilities_of
 from turnmill.store.rules.buckets import numbers, slot_of
 from turnmill.store.rules.endings import Happening
 from turnmill.store.rules.figure_lines import Key, Line, capped, counted, joined, row_of
@@ -138,8 +140,7 @@ def _fold_events(conn: Connection, state: Any, limit: int) -> int:
     upto = min(log.last_place, place + limit)
     if upto == state.place:
         return 0
-    found = conn.execute(added_up(_ended_between(place, upto, tag=state.tag))).mappings()
-    _add(conn, state, joined(counted(row) for row in found))
+    _add(conn, state, _ended_between(place, upto, tag=state.tag))
     conn.execute(update(rollup_state).values(place=upto))
     return int(upto - state.place)
 
@@ -210,8 +211,16 @@ def _write_slot(conn: Connection, slot: datetime, lines: Sequence[Line]) -> None
         conn.execute(insert(rollups), [row_of(one) for one in lines])
 
 
-def _add(conn: Connection, state: Any, lines: Sequence[Line]) -> None:
+def _add(conn: Connection, state: Any, ended: Select[Any]) -> None:
     """Add to what stands: in slots, and in days that are over already."""
+    if Capability.LISTS in capabilities_of(conn):
+        add_lines(conn, ended, until=state.days_until, tagged=bool(state.tag))
+    else:
+        _add_here(conn, state, [counted(row) for row in conn.execute(added_up(ended)).mappings()])
+
+
+def _add_here(conn: Connection, state: Any, lines: Sequence[Line]) -> None:
+    lines = joined(lines)
     slots = {one.key.slot for one in lines}
     lines = capped(lines, _known(conn, slots))
     _add_to(conn, rollups, lines)

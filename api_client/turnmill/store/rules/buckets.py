@@ -139,6 +139,32 @@ def _numbers_sqlite(element: numbers, compiler: SQLCompiler, **kw: Any) -> str:
     return _said(element, compiler, **kw)[0]
 
 
+class tallied(FunctionElement[Any]):  # noqa: N801
+    """A sketch, as a table of one row: of buckets of values, and of a sketch that is kept.
+
+    Each may be NULL. For Postgres alone: elsewhere, sketches are added up in the process.
+    """
+
+    type = NullType()
+    inherit_cache = True
+
+    def __init__(self, values: Any, buckets: Any, counts: Any) -> None:
+        super().__init__(values, buckets, counts)
+
+
+@compiles(tallied, "postgresql")
+def _tallied_pg(element: tallied, compiler: SQLCompiler, **kw: Any) -> str:
+    values, buckets, counts = _said(element, compiler, **kw)
+    return (
+        "(SELECT coalesce(CAST(array_agg(bucket ORDER BY bucket) AS smallint[]), '{}') AS buckets,"
+        " coalesce(CAST(array_agg(many ORDER BY bucket) AS integer[]), '{}') AS counts FROM"
+        " (SELECT bucket, sum(many) AS many FROM"
+        f" (SELECT unnest({values}) AS bucket, 1 AS many"
+        f" UNION ALL SELECT unnest({buckets}), unnest({counts})) AS each"
+        " GROUP BY bucket) AS tally)"
+    )
+
+
 def read_list(value: Any) -> Sequence[int]:
     """Return the numbers of a list that came as it is, or as JSON; none for NULL."""
     if value is None:

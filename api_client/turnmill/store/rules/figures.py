@@ -53,6 +53,7 @@ _ANSWERED = ("succeeded", "called")
 _LONGEST_TAG = 100
 #: Columns of a session that its turns are told apart by.
 TOLD_APART_BY = ("provider", "model", "metadata")
+_LINE = (*Key._fields, *FIGURES, *(name for name, _ in map(buckets_of, LATENCIES)))
 _STATES = ("succeeded", "failed", "dead", "cancelled", "expired")
 
 
@@ -73,7 +74,9 @@ def lines_of(*which: ColumnElement[bool], tag: str = "") -> Select[Any]:
     where that attempt was made. `tag` is a key of sessions' metadata. Times are buckets.
     """
     ended = _ended(which, tag)
-    return select(union_all(_of_attempts(ended), _of_turns(ended)).subquery("lines"))
+    asked = _asked(ended)
+    of_asked = select(*(asked.c[name] for name in _LINE))
+    return select(union_all(of_asked, _unanswered(ended, asked)).subquery("lines"))
 
 
 def added_up(lines: Select[Any], keys: Iterable[str] = Key._fields) -> Select[Any]:
@@ -167,13 +170,20 @@ def _tag(key: str) -> ColumnElement[str]:
     return func.coalesce(said, "")
 
 
-def _of_attempts(ended: Any) -> Select[Any]:
-    """Select what each attempt has used, of whom it was asked; an older one does not say who."""
+def _asked(ended: Any) -> Any:
+    """Select each attempt, what it has used and of whom; an older one does not say of whom.
+
+    The one that answered its turn brings what the turn has come to: `is_last` says which.
+    """
     a = attempts.c
     # One that used nothing has no price to be known; of an unknown number it is not known.
     unpriced = a.cost_usd.is_(None) & (func.coalesce(a.input_tokens + a.output_tokens, 1) > 0)
     answered = a.outcome.in_(_ANSWERED)
+    is_last = and_(a.fence == ended.c.lease_fence, ended.c.state == TurnState.SUCCEEDED)
     said = {
+        **dict.fromkeys(("turns", "succeeded"), _one_if(is_last)),
+        "queued_buckets": case((is_last, ended.c.queued)),
+        "total_buckets": case((is_last, ended.c.total)),
         "attempts": literal(1),
         "retries": _one_if(_is_retry(ended)),
         "steps": _one_if(a.outcome == "called"),
@@ -184,14 +194,16 @@ def _of_attempts(ended: Any) -> Select[Any]:
         "provider_buckets": bucket_of(case((answered, a.provider_ms))),
         "first_token_buckets": bucket_of(case((answered, a.first_token_ms))),
     }
-    return select(
+    named = select(
         ended.c.slot,
         func.coalesce(a.provider, ended.c.provider).label("provider"),
         func.coalesce(a.asked_model, ended.c.model).label("model"),
         func.coalesce(a.service_tier, "").label("tier"),
         *(ended.c.lane, ended.c.tag),
         *_columns(said),
-    ).join_from(ended, attempts, a.turn_id == ended.c.id)
+        *(ended.c.id.label("turn_id"), is_last.label("is_last")),
+    )
+    return named.join_from(ended, attempts, a.turn_id == ended.c.id).cte("asked")
 
 
 _TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens")
@@ -212,25 +224,14 @@ def _is_retry(ended: Any) -> ColumnElement[bool]:
     )
 
 
-def _of_turns(ended: Any) -> Select[Any]:
-    """Select what each turn has come to, and where it was answered."""
-    last = attempts.alias("last")
-    answered = and_(
-        last.c.turn_id == ended.c.id,
-        last.c.fence == ended.c.lease_fence,
-        ended.c.state == TurnState.SUCCEEDED,
-    )
+def _unanswered(ended: Any, asked: Any) -> Select[Any]:
+    """Select what each turn has come to that no attempt has answered: it is its session's own."""
     said: dict[str, Any] = {"turns": literal(1)}
     said |= {state: _one_if(ended.c.state == state) for state in _STATES}
     said |= {"queued_buckets": ended.c.queued, "total_buckets": ended.c.total}
-    return select(
-        ended.c.slot,
-        func.coalesce(last.c.provider, ended.c.provider),
-        func.coalesce(last.c.asked_model, ended.c.model),
-        func.coalesce(last.c.service_tier, ""),
-        *(ended.c.lane, ended.c.tag),
-        *_columns(said),
-    ).join_from(ended, last, answered, isouter=True)
+    keys = (ended.c.slot, ended.c.provider, ended.c.model, literal(""), ended.c.lane, ended.c.tag)
+    answered = select(asked.c.turn_id).where(asked.c.is_last)
+    return select(*keys, *_columns(said)).where(ended.c.id.not_in(answered))
 
 
 def _columns(said: dict[str, Any]) -> list[Any]:
@@ -248,11 +249,12 @@ def _one_if(condition: Any) -> Any:
 
 def _bounded_sum(column: Any) -> Any:
     """Return the sum as far as the table can hold it: one absurd row must not stop the figures."""
-    total, most = func.coalesce(func.sum(column), 0), _most(column.name)
+    total, most = func.coalesce(func.sum(column), 0), most_of(column.name)
     return case((total > most, most), else_=total).label(column.name)
 
 
-def _most(name: str) -> Any:
+def most_of(name: str) -> Any:
+    """Return the most that a column of figures holds."""
     if name in DOLLARS:
         return literal(MOST_DOLLARS, Numeric(20, 10))
     return literal(MOST_COUNTED, BigInteger)
