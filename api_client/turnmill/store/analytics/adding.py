@@ -3,16 +3,13 @@
 It is what `joined` and `capped` do of lines that are here, where a store cannot do that.
 """
 
-from collections.abc import Iterable
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
-    Connection,
     Numeric,
     Select,
     Table,
-    and_,
+    bindparam,
     case,
     cast,
     column,
@@ -23,12 +20,12 @@ from sqlalchemy import (
     tuple_,
 )
 from sqlalchemy import true as always
+from sqlalchemy.dialects.postgresql import insert
 
 from turnmill.store.rules.buckets import tallied
 from turnmill.store.rules.figure_lines import MOST_TAGS, OTHER, Key
 from turnmill.store.rules.figures import added_up, most_of
 from turnmill.store.schema.rollup_tables import (
-    COUNTS,
     FIGURES,
     LATENCIES,
     SAID,
@@ -36,32 +33,35 @@ from turnmill.store.schema.rollup_tables import (
     rollup_days,
     rollups,
 )
-from turnmill.store.types import Timestamp, insert_into
+from turnmill.store.types import Timestamp
+
+#: What a statement that adds is given, when days may change: days before it are over.
+UNTIL = "days_until"
 
 
-def add_lines(conn: Connection, lines: Select[Any], *, until: datetime | None, tagged: bool) -> None:
-    """Add what lines select to slots, and to days that are over: those that begin before `until`.
+def adding(lines: Select[Any], *, to_days: bool, tagged: bool) -> Any:
+    """Return what adds to slots what lines select and, `to_days`, to days that are over.
 
-    One statement, for what lines select may have changed by the next one. The caller holds the row
+    One statement, for what lines select may have changed by the next one. Who runs it holds the row
     without which nobody writes figures. Where figures are not `tagged`, no tags are capped.
     """
     every = lines.cte("every_line")
-    capped = _capped(every).cte("capped") if tagged else every
+    # Read twice, it would be written down a second time, which costs more than to read it.
+    capped = _capped(every).cte("capped").prefix_with("NOT MATERIALIZED") if tagged else every
     of_slots = added_up(select(capped)).cte("of_slots")
-    into_slots = _into(conn, rollups, of_slots)
-    if until is None:
-        conn.execute(into_slots)
-        return
+    into_slots = _into(rollups, of_slots)
+    if not to_days:
+        return into_slots
+    until = bindparam(UNTIL, type_=Timestamp)
     first = select(func.min(of_slots.c.slot)).scalar_subquery()  # most often, it is later: no look
     late = select(
         _day(capped.c.slot).label("slot"), *(one for one in capped.c if one.name != "slot")
     ).where(first < until, capped.c.slot < until)
-    of_days = added_up(late).cte("of_days")
     written = into_slots.returning(rollups.c.slot).cte("written")
-    conn.execute(_into(conn, rollup_days, of_days).add_cte(written))
+    return _into(rollup_days, added_up(late).cte("of_days")).add_cte(written)
 
 
-def _into(conn: Connection, table: Table, lines: Any) -> Any:
+def _into(table: Table, lines: Any) -> Any:
     """Return what writes lines as rows of a table, each with what stood there of its key."""
     same = (table.c[name] == lines.c[name] for name in Key._fields)
     # With a limit it is looked up line by line: else, of many lines, all the table might be read.
@@ -80,7 +80,7 @@ def _into(conn: Connection, table: Table, lines: Any) -> Any:
         *(_bounded(there.c[name], lines.c[name]) for name in FIGURES),
         *(part for sketch in sketches for part in (sketch.c.buckets, sketch.c.counts)),
     ).select_from(found)
-    statement = insert_into(conn, table).from_select([*Key._fields, *FIGURES, *_SKETCHED], whole)
+    statement = insert(table).from_select([*Key._fields, *FIGURES, *_SKETCHED], whole)
     values = {name: statement.excluded[name] for name in SAID}
     return statement.on_conflict_do_update(index_elements=list(Key._fields), set_=values)
 

@@ -19,6 +19,7 @@ from sqlalchemy import (
     select,
     union_all,
 )
+from sqlalchemy import true as always
 
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import ENDINGS, FINAL, TurnState
@@ -67,14 +68,17 @@ def is_ending() -> ColumnElement[bool]:
     return events.c.kind.in_([kind.value for kind in ENDINGS])
 
 
-def lines_of(*which: ColumnElement[bool], tag: str = "") -> Select[Any]:
+def lines_of(
+    *which: ColumnElement[bool], one_by_one: Select[Any] | None = None, tag: str = ""
+) -> Select[Any]:
     """Select what these turns have come to, as far as they have ended.
 
     A turn is counted where it was answered, else with its session's own; what an attempt took is,
     where that attempt was made. `tag` is a key of sessions' metadata. Times are buckets.
+    `one_by_one` selects ids of turns to be looked up each by itself, however large the tables are.
     """
-    ended = _ended(which, tag)
-    asked = _asked(ended)
+    ended = _ended(which, tag) if one_by_one is None else _each_ended(one_by_one, which, tag)
+    asked = _asked(ended, one_by_one=one_by_one is not None)
     of_asked = select(*(asked.c[name] for name in _LINE))
     return select(union_all(of_asked, _unanswered(ended, asked)).subquery("lines"))
 
@@ -148,6 +152,17 @@ def mark_moved(conn: Connection, session_id: SessionId, columns: Mapping[str, An
 
 
 def _ended(which: Collection[ColumnElement[bool]], tag: str) -> Any:
+    return _rows_of(which, tag).cte("ended")
+
+
+def _each_ended(ids: Select[Any], which: Collection[ColumnElement[bool]], tag: str) -> Any:
+    wanted = ids.subquery("wanted")
+    # With a limit, a planner does not read the whole table where it takes that for cheaper.
+    each = _rows_of((turns.c.id == wanted.c.turn_id, *which), tag).limit(1).lateral("each_turn")
+    return select(each).join_from(wanted, each, always()).cte("ended")
+
+
+def _rows_of(which: Collection[ColumnElement[bool]], tag: str) -> Select[Any]:
     columns = (
         *(turns.c.id, turns.c.state, turns.c.lane, turns.c.lease_fence, turns.c.claims),
         *(sessions.c.provider, sessions.c.model, _tag(tag).label("tag")),
@@ -159,7 +174,6 @@ def _ended(which: Collection[ColumnElement[bool]], tag: str) -> Any:
         select(*columns)
         .join(sessions, sessions.c.id == turns.c.session_id)
         .where(*which, turns.c.state.in_(FINAL), ~is_scripted())
-        .cte("ended")
     )
 
 
@@ -170,12 +184,15 @@ def _tag(key: str) -> ColumnElement[str]:
     return func.coalesce(said, "")
 
 
-def _asked(ended: Any) -> Any:
+def _asked(ended: Any, *, one_by_one: bool) -> Any:
     """Select each attempt, what it has used and of whom; an older one does not say of whom.
 
     The one that answered its turn brings what the turn has come to: `is_last` says which.
     """
-    a = attempts.c
+    made: Any = attempts
+    if one_by_one:
+        made = select(attempts).where(attempts.c.turn_id == ended.c.id).offset(0).lateral("made")
+    a = made.c
     # One that used nothing has no price to be known; of an unknown number it is not known.
     unpriced = a.cost_usd.is_(None) & (func.coalesce(a.input_tokens + a.output_tokens, 1) > 0)
     answered = a.outcome.in_(_ANSWERED)
@@ -185,7 +202,7 @@ def _asked(ended: Any) -> Any:
         "queued_buckets": case((is_last, ended.c.queued)),
         "total_buckets": case((is_last, ended.c.total)),
         "attempts": literal(1),
-        "retries": _one_if(_is_retry(ended)),
+        "retries": _one_if(_is_retry(ended, a)),
         "steps": _one_if(a.outcome == "called"),
         **{name: a[name] for name in _TOKENS},
         "cost_usd": a.cost_usd,
@@ -203,22 +220,22 @@ def _asked(ended: Any) -> Any:
         *_columns(said),
         *(ended.c.id.label("turn_id"), is_last.label("is_last")),
     )
-    return named.join_from(ended, attempts, a.turn_id == ended.c.id).cte("asked")
+    return named.join_from(ended, made, a.turn_id == ended.c.id).cte("asked")
 
 
 _TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens")
 
 
-def _is_retry(ended: Any) -> ColumnElement[bool]:
+def _is_retry(ended: Any, a: Any) -> ColumnElement[bool]:
     """Return which attempts sent something that had been sent before; most turns have one alone."""
     earlier = attempts.alias("earlier")
     sent_before = select(literal(1)).where(
-        earlier.c.turn_id == attempts.c.turn_id,
-        earlier.c.fence < attempts.c.fence,
+        earlier.c.turn_id == a.turn_id,
+        earlier.c.fence < a.fence,
         earlier.c.kind == "send",
         earlier.c.outcome.not_in(_NO_TRY),
     )
-    sent = and_(attempts.c.kind == "send", attempts.c.outcome.not_in(_NO_TRY))
+    sent = and_(a.kind == "send", a.outcome.not_in(_NO_TRY))
     return (
         case((ended.c.claims == 1, literal(0)), (and_(sent, sent_before.exists()), 1), else_=0) == 1
     )
