@@ -1,26 +1,29 @@
 """Folding is exact: whatever happens in between, figures are those that rows add up to."""
 
 import random
+from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import select
 
 from tests import rows
-from turnmill.domain.analytics.windows import SLOT, Window
+from turnmill.domain.analytics.windows import SLOT, Window, day_of
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import TurnState
 from turnmill.new_ids import new_id
 from turnmill.store.analytics.figures import totals
-from turnmill.store.analytics.folding import fold, recomputed
+from turnmill.store.analytics.folding import _adding, fold, recomputed
 from turnmill.store.analytics.usage import roll_up
 from turnmill.store.database import Database
 from turnmill.store.line.removing import remove_sessions
 from turnmill.store.nouns import turns
 from turnmill.store.nouns.events import give_places, prune
-from turnmill.store.rules.figure_lines import counted, joined
-from turnmill.store.schema.rollup_tables import rollups
+from turnmill.store.rules.figure_lines import OTHER, counted, joined
+from turnmill.store.rules.figures import MOST_KEPT
+from turnmill.store.schema.rollup_tables import rollup_days, rollup_state, rollups, rollups_gone
 
 NOW = datetime.now(UTC)
 ALL = Window(NOW - timedelta(days=9), NOW + timedelta(days=1))
@@ -81,5 +84,72 @@ def test_whatever_happens_between_folds_slots_hold_what_their_rows_add_up_to(  #
             for line in recomputed(conn, slot)
         ]
         (sums,) = totals(conn, ALL)
+        days = [counted(row) for row in conn.execute(select(rollup_days)).mappings()]
+        until = conn.scalars(select(rollup_state.c.days_until)).one()
     assert joined(stored) == again
+    assert joined(days) == joined(
+        replace(one, key=one.key._replace(slot=day_of(one.key.slot)))
+        for one in stored
+        if one.key.slot < until
+    )
     assert sums.turns == ended
+
+
+@pytest.fixture
+def three_tags(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Tell three values of the tag apart in a slot."""
+    for module in ("rules.figure_lines", "analytics.adding"):
+        monkeypatch.setattr(f"turnmill.store.{module}.MOST_TAGS", 3)
+    _adding.cache_clear()
+    yield
+    _adding.cache_clear()
+
+
+def ended_with(store: Database, tag: str) -> TurnId:
+    session = rows.start(store, metadata={"team": tag} if tag else {})
+    turn = rows.send(store, session)
+    rows.run(store, turn)
+    rows.ended_at(store, turn, NOW - 3 * SLOT)
+    return turn
+
+
+@pytest.mark.usefixtures("three_tags")
+def test_a_value_that_was_told_apart_in_a_slot_is_however_many_come_after_it(
+    store: Database,
+) -> None:
+    store.run(fold, tag="team")
+    for tags, named in (
+        (("q", "", "z"), {"q", "", "z"}),
+        (("b", "a", "c", "z"), {"q", "", "z", "a", OTHER}),
+        (("other", "b", "q", "aa"), {"q", "", "z", "a", OTHER}),
+    ):
+        for tag in tags:
+            ended_with(store, tag)
+        with store.begin() as conn:
+            roll_up(conn)
+            stored = [counted(row) for row in conn.execute(select(rollups)).mappings()]
+            (slot,) = {one.key.slot for one in stored}
+            assert {one.key.tag for one in stored} == named
+            assert joined(stored) == recomputed(conn, slot)
+    counts = {one.key.tag: one.counts[0] for one in stored}
+    assert counts == {"": 1, "a": 1, "q": 2, "z": 2, OTHER: 5}
+
+
+def test_what_is_kept_of_turns_that_are_gone_is_a_few_rows_of_each_line(store: Database) -> None:
+    store.run(fold)
+    for _ in range(3 * MOST_KEPT):
+        session = rows.start(store)
+        turn = rows.send(store, session)
+        rows.run(store, turn)
+        rows.ended_at(store, turn, NOW - 3 * SLOT)
+        with store.begin() as conn:
+            roll_up(conn)
+            remove_sessions(conn, [session])
+    with store.begin() as conn:
+        roll_up(conn)
+        gone = [counted(row) for row in conn.execute(select(rollups_gone)).mappings()]
+        stored = [counted(row) for row in conn.execute(select(rollups)).mappings()]
+        again = recomputed(conn, stored[0].key.slot)
+    assert len(gone) <= MOST_KEPT
+    assert joined(gone) == stored == again
+    assert stored[0].counts[0] == 3 * MOST_KEPT

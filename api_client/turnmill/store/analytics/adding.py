@@ -129,5 +129,6 @@ def _is_named(of: Any) -> Any:
 
 def _day(slot: Any) -> Any:
     """Return when the UTC day began that a slot is in."""
-    day, origin = (literal_column(one) for one in ("'1 day'", "TIMESTAMPTZ '2000-01-01 00:00Z'"))
+    day: Any = literal_column("'1 day'")
+    origin: Any = literal_column("TIMESTAMPTZ '2000-01-01 00:00Z'")
     return func.date_bin(day, slot, origin, type_=Timestamp)

@@ -37,7 +37,7 @@ from turnmill.store.analytics.adding import UNTIL, adding
 from turnmill.store.capabilities import Capability, capabilities_of
 from turnmill.store.rules.buckets import numbers, slot_of
 from turnmill.store.rules.figure_lines import Key, Line, capped, counted, joined, row_of
-from turnmill.store.rules.figures import added_up, is_ending, lines_of
+from turnmill.store.rules.figures import added_up, is_ending, keep_lines, lines_of
 from turnmill.store.schema.event_tables import event_log, events
 from turnmill.store.schema.rollup_tables import (
     FIGURES,
@@ -183,6 +183,8 @@ def _fold_marks(conn: Connection, state: Any, limit: int) -> int:
     if not slots:
         return 0
     marks = conn.scalars(select(rollup_marks.c.id).where(rollup_marks.c.slot.in_(slots))).all()
+    for slot in slots:
+        _join_gone(conn, slot)
     reached = [one for one in slots if state.first_slot is None or one >= state.first_slot]
     for slot in reached:
         _write_slot(conn, slot, _of_slot(conn, slot, place=state.place, tag=state.tag))
@@ -191,6 +193,19 @@ def _fold_marks(conn: Connection, state: Any, limit: int) -> int:
         some = marks[start : start + _AT_ONCE]
         conn.execute(delete(rollup_marks).where(rollup_marks.c.id.in_(some)))
     return len(slots)
+
+
+def _join_gone(conn: Connection, slot: datetime) -> None:
+    """Make one row for each line of what is kept of rows that are gone: many are written alike."""
+    found = conn.execute(select(rollups_gone).where(rollups_gone.c.slot == slot)).mappings().all()
+    lines = joined(counted(row) for row in found)
+    if len(lines) == len(found):
+        return
+    ids = [row["id"] for row in found]
+    for start in range(0, len(ids), _AT_ONCE):
+        some = ids[start : start + _AT_ONCE]
+        conn.execute(delete(rollups_gone).where(rollups_gone.c.id.in_(some)))
+    keep_lines(conn, lines)
 
 
 def _of_slot(conn: Connection, slot: datetime, *, place: int, tag: str) -> list[Line]:

@@ -1,6 +1,7 @@
 """What turns have come to, in figures: added up from their rows, and kept when those go."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -52,6 +53,9 @@ _NO_TRY = ("released", "not_now", "called")
 #: Outcomes of a call that was answered.
 _ANSWERED = ("succeeded", "called")
 _LONGEST_TAG = 100
+#: So many rows of one line are kept of what is gone before they are joined.
+MOST_KEPT = 8
+_AT_ONCE = 1_000  # slots that a statement names
 #: Columns of a session that its turns are told apart by.
 TOLD_APART_BY = ("provider", "model", "metadata")
 _LINE = (*Key._fields, *FIGURES, *(name for name, _ in map(buckets_of, LATENCIES)))
@@ -105,7 +109,9 @@ def keep_figures(conn: Connection, session_ids: Collection[SessionId]) -> None:
     """
     mine = turns.c.session_id.in_(list(session_ids))
     found = conn.execute(added_up(lines_of(mine, tag=kept_tag(conn)))).mappings()
-    keep_lines(conn, joined(counted(row) for row in found))
+    lines = joined(counted(row) for row in found)
+    keep_lines(conn, lines)
+    _mark_crowded(conn, sorted({one.key.slot for one in lines}))
     place = select(func.coalesce(func.max(rollup_state.c.place), -1)).scalar_subquery()
     pending = select(events.c.turn_id).where(
         events.c.session_id.in_(list(session_ids)),
@@ -119,6 +125,18 @@ def keep_lines(conn: Connection, lines: Sequence[Line]) -> None:
     """Write down what came of rows that are gone."""
     if lines:
         conn.execute(insert(rollups_gone), [{"id": new_id(), **row_of(line)} for line in lines])
+
+
+def _mark_crowded(conn: Connection, slots: Sequence[datetime]) -> None:
+    """Mark those where a line is kept in more rows than a few: who adds up joins them again."""
+    by = [rollups_gone.c[name] for name in Key._fields]
+    many = select(*by).group_by(*by).having(func.count() > MOST_KEPT)
+    crowded: set[datetime] = set()
+    for start in range(0, len(slots), _AT_ONCE):
+        some = many.where(rollups_gone.c.slot.in_(slots[start : start + _AT_ONCE])).subquery()
+        crowded.update(conn.scalars(select(some.c.slot).distinct()))
+    if crowded:
+        conn.execute(insert(rollup_marks), [{"id": new_id(), "slot": slot} for slot in crowded])
 
 
 def mark_slots(conn: Connection, *which: ColumnElement[bool]) -> None:
