@@ -153,3 +153,22 @@ def test_what_is_kept_of_turns_that_are_gone_is_a_few_rows_of_each_line(store: D
     assert len(gone) <= MOST_KEPT
     assert joined(gone) == stored == again
     assert stored[0].counts[0] == 3 * MOST_KEPT
+
+
+def test_a_turn_that_ran_again_is_added_with_its_last_ending_and_once(store: Database) -> None:
+    store.run(fold)
+    session = rows.start(store)
+    turn = rows.send(store, session)
+    rows.run(store, turn, TurnState.FAILED)
+    rows.ended_at(store, turn, NOW - 3 * SLOT)
+    store.run(give_places)
+    with store.begin() as conn:
+        turns.retry(conn, turn, new_id=TurnId(new_id()))
+    rows.run(store, turn)
+    store.run(fold)  # its first ending alone has a place
+    with store.begin() as conn:
+        assert conn.execute(select(rollups)).all() == []
+        roll_up(conn)
+        stored = [counted(row) for row in conn.execute(select(rollups)).mappings()]
+        assert [one.counts[0] for one in stored] == [1]
+        assert stored == recomputed(conn, stored[0].key.slot)
