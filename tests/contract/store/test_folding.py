@@ -2,14 +2,15 @@
 
 import random
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 
 from tests import rows
+from tests.folding_course import Course
 from turnmill.domain.analytics.windows import SLOT, Window, day_of
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import TurnState
@@ -20,63 +21,20 @@ from turnmill.store.analytics.usage import roll_up
 from turnmill.store.database import Database
 from turnmill.store.line.removing import remove_sessions
 from turnmill.store.nouns import turns
-from turnmill.store.nouns.events import give_places, prune
+from turnmill.store.nouns.events import give_places
 from turnmill.store.rules.figure_lines import OTHER, counted, joined
 from turnmill.store.rules.figures import MOST_KEPT
 from turnmill.store.schema.rollup_tables import rollup_days, rollup_state, rollups, rollups_gone
+from turnmill.store.upkeep.invariants import violations
 
 NOW = datetime.now(UTC)
 ALL = Window(NOW - timedelta(days=9), NOW + timedelta(days=1))
 
 
-class Killed(Exception):
-    """Whoever folded is gone, and what it has not committed."""
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_whatever_happens_between_folds_slots_hold_what_their_rows_add_up_to(  # noqa: C901, PLR0912, PLR0915
-    store: Database, seed: int
-) -> None:
-    dice = random.Random(seed)
-    failed: list[TurnId] = []
-    ended = 0
-    for _ in range(40):
-        match dice.choice(("end", "end", "end", "retry", "remove", "fold", "killed", "prune")):
-            case "end":
-                session = rows.start(store, model=dice.choice("ab"))
-                turn = rows.send(store, session)
-                state = dice.choice((TurnState.SUCCEEDED, TurnState.FAILED, TurnState.DEAD))
-                rows.run(store, turn, state)
-                ended += 1
-                if state is not TurnState.SUCCEEDED:
-                    failed.append(turn)
-                elif dice.random() < 0.3:
-                    with store.begin() as conn:
-                        remove_sessions(conn, [session])
-                elif dice.random() < 0.5:  # late: it is not folded in yet
-                    rows.ended_at(store, turn, NOW - dice.randrange(700) * SLOT)
-            case "retry" if failed:
-                turn = failed.pop(dice.randrange(len(failed)))
-                with store.begin() as conn:
-                    turns.retry(conn, turn, new_id=TurnId(new_id()))
-                rows.run(store, turn)
-            case "remove" if failed:
-                turn = failed.pop(dice.randrange(len(failed)))
-                with store.begin() as conn:
-                    remove_sessions(conn, [turns.get(conn, turn).session_id])
-            case "fold":
-                store.run(give_places, limit=dice.randrange(1, 9))
-                store.run(fold, limit=dice.randrange(1, 9), slots=1)
-            case "killed":
-                with suppress(Killed), store.begin() as conn:
-                    fold(conn, limit=3, slots=1)
-                    raise Killed
-            case "prune":
-                store.run(prune, limit=dice.randrange(1, 20))
-            case _:
-                pass  # there is nothing to retry, or to remove
-    with store.begin() as conn:
-        roll_up(conn)
+def check(course: Course) -> None:
+    """Hold slots to rows, days to slots, and all of them to the ledger."""
+    course.drain()
+    with course.store.begin() as conn:
         stored = [counted(row) for row in conn.execute(select(rollups)).mappings()]
         again = [
             line
@@ -86,13 +44,38 @@ def test_whatever_happens_between_folds_slots_hold_what_their_rows_add_up_to(  #
         (sums,) = totals(conn, ALL)
         days = [counted(row) for row in conn.execute(select(rollup_days)).mappings()]
         until = conn.scalars(select(rollup_state.c.days_until)).one()
+        assert violations(conn) == []
     assert joined(stored) == again
     assert joined(days) == joined(
         replace(one, key=one.key._replace(slot=day_of(one.key.slot)))
         for one in stored
         if one.key.slot < until
     )
-    assert sums.turns == ended
+    assert {name: getattr(sums, name) for name in course.sums()} == course.sums()
+    assert sums.cost_usd == course.cost()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_whatever_happens_between_folds_figures_are_what_was_done(
+    store: Database, tmp_path: Path, seed: int
+) -> None:
+    course = Course(store, random.Random(seed), tmp_path)
+    for _ in range(50):
+        course.step()
+    check(course)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("seed", range(100, 120))
+def test_whatever_happens_for_long_figures_are_what_was_done(
+    store: Database, tmp_path: Path, seed: int
+) -> None:
+    course = Course(store, random.Random(seed), tmp_path)
+    for _ in range(4):
+        for _ in range(60):
+            course.step()
+        check(course)
 
 
 @pytest.fixture

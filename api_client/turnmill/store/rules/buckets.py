@@ -119,6 +119,28 @@ def _listed_sqlite(element: listed, compiler: SQLCompiler, **kw: Any) -> str:
     return f"json_group_array({value}) FILTER (WHERE {value} IS NOT NULL)"
 
 
+class last_of(FunctionElement[int]):  # noqa: N801
+    """The last number of a list as it is kept; NULL of none."""
+
+    type = Integer()
+    inherit_cache = True
+
+    def __init__(self, value: Any) -> None:
+        super().__init__(value)
+
+
+@compiles(last_of, "postgresql")
+def _last_pg(element: last_of, compiler: SQLCompiler, **kw: Any) -> str:
+    (value,) = _said(element, compiler, **kw)
+    return f"({value})[cardinality({value})]"
+
+
+@compiles(last_of, "sqlite")
+def _last_sqlite(element: last_of, compiler: SQLCompiler, **kw: Any) -> str:
+    (value,) = _said(element, compiler, **kw)
+    return f"json_extract({value}, '$[#-1]')"
+
+
 class numbers(FunctionElement[Any]):  # noqa: N801
     """A list of whole numbers as it is kept, of the type that `listed` is of; None for none."""
 
@@ -198,3 +220,30 @@ def _span_sqlite(element: span_of, compiler: SQLCompiler, **kw: Any) -> str:
     listed_bounds = literal(json.dumps([sqlite_text(one) for one in element.bounds]), Text)
     bounds = compiler.process(listed_bounds, **kw)
     return f"turnmill_span({_said(element, compiler, **kw)[0]}, {bounds})"
+
+
+class lot_of(FunctionElement[int]):  # noqa: N801
+    """A number from 0 up to `LOTS`, by chance and always the same, of an id."""
+
+    type = Integer()
+    inherit_cache = True
+
+    def __init__(self, value: Any) -> None:
+        super().__init__(value)
+
+
+LOTS = 4096
+
+
+@compiles(lot_of, "postgresql")
+def _lot_pg(element: lot_of, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"(uuid_hash({_said(element, compiler, **kw)[0]}) & {LOTS - 1})"
+
+
+@compiles(lot_of, "sqlite")
+def _lot_sqlite(element: lot_of, compiler: SQLCompiler, **kw: Any) -> str:
+    (value,) = _said(element, compiler, **kw)
+    digits = (
+        f"(instr('0123456789abcdef', substr({value}, {place}, 1)) - 1)" for place in (30, 31, 32)
+    )
+    return "({} * 256 + {} * 16 + {})".format(*digits)
