@@ -1,17 +1,19 @@
 """Folding is exact: whatever happens in between, figures are those that rows add up to."""
 
 import random
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select, text, update
 
 from tests import rows
 from tests.folding_course import Course
-from turnmill.domain.analytics.windows import SLOT, Window, day_of
+from turnmill.domain.analytics.windows import SLOT, Window, day_of, slot_of
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import TurnState
 from turnmill.new_ids import new_id
@@ -155,3 +157,58 @@ def test_a_turn_that_ran_again_is_added_with_its_last_ending_and_once(store: Dat
         stored = [counted(row) for row in conn.execute(select(rollups)).mappings()]
         assert [one.counts[0] for one in stored] == [1]
         assert stored == recomputed(conn, stored[0].key.slot)
+
+
+def test_who_folds_at_the_same_time_waits_and_counts_nothing_again(store: Database) -> None:
+    if not store.is_postgres:
+        pytest.skip("one writes at a time")
+    store.run(fold)
+    for _ in range(3):
+        rows.run(store, rows.send(store, rows.start(store)))
+    store.run(give_places)
+    with ThreadPoolExecutor(1) as pool:
+        with store.begin() as conn:
+            assert fold(conn) == 3
+            second = pool.submit(store.run, fold)
+            waits = select(func.count()).select_from(text("pg_locks")).where(text("NOT granted"))
+            deadline = time.monotonic() + 10
+            while not store.run_single(lambda other: other.scalar(waits)):
+                assert time.monotonic() < deadline
+        second.result(timeout=10)
+    check_turns(store, 3)
+
+
+def check_turns(store: Database, count: int) -> None:
+    with store.begin() as conn:
+        roll_up(conn)
+        (sums,) = totals(conn, ALL)
+        assert sums.turns == count
+        assert violations(conn) == []
+
+
+def test_what_a_session_came_to_stays_when_it_goes_before_it_is_folded_in(store: Database) -> None:
+    store.run(fold)
+    session = rows.start(store)
+    for state in (TurnState.SUCCEEDED, TurnState.FAILED):
+        rows.run(store, rows.send(store, session), state)
+    with store.begin() as conn:
+        remove_sessions(conn, [session])
+    check_turns(store, 2)
+
+
+@pytest.mark.parametrize("change", ["counted twice", "not counted", "kept twice"])
+def test_figures_that_count_a_turn_twice_or_not_break_a_promise(
+    store: Database, change: str
+) -> None:
+    store.run(fold)
+    for gone in (False, True):
+        session = rows.start(store)
+        rows.run(store, rows.send(store, session))
+        check_turns(store, 1 + gone)
+    with store.begin() as conn:
+        remove_sessions(conn, [session])
+        table = rollups_gone if change == "kept twice" else rollups
+        changed = table.c.turns + (-1 if change == "not counted" else 1)
+        conn.execute(update(table).values(turns=changed))
+        found = {one.name for one in violations(conn, since=slot_of(NOW))}
+        assert found == {one.name for one in violations(conn)} == {"figures_count_each_turn_once"}
