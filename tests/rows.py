@@ -111,6 +111,16 @@ def ended_at(store: Database, turn: TurnId, moment: datetime) -> None:
         conn.execute(update(turn_rows).where(turn_rows.c.id == turn).values(finished_at=moment))
 
 
+def took(store: Database, turn: TurnId, *, until: datetime, seconds: float) -> None:
+    """Let a final turn have ended at another moment, so long after it was accepted."""
+    with store.begin() as conn:
+        conn.execute(
+            update(turn_rows)
+            .where(turn_rows.c.id == turn)
+            .values(created_at=until - timedelta(seconds=seconds), finished_at=until)
+        )
+
+
 def age(conn: Connection, session: SessionId, by: timedelta) -> None:
     """Let the session's last activity be so long ago."""
     conn.execute(

@@ -5,6 +5,7 @@ from tests.mutants.mutants import MUTANTS as OF_THE_PROTOCOL
 from tests.mutants.of_budgets import OF_BUDGETS
 from tests.mutants.of_fairness import OF_FAIRNESS
 from tests.mutants.of_fallback import OF_FALLBACK
+from tests.mutants.of_figures import OF_FIGURES
 from tests.mutants.of_limits import OF_LIMITS
 from tests.mutants.of_steps import OF_STEPS
 
@@ -13,6 +14,7 @@ MUTANTS: dict[str, Mutant] = {
     **OF_BUDGETS,
     **OF_FAIRNESS,
     **OF_FALLBACK,
+    **OF_FIGURES,
     **OF_LIMITS,
     **OF_STEPS,
 }

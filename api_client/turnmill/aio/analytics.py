@@ -55,7 +55,8 @@ class AsyncAnalytics:
         - `since`: `7d`, `24h`, `4w`, a day such as `2026-11-01`, a moment, or a timedelta.
         - `until`: the end, a day or a moment; now unless given.
         - `zone`: whose days these are, such as `Asia/Kolkata`.
-        - `thorough`: look at each turn, for suggestions and behaviour, of more than 100,000 too.
+        - `thorough`: look at each turn, for suggestions and behaviour, of more than 30,000 too; not
+          at a sample.
 
         From figures that beat keeps: as fresh as `whole_until` says. `report_page` of `turnmill`
         makes the page from it.

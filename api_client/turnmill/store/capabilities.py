@@ -19,6 +19,7 @@ class Capability(StrEnum):
     NOTIFY = "notify"  #: whoever listens is told by a commit
     ROW_LOCKS = "row locks"  #: others write while a long statement does
     SCHEMAS = "schemas"  #: tables stand in a schema of their own, beside an application's
+    LISTS = "lists"  #: statements take lists apart, and make them
     ROLLING_MIGRATIONS = "rolling migrations"  #: code of before works on while tables change
 
 

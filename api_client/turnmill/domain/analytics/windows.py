@@ -102,9 +102,19 @@ def start_of(grain: Grain, at: datetime, zone: ZoneInfo) -> datetime:
         return slot_of(at)
     local = at.astimezone(zone)
     if grain is Grain.HOUR:
-        into = timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
-        return (local.astimezone(UTC) - into).astimezone(UTC)
+        return _start_of_hour(local, zone)
     return datetime.combine(_first_day(grain, local.date()), time(0), zone).astimezone(UTC)
+
+
+def _start_of_hour(local: datetime, zone: ZoneInfo) -> datetime:
+    """Return when the hour began; one in which clocks were moved, when they were."""
+    at = local.astimezone(UTC)
+    begun = at - timedelta(
+        minutes=local.minute, seconds=local.second, microseconds=local.microsecond
+    )
+    while begun < at and begun.astimezone(zone).utcoffset() != local.utcoffset():
+        begun += SLOT
+    return min(begun, at)
 
 
 def _first_day(grain: Grain, day: date) -> date:

@@ -1,7 +1,8 @@
 """Turns that ended in a window, of everybody, a user or a session: what evidence is read of."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
@@ -11,6 +12,7 @@ from sqlalchemy import (
     and_,
     case,
     cast,
+    false,
     func,
     or_,
     select,
@@ -25,6 +27,7 @@ from turnmill.store.schema.tables import sessions, turns
 
 #: Beside settings, what vendors call the same.
 _LIMITS = ("max_output_tokens", "max_tokens", "max_completion_tokens")
+_HOUR = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,11 +37,20 @@ class Scope:
     window: Window
     session_id: SessionId | None = None
     user_id: str | None = field(default=None, repr=False)
+    #: Sessions that were drawn to stand for all, and which share of all they are.
+    drawn: Sequence[SessionId] | None = field(default=None, repr=False)
+    share: float = 1.0
+    #: Hours that are looked at, instead of all of the window.
+    hours: Sequence[datetime] | None = field(default=None, repr=False)
 
     @property
     def is_whole(self) -> bool:
         """Tell whether it is everybody."""
         return self.session_id is None and self.user_id is None
+
+    def looks_at(self, hour: datetime) -> bool:
+        """Tell whether what belongs to this hour is whole: others have some of it at their ends."""
+        return self.hours is None or hour in self.hours
 
 
 def hour_from(text: str) -> datetime:
@@ -49,8 +61,7 @@ def hour_from(text: str) -> datetime:
 def ended(scope: Scope) -> ColumnElement[bool]:
     """Return which turns ended in the scope, and were asked of a model; none of trials."""
     found = [
-        turns.c.finished_at >= scope.window.since,
-        turns.c.finished_at < scope.window.until,
+        *_is_in(scope),
         turns.c.state.in_(FINAL),
         ~is_scripted(),
         sessions.c.status != SessionStatus.DELETED,
@@ -62,6 +73,21 @@ def ended(scope: Scope) -> ColumnElement[bool]:
     if scope.user_id is not None:
         found.append(sessions.c.user_id == scope.user_id)
     return and_(*found)
+
+
+def _is_in(scope: Scope) -> Iterator[ColumnElement[bool]]:
+    """Yield when turns ended, and of which sessions they are where these are drawn."""
+    at: Any = turns.c.finished_at
+    if scope.drawn is not None:
+        # Said of both, neither is read whole; and an index that says when turns ended, roughly,
+        # is none that helps to find those of some sessions.
+        yield turns.c.session_id.in_(scope.drawn)
+        yield sessions.c.id.in_(scope.drawn)
+        at = func.coalesce(at, at)
+    yield at >= scope.window.since
+    yield at < scope.window.until
+    if scope.hours is not None:
+        yield or_(false(), *(and_(at >= one, at < one + _HOUR) for one in scope.hours))
 
 
 def by_own_model() -> ColumnElement[bool]:

@@ -151,7 +151,8 @@ def call_hours(conn: Connection, scope: Scope) -> list[CallHour]:
     found: defaultdict[tuple[str, str, str], list[Any]] = defaultdict(list)
     for row in conn.execute(query.group_by(*key)):
         found[row.provider, row.model, row.hour].append(row)
-    return [_hour(*place, rows) for place, rows in sorted(found.items())]
+    hours = [_hour(*place, rows) for place, rows in sorted(found.items())]
+    return [one for one in hours if scope.looks_at(one.hour)]
 
 
 def _hour(provider: str, model: str, hour: str, rows: Sequence[Any]) -> CallHour:
@@ -327,6 +328,7 @@ def queue_hours(conn: Connection, scope: Scope) -> list[QueueHour]:
             worked=one.worked,
         )
         for one in conn.execute(query.group_by(hour).order_by(hour))
+        if scope.looks_at(hour_from(one.hour))
     ]
 
 

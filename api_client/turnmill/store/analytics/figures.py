@@ -11,11 +11,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, func, literal, or_, select, union_all
 
-from turnmill.domain.analytics.sketches import Sketch, mean, quantiles, size
+from turnmill.domain.analytics.sketches import Sketch, bucket_of, mean, quantiles, size
 from turnmill.domain.analytics.windows import Grain, Window, bounds_of, day_of, zone_of
 from turnmill.domain.errors import InvalidInput
 from turnmill.store.capabilities import Capability, capabilities_of
-from turnmill.store.rules.buckets import read_list, span_of
+from turnmill.store.rules.buckets import last_of, read_list, span_of
 from turnmill.store.schema.rollup_tables import (
     FIGURES,
     buckets_of,
@@ -132,6 +132,46 @@ def percentiles(
     return sorted(found, key=lambda one: tuple(one.by.values()))
 
 
+def longest(
+    conn: Connection,
+    window: Window,
+    *,
+    of: Latency,
+    only: Mapping[Dimension, str] = MappingProxyType({}),
+    most: int,
+) -> list[datetime]:
+    """Return the slots in which it took the longest, those first, at most so many."""
+    bucket = last_of(rollups.c[buckets_of(of.value)[0]])
+    longest_of = func.max(bucket)
+    query = (
+        select(rollups.c.slot)
+        .where(_between(rollups, window.since, window.until), *_only(rollups, only))
+        .group_by(rollups.c.slot)
+        .having(longest_of.is_not(None))
+        .order_by(longest_of.desc(), rollups.c.slot)
+        .limit(most)
+    )
+    return list(conn.scalars(query))
+
+
+def counted_above(
+    conn: Connection,
+    window: Window,
+    *,
+    of: Latency,
+    ms: float,
+    by: Dimension,
+    only: Mapping[Dimension, str] = MappingProxyType({}),
+) -> dict[datetime, int]:
+    """Return how many took longer than that, within 1 %, in each span of time in which any did."""
+    cut = _Cut.of(window, (by,), "UTC")
+    found: Counter[datetime] = Counter()
+    lines = _lines(conn, window, cut, buckets_of(of.value), only).subquery()
+    for span, _, count in _counted(conn, lines, cut, of, above=bucket_of(ms)):
+        found[cut.bounds[span - 1]] += count
+    return dict(found)
+
+
 def folded_until(conn: Connection) -> datetime | None:
     """Return until when figures are whole: all that was committed then; None: not so far yet."""
     found: datetime | None = conn.scalar(select(rollup_state.c.folded_until))
@@ -197,11 +237,16 @@ def _lines(
     return union_all(
         *(
             select(*cut.columns(table), *(table.c[name] for name in names)).where(
-                which, *(table.c[_dimension(name).value] == said for name, said in only.items())
+                which, *_only(table, only)
             )
             for table, which in parts
         )
     )
+
+
+def _only(table: Any, only: Mapping[Dimension, str]) -> Iterator[ColumnElement[bool]]:
+    for name, said in only.items():
+        yield table.c[_dimension(name).value] == said
 
 
 def _dimension(name: Dimension) -> Dimension:
@@ -246,19 +291,24 @@ def _sketches(
         yield cut.read(dict(zip(cut.keys, values, strict=True))), sketch
 
 
-def _counted(conn: Connection, lines: Any, cut: _Cut, of: Latency) -> Iterator[tuple[Any, ...]]:
+def _counted(
+    conn: Connection, lines: Any, cut: _Cut, of: Latency, *, above: int | None = None
+) -> Iterator[tuple[Any, ...]]:
     """Yield keys, bucket and how many are in it; added up where the store can."""
     keys = [lines.c[name] for name in cut.keys]
     buckets, counts = (lines.c[name] for name in buckets_of(of.value))
     if Capability.SCHEMAS not in capabilities_of(conn):
         for *key, numbers, many in conn.execute(select(*keys, buckets, counts)):
             for bucket, count in zip(read_list(numbers), read_list(many), strict=True):
-                yield (*key, bucket, count)
+                if above is None or bucket > above:
+                    yield (*key, bucket, count)
         return
     each = func.unnest(buckets, counts).table_valued("bucket", "n").render_derived()
     query = select(*keys, each.c.bucket, func.sum(each.c.n)).select_from(
         lines.join(each, literal(True))
     )
+    if above is not None:
+        query = query.where(each.c.bucket > above)
     for *key, bucket, count in conn.execute(query.group_by(*keys, each.c.bucket)):
         yield (*key, bucket, int(count))
 

@@ -10,11 +10,14 @@ turns that ended in it and whose last ending is no later than the place of that 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Connection,
     Select,
+    bindparam,
     delete,
     func,
     insert,
@@ -28,11 +31,13 @@ from sqlalchemy import (
 from sqlalchemy import true as always
 
 from turnmill.domain.analytics.windows import SLOT, day_of
+from turnmill.domain.states import ENDINGS, FINAL, TurnState, sources_of
 from turnmill.new_ids import new_id
+from turnmill.store.analytics.adding import UNTIL, adding
+from turnmill.store.capabilities import Capability, capabilities_of
 from turnmill.store.rules.buckets import numbers, slot_of
-from turnmill.store.rules.endings import Happening
 from turnmill.store.rules.figure_lines import Key, Line, capped, counted, joined, row_of
-from turnmill.store.rules.figures import added_up, is_ending, lines_of
+from turnmill.store.rules.figures import added_up, is_ending, keep_lines, lines_of
 from turnmill.store.schema.event_tables import event_log, events
 from turnmill.store.schema.rollup_tables import (
     FIGURES,
@@ -56,6 +61,9 @@ _LATE = timedelta(days=1)
 _DAY = timedelta(days=1)
 _NOWHERE = -1  #: the place of who has not begun
 _AT_ONCE = 1_000
+_ENDED = [kind.value for kind in ENDINGS]
+_RETRIED = sources_of(TurnState.QUEUED) & FINAL
+_MAY_RUN_AGAIN = [kind.value for kind, state in ENDINGS.items() if state in _RETRIED]
 
 
 def fold(conn: Connection, *, tag: str | None = None, limit: int = PAGE, slots: int = SLOTS) -> int:
@@ -138,23 +146,27 @@ def _fold_events(conn: Connection, state: Any, limit: int) -> int:
     upto = min(log.last_place, place + limit)
     if upto == state.place:
         return 0
-    found = conn.execute(added_up(_ended_between(place, upto, tag=state.tag))).mappings()
-    _add(conn, state, joined(counted(row) for row in found))
+    _add(conn, state, place, upto)
     conn.execute(update(rollup_state).values(place=upto))
     return int(upto - state.place)
 
 
-def _ended_between(place: int, upto: int, *, tag: str) -> Select[Any]:
-    """Select what turns came to whose last ending is one of these events."""
-    page = select(events.c.turn_id).where(events.c.place > place, events.c.place <= upto)
-    # Of a turn that ran again, the ending may be yet to come that its row tells of already.
-    again = select(events.c.turn_id).where(events.c.kind == Happening.RETRIED.value)
-    to_come = _to_come(upto).where(
-        events.c.turn_id.in_(
-            union_all(again.where(events.c.place > place), again.where(events.c.place.is_(None)))
-        )
+def _ended_between(place: Any, upto: Any) -> Select[Any]:
+    """Select the turns whose last ending is one of these events.
+
+    Of one that ran again, the ending may be yet to come that its row tells of already.
+    """
+    later = events.alias("later")
+    to_come = select(literal(1)).where(
+        later.c.session_id == events.c.session_id,
+        later.c.n > events.c.n,
+        later.c.turn_id == events.c.turn_id,
+        later.c.kind.in_(_ENDED),
+        or_(later.c.place.is_(None), later.c.place > upto),
     )
-    return lines_of(turns.c.id.in_(page.where(is_ending())), turns.c.id.not_in(to_come), tag=tag)
+    page = select(events.c.turn_id).where(events.c.place > place, events.c.place <= upto)
+    is_last = or_(events.c.kind.not_in(_MAY_RUN_AGAIN), ~to_come.exists())
+    return page.where(is_ending(), is_last).distinct()
 
 
 def _to_come(place: int) -> Any:
@@ -171,6 +183,8 @@ def _fold_marks(conn: Connection, state: Any, limit: int) -> int:
     if not slots:
         return 0
     marks = conn.scalars(select(rollup_marks.c.id).where(rollup_marks.c.slot.in_(slots))).all()
+    for slot in slots:
+        _join_gone(conn, slot)
     reached = [one for one in slots if state.first_slot is None or one >= state.first_slot]
     for slot in reached:
         _write_slot(conn, slot, _of_slot(conn, slot, place=state.place, tag=state.tag))
@@ -179,6 +193,19 @@ def _fold_marks(conn: Connection, state: Any, limit: int) -> int:
         some = marks[start : start + _AT_ONCE]
         conn.execute(delete(rollup_marks).where(rollup_marks.c.id.in_(some)))
     return len(slots)
+
+
+def _join_gone(conn: Connection, slot: datetime) -> None:
+    """Make one row for each line of what is kept of rows that are gone: many are written alike."""
+    found = conn.execute(select(rollups_gone).where(rollups_gone.c.slot == slot)).mappings().all()
+    lines = joined(counted(row) for row in found)
+    if len(lines) == len(found):
+        return
+    ids = [row["id"] for row in found]
+    for start in range(0, len(ids), _AT_ONCE):
+        some = ids[start : start + _AT_ONCE]
+        conn.execute(delete(rollups_gone).where(rollups_gone.c.id.in_(some)))
+    keep_lines(conn, lines)
 
 
 def _of_slot(conn: Connection, slot: datetime, *, place: int, tag: str) -> list[Line]:
@@ -210,8 +237,26 @@ def _write_slot(conn: Connection, slot: datetime, lines: Sequence[Line]) -> None
         conn.execute(insert(rollups), [row_of(one) for one in lines])
 
 
-def _add(conn: Connection, state: Any, lines: Sequence[Line]) -> None:
-    """Add to what stands: in slots, and in days that are over already."""
+def _add(conn: Connection, state: Any, place: int, upto: int) -> None:
+    """Add what came to an end with these events: to slots, and to days that are over already."""
+    if Capability.LISTS in capabilities_of(conn):
+        said = {"after": place, "upto": upto, UNTIL: state.days_until}
+        conn.execute(_adding(state.tag, to_days=state.days_until is not None), said)
+    else:
+        ended = turns.c.id.in_(_ended_between(place, upto))
+        found = conn.execute(added_up(lines_of(ended, tag=state.tag))).mappings()
+        _add_here(conn, state, joined(counted(row) for row in found))
+
+
+@lru_cache(maxsize=16)
+def _adding(tag: str, *, to_days: bool) -> Any:
+    """Return the statement that adds: to word it takes longer than what else is done here."""
+    ended = _ended_between(*(bindparam(name, type_=BigInteger) for name in ("after", "upto")))
+    lines = lines_of(one_by_one=ended, tag=tag)
+    return adding(lines, to_days=to_days, tagged=bool(tag))
+
+
+def _add_here(conn: Connection, state: Any, lines: Sequence[Line]) -> None:
     slots = {one.key.slot for one in lines}
     lines = capped(lines, _known(conn, slots))
     _add_to(conn, rollups, lines)

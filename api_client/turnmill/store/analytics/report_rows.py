@@ -14,7 +14,8 @@ from sqlalchemy import Connection, and_, case, func, or_, select
 from turnmill.domain.analytics.report_data import Reason, SessionLine
 from turnmill.domain.analytics.windows import SLOT, Window
 from turnmill.domain.states import Lane, SessionStatus, TurnState
-from turnmill.store.analytics.figures import Dimension, Latency, percentiles
+from turnmill.store.analytics.figures import Dimension, Latency
+from turnmill.store.analytics.figures import longest as slots_with_longest
 from turnmill.store.schema.tables import sessions, turns
 
 #: Lines of each list.
@@ -135,13 +136,9 @@ def slowest(conn: Connection, window: Window) -> list[SessionLine]:
     Figures say in which quarters of an hour the slowest ended: turns of those alone are looked at.
     """
     only = {Dimension.LANE: Lane.INTERACTIVE.value}
-    found = percentiles(
-        conn, window, of=Latency.TOTAL, by=(Dimension.SLOT,), only=only, quantiles=(1.0,)
-    )
-    found.sort(key=lambda one: one.quantiles_ms.get(1.0, 0.0), reverse=True)
-    slots = [one.by[Dimension.SLOT] for one in found[:_SLOTS]]
+    slots = slots_with_longest(conn, window, of=Latency.TOTAL, only=only, most=_SLOTS)
     longest: dict[UUID, float] = {}
-    for session_id, ms in _ended_in(conn, [at for at in slots if isinstance(at, datetime)]):
+    for session_id, ms in _ended_in(conn, slots):
         longest[session_id] = max(ms, longest.get(session_id, 0.0))
     ids = sorted(longest, key=lambda one: (-longest[one], one))[:_SHOWN]
     spent = _spent(conn, ids, window)

@@ -1,7 +1,7 @@
 """What a report takes from what others find: feedback, topics, behaviour, suggestions.
 
-Behaviour and suggestions look at the turns of a window one by one. So of very many they are told
-where there is time for it, and else said to be missing.
+Behaviour and suggestions look at the turns of a window one by one: of very many, at a sample,
+unless there is time for all.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,11 +23,10 @@ from turnmill.domain.analytics.suggesting.findings import Finding
 from turnmill.domain.analytics.windows import Window
 from turnmill.store.analytics import behaviours, suggestions, topics
 from turnmill.store.analytics import feedback as said
+from turnmill.store.analytics.drawn import Drawn, draw
 from turnmill.store.analytics.ended_turns import Scope
 from turnmill.store.schema.feedback_tables import feedback
 
-#: Of more turns, looking at each takes longer than somebody waits for a page.
-MOST_TURNS = 100_000
 _SHOWN = 20
 _WORDS: Mapping[Behaviour, tuple[str, str]] = MappingProxyType(
     {
@@ -52,6 +51,7 @@ class Sections:
     suggestions: Sequence[SuggestionLine] | None
     saves_usd: Decimal | None
     missing: Mapping[Section, str] = field(repr=False)
+    notes: Sequence[str] = ()
 
 
 def read(conn: Connection, window: Window, *, turns: int, thorough: bool) -> Sections:
@@ -61,25 +61,25 @@ def read(conn: Connection, window: Window, *, turns: int, thorough: bool) -> Sec
     if about is None:
         missing[Section.TOPICS] = "Topics were not looked for yet: the extra analytics finds them."
     scope = Scope(window=window)
-    if turns > MOST_TURNS and not thorough:
-        why = f"Not looked at: there are more than {MOST_TURNS:,} turns. Say --thorough to wait."
-        missing |= {Section.BEHAVIOURS: why, Section.SUGGESTIONS: why}
-        return Sections(
-            feedback=_felt(conn, window),
-            topics=about,
-            behaviours=None,
-            suggestions=None,
-            saves_usd=None,
-            missing=missing,
-        )
-    found = suggestions.suggest(conn, scope)
+    drawn = None if thorough else draw(conn, window, turns=turns)
+    found = suggestions.suggest(conn, scope, drawn=drawn)
     return Sections(
         feedback=_felt(conn, window),
         topics=about,
-        behaviours=_behaviours(conn, scope),
+        behaviours=_behaviours(conn, scope if drawn is None else drawn.sessions),
         suggestions=[_suggestion(one) for one in found.findings[:_SHOWN]],
         saves_usd=found.estimated_improvement,
         missing=missing,
+        notes=() if drawn is None else (_drawn(drawn),),
+    )
+
+
+def _drawn(drawn: Drawn) -> str:
+    return (
+        f"Behaviour and suggestions are of a sample, one session in {1 / drawn.sessions.share:.0f},"
+        " and of the hours in which most went wrong. Sentences give the numbers of the sample;"
+        " savings, and turns of each behaviour, are what it stands for. With --thorough, all turns"
+        " are looked at."
     )
 
 
@@ -118,8 +118,8 @@ def _behaviours(conn: Connection, scope: Scope) -> list[BehaviourLine]:
         BehaviourLine(
             name=_WORDS[one.behaviour][0],
             what=_WORDS[one.behaviour][1],
-            sessions=one.sessions,
-            turns=one.turns,
+            sessions=round(one.sessions / scope.share),
+            turns=round(one.turns / scope.share),
             share=one.share,
         )
         for one in found

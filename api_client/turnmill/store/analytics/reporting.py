@@ -47,7 +47,7 @@ _BEFORE = WEEKS * WEEK + 12 * HOUR
 def read(conn: Connection, window: Window, *, zone: str, thorough: bool = False) -> ReportData:
     """Read it. Nothing is written, and nobody waits for it.
 
-    What looks at turns one by one is left out of very many, unless it is to be `thorough`.
+    What looks at turns one by one looks at a sample of very many, unless it is to be `thorough`.
     """
     now: datetime = conn.scalars(select(db_now())).one()
     cut = Cut.of(window, zone)
@@ -86,7 +86,7 @@ def read(conn: Connection, window: Window, *, zone: str, thorough: bool = False)
         suggestions=found.suggestions,
         saves_usd=found.saves_usd,
         missing=found.missing,
-        notes=() if is_whole else (_CUT,),
+        notes=(*(() if is_whole else (_CUT,)), *found.notes),
     )
 
 

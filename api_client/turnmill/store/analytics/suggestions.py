@@ -1,6 +1,7 @@
 """Everything that rules find in a window: figures are read, and rules look at them."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from sqlalchemy import Connection
 
@@ -15,16 +16,32 @@ from turnmill.domain.analytics.suggesting import (
 )
 from turnmill.domain.analytics.suggesting.findings import Finding, Suggestion, suggestion_of
 from turnmill.store.analytics import evidence, tried_models
+from turnmill.store.analytics.drawn import Drawn
 from turnmill.store.analytics.ended_turns import Scope
 
 
-def suggest(conn: Connection, scope: Scope) -> Suggestion:
-    """Return what might be changed, about a session, a user's sessions, or all."""
-    return suggestion_of(list(findings(conn, scope)))
+def suggest(conn: Connection, scope: Scope, *, drawn: Drawn | None = None) -> Suggestion:
+    """Return what might be changed, about a session, a user's sessions, or all.
+
+    Of everybody, `drawn` may be looked at instead; what a change may bring is said of all.
+    """
+    return suggestion_of(list(findings(conn, scope, drawn)))
 
 
-def findings(conn: Connection, scope: Scope) -> Iterator[Finding]:
+def findings(conn: Connection, scope: Scope, drawn: Drawn | None = None) -> Iterator[Finding]:
     """Yield what rules find. What workers and targets do is everybody's, and looked at there."""
+    of_sessions = scope if drawn is None else drawn.sessions
+    for one in _of_conversations(conn, of_sessions):
+        yield _of_all(one, of_sessions.share)
+    if scope.is_whole:
+        calls = evidence.call_hours(conn, scope if drawn is None else drawn.calls)
+        yield from failures.retry_storms(calls)
+        yield from failures.dead_targets(calls)
+        queues = evidence.queue_hours(conn, scope if drawn is None else drawn.queues)
+        yield from waiting.few_workers(queues)
+
+
+def _of_conversations(conn: Connection, scope: Scope) -> Iterator[Finding]:
     everybody = Scope(window=scope.window)
     uses = evidence.model_uses(conn, scope)
     others = None if scope.is_whole else evidence.model_uses(conn, everybody)
@@ -39,8 +56,11 @@ def findings(conn: Connection, scope: Scope) -> Iterator[Finding]:
     yield from rounds.tool_loops(evidence.tool_uses(conn, scope))
     yield from rounds.sent_again(evidence.patience(conn, scope))
     if scope.is_whole:
-        hours = evidence.call_hours(conn, scope)
-        yield from failures.retry_storms(hours)
-        yield from failures.dead_targets(hours)
         yield from waiting.could_wait(evidence.hasty_works(conn, scope))
-        yield from waiting.few_workers(evidence.queue_hours(conn, scope))
+
+
+def _of_all(found: Finding, share: float) -> Finding:
+    """Return it with what a change may bring to all, of whom a share was looked at."""
+    gain = found.improvement
+    of_all = replace(gain, amount=gain.amount / share, low=gain.low / share, high=gain.high / share)
+    return found if share == 1 else replace(found, improvement=of_all)

@@ -119,6 +119,28 @@ def _listed_sqlite(element: listed, compiler: SQLCompiler, **kw: Any) -> str:
     return f"json_group_array({value}) FILTER (WHERE {value} IS NOT NULL)"
 
 
+class last_of(FunctionElement[int]):  # noqa: N801
+    """The last number of a list as it is kept; NULL of none."""
+
+    type = Integer()
+    inherit_cache = True
+
+    def __init__(self, value: Any) -> None:
+        super().__init__(value)
+
+
+@compiles(last_of, "postgresql")
+def _last_pg(element: last_of, compiler: SQLCompiler, **kw: Any) -> str:
+    (value,) = _said(element, compiler, **kw)
+    return f"({value})[cardinality({value})]"
+
+
+@compiles(last_of, "sqlite")
+def _last_sqlite(element: last_of, compiler: SQLCompiler, **kw: Any) -> str:
+    (value,) = _said(element, compiler, **kw)
+    return f"json_extract({value}, '$[#-1]')"
+
+
 class numbers(FunctionElement[Any]):  # noqa: N801
     """A list of whole numbers as it is kept, of the type that `listed` is of; None for none."""
 
@@ -137,6 +159,32 @@ def _numbers_pg(element: numbers, compiler: SQLCompiler, **kw: Any) -> str:
 @compiles(numbers, "sqlite")
 def _numbers_sqlite(element: numbers, compiler: SQLCompiler, **kw: Any) -> str:
     return _said(element, compiler, **kw)[0]
+
+
+class tallied(FunctionElement[Any]):  # noqa: N801
+    """A sketch, as a table of one row: of buckets of values, and of a sketch that is kept.
+
+    Each may be NULL. For Postgres alone: elsewhere, sketches are added up in the process.
+    """
+
+    type = NullType()
+    inherit_cache = True
+
+    def __init__(self, values: Any, buckets: Any, counts: Any) -> None:
+        super().__init__(values, buckets, counts)
+
+
+@compiles(tallied, "postgresql")
+def _tallied_pg(element: tallied, compiler: SQLCompiler, **kw: Any) -> str:
+    values, buckets, counts = _said(element, compiler, **kw)
+    return (
+        "(SELECT coalesce(CAST(array_agg(bucket ORDER BY bucket) AS smallint[]), '{}') AS buckets,"
+        " coalesce(CAST(array_agg(many ORDER BY bucket) AS integer[]), '{}') AS counts FROM"
+        " (SELECT bucket, sum(many) AS many FROM"
+        f" (SELECT unnest({values}) AS bucket, 1 AS many"
+        f" UNION ALL SELECT unnest({buckets}), unnest({counts})) AS each"
+        " GROUP BY bucket) AS tally)"
+    )
 
 
 def read_list(value: Any) -> Sequence[int]:
@@ -172,3 +220,30 @@ def _span_sqlite(element: span_of, compiler: SQLCompiler, **kw: Any) -> str:
     listed_bounds = literal(json.dumps([sqlite_text(one) for one in element.bounds]), Text)
     bounds = compiler.process(listed_bounds, **kw)
     return f"turnmill_span({_said(element, compiler, **kw)[0]}, {bounds})"
+
+
+class lot_of(FunctionElement[int]):  # noqa: N801
+    """A number from 0 up to `LOTS`, by chance and always the same, of an id."""
+
+    type = Integer()
+    inherit_cache = True
+
+    def __init__(self, value: Any) -> None:
+        super().__init__(value)
+
+
+LOTS = 4096
+
+
+@compiles(lot_of, "postgresql")
+def _lot_pg(element: lot_of, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"(uuid_hash({_said(element, compiler, **kw)[0]}) & {LOTS - 1})"
+
+
+@compiles(lot_of, "sqlite")
+def _lot_sqlite(element: lot_of, compiler: SQLCompiler, **kw: Any) -> str:
+    (value,) = _said(element, compiler, **kw)
+    digits = (
+        f"(instr('0123456789abcdef', substr({value}, {place}, 1)) - 1)" for place in (30, 31, 32)
+    )
+    return "({} * 256 + {} * 16 + {})".format(*digits)

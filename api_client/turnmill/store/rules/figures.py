@@ -1,6 +1,7 @@
 """What turns have come to, in figures: added up from their rows, and kept when those go."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -19,6 +20,7 @@ from sqlalchemy import (
     select,
     union_all,
 )
+from sqlalchemy import true as always
 
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import ENDINGS, FINAL, TurnState
@@ -51,8 +53,12 @@ _NO_TRY = ("released", "not_now", "called")
 #: Outcomes of a call that was answered.
 _ANSWERED = ("succeeded", "called")
 _LONGEST_TAG = 100
+#: So many rows of one line are kept of what is gone before they are joined.
+MOST_KEPT = 8
+_AT_ONCE = 1_000  # slots that a statement names
 #: Columns of a session that its turns are told apart by.
 TOLD_APART_BY = ("provider", "model", "metadata")
+_LINE = (*Key._fields, *FIGURES, *(name for name, _ in map(buckets_of, LATENCIES)))
 _STATES = ("succeeded", "failed", "dead", "cancelled", "expired")
 
 
@@ -66,14 +72,19 @@ def is_ending() -> ColumnElement[bool]:
     return events.c.kind.in_([kind.value for kind in ENDINGS])
 
 
-def lines_of(*which: ColumnElement[bool], tag: str = "") -> Select[Any]:
+def lines_of(
+    *which: ColumnElement[bool], one_by_one: Select[Any] | None = None, tag: str = ""
+) -> Select[Any]:
     """Select what these turns have come to, as far as they have ended.
 
     A turn is counted where it was answered, else with its session's own; what an attempt took is,
     where that attempt was made. `tag` is a key of sessions' metadata. Times are buckets.
+    `one_by_one` selects ids of turns to be looked up each by itself, however large the tables are.
     """
-    ended = _ended(which, tag)
-    return select(union_all(_of_attempts(ended), _of_turns(ended)).subquery("lines"))
+    ended = _ended(which, tag) if one_by_one is None else _each_ended(one_by_one, which, tag)
+    asked = _asked(ended, one_by_one=one_by_one is not None)
+    of_asked = select(*(asked.c[name] for name in _LINE))
+    return select(union_all(of_asked, _unanswered(ended, asked)).subquery("lines"))
 
 
 def added_up(lines: Select[Any], keys: Iterable[str] = Key._fields) -> Select[Any]:
@@ -98,7 +109,9 @@ def keep_figures(conn: Connection, session_ids: Collection[SessionId]) -> None:
     """
     mine = turns.c.session_id.in_(list(session_ids))
     found = conn.execute(added_up(lines_of(mine, tag=kept_tag(conn)))).mappings()
-    keep_lines(conn, joined(counted(row) for row in found))
+    lines = joined(counted(row) for row in found)
+    keep_lines(conn, lines)
+    _mark_crowded(conn, sorted({one.key.slot for one in lines}))
     place = select(func.coalesce(func.max(rollup_state.c.place), -1)).scalar_subquery()
     pending = select(events.c.turn_id).where(
         events.c.session_id.in_(list(session_ids)),
@@ -112,6 +125,18 @@ def keep_lines(conn: Connection, lines: Sequence[Line]) -> None:
     """Write down what came of rows that are gone."""
     if lines:
         conn.execute(insert(rollups_gone), [{"id": new_id(), **row_of(line)} for line in lines])
+
+
+def _mark_crowded(conn: Connection, slots: Sequence[datetime]) -> None:
+    """Mark those where a line is kept in more rows than a few: who adds up joins them again."""
+    by = [rollups_gone.c[name] for name in Key._fields]
+    many = select(*by).group_by(*by).having(func.count() > MOST_KEPT)
+    crowded: set[datetime] = set()
+    for start in range(0, len(slots), _AT_ONCE):
+        some = many.where(rollups_gone.c.slot.in_(slots[start : start + _AT_ONCE])).subquery()
+        crowded.update(conn.scalars(select(some.c.slot).distinct()))
+    if crowded:
+        conn.execute(insert(rollup_marks), [{"id": new_id(), "slot": slot} for slot in crowded])
 
 
 def mark_slots(conn: Connection, *which: ColumnElement[bool]) -> None:
@@ -145,6 +170,17 @@ def mark_moved(conn: Connection, session_id: SessionId, columns: Mapping[str, An
 
 
 def _ended(which: Collection[ColumnElement[bool]], tag: str) -> Any:
+    return _rows_of(which, tag).cte("ended")
+
+
+def _each_ended(ids: Select[Any], which: Collection[ColumnElement[bool]], tag: str) -> Any:
+    wanted = ids.subquery("wanted")
+    # With a limit, a planner does not read the whole table where it takes that for cheaper.
+    each = _rows_of((turns.c.id == wanted.c.turn_id, *which), tag).limit(1).lateral("each_turn")
+    return select(each).join_from(wanted, each, always()).cte("ended")
+
+
+def _rows_of(which: Collection[ColumnElement[bool]], tag: str) -> Select[Any]:
     columns = (
         *(turns.c.id, turns.c.state, turns.c.lane, turns.c.lease_fence, turns.c.claims),
         *(sessions.c.provider, sessions.c.model, _tag(tag).label("tag")),
@@ -156,7 +192,6 @@ def _ended(which: Collection[ColumnElement[bool]], tag: str) -> Any:
         select(*columns)
         .join(sessions, sessions.c.id == turns.c.session_id)
         .where(*which, turns.c.state.in_(FINAL), ~is_scripted())
-        .cte("ended")
     )
 
 
@@ -167,15 +202,25 @@ def _tag(key: str) -> ColumnElement[str]:
     return func.coalesce(said, "")
 
 
-def _of_attempts(ended: Any) -> Select[Any]:
-    """Select what each attempt has used, of whom it was asked; an older one does not say who."""
-    a = attempts.c
+def _asked(ended: Any, *, one_by_one: bool) -> Any:
+    """Select each attempt, what it has used and of whom; an older one does not say of whom.
+
+    The one that answered its turn brings what the turn has come to: `is_last` says which.
+    """
+    made: Any = attempts
+    if one_by_one:
+        made = select(attempts).where(attempts.c.turn_id == ended.c.id).offset(0).lateral("made")
+    a = made.c
     # One that used nothing has no price to be known; of an unknown number it is not known.
     unpriced = a.cost_usd.is_(None) & (func.coalesce(a.input_tokens + a.output_tokens, 1) > 0)
     answered = a.outcome.in_(_ANSWERED)
+    is_last = and_(a.fence == ended.c.lease_fence, ended.c.state == TurnState.SUCCEEDED)
     said = {
+        **dict.fromkeys(("turns", "succeeded"), _one_if(is_last)),
+        "queued_buckets": case((is_last, ended.c.queued)),
+        "total_buckets": case((is_last, ended.c.total)),
         "attempts": literal(1),
-        "retries": _one_if(_is_retry(ended)),
+        "retries": _one_if(_is_retry(ended, a)),
         "steps": _one_if(a.outcome == "called"),
         **{name: a[name] for name in _TOKENS},
         "cost_usd": a.cost_usd,
@@ -184,53 +229,44 @@ def _of_attempts(ended: Any) -> Select[Any]:
         "provider_buckets": bucket_of(case((answered, a.provider_ms))),
         "first_token_buckets": bucket_of(case((answered, a.first_token_ms))),
     }
-    return select(
+    named = select(
         ended.c.slot,
         func.coalesce(a.provider, ended.c.provider).label("provider"),
         func.coalesce(a.asked_model, ended.c.model).label("model"),
         func.coalesce(a.service_tier, "").label("tier"),
         *(ended.c.lane, ended.c.tag),
         *_columns(said),
-    ).join_from(ended, attempts, a.turn_id == ended.c.id)
+        *(ended.c.id.label("turn_id"), is_last.label("is_last")),
+    )
+    return named.join_from(ended, made, a.turn_id == ended.c.id).cte("asked")
 
 
 _TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens")
 
 
-def _is_retry(ended: Any) -> ColumnElement[bool]:
+def _is_retry(ended: Any, a: Any) -> ColumnElement[bool]:
     """Return which attempts sent something that had been sent before; most turns have one alone."""
     earlier = attempts.alias("earlier")
     sent_before = select(literal(1)).where(
-        earlier.c.turn_id == attempts.c.turn_id,
-        earlier.c.fence < attempts.c.fence,
+        earlier.c.turn_id == a.turn_id,
+        earlier.c.fence < a.fence,
         earlier.c.kind == "send",
         earlier.c.outcome.not_in(_NO_TRY),
     )
-    sent = and_(attempts.c.kind == "send", attempts.c.outcome.not_in(_NO_TRY))
+    sent = and_(a.kind == "send", a.outcome.not_in(_NO_TRY))
     return (
         case((ended.c.claims == 1, literal(0)), (and_(sent, sent_before.exists()), 1), else_=0) == 1
     )
 
 
-def _of_turns(ended: Any) -> Select[Any]:
-    """Select what each turn has come to, and where it was answered."""
-    last = attempts.alias("last")
-    answered = and_(
-        last.c.turn_id == ended.c.id,
-        last.c.fence == ended.c.lease_fence,
-        ended.c.state == TurnState.SUCCEEDED,
-    )
+def _unanswered(ended: Any, asked: Any) -> Select[Any]:
+    """Select what each turn has come to that no attempt has answered: it is its session's own."""
     said: dict[str, Any] = {"turns": literal(1)}
     said |= {state: _one_if(ended.c.state == state) for state in _STATES}
     said |= {"queued_buckets": ended.c.queued, "total_buckets": ended.c.total}
-    return select(
-        ended.c.slot,
-        func.coalesce(last.c.provider, ended.c.provider),
-        func.coalesce(last.c.asked_model, ended.c.model),
-        func.coalesce(last.c.service_tier, ""),
-        *(ended.c.lane, ended.c.tag),
-        *_columns(said),
-    ).join_from(ended, last, answered, isouter=True)
+    keys = (ended.c.slot, ended.c.provider, ended.c.model, literal(""), ended.c.lane, ended.c.tag)
+    answered = select(asked.c.turn_id).where(asked.c.is_last)
+    return select(*keys, *_columns(said)).where(ended.c.id.not_in(answered))
 
 
 def _columns(said: dict[str, Any]) -> list[Any]:
@@ -248,11 +284,12 @@ def _one_if(condition: Any) -> Any:
 
 def _bounded_sum(column: Any) -> Any:
     """Return the sum as far as the table can hold it: one absurd row must not stop the figures."""
-    total, most = func.coalesce(func.sum(column), 0), _most(column.name)
+    total, most = func.coalesce(func.sum(column), 0), most_of(column.name)
     return case((total > most, most), else_=total).label(column.name)
 
 
-def _most(name: str) -> Any:
+def most_of(name: str) -> Any:
+    """Return the most that a column of figures holds."""
     if name in DOLLARS:
         return literal(MOST_DOLLARS, Numeric(20, 10))
     return literal(MOST_COUNTED, BigInteger)

@@ -10,5 +10,6 @@ class Invariant:
     name: str
     promise: str
     #: `{sessions}` stands for a condition on `s`, the session; turn_id is NULL where no turn can
-    #: be blamed.
+    #: be blamed. `{turns}` stands for a condition on `t`, a turn, that holds of all that ended in
+    #: a slot or of none; `{slot}` for that slot.
     broken: str

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, TextClause, Uuid, bindparam, column, text
+from sqlalchemy import Connection, TextClause, Uuid, bindparam, column, literal_column, text
 
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import FINAL, UNFINISHED
 from turnmill.store.line.leases import LOSSES_TO_DEATH
+from turnmill.store.rules.buckets import slot_of
 from turnmill.store.schema.metadata import sql_list
 from turnmill.store.schema_name import named
 from turnmill.store.types import Timestamp
@@ -17,6 +18,7 @@ from turnmill.store.upkeep.invariant import Invariant
 from turnmill.store.upkeep.invariants_of_batches import OF_BATCHES
 from turnmill.store.upkeep.invariants_of_budgets import OF_BUDGETS
 from turnmill.store.upkeep.invariants_of_events import OF_EVENTS
+from turnmill.store.upkeep.invariants_of_figures import OF_FIGURES
 from turnmill.store.upkeep.invariants_of_limits import OF_LIMITS
 from turnmill.store.upkeep.invariants_of_people import OF_PEOPLE
 from turnmill.store.upkeep.invariants_of_schedules import OF_SCHEDULES
@@ -308,6 +310,7 @@ INVARIANTS: tuple[Invariant, ...] = (
         """,
     ),
     *OF_EVENTS,
+    *OF_FIGURES,
     *OF_STEPS,
     *OF_BUDGETS,
     *OF_PEOPLE,
@@ -370,7 +373,13 @@ def _broken(
 
 
 def _statement(conn: Connection, invariant: Invariant, *, windowed: bool) -> Any:
-    sql = invariant.broken.format(sessions=_TOUCHED if windowed else _EVERY)
+    ended_in = slot_of(literal_column("t.finished_at")).compile(dialect=conn.dialect)
+    slot = str(ended_in).replace(":", r"\:")  # no parameters begin there
+    sql = invariant.broken.format(
+        sessions=_TOUCHED if windowed else _EVERY,
+        turns=f"t.finished_at >= :since AND {slot} >= :since" if windowed else _EVERY,
+        slot=slot,
+    )
     statement: TextClause = text(
         f"SELECT session_id, turn_id FROM ({named(conn, sql)}) AS broken LIMIT :limit"
     )

@@ -48,7 +48,7 @@ class _Window:
 @click.option("--since", metavar="WHEN", help="A whole report: 7d, 24h, 4w, or 2026-11-01.")
 @click.option("--until", metavar="WHEN", help="Its end, a day or a moment; now unless given.")
 @click.option("--zone", default="UTC", show_default=True, metavar="NAME", help="Whose days.")
-@click.option("--thorough", is_flag=True, help="Look at each turn, of more than 100,000 too.")
+@click.option("--thorough", is_flag=True, help="Look at each turn, of more than 30,000 too.")
 @click.option("--html", type=_FILE, help="Write the report as a page that needs nothing else.")
 @click.option("--csv", type=_FILE, help="Write the lines that it is added up from.")
 @click.option("--parquet", type=_FILE, help="The same, with types.")

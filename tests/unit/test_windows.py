@@ -1,0 +1,82 @@
+"""Spans of time in any zone: each quarter of an hour is in the span that the zone's clocks show."""
+
+from bisect import bisect
+from collections.abc import Hashable
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from turnmill.domain.analytics.windows import SLOT, Grain, Window, bounds_of, start_of
+
+#: Where clocks are moved, by an hour, by half of one, by two, at midnight, or by a whole day; and
+#: where they are off by three quarters.
+ZONES = {
+    "UTC": (2026, 3),
+    "Asia/Kathmandu": (2026, 3),
+    "Asia/Kolkata": (2026, 10),
+    "Pacific/Chatham": (2026, 9),
+    "Europe/Berlin": (2026, 3),
+    "Europe/Dublin": (2026, 10),
+    "America/New_York": (2026, 11),
+    "America/St_Johns": (2026, 3),
+    "Australia/Lord_Howe": (2026, 10),
+    "America/Sao_Paulo": (2018, 11),
+    "America/Havana": (2026, 11),
+    "Asia/Beirut": (2026, 3),
+    "Antarctica/Troll": (2026, 3),
+    "Pacific/Apia": (2011, 12),
+}
+
+
+def shown(grain: Grain, at: datetime, zone: ZoneInfo) -> Hashable:
+    """Return what clocks and calendars call the span; of an hour that comes twice, which one."""
+    local = at.astimezone(zone)
+    match grain:
+        case Grain.SLOT:
+            return at
+        case Grain.HOUR:
+            return local.date(), local.hour, local.utcoffset()
+        case Grain.DAY:
+            return local.date()
+        case Grain.WEEK:
+            return local.isocalendar()[:2]
+        case Grain.MONTH:
+            return local.year, local.month
+
+
+@pytest.mark.parametrize("grain", Grain)
+@pytest.mark.parametrize("name", ZONES)
+def test_quarters_are_in_one_span_where_clocks_show_the_same(name: str, grain: Grain) -> None:
+    zone = ZoneInfo(name)
+    year, month = ZONES[name]
+    since = datetime(year, month, 1, 5, 30, tzinfo=UTC) - timedelta(days=9)
+    window = Window(since, since + timedelta(days=50))
+    bounds = bounds_of(grain, window, zone, most=5_000)
+    assert bounds == sorted(set(bounds))
+    spans: dict[int, set[Hashable]] = {}
+    at = window.since
+    while at < window.until:
+        spans.setdefault(bisect(bounds, at), set()).add(shown(grain, at, zone))
+        at += SLOT
+    assert sorted(spans) == list(range(1, len(bounds) + 1)), "no span is empty, none comes before"
+    names = [one for found in spans.values() for one in found]
+    assert len(names) == len(set(names)) == len(spans), "one span for each, and one of each"
+
+
+@pytest.mark.parametrize(
+    ("zone", "day", "hours"),
+    [
+        ("Europe/Berlin", "2026-03-29", 23),
+        ("Europe/Berlin", "2026-10-25", 25),
+        ("Asia/Kathmandu", "2026-03-29", 24),
+        ("Australia/Lord_Howe", "2026-10-04", 23.5),
+        ("Antarctica/Troll", "2026-03-29", 22),
+    ],
+)
+def test_a_day_is_as_long_as_clocks_make_it(zone: str, day: str, hours: float) -> None:
+    named = ZoneInfo(zone)
+    begun = datetime.fromisoformat(day).replace(tzinfo=named)
+    window = Window(begun, begun + timedelta(days=1))
+    assert window.length == timedelta(hours=hours)
+    assert bounds_of(Grain.DAY, window, named, most=2) == [start_of(Grain.DAY, begun, named)]
