@@ -30,7 +30,7 @@ def keys_for(settings: Settings) -> "DataKeys | None":
     """
     if not settings.is_encrypted:
         return None
-    if find_spec("cryptography") is None:
+    if find_spec("cryptography") is None or find_spec("pybase64") is None:
         raise MissingExtra("encryption needs an extra", hint="pip install 'turnmill[encryption]'")
     from turnmill.crypto.data_keys import DataKeys  # noqa: PLC0415  not everybody encrypts
 

@@ -136,6 +136,7 @@ def reseal(*, again: bool) -> None:
 
     with closing(_opened()) as database:
         _keys(database)
+        _write_down(database, Action.CONTENT_RESEALED, again=again)
         if again:
             database.run(begin_anew)
         _reseal(database)
@@ -215,7 +216,7 @@ def _reseal(database: Database) -> None:
 
 
 def _write_down(
-    database: Database, action: Action, *, keys: int, user_id: str | None = None
+    database: Database, action: Action, *, user_id: str | None = None, **figures: int
 ) -> None:
     """Put into the audit log what is about to be done to keys, which stand elsewhere."""
     from turnmill.actor import actor_of
@@ -223,7 +224,7 @@ def _write_down(
     from turnmill.store.nouns.audit import audited
 
     actor = actor_of(settings_of_home())
-    database.run(audited, action, actor=actor, user_id=user_id, figures={"keys": keys})
+    database.run(audited, action, actor=actor, user_id=user_id, figures=figures)
 
 
 def _keys(database: Database) -> DataKeys:
