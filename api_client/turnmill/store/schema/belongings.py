@@ -1,8 +1,8 @@
 """What belongs to a session, or to a user: every table that names one, and how its rows go.
 
 Whoever adds a table adds a line here: to `BELONGINGS`, where it names a session, a turn or a user,
-else to `OF_NOBODY` or `OF_THE_HOUSE`. A test holds the three equal to the tables. Deletion, purging, content-only retention and the report of a
-deletion read this list, and nothing else.
+else to `OF_NOBODY` or `OF_THE_HOUSE`. A test holds the three equal to the tables. Deletion,
+purging, content-only retention and the report of a deletion read the first, and nothing else.
 """
 
 from collections.abc import Collection, Mapping
@@ -255,7 +255,7 @@ OF_THE_HOUSE: Mapping[str, str] = MappingProxyType(
         "alerts": "figures that left their bounds, over all users",
         "audit_heads": "hashes of groups of the audit log",
         "audit_log": "who did what, to whose data by a pseudonym: see `audited_erasure`",
-        "batch_shards": "a job at a vendor, of many users' lines: deletion asks for it by its lines",
+        "batch_shards": "a job at a vendor, of many users' lines: deletion comes to it by those",
         "batch_tallies": "how many turns of a batch are in which state",
         "erasure_notes": "that somebody was erased, by a hash",
         "event_log": "how far events have places",
