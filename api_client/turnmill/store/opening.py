@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from turnmill.crypto.envelope import BODY, PREFIX, is_sealed, key_id_of
+from turnmill.crypto.envelope import BODY, PREFIX, SEALED_IN, is_sealed, key_id_of
 from turnmill.domain.errors import SealBroken
 from turnmill.store.vaults import no_keys
 
@@ -31,6 +31,18 @@ def opened_claim(
     return opening.prompt(prompt), opening.said(turn_id, said), opening.history(history)
 
 
+def opened_metadata(
+    keys: "DataKeys | None", ids: Sequence[UUID], user: str, found: dict[str, Any]
+) -> dict[str, Any]:
+    """Return a turn's metadata, of which something may be sealed. As `opened_claim`."""
+    sealed = found.get(SEALED_IN)
+    if not isinstance(sealed, str) or not is_sealed(sealed):
+        return found
+    turn_id, session_id = ids
+    opened = Opening(keys, session_id, user).metadata(turn_id, sealed)
+    return {name: said for name, said in found.items() if name != SEALED_IN} | opened
+
+
 class Opening:
     """Opens values of one session. Everything raises KeyWanted, DataKeyMissing, or SealBroken."""
 
@@ -52,6 +64,15 @@ class Opening:
             .open(value, table="sessions", column="system_prompt", place=self._session)
             .decode()
         )
+
+    def metadata(self, turn_id: UUID, sealed: str) -> dict[str, Any]:
+        """Return what is sealed of a turn's metadata."""
+        place = f"{self._session}/{turn_id.hex}"
+        key = self._key(sealed, "turns", "metadata")
+        found: dict[str, Any] = json.loads(
+            key.open(sealed, table="turns", column="metadata", place=place)
+        )
+        return found
 
     def said(self, turn_id: UUID, rows: Any) -> Any:
         """Return rows of (role, content, position) of a turn with their content opened."""
