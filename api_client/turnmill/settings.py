@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from turnmill.domain.analytics.tagging import analytics_tag
 from turnmill.domain.errors import InvalidSetting, UnsafeSetting
 
 if TYPE_CHECKING:
@@ -20,8 +21,7 @@ _BASE_URLS = ("OPENAI_BASE_URL", "ANTHROPIC_BASE_URL")
 ALLOW_MOCK = "TURNMILL_ALLOW_MOCK"
 #: In TURNMILL_STREAM_URL: what is said leaves the database for nobody who watches.
 NO_STREAMS = "off"
-#: In TURNMILL_ENCRYPTION.
-ON, OFF = "on", "off"
+ON, OFF = "on", "off"  #: in TURNMILL_ENCRYPTION and its like
 _MOCKS = ("TURNMILL_MOCK_LATENCY", "TURNMILL_MOCK_LEDGER", "TURNMILL_MOCK_SEED")
 _REPLY_BYTES_MAX = 16 * 2**20
 _MOST_REPLY = 256_000_000
@@ -111,6 +111,8 @@ class Settings:
     remote_control: RemoteControl = RemoteControl.ALL
     encryption: str = ""  #: on, or off by name; empty: on where keys are named
     encryption_keys: str = field(default="", repr=False)  #: a keyring: a file's path, or its lines
+    encrypt_metadata: bool = False  #: too, but for `tags` and `analytics_tag`
+    analytics_tag: str = ""  #: the key of sessions' metadata that figures go by
     key_store: str = field(default="", repr=False)  #: where wrapped data keys stand
     key_backups: timedelta | None = None  #: how long backups of the key store are kept; None: none
     kms: str = ""  #: who wraps data keys, as module:name; empty: the keyring
@@ -167,8 +169,10 @@ class Settings:
             metrics_port=_port(env, "TURNMILL_METRICS_PORT"),
             metrics_host=env.get("TURNMILL_METRICS_HOST") or "127.0.0.1",
             remote_control=_remote_control(env.get("TURNMILL_REMOTE_CONTROL"), profile),
-            encryption=_encryption(env.get("TURNMILL_ENCRYPTION", "")),
+            encryption=_encryption(env, "TURNMILL_ENCRYPTION"),
             encryption_keys=env.get("TURNMILL_ENCRYPTION_KEYS", ""),
+            encrypt_metadata=_encryption(env, "TURNMILL_ENCRYPT_METADATA") == ON,
+            analytics_tag=analytics_tag(env),
             key_store=env.get("TURNMILL_KEY_STORE", ""),
             key_backups=_days(env, "TURNMILL_KEY_BACKUP_DAYS"),
             kms=env.get("TURNMILL_KMS", ""),
@@ -289,9 +293,9 @@ def _remote_control(value: str | None, profile: Profile) -> RemoteControl:
         ) from None
 
 
-def _encryption(value: str) -> str:
-    if value not in ("", ON, OFF):
-        raise InvalidSetting("TURNMILL_ENCRYPTION cannot be understood", hint=f"{ON}, or {OFF}")
+def _encryption(env: Mapping[str, str], name: str) -> str:
+    if (value := env.get(name, "")) not in ("", ON, OFF):
+        raise InvalidSetting(f"{name} cannot be understood", hint=f"{ON}, or {OFF}")
     return value
 
 

@@ -68,9 +68,15 @@ def sealed_by(system: System) -> set[str]:
     }
 
 
+@pytest.mark.parametrize(
+    "at_once",
+    [None, pytest.param(2_000, marks=[pytest.mark.slow, pytest.mark.timeout(900)])],
+    ids=["some", "2000"],
+)
 def test_keys_are_rotated_under_turns_in_flight_and_kills(
-    system: System, keyring: Path, many: int
+    system: System, keyring: Path, many: int, at_once: int | None
 ) -> None:
+    many = at_once or many
     workers = [system.launch_worker(concurrency=many, TURNMILL_MOCK_LATENCY="1-3") for _ in "ab"]
     system.await_ready(*workers)
     with client_of(system, keyring) as client:

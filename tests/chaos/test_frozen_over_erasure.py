@@ -18,7 +18,6 @@ from turnmill.store.database import Database
 
 pytestmark = pytest.mark.long
 
-TRIES = 200
 #: Nobody says it but the user and the models of these turns.
 CANARY = "canary-9d21"
 _SECONDS = 10.0
@@ -32,33 +31,36 @@ def system(servers: Servers) -> Iterator[System]:
         yield system
 
 
-def send_all(client: Client, folder: Path) -> None:
+def send_all(client: Client, folder: Path, *, tries: int) -> None:
     """Send what is answered only after the worker has stood still: watched, or of a batch."""
     sessions = [
-        client.sessions.create(user_id="ada", system_prompt=CANARY) for _ in range(TRIES // 2)
+        client.sessions.create(user_id="ada", system_prompt=CANARY) for _ in range(tries // 2)
     ]
     for one in sessions:
         client.send(one, f"{CANARY} now", metadata=_SCRIPT, stream=True)
     path = folder / "batch.jsonl"
     line = {"user_id": "ada", "text": f"{CANARY} of a line", "metadata": _SCRIPT}
-    path.write_text("".join(f"{json.dumps(line)}\n" for _ in range(TRIES // 2)), encoding="utf-8")
+    path.write_text("".join(f"{json.dumps(line)}\n" for _ in range(tries // 2)), encoding="utf-8")
     client.batches.create(path, provider="mock")
 
 
+@pytest.mark.parametrize(
+    "tries", [200, pytest.param(400, marks=pytest.mark.slow)], ids=["200", "200 of each"]
+)
 def test_nothing_of_an_erased_user_returns_in_two_hundred_tries(
-    system: System, tmp_path: Path
+    system: System, tmp_path: Path, tries: int
 ) -> None:
-    worker = system.start_worker(concurrency=TRIES + 10)
+    worker = system.start_worker(concurrency=tries + 10)
     with system.client() as client:
         store: Database = client._executor.database
-        send_all(client, tmp_path)
-        until(lambda: system.count_calls() == TRIES)
+        send_all(client, tmp_path, tries=tries)
+        until(lambda: system.count_calls() == tries)
         answered_at = time.monotonic() + _SECONDS
         os.kill(worker.pid, signal.SIGSTOP)
         try:
             report = client.users.erase("ada", reason="asked")
-            assert report.rows["sessions"] == report.rows["turns"] == TRIES
-            assert report.rows["streams"] == TRIES // 2
+            assert report.rows["sessions"] == report.rows["turns"] == tries
+            assert report.rows["streams"] == tries // 2
             assert where(system, CANARY) == {}
             until(lambda: time.monotonic() > answered_at)  # all at once, when it goes on
         finally:

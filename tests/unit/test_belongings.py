@@ -1,7 +1,7 @@
 """The list of what belongs to a session is whole: nothing is left behind that nobody thought of."""
 
 from turnmill.store.schema.alert_tables import metadata
-from turnmill.store.schema.belongings import BELONGINGS, OF_NOBODY, Goes
+from turnmill.store.schema.belongings import BELONGINGS, OF_NOBODY, OF_THE_HOUSE, Goes
 from turnmill.store.schema.grants import VIEWED
 
 _NAMING = ("session_id", "turn_id", "user_id")
@@ -17,6 +17,20 @@ def test_every_table_that_names_a_session_a_turn_or_a_user_is_listed_once() -> N
     listed = [one.table for one in BELONGINGS]
     assert len(listed) == len(set(listed))
     assert naming - set(listed) - set(OF_NOBODY) == set()
+
+
+def test_every_table_is_listed_or_is_said_to_hold_nothing_of_anybody() -> None:
+    listed = {one.table.name for one in BELONGINGS} | {table.name for table in OF_NOBODY}
+    assert {table.name for table in metadata.tables.values()} - listed == set(OF_THE_HOUSE)
+
+
+def test_what_is_said_to_be_of_the_house_names_nobody() -> None:
+    # A table that refers to a session or a turn under another name would be missed by its columns.
+    for name in OF_THE_HOUSE:
+        table = next(one for one in metadata.tables.values() if one.name == name)
+        told = {key.column.table.name for key in table.foreign_keys}
+        assert not told & {"sessions", "turns", "messages", "attachments"}, name
+        assert not {*_NAMING, "sender", "turn", "session"} & set(table.c.keys()), name
 
 
 def test_what_goes_by_a_foreign_key_has_one_that_cascades() -> None:

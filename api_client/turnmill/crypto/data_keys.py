@@ -38,6 +38,8 @@ class DataKeys:
     def __init__(self, store: KeyStore, kms: Kms) -> None:
         self.store = store
         self.kms = kms
+        #: Keys of metadata that stay plain; None: all do.
+        self.plain_metadata: frozenset[str] | None = None
         self._lock = threading.Lock()
         self._by_id: OrderedDict[str, tuple[float, DataKey]] = OrderedDict()
         self._current: OrderedDict[Owner, tuple[float, DataKey]] = OrderedDict()

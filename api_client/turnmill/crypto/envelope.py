@@ -8,6 +8,9 @@ ID_LENGTH = 22
 #: Where nonce and ciphertext begin.
 BODY = len(PREFIX) + ID_LENGTH + 1
 
+#: Under this key of an object stands what of it is sealed.
+SEALED_IN = "tm1"
+
 _SEALED = re.compile(r"tm1\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9+/]{38,}={0,2}")
 
 

@@ -113,6 +113,9 @@ class FolderKeys:
             found = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
         yield from ((one[0], one[1]) for one in found)
 
+    def close(self) -> None:
+        """Do nothing: no file is held open."""
+
     def _notes_on(self, keys: Sequence[WrappedKey]) -> dict[str, str]:
         """Return the notes of erasures of these keys' users, by their hashes."""
         found = {}

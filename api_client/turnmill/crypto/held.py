@@ -64,3 +64,6 @@ class HeldKeys:
     def erasures(self) -> Iterator[tuple[str, str]]:
         """Yield the erasures that were noted."""
         yield from list(self._erasures.items())
+
+    def close(self) -> None:
+        """Keep them: nobody else does."""

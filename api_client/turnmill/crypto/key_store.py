@@ -110,3 +110,7 @@ class KeyStore(Protocol):
     def erasures(self) -> Iterator[tuple[str, str]]:
         """Yield (id, document) of the erasures that were noted."""
         ...
+
+    def close(self) -> None:
+        """Give back what it holds of others; whoever asks it again gets it anew."""
+        ...

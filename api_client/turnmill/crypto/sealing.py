@@ -1,7 +1,7 @@
 """Sealing a value for one place of one table, and opening it there and nowhere else."""
 
 import os
-from binascii import a2b_base64, b2a_base64
+from binascii import b2a_base64
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -50,13 +50,14 @@ class DataKey:
     def opener(self, table: str, column: str) -> Callable[[str, str], bytes]:
         """Return what opens values of one column, each by its place: for many of them."""
         from cryptography.exceptions import InvalidTag  # noqa: PLC0415  an extra
+        from pybase64 import b64decode  # noqa: PLC0415  a third of what opening costs, without
 
         decrypt, before = self._cipher.decrypt, f"{table}\0"
         behind = f"\0{column}\0{self.id}\0{self.version}"
 
         def opened(sealed: str, place: str) -> bytes:
             try:
-                raw = a2b_base64(sealed[BODY:])
+                raw = b64decode(sealed[BODY:], validate=True)
                 return decrypt(raw[:_NONCE], raw[_NONCE:], f"{before}{place}{behind}".encode())
             except (InvalidTag, ValueError):
                 raise SealBroken(

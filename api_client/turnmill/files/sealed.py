@@ -6,7 +6,7 @@ from itertools import chain
 from turnmill.crypto.data_keys import DataKeys
 from turnmill.crypto.sealing import FRAME_OVERHEAD, DataKey
 from turnmill.crypto.wanted import KeyWanted
-from turnmill.domain.errors import DataKeyMissing
+from turnmill.domain.errors import DataKeyMissing, FilesUnavailable, SealBroken
 from turnmill.files.port import FileStore, MissingBytes, Stored
 
 #: Bytes of a file that are sealed together: whoever reads a range reads these.
@@ -16,6 +16,8 @@ _MAGIC = b"\x93turnmill1"
 _ID_BYTES = 22
 _HEADER = len(_MAGIC) + _ID_BYTES
 _SEALED = FRAME + FRAME_OVERHEAD
+#: A file is looked at again so often.
+_TRIES = 3
 
 
 class SealedFiles:
@@ -42,12 +44,32 @@ class SealedFiles:
         self._store.put(key, _sealed(by, key, chunks))
 
     def chunks(self, key: str, *, start: int = 0) -> Iterator[bytes]:
-        """Yield the bytes from `start` on."""
-        head, rest = self._opened(key)
-        if not head.startswith(_MAGIC):
-            yield from self._plain(key, head, rest, start)
+        """Yield the bytes from `start` on.
+
+        A file may be sealed anew between a look at how it begins and one at the rest: it is looked
+        at again then. Whoever has begun to read reads what was there to its end.
+        """
+        for _ in range(_TRIES):
+            head, rest = self._opened(key)
+            by = self._key(head) if head.startswith(_MAGIC) else None
+            found = (
+                self._plain(key, head, rest, start) if by is None else self._open(key, by, start)
+            )
+            try:
+                first = next(found, b"")
+            except SealBroken:
+                if by is None or self.sealed_by(key) == by.id:
+                    raise
+                continue
+            if by is None and start and self.sealed_by(key) is not None:
+                continue
+            if first:
+                yield first
+            yield from found
             return
-        by = self._key(head)
+        raise FilesUnavailable("the file is being sealed anew again and again")
+
+    def _open(self, key: str, by: DataKey, start: int) -> Iterator[bytes]:
         raw = self._store.size(key)
         if raw is None:
             raise MissingBytes()

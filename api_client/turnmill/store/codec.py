@@ -181,6 +181,8 @@ class StoredHistory(Sequence[Message]):
 
 def object_of(found: Any) -> dict[str, Any]:
     """Return what settings and metadata are, or raise TypeError."""
+    if isinstance(found, Unopened):
+        raise found.error
     if not isinstance(found, dict) or isinstance(found, Unreadable):
         raise TypeError("not an object")
     return found

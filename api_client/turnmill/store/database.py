@@ -224,6 +224,8 @@ class Database:
         """Give all connections back to the server."""
         if self._engines is not None:
             self._engines.engine.dispose()
+        if self.keys is not None:
+            self.keys.store.close()
 
     def start_afresh(self) -> None:
         """Open connections anew: see `turnmill.forking`."""

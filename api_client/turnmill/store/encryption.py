@@ -30,11 +30,14 @@ def keys_for(settings: Settings) -> "DataKeys | None":
     """
     if not settings.is_encrypted:
         return None
-    if find_spec("cryptography") is None:
+    if find_spec("cryptography") is None or find_spec("pybase64") is None:
         raise MissingExtra("encryption needs an extra", hint="pip install 'turnmill[encryption]'")
     from turnmill.crypto.data_keys import DataKeys  # noqa: PLC0415  not everybody encrypts
 
-    return DataKeys(key_store(settings), kms(settings))
+    found = DataKeys(key_store(settings), kms(settings))
+    if settings.encrypt_metadata:
+        found.plain_metadata = frozenset({*settings.tags, settings.analytics_tag} - {""})
+    return found
 
 
 def kms(settings: Settings) -> "Kms":

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from turnmill.crypto.envelope import PREFIX, is_sealed, key_id_of
+from turnmill.crypto.envelope import BODY, PREFIX, SEALED_IN, is_sealed, key_id_of
 from turnmill.domain.errors import SealBroken
 from turnmill.store.vaults import no_keys
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from turnmill.crypto.sealing import DataKey
 
 _PLACED = 4
+#: Where a sealed value has the id of its key.
+_KEY_ID = slice(len(PREFIX), BODY - 1)
 
 
 def opened_claim(
@@ -27,6 +29,18 @@ def opened_claim(
     prompt, said, history = brought
     opening = Opening(keys, session_id, user)
     return opening.prompt(prompt), opening.said(turn_id, said), opening.history(history)
+
+
+def opened_metadata(
+    keys: "DataKeys | None", ids: Sequence[UUID], user: str, found: dict[str, Any]
+) -> dict[str, Any]:
+    """Return a turn's metadata, of which something may be sealed. As `opened_claim`."""
+    sealed = found.get(SEALED_IN)
+    if not isinstance(sealed, str) or not is_sealed(sealed):
+        return found
+    turn_id, session_id = ids
+    opened = Opening(keys, session_id, user).metadata(turn_id, sealed)
+    return {name: said for name, said in found.items() if name != SEALED_IN} | opened
 
 
 class Opening:
@@ -51,6 +65,15 @@ class Opening:
             .decode()
         )
 
+    def metadata(self, turn_id: UUID, sealed: str) -> dict[str, Any]:
+        """Return what is sealed of a turn's metadata."""
+        place = f"{self._session}/{turn_id.hex}"
+        key = self._key(sealed, "turns", "metadata")
+        found: dict[str, Any] = json.loads(
+            key.open(sealed, table="turns", column="metadata", place=place)
+        )
+        return found
+
     def said(self, turn_id: UUID, rows: Any) -> Any:
         """Return rows of (role, content, position) of a turn with their content opened."""
         if not any(isinstance(row[1], str) for row in rows):
@@ -69,24 +92,29 @@ class Opening:
         What was sealed is JSON, and goes into it as it is.
         """
         found: list[str] = []
+        session, openers = self._session, self._openers
         for row in json.loads(rows):
-            if not isinstance(row[1], str):
+            content = row[1]
+            if not isinstance(content, str):
                 found.append(json.dumps(row[:2]))
                 continue
             if len(row) < _PLACED:
                 raise no_keys()
-            role, sealed, turn, position = row
-            said = self._message(sealed, f"{turn.replace('-', '')}/{position}")
-            found.append(f'["{role}",{said.decode()}]')
+            # Twenty times a turn: what `_message` does, without the calls.
+            opened = openers.get(content[_KEY_ID]) or self._opener(content)
+            said = opened(content, f"{session}/{row[2].replace('-', '')}/{row[3]}")
+            found.append(f'["{row[0]}",{said.decode()}]')
         return f"[{','.join(found)}]"
 
     def _message(self, sealed: str, place: str) -> bytes:
-        key_id = key_id_of(sealed)
-        opened = self._openers.get(key_id)
-        if opened is None:
-            key = self._key(sealed, "messages", "content")
-            opened = self._openers[key_id] = key.opener("messages", "content")
+        opened = self._openers.get(sealed[_KEY_ID]) or self._opener(sealed)
         return opened(sealed, f"{self._session}/{place}")
+
+    def _opener(self, sealed: str) -> Callable[[str, str], bytes]:
+        """Return what opens messages that are sealed by the key of this one."""
+        opened = self._key(sealed, "messages", "content").opener("messages", "content")
+        self._openers[sealed[_KEY_ID]] = opened
+        return opened
 
     def _key(self, sealed: str, table: str, column: str) -> "DataKey":
         if not sealed.startswith(PREFIX):

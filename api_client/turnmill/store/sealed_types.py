@@ -28,6 +28,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from turnmill.crypto.envelope import SEALED_IN, is_sealed
 from turnmill.crypto.wanted import KeyWanted
 from turnmill.domain.errors import DataKeyMissing, SealBroken
 from turnmill.store.schema_name import SCHEMA
@@ -133,6 +134,42 @@ class SealedJson(_Sealed):
         return self._read(value, dialect, json_opened)
 
 
+class SealedObject(_Sealed):
+    """An object of JSON, of which a part may be sealed: under one key, all in one."""
+
+    impl = JSON
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Use what `types.Json` uses."""
+        return Json
+
+    def coerce_compared_value(self, op: Any, value: Any) -> Any:
+        """Compare as JSON does."""
+        return Json.coerce_compared_value(op, value)
+
+    def column_expression(self, column: ColumnElement[Any]) -> Any:
+        """Ask for the place of the row, too."""
+        return self._marked(column, _marked_object)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        """Open what is sealed of it; where that cannot be, all of it is an `Unopened`."""
+        marked = value.get(SEALED_IN) if isinstance(value, dict) else None
+        if not isinstance(marked, str):
+            return value
+        if not marked.startswith(MARKED):
+            # A query that does not tell the place is none of ours, and is not believed silently.
+            where = f"{self.table_name}.{self.column_name}"
+            broken = SealBroken(f"{where}: the value was read without its place")
+            return Unopened(broken) if is_sealed(marked) else value
+        found = self._read(marked, dialect, json_opened)
+        if isinstance(found, Unopened):
+            return found
+        if isinstance(found, str):  # somebody's own, who has called it so
+            return value | {SEALED_IN: found}
+        return {name: said for name, said in value.items() if name != SEALED_IN} | found
+
+
 def _in_hex(value: Column[Any] | ColumnElement[Any]) -> ColumnElement[Any]:
     return uuid_hex(value) if isinstance(value.type, Uuid) else _named(value)
 
@@ -161,6 +198,11 @@ class _marked_text(FunctionElement[Any]):
 
 
 class _marked_json(FunctionElement[Any]):
+    type = JSON()
+    inherit_cache = True
+
+
+class _marked_object(FunctionElement[Any]):
     type = JSON()
     inherit_cache = True
 
@@ -207,6 +249,15 @@ def _json_pg(element: _marked_json, compiler: SQLCompiler, **kw: Any) -> str:
     return f"CASE WHEN jsonb_typeof({value}) = 'string' THEN {marked} ELSE {value} END"
 
 
+@compiles(_marked_object, "postgresql")
+def _object_pg(element: _marked_object, compiler: SQLCompiler, **kw: Any) -> str:
+    value, user, row = _pieces(element, compiler, kw)
+    sealed = f"{value} ->> '{SEALED_IN}'"
+    marked = f"to_jsonb(concat('tm1.', chr(31), {row}, chr(31), {user}, chr(31), {sealed}))"
+    within = f"jsonb_set({value}, ARRAY['{SEALED_IN}'], {marked})"
+    return f"CASE WHEN starts_with({sealed}, 'tm1.') THEN {within} ELSE {value} END"
+
+
 def _joined(row: str, user: str, value: str) -> str:
     parts = [*row.split(", '/', ")]
     place = " || '/' || ".join(f"COALESCE({one}, '')" for one in parts)
@@ -230,9 +281,21 @@ def _json_sqlite(element: _marked_json, compiler: SQLCompiler, **kw: Any) -> str
     return f"CASE WHEN {sealed} THEN json_quote({marked}) ELSE {value} END"
 
 
+@compiles(_marked_object, "sqlite")
+def _object_sqlite(element: _marked_object, compiler: SQLCompiler, **kw: Any) -> str:
+    value, user, row = _pieces(element, compiler, kw)
+    sealed = f"json_extract({value}, '$.{SEALED_IN}')"
+    within = f"json_set({value}, '$.{SEALED_IN}', {_joined(row, user, sealed)})"
+    # What is no JSON at all is read as it is, by whoever says so.
+    may_be = f"instr({value}, '\"tm1.') > 0 AND json_valid({value})"
+    return f"CASE WHEN {may_be} AND substr({sealed}, 1, 4) = 'tm1.' THEN {within} ELSE {value} END"
+
+
 #: The types of the columns that every session and turn has.
 SYSTEM_PROMPT = SealedText("sessions", "system_prompt", row=("id",), user="user_id")
 MESSAGE = SealedJson(
     "messages", "content", row=("session_id", "turn_id", "position"), user="session_id"
 )
+METADATA_OF_SESSION = SealedObject("sessions", "metadata", row=("id",), user="user_id")
+METADATA_OF_TURN = SealedObject("turns", "metadata", row=("session_id", "id"))
 ERROR_DETAIL = SealedText("attempts", "error_detail", row=("turn_id", "fence"))

@@ -4,7 +4,7 @@ from turnmill.domain.checks import check_name
 from turnmill.domain.errors import InvalidInput
 from turnmill.store.nouns import accounts as rows
 from turnmill.store.nouns.accounts import AccountRecord
-from turnmill.verbs.verb import Connection, Effect, Verb, single, transaction
+from turnmill.verbs.verb import Connection, Deed, Effect, Verb, single, transaction
 
 
 def list_closed() -> Verb[list[AccountRecord]]:
@@ -27,4 +27,5 @@ def open_again(provider: object, model: object) -> Verb[int]:
             )
         return Effect(sum(rows.open_again(conn, key) for key in found))
 
-    return transaction(on)
+    of = {"provider": named} | ({"model": only} if only else {})
+    return transaction(on, does=Deed("account.opened", objects=of))

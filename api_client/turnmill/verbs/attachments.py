@@ -19,7 +19,7 @@ from turnmill.store.nouns import sessions as session_rows
 from turnmill.store.refusals import translated
 from turnmill.verbs import intake
 from turnmill.verbs.refs import SessionRef, joined, session_id
-from turnmill.verbs.verb import Connection, Effect, Shown, Verb, single, transaction
+from turnmill.verbs.verb import Connection, Deed, Effect, Shown, Verb, single, transaction
 
 #: An attachment as the client returns it, or its id.
 AttachmentRef = Attachment | UUID | str
@@ -105,7 +105,10 @@ def usage(user_id: str) -> Verb[int]:
 def remove(attachment: AttachmentRef) -> Verb[list[Owed]]:
     """Let an attachment go, whoever uses it."""
     wanted = attachment_id(attachment)
-    return transaction(lambda conn: Effect(rows.remove(conn, wanted)))
+    deed = Deed(
+        "file.deleted", objects={"file": wanted}, whose=lambda conn: rows.get(conn, wanted).user_id
+    )
+    return transaction(lambda conn: Effect(rows.remove(conn, wanted)), does=deed)
 
 
 def owner(session: SessionRef) -> Verb[str]:

@@ -33,7 +33,7 @@ def noted(verb: Verb[T], settings: Settings) -> Verb[T]:
         _note(conn, shows, shows.ids(effect.result), actor)
         return effect
 
-    return transaction(on)
+    return transaction(on, does=verb.does)
 
 
 def _note(conn: Connection, shows: Shown, ids: Collection[Any], actor: str) -> None:
@@ -105,6 +105,7 @@ def written_down(verb: Verb[T], *, actor: str) -> Verb[T]:
         effect = verb.on(conn)
         if deed.when(effect.result):
             action, figures = Action(deed.action), deed.figures
+            of |= deed.made(effect.result)
             audited(conn, action, actor=actor, user_id=whose, objects=of, figures=figures)
         return effect
 
@@ -112,7 +113,8 @@ def written_down(verb: Verb[T], *, actor: str) -> Verb[T]:
 
 
 def _done_to(conn: Connection, deed: Deed) -> tuple[dict[str, object], str | None]:
-    of, whose = dict(deed.objects), None
+    of: dict[str, object] = dict(deed.objects)
+    whose = None if deed.whose is None else deed.whose(conn)
     if deed.turn is not None:
         of["turn"] = deed.turn
         whose = owners(conn, "turn", [deed.turn]).get(deed.turn)

@@ -12,7 +12,7 @@ from turnmill.domain.states import ENDINGS, SETTLED, EventKind
 from turnmill.store.nouns import events as rows
 from turnmill.store.nouns.events import Event, EventReader, Page, Share
 from turnmill.verbs.refs import SessionRef, session_id
-from turnmill.verbs.verb import Connection, Effect, Verb, single, transaction
+from turnmill.verbs.verb import Connection, Deed, Effect, Verb, single, transaction
 
 _READER_NAME = re.compile(LAYER_NAME)
 _MOST_PLACES = 2**62
@@ -97,21 +97,23 @@ def add_reader(reader: object) -> Verb[None]:
 def park_reader(reader: object, *, parked: object) -> Verb[None]:
     """Keep nothing for it alone, or again."""
     name, is_parked = _named(reader), bool(parked)
-    return _doing(lambda conn: rows.park_reader(conn, name, parked=is_parked))
+    deed = Deed("reader.parked" if is_parked else "reader.released", objects={"reader": name})
+    return _doing(lambda conn: rows.park_reader(conn, name, parked=is_parked), deed)
 
 
 def remove_reader(reader: object) -> Verb[None]:
     """Forget it."""
     name = _named(reader)
-    return _doing(lambda conn: rows.remove_reader(conn, name))
+    deed = Deed("reader.removed", objects={"reader": name})
+    return _doing(lambda conn: rows.remove_reader(conn, name), deed)
 
 
-def _doing(act: Callable[[Connection], None]) -> Verb[None]:
+def _doing(act: Callable[[Connection], None], deed: Deed | None = None) -> Verb[None]:
     def on(conn: Connection) -> Effect[None]:
         act(conn)
         return Effect(None)
 
-    return transaction(on)
+    return transaction(on, does=deed)
 
 
 def _named(reader: object) -> str:

@@ -12,7 +12,7 @@ from turnmill.store.analytics import feedback as rows
 from turnmill.store.feedback_records import Feedback, NewFeedback
 from turnmill.verbs import intake
 from turnmill.verbs.refs import SessionRef, session_id
-from turnmill.verbs.verb import Connection, Effect, Shown, Verb, single, transaction
+from turnmill.verbs.verb import Connection, Deed, Effect, Shown, Verb, single, transaction
 
 
 def give(turn: object, score: object, comment: object, *, by: object) -> Verb[Feedback]:
@@ -25,7 +25,10 @@ def give(turn: object, score: object, comment: object, *, by: object) -> Verb[Fe
     )
     if new.score is None and new.comment is not None:
         raise InvalidInput("a comment goes with a score", hint="0 is neither good nor bad")
-    return transaction(lambda conn: Effect(rows.give(conn, turn_id, new, new_id=new_id())))
+    deed = Deed("feedback.given", turn=turn_id)
+    return transaction(
+        lambda conn: Effect(rows.give(conn, turn_id, new, new_id=new_id())), does=deed
+    )
 
 
 def find(

@@ -55,7 +55,7 @@ def restore(session: SessionRef, backpressure: Backpressure) -> Verb[SessionReco
         backpressure.note(record)
         return Effect(record)
 
-    return transaction(on)
+    return transaction(on, does=Deed("session.restored", session=session))
 
 
 def move(
@@ -84,7 +84,8 @@ def move(
         record, heads = rows.move(conn, target, values | options, if_version=version)
         return Effect(Tried(record, None), heads)
 
-    return transaction(on)
+    deed = Deed("session.moved", session=session, when=lambda tried: tried.record is not None)
+    return transaction(on, does=deed)
 
 
 def fork(
@@ -126,7 +127,8 @@ def fork(
         backpressure.note(record)
         return Effect(record)
 
-    return transaction(on)
+    made_of = Deed("session.forked", session=session, made=lambda record: {"fork": record.id})
+    return transaction(on, does=made_of)
 
 
 def _like(source: SessionRecord, made: SessionId) -> NewSession:
@@ -161,7 +163,7 @@ def keep_content(user_id: object, keep: object) -> Verb[None]:
         user_retention.keep_content_of(conn, user, wanted)
         return Effect(None)
 
-    return transaction(on)
+    return transaction(on, does=Deed("retention.set", whose=lambda _: user))
 
 
 def content_kept(user_id: object) -> Verb[timedelta | None]:

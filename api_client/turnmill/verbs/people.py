@@ -22,7 +22,16 @@ from turnmill.verbs import intake, new_messages
 from turnmill.verbs.backpressure import Backpressure
 from turnmill.verbs.refs import SessionRef, joined, note_files, session_id
 from turnmill.verbs.sending import heads_of
-from turnmill.verbs.verb import Connection, Effect, Shown, Verb, by_session, single, transaction
+from turnmill.verbs.verb import (
+    Connection,
+    Deed,
+    Effect,
+    Shown,
+    Verb,
+    by_session,
+    single,
+    transaction,
+)
 
 T = TypeVar("T")
 
@@ -120,14 +129,20 @@ def add(session: SessionRef, name: object, *, role: object, by: object) -> Verb[
     who, decider = check_name(name, name="name"), _by(by)
     chosen = None if role is None else one_of(ParticipantRole, role, name="role")
     return _with(
-        session, lambda conn, target: people.add(conn, target, who, role=chosen, by=decider)
+        session,
+        lambda conn, target: people.add(conn, target, who, role=chosen, by=decider),
+        Deed("participant.added", session=session),
     )
 
 
 def remove(session: SessionRef, name: object, *, by: object) -> Verb[None]:
     """Let somebody take part no more."""
     who, decider = check_name(name, name="name"), _by(by)
-    return _with(session, lambda conn, target: people.remove(conn, target, who, by=decider))
+    return _with(
+        session,
+        lambda conn, target: people.remove(conn, target, who, by=decider),
+        Deed("participant.removed", session=session),
+    )
 
 
 def listed(session: SessionRef) -> Verb[list[Participant]]:
@@ -229,5 +244,7 @@ def _by(value: object) -> str | None:
     return intake.name_or_none(value, name="by")
 
 
-def _with(session: SessionRef, act: Callable[[Connection, SessionId], T]) -> Verb[T]:
-    return transaction(lambda conn: Effect(act(conn, session_id(conn, session))))
+def _with(
+    session: SessionRef, act: Callable[[Connection, SessionId], T], deed: Deed | None = None
+) -> Verb[T]:
+    return transaction(lambda conn: Effect(act(conn, session_id(conn, session))), does=deed)

@@ -11,7 +11,7 @@ from turnmill.store.analytics import usage
 from turnmill.store.nouns import repricing
 from turnmill.store.nouns.repricing import PaidCall, Place, Priced, Repriced
 from turnmill.verbs.intake import name_or_none
-from turnmill.verbs.verb import Connection, Effect, Verb, single, transaction
+from turnmill.verbs.verb import Connection, Deed, Effect, Verb, single, transaction
 
 #: Calls that are priced and written together.
 CHUNK = 500
@@ -129,7 +129,8 @@ class Job:
             gone = repricing.days_unreached(conn, first=self._first, last=self._last)
             return Effect(replace(done, unreached=tuple(gone)))
 
-        return transaction(on)
+        deed = Deed("calls.repriced", figures={"calls": done.changed})
+        return transaction(on, does=deed if done.written and done.changed else None)
 
     def _priced(self, call: PaidCall) -> Priced | None:
         found = self._price(call)

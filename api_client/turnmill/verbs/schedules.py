@@ -16,7 +16,7 @@ from turnmill.store.schedule_records import NewSchedule, Schedule
 from turnmill.verbs import intake, new_messages
 from turnmill.verbs.intake import UNCHANGED
 from turnmill.verbs.refs import SessionRef, session_id
-from turnmill.verbs.verb import Connection, Effect, Shown, Verb, single, transaction
+from turnmill.verbs.verb import Connection, Deed, Done, Effect, Shown, Verb, single, transaction
 
 T = TypeVar("T")
 
@@ -63,7 +63,8 @@ def create(
     def on(conn: Connection) -> Effect[Schedule]:
         return Effect(rows.create(conn, session_id(conn, session), new))
 
-    return transaction(on)
+    deed = Deed("schedule.created", session=session, made=lambda one: {"schedule": one.id})
+    return transaction(on, does=deed)
 
 
 def update(
@@ -104,19 +105,20 @@ def find(*, session: SessionRef | None, after: object, limit: object) -> Verb[li
 def pause(schedule: object) -> Verb[Schedule]:
     """Make no runs until it is resumed."""
     wanted = schedule_id(schedule)
-    return _moving(lambda conn: rows.pause(conn, wanted), shows=_SHOWN)
+    return _moving(lambda conn: rows.pause(conn, wanted), _done_to(wanted, "paused"), shows=_SHOWN)
 
 
 def resume(schedule: object) -> Verb[Schedule]:
     """Make runs again, from now on."""
     wanted = schedule_id(schedule)
-    return _moving(lambda conn: rows.resume(conn, wanted), shows=_SHOWN)
+    deed = _done_to(wanted, "resumed")
+    return _moving(lambda conn: rows.resume(conn, wanted), deed, shows=_SHOWN)
 
 
 def delete(schedule: object) -> Verb[None]:
     """Make no more runs."""
     wanted = schedule_id(schedule)
-    return _moving(lambda conn: rows.remove(conn, wanted))
+    return _moving(lambda conn: rows.remove(conn, wanted), _done_to(wanted, "schedule.deleted"))
 
 
 def schedule_id(value: object) -> UUID:
@@ -138,5 +140,17 @@ def _whole(at: object) -> datetime | None:
     return None if found is None else found.replace(microsecond=0)
 
 
-def _moving(move: Callable[[Connection], T], *, shows: Shown | None = None) -> Verb[T]:
-    return transaction(lambda conn: Effect(move(conn)), shows=shows)
+def _moving(
+    move: Callable[[Connection], T], deed: Deed | None = None, *, shows: Shown | None = None
+) -> Verb[T]:
+    return transaction(lambda conn: Effect(move(conn)), shows=shows, does=deed)
+
+
+def _done_to(schedule: UUID, action: Done) -> Deed:
+    def whose(conn: Connection) -> str | None:
+        from turnmill.store.nouns.audit import owners  # noqa: PLC0415  for operators alone
+
+        session = rows.get(conn, schedule).session_id
+        return owners(conn, "session", [session]).get(session)
+
+    return Deed(action, objects={"schedule": schedule}, whose=whose)

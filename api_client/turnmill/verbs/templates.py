@@ -28,7 +28,7 @@ from turnmill.store.template_records import (
     TemplateSync,
 )
 from turnmill.verbs import intake
-from turnmill.verbs.verb import Connection, Effect, Verb, single, transaction
+from turnmill.verbs.verb import Connection, Deed, Effect, Verb, single, transaction
 
 _MOST_VERSIONS = 10**9
 
@@ -117,7 +117,8 @@ def roll_back(template: object, *, to: object) -> Verb[TemplateRecord]:
     """Let an earlier version be current again."""
     name = ref_of(template).name
     version = whole(to, name="to", most=_MOST_VERSIONS)
-    return transaction(lambda conn: Effect(rows.make_current(conn, name, version)))
+    deed = Deed("template.rolled_back", objects={"version": version})
+    return transaction(lambda conn: Effect(rows.make_current(conn, name, version)), does=deed)
 
 
 def remove(template: object) -> Verb[None]:
@@ -130,7 +131,7 @@ def remove(template: object) -> Verb[None]:
         rows.remove(conn, ref.name)
         return Effect(None)
 
-    return transaction(on)
+    return transaction(on, does=Deed("template.removed"))
 
 
 def diff(before: object, after: object) -> Verb[TemplateDiff]:
@@ -178,7 +179,8 @@ def sync(news: Sequence[NewTemplate], *, dry_run: bool) -> Verb[TemplateSync]:
         known = {one.name for one in news}
         return Effect(TemplateSync(put=done, only_in_store=_others(conn, known)))
 
-    return transaction(on)
+    deed = Deed("templates.synced", figures={"templates": len(news)})
+    return transaction(on, does=None if dry_run else deed)
 
 
 def _would(conn: Connection, new: NewTemplate) -> PutTemplate:

@@ -16,7 +16,7 @@ from turnmill.store.nouns import turns
 from turnmill.store.nouns.tool_calls import ToolCallRecord
 from turnmill.verbs import intake
 from turnmill.verbs.refs import SessionRef, session_id
-from turnmill.verbs.verb import Connection, Effect, Shown, Verb, by_turn, single, transaction
+from turnmill.verbs.verb import Connection, Deed, Effect, Shown, Verb, by_turn, single, transaction
 
 #: Of the names that vendors give to calls.
 _LONGEST_ID = 1000
@@ -89,7 +89,8 @@ def submit(
     given = said | failed
     if not given:
         raise InvalidInput("there is nothing to submit", hint=_OUTPUTS)
-    return transaction(lambda conn: Effect(None, moves.submit(conn, turn_id, given)))
+    deed = Deed("tool.answered", turn=turn_id, figures={"calls": len(given)})
+    return transaction(lambda conn: Effect(None, moves.submit(conn, turn_id, given)), does=deed)
 
 
 def approve(turn_id: TurnId, call_id: str, *, by: str | None) -> Verb[None]:
@@ -105,7 +106,12 @@ def reject(turn_id: TurnId, call_id: str, why: str, *, by: str | None) -> Verb[N
 
 def _decide(turn_id: TurnId, call_id: str, decision: moves.Decision) -> Verb[None]:
     wanted = _call_id(call_id)
-    return transaction(lambda conn: Effect(None, moves.decide(conn, turn_id, wanted, decision)))
+    deed = Deed("tool.approved" if decision.agreed else "tool.rejected", turn=turn_id)
+
+    def on(conn: Connection) -> Effect[None]:
+        return Effect(None, moves.decide(conn, turn_id, wanted, decision))
+
+    return transaction(on, does=deed)
 
 
 def _by(by: object) -> str | None:

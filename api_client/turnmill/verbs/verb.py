@@ -27,6 +27,35 @@ Done = Literal[
     "batch.cancelled",
     "session.archived",
     "session.deleted",
+    "session.restored",
+    "session.moved",
+    "session.forked",
+    "participant.added",
+    "participant.removed",
+    "retention.set",
+    "feedback.given",
+    "file.deleted",
+    "tool.approved",
+    "tool.rejected",
+    "tool.answered",
+    "schedule.created",
+    "schedule.deleted",
+    "account.opened",
+    "reader.parked",
+    "reader.released",
+    "reader.removed",
+    "webhook.created",
+    "webhook.removed",
+    "webhook.rotated",
+    "webhook.released",
+    "webhook.replayed",
+    "templates.synced",
+    "template.rolled_back",
+    "template.removed",
+    "experiment.started",
+    "experiment.stopped",
+    "trial.cancelled",
+    "calls.repriced",
 ]
 
 
@@ -49,6 +78,10 @@ def _always(_: object) -> bool:
     return True
 
 
+def _nothing(_: object) -> Mapping[str, object]:
+    return MappingProxyType({})
+
+
 class Deed(NamedTuple):
     """What whoever does a verb has done, and to what.
 
@@ -63,6 +96,8 @@ class Deed(NamedTuple):
     figures: Mapping[str, int | str | bool] = MappingProxyType({})
     when: Callable[[Any], bool] = _always  #: by the result: whether anything was done
     of_anybody: bool = False  #: an application, too
+    whose: Callable[[Connection], str | None] | None = None  #: the user, where neither tells
+    made: Callable[[Any], Mapping[str, object]] = _nothing  #: more objects, by the result
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from turnmill.new_ids import new_id
 from turnmill.store.hook_records import Delivery, DeliveryState, Webhook
 from turnmill.store.nouns import webhooks as rows
 from turnmill.verbs.intake import UNCHANGED, Unchanged
-from turnmill.verbs.verb import Connection, Effect, Verb, single, transaction
+from turnmill.verbs.verb import Connection, Deed, Done, Effect, Verb, single, transaction
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ def create(
         )
         return Effect(made)
 
-    return transaction(on)
+    return transaction(on, does=Deed("webhook.created", objects={"webhook": webhook_id}))
 
 
 def find() -> Verb[list[Webhook]]:
@@ -86,19 +86,23 @@ def update(
 
 def delete(webhook: WebhookRef) -> Verb[None]:
     """Send nothing there any more."""
-    return _doing(webhook, rows.remove)
+    return _doing(webhook, rows.remove, "webhook.removed")
 
 
 def rotate(webhook: WebhookRef, *, secret: object, overlap: object) -> Verb[Webhook]:
     """Sign with another secret, and for a while with the one of before, too."""
     key = _secret(secret)
     both = span(overlap, name="overlap", least=timedelta(0), most=_LONGEST_OVERLAP)
-    return _doing(webhook, lambda conn, one: rows.rotate(conn, one, secret=key, overlap=both))
+
+    def act(conn: Connection, one: UUID) -> Webhook:
+        return rows.rotate(conn, one, secret=key, overlap=both)
+
+    return _doing(webhook, act, "webhook.rotated")
 
 
 def release(webhook: WebhookRef) -> Verb[int]:
     """Go on with one that is parked."""
-    return _doing(webhook, rows.release)
+    return _doing(webhook, rows.release, "webhook.released")
 
 
 def replay(
@@ -112,7 +116,11 @@ def replay(
             "nothing says what is to be sent again", hint="deliveries=[…], or since= and until="
         )
     options: dict[str, Any] = {"delivery_ids": ids, "since": from_, "until": to}
-    return _doing(webhook, lambda conn, one: rows.replay(conn, one, **options))
+
+    def act(conn: Connection, one: UUID) -> int:
+        return rows.replay(conn, one, **options)
+
+    return _doing(webhook, act, "webhook.replayed")
 
 
 def deliveries(
@@ -130,9 +138,12 @@ def deliveries(
     return single(on)
 
 
-def _doing(webhook: WebhookRef, act: Callable[[Connection, UUID], T]) -> Verb[T]:
+def _doing(
+    webhook: WebhookRef, act: Callable[[Connection, UUID], T], action: Done | None = None
+) -> Verb[T]:
     wanted = _id(webhook)
-    return transaction(lambda conn: Effect(act(conn, wanted)))
+    deed = None if action is None else Deed(action, objects={"webhook": wanted})
+    return transaction(lambda conn: Effect(act(conn, wanted)), does=deed)
 
 
 def _url(value: object) -> str:

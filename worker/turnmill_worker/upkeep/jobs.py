@@ -341,9 +341,12 @@ class Upkeep:
 
     def _reseal(self, chunks: Chunks) -> int:
         """Seal what is plain, or sealed by a key of before; return how many values were seen."""
-        return (
-            0 if self._database.keys is None else chunks.do("resealed", reseal, within=_RESEALS_FOR)
-        )
+        if self._database.keys is None:
+            return 0
+        from turnmill.verbs.sealing_files import FilesToSeal  # noqa: PLC0415  not all encrypt
+
+        values = chunks.do("resealed", reseal, within=_RESEALS_FOR)
+        return values + FilesToSeal(self._database, self._settings).seal(within=_RESEALS_FOR)
 
     def _drop_old_keys(self) -> int:
         """Drop data keys that seal nothing any more, when no backup needs them either."""

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from contextlib import closing
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ from turnmill.domain.errors import DataKeyMissing, InvalidInput
 from turnmill.show.tables import print_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from turnmill.crypto.data_keys import DataKeys
     from turnmill.store.database import Database
 
@@ -136,6 +139,7 @@ def reseal(*, again: bool) -> None:
 
     with closing(_opened()) as database:
         _keys(database)
+        _write_down(database, Action.CONTENT_RESEALED, again=again)
         if again:
             database.run(begin_anew)
         _reseal(database)
@@ -196,17 +200,22 @@ def _add_master() -> None:
 
 
 def _reseal(database: Database) -> None:
+    from turnmill.running_home import settings_of_home
     from turnmill.store.upkeep.resealing import progress, reseal
+    from turnmill.verbs.sealing_files import FilesToSeal
 
+    files = FilesToSeal(database, settings_of_home())
     said = time.monotonic()
-    while True:
-        began = time.monotonic()
-        if not database.run(reseal):
-            break
-        if time.monotonic() - said > _SAYS_EVERY:
-            said = time.monotonic()
-            say(f"{sum(one.looked_at for one in database.run(progress))} values looked at")
-        time.sleep(_RESTS * (time.monotonic() - began))
+    steps: tuple[Callable[[], int], ...] = (partial(database.run, reseal), files.seal_next)
+    for step in steps:
+        while True:
+            began = time.monotonic()
+            if not step():
+                break
+            if time.monotonic() - said > _SAYS_EVERY:
+                said = time.monotonic()
+                say(f"{sum(one.looked_at for one in database.run(progress))} values looked at")
+            time.sleep(_RESTS * (time.monotonic() - began))
     found = database.run(progress)
     say(
         f"{count(sum(one.looked_at for one in found), 'value')} looked at,"
@@ -215,7 +224,7 @@ def _reseal(database: Database) -> None:
 
 
 def _write_down(
-    database: Database, action: Action, *, keys: int, user_id: str | None = None
+    database: Database, action: Action, *, user_id: str | None = None, **figures: int
 ) -> None:
     """Put into the audit log what is about to be done to keys, which stand elsewhere."""
     from turnmill.actor import actor_of
@@ -223,7 +232,7 @@ def _write_down(
     from turnmill.store.nouns.audit import audited
 
     actor = actor_of(settings_of_home())
-    database.run(audited, action, actor=actor, user_id=user_id, figures={"keys": keys})
+    database.run(audited, action, actor=actor, user_id=user_id, figures=figures)
 
 
 def _keys(database: Database) -> DataKeys:

@@ -87,14 +87,19 @@ def run(*, name: str, as_json: bool) -> int | None:
 
 
 async def _run(task: str) -> Mapping[str, int] | None:
+    from turnmill.actor import actor_of
+    from turnmill.domain.auditing import Action
     from turnmill.domain.idle import Retention
     from turnmill.running_home import settings_of_home
+    from turnmill.store.nouns.audit import audited
     from turnmill_worker.providers.registry import ProviderRegistry
     from turnmill_worker.upkeep.jobs import Upkeep
 
     retention = Retention.from_env(os.environ)
     registry, settings = ProviderRegistry(), settings_of_home()
     with _database(settings) as database:
+        figures = {"job": task.rpartition(".")[2]}
+        database.run(audited, Action.JOB_RUN, actor=actor_of(settings), figures=figures)
         try:
             jobs = Upkeep(database, registry.get, retention=retention, settings=settings)
             return await jobs.job(task)(datetime.now(UTC))

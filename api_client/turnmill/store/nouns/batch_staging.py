@@ -17,7 +17,12 @@ from turnmill.store.capabilities import Capability, capabilities_of
 from turnmill.store.engine import engine_of
 from turnmill.store.nouns import batch_reserving
 from turnmill.store.nouns import batches as rows
-from turnmill.store.rules.sealing import is_encrypted, require_keys_of, sealed_for
+from turnmill.store.rules.sealing import (
+    is_encrypted,
+    plain_metadata,
+    require_keys_of,
+    sealed_for,
+)
 from turnmill.store.schema.batch_tables import batch_lines
 from turnmill.store.schema.tables import batches, sessions, turns
 from turnmill.store.types import db_asof_after, db_now
@@ -36,9 +41,14 @@ def stage(conn: Connection, batch_id: BatchId, lines: Sequence[StagedLine], *, l
         return
     fresh = [line for line in lines if line.number > batch.last_line]
     if fresh:
-        fresh = [one._replace(metadata=one.content.get("metadata") or None) for one in fresh]
+        fresh = [one._replace(metadata=_plain(conn, one)) for one in fresh]
         engine_of(conn).stage_lines(conn, batch_id, _sealed(conn, batch_id, fresh))
     conn.execute(update(batches).where(batches.c.id == batch_id).values(last_line=last))
+
+
+def _plain(conn: Connection, line: StagedLine) -> dict[str, Any] | None:
+    """Return what of a line's metadata stands beside what is sealed: budgets go by it."""
+    return plain_metadata(conn, line.content.get("metadata") or {}) or None
 
 
 def _sealed(

@@ -24,6 +24,7 @@ from turnmill.store.schema.compaction_tables import compactions
 from turnmill.store.schema.people_tables import turn_senders
 from turnmill.store.schema.tables import messages, turns
 from turnmill.store.types import Timestamp
+from turnmill.store.vaults import plain
 
 _COPIED = ("kind", "summary", "created_at")
 #: Turns whose messages are read at once.
@@ -107,7 +108,8 @@ def _noting_senders(
 
 def _page(conn: Connection, source: SessionId, *, after: int, up_to: int) -> list[Any]:
     chosen = (
-        select(turns.c.id, turns.c.seq, turns.c.metadata, turns.c.finished_at)
+        # The session is told, too: metadata that is sealed opens in its place alone.
+        select(*(turns.c[one] for one in ("id", "session_id", "seq", "metadata", "finished_at")))
         .where(
             turns.c.session_id == source,
             turns.c.state == TurnState.SUCCEEDED,
@@ -127,7 +129,7 @@ def _page(conn: Connection, source: SessionId, *, after: int, up_to: int) -> lis
 def _turn(found: Sequence[Any]) -> ScriptedTurn:
     try:
         said = [Message(row.role, parts_from(row.content)) for row in found]
-        metadata = dict(found[0].metadata)
+        metadata = dict(plain(found[0].metadata))
     except ODD:
         raise UnreadableRow from None
     return ScriptedTurn(

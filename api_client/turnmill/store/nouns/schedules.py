@@ -31,7 +31,7 @@ from turnmill.store.line.accept_many import accept_many
 from turnmill.store.line.head import lock_sessions
 from turnmill.store.readable import ODD, read_one, readable
 from turnmill.store.records import Accepted, Head, NewTurn
-from turnmill.store.rules.sealing import sealed_in
+from turnmill.store.rules.sealing import metadata_in, sealed_in
 from turnmill.store.schedule_records import NewSchedule, Schedule
 from turnmill.store.schema.schedule_tables import schedules
 from turnmill.store.schema.tables import sessions
@@ -66,7 +66,9 @@ def create(conn: Connection, session_id: SessionId, new: NewSchedule) -> Schedul
     values = {name: getattr(new, name) for name in ("id", "key", "max_cost_usd", *_SAME)}
     content = _sealed(conn, session_id, new.id, content_of(new.parts))
     values |= {"session_id": session_id, "content": content, "next_at": next_at}
-    values |= {"metadata": dict(new.metadata)}
+    place = f"{session_id.hex}/{new.id.hex}"
+    of = schedules.c.metadata
+    values |= {"metadata": metadata_in(conn, session_id, of, place, new.metadata)}
     conn.execute(insert(schedules).values(values))
     return get(conn, new.id)
 
@@ -241,7 +243,7 @@ def _turn(row: Row[Any], parts: Any, moment: datetime) -> NewTurn:
         messages=(Message("user", parts),),
         lane=Lane(row.lane),
         idempotency_key=key_of(row.id, moment),
-        metadata=row.metadata,
+        metadata=plain(row.metadata),
         max_attempts=row.max_attempts,
         max_cost_usd=row.max_cost_usd,
     )
@@ -308,6 +310,7 @@ def _record(row: Row[Any]) -> Schedule:
         **values
         | {
             "parts": shown_parts(row.content),
+            "metadata": plain(row.metadata),
             "missed": Missed(values["missed"]),
             "lane": Lane(values["lane"]),
             "session_id": SessionId(values["session_id"]),

@@ -133,7 +133,7 @@ def _write(
             "seq": seq,
             "state": TurnState.SUCCEEDED.value,
             "max_attempts": session.max_attempts,
-            "metadata": dict(one.metadata),
+            "metadata": _metadata(session.id, one, sealer),
             "finish_reason": SCRIPTED,
             "cost_usd": 0,
             "available_at": one.at or now,
@@ -144,6 +144,13 @@ def _write(
     ]
     conn.execute(insert(turns), rows)
     conn.execute(insert(messages), said)
+
+
+def _metadata(session_id: SessionId, turn: ScriptedTurn, sealer: Sealer | None) -> dict[str, Any]:
+    if sealer is None:
+        return dict(turn.metadata)
+    place = f"{session_id.hex}/{turn.id.hex}"
+    return sealer.metadata(session_id, turns.c.metadata, place, turn.metadata)
 
 
 def _said(

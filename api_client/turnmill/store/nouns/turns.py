@@ -46,6 +46,7 @@ from turnmill.store.records import Accepted, Head, NewTurn
 from turnmill.store.schema.tables import attempts, messages, sessions, turns
 from turnmill.store.turn_records import AttemptRecord, TurnRecord
 from turnmill.store.types import db_now
+from turnmill.store.vaults import plain
 from turnmill.wire import CANCEL_CHANNEL
 
 _SHOWN = {
@@ -335,4 +336,5 @@ def _record(row: Any) -> TurnRecord:
     values = dict(row._mapping)
     values["state"] = TurnState(values["state"])
     values["lane"] = Lane(values["lane"])
+    values["metadata"] = plain(values["metadata"])
     return TurnRecord(**values)

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
+from turnmill.crypto.envelope import SEALED_IN
 from turnmill.domain.ids import BatchId, SessionId, TurnId
 from turnmill.domain.json_values import lenient_json
 from turnmill.domain.states import FOR_BATCH, Lane, OnAmbiguous
@@ -217,6 +218,11 @@ def _read(row: Any, keys: "DataKeys | None") -> Claim:
         from turnmill.store.opening import opened_claim  # noqa: PLC0415  not everybody encrypts
 
         prompt, said, history = opened_claim(keys, row[:2], row[9], (prompt, said, history))
+    metadata = object_of(lenient_json(row[10]))
+    if SEALED_IN in metadata:
+        from turnmill.store.opening import opened_metadata  # noqa: PLC0415  as above
+
+        metadata = opened_metadata(keys, row[:2], row[9], metadata)
     before, messages, behind = said_from(said)
     return Claim(
         turn_id=TurnId(row[0]),
@@ -234,7 +240,7 @@ def _read(row: Any, keys: "DataKeys | None") -> Claim:
         provider_ref="",
         native_ref=row[2],
         on_ambiguous=OnAmbiguous.RECONCILE,
-        metadata=object_of(lenient_json(row[10])),
+        metadata=metadata,
         messages=messages,
         next_position=behind,
         history=StoredHistory(history),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
+from turnmill.crypto.envelope import SEALED_IN
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.json_values import lenient_json
 from turnmill.domain.states import BETWEEN_STEPS, CLAIMABLE, EventKind, Lane, OnAmbiguous
@@ -298,6 +299,11 @@ def _from_row(row: Any, keys: "DataKeys | None") -> Claim:
         from turnmill.store.opening import opened_claim  # noqa: PLC0415  not everybody encrypts
 
         prompt, said, history = opened_claim(keys, row[:2], row[21], (prompt, said, history))
+    metadata = object_of(lenient_json(row[15]))
+    if SEALED_IN in metadata:
+        from turnmill.store.opening import opened_metadata  # noqa: PLC0415  as above
+
+        metadata = opened_metadata(keys, row[:2], row[21], metadata)
     before, messages, behind = said_from(said)
     return Claim(
         turn_id=TurnId(row[0]),
@@ -315,7 +321,7 @@ def _from_row(row: Any, keys: "DataKeys | None") -> Claim:
         provider_ref=row[12],
         native_ref=row[13],
         on_ambiguous=OnAmbiguous(row[14]),
-        metadata=object_of(lenient_json(row[15])),
+        metadata=metadata,
         messages=messages,
         next_position=behind,
         history=None if row[18] else StoredHistory(history),

@@ -111,6 +111,10 @@ def turn_values(turn: NewTurn, session_id: SessionId, sealer: Sealer | None) -> 
     values = {one.column: one.read(turn) for one in TURN}
     if sealer is not None and values["idempotency_hash"] is not None:
         values["idempotency_hash"] = sealer.hashed(session_id, values["idempotency_hash"])
+    if sealer is not None and values["metadata"] is not None:
+        place = f"{session_id.hex}/{turn.id.hex}"
+        said = values["metadata"]
+        values["metadata"] = sealer.metadata(session_id, turns.c.metadata, place, said)
     return values
 
 
@@ -126,6 +130,8 @@ def session_values(new: NewSession, sealer: Sealer | None) -> dict[str, Any]:
     if sealer is not None:
         prompt = sessions.c.system_prompt
         values["system_prompt"] = sealer.value(new.id, prompt, new.id.hex, new.system_prompt)
+        said = values["metadata"]
+        values["metadata"] = sealer.metadata(new.id, sessions.c.metadata, new.id.hex, said)
     return values
 
 

@@ -46,6 +46,7 @@ from turnmill.store.schema.rollup_tables import (
     rollups_gone,
 )
 from turnmill.store.schema.tables import attempts, sessions, turns
+from turnmill.store.vaults import plain
 
 #: Outcomes of a claim that came to no request.
 #: Nothing was sent, or its step was finished and the next one is no second try.
@@ -163,7 +164,7 @@ def mark_moved(conn: Connection, session_id: SessionId, columns: Mapping[str, An
     if not changed:
         return
     tag = kept_tag(conn)
-    was, becomes = before["metadata"].get(tag), columns.get("metadata", {}).get(tag)
+    was, becomes = plain(before["metadata"]).get(tag), columns.get("metadata", {}).get(tag)
     if changed.isdisjoint(("provider", "model")) and (not tag or was == becomes):
         return
     mark_slots(conn, turns.c.session_id == session_id)

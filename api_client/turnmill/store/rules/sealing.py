@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Column, Connection, select
 
+from turnmill.crypto.envelope import SEALED_IN
 from turnmill.crypto.wanted import HOUSE, KeyWanted, Owner
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.store.schema.tables import attempts, messages, sessions, turns
@@ -24,8 +25,11 @@ _as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 class Sealer:
     """Seals what belongs to sessions, each with the key of its user."""
 
-    def __init__(self, keys: "Mapping[SessionId, DataKey]") -> None:
+    def __init__(
+        self, keys: "Mapping[SessionId, DataKey]", *, plain_metadata: frozenset[str] | None
+    ) -> None:
         self._keys = keys
+        self._plain_metadata = plain_metadata
 
     def messages(
         self, session_id: SessionId, turn_id: TurnId, rows: Sequence[dict[str, Any]]
@@ -49,6 +53,19 @@ class Sealer:
         key = self._keys.get(session_id)
         return None if key is None or value is None else seal(key, column, place, value)
 
+    def metadata(
+        self, session_id: SessionId, column: Column[Any], place: str, value: Any
+    ) -> dict[str, Any]:
+        """Return metadata as it is to stand: sealed but for its plain keys, where that is chosen.
+
+        Of a session that is gone the plain keys alone are left.
+        """
+        if self._plain_metadata is None or not value:
+            return dict(value)
+        return seal_object(
+            self._keys.get(session_id), column, place, value, but=self._plain_metadata
+        )
+
     def hashed(self, session_id: SessionId, digest: bytes) -> bytes:
         """Return a hash that only this session's user has of the same content."""
         key = self._keys.get(session_id)
@@ -66,7 +83,8 @@ def sealer_for(conn: Connection, session_ids: Collection[SessionId]) -> Sealer |
     owners = owners_of(conn, keys, session_ids)
     if missing := keys.missing(owners.values()):
         raise KeyWanted(owners=missing)
-    return Sealer({one: keys.current(owner) for one, owner in owners.items()})
+    current = {one: keys.current(owner) for one, owner in owners.items()}
+    return Sealer(current, plain_metadata=keys.plain_metadata)
 
 
 def require_keys(conn: Connection, session_ids: Collection[SessionId]) -> None:
@@ -172,6 +190,46 @@ def seal(key: "DataKey", column: Column[Any], place: str, value: Any) -> str:
     value = plain(value)
     said = _as_json(value) if isinstance(kind, SealedJson) else value
     return key.seal(said.encode(), table=kind.table_name, place=place, column=kind.column_name)
+
+
+def seal_object(
+    key: "DataKey | None",
+    column: Column[Any],
+    place: str,
+    value: Mapping[str, Any],
+    *,
+    but: Collection[str],
+) -> dict[str, Any]:
+    """Return an object whose values are sealed, all in one, but for these keys."""
+    kept = {name: said for name, said in value.items() if name in but}
+    rest = {name: said for name, said in value.items() if name not in but}
+    if not rest or key is None:
+        return kept
+    kind: Any = column.type
+    sealed = key.seal(
+        _as_json(rest).encode(), table=kind.table_name, place=place, column=kind.column_name
+    )
+    return kept | {SEALED_IN: sealed}
+
+
+def metadata_in(
+    conn: Connection, session_id: SessionId, column: Column[Any], place: str, value: Any
+) -> dict[str, Any]:
+    """Return metadata that belongs to a session, as it is to stand."""
+    keys = keys_at(conn.dialect)
+    if keys is None or keys.plain_metadata is None or not value:
+        return dict(value)
+    sealer = sealer_for(conn, [session_id])
+    assert sealer is not None
+    return sealer.metadata(session_id, column, place, value)
+
+
+def plain_metadata(conn: Connection, value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of metadata stands plain."""
+    keys = keys_at(conn.dialect)
+    if keys is None or keys.plain_metadata is None:
+        return dict(value)
+    return {name: said for name, said in value.items() if name in keys.plain_metadata}
 
 
 def owners_of(

@@ -1,8 +1,8 @@
 """What belongs to a session, or to a user: every table that names one, and how its rows go.
 
-Whoever adds a table that names a session, a turn or a user adds a line here, or to `OF_NOBODY`: a
-test holds both equal to the tables. Deletion, purging, content-only retention and the report of a
-deletion read this list, and nothing else.
+Whoever adds a table adds a line here: to `BELONGINGS`, where it names a session, a turn or a user,
+else to `OF_NOBODY` or `OF_THE_HOUSE`. A test holds the three equal to the tables. Deletion,
+purging, content-only retention and the report of a deletion read the first, and nothing else.
 """
 
 from collections.abc import Collection, Mapping
@@ -246,5 +246,40 @@ OF_NOBODY: Mapping[Table, str] = MappingProxyType(
     {
         accounts: "the turn that was refused last: an id, and gone with the account's next word",
         audit_subjects: "whose a pseudonym of the audit log is: `audited_erasure` takes it away",
+    }
+)
+
+#: All other tables, and why nothing of anybody is in them: no row of theirs is exported or erased.
+OF_THE_HOUSE: Mapping[str, str] = MappingProxyType(
+    {
+        "alerts": "figures that left their bounds, over all users",
+        "audit_heads": "hashes of groups of the audit log",
+        "audit_log": "who did what, to whose data by a pseudonym: see `audited_erasure`",
+        "batch_shards": "a job at a vendor, of many users' lines: deletion comes to it by those",
+        "batch_tallies": "how many turns of a batch are in which state",
+        "erasure_notes": "that somebody was erased, by a hash",
+        "event_log": "how far events have places",
+        "event_readers": "who reads events, and how far he is",
+        "experiments": "another set-up of a template",
+        "job_runs": "when upkeep ran, and what it counted",
+        "limits": "how much vendors may be asked",
+        "pauses": "lanes and providers that stand still",
+        "permits": "calls in flight, by model and worker",
+        "reports": "that a report was made: figures",
+        "resealing": "how far columns are sealed",
+        "rollup_days": "figures, in which nobody is named",
+        "rollup_marks": "which of them are to be made anew",
+        "rollup_state": "how far they are made",
+        "rollups": "figures, in which nobody is named",
+        "rollups_gone": "figures of what is gone, in which nobody is named",
+        "subscriptions": "who wants to hear of which events",
+        "template_versions": "what operators have written for everybody",
+        "templates": "the same, by name",
+        "topic_runs": "when topics were looked for, and in how much",
+        "topics": "words that five users have said: see `forgetting`",
+        "trials": "what turns were asked again of, and how it compared",
+        "usage_daily": "figures, in which nobody is named",
+        "usage_gone": "figures of what is gone, in which nobody is named",
+        "webhooks": "where events are posted to",
     }
 )

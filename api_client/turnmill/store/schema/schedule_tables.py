@@ -21,8 +21,8 @@ from turnmill.domain.crons import Missed
 from turnmill.domain.states import Lane
 from turnmill.store.schema.bounds import one_of
 from turnmill.store.schema.template_tables import metadata as metadata  # whole with these only
-from turnmill.store.sealed_types import SealedJson
-from turnmill.store.types import Json, Timestamp, db_now
+from turnmill.store.sealed_types import SealedJson, SealedObject
+from turnmill.store.types import Timestamp, db_now
 
 # Whoever makes a run of one locks its session first, then the row; the run and the row are written
 # in one commit.
@@ -43,7 +43,12 @@ schedules = Table(
     Column("until", Timestamp),
     Column("missed", Text, nullable=False),
     Column("lane", Text, nullable=False),
-    Column("metadata", Json, nullable=False, server_default=text("'{}'")),
+    Column(
+        "metadata",
+        SealedObject("schedules", "metadata", row=("session_id", "id")),
+        nullable=False,
+        server_default=text("'{}'"),
+    ),
     Column("max_attempts", Integer),
     Column("max_cost_usd", Numeric(20, 10)),
     Column("paused", Boolean, nullable=False, server_default=false()),

@@ -21,10 +21,10 @@ from turnmill.store.schema.people_tables import notes
 from turnmill.store.schema.rollup_tables import DIMENSIONS, SKETCHES
 from turnmill.store.schema.schedule_tables import schedules
 from turnmill.store.schema.step_tables import tool_calls
-from turnmill.store.schema.tables import attempts, messages, sessions
+from turnmill.store.schema.tables import attempts, messages, sessions, turns
 from turnmill.store.schema.template_tables import template_versions
 from turnmill.store.schema.topic_tables import topics
-from turnmill.store.sealed_types import SealedJson, SealedText
+from turnmill.store.sealed_types import SealedJson, SealedObject, SealedText
 
 #: What users, models and operators have said.
 CONTENT: tuple[Column[Any], ...] = (
@@ -45,6 +45,13 @@ CONTENT: tuple[Column[Any], ...] = (
     webhooks.c.old_secret,
 )
 
+#: What is sealed of it, but for keys that budgets and figures go by, where that is chosen.
+BY_CHOICE: tuple[Column[Any], ...] = (
+    sessions.c.metadata,
+    turns.c.metadata,
+    schedules.c.metadata,
+)
+
 _FIGURES = " ".join((*DIMENSIONS, *SKETCHES))
 
 #: What stays plain: ids, states, names that operators chose, figures. `table` → columns.
@@ -61,7 +68,7 @@ PLAIN: Mapping[str, frozenset[str]] = MappingProxyType(
             "audit_heads": "rows_digest before hash",
             "audit_log": "actor login action subject objects figures digest",
             "audit_subjects": "subject user_id key",
-            # Metadata is as that of turns.
+            # Metadata that budgets go by: all of it is in the content, too.
             "batch_lines": "custom_id user_id session metadata error_code",
             "batch_shards": "provider model state endpoint stored ref status outputs error_code",
             "batch_tallies": "state error_code",
@@ -97,7 +104,7 @@ PLAIN: Mapping[str, frozenset[str]] = MappingProxyType(
             **dict.fromkeys(("rollup_days", "rollups", "rollups_gone"), _FIGURES),
             "rollup_state": "tag",
             "schedules": "key cron timezone missed lane metadata error_code",
-            # Settings name models and tools, and metadata is what budgets and filters go by.
+            # Settings name models and tools: claims go by them. Of metadata see `BY_CHOICE`.
             "sessions": "key user_id provider model status settings metadata provider_ref adopted"
             " on_failure on_ambiguous head_lane template key_id",
             "session_arms": "arm",
@@ -157,4 +164,4 @@ def _is_content(column: Column[Any]) -> bool:
 
 
 def _holds_words(kind: TypeEngine[Any]) -> bool:
-    return isinstance(kind, (Text, JSON, SealedJson, SealedText))
+    return isinstance(kind, (Text, JSON, SealedJson, SealedObject, SealedText))

@@ -33,7 +33,13 @@ from turnmill.domain.states import (
 from turnmill.store.schema.bounds import bounded, one_of, unique_where_given
 from turnmill.store.schema.metadata import metadata as metadata
 from turnmill.store.schema.metadata import sql_list
-from turnmill.store.sealed_types import ERROR_DETAIL, MESSAGE, SYSTEM_PROMPT
+from turnmill.store.sealed_types import (
+    ERROR_DETAIL,
+    MESSAGE,
+    METADATA_OF_SESSION,
+    METADATA_OF_TURN,
+    SYSTEM_PROMPT,
+)
 from turnmill.store.types import Json, Timestamp, db_now
 
 UNFINISHED_SQL = f"state IN {sql_list(frozenset(UNFINISHED))}"
@@ -63,7 +69,7 @@ sessions = Table(
     Column("status", Text, nullable=False, server_default=SessionStatus.ACTIVE),
     Column("system_prompt", SYSTEM_PROMPT),
     Column("settings", Json, nullable=False, server_default=text("'{}'")),
-    Column("metadata", Json, nullable=False, server_default=text("'{}'")),
+    Column("metadata", METADATA_OF_SESSION, nullable=False, server_default=text("'{}'")),
     Column("provider_ref", Text, nullable=False, server_default=""),
     Column("adopted", Text),  # the vendor's thread that it goes on with; NULL: it began its own
     Column("on_failure", Text, nullable=False, server_default=OnFailure.CONTINUE),
@@ -191,7 +197,7 @@ turns = Table(
     Column("batch_line", BigInteger),
     Column("custom_id", Text),
     Column("retry_of", Uuid),
-    Column("metadata", Json, nullable=False, server_default=text("'{}'")),
+    Column("metadata", METADATA_OF_TURN, nullable=False, server_default=text("'{}'")),
     Column("error_code", Text),
     Column("waits_for", Text),  # NULL: for nothing that a layer, or a step, named
     Column("stream", Boolean, nullable=False, server_default=false()),  # readers may watch it

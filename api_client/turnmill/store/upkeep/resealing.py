@@ -10,6 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import (
     Column,
+    ColumnElement,
     Connection,
     Row,
     String,
@@ -23,16 +24,17 @@ from sqlalchemy import (
 )
 
 from turnmill.crypto.data_keys import DataKeys
-from turnmill.crypto.envelope import PREFIX
+from turnmill.crypto.envelope import PREFIX, SEALED_IN
 from turnmill.crypto.sealing import DataKey
 from turnmill.crypto.wanted import HOUSE, KeyWanted, Owner
 from turnmill.store.readable import ODD
-from turnmill.store.rules.sealing import owners_of, seal
+from turnmill.store.rules.sealing import owners_of, seal, seal_object
 from turnmill.store.schema.key_tables import resealing
-from turnmill.store.schema.secrecy import CONTENT, place_of, table_of
+from turnmill.store.schema.secrecy import BY_CHOICE, CONTENT, place_of, table_of
 from turnmill.store.schema.tables import turns
+from turnmill.store.sealed_types import SealedObject
 from turnmill.store.types import db_now, insert_into
-from turnmill.store.vaults import keys_at
+from turnmill.store.vaults import keys_at, plain
 
 #: Of what stands before the id of the key, and that.
 _SHOWN = len(PREFIX) + 23
@@ -67,7 +69,7 @@ def reseal(conn: Connection, *, limit: int = 200) -> int:
     keys = keys_at(conn.dialect)
     if keys is None:
         return 0
-    for column in CONTENT:
+    for column in (*CONTENT, *BY_CHOICE):
         if (seen := _reseal(conn, keys, column, limit=limit)) > 0:
             return seen
     return 0
@@ -97,7 +99,7 @@ def _page(conn: Connection, column: Column[Any], after: Any, *, limit: int) -> S
     """Return the next rows: their keys, whose they are, and how their value begins."""
     table = table_of(column)
     key = list(table.primary_key.columns)
-    begins = func.substr(cast(column, String), 1, _SHOWN + 1).label("begins")
+    begins = func.substr(_said(column), 1, _SHOWN + 1).label("begins")
     query = select(*key, *_of_owner(table), *_of_place(column), begins)
     if table.name == "attempts":
         query = query.join(turns, turns.c.id == table.c.turn_id)
@@ -105,6 +107,14 @@ def _page(conn: Connection, column: Column[Any], after: Any, *, limit: int) -> S
         query = query.where(tuple_(*key) > tuple_(*_from_json(key, after)))
     rows: Sequence[Any] = conn.execute(query.order_by(*key).limit(limit)).all()
     return rows
+
+
+def _said(column: Column[Any]) -> ColumnElement[str]:
+    """Return what is sealed of a column as text, or what is plain."""
+    said: ColumnElement[str] = cast(column, String)
+    if isinstance(column.type, SealedObject):
+        return func.coalesce(column[SEALED_IN].as_string(), said)
+    return said
 
 
 def _of_owner(table: Table) -> Iterator[Any]:
@@ -135,6 +145,8 @@ def _to_seal(
     if missing := keys.missing(owner for _, owner in owned):
         raise KeyWanted(owners=missing)
     found = [(row, keys.current(owner)) for row, owner in owned]
+    if isinstance(column.type, SealedObject) and keys.plain_metadata is None:
+        found = [(row, key) for row, key in found if row.begins.startswith(PREFIX)]
     return [(row, key) for row, key in found if key.id not in row.begins]
 
 
@@ -161,11 +173,21 @@ def _write(conn: Connection, column: Column[Any], row: Row[Any], key: DataKey) -
     if now is None or now[0] is None:
         return 0
     try:
-        value = seal(key, column, place_of(column, row), now[0])
+        value = _sealed(conn, column, row, key, now[0])
     except ODD:  # what nobody can read stays as it is
         return 0
     conn.execute(update(table).where(*this).values({column.name: value}))
     return 1
+
+
+def _sealed(conn: Connection, column: Column[Any], row: Row[Any], key: DataKey, value: Any) -> Any:
+    """Return the value as it is to stand, and of an object that has only plain keys the same."""
+    place = place_of(column, row)
+    if not isinstance(column.type, SealedObject):
+        return seal(key, column, place, value)
+    keys = keys_at(conn.dialect)
+    kept = () if keys is None or keys.plain_metadata is None else keys.plain_metadata
+    return seal_object(key, column, place, plain(value), but=kept)
 
 
 def _as_json(column: Column[Any], row: Row[Any]) -> list[Any]:

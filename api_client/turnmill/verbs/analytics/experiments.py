@@ -17,7 +17,7 @@ from turnmill.store.nouns import templates
 from turnmill.store.trial_records import ExperimentRecord, ExperimentResult, NewExperiment
 from turnmill.verbs import intake
 from turnmill.verbs.refs import SessionRef, session_id
-from turnmill.verbs.verb import Connection, Effect, Verb, single, transaction
+from turnmill.verbs.verb import Connection, Deed, Effect, Verb, single, transaction
 
 #: An experiment as `client.experiments` has returned it, its id, or its name.
 ExperimentRef = ExperimentRecord | UUID | str
@@ -64,7 +64,7 @@ def start(
         templates.get(conn, Named(new.template, new.version), hold=True)
         return Effect(rows.start(conn, new))
 
-    return transaction(on)
+    return transaction(on, does=Deed("experiment.started", made=_as_object))
 
 
 def get(experiment: object) -> Verb[ExperimentRecord]:
@@ -87,7 +87,7 @@ def stop(experiment: object) -> Verb[ExperimentRecord]:
     def on(conn: Connection) -> Effect[ExperimentRecord]:
         return Effect(rows.stop(conn, rows.get(conn, wanted).id))
 
-    return transaction(on)
+    return transaction(on, does=Deed("experiment.stopped", made=_as_object))
 
 
 def result(experiment: object) -> Verb[ExperimentResult]:
@@ -103,6 +103,10 @@ def arm_of(session: SessionRef) -> Verb[ArmOf | None]:
         return Effect(rows.arm_of_session(conn, session_id(conn, session)))
 
     return single(on)
+
+
+def _as_object(experiment: ExperimentRecord) -> dict[str, object]:
+    return {"experiment": experiment.id}
 
 
 def _ref(experiment: Any) -> UUID | str:

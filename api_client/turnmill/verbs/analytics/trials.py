@@ -35,7 +35,7 @@ from turnmill.store.trial_records import (
     TrialSummary,
 )
 from turnmill.verbs import intake
-from turnmill.verbs.verb import Connection, Effect, Shown, Verb, single, transaction
+from turnmill.verbs.verb import Connection, Deed, Effect, Shown, Verb, single, transaction
 
 #: Turns of one trial.
 MOST_TURNS = 5_000
@@ -270,7 +270,7 @@ def mark_cancelled(trial: object) -> Verb[TrialRecord]:
     def on(conn: Connection) -> Effect[TrialRecord]:
         return Effect(rows.mark_cancelled(conn, rows.get(conn, wanted).id))
 
-    return transaction(on)
+    return transaction(on, does=Deed("trial.cancelled", made=lambda one: {"trial": one.id}))
 
 
 def cancel_page(batch_id: BatchId, _after_line: int = 0) -> Verb[batch_moves.Page | None]:
