@@ -6,7 +6,7 @@ from typing import Any
 
 from turnmill.domain.checks import storable
 from turnmill.domain.content import Message, Part, Text, changed
-from turnmill.domain.states import TurnState
+from turnmill.domain.states import Lane, TurnState
 from turnmill.store.records import Claim, Kept, Settlement
 from turnmill.store.rules.settling import COUNTS
 from turnmill_worker.layers.partial import Partial
@@ -79,6 +79,7 @@ def settlement(
         unsettled=reserved and (may_have_cost or (usage is not None and cost_usd is None)),
         reconciles=claim.budgeted and claim.kind != "send" and verdict.tells,
         batched=claim.batch_id is not None,
+        bulk=claim.lane is Lane.BULK,
     )
 
 
