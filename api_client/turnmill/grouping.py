@@ -13,6 +13,9 @@ from turnmill.forking import in_child
 
 logger = logging.getLogger("turnmill.grouping")
 
+#: So many get their results in one round of an event loop: what else is ready there comes between.
+_AT_ONCE = 20
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -128,7 +131,7 @@ class Grouped(Generic[Item, Result]):
             told.setdefault(future.get_loop(), []).append((future, result))
         for loop, results_there in told.items():
             try:
-                loop.call_soon_threadsafe(_deliver, results_there)
+                loop.call_soon_threadsafe(_deliver, loop, results_there)
             except RuntimeError:
                 logger.warning("the event loop is gone; %d results dropped", len(results_there))
 
@@ -154,8 +157,10 @@ class Grouped(Generic[Item, Result]):
         return found
 
 
-def _deliver(told: Sequence[_Told[Result]]) -> None:
-    for future, result in told:
+def _deliver(loop: asyncio.AbstractEventLoop, told: Sequence[_Told[Result]]) -> None:
+    if len(told) > _AT_ONCE:
+        loop.call_soon(_deliver, loop, told[_AT_ONCE:])
+    for future, result in told[:_AT_ONCE]:
         if future.done():
             continue  # nobody waits any more
         if isinstance(result, BaseException):

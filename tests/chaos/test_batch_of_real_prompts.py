@@ -2,9 +2,11 @@
 
 import json
 import logging
+import os
 import subprocess
 import sys
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from tests.chaos.books import Books
 from tests.chaos.prompts import real_lines
 from tests.chaos.system import PATIENCE, System, kill, until
 from tests.chaos.test_batch_of_10000 import called_too_often
-from turnmill.domain.batches import BatchState
+from turnmill.domain.batches import BatchMode, BatchState
 from turnmill.domain.states import TurnState
 from turnmill.store.database import Database
 from turnmill.store.upkeep.invariants import violations
@@ -23,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 LINES = 10_000
 KILLS = 5
+#: Of a dry run, whose lines are all asked afterwards.
+DRY = int(os.environ.get("TURNMILL_TEST_LINES", "10000"))
 _LATENCY = "0.2"
 
 _SUBMIT = """
@@ -62,6 +66,30 @@ def test_every_line_of_real_prompts_has_one_result_in_order_and_none_is_asked_tw
     assert wrong == []
     assert called_too_often(Books.of(system)) == []
     _assert_sound(system)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_dry_run_of_real_prompts_is_near_what_they_cost_and_its_bound_holds(
+    system: System,
+) -> None:
+    path, prices = system.folder / "prompts.jsonl", system.folder / "prices.json"
+    lines = real_lines(system.folder, most=DRY)
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    prices.write_text(json.dumps({"mock/*": {"input": 1, "output": 2}}))
+    system.start_worker(concurrency=400, TURNMILL_MOCK_LATENCY="0", TURNMILL_PRICES=str(prices))
+    with system.client(prices=prices) as client:
+        said = client.batches.estimate(path).modes[BatchMode.LIVE]
+        assert said.cost_usd is not None
+        assert said.bound_usd is not None
+        client.budgets.set(limit_usd=said.bound_usd, period="total")
+        batch = client.batches.create(path)
+        counts = batch.wait(timeout=timedelta(minutes=10))
+    told = "said %.6f and at the most %.6f, cost %.6f"
+    logger.warning(told, said.cost_usd, said.bound_usd, counts.cost_usd)
+    assert counts.states == {TurnState.SUCCEEDED: DRY}
+    assert abs(counts.cost_usd - said.cost_usd) <= Decimal("0.15") * said.cost_usd
+    assert counts.cost_usd <= said.bound_usd
 
 
 def _worker(system: System) -> Child:

@@ -18,6 +18,7 @@ from turnmill import Client, Happened
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import Lane
 from turnmill.store.database import Database
+from turnmill.store.line.shared_log import catch_up
 from turnmill.store.records import Locked
 from turnmill_worker.stack.process import wait_until
 
@@ -161,6 +162,23 @@ def test_people_who_are_cut_are_told_everything_once_and_in_one_order(database_u
     answers = [one.text for one in had[0] if one.kind == "turn.succeeded"]
     assert answers == [f"answer to {one}" for one in asked]
     steps.assert_sound(store)
+    store.close()
+
+
+def test_whoever_speaks_waits_for_nobody_who_puts_down_what_has_happened(database_url: str) -> None:
+    store = Database(database_url)
+    with Client(database_url=database_url) as client:
+        session = client.sessions.create(user_id="ada").id
+        client.sessions.participants.add(session, "bob")
+        with store.begin() as conn:
+            assert catch_up(conn, session) is not None  # the log is in our hands
+            client.send(session, "hello", sender="bob")
+            (claim,) = steps.take_due(store, Lane.INTERACTIVE)
+            assert not isinstance(steps.end(store, claim), Locked)
+            first = list(client.follow(session, as_="bob", after=0, timeout=0))
+            assert [one.kind for one in first] == ["participant.joined"]
+        then = list(client.follow(session, as_="bob", after=0, timeout=0))
+    assert [one.kind for one in then[1:]] == ["turn.accepted", "turn.started", "turn.succeeded"]
     store.close()
 
 

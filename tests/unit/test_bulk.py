@@ -60,3 +60,46 @@ async def test_a_task_ends_after_so_many_claims_though_there_is_more() -> None:
     rows = Rows(*[1] * 1_000)
     await ran(rows)
     assert len(rows.asked) == 20
+
+
+async def test_turns_of_a_claim_begin_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[int] = []
+    rounds = asyncio.create_task(count_rounds(begun))
+
+    async def run_one(claim: Any, deps: Deps) -> None:
+        begun[-1] += 1
+
+    monkeypatch.setattr(bulk, "run_one", run_one)
+    deps = SimpleNamespace(slots=Slots(200), ledger=Rows(1), accepting=lambda: True)
+    ran = await bulk.run_bulk(cast(Deps, deps))
+    rounds.cancel()
+    assert sum(begun) == len(ran.turns) == 100
+    assert max(begun) < 50  # whoever else has something to do had his turn between
+
+
+async def test_a_task_that_is_cancelled_while_its_turns_begin_leaves_no_claim_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slots, over = Slots(200), list[int]()
+
+    async def run_one(claim: Any, deps: Deps) -> None:
+        asyncio.get_running_loop().call_soon(task.cancel)
+        try:
+            await asyncio.sleep(10)
+        finally:
+            over.append(claim.turn_id)
+
+    monkeypatch.setattr(bulk, "run_one", run_one)
+    deps = SimpleNamespace(slots=slots, ledger=Rows(1), accepting=lambda: True)
+    task = asyncio.create_task(bulk.run_bulk(cast(Deps, deps)))
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.sleep(0)
+    assert over  # some had begun
+    assert slots.in_use == 0
+
+
+async def count_rounds(begun: list[int]) -> None:
+    while True:
+        begun.append(0)
+        await asyncio.sleep(0)

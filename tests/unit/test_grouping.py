@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Sequence
+from itertools import pairwise
 
 import pytest
 
@@ -112,3 +113,24 @@ async def test_what_is_given_is_handled_with_the_others_and_nobody_waits_for_it(
     await asyncio.to_thread(work.stop)
     work.give(4)  # dropped, and nothing is raised
     assert desk.groups == [[1], [2, 3]]
+
+
+async def test_what_is_ready_comes_between_the_results_of_a_large_group() -> None:
+    busy, may_go_on = threading.Event(), threading.Event()
+
+    def handle(numbers: Sequence[int]) -> Sequence[int]:
+        busy.set()
+        may_go_on.wait(10)
+        return numbers
+
+    work: Work = Grouped("many", handle, most=200)
+    first = await submit(work, 0)
+    await asyncio.to_thread(busy.wait, 10)
+    rest = await submit(work, *range(1, 101))
+    may_go_on.set()
+    found: list[int] = []
+    while not all(one.done() for one in (*first, *rest)):
+        await asyncio.sleep(0)
+        found.append(sum(one.done() for one in rest))
+    assert max(after - before for before, after in pairwise([0, *found])) < 100
+    await asyncio.to_thread(work.stop)

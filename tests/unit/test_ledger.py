@@ -1,6 +1,7 @@
 """The worker's side of the store, with a store that refuses in every way."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -105,6 +106,28 @@ async def test_a_reply_in_hand_outlives_whatever_may_pass(
         settled = await ledger.settle(a_verdict())
     assert isinstance(settled, Settled)
     assert settled.state is TurnState.SUCCEEDED
+
+
+async def test_whoever_waits_for_a_reply_does_not_wait_behind_those_of_a_batch(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, taken = threading.Event(), threading.Event()
+
+    def slowly(conn: None, settlements: list[Settlement], **options: Any) -> list[Settled]:
+        if settlements[0].bulk:
+            taken.set()
+            held.wait(10)
+        return store.settle(conn, settlements, **options)
+
+    monkeypatch.setattr(ledger_module, "settle", slowly)
+    async with ledger_of(store) as ledger:
+        bulk = asyncio.create_task(ledger.settle(replace(a_verdict(), bulk=True)))
+        await asyncio.to_thread(taken.wait, 10)
+        settled = await asyncio.wait_for(ledger.settle(a_verdict()), timeout=5)
+        assert isinstance(settled, Settled)
+        assert not bulk.done()
+        held.set()
+        assert isinstance(await bulk, Settled)
 
 
 async def test_a_reply_is_kept_for_so_long_and_then_the_reason_is_raised(

@@ -48,7 +48,7 @@ class Estimator:
     def of(self, line: AskedLine) -> LineEstimate | None:
         """Return what the line may take; None where nobody can tell."""
         provider = self._provider(line.provider)
-        told, said, costs, bounds = 0, 0, _Sums(), _Sums()
+        told, said, own, costs, bounds = 0, 0, 0, _Sums(), _Sums()
         history, replies, most_replies = [*line.before], 0, 0
         for messages in line.turns:
             request = _request(line, history, messages)
@@ -59,9 +59,12 @@ class Estimator:
             if most.input_tokens is None or most.output_tokens is None:
                 return None
             expected = self._expected(provider, request, most)
-            # A later turn reads the replies to those before it, too.
-            expected = replace(expected, input_tokens=(expected.input_tokens or 0) + replies)
-            most = _grown(most, by=most_replies)
+            own = most.input_tokens
+            # A later turn reads the replies to those before it, too, and all what stood before.
+            before = line.read // _OF_TOKEN + replies
+            expected = replace(expected, input_tokens=(expected.input_tokens or 0) + before)
+            awaited = line.awaited * most.output_tokens
+            most = _grown(most, by=line.read + awaited + most_replies)
             for mode, tier in _TIERS.items():
                 costs.add(mode, self._cost(line, expected, tier))
                 bounds.add(mode, self._bound(line, most, tier))
@@ -71,7 +74,7 @@ class Estimator:
             most_replies += most.output_tokens or 0
             history += [*messages, _REPLY]
         money = {mode: Money(costs.of(mode), bounds.of(mode)) for mode in _TIERS}
-        return LineEstimate(told, said, money)
+        return LineEstimate(told, said, money, grows=own + most_replies)
 
     def priced(
         self, provider: str, model: str, *, input_tokens: int, output_tokens: int

@@ -11,7 +11,7 @@ from turnmill.domain.errors import (
     NotReached,
     SessionNotFound,
 )
-from turnmill.executor.task import AsyncExecutor
+from turnmill.executor.task import AsyncExecutor, async_aside
 from turnmill.verbs import intake
 from turnmill.verbs.refs import SessionRef
 
@@ -84,6 +84,24 @@ async def async_lines_with_files(
         else:
             drafts.append(draft.with_kept(kept))
     return checked._replace(drafts=drafts)
+
+
+async def async_bounded(
+    executor: AsyncExecutor, submission: "Submission", read: "Checked", held: "Checked"
+) -> "Checked":
+    """Return lines with what they may cost that was not seen when they were `read`.
+
+    None where no budget asks for it.
+    """
+    from turnmill.verbs import batch_bounding  # noqa: PLC0415
+
+    bounding = submission.bounding
+    which = {one.line.number for one in read.drafts if batch_bounding.is_open(one)}
+    if bounding is None or not which:
+        return held
+    found = await executor.run(batch_bounding.standing(held.drafts))
+    bounded = await async_aside(bounding.bounded, held.drafts, which, found)
+    return held._replace(drafts=bounded)
 
 
 def _is_plain(pair: object) -> bool:

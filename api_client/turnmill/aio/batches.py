@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import UUID
 
-from turnmill.aio.attaching import async_lines_with_files
+from turnmill.aio.attaching import async_bounded, async_lines_with_files
 from turnmill.domain.arguments import wait_seconds
 from turnmill.domain.batch_estimates import BatchEstimate
 from turnmill.domain.batches import BatchState
@@ -188,6 +188,7 @@ class AsyncBatches:
         async with aclosing(async_prefetched(checked)) as chunks:
             async for chunk in chunks:
                 held = await async_lines_with_files(self._executor, submission, chunk)
+                held = await async_bounded(self._executor, submission, chunk, held)
                 await self._executor.run(submission.stage(record.id, held))
                 seen += chunk.seen
                 if on_accepted is not None:

@@ -91,7 +91,7 @@ async def async_follow(
                     await marks.write()
                     if deadline.passed:
                         return
-                    if executor.has_one_writer:  # and nobody who tells
+                    if executor.has_one_writer or page.is_behind:  # and nobody who tells
                         await async_pause(min(_LOOK_HERE_SECONDS, deadline.left))
                     else:
                         await async_happens(woken, min(_LOOK_SECONDS, deadline.left))
@@ -108,7 +108,7 @@ async def _look(executor: AsyncExecutor, of: Following, place: Place, cursor: in
     if page.is_behind:
         await executor.run(people.put_down(place))
         page = await executor.run(people.page(of, place, after=cursor))
-    return page
+    return page  # still behind where somebody else puts it down just now
 
 
 class _Marks:

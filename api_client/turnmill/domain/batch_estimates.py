@@ -20,6 +20,8 @@ class AskedLine:
     settings: Mapping[str, Any] = field(repr=False)
     before: Sequence[Message] = field(repr=False)  #: that was said elsewhere
     turns: Sequence[Sequence[Message]] = field(repr=False)  #: that are answered, one by one
+    read: int = 0  #: tokens at the most of what its session holds already
+    awaited: int = 0  #: replies that its session waits for yet: they are read, too
 
 
 class Money(NamedTuple):
@@ -35,6 +37,7 @@ class LineEstimate(NamedTuple):
     input_tokens: int
     output_tokens: int
     money: Mapping[BatchMode, Money]
+    grows: int = 0  #: by so many tokens at the most its session is longer afterwards
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

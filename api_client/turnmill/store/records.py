@@ -302,6 +302,7 @@ class Settlement:
     unsettled: bool = False  #: nobody knows what the call has cost: what is reserved stands for it
     reconciles: bool = False  #: what the call that it asked about has cost is known by now
     batched: bool = False  #: its turn is, or may be, a batch's
+    bulk: bool = False  #: it was claimed in the bulk lane: nobody waits for it
 
     @property
     def text(self) -> str | None:

@@ -12,7 +12,7 @@ from turnmill.domain.errors import (
     NotReached,
     SessionNotFound,
 )
-from turnmill.executor.thread import Executor
+from turnmill.executor.thread import Executor, aside
 from turnmill.verbs import intake
 from turnmill.verbs.refs import SessionRef
 
@@ -81,6 +81,24 @@ def lines_with_files(executor: Executor, submission: "Submission", checked: "Che
         else:
             drafts.append(draft.with_kept(kept))
     return checked._replace(drafts=drafts)
+
+
+def bounded(
+    executor: Executor, submission: "Submission", read: "Checked", held: "Checked"
+) -> "Checked":
+    """Return lines with what they may cost that was not seen when they were `read`.
+
+    None where no budget asks for it.
+    """
+    from turnmill.verbs import batch_bounding  # noqa: PLC0415
+
+    bounding = submission.bounding
+    which = {one.line.number for one in read.drafts if batch_bounding.is_open(one)}
+    if bounding is None or not which:
+        return held
+    found = executor.run(batch_bounding.standing(held.drafts))
+    bounded = aside(bounding.bounded, held.drafts, which, found)
+    return held._replace(drafts=bounded)
 
 
 def _is_plain(pair: object) -> bool:

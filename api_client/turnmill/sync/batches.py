@@ -29,7 +29,7 @@ from turnmill.listening.watchlist import Deadline
 from turnmill.prefetch import prefetched
 from turnmill.store.batch_records import BatchCounts, BatchRecord, BatchResult
 from turnmill.store.nouns.batch_moves import Page
-from turnmill.sync.attaching import lines_with_files
+from turnmill.sync.attaching import bounded, lines_with_files
 from turnmill.verbs import batch_estimating, batch_states, batches, submitting
 from turnmill.verbs.batch_files.sources import path_of
 from turnmill.verbs.batch_results import written_to
@@ -189,6 +189,7 @@ class Batches:
         with closing(prefetched(checked)) as chunks:
             for chunk in chunks:
                 held = lines_with_files(self._executor, submission, chunk)
+                held = bounded(self._executor, submission, chunk, held)
                 self._executor.run(submission.stage(record.id, held))
                 seen += chunk.seen
                 if on_accepted is not None:

@@ -90,7 +90,7 @@ def follow(
                     marks.write()
                     if deadline.passed:
                         return
-                    if executor.has_one_writer:  # and nobody who tells
+                    if executor.has_one_writer or page.is_behind:  # and nobody who tells
                         pause(min(_LOOK_HERE_SECONDS, deadline.left))
                     else:
                         happens(woken, min(_LOOK_SECONDS, deadline.left))
@@ -107,7 +107,7 @@ def _look(executor: Executor, of: Following, place: Place, cursor: int) -> Happe
     if page.is_behind:
         executor.run(people.put_down(place))
         page = executor.run(people.page(of, place, after=cursor))
-    return page
+    return page  # still behind where somebody else puts it down just now
 
 
 class _Marks:

@@ -81,15 +81,20 @@ def asked_of(draft: Draft) -> AskedLine | None:
     if draft.terms is None or draft.files:
         return None
     content = draft.line.content
-    turns = [_messages(one) for one in content.get("said", ())]
     return AskedLine(
         provider=draft.terms.provider,
         model=draft.terms.model,
         system_prompt=content.get("system_prompt"),
         settings=draft.terms.settings,
         before=[said for one in content.get("before", ()) for said in _messages(one)],
-        turns=turns or [(Message("user", (Text(content["text"]),)),)],
+        turns=said_in(content),
     )
+
+
+def said_in(content: Mapping[str, Any]) -> Sequence[Sequence[Message]]:
+    """Return what a line says that is to be answered, turn by turn."""
+    turns = [_messages(one) for one in content.get("said", ())]
+    return turns or [(Message("user", (Text(content["text"]),)),)]
 
 
 def _messages(said: Sequence[Any]) -> tuple[Message, ...]:
@@ -194,7 +199,7 @@ def _times(amount: Decimal | None, share: Decimal) -> Decimal | None:
 
 
 def bounded(drafts: Sequence[Draft], estimator: Estimator) -> Iterator[Draft]:
-    """Yield the lines with what each may cost at the most, one by one."""
+    """Yield the lines with what each may cost at the most, one by one; see `batch_bounding`."""
     for draft in drafts:
         asked = asked_of(draft)
         found = None if asked is None else estimator.of(asked)

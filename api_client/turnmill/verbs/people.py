@@ -63,7 +63,9 @@ def send(
         target = session_id(conn, session)
         backpressure.take(conn, target)
         accepted = _accepted(conn, target, said, name, accept)
-        catch_up(conn, target)  # once here, and not by each who is woken by it
+        # Once here, and not by each who is woken by it. The line is ours: whoever is at the log
+        # already must not hold it up, nor those who run its turns.
+        catch_up(conn, target, wait=False)
         return Effect(accepted, heads_of([accepted], new.lane))
 
     return transaction(on)
@@ -197,10 +199,10 @@ def _whose(page: HappenedPage) -> set[SessionId]:
 
 
 def put_down(place: Place) -> Verb[None]:
-    """Put down what turns have come to, for all who follow."""
+    """Put down what turns have come to, for all who follow; one of those who look at once does."""
 
     def on(conn: Connection) -> Effect[None]:
-        happened.look(conn, place.session_id)
+        happened.look(conn, place.session_id, wait=False)
         return Effect(None)
 
     return transaction(on)

@@ -29,6 +29,7 @@ from turnmill.store.nouns.batch_reuse import secret_of
 from turnmill.store.nouns.batch_staging import HowToRun
 from turnmill.store.rules.happenings import observe
 from turnmill.verbs import intake
+from turnmill.verbs.batch_bounding import Bounding
 from turnmill.verbs.batch_estimating import Estimator, Limits, Tally, bounded
 from turnmill.verbs.batch_files.lines import Defaults, Draft, LineReader, model_by_default
 from turnmill.verbs.batch_files.opening import (
@@ -115,6 +116,7 @@ class Submission:
         self._digest = Digest()
         self._identity: Identity | None = None
         self._estimator: Estimator | None = None
+        self.bounding: Bounding | None = None
 
     @property
     def defaults(self) -> Defaults:
@@ -137,6 +139,7 @@ class Submission:
     def price_by(self, estimator: Estimator | None) -> None:
         """Have each line say what it may cost at the most, for budgets that are to be kept to."""
         self._estimator = estimator
+        self.bounding = None if estimator is None else Bounding(estimator)
 
     def create(self) -> Verb[BatchRecord]:
         """Create the batch, or find it; Conflict where the name stands for other content."""

@@ -2,32 +2,38 @@
 
 import json
 import random
+from base64 import b64encode
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
-from tests import rows
+from tests import rows, steps
+from tests.attachments import a_png
 from tests.batch_clients import batches_of
 from turnmill import Client
 from turnmill.crypto.keyring import new_key
 from turnmill.domain.batches import BatchMode
 from turnmill.domain.budgets import OnExceeded, Period, Scope
 from turnmill.domain.errors import BudgetExceeded
+from turnmill.domain.ids import SessionId
 from turnmill.new_ids import new_id
 from turnmill.settings import Settings
 from turnmill.store.budget_records import Holder, NewBudget
 from turnmill.store.database import Database
 from turnmill.store.line.charges import charge_orphans
 from turnmill.store.nouns import batch_feeding, budgets
+from turnmill.store.schema.batch_tables import batch_lines
 from turnmill.store.schema.budget_tables import budgets as budget_rows
+from turnmill.store.schema.tables import sessions
 from turnmill.sync.batches import Batch, Batches
 from turnmill_worker.process.feeding_batches import make_turns
 
 PRICES = {"mock/*": {"input": 1, "output": 2}}
+SHORT = {"max_output_tokens": 40}
 
 
 @pytest.fixture
@@ -224,6 +230,102 @@ def test_a_tag_is_reserved_for_though_lines_are_encrypted(
     # One line of red was fed at once, and blue is nobody's.
     assert bound / 4 < held[("team", "red")] < bound * 3 / 4
     assert held[("team", "green")] == 0
+
+
+def test_lines_of_sessions_that_stand_are_reserved_for_with_what_stands_there(
+    store: Database, batches: Batches, tmp_path: Path
+) -> None:
+    set_budget(store, Scope.USER, "ada", 9)
+    new, old = (rows.start(store, settings=SHORT) for _ in "ab")
+    steps.answer(store, steps.send(store, old, "word " * 150).turn_id)
+    bounds = bounds_of(store, batches.create(lines_of(tmp_path, new, old, old, new)))
+    assert 0 < bounds[0] < bounds[1]
+    assert bounds[1] - bounds[0] >= Decimal(150 * 5) * Decimal("1e-6")  # a token for each byte
+    # A later line reads what those before it have said, and were told.
+    assert bounds[2] > bounds[1]
+    assert bounds[3] > bounds[0]
+    assert reserved(store)[0] <= sum(bounds)
+
+
+def test_what_a_session_waits_for_is_read_by_its_lines_too(
+    store: Database, batches: Batches, tmp_path: Path
+) -> None:
+    set_budget(store, Scope.USER, "ada", 9)
+    idle, busy = (rows.start(store, settings=SHORT) for _ in "ab")
+    steps.send(store, busy, "hello")
+    of_idle, of_busy = bounds_of(store, batches.create(lines_of(tmp_path, idle, busy)))
+    assert of_busy - of_idle >= SHORT["max_output_tokens"] * Decimal("1e-6")
+
+
+def test_of_a_session_whose_size_nobody_knows_nothing_is_reserved(
+    store: Database, batches: Batches, tmp_path: Path
+) -> None:
+    set_budget(store, Scope.USER, "ada", 9)
+    plain, adopted = (rows.start(store, settings=SHORT) for _ in "ab")
+    with store.begin() as conn:
+        conn.execute(update(sessions).where(sessions.c.id == adopted).values(adopted="conv_1"))
+    known, unknown = raw_bounds(store, batches.create(lines_of(tmp_path, plain, adopted)))
+    assert known is not None
+    assert unknown is None
+
+
+def test_lines_of_sessions_that_stand_never_cost_more_than_was_reserved(
+    tmp_path: Path, settings: Settings
+) -> None:
+    with Client(settings=replace(settings, database_url=f"sqlite:///{tmp_path}/db")) as client:
+        client.budgets.set(limit_usd=9, user_id="ada", period="total")
+        some = [client.sessions.create(user_id="ada", settings=SHORT).id for _ in range(2)]
+        client.send(some[1], "word " * 30).result(timeout=60)
+        batch = client.batches.create(lines_of(tmp_path, *(some * 5)))
+        counts = batch.wait(timeout=60)
+    store = Database(f"sqlite:///{tmp_path}/db")
+    assert counts.succeeded == 10
+    assert 0 < counts.cost_usd <= sum(bounds_of(store, batch))
+    store.close()
+
+
+def test_a_line_with_a_picture_is_reserved_for_once_it_is_kept(
+    store: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
+    set_budget(store, Scope.USER, "ada", 5)
+    line: dict[str, Any] = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions"}
+    words, picture = ({"type": "text", "text": "What is this?"}, a_picture())
+    path = tmp_path / "seen.jsonl"
+    with path.open("w") as file:
+        for n, content in enumerate(([words], [words, picture])):
+            said = [{"role": "user", "content": content}]
+            body = {"model": "gpt-4o-mini", "messages": said, "max_tokens": 50}
+            file.write(json.dumps({**line, "custom_id": f"{n}", "body": body}) + "\n")
+    batch = batches_of(store, settings=Settings(home=tmp_path)).create(path, user_id="ada")
+    without, seen = bounds_of(store, batch)
+    assert 0 < without < seen
+
+
+def lines_of(folder: Path, *of: SessionId) -> Path:
+    path = folder / "more.jsonl"
+    path.write_text(
+        "".join(json.dumps({"session": str(one), "text": "go on"}) + "\n" for one in of)
+    )
+    return path
+
+
+def a_picture() -> dict[str, Any]:
+    url = f"data:image/png;base64,{b64encode(a_png()).decode()}"
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+def raw_bounds(store: Database, batch: Batch) -> list[Decimal | None]:
+    query = select(batch_lines.c.bound_usd).where(batch_lines.c.batch_id == batch.id)
+    with store.begin() as conn:
+        return list(conn.scalars(query.order_by(batch_lines.c.line)))
+
+
+def bounds_of(store: Database, batch: Batch) -> list[Decimal]:
+    """Return what each line was said to cost at the most."""
+    found = [one for one in raw_bounds(store, batch) if one is not None]
+    assert found
+    return found
 
 
 def answer_one(store: Database, batch: Batch) -> None:

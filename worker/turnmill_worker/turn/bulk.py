@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -18,6 +19,8 @@ logger = logging.getLogger("turnmill.bulk")
 
 #: A task claims so many times, so that none of them lives for ever.
 _MOST_ROUNDS = 20
+#: Turns that begin in one round of the loop.
+_AT_ONCE = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ async def run_bulk(deps: Deps) -> Ran:
             with slots.claiming():
                 for _ in range(_MOST_ROUNDS):
                     room = await slots.some(Lane.BULK, most=TURNS_PER_HINT[Lane.BULK])
-                    begun = _begin(await claim_many(deps, Lane.BULK, room), turns, deps, ran)
+                    begun = await _begin(await claim_many(deps, Lane.BULK, room), turns, deps, ran)
                     # What others have locked is passed over: a claim that is a little short is no
                     # sign that nothing is left, and the next task costs as much as ten turns.
                     if 2 * begun < room:
@@ -63,14 +66,29 @@ async def run_bulk(deps: Deps) -> Ran:
     return ran
 
 
-def _begin(claims: Sequence[Claim], turns: asyncio.TaskGroup, deps: Deps, ran: Ran) -> int:
-    """Run each, and return how many they are; whoever waits for slots keeps no histories."""
-    for claim in claims:
-        turn = turns.create_task(run_one(claim, deps))
-        turn.add_done_callback(lambda _: deps.slots.give_back(lane=Lane.BULK))
-        turn.add_done_callback(ran.ended)
-        ran.claimed(claim)
+async def _begin(claims: Sequence[Claim], turns: asyncio.TaskGroup, deps: Deps, ran: Ran) -> int:
+    """Run each, and return how many they are; whoever waits for slots keeps no histories.
+
+    A few in each round of the loop: what they begin with, and end with, comes in bursts otherwise,
+    and whoever talks meanwhile waits behind it.
+    """
+    waiting = deque(claims)
+    try:
+        while len(waiting) > _AT_ONCE:
+            for _ in range(_AT_ONCE):
+                _run(waiting.popleft(), turns, deps, ran)
+            await asyncio.sleep(0)
+    finally:  # cancelled or not: each claim has somebody who ends it
+        while waiting:
+            _run(waiting.popleft(), turns, deps, ran)
     return len(claims)
+
+
+def _run(claim: Claim, turns: asyncio.TaskGroup, deps: Deps, ran: Ran) -> None:
+    turn = turns.create_task(run_one(claim, deps))
+    turn.add_done_callback(lambda _: deps.slots.give_back(lane=Lane.BULK))
+    turn.add_done_callback(ran.ended)
+    ran.claimed(claim)
 
 
 async def claim_many(deps: Deps, lane: Lane, room: int) -> Sequence[Claim]:

@@ -80,9 +80,8 @@ class GroupedLedger:
         self.crowds = Crowds(held=held)
         self._taking = Claims(database, owner=owner, lease=lease, crowds=self.crowds)
         self._claims = Grouped("claims", self._taking.by_hints, most=_MOST)
-        self._settles: Grouped[Settlement, Settled | Fenced | Locked] = Grouped(
-            "settles", self._settle_group, most=_MOST, weigh=_weight_of, heaviest=_HEAVIEST
-        )
+        # Whoever waits for a reply does not wait behind the groups of a batch.
+        self._settles, self._bulk_settles = map(self._new_settles, ("settles", "bulk-settles"))
         self.reservations = Reservations(database, tags=tags)
         self.steps = StepLedger(database)
         self.threads = ThreadLedger(database)
@@ -94,6 +93,7 @@ class GroupedLedger:
         """Write what is left and stop."""
         self._claims.stop()
         self._settles.stop()
+        self._bulk_settles.stop()
         self.reservations.stop()
         self.steps.stop()
 
@@ -154,10 +154,11 @@ class GroupedLedger:
         was kept for long enough, or when not even that failure can be stored.
         """
         deadline = asyncio.get_running_loop().time() + KEEP_REPLIES.total_seconds()
+        settles = self._bulk_settles if settlement.bulk else self._settles
         tries = 0
         while True:
             try:
-                result = await self._settles.submit(settlement)
+                result = await settles.submit(settlement)
                 if isinstance(result, Fenced) and tries:
                     result = await asyncio.to_thread(self._perhaps_ours, settlement, result)
             except (Stopped, Unstorable):
@@ -243,6 +244,9 @@ class GroupedLedger:
     def _within(self, function: Callable[..., T], *args: object) -> T:
         with self._database.single() as conn:
             return function(conn, *args)
+
+    def _new_settles(self, name: str) -> Grouped[Settlement, Settled | Fenced | Locked]:
+        return Grouped(name, self._settle_group, most=_MOST, weigh=_weight_of, heaviest=_HEAVIEST)
 
     def _settle_group(self, settlements: Sequence[Settlement]) -> list[_Written]:
         by_session: dict[SessionId, Settlement] = {}

@@ -6,7 +6,7 @@ from typing import Any
 
 from turnmill.domain.checks import storable
 from turnmill.domain.content import Message, Part, Text, changed
-from turnmill.domain.states import TurnState
+from turnmill.domain.states import Lane, TurnState
 from turnmill.store.records import Claim, Kept, Settlement
 from turnmill.store.rules.settling import COUNTS
 from turnmill_worker.layers.partial import Partial
@@ -64,16 +64,13 @@ def settlement(
         kept=_kept(claim, verdict),
         waits_for=verdict.waits_for,
         has_calls=claim.step > 1,
-        target=verdict.target,
-        benched=verdict.benched,
-        given_up=verdict.given_up,
-        answered_because=verdict.answered_because,
-        answered_by=verdict.answered_by,
+        **_whom(verdict),
         batched=claim.batch_id is not None,
         reconciles=_looks_again(claim) and verdict.tells,
         budgeted=reserved or _looks_again(claim),
         unsettled=reserved and (may_have_cost or is_unpriced),
         priced=not is_unpriced,
+        bulk=claim.lane is Lane.BULK,
     )
 
 
@@ -91,6 +88,17 @@ def _answered(claim: Claim, reply: Done | None) -> dict[str, Any]:
         "finish_reason": reply.finish_reason,
         # Where another target has answered, the thread of the session's own lacks this turn.
         "provider_ref": "" if claim.target else reply.thread_ref,
+    }
+
+
+def _whom(verdict: Verdict) -> dict[str, Any]:
+    """Return whom the turn has gone to, and why."""
+    return {
+        "target": verdict.target,
+        "benched": verdict.benched,
+        "given_up": verdict.given_up,
+        "answered_because": verdict.answered_because,
+        "answered_by": verdict.answered_by,
     }
 
 

@@ -47,6 +47,10 @@ _OF_TURN = (
     *(turns.c.id, turns.c.seq, turns.c.state),
     *(turns.c.created_at, turns.c.started_at, turns.c.finished_at),
 )
+#: There is something to be put down of a turn that had not ended when somebody looked last.
+_HAS_MOVED = turns.c.state.in_(FINAL) | and_(
+    shared_log.c.open == _NOTHING_SEEN, turns.c.started_at.is_not(None)
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,10 +91,11 @@ def share(conn: Connection, session_id: SessionId, owner: str) -> None:
         conn.execute(insert_into(conn, participants).values(user).on_conflict_do_nothing())
 
 
-def catch_up(conn: Connection, session_id: SessionId) -> Head | None:
+def catch_up(conn: Connection, session_id: SessionId, *, wait: bool = True) -> Head | None:
     """Put down what turns have come to, and return how far the log is; it is ours until we commit.
 
-    None where the session is not shared.
+    None where the session is not shared; without `wait`, also where somebody else has the log in
+    his hands.
     """
     # Entries refer to the session: who removes it waits for us, and not we for him with the log in
     # our hands, which goes with it.
@@ -99,7 +104,7 @@ def catch_up(conn: Connection, session_id: SessionId) -> Head | None:
     row = conn.execute(
         select(shared_sessions.c.last_n, shared_sessions.c.last_seq)
         .where(shared_sessions.c.session_id == session_id)
-        .with_for_update()
+        .with_for_update(skip_locked=not wait)
     ).one_or_none()
     if row is None:
         return None
@@ -190,18 +195,14 @@ def is_behind(conn: Connection, session_id: SessionId) -> bool:
     moved = (
         select(turns.c.id)
         .join(shared_log, shared_log.c.turn_id == turns.c.id)
-        .where(shared_log.c.session_id == session_id, shared_log.c.open > 0)
-        .where(
-            turns.c.state.in_(FINAL)
-            | and_(shared_log.c.open == _NOTHING_SEEN, turns.c.started_at.is_not(None))
-        )
+        .where(shared_log.c.session_id == session_id, shared_log.c.open > 0, _HAS_MOVED)
     )
     query = select(new.exists() | moved.exists()).where(shared_sessions.c.session_id == session_id)
     return bool(conn.scalar(query))
 
 
 def _moved(conn: Connection, session_id: SessionId, *, after: int) -> Sequence[Any]:
-    """Return turns that are not in the log yet, and those that had not ended when it was written.
+    """Return turns that are not in the log yet, and those that have come to something since.
 
     In one look at the store: what came later must not be seen without what came before it.
     """
@@ -219,7 +220,7 @@ def _moved(conn: Connection, session_id: SessionId, *, after: int) -> Sequence[A
     unended = (
         select(*_OF_TURN, cast(null(), Text).label("name"), shared_log.c.n, shared_log.c.open)
         .join(shared_log, shared_log.c.turn_id == turns.c.id)
-        .where(mine, shared_log.c.session_id == session_id, shared_log.c.open > 0)
+        .where(mine, shared_log.c.session_id == session_id, shared_log.c.open > 0, _HAS_MOVED)
     )
     rows = conn.execute(union_all(unended, select(new))).all()
     return sorted(rows, key=lambda row: row.seq)

@@ -129,10 +129,7 @@ def _bounded_by(budget: Any) -> ColumnElement[bool]:
 
 
 def _tag(name: str) -> ColumnElement[str]:
-    """Return what the tag of a line's turns will be, if it is theirs and not their session's.
-
-    What a line of a session that stands may cost nobody knows: none is reserved for.
-    """
+    """Return what the tag of a line's turns will be, if it is theirs and not their session's."""
     # Lines of before said so only with all else, which may be encrypted.
     said = batch_lines.c.content["metadata"][name].as_string()
     return func.coalesce(batch_lines.c.metadata[name].as_string(), said)

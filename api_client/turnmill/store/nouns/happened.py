@@ -34,10 +34,13 @@ def page(conn: Connection, session_id: SessionId, *, after: int, limit: int) -> 
     return [_happened(row, said.get(row.n, ())) for row in rows]
 
 
-def look(conn: Connection, session_id: SessionId) -> None:
-    """Put down what turns have come to, if they have come to anything."""
+def look(conn: Connection, session_id: SessionId, *, wait: bool = True) -> None:
+    """Put down what turns have come to, if they have come to anything.
+
+    Without `wait`, whoever has the log in his hands just now is left to do it.
+    """
     if log.is_behind(conn, session_id):
-        log.catch_up(conn, session_id)
+        log.catch_up(conn, session_id, wait=wait)
 
 
 def _of_turns(conn: Connection, rows: Sequence[Any]) -> dict[int, Sequence[Part]]:

@@ -1,0 +1,84 @@
+"""Bounding: what lines may cost at the most that it is not seen of them alone.
+
+A line with files is read when they are kept, one of a session that stands with what stands there,
+and with what lines before it in the file add to that.
+"""
+
+from collections.abc import Sequence
+
+from turnmill.domain.batch_estimates import AskedLine
+from turnmill.domain.batches import BatchMode
+from turnmill.domain.ids import SessionId
+from turnmill.store.nouns import batch_asked
+from turnmill.store.nouns.batch_asked import Standing
+from turnmill.verbs.batch_estimating import Estimator, asked_of, said_in
+from turnmill.verbs.batch_files.lines import Draft
+from turnmill.verbs.verb import Connection, Effect, Verb, single
+
+#: Sessions of a file whose growth is remembered; of lines of others nothing is reserved.
+_MOST_SESSIONS = 1_000_000
+
+Ref = SessionId | str
+
+
+def is_open(draft: Draft) -> bool:
+    """Tell whether a line, as it was read, does not say yet what it may cost."""
+    return draft.session is not None or bool(draft.files)
+
+
+def standing(drafts: Sequence[Draft]) -> Verb[dict[Ref, Standing]]:
+    """Read the sessions that lines go on with."""
+    refs = {one.session for one in drafts if one.session is not None}
+
+    def on(conn: Connection) -> Effect[dict[Ref, Standing]]:
+        return Effect(batch_asked.standing(conn, refs) if refs else {})
+
+    return single(on)
+
+
+class Bounding:
+    """Bounds lines of one file, in their order."""
+
+    def __init__(self, estimator: Estimator) -> None:
+        self._estimator = estimator
+        self._grown: dict[int, int] = {}  #: tokens, by session
+
+    def bounded(
+        self, drafts: Sequence[Draft], which: set[int], found: dict[Ref, Standing]
+    ) -> list[Draft]:
+        """Return the lines; those of `which`, by their numbers, with what they may cost."""
+        return [self._bounded(one, found) if one.line.number in which else one for one in drafts]
+
+    def _bounded(self, draft: Draft, found: dict[Ref, Standing]) -> Draft:
+        asked = asked_of(draft) if draft.session is None else self._of_session(draft, found)
+        estimate = None if asked is None else self._estimator.of(asked)
+        if estimate is None:
+            return draft
+        if draft.session is not None:
+            self._note(found[draft.session], estimate.grows)
+        money = estimate.money.get(BatchMode.LIVE)
+        if money is None or money.bound_usd is None:
+            return draft
+        return draft._replace(line=draft.line._replace(bound_usd=money.bound_usd))
+
+    def _of_session(self, draft: Draft, found: dict[Ref, Standing]) -> AskedLine | None:
+        session = None if draft.session is None else found.get(draft.session)
+        if session is None:
+            return None
+        known = self._grown.get(session.session_id.int)
+        if known is None and len(self._grown) >= _MOST_SESSIONS:
+            return None
+        return AskedLine(
+            provider=session.provider,
+            model=session.model,
+            system_prompt=session.system_prompt,
+            settings=session.settings,
+            before=(),
+            turns=said_in(draft.line.content),
+            read=session.tokens + (known or 0),
+            awaited=session.awaited,
+        )
+
+    def _note(self, session: Standing, grows: int) -> None:
+        before = self._grown.get(session.session_id.int, 0)
+        self._grown[session.session_id.int] = before + grows

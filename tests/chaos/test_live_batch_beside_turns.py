@@ -1,0 +1,89 @@
+"""A live batch goes on at the pace of the machine, and whoever talks meanwhile hardly notices."""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from threading import Event, Thread
+
+import pytest
+
+from tests.chaos.system import System, until
+from turnmill import Client
+from turnmill.domain.states import TurnState
+
+logger = logging.getLogger(__name__)
+
+TURNS = int(os.environ.get("TURNMILL_TEST_LINES", "10000"))
+FEWEST_A_SECOND = 800.0
+#: What is not the provider's share of a turn is longer by so much at the most.
+MOST = 1.5
+_OF_BATCH, _OF_TALK = 1.0, 0.2
+_PEOPLE = 5
+_LEAST = 300
+_DONE = "SELECT count(*) FROM turnmill.turns WHERE batch_id IS NOT NULL AND state = 'succeeded'"
+_RATE = """
+SELECT count(*) / extract(epoch FROM max(finished_at) - min(created_at))
+FROM turnmill.turns WHERE batch_id IS NOT NULL
+"""
+
+
+class Talk:
+    """People who say something, wait for what comes back, and say the next thing."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._enough = Event()
+        self._took: list[float] = []
+        self._people = [Thread(target=self._talk) for _ in range(_PEOPLE)]
+        for one in self._people:
+            one.start()
+
+    def _talk(self) -> None:
+        session = self._client.sessions.create(user_id="ada")
+        script = {"mock": {"latency": _OF_TALK}}
+        while not self._enough.is_set():
+            began = time.monotonic()
+            self._client.send(session, "hello", metadata=script).result(timeout=60)
+            self._took.append(time.monotonic() - began - _OF_TALK)
+
+    @property
+    def count(self) -> int:
+        return len(self._took)
+
+    def end(self) -> list[float]:
+        """Return how much longer each turn took than its provider."""
+        self._enough.set()
+        for one in self._people:
+            one.join(timeout=60)
+        return self._took
+
+
+def p95(values: Sequence[float]) -> float:
+    return sorted(values)[int(len(values) * 0.95)]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_ten_thousand_lines_of_a_second_go_fast_and_hold_nobody_up(system: System) -> None:
+    system.lease = timedelta(seconds=30)
+    path = system.folder / "jobs.jsonl"
+    lines = ({"custom_id": f"{n}", "user_id": f"u{n % 100}", "text": "hi"} for n in range(TURNS))
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    system.start_worker(concurrency=2000, TURNMILL_MOCK_LATENCY=str(_OF_BATCH))
+    with system.client() as client:
+        talk = Talk(client)
+        until(lambda: talk.count >= _LEAST)
+        idle = talk.end()
+        talk = Talk(client)
+        batch = client.batches.create(path)
+        counts = batch.wait(timeout=timedelta(minutes=5))
+        beside = talk.end()
+    [(rate,)] = system.rows(_RATE)
+    told = "%.0f turns/s; beyond the provider p95 %.0f ms idle (%d), %.0f ms beside (%d)"
+    logger.warning(told, rate, p95(idle) * 1e3, len(idle), p95(beside) * 1e3, len(beside))
+    assert counts.states == {TurnState.SUCCEEDED: TURNS}
+    assert rate >= FEWEST_A_SECOND
+    assert p95(beside) <= MOST * p95(idle)
