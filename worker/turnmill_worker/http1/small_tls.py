@@ -11,7 +11,9 @@ and has its bytes taken over by OpenSSL, before it turns to any other connection
 
 OpenSSL has buffers of 16 KiB, too, and lets go of each when it has been emptied. Only the tickets
 of TLS 1.3, which a server sends behind the handshake, leave one for writing that nothing is written
-into until the next request; writing nothing lets go of it, and sends nothing.
+into until the next request; writing nothing lets go of it, and sends nothing. What it has encrypted
+it puts into memory that never shrinks; so a small request goes through it in small records, and
+what it became is taken out after each.
 """
 
 import ssl
@@ -24,6 +26,51 @@ from typing import Any
 
 #: One TLS record: no read ever yields more.
 SMALL = 16 * 1024
+#: What is smaller than a record is written in pieces of this size: 22 bytes more for each.
+_PIECE = 2 * 1024
+#: What OpenSSL raises where it has to hear something from the other side first.
+_AGAIN = (ssl.SSLWantReadError, ssl.SSLSyscallError)
+#: What asyncio's keeps for each connection, as it stands in Python 3.11 to 3.14. They are too many
+#: to share their names with other instances; in slots they take a quarter. One that is missing
+#: here works as well.
+_KEPT = (
+    "_app_protocol",
+    "_app_protocol_is_buffer",
+    "_app_reading_paused",
+    "_app_state",
+    "_app_transport",
+    "_app_transport_created",
+    "_app_writing_paused",
+    "_conn_lost",
+    "_eof_received",
+    "_extra",
+    "_handshake_start_time",
+    "_handshake_timeout_handle",
+    "_incoming",
+    "_incoming_high_water",
+    "_incoming_low_water",
+    "_loop",
+    "_outgoing",
+    "_outgoing_high_water",
+    "_outgoing_low_water",
+    "_server_hostname",
+    "_server_side",
+    "_shutdown_timeout_handle",
+    "_ssl_buffer",
+    "_ssl_buffer_view",
+    "_ssl_handshake_timeout",
+    "_ssl_reading_paused",
+    "_ssl_shutdown_timeout",
+    "_ssl_writing_paused",
+    "_sslcontext",
+    "_sslobj",
+    "_state",
+    "_transport",
+    "_waiter",
+    "_write_backlog",
+    "_write_buffer_size",
+    "max_size",
+)
 
 _shares: ContextVar[bool] = ContextVar("turnmill_shares_tls_buffer", default=False)
 
@@ -38,24 +85,31 @@ class _OfThread(threading.local):
 _of_thread = _OfThread()
 
 
-class SharingSSLProtocol(sslproto.SSLProtocol):
+_Theirs: Any = sslproto.SSLProtocol  # whose stubs do not know its state
+
+
+class SharingSSLProtocol(_Theirs):  # type: ignore[misc]
     """asyncio's own, without a buffer to itself where its context says so."""
+
+    __slots__ = (*_KEPT, "_shares")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._shares = _shares.get()
-        if self._shares:
-            self.max_size = 0  # type: ignore[misc]  # of the class, as asyncio's stubs have it
+        # Of the class in asyncio's, which a slot hides.
+        self._handshake_start_time = self._handshake_timeout_handle = None
+        self._shutdown_timeout_handle = None
+        self.max_size = 0 if self._shares else super().max_size
         super().__init__(*args, **kwargs)  # which makes its buffer of that size
         if self._shares:
-            self.max_size = SMALL  # type: ignore[misc]  # of what is read from OpenSSL at once
+            self.max_size = SMALL  # of what is read from OpenSSL at once
+            self._write_backlog: list[Any] = []  # an empty deque takes 700 bytes
 
     def connection_made(self, transport: Any) -> None:
         """Begin the handshake; or hang up, where whoever wanted it has given up before that.
 
         asyncio's goes on then, with nobody left who would ever close it.
         """
-        own: Any = self
-        if self._shares and own._app_transport is not None and own._app_transport._closed:
+        if self._shares and self._app_transport is not None and self._app_transport._closed:
             transport.abort()
         else:
             super().connection_made(transport)
@@ -70,11 +124,50 @@ class SharingSSLProtocol(sslproto.SSLProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Take what was read; leave no buffer behind that nobody writes into."""
         super().buffer_updated(nbytes)
-        own: Any = self  # asyncio's stubs do not know its state
-        is_open = own._state is sslproto.SSLProtocolState.WRAPPED
-        if self._shares and is_open and not own._write_backlog:
+        if self._shares and self._is_open and not self._write_backlog:
             with suppress(ssl.SSLError):
-                own._sslobj.write(b"")
+                self._sslobj.write(b"")
+
+    def resume_writing(self) -> None:
+        """Go on with what was not encrypted while the socket took no more."""
+        super().resume_writing()
+        if self._shares and self._write_backlog and self._is_open:
+            self._do_write()
+
+    @property
+    def _is_open(self) -> bool:
+        return bool(self._state is sslproto.SSLProtocolState.WRAPPED)
+
+    def _on_handshake_complete(self, handshake_exc: Any) -> None:
+        super()._on_handshake_complete(handshake_exc)
+        if self._shares:
+            self._extra.pop("peercert", None)  # it was verified, and nobody asks for its names
+
+    def _do_write(self) -> None:
+        """Encrypt what is to be written, and hand it over; nothing is left with OpenSSL."""
+        if not self._shares:
+            super()._do_write()
+            return
+        sealed: list[bytes] = []
+        with suppress(*_AGAIN):
+            # What is left when the connection ends is encrypted in any case: its end comes behind.
+            while self._write_backlog and not (self._ssl_writing_paused and self._is_open):
+                self._write_piece()
+                sealed.append(self._outgoing.read())
+        if sealed:
+            self._transport.write(b"".join(sealed))
+        self._process_outgoing()
+
+    def _write_piece(self) -> None:
+        backlog = self._write_backlog
+        most = SMALL if self._write_buffer_size >= SMALL else _PIECE
+        data = memoryview(backlog[0])
+        count = self._sslobj.write(data[:most])
+        self._write_buffer_size -= count
+        if count < len(data):
+            backlog[0] = data[count:]
+        else:
+            del backlog[0]
 
 
 @contextmanager

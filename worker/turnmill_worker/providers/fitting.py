@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from operator import is_
 from typing import Any
 
@@ -21,6 +22,9 @@ from turnmill.domain.errors import Rejected, UnreadableRow, UnsupportedPart
 from turnmill.store.codec import StoredHistory
 from turnmill_worker.providers.port import Request
 
+#: Settings of `names` that tell them otherwise than in words.
+_WAYS = ("field", "none")
+
 
 def fitted(request: Request, *, name: str, takes: frozenset[Kind]) -> Request:
     """Return the request as a provider of this name can be sent it, which takes these kinds.
@@ -30,7 +34,7 @@ def fitted(request: Request, *, name: str, takes: frozenset[Kind]) -> Request:
     it does not take: at once for what is said in this turn, and for the history when it is looked
     at.
     """
-    fit = _fit(name, takes, names=request.settings.get("names"))
+    fit = _fit(name, takes, _way_of(request.settings.get("names")))
     messages, history = _all(fit, request.messages), request.history
     history = history.fitted(fit) if isinstance(history, StoredHistory) else _all(fit, history)
     if messages is request.messages and history is request.history:
@@ -73,9 +77,13 @@ def _all(
     return [one for one in fitting if one is not None]
 
 
-def _fit(
-    name: str, takes: frozenset[Kind], *, names: object
-) -> Callable[[Message], Message | None]:
+def _way_of(names: object) -> str:
+    """Return how a session wants names to be told, if it is one of the ways; anybody wrote it."""
+    return names if isinstance(names, str) and names in _WAYS else ""
+
+
+@lru_cache(maxsize=64)  # thousands of calls that wait share it
+def _fit(name: str, takes: frozenset[Kind], names: str) -> Callable[[Message], Message | None]:
     plain = takes - {Native}
     takes_names = names == "field" and Sender in takes
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Coroutine
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -67,8 +67,8 @@ async def run_turn(turn_id: TurnId, deps: Deps) -> Outcome:
     """
     for before in range(_MOST_BEFORE):
         await deps.slots.take_one(again=before > 0)
-        with ExitStack() as slot:
-            slot.callback(deps.slots.give_back)
+        is_lent = False
+        try:
             # Where we accept nothing the hint is gone, and the row is not: another dispatcher
             # announces it.
             claim = await _claim(turn_id, deps) if deps.accepting() else None
@@ -76,7 +76,11 @@ async def run_turn(turn_id: TurnId, deps: Deps) -> Outcome:
                 return NotOurs()
             if claim.turn_id == turn_id:
                 return await run_claim(claim, deps)
-            deps.beside.begin(run_one(claim, deps), then=slot.pop_all().close)
+            deps.beside.begin(run_one(claim, deps), then=deps.slots.give_back)
+            is_lent = True
+        finally:
+            if not is_lent:
+                deps.slots.give_back()
     return NotOurs()  # the dispatcher announces it again
 
 
