@@ -1,4 +1,4 @@
-"""A vendor says later, in the middle of a thousand turns: all workers hear it, and are back in time."""
+"""A vendor says later, in the middle of many turns: all workers hear it, and are back in time."""
 
 import logging
 from collections.abc import Iterator
