@@ -6,7 +6,7 @@ The rates were copied from these pages by hand: nothing here asks a price list.
 import json
 from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
-from itertools import islice, product
+from itertools import product
 from typing import Any, NamedTuple
 
 import pytest
@@ -33,9 +33,11 @@ class Rates(NamedTuple):
 OPENAI = {
     ("gpt-5", "default"): Rates("1.25", "0.125", "10"),
     ("gpt-5", "flex"): Rates("0.625", "0.0625", "5"),
+    ("gpt-5", "batch"): Rates("0.625", "0.0625", "5"),
     ("gpt-5", "priority"): Rates("2.5", "0.25", "20"),
     ("gpt-5-mini", "default"): Rates("0.25", "0.025", "2"),
     ("gpt-5-mini", "flex"): Rates("0.125", "0.0125", "1"),
+    ("gpt-5-mini", "batch"): Rates("0.125", "0.0125", "1"),
     ("gpt-5-mini", "priority"): Rates("0.45", "0.045", "3.6"),
     ("gpt-4o-mini", "default"): Rates("0.15", "0.075", "0.6"),
     ("gpt-4o-mini", "priority"): Rates("0.25", "0.125", "1"),
@@ -191,7 +193,7 @@ def cases() -> Iterator[Case]:
             yield Case(api, shape, model, tier, OPENAI[model, tier], used)
 
 
-CASES = list(islice(cases(), 200))
+CASES = list(cases())
 
 
 def events_of(case: Case) -> list[Any]:
@@ -223,7 +225,7 @@ async def booked(vendor: RawVendor, case: Case) -> Settlement:
 
 
 async def test_two_hundred_usages_cost_what_they_come_to_by_hand(vendor: RawVendor) -> None:
-    assert len(CASES) == 200
+    assert len(CASES) >= 200
     wrong = []
     for case in CASES:
         found = await booked(vendor, case)

@@ -15,12 +15,14 @@ from tests.doubles.vendor_double import Answer, Call, Refused, Response
 class RationedDouble(OpenAIDouble):
     """What is left refills evenly, as at the vendor; who asks for more gets a 429."""
 
-    def __init__(self, *, per_minute: int, left: float) -> None:
-        super().__init__()
+    def __init__(self, *, per_minute: int, left: float, **given: Any) -> None:
+        super().__init__(**given)
         self.per_minute = per_minute
         self.began: list[float] = []  #: `time.monotonic()` of each call of a model
         self.refused: list[float] = []  #: of these, when those began that came too soon
         self.full_in: float | None = None  #: what it says, in seconds, where that is not so
+        self.in_flight = 0
+        self.closed_until = 0.0  #: until then each call is told when to come again
         self._left = left
         self._at = time.monotonic()
 
@@ -48,11 +50,27 @@ class RationedDouble(OpenAIDouble):
         if call.method == "POST":
             self.began.append(time.monotonic())
             self._refill()
+            if (closed := self.closed_until - self.began[-1]) > 0:
+                self.refused.append(self.began[-1])
+                told = {"retry-after-ms": f"{closed * 1000:.0f}"}
+                raise Refused(429, "rate_limit_exceeded", "Come again later.", headers=told)
             if self._left < 1:
                 self.refused.append(self.began[-1])
                 raise Refused(429, "rate_limit_exceeded", "Rate limit reached for requests.")
             self._left -= 1
-        return await super()._through(fault, request, call, answer)
+        self.in_flight += 1
+        try:
+            return await super()._through(fault, request, call, answer)
+        finally:
+            self.in_flight -= 1
+
+    def say_later(self, seconds: float) -> int:
+        """Refuse all calls for so long, each with what is left of it; return those in flight.
+
+        Runs on the vendor's own loop: what is in flight is so at the moment that it closes.
+        """
+        self.closed_until = time.monotonic() + seconds
+        return self.in_flight
 
     def _refill(self) -> None:
         now = time.monotonic()
@@ -75,6 +93,14 @@ class RationedVendor:
         """What a worker needs to find it."""
         return {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": self.double.base_url}
 
+    def say_later(self, seconds: float) -> int:
+        """Have the vendor refuse all calls for so long; return how many were in flight then."""
+
+        async def close() -> int:
+            return self.double.say_later(seconds)
+
+        return int(self._run(close()))
+
     def stop(self) -> None:
         """Close all connections, and end the thread."""
         self._run(self.double.stop())
@@ -82,6 +108,6 @@ class RationedVendor:
         self._thread.join(timeout=5)
         self._loop.close()
 
-    def _run(self, work: Any) -> None:
+    def _run(self, work: Any) -> Any:
         done: Future[Any] = asyncio.run_coroutine_threadsafe(work, self._loop)
-        done.result(timeout=10)
+        return done.result(timeout=10)

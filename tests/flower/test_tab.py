@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from tests.flower.seeds import dead_letters, every_cause, ids, run
+from tests.flower.seeds import dead_letters, every_cause, ids, run, said_everywhere
 from tests.flower.stage import Visitor
 from turnmill import Client
 from turnmill.show.why_view import in_a_line
@@ -114,9 +114,13 @@ def test_what_was_said_is_on_no_page_in_no_json_and_in_no_metric(
         CANARY,
         json.dumps({CANARY: CANARY}),
     )
+    others = ("sessions.metadata", "sessions.key", "sessions.provider_ref", "turns.metadata")
+    said = {*others, *(f"turns.{name}" for name in fields), "batches.name", "batches.metadata"}
+    assert len(said | set(said_everywhere(store_url, turn, CANARY))) > 20
     paths = ["", "/waiting", "/failed", "/batches", f"/turn/{turn.id}", f"/session/{session.id}"]
     api = [f"/turnmill/api{path or '/overview'}" for path in paths]
-    for path in [*(f"/turnmill{path}" for path in paths), *api, "/metrics"]:
+    acts = [f"/turnmill/act?verb=cancel&turn={turn.id}"]
+    for path in [*(f"/turnmill{path}" for path in paths), *api, *acts, "/metrics"]:
         answer = operator.get(path)
         assert answer.status == 200, path
         assert CANARY not in answer.text, path

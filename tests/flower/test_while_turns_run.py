@@ -3,6 +3,7 @@
 import logging
 import re
 import threading
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from time import monotonic
@@ -14,6 +15,12 @@ from tests.conftest import fresh_database
 from tests.flower.seeds import dead_letters, ran, run
 from tests.flower.stage import Visitor, flower, memory_of, viewer_of, worker
 from turnmill import Client
+from turnmill.store.board import overview, waiting
+from turnmill.store.board.looking import look
+from turnmill.store.database import Database
+from turnmill.store.nouns.lanes import loads
+from turnmill.store.schema_name import execute
+from turnmill.sync.turns import Turn
 from turnmill_worker.stack.celery_parts import FLOWER_BOUNDS
 from turnmill_worker.stack.postgres import EmbeddedPostgres
 from turnmill_worker.stack.process import wait_until
@@ -35,6 +42,9 @@ FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_datab
 
 #: Turns after which Flower's bounded list of tasks is full, and all of them.
 WARM, ALL = 20_000, 100_000
+_STATES = "SELECT state, count(*) FROM turnmill.turns GROUP BY 1"
+#: Looks at the least, whatever the machine.
+MANY = 50
 _COUNT = "SELECT count(*) FROM turnmill.turns WHERE finished_at IS NOT NULL"
 
 
@@ -88,6 +98,67 @@ def test_five_hundred_dead_letters_run_again_in_order_while_others_are_answered(
     assert waited and locks.looks > 100
     assert locks.longest < MOST_LOCKED
     assert ran(store_url, sessions) == {one: [f"line {n}" for n in range(10)] for one in sessions}
+
+
+def test_numbers_are_those_of_the_rows_at_every_moment_while_turns_run(
+    operator: Visitor,
+    client: Client,
+    store_url: str,
+    valkey_server: EmbeddedValkey,
+    tmp_path: Path,
+) -> None:
+    sessions = [client.sessions.create(user_id=f"u{n % 9}").id for n in range(200)]
+    few, sent = sessions[:5], list[Turn]()
+    looks, compared, seen = 0, 0, set[str]()
+    with (
+        closing(Database(store_url)) as store,
+        worker(store_url, valkey_server.url, tmp_path / "log", slots=20),
+    ):
+        for faults, some in (([], sessions), ("bad_request", sessions), (["overloaded"], few)):
+            script = {"mock": {"latency": 0.2, "faults": faults}}
+            said = [(one, "Hello") for one in some]
+            sent += client.send_many(said, metadata=script, lane="interactive")
+        while (left := _open(store)) or looks < MANY:
+            looks, seen = looks + 1, seen | set(left)
+            before = _final(store_url)
+            told = operator.json("/turnmill/api/overview")
+            after = _final(store_url)
+            if told["main"]["fresh"] and told["ended"]["fresh"]:
+                compared += 1
+                shown = sum(one["turns"] for one in told["main"]["value"]["groups"])
+                assert before["all"] <= len(sent) - shown <= after["all"]
+                failed = sum(one["turns"] for one in told["ended"]["value"])
+                assert before["failed"] <= failed <= after["failed"]
+    assert compared > 5
+    assert seen >= {"running", "queued", "retrying"}
+    assert after["failed"] == len(sessions)
+
+
+def _final(store_url: str) -> dict[str, int]:
+    """Return how many turns have ended: that never becomes less."""
+    ((ended, failed),) = run(
+        store_url,
+        "SELECT count(*), count(*) FILTER (WHERE state = 'failed') FROM turnmill.turns"
+        " WHERE finished_at IS NOT NULL",
+    )
+    return {"all": ended, "failed": failed}
+
+
+def _open(store: Database) -> dict[str, int]:
+    """Return how many turns are in each open state; what the tab reads then says the same."""
+    with look(store, within=SOON) as (conn, _):
+        groups, lanes, ended = waiting.groups(conn), loads(conn), overview.ended(conn)
+        states = {state: int(turns) for state, turns in execute(conn, _STATES)}
+    assert {one.state: one.turns for one in ended} == {
+        state: states.pop(state) for state in ("failed", "dead") if state in states
+    }
+    states.pop("succeeded", None)
+    assert sum(one.turns for one in groups) == sum(states.values())
+    by_reason = {one.reason: one.turns for one in groups}
+    running = states.get("running", 0)
+    assert by_reason.get("running", 0) == sum(one.running for one in lanes) == running
+    assert sum(one.behind for one in lanes) == by_reason.get("behind", 0)
+    return states
 
 
 @pytest.mark.timeout(1200)
