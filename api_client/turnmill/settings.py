@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from turnmill.domain.analytics.tagging import analytics_tag
 from turnmill.domain.errors import InvalidSetting, UnsafeSetting
+from turnmill.setting_values import bound, count, days, networks, port, seconds
 
 if TYPE_CHECKING:
     from turnmill.tools import Tool
@@ -132,27 +133,20 @@ class Settings:
             schema=_schema(env.get("TURNMILL_SCHEMA") or "turnmill"),
             broker_url=env.get("TURNMILL_BROKER_URL", ""),
             stream_url=_stream_url(env.get("TURNMILL_STREAM_URL", "")),
-            stream_ttl=_seconds(env, "TURNMILL_STREAM_TTL", default=600.0, least=1.0),
+            stream_ttl=seconds(env, "TURNMILL_STREAM_TTL", default=600.0, least=1.0),
             home=Path(env.get("TURNMILL_HOME", ".turnmill")),
-            files_url=env.get("TURNMILL_FILES_URL", ""),
-            max_file_bytes=_count(env, "TURNMILL_MAX_FILE_BYTES", 32_000_000, most=_MOST_FILE),
-            files_quota=_count(env, "TURNMILL_FILES_QUOTA", 1_000_000_000, most=_MOST_FILES),
-            files_grace=_seconds(
-                env, "TURNMILL_FILES_GRACE", default=86_400.0, least=1.0, most=365 * 86_400
-            ),
-            backups_kept=_days(env, "TURNMILL_KEEP_BACKUPS_DAYS"),
-            fetch_from=_networks(env, "TURNMILL_FETCH_FROM"),
+            **_of_files(env),
             alive_file=Path(file) if (file := env.get("TURNMILL_ALIVE_FILE")) else None,
-            lease=_seconds(env, "TURNMILL_LEASE", default=15.0, least=0.5),
-            concurrency=_count(env, "TURNMILL_CONCURRENCY", 1000, most=100_000),
-            max_unfinished_per_user=_bound(env, "TURNMILL_MAX_UNFINISHED_PER_USER", 100_000),
-            max_unfinished=_bound(env, "TURNMILL_MAX_UNFINISHED", None),
-            hints_max=_count(env, "TURNMILL_HINTS_MAX", 1000, most=1_000_000),
-            max_text_bytes=_count(env, "TURNMILL_MAX_TEXT_BYTES", 1_000_000, most=_MOST_TEXT),
-            grace=_seconds(env, "TURNMILL_GRACE", default=25.0, least=0.0),
-            turn_timeout=_seconds(env, "TURNMILL_TURN_TIMEOUT", default=600.0, least=0.1),
+            lease=seconds(env, "TURNMILL_LEASE", default=15.0, least=0.5),
+            concurrency=count(env, "TURNMILL_CONCURRENCY", 1000, most=100_000),
+            max_unfinished_per_user=bound(env, "TURNMILL_MAX_UNFINISHED_PER_USER", 100_000),
+            max_unfinished=bound(env, "TURNMILL_MAX_UNFINISHED", None),
+            hints_max=count(env, "TURNMILL_HINTS_MAX", 1000, most=1_000_000),
+            max_text_bytes=count(env, "TURNMILL_MAX_TEXT_BYTES", 1_000_000, most=_MOST_TEXT),
+            grace=seconds(env, "TURNMILL_GRACE", default=25.0, least=0.0),
+            turn_timeout=seconds(env, "TURNMILL_TURN_TIMEOUT", default=600.0, least=0.1),
             max_reply_bytes=max_reply_bytes(env),
-            background_timeout=_seconds(
+            background_timeout=seconds(
                 env, "TURNMILL_BACKGROUND_TIMEOUT", default=86_400.0, least=1.0, most=30 * 86_400
             ),
             layers=env.get("TURNMILL_LAYERS", ""),
@@ -161,21 +155,12 @@ class Settings:
             tags=_names(env.get("TURNMILL_TAGS", "")),
             tools=env.get("TURNMILL_TOOLS", ""),
             mcp=Path(file) if (file := env.get("TURNMILL_MCP")) else None,
-            observers=env.get("TURNMILL_OBSERVERS", ""),
-            observer_timeout=_seconds(
-                env, "TURNMILL_OBSERVER_TIMEOUT", default=10.0, least=0.1, most=600
-            ),
-            webhook_allow=_networks(env, "TURNMILL_WEBHOOK_ALLOW"),
-            metrics_port=_port(env, "TURNMILL_METRICS_PORT"),
+            **_of_observers(env),
+            metrics_port=port(env, "TURNMILL_METRICS_PORT"),
             metrics_host=env.get("TURNMILL_METRICS_HOST") or "127.0.0.1",
             remote_control=_remote_control(env.get("TURNMILL_REMOTE_CONTROL"), profile),
-            encryption=_encryption(env, "TURNMILL_ENCRYPTION"),
-            encryption_keys=env.get("TURNMILL_ENCRYPTION_KEYS", ""),
-            encrypt_metadata=_encryption(env, "TURNMILL_ENCRYPT_METADATA") == ON,
+            **_of_encryption(env),
             analytics_tag=analytics_tag(env),
-            key_store=env.get("TURNMILL_KEY_STORE", ""),
-            key_backups=_days(env, "TURNMILL_KEY_BACKUP_DAYS"),
-            kms=env.get("TURNMILL_KMS", ""),
             actor=_actor(env.get("TURNMILL_ACTOR", "")),
             audit_reads=_reads(env.get("TURNMILL_AUDIT_READS") or Reads.CLI),
         )
@@ -236,19 +221,19 @@ def _unencrypted(settings: Settings) -> Iterator[UnsafeSetting]:
 def max_reply_bytes(environ: Mapping[str, str] | None = None) -> int:
     """Return how large a vendor's answer may be; providers read it as they read their keys."""
     env = os.environ if environ is None else environ
-    return _count(env, "TURNMILL_MAX_REPLY_BYTES", _REPLY_BYTES_MAX, most=_MOST_REPLY)
+    return count(env, "TURNMILL_MAX_REPLY_BYTES", _REPLY_BYTES_MAX, most=_MOST_REPLY)
 
 
 def batch_window(environ: Mapping[str, str] | None = None) -> int:
     """Return how many tokens may wait in a vendor's batches, of one model."""
     env = os.environ if environ is None else environ
-    return _count(env, "TURNMILL_BATCH_WINDOW", _BATCH_WINDOW, most=_MOST_WINDOW)
+    return count(env, "TURNMILL_BATCH_WINDOW", _BATCH_WINDOW, most=_MOST_WINDOW)
 
 
 def batch_poll(environ: Mapping[str, str] | None = None) -> timedelta:
     """Return how often a vendor is asked for a young batch; an old one more rarely."""
     env = os.environ if environ is None else environ
-    return timedelta(seconds=_count(env, "TURNMILL_BATCH_POLL", _BATCH_POLL, most=_MOST_POLL))
+    return timedelta(seconds=count(env, "TURNMILL_BATCH_POLL", _BATCH_POLL, most=_MOST_POLL))
 
 
 def mock_allowed(environ: Mapping[str, str], *, faults: bool = False) -> bool:
@@ -270,6 +255,43 @@ def _unsafe_mocks(environ: Mapping[str, str]) -> Iterator[UnsafeSetting]:
                 f"{variable} sets up the mock provider, which answers without a vendor",
                 hint=f"unset it, or {ALLOW_MOCK}=yes",
             )
+
+
+def _of_files(env: Mapping[str, str]) -> dict[str, Any]:
+    """Return what is set of files: where they are, how much of them, and from where."""
+    return dict(
+        files_url=env.get("TURNMILL_FILES_URL", ""),
+        max_file_bytes=count(env, "TURNMILL_MAX_FILE_BYTES", 32_000_000, most=_MOST_FILE),
+        files_quota=count(env, "TURNMILL_FILES_QUOTA", 1_000_000_000, most=_MOST_FILES),
+        files_grace=seconds(
+            env, "TURNMILL_FILES_GRACE", default=86_400.0, least=1.0, most=365 * 86_400
+        ),
+        backups_kept=days(env, "TURNMILL_KEEP_BACKUPS_DAYS"),
+        fetch_from=networks(env, "TURNMILL_FETCH_FROM"),
+    )
+
+
+def _of_observers(env: Mapping[str, str]) -> dict[str, Any]:
+    """Return what is set of those who are told what happens."""
+    return dict(
+        observers=env.get("TURNMILL_OBSERVERS", ""),
+        observer_timeout=seconds(
+            env, "TURNMILL_OBSERVER_TIMEOUT", default=10.0, least=0.1, most=600
+        ),
+        webhook_allow=networks(env, "TURNMILL_WEBHOOK_ALLOW"),
+    )
+
+
+def _of_encryption(env: Mapping[str, str]) -> dict[str, Any]:
+    """Return what is set of keys, and of what is sealed with them."""
+    return dict(
+        encryption=_encryption(env, "TURNMILL_ENCRYPTION"),
+        encryption_keys=env.get("TURNMILL_ENCRYPTION_KEYS", ""),
+        encrypt_metadata=_encryption(env, "TURNMILL_ENCRYPT_METADATA") == ON,
+        key_store=env.get("TURNMILL_KEY_STORE", ""),
+        key_backups=days(env, "TURNMILL_KEY_BACKUP_DAYS"),
+        kms=env.get("TURNMILL_KMS", ""),
+    )
 
 
 def _profile(value: str) -> Profile:
@@ -297,10 +319,6 @@ def _encryption(env: Mapping[str, str], name: str) -> str:
     if (value := env.get(name, "")) not in ("", ON, OFF):
         raise InvalidSetting(f"{name} cannot be understood", hint=f"{ON}, or {OFF}")
     return value
-
-
-def _days(env: Mapping[str, str], name: str) -> timedelta | None:
-    return timedelta(days=_count(env, name, 1, most=36_500)) if env.get(name) else None
 
 
 def _actor(value: str) -> str:
@@ -341,60 +359,6 @@ def _names(value: str) -> tuple[str, ...]:
     return names
 
 
-def _networks(env: Mapping[str, str], name: str) -> tuple[str, ...]:
-    """Return networks that are listed with commas between them."""
-    names = tuple(filter(None, map(str.strip, env.get(name, "").split(","))))
-    if not names:
-        return ()
-    from turnmill.net.public_address import Reach  # noqa: PLC0415  few name any
-
-    try:
-        Reach.of(names)
-    except ValueError:
-        raise InvalidSetting(
-            f"{name} names what is no network", hint="such as 10.1.0.0/16,10.2.3.4"
-        ) from None
-    return names
-
-
 def _stream_url(value: str) -> str:
     """Return the URL; what it means is read by whoever dials it."""
     return NO_STREAMS if value.strip().lower() == NO_STREAMS else value
-
-
-def _seconds(
-    env: Mapping[str, str], name: str, *, default: float, least: float, most: float = 86_400
-) -> timedelta:
-    try:
-        seconds = float(env.get(name) or default)
-    except ValueError:
-        raise InvalidSetting(f"{name} is not a number", hint="seconds, such as 15") from None
-    if not least <= seconds <= most:
-        raise InvalidSetting(f"{name} is out of range", hint=f"{least} to {most} seconds")
-    return timedelta(seconds=seconds)
-
-
-def _count(env: Mapping[str, str], name: str, default: int, *, most: int) -> int:
-    bound = _bound(env, name, default)
-    if bound is None or bound > most:
-        raise InvalidSetting(f"{name} is out of range", hint=f"a whole number from 1 to {most}")
-    return bound
-
-
-def _port(env: Mapping[str, str], name: str) -> int | None:
-    return _count(env, name, 1, most=65_535) if env.get(name) else None
-
-
-def _bound(env: Mapping[str, str], name: str, default: int | None) -> int | None:
-    value = env.get(name)
-    if not value:
-        return default
-    if value.lower() == "none":
-        return None
-    try:
-        number = int(value)
-    except ValueError:
-        raise InvalidSetting(f"{name} is not a whole number", hint="from 1, or none") from None
-    if number < 1:
-        raise InvalidSetting(f"{name} is out of range", hint="a whole number from 1, or none")
-    return number

@@ -149,20 +149,15 @@ class AsyncSessions(AsyncLives):
             "max_text_bytes": limits.max_text_bytes,
         }
         backpressure = self._executor.backpressure
-        if template is not None or variables is not None:
+        if template is None and variables is None:
+            new = intake.new_session(**given)
+            verb = sessions.create(new, backpressure, max_cost_usd=max_cost_usd, history=turns)
+        else:
             from turnmill.verbs import templated  # noqa: PLC0415  many use none
 
-            made = templated.create(
-                template,
-                variables,
-                given,
-                backpressure,
-                max_cost_usd=max_cost_usd,
-                history=turns,
+            verb = templated.create(
+                template, variables, given, backpressure, max_cost_usd=max_cost_usd, history=turns
             )
-            return await self._executor.run(made)
-        new = intake.new_session(**given)
-        verb = sessions.create(new, backpressure, max_cost_usd=max_cost_usd, history=turns)
         return await self._executor.run(verb)
 
     async def get(self, session: SessionRef) -> SessionRecord:

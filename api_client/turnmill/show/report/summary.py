@@ -117,20 +117,7 @@ def figures(data: ReportData) -> Element:
             [None if one is None else one.p50_ms for one in (total.points if total else ())],
             good="down",
         ),
-        _tile(
-            "Failed",
-            reading.share(now.failure_rate),
-            reading.points(now.failure_rate, then.failure_rate if known else None),
-            [one.now.failure_rate for one in data.points],
-            good="down",
-        ),
-        _tile(
-            "From cache",
-            reading.share(now.cached_share),
-            reading.points(now.cached_share, then.cached_share if known else None),
-            [one.now.cached_share for one in data.points],
-            good="up",
-        ),
+        *_shares(data),
         _tile(
             "Spent on retries",
             reading.money(now.waste_usd),
@@ -139,6 +126,25 @@ def figures(data: ReportData) -> Element:
             good="down",
         ),
         class_="tiles",
+    )
+
+
+def _shares(data: ReportData) -> Iterator[Element]:
+    """Yield the figures that are shares: of turns that failed, and of input read from a cache."""
+    now, then = data.now, data.before
+    yield _tile(
+        "Failed",
+        reading.share(now.failure_rate),
+        reading.points(now.failure_rate, then.failure_rate if then else None),
+        [one.now.failure_rate for one in data.points],
+        good="down",
+    )
+    yield _tile(
+        "From cache",
+        reading.share(now.cached_share),
+        reading.points(now.cached_share, then.cached_share if then else None),
+        [one.now.cached_share for one in data.points],
+        good="up",
     )
 
 

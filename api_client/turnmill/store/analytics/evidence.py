@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, func, select
+from sqlalchemy import Connection, Row, Subquery, and_, case, func, select
 
 from turnmill.domain.analytics.suggesting.failures import CallHour
 from turnmill.domain.analytics.suggesting.histories import (
@@ -203,27 +203,7 @@ def cache_uses(conn: Connection, scope: Scope, prices: Prices) -> list[CacheUse]
 
 def growth_uses(conn: Connection, scope: Scope, prices: Prices) -> list[GrowthUse]:
     """Return how the input of long conversations grows that nothing is left out of."""
-    late, early = turns.c.seq > LONG, turns.c.seq <= LONG
-    brim = early & (turns.c.seq > _BRIM)
-    left_out = select(compactions.c.n).where(compactions.c.session_id == turns.c.session_id)
-    one = (
-        joined(
-            turns.c.session_id,
-            sessions.c.provider,
-            sessions.c.model,
-            func.sum(as_float(turns.c.input_tokens)).label("tokens"),
-            count_if(late).label("late"),
-            sum_if(late, turns.c.input_tokens).label("late_tokens"),
-            count_if(early).label("early"),
-            sum_if(early, turns.c.input_tokens).label("early_tokens"),
-            count_if(brim).label("brim"),
-            sum_if(brim, turns.c.input_tokens).label("brim_tokens"),
-        )
-        .where(ended(scope), by_own_model(), turns.c.input_tokens > 0, ~left_out.exists())
-        .group_by(turns.c.session_id, sessions.c.provider, sessions.c.model)
-        .subquery("one")
-        .c
-    )
+    one = _growing(scope).c
     is_long = and_(one.late > 0, one.brim > 0)
     # Of rows that are not long the quotient is not looked at, and must be one all the same.
     times = (one.late_tokens / func.nullif(one.late, 0)) / (
@@ -241,21 +221,46 @@ def growth_uses(conn: Connection, scope: Scope, prices: Prices) -> list[GrowthUs
         func.sum(case((is_long, one.brim), else_=0)).label("brim"),
         func.sum(one.tokens).label("all_tokens"),
     ).group_by(one.provider, one.model)
-    return [
-        GrowthUse(
-            provider=row.provider,
-            model=row.model,
-            sessions=row.sessions,
-            ratios=row.ratios,
-            ratio_squares=row.ratio_squares,
-            late_turns=int(row.late_turns),
-            late_tokens=row.late_tokens,
-            brim_tokens=row.brim_tokens / int(row.brim) if row.brim else 0.0,
-            all_tokens=row.all_tokens,
-            usd_a_token=prices.get((row.provider, row.model)),
+    return [_growth_use(row, prices) for row in conn.execute(query)]
+
+
+def _growing(scope: Scope) -> Subquery:
+    """Return sessions that nothing is left out of, with their first turns, their last, and brim."""
+    late, early = turns.c.seq > LONG, turns.c.seq <= LONG
+    brim = early & (turns.c.seq > _BRIM)
+    left_out = select(compactions.c.n).where(compactions.c.session_id == turns.c.session_id)
+    return (
+        joined(
+            turns.c.session_id,
+            sessions.c.provider,
+            sessions.c.model,
+            func.sum(as_float(turns.c.input_tokens)).label("tokens"),
+            count_if(late).label("late"),
+            sum_if(late, turns.c.input_tokens).label("late_tokens"),
+            count_if(early).label("early"),
+            sum_if(early, turns.c.input_tokens).label("early_tokens"),
+            count_if(brim).label("brim"),
+            sum_if(brim, turns.c.input_tokens).label("brim_tokens"),
         )
-        for row in conn.execute(query)
-    ]
+        .where(ended(scope), by_own_model(), turns.c.input_tokens > 0, ~left_out.exists())
+        .group_by(turns.c.session_id, sessions.c.provider, sessions.c.model)
+        .subquery("one")
+    )
+
+
+def _growth_use(row: Row[Any], prices: Prices) -> GrowthUse:
+    return GrowthUse(
+        provider=row.provider,
+        model=row.model,
+        sessions=row.sessions,
+        ratios=row.ratios,
+        ratio_squares=row.ratio_squares,
+        late_turns=int(row.late_turns),
+        late_tokens=row.late_tokens,
+        brim_tokens=row.brim_tokens / int(row.brim) if row.brim else 0.0,
+        all_tokens=row.all_tokens,
+        usd_a_token=prices.get((row.provider, row.model)),
+    )
 
 
 def hasty_works(conn: Connection, scope: Scope) -> list[HastyWork]:

@@ -150,12 +150,7 @@ def _take(conn: Connection, head: Any, *, owner: str, lease: timedelta) -> Taken
 
 
 def _from_rows(conn: Connection, head: Any, turn: Any, asked: Mapping[str, Any]) -> Claim:
-    rows = conn.execute(
-        select(messages.c.role, messages.c.content, messages.c.position)
-        .where(messages.c.turn_id == turn.id)
-        .order_by(messages.c.position)
-    )
-    before, said, behind = said_from([tuple(row) for row in rows])
+    before, said, behind = said_from(_messages_of(conn, turn.id))
     return Claim(
         turn_id=TurnId(turn.id),
         session_id=SessionId(head.id),
@@ -194,6 +189,15 @@ def _from_rows(conn: Connection, head: Any, turn: Any, asked: Mapping[str, Any])
         budgeted=turn.max_cost_usd is not None or _are_there_budgets(conn),
         **asked,
     )
+
+
+def _messages_of(conn: Connection, turn_id: TurnId) -> list[tuple[Any, ...]]:
+    rows = conn.execute(
+        select(messages.c.role, messages.c.content, messages.c.position)
+        .where(messages.c.turn_id == turn_id)
+        .order_by(messages.c.position)
+    )
+    return [tuple(row) for row in rows]
 
 
 _PROMPT = select(sessions.c.system_prompt)

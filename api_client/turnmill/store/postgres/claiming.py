@@ -294,16 +294,7 @@ def _is_told(conn: Connection) -> bool:
 
 
 def _from_row(row: Any, keys: "DataKeys | None") -> Claim:
-    prompt, said, history = row[10], lenient_json(row[16]), row[17] or "[]"
-    if keys is not None or may_be_sealed(prompt, row[16], history):
-        from turnmill.store.opening import opened_claim  # noqa: PLC0415  not everybody encrypts
-
-        prompt, said, history = opened_claim(keys, row[:2], row[21], (prompt, said, history))
-    metadata = object_of(lenient_json(row[15]))
-    if SEALED_IN in metadata:
-        from turnmill.store.opening import opened_metadata  # noqa: PLC0415  as above
-
-        metadata = opened_metadata(keys, row[:2], row[21], metadata)
+    prompt, said, history = _content_of(row, keys)
     before, messages, behind = said_from(said)
     return Claim(
         turn_id=TurnId(row[0]),
@@ -321,7 +312,7 @@ def _from_row(row: Any, keys: "DataKeys | None") -> Claim:
         provider_ref=row[12],
         native_ref=row[13],
         on_ambiguous=OnAmbiguous(row[14]),
-        metadata=metadata,
+        metadata=_metadata_of(row, keys),
         messages=messages,
         next_position=behind,
         history=None if row[18] else StoredHistory(history),
@@ -345,3 +336,22 @@ def _from_row(row: Any, keys: "DataKeys | None") -> Claim:
         budgeted=row[35],
         reply_as=row[36],
     )
+
+
+def _content_of(row: Any, keys: "DataKeys | None") -> tuple[str | None, Any, str]:
+    """Return the prompt, what was said and the history, opened where they are sealed."""
+    prompt, said, history = row[10], lenient_json(row[16]), row[17] or "[]"
+    if keys is None and not may_be_sealed(prompt, row[16], history):
+        return prompt, said, history
+    from turnmill.store.opening import opened_claim  # noqa: PLC0415  not everybody encrypts
+
+    return opened_claim(keys, row[:2], row[21], (prompt, said, history))
+
+
+def _metadata_of(row: Any, keys: "DataKeys | None") -> dict[str, Any]:
+    metadata = object_of(lenient_json(row[15]))
+    if SEALED_IN not in metadata:
+        return metadata
+    from turnmill.store.opening import opened_metadata  # noqa: PLC0415  as above
+
+    return opened_metadata(keys, row[:2], row[21], metadata)

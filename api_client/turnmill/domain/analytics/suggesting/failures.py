@@ -70,22 +70,27 @@ def retry_storms(hours: Sequence[CallHour]) -> Iterator[Finding]:
             formula=_STORM,
             confidence=found,
             threshold=STORM_SHARE,
-            evidence=[
-                {
-                    "hour": one.hour.isoformat(),
-                    "calls": one.calls,
-                    "failed": one.failed,
-                    "codes": dict(one.codes),
-                    "wasted_usd": round(one.wasted_usd, 6),
-                }
-                for one in sorted(stormy, key=lambda one: -one.failed)[:24]
-            ],
+            evidence=_hours_of(stormy),
             improvement=Improvement.of(
                 "attempts",
                 failed - usual * calls,
                 Interval((found.low - usual) * calls, (found.high - usual) * calls),
             ),
         )
+
+
+def _hours_of(stormy: Sequence[CallHour]) -> list[dict[str, object]]:
+    """Return the worst hours, as evidence."""
+    return [
+        {
+            "hour": one.hour.isoformat(),
+            "calls": one.calls,
+            "failed": one.failed,
+            "codes": dict(one.codes),
+            "wasted_usd": round(one.wasted_usd, 6),
+        }
+        for one in sorted(stormy, key=lambda one: -one.failed)[:24]
+    ]
 
 
 def dead_targets(hours: Sequence[CallHour]) -> Iterator[Finding]:
