@@ -132,8 +132,7 @@ class Settings:
             listen_url=env.get("TURNMILL_LISTEN_URL", ""),
             schema=_schema(env.get("TURNMILL_SCHEMA") or "turnmill"),
             broker_url=env.get("TURNMILL_BROKER_URL", ""),
-            stream_url=_stream_url(env.get("TURNMILL_STREAM_URL", "")),
-            stream_ttl=seconds(env, "TURNMILL_STREAM_TTL", default=600.0, least=1.0),
+            **_of_streams(env),
             home=Path(env.get("TURNMILL_HOME", ".turnmill")),
             **_of_files(env),
             alive_file=Path(file) if (file := env.get("TURNMILL_ALIVE_FILE")) else None,
@@ -156,8 +155,7 @@ class Settings:
             tools=env.get("TURNMILL_TOOLS", ""),
             mcp=Path(file) if (file := env.get("TURNMILL_MCP")) else None,
             **_of_observers(env),
-            metrics_port=port(env, "TURNMILL_METRICS_PORT"),
-            metrics_host=env.get("TURNMILL_METRICS_HOST") or "127.0.0.1",
+            **_of_metrics(env),
             remote_control=_remote_control(env.get("TURNMILL_REMOTE_CONTROL"), profile),
             **_of_encryption(env),
             analytics_tag=analytics_tag(env),
@@ -257,41 +255,57 @@ def _unsafe_mocks(environ: Mapping[str, str]) -> Iterator[UnsafeSetting]:
             )
 
 
+def _of_streams(env: Mapping[str, str]) -> dict[str, Any]:
+    """Return what is set of streams: where their copies are, and for how long."""
+    return {
+        "stream_url": _stream_url(env.get("TURNMILL_STREAM_URL", "")),
+        "stream_ttl": seconds(env, "TURNMILL_STREAM_TTL", default=600.0, least=1.0),
+    }
+
+
+def _of_metrics(env: Mapping[str, str]) -> dict[str, Any]:
+    """Return what is set of metrics: where they are served, if at all."""
+    return {
+        "metrics_port": port(env, "TURNMILL_METRICS_PORT"),
+        "metrics_host": env.get("TURNMILL_METRICS_HOST") or "127.0.0.1",
+    }
+
+
 def _of_files(env: Mapping[str, str]) -> dict[str, Any]:
     """Return what is set of files: where they are, how much of them, and from where."""
-    return dict(
-        files_url=env.get("TURNMILL_FILES_URL", ""),
-        max_file_bytes=count(env, "TURNMILL_MAX_FILE_BYTES", 32_000_000, most=_MOST_FILE),
-        files_quota=count(env, "TURNMILL_FILES_QUOTA", 1_000_000_000, most=_MOST_FILES),
-        files_grace=seconds(
+    return {
+        "files_url": env.get("TURNMILL_FILES_URL", ""),
+        "max_file_bytes": count(env, "TURNMILL_MAX_FILE_BYTES", 32_000_000, most=_MOST_FILE),
+        "files_quota": count(env, "TURNMILL_FILES_QUOTA", 1_000_000_000, most=_MOST_FILES),
+        "files_grace": seconds(
             env, "TURNMILL_FILES_GRACE", default=86_400.0, least=1.0, most=365 * 86_400
         ),
-        backups_kept=days(env, "TURNMILL_KEEP_BACKUPS_DAYS"),
-        fetch_from=networks(env, "TURNMILL_FETCH_FROM"),
-    )
+        "backups_kept": days(env, "TURNMILL_KEEP_BACKUPS_DAYS"),
+        "fetch_from": networks(env, "TURNMILL_FETCH_FROM"),
+    }
 
 
 def _of_observers(env: Mapping[str, str]) -> dict[str, Any]:
     """Return what is set of those who are told what happens."""
-    return dict(
-        observers=env.get("TURNMILL_OBSERVERS", ""),
-        observer_timeout=seconds(
+    return {
+        "observers": env.get("TURNMILL_OBSERVERS", ""),
+        "observer_timeout": seconds(
             env, "TURNMILL_OBSERVER_TIMEOUT", default=10.0, least=0.1, most=600
         ),
-        webhook_allow=networks(env, "TURNMILL_WEBHOOK_ALLOW"),
-    )
+        "webhook_allow": networks(env, "TURNMILL_WEBHOOK_ALLOW"),
+    }
 
 
 def _of_encryption(env: Mapping[str, str]) -> dict[str, Any]:
     """Return what is set of keys, and of what is sealed with them."""
-    return dict(
-        encryption=_encryption(env, "TURNMILL_ENCRYPTION"),
-        encryption_keys=env.get("TURNMILL_ENCRYPTION_KEYS", ""),
-        encrypt_metadata=_encryption(env, "TURNMILL_ENCRYPT_METADATA") == ON,
-        key_store=env.get("TURNMILL_KEY_STORE", ""),
-        key_backups=days(env, "TURNMILL_KEY_BACKUP_DAYS"),
-        kms=env.get("TURNMILL_KMS", ""),
-    )
+    return {
+        "encryption": _encryption(env, "TURNMILL_ENCRYPTION"),
+        "encryption_keys": env.get("TURNMILL_ENCRYPTION_KEYS", ""),
+        "encrypt_metadata": _encryption(env, "TURNMILL_ENCRYPT_METADATA") == ON,
+        "key_store": env.get("TURNMILL_KEY_STORE", ""),
+        "key_backups": days(env, "TURNMILL_KEY_BACKUP_DAYS"),
+        "kms": env.get("TURNMILL_KMS", ""),
+    }
 
 
 def _profile(value: str) -> Profile:

@@ -115,14 +115,12 @@ class AsyncSessions(AsyncLives):
         CannotAdopt, TemplateNotFound, SessionArchived, Conflict when the key belongs to another
         user, or another session goes on with the conversation that is to be adopted.
         """
-        limits = self._executor.settings
+        longest = self._executor.settings.max_text_bytes
         turns: Sequence[tuple[Message, ...]] = ()
         if history is not None:
-            from turnmill.verbs import lifecycle  # noqa: PLC0415  few have any
+            from turnmill.verbs.lifecycle import begun_with  # noqa: PLC0415  few have any
 
-            system_prompt, turns = lifecycle.begun_with(
-                history, system_prompt, max_text_bytes=limits.max_text_bytes
-            )
+            system_prompt, turns = begun_with(history, system_prompt, max_text_bytes=longest)
         given: dict[str, Any] = {
             "user_id": user_id,
             "provider": provider,
@@ -146,19 +144,17 @@ class AsyncSessions(AsyncLives):
             "adopt": adopt,
             "keep_content": keep_content,
             "key_id": key_id,
-            "max_text_bytes": limits.max_text_bytes,
+            "max_text_bytes": longest,
         }
+        rest: dict[str, Any] = {"max_cost_usd": max_cost_usd, "history": turns}
         backpressure = self._executor.backpressure
         if template is None and variables is None:
             new = intake.new_session(**given)
-            verb = sessions.create(new, backpressure, max_cost_usd=max_cost_usd, history=turns)
-        else:
-            from turnmill.verbs import templated  # noqa: PLC0415  many use none
+            return await self._executor.run(sessions.create(new, backpressure, **rest))
+        from turnmill.verbs import templated  # noqa: PLC0415  many use none
 
-            verb = templated.create(
-                template, variables, given, backpressure, max_cost_usd=max_cost_usd, history=turns
-            )
-        return await self._executor.run(verb)
+        made = templated.create(template, variables, given, backpressure, **rest)
+        return await self._executor.run(made)
 
     async def get(self, session: SessionRef) -> SessionRecord:
         """Return the session as it stands now, or raise SessionNotFound."""

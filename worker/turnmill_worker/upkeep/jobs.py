@@ -297,29 +297,23 @@ class Upkeep:
 
     def _purge(self, chunks: Chunks) -> Counts:
         keep, do = self._retention, chunks.do
-        sessions = 0
-        if keep.archived is not None:
-            sessions = do("sessions", upkeep.purge_archived, older_than=keep.archived)
-        emptied = self._empty(chunks)
-        resealed = self._reseal(chunks)
-        old_keys = self._drop_old_keys()
-        audit = 0 if keep.audit is None else do("audit", audit_chain.purge, older_than=keep.audit)
-        lines = 0
-        if keep.batches is not None:
-            lines = do("batch_lines", batch_retention.purge_lines, older_than=keep.batches)
+
+        def aged(what: str, job: Callable[..., int], age: timedelta | None) -> int:
+            return 0 if age is None else do(what, job, older_than=age)
+
         with self._database.begin() as conn:
             runs = jobs.purge_runs(conn, older_than=keep.job_runs)
         return {
-            "sessions": sessions,
-            "emptied": emptied,
-            "resealed": resealed,
-            "old_keys": old_keys,
+            "sessions": aged("sessions", upkeep.purge_archived, keep.archived),
+            "emptied": self._empty(chunks),
+            "resealed": self._reseal(chunks),
+            "old_keys": self._drop_old_keys(),
             "announcements": do(
                 "announcements", upkeep.purge_announcements, older_than=keep.announcements
             ),
             "alerts": do("alerts", alerts.purge, older_than=_KEEP_ALERTS),
             "reports": do("reports", made_reports.purge, older_than=_KEEP_ALERTS),
-            "audit": audit,
+            "audit": aged("audit", audit_chain.purge, keep.audit),
             "job_runs": runs,
             "missed": do("missed", kept.give_up_missed),
             "events": do("events", events.prune),
@@ -327,7 +321,7 @@ class Upkeep:
                 "deliveries", webhooks.purge, delivered=_KEEP_DELIVERED, parked=_KEEP_PARKED
             ),
             "batches": do("batches", batch_staging.forget_unfinished, older_than=_KEEP_UNFINISHED),
-            "batch_lines": lines,
+            "batch_lines": aged("batch_lines", batch_retention.purge_lines, keep.batches),
             "batch_counts": do(
                 "batch_counts", batch_retention.forget_batches, older_than=keep.batch_counts
             ),

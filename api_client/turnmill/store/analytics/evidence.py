@@ -248,7 +248,7 @@ def _growing(scope: Scope) -> Subquery:
     )
 
 
-def _growth_use(row: Row[Any], prices: Prices) -> GrowthUse:
+def _growth_use(row: Row[*tuple[Any, ...]], prices: Prices) -> GrowthUse:
     return GrowthUse(
         provider=row.provider,
         model=row.model,

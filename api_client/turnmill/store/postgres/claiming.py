@@ -328,10 +328,7 @@ def _from_row(row: Any, keys: "DataKeys | None") -> Claim:
         adopted=row[28],
         before=before,
         waits_for=row[29],
-        target=row[30],
-        benched=row[31],
-        given_up=row[32],
-        because=row[33],
+        **_whom(row),
         asked_of=asked_of(row[34]),
         budgeted=row[35],
         reply_as=row[36],
@@ -355,3 +352,8 @@ def _metadata_of(row: Any, keys: "DataKeys | None") -> dict[str, Any]:
     from turnmill.store.opening import opened_metadata  # noqa: PLC0415  as above
 
     return opened_metadata(keys, row[:2], row[21], metadata)
+
+
+def _whom(row: Any) -> dict[str, Any]:
+    """Return whom of the session's fallback the turn has come to, and why."""
+    return {"target": row[30], "benched": row[31], "given_up": row[32], "because": row[33]}
