@@ -21,8 +21,8 @@ $(STAMP): pyproject.toml tools/install.sh $(PINS)
 demo: install ## Run real conversations through the real queue, on this machine
 	@$(BIN)/turnmill demo $(DEMO_ARGS)
 
-test: install ## Run the tests, three at a time; PYTEST_ARGS="-k lease -x" narrows them
-	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses 3 --dist worksteal $(PYTEST_ARGS)
+test: install ## Run the tests, four at a time; PYTEST_ARGS="-k lease -x" narrows them
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses 4 --dist worksteal $(PYTEST_ARGS)
 
 check: install ## Lint, format, types, import contracts, file sizes, what is generated
 	$(BIN)/ruff check .

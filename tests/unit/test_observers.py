@@ -71,7 +71,7 @@ async def running(reader: Reader) -> AsyncIterator[asyncio.Task[None]]:
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(0.01)
 
 
 def state(store: Database) -> events.EventReader:

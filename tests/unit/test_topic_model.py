@@ -2,26 +2,41 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.subjects import Talk, talks
-
-pytest.importorskip("sklearn")
-
-from turnmill_worker.analytics.corpus import Counts
-from turnmill_worker.analytics.modelling import Found, find
 from turnmill_worker.analytics.terms import terms
 
+if TYPE_CHECKING:  # what they take is large, and is loaded where a test gets so far
+    from turnmill_worker.analytics.corpus import Counts
+    from turnmill_worker.analytics.modelling import Found
 
-def counted(said: Sequence[Talk]) -> Counts:
-    counts = Counts()
+pytestmark = pytest.mark.skipif(find_spec("sklearn") is None, reason="not installed: sklearn")
+
+
+def find(counts: "Counts", **known: Any) -> "Found":
+    from turnmill_worker.analytics import modelling
+
+    return modelling.find(counts, **known)
+
+
+def no_counts() -> "Counts":
+    from turnmill_worker.analytics.corpus import Counts
+
+    return Counts()
+
+
+def counted(said: Sequence[Talk]) -> "Counts":
+    counts = no_counts()
     for talk in said:
         counts.add(talk.user, talk.text)
     return counts
 
 
-def agreeing(said: Sequence[Talk], found: Found) -> float:
+def agreeing(said: Sequence[Talk], found: "Found") -> float:
     """Return the share of conversations that are in a topic of mostly their subject."""
     by_topic: defaultdict[int | None, Counter[str]] = defaultdict(Counter)
     for talk, topic in zip(said, found.topics, strict=True):
@@ -111,7 +126,7 @@ def test_words_that_one_user_says_again_and_again_are_no_topic() -> None:
 
 
 def test_nothing_said_is_about_nothing() -> None:
-    counts = Counts()
+    counts = no_counts()
     for n in range(100):
         counts.add(f"user-{n}", "" if n % 2 else "12345 67890")
     found = find(counts, before=[None] * 100)

@@ -29,16 +29,14 @@ def tried(store: Database, *, judge: str | None, reply: str = "the same") -> Non
     stepped(store, record)
 
 
-def test_a_model_that_said_the_same_for_less_is_suggested(store: Database) -> None:
+def test_a_model_that_said_the_same_for_less_is_suggested_and_users_are_told_what_it_saves_them(
+    store: Database,
+) -> None:
     tried(store, judge="exact")
     found = store.run_single(suggest, around_now())
     assert [one.rule for one in found.findings] == [SuggestionRule.TRIED]
     assert (found.suggested_model, found.suggested_temperature) == (OTHER, 0.1)
     assert float(found.estimated_improvement or 0) == 16.0  # 80 turns, 20 cents each
-
-
-def test_a_user_is_told_what_it_saves_him(store: Database) -> None:
-    tried(store, judge="exact")
     window = around_now().window
     found = store.run_single(suggest, Scope(window=window, user_id="user-7"))
     assert float(found.estimated_improvement or 0) == 0.4
