@@ -56,6 +56,7 @@ class Month:
     seed: int = 19
     begins: datetime = FIRST
     sent_to: Sequence[Model] = MODELS
+    within: timedelta | None = None  #: all of them are sent in so long a time, evenly
 
 
 class Session(NamedTuple):
@@ -108,6 +109,9 @@ def turns_of(month: Month) -> Iterator[Turn]:
 
 def _moments(month: Month, dice: random.Random) -> Iterator[datetime]:
     """Yield moments in order: so many in each hour as the hour of the week has its share."""
+    if month.within is not None:
+        yield from (month.begins + n * month.within / month.turns for n in range(month.turns))
+        return
     hours = [month.begins + timedelta(hours=n) for n in range(DAYS * 24)]
     weights = [_HOURS[one.hour] * _WEEKDAYS[one.weekday()] for one in hours]
     ends = list(accumulate(weights))
@@ -178,7 +182,13 @@ _COLUMNS = {
 
 
 def write_month(url: str, month: Month, *, chunk: int = 50_000) -> None:
-    """Write the rows of a month into an empty store of Postgres, as if its turns had been run."""
+    """Write the rows of a month into a store of Postgres, as if its turns had been run."""
+    for _ in written(url, month, chunk=chunk):
+        pass
+
+
+def written(url: str, month: Month, *, chunk: int) -> Iterator[None]:
+    """Write the rows of a month, and pause when so many turns more are there."""
     with psycopg.connect(url, autocommit=True) as connection:
         rows: dict[str, list[Sequence[Any]]] = {table: [] for table in _COLUMNS}
         sessions: dict[UUID, list[Any]] = {}
@@ -186,8 +196,10 @@ def write_month(url: str, month: Month, *, chunk: int = 50_000) -> None:
             _add(rows, sessions, turn)
             if len(rows["turns"]) == chunk:
                 _copy(connection, rows, sessions)
+                yield
         _copy(connection, rows, sessions)
-        connection.execute("ANALYZE")
+        connection.execute("VACUUM ANALYZE")  # as Postgres does by itself, in a month
+        yield
 
 
 def _add(rows: dict[str, list[Sequence[Any]]], sessions: dict[UUID, list[Any]], turn: Turn) -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from turnmill import wire
+from turnmill.store.analytics.folding import fold as real
 from turnmill.store.database import Database
 from turnmill_worker.upkeep import jobs
 from turnmill_worker.upkeep.chunks import Chunks
@@ -23,7 +24,7 @@ def die() -> None:
 
 def main(point: str) -> None:
     """Fold, and die at the point: where a page is `uncommitted`, or `between` two of them."""
-    real, folded = jobs.fold, 0
+    folded = 0
 
     def fold(conn: Any, **options: Any) -> int:
         nonlocal folded
@@ -34,7 +35,7 @@ def main(point: str) -> None:
             die()
         return folded
 
-    jobs.fold = fold
+    setattr(jobs, "fold", fold)  # noqa: B010  it is theirs, and not to be had from there
     database = Database(os.environ["TURNMILL_DATABASE_URL"])
     chunks = Chunks(database, wire.ROLL_UP_USAGE, datetime.now(UTC))
     jobs.Upkeep(database, lambda name: None)._fold(chunks)  # type: ignore[arg-type,return-value]

@@ -183,24 +183,25 @@ def _each_ended(ids: Select[Any], which: Collection[ColumnElement[bool]], tag: s
 
 def _rows_of(which: Collection[ColumnElement[bool]], tag: str) -> Select[Any]:
     columns = (
-        *(turns.c.id, turns.c.state, turns.c.lane, turns.c.lease_fence, turns.c.claims),
-        *(sessions.c.provider, sessions.c.model, _tag(tag).label("tag")),
+        *(turns.c.id, turns.c.session_id, turns.c.state, turns.c.lane),
+        *(turns.c.lease_fence, turns.c.claims, _tag(tag).label("tag")),
         slot_of(turns.c.finished_at).label("slot"),
         bucket_between(turns.c.created_at, turns.c.started_at).label("queued"),
         bucket_between(turns.c.created_at, turns.c.finished_at).label("total"),
     )
-    return (
-        select(*columns)
-        .join(sessions, sessions.c.id == turns.c.session_id)
-        .where(*which, turns.c.state.in_(FINAL), ~is_scripted())
-    )
+    return select(*columns).where(*which, turns.c.state.in_(FINAL), ~is_scripted())
 
 
 def _tag(key: str) -> ColumnElement[str]:
     if not key:
         return literal("")
     said = func.substr(sessions.c.metadata[key].as_string(), 1, _LONGEST_TAG)
-    return func.coalesce(said, "")
+    return func.coalesce(_of_session(said, turns), "")
+
+
+def _of_session(column: Any, turn: Any) -> Any:
+    """Return what the session of a turn says; where most say it themselves, few are looked up."""
+    return select(column).where(sessions.c.id == turn.c.session_id).scalar_subquery()
 
 
 def _asked(ended: Any, *, one_by_one: bool) -> Any:
@@ -232,8 +233,8 @@ def _asked(ended: Any, *, one_by_one: bool) -> Any:
     }
     named = select(
         ended.c.slot,
-        func.coalesce(a.provider, ended.c.provider).label("provider"),
-        func.coalesce(a.asked_model, ended.c.model).label("model"),
+        func.coalesce(a.provider, _of_session(sessions.c.provider, ended)).label("provider"),
+        func.coalesce(a.asked_model, _of_session(sessions.c.model, ended)).label("model"),
         func.coalesce(a.service_tier, "").label("tier"),
         *(ended.c.lane, ended.c.tag),
         *_columns(said),
@@ -265,7 +266,8 @@ def _unanswered(ended: Any, asked: Any) -> Select[Any]:
     said: dict[str, Any] = {"turns": literal(1)}
     said |= {state: _one_if(ended.c.state == state) for state in _STATES}
     said |= {"queued_buckets": ended.c.queued, "total_buckets": ended.c.total}
-    keys = (ended.c.slot, ended.c.provider, ended.c.model, literal(""), ended.c.lane, ended.c.tag)
+    own = (_of_session(sessions.c[name], ended) for name in ("provider", "model"))
+    keys = (ended.c.slot, *own, literal(""), ended.c.lane, ended.c.tag)
     answered = select(asked.c.turn_id).where(asked.c.is_last)
     return select(*keys, *_columns(said)).where(ended.c.id.not_in(answered))
 

@@ -16,9 +16,9 @@ OF_FIGURES = (
             WITH ended AS (
                 SELECT {{slot}} AS slot, t.session_id, t.id AS turn_id,
                     row_number() OVER (PARTITION BY {{slot}} ORDER BY t.id) AS n,
-                    sum(CASE WHEN EXISTS (SELECT 1 FROM turnmill.events e
-                        WHERE e.session_id = t.session_id AND e.turn_id = t.id
-                            AND e.kind IN {_OF_ENDINGS} AND (e.place IS NULL OR e.place > f.place)
+                    sum(CASE WHEN t.id IN (SELECT e.turn_id FROM turnmill.events e
+                        WHERE e.kind IN {_OF_ENDINGS} AND (e.place IS NULL
+                            OR e.place > (SELECT last.place FROM turnmill.rollup_state last))
                     ) THEN 0 ELSE 1 END) OVER (PARTITION BY {{slot}}) AS turns
                 FROM turnmill.turns t CROSS JOIN turnmill.rollup_state f
                 WHERE {{turns}} AND t.state IN {_FINAL}
