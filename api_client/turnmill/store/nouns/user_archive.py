@@ -4,7 +4,7 @@ It is made by the list that deletion goes by: what goes with a user is told to h
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
@@ -261,13 +261,14 @@ class Reading:
         self._keys = keys
         self._fetched_at = 0.0
 
-    def rows(self, query: Select[Any]) -> Iterator[Mapping[str, Any]]:
-        """Yield them, some at once."""
+    def rows(self, query: Select[Any]) -> Generator[Mapping[str, Any], None, None]:
+        """Yield them, some at once; whoever reads no further closes it."""
         self._have_keys()
-        found = self._conn.execute(query, execution_options={"yield_per": _ROWS_AT_ONCE})
-        for some in found.mappings().partitions():
-            yield from (dict(row) for row in some)
-            self._have_keys()
+        options = {"yield_per": _ROWS_AT_ONCE}
+        with self._conn.execute(query, execution_options=options) as found:
+            for some in found.mappings().partitions():
+                yield from (dict(row) for row in some)
+                self._have_keys()
 
     def _have_keys(self) -> None:
         """Fetch his keys, and those of the house, before they are held no longer."""

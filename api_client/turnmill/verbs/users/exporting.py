@@ -7,6 +7,7 @@ import os
 import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
@@ -208,7 +209,8 @@ def _write_rows(
         raise UserNotFound()
     reading = Reading(conn, user_id, keys)
     for one in archived():
-        written.lines(one, reading.rows(one.of_user(user_id)))
+        with closing(reading.rows(one.of_user(user_id))) as found:
+            written.lines(one, found)
     return as_of, [_File(*one) for one in files_of(conn, user_id)]
 
 
