@@ -88,7 +88,7 @@ async def async_follow(
                     cursor = one.cursor
                     await marks.passed(cursor)
                 if not page.happened:
-                    await marks.write()
+                    await marks.passed(cursor)
                     if deadline.passed:
                         return
                     if executor.has_one_writer or page.is_behind:  # and nobody who tells
@@ -121,6 +121,10 @@ class _Marks:
         self._at = time.monotonic()
 
     async def passed(self, cursor: int) -> None:
+        """Note it, and write it down if that was not done for a while.
+
+        Ten who follow what is said in quick succession would write more than those who speak.
+        """
         self._read = cursor
         if time.monotonic() - self._at >= _LOOK_SECONDS:
             await self.write()

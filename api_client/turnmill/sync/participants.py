@@ -87,7 +87,7 @@ def follow(
                     cursor = one.cursor
                     marks.passed(cursor)
                 if not page.happened:
-                    marks.write()
+                    marks.passed(cursor)
                     if deadline.passed:
                         return
                     if executor.has_one_writer or page.is_behind:  # and nobody who tells
@@ -120,6 +120,10 @@ class _Marks:
         self._at = time.monotonic()
 
     def passed(self, cursor: int) -> None:
+        """Note it, and write it down if that was not done for a while.
+
+        Ten who follow what is said in quick succession would write more than those who speak.
+        """
         self._read = cursor
         if time.monotonic() - self._at >= _LOOK_SECONDS:
             self.write()
