@@ -1,6 +1,8 @@
 """What a call in flight holds of memory where the connection is encrypted."""
 
 import asyncio
+import ctypes
+import gc
 import shutil
 import ssl
 import subprocess
@@ -25,7 +27,28 @@ pytestmark = pytest.mark.anyio
 CALLS = 100
 LINES = 60
 #: With asyncio's own buffer a call holds 270,000 that Python knows of.
-BYTES_A_CALL = 25_000
+BYTES_A_CALL = 14_000
+#: What OpenSSL holds for a connection, and Python of larger objects: a copy of a request is not
+#: among it.
+BYTES_OF_C = 30_000
+LONG = "And then? " * 1_400
+C = ctypes.CDLL(None)
+
+
+class Allocations(ctypes.Structure):
+    """glibc's `struct mallinfo2`."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in (
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+        )
+    )
+
+
+if hasattr(C, "mallinfo2"):
+    C.mallinfo2.restype = Allocations
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +114,28 @@ async def test_a_call_in_flight_over_tls_holds_little(
     assert peak / CALLS < BYTES_A_CALL  # while connecting too
 
 
+async def test_openssl_keeps_no_copy_of_what_was_sent(
+    provider: OpenAIProvider, silent: "subprocess.Popen[str]"
+) -> None:
+    async def begin(count: int) -> list[asyncio.Task[object]]:
+        sending = [provider.send(a_request(LONG)) for _ in range(count)]
+        begun = [asyncio.create_task(one) for one in sending]
+        for _ in begun:
+            assert await arrived(silent) == "request"
+        return list(begun)
+
+    if not hasattr(C, "mallinfo2"):
+        pytest.skip("needs glibc, to ask how much is allocated")
+    calls = await begin(10)
+    before = allocated()
+    calls += await begin(CALLS)
+    held = allocated() - before
+    for call in calls:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+    assert held / CALLS < BYTES_OF_C
+
+
 async def test_other_connections_of_the_process_are_as_they_were(
     provider: OpenAIProvider, silent: "subprocess.Popen[str]", certificate: tuple[Path, Path]
 ) -> None:
@@ -139,6 +184,36 @@ async def test_connections_that_share_a_buffer_read_what_is_theirs(
     server.close()
 
 
+@pytest.mark.parametrize("size", [1, 1_023, 16_384, 16_385, 5_000_000])
+async def test_what_is_written_arrives_whole_however_slowly_it_is_read(
+    certificate: tuple[Path, Path], size: int
+) -> None:
+    all_written = asyncio.Event()
+    said = bytes(range(251)) * (size // 251 + 1)
+    whole = said[:size] * 2
+
+    async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await all_written.wait()
+        writer.write(await reader.readexactly(len(whole)))  # it comes back
+        await writer.drain()
+        writer.close()
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    server = await asyncio.start_server(hear, "127.0.0.1", 0, ssl=context, limit=1000)
+    port = server.sockets[0].getsockname()[1]
+    trusting = ssl.create_default_context(cafile=certificate[0])
+    with small_buffers():
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusting)
+    writer.write(said[:size])
+    writer.write(memoryview(said)[:size])
+    all_written.set()
+    await asyncio.wait_for(writer.drain(), 20)
+    assert await asyncio.wait_for(reader.readexactly(len(whole)), 20) == whole
+    writer.close()
+    server.close()
+
+
 async def test_whoever_gives_up_while_a_connection_is_opened_leaves_nothing_in_the_way(
     certificate: tuple[Path, Path],
 ) -> None:
@@ -177,3 +252,9 @@ async def test_whoever_gives_up_while_a_connection_is_opened_leaves_nothing_in_t
 def buffer_of(writer: asyncio.StreamWriter) -> int:
     protocol: sslproto.SSLProtocol = writer.transport._ssl_protocol  # type: ignore[attr-defined]
     return len(protocol.get_buffer(-1))
+
+
+def allocated() -> int:
+    """Return how many bytes the C library has handed out to the main thread."""
+    gc.collect()
+    return int(C.mallinfo2().uordblks)

@@ -52,13 +52,7 @@ class Reading:
     def __init__(self, loop: asyncio.AbstractEventLoop, bounds: Bounds) -> None:
         self._waiter: asyncio.Future[None] = loop.create_future()
         self._bounds = bounds
-        self._parser = HttpResponseParser(self)
-        # As the SDKs' client, and aiohttp, read them.
-        self._parser.set_dangerous_leniencies(
-            lenient_headers=True,
-            lenient_optional_cr_before_lf=True,
-            lenient_spaces_after_chunk_size=True,
-        )
+        self._parser: HttpResponseParser | None = None  # nearly all the time nothing has come yet
         self._fields: list[tuple[bytes, bytes]] = []
         self._body = bytearray()
         self._status = 0
@@ -98,7 +92,7 @@ class Reading:
 
     def let_go(self) -> None:
         """Take nothing more: parser and reading hold each other, and all that was read."""
-        del self._parser  # not left to the collector, which comes seldom
+        self._parser = None  # not left to the collector, which comes seldom
 
     def answer(self) -> Answer:
         """Return what came; raises the Failure that it came to."""
@@ -109,6 +103,8 @@ class Reading:
     def feed(self, data: bytes) -> None:
         """Take the next bytes."""
         self._seen += len(data)
+        if self._parser is None:
+            self._parser = self._made_parser()
         try:
             self._parser.feed_data(data)
         except HttpParserCallbackError as error:
@@ -157,6 +153,7 @@ class Reading:
         self._fields.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
+        assert self._parser is not None  # it calls
         self._status = self._parser.get_status_code()
         if self._status < 200:
             return
@@ -181,6 +178,7 @@ class Reading:
         if self._status < 200:
             self._fields.clear()  # "go on", or what is known early: the answer is yet to come
             return
+        assert self._parser is not None
         self.reusable = self._parser.should_keep_alive()
         self._end()
 
@@ -191,6 +189,16 @@ class Reading:
     @property
     def _framed(self) -> bool:
         return self._chunked or self._measured or self._status == 204
+
+    def _made_parser(self) -> HttpResponseParser:
+        parser = HttpResponseParser(self)
+        # As the SDKs' client, and aiohttp, read them.
+        parser.set_dangerous_leniencies(
+            lenient_headers=True,
+            lenient_optional_cr_before_lf=True,
+            lenient_spaces_after_chunk_size=True,
+        )
+        return parser
 
     def _most_bytes(self) -> int:
         return HEAD_BYTES_MAX + (self._bounds.body * _OVERHEAD_MAX if self._headed else 0)

@@ -13,7 +13,8 @@ OpenSSL has buffers of 16 KiB, too, and lets go of each when it has been emptied
 of TLS 1.3, which a server sends behind the handshake, leave one for writing that nothing is written
 into until the next request; writing nothing lets go of it, and sends nothing. What it has encrypted
 it puts into memory that never shrinks; so a small request goes through it in small records, and
-what it became is taken out after each.
+what it became is taken out after each. What it is to decrypt it is given in pieces, for the same
+reason.
 """
 
 import ssl
@@ -27,7 +28,9 @@ from typing import Any
 #: One TLS record: no read ever yields more.
 SMALL = 16 * 1024
 #: What is smaller than a record is written in pieces of this size: 22 bytes more for each.
-_PIECE = 2 * 1024
+_PIECE = 1024
+#: OpenSSL is given so much at once of what was read: whole answers, mostly.
+_GIVEN = 4 * 1024
 #: What OpenSSL raises where it has to hear something from the other side first.
 _AGAIN = (ssl.SSLWantReadError, ssl.SSLSyscallError)
 #: What asyncio's keeps for each connection, as it stands in Python 3.11 to 3.14. They are too many
@@ -123,8 +126,14 @@ class SharingSSLProtocol(_Theirs):  # type: ignore[misc]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what was read; leave no buffer behind that nobody writes into."""
-        super().buffer_updated(nbytes)
-        if self._shares and self._is_open and not self._write_backlog:
+        if not self._shares:
+            super().buffer_updated(nbytes)
+            return
+        read = self._ssl_buffer_view[:nbytes]
+        for start in range(0, nbytes, _GIVEN):
+            self._ssl_buffer_view = read[start : start + _GIVEN]
+            super().buffer_updated(len(self._ssl_buffer_view))
+        if self._is_open and not self._write_backlog:
             with suppress(ssl.SSLError):
                 self._sslobj.write(b"")
 

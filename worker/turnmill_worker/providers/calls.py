@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
@@ -41,11 +41,12 @@ class Call(Generic[T]):
         """Tell whether there is nothing to wait for any more."""
         return self._left or self._task.done()
 
-    async def wait(self) -> None:
-        """Return when it has ended or is left behind. One may wait at a time."""
-        if not self.over:
-            self._waiting = self._loop.create_future()
-            await self._waiting
+    def wait(self) -> Awaitable[None]:
+        """Return what is done when it has ended or is left behind. One may wait at a time."""
+        waiting = self._waiting = self._loop.create_future()
+        if self.over:
+            waiting.set_result(None)
+        return waiting
 
     def result(self) -> T | None:
         """Return what came of it; None where it was cancelled or left behind. Raises its error."""

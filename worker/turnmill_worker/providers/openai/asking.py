@@ -51,13 +51,13 @@ class Asking:
         #: what the server refuses, of which model
         self._refused: frozenset[tuple[str, str]] = frozenset()
 
-    async def at_once(self, path: str, body: Body, request: Request) -> RawAnswer:
+    def at_once(self, path: str, body: Body, request: Request) -> Coroutine[Any, Any, RawAnswer]:
         """Ask for an answer as a whole."""
-        return await self._asked(body, request, partial(_plainly, self._post, path, request))
+        return self._asked(body, request, partial(_plainly, self._post, path, request))
 
-    async def begun(self, path: str, body: Body, request: Request) -> RawAnswer:
+    def begun(self, path: str, body: Body, request: Request) -> Coroutine[Any, Any, RawAnswer]:
         """Ask for what goes on in the background."""
-        return await self._asked(body, request, partial(_plainly, self._begin, path, request))
+        return self._asked(body, request, partial(_plainly, self._begin, path, request))
 
     async def streamed(
         self, path: str, body: Body, request: Request, events: Assembly, told: Told
