@@ -58,7 +58,7 @@ def test_it_shows_conversations_both_accidents_and_where_the_time_went_and_leave
     home: Path,
 ) -> None:
     with demo(home) as process:
-        out, err = process.communicate(timeout=100)
+        out, err = process.communicate(timeout=200)
         left = started_in(home)
 
     assert process.returncode == 0, err
@@ -101,7 +101,7 @@ def test_an_interrupted_demo_leaves_no_process_and_no_home(
 @pytest.mark.slow
 def test_a_kept_demo_goes_on_answering_until_it_is_stopped(home: Path) -> None:
     with demo(home, "--keep", "--json") as process:
-        out, err = process.communicate(timeout=100)
+        out, err = process.communicate(timeout=200)
         told = json.loads(out)
         there = Terminal(home, {"TURNMILL_HOME": told["home"]})
         said = there.run("send", "Are you still there?", "--wait", "--timeout", "30")
