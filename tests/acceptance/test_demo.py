@@ -58,7 +58,7 @@ def test_it_shows_conversations_both_accidents_and_where_the_time_went_and_leave
     home: Path,
 ) -> None:
     with demo(home) as process:
-        out, err = process.communicate(timeout=100)
+        out, err = process.communicate(timeout=200)
         left = started_in(home)
 
     assert process.returncode == 0, err
@@ -69,9 +69,13 @@ def test_it_shows_conversations_both_accidents_and_where_the_time_went_and_leave
     assert "no reply: dead (overloaded)" in out
     assert "17 turns in" in out
     titles = ("Sessions", "Messages", "Storage", "Providers", "Lifecycle", "Middleware")
-    for number, title in enumerate((*titles, "Streams", "Tools", "Flower"), 1):
+    duties = ("Money", "Batches", "Figures", "Privacy")
+    for number, title in enumerate((*titles, "Streams", "Tools", *duties, "Flower"), 1):
         assert f"{number}. {title}\n   " in out
     assert "False" not in out
+    assert "none spent on waiting" in out and "not sent: budget_exceeded" in out
+    assert "20 results, by their lines, in a file" in out
+    assert "columns, found in 0" in out
     assert "16 succeeded, 1 dead; 21 attempts" in out
     assert "Flower   http://turnmill:" in out
     assert '-m turnmill.cli send "Hello" --wait' in out  # as this one was called
@@ -97,7 +101,7 @@ def test_an_interrupted_demo_leaves_no_process_and_no_home(
 @pytest.mark.slow
 def test_a_kept_demo_goes_on_answering_until_it_is_stopped(home: Path) -> None:
     with demo(home, "--keep", "--json") as process:
-        out, err = process.communicate(timeout=100)
+        out, err = process.communicate(timeout=200)
         told = json.loads(out)
         there = Terminal(home, {"TURNMILL_HOME": told["home"]})
         said = there.run("send", "Are you still there?", "--wait", "--timeout", "30")

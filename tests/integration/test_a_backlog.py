@@ -1,5 +1,6 @@
 """A backlog of one user's, in a worker with all its slots in use, and another user beside it."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -13,9 +14,12 @@ from turnmill import Client
 from turnmill_worker.stack.celery_parts import command_of
 from turnmill_worker.stack.process import wait_until
 
+logger = logging.getLogger(__name__)
+
 SOON = timedelta(seconds=30)
 SLOTS = 10
 BACKLOG = 600
+WHOLE = 10_000
 
 
 @pytest.fixture
@@ -54,13 +58,15 @@ def longest_wait(client: Client, lane: str) -> timedelta:
 
 @pytest.mark.long
 @pytest.mark.parametrize("lane", ["interactive", "bulk"])
+@pytest.mark.parametrize("many", [BACKLOG, pytest.param(WHOLE, marks=pytest.mark.slow)])
 def test_ten_turns_take_at_most_twice_as_long_beside_somebody_elses_backlog(
-    client: Client, lane: str
+    client: Client, lane: str, many: int
 ) -> None:
     longest_wait(client, lane)  # until the worker has come up
     alone = longest_wait(client, lane)
-    many = [client.sessions.create(user_id="ada", provider="mock").id for _ in range(BACKLOG)]
-    client.send_many([(one, "hello") for one in many], lane=lane)
+    sessions = [client.sessions.create(user_id="ada", provider="mock").id for _ in range(BACKLOG)]
+    sent = [(sessions[n % BACKLOG], "hello") for n in range(many)]
+    client.send_many(sent, lane=lane)
 
     def is_crowded() -> bool:
         return len(client.turns.list(user_id="ada", states=["succeeded"], limit=30)) == 30
@@ -69,4 +75,5 @@ def test_ten_turns_take_at_most_twice_as_long_beside_somebody_elses_backlog(
     beside = longest_wait(client, lane)
     waiting = client.turns.list(user_id="ada", states=["queued"], limit=BACKLOG)
     assert len(waiting) > 300, "the backlog was gone meanwhile"
+    logger.info("%s alone, %s beside %d", alone, beside, many)
     assert beside < 2 * alone, (alone, beside)

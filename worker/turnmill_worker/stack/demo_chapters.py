@@ -19,7 +19,7 @@ from turnmill.show.why_view import in_a_line
 from turnmill.show.wording import duration
 from turnmill.sync.client import Client
 from turnmill_worker.providers.registry import ProviderRegistry
-from turnmill_worker.stack import logfile
+from turnmill_worker.stack import demo_duties, logfile
 from turnmill_worker.stack.home import Home
 from turnmill_worker.stack.process import wait_until
 from turnmill_worker.stack.throwaway import LAYER, System
@@ -195,5 +195,9 @@ _CHAPTERS: Sequence[tuple[str, Tell]] = (
     ("Middleware", _middleware),
     ("Streams", _streams),
     ("Tools", _tools),
+    ("Money", demo_duties.money),
+    ("Batches", demo_duties.batches),
+    ("Figures", demo_duties.figures),
+    ("Privacy", demo_duties.privacy),
     ("Flower", _flower),
 )

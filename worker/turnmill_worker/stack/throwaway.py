@@ -26,6 +26,8 @@ _LOOK_EVERY = 0.02
 #: Slow enough to be seen, and that turns of different users run side by side.
 _MOCK_LATENCY = "0.1-0.4"
 _CONCURRENCY = 100
+#: Of the mock, which nobody sends a bill for: US dollars for a million tokens.
+_PRICES = {"mock/*": {"input": 1_000, "output": 2_000}}
 #: Around every call of it, for the chapter on layers.
 LAYER = "log"
 
@@ -117,7 +119,13 @@ def _new_home() -> Home:
 def _up(home: Home, *, keep: bool) -> Program:
     # Whatever else is set up here is left alone: the demo brings its own servers.
     env = {name: value for name, value in os.environ.items() if not name.startswith("TURNMILL_")}
-    env |= {"TURNMILL_MOCK_LATENCY": _MOCK_LATENCY, "TURNMILL_LAYERS": LAYER}
+    prices = home.path / "prices.json"
+    prices.write_text(json.dumps(_PRICES))
+    env |= {
+        "TURNMILL_MOCK_LATENCY": _MOCK_LATENCY,
+        "TURNMILL_LAYERS": LAYER,
+        "TURNMILL_PRICES": str(prices),
+    }
     options = ("--json", "--home", str(home.path), "--concurrency", str(_CONCURRENCY))
     return Program(
         name="up",

@@ -135,7 +135,7 @@ def _of_attempt(one: Row) -> list[Moment]:
             )
         )
     if one["ended_at"] is not None:
-        ended = " ".join(filter(None, (one["outcome"], one["error_code"])))
+        ended = " ".join(filter(None, dict.fromkeys((one["outcome"], one["error_code"]))))
         found.append(Moment(at=one["ended_at"], what=f"{name} ended", detail=ended))
     return found
 

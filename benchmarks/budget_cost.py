@@ -1,0 +1,66 @@
+"""What a budget of each user costs a turn: python -m benchmarks.budget_cost [--rounds 5].
+
+One version, two sides in turns, in one run: sessions of users that no budget bounds, and of users
+who each have one. Servers of its own; CPU of worker, Postgres and Redis together.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from datetime import timedelta
+from statistics import median
+
+from benchmarks.__main__ import conditions, tell
+from benchmarks.ground import Ground, ground, quiet_client
+from benchmarks.systems import SYSTEMS, Point
+from benchmarks.throughput import Windows, measure
+
+_USERS = 100  #: of the ground's sessions
+_SESSIONS = 2000
+_WINDOWS = Windows(count=2, seconds=2.0, settling=1.5)
+_LOAD = Point(in_flight=800, latency=timedelta(milliseconds=200))
+_LIMIT_USD = 1_000_000
+#: CPU milliseconds a turn that a user's budget may cost.
+MOST = 0.15
+_SIDES = ("without", "with")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
+    rounds: list[dict[str, float]] = []
+    with ground() as here:
+        templates = {side: here.template(sessions=_SESSIONS) for side in _SIDES}
+        give_budgets(here, templates["with"])
+        for number in range(given.rounds):
+            order = _SIDES if number % 2 else _SIDES[::-1]
+            rounds.append({side: cost(here, templates[side]) for side in order})
+            tell(f"round {number + 1} of {given.rounds}: {rounds[-1]}")
+    found = compared(rounds)
+    print(json.dumps(found | {"conditions": conditions(), "rounds": rounds}))
+
+
+def give_budgets(here: Ground, template: str) -> None:
+    """Let every user have a budget that is never used up."""
+    with quiet_client(here.postgres.url_of(template)) as client:
+        for number in range(_USERS):
+            client.budgets.set(user_id=f"user-{number}", limit_usd=_LIMIT_USD, period="month")
+
+
+def cost(here: Ground, template: str) -> float:
+    """Return the CPU milliseconds of a turn."""
+    system = SYSTEMS["interactive"]
+    found = measure(system, _LOAD, ground=here, template=template, windows=_WINDOWS)
+    return found.cpu_ms["all"].median
+
+
+def compared(rounds: Sequence[dict[str, float]]) -> dict[str, object]:
+    """Return what both sides cost, and by how much one is more: round by round, as they drift."""
+    more = median(one["with"] - one["without"] for one in rounds)
+    sides = {side: round(median(one[side] for one in rounds), 3) for side in _SIDES}
+    return {**sides, "more": round(more, 3), "most": MOST, "met": more <= MOST}
+
+
+if __name__ == "__main__":
+    main()
