@@ -118,6 +118,7 @@ class NeverBricked(RuleBasedStateMachine):
         with self.store.begin() as conn:
             for table in reversed(metadata.sorted_tables):
                 conn.execute(table.delete())
+        self.stage.played["histories"] += 1
         self.stage.struck.clear()
         self.stage.model.answers.clear()
         self.stage.model.wrong.clear()
@@ -304,6 +305,7 @@ class NeverBricked(RuleBasedStateMachine):
         for vendor in self.stage.vendors:
             vendor._script.clear()
         if life.is_dead:
+            self.stage.played["deaths"] += 1
             for turn_id in self._turns(line, TurnState.RUNNING):
                 steps.lose(self.store, turn_id)
             steps.assert_sound(self.store)
