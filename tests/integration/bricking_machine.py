@@ -69,6 +69,8 @@ FAULTS = (
 )
 _AT_OPENAI_ALONE = frozenset({"locked", "slow"})
 _MOST_CLAIMS = 60
+#: Work in the background of a vendor comes to its end when it was looked at so often.
+_SEEN_OFTEN = 8
 
 _calls = st.sampled_from(
     [
@@ -313,7 +315,9 @@ class NeverBricked(RuleBasedStateMachine):
     async def _worked(self, line: int, life: Life, cancelled_at: int | None) -> None:
         in_hand = InHand()
         deps = self.stage.deps(life, in_hand)
-        for _ in range(_MOST_CLAIMS):
+        for n in range(_MOST_CLAIMS):
+            if n % _SEEN_OFTEN == _SEEN_OFTEN - 1:
+                self.stage.vendors[0].finish()
             head = self._head(line)
             if head is None:
                 return
