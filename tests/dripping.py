@@ -36,6 +36,7 @@ class Drip:
 
     def __init__(self) -> None:
         self.held: dict[int, asyncio.Event] = {}
+        self.said = 0  #: pieces, of all turns
 
     async def send(self, request: Request, emit: Emit | None = None) -> Done:
         told = request.metadata["drip"]
@@ -44,6 +45,7 @@ class Drip:
         for piece in pieces[: told["at"]] if fails else pieces:
             if emit is not None:
                 await emit(piece)
+            self.said += 1
             await asyncio.sleep(told["pause"])
         if fails:
             raise Overloaded("drip")
@@ -62,8 +64,11 @@ class Drip:
 class Dripping:
     """A loop on a thread that runs the turns that it is told to."""
 
-    def __init__(self, deps: Deps, ledger: GroupedLedger, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, deps: Deps, ledger: GroupedLedger, loop: asyncio.AbstractEventLoop, provider: Drip
+    ) -> None:
         self.deps = deps
+        self.provider = provider
         self.ledger = ledger
         self.loop = loop
         self._background: Future[None] | None = None
@@ -119,7 +124,7 @@ def dripping(settings: Settings) -> Iterator[Dripping]:
     thread = threading.Thread(target=loop.run_forever, name="dripping", daemon=True)
     thread.start()
     try:
-        worker = Dripping(deps, ledger, loop)
+        worker = Dripping(deps, ledger, loop, provider)
         yield worker
     finally:
         worker.stop()

@@ -1,5 +1,7 @@
 """Whoever dies around an upload: the turn is answered, and no copy stays at the vendor."""
 
+import os
+import random
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -11,9 +13,11 @@ from tests.chaos.stage import Stage
 from tests.chaos.system import PATIENCE, Servers, System, until
 from tests.doubles.on_a_thread import Vendor
 from tests.doubles.openai_server import KEY
+from turnmill.domain.uploads import mark_in, name_in
 
 WAIT = PATIENCE.total_seconds()
 LEASE = timedelta(seconds=1.5)
+KILLS = int(os.environ.get("TURNMILL_TEST_KILLS", "200"))
 UPLOADS = {"provider": "openai", "model": "gpt-5-mini", "settings": {"uploads": "always"}}
 
 
@@ -82,9 +86,39 @@ def test_18_an_upload_whose_worker_falls_leaves_no_copy(
             turn.result(timeout=WAIT)
     assert turn.result(timeout=WAIT).text.startswith("echo")
     assert len(vendor.double.files.kept) >= 2
+    names = [name_in(one.filename) for one in vendor.double.files.kept.values()]
+    assert len({mark_in(name) for name in names}) == 1
+    assert all(map(mark_in, names)), "each copy bears the mark of the store that knows it"
     if point == "close.unnoted":
         stage.arm(point, "kill")
     stage.client.sessions.delete(session)
     if point == "close.unnoted":
         stage.fall()
     until(lambda: not (all_due(stage) and vendor.double.files.kept))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_two_hundred_workers_die_around_uploads_and_no_copy_row_or_byte_stays(
+    stage: Stage, vendor: Vendor
+) -> None:
+    """TURNMILL_TEST_KILLS says how many it is to be instead."""
+    draw, points = random.Random(7), [point for point, how in FALLS if how == "kill"]
+    ended = 0
+    for n in range(KILLS):
+        point, session = draw.choice(points), stage.session(**UPLOADS)
+        if point != "close.unnoted":
+            stage.arm(point)
+        turn = stage.client.send(session, "What is this?", attachments=[a_png(5 + n % 90), PDF])
+        if point != "close.unnoted":
+            stage.fall()
+        ended += turn.result(timeout=WAIT).text.startswith("echo")
+        if point == "close.unnoted":
+            stage.arm(point)
+        stage.client.sessions.delete(session)
+        if point == "close.unnoted":
+            stage.fall()
+    assert ended == KILLS
+    until(lambda: not (all_due(stage) and vendor.double.files.kept))
+    until(lambda: not stage.system.rows("SELECT ref FROM turnmill.kept_refs"))
+    assert not stage.system.rows("SELECT turn_id FROM turnmill.attachment_uses")

@@ -36,6 +36,7 @@ class Model:
 
     answers: deque[Said] = field(default_factory=deque)
     wrong: list[str] = field(default_factory=list)  #: bodies against a vendor's rules
+    judged: int = 0  #: bodies that were held to them
     numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
     def answer(self, body: Mapping[str, Any]) -> Said:
@@ -60,6 +61,7 @@ class Model:
 
         async def note(call: Call) -> dict[str, Any]:
             if call.method == "POST":
+                self.judged += 1
                 self.wrong += published.misfits(call.path, call.body)
             try:
                 return await answer(call)

@@ -49,6 +49,10 @@ class Files:
         for one in self._kept.values():
             one.expires_at = time.time() - 1
 
+    def forget(self) -> None:
+        """Keep nothing any more."""
+        self._kept.clear()
+
     def add(self, form: Mapping[str, Any], *, seconds: object, purpose: str = "") -> StoredFile:
         """Keep what a form holds; raises Refused."""
         file = form.get("file")

@@ -69,6 +69,8 @@ FAULTS = (
 )
 _AT_OPENAI_ALONE = frozenset({"locked", "slow"})
 _MOST_CLAIMS = 60
+#: Work in the background of a vendor comes to its end when it was looked at so often.
+_SEEN_OFTEN = 8
 
 _calls = st.sampled_from(
     [
@@ -118,6 +120,7 @@ class NeverBricked(RuleBasedStateMachine):
         with self.store.begin() as conn:
             for table in reversed(metadata.sorted_tables):
                 conn.execute(table.delete())
+        self.stage.played["histories"] += 1
         self.stage.struck.clear()
         self.stage.model.answers.clear()
         self.stage.model.wrong.clear()
@@ -304,6 +307,7 @@ class NeverBricked(RuleBasedStateMachine):
         for vendor in self.stage.vendors:
             vendor._script.clear()
         if life.is_dead:
+            self.stage.played["deaths"] += 1
             for turn_id in self._turns(line, TurnState.RUNNING):
                 steps.lose(self.store, turn_id)
             steps.assert_sound(self.store)
@@ -311,7 +315,9 @@ class NeverBricked(RuleBasedStateMachine):
     async def _worked(self, line: int, life: Life, cancelled_at: int | None) -> None:
         in_hand = InHand()
         deps = self.stage.deps(life, in_hand)
-        for _ in range(_MOST_CLAIMS):
+        for n in range(_MOST_CLAIMS):
+            if n % _SEEN_OFTEN == _SEEN_OFTEN - 1:
+                self.stage.vendors[0].finish()
             head = self._head(line)
             if head is None:
                 return

@@ -78,6 +78,7 @@ class Stage:
         self.loop = asyncio.new_event_loop()
         self.life = Life()  #: of the process that runs at the moment
         self.struck: Counter[str] = Counter()  #: by the keys of calls that are made once at most
+        self.played: Counter[str] = Counter()  #: histories, and what happened in them all
         self.tools = Tools({one.name: one for one in self._tools()})
         self.vendors = ModelledOpenAI(self.model), ModelledAnthropic(self.model)
         self.ledger = GroupedLedger(store, owner="one", lease=timedelta(minutes=10))

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.integration.bricking_machine import NeverBricked
@@ -14,6 +14,8 @@ from turnmill.store.schema.revision import create_all
 
 #: TURNMILL_PROPERTY_EXAMPLES=5000 looks longer, and elsewhere each time.
 _ASKED = int(os.environ.get("TURNMILL_PROPERTY_EXAMPLES", "0"))
+#: Ten thousand histories in shards, each begun elsewhere: `-n 2` plays two of them at a time.
+_SHARDS, _OF_A_SHARD = 8, 1_250
 
 
 @pytest.fixture
@@ -43,17 +45,18 @@ def staged(store: Database) -> Iterator[Stage]:
     store.close()
 
 
-def play(stage: Stage, *, examples: int, steps: int) -> None:
+def play(stage: Stage, *, examples: int, steps: int, shard: int | None = None) -> None:
     class OnThisStage(NeverBricked):
         def __init__(self) -> None:
             super().__init__(stage)
 
+    begun = OnThisStage if shard is None else seed(shard)(OnThisStage)
     run_state_machine_as_test(
-        OnThisStage,
+        begun,
         settings=settings(
             max_examples=_ASKED or examples,
             stateful_step_count=steps,
-            derandomize=not _ASKED,
+            derandomize=not _ASKED and shard is None,
             database=None,
             deadline=None,
             print_blob=True,
@@ -77,5 +80,12 @@ def test_whatever_happens_in_postgres_a_session_answers_its_next_message(
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_whatever_happens_for_long_a_session_answers_its_next_message(stage: Stage) -> None:
-    play(stage, examples=10_000, steps=12)
+@pytest.mark.parametrize("shard", range(_SHARDS))
+def test_whatever_happens_for_long_a_session_answers_its_next_message(
+    stage: Stage, shard: int
+) -> None:
+    play(stage, examples=_OF_A_SHARD, steps=12, shard=shard)
+    played = stage.played["histories"]
+    assert played >= (_ASKED or _OF_A_SHARD)
+    assert stage.model.judged > 5 * played, "each history asks its vendors again and again"
+    assert stage.played["deaths"] > played // 4

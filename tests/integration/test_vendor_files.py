@@ -1,17 +1,27 @@
 """Pictures and documents of a session, from `send` to both vendors, and what is left there."""
 
+import asyncio
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
 from tests.attachments import PDF, a_png
 from tests.doubles.both_vendors import BothVendors
 from tests.openai_sessions import WAIT, sound_client, store_of, until
 from turnmill import Client, TurnFailed
 from turnmill.domain.ids import SessionId
+from turnmill.domain.uploads import IN_FLIGHT, new_name
+from turnmill.store.database import Database
+from turnmill.store.line import uploads
+from turnmill.store.schema import migrate
 from turnmill.store.schema.kept_tables import kept_refs
+from turnmill_worker.providers.registry import ProviderRegistry
+from turnmill_worker.upkeep.jobs import Upkeep
 
 MODELS = {"anthropic": "claude-sonnet-4-5", "openai": "gpt-5-mini"}
 both = pytest.mark.parametrize("vendor", MODELS)
@@ -124,3 +134,73 @@ def test_a_picture_that_the_vendor_would_refuse_is_refused_unless_it_is_to_fit(
         assert "image]" in ask(client, session, large)
     else:
         assert "image]" in turn.result(timeout=WAIT).text
+
+
+@pytest.fixture(params=["postgres", "file"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    if request.param == "postgres":
+        url = request.getfixturevalue("database_url")
+    else:
+        url = f"sqlite:///{tmp_path / 'turns.db'}"
+        migrate.upgrade(url)
+    made = Database(url)
+    yield made
+    made.close()
+
+
+def name(age: timedelta, mark: str) -> str:
+    return new_name(datetime.now(UTC) - age, mark=mark)
+
+
+def note(store: Database, vendor: str, ref: str) -> None:
+    ids = {"session_id": uuid4(), "ref": ref, "provider": vendor}
+    with store.begin() as conn:
+        conn.execute(insert(kept_refs).values(**ids, stored=True, running=False))
+
+
+@both
+def test_copies_that_no_row_knows_are_found_at_the_vendor_and_all_others_are_left(
+    store: Database, vendors: BothVendors, vendor: str
+) -> None:
+    files, old = files_of(vendors, vendor), timedelta(hours=2)
+    files.forget()
+    with store.begin() as conn:
+        mark = uploads.mark(conn)
+        assert uploads.mark(conn) == mark
+    assert len(mark) == 12
+    known, begun = name(old, mark), name(old, mark)
+    left = [known, begun, name(timedelta(minutes=50), mark), name(old, "0" * 12), name(old, "")]
+    stray = name(old, mark)
+    for one in (*left, stray, "letters"):
+        given = {"file": (f"{one}.pdf", "application/pdf", PDF)}
+        ref = files.add(given, seconds=None, purpose="user_data").id
+        if one == known:
+            note(store, vendor, ref)
+    note(store, vendor, IN_FLIGHT + begun)
+
+    async def purged() -> Any:
+        found = ProviderRegistry()
+        try:
+            return await Upkeep(store, found.get).purge(datetime.now(UTC))
+        finally:
+            await found.aclose()
+
+    assert asyncio.run(purged())["copies_orphaned"] == 1
+    assert {one.filename.partition(".")[0] for one in files.kept.values()} == {*left, "letters"}
+    files.forget()
+
+
+def test_a_store_in_memory_has_no_mark_and_two_stores_have_two(
+    database_url: str, tmp_path: Path
+) -> None:
+    marks = []
+    for url in (database_url, f"sqlite:///{tmp_path / 'a.db'}", f"sqlite:///{tmp_path / 'b.db'}"):
+        store = Database(url)
+        with store.begin() as conn:
+            marks.append(uploads.mark(conn))
+        store.close()
+    assert len({*marks}) == 3
+    memory = Database("sqlite://")
+    with memory.begin() as conn:
+        assert uploads.mark(conn) == ""
+    memory.close()

@@ -29,6 +29,10 @@ from turnmill_worker.providers.vendor_files import UNSUPPORTED
 class UploadLedger(Protocol):
     """What uploading needs of the store."""
 
+    async def mark(self) -> str:
+        """Return what the names of this store's uploads bear."""
+        ...
+
     async def uploaded(self, claim: Claim, ids: Sequence[str]) -> Mapping[str, str]:
         """Return the vendor's names of those attachments that it keeps for this session."""
         ...
@@ -133,7 +137,8 @@ async def _named(call: Call, provider: KeepsFiles, ledger: UploadLedger) -> Call
 
 async def _uploaded(call: Call, provider: KeepsFiles, part: Attached, ledger: UploadLedger) -> str:
     """Upload one, and return the vendor's name of it; raises NotSent: the turn was not sent."""
-    claim, name = call.claim, new_name(datetime.now(UTC))
+    claim = call.claim
+    name = new_name(datetime.now(UTC), mark=await from_store(ledger.mark()))
     if not call.holding.may_begin():
         raise asyncio.CancelledError
     if not await from_store(ledger.begin_upload(claim, part.id, name)):

@@ -1,6 +1,6 @@
 """What a provider is: its verbs, and the words that go in and out."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol, runtime_checkable
@@ -299,6 +299,19 @@ class KeepsFiles(Protocol):
 
     async def close(self, thread_ref: str) -> None:
         """Delete a file, or what an upload has left there; see `Provider.close`."""
+        ...
+
+
+@runtime_checkable
+class ListsFiles(Protocol):
+    """A provider that finds at its vendor what was uploaded there under names of ours."""
+
+    def files_of(self, mark: str) -> AsyncGenerator[Mapping[str, str]]:
+        """Yield names of ours with this mark by the vendor's own names of the files, in pages."""
+        ...
+
+    async def close(self, thread_ref: str) -> None:
+        """Delete a file; see `Provider.close`."""
         ...
 
 

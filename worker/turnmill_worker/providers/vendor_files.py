@@ -1,7 +1,8 @@
 """Files that a vendor keeps: uploaded in pieces, deleted, and found by the names we gave them."""
 
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -11,7 +12,7 @@ from urllib.parse import quote, urlencode
 
 from turnmill.domain.content import Attached
 from turnmill.domain.errors import NotSent, ProviderError, Rejected
-from turnmill.domain.uploads import FILE_LOST, IN_FLIGHT, UPLOAD_WITHIN, begun_at, name_in
+from turnmill.domain.uploads import FILE_LOST, IN_FLIGHT, UPLOAD_WITHIN, begun_at, mark_in, name_in
 from turnmill_worker.providers.answers import read
 from turnmill_worker.providers.filling import chunks_of
 from turnmill_worker.providers.http import RawAnswer, Vendor
@@ -114,9 +115,25 @@ class VendorFiles:
         if answer.status >= 300 and answer.status not in _NO_SUCH_PATH | {410}:
             raise self._refusal(answer)
 
+    async def files_of(self, mark: str) -> AsyncGenerator[Mapping[str, str]]:
+        """Yield names of ours with this mark, by the vendor's own, in pages. See `ListsFiles`."""
+        async with aclosing(self._pages()) as pages:
+            async for listed in pages:
+                yield {ref: name for ref, name in _ours(listed) if mark_in(name) == mark}
+
     async def _named(self, given: str) -> AsyncIterator[str]:
         """Yield the vendor's names of what was uploaded under a name of ours."""
         begun = begun_at(given)
+        async with aclosing(self._pages()) as pages:
+            async for listed in pages:
+                for ref, name in _ours(listed):
+                    if name == given:
+                        yield ref
+                if self._api.newest_first and _are_older(listed, begun):
+                    return
+
+    async def _pages(self) -> AsyncGenerator[list[Mapping[str, Any]]]:
+        """Yield what the account has, in pages; raises NotSent where it has too many files."""
         further: Mapping[str, str] = {}
         for _ in range(_MOST_PAGES):
             query = urlencode({**self._api.query, "limit": _PAGE, **further})
@@ -126,14 +143,19 @@ class VendorFiles:
             if not answer.accepted:
                 raise self._refusal(answer)
             page = await read(answer, lambda payload: payload)
-            listed = mappings(page.get("data"))
-            for one in listed:
-                if name_in(one.get("filename")) == given and (ref := name(one.get("id"))):
-                    yield ref
+            yield mappings(page.get("data"))
             further = self._api.next_page(page)
-            if not further or (self._api.newest_first and _are_older(listed, begun)):
+            if not further:
                 return
-        raise NotSent("files_too_many")  # nobody knows whether it is there
+        raise NotSent("files_too_many")  # nobody knows what else is there
+
+
+def _ours(listed: list[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Yield the vendor's name and ours of each file of a page that has one of ours."""
+    for one in listed:
+        ref, given = name(one.get("id")), name_in(one.get("filename"))
+        if ref and given:
+            yield ref, given
 
 
 def lost_file(answer: RawAnswer, request: Request) -> bool:

@@ -21,6 +21,13 @@ class Uploads:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._mark: str | None = None
+
+    async def mark(self) -> str:
+        """Return what the names of this store's uploads bear; asked for once in a process."""
+        if self._mark is None:
+            self._mark = await self._run(uploads.mark)
+        return self._mark
 
     async def uploaded(self, claim: Claim, ids: Sequence[str]) -> Mapping[str, str]:
         """Return the vendor's names of those attachments that it keeps for this session."""

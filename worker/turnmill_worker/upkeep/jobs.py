@@ -44,6 +44,7 @@ from turnmill.store.upkeep.resealing import reseal
 from turnmill.verbs.users.erasing import Erasing
 from turnmill_worker.analytics.child import find_apart
 from turnmill_worker.process.closing import Closing, Counts
+from turnmill_worker.process.strays import Strays
 from turnmill_worker.process.tidying import Tidying
 from turnmill_worker.providers.port import Provider
 from turnmill_worker.upkeep.chunks import Chunks
@@ -98,6 +99,7 @@ class Upkeep:
         self._tidying = None if settings is None else Tidying(database, settings)
         self._erasing = None if settings is None else Erasing(database, settings)
         self._closing = Closing(database, provider)
+        self._strays = Strays(database, provider)
         self._provider = provider
         self._settings = settings or Settings()
         self._retention = retention or Retention()
@@ -215,7 +217,7 @@ class Upkeep:
             await asyncio.to_thread(self._fold, chunks)
             purged = await asyncio.to_thread(self._purge, chunks)
             files = {} if self._tidying is None else await asyncio.to_thread(self._tidying.sweep)
-            return {**purged, **files}
+            return {**purged, **files, **await self._strays.run()}
 
         return await self._once(wire.PURGE, slot, job)
 

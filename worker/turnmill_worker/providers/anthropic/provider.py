@@ -1,7 +1,7 @@
 """Anthropic's Messages: the history is held by us and sent with each turn."""
 
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any, Self
@@ -171,6 +171,10 @@ class AnthropicProvider:
     async def upload(self, request: Request, part: Attached, *, name: str) -> Uploaded:
         """Upload an attachment."""
         return await self._files.upload(request, part, name=name)
+
+    def files_of(self, mark: str) -> AsyncGenerator[Mapping[str, str]]:
+        """Yield what was uploaded under names of ours."""
+        return self._files.files_of(mark)
 
     def picture_bounds(self, request: Request) -> PictureBounds:
         """Return how large a picture may be."""

@@ -1,7 +1,7 @@
 """OpenAI, and every server that speaks its Responses API or chat completions."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Self, TypeVar
@@ -198,6 +198,10 @@ class OpenAIProvider:
     async def upload(self, request: Request, part: Attached, *, name: str) -> Uploaded:
         """Upload an attachment."""
         return await self._files.upload(request, part, name=name)
+
+    def files_of(self, mark: str) -> AsyncGenerator[Mapping[str, str]]:
+        """Yield what was uploaded under names of ours."""
+        return self._files.files_of(mark)
 
     def picture_bounds(self, request: Request) -> PictureBounds:
         """Return how large a picture may be."""
