@@ -8,13 +8,14 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
-from sqlalchemy import delete, func, literal, select, text
+from sqlalchemy import delete, func, insert, literal, select, text
 
 from tests.contract.store.test_topics import SAID, hold
 from turnmill import Client, Settings
 from turnmill.domain.ids import SessionId
+from turnmill.store.analytics.topics import end_run
 from turnmill.store.database import Database
-from turnmill.store.line.topics import forget_topic, users_of
+from turnmill.store.line.topics import forget_topic, hush, users_of
 from turnmill.store.nouns import user_archive
 from turnmill.store.schema.tables import sessions
 from turnmill.store.schema.topic_tables import session_topics, topics
@@ -107,6 +108,30 @@ def test_two_who_go_at_once_leave_no_words_of_four_users(store: Database) -> Non
     with store.begin() as conn:
         assert conn.scalar(select(users_of(literal(topic)))) == 4
         assert conn.scalar(select(topics.c.words).where(topics.c.id == topic)) is None
+
+
+def test_a_run_that_ends_and_a_session_that_goes_do_not_wait_for_each_other(
+    store: Database,
+) -> None:
+    held = hold(store, SAID[:2])
+    with store.begin() as conn:
+        conn.execute(insert(topics), [{"id": n, "first_run": 1, "last_run": 1} for n in (1, 2)])
+        rows = [
+            {"session_id": session, "topic_id": n, "share": 1.0, "run": 1}
+            for n, session in enumerate(held, 1)
+        ]
+        conn.execute(insert(session_topics), rows)
+    with ThreadPoolExecutor(1) as pool:
+        with store.begin() as conn:
+            hush(conn, [1])  # it has the first of its two, and goes on to the second
+            run = pool.submit(store.run, end_run, {2: [("flight", 1.0)]})
+            assert wait_until(
+                lambda: run.done() or is_waited_for(store), timeout=timedelta(seconds=30)
+            )
+            hush(conn, [1, 2])
+        run.result(timeout=30)
+    with store.begin() as conn:
+        assert conn.scalars(select(topics.c.words)).all() == [None, None]  # of one user each
 
 
 def six_users_of_a_topic(store: Database) -> tuple[int, list[SessionId]]:

@@ -172,6 +172,30 @@ def test_what_the_page_asks_in_sql_is_answered(analyst: "psycopg.Connection[Row]
         assert ask(analyst, statement)
 
 
+def test_views_of_what_was_found_say_what_clients_say(
+    owner_url: str, analyst: "psycopg.Connection[Row]"
+) -> None:
+    with Client(settings=Settings(database_url=owner_url)) as client:
+        client.templates.put("desk", provider="mock", model="mock")
+        client.experiments.start("cheaper", "desk", share=0.5, model="mock/other")
+        for n in range(20):
+            client.sessions.create(user_id=f"taking-part-{n}", template="desk")
+        (turn,) = ask(analyst_as(owner_url), "SELECT id FROM turnmill.turns LIMIT 1")
+        client.turns.feedback(turn["id"], 0.5)
+        arms = client.experiments.result("cheaper")
+    (felt,) = ask(analyst, "SELECT * FROM turnmill.v_feedback_days")
+    assert (felt["rated"], felt["liked"], felt["disliked"], felt["score_sum"]) == (1, 1, 0, 0.5)
+    found = ask(analyst, "SELECT * FROM turnmill.v_experiments")
+    assert {row["arm"]: (row["sessions"], row["users"]) for row in found} == {
+        one.arm.value: (one.sessions, one.users) for one in (arms.usual, arms.other)
+    }
+    assert ask(analyst, "SELECT * FROM turnmill.v_topics") == []
+
+
+def analyst_as(url: str) -> "psycopg.Connection[Row]":
+    return psycopg.connect(url, row_factory=dict_row, autocommit=True)
+
+
 def test_an_hour_is_read_by_the_index_of_the_table_below(
     analyst: "psycopg.Connection[Row]",
 ) -> None:

@@ -1,6 +1,6 @@
 """Records of trials and experiments: what they are, and what they came to."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -172,6 +172,7 @@ class Finding:
     since: datetime
     ended_at: datetime
     summary: TrialSummary
+    models_before: Sequence[str] | None  #: that its turns had asked; None: a version before ended it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,18 +1,20 @@
 """What a trial has shown is suggested, and what it has asked again is in nobody's figures."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from tests import rows
 from tests.trying import OTHER, asked, had, sessions_in, stepped, trials_of
 from turnmill.domain.analytics.suggesting.findings import SuggestionRule
 from turnmill.domain.analytics.windows import Window
-from turnmill.store.analytics import behaviours, evidence, topics
+from turnmill.store.analytics import behaviours, evidence, forgetting, topics
 from turnmill.store.analytics.ended_turns import Scope
 from turnmill.store.analytics.suggestions import suggest
 from turnmill.store.database import Database
 from turnmill.store.schema.tables import turns
+from turnmill.store.schema.trial_tables import trial_lines
 
 
 def around_now() -> Scope:
@@ -41,6 +43,34 @@ def test_a_model_that_said_the_same_for_less_is_suggested_and_users_are_told_wha
     found = store.run_single(suggest, Scope(window=window, user_id="user-7"))
     assert float(found.estimated_improvement or 0) == 0.4
     assert store.run_single(suggest, Scope(window=window, user_id="nobody")).findings == []
+
+
+def test_what_a_trial_has_shown_counts_when_its_lines_are_gone(store: Database) -> None:
+    tried(store, judge="exact")
+    while store.run(forgetting.forget_copies, older_than=timedelta(0)):
+        pass
+    with store.begin() as conn:
+        assert conn.execute(select(trial_lines)).all() == []
+    found = store.run_single(suggest, around_now())
+    assert [one.rule for one in found.findings] == [SuggestionRule.TRIED]
+    assert float(found.estimated_improvement or 0) == 16.0
+
+
+def test_of_a_user_the_turns_of_others_are_not_read_but_of_the_same_work(store: Database) -> None:
+    had(store, "one", user_id="ada")
+    had(store, "two", user_id="bob")
+    asked_of_turns: list[str] = []
+
+    def seen(*given: Any) -> None:
+        if "turns" in given[2]:
+            asked_of_turns.append(given[2])
+
+    with store.begin() as conn:
+        event.listen(conn, "before_cursor_execute", seen)
+        suggest(conn, Scope(window=around_now().window, user_id="ada"))
+        event.remove(conn, "before_cursor_execute", seen)
+    assert len(asked_of_turns) >= 6
+    assert [one for one in asked_of_turns if "user_id = " not in one] == []
 
 
 def test_a_model_that_said_something_else_is_not(store: Database) -> None:

@@ -62,8 +62,12 @@ _BRIM = 15
 Prices = dict[tuple[str, str], float]
 
 
-def model_uses(conn: Connection, scope: Scope) -> list[ModelUse]:
-    """Return what each task came to with each model."""
+def model_uses(
+    conn: Connection, scope: Scope, *, tasks: Sequence[str] | None = None
+) -> list[ModelUse]:
+    """Return what each task came to with each model; of these tasks alone, where some are named."""
+    if tasks is not None and not tasks:
+        return []
     known = and_(
         _ANSWERED,
         turns.c.cost_usd.is_not(None),
@@ -90,6 +94,8 @@ def model_uses(conn: Connection, scope: Scope) -> list[ModelUse]:
         sum_if(known, said * cost).label("input_by_cost"),
         sum_if(known, told * cost).label("output_by_cost"),
     ).where(ended(scope), by_own_model())
+    if tasks is not None:
+        query = query.where(sessions.c.template.in_(tasks))
     return [ModelUse(**row._mapping) for row in conn.execute(query.group_by(*key))]
 
 

@@ -44,8 +44,9 @@ def findings(conn: Connection, scope: Scope, drawn: Drawn | None = None) -> Iter
 def _of_conversations(conn: Connection, scope: Scope) -> Iterator[Finding]:
     everybody = Scope(window=scope.window)
     uses = evidence.model_uses(conn, scope)
-    others = None if scope.is_whole else evidence.model_uses(conn, everybody)
-    prices = evidence.prices_of(uses if others is None else others)
+    tasks = sorted({one.task for one in uses if one.task})
+    others = None if scope.is_whole else evidence.model_uses(conn, everybody, tasks=tasks)
+    prices = evidence.prices_of([*uses, *(others or ())])
     yield from models.cheaper_models(uses, others)
     yield from trying.tried(tried_models.read(conn, scope.window), uses)
     of_lengths = evidence.length_uses(conn, scope)

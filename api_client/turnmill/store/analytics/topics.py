@@ -26,7 +26,7 @@ from turnmill.domain.ids import SessionId
 from turnmill.domain.states import SessionStatus
 from turnmill.store.codec import parts_from
 from turnmill.store.line.copies import is_copy
-from turnmill.store.line.topics import hush
+from turnmill.store.line.topics import hush, lock_topics
 from turnmill.store.readable import ODD
 from turnmill.store.rules.sealing import sealed_of_house
 from turnmill.store.schema.tables import messages, sessions, turns
@@ -217,7 +217,11 @@ def assign(conn: Connection, run: int, found: Sequence[tuple[Sampled, int | None
 
 
 def end_run(conn: Connection, words: Mapping[int, Words], *, keep: int = 400) -> None:
-    """Let topics have these words, where they are of five users or more; forget empty ones."""
+    """Let topics have these words, where they are of five users or more; forget empty ones.
+
+    All topics are locked first: whoever removes a session takes them in the same order.
+    """
+    lock_topics(conn, list(conn.scalars(select(topics.c.id))))
     for one in sorted(words):
         said = [list(pair) for pair in words[one]] or None
         sealed = sealed_of_house(conn, topics.c.words, str(one), said)

@@ -18,6 +18,8 @@ _PAIRED: Mapping[str, Any] = {
     "output_tokens": lambda side: side.output_tokens,
     "characters": lambda side: None if side.text is None else len(side.text),
 }
+#: Beside the summary: which models the turns had asked, so that it is told when lines are gone.
+MODELS_BEFORE = "models_before"
 _UNASKED = frozenset({Verdict.OPEN, Verdict.JUDGING})
 
 
@@ -87,7 +89,7 @@ def document_of(summary: TrialSummary) -> dict[str, Any]:
 
 def summary_in(document: Mapping[str, Any]) -> TrialSummary:
     """Return the summary that JSON holds."""
-    found = dict(document)
+    found = {name: value for name, value in document.items() if name != MODELS_BEFORE}
     found |= {name: Difference(**found[name]) for name in _PAIRED}
     found["agreement"] = Proportion(**found["agreement"])
     found |= {name: Decimal(found[name]) for name in ("spent_usd", "judge_usd")}

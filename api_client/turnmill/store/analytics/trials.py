@@ -14,13 +14,14 @@ from turnmill.domain.errors import Conflict, InvalidInput, TrialNotFound
 from turnmill.domain.ids import BatchId
 from turnmill.new_ids import new_id
 from turnmill.store.analytics.trial_results import results
-from turnmill.store.analytics.trial_summaries import Adding, document_of, summary_in
+from turnmill.store.analytics.trial_summaries import MODELS_BEFORE, Adding, document_of, summary_in
 from turnmill.store.batch_records import StagedLine
 from turnmill.store.nouns import batch_moves, batch_staging, batches
 from turnmill.store.nouns.asked_again import AGAIN
 from turnmill.store.nouns.batch_staging import HowToRun
 from turnmill.store.readable import read_one, readable
 from turnmill.store.schema.batch_tables import batch_tallies
+from turnmill.store.schema.tables import sessions
 from turnmill.store.schema.trial_tables import trial_lines, trials
 from turnmill.store.trial_records import (
     Drawn,
@@ -163,6 +164,7 @@ def locked(conn: Connection, trial_id: UUID) -> TrialRecord:
 def end(conn: Connection, record: TrialRecord, state: TrialState) -> TrialRecord:
     """Write down what the trial has come to: figures, and nothing that anybody has said."""
     outcome = document_of(summary(conn, replace(record, outcome=None)))
+    outcome[MODELS_BEFORE] = models_before(conn, [record.id])[record.id]
     values = {"state": state.value, "ended_at": db_now(), "outcome": outcome}
     conn.execute(update(trials).where(trials.c.id == record.id).values(values))
     return get(conn, record.id)
@@ -188,6 +190,20 @@ def _spent(conn: Connection, batch_id: BatchId | None) -> Decimal:
     return Decimal(conn.scalars(select(known).where(batch_tallies.c.batch_id == batch_id)).one())
 
 
+def models_before(conn: Connection, trial_ids: Sequence[UUID]) -> dict[UUID, list[str]]:
+    """Return which models the turns of each trial had asked, as far as its lines are there."""
+    asked = (
+        select(trial_lines.c.trial_id, sessions.c.provider, sessions.c.model)
+        .join(sessions, sessions.c.id == trial_lines.c.session_id)
+        .where(trial_lines.c.trial_id.in_(trial_ids))
+        .distinct()
+    )
+    found: dict[UUID, list[str]] = {one: [] for one in trial_ids}
+    for row in conn.execute(asked) if trial_ids else ():
+        found[row.trial_id].append(f"{row.provider}/{row.model}")
+    return {one: sorted(models) for one, models in found.items()}
+
+
 def findings(conn: Connection, *, since: datetime | None = None) -> list[Finding]:
     """Return what the trials show that have ended by themselves since then, newest first."""
     query = select(trials).where(trials.c.state == TrialState.DONE)
@@ -206,6 +222,7 @@ def findings(conn: Connection, *, since: datetime | None = None) -> list[Finding
             since=one.since,
             ended_at=one.ended_at,
             summary=summary_in(one.outcome),
+            models_before=one.outcome.get(MODELS_BEFORE),
         )
         for one in readable(rows, record_of)
         if one.outcome is not None and one.ended_at is not None

@@ -60,11 +60,17 @@ def remove_sessions(
     return gone
 
 
-def hide_session(conn: Connection, session_id: SessionId) -> None:
-    """Let nobody see the session any more, whose rows go when what runs in it has ended.
+def hide_sessions(conn: Connection, session_ids: Collection[SessionId]) -> None:
+    """Let nobody see these sessions any more, whose rows go when what runs in them has ended.
 
-    The caller's transaction holds its lock.
+    The caller's transaction holds their locks.
     """
+    for one in sorted(session_ids):
+        _hide(conn, one)
+    hush(conn, topics_of(conn, session_ids))
+
+
+def _hide(conn: Connection, session_id: SessionId) -> None:
     tombstone = {"session_id": session_id, "how": Gone.DELETED.value}
     conn.execute(
         insert_into(conn, tombstones).values(**tombstone, **_whose(conn, [session_id])[session_id])
@@ -74,7 +80,6 @@ def hide_session(conn: Connection, session_id: SessionId) -> None:
         .where(sessions.c.id == session_id)
         .values(status=SessionStatus.DELETED, key=None)
     )
-    hush(conn, topics_of(conn, [session_id]))
 
 
 def _take_lines(conn: Connection, session_ids: Collection[SessionId]) -> Counter[SessionId]:

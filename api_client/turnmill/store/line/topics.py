@@ -39,14 +39,22 @@ def hush(conn: Connection, topic_ids: Collection[int]) -> None:
     """
     if not topic_ids:
         return
-    theirs = select(topics.c.id).where(topics.c.id.in_(list(topic_ids))).order_by(topics.c.id)
-    conn.execute(theirs.with_for_update(key_share=True)).all()
+    lock_topics(conn, topic_ids)
     few = users_of(topics.c.id) < TOPIC_USERS
     shown = select(topics.c.id).where(
         topics.c.id.in_(list(topic_ids)), few, topics.c.words.is_not(None)
     )
     for one in conn.scalars(shown).all():
         conn.execute(update(topics).where(topics.c.id == one).values(words=null()))
+
+
+def lock_topics(conn: Connection, topic_ids: Collection[int]) -> None:
+    """Lock these topics, the lowest number first: the order of all who lock more than one.
+
+    Whoever is going to lock some of them more than once does it of all of them before.
+    """
+    theirs = select(topics.c.id).where(topics.c.id.in_(list(topic_ids))).order_by(topics.c.id)
+    conn.execute(theirs.with_for_update(key_share=True)).all()
 
 
 def users_of(topic_id: ColumnElement[int]) -> Any:

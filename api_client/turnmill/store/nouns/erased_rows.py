@@ -13,7 +13,8 @@ from turnmill.store.kept import give_up_all
 from turnmill.store.line.endings import tell_ended
 from turnmill.store.line.head import skipping_busy
 from turnmill.store.line.redacting import redact_turns
-from turnmill.store.line.removing import hide_session, remove_sessions
+from turnmill.store.line.removing import hide_sessions, remove_sessions
+from turnmill.store.line.topics import lock_topics, topics_of
 from turnmill.store.nouns.budgets import nobodys
 from turnmill.store.nouns.erasures import add_rows
 from turnmill.store.nouns.events import forget_passed
@@ -53,6 +54,7 @@ def remove_some(conn: Connection, user_id: str, *, limit: int = 100) -> Removed:
         return Removed(0, busy, [])
     streams = _streamed(conn, mine)
     write_session_events(conn, sorted(mine), EventKind.SESSION_DELETED)
+    lock_topics(conn, topics_of(conn, mine))  # of both kinds below, in one order
     running = set(
         conn.scalars(
             select(turns.c.session_id).where(
@@ -177,8 +179,7 @@ def _hide(conn: Connection, session_ids: Collection[SessionId]) -> None:
     cancel_open(conn, mine)
     tell_ended(conn, found)  # they end later, but nobody can look at them any more
     give_up_all(conn, session_ids)
-    for one in sorted(session_ids):
-        hide_session(conn, one)
+    hide_sessions(conn, session_ids)
 
 
 def _hidden(user_id: str) -> Any:

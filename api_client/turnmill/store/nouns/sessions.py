@@ -250,7 +250,7 @@ def remove(
     it, and UserOnHold.
     """
     # Every table of what belongs to sessions: whoever only sends needs few of them.
-    from turnmill.store.line.removing import hide_session, remove_sessions  # noqa: PLC0415
+    from turnmill.store.line.removing import hide_sessions, remove_sessions  # noqa: PLC0415
     from turnmill.store.nouns.holds import refuse_held_sessions  # noqa: PLC0415
 
     lock_sessions(conn, [session_id])
@@ -270,7 +270,7 @@ def remove(
     end_turns(conn, TurnState.CANCELLED, mine, turns.c.state.in_(not_running))
     tell_ended(conn, [TurnId(found)])  # it runs on, but nobody can look at it any more
     give_up_all(conn, [session_id])
-    hide_session(conn, session_id)
+    hide_sessions(conn, [session_id])
     return [TurnId(found)]
 
 

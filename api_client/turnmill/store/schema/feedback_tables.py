@@ -35,6 +35,7 @@ feedback = Table(
     CheckConstraint("score BETWEEN -1 AND 1", name="score_known"),
 )
 Index("ix_feedback_session_id", feedback.c.session_id)
+Index("ix_feedback_updated_at", feedback.c.updated_at)
 _NAMED, _UNNAMED = text("name IS NOT NULL"), text("name IS NULL")
 Index("ix_feedback_name", feedback.c.name, postgresql_where=_NAMED, sqlite_where=_NAMED)
 Index(

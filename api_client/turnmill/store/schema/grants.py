@@ -106,7 +106,10 @@ AUDITED: Mapping[str, Grant] = MappingProxyType(
 
 #: Views for people with a dashboard of their own. What they are made of is read with their owner's
 #: rights.
-VIEWS = ("v_usage", "v_usage_days", "v_latency", "v_latency_days", "v_alerts", "v_folded")
+VIEWS = (
+    *("v_usage", "v_usage_days", "v_latency", "v_latency_days", "v_alerts", "v_folded"),
+    *("v_feedback_days", "v_topics", "v_trials", "v_experiments"),
+)
 
 #: Who reads figures: nothing of a session, a turn or a user. It writes nothing.
 ANALYSED: Mapping[str, Grant] = MappingProxyType(dict.fromkeys(VIEWS, Grant(select=WHOLE)))
