@@ -60,6 +60,11 @@ def draw(conn: Connection, window: Window, *, turns: int) -> Drawn | None:
     )
 
 
+def draw_of(conn: Connection, window: Window) -> Drawn | None:
+    """Do the same, of as many turns as figures say; None where there are few."""
+    return draw(conn, window, turns=totals(conn, window)[0].turns)
+
+
 def _hours(conn: Connection, window: Window) -> dict[str, Scope]:
     found = {_begun(one): one for one in totals(conn, window, by=(Dimension.HOUR,))}
     late = counted_above(
