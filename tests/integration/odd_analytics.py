@@ -15,8 +15,8 @@ def _asked(verb: str, name: str, at: Any, value: Any) -> Any:
 OF_ANALYTICS: Mapping[str, Verb] = {
     f"analytics.{verb}({name})": Verb(partial(_asked, verb, name))
     for verb, names in (
-        ("suggest", "session user_id since until"),
-        ("behaviours", "session user_id since until examples"),
+        ("suggest", "session user_id since until thorough"),
+        ("behaviours", "session user_id since until examples thorough"),
     )
     for name in names.split()
 }

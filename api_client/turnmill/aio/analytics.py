@@ -167,14 +167,21 @@ class AsyncAnalytics:
         since: str | datetime | timedelta = "7d",
         until: str | datetime | None = None,
         examples: int = 5,
+        thorough: bool = False,
     ) -> list[BehaviourCluster]:
         """Return how conversations go wrong, by rows alone: loops, cut replies, long silences, ….
 
         Of everybody's turns that ended in the window, of a user's, or of a session's; each with
-        up to so many sessions as `examples`, by their ids.
+        up to so many sessions as `examples`, by their ids. Everybody's are of a sample of sessions
+        where more than 30,000 turns have ended, as `looked_at` says, unless it is `thorough`.
         """
         verb = suggestions.behaviours(
-            session=session, user_id=user_id, since=since, until=until, examples=examples
+            session=session,
+            user_id=user_id,
+            since=since,
+            until=until,
+            examples=examples,
+            thorough=thorough,
         )
         return await self._executor.run(verb)
 
@@ -185,6 +192,7 @@ class AsyncAnalytics:
         user_id: str | None = None,
         since: str | datetime | timedelta = "31d",
         until: str | datetime | None = None,
+        thorough: bool = False,
     ) -> Suggestion:
         """Return what could be done better, with the figures that say so.
 
@@ -192,8 +200,12 @@ class AsyncAnalytics:
         everybody's, a user's, or a session's. A rule speaks where the whole 95 % interval of its
         figure is beyond its threshold, so of few turns nothing is suggested. Retries, targets,
         batches and workers are everybody's, and looked at without `session` and `user_id` alone.
+        Where more than 30,000 turns have ended, a sample of sessions and the worst hours stand for
+        everybody's, as `looked_at` says, unless it is `thorough`: that takes its time.
         """
-        verb = suggestions.suggest(session=session, user_id=user_id, since=since, until=until)
+        verb = suggestions.suggest(
+            session=session, user_id=user_id, since=since, until=until, thorough=thorough
+        )
         return await self._executor.run(verb)
 
     async def reconcile(

@@ -80,6 +80,8 @@ def print_behaviours(found: Sequence[BehaviourCluster], *, as_json: bool) -> Non
     print_listing(found, BEHAVIOURS, as_json=as_json)
     if not found:
         say("no turn went wrong in a way that rows tell")
+    elif not as_json:
+        _say_of_what(found[0].looked_at)
 
 
 def print_suggestion(found: Suggestion, *, as_json: bool, evidence: bool) -> None:
@@ -87,6 +89,7 @@ def print_suggestion(found: Suggestion, *, as_json: bool, evidence: bool) -> Non
     if as_json:
         print_json(_document(found))
         return
+    _say_of_what(found.looked_at)
     if not found.findings:
         say("nothing is suggested: no rule's threshold is passed, or there are too few turns")
         return
@@ -96,6 +99,11 @@ def print_suggestion(found: Suggestion, *, as_json: bool, evidence: bool) -> Non
             tell(f"    {line}")
     if found.estimated_improvement is not None:
         tell(f"in all: about {found.estimated_improvement:.2f} dollars in a span as long")
+
+
+def _say_of_what(looked_at: float) -> None:
+    if looked_at < 1:
+        say(f"one session in {1 / looked_at:.0f} was looked at; --thorough looks at all")
 
 
 def _lines(one: Finding) -> Iterator[str]:

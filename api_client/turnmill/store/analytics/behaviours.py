@@ -34,6 +34,9 @@ class BehaviourCluster:
     share: float  #: of all turns that ended in the window, from 0 to 1
     cost_usd: Decimal  #: of these turns, as far as it is known
     examples: tuple[SessionId, ...]  #: up to five sessions, those with the most such turns first
+    #: Which share of sessions was looked at: of very many, some are drawn. Turns, sessions and cost
+    #: are then those of all, about; users those that were seen.
+    looked_at: float = 1.0
 
 
 def clusters(conn: Connection, scope: Scope, *, examples: int = 5) -> list[BehaviourCluster]:
@@ -48,17 +51,23 @@ def clusters(conn: Connection, scope: Scope, *, examples: int = 5) -> list[Behav
     found = [
         BehaviourCluster(
             behaviour=kind,
-            turns=int(row[f"{kind}_turns"]),
-            sessions=row[f"{kind}_sessions"],
+            turns=round(int(row[f"{kind}_turns"]) / scope.share),
+            sessions=round(row[f"{kind}_sessions"] / scope.share),
             users=row[f"{kind}_users"],
             share=int(row[f"{kind}_turns"]) / row["turns"],
-            cost_usd=Decimal(row[f"{kind}_usd"] or 0),
+            cost_usd=_of_all(row[f"{kind}_usd"], scope.share),
             examples=tuple(_examples(conn, marked, kinds[kind], limit=examples)),
+            looked_at=scope.share,
         )
         for kind in Behaviour
         if row[f"{kind}_turns"]
     ]
     return sorted(found, key=lambda one: (-one.turns, one.behaviour))
+
+
+def _of_all(usd: Any, share: float) -> Decimal:
+    cost = Decimal(usd or 0)
+    return cost if share == 1 else round(cost / Decimal(str(share)), 10)
 
 
 def _figures(kind: Behaviour, is_so: ColumnElement[int], row: Any) -> Sequence[Any]:

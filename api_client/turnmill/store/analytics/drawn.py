@@ -22,9 +22,9 @@ from turnmill.store.schema.tables import sessions
 
 #: Of more turns, not all are looked at; and about so many are.
 MOST_TURNS = 30_000
-_AIMED_AT = 25_000
+_AIMED_AT = 15_000
 #: Each turn of these hours is looked at with all of its calls.
-_OF_CALLS = 12_000
+_OF_CALLS = 8_000
 _A_DAY = timedelta(days=1)
 _ONLY = {Dimension.LANE: Lane.INTERACTIVE.value}
 
@@ -58,6 +58,11 @@ def draw(conn: Connection, window: Window, *, turns: int) -> Drawn | None:
         sessions=Scope(window=window, drawn=ids, share=lots / LOTS),
         **_hours(conn, window),
     )
+
+
+def draw_of(conn: Connection, window: Window) -> Drawn | None:
+    """Do the same, of as many turns as figures say; None where there are few."""
+    return draw(conn, window, turns=totals(conn, window)[0].turns)
 
 
 def _hours(conn: Connection, window: Window) -> dict[str, Scope]:

@@ -118,8 +118,8 @@ def _behaviours(conn: Connection, scope: Scope) -> list[BehaviourLine]:
         BehaviourLine(
             name=_WORDS[one.behaviour][0],
             what=_WORDS[one.behaviour][1],
-            sessions=round(one.sessions / scope.share),
-            turns=round(one.turns / scope.share),
+            sessions=one.sessions,
+            turns=one.turns,
             share=one.share,
         )
         for one in found

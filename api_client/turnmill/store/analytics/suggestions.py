@@ -23,16 +23,20 @@ from turnmill.store.analytics.ended_turns import Scope
 def suggest(conn: Connection, scope: Scope, *, drawn: Drawn | None = None) -> Suggestion:
     """Return what might be changed, about a session, a user's sessions, or all.
 
-    Of everybody, `drawn` may be looked at instead; what a change may bring is said of all.
+    For everybody, what is `drawn` may stand; what a change may bring is said of all.
     """
-    return suggestion_of(list(findings(conn, scope, drawn)))
+    found = suggestion_of(list(findings(conn, scope, drawn)))
+    if drawn is None or not scope.is_whole:
+        return found
+    return replace(found, looked_at=drawn.sessions.share)
 
 
 def findings(conn: Connection, scope: Scope, drawn: Drawn | None = None) -> Iterator[Finding]:
     """Yield what rules find. What workers and targets do is everybody's, and looked at there."""
-    of_sessions = scope if drawn is None else drawn.sessions
-    for one in _of_conversations(conn, of_sessions):
-        yield _of_all(one, of_sessions.share)
+    of_all = Scope(window=scope.window) if drawn is None else drawn.sessions
+    looked_at = of_all if scope.is_whole else scope
+    for one in _of_conversations(conn, looked_at, of_all):
+        yield _for_all(one, looked_at.share)
     if scope.is_whole:
         calls = evidence.call_hours(conn, scope if drawn is None else drawn.calls)
         yield from failures.retry_storms(calls)
@@ -41,8 +45,7 @@ def findings(conn: Connection, scope: Scope, drawn: Drawn | None = None) -> Iter
         yield from waiting.few_workers(queues)
 
 
-def _of_conversations(conn: Connection, scope: Scope) -> Iterator[Finding]:
-    everybody = Scope(window=scope.window)
+def _of_conversations(conn: Connection, scope: Scope, everybody: Scope) -> Iterator[Finding]:
     uses = evidence.model_uses(conn, scope)
     tasks = sorted({one.task for one in uses if one.task})
     others = None if scope.is_whole else evidence.model_uses(conn, everybody, tasks=tasks)
@@ -60,7 +63,7 @@ def _of_conversations(conn: Connection, scope: Scope) -> Iterator[Finding]:
         yield from waiting.could_wait(evidence.hasty_works(conn, scope))
 
 
-def _of_all(found: Finding, share: float) -> Finding:
+def _for_all(found: Finding, share: float) -> Finding:
     """Return it with what a change may bring to all, of whom a share was looked at."""
     gain = found.improvement
     of_all = replace(gain, amount=gain.amount / share, low=gain.low / share, high=gain.high / share)

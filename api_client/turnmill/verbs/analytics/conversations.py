@@ -23,6 +23,7 @@ from turnmill.store.analytics import conversations as rows
 from turnmill.store.analytics import feedback, topics
 from turnmill.store.analytics import suggestions as rules
 from turnmill.store.analytics.conversations import Latencies, Lengths, ModelUsage, Spent, TurnCounts
+from turnmill.store.analytics.drawn import draw_of
 from turnmill.store.analytics.ended_turns import Scope
 from turnmill.store.analytics.exchanges import estimate_of
 from turnmill.store.analytics.spans import Spread
@@ -190,7 +191,7 @@ def _patterns(quarters: Mapping[datetime, int], zone: ZoneInfo) -> tuple[list[in
 
 def _suggestion(conn: Connection, scope: Scope) -> Suggestion:
     """Look by all rules; some compare with everybody's turns, which takes as long as these."""
-    return rules.suggest(conn, scope)
+    return rules.suggest(conn, scope, drawn=draw_of(conn, scope.window))
 
 
 def _since(session: SessionRecord) -> Window:

@@ -4,12 +4,13 @@ from datetime import UTC, datetime, timedelta
 
 from turnmill.domain.analytics.suggesting.findings import Suggestion
 from turnmill.domain.analytics.windows import Window, window
-from turnmill.domain.arguments import whole
+from turnmill.domain.arguments import whole, yes_or_no
 from turnmill.domain.checks import check_name
 from turnmill.domain.errors import InvalidInput
 from turnmill.store.analytics import behaviours as behaviour_rows
 from turnmill.store.analytics import suggestions as rows
 from turnmill.store.analytics.behaviours import BehaviourCluster
+from turnmill.store.analytics.drawn import draw_of
 from turnmill.store.analytics.ended_turns import Scope
 from turnmill.store.nouns import sessions as session_rows
 from turnmill.verbs.refs import SessionRef, session_id
@@ -27,12 +28,15 @@ def suggest(
     user_id: object,
     since: Since,
     until: str | datetime | None,
+    thorough: object,
 ) -> Verb[Suggestion]:
     """Look at what turns of the window came to by all rules."""
     span, user = _checked(session, user_id, since, until)
+    wholly = yes_or_no(thorough, name="thorough")
 
     def on(conn: Connection) -> Effect[Suggestion]:
-        return Effect(rows.suggest(conn, _scope(conn, span, session, user)))
+        drawn = None if wholly else draw_of(conn, span)
+        return Effect(rows.suggest(conn, _scope(conn, span, session, user), drawn=drawn))
 
     return transaction(on)
 
@@ -44,13 +48,18 @@ def behaviours(
     since: Since,
     until: str | datetime | None,
     examples: object,
+    thorough: object,
 ) -> Verb[list[BehaviourCluster]]:
     """Count the turns of the window that went wrong in some way."""
     span, user = _checked(session, user_id, since, until)
+    wholly = yes_or_no(thorough, name="thorough")
     most = whole(examples, name="examples", least=0, most=_MOST_EXAMPLES)
 
     def on(conn: Connection) -> Effect[list[BehaviourCluster]]:
         scope = _scope(conn, span, session, user)
+        drawn = draw_of(conn, span) if scope.is_whole and not wholly else None
+        if drawn is not None:
+            scope = drawn.sessions
         return Effect(behaviour_rows.clusters(conn, scope, examples=most))
 
     return transaction(on)

@@ -10,6 +10,10 @@ import click
 from turnmill.cli.context import json_option, open_client
 from turnmill.show.topics_view import print_behaviours, print_suggestion, print_topics
 
+_thorough = click.option(
+    "--thorough", is_flag=True, help="Look at each turn, of more than 30,000 too."
+)
+
 
 def _scope_options(default: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Add --session, --user, --since and --until."""
@@ -57,6 +61,7 @@ def topics(*, as_json: bool) -> None:
     show_default=True,
     help="Sessions of each.",
 )
+@_thorough
 @json_option
 def behaviours(
     *,
@@ -65,12 +70,18 @@ def behaviours(
     since: str,
     until: str | None,
     examples: int,
+    thorough: bool,
     as_json: bool,
 ) -> None:
     """Show how conversations go wrong, by rows alone: loops, cut replies, long silences."""
     with open_client() as client:
         found = client.analytics.behaviours(
-            session=session, user_id=user_id, since=since, until=until, examples=examples
+            session=session,
+            user_id=user_id,
+            since=since,
+            until=until,
+            examples=examples,
+            thorough=thorough,
         )
     print_behaviours(found, as_json=as_json)
 
@@ -78,6 +89,7 @@ def behaviours(
 @click.command("suggest")
 @_scope_options("31d")
 @click.option("--evidence", is_flag=True, help="Show formulas, and the figures that they are of.")
+@_thorough
 @json_option
 def suggest(
     *,
@@ -86,9 +98,12 @@ def suggest(
     since: str,
     until: str | None,
     evidence: bool,
+    thorough: bool,
     as_json: bool,
 ) -> None:
     """Show what could be done better, what it may bring, and how sure that is."""
     with open_client() as client:
-        found = client.analytics.suggest(session, user_id=user_id, since=since, until=until)
+        found = client.analytics.suggest(
+            session, user_id=user_id, since=since, until=until, thorough=thorough
+        )
     print_suggestion(found, as_json=as_json, evidence=evidence)

@@ -70,6 +70,9 @@ class Suggestion:
     suggested_settings: Mapping[str, Any] = field(repr=False)
     estimated_improvement: Decimal | None  #: dollars in such a span; None: none in money
     findings: Sequence[Finding]  #: the dearest first
+    #: Which share of sessions was looked at: of very many, some are drawn. Sentences and evidence
+    #: are then of these, and what a change may bring is of all.
+    looked_at: float = 1.0
 
 
 def suggestion_of(findings: Sequence[Finding]) -> Suggestion:
