@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -52,8 +53,8 @@ def command(system: System, *words: str) -> "subprocess.Popen[str]":
     )
 
 
-def done(command: "subprocess.Popen[str]") -> str:
-    said, _ = command.communicate(timeout=PATIENCE.total_seconds())
+def done(command: "subprocess.Popen[str]", *, within: timedelta = PATIENCE) -> str:
+    said, _ = command.communicate(timeout=within.total_seconds())
     assert command.returncode == 0, said
     return said
 
@@ -94,9 +95,11 @@ def test_keys_are_rotated_under_turns_in_flight_and_kills(
         rotating.communicate()
         kill(workers.pop(0))
         workers.append(system.start_worker(concurrency=many, TURNMILL_MOCK_LATENCY="0-1"))
-        replies = [one.result(timeout=5 * PATIENCE).text for one in sent]
+        replies = [
+            one.result(timeout=(5 if at_once is None else 20) * PATIENCE).text for one in sent
+        ]
         assert all(f"{CANARY} {n}" in text for n, text in enumerate(replies))
-        done(command(system, "reseal"))
+        done(command(system, "reseal"), within=10 * PATIENCE)
         assert sealed_by(system) & before == set()
     with client_of(system, keyring) as fresh:
         for n, one in enumerate(sessions):

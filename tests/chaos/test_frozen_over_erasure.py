@@ -20,8 +20,9 @@ pytestmark = pytest.mark.long
 
 #: Nobody says it but the user and the models of these turns.
 CANARY = "canary-9d21"
-_SECONDS = 10.0
-_SCRIPT: dict[str, Any] = {"mock": {"latency": _SECONDS, "chunks": [CANARY, " and ", CANARY]}}
+_SAID = [CANARY, " and ", CANARY]
+#: In so many seconds all of them have begun, and not one was answered: by how many there are.
+_SECONDS = {200: 10.0, 400: 30.0}
 
 
 @pytest.fixture
@@ -33,13 +34,14 @@ def system(servers: Servers) -> Iterator[System]:
 
 def send_all(client: Client, folder: Path, *, tries: int) -> None:
     """Send what is answered only after the worker has stood still: watched, or of a batch."""
+    script: dict[str, Any] = {"mock": {"latency": _SECONDS[tries], "chunks": _SAID}}
     sessions = [
         client.sessions.create(user_id="ada", system_prompt=CANARY) for _ in range(tries // 2)
     ]
     for one in sessions:
-        client.send(one, f"{CANARY} now", metadata=_SCRIPT, stream=True)
+        client.send(one, f"{CANARY} now", metadata=script, stream=True)
     path = folder / "batch.jsonl"
-    line = {"user_id": "ada", "text": f"{CANARY} of a line", "metadata": _SCRIPT}
+    line = {"user_id": "ada", "text": f"{CANARY} of a line", "metadata": script}
     path.write_text("".join(f"{json.dumps(line)}\n" for _ in range(tries // 2)), encoding="utf-8")
     client.batches.create(path, provider="mock")
 
@@ -55,7 +57,7 @@ def test_nothing_of_an_erased_user_returns_in_two_hundred_tries(
         store: Database = client._executor.database
         send_all(client, tmp_path, tries=tries)
         until(lambda: system.count_calls() == tries)
-        answered_at = time.monotonic() + _SECONDS
+        answered_at = time.monotonic() + _SECONDS[tries]
         os.kill(worker.pid, signal.SIGSTOP)
         try:
             report = client.users.erase("ada", reason="asked")

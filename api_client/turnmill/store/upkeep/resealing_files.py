@@ -1,6 +1,7 @@
 """How far files are sealed: a row beside those of the columns, and what stands of a file's hash."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 from uuid import UUID
 
@@ -15,12 +16,13 @@ from turnmill.store.types import db_now, insert_into
 FILES = "attachments.files"
 
 
-class ToSeal(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ToSeal:
     """A file that is to be looked at."""
 
     id: UUID
-    user_id: str
-    sha256: str | None
+    user_id: str = field(repr=False)
+    sha256: str | None = field(repr=False)
 
 
 class Page(NamedTuple):
