@@ -195,11 +195,11 @@ def growth_table(found: Found) -> str:
     growth = found["growth"]
     rows = [
         (f"{row['stored_turns']:,} stored turns", _claim_and_settle(row))
-        for row in growth["stored"]
+        for row in growth.get("stored", ())
     ]
     rows += [
         (f"sessions of {row['messages']:,} messages", _claim_and_settle(row))
-        for row in growth["lengths"]
+        for row in growth.get("lengths", ())
     ]
     rows += [
         (
@@ -207,14 +207,14 @@ def growth_table(found: Found) -> str:
             f"a tick of the dispatcher: {row['tick_ms']} ms"
             f" (one that fills an empty queue: {row['filling_tick_ms']:.0f} ms)",
         )
-        for row in growth["queues"]
+        for row in growth.get("queues", ())
     ]
     rows += [
         (
             f"{row['processes']} worker processes, {row['in_flight']:,} in flight",
             f"{_spread(row['turns_per_s'], '{:,.0f}')} turns/s",
         )
-        for row in growth["processes"]
+        for row in growth.get("processes", ())
     ]
     return _table(("with", "cost"), rows)
 

@@ -56,6 +56,7 @@ def test_cpu_stands_beside_that_of_the_limit_program() -> None:
 def test_results_of_before_have_no_such_figures() -> None:
     assert "×" not in render.throughput_table({"throughput": [a_row("bulk", 0.5)]})
     assert render.memory_table({}).count("\n") == 1
+    assert render.growth_table({"growth": {"stored": []}}).count("\n") == 1  # it ended early
 
 
 def test_whoever_runs_nothing_is_not_shown_the_limit() -> None:

@@ -67,7 +67,7 @@ class Connection(asyncio.Protocol):
         happens but an answer, and a cancellation too, closes the connection.
         """
         reading = self._reading = Reading(self._loop, bounds)
-        timer = self._loop.call_at(deadline, reading.fail, TimedOut())
+        timer = self._loop.call_at(deadline, reading.pass_deadline)
         whole = False
         try:
             whole = await self._written(request, reading)
@@ -98,7 +98,7 @@ class Connection(asyncio.Protocol):
         Whoever leaves before its end closes the connection.
         """
         reading = self._reading = Stream(self._loop, bounds, silence=silence)
-        timer = self._loop.call_at(deadline, reading.fail, TimedOut())
+        timer = self._loop.call_at(deadline, reading.pass_deadline)
         whole = False
         try:
             whole = await self._written(request, reading)

@@ -140,6 +140,10 @@ class Reading:
             self._failure = failure
             self._wake()
 
+    def pass_deadline(self) -> None:
+        """End it: there is no answer in time."""
+        self.fail(TimedOut())
+
     def on_message_begin(self) -> None:
         """Called by the parser, as all that follow."""
         if self.complete:

@@ -51,6 +51,8 @@ class Driven:
     at the `CancelledError`. Each step is made within `stepping`.
     """
 
+    __slots__ = ("_function", "_interruption", "_stepper", "_stepping")
+
     def __init__(
         self,
         function: Callable[[], Any],

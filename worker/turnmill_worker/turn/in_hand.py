@@ -1,8 +1,7 @@
 """The turns that this process holds: what heartbeats extend, and what can be stopped."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from turnmill.domain.ids import TurnId
@@ -24,20 +23,23 @@ class InHand:
     def __len__(self) -> int:
         return len(self._holdings)
 
-    @contextmanager
-    def holding(self, claim: Claim) -> Iterator[Holding]:
-        """Hold the claim until its verdict is written."""
+    def holding(self, claim: Claim) -> "_Held":
+        """Hold the claim, in a `with` block, until its verdict is written."""
+        return _Held(self, claim)
+
+    def take(self, claim: Claim) -> Holding:
+        """Hold the claim; `let_go` follows."""
         self._loop = asyncio.get_running_loop()
-        holding = Holding(claim)
-        self._holdings[claim.turn_id] = holding
+        holding = self._holdings[claim.turn_id] = Holding(claim)
         holding.stop = self._closed  # looked at last: who closes all looks at the holdings last
         self._count(claim, 1)
-        try:
-            yield holding
-        finally:
-            self._count(claim, -1)
-            if self._holdings.get(claim.turn_id) is holding:
-                del self._holdings[claim.turn_id]
+        return holding
+
+    def let_go(self, claim: Claim, holding: Holding) -> None:
+        """Hold the claim that was taken no longer, whatever has become of it."""
+        self._count(claim, -1)
+        if self._holdings.get(claim.turn_id) is holding:
+            del self._holdings[claim.turn_id]
 
     def by_user(self, lane: Lane) -> dict[str, int]:
         """Return how many turns of the lane are in hand, of each user who has any."""
@@ -97,6 +99,23 @@ class InHand:
             holding = self._holdings.get(turn_id)
             if holding is not None:
                 loop.call_soon_threadsafe(holding.stop_claim, fence, why)
+
+
+class _Held:
+    """A claim that is held within a `with` block: a generator would take 400 bytes of each."""
+
+    __slots__ = ("_claim", "_holding", "_in_hand")
+
+    def __init__(self, in_hand: InHand, claim: Claim) -> None:
+        self._in_hand = in_hand
+        self._claim = claim
+
+    def __enter__(self) -> Holding:
+        self._holding = self._in_hand.take(self._claim)
+        return self._holding
+
+    def __exit__(self, *_: object) -> None:
+        self._in_hand.let_go(self._claim, self._holding)
 
 
 async def end_of(call: Call[Any], holding: Holding, *, accepting: Callable[[], bool]) -> None:
