@@ -78,12 +78,17 @@ class Books:
 
 
 async def run_to_end(
-    provider: Provider, books: Books, *, gauge: Gauge | None = None, **of_claim: Any
+    provider: Provider,
+    books: Books,
+    *,
+    gauge: Gauge | None = None,
+    in_hand: InHand | None = None,
+    **of_claim: Any,
 ) -> Settlement:
     """Run a turn until it is final, and return the last verdict; `books` have them all."""
     deps = Deps(
         ledger=books,
-        in_hand=InHand(),
+        in_hand=InHand() if in_hand is None else in_hand,
         slots=Slots(1),
         provider=lambda _: provider,
         announce=lambda _: None,

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import ssl
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +17,13 @@ from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
-from urllib.request import HTTPCookieProcessor, HTTPRedirectHandler, Request, build_opener
+from urllib.request import (
+    HTTPCookieProcessor,
+    HTTPRedirectHandler,
+    HTTPSHandler,
+    Request,
+    build_opener,
+)
 
 import psycopg
 
@@ -54,6 +61,7 @@ class Visitor:
     base: str
     login: str = OPERATOR
     cookies: http.cookiejar.CookieJar = field(default_factory=http.cookiejar.CookieJar)
+    trusts: ssl.SSLContext | None = None  #: for https
 
     def get(self, path: str) -> Answer:
         return self.send(path)
@@ -79,7 +87,8 @@ class Visitor:
             request.add_header("Authorization", f"Basic {login}")
         for name, value in headers.items():
             request.add_header(name.replace("_", "-"), value)
-        opener = build_opener(HTTPCookieProcessor(self.cookies), _Stay)
+        secure = HTTPSHandler(context=self.trusts)
+        opener = build_opener(HTTPCookieProcessor(self.cookies), _Stay, secure)
         try:
             with opener.open(request, timeout=20) as answer:
                 return Answer(answer.status, answer.read().decode(), dict(answer.headers))
