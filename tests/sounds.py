@@ -21,3 +21,8 @@ def wav(seconds: float, *, rate: int = _RATE) -> bytes:
 def mp3(seconds: float) -> bytes:
     """Return an MP3 of about so long: whole frames, and one at the least."""
     return _FRAME * max(round(seconds / _FRAME_SECONDS), 1)
+
+
+def slow_mp3(seconds: float) -> bytes:
+    """Return an MP3 as dictating machines write it: MPEG 2.5, 8 kbit/s, 8 kHz."""
+    return (b"\xff\xe3\x18\xc4" + bytes(68)) * max(round(seconds / 0.072), 1)

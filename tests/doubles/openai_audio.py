@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
+from mutagen.wave import WAVE
 from openai.types.audio.speech_create_params import SpeechCreateParams
 from openai.types.audio.transcription_create_params import TranscriptionCreateParamsBase
 
@@ -28,7 +29,7 @@ SECONDS_MAX = 1500
 _ENDINGS = ("flac", "m4a", "mp3", "mp4", "mpeg", "mpga", "oga", "ogg", "wav", "webm")
 _BEGINNINGS = {
     "flac": (b"fLaC",),
-    "mp3": (b"ID3", b"\xff\xfb", b"\xff\xf3"),
+    "mp3": (b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xe2", b"\xff\xe3"),
     "ogg": (b"OggS",),
     "wav": (b"RIFF",),
     "webm": (b"\x1aE\xdf\xa3",),
@@ -230,8 +231,11 @@ def _usage_of(found: Heard) -> dict[str, Any]:
 
 
 def _seconds(data: bytes) -> float:
-    with wave.open(io.BytesIO(data), "rb") as opened:
-        return opened.getnframes() / opened.getframerate()
+    try:
+        with wave.open(io.BytesIO(data), "rb") as opened:
+            return opened.getnframes() / opened.getframerate()
+    except wave.Error:  # packed, as telephones do
+        return float(WAVE(io.BytesIO(data)).info.length)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ bodies. A process dies by doing nothing any more from a point on: no write, call
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -315,9 +315,7 @@ class NeverBricked(RuleBasedStateMachine):
     async def _worked(self, line: int, life: Life, cancelled_at: int | None) -> None:
         in_hand = InHand()
         deps = self.stage.deps(life, in_hand)
-        for n in range(_MOST_CLAIMS):
-            if n % _SEEN_OFTEN == _SEEN_OFTEN - 1:
-                self.stage.vendors[0].finish()
+        for _ in self._looks():
             head = self._head(line)
             if head is None:
                 return
@@ -337,6 +335,13 @@ class NeverBricked(RuleBasedStateMachine):
             if steps.state(self.store, head) is TurnState.UNKNOWN:
                 return
         raise AssertionError("a worker never ends with a turn")
+
+    def _looks(self) -> Iterator[int]:
+        """Count how often a worker looks; what a vendor does in the background ends meanwhile."""
+        for n in range(_MOST_CLAIMS):
+            if n % _SEEN_OFTEN == _SEEN_OFTEN - 1:
+                self.stage.vendors[0].finish()
+            yield n
 
     def _left_of(self, turn_id: TurnId) -> list[Said]:
         """Return what the model has not said yet: a step that stands is not asked for again."""

@@ -87,5 +87,5 @@ def test_whatever_happens_for_long_a_session_answers_its_next_message(
     play(stage, examples=_OF_A_SHARD, steps=12, shard=shard)
     played = stage.played["histories"]
     assert played >= (_ASKED or _OF_A_SHARD)
-    assert stage.model.judged > 5 * played, "each history asks its vendors again and again"
-    assert stage.played["deaths"] > played // 4
+    assert stage.model.judged > 2 * played, "each history asks its vendors again and again"
+    assert stage.played["deaths"] > played // 8

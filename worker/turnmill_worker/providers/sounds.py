@@ -22,7 +22,7 @@ MEASURED_MAX = 32 * 2**20
 _IN_MEMORY = 256 * 1024
 _LONGEST = timedelta(days=1)
 _MS = timedelta(milliseconds=1)
-_WAV = "audio/wav"
+_WAV, _MP3 = "audio/wav", "audio/mpeg"
 
 #: Kinds that the library reads: one that it does not find in a file is not there.
 _READ = frozenset({"audio/flac", "audio/mp4", "audio/mpeg", "audio/ogg", _WAV})
@@ -140,11 +140,14 @@ def _read(file: IO[bytes], media_type: str) -> float | None:
     """Return its seconds as the library reads them; None where it knows nothing of the kind."""
     try:
         from mutagen import File  # noqa: PLC0415  an extra, and few turns are spoken
+        from mutagen.mp3 import MP3  # noqa: PLC0415
     except ImportError:
         return None
     file.seek(0)
     try:
         found: Any = File(file)
+        if found is None and media_type == _MP3:  # whose slow rates are not told by a beginning
+            found = MP3(file)
     except Exception:  # noqa: BLE001
         # The edge to a library that reads what anybody has sent.
         raise _broken(media_type) from None
