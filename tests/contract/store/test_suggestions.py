@@ -36,7 +36,7 @@ def session_of(store: Database, model: str) -> SessionId:
     return SessionId(found)
 
 
-def test_eleven_plants_are_found_with_evidence_and_nothing_else(store: Database) -> None:
+def test_twelve_plants_are_found_with_evidence_and_nothing_else(store: Database) -> None:
     found = suggested(store, planted())
     assert {(one.rule, one.subject) for one in found.findings} == {
         (rule, subject) for rule, (_, subject) in PLANTS.items()
