@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal
+from collections.abc import Callable, Mapping
+from math import floor, log10
 from types import MappingProxyType
 from xml.etree.ElementTree import Element
 
@@ -25,7 +25,10 @@ _DEFINED = (
 
 
 def _dollars(value: float) -> str:
-    return reading.money(Decimal(str(value)))
+    """Return it with three digits that count: differences of a turn are small."""
+    if not 0 < abs(value) < 1:
+        return reading.money(value)
+    return f"${value:.{2 - floor(log10(abs(value)))}f}"
 
 
 def _score(value: float) -> str:
@@ -52,33 +55,31 @@ def tried_out(data: ReportData) -> Element | None:
         any(figure.is_clear for figure in one.figures) for one in (*data.trials, *data.experiments)
     )
     count = len(data.trials) + len(data.experiments)
-    lead = f"{clear or 'None'} of {count} shows a difference that is no chance."
+    of = "one" if count == 1 else f"{clear or 'none'} of {count}"
+    lead = f"A difference that is no chance was shown by {of}."
+    if not clear:
+        lead = "Nothing was shown that could not be chance."
     return section(
         "tried",
         "What was tried",
         lead,
-        _cards("Trials", data.trials, of_sessions=False),
-        _cards("Experiments", data.experiments, of_sessions=True),
+        *(_shown(one, "Trial", "asked again") for one in data.trials),
+        *(_shown(one, "Experiment", "had by the other set-up") for one in data.experiments),
         definitions=_DEFINED,
     )
 
 
-def _cards(title: str, found: Sequence[ComparedLine], *, of_sessions: bool) -> Element | None:
-    if not found:
-        return None
-    return el("div", el("h3", title), *(_card(one, of_sessions=of_sessions) for one in found))
-
-
-def _card(one: ComparedLine, *, of_sessions: bool) -> Element:
-    asked = "had by the other set-up" if of_sessions else "asked again"
+def _shown(one: ComparedLine, kind: str, asked: str) -> Element:
     told = f"{reading.whole(one.turns)} turns {asked}, of {reading.whole(one.users)} users."
-    if of_sessions and not one.figures:
+    if not one.figures:
         told = "Nothing to compare yet, or too many sessions for a page to add up."
     return el(
         "div",
-        el("p", name(one.name), ": ", name(one.before or "?"), " → ", one.after[:_LONGEST]),
+        el("h3", f"{kind} ", name(one.name)),
+        el("p", name(one.before or "?"), " → ", one.after[:_LONGEST]),
         el("p", told, _agreement(one), class_="quiet"),
         _table(one) if one.figures else None,
+        class_="tried",
     )
 
 
@@ -92,9 +93,11 @@ def _agreement(one: ComparedLine) -> str:
 
 
 def _table(one: ComparedLine) -> Element:
-    heads = ("Figure", "Before", "After", "Difference")
+    heads = ("Figure", "Difference", "Before", "After")
     rows = [_row(figure) for figure in one.figures if figure.of in _READ]
-    return open_table(Table(caption=f"Measured: {one.name[:48]}", heads=heads, rows=rows))
+    return open_table(
+        Table(caption=f"Measured: {one.name[:48]}", heads=heads, rows=rows), is_caption_seen=False
+    )
 
 
 def _row(one: MeasuredLine) -> Row:
@@ -103,7 +106,7 @@ def _row(one: MeasuredLine) -> Row:
     if one.low is not None and one.high is not None:
         words = f"{_signed(one.low, read)} to {_signed(one.high, read)}"
         between = el("strong", words) if one.is_clear else words
-    return [called, read(one.before), read(one.after), between]
+    return [called, between, read(one.before), read(one.after)]
 
 
 def _signed(value: float, read: Callable[[float], str]) -> str:
