@@ -187,9 +187,15 @@ def _experiments() -> list[ComparedLine]:
         MeasuredLine(of="failures", before=0.012, after=0.014, low=None, high=None),
         MeasuredLine(of="feedback", before=0.41, after=0.38, low=-0.09, high=0.03),
     ]
-    usual = {"before": "helpdesk", "turns": 1840, "users": 310}
     return [
-        ComparedLine(name="haiku", after="anthropic/claude-haiku-4.5", figures=figures, **usual),
+        ComparedLine(
+            name="haiku",
+            before="helpdesk",
+            after="anthropic/claude-haiku-4.5",
+            turns=1840,
+            users=310,
+            figures=figures,
+        ),
         ComparedLine(
             name="shorter", after="max_tokens = 400", before="summaries", turns=0, users=0
         ),
