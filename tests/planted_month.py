@@ -6,7 +6,6 @@ found can be told to be that. The rules' thresholds stood before any of these mo
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from types import MappingProxyType
@@ -15,42 +14,19 @@ from uuid import UUID
 
 from sqlalchemy import Connection, insert
 
+from tests.planted_kind import Kind as Kind
+from tests.planted_trials import trial
 from turnmill.domain.analytics.suggesting.findings import SuggestionRule
 from turnmill.domain.analytics.windows import Window
 from turnmill.store.schema.step_tables import tool_calls
 from turnmill.store.schema.tables import attempts, sessions, turns
+from turnmill.store.schema.trial_tables import trials
 
 BEGIN = datetime(2026, 10, 1, tzinfo=UTC)
 DAYS = 31
 WINDOW = Window(BEGIN, BEGIN + timedelta(days=DAYS))
-#: Dollars for a token of input and of output.
-_PRICES = (2e-6, 8e-6)
 _WRITTEN_AT_ONCE = 1000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
-    """What sessions of a kind are like."""
-
-    provider: str = "openai"
-    model: str = "gpt-steady"
-    template: str | None = None
-    settings: Mapping[str, Any] = field(default_factory=lambda: {"max_output_tokens": 1200})
-    lane: str = "interactive"
-    turns: tuple[int, int] = (1, 8)
-    history: int = 250  #: tokens that each turn adds to the input
-    first_input: int = 600
-    output: tuple[int, int] = (80, 500)
-    prices: tuple[float, float] = _PRICES
-    cached: float = 0.8  #: of what was said before; 0: nothing
-    bad: float = 0.01  #: share of turns that fail for good
-    retried: float = 0.02
-    cut: float = 0.0
-    tier: str | None = None
-    wait: tuple[float, float] = (0.01, 0.4)  #: seconds before a slot is free
-    works: tuple[float, float] = (1.0, 6.0)
-    pause: tuple[float, float] = (20.0, 200.0)  #: between an answer and the next message
-    again: float = 0.0  #: share of messages that are sent before the answer
+_DAY = timedelta(days=1)
 
 
 class Month:
@@ -62,6 +38,7 @@ class Month:
         self._turns: list[dict[str, Any]] = []
         self._attempts: list[dict[str, Any]] = []
         self._tool_calls: list[dict[str, Any]] = []
+        self.trials: list[dict[str, Any]] = []
         self._fences = 0
 
     def add(self, kind: Kind, *, sessions: int, at: Callable[[], datetime] | None = None) -> None:
@@ -84,6 +61,7 @@ class Month:
             (turns, self._turns),
             (attempts, self._attempts),
             (tool_calls, self._tool_calls),
+            (trials, self.trials),
         )
         for table, rows in tables:
             for at in range(0, len(rows), _WRITTEN_AT_ONCE):
@@ -98,6 +76,7 @@ class Month:
         self._turns += other._turns
         self._attempts += other._attempts
         self._tool_calls += other._tool_calls
+        self.trials += other.trials
 
     @property
     def turns(self) -> int:
@@ -231,10 +210,7 @@ class Month:
             "ended_at": at + timedelta(seconds=0.2),
             "outcome": "retrying",
             "error_code": code,
-            "input_tokens": 0,
-            "output_tokens": 0,
-            "cached_tokens": 0,
-            "cost_usd": 0,
+            **dict.fromkeys(("input_tokens", "output_tokens", "cached_tokens", "cost_usd"), 0),
         }
 
     def call_tools(self, *, model: str, tool: str, calls: Callable[[], int]) -> None:
@@ -249,8 +225,8 @@ class Month:
             self._tool_calls += [
                 {
                     "turn_id": turn["id"],
-                    "position": n,
                     "session_id": turn["session_id"],
+                    "position": n,
                     "step": n,
                     "call_id": f"call_{n}",
                     "tool": tool,
@@ -287,6 +263,10 @@ def healthy(month: Month) -> None:
     )
     month.add(Kind(model="gpt-tools", turns=(2, 5)), sessions=100)
     month.call_tools(model="gpt-tools", tool="search", calls=lambda: month.dice.randint(1, 4))
+    # Somebody has tried another model, whose replies say something else.
+    month.trials.append(
+        trial(1, before="gpt-steady", after="gpt-other", same=0.8, ended=BEGIN + 20 * _DAY)
+    )
 
 
 def twice_as_dear(month: Month) -> None:
@@ -370,6 +350,14 @@ def sent_again(month: Month) -> None:
     month.add(kind, sessions=100)
 
 
+def tried(month: Month) -> None:
+    """A trial has shown that another model says the same for a third; its lines are gone."""
+    month.add(Kind(model="gpt-tried"), sessions=60)
+    month.trials.append(
+        trial(2, before="gpt-tried", after="gpt-less", same=0.97, ended=BEGIN + 25 * _DAY)
+    )
+
+
 #: What is put into the month, by the rule that is to find it, and what it is to name.
 PLANTS: Mapping[SuggestionRule, tuple[Callable[[Month], None], str]] = MappingProxyType(
     {
@@ -387,6 +375,7 @@ PLANTS: Mapping[SuggestionRule, tuple[Callable[[Month], None], str]] = MappingPr
         SuggestionRule.FEW_WORKERS: (few_workers, "interactive lane"),
         SuggestionRule.TOOL_LOOPS: (tool_loops, "openai/gpt-loops calling lookup"),
         SuggestionRule.SENT_AGAIN: (sent_again, "openai/gpt-slow"),
+        SuggestionRule.TRIED: (tried, "trial-2: openai/gpt-tried"),
     }
 )
 

@@ -247,6 +247,8 @@ def test_a_producer_sends_and_reads_replies_and_does_nothing_else(place: Place) 
         assert turn.result(timeout=5).text
         assert [event.kind for event in turn.stream()][-1] == "ended"
         assert client.turns.get(many[1].id).result(timeout=5).text
+        assert turn.feedback(0.5, "kind", by="ada").score == 0.5
+        assert turn.feedback(-1, by="ada").changes == 1
         for refused in (
             lambda: client.sessions.create(user_id="bob"),
             lambda: client.sessions.get("s"),

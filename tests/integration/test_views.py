@@ -17,6 +17,7 @@ from sqlalchemy.engine import make_url
 
 from tests.conftest import fresh_database
 from tests.generated_month import DAYS, Month, write_month
+from turnmill import Client, Settings
 from turnmill.domain.analytics.windows import Window, day_of
 from turnmill.store.analytics.figures import Dimension, Latency, percentiles, totals
 from turnmill.store.analytics.folding import fold

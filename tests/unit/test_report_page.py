@@ -145,6 +145,9 @@ def test_sections_say_what_their_figures_mean() -> None:
         "team=search",
         "Measured by a trial on 12 November.",
         "It is an estimate, and feedback always wins.",
+        "94.0\u202f% of the replies say the same",
+        "−$0.0194 to −$0.0166",
+        "too little to say",
     ):
         assert words in text, words
 

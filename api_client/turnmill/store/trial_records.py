@@ -172,9 +172,7 @@ class Finding:
     since: datetime
     ended_at: datetime
     summary: TrialSummary
-    models_before: (
-        Sequence[str] | None
-    )  #: that its turns had asked; None: a version before ended it
+    models_before: Sequence[str] | None  #: that its turns had asked; None: not written down
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

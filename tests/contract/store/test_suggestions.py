@@ -36,14 +36,16 @@ def session_of(store: Database, model: str) -> SessionId:
     return SessionId(found)
 
 
-def test_eleven_plants_are_found_with_evidence_and_nothing_else(store: Database) -> None:
+def test_twelve_plants_are_found_with_evidence_and_nothing_else(store: Database) -> None:
     found = suggested(store, planted())
     assert {(one.rule, one.subject) for one in found.findings} == {
         (rule, subject) for rule, (_, subject) in PLANTS.items()
     }
     assert all(one.evidence and one.formula and one.says for one in found.findings)
-    assert found.suggested_model == "openai/gpt-cheap"
+    assert found.suggested_model is None  # two findings name two
+    assert found.suggested_temperature == 0.3  # one trial has shown it
     dear = next(one for one in found.findings if one.rule is SuggestionRule.CHEAPER_MODEL)
+    assert dear.model == "openai/gpt-cheap"
     assert dear.confidence == pytest.approx((1 / 3, 1 / 3), abs=0.03)
 
 

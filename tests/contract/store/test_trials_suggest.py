@@ -6,15 +6,25 @@ from typing import Any
 from sqlalchemy import event, select
 
 from tests import rows
-from tests.trying import OTHER, asked, had, sessions_in, stepped, trials_of
+from tests.trying import (
+    OTHER,
+    asked,
+    executor_of,
+    experiments_of,
+    had,
+    sessions_in,
+    stepped,
+    trials_of,
+)
 from turnmill.domain.analytics.suggesting.findings import SuggestionRule
 from turnmill.domain.analytics.windows import Window
-from turnmill.store.analytics import behaviours, evidence, forgetting, topics
+from turnmill.store.analytics import behaviours, evidence, forgetting, report_comparisons, topics
 from turnmill.store.analytics.ended_turns import Scope
 from turnmill.store.analytics.suggestions import suggest
 from turnmill.store.database import Database
 from turnmill.store.schema.tables import turns
 from turnmill.store.schema.trial_tables import trial_lines
+from turnmill.sync.templates import Templates
 
 
 def around_now() -> Scope:
@@ -43,6 +53,23 @@ def test_a_model_that_said_the_same_for_less_is_suggested_and_users_are_told_wha
     found = store.run_single(suggest, Scope(window=window, user_id="user-7"))
     assert float(found.estimated_improvement or 0) == 0.4
     assert store.run_single(suggest, Scope(window=window, user_id="nobody")).findings == []
+
+
+def test_a_report_tells_what_a_trial_and_an_experiment_have_shown(store: Database) -> None:
+    tried(store, judge="exact")
+    Templates(executor_of(store)).put("desk", provider="mock", model="mock")
+    experiments_of(store).start("cheaper", "desk", share=0.5, model=OTHER)
+    with store.begin() as conn:
+        (trial,) = report_comparisons.trials_in(conn, around_now().window)
+        (experiment,) = report_comparisons.experiments_in(conn, around_now().window)
+        long_ago = Window(*(datetime(2020, 1, day, tzinfo=UTC) for day in (1, 2)))
+        assert report_comparisons.trials_in(conn, long_ago) == []
+        assert report_comparisons.experiments_in(conn, long_ago) == []
+    assert (trial.before, trial.after) == ("mock/mock", f"{OTHER}, temperature = 0.1")
+    assert (trial.turns, trial.users, trial.agreement) == (80, 40, 1.0)
+    (cost,) = (one for one in trial.figures if one.of == "cost_usd")
+    assert (cost.before, round(cost.after, 6), cost.is_clear) == (0.25, 0.05, True)
+    assert (experiment.name, experiment.before, experiment.figures) == ("cheaper", "desk", [])
 
 
 def test_what_a_trial_has_shown_counts_when_its_lines_are_gone(store: Database) -> None:

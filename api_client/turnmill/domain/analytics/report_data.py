@@ -221,6 +221,37 @@ class SuggestionLine:
     setting: str = field(default="", repr=False)  #: what would be set
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredLine:
+    """A figure of two set-ups, and the interval of their difference at 95 %."""
+
+    of: str  #: cost_usd, latency_ms, failures or feedback
+    before: float
+    after: float
+    low: float | None  #: None: there is too little to say
+    high: float | None
+
+    @property
+    def is_clear(self) -> bool:
+        """Tell whether the interval leaves no difference out."""
+        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparedLine:
+    """A trial that has ended in the window, or an experiment that new sessions took part in."""
+
+    name: str = field(repr=False)
+    before: str  #: the set-up that there was: models, or a template
+    after: str  #: what was tried instead
+    turns: int  #: that were asked again; of an experiment, that the other set-up had
+    users: int  #: whose they are
+    agreement: float | None = None  #: the share of replies that say the same; None: nobody judged
+    agreement_low: float | None = None
+    agreement_high: float | None = None
+    figures: Sequence[MeasuredLine] = ()  #: none: there is nothing to compare yet
+
+
 class Section(StrEnum):
     """Parts of a report that may be missing, and then say why."""
 
@@ -262,5 +293,7 @@ class ReportData:
     behaviours: Sequence[BehaviourLine] | None = None
     suggestions: Sequence[SuggestionLine] | None = None
     saves_usd: Decimal | None = None  #: what they come to; less than their sum where they overlap
+    trials: Sequence[ComparedLine] = ()
+    experiments: Sequence[ComparedLine] = ()
     missing: Mapping[Section, str] = field(default_factory=dict, repr=False)  #: why a section is
     notes: Sequence[str] = field(default=(), repr=False)  #: bounds that were hit, in sentences

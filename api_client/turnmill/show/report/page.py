@@ -6,7 +6,7 @@ from importlib.resources import files
 from xml.etree.ElementTree import Element
 
 from turnmill.domain.analytics.report_data import ReportData
-from turnmill.show.report import advice, money, people, summary, times, work
+from turnmill.show.report import advice, comparing, money, people, summary, times, work
 from turnmill.show.report.elements import el, written
 
 #: What a browser may do with it: show it, and nothing else.
@@ -64,6 +64,7 @@ def _parts(data: ReportData) -> list[Element]:
         people.topics(data),
         people.behaviours(data),
         advice.suggestions(data),
+        comparing.tried_out(data),
         advice.sessions(data),
         advice.budgets(data),
         advice.alerts(data),

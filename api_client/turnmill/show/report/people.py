@@ -25,7 +25,8 @@ _RATED = (
 )  # fmt: skip
 _ESTIMATED = (
     ("Estimate", "what the shape of a conversation suggests where nobody said anything: its length,"
-     " pace, repeated questions, thanks. It is an estimate, and feedback always wins."),
+     " pace, failures, who goes on. Of up to 200 of them, by times alone: a page reads no words."
+     " It is an estimate, and feedback always wins."),
 )  # fmt: skip
 _TOPICS = (
     ("Topic", "words that occur together in what users write, found every night. One that fewer"
@@ -49,6 +50,8 @@ def feedback(data: ReportData) -> Element:
 
 def _felt_lead(felt: Felt) -> str:
     if not felt.rated or felt.score is None:
+        if felt.estimate is not None:
+            return f"Nobody gave feedback; conversations are estimated at {_score(felt.estimate)}."
         return "Nobody gave feedback in this time."
     return f"{reading.whole(felt.rated)} replies were rated, {_score(felt.score)} on average."
 

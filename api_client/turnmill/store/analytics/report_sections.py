@@ -25,6 +25,7 @@ from turnmill.store.analytics import behaviours, suggestions, topics
 from turnmill.store.analytics import feedback as said
 from turnmill.store.analytics.drawn import Drawn, draw
 from turnmill.store.analytics.ended_turns import Scope
+from turnmill.store.analytics.estimating import estimates_in
 from turnmill.store.schema.feedback_tables import feedback
 
 _SHOWN = 20
@@ -84,9 +85,10 @@ def _drawn(drawn: Drawn) -> str:
 
 
 def _felt(conn: Connection, window: Window) -> Felt | None:
-    """Return what was said of replies in the window; None: nothing was."""
+    """Return what was said of replies in the window, and guessed of others; None: neither."""
     now, then = (said.given(conn, _said_in(one)) for one in (window, window.previous()))
-    if not now.count:
+    guessed = estimates_in(conn, window)
+    if not (now.count or guessed):
         return None
     return Felt(
         rated=now.count,
@@ -94,6 +96,8 @@ def _felt(conn: Connection, window: Window) -> Felt | None:
         good=now.positive,
         bad=now.negative,
         before=then.mean,
+        estimated=len(guessed),
+        estimate=sum(guessed) / len(guessed) if guessed else None,
     )
 
 

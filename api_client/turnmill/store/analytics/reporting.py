@@ -21,7 +21,7 @@ from turnmill.domain.analytics.report_data import (
 from turnmill.domain.analytics.usual import HOUR, WEEK, WEEKS, Series
 from turnmill.domain.analytics.windows import Window
 from turnmill.domain.budgets import Scope
-from turnmill.store.analytics import alerts, report_rows, report_sections
+from turnmill.store.analytics import alerts, report_comparisons, report_rows, report_sections
 from turnmill.store.analytics.figures import Dimension, Totals, folded_until
 from turnmill.store.analytics.report_figures import (
     ByModel,
@@ -85,6 +85,8 @@ def read(conn: Connection, window: Window, *, zone: str, thorough: bool = False)
         behaviours=found.behaviours,
         suggestions=found.suggestions,
         saves_usd=found.saves_usd,
+        trials=report_comparisons.trials_in(conn, window),
+        experiments=report_comparisons.experiments_in(conn, window),
         missing=found.missing,
         notes=(*(() if is_whole else (_CUT,)), *found.notes),
     )
