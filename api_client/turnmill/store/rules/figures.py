@@ -171,7 +171,9 @@ def mark_moved(conn: Connection, session_id: SessionId, columns: Mapping[str, An
 
 
 def _ended(which: Collection[ColumnElement[bool]], tag: str) -> Any:
-    return _rows_of(which, tag).cte("ended")
+    """Select turns of which this is so, and their sessions."""
+    of_session = sessions.c.id == turns.c.session_id
+    return _rows_of(which, tag).select_from(turns.join(sessions, of_session)).cte("ended")
 
 
 def _each_ended(ids: Select[Any], which: Collection[ColumnElement[bool]], tag: str) -> Any:
@@ -195,13 +197,16 @@ def _rows_of(which: Collection[ColumnElement[bool]], tag: str) -> Select[Any]:
 def _tag(key: str) -> ColumnElement[str]:
     if not key:
         return literal("")
-    said = func.substr(sessions.c.metadata[key].as_string(), 1, _LONGEST_TAG)
-    return func.coalesce(_of_session(said, turns), "")
+    own = sessions.alias("own")
+    said = func.substr(own.c.metadata[key].as_string(), 1, _LONGEST_TAG)
+    mine = select(said).where(own.c.id == turns.c.session_id).scalar_subquery()
+    return func.coalesce(mine, "")
 
 
-def _of_session(column: Any, turn: Any) -> Any:
-    """Return what the session of a turn says; where most say it themselves, few are looked up."""
-    return select(column).where(sessions.c.id == turn.c.session_id).scalar_subquery()
+def _of_session(name: str, ended: Any) -> Any:
+    """Return what the session of a turn says; where attempts say it themselves, none is asked."""
+    own = sessions.alias("own")
+    return select(own.c[name]).where(own.c.id == ended.c.session_id).scalar_subquery()
 
 
 def _asked(ended: Any, *, one_by_one: bool) -> Any:
@@ -233,8 +238,8 @@ def _asked(ended: Any, *, one_by_one: bool) -> Any:
     }
     named = select(
         ended.c.slot,
-        func.coalesce(a.provider, _of_session(sessions.c.provider, ended)).label("provider"),
-        func.coalesce(a.asked_model, _of_session(sessions.c.model, ended)).label("model"),
+        func.coalesce(a.provider, _of_session("provider", ended)).label("provider"),
+        func.coalesce(a.asked_model, _of_session("model", ended)).label("model"),
         func.coalesce(a.service_tier, "").label("tier"),
         *(ended.c.lane, ended.c.tag),
         *_columns(said),
@@ -266,7 +271,7 @@ def _unanswered(ended: Any, asked: Any) -> Select[Any]:
     said: dict[str, Any] = {"turns": literal(1)}
     said |= {state: _one_if(ended.c.state == state) for state in _STATES}
     said |= {"queued_buckets": ended.c.queued, "total_buckets": ended.c.total}
-    own = (_of_session(sessions.c[name], ended) for name in ("provider", "model"))
+    own = (_of_session(name, ended) for name in ("provider", "model"))
     keys = (ended.c.slot, *own, literal(""), ended.c.lane, ended.c.tag)
     answered = select(asked.c.turn_id).where(asked.c.is_last)
     return select(*keys, *_columns(said)).where(ended.c.id.not_in(answered))
