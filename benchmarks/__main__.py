@@ -47,7 +47,7 @@ class Form:
     loads: tuple[int, int] = (500, 2000)  #: calls in flight, whose memory is compared
     #: So long that the machine has room: where it has none, many calls are not at the provider
     #: when they are counted, and what they hold is put down to the others.
-    load_latency: timedelta = timedelta(seconds=5)
+    load_latency: timedelta = timedelta(seconds=4)
 
 
 _ALL = ("interactive", "bulk", "threads", "prefork", "bare", "limit")
