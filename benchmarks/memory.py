@@ -10,7 +10,7 @@ from benchmarks.systems import Point, System
 from benchmarks.throughput import Throughput, Windows
 
 #: Nothing but the memory is wanted, in the second round of calls.
-_WINDOWS = Windows(count=1, seconds=1.0, settling=1.0)
+_WINDOWS = Windows(count=1, seconds=1.0, settling=0.5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,7 +33,7 @@ _PIECE = 1024
 _GIVEN = 4 * 1024
 #: What OpenSSL raises where it has to hear something from the other side first.
 _AGAIN = (ssl.SSLWantReadError, ssl.SSLSyscallError)
-#: What asyncio's keeps for each connection, as it stands in Python 3.11 to 3.14. They are too many
+#: What asyncio's keeps for each connection, as it stands in Python 3.11 to 3.13. They are too many
 #: to share their names with other instances; in slots they take a quarter. One that is missing
 #: here works as well.
 _KEPT = (
