@@ -24,12 +24,14 @@ _LIMIT_USD = 1_000_000
 MOST = 0.15
 _SIDES = ("without", "with")
 
+Round = dict[str, dict[str, float]]
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
-    rounds: list[dict[str, float]] = []
+    rounds: list[Round] = []
     with ground() as here:
         templates = {side: here.template(sessions=_SESSIONS) for side in _SIDES}
         give_budgets(here, templates["with"])
@@ -48,18 +50,22 @@ def give_budgets(here: Ground, template: str) -> None:
             client.budgets.set(user_id=f"user-{number}", limit_usd=_LIMIT_USD, period="month")
 
 
-def cost(here: Ground, template: str) -> float:
-    """Return the CPU milliseconds of a turn."""
+def cost(here: Ground, template: str) -> dict[str, float]:
+    """Return the CPU milliseconds of a turn, by part, and of all."""
     system = SYSTEMS["interactive"]
     found = measure(system, _LOAD, ground=here, template=template, windows=_WINDOWS)
-    return found.cpu_ms["all"].median
+    return {part: one.median for part, one in found.cpu_ms.items()}
 
 
-def compared(rounds: Sequence[dict[str, float]]) -> dict[str, object]:
+def compared(rounds: Sequence[Round]) -> dict[str, object]:
     """Return what both sides cost, and by how much one is more: round by round, as they drift."""
-    more = median(one["with"] - one["without"] for one in rounds)
-    sides = {side: round(median(one[side] for one in rounds), 3) for side in _SIDES}
-    return {**sides, "more": round(more, 3), "most": MOST, "met": more <= MOST}
+    parts = rounds[0]["with"]
+    more = {
+        part: round(median(one["with"][part] - one["without"][part] for one in rounds), 3)
+        for part in parts
+    }
+    sides = {side: round(median(one[side]["all"] for one in rounds), 3) for side in _SIDES}
+    return {**sides, "more": more, "most": MOST, "met": more["all"] <= MOST}
 
 
 if __name__ == "__main__":
