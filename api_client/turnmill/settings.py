@@ -9,7 +9,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from turnmill.domain.analytics.tagging import analytics_tag
 from turnmill.domain.errors import InvalidSetting, UnsafeSetting
 
 if TYPE_CHECKING:
@@ -172,7 +171,7 @@ class Settings:
             encryption=_encryption(env, "TURNMILL_ENCRYPTION"),
             encryption_keys=env.get("TURNMILL_ENCRYPTION_KEYS", ""),
             encrypt_metadata=_encryption(env, "TURNMILL_ENCRYPT_METADATA") == ON,
-            analytics_tag=analytics_tag(env),
+            analytics_tag=env.get("TURNMILL_ANALYTICS_TAG", "").strip(),
             key_store=env.get("TURNMILL_KEY_STORE", ""),
             key_backups=_days(env, "TURNMILL_KEY_BACKUP_DAYS"),
             kms=env.get("TURNMILL_KMS", ""),
