@@ -9,7 +9,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from turnmill.domain.analytics.tagging import analytics_tag
 from turnmill.domain.errors import InvalidSetting, UnsafeSetting
 from turnmill.setting_values import bound, count, days, networks, port, seconds
 
@@ -158,7 +157,7 @@ class Settings:
             **_of_metrics(env),
             remote_control=_remote_control(env.get("TURNMILL_REMOTE_CONTROL"), profile),
             **_of_encryption(env),
-            analytics_tag=analytics_tag(env),
+            analytics_tag=env.get("TURNMILL_ANALYTICS_TAG", "").strip(),
             actor=_actor(env.get("TURNMILL_ACTOR", "")),
             audit_reads=_reads(env.get("TURNMILL_AUDIT_READS") or Reads.CLI),
         )
