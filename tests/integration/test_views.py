@@ -178,7 +178,7 @@ def test_views_of_what_was_found_say_what_clients_say(
 ) -> None:
     with Client(settings=Settings(database_url=owner_url)) as client:
         client.templates.put("desk", provider="mock", model="mock")
-        client.experiments.start("cheaper", "desk", share=0.5, model="mock/other")
+        client.experiments.start("desk", name="cheaper", share=0.5, model="mock/other")
         for n in range(20):
             client.sessions.create(user_id=f"taking-part-{n}", template="desk")
         (turn,) = ask(analyst_as(owner_url), "SELECT id FROM turnmill.turns LIMIT 1")

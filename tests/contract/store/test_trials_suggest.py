@@ -52,7 +52,7 @@ def test_a_model_that_said_the_same_for_less_is_suggested(store: Database) -> No
 def test_a_report_tells_what_a_trial_and_an_experiment_have_shown(store: Database) -> None:
     tried(store, judge="exact")
     Templates(executor_of(store)).put("desk", provider="mock", model="mock")
-    experiments_of(store).start("cheaper", "desk", share=0.5, model=OTHER)
+    experiments_of(store).start("desk", name="cheaper", share=0.5, model=OTHER)
     with store.begin() as conn:
         (trial,) = report_comparisons.trials_in(conn, around_now().window)
         (experiment,) = report_comparisons.experiments_in(conn, around_now().window)
