@@ -17,6 +17,7 @@ from turnmill.domain.ids import TurnId
 from turnmill.store.database import Database
 from turnmill.store.upkeep.invariants import violations
 from turnmill_worker.analytics.trials import Tending
+from turnmill_worker.stack.process import Child
 
 LEASE = timedelta(seconds=1.5)
 ASKED = 60
@@ -33,6 +34,7 @@ def rater_falls(system: System, point: str, turn: TurnId) -> None:
     assert done.returncode == -signal.SIGKILL
 
 
+@pytest.mark.long
 def test_22_whoever_dies_while_he_rates_a_turn_has_said_nothing_or_all_of_it_once(
     servers: Servers,
 ) -> None:
@@ -63,11 +65,14 @@ def tended(system: System, trial: UUID) -> bool:
         return client.trials.get(trial).is_over
 
 
+def slow_worker(system: System) -> Child:
+    return system.launch_worker(concurrency=10, TURNMILL_MOCK_LATENCY="0.3")
+
+
 @pytest.mark.long
 def test_23_a_trial_whose_workers_are_killed_asks_each_turn_once_and_ends(servers: Servers) -> None:
     with System(servers, lease=LEASE) as system:
-        launched = {"concurrency": 10, "TURNMILL_MOCK_LATENCY": "0.3"}
-        workers = [system.launch_worker(**launched) for _ in range(2)]
+        workers = [slow_worker(system) for _ in range(2)]
         system.await_ready(*workers)
         with system.client() as client:
             sessions = [client.sessions.create(user_id=f"user-{n}") for n in range(ASKED)]
@@ -77,7 +82,7 @@ def test_23_a_trial_whose_workers_are_killed_asks_each_turn_once_and_ends(server
             for share in (0.2, 0.6):
                 until(lambda share=share: system.count_calls() > ASKED * (1 + share))  # type: ignore[misc]
                 kill(workers.pop(0))
-                workers.append(system.launch_worker(**launched))
+                workers.append(slow_worker(system))
             until(lambda: tended(system, trial.id), within=3 * PATIENCE)
             assert client.trials.get(trial.id).state is TrialState.DONE
             shown = client.trials.summary(trial.id)

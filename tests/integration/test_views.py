@@ -178,11 +178,13 @@ def test_views_of_what_was_found_say_what_clients_say(
 ) -> None:
     with Client(settings=Settings(database_url=owner_url)) as client:
         client.templates.put("desk", provider="mock", model="mock")
-        client.experiments.start("cheaper", "desk", share=0.5, model="mock/other")
+        client.experiments.start("desk", name="cheaper", share=0.5, model="mock/other")
         for n in range(20):
             client.sessions.create(user_id=f"taking-part-{n}", template="desk")
-        (turn,) = ask(analyst_as(owner_url), "SELECT id FROM turnmill.turns LIMIT 1")
-        client.turns.feedback(turn["id"], 0.5)
+        with psycopg.connect(owner_url) as owner:
+            turn = owner.execute("SELECT id FROM turnmill.turns LIMIT 1").fetchone()
+        assert turn is not None
+        client.turns.feedback(turn[0], 0.5)
         arms = client.experiments.result("cheaper")
     (felt,) = ask(analyst, "SELECT * FROM turnmill.v_feedback_days")
     assert (felt["rated"], felt["liked"], felt["disliked"], felt["score_sum"]) == (1, 1, 0, 0.5)
@@ -191,10 +193,6 @@ def test_views_of_what_was_found_say_what_clients_say(
         one.arm.value: (one.sessions, one.users) for one in (arms.usual, arms.other)
     }
     assert ask(analyst, "SELECT * FROM turnmill.v_topics") == []
-
-
-def analyst_as(url: str) -> "psycopg.Connection[Row]":
-    return psycopg.connect(url, row_factory=dict_row, autocommit=True)
 
 
 def test_an_hour_is_read_by_the_index_of_the_table_below(

@@ -172,7 +172,8 @@ class Finding:
     since: datetime
     ended_at: datetime
     summary: TrialSummary
-    models_before: Sequence[str] | None  #: that its turns had asked; None: not written down
+    #: That its turns had asked; None: not written down.
+    models_before: Sequence[str] | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,13 +18,21 @@ from tests.trying import (
 )
 from turnmill.domain.analytics.suggesting.findings import SuggestionRule
 from turnmill.domain.analytics.windows import Window
-from turnmill.store.analytics import behaviours, evidence, forgetting, report_comparisons, topics
+from turnmill.store.analytics import (
+    behaviours,
+    estimating,
+    evidence,
+    forgetting,
+    report_comparisons,
+    topics,
+)
 from turnmill.store.analytics.ended_turns import Scope
 from turnmill.store.analytics.suggestions import suggest
 from turnmill.store.database import Database
 from turnmill.store.schema.tables import turns
 from turnmill.store.schema.trial_tables import trial_lines
 from turnmill.sync.templates import Templates
+from turnmill.sync.turns import Turns
 
 
 def around_now() -> Scope:
@@ -58,7 +66,7 @@ def test_a_model_that_said_the_same_for_less_is_suggested_and_users_are_told_wha
 def test_a_report_tells_what_a_trial_and_an_experiment_have_shown(store: Database) -> None:
     tried(store, judge="exact")
     Templates(executor_of(store)).put("desk", provider="mock", model="mock")
-    experiments_of(store).start("cheaper", "desk", share=0.5, model=OTHER)
+    experiments_of(store).start("desk", name="cheaper", share=0.5, model=OTHER)
     with store.begin() as conn:
         (trial,) = report_comparisons.trials_in(conn, around_now().window)
         (experiment,) = report_comparisons.experiments_in(conn, around_now().window)
@@ -70,6 +78,21 @@ def test_a_report_tells_what_a_trial_and_an_experiment_have_shown(store: Databas
     (cost,) = (one for one in trial.figures if one.of == "cost_usd")
     assert (cost.before, round(cost.after, 6), cost.is_clear) == (0.25, 0.05, True)
     assert (experiment.name, experiment.before, experiment.figures) == ("cheaper", "desk", [])
+
+
+def test_conversations_that_nobody_has_rated_are_estimated_and_rated_ones_are_not(
+    store: Database,
+) -> None:
+    had(store, "one", "two", user_id="ada")
+    (rated,) = had(store, "three", user_id="bob")
+    window = around_now().window
+    with store.begin() as conn:
+        assert len(estimating.estimates_in(conn, window)) == 2
+    Turns(executor_of(store)).feedback(rated, 1)
+    with store.begin() as conn:
+        (found,) = estimating.estimates_in(conn, window)
+        assert -1 <= found <= 1
+        assert estimating.estimates_in(conn, window.previous()) == []
 
 
 def test_what_a_trial_has_shown_counts_when_its_lines_are_gone(store: Database) -> None:

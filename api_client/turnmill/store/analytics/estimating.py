@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +11,7 @@ from sqlalchemy import Connection, and_, select
 from turnmill.domain.analytics.conversing import Exchange
 from turnmill.domain.analytics.satisfaction import estimate
 from turnmill.domain.analytics.windows import Window
+from turnmill.domain.ids import uuid7
 from turnmill.domain.states import FINAL, SessionStatus, TurnState
 from turnmill.store.line.copies import is_copy
 from turnmill.store.schema.feedback_tables import feedback
@@ -18,6 +20,8 @@ from turnmill.store.schema.tables import sessions, turns
 #: Moments of the window from which on sessions are looked at, and how many from each.
 _MOMENTS = 40
 _AT_EACH = 5
+#: Sessions from each moment on that are looked at for some that nobody has rated.
+_LOOKED_AT = 25
 #: Turns of all of them together.
 _MOST_TURNS = 10_000
 
@@ -45,23 +49,30 @@ def _chosen(conn: Connection, window: Window) -> Sequence[UUID]:
     chosen: set[UUID] = set()
     for n in range(_MOMENTS):
         at = window.since + n * step
-        rated = select(feedback.c.id).where(
-            feedback.c.session_id == sessions.c.id, feedback.c.score.is_not(None)
-        )
-        from_there = (
-            select(sessions.c.id)
-            .where(
-                sessions.c.last_active_at >= at,
-                sessions.c.last_active_at < at + step,
-                sessions.c.status != SessionStatus.DELETED,
-                ~rated.exists(),
-                ~is_copy(sessions.c.id),
-            )
-            .order_by(sessions.c.last_active_at, sessions.c.id)
-            .limit(_AT_EACH)
-        )
-        chosen.update(conn.scalars(from_there))
+        chosen.update(conn.scalars(_unrated(at, at + step)))
     return sorted(chosen)
+
+
+def _unrated(since: datetime, until: datetime) -> Any:
+    """Select some sessions that began in this time: ids sort by it, so that a few are read."""
+    first = (
+        select(sessions.c.id, sessions.c.status)
+        .where(sessions.c.id >= _first_id(since), sessions.c.id < _first_id(until))
+        .order_by(sessions.c.id)
+        .limit(_LOOKED_AT)
+        .subquery()
+        .c
+    )
+    rated = select(feedback.c.id).where(
+        feedback.c.session_id == first.id, feedback.c.score.is_not(None)
+    )
+    is_seen = first.status != SessionStatus.DELETED
+    query = select(first.id).where(is_seen, ~rated.exists(), ~is_copy(first.id))
+    return query.order_by(first.id).limit(_AT_EACH)
+
+
+def _first_id(at: datetime) -> UUID:
+    return uuid7(unix_ms=int(at.timestamp() * 1000), random_bits=0)
 
 
 def _exchange(row: Any) -> Exchange:

@@ -2,7 +2,7 @@
 
 from alembic import op
 
-revision = "0047"
+revision = "0045"
 down_revision = "0044"
 phase = "pre"
 serves = "0007"
