@@ -36,8 +36,9 @@ class Objects:
                 "a bucket needs obstore", hint="pip install 'turnmill[s3]'"
             ) from None
         self._api: Any = obstore
+        options: Any = client_options(url)
         try:
-            self._store: Any = from_url(url, client_options=_client_options(url))
+            self._store: Any = from_url(url, client_options=options)
         except Exception:  # noqa: BLE001
             # The edge to the library, whose words may hold a key.
             raise InvalidSetting(
@@ -122,7 +123,7 @@ def _as_ours(failed: list[BaseException] | None = None) -> Iterator[None]:
         raise FilesUnavailable(f"the bucket of files: {type(error).__name__}") from None
 
 
-def _client_options(url: str) -> dict[str, str]:
+def client_options(url: str) -> dict[str, str]:
     """Return how a bucket is called: within a time of ours, and as the environment says.
 
     A server of one's own may be reached without TLS (`AWS_ALLOW_HTTP`), or by a proxy.
