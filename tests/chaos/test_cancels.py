@@ -157,6 +157,7 @@ def test_a_turn_in_quarantine_is_cut_within_a_second(
     assert hung_up(vendor, item.text) - asked_at < AT_ONCE
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("many", [200, pytest.param(1_000, marks=pytest.mark.slow)])
 def test_of_many_cancels_under_kill_9_and_flushall_each_answer_is_true(
     servers: Servers, vendor: SlowVendor, many: int

@@ -15,7 +15,8 @@ from turnmill_worker.app import app
 __all__ = ["app"]
 
 _TOLD_FROM = 0.02
-_run: Any = events.Handle._run
+_handle: Any = events.Handle
+_run = _handle._run
 _blocks = Path(os.environ["TURNMILL_BLOCKS"])
 
 
@@ -27,4 +28,4 @@ def _timed(handle: events.Handle) -> None:
             file.write(f"{took:.4f}\n")
 
 
-events.Handle._run = _timed  # type: ignore[method-assign]
+_handle._run = _timed

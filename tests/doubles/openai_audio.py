@@ -235,7 +235,8 @@ def _seconds(data: bytes) -> float:
         with wave.open(io.BytesIO(data), "rb") as opened:
             return opened.getnframes() / opened.getframerate()
     except wave.Error:  # packed, as telephones do
-        return float(WAVE(io.BytesIO(data)).info.length)
+        found: Any = WAVE(io.BytesIO(data))  # type: ignore[no-untyped-call]
+        return float(found.info.length)
 
 
 if __name__ == "__main__":

@@ -63,7 +63,9 @@ def vendors(monkeypatch: pytest.MonkeyPatch) -> Iterator[BothVendors]:
 def test_real_pictures_and_documents_are_taken_and_outlive_what_a_vendor_lets_expire(
     vendors: BothVendors, files: Mapping[str, bytes], vendor: str, uploads: str
 ) -> None:
-    parts = [Image(said, name=name) for name, said in among(files, _PICTURES).items()]
+    parts: list[Image | File] = [
+        Image(said, name=name) for name, said in among(files, _PICTURES).items()
+    ]
     parts += [File(said, name=name) for name, said in among(files, _DOCUMENTS).items()]
     assert len(parts) > 50
     kept = getattr(vendors, vendor).files

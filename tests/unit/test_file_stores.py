@@ -10,7 +10,7 @@ import pytest
 from turnmill.domain.errors import FilesUnavailable, InvalidSetting
 from turnmill.files.folder import Folder
 from turnmill.files.memory import Memory
-from turnmill.files.objects import Objects
+from turnmill.files.objects import Objects, client_options
 from turnmill.files.opened import file_store
 from turnmill.files.port import CHUNK, FileStore, MissingBytes
 from turnmill.settings import Settings
@@ -114,3 +114,13 @@ def test_a_url_says_which_store_it_is(tmp_path: Path) -> None:
         with pytest.raises(InvalidSetting):
             opened(wrong)
     database.close()
+
+
+def test_a_bucket_is_called_as_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    monkeypatch.setenv("AWS_PROXY_URL", "http://proxy:3128")
+    monkeypatch.setenv("GOOGLE_TIMEOUT", "5s")
+    told = {"timeout": "60s", "allow_http": "true", "proxy_url": "http://proxy:3128"}
+    assert client_options("s3://bucket/path") == told
+    assert client_options("gs://bucket") == {"timeout": "5s"}
+    assert client_options("memory:///") == {"timeout": "60s"}

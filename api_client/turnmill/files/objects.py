@@ -3,6 +3,7 @@
 obstore's runtime does not survive a fork: whoever forks uses it in the children alone.
 """
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,13 @@ from turnmill.files.port import CHUNK, MissingBytes, Stored
 #: Of one part of a larger upload, and of how many are on their way at once.
 _PART = 8 * 2**20
 _AT_ONCE = 1
+
+#: What the library reads of the environment about connections, as long as it is told nothing.
+_OPTIONS = (
+    *("allow_http", "allow_invalid_certificates", "connect_timeout", "timeout"),
+    *("proxy_ca_certificate", "proxy_excludes", "proxy_url"),
+)
+_PREFIXES = {"s3": "AWS", "s3a": "AWS", "gs": "GOOGLE", "az": "AZURE", "azure": "AZURE"}
 
 
 class Objects:
@@ -28,8 +36,9 @@ class Objects:
                 "a bucket needs obstore", hint="pip install 'turnmill[s3]'"
             ) from None
         self._api: Any = obstore
+        options: Any = client_options(url)
         try:
-            self._store: Any = from_url(url, client_options={"timeout": "60s"})
+            self._store: Any = from_url(url, client_options=options)
         except Exception:  # noqa: BLE001
             # The edge to the library, whose words may hold a key.
             raise InvalidSetting(
@@ -112,3 +121,13 @@ def _as_ours(failed: list[BaseException] | None = None) -> Iterator[None]:
         if failed:
             raise failed[0] from None
         raise FilesUnavailable(f"the bucket of files: {type(error).__name__}") from None
+
+
+def client_options(url: str) -> dict[str, str]:
+    """Return how a bucket is called: within a time of ours, and as the environment says.
+
+    A server of one's own may be reached without TLS (`AWS_ALLOW_HTTP`), or by a proxy.
+    """
+    prefix = _PREFIXES.get(url.partition(":")[0].lower(), "")
+    told = {one: os.environ.get(f"{prefix}_{one.upper()}", "") for one in _OPTIONS if prefix}
+    return {"timeout": "60s"} | {one: value for one, value in told.items() if value}

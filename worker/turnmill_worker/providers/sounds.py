@@ -147,7 +147,7 @@ def _read(file: IO[bytes], media_type: str) -> float | None:
     try:
         found: Any = File(file)
         if found is None and media_type == _MP3:  # whose slow rates are not told by a beginning
-            found = MP3(file)
+            found = MP3(file)  # type: ignore[no-untyped-call]
     except Exception:  # noqa: BLE001
         # The edge to a library that reads what anybody has sent.
         raise _broken(media_type) from None
