@@ -16,12 +16,6 @@ from turnmill.domain.analytics.suggesting.histories import (
 )
 from turnmill.domain.analytics.suggesting.lengths import LengthUse
 from turnmill.domain.analytics.suggesting.models import ModelUse
-from turnmill.domain.analytics.suggesting.rounds import (
-    LEAST_WITH_TOOL,
-    LOOP_CALLS,
-    Patience,
-    ToolUse,
-)
 from turnmill.domain.analytics.suggesting.waiting import (
     CHEAP_TIERS,
     LATE_SECONDS,
@@ -45,7 +39,6 @@ from turnmill.store.analytics.ended_turns import (
     sum_if,
 )
 from turnmill.store.schema.compaction_tables import compactions
-from turnmill.store.schema.step_tables import tool_calls
 from turnmill.store.schema.tables import attempts, sessions, turns
 from turnmill.store.types import hour_of, seconds_between
 
@@ -55,8 +48,6 @@ _CUT = turns.c.finish_reason == FinishReason.LENGTH
 #: Attempts that were a call, and came to nothing.
 _FAILED_CALLS = ("retrying", "failed", "dead", "unanswered")
 _NO_CALLS = ("released", "not_now", "called")
-#: Whoever writes so soon after his last message does not wait for an answer.
-_IMPATIENT = 60
 _BRIM = 15
 
 Prices = dict[tuple[str, str], float]
@@ -340,63 +331,4 @@ def queue_hours(conn: Connection, scope: Scope) -> list[QueueHour]:
         )
         for one in conn.execute(query.group_by(hour).order_by(hour))
         if scope.looks_at(hour_from(one.hour))
-    ]
-
-
-def tool_uses(conn: Connection, scope: Scope) -> list[ToolUse]:
-    """Return how often turns call each tool."""
-    calls = (
-        joined(
-            sessions.c.provider,
-            sessions.c.model,
-            tool_calls.c.tool,
-            turns.c.id,
-            func.count().label("n"),
-            func.max(turns.c.step).label("steps"),
-            func.max(as_float(func.coalesce(turns.c.cost_usd, 0))).label("usd"),
-        )
-        .join(tool_calls, tool_calls.c.turn_id == turns.c.id)
-        .where(ended(scope))
-        .group_by(sessions.c.provider, sessions.c.model, tool_calls.c.tool, turns.c.id)
-        .subquery("calls")
-        .c
-    )
-    loops = calls.n >= LOOP_CALLS
-    key = (calls.provider, calls.model, calls.tool)
-    query = (
-        select(
-            *key,
-            func.count().label("turns"),
-            count_if(loops).label("looping"),
-            func.coalesce(func.sum(case((loops, calls.n), else_=0)), 0).label("calls"),
-            sum_if(loops, calls.usd).label("looping_usd"),
-            sum_if(~loops, calls.usd).label("other_usd"),
-            func.coalesce(func.max(case((~loops, calls.steps))), 0).label("most_rounds"),
-        )
-        .group_by(*key)
-        .having(func.count() >= LEAST_WITH_TOOL)
-    )
-    return [ToolUse(**{**row._mapping, "calls": int(row.calls)}) for row in conn.execute(query)]
-
-
-def patience(conn: Connection, scope: Scope) -> list[Patience]:
-    """Return how often users have written again before they had an answer."""
-    row = followed(scope).c
-    waited = seconds_between(row.created_at, row.created_at_before)
-    again = and_(row.created_at < row.finished_at_before, waited <= _IMPATIENT)
-    query = select(
-        row.provider,
-        row.model,
-        func.count().label("turns"),
-        count_if(again).label("again"),
-        sum_if(again, waited).label("waited"),
-    ).where(
-        goes_on(row),
-        row.lane == Lane.INTERACTIVE,
-        row.lane_before == Lane.INTERACTIVE,
-        row.batch_id.is_(None),
-        row.retry_of.is_(None),
-    )
-    return [
-        Patience(**one._mapping) for one in conn.execute(query.group_by(row.provider, row.model))
     ]

@@ -191,11 +191,11 @@ def _summed(
 _OTHER_KINDS = (Dimension.LANE, Dimension.TIER, Dimension.TAG)
 
 
-def other_groups(conn: Connection, window: Window) -> dict[Dimension, list[Group]]:
-    """Return the figures by lane, by tier and by tag."""
+def other_groups(conn: Connection, window: Window) -> dict[str, list[Group]]:
+    """Return the figures by lane, by tier and by tag, as `lanes`, `tiers` and `tags`."""
     now = totals(conn, window, by=_OTHER_KINDS)
     before = totals(conn, window.previous(), by=_OTHER_KINDS)
-    return {kind: groups(now, before, _by(kind)) for kind in _OTHER_KINDS}
+    return {f"{kind}s": groups(now, before, _by(kind)) for kind in _OTHER_KINDS}
 
 
 def _by(kind: Dimension) -> Callable[[Totals], tuple[str, str]]:

@@ -22,7 +22,7 @@ from turnmill.domain.analytics.usual import HOUR, WEEK, WEEKS, Series
 from turnmill.domain.analytics.windows import Window
 from turnmill.domain.budgets import Scope
 from turnmill.store.analytics import alerts, report_comparisons, report_rows, report_sections
-from turnmill.store.analytics.figures import Dimension, Totals, folded_until
+from turnmill.store.analytics.figures import Totals, folded_until
 from turnmill.store.analytics.report_figures import (
     ByModel,
     Cut,
@@ -52,11 +52,10 @@ def read(conn: Connection, window: Window, *, zone: str, thorough: bool = False)
     now: datetime = conn.scalars(select(db_now())).one()
     cut = Cut.of(window, zone)
     by_model = ByModel.read(conn, cut)
-    others = other_groups(conn, window)
     slots = slots_of(conn, Window(window.since - _BEFORE, window.until))
-    why, is_whole = report_rows.reasons(conn, window)
-    now_all = figures_of(by_model.now)
-    found = report_sections.read(conn, window, turns=now_all.turns, thorough=thorough)
+    why, are_all = report_rows.reasons(conn, window)
+    totals = figures_of(by_model.now)
+    found = report_sections.read(conn, window, turns=totals.turns, thorough=thorough)
     return ReportData(
         since=window.since,
         until=window.until,
@@ -65,13 +64,11 @@ def read(conn: Connection, window: Window, *, zone: str, thorough: bool = False)
         whole_until=folded_until(conn),
         tag=kept_tag(conn),
         grain=cut.grain,
-        now=now_all,
+        now=totals,
         before=figures_of(by_model.before) if by_model.before else None,
         points=by_model.points(),
         models=by_model.models(),
-        lanes=others[Dimension.LANE],
-        tiers=others[Dimension.TIER],
-        tags=others[Dimension.TAG],
+        **other_groups(conn, window),
         week=hours(slots, window, zone),
         durations=list(durations(conn, cut)),
         reasons=why,
@@ -88,7 +85,7 @@ def read(conn: Connection, window: Window, *, zone: str, thorough: bool = False)
         trials=report_comparisons.trials_in(conn, window),
         experiments=report_comparisons.experiments_in(conn, window),
         missing=found.missing,
-        notes=(*(() if is_whole else (_CUT,)), *found.notes),
+        notes=found.notes if are_all else (_CUT, *found.notes),
     )
 
 

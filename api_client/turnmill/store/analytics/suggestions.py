@@ -15,7 +15,7 @@ from turnmill.domain.analytics.suggesting import (
     waiting,
 )
 from turnmill.domain.analytics.suggesting.findings import Finding, Suggestion, suggestion_of
-from turnmill.store.analytics import evidence, tried_models
+from turnmill.store.analytics import evidence, evidence_of_rounds, tried_models
 from turnmill.store.analytics.drawn import Drawn
 from turnmill.store.analytics.ended_turns import Scope
 
@@ -57,8 +57,8 @@ def _of_conversations(conn: Connection, scope: Scope, everybody: Scope) -> Itera
     yield from lengths.limits_too_high(of_lengths)
     yield from histories.unused_caches(evidence.cache_uses(conn, scope, prices))
     yield from histories.growing_histories(evidence.growth_uses(conn, scope, prices))
-    yield from rounds.tool_loops(evidence.tool_uses(conn, scope))
-    yield from rounds.sent_again(evidence.patience(conn, scope))
+    yield from rounds.tool_loops(evidence_of_rounds.tool_uses(conn, scope))
+    yield from rounds.sent_again(evidence_of_rounds.patience(conn, scope))
     if scope.is_whole:
         yield from waiting.could_wait(evidence.hasty_works(conn, scope))
 
