@@ -174,7 +174,7 @@ def _ms(begun: "pd.Series[Any]", ended: "pd.Series[Any]") -> "pd.Series[Any]":
     return ((ended - begun) / pd.Timedelta(microseconds=1) / 1000 + 0.5) // 1
 
 
-def _percentiles(name: str, rows: pd.DataFrame, column: str) -> dict[str, "pd.Series[Any]"]:
+def _percentiles(name: str, rows: "pd.DataFrame", column: str) -> dict[str, "pd.Series[Any]"]:
     values = rows[["session_id", column]].dropna().sort_values(["session_id", column])
     grouped = values.groupby("session_id")[column]
     place, count = grouped.cumcount() + 1, grouped.transform("size")

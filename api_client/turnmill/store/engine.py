@@ -181,6 +181,10 @@ class Engine(Protocol):
         """Ask the store about itself."""
         ...
 
+    def identity(self, conn: Connection, /) -> Sequence[object]:
+        """Return what tells this store from all others; nothing where it cannot be told."""
+        ...
+
 
 def engine_of(conn: Connection) -> Engine:
     """Return the engine for the store behind the connection: the one place that asks."""

@@ -14,6 +14,7 @@ from sqlalchemy import (
     DateTime,
     Dialect,
     Float,
+    Integer,
     String,
     Table,
 )
@@ -196,6 +197,23 @@ class seconds_between(FunctionElement[float]):
 
     def __init__(self, later: ColumnElement[Any], earlier: ColumnElement[Any]) -> None:
         super().__init__(later, earlier)
+
+
+class byte_length(FunctionElement[int]):
+    """How many bytes a text has, in UTF-8."""
+
+    type = Integer()
+    inherit_cache = True
+
+
+@compiles(byte_length, "postgresql")
+def _bytes_pg(element: byte_length, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"octet_length({compiler.process(element.clauses, **kw)})"
+
+
+@compiles(byte_length, "sqlite")
+def _bytes_sqlite(element: byte_length, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"length(CAST({compiler.process(element.clauses, **kw)} AS BLOB))"
 
 
 class hour_of(FunctionElement[str]):

@@ -52,7 +52,7 @@ class Sections:
     suggestions: Sequence[SuggestionLine] | None
     saves_usd: Decimal | None
     missing: Mapping[Section, str] = field(repr=False)
-    notes: Sequence[str] = ()
+    notes: Sequence[str] = field(default=(), repr=False)
 
 
 def read(conn: Connection, window: Window, *, turns: int, thorough: bool) -> Sections:

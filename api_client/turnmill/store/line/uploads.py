@@ -5,16 +5,15 @@ their attachment. One whose upload nobody has told the end of stands by its name
 for: only the end of the upload makes it one that is wanted.
 """
 
-import socket
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
-from pathlib import Path
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, or_, select, update
 
 from turnmill.domain.states import SessionStatus, TurnState
 from turnmill.domain.uploads import IN_FLIGHT, UPLOAD_WITHIN
+from turnmill.store.engine import engine_of
 from turnmill.store.line.head import lock_sessions
 from turnmill.store.records import Claim
 from turnmill.store.schema.kept_tables import kept_refs
@@ -23,13 +22,6 @@ from turnmill.store.types import db_after, db_now, insert_into
 
 #: A file that expires within this is uploaded again before: a turn may take as long.
 _STILL_GOOD = timedelta(hours=1)
-#: By them a server and a database on it are told from all others. Whoever puts a dump of it
-#: elsewhere has another mark there, and finds no file of this one's at the vendor.
-_SERVER = text(
-    "SELECT system_identifier, (SELECT oid FROM pg_database WHERE datname = current_database())"
-    " FROM pg_control_system()"
-)
-_MAY_ASK = func.has_function_privilege("pg_control_system()", "execute")
 _ENDED = (SessionStatus.ARCHIVED, SessionStatus.DELETED)
 _UNWANTED = {"due_at": db_now(), "unwanted_at": db_now()}
 
@@ -37,14 +29,10 @@ _UNWANTED = {"due_at": db_now(), "unwanted_at": db_now()}
 def mark(conn: Connection) -> str:
     """Return what the names of this store's uploads bear, or "" where nothing tells it from others.
 
-    That is a store in memory, and a server that does not say who it is.
+    That is a store in memory, and a server that does not say who it is. Whoever puts a dump of a
+    server elsewhere has another mark there, and finds no file of this one's at the vendor.
     """
-    whose: list[object] = []
-    if conn.dialect.name == "postgresql":
-        if conn.scalar(select(_MAY_ASK)):
-            whose = [*conn.execute(_SERVER).one()]
-    elif file := conn.engine.url.database:
-        whose = [] if file == ":memory:" else [socket.gethostname(), Path(file).resolve()]
+    whose = [*engine_of(conn).identity(conn)]
     return sha256(repr(whose).encode()).hexdigest()[:12] if whose else ""
 
 

@@ -1,7 +1,9 @@
 """Looking at SQLite: what was said, what waits, and how the library is."""
 
+import socket
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, func, select
@@ -65,3 +67,9 @@ def vitals(conn: Connection) -> Vitals:
         connections=1,
         read_only=False,
     )
+
+
+def identity(conn: Connection) -> Sequence[object]:
+    """Return the machine and the file; nothing in memory."""
+    file = conn.engine.url.database
+    return [socket.gethostname(), Path(file).resolve()] if file and file != ":memory:" else []

@@ -7,7 +7,6 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    LargeBinary,
     Text,
     cast,
     exists,
@@ -22,6 +21,7 @@ from turnmill.domain.states import UNFINISHED, TurnState
 from turnmill.store.nouns.batches import open_sessions
 from turnmill.store.schema.file_tables import attachment_uses
 from turnmill.store.schema.tables import messages, sessions, turns
+from turnmill.store.types import byte_length
 
 _READ = (TurnState.SUCCEEDED, *UNFINISHED)
 
@@ -55,7 +55,7 @@ def standing(
             sessions.c.system_prompt,
             sessions.c.settings,
             sessions.c.unfinished,
-            _tokens(conn).label("tokens"),
+            _tokens().label("tokens"),
         ).where(
             sessions.c.id.in_(set(ids.values())),
             sessions.c.adopted.is_(None),
@@ -77,13 +77,9 @@ def standing(
     return {ref: found[ids[ref]] for ref in refs if ids.get(ref) in found}
 
 
-def _tokens(conn: Connection) -> ColumnElement[Any]:
+def _tokens() -> ColumnElement[Any]:
     """Return a token for each byte of what was said: no text is more, nor is it sealed smaller."""
-    said = cast(messages.c.content, Text)
-    if conn.dialect.name == "postgresql":
-        size: ColumnElement[int] = func.octet_length(said)
-    else:
-        size = func.length(cast(said, LargeBinary))
+    size = byte_length(cast(messages.c.content, Text))
     return (
         select(func.coalesce(func.sum(size + literal_column(str(2 * OF_MESSAGE))), 0))
         .select_from(turns.join(messages, messages.c.turn_id == turns.c.id))

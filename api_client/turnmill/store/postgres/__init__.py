@@ -12,7 +12,14 @@ from turnmill.store.postgres.accepting import (
     start_many,
 )
 from turnmill.store.postgres.claiming import claim, claim_due, claim_suspects, extend, still_due
-from turnmill.store.postgres.looking import backlogs, has_been_up, history, notify, vitals
+from turnmill.store.postgres.looking import (
+    backlogs,
+    has_been_up,
+    history,
+    identity,
+    notify,
+    vitals,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -43,6 +50,7 @@ __all__ = [
     "extend",
     "has_been_up",
     "history",
+    "identity",
     "notify",
     "require_fresh_reads",
     "reserve",

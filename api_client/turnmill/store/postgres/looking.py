@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from datetime import UTC, timedelta
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, select, text
 
 from turnmill.domain.ids import SessionId
 from turnmill.store.capabilities import Vitals
@@ -127,3 +127,16 @@ def vitals(conn: Connection) -> Vitals:
         connections=row[5],
         read_only=row[6],
     )
+
+
+#: By them a server, and a database on it, are told from all others.
+_IDENTITY = text(
+    "SELECT system_identifier, (SELECT oid FROM pg_database WHERE datname = current_database())"
+    " FROM pg_control_system()"
+)
+_MAY_ASK = func.has_function_privilege("pg_control_system()", "execute")
+
+
+def identity(conn: Connection) -> Sequence[object]:
+    """Return the server's number and the database's; nothing where we may not ask for them."""
+    return [*conn.execute(_IDENTITY).one()] if conn.scalar(select(_MAY_ASK)) else []
