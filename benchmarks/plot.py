@@ -1,15 +1,17 @@
 """The short form as a picture: turns in a second, and CPU for each of them, as bars."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
 from benchmarks import svg
 from benchmarks.svg import INK, rect, text
 from benchmarks.systems import SYSTEMS
 
-_WIDTH, _LABELS, _FIGURES, _BAR, _GAP, _TOP = 860, 250, 90, 22, 12, 58
+_WIDTH, _LABELS, _FIGURES, _BAR, _GAP, _TOP = 900, 290, 90, 22, 12, 58
 _COLOURS = {"worker": "#2f6f8f", "postgres": "#d08c3c", "redis": "#b04a4a"}
 _RATE = "#2f6f8f"
+_NOTE = 130  #: characters of a line
 
 Row = Mapping[str, Any]
 
@@ -23,7 +25,10 @@ def picture(rows: Sequence[Row], *, note: str) -> str:
         f"<g transform='translate(0 {height})'>",
         *_costs(rows),
         "</g>",
-        text(20, whole - 16, note, size=12, colour=svg.FAINT),
+        *(
+            text(20, whole - 16 - 16 * number, line, size=12, colour=svg.FAINT)
+            for number, line in enumerate(reversed(wrap(note, _NOTE)))
+        ),
     ]
     return svg.document(_WIDTH, whole, drawn)
 
