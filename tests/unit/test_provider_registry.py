@@ -15,11 +15,12 @@ import pytest
 from turnmill.domain.errors import KeyMissing, ProviderUnknown, Rejected
 from turnmill_worker.pool import loops
 from turnmill_worker.pool.loops import run_to_end
-from turnmill_worker.providers import registry
+from turnmill_worker.providers import installed
 from turnmill_worker.providers.calls import Call
 from turnmill_worker.providers.mock.provider import MockProvider
 from turnmill_worker.providers.port import Provider
 from turnmill_worker.providers.registry import ProviderRegistry
+from turnmill_worker.providers.voices import speakers, transcribers
 
 ECHO = Path(__file__).parents[2] / "examples" / "echo_provider"
 
@@ -30,13 +31,19 @@ Install = Callable[..., None]
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
     """Install a distribution for one test: its entry points, and the source of a module."""
 
-    def install(distribution: str, entry_points: dict[str, str], **modules: str) -> None:
+    def install(
+        distribution: str,
+        entry_points: dict[str, str],
+        *,
+        group: str = "turnmill.providers",
+        **modules: str,
+    ) -> None:
         folder = tmp_path / distribution
         info = folder / f"{distribution}-1.0.dist-info"
         info.mkdir(parents=True)
         (info / "METADATA").write_text(f"Metadata-Version: 2.4\nName: {distribution}\nVersion: 1\n")
         lines = "".join(f"{name} = {value}\n" for name, value in entry_points.items())
-        (info / "entry_points.txt").write_text(f"[turnmill.providers]\n{lines}")
+        (info / "entry_points.txt").write_text(f"[{group}]\n{lines}")
         for name, source in modules.items():
             (folder / f"{name}.py").write_text(source)
         monkeypatch.syspath_prepend(str(folder))
@@ -133,6 +140,25 @@ def test_a_broken_package_is_refused_with_its_reason(
     assert module in caught.value.detail
 
 
+@pytest.mark.parametrize("source", ["raise SystemExit", "def from_env(): return object()"])
+def test_a_broken_transcriber_or_speaker_is_refused_in_the_same_words(
+    install: Install, source: str
+) -> None:
+    module = f"broken_voice_{abs(hash(source))}"
+    for group in ("transcribers", "speakers"):
+        points = {"hoarse": f"{module}:from_env"}
+        install(f"hoarse_{group}", points, group=f"turnmill.{group}", **{module: source})
+    for voices, noun in ((transcribers(), "transcriber"), (speakers(None), "speaker")):
+        with pytest.raises(Rejected) as caught:
+            voices.get("hoarse")
+        assert caught.value.error_code == "provider_broken"
+        assert caught.value.detail.startswith(f"{noun} 'hoarse' ({module}:from_env) cannot be")
+        assert caught.value.hint
+        with pytest.raises(ProviderUnknown) as unknown:
+            voices.get("nobody")
+        assert f"turnmill.{noun}s" in unknown.value.hint
+
+
 def test_a_name_registered_by_two_packages_is_refused(install: Install) -> None:
     install("first", {"twice": "first_module:from_env"})
     install("second", {"twice": "second_module:from_env"})
@@ -174,7 +200,7 @@ async def _leave() -> None:
 def test_closing_one_provider_that_breaks_or_hangs_keeps_neither_the_others_nor_the_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(registry, "_CLOSE_WITHIN", timedelta(seconds=0.05))
+    monkeypatch.setattr(installed, "_CLOSE_WITHIN", timedelta(seconds=0.05))
     monkeypatch.setattr(loops, "_PATIENCE", timedelta(seconds=0.05))
     monkeypatch.setattr(Call.close, "__kwdefaults__", {"patience": timedelta(seconds=0.05)})
     closed: list[str] = []

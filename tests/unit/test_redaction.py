@@ -1,7 +1,10 @@
 """Personal data is kept from vendors: placeholders leave, and the reply has the data again."""
 
+import asyncio
 import json
 import re
+import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -286,7 +289,11 @@ def lies(text: str) -> Iterator[Found]:
     yield Found(0, 10_000, "X")
 
 
-@pytest.mark.parametrize("redactor", [breaks, lies])
+def leaves(text: str) -> Iterator[Found]:
+    sys.exit(SECRET)
+
+
+@pytest.mark.parametrize("redactor", [breaks, lies, leaves])
 async def test_a_redactor_that_fails_lets_nothing_pass_and_is_tried_again(
     redactor: Redactor,
 ) -> None:
@@ -295,6 +302,20 @@ async def test_a_redactor_that_fails_lets_nothing_pass_and_is_tried_again(
     assert (found.state, found.error_code) == (TurnState.RETRYING, "redaction_failed")
     assert vendor.seen == []
     assert SECRET not in str(found)
+
+
+async def test_redactors_that_hang_keep_none_of_the_threads_that_rows_are_written_on() -> None:
+    forever = threading.Event()
+
+    def hangs(text: str) -> Iterator[Found]:
+        forever.wait()
+        yield from ()
+
+    stuck = layer(hangs, within=timedelta(seconds=0.01))
+    found = await asyncio.gather(*(settled(Vendor(), stuck) for _ in range(40)))
+    assert {one.error_code for one in found} == {"redaction_failed"}
+    assert await asyncio.wait_for(asyncio.to_thread(lambda: "written"), 20) == "written"
+    forever.set()
 
 
 def test_variables_say_what_is_found(tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ from typing import Protocol
 class Kms(Protocol):
     """Wraps the secrets of data keys under keys that it alone has. Its verbs block.
 
-    Each may be called from any thread. A service of your own is named by TURNMILL_KMS as
-    `module:name`, which is called without arguments; `examples/vault_kms.py` is one.
+    Each may be called from any thread, and has to end by itself within seconds: reading and writing
+    of rows waits for it. A service of your own is named by TURNMILL_KMS as
+    `module:name`, which is called without arguments; `examples/http_kms.py` is one.
     """
 
     def current(self) -> str:

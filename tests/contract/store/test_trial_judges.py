@@ -1,6 +1,7 @@
 """Judges of trials: each compares what it is given once, and whoever is killed is followed."""
 
 import asyncio
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -257,6 +258,14 @@ def test_a_verdict_that_comes_after_its_worker_was_taken_for_lost_changes_nothin
     assert verdicts(store, record) == [Verdict.LOST]
 
 
+async def leaves(texts: Sequence[str]) -> list[list[float]]:
+    sys.exit(3)
+
+
+async def gives_up(texts: Sequence[str]) -> list[list[float]]:
+    raise asyncio.CancelledError
+
+
 @pytest.mark.parametrize(
     ("embed", "code"),
     [
@@ -265,6 +274,9 @@ def test_a_verdict_that_comes_after_its_worker_was_taken_for_lost_changes_nothin
         (lambda texts: [[0.0] for _ in texts], judges.ODD),
         (lambda texts: [["x"] for _ in texts], judges.ODD),
         (lambda texts: 1 / 0, judges.FAILED),
+        (lambda texts: sys.exit(3), judges.FAILED),
+        (leaves, judges.FAILED),
+        (gives_up, judges.FAILED),
     ],
 )
 def test_a_function_that_cannot_tell_leaves_its_code(
@@ -277,15 +289,9 @@ def test_a_function_that_cannot_tell_leaves_its_code(
 
 def test_a_function_that_hangs_is_given_no_more_in_this_run(store: Database) -> None:
     record, done = begun(store, judge="embedding:mine", turns=20), threading.Event()
-
-    async def run() -> None:
-        try:
-            hangs = Tending(store, find=lambda _: lambda _: done.wait(20), timeout=A_MOMENT)
-            await hangs.run(within=MINUTE)
-        finally:
-            done.set()  # before the loop's end, which waits for its threads
-
-    asyncio.run(run())
+    # Without end: neither the loop nor the process that runs it waits for such a thread.
+    tend(store, lambda _: done.wait(), timeout=A_MOMENT)
+    done.set()
     assert sorted(verdicts(store, record)) == [Verdict.FAILED] * 16 + [Verdict.OPEN] * 4
 
 

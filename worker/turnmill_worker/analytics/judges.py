@@ -9,6 +9,7 @@ import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -16,6 +17,7 @@ from turnmill import wire
 from turnmill.domain.analytics.judging import cosine
 from turnmill.store.analytics.verdicts import Pair
 from turnmill_worker.providers.foreign import name_of
+from turnmill_worker.threads import Threads
 
 logger = logging.getLogger("turnmill.trials")
 
@@ -25,6 +27,10 @@ Embed = Callable[[Sequence[str]], Any]
 #: A call may take so long.
 TIMEOUT = timedelta(seconds=60)
 UNKNOWN, FAILED, TIMED_OUT, ODD = "judge_unknown", "judge_failed", "judge_timeout", "judge_odd"
+
+
+class Broken(Exception):
+    """The function has raised, or returned something else than vectors."""
 
 
 class Hung(Exception):
@@ -38,8 +44,10 @@ def registered(name: str) -> Embed | None:
         return None
     try:
         found = next(iter(points.values())).load()
-    except Exception as error:  # noqa: BLE001
-        # The edge to a package of somebody's.
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001
+        # The edge to a package of somebody's, which may even want to exit while it is imported.
         logger.error(
             "judge cannot be loaded: %s", name_of(error), extra={"action": "judge_not_loaded"}
         )
@@ -61,24 +69,39 @@ async def nearness(
         vectors = await asyncio.wait_for(_called(embed, texts), timeout.total_seconds())
     except TimeoutError:
         raise Hung from None
-    except Exception as error:  # noqa: BLE001
-        # The edge to a function of somebody's: what it says may quote what it was given.
-        logger.error(
-            "judge failed: %s", name_of(error), extra={"action": "judge_failed", "code": FAILED}
-        )
+    except Broken as broken:
+        logger.error("judge failed: %s", broken, extra={"action": "judge_failed", "code": FAILED})
         return dict.fromkeys((one.line for one in pairs), FAILED)
     return {one.line: _near(vectors, 2 * n) for n, one in enumerate(pairs)}
 
 
 async def _called(embed: Embed, texts: Sequence[str]) -> Sequence[Sequence[float]]:
-    if inspect.iscoroutinefunction(embed):
-        found = await embed(texts)
-    else:
-        found = await asyncio.to_thread(embed, texts)
-    vectors = [*found]
+    """Return a vector for each text. Raises Broken."""
+    try:
+        if inspect.iscoroutinefunction(embed):
+            found = await embed(texts)
+        else:
+            ran = await Threads(1, name="judge").call(partial(embed, texts))
+            if ran.raised is not None:
+                raise Broken(name_of(ran.raised))
+            found = ran.result
+        vectors = [*found]
+    except Broken:
+        raise
+    except BaseException as error:
+        if isinstance(error, asyncio.CancelledError) and _is_ended():
+            raise
+        # The edge to a function of somebody's: what it says may quote what it was given, and its
+        # wish to exit is its own.
+        raise Broken(name_of(error)) from None
     if len(vectors) != len(texts):
-        raise ValueError("a vector for each text is wanted")
+        raise Broken("a vector for each text is wanted")
     return vectors
+
+
+def _is_ended() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _near(vectors: Sequence[Sequence[float]], first: int) -> float | str:

@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from turnmill_worker.plugins import Kind, plugins
 from turnmill_worker.providers.boundary import Answer, name_of
 from turnmill_worker.providers.parameters import KEPT_ELSEWHERE
 from turnmill_worker.providers.port import Done, Emit, Request
+from turnmill_worker.threads import Ran, Threads
 
 #: Codes of turns that failed for it.
 REDACTION_FAILED = "redaction_failed"
@@ -33,6 +35,8 @@ _FILES = "TURNMILL_REDACT_FILES"
 _SHORTEST_KEY = 16
 _MOST_BYTES = 1_000_000
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
+#: Calls whose words are looked at at once.
+_THREADS = 16
 _EXAMPLE = 'social_security = "\\\\b\\\\d{3}-\\\\d{2}-\\\\d{4}\\\\b"'
 
 
@@ -57,6 +61,7 @@ def redaction(chosen: Redaction) -> Layer:
     What is stored stays as it was said. A vendor's thread is left for one with the whole history:
     of what was said in it before, nobody could tell any more what a placeholder stands for.
     """
+    threads = Threads(_THREADS, name="redact")
 
     async def layer(call: Call, go: Go) -> Answer:
         if call.kind == "send" and call.request.thread_ref:
@@ -65,7 +70,7 @@ def redaction(chosen: Redaction) -> Layer:
             raise Rejected(FILE_REFUSED, hint=f"{_FILES}=send, or send its words")
         session = str(call.claim.session_id)
         names = Placeholders(chosen.redactors, key=chosen.key, session=session)
-        request = await _hidden(call.request, names, within=chosen.within)
+        request = await _hidden(call.request, names, threads, within=chosen.within)
         if call.emit is None:
             return _restored(await go(replace(call, request=request)), names)
         emit = _Restoring(call.emit, names)
@@ -124,14 +129,20 @@ def _refused(why: str) -> InvalidSetting:
     return InvalidSetting(f"{_PATTERNS}: the file {why}", hint=_EXAMPLE)
 
 
-async def _hidden(request: Request, names: Placeholders, *, within: timedelta) -> Request:
+async def _hidden(
+    request: Request, names: Placeholders, threads: Threads, *, within: timedelta
+) -> Request:
     """Return the request with placeholders, made in a thread: a long history takes its time."""
     try:
         async with asyncio.timeout(within.total_seconds()):
-            return await asyncio.to_thread(_with_placeholders, request, names)
-    except Exception as error:  # noqa: BLE001
-        # The edge to a redactor of somebody's: its words may quote what it was given.
-        raise NotSent(REDACTION_FAILED, detail=name_of(error)) from None
+            ran = await threads.call(partial(_with_placeholders, request, names))
+    except TimeoutError as error:
+        ran = Ran(None, error)
+    if ran.raised is not None:
+        # A redactor of somebody's: its words may quote what it was given.
+        raise NotSent(REDACTION_FAILED, detail=name_of(ran.raised))
+    hidden: Request = ran.result
+    return hidden
 
 
 def _with_placeholders(request: Request, names: Placeholders) -> Request:

@@ -2,16 +2,12 @@
 
 import asyncio
 import inspect
-import threading
-from contextlib import suppress
 from datetime import timedelta
-from typing import TypeVar
 
 from turnmill.store.nouns.events import Event
 from turnmill_worker.observers.port import Observer
 from turnmill_worker.providers.foreign import name_of
-
-T = TypeVar("T")
+from turnmill_worker.threads import Threads
 
 #: What came of a call that did not return in time, and of one while that still runs.
 LATE, BUSY = "timeout", "still_running"
@@ -22,11 +18,10 @@ class Calling:
 
     def __init__(self, observer: Observer, *, name: str, timeout: timedelta) -> None:
         self._observer = observer
-        self._name = name
         self._timeout = timeout.total_seconds()
         self._on_loop = any(map(inspect.iscoroutinefunction, (observer, type(observer).__call__)))
         self._call: asyncio.Task[str | None] | None = None
-        self._on_thread = False
+        self._threads = Threads(1, name=f"observer-{name}")
 
     async def tell(self, event: Event) -> str | None:
         """Tell it; returns None when it is done with the event, or the name of what went wrong.
@@ -44,44 +39,20 @@ class Calling:
 
     @property
     def _is_busy(self) -> bool:
-        return self._on_thread or (self._call is not None and not self._call.done())
+        return self._threads.are_busy or (self._call is not None and not self._call.done())
 
     async def _outcome(self, event: Event) -> str | None:
         try:
             if self._on_loop:
                 answer: object = self._observer(event)
             else:
-                answer, failed = await self._aside(event)
-                if failed is not None:
-                    return failed
+                ran = await self._threads.call(lambda: self._observer(event))
+                if ran.raised is not None:
+                    return name_of(ran.raised)
+                answer = ran.result
             if inspect.isawaitable(answer):
                 await answer
         except BaseException as error:  # noqa: BLE001
             # The edge to other people's code: not even its wish to exit is ours.
             return name_of(error)
         return None
-
-    def _aside(self, event: Event) -> asyncio.Future[tuple[object, str | None]]:
-        """Call it on a thread for which neither the loop nor the end of the process waits."""
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[tuple[object, str | None]] = loop.create_future()
-
-        def call() -> None:
-            answer, failed = None, None
-            try:
-                answer = self._observer(event)
-            except BaseException as error:  # noqa: BLE001
-                failed = name_of(error)  # the edge, as above
-            self._on_thread = False
-            with suppress(RuntimeError):  # the loop is gone
-                loop.call_soon_threadsafe(_settle, done, (answer, failed))
-
-        name = f"turnmill-observer-{self._name}"
-        self._on_thread = True
-        threading.Thread(target=call, name=name, daemon=True).start()
-        return done
-
-
-def _settle(done: asyncio.Future[T], result: T) -> None:
-    if not done.done():  # nobody waits any more
-        done.set_result(result)

@@ -19,8 +19,8 @@ from turnmill.store.database import Database
 from turnmill.store.line import uploads
 from turnmill_worker.providers import boundary
 from turnmill_worker.providers.calls import Call
+from turnmill_worker.providers.installed import KEYS
 from turnmill_worker.providers.port import ListsFiles, Provider
-from turnmill_worker.providers.registry import KEYS
 
 logger = logging.getLogger("turnmill.strays")
 

@@ -1,31 +1,22 @@
 """Transcribers and speakers as providers, which the layers around a call know; where they are."""
 
-import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
-from importlib.metadata import entry_points
-from threading import Lock
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from turnmill import wire
 from turnmill.domain.content import Audio, Kind, Message, Text
 from turnmill.domain.errors import (
-    ConfigurationError,
-    KeyMissing,
     ProviderError,
-    ProviderUnknown,
     Rejected,
     StoreError,
     TurnmillError,
 )
-from turnmill.forking import in_child
-from turnmill.settings import ALLOW_MOCK, mock_allowed
 from turnmill_worker.providers import sounds
-from turnmill_worker.providers.boundary import error_of, name_of
+from turnmill_worker.providers.installed import Installed
 from turnmill_worker.providers.port import Done, Emit, Request, Unknowable, Usage
-from turnmill_worker.providers.registry import KEYS, MOCK
 from turnmill_worker.providers.voice_port import Sound, Speaker, Terms, Transcriber
 
 V = TypeVar("V", bound=Transcriber | Speaker)
@@ -151,98 +142,41 @@ Voice = TypeVar("Voice", Hearing, Speaking)
 
 
 class Voices(Generic[V, Voice]):
-    """The transcribers, or the speakers, of this process, one of each: entry points of a group."""
+    """The transcribers, or the speakers, of this process, one of each, as providers."""
 
-    def __init__(
-        self,
-        group: str,
-        kind: type[V],
-        made: Callable[[V], Voice],
-        *,
-        environ: Mapping[str, str] = os.environ,
-    ) -> None:
-        self._group, self._kind = group, kind
+    def __init__(self, installed: Installed[V], made: Callable[[V], Voice]) -> None:
+        self._installed = installed
         self._made: Callable[[V], Voice] = made
-        self._environ = environ
-        self._loaded: dict[str, Voice] = {}
-        self.start_afresh()
-        in_child(self)
-
-    def start_afresh(self) -> None:
-        """Keep what is loaded: see `turnmill.forking`."""
-        self._lock = Lock()
+        self._voices: dict[str, Voice] = {}
 
     @cached_property
     def names(self) -> frozenset[str]:
         """All names that are installed."""
-        return frozenset(entry_points(group=self._group).names)
+        return frozenset(self._installed.names())
 
     def get(self, name: str) -> Voice:
         """Return the one of this name. Raises ProviderUnknown, KeyMissing or Rejected."""
-        found = self._loaded.get(name)
+        found = self._voices.get(name)
         if found is None:
-            with self._lock:
-                found = self._loaded.get(name) or self._load(name)
-                self._loaded[name] = found
+            found = self._voices.setdefault(name, self._made(self._installed.get(name)))
         return found
 
     async def aclose(self) -> None:
         """Close the connections of all that were used."""
-        for one in self._loaded.values():
-            with suppress(Exception):
-                await one.aclose()
-
-    def _load(self, name: str) -> Voice:
-        points = {one.value: one for one in entry_points(group=self._group, name=name)}
-        if not points:
-            known = ", ".join(sorted(self.names))
-            raise ProviderUnknown(
-                detail=f"{self._group} has none of the name {name!r}; installed are {known}"
-            )
-        if len(points) > 1:
-            raise Rejected("provider_ambiguous", hint="uninstall one of the packages")
-        variable = _missing_key(name, self._environ)
-        if variable:
-            raise KeyMissing(hint=f"set {variable} in the environment of the worker")
-        return self._built(name, next(iter(points.values())))
-
-    def _built(self, name: str, point: Any) -> Voice:
-        try:
-            found: object = point.load()()
-            if isinstance(found, self._kind):
-                return self._made(found)
-            what = f"it made a {name_of(found)}"
-        except ProviderError as error:
-            raise error_of(error) from None
-        except ConfigurationError as error:
-            raise Rejected(error.code, detail=str(error), hint=error.hint) from None
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001
-            # The edge to a package of somebody's.
-            what = name_of(error)
-        raise Rejected("provider_broken", detail=f"{name!r} ({point.value}) cannot be made: {what}")
+        await self._installed.aclose()
 
 
 def transcribers() -> Voices[Transcriber, Hearing]:
     """Return those that are installed."""
-    return Voices(wire.TRANSCRIBERS, Transcriber, Hearing)  # type: ignore[type-abstract]
+    kind: type[Transcriber] = Transcriber  # type: ignore[type-abstract]
+    return Voices(Installed(wire.TRANSCRIBERS, kind, noun="transcriber"), Hearing)
 
 
 def speakers(keep: KeepSpeech | None) -> Voices[Speaker, Speaking]:
     """Return those that are installed; what they speak is kept."""
-    return Voices(
-        wire.SPEAKERS,
-        Speaker,  # type: ignore[type-abstract]
-        lambda one: Speaking(one, keep),
-    )
-
-
-def _missing_key(name: str, environ: Mapping[str, str]) -> str | None:
-    if name == MOCK:
-        return None if mock_allowed(environ) else ALLOW_MOCK
-    variable = KEYS.get(name)
-    return variable if variable and not environ.get(variable) else None
+    kind: type[Speaker] = Speaker  # type: ignore[type-abstract]
+    installed = Installed(wire.SPEAKERS, kind, noun="speaker")
+    return Voices(installed, lambda one: Speaking(one, keep))
 
 
 async def _kept(

@@ -12,8 +12,8 @@ from turnmill.domain.states import Effects, ToolCallState
 from turnmill.tools import ToolError
 from turnmill_worker.providers import calls
 from turnmill_worker.providers.foreign import name_of
+from turnmill_worker.threads import Threads
 from turnmill_worker.tools.runnable import Failed, Runnable
-from turnmill_worker.tools.threads import Threads
 
 logger = logging.getLogger("turnmill.tools")
 

@@ -13,15 +13,17 @@ from turnmill.tools import BadCall, ToolContext
 from turnmill_worker.layers.holding import Holding, Stop
 from turnmill_worker.providers.boundary import Fault
 from turnmill_worker.streams.publishing import Publishing
+from turnmill_worker.threads import Threads
 from turnmill_worker.tools import calling
 from turnmill_worker.tools.calling import Outcome, failed
 from turnmill_worker.tools.offered import Tools
 from turnmill_worker.tools.runnable import Runnable
-from turnmill_worker.tools.threads import Threads
 from turnmill_worker.turn.step_ledger import StepLedger
 
 #: Calls of one step that are run at once.
 _AT_ONCE = 32
+#: Calls of synchronous tools that a process runs at once.
+_THREADS = 64
 _RUNNABLE = frozenset({ToolCallState.PENDING, ToolCallState.RUNNING})
 
 
@@ -147,7 +149,7 @@ class Rounds:
     def __init__(self, *, ledger: StepLedger, tools: Tools) -> None:
         self._ledger = ledger
         self._tools = tools
-        self._threads = Threads()
+        self._threads = Threads(_THREADS, name="tool")
 
     async def run(self, round_: Round, holding: Holding) -> Stop | NotSent | None:
         """Run all that can be run, and write each output as it comes.

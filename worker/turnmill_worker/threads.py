@@ -1,4 +1,8 @@
-"""Threads for tools that are no coroutines: so many at once, and none that anybody waits for."""
+"""Threads for code of others that is no coroutine: so many at once, and none that is waited for.
+
+Never `asyncio.to_thread`: its few threads are those that rows are written on, and a function that
+hangs would keep one of them for good.
+"""
 
 import asyncio
 import contextvars
@@ -7,9 +11,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
-
-#: Calls of synchronous tools that a process runs at once.
-MOST = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +28,19 @@ class Threads:
     holds up neither the event loop nor the exit of the process.
     """
 
-    def __init__(self, most: int = MOST) -> None:
+    def __init__(self, most: int, *, name: str) -> None:
         self._places = asyncio.Semaphore(most)
+        self._name = name
+
+    @property
+    def are_busy(self) -> bool:
+        """Tell whether every place is taken."""
+        return self._places.locked()
+
+    async def call(self, work: Callable[[], Any]) -> Ran:
+        """Run it as soon as there is a place; who is cancelled meanwhile leaves it behind."""
+        await self.take()
+        return await self.run(work)
 
     async def take(self) -> None:
         """Take a place for one call: wait until there is one."""
@@ -53,10 +65,14 @@ class Threads:
             try:
                 ran = Ran(context.run(work), None)
             except BaseException as raised:  # noqa: BLE001
-                # The edge to a tool: whatever it raises belongs to its call.
+                # The edge to code of others: whatever it raises belongs to its call.
                 ran = Ran(None, raised)
             with suppress(RuntimeError):  # the loop is gone, and with it whoever waited
                 loop.call_soon_threadsafe(tell, ran)
 
-        threading.Thread(target=run, name="turnmill-tool", daemon=True).start()
+        try:
+            threading.Thread(target=run, name=f"turnmill-{self._name}", daemon=True).start()
+        except RuntimeError:  # this machine gives no more threads
+            self._places.release()
+            raise
         return ended
