@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from turnmill.domain.errors import TurnmillError
 from turnmill.domain.ids import SessionId
@@ -23,23 +23,28 @@ from turnmill.store.rules.sealing import sealer_for
 from turnmill.store.schema.tables import messages, sessions, turns
 from turnmill.store.types import db_now
 
-_OPEN = (SessionStatus.ACTIVE, SessionStatus.PAUSED)
+_TAKES_MESSAGES = (SessionStatus.ACTIVE, SessionStatus.PAUSED)
+# Statements are made once in a process: making one takes longer than all that SQLite does with it.
+_OPEN = select(sessions).where(
+    sessions.c.id == bindparam("of_session"), sessions.c.status.in_(_TAKES_MESSAGES)
+)
+_KNOWN = select(turns.c.id, turns.c.idempotency_hash).where(
+    turns.c.session_id == bindparam("of_session"), turns.c.idempotency_key == bindparam("key")
+)
+_IN_LINE = (
+    update(sessions).where(sessions.c.id == bindparam("of_session")).values(last_active_at=db_now())
+)
+_MESSAGE = insert(messages)
 
 
 def accept(conn: Connection, session_id: SessionId, turn: NewTurn) -> Written:
     """Write a turn and its message, unless its key is known or its session is closed."""
     if turn.idempotency_key is not None:
-        known = conn.execute(
-            select(turns.c.id, turns.c.idempotency_hash).where(
-                turns.c.session_id == session_id,
-                turns.c.idempotency_key == turn.idempotency_key,
-            )
-        ).one_or_none()
+        given = {"of_session": session_id, "key": turn.idempotency_key}
+        known = conn.execute(_KNOWN, given).one_or_none()
         if known is not None:
             return Written(False, False, known.id, known.idempotency_hash)
-    row = conn.execute(
-        select(sessions).where(sessions.c.id == session_id, sessions.c.status.in_(_OPEN))
-    ).one_or_none()
+    row = conn.execute(_OPEN, {"of_session": session_id}).one_or_none()
     if row is None:
         return Written(False, False, None, None)
     is_head = row.head_turn_id is None
@@ -47,9 +52,7 @@ def accept(conn: Connection, session_id: SessionId, turn: NewTurn) -> Written:
     line: dict[str, Any] = {"next_seq": row.next_seq + 1, "unfinished": row.unfinished + 1}
     if is_head:
         line |= {"head_turn_id": turn.id, "head_lane": turn.lane, "head_due_at": due_at}
-    conn.execute(
-        update(sessions).where(sessions.c.id == session_id).values(last_active_at=db_now(), **line)
-    )
+    conn.execute(_IN_LINE, line | {"of_session": session_id})
     _insert(conn, row, turn, due_at=due_at)
     write_turn_events(conn, [(session_id, turn.id)], EventKind.ACCEPTED)
     announce = is_head and row.status == SessionStatus.ACTIVE and due_at <= datetime.now(UTC)
@@ -96,4 +99,4 @@ def _insert(conn: Connection, session: Any, turn: NewTurn, *, due_at: datetime) 
     rows = rows_of(turn.messages)
     if sealer is not None:
         sealer.messages(session.id, turn.id, rows)
-    conn.execute(insert(messages), [one | theirs for one in rows])
+    conn.execute(_MESSAGE, [one | theirs for one in rows])

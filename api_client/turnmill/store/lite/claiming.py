@@ -6,7 +6,20 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, and_, func, insert, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Double,
+    Integer,
+    Select,
+    Update,
+    and_,
+    bindparam,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import CLAIMABLE, EventKind, Lane, OnAmbiguous, SessionStatus, TurnState
@@ -25,7 +38,7 @@ from turnmill.store.rules.claiming import (
 from turnmill.store.rules.happenings import write_turn_events
 from turnmill.store.schema.budget_tables import budgets
 from turnmill.store.schema.tables import attempts, messages, pauses, sessions, turns
-from turnmill.store.types import db_after, db_now
+from turnmill.store.types import Timestamp, db_after, db_now
 from turnmill.store.vaults import plain
 
 
@@ -82,7 +95,12 @@ def extend(
     return [(TurnId(row.id), row.cancel_requested) for row in conn.execute(statement)]
 
 
-def _due_heads() -> Any:
+# Statements are made once in a process: making one takes longer than all that SQLite does with it.
+
+
+def _due_heads() -> Select[Any]:
+    """Select heads that are due at the moment `now`."""
+    now = bindparam("now", type_=Timestamp())
     return (
         select(
             *(one for one in sessions.c if one.name != "system_prompt"),
@@ -94,54 +112,80 @@ def _due_heads() -> Any:
         .join(turns, turns.c.id == sessions.c.head_turn_id)
         .where(
             sessions.c.status == SessionStatus.ACTIVE,
-            sessions.c.head_due_at <= datetime.now(UTC),
+            sessions.c.head_due_at <= now,
             sessions.c.head_lane.not_in(select(pauses.c.name).where(pauses.c.kind == LANE)),
             sessions.c.provider.not_in(select(pauses.c.name).where(pauses.c.kind == PROVIDER)),
             turns.c.state.in_(CLAIMABLE),
             or_(
                 turns.c.state.not_in((TurnState.QUEUED, TurnState.RETRYING)),
                 turns.c.expires_at.is_(None),
-                turns.c.expires_at > datetime.now(UTC),
+                turns.c.expires_at > now,
             ),
         )
     )
 
 
+_BY_IDS = _due_heads().where(
+    turns.c.id.in_(bindparam("ids", expanding=True)),
+    sessions.c.head_lane.in_(bindparam("lanes", expanding=True)),
+)
+_BY_LANE = (
+    _due_heads()
+    .where(sessions.c.head_lane == bindparam("lane"))
+    .order_by(sessions.c.head_due_at)
+    .limit(bindparam("most"))
+)
+
+
 def _heads_by_ids(
     conn: Connection, ids: Sequence[TurnId], *, lanes: Collection[Lane]
 ) -> Sequence[Any]:
-    query = _due_heads().where(turns.c.id.in_(ids), sessions.c.head_lane.in_(list(lanes)))
-    return conn.execute(query).all()
+    given = {"ids": list(ids), "lanes": list(lanes), "now": datetime.now(UTC)}
+    return conn.execute(_BY_IDS, given).all()
 
 
 def _heads_by_lane(conn: Connection, lane: Lane, *, limit: int) -> Sequence[Any]:
-    query = _due_heads().where(sessions.c.head_lane == lane)
-    return conn.execute(query.order_by(sessions.c.head_due_at).limit(limit)).all()
+    given = {"lane": lane, "most": limit, "now": datetime.now(UTC)}
+    return conn.execute(_BY_LANE, given).all()
+
+
+_TAKEN_SESSION = (
+    update(sessions)
+    .where(sessions.c.id == bindparam("of_session"))
+    .values(fence=bindparam("new_fence"), head_due_at=None)
+)
+_TAKEN_TURN = (
+    update(turns)
+    .where(turns.c.id == bindparam("of_turn"))
+    .values(
+        state=TurnState.RUNNING,
+        attempt=turns.c.attempt + bindparam("spent", type_=Integer()),
+        claims=turns.c.claims + 1,
+        claimed_for=bindparam("kind"),
+        sent_at=None,
+        lease_owner=bindparam("owner"),
+        lease_fence=bindparam("new_fence"),
+        lease_until=db_after(bindparam("lease", type_=Double())),
+        started_at=func.coalesce(turns.c.started_at, db_now()),
+    )
+    .returning(*turns.c)
+)
 
 
 def _take(conn: Connection, head: Any, *, owner: str, lease: timedelta) -> Taken:
     state = TurnState(head.state)
     kind = kind_of(state, head.waits_for)
     fence = head.fence + 1
-    conn.execute(
-        update(sessions).where(sessions.c.id == head.id).values(fence=fence, head_due_at=None)
-    )
-    turn = conn.execute(
-        update(turns)
-        .where(turns.c.id == head.turn_id)
-        .values(
-            state=TurnState.RUNNING,
-            attempt=turns.c.attempt + (1 if state in SPENDING else 0),
-            claims=turns.c.claims + 1,
-            claimed_for=kind,
-            sent_at=None,
-            lease_owner=owner,
-            lease_fence=fence,
-            lease_until=db_after(lease.total_seconds()),
-            started_at=func.coalesce(turns.c.started_at, db_now()),
-        )
-        .returning(*turns.c)
-    ).one()
+    conn.execute(_TAKEN_SESSION, {"of_session": head.id, "new_fence": fence})
+    given = {
+        "of_turn": head.turn_id,
+        "spent": 1 if state in SPENDING else 0,
+        "kind": kind,
+        "owner": owner,
+        "new_fence": fence,
+        "lease": lease.total_seconds(),
+    }
+    turn = conn.execute(_TAKEN_TURN, given).one()
     if head.begun_at is None:
         write_turn_events(conn, [(head.id, turn.id)], EventKind.STARTED)
     asked = _asked_about(conn, turn.id) if kind != "send" else {}
@@ -162,7 +206,7 @@ def _from_rows(conn: Connection, head: Any, turn: Any, asked: Mapping[str, Any])
         lane=Lane(turn.lane),
         provider=head.provider,
         model=head.model,
-        system_prompt=plain(conn.scalar(_PROMPT.where(sessions.c.id == head.id))),
+        system_prompt=plain(conn.scalar(_PROMPT, {"of_session": head.id})),
         settings=object_of(head.settings),
         provider_ref=head.provider_ref,
         native_ref=turn.native_ref,
@@ -191,20 +235,21 @@ def _from_rows(conn: Connection, head: Any, turn: Any, asked: Mapping[str, Any])
     )
 
 
+_MESSAGES = (
+    select(messages.c.role, messages.c.content, messages.c.position)
+    .where(messages.c.turn_id == bindparam("of_turn"))
+    .order_by(messages.c.position)
+)
+_PROMPT = select(sessions.c.system_prompt).where(sessions.c.id == bindparam("of_session"))
+_A_BUDGET = select(budgets.c.id).limit(1)
+
+
 def _messages_of(conn: Connection, turn_id: TurnId) -> list[tuple[Any, ...]]:
-    rows = conn.execute(
-        select(messages.c.role, messages.c.content, messages.c.position)
-        .where(messages.c.turn_id == turn_id)
-        .order_by(messages.c.position)
-    )
-    return [tuple(row) for row in rows]
-
-
-_PROMPT = select(sessions.c.system_prompt)
+    return [tuple(row) for row in conn.execute(_MESSAGES, {"of_turn": turn_id})]
 
 
 def _are_there_budgets(conn: Connection) -> bool:
-    return conn.execute(select(budgets.c.id).limit(1)).first() is not None
+    return conn.execute(_A_BUDGET).first() is not None
 
 
 def _asks(head: Any, target: int) -> tuple[str, str]:
@@ -213,39 +258,46 @@ def _asks(head: Any, target: int) -> tuple[str, str]:
     return (found[0].provider, found[0].model) if found else (head.provider, head.model)
 
 
-def _note_attempt(conn: Connection, turn: Any, *, owner: str, asks: tuple[str, str]) -> None:
-    """Begin an attempt, or carry on with the one that a question is about."""
-    last = select(func.max(attempts.c.fence)).where(attempts.c.turn_id == turn.id)
-    goes_on = (
+def _goes_on() -> Update:
+    last = select(func.max(attempts.c.fence)).where(attempts.c.turn_id == bindparam("of_turn"))
+    return (
         update(attempts)
         .where(
-            attempts.c.turn_id == turn.id,
+            attempts.c.turn_id == bindparam("of_turn"),
             attempts.c.fence == last.scalar_subquery(),
             attempts.c.outcome.in_(GOES_ON),
         )
         .values(
-            fence=turn.lease_fence,
+            fence=bindparam("new_fence"),
             polls=attempts.c.polls + 1,
-            worker=owner,
+            worker=bindparam("owner"),
             ended_at=None,
             outcome=None,
         )
     )
-    again = turn.claimed_for != "send" or turn.waits_for is not None
-    if again and conn.execute(goes_on).rowcount:
-        return
-    conn.execute(
-        insert(attempts).values(
-            turn_id=turn.id,
-            fence=turn.lease_fence,
-            n=turn.claims - turn.put_off,
-            kind=turn.claimed_for,
-            worker=owner,
-            step=turn.step,
-            provider=asks[0],
-            asked_model=asks[1],
-        )
-    )
+
+
+_GOES_ON = _goes_on()
+_BEGINS = insert(attempts)
+
+
+def _note_attempt(conn: Connection, turn: Any, *, owner: str, asks: tuple[str, str]) -> None:
+    """Begin an attempt, or carry on with the one that a question is about."""
+    if turn.claimed_for != "send" or turn.waits_for is not None:
+        given = {"of_turn": turn.id, "new_fence": turn.lease_fence, "owner": owner}
+        if conn.execute(_GOES_ON, given).rowcount:
+            return
+    begun = {
+        "turn_id": turn.id,
+        "fence": turn.lease_fence,
+        "n": turn.claims - turn.put_off,
+        "kind": turn.claimed_for,
+        "worker": owner,
+        "step": turn.step,
+        "provider": asks[0],
+        "asked_model": asks[1],
+    }
+    conn.execute(_BEGINS, begun)
 
 
 _OF_CALL = ("started_at", "estimated", "provider", "asked_model")

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import SessionStatus, TurnState
@@ -14,15 +14,17 @@ from turnmill.store.capabilities import Vitals
 from turnmill.store.codec import StoredHistory
 from turnmill.store.schema.tables import messages, sessions, turns
 
+_HISTORY = (
+    select(messages.c.role, messages.c.content)
+    .join(turns, turns.c.id == messages.c.turn_id)
+    .where(turns.c.session_id == bindparam("of_session"), turns.c.state == TurnState.SUCCEEDED)
+    .order_by(turns.c.seq, messages.c.position)
+)
+
 
 def history(conn: Connection, session_id: SessionId) -> StoredHistory:
     """Return all messages of succeeded turns, in order."""
-    rows = conn.execute(
-        select(messages.c.role, messages.c.content)
-        .join(turns, turns.c.id == messages.c.turn_id)
-        .where(turns.c.session_id == session_id, turns.c.state == TurnState.SUCCEEDED)
-        .order_by(turns.c.seq, messages.c.position)
-    )
+    rows = conn.execute(_HISTORY, {"of_session": session_id})
     return StoredHistory.of_rows((row.role, row.content) for row in rows)
 
 

@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
+from functools import cache
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, func, insert, literal, select, update
+from sqlalchemy import Connection, Update, bindparam, func, insert, literal, select, update
+from sqlalchemy.sql.dml import ReturningInsert
 
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import EventKind, OnFailure, SessionStatus, TurnState
@@ -48,22 +51,32 @@ def in_chunks(turn_ids: Sequence[TurnId]) -> Iterator[Sequence[TurnId]]:
 def _write_events(
     conn: Connection, turn_ids: Sequence[TurnId], happening: Happening | EventKind | None
 ) -> None:
+    insertion, counting = _written(None if happening is None else happening.value)
+    of_sessions = set(conn.scalars(insertion, {"turn_ids": turn_ids}))
+    conn.execute(counting, {"of_sessions": list(of_sessions)})
+
+
+@cache
+def _written(kind: str | None) -> tuple[ReturningInsert[Any], Update]:
+    """Return what writes the events of `turn_ids`, and what counts those of `of_sessions`."""
     from turnmill.store.schema.event_tables import events  # noqa: PLC0415  not at import
 
     number = func.row_number().over(partition_by=turns.c.session_id, order_by=turns.c.seq)
-    kind = literal(_ENDED) + turns.c.state if happening is None else literal(happening.value)
+    kinds = literal(_ENDED) + turns.c.state if kind is None else literal(kind)
     rows = (
-        select(turns.c.session_id, sessions.c.events + number, turns.c.id, kind, db_now())
+        select(turns.c.session_id, sessions.c.events + number, turns.c.id, kinds, db_now())
         .join(sessions, sessions.c.id == turns.c.session_id)
-        .where(turns.c.id.in_(turn_ids))
+        .where(turns.c.id.in_(bindparam("turn_ids", expanding=True)))
     )
     names = ["session_id", "n", "turn_id", "kind", "at"]
-    written = insert(events).from_select(names, rows).returning(events.c.session_id)
-    of_sessions = set(conn.scalars(written))
+    insertion = insert(events).from_select(names, rows).returning(events.c.session_id)
     last = select(func.max(events.c.n)).where(events.c.session_id == sessions.c.id)
-    conn.execute(
-        update(sessions).where(sessions.c.id.in_(of_sessions)).values(events=last.scalar_subquery())
+    counting = (
+        update(sessions)
+        .where(sessions.c.id.in_(bindparam("of_sessions", expanding=True)))
+        .values(events=last.scalar_subquery())
     )
+    return insertion, counting
 
 
 def telling(statement: str, states: Sequence[str]) -> str:
