@@ -1,12 +1,14 @@
 """Steps in single steps, by the same declarations."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
     Row,
+    Update,
     and_,
     case,
     insert,
@@ -14,28 +16,24 @@ from sqlalchemy import (
     or_,
     select,
     true,
-    union_all,
     update,
 )
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from turnmill.domain.ids import TurnId
 from turnmill.domain.states import WAITING_CALLS, Effects, ToolCallState, TurnState
 from turnmill.store.lite.charging import charge
+from turnmill.store.lite.parameters import Riding, bring, by, given, riding, verdict
 from turnmill.store.records import Fenced, Locked
-from turnmill.store.rules.riders import insert_of, sealed_rows
-from turnmill.store.rules.sealing import Sealer, sealer_for, sealer_of_turns
-from turnmill.store.rules.settling import FIELDS, row_of, writing_content
+from turnmill.store.rules.sealing import sealer_for, sealer_of_turns
+from turnmill.store.rules.settling import writing_content
 from turnmill.store.rules.stepping import OF_ATTEMPT, OF_SESSION, OF_TURN, RIDERS, end_of
 from turnmill.store.schema.step_tables import tool_calls
 from turnmill.store.schema.tables import attempts, messages, sessions, turns
 from turnmill.store.step_records import Advanced, CallEnd, Step, ToBegin
 from turnmill.store.types import db_asof, db_now
 
-
-class _Said(dict[str, Any]):
-    """What a settlement says, as values that an expression takes for columns."""
-
-    __getattr__ = dict.__getitem__
+_RUNNING = literal(TurnState.RUNNING.value)
 
 
 def advance(conn: Connection, steps: Sequence[Step]) -> list[Advanced | Fenced | Locked]:
@@ -44,36 +42,56 @@ def advance(conn: Connection, steps: Sequence[Step]) -> list[Advanced | Fenced |
 
 
 def _advance(conn: Connection, step: Step) -> Advanced | Fenced:
-    said = step.settlement
-    sealer = sealer_for(conn, writing_content((said,)))
-    row = row_of(said, sealer)
-    v = _Said({field.name: literal(row.get(field.name), field.type) for field in FIELDS})
-    running = literal(TurnState.RUNNING.value)
-    turn = conn.execute(
-        update(turns)
-        .where(*_ours(said.turn_id, said.fence), ~turns.c.cancel_requested)
-        .values(_by(OF_TURN, turns.c, v))
-        .returning(*turns.c)
-    ).one_or_none()
+    settlement = step.settlement
+    sealer = sealer_for(conn, writing_content((settlement,)))
+    said = given(settlement, sealer)
+    turn = conn.execute(_of_turn(), said).one_or_none()
     if turn is None:
-        return Fenced(turn_id=said.turn_id)
-    asked = conn.execute(
-        update(attempts)
-        .where(attempts.c.turn_id == said.turn_id, attempts.c.fence == said.fence)
-        .values({"ended_at": db_now()} | _by(OF_ATTEMPT, attempts.c, v, running))
-        .returning(attempts.c.provider, attempts.c.asked_model)
-    ).one()
+        return Fenced(turn_id=settlement.turn_id)
+    asked = conn.execute(_of_attempt(), said).one()
     n = _open(conn, turn, asked)
-    conn.execute(
-        update(sessions)
-        .where(sessions.c.id == said.session_id)
-        .values(_by(OF_SESSION, sessions.c, v, running))
+    conn.execute(_of_session(), said)
+    bring(conn, _riders(), step, settlement, sealer)
+    if settlement.budgeted:
+        charge(conn, settlement)
+    ids = {"turn_id": settlement.turn_id, "fence": turn.lease_fence}
+    return Advanced(**ids, step=turn.step, attempt=turn.attempt, n=n)
+
+
+@cache
+def _riders() -> Riding:
+    return riding(RIDERS)
+
+
+@cache
+def _of_turn() -> ReturningUpdate[Any]:
+    v = verdict()
+    return (
+        update(turns)
+        .where(*_ours(v["turn_id"], v["fence"]), ~turns.c.cancel_requested)
+        .values(by(OF_TURN, turns.c, v))
+        .returning(*turns.c)
     )
-    _bring(conn, step, sealer)
-    if said.budgeted:
-        charge(conn, said)
-    return Advanced(
-        turn_id=said.turn_id, fence=turn.lease_fence, step=turn.step, attempt=turn.attempt, n=n
+
+
+@cache
+def _of_attempt() -> ReturningUpdate[Any]:
+    v = verdict()
+    return (
+        update(attempts)
+        .where(attempts.c.turn_id == v["turn_id"], attempts.c.fence == v["fence"])
+        .values({"ended_at": db_now()} | by(OF_ATTEMPT, attempts.c, v, _RUNNING))
+        .returning(attempts.c.provider, attempts.c.asked_model)
+    )
+
+
+@cache
+def _of_session() -> Update:
+    v = verdict()
+    return (
+        update(sessions)
+        .where(sessions.c.id == v["session_id"])
+        .values(by(OF_SESSION, sessions.c, v, _RUNNING))
     )
 
 
@@ -94,29 +112,12 @@ def _open(conn: Connection, turn: Row[Any], asked: Row[Any]) -> int:
     return n
 
 
-def _ours(turn_id: TurnId, fence: int) -> tuple[ColumnElement[bool], ...]:
+def _ours(turn_id: Any, fence: Any) -> tuple[ColumnElement[bool], ...]:
     return (
         turns.c.id == turn_id,
         turns.c.state == TurnState.RUNNING,
         turns.c.lease_fence == fence,
     )
-
-
-def _by(rules: Mapping[str, Callable[..., Any]], *of: Any) -> dict[str, Any]:
-    return {name: rule(*of) for name, rule in rules.items()}
-
-
-def _bring(conn: Connection, step: Step, sealer: Sealer | None) -> None:
-    turn_id = literal(step.settlement.turn_id, turns.c.id.type).label("turn_id")
-    for rider in RIDERS:
-        values = [
-            select(turn_id, *(literal(row[name], kind).label(name) for name, kind in says))
-            for says in [rider.says.items()]
-            for row in sealed_rows(rider, step, step.settlement, sealer)
-        ]
-        if values:
-            brought = union_all(*values).subquery("r")
-            conn.execute(insert_of(rider, brought=brought, turn=turns, dialect="sqlite"))
 
 
 def begin_calls(conn: Connection, calls: Sequence[ToBegin]) -> set[tuple[TurnId, int]]:
