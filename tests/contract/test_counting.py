@@ -14,6 +14,7 @@ from tests.doubles import anthropic_server, openai_server
 from tests.doubles.charging import ChargingAnthropic, ChargingOpenAI
 from turnmill.domain.content import Message, Native, ToolCall, ToolOutput
 from turnmill.domain.counting import most_tokens
+from turnmill.store.codec import StoredHistory, content_of
 from turnmill_worker.providers.anthropic import messages
 from turnmill_worker.providers.anthropic.provider import AnthropicProvider
 from turnmill_worker.providers.counting import MOST_OUTPUT, input_bound, most_cost, most_of
@@ -93,6 +94,17 @@ def test_tools_calls_outputs_and_items_of_a_vendor_count() -> None:
     assert with_calls is not None and with_calls > bare + 900
     thread = input_bound(a_request(), said)
     assert thread == with_calls
+
+
+@given(st.lists(st.text(min_size=1, max_size=50), max_size=5), st.booleans())
+def test_a_history_as_the_store_returned_it_counts_as_its_messages_do(
+    said: list[str], calls: bool
+) -> None:
+    history = [Message.of("user", one) for one in said]
+    if calls:
+        history.append(Message("assistant", (ToolCall(id="1", name="w", arguments="{}"),)))
+    stored = StoredHistory.of_rows((one.role, content_of(one.parts)) for one in history)
+    assert input_bound(a_request(history=stored)) == input_bound(a_request(history=history))
 
 
 def openai() -> OpenAIProvider:

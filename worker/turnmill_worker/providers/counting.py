@@ -12,9 +12,11 @@ from typing import Any
 
 from turnmill.domain.budgets import PLACES
 from turnmill.domain.content import Message
-from turnmill.domain.counting import Counted, most_tokens
+from turnmill.domain.counting import OF_MESSAGE, Counted, most_tokens
+from turnmill.store.codec import StoredHistory
 from turnmill_worker.providers.boundary import attempted, cost_of
 from turnmill_worker.providers.fields import usage_of
+from turnmill_worker.providers.foreign import field
 from turnmill_worker.providers.port import Bounds, Request, Usage
 
 #: Hardly a model says more in one call: a provider that knows one says so. The setting
@@ -24,14 +26,20 @@ MOST_OUTPUT = 131_072
 #: Returns US dollars for provider, model and usage; None where nobody knows.
 Price = Callable[[str, str, Usage], Decimal | None]
 
+_Most = Callable[[Request, Sequence[Message]], object]
+
 
 def most_of(provider: object, request: Request, thread: Sequence[Message]) -> Usage:
     """Return what the call may take at the most, the dearest kinds of tokens included.
 
     `thread` is what its vendor has kept of the conversation, and reads again.
     """
-    if isinstance(provider, Bounds):
-        return usage_of(attempted("a provider's bound", lambda: provider.most(request, thread)))
+    # Asked for by name: `isinstance` of a protocol takes longer than most providers to tell.
+    tells: Callable[[Request, Sequence[Message]], object] | None = field(
+        provider, Bounds.most.__name__
+    )
+    if tells is not None:
+        return usage_of(attempted("a provider's bound", lambda: tells(request, thread)))
     told = input_bound(request, thread)
     return Usage(
         input_tokens=told,
@@ -72,8 +80,14 @@ def input_bound(
     if request.output_schema is not None:
         others.append(json.dumps(request.output_schema))
     forms = len(request.tools) + (request.output_schema is not None)
-    said = (*thread, *request.history, *request.messages)
-    return most_tokens(said, others=others, tools=forms, counted=counted)
+    history = request.history
+    words = history.words() if isinstance(history, StoredHistory) else None
+    if words is not None:  # no messages need be made of them
+        history = ()
+        others += [text for _, text in words]
+    said = (*thread, *history, *request.messages)
+    told = most_tokens(said, others=others, tools=forms, counted=counted)
+    return None if told is None else told + 2 * OF_MESSAGE * len(words or ())
 
 
 def output_bound(settings: Mapping[str, Any], *names: str, most: int | None = None) -> int:
