@@ -34,7 +34,7 @@ _LOAD = Point(in_flight=800, latency=timedelta(milliseconds=200))
 MOST = 0.1
 _SIDES = ("plain", "encrypted")
 _CHUNK = 2000
-_PLAIN = "jsonb_typeof(content) <> 'string'"
+_PLAIN = "SELECT count(*) FROM turnmill.messages WHERE jsonb_typeof(content) <> 'string'"
 
 Round = dict[str, dict[str, float]]
 
@@ -77,7 +77,7 @@ def template(here: Ground, env: Mapping[str, str], sessions: int) -> str:
             while database.run(reseal, limit=_CHUNK):
                 pass
     with psycopg.connect(url, autocommit=True) as conn:
-        row = conn.execute("SELECT count(*) FROM turnmill.messages WHERE " + _PLAIN).fetchone()
+        row = conn.execute(_PLAIN).fetchone()
         if env and row != (0,):
             raise RuntimeError("messages of the encrypted side stand plain")
         conn.execute("VACUUM (FULL, ANALYZE)")
