@@ -1,9 +1,10 @@
 """The ground that all systems stand on: Postgres with fsync, Valkey, sessions with a history."""
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from turnmill_worker.stack.postgres import EmbeddedPostgres
 from turnmill_worker.stack.valkey import EmbeddedValkey
 
 _CHUNK = 5000
+_OF_KEYS = ("TURNMILL_ENCRYPTION_KEYS", "TURNMILL_KEY_STORE")
 _TEXT = "A durable queue decouples the moment of sending from that of answering. " * 3
 
 # Without the triggers of the foreign keys: the rows are made in order, and there are many.
@@ -134,5 +136,7 @@ def queue_turns(url: str, *, turns: int, lane: Lane) -> list[tuple[TurnId, Sessi
 
 
 def quiet_client(url: str) -> Client:
-    """Return a client without a broker and without bounds."""
-    return Client(settings=Settings(database_url=url, max_unfinished_per_user=None))
+    """Return a client without a broker and without bounds; it encrypts where keys are named."""
+    keys = {name: value for name, value in os.environ.items() if name in _OF_KEYS}
+    settings = Settings.from_env(keys)
+    return Client(settings=replace(settings, database_url=url, max_unfinished_per_user=None))

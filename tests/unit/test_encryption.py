@@ -16,7 +16,7 @@ from turnmill.crypto.keyring import Keyring, new_key, parsed
 from turnmill.crypto.sealing import DataKey
 from turnmill.crypto.wanted import KeyWanted, Owner
 from turnmill.domain.errors import DataKeyMissing, InvalidSetting, SealBroken, UserErased
-from turnmill.domain.ids import TurnId, hash_of_user
+from turnmill.domain.ids import SessionId, TurnId, hash_of_user
 from turnmill.domain.states import ErasureState
 from turnmill.domain.streaming import Place, StreamKind
 from turnmill.files.memory import Memory
@@ -25,6 +25,8 @@ from turnmill.new_ids import new_id
 from turnmill.settings import Profile, Settings, unsafe_settings
 from turnmill.store.database import Database
 from turnmill.store.key_rows import RowKeys
+from turnmill.store.opening import opened_claim
+from turnmill.store.rules.sealing import Sealer
 from turnmill.store.schema.key_tables import metadata
 from turnmill.store.schema.secrecy import CONTENT, PLAIN, unmarked
 from turnmill.streams.entries import Entry, opened, sealed
@@ -315,3 +317,22 @@ def test_encryption_is_what_the_environment_says() -> None:
     assert not Settings.from_env(env | {"TURNMILL_ENCRYPTION": "off"}).is_encrypted
     with pytest.raises(InvalidSetting, match="TURNMILL_ENCRYPTION"):
         Settings.from_env({"TURNMILL_ENCRYPTION": "perhaps"})
+
+
+@pytest.mark.parametrize("owner", [ADA, Owner("ada", "acme")])
+def test_whose_a_session_is_is_known_from_what_a_claim_opened_and_from_nothing_plain(
+    owner: Owner,
+) -> None:
+    keys = at_hand(f"{new_key('1')}\n{new_key('acme')}")
+    session, turn = SessionId(new_id()), TurnId(new_id())
+    said = [{"type": "text", "text": "hello"}]
+    opened_claim(keys, (turn, session), "ada", (None, [["user", said, 0]], "[]"))
+    assert keys.owner_of(session) is None
+    row = {"position": 0, "content": said}
+    Sealer({session: keys.current(owner)}, plain_metadata=None).messages(session, turn, [row])
+    brought = (None, [["user", row["content"], 0]], "[]")
+    with pytest.raises(SealBroken):
+        opened_claim(keys, (TurnId(new_id()), session), "ada", brought)
+    assert keys.owner_of(session) is None
+    opened_claim(keys, (turn, session), "ada", brought)
+    assert keys.owner_of(session) == owner

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from turnmill.crypto.envelope import BODY, PREFIX, SEALED_IN, is_sealed, key_id_of
+from turnmill.crypto.wanted import Owner
 from turnmill.domain.errors import SealBroken
 from turnmill.store.vaults import no_keys
 
@@ -28,7 +29,9 @@ def opened_claim(
     turn_id, session_id = ids
     prompt, said, history = brought
     opening = Opening(keys, session_id, user)
-    return opening.prompt(prompt), opening.said(turn_id, said), opening.history(history)
+    opened = opening.prompt(prompt), opening.said(turn_id, said), opening.history(history)
+    opening.note_owner()
+    return opened
 
 
 def opened_metadata(
@@ -46,14 +49,26 @@ def opened_metadata(
 class Opening:
     """Opens values of one session. Everything raises KeyWanted, DataKeyMissing, or SealBroken."""
 
-    __slots__ = ("_keys", "_openers", "_session", "_user")
+    __slots__ = ("_keys", "_openers", "_owner", "_session", "_session_id", "_user")
 
     def __init__(self, keys: "DataKeys | None", session_id: UUID, user: str | None) -> None:
         """`user` is whose session it is; None: it is not looked at."""
         self._keys = keys
+        self._session_id = session_id
         self._session = session_id.hex
+        self._owner: Owner | None = None
         self._user = user
         self._openers: dict[str, Callable[[str, str], bytes]] = {}
+
+    def note_owner(self) -> None:
+        """Remember whose session it is, of which something was opened: a reply is sealed for him.
+
+        What was opened is authenticated, so nobody has to be asked again before the reply stands.
+        """
+        keys, owner = self._keys, self._owner
+        if keys is None or owner is None or keys.owner_of(self._session_id) is not None:
+            return
+        keys.note_owner(self._session_id, owner)
 
     def prompt(self, value: str | None) -> str | None:
         """Return the system prompt."""
@@ -112,7 +127,9 @@ class Opening:
 
     def _opener(self, sealed: str) -> Callable[[str, str], bytes]:
         """Return what opens messages that are sealed by the key of this one."""
-        opened = self._key(sealed, "messages", "content").opener("messages", "content")
+        key = self._key(sealed, "messages", "content")
+        opened = key.opener("messages", "content")
+        self._owner = Owner(key.user, key.scope)
         self._openers[sealed[_KEY_ID]] = opened
         return opened
 

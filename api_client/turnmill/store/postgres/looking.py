@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from datetime import UTC, timedelta
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, func, select, text
@@ -21,6 +22,7 @@ WHERE t.session_id = {} AND t.state = 'succeeded'
 _HISTORY = HISTORY_OF.format("%(session)s")
 
 
+@cache
 def placed(statement: str) -> str:
     """Return the statement with the place of each message of a history, by which it opens."""
     return statement.replace(_TOLD, _TOLD_WITH_PLACE)
