@@ -23,7 +23,7 @@ MOST = 1.5
 _OF_BATCH, _OF_TALK = 1.0, 0.2
 _PEOPLE = 5
 #: A tenth is kept for those who talk; the others come to some 1,000 turns a second.
-_SLOTS = 1200
+_SLOTS = 2000
 _LEAST = 300
 _DONE = "SELECT count(*) FROM turnmill.turns WHERE batch_id IS NOT NULL AND state = 'succeeded'"
 _RATE = """
