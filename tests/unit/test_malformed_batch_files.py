@@ -230,7 +230,7 @@ TABLES: dict[str, tuple[str, bytes, list[tuple[int, str]]]] = {
     "lines that are called Parquet": ("jobs.parquet", GOOD % 1, []),
     "a key twice in a conversation": (
         "jobs.csv",
-        b'user_id,messages\nada,"[{""role"": ""user"", ""role"": ""user"", ""content"": ""hi""}]"\n',
+        b'user_id,messages\nada,"[{""role"": ""user"", ""content"": ""hi"", ""content"": """"}]"\n',
         [(1, NO_JSON)],
     ),
     "NaN in a conversation": ("jobs.csv", b"user_id,messages\nada,[NaN]\n", [(1, NO_JSON)]),

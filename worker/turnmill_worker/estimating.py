@@ -161,4 +161,3 @@ def _told(request: Request) -> int:
         len(one) // _OF_TOKEN if one.isascii() else bytes_of(one) // _OF_OTHER for one in texts
     )
     return tokens + _AROUND_MESSAGE * len(texts)
-
