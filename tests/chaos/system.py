@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -157,11 +157,17 @@ class System:
         }
 
     def launch_worker(
-        self, *, app: str = "turnmill_worker.app", concurrency: int = 50, **variables: str
+        self,
+        *,
+        app: str = "turnmill_worker.app",
+        concurrency: int = 50,
+        queues: Sequence[str] = (),
+        **variables: str,
     ) -> Child:
-        """Start a worker and return at once."""
+        """Start a worker, of these queues or of all, and return at once."""
         name = f"w{next(self._names)}"
-        options = (f"--concurrency={concurrency}", f"--hostname={name}@%h", "--loglevel=INFO")
+        options = [f"--concurrency={concurrency}", f"--hostname={name}@%h", "--loglevel=INFO"]
+        options += [f"--queues={','.join(queues)}"] if queues else []
         worker = self._celery(
             name, "-A", app, "worker", *options, "--without-gossip", "--without-mingle", **variables
         )

@@ -3,20 +3,28 @@
 import json
 import logging
 import os
+import random
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.chaos.books import Books
-from tests.chaos.prompts import real_lines
-from tests.chaos.system import PATIENCE, System, kill, until
+from tests.chaos.prompts import real_answers, real_lines
+from tests.chaos.system import PATIENCE, Servers, System, kill, until
 from tests.chaos.test_batch_of_10000 import called_too_often
+from tests.doubles.answering_vendor import AnsweringVendor
+from tests.doubles.on_a_thread import Vendor
+from tests.doubles.openai_server import KEY
+from turnmill import Client
 from turnmill.domain.batches import BatchMode, BatchState
 from turnmill.domain.states import TurnState
+from turnmill.store.analytics.usage import roll_up
 from turnmill.store.database import Database
 from turnmill.store.upkeep.invariants import violations
 from turnmill_worker.stack.process import Child
@@ -28,6 +36,9 @@ KILLS = 5
 #: Of a dry run, whose lines are all asked afterwards.
 DRY = int(os.environ.get("TURNMILL_TEST_LINES", "10000"))
 _LATENCY = "0.2"
+#: Lines whose replies are known when the others are estimated.
+_BEFORE = 300
+_ASKED = {"provider": "openai", "model": "gpt-4.1-mini"}
 
 _SUBMIT = """
 import sys
@@ -90,6 +101,49 @@ def test_a_dry_run_of_real_prompts_is_near_what_they_cost_and_its_bound_holds(
     assert counts.states == {TurnState.SUCCEEDED: DRY}
     assert abs(counts.cost_usd - said.cost_usd) <= Decimal("0.15") * said.cost_usd
     assert counts.cost_usd <= said.bound_usd
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_dry_run_knows_how_long_replies_are_by_those_that_were_had_here(
+    servers: Servers, tmp_path: Path
+) -> None:
+    lines = list(real_lines(tmp_path, most=DRY + _BEFORE))
+    random.Random(17).shuffle(lines)
+    vendor = Vendor(AnsweringVendor(real_answers(tmp_path)))
+    reach = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": vendor.double.base_url}
+    with System(servers, environment=reach) as system, system.client() as client:
+        system.start_worker(concurrency=200)
+        _run(client, _written(system, "before", lines[:_BEFORE]))
+        _roll_up(system)
+        path = _written(system, "prompts", lines[_BEFORE:])
+        said = client.batches.estimate(path, **_ASKED).modes[BatchMode.LIVE]
+        cost = _run(client, path)
+    vendor.stop()
+    assert said.cost_usd is not None
+    assert said.bound_usd is not None
+    logger.warning("said %.6f, at the most %.6f, cost %.6f", said.cost_usd, said.bound_usd, cost)
+    assert abs(cost - said.cost_usd) <= Decimal("0.15") * said.cost_usd
+    assert cost <= said.bound_usd
+
+
+def _written(system: System, name: str, lines: Sequence[dict[str, Any]]) -> Path:
+    path = system.folder / f"{name}.jsonl"
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    return path
+
+
+def _run(client: Client, path: Path) -> Decimal:
+    counts = client.batches.create(path, mode="live", **_ASKED).wait(timeout=timedelta(minutes=10))
+    assert counts.state is BatchState.COMPLETED
+    return counts.cost_usd
+
+
+def _roll_up(system: System) -> None:
+    database = Database(system.database_url)
+    with database.begin() as conn:
+        roll_up(conn)
+    database.close()
 
 
 def _worker(system: System) -> Child:

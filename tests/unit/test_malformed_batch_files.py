@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.batch_clients import batches_of
-from turnmill.domain.errors import InvalidBatchFile
+from turnmill.domain.errors import InvalidBatchFile, InvalidInput
 from turnmill.store.database import Database
 from turnmill.store.schema.revision import create_all
 from turnmill.sync.batches import Batches
@@ -86,6 +86,10 @@ LINES: dict[str, tuple[bytes, str]] = {
     "a text that is none": (own(text=7), TYPE),
     "no text": (without("text"), MISSING),
     "text and messages": (own(messages=[{"role": "user", "content": "hi"}]), VALUE),
+    "messages twice": (
+        b'{"user_id": "ada", "messages": [{"role": "user", "content": "hi"}], "conversations": []}',
+        VALUE,
+    ),
     "nobody": (without("user_id"), MISSING),
     "a user and a session": (own(session="s"), VALUE),
     "a user that is none": (own(user_id=7), TYPE),
@@ -216,6 +220,37 @@ def test_a_packed_file_that_is_broken_off_is_refused_where_it_is(
     ((line, code),) = problems_of(batches, path)
     assert code == NO_JSON
     assert line > 1
+
+
+#: What is no table, by the name of its file: refused as a whole, or at its first row.
+TABLES: dict[str, tuple[str, bytes, list[tuple[int, str]]]] = {
+    "nothing": ("jobs.csv", b"", []),
+    "a column twice": ("jobs.csv", b"text,text,user_id\na,b,ada\n", []),
+    "no Parquet": ("jobs.parquet", b"PAR1 and no more PAR1", []),
+    "lines that are called Parquet": ("jobs.parquet", GOOD % 1, []),
+    "a key twice in a conversation": (
+        "jobs.csv",
+        b'user_id,messages\nada,"[{""role"": ""user"", ""content"": ""hi"", ""content"": """"}]"\n',
+        [(1, NO_JSON)],
+    ),
+    "NaN in a conversation": ("jobs.csv", b"user_id,messages\nada,[NaN]\n", [(1, NO_JSON)]),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_what_is_no_table_leaves_nothing(batches: Batches, tmp_path: Path, name: str) -> None:
+    called, content, problems = TABLES[name]
+    (tmp_path / called).write_bytes(content)
+    assert problems_of(batches, tmp_path / called) == problems
+
+
+def test_a_table_without_the_column_that_is_named_leaves_nothing(
+    batches: Batches, tmp_path: Path
+) -> None:
+    (tmp_path / "jobs.csv").write_bytes(b"user_id,text\nada,hi\n")
+    with pytest.raises(InvalidInput):
+        batches.create(tmp_path / "jobs.csv", columns={"text": "prompt"})
+    assert batches.list() == []
 
 
 def test_no_problem_quotes_what_the_line_says(batches: Batches, tmp_path: Path) -> None:

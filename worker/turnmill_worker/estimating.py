@@ -58,7 +58,7 @@ class Estimator:
                 return None
             if most.input_tokens is None or most.output_tokens is None:
                 return None
-            expected = self._expected(provider, request, most)
+            expected = self._expected(line, request, most)
             own = most.input_tokens
             # A later turn reads the replies to those before it, too, and all what stood before.
             before = line.read // _OF_TOKEN + replies
@@ -93,10 +93,11 @@ class Estimator:
         except Rejected:
             return None
 
-    def _expected(self, provider: object, request: Request, most: Usage) -> Usage:
+    def _expected(self, line: AskedLine, request: Request, most: Usage) -> Usage:
+        provider = self._provider(line.provider)
         if isinstance(provider, Expects):
             return provider.expected(request)
-        typical = self._typical.get((_name_of(provider), request.model), _TYPICAL_REPLY)
+        typical = self._typical.get((line.provider, line.model), _TYPICAL_REPLY)
         said = min(typical, most.output_tokens or typical)
         return Usage(input_tokens=_told(request), output_tokens=said)
 
@@ -160,7 +161,3 @@ def _told(request: Request) -> int:
         len(one) // _OF_TOKEN if one.isascii() else bytes_of(one) // _OF_OTHER for one in texts
     )
     return tokens + _AROUND_MESSAGE * len(texts)
-
-
-def _name_of(provider: object) -> str:
-    return str(getattr(provider, "name", ""))

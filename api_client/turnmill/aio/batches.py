@@ -18,8 +18,8 @@ from turnmill.domain.batches import BatchState
 from turnmill.domain.errors import (
     BatchTimeout,
     Conflict,
-    InvalidBatchFile,
     InvalidInput,
+    MissingExtra,
     SessionBusy,
     StoreUnavailable,
 )
@@ -185,19 +185,19 @@ class AsyncBatches:
         """Write the lines, and let the batch run; return which one it is."""
         seen = 0
         checked = submission.checked(small=self._executor.has_one_writer)
-        async with aclosing(async_prefetched(checked)) as chunks:
-            async for chunk in chunks:
-                held = await async_lines_with_files(self._executor, submission, chunk)
-                held = await async_bounded(self._executor, submission, chunk, held)
-                await self._executor.run(submission.stage(record.id, held))
-                seen += chunk.seen
-                if on_accepted is not None:
-                    on_accepted(seen, submission.total)
-        await self._executor.run(submission.look_for_twins(record.id))
         try:
+            async with aclosing(async_prefetched(checked)) as chunks:
+                async for chunk in chunks:
+                    held = await async_lines_with_files(self._executor, submission, chunk)
+                    held = await async_bounded(self._executor, submission, chunk, held)
+                    await self._executor.run(submission.stage(record.id, held))
+                    seen += chunk.seen
+                    if on_accepted is not None:
+                        on_accepted(seen, submission.total)
+            await self._executor.run(submission.look_for_twins(record.id))
             submission.refuse_wrong()
             sealed = await self._executor.run(submission.seal(record))
-        except (InvalidBatchFile, InvalidInput, Conflict):
+        except (InvalidInput, MissingExtra, Conflict):
             await self._discard(record.id)
             raise
         if sealed != record.id:

@@ -11,6 +11,8 @@ KEY_BYTES = 16
 
 #: Of a line, what no answer depends on.
 _BESIDE = frozenset({"metadata"})
+#: Equal lines are the same text, whatever the order of their fields.
+_written = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
 def line_key(secret: bytes, *, user_id: str, asked: Mapping[str, Any]) -> bytes:
@@ -21,7 +23,7 @@ def line_key(secret: bytes, *, user_id: str, asked: Mapping[str, Any]) -> bytes:
     said = {name: value for name, value in asked.items() if name not in _BESIDE}
     if (text := said.pop("text", None)) is not None:  # the same as one message of the user's
         said["said"] = [[["user", [{"type": "text", "text": text}]]]]
-    as_text = json.dumps([user_id, said], sort_keys=True, separators=(",", ":"))
+    as_text = _written([user_id, said])
     return blake2b(
         as_text.encode(errors="surrogatepass"), key=secret, digest_size=KEY_BYTES
     ).digest()

@@ -18,8 +18,8 @@ from turnmill.domain.batches import BatchState
 from turnmill.domain.errors import (
     BatchTimeout,
     Conflict,
-    InvalidBatchFile,
     InvalidInput,
+    MissingExtra,
     SessionBusy,
     StoreUnavailable,
 )
@@ -186,19 +186,19 @@ class Batches:
         """Write the lines, and let the batch run; return which one it is."""
         seen = 0
         checked = submission.checked(small=self._executor.has_one_writer)
-        with closing(prefetched(checked)) as chunks:
-            for chunk in chunks:
-                held = lines_with_files(self._executor, submission, chunk)
-                held = bounded(self._executor, submission, chunk, held)
-                self._executor.run(submission.stage(record.id, held))
-                seen += chunk.seen
-                if on_accepted is not None:
-                    on_accepted(seen, submission.total)
-        self._executor.run(submission.look_for_twins(record.id))
         try:
+            with closing(prefetched(checked)) as chunks:
+                for chunk in chunks:
+                    held = lines_with_files(self._executor, submission, chunk)
+                    held = bounded(self._executor, submission, chunk, held)
+                    self._executor.run(submission.stage(record.id, held))
+                    seen += chunk.seen
+                    if on_accepted is not None:
+                        on_accepted(seen, submission.total)
+            self._executor.run(submission.look_for_twins(record.id))
             submission.refuse_wrong()
             sealed = self._executor.run(submission.seal(record))
-        except (InvalidBatchFile, InvalidInput, Conflict):
+        except (InvalidInput, MissingExtra, Conflict):
             self._discard(record.id)
             raise
         if sealed != record.id:

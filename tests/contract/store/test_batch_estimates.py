@@ -16,8 +16,10 @@ from tests.attachments import a_png
 from tests.batch_clients import batches_of
 from turnmill import Client
 from turnmill.crypto.keyring import new_key
+from turnmill.domain.batch_estimates import AskedLine
 from turnmill.domain.batches import BatchMode
 from turnmill.domain.budgets import OnExceeded, Period, Scope
+from turnmill.domain.content import Message, Text
 from turnmill.domain.errors import BudgetExceeded
 from turnmill.domain.ids import SessionId
 from turnmill.new_ids import new_id
@@ -30,6 +32,7 @@ from turnmill.store.schema.batch_tables import batch_lines
 from turnmill.store.schema.budget_tables import budgets as budget_rows
 from turnmill.store.schema.tables import sessions
 from turnmill.sync.batches import Batch, Batches
+from turnmill_worker.estimating import Estimator
 from turnmill_worker.process.feeding_batches import make_turns
 
 PRICES = {"mock/*": {"input": 1, "output": 2}}
@@ -125,6 +128,23 @@ def test_a_vendors_own_batch_is_estimated_at_its_price(store: Database, jobs: Pa
     assert live.cost_usd is not None
     assert native.cost_usd is not None
     assert native.cost_usd * 2 == live.cost_usd
+
+
+def test_replies_are_as_long_as_they_were_here_for_whoever_has_no_key_of_the_vendors_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    line = AskedLine(
+        provider="openai",
+        model="gpt-4o-mini",
+        system_prompt=None,
+        settings={},
+        before=(),
+        turns=[(Message("user", (Text("hi"),)),)],
+    )
+    found = Estimator(Settings(), {("openai", "gpt-4o-mini"): 7}).of(line)
+    assert found is not None
+    assert found.output_tokens == 7
 
 
 def test_a_batch_that_may_cost_more_than_a_budget_has_left_is_refused_whole(

@@ -41,14 +41,16 @@ def stage(conn: Connection, batch_id: BatchId, lines: Sequence[StagedLine], *, l
         return
     fresh = [line for line in lines if line.number > batch.last_line]
     if fresh:
-        fresh = [one._replace(metadata=_plain(conn, one)) for one in fresh]
+        fresh = [_with_plain(conn, one) for one in fresh]
         engine_of(conn).stage_lines(conn, batch_id, _sealed(conn, batch_id, fresh))
     conn.execute(update(batches).where(batches.c.id == batch_id).values(last_line=last))
 
 
-def _plain(conn: Connection, line: StagedLine) -> dict[str, Any] | None:
-    """Return what of a line's metadata stands beside what is sealed: budgets go by it."""
-    return plain_metadata(conn, line.content.get("metadata") or {}) or None
+def _with_plain(conn: Connection, line: StagedLine) -> StagedLine:
+    """Return it with what of its metadata stands beside what is sealed: budgets go by it."""
+    if not (metadata := line.content.get("metadata")):
+        return line  # most have none
+    return line._replace(metadata=plain_metadata(conn, metadata) or None)
 
 
 def _sealed(

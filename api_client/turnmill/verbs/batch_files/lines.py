@@ -160,6 +160,8 @@ class LineReader:
             return None
         if not talks:
             raise Refused(MISSING, "needs text, or messages")
+        if len(talks) > 1:
+            raise Refused(WRONG_VALUE, f"needs one of {talks[0]} and {talks[1]}, not both")
         return self._talk(said[talks[0]], content, files)
 
     def _talk(self, messages: object, content: dict[str, Any], files: list[LineFile]) -> str | None:

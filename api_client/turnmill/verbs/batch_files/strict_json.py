@@ -10,15 +10,21 @@ from turnmill.verbs.batch_files.problems import NO_JSON, Refused
 def object_in(content: bytes) -> dict[str, Any]:
     """Return the object that the line is; raises Refused, which says where, and quotes nothing."""
     try:
-        found = _decode(content.decode())
+        found = value_in(content.decode())
     except UnicodeDecodeError as error:
         raise Refused(NO_JSON, f"no UTF-8 at byte {error.start}") from None
-    except (ValueError, RecursionError) as error:  # also a number of more digits than Python reads
-        where = f" at character {error.pos}" if isinstance(error, json.JSONDecodeError) else ""
-        raise Refused(NO_JSON, f"no JSON{where}") from None
     if not isinstance(found, dict):
         raise Refused(NO_JSON, "no JSON object")
     return found
+
+
+def value_in(text: str) -> Any:
+    """Return what the text says; raises Refused, as above."""
+    try:
+        return _decode(text)
+    except (ValueError, RecursionError) as error:  # also a number of more digits than Python reads
+        where = f" at character {error.pos}" if isinstance(error, json.JSONDecodeError) else ""
+        raise Refused(NO_JSON, f"no JSON{where}") from None
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -2,12 +2,12 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
 from turnmill.domain.errors import InvalidBatchFile, InvalidInput, MissingExtra
 from turnmill.verbs.batch_files.problems import NO_JSON, WRONG_VALUE, Refused
+from turnmill.verbs.batch_files.strict_json import value_in
 
 #: A row's number, from 1, and what it says, or why it cannot be read.
 Row = tuple[int, Mapping[str, Any] | Refused]
@@ -65,9 +65,9 @@ def _said(names: list[str], row: list[str]) -> Mapping[str, Any] | Refused:
     found: dict[str, Any] = {name: one for name, one in cells if name and one}
     for name in _TALKS & found.keys():
         try:
-            found[name] = json.loads(found[name])
-        except (ValueError, RecursionError):
-            return Refused(NO_JSON, f"{name} is no JSON")
+            found[name] = value_in(found[name])
+        except Refused as refused:
+            return Refused(NO_JSON, f"{name}: {refused.what}")
     return found
 
 
