@@ -203,7 +203,7 @@ class Dispatcher:
             self._stopped.wait(_with_jitter(TICK))
 
     def _listen(self) -> None:
-        """Listen on one connection until it fails, or a look does: a server that is gone is silent."""
+        """Listen on one connection until it fails, or a look does: who is gone says nothing."""
         failures = self._failures
         with listen(self._database, self._channels) as listener:
             self._reactions.on_deaf()
