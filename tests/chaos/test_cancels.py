@@ -23,7 +23,7 @@ WAIT = PATIENCE.total_seconds()
 CHAT: dict[str, Any] = {"provider": "openai", "model": "gpt-5-mini", "settings": {"api": "chat"}}
 #: Heartbeats come every 3 s: where it is faster, they are not what finds a cancel.
 LEASE = timedelta(seconds=12)
-AT_ONCE = 3.0  #: and not when the lease is extended, which is every four seconds
+AT_ONCE = 1.0  #: and not when the lease is extended, which is every three seconds
 
 
 @pytest.fixture(scope="module")
@@ -162,8 +162,7 @@ def test_a_turn_in_quarantine_is_cut_within_a_second(
 def test_of_many_cancels_under_kill_9_and_flushall_each_answer_is_true(
     servers: Servers, vendor: SlowVendor, many: int
 ) -> None:
-    lease = timedelta(seconds=4)
-    with System(servers, lease=lease, environment=vendor.environment) as system:
+    with System(servers, lease=LEASE, environment=vendor.environment) as system:
         workers = [system.launch_worker(concurrency=many) for _ in range(2)]
         system.await_ready(*workers)
         with system.client() as client:
@@ -180,7 +179,7 @@ def test_of_many_cancels_under_kill_9_and_flushall_each_answer_is_true(
     ]
     assert len(waits) > many // 2
     assert percentile(waits, 0.99) <= AT_ONCE, (
-        f"of {len(waits)}: p50 {percentile(waits, 0.5):.3f} s"
+        f"of {len(waits)}: p50 {percentile(waits, 0.5):.3f}, p99 {percentile(waits, 0.99):.3f} s"
     )
 
 

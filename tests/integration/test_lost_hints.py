@@ -1,5 +1,6 @@
 """Hints that never arrived: the dispatcher notices, whatever else is in the queue."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,11 +12,13 @@ import redis
 
 from turnmill import Client
 from turnmill.broker.publisher import Publisher
+from turnmill.domain.ids import TurnId
 from turnmill.domain.states import Lane
+from turnmill.new_ids import new_id
 from turnmill.store.database import Database
-from turnmill.wire import LANE_QUEUES
-from turnmill_worker.process.dispatcher import Dispatcher
-from turnmill_worker.process.feeder import Feeder
+from turnmill.wire import CANCEL_CHANNEL, LANE_QUEUES
+from turnmill_worker.process.dispatcher import Dispatcher, Reactions
+from turnmill_worker.process.feeder import Feeder, News
 from turnmill_worker.stack.process import wait_until
 
 QUEUE = LANE_QUEUES[Lane.INTERACTIVE]
@@ -70,6 +73,32 @@ def send_unheard(database_url: str, count: int, *, lane: Lane = Lane.INTERACTIVE
 def run(database_url: str, statement: str) -> None:
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute(statement)
+
+
+def test_whoever_is_to_be_cancelled_does_not_wait_for_what_is_overdue(database_url: str) -> None:
+    busy, done, heard = threading.Event(), threading.Event(), list[TurnId]()
+
+    def tell(_: News) -> None:
+        busy.set()
+        done.wait(30)
+
+    database, wanted = Database(database_url), TurnId(new_id())
+    reactions = Reactions(on_cancel=heard.extend)
+    dispatcher = Dispatcher(database, lease=timedelta(seconds=15), tell=tell, reactions=reactions)
+    dispatcher.start()
+    try:
+        assert busy.wait(20)
+
+        def named() -> bool:  # again and again: it may not listen yet
+            run(database_url, f"NOTIFY {CANCEL_CHANNEL}, '{wanted}'")
+            return wanted in heard
+
+        assert wait_until(named, timeout=timedelta(seconds=10))
+        assert dispatcher.ticks == 0
+    finally:
+        done.set()
+        dispatcher.stop()
+        database.close()
 
 
 def test_hints_that_a_flushed_broker_lost_are_published_again_beside_new_ones(

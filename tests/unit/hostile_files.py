@@ -53,6 +53,27 @@ def webp(width: int = 1, height: int = 1, *, behind: bytes = b"") -> bytes:
     return b"RIFF" + struct.pack("<I", len(data) + 4) + b"WEBP" + data + behind
 
 
+def framed_gif(*, frame: int, behind: bytes = b"") -> bytes:
+    """Return a picture of one dot whose frame is larger than its screen."""
+    frame_of = b"," + struct.pack("<HHHHB", 0, 0, frame, frame, 0)
+    return gif()[:19] + frame_of + b"\2\2D\1\0;" + behind
+
+
+def framed_png(*chunks: tuple[bytes, bytes]) -> bytes:
+    """Return a picture of one dot, with these chunks behind its header."""
+    plain = png()
+    return plain[:33] + b"".join(_chunk(*one) for one in chunks) + plain[33:]
+
+
+def framed_webp(*chunks: tuple[bytes, bytes], told: int | None = None) -> bytes:
+    """Return a canvas of one dot, and what is drawn on it."""
+    form = (b"VP8X", b"\2\0\0\0" + bytes(6)), *chunks
+    data = b"WEBP" + b"".join(
+        name + struct.pack("<I", len(held)) + held + bytes(len(held) % 2) for name, held in form
+    )
+    return b"RIFF" + struct.pack("<I", len(data) if told is None else told) + data
+
+
 def pdf(body: bytes = b"1 0 obj<<>>endobj") -> bytes:
     """Return the least of a document."""
     return b"%PDF-1.4\n" + body + b"\ntrailer<<>>\n%%EOF\n"
@@ -169,6 +190,15 @@ def markup() -> Iterator[Hostile]:
         "body": b"<BODY ONLOAD=alert(1)>",
         "php": b"<?php system($_GET['c']);",
         "math": b"<math><mtext></mtext></math>",
+        "svg behind many blanks": b" " * 5_000 + SVG,
+        "svg behind a long comment": b"<!--" + b"x" * 9_000 + b"-->" + SVG,
+        "svg behind many comments": b"<!--a-->" * 1_000 + SVG,
+        "svg behind an instruction": b"<?go on?>" + SVG,
+        "svg behind a comment that HTML ends at once": b"<!-->" + SVG + b"<!-- -->",
+        "svg of a namespace with a dash": b'<s-1:svg xmlns:s-1="http://www.w3.org/2000/svg"/>',
+        "a comment without end": b"<!-- " + b"x" * 600_000,
+        "entities alone": b'<!ENTITY a "&b;&b;&b;">',
+        "style": b"<style>@import 'http://10.0.0.1/'</style>",
     }.items():
         yield Hostile(f"markup: {name}", content)
         yield Hostile(f"markup as a text: {name}", content, "a.txt", "text/plain")
@@ -204,6 +234,27 @@ def pictures() -> Iterator[Hostile]:
     yield Hostile("avi", b"RIFF\x10\0\0\0AVI " + bytes(8))
 
 
+def larger_than_they_say() -> Iterator[Hostile]:
+    yield Hostile("gif whose frame is larger", framed_gif(frame=65_535))
+    yield Hostile("gif without a frame", gif()[:19] + b";")
+    yield Hostile("gif that ends in a frame", gif()[:-2])
+    vast = struct.pack(">II", 60_000, 60_000)
+    yield Hostile("png with a second header", framed_png((b"IHDR", vast + b"\x08\0\0\0\0")))
+    yield Hostile(
+        "png whose frame is larger",
+        framed_png((b"acTL", struct.pack(">II", 1, 0)), (b"fcTL", bytes(4) + vast + bytes(14))),
+    )
+    frames = jpeg()[2:15], jpeg(60_000, 60_000)[2:]
+    yield Hostile("jpeg with a second frame", b"\xff\xd8" + b"".join(frames))
+    still = webp(16_383, 16_383)[20:25]
+    yield Hostile("webp whose picture is larger", framed_webp((b"VP8L", still)))
+    frame = bytes(6) + b"\xff\xff\xff" * 2 + bytes(4)
+    yield Hostile("webp whose frame is larger", framed_webp((b"ANMF", frame)))
+    within = b"VP8L" + struct.pack("<I", 5) + still + b"\0"
+    yield Hostile("webp whose frame holds a larger one", framed_webp((b"ANMF", bytes(16) + within)))
+    yield Hostile("webp without a picture", framed_webp())
+
+
 def two_at_once() -> Iterator[Hostile]:
     small = zipped(a=b"x")
     for make in (png, jpeg, gif, webp, wav):
@@ -227,7 +278,26 @@ def two_at_once() -> Iterator[Hostile]:
     yield Hostile("webp and more", webp(behind=bytes(100)))
 
 
+def and_something_behind() -> Iterator[Hostile]:
+    small = zipped(a=b"x")
+    endless = webp()[:4] + bytes(4) + webp()[8:]
+    yield Hostile("webp that does not say where it ends", endless + b"alert(1);")
+    yield Hostile("gif and javascript that ends as one", gif(behind=b"*/=1;alert(1);"))
+    for make in (png, jpeg, wav):
+        yield Hostile(f"{make.__name__} and rar", make(behind=b"Rar!\x1a\x07\1\0" + bytes(20)))
+    yield Hostile("pdf and rar", pdf(b"Rar!\x1a\x07\0" + bytes(20)))
+    yield Hostile("pdf and 7z", pdf() + b"7z\xbc\xaf\x27\x1c" + bytes(20))
+    crafty = small[:-2] + b"\4\0PK\5\6"
+    yield Hostile("pdf and a zip whose comment is an end", pdf() + crafty)
+    yield Hostile("mp3 and a zip whose comment is an end", TAKEN["audio/mpeg"] + crafty)
+    yield Hostile("text and pdf", b"hello\n%PDF-1.7\n1 0 obj<<>>endobj\n%%EOF\n")
+    yield Hostile("pdf behind a blank", b" " + pdf(), "a.txt", "text/plain")
+
+
 def liars() -> Iterator[Hostile]:
+    yield Hostile("video in ogg", b"OggS\0\2" + bytes(22) + b"\x80theora" + bytes(40))
+    movie = TAKEN["audio/mp4"] + b"\0\0\0\x21hdlr" + bytes(8) + b"vide" + bytes(13)
+    yield Hostile("video that calls itself m4a", movie)
     for told, content in TAKEN.items():
         for claimed in ("image/png", "application/pdf", "audio/wav", "text/plain"):
             if claimed != told:
@@ -266,4 +336,5 @@ def odd() -> Iterator[Hostile]:
 
 HOSTILE = [
     *archives(), *programs(), *markup(), *pictures(), *two_at_once(), *liars(), *names(), *odd(),
+    *larger_than_they_say(), *and_something_behind(),
 ]  # fmt: skip

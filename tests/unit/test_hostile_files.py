@@ -49,6 +49,22 @@ def test_a_file_that_means_harm_is_refused_and_nothing_is_kept(
     assert said and "passwd" not in said
 
 
+def test_a_text_of_comments_alone_is_looked_at_once(client: Client) -> None:
+    kept = client.attachments.put(b"<!--a-->" * 60_000 + b"x", user_id="ada")
+    assert kept.media_type == "text/plain"
+    client.attachments.delete(kept)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"# PDFs\n\nThey begin with `%PDF-1.7`.\n", b"<p align=center>\n\n# Hello", b"<!-- a --> b"],
+)
+def test_a_text_that_speaks_of_markup_is_a_text(content: bytes, client: Client) -> None:
+    kept = client.attachments.put(content, user_id="ada")
+    assert kept.media_type == "text/plain"
+    client.attachments.delete(kept)
+
+
 @pytest.mark.parametrize("told", TAKEN)
 def test_a_true_file_is_what_its_bytes_are(told: str, client: Client) -> None:
     kept = client.attachments.put(TAKEN[told], user_id="ada", name="it")

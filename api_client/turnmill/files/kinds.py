@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from types import MappingProxyType
 
 from turnmill.domain.errors import AttachmentRefused
-from turnmill.files.pictures import Size, gif_size, jpeg_size, png_size, webp_size
+from turnmill.files.pictures import Size, gif_ends_at, gif_size, jpeg_size, png_size, webp_size
 
 #: So much of a file is looked at before a byte of it is kept: all headers of pictures are in it.
 HEAD = 512 * 1024
@@ -44,6 +44,22 @@ def _riff_is_whole(head: bytes, _: bytes, size: int) -> bool:
     return size in (told, told + 1) or told in (8, 0xFFFFFFFF + 8)
 
 
+def _webp_is_whole(head: bytes, _: bytes, size: int) -> bool:
+    told = int.from_bytes(head[4:8], "little") + 8
+    return size in (told, told + 1)
+
+
+def _gif_is_whole(head: bytes, tail: bytes, size: int) -> bool:
+    if size > len(head):
+        return tail.rstrip(b"\0")[-1:] == b";"
+    end = gif_ends_at(head)
+    return end > 0 and not head[end:].strip(b"\0")
+
+
+def _is_ogg(head: bytes) -> bool:
+    return head[:5] == b"OggS\0" and b"\x80theora" not in head[:4096]
+
+
 def _is_mp3(head: bytes) -> bool:
     if head[:3] == b"ID3":
         return True
@@ -63,8 +79,13 @@ def _is_webm_audio(head: bytes) -> bool:
     return is_webm and b"A_" in head and b"V_" not in head
 
 
+#: The handler of a track of pictures.
+_MOVES = re.compile(rb"hdlr.{8}vide", re.DOTALL)
+
+
 def _is_m4a(head: bytes) -> bool:
-    return head[4:8] == b"ftyp" and head[8:12] in (b"M4A ", b"M4B ")
+    is_m4a = head[4:8] == b"ftyp" and head[8:12] in (b"M4A ", b"M4B ")
+    return is_m4a and not _MOVES.search(head)
 
 
 #: What is taken. Pictures end where they say they end: whatever comes behind is somebody's trick.
@@ -82,9 +103,9 @@ KINDS: tuple[Kind, ...] = (
         "image/gif",
         _begins(b"GIF87a", b"GIF89a"),
         gif_size,
-        lambda _, tail, __: tail.rstrip(b"\0")[-1:] == b";",
+        _gif_is_whole,
     ),
-    Kind("image/webp", _riff(b"WEBP"), webp_size, _riff_is_whole),
+    Kind("image/webp", _riff(b"WEBP"), webp_size, _webp_is_whole),
     Kind(
         "application/pdf",
         lambda head: re.match(rb"%PDF-[12]\.\d", head) is not None,
@@ -93,7 +114,7 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind("audio/wav", _riff(b"WAVE"), None, _riff_is_whole),
     Kind("audio/flac", _begins(b"fLaC")),
-    Kind("audio/ogg", _begins(b"OggS\0")),
+    Kind("audio/ogg", _is_ogg),
     Kind("audio/mp4", _is_m4a),
     Kind("audio/webm", _is_webm_audio),
     Kind("audio/mpeg", _is_mp3),
@@ -153,15 +174,23 @@ _NO_TEXT = re.compile(
     r"\.(html?|xhtml|svgz?|xml|js|mjs|vbs|ps1|bat|cmd|com|exe|dll|sh|hta|lnk|docx?|xlsx?|pptx?)$"
 )
 
-#: Markup that programs run, where a file begins with it, behind blanks and comments.
+#: What may stand before markup. Once taken, a piece is not looked at in another way: two ways for
+#: each of a hundred comments would never come to an end.
+_BEFORE = re.compile(rb"(?>\s+|<!--(?!-?>).*?-->)*+", re.DOTALL)
+#: Markup that programs run, where a file begins with it. A comment there has no end in sight, or
+#: one that XML does not know.
 _MARKUP = re.compile(
-    rb"(?:\s*<!--.*?-->)*\s*<(?:!doctype|html|head|body|script|iframe|svg|math|\?xml|\?php|\w+:svg)",
-    re.IGNORECASE | re.DOTALL,
+    rb"<(?:!--|!doctype|!entity|!element|html|head|body|script|iframe|frameset|svg|math|\?[\w=]"
+    rb"|(?:style|link|meta|object|embed)[\s>/]|[\w.-]+:svg)",
+    re.IGNORECASE,
 )
 #: The same within another file, which it makes two at once.
 _HIDDEN = re.compile(rb"<(?:!doctype\s+html|html|script|iframe|svg|\?php)[\s>/]", re.IGNORECASE)
 _CONTROLS = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
-_END_OF_ZIP = b"PK\x05\x06"
+_END_OF_ZIP = re.compile(rb"PK\x05\x06(?=.{16}(..))", re.DOTALL)
+#: Archives that are found wherever in a file they begin.
+_ARCHIVES = re.compile(rb"Rar!\x1a\x07[\0\x01]|7z\xbc\xaf\x27\x1c")
+_PDF_IN_TEXT = re.compile(rb"^[ \t]*%PDF-\d", re.MULTILINE)
 
 #: What is refused, by name.
 _REFUSED: tuple[tuple[bytes, str], ...] = (
@@ -210,6 +239,8 @@ def kind_of(head: bytes) -> Kind | None:
     if refused := _refused(head):
         raise AttachmentRefused(f"the file is {refused}")
     refuse_markup(head)
+    if _PDF_IN_TEXT.search(head[:1024]):
+        raise AttachmentRefused("the file is two at once: a PDF stands in it")
     if _CONTROLS.search(head):
         raise AttachmentRefused(f"the file is {_named(head)}")
     return None
@@ -227,10 +258,14 @@ def _refused(head: bytes) -> str:
 
 def refuse_markup(head: bytes) -> None:
     """Raise AttachmentRefused where a text begins as SVG, HTML or XML does."""
-    begin = head[:4096].removeprefix(codecs.BOM_UTF8)
-    if not _MARKUP.match(begin):
+    begin = head.removeprefix(codecs.BOM_UTF8)
+    before = _BEFORE.match(begin)
+    at = before.end() if before else 0
+    if at == len(begin) and len(head) >= HEAD:
+        raise AttachmentRefused("the file begins with nothing but blanks and comments")
+    if not _MARKUP.match(begin, at):
         return
-    found = begin.lower()
+    found = begin[at : at + 4096].lower()
     name = "an SVG picture" if b"<svg" in found or b":svg" in found else "HTML or XML"
     raise AttachmentRefused(f"the file is {name}, which programs run")
 
@@ -242,12 +277,16 @@ def _refuse_hidden(kind: Kind, head: bytes) -> None:
         raise AttachmentRefused("the file is two at once: a PDF stands in it")
     if not is_pdf and _HIDDEN.search(head[: 64 * 1024]):
         raise AttachmentRefused("the file is two at once: markup stands in it")
+    if _ARCHIVES.search(head):
+        raise AttachmentRefused("the file is two at once: an archive stands in it")
 
 
 def refuse_end(kind: Kind, head: bytes, tail: bytes, size: int) -> None:
     """Refuse a file of this kind that is cut off, or goes on as something else."""
     if _ends_as_zip(tail):
         raise AttachmentRefused("the file is two at once: a ZIP archive stands behind it")
+    if _ARCHIVES.search(tail):
+        raise AttachmentRefused("the file is two at once: an archive stands behind it")
     if kind.media_type != "application/pdf" and _HIDDEN.search(tail):
         raise AttachmentRefused("the file is two at once: markup stands in it")
     if not kind.is_whole(head, tail, size):
@@ -256,11 +295,9 @@ def refuse_end(kind: Kind, head: bytes, tail: bytes, size: int) -> None:
 
 def _ends_as_zip(tail: bytes) -> bool:
     """Tell whether the directory of an archive stands at the end, with nothing but its comment."""
-    at = tail.rfind(_END_OF_ZIP)
-    if at < 0 or at + 22 > len(tail):
-        return False
-    return (
-        at + 22 + int.from_bytes(tail[at + 20 : at + 22], "little") <= len(tail) <= at + 22 + 65535
+    return any(
+        found.start() + 22 + int.from_bytes(found[1], "little") <= len(tail)
+        for found in _END_OF_ZIP.finditer(tail)
     )
 
 

@@ -57,9 +57,11 @@ class Reactions:
 
 
 class Dispatcher:
-    """One thread and one connection. Any number of dispatchers may run at once.
+    """Two threads, with a connection each. Any number of dispatchers may run at once.
 
-    It knows the database only: a broker that is away makes it no slower.
+    One looks, the other listens: who is named waits for nothing that is overdue, such as the turns
+    of a worker that has died. They know the database only: a broker that is away makes them no
+    slower.
     """
 
     def __init__(
@@ -80,23 +82,29 @@ class Dispatcher:
             self._channels.append(SETTLED_CHANNEL)
         self._stopped = threading.Event()
         self._draining = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="turnmill-dispatch", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._run, args=(work,), name=name, daemon=True)
+            for name, work in (("turnmill-dispatch", self._look), ("turnmill-listen", self._listen))
+        ]
+        self._failures = 0
         self.ticks = 0
         self.looked_at: float | None = None  #: when the database last answered; None: not yet
 
     def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
+        """Start the threads."""
+        for one in self._threads:
+            one.start()
 
     def drain(self) -> None:
         """Have nothing told any more: this process will not run it. Leases are still watched."""
         self._draining.set()
 
     def stop(self) -> None:
-        """End the thread."""
+        """End the threads."""
         self._stopped.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=5.0)
+        for one in self._threads:
+            if one.is_alive():
+                one.join(timeout=5.0)
 
     def tick(self) -> None:
         """Look once at everything. Each step is a transaction of its own."""
@@ -177,26 +185,32 @@ class Dispatcher:
             logger.warning("a wish: %s; trying again", error.code)
         return heads
 
-    def _run(self) -> None:
+    def _run(self, work: Callable[[], None]) -> None:
         while not self._stopped.is_set():
             try:
-                self._watch()
+                work()
             except TurnmillError as error:
                 logger.warning("dispatcher: %s [%s]; trying again", error, error.code)
             except Exception as error:  # noqa: BLE001
-                # The edge of this thread: without it, nothing lost would be found again.
+                # The edge of a thread: without it, nothing lost would be found again.
                 logger.error("dispatcher failed: %s; trying again", type(error).__name__)
+            self._failures += 1
             self._stopped.wait(1.0 + random.random())
 
-    def _watch(self) -> None:
-        """Tick and listen on one connection until something fails or we are stopped."""
+    def _look(self) -> None:
+        while not self._stopped.is_set():
+            self.tick()
+            self._stopped.wait(_with_jitter(TICK))
+
+    def _listen(self) -> None:
+        """Listen on one connection until it fails, or a look does: who is gone says nothing."""
+        failures = self._failures
         with listen(self._database, self._channels) as listener:
             self._reactions.on_deaf()
-            while not (self._stopped.is_set() or listener.is_over):
-                self.tick()
+            while not (self._stopped.is_set() or listener.is_over or failures != self._failures):
+                self._listen_until(listener, time.monotonic() + _with_jitter(TICK))
                 if isinstance(listener, Untold):
                     self._reactions.on_deaf()
-                self._listen_until(listener, time.monotonic() + _with_jitter(TICK))
 
     def _listen_until(self, listener: Listener | Untold, end: float) -> None:
         while not self._stopped.is_set() and (left := end - time.monotonic()) > 0:
