@@ -168,7 +168,8 @@ def test_a_report_of_nothing_says_so() -> None:
     assert "No turn ended in this time." in text
     assert "No turn was added up yet" in text
     assert "The extra analytics is not installed." in text
-    assert "Nothing stands out" in text
+    assert "There is nothing to look at: no turn ended" in text
+    assert "went wrong" not in text
 
 
 def test_what_has_no_price_is_unknown_and_no_nought() -> None:

@@ -12,6 +12,7 @@ from turnmill.domain.analytics.suggesting.findings import Suggestion, Suggestion
 from turnmill.domain.ids import SessionId
 from turnmill.store.analytics.behaviours import BehaviourCluster, clusters
 from turnmill.store.analytics.ended_turns import Scope
+from turnmill.store.analytics.report_sections import _suggestion
 from turnmill.store.analytics.suggestions import suggest
 from turnmill.store.database import Database
 from turnmill.store.schema.tables import sessions, turns
@@ -46,6 +47,10 @@ def test_twelve_plants_are_found_with_evidence_and_nothing_else(store: Database)
     assert found.suggested_temperature == 0.3  # one trial has shown it
     dear = next(one for one in found.findings if one.rule is SuggestionRule.CHEAPER_MODEL)
     assert dear.model == "openai/gpt-cheap"
+    said = {one.title.partition(":")[0]: one for one in map(_suggestion, found.findings)}
+    assert said["Answers cut"].gains.endswith(" fewer answers cut off")
+    assert said["Few workers"].gains.endswith(" minutes less waiting for a slot")
+    assert "the bound is 0.667." in said["Cheaper model"].confidence
     assert dear.confidence == pytest.approx((1 / 3, 1 / 3), abs=0.03)
 
 

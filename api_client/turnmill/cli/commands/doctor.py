@@ -22,6 +22,7 @@ from turnmill.cli.doctor import (
     parts,
     pooler,
     servers,
+    tags,
     work,
     workers,
 )
@@ -61,6 +62,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "failures": Check(work.check_failures, Area.WORK),
         "files": Check(files.check_files, Area.SETTINGS, within=_ALL_ROWS),
         "encryption": Check(keys.check_encryption, Area.SETTINGS),
+        "tags": Check(tags.check_tags, Area.SETTINGS),
         "erasures": Check(erasures.check_erasures, Area.WORK, within=_ALL_ROWS),
         "alerts": Check(alerts.check_alerts, Area.WORK),
         "vendors": Check(parts.check_vendors),

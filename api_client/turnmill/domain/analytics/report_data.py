@@ -206,7 +206,7 @@ class BehaviourLine:
     what: str  #: what it is, in a sentence
     sessions: int
     turns: int
-    share: float  #: of the sessions of the window
+    share: float  #: of the turns of the window
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,6 +45,8 @@ def suggestions(data: ReportData) -> Element:
     found = data.suggestions
     if not found:
         words = "Nothing to change stands out."
+        if not data.now.turns:
+            words = "No turn ended in this time."
         if found is None:
             words = data.missing.get(Section.SUGGESTIONS, "Suggestions are not made here.")
         return section("suggestions", "What to change", None, nothing(words))

@@ -134,6 +134,8 @@ def behaviours(data: ReportData) -> Element:
     """Return the section on how conversations go wrong."""
     if not data.behaviours:
         words = "No conversation went wrong in one of the ways that are looked for."
+        if not data.now.turns:
+            words = "No turn ended in this time."
         if data.behaviours is None:
             words = data.missing.get(Section.BEHAVIOURS, "Behaviour is not looked at here.")
         return section("behaviours", "Behaviour", None, nothing(words), definitions=_BEHAVED)
@@ -151,10 +153,10 @@ def _behaviour_table(found: Sequence[BehaviourLine]) -> Element:
             el("span", name(one.name), el("small", one.what[:200])),
             reading.share(one.share),
             bar(one.share / most, colour="c4"),
-            reading.whole(one.sessions),
             reading.whole(one.turns),
+            reading.whole(one.sessions),
         ]
         for one in found
     ]
-    heads = ("Pattern", "Of sessions", "", "Sessions", "Turns")
+    heads = ("Pattern", "Of turns", "", "Turns", "Sessions")
     return open_table(Table(caption="How conversations go wrong", heads=heads, rows=rows))

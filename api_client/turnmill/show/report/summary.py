@@ -169,6 +169,8 @@ def worth_a_look(data: ReportData) -> Element:
     found = [*_alerts(data), *_budgets(data), *_anomalies(data), *_advice(data)]
     if not found:
         words = "Nothing stands out: no alert is open, and every hour is as its hours usually are."
+        if not data.now.turns:
+            words = "There is nothing to look at: no turn ended, and no alert is open."
         return el("p", words, class_="quiet-week")
     kept = found[:_MOST_TO_LOOK_AT]
     if len(found) > len(kept):

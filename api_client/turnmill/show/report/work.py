@@ -180,7 +180,7 @@ def _reasons(data: ReportData) -> Element:
             el("code", name(one.code)),
             reading.whole(one.turns),
             bar(one.turns / most, colour="bad"),
-            changed(reading.change(one.turns, one.before), good="down"),
+            changed(reading.change(one.turns, one.before if data.before else None), good="down"),
             reading.whole(one.dead),
             reading.whole(one.sessions),
         ]

@@ -19,7 +19,7 @@ from turnmill.domain.analytics.report_data import (
     SuggestionLine,
     TopicLine,
 )
-from turnmill.domain.analytics.suggesting.findings import Finding
+from turnmill.domain.analytics.suggesting.findings import Finding, SuggestionRule
 from turnmill.domain.analytics.windows import Window
 from turnmill.store.analytics import behaviours, suggestions, topics
 from turnmill.store.analytics import feedback as said
@@ -38,6 +38,20 @@ _WORDS: Mapping[Behaviour, tuple[str, str]] = MappingProxyType(
         Behaviour.SENT_AGAIN: ("Sent again", "its user wrote again before there was an answer"),
         Behaviour.FAILED: ("No answer", "there never was one"),
         Behaviour.GIVEN_UP: ("Given up", "there was no answer, and nothing was said after it"),
+    }
+)
+#: What there is less of, where that is not money.
+_LESS: Mapping[SuggestionRule, str] = MappingProxyType(
+    {
+        SuggestionRule.ANSWERS_CUT: "fewer answers cut off",
+        SuggestionRule.LIMIT_TOO_HIGH: "fewer tokens reserved",
+        SuggestionRule.RETRY_STORM: "fewer calls that fail",
+        SuggestionRule.DEAD_TARGET: "fewer calls that fail",
+        SuggestionRule.CACHE_UNUSED: "fewer tokens paid in full",
+        SuggestionRule.HISTORY_GROWS: "fewer tokens sent",
+        SuggestionRule.FEW_WORKERS: "less waiting for a slot",
+        SuggestionRule.TOOL_LOOPS: "fewer turns in loops",
+        SuggestionRule.SENT_AGAIN: "fewer messages sent again",
     }
 )
 
@@ -133,14 +147,27 @@ def _behaviours(conn: Connection, scope: Scope) -> list[BehaviourLine]:
 def _suggestion(one: Finding) -> SuggestionLine:
     gain = one.improvement
     is_money = gain.what == "usd"
-    said_of = f"{gain.amount:,.0f} {gain.what} less"
     change = ({"model": one.model} if one.model else {}) | dict(one.settings)
     return SuggestionLine(
         title=f"{one.rule.value.replace('_', ' ').capitalize()}: {one.subject}",
         why=one.says,
         saves_usd=Decimal(str(round(gain.amount, 4))) if is_money else None,
-        gains=said_of,
-        confidence=f"{one.formula}: {one.confidence.low:.3g} to {one.confidence.high:.3g} in 95 of"
-        f" 100 cases; said from {one.threshold:g} on.",
+        gains=_gains(one),
+        confidence=f"Measured: {one.confidence.low:.3g} to {one.confidence.high:.3g} in 95 of 100"
+        f" cases, and the bound is {one.threshold:.3g}. What is measured: {one.formula}.",
         setting=", ".join(f"{name} = {value}" for name, value in change.items()),
     )
+
+
+def _gains(one: Finding) -> str:
+    """Return what a change brings in words: `104 fewer messages sent again`."""
+    gain = one.improvement
+    words = _LESS.get(one.rule, f"{gain.what} less")
+    if gain.what != "seconds":
+        return f"{gain.amount:,.0f} {words}"
+    much = (
+        f"{gain.amount / 3600:,.1f} hours"
+        if gain.amount >= 7200
+        else f"{gain.amount / 60:,.0f} minutes"
+    )
+    return f"{much} {words}"

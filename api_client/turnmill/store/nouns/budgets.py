@@ -38,6 +38,12 @@ from turnmill.store.types import db_after, db_asof, db_asof_after, db_now, inser
 _LATE = timedelta(seconds=2)
 
 
+def tag_keys(conn: Connection) -> list[str]:
+    """Return the keys of metadata that there are budgets of."""
+    named = select(budgets.c.name).where(budgets.c.scope == Scope.TAG).distinct()
+    return list(conn.scalars(named.order_by(budgets.c.name)))
+
+
 def set_budget(conn: Connection, new: NewBudget, *, budget_id: UUID) -> Budget:
     """Let this budget be so from now on; what was spent in its period stays.
 
