@@ -17,6 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import psycopg
+from psycopg.rows import dict_row
 
 from benchmarks.__main__ import conditions, tell, write
 from benchmarks.ground import Ground, ground, queue_turns
@@ -37,6 +38,14 @@ SELECT (SELECT count(*) FROM turnmill.turns WHERE state = 'succeeded'),
     (SELECT count(*) FROM turnmill.turns),
     (SELECT count(*) FROM turnmill.attempts),
     (SELECT count(*) FROM turnmill.messages WHERE final)
+"""
+#: Why attempts came to nothing, and how long those were at it.
+_FAILED = """
+SELECT coalesce(error_code, outcome, 'open') AS code, count(*) AS attempts,
+    round(avg(extract(epoch FROM ended_at - started_at)), 1)::float AS seconds,
+    min(error_detail) AS such_as
+FROM turnmill.attempts WHERE error_code IS NOT NULL OR ended_at IS NULL
+GROUP BY 1 ORDER BY 2 DESC
 """
 
 
@@ -97,6 +106,7 @@ def measure(here: Ground, system: System, point: Point, *, minutes: float) -> di
             looks = _watch(workers, provider, turns, within=3 * minutes * 60 + _PATIENCE_S)
         stands = _stands(url) - before
         served = provider.counts().served
+        failed = _failed(url)
     each = held_kb(looks)
     return {
         "asked_for": point.in_flight,
@@ -105,6 +115,7 @@ def measure(here: Ground, system: System, point: Point, *, minutes: float) -> di
         "each_kb": each,
         "stands": asdict(stands),
         "served": served,
+        "failed": failed,
         "wrong": wrongs(stands, turns=turns, served=served, each_kb=each),
         "looks": [asdict(one) for one in looks],
     }
@@ -147,6 +158,11 @@ def _stands(url: str) -> Stands:
         row = conn.execute(_STANDS).fetchone()
         assert row is not None
         return Stands(**dict(zip(Stands.__slots__, row, strict=True)))
+
+
+def _failed(url: str) -> list[dict[str, object]]:
+    with psycopg.connect(url, row_factory=dict_row) as conn:
+        return conn.execute(_FAILED).fetchall()
 
 
 def _allow_open_files(calls: int) -> None:

@@ -1,6 +1,7 @@
 """Thousands of calls begin at once: their connections are opened in line."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -33,6 +34,37 @@ class Opener:
             await asyncio.sleep(self._seconds)
         finally:
             self.at_once -= 1
+        connection = make()
+        connection.connection_made(asyncio.Transport())
+        return connection
+
+
+class Busy:
+    """A loop that is busy with others: each of its rounds takes as long as one has to connect."""
+
+    def __init__(self, seconds: float) -> None:
+        self.rounds = 0
+        self._seconds = seconds
+        self._handle = asyncio.get_running_loop().call_soon(self._round)
+
+    def _round(self) -> None:
+        self.rounds += 1
+        time.sleep(self._seconds)
+        self._handle = asyncio.get_running_loop().call_soon(self._round)
+
+    def end(self) -> None:
+        self._handle.cancel()
+
+
+class Shaking:
+    """Opens in a few rounds of the loop, as a handshake does."""
+
+    def __init__(self, rounds: int) -> None:
+        self._rounds = rounds
+
+    async def open(self, make: Callable[[], Connection]) -> Connection:
+        for _ in range(self._rounds):
+            await asyncio.sleep(0)
         connection = make()
         connection.connection_made(asyncio.Transport())
         return connection
@@ -82,3 +114,29 @@ async def test_nobody_stands_in_line_beyond_his_own_time(
     loop = asyncio.get_running_loop()
     with pytest.raises(ConnectTimeout):
         await pool._opened(_MINUTE, loop.time())
+
+
+async def test_time_in_which_our_own_loop_does_not_listen_is_not_the_servers(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "_opener", Shaking(3))
+    monkeypatch.setattr(pool, "_openings", asyncio.Semaphore(1))  # so that one stands in line
+    monkeypatch.setattr(pool, "_connect_within", timedelta(seconds=0.04))
+    monkeypatch.setattr(Connection, "is_open", True)
+    deadline = asyncio.get_running_loop().time() + _MINUTE.total_seconds()
+    busy = Busy(0.05)
+    try:
+        await asyncio.gather(*(pool._opened(_MINUTE, deadline) for _ in range(2)))
+    finally:
+        busy.end()
+    assert busy.rounds >= 6
+
+
+async def test_a_connection_that_came_about_too_late_for_a_call_is_kept_for_the_next(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "_opener", Opener(0.05))
+    monkeypatch.setattr(Connection, "is_open", True)
+    with pytest.raises(ConnectTimeout):
+        await pool._opened(_MINUTE, asyncio.get_running_loop().time() + 0.01)
+    assert pool._idle_one() is not None

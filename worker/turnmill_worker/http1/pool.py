@@ -10,6 +10,7 @@ from turnmill_worker.http1.answer import Answer
 from turnmill_worker.http1.body import Body
 from turnmill_worker.http1.connection import Connection
 from turnmill_worker.http1.failures import ConnectTimeout, NotConnected
+from turnmill_worker.http1.listening import LISTENINGS, listening
 from turnmill_worker.http1.opening import Opener, Origin
 from turnmill_worker.http1.reading import Bounds
 from turnmill_worker.http1.stream import Stream
@@ -48,6 +49,7 @@ class Pool:
         self._places = asyncio.Semaphore(most)
         self._openings = asyncio.Semaphore(_OPENED_AT_ONCE)
         self._opened_at = 0.0  #: when somebody last got through
+        self._gave_up_at = 0.0  #: when somebody last did not, in time
         self._room = asyncio.Semaphore(_LARGE_AT_ONCE)
         self._sending = asyncio.Semaphore(_PIECES_AT_ONCE)
         self._keep_alive = keep_alive.total_seconds()
@@ -157,29 +159,41 @@ class Pool:
         try:
             await self._stand_in_line(seconds, deadline)
             try:
-                async with asyncio.timeout(seconds):
+                async with listening(seconds):
                     await self._places.acquire()
-                    return await self._in_its_place()
+                    connection = await self._in_its_place()
+            except TimeoutError:
+                self._gave_up_at = self._loop.time()
+                raise
             finally:
                 self._openings.release()
-        except TimeoutError:
+            if self._loop.time() < deadline:
+                return connection
+            self._give_back(connection)
             failure: NotConnected = ConnectTimeout()
+        except TimeoutError:
+            failure = ConnectTimeout()
         except (OSError, UnicodeError) as error:
             failure = NotConnected(type(error).__name__)
         raise failure
 
     async def _stand_in_line(self, seconds: float, deadline: float) -> None:
-        """Wait until one may open; raises TimeoutError when nobody has got through for so long."""
+        """Wait until one may open; raises TimeoutError when nobody has got through for so long.
+
+        Where none of those who tried has given up either, it is we who were not listening.
+        """
         began = self._loop.time()
+        until = max(began, self._opened_at) + seconds
         while True:
-            until = min(max(began, self._opened_at) + seconds, deadline)
             try:
-                async with asyncio.timeout_at(until):
+                async with asyncio.timeout_at(min(until, deadline)):
                     await self._openings.acquire()
                     return
             except TimeoutError:
-                if until == deadline or self._opened_at + seconds <= until:
+                now, since = self._loop.time(), max(began, self._opened_at)
+                if now >= deadline or (now >= since + seconds and self._gave_up_at >= since):
                     raise
+                until = max(since + seconds, now + seconds / LISTENINGS)
 
     async def _in_its_place(self) -> Connection:
         """Return a new connection, which gives its place back when it is gone."""
