@@ -38,7 +38,7 @@ DRY = int(os.environ.get("TURNMILL_TEST_LINES", "10000"))
 _LATENCY = "0.2"
 #: Lines whose replies are known when the others are estimated.
 _BEFORE = 300
-_ASKED = {"provider": "openai", "model": "gpt-4.1-mini"}
+_ASKED: dict[str, Any] = {"provider": "openai", "model": "gpt-4.1-mini"}
 
 _SUBMIT = """
 import sys
