@@ -127,7 +127,7 @@ def test_a_backup_of_before_opens_for_others_and_is_told_who_was_erased(
         assert client.users.replay_erasures().erased == 0, "who was let in again stays"
 
 
-def test_a_look_finds_a_data_key_that_came_back_from_a_backup_of_the_key_store(
+def test_a_data_key_that_a_backup_of_the_key_store_brought_back_is_found_and_forgotten_again(
     client: Client, settings: Settings
 ) -> None:
     for user in ("ada", "bob"):
@@ -140,4 +140,7 @@ def test_a_look_finds_a_data_key_that_came_back_from_a_backup_of_the_key_store(
         path.write_bytes(kept)
     (left,) = client.users.verify_erasure("ada").remains
     assert (left.where, left.what, left.count) == ("keys", "id", 1)
-    client.users.erase("ada")
+    assert client.users.replay_erasures().erased == 1
+    assert client.users.verify_erasure("ada").remains == []
+    assert client.users.replay_erasures().erased == 0
+    assert client.sessions.list(user_id="bob")[0].system_prompt == f"{CANARY} of bob"
