@@ -240,6 +240,31 @@ def test_a_look_finds_what_is_left_and_tells_its_place_alone(
     assert (left.where, left.what, left.count) == ("sessions.metadata", "id", 1)
 
 
+def test_a_look_finds_what_is_in_columns_that_nobody_knows_the_type_of(client: Client) -> None:
+    talk(client, "ada")
+    client.users.erase("ada")
+    planted = (
+        "CREATE TYPE turnmill.who AS ENUM ('ada', 'eve')",
+        "CREATE DOMAIN turnmill.naming AS text",
+        "CREATE TABLE turnmill.elsewhere (listed text[], one turnmill.who,"
+        " called turnmill.naming, said tsvector, far text)",
+        "ALTER TABLE turnmill.elsewhere ALTER far SET STORAGE EXTERNAL",
+        "INSERT INTO turnmill.elsewhere VALUES (ARRAY['eve', 'ada'], 'ada', 'ada', 'canary',"
+        " repeat('x', 100000) || 'canary')",
+    )
+    with client._executor.database.begin() as conn:
+        for statement in planted:
+            conn.exec_driver_sql(statement)
+    found = client.users.verify_erasure("ada", words=["canary"]).remains
+    assert {(one.where, one.what) for one in found} == {
+        ("elsewhere.listed", "id"),
+        ("elsewhere.one", "id"),
+        ("elsewhere.called", "id"),
+        ("elsewhere.said", "word"),
+        ("elsewhere.far", "word"),
+    }
+
+
 def test_erasures_are_listed_and_a_list_of_before_is_replayed(
     client: Client, tmp_path: Path
 ) -> None:

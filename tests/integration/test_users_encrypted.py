@@ -125,3 +125,22 @@ def test_a_backup_of_before_opens_for_others_and_is_told_who_was_erased(
         assert client.users.admit("ada")
         talk(client, restored, "ada")
         assert client.users.replay_erasures().erased == 0, "who was let in again stays"
+
+
+def test_a_data_key_that_a_backup_of_the_key_store_brought_back_is_found_and_forgotten_again(
+    client: Client, settings: Settings
+) -> None:
+    for user in ("ada", "bob"):
+        talk(client, settings, user)
+    folder = Path(settings.key_store)
+    before = {one: one.read_bytes() for one in folder.rglob("*") if one.is_file()}
+    client.users.erase("ada")
+    assert client.users.verify_erasure("ada").remains == []
+    for path, kept in before.items():
+        path.write_bytes(kept)
+    (left,) = client.users.verify_erasure("ada").remains
+    assert (left.where, left.what, left.count) == ("keys", "id", 1)
+    assert client.users.replay_erasures().erased == 1
+    assert client.users.verify_erasure("ada").remains == []
+    assert client.users.replay_erasures().erased == 0
+    assert client.sessions.list(user_id="bob")[0].system_prompt == f"{CANARY} of bob"

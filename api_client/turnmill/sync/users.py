@@ -109,7 +109,7 @@ class Users:
     def verify_erasure(self, user_id: str, *, words: Sequence[str] = ()) -> ErasureCheck:
         """Look everywhere for a user who was erased, and tell where something is: never what.
 
-        In every column of every table, in the file store, and in the Redis.
+        In every column of every table, in the file store, in the Redis, and among data keys.
 
         - `words`: that nobody else says; they are looked for within texts and files, too.
         """

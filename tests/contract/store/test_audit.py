@@ -229,6 +229,26 @@ def test_a_log_that_was_written_anew_from_end_to_end_is_not_that_of_the_checkpoi
     assert not checked(store, exported).ok
 
 
+def test_a_tail_that_was_cut_off_with_its_heads_is_found_against_a_checkpoint_of_later(
+    store: Database,
+) -> None:
+    write(store, "ada", "bob")
+    early = closed(store)
+    write(store, "cy", "ada")
+    late = closed(store)
+    with unguarded(store) as conn:
+        last = conn.execute(select(audit_heads).where(audit_heads.c.n == 2)).one()
+        conn.execute(delete(audit_log).where(audit_log.c.id > _id(conn, 1)))
+        conn.execute(delete(audit_heads).where(audit_heads.c.n == last.n))
+    assert checked(store, early).ok
+    assert not checked(store, late).ok
+    # Nor is it made good by others that take their place.
+    write(store, "cy", "ada")
+    closed(store)
+    assert checked(store, early).ok
+    assert not checked(store, late).ok
+
+
 def age(store: Database, n: int) -> None:
     """Let the first groups be a year old, as if they had been closed then."""
     with unguarded(store) as conn:

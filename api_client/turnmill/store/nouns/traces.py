@@ -27,9 +27,13 @@ from turnmill.store.nouns.erased_rows import gone_of
 from turnmill.store.schema.belongings import BELONGINGS, Goes
 from turnmill.store.schema_name import execute
 
-#: Kinds of columns that hold words, by the beginning of their name.
-_IN_WORDS = ("TEXT", "VARCHAR", "CHAR", "STRING")
+#: Kinds that hold none, in either store; all others are looked at as they are written.
+_WITHOUT_WORDS = (
+    *("INT", "BIGINT", "SMALLINT", "NUMERIC", "DECIMAL", "REAL", "DOUBLE", "FLOAT"),
+    *("BOOL", "UUID", "TIME", "DATE", "INTERVAL"),
+)
 _IN_JSON = ("JSON",)
+_IN_LISTS = ("ARRAY",)
 _IN_BYTES = ("BYTEA", "BLOB", "BINARY", "LARGEBINARY", "VARBINARY")
 
 
@@ -37,7 +41,7 @@ _IN_BYTES = ("BYTEA", "BLOB", "BINARY", "LARGEBINARY", "VARBINARY")
 class Remains:
     """A place where something was found."""
 
-    where: str  #: `table.column`, `files`, or `redis`
+    where: str  #: `table.column`, `files`, `redis`, or `keys`
     what: str  #: `id`: the user's; `word`: one of those asked for; `row`: of a session of his
     count: int  #: rows, files or keys
 
@@ -84,11 +88,13 @@ def _conditions(
         as_hex = cast(said, Text) if kind == "BYTEA" else func.lower(func.hex(said))
         yield "word", _holding(as_hex, [word.encode().hex() for word in words])
         return
-    if kind.startswith(_IN_JSON):
-        said = cast(said, Text)
+    if kind.startswith((*_IN_JSON, *_IN_LISTS)):
+        said = cast(said if kind.startswith(_IN_JSON) else func.to_jsonb(said), Text)
         yield "id", _holding(said, _as_json(user_id))
         yield "word", _holding(said, [part for word in words for part in _within_json(word)])
-    elif kind.startswith(_IN_WORDS):
+    elif not kind.startswith(_WITHOUT_WORDS):
+        # Words, and what nobody here knows: an enum, a domain, an extension's type.
+        said = cast(said, Text)
         yield "id", said == user_id
         yield "word", _holding(said, words)
 

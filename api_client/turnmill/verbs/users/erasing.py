@@ -13,6 +13,7 @@ from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from turnmill.actor import actor_of
 from turnmill.crypto.key_store import ADMITTED, noted
+from turnmill.crypto.wanted import HOUSE
 from turnmill.domain.auditing import Action
 from turnmill.domain.errors import FilesUnavailable, SessionBusy, TurnmillError
 from turnmill.domain.ids import hash_of_user
@@ -136,7 +137,12 @@ class Erasing:
         if not hashes:
             return []
         with self._database.snapshot() as conn:
-            return list(users_by_hash(conn, hashes))
+            found = set(users_by_hash(conn, hashes))
+        if self._database.keys is not None:
+            # A backup of the key store that was restored brings names and keys back by itself.
+            kept = {one.user for one in self._database.keys.store.ls()} - {HOUSE}
+            found |= {one for one in kept if hash_of_user(one) in hashes}
+        return sorted(found)
 
     def noted(self) -> Iterator[str]:
         """Yield what stands for users of whom is noted beside data keys that they were erased."""

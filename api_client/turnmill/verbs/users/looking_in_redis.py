@@ -51,13 +51,21 @@ def _brokers(settings: Settings) -> list[Broker]:
 
 def _told(values: Iterable[bytes], user_id: str, words: Sequence[str]) -> set[str]:
     found: set[str] = set()
-    quoted = [json.dumps(user_id, ensure_ascii=one).encode() for one in (False, True)]
+    quoted = _in_json(user_id)
+    wanted = {
+        form for word in words for form in (word.encode(), *(one[1:-1] for one in _in_json(word)))
+    }
     for value in values:
         if value == user_id.encode() or any(one in value for one in quoted):
             found.add("id")
-        if any(word.encode() in value for word in words):
+        if any(form in value for form in wanted):
             found.add("word")
     return found
+
+
+def _in_json(text: str) -> list[bytes]:
+    """Return how a string stands in JSON, in either way of writing it."""
+    return [json.dumps(text, ensure_ascii=one).encode() for one in (False, True)]
 
 
 def _values(client: Any, key: bytes) -> Iterator[bytes]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from turnmill.domain.errors import FilesUnavailable
+from turnmill.domain.errors import DataKeyMissing, FilesUnavailable
 from turnmill.domain.ids import hash_of_user
 from turnmill.files.opened import file_store
 from turnmill.files.port import FileStore, MissingBytes
@@ -54,6 +54,7 @@ class Verifying:
         files = self._look_in_files(user_id, words, remains, unseen)
         keys, found = look_in_redis(self._settings, user_id, words, unseen)
         remains += [Remains(where="redis", what=what, count=n) for what, n in found.items() if n]
+        self._look_in_keys(user_id, remains, unseen)
         return ErasureCheck(
             user_hash=hash_of_user(user_id),
             remains=remains,
@@ -63,6 +64,18 @@ class Verifying:
             unseen=unseen,
             unvacuumed=dead,
         )
+
+    def _look_in_keys(self, user_id: str, remains: list[Remains], unseen: list[str]) -> None:
+        """Look for data keys of his: one that came back, from a backup, opens dumps of before."""
+        if self._database.keys is None:
+            return
+        try:
+            found = self._database.keys.store.get(users=[user_id])
+        except DataKeyMissing as error:
+            unseen.append(f"keys: {error.code}")
+            return
+        if found:
+            remains.append(Remains(where="keys", what="id", count=len(found)))
 
     def _look_in_files(
         self, user_id: str, words: Sequence[str], remains: list[Remains], unseen: list[str]
