@@ -38,6 +38,7 @@ def test_a_group_of_reservations_reads_no_budgets_of_others_however_old_its_plan
         asks = [Ask(turn_id=claim.turn_id, fence=claim.fence, amount_usd=CENT) for claim in claims]
         with undone(database) as conn:
             conn.exec_driver_sql(_OF_OTHERS.format(1, 100))
+            conn.exec_driver_sql("ANALYZE turnmill.budgets")
             execute = _planned(conn, _statement(database, asks), asks)
             assert all(granted for _, granted, *_ in conn.exec_driver_sql(execute))
             conn.exec_driver_sql(_OF_OTHERS.format(101, 3000))
