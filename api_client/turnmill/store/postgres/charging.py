@@ -17,7 +17,8 @@ from turnmill.store.schema_name import execute
 # takes the turn from us later finds what was reserved. Budgets are locked after it, in the order of
 # their ids, and read as they are then; what a trial asks is on no budget of its user. In a group,
 # the calls that fit by themselves are lined up in each of their budgets; of those that do not fit
-# in there any more, the next group tells.
+# in there any more, the next group tells. Its plan is made on a young store and kept: what it looks
+# up by an index then (OFFSET 0, ANY) it does not read whole later, when there are many.
 _RESERVE = f"""
 WITH asked AS (
     SELECT * FROM unnest(%(turn_ids)s::uuid[], %(fences)s::bigint[], %(amounts)s::numeric[])
@@ -28,8 +29,8 @@ WITH asked AS (
     FROM asked JOIN turnmill.turns t ON t.id = asked.turn_id AND t.lease_fence = asked.fence
         AND {STILL_RUNNING}
     ORDER BY t.id FOR NO KEY UPDATE OF t
-), key AS (
-    SELECT h.n, k.scope, k.name, k.value
+), matched AS (
+    SELECT h.n, h.turn_id, h.fence, h.put_off, h.amount, b.id
     FROM held h JOIN turnmill.sessions s ON s.id = h.session_id CROSS JOIN LATERAL (
         VALUES ('all', '', ''), ('session', s.id::text, ''), ('user', CASE WHEN
             h.batch_id IS NULL OR NOT EXISTS (SELECT FROM turnmill.trials x
@@ -38,46 +39,43 @@ WITH asked AS (
         UNION ALL
         SELECT 'tag', tag, COALESCE(h.metadata->>tag, s.metadata->>tag)
         FROM unnest(%(tags)s::text[]) AS tag
-    ) AS k (scope, name, value)
-), matched AS (
-    SELECT key.n, b.id FROM key JOIN turnmill.budgets b
-        ON b.scope = key.scope AND b.name = key.name AND b.value = key.value
+    ) AS k (scope, name, value) CROSS JOIN LATERAL (
+        SELECT b.id FROM turnmill.budgets b
+        WHERE b.scope = k.scope AND b.name = k.name AND b.value = k.value OFFSET 0
+    ) AS b
 ), budget AS (
     SELECT b.id, b.n, b.limit_usd, b.spent_usd, b.reserved_usd, b.on_exceeded, b.ends_at,
         b.period = '{Period.TURN}' AS of_turn
-    FROM turnmill.budgets b WHERE b.id IN (SELECT id FROM matched)
+    FROM turnmill.budgets b WHERE b.id = ANY (ARRAY(SELECT id FROM matched))
     ORDER BY b.id FOR NO KEY UPDATE
 ), wanted AS (
-    SELECT h.n, h.turn_id, h.fence, h.put_off, h.amount, b.id AS budget_id, b.n AS period,
+    SELECT m.n, m.turn_id, m.fence, m.put_off, m.amount, b.id AS budget_id, b.n AS period,
         b.of_turn, b.ends_at, b.on_exceeded = '{OnExceeded.FAIL}' AS fails,
         CASE WHEN c.period = b.n THEN c.reserved_usd ELSE 0 END AS was,
         b.limit_usd - CASE WHEN b.of_turn THEN ({{spent}}) ELSE b.spent_usd END AS unspent,
         CASE WHEN b.of_turn THEN COALESCE(c.reserved_usd, 0) ELSE b.reserved_usd END AS reserved
-    FROM held h JOIN matched m ON m.n = h.n JOIN budget b ON b.id = m.id
-    LEFT JOIN turnmill.charges c
-        ON c.turn_id = h.turn_id AND c.fence = h.fence AND c.budget_id = b.id
+    FROM matched m JOIN budget b ON b.id = m.id LEFT JOIN LATERAL ({{charge}}) c ON true
     UNION ALL
     SELECT h.n, h.turn_id, h.fence, h.put_off, h.amount, h.turn_id, 0, true, NULL, true,
         COALESCE(c.reserved_usd, 0), h.max_cost_usd - ({{own}}), COALESCE(c.reserved_usd, 0)
-    FROM held h LEFT JOIN turnmill.charges c
-        ON c.turn_id = h.turn_id AND c.fence = h.fence AND c.budget_id = h.turn_id
+    FROM held h LEFT JOIN LATERAL ({{own_charge}}) c ON true
     WHERE h.max_cost_usd IS NOT NULL
 ), bound AS (
-    SELECT w.*, w.amount - w.was AS more, GREATEST(w.unspent - w.reserved, 0) AS room,
-        COALESCE(w.ends_at <= clock_timestamp(), false) AS over
-    FROM wanted w
-), fitting AS (
-    SELECT n FROM bound GROUP BY n HAVING bool_and(COALESCE(more <= room, false) AND NOT over)
+    SELECT *, amount - was AS more, GREATEST(unspent - reserved, 0) AS room,
+        COALESCE(ends_at <= clock_timestamp(), false) AS over
+    FROM wanted
+), alone AS (
+    SELECT *, bool_and(COALESCE(more <= room, false) AND NOT over) OVER (PARTITION BY n) AS fits
+    FROM bound
 ), lined AS (
-    SELECT b.n, b.of_turn OR b.room >= sum(b.more) OVER (
-        PARTITION BY b.budget_id ORDER BY b.n) AS fits
-    FROM bound b JOIN fitting f ON f.n = b.n
-), granted AS (
-    SELECT n FROM lined GROUP BY n HAVING bool_and(fits)
+    SELECT *, fits AND (of_turn OR room >= sum(more) FILTER (WHERE fits) OVER (
+        PARTITION BY budget_id ORDER BY n)) AS fits_behind
+    FROM alone
+), told AS (
+    SELECT *, bool_and(fits_behind) OVER (PARTITION BY n) AS granted FROM lined
 ), noted AS (
     INSERT INTO turnmill.charges AS c (turn_id, fence, budget_id, period, reserved_usd)
-    SELECT b.turn_id, b.fence, b.budget_id, b.period, b.amount
-    FROM bound b JOIN granted g ON g.n = b.n
+    SELECT turn_id, fence, budget_id, period, amount FROM told WHERE granted
     ON CONFLICT (turn_id, fence, budget_id) DO UPDATE SET reserved_usd = excluded.reserved_usd,
         charged_usd = CASE WHEN c.period = excluded.period THEN c.charged_usd ELSE 0 END,
         estimated_usd = CASE WHEN c.period = excluded.period THEN c.estimated_usd ELSE 0 END,
@@ -85,17 +83,30 @@ WITH asked AS (
 ), taken AS (
     UPDATE turnmill.budgets b SET reserved_usd = b.reserved_usd + x.more
     FROM (
-        SELECT b.budget_id, sum(b.more) AS more FROM bound b JOIN granted g ON g.n = b.n
-        WHERE NOT b.of_turn GROUP BY b.budget_id
-    ) AS x WHERE b.id = x.budget_id
+        SELECT budget_id, sum(more) AS more FROM told
+        WHERE granted AND NOT of_turn GROUP BY budget_id
+    ) AS x WHERE b.id = x.budget_id AND b.id = ANY (ARRAY(SELECT id FROM matched))
 )
-SELECT h.n, g.n IS NOT NULL, b.budget_id, b.over, b.more > b.room, b.amount > b.unspent, b.fails,
-    b.ends_at - clock_timestamp(), b.put_off
-FROM held h LEFT JOIN bound b ON b.n = h.n LEFT JOIN granted g ON g.n = h.n
+SELECT n, granted, budget_id, over, more > room, amount > unspent, fails,
+    ends_at - clock_timestamp(), put_off
+FROM told
+UNION ALL
+SELECT n, false, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM held
+WHERE n NOT IN (SELECT n FROM told)
 """
 _SPENT = """SELECT COALESCE(sum(o.charged_usd), 0) FROM turnmill.charges o
-            WHERE o.turn_id = h.turn_id AND o.budget_id = {}"""
-_RESERVE = _RESERVE.format(spent=_SPENT.format("b.id"), own=_SPENT.format("h.turn_id"))
+            WHERE o.turn_id = {0}.turn_id AND o.budget_id = {1}"""
+_CHARGE = """SELECT o.reserved_usd, o.period FROM turnmill.charges o WHERE o.turn_id = {0}.turn_id
+    AND o.fence = {0}.fence AND o.budget_id = {1} OFFSET 0"""
+# In one line: the driver keeps how it reads a statement of up to 4,096 characters.
+_RESERVE = " ".join(
+    _RESERVE.format(
+        spent=_SPENT.format("m", "b.id"),
+        own=_SPENT.format("h", "h.turn_id"),
+        charge=_CHARGE.format("m", "b.id"),
+        own_charge=_CHARGE.format("h", "h.turn_id"),
+    ).split()
+)
 
 
 def reserve(conn: Connection, asks: Sequence[Ask], *, tags: Sequence[str]) -> list[Reserved]:
