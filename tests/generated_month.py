@@ -205,9 +205,9 @@ def written(url: str, month: Month, *, chunk: int) -> Iterator[None]:
 
 def _add(rows: dict[str, list[Sequence[Any]]], sessions: dict[UUID, list[Any]], turn: Turn) -> None:
     session, model, last = turn.session, turn.session.model, turn.calls[-1]
-    ended = sessions.get(session.id, [session, turn, 0, 0])[2:]
-    ended[turn.state != "succeeded"] += 1
-    sessions[session.id] = [session, turn, *ended]
+    totals = sessions.get(session.id, [session, turn, 0, 0])[2:]
+    totals[turn.state != "succeeded"] += 1
+    sessions[session.id] = [session, turn, *totals]
     sums = [sum(one.tokens[n] for one in turn.calls) for n in range(3)]
     count = len(turn.calls)
     fence = turn.seq * 8
