@@ -172,7 +172,8 @@ def _id(dice: random.Random) -> UUID:
 
 
 _COLUMNS = {
-    "sessions": "id user_id provider model metadata next_seq events created_at last_active_at",
+    "sessions": "id user_id provider model metadata next_seq events created_at last_active_at"
+    " turns_succeeded turns_failed",
     "turns": "id session_id seq state lane attempt max_attempts claims lease_fence input_tokens"
     " output_tokens cached_tokens cost_usd created_at started_at finished_at",
     "attempts": "turn_id fence n kind worker started_at ended_at outcome provider asked_model model"
@@ -204,7 +205,9 @@ def written(url: str, month: Month, *, chunk: int) -> Iterator[None]:
 
 def _add(rows: dict[str, list[Sequence[Any]]], sessions: dict[UUID, list[Any]], turn: Turn) -> None:
     session, model, last = turn.session, turn.session.model, turn.calls[-1]
-    sessions[session.id] = [session, turn]
+    totals = sessions.get(session.id, [session, turn, 0, 0])[2:]
+    totals[turn.state != "succeeded"] += 1
+    sessions[session.id] = [session, turn, *totals]
     sums = [sum(one.tokens[n] for one in turn.calls) for n in range(3)]
     count = len(turn.calls)
     fence = turn.seq * 8
@@ -244,7 +247,9 @@ def _copy(
         connection.execute(
             f"INSERT INTO turnmill.sessions ({names}) SELECT {names} FROM told ON CONFLICT (id)"
             " DO UPDATE SET next_seq = EXCLUDED.next_seq, events = EXCLUDED.events,"
-            " last_active_at = EXCLUDED.last_active_at"
+            " last_active_at = EXCLUDED.last_active_at,"
+            " turns_succeeded = sessions.turns_succeeded + EXCLUDED.turns_succeeded,"
+            " turns_failed = sessions.turns_failed + EXCLUDED.turns_failed"
         )
         for table in ("turns", "attempts", "events"):
             _put(connection, f"turnmill.{table}", _COLUMNS[table], rows[table])
@@ -252,11 +257,11 @@ def _copy(
         sessions.clear()
 
 
-def _row(session: Session, last: Turn) -> Sequence[Any]:
+def _row(session: Session, last: Turn, succeeded: int, failed: int) -> Sequence[Any]:
     return (
         *(session.id, session.user, session.model.provider, session.model.name),
         f'{{"team": "{session.team}"}}' if session.team else "{}",
-        *(last.seq + 1, last.seq, last.created, last.finished),
+        *(last.seq + 1, last.seq, last.created, last.finished, succeeded, failed),
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.folded import fold_all
-from tests.planted_month import PLANTS, WINDOW, Month, planted
+from tests.planted_month import PLANTS, WINDOW, planted
 from turnmill.domain.analytics.suggesting.findings import SuggestionRule
 from turnmill.store.analytics.drawn import MOST_TURNS, draw_of
 from turnmill.store.analytics.ended_turns import Scope
