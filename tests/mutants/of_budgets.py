@@ -46,16 +46,14 @@ OF_BUDGETS: dict[str, Mutant] = {
     ),
     "group_lets_all_through": Mutant(
         rule="calls of one group line up in their budget",
-        breaks=without(
-            charging, "_RESERVE", ("b.of_turn OR b.room >= sum(b.more)", "b.room >= min(b.more)")
-        ),
+        breaks=without(charging, "_RESERVE", ("of_turn OR room >= sum(more)", "room >= min(more)")),
         killed_by=f"{_BUDGETS}::test_a_group_takes_what_fits_and_no_call_is_in_the_way_of_a"
         "_smaller_one[postgres]",
     ),
     "reservations_do_not_count": Mutant(
         rule="what is reserved is spent, for whoever comes next",
         breaks=without(
-            charging, "_RESERVE", ("GREATEST(w.unspent - w.reserved, 0)", "GREATEST(w.unspent, 0)")
+            charging, "_RESERVE", ("GREATEST(unspent - reserved, 0)", "GREATEST(unspent, 0)")
         ),
         killed_by=f"{_BUDGETS}::test_a_call_that_fits_but_for_reservations_waits_for_them_a_little"
         "[postgres]",
@@ -65,8 +63,8 @@ OF_BUDGETS: dict[str, Mutant] = {
         breaks=without(
             charging,
             "_RESERVE",
-            ("HAVING bool_and(COALESCE(more <= room", "HAVING bool_or(COALESCE(more <= room"),
-            ("HAVING bool_and(fits)", "HAVING bool_or(fits)"),
+            ("bool_and(COALESCE(more <= room", "bool_or(COALESCE(more <= room"),
+            ("bool_and(fits_behind)", "bool_or(fits_behind)"),
         ),
         killed_by=f"{_BUDGETS}::test_a_call_has_to_fit_into_every_budget_of_its_turn[postgres]",
     ),

@@ -1,7 +1,7 @@
 """Topics out of counts: NMF over TF-IDF, begun where the run before has ended.
 
-A component goes on as the topic whose sessions it was begun with, so that numbers stay from night
-to night. The same counts come to the same topics: nothing here is drawn by chance.
+A component goes on as the topic whose sessions it explains, so that numbers stay from night to
+night. The same counts come to the same topics: nothing here is drawn by chance.
 """
 
 import warnings
@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 from sklearn.decomposition import NMF
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import TfidfTransformer
@@ -34,10 +35,11 @@ _FLOOD = 0.3
 _FOR_A_FLOOD = 4
 #: A topic that is found again holds on to this share of its texts at the least; else it is another.
 _HOLDS = 0.5
-#: A text stays with its topic until another one explains it so much better.
-_STAYS = 0.6
 #: Below it a text is about nothing in particular.
 _LEAST_SHARE = 0.2
+#: A text stays with its topic while that explains this share of what another one would explain, or
+#: of what is enough for one that was about nothing.
+_STAYS = 0.5
 #: Words of a topic that are kept.
 _WORDS = 30
 _UNTIL: Mapping[str, Any] = MappingProxyType({"max_iter": 200, "tol": 1e-3})
@@ -173,18 +175,22 @@ def _begun(weighted: Matrix, was: Any, old: list[int], *, more: int) -> Any:
 
 
 def _numbered(loads: Any, was: Any, old: list[int], last: int) -> tuple[Any, int]:
-    """Return the number of each component: the topic's that it goes on with, or a new one."""
+    """Return the number of each component: of the topic whose texts it explains, or a new one.
+
+    That need not be the topic that it was begun with: components change places while they are
+    fitted, and what is about everything a little is soon explained by another one.
+    """
+    width = loads.shape[1]
     best = loads.argmax(axis=1)
-    numbers = []
-    for component in range(loads.shape[1]):
-        if component < len(old):
-            theirs = was == old[component]
-            if (best[theirs] == component).mean() >= _HOLDS:
-                numbers.append(old[component])
-                continue
-        last += 1
-        numbers.append(last)
-    return np.asarray(numbers, dtype=np.int64), last
+    goes = [np.bincount(best[was == one], minlength=width) for one in old]
+    went = np.asarray(goes, dtype=np.int64).reshape(len(old), width)
+    numbers = np.zeros(width, dtype=np.int64)
+    for topic, component in zip(*linear_sum_assignment(went, maximize=True), strict=True):
+        if went[topic, component] >= _HOLDS * went[topic].sum():
+            numbers[component] = old[topic]
+    fresh = numbers == 0
+    numbers[fresh] = last + 1 + np.arange(fresh.sum())
+    return numbers, last + int(fresh.sum())
 
 
 def _assigned(loads: Any, was: Any, numbers: Any) -> tuple[Any, Any]:
@@ -197,7 +203,8 @@ def _assigned(loads: Any, was: Any, numbers: Any) -> tuple[Any, Any]:
     stays = np.asarray([place.get(int(one), -1) for one in was])
     held = (stays >= 0) & (shares[rows, stays] >= _STAYS * shares[rows, best])
     mine = np.where(held, stays, best)
-    mine[(totals <= _NEARLY_NOTHING) | (shares[rows, mine] < _LEAST_SHARE)] = -1
+    least = np.where(held, _STAYS * _LEAST_SHARE, _LEAST_SHARE)
+    mine[(totals <= _NEARLY_NOTHING) | (shares[rows, mine] < least)] = -1
     return mine, shares[rows, np.maximum(mine, 0)]
 
 
