@@ -108,13 +108,14 @@ class StoredHistory(Sequence[Message]):
     history would be kept in memory as lists of messages, several times its size.
     """
 
-    __slots__ = ("_fit", "_json", "_length")
+    __slots__ = ("_fit", "_json", "_length", "_words")
 
     def __init__(self, rows: str = _NOTHING_SAID, *, fit: Fit | None = None) -> None:
         """`rows` is a JSON array of [role, content]; what `fit` raises, looking raises."""
         self._json = rows
         self._fit = fit
         self._length: int | None = None  # asked by `list()` and `[*…]` after they began to read
+        self._words: list[tuple[str, str]] | None = None  # read already, for who writes them next
 
     @classmethod
     def of_rows(cls, rows: Iterable[tuple[str, Any]]) -> "StoredHistory":
@@ -128,7 +129,11 @@ class StoredHistory(Sequence[Message]):
 
     def fitted(self, fit: Fit) -> "StoredHistory":
         """Return the same history as one is to see it who cannot take all of it."""
-        return self if self._json == _NOTHING_SAID else StoredHistory(self._json, fit=fit)
+        if self._json == _NOTHING_SAID:
+            return self
+        found = StoredHistory(self._json, fit=fit)
+        found._words, self._words = self._words, None
+        return found
 
     def __iter__(self) -> Iterator[Message]:
         return iter(self._messages())
@@ -151,11 +156,22 @@ class StoredHistory(Sequence[Message]):
     def __repr__(self) -> str:
         return f"<StoredHistory of {len(self._json)} characters>"  # never what was said
 
+    def counted_words(self) -> list[tuple[str, str]] | None:
+        """Return `words`, and keep them for whoever asks next: who counts is before who writes."""
+        self._words = self.words()
+        return self._words
+
     def words(self) -> list[tuple[str, str]] | None:
         """Return who said what, where each message is one text; None where one is more, or odd.
 
         Nearly all are: for whoever takes text as it is, messages need not be made of them.
         """
+        if self._words is not None:
+            found, self._words = self._words, None
+            return found
+        return self._read_words()
+
+    def _read_words(self) -> list[tuple[str, str]] | None:
         found: list[tuple[str, str]] = []
         try:
             for role, (part,) in json.loads(self._json):
@@ -168,6 +184,7 @@ class StoredHistory(Sequence[Message]):
         return found
 
     def _messages(self) -> list[Message]:
+        self._words = None
         try:
             found = [Message(role, parts_from(said)) for role, said in json.loads(self._json)]
         except ODD:

@@ -56,9 +56,7 @@ def most_cost(price: Price, provider: str, model: str, most: Usage) -> Decimal |
     """
     told = most.input_tokens
     kinds = [most]
-    if most.cache_write_tokens:
-        kinds.append(Usage(input_tokens=told, output_tokens=most.output_tokens))
-    if most.service_tier:
+    if most.cache_write_tokens or most.service_tier:
         kinds.append(Usage(input_tokens=told, output_tokens=most.output_tokens))
     costs = [cost_of(partial(price, provider, model, one)) for one in kinds]
     known = [one for one in costs if one is not None]
@@ -81,7 +79,7 @@ def input_bound(
         others.append(json.dumps(request.output_schema))
     forms = len(request.tools) + (request.output_schema is not None)
     history = request.history
-    words = history.words() if isinstance(history, StoredHistory) else None
+    words = history.counted_words() if isinstance(history, StoredHistory) else None
     if words is not None:  # no messages need be made of them
         history = ()
         others += [text for _, text in words]

@@ -1,6 +1,9 @@
 """Money on Postgres: a group of reservations in one statement, and what a verdict makes of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Connection, column, table
 
@@ -30,7 +33,7 @@ WITH asked AS (
         AND {STILL_RUNNING}
     ORDER BY t.id FOR NO KEY UPDATE OF t
 ), matched AS (
-    SELECT h.n, h.turn_id, h.fence, h.put_off, h.amount, b.id
+    SELECT h.n, h.turn_id, h.fence, h.put_off, h.amount, b.id, NULL::numeric AS own_usd
     FROM held h JOIN turnmill.sessions s ON s.id = h.session_id CROSS JOIN LATERAL (
         VALUES ('all', '', ''), ('session', s.id::text, ''), ('user', CASE WHEN
             h.batch_id IS NULL OR NOT EXISTS (SELECT FROM turnmill.trials x
@@ -43,23 +46,30 @@ WITH asked AS (
         SELECT b.id FROM turnmill.budgets b
         WHERE b.scope = k.scope AND b.name = k.name AND b.value = k.value OFFSET 0
     ) AS b
+    UNION ALL
+    SELECT n, turn_id, fence, put_off, amount, turn_id, max_cost_usd
+    FROM held WHERE max_cost_usd IS NOT NULL
 ), budget AS (
-    SELECT b.id, b.n, b.limit_usd, b.spent_usd, b.reserved_usd, b.on_exceeded, b.ends_at,
-        b.period = '{Period.TURN}' AS of_turn
-    FROM turnmill.budgets b WHERE b.id = ANY (ARRAY(SELECT id FROM matched))
+    SELECT b.id, b.n, b.limit_usd, b.spent_usd, b.reserved_usd, b.on_exceeded, b.ends_at, b.period
+    FROM turnmill.budgets b WHERE b.id = ANY (ARRAY(SELECT id FROM matched WHERE own_usd IS NULL))
     ORDER BY b.id FOR NO KEY UPDATE
 ), wanted AS (
-    SELECT m.n, m.turn_id, m.fence, m.put_off, m.amount, b.id AS budget_id, b.n AS period,
-        b.of_turn, b.ends_at, b.on_exceeded = '{OnExceeded.FAIL}' AS fails,
-        CASE WHEN c.period = b.n THEN c.reserved_usd ELSE 0 END AS was,
-        b.limit_usd - CASE WHEN b.of_turn THEN ({{spent}}) ELSE b.spent_usd END AS unspent,
-        CASE WHEN b.of_turn THEN COALESCE(c.reserved_usd, 0) ELSE b.reserved_usd END AS reserved
-    FROM matched m JOIN budget b ON b.id = m.id LEFT JOIN LATERAL ({{charge}}) c ON true
-    UNION ALL
-    SELECT h.n, h.turn_id, h.fence, h.put_off, h.amount, h.turn_id, 0, true, NULL, true,
-        COALESCE(c.reserved_usd, 0), h.max_cost_usd - ({{own}}), COALESCE(c.reserved_usd, 0)
-    FROM held h LEFT JOIN LATERAL ({{own_charge}}) c ON true
-    WHERE h.max_cost_usd IS NOT NULL
+    SELECT m.n, m.turn_id, m.fence, m.put_off, m.amount, m.id AS budget_id, k.period, k.of_turn,
+        b.ends_at, b.on_exceeded IS DISTINCT FROM '{OnExceeded.WAIT}' AS fails,
+        c.period IS NULL AS is_new,
+        CASE WHEN c.period = k.period THEN c.reserved_usd ELSE 0 END AS was,
+        COALESCE(m.own_usd, b.limit_usd) - CASE WHEN k.of_turn THEN (
+            SELECT COALESCE(sum(o.charged_usd), 0) FROM turnmill.charges o
+            WHERE o.turn_id = m.turn_id AND o.budget_id = m.id
+        ) ELSE b.spent_usd END AS unspent,
+        CASE WHEN k.of_turn THEN COALESCE(c.reserved_usd, 0) ELSE b.reserved_usd END AS reserved
+    FROM matched m LEFT JOIN budget b ON b.id = m.id CROSS JOIN LATERAL (SELECT
+        COALESCE(b.n, 0) AS period, COALESCE(b.period = '{Period.TURN}', true) AS of_turn
+    ) AS k LEFT JOIN LATERAL (
+        SELECT o.reserved_usd, o.period FROM turnmill.charges o
+        WHERE o.turn_id = m.turn_id AND o.fence = m.fence AND o.budget_id = m.id OFFSET 0
+    ) AS c ON true
+    WHERE COALESCE(b.id, m.turn_id) = m.id
 ), bound AS (
     SELECT *, amount - was AS more, GREATEST(unspent - reserved, 0) AS room,
         COALESCE(ends_at <= clock_timestamp(), false) AS over
@@ -74,63 +84,65 @@ WITH asked AS (
 ), told AS (
     SELECT *, bool_and(fits_behind) OVER (PARTITION BY n) AS granted FROM lined
 ), noted AS (
-    INSERT INTO turnmill.charges AS c (turn_id, fence, budget_id, period, reserved_usd)
-    SELECT turn_id, fence, budget_id, period, amount FROM told WHERE granted
-    ON CONFLICT (turn_id, fence, budget_id) DO UPDATE SET reserved_usd = excluded.reserved_usd,
-        charged_usd = CASE WHEN c.period = excluded.period THEN c.charged_usd ELSE 0 END,
-        estimated_usd = CASE WHEN c.period = excluded.period THEN c.estimated_usd ELSE 0 END,
-        period = excluded.period
+    INSERT INTO turnmill.charges (turn_id, fence, budget_id, period, reserved_usd)
+    SELECT turn_id, fence, budget_id, period, amount FROM told WHERE granted AND is_new
+), renewed AS (
+    UPDATE turnmill.charges c SET reserved_usd = x.amount, period = x.period,
+        charged_usd = CASE WHEN c.period = x.period THEN c.charged_usd ELSE 0 END,
+        estimated_usd = CASE WHEN c.period = x.period THEN c.estimated_usd ELSE 0 END
+    FROM told x WHERE x.granted AND NOT x.is_new
+        AND c.turn_id = x.turn_id AND c.fence = x.fence AND c.budget_id = x.budget_id
 ), taken AS (
     UPDATE turnmill.budgets b SET reserved_usd = b.reserved_usd + x.more
     FROM (
         SELECT budget_id, sum(more) AS more FROM told
         WHERE granted AND NOT of_turn GROUP BY budget_id
-    ) AS x WHERE b.id = x.budget_id AND b.id = ANY (ARRAY(SELECT id FROM matched))
+    ) AS x WHERE b.id = x.budget_id AND b.id = ANY (ARRAY(SELECT id FROM budget))
 )
-SELECT n, granted, budget_id, over, more > room, amount > unspent, fails,
-    ends_at - clock_timestamp(), put_off
+SELECT array_agg(n) FILTER (WHERE granted),
+    json_agg(json_build_array(n, budget_id, over, more > room, amount > unspent, fails,
+        extract(epoch FROM ends_at - clock_timestamp()), put_off)) FILTER (WHERE NOT granted),
+    (SELECT array_agg(n) FROM held WHERE n NOT IN (SELECT n FROM told))
 FROM told
-UNION ALL
-SELECT n, false, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM held
-WHERE n NOT IN (SELECT n FROM told)
 """
-_SPENT = """SELECT COALESCE(sum(o.charged_usd), 0) FROM turnmill.charges o
-            WHERE o.turn_id = {0}.turn_id AND o.budget_id = {1}"""
-_CHARGE = """SELECT o.reserved_usd, o.period FROM turnmill.charges o WHERE o.turn_id = {0}.turn_id
-    AND o.fence = {0}.fence AND o.budget_id = {1} OFFSET 0"""
 # In one line: the driver keeps how it reads a statement of up to 4,096 characters.
-_RESERVE = " ".join(
-    _RESERVE.format(
-        spent=_SPENT.format("m", "b.id"),
-        own=_SPENT.format("h", "h.turn_id"),
-        charge=_CHARGE.format("m", "b.id"),
-        own_charge=_CHARGE.format("h", "h.turn_id"),
-    ).split()
-)
+_RESERVE = " ".join(_RESERVE.split())
 
 
 def reserve(conn: Connection, asks: Sequence[Ask], *, tags: Sequence[str]) -> list[Reserved]:
     """Reserve what these calls may cost at the most, at most one of each turn."""
     parameters = {
-        "turn_ids": [one.turn_id for one in asks],
-        "fences": [one.fence for one in asks],
-        "amounts": [one.amount_usd for one in asks],
+        "turn_ids": _array(one.turn_id.hex for one in asks),
+        "fences": _array(one.fence for one in asks),
+        "amounts": _array("NULL" if (most := one.amount_usd) is None else most for one in asks),
         "tags": list(tags),
     }
-    bounds: dict[int, list[Bound]] = {}
-    granted: set[int] = set()
-    for n, is_granted, *bound in execute(conn, _RESERVE, parameters):
-        of_ask = bounds.setdefault(n, [])
-        if bound[0] is not None:
-            of_ask.append(Bound(*bound))
-        if is_granted:
-            granted.add(n)
+    found = execute(conn, _RESERVE, parameters).one()
+    granted, refused, free = (one or () for one in found)
+    bounds: dict[int, list[Bound]] = {n: [] for n in free}
+    for n, *bound in refused:
+        bounds.setdefault(n, []).append(_bound(*bound))
+    reserved = dict.fromkeys(granted, Reserved(Found.RESERVED))
     return [
-        judged(ask.amount_usd, bounds[n], granted=n in granted)
-        if n in bounds
-        else Reserved(Found.FENCED)
-        for n, ask in enumerate(asks, 1)
+        reserved.get(n) or _refused(ask, bounds.get(n)) for n, ask in enumerate(asks, 1)
     ]
+
+
+def _refused(ask: Ask, bounds: Sequence[Bound] | None) -> Reserved:
+    if bounds is None:
+        return Reserved(Found.FENCED)
+    return judged(ask.amount_usd, bounds, granted=False)
+
+
+def _bound(budget_id: str, *told: Any) -> Bound:
+    over, short, hard, fails, ends_in, put_off = told
+    ends = None if ends_in is None else timedelta(seconds=ends_in)
+    return Bound(UUID(budget_id), over, short, hard, fails, ends, put_off)
+
+
+def _array(values: Iterable[object]) -> str:
+    """Return ids or numbers as Postgres writes an array: the driver looks at each for quotes."""
+    return f"{{{','.join(map(str, values))}}}"
 
 
 _O = charges.alias("o").c
