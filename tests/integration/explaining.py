@@ -69,10 +69,14 @@ def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from _nodes(child)
 
 
-def pages_read(database: Database, call: Callable[[Connection], object]) -> int:
-    """Run the call, and ask Postgres for the pages of tables and indexes that it touched."""
-    with undone(database) as conn:
-        call(conn)  # whatever is read only once
+def pages_read(database: Database, call: Callable[[Connection], object], *, again: int = 0) -> int:
+    """Run the call, and ask Postgres for the pages of tables and indexes that it touched.
+
+    It is run `again` so often before: a driver lets the server keep the plan of what is repeated.
+    """
+    for _ in range(1 + again):
+        with undone(database) as conn:
+            call(conn)  # whatever is read only once
     before = _pages_so_far(database)
     with undone(database) as conn:
         call(conn)

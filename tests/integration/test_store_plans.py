@@ -28,6 +28,7 @@ from turnmill.store.line.due import (
     count_due,
     expire_overdue,
     note_announced,
+    overdue,
     purge_deleted,
 )
 from turnmill.store.line.settle import settle
@@ -105,6 +106,25 @@ def crowded(postgres_server: EmbeddedPostgres, migrated_template: str) -> Iterat
         database.close()
 
 
+@pytest.fixture(scope="module")
+def surprised(postgres_server: EmbeddedPostgres, migrated_template: str) -> Iterator[Database]:
+    """A store whose plans are of a quiet hour, in which a crowd has come since."""
+    with fresh_database(postgres_server, migrated_template) as url:
+        database = Database(url, generic_plans=True)
+        for _ in range(20):
+            steps.answer(database, steps.send(database, rows.start(database)).turn_id)
+        with database.single() as conn:
+            conn.exec_driver_sql("VACUUM ANALYZE")
+        with database.begin() as conn:
+            for table in ("sessions", "turns", "messages", "attempts"):
+                conn.exec_driver_sql(f"ALTER TABLE turnmill.{table} SET (autovacuum_enabled=false)")
+            conn.exec_driver_sql(_CROWD)
+            conn.exec_driver_sql(_RUNNING)
+            conn.exec_driver_sql(_LONG_LINE)
+        yield database
+        database.close()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """A call, the indexes without which it would read far too much, and what it may touch."""
@@ -112,6 +132,7 @@ class Case:
     call: Callable[[Connection], object]
     needs: frozenset[str]
     pages: int
+    whole: frozenset[str] = frozenset()  #: tables of few rows, which are read whole
 
 
 def head(n: int) -> TurnId:
@@ -173,6 +194,16 @@ def announce(conn: Connection) -> object:
     )
 
 
+#: What some may touch there. It may grow with what runs, or with the heads that are looked among:
+#: both have a bound. Versions of rows that nobody has cleared away are among it.
+AFTER_A_QUIET_HOUR = {
+    "an announcement": 1500,
+    "a look for lost turns": 6000,
+    "what a dispatcher looks for each second": 1500,
+    "a look for deleted sessions": 80,
+    "a look at all backlogs": 80,
+    "a look for what nobody took": 80,
+}
 DUE = frozenset({"ix_sessions_due"})
 CASES = {
     "a send": Case(
@@ -252,9 +283,15 @@ CASES = {
         needs=frozenset({"ix_turns_lease", "ix_turns_line", "pk_sessions", "pk_attempts"}),
         pages=4000,
     ),
+    "what a dispatcher looks for each second": Case(
+        call=overdue,
+        needs=frozenset({"ix_turns_lease", "ix_turns_overdue", "ix_sessions_deleted"}),
+        pages=100,
+        whole=frozenset({"batches", "budgets"}),
+    ),
     "a look for overdue turns": Case(
         call=expire_ten,
-        needs=frozenset({"ix_turns_expiry", "ix_turns_line", "pk_sessions"}),
+        needs=frozenset({"ix_turns_overdue", "ix_turns_line", "pk_sessions"}),
         pages=2000,
     ),
     "an announcement": Case(call=announce, needs=DUE, pages=400),
@@ -316,13 +353,19 @@ def test_what_somebody_is_asked_about_is_found_among_many_calls(crowded: Databas
 @pytest.mark.parametrize("name", CASES)
 def test_rows_are_found_by_their_index(crowded: Database, name: str) -> None:
     plan = plan_of(crowded, CASES[name].call)
-    assert plan.scanned == frozenset()
+    assert plan.scanned <= CASES[name].whole
     assert CASES[name].needs <= plan.indexes
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_work_does_not_grow_with_what_waits(crowded: Database, name: str) -> None:
     assert plan_of(crowded, CASES[name].call).pages <= CASES[name].pages
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_nor_where_plans_were_made_before_anything_waited(surprised: Database, name: str) -> None:
+    read = pages_read(surprised, CASES[name].call, again=6)
+    assert read <= AFTER_A_QUIET_HOUR.get(name, CASES[name].pages)
 
 
 def test_a_group_costs_what_its_turns_cost(crowded: Database) -> None:

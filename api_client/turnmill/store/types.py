@@ -2,7 +2,9 @@
 
 import json
 from bisect import bisect_right
+from collections.abc import Collection
 from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
@@ -17,6 +19,8 @@ from sqlalchemy import (
     Integer,
     String,
     Table,
+    Text,
+    literal_column,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
@@ -25,6 +29,7 @@ from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import ClauseElement
 from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.sql.operators import OperatorType
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from turnmill.domain.bounds import EARLIEST, LATEST
@@ -32,6 +37,36 @@ from turnmill.domain.bounds import EARLIEST, LATEST
 _SQLITE_FORMAT = "%Y-%m-%d %H:%M:%S.%f"
 
 Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+
+
+class Word(Text):
+    """Text of which our code names a few values, as a `StrEnum`: states.
+
+    A value that a statement compares with stands in it as it is, and is no parameter. A plan that
+    is made once for all parameters could not use an index of some rows only, such as
+    `WHERE status = 'deleted'`, and would read them all.
+    """
+
+    class Comparator(Text.Comparator[str]):
+        """Writes out what it compares with."""
+
+        def operate(self, op: OperatorType, *other: Any, **kwargs: Any) -> ColumnElement[Any]:
+            """Return the comparison."""
+            return super().operate(op, *map(_written_out, other), **kwargs)
+
+    comparator_factory = Comparator
+
+
+#: For the same reason: the conditions of indexes compare with it.
+ZERO: ColumnElement[int] = literal_column("0", Integer())
+
+
+def _written_out(value: Any) -> Any:
+    if isinstance(value, StrEnum):
+        return literal_column(f"'{value}'", Text())
+    if isinstance(value, Collection) and value and all(isinstance(one, StrEnum) for one in value):
+        return [_written_out(one) for one in sorted(value)]
+    return value
 
 
 class Timestamp(TypeDecorator[datetime]):

@@ -11,7 +11,7 @@ from turnmill.domain.ids import TurnId
 from turnmill.domain.states import OnAmbiguous, TurnState
 from turnmill.store.rules.charging import Booking, book
 from turnmill.store.schema.budget_tables import budgets, charges
-from turnmill.store.schema.tables import sessions, turns
+from turnmill.store.schema.tables import sessions, still_in, turns
 from turnmill.store.types import db_asof_after
 
 _NOTHING = Decimal(0)
@@ -53,7 +53,7 @@ def charge_orphans(conn: Connection, *, limit: int = 500) -> int:
     """
     runs = and_(
         turns.c.id == charges.c.turn_id,
-        turns.c.state == TurnState.RUNNING,
+        still_in(TurnState.RUNNING),
         turns.c.lease_fence == charges.c.fence,
     )
     # A batch's own are given back as its lines are fed.

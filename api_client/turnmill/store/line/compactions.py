@@ -32,7 +32,7 @@ from turnmill.store.records import Claim
 from turnmill.store.rules.sealing import sealed_in
 from turnmill.store.rules.settling import USED, Verdict
 from turnmill.store.schema.compaction_tables import compactions
-from turnmill.store.schema.tables import attempts, messages, sessions, turns
+from turnmill.store.schema.tables import attempts, messages, sessions, still_in, turns
 
 
 def spoken(conn: Connection, session_id: SessionId) -> Spoken:
@@ -77,7 +77,7 @@ def keep_compaction(conn: Connection, claim: Claim, made: NewCompaction) -> bool
     v["cost_usd"] = cast(made.cost_usd, turns.c.cost_usd.type)  # NULL, too, has to have a type
     for name in ("usage", "service_tier", "priced_by"):
         v[name] = literal(getattr(made, name), types.Text())
-    mine = and_(turns.c.state == TurnState.RUNNING, turns.c.lease_fence == claim.fence)
+    mine = and_(still_in(TurnState.RUNNING), turns.c.lease_fence == claim.fence)
     booked = update(turns).where(turns.c.id == claim.turn_id, mine).values(_used(turns, v))
     if conn.execute(booked).rowcount != 1:
         return False

@@ -2,9 +2,9 @@
 
 from collections.abc import Collection, Sequence
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, delete, select
+from sqlalchemy import Connection, delete, select, text
 
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, SessionStatus, TurnState
@@ -20,7 +20,7 @@ from turnmill.store.records import Head, Moved
 from turnmill.store.schema.batch_tables import to_be_tended as to_be_tended_batches
 from turnmill.store.schema.house_tables import announcements, wishes
 from turnmill.store.schema.schedule_tables import schedules
-from turnmill.store.schema.tables import batches, sessions, turns
+from turnmill.store.schema.tables import EXPIRING_SQL, batches, sessions, turns
 from turnmill.store.types import db_asof
 
 
@@ -158,9 +158,9 @@ def expire_overdue(conn: Connection, *, limit: int = 500) -> Moved:
     return end_turns(conn, TurnState.EXPIRED, turns.c.id.in_(found), *condition)
 
 
-def _expired() -> tuple[ColumnElement[bool], ...]:
+def _expired() -> tuple[Any, ...]:
     return (
-        turns.c.state.in_((TurnState.QUEUED, TurnState.RETRYING)),
+        text(EXPIRING_SQL),
         turns.c.expires_at <= db_asof(),
     )
 

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, select, update
 from turnmill.domain.states import TurnState
 from turnmill.store.line.head import lock_sessions
 from turnmill.store.records import Settlement
-from turnmill.store.schema.tables import attempts, sessions, turns
+from turnmill.store.schema.tables import attempts, sessions, still_in, turns
 
 _TOKENS = ("input_tokens", "output_tokens", "cached_tokens")
 _NOTHING: dict[str, Any] = {
@@ -32,7 +32,7 @@ def withdraw_estimates(conn: Connection, settlements: Sequence[Settlement]) -> N
 def _withdraw(conn: Connection, settlement: Settlement) -> None:
     mine = (
         turns.c.id == settlement.turn_id,
-        turns.c.state == TurnState.RUNNING,
+        still_in(TurnState.RUNNING),
         turns.c.lease_fence == settlement.fence,
     )
     tried = conn.execute(

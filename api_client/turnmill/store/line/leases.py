@@ -28,7 +28,7 @@ from turnmill.store.line.endings import move_turns
 from turnmill.store.line.head import lock_sessions, skipping_busy
 from turnmill.store.postgres import feeding
 from turnmill.store.records import Claim, Lost, Moved
-from turnmill.store.schema.tables import RUNNING_SQL, attempts, sessions, turns
+from turnmill.store.schema.tables import RUNNING_SQL, attempts, sessions, still_in, turns
 from turnmill.store.types import db_after, db_asof, db_now
 
 #: A turn is dead after this many losses at one step: one among others, then three in quarantine.
@@ -78,7 +78,7 @@ def _gone(conn: Connection, missing: dict[TurnId, int]) -> frozenset[TurnId]:
 def holds(conn: Connection, session_id: SessionId, turn_id: TurnId, *, fence: int) -> bool:
     """Tell whether the turn is still ours, and keep it so: its session and row are locked."""
     lock_sessions(conn, [session_id])
-    ours = (turns.c.id == turn_id, text(RUNNING_SQL), turns.c.lease_fence == fence)
+    ours = (turns.c.id == turn_id, still_in(TurnState.RUNNING), turns.c.lease_fence == fence)
     return conn.execute(select(turns.c.id).where(*ours).with_for_update()).first() is not None
 
 
@@ -91,7 +91,7 @@ def mark_sent(conn: Connection, turn_id: TurnId, *, fence: int) -> bool:
         update(turns)
         .where(
             turns.c.id == turn_id,
-            turns.c.state == TurnState.RUNNING,
+            still_in(TurnState.RUNNING),
             turns.c.lease_fence == fence,
         )
         .values(sent_at=db_now())
@@ -104,7 +104,11 @@ def mark_target(conn: Connection, claim: Claim) -> bool:
 
     Whoever asks later what has become of it asks the same one.
     """
-    ours = (turns.c.id == claim.turn_id, text(RUNNING_SQL), turns.c.lease_fence == claim.fence)
+    ours = (
+        turns.c.id == claim.turn_id,
+        still_in(TurnState.RUNNING),
+        turns.c.lease_fence == claim.fence,
+    )
     noted = (
         update(turns)
         .where(*ours)
@@ -182,7 +186,7 @@ def _dead(conn: Connection, turn_ids: Sequence[TurnId]) -> list[Lost]:
             turns.c.error_code,
         )
         .join(sessions, sessions.c.id == turns.c.session_id)
-        .where(turns.c.id.in_(turn_ids), turns.c.state == TurnState.DEAD)
+        .where(turns.c.id.in_(turn_ids), still_in(TurnState.DEAD))
     )
     return [Lost(TurnId(row.id), SessionId(row.session_id), *row[2:]) for row in rows]
 

@@ -9,7 +9,7 @@ from turnmill.domain.states import AT_A_CLOSED_TARGET, CLAIMABLE, Lane, SessionS
 from turnmill.domain.targets import FALLBACK
 from turnmill.store.line.head import move_lines, skipping_busy
 from turnmill.store.records import Head
-from turnmill.store.schema.tables import sessions, turns
+from turnmill.store.schema.tables import sessions, still_in, turns
 from turnmill.store.types import db_asof, db_now
 
 
@@ -35,7 +35,7 @@ def recall(
         .where(
             turns.c.id.in_(heads),
             turns.c.waits_for.in_(waits_for),
-            turns.c.state.in_(CLAIMABLE),
+            still_in(*CLAIMABLE),
         )
         .values(available_at=db_now())
         .returning(turns.c.session_id)

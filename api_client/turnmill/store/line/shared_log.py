@@ -37,7 +37,7 @@ from turnmill.store.schema.people_tables import (
     turn_senders,
 )
 from turnmill.store.schema.tables import sessions, turns
-from turnmill.store.types import db_now, insert_into
+from turnmill.store.types import ZERO, db_now, insert_into
 from turnmill.wire import SETTLED_CHANNEL
 
 #: Turns that are put down at once.
@@ -195,7 +195,7 @@ def is_behind(conn: Connection, session_id: SessionId) -> bool:
     moved = (
         select(turns.c.id)
         .join(shared_log, shared_log.c.turn_id == turns.c.id)
-        .where(shared_log.c.session_id == session_id, shared_log.c.open > 0, _HAS_MOVED)
+        .where(shared_log.c.session_id == session_id, shared_log.c.open > ZERO, _HAS_MOVED)
     )
     query = select(new.exists() | moved.exists()).where(shared_sessions.c.session_id == session_id)
     return bool(conn.scalar(query))
@@ -220,7 +220,7 @@ def _moved(conn: Connection, session_id: SessionId, *, after: int) -> Sequence[A
     unended = (
         select(*_OF_TURN, cast(null(), Text).label("name"), shared_log.c.n, shared_log.c.open)
         .join(shared_log, shared_log.c.turn_id == turns.c.id)
-        .where(mine, shared_log.c.session_id == session_id, shared_log.c.open > 0, _HAS_MOVED)
+        .where(mine, shared_log.c.session_id == session_id, shared_log.c.open > ZERO, _HAS_MOVED)
     )
     rows = conn.execute(union_all(unended, select(new))).all()
     return sorted(rows, key=lambda row: row.seq)

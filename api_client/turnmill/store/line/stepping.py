@@ -31,7 +31,7 @@ from turnmill.store.line.settle import settle
 from turnmill.store.readable import read_one
 from turnmill.store.records import Fenced, Locked, Settled, Settlement
 from turnmill.store.schema.step_tables import tool_calls
-from turnmill.store.schema.tables import attempts, messages, turns
+from turnmill.store.schema.tables import attempts, messages, still_in, turns
 from turnmill.store.step_records import Advanced, CallEnd, Receipt, Step, ToBegin
 from turnmill.store.types import Timestamp, db_asof, db_now
 
@@ -61,7 +61,7 @@ def was_advanced(conn: Connection, turn_id: TurnId, fence: int) -> Advanced | No
         .join(attempts, attempts.c.turn_id == turns.c.id)
         .where(
             turns.c.id == turn_id,
-            turns.c.state == TurnState.RUNNING,
+            still_in(TurnState.RUNNING),
             turns.c.lease_fence == fence + 1,
             attempts.c.fence == fence,
             attempts.c.outcome == CALLED,
@@ -141,7 +141,7 @@ def send_instead(conn: Connection, turn_id: TurnId, fence: int) -> bool:
         update(turns)
         .where(
             turns.c.id == turn_id,
-            turns.c.state == TurnState.RUNNING,
+            still_in(TurnState.RUNNING),
             turns.c.lease_fence == fence,
         )
         .values(

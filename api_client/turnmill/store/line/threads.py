@@ -18,7 +18,7 @@ from turnmill.store.readable import ODD
 from turnmill.store.records import Claim
 from turnmill.store.rules.sealing import is_encrypted, sealed_messages
 from turnmill.store.schema.kept_tables import kept_refs
-from turnmill.store.schema.tables import messages, sessions, turns
+from turnmill.store.schema.tables import messages, sessions, still_in, turns
 from turnmill.store.thread_records import Adoption
 from turnmill.store.types import db_now, insert_into
 
@@ -75,7 +75,7 @@ def _held(claim: Claim) -> ColumnElement[bool]:
     """Return whether the turn is still that of the claim."""
     return and_(
         turns.c.id == claim.turn_id,
-        turns.c.state == TurnState.RUNNING,
+        still_in(TurnState.RUNNING),
         turns.c.lease_fence == claim.fence,
     )
 

@@ -17,7 +17,7 @@ from turnmill.store.engine import engine_of
 from turnmill.store.line.head import lock_sessions
 from turnmill.store.records import Claim
 from turnmill.store.schema.kept_tables import kept_refs
-from turnmill.store.schema.tables import sessions, turns
+from turnmill.store.schema.tables import sessions, still_in, turns
 from turnmill.store.types import db_after, db_now, insert_into
 
 #: A file that expires within this is uploaded again before: a turn may take as long.
@@ -182,6 +182,6 @@ def _held(claim: Claim) -> ColumnElement[bool]:
     """Return whether the turn is still that of the claim."""
     return and_(
         turns.c.id == claim.turn_id,
-        turns.c.state == TurnState.RUNNING,
+        still_in(TurnState.RUNNING),
         turns.c.lease_fence == claim.fence,
     )

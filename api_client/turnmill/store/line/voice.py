@@ -14,7 +14,7 @@ from turnmill.store.line.settle import settle
 from turnmill.store.records import Claim, Fenced, Locked, Settled, Settlement
 from turnmill.store.rules.sealing import sealer_of_turns
 from turnmill.store.schema.file_tables import attachment_uses, attachments
-from turnmill.store.schema.tables import attempts, messages, turns
+from turnmill.store.schema.tables import attempts, messages, still_in, turns
 from turnmill.store.step_records import Advanced, Voiced
 from turnmill.store.types import db_now
 from turnmill.store.vaults import plain
@@ -33,7 +33,7 @@ def begin_voice(conn: Connection, claim: Claim, *, kind: str, provider: str, mod
         select(turns.c.id)
         .where(
             turns.c.id == claim.turn_id,
-            turns.c.state == TurnState.RUNNING,
+            still_in(TurnState.RUNNING),
             turns.c.lease_fence == claim.fence,
             ~turns.c.cancel_requested,
         )

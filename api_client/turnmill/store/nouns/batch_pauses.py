@@ -14,7 +14,7 @@ from turnmill.store.line.head import move_lines, skipping_busy
 from turnmill.store.nouns.batch_counts import is_open
 from turnmill.store.nouns.batch_ends import write_event
 from turnmill.store.records import Moved
-from turnmill.store.schema.batch_tables import batch_tallies
+from turnmill.store.schema.batch_tables import IN_BATCH, batch_tallies
 from turnmill.store.schema.limit_tables import accounts
 from turnmill.store.schema.tables import batches, sessions, turns
 from turnmill.store.types import Timestamp, db_after, db_now
@@ -24,8 +24,8 @@ IN_A_ROW = 20
 
 _FAILED = (TurnState.DEAD.value, TurnState.FAILED.value)
 _TO_BEGIN = turns.c.state.in_((TurnState.QUEUED, TurnState.RETRYING))
-_HELD = and_(_TO_BEGIN, turns.c.waits_for == FOR_BATCH)
-_FREE = and_(_TO_BEGIN, or_(turns.c.waits_for.is_(None), turns.c.waits_for != FOR_BATCH))
+_HELD = and_(_TO_BEGIN, turns.c.waits_for == IN_BATCH)
+_FREE = and_(_TO_BEGIN, or_(turns.c.waits_for.is_(None), turns.c.waits_for != IN_BATCH))
 
 
 def pause(conn: Connection, batch_id: BatchId, because: str | None) -> bool:

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, true,
 
 from turnmill.domain.batches import BatchState
 from turnmill.domain.ids import BatchId, TurnId
-from turnmill.domain.states import FOR_ACCOUNT, FOR_BATCH, FOR_BUDGET, TurnState, sources_of
+from turnmill.domain.states import FOR_ACCOUNT, FOR_BUDGET, TurnState, sources_of
 from turnmill.store.line.endings import end_turns
 from turnmill.store.line.head import skipping_busy
 from turnmill.store.nouns.batch_counts import is_open
@@ -24,7 +24,7 @@ from turnmill.store.nouns.batch_pauses import (
 )
 from turnmill.store.nouns.batch_waves import fail_rest
 from turnmill.store.records import Moved
-from turnmill.store.schema.batch_tables import to_be_tended
+from turnmill.store.schema.batch_tables import IN_BATCH, to_be_tended
 from turnmill.store.schema.tables import batches, sessions, turns
 from turnmill.store.types import db_asof, db_asof_after, db_now
 
@@ -136,6 +136,6 @@ def waits(state: TurnState) -> ColumnElement[bool]:
     Not what runs, nor what is in a batch of its vendor's: that may have been answered.
     """
     sources = sorted(sources_of(state) - {TurnState.RUNNING})
-    for_batch = and_(turns.c.state == TurnState.WAITING, turns.c.waits_for == FOR_BATCH)
+    for_batch = and_(turns.c.state == TurnState.WAITING, turns.c.waits_for == IN_BATCH)
     at_vendor = and_(for_batch, turns.c.native_ref != "")
     return and_(turns.c.state.in_(sources), or_(turns.c.waits_for.is_(None), ~at_vendor))

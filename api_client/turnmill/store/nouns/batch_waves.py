@@ -5,11 +5,12 @@ from collections.abc import Collection
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
 
 from turnmill.domain.ids import BatchId, SessionId, TurnId
-from turnmill.domain.states import FOR_BATCH, OnFailure, SessionStatus, TurnState
+from turnmill.domain.states import OnFailure, SessionStatus, TurnState
 from turnmill.store.line.endings import move_turns
 from turnmill.store.line.head import skipping_busy
 from turnmill.store.nouns.batch_counts import is_open
 from turnmill.store.records import Moved
+from turnmill.store.schema.batch_tables import IN_BATCH
 from turnmill.store.schema.tables import sessions, turns
 from turnmill.store.types import db_now
 
@@ -77,7 +78,7 @@ def failed_before(
 
 def _waits() -> ColumnElement[bool]:
     """Return which turns nobody has begun: in line for a worker, or for a vendor's batch."""
-    for_batch = and_(turns.c.state == TurnState.WAITING, turns.c.waits_for == FOR_BATCH)
+    for_batch = and_(turns.c.state == TurnState.WAITING, turns.c.waits_for == IN_BATCH)
     parked = and_(for_batch, turns.c.native_ref == "")
     return or_(turns.c.state.in_((TurnState.QUEUED, TurnState.RETRYING)), parked)
 

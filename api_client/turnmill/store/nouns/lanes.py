@@ -9,7 +9,7 @@ from sqlalchemy import Connection, and_, func, select
 from turnmill.domain.states import Lane, SessionStatus, TurnState
 from turnmill.store.readable import readable
 from turnmill.store.schema.tables import sessions, turns
-from turnmill.store.types import Timestamp, db_asof
+from turnmill.store.types import ZERO, Timestamp, db_asof
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ def _of_heads(conn: Connection) -> list[LaneLoad]:
             func.sum(sessions.c.unfinished - 1).label("behind"),
             oldest.filter(due).label("oldest_due_at"),
         )
-        .where(sessions.c.unfinished > 0)
+        .where(sessions.c.unfinished > ZERO)
         .group_by(sessions.c.head_lane, sessions.c.provider)
     )
     return list(readable(rows, lambda row: _load(row._mapping)))

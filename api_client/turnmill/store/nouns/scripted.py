@@ -20,7 +20,7 @@ from turnmill.store.rules.accepting import sealer_of_new, session_values
 from turnmill.store.rules.happenings import observe_new, write_session_events
 from turnmill.store.rules.sealing import Sealer, sealer_for
 from turnmill.store.schema.tables import messages, sessions, turns
-from turnmill.store.types import db_now
+from turnmill.store.types import ZERO, db_now
 
 #: What ended a scripted turn, as `finish_reason` says it.
 SCRIPTED = "scripted"
@@ -90,7 +90,7 @@ def _quiet(conn: Connection, session_id: SessionId) -> Any:
     """Lock the session, and return what is needed of it."""
     lock_sessions(conn, [session_id])
     wanted = (sessions.c.id, sessions.c.next_seq, sessions.c.max_attempts)
-    at_work = or_(sessions.c.unfinished > 0, sessions.c.provider_ref != "")
+    at_work = or_(sessions.c.unfinished > ZERO, sessions.c.provider_ref != "")
     row = conn.execute(
         select(*wanted, or_(at_work, sessions.c.adopted.is_not(None)).label("busy")).where(
             sessions.c.id == session_id

@@ -23,10 +23,10 @@ from sqlalchemy import (
 
 from turnmill.domain.batches import OVER, BatchMode, BatchState, ShardState
 from turnmill.domain.ids import BatchId, TurnId, as_uuid
-from turnmill.domain.states import FOR_BATCH, TurnState
+from turnmill.domain.states import TurnState
 from turnmill.store.capabilities import Capability, capabilities_of, require
 from turnmill.store.postgres import batching
-from turnmill.store.schema.batch_tables import batch_shards, batch_tallies
+from turnmill.store.schema.batch_tables import IN_BATCH, batch_shards, batch_tallies
 from turnmill.store.schema.tables import batches, turns
 from turnmill.store.types import db_after, db_asof, db_now
 
@@ -34,7 +34,7 @@ _s = batch_shards.c
 #: What the vendor counts as waiting.
 _ENQUEUED = and_(_s.ended_at.is_(None), _s.state.not_in((ShardState.TAKEN, ShardState.DONE)))
 #: Turns of a paused batch wait for it, too: those have no call behind them, and are queued.
-_WAITS = (turns.c.state == TurnState.WAITING, turns.c.waits_for == FOR_BATCH)
+_WAITS = (turns.c.state == TurnState.WAITING, turns.c.waits_for == IN_BATCH)
 #: Of a vendor that has said that too much waits: what it takes is found out by asking for less.
 REFUSED_FOR_WINDOW = "token_limit_exceeded"
 _REMEMBERED = timedelta(hours=1)

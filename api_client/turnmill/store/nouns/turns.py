@@ -43,7 +43,7 @@ from turnmill.store.nouns.answering import (
 from turnmill.store.nouns.sessions import history
 from turnmill.store.readable import read_one, readable
 from turnmill.store.records import Accepted, Head, NewTurn
-from turnmill.store.schema.tables import attempts, messages, sessions, turns
+from turnmill.store.schema.tables import attempts, messages, sessions, still_in, turns
 from turnmill.store.turn_records import AttemptRecord, TurnRecord
 from turnmill.store.types import db_now
 from turnmill.store.vaults import plain
@@ -183,7 +183,7 @@ def cancel(
         conn.execute(update(turns).where(turns.c.id == turn_id).values(asked))
         engine_of(conn).notify(conn, CANCEL_CHANNEL, [turn_id])
         return state, []
-    sources = turns.c.state.in_(sources_of(TurnState.CANCELLED))
+    sources = still_in(*sources_of(TurnState.CANCELLED))
     moved = end_turns(conn, TurnState.CANCELLED, turns.c.id == turn_id, sources)
     return TurnState.CANCELLED, moved.heads
 

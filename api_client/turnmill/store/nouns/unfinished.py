@@ -4,9 +4,10 @@ from sqlalchemy import Connection, bindparam, func, select
 
 from turnmill.domain.ids import SessionId
 from turnmill.store.schema.tables import sessions
+from turnmill.store.types import ZERO
 
 _OPEN = sessions.alias("o")
-_IN_ALL = select(func.coalesce(func.sum(_OPEN.c.unfinished), 0)).where(_OPEN.c.unfinished > 0)
+_IN_ALL = select(func.coalesce(func.sum(_OPEN.c.unfinished), 0)).where(_OPEN.c.unfinished > ZERO)
 _OF_USER = select(
     sessions.c.user_id,
     _IN_ALL.where(_OPEN.c.user_id == sessions.c.user_id).correlate(sessions).scalar_subquery(),

@@ -123,9 +123,7 @@ def reserve(conn: Connection, asks: Sequence[Ask], *, tags: Sequence[str]) -> li
     for n, *bound in refused:
         bounds.setdefault(n, []).append(_bound(*bound))
     reserved = dict.fromkeys(granted, Reserved(Found.RESERVED))
-    return [
-        reserved.get(n) or _refused(ask, bounds.get(n)) for n, ask in enumerate(asks, 1)
-    ]
+    return [reserved.get(n) or _refused(ask, bounds.get(n)) for n, ask in enumerate(asks, 1)]
 
 
 def _refused(ask: Ask, bounds: Sequence[Bound] | None) -> Reserved:

@@ -12,7 +12,13 @@ from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.json_values import lenient_json
 from turnmill.domain.states import BETWEEN_STEPS, CLAIMABLE, EventKind, Lane, OnAmbiguous
 from turnmill.store.codec import StoredHistory, object_of, said_from
-from turnmill.store.postgres.looking import BACKLOGS, HISTORY_OF, NOT_PAUSED, placed
+from turnmill.store.postgres.looking import (
+    BACKLOGS,
+    HISTORY_OF,
+    NAMED_IS_DUE,
+    NOT_PAUSED,
+    placed,
+)
 from turnmill.store.records import Claim, Taken
 from turnmill.store.rules.claiming import GOES_ON, asked_of
 from turnmill.store.rules.wanted import is_wanted
@@ -31,16 +37,12 @@ WORST_SUSPECT = 3
 #: session of thousands would wait for all that was ever said in it.
 _SHORT = 100
 
-# What has expired is not run any more, also when no dispatcher has had the time to say so. That
-# nothing has, which is the rule, is found once for all heads.
-_NOT_OVERDUE = """(
-            NOT EXISTS (
-                SELECT FROM turnmill.turns WHERE state IN ('queued', 'retrying')
-                    AND expires_at <= statement_timestamp()
-            ) OR COALESCE((
-                SELECT q.expires_at FROM turnmill.turns q
-                WHERE q.id = s.head_turn_id AND q.state IN ('queued', 'retrying')
-            ), 'infinity') > statement_timestamp()
+# What has expired is not run any more, also when no dispatcher has had the time to say so.
+_EXPIRES = "COALESCE({0}.expires_at, 'infinity') <= statement_timestamp()"
+_NOT_OVERDUE = f"""NOT ({_EXPIRES.format("t")} AND (t.state || '') IN ('queued', 'retrying'))"""
+_HEAD_NOT_OVERDUE = f"""NOT EXISTS (
+            SELECT FROM turnmill.turns t WHERE t.id = s.head_turn_id
+                AND {_EXPIRES.format("t")} AND (t.state || '') IN ('queued', 'retrying')
         )"""
 
 # The head and its due time stand in the session's row, so that after SKIP LOCKED got a newer
@@ -49,7 +51,7 @@ _BY_IDS = f"""
     SELECT s.id, s.head_turn_id FROM turnmill.turns t
     JOIN turnmill.sessions s ON s.id = t.session_id AND s.head_turn_id = t.id
     WHERE t.id = ANY(%(ids)s::uuid[]) AND s.status = 'active'
-        AND s.head_due_at <= statement_timestamp() AND s.head_lane = ANY(%(lanes)s)
+        AND {NAMED_IS_DUE} AND s.head_lane = ANY(%(lanes)s)
         AND {NOT_PAUSED} AND {_NOT_OVERDUE}
     ORDER BY s.id FOR NO KEY UPDATE OF s SKIP LOCKED
 """
@@ -58,7 +60,7 @@ _BY_IDS_IN_ORDER = f"""
     SELECT s.id, s.head_turn_id FROM unnest(%(ids)s::uuid[]) WITH ORDINALITY AS named (id, n)
     JOIN turnmill.turns t ON t.id = named.id
     JOIN turnmill.sessions s ON s.id = t.session_id AND s.head_turn_id = t.id
-    WHERE s.status = 'active' AND s.head_due_at <= statement_timestamp()
+    WHERE s.status = 'active' AND {NAMED_IS_DUE}
         AND s.head_lane = ANY(%(lanes)s) AND {NOT_PAUSED} AND {_NOT_OVERDUE}
     ORDER BY named.n LIMIT %(limit)s FOR NO KEY UPDATE OF s SKIP LOCKED
 """
@@ -72,7 +74,7 @@ _BY_LANE = f"""
     ) AS open CROSS JOIN LATERAL (
         SELECT s.id, s.head_turn_id, s.fence FROM turnmill.sessions s
         WHERE s.head_lane = %(lane)s AND s.provider = open.provider AND s.status = 'active'
-            AND s.head_due_at <= statement_timestamp() AND {_NOT_OVERDUE}
+            AND s.head_due_at <= statement_timestamp() AND {_HEAD_NOT_OVERDUE}
         ORDER BY s.head_due_at LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
     ) AS s JOIN turnmill.sessions seen
         ON seen.id = s.id AND seen.head_turn_id = s.head_turn_id AND seen.fence = s.fence
@@ -94,7 +96,7 @@ _STILL_DUE = f"""
 SELECT t.id FROM turnmill.turns t
 JOIN turnmill.sessions s ON s.id = t.session_id AND s.head_turn_id = t.id
 WHERE t.id = ANY(%(ids)s::uuid[]) AND s.status = 'active' AND s.head_lane = ANY(%(lanes)s)
-    AND s.head_due_at <= statement_timestamp() AND {NOT_PAUSED} AND {_NOT_OVERDUE}
+    AND {NAMED_IS_DUE} AND {NOT_PAUSED} AND {_NOT_OVERDUE}
 """
 # A turn that waits for what its vendor does, and not, between two steps, for somebody of ours.
 _NO_STEP = f"(t.waits_for IS NULL OR t.waits_for NOT IN {sql_list(BETWEEN_STEPS)})"
@@ -122,7 +124,7 @@ WITH line AS ({{line}}), session AS (
         lease_until = clock_timestamp() + %(lease)s,
         started_at = COALESCE(t.started_at, clock_timestamp())
     FROM session
-    WHERE t.id = session.head_turn_id AND t.state IN {sql_list(frozenset(CLAIMABLE))}
+    WHERE t.id = session.head_turn_id AND (t.state || '') IN {sql_list(frozenset(CLAIMABLE))}
     RETURNING t.id, t.session_id, t.lease_fence, t.attempt, t.max_attempts,
         session.provider, session.model, session.system_prompt, session.settings,
         session.provider_ref, session.on_ambiguous, session.user_id, session.adopted, session.long,

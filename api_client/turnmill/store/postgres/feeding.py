@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
+from turnmill.store.postgres.looking import NAMED_IS_DUE
 from turnmill.store.schema.tables import RUNNING_SQL
 from turnmill.store.schema_name import execute
 
@@ -64,12 +65,11 @@ SELECT count(*) FROM (
 """
 
 # Every dispatcher hears of it; the one whose note is written publishes.
-_NOTE = """
+_NOTE = f"""
 INSERT INTO turnmill.announcements (session_id, at)
 SELECT s.id, clock_timestamp()
 FROM turnmill.turns t JOIN turnmill.sessions s ON s.id = t.session_id AND s.head_turn_id = t.id
-WHERE t.id = ANY(%(ids)s::uuid[]) AND s.status = 'active'
-    AND s.head_due_at <= statement_timestamp()
+WHERE t.id = ANY(%(ids)s::uuid[]) AND s.status = 'active' AND {NAMED_IS_DUE}
 ORDER BY s.id
 ON CONFLICT (session_id) DO UPDATE SET at = excluded.at
 WHERE announcements.at < excluded.at - interval '1 second'

@@ -14,9 +14,13 @@ from turnmill.store.schema_name import execute
 from turnmill.store.vaults import keys_at, may_be_sealed
 
 #: What a provider is sent of a session, as JSON; the session's id is put in.
+# Turn by turn, whatever a plan thinks of how many there are: it may be of a store without figures.
 HISTORY_OF = """
 SELECT json_agg(json_build_array(m.role, m.content) ORDER BY t.seq, m.position)::text
-FROM turnmill.turns t JOIN turnmill.messages m ON m.turn_id = t.id
+FROM turnmill.turns t CROSS JOIN LATERAL (
+    SELECT o.role, o.content, o.turn_id, o.position FROM turnmill.messages o
+    WHERE o.turn_id = t.id OFFSET 0
+) AS m
 WHERE t.session_id = {} AND t.state = 'succeeded'
 """
 _HISTORY = HISTORY_OF.format("%(session)s")
@@ -37,6 +41,11 @@ _PROVIDERS = "ARRAY(SELECT name FROM turnmill.pauses WHERE kind = 'provider')"
 #: A condition on sessions, called s.
 NOT_PAUSED = f"""s.head_lane <> ALL({_LANES})
         AND s.provider <> ALL({_PROVIDERS})"""
+
+# Of turns that are named, rows are found by their keys alone. Plans are made while little waits,
+# and are kept: to read all that waits is cheap then, and is not when thousands come at once. In
+# these words no index of those who wait is made, so that none is used.
+NAMED_IS_DUE = "COALESCE(s.head_due_at, 'infinity') <= statement_timestamp()"
 
 OPEN_SQL = "head_due_at IS NOT NULL AND status = 'active'"
 

@@ -5,8 +5,9 @@ from typing import Any
 from sqlalchemy import and_, case, literal, select
 
 from turnmill.domain.ids import SessionId, TurnId
-from turnmill.domain.states import FOR_BATCH, UNFINISHED, Lane, OnAmbiguous, TurnState
+from turnmill.domain.states import UNFINISHED, Lane, OnAmbiguous, TurnState
 from turnmill.store.records import Head, Settled
+from turnmill.store.schema.batch_tables import IN_BATCH
 from turnmill.store.schema.tables import sessions, turns
 
 
@@ -19,7 +20,7 @@ def head_columns() -> dict[str, Any]:
         sessions.c.on_ambiguous == OnAmbiguous.HOLD,
     )
     lane = case((turns.c.lost > 0, literal(Lane.QUARANTINE.value)), else_=turns.c.lane)
-    in_batch = and_(turns.c.state == TurnState.WAITING, turns.c.waits_for == FOR_BATCH)
+    in_batch = and_(turns.c.state == TurnState.WAITING, turns.c.waits_for == IN_BATCH)
     due_at = case(
         (turns.c.state == TurnState.RUNNING, None),
         (held, None),

@@ -20,10 +20,11 @@ from sqlalchemy import (
     text,
 )
 
+from turnmill.domain.states import FOR_BATCH
 from turnmill.store.schema.house_tables import metadata as metadata  # whole with these only
 from turnmill.store.schema.tables import UNFINISHED_SQL, batches, turns
 from turnmill.store.sealed_types import SealedJson
-from turnmill.store.types import Json, Timestamp, db_now
+from turnmill.store.types import Json, Timestamp, Word, db_now
 
 #: Of lines: whoever wrote them, it is their users'.
 CONTENT = SealedJson("batch_lines", "content", row=("batch_id", "line"), user="user_id")
@@ -74,7 +75,7 @@ batch_tallies = Table(
     metadata,
     _of_batch(),
     Column("part", SmallInteger, nullable=False),
-    Column("state", Text, nullable=False),
+    Column("state", Word, nullable=False),
     Column("error_code", Text, nullable=False, server_default=""),  # "": it ended without one
     Column("n", BigInteger, nullable=False, server_default="0"),
     Column("cost_usd", Numeric(20, 10), nullable=False, server_default="0"),
@@ -87,7 +88,9 @@ batch_tallies = Table(
     postgresql_with={"fillfactor": "50"},
 )
 
-_IN_BATCH = text("waits_for = 'batch'")
+#: What waits for a batch of a vendor's, written out as it stands in the index's condition.
+IN_BATCH: ColumnElement[str] = literal_column(f"'{FOR_BATCH}'", Text())
+_IN_BATCH = text(f"waits_for = '{FOR_BATCH}'")
 Index(
     "ix_turns_in_batch",
     turns.c.batch_id,
@@ -143,7 +146,7 @@ batch_shards = Table(
     Column("n", Integer, nullable=False),  # 1, 2, …
     Column("provider", Text, nullable=False),
     Column("model", Text, nullable=False),
-    Column("state", Text, nullable=False),
+    Column("state", Word, nullable=False),
     Column("lines", BigInteger, nullable=False, server_default="0"),
     Column("bytes", BigInteger, nullable=False, server_default="0"),
     Column("tokens", BigInteger, nullable=False, server_default="0"),

@@ -21,7 +21,7 @@ from turnmill.store.schema.bounds import one_of
 from turnmill.store.schema.life_tables import tombstones
 from turnmill.store.schema.trial_tables import metadata as metadata  # whole with these only
 from turnmill.store.schema_name import SCHEMA
-from turnmill.store.types import Json, Timestamp, db_now
+from turnmill.store.types import Json, Timestamp, Word, db_now
 
 #: States in which nothing can be written for the user.
 BANNED_SQL = f"state IN ('{ErasureState.ERASING}', '{ErasureState.ERASED}')"
@@ -46,7 +46,7 @@ erasures = Table(
     metadata,
     Column("user_hash", Text, primary_key=True),
     Column("user_id", Text),
-    Column("state", Text, nullable=False),
+    Column("state", Word, nullable=False),
     Column("reason", Text, nullable=False, server_default=""),
     Column("requested_at", Timestamp, nullable=False, server_default=db_now()),
     Column("due_at", Timestamp, nullable=False, server_default=db_now()),

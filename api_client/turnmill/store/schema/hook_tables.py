@@ -19,7 +19,7 @@ from sqlalchemy import (
 
 from turnmill.store.schema.event_tables import metadata as metadata  # whole with these only
 from turnmill.store.sealed_types import SealedText
-from turnmill.store.types import Json, Timestamp, db_now
+from turnmill.store.types import Json, Timestamp, Word, db_now
 
 # Of a kind that nobody wants no event is written, but for endings.
 subscriptions = Table(
@@ -71,7 +71,7 @@ deliveries = Table(
     Column("at", Timestamp, nullable=False),
     Column("budget_id", Uuid),
     Column("share", Text),
-    Column("state", Text, nullable=False, server_default="due"),
+    Column("state", Word, nullable=False, server_default="due"),
     Column("due_at", Timestamp, server_default=db_now()),  # NULL: never
     Column("tries", Integer, nullable=False, server_default="0"),
     Column("first_at", Timestamp),  # the first try

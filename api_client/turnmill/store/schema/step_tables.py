@@ -20,7 +20,7 @@ from turnmill.store.schema.bounds import one_of
 from turnmill.store.schema.hook_tables import metadata as metadata  # whole with these only
 from turnmill.store.schema.metadata import sql_list
 from turnmill.store.sealed_types import SealedJson
-from turnmill.store.types import Timestamp, db_now
+from turnmill.store.types import Timestamp, Word, db_now
 
 WAITING_CALL_SQL = f"state IN {sql_list(frozenset(WAITING_CALLS))}"
 
@@ -36,7 +36,7 @@ tool_calls = Table(
     Column("call_id", Text, nullable=False),  # the vendor's name of it
     Column("tool", Text, nullable=False),
     Column("effects", Text, nullable=False),
-    Column("state", Text, nullable=False),
+    Column("state", Word, nullable=False),
     Column("approval", Boolean, nullable=False, server_default=false()),  # somebody has to agree
     Column("runs", Integer, nullable=False, server_default="0"),
     Column("fence", BigInteger),  # under which it was last run

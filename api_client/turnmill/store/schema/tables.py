@@ -7,6 +7,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    ColumnElement,
     ForeignKey,
     Index,
     Integer,
@@ -40,7 +41,7 @@ from turnmill.store.sealed_types import (
     METADATA_OF_TURN,
     SYSTEM_PROMPT,
 )
-from turnmill.store.types import Json, Timestamp, db_now
+from turnmill.store.types import Json, Timestamp, Word, db_now
 
 UNFINISHED_SQL = f"state IN {sql_list(frozenset(UNFINISHED))}"
 RUNNING_SQL = f"state = '{TurnState.RUNNING}'"
@@ -54,6 +55,9 @@ STILL_RUNNING = f"(t.state || '') = '{TurnState.RUNNING}'"
 #: quiet hour all indexes of what waits are empty, and one as good as the other.
 OPEN_OF_USERS = "head_due_at IS NOT NULL AND (status || '') = 'active'"
 
+#: What ends when its time is over; for the same reason not in the words of what waits.
+EXPIRING_SQL = "expires_at IS NOT NULL AND (state || '') IN ('queued', 'retrying')"
+
 # The tables that every turn updates keep room on their pages, so that most updates stay there.
 _ROOMY: dict[str, Any] = {"postgresql_with": {"fillfactor": "80"}}
 
@@ -66,7 +70,7 @@ sessions = Table(
     Column("user_id", Text, nullable=False),
     Column("provider", Text, nullable=False),
     Column("model", Text, nullable=False),
-    Column("status", Text, nullable=False, server_default=SessionStatus.ACTIVE),
+    Column("status", Word, nullable=False, server_default=SessionStatus.ACTIVE),
     Column("system_prompt", SYSTEM_PROMPT),
     Column("settings", Json, nullable=False, server_default=text("'{}'")),
     Column("metadata", METADATA_OF_SESSION, nullable=False, server_default=text("'{}'")),
@@ -175,7 +179,7 @@ turns = Table(
     Column("id", Uuid, primary_key=True),
     Column("session_id", Uuid, ForeignKey("sessions.id", ondelete="CASCADE"), nullable=False),
     Column("seq", BigInteger, nullable=False),
-    Column("state", Text, nullable=False, server_default=TurnState.QUEUED),
+    Column("state", Word, nullable=False, server_default=TurnState.QUEUED),
     Column("lane", Text, nullable=False, server_default=Lane.INTERACTIVE),
     Column("attempt", Integer, nullable=False, server_default="0"),
     Column("max_attempts", Integer, nullable=False),
@@ -259,10 +263,10 @@ Index(
     sqlite_where=text(RUNNING_SQL),
 )
 Index(
-    "ix_turns_expiry",
+    "ix_turns_overdue",
     turns.c.expires_at,
-    postgresql_where=text("expires_at IS NOT NULL AND state IN ('queued', 'retrying')"),
-    sqlite_where=text("expires_at IS NOT NULL AND state IN ('queued', 'retrying')"),
+    postgresql_where=text(EXPIRING_SQL),
+    sqlite_where=text(EXPIRING_SQL),
 )
 Index("ix_turns_finished_at", turns.c.finished_at, postgresql_using="brin")
 Index(
@@ -271,6 +275,16 @@ Index(
     postgresql_where=text("state IN ('dead', 'failed')"),
     sqlite_where=text("state IN ('dead', 'failed')"),
 )
+
+
+def still_in(*states: TurnState) -> ColumnElement[bool]:
+    """Return whether a turn that a statement names by its id is in one of these states.
+
+    Not in the words of the indexes of unfinished turns: a plan that was made while there were few
+    would read one of those from end to end.
+    """
+    return turns.c.state.concat("").in_(states)
+
 
 messages = Table(
     "messages",
@@ -341,7 +355,7 @@ batches = Table(
     Column("id", Uuid, primary_key=True),
     Column("name", Text, nullable=False),
     Column("content_hash", LargeBinary, nullable=False),
-    Column("state", Text, nullable=False, server_default=BatchState.SUBMITTING),
+    Column("state", Word, nullable=False, server_default=BatchState.SUBMITTING),
     Column("mode", Text, nullable=False, server_default=BatchMode.LIVE),
     Column("mode_because", Text),  # why this one was chosen; NULL: somebody said it
     Column("user_id", Text),  # its owner: of lines that name no user; NULL: each names one

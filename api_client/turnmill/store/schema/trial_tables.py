@@ -22,7 +22,7 @@ from turnmill.domain.analytics.experiments import Arm
 from turnmill.domain.analytics.judging import TrialState, Verdict
 from turnmill.store.schema.bounds import one_of
 from turnmill.store.schema.feedback_tables import metadata as metadata  # whole with these only
-from turnmill.store.types import Json, Timestamp, db_now
+from turnmill.store.types import Json, Timestamp, Word, db_now
 
 # What is asked, and asked of the judge, are batches of the trial's own.
 trials = Table(
@@ -30,7 +30,7 @@ trials = Table(
     metadata,
     Column("id", Uuid, primary_key=True),
     Column("name", Text, nullable=False),
-    Column("state", Text, nullable=False, server_default=TrialState.ASKING),
+    Column("state", Word, nullable=False, server_default=TrialState.ASKING),
     Column("batch_id", Uuid, nullable=False),
     Column("judge_batch_id", Uuid),  # NULL: no model judges, or not yet
     Column("provider", Text, nullable=False),

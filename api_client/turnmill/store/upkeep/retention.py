@@ -33,7 +33,7 @@ from turnmill.store.schema.house_tables import announcements
 from turnmill.store.schema.life_tables import tombstones
 from turnmill.store.schema.schedule_tables import schedules
 from turnmill.store.schema.tables import sessions
-from turnmill.store.types import db_asof_after, db_now
+from turnmill.store.types import ZERO, db_asof_after, db_now
 
 # An older row may hold what no timestamp can be moved by: nothing is idle for so long anyway.
 _LONGEST = int(LONGEST_IDLE.total_seconds())
@@ -167,7 +167,7 @@ def _has_no_plans() -> ColumnElement[bool]:
 def _resting(s: FromClause) -> ColumnElement[bool]:
     # In words, not in parameters: or no plan that is kept could use the partial index.
     archivable: list[Any] = [literal_column(f"'{status}'") for status in sorted(ARCHIVABLE)]
-    return and_(s.c.status.in_(archivable), s.c.unfinished == literal_column("0"))
+    return and_(s.c.status.in_(archivable), s.c.unfinished == ZERO)
 
 
 def _clamped(seconds: int) -> int:
@@ -182,6 +182,6 @@ def _is_idle(default_ttl: timedelta | None) -> ColumnElement[bool]:
     """Return `turnmill.domain.idle.is_idle` as a condition on the database's clock."""
     own: ColumnElement[Any] = sessions.c.idle_seconds
     seconds = own if default_ttl is None else func.coalesce(own, default_ttl.total_seconds())
-    resting = and_(sessions.c.status.in_(ARCHIVABLE), sessions.c.unfinished == 0)
+    resting = and_(sessions.c.status.in_(ARCHIVABLE), sessions.c.unfinished == ZERO)
     late = sessions.c.last_active_at < db_asof_after(-_clamp(seconds))
     return and_(resting, late, _has_no_plans())

@@ -11,7 +11,7 @@ from turnmill.store.schema.house_tables import job_runs
 from turnmill.store.schema.schedule_tables import schedules
 from turnmill.store.schema.step_tables import tool_calls
 from turnmill.store.schema.tables import sessions, turns
-from turnmill.store.types import Timestamp, db_asof_after
+from turnmill.store.types import ZERO, Timestamp, db_asof_after
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ def paused_sessions(conn: Connection) -> tuple[int, int]:
     """Return how many paused sessions have anything unfinished, and how many turns that is."""
     row = conn.execute(
         select(func.count(), func.coalesce(func.sum(sessions.c.unfinished), 0)).where(
-            sessions.c.unfinished > 0, sessions.c.status == SessionStatus.PAUSED
+            sessions.c.unfinished > ZERO, sessions.c.status == SessionStatus.PAUSED
         )
     ).one()
     return int(row[0]), int(row[1])
@@ -61,7 +61,7 @@ def held_turns(conn: Connection) -> int:
         select(func.count())
         .select_from(sessions.join(turns, turns.c.id == sessions.c.head_turn_id))
         .where(
-            sessions.c.unfinished > 0,
+            sessions.c.unfinished > ZERO,
             sessions.c.head_due_at.is_(None),
             turns.c.state == TurnState.UNKNOWN,
         )
