@@ -10,6 +10,7 @@ from turnmill.store import database, kept, postgres
 from turnmill.store.line import endings, estimates, leases
 from turnmill.store.nouns import events, reading, turns
 from turnmill.store.postgres import accepting, claiming, settling
+from turnmill.store.postgres.looking import NAMED_IS_DUE
 from turnmill.store.rules import accepting as accepting_rules
 from turnmill.store.schema.event_tables import event_readers as readers
 from turnmill.store.schema.event_tables import events as event_rows
@@ -111,9 +112,7 @@ MUTANTS = {
     ),
     "due_time_not_checked": Mutant(
         rule="a turn runs when it is due, and not before",
-        breaks=without(
-            claiming, "_CLAIM_BY_IDS", ("AND s.head_due_at <= statement_timestamp()", "")
-        ),
+        breaks=without(claiming, "_CLAIM_BY_IDS", (f"AND {NAMED_IS_DUE}", "")),
         killed_by=f"{_SETTLING}::test_a_temporary_error_comes_back_when_it_is_due[postgres]",
     ),
     "lost_not_counted": Mutant(
