@@ -312,10 +312,12 @@ def test_who_waits_for_a_budget_is_told_whose_it_is_and_when_its_period_ends(
     store: Database, holder: Holder, period: Period, words: str, cell: str
 ) -> None:
     claim = budgeting.one(store, metadata={"team": "red"})
-    budgeting.bound(store, 5, Holder(Scope.USER, "somebody else"), period=period, wait=True)
-    budgeting.bound(store, 9, budgeting.ADA, period=Period.WEEK, wait=True)
+    budgeting.bound(store, "5", Holder(Scope.USER, "somebody else"), period=period, wait=True)
+    budgeting.bound(store, "9", budgeting.ADA, period=Period.WEEK, wait=True)
     budget = budgeting.bound(store, "0.01", holder, period=period, wait=True)
-    budgeting.bound(store, 0, budgeting.ADA, period=Period.DAY)  # who does not fit there has failed
+    budgeting.bound(
+        store, "0", budgeting.ADA, period=Period.DAY
+    )  # who does not fit there has failed
     budgeting.put_off(store, claim, timedelta(days=1))  # as it looks again at the latest
     found = asked(store, claim.turn_id)
     assert found.reasons[0].until == found.likely_at == budget.period_end

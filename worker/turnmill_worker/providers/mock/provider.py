@@ -62,7 +62,7 @@ from turnmill_worker.providers.mock.heard import outputs_in
 from turnmill_worker.providers.mock.pairs import refuse_unpaired
 from turnmill_worker.providers.mock.script import Script
 from turnmill_worker.providers.mock.seen import files_in, read_all
-from turnmill_worker.providers.mock.streaming import say, seconds_to_say
+from turnmill_worker.providers.mock.streaming import in_time, say, seconds_to_say
 from turnmill_worker.providers.parameters import choice, refuse_thread, setting_refused
 from turnmill_worker.providers.port import Absent, Done, Emit, Request, Running, Unknowable, Usage
 
@@ -118,7 +118,7 @@ class MockProvider:
         if request.files is not None:
             request = await standing(request)
             await read_all(request)
-        return await FAULTS[script.fault](self, request, script, emit)
+        return await in_time(request, FAULTS[script.fault](self, request, script, emit))
 
     def most(self, request: Request, thread: Sequence[Message]) -> Usage:
         """Return what the reply will take, and up to what the session lets it take.
