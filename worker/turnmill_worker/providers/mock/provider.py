@@ -27,6 +27,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Self
@@ -118,7 +119,8 @@ class MockProvider:
         if request.files is not None:
             request = await standing(request)
             await read_all(request)
-        return await in_time(request, FAULTS[script.fault](self, request, script, emit))
+        answering = partial(FAULTS[script.fault], self, request, script, emit)
+        return await in_time(request, answering)
 
     def most(self, request: Request, thread: Sequence[Message]) -> Usage:
         """Return what the reply will take, and up to what the session lets it take.

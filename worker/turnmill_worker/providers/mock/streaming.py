@@ -3,7 +3,7 @@
 import asyncio
 import math
 import re
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
 from turnmill.domain.errors import MaybeSent
@@ -52,13 +52,15 @@ def _pieces_of(text: str, script: Script) -> Sequence[str]:
     return _WORDS.split(text) if text else ()
 
 
-async def in_time(request: Request, answering: Awaitable[Done | Running]) -> Done | Running:
+async def in_time(
+    request: Request, answering: Callable[[], Awaitable[Done | Running]]
+) -> Done | Running:
     """Answer, or break off after the session's `timeout`, as vendors' clients do."""
     if request.settings.get("timeout") is None:
-        return await answering
+        return await answering()
     within = timeout_of(request.settings, default=timedelta(0))
     try:
         async with asyncio.timeout(within.total_seconds()):
-            return await answering
+            return await answering()
     except TimeoutError:
         raise MaybeSent("timeout") from None
