@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from turnmill_worker.providers.mock.form import fitting
 from turnmill_worker.tools.form import misfits
 from turnmill_worker.tools.schemas import SchemaRefused
 
@@ -100,6 +101,13 @@ def test_keywords_of_ours_say_what_the_specification_says(
 ) -> None:
     assert told(fits, schema) == ""
     assert told(does_not, schema)
+
+
+@pytest.mark.parametrize(
+    "schema", [one(minLength=10**12), one(type="array", minItems=10**12)], ids=str
+)
+def test_the_mock_makes_up_no_more_than_a_reply_may_hold(schema: dict[str, Any]) -> None:
+    assert misfits(fitting(schema | {"required": ["a"]}, "Hello"), schema)
 
 
 @pytest.mark.parametrize("text", ['{"a": NaN}', '{"a": -Infinity}', "", "[" * 100_000, "9" * 9_999])
