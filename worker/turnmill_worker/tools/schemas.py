@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any
@@ -10,6 +11,9 @@ from pydantic_core import SchemaError, SchemaValidator, core_schema
 
 #: A keyword of schemas: a validator, what the schema has there, what is held to it, the schema.
 _Keyword = Callable[[Any, Any, Any, Mapping[str, Any]], Iterator[Any] | None]
+
+#: When the time of whoever holds something to a schema now, in his thread, is over.
+_ENDS: ContextVar[float] = ContextVar("ends")
 
 
 class SchemaRefused(ValueError):
@@ -32,11 +36,18 @@ def validator_of(schema: Mapping[str, Any], *, within: timedelta) -> Any:
         usual.check_schema(schema)
     except (exceptions.SchemaError, RecursionError) as error:
         raise SchemaRefused(type(error).__name__) from None
-    ends = time.monotonic() + within.total_seconds()
-    words = {name: _OWN.get(name, word) for name, word in usual.VALIDATORS.items()}
-    bounded = validators.extend(usual, {name: _timed(words[name], ends) for name in words})
+    _ENDS.set(time.monotonic() + within.total_seconds())
     # With a registry that is empty, nothing is ever fetched.
-    return bounded(schema, registry=Registry())
+    return _bounded(usual)(schema, registry=Registry())
+
+
+@lru_cache(maxsize=16)
+def _bounded(usual: Any) -> Any:
+    """Return the validator of a kind of schemas whose keywords are ours, or look at the clock."""
+    from jsonschema import validators  # noqa: PLC0415
+
+    words = {name: _timed(_OWN.get(name, word)) for name, word in usual.VALIDATORS.items()}
+    return validators.extend(usual, words)
 
 
 def _require_bounded(schema: Mapping[str, Any]) -> None:
@@ -58,11 +69,11 @@ def _names_in(value: object) -> set[str]:
     return set()
 
 
-def _timed(word: _Keyword, ends: float) -> _Keyword:
+def _timed(word: _Keyword) -> _Keyword:
     def timed(
         validator: Any, value: Any, instance: Any, schema: Mapping[str, Any]
     ) -> Iterator[Any]:
-        if time.monotonic() > ends:
+        if time.monotonic() > _ENDS.get():
             raise SchemaRefused("it takes too long")
         yield from word(validator, value, instance, schema) or ()
 
