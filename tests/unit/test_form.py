@@ -1,4 +1,4 @@
-"""A reply is held to its schema in bounded time, whatever the two say."""
+"""A reply is held to its schema in bounded time, whatever the two say; JSON is JSON."""
 
 import json
 import time
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from turnmill_worker.providers.mock.form import fitting
+from turnmill_worker.tools.calling import _in_words
 from turnmill_worker.tools.form import misfits
 from turnmill_worker.tools.schemas import SchemaRefused
 
@@ -113,3 +114,13 @@ def test_the_mock_makes_up_no_more_than_a_reply_may_hold(schema: dict[str, Any])
 @pytest.mark.parametrize("text", ['{"a": NaN}', '{"a": -Infinity}', "", "[" * 100_000, "9" * 9_999])
 def test_what_only_python_reads_is_no_json(text: str) -> None:
     assert "no JSON" in misfits(text, one(multipleOf=0.1))
+
+
+def test_what_a_tool_gives_is_json_where_it_is_no_text() -> None:
+    told = _in_words({"low": float("-inf"), "mean": float("nan"), "days": (1, 2)})
+    assert told is not None
+    assert json.loads(told, parse_constant=pytest.fail) == {
+        "low": "-Infinity",
+        "mean": "NaN",
+        "days": [1, 2],
+    }
