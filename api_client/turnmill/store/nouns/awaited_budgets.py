@@ -4,12 +4,13 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
 from decimal import Decimal
+from itertools import islice
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Connection, and_, or_, select
 
-from turnmill.domain.budgets import OnExceeded, Period, Scope
+from turnmill.domain.budgets import OnExceeded, Period, Scope, tag_said
 from turnmill.store.schema.budget_tables import budgets
 from turnmill.store.schema.tables import sessions, turns
 
@@ -49,12 +50,12 @@ def _holders(row: Any) -> Iterator[_Holder]:
     for scope, name in zip(_KINDS, (row.user_id, row.session_id, row.batch_id), strict=True):
         if name is not None:
             yield scope, str(name), ""
-    said: dict[str, Any] = {}
-    for metadata in (row.of_session, row.metadata):
-        said |= metadata if isinstance(metadata, dict) else {}  # what cannot be opened names none
-    texts = [(key, value) for key, value in said.items() if isinstance(value, str)]
-    for key, value in texts[:_MOST_VALUES]:
-        yield Scope.TAG, key, value
+    # What cannot be opened names none.
+    said = [one if isinstance(one, dict) else {} for one in (row.metadata, row.of_session)]
+    for key in islice(dict.fromkeys((*said[0], *said[1])), _MOST_VALUES):
+        value = tag_said(key, of_turn=said[0], of_session=said[1])
+        if value is not None:
+            yield Scope.TAG, key, value
 
 
 def _found(conn: Connection, holders: Iterable[_Holder]) -> dict[_Holder, list[Any]]:
