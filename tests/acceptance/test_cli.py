@@ -12,7 +12,7 @@ import pytest
 
 from tests.acceptance.terminal import Terminal, clean_environment
 from tests.conftest import make_home
-from turnmill import Client, SessionRecord, TurnState
+from turnmill import Client, SessionRecord, TurnFailed, TurnState
 from turnmill_worker.stack.process import wait_until
 
 CLI = ("-m", "turnmill.cli")
@@ -83,7 +83,20 @@ def test_a_failed_turn_is_still_one_object_and_exit_code_1(there: Terminal, clie
     assert said.code == 1
     assert (turn["state"], turn["text"]) == ("failed", None)
     assert turn["error"]["code"] == "invalid_prompt"
+    assert "turns show" in turn["error"]["hint"]  # the code is a vendor's own
     assert [attempt["outcome"] for attempt in turn["attempts"]] == ["failed"]
+
+
+def test_whoever_looks_at_a_failed_turn_is_told_what_to_do_about_it(
+    there: Terminal, client: Client
+) -> None:
+    session = client.sessions.create(user_id="ada", provider="mock", tools=["nowhere"])
+    turn = client.send(session, "Hello")
+    with pytest.raises(TurnFailed) as failed:
+        turn.result(timeout=30)
+    assert "TURNMILL_TOOLS" in f"{failed.value.hint}"
+    shown = " ".join(there.run("turns", "show", str(turn.id)).out.split())
+    assert f"unknown_tool: {failed.value.hint}" in shown
 
 
 def test_a_timeout_is_exit_code_4_and_the_turn_goes_on(there: Terminal, client: Client) -> None:

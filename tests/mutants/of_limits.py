@@ -10,8 +10,10 @@ from tests.mutants.breaking import Mutant, instead
 from turnmill.domain import pacing
 from turnmill.store.line import recall
 from turnmill.store.nouns import limits
+from turnmill_worker.gates.watch import Gates
 
 _LIMITS = "tests/contract/store/test_limits.py"
+_GATES = "tests/unit/test_gates.py"
 
 
 def _all_at_once(given: Any, rates: Any, calls: Sequence[int], *, now: float) -> Any:
@@ -38,6 +40,18 @@ OF_LIMITS = {
         rule="what was given, and not used, is given back",
         breaks=instead(pacing, "take_back", lambda given, *_, **__: given),
         killed_by=f"{_LIMITS}::test_permits_that_were_not_used_are_given_to_others[postgres]",
+    ),
+    "raised_in_vain": Mutant(
+        rule="what was given away under a lower limit holds nobody up under a higher one",
+        breaks=instead(pacing, "changed", lambda given, *_, **__: given),
+        killed_by=f"{_GATES}::test_who_waits_under_a_limit_that_is_raised_goes_at_once"
+        "[asyncio-before0-after0-True]",
+    ),
+    "called_before_it_was_looked": Mutant(
+        rule="a process that has just begun looks at what is limited before it calls anybody",
+        breaks=instead(Gates, "_limited", lambda self, call, go: self._limits.layer(call, go)),
+        killed_by=f"{_GATES}::test_a_process_that_has_just_begun_calls_nobody_before_it_knows_what"
+        "_is_limited[asyncio]",
     ),
     "called_though_nothing_is_left": Mutant(
         rule="where a vendor says that nothing is left, nobody calls",

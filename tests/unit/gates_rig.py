@@ -1,7 +1,7 @@
 """Gates of a process on a store in memory, with a clock that is moved by hand."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import timedelta
 from typing import Any
 
@@ -42,6 +42,18 @@ class CountedRows(Rows):
         return await super().write(function, *args, **options)
 
 
+class NotedRecalling(Recalling):
+    """Notes for what all are recalled."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.recalled: list[tuple[str, str, str]] = []
+
+    def all(self, waits_for: Collection[str], *, provider: str, model: str, **options: Any) -> None:
+        self.recalled += [(one, provider, model) for one in waits_for]
+        super().all(waits_for, provider=provider, model=model, **options)
+
+
 class Rig:
     """A store in memory, the gates of a process, and what its vendor answers."""
 
@@ -50,7 +62,8 @@ class Rig:
         with self.store.begin() as conn:
             create_all(conn)
         self.rows = CountedRows(self.store, owner="one")
-        recalling = Recalling(self.rows, lambda head: None)
+        recalling = NotedRecalling(self.rows, lambda head: None)
+        self.recalled = recalling.recalled
         self.accounts = Accounts(self.rows, recalling, account_of=lambda name: "ab12")
         self.limits = Limits(
             self.rows,

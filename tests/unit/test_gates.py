@@ -308,6 +308,44 @@ async def test_a_turn_that_has_had_its_place_is_not_sent_to_the_end_of_the_line(
     assert waits(await rig.ask(waits_for="limit")) < timedelta(seconds=15)
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "is_raised"),
+    [
+        ({"requests_per_minute": 1}, {"requests_per_minute": 6_000}, True),
+        ({"tokens_per_minute": 100}, {"tokens_per_minute": 9_000_000}, True),
+        ({"requests_per_minute": 1}, {"concurrent": 30}, True),
+        ({"requests_per_minute": 1}, {"requests_per_minute": 1, "concurrent": 30}, False),
+        ({"requests_per_minute": 2}, {"requests_per_minute": 1}, False),
+    ],
+)
+async def test_who_waits_under_a_limit_that_is_raised_goes_at_once(
+    rig: Rig, before: dict[str, int], after: dict[str, int], is_raised: bool
+) -> None:
+    rig.limit(**before)
+    found = await asyncio.gather(*(rig.ask() for _ in range(20)))
+    assert any(isinstance(one, NotNow) for one in found)
+    rig.limit(**after)
+    assert rig.recalled == ([("limit", "theirs", "")] if is_raised else [])
+    found = await asyncio.gather(*(rig.ask(waits_for="limit") for _ in range(20)))
+    assert all(isinstance(one, Done) for one in found) is is_raised
+
+
+async def test_a_process_that_has_just_begun_calls_nobody_before_it_knows_what_is_limited(
+    rig: Rig,
+) -> None:
+    rig.limit(concurrent=1)
+    gates = another_process(rig)
+    gates.start(asyncio.get_running_loop())
+    outer, _ = gates.layers
+    rig.hangs = asyncio.Event()
+    calls = [asyncio.ensure_future(outer(a_call(), rig.vendor)) for _ in range(5)]
+    await until(lambda: sum(one.done() for one in calls) == 4)
+    rig.hangs.set()
+    await asyncio.gather(*calls)
+    await gates.stop()
+    assert rig.most == 1
+
+
 async def test_one_look_takes_permits_for_all_that_ask(rig: Rig) -> None:
     rig.limit(requests_per_minute=6_000)
     before = rig.rows.asked
@@ -319,13 +357,7 @@ async def test_one_look_takes_permits_for_all_that_ask(rig: Rig) -> None:
 async def test_what_another_process_closes_and_opens_is_seen_by_a_look(rig: Rig) -> None:
     rig.answer = LATER
     await rig.ask()
-    gates = Gates(
-        rig.store,
-        owner="two",
-        account_of=lambda name: "ab12",
-        announce=lambda head: None,
-        slots=lambda: 40,
-    )
+    gates = another_process(rig)
     await gates.look()
     outer, inner = gates.layers
 
@@ -340,6 +372,16 @@ async def test_what_another_process_closes_and_opens_is_seen_by_a_look(rig: Rig)
     rig.answer = Done(text="hi", usage=Usage())
     assert isinstance(await ask(), Done)
     await gates.stop()
+
+
+def another_process(rig: Rig) -> Gates:
+    return Gates(
+        rig.store,
+        owner="two",
+        account_of=lambda name: "ab12",
+        announce=lambda head: None,
+        slots=lambda: 40,
+    )
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -277,3 +277,12 @@ def test_in_production_a_script_of_faults_is_obeyed_only_where_that_is_asked_for
     assert answer(mock, a_request()).text
     with pytest.raises(Rejected if asked == "yes" else Overloaded):
         answer(mock, a_request(metadata=scripted(faults="overloaded")))
+
+
+@pytest.mark.parametrize("script", [{"faults": "hang"}, {"faults": "stall"}, {"latency": 60}])
+def test_it_is_given_up_after_the_timeout_of_its_session(script: dict[str, Any]) -> None:
+    settings = scripted(**script) | {"timeout": 0.01}
+    with pytest.raises(MaybeSent, match="timeout"):
+        send(MockProvider(), a_request(settings=settings))
+    with pytest.raises(Rejected):
+        send(MockProvider(), a_request(settings=settings | {"timeout": -1}))

@@ -117,6 +117,18 @@ def test_what_is_the_users_own_or_passes_by_itself_is_no_reason_to_ask_anybody_e
     assert after(error).target is None
 
 
+def test_who_asks_just_the_same_is_not_asked_after_what_has_failed() -> None:
+    same = [{"provider": "one", "model": "a"}, *TARGETS]
+    found = after(Overloaded(), settings={"fallback": same, "service_tier": "flex"})
+    assert (found.target, found.benched) == (2, bits([0, 1]))
+    back = after(Overloaded(), settings={"fallback": same}, target=1, benched=bits([2, 3, 4]))
+    assert back.benched == 0  # a round is over: the first is asked again, and after a pause
+    assert back.delay
+    # Another tier of the same model may well have room.
+    other = [{"provider": "one", "model": "a", "settings": {"service_tier": "default"}}]
+    assert after(Overloaded(), settings={"fallback": other, "service_tier": "flex"}).target == 1
+
+
 def test_what_stands_in_the_way_on_our_side_is_no_reason_either() -> None:
     claim = claim_of()
     judged = verdict.of_fault(claim, Fault("store_unavailable"), **RULES)

@@ -11,6 +11,7 @@ from turnmill.domain.pacing import (
     Given,
     Rates,
     answer,
+    changed,
     give,
     hold_until,
     line_of,
@@ -121,3 +122,21 @@ def test_a_user_has_one_line_in_each_lane() -> None:
     assert line_of("ada", interactive=True) == line_of("ada", interactive=True)
     assert line_of("ada", interactive=True) != line_of("ada", interactive=False)
     assert len({line_of(f"user-{n}", interactive=True) for n in range(1000)}) <= 16
+
+
+def test_a_limit_that_is_raised_is_given_away_for_as_many_calls_as_before() -> None:
+    slow, fast = Rates(requests_per_minute=1), Rates(requests_per_minute=600)
+    begins, given = give(Given(), slow, [0] * 5, now=NOW)
+    assert begins == [0.0]
+    raised = changed(given, slow, fast, now=NOW)
+    assert raised.requests_until < NOW + 1.0
+    assert len(give(raised, fast, [0] * 5, now=NOW)[0]) == 5
+    lowered = changed(raised, fast, slow, now=NOW)
+    assert lowered.requests_until <= raised.requests_until  # calls of before are not the new rate's
+    assert not changed(given, slow, fast, now=NOW + 90.0).requests_until > NOW + 90.0
+
+
+def test_what_a_limit_without_a_rate_has_given_away_holds_up_nobody() -> None:
+    given = Given(requests_until=NOW + 60.0, tokens_until=NOW + 60.0, places={"i1": NOW + 60.0})
+    found = changed(given, Rates(), Rates(requests_per_minute=60), now=NOW)
+    assert (found.requests_until, found.tokens_until, found.places) == (NOW, NOW, {})

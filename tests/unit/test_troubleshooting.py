@@ -17,6 +17,7 @@ from turnmill.cli.commands.doctor import CHECKS
 from turnmill.cli.doctor.findings import Area
 from turnmill.connections.broker_causes import _CAUSES
 from turnmill.domain.errors import ProviderError, TurnmillError
+from turnmill.domain.errors.remedies import REMEDIES
 from turnmill.store.connecting import _SAID
 
 PAGE = (Path(__file__).parents[2] / "docs" / "troubleshooting.md").read_text()
@@ -77,6 +78,36 @@ def test_every_code_that_our_code_writes_is_explained() -> None:
     assert codes <= NAMED
 
 
+def test_what_to_do_about_a_turn_is_told_with_its_error_by_each_code_of_the_page() -> None:
+    (part,) = re.findall(r"## Error codes of turns(.*?)\n## ", PAGE, flags=re.DOTALL)
+    rows = re.findall(r"^\| (`[^|]*) \| [^|]* \| ([^|]*) \|$", part, flags=re.MULTILINE)
+    # Of what goes on by itself, or was somebody's wish, there is nothing to do.
+    codes = {
+        code
+        for named, advice in rows
+        if not advice.startswith(("nothing", "it is tried again"))
+        for code in re.findall(r"`(\w+)`", named)
+    }
+    assert codes == set(REMEDIES)
+
+
+def test_every_error_that_our_code_makes_has_a_hint() -> None:
+    without = {
+        kind.__name__
+        for kind in kinds(TurnmillError)
+        if not kind.hint and not issubclass(kind, ProviderError)
+    }
+    bare = [
+        f"{path}:{node.lineno}"
+        for path in OUR_CODE
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and getattr(node.func, "id", getattr(node.func, "attr", "")) in without
+        and not {"hint", None} & {one.arg for one in node.keywords}
+    ]
+    assert not bare
+
+
 def test_every_cause_of_a_server_that_cannot_be_used_is_explained() -> None:
     causes = {cause.code for _, cause in _CAUSES} | {meaning.reason for _, meaning in _SAID}
     assert causes <= NAMED
@@ -90,7 +121,8 @@ def test_every_check_stands_beside_its_exit_code() -> None:
 
 
 ADVICE = re.compile(r"turnmill(?P<words>( [a-z][a-z-]*(\|[a-z-]+)*){1,2})(?P<options>[^`.,;:\n]*)")
-SOURCES = [path for path in OUR_CODE if path.parts[-2] == "doctor" or path.stem == "connecting"]
+SAYING = ("connecting", "endings", "remedies")
+SOURCES = [path for path in OUR_CODE if path.parts[-2] == "doctor" or path.stem in SAYING]
 
 
 @pytest.mark.parametrize("source", ["docs/troubleshooting.md", *sorted(map(str, SOURCES))])

@@ -21,6 +21,7 @@ from turnmill_worker.tools.offered import Tools
 from turnmill_worker.tools.registered import registered
 
 _NOBODY = TurnId(UUID(int=0))
+_INSTEAD = "exact=False: a bound that needs nobody"
 
 
 def count(
@@ -76,7 +77,7 @@ async def _asked(providers: ProviderRegistry, name: str, request: Request) -> in
             raise Rejected(
                 "no_counting",
                 detail=f"provider {name} has no way to count",
-                hint="exact=False: a bound that needs nobody",
+                hint=_INSTEAD,
             )
         fit = fitted(request, name=provider.name, takes=taken_by(provider))
         found = await provider.count(replace(fit, settings=request.settings))
@@ -85,7 +86,9 @@ async def _asked(providers: ProviderRegistry, name: str, request: Request) -> in
         return found
     except Exception as error:  # noqa: BLE001
         # The edge to a provider, which may be anybody's.
-        raise error_of(error) from None
+        failed = error_of(error)
+        failed.hint = failed.hint or _INSTEAD
+        raise failed from None
     finally:
         await providers.aclose()
 

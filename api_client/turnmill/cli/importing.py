@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 #: Of one line: a history has fewer messages than would fill it.
 _LONGEST_LINE = 64 * 2**20
+_HINT = 'one conversation a line, such as {"messages": [{"role": "user", "content": "Hello"}, …]}'
 
 
 @dataclass(slots=True)
@@ -54,11 +55,11 @@ def read_conversations(path: str, *, max_text_bytes: int) -> Iterator[Line]:
 
 def _conversation(raw: bytes, max_text_bytes: int) -> Conversation | InvalidInput:
     if len(raw) >= _LONGEST_LINE:
-        return InvalidInput("the line is too long")
+        return InvalidInput("the line is too long", hint=_HINT)
     try:
         document = json.loads(raw)
     except (ValueError, RecursionError):
-        return InvalidInput("this is no JSON")
+        return InvalidInput("this is no JSON", hint=_HINT)
     try:
         return conversation_from(document, max_text_bytes=max_text_bytes)
     except InvalidInput as error:
@@ -93,7 +94,7 @@ def _import(
         raise line.said
     script = script_of(line.said.messages)
     if not script.turns:
-        raise InvalidInput("nobody has answered anything in it")
+        raise InvalidInput("nobody has answered anything in it", hint=_HINT)
     told.left_out += len(script.open)
     if dry_run:
         told.made += 1

@@ -1,9 +1,11 @@
 """What a budget is: for whom, for which span of time, and what happens when it is used up."""
 
+import json
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from turnmill.domain.errors import InvalidInput
 
@@ -115,6 +117,17 @@ def dollars(value: object, *, name: str) -> Decimal:
     if amount != amount.quantize(PLACES):
         raise InvalidInput(f"{name} has more than 10 digits after the point", hint=hint)
     return amount
+
+
+def tag_said(key: str, *, of_turn: Mapping[str, Any], of_session: Mapping[str, Any]) -> str | None:
+    """Return a tag's value: what the turn says, or else its session; None where neither does.
+
+    What is no text counts as its JSON: a team of 7 is `7`.
+    """
+    for metadata in (of_turn, of_session):
+        if (value := metadata.get(key)) is not None:
+            return value if isinstance(value, str) else json.dumps(value)
+    return None
 
 
 def warnings_given(value: object) -> tuple[float, ...]:

@@ -21,7 +21,9 @@ def check_text(
     is too long.
     """
     if not isinstance(text, str):
-        raise InvalidText(f"{name} must be a str, not {type(text).__name__}")
+        raise InvalidText(
+            f"{name} must be a str, not {type(text).__name__}", hint='such as "Hello"'
+        )
     text = str.__str__(text)  # of a subclass, what it holds and not what it says
     if not text.strip():
         raise InvalidText(f"{name} is empty", hint="send something to answer")

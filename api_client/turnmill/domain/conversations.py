@@ -103,7 +103,10 @@ def _checked(message: Message, *, max_bytes: int, files: bool) -> Message | None
         if files and isinstance(one, Attached):
             continue
         if not isinstance(one, Text | ToolCall | ToolOutput):
-            raise InvalidInput(f"a part of the kind {getattr(one, 'kind', '?')} is not taken")
+            raise InvalidInput(
+                f"a part of the kind {getattr(one, 'kind', '?')} is not taken",
+                hint="texts, and calls of tools with their outputs",
+            )
         for said in _strings(one):
             check_text(said, max_bytes=max_bytes)
     return Message(message.role, parts) if parts else None

@@ -28,6 +28,17 @@ class Rates:
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
 
+    def is_above(self, others: "Rates") -> bool:
+        """Tell whether more calls, or more tokens, are allowed than by others."""
+        return any(
+            after is None or after > before
+            for before, after in (
+                (others.requests_per_minute, self.requests_per_minute),
+                (others.tokens_per_minute, self.tokens_per_minute),
+            )
+            if before is not None
+        )
+
     def seconds_of(self, tokens: float) -> float:
         """Return how much time one call of so many tokens takes up."""
         return max(_share(1.0, self.requests_per_minute), _share(tokens, self.tokens_per_minute))
@@ -104,6 +115,28 @@ def take_back(given: Given, rates: Rates, *, calls: int, tokens: int) -> Given:
         requests_until=given.requests_until - _share(calls, rates.requests_per_minute),
         tokens_until=given.tokens_until - _share(tokens, rates.tokens_per_minute),
     )
+
+
+def changed(given: Given, before: Rates, after: Rates, *, now: float) -> Given:
+    """Return what is given under rates that were changed: as many calls as before, or as long.
+
+    Who waits for a place has it under the old ones: places are given anew.
+    """
+    return Given(
+        requests_until=_sooner(
+            given.requests_until, before.requests_per_minute, after.requests_per_minute, now=now
+        ),
+        tokens_until=_sooner(
+            given.tokens_until, before.tokens_per_minute, after.tokens_per_minute, now=now
+        ),
+    )
+
+
+def _sooner(until: float, before: int | None, after: int | None, *, now: float) -> float:
+    """Return up to when as much is given away; never later than before."""
+    if until <= now or before is None:
+        return min(until, now)
+    return until if after is None else now + (until - now) * min(1.0, before / after)
 
 
 def hold_until(given: Given, until: float) -> Given:

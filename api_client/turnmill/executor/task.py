@@ -122,7 +122,10 @@ class AsyncExecutor:
         """Do it on a connection of the caller's, who commits, or does not."""
         within: Any = connection  # both kinds have the verb, each gives what it wraps
         if not callable(getattr(within, "run_sync", None)):
-            raise InvalidInput("connection must be an AsyncConnection or AsyncSession")
+            raise InvalidInput(
+                "connection must be an AsyncConnection or AsyncSession",
+                hint="async with engine.begin() as connection: …",
+            )
         keys = self.blocking.keys
 
         def joined(conn: Any) -> T:

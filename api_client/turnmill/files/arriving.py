@@ -123,7 +123,10 @@ def _read(file: BinaryIO) -> Iterator[bytes]:
             piece = file.read(CHUNK)
         except Exception as error:  # noqa: BLE001
             # The edge to a caller's own kind of file.
-            raise InvalidInput(f"the file cannot be read: {type(error).__name__}") from None
+            raise InvalidInput(
+                f"the file cannot be read: {type(error).__name__}",
+                hint='open(path, "rb"), or a path',
+            ) from None
         if not piece:
             return
         if not isinstance(piece, bytes):
@@ -160,14 +163,16 @@ def _claim(media_type: object) -> str:
     if not isinstance(media_type, str) or not re.fullmatch(
         r"[\w.+-]{1,60}/[\w.+-]{1,60}", media_type
     ):
-        raise InvalidInput("media_type must be a type, such as image/png")
+        raise InvalidInput(
+            "media_type must be a type, such as image/png", hint="leave it out: its bytes tell"
+        )
     return str.__str__(media_type)
 
 
 def given_name(name: object) -> str:
     """Return the name that a caller gives a file; raises AttachmentRefused for a path."""
     if not isinstance(name, str):
-        raise InvalidInput(f"name must be a str, not {type(name).__name__}")
+        raise InvalidInput(f"name must be a str, not {type(name).__name__}", hint='name="a.pdf"')
     text = str.__str__(name)
     if text != clean_name(text):
         raise AttachmentRefused(

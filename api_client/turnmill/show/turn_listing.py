@@ -77,6 +77,14 @@ def _error(turn: TurnRecord) -> dict[str, str] | None:
     return {"code": error.error_code, "kind": error.code, "hint": error.hint}
 
 
+def hint_of(turn: TurnRecord) -> str | None:
+    """Return what can be done about a turn that has failed, where its code says it."""
+    from turnmill.domain.errors.remedies import REMEDIES
+
+    error = _error(turn)
+    return error["hint"] if error is not None and turn.error_code in REMEDIES else None
+
+
 def _row(listed: Listed) -> tuple[object, ...]:
     record = listed.record
     return (
@@ -97,5 +105,5 @@ TURNS: Listing[Listed] = Listing(
     row=_row,
     document=lambda one: {**summary(one.record), **waiting(one.why)},
     numbers=("seq",),
-    spare=("waits for", *_COLUMNS[6:]),
+    spare=("waits for", "error", "accepted", "attempts", *_COLUMNS[6:]),
 )

@@ -21,7 +21,7 @@ from turnmill.show.tables import (
     stdout_console,
 )
 from turnmill.show.terminal import print_said
-from turnmill.show.turn_listing import summary
+from turnmill.show.turn_listing import hint_of, summary
 from turnmill.show.why_view import next_steps, obstacles, waiting
 from turnmill.show.wording import (
     cached_share,
@@ -176,6 +176,8 @@ def print_view(view: TurnView, *, console: Console | None = None) -> None:
     for outcome in dict.fromkeys(one.outcome or "" for one in view.attempts):
         if outcome in MEANINGS:
             console.print(f"{outcome}: {MEANINGS[outcome]}", style="dim", markup=False)
+    if hint := hint_of(view.turn):
+        console.print(f"{view.turn.error_code}: {as_typed(hint)}", style="dim", markup=False)
     if any(one.estimated for one in view.attempts):
         console.print(f"~: {ESTIMATED}", style="dim", markup=False)
     print_calls(view, console)

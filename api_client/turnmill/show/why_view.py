@@ -96,8 +96,7 @@ _WORDS: Mapping[Cause, str] = MappingProxyType(
         Cause.ACCOUNT: "the account at {name} is closed until {at}: turnmill accounts open {first}",
         Cause.BREAKER: "the breaker of {name} is open until {at}: turnmill accounts open {first}",
         Cause.LIMIT: "for its place under a limit of {name}, at {at}: turnmill limits ls",
-        Cause.BUDGET: "for its budget, which is used up: looked at again at {at}."
-        " turnmill budget ls",
+        Cause.BUDGET: "for its budget, which is used up: {budget}. turnmill budget ls",
         Cause.BATCH: "for its batch, which is at its vendor, or paused: turnmill batch ls",
         Cause.KEY: "for a key of what is encrypted, which is missing: looked for again at {at}."
         " turnmill doctor",
@@ -126,7 +125,7 @@ _CELLS: Mapping[Cause, str] = MappingProxyType(
         Cause.ACCOUNT: "account until {clock}",
         Cause.BREAKER: "breaker until {clock}",
         Cause.LIMIT: "limit until {clock}",
-        Cause.BUDGET: "budget until {clock}",
+        Cause.BUDGET: "{budget_cell}",
         Cause.BATCH: "batch",
         Cause.KEY: "key missing",
         Cause.LAYER: "{name} until {clock}",
@@ -148,6 +147,8 @@ def _said(one: Reason, why: Why) -> str:
 def _terms(one: Reason, why: Why) -> Mapping[str, object]:
     """Return what the words of a reason may name."""
     head, is_one = why.reasons[-1].turn_id, one.ahead == 1
+    at = "some time" if one.until is None else _moment(one.until, now=why.now)
+    clock = "some time" if one.until is None else _clock(one.until, now=why.now)
     return {
         "state": why.state,
         "session": why.session_id,
@@ -166,9 +167,28 @@ def _terms(one: Reason, why: Why) -> Mapping[str, object]:
         "after": f" after {one.name}" if one.name else "",
         "so_long": "" if one.since is None else f" for {duration(why.now - one.since)}",
         "ago": "" if one.since is None else f" since {relative(one.since, now=why.now)}",
-        "at": "some time" if one.until is None else _moment(one.until, now=why.now),
-        "clock": "some time" if one.until is None else _clock(one.until, now=why.now),
+        "at": at,
+        "clock": clock,
+        "budget": _budget(one, at=at),
+        "budget_cell": "budget used up" if one.until is None else f"budget until {clock}",
     }
+
+
+def _budget(one: Reason, *, at: str) -> str:
+    """Return whose budget it is and until when; when it is looked at again, where none is named."""
+    whose, _, period = one.name.partition(" ")
+    if not period:
+        return f"looked at again at {at}"
+    ends = "until its limit is raised" if one.until is None else f"until {at}"
+    return f"that of {_WHOSE.get(whose, 'its tag')}{_PERIODS.get(period, '')}, {ends}"
+
+
+_WHOSE: Mapping[str, str] = MappingProxyType(
+    {"all": "everybody", "user": "its user", "session": "its session", "batch": "its batch"}
+)
+_PERIODS: Mapping[str, str] = MappingProxyType(
+    {"turn": " for a turn", "day": " for a day", "week": " for a week", "month": " for a month"}
+)
 
 
 def _moment(moment: datetime, *, now: datetime) -> str:

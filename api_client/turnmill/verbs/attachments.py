@@ -198,7 +198,9 @@ def part_for(part: Attached, kept: Attachment) -> Part:
     made = as_part(kept)
     if isinstance(part, Image) and isinstance(made, Image):
         if part.detail not in _DETAILS:
-            raise InvalidInput("detail must be auto, low, high or original")
+            raise InvalidInput(
+                "detail must be auto, low, high or original", hint='detail="low" costs the least'
+            )
         return replace(made, detail=part.detail)
     return made
 

@@ -325,9 +325,13 @@ def turn_id(value: object) -> TurnId:
 def turn_ids(value: object, *, most: int) -> list[TurnId]:
     """Return the ids of up to so many turns, each given as for `turn_id`; raises InvalidInput."""
     if not isinstance(value, list | tuple):
-        raise InvalidInput("turns must be a list of turns, or of their ids")
+        raise InvalidInput(
+            "turns must be a list of turns, or of their ids", hint="[turn, turn.id, str(turn.id)]"
+        )
     if len(value) > most:
-        raise InvalidInput(f"{len(value)} turns at once; {most} are the most")
+        raise InvalidInput(
+            f"{len(value)} turns at once; {most} are the most", hint="ask for some after the others"
+        )
     return [turn_id(one) for one in value]
 
 

@@ -69,5 +69,8 @@ def _part(part: object, n: int) -> Part:
     if not isinstance(part, Text):
         raise UnsupportedPart(f"part {n} is of the kind {part.kind}")
     if not isinstance(part.text, str):
-        raise InvalidText(f"the text of part {n} must be a str, not {type(part.text).__name__}")
+        raise InvalidText(
+            f"the text of part {n} must be a str, not {type(part.text).__name__}",
+            hint='Text("Hello")',
+        )
     return Text(str.__str__(part.text))

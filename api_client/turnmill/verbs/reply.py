@@ -192,10 +192,13 @@ def read_reply(conn: Connection, turn_id: TurnId) -> Reply | None:
 
 
 def no_reply(turn_id: TurnId, state: TurnState, error_code: str | None) -> NoReply:
-    """Return the error for a turn that ended without a reply."""
+    """Return the error for a turn that ended without a reply, with what can be done about it."""
+    from turnmill.domain.errors.remedies import REMEDIES  # noqa: PLC0415  few turns fail
+
     code = error_code or state.value
     text = f"turn {turn_id} {state}: {code}"
-    return _ERRORS[state](text, turn_id=str(turn_id), error_code=code)
+    hint = REMEDIES.get(code)  # None: as the kind of the error says
+    return _ERRORS[state](text, turn_id=str(turn_id), error_code=code, hint=hint)
 
 
 def _reply(turn_id: TurnId, turn: Outcome) -> Reply:

@@ -27,7 +27,7 @@ def templates_in(folder: object, *, max_text_bytes: int) -> list[NewTemplate]:
         try:
             one = _read(path, max_text_bytes=max_text_bytes)
             if one.name in found:
-                raise InvalidInput("another file has the same name")
+                raise InvalidInput("another file has the same name", hint=_HINT)
             found[one.name] = one
         except InvalidInput as error:
             problems.append(f"{_shown(path)}: {error}")
@@ -60,10 +60,11 @@ def _is_wanted(path: Path) -> bool:
 def _read(path: Path, *, max_text_bytes: int) -> NewTemplate:
     said = _loaded(path)
     if not isinstance(said, Mapping) or not all(isinstance(name, str) for name in said):
-        raise InvalidInput("no mapping of names to what they stand for")
+        raise InvalidInput("no mapping of names to what they stand for", hint=_HINT)
     if unknown := sorted(set(said) - OPTIONS):
         raise InvalidInput(
-            f"there is no {', '.join(unknown)[:100]}; known: {', '.join(sorted(OPTIONS))}"
+            f"there is no {', '.join(unknown)[:100]}; known: {', '.join(sorted(OPTIONS))}",
+            hint=_HINT,
         )
     given = dict(said)
     for span in SPANS:
@@ -76,7 +77,7 @@ def _seconds(value: int, *, name: str) -> timedelta:
     try:
         return timedelta(seconds=value)
     except OverflowError:
-        raise InvalidInput(f"{name} is longer than anybody waits") from None
+        raise InvalidInput(f"{name} is longer than anybody waits", hint=_HINT) from None
 
 
 def _loaded(path: Path) -> Any:
@@ -90,13 +91,13 @@ def _loaded(path: Path) -> Any:
         with path.open("rb") as file:
             content = file.read(TEMPLATE_FILE_BYTES + 1)
     except OSError as error:
-        raise InvalidInput(f"cannot be read: {error.strerror}") from None
+        raise InvalidInput(f"cannot be read: {error.strerror}", hint=_HINT) from None
     if len(content) > TEMPLATE_FILE_BYTES:
-        raise InvalidInput(f"longer than {TEMPLATE_FILE_BYTES} bytes")
+        raise InvalidInput(f"longer than {TEMPLATE_FILE_BYTES} bytes", hint=_HINT)
     try:
         return load(content)
     except Malformed as error:
-        raise InvalidInput(str(error)) from None
+        raise InvalidInput(str(error), hint=_HINT) from None
 
 
 def _shown(path: Path) -> str:

@@ -132,6 +132,18 @@ def test_a_tag_is_one_of_the_turn_or_else_of_its_session(store: Database) -> Non
     assert ask(store, claim, "5").found is Found.FREE  # no tag is looked at here
 
 
+@pytest.mark.parametrize(
+    ("of_turn", "bounded"), [(7, "7"), (True, "true"), (None, "red"), ("", ""), (1.5, "1.5")]
+)
+def test_what_is_no_text_is_a_tag_by_its_json_and_null_says_nothing(
+    store: Database, of_turn: object, bounded: str
+) -> None:
+    bound(store, "1", Holder(Scope.TAG, "team", bounded))
+    session = rows.start(store, metadata={"team": "red"})
+    turn = steps.send(store, session, metadata={"team": of_turn}).turn_id
+    assert ask(store, steps.take_one(store, turn), "5", "team").found is Found.EXCEEDED
+
+
 def test_a_budget_for_each_turn_counts_all_of_its_calls(store: Database) -> None:
     bound(store, "1", period=Period.TURN)
     claim = one(store)

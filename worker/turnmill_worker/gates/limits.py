@@ -118,22 +118,30 @@ class Limits:
             await one.stop()
 
     def _take_over(self, limit: Limit) -> None:
+        """Go by the limit; where it is higher now, who waits has a place that is too late."""
+        if any((self._take_rates(limit), self._take_concurrent(limit))):
+            self._recalling.all((FOR_LIMIT,), provider=limit.key.provider, model=limit.key.model)
+        self._recall_where_idle(limit)
+
+    def _take_rates(self, limit: Limit) -> bool:
+        """Return whether more may be asked than before."""
         key, rates = limit.key, limit.rates
         if rates == Rates():
-            self._lines.pop(key, None)
-        elif (line := self._lines.get(key)) is None:
-            self._lines[key] = Line(key, rates, self._rows, self._clock)
-        else:
-            line.rates = rates
-        if limit.concurrent is None:
-            self._bulkheads.pop(key, None)
-        elif (bulkhead := self._bulkheads.get(key)) is None:
-            self._bulkheads[key] = Bulkhead(
-                key, self._recalling, limit.concurrent, self._rows, self._clock
-            )
-        else:
-            bulkhead.most = limit.concurrent
-        self._recall_where_idle(limit)
+            return self._lines.pop(key, None) is not None
+        if (line := self._lines.get(key)) is not None:
+            return line.change(rates)
+        self._lines[key] = Line(key, rates, self._rows, self._clock)
+        return False
+
+    def _take_concurrent(self, limit: Limit) -> bool:
+        key, most = limit.key, limit.concurrent
+        if most is None:
+            return self._bulkheads.pop(key, None) is not None
+        if (bulkhead := self._bulkheads.get(key)) is not None:
+            before, bulkhead.most = bulkhead.most, most
+            return most > before
+        self._bulkheads[key] = Bulkhead(key, self._recalling, most, self._rows, self._clock)
+        return False
 
     def _recall_where_idle(self, limit: Limit) -> None:
         """Turns wait for places in a line that has room before them: some are recalled."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from turnmill.domain import pacing
 from turnmill.domain.errors import StoreError
 from turnmill.domain.pacing import Answer, Ask, Rates, goes_first
-from turnmill.store.nouns.limits import LimitKey, Wanted, take
+from turnmill.store.nouns.limits import SET, LimitKey, Wanted, take
 from turnmill_worker.gates.put_off import PutOff
 from turnmill_worker.gates.rows import Rows
 
@@ -88,6 +88,18 @@ class Line:
             self.not_used(tokens=tokens)
             raise
         return None
+
+    def change(self, rates: Rates) -> bool:
+        """Go by these rates from now on; True: somebody has raised them, and who waits may come.
+
+        What a vendor says of its own changes often.
+        """
+        before, self.rates = self.rates, rates
+        if rates == before or self.key.account != SET:
+            return False
+        self._places.clear()
+        self._soon_until = 0.0
+        return rates.is_above(before)
 
     def used(self, *, asked: int, used: int | None) -> None:
         """Note how many tokens a call has used, of which it was given so many."""

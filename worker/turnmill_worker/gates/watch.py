@@ -4,7 +4,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 
@@ -18,7 +18,8 @@ from turnmill_worker.gates.accounts import Accounts
 from turnmill_worker.gates.limits import Limits
 from turnmill_worker.gates.recalling import Recalling
 from turnmill_worker.gates.rows import Rows
-from turnmill_worker.layers.call import Layer
+from turnmill_worker.layers.call import Call, Go, Layer
+from turnmill_worker.providers.boundary import Answer
 
 logger = logging.getLogger("turnmill.gates")
 
@@ -26,6 +27,8 @@ _EVERY = timedelta(seconds=1)
 #: Which providers are in use changes seldom.
 _PROVIDERS_EVERY = 10.0
 _STOPS_WITHIN = timedelta(seconds=2)
+#: A process that has just begun calls nobody before it has looked, or this is over.
+_FIRST_LOOK_WITHIN = timedelta(seconds=5)
 
 
 class Gates:
@@ -52,6 +55,7 @@ class Gates:
             slots=slots,
         )
         self._woken = asyncio.Event()
+        self._looked = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._providers: Sequence[str] = ()
@@ -61,7 +65,7 @@ class Gates:
     @property
     def layers(self) -> Sequence[Layer]:
         """The gates, the outermost first."""
-        return (self._limits.layer, self._accounts.layer)
+        return (self._limited, self._accounts.layer)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Look from now on."""
@@ -95,8 +99,21 @@ class Gates:
             closed, limits = await self._rows.read(read_closed, read_limits)
         self._accounts.look(closed, began=began)
         self._limits.look(limits, self._providers)
+        self._looked.set()
         await self._accounts.tick()
         await self._limits.tick()
+
+    def _limited(self, call: Call, go: Go) -> Awaitable[Answer]:
+        """Let no call through of which it is not known yet what is closed, or limited."""
+        if self._looked.is_set() or self._task is None:
+            return self._limits.layer(call, go)
+        return self._limited_once_known(call, go)
+
+    async def _limited_once_known(self, call: Call, go: Go) -> Answer:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_LOOK_WITHIN.total_seconds()):
+                await self._looked.wait()
+        return await self._limits.layer(call, go)
 
     async def _run(self) -> None:
         while True:

@@ -75,6 +75,17 @@ def of_provider(claim: Claim) -> int:
     return bits(n for n, one in enumerate(targets_of(claim)) if one.provider == claim.provider)
 
 
+def alike(claim: Claim) -> int:
+    """Return the set of all targets that ask just the same as this one: it is one of them."""
+    own, listed = _own(claim), targets_of(claim)
+    same = {
+        n: (one.provider, one.model, _settings(own, one) if n else own.settings)
+        for n, one in enumerate(listed)
+    }
+    this = same.get(claim.target)
+    return bits([claim.target, *(n for n, one in same.items() if one == this)])
+
+
 def _own(claim: Claim) -> Own:
     return claim.own or Own(claim.provider, claim.model, claim.settings)
 

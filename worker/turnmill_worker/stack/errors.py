@@ -60,6 +60,7 @@ class DidNotStart(StackError):
     """A program of the stack could not be started."""
 
     code = "did_not_start"
+    hint = "the end of its log says why; `turnmill doctor` looks at what is there"
 
     def __init__(self, message: str = "", *, log_tail: str = "", hint: str | None = None) -> None:
         super().__init__(message, hint=hint)

@@ -157,7 +157,7 @@ def _in_words(output: Any) -> str | None:
     from pydantic_core import to_json  # noqa: PLC0415  only where tools are run
 
     try:
-        return storable(to_json(output).decode())
+        return storable(to_json(output, inf_nan_mode="strings").decode())
     except Exception:  # noqa: BLE001
         # Objects of somebody's, and what they raise when they are read.
         return None

@@ -2,35 +2,42 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from itertools import islice
 from typing import Any
+
+from turnmill_worker.tools.schemas import SchemaRefused, validator_of
 
 _MOST_FAULTS = 10
 _MOST_WORDS = 2_000
+_WITHIN = timedelta(seconds=5)
 
 
-def misfits(text: str, schema: Mapping[str, Any]) -> str:
+def misfits(text: str, schema: Mapping[str, Any], *, within: timedelta = _WITHIN) -> str:
     """Return what is wrong with the text, in words for the model; empty where it fits.
 
-    Raises ValueError for a schema that is none. It may take its time: not for an event loop.
+    Raises SchemaRefused for a schema that is none, or to which it cannot be held within that time.
+    It may take its time: not for an event loop.
     """
     try:
-        said = json.loads(text)
+        said = json.loads(text, parse_constant=_no_json)
     except (ValueError, RecursionError) as error:
         return f"It is no JSON: {error}"[:_MOST_WORDS]
-    faults = [fault for fault, _ in zip(_faults(said, schema), range(_MOST_FAULTS), strict=False)]
+    faults = islice(_faults(said, schema, within), _MOST_FAULTS)
     return "\n".join(faults)[:_MOST_WORDS]
 
 
-def _faults(said: Any, schema: Mapping[str, Any]) -> Iterator[str]:
-    from jsonschema import exceptions, validators  # noqa: PLC0415  only where it is asked for
-    from referencing import Registry  # noqa: PLC0415
-    from referencing.exceptions import Unresolvable  # noqa: PLC0415
+def _no_json(name: str) -> Any:
+    raise ValueError(f"{name} stands there")
 
-    validator = validators.validator_for(schema, default=validators.Draft202012Validator)
+
+def _faults(said: Any, schema: Mapping[str, Any], within: timedelta) -> Iterator[str]:
+    from referencing.exceptions import Unresolvable  # noqa: PLC0415  only where it is asked for
+
     try:
-        validator.check_schema(schema)
-        # With a registry that is empty, nothing is ever fetched.
-        for error in validator(schema, registry=Registry()).iter_errors(said):
+        for error in validator_of(schema, within=within).iter_errors(said):
             yield f"{error.json_path}: {error.message}"
-    except (exceptions.SchemaError, Unresolvable, RecursionError) as error:
-        raise ValueError(f"the schema is none: {type(error).__name__}") from None
+    except ArithmeticError:
+        yield "It has a number that is beyond all bounds."
+    except (Unresolvable, RecursionError) as error:
+        raise SchemaRefused(type(error).__name__) from None

@@ -15,7 +15,7 @@ from turnmill.domain.errors import ContextFull, NotSent, ProviderError
 from turnmill.domain.states import TurnState
 from turnmill.domain.targets import name_of
 from turnmill.store.records import Claim
-from turnmill_worker.layers.targets import bits, next_after, of_provider, targets_of
+from turnmill_worker.layers.targets import alike, bits, next_after, of_provider, targets_of
 from turnmill_worker.providers.boundary import Answer
 from turnmill_worker.providers.healing import bench_of
 from turnmill_worker.providers.port import Absent, Failed, Unknowable
@@ -78,7 +78,7 @@ def _error_in(claim: Claim, found: Answer | ProviderError) -> ProviderError | No
 
 def _out(claim: Claim, error: ProviderError, window: Window) -> _Out | None:
     """Return who is out after this error; None where nobody else could do better."""
-    this = bits([claim.target])
+    this = alike(claim)
     if isinstance(error, ContextFull):
         gone = _too_small(claim, window)
         return _Out(claim.benched | gone, claim.given_up | gone, error.error_code)

@@ -25,6 +25,7 @@ from turnmill_worker.providers.boundary import Fault, name_of
 from turnmill_worker.providers.port import Request
 from turnmill_worker.tools.form import misfits
 from turnmill_worker.tools.offered import Offered, Tools
+from turnmill_worker.tools.schemas import SchemaRefused
 from turnmill_worker.turn import aloud
 from turnmill_worker.turn.aloud import Aloud, is_spoken, is_to_be_spoken, towards_speech
 from turnmill_worker.turn.in_hand import end_of
@@ -266,7 +267,7 @@ async def _fitting(claim: Claim, settlement: Settlement) -> Step | Settlement:
         return settlement
     try:
         wrong = await asyncio.to_thread(misfits, settlement.text or "", schema)
-    except ValueError:
+    except SchemaRefused:
         return _failed(settlement, "setting_refused")
     if not wrong:
         return settlement

@@ -67,7 +67,10 @@ def get(*, file: str, to: str | None) -> None:
         try:
             target = path.open("xb")
         except OSError as error:
-            raise InvalidInput(f"cannot write there: {os.strerror(error.errno or 0)}") from None
+            raise InvalidInput(
+                f"cannot write there: {os.strerror(error.errno or 0)}",
+                hint="name a file that is not there",
+            ) from None
         try:
             with target:
                 size = _write(client, file, target)

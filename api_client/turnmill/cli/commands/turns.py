@@ -278,7 +278,10 @@ def _cancel(turn: Turn, *, wait: bool, keep_partial: bool) -> tuple[str, dict[st
     if state is TurnState.CANCELLED:
         return "cancelled", {"state": state}
     if state in FINAL:
-        raise MoveRefused(f"a turn that is {state} cannot be cancelled")
+        raise MoveRefused(
+            f"a turn that is {state} cannot be cancelled",
+            hint="`turnmill turns show ID` has its end",
+        )
     return f"{state}: its worker closes the call", {"state": state}
 
 

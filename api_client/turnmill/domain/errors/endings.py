@@ -46,6 +46,7 @@ class TurnExpired(NoReply):
     """The turn expired before it could run."""
 
     code = "turn_expired"
+    hint = "give it more time with `expires=`, or none; `turnmill doctor` tells why turns wait"
 
 
 class TurnTimeout(TurnmillError, TimeoutError):

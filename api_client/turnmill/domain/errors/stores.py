@@ -7,6 +7,7 @@ class StoreError(TurnmillError):
     """The store could not do it."""
 
     code = "store_error"
+    hint = "`turnmill doctor` looks at the database"
     #: What keeps a connection from being made, in one word for programs: `password`, `database`,
     #: `refused`, `certificate`, `statement_mode`, …; empty for all other errors.
     reason: str = ""
@@ -58,6 +59,7 @@ class Unstorable(StoreError):
     """The tables do not take this."""
 
     code = "unstorable"
+    hint = "the message says which value; shorten it, or leave it out"
 
 
 class UserErased(Unstorable):

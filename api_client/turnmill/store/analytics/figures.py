@@ -192,7 +192,10 @@ class _Cut:
         by = [Dimension(one) for one in by]
         grains = [GRAINS[one] for one in by if one in GRAINS]
         if len(grains) > 1 or len(set(by)) < len(by):
-            raise InvalidInput("figures are told apart by one span of time, and once by each")
+            raise InvalidInput(
+                "figures are told apart by one span of time, and once by each",
+                hint='by=["day", "model"]',
+            )
         named = zone_of(zone)
         if not grains:
             return cls(by, None, (), True)
@@ -252,7 +255,10 @@ def _only(table: Any, only: Mapping[Dimension, str]) -> Iterator[ColumnElement[b
 def _dimension(name: Dimension) -> Dimension:
     found = Dimension(name)
     if found in GRAINS:
-        raise InvalidInput("only= is of what lines are told apart by; a window is of time")
+        raise InvalidInput(
+            "only= is of what lines are told apart by; a window is of time",
+            hint="since= and until=",
+        )
     return found
 
 

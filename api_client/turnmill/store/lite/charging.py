@@ -1,6 +1,6 @@
 """Money in single steps, by the same rules: the write lock of SQLite stands for those of rows."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, and_, func, literal, or_, select, update
 
-from turnmill.domain.budgets import OnExceeded, Period, Scope
+from turnmill.domain.budgets import OnExceeded, Period, Scope, tag_said
 from turnmill.domain.states import TurnState
 from turnmill.store.budget_records import Ask, Bound, Found, Holder, Reserved, judged
 from turnmill.store.codec import object_of
@@ -127,9 +127,10 @@ def _holders(turn: Any, tags: Sequence[str], *, is_of_trial: bool) -> Iterator[H
     yield Holder(Scope.SESSION, str(turn.session_id))
     if turn.batch_id is not None:
         yield Holder(Scope.BATCH, str(turn.batch_id))
-    said: Mapping[str, Any] = {**object_of(turn.of_session), **object_of(turn.metadata)}
+    of_session, of_turn = object_of(turn.of_session), object_of(turn.metadata)
     for tag in tags:
-        if isinstance(value := said.get(tag), str):
+        value = tag_said(tag, of_turn=of_turn, of_session=of_session)
+        if value is not None:
             yield Holder(Scope.TAG, tag, value)
 
 

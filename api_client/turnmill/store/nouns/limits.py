@@ -82,14 +82,18 @@ def set_limit(
         "requests_per_minute": requests_per_minute,
         "tokens_per_minute": tokens_per_minute,
         "concurrent": concurrent,
-        "places": {},
         "at": db_now(),
     }
+    before = _locked(conn, key)
     identity = {"provider": key.provider, "account": key.account, "model": key.model}
     statement = insert_into(conn, limits).values(**identity, **says)
     conn.execute(
         statement.on_conflict_do_update(index_elements=list(limits.primary_key), set_=says)
     )
+    after = Rates(requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute)
+    if before is not None and after != _rates(before):
+        now = before.now.timestamp()
+        _write(conn, key, pacing.changed(_given(before), _rates(before), after, now=now))
     tell(conn)
     found = get_limit(conn, key)
     assert found is not None

@@ -42,7 +42,9 @@ def add(
     """
     owner, head = _decided(conn, session_id, by)
     if name == owner and role not in (None, ParticipantRole.OWNER):
-        raise MoveRefused("the user whose session it is stays its owner")
+        raise MoveRefused(
+            "the user whose session it is stays its owner", hint="others may be owners beside him"
+        )
     found = conn.scalar(select(participants.c.role).where(_one(session_id, name)))
     if found is None:
         _refuse_too_many(conn, session_id)
@@ -60,7 +62,9 @@ def remove(conn: Connection, session_id: SessionId, name: str, *, by: str | None
     """Let somebody take part no more; he may leave by himself. What he said stays."""
     owner, head = _decided(conn, session_id, None if by == name else by)
     if name == owner:
-        raise MoveRefused("the user whose session it is takes part in it")
+        raise MoveRefused(
+            "the user whose session it is takes part in it", hint="sessions.delete(session) ends it"
+        )
     gone = conn.execute(delete(participants).where(_one(session_id, name))).rowcount
     if not gone:
         raise NotAParticipant()
@@ -185,7 +189,10 @@ def _refuse_too_many(conn: Connection, session_id: SessionId) -> None:
     if (conn.scalar(select(func.count()).select_from(participants).where(of)) or 0) >= (
         MOST_PARTICIPANTS
     ):
-        raise MoveRefused(f"{MOST_PARTICIPANTS} take part in the session: that is the most")
+        raise MoveRefused(
+            f"{MOST_PARTICIPANTS} take part in the session: that is the most",
+            hint="let somebody leave who is not there any more",
+        )
 
 
 def _unread(conn: Connection, session_id: SessionId, names: Sequence[str]) -> dict[str, int]:

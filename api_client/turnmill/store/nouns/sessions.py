@@ -331,7 +331,10 @@ def _switch(
     if found.status is target:
         return found
     if found.status is not source:
-        raise MoveRefused(f"a session that is {found.status} cannot become {target}")
+        raise MoveRefused(
+            f"a session that is {found.status} cannot become {target}",
+            hint="`turnmill sessions restore ID` for an archived one",
+        )
     kind = EventKind.PAUSED if target is SessionStatus.PAUSED else EventKind.RESUMED
     return put(conn, session_id, {"status": target}, kind)
 

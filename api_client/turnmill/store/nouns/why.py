@@ -1,11 +1,12 @@
 """Why a turn does not run: what stands in its way, as rows say it."""
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import islice
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, Text, cast, func, literal, select
 
@@ -18,12 +19,14 @@ from turnmill.domain.states import (
     FINAL,
     FOR_ACCOUNT,
     FOR_BATCH,
+    FOR_BUDGET,
     UNFINISHED,
     Lane,
     OnAmbiguous,
     SessionStatus,
     TurnState,
 )
+from turnmill.store.nouns.awaited_budgets import Awaited, awaited
 from turnmill.store.nouns.load import MOST_COUNTED, Loads
 from turnmill.store.readable import read_one
 from turnmill.store.rules.claiming import LANE, PROVIDER
@@ -33,6 +36,8 @@ from turnmill.store.types import Timestamp, db_asof
 
 #: A turn that could run for longer than this should have been taken by a worker.
 _SOON = timedelta(seconds=5)
+#: Who waits for less waits for what is reserved, or for the last moment of a period.
+_A_WHILE = timedelta(minutes=1)
 
 
 class Cause(StrEnum):
@@ -69,7 +74,8 @@ class Reason:
 
     cause: Cause
     turn_id: TurnId  #: that it is a reason of: the turn itself, or the head of its session's line
-    #: of the lane, the provider or what a layer named; the code of an error
+    #: of the lane, the provider or what a layer named; the code of an error; of a budget, whose it
+    #: is and its period, as `user day`
     name: str = ""
     since: datetime | None = None  #: it has been so
     until: datetime | None = None  #: it is so at the least; None: nobody knows
@@ -99,7 +105,7 @@ def why(conn: Connection, turn_id: TurnId) -> Why:
     if not rows:
         raise TurnNotFound()
     row, loads = rows[0], Loads(conn)
-    reasons = _reasons(row, loads)
+    reasons = _with_budgets(_reasons(row, loads), _awaited(conn, rows))
     behind = [one for one in reasons if one.cause is Cause.BEHIND]
     for one in behind:
         reasons[0] = Reason(
@@ -117,10 +123,11 @@ def why_each(
     What comes before a turn in its lane is not counted, and nothing is estimated. A role that does
     not see settings asks a function whether another target may answer.
     """
-    loads = Loads(conn)
+    rows, loads = _rows(conn, turn_ids, sees_settings=sees_settings), Loads(conn)
+    budgets = _awaited(conn, rows) if sees_settings else {}
     return {
-        TurnId(row.id): _why(row, _reasons(row, loads), likely_at=None)
-        for row in _rows(conn, turn_ids, sees_settings=sees_settings)
+        TurnId(row.id): _why(row, _with_budgets(_reasons(row, loads), budgets), likely_at=None)
+        for row in rows
     }
 
 
@@ -237,6 +244,26 @@ def _waits(row: Any, state: TurnState) -> list[Reason]:
     else:
         cause, name = Cause.LAYER, waits_for
     return [Reason(cause=cause, turn_id=turn_id, name=name, until=row.head_available_at)]
+
+
+def _awaited(conn: Connection, rows: Sequence[Any]) -> dict[UUID, Awaited]:
+    """Return which budgets heads wait for; of one that looks again in a moment, none."""
+    ids = {
+        row.head_turn_id
+        for row in rows
+        if row.head_waits_for == FOR_BUDGET and row.head_available_at - row.now > _A_WHILE
+    }
+    return awaited(conn, ids) if ids else {}
+
+
+def _with_budgets(reasons: list[Reason], found: Mapping[UUID, Awaited]) -> list[Reason]:
+    """Return the reasons; who waits for a budget is not told when his turn looks again at it."""
+    return [
+        replace(one, name=found[one.turn_id].name, until=found[one.turn_id].ends_at)
+        if one.cause is Cause.BUDGET and one.turn_id in found
+        else one
+        for one in reasons
+    ]
 
 
 def _closed(row: Any, loads: Loads) -> list[Reason]:

@@ -132,9 +132,11 @@ def hashes_in(path: object) -> Sequence[str]:
         with Path(path).open("rb") as file:
             content = file.read(_MOST_BYTES + 1)
     except (OSError, ValueError):
-        raise InvalidInput("the file cannot be read") from None
+        raise InvalidInput(
+            "the file cannot be read", hint="its path, and who may read it"
+        ) from None
     if len(content) > _MOST_BYTES:
-        raise InvalidInput(f"the file is larger than {_MOST_BYTES} bytes")
+        raise InvalidInput(f"the file is larger than {_MOST_BYTES} bytes", hint="split it")
     return [_hash_in(line, n) for n, line in enumerate(content.splitlines(), 1) if line.strip()]
 
 

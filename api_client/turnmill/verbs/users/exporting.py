@@ -84,12 +84,16 @@ class Exporting:
         try:
             file = NamedFile(target, binary=True)
         except (OSError, ValueError) as error:
-            raise InvalidInput(f"cannot write there: {_why(error)}") from None
+            raise InvalidInput(
+                f"cannot write there: {_why(error)}", hint="name another file"
+            ) from None
         try:
             found = self._written(user_id, target, file.bytes, progress or _untold)
             file.finish()
         except OSError as error:
-            raise InvalidInput(f"cannot write there: {_why(error)}") from None
+            raise InvalidInput(
+                f"cannot write there: {_why(error)}", hint="name another file"
+            ) from None
         finally:
             file.close()
         return found

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 _DEEPEST = 20
+#: Items of a list, and characters of a text; what asks for more is scripted.
+_MOST_ITEMS, _LONGEST = 1_000, 100_000
 _EXAMPLES: Mapping[str, str] = {
     "date": "2026-01-01",
     "date-time": "2026-01-01T00:00:00Z",
@@ -61,7 +63,7 @@ def _of_type(
                 if name in required
             }
         case "array":
-            least = schema.get("minItems", 0)
+            least = min(schema.get("minItems", 0), _MOST_ITEMS)
             return [_value(schema.get("items"), root, words, depth + 1) for _ in range(least)]
         case "integer" | "number":
             return _number(schema, whole=kind == "integer")
@@ -84,7 +86,8 @@ def _number(schema: Mapping[str, Any], *, whole: bool) -> float:
 def _text(schema: Mapping[str, Any], words: str) -> str:
     if (example := _EXAMPLES.get(str(schema.get("format")))) is not None:
         return example
-    return words.ljust(schema.get("minLength", 0), ".")[: schema.get("maxLength")]
+    least = min(schema.get("minLength", 0), _LONGEST)
+    return words.ljust(least, ".")[: schema.get("maxLength")]
 
 
 def _referred(reference: str, root: Mapping[str, Any]) -> Any:

@@ -27,6 +27,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Self
@@ -62,7 +63,7 @@ from turnmill_worker.providers.mock.heard import outputs_in
 from turnmill_worker.providers.mock.pairs import refuse_unpaired
 from turnmill_worker.providers.mock.script import Script
 from turnmill_worker.providers.mock.seen import files_in, read_all
-from turnmill_worker.providers.mock.streaming import say, seconds_to_say
+from turnmill_worker.providers.mock.streaming import in_time, say, seconds_to_say
 from turnmill_worker.providers.parameters import choice, refuse_thread, setting_refused
 from turnmill_worker.providers.port import Absent, Done, Emit, Request, Running, Unknowable, Usage
 
@@ -118,7 +119,8 @@ class MockProvider:
         if request.files is not None:
             request = await standing(request)
             await read_all(request)
-        return await FAULTS[script.fault](self, request, script, emit)
+        answering = partial(FAULTS[script.fault], self, request, script, emit)
+        return await in_time(request, answering)
 
     def most(self, request: Request, thread: Sequence[Message]) -> Usage:
         """Return what the reply will take, and up to what the session lets it take.

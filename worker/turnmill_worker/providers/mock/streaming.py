@@ -3,10 +3,13 @@
 import asyncio
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 
+from turnmill.domain.errors import MaybeSent
 from turnmill_worker.providers.mock.script import Script
-from turnmill_worker.providers.port import Emit
+from turnmill_worker.providers.parameters import timeout_of
+from turnmill_worker.providers.port import Done, Emit, Request, Running
 
 _WORDS = re.compile(r"(?<=\s)(?=\S)")
 
@@ -47,3 +50,17 @@ def _pieces_of(text: str, script: Script) -> Sequence[str]:
     if script.chunks and "".join(script.chunks) == text:
         return script.chunks
     return _WORDS.split(text) if text else ()
+
+
+async def in_time(
+    request: Request, answering: Callable[[], Awaitable[Done | Running]]
+) -> Done | Running:
+    """Answer, or break off after the session's `timeout`, as vendors' clients do."""
+    if request.settings.get("timeout") is None:
+        return await answering()
+    within = timeout_of(request.settings, default=timedelta(0))
+    try:
+        async with asyncio.timeout(within.total_seconds()):
+            return await answering()
+    except TimeoutError:
+        raise MaybeSent("timeout") from None
