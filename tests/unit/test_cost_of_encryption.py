@@ -27,7 +27,7 @@ class Talk:
         key = self.keys.current(ADA)
         self.keys.fetch(ids=[key.id])
         self.session, self.turn = SessionId(new_id()), TurnId(new_id())
-        self.sealer = Sealer({self.session: key}, plain_metadata=None)
+        self.sealer = Sealer({self.session: key}, self.keys)
         self.text = "x" * letters
         history = []
         for _ in range(10):

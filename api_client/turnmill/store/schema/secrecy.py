@@ -45,8 +45,9 @@ CONTENT: tuple[Column[Any], ...] = (
     webhooks.c.old_secret,
 )
 
-#: What is sealed of it, but for keys that budgets and figures go by, where that is chosen.
+#: What is sealed where that is chosen, but for what budgets, figures and claims go by.
 BY_CHOICE: tuple[Column[Any], ...] = (
+    sessions.c.settings,
     sessions.c.metadata,
     turns.c.metadata,
     schedules.c.metadata,
@@ -104,7 +105,7 @@ PLAIN: Mapping[str, frozenset[str]] = MappingProxyType(
             **dict.fromkeys(("rollup_days", "rollups", "rollups_gone"), _FIGURES),
             "rollup_state": "tag",
             "schedules": "key cron timezone missed lane metadata error_code",
-            # Settings name models and tools: claims go by them. Of metadata see `BY_CHOICE`.
+            # Of settings and metadata see `BY_CHOICE`.
             "sessions": "key user_id provider model status settings metadata provider_ref adopted"
             " on_failure on_ambiguous head_lane template key_id",
             "session_arms": "arm",

@@ -38,6 +38,7 @@ from turnmill.store.sealed_types import (
     MESSAGE,
     METADATA_OF_SESSION,
     METADATA_OF_TURN,
+    SETTINGS,
     SYSTEM_PROMPT,
 )
 from turnmill.store.types import Json, Timestamp, db_now
@@ -68,7 +69,7 @@ sessions = Table(
     Column("model", Text, nullable=False),
     Column("status", Text, nullable=False, server_default=SessionStatus.ACTIVE),
     Column("system_prompt", SYSTEM_PROMPT),
-    Column("settings", Json, nullable=False, server_default=text("'{}'")),
+    Column("settings", SETTINGS, nullable=False, server_default=text("'{}'")),
     Column("metadata", METADATA_OF_SESSION, nullable=False, server_default=text("'{}'")),
     Column("provider_ref", Text, nullable=False, server_default=""),
     Column("adopted", Text),  # the vendor's thread that it goes on with; NULL: it began its own
