@@ -173,7 +173,10 @@ class SealedObject(_Sealed):
 
 
 class SealedSettings(SealedObject):
-    """Settings: a query may go by what `PLAIN_SETTINGS` lists, and by nothing else of them."""
+    """Settings: a query may go by what `PLAIN_SETTINGS` lists, and by nothing else of them.
+
+    Where no column names a user, they are the house's.
+    """
 
     cache_ok = True
 
@@ -317,5 +320,7 @@ MESSAGE = SealedJson(
 )
 METADATA_OF_SESSION = SealedObject("sessions", "metadata", row=("id",), user="user_id")
 SETTINGS = SealedSettings("sessions", "settings", row=("id",), user="user_id")
+#: Of batches: whoever submits them says so of all lines.
+SETTINGS_OF_BATCH = SealedSettings("batches", "settings", row=("id",))
 METADATA_OF_TURN = SealedObject("turns", "metadata", row=("session_id", "id"))
 ERROR_DETAIL = SealedText("attempts", "error_detail", row=("turn_id", "fence"))

@@ -1,7 +1,7 @@
 """Sealed values at the border of the store: which keys a connection has, and how values open."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -54,6 +54,27 @@ def plain(value: Any) -> Any:
     if isinstance(value, Unopened):
         raise value.error
     return value
+
+
+class _Closed(Mapping[str, Any]):
+    """An object that nobody could open, for those who need not look into it."""
+
+    def __init__(self, error: StoreError | KeyWanted) -> None:
+        self._error = error
+
+    def __getitem__(self, key: str) -> Any:
+        raise self._error
+
+    def __iter__(self) -> Iterator[str]:
+        raise self._error
+
+    def __len__(self) -> int:
+        raise self._error
+
+
+def closed(value: Any) -> Any:
+    """Return an object as it was read; who looks into one is told what keeps it from being so."""
+    return _Closed(value.error) if isinstance(value, Unopened) else value
 
 
 def plain_setting(settings: Any, name: str) -> Any:

@@ -221,6 +221,17 @@ def object_in(
     return sealer.object(session_id, column, place, value)
 
 
+def settings_of_house(
+    conn: Connection, column: Column[Any], place: str, value: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return settings that are nobody's in particular, as they are to stand."""
+    keys = keys_at(conn.dialect)
+    if keys is None or not value or not is_chosen(keys, column):
+        return dict(value)
+    key = keys.current(Owner(HOUSE))
+    return seal_object(key, column, place, value, kept=plain_of(keys, column, value))
+
+
 def is_chosen(keys: "DataKeys", column: Column[Any]) -> bool:
     """Tell whether this column of settings or metadata is sealed here."""
     if isinstance(column.type, SealedSettings):

@@ -21,9 +21,10 @@ from turnmill.store.schema.people_tables import notes
 from turnmill.store.schema.rollup_tables import DIMENSIONS, SKETCHES
 from turnmill.store.schema.schedule_tables import schedules
 from turnmill.store.schema.step_tables import tool_calls
-from turnmill.store.schema.tables import attempts, messages, sessions, turns
+from turnmill.store.schema.tables import attempts, batches, messages, sessions, turns
 from turnmill.store.schema.template_tables import template_versions
 from turnmill.store.schema.topic_tables import topics
+from turnmill.store.schema.trial_tables import experiments, trials
 from turnmill.store.sealed_types import SealedJson, SealedObject, SealedText
 
 #: What users, models and operators have said.
@@ -51,6 +52,9 @@ BY_CHOICE: tuple[Column[Any], ...] = (
     sessions.c.metadata,
     turns.c.metadata,
     schedules.c.metadata,
+    batches.c.settings,
+    trials.c.settings,
+    experiments.c.settings,
 )
 
 _FIGURES = " ".join((*DIMENSIONS, *SKETCHES))
@@ -73,7 +77,6 @@ PLAIN: Mapping[str, frozenset[str]] = MappingProxyType(
             "batch_lines": "custom_id user_id session metadata error_code",
             "batch_shards": "provider model state endpoint stored ref status outputs error_code",
             "batch_tallies": "state error_code",
-            # Settings are those of sessions.
             "batches": "name state mode mode_because user_id settings defaults paused_because"
             " on_leftover metadata",
             "budgets": "scope name value period timezone on_exceeded warn_at",

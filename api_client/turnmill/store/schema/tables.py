@@ -39,6 +39,7 @@ from turnmill.store.sealed_types import (
     METADATA_OF_SESSION,
     METADATA_OF_TURN,
     SETTINGS,
+    SETTINGS_OF_BATCH,
     SYSTEM_PROMPT,
 )
 from turnmill.store.types import Json, Timestamp, db_now
@@ -346,7 +347,7 @@ batches = Table(
     Column("mode", Text, nullable=False, server_default=BatchMode.LIVE),
     Column("mode_because", Text),  # why this one was chosen; NULL: somebody said it
     Column("user_id", Text),  # its owner: of lines that name no user; NULL: each names one
-    Column("settings", Json, nullable=False, server_default=text("'{}'")),
+    Column("settings", SETTINGS_OF_BATCH, nullable=False, server_default=text("'{}'")),
     Column("defaults", Json, nullable=False, server_default=text("'{}'")),  # of lines
     Column("reuse", Boolean, nullable=False, server_default=false()),
     Column("deadline", Timestamp),

@@ -14,7 +14,6 @@ from sqlalchemy import (
     Connection,
     Row,
     String,
-    Table,
     cast,
     delete,
     func,
@@ -33,7 +32,7 @@ from turnmill.store.rules.sealing import is_chosen, owners_of, plain_of, seal, s
 from turnmill.store.schema.key_tables import resealing
 from turnmill.store.schema.secrecy import BY_CHOICE, CONTENT, place_of, table_of
 from turnmill.store.schema.tables import turns
-from turnmill.store.sealed_types import SealedObject
+from turnmill.store.sealed_types import SealedObject, SealedSettings
 from turnmill.store.types import Json, db_now, insert_into
 from turnmill.store.vaults import keys_at, plain
 
@@ -116,7 +115,7 @@ def _page(conn: Connection, column: Column[Any], after: Any, *, limit: int) -> S
     table = table_of(column)
     key = list(table.primary_key.columns)
     begins = func.substr(_said(column), 1, _SHOWN + 1).label("begins")
-    query = select(*key, *_of_owner(table), *_of_place(column), begins)
+    query = select(*key, *_of_owner(column), *_of_place(column), begins)
     if table.name == "attempts":
         query = query.join(turns, turns.c.id == table.c.turn_id)
     if after is not None:
@@ -133,7 +132,11 @@ def _said(column: Column[Any]) -> ColumnElement[str]:
     return said
 
 
-def _of_owner(table: Table) -> Iterator[Any]:
+def _of_owner(column: Column[Any]) -> Iterator[Any]:
+    """Yield whose the value is; nothing where it is the house's."""
+    table = table_of(column)
+    if isinstance(column.type, SealedSettings) and not column.type.user:
+        return
     if table.name == "attempts":
         yield turns.c.session_id.label("owner")
     elif table.name == "sessions":
