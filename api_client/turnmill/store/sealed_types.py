@@ -31,7 +31,6 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 from turnmill.crypto.envelope import SEALED_IN, is_sealed
 from turnmill.crypto.wanted import KeyWanted
 from turnmill.domain.errors import DataKeyMissing, SealBroken
-from turnmill.domain.plain_settings import PLAIN_SETTINGS
 from turnmill.store.schema_name import SCHEMA
 from turnmill.store.types import Json
 from turnmill.store.vaults import MARKED, Unopened, json_opened, read_marked
@@ -185,6 +184,8 @@ class SealedSettings(SealedObject):
 
         def __getitem__(self, index: Any) -> Any:
             """Return what stands under a key; raises LookupError for one that may be sealed."""
+            from turnmill.domain.plain_settings import PLAIN_SETTINGS  # noqa: PLC0415  few queries
+
             if index != SEALED_IN and index not in PLAIN_SETTINGS:
                 raise LookupError(f"SQL reads the setting {index!r}, which may be sealed")
             return super().__getitem__(index)  # type: ignore[no-untyped-call]

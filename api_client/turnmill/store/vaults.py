@@ -12,7 +12,6 @@ from sqlalchemy import Connection, Dialect
 from turnmill.crypto.envelope import PREFIX, is_sealed, key_id_of
 from turnmill.crypto.wanted import KeyWanted
 from turnmill.domain.errors import DataKeyMissing, SealBroken, SessionBusy, StoreError
-from turnmill.domain.plain_settings import PLAIN_SETTINGS
 
 if TYPE_CHECKING:
     from turnmill.crypto.data_keys import DataKeys
@@ -82,6 +81,8 @@ def plain_setting(settings: Any, name: str) -> Any:
 
     Raises LookupError for one that may be sealed as a whole.
     """
+    from turnmill.domain.plain_settings import PLAIN_SETTINGS  # noqa: PLC0415  few ask
+
     if name not in PLAIN_SETTINGS:
         raise LookupError(f"the setting {name!r} may be sealed")
     told = settings.beside if isinstance(settings, Unopened) else settings

@@ -9,7 +9,6 @@ from sqlalchemy import Column, Connection, select
 from turnmill.crypto.envelope import SEALED_IN
 from turnmill.crypto.wanted import HOUSE, KeyWanted, Owner
 from turnmill.domain.ids import SessionId, TurnId
-from turnmill.domain.plain_settings import plain_settings
 from turnmill.store.schema.tables import attempts, messages, sessions, turns
 from turnmill.store.sealed_types import SealedJson, SealedSettings
 from turnmill.store.vaults import keys_at, plain
@@ -247,6 +246,8 @@ def plain_of(
     `before` are the keys of metadata that stand so already, where nobody here says which are to.
     """
     if isinstance(column.type, SealedSettings):
+        from turnmill.domain.plain_settings import plain_settings  # noqa: PLC0415  few choose it
+
         return plain_settings(value)
     names = before if keys.plain_metadata is None else keys.plain_metadata
     return {name: said for name, said in value.items() if name in names}
