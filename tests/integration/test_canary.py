@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -223,11 +224,20 @@ def assert_nowhere(settings: Settings, before: Path) -> None:
             assert files_with(said, place) == []
 
 
+def exported_settings(client: Client, user: str, to: Path) -> list[object]:
+    """Return the settings of a user's sessions, as his archive has them."""
+    client.users.export(user, to)
+    with zipfile.ZipFile(to) as archive:
+        (name,) = [one for one in archive.namelist() if Path(one).name == "sessions.jsonl"]
+        return [json.loads(line)["settings"] for line in archive.read(name).splitlines()]
+
+
 def assert_open_for_others_alone(settings: Settings, folder: Path) -> None:
     """Read a restored dump with all keys that there are: others are read, and she is not."""
     with Client(settings=settings) as client:
         for user in USERS[1:]:
             read(client, user)
+            assert settings_of(user) in exported_settings(client, user, folder / f"{user}.zip")
         for look in (
             lambda: client.sessions.list(user_id="ada"),
             lambda: client.attachments.list(user_id="ada"),
