@@ -141,8 +141,26 @@ def test_what_was_written_plain_is_read_and_sealed_by_upkeep_and_rotated_with_th
         # Where it is chosen no more, what is sealed stays so until it is rotated, and is read.
         keys.plain_metadata = None
         assert read(store, session) == SAID
+        keys.rotate(Owner("ada"))
+        store.run(begin_anew)
+        while store.run(reseal):
+            pass
+        assert {one["team"] for one in stands(store)} == {"blue", "red"}  # budgets go by them yet
+        assert read(store, session) == SAID
         rows.update_session(store, session, metadata=SAID)
         assert stands(store)[0] == SAID or stands(store)[1] == SAID
+
+
+def test_who_chooses_it_later_has_upkeep_look_at_what_stands(store: Database) -> None:
+    rows.start(store, metadata=SAID)
+    with encrypted(store) as keys:
+        while store.run(reseal):
+            pass
+        assert stands(store) == [SAID]
+        keys.plain_metadata = frozenset({"team"})
+        while store.run(reseal):
+            pass
+        assert [one.keys() for one in stands(store)] == [{"team", "tm1"}]
 
 
 def test_without_its_key_it_is_not_read_and_a_name_of_ours_is_nobodys_trap(

@@ -173,7 +173,7 @@ def test_what_was_moved_to_another_row_is_refused_by_name_and_its_turn_is_settle
 def test_what_was_written_plain_is_read_and_sealed_by_upkeep_and_rotated_with_the_rest(
     store: Database,
 ) -> None:
-    session = rows.start(store, settings=SAID, metadata={"a": CANARY})
+    session = rows.start(store, settings=SAID)
     rows.start(store, settings={"api": "chat"})
     with encrypted(store) as keys:
         sealed_by_upkeep(store)
