@@ -40,6 +40,7 @@ def _whether_any(value: Any) -> Any:
 
 
 #: Each setting that is read in SQL, or without a key, and what of it stands plain; None: nothing.
+#: Of one that comes here later, that is so in what is written from then on, or rotated.
 PLAIN_SETTINGS: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
     {
         FALLBACK: _names_of_targets,
