@@ -1,8 +1,9 @@
-"""What encryption costs a turn: python -m benchmarks.encryption_cost [--rounds 5].
+"""What encryption costs a turn: python -m benchmarks.encryption_cost [--rounds 5] [--settings].
 
 One version, two sides in turns, in one run: sessions of twenty messages that stand plain, and the
 same ones encrypted. Servers of its own; CPU of worker, Postgres and Redis together, from claim to
-reply. The sessions are of a hundred users, whose data keys stand in a folder.
+reply. The sessions are of a hundred users, whose data keys stand in a folder. With --settings, all
+of them have a kilobyte of settings, which on a third side are encrypted, too.
 """
 
 import argparse
@@ -33,8 +34,12 @@ _LOAD = Point(in_flight=800, latency=timedelta(milliseconds=200))
 #: CPU milliseconds a turn that encryption may cost.
 MOST = 0.1
 _SIDES = ("plain", "encrypted")
+_SETTINGS = "settings"
+#: What sessions have where settings are looked at: words for a vendor, about a kilobyte of them.
+_SAID = {"max_output_tokens": 400, "metadata": {f"key_{n}": "x" * 50 for n in range(16)}}
 _CHUNK = 2000
 _PLAIN = "SELECT count(*) FROM turnmill.messages WHERE jsonb_typeof(content) <> 'string'"
+_SEALED = "SELECT count(*) FROM turnmill.sessions WHERE settings ? 'tm1'"
 
 Round = dict[str, dict[str, float]]
 
@@ -43,13 +48,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sessions", type=int, default=_SESSIONS)
+    parser.add_argument("--settings", action="store_true", help="encrypted settings, too")
     given = parser.parse_args()
+    sides = (*_SIDES, _SETTINGS) if given.settings else _SIDES
     rounds: list[Round] = []
     with ground() as here:
-        envs = {"plain": {}, "encrypted": keys_in(here.folder)}
-        templates = {side: template(here, envs[side], given.sessions) for side in _SIDES}
+        keys = keys_in(here.folder)
+        chosen = {**keys, "TURNMILL_ENCRYPT_SETTINGS": "on"}
+        envs = {"plain": {}, "encrypted": keys, _SETTINGS: chosen}
+        said = _SAID if given.settings else {}
+        templates = {side: template(here, envs[side], given.sessions, said) for side in sides}
         for number in range(given.rounds):
-            order = _SIDES if number % 2 else _SIDES[::-1]
+            order = sides if number % 2 else sides[::-1]
             rounds.append({side: cost(here, templates[side], envs[side]) for side in order})
             tell(f"round {number + 1} of {given.rounds}: {rounds[-1]}")
     found = compared(rounds)
@@ -67,10 +77,15 @@ def keys_in(folder: Path) -> dict[str, str]:
     }
 
 
-def template(here: Ground, env: Mapping[str, str], sessions: int) -> str:
+def template(
+    here: Ground, env: Mapping[str, str], sessions: int, said: Mapping[str, object]
+) -> str:
     """Make a database of sessions, sealed where keys are named, with no row left behind."""
     name = here.template(sessions=sessions)
     url = here.postgres.url_of(name)
+    if said:
+        with psycopg.connect(url) as conn:
+            conn.execute("UPDATE turnmill.sessions SET settings = %s", [json.dumps(said)])
     if env:
         keys = keys_for(Settings.from_env({**env, "TURNMILL_DATABASE_URL": url}))
         with closing(Database(url, keys=keys)) as database:
@@ -80,6 +95,9 @@ def template(here: Ground, env: Mapping[str, str], sessions: int) -> str:
         row = conn.execute(_PLAIN).fetchone()
         if env and row != (0,):
             raise RuntimeError("messages of the encrypted side stand plain")
+        row = conn.execute(_SEALED).fetchone()
+        if row != (sessions if "TURNMILL_ENCRYPT_SETTINGS" in env else 0,):
+            raise RuntimeError("settings are sealed on another side than the one that chose it")
         conn.execute("VACUUM (FULL, ANALYZE)")
         conn.execute("VACUUM ANALYZE")  # the visibility map is not there after a full one
     return name
@@ -110,12 +128,22 @@ def told(env: Mapping[str, str]) -> Iterator[None]:
 
 def compared(rounds: Sequence[Round]) -> dict[str, object]:
     """Return what both sides cost, and by how much one is more: round by round, as they drift."""
-    more = {
-        part: round(median(one["encrypted"][part] - one["plain"][part] for one in rounds), 3)
-        for part in rounds[0]["encrypted"]
+    more = between("plain", "encrypted", rounds)
+    sides = {side: round(median(one[side]["all"] for one in rounds), 3) for side in rounds[0]}
+    found = {**sides, "more": more, "most": MOST, "met": more["all"] <= MOST}
+    if _SETTINGS in rounds[0]:
+        found["more_of_settings"] = between("encrypted", _SETTINGS, rounds)
+        ratios = (one[_SETTINGS]["all"] / one["encrypted"]["all"] for one in rounds)
+        found["ratio_of_settings"] = round(median(ratios), 3)
+    return found
+
+
+def between(one: str, other: str, rounds: Sequence[Round]) -> dict[str, float]:
+    """Return by how much the other side is more, by part."""
+    return {
+        part: round(median(found[other][part] - found[one][part] for found in rounds), 3)
+        for part in rounds[0][one]
     }
-    sides = {side: round(median(one[side]["all"] for one in rounds), 3) for side in _SIDES}
-    return {**sides, "more": more, "most": MOST, "met": more["all"] <= MOST}
 
 
 if __name__ == "__main__":

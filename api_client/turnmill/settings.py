@@ -112,6 +112,7 @@ class Settings:
     encryption: str = ""  #: on, or off by name; empty: on where keys are named
     encryption_keys: str = field(default="", repr=False)  #: a keyring: a file's path, or its lines
     encrypt_metadata: bool = False  #: too, but for `tags` and `analytics_tag`
+    encrypt_settings: bool = False  #: of sessions, too, but for what SQL goes by
     analytics_tag: str = ""  #: the key of sessions' metadata that figures go by
     key_store: str = field(default="", repr=False)  #: where wrapped data keys stand
     key_backups: timedelta | None = None  #: how long backups of the key store are kept; None: none
@@ -301,6 +302,7 @@ def _of_encryption(env: Mapping[str, str]) -> dict[str, Any]:
         "encryption": _encryption(env, "TURNMILL_ENCRYPTION"),
         "encryption_keys": env.get("TURNMILL_ENCRYPTION_KEYS", ""),
         "encrypt_metadata": _encryption(env, "TURNMILL_ENCRYPT_METADATA") == ON,
+        "encrypt_settings": _encryption(env, "TURNMILL_ENCRYPT_SETTINGS") == ON,
         "key_store": env.get("TURNMILL_KEY_STORE", ""),
         "key_backups": days(env, "TURNMILL_KEY_BACKUP_DAYS"),
         "kms": env.get("TURNMILL_KMS", ""),

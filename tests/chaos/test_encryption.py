@@ -33,13 +33,15 @@ def system(servers: Servers, keyring: Path) -> Iterator[System]:
     environment = {
         "TURNMILL_ENCRYPTION_KEYS": str(keyring),
         "TURNMILL_KEY_STORE": str(keyring.parent / "wrapped"),
+        "TURNMILL_ENCRYPT_SETTINGS": "on",
     }
     with System(servers, environment=environment) as system:
         yield system
 
 
 def client_of(system: System, keyring: Path) -> Client:
-    return system.client(encryption_keys=str(keyring), key_store=str(keyring.parent / "wrapped"))
+    keys = {"encryption_keys": str(keyring), "key_store": str(keyring.parent / "wrapped")}
+    return system.client(**keys, encrypt_settings=True)
 
 
 def command(system: System, *words: str) -> "subprocess.Popen[str]":
@@ -60,11 +62,12 @@ def done(command: "subprocess.Popen[str]", *, within: timedelta = PATIENCE) -> s
 
 
 def sealed_by(system: System) -> set[str]:
-    """Return the ids of the data keys that messages are sealed by."""
+    """Return the ids of the data keys that messages and settings are sealed by."""
     return {
         row[0]
         for row in system.rows(
             "SELECT DISTINCT substr(content #>> '{}', 5, 22) FROM turnmill.messages"
+            " UNION SELECT DISTINCT substr(settings ->> 'tm1', 5, 22) FROM turnmill.sessions"
         )
     }
 
@@ -82,10 +85,15 @@ def test_keys_are_rotated_under_turns_in_flight_and_kills(
     system.await_ready(*workers)
     with client_of(system, keyring) as client:
         sessions = [
-            client.sessions.create(user_id=f"user-{n % USERS}", system_prompt=CANARY)
+            client.sessions.create(
+                user_id=f"user-{n % USERS}",
+                system_prompt=CANARY,
+                settings={"mock": {"reply": f"{CANARY} {n}"}},
+            )
             for n in range(many)
         ]
-        sent = [client.send(one, f"{CANARY} {n}") for n, one in enumerate(sessions)]
+        # What is answered stands in settings, which a worker has to open, and nowhere else.
+        sent = [client.send(one, f"{CANARY} asks") for one in sessions]
         until(lambda: system.count_calls() > many // 10)
         before = sealed_by(system)
         rotating = command(system, "rotate")
@@ -98,17 +106,17 @@ def test_keys_are_rotated_under_turns_in_flight_and_kills(
         replies = [
             one.result(timeout=(5 if at_once is None else 20) * PATIENCE).text for one in sent
         ]
-        assert all(f"{CANARY} {n}" in text for n, text in enumerate(replies))
+        assert replies == [f"{CANARY} {n}" for n in range(many)]
         done(command(system, "reseal"), within=10 * PATIENCE)
         assert sealed_by(system) & before == set()
     with client_of(system, keyring) as fresh:
         for n, one in enumerate(sessions):
             first = next(iter(fresh.sessions.history(one)))
-            assert first.text == f"{CANARY} {n}"
+            assert first.text == f"{CANARY} asks"
+            assert fresh.sessions.get(one.id).settings == {"mock": {"reply": f"{CANARY} {n}"}}
     rows = system.rows(
         "SELECT count(*) FROM turnmill.messages m JOIN turnmill.sessions s ON s.id = m.session_id"
-        " WHERE m.content::text LIKE %s OR s.system_prompt LIKE %s",
-        f"%{CANARY}%",
+        " WHERE concat(m.content, s.system_prompt, s.settings) LIKE %s",
         f"%{CANARY}%",
     )
     assert rows == [(0,)]
@@ -121,11 +129,14 @@ def test_turns_wait_while_a_master_key_is_gone_and_go_on_when_it_is_back(
     theirs.write_text("")
     system.start_worker(TURNMILL_ENCRYPTION_KEYS=str(theirs))
     with client_of(system, keyring) as client:
-        sent = [client.send(client.sessions.create(user_id=user), CANARY) for user in "ab"]
+        said = {"mock": {"reply": f"{CANARY} of settings"}}
+        opened = [client.sessions.create(user_id=user, settings=said) for user in "ab"]
+        sent = [client.send(one, CANARY) for one in opened]
         for turn in sent:
             until(lambda turn=turn: turn.refresh().record.waits_for == "key")  # type: ignore[misc]
         theirs.write_text(keyring.read_text())
-        assert all(CANARY in one.result(timeout=PATIENCE).text for one in sent)
+        replies = {one.result(timeout=PATIENCE).text for one in sent}
+        assert replies == {f"{CANARY} of settings"}
         assert {one.refresh().record.attempt for one in sent} == {1}
     assert CANARY not in system.logs()
 

@@ -1,29 +1,36 @@
 """A canary in every field and file of three users: when one is erased, no byte anywhere says it."""
 
+import json
 import subprocess
+import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import String, cast, insert, select
+from sqlalchemy import Connection, String, cast, insert, select
 
 from tests import stepping, steps
 from tests.conftest import fresh_database
 from tests.keyed import AtHand, in_a_file
 from turnmill import Client, DataKeyMissing, SessionRecord
+from turnmill.domain.analytics.judging import TrialState
 from turnmill.domain.states import BackupState, CompactionKind, ToolCallState, TurnState
+from turnmill.new_ids import new_id
 from turnmill.settings import Settings
 from turnmill.store.compaction_records import NewCompaction
 from turnmill.store.database import Database
 from turnmill.store.encryption import key_store, kms
 from turnmill.store.line.compactions import keep_compaction
 from turnmill.store.nouns import batch_feeding
-from turnmill.store.rules.sealing import sealed_of_house
+from turnmill.store.rules.sealing import sealed_of_house, settings_of_house
 from turnmill.store.schema import migrate
 from turnmill.store.schema.secrecy import BY_CHOICE, CONTENT
 from turnmill.store.schema.topic_tables import topics
+from turnmill.store.schema.trial_tables import trials
 from turnmill_worker.stack.binaries import find_postgres
 from turnmill_worker.stack.postgres import EmbeddedPostgres
 
@@ -45,6 +52,7 @@ def settings(tmp_path: Path, postgres_server: EmbeddedPostgres) -> Iterator[Sett
             encryption_keys=str(tmp_path / "keyring"),
             key_store=str(tmp_path / "wrapped"),
             encrypt_metadata=True,
+            encrypt_settings=True,
         )
 
 
@@ -53,7 +61,7 @@ def store(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Datab
     # Of a batch one line is a turn, and the others are lines yet.
     monkeypatch.setattr(batch_feeding.feed, "__kwdefaults__", {"limit": 1, "window": 1})
     keys = AtHand(key_store(settings), kms(settings))
-    keys.plain_metadata = frozenset()
+    keys.plain_metadata, keys.seals_settings = frozenset(), True
     found = Database(settings.database_url, keys=keys)
     yield found
     found.close()
@@ -62,7 +70,9 @@ def store(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Datab
 def say_it_everywhere(client: Client, store: Database, user: str, folder: Path) -> None:
     """Let there be something that the user has said, or was told, in every column of content."""
     said = {"note": f"{CANARY} {user}"}
-    session = client.sessions.create(user_id=user, system_prompt=f"{CANARY} {user}", metadata=said)
+    session = client.sessions.create(
+        user_id=user, system_prompt=f"{CANARY} {user}", metadata=said, settings=settings_of(user)
+    )
     file = (f"{CANARY} file of {user}. " * 9000).encode()
     kept = client.attachments.put(file, user_id=user, name=f"{CANARY}.txt")
     turn = client.send(session, f"{CANARY} hello", attachments=[kept], metadata=said)
@@ -76,6 +86,20 @@ def say_it_everywhere(client: Client, store: Database, user: str, folder: Path) 
     client.sessions.participants.add(session, user)
     client.send(session, f"{CANARY} between us", sender=user, to="participants")
     say_it_in_a_batch(client, user, folder)
+
+
+def settings_of(user: str) -> dict[str, Any]:
+    """Return settings that say it in each of their corners."""
+    target = {"provider": "mock", "model": "other", "settings": {"stop": [f"{CANARY} {user}"]}}
+    schema = {"type": "object", "properties": {f"{CANARY} {user}": {"type": "string"}}}
+    return {
+        "instructions": f"{CANARY} {user}",
+        "tools": [{"name": "ask", "description": f"{CANARY} tool", "parameters": schema}],
+        "response_format": schema,
+        "prompt": {"id": "pmpt_1", "variables": {"name": f"{CANARY} {user}"}},
+        "fallback": [target],
+        "max_tokens": f"{CANARY} {user}",
+    }
 
 
 def be_asked(client: Client, store: Database, session: SessionRecord) -> None:
@@ -94,13 +118,22 @@ def be_asked(client: Client, store: Database, session: SessionRecord) -> None:
 
 def say_it_in_a_batch(client: Client, user: str, folder: Path) -> None:
     lines = folder / f"{user}.jsonl"
-    lines.write_text(f'{{"user_id": "{user}", "text": "{CANARY} of a line"}}\n' * 2)
-    client.batches.create(lines, name=f"of {user}").pause()
+    line = {"user_id": user, "text": f"{CANARY} of a line", "settings": {"stop": [CANARY]}}
+    lines.write_text(f"{json.dumps(line)}\n" * 2)
+    client.batches.create(lines, name=f"of {user}", settings=settings_of(user)).pause()
     lines.unlink()
 
 
 def say_it_in_the_house(client: Client, store: Database) -> None:
-    client.templates.put("t", system_prompt=f"{CANARY} template", note=CANARY)
+    client.templates.put(
+        "t",
+        system_prompt=f"{CANARY} template",
+        note=CANARY,
+        provider="mock",
+        model="mock",
+        settings=settings_of("nobody"),
+    )
+    client.experiments.start("t", settings=settings_of("nobody"), share=0.5)
     secret = "whsec_" + "Q0FOQVJZLTkwZmYtMTIzNDU2Nzg5MDEy"
     hook = client.webhooks.create(
         url="https://example.com/hook", events=["turn.succeeded"], secret=secret
@@ -109,6 +142,26 @@ def say_it_in_the_house(client: Client, store: Database) -> None:
     with store.begin() as conn:
         words = sealed_of_house(conn, topics.c.words, "1", [[CANARY, 5]])
         conn.execute(insert(topics).values(id=1, words=words, first_run=1, last_run=1))
+        conn.execute(insert(trials).values(trial_that_ended(conn)))
+
+
+def trial_that_ended(conn: Connection) -> dict[str, Any]:
+    """Return the row of a trial: nobody's turns are asked again for it."""
+    trial = new_id()
+    said = settings_of_house(conn, trials.c.settings, trial.hex, settings_of("nobody"))
+    now = datetime.now(UTC)
+    return {
+        "id": trial,
+        "name": "t",
+        "state": TrialState.DONE,
+        "batch_id": new_id(),
+        "provider": "mock",
+        "model": "mock",
+        "settings": said,
+        "sampled": 1,
+        "since": now,
+        "ended_at": now,
+    }
 
 
 def sealed_columns(store: Database) -> dict[str, int]:
@@ -148,6 +201,8 @@ def read(client: Client, user: str) -> None:
     assert {f"{CANARY} hello", f"{CANARY} reply", f"{CANARY} asks", f"{CANARY} again"} <= said
     assert {one.system_prompt for one in found} >= {f"{CANARY} {user}"}
     assert {"note": f"{CANARY} {user}"} in [one.metadata for one in found]
+    assert settings_of(user) in [one.settings for one in found]
+    assert client.batches.get(f"of {user}").record.settings == settings_of(user)
     (kept,) = client.attachments.list(user_id=user)
     assert kept.name == f"{CANARY}.txt"
     (talk,) = [one for one in found if one.system_prompt]
@@ -169,11 +224,20 @@ def assert_nowhere(settings: Settings, before: Path) -> None:
             assert files_with(said, place) == []
 
 
+def exported_settings(client: Client, user: str, to: Path) -> list[object]:
+    """Return the settings of a user's sessions, as his archive has them."""
+    client.users.export(user, to)
+    with zipfile.ZipFile(to) as archive:
+        (name,) = [one for one in archive.namelist() if Path(one).name == "sessions.jsonl"]
+        return [json.loads(line)["settings"] for line in archive.read(name).splitlines()]
+
+
 def assert_open_for_others_alone(settings: Settings, folder: Path) -> None:
     """Read a restored dump with all keys that there are: others are read, and she is not."""
     with Client(settings=settings) as client:
         for user in USERS[1:]:
             read(client, user)
+            assert settings_of(user) in exported_settings(client, user, folder / f"{user}.zip")
         for look in (
             lambda: client.sessions.list(user_id="ada"),
             lambda: client.attachments.list(user_id="ada"),

@@ -99,6 +99,15 @@ NOBODY = (
     "SELECT pg_read_file('postgresql.conf')",
     "SELECT pg_ls_dir('.')",
     "SELECT lo_import('/etc/hostname')",
+    "SELECT lo_creat(-1)",
+    "SELECT lo_create(0)",
+    "SELECT lo_from_bytea(0, 'x')",
+    "SELECT pg_read_binary_file('PG_VERSION')",
+    "SELECT data FROM pg_largeobject",
+    "SELECT * FROM pg_statistic",
+    "SET ROLE pg_read_all_data",
+    "CREATE PUBLICATION least FOR ALL TABLES",
+    "DO $$ BEGIN PERFORM pg_read_file('PG_VERSION'); END $$",
     "SELECT rolpassword FROM pg_authid",
     "SELECT * FROM pg_hba_file_rules",
     "SELECT pg_reload_conf()",
@@ -135,6 +144,14 @@ NO_USER = (
     "ALTER TABLE turnmill.messages OWNER TO CURRENT_USER",
     "UPDATE turnmill.audit_subjects SET user_id = 'bob'",
     "SET ROLE least_owner",
+    "CREATE OR REPLACE FUNCTION turnmill.audit_keep() RETURNS trigger LANGUAGE plpgsql"
+    " AS 'BEGIN RETURN NULL; END'",
+    "CREATE TRIGGER least BEFORE INSERT ON turnmill.turns EXECUTE FUNCTION turnmill.audit_keep()",
+    "CREATE RULE least AS ON INSERT TO turnmill.turns DO INSTEAD NOTHING",
+    "CREATE POLICY least ON turnmill.turns USING (true)",
+    "SELECT setval('turnmill.audit_log_id_seq', 1)",
+    "ALTER SEQUENCE turnmill.audit_log_id_seq RESTART",
+    "DROP SCHEMA turnmill CASCADE",
 )
 #: Who has one errand.
 NO_WRITER = (
@@ -164,6 +181,13 @@ NO_WRITER = (
     "SELECT * FROM turnmill.sessions",
     "SELECT name FROM turnmill.attachments",
     "SELECT ref FROM turnmill.kept_refs",
+    "COPY turnmill.sessions (settings) TO STDOUT",
+    "COPY turnmill.turns FROM STDIN",
+    "WITH gone AS (DELETE FROM turnmill.messages RETURNING id) SELECT * FROM gone",
+    "MERGE INTO turnmill.turns t USING (SELECT 1) x ON true WHEN MATCHED THEN DELETE",
+    "EXPLAIN ANALYZE DELETE FROM turnmill.turns",
+    "UPDATE turnmill.holds SET reason = ''",
+    "DELETE FROM turnmill.erasures",
 )
 FORBIDDEN: dict[str, Sequence[str]] = {
     "owner": NOBODY,

@@ -24,12 +24,17 @@ pytestmark = pytest.mark.anyio
 
 #: What `submit` lets users say, and the vendor answer.
 SAID, ANSWERED = "say 0 of 0", "echo: say 0 of 0"
+#: What its vendor is told of whoever asks, in settings.
+ASKS = "CANARY-of-settings"
 
 
 @pytest.fixture
 def settings(database_url: str, tmp_path: Path) -> Settings:
     return Settings(
-        database_url=database_url, encryption_keys=new_key("1"), key_store=str(tmp_path / "keys")
+        database_url=database_url,
+        encryption_keys=new_key("1"),
+        key_store=str(tmp_path / "keys"),
+        encrypt_settings=True,
     )
 
 
@@ -60,19 +65,25 @@ async def test_an_encrypted_batch_goes_to_its_vendor_and_back_and_lies_sealed_th
     settings: Settings, database: Database, double: Any
 ) -> None:
     plain = Database(settings.database_url)
-    batch = submitted(settings, turns_each=2)
+    given = {"provider": "openai", "client_settings": settings, "settings": {"user": ASKS}}
+    batch = submit(settings.database_url, 6, turns_each=2, **given)  # type: ignore[arg-type]
     assert SAID not in rows_as_they_lie(plain)
+    assert ASKS not in rows_as_they_lie(plain)
     double.desk.takes = 0.5
+    told = set()
     for _ in range(3):
         await polled(database, double, 0.3)
+        told |= {line.body["user"] for one in double.desk.batches.values() for line in one.lines}
         assert SAID not in rows_as_they_lie(plain)
     await polled(database, double)
     assert states(database, batch) == {"succeeded": 12}
     assert set(double.desk.paid.values()) == {1}
     assert double.desk.heard == [{1}, {3}]  # the vendor was told what was said, and what before
+    assert told == {ASKS}
     lies = rows_as_they_lie(plain)
     assert SAID not in lies
     assert ANSWERED not in lies
+    assert ASKS not in lies
     plain.close()
     with Client(settings=settings) as client:
         found = {one.text for one in client.batches.get(batch).iter_results()}

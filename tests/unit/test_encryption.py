@@ -329,7 +329,7 @@ def test_whose_a_session_is_is_known_from_what_a_claim_opened_and_from_nothing_p
     opened_claim(keys, (turn, session), "ada", (None, [["user", said, 0]], "[]"))
     assert keys.owner_of(session) is None
     row = {"position": 0, "content": said}
-    Sealer({session: keys.current(owner)}, plain_metadata=None).messages(session, turn, [row])
+    Sealer({session: keys.current(owner)}, keys).messages(session, turn, [row])
     brought = (None, [["user", row["content"], 0]], "[]")
     with pytest.raises(SealBroken):
         opened_claim(keys, (TurnId(new_id()), session), "ada", brought)

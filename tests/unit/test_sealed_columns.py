@@ -15,11 +15,15 @@ from turnmill.domain.errors import SealBroken
 from turnmill.new_ids import new_id
 from turnmill.store.rules.sealing import seal, seal_object
 from turnmill.store.schema.secrecy import BY_CHOICE, CONTENT
-from turnmill.store.sealed_types import SealedJson, SealedObject
+from turnmill.store.sealed_types import SealedJson, SealedObject, SealedSettings
 from turnmill.store.vaults import Unopened, attach
 
 COLUMNS = (*CONTENT, *BY_CHOICE)
-SAID: dict[type, Any] = {SealedJson: [{"type": "text"}], SealedObject: {"a": "b"}}
+SAID: dict[type, Any] = {
+    SealedJson: [{"type": "text"}],
+    SealedObject: {"a": "b"},
+    SealedSettings: {"a": "b"},
+}
 
 
 class Row(NamedTuple):
@@ -77,7 +81,7 @@ class Lab:
         """Return what would stand in this row of a column, in the shape of the one looked at."""
         chosen, place = key or self.key_of(row), self.place(row)
         if isinstance(self.kind, SealedObject):
-            sealed = seal_object(chosen, column, place, SAID[SealedObject], but=())
+            sealed = seal_object(chosen, column, place, SAID[SealedObject], kept={})
             assert sealed.keys() == {SEALED_IN}
             return sealed
         shaped: Any = column.type

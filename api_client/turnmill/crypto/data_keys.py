@@ -40,6 +40,8 @@ class DataKeys:
         self.kms = kms
         #: Keys of metadata that stay plain; None: all do.
         self.plain_metadata: frozenset[str] | None = None
+        #: Whether settings are sealed, but for what SQL goes by.
+        self.seals_settings = False
         self._lock = threading.Lock()
         self._by_id: OrderedDict[str, tuple[float, DataKey]] = OrderedDict()
         self._current: OrderedDict[Owner, tuple[float, DataKey]] = OrderedDict()

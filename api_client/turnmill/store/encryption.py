@@ -37,6 +37,7 @@ def keys_for(settings: Settings) -> "DataKeys | None":
     found = DataKeys(key_store(settings), kms(settings))
     if settings.encrypt_metadata:
         found.plain_metadata = frozenset({*settings.tags, settings.analytics_tag} - {""})
+    found.seals_settings = settings.encrypt_settings
     return found
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from turnmill.crypto.sealing import DataKey
 
 _PLACED = 4
+#: Columns that are objects.
+METADATA, SETTINGS = "metadata", "settings"
 #: Where a sealed value has the id of its key.
 _KEY_ID = slice(len(PREFIX), BODY - 1)
 
@@ -34,15 +36,19 @@ def opened_claim(
     return opened
 
 
-def opened_metadata(
-    keys: "DataKeys | None", ids: Sequence[UUID], user: str, found: dict[str, Any]
+def opened_object(
+    keys: "DataKeys | None", ids: Sequence[UUID], user: str, of: str, found: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return a turn's metadata, of which something may be sealed. As `opened_claim`."""
+    """Return a turn's metadata, or its session's settings, of which something may be sealed.
+
+    As `opened_claim`.
+    """
     sealed = found.get(SEALED_IN)
     if not isinstance(sealed, str) or not is_sealed(sealed):
         return found
     turn_id, session_id = ids
-    opened = Opening(keys, session_id, user).metadata(turn_id, sealed)
+    opening = Opening(keys, session_id, user)
+    opened = opening.settings(sealed) if of == SETTINGS else opening.metadata(turn_id, sealed)
     return {name: said for name, said in found.items() if name != SEALED_IN} | opened
 
 
@@ -82,10 +88,16 @@ class Opening:
 
     def metadata(self, turn_id: UUID, sealed: str) -> dict[str, Any]:
         """Return what is sealed of a turn's metadata."""
-        place = f"{self._session}/{turn_id.hex}"
-        key = self._key(sealed, "turns", "metadata")
+        return self._object(sealed, "turns", METADATA, f"{self._session}/{turn_id.hex}")
+
+    def settings(self, sealed: str) -> dict[str, Any]:
+        """Return what is sealed of the session's settings."""
+        return self._object(sealed, "sessions", SETTINGS, self._session)
+
+    def _object(self, sealed: str, table: str, column: str, place: str) -> dict[str, Any]:
+        key = self._key(sealed, table, column)
         found: dict[str, Any] = json.loads(
-            key.open(sealed, table="turns", column="metadata", place=place)
+            key.open(sealed, table=table, column=column, place=place)
         )
         return found
 

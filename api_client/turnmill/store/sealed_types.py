@@ -163,11 +163,34 @@ class SealedObject(_Sealed):
             broken = SealBroken(f"{where}: the value was read without its place")
             return Unopened(broken) if is_sealed(marked) else value
         found = self._read(marked, dialect, json_opened)
+        beside = {name: said for name, said in value.items() if name != SEALED_IN}
         if isinstance(found, Unopened):
-            return found
+            return Unopened(found.error, beside=beside)
         if isinstance(found, str):  # somebody's own, who has called it so
             return value | {SEALED_IN: found}
-        return {name: said for name, said in value.items() if name != SEALED_IN} | found
+        return beside | found
+
+
+class SealedSettings(SealedObject):
+    """Settings: a query may go by what `PLAIN_SETTINGS` lists, and by nothing else of them.
+
+    Where no column names a user, they are the house's.
+    """
+
+    cache_ok = True
+
+    class Comparator(TypeDecorator.Comparator[Any], JSON.Comparator[Any]):
+        """Refuses what stands sealed where that is chosen: it would be NULL there, silently."""
+
+        def __getitem__(self, index: Any) -> Any:
+            """Return what stands under a key; raises LookupError for one that may be sealed."""
+            from turnmill.domain.plain_settings import PLAIN_SETTINGS  # noqa: PLC0415  few queries
+
+            if index != SEALED_IN and index not in PLAIN_SETTINGS:
+                raise LookupError(f"SQL reads the setting {index!r}, which may be sealed")
+            return super().__getitem__(index)  # type: ignore[no-untyped-call]
+
+    comparator_factory = Comparator
 
 
 def _in_hex(value: Column[Any] | ColumnElement[Any]) -> ColumnElement[Any]:
@@ -297,5 +320,8 @@ MESSAGE = SealedJson(
     "messages", "content", row=("session_id", "turn_id", "position"), user="session_id"
 )
 METADATA_OF_SESSION = SealedObject("sessions", "metadata", row=("id",), user="user_id")
+SETTINGS = SealedSettings("sessions", "settings", row=("id",), user="user_id")
+#: Of batches: whoever submits them says so of all lines.
+SETTINGS_OF_BATCH = SealedSettings("batches", "settings", row=("id",))
 METADATA_OF_TURN = SealedObject("turns", "metadata", row=("session_id", "id"))
 ERROR_DETAIL = SealedText("attempts", "error_detail", row=("turn_id", "fence"))

@@ -1,8 +1,9 @@
 """Sealed values at the border of the store: which keys a connection has, and how values open."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -25,17 +26,26 @@ MARKED = f"{PREFIX}{MARK}"
 _vaults: "WeakKeyDictionary[Dialect, DataKeys]" = WeakKeyDictionary()
 
 
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
 class KeyFetched(SessionBusy):
     """A data key had to be fetched first; nothing was written, and it is held now."""
 
 
 class Unopened:
-    """Stands for a value that cannot be opened, or not yet; who looks at it is told why."""
+    """Stands for a value that cannot be opened, or not yet; who looks at it is told why.
 
-    __slots__ = ("error",)
+    `beside` is what of an object stands plain.
+    """
 
-    def __init__(self, error: StoreError | KeyWanted) -> None:
+    __slots__ = ("beside", "error")
+
+    def __init__(
+        self, error: StoreError | KeyWanted, *, beside: Mapping[str, Any] = _NOTHING
+    ) -> None:
         self.error = error
+        self.beside = beside
 
 
 def plain(value: Any) -> Any:
@@ -43,6 +53,40 @@ def plain(value: Any) -> Any:
     if isinstance(value, Unopened):
         raise value.error
     return value
+
+
+class _Closed(Mapping[str, Any]):
+    """An object that nobody could open, for those who need not look into it."""
+
+    def __init__(self, error: StoreError | KeyWanted) -> None:
+        self._error = error
+
+    def __getitem__(self, key: str) -> Any:
+        raise self._error
+
+    def __iter__(self) -> Iterator[str]:
+        raise self._error
+
+    def __len__(self) -> int:
+        raise self._error
+
+
+def closed(value: Any) -> Any:
+    """Return an object as it was read; who looks into one is told what keeps it from being so."""
+    return _Closed(value.error) if isinstance(value, Unopened) else value
+
+
+def plain_setting(settings: Any, name: str) -> Any:
+    """Return what stands plain of a setting, whether the others can be opened or not.
+
+    Raises LookupError for one that may be sealed as a whole.
+    """
+    from turnmill.domain.plain_settings import PLAIN_SETTINGS  # noqa: PLC0415  few ask
+
+    if name not in PLAIN_SETTINGS:
+        raise LookupError(f"the setting {name!r} may be sealed")
+    told = settings.beside if isinstance(settings, Unopened) else settings
+    return told.get(name) if isinstance(told, Mapping) else None
 
 
 def attach(dialect: Dialect, keys: "DataKeys | None") -> None:

@@ -54,6 +54,11 @@ def stands(store: Database, table: object = session_rows) -> list[dict[str, obje
         return [json.loads(one) for one in found]
 
 
+def sealed_by_upkeep(store: Database) -> None:
+    while store.run(reseal):
+        pass
+
+
 def test_it_is_read_as_it_was_given_everywhere_and_lies_sealed_but_for_its_tags(
     store: Database, keys: DataKeys
 ) -> None:
@@ -125,8 +130,7 @@ def test_what_was_written_plain_is_read_and_sealed_by_upkeep_and_rotated_with_th
     steps.send(store, session, metadata=SAID)
     with encrypted(store, chosen()) as keys:
         assert read(store, session) == SAID
-        while store.run(reseal):
-            pass
+        sealed_by_upkeep(store)
         assert read(store, session) == SAID
         assert read(store, tagged) == {"team": "red"}
         assert CANARY not in rows_as_they_lie(store)
@@ -134,15 +138,29 @@ def test_what_was_written_plain_is_read_and_sealed_by_upkeep_and_rotated_with_th
         assert store.run(keys_in_use, before) == before
         keys.rotate(Owner("ada"))
         store.run(begin_anew)
-        while store.run(reseal):
-            pass
+        sealed_by_upkeep(store)
         assert store.run(keys_in_use, before) == set()
         assert read(store, session) == SAID
         # Where it is chosen no more, what is sealed stays so until it is rotated, and is read.
         keys.plain_metadata = None
         assert read(store, session) == SAID
+        keys.rotate(Owner("ada"))
+        store.run(begin_anew)
+        sealed_by_upkeep(store)
+        assert {one["team"] for one in stands(store)} == {"blue", "red"}  # budgets go by them yet
+        assert read(store, session) == SAID
         rows.update_session(store, session, metadata=SAID)
         assert stands(store)[0] == SAID or stands(store)[1] == SAID
+
+
+def test_who_chooses_it_later_has_upkeep_look_at_what_stands(store: Database) -> None:
+    rows.start(store, metadata=SAID)
+    with encrypted(store) as keys:
+        sealed_by_upkeep(store)
+        assert stands(store) == [SAID]
+        keys.plain_metadata = frozenset({"team"})
+        sealed_by_upkeep(store)
+        assert [one.keys() for one in stands(store)] == [{"team", "tm1"}]
 
 
 def test_without_its_key_it_is_not_read_and_a_name_of_ours_is_nobodys_trap(

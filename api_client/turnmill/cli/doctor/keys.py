@@ -27,6 +27,9 @@ def check_encryption(examination: Examination) -> Findings:
         if database is not None and database.run(has_keys):
             what = "content is encrypted, and this environment names no keys"
             yield wrong(what, _FIX, code="data_key_missing")
+        if chosen := [name for name, is_on in _choices(examination).items() if is_on]:
+            what = f"{' and '.join(chosen)}: on, and nothing is encrypted here"
+            yield wrong(what, "TURNMILL_ENCRYPTION_KEYS, or leave them off", code="chosen_in_vain")
         return
     yield from _wrapping(keys)
     if not keys.store.apart:
@@ -34,6 +37,15 @@ def check_encryption(examination: Examination) -> Findings:
         yield note(what, "TURNMILL_KEY_STORE: another database, or a folder", code="keys_not_apart")
     if database is not None:
         yield from _sealed(examination)
+
+
+def _choices(examination: Examination) -> dict[str, bool]:
+    """Return what is encrypted by choice, by the setting that says so."""
+    settings = examination.settings
+    return {
+        "TURNMILL_ENCRYPT_METADATA": settings.encrypt_metadata,
+        "TURNMILL_ENCRYPT_SETTINGS": settings.encrypt_settings,
+    }
 
 
 def _wrapping(keys: DataKeys) -> Findings:
@@ -60,7 +72,14 @@ def _sealed(examination: Examination) -> Findings:
     from turnmill.store.upkeep.resealing import progress
 
     assert examination.database is not None
-    left = [one for one in examination.database.run(progress) if not one.is_done]
+    columns = examination.database.run(progress)
+    for name, is_on in _choices(examination).items():
+        column = f"sessions.{name.rpartition('_')[2].lower()}"
+        if not is_on and column in [one.name for one in columns]:
+            what = f"{column} is encrypted elsewhere, and plain in what is written from here"
+            fix = f"{name}=on, at all clients and workers; or off, and `encryption reseal --again`"
+            yield note(what, fix, code="not_chosen_here")
+    left = [one for one in columns if not one.is_done]
     if left:
         what = f"{count(len(left), 'column')} may still hold what is plain, or sealed by old keys"
         yield note(what, "turnmill encryption reseal", code="not_sealed_yet")

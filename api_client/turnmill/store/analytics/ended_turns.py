@@ -20,13 +20,12 @@ from sqlalchemy import (
 
 from turnmill.domain.analytics.windows import Window
 from turnmill.domain.ids import SessionId
+from turnmill.domain.plain_settings import LIMITS_OF_REPLIES
 from turnmill.domain.states import FINAL, SessionStatus
 from turnmill.store.line.copies import batches_of_trials
 from turnmill.store.rules.figures import is_scripted
 from turnmill.store.schema.tables import sessions, turns
 
-#: Beside settings, what vendors call the same.
-_LIMITS = ("max_output_tokens", "max_tokens", "max_completion_tokens")
 _HOUR = timedelta(hours=1)
 
 
@@ -102,7 +101,7 @@ def joined(*columns: Any) -> Select[Any]:
 
 def limit_of_replies() -> ColumnElement[Any]:
     """Return how long a reply of the session may be, as its settings say; NULL: they do not."""
-    return func.coalesce(*(sessions.c.settings[name].as_string() for name in _LIMITS))
+    return func.coalesce(*(sessions.c.settings[name].as_string() for name in LIMITS_OF_REPLIES))
 
 
 def count_if(condition: ColumnElement[bool]) -> Any:

@@ -16,6 +16,7 @@ from turnmill.domain.states import FINAL, SessionStatus, TurnState
 from turnmill.store.analytics.spans import ms_between
 from turnmill.store.nouns.scripted import SCRIPTED
 from turnmill.store.readable import read_one, readable
+from turnmill.store.rules.sealing import settings_of_house
 from turnmill.store.schema.feedback_tables import feedback
 from turnmill.store.schema.tables import sessions, turns
 from turnmill.store.schema.trial_tables import experiments, session_arms
@@ -26,6 +27,7 @@ from turnmill.store.trial_records import (
     NewExperiment,
 )
 from turnmill.store.types import db_now, insert_into
+from turnmill.store.vaults import plain
 
 _SAME = ("template", "version", "provider", "model", "share")
 
@@ -36,7 +38,8 @@ def start(conn: Connection, new: NewExperiment) -> ExperimentRecord:
     Conflict where another experiment has the name, or runs with this template.
     """
     names = NewExperiment.__dataclass_fields__
-    values = {name: getattr(new, name) for name in names} | {"settings": dict(new.settings)}
+    said = settings_of_house(conn, experiments.c.settings, new.id.hex, new.settings)
+    values = {name: getattr(new, name) for name in names} | {"settings": said}
     made = conn.execute(
         insert_into(conn, experiments)
         .values(values)
@@ -263,6 +266,5 @@ def _one(which: ColumnElement[bool]) -> ColumnElement[int]:
 
 
 def _record(row: Row[Any]) -> ExperimentRecord:
-    return ExperimentRecord(
-        **{name: getattr(row, name) for name in ExperimentRecord.__dataclass_fields__}
-    )
+    said = {name: getattr(row, name) for name in ExperimentRecord.__dataclass_fields__}
+    return ExperimentRecord(**said | {"settings": plain(row.settings)})

@@ -29,6 +29,7 @@ from turnmill.store.schema.people_tables import shared_sessions
 from turnmill.store.schema.step_tables import tool_calls
 from turnmill.store.schema.tables import attempts, sessions, turns
 from turnmill.store.trial_records import Drawn, Sample
+from turnmill.store.vaults import plain_setting
 
 #: So many are drawn for one that is wanted, at the most; the others are left out.
 _DRAWN_FOR_ONE = 10
@@ -121,11 +122,10 @@ def _any(what: ColumnElement[Any], *which: ColumnElement[bool]) -> ColumnElement
 
 def _reason(row: Any) -> str | None:
     """Return why a turn cannot be asked again; None where it can."""
-    settings = row.settings if isinstance(row.settings, Mapping) else {}
     for name, reason in _TELLING.items():
-        if settings.get(name):
+        if plain_setting(row.settings, name):
             return reason
-    if row.reply_as == "audio" or settings.get("reply_as") == "audio" or row.spoken:
+    if "audio" in (row.reply_as, plain_setting(row.settings, "reply_as")) or row.spoken:
         return "spoken"
     facts = {
         "content_gone": row.content_gone,

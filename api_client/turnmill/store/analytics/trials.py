@@ -20,6 +20,7 @@ from turnmill.store.nouns import batch_moves, batch_staging, batches
 from turnmill.store.nouns.asked_again import AGAIN
 from turnmill.store.nouns.batch_staging import HowToRun
 from turnmill.store.readable import read_one, readable
+from turnmill.store.rules.sealing import settings_of_house
 from turnmill.store.schema.batch_tables import batch_tallies
 from turnmill.store.schema.tables import sessions
 from turnmill.store.schema.trial_tables import trial_lines, trials
@@ -32,6 +33,7 @@ from turnmill.store.trial_records import (
     TrialSummary,
 )
 from turnmill.store.types import db_now
+from turnmill.store.vaults import plain
 
 _PAGE = 200
 _SAME = ("provider", "model", "judge", "template")
@@ -69,7 +71,7 @@ def start(conn: Connection, new: NewTrial, sample: Sample) -> TrialRecord:
         settings=dict(new.settings),
         defaults={"provider": new.provider, "model": new.model},
     )
-    conn.execute(insert(trials).values(_row(new, sample)))
+    conn.execute(insert(trials).values(_row(conn, new, sample)))
     for first in range(0, len(sample.turns), _PAGE):
         some = sample.turns[first : first + _PAGE]
         _stage(conn, batch.id, new.id, some, first=first + 1)
@@ -80,11 +82,11 @@ def start(conn: Connection, new: NewTrial, sample: Sample) -> TrialRecord:
     return get(conn, new.id)
 
 
-def _row(new: NewTrial, sample: Sample) -> dict[str, Any]:
+def _row(conn: Connection, new: NewTrial, sample: Sample) -> dict[str, Any]:
     same = ("id", "name", "batch_id", "provider", "model", "judge", "since", "template")
     return {
         **{name: getattr(new, name) for name in same},
-        "settings": dict(new.settings),
+        "settings": settings_of_house(conn, trials.c.settings, new.id.hex, new.settings),
         "sampled": len(sample.turns),
         "left_out": dict(sample.left_out),
         "max_cost_usd": new.max_cost_usd,
@@ -234,4 +236,5 @@ def record_of(row: Row[Any]) -> TrialRecord:
     said = {name: getattr(row, name) for name in TrialRecord.__dataclass_fields__}
     judging = None if row.judge_batch_id is None else BatchId(row.judge_batch_id)
     said |= {"state": TrialState(row.state), "judge_batch_id": judging}
+    said |= {"settings": plain(row.settings)}
     return TrialRecord(**said | {"batch_id": BatchId(row.batch_id)})

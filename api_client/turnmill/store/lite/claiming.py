@@ -23,7 +23,7 @@ from sqlalchemy import (
 
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import CLAIMABLE, EventKind, Lane, OnAmbiguous, SessionStatus, TurnState
-from turnmill.domain.targets import targets_in
+from turnmill.domain.targets import FALLBACK, targets_in
 from turnmill.store.codec import StoredHistory, object_of, said_from
 from turnmill.store.lite.looking import history
 from turnmill.store.records import Claim, Taken
@@ -39,7 +39,7 @@ from turnmill.store.rules.happenings import write_turn_events
 from turnmill.store.schema.budget_tables import budgets
 from turnmill.store.schema.tables import attempts, messages, pauses, sessions, turns
 from turnmill.store.types import Timestamp, db_after, db_now
-from turnmill.store.vaults import plain
+from turnmill.store.vaults import plain, plain_setting
 
 
 def claim(
@@ -254,7 +254,10 @@ def _are_there_budgets(conn: Connection) -> bool:
 
 def _asks(head: Any, target: int) -> tuple[str, str]:
     """Return the provider and the model that are asked: the session's own, or a target's."""
-    found = targets_in(object_of(head.settings))[target - 1 : target] if target else ()
+    if not target:
+        return head.provider, head.model
+    named = targets_in({FALLBACK: plain_setting(head.settings, FALLBACK)})
+    found = named[target - 1 : target]
     return (found[0].provider, found[0].model) if found else (head.provider, head.model)
 
 

@@ -19,9 +19,11 @@ from turnmill.domain.counting import OF_MESSAGE
 from turnmill.domain.ids import SessionId
 from turnmill.domain.states import UNFINISHED, TurnState
 from turnmill.store.nouns.batches import open_sessions
+from turnmill.store.readable import read_all
 from turnmill.store.schema.file_tables import attachment_uses
 from turnmill.store.schema.tables import messages, sessions, turns
 from turnmill.store.types import byte_length
+from turnmill.store.vaults import plain
 
 _READ = (TurnState.SUCCEEDED, *UNFINISHED)
 
@@ -62,19 +64,20 @@ def standing(
             ~exists().where(attachment_uses.c.session_id == sessions.c.id),
         )
     )
-    found = {
-        SessionId(row.id): Standing(
-            session_id=SessionId(row.id),
-            provider=row.provider,
-            model=row.model,
-            system_prompt=row.system_prompt,
-            settings=row.settings,
-            tokens=int(row.tokens),
-            awaited=row.unfinished,
-        )
-        for row in rows
-    }
+    found = {one.session_id: one for one in read_all(rows, _standing)}
     return {ref: found[ids[ref]] for ref in refs if ids.get(ref) in found}
+
+
+def _standing(row: Any) -> Standing:
+    return Standing(
+        session_id=SessionId(row.id),
+        provider=row.provider,
+        model=row.model,
+        system_prompt=plain(row.system_prompt),
+        settings=plain(row.settings),
+        tokens=int(row.tokens),
+        awaited=row.unfinished,
+    )
 
 
 def _tokens() -> ColumnElement[Any]:

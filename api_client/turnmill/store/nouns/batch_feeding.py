@@ -66,7 +66,7 @@ def feed(conn: Connection, batch_id: BatchId, *, limit: int = AT_ONCE, window: i
     row = conn.execute(query.with_for_update(key_share=True, skip_locked=True)).one_or_none()
     if row is None:
         return Fed(0, [], more=False)
-    batch = record_of(row)
+    batch = record_of(row, opens=False)
     if batch.state in ENDING:
         return _drop_rest(conn, batch, limit=limit)
     room = window - _unfinished(conn, batch, most=window)
@@ -94,7 +94,7 @@ def drop_next(conn: Connection, batch_id: BatchId, *, error_code: str) -> bool:
     row = conn.execute(query.with_for_update(key_share=True, skip_locked=True)).one_or_none()
     if row is None:
         return False
-    batch = record_of(row)
+    batch = record_of(row, opens=False)
     lines = _next(conn, batch, limit=1)
     if not lines:
         return False
@@ -113,7 +113,7 @@ def park_next(conn: Connection, batch_id: BatchId, *, limit: int = AT_ONCE) -> i
     row = conn.execute(query.with_for_update(key_share=True, skip_locked=True)).one_or_none()
     if row is None:
         return 0
-    batch = record_of(row)
+    batch = record_of(row, opens=False)
     lines = _next(conn, batch, limit=limit)
     batch_reserving.release(conn, batch.id, [row.line for row in lines] if lines else None)
     park(conn, [one.turn_id for one in _make(conn, batch, lines)])

@@ -22,6 +22,7 @@ from turnmill.store.rules.sealing import (
     plain_metadata,
     require_keys_of,
     sealed_for,
+    settings_of_house,
 )
 from turnmill.store.schema.batch_tables import batch_lines
 from turnmill.store.schema.tables import batches, sessions, turns
@@ -139,11 +140,12 @@ def _how(conn: Connection, batch: BatchRecord, run: HowToRun) -> dict[str, Any]:
         is_shared=is_shared,
     )
     is_flex = chosen.mode is BatchMode.FLEX
+    settings = {**FLEX_SETTINGS, **batch.settings} if is_flex else batch.settings
     return {
         "mode": chosen.mode,
         "mode_because": chosen.because,
         "on_leftover": run.on_leftover,
-        "settings": {**FLEX_SETTINGS, **batch.settings} if is_flex else dict(batch.settings),
+        "settings": settings_of_house(conn, batches.c.settings, batch.id.hex, settings),
     }
 
 

@@ -13,8 +13,10 @@ from turnmill.domain.states import SessionStatus
 from turnmill.store.batch_records import BatchRecord
 from turnmill.store.nouns.batch_counts import counts as counts
 from turnmill.store.readable import readable
+from turnmill.store.rules.sealing import settings_of_house
 from turnmill.store.schema.tables import batches, sessions
 from turnmill.store.types import insert_into
+from turnmill.store.vaults import closed, plain
 
 
 def create(
@@ -30,10 +32,13 @@ def create(
 
     Without a `content_hash` nobody knows that yet.
     """
+    said = settings_of_house(
+        conn, batches.c.settings, batch_id.hex, options.pop("settings", None) or {}
+    )
     values = {"id": batch_id, "name": name, "content_hash": content_hash or b"", **options}
     conn.execute(
         insert_into(conn, batches)
-        .values(metadata=dict(metadata), **values)
+        .values(metadata=dict(metadata), settings=said, **values)
         .on_conflict_do_nothing(index_elements=[batches.c.name])
     )
     row = conn.execute(select(batches).where(batches.c.name == name)).one()
@@ -66,12 +71,15 @@ def find(conn: Connection, *, after: BatchId | None = None, limit: int = 100) ->
 
 
 def locked(conn: Connection, batch_id: BatchId) -> BatchRecord:
-    """Lock the batch, before any session, and return it; raises BatchNotFound."""
+    """Lock the batch, before any session, and return it; raises BatchNotFound.
+
+    Whoever looks into its settings is told there why they cannot be opened.
+    """
     query = select(batches).where(batches.c.id == batch_id).with_for_update(key_share=True)
     row = conn.execute(query).one_or_none()
     if row is None:
         raise BatchNotFound()
-    return record_of(row)
+    return record_of(row, opens=False)
 
 
 def open_sessions(
@@ -93,8 +101,12 @@ def open_sessions(
     return found
 
 
-def record_of(row: Row[Any]) -> BatchRecord:
-    """Return the record of a row of all columns."""
+def record_of(row: Row[Any], *, opens: bool = True) -> BatchRecord:
+    """Return the record of a row of all columns.
+
+    Settings that cannot be opened raise, or, where it `opens` nothing, do so when looked into.
+    """
     said = {name: getattr(row, name) for name in BatchRecord.__dataclass_fields__}
     said |= {"state": BatchState(row.state), "mode": BatchMode(row.mode)}
+    said |= {"settings": plain(row.settings) if opens else closed(row.settings)}
     return BatchRecord(**said)

@@ -31,7 +31,7 @@ from turnmill.store.line.accept_many import accept_many
 from turnmill.store.line.head import lock_sessions
 from turnmill.store.readable import ODD, read_one, readable
 from turnmill.store.records import Accepted, Head, NewTurn
-from turnmill.store.rules.sealing import metadata_in, sealed_in
+from turnmill.store.rules.sealing import object_in, sealed_in
 from turnmill.store.schedule_records import NewSchedule, Schedule
 from turnmill.store.schema.schedule_tables import schedules
 from turnmill.store.schema.tables import sessions
@@ -68,7 +68,7 @@ def create(conn: Connection, session_id: SessionId, new: NewSchedule) -> Schedul
     values |= {"session_id": session_id, "content": content, "next_at": next_at}
     place = f"{session_id.hex}/{new.id.hex}"
     of = schedules.c.metadata
-    values |= {"metadata": metadata_in(conn, session_id, of, place, new.metadata)}
+    values |= {"metadata": object_in(conn, session_id, of, place, new.metadata)}
     conn.execute(insert(schedules).values(values))
     return get(conn, new.id)
 

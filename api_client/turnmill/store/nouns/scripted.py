@@ -150,7 +150,7 @@ def _metadata(session_id: SessionId, turn: ScriptedTurn, sealer: Sealer | None) 
     if sealer is None:
         return dict(turn.metadata)
     place = f"{session_id.hex}/{turn.id.hex}"
-    return sealer.metadata(session_id, turns.c.metadata, place, turn.metadata)
+    return sealer.object(session_id, turns.c.metadata, place, turn.metadata)
 
 
 def _said(

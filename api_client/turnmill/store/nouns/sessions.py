@@ -39,7 +39,7 @@ from turnmill.store.readable import read_one, readable
 from turnmill.store.records import Head, NewSession, SessionRecord
 from turnmill.store.rules.accepting import sealer_of_new, session_values, whole_seconds
 from turnmill.store.rules.happenings import observe, observe_new, write_session_events
-from turnmill.store.rules.sealing import metadata_in, sealed_in
+from turnmill.store.rules.sealing import object_in, sealed_in
 from turnmill.store.schema.tables import messages, sessions, turns
 from turnmill.store.types import db_now, insert_into
 from turnmill.store.vaults import plain
@@ -179,9 +179,10 @@ def put(
 
         lock_sessions(conn, [session_id])
         mark_moved(conn, session_id, columns)
-    if "metadata" in columns:
-        of, said = sessions.c.metadata, columns["metadata"]
-        columns = {**columns, "metadata": metadata_in(conn, session_id, of, session_id.hex, said)}
+    for of in (sessions.c.settings, sessions.c.metadata):
+        if of.name in columns:
+            said = object_in(conn, session_id, of, session_id.hex, columns[of.name])
+            columns = {**columns, of.name: said}
     row = conn.execute(
         update(sessions)
         .where(sessions.c.id == session_id, _present())
@@ -368,6 +369,7 @@ def _record(row: Row[Any]) -> SessionRecord:
         | spans
         | {
             "system_prompt": plain(row.system_prompt),
+            "settings": plain(row.settings),
             "metadata": plain(row.metadata),
             "status": SessionStatus(values["status"]),
             "on_failure": OnFailure(values["on_failure"]),

@@ -218,11 +218,6 @@ def _read(row: Any, keys: "DataKeys | None") -> Claim:
         from turnmill.store.opening import opened_claim  # noqa: PLC0415  not everybody encrypts
 
         prompt, said, history = opened_claim(keys, row[:2], row[9], (prompt, said, history))
-    metadata = object_of(lenient_json(row[10]))
-    if SEALED_IN in metadata:
-        from turnmill.store.opening import opened_metadata  # noqa: PLC0415  as above
-
-        metadata = opened_metadata(keys, row[:2], row[9], metadata)
     before, messages, behind = said_from(said)
     return Claim(
         turn_id=TurnId(row[0]),
@@ -236,11 +231,11 @@ def _read(row: Any, keys: "DataKeys | None") -> Claim:
         provider=row[5],
         model=row[6],
         system_prompt=prompt,
-        settings=object_of(lenient_json(row[8])),
+        settings=_object_of(row, 8, "settings", keys),
         provider_ref="",
         native_ref=row[2],
         on_ambiguous=OnAmbiguous.RECONCILE,
-        metadata=metadata,
+        metadata=_object_of(row, 10, "metadata", keys),
         messages=messages,
         next_position=behind,
         history=StoredHistory(history),
@@ -249,6 +244,15 @@ def _read(row: Any, keys: "DataKeys | None") -> Claim:
         before=before,
         reply_as=row[15],
     )
+
+
+def _object_of(row: Any, at: int, column: str, keys: "DataKeys | None") -> dict[str, Any]:
+    found = object_of(lenient_json(row[at]))
+    if SEALED_IN not in found:
+        return found
+    from turnmill.store.opening import opened_object  # noqa: PLC0415  as above
+
+    return opened_object(keys, row[:2], row[9], column, found)
 
 
 def _taken(row: Any) -> Claim:

@@ -310,11 +310,11 @@ def _from_row(row: Any, keys: "DataKeys | None") -> Claim:
         provider=row[8],
         model=row[9],
         system_prompt=prompt,
-        settings=object_of(lenient_json(row[11])),
+        settings=_object_of(row, 11, "settings", keys),
         provider_ref=row[12],
         native_ref=row[13],
         on_ambiguous=OnAmbiguous(row[14]),
-        metadata=_metadata_of(row, keys),
+        metadata=_object_of(row, 15, "metadata", keys),
         messages=messages,
         next_position=behind,
         history=None if row[18] else StoredHistory(history),
@@ -347,13 +347,13 @@ def _content_of(row: Any, keys: "DataKeys | None") -> tuple[str | None, Any, str
     return opened_claim(keys, row[:2], row[21], (prompt, said, history))
 
 
-def _metadata_of(row: Any, keys: "DataKeys | None") -> dict[str, Any]:
-    metadata = object_of(lenient_json(row[15]))
-    if SEALED_IN not in metadata:
-        return metadata
-    from turnmill.store.opening import opened_metadata  # noqa: PLC0415  as above
+def _object_of(row: Any, at: int, column: str, keys: "DataKeys | None") -> dict[str, Any]:
+    found = object_of(lenient_json(row[at]))
+    if SEALED_IN not in found:
+        return found
+    from turnmill.store.opening import opened_object  # noqa: PLC0415  as above
 
-    return opened_metadata(keys, row[:2], row[21], metadata)
+    return opened_object(keys, row[:2], row[21], column, found)
 
 
 def _whom(row: Any) -> dict[str, Any]:

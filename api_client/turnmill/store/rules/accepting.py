@@ -114,7 +114,7 @@ def turn_values(turn: NewTurn, session_id: SessionId, sealer: Sealer | None) -> 
     if sealer is not None and values["metadata"] is not None:
         place = f"{session_id.hex}/{turn.id.hex}"
         said = values["metadata"]
-        values["metadata"] = sealer.metadata(session_id, turns.c.metadata, place, said)
+        values["metadata"] = sealer.object(session_id, turns.c.metadata, place, said)
     return values
 
 
@@ -130,8 +130,9 @@ def session_values(new: NewSession, sealer: Sealer | None) -> dict[str, Any]:
     if sealer is not None:
         prompt = sessions.c.system_prompt
         values["system_prompt"] = sealer.value(new.id, prompt, new.id.hex, new.system_prompt)
-        said = values["metadata"]
-        values["metadata"] = sealer.metadata(new.id, sessions.c.metadata, new.id.hex, said)
+        for column in (sessions.c.settings, sessions.c.metadata):
+            said = values[column.name]
+            values[column.name] = sealer.object(new.id, column, new.id.hex, said)
     return values
 
 

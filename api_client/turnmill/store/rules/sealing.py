@@ -10,7 +10,7 @@ from turnmill.crypto.envelope import SEALED_IN
 from turnmill.crypto.wanted import HOUSE, KeyWanted, Owner
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.store.schema.tables import attempts, messages, sessions, turns
-from turnmill.store.sealed_types import SealedJson
+from turnmill.store.sealed_types import SealedJson, SealedSettings
 from turnmill.store.vaults import keys_at, plain
 
 if TYPE_CHECKING:
@@ -25,11 +25,10 @@ _as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 class Sealer:
     """Seals what belongs to sessions, each with the key of its user."""
 
-    def __init__(
-        self, keys: "Mapping[SessionId, DataKey]", *, plain_metadata: frozenset[str] | None
-    ) -> None:
+    def __init__(self, keys: "Mapping[SessionId, DataKey]", chosen: "DataKeys") -> None:
+        """`chosen` says what is sealed by choice."""
         self._keys = keys
-        self._plain_metadata = plain_metadata
+        self._chosen = chosen
 
     def messages(
         self, session_id: SessionId, turn_id: TurnId, rows: Sequence[dict[str, Any]]
@@ -53,18 +52,17 @@ class Sealer:
         key = self._keys.get(session_id)
         return None if key is None or value is None else seal(key, column, place, value)
 
-    def metadata(
+    def object(
         self, session_id: SessionId, column: Column[Any], place: str, value: Any
     ) -> dict[str, Any]:
-        """Return metadata as it is to stand: sealed but for its plain keys, where that is chosen.
+        """Return settings or metadata as they are to stand: sealed where that is chosen.
 
-        Of a session that is gone the plain keys alone are left.
+        What SQL goes by stays plain; of a session that is gone that alone is left.
         """
-        if self._plain_metadata is None or not value:
+        if not value or not is_chosen(self._chosen, column):
             return dict(value)
-        return seal_object(
-            self._keys.get(session_id), column, place, value, but=self._plain_metadata
-        )
+        kept = plain_of(self._chosen, column, value)
+        return seal_object(self._keys.get(session_id), column, place, value, kept=kept)
 
     def hashed(self, session_id: SessionId, digest: bytes) -> bytes:
         """Return a hash that only this session's user has of the same content."""
@@ -83,8 +81,7 @@ def sealer_for(conn: Connection, session_ids: Collection[SessionId]) -> Sealer |
     owners = owners_of(conn, keys, session_ids)
     if missing := keys.missing(owners.values()):
         raise KeyWanted(owners=missing)
-    current = {one: keys.current(owner) for one, owner in owners.items()}
-    return Sealer(current, plain_metadata=keys.plain_metadata)
+    return Sealer({one: keys.current(owner) for one, owner in owners.items()}, keys)
 
 
 def require_keys(conn: Connection, session_ids: Collection[SessionId]) -> None:
@@ -198,30 +195,62 @@ def seal_object(
     place: str,
     value: Mapping[str, Any],
     *,
-    but: Collection[str],
+    kept: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return an object whose values are sealed, all in one, but for these keys."""
-    kept = {name: said for name, said in value.items() if name in but}
-    rest = {name: said for name, said in value.items() if name not in but}
+    """Return an object whose values are sealed, all in one, beside what is kept plain of it."""
+    rest = {name: said for name, said in value.items() if name not in kept or kept[name] != said}
     if not rest or key is None:
-        return kept
+        return dict(kept)
     kind: Any = column.type
     sealed = key.seal(
         _as_json(rest).encode(), table=kind.table_name, place=place, column=kind.column_name
     )
-    return kept | {SEALED_IN: sealed}
+    return {**kept, SEALED_IN: sealed}
 
 
-def metadata_in(
+def object_in(
     conn: Connection, session_id: SessionId, column: Column[Any], place: str, value: Any
 ) -> dict[str, Any]:
-    """Return metadata that belongs to a session, as it is to stand."""
+    """Return settings or metadata that belong to a session, as they are to stand."""
     keys = keys_at(conn.dialect)
-    if keys is None or keys.plain_metadata is None or not value:
+    if keys is None or not value or not is_chosen(keys, column):
         return dict(value)
     sealer = sealer_for(conn, [session_id])
     assert sealer is not None
-    return sealer.metadata(session_id, column, place, value)
+    return sealer.object(session_id, column, place, value)
+
+
+def settings_of_house(
+    conn: Connection, column: Column[Any], place: str, value: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return settings that are nobody's in particular, as they are to stand."""
+    keys = keys_at(conn.dialect)
+    if keys is None or not value or not is_chosen(keys, column):
+        return dict(value)
+    key = keys.current(Owner(HOUSE))
+    return seal_object(key, column, place, value, kept=plain_of(keys, column, value))
+
+
+def is_chosen(keys: "DataKeys", column: Column[Any]) -> bool:
+    """Tell whether this column of settings or metadata is sealed here."""
+    if isinstance(column.type, SealedSettings):
+        return keys.seals_settings
+    return keys.plain_metadata is not None
+
+
+def plain_of(
+    keys: "DataKeys", column: Column[Any], value: Mapping[str, Any], *, before: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return what stands plain of settings or metadata that are sealed.
+
+    `before` are the keys of metadata that stand so already, where nobody here says which are to.
+    """
+    if isinstance(column.type, SealedSettings):
+        from turnmill.domain.plain_settings import plain_settings  # noqa: PLC0415  few choose it
+
+        return plain_settings(value)
+    names = before if keys.plain_metadata is None else keys.plain_metadata
+    return {name: said for name, said in value.items() if name in names}
 
 
 def plain_metadata(conn: Connection, value: Mapping[str, Any]) -> dict[str, Any]:

@@ -75,6 +75,10 @@ class _Do:
         self._conn.exec_driver_sql(statement.as_string(self._driver).replace("%", "%%"))
 
 
+#: Whoever may log in could fill the disk by these, a role that may only look, too.
+_MAKING_LARGE_OBJECTS = ("lo_creat(integer)", "lo_create(oid)", "lo_from_bytea(oid, bytea)")
+
+
 def make_roles(
     admin_url: str,
     *,
@@ -222,6 +226,9 @@ def _take_memberships(conn: Connection, do: _Do, role: str) -> None:
 
 
 def _close_database(conn: Connection, do: _Do, owner: str, users: Iterable[str]) -> None:
+    if conn.exec_driver_sql(_IS_SUPERUSER).scalar():  # nobody else can take that away
+        for function in _MAKING_LARGE_OBJECTS:
+            do(f"REVOKE EXECUTE ON FUNCTION pg_catalog.{function} FROM PUBLIC")
     name = str(conn.exec_driver_sql("SELECT current_database()").scalar_one())
     do("REVOKE ALL ON DATABASE {} FROM PUBLIC", name)
     do("GRANT CONNECT, CREATE, TEMPORARY ON DATABASE {} TO {}", name, owner)

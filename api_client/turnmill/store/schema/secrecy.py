@@ -21,9 +21,10 @@ from turnmill.store.schema.people_tables import notes
 from turnmill.store.schema.rollup_tables import DIMENSIONS, SKETCHES
 from turnmill.store.schema.schedule_tables import schedules
 from turnmill.store.schema.step_tables import tool_calls
-from turnmill.store.schema.tables import attempts, messages, sessions, turns
+from turnmill.store.schema.tables import attempts, batches, messages, sessions, turns
 from turnmill.store.schema.template_tables import template_versions
 from turnmill.store.schema.topic_tables import topics
+from turnmill.store.schema.trial_tables import experiments, trials
 from turnmill.store.sealed_types import SealedJson, SealedObject, SealedText
 
 #: What users, models and operators have said.
@@ -45,11 +46,15 @@ CONTENT: tuple[Column[Any], ...] = (
     webhooks.c.old_secret,
 )
 
-#: What is sealed of it, but for keys that budgets and figures go by, where that is chosen.
+#: What is sealed where that is chosen, but for what budgets, figures and claims go by.
 BY_CHOICE: tuple[Column[Any], ...] = (
+    sessions.c.settings,
     sessions.c.metadata,
     turns.c.metadata,
     schedules.c.metadata,
+    batches.c.settings,
+    trials.c.settings,
+    experiments.c.settings,
 )
 
 _FIGURES = " ".join((*DIMENSIONS, *SKETCHES))
@@ -72,7 +77,6 @@ PLAIN: Mapping[str, frozenset[str]] = MappingProxyType(
             "batch_lines": "custom_id user_id session metadata error_code",
             "batch_shards": "provider model state endpoint stored ref status outputs error_code",
             "batch_tallies": "state error_code",
-            # Settings are those of sessions.
             "batches": "name state mode mode_because user_id settings defaults paused_because"
             " on_leftover metadata",
             "budgets": "scope name value period timezone on_exceeded warn_at",
@@ -104,7 +108,7 @@ PLAIN: Mapping[str, frozenset[str]] = MappingProxyType(
             **dict.fromkeys(("rollup_days", "rollups", "rollups_gone"), _FIGURES),
             "rollup_state": "tag",
             "schedules": "key cron timezone missed lane metadata error_code",
-            # Settings name models and tools: claims go by them. Of metadata see `BY_CHOICE`.
+            # Of settings and metadata see `BY_CHOICE`.
             "sessions": "key user_id provider model status settings metadata provider_ref adopted"
             " on_failure on_ambiguous head_lane template key_id",
             "session_arms": "arm",

@@ -39,6 +39,8 @@ from turnmill.store.sealed_types import (
     MESSAGE,
     METADATA_OF_SESSION,
     METADATA_OF_TURN,
+    SETTINGS,
+    SETTINGS_OF_BATCH,
     SYSTEM_PROMPT,
 )
 from turnmill.store.types import Json, Timestamp, Word, db_now
@@ -72,7 +74,7 @@ sessions = Table(
     Column("model", Text, nullable=False),
     Column("status", Word, nullable=False, server_default=SessionStatus.ACTIVE),
     Column("system_prompt", SYSTEM_PROMPT),
-    Column("settings", Json, nullable=False, server_default=text("'{}'")),
+    Column("settings", SETTINGS, nullable=False, server_default=text("'{}'")),
     Column("metadata", METADATA_OF_SESSION, nullable=False, server_default=text("'{}'")),
     Column("provider_ref", Text, nullable=False, server_default=""),
     Column("adopted", Text),  # the vendor's thread that it goes on with; NULL: it began its own
@@ -359,7 +361,7 @@ batches = Table(
     Column("mode", Text, nullable=False, server_default=BatchMode.LIVE),
     Column("mode_because", Text),  # why this one was chosen; NULL: somebody said it
     Column("user_id", Text),  # its owner: of lines that name no user; NULL: each names one
-    Column("settings", Json, nullable=False, server_default=text("'{}'")),
+    Column("settings", SETTINGS_OF_BATCH, nullable=False, server_default=text("'{}'")),
     Column("defaults", Json, nullable=False, server_default=text("'{}'")),  # of lines
     Column("reuse", Boolean, nullable=False, server_default=false()),
     Column("deadline", Timestamp),

@@ -22,6 +22,7 @@ from turnmill.domain.analytics.experiments import Arm
 from turnmill.domain.analytics.judging import TrialState, Verdict
 from turnmill.store.schema.bounds import one_of
 from turnmill.store.schema.feedback_tables import metadata as metadata  # whole with these only
+from turnmill.store.sealed_types import SealedSettings
 from turnmill.store.types import Json, Timestamp, Word, db_now
 
 # What is asked, and asked of the judge, are batches of the trial's own.
@@ -35,7 +36,12 @@ trials = Table(
     Column("judge_batch_id", Uuid),  # NULL: no model judges, or not yet
     Column("provider", Text, nullable=False),
     Column("model", Text, nullable=False),
-    Column("settings", Json, nullable=False, server_default=text("'{}'")),  # in place of theirs
+    Column(  # in place of theirs
+        "settings",
+        SealedSettings("trials", "settings", row=("id",)),
+        nullable=False,
+        server_default=text("'{}'"),
+    ),
     Column("judge", Text, nullable=False, server_default=""),  # exact, embedding:NAME, model:NAME
     Column("since", Timestamp, nullable=False),
     Column("template", Text),  # of sessions made from it alone; NULL: of all
@@ -97,7 +103,12 @@ experiments = Table(
     Column("version", Integer),  # of the template, that the other arm has; NULL: the current one
     Column("provider", Text),  # of the other arm; NULL: as the template says, and so is the next
     Column("model", Text),
-    Column("settings", Json, nullable=False, server_default=text("'{}'")),  # in place of its
+    Column(  # in place of its
+        "settings",
+        SealedSettings("experiments", "settings", row=("id",)),
+        nullable=False,
+        server_default=text("'{}'"),
+    ),
     Column("share", Float, nullable=False),
     Column("created_at", Timestamp, nullable=False, server_default=db_now()),
     Column("stopped_at", Timestamp),  # NULL: new sessions take part

@@ -14,12 +14,12 @@ from sqlalchemy import (
     Connection,
     Row,
     String,
-    Table,
     cast,
     delete,
     func,
     select,
     tuple_,
+    type_coerce,
     update,
 )
 
@@ -28,16 +28,18 @@ from turnmill.crypto.envelope import PREFIX, SEALED_IN
 from turnmill.crypto.sealing import DataKey
 from turnmill.crypto.wanted import HOUSE, KeyWanted, Owner
 from turnmill.store.readable import ODD
-from turnmill.store.rules.sealing import owners_of, seal, seal_object
+from turnmill.store.rules.sealing import is_chosen, owners_of, plain_of, seal, seal_object
 from turnmill.store.schema.key_tables import resealing
 from turnmill.store.schema.secrecy import BY_CHOICE, CONTENT, place_of, table_of
 from turnmill.store.schema.tables import turns
-from turnmill.store.sealed_types import SealedObject
-from turnmill.store.types import db_now, insert_into
+from turnmill.store.sealed_types import SealedObject, SealedSettings
+from turnmill.store.types import Json, db_now, insert_into
 from turnmill.store.vaults import keys_at, plain
 
 #: Of what stands before the id of the key, and that.
 _SHOWN = len(PREFIX) + 23
+#: Where nobody chose to have objects sealed, those alone are that were sealed before.
+_LEFT = ", sealed before"
 
 
 class Resealing(NamedTuple):
@@ -75,8 +77,18 @@ def reseal(conn: Connection, *, limit: int = 200) -> int:
     return 0
 
 
-def _reseal(conn: Connection, keys: DataKeys, column: Column[Any], *, limit: int) -> int:
+def _named(keys: DataKeys, column: Column[Any]) -> str:
+    """Return the name under which it stands how far the column has come.
+
+    Whoever chooses to have it sealed after it was looked at has it looked at again.
+    """
     name = f"{table_of(column).name}.{column.name}"
+    is_left = isinstance(column.type, SealedObject) and not is_chosen(keys, column)
+    return name + _LEFT if is_left else name
+
+
+def _reseal(conn: Connection, keys: DataKeys, column: Column[Any], *, limit: int) -> int:
+    name = _named(keys, column)
     conn.execute(insert_into(conn, resealing).values(name=name).on_conflict_do_nothing())
     mine = select(resealing).where(resealing.c.name == name, resealing.c.done_at.is_(None))
     stand = conn.execute(mine.with_for_update(skip_locked=True)).one_or_none()
@@ -92,6 +104,9 @@ def _reseal(conn: Connection, keys: DataKeys, column: Column[Any], *, limit: int
         "done_at": None if page else db_now(),
     }
     conn.execute(update(resealing).where(resealing.c.name == name).values(values))
+    if not page:  # whoever looks at all has looked at those, too
+        covered = update(resealing).where(resealing.c.name == name + _LEFT)
+        conn.execute(covered.where(resealing.c.done_at.is_(None)).values(done_at=db_now()))
     return len(page)
 
 
@@ -100,7 +115,7 @@ def _page(conn: Connection, column: Column[Any], after: Any, *, limit: int) -> S
     table = table_of(column)
     key = list(table.primary_key.columns)
     begins = func.substr(_said(column), 1, _SHOWN + 1).label("begins")
-    query = select(*key, *_of_owner(table), *_of_place(column), begins)
+    query = select(*key, *_of_owner(column), *_of_place(column), begins)
     if table.name == "attempts":
         query = query.join(turns, turns.c.id == table.c.turn_id)
     if after is not None:
@@ -117,7 +132,11 @@ def _said(column: Column[Any]) -> ColumnElement[str]:
     return said
 
 
-def _of_owner(table: Table) -> Iterator[Any]:
+def _of_owner(column: Column[Any]) -> Iterator[Any]:
+    """Yield whose the value is; nothing where it is the house's."""
+    table = table_of(column)
+    if isinstance(column.type, SealedSettings) and not column.type.user:
+        return
     if table.name == "attempts":
         yield turns.c.session_id.label("owner")
     elif table.name == "sessions":
@@ -145,7 +164,7 @@ def _to_seal(
     if missing := keys.missing(owner for _, owner in owned):
         raise KeyWanted(owners=missing)
     found = [(row, keys.current(owner)) for row, owner in owned]
-    if isinstance(column.type, SealedObject) and keys.plain_metadata is None:
+    if isinstance(column.type, SealedObject) and not is_chosen(keys, column):
         found = [(row, key) for row, key in found if row.begins.startswith(PREFIX)]
     return [(row, key) for row, key in found if key.id not in row.begins]
 
@@ -173,21 +192,30 @@ def _write(conn: Connection, column: Column[Any], row: Row[Any], key: DataKey) -
     if now is None or now[0] is None:
         return 0
     try:
-        value = _sealed(conn, column, row, key, now[0])
+        value = _sealed(conn, column, this, place_of(column, row), key, plain(now[0]))
     except ODD:  # what nobody can read stays as it is
         return 0
     conn.execute(update(table).where(*this).values({column.name: value}))
     return 1
 
 
-def _sealed(conn: Connection, column: Column[Any], row: Row[Any], key: DataKey, value: Any) -> Any:
-    """Return the value as it is to stand, and of an object that has only plain keys the same."""
-    place = place_of(column, row)
-    if not isinstance(column.type, SealedObject):
-        return seal(key, column, place, value)
+def _sealed(
+    conn: Connection,
+    column: Column[Any],
+    this: Sequence[ColumnElement[bool]],
+    place: str,
+    key: DataKey,
+    value: Any,
+) -> Any:
+    """Return a value as it is to stand: of an object, what is plain stays so, or as is chosen."""
     keys = keys_at(conn.dialect)
-    kept = () if keys is None or keys.plain_metadata is None else keys.plain_metadata
-    return seal_object(key, column, place, plain(value), but=kept)
+    if keys is None or not isinstance(column.type, SealedObject):
+        return seal(key, column, place, value)
+    before: set[str] = set()
+    if not is_chosen(keys, column):
+        before.update(conn.scalar(select(type_coerce(column, Json)).where(*this)) or ())
+    kept = plain_of(keys, column, value, before=before - {SEALED_IN})
+    return seal_object(key, column, place, value, kept=kept)
 
 
 def _as_json(column: Column[Any], row: Row[Any]) -> list[Any]:
