@@ -15,7 +15,7 @@ from turnmill.store.schema.revision import create_all
 #: TURNMILL_PROPERTY_EXAMPLES=5000 looks longer, and elsewhere each time.
 _ASKED = int(os.environ.get("TURNMILL_PROPERTY_EXAMPLES", "0"))
 #: Ten thousand histories in shards, each begun elsewhere: `-n 2` plays two of them at a time.
-_SHARDS, _OF_A_SHARD = 8, 1_250
+_SHARDS, _OF_A_SHARD = 16, 625
 
 
 @pytest.fixture
