@@ -146,7 +146,7 @@ class Pool:
     def _idle_one(self) -> Connection | None:
         while self._idle:
             connection = self._idle.pop()
-            if self._is_fresh(connection):
+            if self._is_fresh(connection) and connection.is_quiet:
                 return connection
             connection.close()
         return None
