@@ -184,9 +184,14 @@ async def test_now_and_then_one_is_kept_to_learn_from() -> None:
 
 
 @pytest.mark.parametrize(
-    "claimed", [{"settings": {"fallback": ["mock/mock"]}}, {"error_code": "history_refused"}]
+    "claimed",
+    [
+        {"settings": {"fallback": ["mock/mock"]}},
+        {"settings": {"background": True}},
+        {"error_code": "history_refused"},
+    ],
 )
-async def test_whoever_may_send_it_again_otherwise_keeps_it(claimed: dict[str, Any]) -> None:
+async def test_whoever_looks_at_it_again_keeps_it(claimed: dict[str, Any]) -> None:
     ledger = Ledger(options=claimed)
     assert not (await asked(ledger, says))[0]
 

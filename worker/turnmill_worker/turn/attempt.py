@@ -174,8 +174,12 @@ async def _asked(claim: Claim, holding: Holding, deps: Deps) -> Found:
 
 
 def _may_go(claim: Claim, deps: Deps) -> bool:
-    """Tell whether nobody looks at the history of this claim once it was sent, but in need."""
-    return deps.chains.is_seen_once(claim) and not deps.gauge.keeps_one()
+    """Tell whether nobody looks at the history of this claim once it was sent, but in need.
+
+    What goes on in the background is sized as soon as it has begun.
+    """
+    in_background = claim.settings.get("background")
+    return not in_background and deps.chains.is_seen_once(claim) and not deps.gauge.keeps_one()
 
 
 def _emit(claim: Claim, holding: Holding, *, most: int) -> Emit | None:
