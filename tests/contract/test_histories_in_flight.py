@@ -229,7 +229,7 @@ async def test_a_task_that_is_cancelled_while_a_cut_call_is_measured_still_has_i
         await go_on.wait()
         return stored(LONG)
 
-    ledger.history = slow  # type: ignore[method-assign]
+    ledger.history = slow  # type: ignore[assignment, method-assign]
 
     async def send(request: Request) -> Done:
         let_go(request)

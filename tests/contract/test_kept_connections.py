@@ -10,15 +10,18 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from tests.contract.test_http_clients import (
+    BOUNDS,
     CHUNKED,
     OK,
     UNTIL_CLOSE,
+    Client,
     Server,
     ask,
     direct,
@@ -26,7 +29,7 @@ from tests.contract.test_http_clients import (
     whole_request,
 )
 from tests.contract.test_vendor_tls import certificate as certificate
-from turnmill_worker.http1.failures import CutShort, Failure, Malformed
+from turnmill_worker.http1.failures import CutShort, Failure, HungUp, Malformed
 
 pytestmark = pytest.mark.anyio
 
@@ -84,6 +87,15 @@ def blunt(meanwhile: Callable[[socket.socket], object]) -> Iterator[Blunt]:
         server.close()
 
 
+@pytest.fixture
+def encrypted(certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """Return what a server encrypts with whom clients trust."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    return context
+
+
 @pytest.mark.parametrize("meanwhile", [socket.socket.close, lambda client: client.sendall(OTHER)])
 async def test_what_happened_while_the_loop_was_busy_is_seen_before_a_request_leaves(
     meanwhile: Callable[[socket.socket], object],
@@ -107,8 +119,7 @@ async def test_what_happened_while_the_loop_was_busy_is_seen_before_a_request_le
     ],
 )
 async def test_what_came_before_a_failure_of_tls_counts_and_the_next_request_goes_elsewhere(
-    certificate: tuple[Path, Path],
-    monkeypatch: pytest.MonkeyPatch,
+    encrypted: ssl.SSLContext,
     said: bytes,
     found: bytes | type[Failure],
     behind: bytes,
@@ -127,11 +138,8 @@ async def test_what_came_before_a_failure_of_tls_counts_and_the_next_request_goe
             await reader.read()
         writer.close()
 
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*certificate)
     async with (
-        await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as server,
+        await asyncio.start_server(serve, "127.0.0.1", 0, ssl=encrypted) as server,
         direct(server.sockets[0].getsockname()[1], tls=True) as client,
     ):
         if isinstance(found, bytes):
@@ -141,6 +149,83 @@ async def test_what_came_before_a_failure_of_tls_counts_and_the_next_request_goe
                 await ask(client)
         assert (await ask(client)).body == b"Paris"
     assert connections == 2
+
+
+async def test_a_large_answer_that_comes_at_once_leaves_the_connection_reading(
+    encrypted: ssl.SSLContext,
+) -> None:
+    size = BOUNDS.large + 5000
+    large = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size
+    server = Server(answers=[[large], [OK]])
+    async with (
+        await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=encrypted) as listener,
+        direct(listener.sockets[0].getsockname()[1], tls=True) as client,
+    ):
+        for _ in range(3):
+            assert len((await ask(client)).body) in (size, 5)
+    assert server.connections == 1
+
+
+def ways_to_answer(body: bytes) -> list[tuple[list[bytes], bool]]:
+    """Return what a server may say, and whether it hangs up then; some of it is no whole answer."""
+    size = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
+    whole = size % len(body) + body
+    return [
+        ([whole], False),
+        ([whole], True),
+        (
+            [whole[n : n + 1 + len(whole) // 7] for n in range(0, len(whole), 1 + len(whole) // 7)],
+            False,
+        ),
+        ([CHUNKED + b"%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n"], False),
+        ([UNTIL_CLOSE + body], True),
+        ([b"HTTP/1.1 100 Continue\r\n\r\n" * 3 + whole], False),
+        ([whole + OTHER], False),
+        ([size % (len(body) + 1) + body], True),
+        ([], True),
+    ]
+
+
+async def test_whatever_servers_do_and_callers_give_up_an_answer_is_that_of_its_request(
+    encrypted: ssl.SSLContext,
+) -> None:
+    dice = Random(4)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, asyncio.IncompleteReadError), closing(writer):
+            leaves = False
+            while not leaves:
+                body = (await whole_request(reader)).partition(b"\r\n\r\n")[2]
+                pieces, leaves = dice.choice(ways_to_answer(body))
+                for piece in pieces:
+                    writer.write(piece)
+                    await writer.drain()
+
+    async def one(client: Client, number: int) -> bool | None:
+        body = b"%04d" % number + b"x" * dice.choice([0, 3000, 70_000])
+        call = asyncio.create_task(ask(client, body))
+        if dice.random() < 0.3:
+            for _ in range(dice.randrange(12)):
+                await asyncio.sleep(0)
+            call.cancel()
+        try:
+            return (await call).body == body
+        except (HungUp, CutShort, asyncio.CancelledError):
+            return None
+
+    async with (
+        await asyncio.start_server(serve, "127.0.0.1", 0, ssl=encrypted, limit=2**20) as listener,
+        direct(listener.sockets[0].getsockname()[1], tls=True, most=20) as client,
+    ):
+        found = [
+            one_found
+            for start in range(0, 200, 20)
+            for one_found in await asyncio.gather(
+                *(one(client, number) for number in range(start, start + 20))
+            )
+        ]
+    assert found.count(True) > 50
+    assert False not in found
 
 
 async def test_a_coding_that_only_ends_like_chunked_is_another_one() -> None:

@@ -161,10 +161,13 @@ class SharingSSLProtocol(_Theirs):  # type: ignore[misc]
             super()._do_read__copied()
             return
         with suppress(*_AGAIN):
-            while data := self._sslobj.read(self.max_size):
-                self._app_protocol.data_received(data)
-            self._call_eof_received()
-            self._start_shutdown()
+            while not self._app_reading_paused:
+                data = self._sslobj.read(self.max_size)
+                if not data:
+                    self._call_eof_received()
+                    self._start_shutdown()
+                    return
+                self._app_protocol.data_received(data)  # which may want no more of it now
 
     def _fatal_error(self, *args: Any) -> None:
         """Hang up; nobody takes it for open until the loop comes to that."""
