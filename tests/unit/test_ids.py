@@ -7,6 +7,7 @@ from uuid import RFC_4122
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.forked import forked
 from turnmill.domain.ids import uuid7
 from turnmill.new_ids import new_id
 
@@ -49,3 +50,11 @@ def test_new_ids_are_of_now_and_differ() -> None:
     stamps = [one.int >> 80 for one in made]
     assert all(before <= stamp <= after for stamp in stamps)
     assert all(one <= other for one, other in pairwise(stamps))
+
+
+def test_a_forked_child_makes_other_ids_than_its_parent() -> None:
+    def dice() -> set[int]:
+        return {new_id().int & (2**62 - 1) for _ in range(300)}
+
+    dice()  # some are left for the next ones
+    assert not forked(dice) & dice()

@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, overload
 
 from turnmill.domain.content import KINDS, Kind, Message, Part, Text, text_of
 from turnmill.domain.errors import Rejected, SealBroken, UnreadableRow
+from turnmill.domain.ids import SessionId
 from turnmill.domain.json_values import Unreadable
 from turnmill.new_ids import new_id
 from turnmill.store.readable import ODD
@@ -15,6 +16,8 @@ from turnmill.store.vaults import Unopened, plain
 
 #: Changes a message on its way to one who cannot take all of it; None leaves it out.
 Fit = Callable[[Message], Message | None]
+#: Reads what has been said in a session, once more.
+Reread = Callable[[SessionId], Awaitable["StoredHistory"]]
 
 _FIELDS: Mapping[Kind, Mapping[str, Any]] = {
     kind: {one.name: one.type for one in fields(kind)} for kind in KINDS.values()
@@ -23,6 +26,8 @@ _DEFAULTS: Mapping[Kind, Mapping[str, Any]] = {
     kind: {one.name: one.default for one in fields(kind)} for kind in KINDS.values()
 }
 _NOTHING_SAID = "[]"
+#: Characters from which on it is worth while to let a history go that can be read again.
+_LONG = 1000
 #: Stands in the JSON of a message that holds an attachment; within a text, it stands escaped.
 _ATTACHED = '"sha256"'
 #: Stands where a part of a listed message cannot be read.
@@ -105,17 +110,21 @@ class StoredHistory(Sequence[Message]):
     """Messages as the JSON that the store has returned, read anew by whoever looks.
 
     A provider looks once, and then waits for seconds with thousands of others: read at once, each
-    history would be kept in memory as lists of messages, several times its size.
+    history would be kept in memory as lists of messages, several times its size. Where it can be
+    read again, it is not even kept as JSON then: who has looked may `let_go`.
     """
 
-    __slots__ = ("_fit", "_json", "_length", "_words")
+    __slots__ = ("_fit", "_json", "_length", "_reread", "_session", "_whole", "_words")
 
-    def __init__(self, rows: str = _NOTHING_SAID, *, fit: Fit | None = None) -> None:
-        """`rows` is a JSON array of [role, content]; what `fit` raises, looking raises."""
-        self._json = rows
-        self._fit = fit
+    def __init__(self, rows: str = _NOTHING_SAID) -> None:
+        """`rows` is a JSON array of [role, content]."""
+        self._json: str | None = rows
+        self._fit: Fit | None = None
+        self._whole: StoredHistory | None = None  #: what this is a view of
         self._length: int | None = None  # asked by `list()` and `[*…]` after they began to read
         self._words: list[tuple[str, str]] | None = None  # read already, for who writes them next
+        self._reread: Reread | None = None
+        self._session: SessionId | None = None
 
     @classmethod
     def of_rows(cls, rows: Iterable[tuple[str, Any]]) -> "StoredHistory":
@@ -125,15 +134,45 @@ class StoredHistory(Sequence[Message]):
     @property
     def holds_attachments(self) -> bool:
         """Tell whether a message refers to a file, without reading any."""
-        return _ATTACHED in self._json
+        rows = self._source._json
+        return rows is not None and _ATTACHED in rows  # one that may be let go of holds none
 
     def fitted(self, fit: Fit) -> "StoredHistory":
-        """Return the same history as one is to see it who cannot take all of it."""
-        if self._json == _NOTHING_SAID:
+        """Return the same history as one is to see it who cannot take all of it.
+
+        What `fit` raises, looking raises.
+        """
+        if self._source._json == _NOTHING_SAID:
             return self
-        found = StoredHistory(self._json, fit=fit)
-        found._words, self._words = self._words, None
-        return found
+        view = StoredHistory()
+        view._json, view._fit, view._whole = None, fit, self._source
+        return view
+
+    def can_be_read_again(self, reread: Reread, session: SessionId) -> None:
+        """Let it go when it is let go of; `reread` brings it back. Only if it is long, and text."""
+        whole = self._source
+        if len(whole._rows) >= _LONG and not whole.holds_attachments:
+            whole._reread, whole._session = reread, session
+
+    def let_go(self) -> None:
+        """Keep nothing of it, nor do views: looking at it raises RuntimeError until it comes back.
+
+        Of one that cannot be read again everything stays.
+        """
+        whole = self._source
+        if whole._reread is not None:
+            whole._json = whole._words = None
+
+    @property
+    def is_here(self) -> bool:
+        """Tell whether it can be looked at."""
+        return self._source._json is not None
+
+    async def come_back(self) -> None:
+        """Read it again if it was let go; raises what reading raises."""
+        whole = self._source
+        if whole._json is None and whole._reread is not None and whole._session is not None:
+            whole._json = (await whole._reread(whole._session))._rows
 
     def __iter__(self) -> Iterator[Message]:
         return iter(self._messages())
@@ -154,27 +193,31 @@ class StoredHistory(Sequence[Message]):
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"<StoredHistory of {len(self._json)} characters>"  # never what was said
+        said = self._source._json
+        size = "let go" if said is None else f"of {len(said)} characters"
+        return f"<StoredHistory {size}>"  # never what was said
 
     def counted_words(self) -> list[tuple[str, str]] | None:
         """Return `words`, and keep them for whoever asks next: who counts is before who writes."""
-        self._words = self.words()
-        return self._words
+        whole = self._source
+        whole._words = self.words()
+        return whole._words
 
     def words(self) -> list[tuple[str, str]] | None:
         """Return who said what, where each message is one text; None where one is more, or odd.
 
         Nearly all are: for whoever takes text as it is, messages need not be made of them.
         """
-        if self._words is not None:
-            found, self._words = self._words, None
+        whole = self._source
+        if whole._words is not None:
+            found, whole._words = whole._words, None
             return found
         return self._read_words()
 
     def _read_words(self) -> list[tuple[str, str]] | None:
         found: list[tuple[str, str]] = []
         try:
-            for role, (part,) in json.loads(self._json):
+            for role, (part,) in json.loads(self._rows):
                 text = part["text"]
                 if part["type"] != "text" or len(part) != 2 or type(text) is not str:
                     return None
@@ -183,10 +226,21 @@ class StoredHistory(Sequence[Message]):
             return None  # whoever looks at the messages is told
         return found
 
+    @property
+    def _source(self) -> "StoredHistory":
+        return self if self._whole is None else self._whole
+
+    @property
+    def _rows(self) -> str:
+        rows = self._source._json
+        if rows is None:
+            raise RuntimeError("the history was let go of: it has to come back first")
+        return rows
+
     def _messages(self) -> list[Message]:
-        self._words = None
+        self._source._words = None
         try:
-            found = [Message(role, parts_from(said)) for role, said in json.loads(self._json)]
+            found = [Message(role, parts_from(said)) for role, said in json.loads(self._rows)]
         except ODD:
             # It will not become readable: the turn ends, and says why.
             raise Rejected(UnreadableRow.code, hint=UnreadableRow.hint) from None

@@ -1,6 +1,7 @@
 """One connection, on which one request after another is answered."""
 
 import asyncio
+import select
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import cast
@@ -22,6 +23,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_drained",
+        "_ended",
         "_loop",
         "_lost",
         "_piece",
@@ -45,12 +47,30 @@ class Connection(asyncio.Protocol):
         self._piece = _PIECE
         self._reading: Reading | None = None
         self._drained: asyncio.Future[None] | None = None  #: while the server takes no more
+        self._ended = False  #: the server has said its last; over TLS the transport stands a while
         self.idle_since = 0.0
 
     @property
     def is_open(self) -> bool:
         """Tell whether a request can be sent on it, as far as we know."""
-        return self._transport is not None and not self._transport.is_closing()
+        transport = self._transport
+        return transport is not None and not self._ended and not transport.is_closing()
+
+    @property
+    def is_quiet(self) -> bool:
+        """Tell whether nothing has come that the loop, which may be busy, has not read so far.
+
+        Before a request that is the server's end, or what nobody has asked for: the request would
+        be lost in the one, and take the other for its answer.
+        """
+        if self._transport is None or not self.is_open:
+            return False
+        sock = self._transport.get_extra_info("socket")
+        if sock is None:
+            return True  # asyncio knows transports without one
+        come = select.poll()
+        come.register(sock.fileno(), select.POLLIN)
+        return not come.poll(0)
 
     async def exchange(
         self,
@@ -129,6 +149,9 @@ class Connection(asyncio.Protocol):
         reading.feed(data)
         if reading.wants_room and self._transport is not None:
             reading.wait_for_room(self._transport)
+
+    def eof_received(self) -> None:
+        self._ended = True
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._reading is not None:

@@ -8,6 +8,32 @@ from contextlib import asynccontextmanager
 LISTENINGS = 10
 
 
+class _Parts:
+    """What is left of the time. A function that calls itself later would be left to the collector.
+
+    And with it the task, and all that came of the call.
+    """
+
+    __slots__ = ("_left", "_limit", "_loop", "_seconds", "_timer")
+
+    def __init__(self, limit: asyncio.Timeout, seconds: float) -> None:
+        self._left = LISTENINGS
+        self._limit = limit
+        self._loop = asyncio.get_running_loop()
+        self._seconds = seconds / LISTENINGS
+        self._timer = self._loop.call_later(self._seconds, self._listened)
+
+    def cancel(self) -> None:
+        self._timer.cancel()
+
+    def _listened(self) -> None:
+        self._left -= 1
+        if self._left:
+            self._timer = self._loop.call_later(self._seconds, self._listened)
+        else:
+            self._limit.reschedule(self._loop.time())
+
+
 @asynccontextmanager
 async def listening(seconds: float) -> AsyncIterator[None]:
     """Raise TimeoutError after so long; a part of it that ends late counts as one.
@@ -15,21 +41,9 @@ async def listening(seconds: float) -> AsyncIterator[None]:
     A handshake takes a few rounds of the loop. Where thousands of answers come in at once, or the
     machine is busy, a round takes seconds: `asyncio.timeout` would call that the server's silence.
     """
-    loop = asyncio.get_running_loop()
-    left = LISTENINGS
-    timer: asyncio.TimerHandle
-
-    def listened() -> None:
-        nonlocal left, timer
-        left -= 1
-        if left:
-            timer = loop.call_later(seconds / LISTENINGS, listened)
-        else:
-            limit.reschedule(loop.time())
-
     async with asyncio.timeout(None) as limit:
-        timer = loop.call_later(seconds / LISTENINGS, listened)
+        parts = _Parts(limit, seconds)
         try:
             yield
         finally:
-            timer.cancel()
+            parts.cancel()

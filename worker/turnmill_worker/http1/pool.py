@@ -20,6 +20,9 @@ _LARGE_AT_ONCE = 4
 #: Connections that are opened at the same time. Of thousands of handshakes that take turns on one
 #: loop none would end in time; so a few do, and the others wait as long as those get through.
 _OPENED_AT_ONCE = 100
+#: So many connections in use are many. One that is idle for a moment was hardly given up by then.
+_MANY = 100
+_A_MOMENT_S = 0.05
 #: Pieces of bodies that are made and handed over in one round of the event loop.
 _PIECES_AT_ONCE = 16
 
@@ -146,10 +149,15 @@ class Pool:
     def _idle_one(self) -> Connection | None:
         while self._idle:
             connection = self._idle.pop()
-            if self._is_fresh(connection):
+            if self._is_fresh(connection) and (self._is_busy(connection) or connection.is_quiet):
                 return connection
             connection.close()
         return None
+
+    def _is_busy(self, connection: Connection) -> bool:
+        """Tell whether it was in use a moment ago, as hundreds are: a look at each holds up all."""
+        in_use = len(self._all) - len(self._idle)
+        return in_use >= _MANY and self._loop.time() - connection.idle_since < _A_MOMENT_S
 
     def _is_fresh(self, connection: Connection) -> bool:
         return connection.is_open and self._loop.time() - connection.idle_since < self._keep_alive

@@ -159,6 +159,8 @@ class Reading:
     def on_headers_complete(self) -> None:
         assert self._parser is not None  # it calls
         self._status = self._parser.get_status_code()
+        if self._status < 100:
+            raise Malformed
         if self._status < 200:
             return
         self._headed = True
@@ -168,7 +170,7 @@ class Reading:
                 if self._is_accepted and int(value) > self._bounds.body:
                     raise TooLarge
             elif name == b"transfer-encoding":
-                self._chunked = value.rstrip().lower().endswith(b"chunked")
+                self._chunked = value.rpartition(b",")[2].strip().lower() == b"chunked"
 
     def on_body(self, piece: bytes) -> None:
         self._body += piece

@@ -152,6 +152,29 @@ class SharingSSLProtocol(_Theirs):  # type: ignore[misc]
         if self._shares:
             self._extra.pop("peercert", None)  # it was verified, and nobody asks for its names
 
+    def _do_read__copied(self) -> None:
+        """Hand over what was decrypted, at once: what cannot be comes behind it.
+
+        asyncio's forgets a whole answer that an alert, or nonsense, has come in one piece with.
+        """
+        if not self._shares:
+            super()._do_read__copied()
+            return
+        with suppress(*_AGAIN):
+            while not self._app_reading_paused:
+                data = self._sslobj.read(self.max_size)
+                if not data:
+                    self._call_eof_received()
+                    self._start_shutdown()
+                    return
+                self._app_protocol.data_received(data)  # which may want no more of it now
+
+    def _fatal_error(self, *args: Any) -> None:
+        """Hang up; nobody takes it for open until the loop comes to that."""
+        if self._shares and self._app_transport is not None:
+            self._app_transport._closed = True
+        super()._fatal_error(*args)
+
     def _do_write(self) -> None:
         """Encrypt what is to be written, and hand it over; nothing is left with OpenSSL."""
         if not self._shares:

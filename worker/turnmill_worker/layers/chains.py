@@ -76,12 +76,12 @@ class Chains:
     ) -> None:
         """`gates` see each request as it is sent, and put off what may not be sent now."""
         given = [one for one in (measure, defaults) if one is not None]
+        self._theirs = theirs
         self._outermost = timeout(turn_timeout)
         self._falling_back = fallback(find, paused)
-        self._reading = (*given, history(read_history))
+        self._reading = (*given, history(read_history, is_seen_once=self.is_seen_once))
         self._mending = (compaction(shortening), repair(read_history))
         self._outer = thread_lost(read_history)
-        self._theirs = theirs
         self._known = frozenset(one.name for one in theirs)
         self._max_bytes = max_reply_bytes
         self._provider = guarded_provider(asking(find), max_bytes=max_reply_bytes)
@@ -112,6 +112,10 @@ class Chains:
                 self._chosen.clear()
             found = self._chosen[choice] = self._put_together(choice)
         return found
+
+    def is_seen_once(self, claim: Claim) -> bool:
+        """Tell whether nobody around the provider looks at a history once it was sent."""
+        return not self._theirs and not (has_targets(claim) or _is_to_be_mended(claim))
 
     def _refuse_unknown(self, names: frozenset[str]) -> None:
         if unknown := sorted(names - self._known):

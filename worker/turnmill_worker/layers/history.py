@@ -2,9 +2,11 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from turnmill.domain.content import Message
 from turnmill.domain.ids import SessionId
+from turnmill.store.codec import StoredHistory
 from turnmill.store.records import Claim
 from turnmill_worker.layers.call import Call, Go, Layer, from_store
 from turnmill_worker.layers.shortening import kind_of
@@ -25,17 +27,30 @@ def chosen(whole: OfSession, shortened: OfSession) -> ReadHistory:
     return read
 
 
-def history(read: ReadHistory) -> Layer:
-    """Return the layer. It stands outside of all that may want to see, or to change, a history."""
+def history(read: ReadHistory, *, is_seen_once: Callable[[Claim], bool]) -> Layer:
+    """Return the layer. It stands outside of all that may want to see, or to change, a history.
+
+    `is_seen_once` tells of which claim nobody looks at it any more when it was sent.
+    """
 
     def layer(call: Call, go: Go) -> Awaitable[Answer]:
         is_read = call.claim.history is None or _is_shortened(call)
         return completed(call, go) if is_read else go(call)
 
     async def completed(call: Call, go: Go) -> Answer:
-        return await go(await with_history(call, read))
+        whole = await with_history(call, read)
+        said = whole.request.history
+        if isinstance(said, StoredHistory) and is_seen_once(call.claim):
+            said.can_be_read_again(partial(_again, read, call.claim), call.claim.session_id)
+        return await go(whole)
 
     return layer
+
+
+async def _again(read: ReadHistory, claim: Claim, _: SessionId) -> StoredHistory:
+    said = await read(claim)
+    assert isinstance(said, StoredHistory)  # as it was before
+    return said
 
 
 def _is_shortened(call: Call) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Coroutine
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
@@ -67,3 +68,12 @@ class Call(Generic[T]):
     def _wake(self, _: object = None) -> None:
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
+
+
+async def shielded(work: Coroutine[Any, Any, T]) -> T:
+    """Finish the work even when the task is cancelled: a verdict in hand is not dropped."""
+    call = Call(work)
+    while not call.over:
+        with suppress(asyncio.CancelledError):
+            await call.wait()
+    return call.value()

@@ -43,7 +43,9 @@ async def attempt(claim: Claim, holding: Holding, deps: Deps) -> Settlement:
         estimate = None
         estimates.learn(deps.gauge, holding, answered)
     else:
-        estimate = await estimates.estimated(came, holding, deps.ledger.history, deps.gauge)
+        estimate = await calls.shielded(
+            estimates.estimated(came, holding, deps.ledger.history, deps.gauge)
+        )
     cost, priced_by = _cost(claim, answered, estimate, deps)
     settlement = settlements.settlement(
         claim,
@@ -146,6 +148,8 @@ async def _asked(claim: Claim, holding: Holding, deps: Deps) -> Found:
         request = request_of(claim, holding.partial)
         if deps.steps.are_taken(claim):
             request = await deps.steps.equipped(request, claim)
+        elif claim.history is not None and _may_go(claim, deps):
+            claim.history.can_be_read_again(deps.ledger.history, claim.session_id)
         call = Call(
             claim=claim,
             request=request,
@@ -167,6 +171,15 @@ async def _asked(claim: Claim, holding: Holding, deps: Deps) -> Found:
             "cannot ask a provider: %s", found.error_code, extra={"turn_id": str(claim.turn_id)}
         )
     return found
+
+
+def _may_go(claim: Claim, deps: Deps) -> bool:
+    """Tell whether nobody looks at the history of this claim once it was sent, but in need.
+
+    What goes on in the background is sized as soon as it has begun.
+    """
+    in_background = claim.settings.get("background")
+    return not in_background and deps.chains.is_seen_once(claim) and not deps.gauge.keeps_one()
 
 
 def _emit(claim: Claim, holding: Holding, *, most: int) -> Emit | None:

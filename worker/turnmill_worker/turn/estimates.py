@@ -16,6 +16,7 @@ from turnmill_worker.layers.holding import Holding, Stop
 from turnmill_worker.providers.boundary import attempted
 from turnmill_worker.providers.fields import usage_of
 from turnmill_worker.providers.port import Done, Request, Running, Usage
+from turnmill_worker.providers.rereading import come_back, is_gone
 from turnmill_worker.turn.gauge import Gauge
 
 #: Messages of a history that is read for its size alone.
@@ -66,10 +67,13 @@ def learn(gauge: Gauge, holding: Holding, reply: Done) -> None:
 
 
 def _learn(gauge: Gauge, holding: Holding, reply: Done) -> None:
-    """Learn from a call that was counted how large a token is, now and then: it has to be read."""
+    """Learn from a call that was counted how large a token is, now and then: it has to be read.
+
+    What it was told may have been let go of; see `Gauge.keeps_one`.
+    """
     claim, request, usage = holding.claim, holding.request, reply.usage
     gauge.remember(claim, usage)
-    if request is None or request.thread_ref or not gauge.is_due():
+    if request is None or request.thread_ref or is_gone(request) or not gauge.is_due():
         return
     if len(request.history) <= _MOST_MEASURED:
         size = _bytes_of(request, request.history)
@@ -79,6 +83,8 @@ def _learn(gauge: Gauge, holding: Holding, reply: Done) -> None:
 async def _sent(request: Request, read: ReadHistory) -> int | None:
     """Return how many bytes the vendor has read; None where nobody knows."""
     try:
+        if is_gone(request):
+            await come_back(request)
         history = await read(request.session_id) if request.thread_ref else request.history
         return _bytes_of(request, history)
     except (ProviderError, StoreError):

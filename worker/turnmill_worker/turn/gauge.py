@@ -61,10 +61,22 @@ class Gauge:
         self._measures: OrderedDict[tuple[str, str], Measure] = OrderedDict()
         self._last: dict[int, _Last] = {}  #: by the session's id as a number: that hashes faster
         self._due = 0.0
+        self._next_kept = 0.0
 
     def of(self, provider: str, model: str) -> Measure:
         """Return what is known of a model."""
         return self._measures.get((provider, model), _NOTHING)
+
+    def keeps_one(self) -> bool:
+        """Tell whether the next call is to keep what it is told, to be learned from; now and then.
+
+        Of the others it may be let go of: they wait in thousands.
+        """
+        now = time.monotonic()
+        if now < self._next_kept:
+            return False
+        self._next_kept = now + _EVERY_SECONDS
+        return True
 
     def is_due(self) -> bool:
         """Tell whether it is time to learn again, once for each time."""

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Coroutine
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -156,7 +155,7 @@ async def _run_once(claim: Claim, deps: Deps) -> tuple[Claim, Settlement, Settle
         if holding.publishing is not None:
             holding.publishing.ended(None if isinstance(settled, Fenced) else settled.state)
     if isinstance(settled, Fenced) and settlement.kept:
-        await shielded(deps.ledger.keep_late(settlement))
+        await calls.shielded(deps.ledger.keep_late(settlement))
     return claim, settlement, settled
 
 
@@ -227,7 +226,7 @@ async def _lastingly(
 ) -> Settled | Fenced:
     """Write the verdict; where the store does not take it for long, the lease is lost by now."""
     try:
-        return await shielded(writing)
+        return await calls.shielded(writing)
     except Exception as error:  # noqa: BLE001
         # The edge to Celery, which would log the words of the error: they may quote a reply.
         code = error.code if isinstance(error, StoreError) else boundary.name_of(error)
@@ -237,15 +236,6 @@ async def _lastingly(
             extra={"action": "unwritten", "turn_id": str(settlement.turn_id)},
         )
         return Fenced(turn_id=settlement.turn_id)
-
-
-async def shielded(writing: Coroutine[Any, Any, T]) -> T:
-    """Finish writing even when the task is cancelled: a verdict in hand is not dropped."""
-    call = calls.Call(writing)
-    while not call.over:
-        with suppress(asyncio.CancelledError):
-            await call.wait()
-    return call.value()
 
 
 def _tell(claim: Claim, settlement: Settlement, settled: Settled, deps: Deps) -> None:

@@ -44,6 +44,7 @@ from turnmill_worker.providers.port import (
     Uploaded,
     Usage,
 )
+from turnmill_worker.providers.rereading import come_back, is_gone, let_go
 from turnmill_worker.providers.streaming import Told, answered
 from turnmill_worker.providers.vendor_files import VendorFiles, file_lost, lost_file
 
@@ -140,11 +141,11 @@ class AnthropicProvider:
         """
         model = request.model
         if model in self._unmarked:
-            return await post(await _whole(encoded(body(marked=False)), request))
-        answer = await post(await _whole(encoded(body()), request))
+            return await post(await _whole(partial(body, marked=False), request))
+        answer = await post(await _whole(body, request))
         if answer.status not in _WRONG or _MARK not in answer.body:
             return answer
-        answer = await post(await _whole(encoded(body(marked=False)), request))
+        answer = await post(await _whole(partial(body, marked=False), request))
         if answer.accepted and len(self._unmarked) < _MOST_REMEMBERED:
             self._unmarked |= {model}
         return answer
@@ -190,9 +191,13 @@ class AnthropicProvider:
         await self._sdk.close()
 
 
-async def _whole(body: bytes, request: Request) -> bytes | Body:
-    """Return a body as it is sent: in pieces where files go along."""
-    return body if request.files is None else await filled(body, request)
+async def _whole(body: Callable[[], dict[str, Any]], request: Request) -> bytes | Body:
+    """Return a body as it is sent: in pieces where files go along. Its history may go then."""
+    if is_gone(request):
+        await come_back(request)
+    whole = encoded(body())
+    let_go(request)
+    return whole if request.files is None else await filled(whole, request)
 
 
 def _refused(answer: RawAnswer, request: Request) -> ProviderError:

@@ -16,6 +16,7 @@ from turnmill_worker.providers.openai import chat, responses
 from turnmill_worker.providers.openai.streaming import ResponseEvents
 from turnmill_worker.providers.parameters import prompt_cache_of, timeout_of
 from turnmill_worker.providers.port import Request
+from turnmill_worker.providers.rereading import come_back, is_gone, let_go
 from turnmill_worker.providers.streaming import Assembly, Told, answered
 
 #: Makes a body, as often as one is sent.
@@ -78,14 +79,18 @@ class Asking:
     ) -> RawAnswer:
         """Ask with all that is wanted, without what the server refuses of it: it is remembered.
 
-        Nothing of the body is kept while the vendor works: thousands of turns wait like this one.
+        Nothing of the body, nor of what it was made of, is kept while the vendor works: thousands
+        of turns wait like this one.
         """
         wanted = {**also, **_cache_key_of(request)}
         refused: set[tuple[str, str]] = set()
         while True:
             known = self._refused | refused if refused else self._refused
             asked = _without(known, wanted, request.model) if known else wanted
+            if is_gone(request):
+                await come_back(request)
             whole = encoded(body() | asked)
+            let_go(request)
             sent = whole if request.files is None else await filled(whole, request)
             asking = send(sent, "stream" in asked)
             del whole, sent
