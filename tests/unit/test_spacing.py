@@ -5,7 +5,6 @@ import asyncio
 import pytest
 
 from turnmill.domain.states import Lane
-from turnmill_worker.turn import spacing
 from turnmill_worker.turn.slots import Slots
 from turnmill_worker.turn.spacing import Spacing
 
@@ -17,7 +16,7 @@ class Time:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = self.computed = 1000.0
-        monkeypatch.setattr(spacing.asyncio, "sleep", self.pass_by)
+        monkeypatch.setattr("turnmill_worker.turn.spacing.asyncio.sleep", self.pass_by)
 
     async def pass_by(self, seconds: float) -> None:
         self.now += seconds
