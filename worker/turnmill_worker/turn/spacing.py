@@ -18,9 +18,9 @@ _LOOKS_SECONDS, _LEAST_TURNS, _OLD_SECONDS = 0.5, 50, 5.0
 _AS_MANY = 2
 #: What was found counts so much less with each look.
 _FADES = 0.75
-#: So many begin together; and where nobody talks.
+#: So many begin together; and where nobody talks, or the loop comes late to them.
 _AT_ONCE, _AT_MOST = 4, 20
-#: Who is later than this does not make up for it: what begins in a hurry is a burst again.
+#: What it is later than this is not made up for: what begins in a hurry is a burst again.
 _LATE_SECONDS = 0.02
 
 
@@ -73,7 +73,8 @@ class Spacing:
             return min(most, _AT_MOST)
         self._look(now)
         begins = max(self._next, now - _LATE_SECONDS)
-        count = min(most, _AT_ONCE)
+        overdue = int((now - begins) / self.every)
+        count = min(most, max(overdue, _AT_ONCE), _AT_MOST)
         self._next = begins + count * self.every
         await asyncio.sleep(max(begins - now, 0.0))
         return count
