@@ -11,8 +11,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from anthropic import AsyncAnthropic
-from openai import AsyncOpenAI
 from sqlalchemy import func, select
 
 from turnmill import Client
@@ -25,8 +23,6 @@ from turnmill.store.schema.tables import attempts, turns
 from turnmill_worker.native.polling import Polling
 from turnmill_worker.native.taking import Prices
 from turnmill_worker.native.tending import Pace
-from turnmill_worker.providers.anthropic.provider import AnthropicProvider
-from turnmill_worker.providers.openai.provider import OpenAIProvider
 from turnmill_worker.providers.own_prices import Prices as Listed
 from turnmill_worker.providers.port import Provider
 
@@ -36,9 +32,17 @@ _WITHIN = timedelta(seconds=20)
 
 
 def provider_at(name: str, base_url: str) -> Any:
-    """Return the provider, speaking to a stand-in."""
+    """Return the provider, speaking to a stand-in. Imports its SDK alone: each takes a second."""
     if name == "openai":
+        from openai import AsyncOpenAI
+
+        from turnmill_worker.providers.openai.provider import OpenAIProvider
+
         return OpenAIProvider(AsyncOpenAI(api_key="sk-double", base_url=base_url, max_retries=0))
+    from anthropic import AsyncAnthropic
+
+    from turnmill_worker.providers.anthropic.provider import AnthropicProvider
+
     sdk = AsyncAnthropic(api_key="sk-ant-double", base_url=base_url, max_retries=0)
     return AnthropicProvider(sdk)
 

@@ -18,7 +18,7 @@ from tests.native import Stage, polling, provider_at, shard_states, spent, state
 from turnmill import Client
 from turnmill.settings import Settings
 from turnmill.store.database import Database
-from turnmill.store.nouns import batch_feeding
+from turnmill.store.nouns import batch_feeding, shards
 from turnmill.store.schema.tables import attempts, batches, messages, sessions, turns
 from turnmill.store.upkeep.invariants import violations
 from turnmill.wire import POLL_BATCHES
@@ -87,6 +87,17 @@ async def test_two_pollers_that_read_the_same_results_settle_each_turn_once(stag
     assert states(stage.database, batch) == {"succeeded": 60}
     assert spent(stage.database, batch)[1] == 60
     assert set(stage.double.desk.paid.values()) == {1}
+
+
+async def test_whoever_keeps_a_shard_a_moment_too_long_does_not_make_it_due_again(
+    stage: Stage,
+) -> None:
+    batch = stage.submit(1)
+    await stage.polled()
+    with stage.database.begin() as conn:
+        (shard,) = shards.of_batch(conn, batch)
+        assert not shards.holds(conn, shard, lease=timedelta(0))
+        assert shards.next_due(conn) is None
 
 
 async def test_a_completed_batch_of_which_every_line_failed_has_failed(stage: Stage) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -15,7 +16,7 @@ from turnmill.store.database import Database
 from turnmill.store.nouns import shards as rows
 from turnmill.store.nouns.batch_pauses import pause
 from turnmill.store.nouns.batch_tending import BEYOND_ITS_COST
-from turnmill.store.nouns.shards import Native, NewShard
+from turnmill.store.nouns.shards import Native, NewShard, Shard
 from turnmill.store.postgres.batching import read_parked
 from turnmill.store.readable import ODD
 from turnmill.store.records import Claim, Taken
@@ -39,7 +40,8 @@ _PARTS, _LEAST_PARTS = 2, 8
 class Pick:
     """Turns that may go into one shard."""
 
-    said: list[Said] = field(default_factory=list, repr=False)
+    first: Said | None = field(default=None, repr=False)  #: what the others are like
+    lines: list[Line] = field(default_factory=list, repr=False)  #: of all, and no more of them
     unsuited: list[TurnId] = field(default_factory=list)
     wrong: list[tuple[TurnId, Wrong]] = field(default_factory=list)
     bytes: int = 0
@@ -52,18 +54,19 @@ class Pick:
 
     def takes(self, one: Said) -> bool:
         """Tell whether it has in common with the others what it has to."""
-        return not self.said or one.group == self.said[0].group
+        return self.first is None or one.group == self.first.group
 
     def add(self, one: Said) -> None:
         """Take it in."""
-        self.said.append(one)
+        self.first = self.first or one
+        self.lines.append(one.line)
         self.bytes += len(one.line.body) + 1
         self.tokens += one.tokens
 
     def has_room(self, one: Said, bounds: ShardBounds, *, tokens: int | None) -> bool:
         """Tell whether it fits, too."""
         return (
-            len(self.said) < bounds.lines
+            len(self.lines) < bounds.lines
             and self.bytes + len(one.line.body) + 1 <= bounds.bytes
             and (tokens is None or self.tokens + one.tokens <= tokens)
         )
@@ -72,14 +75,24 @@ class Pick:
 class Making:
     """Makes shards of what is parked."""
 
-    def __init__(self, database: Database, saying: Saying, taking: Taking, *, price: Price) -> None:
+    def __init__(
+        self,
+        database: Database,
+        saying: Saying,
+        taking: Taking,
+        *,
+        price: Price,
+        lease: timedelta,
+    ) -> None:
+        """`lease`: whoever makes a shard sees to it, for as long as that at first."""
         self._database = database
+        self._lease = lease
         self._price = price
         self._saying = saying
         self._taking = taking
 
-    async def make(self, batch: Native) -> tuple[UUID, list[Line]] | None:
-        """Make one shard, and return its lines; None where there is nothing, or no room for it.
+    async def make(self, batch: Native) -> tuple[Shard, list[Line]] | None:
+        """Make one shard, and take it; None where there is nothing, or no room for it.
 
         Turns that no batch takes are let go: they run by themselves. Those that nobody could be
         asked fail.
@@ -94,11 +107,11 @@ class Making:
             return None
         await self._taking.let_go(batch, pick.unsuited)
         await self._taking.fail(batch, pick.wrong)
-        if not pick.said:
+        if pick.first is None:
             if pick.is_beyond_its_cost:
                 await asyncio.to_thread(self._pause, batch.id, BEYOND_ITS_COST)
             return None
-        return await asyncio.to_thread(self._make, batch, pick)
+        return await asyncio.to_thread(self._make, batch, pick, pick.first)
 
     def lines_of(self, batch_id: BatchId, shard: str) -> list[Line]:
         """Return the lines of a shard that another process has made, as they were made then."""
@@ -156,7 +169,7 @@ class Making:
 
     def _add(self, pick: Pick, one: Said) -> None:
         bounds = one.batches.bounds
-        if not pick.said:
+        if pick.first is None:
             pick.room = self._room(one)
             if not Pick().has_room(one, bounds, tokens=bounds.window):
                 pick.unsuited.append(one.claim.turn_id)  # by itself it is more than is taken
@@ -181,8 +194,7 @@ class Making:
             return 0  # rather a larger one a little later
         return min(left, max(window // _PARTS, one.tokens))
 
-    def _make(self, batch: Native, pick: Pick) -> tuple[UUID, list[Line]] | None:
-        first = pick.said[0]
+    def _make(self, batch: Native, pick: Pick, first: Said) -> tuple[Shard, list[Line]] | None:
         provider, model, endpoint = first.group
         shard = NewShard(
             id=UUID(str(new_id())),
@@ -190,7 +202,7 @@ class Making:
             provider=provider,
             model=model,
             endpoint=endpoint,
-            turn_ids=[one.claim.turn_id for one in pick.said],
+            turn_ids=[TurnId(UUID(one.custom_id)) for one in pick.lines],
             bytes=pick.bytes,
             tokens=pick.tokens,
             bound_usd=None if pick.money is None else pick.bound_usd,
@@ -201,10 +213,10 @@ class Making:
             if window is not None and waiting and waiting + pick.tokens > window:
                 return None  # somebody else was there first
             made = rows.make(conn, shard)
-        if not made:
+            taken = rows.take_due(conn, lease=self._lease, shard_id=shard.id) if made else None
+        if taken is None:
             return None
-        lines = [one.line for one in pick.said] if made == len(pick.said) else []
-        return shard.id, lines
+        return taken, pick.lines if made == len(pick.lines) else []
 
     def _pages(self, batch_id: BatchId, *, shard: str) -> "Pages":
         def read(after: TurnId | None) -> Sequence[Claim | Taken]:

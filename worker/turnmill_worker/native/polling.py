@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from uuid import UUID
 
 from turnmill.domain.batches import BatchMode, BatchState
 from turnmill.domain.errors import StoreError
@@ -24,6 +23,8 @@ logger = logging.getLogger("turnmill.native")
 
 #: Turns that are parked ahead, of lines that are not asked yet.
 _PARKED = 40_000
+#: While a shard is made, what stands at vendors is looked for this often.
+_GLANCE_SECONDS = 0.2
 
 
 class Polling:
@@ -44,7 +45,7 @@ class Polling:
         self._pace = pace
         self._saying = saying = saying or Saying(provider)
         self._taking = Taking(database, prices, owner=owner, tags=tags)
-        self._making = Making(database, saying, self._taking, price=prices.price)
+        self._making = Making(database, saying, self._taking, price=prices.price, lease=pace.lease)
         self._tending = Tending(database, saying, self._making, self._taking, pace=pace)
 
     async def run(self, *, within: timedelta) -> Mapping[str, int]:
@@ -65,6 +66,19 @@ class Polling:
             await asyncio.sleep(max(due.total_seconds(), 0.02))
 
     async def _round(self, ends: float) -> tuple[int, int]:
+        """Make what there is room for; meanwhile see to what stands at vendors, as it is due."""
+        making = asyncio.create_task(self._make_some())
+        seen = 0
+        try:
+            while not making.done():
+                seen += await self._see_to_due(ends)
+                await asyncio.wait({making}, timeout=_GLANCE_SECONDS)
+            seen += await self._see_to_due(ends, at_least=0 if seen else 1)
+            return await making, seen
+        finally:
+            await _ended(making)
+
+    async def _make_some(self) -> int:
         made = 0
         for batch in await asyncio.to_thread(self._natives):
             try:
@@ -73,9 +87,13 @@ class Polling:
                 StoreError
             ) as error:  # the others, and what stands at vendors, do not wait for it
                 logger.warning("cannot see to batch %s: %s", batch.id, error.code)
+        return made
+
+    async def _see_to_due(self, ends: float, *, at_least: int = 0) -> int:
+        """See to shards that are due until none is, or the time is over; return how many."""
         seen = 0
-        while time.monotonic() < ends or not seen:
-            shard = await asyncio.to_thread(self._take_due, None)
+        while time.monotonic() < ends or seen < at_least:
+            shard = await asyncio.to_thread(self._take_due)
             if shard is None:
                 break
             try:
@@ -83,7 +101,7 @@ class Polling:
             except StoreError as error:  # whoever takes it after its lease goes on with it
                 logger.warning("cannot see to a shard: %s", error.code)
             seen += 1
-        return made, seen
+        return seen
 
     async def _see_to(self, batch: Native) -> int:
         """Make a shard of a batch, and bring it to its vendor; return how many were made."""
@@ -102,24 +120,20 @@ class Polling:
         made = await self._making.make(batch)
         if made is None:
             return 0
-        shard_id, lines = made
-        shard = await asyncio.to_thread(self._take_due, shard_id)
-        if shard is not None:
-            self._tending.lines[shard_id] = lines
-            await self._tending.see_to(shard)
+        shard, lines = made
+        self._tending.lines[shard.id] = lines
+        await self._tending.see_to(shard)
         return 1
 
     def _fill(self, batch: Native) -> None:
         """Let lines become turns, so that there is something to make a shard of."""
-        while self._has_room(batch) and self._park_next(batch.id):
-            pass
+        with self._database.single() as conn:
+            parked = rows.parked(conn, batch.id, most=_PARKED)
+        while parked < _PARKED and (more := self._park_next(batch.id)):
+            parked += more
 
     def _park_next(self, batch_id: BatchId) -> int:
         return self._database.run(park_next, batch_id)
-
-    def _has_room(self, batch: Native) -> bool:
-        with self._database.single() as conn:
-            return rows.parked(conn, batch.id, most=_PARKED) < _PARKED
 
     def _run_alone(self, batch_id: BatchId) -> None:
         with self._database.begin() as conn:
@@ -129,10 +143,16 @@ class Polling:
         with self._database.single() as conn:
             return rows.natives(conn)
 
-    def _take_due(self, shard_id: UUID | None) -> Shard | None:
+    def _take_due(self) -> Shard | None:
         with self._database.begin() as conn:
-            return rows.take_due(conn, lease=self._pace.lease, shard_id=shard_id)
+            return rows.take_due(conn, lease=self._pace.lease)
 
     def _next_due(self) -> timedelta | None:
         with self._database.single() as conn:
             return rows.next_due(conn)
+
+
+async def _ended(work: asyncio.Task[int]) -> None:
+    """Let a task go no further; what it raised is for those who await it, or is lost by now."""
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)

@@ -18,6 +18,7 @@ from turnmill.store.nouns import shards as rows
 from turnmill.store.nouns.batch_pauses import pause
 from turnmill.store.nouns.shards import REFUSED_FOR_WINDOW, Native, Shard
 from turnmill.store.types import db_now
+from turnmill_worker.native.ahead import Ahead
 from turnmill_worker.native.making import Making
 from turnmill_worker.native.saying import Saying
 from turnmill_worker.native.taking import Taking
@@ -213,7 +214,8 @@ class Tending:
         async def take(some: Sequence[Answered]) -> None:
             await self._taking.answered(batch, shard, some)
 
-        await batches.read(found, take)
+        async with Ahead(take) as ahead:
+            await batches.read(found, ahead.take)
         word = found.status if found.status in ("expired", "cancelled") else "line_missing"
         await self._taking.left(batch, shard, NotSent(f"batch_{word}"))
         return await self._noted(shard, state=ShardState.TAKEN, tries=0)

@@ -31,6 +31,8 @@ from turnmill.store.schema.tables import batches, turns
 from turnmill.store.types import db_after, db_asof, db_now
 
 _s = batch_shards.c
+#: Something is left to do about it.
+_TO_DO = and_(_s.due_at.is_not(None), _s.state != ShardState.DONE)
 #: What the vendor counts as waiting.
 _ENQUEUED = and_(_s.ended_at.is_(None), _s.state.not_in((ShardState.TAKEN, ShardState.DONE)))
 #: Turns of a paused batch wait for it, too: those have no call behind them, and are queued.
@@ -105,7 +107,7 @@ def is_any_open(conn: Connection) -> bool:
     """Tell whether there is anything to be seen to at a vendor, or will be."""
     if Capability.SHARED not in capabilities_of(conn):
         return False
-    open_shard = select(_s.id).where(_s.due_at.is_not(None))
+    open_shard = select(_s.id).where(_TO_DO)
     return conn.execute(open_shard.limit(1)).first() is not None or bool(natives(conn))
 
 
@@ -207,7 +209,7 @@ def make(conn: Connection, shard: NewShard) -> int:
 def take_due(conn: Connection, *, lease: timedelta, shard_id: UUID | None = None) -> Shard | None:
     """Take a shard that is due, under a fence, for as long as the lease; None: there is none."""
     require(conn, Capability.SHARED)
-    due = select(_s.id).where(_s.due_at <= db_asof())
+    due = select(_s.id).where(_s.due_at <= db_asof(), _TO_DO)
     if shard_id is not None:
         due = due.where(_s.id == shard_id)
     first = due.order_by(_s.due_at).limit(1).with_for_update(skip_locked=True).scalar_subquery()
@@ -221,8 +223,12 @@ def take_due(conn: Connection, *, lease: timedelta, shard_id: UUID | None = None
 
 
 def holds(conn: Connection, shard: Shard, *, lease: timedelta) -> bool:
-    """Keep the shard for as long as the lease; False: somebody else has it by now."""
-    kept = update(batch_shards).where(*_mine(shard)).values(due_at=db_after(lease.total_seconds()))
+    """Keep the shard for as long as the lease; False: somebody else has it by now, or it is done.
+
+    Whoever keeps it while it is seen to may come a moment after the last note of it.
+    """
+    mine = update(batch_shards).where(*_mine(shard), _TO_DO)
+    kept = mine.values(due_at=db_after(lease.total_seconds()))
     return conn.execute(kept).rowcount == 1
 
 
@@ -270,7 +276,7 @@ def holds_any(conn: Connection, shard: Shard, custom_ids: Collection[str]) -> bo
 def next_due(conn: Connection) -> timedelta | None:
     """Return in how long a shard is due; None: none will be."""
     seconds = func.extract("epoch", func.min(_s.due_at) - func.clock_timestamp())
-    found = conn.execute(select(seconds).where(_s.due_at.is_not(None))).scalar_one()
+    found = conn.execute(select(seconds).where(_TO_DO)).scalar_one()
     return None if found is None else timedelta(seconds=max(float(found), 0.0))  # type: ignore[redundant-expr]
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Nobody finds such a turn due, whoever works out again when its line is.
 _NEVER = "'8999-01-01T00:00:00+00'::timestamptz"
+_FIRST = "'00000000-0000-0000-0000-000000000000'::uuid"
+_LAST = "'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid"
 _IN_BATCH = f"t.state = 'waiting' AND t.waits_for = '{FOR_BATCH}'"
 
 _PARK = f"""
@@ -39,7 +41,9 @@ WITH turn AS (
 SELECT count(*) FROM turn
 """
 # Ids rise with time, and turns are made in the order of the lines.
-# All that a call needs, as a claim has it: nothing is claimed.
+# All that a call needs, as a claim has it: nothing is claimed. A page costs what is on it, however
+# many turns and sessions there are: by bounds of its whole key alone no other index has the order,
+# and `OFFSET 0` says that each turn's session is looked up, whatever is known of the tables.
 _READ = f"""
 SELECT t.id, t.session_id, t.native_ref, t.attempt, t.max_attempts, s.provider, s.model,
     s.system_prompt, s.settings::text, s.user_id, t.metadata::text, t.batch_id, t.claims,
@@ -47,11 +51,14 @@ SELECT t.id, t.session_id, t.native_ref, t.attempt, t.max_attempts, s.provider, 
     FROM turnmill.messages m WHERE m.turn_id = t.id),
     CASE WHEN s.turns_succeeded > 0 THEN ({HISTORY_OF.format("s.id")}) END,
     t.reply_as
-FROM turnmill.turns t JOIN turnmill.sessions s ON s.id = t.session_id
-WHERE t.batch_id = %(batch)s AND t.waits_for = '{FOR_BATCH}' AND t.native_ref = %(shard)s
-    AND t.state = 'waiting' AND s.head_turn_id = t.id AND s.status = 'active'
-    AND t.id > %(after)s::uuid
-ORDER BY t.id LIMIT %(limit)s
+FROM turnmill.turns t CROSS JOIN LATERAL (
+    SELECT * FROM turnmill.sessions
+    WHERE id = t.session_id AND head_turn_id = t.id AND status = 'active' OFFSET 0
+) s
+WHERE t.waits_for = '{FOR_BATCH}' AND t.state = 'waiting'
+    AND (t.batch_id, t.native_ref, t.id) > (%(batch)s, %(shard)s, %(after)s::uuid)
+    AND (t.batch_id, t.native_ref, t.id) <= (%(batch)s, %(shard)s, {_LAST})
+ORDER BY t.batch_id, t.native_ref, t.id LIMIT %(limit)s
 """
 _ASSIGN = f"""
 WITH turn AS (
@@ -124,9 +131,10 @@ SELECT id, session_id, fence, attempt, max_attempts, n, step, provider, model, u
     false, 0, EXISTS (SELECT FROM turnmill.budgets) FROM turn
 """
 _LEFT = f"""
-SELECT t.id FROM turnmill.turns t
-WHERE t.batch_id = %(batch)s AND t.waits_for = '{FOR_BATCH}' AND t.native_ref = %(shard)s
-    AND t.state = 'waiting' ORDER BY t.id LIMIT %(limit)s
+SELECT t.id FROM turnmill.turns t WHERE t.waits_for = '{FOR_BATCH}' AND t.state = 'waiting'
+    AND (t.batch_id, t.native_ref, t.id) > (%(batch)s, %(shard)s, {_FIRST})
+    AND (t.batch_id, t.native_ref, t.id) <= (%(batch)s, %(shard)s, {_LAST})
+ORDER BY t.batch_id, t.native_ref, t.id LIMIT %(limit)s
 """
 
 
