@@ -18,12 +18,10 @@ import gc
 import os
 import signal
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
@@ -31,9 +29,9 @@ import redis
 from hypothesis import HealthCheck, settings
 
 from tests.compiled import compiled_once
+from tests.copies import copying
 from tests.databases import Databases
 from tests.guard import forbid_network
-from turnmill.store.database import Database
 from turnmill_worker.stack.home import Home
 from turnmill_worker.stack.postgres import EmbeddedPostgres
 from turnmill_worker.stack.valkey import EmbeddedValkey
@@ -119,15 +117,14 @@ def migrated_template(postgres_server: EmbeddedPostgres) -> str:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _new_files_are_copies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Migrate a file once; every other new one is given the same tables at once.
+def _new_stores_are_copies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Make the tables of a store in memory once, and migrate a file once; every other is a copy.
 
     What the migrations do is for tests/migration, where each file is brought along.
     """
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "turnmill.store.schema.migrate._upgrade_file", copying(tmp_path_factory.mktemp("new"))
-        )
+    with pytest.MonkeyPatch.context() as patch, copying(tmp_path_factory.mktemp("new")) as copies:
+        for name, copy in copies.items():
+            patch.setattr(f"turnmill.store.schema.{name}", copy)
         yield
 
 
@@ -183,38 +180,6 @@ def make_database(server: EmbeddedPostgres, template: str) -> str:
 def drop_database(server: EmbeddedPostgres, name: str) -> None:
     """Remove it, whoever is connected to it."""
     _administer(server, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-
-
-def copying(folder: Path) -> Callable[[Any, str], Any]:
-    """Return what brings a file along, and writes what makes a whole one into a new one."""
-    from turnmill.store.schema import migrate
-
-    real = migrate._upgrade_file
-
-    @cache
-    def made() -> tuple[list[str], str]:
-        database = Database(f"sqlite:///{folder}/made.db")
-        revision = real(database, "head").after
-        with database.begin() as conn:
-            found = conn.exec_driver_sql(
-                "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY type = 'table' DESC"
-            )
-            statements = [str(one) for one in found.scalars()]
-        database.close()
-        return statements, str(revision)
-
-    def upgrade(database: Database, revision: str) -> Any:
-        with database.begin() as conn:
-            is_new = conn.exec_driver_sql("SELECT 1 FROM sqlite_master").first() is None
-            if is_new and revision == "head":
-                statements, head = made()
-                for statement in statements:
-                    conn.exec_driver_sql(statement)
-                conn.exec_driver_sql("INSERT INTO schema_version VALUES (?)", (head,))
-                return migrate.Migrated(before=None, after=head, moved=None)
-        return real(database, revision)
-
-    return upgrade
 
 
 def _administer(server: EmbeddedPostgres, statement: str) -> None:
