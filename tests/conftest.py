@@ -27,6 +27,7 @@ import psycopg
 import pytest
 import redis
 from hypothesis import HealthCheck, settings
+from psycopg import sql
 
 from tests.compiled import compiled_once
 from tests.copies import copying
@@ -73,6 +74,8 @@ def _what_is_left_open_is_told_where_it_was_opened() -> Iterator[None]:
 
 
 TEMPLATE = "turnmill_template"
+#: Versions of Postgres that can be told how slow a password is to guess, and to copy by file.
+_WITH_ITERATIONS, _WITH_CLONES = 160_000, 180_000
 _database_numbers = count(1)
 
 
@@ -94,8 +97,21 @@ def home() -> Iterator[Path]:
 def postgres_server() -> Iterator[EmbeddedPostgres]:
     home = make_home()
     with EmbeddedPostgres(home.path, port=0, fsync=False) as server:
+        _let_in_at_once(server)
         yield server
     home.discard()
+
+
+def _let_in_at_once(server: EmbeddedPostgres) -> None:
+    """Spare thousands of connections what makes it slow to guess a password: half their time."""
+    with psycopg.connect(server.url_of("postgres"), autocommit=True) as connection:
+        if connection.info.server_version >= _WITH_ITERATIONS:
+            connection.execute("SET scram_iterations = 1")
+            connection.execute(
+                sql.SQL("ALTER ROLE {} PASSWORD {}").format(
+                    sql.Identifier(connection.info.user), sql.Literal(connection.info.password)
+                )
+            )
 
 
 @pytest.fixture(scope="session")
@@ -111,7 +127,7 @@ def migrated_template(postgres_server: EmbeddedPostgres) -> str:
     """Migrate once; every test's database is a copy."""
     from turnmill.store.schema import migrate  # alembic is slow to import, and most tests need none
 
-    _administer(postgres_server, f'CREATE DATABASE "{TEMPLATE}"')
+    run_as_superuser(postgres_server, f'CREATE DATABASE "{TEMPLATE}"')
     migrate.upgrade(postgres_server.url_of(TEMPLATE))
     return TEMPLATE
 
@@ -171,18 +187,29 @@ def fresh_database(server: EmbeddedPostgres, template: str = "template1") -> Ite
 def make_database(server: EmbeddedPostgres, template: str) -> str:
     """Make a copy of the template, and return its name. See `fresh_database`."""
     name = f"test_{next(_database_numbers)}"
-    _administer(server, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    copy_database(server, template, name)
     if template != "template1":
-        _administer(server, f"ALTER DATABASE \"{name}\" SET search_path = ''")
+        run_as_superuser(server, f"ALTER DATABASE \"{name}\" SET search_path = ''")
     return name
+
+
+def copy_database(server: EmbeddedPostgres, template: str, name: str) -> None:
+    """Let the system copy the files, where the server can: it takes half the time."""
+    with psycopg.connect(server.url_of("postgres"), autocommit=True) as connection:
+        can_clone = connection.info.server_version >= _WITH_CLONES
+        if can_clone:
+            connection.execute("SET file_copy_method = clone")
+        strategy = "FILE_COPY" if can_clone else "WAL_LOG"
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY {strategy}')
 
 
 def drop_database(server: EmbeddedPostgres, name: str) -> None:
     """Remove it, whoever is connected to it."""
-    _administer(server, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+    run_as_superuser(server, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
 
-def _administer(server: EmbeddedPostgres, statement: str) -> None:
+def run_as_superuser(server: EmbeddedPostgres, statement: str) -> None:
+    """Run a statement of its own, beside the databases of the tests."""
     with psycopg.connect(server.url_of("postgres"), autocommit=True) as connection:
         connection.execute(statement)
 

@@ -169,7 +169,7 @@ def _ended_between(place: Any, upto: Any) -> Select[Any]:
     return page.where(is_ending(), is_last).distinct()
 
 
-def _to_come(place: int) -> Any:
+def _to_come(place: Any) -> Any:
     """Select the turns that have an ending which is not folded in."""
     later = or_(events.c.place.is_(None), events.c.place > place)
     return select(events.c.turn_id).where(later, is_ending())
@@ -210,10 +210,20 @@ def _join_gone(conn: Connection, slot: datetime) -> None:
 
 def _of_slot(conn: Connection, slot: datetime, *, place: int, tag: str) -> list[Line]:
     """Return what a slot comes to; one statement, for a turn is in one part or the other."""
+    said = {"begin": slot, "end": slot + SLOT, "upto": place}
+    found = conn.execute(_summing(tag), said).mappings()
+    lines = joined(counted(row) for row in found)
+    return capped(lines, _known(conn, [slot]))
+
+
+@lru_cache(maxsize=16)
+def _summing(tag: str) -> Any:
+    """Return the statement of what a slot comes to: to word it takes longer than to do it."""
+    begin, end = (bindparam(name, type_=turns.c.finished_at.type) for name in ("begin", "end"))
     ended = lines_of(
-        turns.c.finished_at >= slot,
-        turns.c.finished_at < slot + SLOT,
-        turns.c.id.not_in(_to_come(place)),
+        turns.c.finished_at >= begin,
+        turns.c.finished_at < end,
+        turns.c.id.not_in(_to_come(bindparam("upto", type_=BigInteger))),
         tag=tag,
     )
     there = added_up(ended).subquery()
@@ -225,10 +235,8 @@ def _of_slot(conn: Connection, slot: datetime, *, place: int, tag: str) -> list[
     of_gone = select(
         *(rollups_gone.c[name] for name in names),
         *(numbers(rollups_gone.c[name]) for name in (*buckets, *kept)),
-    ).where(rollups_gone.c.slot == slot)
-    found = conn.execute(union_all(of_rows, of_gone)).mappings()
-    lines = joined(counted(row) for row in found)
-    return capped(lines, _known(conn, [slot]))
+    ).where(rollups_gone.c.slot == begin)
+    return union_all(of_rows, of_gone)
 
 
 def _write_slot(conn: Connection, slot: datetime, lines: Sequence[Line]) -> None:
