@@ -1,6 +1,6 @@
 """Verbs of both clients, and what each of them needs of a connection."""
 
-import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -12,7 +12,9 @@ import pytest
 from sqlalchemy import Connection, event
 
 import turnmill
-from tests import rows, stepping, steps
+from tests import rows
+from tests.conftest import drop_database, fresh_database, make_database
+from tests.integration.furnishing import furnish, written_to
 from tests.integration.verbs_of_analytics import OF_ANALYTICS
 from tests.said import said_in
 from turnmill import (
@@ -24,13 +26,13 @@ from turnmill import (
     TurnState,
     Webhook,
 )
-from turnmill.domain.states import ToolCallState
 from turnmill.settings import Reads
 from turnmill.store.nouns import accounts
 from turnmill.verbs import sending
 from turnmill.verbs.backpressure import Backpressure
 from turnmill.verbs.intake import turn_options
 from turnmill.verbs.new_messages import new_turn
+from turnmill_worker.stack.postgres import EmbeddedPostgres
 
 WRITES = ("INSERT", "UPDATE", "DELETE", "LOCK", "WITH")
 LOCKS = ("FOR UPDATE", "FOR NO KEY UPDATE", "FOR SHARE")
@@ -48,13 +50,6 @@ def held(client: Client) -> Turn:
     turn = client.turns.list(states=["queued"])[-1]
     rows.run(client._executor.database, turn.id, TurnState.UNKNOWN)
     return turn
-
-
-def ask(client: Client, state: ToolCallState) -> None:
-    """Let there be a turn that waits for somebody outside."""
-    store = client._executor.database
-    claim = steps.take_one(store, client.send(client.sessions.create(user_id="ada"), "hello").id)
-    stepping.wait(store, stepping.call(store, claim, stepping.new_call(state=state)))
 
 
 def asking(client: Client, what: str) -> Turn:
@@ -243,35 +238,35 @@ OTHERS = {"Client.from_env", "Client.close", "Turn.record", "Turn.state"}
 
 @pytest.fixture
 def jobs(tmp_path: Path) -> Path:
-    path = tmp_path / "jobs.jsonl"
-    lines = ({"user_id": f"user-{n}", "text": "hi"} for n in range(3))
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    return path
+    return written_to(tmp_path / "jobs.jsonl")
+
+
+@pytest.fixture(scope="session")
+def furnished(
+    postgres_server: EmbeddedPostgres,
+    migrated_template: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[str, Path]]:
+    """A database, and a folder of files, with something in it for each verb: tests get copies."""
+    folder = tmp_path_factory.mktemp("furnished")
+    name = make_database(postgres_server, migrated_template)
+    url = postgres_server.url_of(name)
+    with Client(settings=Settings(database_url=url, files_url=str(folder / "files"))) as client:
+        furnish(client, written_to(folder / "jobs.jsonl"))
+    yield name, folder / "files"
+    drop_database(postgres_server, name)
 
 
 @pytest.fixture
-def client(database_url: str, jobs: Path, tmp_path: Path) -> Iterator[Client]:
-    settings = Settings(database_url=database_url, files_url=str(tmp_path / "files"))
-    with Client(settings=settings) as made:
-        made.sessions.create(user_id="ada", key="s")
-        store = made._executor.database
-        for state in (TurnState.SUCCEEDED, TurnState.FAILED):
-            rows.run(store, made.send("s", "hello").id, state)
-        ask(made, ToolCallState.CALLER)
-        ask(made, ToolCallState.APPROVAL)
-        made.send("s", "waits")
-        made.batches.create(jobs, name="old")
-        made.events.add_reader("one")
-        made.budgets.set(user_id="ada", limit_usd=1)
-        made.attachments.put(b"words", user_id="ada")
-        made.templates.put(
-            "t", system_prompt="Help {who}.", opening=[{"role": "user", "content": "Hello?"}]
-        )
-        made.schedules.create("s", "hi", cron="@daily")
-        made.sessions.participants.add("s", "eve")
-        alone = made.sessions.create(user_id="bob")  # what can be asked again in a trial
-        rows.run(store, made.send(alone, "hello").id)
-        yield made
+def client(
+    postgres_server: EmbeddedPostgres, furnished: tuple[str, Path], tmp_path: Path
+) -> Iterator[Client]:
+    template, files = furnished
+    shutil.copytree(files, tmp_path / "files")
+    with fresh_database(postgres_server, template) as url:
+        settings = Settings(database_url=url, files_url=str(tmp_path / "files"))
+        with Client(settings=settings) as client:
+            yield client
 
 
 def test_the_table_of_verbs_has_all_of_them() -> None:
