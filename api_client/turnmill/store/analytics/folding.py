@@ -151,11 +151,12 @@ def _fold_events(conn: Connection, state: Any, limit: int) -> int:
     return int(upto - state.place)
 
 
-def _ended_between(place: Any, upto: Any) -> Select[Any]:
-    """Select the turns whose last ending is one of these events.
+def _ended_between() -> Select[Any]:
+    """Select the turns whose last ending is one of the events in a place behind `after`, to `upto`.
 
     Of one that ran again, the ending may be yet to come that its row tells of already.
     """
+    place, upto = (bindparam(name, type_=BigInteger) for name in ("after", "upto"))
     later = events.alias("later")
     to_come = select(literal(1)).where(
         later.c.session_id == events.c.session_id,
@@ -251,16 +252,20 @@ def _add(conn: Connection, state: Any, place: int, upto: int) -> None:
         said = {"after": place, "upto": upto, UNTIL: state.days_until}
         conn.execute(_adding(state.tag, to_days=state.days_until is not None), said)
     else:
-        ended = turns.c.id.in_(_ended_between(place, upto))
-        found = conn.execute(added_up(lines_of(ended, tag=state.tag))).mappings()
+        found = conn.execute(_ended_here(state.tag), {"after": place, "upto": upto}).mappings()
         _add_here(conn, state, joined(counted(row) for row in found))
+
+
+@lru_cache(maxsize=16)
+def _ended_here(tag: str) -> Any:
+    """Return the statement of what came to an end with some events, for a store without lists."""
+    return added_up(lines_of(turns.c.id.in_(_ended_between()), tag=tag))
 
 
 @lru_cache(maxsize=16)
 def _adding(tag: str, *, to_days: bool) -> Any:
     """Return the statement that adds: to word it takes longer than what else is done here."""
-    ended = _ended_between(*(bindparam(name, type_=BigInteger) for name in ("after", "upto")))
-    lines = lines_of(one_by_one=ended, tag=tag)
+    lines = lines_of(one_by_one=_ended_between(), tag=tag)
     return adding(lines, to_days=to_days, tagged=bool(tag))
 
 
