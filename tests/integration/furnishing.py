@@ -1,11 +1,49 @@
 """A store with something in it for each verb of a client."""
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
+
+import psycopg
 
 from tests import rows, stepping, steps
+from tests.databases import TABLES
 from turnmill import Client, TurnState
 from turnmill.domain.states import ToolCallState
+
+_SEQUENCES = """
+SELECT format('%I.%I', schemaname, sequencename), last_value FROM pg_sequences
+WHERE schemaname = 'turnmill' AND last_value IS NOT NULL
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """The rows of a database, to be written into empty ones: that is quicker than a copy of it."""
+
+    rows: Mapping[str, bytes]
+    sequences: Mapping[str, int]
+
+    @classmethod
+    def of(cls, url: str) -> Self:
+        with psycopg.connect(url, autocommit=True) as conn:
+            found: dict[str, bytes] = {}
+            for (table,) in conn.execute(TABLES).fetchall():
+                with conn.cursor().copy(f'COPY turnmill."{table}" TO STDOUT') as copy:
+                    found[table] = b"".join(copy)
+            filled = {table: said for table, said in found.items() if said}
+            return cls(filled, dict(conn.execute(_SEQUENCES).fetchall()))
+
+    def write_to(self, url: str) -> None:
+        with psycopg.connect(url) as conn:
+            conn.execute("SET LOCAL session_replication_role = replica")
+            for table, said in self.rows.items():
+                with conn.cursor().copy(f'COPY turnmill."{table}" FROM STDIN') as copy:
+                    copy.write(said)
+            for sequence, last in self.sequences.items():
+                conn.execute("SELECT setval(%s::regclass, %s)", (sequence, last))
 
 
 def furnish(made: Client, jobs: Path) -> None:

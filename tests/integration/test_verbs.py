@@ -13,8 +13,8 @@ from sqlalchemy import Connection, event
 
 import turnmill
 from tests import rows
-from tests.conftest import drop_database, fresh_database, make_database
-from tests.integration.furnishing import furnish, written_to
+from tests.databases import Databases
+from tests.integration.furnishing import Contents, furnish, written_to
 from tests.integration.verbs_of_analytics import OF_ANALYTICS
 from tests.said import said_in
 from turnmill import (
@@ -32,7 +32,6 @@ from turnmill.verbs import sending
 from turnmill.verbs.backpressure import Backpressure
 from turnmill.verbs.intake import turn_options
 from turnmill.verbs.new_messages import new_turn
-from turnmill_worker.stack.postgres import EmbeddedPostgres
 
 WRITES = ("INSERT", "UPDATE", "DELETE", "LOCK", "WITH")
 LOCKS = ("FOR UPDATE", "FOR NO KEY UPDATE", "FOR SHARE")
@@ -243,30 +242,24 @@ def jobs(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def furnished(
-    postgres_server: EmbeddedPostgres,
-    migrated_template: str,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[tuple[str, Path]]:
-    """A database, and a folder of files, with something in it for each verb: tests get copies."""
+    databases: Databases, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Contents, Path]:
+    """The rows, and a folder of files, of a store with something for each verb."""
     folder = tmp_path_factory.mktemp("furnished")
-    name = make_database(postgres_server, migrated_template)
-    url = postgres_server.url_of(name)
-    with Client(settings=Settings(database_url=url, files_url=str(folder / "files"))) as client:
-        furnish(client, written_to(folder / "jobs.jsonl"))
-    yield name, folder / "files"
-    drop_database(postgres_server, name)
+    with databases.one() as url:
+        with Client(settings=Settings(database_url=url, files_url=str(folder / "files"))) as client:
+            furnish(client, written_to(folder / "jobs.jsonl"))
+        return Contents.of(url), folder / "files"
 
 
 @pytest.fixture
-def client(
-    postgres_server: EmbeddedPostgres, furnished: tuple[str, Path], tmp_path: Path
-) -> Iterator[Client]:
-    template, files = furnished
+def client(database_url: str, furnished: tuple[Contents, Path], tmp_path: Path) -> Iterator[Client]:
+    contents, files = furnished
+    contents.write_to(database_url)
     shutil.copytree(files, tmp_path / "files")
-    with fresh_database(postgres_server, template) as url:
-        settings = Settings(database_url=url, files_url=str(tmp_path / "files"))
-        with Client(settings=settings) as client:
-            yield client
+    settings = Settings(database_url=database_url, files_url=str(tmp_path / "files"))
+    with Client(settings=settings) as client:
+        yield client
 
 
 def test_the_table_of_verbs_has_all_of_them() -> None:
