@@ -24,6 +24,7 @@ from sqlalchemy import (
 
 from turnmill.domain.ids import BatchId, SessionId, TurnId
 from turnmill.domain.states import FINAL
+from turnmill.store.capabilities import Capability, capabilities_in
 from turnmill.store.rules.endings import in_chunks
 from turnmill.store.schema.batch_tables import batch_tallies
 from turnmill.store.schema.tables import turns
@@ -127,7 +128,7 @@ def _ended(dialect: str, *, lines: int, spent: int) -> Any:
 
 
 def _part(dialect: str) -> ColumnElement[int]:
-    if dialect == "postgresql":
+    if Capability.ROW_LOCKS in capabilities_in(dialect):
         return func.pg_backend_pid(type_=Integer) % PARTS
     return literal(0)
 
