@@ -68,7 +68,8 @@ _OTHERS = """
 SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
 """
-_TABLES = """
+#: The tables that have rows of tests.
+TABLES = """
 SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = 'turnmill' AND c.relkind = 'r'
     AND c.relname NOT IN ('schema_version', 'revisions')
@@ -135,7 +136,7 @@ def _is_left_alone(conn: psycopg.Connection) -> bool:
 
 
 def _empty(conn: psycopg.Connection) -> None:
-    tables = [str(name) for (name,) in conn.execute(_TABLES)]
+    tables = [str(name) for (name,) in conn.execute(TABLES)]
     with conn.transaction():
         conn.execute("SET LOCAL lock_timeout = '2s'")
         conn.execute("SET LOCAL session_replication_role = replica")

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import func, select, update
 
 from tests import rows
+from tests.soundness import assert_sound as assert_sound
 from turnmill.domain.content import Message
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import Lane, TurnState
@@ -33,7 +34,6 @@ from turnmill.store.records import (
 from turnmill.store.schema.tables import sessions as session_rows
 from turnmill.store.schema.tables import turns as turn_rows
 from turnmill.store.turn_records import TurnRecord
-from turnmill.store.upkeep.invariants import violations
 
 LEASE = timedelta(seconds=30)
 #: Older than any server of the tests: their leases have run out as soon as they are moved there.
@@ -244,12 +244,6 @@ def line(store: Database, session_id: SessionId) -> Line:
         next_seq=row.next_seq,
         fence=row.fence,
     )
-
-
-def assert_sound(store: Database, *, drained: bool = False) -> None:
-    """Hold the store to every invariant."""
-    with store.begin() as conn:
-        assert [str(one) for one in violations(conn, drained=drained)] == []
 
 
 def settled(result: object) -> Settled:

@@ -1,6 +1,6 @@
 """Trials in tests: conversations that were had, turns that are asked again, and judges."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -16,7 +16,8 @@ from turnmill.settings import Settings
 from turnmill.store.analytics import judging
 from turnmill.store.analytics.judging import Step
 from turnmill.store.database import Database
-from turnmill.store.records import Claim
+from turnmill.store.line.accept import accept
+from turnmill.store.records import Claim, Settlement
 from turnmill.store.schema.tables import sessions
 from turnmill.store.schema.trial_tables import trial_lines
 from turnmill.store.trial_records import TrialRecord
@@ -53,18 +54,31 @@ def had(store: Database, *texts: str, reply: str | None = None, **options: Any) 
     return [said(store, session, text, reply=reply) for text in texts]
 
 
+def had_by_each(store: Database, users: Iterable[str], *texts: str, reply: str) -> None:
+    """Have the same conversation with each of these users, all of them side by side."""
+    talking = [rows.start(store, user_id=user) for user in users]
+    for text in texts:
+        with store.begin() as conn:
+            sent = [accept(conn, session, rows.say(text)).turn_id for session in talking]
+        claims = steps.take(store, *sent)
+        assert len(claims) == len(sent)
+        steps.end_all(store, *(answered(claim, reply) for claim in claims))
+
+
 def said(store: Database, session: SessionId, text: str, *, reply: str | None = None) -> TurnId:
     """Say something in a session, and have it answered."""
     turn = rows.send(store, session, text)
-    steps.end(
-        store,
-        steps.take_one(store, turn),
-        reply=reply or f"answer to {text}",
-        cost_usd=Decimal("0.25"),
-        priced=True,
-        provider_ms=800,
-    )
+    claim = steps.take_one(store, turn)
+    steps.end_all(store, answered(claim, reply or f"answer to {text}"))
     return turn
+
+
+def answered(
+    claim: Claim, reply: str, *, cost: Decimal = Decimal("0.25"), provider_ms: int = 800
+) -> Settlement:
+    """Return the verdict on a turn that was answered."""
+    said = {"reply": reply, "cost_usd": cost, "priced": True, "provider_ms": provider_ms}
+    return steps.verdict(claim, TurnState.SUCCEEDED, **said)
 
 
 def asked(store: Database, reply: Reply = lambda claim: f"answer to {claim.text}") -> list[Claim]:
@@ -72,17 +86,17 @@ def asked(store: Database, reply: Reply = lambda claim: f"answer to {claim.text}
     make_turns(store)
     seen: list[Claim] = []
     while due := steps.take_due(store):
-        for claim in due:
-            seen.append(claim)
-            text = reply(claim)
-            if text is None:
-                steps.end(store, claim, TurnState.FAILED, error_code="broken")
-            else:
-                cost = Decimal("0.05")
-                steps.end(store, claim, reply=text, cost_usd=cost, priced=True, provider_ms=300)
+        seen += due
+        steps.end_all(store, *(_asked_again(claim, reply(claim)) for claim in due))
         make_turns(store)
     tend_batches(store)
     return seen
+
+
+def _asked_again(claim: Claim, reply: str | None) -> Settlement:
+    if reply is None:
+        return steps.verdict(claim, TurnState.FAILED, error_code="broken")
+    return answered(claim, reply, cost=Decimal("0.05"), provider_ms=300)
 
 
 def stepped(store: Database, trial: TrialRecord | UUID) -> Step:

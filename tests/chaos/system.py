@@ -27,7 +27,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests.conftest import make_home
+from tests.conftest import copy_database, make_home
 from turnmill import Client
 from turnmill.domain.ids import TurnId
 from turnmill.settings import Settings
@@ -116,7 +116,7 @@ class System:
         self._connection: psycopg.Connection | None = None
 
     def __enter__(self) -> Self:
-        self.servers.administer(f'CREATE DATABASE "{self.database}" TEMPLATE "{_TEMPLATE}"')
+        copy_database(self.servers.postgres, _TEMPLATE, self.database)
         self.servers.administer(f"ALTER DATABASE \"{self.database}\" SET search_path = ''")
         with self.servers.redis() as connection:
             connection.flushall()

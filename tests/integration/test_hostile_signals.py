@@ -95,10 +95,14 @@ def running_worker(
     argv = command_of("worker", *options, app="turnmill_worker.app")
     with log.open("w") as file:
         worker = subprocess.Popen(argv, env=env, stdout=file, stderr=file, cwd=log.parent)
-    assert wait_until(lambda: " ready." in log.read_text(), timeout=SOON), log.read_text()
-    yield worker
-    worker.send_signal(signal.SIGTERM)
-    assert worker.wait(timeout=30) == 0
+    try:
+        assert wait_until(lambda: " ready." in log.read_text(), timeout=SOON * 2), log.read_text()
+        yield worker
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(timeout=30) == 0
+    finally:
+        worker.kill()  # one that was not ready, or does not end
+        worker.wait(timeout=30)
 
 
 def message(task: Any = wire.RUN_TURN, args: Any = (), **headers: Any) -> dict[str, Any]:

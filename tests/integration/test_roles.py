@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -56,14 +57,30 @@ class Place:
 
 @pytest.fixture
 def place(postgres_server: EmbeddedPostgres) -> Iterator[Place]:
-    with fresh_database(postgres_server) as url:
-        place = Place(url)
+    with fresh_database(postgres_server) as url, without_roles(Place(url)) as place:
         yield place
-        place.run(None, f"ALTER DATABASE {make_url(url).database} OWNER TO CURRENT_USER")
-        for role in (OWNER, RUNTIME, VIEWER, Login("test_admin", "")):
-            if place.run(None, f"SELECT 1 FROM pg_roles WHERE rolname = '{role.name}'"):
-                place.run(None, f"DROP OWNED BY {role.name} CASCADE")
-                place.run(None, f"DROP ROLE {role.name}")
+
+
+@pytest.fixture
+def handed_over(postgres_server: EmbeddedPostgres, migrated_template: str) -> Iterator[Place]:
+    """A place whose tables are there, and belong to the roles that they are to belong to."""
+    with (
+        fresh_database(postgres_server, migrated_template) as url,
+        without_roles(Place(url)) as place,
+    ):
+        place.make()
+        yield place
+
+
+@contextmanager
+def without_roles(place: Place) -> Iterator[Place]:
+    """Yield the place, and remove the roles of a test behind it."""
+    yield place
+    place.run(None, f"ALTER DATABASE {make_url(place.admin).database} OWNER TO CURRENT_USER")
+    for role in (OWNER, RUNTIME, VIEWER, Login("test_admin", "")):
+        if place.run(None, f"SELECT 1 FROM pg_roles WHERE rolname = '{role.name}'"):
+            place.run(None, f"DROP OWNED BY {role.name} CASCADE")
+            place.run(None, f"DROP ROLE {role.name}")
 
 
 def use(place: Place) -> None:
@@ -179,10 +196,8 @@ def test_a_viewer_reads_states_and_numbers_and_nothing_that_anybody_wrote(
             place.run(VIEWER, statement)
 
 
-def test_a_viewer_asks_for_retry_and_cancel_and_a_dispatcher_sees_to_it(place: Place) -> None:
-    place.make()
-    migrate.upgrade(place.url_as(OWNER))
-    place.make()
+def test_a_viewer_asks_for_retry_and_cancel_and_a_dispatcher_sees_to_it(handed_over: Place) -> None:
+    place = handed_over
     store = Database(place.url_as(RUNTIME))
     failed, queued = (steps.send(store, rows.start(store)).turn_id for _ in range(2))
     steps.end(store, steps.take_one(store, failed), TurnState.FAILED, error_code="x")
@@ -242,10 +257,8 @@ def test_who_may_ask_reaches_nothing_by_it(place: Place) -> None:
     assert len(settings) >= 8
 
 
-def test_what_is_asked_for_twice_is_done_once_whoever_was_quicker(place: Place) -> None:
-    place.make()
-    migrate.upgrade(place.url_as(OWNER))
-    place.make()
+def test_what_is_asked_for_twice_is_done_once_whoever_was_quicker(handed_over: Place) -> None:
+    place = handed_over
     store = Database(place.url_as(RUNTIME))
     session = rows.start(store)
     first, second = (steps.send(store, session).turn_id for _ in range(2))
@@ -263,10 +276,8 @@ def test_what_is_asked_for_twice_is_done_once_whoever_was_quicker(place: Place) 
     store.close()
 
 
-def test_while_a_thousand_others_wait_nothing_more_is_noted(place: Place) -> None:
-    place.make()
-    migrate.upgrade(place.url_as(OWNER))
-    place.make()
+def test_while_a_thousand_others_wait_nothing_more_is_noted(handed_over: Place) -> None:
+    place = handed_over
     store = Database(place.url_as(RUNTIME))
     queued = steps.send(store, rows.start(store)).turn_id
     ask = f"SELECT turnmill.ask_cancel('{queued}')"
@@ -283,10 +294,8 @@ def test_while_a_thousand_others_wait_nothing_more_is_noted(place: Place) -> Non
     store.close()
 
 
-def test_two_dispatchers_do_one_after_the_other_what_was_asked_for(place: Place) -> None:
-    place.make()
-    migrate.upgrade(place.url_as(OWNER))
-    place.make()
+def test_two_dispatchers_do_one_after_the_other_what_was_asked_for(handed_over: Place) -> None:
+    place = handed_over
     store = Database(place.url_as(RUNTIME))
     session = rows.start(store)
     said = [steps.send(store, session).turn_id for _ in range(3)]
@@ -305,10 +314,8 @@ def test_two_dispatchers_do_one_after_the_other_what_was_asked_for(place: Place)
     store.close()
 
 
-def test_a_viewer_learns_of_settings_only_whether_others_may_answer(place: Place) -> None:
-    place.make()
-    migrate.upgrade(place.url_as(OWNER))
-    place.make()
+def test_a_viewer_learns_of_settings_only_whether_others_may_answer(handed_over: Place) -> None:
+    place = handed_over
     with Client(database_url=place.url_as(RUNTIME)) as client:
         alone = client.sessions.create(user_id="ada")
         helped = client.sessions.create(user_id="ada", fallback=["anthropic/claude"])

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 from tests import steps
+from tests.conftest import copy_database
 from turnmill import Client, Settings, UserErased
 from turnmill.cli.doctor.erasures import check_erasures
 from turnmill.cli.doctor.findings import Examination
@@ -59,8 +59,7 @@ def talk(client: Client, settings: Settings, user: str) -> None:
 def backed_up(server: EmbeddedPostgres, settings: Settings) -> Settings:
     """Return the settings of a copy of the database as it is now; nobody is connected to it."""
     name = settings.database_url.rpartition("/")[2].partition("?")[0]
-    with psycopg.connect(server.url_of("postgres"), autocommit=True) as admin:
-        admin.execute(f'CREATE DATABASE "{name}_before" TEMPLATE "{name}"')
+    copy_database(server, name, f"{name}_before")
     return replace(settings, database_url=server.url_of(f"{name}_before"))
 
 

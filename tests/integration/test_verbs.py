@@ -1,6 +1,6 @@
 """Verbs of both clients, and what each of them needs of a connection."""
 
-import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -12,7 +12,9 @@ import pytest
 from sqlalchemy import Connection, event
 
 import turnmill
-from tests import rows, stepping, steps
+from tests import rows
+from tests.databases import Databases
+from tests.integration.furnishing import Contents, furnish, written_to
 from tests.integration.verbs_of_analytics import OF_ANALYTICS
 from tests.said import said_in
 from turnmill import (
@@ -24,7 +26,6 @@ from turnmill import (
     TurnState,
     Webhook,
 )
-from turnmill.domain.states import ToolCallState
 from turnmill.settings import Reads
 from turnmill.store.nouns import accounts
 from turnmill.verbs import sending
@@ -48,13 +49,6 @@ def held(client: Client) -> Turn:
     turn = client.turns.list(states=["queued"])[-1]
     rows.run(client._executor.database, turn.id, TurnState.UNKNOWN)
     return turn
-
-
-def ask(client: Client, state: ToolCallState) -> None:
-    """Let there be a turn that waits for somebody outside."""
-    store = client._executor.database
-    claim = steps.take_one(store, client.send(client.sessions.create(user_id="ada"), "hello").id)
-    stepping.wait(store, stepping.call(store, claim, stepping.new_call(state=state)))
 
 
 def asking(client: Client, what: str) -> Turn:
@@ -243,35 +237,29 @@ OTHERS = {"Client.from_env", "Client.close", "Turn.record", "Turn.state"}
 
 @pytest.fixture
 def jobs(tmp_path: Path) -> Path:
-    path = tmp_path / "jobs.jsonl"
-    lines = ({"user_id": f"user-{n}", "text": "hi"} for n in range(3))
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    return path
+    return written_to(tmp_path / "jobs.jsonl")
+
+
+@pytest.fixture(scope="session")
+def furnished(
+    databases: Databases, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Contents, Path]:
+    """The rows, and a folder of files, of a store with something for each verb."""
+    folder = tmp_path_factory.mktemp("furnished")
+    with databases.one() as url:
+        with Client(settings=Settings(database_url=url, files_url=str(folder / "files"))) as client:
+            furnish(client, written_to(folder / "jobs.jsonl"))
+        return Contents.of(url), folder / "files"
 
 
 @pytest.fixture
-def client(database_url: str, jobs: Path, tmp_path: Path) -> Iterator[Client]:
+def client(database_url: str, furnished: tuple[Contents, Path], tmp_path: Path) -> Iterator[Client]:
+    contents, files = furnished
+    contents.write_to(database_url)
+    shutil.copytree(files, tmp_path / "files")
     settings = Settings(database_url=database_url, files_url=str(tmp_path / "files"))
-    with Client(settings=settings) as made:
-        made.sessions.create(user_id="ada", key="s")
-        store = made._executor.database
-        for state in (TurnState.SUCCEEDED, TurnState.FAILED):
-            rows.run(store, made.send("s", "hello").id, state)
-        ask(made, ToolCallState.CALLER)
-        ask(made, ToolCallState.APPROVAL)
-        made.send("s", "waits")
-        made.batches.create(jobs, name="old")
-        made.events.add_reader("one")
-        made.budgets.set(user_id="ada", limit_usd=1)
-        made.attachments.put(b"words", user_id="ada")
-        made.templates.put(
-            "t", system_prompt="Help {who}.", opening=[{"role": "user", "content": "Hello?"}]
-        )
-        made.schedules.create("s", "hi", cron="@daily")
-        made.sessions.participants.add("s", "eve")
-        alone = made.sessions.create(user_id="bob")  # what can be asked again in a trial
-        rows.run(store, made.send(alone, "hello").id)
-        yield made
+    with Client(settings=settings) as client:
+        yield client
 
 
 def test_the_table_of_verbs_has_all_of_them() -> None:

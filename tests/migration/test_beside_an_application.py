@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from tests.acceptance.terminal import Terminal
 from tests.conftest import fresh_database
 from tests.migration.application import Application
+from tests.migration.conftest import StoreAt
 from turnmill import AsyncClient, Client, InvalidInput, InvalidSetting, Settings, StoreUnavailable
 from turnmill.store.database import Database
 from turnmill.store.schema import migrate, revision
@@ -27,9 +28,20 @@ OWN = {"sessions", "turns", "messages", "alembic_version"}
 
 
 @pytest.fixture
-def url(postgres_server: EmbeddedPostgres) -> Iterator[str]:
-    with fresh_database(postgres_server) as url:
+def began_at() -> str:
+    """The revision of our tables that a test finds in its database: by default there are none."""
+    return "none"
+
+
+@pytest.fixture
+def url(postgres_server: EmbeddedPostgres, store_at: StoreAt, began_at: str) -> Iterator[str]:
+    is_bare = began_at == "none"
+    with fresh_database(postgres_server) if is_bare else store_at("postgres", began_at) as url:
         yield url
+
+
+#: Our tables are there before the application's; either order is tried by a test of its own.
+OURS_FIRST = pytest.mark.parametrize("began_at", ["head"])
 
 
 @pytest.fixture
@@ -57,11 +69,11 @@ def test_both_migrate_up_and_down_in_any_order(
     assert application.tables() == OWN
 
 
+@OURS_FIRST
 def test_a_message_and_a_row_of_the_application_are_one_transaction(
     url: str, application: Application
 ) -> None:
     application.migrate()
-    migrate.upgrade(url)
     engine = application.engine()
     with Client(database_url=url) as client:
         session = client.sessions.create(user_id="ada", key="desk:1")
@@ -102,8 +114,8 @@ def test_an_async_message_and_a_row_of_the_application_are_one_transaction(
     asyncio.run(send())
 
 
+@OURS_FIRST
 def test_a_connection_to_another_kind_of_database_is_refused(url: str) -> None:
-    migrate.upgrade(url)
     engine = create_engine("sqlite://")
     with Client(database_url=url) as client, engine.connect() as conn:
         session = client.sessions.create(user_id="ada")
@@ -112,12 +124,12 @@ def test_a_connection_to_another_kind_of_database_is_refused(url: str) -> None:
     engine.dispose()
 
 
+@OURS_FIRST
 @pytest.mark.parametrize("search_path", ["public", "elsewhere,public", "turnmill,public", "''"])
 def test_a_message_is_accepted_whatever_the_callers_search_path(
     url: str, application: Application, search_path: str
 ) -> None:
     application.migrate()
-    migrate.upgrade(url)
     engine = application.engine()
     with Client(database_url=url) as client:
         session = client.sessions.create(user_id="ada")
@@ -128,9 +140,9 @@ def test_a_message_is_accepted_whatever_the_callers_search_path(
     engine.dispose()
 
 
+@OURS_FIRST
 def test_the_tables_stand_in_the_schema_that_is_set(url: str, application: Application) -> None:
     application.migrate()
-    migrate.upgrade(url)
     migrate.upgrade(url, schema="talks")
     settings = Settings(database_url=url, schema="talks")
     engine = application.engine()

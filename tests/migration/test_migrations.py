@@ -14,6 +14,7 @@ from sqlalchemy import Connection, MetaData, inspect, select, update
 from tests import rows, steps
 from tests.conftest import fresh_database
 from tests.crowd import at_once, succeeded
+from tests.migration.conftest import StoreAt
 from turnmill.domain.errors import SchemaOutOfDate, StoreError
 from turnmill.domain.ids import SessionId
 from turnmill.new_ids import new_id
@@ -53,6 +54,25 @@ def empty_url(
 @pytest.fixture
 def empty(empty_url: str) -> Iterator[Database]:
     database = Database(empty_url, pool_size=1)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def began_at() -> str:
+    """The revision at which a test finds its store."""
+    return "head"
+
+
+@pytest.fixture(params=["postgres", "sqlite"])
+def url(request: pytest.FixtureRequest, store_at: StoreAt, began_at: str) -> Iterator[str]:
+    with store_at(request.param, began_at) as url:
+        yield url
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[Database]:
+    database = Database(url, pool_size=1)
     yield database
     database.close()
 
@@ -136,59 +156,55 @@ def definitions(conn: Connection) -> list[str]:
     return sorted(row[0] for row in found if row[0] and not any(one in row[0] for one in others))
 
 
-def test_going_back_to_the_beginning_leaves_nothing(empty: Database, empty_url: str) -> None:
-    migrate.upgrade(empty_url)
-    migrate.downgrade(empty_url, "base")
-    with empty.begin() as conn:
+def test_going_back_to_the_beginning_leaves_nothing(store: Database, url: str) -> None:
+    migrate.downgrade(url, "base")
+    with store.begin() as conn:
         assert tables(conn) <= NOTES
         assert revision.current(conn) is None
 
 
-def test_what_went_back_can_come_again(empty: Database, empty_url: str) -> None:
-    migrate.upgrade(empty_url)
-    migrate.downgrade(empty_url, "base")
-    migrate.upgrade(empty_url)
-    steps.answer(empty, rows.send(empty, rows.start(empty)))
+def test_what_went_back_can_come_again(store: Database, url: str) -> None:
+    migrate.downgrade(url, "base")
+    migrate.upgrade(url)
+    steps.answer(store, rows.send(store, rows.start(store)))
 
 
 def test_tokens_that_are_unknown_count_as_0_where_a_schema_cannot_say_so(
-    empty: Database, empty_url: str
+    store: Database, url: str
 ) -> None:
-    migrate.upgrade(empty_url)
-    turn = rows.send(empty, rows.start(empty))
-    rows.run(empty, turn, cost=None, tokens=(None, None, None))
+    turn = rows.send(store, rows.start(store))
+    rows.run(store, turn, cost=None, tokens=(None, None, None))
     scripts = ScriptDirectory(str(Path(migrate.__file__).with_name("migrations")))
     before = scripts.get_revision("0004").down_revision
     assert isinstance(before, str)
-    migrate.downgrade(empty_url, before)
-    with empty.begin() as conn:
+    migrate.downgrade(url, before)
+    with store.begin() as conn:
         found = conn.execute(
             select(turns.c.input_tokens, turns.c.cached_tokens).where(turns.c.id == turn)
         ).one()
     assert tuple(found) == (0, 0)
-    with pytest.raises(StoreError), empty.begin() as conn:
+    with pytest.raises(StoreError), store.begin() as conn:
         conn.execute(update(attempts).values(output_tokens=None))
-    migrate.upgrade(empty_url)
-    again = rows.send(empty, rows.start(empty))
-    rows.run(empty, again, cost=None, tokens=(None, None, None))
-    assert steps.turn(empty, again).input_tokens is None
+    migrate.upgrade(url)
+    again = rows.send(store, rows.start(store))
+    rows.run(store, again, cost=None, tokens=(None, None, None))
+    assert steps.turn(store, again).input_tokens is None
 
 
-def test_migrating_twice_is_migrating_once(empty: Database, empty_url: str) -> None:
-    migrate.upgrade(empty_url)
-    session = rows.start(empty)
-    migrate.upgrade(empty_url)
-    assert steps.session(empty, session).id == session
+def test_migrating_twice_is_migrating_once(store: Database, url: str) -> None:
+    session = rows.start(store)
+    migrate.upgrade(url)
+    assert steps.session(store, session).id == session
 
 
+@pytest.mark.parametrize("began_at", ["0001"])
 def test_what_vendors_kept_before_it_was_written_down_is_known_after_the_migration(
-    empty: Database, empty_url: str
+    store: Database, url: str
 ) -> None:
-    migrate.upgrade(empty_url, "0001")
     live, archived, waiting = (new_id() for _ in range(3))
     turn = new_id()
     of_all = {"user_id": "ada", "provider": "openai", "model": "m"}
-    with empty.begin() as conn:
+    with store.begin() as conn:
         for one, status, ref in (
             (live, "active", "resp_1"),
             (archived, "archived", "resp_2"),
@@ -199,8 +215,8 @@ def test_what_vendors_kept_before_it_was_written_down_is_known_after_the_migrati
         row = {"id": turn, "session_id": waiting, "seq": 1, "max_attempts": 5}
         row |= {"state": "waiting", "native_ref": "bg_1"}
         conn.execute(turns.insert().values(row))
-    migrate.upgrade(empty_url)
-    with empty.begin() as conn:
+    migrate.upgrade(url)
+    with store.begin() as conn:
         assert refs(take_due(conn, again_after=timedelta(hours=1))) == {"resp_2"}
         for one in (live, waiting):
             assert kept_of(conn, SessionId(one)).count == 1
@@ -212,6 +228,7 @@ def refs(found: Sequence[KeptRef]) -> set[str]:
     return {one.ref for one in found}
 
 
+@pytest.mark.parametrize("began_at", ["0027"])
 @pytest.mark.parametrize(
     ("states", "total", "becomes"),
     [
@@ -223,15 +240,14 @@ def refs(found: Sequence[KeptRef]) -> set[str]:
     ],
 )
 def test_batches_of_before_are_sealed_where_every_line_stands(
-    empty: Database,
-    empty_url: str,
+    store: Database,
+    url: str,
     states: list[str],
     total: int | None,
     becomes: tuple[str, bool],
 ) -> None:
-    migrate.upgrade(empty_url, "0027")
     batch, session = new_id(), new_id()
-    with empty.begin() as conn:
+    with store.begin() as conn:
         values = {"id": batch, "name": "old", "content_hash": b"", "last_line": len(states)}
         conn.execute(batches.insert().values(**values, total=total))
         of_all = {"user_id": "ada", "provider": "mock", "model": "m"}
@@ -240,8 +256,8 @@ def test_batches_of_before_are_sealed_where_every_line_stands(
             row = {"id": new_id(), "session_id": session, "seq": n, "max_attempts": 5}
             row |= {"batch_id": batch, "batch_line": n, "state": state}
             conn.execute(turns.insert().values(row))
-    migrate.upgrade(empty_url)
-    with empty.begin() as conn:
+    migrate.upgrade(url)
+    with store.begin() as conn:
         found = conn.execute(select(batches)).one()
     assert (found.state, found.sealed_at is not None) == becomes
     assert found.fed_line == found.last_line
@@ -253,11 +269,8 @@ def test_two_migrations_at_once_take_turns(postgres_server: EmbeddedPostgres) ->
         assert revision.revision_of(url) == revision.HEAD
 
 
-def test_the_bounds_of_the_database_are_those_of_the_door(
-    postgres_server: EmbeddedPostgres,
-) -> None:
-    with fresh_database(postgres_server) as url:
-        migrate.upgrade(url)
+def test_the_bounds_of_the_database_are_those_of_the_door(store_at: StoreAt) -> None:
+    with store_at("postgres", "head") as url:
         database = Database(url, pool_size=1)
         for table, made_at in _BOUNDED.items():
             held = within_bounds(table, dialect="postgresql")
@@ -278,18 +291,18 @@ def test_the_bounds_of_the_database_are_those_of_the_door(
 
 
 @pytest.fixture
-def grown(postgres_server: EmbeddedPostgres) -> Iterator[Database]:
-    """A store that may take rows before the bounds come."""
-    with fresh_database(postgres_server) as url:
-        migrate.upgrade(url, "0001")
+def on_a_server(store_at: StoreAt) -> Iterator[Database]:
+    with store_at("postgres", "head") as url:
         database = Database(url, pool_size=2)
         yield database
         database.close()
 
 
-def test_rows_from_before_the_bounds_run_beside_others_and_are_listed(grown: Database) -> None:
+def test_rows_from_before_the_bounds_run_beside_others_and_are_listed(
+    on_a_server: Database,
+) -> None:
+    grown = on_a_server  # what sends knows no older tables
     url = grown.url.render_as_string(hide_password=False)
-    migrate.upgrade(url)  # what sends knows no older tables
     odd, neighbour = rows.send(grown, rows.start(grown)), rows.send(grown, rows.start(grown))
     migrate.downgrade(url, "0001")
     with grown.begin() as conn:
@@ -319,10 +332,10 @@ _PAST_THE_DOOR = {
 
 
 @pytest.mark.parametrize("table", _PAST_THE_DOOR)
-def test_new_rows_are_held_to_the_bounds(grown: Database, table: str) -> None:
-    migrate.upgrade(grown.url.render_as_string(hide_password=False))
-    rows.send(grown, rows.start(grown))
-    with pytest.raises(StoreError, match=f"ck_{table}_within_bounds"), grown.begin() as conn:
+def test_new_rows_are_held_to_the_bounds(on_a_server: Database, table: str) -> None:
+    rows.send(on_a_server, rows.start(on_a_server))
+    bound = f"ck_{table}_within_bounds"
+    with pytest.raises(StoreError, match=bound), on_a_server.begin() as conn:
         conn.exec_driver_sql(_PAST_THE_DOOR[table])
 
 
@@ -331,9 +344,11 @@ def test_the_code_needs_the_newest_migration() -> None:
     assert scripts.get_heads() == [revision.HEAD]
 
 
-def test_a_database_that_was_not_migrated_is_refused(empty: Database, empty_url: str) -> None:
+def test_a_database_that_was_not_migrated_is_refused(empty: Database) -> None:
     with pytest.raises(SchemaOutOfDate, match="revision none"), empty.begin() as conn:
         revision.require_current(conn)
-    migrate.upgrade(empty_url)
-    with empty.begin() as conn:
+
+
+def test_a_database_that_was_migrated_is_not_refused(store: Database) -> None:
+    with store.begin() as conn:
         revision.require_current(conn)

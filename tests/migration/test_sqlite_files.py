@@ -5,7 +5,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -59,9 +61,24 @@ def url_of(path: Path) -> str:
     return f"sqlite:///{path}"
 
 
-def written_at(path: Path, wanted: str) -> None:
-    """Make a file that the version of this revision would have left, with a conversation in it."""
-    migrate.upgrade(url_of(path), "0001")
+@cache
+def written(wanted: str) -> bytes:
+    """Return a file that the version of this revision would have left, with a conversation in it.
+
+    It is what the version before has left, brought along: so each migration is run once.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "turns.db"
+        if wanted == "0001":
+            migrate.upgrade(url_of(path), wanted)
+            say_something(path)
+        else:
+            path.write_bytes(written(REVISIONS[REVISIONS.index(wanted) - 1]))
+            migrate.upgrade(url_of(path), wanted)
+        return path.read_bytes()
+
+
+def say_something(path: Path) -> None:
     session, turn = new_id().hex, new_id().hex
     with sqlite3.connect(path) as old:
         old.create_function("turnmill_now", 1, lambda _: "2026-01-01 00:00:00.000000")
@@ -71,7 +88,10 @@ def written_at(path: Path, wanted: str) -> None:
             content = f'[{{"type": "text", "text": "{text}"}}]'
             old.execute(_MESSAGE, (new_id().hex, session, turn, place, role, content, place == 1))
     old.close()
-    migrate.upgrade(url_of(path), wanted)
+
+
+def written_at(path: Path, wanted: str) -> None:
+    path.write_bytes(written(REVISIONS[-1] if wanted == "head" else wanted))
 
 
 def opened(path: Path) -> Client:

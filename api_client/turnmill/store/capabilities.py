@@ -34,7 +34,12 @@ _OF_DIALECT: Mapping[str, frozenset[Capability]] = MappingProxyType(
 
 def capabilities_of(conn: Connection) -> frozenset[Capability]:
     """Return what the store behind a connection can do."""
-    return _OF_DIALECT.get(conn.dialect.name, MEMORY)
+    return capabilities_in(conn.dialect.name)
+
+
+def capabilities_in(dialect: str) -> frozenset[Capability]:
+    """Return what stores can do that speak this: for statements that are made once for all."""
+    return _OF_DIALECT.get(dialect, MEMORY)
 
 
 def capabilities_at(url: str) -> frozenset[Capability]:

@@ -12,6 +12,7 @@ from tests.trying import (
     executor_of,
     experiments_of,
     had,
+    had_by_each,
     sessions_in,
     stepped,
     trials_of,
@@ -42,8 +43,8 @@ def around_now() -> Scope:
 
 def tried(store: Database, *, judge: str | None, reply: str = "the same") -> None:
     """Ask eighty turns of forty users again, at a fifth of their price."""
-    for n in range(40):
-        had(store, "one", "two", reply="the same", user_id=f"user-{n}")
+    users = (f"user-{n}" for n in range(40))
+    had_by_each(store, users, "one", "two", reply="the same")
     record = trials_of(store).start(OTHER, sample=100, judge=judge, settings={"temperature": 0.1})
     asked(store, lambda _: reply)
     stepped(store, record)

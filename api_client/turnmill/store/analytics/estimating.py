@@ -3,10 +3,11 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, and_, select
+from sqlalchemy import Connection, Select, Uuid, and_, bindparam, select
 
 from turnmill.domain.analytics.conversing import Exchange
 from turnmill.domain.analytics.satisfaction import estimate
@@ -49,15 +50,18 @@ def _chosen(conn: Connection, window: Window) -> Sequence[UUID]:
     chosen: set[UUID] = set()
     for n in range(_MOMENTS):
         at = window.since + n * step
-        chosen.update(conn.scalars(_unrated(at, at + step)))
+        began = {"since": _first_id(at), "until": _first_id(at + step)}
+        chosen.update(conn.scalars(_unrated(), began))
     return sorted(chosen)
 
 
-def _unrated(since: datetime, until: datetime) -> Any:
-    """Select some sessions that began in this time: ids sort by it, so that a few are read."""
+@cache
+def _unrated() -> Select[Any]:
+    """Select some sessions from id `since` to `until`: ids sort by time, so a few are read."""
+    since, until = (bindparam(name, type_=Uuid()) for name in ("since", "until"))
     first = (
         select(sessions.c.id, sessions.c.status)
-        .where(sessions.c.id >= _first_id(since), sessions.c.id < _first_id(until))
+        .where(sessions.c.id >= since, sessions.c.id < until)
         .order_by(sessions.c.id)
         .limit(_LOOKED_AT)
         .subquery()

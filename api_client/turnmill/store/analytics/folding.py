@@ -151,11 +151,12 @@ def _fold_events(conn: Connection, state: Any, limit: int) -> int:
     return int(upto - state.place)
 
 
-def _ended_between(place: Any, upto: Any) -> Select[Any]:
-    """Select the turns whose last ending is one of these events.
+def _ended_between() -> Select[Any]:
+    """Select the turns whose last ending is one of the events in a place behind `after`, to `upto`.
 
     Of one that ran again, the ending may be yet to come that its row tells of already.
     """
+    place, upto = (bindparam(name, type_=BigInteger) for name in ("after", "upto"))
     later = events.alias("later")
     to_come = select(literal(1)).where(
         later.c.session_id == events.c.session_id,
@@ -169,7 +170,7 @@ def _ended_between(place: Any, upto: Any) -> Select[Any]:
     return page.where(is_ending(), is_last).distinct()
 
 
-def _to_come(place: int) -> Any:
+def _to_come(place: Any) -> Any:
     """Select the turns that have an ending which is not folded in."""
     later = or_(events.c.place.is_(None), events.c.place > place)
     return select(events.c.turn_id).where(later, is_ending())
@@ -210,10 +211,20 @@ def _join_gone(conn: Connection, slot: datetime) -> None:
 
 def _of_slot(conn: Connection, slot: datetime, *, place: int, tag: str) -> list[Line]:
     """Return what a slot comes to; one statement, for a turn is in one part or the other."""
+    said = {"begin": slot, "end": slot + SLOT, "upto": place}
+    found = conn.execute(_summing(tag), said).mappings()
+    lines = joined(counted(row) for row in found)
+    return capped(lines, _known(conn, [slot]))
+
+
+@lru_cache(maxsize=16)
+def _summing(tag: str) -> Any:
+    """Return the statement of what a slot comes to: to word it takes longer than to do it."""
+    begin, end = (bindparam(name, type_=turns.c.finished_at.type) for name in ("begin", "end"))
     ended = lines_of(
-        turns.c.finished_at >= slot,
-        turns.c.finished_at < slot + SLOT,
-        turns.c.id.not_in(_to_come(place)),
+        turns.c.finished_at >= begin,
+        turns.c.finished_at < end,
+        turns.c.id.not_in(_to_come(bindparam("upto", type_=BigInteger))),
         tag=tag,
     )
     there = added_up(ended).subquery()
@@ -225,10 +236,8 @@ def _of_slot(conn: Connection, slot: datetime, *, place: int, tag: str) -> list[
     of_gone = select(
         *(rollups_gone.c[name] for name in names),
         *(numbers(rollups_gone.c[name]) for name in (*buckets, *kept)),
-    ).where(rollups_gone.c.slot == slot)
-    found = conn.execute(union_all(of_rows, of_gone)).mappings()
-    lines = joined(counted(row) for row in found)
-    return capped(lines, _known(conn, [slot]))
+    ).where(rollups_gone.c.slot == begin)
+    return union_all(of_rows, of_gone)
 
 
 def _write_slot(conn: Connection, slot: datetime, lines: Sequence[Line]) -> None:
@@ -243,16 +252,20 @@ def _add(conn: Connection, state: Any, place: int, upto: int) -> None:
         said = {"after": place, "upto": upto, UNTIL: state.days_until}
         conn.execute(_adding(state.tag, to_days=state.days_until is not None), said)
     else:
-        ended = turns.c.id.in_(_ended_between(place, upto))
-        found = conn.execute(added_up(lines_of(ended, tag=state.tag))).mappings()
+        found = conn.execute(_ended_here(state.tag), {"after": place, "upto": upto}).mappings()
         _add_here(conn, state, joined(counted(row) for row in found))
+
+
+@lru_cache(maxsize=16)
+def _ended_here(tag: str) -> Any:
+    """Return the statement of what came to an end with some events, for a store without lists."""
+    return added_up(lines_of(turns.c.id.in_(_ended_between()), tag=tag))
 
 
 @lru_cache(maxsize=16)
 def _adding(tag: str, *, to_days: bool) -> Any:
     """Return the statement that adds: to word it takes longer than what else is done here."""
-    ended = _ended_between(*(bindparam(name, type_=BigInteger) for name in ("after", "upto")))
-    lines = lines_of(one_by_one=ended, tag=tag)
+    lines = lines_of(one_by_one=_ended_between(), tag=tag)
     return adding(lines, to_days=to_days, tagged=bool(tag))
 
 

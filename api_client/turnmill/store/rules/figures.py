@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
@@ -11,6 +12,7 @@ from sqlalchemy import (
     Numeric,
     Select,
     and_,
+    bindparam,
     case,
     func,
     insert,
@@ -109,8 +111,8 @@ def keep_figures(conn: Connection, session_ids: Collection[SessionId]) -> None:
     not folded in yet, its slot is marked: nobody finds the turn any more.
     """
     mine = turns.c.session_id.in_(list(session_ids))
-    found = conn.execute(added_up(lines_of(mine, tag=kept_tag(conn)))).mappings()
-    lines = joined(counted(row) for row in found)
+    found = conn.execute(_of_sessions(kept_tag(conn)), {"removed": list(session_ids)})
+    lines = joined(counted(row) for row in found.mappings())
     keep_lines(conn, lines)
     _mark_crowded(conn, sorted({one.key.slot for one in lines}))
     place = select(func.coalesce(func.max(rollup_state.c.place), -1)).scalar_subquery()
@@ -120,6 +122,13 @@ def keep_figures(conn: Connection, session_ids: Collection[SessionId]) -> None:
         is_ending(),
     )
     mark_slots(conn, turns.c.id.in_(pending), mine)
+
+
+@lru_cache(maxsize=16)
+def _of_sessions(tag: str) -> Any:
+    """Return the statement of what sessions have come to: to word it takes longer than to do it."""
+    mine = turns.c.session_id.in_(bindparam("removed", expanding=True))
+    return added_up(lines_of(mine, tag=tag))
 
 
 def keep_lines(conn: Connection, lines: Sequence[Line]) -> None:

@@ -6,17 +6,29 @@ stays so when one of them is gone.
 """
 
 from collections.abc import Collection, Sequence
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Integer, Uuid, case, delete, func, literal, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    Uuid,
+    bindparam,
+    case,
+    delete,
+    func,
+    literal,
+    select,
+)
 
 from turnmill.domain.ids import BatchId, SessionId, TurnId
 from turnmill.domain.states import FINAL
-from turnmill.store.capabilities import Capability, capabilities_of
+from turnmill.store.capabilities import Capability, capabilities_in
 from turnmill.store.rules.endings import in_chunks
 from turnmill.store.schema.batch_tables import batch_tallies
 from turnmill.store.schema.tables import turns
-from turnmill.store.types import db_now, insert_into
+from turnmill.store.types import db_now, insert_for
 
 #: Rows of a batch in which its endings are counted: by the process of a connection's server.
 PARTS = 32_768
@@ -28,8 +40,15 @@ _KEY = ("batch_id", "part", "state", "error_code")
 
 def count_ended(conn: Connection, turn_ids: Sequence[TurnId]) -> None:
     """Count these turns, which have just ended. In the transaction that has ended them."""
+    counting = _counting_ended(conn.dialect.name)
     for some in in_chunks(turn_ids):
-        _count(conn, turns.c.id.in_(some), lines=1, spent=1)
+        conn.execute(counting, {"ended": some})
+
+
+@cache
+def _counting_ended(dialect: str) -> Any:
+    mine = turns.c.id.in_(bindparam("ended", expanding=True))
+    return _counting(dialect, mine, lines=1, spent=1)
 
 
 def count_no_more(conn: Connection, *which: ColumnElement[bool], runs_again: bool) -> None:
@@ -54,8 +73,10 @@ def count_lines(
     conn: Connection, batch_id: BatchId, what: str, lines: int, *, error_code: str = ""
 ) -> None:
     """Count lines that have no turn: REUSED, DROPPED or GONE."""
-    key = (literal(batch_id, Uuid()), _part(conn), literal(what), literal(error_code))
-    _add(conn, select(*key, literal(lines), db_now()), (*_KEY, "n", "last_at"))
+    dialect = conn.dialect.name
+    key = (literal(batch_id, Uuid()), _part(dialect), literal(what), literal(error_code))
+    rows = select(*key, literal(lines), db_now())
+    conn.execute(_adding(dialect, rows, (*_KEY, "n", "last_at")))
 
 
 def recount(conn: Connection, batch_id: BatchId) -> None:
@@ -67,23 +88,26 @@ def recount(conn: Connection, batch_id: BatchId) -> None:
 
 
 def _count(conn: Connection, *which: ColumnElement[bool], lines: int, spent: int) -> None:
-    chosen = _ended(conn, lines=lines, spent=spent).where(*which)
+    conn.execute(_counting(conn.dialect.name, *which, lines=lines, spent=spent))
+
+
+def _counting(dialect: str, *which: ColumnElement[bool], lines: int, spent: int) -> Any:
+    chosen = _ended(dialect, lines=lines, spent=spent).where(*which)
     # In an order, so that two connections that share a row do not wait for each other.
-    _add(conn, chosen.order_by("batch_id", "state", "error_code"), (*_KEY, *_SUMS, "last_at"))
+    rows = chosen.order_by("batch_id", "state", "error_code")
+    return _adding(dialect, rows, (*_KEY, *_SUMS, "last_at"))
 
 
-def _add(conn: Connection, rows: Any, names: Sequence[str]) -> None:
-    statement = insert_into(conn, batch_tallies).from_select(list(names), rows)
+def _adding(dialect: str, rows: Any, names: Sequence[str]) -> Any:
+    statement = insert_for(dialect, batch_tallies).from_select(list(names), rows)
     known, new = batch_tallies.c, statement.excluded
     sums = {name: known[name] + new[name] for name in _SUMS}
-    conn.execute(
-        statement.on_conflict_do_update(
-            index_elements=list(_KEY), set_={**sums, "last_at": new.last_at}
-        )
+    return statement.on_conflict_do_update(
+        index_elements=list(_KEY), set_={**sums, "last_at": new.last_at}
     )
 
 
-def _ended(conn: Connection, *, lines: int, spent: int) -> Any:
+def _ended(dialect: str, *, lines: int, spent: int) -> Any:
     unpriced = case((turns.c.cost_usd.is_(None) & (turns.c.attempt > 0), 1), else_=0)
     used = (turns.c.cost_usd, unpriced, turns.c.input_tokens, turns.c.output_tokens)
     sums = (func.coalesce(func.sum(one), 0) * spent for one in used)
@@ -91,7 +115,7 @@ def _ended(conn: Connection, *, lines: int, spent: int) -> Any:
     return (
         select(
             turns.c.batch_id,
-            _part(conn).label("part"),
+            _part(dialect).label("part"),
             turns.c.state,
             code.label("error_code"),
             (func.count(turns.c.batch_line) * lines).label("n"),
@@ -103,8 +127,8 @@ def _ended(conn: Connection, *, lines: int, spent: int) -> Any:
     )
 
 
-def _part(conn: Connection) -> ColumnElement[int]:
-    if Capability.ROW_LOCKS in capabilities_of(conn):
+def _part(dialect: str) -> ColumnElement[int]:
+    if Capability.ROW_LOCKS in capabilities_in(dialect):
         return func.pg_backend_pid(type_=Integer) % PARTS
     return literal(0)
 

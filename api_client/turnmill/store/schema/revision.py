@@ -31,8 +31,11 @@ def create_all(conn: Connection) -> None:
     if Capability.SCHEMAS in capabilities_of(conn):
         metadata.create_all(conn)
         return
-    if inspect(conn).has_table(sessions.name):
-        return
+    if not inspect(conn).has_table(sessions.name):
+        _create_in_sqlite(conn)
+
+
+def _create_in_sqlite(conn: Connection) -> None:
     for statement in _in_sqlite():
         conn.exec_driver_sql(statement)
 

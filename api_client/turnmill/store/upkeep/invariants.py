@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, TextClause, Uuid, bindparam, column, literal_column, text
@@ -373,6 +374,10 @@ def _broken(
 
 
 def _statement(conn: Connection, invariant: Invariant, *, windowed: bool) -> Any:
+    return _asking(_worded(conn, invariant, windowed=windowed), windowed=windowed)
+
+
+def _worded(conn: Connection, invariant: Invariant, *, windowed: bool) -> str:
     ended_in = slot_of(literal_column("t.finished_at")).compile(dialect=conn.dialect)
     slot = str(ended_in).replace(":", r"\:")  # no parameters begin there
     sql = invariant.broken.format(
@@ -380,8 +385,13 @@ def _statement(conn: Connection, invariant: Invariant, *, windowed: bool) -> Any
         turns=f"t.finished_at >= :since AND {slot} >= :since" if windowed else _EVERY,
         slot=slot,
     )
+    return named(conn, sql)
+
+
+@lru_cache(maxsize=256)
+def _asking(broken: str, *, windowed: bool) -> Any:
     statement: TextClause = text(
-        f"SELECT session_id, turn_id FROM ({named(conn, sql)}) AS broken LIMIT :limit"
+        f"SELECT session_id, turn_id FROM ({broken}) AS broken LIMIT :limit"
     )
     if windowed:
         statement = statement.bindparams(bindparam("since", type_=Timestamp()))
