@@ -3,10 +3,11 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, and_, select
+from sqlalchemy import Connection, and_, bindparam, select
 
 from turnmill.domain.analytics.conversing import Exchange
 from turnmill.domain.analytics.satisfaction import estimate
@@ -24,6 +25,7 @@ _AT_EACH = 5
 _LOOKED_AT = 25
 #: Turns of all of them together.
 _MOST_TURNS = 10_000
+_SINCE, _UNTIL = "first_id", "first_id_after"
 
 
 def estimates_in(conn: Connection, window: Window) -> list[float]:
@@ -46,18 +48,20 @@ def estimates_in(conn: Connection, window: Window) -> list[float]:
 
 def _chosen(conn: Connection, window: Window) -> Sequence[UUID]:
     step = window.length / _MOMENTS
+    ids = [_first_id(window.since + n * step) for n in range(_MOMENTS + 1)]
+    unrated = _unrated()
     chosen: set[UUID] = set()
-    for n in range(_MOMENTS):
-        at = window.since + n * step
-        chosen.update(conn.scalars(_unrated(at, at + step)))
+    for since, until in pairwise(ids):
+        chosen.update(conn.scalars(unrated, {_SINCE: since, _UNTIL: until}))
     return sorted(chosen)
 
 
-def _unrated(since: datetime, until: datetime) -> Any:
-    """Select some sessions that began in this time: ids sort by it, so that a few are read."""
+def _unrated() -> Any:
+    """Select some sessions that began in a time: ids sort by it, so that a few are read."""
+    since, until = (bindparam(name, type_=sessions.c.id.type) for name in (_SINCE, _UNTIL))
     first = (
         select(sessions.c.id, sessions.c.status)
-        .where(sessions.c.id >= _first_id(since), sessions.c.id < _first_id(until))
+        .where(sessions.c.id >= since, sessions.c.id < until)
         .order_by(sessions.c.id)
         .limit(_LOOKED_AT)
         .subquery()
