@@ -1,7 +1,7 @@
 """What an hour of the week usually comes to: by the same hours of the weeks before it.
 
 Medians, so that one bad week does not make the next one usual. Weeks are of 168 hours: where clocks
-were moved in between, the hours beside it, which count as well, make up for that.
+were moved in between, an hour is like one of those beside it, and whoever judges it looks at these.
 """
 
 import math
@@ -67,6 +67,8 @@ class Usual:
     value: float
     spread: float  #: a standard deviation, as a part of the value
     ground: float  #: so much is as good as nothing; added before logarithms are taken
+    lowest: float  #: what it and the spans an hour beside it usually come to, at the least
+    highest: float  #: and at the most
 
     def off(self, value: float) -> float:
         """Return how many spreads a value is from the usual one; below 0: it is less."""
@@ -96,8 +98,9 @@ def usual(series: Series, since: datetime, until: datetime, *, ground: float) ->
     }
     away = [one for found in values.values() for one in _distances(found, ground)]
     spread = min(max(_TO_DEVIATION * median(away), _LEAST_SPREAD), _MOST_SPREAD)
-    near = [math.log(median(values[beside]) + ground) for beside in (-1, 0, 1)]
-    return Usual(math.exp(math.fsum(near) / 3) - ground, spread, ground)
+    near = [median(values[beside]) for beside in (-1, 0, 1)]
+    middle = math.exp(math.fsum(math.log(one + ground) for one in near) / 3) - ground
+    return Usual(middle, spread, ground, min(near), max(near))
 
 
 def _distances(values: Sequence[float], ground: float) -> list[float]:
