@@ -85,7 +85,7 @@ def read(
         feedback=_felt(conn, window),
         topics=about,
         behaviours=[_behaviour(one) for one in clusters],
-        suggestions=[_suggestion(one, drawn is not None) for one in found.findings[:_SHOWN]],
+        suggestions=[_suggestion(one, drawn) for one in found.findings[:_SHOWN]],
         saves_usd=found.estimated_improvement,
         missing=missing,
         notes=() if drawn is None else (_drawn(drawn),),
@@ -140,13 +140,13 @@ def _behaviour(one: BehaviourCluster) -> BehaviourLine:
     )
 
 
-def _suggestion(one: Finding, is_of_sample: bool) -> SuggestionLine:
+def _suggestion(one: Finding, drawn: Drawn | None = None) -> SuggestionLine:
     gain = one.improvement
     is_money = gain.what == "usd"
     change = ({"model": one.model} if one.model else {}) | dict(one.settings)
     return SuggestionLine(
         title=f"{one.rule.value.replace('_', ' ').capitalize()}: {one.subject}",
-        why=f"In the sample: {one.says}" if is_of_sample else one.says,
+        why=f"In the sample: {one.says}" if drawn else one.says,
         saves_usd=Decimal(str(round(gain.amount, 4))) if is_money else None,
         gains=_gains(one),
         confidence=f"Most likely between {one.confidence.low:.3g} and {one.confidence.high:.3g} (95"
