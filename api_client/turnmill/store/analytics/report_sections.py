@@ -149,8 +149,8 @@ def _suggestion(one: Finding, drawn: Drawn | None = None) -> SuggestionLine:
         why=f"In the sample: {one.says}" if drawn else one.says,
         saves_usd=Decimal(str(round(gain.amount, 4))) if is_money else None,
         gains=_gains(one),
-        confidence=f"Most likely between {one.confidence.low:.3g} and {one.confidence.high:.3g} (95"
-        f" of 100 times); said from {one.threshold:.3g} on. What is measured: {one.formula}.",
+        confidence=f"Measured: {one.confidence.low:.3g} to {one.confidence.high:.3g} in 95 of 100"
+        f" cases, and the bound is {one.threshold:.3g}. What is measured: {one.formula}.",
         setting=", ".join(f"{name} = {value}" for name, value in change.items()),
     )
 
