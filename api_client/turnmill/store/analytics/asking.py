@@ -38,14 +38,16 @@ def answer(conn: Connection, question: Question[T]) -> list[T]:
     return [question.read(row._asdict()) for row in conn.execute(question.query)]
 
 
-def answers(conn: Connection, questions: Sequence[Question[Any]]) -> list[list[Any]]:
+def answers(
+    conn: Connection, questions: Sequence[Question[Any]], *, at_once: bool
+) -> list[list[Any]]:
     """Return the answers, in the order of the questions.
 
-    Where the store can, they are one statement: what several of them select from is a common table
-    of theirs, which is then made once. Turns of some sessions lie far apart, and to fetch them
-    takes longer than to count what they came to.
+    `at_once`, where the store can, they are one statement: what several of them select from is a
+    common table of theirs, which is then made once. Turns of some sessions lie far apart, and to
+    fetch them takes longer than to count what they came to. Of very many, each has its own time.
     """
-    if Capability.LISTS not in capabilities_of(conn):
+    if not at_once or Capability.LISTS not in capabilities_of(conn):
         return [answer(conn, one) for one in questions]
     found: list[list[Any]] = [[] for _ in questions]
     parts = (_numbered(n, one.query) for n, one in enumerate(questions))

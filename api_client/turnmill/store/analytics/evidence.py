@@ -1,4 +1,4 @@
-"""What rules of suggestions go by: figures of turns, one statement for each kind."""
+"""What rules of suggestions go by: figures of turns, one question for each kind."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence

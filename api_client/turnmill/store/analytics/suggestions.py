@@ -58,7 +58,7 @@ def _look(
     looked_at = of_all if scope.is_whole else scope
     seen = Seen.of(looked_at)
     asked = list(_asked(seen, whole=scope.is_whole))
-    found = answers(conn, [*asked, *beside(seen)])
+    found = answers(conn, [*asked, *beside(seen)], at_once=looked_at.drawn is not None)
     told = found[: len(asked)]
     findings = [
         *(_for_all(one, looked_at.share) for one in _of_turns(conn, looked_at, of_all, told)),
