@@ -44,7 +44,7 @@ _TURNS, _USD_A_TURN, _TOKENS_A_TURN = 300, 0.02, 900  #: in the busiest quarter,
 _FAILS, _CACHED = 0.012, 0.6
 #: Looks begin when enough is known, and false alarms are allowed by the year.
 _KNOWN_AFTER = 29 * DAY
-MOST_FALSE = 2
+MOST_FALSE = 1
 
 
 @dataclass(frozen=True, slots=True)
