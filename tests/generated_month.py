@@ -16,6 +16,8 @@ from uuid import UUID
 
 import psycopg
 
+from turnmill.domain.ids import uuid7
+
 FIRST = datetime(2026, 10, 1, tzinfo=UTC)
 DAYS = 31
 TEAMS = ("search", "support", "sales", "")
@@ -100,7 +102,7 @@ def turns_of(month: Month) -> Iterator[Turn]:
     for n, created in enumerate(_moments(month, dice)):
         place = n // _EACH + dice.randrange(_AT_ONCE)
         if place not in sessions:
-            sessions[place] = _session(month, dice)
+            sessions[place] = _session(month, dice, created)
         told[place] = seq = told.get(place, 0) + 1
         for over in [one for one in (place - 3 * _AT_ONCE,) if one in sessions]:
             del sessions[over], told[over]
@@ -122,10 +124,10 @@ def _moments(month: Month, dice: random.Random) -> Iterator[datetime]:
         yield hours[n] + timedelta(hours=(draw - begun) / weights[n])
 
 
-def _session(month: Month, dice: random.Random) -> Session:
+def _session(month: Month, dice: random.Random, at: datetime) -> Session:
     (model,) = dice.choices(month.sent_to, [one.share for one in month.sent_to])
     return Session(
-        id=_id(dice),
+        id=_id(dice, at),
         user=f"user-{dice.randrange(max(20, month.turns // 200))}",
         model=model,
         lane="bulk" if model.tier == "flex" else "interactive",
@@ -146,7 +148,7 @@ def _turn(dice: random.Random, session: Session, seq: int, created: datetime) ->
         at += timedelta(milliseconds=_spread(dice, 2_000))
     state = "dead" if calls[-1].outcome == "retrying" else calls[-1].outcome
     calls[-1] = calls[-1]._replace(outcome=state)
-    return Turn(_id(dice), session, seq, state, created, at, calls)
+    return Turn(_id(dice, created), session, seq, state, created, at, calls)
 
 
 def _call(dice: random.Random, model: Model, seq: int, begun: datetime) -> Call:
@@ -167,8 +169,9 @@ def _spread(dice: random.Random, median: float) -> float:
     return median * math.exp(dice.gauss(0, 0.7))
 
 
-def _id(dice: random.Random) -> UUID:
-    return UUID(int=dice.getrandbits(128))
+def _id(dice: random.Random, at: datetime) -> UUID:
+    """Return an id as rows have them, which are sorted by the time at which they were made."""
+    return uuid7(unix_ms=int(at.timestamp() * 1000), random_bits=dice.getrandbits(128))
 
 
 _COLUMNS = {

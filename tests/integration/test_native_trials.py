@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from sqlalchemy import func, select
 
+from tests.doubles.anthropic_batches import AnthropicBatchesDouble
 from tests.doubles.openai_batches import OpenAIBatchesDouble
-from tests.native import Stage, states
+from tests.native import MODELS, Stage, states
 from tests.trying import had, stepped, trials_of
 from turnmill.domain.ids import BatchId
 from turnmill.store.database import Database
@@ -22,10 +23,15 @@ def database(database_url: str) -> Iterator[Database]:
     found.close()
 
 
-@pytest.fixture
-async def stage(database: Database, database_url: str) -> AsyncIterator[Stage]:
-    async with OpenAIBatchesDouble() as double:
-        yield Stage(database, double, "openai", database_url)
+_DOUBLES = {"openai": OpenAIBatchesDouble, "anthropic": AnthropicBatchesDouble}
+
+
+@pytest.fixture(params=_DOUBLES)
+async def stage(
+    database: Database, database_url: str, request: pytest.FixtureRequest
+) -> AsyncIterator[Stage]:
+    async with _DOUBLES[request.param]() as double:
+        yield Stage(database, double, request.param, database_url)
 
 
 def counted(database: Database) -> tuple[int, int]:
@@ -44,7 +50,8 @@ async def test_a_trial_at_a_vendor_asks_each_turn_once_and_touches_no_session(
         had(stage.database, f"first {n}", f"second {n}", user_id=f"user-{n}")
     before = counted(stage.database)
     trials = trials_of(stage.database)
-    trial = trials.start("openai/gpt-4.1-mini", mode="native", judge="exact", name="halved")
+    target = f"{stage.name}/{MODELS[stage.name]}"
+    trial = trials.start(target, mode="native", judge="exact", name="halved")
     await stage.polled()
     assert trial.batch_id is not None
     assert stage.tended(BatchId(trial.batch_id)) == "completed"

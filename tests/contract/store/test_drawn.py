@@ -37,7 +37,7 @@ def test_about_as_many_sessions_are_drawn_as_are_to_be(
     monkeypatch.setattr(drawn, "_AIMED_AT", aimed_at)
     monkeypatch.setattr(drawn, "MOST_TURNS", 47)
     with full.begin() as conn:
-        found, again = (drawn.draw(conn, DAY, turns=48) for _ in range(2))
+        found, again = (drawn.draw_of(conn, DAY) for _ in range(2))
         assert found is not None
         assert again == found, "the same sessions, however often somebody looks"
         assert found.sessions.share == aimed_at / 48
@@ -51,7 +51,8 @@ def test_about_as_many_sessions_are_drawn_as_are_to_be(
         ]
         assert 0 < failed.users <= len(found.sessions.drawn)
         assert failed.turns == round(failed.users / failed.looked_at), "what they stand for"
-        assert drawn.draw(conn, DAY, turns=47) is None
+        monkeypatch.setattr(drawn, "MOST_TURNS", 48)
+        assert drawn.draw_of(conn, DAY) is None
 
 
 def test_a_report_of_very_many_turns_has_all_its_sections_and_says_of_what_they_are(

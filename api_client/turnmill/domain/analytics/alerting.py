@@ -58,7 +58,8 @@ class Judged:
 def judge_cost(costs: Series, *, until: datetime, bounds: AlertBounds) -> Judged | None:
     """Judge the hour that ends with the last whole slot; None where too little is known before it.
 
-    Beyond the usual by six spreads, by as many times as the bounds say, and by dollars that count.
+    Beyond the usual by six spreads, by as many times as the bounds say (of hours beside it, too:
+    clocks are moved), and by dollars that count.
     """
     since = until - HOUR
     value = costs.over(since, until)
@@ -67,7 +68,7 @@ def judge_cost(costs: Series, *, until: datetime, bounds: AlertBounds) -> Judged
         return None
     opens = max(
         known.at(_FAR),
-        known.value * bounds.cost_times,
+        max(known.value, known.highest) * bounds.cost_times,
         known.value + bounds.cost_least_usd,
     )
     closes = max(

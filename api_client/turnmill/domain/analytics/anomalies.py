@@ -5,9 +5,10 @@ from dataclasses import replace
 from datetime import datetime
 
 from turnmill.domain.analytics.report_data import Anomaly, Metric
-from turnmill.domain.analytics.usual import HOUR, Series, usual
+from turnmill.domain.analytics.usual import HOUR, Series, Usual, usual
 
-#: Spreads from the usual value, and times of it, from which on an hour stands out.
+#: Spreads from the usual value, and times of it, from which on an hour stands out: times of those
+#: of the hours beside it, too, for clocks are moved.
 _FAR = 6.0
 _TIMES = 2.0
 #: What a difference has to come to at least: dollars, or turns.
@@ -45,14 +46,17 @@ def _hours(metric: Metric, series: Series, since: datetime, until: datetime) -> 
         ends = at + HOUR
         known = usual(series, at, ends, ground=least / _FAR)
         value = series.over(at, ends)
-        if known is not None and _stands_out(metric, value, known.value, known.off(value)):
+        if known is not None and _stands_out(metric, value, known):
             yield Anomaly(metric=metric, at=at, until=ends, value=value, expected=known.value)
         at = ends
 
 
-def _stands_out(metric: Metric, value: float, expected: float, off: float) -> bool:
-    if abs(value - expected) < _LEAST[metric]:
+def _stands_out(metric: Metric, value: float, known: Usual) -> bool:
+    """Tell whether it is far from what is usual then, and from what is an hour before and after."""
+    if abs(value - known.value) < _LEAST[metric]:
         return False
+    off = known.off(value)
     if off > _FAR:
-        return value > expected * _TIMES
-    return metric is Metric.TURNS and off < -_FAR and value < expected / _TIMES
+        return value > max(known.value, known.highest) * _TIMES
+    least = min(known.value, known.lowest)
+    return metric is Metric.TURNS and off < -_FAR and value < least / _TIMES

@@ -1,7 +1,7 @@
 """What an hour of the week usually comes to: by the same hours of the weeks before it.
 
 Medians, so that one bad week does not make the next one usual. Weeks are of 168 hours: where clocks
-were moved in between, the hours beside it, which count as well, make up for that.
+were moved in between, an hour is like one of those beside it, and whoever judges it looks at these.
 """
 
 import math
@@ -26,6 +26,8 @@ _LEAST_SPREAD, _MOST_SPREAD = 0.15, 1.0
 
 #: Hours to both sides that tell how much hours differ.
 _BESIDE = 6
+#: In quarters.
+_AN_HOUR, _A_WEEK = HOUR // SLOT, WEEK // SLOT
 
 
 class Series:
@@ -46,10 +48,13 @@ class Series:
 
     def over(self, since: datetime, until: datetime) -> float:
         """Return what the quarters from `since` to `until`, the end not included, come to."""
-        return self._sums[self._place(until)] - self._sums[self._place(since)]
+        return self.moved(since, until, by=(0,))[0]
 
-    def _place(self, at: datetime) -> int:
-        return min(max(0, round((at - self.since) / SLOT)), len(self._sums) - 1)
+    def moved(self, since: datetime, until: datetime, *, by: Iterable[int]) -> list[float]:
+        """Return the same of this span when it is moved by so many quarters, for each of them."""
+        sums, most = self._sums, len(self._sums) - 1
+        first, last = (round((at - self.since) / SLOT) for at in (since, until))
+        return [sums[min(max(0, last + n), most)] - sums[min(max(0, first + n), most)] for n in by]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,8 @@ class Usual:
     value: float
     spread: float  #: a standard deviation, as a part of the value
     ground: float  #: so much is as good as nothing; added before logarithms are taken
+    lowest: float  #: what it and the spans an hour beside it usually come to, at the least
+    highest: float  #: and at the most
 
     def off(self, value: float) -> float:
         """Return how many spreads a value is from the usual one; below 0: it is less."""
@@ -84,16 +91,16 @@ def usual(series: Series, since: datetime, until: datetime, *, ground: float) ->
     if len(weeks) < LEAST_WEEKS:
         return None
     values = {
-        beside: [
-            series.over(since - week * WEEK + beside * HOUR, until - week * WEEK + beside * HOUR)
-            for week in weeks
-        ]
+        beside: series.moved(
+            since, until, by=[beside * _AN_HOUR - week * _A_WEEK for week in weeks]
+        )
         for beside in range(-_BESIDE, _BESIDE + 1)
     }
     away = [one for found in values.values() for one in _distances(found, ground)]
     spread = min(max(_TO_DEVIATION * median(away), _LEAST_SPREAD), _MOST_SPREAD)
-    near = [math.log(median(values[beside]) + ground) for beside in (-1, 0, 1)]
-    return Usual(math.exp(math.fsum(near) / 3) - ground, spread, ground)
+    near = [median(values[beside]) for beside in (-1, 0, 1)]
+    middle = math.exp(math.fsum(math.log(one + ground) for one in near) / 3) - ground
+    return Usual(middle, spread, ground, min(near), max(near))
 
 
 def _distances(values: Sequence[float], ground: float) -> list[float]:

@@ -27,6 +27,7 @@ _PRICED = (
      " known price is not in it, and is counted."),
     ("Retries", "what calls cost that came to nothing: the vendor charged for them, and nobody got"
      " a reply."),
+    ("Tier", "of service, as the vendor's answer says it: a turn without an answer has none."),
     ("The period before", "as long as this one, and right before it."),
 )  # fmt: skip
 _CACHED = (
@@ -112,10 +113,12 @@ def _time_table(data: ReportData, groups: Sequence[Group]) -> Table:
     return Table(caption=caption, heads=[*heads, "All", "Before"], rows=rows)
 
 
-def _groups(data: ReportData, caption: str, what: str, groups: Sequence[Group]) -> Table:
+def _groups(
+    data: ReportData, caption: str, what: str, groups: Sequence[Group], *, empty: str = "none"
+) -> Table:
     heads = (what, "Cost", "", "Change", "Turns", "A turn", "Failed", "Retries")
     shown = groups if len(groups) <= _MOST_ROWS else groups[: _MOST_ROWS - 1]
-    rows = [_group(one, data.now.cost_usd) for one in shown]
+    rows = [_group(one, data.now.cost_usd, empty) for one in shown]
     if len(shown) < len(groups):
         rest = groups[len(shown) :]
         spent = sum((one.now.cost_usd for one in rest), Decimal(0))
@@ -125,9 +128,9 @@ def _groups(data: ReportData, caption: str, what: str, groups: Sequence[Group]) 
     return Table(caption=caption, heads=heads, rows=rows)
 
 
-def _group(one: Group, whole: Decimal) -> Row:
+def _group(one: Group, whole: Decimal, empty: str) -> Row:
     then = None if one.before is None else one.before.cost_usd
-    shown = el("span", name(one.name), el("small", name(one.of)) if one.of else None)
+    shown = el("span", name(one.name, empty=empty), el("small", name(one.of)) if one.of else None)
     return [
         shown,
         reading.money(one.now.cost_usd) + ("+" if one.now.unpriced_attempts else ""),
@@ -148,7 +151,9 @@ def _others(data: ReportData) -> list[Child]:
             continue
         head = data.tag if what == "Tag" and data.tag else what
         caption = f"By {shown_name(head)}" if what == "Tag" else f"By {what.lower()}"
-        found.append(open_table(_groups(data, caption, shown_name(head), groups)))
+        # A vendor's answer says the tier: where none came, nobody does.
+        empty = "not said, or no answer" if what == "Tier" else "none"
+        found.append(open_table(_groups(data, caption, shown_name(head), groups, empty=empty)))
     return found
 
 

@@ -8,6 +8,7 @@ from xml.etree.ElementTree import Element
 from turnmill.domain.analytics.report_data import ReportData
 from turnmill.show.report import advice, comparing, money, people, summary, times, work
 from turnmill.show.report.elements import el, written
+from turnmill.show.report.section import worded
 
 #: What a browser may do with it: show it, and nothing else.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -85,4 +86,4 @@ def _notes(data: ReportData) -> Element:
     lines = [el("p", note) for note in data.notes]
     how = "Made by Turnmill from its own rows, and nothing else. Every figure can be read again"
     how += " with `turnmill analytics report`, and is explained in docs/report.md."
-    return el("footer", *lines, el("p", how))
+    return el("footer", *lines, el("p", *worded(how)))

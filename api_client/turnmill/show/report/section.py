@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from xml.etree.ElementTree import Element
 
@@ -14,6 +15,7 @@ from turnmill.show.report.reading import long_tick, moment, tick
 #: What a figure means, in a sentence: its name, and that.
 Definition = tuple[str, str]
 
+_BEFORE_PERCENT = re.compile(r"(?<=\d) %")
 #: Groups that have a colour of their own; the others share one.
 MOST_COLOURS = 5
 REST = "all others"
@@ -27,7 +29,7 @@ def section(
     main = el("div", *body, class_="main")
     defined: list[Element] = []
     for term, meaning in definitions:
-        defined += [el("dt", term), el("dd", meaning[:1].upper() + meaning[1:])]
+        defined += [el("dt", term), el("dd", *worded(meaning[:1].upper() + meaning[1:]))]
     aside = (
         el("aside", el("dl", *defined), aria_label=f"{title}: what is what") if defined else None
     )
@@ -35,6 +37,12 @@ def section(
     return el(
         "section", head, main, aside, id=where, class_="part", aria_labelledby=f"{where}-heading"
     )
+
+
+def worded(text: str) -> Iterator[Child]:
+    """Yield our own words: what stands between backticks is code; a number stays with its %."""
+    for n, part in enumerate(_BEFORE_PERCENT.sub("\u00a0%", text).split("`")):
+        yield el("code", part) if n % 2 else part
 
 
 def nothing(words: str) -> Element:

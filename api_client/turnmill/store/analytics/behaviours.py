@@ -1,11 +1,11 @@
 """How conversations go wrong: turns of each kind in a window, told by their rows in one look."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, literal, select
+from sqlalchemy import ColumnElement, Connection, and_, case, func, literal, or_, select
 
 from turnmill.domain.analytics.behaving import (
     AGAIN_SECONDS,
@@ -17,9 +17,9 @@ from turnmill.domain.analytics.behaving import (
 from turnmill.domain.ids import SessionId
 from turnmill.domain.replying import FinishReason
 from turnmill.domain.states import Lane, TurnState
-from turnmill.store.analytics.ended_turns import Scope, ended, joined
+from turnmill.store.analytics.asking import Question, answer
+from turnmill.store.analytics.ended_turns import Scope, Seen
 from turnmill.store.schema.step_tables import tool_calls
-from turnmill.store.schema.tables import sessions, turns
 from turnmill.store.types import seconds_between
 
 
@@ -41,26 +41,42 @@ class BehaviourCluster:
 
 def clusters(conn: Connection, scope: Scope, *, examples: int = 5) -> list[BehaviourCluster]:
     """Return what turns of each kind came to, most turns first; nothing of kinds without any."""
-    marked = _marked(scope)
+    seen = Seen.of(scope)
+    (found,) = answer(conn, counted(seen, scope.share))
+    if not examples:
+        return found
+    marked = _marked(seen)
+    return [
+        replace(one, examples=tuple(_examples(conn, marked, one.behaviour, limit=examples)))
+        for one in found
+    ]
+
+
+def counted(seen: Seen, share: float) -> Question[list[BehaviourCluster]]:
+    """Ask the same; one line is the answer. These turns are such a share of all."""
+    marked = _marked(seen)
     kinds = {kind: marked.c[kind.value] for kind in Behaviour}
-    query = select(
-        func.count().label("turns"),
-        *(one for kind, is_so in kinds.items() for one in _figures(kind, is_so, marked.c)),
-    )
-    row = conn.execute(query).one()._mapping
+    figures = (one for kind, is_so in kinds.items() for one in _figures(kind, is_so, marked.c))
+    every = select(func.count()).select_from(seen.all).scalar_subquery()
+    # Most turns are of no kind: what is counted apart is sorted, which is less work without them.
+    query = select(every.label("turns"), *figures).where(or_(*(so == 1 for so in kinds.values())))
+    return Question(query, lambda line: _clusters(line, share))
+
+
+def _clusters(line: Mapping[str, Any], share: float) -> list[BehaviourCluster]:
     found = [
         BehaviourCluster(
             behaviour=kind,
-            turns=round(int(row[f"{kind}_turns"]) / scope.share),
-            sessions=round(row[f"{kind}_sessions"] / scope.share),
-            users=row[f"{kind}_users"],
-            share=int(row[f"{kind}_turns"]) / row["turns"],
-            cost_usd=_of_all(row[f"{kind}_usd"], scope.share),
-            examples=tuple(_examples(conn, marked, kinds[kind], limit=examples)),
-            looked_at=scope.share,
+            turns=round(int(line[f"{kind}_turns"]) / share),
+            sessions=round(line[f"{kind}_sessions"] / share),
+            users=line[f"{kind}_users"],
+            share=int(line[f"{kind}_turns"]) / line["turns"],
+            cost_usd=_of_all(line[f"{kind}_usd"], share),
+            examples=(),
+            looked_at=share,
         )
         for kind in Behaviour
-        if row[f"{kind}_turns"]
+        if line[f"{kind}_turns"]
     ]
     return sorted(found, key=lambda one: (-one.turns, one.behaviour))
 
@@ -82,15 +98,11 @@ def _figures(kind: Behaviour, is_so: ColumnElement[int], row: Any) -> Sequence[A
     )
 
 
-def _examples(
-    conn: Connection, marked: Any, is_so: ColumnElement[int], *, limit: int
-) -> list[SessionId]:
-    if not limit:
-        return []
+def _examples(conn: Connection, marked: Any, kind: Behaviour, *, limit: int) -> list[SessionId]:
     count = func.count()
     query = (
         select(marked.c.session_id)
-        .where(is_so == 1)
+        .where(marked.c[kind.value] == 1)
         .group_by(marked.c.session_id)
         .order_by(count.desc(), marked.c.session_id)
         .limit(limit)
@@ -98,49 +110,48 @@ def _examples(
     return [SessionId(one) for one in conn.scalars(query)]
 
 
-def _marked(scope: Scope) -> Any:
-    """Select the turns of the scope with 1 or 0 for each kind."""
-    line: dict[str, Any] = {"partition_by": turns.c.session_id, "order_by": turns.c.seq}
+def _marked(seen: Seen) -> Any:
+    """Select the turns with 1 or 0 for each kind."""
+    row = seen.all.c
+    line: dict[str, Any] = {"partition_by": row.session_id, "order_by": row.seq}
     before = {
-        name: func.lag(turns.c[name], type_=turns.c[name].type).over(**line)
+        name: func.lag(row[name], type_=row[name].type).over(**line)
         for name in ("seq", "created_at", "finished_at")
     }
     kinds = {
-        Behaviour.TOOL_LOOP: _loops(scope),
-        Behaviour.CUT_BY_LENGTH: turns.c.finish_reason == FinishReason.LENGTH,
-        Behaviour.RETRIED: turns.c.attempt >= RETRIED_ATTEMPTS,
+        Behaviour.TOOL_LOOP: _loops(seen),
+        Behaviour.CUT_BY_LENGTH: row.finish_reason == FinishReason.LENGTH,
+        Behaviour.RETRIED: row.attempt >= RETRIED_ATTEMPTS,
         Behaviour.LONG_SILENCE: and_(
-            turns.c.lane == Lane.INTERACTIVE,
-            turns.c.state != TurnState.CANCELLED,
-            seconds_between(turns.c.finished_at, turns.c.created_at) >= SILENT_SECONDS,
+            row.lane == Lane.INTERACTIVE,
+            row.state != TurnState.CANCELLED,
+            seconds_between(row.finished_at, row.created_at) >= SILENT_SECONDS,
         ),
         Behaviour.SENT_AGAIN: and_(
-            turns.c.lane == Lane.INTERACTIVE,
-            turns.c.batch_id.is_(None),
-            turns.c.retry_of.is_(None),
-            before["seq"] == turns.c.seq - 1,
-            turns.c.created_at < before["finished_at"],
-            seconds_between(turns.c.created_at, before["created_at"]) <= AGAIN_SECONDS,
+            row.lane == Lane.INTERACTIVE,
+            row.batch_id.is_(None),
+            row.retry_of.is_(None),
+            before["seq"] == row.seq - 1,
+            row.created_at < before["finished_at"],
+            seconds_between(row.created_at, before["created_at"]) <= AGAIN_SECONDS,
         ),
-        Behaviour.FAILED: _failed(),
-        Behaviour.GIVEN_UP: and_(_failed(), turns.c.seq == sessions.c.next_seq - 1),
+        Behaviour.FAILED: _failed(row),
+        Behaviour.GIVEN_UP: and_(_failed(row), row.seq == row.next_seq - 1),
     }
-    columns = (turns.c.session_id, sessions.c.user_id, turns.c.cost_usd)
     marks = (case((is_so, 1), else_=0).label(kind.value) for kind, is_so in kinds.items())
-    return joined(*columns, *marks).where(ended(scope)).cte("marked")
+    return select(row.session_id, row.user_id, row.cost_usd, *marks).cte("marked")
 
 
-def _failed() -> ColumnElement[bool]:
-    return turns.c.state.in_([TurnState.FAILED, TurnState.DEAD])
+def _failed(row: Any) -> Any:
+    return row.state.in_([TurnState.FAILED, TurnState.DEAD])
 
 
-def _loops(scope: Scope) -> ColumnElement[bool]:
+def _loops(seen: Seen) -> Any:
     """Return which turns have called one tool again and again."""
     calls = (
-        joined(tool_calls.c.turn_id)
-        .join(tool_calls, tool_calls.c.turn_id == turns.c.id)
-        .where(ended(scope))
+        select(tool_calls.c.turn_id)
+        .join_from(seen.all, tool_calls, tool_calls.c.turn_id == seen.all.c.id)
         .group_by(tool_calls.c.turn_id, tool_calls.c.tool)
         .having(func.count(literal(1)) >= LOOP_CALLS)
     )
-    return turns.c.id.in_(calls)
+    return seen.all.c.id.in_(calls)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import chain, zip_longest
 from math import ceil
+from typing import NamedTuple
 
 from sqlalchemy import Connection, select
 
@@ -16,7 +17,7 @@ from turnmill.domain.analytics.suggesting.waiting import LATE_SECONDS
 from turnmill.domain.analytics.windows import Window
 from turnmill.domain.states import Lane, SessionStatus
 from turnmill.store.analytics.ended_turns import Scope
-from turnmill.store.analytics.figures import Dimension, Latency, Totals, counted_above, totals
+from turnmill.store.analytics.figures import Dimension, Latency, Totals, counted_above, slots_of
 from turnmill.store.rules.buckets import LOTS, lot_of
 from turnmill.store.schema.tables import sessions
 
@@ -38,8 +39,13 @@ class Drawn:
     queues: Scope  #: hours in which many waited for long
 
 
-def draw(conn: Connection, window: Window, *, turns: int) -> Drawn | None:
-    """Return what stands for the turns of a window; None where they are few enough themselves."""
+def draw(conn: Connection, window: Window, slots: Mapping[datetime, Totals]) -> Drawn | None:
+    """Return what stands for the turns of a window; None where they are few enough themselves.
+
+    Its slots say how many there are, and which hours went worst.
+    """
+    hours = _hours_of(slots, window)
+    turns = sum(one.turns for one in hours.values())
     if turns <= MOST_TURNS:
         return None
     lots = max(1, ceil(LOTS * _AIMED_AT / turns))
@@ -56,21 +62,35 @@ def draw(conn: Connection, window: Window, *, turns: int) -> Drawn | None:
     ).all()
     return Drawn(
         sessions=Scope(window=window, drawn=ids, share=lots / LOTS),
-        **_hours(conn, window),
+        **_hours(conn, window, hours),
     )
 
 
 def draw_of(conn: Connection, window: Window) -> Drawn | None:
-    """Do the same, of as many turns as figures say; None where there are few."""
-    return draw(conn, window, turns=totals(conn, window)[0].turns)
+    """Do the same, with slots as figures have them."""
+    return draw(conn, window, slots_of(conn, window))
 
 
-def _hours(conn: Connection, window: Window) -> dict[str, Scope]:
-    found = {_begun(one): one for one in totals(conn, window, by=(Dimension.HOUR,))}
+class _Hour(NamedTuple):
+    turns: int
+    lost: int  #: of calls and of turns
+
+
+def _hours_of(slots: Mapping[datetime, Totals], window: Window) -> dict[datetime, _Hour]:
+    found: dict[datetime, _Hour] = {}
+    for slot, one in slots.items():
+        if window.since <= slot < window.until:
+            at = slot.replace(minute=0)
+            turns, lost = found.get(at, _Hour(0, 0))
+            found[at] = _Hour(turns + one.turns, lost + one.retries + one.failed + one.dead)
+    return found
+
+
+def _hours(conn: Connection, window: Window, found: Mapping[datetime, _Hour]) -> dict[str, Scope]:
     late = counted_above(
         conn, window, of=Latency.QUEUED, ms=LATE_SECONDS * 1000, by=Dimension.HOUR, only=_ONLY
     )
-    by_loss = sorted(found, key=lambda at: (-_lost(found[at]), at))
+    by_loss = sorted(found, key=lambda at: (-found[at].lost, at))
     by_delay = sorted(late, key=lambda at: (-late[at], at))
     ways = chain.from_iterable(zip_longest(by_loss, _spread(sorted(found))))
     calls = _as_many(dict.fromkeys(at for at in ways if at in found), found, _OF_CALLS)
@@ -82,7 +102,7 @@ def _hours(conn: Connection, window: Window) -> dict[str, Scope]:
 
 
 def _as_many(
-    hours: Iterable[datetime], found: Mapping[datetime, Totals], room: int
+    hours: Iterable[datetime], found: Mapping[datetime, _Hour], room: int
 ) -> Iterator[datetime]:
     """Yield the first hours, as far as they have no more turns than there is room for."""
     for at in hours:
@@ -98,13 +118,3 @@ def _spread(hours: Sequence[datetime]) -> Iterator[datetime]:
     while step > 1:
         yield from hours[step // 2 :: step]
         step //= 2
-
-
-def _begun(one: Totals) -> datetime:
-    at = one.by[Dimension.HOUR]
-    assert isinstance(at, datetime)
-    return at
-
-
-def _lost(one: Totals) -> int:
-    return one.retries + one.failed + one.dead

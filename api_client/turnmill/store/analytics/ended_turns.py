@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy import (
+    CTE,
     ColumnElement,
     Float,
     Select,
@@ -89,11 +90,6 @@ def _is_in(scope: Scope) -> Iterator[ColumnElement[bool]]:
         yield or_(false(), *(and_(at >= one, at < one + _HOUR) for one in scope.hours))
 
 
-def by_own_model() -> ColumnElement[bool]:
-    """Return which turns were answered by the model that their session asks for."""
-    return turns.c.answered_by.is_(None)
-
-
 def joined(*columns: Any) -> Select[Any]:
     """Select of turns and the sessions that they are of."""
     return select(*columns).join_from(turns, sessions, sessions.c.id == turns.c.session_id)
@@ -102,6 +98,57 @@ def joined(*columns: Any) -> Select[Any]:
 def limit_of_replies() -> ColumnElement[Any]:
     """Return how long a reply of the session may be, as its settings say; NULL: they do not."""
     return func.coalesce(*(sessions.c.settings[name].as_string() for name in LIMITS_OF_REPLIES))
+
+
+_OF_TURN = (
+    *("id", "session_id", "seq", "state", "lane", "attempt", "put_off", "step", "batch_id"),
+    *("retry_of", "created_at", "available_at", "started_at", "finished_at", "finish_reason"),
+    *("input_tokens", "output_tokens", "cached_tokens", "cost_usd", "answered_by"),
+)
+_OF_SESSION = ("user_id", "template", "provider", "model", "next_seq")
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The turns of a scope, each with what its session says: read once, however many look at it."""
+
+    all: CTE  #: columns of the turn; of its session `user_id` and the like; two of its settings
+    own: CTE  #: of these, turns that were answered by the model that their session asks for
+    #: The same, each beside the one before it in its session, as far as that ended there. Of
+    #: sessions with several participants, too: the line is one.
+    followed: CTE
+
+    @classmethod
+    def of(cls, scope: Scope) -> Self:
+        """Return how they are selected; nothing is read yet."""
+        found = (
+            joined(
+                *(turns.c[name] for name in _OF_TURN),
+                *(sessions.c[name] for name in _OF_SESSION),
+                limit_of_replies().label("reply_limit"),
+                func.coalesce(_setting("prompt_cache"), "").label("prompt_cache"),
+            )
+            .where(ended(scope))
+            .cte("seen")
+        )
+        own = select(found).where(found.c.answered_by.is_(None)).cte("own")
+        return cls(found, own, _followed(own))
+
+
+def _setting(name: str) -> Any:
+    return sessions.c.settings[name].as_string()
+
+
+_BEFORE = ("seq", "created_at", "finished_at", "input_tokens", "output_tokens", "lane")
+
+
+def _followed(own: CTE) -> CTE:
+    line: dict[str, Any] = {"partition_by": own.c.session_id, "order_by": own.c.seq}
+    before = (
+        func.lag(own.c[name], type_=own.c[name].type).over(**line).label(f"{name}_before")
+        for name in _BEFORE
+    )
+    return select(own, *before).cte("followed")
 
 
 def count_if(condition: ColumnElement[bool]) -> Any:
@@ -117,28 +164,6 @@ def sum_if(condition: ColumnElement[bool], value: Any) -> Any:
 def as_float(value: Any) -> Any:
     """Return a number as a float: evidence is no bill."""
     return cast(value, Float)
-
-
-def followed(scope: Scope) -> Any:
-    """Select ended turns beside the one before each in its session, as far as that ended there.
-
-    Of sessions with several participants, too: the line is one.
-    """
-    line: dict[str, Any] = {"partition_by": turns.c.session_id, "order_by": turns.c.seq}
-    before = {
-        name: func.lag(turns.c[name], type_=turns.c[name].type).over(**line).label(f"{name}_before")
-        for name in ("seq", "created_at", "finished_at", "input_tokens", "output_tokens", "lane")
-    }
-    columns = (
-        *(turns.c[name] for name in ("session_id", "seq", "state", "lane", "attempt", "put_off")),
-        *(turns.c[name] for name in ("created_at", "started_at", "finished_at", "available_at")),
-        *(turns.c[name] for name in ("input_tokens", "cached_tokens", "batch_id", "retry_of")),
-        sessions.c.provider,
-        sessions.c.model,
-        func.coalesce(sessions.c.settings["prompt_cache"].as_string(), "").label("prompt_cache"),
-        *before.values(),
-    )
-    return joined(*columns).where(ended(scope), by_own_model()).subquery("followed")
 
 
 def goes_on(row: Any) -> ColumnElement[bool]:

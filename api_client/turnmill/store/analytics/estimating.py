@@ -4,10 +4,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
+from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Select, Uuid, and_, bindparam, select
+from sqlalchemy import Connection, Select, and_, bindparam, select
 
 from turnmill.domain.analytics.conversing import Exchange
 from turnmill.domain.analytics.satisfaction import estimate
@@ -25,6 +26,7 @@ _AT_EACH = 5
 _LOOKED_AT = 25
 #: Turns of all of them together.
 _MOST_TURNS = 10_000
+_SINCE, _UNTIL = "first_id", "first_id_after"
 
 
 def estimates_in(conn: Connection, window: Window) -> list[float]:
@@ -47,18 +49,18 @@ def estimates_in(conn: Connection, window: Window) -> list[float]:
 
 def _chosen(conn: Connection, window: Window) -> Sequence[UUID]:
     step = window.length / _MOMENTS
+    ids = [_first_id(window.since + n * step) for n in range(_MOMENTS + 1)]
+    unrated = _unrated()
     chosen: set[UUID] = set()
-    for n in range(_MOMENTS):
-        at = window.since + n * step
-        began = {"since": _first_id(at), "until": _first_id(at + step)}
-        chosen.update(conn.scalars(_unrated(), began))
+    for since, until in pairwise(ids):
+        chosen.update(conn.scalars(unrated, {_SINCE: since, _UNTIL: until}))
     return sorted(chosen)
 
 
 @cache
 def _unrated() -> Select[Any]:
-    """Select some sessions from id `since` to `until`: ids sort by time, so a few are read."""
-    since, until = (bindparam(name, type_=Uuid()) for name in ("since", "until"))
+    """Select some sessions that began in a time: ids sort by it, so that a few are read."""
+    since, until = (bindparam(name, type_=sessions.c.id.type) for name in (_SINCE, _UNTIL))
     first = (
         select(sessions.c.id, sessions.c.status)
         .where(sessions.c.id >= since, sessions.c.id < until)

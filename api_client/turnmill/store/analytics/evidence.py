@@ -1,10 +1,10 @@
-"""What rules of suggestions go by: figures of turns, one statement for each kind."""
+"""What rules of suggestions go by: figures of turns, one question for each kind."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Subquery, and_, case, func, select
+from sqlalchemy import Connection, Subquery, and_, case, func, select
 
 from turnmill.domain.analytics.suggesting.failures import CallHour
 from turnmill.domain.analytics.suggesting.histories import (
@@ -24,17 +24,16 @@ from turnmill.domain.analytics.suggesting.waiting import (
 )
 from turnmill.domain.replying import FinishReason
 from turnmill.domain.states import Lane, TurnState
+from turnmill.store.analytics.asking import Question
 from turnmill.store.analytics.ended_turns import (
     Scope,
+    Seen,
     as_float,
-    by_own_model,
     count_if,
     ended,
-    followed,
     goes_on,
     hour_from,
     joined,
-    limit_of_replies,
     number_of,
     sum_if,
 )
@@ -42,9 +41,6 @@ from turnmill.store.schema.compaction_tables import compactions
 from turnmill.store.schema.tables import attempts, sessions, turns
 from turnmill.store.types import hour_of, seconds_between
 
-_ANSWERED = turns.c.state == TurnState.SUCCEEDED
-_LOST = turns.c.state.in_([TurnState.FAILED, TurnState.DEAD])
-_CUT = turns.c.finish_reason == FinishReason.LENGTH
 #: Attempts that were a call, and came to nothing.
 _FAILED_CALLS = ("retrying", "failed", "dead", "unanswered")
 _NO_CALLS = ("released", "not_now", "called")
@@ -53,28 +49,36 @@ _BRIM = 15
 Prices = dict[tuple[str, str], float]
 
 
-def model_uses(
-    conn: Connection, scope: Scope, *, tasks: Sequence[str] | None = None
-) -> list[ModelUse]:
-    """Return what each task came to with each model; of these tasks alone, where some are named."""
-    if tasks is not None and not tasks:
-        return []
+def _answered(row: Any) -> Any:
+    return row.state == TurnState.SUCCEEDED
+
+
+def _lost(row: Any) -> Any:
+    return row.state.in_([TurnState.FAILED, TurnState.DEAD])
+
+
+def _cut(row: Any) -> Any:
+    return row.finish_reason == FinishReason.LENGTH
+
+
+def model_uses(seen: Seen, *, tasks: Sequence[str] | None = None) -> Question[ModelUse]:
+    """Ask what each task came to with each model; of these tasks alone, where some are named."""
+    row = seen.own.c
     known = and_(
-        _ANSWERED,
-        turns.c.cost_usd.is_not(None),
-        turns.c.input_tokens.is_not(None),
-        turns.c.output_tokens.is_not(None),
+        _answered(row),
+        row.cost_usd.is_not(None),
+        row.input_tokens.is_not(None),
+        row.output_tokens.is_not(None),
     )
     cost, said, told = (
-        as_float(turns.c[name]) for name in ("cost_usd", "input_tokens", "output_tokens")
+        as_float(row[name]) for name in ("cost_usd", "input_tokens", "output_tokens")
     )
-    key = (func.coalesce(sessions.c.template, ""), sessions.c.provider, sessions.c.model)
-    query = joined(
-        key[0].label("task"),
-        *key[1:],
+    key = (func.coalesce(row.template, "").label("task"), row.provider, row.model)
+    query = select(
+        *key,
         count_if(known).label("turns"),
-        count_if(_LOST | (_ANSWERED & _CUT)).label("bad"),
-        count_if(_LOST | _ANSWERED).label("ended"),
+        count_if(_lost(row) | (_answered(row) & _cut(row))).label("bad"),
+        count_if(_lost(row) | _answered(row)).label("ended"),
         sum_if(known, cost).label("cost_usd"),
         sum_if(known, cost * cost).label("cost_squares"),
         sum_if(known, said).label("input_tokens"),
@@ -84,10 +88,10 @@ def model_uses(
         sum_if(known, said * told).label("input_by_output"),
         sum_if(known, said * cost).label("input_by_cost"),
         sum_if(known, told * cost).label("output_by_cost"),
-    ).where(ended(scope), by_own_model())
+    )
     if tasks is not None:
-        query = query.where(sessions.c.template.in_(tasks))
-    return [ModelUse(**row._mapping) for row in conn.execute(query.group_by(*key))]
+        query = query.where(row.template.in_(tasks))
+    return Question(query.group_by(*key), lambda line: ModelUse(**line))
 
 
 def prices_of(uses: Sequence[ModelUse]) -> Prices:
@@ -100,29 +104,24 @@ def prices_of(uses: Sequence[ModelUse]) -> Prices:
     return {place: one.prices()[0] for place, one in largest.items()}
 
 
-def length_uses(conn: Connection, scope: Scope) -> list[LengthUse]:
-    """Return how long the replies of each model were under each limit."""
-    key = (sessions.c.provider, sessions.c.model, limit_of_replies().label("said"))
-    whole = case((~_CUT, turns.c.output_tokens))
-    query = joined(
+def length_uses(seen: Seen) -> Question[LengthUse]:
+    """Ask how long the replies of each model were under each limit."""
+    row = seen.own.c
+    key = (row.provider, row.model, row.reply_limit)
+    whole = case((~_cut(row), row.output_tokens))
+    query = select(
         *key,
         func.count().label("turns"),
-        count_if(_CUT).label("cut"),
+        count_if(_cut(row)).label("cut"),
         func.coalesce(func.max(whole), 0).label("longest"),
-        sum_if(turns.c.cost_usd.is_not(None), turns.c.cost_usd).label("cost_usd"),
-    ).where(ended(scope), by_own_model(), _ANSWERED, turns.c.output_tokens.is_not(None))
-    return [
-        LengthUse(
-            provider=row.provider,
-            model=row.model,
-            limit=number_of(row.said),
-            turns=row.turns,
-            cut=row.cut,
-            longest=int(row.longest),
-            cost_usd=row.cost_usd,
-        )
-        for row in conn.execute(query.group_by(*key))
-    ]
+        sum_if(row.cost_usd.is_not(None), row.cost_usd).label("cost_usd"),
+    ).where(_answered(row), row.output_tokens.is_not(None))
+    return Question(query.group_by(*key), _length_use)
+
+
+def _length_use(line: Mapping[str, Any]) -> LengthUse:
+    said = {name: line[name] for name in ("provider", "model", "turns", "cut", "cost_usd")}
+    return LengthUse(**said, limit=number_of(line["reply_limit"]), longest=int(line["longest"]))
 
 
 def call_hours(conn: Connection, scope: Scope) -> list[CallHour]:
@@ -164,43 +163,32 @@ def _hour(provider: str, model: str, hour: str, rows: Sequence[Any]) -> CallHour
     )
 
 
-def cache_uses(conn: Connection, scope: Scope, prices: Prices) -> list[CacheUse]:
-    """Return what turns that could read from their vendor's cache have read."""
-    row = followed(scope).c
+def cache_uses(seen: Seen) -> Question[CacheUse]:
+    """Ask what turns that could read from their vendor's cache have read."""
+    row = seen.followed.c
     said = as_float(row.input_tokens)
     before = as_float(row.input_tokens_before) + as_float(row.output_tokens_before)
     repeated = case((before < said, before), else_=said)
-    key = (row.provider, row.model, row.prompt_cache)
+    key = (row.provider, row.model, row.prompt_cache.label("setting"))
     query = select(
         *key,
         func.count().label("turns"),
         count_if(row.cached_tokens > 0).label("cached"),
-        func.coalesce(func.sum(repeated), 0.0).label("repeated"),
+        as_float(func.coalesce(func.sum(repeated), 0.0)).label("repeated_tokens"),
     ).where(
         goes_on(row),
-        row.state == TurnState.SUCCEEDED,
+        _answered(row),
         row.input_tokens >= CACHED_FROM,
         row.input_tokens_before >= CACHED_FROM,
         row.cached_tokens.is_not(None),
         seconds_between(row.started_at, row.finished_at_before) <= CACHE_SECONDS,
     )
-    return [
-        CacheUse(
-            provider=one.provider,
-            model=one.model,
-            setting=one.prompt_cache,
-            turns=one.turns,
-            cached=one.cached,
-            repeated_tokens=one.repeated,
-            usd_a_token=prices.get((one.provider, one.model)),
-        )
-        for one in conn.execute(query.group_by(*key))
-    ]
+    return Question(query.group_by(*key), lambda line: CacheUse(**line, usd_a_token=None))
 
 
-def growth_uses(conn: Connection, scope: Scope, prices: Prices) -> list[GrowthUse]:
-    """Return how the input of long conversations grows that nothing is left out of."""
-    one = _growing(scope).c
+def growth_uses(seen: Seen) -> Question[GrowthUse]:
+    """Ask how the input of long conversations grows that nothing is left out of."""
+    one = _growing(seen).c
     is_long = and_(one.late > 0, one.brim > 0)
     # Of rows that are not long the quotient is not looked at, and must be one all the same.
     times = (one.late_tokens / func.nullif(one.late, 0)) / (
@@ -218,82 +206,66 @@ def growth_uses(conn: Connection, scope: Scope, prices: Prices) -> list[GrowthUs
         func.sum(case((is_long, one.brim), else_=0)).label("brim"),
         func.sum(one.tokens).label("all_tokens"),
     ).group_by(one.provider, one.model)
-    return [_growth_use(row, prices) for row in conn.execute(query)]
+    return Question(query, _growth_use)
 
 
-def _growing(scope: Scope) -> Subquery:
+def _growing(seen: Seen) -> Subquery:
     """Return sessions that nothing is left out of, with their first turns, their last, and brim."""
-    late, early = turns.c.seq > LONG, turns.c.seq <= LONG
-    brim = early & (turns.c.seq > _BRIM)
-    left_out = select(compactions.c.n).where(compactions.c.session_id == turns.c.session_id)
+    row = seen.own.c
+    late, early = row.seq > LONG, row.seq <= LONG
+    brim = early & (row.seq > _BRIM)
+    left_out = select(compactions.c.n).where(compactions.c.session_id == row.session_id)
+    key = (row.session_id, row.provider, row.model)
     return (
-        joined(
-            turns.c.session_id,
-            sessions.c.provider,
-            sessions.c.model,
-            func.sum(as_float(turns.c.input_tokens)).label("tokens"),
+        select(
+            *key,
+            func.sum(as_float(row.input_tokens)).label("tokens"),
             count_if(late).label("late"),
-            sum_if(late, turns.c.input_tokens).label("late_tokens"),
+            sum_if(late, row.input_tokens).label("late_tokens"),
             count_if(early).label("early"),
-            sum_if(early, turns.c.input_tokens).label("early_tokens"),
+            sum_if(early, row.input_tokens).label("early_tokens"),
             count_if(brim).label("brim"),
-            sum_if(brim, turns.c.input_tokens).label("brim_tokens"),
+            sum_if(brim, row.input_tokens).label("brim_tokens"),
         )
-        .where(ended(scope), by_own_model(), turns.c.input_tokens > 0, ~left_out.exists())
-        .group_by(turns.c.session_id, sessions.c.provider, sessions.c.model)
+        .where(row.input_tokens > 0, ~left_out.exists())
+        .group_by(*key)
         .subquery("one")
     )
 
 
-def _growth_use(row: Row[*tuple[Any, ...]], prices: Prices) -> GrowthUse:
+def _growth_use(line: Mapping[str, Any]) -> GrowthUse:
+    brim = int(line["brim"])
     return GrowthUse(
-        provider=row.provider,
-        model=row.model,
-        sessions=row.sessions,
-        ratios=row.ratios,
-        ratio_squares=row.ratio_squares,
-        late_turns=int(row.late_turns),
-        late_tokens=row.late_tokens,
-        brim_tokens=row.brim_tokens / int(row.brim) if row.brim else 0.0,
-        all_tokens=row.all_tokens,
-        usd_a_token=prices.get((row.provider, row.model)),
+        **{name: value for name, value in line.items() if name not in _COUNTED},
+        late_turns=int(line["late_turns"]),
+        brim_tokens=line["brim_tokens"] / brim if brim else 0.0,
+        usd_a_token=None,
     )
 
 
-def hasty_works(conn: Connection, scope: Scope) -> list[HastyWork]:
-    """Return what turns of the bulk lane have cost that were asked one by one, in no hurry."""
-    provider = func.coalesce(attempts.c.provider, sessions.c.provider)
-    model = func.coalesce(attempts.c.asked_model, sessions.c.model)
-    hasty = and_(
-        turns.c.lane == Lane.BULK,
-        attempts.c.kind == "send",
-        func.coalesce(attempts.c.service_tier, "").not_in(CHEAP_TIERS),
-    )
-    priced = attempts.c.cost_usd.is_not(None)
+_COUNTED = ("late_turns", "brim", "brim_tokens")
+
+
+def hasty_works(seen: Seen) -> Question[HastyWork]:
+    """Ask what turns of the bulk lane have cost that were asked one by one, in no hurry."""
+    row = seen.all.c
+    provider = func.coalesce(attempts.c.provider, row.provider).label("provider")
+    model = func.coalesce(attempts.c.asked_model, row.model).label("model")
+    tier = func.coalesce(attempts.c.service_tier, "")
+    every = select(func.coalesce(func.sum(as_float(row.cost_usd)), 0.0)).scalar_subquery()
     query = (
-        joined(
-            provider.label("provider"),
-            model.label("model"),
-            count_if(hasty).label("turns"),
-            sum_if(hasty & priced, attempts.c.cost_usd).label("cost_usd"),
-            sum_if(priced, attempts.c.cost_usd).label("all_usd"),
+        select(
+            provider,
+            model,
+            func.count().label("turns"),
+            sum_if(attempts.c.cost_usd.is_not(None), attempts.c.cost_usd).label("cost_usd"),
+            as_float(every).label("all_usd"),
         )
-        .join(attempts, attempts.c.turn_id == turns.c.id)
-        .where(ended(scope))
+        .join_from(seen.all, attempts, attempts.c.turn_id == row.id)
+        .where(row.lane == Lane.BULK, attempts.c.kind == "send", tier.not_in(CHEAP_TIERS))
         .group_by(provider, model)
     )
-    rows = conn.execute(query).all()
-    total = sum(row.all_usd for row in rows)
-    return [
-        HastyWork(
-            provider=row.provider,
-            model=row.model,
-            turns=row.turns,
-            cost_usd=row.cost_usd,
-            all_usd=total,
-        )
-        for row in rows
-    ]
+    return Question(query, lambda line: HastyWork(**line))
 
 
 def queue_hours(conn: Connection, scope: Scope) -> list[QueueHour]:
@@ -301,7 +273,7 @@ def queue_hours(conn: Connection, scope: Scope) -> list[QueueHour]:
 
     First attempts alone: what a vendor or a limit puts off waits for that.
     """
-    row = followed(scope).c
+    row = Seen.of(scope).followed.c
     later = and_(row.finished_at_before.is_not(None), row.finished_at_before > row.created_at)
     ready = case((later, row.finished_at_before), else_=row.created_at)
     waited = seconds_between(row.started_at, ready)

@@ -1,6 +1,6 @@
 """What rules of rounds and patience go by: calls of tools, and what is sent before an answer."""
 
-from sqlalchemy import Connection, and_, case, func, select
+from sqlalchemy import and_, case, func, select
 
 from turnmill.domain.analytics.suggesting.rounds import (
     LEAST_WITH_TOOL,
@@ -9,39 +9,30 @@ from turnmill.domain.analytics.suggesting.rounds import (
     ToolUse,
 )
 from turnmill.domain.states import Lane
-from turnmill.store.analytics.ended_turns import (
-    Scope,
-    as_float,
-    count_if,
-    ended,
-    followed,
-    goes_on,
-    joined,
-    sum_if,
-)
+from turnmill.store.analytics.asking import Question
+from turnmill.store.analytics.ended_turns import Seen, as_float, count_if, goes_on, sum_if
 from turnmill.store.schema.step_tables import tool_calls
-from turnmill.store.schema.tables import sessions, turns
 from turnmill.store.types import seconds_between
 
 #: Whoever writes so soon after his last message does not wait for an answer.
 _IMPATIENT = 60
 
 
-def tool_uses(conn: Connection, scope: Scope) -> list[ToolUse]:
-    """Return how often turns call each tool."""
+def tool_uses(seen: Seen) -> Question[ToolUse]:
+    """Ask how often turns call each tool."""
+    row = seen.all.c
     calls = (
-        joined(
-            sessions.c.provider,
-            sessions.c.model,
+        select(
+            row.provider,
+            row.model,
             tool_calls.c.tool,
-            turns.c.id,
+            row.id,
             func.count().label("n"),
-            func.max(turns.c.step).label("steps"),
-            func.max(as_float(func.coalesce(turns.c.cost_usd, 0))).label("usd"),
+            func.max(row.step).label("steps"),
+            func.max(as_float(func.coalesce(row.cost_usd, 0))).label("usd"),
         )
-        .join(tool_calls, tool_calls.c.turn_id == turns.c.id)
-        .where(ended(scope))
-        .group_by(sessions.c.provider, sessions.c.model, tool_calls.c.tool, turns.c.id)
+        .join_from(seen.all, tool_calls, tool_calls.c.turn_id == row.id)
+        .group_by(row.provider, row.model, tool_calls.c.tool, row.id)
         .subquery("calls")
         .c
     )
@@ -60,12 +51,12 @@ def tool_uses(conn: Connection, scope: Scope) -> list[ToolUse]:
         .group_by(*key)
         .having(func.count() >= LEAST_WITH_TOOL)
     )
-    return [ToolUse(**{**row._mapping, "calls": int(row.calls)}) for row in conn.execute(query)]
+    return Question(query, lambda line: ToolUse(**{**line, "calls": int(line["calls"])}))
 
 
-def patience(conn: Connection, scope: Scope) -> list[Patience]:
-    """Return how often users have written again before they had an answer."""
-    row = followed(scope).c
+def patience(seen: Seen) -> Question[Patience]:
+    """Ask how often users have written again before they had an answer."""
+    row = seen.followed.c
     waited = seconds_between(row.created_at, row.created_at_before)
     again = and_(row.created_at < row.finished_at_before, waited <= _IMPATIENT)
     query = select(
@@ -81,6 +72,4 @@ def patience(conn: Connection, scope: Scope) -> list[Patience]:
         row.batch_id.is_(None),
         row.retry_of.is_(None),
     )
-    return [
-        Patience(**one._mapping) for one in conn.execute(query.group_by(row.provider, row.model))
-    ]
+    return Question(query.group_by(row.provider, row.model), lambda line: Patience(**line))

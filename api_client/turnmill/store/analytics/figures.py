@@ -9,7 +9,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, literal, or_, select, union_all
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, union_all
 
 from turnmill.domain.analytics.sketches import Sketch, bucket_of, mean, quantiles, size
 from turnmill.domain.analytics.windows import Grain, Window, bounds_of, day_of, zone_of
@@ -111,6 +111,18 @@ def totals(
     return sorted(found, key=lambda one: tuple(one.by.values()))
 
 
+def slots_of(conn: Connection, window: Window) -> dict[datetime, Totals]:
+    """Return the figures of each slot of a window that has any."""
+    return {begins(one): one for one in totals(conn, window, by=(Dimension.SLOT,))}
+
+
+def begins(one: Totals) -> datetime:
+    """Return when the slot began that a line is of."""
+    at = one.by[Dimension.SLOT]
+    assert isinstance(at, datetime)
+    return at
+
+
 def percentiles(
     conn: Connection,
     window: Window,
@@ -166,8 +178,12 @@ def counted_above(
     """Return how many took longer than that, within 1 %, in each span of time in which any did."""
     cut = _Cut.of(window, (by,), "UTC")
     found: Counter[datetime] = Counter()
-    lines = _lines(conn, window, cut, buckets_of(of.value), only).subquery()
-    for span, _, count in _counted(conn, lines, cut, of, above=bucket_of(ms)):
+    above = bucket_of(ms)
+    buckets, _ = names = buckets_of(of.value)
+    lines = _lines(conn, window, cut, names, only).subquery()
+    # Of most lines nothing is above: these are not taken apart.
+    some = select(lines).where(last_of(lines.c[buckets]) > above).subquery()
+    for span, _, count in _counted(conn, some, cut, of, above=above):
         found[cut.bounds[span - 1]] += count
     return dict(found)
 
@@ -309,13 +325,14 @@ def _counted(
                 if above is None or bucket > above:
                     yield (*key, bucket, count)
         return
-    each = func.unnest(buckets, counts).table_valued("bucket", "n").render_derived()
-    query = select(*keys, each.c.bucket, func.sum(each.c.n)).select_from(
-        lines.join(each, literal(True))
-    )
+    # Taken apart among what is selected, a list goes row by row; joined, it is written down first.
+    apart = (func.unnest(buckets).label("bucket"), func.unnest(counts).label("n"))
+    each = select(*keys, *apart).subquery("each").c
+    by = [*(each[name] for name in cut.keys), each.bucket]
+    query = select(*by, func.sum(each.n)).group_by(*by)
     if above is not None:
-        query = query.where(each.c.bucket > above)
-    for *key, bucket, count in conn.execute(query.group_by(*keys, each.c.bucket)):
+        query = query.where(each.bucket > above)
+    for *key, bucket, count in conn.execute(query):
         yield (*key, bucket, int(count))
 
 

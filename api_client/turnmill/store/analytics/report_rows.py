@@ -3,7 +3,7 @@
 By index, and in bounded numbers, however many turns there are.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from turnmill.domain.states import Lane, SessionStatus, TurnState
 from turnmill.store.analytics.figures import Dimension, Latency
 from turnmill.store.analytics.figures import longest as slots_with_longest
 from turnmill.store.schema.tables import sessions, turns
+from turnmill.store.types import seconds_between
 
 #: Lines of each list.
 _SHOWN = 10
@@ -24,8 +25,8 @@ _SHOWN = 10
 MOST_FAILED = 50_000
 #: Sessions that are looked at for the dearest, so many at once.
 _DEAREST, _AT_ONCE = 500, 50
-#: Slots in which the slowest turns ended, and turns of each that are looked at.
-_SLOTS, _TURNS = 12, 5_000
+#: Slots in which the slowest turns ended.
+_SLOTS = 12
 _A_DAY = timedelta(days=1)
 _LOST = (TurnState.FAILED.value, TurnState.DEAD.value)
 
@@ -137,15 +138,12 @@ def slowest(conn: Connection, window: Window) -> list[SessionLine]:
     """
     only = {Dimension.LANE: Lane.INTERACTIVE.value}
     slots = slots_with_longest(conn, window, of=Latency.TOTAL, only=only, most=_SLOTS)
-    longest: dict[UUID, float] = {}
-    for session_id, ms in _ended_in(conn, slots):
-        longest[session_id] = max(ms, longest.get(session_id, 0.0))
-    ids = sorted(longest, key=lambda one: (-longest[one], one))[:_SHOWN]
-    spent = _spent(conn, ids, window)
+    longest = _longest_in(conn, slots)
+    spent = _spent(conn, list(longest), window)
     s = sessions.c
     rows = conn.execute(
         select(s.id, s.provider, s.model).where(
-            s.id.in_(ids), s.status != SessionStatus.DELETED.value
+            s.id.in_(list(longest)), s.status != SessionStatus.DELETED.value
         )
     ).all()
     nothing = _Spent(1, Decimal(0))
@@ -153,16 +151,18 @@ def slowest(conn: Connection, window: Window) -> list[SessionLine]:
     return sorted(lines, key=lambda one: (-(one.longest_ms or 0), one.session_id))
 
 
-def _ended_in(conn: Connection, slots: Sequence[datetime]) -> Iterator[tuple[UUID, float]]:
+def _longest_in(conn: Connection, slots: Sequence[datetime]) -> dict[UUID, float]:
+    """Return the sessions whose turns took the longest of those that ended in these slots."""
     if not slots:
-        return
+        return {}
     t = turns.c
     when = or_(*(and_(t.finished_at >= at, t.finished_at < at + SLOT) for at in slots))
+    longest = func.max(seconds_between(t.finished_at, t.created_at))
     rows = conn.execute(
-        select(t.session_id, t.created_at, t.finished_at)
+        select(t.session_id, longest)
         .where(when, t.lane == Lane.INTERACTIVE.value)
-        .order_by(t.created_at)
-        .limit(_SLOTS * _TURNS)
+        .group_by(t.session_id)
+        .order_by(longest.desc(), t.session_id)
+        .limit(_SHOWN)
     )
-    for row in rows:
-        yield row.session_id, (row.finished_at - row.created_at).total_seconds() * 1000
+    return {session_id: seconds * 1000 for session_id, seconds in rows}

@@ -6,6 +6,7 @@ unless there is time for all.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 from types import MappingProxyType
 
@@ -21,11 +22,12 @@ from turnmill.domain.analytics.report_data import (
 )
 from turnmill.domain.analytics.suggesting.findings import Finding, SuggestionRule
 from turnmill.domain.analytics.windows import Window
-from turnmill.store.analytics import behaviours, suggestions, topics
 from turnmill.store.analytics import feedback as said
+from turnmill.store.analytics import suggestions, topics
+from turnmill.store.analytics.behaviours import BehaviourCluster
 from turnmill.store.analytics.drawn import Drawn, draw
-from turnmill.store.analytics.ended_turns import Scope
 from turnmill.store.analytics.estimating import estimates_in
+from turnmill.store.analytics.figures import Totals
 from turnmill.store.schema.feedback_tables import feedback
 
 _SHOWN = 20
@@ -69,20 +71,21 @@ class Sections:
     notes: Sequence[str] = field(default=(), repr=False)
 
 
-def read(conn: Connection, window: Window, *, turns: int, thorough: bool) -> Sections:
-    """Read them. `turns` is how many ended; with `thorough` they are looked at, however many."""
+def read(
+    conn: Connection, window: Window, *, slots: Mapping[datetime, Totals], thorough: bool
+) -> Sections:
+    """Read them, by the slots of the window; with `thorough` all turns of it are looked at."""
     missing: dict[Section, str] = {}
     about = _topics(conn)
     if about is None:
         missing[Section.TOPICS] = "Topics were not looked for yet: the extra analytics finds them."
-    scope = Scope(window=window)
-    drawn = None if thorough else draw(conn, window, turns=turns)
-    found = suggestions.suggest(conn, scope, drawn=drawn)
+    drawn = None if thorough else draw(conn, window, slots)
+    found, clusters = suggestions.with_behaviours(conn, window, drawn=drawn)
     return Sections(
         feedback=_felt(conn, window),
         topics=about,
-        behaviours=_behaviours(conn, scope if drawn is None else drawn.sessions),
-        suggestions=[_suggestion(one) for one in found.findings[:_SHOWN]],
+        behaviours=[_behaviour(one) for one in clusters],
+        suggestions=[_suggestion(one, drawn) for one in found.findings[:_SHOWN]],
         saves_usd=found.estimated_improvement,
         missing=missing,
         notes=() if drawn is None else (_drawn(drawn),),
@@ -130,27 +133,20 @@ def _topics(conn: Connection) -> list[TopicLine] | None:
     ]
 
 
-def _behaviours(conn: Connection, scope: Scope) -> list[BehaviourLine]:
-    found = behaviours.clusters(conn, scope, examples=0)
-    return [
-        BehaviourLine(
-            name=_WORDS[one.behaviour][0],
-            what=_WORDS[one.behaviour][1],
-            sessions=one.sessions,
-            turns=one.turns,
-            share=one.share,
-        )
-        for one in found
-    ]
+def _behaviour(one: BehaviourCluster) -> BehaviourLine:
+    name, what = _WORDS[one.behaviour]
+    return BehaviourLine(
+        name=name, what=what, sessions=one.sessions, turns=one.turns, share=one.share
+    )
 
 
-def _suggestion(one: Finding) -> SuggestionLine:
+def _suggestion(one: Finding, drawn: Drawn | None = None) -> SuggestionLine:
     gain = one.improvement
     is_money = gain.what == "usd"
     change = ({"model": one.model} if one.model else {}) | dict(one.settings)
     return SuggestionLine(
         title=f"{one.rule.value.replace('_', ' ').capitalize()}: {one.subject}",
-        why=one.says,
+        why=f"In the sample: {one.says}" if drawn else one.says,
         saves_usd=Decimal(str(round(gain.amount, 4))) if is_money else None,
         gains=_gains(one),
         confidence=f"Measured: {one.confidence.low:.3g} to {one.confidence.high:.3g} in 95 of 100"

@@ -22,7 +22,7 @@ from turnmill.domain.analytics.usual import HOUR, WEEK, WEEKS, Series
 from turnmill.domain.analytics.windows import Window
 from turnmill.domain.budgets import Scope
 from turnmill.store.analytics import alerts, report_comparisons, report_rows, report_sections
-from turnmill.store.analytics.figures import Totals, folded_until
+from turnmill.store.analytics.figures import Totals, folded_until, slots_of
 from turnmill.store.analytics.report_figures import (
     ByModel,
     Cut,
@@ -31,7 +31,7 @@ from turnmill.store.analytics.report_figures import (
     hours,
     other_groups,
 )
-from turnmill.store.analytics.watching import periodic_budgets, profile_of, slots_of
+from turnmill.store.analytics.watching import periodic_budgets, profile_of
 from turnmill.store.rules.figures import kept_tag
 from turnmill.store.schema.budget_tables import budgets
 from turnmill.store.types import db_now
@@ -55,7 +55,7 @@ def read(conn: Connection, window: Window, *, zone: str, thorough: bool = False)
     slots = slots_of(conn, Window(window.since - _BEFORE, window.until))
     why, are_all = report_rows.reasons(conn, window)
     totals = figures_of(by_model.now)
-    found = report_sections.read(conn, window, turns=totals.turns, thorough=thorough)
+    found = report_sections.read(conn, window, slots=slots, thorough=thorough)
     return ReportData(
         since=window.since,
         until=window.until,

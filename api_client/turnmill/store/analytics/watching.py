@@ -23,7 +23,14 @@ from turnmill.domain.analytics.usual import HOUR, WEEK, WEEKS, Series, hours_of_
 from turnmill.domain.analytics.windows import Window, slot_of
 from turnmill.domain.budgets import Period, Scope
 from turnmill.domain.states import Lane
-from turnmill.store.analytics.figures import Dimension, Totals, folded_until, totals
+from turnmill.store.analytics.figures import (
+    Dimension,
+    Totals,
+    begins,
+    folded_until,
+    slots_of,
+    totals,
+)
 from turnmill.store.line.pauses import read_pauses
 from turnmill.store.nouns.lanes import loads
 from turnmill.store.schema.budget_tables import budgets
@@ -82,17 +89,6 @@ def _past(conn: Connection, now: datetime) -> _Past | None:
     return _Past(until, Series.of(values, since=first, until=until))
 
 
-def slots_of(conn: Connection, window: Window) -> dict[datetime, Totals]:
-    """Return the figures of each slot of a window that has any."""
-    return {_begins(one): one for one in totals(conn, window, by=(Dimension.SLOT,))}
-
-
-def _begins(one: Totals) -> datetime:
-    at = one.by[Dimension.SLOT]
-    assert isinstance(at, datetime)
-    return at
-
-
 def model_of(one: Totals) -> str:
     """Return the subject of a model: its provider and its name."""
     return f"{one.by[Dimension.PROVIDER]}/{one.by[Dimension.MODEL]}"
@@ -145,8 +141,8 @@ def _caches(conn: Connection, until: datetime, bounds: AlertBounds) -> Iterator[
     cached: dict[str, dict[datetime, float]] = {}
     for one in found:
         name = model_of(one)
-        tokens.setdefault(name, {})[_begins(one)] = one.input_tokens
-        cached.setdefault(name, {})[_begins(one)] = one.cached_tokens
+        tokens.setdefault(name, {})[begins(one)] = one.input_tokens
+        cached.setdefault(name, {})[begins(one)] = one.cached_tokens
     busiest = sorted(tokens, key=lambda name: sum(tokens[name].values()), reverse=True)
 
     def series(values: Mapping[datetime, float]) -> Series:

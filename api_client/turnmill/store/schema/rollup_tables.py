@@ -103,7 +103,8 @@ rollup_state = Table(
 )
 
 # Figures of days, that code of before writes on while it is at work beside this one. Nobody reads
-# them any more.
+# them any more. To drop them is a `post` migration, the last one of its version: any
+# `pre` after it would have it run while that code is still there, and fail to remove sessions.
 usage_daily, usage_gone = (
     Table(
         name,
