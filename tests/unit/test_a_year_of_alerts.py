@@ -213,7 +213,7 @@ def _is_false(rule: Rule, at: datetime, plants: tuple[Plant, ...]) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 @pytest.mark.parametrize("seed", [31, 32, 33, 34])
 def test_a_year_tells_of_all_that_went_wrong_and_hardly_of_anything_else(seed: int) -> None:
     opened = opened_in(year_of(seed, PLANTS))

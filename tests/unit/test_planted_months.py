@@ -40,7 +40,7 @@ def test_a_month_in_which_nothing_is_amiss_says_nothing(store: Database, seed: i
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 @pytest.mark.parametrize(
     ("rules", "seed"), [(tuple(PLANTS), 1), (tuple(PLANTS), 2), (tuple(PLANTS), 3), ((), 4)]
 )
