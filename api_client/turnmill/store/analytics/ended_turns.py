@@ -126,17 +126,15 @@ class Seen:
                 *(turns.c[name] for name in _OF_TURN),
                 *(sessions.c[name] for name in _OF_SESSION),
                 limit_of_replies().label("reply_limit"),
-                func.coalesce(_setting("prompt_cache"), "").label("prompt_cache"),
+                func.coalesce(sessions.c.settings["prompt_cache"].as_string(), "").label(
+                    "prompt_cache"
+                ),
             )
             .where(ended(scope))
             .cte("seen")
         )
         own = select(found).where(found.c.answered_by.is_(None)).cte("own")
         return cls(found, own, _followed(own))
-
-
-def _setting(name: str) -> Any:
-    return sessions.c.settings[name].as_string()
 
 
 _BEFORE = ("seq", "created_at", "finished_at", "input_tokens", "output_tokens", "lane")

@@ -11,7 +11,8 @@ from turnmill.domain.ids import TurnId
 from turnmill.domain.states import OnAmbiguous, TurnState
 from turnmill.store.rules.charging import Booking, book
 from turnmill.store.schema.budget_tables import budgets, charges
-from turnmill.store.schema.tables import sessions, still_in, turns
+from turnmill.store.schema.named_turns import still_in
+from turnmill.store.schema.tables import sessions, turns
 from turnmill.store.types import db_asof_after
 
 _NOTHING = Decimal(0)

@@ -32,7 +32,8 @@ from turnmill.store.records import Claim
 from turnmill.store.rules.sealing import sealed_in
 from turnmill.store.rules.settling import USED, Verdict
 from turnmill.store.schema.compaction_tables import compactions
-from turnmill.store.schema.tables import attempts, messages, sessions, still_in, turns
+from turnmill.store.schema.named_turns import still_in
+from turnmill.store.schema.tables import attempts, messages, sessions, turns
 
 
 def spoken(conn: Connection, session_id: SessionId) -> Spoken:

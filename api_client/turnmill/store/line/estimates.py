@@ -8,7 +8,8 @@ from sqlalchemy import Connection, select, update
 from turnmill.domain.states import TurnState
 from turnmill.store.line.head import lock_sessions
 from turnmill.store.records import Settlement
-from turnmill.store.schema.tables import attempts, sessions, still_in, turns
+from turnmill.store.schema.named_turns import still_in
+from turnmill.store.schema.tables import attempts, sessions, turns
 
 _TOKENS = ("input_tokens", "output_tokens", "cached_tokens")
 _NOTHING: dict[str, Any] = {

@@ -28,7 +28,8 @@ from turnmill.store.line.endings import move_turns
 from turnmill.store.line.head import lock_sessions, skipping_busy
 from turnmill.store.postgres import feeding
 from turnmill.store.records import Claim, Lost, Moved
-from turnmill.store.schema.tables import RUNNING_SQL, attempts, sessions, still_in, turns
+from turnmill.store.schema.named_turns import still_in
+from turnmill.store.schema.tables import RUNNING_SQL, attempts, sessions, turns
 from turnmill.store.types import db_after, db_asof, db_now
 
 #: A turn is dead after this many losses at one step: one among others, then three in quarantine.

@@ -9,7 +9,8 @@ from turnmill.domain.states import AT_A_CLOSED_TARGET, CLAIMABLE, Lane, SessionS
 from turnmill.domain.targets import FALLBACK
 from turnmill.store.line.head import move_lines, skipping_busy
 from turnmill.store.records import Head
-from turnmill.store.schema.tables import sessions, still_in, turns
+from turnmill.store.schema.named_turns import still_in
+from turnmill.store.schema.tables import sessions, turns
 from turnmill.store.types import db_asof, db_now
 
 

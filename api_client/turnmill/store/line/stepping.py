@@ -30,8 +30,9 @@ from turnmill.store.line.head import lock_sessions
 from turnmill.store.line.settle import settle
 from turnmill.store.readable import read_one
 from turnmill.store.records import Fenced, Locked, Settled, Settlement
+from turnmill.store.schema.named_turns import still_in
 from turnmill.store.schema.step_tables import tool_calls
-from turnmill.store.schema.tables import attempts, messages, still_in, turns
+from turnmill.store.schema.tables import attempts, messages, turns
 from turnmill.store.step_records import Advanced, CallEnd, Receipt, Step, ToBegin
 from turnmill.store.types import Timestamp, db_asof, db_now
 

@@ -18,7 +18,8 @@ from turnmill.store.readable import ODD
 from turnmill.store.records import Claim
 from turnmill.store.rules.sealing import is_encrypted, sealed_messages
 from turnmill.store.schema.kept_tables import kept_refs
-from turnmill.store.schema.tables import messages, sessions, still_in, turns
+from turnmill.store.schema.named_turns import still_in
+from turnmill.store.schema.tables import messages, sessions, turns
 from turnmill.store.thread_records import Adoption
 from turnmill.store.types import db_now, insert_into
 

@@ -17,7 +17,8 @@ from turnmill.store.engine import engine_of
 from turnmill.store.line.head import lock_sessions
 from turnmill.store.records import Claim
 from turnmill.store.schema.kept_tables import kept_refs
-from turnmill.store.schema.tables import sessions, still_in, turns
+from turnmill.store.schema.named_turns import still_in
+from turnmill.store.schema.tables import sessions, turns
 from turnmill.store.types import db_after, db_now, insert_into
 
 #: A file that expires within this is uploaded again before: a turn may take as long.

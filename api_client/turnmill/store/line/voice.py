@@ -14,7 +14,8 @@ from turnmill.store.line.settle import settle
 from turnmill.store.records import Claim, Fenced, Locked, Settled, Settlement
 from turnmill.store.rules.sealing import sealer_of_turns
 from turnmill.store.schema.file_tables import attachment_uses, attachments
-from turnmill.store.schema.tables import attempts, messages, still_in, turns
+from turnmill.store.schema.named_turns import still_in
+from turnmill.store.schema.tables import attempts, messages, turns
 from turnmill.store.step_records import Advanced, Voiced
 from turnmill.store.types import db_now
 from turnmill.store.vaults import plain

@@ -14,9 +14,9 @@ from turnmill.store.line.head import move_lines, skipping_busy
 from turnmill.store.nouns.batch_counts import is_open
 from turnmill.store.nouns.batch_ends import write_event
 from turnmill.store.records import Moved
-from turnmill.store.schema.batch_tables import IN_BATCH, batch_tallies
+from turnmill.store.schema.batch_tables import batch_tallies
 from turnmill.store.schema.limit_tables import accounts
-from turnmill.store.schema.tables import batches, sessions, turns
+from turnmill.store.schema.tables import IN_BATCH, batches, sessions, turns
 from turnmill.store.types import Timestamp, db_after, db_now
 
 #: So many endings of the same permanent code in a row stop a batch.

@@ -24,8 +24,8 @@ from turnmill.store.nouns.batch_pauses import (
 )
 from turnmill.store.nouns.batch_waves import fail_rest
 from turnmill.store.records import Moved
-from turnmill.store.schema.batch_tables import IN_BATCH, to_be_tended
-from turnmill.store.schema.tables import batches, sessions, turns
+from turnmill.store.schema.batch_tables import to_be_tended
+from turnmill.store.schema.tables import IN_BATCH, batches, sessions, turns
 from turnmill.store.types import db_asof, db_asof_after, db_now
 
 #: Why a batch has stopped itself, where it is not the code of what it failed with.

@@ -10,8 +10,7 @@ from turnmill.store.line.endings import move_turns
 from turnmill.store.line.head import skipping_busy
 from turnmill.store.nouns.batch_counts import is_open
 from turnmill.store.records import Moved
-from turnmill.store.schema.batch_tables import IN_BATCH
-from turnmill.store.schema.tables import sessions, turns
+from turnmill.store.schema.tables import IN_BATCH, sessions, turns
 from turnmill.store.types import db_now
 
 _NOTHING = Moved(0, [])

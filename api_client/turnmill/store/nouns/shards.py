@@ -26,8 +26,8 @@ from turnmill.domain.ids import BatchId, TurnId, as_uuid
 from turnmill.domain.states import TurnState
 from turnmill.store.capabilities import Capability, capabilities_of, require
 from turnmill.store.postgres import batching
-from turnmill.store.schema.batch_tables import IN_BATCH, batch_shards, batch_tallies
-from turnmill.store.schema.tables import batches, turns
+from turnmill.store.schema.batch_tables import batch_shards, batch_tallies
+from turnmill.store.schema.tables import IN_BATCH, batches, turns
 from turnmill.store.types import db_after, db_asof, db_now
 
 _s = batch_shards.c

@@ -43,7 +43,8 @@ from turnmill.store.nouns.answering import (
 from turnmill.store.nouns.sessions import history
 from turnmill.store.readable import read_one, readable
 from turnmill.store.records import Accepted, Head, NewTurn
-from turnmill.store.schema.tables import attempts, messages, sessions, still_in, turns
+from turnmill.store.schema.named_turns import still_in
+from turnmill.store.schema.tables import attempts, messages, sessions, turns
 from turnmill.store.turn_records import AttemptRecord, TurnRecord
 from turnmill.store.types import db_now
 from turnmill.store.vaults import plain

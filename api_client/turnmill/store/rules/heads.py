@@ -7,8 +7,7 @@ from sqlalchemy import and_, case, literal, select
 from turnmill.domain.ids import SessionId, TurnId
 from turnmill.domain.states import UNFINISHED, Lane, OnAmbiguous, TurnState
 from turnmill.store.records import Head, Settled
-from turnmill.store.schema.batch_tables import IN_BATCH
-from turnmill.store.schema.tables import sessions, turns
+from turnmill.store.schema.tables import IN_BATCH, sessions, turns
 
 
 def head_columns() -> dict[str, Any]:

@@ -88,8 +88,6 @@ batch_tallies = Table(
     postgresql_with={"fillfactor": "50"},
 )
 
-#: What waits for a batch of a vendor's, written out as it stands in the index's condition.
-IN_BATCH: ColumnElement[str] = literal_column(f"'{FOR_BATCH}'", Text())
 _IN_BATCH = text(f"waits_for = '{FOR_BATCH}'")
 Index(
     "ix_turns_in_batch",

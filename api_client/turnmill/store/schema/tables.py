@@ -19,11 +19,13 @@ from sqlalchemy import (
     UniqueConstraint,
     Uuid,
     false,
+    literal_column,
     text,
 )
 
 from turnmill.domain.batches import BatchMode, BatchState
 from turnmill.domain.states import (
+    FOR_BATCH,
     UNFINISHED,
     Lane,
     OnAmbiguous,
@@ -279,13 +281,8 @@ Index(
 )
 
 
-def still_in(*states: TurnState) -> ColumnElement[bool]:
-    """Return whether a turn that a statement names by its id is in one of these states.
-
-    Not in the words of the indexes of unfinished turns: a plan that was made while there were few
-    would read one of those from end to end.
-    """
-    return turns.c.state.concat("").in_(states)
+#: What waits for a batch of a vendor's, written out as it stands in the index's condition.
+IN_BATCH: ColumnElement[str] = literal_column(f"'{FOR_BATCH}'", Text())
 
 
 messages = Table(
